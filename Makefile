@@ -1,0 +1,65 @@
+# Two commands matter: `make run` (build, fetch the default model, serve the chat) and `make test` (everything that must hold).
+# All of Rust is built with the one release profile, so that run, tests and lints share their compiled dependencies.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+MODEL ?= smollm2:135m
+ADDR ?= 127.0.0.1:8080
+ZHENJIN := target/release/zhenjin
+
+.PHONY: help run test build web model setup setup-test format lint unit doc-test deny clients browser fuzz soak bench bench-server clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 16
+
+run: build model ## build, fetch the default model, serve the chat at http://127.0.0.1:8080
+	$(ZHENJIN) serve $(MODEL) --addr $(ADDR)
+
+test: setup-test format web lint build model unit doc-test deny clients browser ## everything that must hold
+	@echo "make test: all checks passed"
+
+setup: ## install what the build lacks (Rust is expected; Node and Python come from Debian where they are missing)
+	scripts/setup build
+
+setup-test:
+	scripts/setup test
+
+web: setup ## the chat page, which is embedded into the program
+	scripts/build-web
+
+build: web ## the program, target/release/zhenjin
+	cargo build --release --locked --workspace --bins
+
+model: build ## fetch the default model
+	$(ZHENJIN) pull $(MODEL)
+
+format:
+	cargo fmt --all --check
+
+lint:
+	cargo clippy --release --locked --workspace --all-targets -- -D warnings
+	cargo run --release --locked --quiet --package xtask -- tidy
+	cd web && npm run --silent check
+
+unit: model
+	cargo nextest run --release --locked --workspace --no-fail-fast
+	cd web && npm run --silent test
+
+doc-test:
+	cargo test --release --locked --workspace --doc --quiet
+
+deny:
+	cargo deny --locked --log-level error check bans licenses sources
+
+clients: model ## the real OpenAI client libraries against the real server
+	ZHENJIN_BIN=$(CURDIR)/$(ZHENJIN) tests/clients/run.sh
+
+browser: model ## the chat page in a real browser against the real server
+	cd web && ZHENJIN_BIN=$(CURDIR)/$(ZHENJIN) npm run --silent e2e
+
+fuzz: ## each fuzz target for 60 seconds (FUZZ_SECONDS=n for another time)
+	scripts/fuzz
+
+clean:
+	cargo clean
+	rm -rf web/dist web/node_modules

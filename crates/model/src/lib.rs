@@ -1,1 +1,3 @@
 //! zhenjin-model
+
+pub mod config;

@@ -1,0 +1,137 @@
+//! What a model is made of, in the terms that the forward pass needs: sizes, and the switches in which families differ.
+//!
+//! It does not know how a file spells these numbers (`gguf` and `hugging_face` read them) and holds no weights.
+
+/// Shape and switches of a decoder-only transformer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ModelConfig {
+    /// The architecture's name as its file gives it: `llama`, `qwen2`, `qwen3` …
+    pub architecture: String,
+    /// Number of token ids; rows of the embedding and of the head.
+    pub vocabulary_size: usize,
+    /// Greatest number of positions that the model was made for.
+    pub context_length: usize,
+    /// Number of transformer layers.
+    pub layers: usize,
+    /// Width of the residual stream.
+    pub hidden_size: usize,
+    /// Width inside the feed-forward network.
+    pub intermediate_size: usize,
+    /// Query heads.
+    pub heads: usize,
+    /// Key/value heads; `heads` is a multiple of it (grouped-query attention).
+    pub kv_heads: usize,
+    /// Width of one head; a multiple of 8, at most 256.
+    pub head_dim: usize,
+    /// Rotary position embedding.
+    pub rope: RopeConfig,
+    /// Layers that see only the most recent positions, if the model has such layers.
+    pub sliding_window: Option<SlidingWindow>,
+    /// ε under the root of every RMSNorm.
+    pub rms_norm_epsilon: f32,
+    /// The head shares its matrix with the embedding.
+    pub tied_embeddings: bool,
+    /// The q, k and v projections have biases (Qwen2).
+    pub attention_bias: bool,
+    /// The attention's output projection has a bias too (Llama with `attention_bias`).
+    pub attention_output_bias: bool,
+    /// The gate, up and down projections have biases (Llama with `mlp_bias`).
+    pub feed_forward_bias: bool,
+    /// Queries and keys are normalised per head before RoPE (Qwen3).
+    pub qk_norm: bool,
+}
+
+impl ModelConfig {
+    /// Query heads that share one key/value head.
+    pub fn heads_per_kv_head(&self) -> usize {
+        self.heads / self.kv_heads
+    }
+
+    /// Width of the concatenated query heads.
+    pub fn query_width(&self) -> usize {
+        self.heads * self.head_dim
+    }
+
+    /// Width of the concatenated key (or value) heads.
+    pub fn kv_width(&self) -> usize {
+        self.kv_heads * self.head_dim
+    }
+
+    /// The number of most recent positions (its own included) that `layer` sees, or `None` when it sees all.
+    pub fn window(&self, layer: usize) -> Option<usize> {
+        self.sliding_window
+            .filter(|window| layer >= window.first_layer)
+            .map(|window| window.positions)
+    }
+}
+
+/// Which layers see only the most recent positions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SlidingWindow {
+    /// Number of positions seen, the query's own included.
+    pub positions: usize,
+    /// Layers before this one see everything (`max_window_layers` of Qwen2; 0 for Mistral).
+    pub first_layer: usize,
+}
+
+/// Rotary position embedding (Su et al. 2021, "RoFormer").
+#[derive(Clone, Debug, PartialEq)]
+pub struct RopeConfig {
+    /// θ, the base of the geometric series of frequencies.
+    pub base: f64,
+    /// Leading dimensions of each head that rotate; even, at most `head_dim`.
+    pub rotary_dim: usize,
+    /// Which two dimensions form a pair.
+    pub layout: RopeLayout,
+    /// How the frequencies are stretched for contexts longer than the ones of pretraining.
+    pub scaling: RopeScaling,
+}
+
+/// Which two dimensions rotate together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RopeLayout {
+    /// (2i, 2i+1): GGUF files of the Llama family, whose q and k rows are permuted for it.
+    Interleaved,
+    /// (i, i + rotary_dim/2): Hugging Face files of all families, GGUF files of Qwen.
+    HalfSplit,
+}
+
+/// How frequencies are stretched for long contexts.
+#[derive(Clone, Debug, PartialEq)]
+pub enum RopeScaling {
+    /// Frequencies as they are.
+    None,
+    /// Every frequency divided by `factor` (Chen et al. 2023, "Position Interpolation").
+    Linear {
+        /// Stretch of the context.
+        factor: f64,
+    },
+    /// Llama 3.1's rule: low frequencies divided by `factor`, high ones kept, smooth between.
+    Llama3 {
+        /// Stretch of the context.
+        factor: f64,
+        /// Wavelengths above `original_context / low_frequency_factor` are stretched fully.
+        low_frequency_factor: f64,
+        /// Wavelengths below `original_context / high_frequency_factor` are kept.
+        high_frequency_factor: f64,
+        /// Context length of pretraining.
+        original_context_length: usize,
+    },
+    /// YaRN (Peng et al. 2023): a ramp between stretched and kept frequencies, and hotter attention.
+    Yarn {
+        /// Stretch of the context.
+        factor: f64,
+        /// Context length of pretraining.
+        original_context_length: usize,
+        /// Rotations over the original context above which a frequency is kept (32 in the paper).
+        beta_fast: f64,
+        /// Rotations over the original context below which a frequency is stretched fully (1 in the paper).
+        beta_slow: f64,
+        /// Multiplies cosines and sines; `None` takes the paper's `0.1 ln(factor) + 1`.
+        attention_factor: Option<f64>,
+        /// The ends of the ramp are rounded outwards to whole dimensions (what `transformers` does by default).
+        truncate: bool,
+    },
+    /// Every frequency divided by its own number (`rope_freqs.weight` of GGUF): `rotary_dim / 2` of them.
+    Divisors(Vec<f32>),
+}

@@ -59,9 +59,7 @@ impl ModelConfig {
 
     /// The number of most recent positions (its own included) that `layer` sees, or `None` when it sees all.
     pub fn window(&self, layer: usize) -> Option<usize> {
-        self.sliding_window
-            .filter(|window| layer >= window.first_layer)
-            .map(|window| window.positions)
+        self.sliding_window.filter(|window| layer >= window.first_layer).map(|window| window.positions)
     }
 }
 

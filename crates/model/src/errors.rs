@@ -1,0 +1,96 @@
+//! Errors of the model room: what was wrong, in which file and where in it, and what to do.
+//!
+//! This file does not know how the errors are shown; the text of each variant is a whole sentence for a person.
+
+use std::path::PathBuf;
+
+use zhenjin_tensor::TensorError;
+
+/// How many characters of a name that comes from a file are repeated in an error.
+const QUOTED_CHARACTERS: usize = 96;
+
+/// A fault inside the bytes of one file, before it is known which file on disk they came from.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{place}: {problem}")]
+pub struct FormatError {
+    /// Where in the file: the section, the metadata key, the tensor or the JSON field.
+    pub place: String,
+    /// What is wrong there.
+    pub problem: String,
+}
+
+impl FormatError {
+    /// A fault at `place`.
+    pub fn new(place: impl Into<String>, problem: impl Into<String>) -> FormatError {
+        FormatError { place: place.into(), problem: problem.into() }
+    }
+}
+
+/// Everything that can go wrong while opening, loading or running a model.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ModelError {
+    /// The operating system refused a file.
+    #[error("{}: cannot {action}: {source}", path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// What was being done to it, as a verb: "open", "read", "map into memory".
+        action: &'static str,
+        /// The operating system's reason.
+        source: std::io::Error,
+    },
+
+    /// The file's contents are malformed, or ask for something that is not supported.
+    #[error("{}: {error}", file.display())]
+    Format {
+        /// The file.
+        file: PathBuf,
+        /// Where in the file, and what.
+        error: FormatError,
+    },
+
+    /// The path is not something that can be opened as a model.
+    #[error("{}: not a model: {reason}", path.display())]
+    NotAModel {
+        /// The path that was given.
+        path: PathBuf,
+        /// Why, and what would be accepted.
+        reason: String,
+    },
+
+    /// The configuration asks for a tensor that no file of the model holds.
+    #[error("{}: tensor `{tensor}` is missing", file.display())]
+    MissingTensor {
+        /// The file, or the folder of a sharded model.
+        file: PathBuf,
+        /// The name that was looked for, in the file's own naming.
+        tensor: String,
+    },
+
+    /// A tensor has another shape than the configuration implies.
+    #[error("{}: tensor `{tensor}`: the configuration implies shape {expected:?}, but the file has {found:?}", file.display())]
+    TensorShape {
+        /// The file that holds the tensor.
+        file: PathBuf,
+        /// The tensor's name in that file.
+        tensor: String,
+        /// The shape that the configuration implies, outermost dimension first.
+        expected: Vec<usize>,
+        /// The shape in the file, outermost dimension first.
+        found: Vec<usize>,
+    },
+
+    /// The tensor room refused weights or shapes.
+    #[error(transparent)]
+    Tensor(#[from] TensorError),
+}
+
+/// Text from a file for use in a message: control characters escaped, at most [`QUOTED_CHARACTERS`] characters.
+pub(crate) fn quoted(text: &str) -> String {
+    let mut shown: String = text.chars().take(QUOTED_CHARACTERS).flat_map(char::escape_debug).collect();
+    if text.chars().nth(QUOTED_CHARACTERS).is_some() {
+        shown.push('…');
+    }
+    format!("`{shown}`")
+}

@@ -1,0 +1,85 @@
+//! The errors of this crate. They carry shapes and types; they do not know files or tensor names (callers add those).
+
+use crate::{Dtype, SimdLevel};
+
+/// What can be wrong with the arguments of an operation.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TensorError {
+    /// A byte or element buffer does not have the length that its type and shape ask for.
+    #[error("{what}: {dtype} data for {elements} elements takes {expected} bytes, but {actual} were given")]
+    ByteLength {
+        /// The operation or operand.
+        what: &'static str,
+        /// Element type of the data.
+        dtype: Dtype,
+        /// Number of elements asked for.
+        elements: usize,
+        /// Bytes that this number of elements takes.
+        expected: usize,
+        /// Bytes that were given.
+        actual: usize,
+    },
+    /// The number of elements of a row is not a whole number of quantised blocks.
+    #[error(
+        "{what}: {elements} elements are not a multiple of the {block} elements in a block of {dtype}; \
+         the row cannot be stored in this type"
+    )]
+    PartialBlock {
+        /// The operation or operand.
+        what: &'static str,
+        /// Quantised type.
+        dtype: Dtype,
+        /// Elements in the row.
+        elements: usize,
+        /// Elements per block.
+        block: usize,
+    },
+    /// An operand has another length than the shapes ask for.
+    #[error("{what}: expected {expected} elements, got {actual}")]
+    Length {
+        /// The operation and operand.
+        what: &'static str,
+        /// Elements that the shapes ask for.
+        expected: usize,
+        /// Elements given.
+        actual: usize,
+    },
+    /// Rows × columns does not fit in memory addresses.
+    #[error("{what}: a matrix of {rows} rows × {columns} columns is larger than this machine can address")]
+    TooLarge {
+        /// The operation or operand.
+        what: &'static str,
+        /// Rows asked for.
+        rows: usize,
+        /// Columns asked for.
+        columns: usize,
+    },
+    /// The processor lacks an instruction set that was asked for by name.
+    #[error("this processor does not support {asked}; it supports {}", names(.available))]
+    UnsupportedSimd {
+        /// Level that was asked for.
+        asked: SimdLevel,
+        /// Levels that would work here.
+        available: Vec<SimdLevel>,
+    },
+    /// The name of an instruction set is not known.
+    #[error("unknown instruction set {name:?}; known are scalar, avx2, avxvnni, avx512vnni")]
+    UnknownSimd {
+        /// The name given.
+        name: String,
+    },
+    /// The operating system refused a thread.
+    #[error("cannot start worker thread {worker} of {threads}: {reason}; ask for fewer threads")]
+    Thread {
+        /// Index of the worker that could not start.
+        worker: usize,
+        /// Threads asked for.
+        threads: usize,
+        /// The system's reason.
+        reason: String,
+    },
+}
+
+fn names(levels: &[SimdLevel]) -> String {
+    levels.iter().map(|level| level.name()).collect::<Vec<_>>().join(", ")
+}

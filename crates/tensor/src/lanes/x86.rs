@@ -1,0 +1,300 @@
+//! The lanes of x86-64: one 512-bit register, or two of 256 bits.
+//!
+//! The intrinsics are sound because a token ([`Avx512`], [`Avx2`]) exists only inside [`dispatch`], after the check
+//! that the processor has the instructions.
+
+use std::arch::x86_64::*;
+
+use super::{LANES, LaneKernel, Lanes};
+use crate::SimdLevel;
+
+/// Proof that the processor has AVX-512 F, BW, VL and DQ.
+#[derive(Clone, Copy)]
+pub(super) struct Avx512(());
+
+/// Proof that the processor has AVX2 and FMA.
+#[derive(Clone, Copy)]
+pub(super) struct Avx2(());
+
+/// See [`super::dispatch`].
+pub(super) fn dispatch<K: LaneKernel>(simd: SimdLevel, kernel: K) -> K::Output {
+    match simd {
+        // SAFETY: the guard has checked that the processor has these instructions.
+        SimdLevel::Avx512Vnni if simd.is_supported() => unsafe { run_avx512(kernel) },
+        // SAFETY: as above.
+        SimdLevel::Avx2 | SimdLevel::AvxVnni if SimdLevel::Avx2.is_supported() => unsafe { run_avx2(kernel) },
+        _ => kernel.reference(),
+    }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx2,fma")]
+fn run_avx512<K: LaneKernel>(kernel: K) -> K::Output {
+    kernel.run(Avx512(()))
+}
+
+#[target_feature(enable = "avx2,fma")]
+fn run_avx2<K: LaneKernel>(kernel: K) -> K::Output {
+    kernel.run(Avx2(()))
+}
+
+/// Runs intrinsics whose instructions the token proves present.
+macro_rules! proven {
+    ($body:expr) => {
+        // SAFETY: the token exists only where the processor has the instructions (see the module), and every pointer
+        // comes from a reference to as many values as are read or written.
+        unsafe { $body }
+    };
+}
+
+/// The mask of the first `count` lanes.
+#[inline(always)]
+fn head_mask(count: usize) -> __mmask16 {
+    debug_assert!(count <= LANES);
+    ((1u32 << count) - 1) as __mmask16
+}
+
+impl Lanes for Avx512 {
+    type Vector = __m512;
+
+    const SCORE_ROWS: usize = 12;
+
+    #[inline(always)]
+    fn splat(self, value: f32) -> __m512 {
+        proven!(_mm512_set1_ps(value))
+    }
+
+    #[inline(always)]
+    fn load(self, values: &[f32; LANES]) -> __m512 {
+        proven!(_mm512_loadu_ps(values.as_ptr()))
+    }
+
+    #[inline(always)]
+    fn load_head(self, values: &[f32]) -> __m512 {
+        let mask = head_mask(values.len().min(LANES));
+        proven!(_mm512_maskz_loadu_ps(mask, values.as_ptr()))
+    }
+
+    #[inline(always)]
+    fn store(self, vector: __m512, out: &mut [f32; LANES]) {
+        proven!(_mm512_storeu_ps(out.as_mut_ptr(), vector))
+    }
+
+    #[inline(always)]
+    fn store_head(self, vector: __m512, out: &mut [f32]) {
+        let mask = head_mask(out.len().min(LANES));
+        proven!(_mm512_mask_storeu_ps(out.as_mut_ptr(), mask, vector))
+    }
+
+    #[inline(always)]
+    fn add(self, a: __m512, b: __m512) -> __m512 {
+        proven!(_mm512_add_ps(a, b))
+    }
+
+    #[inline(always)]
+    fn mul(self, a: __m512, b: __m512) -> __m512 {
+        proven!(_mm512_mul_ps(a, b))
+    }
+
+    #[inline(always)]
+    fn div(self, a: __m512, b: __m512) -> __m512 {
+        proven!(_mm512_div_ps(a, b))
+    }
+
+    #[inline(always)]
+    fn fma(self, a: __m512, b: __m512, c: __m512) -> __m512 {
+        proven!(_mm512_fmadd_ps(a, b, c))
+    }
+
+    // The instruction returns its second operand when either is NaN.
+    #[inline(always)]
+    fn at_most(self, bound: __m512, value: __m512) -> __m512 {
+        proven!(_mm512_min_ps(bound, value))
+    }
+
+    #[inline(always)]
+    fn at_least(self, bound: __m512, value: __m512) -> __m512 {
+        proven!(_mm512_max_ps(bound, value))
+    }
+
+    #[inline(always)]
+    fn round(self, value: __m512) -> __m512 {
+        proven!(_mm512_roundscale_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(value))
+    }
+
+    #[inline(always)]
+    fn times_power_of_two(self, value: __m512, exponent: __m512) -> __m512 {
+        proven!(_mm512_scalef_ps(value, exponent))
+    }
+
+    #[inline(always)]
+    fn zero_where_less(self, value: __m512, test: __m512, bound: __m512) -> __m512 {
+        proven!({
+            let keep = _mm512_cmp_ps_mask::<_CMP_NLT_UQ>(test, bound);
+            _mm512_maskz_mov_ps(keep, value)
+        })
+    }
+
+    #[inline(always)]
+    fn only_lanes(self, value: __m512, from: usize, to: usize) -> __m512 {
+        let keep = head_mask(to) & !head_mask(from);
+        proven!(_mm512_mask_mov_ps(_mm512_set1_ps(f32::NEG_INFINITY), keep, value))
+    }
+
+    #[inline(always)]
+    fn swap_pairs(self, value: __m512) -> __m512 {
+        proven!(_mm512_permute_ps::<0b10_11_00_01>(value))
+    }
+
+    #[inline(always)]
+    fn sum(self, value: __m512) -> f32 {
+        proven!({
+            let upper = _mm512_extractf32x8_ps::<1>(value);
+            sum_eight(_mm256_add_ps(_mm512_castps512_ps256(value), upper))
+        })
+    }
+
+    #[inline(always)]
+    fn greatest(self, value: __m512) -> f32 {
+        proven!({
+            let upper = _mm512_extractf32x8_ps::<1>(value);
+            greatest_of_eight(_mm256_max_ps(_mm512_castps512_ps256(value), upper))
+        })
+    }
+}
+
+impl Lanes for Avx2 {
+    type Vector = [__m256; 2];
+
+    const SCORE_ROWS: usize = 3;
+
+    #[inline(always)]
+    fn splat(self, value: f32) -> [__m256; 2] {
+        proven!([_mm256_set1_ps(value); 2])
+    }
+
+    #[inline(always)]
+    fn load(self, values: &[f32; LANES]) -> [__m256; 2] {
+        proven!([_mm256_loadu_ps(values.as_ptr()), _mm256_loadu_ps(values.as_ptr().add(8))])
+    }
+
+    #[inline(always)]
+    fn load_head(self, values: &[f32]) -> [__m256; 2] {
+        let mut padded = [0.0; LANES];
+        let count = values.len().min(LANES);
+        padded[..count].copy_from_slice(&values[..count]);
+        self.load(&padded)
+    }
+
+    #[inline(always)]
+    fn store(self, vector: [__m256; 2], out: &mut [f32; LANES]) {
+        proven!({
+            _mm256_storeu_ps(out.as_mut_ptr(), vector[0]);
+            _mm256_storeu_ps(out.as_mut_ptr().add(8), vector[1]);
+        })
+    }
+
+    #[inline(always)]
+    fn store_head(self, vector: [__m256; 2], out: &mut [f32]) {
+        let mut lanes = [0.0; LANES];
+        self.store(vector, &mut lanes);
+        let count = out.len().min(LANES);
+        out[..count].copy_from_slice(&lanes[..count]);
+    }
+
+    #[inline(always)]
+    fn add(self, a: [__m256; 2], b: [__m256; 2]) -> [__m256; 2] {
+        proven!([_mm256_add_ps(a[0], b[0]), _mm256_add_ps(a[1], b[1])])
+    }
+
+    #[inline(always)]
+    fn mul(self, a: [__m256; 2], b: [__m256; 2]) -> [__m256; 2] {
+        proven!([_mm256_mul_ps(a[0], b[0]), _mm256_mul_ps(a[1], b[1])])
+    }
+
+    #[inline(always)]
+    fn div(self, a: [__m256; 2], b: [__m256; 2]) -> [__m256; 2] {
+        proven!([_mm256_div_ps(a[0], b[0]), _mm256_div_ps(a[1], b[1])])
+    }
+
+    #[inline(always)]
+    fn fma(self, a: [__m256; 2], b: [__m256; 2], c: [__m256; 2]) -> [__m256; 2] {
+        proven!([_mm256_fmadd_ps(a[0], b[0], c[0]), _mm256_fmadd_ps(a[1], b[1], c[1])])
+    }
+
+    #[inline(always)]
+    fn at_most(self, bound: [__m256; 2], value: [__m256; 2]) -> [__m256; 2] {
+        proven!([_mm256_min_ps(bound[0], value[0]), _mm256_min_ps(bound[1], value[1])])
+    }
+
+    #[inline(always)]
+    fn at_least(self, bound: [__m256; 2], value: [__m256; 2]) -> [__m256; 2] {
+        proven!([_mm256_max_ps(bound[0], value[0]), _mm256_max_ps(bound[1], value[1])])
+    }
+
+    #[inline(always)]
+    fn round(self, value: [__m256; 2]) -> [__m256; 2] {
+        proven!(value.map(|half| _mm256_round_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(half)))
+    }
+
+    #[inline(always)]
+    fn times_power_of_two(self, value: [__m256; 2], exponent: [__m256; 2]) -> [__m256; 2] {
+        proven!({
+            let power = exponent.map(|half| {
+                let biased = _mm256_add_epi32(_mm256_cvtps_epi32(half), _mm256_set1_epi32(127));
+                _mm256_castsi256_ps(_mm256_slli_epi32::<23>(biased))
+            });
+            self.mul(value, power)
+        })
+    }
+
+    #[inline(always)]
+    fn zero_where_less(self, value: [__m256; 2], test: [__m256; 2], bound: [__m256; 2]) -> [__m256; 2] {
+        proven!([
+            _mm256_and_ps(_mm256_cmp_ps::<_CMP_NLT_UQ>(test[0], bound[0]), value[0]),
+            _mm256_and_ps(_mm256_cmp_ps::<_CMP_NLT_UQ>(test[1], bound[1]), value[1]),
+        ])
+    }
+
+    #[inline(always)]
+    fn only_lanes(self, value: [__m256; 2], from: usize, to: usize) -> [__m256; 2] {
+        let mut lanes = [0.0; LANES];
+        self.store(value, &mut lanes);
+        for (lane, score) in lanes.iter_mut().enumerate() {
+            if lane < from || lane >= to {
+                *score = f32::NEG_INFINITY;
+            }
+        }
+        self.load(&lanes)
+    }
+
+    #[inline(always)]
+    fn swap_pairs(self, value: [__m256; 2]) -> [__m256; 2] {
+        proven!(value.map(|half| _mm256_permute_ps::<0b10_11_00_01>(half)))
+    }
+
+    #[inline(always)]
+    fn sum(self, value: [__m256; 2]) -> f32 {
+        proven!(sum_eight(_mm256_add_ps(value[0], value[1])))
+    }
+
+    #[inline(always)]
+    fn greatest(self, value: [__m256; 2]) -> f32 {
+        proven!(greatest_of_eight(_mm256_max_ps(value[0], value[1])))
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn sum_eight(value: __m256) -> f32 {
+    let four = _mm_add_ps(_mm256_castps256_ps128(value), _mm256_extractf128_ps::<1>(value));
+    let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+    _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)))
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn greatest_of_eight(value: __m256) -> f32 {
+    let four = _mm_max_ps(_mm256_castps256_ps128(value), _mm256_extractf128_ps::<1>(value));
+    let two = _mm_max_ps(four, _mm_movehl_ps(four, four));
+    _mm_cvtss_f32(_mm_max_ss(two, _mm_movehdup_ps(two)))
+}

@@ -1,0 +1,123 @@
+//! Instruction sets that the kernels are written for. Does not read the environment: callers pass the level.
+
+use crate::TensorError;
+use std::fmt;
+use std::str::FromStr;
+
+/// Instruction set of the kernels, from the slowest to the fastest. Answers may differ between levels in the
+/// last bits of float sums; within one level they never do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum SimdLevel {
+    /// Portable code without intrinsics.
+    Scalar,
+    /// AVX2, FMA and F16C: 256-bit vectors, integer products by `vpmaddwd`.
+    Avx2,
+    /// [`SimdLevel::Avx2`] plus AVX-VNNI: integer dot product `vpdpbusd` on 256 bits.
+    AvxVnni,
+    /// AVX-512 F, BW, VL, DQ and VNNI: `vpdpbusd` on 512 bits.
+    Avx512Vnni,
+}
+
+impl SimdLevel {
+    /// Every level, slowest first.
+    pub const ALL: [SimdLevel; 4] =
+        [SimdLevel::Scalar, SimdLevel::Avx2, SimdLevel::AvxVnni, SimdLevel::Avx512Vnni];
+
+    /// The fastest level that this processor supports.
+    pub fn detect() -> SimdLevel {
+        SimdLevel::ALL.into_iter().rev().find(|level| level.is_supported()).unwrap_or(SimdLevel::Scalar)
+    }
+
+    /// The levels that this processor supports, slowest first.
+    pub fn available() -> Vec<SimdLevel> {
+        SimdLevel::ALL.into_iter().filter(|level| level.is_supported()).collect()
+    }
+
+    /// This level if the processor supports it.
+    ///
+    /// # Errors
+    /// [`TensorError::UnsupportedSimd`] otherwise.
+    pub fn require(self) -> Result<SimdLevel, TensorError> {
+        if self.is_supported() {
+            Ok(self)
+        } else {
+            Err(TensorError::UnsupportedSimd { asked: self, available: SimdLevel::available() })
+        }
+    }
+
+    /// Whether this processor (and operating system) supports the level.
+    #[cfg(target_arch = "x86_64")]
+    pub fn is_supported(self) -> bool {
+        let avx2 = || {
+            is_x86_feature_detected!("avx2")
+                && is_x86_feature_detected!("fma")
+                && is_x86_feature_detected!("f16c")
+        };
+        match self {
+            SimdLevel::Scalar => true,
+            SimdLevel::Avx2 => avx2(),
+            SimdLevel::AvxVnni => avx2() && is_x86_feature_detected!("avxvnni"),
+            SimdLevel::Avx512Vnni => {
+                avx2()
+                    && is_x86_feature_detected!("avx512f")
+                    && is_x86_feature_detected!("avx512bw")
+                    && is_x86_feature_detected!("avx512vl")
+                    && is_x86_feature_detected!("avx512dq")
+                    && is_x86_feature_detected!("avx512vnni")
+            }
+        }
+    }
+
+    /// Whether this processor (and operating system) supports the level.
+    #[cfg(not(target_arch = "x86_64"))]
+    pub fn is_supported(self) -> bool {
+        self == SimdLevel::Scalar
+    }
+
+    /// The name that [`FromStr`] reads, e.g. `avx512vnni`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            SimdLevel::Scalar => "scalar",
+            SimdLevel::Avx2 => "avx2",
+            SimdLevel::AvxVnni => "avxvnni",
+            SimdLevel::Avx512Vnni => "avx512vnni",
+        }
+    }
+}
+
+impl FromStr for SimdLevel {
+    type Err = TensorError;
+
+    fn from_str(name: &str) -> Result<SimdLevel, TensorError> {
+        SimdLevel::ALL
+            .into_iter()
+            .find(|level| level.name().eq_ignore_ascii_case(name))
+            .ok_or_else(|| TensorError::UnknownSimd { name: name.to_owned() })
+    }
+}
+
+impl fmt::Display for SimdLevel {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_read_back_and_unknown_ones_are_refused() {
+        for level in SimdLevel::ALL {
+            assert_eq!(level.name().parse(), Ok(level));
+            assert_eq!(level.name().to_uppercase().parse(), Ok(level));
+        }
+        assert!("sse9".parse::<SimdLevel>().is_err());
+    }
+
+    #[test]
+    fn the_detected_level_is_available() {
+        assert!(SimdLevel::available().contains(&SimdLevel::detect()));
+        assert!(SimdLevel::available().contains(&SimdLevel::Scalar));
+    }
+}

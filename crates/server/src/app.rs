@@ -1,0 +1,89 @@
+//! What every request shares, and how routes and middleware are put together. Does not know what a route does.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::OriginalUri;
+use axum::http::{Method, StatusCode};
+use axum::middleware::{from_fn, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use utoipa_axum::router::OpenApiRouter;
+
+use crate::errors::ApiError;
+use crate::options::ServerOptions;
+use crate::shutdown::Shutdown;
+use crate::{body, chat, openapi, operations, pages, security};
+
+/// What every request shares. Cheap to clone.
+#[derive(Clone)]
+pub struct AppState {
+    /// What the operator chose.
+    pub options: Arc<ServerOptions>,
+    /// How requests learn that the server stops.
+    pub shutdown: Shutdown,
+    streams: Arc<Semaphore>,
+}
+
+impl AppState {
+    /// The state of a server that has not served anything yet.
+    pub fn new(options: ServerOptions) -> Self {
+        let streams = Arc::new(Semaphore::new(options.stream_limit));
+        AppState { options: Arc::new(options), shutdown: Shutdown::default(), streams }
+    }
+
+    /// The right to generate or stream, held until the answer ends: 503 when the server stops, 429 when too many run.
+    pub fn stream_permit(&self) -> Result<OwnedSemaphorePermit, ApiError> {
+        if self.shutdown.is_draining() {
+            return Err(ApiError::shutting_down());
+        }
+        Arc::clone(&self.streams).try_acquire_owned().map_err(|_| {
+            ApiError::too_many_requests(
+                format!(
+                    "{} answers are being streamed already, which is this server's limit",
+                    self.options.stream_limit
+                ),
+                Duration::from_secs(1),
+            )
+        })
+    }
+}
+
+/// Every route with its description for `/openapi.json`.
+pub(crate) fn described_routes() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new().merge(operations::router()).merge(chat::router())
+}
+
+/// The whole application: routes, pages, and the middleware around them.
+pub fn router(state: AppState) -> Router {
+    let (routes, _) = described_routes().split_for_parts();
+    let routes = routes
+        .layer(from_fn_with_state(state.clone(), body::collect))
+        .layer(from_fn_with_state(state.clone(), security::authenticate));
+    Router::new()
+        .merge(routes)
+        .merge(openapi::router())
+        .merge(pages::router())
+        .fallback(no_such_route)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(from_fn_with_state(state.clone(), security::check_origin))
+        .layer(from_fn_with_state(state.clone(), security::check_host))
+        .layer(from_fn(security::add_headers))
+        .with_state(state)
+}
+
+async fn no_such_route(method: Method, OriginalUri(uri): OriginalUri) -> Response {
+    ApiError::not_found(format!("there is no route `{method} {}`; /docs lists all of them", uri.path()))
+        .with_code("unknown_url")
+        .into_response()
+}
+
+async fn wrong_method(method: Method, OriginalUri(uri): OriginalUri) -> ApiError {
+    ApiError::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "invalid_request_error",
+        format!("`{}` does not take {method}; the header `Allow` says what it takes", uri.path()),
+    )
+    .with_code("method_not_allowed")
+}

@@ -1,0 +1,90 @@
+//! The web chat's built pages, embedded into the program. Does not know what is on them.
+
+use axum::Router;
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use rust_embed::{EmbeddedFile, RustEmbed};
+use tower_http::compression::CompressionLayer;
+
+use crate::app::AppState;
+use crate::errors::ApiError;
+
+#[derive(RustEmbed)]
+#[folder = "$CARGO_MANIFEST_DIR/../../web/dist"]
+struct Dist;
+
+/// What a page may load and do: only what this server sends; no script in the page itself, no plug-ins, no framing.
+///
+/// Styles may stand in elements, because rendered formulas carry their sizes there.
+const PAGE_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; \
+    img-src 'self' data: blob:; font-src 'self' data:; connect-src 'self'; worker-src 'self' blob:; \
+    manifest-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
+
+/// Every file of the built web interface, and its page under the addresses that the interface makes up itself.
+pub(crate) fn router() -> Router<AppState> {
+    Router::new().route("/", get(page)).route("/{*path}", get(page)).layer(CompressionLayer::new())
+}
+
+async fn page(method: Method, uri: Uri, headers: HeaderMap) -> Response {
+    let path = uri.path().trim_start_matches('/');
+    if let Some(file) = Dist::get(path) {
+        return send(path, file, &headers);
+    }
+    let first = path.split('/').next().unwrap_or("");
+    let names_a_file = path.rsplit('/').next().is_some_and(|name| name.contains('.'));
+    if matches!(first, "v1" | "api") || names_a_file {
+        return ApiError::not_found(format!(
+            "there is no route `{method} {}`; /docs lists all of them",
+            uri.path()
+        ))
+        .with_code("unknown_url")
+        .into_response();
+    }
+    match Dist::get("index.html") {
+        Some(file) => send("index.html", file, &headers),
+        None => ApiError::not_found("this program was built without its web interface").into_response(),
+    }
+}
+
+fn send(path: &str, file: EmbeddedFile, headers: &HeaderMap) -> Response {
+    let digest: String = file.metadata.sha256_hash()[..16].iter().map(|byte| format!("{byte:02x}")).collect();
+    let tag = format!("\"{digest}\"");
+    let known = headers.get(header::IF_NONE_MATCH).and_then(|value| value.to_str().ok());
+    // Vite puts a digest into the names below assets/, so those files never change.
+    let cache = if path.starts_with("assets/") { "public, max-age=31536000, immutable" } else { "no-cache" };
+    let mut response = if known
+        .is_some_and(|known| known.split(',').any(|each| each.trim().trim_start_matches("W/") == tag))
+    {
+        StatusCode::NOT_MODIFIED.into_response()
+    } else {
+        ([(header::CONTENT_TYPE, media_type(path))], file.data).into_response()
+    };
+    let answer = response.headers_mut();
+    answer.insert(header::CACHE_CONTROL, HeaderValue::from_static(cache));
+    if let Ok(tag) = HeaderValue::from_str(&tag) {
+        answer.insert(header::ETAG, tag);
+    }
+    answer.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(PAGE_POLICY));
+    response
+}
+
+fn media_type(path: &str) -> &'static str {
+    match path.rsplit('.').next().unwrap_or("") {
+        "html" => "text/html; charset=utf-8",
+        "js" | "mjs" => "text/javascript; charset=utf-8",
+        "css" => "text/css; charset=utf-8",
+        "json" | "map" => "application/json",
+        "webmanifest" => "application/manifest+json",
+        "svg" => "image/svg+xml",
+        "png" => "image/png",
+        "ico" => "image/x-icon",
+        "webp" => "image/webp",
+        "woff2" => "font/woff2",
+        "woff" => "font/woff",
+        "ttf" => "font/ttf",
+        "txt" => "text/plain; charset=utf-8",
+        "wasm" => "application/wasm",
+        _ => "application/octet-stream",
+    }
+}

@@ -1,1 +1,33 @@
-//! zhenjin-store
+//! Conversations, messages, full-text search and API keys, kept in one SQLite file.
+//!
+//! Promises: what a call acknowledged is there after `kill -9`; a conversation is a tree in which nothing is overwritten;
+//! a file that is damaged, foreign or newer is refused by name and left as it was.
+//!
+//! This crate does not know HTTP, JSON shapes of any API, models, templates or tokens' meaning. It does not choose where
+//! the file lies, makes no titles, starts no tasks and reads neither environment nor terminal. Settings are opaque to it.
+
+mod answers;
+mod conversations;
+mod database;
+mod error;
+mod generations;
+mod id;
+mod keys;
+mod messages;
+mod migrations;
+mod owner;
+mod search;
+mod snippet;
+mod timestamp;
+
+pub use answers::AnswerEnd;
+pub use conversations::{Conversation, ConversationChange, NewConversation};
+pub use database::Store;
+pub use error::StoreError;
+pub use generations::Generation;
+pub use id::{ApiKeyId, ConversationId, MessageId};
+pub use keys::{ApiKey, ApiKeySecret};
+pub use messages::{Message, Question, Role, Status};
+pub use search::SearchHit;
+pub use snippet::Snippet;
+pub use timestamp::Timestamp;

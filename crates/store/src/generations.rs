@@ -1,0 +1,78 @@
+//! What exactly a model was asked and what it sampled, as token ids, so that an answer can become a training example with
+//! the very tokens that made it. It does not know any vocabulary.
+
+use sqlx::Row;
+
+use crate::database::{Store, Write};
+use crate::{MessageId, StoreError};
+
+/// The record behind one answer.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Generation {
+    /// The model that sampled.
+    pub model: String,
+    /// The seed of its random numbers.
+    pub seed: Option<u64>,
+    /// The sampling settings in force, as JSON.
+    pub settings: serde_json::Value,
+    /// Token ids of the whole prompt.
+    pub prompt_tokens: Vec<u32>,
+    /// Token ids in the order in which they were sampled.
+    pub sampled_tokens: Vec<u32>,
+}
+
+impl Store {
+    /// The record behind an answer; `None` when none was kept.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn generation(&self, answer: &MessageId) -> Result<Option<Generation>, StoreError> {
+        let read = sqlx::query("SELECT * FROM generations WHERE message_id = ?")
+            .bind(answer.as_str())
+            .try_map(|row: sqlx::sqlite::SqliteRow| {
+                let settings: String = row.try_get("settings")?;
+                let settings = serde_json::from_str(&settings).map_err(|source| {
+                    sqlx::Error::ColumnDecode { index: "settings".to_owned(), source: Box::new(source) }
+                })?;
+                Ok(Generation {
+                    model: row.try_get("model")?,
+                    seed: row.try_get::<Option<i64>, _>("seed")?.map(i64::cast_unsigned),
+                    settings,
+                    prompt_tokens: tokens(row.try_get("prompt_tokens")?),
+                    sampled_tokens: tokens(row.try_get("sampled_tokens")?),
+                })
+            })
+            .fetch_optional(self.readers());
+        read.await.map_err(self.failed("reading a generation"))
+    }
+
+    pub(crate) async fn insert_generation(
+        &self,
+        write: &mut Write<'_>,
+        answer: &MessageId,
+        generation: &Generation,
+    ) -> Result<(), StoreError> {
+        sqlx::query(
+            "INSERT INTO generations (message_id, model, seed, settings, prompt_tokens, sampled_tokens)
+             VALUES (?, ?, ?, ?, ?, ?)",
+        )
+        .bind(answer.as_str())
+        .bind(&generation.model)
+        .bind(generation.seed.map(u64::cast_signed))
+        .bind(generation.settings.to_string())
+        .bind(bytes(&generation.prompt_tokens))
+        .bind(bytes(&generation.sampled_tokens))
+        .execute(&mut *write.transaction)
+        .await
+        .map_err(self.failed("keeping a generation"))?;
+        Ok(())
+    }
+}
+
+fn bytes(tokens: &[u32]) -> Vec<u8> {
+    tokens.iter().flat_map(|token| token.to_le_bytes()).collect()
+}
+
+fn tokens(bytes: &[u8]) -> Vec<u32> {
+    bytes.as_chunks::<4>().0.iter().map(|&token| u32::from_le_bytes(token)).collect()
+}

@@ -1,0 +1,124 @@
+//! Names of rows: ULIDs (48 bits of milliseconds, 80 random bits, Crockford's base 32), so that they sort by age, can be
+//! made without asking the database and cannot be guessed. It does not know which rows exist.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::{StoreError, Timestamp};
+
+/// Characters of an id.
+const LENGTH: usize = 26;
+
+/// Crockford's alphabet: no I, L, O, U.
+const ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
+
+/// Fills `bytes` from the operating system's generator.
+///
+/// # Errors
+/// [`StoreError::Randomness`] when the system has none to give.
+pub(crate) fn fill_random(bytes: &mut [u8]) -> Result<(), StoreError> {
+    getrandom::fill(bytes).map_err(|source| StoreError::Randomness { source })
+}
+
+/// `bits` in `characters` letters of Crockford's base 32, most significant first.
+fn crockford(bits: u128, characters: usize) -> String {
+    (0..characters).rev().map(|place| char::from(ALPHABET[(bits >> (5 * place)) as usize & 31])).collect()
+}
+
+fn new_id() -> Result<String, StoreError> {
+    let mut random = [0u8; 16];
+    fill_random(&mut random[6..])?;
+    let milliseconds = u128::from(Timestamp::now().milliseconds().max(0).unsigned_abs()) & ((1 << 48) - 1);
+    Ok(crockford((milliseconds << 80) | u128::from_be_bytes(random), LENGTH))
+}
+
+fn is_well_formed(text: &str) -> bool {
+    text.len() == LENGTH && text.bytes().all(|byte| ALPHABET.contains(&byte)) && text.as_bytes()[0] <= b'7'
+}
+
+macro_rules! id_type {
+    ($(#[$documentation:meta])* $name:ident, $what:literal) => {
+        $(#[$documentation])*
+        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(String);
+
+        impl $name {
+            pub(crate) fn new() -> Result<$name, StoreError> {
+                new_id().map($name)
+            }
+
+            pub(crate) fn from_database(text: String) -> $name {
+                $name(text)
+            }
+
+            /// The id as text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = StoreError;
+
+            /// # Errors
+            /// [`StoreError::NotFound`] for text that no id of this kind can be.
+            fn from_str(text: &str) -> Result<$name, StoreError> {
+                if is_well_formed(text) {
+                    Ok($name(text.to_owned()))
+                } else {
+                    Err(StoreError::not_found($what, text))
+                }
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str(&self.0)
+            }
+        }
+    };
+}
+
+id_type!(
+    /// Names a conversation.
+    ConversationId,
+    "conversation"
+);
+id_type!(
+    /// Names a message.
+    MessageId,
+    "message"
+);
+id_type!(
+    /// Names an API key; not secret.
+    ApiKeyId,
+    "API key"
+);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_distinct_well_formed_and_sort_by_age() {
+        let first = MessageId::new().unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(3));
+        let second = MessageId::new().unwrap();
+        assert!(first < second);
+        assert_eq!(first.as_str().parse::<MessageId>().unwrap(), first);
+    }
+
+    #[test]
+    fn text_that_is_no_id_is_refused() {
+        for text in [
+            "",
+            "x",
+            "01ARZ3NDEKTSV4RRFFQ69G5FAVX",
+            "01ARZ3NDEKTSV4RRFFQ69G5FA'",
+            "81ARZ3NDEKTSV4RRFFQ69G5FAV",
+            "ＡＡＡＡＡＡＡＡ",
+        ] {
+            assert!(matches!(text.parse::<MessageId>(), Err(StoreError::NotFound { .. })), "{text}");
+        }
+    }
+}

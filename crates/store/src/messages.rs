@@ -1,0 +1,340 @@
+//! Messages: one row each, a tree by parent. Questions and answers alternate; a second child of the same parent is a branch,
+//! so that editing and regenerating overwrite nothing. It does not know how an answer's text comes (`answers`) nor which
+//! branch is shown.
+
+use std::fmt;
+
+use sqlx::sqlite::SqliteRow;
+use sqlx::{FromRow, Row, SqliteConnection};
+
+use crate::database::{Store, Write};
+use crate::{ConversationId, MessageId, StoreError, Timestamp};
+
+/// Who wrote a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// The person.
+    User,
+    /// The model.
+    Assistant,
+}
+
+/// What became of a message. Questions are always complete.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    /// Text may still come.
+    Generating,
+    /// It ended by itself.
+    Complete,
+    /// The person stopped it.
+    Stopped,
+    /// The program ended before it did.
+    Interrupted,
+    /// An error ended it.
+    Failed,
+}
+
+impl Role {
+    /// The word in the database.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Role::User => "user",
+            Role::Assistant => "assistant",
+        }
+    }
+
+    fn parse(word: &str) -> Option<Role> {
+        [Role::User, Role::Assistant].into_iter().find(|role| role.as_str() == word)
+    }
+}
+
+impl Status {
+    /// The word in the database.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Status::Generating => "generating",
+            Status::Complete => "complete",
+            Status::Stopped => "stopped",
+            Status::Interrupted => "interrupted",
+            Status::Failed => "failed",
+        }
+    }
+
+    fn parse(word: &str) -> Option<Status> {
+        [Status::Generating, Status::Complete, Status::Stopped, Status::Interrupted, Status::Failed]
+            .into_iter()
+            .find(|status| status.as_str() == word)
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.as_str())
+    }
+}
+
+/// A question or an answer.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Message {
+    /// Its name in the database.
+    pub id: MessageId,
+    /// Where it belongs.
+    pub conversation_id: ConversationId,
+    /// What it follows; `None` for a first question.
+    pub parent_id: Option<MessageId>,
+    /// Who wrote it.
+    pub role: Role,
+    /// Its text; of an answer that is being written, the text so far.
+    pub content: String,
+    /// What became of it.
+    pub status: Status,
+    /// Why it failed.
+    pub error: Option<String>,
+    /// The model that wrote it; `None` for questions.
+    pub model: Option<String>,
+    /// When it was begun.
+    pub created_at: Timestamp,
+    /// Why the model ended, in the API's words ("stop", "length" …).
+    pub finish_reason: Option<String>,
+    /// Tokens of the prompt.
+    pub prompt_tokens: Option<u32>,
+    /// Tokens of the answer.
+    pub completion_tokens: Option<u32>,
+    /// Prompt tokens whose keys and values were found in the cache.
+    pub cached_tokens: Option<u32>,
+    /// Milliseconds from the request to its first token.
+    pub time_to_first_token_ms: Option<f64>,
+    /// Tokens per second after the first.
+    pub tokens_per_second: Option<f64>,
+    /// Tokens that the model could have taken in.
+    pub context_length: Option<u32>,
+}
+
+/// A question to add, with the place for its answer.
+#[derive(Debug, Clone)]
+pub struct Question {
+    /// The conversation.
+    pub conversation_id: ConversationId,
+    /// The answer that it follows; `None` begins the conversation (again).
+    pub parent_id: Option<MessageId>,
+    /// The question's text.
+    pub content: String,
+    /// The model that will answer.
+    pub model: String,
+    /// The conversation's title if it has none yet.
+    pub title_if_untitled: String,
+}
+
+impl FromRow<'_, SqliteRow> for Message {
+    fn from_row(row: &SqliteRow) -> Result<Message, sqlx::Error> {
+        let role: String = row.try_get("role")?;
+        let status: String = row.try_get("status")?;
+        Ok(Message {
+            id: MessageId::from_database(row.try_get("id")?),
+            conversation_id: ConversationId::from_database(row.try_get("conversation_id")?),
+            parent_id: row.try_get::<Option<String>, _>("parent_id")?.map(MessageId::from_database),
+            role: Role::parse(&role).ok_or_else(|| unknown_word("role", role))?,
+            content: row.try_get("content")?,
+            status: Status::parse(&status).ok_or_else(|| unknown_word("status", status))?,
+            error: row.try_get("error")?,
+            model: row.try_get("model")?,
+            created_at: Timestamp::from_milliseconds(row.try_get("created_at")?),
+            finish_reason: row.try_get("finish_reason")?,
+            prompt_tokens: row.try_get("prompt_tokens")?,
+            completion_tokens: row.try_get("completion_tokens")?,
+            cached_tokens: row.try_get("cached_tokens")?,
+            time_to_first_token_ms: row.try_get("time_to_first_token_ms")?,
+            tokens_per_second: row.try_get("tokens_per_second")?,
+            context_length: row.try_get("context_length")?,
+        })
+    }
+}
+
+fn unknown_word(column: &str, word: String) -> sqlx::Error {
+    sqlx::Error::ColumnDecode { index: column.to_owned(), source: format!("unknown word {word:?}").into() }
+}
+
+impl Store {
+    /// The message of that id.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] when there is none, or its conversation is deleted.
+    pub async fn message(&self, id: &MessageId) -> Result<Message, StoreError> {
+        let doing = "reading a message";
+        let mut connection = self.readers().acquire().await.map_err(self.failed(doing))?;
+        let found = find(&mut connection, id).await.map_err(self.failed(doing))?;
+        found.ok_or_else(|| StoreError::not_found("message", id.as_str()))
+    }
+
+    /// The whole tree of a conversation, oldest first.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] when the conversation is missing or deleted.
+    pub async fn messages(&self, conversation: &ConversationId) -> Result<Vec<Message>, StoreError> {
+        self.conversation(conversation).await?;
+        sqlx::query_as("SELECT * FROM messages WHERE conversation_id = ? ORDER BY number")
+            .bind(conversation.as_str())
+            .fetch_all(self.readers())
+            .await
+            .map_err(self.failed("reading a conversation's messages"))
+    }
+
+    /// The branch that ends with `last`: from the first question to it.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] when the message is missing or its conversation deleted.
+    pub async fn branch(&self, last: &MessageId) -> Result<Vec<Message>, StoreError> {
+        let branch: Vec<Message> = sqlx::query_as(
+            "WITH RECURSIVE branch (id, depth) AS (
+                 SELECT m.id, 0 FROM messages m JOIN conversations c ON c.id = m.conversation_id
+                     WHERE m.id = ? AND c.deleted_at IS NULL
+                 UNION ALL
+                 SELECT child.parent_id, depth + 1 FROM branch JOIN messages child ON child.id = branch.id
+                     WHERE child.parent_id IS NOT NULL
+             )
+             SELECT m.* FROM branch JOIN messages m ON m.id = branch.id ORDER BY depth DESC",
+        )
+        .bind(last.as_str())
+        .fetch_all(self.readers())
+        .await
+        .map_err(self.failed("reading a branch"))?;
+        if branch.is_empty() { Err(StoreError::not_found("message", last.as_str())) } else { Ok(branch) }
+    }
+
+    /// Adds a question and an empty answer in the state `generating`, which becomes the conversation's current leaf.
+    /// Returns both. They are on the disk when this returns.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] for an unknown conversation; [`StoreError::InvalidParent`] when the parent is not a finished
+    /// answer of the same conversation.
+    pub async fn ask(&self, question: Question) -> Result<(Message, Message), StoreError> {
+        let mut write = self.write_durably("adding a question").await?;
+        if let Some(parent) = &question.parent_id {
+            self.check_parent(&mut write, &question.conversation_id, parent, Role::Assistant).await?;
+        }
+        let asked = blank(question.conversation_id.clone(), question.parent_id, Role::User)?;
+        let asked = Message { content: question.content, ..asked };
+        let answer = blank(question.conversation_id, Some(asked.id.clone()), Role::Assistant)?;
+        let answer = Message { model: Some(question.model), ..answer };
+        self.insert(&mut write, &asked).await?;
+        self.insert(&mut write, &answer).await?;
+        self.follow(&mut write, &answer, &question.title_if_untitled).await?;
+        write.commit().await?;
+        Ok((asked, answer))
+    }
+
+    /// Adds another empty answer in the state `generating` to a question, which becomes the conversation's current leaf.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] for an unknown message; [`StoreError::InvalidParent`] when it is not a question.
+    pub async fn answer_again(&self, question: &MessageId, model: String) -> Result<Message, StoreError> {
+        let doing = "adding an answer";
+        let mut write = self.write_durably(doing).await?;
+        let found = find(&mut write.transaction, question).await.map_err(self.failed(doing))?;
+        let found = found.ok_or_else(|| StoreError::not_found("message", question.as_str()))?;
+        self.check_parent(&mut write, &found.conversation_id, question, Role::User).await?;
+        let answer = blank(found.conversation_id, Some(found.id), Role::Assistant)?;
+        let answer = Message { model: Some(model), ..answer };
+        self.insert(&mut write, &answer).await?;
+        self.follow(&mut write, &answer, "").await?;
+        write.commit().await?;
+        Ok(answer)
+    }
+
+    async fn check_parent(
+        &self,
+        write: &mut Write<'_>,
+        conversation: &ConversationId,
+        parent: &MessageId,
+        role: Role,
+    ) -> Result<(), StoreError> {
+        let found = find(&mut write.transaction, parent).await.map_err(self.failed("checking a parent"))?;
+        let reason = match found {
+            None => "there is no such message",
+            Some(found) if found.conversation_id != *conversation => "it belongs to another conversation",
+            Some(found) if found.role != role && role == Role::Assistant => "a question follows an answer",
+            Some(found) if found.role != role => "an answer follows a question",
+            Some(found) if found.status == Status::Generating => "it is still being written",
+            Some(_) => return Ok(()),
+        };
+        Err(StoreError::InvalidParent { parent: parent.to_string(), reason })
+    }
+
+    async fn insert(&self, write: &mut Write<'_>, message: &Message) -> Result<(), StoreError> {
+        sqlx::query(
+            "INSERT INTO messages (id, conversation_id, parent_id, role, content, status, model, created_at)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        )
+        .bind(message.id.as_str())
+        .bind(message.conversation_id.as_str())
+        .bind(message.parent_id.as_ref().map(MessageId::as_str))
+        .bind(message.role.as_str())
+        .bind(&message.content)
+        .bind(message.status.as_str())
+        .bind(message.model.as_deref())
+        .bind(message.created_at.milliseconds())
+        .execute(&mut *write.transaction)
+        .await
+        .map_err(self.failed("adding a message"))?;
+        Ok(())
+    }
+
+    /// Moves the conversation to `leaf` and to the top of the list; gives it `title` if it has none.
+    async fn follow(&self, write: &mut Write<'_>, leaf: &Message, title: &str) -> Result<(), StoreError> {
+        let done = sqlx::query(
+            "UPDATE conversations SET current_leaf = ?, updated_at = max(updated_at, ?),
+                 title = CASE title WHEN '' THEN ? ELSE title END
+             WHERE id = ? AND deleted_at IS NULL",
+        )
+        .bind(leaf.id.as_str())
+        .bind(leaf.created_at.milliseconds())
+        .bind(title)
+        .bind(leaf.conversation_id.as_str())
+        .execute(&mut *write.transaction)
+        .await
+        .map_err(self.failed("adding a message"))?;
+        match done.rows_affected() {
+            0 => Err(StoreError::not_found("conversation", leaf.conversation_id.as_str())),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The message, if it exists in a conversation that is not deleted.
+pub(crate) async fn find(
+    connection: &mut SqliteConnection,
+    id: &MessageId,
+) -> Result<Option<Message>, sqlx::Error> {
+    sqlx::query_as(
+        "SELECT m.* FROM messages m JOIN conversations c ON c.id = m.conversation_id
+         WHERE m.id = ? AND c.deleted_at IS NULL",
+    )
+    .bind(id.as_str())
+    .fetch_optional(connection)
+    .await
+}
+
+fn blank(
+    conversation_id: ConversationId,
+    parent_id: Option<MessageId>,
+    role: Role,
+) -> Result<Message, StoreError> {
+    Ok(Message {
+        id: MessageId::new()?,
+        conversation_id,
+        parent_id,
+        role,
+        content: String::new(),
+        status: if role == Role::User { Status::Complete } else { Status::Generating },
+        error: None,
+        model: None,
+        created_at: Timestamp::now(),
+        finish_reason: None,
+        prompt_tokens: None,
+        completion_tokens: None,
+        cached_tokens: None,
+        time_to_first_token_ms: None,
+        tokens_per_second: None,
+        context_length: None,
+    })
+}

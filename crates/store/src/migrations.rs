@@ -1,0 +1,23 @@
+//! The schema's history, oldest first. A migration that was ever released never changes: its checksum is in users' files.
+//! It does not know whether a file may be migrated; `database` decides that.
+
+use sqlx::SqlSafeStr;
+use sqlx::migrate::{Migration, MigrationType, Migrator};
+
+const HISTORY: [(i64, &str, &str); 4] = [
+    (1, "conversations", include_str!("../migrations/0001_conversations.sql")),
+    (2, "search", include_str!("../migrations/0002_search.sql")),
+    (3, "generations", include_str!("../migrations/0003_generations.sql")),
+    (4, "api keys", include_str!("../migrations/0004_api_keys.sql")),
+];
+
+/// Version of the newest migration that this program knows.
+pub(crate) const NEWEST: i64 = HISTORY[HISTORY.len() - 1].0;
+
+/// Everything that has to be applied, in order.
+pub(crate) fn migrator() -> Migrator {
+    let migrations = HISTORY.map(|(version, description, sql)| {
+        Migration::new(version, description.into(), MigrationType::Simple, sql.into_sql_str(), false)
+    });
+    Migrator::with_migrations(migrations.into())
+}

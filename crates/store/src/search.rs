@@ -1,0 +1,144 @@
+//! Full-text search over messages and titles. Terms are plain text: no character has a meaning of its own. Terms of three
+//! and more characters go through the trigram index; shorter ones, which trigrams cannot find, through a scan. All terms
+//! must occur. It does not rank: what is newer comes first.
+
+use sqlx::sqlite::SqliteRow;
+use sqlx::{FromRow, QueryBuilder, Row, Sqlite};
+
+use crate::database::Store;
+use crate::{ConversationId, MessageId, Snippet, StoreError, Timestamp};
+
+/// The most characters that a query may have.
+const QUERY_LIMIT: usize = 200;
+
+/// The most terms that a query may have.
+const TERM_LIMIT: usize = 16;
+
+/// Shortest term, in characters, that the trigram index finds.
+const TRIGRAM: usize = 3;
+
+/// A message or a title that has all terms.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SearchHit {
+    /// The conversation.
+    pub conversation_id: ConversationId,
+    /// The message; of a title, the conversation's current leaf, `None` while it has no messages.
+    pub message_id: Option<MessageId>,
+    /// The conversation's title.
+    pub title: String,
+    /// The place in the message, or the title.
+    pub snippet: Snippet,
+    /// When the message was begun, or the conversation made.
+    pub created_at: Timestamp,
+}
+
+struct FoundText {
+    conversation_id: String,
+    message_id: Option<String>,
+    title: String,
+    text: String,
+    created_at: i64,
+}
+
+impl FromRow<'_, SqliteRow> for FoundText {
+    fn from_row(row: &SqliteRow) -> Result<FoundText, sqlx::Error> {
+        Ok(FoundText {
+            conversation_id: row.try_get("conversation_id")?,
+            message_id: row.try_get("message_id")?,
+            title: row.try_get("title")?,
+            text: row.try_get("text")?,
+            created_at: row.try_get("created_at")?,
+        })
+    }
+}
+
+impl Store {
+    /// At most `limit` hits: titles first, then messages, the newest first. A query without terms finds nothing. Answers
+    /// that are being written are not searched.
+    ///
+    /// # Errors
+    /// [`StoreError::Invalid`] for a query of more than 200 characters or 16 terms.
+    pub async fn search(&self, query: &str, limit: u32) -> Result<Vec<SearchHit>, StoreError> {
+        let terms = terms(query)?;
+        if terms.is_empty() {
+            return Ok(Vec::new());
+        }
+        let doing = "searching";
+        let mut titles = QueryBuilder::<Sqlite>::new(
+            "SELECT id AS conversation_id, current_leaf AS message_id, title, title AS text, created_at
+             FROM conversations WHERE deleted_at IS NULL",
+        );
+        for term in &terms {
+            push_like(&mut titles, "title", term);
+        }
+        titles.push(" ORDER BY updated_at DESC LIMIT ").push_bind(i64::from(limit));
+        let mut found: Vec<FoundText> =
+            titles.build_query_as().fetch_all(self.readers()).await.map_err(self.failed(doing))?;
+
+        let room = u32::try_from(found.len()).map_or(0, |titles| limit.saturating_sub(titles));
+        let mut messages = message_query(&terms, room);
+        found.extend::<Vec<FoundText>>(
+            messages.build_query_as().fetch_all(self.readers()).await.map_err(self.failed(doing))?,
+        );
+        Ok(found
+            .into_iter()
+            .map(|found| SearchHit {
+                conversation_id: ConversationId::from_database(found.conversation_id),
+                message_id: found.message_id.map(MessageId::from_database),
+                snippet: Snippet::around(&found.text, &terms),
+                title: found.title,
+                created_at: Timestamp::from_milliseconds(found.created_at),
+            })
+            .collect())
+    }
+}
+
+/// The query's terms: split at white space and control characters (a NUL would end SQLite's view of the text).
+fn terms(query: &str) -> Result<Vec<String>, StoreError> {
+    let invalid = |reason| StoreError::Invalid { field: "q", reason };
+    if query.chars().count() > QUERY_LIMIT {
+        return Err(invalid(format!("a query has at most {QUERY_LIMIT} characters")));
+    }
+    let separates = |character: char| character.is_whitespace() || character.is_control();
+    let terms: Vec<String> =
+        query.split(separates).filter(|term| !term.is_empty()).map(str::to_owned).collect();
+    if terms.len() > TERM_LIMIT {
+        return Err(invalid(format!("a query has at most {TERM_LIMIT} terms")));
+    }
+    Ok(terms)
+}
+
+fn message_query(terms: &[String], limit: u32) -> QueryBuilder<Sqlite> {
+    let (indexed, short): (Vec<&String>, Vec<&String>) =
+        terms.iter().partition(|term| term.chars().count() >= TRIGRAM);
+    let mut query = QueryBuilder::new(
+        "SELECT c.id AS conversation_id, m.id AS message_id, c.title, m.content AS text, m.created_at
+         FROM messages m JOIN conversations c ON c.id = m.conversation_id
+         WHERE c.deleted_at IS NULL AND m.status <> 'generating'",
+    );
+    if !indexed.is_empty() {
+        // In FTS5's language a string in double quotes is text, in which a doubled quote stands for one.
+        let phrases: Vec<String> =
+            indexed.iter().map(|term| format!("\"{}\"", term.replace('"', "\"\""))).collect();
+        query.push(" AND m.number IN (SELECT rowid FROM message_search WHERE message_search MATCH ");
+        query.push_bind(phrases.join(" AND ")).push(")");
+    }
+    for term in short {
+        push_like(&mut query, "m.content", term);
+    }
+    query.push(" ORDER BY m.number DESC LIMIT ").push_bind(i64::from(limit));
+    query
+}
+
+/// Adds "and `column` contains `term`".
+fn push_like(query: &mut QueryBuilder<Sqlite>, column: &'static str, term: &str) {
+    let mut pattern = String::from("%");
+    for character in term.chars() {
+        if matches!(character, '%' | '_' | '\\') {
+            pattern.push('\\');
+        }
+        pattern.push(character);
+    }
+    pattern.push('%');
+    query.push(" AND ").push(column).push(" LIKE ").push_bind(pattern).push(" ESCAPE '\\'");
+}

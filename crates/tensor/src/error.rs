@@ -54,6 +54,14 @@ pub enum TensorError {
         /// Columns asked for.
         columns: usize,
     },
+    /// The system has no room for this many f32 values.
+    #[error("{what}: no memory for {elements} values of 4 bytes; use a smaller model, context or batch")]
+    OutOfMemory {
+        /// What the memory was for.
+        what: &'static str,
+        /// Values asked for.
+        elements: usize,
+    },
     /// The processor lacks an instruction set that was asked for by name.
     #[error("this processor does not support {asked}; it supports {}", names(.available))]
     UnsupportedSimd {

@@ -1,0 +1,170 @@
+//! The handle of a running engine: starts its thread, checks and submits requests, shuts it down.
+//! Does not know in which order requests run; the scheduler does.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::sync::mpsc::unbounded_channel;
+use zhenjin_model::PAGE_TOKENS;
+
+use crate::generation::Generation;
+use crate::inbox::{Inbox, Phase};
+use crate::options::EngineOptions;
+use crate::request::{Request, SubmitError};
+use crate::sampling::random;
+use crate::scheduler::Scheduler;
+use crate::stats::EngineStats;
+use crate::step_model::StepModel;
+
+/// One model, shared by many requests. Dropping it ends them.
+pub struct Engine {
+    inbox: Arc<Inbox>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+    usable_vocabulary: usize,
+    context_length: usize,
+    page_count: usize,
+    max_batch: usize,
+}
+
+impl Engine {
+    /// Starts the thread that owns `model`.
+    ///
+    /// # Errors
+    /// The operating system's, if it starts no thread.
+    pub fn start(model: Box<dyn StepModel>, options: EngineOptions) -> std::io::Result<Engine> {
+        // Answers take one row each; half of the rows at least are left for prompts.
+        let max_batch = options.max_batch.min(model.max_rows() / 2).min(model.max_logits_rows() / 2).max(1);
+        let usable_vocabulary = options.usable_vocabulary.unwrap_or(usize::MAX).min(model.vocabulary_size());
+        let (context_length, page_count) = (model.context_length(), model.page_count());
+        let stats = EngineStats { pages_total: page_count, ..EngineStats::default() };
+        let inbox = Inbox::new(max_batch, options.queue_limit, stats);
+        let scheduler = Scheduler::new(
+            model,
+            EngineOptions { max_batch, ..options },
+            usable_vocabulary,
+            Arc::clone(&inbox),
+        );
+        let thread = std::thread::Builder::new().name("engine".to_owned()).spawn(move || scheduler.run())?;
+        Ok(Engine {
+            inbox,
+            thread: Mutex::new(Some(thread)),
+            usable_vocabulary,
+            context_length,
+            page_count,
+            max_batch,
+        })
+    }
+
+    /// Checks `request` and hands it to the scheduler.
+    ///
+    /// # Errors
+    /// [`SubmitError`] that says what is wrong, or how long to wait.
+    pub fn submit(&self, request: Request) -> Result<Generation, SubmitError> {
+        self.check(&request)?;
+        let seed = request.sampling.seed.unwrap_or_else(random::fresh_seed);
+        let (sender, receiver) = unbounded_channel();
+        self.inbox.submit(request, seed, sender)?;
+        Ok(Generation::new(receiver, seed))
+    }
+
+    fn check(&self, request: &Request) -> Result<(), SubmitError> {
+        let prompt = request.prompt.len();
+        if prompt == 0 {
+            return Err(SubmitError::invalid("prompt", "it has no tokens"));
+        }
+        let outside = |token: &&u32| **token as usize >= self.usable_vocabulary;
+        if let Some(token) = request.prompt.iter().find(outside) {
+            return Err(SubmitError::invalid("prompt", self.outside_vocabulary(*token)));
+        }
+        if let Some(token) = request.stop_tokens.iter().find(outside) {
+            return Err(SubmitError::invalid("stop_token_ids", self.outside_vocabulary(*token)));
+        }
+        if request.max_tokens == 0 && request.prompt_logprobs.is_none() {
+            return Err(SubmitError::invalid(
+                "max_tokens",
+                "0 tokens can be asked for only with the prompt's log-probabilities",
+            ));
+        }
+        for (field, count) in [("logprobs", request.logprobs), ("prompt_logprobs", request.prompt_logprobs)] {
+            if let Some(count) = count.filter(|count| *count > self.usable_vocabulary) {
+                let reason = format!(
+                    "{count} alternatives are more than the {} tokens of the vocabulary",
+                    self.usable_vocabulary
+                );
+                return Err(SubmitError::invalid(field, reason));
+            }
+        }
+        request.sampling.validate(self.usable_vocabulary)?;
+        let (max_tokens, context, capacity) =
+            (request.max_tokens, self.context_length, self.capacity_tokens());
+        let needed = prompt.saturating_add(max_tokens);
+        if needed > context {
+            return Err(SubmitError::ContextExceeded { prompt, max_tokens, context });
+        }
+        if needed > capacity {
+            return Err(SubmitError::MemoryExceeded { prompt, max_tokens, capacity });
+        }
+        Ok(())
+    }
+
+    fn outside_vocabulary(&self, token: u32) -> String {
+        format!("token {token} is outside the vocabulary of {} tokens", self.usable_vocabulary)
+    }
+
+    /// The most tokens of one sequence.
+    pub fn context_length(&self) -> usize {
+        self.context_length
+    }
+
+    /// How many tokens' keys and values fit into memory, over all requests; a single request cannot be longer.
+    pub fn capacity_tokens(&self) -> usize {
+        self.page_count.saturating_mul(PAGE_TOKENS)
+    }
+
+    /// The most requests that run at once.
+    pub fn max_batch(&self) -> usize {
+        self.max_batch
+    }
+
+    /// The ids that can be generated are `0..usable_vocabulary()`.
+    pub fn usable_vocabulary(&self) -> usize {
+        self.usable_vocabulary
+    }
+
+    /// What the engine counted, as of its latest step.
+    pub fn stats(&self) -> EngineStats {
+        self.inbox.stats()
+    }
+
+    /// Takes no more requests, lets those inside finish for at most `grace`, ends the rest with
+    /// [`crate::FinishReason::ShutDown`], and waits for the thread to end.
+    pub fn shutdown(&self, grace: Duration) {
+        self.inbox.advance_to(Phase::Draining);
+        self.inbox.wait_until_empty(grace);
+        self.inbox.advance_to(Phase::Stopping);
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread
+            && thread.join().is_err()
+        {
+            tracing::error!("the engine's thread ended by a panic");
+        }
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.shutdown(Duration::ZERO);
+    }
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("Engine")
+            .field("context_length", &self.context_length)
+            .field("page_count", &self.page_count)
+            .field("max_batch", &self.max_batch)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,162 @@
+//! Where requests wait for the engine's thread to pick them up, and where both sides leave their numbers.
+//! Knows nothing of pages or steps.
+
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc::UnboundedSender;
+
+use crate::request::{Event, Request, SubmitError};
+use crate::stats::EngineStats;
+
+/// A request on its way to the scheduler.
+pub(crate) struct Submission {
+    pub(crate) id: u64,
+    pub(crate) request: Request,
+    pub(crate) seed: u64,
+    pub(crate) submitted: Instant,
+    pub(crate) events: UnboundedSender<Event>,
+}
+
+/// What the engine does with requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// Takes new ones.
+    Open,
+    /// Takes no new ones, finishes the others.
+    Draining,
+    /// Ends all.
+    Stopping,
+}
+
+struct State {
+    arrivals: Vec<Submission>,
+    /// Requests accepted and not ended.
+    inside: usize,
+    next_id: u64,
+    phase: Phase,
+    /// Seconds that a request holds its place, averaged over the latest ones; 0 before the first.
+    seconds_inside: f64,
+}
+
+/// Shared by the engine's thread and everybody who submits.
+pub(crate) struct Inbox {
+    state: Mutex<State>,
+    changed: Condvar,
+    stats: Mutex<EngineStats>,
+    max_batch: usize,
+    limit: usize,
+}
+
+/// A panic elsewhere leaves plain numbers behind, which stay usable.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Inbox {
+    pub(crate) fn new(max_batch: usize, queue_limit: usize, stats: EngineStats) -> Arc<Inbox> {
+        let state =
+            State { arrivals: Vec::new(), inside: 0, next_id: 0, phase: Phase::Open, seconds_inside: 0.0 };
+        Arc::new(Inbox {
+            state: Mutex::new(state),
+            changed: Condvar::new(),
+            stats: Mutex::new(stats),
+            max_batch,
+            limit: max_batch.saturating_add(queue_limit),
+        })
+    }
+
+    /// Accepts a request unless the queue is full or closed.
+    pub(crate) fn submit(
+        &self,
+        request: Request,
+        seed: u64,
+        events: UnboundedSender<Event>,
+    ) -> Result<u64, SubmitError> {
+        let mut state = lock(&self.state);
+        if state.phase != Phase::Open {
+            return Err(SubmitError::ShuttingDown);
+        }
+        if state.inside >= self.limit {
+            return Err(SubmitError::QueueFull {
+                waiting: state.inside,
+                limit: self.limit,
+                retry_after: retry_after(&state, self.max_batch),
+            });
+        }
+        state.inside += 1;
+        state.next_id += 1;
+        let id = state.next_id;
+        state.arrivals.push(Submission { id, request, seed, submitted: Instant::now(), events });
+        self.changed.notify_all();
+        Ok(id)
+    }
+
+    /// Takes what has arrived; waits for something to do if `idle`.
+    pub(crate) fn take(&self, idle: bool) -> (Vec<Submission>, Phase) {
+        let mut state = lock(&self.state);
+        while idle && state.arrivals.is_empty() && state.phase != Phase::Stopping {
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        (std::mem::take(&mut state.arrivals), state.phase)
+    }
+
+    /// A request has ended, `inside` after its submission.
+    pub(crate) fn ended(&self, inside: Duration) {
+        const WEIGHT_OF_LATEST: f64 = 0.1;
+        let mut state = lock(&self.state);
+        state.inside = state.inside.saturating_sub(1);
+        let seconds = inside.as_secs_f64();
+        state.seconds_inside = if state.seconds_inside == 0.0 {
+            seconds
+        } else {
+            state.seconds_inside + WEIGHT_OF_LATEST * (seconds - state.seconds_inside)
+        };
+        self.changed.notify_all();
+    }
+
+    /// Moves on to a later phase.
+    pub(crate) fn advance_to(&self, phase: Phase) {
+        let mut state = lock(&self.state);
+        if phase != Phase::Open && state.phase != Phase::Stopping {
+            state.phase = phase;
+        }
+        self.changed.notify_all();
+    }
+
+    /// Ends everything that has arrived and takes no more: the engine's thread is gone.
+    pub(crate) fn close(&self) {
+        let mut state = lock(&self.state);
+        state.phase = Phase::Stopping;
+        state.arrivals.clear();
+        state.inside = 0;
+        self.changed.notify_all();
+    }
+
+    /// Waits until no request is inside, at most for `limit`. True if none is.
+    pub(crate) fn wait_until_empty(&self, limit: Duration) -> bool {
+        let state = lock(&self.state);
+        let (state, _) = self
+            .changed
+            .wait_timeout_while(state, limit, |state| state.inside > 0)
+            .unwrap_or_else(PoisonError::into_inner);
+        state.inside == 0
+    }
+
+    pub(crate) fn stats(&self) -> EngineStats {
+        let waiting_outside = lock(&self.state).arrivals.len();
+        let mut stats = *lock(&self.stats);
+        stats.waiting += waiting_outside;
+        stats
+    }
+
+    pub(crate) fn publish(&self, stats: EngineStats) {
+        *lock(&self.stats) = stats;
+    }
+}
+
+/// With every place taken, one becomes free about every (time that a request takes / places).
+fn retry_after(state: &State, max_batch: usize) -> Duration {
+    const LONGEST: f64 = 120.0;
+    Duration::from_secs_f64((state.seconds_inside / max_batch.max(1) as f64).clamp(1.0, LONGEST))
+}

@@ -1,0 +1,156 @@
+//! Hands out pages and takes them back: a count of holders for each, a list of free ones, and the order in which cached pages that
+//! nobody holds are given up. Knows nothing of requests.
+
+use std::collections::BTreeMap;
+
+use zhenjin_model::PageId;
+
+use super::prefix_cache::{CachedPage, ChainId, PageTokens, PrefixCache};
+
+/// All pages of one model.
+#[derive(Debug)]
+pub(crate) struct PagePool {
+    holders: Vec<u32>,
+    free: Vec<PageId>,
+    cache: PrefixCache,
+    /// Cached pages that nobody holds, the one released longest ago first.
+    evictable: BTreeMap<u64, PageId>,
+    released_at: Vec<u64>,
+    releases: u64,
+}
+
+impl PagePool {
+    /// `pages` free pages, numbered from 0.
+    pub(crate) fn new(pages: usize) -> PagePool {
+        PagePool {
+            holders: vec![0; pages],
+            free: (0..pages as u32).rev().map(PageId).collect(),
+            cache: PrefixCache::default(),
+            evictable: BTreeMap::new(),
+            released_at: vec![0; pages],
+            releases: 0,
+        }
+    }
+
+    /// All pages, held or not.
+    pub(crate) fn total(&self) -> usize {
+        self.holders.len()
+    }
+
+    /// Pages that can be handed out now: the free ones, and the cached ones that nobody holds.
+    pub(crate) fn available(&self) -> usize {
+        self.free.len() + self.evictable.len()
+    }
+
+    /// Pages that somebody holds.
+    pub(crate) fn held(&self) -> usize {
+        self.total() - self.available()
+    }
+
+    /// Pages whose content a later prompt can reuse, held or not.
+    pub(crate) fn cached(&self) -> usize {
+        self.cache.len()
+    }
+
+    /// Hands out a page with arbitrary content, giving up the cached page that was released longest ago if none is free.
+    pub(crate) fn allocate(&mut self) -> Option<PageId> {
+        let page = match self.free.pop() {
+            Some(page) => page,
+            None => {
+                let (_, page) = self.evictable.pop_first()?;
+                self.cache.remove(page);
+                page
+            }
+        };
+        self.holders[page.0 as usize] = 1;
+        Some(page)
+    }
+
+    /// The cached page with `tokens` after `before`, without holding it; and whether nobody else holds it.
+    pub(crate) fn find(&self, before: ChainId, tokens: &PageTokens) -> Option<(CachedPage, bool)> {
+        let cached = self.cache.find(before, tokens)?;
+        Some((cached, self.holders[cached.page.0 as usize] == 0))
+    }
+
+    /// Holds the cached page with `tokens` after `before`.
+    pub(crate) fn share(&mut self, before: ChainId, tokens: &PageTokens) -> Option<CachedPage> {
+        let cached = self.cache.find(before, tokens)?;
+        self.hold(cached.page);
+        Some(cached)
+    }
+
+    /// Offers a full page to later prompts. If an equal page is cached already, that one is held instead and `page` released: equal
+    /// tokens have equal bits here, so the holder may go on with either.
+    pub(crate) fn publish(&mut self, before: ChainId, tokens: &PageTokens, page: PageId) -> CachedPage {
+        let cached = self.cache.insert(before, tokens, page);
+        if cached.page != page {
+            self.hold(cached.page);
+            self.release(page);
+        }
+        cached
+    }
+
+    /// Takes back one holder's claim. The page becomes free, or evictable if it is cached, when nobody holds it any more.
+    ///
+    /// Release a sequence's last page first: then the ends of cached chains are given up before their beginnings.
+    pub(crate) fn release(&mut self, page: PageId) {
+        let index = page.0 as usize;
+        self.holders[index] -= 1;
+        if self.holders[index] > 0 {
+            return;
+        }
+        if self.cache.contains(page) {
+            self.releases += 1;
+            self.released_at[index] = self.releases;
+            self.evictable.insert(self.releases, page);
+        } else {
+            self.free.push(page);
+        }
+    }
+
+    fn hold(&mut self, page: PageId) {
+        let index = page.0 as usize;
+        if self.holders[index] == 0 {
+            self.evictable.remove(&self.released_at[index]);
+        }
+        self.holders[index] += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use zhenjin_model::PAGE_TOKENS;
+
+    fn tokens(first: u32) -> PageTokens {
+        std::array::from_fn(|i| first + i as u32)
+    }
+
+    #[test]
+    fn a_chain_is_shared_deduplicated_and_given_up_from_its_end() {
+        assert_eq!(PAGE_TOKENS, tokens(0).len());
+        let mut pool = PagePool::new(3);
+        let (a, b) = (pool.allocate().unwrap(), pool.allocate().unwrap());
+        let first = pool.publish(ChainId::EMPTY, &tokens(0), a);
+        let second = pool.publish(first.chain, &tokens(1), b);
+        assert_eq!((first.page, second.page), (a, b));
+
+        // The same tokens after another beginning are another page.
+        assert!(pool.share(ChainId::EMPTY, &tokens(1)).is_none());
+        let duplicate = pool.allocate().unwrap();
+        assert_eq!(pool.allocate(), None);
+        assert_eq!(pool.publish(ChainId::EMPTY, &tokens(0), duplicate), first);
+        assert_eq!(pool.available(), 1);
+
+        pool.release(b);
+        pool.release(a);
+        pool.release(a);
+        assert_eq!((pool.available(), pool.held(), pool.cached()), (3, 0, 2));
+        assert_eq!(pool.allocate(), Some(duplicate));
+        assert_eq!(pool.allocate(), Some(b));
+        assert!(pool.find(first.chain, &tokens(1)).is_none());
+        assert_eq!(pool.find(ChainId::EMPTY, &tokens(0)), Some((first, true)));
+        assert_eq!(pool.share(ChainId::EMPTY, &tokens(0)), Some(first));
+        assert_eq!(pool.allocate(), None);
+    }
+}

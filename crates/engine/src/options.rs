@@ -1,0 +1,52 @@
+//! The engine's settings. Knows nothing of where they come from.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::stats::EngineObserver;
+
+/// How an engine shares one model among many requests. None of it changes an answer, only when it comes.
+#[derive(Clone)]
+pub struct EngineOptions {
+    /// The most requests that run at once.
+    pub max_batch: usize,
+    /// The most prompt tokens in one step, over all requests.
+    pub prefill_chunk: usize,
+    /// How long a step should take at most while answers are being generated: a prompt's part of it is cut to fit, by the measured
+    /// speed, so that running chats do not stall.
+    pub step_time: Duration,
+    /// The most requests that wait while `max_batch` run; more are refused.
+    pub queue_limit: usize,
+    /// The ids `0..usable_vocabulary` can be generated; a model's rows may be padded beyond its tokenizer's vocabulary.
+    /// `None`: all of the model's.
+    pub usable_vocabulary: Option<usize>,
+    /// Whom to tell what happens.
+    pub observer: Option<Arc<dyn EngineObserver>>,
+}
+
+impl Default for EngineOptions {
+    fn default() -> Self {
+        EngineOptions {
+            max_batch: 32,
+            prefill_chunk: 512,
+            step_time: Duration::from_millis(150),
+            queue_limit: 128,
+            usable_vocabulary: None,
+            observer: None,
+        }
+    }
+}
+
+impl std::fmt::Debug for EngineOptions {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("EngineOptions")
+            .field("max_batch", &self.max_batch)
+            .field("prefill_chunk", &self.prefill_chunk)
+            .field("step_time", &self.step_time)
+            .field("queue_limit", &self.queue_limit)
+            .field("usable_vocabulary", &self.usable_vocabulary)
+            .field("observed", &self.observer.is_some())
+            .finish()
+    }
+}

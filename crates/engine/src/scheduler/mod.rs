@@ -1,0 +1,163 @@
+//! The engine's thread: takes requests, plans a step, computes it, hands out tokens, and again.
+//!
+//! [`rows`] decides how many rows of whom, [`memory`] who gets pages, [`execute`] runs the step and reads its logits. Requests are
+//! ordered by age (their id) everywhere, so that the schedule is a function of arrivals and measured time, and answers of neither.
+
+mod execute;
+mod memory;
+mod rows;
+mod sequence;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use zhenjin_model::LogitsFor;
+
+use crate::inbox::{Inbox, Phase};
+use crate::kv::page_pool::PagePool;
+use crate::options::EngineOptions;
+use crate::request::{Event, FinishReason};
+use crate::sampling::sampler::Sampler;
+use crate::stats::EngineStats;
+use crate::step_model::StepModel;
+use rows::{Pace, StepLimits};
+use sequence::Sequence;
+
+/// A part of a request that the next step computes; its pages are there.
+#[derive(Clone, Copy, Debug)]
+struct PlannedChunk {
+    id: u64,
+    start: usize,
+    rows: usize,
+    logits: LogitsFor,
+}
+
+/// Everything that the engine's thread owns.
+pub(crate) struct Scheduler {
+    model: Box<dyn StepModel>,
+    options: EngineOptions,
+    usable_vocabulary: usize,
+    inbox: Arc<Inbox>,
+    pool: PagePool,
+    /// By age. A request is in one of the two from its arrival to its end.
+    waiting: BTreeMap<u64, Sequence>,
+    running: BTreeMap<u64, Sequence>,
+    sampler: Sampler,
+    pace: Pace,
+    stats: EngineStats,
+}
+
+/// Lets nobody wait for a thread that is gone.
+struct CloseAtEnd(Arc<Inbox>);
+
+impl Drop for CloseAtEnd {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
+impl Scheduler {
+    pub(crate) fn new(
+        model: Box<dyn StepModel>,
+        options: EngineOptions,
+        usable_vocabulary: usize,
+        inbox: Arc<Inbox>,
+    ) -> Scheduler {
+        let pool = PagePool::new(model.page_count());
+        Scheduler {
+            model,
+            options,
+            usable_vocabulary,
+            inbox,
+            pool,
+            waiting: BTreeMap::new(),
+            running: BTreeMap::new(),
+            sampler: Sampler::default(),
+            pace: Pace::default(),
+            stats: EngineStats::default(),
+        }
+    }
+
+    /// Runs until the engine shuts down.
+    pub(crate) fn run(mut self) {
+        let _close_at_end = CloseAtEnd(Arc::clone(&self.inbox));
+        loop {
+            let is_idle = self.waiting.is_empty() && self.running.is_empty();
+            let (arrivals, phase) = self.inbox.take(is_idle);
+            for submission in arrivals {
+                self.waiting.insert(submission.id, Sequence::new(submission, self.usable_vocabulary));
+            }
+            if phase == Phase::Stopping {
+                for id in self.all_ids() {
+                    self.finish(id, Some(FinishReason::ShutDown));
+                }
+                return;
+            }
+            self.drop_cancelled();
+            self.admit();
+            let plan = self.plan();
+            self.execute(&plan);
+            self.publish_stats();
+        }
+    }
+
+    fn all_ids(&self) -> Vec<u64> {
+        self.running.keys().chain(self.waiting.keys()).copied().collect()
+    }
+
+    fn drop_cancelled(&mut self) {
+        let all = self.running.values().chain(self.waiting.values());
+        let cancelled: Vec<u64> =
+            all.filter(|sequence| sequence.is_cancelled()).map(|sequence| sequence.id).collect();
+        for id in cancelled {
+            self.finish(id, None);
+        }
+    }
+
+    fn plan(&mut self) -> Vec<PlannedChunk> {
+        for sequence in self.running.values_mut() {
+            self.stats.prefix_hit_tokens += memory::adopt_cached_pages(&mut self.pool, sequence) as u64;
+        }
+        let decode_rows = self.running.values().filter(|sequence| rows::is_answering(sequence)).count();
+        let most = self.options.prefill_chunk.min(self.model.max_rows().saturating_sub(decode_rows)).max(1);
+        let limits = StepLimits {
+            prefill_rows: self.pace.prefill_rows(decode_rows, self.options.step_time, most),
+            extra_logits_rows: self.model.max_logits_rows().saturating_sub(self.running.len()),
+        };
+        let rows = rows::choose_rows(&self.running, limits);
+        self.secure_pages(rows)
+    }
+
+    /// Ends a request: its pages are free before anybody hears of it. `None`: nobody listens any more.
+    fn finish(&mut self, id: u64, reason: Option<FinishReason>) {
+        let Some(mut sequence) = self.running.remove(&id).or_else(|| self.waiting.remove(&id)) else {
+            return;
+        };
+        memory::release_pages(&mut self.pool, &mut sequence);
+        let (usage, timings) = (sequence.usage(), sequence.timings(Instant::now()));
+        self.stats.finished += 1;
+        self.stats.cancelled += u64::from(reason.is_none());
+        if let Some(FinishReason::Error(message)) = &reason {
+            self.stats.failed += 1;
+            tracing::error!(request = id, "request failed: {message}");
+        }
+        if let Some(observer) = &self.options.observer {
+            observer.finished(reason.as_ref(), &usage, &timings);
+        }
+        self.publish_stats();
+        self.inbox.ended(timings.total);
+        if let Some(reason) = reason {
+            sequence.send(Event::Finished { reason, usage, timings });
+        }
+    }
+
+    fn publish_stats(&mut self) {
+        self.stats.waiting = self.waiting.len();
+        self.stats.running = self.running.len();
+        self.stats.pages_total = self.pool.total();
+        self.stats.pages_used = self.pool.held();
+        self.stats.pages_cached = self.pool.cached();
+        self.inbox.publish(self.stats);
+    }
+}

@@ -1,0 +1,196 @@
+//! How many rows of each request go into the next step. Decides by counts alone; does not hand out pages.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use zhenjin_model::PAGE_TOKENS;
+
+use super::sequence::Sequence;
+
+/// The measured speed of prompts, by which a step is kept short while answers are being generated.
+#[derive(Debug, Default)]
+pub(crate) struct Pace {
+    seconds_per_row: Option<f64>,
+}
+
+impl Pace {
+    /// Takes note of a step. Steps of answers alone say little about prompts.
+    pub(crate) fn note(&mut self, prefill_rows: usize, decode_rows: usize, duration: Duration) {
+        const WEIGHT_OF_LATEST: f64 = 0.25;
+        if prefill_rows < PAGE_TOKENS {
+            return;
+        }
+        let latest = duration.as_secs_f64() / (prefill_rows + decode_rows) as f64;
+        self.seconds_per_row = Some(match self.seconds_per_row {
+            None => latest,
+            Some(seconds) => seconds + WEIGHT_OF_LATEST * (latest - seconds),
+        });
+    }
+
+    /// How many prompt rows fit into `step_time` beside `decode_rows`: at least a page, at most `most`.
+    pub(crate) fn prefill_rows(&self, decode_rows: usize, step_time: Duration, most: usize) -> usize {
+        let Some(seconds_per_row) = self.seconds_per_row.filter(|_| decode_rows > 0) else { return most };
+        let rows = (step_time.as_secs_f64() / seconds_per_row) as usize;
+        rows.saturating_sub(decode_rows).max(PAGE_TOKENS).min(most)
+    }
+}
+
+/// What one step can take.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct StepLimits {
+    /// Rows of prompts.
+    pub(crate) prefill_rows: usize,
+    /// Rows of logits beyond one for each request.
+    pub(crate) extra_logits_rows: usize,
+}
+
+/// The rows of each request in the next step; requests without rows are left out.
+///
+/// Every answer gets its one row. Prompts share `prefill_rows`: the oldest gets half (or all, if nobody else can use the rest), so that
+/// it never starves; the others get the rest, the one with the least left first, so that a short question need not wait for a long
+/// document. A prompt whose next page is being computed in this very step for another one waits for that page.
+pub(crate) fn choose_rows(running: &BTreeMap<u64, Sequence>, limits: StepLimits) -> BTreeMap<u64, usize> {
+    let mut rows: BTreeMap<u64, usize> =
+        running.values().filter(|s| is_answering(s)).map(|s| (s.id, 1)).collect();
+    let mut prompts: Vec<&Sequence> = running.values().filter(|s| !is_answering(s)).collect();
+    if prompts.len() > 1 {
+        prompts[1..].sort_by_key(|sequence| (sequence.pending(), sequence.id));
+    }
+    let mut chooser = PromptRows {
+        left: limits.prefill_rows,
+        extra_logits: limits.extra_logits_rows,
+        first_pages: Vec::new(),
+    };
+    let Some((oldest, others)) = prompts.split_first() else { return rows };
+    let half = if others.is_empty() { limits.prefill_rows } else { limits.prefill_rows.div_ceil(2) };
+    let first_share = chooser.take(oldest, half);
+    for sequence in others {
+        if chooser.left == 0 {
+            break;
+        }
+        if chooser.is_being_computed(sequence) {
+            continue;
+        }
+        let share = chooser.take(sequence, chooser.left);
+        if share > 0 {
+            rows.insert(sequence.id, share);
+        }
+    }
+    let share = chooser.extend(oldest, first_share);
+    if share > 0 {
+        rows.insert(oldest.id, share);
+    }
+    rows
+}
+
+/// One token to compute and no logits of earlier positions to give: a row like any other answer's.
+pub(crate) fn is_answering(sequence: &Sequence) -> bool {
+    sequence.pending() == 1 && !sequence.needs_prompt_logits()
+}
+
+struct PromptRows<'a> {
+    left: usize,
+    extra_logits: usize,
+    /// The sequences whose next full page, from its beginning, is computed in this step.
+    first_pages: Vec<&'a Sequence>,
+}
+
+impl<'a> PromptRows<'a> {
+    /// Gives `sequence` at most `most` rows, up to the end of a page unless its prompt ends before.
+    fn take(&mut self, sequence: &'a Sequence, most: usize) -> usize {
+        let mut rows = most.min(self.left).min(sequence.pending());
+        if sequence.needs_prompt_logits() {
+            rows = rows.min(self.extra_logits);
+            self.extra_logits -= rows;
+        }
+        if rows < sequence.pending() {
+            let beyond_page = (sequence.computed + rows) % PAGE_TOKENS;
+            if beyond_page < rows {
+                rows -= beyond_page;
+            }
+        }
+        self.left -= rows;
+        if sequence.is_at_new_page() && rows >= PAGE_TOKENS {
+            self.first_pages.push(sequence);
+        }
+        rows
+    }
+
+    /// Gives `sequence`, which has `rows`, what is left.
+    fn extend(&mut self, sequence: &'a Sequence, rows: usize) -> usize {
+        if sequence.needs_prompt_logits() {
+            self.extra_logits += rows;
+        }
+        self.left += rows;
+        self.take(sequence, self.left)
+    }
+
+    fn is_being_computed(&self, sequence: &Sequence) -> bool {
+        // Its last token is always computed by itself, so a page that ends with it is of no use.
+        if !sequence.is_at_new_page() || sequence.computed + PAGE_TOKENS > sequence.reusable_until() {
+            return false;
+        }
+        let page = sequence.page_tokens(sequence.published);
+        self.first_pages
+            .iter()
+            .any(|other| other.chain == sequence.chain && other.page_tokens(other.published) == page)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::inbox::Submission;
+    use crate::request::Request;
+    use crate::sampling::Sampling;
+
+    fn running(prompts: &[Vec<u32>]) -> BTreeMap<u64, Sequence> {
+        let sequence = |(index, prompt): (usize, &Vec<u32>)| {
+            let (events, _) = tokio::sync::mpsc::unbounded_channel();
+            let request = Request::new(prompt.clone(), 8, Sampling::greedy());
+            let id = index as u64;
+            (
+                id,
+                Sequence::new(
+                    Submission { id, request, seed: 0, submitted: std::time::Instant::now(), events },
+                    1000,
+                ),
+            )
+        };
+        prompts.iter().enumerate().map(sequence).collect()
+    }
+
+    fn prompt(first: u32, length: usize) -> Vec<u32> {
+        (first..first + length as u32).collect()
+    }
+
+    #[test]
+    fn a_long_prompt_leaves_room_for_short_ones_and_answers() {
+        let sequences = running(&[prompt(0, 4000), prompt(5000, 300), prompt(6000, 20), prompt(7000, 1)]);
+        let rows = choose_rows(&sequences, StepLimits { prefill_rows: 256, extra_logits_rows: 64 });
+        assert_eq!(rows[&3], 1);
+        assert_eq!(rows[&2], 20);
+        assert_eq!(rows[&0], 128);
+        assert_eq!(rows[&1], 96);
+    }
+
+    #[test]
+    fn an_equal_beginning_is_computed_once() {
+        let mut second = prompt(0, 200);
+        second[150] = 9;
+        let sequences = running(&[prompt(0, 200), second, prompt(0, 33), prompt(0, 32)]);
+        let rows = choose_rows(&sequences, StepLimits { prefill_rows: 512, extra_logits_rows: 64 });
+        // The last one's page ends with its last token, whose logits it needs.
+        assert_eq!(rows, BTreeMap::from([(0, 200), (3, 32)]));
+    }
+
+    #[test]
+    fn pace_keeps_steps_short_only_while_answers_run() {
+        let mut pace = Pace::default();
+        assert_eq!(pace.prefill_rows(4, Duration::from_millis(100), 512), 512);
+        pace.note(100, 0, Duration::from_millis(100));
+        assert_eq!(pace.prefill_rows(4, Duration::from_millis(100), 512), 96);
+        assert_eq!(pace.prefill_rows(0, Duration::from_millis(100), 512), 512);
+        assert_eq!(pace.prefill_rows(4, Duration::from_millis(1), 512), PAGE_TOKENS);
+    }
+}

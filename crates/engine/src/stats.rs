@@ -1,0 +1,63 @@
+//! What the engine counts, and whom it tells. Knows no metrics library.
+
+use std::time::Duration;
+
+use crate::request::{FinishReason, Timings, Usage};
+
+/// A snapshot of the engine, as of the end of its latest step.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct EngineStats {
+    /// Requests accepted and not running: new ones, and preempted ones.
+    pub waiting: usize,
+    /// Requests that hold pages and take part in steps.
+    pub running: usize,
+    /// Requests in the latest step.
+    pub batch: usize,
+    /// Pages of keys and values.
+    pub pages_total: usize,
+    /// Pages that requests hold.
+    pub pages_used: usize,
+    /// Pages whose content a later prompt can reuse, held or not.
+    pub pages_cached: usize,
+    /// Steps so far.
+    pub steps: u64,
+    /// Prompt tokens computed so far (again after a preemption).
+    pub prefill_tokens: u64,
+    /// Tokens generated so far.
+    pub decode_tokens: u64,
+    /// Prompt tokens found in the cache instead of computed so far.
+    pub prefix_hit_tokens: u64,
+    /// How often a request had to give its pages to an older one.
+    pub preemptions: u64,
+    /// Requests that ended so far, for whatever reason.
+    pub finished: u64,
+    /// Requests whose receiver went away so far; counted in `finished` as well.
+    pub cancelled: u64,
+    /// Requests that failed so far; counted in `finished` as well.
+    pub failed: u64,
+}
+
+/// One step of the model.
+#[derive(Clone, Copy, Debug)]
+pub struct StepReport {
+    /// Requests in it.
+    pub sequences: usize,
+    /// Rows of prompts.
+    pub prefill_rows: usize,
+    /// Rows of answers.
+    pub decode_rows: usize,
+    /// From planning to the last choice.
+    pub duration: Duration,
+}
+
+/// Told by the engine's thread what happens, as it happens. Must return quickly.
+pub trait EngineObserver: Send + Sync {
+    /// A step is done.
+    fn step(&self, _report: &StepReport) {}
+    /// A request has its first token, this long after its submission.
+    fn first_token(&self, _since_submission: Duration) {}
+    /// A request has a further token, this long after the one before.
+    fn next_token(&self, _since_last_token: Duration) {}
+    /// A request has ended. `reason` is `None` if its receiver went away.
+    fn finished(&self, _reason: Option<&FinishReason>, _usage: &Usage, _timings: &Timings) {}
+}

@@ -1,0 +1,29 @@
+//! What the engine needs of a model: one step over chunks of sequences. Does not know how a step is computed.
+
+use zhenjin_model::{Logits, SequenceChunk};
+
+/// Why a step failed.
+pub type StepError = Box<dyn std::error::Error + Send + Sync>;
+
+/// A model that computes steps, with its pages of keys and values.
+///
+/// A step must be a function of the tokens that its chunks name (and of those computed into their pages before), bit for bit: never of
+/// the other chunks, the pages' numbers or the number of threads. After a failed step the pages of its chunks may hold anything; those
+/// chunks can be computed again.
+pub trait StepModel: Send {
+    /// The width of a row of logits.
+    fn vocabulary_size(&self) -> usize;
+    /// The most tokens of one sequence.
+    fn context_length(&self) -> usize;
+    /// How many pages of keys and values there are.
+    fn page_count(&self) -> usize;
+    /// The most rows of one step, over all chunks.
+    fn max_rows(&self) -> usize;
+    /// The most rows of logits of one step, over all chunks.
+    fn max_logits_rows(&self) -> usize;
+    /// Computes `chunks` and returns the rows of logits that they ask for, in order.
+    ///
+    /// # Errors
+    /// Whatever keeps the model from computing.
+    fn step(&mut self, chunks: &[SequenceChunk<'_>]) -> Result<Logits<'_>, StepError>;
+}

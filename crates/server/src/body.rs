@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 
 use crate::app::AppState;
 use crate::errors::ApiError;
+use crate::json;
 
 /// Middleware that reads the whole body before a handler runs, so that no handler has to guard size and time itself.
 pub(crate) async fn collect(
@@ -75,7 +76,7 @@ impl<T: DeserializeOwned> FromRequest<AppState> for ApiJson<T> {
 
     async fn from_request(request: Request, state: &AppState) -> Result<Self, ApiError> {
         let bytes = json_bytes(request, state).await?;
-        parse(&bytes).map(ApiJson)
+        json::typed(&bytes).map(ApiJson)
     }
 }
 
@@ -97,27 +98,4 @@ pub(crate) async fn json_bytes(request: Request, state: &AppState) -> Result<Byt
     Bytes::from_request(request, state)
         .await
         .map_err(|error| ApiError::bad_request(format!("the request's body could not be read: {error}")))
-}
-
-/// Takes JSON apart as a `T`.
-pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
-    let mut reader = serde_json::Deserializer::from_slice(bytes);
-    let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
-        let path = error.path().to_string();
-        let cause = error.into_inner();
-        let wrong = ApiError::bad_request(format!("the request's body is not as expected: {cause}"));
-        match cause.classify() {
-            serde_json::error::Category::Data if path != "." => wrong.with_param(path),
-            serde_json::error::Category::Data => wrong,
-            _ => ApiError::bad_request(format!("the request's body is not valid JSON: {cause}"))
-                .with_code("invalid_json"),
-        }
-    })?;
-    reader
-        .end()
-        .map_err(|cause| {
-            ApiError::bad_request(format!("the request's body is not valid JSON: {cause}"))
-                .with_code("invalid_json")
-        })
-        .map(|()| value)
 }

@@ -9,6 +9,8 @@ mod app;
 mod body;
 mod chat;
 mod errors;
+mod json;
+mod openai;
 mod openapi;
 mod operations;
 mod options;

@@ -1,0 +1,329 @@
+//! Every field of `/v1/chat/completions` and `/v1/completions`: what it may hold, and whether it is honoured, without effect
+//! or refused. Does not know how.
+
+use super::fields::Kind::{Anything, Boolean, Integer, Number, OneOf, Structured, Text, TextMap};
+use super::fields::Origin::{Extension, OpenAi};
+use super::fields::Treatment::{Honoured, NoEffect, Refused, Required};
+use super::fields::{Field, Kind, Origin, Treatment};
+use super::request::{format, limits, messages, prompt, sampling, tools};
+
+const fn field(
+    name: &'static str,
+    kind: Kind,
+    treatment: Treatment,
+    origin: Origin,
+    note: &'static str,
+) -> Field {
+    Field { name, kind, treatment, note, origin }
+}
+
+/// The tables of `/v1/chat/completions`.
+pub(crate) const CHAT: &[&[Field]] = &[COMMON, CHAT_ONLY];
+
+/// The tables of `/v1/completions`.
+pub(crate) const COMPLETION: &[&[Field]] = &[COMMON, COMPLETION_ONLY];
+
+const COMMON: &[Field] = &[
+    field(
+        "model",
+        Text { max: 512 },
+        Required,
+        OpenAi,
+        "The model's name, as `/v1/models` lists it. No other model is ever used instead.",
+    ),
+    field(
+        "temperature",
+        Number { min: 0.0, max: 2.0 },
+        Honoured,
+        OpenAi,
+        "Divides the logits; 0 always takes the most likely token. Default: the model's own, or 1.",
+    ),
+    field(
+        "top_p",
+        Number { min: 0.0, max: 1.0 },
+        Honoured,
+        OpenAi,
+        "Keeps the smallest set of most likely tokens whose probabilities reach this sum. Default: the model's own, or 1.",
+    ),
+    field(
+        "top_k",
+        Integer { min: 0, max: 1_000_000 },
+        Honoured,
+        Extension,
+        "Keeps this many most likely tokens; 0 keeps all. Default: the model's own, or 0.",
+    ),
+    field(
+        "min_p",
+        Number { min: 0.0, max: 1.0 },
+        Honoured,
+        Extension,
+        "Drops tokens less likely than this fraction of the most likely one. Default: the model's own, or 0.",
+    ),
+    field(
+        "repetition_penalty",
+        Number { min: 0.01, max: 10.0 },
+        Honoured,
+        Extension,
+        "Divides positive and multiplies negative logits of tokens that prompt or answer already hold. Default: the model's own, or 1.",
+    ),
+    field(
+        "presence_penalty",
+        Number { min: -2.0, max: 2.0 },
+        Honoured,
+        OpenAi,
+        "Subtracted once from the logit of every token that the answer already holds. Default: 0.",
+    ),
+    field(
+        "frequency_penalty",
+        Number { min: -2.0, max: 2.0 },
+        Honoured,
+        OpenAi,
+        "Subtracted from a token's logit for each time that the answer already holds it. Default: 0.",
+    ),
+    field(
+        "logit_bias",
+        Structured(sampling::logit_bias_schema),
+        Honoured,
+        OpenAi,
+        "Added to the logits of these token ids: an object of ids to numbers from -100 to 100, at most 1,024 of them.",
+    ),
+    field(
+        "seed",
+        Integer { min: i64::MIN, max: i64::MAX },
+        Honoured,
+        OpenAi,
+        "Where the random numbers come from: the same request with the same seed gives the same answer, whatever else runs. Default: a fresh one.",
+    ),
+    field(
+        "n",
+        Integer { min: 1, max: limits::CHOICES },
+        Honoured,
+        OpenAi,
+        "How many answers, at most 32. With a seed, answer i uses seed + i. Default: 1.",
+    ),
+    field(
+        "stop",
+        Structured(sampling::stop_schema),
+        Honoured,
+        OpenAi,
+        "Texts that end the answer and are not part of it: one string or up to 16, none of them empty, each of at most 1,000 characters.",
+    ),
+    field(
+        "stop_token_ids",
+        Structured(sampling::stop_token_ids_schema),
+        Honoured,
+        Extension,
+        "Token ids that end the answer, at most 64.",
+    ),
+    field("stream", Boolean, Honoured, OpenAi, "Send the answer as it arises, as server-sent events."),
+    field(
+        "stream_options",
+        Structured(sampling::stream_options_schema),
+        Honoured,
+        OpenAi,
+        "`include_usage`: a last event with the usage. `include_obfuscation`: only false; events are not padded. Only together with `stream`.",
+    ),
+    field(
+        "regex",
+        Text { max: limits::CONSTRAINT_CHARACTERS },
+        Honoured,
+        Extension,
+        "A regular expression that the whole answer matches. Only one of `regex`, `grammar` and a JSON `response_format`.",
+    ),
+    field(
+        "grammar",
+        Text { max: limits::CONSTRAINT_CHARACTERS },
+        Honoured,
+        Extension,
+        "A grammar in Lark's notation that the whole answer matches. Only one of `regex`, `grammar` and a JSON `response_format`.",
+    ),
+    field("user", Text { max: 512 }, NoEffect, OpenAi, "Users are not told apart."),
+];
+
+const CHAT_ONLY: &[Field] = &[
+    field(
+        "messages",
+        Structured(messages::schema),
+        Required,
+        OpenAi,
+        "The conversation. Roles `system`, `developer`, `user`, `assistant`, `tool`; contents are texts, or lists of text parts. Images, audio and files are refused.",
+    ),
+    field(
+        "max_tokens",
+        Integer { min: 1, max: i64::MAX },
+        Honoured,
+        OpenAi,
+        "The most tokens to generate. Default: what the context has room for.",
+    ),
+    field(
+        "max_completion_tokens",
+        Integer { min: 1, max: i64::MAX },
+        Honoured,
+        OpenAi,
+        "The newer name of `max_tokens`; only one of the two.",
+    ),
+    field("logprobs", Boolean, Honoured, OpenAi, "Report the log-probability of every generated token."),
+    field(
+        "top_logprobs",
+        Integer { min: 0, max: 20 },
+        Honoured,
+        OpenAi,
+        "Report so many most likely tokens at each place. Only together with `logprobs`.",
+    ),
+    field(
+        "response_format",
+        Structured(format::schema),
+        Honoured,
+        OpenAi,
+        "`text`, `json_object`, or `json_schema`, whose schema then holds whether or not `strict` is set.",
+    ),
+    field(
+        "tools",
+        Structured(tools::tools_schema),
+        Honoured,
+        OpenAi,
+        "Functions that the model may call, at most 128. Custom tools are refused.",
+    ),
+    field(
+        "tool_choice",
+        Structured(tools::tool_choice_schema),
+        Honoured,
+        OpenAi,
+        "`none`, `auto`, `required`, a named function, or `allowed_tools`. Default: `auto` with tools, else `none`.",
+    ),
+    field(
+        "parallel_tool_calls",
+        Boolean,
+        Honoured,
+        OpenAi,
+        "false: at most one call in an answer. Default: true.",
+    ),
+    field(
+        "chat_template_kwargs",
+        Structured(messages::template_variables_schema),
+        Honoured,
+        Extension,
+        "Variables for the model's chat template, as `{\"enable_thinking\": false}` for Qwen3.",
+    ),
+    field(
+        "metadata",
+        TextMap { pairs: 16, key: 64, value: 512 },
+        NoEffect,
+        OpenAi,
+        "Nothing is stored with a request.",
+    ),
+    field("store", Boolean, Refused { except: &["false"] }, OpenAi, "requests to /v1 are never stored."),
+    field(
+        "service_tier",
+        OneOf(&["auto", "default", "flex", "scale", "priority", "fast"]),
+        NoEffect,
+        OpenAi,
+        "There is one tier; the answer names it `default`.",
+    ),
+    field("safety_identifier", Text { max: 512 }, NoEffect, OpenAi, "Users are not told apart."),
+    field(
+        "prompt_cache_key",
+        Text { max: 512 },
+        NoEffect,
+        OpenAi,
+        "Shared beginnings of prompts are found by their content, so no key is needed.",
+    ),
+    field(
+        "prompt_cache_retention",
+        OneOf(&["in_memory", "24h"]),
+        NoEffect,
+        OpenAi,
+        "Computed prompts stay in memory until the room is needed.",
+    ),
+    field(
+        "prompt_cache_options",
+        Anything,
+        NoEffect,
+        OpenAi,
+        "Computed prompts stay in memory until the room is needed.",
+    ),
+    field(
+        "prediction",
+        Anything,
+        NoEffect,
+        OpenAi,
+        "A hint that makes answers faster elsewhere; answers are the same without it.",
+    ),
+    field(
+        "modalities",
+        Anything,
+        Refused { except: &["[\"text\"]"] },
+        OpenAi,
+        "models here answer in text only.",
+    ),
+    field("audio", Anything, Refused { except: &[] }, OpenAi, "models here answer in text only."),
+    field(
+        "reasoning_effort",
+        Anything,
+        Refused { except: &[] },
+        OpenAi,
+        "how a model is told to think is part of its template; see `chat_template_kwargs`.",
+    ),
+    field(
+        "verbosity",
+        Anything,
+        Refused { except: &["\"medium\""] },
+        OpenAi,
+        "models here know no such switch; ask for it in a message.",
+    ),
+    field(
+        "web_search_options",
+        Anything,
+        Refused { except: &[] },
+        OpenAi,
+        "this server does not search the web.",
+    ),
+    field("moderation", Anything, Refused { except: &[] }, OpenAi, "this server has no moderation model."),
+    field("functions", Anything, Refused { except: &[] }, OpenAi, "it was replaced by `tools`."),
+    field("function_call", Anything, Refused { except: &[] }, OpenAi, "it was replaced by `tool_choice`."),
+];
+
+const COMPLETION_ONLY: &[Field] = &[
+    field(
+        "prompt",
+        Structured(prompt::schema),
+        Required,
+        OpenAi,
+        "One text, a list of texts, a list of token ids, or a list of such lists; at most 32 prompts. The texts of special tokens stay plain text.",
+    ),
+    field(
+        "max_tokens",
+        Integer { min: 0, max: i64::MAX },
+        Honoured,
+        OpenAi,
+        "The most tokens to generate; 0 only with `echo`. Default: 16.",
+    ),
+    field(
+        "best_of",
+        Integer { min: 1, max: limits::CHOICES },
+        Honoured,
+        OpenAi,
+        "Generate so many answers and return the `n` with the highest mean log-probability. Not with `stream`. Default: `n`.",
+    ),
+    field(
+        "echo",
+        Boolean,
+        Honoured,
+        OpenAi,
+        "Put the prompt before the answer, with its log-probabilities if `logprobs` is given.",
+    ),
+    field(
+        "logprobs",
+        Integer { min: 0, max: 5 },
+        Honoured,
+        OpenAi,
+        "Report the log-probability of every token, and of so many most likely ones at its place.",
+    ),
+    field(
+        "suffix",
+        Anything,
+        Refused { except: &["\"\""] },
+        OpenAi,
+        "models here continue text, they do not fill gaps.",
+    ),
+];

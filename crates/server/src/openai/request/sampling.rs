@@ -1,0 +1,149 @@
+//! How tokens are chosen and when an answer ends, for both routes. Does not know how many tokens a model has.
+
+use serde_json::{Value, json};
+
+use super::limits;
+use super::node::Node;
+use crate::errors::ApiError;
+use crate::openai::fields::CheckedFields;
+
+/// What a request says about sampling; `None` is the model's own default.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct SamplingFields {
+    pub(crate) temperature: Option<f32>,
+    pub(crate) top_p: Option<f32>,
+    pub(crate) top_k: Option<usize>,
+    pub(crate) min_p: Option<f32>,
+    pub(crate) repetition_penalty: Option<f32>,
+    pub(crate) presence_penalty: Option<f32>,
+    pub(crate) frequency_penalty: Option<f32>,
+    pub(crate) logit_bias: Vec<(u32, f32)>,
+    pub(crate) seed: Option<i64>,
+}
+
+/// How an answer is sent and when it ends.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Delivery {
+    pub(crate) stream: bool,
+    pub(crate) include_usage: bool,
+    pub(crate) stop: Vec<String>,
+    pub(crate) stop_token_ids: Vec<u32>,
+}
+
+/// Takes the sampling fields apart.
+pub(crate) fn read_sampling(fields: &CheckedFields<'_>) -> Result<SamplingFields, ApiError> {
+    let number = |name| fields.number(name).map(|value| value as f32);
+    Ok(SamplingFields {
+        temperature: number("temperature"),
+        top_p: number("top_p"),
+        top_k: fields.count("top_k"),
+        min_p: number("min_p"),
+        repetition_penalty: number("repetition_penalty"),
+        presence_penalty: number("presence_penalty"),
+        frequency_penalty: number("frequency_penalty"),
+        logit_bias: fields
+            .get("logit_bias")
+            .map(|node| read_logit_bias(&node))
+            .transpose()?
+            .unwrap_or_default(),
+        seed: fields.integer("seed"),
+    })
+}
+
+/// Takes the fields about sending and ending apart.
+pub(crate) fn read_delivery(fields: &CheckedFields<'_>) -> Result<Delivery, ApiError> {
+    let stream = fields.boolean("stream").unwrap_or(false);
+    let mut include_usage = false;
+    if let Some(node) = fields.get("stream_options") {
+        let options = node.object(&["include_usage", "include_obfuscation"])?;
+        if !stream {
+            return Err(node.error("is only allowed when `stream` is true"));
+        }
+        include_usage = options.get("include_usage").map(|node| node.boolean()).transpose()?.unwrap_or(false);
+        if let Some(node) = options.get("include_obfuscation")
+            && node.boolean()?
+        {
+            return Err(node
+                .error("is not supported here: events are not padded")
+                .with_code("unsupported_parameter"));
+        }
+    }
+    Ok(Delivery {
+        stream,
+        include_usage,
+        stop: fields.get("stop").map(|node| read_stop(&node)).transpose()?.unwrap_or_default(),
+        stop_token_ids: fields
+            .get("stop_token_ids")
+            .map(|node| read_token_ids(&node, limits::STOP_TOKENS))
+            .transpose()?
+            .unwrap_or_default(),
+    })
+}
+
+fn read_logit_bias(node: &Node<'_>) -> Result<Vec<(u32, f32)>, ApiError> {
+    let entries = node.entries()?;
+    if entries.len() > limits::BIASES {
+        return Err(node.error(format!("must hold at most {} ids, not {}", limits::BIASES, entries.len())));
+    }
+    let mut biases: Vec<(u32, f32)> = Vec::with_capacity(entries.len());
+    for (name, value) in entries {
+        let place = Node::new(value, format!("logit_bias.{name}"));
+        // "01" would be a second name of 1.
+        let id = name.parse::<u32>().ok().filter(|id| id.to_string() == *name);
+        let id = id.ok_or_else(|| place.error("is named by something that is not a token id"))?;
+        biases.push((id, place.number(-100.0, 100.0)? as f32));
+    }
+    Ok(biases)
+}
+
+fn read_stop(node: &Node<'_>) -> Result<Vec<String>, ApiError> {
+    let texts = match node.value {
+        Value::String(_) => vec![node.clone()],
+        Value::Array(_) => node.list()?.collect(),
+        _ => return Err(node.error("must be a string or a list of strings")),
+    };
+    if texts.len() > limits::STOPS {
+        return Err(node.error(format!("must hold at most {} texts, not {}", limits::STOPS, texts.len())));
+    }
+    let mut stops: Vec<String> = Vec::with_capacity(texts.len());
+    for place in texts {
+        let text = place.text()?;
+        if text.is_empty() {
+            return Err(place.error("must not be empty"));
+        }
+        if text.chars().count() > limits::STOP_CHARACTERS {
+            return Err(place.error(format!("must have at most {} characters", limits::STOP_CHARACTERS)));
+        }
+        stops.push(text.to_owned());
+    }
+    Ok(stops)
+}
+
+/// A list of token ids; whether the model has them is checked once the model is known.
+pub(super) fn read_token_ids(node: &Node<'_>, max: usize) -> Result<Vec<u32>, ApiError> {
+    let items = node.list()?;
+    if items.len() > max {
+        return Err(node.error(format!("must hold at most {max} token ids, not {}", items.len())));
+    }
+    items.map(|item| item.integer(0, i64::from(u32::MAX)).map(|id| id as u32)).collect()
+}
+
+pub(crate) fn logit_bias_schema() -> Value {
+    json!({ "type": "object", "maxProperties": limits::BIASES, "propertyNames": { "pattern": "^(0|[1-9][0-9]{0,9})$" },
+        "additionalProperties": { "type": "number", "minimum": -100, "maximum": 100 } })
+}
+
+pub(crate) fn stop_schema() -> Value {
+    let text = json!({ "type": "string", "minLength": 1, "maxLength": limits::STOP_CHARACTERS });
+    json!({ "anyOf": [text, { "type": "array", "items": text, "maxItems": limits::STOPS }] })
+}
+
+pub(crate) fn stop_token_ids_schema() -> Value {
+    json!({ "type": "array", "maxItems": limits::STOP_TOKENS,
+        "items": { "type": "integer", "minimum": 0, "maximum": u32::MAX } })
+}
+
+pub(crate) fn stream_options_schema() -> Value {
+    json!({ "type": "object", "additionalProperties": false, "properties": {
+        "include_usage": { "type": ["boolean", "null"] }, "include_obfuscation": { "enum": [false, null] } } })
+}

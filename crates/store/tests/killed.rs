@@ -1,0 +1,109 @@
+//! The process is killed with SIGKILL while it writes; what it had acknowledged is there afterwards.
+
+mod common;
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Child, ChildStdout, Command, Stdio};
+
+use common::{new_conversation, question};
+use zhenjin_store::{ConversationId, MessageId, Status, Store, StoreError};
+
+/// Tells the re-run test binary to be the writer, and where.
+const DATABASE: &str = "ZHENJIN_STORE_TEST_DATABASE";
+
+/// The writer: asks, then adds pieces for ever, and says each acknowledged step on its standard output. Run as an ordinary
+/// test it does nothing.
+#[tokio::test]
+async fn writer_process() {
+    let Some(path) = std::env::var_os(DATABASE) else { return };
+    let store = Store::open(Path::new(&path)).await.unwrap();
+    let say = |line: String| {
+        let mut output = std::io::stdout().lock();
+        writeln!(output, "\n{line}").unwrap();
+        output.flush().unwrap();
+    };
+    let id = new_conversation(&store).await.id;
+    let (_, answer) = store.ask(question(&id, None, "question")).await.unwrap();
+    say(format!("asked {id} {}", answer.id));
+    for number in 0_u64.. {
+        store.append_to_answer(&answer.id, &format!("{number} ")).await.unwrap();
+        say(format!("piece {number}"));
+    }
+}
+
+fn start_writer(path: &Path) -> (Child, BufReader<ChildStdout>) {
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "writer_process", "--nocapture"])
+        .env(DATABASE, path)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let output = BufReader::new(child.stdout.take().unwrap());
+    (child, output)
+}
+
+fn next_line(output: &mut BufReader<ChildStdout>, start: &str) -> Option<String> {
+    output.lines().map_while(Result::ok).find_map(|line| line.strip_prefix(start).map(str::to_owned))
+}
+
+#[tokio::test]
+async fn what_was_acknowledged_survives_kill_9() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("zhenjin.db");
+    let mut answers: Vec<(ConversationId, MessageId, u64)> = Vec::new();
+    for pieces in [3_u64, 40, 150] {
+        let (mut child, mut output) = start_writer(&path);
+        let asked = next_line(&mut output, "asked ").expect("the writer begins");
+        let (conversation, answer) = asked.split_once(' ').unwrap();
+        let mut last: u64 = 0;
+        while last < pieces {
+            last = next_line(&mut output, "piece ").expect("the writer goes on").parse().unwrap();
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        // Lines that were already in the pipe were acknowledged too.
+        while let Some(piece) = next_line(&mut output, "piece ") {
+            last = piece.parse().unwrap_or(last);
+        }
+        answers.push((conversation.parse().unwrap(), answer.parse().unwrap(), last));
+    }
+    let store = Store::open(&path).await.unwrap();
+    for (conversation, answer, last) in answers {
+        let messages = store.messages(&conversation).await.unwrap();
+        assert_eq!(messages.len(), 2);
+        assert_eq!((messages[1].id.clone(), messages[1].status), (answer, Status::Interrupted));
+        let acknowledged: String = (0..=last).map(|number| format!("{number} ")).collect();
+        let unacknowledged = format!("{} ", last + 1);
+        let rest = messages[1].content.strip_prefix(&acknowledged).expect("what was acknowledged is there");
+        assert!(rest.is_empty() || rest == unacknowledged, "{rest:?}");
+    }
+    assert!(!store.search("question", 10).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_second_process_is_refused_and_a_key_maker_is_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("zhenjin.db");
+    let (mut child, mut output) = start_writer(&path);
+    let asked = next_line(&mut output, "asked ").expect("the writer begins");
+    let answer: MessageId = asked.split_once(' ').unwrap().1.parse().unwrap();
+
+    let refused = Store::open(&path).await;
+    let Err(StoreError::InUse { process, .. }) = &refused else { panic!("{refused:?}") };
+    assert_eq!(*process, child.id().to_string());
+    let beside = Store::open_beside_owner(&path).await.unwrap();
+    beside.create_api_key("beside").await.unwrap();
+    assert_eq!(
+        beside.message(&answer).await.unwrap().status,
+        Status::Generating,
+        "the owner is still writing"
+    );
+
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let store = Store::open(&path).await.unwrap();
+    assert_eq!(store.message(&answer).await.unwrap().status, Status::Interrupted);
+    assert!(store.has_api_key().await.unwrap());
+}

@@ -1,0 +1,162 @@
+//! Opening files of every kind: new, old, newer, foreign, damaged, in use.
+
+mod common;
+
+use std::path::{Path, PathBuf};
+
+use common::{exchange, fresh_store, new_conversation};
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{ConnectOptions, Connection};
+use tempfile::TempDir;
+use zhenjin_store::{Status, Store, StoreError};
+
+async fn run_sql(path: &Path, sql: &'static str) {
+    let mut connection =
+        SqliteConnectOptions::new().filename(path).create_if_missing(true).connect().await.unwrap();
+    sqlx::raw_sql(sql).execute(&mut connection).await.unwrap();
+    connection.close().await.unwrap();
+}
+
+fn in_folder() -> (TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("zhenjin.db");
+    (folder, path)
+}
+
+/// Opens, expects a refusal, and checks that the file's bytes are what they were.
+async fn refused(path: &Path) -> StoreError {
+    let before = std::fs::read(path).unwrap();
+    let error = Store::open(path).await.expect_err("the file must be refused");
+    assert_eq!(std::fs::read(path).unwrap(), before, "a refused file is left alone");
+    assert!(error.to_string().contains(&path.display().to_string()), "{error}");
+    error
+}
+
+#[tokio::test]
+async fn a_database_of_the_first_schema_is_brought_up_to_date() {
+    let (_folder, path) = in_folder();
+    run_sql(&path, include_str!("data/version_1.sql")).await;
+    let store = Store::open(&path).await.unwrap();
+    let conversations = store.conversations(10, None).await.unwrap();
+    assert_eq!((conversations.len(), conversations[0].title.as_str()), (1, "火炼"));
+    let messages = store.messages(&conversations[0].id).await.unwrap();
+    let texts: Vec<&str> = messages.iter().map(|message| message.content.as_str()).collect();
+    assert_eq!(texts, ["真金不怕什么？", "True gold fears no fire.", "Why?", "Because it"]);
+    assert_eq!(messages[3].status, Status::Interrupted);
+    for (query, count) in [("不怕什", 1), ("fears", 1), ("Because", 1), ("absent", 0)] {
+        assert_eq!(store.search(query, 10).await.unwrap().len(), count, "{query}");
+    }
+    store.create_api_key("new table").await.unwrap();
+    exchange(&store, &conversations[0].id, Some(&messages[3].id), "And?", "So.").await;
+    store.close().await;
+    drop(store);
+    assert_eq!(Store::open(&path).await.unwrap().messages(&conversations[0].id).await.unwrap().len(), 6);
+}
+
+#[tokio::test]
+async fn the_folder_is_made_and_only_its_owner_can_read_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("deep").join("er").join("数据 #1?.db");
+    let store = Store::open(&path).await.unwrap();
+    new_conversation(&store).await;
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o077, 0);
+    }
+}
+
+#[tokio::test]
+async fn a_newer_database_is_refused() {
+    let (folder, store) = fresh_store().await;
+    new_conversation(&store).await;
+    store.close().await;
+    drop(store);
+    let path = folder.path().join("zhenjin.db");
+    run_sql(
+        &path,
+        "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time)
+         VALUES (9001, 'the future', TRUE, X'00', 1)",
+    )
+    .await;
+    assert!(matches!(refused(&path).await, StoreError::NewerDatabase { found: 9001, .. }));
+}
+
+#[tokio::test]
+async fn another_programs_database_is_refused() {
+    let (_folder, path) = in_folder();
+    run_sql(&path, "CREATE TABLE conversations (id INTEGER)").await;
+    assert!(matches!(refused(&path).await, StoreError::ForeignDatabase { application_id: 0, .. }));
+}
+
+#[tokio::test]
+async fn a_file_that_is_no_database_is_refused() {
+    let (_folder, path) = in_folder();
+    std::fs::write(&path, "Dear diary, this is not a database at all. ".repeat(100)).unwrap();
+    assert!(matches!(refused(&path).await, StoreError::Corrupt { .. }));
+}
+
+#[tokio::test]
+async fn a_damaged_file_is_refused() {
+    let (folder, store) = fresh_store().await;
+    let id = new_conversation(&store).await.id;
+    let mut parent = None;
+    for _ in 0..50 {
+        parent =
+            Some(exchange(&store, &id, parent.as_ref(), &"金".repeat(500), &"火".repeat(500)).await.1.id);
+    }
+    store.close().await;
+    drop(store);
+    let path = folder.path().join("zhenjin.db");
+    let whole = std::fs::read(&path).unwrap();
+
+    let mut overwritten = whole.clone();
+    let middle = whole.len() / 2 / 4096 * 4096;
+    overwritten[middle..middle + 3 * 4096].fill(0xA5);
+    let truncated = whole[..whole.len() / 2].to_vec();
+    let mut header = whole.clone();
+    header[..16].fill(0);
+    for (name, damaged) in [("overwritten", overwritten), ("truncated", truncated), ("header", header)] {
+        std::fs::write(&path, damaged).unwrap();
+        let error = refused(&path).await;
+        assert!(matches!(error, StoreError::Corrupt { .. }), "{name}: {error}");
+    }
+    std::fs::write(&path, &whole).unwrap();
+    assert_eq!(Store::open(&path).await.unwrap().messages(&id).await.unwrap().len(), 100);
+}
+
+#[tokio::test]
+async fn a_file_left_before_the_first_migration_is_taken_up() {
+    let (_folder, path) = in_folder();
+    std::fs::write(&path, "").unwrap();
+    new_conversation(&Store::open(&path).await.unwrap()).await;
+}
+
+#[tokio::test]
+async fn a_folder_in_the_place_of_the_file_is_refused() {
+    let (_folder, path) = in_folder();
+    std::fs::create_dir(&path).unwrap();
+    let error = Store::open(&path).await.expect_err("a folder is no database");
+    assert!(error.to_string().contains("zhenjin.db"), "{error}");
+}
+
+#[tokio::test]
+async fn the_owner_lets_go_when_it_is_closed_and_dropped() {
+    let (folder, store) = fresh_store().await;
+    let path = folder.path().join("zhenjin.db");
+    assert!(matches!(Store::open(&path).await, Err(StoreError::InUse { .. })));
+    store.close().await;
+    drop(store);
+    Store::open(&path).await.unwrap();
+}
+
+#[tokio::test]
+async fn opening_waits_for_a_short_lived_holder() {
+    let (folder, store) = fresh_store().await;
+    let path = folder.path().join("zhenjin.db");
+    let waiting = tokio::spawn(async move { Store::open(&path).await });
+    tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+    store.close().await;
+    drop(store);
+    waiting.await.unwrap().expect("the lock became free in time");
+}

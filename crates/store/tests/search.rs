@@ -1,0 +1,117 @@
+//! Search in Chinese, English and emoji, with every character that has a meaning in FTS5 or LIKE.
+
+mod common;
+
+use common::{exchange, fresh_store, new_conversation, question};
+use zhenjin_store::{AnswerEnd, ConversationChange, SearchHit, Status, Store, StoreError};
+
+async fn found(store: &Store, query: &str) -> Vec<String> {
+    let hits = store.search(query, 50).await.unwrap_or_else(|error| panic!("{query:?}: {error}"));
+    hits.into_iter().map(|hit| hit.snippet.text).collect()
+}
+
+fn marked(hit: &SearchHit) -> Vec<String> {
+    let characters: Vec<char> = hit.snippet.text.chars().collect();
+    hit.snippet.matches.iter().map(|range| characters[range.clone()].iter().collect()).collect()
+}
+
+#[tokio::test]
+async fn words_are_found_in_every_script_and_length() {
+    let (_folder, store) = fresh_store().await;
+    let id = new_conversation(&store).await.id;
+    let chinese = "俗话说真金不怕火炼，你怎么看？";
+    let english = "True gold fears no fire, they say 👍🏽🔥";
+    exchange(&store, &id, None, chinese, english).await;
+    store
+        .update_conversation(
+            &id,
+            ConversationChange { title: Some("谚语 Proverbs".to_owned()), ..Default::default() },
+        )
+        .await
+        .unwrap();
+
+    for query in ["真金不怕火炼", "真金", "金", "怕火炼", "真金 怎么看", "你 火"] {
+        assert_eq!(found(&store, query).await, [chinese], "{query}");
+    }
+    for query in ["gold", "GOLD", "true FIRE", "no", "o", "👍🏽", "🔥", "say 👍🏽🔥", "ears n"] {
+        let hits = found(&store, query).await;
+        assert!(hits.contains(&english.to_owned()), "{query}: {hits:?}");
+    }
+    for query in ["silver", "真银", "gold silver", "💧"] {
+        assert!(found(&store, query).await.is_empty(), "{query}");
+    }
+    let hits = store.search("谚语", 10).await.unwrap();
+    assert_eq!((hits.len(), marked(&hits[0])), (1, vec!["谚语".to_owned()]));
+    assert!(hits[0].message_id.is_some(), "a title leads to the end of its conversation");
+    assert!(store.search("", 10).await.unwrap().is_empty());
+    assert!(store.search(" \u{0}\n ", 10).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn characters_with_a_meaning_in_sql_are_plain_text() {
+    let (_folder, store) = fresh_store().await;
+    let id = new_conversation(&store).await.id;
+    let texts = [
+        r#"she said "hello" and left"#,
+        "it's 100% sure_thing",
+        r"C:\temp\file",
+        "a AND b NOT c NEAR(d) col:umn * ^x -y +z {w} (v)",
+        "'; DROP TABLE messages; --",
+        "plain words only",
+    ];
+    for text in texts {
+        exchange(&store, &id, None, text, "").await;
+    }
+    let queries = [
+        (r#""hello""#, 0),
+        (r#"""#, 0),
+        ("100%", 1),
+        ("0%", 1),
+        ("e_t", 1),
+        ("_", 1),
+        ("%", 1),
+        (r"\temp\", 2),
+        (r"\", 2),
+        ("NEAR(d)", 3),
+        ("col:umn", 3),
+        ("NOT AND", 3),
+        ("*", 3),
+        ("^x", 3),
+        ("-y", 3),
+        ("{w}", 3),
+        ("'; DROP", 4),
+        ("--", 4),
+    ];
+    for (query, place) in queries {
+        let hits = store.search(query, 50).await.unwrap();
+        let hits: Vec<String> = hits.into_iter().map(|hit| hit.snippet.text).collect();
+        assert!(hits.contains(&texts[place].to_owned()), "{query}: {hits:?}");
+        assert!(!hits.contains(&texts[5].to_owned()), "{query}: {hits:?}");
+    }
+    assert!(found(&store, "\"unclosed").await.is_empty());
+}
+
+#[tokio::test]
+async fn a_query_is_bounded() {
+    let (_folder, store) = fresh_store().await;
+    for query in ["字".repeat(201), "a ".repeat(17)] {
+        assert!(matches!(store.search(&query, 10).await, Err(StoreError::Invalid { field: "q", .. })));
+    }
+}
+
+#[tokio::test]
+async fn an_answer_is_found_when_it_ends_and_deleted_chats_are_not_found() {
+    let (_folder, store) = fresh_store().await;
+    let id = new_conversation(&store).await.id;
+    let (_, answer) = store.ask(question(&id, None, "?")).await.unwrap();
+    store.append_to_answer(&answer.id, "unfinished").await.unwrap();
+    for query in ["unfinished", "un"] {
+        assert!(found(&store, query).await.is_empty(), "{query}");
+    }
+    store.end_answer(&answer.id, AnswerEnd::new(Status::Stopped)).await.unwrap();
+    assert_eq!(found(&store, "unfinished").await.len(), 1);
+    store.delete_conversation(&id).await.unwrap();
+    assert!(found(&store, "unfinished").await.is_empty());
+    store.restore_conversation(&id).await.unwrap();
+    assert_eq!(found(&store, "un").await.len(), 1);
+}

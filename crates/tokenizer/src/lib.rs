@@ -1,1 +1,30 @@
-//! zhenjin-tokenizer
+//! Text ↔ token ids, and conversations → text.
+//!
+//! * [`Tokenizer`] is built from a Hugging Face `tokenizer.json` or from the vocabulary inside a GGUF file; both end in
+//!   the same byte-pair encoder of the `tokenizers` library and the same table of bytes per token.
+//! * [`StreamDecoder`] turns ids into text while they are generated, whole characters only.
+//! * [`ChatTemplate`] renders a conversation with the model's own Jinja template inside a sandbox, remembers which text
+//!   users wrote (it can never become a control token) and which text the assistant wrote (training needs it).
+//!
+//! This crate does not know models, logits, files, HTTP, or the clock: callers pass bytes and the time.
+
+#![warn(missing_docs)]
+
+mod added_tokens;
+mod byte_level;
+mod errors;
+mod gguf;
+mod hugging_face;
+mod pre_tokenizers;
+mod stream;
+mod template;
+mod tokenizer;
+mod vocabulary;
+
+pub use errors::{TemplateError, TokenizerError};
+pub use gguf::GgufVocabulary;
+pub use hugging_face::{MAX_TOKENIZER_JSON_BYTES, TokenizerConfig};
+pub use pre_tokenizers::KNOWN_PRE_TOKENIZERS;
+pub use stream::{ControlText, StreamDecoder};
+pub use template::{ChatTemplate, MAX_TEMPLATE_BYTES, RenderInput, Rendered};
+pub use tokenizer::{Specials, Tokenizer};

@@ -1,0 +1,79 @@
+//! The pre-tokenisers that GGUF files name (`tokenizer.ggml.pre`), as parts of the `tokenizers` library.
+//! The expressions are those of the models' own `tokenizer.json`. This file does not know vocabularies.
+
+use tokenizers::normalizers::unicode::NFC;
+use tokenizers::pre_tokenizers::byte_level::ByteLevel;
+use tokenizers::pre_tokenizers::digits::Digits;
+use tokenizers::pre_tokenizers::sequence::Sequence;
+use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
+use tokenizers::tokenizer::SplitDelimiterBehavior;
+use tokenizers::{NormalizerWrapper, PreTokenizerWrapper};
+
+use crate::TokenizerError;
+
+/// The values of `tokenizer.ggml.pre` that can be rebuilt.
+pub const KNOWN_PRE_TOKENIZERS: &[&str] =
+    &["default", "gpt-2", "smollm", "llama-bpe", "llama-v3", "llama3", "qwen2", "deepseek-r1-qwen"];
+
+/// Up to three digits together, as Llama 3 was trained.
+const LLAMA3_WORDS: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+/// Every digit alone, as Qwen2, Qwen2.5 and Qwen3 were trained.
+const QWEN2_WORDS: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+
+/// What a name stands for.
+pub(crate) struct PreTokenisation {
+    pub(crate) pre_tokeniser: PreTokenizerWrapper,
+    pub(crate) normaliser: Option<NormalizerWrapper>,
+    /// Whole words that are tokens skip the merges.
+    pub(crate) ignore_merges: bool,
+    /// Whether plain text begins with the beginning-of-sequence token when the file does not say.
+    pub(crate) adds_bos: bool,
+}
+
+/// Looks a name up.
+///
+/// # Errors
+/// [`TokenizerError::Unsupported`] names an unknown pre-tokeniser: guessing would split words differently from training.
+pub(crate) fn by_name(name: &str) -> Result<PreTokenisation, TokenizerError> {
+    match name {
+        "default" | "gpt-2" => Ok(PreTokenisation {
+            pre_tokeniser: ByteLevel::new(false, true, true).into(),
+            normaliser: None,
+            ignore_merges: false,
+            adds_bos: false,
+        }),
+        "smollm" => Ok(PreTokenisation {
+            pre_tokeniser: Sequence::new(vec![
+                Digits::new(true).into(),
+                ByteLevel::new(false, true, true).into(),
+            ])
+            .into(),
+            normaliser: None,
+            ignore_merges: false,
+            adds_bos: false,
+        }),
+        "llama-bpe" | "llama-v3" | "llama3" => Ok(PreTokenisation {
+            pre_tokeniser: split_then_bytes(LLAMA3_WORDS)?,
+            normaliser: None,
+            ignore_merges: true,
+            adds_bos: true,
+        }),
+        "qwen2" | "deepseek-r1-qwen" => Ok(PreTokenisation {
+            pre_tokeniser: split_then_bytes(QWEN2_WORDS)?,
+            normaliser: Some(NormalizerWrapper::NFC(NFC)),
+            ignore_merges: false,
+            adds_bos: name == "deepseek-r1-qwen",
+        }),
+        other => Err(TokenizerError::Unsupported {
+            part: "pre-tokeniser (tokenizer.ggml.pre)",
+            name: other.to_owned(),
+            supported: KNOWN_PRE_TOKENIZERS.join(", "),
+        }),
+    }
+}
+
+fn split_then_bytes(words: &str) -> Result<PreTokenizerWrapper, TokenizerError> {
+    let split = Split::new(SplitPattern::Regex(words.to_owned()), SplitDelimiterBehavior::Isolated, false)
+        .map_err(|error| TokenizerError::Part { part: "pre-tokeniser", reason: error.to_string() })?;
+    Ok(Sequence::new(vec![split.into(), ByteLevel::new(false, true, false).into()]).into())
+}

@@ -1,6 +1,26 @@
 //! What a model is made of, in the terms that the forward pass needs: sizes, and the switches in which families differ.
 //!
-//! It does not know how a file spells these numbers (`gguf` and `hugging_face` read them) and holds no weights.
+//! It does not know how a file spells these numbers (its submodules read them) and holds no weights.
+
+mod checks;
+mod fields;
+mod from_gguf;
+mod from_json;
+mod rope_from_json;
+mod shapes;
+
+pub(crate) use from_gguf::ROPE_DIVISORS;
+pub use from_gguf::from_gguf;
+pub use from_json::{MAX_CONFIG_BYTES, from_json};
+
+/// A configuration, and what its file said that nothing here reads.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ConfigReading {
+    /// The configuration.
+    pub config: ModelConfig,
+    /// Names of settings that have no meaning for the model's family, quoted for display.
+    pub unread: Vec<String>,
+}
 
 /// Shape and switches of a decoder-only transformer.
 #[derive(Clone, Debug, PartialEq)]

@@ -5,9 +5,15 @@
 
 pub mod config;
 mod errors;
+pub mod families;
+mod file;
 pub mod gguf;
+mod json;
+pub mod names;
+pub mod safetensors;
 mod tensor_source;
 
 pub use config::ModelConfig;
 pub use errors::{FormatError, ModelError};
+pub use file::{FileFormat, FileTensor, HuggingFaceFiles, Mapping, ModelFile};
 pub use tensor_source::{LayerWeightName, TensorSource, TensorView, WeightName};

@@ -26,6 +26,9 @@ pub const MAX_METADATA_ENTRIES: u64 = 1 << 16;
 /// The most tensors that a file may have. Real files have fewer than 10,000.
 pub const MAX_TENSORS: u64 = 1 << 16;
 
+/// The most elements of an array that is read as a whole: several times the largest vocabulary known.
+pub const MAX_ELEMENTS: usize = 1 << 21;
+
 /// The longest metadata key in bytes, by the specification.
 const MAX_KEY_BYTES: usize = 65_535;
 
@@ -205,9 +208,9 @@ impl<B: AsRef<[u8]>> Gguf<B> {
         self.version
     }
 
-    /// Size of the whole file in bytes.
-    pub fn file_bytes(&self) -> usize {
-        self.bytes.as_ref().len()
+    /// The bytes that were parsed.
+    pub fn bytes(&self) -> &B {
+        &self.bytes
     }
 
     /// All metadata in the file's order.
@@ -301,6 +304,69 @@ impl<B: AsRef<[u8]>> Gguf<B> {
         }
     }
 
+    /// An array of strings, without copying them.
+    ///
+    /// # Errors
+    /// The value has another type, or more than [`MAX_ELEMENTS`] elements.
+    pub fn strings(&self, key: &str) -> Result<Option<impl Iterator<Item = &str>>, FormatError> {
+        let Some(array) = self.array(key)? else { return Ok(None) };
+        if array.element != ValueType::String {
+            return Err(wrong_element(key, "strings", array));
+        }
+        if array.count > MAX_ELEMENTS {
+            let problem =
+                format!("has {} elements; the most that is accepted is {MAX_ELEMENTS}", array.count);
+            return Err(FormatError::new(format!("metadata `{key}`"), problem));
+        }
+        Ok(Some(array.iter().filter_map(|value| match value {
+            Value::String(text) => Some(text),
+            _ => None,
+        })))
+    }
+
+    /// An array of integers of any width that fit into 64 signed bits.
+    ///
+    /// # Errors
+    /// The value or an element has another type, or there are more than [`MAX_ELEMENTS`] elements.
+    pub fn integers(&self, key: &str) -> Result<Option<Vec<i64>>, FormatError> {
+        self.numbers(key, "integers", |value| match value {
+            Value::Unsigned(number) => i64::try_from(number).ok(),
+            Value::Signed(number) => Some(number),
+            _ => None,
+        })
+    }
+
+    /// An array of floating-point numbers.
+    ///
+    /// # Errors
+    /// The value or an element has another type, or there are more than [`MAX_ELEMENTS`] elements.
+    pub fn floats(&self, key: &str) -> Result<Option<Vec<f32>>, FormatError> {
+        self.numbers(key, "floating-point numbers", |value| match value {
+            Value::Float(number) => Some(number as f32),
+            _ => None,
+        })
+    }
+
+    fn numbers<T>(
+        &self,
+        key: &str,
+        expected: &str,
+        read: impl Fn(Value<'_>) -> Option<T>,
+    ) -> Result<Option<Vec<T>>, FormatError> {
+        let Some(array) = self.array(key)? else { return Ok(None) };
+        if array.count > MAX_ELEMENTS {
+            let problem =
+                format!("has {} elements; the most that is accepted is {MAX_ELEMENTS}", array.count);
+            return Err(FormatError::new(format!("metadata `{key}`"), problem));
+        }
+        let numbers: Vec<T> = array.iter().map_while(read).collect();
+        if numbers.len() == array.count {
+            Ok(Some(numbers))
+        } else {
+            Err(wrong_element(key, expected, array))
+        }
+    }
+
     fn alignment(&self) -> Result<usize, FormatError> {
         const KEY: &str = "general.alignment";
         match self.unsigned(KEY)? {
@@ -333,6 +399,13 @@ impl<B: AsRef<[u8]>> Gguf<B> {
             offset: record.data.start,
         }
     }
+}
+
+fn wrong_element(key: &str, expected: &str, found: Array<'_>) -> FormatError {
+    FormatError::new(
+        format!("metadata `{key}`"),
+        format!("must be an array of {expected}, found an array of {}", found.element.name()),
+    )
 }
 
 fn wrong_type(key: &str, expected: &str, found: Value<'_>) -> FormatError {

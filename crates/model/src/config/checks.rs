@@ -1,0 +1,140 @@
+//! What every configuration must satisfy, wherever it was read from, before its numbers are multiplied.
+//!
+//! It does not know file formats.
+
+use super::{ModelConfig, RopeScaling};
+
+/// The largest values that are believed; products of any four of the sizes stay far below 2^64.
+const MAX_VOCABULARY: usize = 1 << 20;
+const MAX_CONTEXT: usize = 1 << 27;
+const MAX_LAYERS: usize = 1 << 10;
+const MAX_WIDTH: usize = 1 << 18;
+const MAX_HEADS: usize = 1 << 12;
+/// What the attention kernel is made for.
+const HEAD_DIM_STEP: usize = 8;
+const MAX_HEAD_DIM: usize = 256;
+
+impl ModelConfig {
+    /// Checks that the sizes are possible and fit together.
+    ///
+    /// # Errors
+    /// A sentence that names the sizes in question.
+    pub fn check(&self) -> Result<(), String> {
+        for (what, value, most) in [
+            ("the vocabulary", self.vocabulary_size, MAX_VOCABULARY),
+            ("the context length", self.context_length, MAX_CONTEXT),
+            ("the number of layers", self.layers, MAX_LAYERS),
+            ("the hidden size", self.hidden_size, MAX_WIDTH),
+            ("the intermediate size", self.intermediate_size, MAX_WIDTH),
+            ("the number of attention heads", self.heads, MAX_HEADS),
+            ("the number of key/value heads", self.kv_heads, MAX_HEADS),
+            ("the width of a head", self.head_dim, MAX_HEAD_DIM),
+        ] {
+            if !(1..=most).contains(&value) {
+                return Err(format!("{what} must be 1 to {most}, found {value}"));
+            }
+        }
+        if !self.heads.is_multiple_of(self.kv_heads) {
+            return Err(format!(
+                "{} attention heads cannot share {} key/value heads evenly",
+                self.heads, self.kv_heads
+            ));
+        }
+        if !self.head_dim.is_multiple_of(HEAD_DIM_STEP) {
+            return Err(format!(
+                "the width of a head must be a multiple of {HEAD_DIM_STEP}, found {}",
+                self.head_dim
+            ));
+        }
+        if !(self.rms_norm_epsilon > 0.0 && self.rms_norm_epsilon < 1.0) {
+            return Err(format!(
+                "the epsilon of RMSNorm must lie between 0 and 1, found {}",
+                self.rms_norm_epsilon
+            ));
+        }
+        if let Some(window) = self.sliding_window
+            && window.positions == 0
+        {
+            return Err("the sliding window must be at least 1 position wide".to_owned());
+        }
+        self.check_rope()
+    }
+
+    fn check_rope(&self) -> Result<(), String> {
+        let rope = &self.rope;
+        if !(1.0..1e18).contains(&rope.base) {
+            return Err(format!("the base of RoPE must be 1 to 10^18, found {}", rope.base));
+        }
+        if rope.rotary_dim == 0 || !rope.rotary_dim.is_multiple_of(2) || rope.rotary_dim > self.head_dim {
+            return Err(format!(
+                "RoPE must rotate an even number of the {} dimensions of a head, found {}",
+                self.head_dim, rope.rotary_dim
+            ));
+        }
+        let factor_fits = |factor: f64| (1.0..1e6).contains(&factor);
+        let factor_error =
+            |factor: f64| Err(format!("the factor of RoPE scaling must be 1 to 10^6, found {factor}"));
+        match &rope.scaling {
+            RopeScaling::None => Ok(()),
+            RopeScaling::Linear { factor } if !factor_fits(*factor) => factor_error(*factor),
+            RopeScaling::Linear { .. } => Ok(()),
+            RopeScaling::Llama3 { factor, .. } | RopeScaling::Yarn { factor, .. }
+                if !factor_fits(*factor) =>
+            {
+                factor_error(*factor)
+            }
+            RopeScaling::Llama3 {
+                low_frequency_factor,
+                high_frequency_factor,
+                original_context_length,
+                ..
+            } => {
+                if !(*low_frequency_factor > 0.0
+                    && low_frequency_factor < high_frequency_factor
+                    && high_frequency_factor.is_finite())
+                {
+                    return Err(format!(
+                        "llama3 RoPE scaling needs 0 < low_freq_factor < high_freq_factor, found \
+                         {low_frequency_factor} and {high_frequency_factor}"
+                    ));
+                }
+                check_original_context(*original_context_length)
+            }
+            RopeScaling::Yarn { original_context_length, beta_fast, beta_slow, attention_factor, .. } => {
+                if !(*beta_slow > 0.0 && beta_slow <= beta_fast && beta_fast.is_finite()) {
+                    return Err(format!(
+                        "YaRN needs 0 < beta_slow <= beta_fast, found {beta_slow} and {beta_fast}"
+                    ));
+                }
+                if attention_factor.is_some_and(|factor| !(factor > 0.0 && factor.is_finite())) {
+                    return Err(format!(
+                        "YaRN's attention factor must be positive, found {attention_factor:?}"
+                    ));
+                }
+                check_original_context(*original_context_length)
+            }
+            RopeScaling::Divisors(divisors) => {
+                if divisors.len() != rope.rotary_dim / 2 {
+                    return Err(format!(
+                        "RoPE needs {} frequency divisors, found {}",
+                        rope.rotary_dim / 2,
+                        divisors.len()
+                    ));
+                }
+                match divisors.iter().find(|divisor| !(**divisor > 0.0 && divisor.is_finite())) {
+                    Some(divisor) => {
+                        Err(format!("a frequency divisor of RoPE is {divisor}; all must be positive"))
+                    }
+                    None => Ok(()),
+                }
+            }
+        }
+    }
+}
+
+fn check_original_context(length: usize) -> Result<(), String> {
+    if (1..=MAX_CONTEXT).contains(&length) {
+        return Ok(());
+    }
+    Err(format!("the original context length of RoPE scaling must be 1 to {MAX_CONTEXT}, found {length}"))
+}

@@ -1,0 +1,78 @@
+//! Typed access to the fields of a JSON object, with errors that name the field.
+//!
+//! It does not know what any field means.
+
+use serde_json::{Map, Value};
+
+use crate::errors::{FormatError, quoted};
+
+/// The fields of one object. A field that is null counts as absent.
+#[derive(Clone, Copy)]
+pub(super) struct Fields<'a> {
+    pub(super) object: &'a Map<String, Value>,
+    /// What precedes a field's name in messages, such as `rope_scaling.`; empty for the document itself.
+    pub(super) prefix: &'static str,
+}
+
+impl<'a> Fields<'a> {
+    pub(super) fn get(&self, name: &str) -> Option<&'a Value> {
+        self.object.get(name).filter(|value| !value.is_null())
+    }
+
+    pub(super) fn fault(&self, name: &str, problem: impl Into<String>) -> FormatError {
+        FormatError::new(format!("field {}", quoted(&format!("{}{name}", self.prefix))), problem)
+    }
+
+    pub(super) fn missing(&self, name: &str) -> FormatError {
+        self.fault(name, "the field is missing")
+    }
+
+    pub(super) fn size(&self, name: &str) -> Result<Option<usize>, FormatError> {
+        self.typed(name, "a non-negative whole number", |value| {
+            value.as_u64().and_then(|value| usize::try_from(value).ok())
+        })
+    }
+
+    pub(super) fn required_size(&self, name: &str) -> Result<usize, FormatError> {
+        self.size(name)?.ok_or_else(|| self.missing(name))
+    }
+
+    pub(super) fn number(&self, name: &str) -> Result<Option<f64>, FormatError> {
+        self.typed(name, "a number", Value::as_f64)
+    }
+
+    pub(super) fn required_number(&self, name: &str) -> Result<f64, FormatError> {
+        self.number(name)?.ok_or_else(|| self.missing(name))
+    }
+
+    pub(super) fn bool(&self, name: &str) -> Result<Option<bool>, FormatError> {
+        self.typed(name, "true or false", Value::as_bool)
+    }
+
+    pub(super) fn text(&self, name: &str) -> Result<Option<&'a str>, FormatError> {
+        self.typed(name, "a string", Value::as_str)
+    }
+
+    pub(super) fn list(&self, name: &str) -> Result<Option<&'a [Value]>, FormatError> {
+        self.typed(name, "a list", |value| value.as_array().map(Vec::as_slice))
+    }
+
+    pub(super) fn fields(&self, name: &str, prefix: &'static str) -> Result<Option<Fields<'a>>, FormatError> {
+        self.typed(name, "an object", |value| value.as_object().map(|object| Fields { object, prefix }))
+    }
+
+    fn typed<T>(
+        &self,
+        name: &str,
+        expected: &str,
+        read: impl Fn(&'a Value) -> Option<T>,
+    ) -> Result<Option<T>, FormatError> {
+        let Some(value) = self.get(name) else { return Ok(None) };
+        match read(value) {
+            Some(value) => Ok(Some(value)),
+            None => {
+                Err(self.fault(name, format!("must be {expected}, found {}", quoted(&value.to_string()))))
+            }
+        }
+    }
+}

@@ -1,0 +1,374 @@
+//! Configuration from the metadata of a GGUF file.
+//!
+//! It does not check the tensors' shapes; it only asks which optional tensors exist.
+
+use super::{ConfigReading, ModelConfig, RopeConfig, RopeScaling, SlidingWindow};
+use crate::errors::{FormatError, quoted};
+use crate::families::{Bias, Family, supported};
+use crate::gguf::{Gguf, GgufTensor, Value};
+use crate::names::Naming;
+use crate::tensor_source::{LayerWeightName, WeightName};
+
+/// RoPE's base where a file leaves it out, as in llama.cpp.
+const DEFAULT_ROPE_BASE: f64 = 10_000.0;
+
+/// YaRN's ramp where a file leaves it out, as in the paper.
+const DEFAULT_BETA_FAST: f64 = 32.0;
+const DEFAULT_BETA_SLOW: f64 = 1.0;
+
+/// Keys after the architecture's prefix that are honoured.
+const HONOURED: [&str; 24] = [
+    "vocab_size",
+    "context_length",
+    "embedding_length",
+    "block_count",
+    "feed_forward_length",
+    "attention.head_count",
+    "attention.head_count_kv",
+    "attention.key_length",
+    "attention.value_length",
+    "attention.layer_norm_rms_epsilon",
+    "attention.sliding_window",
+    "rope.dimension_count",
+    "rope.freq_base",
+    "rope.scale_linear",
+    "rope.scaling.type",
+    "rope.scaling.factor",
+    "rope.scaling.original_context_length",
+    "rope.scaling.attn_factor",
+    "rope.scaling.yarn_attn_factor",
+    "rope.scaling.yarn_beta_fast",
+    "rope.scaling.yarn_beta_slow",
+    "rope.scaling.yarn_ext_factor",
+    "rope.scaling.yarn_log_multiplier",
+    // Says where the file came from; the tensors are laid out the same way.
+    "tensor_data_layout",
+];
+
+/// Keys that change the numbers in a way that is not supported, unless they have the value that changes nothing.
+const REFUSED: [(&str, Neutral); 20] = [
+    ("expert_count", Neutral::Zero),
+    ("expert_used_count", Neutral::Zero),
+    ("leading_dense_block_count", Neutral::Zero),
+    ("nextn_predict_layers", Neutral::Zero),
+    ("attention.causal", Neutral::True),
+    ("attention.scale", Neutral::Zero),
+    ("attention.clamp_kqv", Neutral::Zero),
+    ("attention.max_alibi_bias", Neutral::Zero),
+    ("attention.sliding_window_pattern", Neutral::Zero),
+    ("attention.temperature_length", Neutral::Zero),
+    ("attention.temperature_scale", Neutral::Zero),
+    ("attention.shared_kv_layers", Neutral::Zero),
+    ("attn_logit_softcapping", Neutral::Zero),
+    ("final_logit_softcapping", Neutral::Zero),
+    ("logit_scale", Neutral::One),
+    ("embedding_scale", Neutral::One),
+    ("residual_scale", Neutral::One),
+    ("use_parallel_residual", Neutral::False),
+    ("no_rope_layer_interval", Neutral::Zero),
+    ("rope.scaling.yarn_log_multiplier", Neutral::Zero),
+];
+
+/// The value with which a setting changes nothing.
+#[derive(Clone, Copy)]
+enum Neutral {
+    Zero,
+    One,
+    True,
+    False,
+}
+
+impl Neutral {
+    fn is(self, value: Value<'_>) -> bool {
+        match (self, value) {
+            (Neutral::Zero, Value::Unsigned(value)) => value == 0,
+            (Neutral::Zero, Value::Float(value)) => value == 0.0,
+            (Neutral::One, Value::Unsigned(value)) => value == 1,
+            (Neutral::One, Value::Float(value)) => value == 1.0,
+            (Neutral::True, Value::Bool(value)) => value,
+            (Neutral::False, Value::Bool(value)) => !value,
+            _ => false,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Neutral::Zero => "0",
+            Neutral::One => "1",
+            Neutral::True => "true",
+            Neutral::False => "false",
+        }
+    }
+}
+
+/// Reads the configuration of a GGUF file.
+///
+/// # Errors
+/// [`FormatError`] naming the key that is missing, of the wrong type, impossible or not supported.
+pub fn from_gguf<B: AsRef<[u8]>>(file: &Gguf<B>) -> Result<ConfigReading, FormatError> {
+    let architecture = file
+        .string("general.architecture")?
+        .ok_or_else(|| FormatError::new("metadata `general.architecture`", "the key is missing"))?;
+    let family = Family::of_gguf_architecture(architecture).ok_or_else(|| {
+        FormatError::new(
+            "metadata `general.architecture`",
+            format!(
+                "{} is not supported; supported are {}",
+                quoted(architecture),
+                supported(|family| family.gguf_architecture)
+            ),
+        )
+    })?;
+    let settings = Settings { file, architecture };
+    let unread = settings.sort_out()?;
+
+    let heads = settings.required("attention.head_count")?;
+    let hidden_size = settings.required("embedding_length")?;
+    let head_dim = settings.head_dim(hidden_size, heads)?;
+    let context_length = settings.required("context_length")?;
+    let config = ModelConfig {
+        architecture: architecture.to_owned(),
+        vocabulary_size: settings.vocabulary_size()?,
+        context_length,
+        layers: settings.required("block_count")?,
+        hidden_size,
+        intermediate_size: settings.required("feed_forward_length")?,
+        heads,
+        kv_heads: settings.optional("attention.head_count_kv")?.unwrap_or(heads),
+        head_dim,
+        rope: settings.rope(family, head_dim, context_length)?,
+        sliding_window: settings
+            .optional("attention.sliding_window")?
+            .filter(|positions| *positions > 0)
+            .map(|positions| SlidingWindow { positions, first_layer: 0 }),
+        rms_norm_epsilon: settings
+            .float("attention.layer_norm_rms_epsilon")?
+            .ok_or_else(|| settings.missing("attention.layer_norm_rms_epsilon"))?
+            as f32,
+        tied_embeddings: file.tensor(&Naming::Gguf.spell(WeightName::Head)).is_none(),
+        attention_bias: settings.has_bias(
+            family.attention_bias,
+            &[LayerWeightName::QueryBias, LayerWeightName::KeyBias, LayerWeightName::ValueBias],
+        ),
+        attention_output_bias: settings
+            .has_bias(family.attention_output_bias, &[LayerWeightName::OutputBias]),
+        feed_forward_bias: settings.has_bias(
+            family.feed_forward_bias,
+            &[LayerWeightName::GateBias, LayerWeightName::UpBias, LayerWeightName::DownBias],
+        ),
+        qk_norm: family.qk_norm,
+    };
+    config.check().map_err(|problem| FormatError::new("metadata", problem))?;
+    Ok(ConfigReading { config, unread })
+}
+
+/// The keys under the architecture's prefix.
+struct Settings<'a, B> {
+    file: &'a Gguf<B>,
+    architecture: &'a str,
+}
+
+impl<B: AsRef<[u8]>> Settings<'_, B> {
+    fn key(&self, name: &str) -> String {
+        format!("{}.{name}", self.architecture)
+    }
+
+    fn missing(&self, name: &str) -> FormatError {
+        FormatError::new(format!("metadata `{}`", self.key(name)), "the key is missing")
+    }
+
+    fn optional(&self, name: &str) -> Result<Option<usize>, FormatError> {
+        let key = self.key(name);
+        self.file
+            .unsigned(&key)?
+            .map(|value| {
+                usize::try_from(value).map_err(|_| {
+                    FormatError::new(format!("metadata `{key}`"), format!("{value} is too large"))
+                })
+            })
+            .transpose()
+    }
+
+    fn required(&self, name: &str) -> Result<usize, FormatError> {
+        self.optional(name)?.ok_or_else(|| self.missing(name))
+    }
+
+    fn float(&self, name: &str) -> Result<Option<f64>, FormatError> {
+        self.file.float(&self.key(name))
+    }
+
+    /// Refuses keys that change the numbers in unsupported ways, and lists those that nothing here reads.
+    fn sort_out(&self) -> Result<Vec<String>, FormatError> {
+        let mut unread = Vec::new();
+        for (key, value) in self.file.metadata() {
+            let Some(name) = key.strip_prefix(self.architecture).and_then(|rest| rest.strip_prefix('.'))
+            else {
+                continue;
+            };
+            match REFUSED.iter().find(|(refused, _)| *refused == name) {
+                Some((_, neutral)) if !neutral.is(value) => {
+                    return Err(FormatError::new(
+                        format!("metadata `{key}`"),
+                        format!("this setting is not supported with any value but {}", neutral.name()),
+                    ));
+                }
+                Some(_) => {}
+                None if HONOURED.contains(&name) => {}
+                None => unread.push(quoted(key)),
+            }
+        }
+        Ok(unread)
+    }
+
+    /// The vocabulary as llama.cpp counts it: by the tokens, else by the setting, else by the embedding's rows.
+    fn vocabulary_size(&self) -> Result<usize, FormatError> {
+        if let Some(tokens) = self.file.array("tokenizer.ggml.tokens")? {
+            return Ok(tokens.count);
+        }
+        if let Some(size) = self.optional("vocab_size")? {
+            return Ok(size);
+        }
+        let embedding = self.file.tensor(&Naming::Gguf.spell(WeightName::Embedding));
+        embedding.and_then(|tensor| tensor.shape.first().copied()).ok_or_else(|| self.missing("vocab_size"))
+    }
+
+    fn head_dim(&self, hidden_size: usize, heads: usize) -> Result<usize, FormatError> {
+        let key_length = self.optional("attention.key_length")?;
+        let value_length = self.optional("attention.value_length")?;
+        if heads == 0 {
+            let place = format!("metadata `{}`", self.key("attention.head_count"));
+            return Err(FormatError::new(place, "must not be 0"));
+        }
+        if key_length.is_none() && !hidden_size.is_multiple_of(heads) {
+            return Err(FormatError::new(
+                format!("metadata `{}`", self.key("attention.head_count")),
+                format!(
+                    "{heads} heads do not divide the embedding length {hidden_size}, and no key length is given"
+                ),
+            ));
+        }
+        let key_length = key_length.unwrap_or(hidden_size / heads);
+        match value_length {
+            Some(value_length) if value_length != key_length => Err(FormatError::new(
+                format!("metadata `{}`", self.key("attention.value_length")),
+                format!("values of {value_length} beside keys of {key_length} dimensions are not supported"),
+            )),
+            _ => Ok(key_length),
+        }
+    }
+
+    fn rope(
+        &self,
+        family: &Family,
+        head_dim: usize,
+        context_length: usize,
+    ) -> Result<RopeConfig, FormatError> {
+        let rotary_dim = self.optional("rope.dimension_count")?.unwrap_or(head_dim);
+        let scaling = match self.frequency_divisors()? {
+            None => self.rope_scaling(context_length)?,
+            Some(divisors) => match self.rope_scaling(context_length)? {
+                RopeScaling::None => RopeScaling::Divisors(divisors),
+                _ => {
+                    return Err(FormatError::new(
+                        format!("metadata `{}`", self.key("rope.scaling.type")),
+                        "RoPE scaling together with the tensor `rope_freqs.weight` is not supported",
+                    ));
+                }
+            },
+        };
+        let base = self.float("rope.freq_base")?.unwrap_or(DEFAULT_ROPE_BASE);
+        Ok(RopeConfig { base, rotary_dim, layout: family.gguf_rope_layout, scaling })
+    }
+
+    fn rope_scaling(&self, context_length: usize) -> Result<RopeScaling, FormatError> {
+        let type_key = self.key("rope.scaling.type");
+        let scaling_type = self.file.string(&type_key)?;
+        let factor = match self.float("rope.scaling.factor")? {
+            Some(factor) => Some(factor),
+            None => self.float("rope.scale_linear")?,
+        };
+        // 0 means "not scaled" in llama.cpp.
+        let factor = factor.filter(|factor| *factor != 0.0);
+        match scaling_type {
+            Some("none") => Ok(RopeScaling::None),
+            // llama.cpp's default type is linear.
+            None | Some("linear") => match factor {
+                None => Ok(RopeScaling::None),
+                Some(1.0) => Ok(RopeScaling::None),
+                Some(factor) => Ok(RopeScaling::Linear { factor }),
+            },
+            Some("yarn") => self.yarn(factor.unwrap_or(1.0), context_length),
+            Some(other) => Err(FormatError::new(
+                format!("metadata `{type_key}`"),
+                format!("{} is not supported; supported are none, linear and yarn", quoted(other)),
+            )),
+        }
+    }
+
+    fn yarn(&self, factor: f64, context_length: usize) -> Result<RopeScaling, FormatError> {
+        if let Some(mix) = self.float("rope.scaling.yarn_ext_factor")?
+            && mix != 1.0
+            && mix != -1.0
+        {
+            return Err(FormatError::new(
+                format!("metadata `{}`", self.key("rope.scaling.yarn_ext_factor")),
+                format!("must be 1 (or -1, the default), found {mix}"),
+            ));
+        }
+        let mut extra = 1.0;
+        for name in ["rope.scaling.attn_factor", "rope.scaling.yarn_attn_factor"] {
+            extra *= self.float(name)?.unwrap_or(1.0);
+        }
+        // llama.cpp multiplies the file's factor with the paper's.
+        let paper = 0.1 * factor.ln() + 1.0;
+        Ok(RopeScaling::Yarn {
+            factor,
+            original_context_length: self
+                .optional("rope.scaling.original_context_length")?
+                .filter(|length| *length > 0)
+                .unwrap_or(context_length),
+            beta_fast: self.float("rope.scaling.yarn_beta_fast")?.unwrap_or(DEFAULT_BETA_FAST),
+            beta_slow: self.float("rope.scaling.yarn_beta_slow")?.unwrap_or(DEFAULT_BETA_SLOW),
+            attention_factor: (extra != 1.0).then_some(extra * paper),
+            truncate: true,
+        })
+    }
+
+    /// `rope_freqs.weight`, with which files of Llama 3.1 and later carry their RoPE scaling.
+    fn frequency_divisors(&self) -> Result<Option<Vec<f32>>, FormatError> {
+        for unsupported in ["rope_factors_long.weight", "rope_factors_short.weight"] {
+            if self.file.tensor(unsupported).is_some() {
+                let place = format!("tensor `{unsupported}`");
+                return Err(FormatError::new(place, "RoPE scaling of the longrope kind is not supported"));
+            }
+        }
+        let Some(tensor) = self.file.tensor(ROPE_DIVISORS) else { return Ok(None) };
+        divisors(&tensor)
+            .map(Some)
+            .map_err(|problem| FormatError::new(format!("tensor `{ROPE_DIVISORS}`"), problem))
+    }
+
+    fn has_bias(&self, rule: Bias, weights: &[LayerWeightName]) -> bool {
+        match rule {
+            Bias::Never => false,
+            Bias::Always => true,
+            Bias::Setting(_) => weights
+                .iter()
+                .any(|weight| self.file.tensor(&Naming::Gguf.spell(WeightName::Layer(0, *weight))).is_some()),
+        }
+    }
+}
+
+/// The tensor that is part of the configuration.
+pub(crate) const ROPE_DIVISORS: &str = "rope_freqs.weight";
+
+fn divisors(tensor: &GgufTensor<'_>) -> Result<Vec<f32>, String> {
+    if tensor.dtype != zhenjin_tensor::Dtype::F32 || tensor.shape.len() != 1 || tensor.shape[0] > 1024 {
+        return Err(format!(
+            "must be a vector of type F32, found type {} and shape {:?}",
+            tensor.dtype, tensor.shape
+        ));
+    }
+    let (numbers, _) = tensor.bytes.as_chunks::<4>();
+    Ok(numbers.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect())
+}

@@ -1,0 +1,360 @@
+//! Configuration from the `config.json` of a Hugging Face folder.
+//!
+//! Every setting that changes the numbers is honoured or refused by name. Those that neither this file nor the model's
+//! class in transformers reads are listed, so that they can be shown.
+
+use serde_json::Value;
+
+use super::fields::Fields;
+use super::rope_from_json::rope;
+use super::{ConfigReading, ModelConfig, RopeScaling, SlidingWindow};
+use crate::errors::{FormatError, quoted};
+use crate::families::{Bias, DefaultKvHeads, Family, WindowRule, supported};
+use crate::json;
+
+/// The longest `config.json` that is read. Real ones have a few kilobytes.
+pub const MAX_CONFIG_BYTES: usize = 1 << 20;
+
+/// Settings that are honoured.
+const HONOURED: [&str; 25] = [
+    "model_type",
+    "architectures",
+    "vocab_size",
+    "max_position_embeddings",
+    "num_hidden_layers",
+    "hidden_size",
+    "intermediate_size",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "head_dim",
+    "rms_norm_eps",
+    "tie_word_embeddings",
+    "hidden_act",
+    "rope_theta",
+    "rope_scaling",
+    "rope_parameters",
+    "original_max_position_embeddings",
+    "partial_rotary_factor",
+    "attention_bias",
+    "mlp_bias",
+    "sliding_window",
+    "use_sliding_window",
+    "max_window_layers",
+    "layer_types",
+    "quantization_config",
+];
+
+/// Settings that have no effect on the logits of the supported families: training, generation, file keeping.
+const WITHOUT_EFFECT: [&str; 29] = [
+    "_name_or_path",
+    "_attn_implementation_autoset",
+    "transformers_version",
+    "torch_dtype",
+    "dtype",
+    "use_cache",
+    "initializer_range",
+    "attention_dropout",
+    "hidden_dropout",
+    "bos_token_id",
+    "eos_token_id",
+    "pad_token_id",
+    "pretraining_tp",
+    "output_attentions",
+    "output_hidden_states",
+    "return_dict",
+    "chunk_size_feed_forward",
+    "id2label",
+    "label2id",
+    "problem_type",
+    "tokenizer_class",
+    "task_specific_params",
+    "torchscript",
+    "transformers.js_config",
+    "is_llama_config",
+    "unsloth_version",
+    "unsloth_fixed",
+    "gradient_checkpointing",
+    "is_decoder",
+];
+
+/// Settings that change the numbers in a way that is not supported, unless they are absent, null or neutral.
+const REFUSED: [(&str, Neutral); 30] = [
+    ("compression_config", Neutral::Null),
+    ("text_config", Neutral::Null),
+    ("vision_config", Neutral::Null),
+    ("is_encoder_decoder", Neutral::False),
+    ("add_cross_attention", Neutral::False),
+    ("pruned_heads", Neutral::Empty),
+    ("per_layer_config", Neutral::Empty),
+    ("rope_interleaved", Neutral::False),
+    ("use_mrope", Neutral::False),
+    ("alibi", Neutral::False),
+    ("qk_layernorm", Neutral::False),
+    ("use_qk_norm", Neutral::False),
+    ("qkv_bias", Neutral::Null),
+    ("num_experts", Neutral::Zero),
+    ("num_local_experts", Neutral::Zero),
+    ("n_routed_experts", Neutral::Zero),
+    ("no_rope_layers", Neutral::Empty),
+    ("no_rope_layer_interval", Neutral::Zero),
+    ("attention_chunk_size", Neutral::Null),
+    ("attn_logit_softcapping", Neutral::Null),
+    ("final_logit_softcapping", Neutral::Null),
+    ("query_pre_attn_scalar", Neutral::Null),
+    ("attention_multiplier", Neutral::One),
+    ("embedding_multiplier", Neutral::One),
+    ("residual_multiplier", Neutral::One),
+    ("logits_scaling", Neutral::One),
+    ("logit_scale", Neutral::One),
+    ("scale_emb", Neutral::One),
+    ("hidden_activation", Neutral::Text("silu")),
+    ("clip_qkv", Neutral::Null),
+];
+
+/// The value with which a setting changes nothing. Null always is.
+#[derive(Clone, Copy)]
+enum Neutral {
+    Null,
+    False,
+    Zero,
+    One,
+    Empty,
+    Text(&'static str),
+}
+
+impl Neutral {
+    fn is(self, value: &Value) -> bool {
+        match self {
+            Neutral::Null => false,
+            Neutral::False => value == &Value::Bool(false),
+            Neutral::Zero => value.as_f64() == Some(0.0),
+            Neutral::One => value.as_f64() == Some(1.0),
+            Neutral::Empty => {
+                value.as_object().is_some_and(serde_json::Map::is_empty)
+                    || value.as_array().is_some_and(Vec::is_empty)
+            }
+            Neutral::Text(text) => value.as_str() == Some(text),
+        }
+    }
+}
+
+/// Reads a `config.json`.
+///
+/// # Errors
+/// [`FormatError`] naming the field that is missing, of the wrong type, impossible or not supported.
+pub fn from_json(text: &[u8]) -> Result<ConfigReading, FormatError> {
+    let document = json::parse(text, MAX_CONFIG_BYTES)?;
+    let object =
+        document.as_object().ok_or_else(|| FormatError::new("JSON", "the document must be an object"))?;
+    let fields = Fields { object, prefix: "" };
+    let family = family(&fields)?;
+    let unread = sort_out(&fields)?;
+
+    let heads = fields.required_size("num_attention_heads")?;
+    let hidden_size = fields.required_size("hidden_size")?;
+    let head_dim = head_dim(&fields, family, hidden_size, heads)?;
+    let layers = fields.required_size("num_hidden_layers")?;
+    let rope = rope(&fields, head_dim)?;
+    let config = ModelConfig {
+        architecture: family.model_type.to_owned(),
+        vocabulary_size: fields.required_size("vocab_size")?,
+        context_length: context_length(&fields, &rope.scaling)?,
+        layers,
+        hidden_size,
+        intermediate_size: fields.required_size("intermediate_size")?,
+        heads,
+        kv_heads: kv_heads(&fields, family, heads)?,
+        head_dim,
+        rope,
+        sliding_window: window(&fields, family, layers)?,
+        rms_norm_epsilon: fields.required_number("rms_norm_eps")? as f32,
+        tied_embeddings: fields.bool("tie_word_embeddings")?.unwrap_or(false),
+        attention_bias: bias(&fields, family.attention_bias, "attention_bias")?,
+        attention_output_bias: match family.attention_output_bias {
+            Bias::Setting(name) => bias(&fields, Bias::Setting(name), name)?,
+            rule => rule == Bias::Always,
+        },
+        feed_forward_bias: bias(&fields, family.feed_forward_bias, "mlp_bias")?,
+        qk_norm: family.qk_norm,
+    };
+    config.check().map_err(|problem| FormatError::new("configuration", problem))?;
+    Ok(ConfigReading { config, unread })
+}
+
+fn family(fields: &Fields<'_>) -> Result<&'static Family, FormatError> {
+    let model_type = fields.text("model_type")?.ok_or_else(|| fields.missing("model_type"))?;
+    let family = Family::of_model_type(model_type).ok_or_else(|| {
+        let names = supported(|family| family.model_type);
+        fields.fault("model_type", format!("{} is not supported; supported are {names}", quoted(model_type)))
+    })?;
+    if let Some(class) = fields.list("architectures")?.and_then(<[Value]>::first)
+        && class.as_str() != Some(family.class)
+    {
+        return Err(fields.fault(
+            "architectures",
+            format!(
+                "must be `{}` for model_type `{model_type}`, found {}",
+                family.class,
+                quoted(&class.to_string())
+            ),
+        ));
+    }
+    Ok(family)
+}
+
+/// Refuses settings that change the numbers in unsupported ways, and lists those that nothing reads.
+fn sort_out(fields: &Fields<'_>) -> Result<Vec<String>, FormatError> {
+    if let Some(method) = fields.fields("quantization_config", "quantization_config.")? {
+        let method = method.text("quant_method")?.unwrap_or("unknown");
+        return Err(fields.fault(
+            "quantization_config",
+            format!("weights quantised by method {} are not supported; use a GGUF file", quoted(method)),
+        ));
+    }
+    if let Some(activation) = fields.text("hidden_act")?
+        && activation != "silu"
+    {
+        return Err(fields.fault("hidden_act", format!("must be `silu`, found {}", quoted(activation))));
+    }
+    let mut unread = Vec::new();
+    for (name, value) in fields.object {
+        let name = name.as_str();
+        match REFUSED.iter().find(|(refused, _)| *refused == name) {
+            Some((_, neutral)) if !value.is_null() && !neutral.is(value) => {
+                return Err(
+                    fields.fault(name, format!("the value {} is not supported", quoted(&value.to_string())))
+                );
+            }
+            Some(_) => {}
+            None if HONOURED.contains(&name) || WITHOUT_EFFECT.contains(&name) => {}
+            None => unread.push(quoted(name)),
+        }
+    }
+    Ok(unread)
+}
+
+fn head_dim(
+    fields: &Fields<'_>,
+    family: &Family,
+    hidden_size: usize,
+    heads: usize,
+) -> Result<usize, FormatError> {
+    if let Some(head_dim) = fields.size("head_dim")?.or(family.default_head_dim) {
+        return Ok(head_dim);
+    }
+    if heads == 0 || !hidden_size.is_multiple_of(heads) {
+        return Err(fields.fault(
+            "num_attention_heads",
+            format!("{heads} heads do not divide the hidden size {hidden_size}, and head_dim is not given"),
+        ));
+    }
+    Ok(hidden_size / heads)
+}
+
+fn kv_heads(fields: &Fields<'_>, family: &Family, heads: usize) -> Result<usize, FormatError> {
+    const NAME: &str = "num_key_value_heads";
+    Ok(match fields.size(NAME)? {
+        Some(kv_heads) => kv_heads,
+        // Null asks for as many as query heads; only a field that is not there takes the class default.
+        None if fields.object.contains_key(NAME) => heads,
+        None => match family.default_kv_heads {
+            DefaultKvHeads::Heads => heads,
+            DefaultKvHeads::Number(number) => number,
+        },
+    })
+}
+
+/// YaRN's stretch counts when a file leaves `max_position_embeddings` at the original length, as Qwen's do.
+fn context_length(fields: &Fields<'_>, scaling: &RopeScaling) -> Result<usize, FormatError> {
+    let length = fields.required_size("max_position_embeddings")?;
+    Ok(match scaling {
+        RopeScaling::Yarn { factor, original_context_length, .. } => {
+            length.max((*original_context_length as f64 * factor) as usize)
+        }
+        _ => length,
+    })
+}
+
+fn bias(fields: &Fields<'_>, rule: Bias, setting: &str) -> Result<bool, FormatError> {
+    let given = fields.bool(setting)?;
+    match (rule, given) {
+        (Bias::Setting(_), given) => Ok(given.unwrap_or(false)),
+        (Bias::Never, Some(true)) => Err(fields.fault(setting, "models of this family have no such bias")),
+        (Bias::Always, Some(false)) => {
+            Err(fields.fault(setting, "models of this family always have this bias"))
+        }
+        (rule, _) => Ok(rule == Bias::Always),
+    }
+}
+
+fn window(fields: &Fields<'_>, family: &Family, layers: usize) -> Result<Option<SlidingWindow>, FormatError> {
+    let positions = fields.size("sliding_window")?;
+    let types = fields.list("layer_types")?;
+    match family.window {
+        WindowRule::Never => {
+            if positions.is_some() {
+                return Err(fields.fault("sliding_window", "models of this family have no sliding window"));
+            }
+            match first_sliding_layer(fields, types, layers)? {
+                None => Ok(None),
+                Some(_) => Err(fields.fault("layer_types", "models of this family have no sliding window")),
+            }
+        }
+        WindowRule::AllLayers { default } => {
+            let absent = !fields.object.contains_key("sliding_window");
+            let positions = if absent { Some(default) } else { positions };
+            let expected = if positions.is_some() { Some(0) } else { None };
+            if types.is_some() && first_sliding_layer(fields, types, layers)? != expected {
+                return Err(fields.fault("layer_types", "all layers must agree with sliding_window"));
+            }
+            Ok(positions.map(|positions| SlidingWindow { positions, first_layer: 0 }))
+        }
+        WindowRule::LaterLayers => {
+            let positions =
+                positions.filter(|_| fields.bool("use_sliding_window").is_ok_and(|used| used == Some(true)));
+            fields.bool("use_sliding_window")?;
+            let first_layer = match types {
+                Some(_) => first_sliding_layer(fields, types, layers)?,
+                None if positions.is_some() => {
+                    Some(fields.required_size("max_window_layers")?).filter(|first| *first < layers)
+                }
+                None => None,
+            };
+            match (first_layer, positions) {
+                (None, _) => Ok(None),
+                (Some(first_layer), Some(positions)) => Ok(Some(SlidingWindow { positions, first_layer })),
+                (Some(_), None) => Err(fields.fault(
+                    "layer_types",
+                    "names `sliding_attention`, but use_sliding_window and sliding_window do not give a window",
+                )),
+            }
+        }
+    }
+}
+
+/// The first layer of type `sliding_attention`, from which on all must be of that type.
+fn first_sliding_layer(
+    fields: &Fields<'_>,
+    types: Option<&[Value]>,
+    layers: usize,
+) -> Result<Option<usize>, FormatError> {
+    let Some(types) = types else { return Ok(None) };
+    let fault = |problem: String| Err(fields.fault("layer_types", problem));
+    if types.len() != layers {
+        return fault(format!("has {} entries for {layers} layers", types.len()));
+    }
+    let mut first = None;
+    for (layer, value) in types.iter().enumerate() {
+        match value.as_str() {
+            Some("full_attention") if first.is_none() => {}
+            Some("full_attention") => {
+                return fault(format!(
+                    "full attention in layer {layer} after sliding attention is not supported"
+                ));
+            }
+            Some("sliding_attention") => first = first.or(Some(layer)),
+            _ => return fault(format!("{} of layer {layer} is not supported", quoted(&value.to_string()))),
+        }
+    }
+    Ok(first)
+}

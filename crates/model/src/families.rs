@@ -1,0 +1,144 @@
+//! The table of supported model families: the switches in which they differ.
+//!
+//! A new family is a new row (and perhaps a new switch), never another forward pass. This file does not know how files are
+//! parsed.
+
+use crate::config::RopeLayout;
+
+/// The switches of one family.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Family {
+    /// What `model_type` of a `config.json` says.
+    pub model_type: &'static str,
+    /// The class that `architectures` of a `config.json` names.
+    pub class: &'static str,
+    /// What `general.architecture` of a GGUF file says; Mistral's files say `llama`.
+    pub gguf_architecture: &'static str,
+    /// Which two dimensions rotate together in GGUF files, whose converter permutes q and k for some families.
+    /// In Hugging Face files it is always [`RopeLayout::HalfSplit`].
+    pub gguf_rope_layout: RopeLayout,
+    /// Biases of the q, k and v projections.
+    pub attention_bias: Bias,
+    /// Bias of the attention's output projection.
+    pub attention_output_bias: Bias,
+    /// Biases of the feed-forward projections.
+    pub feed_forward_bias: Bias,
+    /// Queries and keys are normalised per head.
+    pub qk_norm: bool,
+    /// How a `config.json` says which layers see only a window.
+    pub window: WindowRule,
+    /// `head_dim` where a `config.json` leaves it out; `None` is `hidden_size / num_attention_heads`.
+    pub default_head_dim: Option<usize>,
+    /// `num_key_value_heads` where a `config.json` leaves it out.
+    pub default_kv_heads: DefaultKvHeads,
+}
+
+/// Whether a projection has a bias.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bias {
+    /// In no model of the family.
+    Never,
+    /// In every model of the family.
+    Always,
+    /// Where the named setting of a `config.json` is true; in GGUF files, where the tensor exists.
+    Setting(&'static str),
+}
+
+/// How a `config.json` says which layers see only the most recent positions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WindowRule {
+    /// The family has no windows.
+    Never,
+    /// `sliding_window`, in all layers, unless it is null. Where it is left out, the class default applies.
+    AllLayers {
+        /// The class default.
+        default: usize,
+    },
+    /// `sliding_window` where `use_sliding_window` is true, from layer `max_window_layers` on, or as `layer_types` says.
+    LaterLayers,
+}
+
+/// `num_key_value_heads` where a `config.json` leaves it out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DefaultKvHeads {
+    /// As many as query heads.
+    Heads,
+    /// A number.
+    Number(usize),
+}
+
+/// Every supported family.
+pub const FAMILIES: [Family; 4] = [
+    Family {
+        model_type: "llama",
+        class: "LlamaForCausalLM",
+        gguf_architecture: "llama",
+        gguf_rope_layout: RopeLayout::Interleaved,
+        attention_bias: Bias::Setting("attention_bias"),
+        attention_output_bias: Bias::Setting("attention_bias"),
+        feed_forward_bias: Bias::Setting("mlp_bias"),
+        qk_norm: false,
+        window: WindowRule::Never,
+        default_head_dim: None,
+        default_kv_heads: DefaultKvHeads::Heads,
+    },
+    Family {
+        model_type: "mistral",
+        class: "MistralForCausalLM",
+        gguf_architecture: "llama",
+        gguf_rope_layout: RopeLayout::Interleaved,
+        attention_bias: Bias::Never,
+        attention_output_bias: Bias::Never,
+        feed_forward_bias: Bias::Never,
+        qk_norm: false,
+        window: WindowRule::AllLayers { default: 4096 },
+        default_head_dim: None,
+        default_kv_heads: DefaultKvHeads::Number(8),
+    },
+    Family {
+        model_type: "qwen2",
+        class: "Qwen2ForCausalLM",
+        gguf_architecture: "qwen2",
+        gguf_rope_layout: RopeLayout::HalfSplit,
+        attention_bias: Bias::Always,
+        attention_output_bias: Bias::Never,
+        feed_forward_bias: Bias::Never,
+        qk_norm: false,
+        window: WindowRule::LaterLayers,
+        default_head_dim: None,
+        default_kv_heads: DefaultKvHeads::Number(32),
+    },
+    Family {
+        model_type: "qwen3",
+        class: "Qwen3ForCausalLM",
+        gguf_architecture: "qwen3",
+        gguf_rope_layout: RopeLayout::HalfSplit,
+        attention_bias: Bias::Setting("attention_bias"),
+        attention_output_bias: Bias::Setting("attention_bias"),
+        feed_forward_bias: Bias::Never,
+        qk_norm: true,
+        window: WindowRule::LaterLayers,
+        default_head_dim: Some(128),
+        default_kv_heads: DefaultKvHeads::Number(32),
+    },
+];
+
+impl Family {
+    /// The family of a `config.json`.
+    pub fn of_model_type(model_type: &str) -> Option<&'static Family> {
+        FAMILIES.iter().find(|family| family.model_type == model_type)
+    }
+
+    /// The family of a GGUF file. The first row with that name stands for all: GGUF files say by the presence of tensors
+    /// what a `config.json` says by `model_type`.
+    pub fn of_gguf_architecture(architecture: &str) -> Option<&'static Family> {
+        FAMILIES.iter().find(|family| family.gguf_architecture == architecture)
+    }
+}
+
+/// The supported names for messages, such as `llama, mistral, qwen2, qwen3`.
+pub(crate) fn supported(name: impl Fn(&Family) -> &'static str) -> String {
+    let mut names: Vec<&str> = FAMILIES.iter().map(name).collect();
+    names.dedup();
+    names.join(", ")
+}

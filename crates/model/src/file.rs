@@ -1,0 +1,320 @@
+//! A model on disk, whatever its format: configuration, tensors and metadata, checked against each other when it is opened.
+//!
+//! It does not load weights into the layout that computes (`weights` does), nor read tokenizers.
+
+mod hugging_face;
+mod mapping;
+mod part;
+mod split;
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+
+pub use hugging_face::HuggingFaceFiles;
+pub use mapping::Mapping;
+pub use part::FileTensor;
+use part::{Contents, Part, fault};
+
+use crate::config::{self, ConfigReading, ModelConfig, ROPE_DIVISORS};
+use crate::errors::{FormatError, ModelError, quoted};
+use crate::gguf::Gguf;
+use crate::names::Naming;
+use crate::safetensors::ShardIndex;
+use crate::tensor_source::{TensorSource, TensorView, WeightName};
+
+/// An opened model: its files mapped into memory, its headers parsed, its configuration and its tensors checked.
+#[derive(Debug)]
+pub struct ModelFile {
+    path: PathBuf,
+    parts: Vec<Part>,
+    /// Which part holds which tensor, for a model whose folder says so.
+    index: Option<ShardIndex>,
+    hugging_face: Option<HuggingFaceFiles>,
+    config: ModelConfig,
+    unread_settings: Vec<String>,
+    unused_tensors: Vec<String>,
+}
+
+/// The two kinds of model files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FileFormat {
+    /// One GGUF file, or several of a split model.
+    Gguf,
+    /// A folder with `config.json` and safetensors.
+    HuggingFace,
+}
+
+impl FileFormat {
+    /// The name for display.
+    pub fn name(self) -> &'static str {
+        match self {
+            FileFormat::Gguf => "GGUF",
+            FileFormat::HuggingFace => "Hugging Face safetensors",
+        }
+    }
+}
+
+impl ModelFile {
+    /// Opens a `.gguf` file (the first of a split model) or a folder: one with `config.json` and safetensors, or one with
+    /// a single GGUF model in it.
+    ///
+    /// Every tensor that the configuration implies must be there with the right shape and a supported type, and the files
+    /// must not hold a weight that the configuration denies.
+    ///
+    /// # Errors
+    /// [`ModelError`] naming the file and the place in it.
+    pub fn open(path: &Path) -> Result<ModelFile, ModelError> {
+        let metadata = std::fs::metadata(path).map_err(|source| ModelError::Io {
+            path: path.to_owned(),
+            action: "open",
+            source,
+        })?;
+        let mut file = if !metadata.is_dir() {
+            ModelFile::open_gguf(path)?
+        } else if path.join(hugging_face::CONFIG).is_file() {
+            ModelFile::open_hugging_face(path)?
+        } else {
+            ModelFile::open_gguf(&only_gguf(path)?)?
+        };
+        file.check_names_apart()?;
+        file.check_expected_tensors()?;
+        file.unused_tensors = file.sort_out_other_tensors()?;
+        Ok(file)
+    }
+
+    fn open_gguf(path: &Path) -> Result<ModelFile, ModelError> {
+        if path.extension().is_some_and(|extension| extension == "safetensors" || extension == "json") {
+            return Err(ModelError::NotAModel {
+                path: path.to_owned(),
+                reason: "give the folder that holds config.json and the safetensors files".to_owned(),
+            });
+        }
+        let parts = split::open(path)?;
+        let reading = match &parts[0].contents {
+            Contents::Gguf(gguf) => config::from_gguf(gguf).map_err(|error| fault(path, error))?,
+            Contents::Safetensors(..) => {
+                return Err(ModelError::NotAModel {
+                    path: path.to_owned(),
+                    reason: "it is not a GGUF file".to_owned(),
+                });
+            }
+        };
+        Ok(ModelFile::new(path, parts, None, None, reading))
+    }
+
+    fn open_hugging_face(folder: &Path) -> Result<ModelFile, ModelError> {
+        let files = HuggingFaceFiles::in_folder(folder);
+        let text = Mapping::open(&files.config)?;
+        let reading = config::from_json(text.as_ref()).map_err(|error| fault(&files.config, error))?;
+        let (parts, index) = hugging_face::open_weights(folder)?;
+        Ok(ModelFile::new(folder, parts, index, Some(files), reading))
+    }
+
+    fn new(
+        path: &Path,
+        parts: Vec<Part>,
+        index: Option<ShardIndex>,
+        hugging_face: Option<HuggingFaceFiles>,
+        reading: ConfigReading,
+    ) -> ModelFile {
+        ModelFile {
+            path: path.to_owned(),
+            parts,
+            index,
+            hugging_face,
+            config: reading.config,
+            unread_settings: reading.unread,
+            unused_tensors: Vec::new(),
+        }
+    }
+
+    /// The path that was opened.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The kind of file.
+    pub fn format(&self) -> FileFormat {
+        if self.hugging_face.is_some() { FileFormat::HuggingFace } else { FileFormat::Gguf }
+    }
+
+    /// The model's configuration.
+    pub fn config(&self) -> &ModelConfig {
+        &self.config
+    }
+
+    /// The parsed GGUF file with its metadata (the first of a split model); `None` for a Hugging Face folder.
+    pub fn gguf(&self) -> Option<&Gguf<Mapping>> {
+        match &self.parts.first()?.contents {
+            Contents::Gguf(gguf) => Some(gguf),
+            Contents::Safetensors(..) => None,
+        }
+    }
+
+    /// Where tokenizer, template and generation settings lie; `None` for a GGUF file, which holds them itself.
+    pub fn hugging_face(&self) -> Option<&HuggingFaceFiles> {
+        self.hugging_face.as_ref()
+    }
+
+    /// Every tensor of every file, in the files' order.
+    pub fn tensors(&self) -> impl Iterator<Item = FileTensor<'_>> {
+        self.parts.iter().flat_map(Part::tensors)
+    }
+
+    /// Settings of the file that have no meaning for the model's family and were not read, quoted for display.
+    pub fn unread_settings(&self) -> &[String] {
+        &self.unread_settings
+    }
+
+    /// Tensors of the file that the model does not use, quoted for display.
+    pub fn unused_tensors(&self) -> &[String] {
+        &self.unused_tensors
+    }
+
+    /// Size of all weight files together, in bytes.
+    pub fn file_bytes(&self) -> u64 {
+        self.parts.iter().map(|part| part.mapping().as_ref().len() as u64).sum()
+    }
+
+    fn naming(&self) -> Naming {
+        match self.format() {
+            FileFormat::Gguf => Naming::Gguf,
+            FileFormat::HuggingFace => Naming::HuggingFace,
+        }
+    }
+
+    fn find(&self, name: &str) -> Option<(&Part, FileTensor<'_>)> {
+        let in_part = |part| Part::tensor(part, name).map(|tensor| (part, tensor));
+        match &self.index {
+            None => self.parts.iter().find_map(in_part),
+            Some(index) => {
+                let place = index.tensors.binary_search_by(|(known, _)| known.as_str().cmp(name)).ok()?;
+                in_part(&self.parts[index.tensors[place].1])
+            }
+        }
+    }
+
+    /// A name may occur in one part only, unless an index says which one is meant.
+    fn check_names_apart(&self) -> Result<(), ModelError> {
+        if self.index.is_some() || self.parts.len() == 1 {
+            return Ok(());
+        }
+        let mut seen = HashSet::new();
+        match self.tensors().find(|tensor| !seen.insert(tensor.name)) {
+            None => Ok(()),
+            Some(twice) => Err(fault(
+                twice.file,
+                FormatError::new(
+                    format!("tensor {}", quoted(twice.name)),
+                    "another file of the model holds it too",
+                ),
+            )),
+        }
+    }
+
+    fn check_expected_tensors(&self) -> Result<(), ModelError> {
+        for weight in self.config.weights() {
+            let view = self.tensor(weight)?;
+            let expected = self.config.shape(weight);
+            if view.shape != expected {
+                let file = self.find(&view.name).map_or(self.path(), |(part, _)| &part.path);
+                return Err(ModelError::TensorShape {
+                    file: file.to_owned(),
+                    tensor: view.name,
+                    expected,
+                    found: view.shape,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Lists the tensors that are not weights, and refuses weights that the configuration denies.
+    fn sort_out_other_tensors(&self) -> Result<Vec<String>, ModelError> {
+        let layer_weights = self.config.layer_weights();
+        let mut unused = Vec::new();
+        for tensor in self.tensors() {
+            let expected = match self.naming().read(tensor.name) {
+                Some(WeightName::Layer(layer, weight)) => {
+                    if layer >= self.config.layers || !layer_weights.contains(&weight) {
+                        return Err(fault(
+                            tensor.file,
+                            FormatError::new(
+                                format!("tensor {}", quoted(tensor.name)),
+                                format!(
+                                    "the configuration says that this {} model of {} layers has no such weight",
+                                    self.config.architecture, self.config.layers
+                                ),
+                            ),
+                        ));
+                    }
+                    true
+                }
+                // A head beside tied embeddings is a copy of them that some programs write.
+                Some(WeightName::Head) => !self.config.tied_embeddings,
+                Some(_) => true,
+                None => tensor.name == ROPE_DIVISORS && self.format() == FileFormat::Gguf,
+            };
+            if !expected {
+                unused.push(quoted(tensor.name));
+            }
+        }
+        Ok(unused)
+    }
+}
+
+/// The one GGUF model of a folder: its only `.gguf` file, or the first of its only split model.
+fn only_gguf(folder: &Path) -> Result<PathBuf, ModelError> {
+    let failed = |source| ModelError::Io { path: folder.to_owned(), action: "list", source };
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(failed)? {
+        let path = entry.map_err(failed)?.path();
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        if name.ends_with(".gguf") && (!is_split(&name) || name.contains("-00001-of-")) {
+            found.push(path);
+        }
+    }
+    let reason = match found.len() {
+        1 => return Ok(found.remove(0)),
+        0 => "the folder holds neither config.json nor a .gguf file".to_owned(),
+        several => format!("the folder holds {several} GGUF models; give the path of one of them"),
+    };
+    Err(ModelError::NotAModel { path: folder.to_owned(), reason })
+}
+
+fn is_split(name: &str) -> bool {
+    let Some((_, numbers)) = name.trim_end_matches(".gguf").rsplit_once("-of-") else { return false };
+    numbers.len() == 5 && numbers.bytes().all(|digit| digit.is_ascii_digit())
+}
+
+impl TensorSource for ModelFile {
+    fn contains(&self, name: WeightName) -> bool {
+        self.find(&self.naming().spell(name)).is_some()
+    }
+
+    fn tensor(&self, name: WeightName) -> Result<TensorView<'_>, ModelError> {
+        let spelled = self.naming().spell(name);
+        let Some((part, tensor)) = self.find(&spelled) else {
+            return Err(ModelError::MissingTensor { file: self.path.clone(), tensor: spelled });
+        };
+        let dtype = tensor.dtype.ok_or_else(|| {
+            fault(
+                &part.path,
+                FormatError::new(
+                    format!("tensor {}", quoted(tensor.name)),
+                    format!(
+                        "type {} is not supported for a weight; supported are F32, F16 and BF16",
+                        tensor.type_name
+                    ),
+                ),
+            )
+        })?;
+        Ok(TensorView { name: spelled, dtype, shape: tensor.shape.to_vec(), bytes: tensor.bytes })
+    }
+
+    fn release(&self, name: WeightName) {
+        if let Some((part, tensor)) = self.find(&self.naming().spell(name)) {
+            part.mapping().release(tensor.range());
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! The files of a Hugging Face folder: where its weights are, and where the files lie that other rooms read.
+//!
+//! It does not know what is in a tokenizer or a template.
+
+use std::path::{Path, PathBuf};
+
+use super::mapping::Mapping;
+use super::part::{Part, fault};
+use crate::errors::{FormatError, ModelError, quoted};
+use crate::safetensors::{ShardIndex, parse_index};
+
+/// The name of the configuration, by which a folder is recognised.
+pub(super) const CONFIG: &str = "config.json";
+const SINGLE: &str = "model.safetensors";
+const INDEX: &str = "model.safetensors.index.json";
+
+/// Where the files of a Hugging Face folder lie; `None` for those that the folder does not have.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HuggingFaceFiles {
+    /// The folder.
+    pub folder: PathBuf,
+    /// `config.json`.
+    pub config: PathBuf,
+    /// `tokenizer.json`.
+    pub tokenizer: Option<PathBuf>,
+    /// `tokenizer_config.json`.
+    pub tokenizer_config: Option<PathBuf>,
+    /// `chat_template.jinja`.
+    pub chat_template: Option<PathBuf>,
+    /// `generation_config.json`.
+    pub generation_config: Option<PathBuf>,
+}
+
+impl HuggingFaceFiles {
+    /// Looks which of the files `folder` has.
+    pub(super) fn in_folder(folder: &Path) -> HuggingFaceFiles {
+        let existing = |name: &str| Some(folder.join(name)).filter(|path| path.is_file());
+        HuggingFaceFiles {
+            folder: folder.to_owned(),
+            config: folder.join(CONFIG),
+            tokenizer: existing("tokenizer.json"),
+            tokenizer_config: existing("tokenizer_config.json"),
+            chat_template: existing("chat_template.jinja"),
+            generation_config: existing("generation_config.json"),
+        }
+    }
+}
+
+/// Opens the weights of a folder: one file, or the files that an index names.
+pub(super) fn open_weights(folder: &Path) -> Result<(Vec<Part>, Option<ShardIndex>), ModelError> {
+    let single = folder.join(SINGLE);
+    if single.is_file() {
+        return Ok((vec![Part::open_safetensors(&single)?], None));
+    }
+    let index_path = folder.join(INDEX);
+    if !index_path.is_file() {
+        let reason = if folder.join("pytorch_model.bin").is_file()
+            || folder.join("pytorch_model.bin.index.json").is_file()
+        {
+            "it has weights only as PyTorch pickles, which can run code when they are read; convert them to safetensors"
+                .to_owned()
+        } else {
+            format!("it has neither {SINGLE} nor {INDEX}")
+        };
+        return Err(ModelError::NotAModel { path: folder.to_owned(), reason });
+    }
+    let mapping = Mapping::open(&index_path)?;
+    let index = parse_index(mapping.as_ref()).map_err(|error| fault(&index_path, error))?;
+    let mut shards = Vec::with_capacity(index.files.len());
+    for file in &index.files {
+        shards.push(Part::open_safetensors(&folder.join(file))?);
+    }
+    for (tensor, shard) in &index.tensors {
+        let shard = &shards[*shard];
+        if shard.tensor(tensor).is_none() {
+            return Err(fault(
+                &index_path,
+                FormatError::new(
+                    "index",
+                    format!(
+                        "tensor {} is said to be in {}, which does not hold it",
+                        quoted(tensor),
+                        shard.path.display()
+                    ),
+                ),
+            ));
+        }
+    }
+    Ok((shards, Some(index)))
+}

@@ -1,0 +1,112 @@
+//! What the two file formats call each weight.
+//!
+//! It does not know which weights a given model has.
+
+use crate::tensor_source::{LayerWeightName, WeightName};
+
+/// How a file format spells names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Naming {
+    /// `blk.0.attn_q.weight`
+    Gguf,
+    /// `model.layers.0.self_attn.q_proj.weight`
+    HuggingFace,
+}
+
+/// The weights outside the layers: ours, GGUF's, Hugging Face's.
+const MODEL_NAMES: [(WeightName, &str, &str); 3] = [
+    (WeightName::Embedding, "token_embd.weight", "model.embed_tokens.weight"),
+    (WeightName::FinalNorm, "output_norm.weight", "model.norm.weight"),
+    (WeightName::Head, "output.weight", "lm_head.weight"),
+];
+
+/// The weights of a layer, after the layer's prefix.
+const LAYER_NAMES: [(LayerWeightName, &str, &str); 18] = [
+    (LayerWeightName::AttentionNorm, "attn_norm.weight", "input_layernorm.weight"),
+    (LayerWeightName::Query, "attn_q.weight", "self_attn.q_proj.weight"),
+    (LayerWeightName::QueryBias, "attn_q.bias", "self_attn.q_proj.bias"),
+    (LayerWeightName::Key, "attn_k.weight", "self_attn.k_proj.weight"),
+    (LayerWeightName::KeyBias, "attn_k.bias", "self_attn.k_proj.bias"),
+    (LayerWeightName::Value, "attn_v.weight", "self_attn.v_proj.weight"),
+    (LayerWeightName::ValueBias, "attn_v.bias", "self_attn.v_proj.bias"),
+    (LayerWeightName::QueryNorm, "attn_q_norm.weight", "self_attn.q_norm.weight"),
+    (LayerWeightName::KeyNorm, "attn_k_norm.weight", "self_attn.k_norm.weight"),
+    (LayerWeightName::Output, "attn_output.weight", "self_attn.o_proj.weight"),
+    (LayerWeightName::OutputBias, "attn_output.bias", "self_attn.o_proj.bias"),
+    (LayerWeightName::FeedForwardNorm, "ffn_norm.weight", "post_attention_layernorm.weight"),
+    (LayerWeightName::Gate, "ffn_gate.weight", "mlp.gate_proj.weight"),
+    (LayerWeightName::GateBias, "ffn_gate.bias", "mlp.gate_proj.bias"),
+    (LayerWeightName::Up, "ffn_up.weight", "mlp.up_proj.weight"),
+    (LayerWeightName::UpBias, "ffn_up.bias", "mlp.up_proj.bias"),
+    (LayerWeightName::Down, "ffn_down.weight", "mlp.down_proj.weight"),
+    (LayerWeightName::DownBias, "ffn_down.bias", "mlp.down_proj.bias"),
+];
+
+impl Naming {
+    /// What the format calls `weight`.
+    pub fn spell(self, weight: WeightName) -> String {
+        match weight {
+            WeightName::Layer(layer, weight) => {
+                let suffix = LAYER_NAMES
+                    .iter()
+                    .find(|(known, ..)| *known == weight)
+                    .map_or("", |(_, gguf, hugging_face)| self.pick(gguf, hugging_face));
+                format!("{}{layer}.{suffix}", self.layer_prefix())
+            }
+            weight => MODEL_NAMES
+                .iter()
+                .find(|(known, ..)| *known == weight)
+                .map_or_else(String::new, |(_, gguf, hugging_face)| self.pick(gguf, hugging_face).to_owned()),
+        }
+    }
+
+    /// The weight that the format calls `name`, if it is one of ours.
+    pub fn read(self, name: &str) -> Option<WeightName> {
+        if let Some((weight, ..)) =
+            MODEL_NAMES.iter().find(|(_, gguf, hugging_face)| self.pick(gguf, hugging_face) == name)
+        {
+            return Some(*weight);
+        }
+        let (layer, suffix) = name.strip_prefix(self.layer_prefix())?.split_once('.')?;
+        let layer = layer.parse().ok()?;
+        let (weight, ..) =
+            LAYER_NAMES.iter().find(|(_, gguf, hugging_face)| self.pick(gguf, hugging_face) == suffix)?;
+        Some(WeightName::Layer(layer, *weight))
+    }
+
+    fn layer_prefix(self) -> &'static str {
+        self.pick("blk.", "model.layers.")
+    }
+
+    fn pick(self, gguf: &'static str, hugging_face: &'static str) -> &'static str {
+        match self {
+            Naming::Gguf => gguf,
+            Naming::HuggingFace => hugging_face,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{LAYER_NAMES, MODEL_NAMES, Naming};
+    use crate::tensor_source::{LayerWeightName, WeightName};
+
+    #[test]
+    fn every_name_is_read_as_it_is_spelled() {
+        let layer_weights = LAYER_NAMES.iter().map(|(weight, ..)| WeightName::Layer(17, *weight));
+        for weight in MODEL_NAMES.iter().map(|(weight, ..)| *weight).chain(layer_weights) {
+            for naming in [Naming::Gguf, Naming::HuggingFace] {
+                assert_eq!(naming.read(&naming.spell(weight)), Some(weight));
+            }
+        }
+    }
+
+    #[test]
+    fn spells_as_the_formats_do() {
+        let query = WeightName::Layer(3, LayerWeightName::Query);
+        assert_eq!(Naming::Gguf.spell(query), "blk.3.attn_q.weight");
+        assert_eq!(Naming::HuggingFace.spell(query), "model.layers.3.self_attn.q_proj.weight");
+        assert_eq!(Naming::Gguf.read("blk.x.attn_q.weight"), None);
+        assert_eq!(Naming::Gguf.read("blk.3.attn_qkv.weight"), None);
+    }
+}

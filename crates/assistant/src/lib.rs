@@ -1,1 +1,26 @@
-//! zhenjin-assistant
+//! Text over the engine: conversations and completions in, text, tool calls and log-probabilities out; and the set of models served.
+//!
+//! * [`Assistant`] is one loaded model: tokenizer, chat template, engine. It renders, tokenises, submits, detokenises as the tokens
+//!   come, cuts at stop strings, recognises tool calls, and compiles output formats (JSON schemas, regular expressions, grammars).
+//! * [`ServedModels`] loads models at first use and unloads idle ones within a memory limit.
+//!
+//! This crate does not know HTTP, OpenAI's field names beyond those in its error messages, accounts, conversations' history, kernels, or
+//! how a step is scheduled. It never reads the environment or the terminal.
+
+mod assistant;
+mod error;
+mod event;
+mod generation;
+mod request;
+mod served;
+
+pub use assistant::{Assistant, AssistantInfo};
+pub use error::AssistantError;
+pub use event::{Echo, Failure, FinishReason, StopCause, TextEvent, TokenCandidate, TokenInfo};
+pub use generation::TextGeneration;
+pub use request::{
+    ChatRequest, CompletionPrompt, CompletionRequest, GenerationOptions, Message, OutputFormat, Role,
+    SamplingSettings, Tool, ToolCall, ToolChoice,
+};
+pub use served::{ModelSpec, ModelState, ObserverOfModel, ServeOptions, ServedModelInfo, ServedModels};
+pub use zhenjin_engine::{EngineObserver, EngineStats, StepReport, Timings, Usage};

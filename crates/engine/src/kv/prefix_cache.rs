@@ -78,9 +78,4 @@ impl PrefixCache {
     pub(crate) fn len(&self) -> usize {
         self.key_of.len()
     }
-
-    /// True if it knows none.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.key_of.is_empty()
-    }
 }

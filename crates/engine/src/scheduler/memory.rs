@@ -57,7 +57,7 @@ fn missing_pages(sequence: &Sequence) -> usize {
 
 impl Scheduler {
     /// Moves waiting requests into the batch, the oldest first, as long as there are places and pages.
-    pub(crate) fn admit(&mut self) {
+    pub(super) fn admit(&mut self) {
         while self.running.len() < self.options.max_batch {
             let Some((_, oldest)) = self.waiting.first_key_value() else { break };
             if !self.has_room_for(oldest) {
@@ -90,7 +90,7 @@ impl Scheduler {
     }
 
     /// Turns the chosen rows into chunks that have their pages. Where pages run out, the newest requests go back to waiting.
-    pub(crate) fn secure_pages(&mut self, rows: BTreeMap<u64, usize>) -> Vec<PlannedChunk> {
+    pub(super) fn secure_pages(&mut self, rows: BTreeMap<u64, usize>) -> Vec<PlannedChunk> {
         let mut plan = Vec::with_capacity(rows.len());
         for (id, rows) in rows {
             // Oldest first, so that a request that is preempted here was not planned yet.

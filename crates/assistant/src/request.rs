@@ -1,0 +1,256 @@
+//! What is asked of an assistant: conversations and prompts, in text. Knows no wire format and no particular model.
+
+use serde_json::{Map, Value, json};
+use time::OffsetDateTime;
+use zhenjin_engine::Sampling;
+
+/// A conversation to answer.
+#[derive(Clone, Debug)]
+pub struct ChatRequest {
+    /// What was said so far, oldest first; at least one message.
+    pub messages: Vec<Message>,
+    /// Functions that the model may call.
+    pub tools: Vec<Tool>,
+    /// Whether it may, must, or must not call one.
+    pub tool_choice: ToolChoice,
+    /// Whether one answer may hold several calls.
+    pub parallel_tool_calls: bool,
+    /// What the answer must look like. With anything but [`OutputFormat::Text`] there can be no tool calls.
+    pub output_format: OutputFormat,
+    /// More variables for the chat template, such as `enable_thinking`.
+    pub template_variables: Map<String, Value>,
+    /// The time that templates show; `None`: now, in UTC.
+    pub now: Option<OffsetDateTime>,
+    /// How to generate.
+    pub options: GenerationOptions,
+}
+
+impl ChatRequest {
+    /// Answers `messages`, with nothing else asked for.
+    pub fn new(messages: Vec<Message>) -> ChatRequest {
+        ChatRequest {
+            messages,
+            tools: Vec::new(),
+            tool_choice: ToolChoice::Auto,
+            parallel_tool_calls: true,
+            output_format: OutputFormat::Text,
+            template_variables: Map::new(),
+            now: None,
+            options: GenerationOptions::default(),
+        }
+    }
+}
+
+/// A text to continue.
+#[derive(Clone, Debug)]
+pub struct CompletionRequest {
+    /// The text or its tokens.
+    pub prompt: CompletionPrompt,
+    /// Give the prompt back before the answer; with [`GenerationOptions::logprobs`] its log-probabilities as well.
+    pub echo: bool,
+    /// What the continuation must look like.
+    pub output_format: OutputFormat,
+    /// How to generate.
+    pub options: GenerationOptions,
+}
+
+/// The text to continue.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CompletionPrompt {
+    /// Text; control tokens written in it are plain text. The model's beginning-of-sequence token is put before it if the model was
+    /// trained so.
+    Text(String),
+    /// Token ids, used as they are.
+    Tokens(Vec<u32>),
+}
+
+/// How to generate.
+#[derive(Clone, Debug, Default)]
+pub struct GenerationOptions {
+    /// How tokens are chosen.
+    pub sampling: SamplingSettings,
+    /// The most tokens; `None`: as many as fit. 0 is allowed only for an echoed completion.
+    pub max_tokens: Option<usize>,
+    /// Texts that end the answer; they are not part of it. At most 16, none empty.
+    pub stop: Vec<String>,
+    /// Tokens that end the answer, besides the model's own.
+    pub stop_token_ids: Vec<u32>,
+    /// `Some(n)`: log-probabilities of the answer's tokens, and the n most likely at each position.
+    pub logprobs: Option<usize>,
+}
+
+/// How tokens are chosen, where the request says so; everything else as the model's authors recommend, or by [`Sampling`]'s defaults.
+/// Each field means what the same field of [`Sampling`] means.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[allow(missing_docs, reason = "each field is documented at the field of the same name of Sampling")]
+pub struct SamplingSettings {
+    pub temperature: Option<f32>,
+    pub top_p: Option<f32>,
+    pub top_k: Option<usize>,
+    pub min_p: Option<f32>,
+    pub repetition_penalty: Option<f32>,
+    pub presence_penalty: Option<f32>,
+    pub frequency_penalty: Option<f32>,
+    pub logit_bias: Vec<(u32, f32)>,
+    pub seed: Option<u64>,
+}
+
+impl SamplingSettings {
+    /// Always the most likely token.
+    pub fn greedy() -> SamplingSettings {
+        SamplingSettings { temperature: Some(0.0), ..SamplingSettings::default() }
+    }
+
+    /// The settings with `defaults` where the request says nothing.
+    pub fn resolve(&self, defaults: &Sampling) -> Sampling {
+        Sampling {
+            temperature: self.temperature.unwrap_or(defaults.temperature),
+            top_p: self.top_p.unwrap_or(defaults.top_p),
+            top_k: self.top_k.unwrap_or(defaults.top_k),
+            min_p: self.min_p.unwrap_or(defaults.min_p),
+            repetition_penalty: self.repetition_penalty.unwrap_or(defaults.repetition_penalty),
+            presence_penalty: self.presence_penalty.unwrap_or(defaults.presence_penalty),
+            frequency_penalty: self.frequency_penalty.unwrap_or(defaults.frequency_penalty),
+            logit_bias: if self.logit_bias.is_empty() {
+                defaults.logit_bias.clone()
+            } else {
+                self.logit_bias.clone()
+            },
+            seed: self.seed.or(defaults.seed),
+        }
+    }
+}
+
+/// One message of a conversation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Message {
+    /// Who speaks.
+    pub role: Role,
+    /// What is said; may be empty beside tool calls.
+    pub content: String,
+    /// The speaker's name, for templates that show it.
+    pub name: Option<String>,
+    /// The calls that an assistant's message makes.
+    pub tool_calls: Vec<ToolCall>,
+    /// The call that a tool's message answers.
+    pub tool_call_id: Option<String>,
+}
+
+impl Message {
+    /// A message of plain text.
+    pub fn new(role: Role, content: impl Into<String>) -> Message {
+        Message { role, content: content.into(), name: None, tool_calls: Vec::new(), tool_call_id: None }
+    }
+
+    /// The message in OpenAI's shape, as templates expect it.
+    pub(crate) fn to_template_value(&self) -> Value {
+        let mut message = Map::new();
+        message.insert("role".to_owned(), json!(self.role.name()));
+        message.insert("content".to_owned(), json!(self.content));
+        if let Some(name) = &self.name {
+            message.insert("name".to_owned(), json!(name));
+        }
+        if !self.tool_calls.is_empty() {
+            let calls = self.tool_calls.iter().map(|call| {
+                json!({"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}})
+            });
+            message.insert("tool_calls".to_owned(), calls.collect());
+        }
+        if let Some(id) = &self.tool_call_id {
+            message.insert("tool_call_id".to_owned(), json!(id));
+        }
+        Value::Object(message)
+    }
+}
+
+/// Who speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// Whoever set the assistant up (OpenAI's `developer` is the same).
+    System,
+    /// The person.
+    User,
+    /// The model.
+    Assistant,
+    /// A function that the model called.
+    Tool,
+}
+
+impl Role {
+    /// The name that templates use.
+    pub fn name(self) -> &'static str {
+        match self {
+            Role::System => "system",
+            Role::User => "user",
+            Role::Assistant => "assistant",
+            Role::Tool => "tool",
+        }
+    }
+}
+
+/// A call of a function.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ToolCall {
+    /// Identifies the call within its conversation.
+    pub id: String,
+    /// The function's name.
+    pub name: String,
+    /// JSON text of an object.
+    pub arguments: String,
+}
+
+/// A function that the model may call.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tool {
+    /// Its name: letters, digits, `_`, `-` and `.`, at most 64.
+    pub name: String,
+    /// What it does, for the model to read.
+    pub description: Option<String>,
+    /// The JSON schema of its arguments, an object; `None`: no arguments.
+    pub parameters: Option<Value>,
+}
+
+impl Tool {
+    /// The tool in OpenAI's shape, as templates expect it.
+    pub(crate) fn to_template_value(&self) -> Value {
+        let mut function = Map::new();
+        function.insert("name".to_owned(), json!(self.name));
+        if let Some(description) = &self.description {
+            function.insert("description".to_owned(), json!(description));
+        }
+        let parameters =
+            self.parameters.clone().unwrap_or_else(|| json!({"type": "object", "properties": {}}));
+        function.insert("parameters".to_owned(), parameters);
+        json!({"type": "function", "function": function})
+    }
+}
+
+/// Whether the model may, must, or must not call a tool.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum ToolChoice {
+    /// It decides.
+    #[default]
+    Auto,
+    /// It must not; it is not told of the tools.
+    None,
+    /// It must call at least one.
+    Required,
+    /// It must call this one.
+    Named(String),
+}
+
+/// What an answer must look like.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum OutputFormat {
+    /// Anything.
+    #[default]
+    Text,
+    /// A JSON object.
+    JsonObject,
+    /// JSON that the schema describes.
+    JsonSchema(Value),
+    /// Text that the regular expression (the `regex` crate's syntax) matches from beginning to end.
+    Regex(String),
+    /// Text of the grammar, in llguidance's variant of Lark.
+    Lark(String),
+}

@@ -76,6 +76,59 @@ pub enum TensorError {
         /// The name given.
         name: String,
     },
+    /// A row of a table was asked for that it does not have.
+    #[error("row {row} was asked for, but there are only {rows}")]
+    RowOutOfRange {
+        /// Row asked for.
+        row: usize,
+        /// Rows that exist.
+        rows: usize,
+    },
+    /// The heads of an attention layer do not fit together.
+    #[error(
+        "attention with {heads} heads, {kv_heads} key/value heads and {head_dim} values per head cannot be computed: \
+         heads must be a multiple of key/value heads, a head a multiple of 8 values, and both as the cache was made"
+    )]
+    HeadShape {
+        /// Query heads.
+        heads: usize,
+        /// Key/value heads.
+        kv_heads: usize,
+        /// Values per head.
+        head_dim: usize,
+    },
+    /// A sequence came with fewer pages than its positions need.
+    #[error("sequence {sequence}: {positions} positions need {needed} KV pages, but {given} were given")]
+    MissingPages {
+        /// Index of the sequence in the batch.
+        sequence: usize,
+        /// Positions of the sequence, new ones included.
+        positions: usize,
+        /// Pages that they need.
+        needed: usize,
+        /// Pages given.
+        given: usize,
+    },
+    /// A page number that the pool does not have.
+    #[error("sequence {sequence}: KV page {page} does not exist; the pool has {pages} pages")]
+    PageOutOfRange {
+        /// Index of the sequence in the batch.
+        sequence: usize,
+        /// The page.
+        page: u32,
+        /// Pages of the pool.
+        pages: usize,
+    },
+    /// A page would be written although it is used elsewhere in the same step.
+    #[error("KV page {page} is written by sequence {first} and also used by sequence {second}; only full pages may be shared")]
+    SharedPage {
+        /// The page.
+        page: u32,
+        /// Index of the sequence that writes it.
+        first: usize,
+        /// Index of the other sequence (or the same, when a page stands twice in its list).
+        second: usize,
+    },
     /// The operating system refused a thread.
     #[error("cannot start worker thread {worker} of {threads}: {reason}; ask for fewer threads")]
     Thread {

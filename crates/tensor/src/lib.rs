@@ -6,18 +6,31 @@
 //!
 //! This crate does not know: model files, architectures, text, tokens, HTTP, the environment or the terminal.
 
+mod attention;
 pub mod dequantise;
+mod direct;
 mod dtype;
 mod error;
+mod executor;
+mod kv;
+mod lanes;
 pub mod linear;
 mod matrix;
+mod ops;
 mod simd;
 mod team;
+mod zeroed;
 
+pub use attention::AttentionShape;
 pub use dequantise::dequantise;
+pub use direct::{Activations, DirectExecutor};
 pub use dtype::Dtype;
 pub use error::TensorError;
+pub use executor::Executor;
+pub use kv::{KvCache, KvShape, PAGE_TOKENS, PageId, SequenceRows};
 pub use linear::{Product, QuantisedRows, linear};
 pub use matrix::Matrix;
+pub use ops::rope::{RotaryFrequencies, RotaryLayout};
+pub use ops::softmax::{log_softmax, log_sum_exp, softmax};
 pub use simd::SimdLevel;
 pub use team::{DisjointMut, TeamOptions, ThreadTeam, share};

@@ -233,18 +233,18 @@ impl Lanes for Avx2 {
 
     #[inline(always)]
     fn round(self, value: [__m256; 2]) -> [__m256; 2] {
-        proven!(value.map(|half| _mm256_round_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(half)))
+        proven!([
+            _mm256_round_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(value[0]),
+            _mm256_round_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(value[1]),
+        ])
     }
 
     #[inline(always)]
     fn times_power_of_two(self, value: [__m256; 2], exponent: [__m256; 2]) -> [__m256; 2] {
-        proven!({
-            let power = exponent.map(|half| {
-                let biased = _mm256_add_epi32(_mm256_cvtps_epi32(half), _mm256_set1_epi32(127));
-                _mm256_castsi256_ps(_mm256_slli_epi32::<23>(biased))
-            });
-            self.mul(value, power)
-        })
+        proven!([
+            _mm256_mul_ps(value[0], power_of_two(exponent[0])),
+            _mm256_mul_ps(value[1], power_of_two(exponent[1])),
+        ])
     }
 
     #[inline(always)]
@@ -269,7 +269,10 @@ impl Lanes for Avx2 {
 
     #[inline(always)]
     fn swap_pairs(self, value: [__m256; 2]) -> [__m256; 2] {
-        proven!(value.map(|half| _mm256_permute_ps::<0b10_11_00_01>(half)))
+        proven!([
+            _mm256_permute_ps::<0b10_11_00_01>(value[0]),
+            _mm256_permute_ps::<0b10_11_00_01>(value[1]),
+        ])
     }
 
     #[inline(always)]
@@ -297,4 +300,12 @@ fn greatest_of_eight(value: __m256) -> f32 {
     let four = _mm_max_ps(_mm256_castps256_ps128(value), _mm256_extractf128_ps::<1>(value));
     let two = _mm_max_ps(four, _mm_movehl_ps(four, four));
     _mm_cvtss_f32(_mm_max_ss(two, _mm_movehdup_ps(two)))
+}
+
+/// 2^exponent for whole exponents from −126 to 127.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn power_of_two(exponent: __m256) -> __m256 {
+    let biased = _mm256_add_epi32(_mm256_cvtps_epi32(exponent), _mm256_set1_epi32(127));
+    _mm256_castsi256_ps(_mm256_slli_epi32::<23>(biased))
 }

@@ -1,0 +1,140 @@
+//! Causal grouped-query attention over the pages of the KV cache, with online softmax (Milakov & Gimelshein 2018;
+//! Dao et al. 2022, "FlashAttention"), for prefill, decode and any mixture of both in one batch.
+//!
+//! What a query's output is made of, whatever else is in the batch:
+//! * pages of 32 positions in ascending order; a score is one chain of fused multiply-adds over `head_dim`;
+//! * within a page, weights e^(score − greatest so far); the sum of weights has sixteen lanes; what was summed before
+//!   is multiplied by e^(old greatest − new greatest); values are added by one chain per output, keys ascending;
+//! * every [`SPLIT_PAGES`] pages (counted from position 0) a new partial result begins, and partial results are merged in
+//!   ascending order. So a long context can be shared by several threads without changing a bit.
+//!
+//! Masked keys are left out of the chains, never multiplied by zero. Score, weight and merge have a plain reference
+//! (`reference`) that every instruction set equals bit for bit.
+
+mod block;
+mod kernel;
+mod plan;
+mod reference;
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use crate::kv::KvCache;
+use crate::lanes::dispatch;
+use crate::team::DisjointMut;
+use crate::{SimdLevel, ThreadTeam};
+use block::{Block, BlockKernel, MergeKernel, Scratch};
+pub(crate) use plan::AttentionPlan;
+use plan::{Item, Work};
+
+/// Pages (of 32 positions) per partial result.
+pub(crate) const SPLIT_PAGES: usize = 8;
+
+/// The heads of an attention layer.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct AttentionShape {
+    /// Query heads, a multiple of `kv_heads`.
+    pub heads: usize,
+    /// Key/value heads.
+    pub kv_heads: usize,
+    /// Width of a head: a multiple of 8.
+    pub head_dim: usize,
+    /// Multiplies scores, usually 1/√head_dim.
+    pub scale: f32,
+}
+
+/// Memory that attention reuses from call to call.
+#[derive(Debug, Default)]
+pub(crate) struct AttentionScratch {
+    workers: Vec<Mutex<Scratch>>,
+    partials: Vec<f32>,
+}
+
+/// What one call of [`attend`] works on.
+pub(crate) struct AttentionCall<'a> {
+    pub(crate) plan: &'a AttentionPlan,
+    pub(crate) cache: &'a KvCache,
+    pub(crate) layer: usize,
+    /// Number of most recent positions seen, or `None` for all.
+    pub(crate) window: Option<usize>,
+    /// `[rows, heads · head_dim]`.
+    pub(crate) queries: &'a [f32],
+}
+
+/// Attention of every planned row into `out` `[rows, heads · head_dim]`. Keys and values of the rows are in the cache.
+pub(crate) fn attend(
+    call: &AttentionCall<'_>,
+    out: &mut [f32],
+    scratch: &mut AttentionScratch,
+    simd: SimdLevel,
+    team: &ThreadTeam,
+) {
+    let plan = call.plan;
+    scratch.workers.resize_with(team.threads().max(scratch.workers.len()), Mutex::default);
+    if scratch.partials.len() < plan.partial_elements() {
+        scratch.partials.resize(plan.partial_elements(), 0.0);
+    }
+    let partials = DisjointMut::new(&mut scratch.partials);
+    let out = DisjointMut::new(out);
+    let workers = &scratch.workers;
+    let next = AtomicUsize::new(0);
+    let work = |worker: usize| {
+        let mut scratch = workers[worker].lock().unwrap_or_else(PoisonError::into_inner);
+        while let Some(item) = plan.items().get(next.fetch_add(1, Ordering::Relaxed)) {
+            run_item(call, item, &mut scratch, &out, &partials, simd);
+        }
+    };
+    if plan.is_worth_a_team() { team.run(&work) } else { work(0) }
+}
+
+fn run_item(
+    call: &AttentionCall<'_>,
+    item: &Item,
+    scratch: &mut Scratch,
+    out: &DisjointMut<'_, f32>,
+    partials: &DisjointMut<'_, f32>,
+    simd: SimdLevel,
+) {
+    let plan = call.plan;
+    let block = plan.block(call, item);
+    scratch.prepare(&block);
+    match item.work {
+        Work::Whole => {
+            dispatch(simd, BlockKernel { call, block: &block, pages: block.visible_pages(), scratch });
+        }
+        Work::Split { pages_from, join, index } => {
+            let visible = block.visible_pages();
+            let pages = visible.start.max(pages_from)..visible.end.min(pages_from + SPLIT_PAGES);
+            dispatch(simd, BlockKernel { call, block: &block, pages, scratch });
+            let join = plan.join(join);
+            let size = scratch.partial_elements(&block);
+            let slot = |index: usize| join.first_partial + index * size..join.first_partial + (index + 1) * size;
+            // SAFETY: every split of every join has a slot of its own.
+            scratch.save_partial(&block, unsafe { partials.slice(slot(index)) });
+            if !join.is_last_to_finish() {
+                return;
+            }
+            scratch.prepare(&block);
+            for index in 0..join.splits {
+                // SAFETY: all splits of this join have been saved, and only the last to finish comes here.
+                let partial = unsafe { partials.slice(slot(index)) };
+                dispatch(simd, MergeKernel { block: &block, partial, scratch });
+            }
+        }
+    }
+    write_out(&block, scratch, out);
+}
+
+/// Divides by the sums of weights and puts the rows where the batch wants them.
+fn write_out(block: &Block<'_>, scratch: &Scratch, out: &DisjointMut<'_, f32>) {
+    let head_dim = block.head_dim;
+    for row in 0..block.rows() {
+        let start = block.query_start(row);
+        // SAFETY: blocks have disjoint rows or disjoint heads, and every block is written by one item.
+        let out = unsafe { out.slice(start..start + head_dim) };
+        let inverse = 1.0 / scratch.total_sums[row];
+        for (out, value) in out.iter_mut().zip(&scratch.total_outputs[row * head_dim..(row + 1) * head_dim]) {
+            *out = value * inverse;
+        }
+    }
+}

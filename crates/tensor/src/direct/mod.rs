@@ -1,0 +1,261 @@
+//! The executor that serves: computes every operation at once, on the CPU, without recording anything.
+//!
+//! Large operations are split over the thread team by rows; small ones run on the caller, because waking the team would
+//! take longer. Neither changes a bit of the result. It does not know models: shapes come with the operands.
+
+mod workspace;
+
+use std::sync::Arc;
+
+use crate::attention::{AttentionCall, AttentionPlan, AttentionScratch, AttentionShape, attend};
+use crate::kv::{KvCache, SequenceRows};
+use crate::lanes::{LaneKernel, dispatch};
+use crate::linear::{Product, QuantisedRows, linear};
+use crate::ops::add::AddToRows;
+use crate::ops::rms_norm::RmsNorm;
+use crate::ops::rope::{Rotate, RotaryAngles, RotaryFrequencies, RotaryLayout};
+use crate::ops::swiglu::SwiGlu;
+use crate::team::{DisjointMut, share};
+use crate::{Executor, Matrix, SimdLevel, TensorError, ThreadTeam};
+pub use workspace::Activations;
+use workspace::Workspace;
+
+/// Elements below which an operation is done by the caller alone.
+const ELEMENTS_WORTH_A_TEAM: usize = 16 * 1024;
+
+/// Computes operations at once; owns the KV cache and the memory for activations.
+#[derive(Debug)]
+pub struct DirectExecutor {
+    simd: SimdLevel,
+    team: Arc<ThreadTeam>,
+    cache: KvCache,
+    plan: AttentionPlan,
+    angles: RotaryAngles,
+    quantised: QuantisedRows,
+    workspace: Workspace,
+    attention: AttentionScratch,
+}
+
+impl DirectExecutor {
+    /// An executor for attention of one shape over `cache`.
+    ///
+    /// # Errors
+    /// [`TensorError::UnsupportedSimd`] when the processor lacks `simd`, [`TensorError::HeadShape`] when the heads of
+    /// `shape` cannot be computed or are not those of the cache.
+    pub fn new(
+        cache: KvCache,
+        shape: AttentionShape,
+        simd: SimdLevel,
+        team: Arc<ThreadTeam>,
+    ) -> Result<DirectExecutor, TensorError> {
+        let AttentionShape { heads, kv_heads, head_dim, .. } = shape;
+        if cache.shape().kv_heads != kv_heads || cache.shape().head_dim != head_dim {
+            return Err(TensorError::HeadShape { heads, kv_heads, head_dim });
+        }
+        Ok(DirectExecutor {
+            simd: simd.require()?,
+            plan: AttentionPlan::new(shape, cache.pages())?,
+            angles: RotaryAngles::new(RotaryLayout::HalfSplit),
+            quantised: QuantisedRows::new(),
+            workspace: Workspace::default(),
+            attention: AttentionScratch::default(),
+            team,
+            cache,
+        })
+    }
+
+    /// The KV cache.
+    pub fn cache(&self) -> &KvCache {
+        &self.cache
+    }
+
+    /// Takes the memory of a result back that is not needed any more.
+    pub fn recycle(&mut self, tensor: Activations) {
+        self.workspace.give_back(tensor);
+    }
+
+    /// Runs `kernel(rows, values of those rows)` on parts of `tensor`.
+    fn for_rows(&self, tensor: &mut Activations, kernel: impl Fn(std::ops::Range<usize>, &mut [f32]) + Sync) {
+        let (rows, width) = (tensor.rows(), tensor.width);
+        if tensor.values.len() < ELEMENTS_WORTH_A_TEAM {
+            return kernel(0..rows, &mut tensor.values);
+        }
+        let threads = self.team.threads();
+        let values = DisjointMut::new(&mut tensor.values);
+        self.team.run(&|worker| {
+            let rows = share(rows, threads, worker);
+            // SAFETY: the shares of the workers are disjoint.
+            kernel(rows.clone(), unsafe { values.slice(rows.start * width..rows.end * width) });
+        });
+    }
+
+    fn run<K: LaneKernel>(&self, kernel: K) -> K::Output {
+        dispatch(self.simd, kernel)
+    }
+}
+
+fn expect(what: &'static str, expected: usize, actual: usize) -> Result<(), TensorError> {
+    if expected == actual { Ok(()) } else { Err(TensorError::Length { what, expected, actual }) }
+}
+
+/// That a row is made of whole parts of `part` values.
+fn expect_whole(what: &'static str, width: usize, part: usize) -> Result<(), TensorError> {
+    if part > 0 && width.is_multiple_of(part) {
+        Ok(())
+    } else {
+        Err(TensorError::Length { what, expected: width.next_multiple_of(part.max(1)), actual: width })
+    }
+}
+
+impl Executor for DirectExecutor {
+    type Tensor = Activations;
+    type Matrix = Matrix;
+    type Vector = Vec<f32>;
+
+    fn begin(&mut self, sequences: &[SequenceRows<'_>], rotary: &RotaryFrequencies) -> Result<(), TensorError> {
+        if 2 * rotary.radians.len() > self.plan.shape().head_dim {
+            return Err(TensorError::Length {
+                what: "rotary dimensions of a head",
+                expected: self.plan.shape().head_dim,
+                actual: 2 * rotary.radians.len(),
+            });
+        }
+        self.plan.set(sequences, self.team.threads())?;
+        self.angles.set(rotary, self.plan.positions());
+        Ok(())
+    }
+
+    fn embedding(&mut self, table: &Matrix, tokens: &[u32]) -> Result<Activations, TensorError> {
+        if let Some(token) = tokens.iter().find(|token| **token as usize >= table.rows()) {
+            return Err(TensorError::RowOutOfRange { row: *token as usize, rows: table.rows() });
+        }
+        let mut out = self.workspace.take(tokens.len(), table.columns())?;
+        self.for_rows(&mut out, |rows, out| {
+            for (token, out) in tokens[rows].iter().zip(out.chunks_exact_mut(table.columns())) {
+                table.row(*token as usize, out);
+            }
+        });
+        Ok(out)
+    }
+
+    fn rms_norm(&mut self, input: &Activations, weight: &Vec<f32>, epsilon: f32) -> Result<Activations, TensorError> {
+        expect("rms_norm: weight", input.width, weight.len())?;
+        let mut out = self.workspace.take(input.rows(), input.width)?;
+        self.for_rows(&mut out, |rows, out| {
+            let rows = &input.values[rows.start * input.width..rows.end * input.width];
+            self.run(RmsNorm { rows, weight, epsilon, out });
+        });
+        Ok(out)
+    }
+
+    fn head_norm(&mut self, input: Activations, weight: &Vec<f32>, epsilon: f32) -> Result<Activations, TensorError> {
+        expect_whole("head_norm: heads of a row", input.width, weight.len())?;
+        let heads = Activations { width: weight.len(), values: input.values };
+        let out = self.rms_norm(&heads, weight, epsilon)?;
+        self.workspace.give_back(heads);
+        Ok(Activations { width: input.width, values: out.values })
+    }
+
+    fn linear<const N: usize>(
+        &mut self,
+        input: Activations,
+        weights: [(&Matrix, Option<&Vec<f32>>); N],
+    ) -> Result<[Activations; N], TensorError> {
+        let rows = input.rows();
+        let mut outputs = [const { Activations { values: Vec::new(), width: 0 } }; N];
+        for (output, (matrix, bias)) in outputs.iter_mut().zip(&weights) {
+            expect("linear: bias", matrix.rows(), bias.map_or(matrix.rows(), Vec::len))?;
+            *output = self.workspace.take(rows, matrix.rows())?;
+        }
+        let mut index = 0;
+        let mut products = outputs.each_mut().map(|output| {
+            index += 1;
+            Product { matrix: weights[index - 1].0, output: &mut output.values }
+        });
+        linear(&self.team, &input.values, rows, &mut self.quantised, &mut products)?;
+        for (output, (_, bias)) in outputs.iter_mut().zip(&weights) {
+            if let Some(addend) = bias {
+                self.for_rows(output, |_, rows| self.run(AddToRows { rows, addend }));
+            }
+        }
+        self.workspace.give_back(input);
+        Ok(outputs)
+    }
+
+    fn rope(&mut self, mut input: Activations, head_dim: usize) -> Result<Activations, TensorError> {
+        expect_whole("rope: heads of a row", input.width, head_dim)?;
+        expect("rope: rows", self.angles.positions().max(input.rows()), input.rows())?;
+        let width = input.width;
+        self.for_rows(&mut input, |rows, values| {
+            self.run(Rotate { rows: values, width, head_dim, angles: &self.angles, first: rows.start });
+        });
+        Ok(input)
+    }
+
+    fn attention(
+        &mut self,
+        layer: usize,
+        shape: AttentionShape,
+        window: Option<usize>,
+        queries: Activations,
+        keys: Activations,
+        values: Activations,
+    ) -> Result<Activations, TensorError> {
+        let planned = self.plan.shape();
+        if planned != shape {
+            let AttentionShape { heads, kv_heads, head_dim, .. } = shape;
+            return Err(TensorError::HeadShape { heads, kv_heads, head_dim });
+        }
+        if layer >= self.cache.shape().layers {
+            return Err(TensorError::RowOutOfRange { row: layer, rows: self.cache.shape().layers });
+        }
+        let rows = self.plan.rows();
+        expect("attention: queries", rows * shape.heads * shape.head_dim, queries.values.len())?;
+        expect("attention: keys", rows * shape.kv_heads * shape.head_dim, keys.values.len())?;
+        expect("attention: values", rows * shape.kv_heads * shape.head_dim, values.values.len())?;
+        self.cache.write(layer, self.plan.writes(), &keys.values, &values.values, &self.team);
+        let mut out = self.workspace.take(rows, shape.heads * shape.head_dim)?;
+        let call =
+            AttentionCall { plan: &self.plan, cache: &self.cache, layer, window, queries: &queries.values };
+        attend(&call, &mut out.values, &mut self.attention, self.simd, &self.team);
+        for tensor in [queries, keys, values] {
+            self.workspace.give_back(tensor);
+        }
+        Ok(out)
+    }
+
+    fn swiglu(&mut self, mut gate: Activations, up: Activations) -> Result<Activations, TensorError> {
+        expect("swiglu: up", gate.values.len(), up.values.len())?;
+        let width = gate.width;
+        self.for_rows(&mut gate, |rows, gate| {
+            self.run(SwiGlu { gate, up: &up.values[rows.start * width..rows.end * width] });
+        });
+        self.workspace.give_back(up);
+        Ok(gate)
+    }
+
+    fn add(&mut self, mut sum: Activations, addend: Activations) -> Result<Activations, TensorError> {
+        expect("add: addend", sum.values.len(), addend.values.len())?;
+        let width = sum.width;
+        self.for_rows(&mut sum, |rows, sum| {
+            let addend = &addend.values[rows.start * width..rows.end * width];
+            if !sum.is_empty() {
+                self.run(AddToRows { rows: sum, addend });
+            }
+        });
+        self.workspace.give_back(addend);
+        Ok(sum)
+    }
+
+    fn select_rows(&mut self, input: Activations, rows: &[usize]) -> Result<Activations, TensorError> {
+        if let Some(row) = rows.iter().find(|row| **row >= input.rows()) {
+            return Err(TensorError::RowOutOfRange { row: *row, rows: input.rows() });
+        }
+        let mut out = self.workspace.take(rows.len(), input.width)?;
+        for (row, out) in rows.iter().zip(out.values.chunks_exact_mut(input.width)) {
+            out.copy_from_slice(input.row(*row));
+        }
+        self.workspace.give_back(input);
+        Ok(out)
+    }
+}

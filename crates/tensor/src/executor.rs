@@ -1,0 +1,79 @@
+//! The list of operations that a transformer is made of. The model's forward pass is written once, generic over who
+//! executes them: [`crate::DirectExecutor`] for serving, a recording tape for training, another device.
+//!
+//! A `Tensor` is `[rows, width]` of f32, row-major; every row belongs to one position of one sequence. Operations take
+//! their inputs by value where the input is not needed again, so that an executor can reuse its memory. No operation
+//! may let one row's result depend on which other rows are there.
+
+use crate::attention::AttentionShape;
+use crate::kv::SequenceRows;
+use crate::ops::rope::RotaryFrequencies;
+use crate::TensorError;
+
+/// The operations, in the order in which a forward pass meets them.
+pub trait Executor {
+    /// Activations `[rows, width]`.
+    type Tensor;
+    /// A weight matrix `[outputs, inputs]`.
+    type Matrix;
+    /// A weight vector: a norm's scale or a bias.
+    type Vector;
+
+    /// Says to which sequences and positions the rows of the coming operations belong, until the next call.
+    fn begin(
+        &mut self,
+        sequences: &[SequenceRows<'_>],
+        rotary: &RotaryFrequencies,
+    ) -> Result<(), TensorError>;
+
+    /// Rows `tokens` of `table`: `[tokens.len(), columns]`.
+    fn embedding(&mut self, table: &Self::Matrix, tokens: &[u32]) -> Result<Self::Tensor, TensorError>;
+
+    /// RMSNorm over each row: `x / √(mean(x²) + ε) · weight`.
+    fn rms_norm(
+        &mut self,
+        input: &Self::Tensor,
+        weight: &Self::Vector,
+        epsilon: f32,
+    ) -> Result<Self::Tensor, TensorError>;
+
+    /// RMSNorm over each head of each row separately; the head's width is that of `weight`.
+    fn head_norm(
+        &mut self,
+        input: Self::Tensor,
+        weight: &Self::Vector,
+        epsilon: f32,
+    ) -> Result<Self::Tensor, TensorError>;
+
+    /// `input · matrixᵀ + bias` for `N` matrices that read the same input: `[rows, outputs]` each.
+    fn linear<const N: usize>(
+        &mut self,
+        input: Self::Tensor,
+        weights: [(&Self::Matrix, Option<&Self::Vector>); N],
+    ) -> Result<[Self::Tensor; N], TensorError>;
+
+    /// Turns every head (of `head_dim` values) of every row to its position (rotary position embedding).
+    fn rope(&mut self, input: Self::Tensor, head_dim: usize) -> Result<Self::Tensor, TensorError>;
+
+    /// Causal grouped-query attention of `layer`: remembers `keys` and `values` `[rows, kv_heads · head_dim]` at their
+    /// positions, then lets `queries` `[rows, heads · head_dim]` see their sequence up to and with their own position, or
+    /// the `window` most recent of those. `[rows, heads · head_dim]`.
+    fn attention(
+        &mut self,
+        layer: usize,
+        shape: AttentionShape,
+        window: Option<usize>,
+        queries: Self::Tensor,
+        keys: Self::Tensor,
+        values: Self::Tensor,
+    ) -> Result<Self::Tensor, TensorError>;
+
+    /// `silu(gate) · up`, element by element.
+    fn swiglu(&mut self, gate: Self::Tensor, up: Self::Tensor) -> Result<Self::Tensor, TensorError>;
+
+    /// `sum + addend`, element by element (the residual connection).
+    fn add(&mut self, sum: Self::Tensor, addend: Self::Tensor) -> Result<Self::Tensor, TensorError>;
+
+    /// The rows whose numbers are given, in that order.
+    fn select_rows(&mut self, input: Self::Tensor, rows: &[usize]) -> Result<Self::Tensor, TensorError>;
+}

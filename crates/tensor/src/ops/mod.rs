@@ -1,0 +1,12 @@
+//! The small operations on rows of activations: each a kernel over lanes with a plain reference of the same bits.
+//!
+//! They work on slices and on one thread; the executor splits rows over the team. They do not know models or caches.
+
+pub(crate) mod add;
+mod exponential;
+pub(crate) mod rms_norm;
+pub(crate) mod rope;
+pub(crate) mod softmax;
+pub(crate) mod swiglu;
+
+pub(crate) use exponential::{exponential, exponential_of_one};

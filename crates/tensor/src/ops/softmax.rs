@@ -1,0 +1,119 @@
+//! Softmax and its logarithm over one row of logits.
+//!
+//! The exponentials have 64 partial sums, dealt as in `rms_norm`, so the bits depend on the row alone.
+//! Each exponential has a relative error of 1.3·10⁻⁷, the sum of n of them at most (n/64 + 6)·6·10⁻⁸ on top.
+
+use super::exponential::{exponential, exponential_of_one};
+use crate::SimdLevel;
+use crate::lanes::{LANES, LaneKernel, Lanes, dispatch, sum_lanes};
+
+/// Groups of lanes among which the exponentials are dealt.
+const GROUPS: usize = 4;
+
+/// ln Σ e^logit of a row, the number to subtract from a logit for its log-probability.
+/// −∞ for an empty row or one of only −∞; NaN when a logit is NaN.
+pub fn log_sum_exp(simd: SimdLevel, logits: &[f32]) -> f32 {
+    let greatest = greatest_of(logits);
+    if greatest == f32::NEG_INFINITY || greatest.is_nan() {
+        return greatest;
+    }
+    let sum = dispatch(simd, SumOfExponentials { logits, greatest });
+    greatest + f64::from(sum).ln() as f32
+}
+
+/// Overwrites every logit of a row with its log-probability, `logit − ln Σ e^logit`.
+pub fn log_softmax(simd: SimdLevel, logits: &mut [f32]) {
+    let normaliser = log_sum_exp(simd, logits);
+    for logit in logits {
+        *logit -= normaliser;
+    }
+}
+
+/// Overwrites every logit of a row with its probability. A row of only −∞ becomes NaN: it has no probabilities.
+pub fn softmax(simd: SimdLevel, logits: &mut [f32]) {
+    let greatest = greatest_of(logits);
+    let sum = dispatch(simd, SumOfExponentials { logits, greatest });
+    dispatch(simd, Exponentials { logits, greatest, factor: 1.0 / sum });
+}
+
+/// The greatest logit; NaN when one is NaN.
+fn greatest_of(logits: &[f32]) -> f32 {
+    logits.iter().fold(
+        f32::NEG_INFINITY,
+        |greatest, logit| {
+            if logit.is_nan() || *logit > greatest { *logit } else { greatest }
+        },
+    )
+}
+
+struct SumOfExponentials<'a> {
+    logits: &'a [f32],
+    greatest: f32,
+}
+
+impl LaneKernel for SumOfExponentials<'_> {
+    type Output = f32;
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, lanes: L) -> f32 {
+        let mut sums = [lanes.splat(0.0); GROUPS];
+        let negated = lanes.splat(-self.greatest);
+        let (chunks, tail) = self.logits.as_chunks::<LANES>();
+        let (quads, rest) = chunks.as_chunks::<GROUPS>();
+        for quad in quads {
+            for (sum, chunk) in sums.iter_mut().zip(quad) {
+                *sum = lanes.add(*sum, exponential(lanes, lanes.add(lanes.load(chunk), negated)));
+            }
+        }
+        for (sum, chunk) in sums.iter_mut().zip(rest) {
+            *sum = lanes.add(*sum, exponential(lanes, lanes.add(lanes.load(chunk), negated)));
+        }
+        if !tail.is_empty() {
+            let mut padded = [f32::NEG_INFINITY; LANES];
+            padded[..tail.len()].copy_from_slice(tail);
+            let sum = &mut sums[rest.len()];
+            *sum = lanes.add(*sum, exponential(lanes, lanes.add(lanes.load(&padded), negated)));
+        }
+        lanes.sum(lanes.add(lanes.add(sums[0], sums[1]), lanes.add(sums[2], sums[3])))
+    }
+
+    fn reference(self) -> f32 {
+        let mut sums = [[0.0f32; LANES]; GROUPS];
+        for (index, logit) in self.logits.iter().enumerate() {
+            sums[index / LANES % GROUPS][index % LANES] += exponential_of_one(logit - self.greatest);
+        }
+        sum_lanes(std::array::from_fn(|lane| {
+            (sums[0][lane] + sums[1][lane]) + (sums[2][lane] + sums[3][lane])
+        }))
+    }
+}
+
+struct Exponentials<'a> {
+    logits: &'a mut [f32],
+    greatest: f32,
+    factor: f32,
+}
+
+impl LaneKernel for Exponentials<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, lanes: L) {
+        let (negated, factor) = (lanes.splat(-self.greatest), lanes.splat(self.factor));
+        let (chunks, tail) = self.logits.as_chunks_mut::<LANES>();
+        for chunk in chunks {
+            let power = exponential(lanes, lanes.add(lanes.load(chunk), negated));
+            lanes.store(lanes.mul(power, factor), chunk);
+        }
+        if !tail.is_empty() {
+            let power = exponential(lanes, lanes.add(lanes.load_head(tail), negated));
+            lanes.store_head(lanes.mul(power, factor), tail);
+        }
+    }
+
+    fn reference(self) {
+        for logit in self.logits {
+            *logit = exponential_of_one(*logit - self.greatest) * self.factor;
+        }
+    }
+}

@@ -7,3 +7,10 @@ CREATE TABLE api_keys (
     last_used_at INTEGER,
     revoked_at   INTEGER
 ) STRICT;
+
+-- A browser that has shown a key holds a session instead of the key. Revoking the key ends its sessions.
+CREATE TABLE sessions (
+    hash       BLOB PRIMARY KEY NOT NULL CHECK (length(hash) = 32),
+    key_id     TEXT NOT NULL REFERENCES api_keys (id) ON DELETE CASCADE,
+    expires_at INTEGER NOT NULL
+) STRICT;

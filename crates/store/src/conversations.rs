@@ -1,11 +1,16 @@
 //! Conversations: making, listing, changing, deleting with undo. It does not know what settings mean, makes no titles and
 //! does not touch messages (deleting for good takes them along).
 
+use std::time::Duration;
+
 use sqlx::sqlite::SqliteRow;
 use sqlx::{FromRow, Row};
 
 use crate::database::Store;
 use crate::{ConversationId, MessageId, StoreError, Timestamp};
+
+/// How long a deleted conversation can be restored.
+const KEEP_DELETED: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 /// A conversation without its messages.
 #[derive(Debug, Clone, PartialEq)]
@@ -241,6 +246,14 @@ impl Store {
                 .map_err(self.failed(doing))?;
         write.commit().await?;
         conversation.ok_or_else(|| StoreError::not_found("conversation", id.as_str()))
+    }
+
+    /// Erases the conversations that were deleted more than 30 days ago, with their messages. Returns how many.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn purge_expired(&self) -> Result<u64, StoreError> {
+        self.purge_deleted(Timestamp::now().earlier_by(KEEP_DELETED)).await
     }
 
     /// Erases the conversations that were deleted before `moment`, with their messages. Returns how many.

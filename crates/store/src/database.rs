@@ -16,7 +16,7 @@ use sqlx::{ConnectOptions, Connection, Sqlite, SqliteConnection, SqlitePool, Tra
 use tokio::sync::{Mutex, MutexGuard};
 
 use crate::owner::OwnerLock;
-use crate::{StoreError, Timestamp, migrations};
+use crate::{StoreError, migrations};
 
 /// "ZHJN", as the first migration writes it into the file's header.
 const APPLICATION_ID: i64 = 0x5A48_4A4E;
@@ -26,9 +26,6 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long opening waits for a short-lived process (a key being made) to let go of the owner's lock.
 const OWNER_PATIENCE: Duration = Duration::from_secs(2);
-
-/// How long a deleted conversation can be restored before opening the store erases it.
-const KEEP_DELETED: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 /// Simultaneous reading connections.
 const READERS: u32 = 4;
@@ -76,7 +73,7 @@ impl Store {
         let owner = patiently_take(path).await?;
         let store = Store::connect(path, Some(owner), true).await?;
         let interrupted = store.interrupt_unfinished().await?;
-        let purged = store.purge_deleted(Timestamp::now().earlier_by(KEEP_DELETED)).await?;
+        let purged = store.purge_expired().await?;
         tracing::info!(path = %path.display(), interrupted, purged, "store opened");
         Ok(store)
     }

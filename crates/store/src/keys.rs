@@ -1,18 +1,12 @@
-//! API keys: made once, shown once, kept as SHA-256. A key is 256 random bits, so that a slow hash against guessing (which
-//! passwords need) would protect nothing. It does not know which requests need a key.
+//! API keys: made once, shown once, kept as a hash. It does not know which requests need a key.
 
-use std::fmt;
-
-use sha2::{Digest, Sha256};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{FromRow, Row};
 use subtle::ConstantTimeEq;
 
 use crate::database::Store;
-use crate::{ApiKeyId, StoreError, Timestamp, id};
-
-/// Begins every key, so that people and secret scanners recognise one.
-const PREFIX: &str = "zj-";
+use crate::secret::hash;
+use crate::{ApiKeyId, ApiKeySecret, StoreError, Timestamp};
 
 /// Longest name of a key, in characters.
 const NAME_LIMIT: usize = 100;
@@ -35,30 +29,6 @@ pub struct ApiKey {
     pub revoked_at: Option<Timestamp>,
 }
 
-/// The key itself. It cannot be printed by accident.
-#[derive(Clone)]
-pub struct ApiKeySecret(String);
-
-impl ApiKeySecret {
-    fn new() -> Result<ApiKeySecret, StoreError> {
-        let mut random = [0u8; 32];
-        id::fill_random(&mut random)?;
-        let digits: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
-        Ok(ApiKeySecret(format!("{PREFIX}{digits}")))
-    }
-
-    /// The text to show once to the person who asked for the key.
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for ApiKeySecret {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("ApiKeySecret(…)")
-    }
-}
-
 impl FromRow<'_, SqliteRow> for ApiKey {
     fn from_row(row: &SqliteRow) -> Result<ApiKey, sqlx::Error> {
         let moment = |column| {
@@ -72,10 +42,6 @@ impl FromRow<'_, SqliteRow> for ApiKey {
             revoked_at: moment("revoked_at")?,
         })
     }
-}
-
-fn hash(secret: &str) -> [u8; 32] {
-    Sha256::digest(secret.as_bytes()).into()
 }
 
 impl Store {
@@ -103,7 +69,7 @@ impl Store {
         sqlx::query("INSERT INTO api_keys (id, name, hash, created_at) VALUES (?, ?, ?, ?)")
             .bind(key.id.as_str())
             .bind(&key.name)
-            .bind(&hash(&secret.0)[..])
+            .bind(&hash(secret.expose())[..])
             .bind(key.created_at.milliseconds())
             .execute(&mut *write.transaction)
             .await

@@ -29,4 +29,9 @@ impl Timestamp {
     pub fn earlier_by(self, duration: Duration) -> Timestamp {
         Timestamp(self.0.saturating_sub(i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)))
     }
+
+    /// The moment that lies `duration` later.
+    pub fn later_by(self, duration: Duration) -> Timestamp {
+        Timestamp(self.0.saturating_add(i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)))
+    }
 }

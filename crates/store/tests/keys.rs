@@ -2,6 +2,8 @@
 
 mod common;
 
+use std::time::Duration;
+
 use common::fresh_store;
 use zhenjin_store::{Store, StoreError};
 
@@ -55,4 +57,24 @@ async fn a_key_made_beside_the_owner_is_accepted_by_it() {
     let beside = Store::open_beside_owner(store.path()).await.unwrap();
     let (_, secret) = beside.create_api_key("made while serving").await.unwrap();
     assert!(store.verify_api_key(secret.expose()).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn a_session_lives_until_it_ends_expires_or_its_key_is_revoked() {
+    let (_folder, store) = fresh_store().await;
+    let (key, secret) = store.create_api_key("browser").await.unwrap();
+    let hour = Duration::from_secs(3600);
+    let first = store.create_session(&key.id, hour).await.unwrap();
+    let second = store.create_session(&key.id, hour).await.unwrap();
+    let expired = store.create_session(&key.id, Duration::ZERO).await.unwrap();
+    assert!(!format!("{first:?}").contains(first.expose()));
+    assert!(store.verify_session(first.expose()).await.unwrap());
+    for wrong in [expired.expose(), secret.expose(), ""] {
+        assert!(!store.verify_session(wrong).await.unwrap());
+    }
+    store.end_session(first.expose()).await.unwrap();
+    assert!(!store.verify_session(first.expose()).await.unwrap());
+    assert!(store.verify_session(second.expose()).await.unwrap());
+    store.revoke_api_key(&key.id).await.unwrap();
+    assert!(!store.verify_session(second.expose()).await.unwrap());
 }

@@ -1,0 +1,156 @@
+// The pretended store: conversations as trees of messages, kept in memory, and answers that grow by themselves whether
+// or not anybody listens.
+import { EventEmitter } from 'node:events';
+import { answerTo, tokens } from './mock-answers.mjs';
+
+/** @typedef {import('../src/lib/api/types.ts').Message} Message */
+/** @typedef {import('../src/lib/api/types.ts').Conversation & { deleted?: boolean }} Conversation */
+
+export class MockChats extends EventEmitter {
+  /** @type {Map<string, Conversation>} */
+  conversations = new Map();
+  /** @type {Map<string, Message>} */
+  messages = new Map();
+  /** @type {Map<string, ReturnType<typeof setInterval>>} */
+  #growing = new Map();
+  #next = 1;
+  #tokenMilliseconds;
+
+  /** @param {number} tokenMilliseconds */
+  constructor(tokenMilliseconds) {
+    super();
+    this.setMaxListeners(0);
+    this.#tokenMilliseconds = tokenMilliseconds;
+  }
+
+  #id() {
+    return `01MOCK${String(this.#next++).padStart(20, '0')}`;
+  }
+
+  /** @param {Partial<Conversation>} wanted @returns {Conversation} */
+  create(wanted) {
+    const now = Date.now();
+    const conversation = {
+      id: this.#id(), title: '', model: wanted.model ?? 'smollm2:135m', created_at: now, updated_at: now,
+      current_leaf: null, system_prompt: wanted.system_prompt ?? '', settings: wanted.settings ?? {},
+    }; // prettier-ignore
+    this.conversations.set(conversation.id, conversation);
+    return conversation;
+  }
+
+  list() {
+    return [...this.conversations.values()]
+      .filter((conversation) => !conversation.deleted)
+      .sort((a, b) => Number(b.updated_at) - Number(a.updated_at) || b.id.localeCompare(a.id));
+  }
+
+  /** @param {string} conversation */
+  messagesOf(conversation) {
+    return [...this.messages.values()].filter((message) => message.conversation_id === conversation);
+  }
+
+  /** @param {Conversation} conversation @param {string | null} parent @param {Message['role']} role @param {string} content */
+  #add(conversation, parent, role, content) {
+    /** @type {Message} */
+    const message = {
+      id: this.#id(), conversation_id: conversation.id, parent_id: parent, role, content,
+      status: role === 'user' ? 'complete' : 'generating', error: null,
+      model: role === 'user' ? null : conversation.model, created_at: Date.now(), finish_reason: null,
+      prompt_tokens: null, completion_tokens: null, cached_tokens: null, time_to_first_token_ms: null,
+      tokens_per_second: null, context_length: null,
+    }; // prettier-ignore
+    this.messages.set(message.id, message);
+    conversation.current_leaf = message.id;
+    conversation.updated_at = Date.now();
+    return message;
+  }
+
+  /** @param {Conversation} conversation @param {string | null} parent @param {string} content */
+  ask(conversation, parent, content) {
+    const user = this.#add(conversation, parent, 'user', content);
+    if (!conversation.title) conversation.title = content.split('\n')[0]?.slice(0, 60) ?? '';
+    return { user, answer: this.#answer(conversation, user) };
+  }
+
+  /** @param {Message} answer */
+  regenerate(answer) {
+    const conversation = this.conversations.get(answer.conversation_id);
+    const question = this.messages.get(answer.parent_id ?? '');
+    if (!conversation || !question) throw new Error('an answer without a question');
+    return { answer: this.#answer(conversation, question) };
+  }
+
+  /** @param {Conversation} conversation @param {Message} question */
+  #answer(conversation, question) {
+    const answer = this.#add(conversation, question.id, 'assistant', '');
+    const pieces = tokens(answerTo(question.content));
+    const started = Date.now();
+    let given = 0;
+    const timer = setInterval(() => {
+      const text = pieces[given++];
+      if (text === undefined) return this.#finish(answer, 'complete', 'stop');
+      answer.time_to_first_token_ms ??= Date.now() - started;
+      answer.completion_tokens = given;
+      answer.tokens_per_second = given / ((Date.now() - started) / 1000);
+      this.emit(answer.id, { offset: [...answer.content].length, text });
+      answer.content += text;
+    }, this.#tokenMilliseconds);
+    this.#growing.set(answer.id, timer);
+    answer.prompt_tokens = this.count(question.id, '');
+    answer.cached_tokens = Math.floor(answer.prompt_tokens / 2);
+    answer.context_length = 2048;
+    return answer;
+  }
+
+  /** @param {Message} answer @param {Message['status']} status @param {string | null} reason */
+  #finish(answer, status, reason) {
+    clearInterval(this.#growing.get(answer.id));
+    this.#growing.delete(answer.id);
+    answer.status = status;
+    answer.finish_reason = reason;
+    this.emit(answer.id, 'done');
+  }
+
+  /** @param {Message} answer */
+  stop(answer) {
+    if (this.#growing.has(answer.id)) this.#finish(answer, 'stopped', null);
+    return answer;
+  }
+
+  /** @param {string | null} leaf @param {string} content */
+  count(leaf, content) {
+    let text = content;
+    for (let id = leaf; id !== null;) {
+      const message = this.messages.get(id);
+      if (!message) break;
+      text += message.content;
+      id = message.parent_id;
+    }
+    return 12 + tokens(text).length;
+  }
+
+  /** @param {string} query */
+  search(query) {
+    const needle = query.toLowerCase();
+    const hits = [];
+    for (const message of this.messages.values()) {
+      const conversation = this.conversations.get(message.conversation_id);
+      const points = [...message.content];
+      const at = [...(message.content.toLowerCase().split(needle)[0] ?? '')].length;
+      if (!conversation || conversation.deleted || at >= points.length) continue;
+      const start = Math.max(0, at - 40);
+      const lead = start > 0 ? '…' : '';
+      hits.push({
+        conversation_id: conversation.id, message_id: message.id, title: conversation.title,
+        snippet: lead + points.slice(start, start + 160).join('').replace(/\s/g, ' '),
+        ranges: [[at - start + lead.length, at - start + lead.length + [...query].length]],
+        created_at: message.created_at,
+      }); // prettier-ignore
+    }
+    return hits;
+  }
+
+  close() {
+    for (const timer of this.#growing.values()) clearInterval(timer);
+  }
+}

@@ -1,0 +1,223 @@
+// A pretended server for working on the page: speaks the same /api, keeps everything in memory, and serves web/dist
+// under a policy as strict as the page can bear. It is not part of the program and holds no secrets.
+import { readFile } from 'node:fs/promises';
+import { createServer } from 'node:http';
+import { extname, join, normalize } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { MockChats } from './mock-chats.mjs';
+import { MockModels } from './mock-models.mjs';
+
+const DIST = fileURLToPath(new URL('../dist', import.meta.url));
+const POLICY =
+  "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; font-src 'self'; connect-src 'self'; " +
+  "base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
+/** @type {Record<string, string>} */
+const TYPES = {
+  '.html': 'text/html; charset=utf-8', '.js': 'text/javascript', '.css': 'text/css', '.svg': 'image/svg+xml',
+  '.woff2': 'font/woff2',
+}; // prettier-ignore
+const CONTEXT = 2048;
+
+/** @typedef {import('node:http').IncomingMessage} Request @typedef {import('node:http').ServerResponse} Response */
+
+class Refusal extends Error {
+  /** @param {number} status @param {string} message @param {string | null} code */
+  constructor(status, message, code = null) {
+    super(message);
+    this.status = status;
+    this.code = code;
+  }
+}
+
+/**
+ * @param {{ port?: number, tokenMilliseconds?: number, key?: string | null }} options
+ * @returns {Promise<{ url: string, close: () => Promise<void> }>}
+ */
+export function startMockServer({ port = 0, tokenMilliseconds = 15, key = null } = {}) {
+  const chats = new MockChats(tokenMilliseconds);
+  const models = new MockModels();
+  const server = createServer((request, response) => {
+    handle(request, response).catch((error) => {
+      const status = error instanceof Refusal ? error.status : 500;
+      const code = error instanceof Refusal ? error.code : null;
+      if (response.headersSent) return response.end();
+      send(response, status, {
+        error: { message: error.message, type: 'invalid_request_error', param: null, code },
+      });
+    });
+  });
+
+  /** @param {Request} request @param {Response} response */
+  async function handle(request, response) {
+    const url = new URL(request.url ?? '/', 'http://mock');
+    if (!url.pathname.startsWith('/api/')) return sendFile(response, url.pathname);
+    const parts = url.pathname.split('/').slice(2).map(decodeURIComponent);
+    const method = request.method ?? 'GET';
+    const body = method === 'POST' || method === 'PATCH' ? await readBody(request) : {};
+    const isOpen = key === null || (request.headers.cookie ?? '').includes('mock-session=open');
+    if (parts[0] === 'login') {
+      if (body.key !== key) throw new Refusal(401, 'this key is not known');
+      response.setHeader('set-cookie', 'mock-session=open; HttpOnly; SameSite=Strict; Path=/');
+      return send(response, 204);
+    }
+    if (parts[0] !== 'status' && !isOpen) throw new Refusal(401, 'an API key is needed');
+    const route = routes[`${method} ${parts[0]}`];
+    if (!route) throw new Refusal(404, `no such route: ${method} ${url.pathname}`);
+    return route(parts.slice(1), body, url.searchParams, response);
+  }
+
+  /** @param {string | undefined} id */
+  function conversationOf(id) {
+    const conversation = chats.conversations.get(id ?? '');
+    if (!conversation) throw new Refusal(404, 'no such conversation');
+    return conversation;
+  }
+
+  /** @param {string | undefined} id */
+  function messageOf(id) {
+    const message = chats.messages.get(id ?? '');
+    if (!message) throw new Refusal(404, 'no such message');
+    return message;
+  }
+
+  /** @type {Record<string, (parts: string[], body: any, query: URLSearchParams, response: Response) => void>} */
+  const routes = {
+    'GET status': (_parts, _body, _query, response) =>
+      send(response, 200, {
+        version: '0.1.0', default_model: 'smollm2:135m', memory_total: 16e9, memory_limit: 12e9, simd: 'avx512-vnni',
+        threads: 2, needs_key: key !== null,
+      }), // prettier-ignore
+    'GET models': ([name], _body, _query, response) => {
+      if (name !== 'events') return send(response, 200, models.list);
+      startEvents(response);
+      const listener = (/** @type {unknown} */ event) => writeEvent(response, 'pull', event);
+      models.on('pull', listener);
+      response.on('close', () => models.off('pull', listener));
+    },
+    'POST models': ([name = ''], _body, _query, response) => {
+      const model = models.find(name);
+      if (!model) throw new Refusal(404, 'no such model');
+      models.pull(model);
+      send(response, 202);
+    },
+    'DELETE models': ([name = '', action], _body, _query, response) => {
+      const model = models.find(name);
+      if (!model) throw new Refusal(404, 'no such model');
+      if (action === 'pull') models.cancel(model);
+      else models.remove(model);
+      send(response, 204);
+    },
+    'GET conversations': ([id], _body, query, response) => {
+      if (id) {
+        const conversation = conversationOf(id);
+        if (conversation.deleted) throw new Refusal(404, 'deleted');
+        return send(response, 200, { ...conversation, messages: chats.messagesOf(id) });
+      }
+      const list = chats.list();
+      const before = query.get('before');
+      const from = before === null ? 0 : list.findIndex((conversation) => conversation.id === before) + 1;
+      send(response, 200, list.slice(from, from + Number(query.get('limit') ?? 40)));
+    },
+    'POST conversations': ([id, action], body, _query, response) => {
+      if (!id) return send(response, 201, chats.create(body));
+      const conversation = conversationOf(id);
+      if (action === 'restore') {
+        conversation.deleted = false;
+        return send(response, 204);
+      }
+      if (chats.count(body.parent_id, body.content) >= CONTEXT) {
+        throw new Refusal(400, `the prompt does not fit into ${CONTEXT} tokens`, 'context_length_exceeded');
+      }
+      send(response, 201, chats.ask(conversation, body.parent_id, body.content));
+    },
+    'PATCH conversations': ([id], body, _query, response) =>
+      send(response, 200, Object.assign(conversationOf(id), body)),
+    'DELETE conversations': ([id], _body, _query, response) => {
+      conversationOf(id).deleted = true;
+      send(response, 204);
+    },
+    'POST messages': ([id, action], _body, _query, response) => {
+      const message = messageOf(id);
+      send(response, 200, action === 'stop' ? chats.stop(message) : chats.regenerate(message));
+    },
+    'GET messages': ([id], _body, query, response) => {
+      const message = messageOf(id);
+      const offset = Number(query.get('offset') ?? 0);
+      startEvents(response);
+      const text = [...message.content].slice(offset).join('');
+      if (text !== '') writeEvent(response, 'delta', { offset, text });
+      const finish = () => {
+        writeEvent(response, 'done', message);
+        response.end();
+      };
+      if (message.status !== 'generating') return finish();
+      const listener = (/** @type {unknown} */ event) =>
+        event === 'done' ? finish() : writeEvent(response, 'delta', event);
+      chats.on(message.id, listener);
+      response.on('close', () => chats.off(message.id, listener));
+    },
+    'GET search': (_parts, _body, query, response) => send(response, 200, chats.search(query.get('q') ?? '')),
+    'POST context': (_parts, body, _query, response) =>
+      send(response, 200, {
+        prompt_tokens: chats.count(body.parent_id, body.content),
+        context_length: CONTEXT,
+      }),
+  };
+
+  return new Promise((resolve) => {
+    server.listen(port, '127.0.0.1', () => {
+      const address = server.address();
+      const bound = typeof address === 'object' && address ? address.port : port;
+      resolve({
+        url: `http://127.0.0.1:${bound}`,
+        close: () =>
+          new Promise((closed) => {
+            chats.close();
+            server.close(() => closed());
+            server.closeAllConnections();
+          }),
+      });
+    });
+  });
+}
+
+/** @param {Request} request */
+async function readBody(request) {
+  let text = '';
+  for await (const chunk of request) text += chunk;
+  return text === '' ? {} : JSON.parse(text);
+}
+
+/** @param {Response} response @param {number} status @param {unknown} [body] */
+function send(response, status, body) {
+  response.writeHead(status, { 'content-type': 'application/json' });
+  response.end(body === undefined ? undefined : JSON.stringify(body));
+}
+
+/** @param {Response} response */
+function startEvents(response) {
+  response.writeHead(200, { 'content-type': 'text/event-stream', 'cache-control': 'no-store' });
+  response.flushHeaders();
+}
+
+/** @param {Response} response @param {string} event @param {unknown} data */
+function writeEvent(response, event, data) {
+  response.write(`event: ${event}\ndata: ${JSON.stringify(data)}\n\n`);
+}
+
+/** @param {Response} response @param {string} path */
+async function sendFile(response, path) {
+  const name = normalize(path === '/' ? '/index.html' : path);
+  try {
+    const content = await readFile(join(DIST, name));
+    response.writeHead(200, {
+      'content-type': TYPES[extname(name)] ?? 'application/octet-stream',
+      'content-security-policy': POLICY,
+    });
+    response.end(content);
+  } catch {
+    send(response, 404, {
+      error: { message: 'no such file', type: 'invalid_request_error', param: null, code: null },
+    });
+  }
+}

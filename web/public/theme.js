@@ -1,0 +1,7 @@
+// Applies a chosen theme before the first paint. A file of its own because the page forbids inline scripts.
+try {
+  const { theme } = JSON.parse(localStorage.getItem('zhenjin.preferences') ?? '{}');
+  if (theme === 'light' || theme === 'dark') document.documentElement.dataset.theme = theme;
+} catch {
+  // A browser without storage follows the system.
+}

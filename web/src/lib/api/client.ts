@@ -1,0 +1,129 @@
+// One method per call of the server's /api. Knows HTTP and JSON; knows nothing of what is on the screen.
+import { errorFromResponse, isAbort, NetworkError } from './errors';
+import { readEvents, type ServerSentEvent } from './sse';
+import type {
+  ContextUse,
+  Conversation,
+  ConversationPatch,
+  ConversationWithMessages,
+  Id,
+  Message,
+  ModelInfo,
+  NewConversation,
+  SearchHit,
+  ServerStatus,
+} from './types';
+
+export type Fetch = (input: string, init?: RequestInit) => Promise<Response>;
+
+const segment = encodeURIComponent;
+
+export class ApiClient {
+  readonly #fetch: Fetch;
+
+  constructor(fetcher: Fetch = (input, init) => fetch(input, init)) {
+    this.#fetch = fetcher;
+  }
+
+  status(): Promise<ServerStatus> {
+    return this.#json('GET', '/api/status');
+  }
+  login(key: string): Promise<void> {
+    return this.#empty('POST', '/api/login', { key });
+  }
+
+  models(): Promise<ModelInfo[]> {
+    return this.#json('GET', '/api/models');
+  }
+  pullModel(name: string): Promise<void> {
+    return this.#empty('POST', `/api/models/${segment(name)}/pull`);
+  }
+  cancelPull(name: string): Promise<void> {
+    return this.#empty('DELETE', `/api/models/${segment(name)}/pull`);
+  }
+  removeModel(name: string): Promise<void> {
+    return this.#empty('DELETE', `/api/models/${segment(name)}`);
+  }
+  modelEvents(signal: AbortSignal): Promise<AsyncGenerator<ServerSentEvent>> {
+    return this.#events('/api/models/events', signal);
+  }
+
+  conversations(limit: number, before?: Id): Promise<Conversation[]> {
+    const query = new URLSearchParams({ limit: String(limit) });
+    if (before !== undefined) query.set('before', before);
+    return this.#json('GET', `/api/conversations?${query}`);
+  }
+  createConversation(conversation: NewConversation): Promise<Conversation> {
+    return this.#json('POST', '/api/conversations', conversation);
+  }
+  conversation(id: Id): Promise<ConversationWithMessages> {
+    return this.#json('GET', `/api/conversations/${segment(id)}`);
+  }
+  updateConversation(id: Id, patch: ConversationPatch): Promise<Conversation> {
+    return this.#json('PATCH', `/api/conversations/${segment(id)}`, patch);
+  }
+  deleteConversation(id: Id): Promise<void> {
+    return this.#empty('DELETE', `/api/conversations/${segment(id)}`);
+  }
+  restoreConversation(id: Id): Promise<void> {
+    return this.#empty('POST', `/api/conversations/${segment(id)}/restore`);
+  }
+
+  ask(
+    conversation: Id,
+    question: { parent_id: Id | null; content: string },
+  ): Promise<{ user: Message; answer: Message }> {
+    return this.#json('POST', `/api/conversations/${segment(conversation)}/messages`, question);
+  }
+  regenerate(message: Id): Promise<{ answer: Message }> {
+    return this.#json('POST', `/api/messages/${segment(message)}/regenerate`);
+  }
+  stop(message: Id): Promise<Message> {
+    return this.#json('POST', `/api/messages/${segment(message)}/stop`);
+  }
+  answerEvents(message: Id, offset: number, signal: AbortSignal): Promise<AsyncGenerator<ServerSentEvent>> {
+    return this.#events(`/api/messages/${segment(message)}/stream?offset=${offset}`, signal);
+  }
+
+  search(query: string, signal?: AbortSignal): Promise<SearchHit[]> {
+    return this.#json('GET', `/api/search?${new URLSearchParams({ q: query })}`, undefined, signal);
+  }
+  contextUse(
+    question: { conversation_id: Id; parent_id: Id | null; content: string },
+    signal?: AbortSignal,
+  ): Promise<ContextUse> {
+    return this.#json('POST', '/api/context', question, signal);
+  }
+
+  async #json<T>(method: string, path: string, body?: unknown, signal?: AbortSignal): Promise<T> {
+    const response = await this.#send(method, path, body, signal);
+    return (await response.json()) as T;
+  }
+
+  async #empty(method: string, path: string, body?: unknown): Promise<void> {
+    await this.#send(method, path, body);
+  }
+
+  async #events(path: string, signal: AbortSignal): Promise<AsyncGenerator<ServerSentEvent>> {
+    const response = await this.#send('GET', path, undefined, signal);
+    if (response.body === null) throw new NetworkError('a stream without a body');
+    return readEvents(response.body);
+  }
+
+  async #send(method: string, path: string, body?: unknown, signal?: AbortSignal): Promise<Response> {
+    const init: RequestInit = { method, credentials: 'same-origin', cache: 'no-store' };
+    if (body !== undefined) {
+      init.headers = { 'content-type': 'application/json' };
+      init.body = JSON.stringify(body);
+    }
+    if (signal) init.signal = signal;
+    let response: Response;
+    try {
+      response = await this.#fetch(path, init);
+    } catch (error) {
+      throw isAbort(error) ? error : new NetworkError(error);
+    }
+    if (!response.ok) throw await errorFromResponse(response);
+    return response;
+  }
+}

@@ -1,0 +1,41 @@
+// What can go wrong between the page and the server, told apart by what the reader can do about it.
+
+/** The server answered, with an error in OpenAI's shape. */
+export class ApiError extends Error {
+  constructor(
+    readonly status: number,
+    message: string,
+    readonly code: string | null = null,
+    readonly param: string | null = null,
+  ) {
+    super(message);
+    this.name = 'ApiError';
+  }
+}
+
+/** The server could not be reached at all. */
+export class NetworkError extends Error {
+  constructor(override readonly cause: unknown) {
+    super('the server cannot be reached');
+    this.name = 'NetworkError';
+  }
+}
+
+export function isAbort(error: unknown): boolean {
+  return error instanceof DOMException && error.name === 'AbortError';
+}
+
+export async function errorFromResponse(response: Response): Promise<ApiError> {
+  const text = await response.text().catch(() => '');
+  try {
+    const { error } = JSON.parse(text) as {
+      error?: { message?: string; code?: string | null; param?: string | null };
+    };
+    if (error?.message !== undefined) {
+      return new ApiError(response.status, error.message, error.code ?? null, error.param ?? null);
+    }
+  } catch {
+    // Not JSON: a proxy in between answered. Its status line is all we can say.
+  }
+  return new ApiError(response.status, `${response.status} ${response.statusText}`.trim());
+}

@@ -1,0 +1,53 @@
+// Follows an answer to its end, through lost connections: asks again at the offset already shown, so that nothing is
+// shown twice and nothing is lost.
+import type { ApiClient } from './client';
+import { ApiError, isAbort } from './errors';
+import type { DeltaEvent, Id, Message } from './types';
+import { codePoints, sliceCodePoints } from '../util/text';
+import { backoff, sleep } from '../util/time';
+
+export interface AnswerObserver {
+  text(text: string): void;
+  done(message: Message): void;
+  /** The connection broke; another attempt follows. */
+  lost?(error: unknown): void;
+  /** Connected again. */
+  found?(): void;
+}
+
+/**
+ * Resolves once the answer is complete, or when `signal` aborts.
+ * Throws only what trying again cannot mend: an `ApiError` below 500.
+ */
+export async function followAnswer(
+  api: ApiClient,
+  message: Id,
+  shown: number,
+  observer: AnswerObserver,
+  signal: AbortSignal,
+): Promise<void> {
+  let offset = shown;
+  for (let attempt = 0; !signal.aborted; attempt++) {
+    try {
+      for await (const { event, data } of await api.answerEvents(message, offset, signal)) {
+        if (attempt > 0) observer.found?.();
+        attempt = 0;
+        if (event === 'delta') {
+          const delta = JSON.parse(data) as DeltaEvent;
+          if (delta.offset > offset) break; // A gap: ask again from where we are.
+          const fresh = sliceCodePoints(delta.text, offset - delta.offset);
+          offset += codePoints(fresh);
+          if (fresh !== '') observer.text(fresh);
+        } else if (event === 'done') {
+          observer.done(JSON.parse(data) as Message);
+          return;
+        }
+      }
+    } catch (error) {
+      if (isAbort(error) || signal.aborted) return;
+      if (error instanceof ApiError && error.status < 500) throw error;
+      observer.lost?.(error);
+    }
+    await sleep(backoff(attempt), signal);
+  }
+}

@@ -1,0 +1,33 @@
+// The sampling settings that a reader can change, and the range that the server accepts for each.
+import type { SamplingSettings } from './api/types';
+
+export interface SettingField {
+  name: keyof SamplingSettings;
+  low: number;
+  high: number;
+  step: number;
+  /** Whole numbers without a natural end are typed; the others have a slider. */
+  slider: boolean;
+  /** Where the slider stands while the model's own default is used: the value that changes nothing. */
+  neutral: number;
+}
+
+export const settingFields: readonly SettingField[] = [
+  { name: 'temperature', low: 0, high: 2, step: 0.05, slider: true, neutral: 1 },
+  { name: 'top_p', low: 0.05, high: 1, step: 0.05, slider: true, neutral: 1 },
+  { name: 'top_k', low: 0, high: 200, step: 1, slider: true, neutral: 0 },
+  { name: 'min_p', low: 0, high: 1, step: 0.01, slider: true, neutral: 0 },
+  { name: 'repetition_penalty', low: 0.5, high: 2, step: 0.05, slider: true, neutral: 1 },
+  { name: 'presence_penalty', low: -2, high: 2, step: 0.1, slider: true, neutral: 0 },
+  { name: 'frequency_penalty', low: -2, high: 2, step: 0.1, slider: true, neutral: 0 },
+  { name: 'seed', low: 0, high: 4_294_967_295, step: 1, slider: false, neutral: 0 },
+  { name: 'max_tokens', low: 1, high: 1_000_000, step: 1, slider: false, neutral: 1 },
+];
+
+/** The number that was typed; null for nothing; 'invalid' for what the server would refuse. */
+export function parseSetting(field: SettingField, text: string): number | null | 'invalid' {
+  if (text.trim() === '') return null;
+  const value = Number(text);
+  if (!Number.isFinite(value) || value < field.low || value > field.high) return 'invalid';
+  return field.step === 1 && !Number.isInteger(value) ? 'invalid' : value;
+}

@@ -1,0 +1,11 @@
+// What a screen reader is told: that an answer began and, once, what it was. Never every word of a stream.
+
+const MAX_SPOKEN = 400;
+
+export class Announcer {
+  text = $state('');
+
+  say(text: string): void {
+    this.text = text.length > MAX_SPOKEN ? `${text.slice(0, MAX_SPOKEN)}…` : text;
+  }
+}

@@ -1,0 +1,51 @@
+// Whether the server can be reached. Once it cannot, asks again by itself, slower and slower, until it can.
+import type { ApiClient } from '../api/client';
+import { ApiError, NetworkError } from '../api/errors';
+import { backoff } from '../util/time';
+
+export class Connection {
+  lost = $state(false);
+  readonly #api: ApiClient;
+  readonly #restored = new Set<() => void>();
+  #timer: ReturnType<typeof setTimeout> | undefined;
+  #attempt = 0;
+
+  constructor(api: ApiClient) {
+    this.#api = api;
+    if (typeof window !== 'undefined') window.addEventListener('online', () => this.lost && this.retryNow());
+  }
+
+  onRestored(run: () => void): void {
+    this.#restored.add(run);
+  }
+
+  /** To be told of every failure; only those of the network matter here. */
+  noticed(error: unknown): void {
+    if (!(error instanceof NetworkError) || this.lost) return;
+    this.lost = true;
+    this.#attempt = 0;
+    this.#schedule();
+  }
+
+  retryNow(): void {
+    clearTimeout(this.#timer);
+    void this.#try();
+  }
+
+  #schedule(): void {
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => void this.#try(), backoff(this.#attempt++));
+  }
+
+  async #try(): Promise<void> {
+    try {
+      await this.#api.status();
+    } catch (error) {
+      // Any answer of the server, even a refusal, shows that it is there.
+      if (!(error instanceof ApiError)) return this.#schedule();
+    }
+    if (!this.lost) return;
+    this.lost = false;
+    for (const run of this.#restored) run();
+  }
+}

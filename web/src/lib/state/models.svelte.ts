@@ -1,0 +1,119 @@
+// The models: what there is, what is here, and downloads as they go.
+import type { ApiClient } from '../api/client';
+import { ApiError, isAbort } from '../api/errors';
+import type { ModelInfo, PullEvent } from '../api/types';
+import { backoff, sleep } from '../util/time';
+
+/** By what a reader would look for: the languages it speaks. */
+export function speaks(model: ModelInfo, language: string): boolean {
+  return model.languages.some((code) => code.split('-')[0] === language);
+}
+
+/** The smallest model that speaks `language` and fits this machine. */
+export function smallestFor(models: readonly ModelInfo[], language: string): ModelInfo | null {
+  const fitting = models.filter((model) => speaks(model, language) && model.fits !== false);
+  return fitting.sort((a, b) => (a.size_bytes ?? Infinity) - (b.size_bytes ?? Infinity))[0] ?? null;
+}
+
+export class Models {
+  list: ModelInfo[] = $state([]);
+  loaded = $state(false);
+  readonly #api: ApiClient;
+  readonly #onFinished: (model: ModelInfo, event: PullEvent) => void;
+  #watching: AbortController | null = null;
+
+  constructor(api: ApiClient, onFinished: (model: ModelInfo, event: PullEvent) => void = () => undefined) {
+    this.#api = api;
+    this.#onFinished = onFinished;
+  }
+
+  get installed(): ModelInfo[] {
+    return this.list.filter((model) => model.installed);
+  }
+
+  get available(): ModelInfo[] {
+    return this.list.filter((model) => !model.installed);
+  }
+
+  find(name: string | null): ModelInfo | undefined {
+    return this.list.find((model) => model.name === name);
+  }
+
+  /** The wanted model if it is here, else the server's default, else any that is here. */
+  choose(wanted: string | null, fallback: string | null): ModelInfo | null {
+    const here = this.installed;
+    return (
+      here.find((model) => model.name === wanted) ??
+      here.find((model) => model.name === fallback) ??
+      here[0] ??
+      null
+    );
+  }
+
+  async refresh(): Promise<void> {
+    this.list = await this.#api.models();
+    this.loaded = true;
+    if (this.list.some((model) => model.pull?.state === 'running')) this.watch();
+  }
+
+  async pull(name: string): Promise<void> {
+    await this.#api.pullModel(name);
+    const model = this.find(name);
+    if (model) {
+      model.pull = {
+        state: 'running',
+        source: null,
+        done_bytes: 0,
+        total_bytes: model.size_bytes,
+        error: null,
+      };
+    }
+    this.watch();
+  }
+
+  async cancel(name: string): Promise<void> {
+    await this.#api.cancelPull(name);
+    const pull = this.find(name)?.pull;
+    if (pull?.state === 'running') pull.state = 'cancelled';
+  }
+
+  async remove(name: string): Promise<void> {
+    await this.#api.removeModel(name);
+    await this.refresh();
+  }
+
+  apply(event: PullEvent): void {
+    const model = this.find(event.name);
+    if (!model) return;
+    const { name: _, ...pull } = event;
+    const before = model.pull?.state;
+    model.pull = pull;
+    if (event.state === 'running' || before === event.state) return;
+    this.#onFinished(model, event);
+    if (event.state === 'done') void this.refresh().catch(() => undefined);
+  }
+
+  /** Follows downloads while any runs; a second call is harmless. */
+  watch(): void {
+    if (this.#watching) return;
+    this.#watching = new AbortController();
+    void this.#follow(this.#watching.signal).finally(() => (this.#watching = null));
+  }
+
+  async #follow(signal: AbortSignal): Promise<void> {
+    for (let attempt = 0; this.list.some((model) => model.pull?.state === 'running'); attempt++) {
+      try {
+        for await (const { event, data } of await this.#api.modelEvents(signal)) {
+          if (event === 'pull') this.apply(JSON.parse(data) as PullEvent);
+          attempt = 0;
+          if (!this.list.some((model) => model.pull?.state === 'running')) return;
+        }
+      } catch (error) {
+        if (isAbort(error) || (error instanceof ApiError && error.status < 500)) return;
+      }
+      await sleep(backoff(attempt), signal);
+      // What happened while nobody listened.
+      await this.refresh().catch(() => undefined);
+    }
+  }
+}

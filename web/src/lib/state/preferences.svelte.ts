@@ -1,0 +1,65 @@
+// What this browser remembers between visits: looks, language, and how new chats begin.
+import type { SamplingSettings } from '../api/types';
+import { i18n, type Locale } from '../i18n/i18n.svelte';
+import { read, write } from '../util/storage';
+
+export type Theme = 'system' | 'light' | 'dark';
+
+interface Saved {
+  theme: Theme;
+  locale: Locale | 'auto';
+  sidebarOpen: boolean;
+  model: string | null;
+  systemPrompt: string;
+  settings: Partial<SamplingSettings>;
+}
+
+const DEFAULTS: Saved = {
+  theme: 'system',
+  locale: 'auto',
+  sidebarOpen: true,
+  model: null,
+  systemPrompt: '',
+  settings: {},
+};
+
+export class Preferences {
+  #saved: Saved = $state(DEFAULTS);
+
+  constructor() {
+    this.#saved = { ...DEFAULTS, ...read<Partial<Saved>>('preferences', {}) };
+    this.#apply();
+  }
+
+  get theme(): Theme {
+    return this.#saved.theme;
+  }
+  get locale(): Locale | 'auto' {
+    return this.#saved.locale;
+  }
+  get sidebarOpen(): boolean {
+    return this.#saved.sidebarOpen;
+  }
+  get model(): string | null {
+    return this.#saved.model;
+  }
+  get systemPrompt(): string {
+    return this.#saved.systemPrompt;
+  }
+  get settings(): Partial<SamplingSettings> {
+    return this.#saved.settings;
+  }
+
+  update(change: Partial<Saved>): void {
+    this.#saved = { ...this.#saved, ...change };
+    write('preferences', this.#saved);
+    this.#apply();
+  }
+
+  #apply(): void {
+    const root = document.documentElement;
+    if (this.#saved.theme === 'system') delete root.dataset.theme;
+    else root.dataset.theme = this.#saved.theme;
+    i18n.use(this.#saved.locale);
+  }
+}

@@ -1,0 +1,45 @@
+// What the server is, and whether it lets us in.
+import type { ApiClient } from '../api/client';
+import { ApiError } from '../api/errors';
+import type { ServerStatus } from '../api/types';
+
+export class Session {
+  status: ServerStatus | null = $state.raw(null);
+  phase: 'starting' | 'locked' | 'open' = $state('starting');
+  readonly #api: ApiClient;
+
+  constructor(api: ApiClient) {
+    this.#api = api;
+  }
+
+  /** Throws when the server cannot be reached. */
+  async start(): Promise<void> {
+    try {
+      this.status = await this.#api.status();
+      // The status is public; a call that needs the key tells whether this browser has one.
+      if (this.status.needs_key) await this.#api.conversations(1);
+      this.phase = 'open';
+    } catch (error) {
+      if (!this.noticed(error)) throw error;
+    }
+  }
+
+  /** False when the server does not know the key. */
+  async login(key: string): Promise<boolean> {
+    try {
+      await this.#api.login(key);
+    } catch (error) {
+      if (error instanceof ApiError && (error.status === 401 || error.status === 403)) return false;
+      throw error;
+    }
+    await this.start();
+    return this.phase === 'open';
+  }
+
+  /** True when `error` means that a key is needed. */
+  noticed(error: unknown): boolean {
+    const locked = error instanceof ApiError && error.status === 401;
+    if (locked) this.phase = 'locked';
+    return locked;
+  }
+}

@@ -1,1 +1,25 @@
-//! zhenjin-hub
+//! Models by name: the catalogue, downloading, the local store, and opening a model with its tokenizer and template.
+//!
+//! * [`Catalogue`]: the models that have a short name, such as `smollm2:135m`.
+//! * [`pull`]: fetches a model from the first source that has it, checks it, and puts it into the store in one step.
+//! * [`ModelStore`]: what is on this machine; a local path is accepted wherever a name is.
+//! * [`open`]: a model's file, tokenizer, chat template and generation settings.
+//!
+//! This crate does not know inference, conversations, the terminal, or the environment: callers pass endpoints, tokens and
+//! folders, and show progress.
+
+#![warn(missing_docs)]
+
+mod catalogue;
+mod errors;
+mod files;
+mod lock;
+mod open;
+mod reference;
+mod store;
+
+pub use catalogue::{Catalogue, CatalogueEntry, CatalogueFile, CatalogueSource, GoodFor, Licence};
+pub use errors::{OpenError, StoreError};
+pub use open::{GenerationDefaults, OpenedModel, open};
+pub use reference::ModelReference;
+pub use store::{LocalModel, ManifestFile, ModelManifest, ModelStore};

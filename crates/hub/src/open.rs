@@ -1,0 +1,253 @@
+//! Opening a model: its file, its tokenizer, its chat template, and how its makers want it sampled.
+//! This file does not know where the model came from, nor how weights are loaded.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use zhenjin_model::gguf::{Gguf, Value as GgufValue};
+use zhenjin_model::{FormatError, HuggingFaceFiles, Mapping, ModelFile};
+use zhenjin_tokenizer::{
+    ChatTemplate, GgufVocabulary, MAX_TEMPLATE_BYTES, MAX_TOKENIZER_JSON_BYTES, Tokenizer, TokenizerConfig,
+};
+
+use crate::OpenError;
+
+const MAX_GENERATION_CONFIG_BYTES: usize = 1 << 20;
+
+/// A model with everything that text needs.
+#[derive(Debug)]
+pub struct OpenedModel {
+    /// Headers and memory-mapped weights.
+    pub file: ModelFile,
+    /// Text ↔ token ids.
+    pub tokenizer: Tokenizer,
+    /// How conversations are written; base models have none.
+    pub template: Option<ChatTemplate>,
+    /// The makers' advice for sampling.
+    pub generation_defaults: GenerationDefaults,
+}
+
+/// The makers' advice for sampling; what they do not say is `None`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct GenerationDefaults {
+    /// Sampling temperature; 0 means greedy.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub temperature: Option<f32>,
+    /// Nucleus sampling.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub top_p: Option<f32>,
+    /// Number of candidates.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub top_k: Option<u32>,
+    /// Least probability relative to the best candidate.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub min_p: Option<f32>,
+    /// Factor against repetition; 1 means none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub repetition_penalty: Option<f32>,
+}
+
+/// Opens a GGUF file or a Hugging Face folder.
+///
+/// # Errors
+/// [`OpenError`] names the file and what is wrong with it.
+pub fn open(path: &Path) -> Result<OpenedModel, OpenError> {
+    let file = ModelFile::open(path)?;
+    if let Some(files) = file.hugging_face() {
+        let (tokenizer, template, generation_defaults) = open_folder(files)?;
+        return Ok(OpenedModel { file, tokenizer, template, generation_defaults });
+    }
+    let Some(gguf) = file.gguf() else {
+        return Err(OpenError::Missing { folder: path.to_owned(), file: "tokenizer.json" });
+    };
+    let (tokenizer, template, generation_defaults) = open_gguf(path, gguf)?;
+    Ok(OpenedModel { file, tokenizer, template, generation_defaults })
+}
+
+type TextParts = (Tokenizer, Option<ChatTemplate>, GenerationDefaults);
+
+fn open_gguf(path: &Path, gguf: &Gguf<Mapping>) -> Result<TextParts, OpenError> {
+    let metadata_error = |error| OpenError::Metadata { path: path.to_owned(), error };
+    let vocabulary = read_vocabulary(gguf).map_err(metadata_error)?;
+    let tokenizer = Tokenizer::from_gguf(vocabulary)
+        .map_err(|error| OpenError::Tokenizer { path: path.to_owned(), error })?;
+    let source = gguf.string("tokenizer.chat_template").map_err(metadata_error)?;
+    let tool_use = gguf.string("tokenizer.chat_template.tool_use").map_err(metadata_error)?;
+    let template = source
+        .map(|source| compile(source, tool_use, &tokenizer))
+        .transpose()
+        .map_err(|error| OpenError::Template { path: path.to_owned(), error })?;
+    let generation_defaults = sampling_of_gguf(gguf).map_err(metadata_error)?;
+    Ok((tokenizer, template, generation_defaults))
+}
+
+fn read_vocabulary(gguf: &Gguf<Mapping>) -> Result<GgufVocabulary, FormatError> {
+    let text = |key: &str| gguf.string(key).map(|value| value.map(str::to_owned));
+    let texts = |key: &str| -> Result<Vec<String>, FormatError> {
+        Ok(gguf.strings(key)?.map(|values| values.map(str::to_owned).collect()).unwrap_or_default())
+    };
+    let id = |key: &str| -> Result<Option<u32>, FormatError> {
+        let value = gguf.unsigned(key)?;
+        value.map(|value| u32::try_from(value).map_err(|_| out_of_range(key, value))).transpose()
+    };
+    let types = gguf.integers("tokenizer.ggml.token_type")?.unwrap_or_default();
+    let token_types = types
+        .into_iter()
+        .map(|kind| i32::try_from(kind).map_err(|_| out_of_range("tokenizer.ggml.token_type", kind)))
+        .collect::<Result<Vec<i32>, FormatError>>()?;
+    Ok(GgufVocabulary {
+        model: text("tokenizer.ggml.model")?.unwrap_or_default(),
+        pre: text("tokenizer.ggml.pre")?,
+        tokens: texts("tokenizer.ggml.tokens")?,
+        token_types,
+        merges: texts("tokenizer.ggml.merges")?,
+        scores: gguf.floats("tokenizer.ggml.scores")?.unwrap_or_default(),
+        bos: id("tokenizer.ggml.bos_token_id")?,
+        eos: id("tokenizer.ggml.eos_token_id")?,
+        end_of_turn: id("tokenizer.ggml.eot_token_id")?,
+        end_of_message: id("tokenizer.ggml.eom_token_id")?,
+        unknown: id("tokenizer.ggml.unknown_token_id")?,
+        add_bos: gguf.bool("tokenizer.ggml.add_bos_token")?,
+        add_space_prefix: gguf.bool("tokenizer.ggml.add_space_prefix")?,
+    })
+}
+
+fn out_of_range(key: &str, value: impl std::fmt::Display) -> FormatError {
+    FormatError::new(format!("metadata `{key}`"), format!("{value} is out of range"))
+}
+
+/// `general.sampling.*`, which newer converters write from `generation_config.json`.
+fn sampling_of_gguf(gguf: &Gguf<Mapping>) -> Result<GenerationDefaults, FormatError> {
+    let number = |name: &str| -> Result<Option<f32>, FormatError> {
+        Ok(gguf.float(&format!("general.sampling.{name}"))?.map(|value| value as f32))
+    };
+    let top_k = match gguf.get("general.sampling.top_k") {
+        Some(GgufValue::Signed(top_k)) => u32::try_from(top_k).ok(),
+        Some(GgufValue::Unsigned(top_k)) => u32::try_from(top_k).ok(),
+        _ => None,
+    };
+    Ok(GenerationDefaults {
+        temperature: number("temp")?,
+        top_p: number("top_p")?,
+        top_k,
+        min_p: number("min_p")?,
+        repetition_penalty: number("penalty_repeat")?,
+    })
+}
+
+fn open_folder(files: &HuggingFaceFiles) -> Result<TextParts, OpenError> {
+    let Some(tokenizer_path) = &files.tokenizer else {
+        return Err(OpenError::Missing { folder: files.folder.clone(), file: "tokenizer.json" });
+    };
+    let config = match &files.tokenizer_config {
+        Some(path) => {
+            let bytes = read(path, MAX_TOKENIZER_JSON_BYTES)?;
+            TokenizerConfig::from_json(&bytes)
+                .map_err(|error| OpenError::Tokenizer { path: path.clone(), error })?
+        }
+        None => TokenizerConfig::default(),
+    };
+    let tokenizer =
+        Tokenizer::from_tokenizer_json(&read(tokenizer_path, MAX_TOKENIZER_JSON_BYTES)?, Some(&config))
+            .map_err(|error| OpenError::Tokenizer { path: tokenizer_path.clone(), error })?;
+    let (generation_defaults, end_of_turn) = match &files.generation_config {
+        Some(path) => read_generation_config(path)?,
+        None => (GenerationDefaults::default(), Vec::new()),
+    };
+    let tokenizer = tokenizer.with_end_of_turn(end_of_turn).map_err(|error| OpenError::Tokenizer {
+        path: files.generation_config.clone().unwrap_or_else(|| files.folder.clone()),
+        error,
+    })?;
+    let template = folder_template(files, &config, &tokenizer)?;
+    Ok((tokenizer, template, generation_defaults))
+}
+
+/// A template file wins over the one in `tokenizer_config.json`, as in Hugging Face's library.
+fn folder_template(
+    files: &HuggingFaceFiles,
+    config: &TokenizerConfig,
+    tokenizer: &Tokenizer,
+) -> Result<Option<ChatTemplate>, OpenError> {
+    let template_error = |path: &Path| {
+        let path = path.to_owned();
+        move |error| OpenError::Template { path, error }
+    };
+    if let Some(path) = &files.chat_template {
+        let source = String::from_utf8_lossy(&read(path, MAX_TEMPLATE_BYTES)?).into_owned();
+        let tool_use = files.folder.join("additional_chat_templates").join("tool_use.jinja");
+        let tool_use = if tool_use.is_file() {
+            Some(String::from_utf8_lossy(&read(&tool_use, MAX_TEMPLATE_BYTES)?).into_owned())
+        } else {
+            None
+        };
+        return compile(&source, tool_use.as_deref(), tokenizer).map(Some).map_err(template_error(path));
+    }
+    let path = files.tokenizer_config.as_deref().unwrap_or(&files.folder);
+    ChatTemplate::from_config(config, tokenizer).map_err(template_error(path))
+}
+
+fn compile(
+    source: &str,
+    tool_use: Option<&str>,
+    tokenizer: &Tokenizer,
+) -> Result<ChatTemplate, zhenjin_tokenizer::TemplateError> {
+    let template = ChatTemplate::new(source, tokenizer)?;
+    match tool_use {
+        Some(tool_use) => template.with_tool_use(tool_use),
+        None => Ok(template),
+    }
+}
+
+/// Reads `generation_config.json`: advice for sampling, and the ids that end a turn.
+fn read_generation_config(path: &Path) -> Result<(GenerationDefaults, Vec<u32>), OpenError> {
+    let bad = |reason: String| OpenError::GenerationConfig { path: path.to_owned(), reason };
+    let config: Value = serde_json::from_slice(&read(path, MAX_GENERATION_CONFIG_BYTES)?)
+        .map_err(|error| bad(error.to_string()))?;
+    let number = |name: &str| -> Result<Option<f32>, OpenError> {
+        match &config[name] {
+            Value::Null => Ok(None),
+            value => value
+                .as_f64()
+                .map(|value| Some(value as f32))
+                .ok_or_else(|| bad(format!("{name} is not a number"))),
+        }
+    };
+    let id = |value: &Value| {
+        let id = value.as_u64().and_then(|id| u32::try_from(id).ok());
+        id.ok_or_else(|| bad("eos_token_id is neither an id nor a list of ids".to_owned()))
+    };
+    let end_of_turn = match &config["eos_token_id"] {
+        Value::Null => Vec::new(),
+        Value::Array(ids) => ids.iter().map(id).collect::<Result<_, _>>()?,
+        single => vec![id(single)?],
+    };
+    let top_k = match &config["top_k"] {
+        Value::Null => None,
+        value => {
+            let top_k = value.as_u64().and_then(|top_k| u32::try_from(top_k).ok());
+            Some(top_k.ok_or_else(|| bad("top_k is not a count".to_owned()))?)
+        }
+    };
+    let greedy = config["do_sample"] == Value::Bool(false);
+    let defaults = GenerationDefaults {
+        temperature: if greedy { Some(0.0) } else { number("temperature")? },
+        top_p: number("top_p")?,
+        top_k,
+        min_p: number("min_p")?,
+        repetition_penalty: number("repetition_penalty")?,
+    };
+    Ok((defaults, end_of_turn))
+}
+
+fn read(path: &Path, limit: usize) -> Result<Vec<u8>, OpenError> {
+    let error = |error| OpenError::Read { path: PathBuf::from(path), error };
+    let length = fs::metadata(path).map_err(error)?.len();
+    if length > limit as u64 {
+        let reason = format!("it has {length} bytes, more than the limit of {limit}");
+        return Err(error(std::io::Error::new(std::io::ErrorKind::FileTooLarge, reason)));
+    }
+    fs::read(path).map_err(error)
+}

@@ -1,0 +1,236 @@
+//! The models on this machine.
+//!
+//! Layout of the store's folder:
+//! ```text
+//! smollm2--135m/                     one folder per model: its name with `:` and `/` written as `--`
+//!     model.json                     name, source, files with sizes and digests; written last, so it marks a whole model
+//!     SmolLM2-135M-Instruct.Q4_1.gguf
+//!     X.gguf.partial                 an unfinished download, and what it is a part of
+//!     X.gguf.partial.json
+//! smollm2--135m.lock                 held while the folder is changed
+//! ```
+//! This file does not know networks.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::lock::FolderLock;
+use crate::{Catalogue, GenerationDefaults, ModelReference, StoreError, files};
+
+const MANIFEST: &str = "model.json";
+/// A description is a few hundred bytes per file.
+const MAX_MANIFEST_BYTES: u64 = 1 << 20;
+
+/// A folder with models.
+#[derive(Debug, Clone)]
+pub struct ModelStore {
+    root: PathBuf,
+}
+
+/// What the store knows about one of its models.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ModelManifest {
+    /// The model's name.
+    pub name: String,
+    /// Where it was pulled from, for people.
+    pub source: String,
+    /// The file to open, relative to the folder; `.` for a Hugging Face folder.
+    pub open: String,
+    /// All files.
+    pub files: Vec<ManifestFile>,
+    /// The catalogue's advice for sampling.
+    #[serde(default)]
+    pub sampling: GenerationDefaults,
+}
+
+/// A file of a model as it was verified.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ManifestFile {
+    /// Path relative to the model's folder.
+    pub file: String,
+    /// Size in bytes.
+    pub bytes: u64,
+    /// SHA-256 of the contents, computed while downloading.
+    pub sha256: String,
+}
+
+/// A model that can be opened.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LocalModel {
+    /// Its name: of the catalogue, `hf:…`, or the path as it was given.
+    pub name: String,
+    /// What to give to [`crate::open`].
+    pub path: PathBuf,
+    /// Size of its files in bytes.
+    pub bytes: u64,
+    /// What the store knows about it; `None` for a path.
+    pub manifest: Option<ModelManifest>,
+}
+
+impl ModelStore {
+    /// The store in this folder, which need not exist yet.
+    pub fn new(root: impl Into<PathBuf>) -> ModelStore {
+        ModelStore { root: root.into() }
+    }
+
+    /// The store's folder.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The folder of a model.
+    pub(crate) fn folder(&self, reference: &ModelReference) -> PathBuf {
+        self.root.join(reference.folder_name())
+    }
+
+    /// Locks a model's folder against other programs, making the store's folder when it is missing.
+    pub(crate) fn lock(&self, reference: &ModelReference) -> Result<FolderLock, StoreError> {
+        fs::create_dir_all(&self.root).map_err(StoreError::io("make the folder", &self.root))?;
+        let path = self.root.join(format!("{}.lock", reference.folder_name()));
+        FolderLock::try_acquire(&path, &reference.to_string())
+    }
+
+    /// All whole models, by name. A model whose description is damaged is reported in the log and left out.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`] when the folder exists but cannot be read.
+    pub fn list(&self) -> Result<Vec<LocalModel>, StoreError> {
+        let entries = match fs::read_dir(&self.root) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(StoreError::io("read the folder", &self.root)(error)),
+        };
+        let mut models = Vec::new();
+        for entry in entries {
+            let folder = entry.map_err(StoreError::io("read the folder", &self.root))?.path();
+            match read_manifest(&folder) {
+                Ok(Some(manifest)) => models.push(local_model(&folder, manifest)),
+                Ok(None) => {}
+                Err(error) => tracing::warn!(%error, "a model is left out of the list"),
+            }
+        }
+        models.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(models)
+    }
+
+    /// The model with this name, or at this path.
+    ///
+    /// # Errors
+    /// [`StoreError::NotInstalled`] for a name of the catalogue, [`StoreError::Unknown`] for anything else that is not
+    /// there, [`StoreError::Manifest`] when the model's description is damaged.
+    pub fn resolve(&self, name_or_path: &str) -> Result<LocalModel, StoreError> {
+        let reference = ModelReference::parse(name_or_path);
+        if let Ok(reference) = &reference {
+            let folder = self.folder(reference);
+            if let Some(manifest) = read_manifest(&folder)?.filter(|manifest| manifest.name == name_or_path) {
+                return Ok(local_model(&folder, manifest));
+            }
+        }
+        let path = Path::new(name_or_path);
+        if !name_or_path.is_empty() && path.exists() {
+            let bytes = size_of(path).map_err(StoreError::io("read", path))?;
+            return Ok(LocalModel {
+                name: name_or_path.to_owned(),
+                path: path.to_owned(),
+                bytes,
+                manifest: None,
+            });
+        }
+        let pullable = match &reference {
+            Ok(ModelReference::Catalogue(name)) => Catalogue::embedded().get(name).is_some(),
+            Ok(ModelReference::HuggingFace { .. }) => true,
+            Err(_) => false,
+        };
+        if pullable {
+            return Err(StoreError::NotInstalled { name: name_or_path.to_owned() });
+        }
+        let known: Vec<&str> =
+            Catalogue::embedded().models().iter().map(|entry| entry.name.as_str()).collect();
+        Err(StoreError::Unknown { name: name_or_path.to_owned(), known: known.join(", ") })
+    }
+
+    /// Deletes a model's files, finished or not.
+    ///
+    /// # Errors
+    /// [`StoreError::NotInstalled`] when there is nothing to delete, [`StoreError::Busy`] while it is being pulled,
+    /// [`StoreError::BadName`] for a path: files outside the store are never deleted.
+    pub fn remove(&self, name: &str) -> Result<(), StoreError> {
+        let reference = ModelReference::parse(name)?;
+        let folder = self.folder(&reference);
+        if !folder.is_dir() {
+            return Err(StoreError::NotInstalled { name: name.to_owned() });
+        }
+        let _lock = self.lock(&reference)?;
+        // Without its description the model is gone for every reader, even when deleting the rest is interrupted.
+        let manifest = folder.join(MANIFEST);
+        if manifest.exists() {
+            fs::remove_file(&manifest).map_err(StoreError::io("delete", &manifest))?;
+        }
+        fs::remove_dir_all(&folder).map_err(StoreError::io("delete", &folder))
+    }
+
+    /// Records a whole model, after all its files have their final names.
+    pub(crate) fn record(
+        &self,
+        reference: &ModelReference,
+        manifest: &ModelManifest,
+    ) -> Result<LocalModel, StoreError> {
+        let folder = self.folder(reference);
+        let path = folder.join(MANIFEST);
+        let json = serde_json::to_vec_pretty(manifest)
+            .map_err(|error| StoreError::Manifest { path: path.clone(), reason: error.to_string() })?;
+        files::write_atomically(&path, &json).map_err(StoreError::io("write", &path))?;
+        Ok(local_model(&folder, manifest.clone()))
+    }
+}
+
+fn read_manifest(folder: &Path) -> Result<Option<ModelManifest>, StoreError> {
+    let path = folder.join(MANIFEST);
+    let length = match fs::metadata(&path) {
+        Ok(metadata) => metadata.len(),
+        Err(_) => return Ok(None),
+    };
+    let damaged = |reason: String| StoreError::Manifest { path: path.clone(), reason };
+    if length > MAX_MANIFEST_BYTES {
+        return Err(damaged(format!("it has {length} bytes")));
+    }
+    let text = fs::read(&path).map_err(StoreError::io("read", &path))?;
+    let manifest: ModelManifest =
+        serde_json::from_slice(&text).map_err(|error| damaged(error.to_string()))?;
+    for file in &manifest.files {
+        let found = fs::metadata(folder.join(&file.file)).map(|metadata| metadata.len()).ok();
+        if found != Some(file.bytes) {
+            return Err(damaged(match found {
+                None => format!("the file {} is missing", file.file),
+                Some(found) => format!("the file {} has {found} bytes instead of {}", file.file, file.bytes),
+            }));
+        }
+    }
+    Ok(Some(manifest))
+}
+
+fn local_model(folder: &Path, manifest: ModelManifest) -> LocalModel {
+    let path = if manifest.open == "." { folder.to_owned() } else { folder.join(&manifest.open) };
+    LocalModel {
+        name: manifest.name.clone(),
+        path,
+        bytes: manifest.files.iter().map(|file| file.bytes).sum(),
+        manifest: Some(manifest),
+    }
+}
+
+/// Size of a file, or of the files directly inside a folder.
+fn size_of(path: &Path) -> std::io::Result<u64> {
+    let metadata = fs::metadata(path)?;
+    if metadata.is_file() {
+        return Ok(metadata.len());
+    }
+    let mut bytes = 0;
+    for entry in fs::read_dir(path)? {
+        let metadata = entry?.metadata()?;
+        bytes += if metadata.is_file() { metadata.len() } else { 0 };
+    }
+    Ok(bytes)
+}

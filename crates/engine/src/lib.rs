@@ -21,7 +21,9 @@ mod step_model;
 pub use engine::Engine;
 pub use generation::Generation;
 pub use options::EngineOptions;
-pub use request::{Event, FinishReason, Request, SubmitError, Timings, TokenLogprob, TokenReport, Usage};
+pub use request::{
+    Event, FinishReason, Request, StopCondition, SubmitError, Timings, TokenLogprob, TokenReport, Usage,
+};
 pub use sampling::Sampling;
 pub use sampling::mask::{ConstraintError, TokenConstraint, TokenMask};
 pub use stats::{EngineObserver, EngineStats, StepReport};

@@ -21,6 +21,14 @@ pub struct Request {
     pub prompt_logprobs: Option<usize>,
     /// What the answer must look like.
     pub constraint: Option<Box<dyn TokenConstraint>>,
+    /// What else ends the answer.
+    pub stop_condition: Option<Box<dyn StopCondition>>,
+}
+
+/// Ends an answer by what its tokens amount to (a text that they spell, say). One value serves one answer.
+pub trait StopCondition: Send {
+    /// Takes note of the next token; true if the answer ends with it. Not called for stop tokens.
+    fn ends_with(&mut self, token: u32) -> bool;
 }
 
 impl Request {
@@ -34,6 +42,7 @@ impl Request {
             logprobs: None,
             prompt_logprobs: None,
             constraint: None,
+            stop_condition: None,
         }
     }
 }
@@ -105,6 +114,8 @@ pub enum FinishReason {
     StopToken(u32),
     /// The constraint is satisfied and allows nothing more.
     ConstraintFinished,
+    /// The stop condition says so.
+    StopCondition,
     /// `max_tokens` were generated.
     Length,
     /// The engine shut down before the answer was complete.

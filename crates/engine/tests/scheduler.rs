@@ -10,7 +10,7 @@ use fake_model::{FakeModel, Faults, VOCABULARY};
 use proptest::prelude::*;
 use zhenjin_engine::{
     ConstraintError, Engine, EngineOptions, Event, FinishReason, Generation, Request, Sampling,
-    TokenConstraint, TokenMask,
+    StopCondition, TokenConstraint, TokenMask,
 };
 
 /// Allows tokens of one parity, ends after a number of tokens.
@@ -354,6 +354,22 @@ fn shutdown_finishes_or_ends_every_request() {
         }
     };
     assert_eq!(end, FinishReason::ShutDown);
+}
+
+#[test]
+fn a_stop_condition_ends_the_answer_with_its_token() {
+    struct After(usize);
+    impl StopCondition for After {
+        fn ends_with(&mut self, _token: u32) -> bool {
+            self.0 -= 1;
+            self.0 == 0
+        }
+    }
+    let engine = start(FakeModel::new(32), EngineOptions::default());
+    let request = Request { stop_condition: Some(Box::new(After(4))), ..greedy(vec![3; 5], 20) };
+    let events = read(&mut engine.submit(request).unwrap(), None);
+    assert_eq!(events.len(), 6);
+    assert_eq!(events[5], "finished StopCondition 5 4");
 }
 
 #[test]

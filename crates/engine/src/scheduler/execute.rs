@@ -222,15 +222,20 @@ fn generate(
     let report = report(logits, token, sequence.request.logprobs, usable_vocabulary)
         .map_err(|error| error.to_string())?;
     let is_stop = sequence.request.stop_tokens.contains(&token);
-    let mut is_complete = false;
+    let (mut is_complete, mut condition_met) = (false, false);
     if !is_stop && let Some(constraint) = &mut sequence.request.constraint {
         constraint.accept(token).map_err(|error| format!("the constraint failed: {error}"))?;
         is_complete = constraint.is_finished();
+    }
+    if !is_stop && let Some(condition) = &mut sequence.request.stop_condition {
+        condition_met = condition.ends_with(token);
     }
     let time = sequence.push(token, Instant::now());
     sequence.send(Event::Token { report, is_stop });
     let ending = if is_stop {
         Some(FinishReason::StopToken(token))
+    } else if condition_met {
+        Some(FinishReason::StopCondition)
     } else if is_complete {
         Some(FinishReason::ConstraintFinished)
     } else if sequence.completion_tokens() >= sequence.request.max_tokens {

@@ -147,6 +147,6 @@ impl StepModel for FakeModel {
         assert!(rows.len() <= self.max_logits_rows);
         rows.reverse();
         self.logits = rows.concat();
-        Ok(Logits::new(&self.logits, VOCABULARY))
+        Logits::new(&self.logits, VOCABULARY).ok_or_else(|| "rows of the wrong width".into())
     }
 }

@@ -30,7 +30,7 @@ fn five_bits_or_four(block: &[u8], nibbles: &[u8], fifth_bits: Option<&[u8]>, ou
 }
 
 /// Unpacks the eight 6-bit scales and eight 6-bit minimums of a Q4_K or Q5_K super-block from their 12 bytes.
-pub(super) fn scales_and_minimums(packed: &[u8]) -> ([u8; 8], [u8; 8]) {
+pub(crate) fn scales_and_minimums(packed: &[u8]) -> ([u8; 8], [u8; 8]) {
     let mut scales = [0; 8];
     let mut minimums = [0; 8];
     for i in 0..4 {

@@ -7,6 +7,8 @@ mod simple;
 use crate::{Dtype, TensorError};
 use half::{bf16, f16};
 
+pub(crate) use k_quants::scales_and_minimums;
+
 /// Expands `blocks` of type `dtype` into `out`, in file order.
 ///
 /// # Errors

@@ -1,25 +1,62 @@
 //! Activations quantised to 8 bits for the integer kernels: once per row, shared by all matrices that read it.
+//!
+//! Four rows form a panel; a panel is a sequence of records, one for each block of 32 columns. A record has,
+//! for each group of four columns, the four bytes of each row, then the numbers that belong to the block, so
+//! that a kernel walks through one stretch of memory whatever the number of rows.
 
-use crate::{TensorError, ThreadTeam};
+use crate::team::DisjointMut;
+use crate::{SimdLevel, TensorError, ThreadTeam};
 
-/// Elements that share one activation scale.
-pub(super) const ACTIVATION_BLOCK: usize = 32;
+use super::lanes::{self, TileKernel, TileLanes};
 
-/// Rows of activations in 8 bits: per block of 32, values `q`, an f32 scale `d` (largest magnitude / 127) and
-/// the integer sums of the block's two halves. `x ≈ d·q`, rounded half to even. The memory is kept and reused.
+/// Columns that share one activation scale.
+const BLOCK: usize = 32;
+/// Rows of a panel.
+pub(super) const PANEL_ROWS: usize = 4;
+/// Bytes of one number for each row of a panel.
+const NUMBERS: usize = 4 * PANEL_ROWS;
+
+/// Offset in a record of the bytes of group 0; the next group follows after [`GROUP_BYTES`].
+const VALUES: usize = 0;
+/// Bytes of one group of four columns.
+pub(super) const GROUP_BYTES: usize = 4 * PANEL_ROWS;
+/// Offset in a record of the f32 scales `d`.
+pub(super) const SCALES: usize = VALUES + BLOCK / 4 * GROUP_BYTES;
+/// Offset in a record of the f32 `d·Σq`.
+pub(super) const SCALED_SUMS: usize = SCALES + NUMBERS;
+/// Offset in a record of the i32 `Σq`.
+pub(super) const SUMS: usize = SCALED_SUMS + NUMBERS;
+/// Offset in a record of the i32 `Σq` of columns 0–15.
+pub(super) const FIRST_HALF_SUMS: usize = SUMS + NUMBERS;
+/// Bytes of a record.
+pub(super) const RECORD: usize = FIRST_HALF_SUMS + NUMBERS;
+
+/// 64 bytes that start on a cache line.
+#[derive(Debug, Clone, Copy)]
+#[repr(align(64))]
+struct Line([u8; 64]);
+const _: () = assert!(RECORD.is_multiple_of(size_of::<Line>()));
+
+/// Rows of activations in 8 bits: per block of 32, values `q` and an f32 scale `d` (largest magnitude / 127), so
+/// that `x ≈ d·q`, rounded half to even; and the sums of `q` that the kernels need. The memory is kept and
+/// reused.
 #[derive(Debug, Default)]
 pub struct QuantisedRows {
     rows: usize,
     columns: usize,
-    values: Vec<i8>,
-    scales: Vec<f32>,
-    sums: Vec<[i32; 2]>,
+    lines: Vec<Line>,
 }
 
 impl QuantisedRows {
     /// An empty store; it grows to the largest input it has seen.
     pub fn new() -> QuantisedRows {
         QuantisedRows::default()
+    }
+
+    /// A store that will not allocate for up to `rows` rows of `columns` columns.
+    pub fn with_capacity(rows: usize, columns: usize) -> QuantisedRows {
+        let lines = vec![Line([0; 64]); panel_lines(columns) * rows.div_ceil(PANEL_ROWS)];
+        QuantisedRows { rows: 0, columns: 0, lines }
     }
 
     /// Rows in the store.
@@ -32,51 +69,142 @@ impl QuantisedRows {
         self.columns
     }
 
-    /// Quantises `input` [rows, columns] (columns = `input.len() / rows`), replacing the former content.
+    /// Quantises `input` [rows, columns], replacing the former content. The bits do not depend on `simd`, the
+    /// team or the other rows. A block with an infinity or a NaN gets an infinite or NaN scale, so that the
+    /// products show it.
     ///
     /// # Errors
-    /// [`TensorError::Length`] when the input is not `rows` rows of whole blocks of 32.
-    pub fn quantise(&mut self, input: &[f32], rows: usize, team: &ThreadTeam) -> Result<(), TensorError> {
+    /// [`TensorError::Length`] when the input is not `rows` rows of whole blocks of 32,
+    /// [`TensorError::UnsupportedSimd`].
+    pub fn quantise(
+        &mut self,
+        input: &[f32],
+        rows: usize,
+        simd: SimdLevel,
+        team: &ThreadTeam,
+    ) -> Result<(), TensorError> {
+        let simd = simd.require()?;
         let columns = input.len().checked_div(rows).unwrap_or(0);
-        if columns * rows != input.len() || !columns.is_multiple_of(ACTIVATION_BLOCK) {
+        if columns * rows != input.len() || !columns.is_multiple_of(BLOCK) {
             return Err(TensorError::Length {
                 what: "quantise activations: rows of whole blocks of 32",
-                expected: columns.next_multiple_of(ACTIVATION_BLOCK) * rows,
+                expected: columns.next_multiple_of(BLOCK) * rows,
                 actual: input.len(),
             });
         }
-        let blocks = columns / ACTIVATION_BLOCK;
         (self.rows, self.columns) = (rows, columns);
-        self.values.resize(rows * columns, 0);
-        self.scales.resize(rows * blocks, 0.0);
-        self.sums.resize(rows * blocks, [0; 2]);
-        let _ = team;
-        for (i, block) in input.as_chunks::<ACTIVATION_BLOCK>().0.iter().enumerate() {
-            let values = &mut self.values.as_chunks_mut::<ACTIVATION_BLOCK>().0[i];
-            (self.scales[i], self.sums[i]) = quantise_block(block, values);
+        let (panels, lines) = (rows.div_ceil(PANEL_ROWS), panel_lines(columns));
+        if self.lines.len() < panels * lines {
+            self.lines.resize(panels * lines, Line([0; 64]));
+        }
+        let memory = DisjointMut::new(&mut self.lines);
+        let quantise_panels = |range: std::ops::Range<usize>| {
+            for panel in range {
+                // SAFETY: each panel is given to one worker.
+                let panel_lines = unsafe { memory.slice(panel * lines..(panel + 1) * lines) };
+                let rows = panel * PANEL_ROWS..rows.min((panel + 1) * PANEL_ROWS);
+                let input = &input[rows.start * columns..rows.end * columns];
+                quantise_panel(simd, input, columns, panel_lines);
+            }
+        };
+        // Waking the team costs more than a few thousand elements.
+        if input.len() < 8192 {
+            quantise_panels(0..panels);
+        } else {
+            team.for_ranges(panels, |_, range| quantise_panels(range));
         }
         Ok(())
     }
+
+    /// The records of the panel that holds row `row`, from block 0 on.
+    pub(super) fn panel(&self, row: usize) -> *const u8 {
+        let lines = panel_lines(self.columns);
+        self.lines[row / PANEL_ROWS * lines..][..lines].as_ptr().cast()
+    }
 }
 
-/// Quantises one block; returns its scale and the sums of its halves. A block with an infinity or a NaN gets an
-/// infinite or NaN scale, so that the product shows it.
-fn quantise_block(block: &[f32; ACTIVATION_BLOCK], values: &mut [i8; ACTIVATION_BLOCK]) -> (f32, [i32; 2]) {
+fn panel_lines(columns: usize) -> usize {
+    columns / BLOCK * (RECORD / size_of::<Line>())
+}
+
+/// Quantises one to four rows into a panel.
+fn quantise_panel(simd: SimdLevel, input: &[f32], columns: usize, panel: &mut [Line]) {
+    assert_eq!(panel.len(), panel_lines(columns));
+    assert!(input.len() <= PANEL_ROWS * columns && columns.is_multiple_of(BLOCK));
+    for row in 0..PANEL_ROWS {
+        let start = row * columns;
+        let blocks = columns / BLOCK;
+        // SAFETY: `row` is below PANEL_ROWS, and the panel has `blocks` records.
+        let first = unsafe { panel.as_mut_ptr().cast::<u8>().add(4 * row) };
+        if start < input.len() {
+            let kernel = QuantiseRow { input: input[start..].as_ptr(), blocks, first };
+            // SAFETY: `simd` has been checked, the row has `blocks` blocks and the panel as many records.
+            unsafe { lanes::dispatch(simd, kernel) }
+        } else {
+            // Rows that are not in use are computed with, so they must not hold another input's numbers.
+            for block in 0..blocks {
+                for part in 0..RECORD / NUMBERS {
+                    // SAFETY: within record `block` of the panel.
+                    unsafe { first.add(block * RECORD + part * NUMBERS).cast::<u32>().write(0) }
+                }
+            }
+        }
+    }
+}
+
+/// Quantises one row into its places in a panel.
+///
+/// # Safety
+/// `input` has `blocks` blocks of 32 elements; `first` is a row's place in the first of `blocks` records.
+struct QuantiseRow {
+    input: *const f32,
+    blocks: usize,
+    first: *mut u8,
+}
+
+impl TileKernel for QuantiseRow {
+    #[inline(always)]
+    unsafe fn run<S: TileLanes>(self) {
+        for block in 0..self.blocks {
+            let mut values = [0_u32; BLOCK / 4];
+            // SAFETY: within the row and its records, by the kernel's conditions.
+            unsafe {
+                let scale = quantise_block(&*self.input.add(block * BLOCK).cast(), &mut values);
+                let record = self.first.add(block * RECORD);
+                let mut sums = [0_i32; 2];
+                for (group, &four) in values.iter().enumerate() {
+                    record.add(VALUES + group * GROUP_BYTES).cast::<u32>().write(four);
+                    let bytes = four.to_le_bytes().map(u8::cast_signed);
+                    sums[group / 4] += bytes.iter().map(|&byte| i32::from(byte)).sum::<i32>();
+                }
+                let sum = sums[0] + sums[1];
+                record.add(SCALES).cast::<f32>().write(scale);
+                record.add(SCALED_SUMS).cast::<f32>().write(scale * sum as f32);
+                record.add(SUMS).cast::<i32>().write(sum);
+                record.add(FIRST_HALF_SUMS).cast::<i32>().write(sums[0]);
+            }
+        }
+    }
+}
+
+/// Quantises one block: writes the bytes, four to a word, and returns the scale. Written so that the compiler
+/// can use whatever vectors the caller is compiled for; the bits are the same with all of them.
+#[inline(always)]
+fn quantise_block(block: &[f32; BLOCK], values: &mut [u32; BLOCK / 4]) -> f32 {
     /// Adding 1.5·2²³ leaves the integer, rounded half to even, in the low bits of the sum.
     const ROUND: f32 = 12_582_912.0;
-    let magnitude = |x: f32| x.to_bits() & 0x7FFF_FFFF;
     // As integers, magnitudes order like the floats, with infinity and NaN above all.
-    let largest = block.iter().fold(0, |largest, &x| largest.max(magnitude(x)));
+    let largest = block.iter().fold(0, |largest, &x| (x.to_bits() & 0x7FFF_FFFF).max(largest));
     let scale = f32::from_bits(largest) / 127.0;
     let inverse = 1.0 / scale;
     if !inverse.is_finite() {
-        // A zero block, or so close to zero that the inverse overflows.
-        values.fill(0);
-        return (if scale.is_finite() { 0.0 } else { scale }, [0; 2]);
+        // NaN, a zero block, or one so close to zero that the inverse overflows.
+        *values = [0; BLOCK / 4];
+        return if scale.is_nan() { scale } else { 0.0 };
     }
-    for (value, &x) in values.iter_mut().zip(block) {
-        *value = (x * inverse + ROUND).to_bits() as i8;
+    let bytes: [u8; BLOCK] = std::array::from_fn(|i| (block[i] * inverse + ROUND).to_bits() as u8);
+    for (four, bytes) in values.iter_mut().zip(bytes.as_chunks::<4>().0) {
+        *four = u32::from_le_bytes(*bytes);
     }
-    let sum = |half: &[i8]| half.iter().map(|&q| i32::from(q)).sum();
-    (scale, [sum(&values[..16]), sum(&values[16..])])
+    scale
 }

@@ -1,9 +1,18 @@
 //! The matrix product `output[m, n] = Σ_k input[m, k] · weights[n, k]`.
+//!
+//! Each output is one fixed sequence of operations over ascending k, whatever the number of rows, matrices and
+//! threads; see `integer.rs` and `float.rs` for the sequences. This module knows no operation but this one.
 
 mod activations;
+mod float;
+mod formats;
+mod integer;
+mod lanes;
+mod outputs;
+mod schedule;
 
-use crate::team::DisjointMut;
 use crate::{Matrix, TensorError, ThreadTeam};
+use schedule::Work;
 
 pub use activations::QuantisedRows;
 
@@ -16,8 +25,8 @@ pub struct Product<'a> {
     pub output: &'a mut [f32],
 }
 
-/// Multiplies `rows` rows of `input` [rows, columns] with every matrix of `products`. Activations are quantised
-/// once, into `quantised`, for all the quantised matrices together.
+/// Multiplies `rows` rows of `input` [rows, columns] with every matrix of `products`. Quantised matrices compute
+/// with activations in 8 bits, which are made once, in `quantised`, for all of them.
 ///
 /// # Errors
 /// [`TensorError::Length`] when `input` or an output does not have the length that the shapes ask for.
@@ -32,27 +41,31 @@ pub fn linear(
         check("linear: input", product.matrix.columns(), rows, input.len())?;
         check("linear: output", product.matrix.rows(), rows, product.output.len())?;
     }
-    if products.iter().any(|product| product.matrix.dtype().is_quantised()) {
-        quantised.quantise(input, rows, team)?;
+    if let Some(product) = products.iter().find(|product| product.matrix.dtype().is_quantised()) {
+        quantised.quantise(input, rows, product.matrix.simd(), team)?;
+    }
+    multiply(team, input, rows, quantised, products);
+    Ok(())
+}
+
+/// The products, with all lengths checked.
+fn multiply(
+    team: &ThreadTeam,
+    input: &[f32],
+    rows: usize,
+    quantised: &QuantisedRows,
+    products: &mut [Product<'_>],
+) {
+    if rows == 0 {
+        return;
     }
     for product in products {
-        let matrix = product.matrix;
-        let (columns, outputs) = (matrix.columns(), matrix.rows());
-        let output = DisjointMut::new(product.output);
-        team.for_ranges(outputs, |_, range| {
-            let mut weights = vec![0.0; columns];
-            for n in range {
-                matrix.row(n, &mut weights);
-                for m in 0..rows {
-                    let x = &input[m * columns..(m + 1) * columns];
-                    let sum = x.iter().zip(&weights).fold(0.0_f32, |sum, (x, w)| x.mul_add(*w, sum));
-                    // SAFETY: output columns are split over the workers.
-                    unsafe { output.slice(m * outputs + n..m * outputs + n + 1)[0] = sum };
-                }
-            }
-        });
+        let Product { matrix, output } = product;
+        let work = Work { matrix, input, quantised, output: output.as_mut_ptr(), rows };
+        // SAFETY: the lengths have been checked, `Work` gives each worker its own outputs, and a matrix exists
+        // only where its instruction set does.
+        team.run(&|worker| unsafe { work.run(worker, team.threads()) });
     }
-    Ok(())
 }
 
 fn check(what: &'static str, width: usize, rows: usize, actual: usize) -> Result<(), TensorError> {

@@ -1,0 +1,188 @@
+//! The float kernels: f32, f16 and bf16 weights × f32 activations. For each output one chain
+//! `sum = fma(w[k], a[k], sum)` over ascending k; a lane is an output, so the sequence is the same for any
+//! number of rows, tiles and threads.
+
+use super::lanes::{Blocking, TileKernel, TileLanes};
+use super::outputs::Outputs;
+use crate::matrix::TILE_ROWS;
+use std::marker::PhantomData;
+
+/// A float type of weights.
+pub(super) trait FloatFormat: 'static {
+    /// Bytes of an element.
+    const BYTES: usize;
+    /// The 16 elements at `column`.
+    ///
+    /// # Safety
+    /// 16 elements can be read there.
+    unsafe fn load<S: TileLanes>(column: *const u8) -> S::Floats;
+}
+
+/// f32.
+pub(super) struct F32;
+/// f16.
+pub(super) struct F16;
+/// bf16.
+pub(super) struct Bf16;
+
+impl FloatFormat for F32 {
+    const BYTES: usize = 4;
+
+    #[inline(always)]
+    unsafe fn load<S: TileLanes>(column: *const u8) -> S::Floats {
+        // SAFETY: passed on from the caller.
+        unsafe { S::load(column.cast()) }
+    }
+}
+
+impl FloatFormat for F16 {
+    const BYTES: usize = 2;
+
+    #[inline(always)]
+    unsafe fn load<S: TileLanes>(column: *const u8) -> S::Floats {
+        // SAFETY: passed on from the caller.
+        unsafe { S::load_f16(column) }
+    }
+}
+
+impl FloatFormat for Bf16 {
+    const BYTES: usize = 2;
+
+    #[inline(always)]
+    unsafe fn load<S: TileLanes>(column: *const u8) -> S::Floats {
+        // SAFETY: passed on from the caller.
+        unsafe { S::load_bf16(column) }
+    }
+}
+
+/// Where a product of some tiles and rows reads and writes.
+#[derive(Clone, Copy)]
+pub(super) struct Operands {
+    /// First column of the first tile.
+    pub(super) weights: *const u8,
+    /// Bytes from one tile to the next.
+    pub(super) tile_step: usize,
+    /// Columns to multiply.
+    pub(super) columns: usize,
+    /// The same first column of the first row of activations.
+    pub(super) input: *const f32,
+    /// Elements from one row to the next.
+    pub(super) input_stride: usize,
+    /// Where the sums go; at least one row.
+    pub(super) outputs: Outputs,
+}
+
+/// `tiles` tiles × up to `rows` rows, in the register blocking of the instruction set.
+///
+/// # Safety
+/// The operands' tiles, columns, rows (`outputs.rows` of them) and outputs exist, and the outputs belong to the
+/// caller. `(tiles, rows)` is a pair that [`step`] returns.
+pub(super) struct AnyProduct<F> {
+    pub(super) tiles: usize,
+    pub(super) rows: usize,
+    pub(super) operands: Operands,
+    pub(super) format: PhantomData<F>,
+}
+
+impl<F: FloatFormat> TileKernel for AnyProduct<F> {
+    #[inline(always)]
+    unsafe fn run<S: TileLanes>(self) {
+        // SAFETY: the conditions are the same.
+        unsafe {
+            match (self.tiles, self.rows, S::BLOCKING) {
+                (4, 1, Blocking::ThirtyTwoFull) => S::enter(Product::<F, 4, 1>(self.operands, PhantomData)),
+                (2, 1, _) => S::enter(Product::<F, 2, 1>(self.operands, PhantomData)),
+                (1, 1, _) => S::enter(Product::<F, 1, 1>(self.operands, PhantomData)),
+                (4, 4, Blocking::ThirtyTwoFull) => S::enter(Product::<F, 4, 4>(self.operands, PhantomData)),
+                (2, 8, Blocking::ThirtyTwoFull) => S::enter(Product::<F, 2, 8>(self.operands, PhantomData)),
+                (1, 8, Blocking::ThirtyTwoFull) => S::enter(Product::<F, 1, 8>(self.operands, PhantomData)),
+                (1, 4, _) => S::enter(Product::<F, 1, 4>(self.operands, PhantomData)),
+                (tiles, rows, _) => unreachable!("no kernel for {tiles} tiles and {rows} rows"),
+            }
+        }
+    }
+}
+
+/// How many of `tiles` tiles and `rows` rows the next kernel call takes: the largest blocking that fits.
+pub(super) fn step(blocking: Blocking, tiles: usize, rows: usize) -> (usize, usize) {
+    match (blocking, rows, tiles) {
+        (Blocking::ThirtyTwoFull, 1, 4..) => (4, 1),
+        (Blocking::ThirtyTwoFull | Blocking::SixteenHalf, 1, 2..) => (2, 1),
+        (_, 1, _) => (1, 1),
+        (Blocking::ThirtyTwoFull, 2..=4, 4..) => (4, 4),
+        (Blocking::ThirtyTwoFull, 5.., 2..) => (2, 8),
+        (Blocking::ThirtyTwoFull, 5.., _) => (1, 8),
+        _ => (1, 4),
+    }
+}
+
+/// T tiles × M rows.
+///
+/// # Safety
+/// The operands' tiles, columns, rows and outputs exist, and the outputs belong to the caller.
+struct Product<F, const T: usize, const M: usize>(Operands, PhantomData<F>);
+
+impl<F: FloatFormat, const T: usize, const M: usize> TileKernel for Product<F, T, M> {
+    #[inline(always)]
+    unsafe fn run<S: TileLanes>(self) {
+        // SAFETY: all addresses are within the tiles, rows and outputs that the kernel's conditions name; rows
+        // that do not exist are replaced by the last one, and their sums are not stored.
+        unsafe {
+            let input: [*const f32; M] = std::array::from_fn(|row| {
+                self.0.input.add(row.min(self.0.outputs.rows - 1) * self.0.input_stride)
+            });
+            let mut sums = [[S::zero(); M]; T];
+            for tile in 0..T {
+                for row in 0..M {
+                    sums[tile][row] = self.0.outputs.load::<S>(row, tile);
+                }
+            }
+            for k in 0..self.0.columns {
+                let weights: [S::Floats; T] = std::array::from_fn(|tile| {
+                    F::load::<S>(self.0.weights.add(tile * self.0.tile_step + k * F::BYTES * TILE_ROWS))
+                });
+                for row in 0..M {
+                    let activation = S::broadcast(input[row].add(k));
+                    for tile in 0..T {
+                        sums[tile][row] = S::multiply_add(weights[tile], activation, sums[tile][row]);
+                    }
+                }
+            }
+            for tile in 0..T {
+                for row in 0..M {
+                    self.0.outputs.store::<S>(sums[tile][row], row, tile);
+                }
+            }
+        }
+    }
+}
+
+/// Expands `columns` columns of `tiles` tiles to f32, tile after tile.
+///
+/// # Safety
+/// `weights` points to the first of these columns in the first tile, tiles are `tile_step` bytes apart; `out` is
+/// writable for `tiles · columns · 16` elements.
+pub(super) struct Expand<F> {
+    pub(super) weights: *const u8,
+    pub(super) tile_step: usize,
+    pub(super) tiles: usize,
+    pub(super) columns: usize,
+    pub(super) out: *mut f32,
+    pub(super) format: PhantomData<F>,
+}
+
+impl<F: FloatFormat> TileKernel for Expand<F> {
+    #[inline(always)]
+    unsafe fn run<S: TileLanes>(self) {
+        for tile in 0..self.tiles {
+            for k in 0..self.columns {
+                // SAFETY: within the tiles and the output that the kernel's conditions name.
+                unsafe {
+                    let weights = self.weights.add(tile * self.tile_step + k * F::BYTES * TILE_ROWS);
+                    let out = self.out.add((tile * self.columns + k) * TILE_ROWS);
+                    S::store(F::load::<S>(weights), out);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! [`TileLanes`] on AVX-512 with VNNI: one register holds all 16 lanes, `vpdpbusd` multiplies four byte pairs per
+//! lane and adds them to the i32 without saturation.
+
+#![allow(clippy::undocumented_unsafe_blocks, reason = "the conditions are those of the trait's methods")]
+
+use super::{Blocking, TileKernel, TileLanes};
+use std::arch::x86_64::*;
+
+/// AVX-512 F, BW, VL, DQ and VNNI.
+pub(super) struct Avx512;
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
+#[inline(never)]
+unsafe fn enter<K: TileKernel>(kernel: K) {
+    unsafe { kernel.run::<Avx512>() }
+}
+
+impl TileLanes for Avx512 {
+    type Words = __m512i;
+    type Ints = __m512i;
+    type Floats = __m512;
+    const BLOCKING: Blocking = Blocking::ThirtyTwoFull;
+
+    #[inline(always)]
+    unsafe fn enter<K: TileKernel>(kernel: K) {
+        unsafe { enter(kernel) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_words(from: *const u8) -> __m512i {
+        unsafe { _mm512_loadu_si512(from.cast()) }
+    }
+
+    #[inline(always)]
+    unsafe fn store_words(words: __m512i, to: *mut u8) {
+        unsafe { _mm512_storeu_si512(to.cast(), words) }
+    }
+
+    #[inline(always)]
+    unsafe fn bits(words: __m512i, right: i32, mask: u8) -> __m512i {
+        unsafe {
+            let shifted = if right >= 0 {
+                _mm512_srl_epi32(words, _mm_cvtsi32_si128(right))
+            } else {
+                _mm512_sll_epi32(words, _mm_cvtsi32_si128(-right))
+            };
+            _mm512_and_si512(shifted, _mm512_set1_epi8(mask.cast_signed()))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn or(a: __m512i, b: __m512i) -> __m512i {
+        unsafe { _mm512_or_si512(a, b) }
+    }
+
+    #[inline(always)]
+    unsafe fn zero_ints() -> __m512i {
+        unsafe { _mm512_setzero_si512() }
+    }
+
+    #[inline(always)]
+    unsafe fn broadcast_int(from: *const i32) -> __m512i {
+        unsafe { _mm512_set1_epi32(from.read_unaligned()) }
+    }
+
+    #[inline(always)]
+    unsafe fn shift_left(ints: __m512i, bits: u32) -> __m512i {
+        unsafe { _mm512_sll_epi32(ints, _mm_cvtsi32_si128(bits.cast_signed())) }
+    }
+
+    #[inline(always)]
+    unsafe fn subtract(a: __m512i, b: __m512i) -> __m512i {
+        unsafe { _mm512_sub_epi32(a, b) }
+    }
+
+    #[inline(always)]
+    unsafe fn dot(sum: __m512i, weights: __m512i, activations: __m512i, _wide: bool) -> __m512i {
+        unsafe { _mm512_dpbusd_epi32(sum, weights, activations) }
+    }
+
+    #[inline(always)]
+    unsafe fn to_floats(ints: __m512i) -> __m512 {
+        unsafe { _mm512_cvtepi32_ps(ints) }
+    }
+
+    #[inline(always)]
+    unsafe fn zero() -> __m512 {
+        unsafe { _mm512_setzero_ps() }
+    }
+
+    #[inline(always)]
+    unsafe fn broadcast(from: *const f32) -> __m512 {
+        unsafe { _mm512_set1_ps(from.read_unaligned()) }
+    }
+
+    #[inline(always)]
+    unsafe fn load(from: *const f32) -> __m512 {
+        unsafe { _mm512_loadu_ps(from) }
+    }
+
+    #[inline(always)]
+    unsafe fn store(floats: __m512, to: *mut f32) {
+        unsafe { _mm512_storeu_ps(to, floats) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_f16(from: *const u8) -> __m512 {
+        unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(from.cast())) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_bf16(from: *const u8) -> __m512 {
+        unsafe {
+            let wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256(from.cast()));
+            _mm512_castsi512_ps(_mm512_slli_epi32::<16>(wide))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn load_u8(from: *const u8) -> __m512 {
+        unsafe { _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(from.cast()))) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_i8(from: *const u8) -> __m512 {
+        unsafe { _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(from.cast()))) }
+    }
+
+    #[inline(always)]
+    unsafe fn multiply(a: __m512, b: __m512) -> __m512 {
+        unsafe { _mm512_mul_ps(a, b) }
+    }
+
+    #[inline(always)]
+    unsafe fn multiply_add(a: __m512, b: __m512, c: __m512) -> __m512 {
+        unsafe { _mm512_fmadd_ps(a, b, c) }
+    }
+
+    #[inline(always)]
+    unsafe fn negative_multiply_add(a: __m512, b: __m512, c: __m512) -> __m512 {
+        unsafe { _mm512_fnmadd_ps(a, b, c) }
+    }
+}

@@ -1,0 +1,135 @@
+//! Sixteen lanes, one per output row of a tile: the vector operations that the matrix kernels are written in.
+//!
+//! A kernel is written once, generic over [`TileLanes`]; each instruction set is one file that implements the
+//! trait. Nothing here knows matrices or threads.
+//!
+//! How a kernel gets its instructions: [`TileKernel::run`] and every method of [`TileLanes`] are `#[inline(always)]`,
+//! and the only function that carries `#[target_feature]` is the implementation of [`TileLanes::enter`]. Whatever
+//! is inlined into it is compiled for its instruction set.
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod scalar;
+
+use crate::SimdLevel;
+
+/// Vector operations on 16 lanes of 32 bits.
+///
+/// # Safety
+/// Every method may only be called on a processor that has the instruction set, and is fast only when inlined
+/// into [`TileLanes::enter`]. Pointers need no alignment and must be valid for the bytes that the method names.
+pub(crate) trait TileLanes: 'static {
+    /// Four bytes per lane.
+    type Words: Copy;
+    /// One i32 per lane.
+    type Ints: Copy;
+    /// One f32 per lane.
+    type Floats: Copy;
+    /// How much of a product fits in this instruction set's registers.
+    const BLOCKING: Blocking;
+
+    /// Runs `kernel` compiled for this instruction set.
+    unsafe fn enter<K: TileKernel>(kernel: K);
+
+    /// Loads 64 bytes.
+    unsafe fn load_words(from: *const u8) -> Self::Words;
+    /// Stores 64 bytes.
+    unsafe fn store_words(words: Self::Words, to: *mut u8);
+    /// Shifts the bits of every byte right by `right` (left when negative) and keeps those in `mask`. `mask`
+    /// must exclude bits that come from a neighbouring byte.
+    unsafe fn bits(words: Self::Words, right: i32, mask: u8) -> Self::Words;
+    /// Bitwise or.
+    unsafe fn or(a: Self::Words, b: Self::Words) -> Self::Words;
+
+    /// All zeros.
+    unsafe fn zero_ints() -> Self::Ints;
+    /// One i32 from memory in every lane.
+    unsafe fn broadcast_int(from: *const i32) -> Self::Ints;
+    /// Shifts left by `bits`.
+    unsafe fn shift_left(ints: Self::Ints, bits: u32) -> Self::Ints;
+    /// Subtracts lane by lane.
+    unsafe fn subtract(a: Self::Ints, b: Self::Ints) -> Self::Ints;
+    /// Adds to each lane the exact dot product of its four unsigned bytes of `weights` with the four signed
+    /// bytes of `activations`. `wide` says that weights may exceed 127.
+    unsafe fn dot(sum: Self::Ints, weights: Self::Words, activations: Self::Ints, wide: bool) -> Self::Ints;
+    /// Converts to f32; exact below 2²⁴.
+    unsafe fn to_floats(ints: Self::Ints) -> Self::Floats;
+
+    /// All zeros.
+    unsafe fn zero() -> Self::Floats;
+    /// One f32 from memory in every lane.
+    unsafe fn broadcast(from: *const f32) -> Self::Floats;
+    /// Loads 16 f32.
+    unsafe fn load(from: *const f32) -> Self::Floats;
+    /// Stores 16 f32.
+    unsafe fn store(floats: Self::Floats, to: *mut f32);
+    /// Loads 16 f16 (32 bytes).
+    unsafe fn load_f16(from: *const u8) -> Self::Floats;
+    /// Loads 16 bf16 (32 bytes).
+    unsafe fn load_bf16(from: *const u8) -> Self::Floats;
+    /// Loads 16 unsigned bytes.
+    unsafe fn load_u8(from: *const u8) -> Self::Floats;
+    /// Loads 16 signed bytes.
+    unsafe fn load_i8(from: *const u8) -> Self::Floats;
+    /// `a·b`, rounded.
+    unsafe fn multiply(a: Self::Floats, b: Self::Floats) -> Self::Floats;
+    /// `a·b + c`, rounded once.
+    unsafe fn multiply_add(a: Self::Floats, b: Self::Floats, c: Self::Floats) -> Self::Floats;
+    /// `−a·b + c`, rounded once.
+    unsafe fn negative_multiply_add(a: Self::Floats, b: Self::Floats, c: Self::Floats) -> Self::Floats;
+}
+
+/// A kernel that can be compiled for any instruction set.
+pub(crate) trait TileKernel {
+    /// Does the work. Implementations are `#[inline(always)]`.
+    ///
+    /// # Safety
+    /// As stated by each kernel; in addition the processor must have the instruction set `S`.
+    unsafe fn run<S: TileLanes>(self);
+}
+
+/// Register blocking of an instruction set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Blocking {
+    /// 32 registers that each hold 16 lanes.
+    ThirtyTwoFull,
+    /// 16 registers that each hold 8 lanes.
+    SixteenHalf,
+    /// No vector registers to speak of.
+    None,
+}
+
+/// The register blocking of `level`.
+pub(crate) fn blocking(level: SimdLevel) -> Blocking {
+    match level {
+        #[cfg(target_arch = "x86_64")]
+        SimdLevel::Avx512Vnni => avx512::Avx512::BLOCKING,
+        #[cfg(target_arch = "x86_64")]
+        SimdLevel::AvxVnni => avx2::AvxVnni::BLOCKING,
+        #[cfg(target_arch = "x86_64")]
+        SimdLevel::Avx2 => avx2::Avx2::BLOCKING,
+        _ => scalar::Scalar::BLOCKING,
+    }
+}
+
+/// Runs `kernel` on the instruction set of `level`.
+///
+/// # Safety
+/// The processor must support `level`, and the kernel's own conditions must hold.
+#[inline]
+pub(crate) unsafe fn dispatch<K: TileKernel>(level: SimdLevel, kernel: K) {
+    // SAFETY: passed on from the caller.
+    unsafe {
+        match level {
+            #[cfg(target_arch = "x86_64")]
+            SimdLevel::Avx512Vnni => avx512::Avx512::enter(kernel),
+            #[cfg(target_arch = "x86_64")]
+            SimdLevel::AvxVnni => avx2::AvxVnni::enter(kernel),
+            #[cfg(target_arch = "x86_64")]
+            SimdLevel::Avx2 => avx2::Avx2::enter(kernel),
+            _ => scalar::Scalar::enter(kernel),
+        }
+    }
+}

@@ -1,0 +1,318 @@
+//! How one worker goes through its share of a product: which tiles and rows, in which order, directly from the
+//! packed tiles or by way of expanded ones. The order changes the speed, never a bit.
+
+use super::activations::{PANEL_ROWS, QuantisedRows, RECORD};
+use super::float::{self, Bf16, F16, F32, FloatFormat};
+use super::formats::{self, Expanded, Format};
+use super::integer;
+use super::lanes;
+use super::outputs::Outputs;
+use crate::matrix::{BLOCK_COLUMNS, TILE_ROWS};
+use crate::team::share;
+use crate::{Dtype, Matrix};
+use std::marker::PhantomData;
+use std::mem::MaybeUninit;
+use std::ops::Range;
+
+/// From this many rows on, tiles are expanded once instead of being unpacked for every four rows.
+const ROWS_WORTH_EXPANDING: usize = 12;
+/// Bytes of expanded tiles that are used together; they should stay in the first-level cache.
+const EXPANDED_BYTES: usize = 28 << 10;
+
+/// Bytes of float tiles expanded to f32 that are used together; they should stay in the second-level cache.
+const FLOAT_SCRATCH_BYTES: usize = 64 << 10;
+
+/// One matrix, its inputs and outputs.
+pub(super) struct Work<'a> {
+    pub(super) matrix: &'a Matrix,
+    /// [rows, columns]; read by float matrices.
+    pub(super) input: &'a [f32],
+    /// The same rows; read by quantised matrices.
+    pub(super) quantised: &'a QuantisedRows,
+    /// [rows, outputs].
+    pub(super) output: *mut f32,
+    pub(super) rows: usize,
+}
+
+// SAFETY: workers write disjoint outputs (see `parts`), everything else is only read.
+unsafe impl Sync for Work<'_> {}
+
+#[repr(align(64))]
+struct Scratch<const BYTES: usize>(MaybeUninit<[u8; BYTES]>);
+
+impl Work<'_> {
+    /// Computes the share of `worker` of `threads`.
+    ///
+    /// # Safety
+    /// `input`, `quantised` and `output` have the lengths that the matrix and `rows` ask for, no other thread uses
+    /// the share's outputs, and the processor has the instruction set of the matrix.
+    pub(super) unsafe fn run(&self, worker: usize, threads: usize) {
+        let (tiles, rows) = parts(self.matrix.tile_count(), self.rows, worker, threads);
+        if tiles.is_empty() || rows.is_empty() {
+            return;
+        }
+        // SAFETY: passed on from the caller.
+        unsafe {
+            match self.matrix.dtype() {
+                Dtype::F32 => self.floats::<F32>(tiles, rows),
+                Dtype::F16 => self.floats::<F16>(tiles, rows),
+                Dtype::Bf16 => self.floats::<Bf16>(tiles, rows),
+                Dtype::Q4_0 => self.integers::<formats::Q4_0>(tiles, rows),
+                Dtype::Q4_1 => self.integers::<formats::Q4_1>(tiles, rows),
+                Dtype::Q5_0 => self.integers::<formats::Q5_0>(tiles, rows),
+                Dtype::Q5_1 => self.integers::<formats::Q5_1>(tiles, rows),
+                Dtype::Q8_0 => self.integers::<formats::Q8_0>(tiles, rows),
+                Dtype::Q4K => self.integers::<formats::Q4K>(tiles, rows),
+                Dtype::Q5K => self.integers::<formats::Q5K>(tiles, rows),
+                Dtype::Q6K => self.integers::<formats::Q6K>(tiles, rows),
+            }
+        }
+    }
+
+    /// Outputs from `row` and `tile` on.
+    fn outputs(&self, rows: Range<usize>, tile: usize, resume: bool) -> Outputs {
+        let stride = self.matrix.rows();
+        // SAFETY: the row and the tile exist, so the address is within the output.
+        let start = unsafe { self.output.add(rows.start * stride + tile * TILE_ROWS) };
+        Outputs { start, stride, rows: rows.len(), lanes: stride - tile * TILE_ROWS, resume }
+    }
+
+    /// # Safety
+    /// As for [`Work::run`].
+    unsafe fn integers<F: Format>(&self, tiles: Range<usize>, rows: Range<usize>) {
+        let layout = self.matrix.layout();
+        let blocks = self.matrix.columns() / BLOCK_COLUMNS;
+        let blocking = lanes::blocking(self.matrix.simd());
+        let mut tile = tiles.start;
+        while tile < tiles.end {
+            let (count, _) = integer::step(blocking, tiles.end - tile, rows.len());
+            let quants = self.matrix.tile(tile).as_ptr();
+            let source =
+                Source { quants, scales: quants.wrapping_add(layout.scales), tile_step: layout.bytes };
+            // SAFETY: the tiles and rows exist; the rest is passed on from the caller.
+            unsafe {
+                if rows.len() < ROWS_WORTH_EXPANDING {
+                    self.integer_rows::<F>(source, tile, count, 0..blocks, rows.clone());
+                } else {
+                    self.expanded::<F>(source, tile, count, blocks, rows.clone());
+                }
+            }
+            tile += count;
+        }
+    }
+
+    /// Expands the tiles some blocks at a time and multiplies every row with them.
+    ///
+    /// # Safety
+    /// As for [`Work::run`]; the tiles exist.
+    unsafe fn expanded<F: Format>(
+        &self,
+        source: Source,
+        tile: usize,
+        count: usize,
+        blocks: usize,
+        rows: Range<usize>,
+    ) {
+        let mut scratch = Scratch::<EXPANDED_BYTES>(MaybeUninit::uninit());
+        let records = scratch.0.as_mut_ptr().cast::<u8>();
+        let most = EXPANDED_BYTES / (count * Expanded::<F>::RECORD);
+        let chunks = blocks.div_ceil(most).max(1);
+        for chunk in 0..chunks {
+            let range = share(blocks, chunks, chunk);
+            let tile_step = range.len() * Expanded::<F>::RECORD;
+            let Source { quants, scales, tile_step: packed_step } = source;
+            let expand = integer::Expand::<F> {
+                quants,
+                scales,
+                tile_step: packed_step,
+                tiles: count,
+                blocks: range.clone(),
+                records,
+                format: PhantomData,
+            };
+            // SAFETY: the scratch holds `most` blocks of each of `count` tiles; the rest is passed on.
+            unsafe {
+                lanes::dispatch(self.matrix.simd(), expand);
+                let source = Source { quants: records, scales: records, tile_step };
+                self.integer_rows::<Expanded<F>>(source, tile, count, range, rows.clone());
+            }
+        }
+    }
+
+    /// Multiplies `count` tiles with every row. `source` starts at the first block of `blocks`.
+    ///
+    /// # Safety
+    /// As for [`Work::run`]; the tiles and blocks exist.
+    unsafe fn integer_rows<F: Format>(
+        &self,
+        source: Source,
+        tile: usize,
+        count: usize,
+        blocks: Range<usize>,
+        rows: Range<usize>,
+    ) {
+        let simd = self.matrix.simd();
+        let mut row = rows.start;
+        while row < rows.end {
+            let left = rows.end - row;
+            let (_, step) = integer::step(lanes::blocking(simd), count, left);
+            let panel = self.quantised.panel(row).wrapping_add(blocks.start * RECORD);
+            let mut done = 0;
+            while done < count {
+                // The last rows may be few, for which other blockings are better.
+                let (tiles, _) = integer::step(lanes::blocking(simd), count - done, left);
+                let operands = integer::Operands {
+                    quants: source.quants.wrapping_add(done * source.tile_step),
+                    scales: source.scales.wrapping_add(done * source.tile_step),
+                    tile_step: source.tile_step,
+                    blocks: blocks.len(),
+                    panel,
+                    outputs: self.outputs(row..rows.end.min(row + step), tile + done, blocks.start > 0),
+                };
+                let product = integer::AnyProduct::<F> { tiles, rows: step, operands, format: PhantomData };
+                // SAFETY: tiles, blocks, rows and outputs exist; the rest is passed on from the caller.
+                unsafe { lanes::dispatch(simd, product) };
+                done += tiles;
+            }
+            row += step;
+        }
+    }
+}
+
+impl Work<'_> {
+    /// # Safety
+    /// As for [`Work::run`].
+    unsafe fn floats<F: FloatFormat>(&self, tiles: Range<usize>, rows: Range<usize>) {
+        let columns = self.matrix.columns();
+        let tile_step = self.matrix.layout().bytes;
+        let expand = F::BYTES < size_of::<f32>() && rows.len() >= ROWS_WORTH_EXPANDING;
+        let mut scratch = Scratch::<FLOAT_SCRATCH_BYTES>(MaybeUninit::uninit());
+        let out = scratch.0.as_mut_ptr().cast::<f32>();
+        let mut tile = tiles.start;
+        while tile < tiles.end {
+            let (count, _) = float::step(lanes::blocking(self.matrix.simd()), tiles.end - tile, rows.len());
+            let weights = self.matrix.tile(tile).as_ptr();
+            let most =
+                if expand { FLOAT_SCRATCH_BYTES / (count * TILE_ROWS * size_of::<f32>()) } else { columns };
+            let chunks = columns.div_ceil(most.max(1)).max(1);
+            for chunk in 0..chunks {
+                let range = share(columns, chunks, chunk);
+                let weights = weights.wrapping_add(range.start * F::BYTES * TILE_ROWS);
+                // SAFETY: the tiles and rows exist, the scratch holds `most` columns of each of `count` tiles; the
+                // rest is passed on from the caller.
+                unsafe {
+                    if expand {
+                        let (tiles, columns) = (count, range.len());
+                        let expand = float::Expand::<F> {
+                            weights,
+                            tile_step,
+                            tiles,
+                            columns,
+                            out,
+                            format: PhantomData,
+                        };
+                        lanes::dispatch(self.matrix.simd(), expand);
+                        let expanded_step = columns * TILE_ROWS * size_of::<f32>();
+                        self.float_rows::<F32>(out.cast(), expanded_step, tile, count, range, rows.clone());
+                    } else {
+                        self.float_rows::<F>(weights, tile_step, tile, count, range, rows.clone());
+                    }
+                }
+            }
+            tile += count;
+        }
+    }
+
+    /// Multiplies `count` tiles with every row. `weights` points to the first column of `columns`.
+    ///
+    /// # Safety
+    /// As for [`Work::run`]; the tiles and columns exist.
+    unsafe fn float_rows<F: FloatFormat>(
+        &self,
+        weights: *const u8,
+        tile_step: usize,
+        tile: usize,
+        count: usize,
+        columns: Range<usize>,
+        rows: Range<usize>,
+    ) {
+        let simd = self.matrix.simd();
+        let input_stride = self.matrix.columns();
+        let mut row = rows.start;
+        while row < rows.end {
+            let left = rows.end - row;
+            let (_, step) = float::step(lanes::blocking(simd), count, left);
+            let mut done = 0;
+            while done < count {
+                // The last rows may be few, for which other blockings are better.
+                let (tiles, _) = float::step(lanes::blocking(simd), count - done, left);
+                let operands = float::Operands {
+                    weights: weights.wrapping_add(done * tile_step),
+                    tile_step,
+                    columns: columns.len(),
+                    input: self.input.as_ptr().wrapping_add(row * input_stride + columns.start),
+                    input_stride,
+                    outputs: self.outputs(row..rows.end.min(row + step), tile + done, columns.start > 0),
+                };
+                let product = float::AnyProduct::<F> { tiles, rows: step, operands, format: PhantomData };
+                // SAFETY: tiles, columns, rows and outputs exist; the rest is passed on from the caller.
+                unsafe { lanes::dispatch(simd, product) };
+                done += tiles;
+            }
+            row += step;
+        }
+    }
+}
+
+/// Packed tiles, or expanded ones.
+#[derive(Clone, Copy)]
+struct Source {
+    quants: *const u8,
+    scales: *const u8,
+    tile_step: usize,
+}
+
+/// The tiles and rows of `worker` of `threads`. Workers split the tiles; where there are few tiles and many rows,
+/// they split the rows as well, at multiples of a panel.
+fn parts(tiles: usize, rows: usize, worker: usize, threads: usize) -> (Range<usize>, Range<usize>) {
+    /// With fewer tiles per worker, another worker on the same tiles costs less than the loss of blocking.
+    const FEWEST_TILES: usize = 3;
+    /// With fewer rows per worker, the tiles are not worth visiting twice.
+    const FEWEST_ROWS: usize = 64;
+    let columns_wanted = threads.min((tiles / FEWEST_TILES).max(1));
+    let row_parts = (threads / columns_wanted).min((rows / FEWEST_ROWS).max(1));
+    let tile_parts = threads / row_parts;
+    if worker >= tile_parts * row_parts {
+        return (0..0, 0..0);
+    }
+    let panels = share(rows.div_ceil(PANEL_ROWS), row_parts, worker / tile_parts);
+    let rows = (panels.start * PANEL_ROWS).min(rows)..(panels.end * PANEL_ROWS).min(rows);
+    (share(tiles, tile_parts, worker % tile_parts), rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_cover_every_tile_of_every_row_once() {
+        for threads in 1..9 {
+            for tiles in [0, 1, 2, 3, 5, 12, 36] {
+                for rows in [1, 2, 63, 64, 130, 512] {
+                    let mut seen = vec![0; tiles * rows];
+                    for worker in 0..threads {
+                        let (tile_range, row_range) = parts(tiles, rows, worker, threads);
+                        assert!(row_range.start.is_multiple_of(PANEL_ROWS));
+                        for tile in tile_range {
+                            row_range.clone().for_each(|row| seen[row * tiles + tile] += 1);
+                        }
+                    }
+                    assert!(
+                        seen.iter().all(|&count| count == 1),
+                        "{threads} threads, {tiles} tiles, {rows} rows"
+                    );
+                }
+            }
+        }
+    }
+}

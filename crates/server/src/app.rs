@@ -10,11 +10,24 @@ use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use utoipa_axum::router::OpenApiRouter;
+use zhenjin_assistant::ServedModels;
+use zhenjin_store::Store;
 
 use crate::errors::ApiError;
+use crate::metrics::Metrics;
 use crate::options::ServerOptions;
 use crate::shutdown::Shutdown;
-use crate::{body, chat, openapi, operations, pages, security};
+use crate::{body, chat, observe, openai, openapi, operations, pages, security};
+
+/// The other rooms that the server talks to.
+pub struct Rooms {
+    /// Conversations and API keys.
+    pub store: Store,
+    /// The models that answer.
+    pub models: Arc<ServedModels>,
+    /// What is counted; [`Metrics::observer_of_model`] is for these models' engines.
+    pub metrics: Metrics,
+}
 
 /// What every request shares. Cheap to clone.
 #[derive(Clone)]
@@ -23,14 +36,36 @@ pub struct AppState {
     pub options: Arc<ServerOptions>,
     /// How requests learn that the server stops.
     pub shutdown: Shutdown,
+    /// What is counted.
+    pub metrics: Metrics,
+    /// Conversations and API keys.
+    pub store: Store,
+    /// The models that answer.
+    pub models: Arc<ServedModels>,
+    /// Answers that are being written for the web chat.
+    pub(crate) chat: chat::Chat,
     streams: Arc<Semaphore>,
 }
 
 impl AppState {
     /// The state of a server that has not served anything yet.
-    pub fn new(options: ServerOptions) -> Self {
-        let streams = Arc::new(Semaphore::new(options.stream_limit));
-        AppState { options: Arc::new(options), shutdown: Shutdown::default(), streams }
+    pub fn new(options: ServerOptions, rooms: Rooms) -> Self {
+        let shutdown = Shutdown::default();
+        AppState {
+            chat: chat::Chat::new(rooms.store.clone(), shutdown.clone()),
+            streams: Arc::new(Semaphore::new(options.stream_limit)),
+            options: Arc::new(options),
+            shutdown,
+            metrics: rooms.metrics,
+            store: rooms.store,
+            models: rooms.models,
+        }
+    }
+
+    /// The model that answers where nobody named one.
+    pub fn default_model(&self) -> Option<String> {
+        let served = || self.models.list().into_iter().map(|model| model.name).next();
+        self.options.default_model.clone().or_else(served)
     }
 
     /// The right to generate or stream, held until the answer ends: 503 when the server stops, 429 when too many run.
@@ -52,7 +87,7 @@ impl AppState {
 
 /// Every route with its description for `/openapi.json`.
 pub(crate) fn described_routes() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().merge(operations::router()).merge(chat::router())
+    OpenApiRouter::new().merge(openai::router()).merge(chat::router()).merge(operations::router())
 }
 
 /// The whole application: routes, pages, and the middleware around them.
@@ -69,6 +104,7 @@ pub fn router(state: AppState) -> Router {
         .method_not_allowed_fallback(wrong_method)
         .layer(from_fn_with_state(state.clone(), security::check_origin))
         .layer(from_fn_with_state(state.clone(), security::check_host))
+        .layer(from_fn_with_state(state.clone(), observe::observe))
         .layer(from_fn(security::add_headers))
         .with_state(state)
 }

@@ -8,18 +8,24 @@
 mod app;
 mod body;
 mod chat;
+mod connection;
 mod errors;
 mod json;
+mod metrics;
+mod observe;
 mod openai;
 mod openapi;
 mod operations;
 mod options;
 mod pages;
 mod security;
+mod serve;
 mod shutdown;
 
-pub use app::{AppState, router};
+pub use app::{AppState, Rooms, router};
 pub use errors::{ApiError, ErrorBody, ErrorObject};
+pub use metrics::Metrics;
 pub use openapi::document as openapi_document;
 pub use options::{OptionsError, ServerOptions};
+pub use serve::{ServeError, Server};
 pub use shutdown::Shutdown;

@@ -1,7 +1,12 @@
-//! Whether the server lives and is ready. Does not know models.
+//! Whether the server lives and is ready, and what it counts. Does not know what requests ask for.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use axum::Json;
 use axum::extract::State;
+use axum::http::header;
+use axum::response::IntoResponse;
 use serde::Serialize;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
@@ -10,9 +15,12 @@ use utoipa_axum::routes;
 use crate::app::AppState;
 use crate::errors::{ApiError, ErrorBody};
 
+/// Between two looks at the models' speed.
+const UPKEEP: Duration = Duration::from_secs(2);
+
 /// The routes for whoever operates the server.
 pub(crate) fn router() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().routes(routes!(healthz)).routes(routes!(readyz))
+    OpenApiRouter::new().routes(routes!(healthz)).routes(routes!(readyz)).routes(routes!(metrics))
 }
 
 #[derive(Serialize, ToSchema)]
@@ -28,17 +36,46 @@ impl Health {
 }
 
 /// Whether the process answers at all.
-#[utoipa::path(get, path = "/healthz", tag = "operations", responses((status = 200, body = Health)))]
+#[utoipa::path(get, path = "/healthz", tag = "operations",
+    responses((status = 200, description = "It does.", body = Health)))]
 async fn healthz() -> Json<Health> {
     Json(Health::OK)
 }
 
-/// Whether new requests are taken: 503 from the moment the server was told to stop.
-#[utoipa::path(get, path = "/readyz", tag = "operations",
-    responses((status = 200, body = Health), (status = 503, body = ErrorBody)))]
+/// Whether new requests are taken.
+#[utoipa::path(get, path = "/readyz", tag = "operations", responses(
+    (status = 200, description = "They are.", body = Health),
+    (status = 503, description = "The server was told to stop.", body = ErrorBody)))]
 async fn readyz(State(state): State<AppState>) -> Result<Json<Health>, ApiError> {
     if state.shutdown.is_draining() {
         return Err(ApiError::shutting_down());
     }
     Ok(Json(Health::OK))
+}
+
+/// What the server counts, in Prometheus' text format.
+#[utoipa::path(get, path = "/metrics", tag = "operations",
+    responses((status = 200, description = "Counters, gauges and histograms.", body = String, content_type = "text/plain")))]
+async fn metrics(State(state): State<AppState>) -> impl IntoResponse {
+    for model in state.models.list() {
+        state.metrics.model_state(&model.name, model.stats.as_ref());
+    }
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], state.metrics.render())
+}
+
+/// Keeps the numbers that are about a stretch of time up to date, for as long as the server runs.
+pub(crate) async fn keep_up(state: AppState) {
+    let mut seen: BTreeMap<String, (Instant, u64)> = BTreeMap::new();
+    loop {
+        tokio::time::sleep(UPKEEP).await;
+        state.metrics.fold();
+        for model in state.models.list() {
+            let (now, tokens) = (Instant::now(), model.stats.map_or(0, |stats| stats.decode_tokens));
+            if let Some((before, earlier)) = seen.insert(model.name.clone(), (now, tokens)) {
+                // A model that was loaded anew counts from 0 again.
+                let generated = tokens.saturating_sub(earlier) as f64;
+                state.metrics.model_speed(&model.name, generated / (now - before).as_secs_f64());
+            }
+        }
+    }
 }

@@ -10,6 +10,8 @@ pub struct ServerOptions {
     pub address: SocketAddr,
     /// Ask for an API key even on a loopback address.
     pub require_key: bool,
+    /// The model for new conversations that name none; `None`: the first one served.
+    pub default_model: Option<String>,
     /// Host names, besides `localhost` and IP addresses, under which browsers may reach this server.
     pub allowed_hosts: Vec<String>,
     /// Origins (`https://example.org`) whose pages may call the APIs.
@@ -33,6 +35,7 @@ impl Default for ServerOptions {
         ServerOptions {
             address: SocketAddr::from(([127, 0, 0, 1], 8080)),
             require_key: false,
+            default_model: None,
             allowed_hosts: Vec::new(),
             cors_origins: Vec::new(),
             body_limit: 8 << 20,
@@ -53,9 +56,9 @@ impl ServerOptions {
 
     /// Refuses options under which the server would be open to strangers, or could not work.
     ///
-    /// `keys` is how many API keys exist.
-    pub fn check(&self, keys: usize) -> Result<(), OptionsError> {
-        if self.needs_key() && keys == 0 {
+    /// `has_key` is whether any API key exists.
+    pub fn check(&self, has_key: bool) -> Result<(), OptionsError> {
+        if self.needs_key() && !has_key {
             return Err(OptionsError::NoKey { address: self.address });
         }
         for origin in &self.cors_origins {

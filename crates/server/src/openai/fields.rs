@@ -16,7 +16,7 @@ pub(crate) struct Field {
     pub(crate) treatment: Treatment,
     /// What the field does here, in one or two sentences.
     pub(crate) note: &'static str,
-    /// Whether OpenAI's own schema has it.
+    /// Whose field it is.
     pub(crate) origin: Origin,
 }
 
@@ -67,6 +67,8 @@ pub(crate) enum Treatment {
 pub(crate) enum Origin {
     OpenAi,
     Extension,
+    /// The web chat's own API, which has no other.
+    WebChat,
 }
 
 /// A request's fields, each known, of the right kind and within its range. Structured ones are still to be taken apart.
@@ -139,6 +141,12 @@ impl<'a> CheckedFields<'a> {
 
 impl Field {
     fn check(&self, value: &Value) -> Result<(), ApiError> {
+        self.check_at(&Node::new(value, self.name))
+    }
+
+    /// Checks the value of a field that stands at another place than the top.
+    pub(crate) fn check_at(&self, node: &Node<'_>) -> Result<(), ApiError> {
+        let value = node.value;
         if let Treatment::Refused { except } = self.treatment {
             let is_neutral =
                 except.iter().any(|text| serde_json::from_str(text).ok().as_ref() == Some(value));

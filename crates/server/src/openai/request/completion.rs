@@ -1,11 +1,10 @@
 //! A completion request as a whole: its fields, and which of them go together. Does not know how it is answered.
 
 use serde_json::Value;
+use zhenjin_assistant::CompletionRequest;
 
-use super::format::{self, Format};
-use super::limits;
-use super::prompt::{self, Prompt};
-use super::sampling::{Delivery, SamplingFields, read_delivery, read_sampling};
+use super::sampling::{Delivery, read_delivery, read_options};
+use super::{format, limits, prompt};
 use crate::errors::ApiError;
 use crate::openai::field_tables::COMPLETION;
 use crate::openai::fields::check;
@@ -14,21 +13,18 @@ use crate::openai::fields::check;
 const DEFAULT_MAX_TOKENS: usize = 16;
 
 /// A completion request whose every field is known to be fine by itself and beside the others.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub(crate) struct CompletionFields {
     pub(crate) model: String,
-    pub(crate) prompts: Vec<Prompt>,
-    pub(crate) format: Format,
-    pub(crate) sampling: SamplingFields,
-    pub(crate) delivery: Delivery,
-    pub(crate) max_tokens: usize,
+    /// One for each prompt.
+    pub(crate) requests: Vec<CompletionRequest>,
     /// Answers to each prompt that are returned.
     pub(crate) choices: usize,
     /// Answers to each prompt that are generated.
     pub(crate) best_of: usize,
-    pub(crate) echo: bool,
-    /// `Some(n)`: report log-probabilities, with the n most likely tokens at each place.
-    pub(crate) logprobs: Option<usize>,
+    /// Whether the caller wants log-probabilities; with `best_of` they are computed either way.
+    pub(crate) reports_logprobs: bool,
+    pub(crate) delivery: Delivery,
 }
 
 /// Takes a completion request's body apart.
@@ -47,16 +43,16 @@ pub(crate) fn read(body: &Value) -> Result<CompletionFields, ApiError> {
     if best_of > choices && delivery.stream {
         return Err(ApiError::invalid(
             "best_of",
-            "`best_of` above `n` needs whole answers, so it cannot be streamed",
+            "`best_of` above `n` compares whole answers, so it cannot be streamed",
         ));
     }
     let sequences = prompts.len() * best_of;
     if sequences > limits::SEQUENCES {
+        let prompts = prompts.len();
         return Err(ApiError::invalid(
             "n",
             format!(
-                "{} prompts times {best_of} answers are {sequences}, more than {}",
-                prompts.len(),
+                "{prompts} prompts times {best_of} answers are {sequences}, more than {}",
                 limits::SEQUENCES
             ),
         ));
@@ -66,16 +62,22 @@ pub(crate) fn read(body: &Value) -> Result<CompletionFields, ApiError> {
     if max_tokens == 0 && !echo {
         return Err(ApiError::invalid("max_tokens", "`max_tokens` may be 0 only together with `echo`"));
     }
+    let logprobs = fields.count("logprobs");
+    let scored = logprobs.or((best_of > choices).then_some(0));
+    let options = read_options(&fields, Some(max_tokens), scored)?;
+    let output_format = format::read(&fields)?;
+    let requests = prompts.into_iter().map(|prompt| CompletionRequest {
+        prompt,
+        echo,
+        output_format: output_format.clone(),
+        options: options.clone(),
+    });
     Ok(CompletionFields {
         model: fields.text("model").unwrap_or_default().to_owned(),
-        prompts,
-        format: format::read(&fields)?,
-        sampling: read_sampling(&fields)?,
-        delivery,
-        max_tokens,
+        requests: requests.collect(),
         choices,
         best_of,
-        echo,
-        logprobs: fields.count("logprobs"),
+        reports_logprobs: logprobs.is_some(),
+        delivery,
     })
 }

@@ -1,32 +1,25 @@
 //! What an answer must look like: JSON, a schema, a regular expression, a grammar. Does not know how that is enforced.
 
 use serde_json::{Value, json};
+use zhenjin_assistant::OutputFormat;
 
 use super::node::Node;
 use super::tools::{read_function_name, read_schema};
 use crate::errors::ApiError;
 use crate::openai::fields::CheckedFields;
 
-/// What the whole answer must look like.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Format {
-    Text,
-    JsonObject,
-    JsonSchema(Value),
-    Regex(String),
-    Grammar(String),
-}
-
 /// Takes `response_format`, `regex` and `grammar` apart, of which at most one may ask for anything.
-pub(crate) fn read(fields: &CheckedFields<'_>) -> Result<Format, ApiError> {
+pub(crate) fn read(fields: &CheckedFields<'_>) -> Result<OutputFormat, ApiError> {
     let mut formats = Vec::new();
     if let Some(node) = fields.get("response_format") {
         match read_response_format(&node)? {
-            Format::Text => {}
+            OutputFormat::Text => {}
             format => formats.push(("response_format", format)),
         }
     }
-    for (name, wrap) in [("regex", Format::Regex as fn(String) -> Format), ("grammar", Format::Grammar)] {
+    for (name, wrap) in
+        [("regex", OutputFormat::Regex as fn(String) -> OutputFormat), ("grammar", OutputFormat::Lark)]
+    {
         if let Some(text) = fields.text(name) {
             if text.is_empty() {
                 return Err(ApiError::invalid(name, format!("`{name}` must not be empty")));
@@ -35,7 +28,7 @@ pub(crate) fn read(fields: &CheckedFields<'_>) -> Result<Format, ApiError> {
         }
     }
     match formats.as_slice() {
-        [] => Ok(Format::Text),
+        [] => Ok(OutputFormat::Text),
         [(_, format)] => Ok(format.clone()),
         [(first, _), (second, _), ..] => Err(ApiError::invalid(
             *second,
@@ -44,11 +37,11 @@ pub(crate) fn read(fields: &CheckedFields<'_>) -> Result<Format, ApiError> {
     }
 }
 
-fn read_response_format(node: &Node<'_>) -> Result<Format, ApiError> {
+fn read_response_format(node: &Node<'_>) -> Result<OutputFormat, ApiError> {
     let kind = node.peek("type")?;
     match kind.text()? {
-        "text" => node.object(&["type"]).map(|_| Format::Text),
-        "json_object" => node.object(&["type"]).map(|_| Format::JsonObject),
+        "text" => node.object(&["type"]).map(|_| OutputFormat::Text),
+        "json_object" => node.object(&["type"]).map(|_| OutputFormat::JsonObject),
         "json_schema" => {
             let wrapped = node.object(&["type", "json_schema"])?.required("json_schema")?;
             let fields = wrapped.object(&["name", "description", "schema", "strict"])?;
@@ -60,8 +53,8 @@ fn read_response_format(node: &Node<'_>) -> Result<Format, ApiError> {
                 strict.boolean()?;
             }
             match fields.get("schema") {
-                Some(schema) => read_schema(&schema).map(Format::JsonSchema),
-                None => Ok(Format::JsonObject),
+                Some(schema) => read_schema(&schema).map(OutputFormat::JsonSchema),
+                None => Ok(OutputFormat::JsonObject),
             }
         }
         other => Err(kind.error(format!("must be text, json_object or json_schema, not `{other}`"))),

@@ -1,39 +1,11 @@
 //! The conversation that a chat request sends. Does not know how a template writes it.
 
 use serde_json::{Map, Value, json};
+use zhenjin_assistant::{Message, Role, ToolCall};
 
 use super::limits;
 use super::node::{Node, ObjectNode};
 use crate::errors::ApiError;
-
-/// Who speaks.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Role {
-    System,
-    Developer,
-    User,
-    Assistant,
-    Tool,
-}
-
-/// One message.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Message {
-    pub(crate) role: Role,
-    pub(crate) content: Option<String>,
-    pub(crate) name: Option<String>,
-    pub(crate) tool_calls: Vec<ToolCall>,
-    pub(crate) tool_call_id: Option<String>,
-}
-
-/// A call that the assistant made earlier.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct ToolCall {
-    pub(crate) id: String,
-    pub(crate) name: String,
-    /// As JSON text, which need not be valid: models err.
-    pub(crate) arguments: String,
-}
 
 /// Takes `messages` apart.
 pub(crate) fn read(node: &Node<'_>) -> Result<Vec<Message>, ApiError> {
@@ -63,8 +35,8 @@ pub(crate) fn read(node: &Node<'_>) -> Result<Vec<Message>, ApiError> {
 fn read_message(node: &Node<'_>) -> Result<Message, ApiError> {
     let role = node.peek("role")?;
     match role.text()? {
-        "system" => read_plain(node, Role::System),
-        "developer" => read_plain(node, Role::Developer),
+        // Two names of one role: models know `system` alone.
+        "system" | "developer" => read_plain(node, Role::System),
         "user" => read_plain(node, Role::User),
         "assistant" => read_assistant(node),
         "tool" => read_tool(node),
@@ -79,13 +51,13 @@ fn read_message(node: &Node<'_>) -> Result<Message, ApiError> {
 
 fn read_plain(node: &Node<'_>, role: Role) -> Result<Message, ApiError> {
     let fields = node.object(&["role", "content", "name"])?;
-    let content = Some(read_content(&fields.required("content")?, role)?);
+    let content = read_content(&fields.required("content")?, role)?;
     Ok(Message { role, content, name: read_name(&fields)?, tool_calls: Vec::new(), tool_call_id: None })
 }
 
 fn read_tool(node: &Node<'_>) -> Result<Message, ApiError> {
     let fields = node.object(&["role", "content", "name", "tool_call_id"])?;
-    let content = Some(read_content(&fields.required("content")?, Role::Tool)?);
+    let content = read_content(&fields.required("content")?, Role::Tool)?;
     let tool_call_id = Some(fields.required("tool_call_id")?.text()?.to_owned());
     Ok(Message { role: Role::Tool, content, name: read_name(&fields)?, tool_calls: Vec::new(), tool_call_id })
 }
@@ -110,10 +82,10 @@ fn read_assistant(node: &Node<'_>) -> Result<Message, ApiError> {
     let said = fields.get("content").map(|content| read_content(&content, Role::Assistant)).transpose()?;
     let refused = fields.get("refusal").map(|refusal| refusal.text().map(str::to_owned)).transpose()?;
     let content = match (said, refused) {
-        (Some(said), None) => Some(said),
-        (said, Some(refused)) if said.as_deref().unwrap_or("").is_empty() => Some(refused),
+        (Some(said), None) => said,
+        (said, Some(refused)) if said.as_deref().unwrap_or("").is_empty() => refused,
         (Some(_), Some(_)) => return Err(node.error("has both `content` and `refusal`: send one of them")),
-        (None, _) if !tool_calls.is_empty() => None,
+        (None, _) if !tool_calls.is_empty() => String::new(),
         (None, _) => return Err(node.error("needs `content`, `refusal` or `tool_calls`")),
     };
     Ok(Message { role: Role::Assistant, content, name: read_name(&fields)?, tool_calls, tool_call_id: None })

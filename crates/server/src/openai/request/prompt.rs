@@ -1,35 +1,29 @@
 //! The prompts of a completion request: texts or token ids, one or several. Does not know a tokenizer.
 
 use serde_json::{Value, json};
+use zhenjin_assistant::CompletionPrompt;
 
 use super::limits;
 use super::node::Node;
 use super::sampling::read_token_ids;
 use crate::errors::ApiError;
 
-/// One prompt.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Prompt {
-    Text(String),
-    Tokens(Vec<u32>),
-}
-
 /// Takes `prompt` apart.
-pub(crate) fn read(node: &Node<'_>) -> Result<Vec<Prompt>, ApiError> {
+pub(crate) fn read(node: &Node<'_>) -> Result<Vec<CompletionPrompt>, ApiError> {
     const EXPECTED: &str =
         "must be a string, a list of strings, a list of token ids, or a list of such lists";
-    let prompts: Vec<Prompt> = match node.value {
-        Value::String(text) => vec![Prompt::Text(text.clone())],
+    let prompts: Vec<CompletionPrompt> = match node.value {
+        Value::String(text) => vec![CompletionPrompt::Text(text.clone())],
         Value::Array(items) => match items.first() {
             None => return Err(node.error("must not be an empty list")),
-            Some(Value::Number(_)) => vec![Prompt::Tokens(read_tokens(node)?)],
+            Some(Value::Number(_)) => vec![CompletionPrompt::Tokens(read_tokens(node)?)],
             Some(Value::String(_)) => node
                 .list()?
-                .map(|item| Ok(Prompt::Text(item.text()?.to_owned())))
+                .map(|item| Ok(CompletionPrompt::Text(item.text()?.to_owned())))
                 .collect::<Result<_, ApiError>>()?,
             Some(Value::Array(_)) => node
                 .list()?
-                .map(|item| Ok(Prompt::Tokens(read_tokens(&item)?)))
+                .map(|item| Ok(CompletionPrompt::Tokens(read_tokens(&item)?)))
                 .collect::<Result<_, ApiError>>()?,
             Some(_) => return Err(node.error(EXPECTED)),
         },

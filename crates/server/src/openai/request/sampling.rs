@@ -1,39 +1,40 @@
 //! How tokens are chosen and when an answer ends, for both routes. Does not know how many tokens a model has.
 
 use serde_json::{Value, json};
+use zhenjin_assistant::{GenerationOptions, SamplingSettings};
 
 use super::limits;
 use super::node::Node;
 use crate::errors::ApiError;
 use crate::openai::fields::CheckedFields;
 
-/// What a request says about sampling; `None` is the model's own default.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct SamplingFields {
-    pub(crate) temperature: Option<f32>,
-    pub(crate) top_p: Option<f32>,
-    pub(crate) top_k: Option<usize>,
-    pub(crate) min_p: Option<f32>,
-    pub(crate) repetition_penalty: Option<f32>,
-    pub(crate) presence_penalty: Option<f32>,
-    pub(crate) frequency_penalty: Option<f32>,
-    pub(crate) logit_bias: Vec<(u32, f32)>,
-    pub(crate) seed: Option<i64>,
-}
-
-/// How an answer is sent and when it ends.
-#[derive(Clone, Debug, Default, PartialEq)]
+/// How an answer is sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Delivery {
     pub(crate) stream: bool,
     pub(crate) include_usage: bool,
-    pub(crate) stop: Vec<String>,
-    pub(crate) stop_token_ids: Vec<u32>,
 }
 
-/// Takes the sampling fields apart.
-pub(crate) fn read_sampling(fields: &CheckedFields<'_>) -> Result<SamplingFields, ApiError> {
+/// Takes the fields about generating apart, but for those that the two routes call differently.
+pub(crate) fn read_options(
+    fields: &CheckedFields<'_>,
+    max_tokens: Option<usize>,
+    logprobs: Option<usize>,
+) -> Result<GenerationOptions, ApiError> {
+    let stop_token_ids =
+        fields.get("stop_token_ids").map(|node| read_token_ids(&node, limits::STOP_TOKENS)).transpose()?;
+    Ok(GenerationOptions {
+        sampling: read_sampling(fields)?,
+        max_tokens,
+        stop: fields.get("stop").map(|node| read_stop(&node)).transpose()?.unwrap_or_default(),
+        stop_token_ids: stop_token_ids.unwrap_or_default(),
+        logprobs,
+    })
+}
+
+fn read_sampling(fields: &CheckedFields<'_>) -> Result<SamplingSettings, ApiError> {
     let number = |name| fields.number(name).map(|value| value as f32);
-    Ok(SamplingFields {
+    Ok(SamplingSettings {
         temperature: number("temperature"),
         top_p: number("top_p"),
         top_k: fields.count("top_k"),
@@ -46,11 +47,12 @@ pub(crate) fn read_sampling(fields: &CheckedFields<'_>) -> Result<SamplingFields
             .map(|node| read_logit_bias(&node))
             .transpose()?
             .unwrap_or_default(),
-        seed: fields.integer("seed"),
+        // Negative seeds are as good as any other: their bits are taken.
+        seed: fields.integer("seed").map(|seed| seed as u64),
     })
 }
 
-/// Takes the fields about sending and ending apart.
+/// Takes the fields about sending apart.
 pub(crate) fn read_delivery(fields: &CheckedFields<'_>) -> Result<Delivery, ApiError> {
     let stream = fields.boolean("stream").unwrap_or(false);
     let mut include_usage = false;
@@ -68,16 +70,7 @@ pub(crate) fn read_delivery(fields: &CheckedFields<'_>) -> Result<Delivery, ApiE
                 .with_code("unsupported_parameter"));
         }
     }
-    Ok(Delivery {
-        stream,
-        include_usage,
-        stop: fields.get("stop").map(|node| read_stop(&node)).transpose()?.unwrap_or_default(),
-        stop_token_ids: fields
-            .get("stop_token_ids")
-            .map(|node| read_token_ids(&node, limits::STOP_TOKENS))
-            .transpose()?
-            .unwrap_or_default(),
-    })
+    Ok(Delivery { stream, include_usage })
 }
 
 fn read_logit_bias(node: &Node<'_>) -> Result<Vec<(u32, f32)>, ApiError> {

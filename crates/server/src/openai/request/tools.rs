@@ -1,29 +1,11 @@
 //! The functions that a model may call, and whether it must. Does not know how a model writes a call.
 
 use serde_json::{Value, json};
+use zhenjin_assistant::{Tool, ToolChoice};
 
 use super::limits;
 use super::node::{Node, ObjectNode};
 use crate::errors::ApiError;
-
-/// A function that the model may call.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Tool {
-    pub(crate) name: String,
-    pub(crate) description: Option<String>,
-    /// A JSON schema.
-    pub(crate) parameters: Option<Value>,
-    pub(crate) strict: bool,
-}
-
-/// Whether the model calls a function.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) enum ToolChoice {
-    None,
-    Auto,
-    Required,
-    Named(String),
-}
 
 /// Takes `tools` apart.
 pub(crate) fn read_tools(node: &Node<'_>) -> Result<Vec<Tool>, ApiError> {
@@ -35,11 +17,13 @@ pub(crate) fn read_tools(node: &Node<'_>) -> Result<Vec<Tool>, ApiError> {
     for item in items {
         let function = function_of(&item)?;
         let fields = function.object(&["name", "description", "parameters", "strict"])?;
+        if let Some(strict) = fields.get("strict") {
+            strict.boolean()?;
+        }
         let tool = Tool {
             name: read_function_name(&fields)?,
             description: fields.get("description").map(|text| text.text().map(str::to_owned)).transpose()?,
             parameters: fields.get("parameters").map(|schema| read_schema(&schema)).transpose()?,
-            strict: fields.get("strict").map(|strict| strict.boolean()).transpose()?.unwrap_or(false),
         };
         if tools.iter().any(|earlier| earlier.name == tool.name) {
             return Err(function.error(format!("repeats the name `{}`", tool.name)));

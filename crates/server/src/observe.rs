@@ -1,0 +1,75 @@
+//! Around every request: an identity, a line in the log, a count, and a net under panics. Logs methods, routes, statuses and
+//! times; never what users write, nor their addresses' query strings. Does not know what a route does.
+
+use std::hash::{BuildHasher, RandomState};
+use std::panic::AssertUnwindSafe;
+use std::time::Instant;
+
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::{HeaderValue, Method};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use futures_util::FutureExt;
+use tracing::Instrument;
+
+use crate::app::AppState;
+use crate::errors::ApiError;
+
+/// The header that carries a request's identity in both directions.
+const REQUEST_ID: &str = "x-request-id";
+
+/// A name that nothing else has: 32 hexadecimal digits from the operating system's randomness.
+pub(crate) fn fresh_id() -> String {
+    // Every RandomState has keys of its own, so hashing nothing gives fresh bits.
+    let bits = || RandomState::new().hash_one(Instant::now());
+    format!("{:016x}{:016x}", bits(), bits())
+}
+
+/// Middleware: names, times, logs and counts a request, and turns a panic into an answer.
+pub(crate) async fn observe(State(state): State<AppState>, mut request: Request, next: Next) -> Response {
+    let start = Instant::now();
+    let method = known_method(request.method());
+    let route = request
+        .extensions()
+        .get::<MatchedPath>()
+        .map_or_else(|| "unmatched".to_owned(), |path| path.as_str().to_owned());
+    let id = request.headers().get(REQUEST_ID).filter(|value| is_plain(value)).cloned();
+    let id =
+        id.or_else(|| HeaderValue::from_str(&fresh_id()).ok()).unwrap_or(HeaderValue::from_static("unnamed"));
+    request.headers_mut().insert(REQUEST_ID, id.clone());
+
+    let span = tracing::info_span!("request", id = id.to_str().unwrap_or("unnamed"), method, route);
+    let answered = AssertUnwindSafe(next.run(request)).catch_unwind().instrument(span.clone()).await;
+    let mut response = answered.unwrap_or_else(|_| {
+        span.in_scope(|| tracing::error!("a handler panicked; the log's lines before this one say where"));
+        ApiError::internal("something went wrong inside the server; its log says what").into_response()
+    });
+    response.headers_mut().insert(REQUEST_ID, id);
+
+    let status = response.status().as_u16();
+    state.metrics.http_request(method, &route, status, start.elapsed());
+    span.in_scope(|| tracing::info!(status, milliseconds = start.elapsed().as_millis() as u64, "answered"));
+    response
+}
+
+/// Callers may invent methods, and every new label costs memory for ever.
+fn known_method(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::HEAD => "HEAD",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::PATCH => "PATCH",
+        Method::DELETE => "DELETE",
+        Method::OPTIONS => "OPTIONS",
+        _ => "other",
+    }
+}
+
+/// Whether a caller's own identity may stand in a log: short, and without anything that could end a line.
+fn is_plain(value: &HeaderValue) -> bool {
+    let bytes = value.as_bytes();
+    !bytes.is_empty()
+        && bytes.len() <= 128
+        && bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(byte))
+}

@@ -1,0 +1,177 @@
+//! Waiting for whole answers: all generations of a request side by side, gathered until each is finished.
+//! Does not know how answers are written.
+
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use futures_util::stream::{BoxStream, SelectAll, select_all, unfold};
+use futures_util::{Stream, StreamExt};
+use tokio::sync::OwnedSemaphorePermit;
+use zhenjin_assistant::{
+    Assistant, Echo, FinishReason, TextEvent, TextGeneration, Timings, TokenInfo, Usage,
+};
+
+use super::faults::failure;
+use crate::app::AppState;
+use crate::errors::ApiError;
+use crate::observe::fresh_id;
+
+/// What all pieces of one answer share.
+#[derive(Clone, Debug)]
+pub(super) struct Heading {
+    pub(super) id: String,
+    pub(super) created: u64,
+    pub(super) model: String,
+    pub(super) fingerprint: String,
+}
+
+impl Heading {
+    /// A new heading; `kind` is what OpenAI puts before such ids.
+    pub(super) fn new(kind: &str, assistant: &Assistant) -> Self {
+        Heading {
+            id: format!("{kind}-{}", fresh_id()),
+            created: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |age| age.as_secs()),
+            model: assistant.info().name.clone(),
+            fingerprint: assistant.info().fingerprint.clone(),
+        }
+    }
+}
+
+/// The running generations of one request. Dropping it, as happens when the client goes away, cancels all of them.
+pub(super) struct Generations {
+    events: SelectAll<BoxStream<'static, (usize, TextEvent)>>,
+    state: AppState,
+    model: String,
+    request_id: String,
+    /// The model stays in memory for as long as this is held.
+    _assistant: Arc<Assistant>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Generations {
+    /// Follows `generations`, whose places in the list become the choices' numbers.
+    pub(super) fn new(
+        generations: Vec<TextGeneration>,
+        assistant: Arc<Assistant>,
+        permit: OwnedSemaphorePermit,
+        state: AppState,
+        request_id: String,
+    ) -> Self {
+        let events = select_all(
+            generations
+                .into_iter()
+                .enumerate()
+                .map(|(choice, generation)| numbered(choice, generation).boxed()),
+        );
+        let model = assistant.info().name.clone();
+        Generations { events, state, model, request_id, _assistant: assistant, _permit: permit }
+    }
+
+    /// The next event of any choice; `None` once all are finished; an error if one failed or the server ends.
+    pub(super) async fn next(&mut self) -> Option<Result<(usize, TextEvent), ApiError>> {
+        let next = tokio::select! {
+            next = self.events.next() => next,
+            () = self.state.shutdown.ending() => return Some(Err(ApiError::shutting_down())),
+        };
+        let (choice, event) = next?;
+        match &event {
+            TextEvent::Finished { reason, usage, timings } => {
+                self.log(choice, &format!("{reason:?}"), usage, timings)
+            }
+            TextEvent::Failed { failure: why, usage, timings } => {
+                self.log(choice, &format!("{why:?}"), usage, timings);
+                return Some(Err(failure(why.clone())));
+            }
+            _ => {}
+        }
+        Some(Ok((choice, event)))
+    }
+
+    /// One line for each answer: numbers only. A stop string in `end` is the request's own, so only its kind is written.
+    fn log(&self, choice: usize, end: &str, usage: &Usage, timings: &Timings) {
+        tracing::info!(
+            id = self.request_id,
+            model = self.model,
+            choice,
+            end = end.split('"').next(),
+            prompt_tokens = usage.prompt_tokens,
+            cached_tokens = usage.cached_tokens,
+            answer_tokens = usage.completion_tokens,
+            queue_ms = timings.queue.as_millis() as u64,
+            first_token_ms = timings.time_to_first_token.map(|time| time.as_millis() as u64),
+            tokens_per_second = timings.tokens_per_second(usage.completion_tokens),
+            "generated"
+        );
+    }
+
+    /// Waits until all `choices` are whole.
+    pub(super) async fn gather(mut self, choices: usize) -> Result<Vec<WholeAnswer>, ApiError> {
+        let mut answers = vec![WholeAnswer::default(); choices];
+        while let Some(next) = self.next().await {
+            let (choice, event) = next?;
+            if let Some(answer) = answers.get_mut(choice) {
+                answer.take(event);
+            }
+        }
+        if answers.iter().any(|answer| answer.end.is_none()) {
+            return Err(ApiError::internal("an answer ended without saying why"));
+        }
+        Ok(answers)
+    }
+}
+
+fn numbered(
+    choice: usize,
+    generation: TextGeneration,
+) -> impl Stream<Item = (usize, TextEvent)> + Send + 'static {
+    unfold(generation, move |mut generation| async move {
+        let event = generation.next().await?;
+        Some(((choice, event), generation))
+    })
+}
+
+/// Everything about one finished answer.
+#[derive(Clone, Debug, Default)]
+pub(super) struct WholeAnswer {
+    pub(super) echo: Option<Echo>,
+    pub(super) text: String,
+    pub(super) tokens: Vec<TokenInfo>,
+    pub(super) calls: Vec<WholeCall>,
+    pub(super) end: Option<(FinishReason, Usage)>,
+}
+
+/// A finished tool call.
+#[derive(Clone, Debug, Default)]
+pub(super) struct WholeCall {
+    pub(super) id: String,
+    pub(super) name: String,
+    pub(super) arguments: String,
+}
+
+impl WholeAnswer {
+    fn take(&mut self, event: TextEvent) {
+        match event {
+            TextEvent::Started { echo, .. } => self.echo = echo,
+            TextEvent::Delta { text, tokens } => {
+                self.text.push_str(&text);
+                self.tokens.extend(tokens);
+            }
+            TextEvent::ToolCall { id, name, arguments, .. } => {
+                if let (Some(id), Some(name)) = (id, name) {
+                    self.calls.push(WholeCall { id, name, arguments: String::new() });
+                }
+                if let Some(call) = self.calls.last_mut() {
+                    call.arguments.push_str(&arguments);
+                }
+            }
+            TextEvent::Finished { reason, usage, .. } => self.end = Some((reason, usage)),
+            TextEvent::Failed { .. } => {}
+        }
+    }
+
+    /// The mean log-probability of the answer's tokens; an empty answer is certain.
+    pub(super) fn mean_logprob(&self) -> f64 {
+        let sum: f64 = self.tokens.iter().filter_map(|token| token.logprob).map(f64::from).sum();
+        if self.tokens.is_empty() { 0.0 } else { sum / self.tokens.len() as f64 }
+    }
+}

@@ -1,0 +1,153 @@
+//! `POST /v1/chat/completions`. Does not know how a model answers.
+
+use axum::Json;
+use axum::extract::{Request, State};
+use axum::response::{IntoResponse, Response};
+use zhenjin_assistant::TextEvent;
+
+use super::answer::{Generations, Heading, WholeAnswer};
+use super::logprobs::ChatLogprobs;
+use super::request::chat::{ChatFields, read};
+use super::response::{
+    AnswerFunction, AnswerMessage, AnswerToolCall, ChatChoice, ChatCompletion, ChatCompletionChunk,
+    ChunkChoice, Delta, FunctionDelta, ToolCallDelta, UsageReport, finish_reason,
+};
+use super::stream::{self, PieceWriter};
+use super::{fault, request_id};
+use crate::app::AppState;
+use crate::body::json_bytes;
+use crate::errors::{ApiError, ErrorBody};
+use crate::json;
+
+/// Answers a conversation.
+#[utoipa::path(post, path = "/v1/chat/completions", tag = "openai",
+    request_body(content = ref("#/components/schemas/ChatCompletionRequest"), content_type = "application/json"),
+    responses(
+        (status = 200, description = "The answer; with `stream`, events of `ChatCompletionChunk`, then `[DONE]`.",
+            content((ChatCompletion = "application/json"), (ChatCompletionChunk = "text/event-stream"))),
+        (status = 400, description = "The request is wrong; `param` names the field.", body = ErrorBody),
+        (status = 404, description = "No model of this name is served.", body = ErrorBody),
+        (status = 429, description = "Too many requests; `Retry-After` says when to come again.", body = ErrorBody),
+        (status = 503, description = "The model cannot be had now.", body = ErrorBody)))]
+pub(super) async fn create(State(state): State<AppState>, request: Request) -> Result<Response, ApiError> {
+    let id = request_id(request.headers());
+    let body = json_bytes(request, &state).await?;
+    let fields = read(&json::value(&body)?)?;
+    let permit = state.stream_permit()?;
+    let assistant = state.models.get(&fields.model).await.map_err(fault)?;
+    let generations = assistant.chat_choices(&fields.request, fields.choices).map_err(fault)?;
+    let writer = ChatWriter::new(Heading::new("chatcmpl", &assistant), &fields);
+    let generations = Generations::new(generations, assistant, permit, state, id);
+    if fields.delivery.stream {
+        return Ok(stream::send(generations, writer));
+    }
+    let answers = generations.gather(fields.choices).await?;
+    Ok(Json(writer.whole(answers)).into_response())
+}
+
+struct ChatWriter {
+    heading: Heading,
+    service_tier: Option<&'static str>,
+    reports_logprobs: bool,
+    include_usage: bool,
+    usage: UsageReport,
+}
+
+impl ChatWriter {
+    fn new(heading: Heading, fields: &ChatFields) -> Self {
+        ChatWriter {
+            heading,
+            service_tier: fields.names_service_tier.then_some("default"),
+            reports_logprobs: fields.request.options.logprobs.is_some(),
+            include_usage: fields.delivery.include_usage,
+            usage: UsageReport::default(),
+        }
+    }
+
+    fn whole(mut self, answers: Vec<WholeAnswer>) -> ChatCompletion {
+        let choices =
+            answers.into_iter().enumerate().map(|(index, answer)| self.choice(index, answer)).collect();
+        ChatCompletion {
+            id: self.heading.id,
+            object: "chat.completion",
+            created: self.heading.created,
+            model: self.heading.model,
+            choices,
+            usage: self.usage,
+            system_fingerprint: self.heading.fingerprint,
+            service_tier: self.service_tier,
+        }
+    }
+
+    fn choice(&mut self, index: usize, answer: WholeAnswer) -> ChatChoice {
+        let reason = answer.end.map_or("length", |(reason, usage)| {
+            self.usage.add(&usage, index == 0);
+            finish_reason(&reason)
+        });
+        let calls = answer.calls.into_iter().map(|call| AnswerToolCall {
+            id: call.id,
+            r#type: "function",
+            function: AnswerFunction { name: call.name, arguments: call.arguments },
+        });
+        let tool_calls: Vec<AnswerToolCall> = calls.collect();
+        let has_content = tool_calls.is_empty() || !answer.text.is_empty();
+        ChatChoice {
+            index,
+            message: AnswerMessage {
+                role: "assistant",
+                content: has_content.then_some(answer.text),
+                refusal: None,
+                tool_calls,
+            },
+            logprobs: self.reports_logprobs.then(|| ChatLogprobs::of(&answer.tokens)),
+            finish_reason: reason,
+        }
+    }
+
+    fn chunk(&self, choices: Vec<ChunkChoice>, usage: Option<UsageReport>) -> ChatCompletionChunk {
+        ChatCompletionChunk {
+            id: self.heading.id.clone(),
+            object: "chat.completion.chunk",
+            created: self.heading.created,
+            model: self.heading.model.clone(),
+            choices,
+            system_fingerprint: self.heading.fingerprint.clone(),
+            service_tier: self.service_tier,
+            usage: self.include_usage.then_some(usage),
+        }
+    }
+}
+
+impl PieceWriter for ChatWriter {
+    type Piece = ChatCompletionChunk;
+
+    fn write(&mut self, choice: usize, event: TextEvent) -> Vec<ChatCompletionChunk> {
+        let (mut logprobs, mut reason) = (None, None);
+        let delta = match event {
+            TextEvent::Started { .. } => {
+                Delta { role: Some("assistant"), content: Some(String::new()), ..Delta::default() }
+            }
+            TextEvent::Delta { text, tokens } if text.is_empty() && tokens.is_empty() => return Vec::new(),
+            TextEvent::Delta { text, tokens } => {
+                logprobs = self.reports_logprobs.then(|| ChatLogprobs::of(&tokens));
+                Delta { content: Some(text), ..Delta::default() }
+            }
+            TextEvent::ToolCall { index, id, name, arguments } => {
+                let r#type = id.is_some().then_some("function");
+                let call = ToolCallDelta { index, id, r#type, function: FunctionDelta { name, arguments } };
+                Delta { tool_calls: vec![call], ..Delta::default() }
+            }
+            TextEvent::Finished { reason: why, usage, .. } => {
+                self.usage.add(&usage, choice == 0);
+                reason = Some(finish_reason(&why));
+                Delta::default()
+            }
+            TextEvent::Failed { .. } => return Vec::new(),
+        };
+        vec![self.chunk(vec![ChunkChoice { index: choice, delta, logprobs, finish_reason: reason }], None)]
+    }
+
+    fn usage(&mut self) -> Option<ChatCompletionChunk> {
+        self.include_usage.then(|| self.chunk(Vec::new(), Some(self.usage.clone())))
+    }
+}

@@ -1,0 +1,158 @@
+//! `POST /v1/completions`. Does not know how a model continues a text.
+
+use axum::Json;
+use axum::extract::{Request, State};
+use axum::response::{IntoResponse, Response};
+use zhenjin_assistant::TextEvent;
+
+use super::answer::{Generations, Heading, WholeAnswer};
+use super::logprobs::CompletionLogprobsWriter;
+use super::request::completion::{CompletionFields, read};
+use super::response::{Completion, CompletionChoice, UsageReport, finish_reason};
+use super::stream::{self, PieceWriter};
+use super::{fault, request_id};
+use crate::app::AppState;
+use crate::body::json_bytes;
+use crate::errors::{ApiError, ErrorBody};
+use crate::json;
+
+/// Continues texts.
+#[utoipa::path(post, path = "/v1/completions", tag = "openai",
+    request_body(content = ref("#/components/schemas/CompletionRequest"), content_type = "application/json"),
+    responses(
+        (status = 200, description = "The continuations; with `stream`, events of `Completion`, then `[DONE]`.",
+            content((Completion = "application/json"), (Completion = "text/event-stream"))),
+        (status = 400, description = "The request is wrong; `param` names the field.", body = ErrorBody),
+        (status = 404, description = "No model of this name is served.", body = ErrorBody),
+        (status = 429, description = "Too many requests; `Retry-After` says when to come again.", body = ErrorBody),
+        (status = 503, description = "The model cannot be had now.", body = ErrorBody)))]
+pub(super) async fn create(State(state): State<AppState>, request: Request) -> Result<Response, ApiError> {
+    let id = request_id(request.headers());
+    let body = json_bytes(request, &state).await?;
+    let fields = read(&json::value(&body)?)?;
+    let permit = state.stream_permit()?;
+    let assistant = state.models.get(&fields.model).await.map_err(fault)?;
+    let mut generations = Vec::with_capacity(fields.requests.len() * fields.best_of);
+    for request in &fields.requests {
+        // Should a later prompt be refused, those that run already are cancelled by being dropped.
+        generations.extend(assistant.complete_choices(request, fields.best_of).map_err(fault)?);
+    }
+    let count = generations.len();
+    let writer = CompletionWriter::new(Heading::new("cmpl", &assistant), &fields, count);
+    let generations = Generations::new(generations, assistant, permit, state, id);
+    if fields.delivery.stream {
+        return Ok(stream::send(generations, writer));
+    }
+    let answers = generations.gather(count).await?;
+    Ok(Json(writer.whole(answers)).into_response())
+}
+
+struct CompletionWriter {
+    heading: Heading,
+    choices: usize,
+    best_of: usize,
+    include_usage: bool,
+    usage: UsageReport,
+    /// For each generation, if log-probabilities are reported.
+    logprobs: Vec<Option<CompletionLogprobsWriter>>,
+}
+
+impl CompletionWriter {
+    fn new(heading: Heading, fields: &CompletionFields, count: usize) -> Self {
+        let candidates = fields.requests.first().and_then(|request| request.options.logprobs).unwrap_or(0);
+        let logprobs = fields.reports_logprobs.then(|| CompletionLogprobsWriter::new(candidates));
+        CompletionWriter {
+            heading,
+            choices: fields.choices,
+            best_of: fields.best_of,
+            include_usage: fields.delivery.include_usage,
+            usage: UsageReport::default(),
+            logprobs: vec![logprobs; count],
+        }
+    }
+
+    fn whole(mut self, answers: Vec<WholeAnswer>) -> Completion {
+        for (index, answer) in answers.iter().enumerate() {
+            if let Some((_, usage)) = &answer.end {
+                self.usage.add(usage, index % self.best_of == 0);
+            }
+        }
+        let mut choices = Vec::new();
+        for (prompt, answers) in answers.chunks(self.best_of).enumerate() {
+            for (rank, answer) in best(answers, self.choices).into_iter().enumerate() {
+                choices.push(self.choice(prompt * self.choices + rank, answer));
+            }
+        }
+        let usage = self.usage.clone();
+        self.piece(choices, Some(Some(usage)))
+    }
+
+    fn choice(&mut self, index: usize, answer: &WholeAnswer) -> CompletionChoice {
+        let mut text = String::new();
+        let mut logprobs = None;
+        let writer = self.logprobs.get_mut(index).and_then(Option::as_mut);
+        if let Some(writer) = writer {
+            let echoed = answer.echo.as_ref().map_or(&[][..], |echo| &echo.tokens);
+            let mut report = writer.write(echoed);
+            report.append(writer.write(&answer.tokens));
+            logprobs = Some(report);
+        }
+        if let Some(echo) = &answer.echo {
+            text.push_str(&echo.text);
+        }
+        text.push_str(&answer.text);
+        let reason = answer.end.as_ref().map(|(reason, _)| finish_reason(reason));
+        CompletionChoice { index, text, logprobs, finish_reason: reason }
+    }
+
+    fn piece(&self, choices: Vec<CompletionChoice>, usage: Option<Option<UsageReport>>) -> Completion {
+        Completion {
+            id: self.heading.id.clone(),
+            object: "text_completion",
+            created: self.heading.created,
+            model: self.heading.model.clone(),
+            choices,
+            system_fingerprint: self.heading.fingerprint.clone(),
+            usage,
+        }
+    }
+}
+
+/// The `count` answers with the highest mean log-probability, best first; all of them as they are if none is left out.
+fn best(answers: &[WholeAnswer], count: usize) -> Vec<&WholeAnswer> {
+    let mut ranked: Vec<&WholeAnswer> = answers.iter().collect();
+    if count < ranked.len() {
+        ranked.sort_by(|left, right| right.mean_logprob().total_cmp(&left.mean_logprob()));
+        ranked.truncate(count);
+    }
+    ranked
+}
+
+impl PieceWriter for CompletionWriter {
+    type Piece = Completion;
+
+    fn write(&mut self, choice: usize, event: TextEvent) -> Vec<Completion> {
+        let mut reason = None;
+        let (text, tokens) = match event {
+            TextEvent::Started { echo: Some(echo), .. } => (echo.text, echo.tokens),
+            TextEvent::Started { echo: None, .. } | TextEvent::ToolCall { .. } | TextEvent::Failed { .. } => {
+                return Vec::new();
+            }
+            TextEvent::Delta { text, tokens } if text.is_empty() && tokens.is_empty() => return Vec::new(),
+            TextEvent::Delta { text, tokens } => (text, tokens),
+            TextEvent::Finished { reason: why, usage, .. } => {
+                self.usage.add(&usage, choice % self.best_of == 0);
+                reason = Some(finish_reason(&why));
+                (String::new(), Vec::new())
+            }
+        };
+        let writer = self.logprobs.get_mut(choice).and_then(Option::as_mut);
+        let logprobs = if tokens.is_empty() { None } else { writer.map(|writer| writer.write(&tokens)) };
+        let choice = CompletionChoice { index: choice, text, logprobs, finish_reason: reason };
+        vec![self.piece(vec![choice], self.include_usage.then_some(None))]
+    }
+
+    fn usage(&mut self) -> Option<Completion> {
+        self.include_usage.then(|| self.piece(Vec::new(), Some(Some(self.usage.clone()))))
+    }
+}

@@ -1,0 +1,45 @@
+//! The assistant's errors as HTTP answers. Does not know which route asked.
+
+use std::time::Duration;
+
+use axum::http::StatusCode;
+use zhenjin_assistant::{AssistantError, Failure};
+
+use crate::errors::ApiError;
+
+/// When to come again for memory that other models' answers hold.
+const MEMORY_WAIT: Duration = Duration::from_secs(5);
+
+/// Why the assistant did not take a request.
+pub(crate) fn fault(error: AssistantError) -> ApiError {
+    let message = error.to_string();
+    match error {
+        AssistantError::QueueFull { retry_after, .. } => ApiError::too_many_requests(message, retry_after),
+        AssistantError::ContextExceeded { .. } => {
+            ApiError::bad_request(message).with_param("max_tokens").with_code("context_length_exceeded")
+        }
+        AssistantError::Invalid { field, reason } => ApiError::invalid(field, format!("`{field}`: {reason}")),
+        AssistantError::UnknownModel { .. } => {
+            ApiError::not_found(message).with_param("model").with_code("model_not_found")
+        }
+        AssistantError::NameTaken { .. } => ApiError::conflict(message),
+        AssistantError::OutOfMemory { .. } => ApiError::unavailable(message).with_code("model_too_large"),
+        AssistantError::MemoryInUse { .. } => {
+            ApiError::unavailable(message).with_code("memory_in_use").with_retry_after(MEMORY_WAIT)
+        }
+        AssistantError::Load { .. } => {
+            ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "server_error", message)
+                .with_code("model_not_loadable")
+        }
+        AssistantError::ShuttingDown => ApiError::shutting_down(),
+        AssistantError::Internal(_) => ApiError::internal(message),
+    }
+}
+
+/// Why an answer ended before it was complete.
+pub(super) fn failure(failure: Failure) -> ApiError {
+    match failure {
+        Failure::ShutDown => ApiError::shutting_down(),
+        Failure::Broken(reason) => ApiError::internal(format!("the answer could not be completed: {reason}")),
+    }
+}

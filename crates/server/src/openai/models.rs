@@ -1,0 +1,81 @@
+//! `/v1/models`: what is served. Does not know how models are loaded.
+
+use std::time::UNIX_EPOCH;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use serde::Serialize;
+use utoipa::ToSchema;
+use zhenjin_assistant::{AssistantError, ModelState, ServedModelInfo};
+
+use super::fault;
+use crate::app::AppState;
+use crate::errors::{ApiError, ErrorBody};
+
+/// A served model.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub(super) struct Model {
+    /// The name that requests use.
+    id: String,
+    /// `model`
+    object: &'static str,
+    /// When its file was written, in seconds since 1970.
+    created: u64,
+    /// `zhenjin`
+    owned_by: &'static str,
+    /// Whether it is in memory; if not, the next request loads it. Not part of OpenAI's API.
+    loaded: bool,
+    /// Tokens in its context, if it is loaded. Not part of OpenAI's API.
+    context_length: Option<usize>,
+}
+
+/// All served models.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub(super) struct ModelList {
+    /// `list`
+    object: &'static str,
+    data: Vec<Model>,
+}
+
+impl Model {
+    fn of(info: ServedModelInfo) -> Self {
+        let written = std::fs::metadata(&info.path).and_then(|metadata| metadata.modified()).ok();
+        let created =
+            written.and_then(|time| time.duration_since(UNIX_EPOCH).ok()).map_or(0, |age| age.as_secs());
+        Model {
+            id: info.name,
+            object: "model",
+            created,
+            owned_by: "zhenjin",
+            loaded: info.state == ModelState::Loaded,
+            context_length: info.context_length,
+        }
+    }
+}
+
+/// Lists the models that requests can name.
+#[utoipa::path(get, path = "/v1/models", tag = "openai",
+    responses((status = 200, description = "All served models.", body = ModelList)))]
+pub(super) async fn list(State(state): State<AppState>) -> Json<ModelList> {
+    Json(ModelList { object: "list", data: state.models.list().into_iter().map(Model::of).collect() })
+}
+
+/// Describes one model.
+#[utoipa::path(get, path = "/v1/models/{*model}", tag = "openai",
+    params(("model" = String, Path, description = "The model's name.")),
+    responses(
+        (status = 200, description = "The model.", body = Model),
+        (status = 404, description = "No model of this name is served.", body = ErrorBody)))]
+pub(super) async fn retrieve(
+    State(state): State<AppState>,
+    Path(name): Path<String>,
+) -> Result<Json<Model>, ApiError> {
+    let mut served = state.models.list();
+    match served.iter().position(|info| info.name == name) {
+        Some(index) => Ok(Json(Model::of(served.swap_remove(index)))),
+        None => {
+            let known = served.into_iter().map(|info| info.name).collect();
+            Err(fault(AssistantError::UnknownModel { name, known }))
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! OpenAI's answers as they go over the wire. Does not know where their contents come from.
+
+use serde::Serialize;
+use utoipa::ToSchema;
+use zhenjin_assistant::{FinishReason, Usage};
+
+use super::logprobs::{ChatLogprobs, CompletionLogprobs};
+
+/// A whole chat answer.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub(super) struct ChatCompletion {
+    pub(super) id: String,
+    /// `chat.completion`
+    pub(super) object: &'static str,
+    /// Seconds since 1970.
+    pub(super) created: u64,
+    pub(super) model: String,
+    pub(super) choices: Vec<ChatChoice>,
+    pub(super) usage: UsageReport,
+    /// Changes when the weights or the code that computes with them change.
+    pub(super) system_fingerprint: String,
+    /// `default`, if the request named a tier.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) service_tier: Option<&'static str>,
+}
+
+/// One of the answers to a chat.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub(super) struct ChatChoice {
+    pub(super) index: usize,
+    pub(super) message: AnswerMessage,
+    pub(super) logprobs: Option<ChatLogprobs>,
+    pub(super) finish_reason: &'static str,
+}
+
+/// What the model said.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub(super) struct AnswerMessage {
+    /// `assistant`
+    pub(super) role: &'static str,
+    /// null if there are only calls.
+    pub(super) content: Option<String>,
+    /// Always null: models here have no separate way to refuse.
+    pub(super) refusal: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) tool_calls: Vec<AnswerToolCall>,
+}
+
+/// A call that the model makes.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub(super) struct AnswerToolCall {
+    pub(super) id: String,
+    /// `function`
+    pub(super) r#type: &'static str,
+    pub(super) function: AnswerFunction,
+}
+
+/// The function that is called.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub(super) struct AnswerFunction {
+    pub(super) name: String,
+    /// JSON as text.
+    pub(super) arguments: String,
+}
+
+/// A piece of a streamed chat answer.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub(super) struct ChatCompletionChunk {
+    pub(super) id: String,
+    /// `chat.completion.chunk`
+    pub(super) object: &'static str,
+    pub(super) created: u64,
+    pub(super) model: String,
+    pub(super) choices: Vec<ChunkChoice>,
+    pub(super) system_fingerprint: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) service_tier: Option<&'static str>,
+    /// Only with `include_usage`: null but in the last piece.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) usage: Option<Option<UsageReport>>,
+}
+
+/// What a piece adds to one answer.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub(super) struct ChunkChoice {
+    pub(super) index: usize,
+    pub(super) delta: Delta,
+    pub(super) logprobs: Option<ChatLogprobs>,
+    pub(super) finish_reason: Option<&'static str>,
+}
+
+/// What is added.
+#[derive(Clone, Debug, Default, Serialize, ToSchema)]
+pub(super) struct Delta {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) role: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) content: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) tool_calls: Vec<ToolCallDelta>,
+}
+
+/// More of a call.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub(super) struct ToolCallDelta {
+    pub(super) index: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) r#type: Option<&'static str>,
+    pub(super) function: FunctionDelta,
+}
+
+/// More of a call's function.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub(super) struct FunctionDelta {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) name: Option<String>,
+    pub(super) arguments: String,
+}
+
+/// A whole completion, or a piece of a streamed one.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub(super) struct Completion {
+    pub(super) id: String,
+    /// `text_completion`
+    pub(super) object: &'static str,
+    pub(super) created: u64,
+    pub(super) model: String,
+    pub(super) choices: Vec<CompletionChoice>,
+    pub(super) system_fingerprint: String,
+    /// In streams only with `include_usage`, and null but in the last piece.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) usage: Option<Option<UsageReport>>,
+}
+
+/// One of the continuations.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub(super) struct CompletionChoice {
+    /// Prompt times `n` plus answer.
+    pub(super) index: usize,
+    pub(super) text: String,
+    pub(super) logprobs: Option<CompletionLogprobs>,
+    /// null in all but the last piece of a stream.
+    pub(super) finish_reason: Option<&'static str>,
+}
+
+/// How many tokens a request used.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, ToSchema)]
+pub(super) struct UsageReport {
+    pub(super) prompt_tokens: usize,
+    pub(super) completion_tokens: usize,
+    pub(super) total_tokens: usize,
+    pub(super) prompt_tokens_details: PromptTokensDetails,
+}
+
+/// Where a prompt's tokens came from.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, ToSchema)]
+pub(super) struct PromptTokensDetails {
+    /// Found in the cache instead of computed.
+    pub(super) cached_tokens: usize,
+}
+
+impl UsageReport {
+    /// Adds an answer. A prompt counts once, however many answers it gets.
+    pub(super) fn add(&mut self, usage: &Usage, is_first_of_prompt: bool) {
+        if is_first_of_prompt {
+            self.prompt_tokens += usage.prompt_tokens;
+            self.prompt_tokens_details.cached_tokens += usage.cached_tokens;
+        }
+        self.completion_tokens += usage.completion_tokens;
+        self.total_tokens = self.prompt_tokens + self.completion_tokens;
+    }
+}
+
+/// OpenAI's word for why an answer ended.
+pub(super) fn finish_reason(reason: &FinishReason) -> &'static str {
+    match reason {
+        FinishReason::Stop(_) => "stop",
+        FinishReason::Length => "length",
+        FinishReason::ToolCalls => "tool_calls",
+    }
+}

@@ -1,0 +1,173 @@
+//! From a socket to the application: accepting within limits, and stopping without cutting answers off.
+//! Does not know routes.
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use zhenjin_store::StoreError;
+
+use crate::app::{AppState, Rooms, router};
+use crate::connection::WriteDeadline;
+use crate::options::{OptionsError, ServerOptions};
+
+/// How long the last error events may take to reach their clients.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+/// The pause after the system refused a connection, as when it has no file handles left.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
+const MAX_HEADERS: usize = 64;
+const MAX_HEAD_BYTES: usize = 64 << 10;
+
+/// A server that listens, and serves once it [`run`](Server::run)s.
+pub struct Server {
+    listener: TcpListener,
+    address: SocketAddr,
+    state: AppState,
+}
+
+/// Why a server does not start, or stopped.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ServeError {
+    /// The options cannot be served under.
+    #[error(transparent)]
+    Options(#[from] OptionsError),
+    /// The address cannot be listened on.
+    #[error(
+        "cannot listen on {address}: {source}; is another server running there? `--addr` chooses another address, and port 0 any free one"
+    )]
+    Bind {
+        /// The address that was asked for.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The store cannot be read.
+    #[error("cannot look for API keys: {0}")]
+    Store(#[from] StoreError),
+}
+
+impl Server {
+    /// Checks the options and takes the address. Nothing is served yet.
+    pub async fn bind(options: ServerOptions, rooms: Rooms) -> Result<Server, ServeError> {
+        options.check(rooms.store.has_api_key().await?)?;
+        let wanted = options.address;
+        let bound = |source| ServeError::Bind { address: wanted, source };
+        let listener = TcpListener::bind(wanted).await.map_err(bound)?;
+        let address = listener.local_addr().map_err(bound)?;
+        Ok(Server { listener, address, state: AppState::new(options, rooms) })
+    }
+
+    /// The address with the port that was really taken.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// What requests share; [`Shutdown::drain`](crate::Shutdown::drain) in there stops the server too.
+    pub fn state(&self) -> &AppState {
+        &self.state
+    }
+
+    /// Serves until `stop` resolves. Then no connection is accepted and no answer begun; those that run may go on for
+    /// [`ServerOptions::shutdown_limit`], after which streams end with an error event.
+    pub async fn run(self, stop: impl Future<Output = ()>) {
+        let Server { listener, state, .. } = self;
+        let application = router(state.clone());
+        let places = Arc::new(Semaphore::new(state.options.connection_limit));
+        let mut connections = JoinSet::new();
+        let upkeep = tokio::spawn(crate::operations::keep_up(state.clone()));
+        let mut stop = pin!(stop);
+        loop {
+            let accepted = tokio::select! {
+                () = &mut stop => break,
+                () = state.shutdown.draining() => break,
+                accepted = accept(&listener, &places) => accepted,
+                Some(_) = connections.join_next(), if !connections.is_empty() => continue,
+            };
+            if let Some((stream, place)) = accepted {
+                let (application, state) = (application.clone(), state.clone());
+                connections.spawn(async move {
+                    serve_connection(stream, application, state).await;
+                    drop(place);
+                });
+            }
+        }
+        drop(listener);
+        state.shutdown.drain();
+        end_connections(connections, &state).await;
+        upkeep.abort();
+    }
+}
+
+async fn accept(
+    listener: &TcpListener,
+    places: &Arc<Semaphore>,
+) -> Option<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
+    let place = Arc::clone(places).acquire_owned().await.ok()?;
+    match listener.accept().await {
+        Ok((stream, _)) => {
+            // Tokens are small and awaited one by one; a failure only costs speed.
+            let _ = stream.set_nodelay(true);
+            Some((stream, place))
+        }
+        Err(error) => {
+            tracing::warn!(%error, "a connection could not be accepted");
+            tokio::time::sleep(ACCEPT_PAUSE).await;
+            None
+        }
+    }
+}
+
+async fn serve_connection(stream: TcpStream, application: Router, state: AppState) {
+    let stream = TokioIo::new(WriteDeadline::new(stream, state.options.write_timeout));
+    let service = TowerToHyperService::new(application);
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(state.options.read_timeout)
+        .max_headers(MAX_HEADERS)
+        .max_buf_size(MAX_HEAD_BYTES)
+        .serve_connection(stream, service);
+    let mut connection = pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = state.shutdown.draining() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "a connection ended early");
+    }
+}
+
+async fn end_connections(mut connections: JoinSet<()>, state: &AppState) {
+    let limit = state.options.shutdown_limit;
+    if tokio::time::timeout(limit, all_ended(&mut connections, state)).await.is_ok() {
+        return;
+    }
+    tracing::warn!(
+        connections = connections.len(),
+        seconds = limit.as_secs(),
+        "answers still run and are ended now"
+    );
+    state.shutdown.end();
+    if tokio::time::timeout(LAST_WORDS, all_ended(&mut connections, state)).await.is_err() {
+        connections.shutdown().await;
+    }
+}
+
+/// Resolves when no client waits any more and what the web chat wrote is saved.
+async fn all_ended(connections: &mut JoinSet<()>, state: &AppState) {
+    while connections.join_next().await.is_some() {}
+    state.chat.all_saved().await;
+}

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 
 use zhenjin_tensor::TensorError;
 
+use crate::batch::BatchError;
+
 /// How many characters of a name that comes from a file are repeated in an error.
 const QUOTED_CHARACTERS: usize = 96;
 
@@ -80,6 +82,30 @@ pub enum ModelError {
         /// The shape in the file, outermost dimension first.
         found: Vec<usize>,
     },
+
+    /// A weight cannot be brought into the layout that computes.
+    #[error("{}: tensor `{tensor}`: {error}", file.display())]
+    Weight {
+        /// The file or folder that holds the tensor.
+        file: PathBuf,
+        /// The tensor's name there.
+        tensor: String,
+        /// Why.
+        error: TensorError,
+    },
+
+    /// A longer context was asked for than the model was made for.
+    #[error("a context of {asked} positions was asked for, but the model was made for {longest}; ask for at most that")]
+    ContextTooLong {
+        /// Positions asked for.
+        asked: usize,
+        /// Positions that the model was made for.
+        longest: usize,
+    },
+
+    /// A batch asks for what is not there.
+    #[error(transparent)]
+    Batch(#[from] BatchError),
 
     /// The tensor room refused weights or shapes.
     #[error(transparent)]

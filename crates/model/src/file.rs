@@ -3,7 +3,6 @@
 //! It does not load weights into the layout that computes (`weights` does), nor read tokenizers.
 
 mod hugging_face;
-mod mapping;
 mod part;
 mod split;
 
@@ -11,13 +10,13 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 pub use hugging_face::HuggingFaceFiles;
-pub use mapping::Mapping;
 pub use part::FileTensor;
 use part::{Contents, Part, fault};
 
 use crate::config::{self, ConfigReading, ModelConfig, ROPE_DIVISORS};
 use crate::errors::{FormatError, ModelError, quoted};
 use crate::gguf::Gguf;
+use crate::mapping::Mapping;
 use crate::names::Naming;
 use crate::safetensors::ShardIndex;
 use crate::tensor_source::{TensorSource, TensorView, WeightName};
@@ -288,6 +287,10 @@ fn is_split(name: &str) -> bool {
 }
 
 impl TensorSource for ModelFile {
+    fn origin(&self) -> PathBuf {
+        self.path.clone()
+    }
+
     fn contains(&self, name: WeightName) -> bool {
         self.find(&self.naming().spell(name)).is_some()
     }

@@ -3,17 +3,31 @@
 //! This crate does not know text, tokenizers, chat templates, sampling, scheduling or HTTP; it turns token ids into logits.
 //! It never reads the environment or the terminal.
 
+mod batch;
 pub mod config;
 mod errors;
 pub mod families;
 mod file;
+pub mod forward;
 pub mod gguf;
 mod json;
+mod mapping;
+mod model;
 pub mod names;
+pub mod rope;
+mod runner;
 pub mod safetensors;
 mod tensor_source;
+pub mod testing;
+mod weights;
 
+pub use batch::{BatchError, Logits, LogitsFor, SequenceChunk};
 pub use config::ModelConfig;
 pub use errors::{FormatError, ModelError};
-pub use file::{FileFormat, FileTensor, HuggingFaceFiles, Mapping, ModelFile};
+pub use file::{FileFormat, FileTensor, HuggingFaceFiles, ModelFile};
+pub use mapping::Mapping;
+pub use model::Model;
+pub use runner::{Runner, RunnerOptions};
 pub use tensor_source::{LayerWeightName, TensorSource, TensorView, WeightName};
+pub use weights::{LayerWeights, Linear, LoadOptions, Weights};
+pub use zhenjin_tensor::{PAGE_TOKENS, PageId};

@@ -2,6 +2,8 @@
 //!
 //! It does not know file formats; `gguf` and `safetensors` implement [`TensorSource`], `testing` does it in memory.
 
+use std::path::PathBuf;
+
 use zhenjin_tensor::Dtype;
 
 use crate::errors::ModelError;
@@ -75,6 +77,9 @@ pub struct TensorView<'a> {
 
 /// A set of weights that can be read one by one.
 pub trait TensorSource {
+    /// Where the weights come from, for error messages: a file or folder.
+    fn origin(&self) -> PathBuf;
+
     /// Whether the weight exists.
     fn contains(&self, name: WeightName) -> bool;
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use zhenjin_tensor::Dtype;
 
-use super::mapping::Mapping;
+use crate::mapping::Mapping;
 use crate::errors::{FormatError, ModelError};
 use crate::gguf::{self, Gguf, GgufTensor};
 use crate::safetensors::{self, Header, TensorRecord};

@@ -4,8 +4,8 @@
 
 use std::path::{Path, PathBuf};
 
-use super::mapping::Mapping;
 use super::part::{Contents, Part, fault};
+use crate::mapping::Mapping;
 use crate::errors::{FormatError, ModelError};
 use crate::gguf::Gguf;
 

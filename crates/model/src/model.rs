@@ -1,0 +1,48 @@
+//! A loaded model: its configuration and its weights, ready to be shared by runners.
+//!
+//! It does not compute; [`crate::Runner`] does.
+
+use std::path::Path;
+
+use zhenjin_tensor::SimdLevel;
+
+use crate::config::ModelConfig;
+use crate::errors::ModelError;
+use crate::file::ModelFile;
+use crate::tensor_source::TensorSource;
+use crate::weights::{LoadOptions, Weights};
+
+/// A model in memory.
+#[derive(Debug)]
+pub struct Model {
+    /// Shape and switches.
+    pub config: ModelConfig,
+    /// The weights, packed for one instruction set.
+    pub weights: Weights,
+    /// That instruction set.
+    pub simd: SimdLevel,
+}
+
+impl Model {
+    /// Loads a `.gguf` file or a Hugging Face folder.
+    ///
+    /// # Errors
+    /// Whatever [`ModelFile::open`] and [`Weights::load`] report, with the file and the place in it.
+    pub fn load(path: &Path, options: &LoadOptions) -> Result<Model, ModelError> {
+        let file = ModelFile::open(path)?;
+        Model::from_source(file.config().clone(), &file, options)
+    }
+
+    /// Loads a model of shape `config` from any source of weights.
+    ///
+    /// # Errors
+    /// As [`Weights::load`].
+    pub fn from_source(
+        config: ModelConfig,
+        source: &dyn TensorSource,
+        options: &LoadOptions,
+    ) -> Result<Model, ModelError> {
+        let weights = Weights::load(&config, source, options)?;
+        Ok(Model { config, weights, simd: options.simd })
+    }
+}

@@ -1,0 +1,158 @@
+//! Tiny models with random weights, in memory, for the tests of this and other crates.
+//!
+//! A [`RandomWeights`] is a [`TensorSource`]: the same shape, type and seed give the same weights everywhere. It knows
+//! nothing of files.
+//!
+//! ```
+//! use std::sync::Arc;
+//! use zhenjin_model::testing::{RandomWeights, tiny_config};
+//! use zhenjin_model::{LoadOptions, Model};
+//! use zhenjin_tensor::{Dtype, SimdLevel, ThreadTeam};
+//!
+//! let options = LoadOptions { simd: SimdLevel::detect(), team: Arc::new(ThreadTeam::new(1)?) };
+//! let weights = RandomWeights::new(tiny_config(), Dtype::Q8_0, 7);
+//! let model = Model::from_source(tiny_config(), &weights, &options)?;
+//! assert_eq!(model.config.vocabulary_size, 96);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use half::f16;
+use zhenjin_tensor::Dtype;
+
+use crate::config::{ModelConfig, RopeConfig, RopeLayout, RopeScaling};
+use crate::errors::ModelError;
+use crate::names::Naming;
+use crate::tensor_source::{TensorSource, TensorView, WeightName};
+
+/// A small Llama-shaped model: 2 layers, 4 query heads on 2 key/value heads, 96 tokens, 512 positions.
+pub fn tiny_config() -> ModelConfig {
+    ModelConfig {
+        architecture: "llama".to_owned(),
+        vocabulary_size: 96,
+        context_length: 512,
+        layers: 2,
+        hidden_size: 64,
+        intermediate_size: 96,
+        heads: 4,
+        kv_heads: 2,
+        head_dim: 16,
+        rope: RopeConfig {
+            base: 10_000.0,
+            rotary_dim: 16,
+            layout: RopeLayout::HalfSplit,
+            scaling: RopeScaling::None,
+        },
+        sliding_window: None,
+        rms_norm_epsilon: 1e-5,
+        tied_embeddings: true,
+        attention_bias: false,
+        attention_output_bias: false,
+        feed_forward_bias: false,
+        qk_norm: false,
+    }
+}
+
+/// Random weights of every tensor that a configuration implies.
+#[derive(Debug)]
+pub struct RandomWeights {
+    tensors: BTreeMap<String, (Dtype, Vec<usize>, Vec<u8>)>,
+}
+
+impl RandomWeights {
+    /// Matrices of type `matrices` (F32, F16, BF16, Q4_0, Q4_1 or Q8_0), vectors in F32. Magnitudes are such that
+    /// activations stay near 1.
+    ///
+    /// # Panics
+    /// For another type, or when a row of a matrix is not a whole number of its blocks.
+    pub fn new(config: ModelConfig, matrices: Dtype, seed: u64) -> RandomWeights {
+        let mut random = SplitMix(seed);
+        let mut tensors = BTreeMap::new();
+        for weight in config.weights() {
+            let shape = config.shape(weight);
+            let is_matrix = shape.len() == 2;
+            let dtype = if is_matrix { matrices } else { Dtype::F32 };
+            let elements: usize = shape.iter().product();
+            let bytes = if is_matrix {
+                // Variance 1/inputs keeps the variance of what comes in.
+                random.blocks(dtype, elements, (3.0 / shape[1] as f32).sqrt())
+            } else {
+                let name = Naming::Gguf.spell(weight);
+                let centre = if name.ends_with("norm.weight") { 1.0 } else { 0.0 };
+                (0..elements).flat_map(|_| (centre + 0.3 * random.symmetric()).to_le_bytes()).collect()
+            };
+            tensors.insert(Naming::Gguf.spell(weight), (dtype, shape, bytes));
+        }
+        RandomWeights { tensors }
+    }
+}
+
+impl TensorSource for RandomWeights {
+    fn origin(&self) -> PathBuf {
+        PathBuf::from("random weights")
+    }
+
+    fn contains(&self, name: WeightName) -> bool {
+        self.tensors.contains_key(&Naming::Gguf.spell(name))
+    }
+
+    fn tensor(&self, name: WeightName) -> Result<TensorView<'_>, ModelError> {
+        let name = Naming::Gguf.spell(name);
+        match self.tensors.get(&name) {
+            Some((dtype, shape, bytes)) => Ok(TensorView { name, dtype: *dtype, shape: shape.clone(), bytes }),
+            None => Err(ModelError::MissingTensor { file: self.origin(), tensor: name }),
+        }
+    }
+}
+
+/// SplitMix64 (Steele, Lea & Flood 2014): the same numbers on every machine.
+struct SplitMix(u64);
+
+impl SplitMix {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        mixed ^ (mixed >> 31)
+    }
+
+    /// Even between −1 and 1.
+    fn symmetric(&mut self) -> f32 {
+        (self.next() >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+    }
+
+    /// `elements` values between −`bound` and `bound` (nearly), encoded as `dtype`.
+    fn blocks(&mut self, dtype: Dtype, elements: usize, bound: f32) -> Vec<u8> {
+        let blocks = elements / dtype.block_elements();
+        assert_eq!(blocks * dtype.block_elements(), elements, "whole blocks of {dtype}");
+        let half = |value: f32| f16::from_f32(value).to_le_bytes();
+        let mut out = Vec::new();
+        for _ in 0..blocks {
+            let scale = bound * (0.75 + 0.25 * self.symmetric());
+            let quants = dtype.block_elements();
+            match dtype {
+                Dtype::F32 => out.extend((bound * self.symmetric()).to_le_bytes()),
+                Dtype::F16 => out.extend(half(bound * self.symmetric())),
+                Dtype::Bf16 => out.extend(half::bf16::from_f32(bound * self.symmetric()).to_le_bytes()),
+                Dtype::Q4_0 => {
+                    out.extend(half(scale / 8.0));
+                    out.extend((0..quants / 2).map(|_| self.next() as u8));
+                }
+                Dtype::Q4_1 => {
+                    out.extend(half(scale / 7.5));
+                    out.extend(half(-scale));
+                    out.extend((0..quants / 2).map(|_| self.next() as u8));
+                }
+                Dtype::Q8_0 => {
+                    out.extend(half(scale / 127.0));
+                    out.extend((0..quants).map(|_| self.next() as u8));
+                }
+                other => panic!("no random weights of type {other}"),
+            }
+        }
+        out
+    }
+}

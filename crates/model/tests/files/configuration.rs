@@ -1,0 +1,228 @@
+//! Configurations of published models and of every spelling of a setting, in both formats.
+
+use serde_json::{Value, json};
+use zhenjin_model::ModelConfig;
+use zhenjin_model::config::{RopeLayout, RopeScaling, SlidingWindow, from_gguf, from_json};
+use zhenjin_model::gguf;
+
+use crate::gguf_writer::{RawValue, tiny_llama};
+use crate::hugging_face_writer::tiny_config;
+
+fn read(config: &Value) -> ModelConfig {
+    from_json(config.to_string().as_bytes()).unwrap().config
+}
+
+fn tiny_with(changes: Value) -> ModelConfig {
+    let mut config = tiny_config();
+    for (field, value) in changes.as_object().unwrap() {
+        config[field] = value.clone();
+    }
+    read(&config)
+}
+
+#[test]
+fn smollm2() {
+    let reading = from_json(
+        br#"{"architectures": ["LlamaForCausalLM"], "attention_bias": false, "attention_dropout": 0.0, "bos_token_id": 1,
+        "eos_token_id": 2, "hidden_act": "silu", "hidden_size": 576, "initializer_range": 0.041666666666666664,
+        "intermediate_size": 1536, "is_llama_config": true, "max_position_embeddings": 8192, "mlp_bias": false,
+        "model_type": "llama", "num_attention_heads": 9, "num_hidden_layers": 30, "num_key_value_heads": 3,
+        "pad_token_id": 2, "pretraining_tp": 1, "rms_norm_eps": 1e-05, "rope_interleaved": false, "rope_scaling": null,
+        "rope_theta": 100000, "tie_word_embeddings": true, "torch_dtype": "bfloat16",
+        "transformers.js_config": {"kv_cache_dtype": {"q4f16": "float16"}}, "transformers_version": "4.42.3",
+        "use_cache": true, "vocab_size": 49152}"#,
+    )
+    .unwrap();
+    let config = reading.config;
+    assert_eq!(config.parameters(), 134_515_008);
+    assert_eq!((config.head_dim, config.heads_per_kv_head(), config.rope.base), (64, 3, 100_000.0));
+    assert_eq!((config.rope.layout, &config.rope.scaling), (RopeLayout::HalfSplit, &RopeScaling::None));
+    assert!(config.tied_embeddings && !config.attention_bias && config.sliding_window.is_none());
+    assert!(reading.unread.is_empty());
+}
+
+#[test]
+fn llama_3_2() {
+    let config = read(&json!({
+        "architectures": ["LlamaForCausalLM"], "attention_bias": false, "head_dim": 64, "hidden_act": "silu",
+        "hidden_size": 2048, "intermediate_size": 8192, "max_position_embeddings": 131072, "mlp_bias": false,
+        "model_type": "llama", "num_attention_heads": 32, "num_hidden_layers": 16, "num_key_value_heads": 8,
+        "rms_norm_eps": 1e-05,
+        "rope_scaling": {"factor": 32.0, "high_freq_factor": 4.0, "low_freq_factor": 1.0,
+            "original_max_position_embeddings": 8192, "rope_type": "llama3"},
+        "rope_theta": 500000.0, "tie_word_embeddings": true, "vocab_size": 128256
+    }));
+    assert_eq!(config.parameters(), 1_235_814_400);
+    assert_eq!(
+        config.rope.scaling,
+        RopeScaling::Llama3 {
+            factor: 32.0,
+            low_frequency_factor: 1.0,
+            high_frequency_factor: 4.0,
+            original_context_length: 8192
+        }
+    );
+}
+
+#[test]
+fn mistral_with_and_without_a_window() {
+    let mut mistral = json!({
+        "architectures": ["MistralForCausalLM"], "hidden_act": "silu", "hidden_size": 4096, "intermediate_size": 14336,
+        "max_position_embeddings": 32768, "model_type": "mistral", "num_attention_heads": 32, "num_hidden_layers": 32,
+        "num_key_value_heads": 8, "rms_norm_eps": 1e-05, "rope_theta": 10000.0, "sliding_window": 4096,
+        "tie_word_embeddings": false, "vocab_size": 32000
+    });
+    let window = Some(SlidingWindow { positions: 4096, first_layer: 0 });
+    assert_eq!(read(&mistral).sliding_window, window);
+    assert_eq!(read(&mistral).parameters(), 7_241_732_096);
+    mistral["sliding_window"] = Value::Null;
+    assert_eq!(read(&mistral).sliding_window, None);
+    mistral.as_object_mut().unwrap().remove("sliding_window");
+    assert_eq!(read(&mistral).sliding_window, window, "the class default");
+}
+
+#[test]
+fn qwen2_5() {
+    let mut qwen = json!({
+        "architectures": ["Qwen2ForCausalLM"], "hidden_act": "silu", "hidden_size": 896, "intermediate_size": 4864,
+        "max_position_embeddings": 32768, "max_window_layers": 21, "model_type": "qwen2", "num_attention_heads": 14,
+        "num_hidden_layers": 24, "num_key_value_heads": 2, "rms_norm_eps": 1e-06, "rope_theta": 1000000.0,
+        "sliding_window": 32768, "tie_word_embeddings": true, "use_mrope": false, "use_sliding_window": false,
+        "vocab_size": 151936
+    });
+    let config = read(&qwen);
+    assert_eq!(config.parameters(), 494_032_768);
+    assert!(config.attention_bias && !config.attention_output_bias && !config.qk_norm);
+    assert_eq!(config.sliding_window, None);
+    qwen["use_sliding_window"] = json!(true);
+    let config = read(&qwen);
+    assert_eq!(config.sliding_window, Some(SlidingWindow { positions: 32768, first_layer: 21 }));
+    assert_eq!((config.window(20), config.window(21)), (None, Some(32768)));
+    // What the model's documentation says to add for long texts.
+    qwen["rope_scaling"] = json!({"factor": 4.0, "original_max_position_embeddings": 32768, "type": "yarn"});
+    let config = read(&qwen);
+    assert_eq!(config.context_length, 131_072);
+    assert!(matches!(
+        config.rope.scaling,
+        RopeScaling::Yarn { factor: 4.0, beta_fast: 32.0, beta_slow: 1.0, .. }
+    ));
+}
+
+#[test]
+fn qwen3() {
+    let mut qwen = json!({
+        "architectures": ["Qwen3ForCausalLM"], "attention_bias": false, "head_dim": 128, "hidden_act": "silu",
+        "hidden_size": 1024, "intermediate_size": 3072, "max_position_embeddings": 40960, "max_window_layers": 28,
+        "model_type": "qwen3", "num_attention_heads": 16, "num_hidden_layers": 28, "num_key_value_heads": 8,
+        "rms_norm_eps": 1e-06, "rope_scaling": null, "rope_theta": 1000000, "sliding_window": null,
+        "tie_word_embeddings": true, "use_sliding_window": false, "vocab_size": 151936
+    });
+    let config = read(&qwen);
+    assert_eq!(config.parameters(), 596_049_920);
+    assert!(config.qk_norm && !config.attention_bias);
+    qwen.as_object_mut().unwrap().remove("head_dim");
+    assert_eq!(read(&qwen).head_dim, 128, "the class default, not the quotient");
+}
+
+#[test]
+fn old_and_new_spelling_of_rope_mean_the_same() {
+    let scaling = json!({"rope_type": "linear", "factor": 4.0});
+    let old = tiny_with(json!({"rope_theta": 5e5, "rope_scaling": scaling}));
+    let older = tiny_with(json!({"rope_theta": 5e5, "rope_scaling": {"type": "linear", "factor": 4}}));
+    let new =
+        tiny_with(json!({"rope_parameters": {"rope_type": "linear", "factor": 4.0, "rope_theta": 5e5}}));
+    assert_eq!(old, new);
+    assert_eq!(older, new);
+    assert_eq!(new.rope.base, 5e5);
+    assert_eq!(new.rope.scaling, RopeScaling::Linear { factor: 4.0 });
+    assert_eq!(tiny_with(json!({})).rope.base, 10_000.0);
+    assert_eq!(tiny_with(json!({"rope_parameters": {"rope_theta": 7e4}})).rope.base, 7e4);
+}
+
+#[test]
+fn yarn_takes_its_attention_factor_from_two_scales() {
+    let yarn = |changes: Value| {
+        let mut scaling = json!({"rope_type": "yarn", "factor": 8.0, "original_max_position_embeddings": 16});
+        scaling.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+        match tiny_with(json!({ "rope_scaling": scaling })).rope.scaling {
+            RopeScaling::Yarn { attention_factor, truncate, beta_fast, .. } => {
+                (attention_factor, truncate, beta_fast)
+            }
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(yarn(json!({})), (None, true, 32.0));
+    assert_eq!(yarn(json!({"attention_factor": 1.5, "truncate": false})), (Some(1.5), false, 32.0));
+    let expected = (0.1 * 0.7 * 8_f64.ln() + 1.0) / (0.1 * 2.0 * 8_f64.ln() + 1.0);
+    assert_eq!(
+        yarn(json!({"mscale": 0.7, "mscale_all_dim": 2.0, "beta_fast": 0})),
+        (Some(expected), true, 32.0)
+    );
+}
+
+#[test]
+fn settings_that_nothing_reads_are_listed() {
+    let mut config = tiny_config();
+    config["a_setting_of_the_future"] = json!(1);
+    config["use_cache"] = json!(true);
+    assert_eq!(from_json(config.to_string().as_bytes()).unwrap().unread, ["`a_setting_of_the_future`"]);
+    let mut file = tiny_llama();
+    file.set("llama.a_setting_of_the_future", RawValue::u32(1));
+    file.set("llama.expert_count", RawValue::u32(0));
+    file.set("general.name", RawValue::string("x"));
+    let file = gguf::parse(file.bytes()).unwrap();
+    assert_eq!(from_gguf(&file).unwrap().unread, ["`llama.a_setting_of_the_future`"]);
+}
+
+#[test]
+fn scaling_of_rope_in_gguf_files() {
+    let scaling = |settings: &[(&str, RawValue)]| {
+        let mut file = tiny_llama();
+        for (key, value) in settings {
+            file.set(&format!("llama.rope.{key}"), value.clone());
+        }
+        from_gguf(&gguf::parse(file.bytes()).unwrap()).unwrap().config.rope.scaling
+    };
+    assert_eq!(scaling(&[]), RopeScaling::None);
+    assert_eq!(scaling(&[("scaling.factor", RawValue::f32(0.0))]), RopeScaling::None);
+    let linear = RopeScaling::Linear { factor: 4.0 };
+    assert_eq!(scaling(&[("scale_linear", RawValue::f32(4.0))]), linear);
+    assert_eq!(
+        scaling(&[("scaling.type", RawValue::string("linear")), ("scaling.factor", RawValue::f32(4.0))]),
+        linear
+    );
+    assert_eq!(
+        scaling(&[("scaling.type", RawValue::string("none")), ("scaling.factor", RawValue::f32(4.0))]),
+        RopeScaling::None
+    );
+    let yarn = [
+        ("scaling.type", RawValue::string("yarn")),
+        ("scaling.factor", RawValue::f32(4.0)),
+        ("scaling.original_context_length", RawValue::u32(16)),
+    ];
+    assert_eq!(
+        scaling(&yarn),
+        RopeScaling::Yarn {
+            factor: 4.0,
+            original_context_length: 16,
+            beta_fast: 32.0,
+            beta_slow: 1.0,
+            attention_factor: None,
+            truncate: true
+        }
+    );
+}
+
+#[test]
+fn frequency_divisors_and_biases_are_found_in_gguf_files() {
+    let mut file = tiny_llama();
+    file.tensor_f32("rope_freqs.weight", &[4], &[1.0, 1.0, 4.0, 8.0]);
+    for (name, width) in [("attn_q", 16), ("attn_k", 8), ("attn_v", 8)] {
+        file.tensor_f32(&format!("blk.0.{name}.bias"), &[width], &vec![0.5; width]);
+    }
+    file.tensor_f32("output.weight", &[8, 16], &[0.5; 128]);
+    let config = from_gguf(&gguf::parse(file.bytes()).unwrap()).unwrap().config;
+    assert_eq!(config.rope.scaling, RopeScaling::Divisors(vec![1.0, 1.0, 4.0, 8.0]));
+    assert_eq!(config.rope.layout, RopeLayout::Interleaved);
+    assert!(config.attention_bias && !config.attention_output_bias && !config.tied_embeddings);
+}

@@ -1,0 +1,10 @@
+//! Tests of model files: well-formed, malformed, mutated; and of logits against other programs' numbers.
+//! A new test of reading files belongs into one of these modules.
+
+mod configuration;
+mod gguf_writer;
+mod hugging_face_writer;
+mod malformed_gguf;
+mod malformed_hugging_face;
+mod mutations;
+mod opening;

@@ -1,0 +1,165 @@
+//! The task that writes one answer: from the model into the store, then to the followers. It does not know who follows.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep_until};
+use zhenjin_assistant::{Failure, FinishReason, TextEvent, Timings, Usage};
+use zhenjin_store::{AnswerEnd, Message, Status, StoreError};
+
+use super::{AnswerSource, Provenance, RunningAnswer, RunningAnswers};
+
+/// Shortest pause between two writes of an answer's text: 20 a second look smooth.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
+
+/// Longest pause; more than this cannot be lost to a power cut.
+const LONGEST_PAUSE: Duration = Duration::from_millis(250);
+
+/// Each write rewrites the row, so the pause grows by a millisecond for so many bytes of text.
+const BYTES_PER_MILLISECOND: usize = 512;
+
+/// What is known of an answer besides its text in the store.
+#[derive(Default)]
+struct Draft {
+    /// Text that is not in the store yet.
+    pending: String,
+    /// Bytes of text that are.
+    stored: usize,
+    prompt_tokens: Option<usize>,
+    cached_tokens: Option<usize>,
+    finished: Option<(Usage, Timings)>,
+}
+
+/// Why no more text comes.
+struct Ending {
+    status: Status,
+    finish_reason: Option<&'static str>,
+    error: Option<String>,
+}
+
+impl Ending {
+    fn new(status: Status) -> Ending {
+        Ending { status, finish_reason: None, error: None }
+    }
+
+    fn failed(error: impl Into<String>) -> Ending {
+        Ending { error: Some(error.into()), ..Ending::new(Status::Failed) }
+    }
+}
+
+/// Writes `message`'s text from `source` until it ends, is stopped, or the server ends.
+pub(super) async fn write(
+    answers: Arc<RunningAnswers>,
+    running: Arc<RunningAnswer>,
+    message: Message,
+    source: impl AnswerSource,
+    provenance: Provenance,
+) {
+    let mut draft = Draft::default();
+    let ending = take_down(&answers, &running, &message, source, &mut draft).await;
+    let ended = match answers.store.end_answer(&message.id, answer_end(&ending, &draft, &provenance)).await {
+        Ok(ended) => {
+            running.publish(&draft.pending);
+            ended
+        }
+        Err(error) => {
+            tracing::error!(answer = %message.id, %error, "an answer's ending could not be saved");
+            unsaved(&answers, message.clone(), &error).await
+        }
+    };
+    running.progress.send_modify(|progress| progress.ended = Some(Arc::new(ended)));
+    answers.forget(&message.id);
+}
+
+async fn take_down(
+    answers: &RunningAnswers,
+    running: &RunningAnswer,
+    message: &Message,
+    mut source: impl AnswerSource,
+    draft: &mut Draft,
+) -> Ending {
+    let mut next_write = Instant::now();
+    loop {
+        tokio::select! {
+            biased;
+            () = running.stop.notified() => return Ending::new(Status::Stopped),
+            () = answers.shutdown.ending() => return Ending::new(Status::Interrupted),
+            () = sleep_until(next_write), if !draft.pending.is_empty() => {
+                if let Err(error) = answers.store.append_to_answer(&message.id, &draft.pending).await {
+                    tracing::error!(answer = %message.id, %error, "an answer's text could not be saved");
+                    return Ending::failed(format!("the answer could not be saved: {error}"));
+                }
+                running.publish(&draft.pending);
+                draft.stored += draft.pending.len();
+                draft.pending.clear();
+                next_write = Instant::now() + pause(draft.stored);
+            }
+            event = source.next() => match event {
+                Some(TextEvent::Started { prompt_tokens, cached_tokens, .. }) => {
+                    draft.prompt_tokens = Some(prompt_tokens);
+                    draft.cached_tokens = Some(cached_tokens);
+                }
+                Some(TextEvent::Delta { text, .. }) => draft.pending.push_str(&text),
+                // Nothing here offers tools, so a call can only be the model's words.
+                Some(TextEvent::ToolCall { arguments, .. }) => draft.pending.push_str(&arguments),
+                Some(TextEvent::Finished { reason, usage, timings }) => {
+                    draft.finished = Some((usage, timings));
+                    return Ending { finish_reason: Some(word(&reason)), ..Ending::new(Status::Complete) };
+                }
+                Some(TextEvent::Failed { failure, usage, timings }) => {
+                    draft.finished = Some((usage, timings));
+                    return match failure {
+                        Failure::ShutDown => Ending::new(Status::Interrupted),
+                        Failure::Broken(reason) => Ending::failed(reason),
+                    };
+                }
+                None => return Ending::failed("the model ended without saying why"),
+            },
+        }
+    }
+}
+
+fn pause(stored: usize) -> Duration {
+    let grown = Duration::from_millis((stored / BYTES_PER_MILLISECOND) as u64);
+    grown.clamp(SHORTEST_PAUSE, LONGEST_PAUSE)
+}
+
+fn word(reason: &FinishReason) -> &'static str {
+    match reason {
+        FinishReason::Stop(_) => "stop",
+        FinishReason::Length => "length",
+        FinishReason::ToolCalls => "tool_calls",
+    }
+}
+
+fn answer_end(ending: &Ending, draft: &Draft, provenance: &Provenance) -> AnswerEnd {
+    let count = |tokens: usize| u32::try_from(tokens).unwrap_or(u32::MAX);
+    let (usage, timings) = draft.finished.unzip();
+    let first_token = timings.and_then(|timings: Timings| timings.time_to_first_token);
+    AnswerEnd {
+        text: draft.pending.clone(),
+        error: ending.error.clone(),
+        finish_reason: ending.finish_reason.map(str::to_owned),
+        prompt_tokens: draft.prompt_tokens.or(usage.map(|usage: Usage| usage.prompt_tokens)).map(count),
+        completion_tokens: usage.map(|usage| count(usage.completion_tokens)),
+        cached_tokens: draft.cached_tokens.or(usage.map(|usage| usage.cached_tokens)).map(count),
+        time_to_first_token_ms: first_token.map(|time| time.as_secs_f64() * 1000.0),
+        tokens_per_second: usage
+            .zip(timings)
+            .and_then(|(usage, timings)| timings.tokens_per_second(usage.completion_tokens)),
+        context_length: Some(count(provenance.context_length)),
+        ..AnswerEnd::new(ending.status)
+    }
+}
+
+/// What followers are told when the store would not take the ending: the text that it has, and that it failed.
+async fn unsaved(answers: &RunningAnswers, message: Message, error: &StoreError) -> Message {
+    let stored = answers.store.message(&message.id).await.unwrap_or(message);
+    match stored.status {
+        Status::Generating => {
+            let error = Some(format!("the answer's ending could not be saved: {error}"));
+            Message { status: Status::Failed, error, ..stored }
+        }
+        _ => stored,
+    }
+}

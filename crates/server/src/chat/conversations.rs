@@ -1,0 +1,159 @@
+//! Conversations over HTTP: listing, making, reading, changing, deleting and its undo. Does not know how they are kept.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use utoipa::IntoParams;
+use zhenjin_store::{ConversationChange, ConversationId, MessageId, NewConversation};
+
+use super::extract::{ApiPath, ApiQuery};
+use super::fields::{self, ConversationChangeBody, NewConversationBody};
+use super::wire::{ConversationJson, ConversationWithMessagesJson, MessageJson};
+use crate::app::AppState;
+use crate::body::ApiJson;
+use crate::errors::{ApiError, ErrorBody};
+use crate::openai::fields::{CheckedFields, check};
+
+/// Conversations in one page of the list, when the request does not say.
+const PAGE: u32 = 50;
+/// The most that it may ask for.
+const LARGEST_PAGE: u32 = 200;
+
+/// Which part of the list.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct Page {
+    /// How many; 50 by default.
+    #[param(minimum = 1, maximum = 200)]
+    limit: Option<u32>,
+    /// Those that follow the conversation of this id.
+    before: Option<String>,
+}
+
+/// Conversations that are not deleted, the most recently used first.
+#[utoipa::path(get, path = "/api/conversations", tag = "chat", params(Page), responses(
+    (status = 200, description = "One page of the list.", body = Vec<ConversationJson>),
+    (status = 400, description = "A parameter is wrong.", body = ErrorBody),
+    (status = 404, description = "`before` names no conversation.", body = ErrorBody)))]
+pub(crate) async fn list(
+    State(state): State<AppState>,
+    ApiQuery(page): ApiQuery<Page>,
+) -> Result<Json<Vec<ConversationJson>>, ApiError> {
+    let limit = page.limit.unwrap_or(PAGE);
+    if !(1..=LARGEST_PAGE).contains(&limit) {
+        return Err(ApiError::invalid(
+            "limit",
+            format!("`limit` must be from 1 to {LARGEST_PAGE}, not {limit}"),
+        ));
+    }
+    let before: Option<ConversationId> = page.before.as_deref().map(str::parse).transpose()?;
+    let listed = state.store.conversations(limit, before.as_ref()).await?;
+    Ok(Json(listed.into_iter().map(ConversationJson::from).collect()))
+}
+
+/// Makes a conversation without messages.
+#[utoipa::path(post, path = "/api/conversations", tag = "chat", request_body = NewConversationBody, responses(
+    (status = 201, description = "The conversation.", body = ConversationJson),
+    (status = 400, description = "A field is wrong.", body = ErrorBody)))]
+pub(crate) async fn create(
+    State(state): State<AppState>,
+    ApiJson(body): ApiJson<Value>,
+) -> Result<(StatusCode, Json<ConversationJson>), ApiError> {
+    let fields = check(fields::NEW_CONVERSATION, &body)?;
+    let model = match read_model(&fields)? {
+        Some(model) => model,
+        None => state.default_model().ok_or_else(|| {
+            ApiError::invalid("model", "this server has no model yet: get one in the model menu, or name one")
+        })?,
+    };
+    let new = NewConversation {
+        title: String::new(),
+        model,
+        system_prompt: fields.text("system_prompt").unwrap_or_default().to_owned(),
+        settings: read_settings(&fields)?.unwrap_or_else(|| json!({})),
+    };
+    let made = state.store.create_conversation(new).await?;
+    Ok((StatusCode::CREATED, Json(made.into())))
+}
+
+/// A conversation with all its branches.
+#[utoipa::path(get, path = "/api/conversations/{id}", tag = "chat", params(("id" = String, Path)), responses(
+    (status = 200, description = "The conversation.", body = ConversationWithMessagesJson),
+    (status = 404, description = "There is none, or it is deleted.", body = ErrorBody)))]
+pub(crate) async fn retrieve(
+    State(state): State<AppState>,
+    ApiPath(id): ApiPath<String>,
+) -> Result<Json<ConversationWithMessagesJson>, ApiError> {
+    let id: ConversationId = id.parse()?;
+    let conversation = state.store.conversation(&id).await?.into();
+    let messages = state.store.messages(&id).await?;
+    Ok(Json(ConversationWithMessagesJson {
+        conversation,
+        messages: messages.into_iter().map(MessageJson::from).collect(),
+    }))
+}
+
+/// Changes the fields that the body has; the others stay.
+#[utoipa::path(patch, path = "/api/conversations/{id}", tag = "chat", params(("id" = String, Path)),
+    request_body = ConversationChangeBody, responses(
+    (status = 200, description = "The conversation as it is now.", body = ConversationJson),
+    (status = 400, description = "A field is wrong.", body = ErrorBody),
+    (status = 404, description = "There is no such conversation, or `current_leaf` is no message of it.", body = ErrorBody)))]
+pub(crate) async fn change(
+    State(state): State<AppState>,
+    ApiPath(id): ApiPath<String>,
+    ApiJson(body): ApiJson<Value>,
+) -> Result<Json<ConversationJson>, ApiError> {
+    let id: ConversationId = id.parse()?;
+    let fields = check(fields::CONVERSATION_CHANGE, &body)?;
+    let leaf: Option<MessageId> = fields.text("current_leaf").map(str::parse).transpose()?;
+    let title = fields.get("title").map(|_| fields::full_text(&fields, "title")).transpose()?;
+    let emptied = |name, empty| fields::is_null(&body, name).then_some(empty);
+    let change = ConversationChange {
+        title: title.map(|title| title.trim().to_owned()),
+        model: read_model(&fields)?,
+        system_prompt: fields
+            .text("system_prompt")
+            .map(str::to_owned)
+            .or_else(|| fields::is_null(&body, "system_prompt").then(String::new)),
+        settings: read_settings(&fields)?.or_else(|| emptied("settings", json!({}))),
+        current_leaf: leaf,
+    };
+    Ok(Json(state.store.update_conversation(&id, change).await?.into()))
+}
+
+/// Deletes a conversation; an answer that is being written in it stops. It can be restored for 30 days.
+#[utoipa::path(delete, path = "/api/conversations/{id}", tag = "chat", params(("id" = String, Path)), responses(
+    (status = 204, description = "It is deleted."),
+    (status = 404, description = "There is none.", body = ErrorBody)))]
+pub(crate) async fn delete(
+    State(state): State<AppState>,
+    ApiPath(id): ApiPath<String>,
+) -> Result<StatusCode, ApiError> {
+    let id: ConversationId = id.parse()?;
+    state.chat.answers.stop_conversation(&id).await;
+    state.store.delete_conversation(&id).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Undoes the deletion of a conversation.
+#[utoipa::path(post, path = "/api/conversations/{id}/restore", tag = "chat", params(("id" = String, Path)), responses(
+    (status = 200, description = "The conversation.", body = ConversationJson),
+    (status = 404, description = "There is none, or it was deleted too long ago.", body = ErrorBody)))]
+pub(crate) async fn restore(
+    State(state): State<AppState>,
+    ApiPath(id): ApiPath<String>,
+) -> Result<Json<ConversationJson>, ApiError> {
+    Ok(Json(state.store.restore_conversation(&id.parse()?).await?.into()))
+}
+
+fn read_model(fields: &CheckedFields<'_>) -> Result<Option<String>, ApiError> {
+    fields.get("model").map(|_| fields::full_text(fields, "model").map(str::to_owned)).transpose()
+}
+
+fn read_settings(fields: &CheckedFields<'_>) -> Result<Option<Value>, ApiError> {
+    fields.get("settings").map(|node| fields::read_settings(&node)).transpose()
+}

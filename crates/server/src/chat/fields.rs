@@ -1,0 +1,257 @@
+//! The bodies that `/api` takes, field by field: the source of both the checks and the OpenAPI schemas. Sampling settings are
+//! the fields of `/v1/chat/completions`, checked by the same table. Does not know what the fields do.
+
+use std::sync::LazyLock;
+
+use serde_json::{Map, Value};
+use utoipa::openapi::schema::Schema;
+use utoipa::openapi::{ObjectBuilder, RefOr};
+use utoipa::{PartialSchema, ToSchema};
+use zhenjin_assistant::GenerationOptions;
+
+use crate::errors::ApiError;
+use crate::openai::field_tables::CHAT;
+use crate::openai::fields::Kind::{Structured, Text};
+use crate::openai::fields::Treatment::{Honoured, Required};
+use crate::openai::fields::{CheckedFields, Field, Kind, Origin, Treatment, body_schema, check};
+use crate::openai::request::node::Node;
+use crate::openai::request::sampling::read_options;
+
+/// Characters in a title.
+const TITLE_CHARACTERS: usize = 200;
+/// Characters in a model's name.
+const MODEL_CHARACTERS: usize = 512;
+/// Characters in a system prompt or a question; the model's context is the tighter limit.
+const CONTENT_CHARACTERS: usize = 1_000_000;
+/// Characters in an id.
+const ID_CHARACTERS: usize = 64;
+/// Characters in an API key.
+const KEY_CHARACTERS: usize = 200;
+
+const fn field(name: &'static str, kind: Kind, treatment: Treatment, note: &'static str) -> Field {
+    Field { name, kind, treatment, note, origin: Origin::WebChat }
+}
+
+const MODEL: Field = field(
+    "model",
+    Text { max: MODEL_CHARACTERS },
+    Honoured,
+    "The model that answers. Default for a new conversation: the server's own.",
+);
+const SYSTEM_PROMPT: Field = field(
+    "system_prompt",
+    Text { max: CONTENT_CHARACTERS },
+    Honoured,
+    "Text that the model reads before the conversation. Null or empty: none.",
+);
+const SETTINGS: Field = field(
+    "settings",
+    Structured(settings_schema),
+    Honoured,
+    "How tokens are chosen, as a whole: a setting that is absent or null is the model's default.",
+);
+const PARENT: Field = field(
+    "parent_id",
+    Text { max: ID_CHARACTERS },
+    Honoured,
+    "The answer that the question follows. Null: the question begins the conversation, or a second beginning of it.",
+);
+
+/// `POST /api/conversations`.
+pub(crate) const NEW_CONVERSATION: &[&[Field]] = &[&[MODEL, SYSTEM_PROMPT, SETTINGS]];
+
+/// `PATCH /api/conversations/{id}`.
+pub(crate) const CONVERSATION_CHANGE: &[&[Field]] = &[&[
+    field("title", Text { max: TITLE_CHARACTERS }, Honoured, "A new title, not empty."),
+    MODEL,
+    SYSTEM_PROMPT,
+    SETTINGS,
+    field(
+        "current_leaf",
+        Text { max: ID_CHARACTERS },
+        Honoured,
+        "The last message of the branch to show next time.",
+    ),
+]];
+
+/// `POST /api/conversations/{id}/messages`.
+pub(crate) const QUESTION: &[&[Field]] =
+    &[&[PARENT, field("content", Text { max: CONTENT_CHARACTERS }, Required, "The question, not empty.")]];
+
+/// `POST /api/context`.
+pub(crate) const CONTEXT: &[&[Field]] = &[&[
+    field("conversation_id", Text { max: ID_CHARACTERS }, Required, "The conversation."),
+    PARENT,
+    field(
+        "content",
+        Text { max: CONTENT_CHARACTERS },
+        Honoured,
+        "The question as it stands, perhaps unfinished. Null or empty: the conversation up to `parent_id` alone.",
+    ),
+]];
+
+/// `POST /api/login`.
+pub(crate) const LOGIN: &[&[Field]] = &[&[field(
+    "key",
+    Text { max: KEY_CHARACTERS },
+    Required,
+    "An API key, as `zhenjin key new` shows it once.",
+)]];
+
+/// Names of the sampling settings that a conversation keeps.
+const SETTING_NAMES: [&str; 9] = [
+    "temperature",
+    "top_p",
+    "top_k",
+    "min_p",
+    "repetition_penalty",
+    "presence_penalty",
+    "frequency_penalty",
+    "seed",
+    "max_tokens",
+];
+
+/// The fields of `/v1/chat/completions` that are settings of a conversation.
+static SETTING_FIELDS: LazyLock<Vec<Field>> = LazyLock::new(|| {
+    let known = || CHAT.iter().copied().flatten();
+    SETTING_NAMES.iter().filter_map(|name| known().find(|field| field.name == *name)).copied().collect()
+});
+
+fn settings_schema() -> Value {
+    body_schema(&[SETTING_FIELDS.as_slice()])
+}
+
+/// Checks a conversation's settings; complaints name the setting as `settings.temperature`. Returns them without nulls.
+pub(crate) fn read_settings(node: &Node<'_>) -> Result<Value, ApiError> {
+    let known: Vec<&'static str> = SETTING_FIELDS.iter().map(|field| field.name).collect();
+    let settings = node.object(&known)?;
+    let mut kept = Map::new();
+    for field in SETTING_FIELDS.iter() {
+        if let Some(place) = settings.get(field.name) {
+            field.check_at(&place)?;
+            kept.insert(field.name.to_owned(), place.value.clone());
+        }
+    }
+    Ok(Value::Object(kept))
+}
+
+/// A conversation's kept settings as `assistant` takes them.
+pub(crate) fn generation_options(settings: &Value) -> Result<GenerationOptions, ApiError> {
+    let table: &[&'static [Field]] = &[SETTING_FIELDS.as_slice()];
+    let fields: CheckedFields<'_> = check(table, settings)?;
+    read_options(&fields, fields.count("max_tokens"), None)
+}
+
+/// A body's schema from its table, for OpenAPI.
+fn schema_of(table: &[&'static [Field]]) -> RefOr<Schema> {
+    // A table that OpenAPI cannot express would only be described less well; a test sees to it that there is none.
+    serde_json::from_value(body_schema(table)).unwrap_or_else(|_| ObjectBuilder::new().into())
+}
+
+macro_rules! described_body {
+    ($(#[$documentation:meta])* $name:ident, $table:expr) => {
+        $(#[$documentation])*
+        pub(crate) struct $name;
+
+        impl PartialSchema for $name {
+            fn schema() -> RefOr<Schema> {
+                schema_of($table)
+            }
+        }
+
+        impl ToSchema for $name {}
+    };
+}
+
+described_body!(
+    /// The body of [`NEW_CONVERSATION`].
+    NewConversationBody,
+    NEW_CONVERSATION
+);
+described_body!(
+    /// The body of [`CONVERSATION_CHANGE`].
+    ConversationChangeBody,
+    CONVERSATION_CHANGE
+);
+described_body!(
+    /// The body of [`QUESTION`].
+    QuestionBody,
+    QUESTION
+);
+described_body!(
+    /// The body of [`CONTEXT`].
+    ContextBody,
+    CONTEXT
+);
+described_body!(
+    /// The body of [`LOGIN`].
+    LoginBody,
+    LOGIN
+);
+
+/// A field's text, which must say something.
+pub(crate) fn full_text<'a>(fields: &CheckedFields<'a>, name: &'static str) -> Result<&'a str, ApiError> {
+    let text = fields.text(name).unwrap_or_default();
+    if text.trim().is_empty() {
+        Err(ApiError::invalid(name, format!("`{name}` must not be empty")))
+    } else {
+        Ok(text)
+    }
+}
+
+/// Whether the body has the field, as null: it asks for the field to be emptied.
+pub(crate) fn is_null(body: &Value, name: &str) -> bool {
+    body.get(name).is_some_and(Value::is_null)
+}
+
+/// A conversation's settings with every setting named, null where the model's default holds.
+pub(crate) fn all_settings(kept: &Value) -> Value {
+    let named = |&name: &&str| (name.to_owned(), kept.get(name).cloned().unwrap_or(Value::Null));
+    Value::Object(SETTING_NAMES.iter().map(|name| named(&name)).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn every_table_is_described() {
+        assert_eq!(SETTING_FIELDS.len(), SETTING_NAMES.len());
+        for table in [NEW_CONVERSATION, CONVERSATION_CHANGE, QUESTION, CONTEXT, LOGIN] {
+            let described =
+                serde_json::from_value::<RefOr<Schema>>(body_schema(table)).expect("an OpenAPI schema");
+            let described = serde_json::to_value(described).expect("JSON");
+            for field in table.iter().copied().flatten() {
+                assert!(described["properties"][field.name]["description"].is_string(), "{}", field.name);
+            }
+        }
+    }
+
+    #[test]
+    fn settings_are_checked_as_v1_checks_them() {
+        let refused = |settings: Value| {
+            read_settings(&Node::new(&settings, "settings"))
+                .expect_err("refused")
+                .body()
+                .error
+                .param
+                .unwrap_or_default()
+        };
+        assert_eq!(refused(json!({ "temperature": 2.1 })), "settings.temperature");
+        assert_eq!(refused(json!({ "top_k": -1 })), "settings.top_k");
+        assert_eq!(refused(json!({ "seed": 0.5 })), "settings.seed");
+        assert_eq!(refused(json!({ "max_tokens": 0 })), "settings.max_tokens");
+        assert_eq!(refused(json!({ "temprature": 1 })), "settings.temprature");
+        assert_eq!(refused(json!({ "model": "x" })), "settings.model");
+        assert_eq!(refused(json!([])), "settings");
+
+        let given = json!({ "temperature": 0.5, "top_p": null, "seed": 7, "max_tokens": 10 });
+        let kept = read_settings(&Node::new(&given, "settings")).expect("fine");
+        assert_eq!(kept, json!({ "temperature": 0.5, "seed": 7, "max_tokens": 10 }));
+        let options = generation_options(&kept).expect("fine");
+        assert_eq!((options.sampling.temperature, options.max_tokens), (Some(0.5), Some(10)));
+        assert_eq!(all_settings(&kept)["top_p"], Value::Null);
+    }
+}

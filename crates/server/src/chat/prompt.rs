@@ -1,0 +1,29 @@
+//! From a conversation to what a model is asked. Nothing is cut: what does not fit is an error of the assistant's. Does not
+//! know templates or tokens.
+
+use zhenjin_assistant::{ChatRequest, Message, Role};
+use zhenjin_store::{self as store, Conversation};
+
+use super::fields::generation_options;
+use crate::errors::ApiError;
+
+/// The request for an answer to `branch`, oldest message first, followed by `question` if there is one.
+pub(crate) fn chat_request(
+    conversation: &Conversation,
+    branch: &[store::Message],
+    question: Option<&str>,
+) -> Result<ChatRequest, ApiError> {
+    let system = (!conversation.system_prompt.trim().is_empty())
+        .then(|| Message::new(Role::System, conversation.system_prompt.as_str()));
+    let said = branch.iter().map(|message| Message::new(role(message.role), message.content.as_str()));
+    let asked = question.map(|question| Message::new(Role::User, question));
+    let messages = system.into_iter().chain(said).chain(asked).collect();
+    Ok(ChatRequest { options: generation_options(&conversation.settings)?, ..ChatRequest::new(messages) })
+}
+
+fn role(role: store::Role) -> Role {
+    match role {
+        store::Role::User => Role::User,
+        store::Role::Assistant => Role::Assistant,
+    }
+}

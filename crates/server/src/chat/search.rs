@@ -1,0 +1,35 @@
+//! Full-text search over HTTP. Does not know how text is found.
+
+use axum::Json;
+use axum::extract::State;
+use serde::Deserialize;
+use utoipa::IntoParams;
+
+use super::extract::ApiQuery;
+use super::wire::SearchHitJson;
+use crate::app::AppState;
+use crate::errors::{ApiError, ErrorBody};
+
+/// The most hits of one search.
+const HITS: u32 = 50;
+
+/// What to look for.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct SearchQuery {
+    /// Words, all of which must occur, in any script; every character is taken as it is. At most 200 characters and 16 words.
+    q: String,
+}
+
+/// Titles and messages with all words of a query: titles first, then messages from new to old, at most 50.
+#[utoipa::path(get, path = "/api/search", tag = "chat", params(SearchQuery), responses(
+    (status = 200, description = "What was found.", body = Vec<SearchHitJson>),
+    (status = 400, description = "The query is missing or too long.", body = ErrorBody)))]
+pub(crate) async fn search(
+    State(state): State<AppState>,
+    ApiQuery(query): ApiQuery<SearchQuery>,
+) -> Result<Json<Vec<SearchHitJson>>, ApiError> {
+    let hits = state.store.search(&query.q, HITS).await?;
+    Ok(Json(hits.into_iter().map(SearchHitJson::from).collect()))
+}

@@ -1,0 +1,106 @@
+//! Following an answer over server-sent events, from any place in it, while it is written or afterwards. Does not know who
+//! writes.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::response::sse::{Event, KeepAlive, Sse};
+use futures_util::{Stream, stream};
+use serde::{Deserialize, Serialize};
+use tokio::sync::OwnedSemaphorePermit;
+use utoipa::IntoParams;
+use zhenjin_store::{Message, MessageId};
+
+use super::answers::{Followed, Follower, byte_of_code_point};
+use super::extract::{ApiPath, ApiQuery};
+use super::wire::{Delta, MessageJson};
+use crate::app::AppState;
+use crate::errors::{ApiError, ErrorBody};
+
+/// A comment goes out after so much silence, so that proxies keep the connection and a lost client is noticed.
+const HEARTBEAT: Duration = Duration::from_secs(15);
+
+/// Where to begin.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct Place {
+    /// How many Unicode code points of the answer are known already; 0 by default.
+    offset: Option<usize>,
+}
+
+/// What comes next.
+enum Source {
+    Running(Follower),
+    Ended { message: Message, offset: usize },
+    Done,
+}
+
+/// The answer from `offset` on: any number of events `delta`, then one event `done` with the whole message. Works while the
+/// answer is written and afterwards, for any number of readers.
+#[utoipa::path(get, path = "/api/messages/{id}/stream", tag = "chat", params(("id" = String, Path), Place), responses(
+    (status = 200, description = "Events: `delta` with a Delta as data, at last `done` with a Message.",
+        content_type = "text/event-stream", body = Delta),
+    (status = 400, description = "The answer is not that long.", body = ErrorBody),
+    (status = 404, description = "There is no such message.", body = ErrorBody),
+    (status = 429, description = "Too many streams are open.", body = ErrorBody)))]
+pub(crate) async fn follow(
+    State(state): State<AppState>,
+    ApiPath(id): ApiPath<String>,
+    ApiQuery(place): ApiQuery<Place>,
+) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, ApiError> {
+    let id: MessageId = id.parse()?;
+    let offset = place.offset.unwrap_or(0);
+    let permit = state.stream_permit()?;
+    let source = match state.chat.answers.follow(&id, offset) {
+        Some(follower) => Source::Running(follower),
+        None => Source::Ended { message: state.chat.answers.settled_message(&id).await?, offset },
+    };
+    let known = match &source {
+        Source::Running(follower) => follower.is_within_text(),
+        Source::Ended { message, offset } => byte_of_code_point(&message.content, *offset).is_some(),
+        Source::Done => true,
+    };
+    if !known {
+        return Err(ApiError::invalid("offset", format!("the answer has fewer than {offset} characters")));
+    }
+    Ok(Sse::new(events(source, permit)).keep_alive(KeepAlive::new().interval(HEARTBEAT)))
+}
+
+fn events(source: Source, permit: OwnedSemaphorePermit) -> impl Stream<Item = Result<Event, Infallible>> {
+    stream::unfold((source, permit), |(source, permit)| async move {
+        let (event, source) = match source {
+            Source::Done => return None,
+            Source::Running(mut follower) => match follower.next().await {
+                Followed::Text { offset, text } => {
+                    (event("delta", &Delta { offset, text }), Source::Running(follower))
+                }
+                Followed::End(message) => (done(message.as_ref().clone()), Source::Done),
+            },
+            Source::Ended { message, offset } => {
+                match byte_of_code_point(&message.content, offset)
+                    .map(|byte| message.content[byte..].to_owned())
+                {
+                    Some(text) if !text.is_empty() => {
+                        let end = offset + text.chars().count();
+                        (event("delta", &Delta { offset, text }), Source::Ended { message, offset: end })
+                    }
+                    _ => (done(message), Source::Done),
+                }
+            }
+        };
+        Some((Ok(event), (source, permit)))
+    })
+}
+
+fn done(message: Message) -> Event {
+    event("done", &MessageJson::from(message))
+}
+
+/// An event with JSON as its data.
+pub(crate) fn event(name: &str, data: &impl Serialize) -> Event {
+    // These types have no maps with odd keys and no infinite numbers: they always are JSON.
+    let data = serde_json::to_string(data).unwrap_or_else(|_| "null".to_owned());
+    Event::default().event(name).data(data)
+}

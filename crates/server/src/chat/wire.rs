@@ -1,0 +1,183 @@
+//! The JSON that `/api` answers with. Does not know where it comes from.
+
+use serde::Serialize;
+use serde_json::Value;
+use utoipa::ToSchema;
+use zhenjin_store::{Conversation, Message, SearchHit};
+
+use super::fields::all_settings;
+
+/// A conversation without its messages.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+#[schema(as = Conversation)]
+pub(crate) struct ConversationJson {
+    /// Its id.
+    id: String,
+    /// Null until the first question or a rename gives it one.
+    title: Option<String>,
+    /// The model that answers.
+    model: String,
+    /// Text before the conversation; null for none.
+    system_prompt: Option<String>,
+    /// Sampling settings; null is the model's default.
+    #[schema(value_type = Object)]
+    settings: Value,
+    /// The last message of the branch that was last shown.
+    current_leaf: Option<String>,
+    /// Milliseconds since 1970 (UTC).
+    created_at: i64,
+    /// When a message was last added or finished.
+    updated_at: i64,
+}
+
+impl From<Conversation> for ConversationJson {
+    fn from(conversation: Conversation) -> Self {
+        let unless_empty = |text: String| (!text.is_empty()).then_some(text);
+        ConversationJson {
+            id: conversation.id.to_string(),
+            title: unless_empty(conversation.title),
+            model: conversation.model,
+            system_prompt: unless_empty(conversation.system_prompt),
+            settings: all_settings(&conversation.settings),
+            current_leaf: conversation.current_leaf.map(|leaf| leaf.to_string()),
+            created_at: conversation.created_at.milliseconds(),
+            updated_at: conversation.updated_at.milliseconds(),
+        }
+    }
+}
+
+/// A conversation with all its branches.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+#[schema(as = ConversationWithMessages)]
+pub(crate) struct ConversationWithMessagesJson {
+    #[serde(flatten)]
+    pub(crate) conversation: ConversationJson,
+    /// The whole tree, oldest first.
+    pub(crate) messages: Vec<MessageJson>,
+}
+
+/// A question or an answer.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+#[schema(as = Message)]
+pub(crate) struct MessageJson {
+    /// Its id.
+    id: String,
+    /// Where it belongs.
+    conversation_id: String,
+    /// What it follows; null for a first question.
+    parent_id: Option<String>,
+    /// `user` or `assistant`.
+    role: &'static str,
+    /// Its text; of an answer that is being written, the text so far.
+    content: String,
+    /// `generating`, `complete`, `stopped` (by the person), `interrupted` (the server ended) or `failed`.
+    status: &'static str,
+    /// Why it failed.
+    error: Option<String>,
+    /// The model that wrote it; null for questions.
+    model: Option<String>,
+    /// Milliseconds since 1970 (UTC).
+    created_at: i64,
+    /// `stop` or `length`, when the model came to an end.
+    finish_reason: Option<String>,
+    /// Tokens of the prompt.
+    prompt_tokens: Option<u32>,
+    /// Tokens of the answer.
+    completion_tokens: Option<u32>,
+    /// Prompt tokens that had not to be computed.
+    cached_tokens: Option<u32>,
+    /// From the request to its first token.
+    time_to_first_token_ms: Option<f64>,
+    /// After the first token.
+    tokens_per_second: Option<f64>,
+    /// The most tokens that prompt and answer could have had together.
+    context_length: Option<u32>,
+}
+
+impl From<Message> for MessageJson {
+    fn from(message: Message) -> Self {
+        MessageJson {
+            id: message.id.to_string(),
+            conversation_id: message.conversation_id.to_string(),
+            parent_id: message.parent_id.map(|parent| parent.to_string()),
+            role: message.role.as_str(),
+            content: message.content,
+            status: message.status.as_str(),
+            error: message.error,
+            model: message.model,
+            created_at: message.created_at.milliseconds(),
+            finish_reason: message.finish_reason,
+            prompt_tokens: message.prompt_tokens,
+            completion_tokens: message.completion_tokens,
+            cached_tokens: message.cached_tokens,
+            time_to_first_token_ms: message.time_to_first_token_ms,
+            tokens_per_second: message.tokens_per_second,
+            context_length: message.context_length,
+        }
+    }
+}
+
+/// A question and the place of its answer.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+pub(crate) struct Exchange {
+    /// The question.
+    pub(crate) user: MessageJson,
+    /// The answer, which is being written.
+    pub(crate) answer: MessageJson,
+}
+
+/// Another answer to a question.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+pub(crate) struct Regenerated {
+    /// The answer, which is being written.
+    pub(crate) answer: MessageJson,
+}
+
+/// More of an answer's text.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+pub(crate) struct Delta {
+    /// Unicode code points of the answer before `text`.
+    pub(crate) offset: usize,
+    /// The text that follows them.
+    pub(crate) text: String,
+}
+
+/// How full the model's context is.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+pub(crate) struct ContextUse {
+    /// Tokens that the conversation takes as a prompt.
+    pub(crate) prompt_tokens: usize,
+    /// The most tokens that prompt and answer may have together.
+    pub(crate) context_length: usize,
+}
+
+/// A place that a search found.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+#[schema(as = SearchHit)]
+pub(crate) struct SearchHitJson {
+    /// The conversation.
+    conversation_id: String,
+    /// The message; for a title, the end of the branch that was last shown, null if there are no messages.
+    message_id: Option<String>,
+    /// The conversation's title.
+    title: Option<String>,
+    /// The place, with some text around it.
+    snippet: String,
+    /// Where the query's terms stand in `snippet`: [start, end) in Unicode code points.
+    ranges: Vec<[usize; 2]>,
+    /// When the message was begun; milliseconds since 1970 (UTC).
+    created_at: i64,
+}
+
+impl From<SearchHit> for SearchHitJson {
+    fn from(hit: SearchHit) -> Self {
+        SearchHitJson {
+            conversation_id: hit.conversation_id.to_string(),
+            message_id: hit.message_id.map(|id| id.to_string()),
+            title: (!hit.title.is_empty()).then_some(hit.title),
+            snippet: hit.snippet.text,
+            ranges: hit.snippet.matches.into_iter().map(|range| [range.start, range.end]).collect(),
+            created_at: hit.created_at.milliseconds(),
+        }
+    }
+}

@@ -120,7 +120,9 @@ pub enum TensorError {
         pages: usize,
     },
     /// A page would be written although it is used elsewhere in the same step.
-    #[error("KV page {page} is written by sequence {first} and also used by sequence {second}; only full pages may be shared")]
+    #[error(
+        "KV page {page} is written by sequence {first} and also used by sequence {second}; only full pages may be shared"
+    )]
     SharedPage {
         /// The page.
         page: u32,

@@ -5,10 +5,10 @@
 //! their inputs by value where the input is not needed again, so that an executor can reuse its memory. No operation
 //! may let one row's result depend on which other rows are there.
 
+use crate::TensorError;
 use crate::attention::AttentionShape;
 use crate::kv::SequenceRows;
 use crate::ops::rope::RotaryFrequencies;
-use crate::TensorError;
 
 /// The operations, in the order in which a forward pass meets them.
 pub trait Executor {
@@ -20,9 +20,9 @@ pub trait Executor {
     type Vector;
 
     /// Says to which sequences and positions the rows of the coming operations belong, until the next call.
-    fn begin(
+    fn begin<'a>(
         &mut self,
-        sequences: &[SequenceRows<'_>],
+        sequences: impl Iterator<Item = SequenceRows<'a>>,
         rotary: &RotaryFrequencies,
     ) -> Result<(), TensorError>;
 

@@ -29,7 +29,10 @@ pub struct KvShape {
 impl KvShape {
     /// Bytes of one page, or `None` when no machine could address them.
     pub fn page_bytes(&self) -> Option<usize> {
-        self.block_elements()?.checked_mul(self.layers)?.checked_mul(self.kv_heads)?.checked_mul(size_of::<f32>())
+        self.block_elements()?
+            .checked_mul(self.layers)?
+            .checked_mul(self.kv_heads)?
+            .checked_mul(size_of::<f32>())
     }
 
     /// Elements of the keys and values of one page, layer and head.
@@ -97,7 +100,14 @@ impl KvCache {
 
     /// Puts the keys and values `[rows, kv_heads · head_dim]` of a batch into `layer`. `writes` must name each page at
     /// most once. With few rows the caller does it alone.
-    pub(crate) fn write(&mut self, layer: usize, writes: &[PageWrite], keys: &[f32], values: &[f32], team: &ThreadTeam) {
+    pub(crate) fn write(
+        &mut self,
+        layer: usize,
+        writes: &[PageWrite],
+        keys: &[f32],
+        values: &[f32],
+        team: &ThreadTeam,
+    ) {
         const ROWS_WORTH_A_TEAM: usize = 16;
         let shape = self.shape;
         let block = self.block_elements();
@@ -132,7 +142,14 @@ pub(crate) struct PageWrite {
     pub(crate) count: usize,
 }
 
-fn write_block(shape: KvShape, write: &PageWrite, kv_head: usize, block: &mut [f32], keys: &[f32], values: &[f32]) {
+fn write_block(
+    shape: KvShape,
+    write: &PageWrite,
+    kv_head: usize,
+    block: &mut [f32],
+    keys: &[f32],
+    values: &[f32],
+) {
     let head_dim = shape.head_dim;
     let width = shape.kv_heads * head_dim;
     let (key_block, value_block) = block.split_at_mut(PAGE_TOKENS * head_dim);

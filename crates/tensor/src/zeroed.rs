@@ -33,7 +33,10 @@ impl Zeroed {
     /// [`TensorError::OutOfMemory`] when the system has no room for them.
     pub(crate) fn new(what: &'static str, length: usize) -> Result<Zeroed, TensorError> {
         let refused = || TensorError::OutOfMemory { what, elements: length };
-        let bytes = length.checked_mul(size_of::<f32>()).and_then(|bytes| bytes.checked_add(LINE)).ok_or_else(refused)?;
+        let bytes = length
+            .checked_mul(size_of::<f32>())
+            .and_then(|bytes| bytes.checked_add(LINE))
+            .ok_or_else(refused)?;
         let layout = Layout::from_size_align(bytes, ALLOCATOR_ALIGNMENT).map_err(|_| refused())?;
         // SAFETY: the layout has at least one line's bytes.
         let allocation = NonNull::new(unsafe { alloc_zeroed(layout) }).ok_or_else(refused)?;

@@ -161,7 +161,9 @@ fn attend_rows<L: Lanes, const R: usize>(
     let corrections = weigh::<L, R>(lanes, &mut weights, greatest, sums);
     let outputs = &mut scratch.outputs[first * head_dim..(first + R) * head_dim];
     match visible {
-        Visible::All => add_values::<L, R>(lanes, page.values, &weights, &corrections, 0..PAGE_TOKENS, outputs),
+        Visible::All => {
+            add_values::<L, R>(lanes, page.values, &weights, &corrections, 0..PAGE_TOKENS, outputs)
+        }
         Visible::Parts(parts) => {
             for (row, (from, to)) in parts.into_iter().enumerate() {
                 let (weights, correction) = (&[weights[row]], &[corrections[row]]);
@@ -255,7 +257,8 @@ fn add_values<L: Lanes, const R: usize>(
     outputs: &mut [f32],
 ) {
     let head_dim = outputs.len() / R;
-    let tile = ValueTile { lanes, values: &values[..PAGE_TOKENS * head_dim], weights, corrections, keys, head_dim };
+    let tile =
+        ValueTile { lanes, values: &values[..PAGE_TOKENS * head_dim], weights, corrections, keys, head_dim };
     let mut column = 0;
     // Few rows take more columns at once: as many independent chains as hide the latency of one.
     if R <= 4 && L::SCORE_ROWS >= 12 {

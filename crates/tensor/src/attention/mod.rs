@@ -108,7 +108,8 @@ fn run_item(
             dispatch(simd, BlockKernel { call, block: &block, pages, scratch });
             let join = plan.join(join);
             let size = scratch.partial_elements(&block);
-            let slot = |index: usize| join.first_partial + index * size..join.first_partial + (index + 1) * size;
+            let slot =
+                |index: usize| join.first_partial + index * size..join.first_partial + (index + 1) * size;
             // SAFETY: every split of every join has a slot of its own.
             scratch.save_partial(&block, unsafe { partials.slice(slot(index)) });
             if !join.is_last_to_finish() {

@@ -108,7 +108,11 @@ impl AttentionPlan {
     /// # Errors
     /// [`TensorError::PageOutOfRange`], [`TensorError::MissingPages`] or [`TensorError::SharedPage`] when the pages do
     /// not fit the sequences; the plan is then empty.
-    pub(crate) fn set(&mut self, sequences: &[SequenceRows<'_>], threads: usize) -> Result<(), TensorError> {
+    pub(crate) fn set<'a>(
+        &mut self,
+        sequences: impl Iterator<Item = SequenceRows<'a>>,
+        threads: usize,
+    ) -> Result<(), TensorError> {
         self.clear();
         let outcome = self.add_sequences(sequences);
         for write in &self.writes {
@@ -131,8 +135,11 @@ impl AttentionPlan {
         (self.partial_elements, self.scores, self.rows) = (0, 0, 0);
     }
 
-    fn add_sequences(&mut self, sequences: &[SequenceRows<'_>]) -> Result<(), TensorError> {
-        for (index, sequence) in sequences.iter().enumerate() {
+    fn add_sequences<'a>(
+        &mut self,
+        sequences: impl Iterator<Item = SequenceRows<'a>>,
+    ) -> Result<(), TensorError> {
+        for (index, sequence) in sequences.enumerate() {
             let end = sequence.start.saturating_add(sequence.rows);
             let needed = end.div_ceil(PAGE_TOKENS);
             let pages = sequence.pages.get(..needed).ok_or(TensorError::MissingPages {
@@ -142,9 +149,13 @@ impl AttentionPlan {
                 given: sequence.pages.len(),
             })?;
             if let Some(page) = pages.iter().find(|page| page.0 as usize >= self.writers.len()) {
-                return Err(TensorError::PageOutOfRange { sequence: index, page: page.0, pages: self.writers.len() });
+                return Err(TensorError::PageOutOfRange {
+                    sequence: index,
+                    page: page.0,
+                    pages: self.writers.len(),
+                });
             }
-            self.add_writes(index, sequence, pages)?;
+            self.add_writes(index, &sequence, pages)?;
             let first_page = self.pages.len();
             self.pages.extend_from_slice(pages);
             self.sequences.push(Sequence {
@@ -158,7 +169,12 @@ impl AttentionPlan {
         self.check_that_written_pages_have_one_user()
     }
 
-    fn add_writes(&mut self, index: usize, sequence: &SequenceRows<'_>, pages: &[PageId]) -> Result<(), TensorError> {
+    fn add_writes(
+        &mut self,
+        index: usize,
+        sequence: &SequenceRows<'_>,
+        pages: &[PageId],
+    ) -> Result<(), TensorError> {
         let mut done = 0;
         while done < sequence.rows {
             let position = sequence.start + done;
@@ -167,7 +183,11 @@ impl AttentionPlan {
             let page = pages[position / PAGE_TOKENS];
             let writer = &mut self.writers[page.0 as usize];
             if *writer != 0 {
-                return Err(TensorError::SharedPage { page: page.0, first: *writer as usize - 1, second: index });
+                return Err(TensorError::SharedPage {
+                    page: page.0,
+                    first: *writer as usize - 1,
+                    second: index,
+                });
             }
             *writer = index as u32 + 1;
             self.writes.push(PageWrite { page, slot, row: self.rows + done, count });
@@ -194,7 +214,8 @@ impl AttentionPlan {
         let kv_heads = self.shape.kv_heads;
         let group = self.shape.heads / kv_heads;
         let even = self.rows * kv_heads / (2 * ITEMS_PER_THREAD * threads);
-        let positions = even.clamp(1, (BLOCK_ROWS / group).max(1)).max(super::kernel::FULL_TILE_ROWS.div_ceil(group));
+        let positions =
+            even.clamp(1, (BLOCK_ROWS / group).max(1)).max(super::kernel::FULL_TILE_ROWS.div_ceil(group));
         let blocks: usize = self.sequences.iter().map(|sequence| sequence.rows.div_ceil(positions)).sum();
         let few = blocks * kv_heads < ITEMS_PER_THREAD * threads;
         for index in 0..self.sequences.len() {
@@ -210,7 +231,13 @@ impl AttentionPlan {
                     if few && splits > 1 && count * group <= SPLIT_ROWS {
                         self.add_split_items(index, kv_head, first, count, splits);
                     } else {
-                        self.items.push(Item { sequence: index, kv_head, first, positions: count, work: Work::Whole });
+                        self.items.push(Item {
+                            sequence: index,
+                            kv_head,
+                            first,
+                            positions: count,
+                            work: Work::Whole,
+                        });
                     }
                 }
                 first += count;
@@ -225,7 +252,14 @@ impl AttentionPlan {
         });
     }
 
-    fn add_split_items(&mut self, sequence: usize, kv_head: usize, first: usize, positions: usize, splits: usize) {
+    fn add_split_items(
+        &mut self,
+        sequence: usize,
+        kv_head: usize,
+        first: usize,
+        positions: usize,
+        splits: usize,
+    ) {
         let group = self.shape.heads / self.shape.kv_heads;
         let join = self.joins.len();
         self.joins.push(Join { splits, first_partial: self.partial_elements, finished: AtomicUsize::new(0) });

@@ -9,7 +9,12 @@ use crate::lanes::{LANES, sum_lanes};
 use crate::ops::exponential_of_one;
 
 /// See [`super::block::BlockKernel`].
-pub(super) fn attend_block(call: &AttentionCall<'_>, block: &Block<'_>, pages: Range<usize>, scratch: &mut Scratch) {
+pub(super) fn attend_block(
+    call: &AttentionCall<'_>,
+    block: &Block<'_>,
+    pages: Range<usize>,
+    scratch: &mut Scratch,
+) {
     for row in 0..block.rows() {
         let start = block.query_start(row);
         let query: Vec<f32> =
@@ -30,7 +35,13 @@ struct SplitResult {
     outputs: Vec<f32>,
 }
 
-fn attend_split(call: &AttentionCall<'_>, block: &Block<'_>, row: usize, query: &[f32], pages: Range<usize>) -> SplitResult {
+fn attend_split(
+    call: &AttentionCall<'_>,
+    block: &Block<'_>,
+    row: usize,
+    query: &[f32],
+    pages: Range<usize>,
+) -> SplitResult {
     let mut result =
         SplitResult { greatest: f32::NEG_INFINITY, sums: [0.0; LANES], outputs: vec![0.0; query.len()] };
     for number in pages {
@@ -42,10 +53,12 @@ fn attend_split(call: &AttentionCall<'_>, block: &Block<'_>, row: usize, query: 
         let mut scores = [f32::NEG_INFINITY; PAGE_TOKENS];
         for key in visible.clone() {
             let chain = query.iter().enumerate();
-            scores[key] =
-                chain.fold(0.0, |sum, (dimension, query)| query.mul_add(keys[dimension * PAGE_TOKENS + key], sum));
+            scores[key] = chain
+                .fold(0.0, |sum, (dimension, query)| query.mul_add(keys[dimension * PAGE_TOKENS + key], sum));
         }
-        let new = scores.iter().fold(result.greatest, |greatest, score| if *score > greatest { *score } else { greatest });
+        let new = scores
+            .iter()
+            .fold(result.greatest, |greatest, score| if *score > greatest { *score } else { greatest });
         let change = if new == result.greatest { 0.0 } else { result.greatest - new };
         let correction = exponential_of_one(change);
         result.greatest = new;

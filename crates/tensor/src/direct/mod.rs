@@ -13,7 +13,7 @@ use crate::lanes::{LaneKernel, dispatch};
 use crate::linear::{Product, QuantisedRows, linear};
 use crate::ops::add::AddToRows;
 use crate::ops::rms_norm::RmsNorm;
-use crate::ops::rope::{Rotate, RotaryAngles, RotaryFrequencies, RotaryLayout};
+use crate::ops::rope::{RotaryAngles, RotaryFrequencies, RotaryLayout, Rotate};
 use crate::ops::swiglu::SwiGlu;
 use crate::team::{DisjointMut, share};
 use crate::{Executor, Matrix, SimdLevel, TensorError, ThreadTeam};
@@ -112,7 +112,11 @@ impl Executor for DirectExecutor {
     type Matrix = Matrix;
     type Vector = Vec<f32>;
 
-    fn begin(&mut self, sequences: &[SequenceRows<'_>], rotary: &RotaryFrequencies) -> Result<(), TensorError> {
+    fn begin<'a>(
+        &mut self,
+        sequences: impl Iterator<Item = SequenceRows<'a>>,
+        rotary: &RotaryFrequencies,
+    ) -> Result<(), TensorError> {
         if 2 * rotary.radians.len() > self.plan.shape().head_dim {
             return Err(TensorError::Length {
                 what: "rotary dimensions of a head",
@@ -138,7 +142,12 @@ impl Executor for DirectExecutor {
         Ok(out)
     }
 
-    fn rms_norm(&mut self, input: &Activations, weight: &Vec<f32>, epsilon: f32) -> Result<Activations, TensorError> {
+    fn rms_norm(
+        &mut self,
+        input: &Activations,
+        weight: &Vec<f32>,
+        epsilon: f32,
+    ) -> Result<Activations, TensorError> {
         expect("rms_norm: weight", input.width, weight.len())?;
         let mut out = self.workspace.take(input.rows(), input.width)?;
         self.for_rows(&mut out, |rows, out| {
@@ -148,7 +157,12 @@ impl Executor for DirectExecutor {
         Ok(out)
     }
 
-    fn head_norm(&mut self, input: Activations, weight: &Vec<f32>, epsilon: f32) -> Result<Activations, TensorError> {
+    fn head_norm(
+        &mut self,
+        input: Activations,
+        weight: &Vec<f32>,
+        epsilon: f32,
+    ) -> Result<Activations, TensorError> {
         expect_whole("head_norm: heads of a row", input.width, weight.len())?;
         let heads = Activations { width: weight.len(), values: input.values };
         let out = self.rms_norm(&heads, weight, epsilon)?;

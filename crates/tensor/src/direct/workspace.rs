@@ -40,7 +40,11 @@ pub(super) struct Workspace {
 impl Workspace {
     /// A tensor whose values are to be overwritten: what they are now is unspecified.
     pub(super) fn take(&mut self, rows: usize, width: usize) -> Result<Activations, TensorError> {
-        let length = rows.checked_mul(width).ok_or(TensorError::TooLarge { what: "activations", rows, columns: width })?;
+        let length = rows.checked_mul(width).ok_or(TensorError::TooLarge {
+            what: "activations",
+            rows,
+            columns: width,
+        })?;
         // The tightest fit, else the largest, which then grows once.
         let fit = |buffer: &Vec<f32>| match buffer.capacity() >= length {
             true => (0, buffer.capacity()),

@@ -269,10 +269,7 @@ impl Lanes for Avx2 {
 
     #[inline(always)]
     fn swap_pairs(self, value: [__m256; 2]) -> [__m256; 2] {
-        proven!([
-            _mm256_permute_ps::<0b10_11_00_01>(value[0]),
-            _mm256_permute_ps::<0b10_11_00_01>(value[1]),
-        ])
+        proven!([_mm256_permute_ps::<0b10_11_00_01>(value[0]), _mm256_permute_ps::<0b10_11_00_01>(value[1]),])
     }
 
     #[inline(always)]

@@ -36,9 +36,8 @@ impl LaneKernel for RmsNorm<'_> {
                 let sum = &mut sums[index / LANES % GROUPS][index % LANES];
                 *sum = value.mul_add(*value, *sum);
             }
-            let lanes = std::array::from_fn(|lane| {
-                (sums[0][lane] + sums[1][lane]) + (sums[2][lane] + sums[3][lane])
-            });
+            let lanes =
+                std::array::from_fn(|lane| (sums[0][lane] + sums[1][lane]) + (sums[2][lane] + sums[3][lane]));
             let scale = inverse_root(sum_lanes(lanes), width, self.epsilon);
             for ((out, value), weight) in out.iter_mut().zip(row).zip(self.weight) {
                 *out = value * scale * weight;

@@ -60,7 +60,8 @@ impl RotaryAngles {
                     RotaryLayout::Interleaved => (start + 2 * pair, start + 2 * pair + 1),
                     RotaryLayout::HalfSplit => (start + pair, start + pair + pairs),
                 };
-                let (sine, cosine) = ((sine * frequencies.magnitude) as f32, (cosine * frequencies.magnitude) as f32);
+                let (sine, cosine) =
+                    ((sine * frequencies.magnitude) as f32, (cosine * frequencies.magnitude) as f32);
                 (self.cosines[first], self.cosines[second]) = (cosine, cosine);
                 (self.sines[first], self.sines[second]) = (-sine, sine);
             }
@@ -141,7 +142,9 @@ impl LaneKernel for Rotate<'_> {
 
 #[inline(always)]
 fn rotate_interleaved<L: Lanes>(lanes: L, head: &mut [f32], cosines: &[f32], sines: &[f32]) {
-    for ((values, cosines), sines) in head.chunks_mut(LANES).zip(cosines.chunks(LANES)).zip(sines.chunks(LANES)) {
+    for ((values, cosines), sines) in
+        head.chunks_mut(LANES).zip(cosines.chunks(LANES)).zip(sines.chunks(LANES))
+    {
         let own = load(lanes, values);
         let partner = lanes.mul(lanes.swap_pairs(own), load(lanes, sines));
         store(lanes, lanes.fma(own, load(lanes, cosines), partner), values);

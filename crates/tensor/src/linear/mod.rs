@@ -9,6 +9,7 @@ mod formats;
 mod integer;
 mod lanes;
 mod outputs;
+pub mod peak;
 mod schedule;
 
 use crate::{Matrix, TensorError, ThreadTeam};

@@ -1,0 +1,109 @@
+//! What this machine could do at most: byte products, float products and memory reads per second, measured with
+//! loops that do nothing else. Benchmarks state their speed as a fraction of these.
+
+use super::lanes::{self, TileKernel, TileLanes};
+use crate::matrix::{TILE_ROWS, VECTOR};
+use crate::{SimdLevel, TensorError, ThreadTeam};
+use std::hint::black_box;
+use std::time::Instant;
+
+/// Independent sums: enough to hide the latency of the multiplier of every processor we know.
+const CHAINS: usize = 12;
+/// Rounds over all chains in one measurement (some tenths of a millisecond).
+const ROUNDS: usize = 100_000;
+/// A measurement is the best of these many tries.
+const TRIES: usize = 20;
+
+/// Byte operations per second (a multiplication and an addition count as two) of all threads of the team
+/// together, in the instruction that the integer kernels use.
+///
+/// # Errors
+/// [`TensorError::UnsupportedSimd`].
+pub fn integer_operations(simd: SimdLevel, team: &ThreadTeam) -> Result<f64, TensorError> {
+    // SAFETY: the level is checked by `best`, the kernel has no other condition.
+    let seconds = best(simd, team, || unsafe { lanes::dispatch(simd, Dots) })?;
+    Ok((2 * VECTOR * CHAINS * ROUNDS * team.threads()) as f64 / seconds)
+}
+
+/// f32 operations per second (a multiplication and an addition count as two) of all threads of the team together.
+///
+/// # Errors
+/// [`TensorError::UnsupportedSimd`].
+pub fn float_operations(simd: SimdLevel, team: &ThreadTeam) -> Result<f64, TensorError> {
+    // SAFETY: the level is checked by `best`, the kernel has no other condition.
+    let seconds = best(simd, team, || unsafe { lanes::dispatch(simd, MultiplyAdds) })?;
+    Ok((2 * TILE_ROWS * CHAINS * ROUNDS * team.threads()) as f64 / seconds)
+}
+
+/// Bytes per second that all threads of the team together read from `memory`, whose size decides which cache it
+/// comes from.
+pub fn read_bytes(memory: &[u64], team: &ThreadTeam) -> f64 {
+    let tries = (0..TRIES).map(|_| {
+        let start = Instant::now();
+        team.for_ranges(memory.len(), |_, range| {
+            let sum = memory[range]
+                .chunks(64)
+                .fold(0, |sum: u64, chunk| chunk.iter().fold(sum, |sum, &word| sum ^ word));
+            black_box(sum);
+        });
+        start.elapsed().as_secs_f64()
+    });
+    size_of_val(memory) as f64 / tries.fold(f64::INFINITY, f64::min)
+}
+
+fn best(simd: SimdLevel, team: &ThreadTeam, work: impl Fn() + Sync) -> Result<f64, TensorError> {
+    simd.require()?;
+    let tries = (0..TRIES).map(|_| {
+        let start = Instant::now();
+        team.run(&|_| work());
+        start.elapsed().as_secs_f64()
+    });
+    Ok(tries.fold(f64::INFINITY, f64::min))
+}
+
+/// Byte products into [`CHAINS`] sums.
+struct Dots;
+
+impl TileKernel for Dots {
+    #[inline(always)]
+    unsafe fn run<S: TileLanes>(self) {
+        let bytes = black_box([1_u8; VECTOR]);
+        // SAFETY: loads and stores are within the arrays; the instruction set is there by the trait's condition.
+        unsafe {
+            let weights = S::load_words(bytes.as_ptr());
+            let activations = S::broadcast_int(bytes.as_ptr().cast());
+            let mut sums = [S::zero_ints(); CHAINS];
+            for _ in 0..ROUNDS {
+                for sum in &mut sums {
+                    *sum = S::dot(*sum, weights, activations, false);
+                }
+            }
+            for sum in sums {
+                black_box(sum);
+            }
+        }
+    }
+}
+
+/// Float products into [`CHAINS`] sums.
+struct MultiplyAdds;
+
+impl TileKernel for MultiplyAdds {
+    #[inline(always)]
+    unsafe fn run<S: TileLanes>(self) {
+        let values = black_box([0.5_f32; TILE_ROWS]);
+        // SAFETY: loads are within the array; the instruction set is there by the trait's condition.
+        unsafe {
+            let (a, b) = (S::load(values.as_ptr()), S::broadcast(values.as_ptr()));
+            let mut sums = [S::zero(); CHAINS];
+            for _ in 0..ROUNDS {
+                for sum in &mut sums {
+                    *sum = S::multiply_add(a, b, *sum);
+                }
+            }
+            for sum in sums {
+                black_box(sum);
+            }
+        }
+    }
+}

@@ -2,6 +2,7 @@
 //! A new test of reading files belongs into one of these modules.
 
 mod configuration;
+mod golden;
 mod gguf_writer;
 mod hugging_face_writer;
 mod malformed_gguf;

@@ -1,0 +1,270 @@
+//! Logits of every family against Hugging Face transformers, through files of both formats.
+//!
+//! `tests/golden/make.py` computed the numbers and says how weights and tokens follow from names.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use serde::Deserialize;
+use zhenjin_model::config::{RopeScaling, from_json};
+use zhenjin_model::names::Naming;
+use zhenjin_model::{
+    LayerWeightName, LoadOptions, LogitsFor, Model, ModelConfig, PageId, Runner, RunnerOptions, SequenceChunk, WeightName,
+};
+use zhenjin_tensor::{SimdLevel, ThreadTeam};
+
+use crate::gguf_writer::{GgufWriter, RawValue};
+use crate::hugging_face_writer::{FolderTensor, write_folder};
+
+/// How far a logit may be from that of transformers; the logits themselves reach 25.
+const TOLERANCE: f32 = 1e-4;
+
+#[derive(Deserialize)]
+struct Case {
+    name: String,
+    config: serde_json::Value,
+    tokens: Vec<u32>,
+    positions: Vec<usize>,
+    logits: Vec<Vec<f32>>,
+}
+
+impl Case {
+    fn all() -> Vec<Case> {
+        serde_json::from_str(include_str!("../golden/logits.json")).unwrap()
+    }
+
+    fn model_config(&self) -> ModelConfig {
+        let reading = from_json(self.config.to_string().as_bytes()).unwrap();
+        assert!(reading.unread.is_empty(), "{}: nothing reads {:?}", self.name, reading.unread);
+        reading.config
+    }
+
+    /// The weights by their Hugging Face names.
+    fn tensors(&self) -> Vec<FolderTensor> {
+        let config = self.model_config();
+        let tensor = |weight| {
+            let name = Naming::HuggingFace.spell(weight);
+            let shape = config.shape(weight);
+            FolderTensor::f32(&name, &shape, &weights(&name, shape.iter().product()))
+        };
+        config.weights().map(tensor).collect()
+    }
+
+    /// The largest difference between the logits of the model at `path` and those of transformers.
+    fn difference(&self, path: &Path, simd: SimdLevel) -> f32 {
+        let logits = logits(path, &self.tokens, simd);
+        let differences = self.positions.iter().zip(&self.logits).flat_map(|(position, expected)| {
+            let actual = logits.chunks_exact(expected.len()).nth(*position).unwrap();
+            actual.iter().zip(expected).map(|(actual, expected)| {
+                let difference = (actual - expected).abs();
+                // A NaN must not get lost in the maximum.
+                if difference.is_nan() { f32::INFINITY } else { difference }
+            })
+        });
+        differences.fold(0.0, f32::max)
+    }
+}
+
+/// `count` numbers from -0.5 to 0.5, a function of the name alone, as in `make.py`.
+fn numbers(name: &str, count: usize) -> Vec<f32> {
+    let seed = name
+        .bytes()
+        .fold(0xCBF2_9CE4_8422_2325_u64, |seed, byte| (seed ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3));
+    let number = |index: usize| {
+        let mut state = seed.wrapping_add((index as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15));
+        state = (state ^ (state >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        state = (state ^ (state >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        state ^= state >> 31;
+        (state >> 40) as f32 / (1 << 24) as f32 - 0.5
+    };
+    (1..=count).map(number).collect()
+}
+
+fn weights(name: &str, count: usize) -> Vec<f32> {
+    let shape = |number: f32| match name {
+        _ if name.ends_with("norm.weight") => 1.0 + 0.5 * number,
+        _ if name.ends_with("embed_tokens.weight") => 2.0 * number,
+        _ => 0.5 * number,
+    };
+    numbers(name, count).into_iter().map(shape).collect()
+}
+
+/// The logits of every token.
+fn logits(path: &Path, tokens: &[u32], simd: SimdLevel) -> Vec<f32> {
+    let team = Arc::new(ThreadTeam::new(1).unwrap());
+    let model = Model::load(path, &LoadOptions { simd, team: team.clone() }).unwrap();
+    let options = RunnerOptions {
+        pages: 2,
+        max_rows: tokens.len(),
+        max_logits_rows: tokens.len(),
+        context_length: None,
+        simd,
+        team,
+    };
+    let mut runner = Runner::new(Arc::new(model), options).unwrap();
+    let pages = [PageId(1), PageId(0)];
+    let chunk = SequenceChunk { tokens, start: 0, pages: &pages, logits: LogitsFor::All };
+    let logits = runner.step(&[chunk]).unwrap();
+    (0..logits.rows()).flat_map(|row| logits.row(row).to_vec()).collect()
+}
+
+#[test]
+fn hugging_face_folders_give_the_logits_of_transformers() {
+    for case in Case::all() {
+        let folder = tempfile::tempdir().unwrap();
+        write_folder(folder.path(), &case.config, &case.tensors());
+        for simd in SimdLevel::available() {
+            let difference = case.difference(folder.path(), simd);
+            assert!(difference <= TOLERANCE, "{} with {simd:?}: differs by {difference}", case.name);
+        }
+    }
+}
+
+#[test]
+fn gguf_files_give_the_logits_of_transformers() {
+    let mut covered = Vec::new();
+    for case in Case::all() {
+        let Some(file) = gguf(&case) else { continue };
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model.gguf");
+        std::fs::write(&path, file.bytes()).unwrap();
+        let difference = case.difference(&path, SimdLevel::detect());
+        assert!(difference <= TOLERANCE, "{}: differs by {difference}", case.name);
+        covered.push(case.name);
+    }
+    assert_eq!(covered.len(), 8, "{covered:?}");
+}
+
+/// A setting that is read but changes nothing would pass the tests above, so each must be seen to matter.
+#[test]
+fn every_setting_matters() {
+    let without = |name: &str, changes: serde_json::Value| {
+        let mut case = Case::all().into_iter().find(|case| case.name == name).unwrap();
+        for (field, value) in changes.as_object().unwrap() {
+            case.config[field] = value.clone();
+        }
+        let folder = tempfile::tempdir().unwrap();
+        write_folder(folder.path(), &case.config, &case.tensors());
+        case.difference(folder.path(), SimdLevel::detect())
+    };
+    let plain_rope = serde_json::json!({"rope_parameters": {"rope_type": "default", "rope_theta": 10000.0}});
+    for (name, changes) in [
+        ("llama, linear", plain_rope.clone()),
+        ("llama, llama3", plain_rope.clone()),
+        ("llama, yarn", plain_rope.clone()),
+        ("qwen3, tied, yarn not truncated", plain_rope),
+        ("llama", serde_json::json!({"rope_parameters": {"rope_type": "default", "rope_theta": 9000.0}})),
+        ("llama", serde_json::json!({"rms_norm_eps": 1e-3})),
+        ("mistral with a window", serde_json::json!({"sliding_window": null})),
+        ("mistral with a window", serde_json::json!({"sliding_window": 17})),
+        ("qwen2 with a window in the second layer", serde_json::json!({"use_sliding_window": false, "layer_types": null})),
+        (
+            "qwen2 with a window in the second layer",
+            serde_json::json!({"layer_types": ["sliding_attention", "sliding_attention"]}),
+        ),
+    ] {
+        let difference = without(name, changes.clone());
+        assert!(difference > 10.0 * TOLERANCE, "{name} without {changes}: differs by only {difference}");
+    }
+}
+
+/// The case as llama.cpp's converter would write it; `None` for settings that a GGUF file cannot express.
+fn gguf(case: &Case) -> Option<GgufWriter> {
+    let config = case.model_config();
+    let architecture = if config.architecture == "mistral" { "llama" } else { &config.architecture };
+    let mut file = GgufWriter::new();
+    file.set("general.architecture", RawValue::string(architecture));
+    let mut set = |key: &str, value| file.set(&format!("{architecture}.{key}"), value);
+    for (key, value) in [
+        ("vocab_size", config.vocabulary_size),
+        ("context_length", config.context_length),
+        ("block_count", config.layers),
+        ("embedding_length", config.hidden_size),
+        ("feed_forward_length", config.intermediate_size),
+        ("attention.head_count", config.heads),
+        ("attention.head_count_kv", config.kv_heads),
+        ("attention.key_length", config.head_dim),
+        ("attention.value_length", config.head_dim),
+        ("rope.dimension_count", config.rope.rotary_dim),
+    ] {
+        set(key, RawValue::u32(value as u32));
+    }
+    set("rope.freq_base", RawValue::f32(config.rope.base as f32));
+    set("attention.layer_norm_rms_epsilon", RawValue::f32(config.rms_norm_epsilon));
+    if let Some(window) = config.sliding_window {
+        if window.first_layer > 0 {
+            return None;
+        }
+        set("attention.sliding_window", RawValue::u32(window.positions as u32));
+    }
+    let mut divisors = None;
+    match &config.rope.scaling {
+        RopeScaling::None => {}
+        RopeScaling::Linear { factor } => {
+            set("rope.scaling.type", RawValue::string("linear"));
+            set("rope.scaling.factor", RawValue::f32(*factor as f32));
+        }
+        RopeScaling::Yarn { truncate: false, .. } => return None,
+        RopeScaling::Yarn { factor, original_context_length, .. } => {
+            set("rope.scaling.type", RawValue::string("yarn"));
+            set("rope.scaling.factor", RawValue::f32(*factor as f32));
+            set("rope.scaling.original_context_length", RawValue::u32(*original_context_length as u32));
+        }
+        RopeScaling::Llama3 { .. } => divisors = Some(llama3_divisors(&config)),
+        RopeScaling::Divisors(_) => unreachable!("only GGUF files have divisors"),
+    }
+    for weight in config.weights() {
+        let shape = config.shape(weight);
+        let mut values = weights(&Naming::HuggingFace.spell(weight), shape.iter().product());
+        if architecture == "llama" {
+            values = permuted(weight, &config, values);
+        }
+        file.tensor_f32(&Naming::Gguf.spell(weight), &shape, &values);
+    }
+    if let Some(divisors) = divisors {
+        file.tensor_f32("rope_freqs.weight", &[divisors.len()], &divisors);
+    }
+    Some(file)
+}
+
+/// Rows of q and k in the order of interleaved RoPE: row `j` of half `h` of a head goes to `2 j + h`.
+fn permuted(weight: WeightName, config: &ModelConfig, values: Vec<f32>) -> Vec<f32> {
+    use LayerWeightName as W;
+    let (heads, width) = match weight {
+        WeightName::Layer(_, W::Query) => (config.heads, config.hidden_size),
+        WeightName::Layer(_, W::Key) => (config.kv_heads, config.hidden_size),
+        WeightName::Layer(_, W::QueryBias) => (config.heads, 1),
+        WeightName::Layer(_, W::KeyBias) => (config.kv_heads, 1),
+        _ => return values,
+    };
+    let half = config.head_dim / 2;
+    let row = |index: usize| &values[index * width..(index + 1) * width];
+    (0..heads)
+        .flat_map(|head| (0..half).flat_map(move |pair| (0..2).map(move |side| head * 2 * half + side * half + pair)))
+        .flat_map(|index| row(index).to_vec())
+        .collect()
+}
+
+/// What llama.cpp's converter writes for llama3 scaling.
+fn llama3_divisors(config: &ModelConfig) -> Vec<f32> {
+    let RopeScaling::Llama3 { factor, low_frequency_factor, high_frequency_factor, original_context_length } =
+        config.rope.scaling
+    else {
+        unreachable!("asked for llama3 scaling only")
+    };
+    let context = original_context_length as f64;
+    let divisor = |pair: usize| {
+        let frequency = config.rope.base.powf(-2.0 * pair as f64 / config.head_dim as f64);
+        let wavelength = std::f64::consts::TAU / frequency;
+        if wavelength < context / high_frequency_factor {
+            1.0
+        } else if wavelength > context / low_frequency_factor {
+            factor
+        } else {
+            let smooth =
+                (context / wavelength - low_frequency_factor) / (high_frequency_factor - low_frequency_factor);
+            1.0 / ((1.0 - smooth) / factor + smooth)
+        }
+    };
+    (0..config.head_dim / 2).map(|pair| divisor(pair) as f32).collect()
+}

@@ -1,0 +1,134 @@
+#!/usr/bin/env python3
+"""Writes logits.json: what Hugging Face transformers computes for tiny models of every family, in f32.
+
+    pip install torch transformers numpy
+    python crates/model/tests/golden/make.py
+
+Weights and tokens come from a formula (`numbers` below) that the test repeats, so that only configurations and logits
+are stored. Run it again after adding a case; the other cases must come out unchanged to about 1e-6.
+"""
+
+import json
+import pathlib
+
+import numpy
+import torch
+import transformers
+
+TOKENS = 48
+POSITIONS = [1, 16, 33, 47]
+VOCABULARY = 64
+
+SIZES = dict(
+    vocab_size=VOCABULARY,
+    hidden_size=64,
+    intermediate_size=96,
+    num_hidden_layers=2,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+    max_position_embeddings=128,
+    rms_norm_eps=1e-5,
+)
+
+
+def rope(**parameters):
+    return {"rope_theta": 10000.0, **parameters}
+
+
+CASES = {
+    "llama": ("Llama", dict()),
+    "llama with biases, tied": ("Llama", dict(attention_bias=True, mlp_bias=True, tie_word_embeddings=True)),
+    "llama, linear": ("Llama", dict(rope_parameters=rope(rope_type="linear", factor=4.0))),
+    "llama, llama3": (
+        "Llama",
+        dict(
+            tie_word_embeddings=True,
+            rope_parameters=rope(
+                rope_type="llama3",
+                factor=8.0,
+                low_freq_factor=1.0,
+                high_freq_factor=4.0,
+                original_max_position_embeddings=32,
+            ),
+        ),
+    ),
+    "llama, yarn": (
+        "Llama",
+        dict(rope_parameters=rope(rope_type="yarn", factor=4.0, original_max_position_embeddings=32)),
+    ),
+    "mistral with a window": ("Mistral", dict(sliding_window=16)),
+    "qwen2, tied": ("Qwen2", dict(tie_word_embeddings=True)),
+    "qwen2 with a window in the second layer": (
+        "Qwen2",
+        dict(use_sliding_window=True, sliding_window=8, max_window_layers=1),
+    ),
+    "qwen3": ("Qwen3", dict(head_dim=24)),
+    "qwen3, tied, yarn not truncated": (
+        "Qwen3",
+        dict(
+            head_dim=16,
+            tie_word_embeddings=True,
+            rope_parameters=rope(
+                rope_type="yarn",
+                factor=4.0,
+                original_max_position_embeddings=64,
+                beta_fast=8.0,
+                truncate=False,
+                attention_factor=1.25,
+            ),
+        ),
+    ),
+}
+
+
+def numbers(name: str, count: int) -> numpy.ndarray:
+    """`count` numbers from -0.5 to 0.5, a function of the name alone: FNV-1a seeds SplitMix64, whose upper 24 bits count."""
+    seed = 0xCBF29CE484222325
+    for byte in name.encode():
+        seed = (seed ^ byte) * 0x100000001B3 % 2**64
+    with numpy.errstate(over="ignore"):
+        state = numpy.uint64(seed) + numpy.arange(1, count + 1, dtype=numpy.uint64) * numpy.uint64(0x9E3779B97F4A7C15)
+        state = (state ^ (state >> numpy.uint64(30))) * numpy.uint64(0xBF58476D1CE4E5B9)
+        state = (state ^ (state >> numpy.uint64(27))) * numpy.uint64(0x94D049BB133111EB)
+        state = state ^ (state >> numpy.uint64(31))
+    return (state >> numpy.uint64(40)).astype(numpy.float32) / numpy.float32(2**24) - numpy.float32(0.5)
+
+
+def weights(name: str, count: int) -> numpy.ndarray:
+    if name.endswith("norm.weight"):
+        return numpy.float32(1) + numpy.float32(0.5) * numbers(name, count)
+    if name.endswith("embed_tokens.weight"):
+        return numpy.float32(2) * numbers(name, count)
+    return numpy.float32(0.5) * numbers(name, count)
+
+
+def case(name: str, family: str, changes: dict) -> dict:
+    config = getattr(transformers, f"{family}Config")(**{**SIZES, **changes}, architectures=[f"{family}ForCausalLM"])
+    config._attn_implementation = "eager"
+    model = getattr(transformers, f"{family}ForCausalLM")(config).float().eval()
+    with torch.no_grad():
+        for parameter_name, parameter in model.named_parameters():
+            values = weights(parameter_name, parameter.numel())
+            parameter.copy_(torch.from_numpy(values).reshape(parameter.shape))
+        tokens = ((numbers(name, TOKENS) + 0.5) * VOCABULARY).astype(int).tolist()
+        logits = model(torch.tensor([tokens])).logits[0]
+    return {
+        "name": name,
+        "config": json.loads(config.to_json_string()),
+        "tokens": tokens,
+        "positions": POSITIONS,
+        "logits": [[float(f"{value:.7g}") for value in logits[position].tolist()] for position in POSITIONS],
+    }
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    cases = [case(name, family, changes) for name, (family, changes) in CASES.items()]
+    path = pathlib.Path(__file__).with_name("logits.json")
+    lines = ",\n".join(json.dumps(case) for case in cases)
+    path.write_text(f"[\n{lines}\n]\n")
+    print(f"{path}: {len(cases)} cases, {path.stat().st_size} bytes, transformers {transformers.__version__}")
+
+
+if __name__ == "__main__":
+    main()

@@ -15,11 +15,14 @@ mod errors;
 mod files;
 mod lock;
 mod open;
+mod pull;
 mod reference;
+mod sources;
 mod store;
 
 pub use catalogue::{Catalogue, CatalogueEntry, CatalogueFile, CatalogueSource, GoodFor, Licence};
 pub use errors::{OpenError, StoreError};
 pub use open::{GenerationDefaults, OpenedModel, open};
+pub use pull::{PullError, PullEvent, PullObserver, PullOptions, Secret, SilentObserver, Timeouts, pull};
 pub use reference::ModelReference;
 pub use store::{LocalModel, ManifestFile, ModelManifest, ModelStore};

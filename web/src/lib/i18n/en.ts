@@ -7,6 +7,8 @@ export const en = {
     motto: 'True gold fears no fire',
     skipToInput: 'Skip to the message box',
     loading: 'Loading…',
+    /** Between two sentences. */
+    sentenceSpace: ' ',
   },
   sidebar: {
     label: 'Chats',
@@ -132,6 +134,8 @@ export const en = {
     failed: (title: string) => `Downloading ${title} failed`,
     cancelled: 'Cancelled; what has arrived is kept for the next attempt.',
     local: 'Your own file',
+    machine: (version: string, threads: number, simd: string) =>
+      `Zhenjin ${version} · ${threads} threads · ${simd}`,
     switched: (title: string) => `${title} answers from here on`,
     unavailable: (name: string) => `${name} is not on this machine any more. Choose another model.`,
   },
@@ -172,11 +176,11 @@ export const en = {
   },
   preferences: {
     theme: 'Theme',
-    system: 'Like the system',
+    system: 'System',
     light: 'Light',
     dark: 'Dark',
     language: 'Language',
-    automatic: 'Like the browser',
+    automatic: 'Automatic',
   },
   shortcuts: {
     title: 'Keyboard shortcuts',

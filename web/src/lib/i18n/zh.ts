@@ -8,6 +8,7 @@ export const zh: Messages = {
     motto: '真金不怕火炼',
     skipToInput: '跳到输入框',
     loading: '加载中…',
+    sentenceSpace: '',
   },
   sidebar: {
     label: '对话列表',
@@ -131,6 +132,7 @@ export const zh: Messages = {
     failed: (title) => `下载 ${title} 失败`,
     cancelled: '已取消；已下载的部分会留待下次继续。',
     local: '你自己的文件',
+    machine: (version, threads, simd) => `真金 ${version} · ${threads} 线程 · ${simd}`,
     switched: (title) => `接下来由 ${title} 回答`,
     unavailable: (name) => `${name} 已不在本机，请选择其他模型。`,
   },
@@ -166,7 +168,7 @@ export const zh: Messages = {
     light: '浅色',
     dark: '深色',
     language: '语言',
-    automatic: '跟随浏览器',
+    automatic: '自动',
   },
   shortcuts: {
     title: '键盘快捷键',

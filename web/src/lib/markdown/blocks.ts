@@ -45,13 +45,11 @@ export class BlockSplitter {
     const rest = text.slice(this.#restStart);
     const { starts, references } = parseBlocks(rest);
     const blocks = cut(rest, starts, this.#restLine);
-    // A last line that has not ended may still become anything ("2" → "2. item of the list above"): then the block
-    // before it is not finished either.
-    const open = blocks.at(-1)?.source.includes('\n') ? 1 : 2;
-    this.#finish(rest, blocks.slice(0, -open));
+    const open = blocks.length - countFinished(blocks);
+    this.#finish(rest, blocks.slice(0, blocks.length - open));
     this.#learn({ ...references, ...this.#finishedReferences });
     return {
-      blocks: [...this.#finished, ...blocks.slice(-open)],
+      blocks: [...this.#finished, ...blocks.slice(blocks.length - open)],
       references: this.#references,
     };
   }
@@ -77,6 +75,16 @@ export class BlockSplitter {
     this.#restStart = 0;
     this.#restLine = 0;
   }
+}
+
+/**
+ * A last line that has not ended may still become anything ("2" → "2. item of the list above"): then the block before
+ * it is not finished either. And only a blank line parts two blocks for good.
+ */
+function countFinished(blocks: readonly Block[]): number {
+  let finished = Math.max(0, blocks.length - (blocks.at(-1)?.source.includes('\n') ? 1 : 2));
+  while (finished > 0 && !/\n[ \t]*$/.test(blocks[finished - 1]?.source ?? '')) finished--;
+  return finished;
 }
 
 function cut(text: string, starts: number[], firstLine: number): Block[] {

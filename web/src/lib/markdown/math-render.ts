@@ -6,6 +6,7 @@ import 'katex/dist/katex.css';
 export function renderMath(element: HTMLElement, tex: string, display: boolean): void {
   try {
     katex.render(tex, element, {
+      strict: (code: string) => (code === 'htmlExtension' ? 'error' : 'ignore'),
       displayMode: display,
       throwOnError: true,
       trust: false,

@@ -80,6 +80,7 @@ function lineText(state: StateBlock, line: number): string {
   return state.src.slice((state.bMarks[line] ?? 0) + (state.tShift[line] ?? 0), state.eMarks[line] ?? 0);
 }
 
+/** A display formula has no blank line inside, as in TeX. */
 function blockMath(state: StateBlock, startLine: number, endLine: number, silent: boolean): boolean {
   if ((state.sCount[startLine] ?? 0) - state.blkIndent >= 4) return false;
   const first = lineText(state, startLine);
@@ -87,7 +88,8 @@ function blockMath(state: StateBlock, startLine: number, endLine: number, silent
   if (!delimiters?.display) return false;
   const parts: string[] = [];
   for (let line = startLine; line < endLine; line++) {
-    if (line > startLine && (state.sCount[line] ?? 0) < state.blkIndent) return false;
+    if (line > startLine && (state.isEmpty(line) || (state.sCount[line] ?? 0) < state.blkIndent))
+      return false;
     const text = line === startLine ? first.slice(delimiters.open.length) : lineText(state, line);
     const close = findClose(text, delimiters.close, 0, text.length);
     if (close < 0) {

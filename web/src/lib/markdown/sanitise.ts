@@ -7,7 +7,8 @@ const TAGS = [
   'table thead tbody tr th td div span sup sub kbd',
 ].join(' ');
 
-const ATTRIBUTES = 'href title class start data-tex data-display data-language tabindex';
+/** Attributes that hold words and numbers, never an address. */
+const PLAIN_ATTRIBUTES = 'title class start data-tex data-display data-language tabindex'.split(' ');
 
 const SAFE_ADDRESS = /^(?:https?:|mailto:|#)/i;
 
@@ -27,7 +28,8 @@ purifier.addHook('afterSanitizeAttributes', (element) => {
 export function sanitise(html: string): DocumentFragment {
   return purifier.sanitize(html, {
     ALLOWED_TAGS: TAGS.split(' '),
-    ALLOWED_ATTR: ATTRIBUTES.split(' '),
+    ALLOWED_ATTR: ['href', ...PLAIN_ATTRIBUTES],
+    ADD_URI_SAFE_ATTR: PLAIN_ATTRIBUTES,
     ALLOWED_URI_REGEXP: SAFE_ADDRESS,
     ALLOW_DATA_ATTR: false,
     ALLOW_ARIA_ATTR: false,

@@ -22,7 +22,12 @@ export function formatDuration(milliseconds: number, locale: string): string {
   return `${formatNumber(milliseconds / 1000, locale, 2)} s`;
 }
 
-export function languageName(code: string, locale: string): string {
+/** "Chinese and English", 中文和英语. */
+export function languageNames(codes: readonly string[], locale: string): string {
+  return new Intl.ListFormat(locale).format(codes.map((code) => languageName(code, locale)));
+}
+
+function languageName(code: string, locale: string): string {
   try {
     return new Intl.DisplayNames([locale], { type: 'language' }).of(code) ?? code;
   } catch {

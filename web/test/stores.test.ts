@@ -1,0 +1,236 @@
+import { beforeEach, describe, expect, test, vi } from 'vitest';
+import { Chats, groupByPeriod, periodOf } from '$lib/state/chats.svelte';
+import { Connection } from '$lib/state/connection.svelte';
+import { Models, smallestFor } from '$lib/state/models.svelte';
+import { Preferences } from '$lib/state/preferences.svelte';
+import { chatAddress, parseRoute } from '$lib/state/router.svelte';
+import { Search } from '$lib/state/search.svelte';
+import { Session } from '$lib/state/session.svelte';
+import { Toasts } from '$lib/state/toasts.svelte';
+import { NetworkError } from '$lib/api/errors';
+import type { ModelInfo } from '$lib/api/types';
+import { parseSetting, settingFields } from '$lib/settings';
+import { isComposing, sendsMessage } from '$lib/util/keyboard';
+import { conversation, fakeServer, sse } from './fakes';
+
+beforeEach(() => {
+  localStorage.clear();
+  vi.useFakeTimers();
+  return () => vi.useRealTimers();
+});
+
+describe('the list of chats', () => {
+  test('is grouped by calendar days of the reader', () => {
+    const now = new Date(2026, 5, 15, 0, 30);
+    const at = (day: number, hour: number) => new Date(2026, 5, day, hour);
+    expect(periodOf(at(15, 0), now)).toBe('today');
+    expect(periodOf(at(14, 23), now)).toBe('yesterday');
+    expect(periodOf(at(8, 1), now)).toBe('lastWeek');
+    expect(periodOf(new Date(2026, 4, 20), now)).toBe('lastMonth');
+    expect(periodOf(new Date(2025, 5, 15), now)).toBe('older');
+    const chats = [
+      conversation({ id: 'a', updated_at: at(15, 0).getTime() }),
+      conversation({ id: 'b', updated_at: 0 }),
+    ];
+    expect(groupByPeriod(chats, now).map(([period]) => period)).toEqual(['today', 'older']);
+  });
+
+  test('deletes and brings back', async () => {
+    let list = [conversation({ id: 'a' }), conversation({ id: 'b' })];
+    const { client } = fakeServer({
+      'GET /api/conversations': () => list,
+      'DELETE /api/conversations/a': () => {
+        list = list.slice(1);
+        return new Response(null, { status: 204 });
+      },
+      'POST /api/conversations/a/restore': () => {
+        list = [conversation({ id: 'a' }), ...list];
+        return new Response(null, { status: 204 });
+      },
+    });
+    const chats = new Chats(client);
+    await chats.refresh();
+    const undo = await chats.delete('a');
+    expect(chats.list.map(({ id }) => id)).toEqual(['b']);
+    await undo();
+    expect(chats.list.map(({ id }) => id)).toEqual(['a', 'b']);
+  });
+
+  test('asks for older chats after the last one', async () => {
+    const page = (from: number) =>
+      Array.from({ length: 40 }, (_, index) => conversation({ id: `${from + index}` }));
+    const { client, calls } = fakeServer({
+      'GET /api/conversations': ({ path }) => page(path.includes('before') ? 39 : 0),
+    });
+    const chats = new Chats(client);
+    await chats.refresh();
+    await chats.loadMore();
+    expect(calls.at(-1)?.path).toContain('before=39');
+    expect(new Set(chats.list.map(({ id }) => id)).size).toBe(79);
+  });
+});
+
+function model(fields: Partial<ModelInfo> & { name: string }): ModelInfo {
+  return {
+    title: fields.name, source: 'catalogue', installed: false, served: false, loaded: false, size_bytes: 1, memory_bytes: 1,
+    fits: true, languages: ['en'], licence: null, good_for: null, context_length: null, pull: null, ...fields,
+  }; // prettier-ignore
+}
+
+describe('models', () => {
+  test('the smallest that speaks a language and fits is suggested', () => {
+    const list = [
+      model({ name: 'big', languages: ['zh', 'en'], size_bytes: 9 }),
+      model({ name: 'huge', languages: ['zh'], size_bytes: 1, fits: false }),
+      model({ name: 'small', languages: ['zh-CN'], size_bytes: 3 }),
+      model({ name: 'english', size_bytes: 1 }),
+    ];
+    expect(smallestFor(list, 'zh')?.name).toBe('small');
+    expect(smallestFor([], 'zh')).toBeNull();
+  });
+
+  test('a download is followed through a broken connection to its end, and told once', async () => {
+    const installed = { value: false };
+    const pull = (state: string, done_bytes: number) =>
+      sse('pull', { name: 'a', state, source: 'hub', done_bytes, total_bytes: 10, error: null });
+    let attempt = 0;
+    const { client } = fakeServer({
+      'GET /api/models': () => [
+        model({
+          name: 'a',
+          installed: installed.value,
+          pull: installed.value
+            ? null
+            : { state: 'running', source: null, done_bytes: 1, total_bytes: 10, error: null },
+        }),
+      ],
+      'POST /api/models/a/pull': () => new Response(null, { status: 202 }),
+      'GET /api/models/events': () => {
+        if (attempt++ === 0) return new Response(pull('running', 4));
+        installed.value = true;
+        return new Response(pull('running', 8) + pull('done', 10));
+      },
+    });
+    const finished = vi.fn();
+    const models = new Models(client, finished);
+    await models.refresh();
+    await models.pull('a');
+    await vi.advanceTimersByTimeAsync(5_000);
+    expect(finished).toHaveBeenCalledOnce();
+    expect(models.find('a')?.installed).toBe(true);
+  });
+
+  test('a model that is not here is never chosen', () => {
+    const models = new Models(fakeServer({}).client);
+    models.list = [model({ name: 'away' }), model({ name: 'here', installed: true })];
+    expect(models.choose('away', 'away')?.name).toBe('here');
+  });
+});
+
+test('of two searches the last one counts, whatever order the answers arrive in', async () => {
+  const answers: ((response: Response) => void)[] = [];
+  const { client } = fakeServer({
+    'GET /api/search': () => new Promise<Response>((answer) => answers.push(answer)),
+  });
+  const search = new Search(client);
+  const hit = (title: string) => Response.json([{ conversation_id: 'c', message_id: null, title, snippet: '', ranges: [], created_at: 0 }]); // prettier-ignore
+  search.ask('one');
+  await vi.advanceTimersByTimeAsync(200);
+  search.ask('two');
+  await vi.advanceTimersByTimeAsync(200);
+  answers[1]?.(hit('two'));
+  await vi.advanceTimersByTimeAsync(1);
+  answers[0]?.(hit('one'));
+  await vi.advanceTimersByTimeAsync(1);
+  expect(search.hits.map(({ title }) => title)).toEqual(['two']);
+});
+
+test('a lost connection is tried again until it is back', async () => {
+  let up = false;
+  const { client, calls } = fakeServer({
+    'GET /api/status': () => (up ? {} : Promise.reject(new TypeError('offline'))),
+  });
+  const connection = new Connection(client);
+  const restored = vi.fn();
+  connection.onRestored(restored);
+  connection.noticed(new NetworkError('x'));
+  await vi.advanceTimersByTimeAsync(30_000);
+  expect(connection.lost).toBe(true);
+  expect(calls.length).toBeGreaterThan(3);
+  expect(calls.length).toBeLessThan(12);
+  up = true;
+  await vi.advanceTimersByTimeAsync(15_000);
+  expect(connection.lost).toBe(false);
+  expect(restored).toHaveBeenCalledOnce();
+});
+
+test('a server that needs a key opens only with the right one', async () => {
+  let open = false;
+  const { client } = fakeServer({
+    'GET /api/status': () => ({ needs_key: true }),
+    'GET /api/conversations': () =>
+      open ? [] : Response.json({ error: { message: 'key' } }, { status: 401 }),
+    'POST /api/login': ({ body }) => {
+      open = (body as { key: string }).key === 'right';
+      return open
+        ? new Response(null, { status: 204 })
+        : Response.json({ error: { message: 'no' } }, { status: 401 });
+    },
+  });
+  const session = new Session(client);
+  await session.start();
+  expect(session.phase).toBe('locked');
+  expect(await session.login('wrong')).toBe(false);
+  expect(await session.login('right')).toBe(true);
+  expect(session.phase).toBe('open');
+});
+
+test('preferences survive a reload, and damaged ones are forgotten', () => {
+  new Preferences().update({ theme: 'dark', locale: 'zh' });
+  expect(document.documentElement.dataset.theme).toBe('dark');
+  expect(new Preferences().theme).toBe('dark');
+  expect(document.documentElement.lang).toBe('zh-CN');
+  localStorage.setItem('zhenjin.preferences', '{"theme"');
+  expect(new Preferences().theme).toBe('system');
+});
+
+test('notices go by themselves, unless somebody points at them', async () => {
+  const toasts = new Toasts();
+  toasts.show('info', 'a');
+  toasts.show('info', 'b');
+  toasts.pause(toasts.list[0]!.id);
+  await vi.advanceTimersByTimeAsync(20_000);
+  expect(toasts.list.map(({ text }) => text)).toEqual(['a']);
+});
+
+test('addresses name chats and messages', () => {
+  for (const [conversation, message] of [
+    ['a/b', null],
+    ['01ABC', '金 x'],
+    [null, null],
+  ] as const) {
+    expect(parseRoute(chatAddress(conversation, message))).toEqual({ conversation, message });
+  }
+  expect(parseRoute('#/c/%E0%A4%A')).toEqual({ conversation: null, message: null });
+  expect(parseRoute('#anything')).toEqual({ conversation: null, message: null });
+});
+
+test('settings outside their range are refused, an empty one is the default', () => {
+  const field = (name: string) => settingFields.find((one) => one.name === name)!;
+  expect(parseSetting(field('temperature'), '0')).toBe(0);
+  expect(parseSetting(field('temperature'), '2.1')).toBe('invalid');
+  expect(parseSetting(field('top_k'), '1.5')).toBe('invalid');
+  expect(parseSetting(field('max_tokens'), ' ')).toBeNull();
+  expect(parseSetting(field('seed'), 'x')).toBe('invalid');
+});
+
+test('Enter during composition never sends', () => {
+  const key = (options: KeyboardEventInit & { keyCode?: number }) =>
+    new KeyboardEvent('keydown', { key: 'Enter', ...options });
+  expect(sendsMessage(key({}))).toBe(true);
+  expect(sendsMessage(key({ isComposing: true }))).toBe(false);
+  // Safari ends the composition before it reports the Enter that ended it.
+  expect(sendsMessage(key({ keyCode: 229 }))).toBe(false);
+  expect(isComposing(key({ keyCode: 229 }))).toBe(true);
+  expect(sendsMessage(key({ shiftKey: true }))).toBe(false);
+});

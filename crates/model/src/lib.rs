@@ -14,6 +14,7 @@ mod json;
 mod mapping;
 mod model;
 pub mod names;
+pub mod perplexity;
 pub mod rope;
 mod runner;
 pub mod safetensors;

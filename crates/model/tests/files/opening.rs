@@ -1,9 +1,13 @@
 //! Opening well-formed models of every kind, and paths that are not models.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use zhenjin_model::gguf::Value;
-use zhenjin_model::{FileFormat, LayerWeightName, ModelFile, TensorSource, WeightName};
+use zhenjin_model::{
+    FileFormat, LayerWeightName, LoadOptions, Model, ModelFile, Serving, TensorSource, WeightName,
+};
+use zhenjin_tensor::{SimdLevel, ThreadTeam};
 
 use crate::gguf_writer::{GgufWriter, RawValue, tiny_llama};
 use crate::hugging_face_writer::{FolderTensor, safetensors_bytes, tiny_config, tiny_tensors, write_folder};
@@ -174,4 +178,18 @@ fn open_error(path: &Path) -> String {
         Ok(_) => panic!("{} was accepted", path.display()),
         Err(error) => error.to_string(),
     }
+}
+
+#[test]
+fn planned_memory_is_what_loading_takes() {
+    let folder = tempfile::tempdir().unwrap();
+    write_folder(folder.path(), &tiny_config(), &tiny_tensors());
+    let file = ModelFile::open(folder.path()).unwrap();
+    let plan = file.memory(&Serving { context: 50, sequences: 3, max_rows: 64 }).unwrap();
+    let team = Arc::new(ThreadTeam::new(1).unwrap());
+    let model = Model::load(folder.path(), &LoadOptions { simd: SimdLevel::Scalar, team }).unwrap();
+    assert_eq!(plan.weights, model.weights.bytes() as u64);
+    // Keys and values of one head of 8 in one layer, in f32; 50 positions are two pages.
+    assert_eq!((plan.kv_per_token, plan.kv), (2 * 8 * 4, 3 * 2 * 32 * 2 * 8 * 4));
+    assert_eq!(plan.total(), plan.weights + plan.kv + plan.workspace);
 }

@@ -78,6 +78,13 @@ impl Matrix {
         Ok(Matrix { dtype, rows, columns, simd, layout, tiles })
     }
 
+    /// Bytes of memory that a packed matrix of this type and shape takes; `None` when `columns` is not a whole
+    /// number of blocks or no machine could address it.
+    pub fn packed_bytes(dtype: Dtype, rows: usize, columns: usize) -> Option<usize> {
+        dtype.bytes(columns)?;
+        rows.div_ceil(TILE_ROWS).checked_mul(TileLayout::new(dtype, columns)?.bytes)
+    }
+
     /// Number of outputs.
     pub fn rows(&self) -> usize {
         self.rows

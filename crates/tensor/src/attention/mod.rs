@@ -15,6 +15,8 @@ mod block;
 mod kernel;
 mod plan;
 mod reference;
+#[cfg(test)]
+mod tests;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};

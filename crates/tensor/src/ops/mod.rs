@@ -8,5 +8,7 @@ pub(crate) mod rms_norm;
 pub(crate) mod rope;
 pub(crate) mod softmax;
 pub(crate) mod swiglu;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use exponential::{exponential, exponential_of_one};

@@ -1,0 +1,194 @@
+//! Every small operation at every level: the bits of its reference, and near the exact result in f64.
+//! New operations get one `assert_bits` and one `assert_near` each.
+
+use super::add::AddToRows;
+use super::rms_norm::RmsNorm;
+use super::rope::{RotaryAngles, RotaryFrequencies, RotaryLayout, Rotate};
+use super::softmax::{log_softmax, log_sum_exp, softmax};
+use super::swiglu::SwiGlu;
+use crate::SimdLevel;
+use crate::lanes::{LaneKernel, dispatch};
+
+/// Widths around and between whole vectors and groups of vectors.
+const WIDTHS: [usize; 13] = [1, 7, 15, 16, 17, 31, 40, 63, 64, 65, 130, 576, 1537];
+
+/// Values between −8 and 8 that look random.
+fn values(count: usize, seed: u32) -> Vec<f32> {
+    let mut state = seed.wrapping_mul(2_654_435_761).wrapping_add(12_345);
+    let mut next = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 8) as f32 / (1 << 20) as f32 - 8.0
+    };
+    (0..count).map(|_| next()).collect()
+}
+
+fn assert_bits(actual: &[f32], expected: &[f32], what: &str) {
+    assert_eq!(actual.len(), expected.len());
+    for (index, (actual, expected)) in actual.iter().zip(expected).enumerate() {
+        assert_eq!(
+            actual.to_bits(),
+            expected.to_bits(),
+            "{what}, element {index}: {actual} instead of {expected}"
+        );
+    }
+}
+
+/// That each value is within `bound` of the exact one, relative to `max(1, |exact|)`.
+fn assert_near(actual: &[f32], exact: &[f64], bound: f64, what: &str) {
+    for (index, (actual, exact)) in actual.iter().zip(exact).enumerate() {
+        let error = (f64::from(*actual) - exact).abs() / exact.abs().max(1.0);
+        assert!(error <= bound, "{what}, element {index}: {actual} instead of {exact}");
+    }
+}
+
+/// Runs `kernel` at `simd`, or its reference.
+fn apply<K: LaneKernel>(simd: Option<SimdLevel>, kernel: K) -> K::Output {
+    match simd {
+        Some(simd) => dispatch(simd, kernel),
+        None => kernel.reference(),
+    }
+}
+
+/// What `operation` makes of `data`: with the reference, and with the same bits at every level.
+fn at_every_level(data: &[f32], what: &str, operation: impl Fn(Option<SimdLevel>, &mut [f32])) -> Vec<f32> {
+    let mut expected = data.to_vec();
+    operation(None, &mut expected);
+    for simd in SimdLevel::available() {
+        let mut actual = data.to_vec();
+        operation(Some(simd), &mut actual);
+        assert_bits(&actual, &expected, &format!("{what} at {simd}"));
+    }
+    expected
+}
+
+#[test]
+fn rms_norm() {
+    for width in WIDTHS {
+        for rows in [0, 1, 3] {
+            let (input, weight) = (values(rows * width, 1), values(width, 2));
+            let result = at_every_level(&vec![f32::NAN; rows * width], "rms_norm", |simd, out| {
+                apply(simd, RmsNorm { rows: &input, weight: &weight, epsilon: 1e-5, out });
+            });
+            for (row, result) in input.chunks_exact(width).zip(result.chunks_exact(width)) {
+                let squares: f64 = row.iter().map(|x| f64::from(*x).powi(2)).sum();
+                let scale = 1.0 / (squares / width as f64 + f64::from(1e-5f32)).sqrt();
+                let exact: Vec<f64> =
+                    row.iter().zip(&weight).map(|(x, w)| f64::from(*x) * scale * f64::from(*w)).collect();
+                assert_near(result, &exact, 1e-6, "rms_norm");
+            }
+        }
+    }
+}
+
+#[test]
+fn rms_norm_of_zeros_and_of_huge_values() {
+    for (value, expected) in [(0.0, 0.0), (1e30, 0.0), (f32::NAN, f32::NAN)] {
+        let result = at_every_level(&[0.0; 20], "rms_norm", |simd, out| {
+            apply(simd, RmsNorm { rows: &[value; 20], weight: &[1.0; 20], epsilon: 1e-5, out });
+        });
+        // The squares of 1e30 overflow to ∞, of which the inverse root is 0.
+        assert!(result.iter().all(|x| *x == expected || (x.is_nan() && expected.is_nan())), "{result:?}");
+    }
+}
+
+#[test]
+fn swiglu() {
+    for width in WIDTHS {
+        let (gate, up) = (values(width, 3), values(width, 4));
+        let result = at_every_level(&gate, "swiglu", |simd, gate| apply(simd, SwiGlu { gate, up: &up }));
+        let silu = |x: f64| x / (1.0 + (-x).exp());
+        let exact: Vec<f64> =
+            gate.iter().zip(&up).map(|(g, u)| silu(f64::from(*g)) * f64::from(*u)).collect();
+        assert_near(&result, &exact, 4e-7, "swiglu");
+    }
+    let ends = [-1e30, -200.0, -88.5, 88.5, 200.0, 1e30];
+    let result = at_every_level(&ends, "swiglu", |simd, gate| apply(simd, SwiGlu { gate, up: &[1.0; 6] }));
+    assert!(result[0].abs() < 1e-5 && result[1].abs() < 1e-35 && result[2].abs() < 1e-35, "{result:?}");
+    assert_eq!(result[3..], ends[3..]);
+}
+
+#[test]
+fn add_to_rows() {
+    for width in WIDTHS {
+        let (rows, addend) = (values(3 * width, 5), values(width, 6));
+        let result =
+            at_every_level(&rows, "add", |simd, rows| apply(simd, AddToRows { rows, addend: &addend }));
+        let exact: Vec<f32> =
+            rows.iter().zip(addend.iter().cycle()).map(|(value, addend)| value + addend).collect();
+        assert_bits(&result, &exact, "add");
+    }
+}
+
+#[test]
+fn rope() {
+    let layouts = [RotaryLayout::Interleaved, RotaryLayout::HalfSplit];
+    for (layout, (head_dim, rotary_dim)) in layouts
+        .into_iter()
+        .flat_map(|layout| [(8, 8), (24, 24), (64, 64), (80, 80), (128, 32)].map(|dims| (layout, dims)))
+    {
+        let pairs = rotary_dim / 2;
+        let radians: Vec<f64> =
+            (0..pairs).map(|pair| 10_000f64.powf(-(pair as f64) / pairs as f64)).collect();
+        let frequencies = RotaryFrequencies { radians, magnitude: 1.25, layout };
+        let mut angles = RotaryAngles::new(layout);
+        angles.set(&frequencies, [5, 0, 77, 4095].into_iter());
+        let width = 3 * head_dim;
+        // Rows 1 to 3 of the step.
+        let rows = values(3 * width, 7);
+        let result = at_every_level(&rows, "rope", |simd, rows| {
+            apply(simd, Rotate { rows, width, head_dim, angles: &angles, first: 1 });
+        });
+        for (index, (row, result)) in rows.chunks(width).zip(result.chunks(width)).enumerate() {
+            let position = [0.0, 77.0, 4095.0][index];
+            for (head, result) in row.chunks(head_dim).zip(result.chunks(head_dim)) {
+                assert_near(result, &rotated(head, position, &frequencies), 2e-6, "rope");
+            }
+        }
+    }
+}
+
+/// A head turned to `position`, in f64.
+fn rotated(head: &[f32], position: f64, frequencies: &RotaryFrequencies) -> Vec<f64> {
+    let mut exact: Vec<f64> = head.iter().map(|x| f64::from(*x)).collect();
+    let pairs = frequencies.radians.len();
+    for (pair, radians) in frequencies.radians.iter().enumerate() {
+        let (a, b) = match frequencies.layout {
+            RotaryLayout::Interleaved => (2 * pair, 2 * pair + 1),
+            RotaryLayout::HalfSplit => (pair, pair + pairs),
+        };
+        let (sine, cosine) = (position * radians).sin_cos();
+        let (first, second) = (exact[a], exact[b]);
+        exact[a] = (first * cosine - second * sine) * frequencies.magnitude;
+        exact[b] = (second * cosine + first * sine) * frequencies.magnitude;
+    }
+    exact
+}
+
+#[test]
+fn softmax_and_its_logarithm() {
+    for width in WIDTHS.into_iter().chain([49_152]) {
+        let logits = values(width, 8);
+        let scalar = Some(SimdLevel::Scalar);
+        let probabilities =
+            at_every_level(&logits, "softmax", |simd, row| softmax(simd.or(scalar).unwrap(), row));
+        let logarithms =
+            at_every_level(&logits, "log_softmax", |simd, row| log_softmax(simd.or(scalar).unwrap(), row));
+        let sum: f64 = logits.iter().map(|x| f64::from(*x).exp()).sum();
+        let exact: Vec<f64> = logits.iter().map(|x| f64::from(*x).exp() / sum).collect();
+        assert_near(&probabilities, &exact, 1e-6, "softmax");
+        let exact: Vec<f64> = logits.iter().map(|x| f64::from(*x) - sum.ln()).collect();
+        assert_near(&logarithms, &exact, 1e-6, "log_softmax");
+    }
+}
+
+#[test]
+fn softmax_of_masked_empty_and_broken_rows() {
+    for simd in SimdLevel::available() {
+        let mut row = [f32::NEG_INFINITY, 0.0, f32::NEG_INFINITY, 0.0];
+        softmax(simd, &mut row);
+        assert_eq!(row, [0.0, 0.5, 0.0, 0.5]);
+        assert_eq!(log_sum_exp(simd, &[]), f32::NEG_INFINITY);
+        assert_eq!(log_sum_exp(simd, &[f32::NEG_INFINITY; 3]), f32::NEG_INFINITY);
+        assert!(log_sum_exp(simd, &[0.0, f32::NAN, 1.0]).is_nan());
+    }
+}

@@ -105,7 +105,9 @@ pub enum BatchError {
         max_rows: usize,
     },
     /// More rows of logits than the runner was made for.
-    #[error("the batch asks for {rows} rows of logits, but this runner was made for at most {max_rows} at once")]
+    #[error(
+        "the batch asks for {rows} rows of logits, but this runner was made for at most {max_rows} at once"
+    )]
     TooManyLogits {
         /// Rows asked for.
         rows: usize,

@@ -5,7 +5,7 @@
 use zhenjin_tensor::{AttentionShape, Executor, TensorError};
 
 use crate::config::ModelConfig;
-use crate::weights::{Linear, LayerWeights, Weights};
+use crate::weights::{LayerWeights, Linear, Weights};
 
 /// A weight set for the executor `E`.
 type WeightsFor<E> = Weights<<E as Executor>::Matrix, <E as Executor>::Vector>;

@@ -20,13 +20,19 @@ pub fn frequencies(config: &RopeConfig) -> RotaryFrequencies {
         RopeScaling::Divisors(divisors) => {
             plain.iter().zip(divisors).map(|(radians, divisor)| radians / f64::from(*divisor)).collect()
         }
-        RopeScaling::Llama3 { factor, low_frequency_factor, high_frequency_factor, original_context_length } => {
+        RopeScaling::Llama3 {
+            factor,
+            low_frequency_factor,
+            high_frequency_factor,
+            original_context_length,
+        } => {
             let context = *original_context_length as f64;
             let (low, high) = (*low_frequency_factor, *high_frequency_factor);
             plain.iter().map(|radians| llama3(*radians, *factor, low, high, context)).collect()
         }
         RopeScaling::Yarn { factor, attention_factor, .. } => {
-            magnitude = attention_factor.unwrap_or_else(|| if *factor > 1.0 { 0.1 * factor.ln() + 1.0 } else { 1.0 });
+            magnitude =
+                attention_factor.unwrap_or_else(|| if *factor > 1.0 { 0.1 * factor.ln() + 1.0 } else { 1.0 });
             yarn(&plain, config, &config.scaling)
         }
     };
@@ -53,14 +59,14 @@ fn llama3(radians: f64, factor: f64, low: f64, high: f64, context: f64) -> f64 {
 
 /// YaRN's "NTK by parts" (Peng et al. 2023, section 3.2).
 fn yarn(plain: &[f64], config: &RopeConfig, scaling: &RopeScaling) -> Vec<f64> {
-    let RopeScaling::Yarn { factor, original_context_length, beta_fast, beta_slow, truncate, .. } = scaling else {
+    let RopeScaling::Yarn { factor, original_context_length, beta_fast, beta_slow, truncate, .. } = scaling
+    else {
         return plain.to_vec();
     };
     let dim = config.rotary_dim as f64;
     // The pair that turns `turns` times over the original context.
-    let pair_with = |turns: f64| {
-        dim * (*original_context_length as f64 / (turns * TAU)).ln() / (2.0 * config.base.ln())
-    };
+    let pair_with =
+        |turns: f64| dim * (*original_context_length as f64 / (turns * TAU)).ln() / (2.0 * config.base.ln());
     let (mut low, mut high) = (pair_with(*beta_fast), pair_with(*beta_slow));
     if *truncate {
         (low, high) = (low.floor(), high.ceil());

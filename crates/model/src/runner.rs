@@ -5,8 +5,8 @@
 use std::sync::Arc;
 
 use zhenjin_tensor::{
-    Activations, DirectExecutor, Executor, KvCache, KvShape, RotaryFrequencies, SequenceRows, SimdLevel, TensorError,
-    ThreadTeam,
+    Activations, DirectExecutor, Executor, KvCache, KvShape, RotaryFrequencies, SequenceRows, SimdLevel,
+    TensorError, ThreadTeam,
 };
 
 use crate::batch::{BatchError, Logits, SequenceChunk};
@@ -86,7 +86,8 @@ impl Runner {
         // The residual stream, its normalised copy, the widest set of projections, and their quantised input.
         let per_row = 4 * (2 * config.hidden_size + attention.max(feed_forward) + config.hidden_size)
             + 2 * config.intermediate_size.max(config.query_width()).max(config.hidden_size);
-        let scratch_per_thread = 64 * 1024 + 4 * 3 * 128 * config.head_dim * config.heads_per_kv_head().max(1);
+        let scratch_per_thread =
+            64 * 1024 + 4 * 3 * 128 * config.head_dim * config.heads_per_kv_head().max(1);
         let logits = max_logits_rows.saturating_mul(4 * config.vocabulary_size);
         max_rows.saturating_mul(per_row).saturating_add(logits).saturating_add(64 * scratch_per_thread)
     }
@@ -176,9 +177,15 @@ impl Runner {
             if chunk.tokens.is_empty() {
                 return Err(BatchError::EmptyChunk { chunk: index });
             }
-            let unknown = chunk.tokens.iter().enumerate().find(|(_, token)| **token as usize >= vocabulary_size);
+            let unknown =
+                chunk.tokens.iter().enumerate().find(|(_, token)| **token as usize >= vocabulary_size);
             if let Some((at, token)) = unknown {
-                return Err(BatchError::UnknownToken { chunk: index, index: at, token: *token, vocabulary_size });
+                return Err(BatchError::UnknownToken {
+                    chunk: index,
+                    index: at,
+                    token: *token,
+                    vocabulary_size,
+                });
             }
             let end = chunk.start.saturating_add(chunk.tokens.len());
             if end > self.context_length {

@@ -101,7 +101,9 @@ impl TensorSource for RandomWeights {
     fn tensor(&self, name: WeightName) -> Result<TensorView<'_>, ModelError> {
         let name = Naming::Gguf.spell(name);
         match self.tensors.get(&name) {
-            Some((dtype, shape, bytes)) => Ok(TensorView { name, dtype: *dtype, shape: shape.clone(), bytes }),
+            Some((dtype, shape, bytes)) => {
+                Ok(TensorView { name, dtype: *dtype, shape: shape.clone(), bytes })
+            }
             None => Err(ModelError::MissingTensor { file: self.origin(), tensor: name }),
         }
     }

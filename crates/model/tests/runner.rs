@@ -1,0 +1,124 @@
+//! What a runner refuses, and that it goes on afterwards; what a real model says.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use zhenjin_model::testing::{RandomWeights, tiny_config};
+use zhenjin_model::{
+    BatchError, LoadOptions, Logits, LogitsFor, Model, ModelError, PageId, Runner, RunnerOptions,
+    SequenceChunk,
+};
+use zhenjin_tensor::{Dtype, SimdLevel, TensorError, ThreadTeam};
+
+fn load_options() -> LoadOptions {
+    LoadOptions { simd: SimdLevel::detect(), team: Arc::new(ThreadTeam::new(2).unwrap()) }
+}
+
+fn runner_options(pages: usize) -> RunnerOptions {
+    let LoadOptions { simd, team } = load_options();
+    RunnerOptions { pages, max_rows: 64, max_logits_rows: 4, context_length: None, simd, team }
+}
+
+fn tiny_model() -> Arc<Model> {
+    let weights = RandomWeights::new(tiny_config(), Dtype::F32, 1);
+    Arc::new(Model::from_source(tiny_config(), &weights, &load_options()).unwrap())
+}
+
+fn chunk<'a>(tokens: &'a [u32], start: usize, pages: &'a [PageId]) -> SequenceChunk<'a> {
+    SequenceChunk { tokens, start, pages, logits: LogitsFor::Last }
+}
+
+#[test]
+fn wrong_batches_are_refused_and_harm_nobody() {
+    let mut runner = Runner::new(tiny_model(), runner_options(20)).unwrap();
+    let pages: Vec<PageId> = (0..20).map(PageId).collect();
+    let first: Vec<f32> = runner.step(&[chunk(&[1, 2, 3], 0, &pages)]).unwrap().row(0).to_vec();
+
+    let batch_error = |outcome: Result<Logits<'_>, ModelError>| match outcome {
+        Err(ModelError::Batch(error)) => error,
+        other => panic!("{other:?}"),
+    };
+    let error = batch_error(runner.step(&[chunk(&[1], 3, &pages), chunk(&[], 0, &pages)]));
+    assert_eq!(error, BatchError::EmptyChunk { chunk: 1 });
+    let error = batch_error(runner.step(&[chunk(&[1, 96], 3, &pages)]));
+    assert_eq!(error, BatchError::UnknownToken { chunk: 0, index: 1, token: 96, vocabulary_size: 96 });
+    let error = batch_error(runner.step(&[chunk(&[1, 2], 511, &pages)]));
+    assert_eq!(error, BatchError::ContextExceeded { chunk: 0, end: 513, context_length: 512 });
+    let error = batch_error(runner.step(&[chunk(&[1], usize::MAX, &pages)]));
+    assert!(matches!(error, BatchError::ContextExceeded { .. }));
+    let error = batch_error(runner.step(&[chunk(&[1; 65], 3, &pages)]));
+    assert_eq!(error, BatchError::TooManyRows { rows: 65, max_rows: 64 });
+    let all = SequenceChunk { logits: LogitsFor::All, ..chunk(&[1; 5], 3, &pages) };
+    assert_eq!(batch_error(runner.step(&[all])), BatchError::TooManyLogits { rows: 5, max_rows: 4 });
+
+    let outcome = runner.step(&[chunk(&[1], 64, &pages[..2])]).map(|_| ());
+    assert!(matches!(outcome, Err(ModelError::Tensor(TensorError::MissingPages { .. }))), "{outcome:?}");
+    let outcome = runner.step(&[chunk(&[1], 0, &pages), chunk(&[1], 0, &pages)]).map(|_| ());
+    assert!(matches!(outcome, Err(ModelError::Tensor(TensorError::SharedPage { .. }))), "{outcome:?}");
+    assert_eq!(runner.step(&[]).unwrap().rows(), 0);
+
+    let again: Vec<f32> = runner.step(&[chunk(&[1, 2, 3], 0, &pages)]).unwrap().row(0).to_vec();
+    assert_eq!(again, first);
+}
+
+#[test]
+fn contexts_and_caches_that_cannot_be_are_refused() {
+    let model = tiny_model();
+    let long = RunnerOptions { context_length: Some(513), ..runner_options(1) };
+    let outcome = Runner::new(Arc::clone(&model), long).map(|_| ());
+    assert!(matches!(outcome, Err(ModelError::ContextTooLong { asked: 513, longest: 512 })));
+    let outcome = Runner::new(Arc::clone(&model), runner_options(usize::MAX / 64)).map(|_| ());
+    assert!(matches!(outcome, Err(ModelError::Tensor(TensorError::OutOfMemory { .. }))));
+    let short = RunnerOptions { context_length: Some(100), ..runner_options(4) };
+    let runner = Runner::new(model, short).unwrap();
+    assert_eq!((runner.context_length(), runner.page_count(), runner.vocabulary_size()), (100, 4, 96));
+}
+
+#[test]
+fn a_page_takes_keys_and_values_of_all_layers() {
+    let config = tiny_config();
+    let expected = 2 * config.layers * config.kv_heads * config.head_dim * 32 * size_of::<f32>();
+    assert_eq!(Runner::page_bytes(&config), expected);
+}
+
+#[test]
+fn weights_of_another_shape_are_named() {
+    let weights = RandomWeights::new(tiny_config(), Dtype::F32, 1);
+    let mut config = tiny_config();
+    config.intermediate_size = 128;
+    let error = Model::from_source(config, &weights, &load_options()).unwrap_err();
+    let text = error.to_string();
+    assert!(text.contains("blk.0.ffn_gate.weight") && text.contains("[128, 64]"), "{text}");
+}
+
+/// The model that `make test` provides.
+fn real_model() -> PathBuf {
+    const FILE: &str = "models/smollm2-135m-instruct-q4_1.gguf";
+    let given = std::env::var_os("ZHENJIN_TEST_MODEL").map(PathBuf::from);
+    let home = || std::env::var_os("ZHENJIN_HOME").map(PathBuf::from);
+    let default = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".local/share/zhenjin"));
+    let path = given.or_else(|| home().or_else(default).map(|home| home.join(FILE))).unwrap_or_default();
+    assert!(
+        path.is_file(),
+        "{}: no such file; `make test` fetches it, or set ZHENJIN_TEST_MODEL",
+        path.display()
+    );
+    path
+}
+
+/// "The capital of France is" is followed by " Paris.".
+#[test]
+fn smollm2_knows_the_capital_of_france() {
+    let model = Arc::new(Model::load(&real_model(), &load_options()).unwrap());
+    let mut runner = Runner::new(model, runner_options(1)).unwrap();
+    let mut tokens: Vec<u32> = vec![504, 3575, 282, 4649, 314];
+    let mut computed = 0;
+    for _ in 0..2 {
+        let logits = runner.step(&[chunk(&tokens[computed..], computed, &[PageId(0)])]).unwrap();
+        let row = logits.row(0).iter().enumerate();
+        let (best, _) = row.max_by(|(_, a), (_, b)| a.total_cmp(b)).unwrap();
+        computed = tokens.len();
+        tokens.push(best as u32);
+    }
+    assert_eq!(tokens[5..], [7042, 30]);
+}

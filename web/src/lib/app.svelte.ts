@@ -28,7 +28,7 @@ export const session = new Session(api);
 export const connection = new Connection(api);
 export const chats = new Chats(api);
 export const search = new Search(api, report);
-export const context = new ContextMeter(api);
+export const context = new ContextMeter(api, report);
 const tabs = new Tabs();
 
 export const models = new Models(api, (model, event) => {

@@ -12,7 +12,12 @@ export class Connection {
 
   constructor(api: ApiClient) {
     this.#api = api;
-    if (typeof window !== 'undefined') window.addEventListener('online', () => this.lost && this.retryNow());
+    window.addEventListener('online', () => this.lost && this.retryNow());
+    // Without a network a server on this machine still answers: it is asked before anything is said.
+    window.addEventListener(
+      'offline',
+      () => void this.#api.status().catch((error: unknown) => this.noticed(error)),
+    );
   }
 
   onRestored(run: () => void): void {

@@ -1,19 +1,21 @@
 // How full the model's context would be with the next message. Asked of the server, which counts real tokens.
 import type { ApiClient } from '../api/client';
-import { isAbort } from '../api/errors';
+import { isAbort, NetworkError } from '../api/errors';
 import type { ContextUse, Id } from '../api/types';
 import { debounce } from '../util/time';
 
 export class ContextMeter {
   use: ContextUse | null = $state.raw(null);
   readonly #api: ApiClient;
+  readonly #onError: (error: unknown) => void;
   readonly #later = debounce(400, (conversation: Id, parent: Id | null, content: string) => {
     void this.#ask(conversation, parent, content);
   });
   #running: AbortController | null = null;
 
-  constructor(api: ApiClient) {
+  constructor(api: ApiClient, onError: (error: unknown) => void = () => undefined) {
     this.#api = api;
+    this.#onError = onError;
   }
 
   get share(): number {
@@ -45,7 +47,9 @@ export class ContextMeter {
       if (!running.signal.aborted) this.use = use;
     } catch (error) {
       // A meter that cannot measure shows nothing; sending will say what is wrong.
-      if (!isAbort(error)) this.use = null;
+      if (isAbort(error)) return;
+      this.use = null;
+      if (error instanceof NetworkError) this.#onError(error);
     }
   }
 }

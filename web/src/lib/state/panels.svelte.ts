@@ -12,7 +12,8 @@ export class Panels {
     this.drawer = false;
   }
 
-  close(): void {
-    this.open = null;
+  /** Only `panel`: a window tells that it has closed when another one may be open already. */
+  close(panel: Panel | null = this.open): void {
+    if (this.open === panel) this.open = null;
   }
 }

@@ -24,13 +24,23 @@ export function backoff(attempt: number, random: () => number = Math.random): nu
 export function debounce<A extends unknown[]>(
   milliseconds: number,
   run: (...values: A) => void,
-): { (...values: A): void; cancel(): void } {
+): { (...values: A): void; cancel(): boolean } {
   let timer: ReturnType<typeof setTimeout> | undefined;
-  const debounced = (...values: A) => {
+  /** True when a call was waiting. */
+  const cancel = () => {
+    const waiting = timer !== undefined;
     clearTimeout(timer);
-    timer = setTimeout(() => run(...values), milliseconds);
+    timer = undefined;
+    return waiting;
   };
-  debounced.cancel = () => clearTimeout(timer);
+  const debounced = (...values: A) => {
+    cancel();
+    timer = setTimeout(() => {
+      timer = undefined;
+      run(...values);
+    }, milliseconds);
+  };
+  debounced.cancel = cancel;
   return debounced;
 }
 

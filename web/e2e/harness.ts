@@ -1,0 +1,198 @@
+// What every spec starts from: a server (the mock, or the real program when ZHENJIN_BIN is set) and a browser that
+// fails the spec when the page asks anything of another origin, breaks its own policy or throws.
+import { spawn, type ChildProcess } from 'node:child_process';
+import { existsSync, mkdtempSync, rmSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import {
+  chromium,
+  type Browser,
+  type BrowserContext,
+  type BrowserContextOptions,
+  type Page,
+} from 'playwright-core';
+import { expect } from 'vitest';
+import { startMockServer } from '../dev/mock-server.mjs';
+
+export const binary = process.env.ZHENJIN_BIN;
+export const isReal = binary !== undefined && binary !== '';
+
+export interface Server {
+  url: string;
+  /** The real program only: ended without warning, and started again on the same address and data. */
+  kill(): Promise<void>;
+  restart(): Promise<void>;
+  close(): Promise<void>;
+}
+
+function testModel(): string {
+  const given = process.env.ZHENJIN_TEST_MODEL;
+  if (given) return given;
+  const home = process.env.ZHENJIN_HOME ?? join(process.env.HOME ?? '', '.local/share/zhenjin');
+  const models = join(home, 'models');
+  if (!existsSync(models)) {
+    throw new Error(
+      `no model for the browser tests: set ZHENJIN_TEST_MODEL to a GGUF file, or fetch one (${models})`,
+    );
+  }
+  return 'smollm2:135m';
+}
+
+async function freePort(): Promise<number> {
+  return new Promise((resolve, reject) => {
+    const probe = createServer();
+    probe.once('error', reject);
+    probe.listen(0, '127.0.0.1', () => {
+      const address = probe.address();
+      probe.close(() => resolve(typeof address === 'object' && address ? address.port : 0));
+    });
+  });
+}
+
+export async function startServer(): Promise<Server> {
+  return isReal ? startProgram() : startMock();
+}
+
+/** `tokenMilliseconds`: slow enough that a spec can act in the middle of an answer. */
+async function startMock(): Promise<Server> {
+  const mock = await startMockServer({ tokenMilliseconds: 8 });
+  const never = () => Promise.reject(new Error('the mock server cannot be killed'));
+  return { url: mock.url, kill: never, restart: never, close: mock.close };
+}
+
+async function startProgram(): Promise<Server> {
+  const data = mkdtempSync(join(tmpdir(), 'zhenjin-e2e-'));
+  const url = `http://127.0.0.1:${await freePort()}`;
+  let child: ChildProcess | null = null;
+
+  async function start() {
+    const started = spawn(binary ?? '', ['serve', testModel(), '--addr', new URL(url).host], {
+      env: programEnvironment(data),
+      stdio: ['ignore', 'ignore', 'pipe'],
+    });
+    child = started;
+    let log = '';
+    started.stderr?.on('data', (text) => (log = (log + String(text)).slice(-4000)));
+    for (let waited = 0; waited < 60_000; waited += 100) {
+      if (started.exitCode !== null) throw new Error(`${binary} ended with ${started.exitCode}:\n${log}`);
+      if (await fetch(`${url}/healthz`).then((answer) => answer.ok, () => false)) return; // prettier-ignore
+      await new Promise((resolve) => setTimeout(resolve, 100));
+    }
+    throw new Error(`${binary} did not answer within a minute:\n${log}`);
+  }
+
+  async function end(signal: NodeJS.Signals) {
+    const running = child;
+    child = null;
+    if (!running || running.exitCode !== null) return;
+    const ended = new Promise((resolve) => running.once('exit', resolve));
+    running.kill(signal);
+    await ended;
+  }
+
+  await start();
+  return {
+    url,
+    kill: () => end('SIGKILL'),
+    restart: start,
+    async close() {
+      await end('SIGTERM');
+      rmSync(data, { recursive: true, force: true });
+    },
+  };
+}
+
+/** A fresh data folder, except that a named model is looked up where it was fetched. */
+function programEnvironment(data: string): NodeJS.ProcessEnv {
+  return { ...process.env, ...(process.env.ZHENJIN_TEST_MODEL && { ZHENJIN_HOME: data }) };
+}
+
+export async function startBrowser(): Promise<Browser> {
+  const executablePath = process.env.CHROMIUM ?? '/usr/bin/chromium';
+  if (!existsSync(executablePath))
+    throw new Error(`no browser at ${executablePath}: install chromium or set CHROMIUM`);
+  return chromium.launch({
+    executablePath,
+    args: [
+      '--no-sandbox', '--disable-gpu', '--disable-background-networking', '--disable-component-update',
+      '--disable-sync', '--no-first-run', '--disable-dev-shm-usage',
+    ], // prettier-ignore
+  });
+}
+
+/** One reader with an own browser profile; several tabs share it. */
+export class Reader {
+  readonly faults: string[] = [];
+
+  private constructor(
+    readonly context: BrowserContext,
+    readonly server: Server,
+  ) {}
+
+  static async arrive(
+    browser: Browser,
+    server: Server,
+    options: BrowserContextOptions = {},
+  ): Promise<Reader> {
+    const context = await browser.newContext({
+      locale: 'en-US',
+      viewport: { width: 1280, height: 860 },
+      ...options,
+    });
+    const reader = new Reader(context, server);
+    const own = new URL(server.url).origin;
+    context.on('request', (request) => {
+      const { origin, protocol } = new URL(request.url());
+      if (origin !== own && protocol !== 'blob:')
+        reader.faults.push(`asked another origin: ${request.url()}`);
+    });
+    context.on('weberror', (error) => reader.faults.push(`threw: ${error.error().message}`));
+    context.on('console', (message) => {
+      if (/Content Security Policy/i.test(message.text())) reader.faults.push(message.text());
+    });
+    context.setDefaultTimeout(20_000);
+    return reader;
+  }
+
+  async open(path = '/'): Promise<Page> {
+    const page = await this.context.newPage();
+    await page.goto(this.server.url + path);
+    await page.locator('#composer').waitFor();
+    return page;
+  }
+
+  /** Leaves, and fails the spec if the page did what it must not. */
+  async leave(): Promise<void> {
+    await this.context.close();
+    expect(this.faults).toEqual([]);
+  }
+}
+
+export const answers = (page: Page) => page.locator('article[data-role=assistant]');
+export const questions = (page: Page) => page.locator('article[data-role=user] .bubble');
+export const growing = (page: Page) => page.locator('article[data-status=generating]');
+
+export async function write(page: Page, text: string): Promise<void> {
+  await page.locator('#composer').fill(text);
+  await page.locator('#composer').press('Enter');
+}
+
+export async function finished(page: Page): Promise<void> {
+  await growing(page).waitFor({ state: 'detached', timeout: 60_000 });
+}
+
+/** Sends a question and waits for the whole answer. */
+export async function ask(page: Page, text: string): Promise<string> {
+  const before = await answers(page).count();
+  await write(page, text);
+  await answers(page).nth(before).waitFor();
+  await finished(page);
+  return (await answers(page).last().locator('.prose').innerText()).trim();
+}
+
+/** Sends a question whose answer takes a while and waits until some of it is there. */
+export async function askSlowly(page: Page): Promise<void> {
+  await write(page, 'Write a very long story about a slow river. Count to 300 in words.');
+  await expect.poll(() => growing(page).locator('.prose').innerText().catch(() => ''), { timeout: 30_000 }).toMatch(/\w.{8,}/s); // prettier-ignore
+}

@@ -1,0 +1,285 @@
+// The page around the talk: list, search, languages, input methods, keyboard, narrow screens, hostile content.
+import type { Browser, Page } from 'playwright-core';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { answers, ask, isReal, questions, Reader, startBrowser, startServer, type Server } from './harness';
+
+let server: Server;
+let browser: Browser;
+let reader: Reader;
+
+beforeAll(async () => {
+  [server, browser] = await Promise.all([startServer(), startBrowser()]);
+});
+afterAll(async () => {
+  await browser?.close();
+  await server?.close();
+});
+beforeEach(async () => {
+  reader = await Reader.arrive(browser, server);
+});
+afterEach(() => reader.leave());
+
+/** Shows an answer with exactly this text, whatever the model would say. */
+async function openWithAnswer(text: string, owner: Reader = reader): Promise<Page> {
+  const common = {
+    conversation_id: 'x', error: null, model: null, created_at: 1, finish_reason: null, prompt_tokens: null, status: 'complete',
+    completion_tokens: null, cached_tokens: null, time_to_first_token_ms: null, tokens_per_second: null, context_length: null,
+  }; // prettier-ignore
+  await owner.context.route('**/api/conversations/x', (route) =>
+    route.fulfill({
+      json: {
+        id: 'x', title: text.slice(0, 40), model: null, created_at: 1, updated_at: 1, current_leaf: 'a', system_prompt: null,
+        settings: {},
+        messages: [
+          { ...common, id: 'q', parent_id: null, role: 'user', content: text },
+          { ...common, id: 'a', parent_id: 'q', role: 'assistant', content: text },
+        ],
+      },
+    }),
+  ); // prettier-ignore
+  await owner.context.route('**/api/context', (route) =>
+    route.fulfill({ json: { prompt_tokens: 1, context_length: 2 } }),
+  );
+  const page = await owner.open('/#/c/x');
+  await answers(page).first().waitFor();
+  return page;
+}
+
+describe('the list of chats', () => {
+  test('renames, deletes and brings back', async () => {
+    const page = await reader.open();
+    await ask(page, 'A question about zebras.');
+    const list = page.getByRole('navigation', { name: 'Chats' });
+    const item = list.locator('li').first();
+    await item.getByText('A question about zebras.').waitFor();
+    await item.hover();
+    await item.getByRole('button', { name: 'Rename' }).click();
+    await page.getByRole('textbox', { name: 'Title of the chat' }).fill('斑马 and more');
+    await page.keyboard.press('Enter');
+    await list.getByRole('link', { name: '斑马 and more' }).waitFor();
+
+    await item.hover();
+    await item.getByRole('button', { name: 'Delete' }).click();
+    await list.getByRole('link', { name: '斑马 and more' }).waitFor({ state: 'detached' });
+    expect(await questions(page).count()).toBe(0);
+    await page.getByRole('button', { name: 'Undo' }).click();
+    await list.getByRole('link', { name: '斑马 and more' }).waitFor();
+    await questions(page).getByText('A question about zebras.').waitFor();
+  });
+
+  test('is searched in full text, in both languages, with the matches marked', async () => {
+    const page = await reader.open();
+    await ask(page, 'Tell me about the xylophone. 请介绍一下木琴的历史。');
+    await page.keyboard.press('Control+k');
+    for (const [query, match] of [
+      ['XYLOPHONE', 'xylophone'],
+      ['木琴的', '木琴的'],
+      ['木琴', '木琴'],
+    ] as const) {
+      await page.locator('#search').fill(query);
+      await page.locator('aside mark').getByText(match, { exact: true }).first().waitFor();
+    }
+    await page.locator('#search').fill('no such words anywhere');
+    await page.getByText('Nothing found').waitFor();
+    await page.locator('#search').fill('木琴');
+    await page.getByRole('button', { name: 'New chat' }).first().click();
+    await page.locator('aside li a').filter({ hasText: '木琴' }).first().click();
+    await questions(page).filter({ hasText: '木琴' }).waitFor();
+  });
+});
+
+describe('languages', () => {
+  test('follow the browser and can be switched', async () => {
+    const chinese = await Reader.arrive(browser, server, { locale: 'zh-CN' });
+    const page = await chinese.open();
+    await page.getByRole('button', { name: '新对话' }).first().waitFor();
+    expect(await page.locator('html').getAttribute('lang')).toBe('zh-CN');
+    await page.getByRole('combobox', { name: '语言' }).selectOption('en');
+    await page.getByRole('button', { name: 'New chat' }).first().waitFor();
+    await page.reload();
+    await page.getByRole('button', { name: 'New chat' }).first().waitFor();
+    expect(await page.locator('html').getAttribute('lang')).toBe('en');
+    await chinese.leave();
+  });
+
+  test('Enter that ends a composition sends nothing', async () => {
+    const page = await reader.open();
+    const input = page.locator('#composer');
+    await input.focus();
+    const devtools = await reader.context.newCDPSession(page);
+    await devtools.send('Input.imeSetComposition', { text: 'zhen', selectionStart: 4, selectionEnd: 4 });
+    // The keys that an input method sees: while it composes they reach the page with isComposing and code 229.
+    await devtools.send('Input.dispatchKeyEvent', {
+      type: 'rawKeyDown',
+      key: 'Process',
+      code: 'Enter',
+      windowsVirtualKeyCode: 229,
+    });
+    await page.keyboard.press('Enter');
+    expect(await questions(page).count()).toBe(0);
+    await devtools.send('Input.insertText', { text: '真金' });
+    expect((await input.inputValue()).trim()).toContain('真金');
+    expect(await questions(page).count()).toBe(0);
+    await input.fill('Say 真金.');
+    await page.keyboard.press('Shift+Enter');
+    expect(await input.inputValue()).toBe('Say 真金.\n');
+    await page.keyboard.press('Enter');
+    await questions(page).getByText('Say 真金.').waitFor();
+  });
+
+  test('bold beside Chinese punctuation is bold', async () => {
+    const page = await openWithAnswer(
+      '**第一次折射：**光从空气进入水滴。彩虹是**“折射”**的结果，**反射（共同作用）。**完。',
+    );
+    expect(await answers(page).locator('strong').allInnerTexts()).toEqual([
+      '第一次折射：',
+      '“折射”',
+      '反射（共同作用）。',
+    ]);
+    expect(await answers(page).locator('.prose').innerText()).not.toContain('*');
+  });
+});
+
+describe('content', () => {
+  test('with tables, code to copy and formulas in bundled fonts', async () => {
+    await reader.context.grantPermissions(['clipboard-read', 'clipboard-write']);
+    const page = await openWithAnswer(
+      '| a | b |\n|--|--:|\n| 1 | 2 |\n\n```python\ndef f():\n    return "金"\n```\n\nSo $E = mc^2$.',
+    );
+    await page.locator('.prose table').waitFor();
+    await page.locator('.prose .hljs-keyword').first().waitFor();
+    await page.locator('.prose .katex').waitFor();
+    expect(
+      await page.evaluate(() =>
+        document.fonts.ready.then((fonts) =>
+          [...fonts].some((font) => font.family.startsWith('KaTeX') && font.status === 'loaded'),
+        ),
+      ),
+    ).toBe(true);
+    await page.getByRole('button', { name: 'Copy the code' }).click();
+    expect(await page.evaluate(() => navigator.clipboard.readText())).toBe('def f():\n    return "金"\n');
+  });
+
+  test('cannot script, load or lead anywhere by itself', async () => {
+    const attacks = [
+      '<img src="https://evil.example/a.png" onerror="window.hacked=1">',
+      '<script>window.hacked=1</script>',
+      '<svg onload="window.hacked=1"></svg>',
+      '<iframe src="https://evil.example"></iframe>',
+      '![pixel](https://evil.example/pixel.png)',
+      '[click](javascript:window.hacked=1)',
+      '[data](data:text/html,<script>window.hacked=1</script>)',
+      '$\\href{javascript:window.hacked=1}{x}$',
+      '$\\includegraphics{https://evil.example/b.png}$',
+      '<style>body{background:url(https://evil.example/c.png)}</style>',
+      '[good](https://example.com)',
+    ].join('\n\n');
+    const page = await openWithAnswer(attacks);
+    await page.locator('.prose [data-drawn]').first().waitFor();
+    for (const link of await page.locator('main a').all()) {
+      expect(await link.getAttribute('href')).toMatch(/^https:\/\//);
+      expect(await link.getAttribute('rel')).toBe('noopener noreferrer');
+    }
+    expect(await page.locator('main :is(img, iframe, object, embed, script, style, form form)').count()).toBe(
+      0,
+    );
+    expect(await page.evaluate(() => 'hacked' in window)).toBe(false);
+    // afterEach adds: no request left for another origin.
+  });
+});
+
+describe('narrow and bare', () => {
+  test.each(['zh-CN', 'en-US'])('a phone shows everything without scrolling sideways: %s', async (locale) => {
+    const phone = await Reader.arrive(browser, server, {
+      locale,
+      viewport: { width: 360, height: 740 },
+      hasTouch: true,
+      isMobile: true,
+    });
+    const wide = '很长的一句话，'.repeat(30) + `\n\n\`\`\`\n${'x'.repeat(400)}\n\`\`\`\n\n| ${'列 | '.repeat(12)}\n|${'--|'.repeat(12)}\n\n${'https://example.com/' + 'a'.repeat(300)}\n\n$$${'x + '.repeat(80)}y$$`; // prettier-ignore
+    const page = await openWithAnswer(wide, phone);
+    await page.locator('.prose .katex').first().waitFor();
+    const overflow = () => page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
+    const sideways = () => page.evaluate(() => { const list = document.querySelector('.scroller'); return list ? list.scrollWidth - list.clientWidth : -1; }); // prettier-ignore
+    expect(await overflow()).toBeLessThanOrEqual(0);
+    expect(await sideways()).toBe(0);
+    await page.locator('header .start button').tap();
+    await page.locator('aside.drawer').waitFor();
+    expect(await overflow()).toBeLessThanOrEqual(0);
+    await page.keyboard.press('Escape');
+    await page.locator('aside.drawer').waitFor({ state: 'detached' });
+    await phone.leave();
+  });
+
+  test('the keyboard alone is enough', async () => {
+    const page = await reader.open();
+    expect(await page.evaluate(() => document.activeElement?.id)).toBe('composer');
+    await page.keyboard.type('Say hello.');
+    await page.keyboard.press('Enter');
+    await answers(page).first().waitFor();
+    await page.locator('article[data-status=complete]').waitFor();
+    await page.keyboard.press('ArrowUp');
+    expect(await page.evaluate(() => document.activeElement?.getAttribute('aria-label'))).toBe(
+      'Edit your question',
+    );
+    await page.keyboard.press('Escape');
+    await page.getByRole('textbox', { name: 'Edit your question' }).waitFor({ state: 'detached' });
+
+    await page.keyboard.press('Control+/');
+    await page.getByRole('dialog', { name: 'Keyboard shortcuts' }).waitFor();
+    await page.keyboard.press('Escape');
+    await page.getByRole('dialog').waitFor({ state: 'detached' });
+    await page.keyboard.press('Control+m');
+    await page.getByRole('dialog', { name: 'Models' }).waitFor();
+    await page.keyboard.press('Escape');
+
+    await page.keyboard.press('Control+,');
+    await page.getByRole('textbox', { name: 'Temperature' }).focus();
+    await page.keyboard.type('0.2');
+    await page.keyboard.press('Tab');
+    await page.keyboard.press('Escape');
+    await page.getByRole('dialog').waitFor({ state: 'detached' });
+    await page.keyboard.press('Control+,');
+    expect(await page.getByRole('textbox', { name: 'Temperature' }).inputValue()).toBe('0.2');
+    await page.keyboard.press('Escape');
+
+    await page.keyboard.press('Control+Shift+O');
+    await page.getByText('What shall we talk about?').waitFor();
+    await page.keyboard.press('Control+k');
+    expect(await page.evaluate(() => document.activeElement?.id)).toBe('search');
+  });
+});
+
+describe('models', () => {
+  test('are shown with what a reader needs to choose', async () => {
+    const page = await reader.open();
+    await page.keyboard.press('Control+m');
+    const dialog = page.getByRole('dialog', { name: 'Models' });
+    await dialog.getByText('In use').waitFor();
+    const card = dialog.locator('li').filter({ hasText: 'Qwen3 0.6B' });
+    expect(await card.innerText()).toMatch(/MB|GB/);
+    expect(await card.innerText()).toMatch(/Chinese/);
+    expect(await card.innerText()).toMatch(/Apache-2\.0/);
+    expect(await card.innerText()).toMatch(/Fits|Too large/);
+  });
+
+  test.runIf(!isReal)('download with progress, stop, go on, answer and are removed', async () => {
+    const page = await reader.open();
+    await page.keyboard.press('Control+m');
+    const dialog = page.getByRole('dialog', { name: 'Models' });
+    const card = dialog.locator('li').filter({ hasText: 'Qwen3 0.6B' });
+    await card.getByRole('button', { name: 'Download' }).click();
+    await card.getByRole('progressbar', { name: 'Downloading Qwen3 0.6B' }).waitFor();
+    await card.getByText(/of 640 MB/).waitFor();
+    await card.getByRole('button', { name: 'Cancel' }).click();
+    await card.getByText('Cancelled').waitFor();
+    await card.getByRole('button', { name: 'Try again' }).click();
+    await card.getByRole('button', { name: 'Use', exact: true }).waitFor({ timeout: 20_000 });
+    await card.getByRole('button', { name: 'Use', exact: true }).click();
+    await page.getByRole('button', { name: /^Model: Qwen3 0.6B/ }).waitFor();
+    await page.keyboard.press('Control+m');
+    await card.getByRole('button', { name: 'Remove' }).click();
+    await card.getByRole('button', { name: 'Yes, remove' }).click();
+    await card.getByRole('button', { name: 'Download' }).waitFor();
+  });
+});

@@ -95,7 +95,9 @@ pub enum ModelError {
     },
 
     /// A longer context was asked for than the model was made for.
-    #[error("a context of {asked} positions was asked for, but the model was made for {longest}; ask for at most that")]
+    #[error(
+        "a context of {asked} positions was asked for, but the model was made for {longest}; ask for at most that"
+    )]
     ContextTooLong {
         /// Positions asked for.
         asked: usize,

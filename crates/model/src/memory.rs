@@ -54,8 +54,11 @@ impl ModelFile {
             weights: self.packed_weights(config)?,
             kv_per_token: page / PAGE_TOKENS as u64,
             kv: page.saturating_mul(pages),
-            workspace: Runner::workspace_bytes(config, serving.max_rows, serving.sequences.min(serving.max_rows))
-                as u64,
+            workspace: Runner::workspace_bytes(
+                config,
+                serving.max_rows,
+                serving.sequences.min(serving.max_rows),
+            ) as u64,
         })
     }
 

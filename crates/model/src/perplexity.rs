@@ -218,7 +218,10 @@ mod tests {
     }
 
     fn text(tokens: usize) -> Vec<u32> {
-        (0..tokens as u32).map(|index| index.wrapping_mul(2_654_435_761) >> 7).map(|number| number % 96).collect()
+        (0..tokens as u32)
+            .map(|index| index.wrapping_mul(2_654_435_761) >> 7)
+            .map(|number| number % 96)
+            .collect()
     }
 
     /// The mean over the scored positions of one whole pass per window.
@@ -252,10 +255,15 @@ mod tests {
         let tokens = text(1000);
         let mut seen = Vec::new();
         let result =
-            measure(Arc::clone(&model), &tokens, &options, &mut |progress| seen.push(progress.window)).unwrap();
+            measure(Arc::clone(&model), &tokens, &options, &mut |progress| seen.push(progress.window))
+                .unwrap();
         let windows: Vec<Vec<u32>> = tokens.chunks_exact(300).map(<[u32]>::to_vec).collect();
         let expected = reference(&model, &options, &windows);
-        assert!((result.perplexity / expected - 1.0).abs() < 1e-6, "{} instead of {expected}", result.perplexity);
+        assert!(
+            (result.perplexity / expected - 1.0).abs() < 1e-6,
+            "{} instead of {expected}",
+            result.perplexity
+        );
         assert_eq!((result.scored_tokens, result.windows, seen), (3 * 149, 3, vec![1, 2, 3]));
         assert!(result.standard_error > 0.0 && result.standard_error < result.perplexity);
     }
@@ -268,7 +276,11 @@ mod tests {
         let result = measure(Arc::clone(&model), &tokens, &options, &mut |_| {}).unwrap();
         let windows = [[&[5], &tokens[..299]].concat(), [&[5], &tokens[300..599]].concat()];
         let expected = reference(&model, &options, &windows);
-        assert!((result.perplexity / expected - 1.0).abs() < 1e-6, "{} instead of {expected}", result.perplexity);
+        assert!(
+            (result.perplexity / expected - 1.0).abs() < 1e-6,
+            "{} instead of {expected}",
+            result.perplexity
+        );
     }
 
     #[test]

@@ -16,8 +16,11 @@ const DEFAULT_ROPE_BASE: f64 = 10_000.0;
 const DEFAULT_BETA_FAST: f64 = 32.0;
 const DEFAULT_BETA_SLOW: f64 = 1.0;
 
+/// Keys after the architecture's prefix that have no effect on the logits.
+const WITHOUT_EFFECT: [&str; 3] = ["tensor_data_layout", "rope.scaling.finetuned", "pooling_type"];
+
 /// Keys after the architecture's prefix that are honoured.
-const HONOURED: [&str; 24] = [
+const HONOURED: [&str; 21] = [
     "vocab_size",
     "context_length",
     "embedding_length",
@@ -36,17 +39,13 @@ const HONOURED: [&str; 24] = [
     "rope.scaling.factor",
     "rope.scaling.original_context_length",
     "rope.scaling.attn_factor",
-    "rope.scaling.yarn_attn_factor",
     "rope.scaling.yarn_beta_fast",
     "rope.scaling.yarn_beta_slow",
     "rope.scaling.yarn_ext_factor",
-    "rope.scaling.yarn_log_multiplier",
-    // Says where the file came from; the tensors are laid out the same way.
-    "tensor_data_layout",
 ];
 
 /// Keys that change the numbers in a way that is not supported, unless they have the value that changes nothing.
-const REFUSED: [(&str, Neutral); 20] = [
+const REFUSED: [(&str, Neutral); 21] = [
     ("expert_count", Neutral::Zero),
     ("expert_used_count", Neutral::Zero),
     ("leading_dense_block_count", Neutral::Zero),
@@ -67,6 +66,7 @@ const REFUSED: [(&str, Neutral); 20] = [
     ("use_parallel_residual", Neutral::False),
     ("no_rope_layer_interval", Neutral::Zero),
     ("rope.scaling.yarn_log_multiplier", Neutral::Zero),
+    ("rope.scaling.yarn_attn_factor", Neutral::One),
 ];
 
 /// The value with which a setting changes nothing.
@@ -213,7 +213,7 @@ impl<B: AsRef<[u8]>> Settings<'_, B> {
                     ));
                 }
                 Some(_) => {}
-                None if HONOURED.contains(&name) => {}
+                None if HONOURED.contains(&name) || WITHOUT_EFFECT.contains(&name) => {}
                 None => unread.push(quoted(key)),
             }
         }
@@ -315,10 +315,7 @@ impl<B: AsRef<[u8]>> Settings<'_, B> {
                 format!("must be 1 (or -1, the default), found {mix}"),
             ));
         }
-        let mut extra = 1.0;
-        for name in ["rope.scaling.attn_factor", "rope.scaling.yarn_attn_factor"] {
-            extra *= self.float(name)?.unwrap_or(1.0);
-        }
+        let extra = self.float("rope.scaling.attn_factor")?.unwrap_or(1.0);
         // llama.cpp multiplies the file's factor with the paper's.
         let paper = 0.1 * factor.ln() + 1.0;
         Ok(RopeScaling::Yarn {

@@ -5,8 +5,8 @@
 use std::path::{Path, PathBuf};
 
 use super::part::{Part, fault};
-use crate::mapping::Mapping;
 use crate::errors::{FormatError, ModelError, quoted};
+use crate::mapping::Mapping;
 use crate::safetensors::{ShardIndex, parse_index};
 
 /// The name of the configuration, by which a folder is recognised.

@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 
 use zhenjin_tensor::Dtype;
 
-use crate::mapping::Mapping;
 use crate::errors::{FormatError, ModelError};
 use crate::gguf::{self, Gguf, GgufTensor};
+use crate::mapping::Mapping;
 use crate::safetensors::{self, Header, TensorRecord};
 
 /// A tensor as it lies in a file.

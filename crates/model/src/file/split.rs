@@ -5,9 +5,9 @@
 use std::path::{Path, PathBuf};
 
 use super::part::{Contents, Part, fault};
-use crate::mapping::Mapping;
 use crate::errors::{FormatError, ModelError};
 use crate::gguf::Gguf;
+use crate::mapping::Mapping;
 
 /// The most files that a model may be split into.
 const MAX_SPLITS: u64 = 1024;

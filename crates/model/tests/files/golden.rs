@@ -9,7 +9,8 @@ use serde::Deserialize;
 use zhenjin_model::config::{RopeScaling, from_json};
 use zhenjin_model::names::Naming;
 use zhenjin_model::{
-    LayerWeightName, LoadOptions, LogitsFor, Model, ModelConfig, PageId, Runner, RunnerOptions, SequenceChunk, WeightName,
+    LayerWeightName, LoadOptions, LogitsFor, Model, ModelConfig, PageId, Runner, RunnerOptions,
+    SequenceChunk, WeightName,
 };
 use zhenjin_tensor::{SimdLevel, ThreadTeam};
 
@@ -67,9 +68,9 @@ impl Case {
 
 /// `count` numbers from -0.5 to 0.5, a function of the name alone, as in `make.py`.
 fn numbers(name: &str, count: usize) -> Vec<f32> {
-    let seed = name
-        .bytes()
-        .fold(0xCBF2_9CE4_8422_2325_u64, |seed, byte| (seed ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3));
+    let seed = name.bytes().fold(0xCBF2_9CE4_8422_2325_u64, |seed, byte| {
+        (seed ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3)
+    });
     let number = |index: usize| {
         let mut state = seed.wrapping_add((index as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15));
         state = (state ^ (state >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -157,7 +158,10 @@ fn every_setting_matters() {
         ("llama", serde_json::json!({"rms_norm_eps": 1e-3})),
         ("mistral with a window", serde_json::json!({"sliding_window": null})),
         ("mistral with a window", serde_json::json!({"sliding_window": 17})),
-        ("qwen2 with a window in the second layer", serde_json::json!({"use_sliding_window": false, "layer_types": null})),
+        (
+            "qwen2 with a window in the second layer",
+            serde_json::json!({"use_sliding_window": false, "layer_types": null}),
+        ),
         (
             "qwen2 with a window in the second layer",
             serde_json::json!({"layer_types": ["sliding_attention", "sliding_attention"]}),
@@ -240,7 +244,9 @@ fn permuted(weight: WeightName, config: &ModelConfig, values: Vec<f32>) -> Vec<f
     let half = config.head_dim / 2;
     let row = |index: usize| &values[index * width..(index + 1) * width];
     (0..heads)
-        .flat_map(|head| (0..half).flat_map(move |pair| (0..2).map(move |side| head * 2 * half + side * half + pair)))
+        .flat_map(|head| {
+            (0..half).flat_map(move |pair| (0..2).map(move |side| head * 2 * half + side * half + pair))
+        })
         .flat_map(|index| row(index).to_vec())
         .collect()
 }
@@ -261,8 +267,8 @@ fn llama3_divisors(config: &ModelConfig) -> Vec<f32> {
         } else if wavelength > context / low_frequency_factor {
             factor
         } else {
-            let smooth =
-                (context / wavelength - low_frequency_factor) / (high_frequency_factor - low_frequency_factor);
+            let smooth = (context / wavelength - low_frequency_factor)
+                / (high_frequency_factor - low_frequency_factor);
             1.0 / ((1.0 - smooth) / factor + smooth)
         }
     };

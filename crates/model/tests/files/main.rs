@@ -2,8 +2,8 @@
 //! A new test of reading files belongs into one of these modules.
 
 mod configuration;
-mod golden;
 mod gguf_writer;
+mod golden;
 mod hugging_face_writer;
 mod malformed_gguf;
 mod malformed_hugging_face;

@@ -24,7 +24,12 @@ const FAULTS: &[(&str, Fault, &str, &str)] = &[
         "header",
         "60000 tensors, more than the",
     ),
-    ("one tensor too many", |file| file.tensor_count = Some(12), "name of tensor 11", "must have 1 to 255 bytes"),
+    (
+        "one tensor too many",
+        |file| file.tensor_count = Some(12),
+        "name of tensor 11",
+        "must have 1 to 255 bytes",
+    ),
     ("2^63 metadata entries", |file| file.metadata_count = Some(1 << 63), "header", "metadata entries"),
     (
         "more entries than bytes",

@@ -121,9 +121,15 @@ export class Chat {
   async update(patch: ConversationPatch): Promise<void> {
     const { conversation } = this;
     if (!conversation) return;
-    const changed = await this.#api.updateConversation(conversation.id, patch);
-    if (this.id === conversation.id) this.conversation = { ...conversation, ...changed };
-    this.#events.changed(changed);
+    this.conversation = { ...conversation, ...patch };
+    try {
+      const changed = await this.#api.updateConversation(conversation.id, patch);
+      if (this.id === conversation.id) this.conversation = { ...this.conversation, ...changed };
+      this.#events.changed(changed);
+    } catch (error) {
+      if (this.id === conversation.id) this.conversation = conversation;
+      throw error;
+    }
   }
 
   async #ask(parent: Id | null, content: string): Promise<void> {

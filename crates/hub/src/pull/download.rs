@@ -7,21 +7,18 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-use std::thread;
-use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use ureq::Body;
 use ureq::http::{Method, Response};
 
-use super::http::{Follow, header_text, host_of, retry_after};
+use super::http::{Follow, header_text, host_of};
+use super::retry::{Attempt, Retries, status_failure};
 use super::{Progress, PullContext, PullEvent, Secret, SourceError};
 use crate::files;
 
 const BUFFER_BYTES: usize = 128 * 1024;
-/// How often a waiting pull looks whether it was cancelled.
-const CANCEL_POLL: Duration = Duration::from_millis(50);
 
 /// Where to get a file, and what it must be.
 #[derive(Debug, Clone)]
@@ -90,12 +87,14 @@ pub(crate) fn download(
         bytes: request.expected.bytes,
         resumed_at,
     });
-    let mut failures_in_a_row = 0;
+    let mut retries = Retries::default();
     let mut restarted = resumed_at == 0;
     loop {
         let before = partial.length;
         let outcome = attempt(context, request, &mut partial, progress);
-        failures_in_a_row = if partial.length > before { 0 } else { failures_in_a_row };
+        if partial.length > before {
+            retries.reset();
+        }
         match outcome {
             Ok(()) => match partial.check(&request.expected) {
                 Ok(verified) => {
@@ -119,30 +118,8 @@ pub(crate) fn download(
                 }
             },
             Err(Attempt::Final(error)) => return Err(error),
-            Err(Attempt::Again { reason, wait }) => {
-                failures_in_a_row += 1;
-                let timeouts = &context.options.timeouts;
-                let wait = wait.unwrap_or(timeouts.retry_wait * 2u32.pow((failures_in_a_row - 1).min(6)));
-                if failures_in_a_row > timeouts.retries || wait > timeouts.longest_wait {
-                    return Err(SourceError::Failed(reason));
-                }
-                pause(context, wait, &reason)?;
-            }
+            Err(Attempt::Again { reason, wait }) => retries.wait(context, reason, wait)?,
         }
-    }
-}
-
-/// Why an attempt did not deliver the rest of a file.
-enum Attempt {
-    /// Trying again may help.
-    Again { reason: String, wait: Option<Duration> },
-    /// Trying again cannot help.
-    Final(SourceError),
-}
-
-impl From<SourceError> for Attempt {
-    fn from(error: SourceError) -> Attempt {
-        Attempt::Final(error)
     }
 }
 
@@ -176,25 +153,16 @@ fn attempt(
             partial.restart()?;
             return Err(again(format!("{} cannot continue the file", host_of(&request.url))));
         }
-        status => return Err(status_failure(status, &response, &request.url)),
+        _ => {
+            let host = host_of(&request.url);
+            return Err(status_failure(&response, &request.url, |status| match status {
+                401 | 403 => format!("{host} refuses the file (status {status})"),
+                404 => format!("{host} does not have the file (status 404)"),
+                other => format!("{host} answers with status {other}"),
+            }));
+        }
     }
     receive(context, response, request, partial, progress)
-}
-
-fn status_failure(status: u16, response: &Response<Body>, url: &str) -> Attempt {
-    let host = host_of(url);
-    match status {
-        429 | 503 => Attempt::Again {
-            reason: format!("{host} is busy (status {status}); try again later"),
-            wait: retry_after(response),
-        },
-        408 | 500 | 502 | 504 => {
-            Attempt::Again { reason: format!("{host} failed with status {status}"), wait: None }
-        }
-        401 | 403 => SourceError::Failed(format!("{host} refuses the file (status {status})")).into(),
-        404 => SourceError::Failed(format!("{host} does not have the file (status 404)")).into(),
-        other => SourceError::Failed(format!("{host} answers with status {other}")).into(),
-    }
 }
 
 fn content_range_start(response: &Response<Body>) -> Option<u64> {
@@ -244,22 +212,6 @@ fn receive(
         return Err(Attempt::Again { reason, wait: None });
     }
     Ok(())
-}
-
-/// Waits, but not longer than until the pull is cancelled.
-fn pause(context: &PullContext<'_>, wait: Duration, reason: &str) -> Result<(), SourceError> {
-    context.observer.on_event(PullEvent::Waiting { milliseconds: wait.as_millis() as u64, reason });
-    let end = Instant::now() + wait;
-    loop {
-        if context.observer.is_cancelled() {
-            return Err(SourceError::cancelled());
-        }
-        let left = end.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Ok(());
-        }
-        thread::sleep(left.min(CANCEL_POLL));
-    }
 }
 
 /// A pull that died between its last file and the model's description left complete files.

@@ -7,11 +7,9 @@ use ureq::http::{Method, Request, Response, header};
 use ureq::tls::{RootCerts, TlsConfig};
 use ureq::{Agent, Body, Proxy};
 
-use super::{PullError, PullOptions, Secret, SourceError};
+use super::{PullError, PullOptions, Secret};
 
 const MAX_REDIRECTS: usize = 10;
-/// Lists of files; the largest repositories need a few megabytes.
-const MAX_JSON_BYTES: u64 = 16 << 20;
 
 /// Which redirects a request follows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,28 +82,6 @@ impl HttpClient {
         }
         Err(format!("{}: more than {MAX_REDIRECTS} redirects", host_of(&url)))
     }
-
-    /// A JSON document with the headers that came with it.
-    pub(crate) fn json(
-        &self,
-        url: &str,
-        token: Option<&Secret>,
-        on_status: impl Fn(u16) -> Option<String>,
-    ) -> Result<(serde_json::Value, Option<String>), SourceError> {
-        let response = self.send(&Method::GET, url, &[], token, Follow::All).map_err(SourceError::Failed)?;
-        let status = response.status().as_u16();
-        if status != 200 {
-            let reason =
-                on_status(status).unwrap_or_else(|| format!("{} answers with status {status}", host_of(url)));
-            return Err(SourceError::Failed(reason));
-        }
-        let next = header_text(&response, "link").as_deref().and_then(next_page).map(|next| join(url, &next));
-        let reader = response.into_body().into_with_config().limit(MAX_JSON_BYTES).reader();
-        let json = serde_json::from_reader(reader).map_err(|error| {
-            SourceError::Failed(format!("{}: its list of files cannot be read: {error}", host_of(url)))
-        })?;
-        Ok((json, next))
-    }
 }
 
 fn proxy(options: &PullOptions) -> Result<Option<Proxy>, PullError> {
@@ -149,7 +125,8 @@ pub(crate) fn host_of(url: &str) -> &str {
     origin.split_once("://").map_or(origin, |(_, host)| host)
 }
 
-fn join(base: &str, location: &str) -> String {
+/// An address found in an answer from `base`.
+pub(crate) fn join(base: &str, location: &str) -> String {
     if location.contains("://") {
         return location.to_owned();
     }
@@ -169,7 +146,7 @@ fn join(base: &str, location: &str) -> String {
 }
 
 /// The address marked `rel="next"` in a `Link` header.
-fn next_page(link: &str) -> Option<String> {
+pub(crate) fn next_page(link: &str) -> Option<String> {
     link.split(',').find_map(|part| {
         let (address, relation) = part.split_once(';')?;
         let is_next = relation.replace(' ', "").contains("rel=\"next\"");

@@ -7,6 +7,7 @@ mod errors;
 mod http;
 mod observer;
 mod options;
+mod retry;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -18,8 +19,9 @@ pub use options::{PullOptions, Secret, Timeouts};
 pub(crate) use disk_space::check as check_disk_space;
 pub(crate) use download::{Expected, FileRequest, Partial};
 pub(crate) use errors::SourceError;
-pub(crate) use http::{Follow, HttpClient, encode_path, header_text, host_of};
+pub(crate) use http::{Follow, HttpClient, encode_path, header_text, host_of, join, next_page};
 pub(crate) use observer::Progress;
+pub(crate) use retry::{Attempt, Retries, status_failure};
 
 use crate::sources::{self, Source};
 use crate::{

@@ -5,6 +5,7 @@
 use serde_json::Value;
 use ureq::http::Method;
 
+use super::ask::{Question, ask, json};
 use super::choose::{self, ListedFile};
 use super::{Content, Offer, agree, as_sha256, holds_weights};
 use crate::CatalogueFile;
@@ -62,19 +63,20 @@ fn look_up(
     let url =
         format!("{endpoint}/{repository}/resolve/{}/{}", encode_path(revision), encode_path(&known.file));
     let token = context.options.hugging_face_token.clone();
-    let headers = [("accept-encoding", "identity".to_owned())];
-    let response = context
-        .client
-        .send(&Method::HEAD, &url, &headers, token.as_ref(), Follow::SameHost)
-        .map_err(SourceError::Failed)?;
-    let status = response.status();
-    if !status.is_success() && !status.is_redirection() {
-        return Err(SourceError::Failed(refusal(context, repository, status.as_u16(), Some(&known.file))));
-    }
+    let response = ask(
+        context,
+        &Question {
+            method: Method::HEAD,
+            url: &url,
+            token: token.as_ref(),
+            follow: Follow::SameHost,
+            refusal: &|status| refusal(context, repository, status, Some(&known.file)),
+        },
+    )?;
     let linked = header_text(&response, "x-linked-etag");
     let etag = header_text(&response, "etag");
     let size = header_text(&response, "x-linked-size")
-        .or_else(|| header_text(&response, "content-length").filter(|_| status.is_success()))
+        .or_else(|| header_text(&response, "content-length").filter(|_| response.status().is_success()))
         .and_then(|size| size.parse().ok());
     let sha256 = linked.as_deref().or(etag.as_deref()).and_then(as_sha256);
     let expected = agree(known, size, sha256, linked.or(etag))?;
@@ -97,7 +99,7 @@ fn list(context: &PullContext<'_>, repository: &str) -> Result<Vec<ListedFile>, 
     for _ in 0..MAX_PAGES {
         let Some(url) = next.take() else { break };
         let (page, following) =
-            context.client.json(&url, token, |status| Some(refusal(context, repository, status, None)))?;
+            json(context, &url, token, &|status| refusal(context, repository, status, None))?;
         files.extend(page.as_array().into_iter().flatten().filter_map(listed_file));
         next = following.filter(|following| host_of(following) == host_of(endpoint));
     }
@@ -133,10 +135,6 @@ fn refusal(context: &PullContext<'_>, repository: &str, status: u16, file: Optio
             Some(file) => format!("{page} has no file {file} (status 404)"),
             None => format!("there is no repository {page} (status 404)"),
         },
-        429 => format!(
-            "{} limits requests at the moment (status 429); try again later, or set HF_TOKEN",
-            host_of(endpoint)
-        ),
         other => format!("{} answers with status {other}", host_of(endpoint)),
     }
 }

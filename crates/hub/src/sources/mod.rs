@@ -1,6 +1,7 @@
 //! Where models come from. Every source says which files it offers and what they must be; downloading them is the same for
 //! all. This file does not know files or folders.
 
+mod ask;
 mod choose;
 mod hugging_face;
 mod model_scope;

@@ -3,6 +3,7 @@
 
 use serde_json::Value;
 
+use super::ask::json;
 use super::{agree, as_sha256, holds_weights};
 use crate::CatalogueFile;
 use crate::pull::{FileRequest, PullContext, PullOptions, RemoteFile, SourceError};
@@ -23,8 +24,9 @@ pub(super) fn offer_files(
     let endpoint = context.options.model_scope_endpoint.trim_end_matches('/');
     let repository_url = format!("{endpoint}/api/v1/models/{repository}/repo");
     let list_url = format!("{repository_url}/files?Revision={REVISION}&Recursive=True");
-    let (list, _) = context.client.json(&list_url, None, |status| {
-        (status == 404).then(|| format!("{} has no repository {repository} (status 404)", host_of(endpoint)))
+    let (list, _) = json(context, &list_url, None, &|status| match status {
+        404 => format!("{} has no repository {repository} (status 404)", host_of(endpoint)),
+        other => format!("{} answers with status {other}", host_of(endpoint)),
     })?;
     let Some(listed) = list["Data"]["Files"].as_array() else {
         let message = list["Message"].as_str().unwrap_or("the answer has no list of files");

@@ -1,0 +1,60 @@
+//! The store by itself: names, paths, damage, removal.
+
+mod support;
+
+use std::fs;
+
+use support::*;
+use zhenjin_hub::{ModelStore, SilentObserver, StoreError, pull};
+
+#[test]
+fn an_empty_store_lists_nothing_and_says_how_to_get_a_model() {
+    let temporary = tempfile::tempdir().unwrap();
+    let store = ModelStore::new(temporary.path().join("none"));
+    assert!(store.list().unwrap().is_empty());
+    let error = store.resolve("smollm2:135m").unwrap_err();
+    assert!(error.to_string().contains("zhenjin pull smollm2:135m"), "{error}");
+    let error = store.resolve("smollm").unwrap_err();
+    assert!(error.to_string().contains("smollm2:135m"), "{error}");
+    assert!(matches!(store.remove("smollm2:135m"), Err(StoreError::NotInstalled { .. })));
+}
+
+#[test]
+fn a_path_is_accepted_wherever_a_name_is_but_never_removed() {
+    let temporary = tempfile::tempdir().unwrap();
+    let file = temporary.path().join("model.gguf");
+    fs::write(&file, b"12345").unwrap();
+    let store = ModelStore::new(temporary.path().join("models"));
+    let name = file.to_str().unwrap();
+    let model = store.resolve(name).unwrap();
+    assert_eq!((model.path.as_path(), model.bytes, &model.manifest), (file.as_path(), 5, &None));
+    assert!(matches!(store.remove(name), Err(StoreError::BadName { .. })));
+    assert!(file.exists());
+}
+
+#[test]
+fn damage_is_named_and_does_not_hide_other_models() {
+    let bytes = noise(1000, 40);
+    let contents = {
+        let bytes = bytes.clone();
+        TestServer::start(move |request, _| Reply::file(request, &bytes))
+    };
+    let hub = plain_hub(&bytes, format!("{}/blob", contents.url()));
+    let temporary = tempfile::tempdir().unwrap();
+    let store = ModelStore::new(temporary.path());
+    let options = options(&hub.url(), hugging_face_only());
+    let model = pull(&store, "tiny:1m", &SilentObserver, &options).unwrap();
+    fs::create_dir(temporary.path().join("broken--1m")).unwrap();
+    fs::write(temporary.path().join("broken--1m/model.json"), b"{").unwrap();
+    assert_eq!(store.list().unwrap(), [model.clone()]);
+
+    fs::write(&model.path, b"short").unwrap();
+    let error = store.resolve("tiny:1m").unwrap_err();
+    assert!(error.to_string().contains("5 bytes instead of 1000"), "{error}");
+    fs::remove_file(&model.path).unwrap();
+    assert!(store.resolve("tiny:1m").unwrap_err().to_string().contains("missing"));
+    let repaired = pull(&store, "tiny:1m", &SilentObserver, &options).unwrap();
+    assert_eq!(fs::read(repaired.path).unwrap(), bytes);
+    store.remove("tiny:1m").unwrap();
+    assert!(store.list().unwrap().is_empty());
+}

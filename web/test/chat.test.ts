@@ -5,7 +5,7 @@ import { readDraft } from '$lib/state/drafts';
 import type { Message } from '$lib/api/types';
 import { brokenStream, conversation, fakeServer, message, type Call } from './fakes';
 
-const events = { changed: vi.fn(), finished: vi.fn(), failed: vi.fn() };
+const events = { changed: vi.fn(), asked: vi.fn(), finished: vi.fn(), failed: vi.fn() };
 
 /** A server that keeps one conversation, and whose answers are a fixed text. */
 function setUp(

@@ -16,6 +16,7 @@ import { Router } from './state/router.svelte';
 import { Search } from './state/search.svelte';
 import { Session } from './state/session.svelte';
 import { Tabs } from './state/tabs';
+import { splitThinking } from './thinking';
 import { Toasts } from './state/toasts.svelte';
 
 export const api = new ApiClient();
@@ -46,11 +47,15 @@ export const chat: Chat = new Chat(
       if (conversation.id === chat.id && router.route.conversation === null) router.replace(conversation.id);
       tabs.tell(conversation.id);
     },
+    asked() {
+      if (chat.id !== null) tabs.tell(chat.id);
+      announcer.say(i18n.t.message.started);
+      void refreshChats();
+    },
     finished(answer) {
-      announcer.say(i18n.t.message.finished(answer.content));
+      announcer.say(i18n.t.message.finished(splitThinking(answer.content).answer));
       tabs.tell(answer.conversation_id);
-      // The server may have given the chat its title by now.
-      void attempt(() => chats.refresh());
+      void refreshChats();
     },
     failed: report,
   },
@@ -103,7 +108,14 @@ export async function start(): Promise<void> {
 }
 
 export async function loadLists(): Promise<void> {
-  await Promise.all([attempt(() => chats.refresh()), attempt(() => models.refresh())]);
+  await Promise.all([refreshChats(), attempt(() => models.refresh())]);
+}
+
+/** The list, and the open chat's title, which the server makes from the first question. */
+export async function refreshChats(): Promise<void> {
+  await attempt(() => chats.refresh());
+  const listed = chats.list.find((other) => other.id === chat.id);
+  if (chat.conversation && listed) chat.conversation = { ...chat.conversation, title: listed.title };
 }
 
 export function newChat(): void {
@@ -148,6 +160,6 @@ connection.onRestored(() => {
 });
 
 tabs.onChange(({ conversation }) => {
-  void attempt(() => chats.refresh());
+  void refreshChats();
   if (conversation === chat.id && !chat.sending) void attempt(() => chat.reload());
 });

@@ -9,6 +9,8 @@ import { newestLeaf, openingLeaf, pathTo, siblings } from '../tree';
 export interface ChatEvents {
   /** A conversation was created or changed on the server. */
   changed(conversation: Conversation): void;
+  /** A question or another answer was taken. */
+  asked(): void;
   finished(answer: Message): void;
   failed(error: unknown): void;
 }
@@ -160,7 +162,7 @@ export class Chat {
       if (!answer) return;
       this.leaf = answer.id;
       if (answer.status === 'generating') this.#follow(answer.id);
-      if (this.conversation) this.#events.changed(this.conversation);
+      this.#events.asked();
     } finally {
       this.sending = false;
     }

@@ -161,7 +161,7 @@ fn together(
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 32, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 16, ..ProptestConfig::default() })]
 
     #[test]
     fn logits_depend_on_the_sequence_alone(history in histories(), shape in 0usize..3, dtype in 0usize..4) {

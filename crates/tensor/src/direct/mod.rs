@@ -76,12 +76,12 @@ impl DirectExecutor {
 
     /// Runs `kernel(rows, values of those rows)` on parts of `tensor`.
     fn for_rows(&self, tensor: &mut Activations, kernel: impl Fn(std::ops::Range<usize>, &mut [f32]) + Sync) {
-        let (rows, width) = (tensor.rows(), tensor.width);
-        if tensor.values.len() < ELEMENTS_WORTH_A_TEAM {
-            return kernel(0..rows, &mut tensor.values);
+        let (rows, width) = (tensor.rows(), tensor.width());
+        if tensor.values().len() < ELEMENTS_WORTH_A_TEAM {
+            return kernel(0..rows, tensor.values_mut());
         }
         let threads = self.team.threads();
-        let values = DisjointMut::new(&mut tensor.values);
+        let values = DisjointMut::new(tensor.values_mut());
         self.team.run(&|worker| {
             let rows = share(rows, threads, worker);
             // SAFETY: the shares of the workers are disjoint.
@@ -148,10 +148,10 @@ impl Executor for DirectExecutor {
         weight: &Vec<f32>,
         epsilon: f32,
     ) -> Result<Activations, TensorError> {
-        expect("rms_norm: weight", input.width, weight.len())?;
-        let mut out = self.workspace.take(input.rows(), input.width)?;
+        expect("rms_norm: weight", input.width(), weight.len())?;
+        let mut out = self.workspace.take(input.rows(), input.width())?;
         self.for_rows(&mut out, |rows, out| {
-            let rows = &input.values[rows.start * input.width..rows.end * input.width];
+            let rows = input.rows_values(rows);
             self.run(RmsNorm { rows, weight, epsilon, out });
         });
         Ok(out)
@@ -163,11 +163,12 @@ impl Executor for DirectExecutor {
         weight: &Vec<f32>,
         epsilon: f32,
     ) -> Result<Activations, TensorError> {
-        expect_whole("head_norm: heads of a row", input.width, weight.len())?;
-        let heads = Activations { width: weight.len(), values: input.values };
+        expect_whole("head_norm: heads of a row", input.width(), weight.len())?;
+        let width = input.width();
+        let heads = input.with_width(weight.len());
         let out = self.rms_norm(&heads, weight, epsilon)?;
         self.workspace.give_back(heads);
-        Ok(Activations { width: input.width, values: out.values })
+        Ok(out.with_width(width))
     }
 
     fn linear<const N: usize>(
@@ -176,7 +177,7 @@ impl Executor for DirectExecutor {
         weights: [(&Matrix, Option<&Vec<f32>>); N],
     ) -> Result<[Activations; N], TensorError> {
         let rows = input.rows();
-        let mut outputs = [const { Activations { values: Vec::new(), width: 0 } }; N];
+        let mut outputs: [Activations; N] = std::array::from_fn(|_| Activations::default());
         for (output, (matrix, bias)) in outputs.iter_mut().zip(&weights) {
             expect("linear: bias", matrix.rows(), bias.map_or(matrix.rows(), Vec::len))?;
             *output = self.workspace.take(rows, matrix.rows())?;
@@ -184,9 +185,9 @@ impl Executor for DirectExecutor {
         let mut index = 0;
         let mut products = outputs.each_mut().map(|output| {
             index += 1;
-            Product { matrix: weights[index - 1].0, output: &mut output.values }
+            Product { matrix: weights[index - 1].0, output: output.values_mut() }
         });
-        linear(&self.team, &input.values, rows, &mut self.quantised, &mut products)?;
+        linear(&self.team, input.values(), rows, &mut self.quantised, &mut products)?;
         for (output, (_, bias)) in outputs.iter_mut().zip(&weights) {
             if let Some(addend) = bias {
                 self.for_rows(output, |_, rows| self.run(AddToRows { rows, addend }));
@@ -197,9 +198,9 @@ impl Executor for DirectExecutor {
     }
 
     fn rope(&mut self, mut input: Activations, head_dim: usize) -> Result<Activations, TensorError> {
-        expect_whole("rope: heads of a row", input.width, head_dim)?;
+        expect_whole("rope: heads of a row", input.width(), head_dim)?;
         expect("rope: rows", self.angles.positions().max(input.rows()), input.rows())?;
-        let width = input.width;
+        let width = input.width();
         self.for_rows(&mut input, |rows, values| {
             self.run(Rotate { rows: values, width, head_dim, angles: &self.angles, first: rows.start });
         });
@@ -224,14 +225,14 @@ impl Executor for DirectExecutor {
             return Err(TensorError::RowOutOfRange { row: layer, rows: self.cache.shape().layers });
         }
         let rows = self.plan.rows();
-        expect("attention: queries", rows * shape.heads * shape.head_dim, queries.values.len())?;
-        expect("attention: keys", rows * shape.kv_heads * shape.head_dim, keys.values.len())?;
-        expect("attention: values", rows * shape.kv_heads * shape.head_dim, values.values.len())?;
-        self.cache.write(layer, self.plan.writes(), &keys.values, &values.values, &self.team);
+        expect("attention: queries", rows * shape.heads * shape.head_dim, queries.values().len())?;
+        expect("attention: keys", rows * shape.kv_heads * shape.head_dim, keys.values().len())?;
+        expect("attention: values", rows * shape.kv_heads * shape.head_dim, values.values().len())?;
+        self.cache.write(layer, self.plan.writes(), keys.values(), values.values(), &self.team);
         let mut out = self.workspace.take(rows, shape.heads * shape.head_dim)?;
         let call =
-            AttentionCall { plan: &self.plan, cache: &self.cache, layer, window, queries: &queries.values };
-        attend(&call, &mut out.values, &mut self.attention, self.simd, &self.team);
+            AttentionCall { plan: &self.plan, cache: &self.cache, layer, window, queries: queries.values() };
+        attend(&call, out.values_mut(), &mut self.attention, self.simd, &self.team);
         for tensor in [queries, keys, values] {
             self.workspace.give_back(tensor);
         }
@@ -239,23 +240,18 @@ impl Executor for DirectExecutor {
     }
 
     fn swiglu(&mut self, mut gate: Activations, up: Activations) -> Result<Activations, TensorError> {
-        expect("swiglu: up", gate.values.len(), up.values.len())?;
-        let width = gate.width;
+        expect("swiglu: up", gate.values().len(), up.values().len())?;
         self.for_rows(&mut gate, |rows, gate| {
-            self.run(SwiGlu { gate, up: &up.values[rows.start * width..rows.end * width] });
+            self.run(SwiGlu { gate, up: up.rows_values(rows) });
         });
         self.workspace.give_back(up);
         Ok(gate)
     }
 
     fn add(&mut self, mut sum: Activations, addend: Activations) -> Result<Activations, TensorError> {
-        expect("add: addend", sum.values.len(), addend.values.len())?;
-        let width = sum.width;
+        expect("add: addend", sum.values().len(), addend.values().len())?;
         self.for_rows(&mut sum, |rows, sum| {
-            let addend = &addend.values[rows.start * width..rows.end * width];
-            if !sum.is_empty() {
-                self.run(AddToRows { rows: sum, addend });
-            }
+            self.run(AddToRows { rows: sum, addend: addend.rows_values(rows) });
         });
         self.workspace.give_back(addend);
         Ok(sum)
@@ -265,8 +261,8 @@ impl Executor for DirectExecutor {
         if let Some(row) = rows.iter().find(|row| **row >= input.rows()) {
             return Err(TensorError::RowOutOfRange { row: *row, rows: input.rows() });
         }
-        let mut out = self.workspace.take(rows.len(), input.width)?;
-        for (row, out) in rows.iter().zip(out.values.chunks_exact_mut(input.width)) {
+        let mut out = self.workspace.take(rows.len(), input.width())?;
+        for (row, out) in rows.iter().zip(out.values_mut().chunks_exact_mut(input.width().max(1))) {
             out.copy_from_slice(input.row(*row));
         }
         self.workspace.give_back(input);

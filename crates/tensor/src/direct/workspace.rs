@@ -1,18 +1,22 @@
 //! Memory for activations, kept between steps so that a step in the steady state allocates nothing.
 
+use std::ops::Range;
+
 use crate::TensorError;
 
 /// Activations `[rows, width]` of the direct executor.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Activations {
-    pub(super) values: Vec<f32>,
-    pub(super) width: usize,
+    /// At least as long as the values, which are at its beginning.
+    buffer: Vec<f32>,
+    length: usize,
+    width: usize,
 }
 
 impl Activations {
     /// Number of rows.
     pub fn rows(&self) -> usize {
-        self.values.len().checked_div(self.width).unwrap_or(0)
+        self.length.checked_div(self.width).unwrap_or(0)
     }
 
     /// Values per row.
@@ -22,12 +26,27 @@ impl Activations {
 
     /// All values, row by row.
     pub fn values(&self) -> &[f32] {
-        &self.values
+        &self.buffer[..self.length]
+    }
+
+    /// All values, to be changed.
+    pub(super) fn values_mut(&mut self) -> &mut [f32] {
+        &mut self.buffer[..self.length]
+    }
+
+    /// Some rows' values.
+    pub(super) fn rows_values(&self, rows: Range<usize>) -> &[f32] {
+        &self.values()[rows.start * self.width..rows.end * self.width]
     }
 
     /// One row. Panics when there is no such row.
     pub fn row(&self, row: usize) -> &[f32] {
-        &self.values[row * self.width..(row + 1) * self.width]
+        self.rows_values(row..row + 1)
+    }
+
+    /// The same values as rows of another width, which must divide their number.
+    pub(super) fn with_width(self, width: usize) -> Activations {
+        Activations { width, ..self }
     }
 }
 
@@ -40,36 +59,28 @@ pub(super) struct Workspace {
 impl Workspace {
     /// A tensor whose values are to be overwritten: what they are now is unspecified.
     pub(super) fn take(&mut self, rows: usize, width: usize) -> Result<Activations, TensorError> {
-        let length = rows.checked_mul(width).ok_or(TensorError::TooLarge {
-            what: "activations",
-            rows,
-            columns: width,
-        })?;
-        // The tightest fit, else the largest, which then grows once.
-        let fit = |buffer: &Vec<f32>| match buffer.capacity() >= length {
-            true => (0, buffer.capacity()),
-            false => (1, usize::MAX - buffer.capacity()),
+        const WHAT: &str = "activations";
+        let length =
+            rows.checked_mul(width).ok_or(TensorError::TooLarge { what: WHAT, rows, columns: width })?;
+        // The tightest fit, else the largest, which makes room for a larger one.
+        let rank = |buffer: &Vec<f32>| match buffer.len() >= length {
+            true => (0, buffer.len()),
+            false => (1, usize::MAX - buffer.len()),
         };
-        let best = self.free.iter().enumerate().min_by_key(|(_, buffer)| fit(buffer)).map(|(index, _)| index);
-        let mut values = best.map(|index| self.free.swap_remove(index)).unwrap_or_default();
-        if values.len() > length {
-            values.truncate(length);
-        } else if values.capacity() >= length {
-            values.resize(length, 0.0);
-        } else {
-            // What is in it need not be copied.
-            values = Vec::new();
-            values
-                .try_reserve_exact(length)
-                .map_err(|_| TensorError::OutOfMemory { what: "activations", elements: length })?;
-            values.resize(length, 0.0);
+        let best = (0..self.free.len()).min_by_key(|index| rank(&self.free[*index]));
+        let mut buffer = best.map(|index| self.free.swap_remove(index)).unwrap_or_default();
+        if buffer.len() < length {
+            buffer = Vec::new();
+            let refused = |_| TensorError::OutOfMemory { what: WHAT, elements: length };
+            buffer.try_reserve_exact(length).map_err(refused)?;
+            buffer.resize(length, 0.0);
         }
-        Ok(Activations { values, width })
+        Ok(Activations { buffer, length, width })
     }
 
     /// Takes a tensor's memory back.
     pub(super) fn give_back(&mut self, tensor: Activations) {
-        self.free.push(tensor.values);
+        self.free.push(tensor.buffer);
     }
 }
 
@@ -84,7 +95,7 @@ mod tests {
         for _ in 0..3 {
             let small = workspace.take(2, 8).unwrap();
             let large = workspace.take(100, 8).unwrap();
-            addresses.push((small.values.as_ptr(), large.values.as_ptr()));
+            addresses.push((small.values().as_ptr(), large.values().as_ptr()));
             workspace.give_back(large);
             workspace.give_back(small);
         }

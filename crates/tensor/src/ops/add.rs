@@ -14,7 +14,7 @@ impl LaneKernel for AddToRows<'_> {
     #[inline(always)]
     fn run<L: Lanes>(self, lanes: L) {
         let (addends, addend_tail) = self.addend.as_chunks::<LANES>();
-        for row in self.rows.chunks_exact_mut(self.addend.len()) {
+        for row in self.rows.chunks_exact_mut(self.addend.len().max(1)) {
             let (sums, sum_tail) = row.as_chunks_mut::<LANES>();
             for (sum, addend) in sums.iter_mut().zip(addends) {
                 lanes.store(lanes.add(lanes.load(sum), lanes.load(addend)), sum);
@@ -27,7 +27,7 @@ impl LaneKernel for AddToRows<'_> {
     }
 
     fn reference(self) {
-        for row in self.rows.chunks_exact_mut(self.addend.len()) {
+        for row in self.rows.chunks_exact_mut(self.addend.len().max(1)) {
             for (sum, addend) in row.iter_mut().zip(self.addend) {
                 *sum += addend;
             }

@@ -21,7 +21,7 @@ impl LaneKernel for RmsNorm<'_> {
 
     #[inline(always)]
     fn run<L: Lanes>(self, lanes: L) {
-        let width = self.weight.len();
+        let width = self.weight.len().max(1);
         for (row, out) in self.rows.chunks_exact(width).zip(self.out.chunks_exact_mut(width)) {
             let scale = inverse_root(sum_of_squares(lanes, row), width, self.epsilon);
             scale_row(lanes, row, scale, self.weight, out);
@@ -29,7 +29,7 @@ impl LaneKernel for RmsNorm<'_> {
     }
 
     fn reference(self) {
-        let width = self.weight.len();
+        let width = self.weight.len().max(1);
         for (row, out) in self.rows.chunks_exact(width).zip(self.out.chunks_exact_mut(width)) {
             let mut sums = [[0.0f32; LANES]; GROUPS];
             for (index, value) in row.iter().enumerate() {

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use zhenjin_tensor::SimdLevel;
+
 use crate::stats::EngineObserver;
 
 /// How an engine shares one model among many requests. None of it changes an answer, only when it comes.
@@ -20,6 +22,8 @@ pub struct EngineOptions {
     /// The ids `0..usable_vocabulary` can be generated; a model's rows may be padded beyond its tokenizer's vocabulary.
     /// `None`: all of the model's.
     pub usable_vocabulary: Option<usize>,
+    /// Which instructions sampling uses. The model's own level, if log-probabilities are to equal those of other code.
+    pub simd: SimdLevel,
     /// Whom to tell what happens.
     pub observer: Option<Arc<dyn EngineObserver>>,
 }
@@ -32,6 +36,7 @@ impl Default for EngineOptions {
             step_time: Duration::from_millis(150),
             queue_limit: 128,
             usable_vocabulary: None,
+            simd: SimdLevel::detect(),
             observer: None,
         }
     }
@@ -46,6 +51,7 @@ impl std::fmt::Debug for EngineOptions {
             .field("step_time", &self.step_time)
             .field("queue_limit", &self.queue_limit)
             .field("usable_vocabulary", &self.usable_vocabulary)
+            .field("simd", &self.simd)
             .field("observed", &self.observer.is_some())
             .finish()
     }

@@ -1,6 +1,6 @@
 //! What the engine needs of a model: one step over chunks of sequences. Does not know how a step is computed.
 
-use zhenjin_model::{Logits, SequenceChunk};
+use zhenjin_model::{Logits, Runner, SequenceChunk};
 
 /// Why a step failed.
 pub type StepError = Box<dyn std::error::Error + Send + Sync>;
@@ -26,4 +26,30 @@ pub trait StepModel: Send {
     /// # Errors
     /// Whatever keeps the model from computing.
     fn step(&mut self, chunks: &[SequenceChunk<'_>]) -> Result<Logits<'_>, StepError>;
+}
+
+impl StepModel for Runner {
+    fn vocabulary_size(&self) -> usize {
+        Runner::vocabulary_size(self)
+    }
+
+    fn context_length(&self) -> usize {
+        Runner::context_length(self)
+    }
+
+    fn page_count(&self) -> usize {
+        Runner::page_count(self)
+    }
+
+    fn max_rows(&self) -> usize {
+        Runner::max_rows(self)
+    }
+
+    fn max_logits_rows(&self) -> usize {
+        Runner::max_logits_rows(self)
+    }
+
+    fn step(&mut self, chunks: &[SequenceChunk<'_>]) -> Result<Logits<'_>, StepError> {
+        Ok(Runner::step(self, chunks)?)
+    }
 }

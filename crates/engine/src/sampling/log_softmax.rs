@@ -1,13 +1,11 @@
-//! Log-probabilities of the model's own distribution: log softmax of the unmodified logits, before temperature, penalties, bias or
-//! masks. That is what the trainer computes for the same weights and tokens, so the two can be compared bit by bit.
-//! Does not know which token was chosen, or why.
+//! Log-probabilities of the model's own distribution: log softmax of the unmodified logits, before temperature,
+//! penalties, bias or masks. The sum is `zhenjin_tensor::log_sum_exp`, which the trainer uses too, so that both get the
+//! same bits for the same weights and tokens. Does not know which token was chosen, or why.
 
-use super::exponential::exp_of_nonpositive;
+use zhenjin_tensor::{SimdLevel, log_sum_exp};
+
+use super::truncation::highest_candidates;
 use crate::request::TokenLogprob;
-
-/// Logits are summed in blocks of this many, each block in [`LANES`] partial sums.
-pub(crate) const BLOCK: usize = 256;
-const LANES: usize = 16;
 
 /// The model gave a logit that is no number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -18,6 +16,9 @@ pub struct BrokenLogit {
     /// NaN rather than infinite.
     pub nan: bool,
 }
+
+/// Logits are looked at this many at a time.
+const LANES: usize = 16;
 
 /// The highest logit.
 ///
@@ -46,64 +47,35 @@ pub(crate) fn highest(logits: &[f32]) -> Result<f32, BrokenLogit> {
     Ok(lanes.into_iter().fold(f32::NEG_INFINITY, f32::max))
 }
 
-/// Σ values, in a fixed order: f32 lanes within a block of [`BLOCK`], f64 from there on.
-pub(crate) fn block_sum(values: impl Iterator<Item = f32>) -> f64 {
-    let mut lanes = [0.0f32; LANES];
-    for (index, value) in values.enumerate() {
-        lanes[index % LANES] += value;
-    }
-    lanes.into_iter().map(f64::from).sum()
-}
-
-/// The two numbers that turn a row of logits into log-probabilities.
+/// The number that turns a row of logits into log-probabilities.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct LogSoftmax {
-    highest: f32,
-    log_sum: f64,
+    normaliser: f32,
 }
 
 impl LogSoftmax {
-    /// For the logits [vocabulary] of one position. The sum's order depends on the vocabulary's size alone.
+    /// For the logits [vocabulary] of one position.
     ///
     /// # Errors
     /// [`BrokenLogit`] if a logit is NaN or +∞, or all of them are -∞.
-    pub fn of(logits: &[f32]) -> Result<LogSoftmax, BrokenLogit> {
-        let highest = highest(logits)?;
-        if highest == f32::NEG_INFINITY {
+    pub fn of(simd: SimdLevel, logits: &[f32]) -> Result<LogSoftmax, BrokenLogit> {
+        if highest(logits)? == f32::NEG_INFINITY {
             return Err(BrokenLogit { token: 0, nan: false });
         }
-        let mut sum = 0.0f64;
-        for block in logits.chunks(BLOCK) {
-            let mut lanes = [0.0f32; LANES];
-            let (whole, rest) = block.as_chunks::<LANES>();
-            for chunk in whole {
-                for lane in 0..LANES {
-                    lanes[lane] += exp_of_nonpositive(chunk[lane] - highest);
-                }
-            }
-            for (lane, &x) in rest.iter().enumerate() {
-                lanes[lane] += exp_of_nonpositive(x - highest);
-            }
-            sum += lanes.into_iter().map(f64::from).sum::<f64>();
-        }
-        Ok(LogSoftmax { highest, log_sum: sum.ln() })
+        Ok(LogSoftmax { normaliser: log_sum_exp(simd, logits) })
     }
 
     /// The natural logarithm of the probability of a token with this logit.
     pub fn log_probability(&self, logit: f32) -> f32 {
-        (f64::from(logit) - f64::from(self.highest) - self.log_sum) as f32
+        logit - self.normaliser
     }
 
     /// The `count` most likely tokens among `logits`, most likely first, the lower id first among equals.
     pub fn top(&self, logits: &[f32], count: usize) -> Vec<TokenLogprob> {
         let mut best = Vec::new();
-        super::truncation::highest_candidates(logits, count, &mut best);
-        best.into_iter()
-            .map(|candidate| TokenLogprob {
-                id: candidate.id,
-                logprob: self.log_probability(candidate.logit),
-            })
-            .collect()
+        highest_candidates(logits, count, &mut best);
+        let report = |logit: f32, id: u32| TokenLogprob { id, logprob: self.log_probability(logit) };
+        best.into_iter().map(|candidate| report(candidate.logit, candidate.id)).collect()
     }
 }
 
@@ -114,7 +86,7 @@ mod tests {
     #[test]
     fn equals_the_textbook_formula() {
         let logits: Vec<f32> = (0..1000).map(|i| ((i * 7919) % 613) as f32 * 0.031 - 9.0).collect();
-        let softmax = LogSoftmax::of(&logits).unwrap();
+        let softmax = LogSoftmax::of(SimdLevel::detect(), &logits).unwrap();
         let exact = logits.iter().map(|&x| f64::from(x).exp()).sum::<f64>().ln();
         for &logit in &logits {
             assert!((f64::from(softmax.log_probability(logit)) - (f64::from(logit) - exact)).abs() < 1e-5);
@@ -129,10 +101,10 @@ mod tests {
     fn broken_logits_are_named() {
         let mut logits = vec![0.5f32; 100];
         logits[77] = f32::NAN;
-        assert_eq!(LogSoftmax::of(&logits), Err(BrokenLogit { token: 77, nan: true }));
+        assert_eq!(LogSoftmax::of(SimdLevel::detect(), &logits), Err(BrokenLogit { token: 77, nan: true }));
         logits[77] = f32::INFINITY;
-        assert_eq!(LogSoftmax::of(&logits), Err(BrokenLogit { token: 77, nan: false }));
+        assert_eq!(LogSoftmax::of(SimdLevel::detect(), &logits), Err(BrokenLogit { token: 77, nan: false }));
         logits[77] = f32::NEG_INFINITY;
-        assert!(LogSoftmax::of(&logits).is_ok());
+        assert!(LogSoftmax::of(SimdLevel::detect(), &logits).is_ok());
     }
 }

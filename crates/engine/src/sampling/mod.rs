@@ -11,7 +11,6 @@
 //! Everything is computed in a fixed order, so that the choice depends on the logits, the settings, the seed and the position only:
 //! not on what else runs, nor on how often the request was interrupted. This room does not know text or where logits come from.
 
-pub mod exponential;
 pub mod log_softmax;
 pub mod mask;
 pub mod penalties;

@@ -1,7 +1,8 @@
 //! One token from one row of logits. Holds the scratch space; keeps nothing from one row to the next.
 
-use super::exponential::exp_of_nonpositive;
-use super::log_softmax::{BLOCK, BrokenLogit, block_sum, highest};
+use zhenjin_tensor::{SimdLevel, softmax};
+
+use super::log_softmax::{BrokenLogit, highest};
 use super::mask::TokenMask;
 use super::penalties::{TokenHistory, add_bias};
 use super::truncation::{Candidate, candidates_of_mass, highest_candidates, kept_count};
@@ -35,16 +36,31 @@ pub struct Choice<'a> {
     pub position: usize,
 }
 
+/// Probabilities are summed in blocks of this many.
+const BLOCK: usize = 256;
+
 /// Scratch space for choosing tokens, reused from row to row.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Sampler {
+    simd: SimdLevel,
     logits: Vec<f32>,
-    weights: Vec<f32>,
+    probabilities: Vec<f32>,
     block_sums: Vec<f64>,
     candidates: Vec<Candidate>,
 }
 
 impl Sampler {
+    /// A sampler whose exponentials use the instructions of `simd`.
+    pub fn new(simd: SimdLevel) -> Sampler {
+        Sampler {
+            simd,
+            logits: Vec::new(),
+            probabilities: Vec::new(),
+            block_sums: Vec::new(),
+            candidates: Vec::new(),
+        }
+    }
+
     /// Chooses a token from `logits` [vocabulary].
     ///
     /// # Errors
@@ -77,17 +93,19 @@ impl Sampler {
         Ok(self.draw(sampling, random))
     }
 
-    /// weights = exp((logit - highest) / temperature), and their sums by block.
+    /// probabilities = softmax((logits - highest) / temperature), and their sums by block. The highest is taken off before
+    /// the division, so that no temperature is too small.
     fn weigh(&mut self, highest: f32, temperature: f32) {
-        self.weights.clear();
-        self.weights
-            .extend(self.logits.iter().map(|&logit| exp_of_nonpositive((logit - highest) / temperature)));
+        self.probabilities.clear();
+        self.probabilities.extend(self.logits.iter().map(|&logit| (logit - highest) / temperature));
+        softmax(self.simd, &mut self.probabilities);
         self.sum_blocks();
     }
 
     fn sum_blocks(&mut self) {
         self.block_sums.clear();
-        self.block_sums.extend(self.weights.chunks(BLOCK).map(|block| block_sum(block.iter().copied())));
+        let blocks = self.probabilities.chunks(BLOCK);
+        self.block_sums.extend(blocks.map(|block| block.iter().copied().map(f64::from).sum::<f64>()));
     }
 
     fn draw(&mut self, sampling: &Sampling, random: f64) -> u32 {
@@ -98,21 +116,20 @@ impl Sampler {
             let total: f64 = self.block_sums.iter().sum();
             candidates_of_mass(
                 &self.logits,
-                &self.weights,
+                &self.probabilities,
                 f64::from(sampling.top_p) * total,
                 &mut self.candidates,
             );
         } else {
             if sampling.min_p > 0.0 {
-                self.weights
-                    .iter_mut()
-                    .filter(|weight| **weight < sampling.min_p)
-                    .for_each(|weight| *weight = 0.0);
+                let lowest = sampling.min_p * self.highest_probability();
+                let unlikely = self.probabilities.iter_mut().filter(|probability| **probability < lowest);
+                unlikely.for_each(|probability| *probability = 0.0);
                 self.sum_blocks();
             }
             return self.draw_from_all(random);
         }
-        let weights = self.candidates.iter().map(|candidate| self.weights[candidate.id as usize]);
+        let weights = self.candidates.iter().map(|candidate| self.probabilities[candidate.id as usize]);
         let total = if truncates_by_rank {
             weights.clone().map(f64::from).sum()
         } else {
@@ -123,7 +140,7 @@ impl Sampler {
     }
 
     fn draw_from_candidates(&self, kept: usize, random: f64) -> u32 {
-        let weight = |candidate: &Candidate| f64::from(self.weights[candidate.id as usize]);
+        let weight = |candidate: &Candidate| f64::from(self.probabilities[candidate.id as usize]);
         let kept = &self.candidates[..kept];
         let target = random * kept.iter().map(weight).sum::<f64>();
         let mut sum = 0.0;
@@ -147,23 +164,28 @@ impl Sampler {
                 continue;
             }
             let start = block * BLOCK;
-            let end = (start + BLOCK).min(self.weights.len());
+            let end = (start + BLOCK).min(self.probabilities.len());
             let mut sum = before;
             let mut last_possible = start;
             for id in start..end {
-                if self.weights[id] > 0.0 {
+                if self.probabilities[id] > 0.0 {
                     last_possible = id;
-                    sum += f64::from(self.weights[id]);
+                    sum += f64::from(self.probabilities[id]);
                     if sum > target {
                         return id as u32;
                     }
                 }
             }
-            // The block's lanes rounded up where this walk rounded down.
+            // The sum of the block from `before` on can round differently from the block's own sum.
             return last_possible as u32;
         }
         // `random` below 1 times the total can still round to the total: the most likely token is always possible.
-        self.weights.iter().position(|&weight| weight == 1.0).unwrap_or(0) as u32
+        let highest = self.highest_probability();
+        self.probabilities.iter().position(|&probability| probability == highest).unwrap_or(0) as u32
+    }
+
+    fn highest_probability(&self) -> f32 {
+        self.probabilities.iter().copied().fold(0.0, f32::max)
     }
 }
 
@@ -188,16 +210,19 @@ mod tests {
         let mut logits = vec![0.0f32; 1000];
         logits[700] = 3.0;
         logits[300] = 3.0;
-        assert_eq!(Sampler::default().sample(&logits, choice(&Sampling::greedy(), 0)), Ok(300));
+        assert_eq!(
+            Sampler::new(SimdLevel::detect()).sample(&logits, choice(&Sampling::greedy(), 0)),
+            Ok(300)
+        );
         let biased = Sampling { logit_bias: vec![(700, 1.0)], ..Sampling::greedy() };
-        assert_eq!(Sampler::default().sample(&logits, choice(&biased, 0)), Ok(700));
+        assert_eq!(Sampler::new(SimdLevel::detect()).sample(&logits, choice(&biased, 0)), Ok(700));
     }
 
     #[test]
     fn frequencies_follow_the_probabilities() {
         let logits: Vec<f32> = vec![1.0, 2.0, 3.0, f32::NEG_INFINITY, 0.0];
         let total: f64 = logits.iter().map(|&l| f64::from(l).exp()).sum();
-        let mut sampler = Sampler::default();
+        let mut sampler = Sampler::new(SimdLevel::detect());
         for sampling in [
             Sampling::default(),
             Sampling { top_k: 4, ..Sampling::default() },
@@ -223,8 +248,11 @@ mod tests {
         let logits = [0.0, 1.0, f32::NAN, 0.0];
         for sampling in [Sampling::greedy(), Sampling::default()] {
             let constrained = Choice { mask: Some(&mask), ..choice(&sampling, 0) };
-            assert_eq!(Sampler::default().sample(&[0.0; 4], constrained), Err(SampleError::NothingAllowed));
-            let broken = Sampler::default().sample(&logits, choice(&sampling, 0));
+            assert_eq!(
+                Sampler::new(SimdLevel::detect()).sample(&[0.0; 4], constrained),
+                Err(SampleError::NothingAllowed)
+            );
+            let broken = Sampler::new(SimdLevel::detect()).sample(&logits, choice(&sampling, 0));
             assert_eq!(broken, Err(SampleError::BrokenLogit(BrokenLogit { token: 2, nan: true })));
         }
     }
@@ -236,10 +264,10 @@ mod tests {
             temperature in 1e-30f32..3.0, top_k in 0usize..40, top_p in 0.0f32..1.0, min_p in 0.0f32..1.0, position in 0usize..1000,
         ) {
             let sampling = Sampling { temperature, top_k, top_p, min_p, ..Sampling::default() };
-            let mut used = Sampler::default();
+            let mut used = Sampler::new(SimdLevel::detect());
             used.sample(&[5.0; 900], choice(&Sampling::default(), 3)).unwrap();
             let token = used.sample(&logits, choice(&sampling, position)).unwrap();
-            prop_assert_eq!(token, Sampler::default().sample(&logits, choice(&sampling, position)).unwrap());
+            prop_assert_eq!(token, Sampler::new(SimdLevel::detect()).sample(&logits, choice(&sampling, position)).unwrap());
             let mine = logits[token as usize];
             let higher = logits.iter().filter(|&&logit| logit > mine).count();
             prop_assert!(top_k == 0 || higher < top_k);

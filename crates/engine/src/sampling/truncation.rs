@@ -51,7 +51,7 @@ pub fn highest_candidates(logits: &[f32], count: usize, out: &mut Vec<Candidate>
 
 /// Writes into `out`, in order, the most likely tokens whose weights reach `mass`, and perhaps some more.
 ///
-/// `weights[id]` is the weight of `logits[id]`, 1 for the most likely. Tokens of weight 0 are left out.
+/// `weights[id]` is the probability of `logits[id]`, up to a common factor. Tokens of weight 0 are left out.
 pub fn candidates_of_mass(logits: &[f32], weights: &[f32], mass: f64, out: &mut Vec<Candidate>) {
     /// Below this fraction of the most likely token's weight, a token rarely matters to top-p.
     const LIKELY: f32 = 1.0 / 1024.0;
@@ -66,7 +66,8 @@ pub fn candidates_of_mass(logits: &[f32], weights: &[f32], mass: f64, out: &mut 
         }
         sum
     };
-    if gather(LIKELY, out) < mass {
+    let highest = weights.iter().copied().fold(0.0, f32::max);
+    if gather(LIKELY * highest, out) < mass {
         gather(0.0, out);
     }
     let mut sorted = 0;
@@ -129,7 +130,7 @@ mod tests {
             highest_candidates(&logits, count, &mut found);
             prop_assert_eq!(&found[..], &all[..count.min(all.len())]);
 
-            let weights: Vec<f32> = logits.iter().map(|&l| super::super::exponential::exp_of_nonpositive(l - 10.0)).collect();
+            let weights: Vec<f32> = logits.iter().map(|&l| (l - 10.0).exp()).collect();
             let mass = top_p * weights.iter().map(|&w| f64::from(w)).sum::<f64>();
             candidates_of_mass(&logits, &weights, mass, &mut found);
             prop_assert_eq!(&found[..], &all[..found.len()]);

@@ -4,6 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
 use zhenjin_model::{LogitsFor, PAGE_TOKENS, SequenceChunk};
+use zhenjin_tensor::SimdLevel;
 
 use super::memory::publish_full_pages;
 use super::rows::is_answering;
@@ -66,6 +67,7 @@ impl Scheduler {
     /// One call of the model. On an error no request has moved.
     fn step(&mut self, plan: &[PlannedChunk]) -> Result<(), String> {
         let Scheduler { model, running, pool, sampler, stats, options, usable_vocabulary, .. } = self;
+        let mut choosing = Choosing { sampler, simd: options.simd, usable_vocabulary: *usable_vocabulary };
         let mut chunks = Vec::with_capacity(plan.len());
         for chunk in plan {
             let Some(sequence) = running.get(&chunk.id) else {
@@ -97,7 +99,7 @@ impl Scheduler {
             sequence.computed += chunk.rows;
             publish_full_pages(pool, sequence);
             let generated_before = sequence.completion_tokens();
-            let outcome = without_panic(|| read_logits(sequence, chunk, &rows, *usable_vocabulary, sampler))
+            let outcome = without_panic(|| read_logits(sequence, chunk, &rows, &mut choosing))
                 .unwrap_or_else(|panic| {
                     Outcome::ended(FinishReason::Error(format!("choosing a token panicked: {panic}")))
                 });
@@ -115,6 +117,27 @@ impl Scheduler {
             self.finish(id, Some(reason));
         }
         Ok(())
+    }
+}
+
+/// What turns rows of logits into tokens and reports.
+struct Choosing<'a> {
+    sampler: &'a mut Sampler,
+    simd: SimdLevel,
+    usable_vocabulary: usize,
+}
+
+impl Choosing<'_> {
+    fn usable<'l>(&self, logits: &'l [f32]) -> &'l [f32] {
+        &logits[..self.usable_vocabulary.min(logits.len())]
+    }
+
+    /// What the model thought of `token`, and of the `count` most likely ones, if a count is given.
+    fn report(&self, logits: &[f32], token: u32, count: Option<usize>) -> Result<TokenReport, BrokenLogit> {
+        let Some(count) = count else { return Ok(TokenReport { id: token, logprob: None, top: Vec::new() }) };
+        let softmax = LogSoftmax::of(self.simd, logits)?;
+        let logprob = Some(softmax.log_probability(logits[token as usize]));
+        Ok(TokenReport { id: token, logprob, top: softmax.top(self.usable(logits), count) })
     }
 }
 
@@ -137,11 +160,10 @@ fn read_logits(
     sequence: &mut Sequence,
     chunk: &PlannedChunk,
     rows: &[&[f32]],
-    usable_vocabulary: usize,
-    sampler: &mut Sampler,
+    choosing: &mut Choosing<'_>,
 ) -> Outcome {
     if sequence.needs_prompt_logits()
-        && let Err(broken) = report_prompt(sequence, chunk.start, rows, usable_vocabulary)
+        && let Err(broken) = report_prompt(sequence, chunk.start, rows, choosing)
     {
         return Outcome::ended(FinishReason::Error(broken.to_string()));
     }
@@ -160,7 +182,7 @@ fn read_logits(
     let Some(logits) = rows.last() else {
         return Outcome::ended(FinishReason::Error("the model returned no logits".to_owned()));
     };
-    match generate(sequence, logits, usable_vocabulary, sampler) {
+    match generate(sequence, logits, choosing) {
         Ok(outcome) => outcome,
         Err(message) => Outcome::ended(FinishReason::Error(message)),
     }
@@ -171,41 +193,20 @@ fn report_prompt(
     sequence: &mut Sequence,
     start: usize,
     rows: &[&[f32]],
-    usable_vocabulary: usize,
+    choosing: &Choosing<'_>,
 ) -> Result<(), BrokenLogit> {
     let Some(count) = sequence.request.prompt_logprobs else { return Ok(()) };
     for (offset, logits) in rows.iter().enumerate() {
         let predicted = start + offset + 1;
         if predicted == sequence.prompt_reports.len() && predicted < sequence.prompt_tokens {
-            let report = report(logits, sequence.tokens[predicted], Some(count), usable_vocabulary)?;
+            let report = choosing.report(logits, sequence.tokens[predicted], Some(count))?;
             sequence.prompt_reports.push(report);
         }
     }
     Ok(())
 }
 
-fn report(
-    logits: &[f32],
-    token: u32,
-    count: Option<usize>,
-    usable_vocabulary: usize,
-) -> Result<TokenReport, BrokenLogit> {
-    let Some(count) = count else { return Ok(TokenReport { id: token, logprob: None, top: Vec::new() }) };
-    let softmax = LogSoftmax::of(logits)?;
-    let usable = &logits[..usable_vocabulary.min(logits.len())];
-    Ok(TokenReport {
-        id: token,
-        logprob: Some(softmax.log_probability(logits[token as usize])),
-        top: softmax.top(usable, count),
-    })
-}
-
-fn generate(
-    sequence: &mut Sequence,
-    logits: &[f32],
-    usable_vocabulary: usize,
-    sampler: &mut Sampler,
-) -> Result<Outcome, String> {
+fn generate(sequence: &mut Sequence, logits: &[f32], choosing: &mut Choosing<'_>) -> Result<Outcome, String> {
     if let (Some(constraint), Some(mask)) = (&mut sequence.request.constraint, &mut sequence.mask) {
         mask.clear();
         constraint.mask(mask).map_err(|error| format!("the constraint failed: {error}"))?;
@@ -217,10 +218,10 @@ fn generate(
         seed: sequence.seed,
         position: sequence.tokens.len(),
     };
-    let usable = &logits[..usable_vocabulary.min(logits.len())];
-    let token = sampler.sample(usable, choice).map_err(|error| error.to_string())?;
-    let report = report(logits, token, sequence.request.logprobs, usable_vocabulary)
-        .map_err(|error| error.to_string())?;
+    let token =
+        choosing.sampler.sample(choosing.usable(logits), choice).map_err(|error| error.to_string())?;
+    let report =
+        choosing.report(logits, token, sequence.request.logprobs).map_err(|error| error.to_string())?;
     let is_stop = sequence.request.stop_tokens.contains(&token);
     let (mut is_complete, mut condition_met) = (false, false);
     if !is_stop && let Some(constraint) = &mut sequence.request.constraint {

@@ -65,6 +65,7 @@ impl Scheduler {
         inbox: Arc<Inbox>,
     ) -> Scheduler {
         let pool = PagePool::new(model.page_count());
+        let sampler = Sampler::new(options.simd);
         Scheduler {
             model,
             options,
@@ -73,7 +74,7 @@ impl Scheduler {
             pool,
             waiting: BTreeMap::new(),
             running: BTreeMap::new(),
-            sampler: Sampler::default(),
+            sampler,
             pace: Pace::default(),
             stats: EngineStats::default(),
         }

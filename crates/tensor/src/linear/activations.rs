@@ -166,16 +166,13 @@ impl TileKernel for QuantiseRow {
     #[inline(always)]
     unsafe fn run<S: TileLanes>(self) {
         for block in 0..self.blocks {
-            let mut values = [0_u32; BLOCK / 4];
             // SAFETY: within the row and its records, by the kernel's conditions.
             unsafe {
-                let scale = quantise_block(&*self.input.add(block * BLOCK).cast(), &mut values);
+                let mut values = [0; BLOCK / 4];
+                let (scale, sums) = S::quantise(&*self.input.add(block * BLOCK).cast(), &mut values);
                 let record = self.first.add(block * RECORD);
-                let mut sums = [0_i32; 2];
                 for (group, &four) in values.iter().enumerate() {
                     record.add(VALUES + group * GROUP_BYTES).cast::<u32>().write(four);
-                    let bytes = four.to_le_bytes().map(u8::cast_signed);
-                    sums[group / 4] += bytes.iter().map(|&byte| i32::from(byte)).sum::<i32>();
                 }
                 let sum = sums[0] + sums[1];
                 record.add(SCALES).cast::<f32>().write(scale);
@@ -185,26 +182,4 @@ impl TileKernel for QuantiseRow {
             }
         }
     }
-}
-
-/// Quantises one block: writes the bytes, four to a word, and returns the scale. Written so that the compiler
-/// can use whatever vectors the caller is compiled for; the bits are the same with all of them.
-#[inline(always)]
-fn quantise_block(block: &[f32; BLOCK], values: &mut [u32; BLOCK / 4]) -> f32 {
-    /// Adding 1.5·2²³ leaves the integer, rounded half to even, in the low bits of the sum.
-    const ROUND: f32 = 12_582_912.0;
-    // As integers, magnitudes order like the floats, with infinity and NaN above all.
-    let largest = block.iter().fold(0, |largest, &x| (x.to_bits() & 0x7FFF_FFFF).max(largest));
-    let scale = f32::from_bits(largest) / 127.0;
-    let inverse = 1.0 / scale;
-    if !inverse.is_finite() {
-        // NaN, a zero block, or one so close to zero that the inverse overflows.
-        *values = [0; BLOCK / 4];
-        return if scale.is_nan() { scale } else { 0.0 };
-    }
-    let bytes: [u8; BLOCK] = std::array::from_fn(|i| (block[i] * inverse + ROUND).to_bits() as u8);
-    for (four, bytes) in values.iter_mut().zip(bytes.as_chunks::<4>().0) {
-        *four = u32::from_le_bytes(*bytes);
-    }
-    scale
 }

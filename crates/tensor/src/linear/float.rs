@@ -138,9 +138,11 @@ impl<F: FloatFormat, const T: usize, const M: usize> TileKernel for Product<F, T
                 }
             }
             for k in 0..self.0.columns {
-                let weights: [S::Floats; T] = std::array::from_fn(|tile| {
-                    F::load::<S>(self.0.weights.add(tile * self.0.tile_step + k * F::BYTES * TILE_ROWS))
-                });
+                let column = self.0.weights.add(k * F::BYTES * TILE_ROWS);
+                let mut weights = [F::load::<S>(column); T];
+                for tile in 1..T {
+                    weights[tile] = F::load::<S>(column.add(tile * self.0.tile_step));
+                }
                 for row in 0..M {
                     let activation = S::broadcast(input[row].add(k));
                     for tile in 0..T {

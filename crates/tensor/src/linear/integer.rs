@@ -163,9 +163,11 @@ impl<F: Format, const T: usize, const M: usize> Product<F, T, M> {
                 }
             }
             for group in part * groups..(part + 1) * groups {
-                let weights: [S::Words; T] = std::array::from_fn(|tile| {
-                    F::group::<S>(self.0.quants.add(tile * self.0.tile_step + block * F::QUANTS_STEP), group)
-                });
+                let quants = self.0.quants.add(block * F::QUANTS_STEP);
+                let mut weights = [F::group::<S>(quants, group); T];
+                for tile in 1..T {
+                    weights[tile] = F::group::<S>(quants.add(tile * self.0.tile_step), group);
+                }
                 for row in 0..M {
                     let four = S::broadcast_int(self.number(row, block, group * GROUP_BYTES).cast());
                     for tile in 0..T {

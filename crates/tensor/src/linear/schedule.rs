@@ -15,7 +15,9 @@ use std::mem::MaybeUninit;
 use std::ops::Range;
 
 /// From this many rows on, tiles are expanded once instead of being unpacked for every four rows.
-const ROWS_WORTH_EXPANDING: usize = 12;
+const ROWS_WORTH_EXPANDING: usize = 16;
+/// Rows that go through all tiles together; their activations should stay in the second-level cache.
+const ROWS_TOGETHER: usize = 128;
 /// Bytes of expanded tiles that are used together; they should stay in the first-level cache.
 const EXPANDED_BYTES: usize = 28 << 10;
 
@@ -51,6 +53,15 @@ impl Work<'_> {
         if tiles.is_empty() || rows.is_empty() {
             return;
         }
+        for start in rows.clone().step_by(ROWS_TOGETHER) {
+            // SAFETY: passed on from the caller.
+            unsafe { self.share(tiles.clone(), start..rows.end.min(start + ROWS_TOGETHER)) }
+        }
+    }
+
+    /// # Safety
+    /// As for [`Work::run`].
+    unsafe fn share(&self, tiles: Range<usize>, rows: Range<usize>) {
         // SAFETY: passed on from the caller.
         unsafe {
             match self.matrix.dtype() {

@@ -6,7 +6,7 @@
 
 #![allow(clippy::undocumented_unsafe_blocks, reason = "the conditions are those of the trait's methods")]
 
-use super::{Blocking, TileKernel, TileLanes};
+use super::{Blocking, MAGNITUDE, ROUND, TileKernel, TileLanes, activation_scale};
 use std::arch::x86_64::*;
 
 /// AVX2, FMA and F16C.
@@ -40,6 +40,72 @@ unsafe fn dot_below_129(sum: __m256i, weights: __m256i, activations: __m256i) ->
     }
 }
 
+#[inline(always)]
+unsafe fn dot<const VNNI: bool>(sum: __m256i, weights: __m256i, activations: __m256i, wide: bool) -> __m256i {
+    unsafe {
+        if VNNI {
+            return _mm256_dpbusd_avx_epi32(sum, weights, activations);
+        }
+        if !wide {
+            return dot_below_129(sum, weights, activations);
+        }
+        let top = _mm256_set1_epi8(i8::MIN);
+        let sum = dot_below_129(sum, _mm256_andnot_si256(top, weights), activations);
+        dot_below_129(sum, _mm256_and_si256(top, weights), activations)
+    }
+}
+
+#[inline(always)]
+unsafe fn bits(words: __m256i, right: i32, mask: u8) -> __m256i {
+    unsafe {
+        let shifted = if right >= 0 {
+            _mm256_srl_epi32(words, _mm_cvtsi32_si128(right))
+        } else {
+            _mm256_sll_epi32(words, _mm_cvtsi32_si128(-right))
+        };
+        _mm256_and_si256(shifted, _mm256_set1_epi8(mask.cast_signed()))
+    }
+}
+
+/// Sixteen activations, scaled and rounded, as bytes.
+#[inline(always)]
+unsafe fn sixteen_bytes(first: __m256, second: __m256, inverse: f32) -> __m128i {
+    unsafe {
+        let (inverse, round) = (_mm256_set1_ps(inverse), _mm256_set1_ps(ROUND));
+        let first = _mm256_add_ps(_mm256_mul_ps(first, inverse), round);
+        let second = _mm256_add_ps(_mm256_mul_ps(second, inverse), round);
+        // Only the low byte of each sum is of interest, and packing must not saturate.
+        let low = _mm256_set1_epi32(0xFF);
+        let first = _mm256_and_si256(_mm256_castps_si256(first), low);
+        let second = _mm256_and_si256(_mm256_castps_si256(second), low);
+        // Packing works within 128 bits, so the middle quarters come out exchanged.
+        let words = _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_packus_epi32(first, second));
+        _mm_packus_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256::<1>(words))
+    }
+}
+
+/// The sum of 16 signed bytes.
+#[inline(always)]
+pub(super) unsafe fn sum_of_bytes(bytes: __m128i) -> i32 {
+    unsafe {
+        // Made unsigned by adding 128, which is taken off again from the sum of the two halves.
+        let unsigned = _mm_xor_si128(bytes, _mm_set1_epi8(i8::MIN));
+        let halves = _mm_sad_epu8(unsigned, _mm_setzero_si128());
+        _mm_cvtsi128_si32(_mm_add_epi32(halves, _mm_unpackhi_epi64(halves, halves))) - 16 * 128
+    }
+}
+
+/// The largest of eight unsigned numbers.
+#[inline(always)]
+unsafe fn largest_of(numbers: __m256i) -> u32 {
+    unsafe {
+        let four = _mm_max_epu32(_mm256_castsi256_si128(numbers), _mm256_extracti128_si256::<1>(numbers));
+        let two = _mm_max_epu32(four, _mm_unpackhi_epi64(four, four));
+        let one = _mm_max_epu32(two, _mm_shuffle_epi32::<1>(two));
+        _mm_cvtsi128_si32(one).cast_unsigned()
+    }
+}
+
 impl<const VNNI: bool> TileLanes for Avx256<VNNI> {
     type Words = Halves<__m256i>;
     type Ints = Halves<__m256i>;
@@ -66,15 +132,7 @@ impl<const VNNI: bool> TileLanes for Avx256<VNNI> {
 
     #[inline(always)]
     unsafe fn bits(words: Self::Words, right: i32, mask: u8) -> Self::Words {
-        let one = |words| unsafe {
-            let shifted = if right >= 0 {
-                _mm256_srl_epi32(words, _mm_cvtsi32_si128(right))
-            } else {
-                _mm256_sll_epi32(words, _mm_cvtsi32_si128(-right))
-            };
-            _mm256_and_si256(shifted, _mm256_set1_epi8(mask.cast_signed()))
-        };
-        [one(words[0]), one(words[1])]
+        unsafe { [bits(words[0], right, mask), bits(words[1], right, mask)] }
     }
 
     #[inline(always)]
@@ -107,23 +165,37 @@ impl<const VNNI: bool> TileLanes for Avx256<VNNI> {
 
     #[inline(always)]
     unsafe fn dot(sum: Self::Ints, weights: Self::Words, activations: Self::Ints, wide: bool) -> Self::Ints {
-        let one = |sum, weights, activations| unsafe {
-            if VNNI {
-                return _mm256_dpbusd_avx_epi32(sum, weights, activations);
-            }
-            if !wide {
-                return dot_below_129(sum, weights, activations);
-            }
-            let top = _mm256_set1_epi8(i8::MIN);
-            let sum = dot_below_129(sum, _mm256_andnot_si256(top, weights), activations);
-            dot_below_129(sum, _mm256_and_si256(top, weights), activations)
-        };
-        [one(sum[0], weights[0], activations[0]), one(sum[1], weights[1], activations[1])]
+        unsafe {
+            [
+                dot::<VNNI>(sum[0], weights[0], activations[0], wide),
+                dot::<VNNI>(sum[1], weights[1], activations[1], wide),
+            ]
+        }
     }
 
     #[inline(always)]
     unsafe fn to_floats(ints: Self::Ints) -> Self::Floats {
         unsafe { [_mm256_cvtepi32_ps(ints[0]), _mm256_cvtepi32_ps(ints[1])] }
+    }
+
+    #[inline(always)]
+    unsafe fn quantise(block: &[f32; 32], bytes: &mut [u32; 8]) -> (f32, [i32; 2]) {
+        unsafe {
+            let mut x = [_mm256_setzero_ps(); 4];
+            let mut largest = _mm256_setzero_si256();
+            for i in 0..4 {
+                x[i] = _mm256_loadu_ps(block.as_ptr().add(8 * i));
+                let magnitude =
+                    _mm256_and_si256(_mm256_castps_si256(x[i]), _mm256_set1_epi32(MAGNITUDE as i32));
+                largest = _mm256_max_epu32(largest, magnitude);
+            }
+            let (scale, inverse) = activation_scale(largest_of(largest));
+            let first = sixteen_bytes(x[0], x[1], inverse);
+            let second = sixteen_bytes(x[2], x[3], inverse);
+            _mm_storeu_si128(bytes.as_mut_ptr().cast(), first);
+            _mm_storeu_si128(bytes.as_mut_ptr().add(4).cast(), second);
+            (scale, [sum_of_bytes(first), sum_of_bytes(second)])
+        }
     }
 
     #[inline(always)]
@@ -151,33 +223,40 @@ impl<const VNNI: bool> TileLanes for Avx256<VNNI> {
 
     #[inline(always)]
     unsafe fn load_f16(from: *const u8) -> Self::Floats {
-        let one = |from: *const u8| unsafe { _mm256_cvtph_ps(_mm_loadu_si128(from.cast())) };
-        unsafe { [one(from), one(from.add(16))] }
+        unsafe {
+            let (low, high) = (_mm_loadu_si128(from.cast()), _mm_loadu_si128(from.add(16).cast()));
+            [_mm256_cvtph_ps(low), _mm256_cvtph_ps(high)]
+        }
     }
 
     #[inline(always)]
     unsafe fn load_bf16(from: *const u8) -> Self::Floats {
-        let one = |from: *const u8| unsafe {
-            let wide = _mm256_cvtepu16_epi32(_mm_loadu_si128(from.cast()));
-            _mm256_castsi256_ps(_mm256_slli_epi32::<16>(wide))
-        };
-        unsafe { [one(from), one(from.add(16))] }
+        unsafe {
+            let low = _mm256_cvtepu16_epi32(_mm_loadu_si128(from.cast()));
+            let high = _mm256_cvtepu16_epi32(_mm_loadu_si128(from.add(16).cast()));
+            [
+                _mm256_castsi256_ps(_mm256_slli_epi32::<16>(low)),
+                _mm256_castsi256_ps(_mm256_slli_epi32::<16>(high)),
+            ]
+        }
     }
 
     #[inline(always)]
     unsafe fn load_u8(from: *const u8) -> Self::Floats {
-        let one = |from: *const u8| unsafe {
-            _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64(from.cast())))
-        };
-        unsafe { [one(from), one(from.add(8))] }
+        unsafe {
+            let low = _mm256_cvtepu8_epi32(_mm_loadl_epi64(from.cast()));
+            let high = _mm256_cvtepu8_epi32(_mm_loadl_epi64(from.add(8).cast()));
+            [_mm256_cvtepi32_ps(low), _mm256_cvtepi32_ps(high)]
+        }
     }
 
     #[inline(always)]
     unsafe fn load_i8(from: *const u8) -> Self::Floats {
-        let one = |from: *const u8| unsafe {
-            _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(from.cast())))
-        };
-        unsafe { [one(from), one(from.add(8))] }
+        unsafe {
+            let low = _mm256_cvtepi8_epi32(_mm_loadl_epi64(from.cast()));
+            let high = _mm256_cvtepi8_epi32(_mm_loadl_epi64(from.add(8).cast()));
+            [_mm256_cvtepi32_ps(low), _mm256_cvtepi32_ps(high)]
+        }
     }
 
     #[inline(always)]

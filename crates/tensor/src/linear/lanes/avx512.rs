@@ -3,7 +3,8 @@
 
 #![allow(clippy::undocumented_unsafe_blocks, reason = "the conditions are those of the trait's methods")]
 
-use super::{Blocking, TileKernel, TileLanes};
+use super::avx2::sum_of_bytes;
+use super::{Blocking, MAGNITUDE, ROUND, TileKernel, TileLanes, activation_scale};
 use std::arch::x86_64::*;
 
 /// AVX-512 F, BW, VL, DQ and VNNI.
@@ -13,6 +14,16 @@ pub(super) struct Avx512;
 #[inline(never)]
 unsafe fn enter<K: TileKernel>(kernel: K) {
     unsafe { kernel.run::<Avx512>() }
+}
+
+/// Sixteen activations, scaled and rounded, as bytes.
+#[inline(always)]
+unsafe fn sixteen_bytes(activations: __m512, inverse: f32) -> __m128i {
+    unsafe {
+        let scaled = _mm512_mul_ps(activations, _mm512_set1_ps(inverse));
+        let rounded = _mm512_add_ps(scaled, _mm512_set1_ps(ROUND));
+        _mm512_cvtepi32_epi8(_mm512_castps_si512(rounded))
+    }
 }
 
 impl TileLanes for Avx512 {
@@ -81,6 +92,23 @@ impl TileLanes for Avx512 {
     #[inline(always)]
     unsafe fn to_floats(ints: __m512i) -> __m512 {
         unsafe { _mm512_cvtepi32_ps(ints) }
+    }
+
+    #[inline(always)]
+    unsafe fn quantise(block: &[f32; 32], bytes: &mut [u32; 8]) -> (f32, [i32; 2]) {
+        unsafe {
+            let (first, second) = (_mm512_loadu_ps(block.as_ptr()), _mm512_loadu_ps(block.as_ptr().add(16)));
+            let mask = _mm512_set1_epi32(MAGNITUDE as i32);
+            let largest = _mm512_max_epu32(
+                _mm512_and_si512(_mm512_castps_si512(first), mask),
+                _mm512_and_si512(_mm512_castps_si512(second), mask),
+            );
+            let (scale, inverse) = activation_scale(_mm512_reduce_max_epu32(largest));
+            let (first, second) = (sixteen_bytes(first, inverse), sixteen_bytes(second, inverse));
+            _mm_storeu_si128(bytes.as_mut_ptr().cast(), first);
+            _mm_storeu_si128(bytes.as_mut_ptr().add(4).cast(), second);
+            (scale, [sum_of_bytes(first), sum_of_bytes(second)])
+        }
     }
 
     #[inline(always)]

@@ -5,7 +5,9 @@
 //!
 //! How a kernel gets its instructions: [`TileKernel::run`] and every method of [`TileLanes`] are `#[inline(always)]`,
 //! and the only function that carries `#[target_feature]` is the implementation of [`TileLanes::enter`]. Whatever
-//! is inlined into it is compiled for its instruction set.
+//! is inlined into it is compiled for its instruction set. Closures do not take part in this: one that the compiler
+//! decides not to inline calls every intrinsic as a function, at a thirtieth of the speed. Kernels and
+//! implementations therefore use loops and `#[inline(always)]` functions, never `map` or `from_fn`.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -57,6 +59,10 @@ pub(crate) trait TileLanes: 'static {
     /// Converts to f32; exact below 2²⁴.
     unsafe fn to_floats(ints: Self::Ints) -> Self::Floats;
 
+    /// Quantises a block of activations: writes its bytes, four to a word, and returns the scale and the sums of
+    /// the bytes of either half. The same bits at every level, those of [`scalar::quantise`].
+    unsafe fn quantise(block: &[f32; 32], bytes: &mut [u32; 8]) -> (f32, [i32; 2]);
+
     /// All zeros.
     unsafe fn zero() -> Self::Floats;
     /// One f32 from memory in every lane.
@@ -80,6 +86,26 @@ pub(crate) trait TileLanes: 'static {
     /// `−a·b + c`, rounded once.
     unsafe fn negative_multiply_add(a: Self::Floats, b: Self::Floats, c: Self::Floats) -> Self::Floats;
 }
+
+/// The scale of a block of activations whose largest magnitude has the bits `largest`, and what to multiply with
+/// before rounding. As integers, magnitudes order like the floats, with infinity and NaN above all: a block with
+/// one of these gets it as its scale, so that products show it. A block so close to zero that the inverse
+/// overflows counts as zero.
+#[inline(always)]
+fn activation_scale(largest: u32) -> (f32, f32) {
+    let scale = f32::from_bits(largest) / 127.0;
+    let inverse = 1.0 / scale;
+    match inverse.is_finite() {
+        true => (scale, inverse),
+        false if scale.is_nan() => (scale, 0.0),
+        false => (0.0, 0.0),
+    }
+}
+
+/// The bits of an f32 without its sign.
+const MAGNITUDE: u32 = 0x7FFF_FFFF;
+/// Adding 1.5·2²³ leaves the integer, rounded half to even, in the low bits of the sum.
+const ROUND: f32 = 12_582_912.0;
 
 /// A kernel that can be compiled for any instruction set.
 pub(crate) trait TileKernel {

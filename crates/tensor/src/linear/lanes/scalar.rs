@@ -2,7 +2,7 @@
 
 #![allow(clippy::undocumented_unsafe_blocks, reason = "the conditions are those of the trait's methods")]
 
-use super::{Blocking, TileKernel, TileLanes};
+use super::{Blocking, MAGNITUDE, ROUND, TileKernel, TileLanes, activation_scale};
 use crate::matrix::TILE_ROWS;
 use half::{bf16, f16};
 
@@ -76,6 +76,11 @@ impl TileLanes for Scalar {
     }
 
     #[inline(always)]
+    unsafe fn quantise(block: &[f32; 32], bytes: &mut [u32; 8]) -> (f32, [i32; 2]) {
+        quantise(block, bytes)
+    }
+
+    #[inline(always)]
     unsafe fn zero() -> Self::Floats {
         [0.0; TILE_ROWS]
     }
@@ -131,4 +136,17 @@ impl TileLanes for Scalar {
     unsafe fn negative_multiply_add(a: Self::Floats, b: Self::Floats, c: Self::Floats) -> Self::Floats {
         std::array::from_fn(|lane| (-a[lane]).mul_add(b[lane], c[lane]))
     }
+}
+
+/// See [`TileLanes::quantise`].
+pub(super) fn quantise(block: &[f32; 32], bytes: &mut [u32; 8]) -> (f32, [i32; 2]) {
+    let largest = block.iter().fold(0, |largest, &x| largest.max(x.to_bits() & MAGNITUDE));
+    let (scale, inverse) = activation_scale(largest);
+    let mut sums = [0; 2];
+    for (group, (four, bytes)) in block.as_chunks::<4>().0.iter().zip(bytes).enumerate() {
+        let quants = four.map(|x| (x * inverse + ROUND).to_bits() as u8);
+        sums[group / 4] += quants.iter().map(|&quant| i32::from(quant.cast_signed())).sum::<i32>();
+        *bytes = u32::from_le_bytes(quants);
+    }
+    (scale, sums)
 }

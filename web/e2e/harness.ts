@@ -1,6 +1,6 @@
 // What every spec starts from: a server (the mock, or the real program when ZHENJIN_BIN is set) and a browser that
 // fails the spec when the page asks anything of another origin, breaks its own policy or throws.
-import { spawn, type ChildProcess } from 'node:child_process';
+import { execFileSync, spawn, type ChildProcess } from 'node:child_process';
 import { existsSync, mkdtempSync, rmSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -20,6 +20,7 @@ export const isReal = binary !== undefined && binary !== '';
 
 export interface Server {
   url: string;
+  key: string | null;
   /** The real program only: ended without warning, and started again on the same address and data. */
   kill(): Promise<void>;
   restart(): Promise<void>;
@@ -50,27 +51,33 @@ async function freePort(): Promise<number> {
   });
 }
 
-export async function startServer(): Promise<Server> {
-  return isReal ? startProgram() : startMock();
+export async function startServer({ needsKey = false } = {}): Promise<Server> {
+  return isReal ? startProgram(needsKey) : startMock(needsKey);
 }
 
 /** `tokenMilliseconds`: slow enough that a spec can act in the middle of an answer. */
-async function startMock(): Promise<Server> {
-  const mock = await startMockServer({ tokenMilliseconds: 8 });
+async function startMock(needsKey: boolean): Promise<Server> {
+  const key = needsKey ? 'the key of the mock server' : null;
+  const mock = await startMockServer({ tokenMilliseconds: 8, key });
   const never = () => Promise.reject(new Error('the mock server cannot be killed'));
-  return { url: mock.url, kill: never, restart: never, close: mock.close };
+  return { url: mock.url, key, kill: never, restart: never, close: mock.close };
 }
 
-async function startProgram(): Promise<Server> {
+async function startProgram(needsKey: boolean): Promise<Server> {
   const data = mkdtempSync(join(tmpdir(), 'zhenjin-e2e-'));
   const url = `http://127.0.0.1:${await freePort()}`;
+  const key = needsKey ? newKey(data) : null;
   let child: ChildProcess | null = null;
 
   async function start() {
-    const started = spawn(binary ?? '', ['serve', testModel(), '--addr', new URL(url).host], {
-      env: programEnvironment(data),
-      stdio: ['ignore', 'ignore', 'pipe'],
-    });
+    const started = spawn(
+      binary ?? '',
+      ['serve', testModel(), '--addr', new URL(url).host, ...(needsKey ? ['--require-key'] : [])],
+      {
+        env: programEnvironment(data),
+        stdio: ['ignore', 'ignore', 'pipe'],
+      },
+    );
     child = started;
     let log = '';
     started.stderr?.on('data', (text) => (log = (log + String(text)).slice(-4000)));
@@ -94,6 +101,7 @@ async function startProgram(): Promise<Server> {
   await start();
   return {
     url,
+    key,
     kill: () => end('SIGKILL'),
     restart: start,
     async close() {
@@ -101,6 +109,14 @@ async function startProgram(): Promise<Server> {
       rmSync(data, { recursive: true, force: true });
     },
   };
+}
+
+function newKey(data: string): string {
+  const printed = execFileSync(binary ?? '', ['key', 'new', 'browser-tests'], {
+    env: programEnvironment(data),
+    encoding: 'utf8',
+  });
+  return printed.trim();
 }
 
 /** A fresh data folder, except that a named model is looked up where it was fetched. */

@@ -14,16 +14,13 @@ use crate::errors::ApiError;
 #[folder = "$CARGO_MANIFEST_DIR/../../web/dist"]
 struct Dist;
 
-/// What a page may load and do: only what this server sends; no script in the page itself, no plug-ins, no framing.
-///
-/// Styles may stand in elements, because rendered formulas carry their sizes there.
-const PAGE_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; \
-    img-src 'self' data: blob:; font-src 'self' data:; connect-src 'self'; worker-src 'self' blob:; \
-    manifest-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
+/// What a page may load and do: only what this server sends; no script or style in the page itself, no plug-ins, no framing.
+const PAGE_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
+    font-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
 
 /// Every file of the built web interface, and its page under the addresses that the interface makes up itself.
 pub(crate) fn router() -> Router<AppState> {
-    Router::new().route("/", get(page)).route("/{*path}", get(page)).layer(CompressionLayer::new())
+    Router::new().route("/", get(page)).route(ANY_PATH, get(page)).layer(CompressionLayer::new())
 }
 
 async fn page(method: Method, uri: Uri, headers: HeaderMap) -> Response {

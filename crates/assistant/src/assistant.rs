@@ -1,11 +1,31 @@
-//! One loaded model.
+//! One loaded model: checks requests, makes prompts and constraints of them, submits them to the engine.
+//! Does not know how a model is loaded, or what becomes of the answer.
 
-use zhenjin_engine::{EngineStats, Sampling};
-use zhenjin_tokenizer::Tokenizer;
+use std::sync::{Arc, OnceLock};
 
+use zhenjin_engine::sampling::random;
+use zhenjin_engine::{Engine, EngineStats, Request, Sampling};
+use zhenjin_tokenizer::{ChatTemplate, ControlText, Specials, Tokenizer};
+
+use crate::answer::pipeline::{EndOfText, Pipeline, Reading};
+use crate::constraint::compiler::FormatCompiler;
+use crate::constraint::limits;
+use crate::constraint::matcher::GrammarConstraint;
 use crate::error::AssistantError;
 use crate::generation::TextGeneration;
-use crate::request::{ChatRequest, CompletionRequest};
+use crate::prompt::{self, ToolStyle};
+use crate::request::{
+    ChatRequest, CompletionPrompt, CompletionRequest, GenerationOptions, OutputFormat, Tool, ToolChoice,
+};
+use crate::tools;
+use crate::tools::parser::ToolCallParser;
+
+/// The most stop strings of a request.
+pub(crate) const MAX_STOP_STRINGS: usize = 16;
+/// The most bytes of a stop string.
+pub(crate) const MAX_STOP_BYTES: usize = 1024;
+/// The most answers to one request.
+pub(crate) const MAX_CHOICES: usize = 128;
 
 /// What there is to know about a loaded model.
 #[derive(Clone, Debug, PartialEq)]
@@ -26,17 +46,42 @@ pub struct AssistantInfo {
     pub fingerprint: String,
 }
 
+/// Everything that answers need. Held by the assistant and by every answer under way.
+pub(crate) struct LoadedModel {
+    pub(crate) info: AssistantInfo,
+    pub(crate) tokenizer: Tokenizer,
+    pub(crate) template: Option<ChatTemplate>,
+    pub(crate) tool_style: ToolStyle,
+    pub(crate) default_sampling: Sampling,
+    pub(crate) engine: Engine,
+    /// Built when the first request asks for an output format.
+    pub(crate) format_compiler: OnceLock<Result<FormatCompiler, AssistantError>>,
+}
+
 /// One loaded model: tokenizer, chat template, engine.
-#[derive(Debug)]
-pub struct Assistant {}
+///
+/// Submitting renders a template and may compile a grammar, which takes up to some tenths of a second: async callers should do it
+/// where blocking is allowed.
+pub struct Assistant {
+    pub(crate) model: Arc<LoadedModel>,
+}
+
+/// A request in tokens, before it is known how many answers are wanted.
+struct Prepared {
+    prompt: Vec<u32>,
+    reading: Reading,
+    constraint: Option<GrammarConstraint>,
+    echo: Option<String>,
+    prompt_logprobs: Option<usize>,
+}
 
 impl Assistant {
     /// Answers a conversation.
     ///
     /// # Errors
     /// [`AssistantError`] that says what is wrong, or how long to wait.
-    pub fn chat(&self, _request: &ChatRequest) -> Result<TextGeneration, AssistantError> {
-        todo!()
+    pub fn chat(&self, request: &ChatRequest) -> Result<TextGeneration, AssistantError> {
+        self.chat_choices(request, 1)?.pop().ok_or_else(no_answer)
     }
 
     /// Answers a conversation `choices` times. Choice 0 uses the request's seed, choice i the seed
@@ -46,18 +91,34 @@ impl Assistant {
     /// As [`Assistant::chat`]; then none of them runs.
     pub fn chat_choices(
         &self,
-        _request: &ChatRequest,
-        _choices: usize,
+        request: &ChatRequest,
+        choices: usize,
     ) -> Result<Vec<TextGeneration>, AssistantError> {
-        todo!()
+        let tools = self.offered_tools(request)?;
+        let prompt = self.prompt_of(request, &tools)?;
+        let constraint = match request.tool_choice {
+            ToolChoice::Required | ToolChoice::Named(_) => Some(self.calls_constraint(request, &tools)?),
+            ToolChoice::Auto | ToolChoice::None => self.format_constraint(&request.output_format)?,
+        };
+        let parser =
+            self.model.tool_style.format().filter(|_| !tools.is_empty()).map(|format| {
+                ToolCallParser::new(format, tools.iter().map(|tool| tool.name.clone()).collect())
+            });
+        let reading = Reading {
+            stop: request.options.stop.clone(),
+            tool_calls: parser,
+            single_call: !request.parallel_tool_calls,
+        };
+        let prepared = Prepared { prompt, reading, constraint, echo: None, prompt_logprobs: None };
+        self.submit(prepared, &request.options, choices)
     }
 
     /// Continues a text.
     ///
     /// # Errors
     /// [`AssistantError`] that says what is wrong, or how long to wait.
-    pub fn complete(&self, _request: &CompletionRequest) -> Result<TextGeneration, AssistantError> {
-        todo!()
+    pub fn complete(&self, request: &CompletionRequest) -> Result<TextGeneration, AssistantError> {
+        self.complete_choices(request, 1)?.pop().ok_or_else(no_answer)
     }
 
     /// Continues a text `choices` times, with seeds as in [`Assistant::chat_choices`].
@@ -66,37 +127,197 @@ impl Assistant {
     /// As [`Assistant::complete`]; then none of them runs.
     pub fn complete_choices(
         &self,
-        _request: &CompletionRequest,
-        _choices: usize,
+        request: &CompletionRequest,
+        choices: usize,
     ) -> Result<Vec<TextGeneration>, AssistantError> {
-        todo!()
+        let tokenizer = &self.model.tokenizer;
+        let invalid =
+            |error: zhenjin_tokenizer::TokenizerError| AssistantError::invalid("prompt", error.to_string());
+        let (prompt, text) = match &request.prompt {
+            CompletionPrompt::Tokens(tokens) => {
+                (tokens.clone(), tokenizer.decode(tokens, ControlText::Show).map_err(invalid)?)
+            }
+            CompletionPrompt::Text(text) => {
+                let beginning = tokenizer.bos().filter(|_| tokenizer.adds_bos());
+                let tokens = tokenizer.encode(text, Specials::AsText).map_err(invalid)?;
+                (beginning.into_iter().chain(tokens).collect(), text.clone())
+            }
+        };
+        let is_empty_answer = request.options.max_tokens == Some(0);
+        if is_empty_answer && !request.echo {
+            return Err(AssistantError::invalid("max_tokens", "0 tokens can be asked for only with echo"));
+        }
+        let prompt_logprobs = match request.options.logprobs {
+            Some(count) if request.echo => Some(count),
+            // The engine computes a prompt without an answer only for its log-probabilities.
+            _ => is_empty_answer.then_some(0),
+        };
+        let reading = Reading { stop: request.options.stop.clone(), tool_calls: None, single_call: false };
+        let constraint = self.format_constraint(&request.output_format)?;
+        let prepared =
+            Prepared { prompt, reading, constraint, echo: request.echo.then_some(text), prompt_logprobs };
+        self.submit(prepared, &request.options, choices)
     }
 
     /// How many tokens the conversation takes as a prompt, tools and template included.
     ///
     /// # Errors
     /// As [`Assistant::chat`], but nothing is submitted.
-    pub fn count_prompt(&self, _request: &ChatRequest) -> Result<usize, AssistantError> {
-        todo!()
+    pub fn count_prompt(&self, request: &ChatRequest) -> Result<usize, AssistantError> {
+        let tools = self.offered_tools(request)?;
+        Ok(self.prompt_of(request, &tools)?.len())
     }
 
     /// What there is to know about the model.
     pub fn info(&self) -> &AssistantInfo {
-        todo!()
+        &self.model.info
     }
 
     /// Text ↔ token ids.
     pub fn tokenizer(&self) -> &Tokenizer {
-        todo!()
+        &self.model.tokenizer
     }
 
     /// How tokens are chosen where a request says nothing.
     pub fn default_sampling(&self) -> &Sampling {
-        todo!()
+        &self.model.default_sampling
     }
 
     /// What the engine counted.
     pub fn stats(&self) -> EngineStats {
-        todo!()
+        self.model.engine.stats()
     }
+
+    /// True if somebody else holds this assistant or one of its answers.
+    pub(crate) fn is_in_use(this: &Arc<Assistant>) -> bool {
+        Arc::strong_count(this) > 1 || Arc::strong_count(&this.model) > 1
+    }
+
+    fn offered_tools<'r>(&self, request: &'r ChatRequest) -> Result<Vec<&'r Tool>, AssistantError> {
+        let tools = tools::offered_tools(request)?;
+        for parameters in tools.iter().filter_map(|tool| tool.parameters.as_ref()) {
+            limits::check_schema("tools", parameters)?;
+        }
+        if !tools.is_empty() && self.model.tool_style == ToolStyle::Unknown {
+            let reason = "this model's chat template writes tool calls in a format that is not supported \
+                          (supported: Hermes and Qwen's <tool_call>, Llama 3's JSON)";
+            return Err(AssistantError::invalid("tools", reason));
+        }
+        if !tools.is_empty() && request.output_format != OutputFormat::Text {
+            let reason = "an output format excludes tool calls; leave it out, or set tool_choice to \"none\"";
+            return Err(AssistantError::invalid("response_format", reason));
+        }
+        Ok(tools)
+    }
+
+    fn prompt_of(&self, request: &ChatRequest, tools: &[&Tool]) -> Result<Vec<u32>, AssistantError> {
+        let Some(template) = &self.model.template else {
+            let reason = "this model has no chat template, so it cannot answer conversations; ask it for a completion instead";
+            return Err(AssistantError::invalid("messages", reason));
+        };
+        prompt::of_conversation(&self.model.tokenizer, template, self.model.tool_style, request, tools)
+    }
+
+    fn format_constraint(&self, format: &OutputFormat) -> Result<Option<GrammarConstraint>, AssistantError> {
+        if *format == OutputFormat::Text { Ok(None) } else { self.format_compiler()?.compile(format) }
+    }
+
+    fn calls_constraint(
+        &self,
+        request: &ChatRequest,
+        tools: &[&Tool],
+    ) -> Result<GrammarConstraint, AssistantError> {
+        let Some(format) = self.model.tool_style.format() else { return Err(no_answer()) };
+        let grammar = tools::grammar::of_calls(format, tools, request.parallel_tool_calls);
+        self.format_compiler()?.compile_calls(grammar)
+    }
+
+    fn format_compiler(&self) -> Result<&FormatCompiler, AssistantError> {
+        let compiler = self.model.format_compiler.get_or_init(|| FormatCompiler::new(&self.model.tokenizer));
+        compiler.as_ref().map_err(Clone::clone)
+    }
+
+    fn submit(
+        &self,
+        prepared: Prepared,
+        options: &GenerationOptions,
+        choices: usize,
+    ) -> Result<Vec<TextGeneration>, AssistantError> {
+        check_stop_strings(&options.stop)?;
+        if choices == 0 || choices > MAX_CHOICES {
+            return Err(AssistantError::invalid(
+                "n",
+                format!("{choices} is not between 1 and {MAX_CHOICES}"),
+            ));
+        }
+        let mut sampling = options.sampling.resolve(&self.model.default_sampling);
+        let seed = sampling.seed.unwrap_or_else(random::fresh_seed);
+        let max_tokens = self.max_tokens(prepared.prompt.len(), options.max_tokens)?;
+        let stop_tokens: Vec<u32> =
+            self.model.tokenizer.end_of_turn().iter().chain(&options.stop_token_ids).copied().collect();
+        let wants_tokens = options.logprobs.is_some();
+        let mut generations = Vec::with_capacity(choices);
+        for choice in 0..choices {
+            sampling.seed = Some(random::seed_of_choice(seed, choice as u64));
+            let beside_engine = || Pipeline::new(&self.model.tokenizer, prepared.reading.clone());
+            let generation = self.model.engine.submit(Request {
+                prompt: prepared.prompt.clone(),
+                sampling: sampling.clone(),
+                max_tokens,
+                stop_tokens: stop_tokens.clone(),
+                logprobs: options.logprobs,
+                prompt_logprobs: prepared.prompt_logprobs,
+                constraint: prepared.constraint.clone().map(|constraint| Box::new(constraint) as _),
+                stop_condition: (prepared.reading.can_end_answer())
+                    .then(|| Box::new(EndOfText(beside_engine())) as _),
+            })?;
+            let model = Arc::clone(&self.model);
+            let pipeline = Pipeline::new(&self.model.tokenizer, prepared.reading.clone());
+            let (echo, prompt_tokens) = (prepared.echo.clone(), prepared.prompt.len());
+            generations.push(TextGeneration::new(
+                generation,
+                model,
+                pipeline,
+                wants_tokens,
+                echo,
+                prompt_tokens,
+            ));
+        }
+        Ok(generations)
+    }
+
+    /// What was asked for, or all that fits after the prompt.
+    fn max_tokens(&self, prompt: usize, asked: Option<usize>) -> Result<usize, AssistantError> {
+        let context = self.model.info.context_length;
+        match asked {
+            Some(max_tokens) if prompt.saturating_add(max_tokens) <= context => Ok(max_tokens),
+            None if prompt < context => Ok(context - prompt),
+            asked => Err(AssistantError::ContextExceeded { prompt, max_tokens: asked.unwrap_or(1), context }),
+        }
+    }
+}
+
+impl std::fmt::Debug for Assistant {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Assistant").field("info", &self.model.info).finish_non_exhaustive()
+    }
+}
+
+fn check_stop_strings(stop: &[String]) -> Result<(), AssistantError> {
+    if stop.len() > MAX_STOP_STRINGS {
+        let reason = format!("{} strings are more than the {MAX_STOP_STRINGS} allowed", stop.len());
+        return Err(AssistantError::invalid("stop", reason));
+    }
+    if stop.iter().any(String::is_empty) {
+        return Err(AssistantError::invalid("stop", "an empty string would stop everywhere"));
+    }
+    if let Some(long) = stop.iter().find(|stop| stop.len() > MAX_STOP_BYTES) {
+        let reason = format!("a string of {} bytes is longer than the {MAX_STOP_BYTES} allowed", long.len());
+        return Err(AssistantError::invalid("stop", reason));
+    }
+    Ok(())
+}
+
+fn no_answer() -> AssistantError {
+    AssistantError::Internal("the request was accepted without an answer to come".to_owned())
 }

@@ -1,26 +1,177 @@
 //! The receiving end of a request, in text. Dropping it cancels the request within one step of the model.
 
-use crate::event::TextEvent;
+use std::collections::VecDeque;
+use std::sync::Arc;
 
-/// The events of one answer, in order.
-#[derive(Debug)]
+use zhenjin_engine::{Event, FinishReason as EngineReason, Generation, Timings, Usage, sampling};
+
+use crate::answer::pipeline::{Ending, Output, Pipeline, token_info};
+use crate::assistant::LoadedModel;
+use crate::event::{Echo, Failure, FinishReason, StopCause, TextEvent};
+use crate::tools::parser::Part;
+
+/// The events of one answer, in order. The model is not unloaded while this is held.
 pub struct TextGeneration {
-    seed: u64,
+    generation: Generation,
+    model: Arc<LoadedModel>,
+    pipeline: Pipeline,
+    wants_tokens: bool,
+    /// The prompt's text, if it is to be echoed.
+    echo: Option<String>,
+    prompt_tokens: usize,
+    ready: VecDeque<TextEvent>,
+    ending: Option<Ending>,
+    /// The receiving end found an error; the engine's last event is not the answer's.
+    broken: Option<String>,
 }
 
 impl TextGeneration {
+    pub(crate) fn new(
+        generation: Generation,
+        model: Arc<LoadedModel>,
+        pipeline: Pipeline,
+        wants_tokens: bool,
+        echo: Option<String>,
+        prompt_tokens: usize,
+    ) -> TextGeneration {
+        TextGeneration {
+            generation,
+            model,
+            pipeline,
+            wants_tokens,
+            echo,
+            prompt_tokens,
+            ready: VecDeque::new(),
+            ending: None,
+            broken: None,
+        }
+    }
+
     /// The seed in use: the request's own, or the fresh one that was drawn for it.
     pub fn seed(&self) -> u64 {
-        self.seed
+        self.generation.seed()
+    }
+
+    /// Tokens in the prompt.
+    pub fn prompt_tokens(&self) -> usize {
+        self.prompt_tokens
     }
 
     /// The next event; `None` after [`TextEvent::Finished`] or [`TextEvent::Failed`].
     pub async fn next(&mut self) -> Option<TextEvent> {
-        todo!()
+        while self.ready.is_empty() {
+            let event = self.generation.next().await?;
+            self.read(event);
+        }
+        self.ready.pop_front()
     }
 
-    /// The next event, for threads outside an async runtime.
+    /// The next event, for threads outside an async runtime (it panics inside one).
     pub fn blocking_next(&mut self) -> Option<TextEvent> {
-        todo!()
+        while self.ready.is_empty() {
+            let event = self.generation.blocking_next()?;
+            self.read(event);
+        }
+        self.ready.pop_front()
+    }
+
+    fn read(&mut self, event: Event) {
+        match event {
+            Event::Prompt { cached_tokens, tokens } => {
+                let tokens = if self.wants_tokens { tokens } else { Vec::new() };
+                let info = |report| token_info(&self.model.tokenizer, report);
+                let echo = self
+                    .echo
+                    .take()
+                    .map(|text| Echo { text, tokens: tokens.into_iter().map(info).collect() });
+                self.ready.push_back(TextEvent::Started {
+                    prompt_tokens: self.prompt_tokens,
+                    cached_tokens,
+                    echo,
+                });
+            }
+            Event::Token { is_stop: true, .. } => {}
+            Event::Token { .. } if self.ending.is_some() || self.broken.is_some() => {}
+            Event::Token { report, .. } => match self.pipeline.push(report) {
+                Ok(output) => {
+                    self.ending = output.ended.clone();
+                    self.show(output);
+                }
+                Err(error) => self.broken = Some(error.to_string()),
+            },
+            Event::Finished { reason, usage, timings } => self.finish(reason, usage, timings),
+        }
+    }
+
+    fn show(&mut self, output: Output) {
+        let mut tokens = if self.wants_tokens { output.tokens } else { Vec::new() };
+        for part in output.parts {
+            let event = match part {
+                Part::Text(text) => {
+                    let tokens = std::mem::take(&mut tokens);
+                    let tokens =
+                        tokens.into_iter().map(|report| token_info(&self.model.tokenizer, report)).collect();
+                    TextEvent::Delta { text, tokens }
+                }
+                Part::CallBegins { index, name } => {
+                    let id = Some(self.call_id(index));
+                    TextEvent::ToolCall { index, id, name: Some(name), arguments: String::new() }
+                }
+                Part::Arguments { index, text } => {
+                    TextEvent::ToolCall { index, id: None, name: None, arguments: text }
+                }
+            };
+            self.ready.push_back(event);
+        }
+        if !tokens.is_empty() {
+            let tokens = tokens.into_iter().map(|report| token_info(&self.model.tokenizer, report)).collect();
+            self.ready.push_back(TextEvent::Delta { text: String::new(), tokens });
+        }
+    }
+
+    /// Different for every call of a conversation, as its prompt grows from turn to turn; the same when the request is repeated.
+    fn call_id(&self, index: usize) -> String {
+        let turn = sampling::random::seed_of_choice(self.seed(), self.prompt_tokens as u64);
+        format!("call_{:016x}", sampling::random::seed_of_choice(turn, index as u64 + 1))
+    }
+
+    fn finish(&mut self, reason: EngineReason, usage: Usage, timings: Timings) {
+        let rest = match self.ending {
+            Some(_) => Output { parts: self.pipeline.finish_ended(), ..Output::default() },
+            None => self.pipeline.finish(),
+        };
+        self.show(rest);
+        let failure = match (self.broken.take(), &reason) {
+            (Some(message), _) => Some(Failure::Broken(message)),
+            (None, EngineReason::Error(message)) => Some(Failure::Broken(message.clone())),
+            (None, EngineReason::ShutDown) => Some(Failure::ShutDown),
+            _ => None,
+        };
+        if let Some(failure) = failure {
+            self.ready.push_back(TextEvent::Failed { failure, usage, timings });
+            return;
+        }
+        let has_calls = self.pipeline.calls() > 0;
+        let reason = match (self.ending.take(), reason) {
+            (None, EngineReason::Length) => FinishReason::Length,
+            _ if has_calls => FinishReason::ToolCalls,
+            (Some(Ending::StopString(stop)), _) => FinishReason::Stop(StopCause::StopString(stop)),
+            (_, EngineReason::StopToken(token)) if !self.model.tokenizer.end_of_turn().contains(&token) => {
+                FinishReason::Stop(StopCause::StopToken(token))
+            }
+            (_, EngineReason::ConstraintFinished) => FinishReason::Stop(StopCause::FormatComplete),
+            _ => FinishReason::Stop(StopCause::EndOfTurn),
+        };
+        self.ready.push_back(TextEvent::Finished { reason, usage, timings });
+    }
+}
+
+impl std::fmt::Debug for TextGeneration {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("TextGeneration")
+            .field("seed", &self.seed())
+            .field("prompt_tokens", &self.prompt_tokens)
+            .finish_non_exhaustive()
     }
 }

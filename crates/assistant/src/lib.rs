@@ -7,12 +7,16 @@
 //! This crate does not know HTTP, OpenAI's field names beyond those in its error messages, accounts, conversations' history, kernels, or
 //! how a step is scheduled. It never reads the environment or the terminal.
 
+mod answer;
 mod assistant;
+mod constraint;
 mod error;
 mod event;
 mod generation;
+mod prompt;
 mod request;
 mod served;
+mod tools;
 
 pub use assistant::{Assistant, AssistantInfo};
 pub use error::AssistantError;
@@ -22,5 +26,7 @@ pub use request::{
     ChatRequest, CompletionPrompt, CompletionRequest, GenerationOptions, Message, OutputFormat, Role,
     SamplingSettings, Tool, ToolCall, ToolChoice,
 };
-pub use served::{ModelSpec, ModelState, ObserverOfModel, ServeOptions, ServedModelInfo, ServedModels};
+pub use served::{
+    ModelSpec, ModelState, ObserverOfModel, ServeOptions, ServedModelInfo, ServedModels, ServingForecast,
+};
 pub use zhenjin_engine::{EngineObserver, EngineStats, StepReport, Timings, Usage};

@@ -162,7 +162,7 @@ fn silence_injected_panics() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, max_shrink_iters: 200, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 120, max_shrink_iters: 200, ..ProptestConfig::default() })]
 
     #[test]
     fn every_answer_equals_the_answer_alone(

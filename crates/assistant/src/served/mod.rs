@@ -1,0 +1,360 @@
+//! The models served: by name, loaded at first use, unloaded when idle and the memory is needed.
+//!
+//! [`memory`] counts what a model takes, [`room`] decides who makes room for whom, [`load`] loads one. A request gets the model that it
+//! named or an error, never another one. Knows no requests, only who holds which model.
+
+mod forecast;
+mod load;
+mod memory;
+mod room;
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use zhenjin_engine::{EngineObserver, EngineStats};
+use zhenjin_tensor::SimdLevel;
+
+use crate::assistant::{Assistant, LoadedModel};
+use crate::error::AssistantError;
+
+pub use forecast::ServingForecast;
+
+/// A model to serve.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ModelSpec {
+    /// The name under which requests ask for it.
+    pub name: String,
+    /// A GGUF file or a Hugging Face folder.
+    pub path: PathBuf,
+}
+
+/// Makes the observer of the model with the given name, at each load.
+pub type ObserverOfModel = Arc<dyn Fn(&str) -> Arc<dyn EngineObserver> + Send + Sync>;
+
+/// How models are served.
+#[derive(Clone)]
+pub struct ServeOptions {
+    /// The most bytes of weights, workspaces, keys and values, over all loaded models.
+    pub memory_bytes: u64,
+    /// Threads that compute one model's steps.
+    pub threads: usize,
+    /// Which instructions the kernels use.
+    pub simd: SimdLevel,
+    /// The most tokens of one conversation; `None`: the model's own.
+    pub context: Option<usize>,
+    /// The most requests of one model that run at once.
+    pub max_batch: usize,
+    /// The most requests of one model that wait beyond these.
+    pub queue_limit: usize,
+    /// Told what each model's engine does.
+    pub observer: Option<ObserverOfModel>,
+}
+
+/// A served model.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ServedModelInfo {
+    /// Its name.
+    pub name: String,
+    /// Where its files are.
+    pub path: PathBuf,
+    /// Whether it is in memory.
+    pub state: ModelState,
+    /// Requests, or other holders, that use it now.
+    pub users: usize,
+    /// Bytes that it takes in memory, if it is loaded.
+    pub memory_bytes: Option<u64>,
+    /// The most tokens of one conversation, if it is loaded.
+    pub context_length: Option<usize>,
+    /// What its engine counted, if it is loaded.
+    pub stats: Option<EngineStats>,
+}
+
+/// Whether a model is in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ModelState {
+    /// On disk only; loaded at the next use.
+    Idle,
+    /// Being loaded.
+    Loading,
+    /// Ready.
+    Loaded,
+}
+
+/// How a load ended; `None` while it goes on.
+type Outcome = Option<Result<Arc<Assistant>, AssistantError>>;
+
+enum Slot {
+    Idle,
+    Loading(watch::Receiver<Outcome>),
+    Loaded { assistant: Arc<Assistant>, last_use: u64 },
+}
+
+struct Entry {
+    spec: ModelSpec,
+    slot: Slot,
+}
+
+/// A model that is no longer served but still held by answers under way; its memory counts.
+struct Departed {
+    model: std::sync::Weak<LoadedModel>,
+    bytes: u64,
+}
+
+struct State {
+    entries: Vec<Entry>,
+    departed: Vec<Departed>,
+    /// Bytes granted to models that are being loaded.
+    reserved: u64,
+    uses: u64,
+    is_closed: bool,
+}
+
+/// What the loading threads share with everybody who asks for models.
+struct Shared {
+    options: ServeOptions,
+    state: Mutex<State>,
+}
+
+impl Shared {
+    /// A panic elsewhere leaves a usable list behind: every change to it is a single assignment.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The models served, by name.
+pub struct ServedModels {
+    shared: Arc<Shared>,
+}
+
+impl ServedModels {
+    /// Serves `specs`; nothing is loaded yet.
+    ///
+    /// # Errors
+    /// [`AssistantError::NameTaken`] if two have the same name.
+    pub fn new(specs: Vec<ModelSpec>, options: ServeOptions) -> Result<ServedModels, AssistantError> {
+        let state =
+            State { entries: Vec::new(), departed: Vec::new(), reserved: 0, uses: 0, is_closed: false };
+        let models = ServedModels { shared: Arc::new(Shared { options, state: Mutex::new(state) }) };
+        for spec in specs {
+            models.add(spec)?;
+        }
+        Ok(models)
+    }
+
+    /// How models are served.
+    pub fn options(&self) -> &ServeOptions {
+        &self.shared.options
+    }
+
+    /// All models, in the order in which they were added.
+    pub fn list(&self) -> Vec<ServedModelInfo> {
+        self.shared.lock().entries.iter().map(Entry::info).collect()
+    }
+
+    /// The model `name`, loaded if it is not. The model is not unloaded while the returned value, or an answer of it, is held.
+    /// Requests that come while it is being loaded wait for the same load, which goes on even if all of them go away.
+    ///
+    /// # Errors
+    /// [`AssistantError::UnknownModel`], [`AssistantError::OutOfMemory`], [`AssistantError::MemoryInUse`], [`AssistantError::Load`].
+    pub async fn get(&self, name: &str) -> Result<Arc<Assistant>, AssistantError> {
+        let mut loading = match self.shared.find_or_load(name)? {
+            Found::Loaded(assistant) => return Ok(assistant),
+            Found::Loading(receiver) => receiver,
+        };
+        let outcome = loading.wait_for(Option::is_some).await;
+        match outcome.ok().and_then(|outcome| outcome.clone()) {
+            Some(outcome) => outcome,
+            None => Err(AssistantError::Internal(format!(
+                "the load of the model {name:?} ended without a result"
+            ))),
+        }
+    }
+
+    /// The model `name` if it is loaded; does not count as a use.
+    pub fn loaded(&self, name: &str) -> Option<Arc<Assistant>> {
+        self.shared.lock().entries.iter().find(|entry| entry.spec.name == name).and_then(|entry| match &entry
+            .slot
+        {
+            Slot::Loaded { assistant, .. } => Some(Arc::clone(assistant)),
+            _ => None,
+        })
+    }
+
+    /// Serves one more model. The same model under the same name once more changes nothing.
+    ///
+    /// # Errors
+    /// [`AssistantError::NameTaken`] if another file is served under the name.
+    pub fn add(&self, spec: ModelSpec) -> Result<(), AssistantError> {
+        let mut state = self.shared.lock();
+        match state.entries.iter().find(|entry| entry.spec.name == spec.name) {
+            Some(entry) if entry.spec.path == spec.path => Ok(()),
+            Some(entry) => Err(AssistantError::NameTaken { name: spec.name, path: entry.spec.path.clone() }),
+            None => {
+                state.entries.push(Entry { spec, slot: Slot::Idle });
+                Ok(())
+            }
+        }
+    }
+
+    /// No longer serves the model `name`; answers that are under way go on. True if it was served.
+    pub fn remove(&self, name: &str) -> bool {
+        let mut state = self.shared.lock();
+        let Some(index) = state.entries.iter().position(|entry| entry.spec.name == name) else {
+            return false;
+        };
+        let entry = state.entries.remove(index);
+        if let Slot::Loaded { assistant, .. } = &entry.slot {
+            let departed =
+                Departed { model: Arc::downgrade(&assistant.model), bytes: assistant.info().memory_bytes };
+            state.departed.push(departed);
+        }
+        drop(state);
+        tracing::info!(model = name, "no longer served");
+        // Dropped outside the lock: this may be the last holder, and an engine's thread takes a moment to end.
+        drop(entry);
+        true
+    }
+
+    /// Loads nothing more, and ends all engines, each after `grace` at most; answers that are still under way then fail with
+    /// [`crate::Failure::ShutDown`].
+    pub async fn shutdown(&self, grace: Duration) {
+        let assistants: Vec<Arc<Assistant>> = {
+            let mut state = self.shared.lock();
+            state.is_closed = true;
+            let loaded = state.entries.iter().filter_map(|entry| match &entry.slot {
+                Slot::Loaded { assistant, .. } => Some(Arc::clone(assistant)),
+                _ => None,
+            });
+            loaded.collect()
+        };
+        let ends: Vec<_> = assistants
+            .into_iter()
+            .map(|assistant| tokio::task::spawn_blocking(move || assistant.model.engine.shutdown(grace)))
+            .collect();
+        for end in ends {
+            if let Err(error) = end.await {
+                tracing::error!("an engine did not end cleanly: {error}");
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for ServedModels {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("ServedModels").field("models", &self.list()).finish_non_exhaustive()
+    }
+}
+
+enum Found {
+    Loaded(Arc<Assistant>),
+    Loading(watch::Receiver<Outcome>),
+}
+
+impl Shared {
+    fn find_or_load(self: &Arc<Self>, name: &str) -> Result<Found, AssistantError> {
+        let mut state = self.lock();
+        if state.is_closed {
+            return Err(AssistantError::ShuttingDown);
+        }
+        state.uses += 1;
+        let use_number = state.uses;
+        let Some(entry) = state.entries.iter_mut().find(|entry| entry.spec.name == name) else {
+            let known = state.entries.iter().map(|entry| entry.spec.name.clone()).collect();
+            return Err(AssistantError::UnknownModel { name: name.to_owned(), known });
+        };
+        match &mut entry.slot {
+            Slot::Loaded { assistant, last_use } => {
+                *last_use = use_number;
+                Ok(Found::Loaded(Arc::clone(assistant)))
+            }
+            Slot::Loading(receiver) => {
+                tracing::info!(model = name, "a request waits: the model is being loaded");
+                Ok(Found::Loading(receiver.clone()))
+            }
+            slot @ Slot::Idle => {
+                tracing::info!(model = name, "a request waits: the model is loaded at its first use");
+                let (sender, receiver) = watch::channel(None);
+                let (shared, spec) = (Arc::clone(self), entry.spec.clone());
+                // Its own thread, not a task of whoever asked first: he may go away.
+                let started = std::thread::Builder::new()
+                    .name("model-loading".to_owned())
+                    .spawn(move || shared.load_and_tell(&spec, &sender));
+                started.map_err(|error| {
+                    AssistantError::Internal(format!("no thread to load the model: {error}"))
+                })?;
+                *slot = Slot::Loading(receiver.clone());
+                Ok(Found::Loading(receiver))
+            }
+        }
+    }
+
+    fn load_and_tell(self: Arc<Self>, spec: &ModelSpec, sender: &watch::Sender<Outcome>) {
+        let mut granted = 0;
+        let load = std::panic::AssertUnwindSafe(|| {
+            load::load(spec, &self.options, |needs| {
+                let plan = self.make_room(&spec.name, needs)?;
+                granted = plan.bytes;
+                Ok(plan)
+            })
+        });
+        let outcome = std::panic::catch_unwind(load).unwrap_or_else(|_| {
+            let reason = "the program met a fault of its own while loading it (see the log)".to_owned();
+            Err(AssistantError::Load { name: spec.name.clone(), reason })
+        });
+        if let Err(error) = &outcome {
+            tracing::error!(model = %spec.name, "not loaded: {error}");
+        }
+        let outcome = outcome.map(Arc::new);
+        let mut state = self.lock();
+        state.reserved -= granted;
+        state.uses += 1;
+        let last_use = state.uses;
+        let entry = state
+            .entries
+            .iter_mut()
+            .find(|entry| entry.spec == *spec && matches!(entry.slot, Slot::Loading(_)));
+        match (&outcome, entry) {
+            (Ok(assistant), Some(entry)) => {
+                entry.slot = Slot::Loaded { assistant: Arc::clone(assistant), last_use }
+            }
+            (Err(_), Some(entry)) => entry.slot = Slot::Idle,
+            // No longer served; those who waited for it still get it.
+            (Ok(assistant), None) => {
+                let departed = Departed { model: Arc::downgrade(&assistant.model), bytes: granted };
+                state.departed.push(departed);
+            }
+            (Err(_), None) => {}
+        }
+        drop(state);
+        sender.send_replace(Some(outcome));
+    }
+}
+
+impl Entry {
+    fn info(&self) -> ServedModelInfo {
+        let mut info = ServedModelInfo {
+            name: self.spec.name.clone(),
+            path: self.spec.path.clone(),
+            state: ModelState::Idle,
+            users: 0,
+            memory_bytes: None,
+            context_length: None,
+            stats: None,
+        };
+        match &self.slot {
+            Slot::Idle => {}
+            Slot::Loading(_) => info.state = ModelState::Loading,
+            Slot::Loaded { assistant, .. } => {
+                info.state = ModelState::Loaded;
+                info.users = Arc::strong_count(assistant) - 1 + Arc::strong_count(&assistant.model) - 1;
+                info.memory_bytes = Some(assistant.info().memory_bytes);
+                info.context_length = Some(assistant.info().context_length);
+                info.stats = Some(assistant.stats());
+            }
+        }
+        info
+    }
+}

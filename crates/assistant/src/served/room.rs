@@ -1,0 +1,98 @@
+//! Who makes room for a model that is to be loaded: idle ones, the least recently used first; never one in use.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::memory::{MemoryNeeds, MemoryPlan};
+use super::{Shared, Slot, State};
+use crate::assistant::Assistant;
+use crate::error::AssistantError;
+
+/// How long a load waits for models in use to become idle.
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
+/// How often it looks: holders of a model tell nobody when they let go.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
+impl State {
+    /// Bytes that are not taken.
+    fn available(&mut self, limit: u64) -> u64 {
+        self.departed.retain(|departed| departed.model.strong_count() > 0);
+        let loaded = self.entries.iter().map(|entry| match &entry.slot {
+            Slot::Loaded { assistant, .. } => assistant.info().memory_bytes,
+            _ => 0,
+        });
+        let departed = self.departed.iter().map(|departed| departed.bytes);
+        limit.saturating_sub(loaded.chain(departed).sum::<u64>() + self.reserved)
+    }
+
+    /// Takes the least recently used idle model out, with its name.
+    fn take_idle(&mut self) -> Option<(String, Arc<Assistant>)> {
+        let idle = self.entries.iter_mut().filter_map(|entry| match &entry.slot {
+            Slot::Loaded { assistant, last_use } if !Assistant::is_in_use(assistant) => {
+                Some((*last_use, entry))
+            }
+            _ => None,
+        });
+        let (_, entry) = idle.min_by_key(|(last_use, _)| *last_use)?;
+        match std::mem::replace(&mut entry.slot, Slot::Idle) {
+            Slot::Loaded { assistant, .. } => Some((entry.spec.name.clone(), assistant)),
+            _ => None,
+        }
+    }
+
+    fn in_use(&self) -> Vec<String> {
+        let holds_memory = self.entries.iter().filter(|entry| !matches!(entry.slot, Slot::Idle));
+        holds_memory.map(|entry| entry.spec.name.clone()).collect()
+    }
+}
+
+impl Shared {
+    /// Grants memory to the model `name`, unloading idle models for it and waiting for ones in use if need be. The bytes of the plan
+    /// are reserved until the caller gives them back.
+    ///
+    /// # Errors
+    /// [`AssistantError::OutOfMemory`] if the limit is too low for this model alone, [`AssistantError::MemoryInUse`] if others did not
+    /// become idle in time.
+    pub(super) fn make_room(&self, name: &str, needs: MemoryNeeds) -> Result<MemoryPlan, AssistantError> {
+        let limit = self.options.memory_bytes;
+        if needs.least() > limit {
+            let name = name.to_owned();
+            return Err(AssistantError::OutOfMemory {
+                name,
+                needed_bytes: needs.least(),
+                limit_bytes: limit,
+            });
+        }
+        let deadline = Instant::now() + LONGEST_WAIT;
+        let mut told = false;
+        loop {
+            let mut state = self.lock();
+            if state.is_closed {
+                return Err(AssistantError::ShuttingDown);
+            }
+            let available = state.available(limit);
+            if available < needs.wanted().min(limit)
+                && let Some((idle, assistant)) = state.take_idle()
+            {
+                drop(state);
+                tracing::info!(model = %idle, for_model = name, "unloaded: idle, and its memory is needed");
+                drop(assistant);
+                continue;
+            }
+            if let Some(plan) = needs.plan(available) {
+                state.reserved += plan.bytes;
+                return Ok(plan);
+            }
+            let in_use: Vec<String> = state.in_use().into_iter().filter(|other| other != name).collect();
+            drop(state);
+            if Instant::now() > deadline {
+                return Err(AssistantError::MemoryInUse { name: name.to_owned(), in_use });
+            }
+            if !told {
+                tracing::warn!(model = name, in_use = ?in_use, needed = needs.least(), available, "waits: its memory is in use");
+                told = true;
+            }
+            std::thread::sleep(LOOK_AGAIN);
+        }
+    }
+}

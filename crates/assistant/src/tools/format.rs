@@ -1,0 +1,98 @@
+//! The ways in which models write tool calls. To add one: a variant here, its recognition in [`ToolFormat::of_rendering`], its texts in
+//! the functions below, and its beginning in `parser`. Nothing else knows the formats apart.
+
+use serde_json::Value;
+
+/// How a model writes a tool call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ToolFormat {
+    /// `<tool_call>` {"name": …, "arguments": {…}} `</tool_call>`: Hermes, Qwen 2.5, Qwen 3.
+    Hermes,
+    /// {"name": …, "parameters": {…}} as the whole answer: Llama 3.1 and later.
+    LlamaJson,
+}
+
+/// Where a call begins in the text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CallBeginning {
+    /// After this marker, anywhere.
+    Marker(&'static str),
+    /// With an object at the beginning of the answer, or after another call.
+    ObjectFirst,
+}
+
+impl ToolFormat {
+    /// The format in which a template wrote a call to `name`, found in what it rendered; `None` if it is none of those known here.
+    /// The call must be the last place where the name stands.
+    pub(crate) fn of_rendering(text: &str, name: &str) -> Option<ToolFormat> {
+        let (before, after) = text.split_at(text.rfind(name)?);
+        if let Some(marker) = before.rfind("<tool_call>") {
+            let object = before[marker + "<tool_call>".len()..].trim_start();
+            // Other formats put something else than JSON between the same markers.
+            return (object.starts_with('{') && after.contains("\"arguments\""))
+                .then_some(ToolFormat::Hermes);
+        }
+        (before.ends_with('"') && after.contains("\"parameters\"")).then_some(ToolFormat::LlamaJson)
+    }
+
+    /// How a call begins.
+    pub(crate) fn beginning(self) -> CallBeginning {
+        match self {
+            ToolFormat::Hermes => CallBeginning::Marker("<tool_call>"),
+            ToolFormat::LlamaJson => CallBeginning::ObjectFirst,
+        }
+    }
+
+    /// What follows the object of a call.
+    pub(crate) fn end_marker(self) -> Option<&'static str> {
+        match self {
+            ToolFormat::Hermes => Some("</tool_call>"),
+            ToolFormat::LlamaJson => None,
+        }
+    }
+
+    /// The text of a call up to its arguments, the text after them, and what stands between two calls.
+    pub(crate) fn call_texts(self, name: &str) -> CallTexts {
+        let name = Value::from(name);
+        match self {
+            ToolFormat::Hermes => CallTexts {
+                before_arguments: format!("<tool_call>\n{{\"name\": {name}, \"arguments\": "),
+                after_arguments: "}\n</tool_call>",
+                between_calls: "\n",
+            },
+            ToolFormat::LlamaJson => CallTexts {
+                before_arguments: format!("{{\"name\": {name}, \"parameters\": "),
+                after_arguments: "}",
+                between_calls: "; ",
+            },
+        }
+    }
+}
+
+/// The fixed texts of a call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct CallTexts {
+    pub(crate) before_arguments: String,
+    pub(crate) after_arguments: &'static str,
+    pub(crate) between_calls: &'static str,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn formats_are_told_apart() {
+        let hermes = "<|im_start|>assistant\n<tool_call>\n{\"name\": \"probe\", \"arguments\": {}}\n</tool_call><|im_end|>";
+        assert_eq!(ToolFormat::of_rendering(hermes, "probe"), Some(ToolFormat::Hermes));
+        let llama = "<|start_header_id|>assistant<|end_header_id|>\n\n{\"name\": \"probe\", \"parameters\": {}}<|eot_id|>";
+        assert_eq!(ToolFormat::of_rendering(llama, "probe"), Some(ToolFormat::LlamaJson));
+        assert_eq!(
+            ToolFormat::of_rendering("[TOOL_CALLS] [{\"name\": \"probe\", \"arguments\": {}}]", "probe"),
+            None
+        );
+        let xml = "<tool_call>\n<function=probe>\n</function>\n</tool_call>";
+        assert_eq!(ToolFormat::of_rendering(xml, "probe"), None);
+        assert_eq!(ToolFormat::of_rendering("nothing", "probe"), None);
+    }
+}

@@ -1,0 +1,50 @@
+//! The grammar of an answer that must be tool calls, in llguidance's variant of Lark. Does not compile it.
+
+use serde_json::{Value, json};
+
+use super::format::ToolFormat;
+use crate::request::Tool;
+
+/// One call of one of `tools`, or one or more if `parallel`.
+pub(crate) fn of_calls(format: ToolFormat, tools: &[&Tool], parallel: bool) -> String {
+    let mut rules = String::new();
+    let mut alternatives = Vec::with_capacity(tools.len());
+    for (index, tool) in tools.iter().enumerate() {
+        let texts = format.call_texts(&tool.name);
+        let parameters = tool
+            .parameters
+            .clone()
+            .unwrap_or_else(|| json!({"type": "object", "properties": {}, "additionalProperties": false}));
+        rules.push_str(&format!(
+            "call_{index}: {} arguments_{index} {}\narguments_{index}: %json {parameters}\n",
+            Value::from(texts.before_arguments),
+            Value::from(texts.after_arguments),
+        ));
+        alternatives.push(format!("call_{index}"));
+    }
+    let between = tools.first().map_or("", |tool| format.call_texts(&tool.name).between_calls);
+    let start = if parallel { format!("call ({} call)*", Value::from(between)) } else { "call".to_owned() };
+    format!("start: {start}\ncall: {}\n{rules}", alternatives.join(" | "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_grammar_names_every_tool() {
+        let tool = |name: &str| Tool {
+            name: name.to_owned(),
+            description: None,
+            parameters: Some(json!({"type": "object"})),
+        };
+        let grammar = of_calls(ToolFormat::Hermes, &[&tool("f"), &tool("g")], true);
+        assert!(grammar.starts_with("start: call (\"\\n\" call)*\ncall: call_0 | call_1\n"), "{grammar}");
+        assert!(
+            grammar.contains(
+                r#"call_1: "<tool_call>\n{\"name\": \"g\", \"arguments\": " arguments_1 "}\n</tool_call>""#
+            ),
+            "{grammar}"
+        );
+    }
+}

@@ -1,0 +1,393 @@
+//! Takes tool calls out of a text that comes in pieces. What turns out to be no call is given back as text: nothing is lost.
+//! Knows the formats only through [`super::format`].
+
+use super::call_scanner::{CallEvent, CallScanner};
+use super::format::{CallBeginning, ToolFormat};
+
+/// A part of the answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// Text for the user.
+    Text(String),
+    /// Call `index` begins.
+    CallBegins { index: usize, name: String },
+    /// More of the arguments of call `index`.
+    Arguments { index: usize, text: String },
+}
+
+#[derive(Clone, Debug)]
+enum State {
+    /// Nothing but white space so far (in this answer, or since a call).
+    AtBeginning,
+    /// In text that cannot become a call without a marker.
+    InText,
+    /// In the object of a call.
+    InCall(Call),
+    /// After the object, before the end marker.
+    BeforeEndMarker,
+    /// In the arguments of an announced call whose JSON broke off: they are passed on as the model writes them.
+    InBrokenArguments,
+}
+
+#[derive(Clone, Debug)]
+struct Call {
+    scanner: CallScanner,
+    /// Everything since the beginning of the call, marker included, as long as nothing of it was passed on.
+    raw: String,
+    name: Option<String>,
+    /// Arguments that came before the name.
+    early_arguments: String,
+    /// The call was announced.
+    announced: bool,
+}
+
+impl Call {
+    /// Before its object; `raw` is what came before that.
+    fn new(raw: String) -> Call {
+        let scanner = CallScanner::new();
+        Call { scanner, raw, name: None, early_arguments: String::new(), announced: false }
+    }
+}
+
+/// An answer's text, read as far as it has come.
+#[derive(Clone, Debug)]
+pub(crate) struct ToolCallParser {
+    format: ToolFormat,
+    names: Vec<String>,
+    state: State,
+    /// Text that may be the beginning of a marker, or white space that may stand around a call.
+    held: String,
+    calls: usize,
+    completed: usize,
+}
+
+impl ToolCallParser {
+    /// For an answer of a model that was told of tools with these names.
+    pub(crate) fn new(format: ToolFormat, names: Vec<String>) -> ToolCallParser {
+        ToolCallParser {
+            format,
+            names,
+            state: State::AtBeginning,
+            held: String::new(),
+            calls: 0,
+            completed: 0,
+        }
+    }
+
+    /// The texts around calls.
+    pub(crate) fn markers(&self) -> impl Iterator<Item = &'static str> + use<> {
+        let beginning = match self.format.beginning() {
+            CallBeginning::Marker(marker) => Some(marker),
+            CallBeginning::ObjectFirst => None,
+        };
+        beginning.into_iter().chain(self.format.end_marker())
+    }
+
+    /// Calls that began so far.
+    pub(crate) fn calls(&self) -> usize {
+        self.calls
+    }
+
+    /// Calls that are complete, end marker included.
+    pub(crate) fn completed(&self) -> usize {
+        self.completed
+    }
+
+    /// More of the text.
+    pub(crate) fn push(&mut self, piece: &str) -> Vec<Part> {
+        let mut parts = Vec::new();
+        for character in piece.chars() {
+            match std::mem::replace(&mut self.state, State::InText) {
+                State::InCall(call) => self.state = self.in_call(call, character, &mut parts),
+                State::BeforeEndMarker => self.before_end_marker(character, &mut parts),
+                State::InBrokenArguments => self.in_broken_arguments(character, &mut parts),
+                state => self.in_text(state, character, &mut parts),
+            }
+        }
+        parts
+    }
+
+    /// The rest of an answer that has come to its end.
+    pub(crate) fn finish(&mut self) -> Vec<Part> {
+        let mut parts = Vec::new();
+        match std::mem::replace(&mut self.state, State::InText) {
+            State::InCall(call) if !call.announced => push_text(&mut parts, &call.raw),
+            State::InCall(_) => {}
+            // The object was complete; the model only left out (a part of) the end marker.
+            State::BeforeEndMarker => {
+                self.completed += 1;
+                self.held.clear();
+            }
+            State::InBrokenArguments => {
+                push_arguments(&mut parts, self.calls - 1, &std::mem::take(&mut self.held))
+            }
+            State::AtBeginning if self.calls > 0 => self.held.clear(),
+            State::AtBeginning | State::InText => {}
+        }
+        push_text(&mut parts, &std::mem::take(&mut self.held));
+        parts
+    }
+
+    fn in_text(&mut self, state: State, character: char, parts: &mut Vec<Part>) {
+        let is_separator = character.is_whitespace() || (character == ';' && self.calls > 0);
+        if matches!(state, State::AtBeginning) && is_separator {
+            self.held.push(character);
+            self.state = State::AtBeginning;
+            return;
+        }
+        match self.format.beginning() {
+            CallBeginning::ObjectFirst if matches!(state, State::AtBeginning) && character == '{' => {
+                let mut call = Call::new(std::mem::take(&mut self.held));
+                call.scanner.push(character, &mut Vec::new());
+                call.raw.push(character);
+                self.state = State::InCall(call);
+            }
+            CallBeginning::ObjectFirst => {
+                self.held.push(character);
+                push_text(parts, &std::mem::take(&mut self.held));
+            }
+            CallBeginning::Marker(marker) => {
+                self.held.push(character);
+                if self.held.ends_with(marker) {
+                    let raw = std::mem::take(&mut self.held);
+                    // White space around calls is not text; anything else before the marker is.
+                    let before = &raw[..raw.len() - marker.len()];
+                    if !before.trim().is_empty() {
+                        push_text(parts, before);
+                    }
+                    self.state = State::InCall(Call::new(marker.to_owned()));
+                    return;
+                }
+                let possible = possible_marker(&self.held, marker);
+                let kept = self.held.split_off(self.held.len() - possible);
+                let text = std::mem::replace(&mut self.held, kept);
+                if text.chars().all(|c| c.is_whitespace()) && matches!(state, State::AtBeginning) {
+                    self.held.insert_str(0, &text);
+                    self.state = State::AtBeginning;
+                } else {
+                    push_text(parts, &text);
+                }
+            }
+        }
+    }
+
+    fn in_call(&mut self, mut call: Call, character: char, parts: &mut Vec<Part>) -> State {
+        let mut events = Vec::new();
+        call.scanner.push(character, &mut events);
+        if !call.announced {
+            call.raw.push(character);
+        }
+        for event in events {
+            match event {
+                CallEvent::Name(name) => call.name = Some(name),
+                CallEvent::Arguments(text) if call.announced => push_arguments(parts, self.calls - 1, &text),
+                CallEvent::Arguments(text) => call.early_arguments.push_str(&text),
+                CallEvent::End if self.is_call(&call) => {
+                    self.announce(&mut call, parts);
+                    if self.format.end_marker().is_some() {
+                        return State::BeforeEndMarker;
+                    }
+                    self.completed += 1;
+                    return State::AtBeginning;
+                }
+                CallEvent::Malformed if call.announced => {
+                    push_arguments(parts, self.calls - 1, &character.to_string());
+                    return State::InBrokenArguments;
+                }
+                CallEvent::End | CallEvent::Malformed => {
+                    push_text(parts, &call.raw);
+                    return State::InText;
+                }
+            }
+        }
+        if !call.announced && !call.early_arguments.is_empty() && self.is_call(&call) {
+            self.announce(&mut call, parts);
+        }
+        State::InCall(call)
+    }
+
+    /// Between markers any name counts, as the model plainly meant a call. A bare object counts if it names one of the tools and has
+    /// arguments; otherwise it is JSON that the user asked for.
+    fn is_call(&self, call: &Call) -> bool {
+        match (&call.name, self.format.beginning()) {
+            (None, _) => false,
+            (Some(_), CallBeginning::Marker(_)) => true,
+            (Some(name), CallBeginning::ObjectFirst) => {
+                self.names.contains(name) && (call.announced || !call.early_arguments.is_empty())
+            }
+        }
+    }
+
+    fn announce(&mut self, call: &mut Call, parts: &mut Vec<Part>) {
+        if call.announced {
+            return;
+        }
+        let index = self.calls;
+        self.calls += 1;
+        call.announced = true;
+        call.raw = String::new();
+        parts.push(Part::CallBegins { index, name: call.name.clone().unwrap_or_default() });
+        let arguments = std::mem::take(&mut call.early_arguments);
+        // A call without arguments has an empty object of them.
+        push_arguments(parts, index, if arguments.is_empty() { "{}" } else { &arguments });
+    }
+
+    /// Expects the end marker, after white space. A model that goes on with something else has left the marker out.
+    fn before_end_marker(&mut self, character: char, parts: &mut Vec<Part>) {
+        self.held.push(character);
+        let Some(marker) = self.format.end_marker() else { return };
+        let seen = self.held.trim_start();
+        if !marker.starts_with(seen) {
+            self.completed += 1;
+            let rest = std::mem::take(&mut self.held);
+            self.state = State::AtBeginning;
+            rest.chars().for_each(|character| {
+                let state = std::mem::replace(&mut self.state, State::InText);
+                self.in_text(state, character, parts);
+            });
+        } else if seen == marker {
+            self.completed += 1;
+            self.held.clear();
+            self.state = State::AtBeginning;
+        } else {
+            self.state = State::BeforeEndMarker;
+        }
+    }
+
+    fn in_broken_arguments(&mut self, character: char, parts: &mut Vec<Part>) {
+        self.held.push(character);
+        let marker = self.format.end_marker().unwrap_or_default();
+        let is_complete = !marker.is_empty() && self.held.ends_with(marker);
+        let kept = if is_complete { marker.len() } else { possible_marker(&self.held, marker) };
+        let rest = self.held.split_off(self.held.len() - kept);
+        push_arguments(parts, self.calls - 1, &std::mem::replace(&mut self.held, rest));
+        self.state = State::InBrokenArguments;
+        if is_complete {
+            self.completed += 1;
+            self.held.clear();
+            self.state = State::AtBeginning;
+        }
+    }
+}
+
+/// Length of the longest end of `text` that begins `marker`.
+fn possible_marker(text: &str, marker: &str) -> usize {
+    let longest = text.len().min(marker.len().saturating_sub(1));
+    (1..=longest).rev().find(|&length| text.as_bytes().ends_with(&marker.as_bytes()[..length])).unwrap_or(0)
+}
+
+fn push_text(parts: &mut Vec<Part>, text: &str) {
+    match parts.last_mut() {
+        _ if text.is_empty() => {}
+        Some(Part::Text(last)) => last.push_str(text),
+        _ => parts.push(Part::Text(text.to_owned())),
+    }
+}
+
+fn push_arguments(parts: &mut Vec<Part>, call: usize, text: &str) {
+    match parts.last_mut() {
+        _ if text.is_empty() => {}
+        Some(Part::Arguments { index, text: last }) if *index == call => last.push_str(text),
+        _ => parts.push(Part::Arguments { index: call, text: text.to_owned() }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Text and calls (name, arguments), however the text is cut.
+    fn parse(format: ToolFormat, text: &str, step: usize) -> (String, Vec<(String, String)>) {
+        let mut parser = ToolCallParser::new(format, vec!["f".to_owned(), "g".to_owned()]);
+        let (mut shown, mut calls) = (String::new(), Vec::new());
+        let characters: Vec<char> = text.chars().collect();
+        let mut parts: Vec<Part> = characters
+            .chunks(step)
+            .flat_map(|chunk| parser.push(&chunk.iter().collect::<String>()))
+            .collect();
+        parts.extend(parser.finish());
+        for part in parts {
+            match part {
+                Part::Text(text) => shown.push_str(&text),
+                Part::CallBegins { index, name } => {
+                    assert_eq!(index, calls.len());
+                    calls.push((name, String::new()));
+                }
+                Part::Arguments { index, text } => calls[index].1.push_str(&text),
+            }
+        }
+        assert_eq!(parser.calls(), calls.len());
+        (shown, calls)
+    }
+
+    fn expect(format: ToolFormat, text: &str, shown: &str, calls: &[(&str, &str)]) {
+        let calls: Vec<(String, String)> =
+            calls.iter().map(|&(name, arguments)| (name.to_owned(), arguments.to_owned())).collect();
+        for step in [1, 2, 3, 7, 1000] {
+            assert_eq!(
+                parse(format, text, step),
+                (shown.to_owned(), calls.clone()),
+                "{text:?} in steps of {step}"
+            );
+        }
+    }
+
+    #[test]
+    fn hermes_calls_and_text() {
+        let hermes =
+            |text: &str, shown: &str, calls: &[(&str, &str)]| expect(ToolFormat::Hermes, text, shown, calls);
+        hermes("Hello <tool", "Hello <tool", &[]);
+        hermes(
+            "Let me see.\n<tool_call>\n{\"name\": \"f\", \"arguments\": {\"a\": \"}</tool_call>\"}}\n</tool_call>\n",
+            "Let me see.\n",
+            &[("f", "{\"a\": \"}</tool_call>\"}")],
+        );
+        hermes(
+            "<tool_call>{\"name\":\"f\",\"arguments\":{}}</tool_call>\n<tool_call>{\"arguments\":{\"b\":1},\"name\":\"other\"}</tool_call>",
+            "",
+            &[("f", "{}"), ("other", "{\"b\":1}")],
+        );
+        hermes("<tool_call>{\"name\": \"f\"}</tool_call>", "", &[("f", "{}")]);
+        hermes("<tool_call>\nnonsense</tool_call> x", "<tool_call>\nnonsense</tool_call> x", &[]);
+        hermes("<tool_call>{\"name\": \"f\", \"arguments\": {\"a\": ", "", &[("f", "{\"a\": ")]);
+        hermes("<tool_call>{\"name\": \"f", "<tool_call>{\"name\": \"f", &[]);
+        hermes("<tool_call>{\"name\":\"f\",\"arguments\":{}} and <b>", " and <b>", &[("f", "{}")]);
+        hermes("<tool_call>{\"name\":\"f\",\"arguments\":{]]</x}</tool_call>", "", &[("f", "{]]</x}")]);
+        hermes("\n  indented", "\n  indented", &[]);
+    }
+
+    #[test]
+    fn llama_calls_and_json_that_is_no_call() {
+        let llama = |text: &str, shown: &str, calls: &[(&str, &str)]| {
+            expect(ToolFormat::LlamaJson, text, shown, calls)
+        };
+        llama("{\"name\": \"f\", \"parameters\": {\"a\": 1}}", "", &[("f", "{\"a\": 1}")]);
+        llama(
+            "{\"name\": \"f\", \"parameters\": {}}; {\"name\": \"g\", \"parameters\": {}}",
+            "",
+            &[("f", "{}"), ("g", "{}")],
+        );
+        llama("{\"name\": \"Bob\", \"parameters\": {}}", "{\"name\": \"Bob\", \"parameters\": {}}", &[]);
+        llama("{\"name\": \"f\", \"age\": 3} ok", "{\"name\": \"f\", \"age\": 3} ok", &[]);
+        llama(
+            "Sure: {\"name\": \"f\", \"parameters\": {}}",
+            "Sure: {\"name\": \"f\", \"parameters\": {}}",
+            &[],
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn text_without_calls_is_unchanged(text in "[ <tol_ca>{}\"n;\n好]{0,40}", step in 1usize..9) {
+            prop_assume!(!text.contains("<tool_call>"));
+            prop_assert_eq!(parse(ToolFormat::Hermes, &text, step), (text.clone(), vec![]));
+            prop_assert_eq!(parse(ToolFormat::LlamaJson, &text, step), (text.clone(), vec![]));
+        }
+
+        #[test]
+        fn pieces_do_not_matter(text in r#"(<tool_call>|</tool_call>|\{"name": "f", "arguments": |\{|\}|"|x| ){0,12}"#, step in 1usize..9) {
+            prop_assert_eq!(parse(ToolFormat::Hermes, &text, step), parse(ToolFormat::Hermes, &text, 1000));
+        }
+    }
+}

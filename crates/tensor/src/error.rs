@@ -62,6 +62,19 @@ pub enum TensorError {
         /// Values asked for.
         elements: usize,
     },
+    /// A block of values cannot be quantised.
+    #[error(
+        "quantise: elements {start}..{end} need a scale that is not a finite f16 number, so {dtype} cannot hold \
+         them; look for NaN, infinite or huge values"
+    )]
+    NotRepresentable {
+        /// Quantised type.
+        dtype: Dtype,
+        /// First element of the block.
+        start: usize,
+        /// Element after the block.
+        end: usize,
+    },
     /// The processor lacks an instruction set that was asked for by name.
     #[error("this processor does not support {asked}; it supports {}", names(.available))]
     UnsupportedSimd {

@@ -1,7 +1,18 @@
 // The page around the talk: list, search, languages, input methods, keyboard, narrow screens, hostile content.
 import type { Browser, Page } from 'playwright-core';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { answers, ask, isReal, questions, Reader, startBrowser, startServer, type Server } from './harness';
+import {
+  answers,
+  ask,
+  askSlowly,
+  finished,
+  isReal,
+  questions,
+  Reader,
+  startBrowser,
+  startServer,
+  type Server,
+} from './harness';
 
 let server: Server;
 let browser: Browser;
@@ -213,15 +224,16 @@ describe('narrow and bare', () => {
 
   test('the keyboard alone is enough', async () => {
     const page = await reader.open();
-    expect(await page.evaluate(() => document.activeElement?.id)).toBe('composer');
+    const focused = () => page.evaluate(() => document.activeElement?.id);
+    await expect.poll(focused).toBe('composer');
     await page.keyboard.type('Say hello.');
     await page.keyboard.press('Enter');
     await answers(page).first().waitFor();
     await page.locator('article[data-status=complete]').waitFor();
     await page.keyboard.press('ArrowUp');
-    expect(await page.evaluate(() => document.activeElement?.getAttribute('aria-label'))).toBe(
-      'Edit your question',
-    );
+    await expect
+      .poll(() => page.evaluate(() => document.activeElement?.getAttribute('aria-label')))
+      .toBe('Edit your question');
     await page.keyboard.press('Escape');
     await page.getByRole('textbox', { name: 'Edit your question' }).waitFor({ state: 'detached' });
 
@@ -246,7 +258,45 @@ describe('narrow and bare', () => {
     await page.keyboard.press('Control+Shift+O');
     await page.getByText('What shall we talk about?').waitFor();
     await page.keyboard.press('Control+k');
-    expect(await page.evaluate(() => document.activeElement?.id)).toBe('search');
+    await expect.poll(focused).toBe('search');
+  });
+});
+
+describe('the page', () => {
+  test('follows an answer only while its reader is at the end', async () => {
+    const low = await Reader.arrive(browser, server, { viewport: { width: 900, height: 480 } });
+    const page = await low.open();
+    await askSlowly(page);
+    const scroller = page.locator('.scroller');
+    const gap = () => scroller.evaluate((list) => list.scrollHeight - list.clientHeight - list.scrollTop);
+    const height = () => scroller.evaluate((list) => list.scrollHeight - list.clientHeight);
+    await expect.poll(height, { timeout: 40_000 }).toBeGreaterThan(200);
+    expect(await gap()).toBeLessThan(64);
+    await scroller.hover();
+    await page.mouse.wheel(0, -150);
+    const jump = page.getByRole('button', { name: 'Jump to the latest' });
+    await jump.waitFor();
+    const place = await scroller.evaluate((list) => list.scrollTop);
+    await page.waitForTimeout(700);
+    expect(await scroller.evaluate((list) => list.scrollTop)).toBe(place);
+    await jump.click();
+    await expect.poll(gap).toBeLessThan(64);
+    await page.keyboard.press('Escape');
+    await finished(page);
+    await low.leave();
+  });
+
+  test('follows the system in light and dark, until the reader chooses', async () => {
+    const page = await reader.open();
+    const ground = () => page.evaluate(() => getComputedStyle(document.documentElement).backgroundColor);
+    const light = await ground();
+    await page.emulateMedia({ colorScheme: 'dark' });
+    const dark = await ground();
+    expect(dark).not.toBe(light);
+    await page.getByRole('combobox', { name: 'Theme' }).selectOption('light');
+    expect(await ground()).toBe(light);
+    await page.reload();
+    expect(await ground()).toBe(light);
   });
 });
 

@@ -71,9 +71,10 @@ export const chat: Chat = new Chat(
 
 export const composer = new Composer(chat, report);
 
-/** The model that answers the next message. */
+/** The model that answers the next message; null when the wanted one is not on this machine. */
 export function currentModel(): ModelInfo | null {
-  if (chat.conversation?.model) return models.find(chat.conversation.model) ?? null;
+  if (chat.conversation?.model)
+    return models.installed.find(({ name }) => name === chat.conversation?.model) ?? null;
   return models.choose(preferences.model, session.status?.default_model ?? null);
 }
 

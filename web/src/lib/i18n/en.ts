@@ -122,11 +122,7 @@ export const en = {
     removeConfirm: 'Yes, remove',
     keep: 'Keep',
     removed: (title: string) => `${title} was removed`,
-    size: 'Size',
-    languages: 'Languages',
-    licence: 'Licence',
     contextLength: 'Context',
-    tokens: (count: string) => `${count} tokens`,
     fits: (memory: string) => `Fits: needs about ${memory} of memory`,
     tooLarge: (memory: string) => `Too large: needs about ${memory} of memory`,
     progress: (done: string, total: string) => `${done} of ${total}`,
@@ -154,7 +150,6 @@ export const en = {
     resetAll: 'Reset all',
     useForNew: 'Use for new chats too',
     savedForNew: 'New chats start with these settings',
-    saved: 'Saved',
     fields: {
       temperature: { name: 'Temperature', hint: '0 always takes the likeliest word; higher is more varied.' },
       top_p: { name: 'Top p', hint: 'Keeps the likeliest words up to this share of probability.' },
@@ -243,7 +238,6 @@ export const en = {
   },
   errors: {
     generic: 'Something went wrong:',
-    network: 'The server cannot be reached.',
     dismiss: 'Dismiss',
     notifications: 'Notifications',
   },

@@ -120,11 +120,7 @@ export const zh: Messages = {
     removeConfirm: '确认移除',
     keep: '保留',
     removed: (title) => `已移除 ${title}`,
-    size: '大小',
-    languages: '语言',
-    licence: '许可证',
     contextLength: '上下文',
-    tokens: (count) => `${count} 个词元`,
     fits: (memory) => `放得下：约需 ${memory} 内存`,
     tooLarge: (memory) => `放不下：约需 ${memory} 内存`,
     progress: (done, total) => `${done} / ${total}`,
@@ -151,7 +147,6 @@ export const zh: Messages = {
     resetAll: '全部恢复',
     useForNew: '也用于新对话',
     savedForNew: '新对话将使用这些设置',
-    saved: '已保存',
     fields: {
       temperature: { name: '温度', hint: '0 总是选最可能的词；越高越多变。' },
       top_p: { name: 'Top p', hint: '只保留累计概率在此比例之内的词。' },
@@ -230,7 +225,6 @@ export const zh: Messages = {
   },
   errors: {
     generic: '出错了：',
-    network: '连不上服务器。',
     dismiss: '关闭',
     notifications: '通知',
   },

@@ -3,6 +3,7 @@
 import { svelte } from '@sveltejs/vite-plugin-svelte';
 import { fileURLToPath } from 'node:url';
 import { defineConfig, type Plugin } from 'vite';
+import { thirdPartyLicences } from './licences';
 
 /** KaTeX lists each font as woff2, woff and ttf; every browser we support reads woff2, so the others stay out of the binary. */
 function onlyWoff2(): Plugin {
@@ -17,7 +18,7 @@ function onlyWoff2(): Plugin {
 }
 
 export default defineConfig({
-  plugins: [onlyWoff2(), svelte()],
+  plugins: [onlyWoff2(), svelte(), thirdPartyLicences()],
   resolve: { alias: { $lib: fileURLToPath(new URL('./src/lib', import.meta.url)) } },
   build: {
     target: ['chrome123', 'firefox128', 'safari17.5'],

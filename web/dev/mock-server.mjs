@@ -15,6 +15,7 @@ const POLICY =
 const TYPES = {
   '.html': 'text/html; charset=utf-8', '.js': 'text/javascript', '.css': 'text/css', '.svg': 'image/svg+xml',
   '.woff2': 'font/woff2',
+  '.txt': 'text/plain; charset=utf-8',
 }; // prettier-ignore
 const CONTEXT = 2048;
 

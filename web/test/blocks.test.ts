@@ -1,3 +1,4 @@
+// @vitest-environment node
 import { describe, expect, test } from 'vitest';
 import { BlockSplitter } from '$lib/markdown/blocks';
 import { toHtml } from '$lib/markdown/parser';

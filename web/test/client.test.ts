@@ -1,3 +1,4 @@
+// @vitest-environment node
 import { expect, test } from 'vitest';
 import { ApiClient } from '$lib/api/client';
 import { ApiError, NetworkError } from '$lib/api/errors';

@@ -1,3 +1,4 @@
+// @vitest-environment node
 // Every pair of text and ground that the components use reaches WCAG AA, in both themes.
 import { readFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';

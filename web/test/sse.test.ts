@@ -1,3 +1,4 @@
+// @vitest-environment node
 import { describe, expect, test } from 'vitest';
 import { EventParser, readEvents, type ServerSentEvent } from '$lib/api/sse';
 

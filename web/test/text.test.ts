@@ -1,3 +1,4 @@
+// @vitest-environment node
 import { expect, test } from 'vitest';
 import { codePoints, segments, sliceCodePoints } from '$lib/util/text';
 import { formatBytes, formatDuration } from '$lib/util/format';

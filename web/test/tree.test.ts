@@ -1,3 +1,4 @@
+// @vitest-environment node
 import { expect, test } from 'vitest';
 import type { Message } from '$lib/api/types';
 import { newestLeaf, openingLeaf, pathTo, siblings } from '$lib/tree';

@@ -7,6 +7,7 @@ export const en = {
     motto: 'True gold fears no fire',
     skipToInput: 'Skip to the message box',
     loading: 'Loading…',
+    licences: 'Third-party licences',
     /** Between two sentences. */
     sentenceSpace: ' ',
   },

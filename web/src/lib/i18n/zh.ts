@@ -8,6 +8,7 @@ export const zh: Messages = {
     motto: '真金不怕火炼',
     skipToInput: '跳到输入框',
     loading: '加载中…',
+    licences: '第三方许可证',
     sentenceSpace: '',
   },
   sidebar: {

@@ -3,7 +3,7 @@
 import { svelte } from '@sveltejs/vite-plugin-svelte';
 import { fileURLToPath } from 'node:url';
 import { defineConfig, type Plugin } from 'vite';
-import { thirdPartyLicences } from './licences';
+import { thirdPartyLicences } from './licences.ts';
 
 /** KaTeX lists each font as woff2, woff and ttf; every browser we support reads woff2, so the others stay out of the binary. */
 function onlyWoff2(): Plugin {

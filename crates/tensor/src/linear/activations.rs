@@ -116,15 +116,21 @@ impl QuantisedRows {
         Ok(())
     }
 
-    /// The records of the panel that holds row `row`, from block 0 on.
-    pub(super) fn panel(&self, row: usize) -> *const u8 {
-        let lines = panel_lines(self.columns);
-        self.lines[row / PANEL_ROWS * lines..][..lines].as_ptr().cast()
+    /// The panels, [`panel_bytes`] each.
+    pub(super) fn panels(&self) -> &[u8] {
+        let lines = &self.lines[..self.rows.div_ceil(PANEL_ROWS) * panel_lines(self.columns)];
+        // SAFETY: the bytes of these lines, under the same borrow.
+        unsafe { std::slice::from_raw_parts(lines.as_ptr().cast(), size_of_val(lines)) }
     }
 }
 
+/// Bytes of a panel of rows of `columns` columns.
+pub(super) fn panel_bytes(columns: usize) -> usize {
+    columns / BLOCK * RECORD
+}
+
 fn panel_lines(columns: usize) -> usize {
-    columns / BLOCK * (RECORD / size_of::<Line>())
+    panel_bytes(columns) / size_of::<Line>()
 }
 
 /// Quantises one to four rows into a panel.

@@ -69,7 +69,7 @@ fn multiply(
     for group in products.chunks_mut(PRODUCTS_TOGETHER) {
         let mut works: [Option<Work<'_>>; PRODUCTS_TOGETHER] = [const { None }; PRODUCTS_TOGETHER];
         for (work, Product { matrix, output }) in works.iter_mut().zip(group) {
-            *work = Some(Work { matrix, input, quantised, output: output.as_mut_ptr(), rows });
+            *work = Some(Work::new(matrix, input, quantised, output.as_mut_ptr(), rows));
         }
         team.run(&|worker| {
             for work in works.iter().flatten() {

@@ -1,15 +1,15 @@
 //! How one worker goes through its share of a product: which tiles and rows, in which order, directly from the
 //! packed tiles or by way of expanded ones. The order changes the speed, never a bit.
 
-use super::activations::{PANEL_ROWS, QuantisedRows, RECORD};
+use super::activations::{PANEL_ROWS, QuantisedRows, RECORD, panel_bytes};
 use super::float::{self, Bf16, F16, F32, FloatFormat};
 use super::formats::{self, Expanded, Format};
 use super::integer;
 use super::lanes;
 use super::outputs::Outputs;
-use crate::matrix::{BLOCK_COLUMNS, TILE_ROWS};
+use crate::matrix::{BLOCK_COLUMNS, TILE_ROWS, TileLayout};
 use crate::team::share;
-use crate::{Dtype, Matrix};
+use crate::{Dtype, Matrix, SimdLevel};
 use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 use std::ops::Range;
@@ -20,20 +20,25 @@ const ROWS_WORTH_EXPANDING: usize = 16;
 const ROWS_TOGETHER: usize = 128;
 /// Bytes of expanded tiles that are used together; they should stay in the first-level cache.
 const EXPANDED_BYTES: usize = 28 << 10;
-
 /// Bytes of float tiles expanded to f32 that are used together; they should stay in the second-level cache.
 const FLOAT_SCRATCH_BYTES: usize = 64 << 10;
 
 /// One matrix, its inputs and outputs.
 pub(super) struct Work<'a> {
-    pub(super) matrix: &'a Matrix,
+    dtype: Dtype,
+    simd: SimdLevel,
+    /// Rows of the matrix.
+    width: usize,
+    columns: usize,
+    layout: TileLayout,
+    tiles: &'a [u8],
     /// [rows, columns]; read by float matrices.
-    pub(super) input: &'a [f32],
-    /// The same rows; read by quantised matrices.
-    pub(super) quantised: &'a QuantisedRows,
-    /// [rows, outputs].
-    pub(super) output: *mut f32,
-    pub(super) rows: usize,
+    input: &'a [f32],
+    /// The same rows in panels; read by quantised matrices.
+    panels: &'a [u8],
+    /// [rows, width].
+    output: *mut f32,
+    rows: usize,
 }
 
 // SAFETY: workers write disjoint outputs (see `parts`), everything else is only read.
@@ -42,14 +47,36 @@ unsafe impl Sync for Work<'_> {}
 #[repr(align(64))]
 struct Scratch<const BYTES: usize>(MaybeUninit<[u8; BYTES]>);
 
-impl Work<'_> {
+impl<'a> Work<'a> {
+    /// The product of `rows` rows with `matrix`.
+    pub(super) fn new(
+        matrix: &'a Matrix,
+        input: &'a [f32],
+        quantised: &'a QuantisedRows,
+        output: *mut f32,
+        rows: usize,
+    ) -> Work<'a> {
+        Work {
+            dtype: matrix.dtype(),
+            simd: matrix.simd(),
+            width: matrix.rows(),
+            columns: matrix.columns(),
+            layout: matrix.layout(),
+            tiles: matrix.tiles(),
+            input,
+            panels: quantised.panels(),
+            output,
+            rows,
+        }
+    }
+
     /// Computes the share of `worker` of `threads`.
     ///
     /// # Safety
-    /// `input`, `quantised` and `output` have the lengths that the matrix and `rows` ask for, no other thread uses
+    /// `input`, `panels` and `output` have the lengths that the matrix and `rows` ask for, no other thread uses
     /// the share's outputs, and the processor has the instruction set of the matrix.
     pub(super) unsafe fn run(&self, worker: usize, threads: usize) {
-        let (tiles, rows) = parts(self.matrix.tile_count(), self.rows, worker, threads);
+        let (tiles, rows) = parts(self.width.div_ceil(TILE_ROWS), self.rows, worker, threads);
         if tiles.is_empty() || rows.is_empty() {
             return;
         }
@@ -64,7 +91,7 @@ impl Work<'_> {
     unsafe fn share(&self, tiles: Range<usize>, rows: Range<usize>) {
         // SAFETY: passed on from the caller.
         unsafe {
-            match self.matrix.dtype() {
+            match self.dtype {
                 Dtype::F32 => self.floats::<F32>(tiles, rows),
                 Dtype::F16 => self.floats::<F16>(tiles, rows),
                 Dtype::Bf16 => self.floats::<Bf16>(tiles, rows),
@@ -80,9 +107,19 @@ impl Work<'_> {
         }
     }
 
+    /// First byte of a tile.
+    fn tile(&self, tile: usize) -> *const u8 {
+        self.tiles[tile * self.layout.bytes..].as_ptr()
+    }
+
+    /// First record of the panel that starts with `row`.
+    fn panel(&self, row: usize) -> *const u8 {
+        self.panels[row / PANEL_ROWS * panel_bytes(self.columns)..].as_ptr()
+    }
+
     /// Outputs from `row` and `tile` on.
     fn outputs(&self, rows: Range<usize>, tile: usize, resume: bool) -> Outputs {
-        let stride = self.matrix.rows();
+        let stride = self.width;
         // SAFETY: the row and the tile exist, so the address is within the output.
         let start = unsafe { self.output.add(rows.start * stride + tile * TILE_ROWS) };
         Outputs { start, stride, rows: rows.len(), lanes: stride - tile * TILE_ROWS, resume }
@@ -91,13 +128,13 @@ impl Work<'_> {
     /// # Safety
     /// As for [`Work::run`].
     unsafe fn integers<F: Format>(&self, tiles: Range<usize>, rows: Range<usize>) {
-        let layout = self.matrix.layout();
-        let blocks = self.matrix.columns() / BLOCK_COLUMNS;
-        let blocking = lanes::blocking(self.matrix.simd());
+        let layout = self.layout;
+        let blocks = self.columns / BLOCK_COLUMNS;
+        let blocking = lanes::blocking(self.simd);
         let mut tile = tiles.start;
         while tile < tiles.end {
             let (count, _) = integer::step(blocking, tiles.end - tile, rows.len());
-            let quants = self.matrix.tile(tile).as_ptr();
+            let quants = self.tile(tile);
             let source =
                 Source { quants, scales: quants.wrapping_add(layout.scales), tile_step: layout.bytes };
             // SAFETY: the tiles and rows exist; the rest is passed on from the caller.
@@ -143,7 +180,7 @@ impl Work<'_> {
             };
             // SAFETY: the scratch holds `most` blocks of each of `count` tiles; the rest is passed on.
             unsafe {
-                lanes::dispatch(self.matrix.simd(), expand);
+                lanes::dispatch(self.simd, expand);
                 let source = Source { quants: records, scales: records, tile_step };
                 self.integer_rows::<Expanded<F>>(source, tile, count, range, rows.clone());
             }
@@ -162,12 +199,12 @@ impl Work<'_> {
         blocks: Range<usize>,
         rows: Range<usize>,
     ) {
-        let simd = self.matrix.simd();
+        let simd = self.simd;
         let mut row = rows.start;
         while row < rows.end {
             let left = rows.end - row;
             let (_, step) = integer::step(lanes::blocking(simd), count, left);
-            let panel = self.quantised.panel(row).wrapping_add(blocks.start * RECORD);
+            let panel = self.panel(row).wrapping_add(blocks.start * RECORD);
             let mut done = 0;
             while done < count {
                 // The last rows may be few, for which other blockings are better.
@@ -194,15 +231,15 @@ impl Work<'_> {
     /// # Safety
     /// As for [`Work::run`].
     unsafe fn floats<F: FloatFormat>(&self, tiles: Range<usize>, rows: Range<usize>) {
-        let columns = self.matrix.columns();
-        let tile_step = self.matrix.layout().bytes;
+        let columns = self.columns;
+        let tile_step = self.layout.bytes;
         let expand = F::BYTES < size_of::<f32>() && rows.len() >= ROWS_WORTH_EXPANDING;
         let mut scratch = Scratch::<FLOAT_SCRATCH_BYTES>(MaybeUninit::uninit());
         let out = scratch.0.as_mut_ptr().cast::<f32>();
         let mut tile = tiles.start;
         while tile < tiles.end {
-            let (count, _) = float::step(lanes::blocking(self.matrix.simd()), tiles.end - tile, rows.len());
-            let weights = self.matrix.tile(tile).as_ptr();
+            let (count, _) = float::step(lanes::blocking(self.simd), tiles.end - tile, rows.len());
+            let weights = self.tile(tile);
             let most =
                 if expand { FLOAT_SCRATCH_BYTES / (count * TILE_ROWS * size_of::<f32>()) } else { columns };
             let chunks = columns.div_ceil(most.max(1)).max(1);
@@ -222,7 +259,7 @@ impl Work<'_> {
                             out,
                             format: PhantomData,
                         };
-                        lanes::dispatch(self.matrix.simd(), expand);
+                        lanes::dispatch(self.simd, expand);
                         let expanded_step = columns * TILE_ROWS * size_of::<f32>();
                         self.float_rows::<F32>(out.cast(), expanded_step, tile, count, range, rows.clone());
                     } else {
@@ -247,8 +284,8 @@ impl Work<'_> {
         columns: Range<usize>,
         rows: Range<usize>,
     ) {
-        let simd = self.matrix.simd();
-        let input_stride = self.matrix.columns();
+        let simd = self.simd;
+        let input_stride = self.columns;
         let mut row = rows.start;
         while row < rows.end {
             let left = rows.end - row;
@@ -302,28 +339,5 @@ fn parts(tiles: usize, rows: usize, worker: usize, threads: usize) -> (Range<usi
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn parts_cover_every_tile_of_every_row_once() {
-        for threads in 1..9 {
-            for tiles in [0, 1, 2, 3, 5, 12, 36] {
-                for rows in [1, 2, 63, 64, 130, 512] {
-                    let mut seen = vec![0; tiles * rows];
-                    for worker in 0..threads {
-                        let (tile_range, row_range) = parts(tiles, rows, worker, threads);
-                        assert!(row_range.start.is_multiple_of(PANEL_ROWS));
-                        for tile in tile_range {
-                            row_range.clone().for_each(|row| seen[row * tiles + tile] += 1);
-                        }
-                    }
-                    assert!(
-                        seen.iter().all(|&count| count == 1),
-                        "{threads} threads, {tiles} tiles, {rows} rows"
-                    );
-                }
-            }
-        }
-    }
-}
+#[path = "schedule_tests.rs"]
+mod tests;

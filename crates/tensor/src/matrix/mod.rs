@@ -107,7 +107,7 @@ impl Matrix {
 
     /// Bytes of memory that the packed matrix takes.
     pub fn bytes(&self) -> usize {
-        self.tiles.as_bytes().len()
+        self.tiles().len()
     }
 
     /// Expands row `row` into `out` (`columns` elements), bit-equal to [`crate::dequantise`] of its blocks.
@@ -117,12 +117,9 @@ impl Matrix {
     pub fn row(&self, row: usize, out: &mut [f32]) {
         assert!(row < self.rows, "row {row} of {}", self.rows);
         assert_eq!(out.len(), self.columns, "elements of a row");
-        row::unpack_row(self.dtype, self.tile(row / TILE_ROWS), self.layout, row % TILE_ROWS, out);
-    }
-
-    /// Number of tiles; the last may have fewer than 16 rows in use.
-    pub(crate) fn tile_count(&self) -> usize {
-        self.rows.div_ceil(TILE_ROWS)
+        let bytes = self.layout.bytes;
+        let tile = &self.tiles()[row / TILE_ROWS * bytes..][..bytes];
+        row::unpack_row(self.dtype, tile, self.layout, row % TILE_ROWS, out);
     }
 
     /// Sizes of the parts of each tile.
@@ -130,8 +127,8 @@ impl Matrix {
         self.layout
     }
 
-    /// The bytes of one tile.
-    pub(crate) fn tile(&self, index: usize) -> &[u8] {
-        &self.tiles.as_bytes()[index * self.layout.bytes..(index + 1) * self.layout.bytes]
+    /// The tiles, one after the other; the last may have fewer than 16 rows in use.
+    pub(crate) fn tiles(&self) -> &[u8] {
+        self.tiles.as_bytes()
     }
 }

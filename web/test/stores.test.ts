@@ -1,7 +1,7 @@
 import { beforeEach, describe, expect, test, vi } from 'vitest';
 import { Chats, groupByPeriod, periodOf } from '$lib/state/chats.svelte';
 import { Connection } from '$lib/state/connection.svelte';
-import { Models, smallestFor } from '$lib/state/models.svelte';
+import { isRemovable, isSmolLm, maySpeak, Models, smallestFor } from '$lib/state/models.svelte';
 import { Preferences } from '$lib/state/preferences.svelte';
 import { chatAddress, parseRoute } from '$lib/state/router.svelte';
 import { Search } from '$lib/state/search.svelte';
@@ -87,6 +87,27 @@ describe('models', () => {
     ];
     expect(smallestFor(list, 'zh')?.name).toBe('small');
     expect(smallestFor([], 'zh')).toBeNull();
+  });
+
+  test('what a model speaks is known from the catalogue, or from its name', () => {
+    const smol = model({ name: '/models/SmolLM2-135M.gguf', title: 'SmolLM2-135M.gguf', languages: [] });
+    const unknown = model({ name: './other.gguf', title: 'other.gguf', languages: [] });
+    expect([isSmolLm(smol), maySpeak(smol, 'zh')]).toEqual([true, false]);
+    expect([isSmolLm(unknown), maySpeak(unknown, 'zh')]).toEqual([false, true]);
+    expect(maySpeak(model({ name: 'a', languages: ['zh', 'en'] }), 'zh')).toBe(true);
+  });
+
+  test('only files in the model folder can be removed', () => {
+    const names = [
+      'smollm2:135m',
+      'hf:owner/repo:file.gguf',
+      '/a/b.gguf',
+      './b.gguf',
+      '../b.gguf',
+      'C:\\b.gguf',
+    ];
+    const removable = names.map((name) => isRemovable(model({ name, installed: true })));
+    expect(removable).toEqual([true, true, false, false, false, false]);
   });
 
   test('a download is followed through a broken connection to its end, and told once', async () => {

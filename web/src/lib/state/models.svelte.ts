@@ -9,6 +9,20 @@ export function speaks(model: ModelInfo, language: string): boolean {
   return model.languages.some((code) => code.split('-')[0] === language);
 }
 
+/** SmolLM2 speaks English, whatever file it came from; of other files that nothing is known about, any language may do. */
+export function isSmolLm(model: ModelInfo): boolean {
+  return /smollm/i.test(model.title) && !speaks(model, 'zh');
+}
+
+export function maySpeak(model: ModelInfo, language: string): boolean {
+  return speaks(model, language) || (model.languages.length === 0 && !isSmolLm(model));
+}
+
+/** Files that were given by their path are not ours to delete. */
+export function isRemovable(model: ModelInfo): boolean {
+  return model.installed && !/^(?:[/.~]|[a-z]:[\\/])/i.test(model.name);
+}
+
 /** The smallest model that speaks `language` and fits this machine. */
 export function smallestFor(models: readonly ModelInfo[], language: string): ModelInfo | null {
   const fitting = models.filter((model) => speaks(model, language) && model.fits !== false);
@@ -72,9 +86,9 @@ export class Models {
   }
 
   async cancel(name: string): Promise<void> {
+    // That it has stopped is told by the stream of events.
     await this.#api.cancelPull(name);
-    const pull = this.find(name)?.pull;
-    if (pull?.state === 'running') pull.state = 'cancelled';
+    this.watch();
   }
 
   async remove(name: string): Promise<void> {

@@ -1,6 +1,7 @@
 //! What a runner refuses, and that it goes on afterwards; what a real model says.
 
-use std::path::PathBuf;
+mod support;
+
 use std::sync::Arc;
 
 use zhenjin_model::testing::{RandomWeights, tiny_config};
@@ -91,25 +92,10 @@ fn weights_of_another_shape_are_named() {
     assert!(text.contains("blk.0.ffn_gate.weight") && text.contains("[128, 64]"), "{text}");
 }
 
-/// The model that `make test` provides.
-fn real_model() -> PathBuf {
-    const FILE: &str = "models/smollm2-135m-instruct-q4_1.gguf";
-    let given = std::env::var_os("ZHENJIN_TEST_MODEL").map(PathBuf::from);
-    let home = || std::env::var_os("ZHENJIN_HOME").map(PathBuf::from);
-    let default = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".local/share/zhenjin"));
-    let path = given.or_else(|| home().or_else(default).map(|home| home.join(FILE))).unwrap_or_default();
-    assert!(
-        path.is_file(),
-        "{}: no such file; `make test` fetches it, or set ZHENJIN_TEST_MODEL",
-        path.display()
-    );
-    path
-}
-
 /// "The capital of France is" is followed by " Paris.".
 #[test]
 fn smollm2_knows_the_capital_of_france() {
-    let model = Arc::new(Model::load(&real_model(), &load_options()).unwrap());
+    let model = Arc::new(Model::load(&support::real_model(), &load_options()).unwrap());
     let mut runner = Runner::new(model, runner_options(1)).unwrap();
     let mut tokens: Vec<u32> = vec![504, 3575, 282, 4649, 314];
     let mut computed = 0;

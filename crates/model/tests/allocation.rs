@@ -1,0 +1,69 @@
+//! A step in the steady state takes no memory from the system: everything was taken in the first steps.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use zhenjin_model::testing::{RandomWeights, tiny_config};
+use zhenjin_model::{LoadOptions, LogitsFor, Model, PageId, Runner, RunnerOptions, SequenceChunk};
+use zhenjin_tensor::{Dtype, SimdLevel, ThreadTeam};
+
+/// The system's allocator, counting how often it is asked.
+struct Counting;
+
+static REQUESTS: AtomicUsize = AtomicUsize::new(0);
+
+// SAFETY: hands everything to the system's allocator.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        REQUESTS.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: the caller's promise is passed on.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: the caller's promise is passed on.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+#[test]
+fn steps_in_the_steady_state_allocate_nothing() {
+    let team = Arc::new(ThreadTeam::new(2).unwrap());
+    let simd = SimdLevel::detect();
+    let config = zhenjin_model::ModelConfig { qk_norm: true, attention_bias: true, ..tiny_config() };
+    let weights = RandomWeights::new(config.clone(), Dtype::Q8_0, 1);
+    let options = LoadOptions { simd, team: Arc::clone(&team) };
+    let model = Arc::new(Model::from_source(config, &weights, &options).unwrap());
+    let limits =
+        RunnerOptions { pages: 32, max_rows: 200, max_logits_rows: 200, context_length: None, simd, team };
+    let mut runner = Runner::new(model, limits).unwrap();
+
+    let pages: Vec<PageId> = (0..32).map(PageId).collect();
+    let prompt: Vec<u32> = (0..150).map(|position| position % 96).collect();
+    let prefill = [SequenceChunk { tokens: &prompt, start: 0, pages: &pages[..16], logits: LogitsFor::Last }];
+    let prefill_with_decode = [
+        SequenceChunk { tokens: &[7], start: 300, pages: &pages[..16], logits: LogitsFor::Last },
+        SequenceChunk { tokens: &prompt[..40], start: 0, pages: &pages[16..], logits: LogitsFor::None },
+    ];
+    let decode = [
+        SequenceChunk { tokens: &[7], start: 300, pages: &pages[..16], logits: LogitsFor::Last },
+        SequenceChunk { tokens: &[9], start: 40, pages: &pages[16..], logits: LogitsFor::All },
+    ];
+    let steps: [&[SequenceChunk<'_>]; 3] = [&prefill, &prefill_with_decode, &decode];
+    let run_all = |runner: &mut Runner| {
+        for step in steps {
+            runner.step(step).unwrap();
+        }
+    };
+    // Buffers go round among operations, so it takes some steps until each has met its largest use.
+    for _ in 0..20 {
+        run_all(&mut runner);
+    }
+    let before = REQUESTS.load(Ordering::Relaxed);
+    run_all(&mut runner);
+    assert_eq!(REQUESTS.load(Ordering::Relaxed) - before, 0);
+}

@@ -1,0 +1,41 @@
+//! The real SmolLM2 file: what it holds, and its perplexity beside llama.cpp's on the same tokens.
+
+mod support;
+
+use std::sync::Arc;
+
+use serde::Deserialize;
+use zhenjin_model::perplexity::{self, PerplexityOptions};
+use zhenjin_model::{LoadOptions, Model, ModelFile};
+use zhenjin_tensor::{SimdLevel, ThreadTeam};
+
+/// Tokens of an English text, and what `scripts/perplexity_llama_cpp.py` measured on them.
+#[derive(Deserialize)]
+struct Reference {
+    context: usize,
+    windows: usize,
+    perplexity: f64,
+    tokens: Vec<u32>,
+}
+
+#[test]
+fn everything_in_the_file_is_read() {
+    let file = ModelFile::open(&support::real_model()).unwrap();
+    assert_eq!((file.config().layers, file.config().parameters()), (30, 134_515_008));
+    assert_eq!(file.tensors().count(), 272);
+    assert!(file.unread_settings().is_empty() && file.unused_tensors().is_empty());
+}
+
+#[test]
+fn perplexity_is_within_one_percent_of_llama_cpp() {
+    let reference: Reference = serde_json::from_str(include_str!("golden/smollm2_perplexity.json")).unwrap();
+    let simd = SimdLevel::detect();
+    let team = Arc::new(ThreadTeam::new(2).unwrap());
+    let options = LoadOptions { simd, team: Arc::clone(&team) };
+    let model = Arc::new(Model::load(&support::real_model(), &options).unwrap());
+    let options = PerplexityOptions { context: reference.context, windows: None, bos: None, simd, team };
+    let measured = perplexity::measure(model, &reference.tokens, &options, &mut |_| {}).unwrap();
+    assert_eq!(measured.windows, reference.windows);
+    let ratio = measured.perplexity / reference.perplexity;
+    assert!((0.99..=1.01).contains(&ratio), "{} instead of {}", measured.perplexity, reference.perplexity);
+}

@@ -17,6 +17,7 @@ import { Search } from './state/search.svelte';
 import { Session } from './state/session.svelte';
 import { Tabs } from './state/tabs';
 import { splitThinking } from './thinking';
+import { onWide } from './util/screen';
 import { Toasts } from './state/toasts.svelte';
 
 export const api = new ApiClient();
@@ -159,6 +160,9 @@ connection.onRestored(() => {
   void (session.phase === 'open' ? loadLists() : start());
   void attempt(() => chat.reload());
 });
+
+// A wide page has the list beside the chat: nothing lies over it any more.
+onWide(() => (panels.drawer = false));
 
 tabs.onChange(({ conversation }) => {
   void refreshChats();

@@ -6,6 +6,9 @@ import { isNarrow } from './util/screen';
 export function toggleSidebar(): void {
   if (isNarrow()) panels.drawer = !panels.drawer;
   else preferences.update({ sidebarOpen: !preferences.sidebarOpen });
+  const open = isNarrow() ? panels.drawer : preferences.sidebarOpen;
+  // The button that undoes it: the one that was pressed is out of sight.
+  setTimeout(() => document.getElementById(open ? 'close-sidebar' : 'open-sidebar')?.focus());
 }
 
 export function focusSearch(): void {
@@ -42,7 +45,7 @@ export function handleShortcut(event: KeyboardEvent): void {
 
 /** The innermost thing that Esc ends; the browser's own windows have taken their Esc already. */
 function escape(): (() => void) | undefined {
-  if (panels.drawer) return () => (panels.drawer = false);
+  if (panels.drawer) return toggleSidebar;
   if (chat.growing) return () => void attempt(() => chat.stop());
   return undefined;
 }

@@ -56,7 +56,7 @@ export async function startServer({ needsKey = false } = {}): Promise<Server> {
 }
 
 /** `tokenMilliseconds`: slow enough that a spec can act in the middle of an answer. */
-async function startMock(needsKey: boolean): Promise<Server> {
+export async function startMock(needsKey = false): Promise<Server> {
   const key = needsKey ? 'the key of the mock server' : null;
   const mock = await startMockServer({ tokenMilliseconds: 8, key });
   const never = () => Promise.reject(new Error('the mock server cannot be killed'));

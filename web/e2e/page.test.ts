@@ -6,10 +6,10 @@ import {
   ask,
   askSlowly,
   finished,
-  isReal,
   questions,
   Reader,
   startBrowser,
+  startMock,
   startServer,
   type Server,
 } from './harness';
@@ -313,8 +313,11 @@ describe('models', () => {
     expect(await card.innerText()).toMatch(/Fits|Too large/);
   });
 
-  test.runIf(!isReal)('download with progress, stop, go on, answer and are removed', async () => {
-    const page = await reader.open();
+  // Always against the mock server: a real download would need the network.
+  test('download with progress, stop, go on, answer and are removed', async () => {
+    const mock = await startMock();
+    const other = await Reader.arrive(browser, mock);
+    const page = await other.open();
     await page.keyboard.press('Control+m');
     const dialog = page.getByRole('dialog', { name: 'Models' });
     const card = dialog.locator('li').filter({ hasText: 'Qwen3 0.6B' });
@@ -331,5 +334,7 @@ describe('models', () => {
     await card.getByRole('button', { name: 'Remove' }).click();
     await card.getByRole('button', { name: 'Yes, remove' }).click();
     await card.getByRole('button', { name: 'Download' }).waitFor();
+    await other.leave();
+    await mock.close();
   });
 });

@@ -61,6 +61,10 @@ export function startMockServer({ port = 0, tokenMilliseconds = 15, key = null }
       response.setHeader('set-cookie', 'mock-session=open; HttpOnly; SameSite=Strict; Path=/');
       return send(response, 204);
     }
+    if (parts[0] === 'logout') {
+      response.setHeader('set-cookie', 'mock-session=; Max-Age=0; Path=/');
+      return send(response, 204);
+    }
     if (parts[0] !== 'status' && !isOpen) throw new Refusal(401, 'an API key is needed');
     const route = routes[`${method} ${parts[0]}`];
     if (!route) throw new Refusal(404, `no such route: ${method} ${url.pathname}`);

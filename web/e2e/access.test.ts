@@ -43,6 +43,10 @@ test('a server with a key lets in who has it, and nobody else', async () => {
   expect((await ask(page, 'Say hello.')).length).toBeGreaterThan(0);
   await page.reload();
   await page.locator('#composer').waitFor();
+  await page.getByRole('button', { name: 'Log out' }).click();
+  await field.waitFor();
+  await page.reload();
+  await field.waitFor();
   await stranger.leave();
 });
 

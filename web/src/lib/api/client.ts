@@ -31,6 +31,9 @@ export class ApiClient {
   login(key: string): Promise<void> {
     return this.#empty('POST', '/api/login', { key });
   }
+  logout(): Promise<void> {
+    return this.#empty('POST', '/api/logout');
+  }
 
   models(): Promise<ModelInfo[]> {
     return this.#json('GET', '/api/models');

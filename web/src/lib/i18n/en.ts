@@ -231,6 +231,7 @@ export const en = {
     submit: 'Open',
     wrong: 'This key is not known to the server.',
     checking: 'Checking…',
+    logout: 'Log out',
   },
   connection: {
     lost: 'The server cannot be reached. What you write is kept; trying again…',

@@ -218,6 +218,7 @@ export const zh: Messages = {
     submit: '进入',
     wrong: '服务器不认识这个密钥。',
     checking: '正在核对…',
+    logout: '退出登录',
   },
   connection: {
     lost: '连不上服务器。你写的内容都在；正在重试…',

@@ -36,6 +36,11 @@ export class Session {
     return this.phase === 'open';
   }
 
+  async logout(): Promise<void> {
+    await this.#api.logout();
+    this.phase = 'locked';
+  }
+
   /** True when `error` means that a key is needed. */
   noticed(error: unknown): boolean {
     const locked = error instanceof ApiError && error.status === 401;

@@ -70,10 +70,15 @@ impl ModelFile {
         })?;
         let mut file = if !metadata.is_dir() {
             ModelFile::open_gguf(path)?
-        } else if path.join(hugging_face::CONFIG).is_file() {
+        } else if hugging_face::has_weights(path) {
             ModelFile::open_hugging_face(path)?
         } else {
-            ModelFile::open_gguf(&only_gguf(path)?)?
+            // Some folders of GGUF files also have the config.json of the model that they were made from.
+            match only_gguf(path) {
+                Ok(gguf) => ModelFile::open_gguf(&gguf)?,
+                Err(_) if path.join(hugging_face::CONFIG).is_file() => ModelFile::open_hugging_face(path)?,
+                Err(error) => return Err(error),
+            }
         };
         file.check_names_apart()?;
         file.check_expected_tensors()?;

@@ -28,6 +28,7 @@ pub fn logits<E: Executor>(
         return Ok(hidden);
     }
     let normalised = executor.rms_norm(&hidden, &weights.final_norm, config.rms_norm_epsilon)?;
+    executor.discard(hidden);
     let [logits] = executor.linear(normalised, [(weights.head(), None)])?;
     Ok(logits)
 }

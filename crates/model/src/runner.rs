@@ -78,18 +78,24 @@ impl Runner {
         kv_shape(config).page_bytes().unwrap_or(usize::MAX)
     }
 
-    /// Bytes, besides weights and KV pages, that steps of `max_rows` tokens and `max_logits_rows` rows of logits need:
-    /// activations in f32, their 8-bit copies, and attention's scratch. An estimate from above.
+    /// Bytes, besides weights and KV pages, that steps of `max_rows` tokens and `max_logits_rows` rows of logits take at
+    /// most, with one thread per processor.
     pub fn workspace_bytes(config: &ModelConfig, max_rows: usize, max_logits_rows: usize) -> usize {
-        let attention = config.query_width() * 2 + config.kv_width() * 2;
-        let feed_forward = config.intermediate_size * 2;
-        // The residual stream, its normalised copy, the widest set of projections, and their quantised input.
-        let per_row = 4 * (2 * config.hidden_size + attention.max(feed_forward) + config.hidden_size)
-            + 2 * config.intermediate_size.max(config.query_width()).max(config.hidden_size);
-        let scratch_per_thread =
-            64 * 1024 + 4 * 3 * 128 * config.head_dim * config.heads_per_kv_head().max(1);
-        let logits = max_logits_rows.saturating_mul(4 * config.vocabulary_size);
-        max_rows.saturating_mul(per_row).saturating_add(logits).saturating_add(64 * scratch_per_thread)
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        DirectExecutor::workspace_bytes(&WorkspaceLimits {
+            shape: forward::attention_shape(config),
+            threads,
+            max_rows,
+            widest: config.intermediate_size.max(config.query_width()).max(config.hidden_size),
+            context_length: config.context_length,
+            outputs: max_logits_rows.saturating_mul(config.vocabulary_size),
+        })
+    }
+
+    /// Bytes of that kind that have been taken so far.
+    pub fn workspace_bytes_taken(&self) -> usize {
+        let logits = self.logits.as_ref().map_or(0, Activations::bytes);
+        self.executor.workspace_bytes_taken() + logits
     }
 
     /// Width of a row of logits.
@@ -132,7 +138,7 @@ impl Runner {
     pub fn step(&mut self, chunks: &[SequenceChunk<'_>]) -> Result<Logits<'_>, ModelError> {
         self.check(chunks)?;
         if let Some(previous) = self.logits.take() {
-            self.executor.recycle(previous);
+            self.executor.discard(previous);
         }
         self.tokens.clear();
         self.selected.clear();
@@ -152,7 +158,7 @@ impl Runner {
         let Model { config, weights, .. } = &*self.model;
         let logits = forward::logits(&mut self.executor, config, weights, &self.tokens, &self.selected)?;
         if self.selected.is_empty() {
-            self.executor.recycle(logits);
+            self.executor.discard(logits);
             return self.no_logits();
         }
         let logits = self.logits.insert(logits);

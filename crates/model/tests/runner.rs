@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use zhenjin_model::testing::{RandomWeights, tiny_config};
 use zhenjin_model::{
-    BatchError, LoadOptions, Logits, LogitsFor, Model, ModelError, PageId, Runner, RunnerOptions,
-    SequenceChunk,
+    BatchError, LoadOptions, Logits, LogitsFor, Model, ModelConfig, ModelError, PageId, Runner,
+    RunnerOptions, SequenceChunk,
 };
 use zhenjin_tensor::{Dtype, SimdLevel, TensorError, ThreadTeam};
 
@@ -80,6 +80,25 @@ fn a_page_takes_keys_and_values_of_all_layers() {
     let config = tiny_config();
     let expected = 2 * config.layers * config.kv_heads * config.head_dim * 32 * size_of::<f32>();
     assert_eq!(Runner::page_bytes(&config), expected);
+}
+
+#[test]
+fn steps_stay_within_the_planned_workspace() {
+    for (intermediate_size, context_length) in [(96, 512), (32, 8192)] {
+        let config = ModelConfig { intermediate_size, context_length, ..tiny_config() };
+        let weights = RandomWeights::new(config.clone(), Dtype::Q8_0, 1);
+        let model = Arc::new(Model::from_source(config.clone(), &weights, &load_options()).unwrap());
+        let mut runner = Runner::new(model, runner_options(256)).unwrap();
+        let pages: Vec<PageId> = (0..256).map(PageId).collect();
+        for (start, count) in [(0, 64), (context_length - 4, 4), (context_length - 1, 1), (10, 3)] {
+            let logits = if count > 4 { LogitsFor::Last } else { LogitsFor::All };
+            let tokens = vec![1; count];
+            runner.step(&[SequenceChunk { logits, ..chunk(&tokens, start, &pages) }]).unwrap();
+            let (taken, planned) = (runner.workspace_bytes_taken(), Runner::workspace_bytes(&config, 64, 4));
+            assert!(taken <= planned, "{taken} bytes of {planned}");
+            assert!(planned <= 16 * taken.max(1 << 16), "{planned} bytes are planned, but {taken} taken");
+        }
+    }
 }
 
 #[test]

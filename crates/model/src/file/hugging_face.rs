@@ -46,6 +46,11 @@ impl HuggingFaceFiles {
     }
 }
 
+/// Whether a folder has a configuration and weights in safetensors.
+pub(super) fn has_weights(folder: &Path) -> bool {
+    folder.join(CONFIG).is_file() && (folder.join(SINGLE).is_file() || folder.join(INDEX).is_file())
+}
+
 /// Opens the weights of a folder: one file, or the files that an index names.
 pub(super) fn open_weights(folder: &Path) -> Result<(Vec<Part>, Option<ShardIndex>), ModelError> {
     let single = folder.join(SINGLE);

@@ -114,6 +114,8 @@ fn split_gguf_models() {
     assert_eq!(ModelFile::open(&first_path).unwrap().tensors().count(), 11);
     // A folder that holds nothing else stands for the model in it.
     assert_eq!(ModelFile::open(folder.path()).unwrap().tensors().count(), 11);
+    std::fs::write(folder.path().join("config.json"), tiny_config().to_string()).unwrap();
+    assert_eq!(ModelFile::open(folder.path()).unwrap().format(), FileFormat::Gguf);
     assert!(open_error(&second_path).contains("give the one whose name ends with"));
 
     second.tensors.push(first.tensors[0].clone());
@@ -164,6 +166,9 @@ fn paths_that_are_not_models() {
     assert!(open_error(&path("empty.gguf")).contains("header: needs 4 bytes at offset 0"));
     std::fs::write(path("b.gguf"), "").unwrap();
     assert!(open_error(folder.path()).contains("holds 2 GGUF models"));
+    for name in ["empty.gguf", "b.gguf"] {
+        std::fs::remove_file(path(name)).unwrap();
+    }
     std::fs::write(path("config.json"), tiny_config().to_string()).unwrap();
     assert!(open_error(folder.path()).contains("neither model.safetensors nor"));
     std::fs::write(path("pytorch_model.bin"), "").unwrap();

@@ -256,6 +256,7 @@ impl Assistant {
         let stop_tokens: Vec<u32> =
             self.model.tokenizer.end_of_turn().iter().chain(&options.stop_token_ids).copied().collect();
         let wants_tokens = options.logprobs.is_some();
+        let prompt: Arc<[u32]> = prepared.prompt.as_slice().into();
         let mut generations = Vec::with_capacity(choices);
         for choice in 0..choices {
             sampling.seed = Some(random::seed_of_choice(seed, choice as u64));
@@ -273,15 +274,8 @@ impl Assistant {
             })?;
             let model = Arc::clone(&self.model);
             let pipeline = Pipeline::new(&self.model.tokenizer, prepared.reading.clone());
-            let (echo, prompt_tokens) = (prepared.echo.clone(), prepared.prompt.len());
-            generations.push(TextGeneration::new(
-                generation,
-                model,
-                pipeline,
-                wants_tokens,
-                echo,
-                prompt_tokens,
-            ));
+            let (echo, prompt) = (prepared.echo.clone(), Arc::clone(&prompt));
+            generations.push(TextGeneration::new(generation, model, pipeline, wants_tokens, echo, prompt));
         }
         Ok(generations)
     }

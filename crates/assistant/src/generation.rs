@@ -3,7 +3,9 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use zhenjin_engine::{Event, FinishReason as EngineReason, Generation, Timings, Usage, sampling};
+use zhenjin_engine::{
+    Event, FinishReason as EngineReason, Generation, Timings, TokenReport, Usage, sampling,
+};
 
 use crate::answer::pipeline::{Ending, Output, Pipeline, token_info};
 use crate::assistant::LoadedModel;
@@ -18,7 +20,10 @@ pub struct TextGeneration {
     wants_tokens: bool,
     /// The prompt's text, if it is to be echoed.
     echo: Option<String>,
-    prompt_tokens: usize,
+    /// The tokens that the model continues.
+    prompt: Arc<[u32]>,
+    /// The tokens that it sampled, a stop token included.
+    sampled: Vec<u32>,
     ready: VecDeque<TextEvent>,
     ending: Option<Ending>,
     /// The receiving end found an error; the engine's last event is not the answer's.
@@ -32,7 +37,7 @@ impl TextGeneration {
         pipeline: Pipeline,
         wants_tokens: bool,
         echo: Option<String>,
-        prompt_tokens: usize,
+        prompt: Arc<[u32]>,
     ) -> TextGeneration {
         TextGeneration {
             generation,
@@ -40,7 +45,8 @@ impl TextGeneration {
             pipeline,
             wants_tokens,
             echo,
-            prompt_tokens,
+            prompt,
+            sampled: Vec::new(),
             ready: VecDeque::new(),
             ending: None,
             broken: None,
@@ -52,9 +58,14 @@ impl TextGeneration {
         self.generation.seed()
     }
 
-    /// Tokens in the prompt.
-    pub fn prompt_tokens(&self) -> usize {
-        self.prompt_tokens
+    /// The prompt's tokens.
+    pub fn prompt(&self) -> &[u32] {
+        &self.prompt
+    }
+
+    /// The answer's tokens that have come so far, in the order in which they were sampled; a stop token included.
+    pub fn sampled(&self) -> &[u32] {
+        &self.sampled
     }
 
     /// The next event; `None` after [`TextEvent::Finished`] or [`TextEvent::Failed`].
@@ -85,21 +96,29 @@ impl TextGeneration {
                     .take()
                     .map(|text| Echo { text, tokens: tokens.into_iter().map(info).collect() });
                 self.ready.push_back(TextEvent::Started {
-                    prompt_tokens: self.prompt_tokens,
+                    prompt_tokens: self.prompt.len(),
                     cached_tokens,
                     echo,
                 });
             }
-            Event::Token { is_stop: true, .. } => {}
             Event::Token { .. } if self.ending.is_some() || self.broken.is_some() => {}
-            Event::Token { report, .. } => match self.pipeline.push(report) {
-                Ok(output) => {
-                    self.ending = output.ended.clone();
-                    self.show(output);
+            Event::Token { report, is_stop } => {
+                self.sampled.push(report.id);
+                if !is_stop {
+                    self.read_token(report);
                 }
-                Err(error) => self.broken = Some(error.to_string()),
-            },
+            }
             Event::Finished { reason, usage, timings } => self.finish(reason, usage, timings),
+        }
+    }
+
+    fn read_token(&mut self, report: TokenReport) {
+        match self.pipeline.push(report) {
+            Ok(output) => {
+                self.ending = output.ended.clone();
+                self.show(output);
+            }
+            Err(error) => self.broken = Some(error.to_string()),
         }
     }
 
@@ -131,7 +150,7 @@ impl TextGeneration {
 
     /// Different for every call of a conversation, as its prompt grows from turn to turn; the same when the request is repeated.
     fn call_id(&self, index: usize) -> String {
-        let turn = sampling::random::seed_of_choice(self.seed(), self.prompt_tokens as u64);
+        let turn = sampling::random::seed_of_choice(self.seed(), self.prompt.len() as u64);
         format!("call_{:016x}", sampling::random::seed_of_choice(turn, index as u64 + 1))
     }
 
@@ -171,7 +190,7 @@ impl std::fmt::Debug for TextGeneration {
         formatter
             .debug_struct("TextGeneration")
             .field("seed", &self.seed())
-            .field("prompt_tokens", &self.prompt_tokens)
+            .field("prompt_tokens", &self.prompt.len())
             .finish_non_exhaustive()
     }
 }

@@ -7,8 +7,8 @@
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use serde_json::Value;
-use zhenjin_assistant::ChatRequest;
+use serde_json::{Value, json};
+use zhenjin_assistant::{Assistant, ChatRequest, TextGeneration};
 use zhenjin_store::{self as store, Conversation, ConversationId, MessageId, Question};
 
 use super::answers::Provenance;
@@ -148,15 +148,35 @@ async fn submit(
     state: &AppState,
     model: &str,
     request: &ChatRequest,
-) -> Result<(zhenjin_assistant::TextGeneration, Provenance), ApiError> {
+) -> Result<(TextGeneration, Provenance), ApiError> {
     if state.shutdown.is_draining() {
         return Err(ApiError::shutting_down());
     }
     let assistant = state.models.get(model).await.map_err(fault)?;
-    let provenance = Provenance { context_length: assistant.info().context_length };
+    let provenance = Provenance {
+        model: model.to_owned(),
+        settings: effective_settings(request, &assistant),
+        context_length: assistant.info().context_length,
+        asked: std::time::Instant::now(),
+    };
     let request = request.clone();
     let generation = blocking(move || assistant.chat(&request).map_err(fault)).await?;
     Ok((generation, provenance))
+}
+
+/// The settings in force: the conversation's, and the model's defaults for those that it leaves open.
+fn effective_settings(request: &ChatRequest, assistant: &Assistant) -> Value {
+    let sampling = request.options.sampling.resolve(assistant.default_sampling());
+    json!({
+        "temperature": sampling.temperature,
+        "top_p": sampling.top_p,
+        "top_k": sampling.top_k,
+        "min_p": sampling.min_p,
+        "repetition_penalty": sampling.repetition_penalty,
+        "presence_penalty": sampling.presence_penalty,
+        "frequency_penalty": sampling.frequency_penalty,
+        "max_tokens": request.options.max_tokens,
+    })
 }
 
 /// Runs what computes for a while (rendering, tokenising) beside the threads that serve requests.

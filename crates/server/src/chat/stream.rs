@@ -19,7 +19,7 @@ use crate::app::AppState;
 use crate::errors::{ApiError, ErrorBody};
 
 /// A comment goes out after so much silence, so that proxies keep the connection and a lost client is noticed.
-const HEARTBEAT: Duration = Duration::from_secs(15);
+pub(super) const HEARTBEAT: Duration = Duration::from_secs(15);
 
 /// Where to begin.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -99,7 +99,7 @@ fn done(message: Message) -> Event {
 }
 
 /// An event with JSON as its data.
-pub(crate) fn event(name: &str, data: &impl Serialize) -> Event {
+pub(super) fn event(name: &str, data: &impl Serialize) -> Event {
     // These types have no maps with odd keys and no infinite numbers: they always are JSON.
     let data = serde_json::to_string(data).unwrap_or_else(|_| "null".to_owned());
     Event::default().event(name).data(data)

@@ -17,7 +17,7 @@ use tokio::sync::{Notify, watch};
 use zhenjin_store::{AnswerEnd, ConversationId, Message, MessageId, Status, Store, StoreError};
 
 pub(crate) use follower::{Followed, Follower, byte_of_code_point};
-pub(crate) use source::{AnswerSource, Provenance};
+pub(crate) use source::{AnswerSource, Provenance, Tokens};
 
 use crate::shutdown::Shutdown;
 

@@ -7,15 +7,26 @@ use tokio::sync::mpsc;
 use zhenjin_assistant::{Failure, FinishReason, StopCause, TextEvent, Timings, Usage};
 use zhenjin_store::{Message, MessageId, NewConversation, Question, Status, Store};
 
-use super::{AnswerSource, Followed, Provenance, RunningAnswers};
+use super::{AnswerSource, Followed, Provenance, RunningAnswers, Tokens};
 use crate::shutdown::Shutdown;
 
 /// A source that says what the test sends.
-struct Fed(mpsc::Receiver<TextEvent>);
+struct Fed {
+    events: mpsc::Receiver<TextEvent>,
+    sampled: Vec<u32>,
+}
 
 impl AnswerSource for Fed {
     async fn next(&mut self) -> Option<TextEvent> {
-        self.0.recv().await
+        let event = self.events.recv().await?;
+        if matches!(event, TextEvent::Delta { .. }) {
+            self.sampled.push(self.sampled.len() as u32);
+        }
+        Some(event)
+    }
+
+    fn tokens(&self) -> Tokens {
+        Tokens { prompt: vec![9, 8, 7, 6, 5], sampled: self.sampled.clone(), seed: 7 }
     }
 }
 
@@ -46,9 +57,15 @@ impl Desk {
             model: "tiny".to_owned(),
             title_if_untitled: "question".to_owned(),
         };
-        let (sender, receiver) = mpsc::channel(1000);
-        let provenance = Provenance { context_length: 2048 };
-        let begun = self.answers.begin(Fed(receiver), provenance, self.store.ask(question), |asked| &asked.1);
+        let (sender, events) = mpsc::channel(1000);
+        let provenance = Provenance {
+            model: "tiny".to_owned(),
+            settings: serde_json::json!({ "temperature": 0 }),
+            context_length: 2048,
+            asked: std::time::Instant::now(),
+        };
+        let fed = Fed { events, sampled: Vec::new() };
+        let begun = self.answers.begin(fed, provenance, self.store.ask(question), |asked| &asked.1);
         (begun.await.expect("an answer").1, sender)
     }
 
@@ -78,7 +95,7 @@ fn delta(text: &str) -> TextEvent {
 fn finished() -> TextEvent {
     TextEvent::Finished {
         reason: FinishReason::Stop(StopCause::EndOfTurn),
-        usage: Usage { prompt_tokens: 5, cached_tokens: 2, completion_tokens: 11 },
+        usage: Usage { prompt_tokens: 5, cached_tokens: 2, completion_tokens: 6 },
         timings: Timings {
             time_to_first_token: Some(Duration::from_millis(20)),
             decode: Duration::from_secs(1),
@@ -99,15 +116,21 @@ async fn an_answer_is_written_and_measured() {
     }
     source.send(finished()).await.expect("sent");
     let (text, message) = desk.read(&answer.id, 0).await;
-    assert_eq!((text.as_str(), message.content.as_str()), (PIECES.concat().as_str(), PIECES.concat().as_str()));
+    assert_eq!(
+        (text.as_str(), message.content.as_str()),
+        (PIECES.concat().as_str(), PIECES.concat().as_str())
+    );
     assert_eq!((message.status, message.finish_reason.as_deref()), (Status::Complete, Some("stop")));
     assert_eq!(
         (message.prompt_tokens, message.cached_tokens, message.completion_tokens, message.context_length),
-        (Some(5), Some(2), Some(11), Some(2048))
+        (Some(5), Some(2), Some(6), Some(2048))
     );
-    assert_eq!((message.time_to_first_token_ms, message.tokens_per_second), (Some(20.0), Some(10.0)));
+    assert_eq!((message.time_to_first_token_ms, message.tokens_per_second), (Some(20.0), Some(5.0)));
     desk.answers.all_saved().await;
     assert_eq!(desk.store.message(&answer.id).await.expect("kept"), message);
+    let generation = desk.store.generation(&answer.id).await.expect("read").expect("kept");
+    assert_eq!((generation.seed, generation.prompt_tokens.len()), (Some(7), 5));
+    assert_eq!(generation.sampled_tokens, [0, 1, 2, 3, 4, 5]);
 }
 
 #[tokio::test]
@@ -159,6 +182,7 @@ async fn stopping_keeps_the_text_and_cancels_the_source() {
     let stopped = desk.answers.stop(&answer.id).await.expect("stopped");
     assert_eq!(stopped.status, Status::Stopped);
     assert!(stopped.content.starts_with("half an"), "{}", stopped.content);
+    assert!(stopped.completion_tokens >= Some(1) && stopped.time_to_first_token_ms.is_some(), "{stopped:?}");
     source.closed().await;
     assert_eq!(desk.read(&answer.id, 0).await, (stopped.content.clone(), stopped.clone()));
     assert_eq!(desk.answers.stop(&answer.id).await.expect("again"), stopped);

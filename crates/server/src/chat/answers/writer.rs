@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 use zhenjin_assistant::{Failure, FinishReason, TextEvent, Timings, Usage};
-use zhenjin_store::{AnswerEnd, Message, Status, StoreError};
+use zhenjin_store::{AnswerEnd, Generation, Message, Status, StoreError};
 
-use super::{AnswerSource, Provenance, RunningAnswer, RunningAnswers};
+use super::{AnswerSource, Provenance, RunningAnswer, RunningAnswers, Tokens};
 
 /// Shortest pause between two writes of an answer's text: 20 a second look smooth.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
@@ -27,7 +27,18 @@ struct Draft {
     stored: usize,
     prompt_tokens: Option<usize>,
     cached_tokens: Option<usize>,
+    /// When the first and the latest text came.
+    text_came: Option<(Instant, Instant)>,
+    /// What the engine measured, if the answer came to an end there.
     finished: Option<(Usage, Timings)>,
+}
+
+impl Draft {
+    fn push(&mut self, text: &str) {
+        let now = Instant::now();
+        self.text_came = Some((self.text_came.map_or(now, |(first, _)| first), now));
+        self.pending.push_str(text);
+    }
 }
 
 /// Why no more text comes.
@@ -52,12 +63,15 @@ pub(super) async fn write(
     answers: Arc<RunningAnswers>,
     running: Arc<RunningAnswer>,
     message: Message,
-    source: impl AnswerSource,
+    mut source: impl AnswerSource,
     provenance: Provenance,
 ) {
     let mut draft = Draft::default();
-    let ending = take_down(&answers, &running, &message, source, &mut draft).await;
-    let ended = match answers.store.end_answer(&message.id, answer_end(&ending, &draft, &provenance)).await {
+    let ending = take_down(&answers, &running, &message, &mut source, &mut draft).await;
+    let tokens = source.tokens();
+    // The model stops computing before the ending is saved.
+    drop(source);
+    let ended = match answers.store.end_answer(&message.id, answer_end(&ending, &draft, &provenance, tokens)).await {
         Ok(ended) => {
             running.publish(&draft.pending);
             ended
@@ -75,7 +89,7 @@ async fn take_down(
     answers: &RunningAnswers,
     running: &RunningAnswer,
     message: &Message,
-    mut source: impl AnswerSource,
+    source: &mut impl AnswerSource,
     draft: &mut Draft,
 ) -> Ending {
     let mut next_write = Instant::now();
@@ -99,9 +113,9 @@ async fn take_down(
                     draft.prompt_tokens = Some(prompt_tokens);
                     draft.cached_tokens = Some(cached_tokens);
                 }
-                Some(TextEvent::Delta { text, .. }) => draft.pending.push_str(&text),
+                Some(TextEvent::Delta { text, .. }) => draft.push(&text),
                 // Nothing here offers tools, so a call can only be the model's words.
-                Some(TextEvent::ToolCall { arguments, .. }) => draft.pending.push_str(&arguments),
+                Some(TextEvent::ToolCall { arguments, .. }) => draft.push(&arguments),
                 Some(TextEvent::Finished { reason, usage, timings }) => {
                     draft.finished = Some((usage, timings));
                     return Ending { finish_reason: Some(word(&reason)), ..Ending::new(Status::Complete) };
@@ -132,24 +146,39 @@ fn word(reason: &FinishReason) -> &'static str {
     }
 }
 
-fn answer_end(ending: &Ending, draft: &Draft, provenance: &Provenance) -> AnswerEnd {
+fn answer_end(ending: &Ending, draft: &Draft, provenance: &Provenance, tokens: Tokens) -> AnswerEnd {
+    let (first_token, speed) = measured(draft, provenance, tokens.sampled.len());
     let count = |tokens: usize| u32::try_from(tokens).unwrap_or(u32::MAX);
-    let (usage, timings) = draft.finished.unzip();
-    let first_token = timings.and_then(|timings: Timings| timings.time_to_first_token);
     AnswerEnd {
         text: draft.pending.clone(),
         error: ending.error.clone(),
         finish_reason: ending.finish_reason.map(str::to_owned),
-        prompt_tokens: draft.prompt_tokens.or(usage.map(|usage: Usage| usage.prompt_tokens)).map(count),
-        completion_tokens: usage.map(|usage| count(usage.completion_tokens)),
-        cached_tokens: draft.cached_tokens.or(usage.map(|usage| usage.cached_tokens)).map(count),
+        prompt_tokens: draft.prompt_tokens.map(count),
+        completion_tokens: Some(count(tokens.sampled.len())),
+        cached_tokens: draft.cached_tokens.map(count),
         time_to_first_token_ms: first_token.map(|time| time.as_secs_f64() * 1000.0),
-        tokens_per_second: usage
-            .zip(timings)
-            .and_then(|(usage, timings)| timings.tokens_per_second(usage.completion_tokens)),
+        tokens_per_second: speed,
         context_length: Some(count(provenance.context_length)),
+        generation: (!tokens.sampled.is_empty()).then(|| Generation {
+            model: provenance.model.clone(),
+            seed: Some(tokens.seed),
+            settings: provenance.settings.clone(),
+            prompt_tokens: tokens.prompt,
+            sampled_tokens: tokens.sampled,
+        }),
         ..AnswerEnd::new(ending.status)
     }
+}
+
+/// Time to the first token, and tokens per second after it: by the engine's clock, or by ours for an answer that was stopped.
+fn measured(draft: &Draft, provenance: &Provenance, tokens: usize) -> (Option<Duration>, Option<f64>) {
+    if let Some((_, timings)) = &draft.finished {
+        return (timings.time_to_first_token, timings.tokens_per_second(tokens));
+    }
+    let Some((first, latest)) = draft.text_came else { return (None, None) };
+    let seconds = (latest - first).as_secs_f64();
+    let speed = (tokens > 1 && seconds > 0.0).then(|| (tokens - 1) as f64 / seconds);
+    (Some(first.into_std() - provenance.asked), speed)
 }
 
 /// What followers are told when the store would not take the ending: the text that it has, and that it failed.

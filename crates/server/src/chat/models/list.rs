@@ -1,0 +1,125 @@
+//! One list of the catalogue's models, the installed ones and the served ones. Does not know downloads' inner life.
+
+use std::path::Path;
+
+use serde::Serialize;
+use utoipa::ToSchema;
+use zhenjin_assistant::{ModelState, ServedModelInfo};
+use zhenjin_hub::{CatalogueEntry, LocalModel};
+
+use super::pulls::PullJson;
+use super::{ModelMenu, menu_fault};
+use crate::errors::ApiError;
+
+/// A model, here or to be had.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+#[schema(as = Model)]
+pub(crate) struct ModelJson {
+    /// Its name in requests.
+    name: String,
+    /// Its name for people.
+    title: String,
+    /// `catalogue` for models that the program knows, `local` for all others.
+    source: &'static str,
+    /// Whether its files are in the model folder.
+    installed: bool,
+    /// Whether it answers.
+    served: bool,
+    /// Whether it is in memory.
+    loaded: bool,
+    /// Bytes of its files, to be had or here.
+    size_bytes: Option<u64>,
+    /// Bytes of memory: what it takes when loaded; else the least that it needs, computed from its files when they are
+    /// here, and estimated from their size when they are not.
+    memory_bytes: Option<u64>,
+    /// Whether that is within the memory that models may take; null when unknown.
+    fits: Option<bool>,
+    /// Languages that it was trained for.
+    languages: Vec<String>,
+    /// Terms of use.
+    licence: Option<String>,
+    /// What to expect of it.
+    good_for: Option<GoodForJson>,
+    /// The most tokens of one conversation.
+    context_length: Option<usize>,
+    /// Its latest download since the server began.
+    pull: Option<PullJson>,
+}
+
+/// What to expect of a model, in the interface's languages.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+#[schema(as = GoodFor)]
+pub(crate) struct GoodForJson {
+    /// In English.
+    en: String,
+    /// In Chinese.
+    zh: String,
+}
+
+/// What is known of one model.
+struct Known<'a> {
+    name: &'a str,
+    entry: Option<&'a CatalogueEntry>,
+    installed: Option<&'a LocalModel>,
+    served: Option<&'a ServedModelInfo>,
+}
+
+/// All models: the catalogue's in its order, then those on this machine, then those served from elsewhere.
+pub(super) fn list(menu: &ModelMenu) -> Result<Vec<ModelJson>, ApiError> {
+    let installed = menu.library.models.list().map_err(menu_fault)?;
+    let served = menu.served.list();
+    let mut names: Vec<&str> = menu.catalogue().models().iter().map(|entry| entry.name.as_str()).collect();
+    let others = installed.iter().map(|model| model.name.as_str()).chain(served.iter().map(|model| model.name.as_str()));
+    for name in others {
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    let known = names.into_iter().map(|name| Known {
+        name,
+        entry: menu.catalogue().get(name),
+        installed: installed.iter().find(|model| model.name == name),
+        served: served.iter().find(|model| model.name == name),
+    });
+    Ok(known.map(|known| describe(menu, &known)).collect())
+}
+
+fn describe(menu: &ModelMenu, known: &Known<'_>) -> ModelJson {
+    let (entry, served, serving) = (known.entry, known.served, menu.served.options());
+    let path = known.installed.map(|model| model.path.as_path()).or(served.map(|model| model.path.as_path()));
+    let computed = path.and_then(|path| menu.needs.of_file(path, serving));
+    let memory_bytes = served
+        .and_then(|model| model.memory_bytes)
+        .or(computed.map(|needs| needs.least_bytes))
+        .or(entry.map(|entry| super::needs::estimate(entry.bytes())));
+    let own_context = computed.map(|needs| needs.context_length).or(entry.map(|entry| entry.context_length));
+    let limited = |context: usize| serving.context.map_or(context, |limit| limit.min(context));
+    ModelJson {
+        name: known.name.to_owned(),
+        title: entry.map_or_else(|| short_name(known.name), |entry| entry.title.clone()),
+        source: if entry.is_some() { "catalogue" } else { "local" },
+        installed: known.installed.is_some() || served.is_some(),
+        served: served.is_some(),
+        loaded: served.is_some_and(|model| model.state == ModelState::Loaded),
+        size_bytes: known
+            .installed
+            .map(|model| model.bytes)
+            .or(entry.map(CatalogueEntry::bytes))
+            .or(path.and_then(|path| path.metadata().ok()).filter(std::fs::Metadata::is_file).map(|file| file.len())),
+        memory_bytes,
+        fits: memory_bytes.map(|bytes| bytes <= serving.memory_bytes),
+        languages: entry.map(|entry| entry.languages.clone()).unwrap_or_default(),
+        licence: entry.map(|entry| entry.licence.name.clone()),
+        good_for: entry
+            .map(|entry| GoodForJson { en: entry.good_for.en.clone(), zh: entry.good_for.zh.clone() }),
+        context_length: served.and_then(|model| model.context_length).or(own_context.map(limited)),
+        pull: menu.pulls.get(known.name),
+    }
+}
+
+/// A path's last part; other names as they are.
+fn short_name(name: &str) -> String {
+    let path = Path::new(name);
+    let last = path.file_name().filter(|_| path.is_absolute() || name.starts_with('.'));
+    last.map_or_else(|| name.to_owned(), |last| last.to_string_lossy().into_owned())
+}

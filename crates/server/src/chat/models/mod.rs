@@ -1,0 +1,248 @@
+//! The model menu: what there is, what is here, downloads and removals. Does not know sources or file formats.
+
+mod list;
+mod needs;
+mod pulls;
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::sse::{Event, KeepAlive, Sse};
+use futures_util::{Stream, stream};
+use zhenjin_assistant::{ModelSpec, ServedModels};
+use zhenjin_hub::{Catalogue, LocalModel, ModelReference, ModelStore, PullOptions, StoreError};
+
+use super::extract::ApiPath;
+use super::stream::{HEARTBEAT, event};
+use crate::app::AppState;
+use crate::errors::{ApiError, ErrorBody};
+use crate::openai::fault;
+
+use list::ModelJson;
+use needs::Needs;
+use pulls::{PullEventJson, Pulls};
+
+/// At most so many events a second go to one reader.
+const EVENT_PAUSE: Duration = Duration::from_millis(250);
+
+/// Where models come from and where they lie.
+#[derive(Debug, Clone)]
+pub struct Library {
+    /// The models on this machine.
+    pub models: ModelStore,
+    /// How to get others.
+    pub pull: PullOptions,
+    /// Bytes of memory that the machine has.
+    pub memory_total: u64,
+}
+
+/// What the model menu's requests share.
+pub(crate) struct ModelMenu {
+    library: Library,
+    served: Arc<ServedModels>,
+    pulls: Pulls,
+    needs: Needs,
+}
+
+impl ModelMenu {
+    pub(crate) fn new(library: Library, served: Arc<ServedModels>) -> ModelMenu {
+        ModelMenu { library, served, pulls: Pulls::default(), needs: Needs::default() }
+    }
+
+    pub(crate) fn memory_total(&self) -> u64 {
+        self.library.memory_total
+    }
+
+    /// Ends all downloads; what they have so far is kept for the next try.
+    pub(crate) fn cancel_pulls(&self) {
+        self.pulls.cancel_all();
+    }
+
+    fn catalogue(&self) -> &Catalogue {
+        self.library.pull.catalogue.as_ref().unwrap_or(Catalogue::embedded())
+    }
+
+    fn serve(&self, model: &LocalModel) -> Result<(), ApiError> {
+        self.served.add(ModelSpec { name: model.name.clone(), path: model.path.clone() }).map_err(fault)
+    }
+}
+
+/// Every model that is in the catalogue, on this machine, or served.
+#[utoipa::path(get, path = "/api/models", tag = "models",
+    responses((status = 200, description = "The models, those of the catalogue first.", body = Vec<ModelJson>)))]
+pub(crate) async fn list(State(state): State<AppState>) -> Result<Json<Vec<ModelJson>>, ApiError> {
+    let menu = Arc::clone(&state.chat.menu);
+    on_disk(move || list::list(&menu)).await.map(Json)
+}
+
+/// Begins to download a model; one that is being downloaded already goes on.
+#[utoipa::path(post, path = "/api/models/{name}/pull", tag = "models", params(("name" = String, Path)), responses(
+    (status = 202, description = "It is under way; `/api/models/events` tells how far it is."),
+    (status = 404, description = "There is no such model to download.", body = ErrorBody),
+    (status = 409, description = "It is here already.", body = ErrorBody),
+    (status = 429, description = "Too many downloads are under way.", body = ErrorBody)))]
+pub(crate) async fn pull(
+    State(state): State<AppState>,
+    ApiPath(name): ApiPath<String>,
+) -> Result<StatusCode, ApiError> {
+    if state.shutdown.is_draining() {
+        return Err(ApiError::shutting_down());
+    }
+    let menu = Arc::clone(&state.chat.menu);
+    on_disk(move || {
+        match ModelReference::parse(&name).map_err(menu_fault)? {
+            ModelReference::Catalogue(known) if menu.catalogue().get(&known).is_none() => {
+                return Err(unknown(&name));
+            }
+            _ => {}
+        }
+        if find_installed(&menu.library.models, &name)?.is_some() {
+            return Err(ApiError::conflict(format!("the model `{name}` is on this machine already")));
+        }
+        pulls::begin(menu, &name)
+    })
+    .await?;
+    Ok(StatusCode::ACCEPTED)
+}
+
+/// Stops a download. What it has so far is kept: the next one goes on from there.
+#[utoipa::path(delete, path = "/api/models/{name}/pull", tag = "models", params(("name" = String, Path)), responses(
+    (status = 204, description = "It stops."),
+    (status = 404, description = "No such download is under way.", body = ErrorBody)))]
+pub(crate) async fn cancel_pull(
+    State(state): State<AppState>,
+    ApiPath(name): ApiPath<String>,
+) -> Result<StatusCode, ApiError> {
+    if state.chat.menu.pulls.cancel(&name) {
+        Ok(StatusCode::NO_CONTENT)
+    } else {
+        Err(ApiError::not_found(format!("no download of `{name}` is under way")))
+    }
+}
+
+/// Removes a model's files from this machine.
+#[utoipa::path(delete, path = "/api/models/{name}", tag = "models", params(("name" = String, Path)), responses(
+    (status = 204, description = "They are gone."),
+    (status = 400, description = "The model lies outside the model folder, where nothing is deleted.", body = ErrorBody),
+    (status = 404, description = "The model is not on this machine.", body = ErrorBody),
+    (status = 409, description = "It is in use, or being downloaded.", body = ErrorBody)))]
+pub(crate) async fn remove(
+    State(state): State<AppState>,
+    ApiPath(name): ApiPath<String>,
+) -> Result<StatusCode, ApiError> {
+    let menu = Arc::clone(&state.chat.menu);
+    on_disk(move || {
+        let served = menu.served.list().into_iter().find(|model| model.name == name);
+        let Some(installed) = find_installed(&menu.library.models, &name)? else {
+            return Err(match served {
+                Some(served) => outside(&name, &served.path),
+                None => unknown(&name),
+            });
+        };
+        if let Some(served) = &served {
+            if served.users > 0 {
+                return Err(ApiError::conflict(format!(
+                    "`{name}` is in use by {} answers; stop them or wait for them, then remove it",
+                    served.users
+                ))
+                .with_code("model_in_use"));
+            }
+            menu.served.remove(&name);
+        }
+        menu.library.models.remove(&name).map_err(menu_fault).inspect_err(|_| {
+            // It is still there, so it is still served.
+            if let Err(error) = menu.serve(&installed) {
+                tracing::warn!(model = name, %error, "a model that could not be removed is not served either");
+            }
+        })?;
+        menu.pulls.forget(&name);
+        Ok(())
+    })
+    .await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// How far downloads are: events `pull`, first of all that are known, then of each that changes.
+#[utoipa::path(get, path = "/api/models/events", tag = "models", responses(
+    (status = 200, description = "Events `pull` with a PullEvent as data.", content_type = "text/event-stream", body = PullEventJson),
+    (status = 429, description = "Too many streams are open.", body = ErrorBody)))]
+pub(crate) async fn events(
+    State(state): State<AppState>,
+) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, ApiError> {
+    let permit = state.stream_permit()?;
+    let menu = Arc::clone(&state.chat.menu);
+    let changes = menu.pulls.subscribe();
+    let told: BTreeMap<String, PullEventJson> = BTreeMap::new();
+    let events = stream::unfold((menu, changes, told, Vec::new()), move |(menu, mut changes, mut told, mut due)| {
+        let shutdown = state.shutdown.clone();
+        async move {
+            while due.is_empty() {
+                changes.borrow_and_update();
+                due = menu.pulls.events().into_iter().filter(|event| told.get(event.name()) != Some(event)).collect();
+                if due.is_empty() {
+                    tokio::select! {
+                        changed = changes.changed() => changed.ok()?,
+                        () = shutdown.draining() => return None,
+                    }
+                    tokio::time::sleep(EVENT_PAUSE).await;
+                }
+            }
+            let next: PullEventJson = due.remove(0);
+            let written = event("pull", &next);
+            told.insert(next.name().to_owned(), next);
+            Some((Ok(written), (menu, changes, told, due)))
+        }
+    });
+    let events = futures_util::StreamExt::inspect(events, move |_| {
+        // The place among the streams is held until the last event.
+        let _ = &permit;
+    });
+    Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(HEARTBEAT)))
+}
+
+/// The model of that name in the store, not at a path.
+fn find_installed(models: &ModelStore, name: &str) -> Result<Option<LocalModel>, ApiError> {
+    Ok(models.list().map_err(menu_fault)?.into_iter().find(|model| model.name == name))
+}
+
+/// Runs work that touches the disk beside the threads that serve requests.
+async fn on_disk<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
+) -> Result<T, ApiError> {
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| {
+        tracing::error!(%error, "a task of the model menu broke");
+        Err(ApiError::internal("the server broke while it worked on this; its log says more"))
+    })
+}
+
+fn unknown(name: &str) -> ApiError {
+    ApiError::not_found(format!("there is no model `{name}`; /api/models lists those that there are"))
+        .with_param("name")
+        .with_code("model_not_found")
+}
+
+fn outside(name: &str, path: &Path) -> ApiError {
+    ApiError::invalid(
+        "name",
+        format!("`{name}` is served from {}, outside the model folder: nothing is deleted there", path.display()),
+    )
+}
+
+/// The model store's errors in HTTP's words.
+fn menu_fault(error: StoreError) -> ApiError {
+    let message = error.to_string();
+    match error {
+        StoreError::NotInstalled { .. } | StoreError::Unknown { .. } => {
+            ApiError::not_found(message).with_param("name").with_code("model_not_found")
+        }
+        StoreError::BadName { .. } => ApiError::invalid("name", message),
+        StoreError::Busy { .. } => ApiError::conflict(message),
+        StoreError::Manifest { .. } | StoreError::Io { .. } => ApiError::internal(message).with_code("store_failed"),
+    }
+}

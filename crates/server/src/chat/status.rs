@@ -1,0 +1,43 @@
+//! What the page needs to know before anything else. Does not know who asks.
+
+use axum::Json;
+use axum::extract::State;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::app::AppState;
+
+/// The server and its machine.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+pub(crate) struct ServerStatus {
+    /// The program's version.
+    version: &'static str,
+    /// The model for conversations that name none; null while there is no model.
+    default_model: Option<String>,
+    /// Bytes of memory that the machine has.
+    memory_total: u64,
+    /// Bytes that models may take.
+    memory_limit: u64,
+    /// The instructions that the kernels use.
+    simd: String,
+    /// Threads that compute one model's steps.
+    threads: usize,
+    /// Whether requests need an API key or a login.
+    needs_key: bool,
+}
+
+/// What the page needs to know before anything else. Needs no key.
+#[utoipa::path(get, path = "/api/status", tag = "chat",
+    responses((status = 200, description = "The server and its machine.", body = ServerStatus)))]
+pub(crate) async fn status(State(state): State<AppState>) -> Json<ServerStatus> {
+    let serving = state.models.options();
+    Json(ServerStatus {
+        version: env!("CARGO_PKG_VERSION"),
+        default_model: state.default_model(),
+        memory_total: state.chat.menu.memory_total(),
+        memory_limit: serving.memory_bytes,
+        simd: serving.simd.to_string(),
+        threads: serving.threads,
+        needs_key: state.options.needs_key(),
+    })
+}

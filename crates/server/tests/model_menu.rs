@@ -1,0 +1,114 @@
+//! The model menu: listing, downloading with progress and cancel, removing.
+
+mod support;
+
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::{Method, StatusCode};
+use http_body_util::BodyExt;
+use serde_json::Value;
+use support::{Application, request};
+use tower::ServiceExt;
+
+/// A catalogue with one model that only a hub at a closed port has.
+const CATALOGUE: &str = r#"{ "models": [{
+    "name": "lost:1b", "title": "Lost", "parameters": "1 B", "quantisation": "Q4_1",
+    "licence": { "name": "Apache-2.0", "url": "https://example.org/licence" }, "languages": ["en", "zh"],
+    "context_length": 2048, "good_for": { "en": "tests", "zh": "测试" }, "sampling": {},
+    "files": [{ "file": "lost.gguf", "bytes": null, "approximate_bytes": 600000000, "sha256": null }],
+    "sources": [{ "hugging_face": { "repository": "nobody/lost", "revision": null } }] }] }"#;
+
+async fn application(retries: u32) -> Application {
+    Application::with_library(|library| {
+        library.pull.catalogue = Some(serde_json::from_str(CATALOGUE).expect("a catalogue"));
+        library.pull.hugging_face_endpoint = "http://127.0.0.1:9".to_owned();
+        library.pull.timeouts.retries = retries;
+        library.pull.timeouts.retry_wait = Duration::from_millis(200);
+    })
+    .await
+}
+
+async fn call(app: &Application, method: Method, path: &str) -> support::Answer {
+    app.send(request(method, path).body(Body::empty()).expect("valid")).await
+}
+
+/// The first event with that state.
+async fn event(app: &Application, state: &str) -> Value {
+    let asked = request(Method::GET, "/api/models/events").body(Body::empty()).expect("valid");
+    let mut body = app.router.clone().oneshot(asked).await.expect("infallible").into_body();
+    let mut text = String::new();
+    let found = async {
+        loop {
+            let frame = body.frame().await.expect("the stream goes on").expect("a frame");
+            text.push_str(&String::from_utf8_lossy(frame.data_ref().expect("data")));
+            let data = text.lines().filter_map(|line| line.strip_prefix("data:"));
+            let mut events = data.filter_map(|data| serde_json::from_str::<Value>(data.trim()).ok());
+            if let Some(found) = events.find(|event| event["state"] == state) {
+                return found;
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), found).await.expect("the event comes")
+}
+
+#[tokio::test]
+async fn models_are_listed_with_what_they_need() {
+    let app = application(0).await;
+    let models = app.get("/api/models").await.json();
+    let find = |name: &str| models.as_array().and_then(|list| list.iter().find(|model| model["name"] == name).cloned());
+    let lost = find("lost:1b").expect("the catalogue's");
+    assert_eq!((&lost["source"], &lost["installed"], &lost["fits"]), (&"catalogue".into(), &false.into(), &false.into()));
+    assert_eq!((&lost["size_bytes"], &lost["good_for"]["zh"]), (&600_000_000.into(), &"测试".into()));
+    assert!(lost["memory_bytes"].as_u64().is_some_and(|bytes| bytes > 600_000_000));
+    let tiny = find("tiny").expect("the served one");
+    assert_eq!((&tiny["source"], &tiny["served"], &tiny["fits"]), (&"local".into(), &true.into(), &true.into()));
+    assert!(tiny["memory_bytes"].as_u64().is_some_and(|bytes| bytes > 0));
+    assert_eq!(tiny["pull"], Value::Null);
+
+    let status = app.get("/api/status").await.json();
+    assert_eq!((&status["default_model"], &status["needs_key"]), (&"tiny".into(), &false.into()));
+    assert_eq!((&status["memory_total"], &status["threads"]), (&(1_u64 << 30).into(), &1.into()));
+}
+
+#[tokio::test]
+async fn a_download_that_fails_says_why() {
+    let app = application(0).await;
+    let begun = call(&app, Method::POST, "/api/models/lost%3A1b/pull").await;
+    assert_eq!(begun.status, StatusCode::ACCEPTED, "{}", begun.text);
+    let failed = event(&app, "failed").await;
+    assert_eq!(failed["name"], "lost:1b");
+    assert!(failed["error"].as_str().is_some_and(|error| error.contains("127.0.0.1")), "{failed}");
+    let models = app.get("/api/models").await.json();
+    assert_eq!(models[0]["pull"]["state"], "failed");
+    assert_eq!(call(&app, Method::DELETE, "/api/models/lost%3A1b/pull").await.status, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn a_download_is_cancelled() {
+    let app = application(1000).await;
+    for _ in 0..2 {
+        let begun = call(&app, Method::POST, "/api/models/lost%3A1b/pull").await;
+        assert_eq!(begun.status, StatusCode::ACCEPTED, "a second click changes nothing");
+    }
+    assert_eq!(event(&app, "running").await["name"], "lost:1b");
+    assert_eq!(call(&app, Method::DELETE, "/api/models/lost%3A1b/pull").await.status, StatusCode::NO_CONTENT);
+    assert_eq!(event(&app, "cancelled").await["error"], Value::Null);
+}
+
+#[tokio::test]
+async fn what_cannot_be_downloaded_or_removed_is_refused() {
+    let app = application(0).await;
+    let cases = [
+        (Method::POST, "/api/models/absent%3A7b/pull", StatusCode::NOT_FOUND),
+        (Method::POST, "/api/models/..%2F..%2Fetc/pull", StatusCode::BAD_REQUEST),
+        (Method::DELETE, "/api/models/lost%3A1b", StatusCode::NOT_FOUND),
+        // Served from a path outside the model folder.
+        (Method::DELETE, "/api/models/tiny", StatusCode::BAD_REQUEST),
+    ];
+    for (method, path, status) in cases {
+        let answer = call(&app, method.clone(), path).await;
+        assert_eq!(answer.status, status, "{method} {path}: {}", answer.text);
+        assert!(!answer.error().0.is_empty());
+    }
+}

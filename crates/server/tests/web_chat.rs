@@ -1,0 +1,335 @@
+//! The web chat's own API, in process, with a tiny random model that really answers.
+
+mod support;
+
+use axum::body::Body;
+use axum::http::{Method, StatusCode, header};
+use serde_json::{Value, json};
+use support::{Answer, Application, CONTEXT, request};
+use zhenjin_server::ServerOptions;
+
+impl Application {
+    async fn call(&self, method: Method, path: &str, body: Value) -> Answer {
+        let request = request(method, path).header(header::CONTENT_TYPE, "application/json");
+        self.send(request.body(Body::from(body.to_string())).expect("valid")).await
+    }
+
+    /// A conversation whose answers have so many tokens at most.
+    async fn conversation(&self, max_tokens: usize) -> String {
+        let settings = json!({ "max_tokens": max_tokens, "seed": 7, "temperature": 1 });
+        let made = self.call(Method::POST, "/api/conversations", json!({ "settings": settings })).await;
+        assert_eq!(made.status, StatusCode::CREATED, "{}", made.text);
+        made.json()["id"].as_str().expect("an id").to_owned()
+    }
+
+    async fn ask(&self, conversation: &str, parent: Option<&str>, content: &str) -> (Value, Value) {
+        let body = json!({ "parent_id": parent, "content": content });
+        let asked = self.call(Method::POST, &format!("/api/conversations/{conversation}/messages"), body).await;
+        assert_eq!(asked.status, StatusCode::CREATED, "{}", asked.text);
+        let asked = asked.json();
+        (asked["user"].clone(), asked["answer"].clone())
+    }
+
+    /// Follows an answer from a code point on: the text, and the message as it ended.
+    async fn follow(&self, message: &str, offset: usize) -> (String, Value) {
+        let stream = self.get(&format!("/api/messages/{message}/stream?offset={offset}")).await;
+        assert_eq!(stream.status, StatusCode::OK, "{}", stream.text);
+        assert_eq!(stream.headers[header::CONTENT_TYPE], "text/event-stream");
+        let mut text = String::new();
+        let mut done = None;
+        for (name, data) in events(&stream.text) {
+            match name.as_str() {
+                "delta" => {
+                    assert_eq!(data["offset"].as_u64(), Some((offset + text.chars().count()) as u64));
+                    text.push_str(data["text"].as_str().expect("text"));
+                }
+                "done" => done = Some(data),
+                other => panic!("an event {other}"),
+            }
+        }
+        (text, done.expect("the stream ends with the message"))
+    }
+
+    /// Asks and waits for the end.
+    async fn exchange(&self, conversation: &str, parent: Option<&str>, content: &str) -> (Value, Value) {
+        let (user, answer) = self.ask(conversation, parent, content).await;
+        let (_, ended) = self.follow(id(&answer), 0).await;
+        (user, ended)
+    }
+}
+
+fn events(text: &str) -> Vec<(String, Value)> {
+    let blocks = text.split("\n\n").filter(|block| !block.trim().is_empty() && !block.starts_with(':'));
+    let field = |block: &str, name: &str| {
+        block.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default().trim().to_owned()
+    };
+    blocks
+        .map(|block| (field(block, "event:"), serde_json::from_str(&field(block, "data:")).expect("JSON")))
+        .collect()
+}
+
+fn id(message: &Value) -> &str {
+    message["id"].as_str().expect("an id")
+}
+
+#[tokio::test]
+async fn an_answer_streams_resumes_and_is_kept() {
+    let app = Application::new().await;
+    let conversation = app.conversation(60).await;
+    let (user, answer) = app.ask(&conversation, None, "Why is the sky blue?\nPlease.").await;
+    assert_eq!((user["status"].as_str(), answer["status"].as_str()), (Some("complete"), Some("generating")));
+    assert_eq!(answer["parent_id"], user["id"]);
+
+    // Two tabs, one of which joins later and in the middle.
+    let (first, second) = tokio::join!(app.follow(id(&answer), 0), app.follow(id(&answer), 3));
+    let (text, done) = first;
+    assert_eq!(second.0, text.chars().skip(3).collect::<String>());
+    assert_eq!(second.1, done);
+    assert_eq!(done["content"].as_str(), Some(text.as_str()));
+    assert_eq!(done["status"], "complete");
+    assert!(matches!(done["finish_reason"].as_str(), Some("stop" | "length")));
+    assert!(done["completion_tokens"].as_u64().is_some_and(|tokens| tokens <= 60));
+    assert!(done["prompt_tokens"].as_u64().is_some_and(|tokens| tokens > 0));
+    assert!(done["time_to_first_token_ms"].is_number());
+    assert_eq!(done["context_length"].as_u64(), Some(CONTEXT as u64));
+
+    let length = text.chars().count();
+    for offset in [0, 1, length / 2, length] {
+        let (rest, again) = app.follow(id(&answer), offset).await;
+        assert_eq!((rest, &again), (text.chars().skip(offset).collect(), &done));
+    }
+    let beyond = app.get(&format!("/api/messages/{}/stream?offset={}", id(&answer), length + 1)).await;
+    assert_eq!((beyond.status, beyond.error().2.as_str()), (StatusCode::BAD_REQUEST, "offset"));
+
+    let kept = app.get(&format!("/api/conversations/{conversation}")).await.json();
+    assert_eq!(kept["title"], "Why is the sky blue?");
+    assert_eq!(kept["messages"], json!([user, done]));
+    assert_eq!(kept["current_leaf"], done["id"]);
+}
+
+#[tokio::test]
+async fn nobody_needs_to_listen() {
+    let app = Application::new().await;
+    let conversation = app.conversation(40).await;
+    let (_, answer) = app.ask(&conversation, None, "Go on without me").await;
+    for _ in 0..500 {
+        let kept = app.get(&format!("/api/conversations/{conversation}")).await.json();
+        if kept["messages"][1]["status"] == "complete" {
+            let (text, _) = app.follow(id(&answer), 0).await;
+            assert_eq!(kept["messages"][1]["content"].as_str(), Some(text.as_str()));
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    panic!("the answer did not end");
+}
+
+#[tokio::test]
+async fn editing_and_regenerating_make_branches() {
+    let app = Application::new().await;
+    let conversation = app.conversation(5).await;
+    let (first, answer) = app.exchange(&conversation, None, "one").await;
+    let (_, follow_up) = app.exchange(&conversation, Some(id(&answer)), "two").await;
+    let (edited, _) = app.exchange(&conversation, None, "one, edited").await;
+    assert_eq!(edited["parent_id"], Value::Null);
+
+    let again = app.call(Method::POST, &format!("/api/messages/{}/regenerate", id(&answer)), Value::Null).await;
+    assert_eq!(again.status, StatusCode::CREATED, "{}", again.text);
+    let (_, sibling) = app.follow(id(&again.json()["answer"]), 0).await;
+    assert_eq!(sibling["parent_id"], first["id"]);
+    assert_eq!(sibling["content"], answer["content"], "the same prompt and seed give the same answer");
+
+    let kept = app.get(&format!("/api/conversations/{conversation}")).await.json();
+    assert_eq!(kept["messages"].as_array().map(Vec::len), Some(7));
+    let back = json!({ "current_leaf": follow_up["id"] });
+    let changed = app.call(Method::PATCH, &format!("/api/conversations/{conversation}"), back).await.json();
+    assert_eq!(changed["current_leaf"], follow_up["id"]);
+
+    let question = app.call(Method::POST, &format!("/api/messages/{}/regenerate", id(&first)), Value::Null).await;
+    assert_eq!(question.status, StatusCode::BAD_REQUEST);
+    let astray = json!({ "parent_id": first["id"], "content": "after a question" });
+    let astray = app.call(Method::POST, &format!("/api/conversations/{conversation}/messages"), astray).await;
+    assert_eq!((astray.status, astray.error().2.as_str()), (StatusCode::BAD_REQUEST, "parent_id"));
+}
+
+#[tokio::test]
+async fn a_stopped_answer_keeps_its_text() {
+    let app = Application::new().await;
+    let conversation = app.conversation(CONTEXT / 2).await;
+    let (_, answer) = app.ask(&conversation, None, "Talk").await;
+    let stopped = app.call(Method::POST, &format!("/api/messages/{}/stop", id(&answer)), Value::Null).await.json();
+    // The tiny model may have come to its end before.
+    assert!(matches!(stopped["status"].as_str(), Some("stopped" | "complete")), "{stopped}");
+    let (text, done) = app.follow(id(&answer), 0).await;
+    assert_eq!((stopped["content"].as_str(), &stopped), (Some(text.as_str()), &done));
+}
+
+#[tokio::test]
+async fn what_does_not_fit_is_refused_with_its_numbers_and_not_saved() {
+    let app = Application::new().await;
+    let conversation = app.conversation(5).await;
+    let long = json!({ "content": "far too long ".repeat(CONTEXT) });
+    let refused = app.call(Method::POST, &format!("/api/conversations/{conversation}/messages"), long.clone()).await;
+    let (message, code, _) = refused.error();
+    assert_eq!((refused.status, code.as_str()), (StatusCode::BAD_REQUEST, "context_length_exceeded"));
+    assert!(message.contains(&CONTEXT.to_string()), "{message}");
+    let kept = app.get(&format!("/api/conversations/{conversation}")).await.json();
+    assert_eq!((&kept["messages"], &kept["title"]), (&json!([]), &Value::Null));
+
+    let (_, answer) = app.exchange(&conversation, None, "short").await;
+    let meter = |content: &str| json!({ "conversation_id": conversation, "parent_id": answer["id"], "content": content });
+    let empty = app.call(Method::POST, "/api/context", meter("")).await.json();
+    let more = app.call(Method::POST, "/api/context", meter("and some more words")).await.json();
+    assert_eq!(empty["context_length"].as_u64(), Some(CONTEXT as u64));
+    assert!(more["prompt_tokens"].as_u64() > empty["prompt_tokens"].as_u64());
+    let body = json!({ "conversation_id": conversation, "content": null });
+    assert_eq!(app.call(Method::POST, "/api/context", body).await.json()["prompt_tokens"], 0);
+}
+
+#[tokio::test]
+async fn fields_are_checked_and_named() {
+    let app = Application::new().await;
+    let conversation = app.conversation(5).await;
+    let path = format!("/api/conversations/{conversation}");
+    let messages = format!("{path}/messages");
+    let missing = "/api/conversations/01ARZ3NDEKTSV4RRFFQ69G5FAV";
+    let cases = [
+        (Method::POST, "/api/conversations", json!({ "modle": "tiny" }), 400, "modle"),
+        (Method::POST, "/api/conversations", json!({ "model": "" }), 400, "model"),
+        (Method::POST, "/api/conversations", json!({ "settings": { "top_p": 1.5 } }), 400, "settings.top_p"),
+        (Method::POST, "/api/conversations", json!({ "settings": { "nucleus": 1 } }), 400, "settings.nucleus"),
+        (Method::POST, "/api/conversations", json!([]), 400, ""),
+        (Method::PATCH, &path, json!({ "title": "x".repeat(201) }), 400, "title"),
+        (Method::PATCH, &path, json!({ "title": " " }), 400, "title"),
+        (Method::PATCH, &path, json!({ "current_leaf": "nonsense" }), 404, ""),
+        (Method::PATCH, missing, json!({ "title": "x" }), 404, ""),
+        (Method::POST, &messages, json!({}), 400, "content"),
+        (Method::POST, &messages, json!({ "content": "\n " }), 400, "content"),
+        (Method::POST, &messages, json!({ "content": 5 }), 400, "content"),
+        (Method::POST, "/api/context", json!({ "content": "x" }), 400, "conversation_id"),
+        (Method::POST, "/api/login", json!({ "key": "zj-wrong" }), 401, "key"),
+        (Method::DELETE, missing, Value::Null, 404, ""),
+    ];
+    for (method, path, body, status, field) in cases {
+        let answer = app.call(method.clone(), path, body.clone()).await;
+        assert_eq!((answer.status.as_u16(), answer.error().2.as_str()), (status, field), "{method} {path} {body}");
+    }
+    for path in ["/api/conversations?limit=0", "/api/conversations?limit=201", "/api/conversations?page=2", "/api/search"] {
+        assert_eq!(app.get(path).await.status, StatusCode::BAD_REQUEST, "{path}");
+    }
+    for path in ["/api/conversations/x", "/api/messages/x/stream", "/api/conversations/%FF"] {
+        let status = app.get(path).await.status;
+        assert!(matches!(status, StatusCode::NOT_FOUND | StatusCode::BAD_REQUEST), "{path}: {status}");
+    }
+    let unknown = json!({ "model": "absent" });
+    let made = app.call(Method::POST, "/api/conversations", unknown).await.json();
+    let asked = json!({ "content": "anybody there?" });
+    let answer = app.call(Method::POST, &format!("/api/conversations/{}/messages", id(&made)), asked).await;
+    assert_eq!((answer.status, answer.error().1.as_str()), (StatusCode::NOT_FOUND, "model_not_found"));
+}
+
+#[tokio::test]
+async fn conversations_are_listed_changed_deleted_and_brought_back() {
+    let app = Application::new().await;
+    let (first, second) = (app.conversation(5).await, app.conversation(5).await);
+    app.exchange(&first, None, "真金不怕火炼").await;
+    let listed = app.get("/api/conversations?limit=1").await.json();
+    assert_eq!((listed[0]["id"].as_str(), listed.as_array().map(Vec::len)), (Some(first.as_str()), Some(1)));
+    let rest = app.get(&format!("/api/conversations?before={first}")).await.json();
+    assert_eq!(rest[0]["id"].as_str(), Some(second.as_str()));
+
+    let path = format!("/api/conversations/{first}");
+    let change = json!({ "title": " 谚语 ", "system_prompt": "Be brief.", "settings": { "temperature": 0 } });
+    let changed = app.call(Method::PATCH, &path, change).await.json();
+    assert_eq!((&changed["title"], &changed["system_prompt"]), (&json!("谚语"), &json!("Be brief.")));
+    assert_eq!((&changed["settings"]["temperature"], &changed["settings"]["seed"]), (&json!(0), &Value::Null));
+    let emptied = app.call(Method::PATCH, &path, json!({ "system_prompt": null, "settings": null })).await.json();
+    assert_eq!((&emptied["system_prompt"], &emptied["settings"]["temperature"]), (&Value::Null, &Value::Null));
+    assert_eq!(emptied["title"], "谚语");
+
+    assert_eq!(app.call(Method::DELETE, &path, Value::Null).await.status, StatusCode::NO_CONTENT);
+    assert_eq!(app.get(&path).await.status, StatusCode::NOT_FOUND);
+    assert_eq!(app.get("/api/search?q=%E7%9C%9F%E9%87%91").await.json(), json!([]));
+    assert_eq!(app.call(Method::POST, &format!("{path}/restore"), Value::Null).await.status, StatusCode::OK);
+    let hits = app.get("/api/search?q=%E7%9C%9F%E9%87%91").await.json();
+    assert_eq!((hits[0]["snippet"].as_str(), &hits[0]["ranges"]), (Some("真金不怕火炼"), &json!([[0, 2]])));
+    assert_eq!(app.get("/api/search?q=%E8%B0%9A%E8%AF%AD").await.json()[0]["title"], "谚语");
+}
+
+#[tokio::test]
+async fn a_browser_logs_in_with_a_key_and_out_again() {
+    let app = Application::with(ServerOptions { require_key: true, ..ServerOptions::default() }).await;
+    let (key, secret) = app.state.store.create_api_key("browser").await.expect("a key");
+    assert_eq!(app.get("/api/status").await.json()["needs_key"], true);
+    assert_eq!(app.get("/api/conversations").await.status, StatusCode::UNAUTHORIZED);
+
+    let login = app.call(Method::POST, "/api/login", json!({ "key": secret.expose() })).await;
+    assert_eq!(login.status, StatusCode::NO_CONTENT, "{}", login.text);
+    let cookie = login.headers[header::SET_COOKIE].to_str().expect("text").to_owned();
+    assert!(cookie.contains("HttpOnly") && cookie.contains("SameSite=Strict") && !cookie.contains(secret.expose()));
+    let cookie = cookie.split(';').next().expect("a pair").to_owned();
+    let with = |name, value: String| {
+        request(Method::GET, "/api/conversations").header(name, value).body(Body::empty()).expect("valid")
+    };
+    assert_eq!(app.send(with(header::COOKIE, cookie.clone())).await.status, StatusCode::OK);
+    let bearer = format!("Bearer {}", secret.expose());
+    assert_eq!(app.send(with(header::AUTHORIZATION, bearer.clone())).await.status, StatusCode::OK);
+
+    let logout = request(Method::POST, "/api/logout").header(header::COOKIE, cookie.clone());
+    assert_eq!(app.send(logout.body(Body::empty()).expect("valid")).await.status, StatusCode::NO_CONTENT);
+    assert_eq!(app.send(with(header::COOKIE, cookie)).await.status, StatusCode::UNAUTHORIZED);
+    app.state.store.revoke_api_key(&key.id).await.expect("revoked");
+    assert_eq!(app.send(with(header::AUTHORIZATION, bearer)).await.status, StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test]
+async fn the_servers_end_marks_answers_as_interrupted() {
+    let app = Application::new().await;
+    let conversation = app.conversation(CONTEXT / 2).await;
+    let (_, answer) = app.ask(&conversation, None, "Talk").await;
+    app.state.shutdown.drain();
+    app.state.shutdown.end();
+    for _ in 0..500 {
+        let message = app.state.store.message(&id(&answer).parse().expect("an id")).await.expect("kept");
+        if message.status != zhenjin_store::Status::Generating {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    panic!("the answer was not ended");
+}
+
+#[tokio::test]
+async fn every_route_is_described() {
+    let app = Application::new().await;
+    let described = app.get("/openapi.json").await.json();
+    let paths = [
+        ("/api/status", "get"),
+        ("/api/models", "get"),
+        ("/api/models/events", "get"),
+        ("/api/models/{name}", "delete"),
+        ("/api/models/{name}/pull", "post"),
+        ("/api/models/{name}/pull", "delete"),
+        ("/api/conversations", "get"),
+        ("/api/conversations", "post"),
+        ("/api/conversations/{id}", "get"),
+        ("/api/conversations/{id}", "patch"),
+        ("/api/conversations/{id}", "delete"),
+        ("/api/conversations/{id}/restore", "post"),
+        ("/api/conversations/{id}/messages", "post"),
+        ("/api/messages/{id}/regenerate", "post"),
+        ("/api/messages/{id}/stop", "post"),
+        ("/api/messages/{id}/stream", "get"),
+        ("/api/search", "get"),
+        ("/api/context", "post"),
+        ("/api/login", "post"),
+        ("/api/logout", "post"),
+    ];
+    for (path, method) in paths {
+        let route = &described["paths"][path][method];
+        assert!(route["summary"].is_string() || route["description"].is_string(), "{method} {path}");
+    }
+    let body = &described["components"]["schemas"]["NewConversationBody"];
+    assert_eq!(body["additionalProperties"], false, "{body}");
+    assert_eq!(body["properties"]["settings"]["anyOf"][0]["properties"]["temperature"]["maximum"], 2.0);
+}

@@ -7,8 +7,8 @@ use zhenjin_tokenizer::{ControlText, Specials, StreamDecoder, Tokenizer};
 fuzz_target!(|bytes: &[u8]| {
     let Ok(tokenizer) = Tokenizer::from_tokenizer_json(bytes, None) else { return };
     let Ok(ids) = tokenizer.encode("真金 fears <|im_end|> no\tfire 🔥", Specials::AsText) else { return };
-    let whole = tokenizer.decode(&ids, ControlText::Shown);
-    let mut decoder = StreamDecoder::new(&tokenizer, ControlText::Shown);
+    let whole = tokenizer.decode(&ids, ControlText::Show);
+    let mut decoder = StreamDecoder::new(&tokenizer, ControlText::Show);
     let pieces: Result<Vec<String>, _> = ids.iter().map(|id| decoder.push(*id)).collect();
     if let (Ok(whole), Ok(pieces)) = (whole, pieces) {
         assert_eq!(whole, pieces.concat() + &decoder.finish());

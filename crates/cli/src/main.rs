@@ -1,2 +1,66 @@
-//! The program `zhenjin`.
-fn main() {}
+//! The program `zhenjin`: reads the command line, the environment and the home folder, and talks to the terminal.
+//!
+//! It does not know how anything is computed; every command calls a library and shows what it says.
+
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "this is the one crate that talks to the terminal")]
+
+mod arguments;
+mod commands;
+mod home;
+mod logging;
+mod machine;
+mod memory_size;
+mod write_file;
+
+use anyhow::{Context, Result};
+use arguments::{Arguments, Command};
+use clap::Parser;
+use home::Home;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match run(arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("zhenjin: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Whoever read our output has seen enough, as in `zhenjin models | head -1`.
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error
+        .chain()
+        .filter_map(|cause| cause.downcast_ref::<std::io::Error>())
+        .any(|cause| cause.kind() == std::io::ErrorKind::BrokenPipe)
+}
+
+fn run(arguments: Arguments) -> Result<()> {
+    let is_server = matches!(arguments.command, Command::Serve(_));
+    logging::start(arguments.log.as_deref(), arguments.log_format, is_server)?;
+    let home = || Home::open(arguments.home.as_deref());
+    match arguments.command {
+        Command::Pull(command) => wait_for(commands::pull::run(&home()?, command)),
+        Command::Models(command) => commands::models::list(&home()?, &command),
+        Command::Remove(command) => commands::models::remove(&home()?, &command),
+        Command::Inspect(command) => commands::inspect::run(&home()?, &command),
+        Command::Serve(command) => wait_for(commands::serve::run(&home()?, command)),
+        Command::Chat(command) => wait_for(commands::chat::run(&home()?, command)),
+        Command::Perplexity(command) => commands::perplexity::run(&home()?, &command),
+        Command::Bench(command) => commands::bench::run(&home()?, &command),
+        Command::Key(command) => wait_for(commands::key::run(&home()?, command)),
+        Command::Completions { shell } => {
+            commands::manual::completions(shell);
+            Ok(())
+        }
+        Command::Man { folder } => commands::manual::pages(&folder),
+    }
+}
+
+fn wait_for(work: impl Future<Output = Result<()>>) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    runtime.context("starting the asynchronous runtime")?.block_on(work)
+}

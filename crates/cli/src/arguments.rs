@@ -1,0 +1,294 @@
+//! The command line: every command, option and example. It knows no behaviour.
+
+use crate::memory_size::MemorySize;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Your own ChatGPT on your own machine: fetch a model, chat with it, serve it with the OpenAI API.
+#[derive(Debug, Parser)]
+#[command(name = "zhenjin", version, propagate_version = true, max_term_width = 100, after_help = MAIN_EXAMPLES)]
+pub(crate) struct Arguments {
+    /// Folder of models, conversations and keys [default: the platform's data folder]
+    #[arg(long, global = true, env = "ZHENJIN_HOME", value_name = "DIR", hide_env_values = true)]
+    pub(crate) home: Option<PathBuf>,
+    /// What to log: error, warn, info, debug, trace, or a filter such as zhenjin_engine=debug
+    #[arg(long, global = true, env = "ZHENJIN_LOG", value_name = "FILTER", hide_env_values = true)]
+    pub(crate) log: Option<String>,
+    /// How log lines look
+    #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text)]
+    pub(crate) log_format: LogFormat,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+const MAIN_EXAMPLES: &str = "Examples:
+  zhenjin pull smollm2:135m          fetch a small English model (98 MB)
+  zhenjin chat smollm2:135m          talk with it in the terminal
+  zhenjin serve smollm2:135m         the chat page and the OpenAI API at http://127.0.0.1:8080";
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// For people
+    Text,
+    /// One JSON object a line
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Fetch a model of the catalogue, or any GGUF or safetensors model of a hub
+    #[command(after_help = "Examples:
+  zhenjin pull smollm2:135m
+  zhenjin pull qwen3:0.6b
+  zhenjin pull hf:bartowski/SmolLM2-360M-Instruct-GGUF:SmolLM2-360M-Instruct-Q8_0.gguf
+  HF_ENDPOINT=https://hf-mirror.com zhenjin pull qwen3:0.6b")]
+    Pull(PullArguments),
+    /// List the models that are here and those of the catalogue
+    #[command(after_help = "Examples:\n  zhenjin models\n  zhenjin models --json")]
+    Models(ModelsArguments),
+    /// Remove a fetched model's files
+    #[command(name = "rm", after_help = "Examples:\n  zhenjin rm smollm2:135m")]
+    Remove(RemoveArguments),
+    /// Show what a model file holds and the memory that serving it needs
+    #[command(after_help = "Examples:
+  zhenjin inspect smollm2:135m
+  zhenjin inspect ./model.gguf --context 8192 --batch 16 --tensors")]
+    Inspect(InspectArguments),
+    /// Serve the chat page and the OpenAI API
+    #[command(after_help = "Examples:
+  zhenjin serve smollm2:135m
+  zhenjin serve smollm2:135m qwen3:0.6b --memory 8GiB
+  zhenjin key new laptop && zhenjin serve smollm2:135m --addr 0.0.0.0:8080")]
+    Serve(ServeArguments),
+    /// Chat in the terminal, or answer one prompt
+    #[command(after_help = "Examples:
+  zhenjin chat smollm2:135m
+  zhenjin chat -p 'Name three primes.' --temperature 0
+  cat notes.txt | zhenjin chat -p 'Summarise this:' --json")]
+    Chat(ChatArguments),
+    /// Measure a model's perplexity on a text (llama.cpp's method)
+    #[command(after_help = "Examples:
+  zhenjin perplexity smollm2:135m book.txt --ctx 512 --chunks 40")]
+    Perplexity(PerplexityArguments),
+    /// Measure this machine's speed with a model
+    #[command(after_help = "Examples:
+  zhenjin bench smollm2:135m
+  zhenjin bench ./model.gguf --prefill 512,4096 --decode 64 --batch 1,16,32 --json")]
+    Bench(BenchArguments),
+    /// Keys for clients of a server that others can reach
+    #[command(subcommand, after_help = "Examples:\n  zhenjin key new laptop\n  zhenjin key list")]
+    Key(KeyCommand),
+    /// Print a shell's completion script
+    #[command(after_help = "Examples:\n  zhenjin completions bash > /etc/bash_completion.d/zhenjin")]
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Write the manual pages into a folder
+    #[command(after_help = "Examples:\n  zhenjin man /usr/local/share/man/man1")]
+    Man {
+        /// The folder, made where it is missing
+        folder: PathBuf,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PullArguments {
+    /// A catalogue name (see `zhenjin models`) or hf:OWNER/REPO[:FILE]
+    #[arg(required = true, value_name = "MODEL")]
+    pub(crate) models: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ModelsArguments {
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RemoveArguments {
+    /// The model's name
+    #[arg(value_name = "MODEL")]
+    pub(crate) model: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct InspectArguments {
+    /// A fetched model's name, a GGUF file or a Hugging Face folder
+    #[arg(value_name = "MODEL")]
+    pub(crate) model: String,
+    /// Context for the memory plan, in tokens [default: the model's own]
+    #[arg(long, value_name = "TOKENS")]
+    pub(crate) context: Option<usize>,
+    /// Chats at once for the memory plan
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub(crate) batch: u32,
+    /// List every tensor
+    #[arg(long)]
+    pub(crate) tensors: bool,
+    /// Print JSON (always with every tensor)
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// How the engine uses the machine.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct EngineArguments {
+    /// Threads [default: the number of cores]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) threads: Option<u16>,
+    /// Longest context, in tokens [default: the model's own, as far as memory allows]
+    #[arg(long, value_name = "TOKENS")]
+    pub(crate) context: Option<usize>,
+    /// Memory for models and their KV caches, such as 4GiB [default: 60 % of what is free]
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) memory: Option<MemorySize>,
+    /// Instructions to use: scalar, avx2, avxvnni, avx512vnni [default: the best that this machine has]
+    #[arg(long, env = "ZHENJIN_SIMD", value_name = "LEVEL", hide_env_values = true)]
+    pub(crate) simd: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ServeArguments {
+    /// Models to serve: names or paths; the first is the default [default: every fetched model]
+    #[arg(value_name = "MODEL")]
+    pub(crate) models: Vec<String>,
+    /// Address to listen on; anything but loopback needs a key (`zhenjin key new NAME`)
+    #[arg(long, default_value = "127.0.0.1:8080", value_name = "HOST:PORT")]
+    pub(crate) addr: SocketAddr,
+    #[command(flatten)]
+    pub(crate) engine: EngineArguments,
+    /// Chats that a model works on at the same time
+    #[arg(long, default_value_t = 32, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) max_batch: u16,
+    /// Requests that may wait; one more gets 429
+    #[arg(long, default_value_t = 256, value_name = "N")]
+    pub(crate) queue: usize,
+    /// Ask for a key on loopback too
+    #[arg(long)]
+    pub(crate) require_key: bool,
+    /// Another host name under which browsers may reach the server (repeatable)
+    #[arg(long, value_name = "HOST")]
+    pub(crate) allowed_host: Vec<String>,
+    /// A page's origin that may call the API from a browser (repeatable)
+    #[arg(long, value_name = "ORIGIN")]
+    pub(crate) cors_origin: Vec<String>,
+    /// How long running answers may take to end when the server stops
+    #[arg(long, default_value = "20", value_name = "SECONDS", value_parser = seconds)]
+    pub(crate) shutdown_limit: Duration,
+}
+
+/// How tokens are chosen; what is not given is the model's own default.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct SamplingArguments {
+    /// 0 always takes the likeliest token
+    #[arg(long, value_name = "T")]
+    pub(crate) temperature: Option<f32>,
+    /// Keep the likeliest tokens up to this probability
+    #[arg(long, value_name = "P")]
+    pub(crate) top_p: Option<f32>,
+    /// Keep this many tokens; 0 keeps all
+    #[arg(long, value_name = "K")]
+    pub(crate) top_k: Option<u32>,
+    /// Keep tokens of at least this share of the likeliest one's probability
+    #[arg(long, value_name = "P")]
+    pub(crate) min_p: Option<f32>,
+    /// Divide the logits of tokens already seen (1 = off)
+    #[arg(long, value_name = "R")]
+    pub(crate) repetition_penalty: Option<f32>,
+    /// The same seed gives the same answer [default: random, and shown]
+    #[arg(long, value_name = "N")]
+    pub(crate) seed: Option<u64>,
+    /// Longest answer, in tokens [default: what the context leaves]
+    #[arg(long, value_name = "N")]
+    pub(crate) max_tokens: Option<usize>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ChatArguments {
+    /// A fetched model's name, a GGUF file or a Hugging Face folder [default: the first fetched model]
+    #[arg(value_name = "MODEL")]
+    pub(crate) model: Option<String>,
+    /// Answer this prompt and exit; with a pipe on standard input, what comes from it follows the prompt
+    #[arg(short, long, value_name = "TEXT")]
+    pub(crate) prompt: Option<String>,
+    /// The system message
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) system: Option<String>,
+    /// Print one JSON object with the answer and its numbers
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) sampling: SamplingArguments,
+    #[command(flatten)]
+    pub(crate) engine: EngineArguments,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PerplexityArguments {
+    /// A fetched model's name, a GGUF file or a Hugging Face folder
+    #[arg(value_name = "MODEL")]
+    pub(crate) model: String,
+    /// A UTF-8 text file
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// Tokens in a window; the second half of each is scored
+    #[arg(long, default_value_t = 512, value_name = "TOKENS")]
+    pub(crate) ctx: usize,
+    /// Stop after this many windows
+    #[arg(long, value_name = "N")]
+    pub(crate) chunks: Option<usize>,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) engine: EngineArguments,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BenchArguments {
+    /// A fetched model's name, a GGUF file or a Hugging Face folder
+    #[arg(value_name = "MODEL")]
+    pub(crate) model: String,
+    /// Prompt lengths
+    #[arg(long, value_delimiter = ',', default_value = "512", value_name = "TOKENS")]
+    pub(crate) prefill: Vec<usize>,
+    /// New tokens of each sequence
+    #[arg(long, value_delimiter = ',', default_value = "64", value_name = "TOKENS")]
+    pub(crate) decode: Vec<usize>,
+    /// Sequences at once
+    #[arg(long, value_delimiter = ',', default_value = "1,16", value_name = "N")]
+    pub(crate) batch: Vec<usize>,
+    /// Measurements of each kind
+    #[arg(long, default_value_t = 5, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) repeat: u32,
+    /// Print one JSON line a measurement
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) engine: EngineArguments,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum KeyCommand {
+    /// Make a key and print it once; only its hash is kept
+    New {
+        /// Whose key it is
+        name: String,
+    },
+    /// List the keys' names
+    List,
+    /// Take a key back
+    Revoke {
+        /// Whose key it is
+        name: String,
+    },
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text.parse().map_err(|_| format!("{text:?} is not a number of seconds"))?;
+    Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
+}

@@ -1,0 +1,97 @@
+//! Times steps of the runner on a fixed stream of tokens. It does not know how results are shown.
+
+use crate::arguments::BenchArguments;
+use anyhow::{Result, bail};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use zhenjin_model::{LogitsFor, Model, Runner, RunnerOptions, SequenceChunk};
+use zhenjin_tensor::{PAGE_TOKENS, PageId, ThreadTeam};
+
+/// Tokens of a prompt that one step computes, as in the server.
+const PREFILL_CHUNK: usize = 512;
+
+pub(super) struct Bench {
+    runner: Runner,
+    vocabulary_size: usize,
+    pages_per_sequence: usize,
+    repeat: u32,
+}
+
+impl Bench {
+    pub(super) fn new(model: Arc<Model>, team: Arc<ThreadTeam>, arguments: &BenchArguments) -> Result<Self> {
+        let longest = arguments.prefill.iter().chain(&arguments.decode).copied().max().unwrap_or(1);
+        if longest > model.config.context_length {
+            bail!("{longest} tokens do not fit the model's context of {}", model.config.context_length);
+        }
+        let widest = arguments.batch.iter().copied().max().unwrap_or(1);
+        let pages_per_sequence = longest.div_ceil(PAGE_TOKENS);
+        let options = RunnerOptions {
+            pages: pages_per_sequence * widest,
+            max_rows: PREFILL_CHUNK.max(widest),
+            max_logits_rows: widest,
+            context_length: None,
+            simd: model.simd,
+            team,
+        };
+        let vocabulary_size = model.config.vocabulary_size;
+        Ok(Self { runner: Runner::new(model, options)?, vocabulary_size, pages_per_sequence, repeat: arguments.repeat })
+    }
+
+    /// Computes a prompt of `tokens`, one warm-up and then the repeats.
+    pub(super) fn prefill(&mut self, tokens: usize) -> Result<Vec<Duration>> {
+        self.repeated(|bench| bench.prefill_once(tokens))
+    }
+
+    /// Computes `tokens` new tokens of each of `batch` sequences, starting from one token.
+    pub(super) fn decode(&mut self, tokens: usize, batch: usize) -> Result<Vec<Duration>> {
+        self.repeated(|bench| bench.decode_once(tokens, batch))
+    }
+
+    fn repeated(&mut self, once: impl Fn(&mut Self) -> Result<()>) -> Result<Vec<Duration>> {
+        once(self)?;
+        (0..self.repeat)
+            .map(|_| {
+                let started = Instant::now();
+                once(self)?;
+                Ok(started.elapsed())
+            })
+            .collect()
+    }
+
+    fn prefill_once(&mut self, tokens: usize) -> Result<()> {
+        let prompt: Vec<u32> = (0..tokens).map(|position| self.token(position, 0)).collect();
+        let pages = self.pages_of(0);
+        for (index, chunk) in prompt.chunks(PREFILL_CHUNK).enumerate() {
+            let start = index * PREFILL_CHUNK;
+            let logits = if start + chunk.len() == tokens { LogitsFor::Last } else { LogitsFor::None };
+            let pages = &pages[..(start + chunk.len()).div_ceil(PAGE_TOKENS)];
+            self.runner.step(&[SequenceChunk { tokens: chunk, start, pages, logits }])?;
+        }
+        Ok(())
+    }
+
+    fn decode_once(&mut self, tokens: usize, batch: usize) -> Result<()> {
+        let pages: Vec<Vec<PageId>> = (0..batch).map(|sequence| self.pages_of(sequence)).collect();
+        for start in 0..tokens {
+            let row: Vec<u32> = (0..batch).map(|sequence| self.token(start, sequence)).collect();
+            let used = (start + 1).div_ceil(PAGE_TOKENS);
+            let chunks: Vec<SequenceChunk<'_>> = row
+                .chunks(1)
+                .zip(&pages)
+                .map(|(tokens, pages)| SequenceChunk { tokens, start, pages: &pages[..used], logits: LogitsFor::Last })
+                .collect();
+            self.runner.step(&chunks)?;
+        }
+        Ok(())
+    }
+
+    fn pages_of(&self, sequence: usize) -> Vec<PageId> {
+        let first = sequence * self.pages_per_sequence;
+        (first..first + self.pages_per_sequence).map(|page| PageId(page as u32)).collect()
+    }
+
+    /// Some token, always the same for the same place.
+    fn token(&self, position: usize, sequence: usize) -> u32 {
+        ((position * 7919 + sequence * 104_729 + 13) % self.vocabulary_size) as u32
+    }
+}

@@ -1,0 +1,213 @@
+//! `zhenjin inspect`: what a model file holds, and the memory that serving it needs.
+
+use crate::arguments::InspectArguments;
+use crate::home::Home;
+use crate::memory_size::MemorySize;
+use anyhow::Result;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::io::Write;
+use zhenjin_hub::{ModelStore, OpenedModel};
+use zhenjin_model::{FileTensor, Serving};
+use zhenjin_tokenizer::ChatTemplate;
+
+/// Tokens of one step, as the server's engine takes them.
+const MAX_ROWS: usize = 512;
+
+#[derive(Serialize)]
+struct Inspection {
+    name: String,
+    path: String,
+    format: &'static str,
+    file_bytes: u64,
+    architecture: String,
+    parameters: u64,
+    config: BTreeMap<&'static str, String>,
+    tokenizer: Tokens,
+    has_chat_template: bool,
+    template_knows_tools: bool,
+    types: BTreeMap<String, TypeTotal>,
+    memory: MemoryPlan,
+    unread_settings: Vec<String>,
+    unused_tensors: Vec<String>,
+    tensors: Vec<TensorLine>,
+}
+
+#[derive(Serialize)]
+struct Tokens {
+    vocabulary_size: usize,
+    special_tokens: usize,
+    bos: Option<u32>,
+    eos: Option<u32>,
+    end_of_turn: Vec<u32>,
+}
+
+#[derive(Serialize, Default)]
+struct TypeTotal {
+    tensors: u64,
+    bytes: u64,
+}
+
+#[derive(Serialize)]
+struct MemoryPlan {
+    context: usize,
+    batch: u32,
+    weights_bytes: u64,
+    kv_bytes_per_token: u64,
+    kv_bytes: u64,
+    workspace_bytes: u64,
+    total_bytes: u64,
+}
+
+#[derive(Serialize)]
+struct TensorLine {
+    name: String,
+    r#type: &'static str,
+    shape: Vec<usize>,
+    bytes: u64,
+}
+
+pub(crate) fn run(home: &Home, arguments: &InspectArguments) -> Result<()> {
+    let local = ModelStore::new(home.models()).resolve(&arguments.model)?;
+    let opened = zhenjin_hub::open(&local.path)?;
+    let inspection = inspect(&local.name, &opened, arguments)?;
+    let mut out = std::io::stdout().lock();
+    if arguments.json {
+        writeln!(out, "{}", serde_json::to_string_pretty(&inspection)?)?;
+        return Ok(());
+    }
+    print(&mut out, &inspection, arguments.tensors)?;
+    Ok(())
+}
+
+fn inspect(name: &str, opened: &OpenedModel, arguments: &InspectArguments) -> Result<Inspection> {
+    let file = &opened.file;
+    let tokenizer = &opened.tokenizer;
+    let mut types = BTreeMap::<String, TypeTotal>::new();
+    for tensor in file.tensors() {
+        let total = types.entry(tensor.type_name.to_owned()).or_default();
+        total.tensors += 1;
+        total.bytes += tensor.bytes.len() as u64;
+    }
+    Ok(Inspection {
+        name: name.to_owned(),
+        path: file.path().display().to_string(),
+        format: file.format().name(),
+        file_bytes: file.file_bytes(),
+        architecture: file.config().architecture.clone(),
+        parameters: file.tensors().map(|tensor| elements(&tensor)).sum(),
+        config: config_lines(opened),
+        tokenizer: Tokens {
+            vocabulary_size: tokenizer.vocabulary_size(),
+            special_tokens: tokenizer.special_ids().count(),
+            bos: tokenizer.bos(),
+            eos: tokenizer.eos(),
+            end_of_turn: tokenizer.end_of_turn().to_vec(),
+        },
+        has_chat_template: opened.template.is_some(),
+        template_knows_tools: opened.template.as_ref().is_some_and(ChatTemplate::supports_tools),
+        types,
+        memory: memory_plan(opened, arguments)?,
+        unread_settings: file.unread_settings().to_vec(),
+        unused_tensors: file.unused_tensors().to_vec(),
+        tensors: file
+            .tensors()
+            .map(|tensor| TensorLine {
+                name: tensor.name.to_owned(),
+                r#type: tensor.type_name,
+                shape: tensor.shape.to_vec(),
+                bytes: tensor.bytes.len() as u64,
+            })
+            .collect(),
+    })
+}
+
+fn elements(tensor: &FileTensor<'_>) -> u64 {
+    tensor.shape.iter().map(|length| *length as u64).product()
+}
+
+fn config_lines(opened: &OpenedModel) -> BTreeMap<&'static str, String> {
+    let config = opened.file.config();
+    let mut lines = BTreeMap::from([
+        ("layers", config.layers.to_string()),
+        ("hidden size", config.hidden_size.to_string()),
+        ("intermediate size", config.intermediate_size.to_string()),
+        ("heads", format!("{} of {} values, {} for keys and values", config.heads, config.head_dim, config.kv_heads)),
+        ("context", config.context_length.to_string()),
+        ("rope", format!("{:?}", config.rope)),
+        ("tied embeddings", config.tied_embeddings.to_string()),
+        ("RMSNorm epsilon", config.rms_norm_epsilon.to_string()),
+    ]);
+    if let Some(window) = config.sliding_window {
+        lines.insert("sliding window", format!("{} positions from layer {}", window.positions, window.first_layer));
+    }
+    if config.attention_bias {
+        lines.insert("biases", "query, key, value".to_owned());
+    }
+    if config.qk_norm {
+        lines.insert("query and key norm", "per head".to_owned());
+    }
+    lines
+}
+
+fn memory_plan(opened: &OpenedModel, arguments: &InspectArguments) -> Result<MemoryPlan> {
+    let config = opened.file.config();
+    let context = arguments.context.unwrap_or(config.context_length);
+    let serving = Serving { context, sequences: arguments.batch as usize, max_rows: MAX_ROWS };
+    let plan = opened.file.memory(&serving)?;
+    Ok(MemoryPlan {
+        context,
+        batch: arguments.batch,
+        weights_bytes: plan.weights,
+        kv_bytes_per_token: plan.kv_per_token,
+        kv_bytes: plan.kv,
+        workspace_bytes: plan.workspace,
+        total_bytes: plan.total(),
+    })
+}
+
+fn print(out: &mut impl Write, inspection: &Inspection, with_tensors: bool) -> std::io::Result<()> {
+    let size = |bytes: u64| MemorySize(bytes).to_string();
+    writeln!(out, "{} · {} · {}", inspection.name, inspection.format, size(inspection.file_bytes))?;
+    writeln!(out, "  {}", inspection.path)?;
+    writeln!(out, "\nArchitecture: {}, {:.1} M parameters", inspection.architecture, inspection.parameters as f64 / 1e6)?;
+    for (name, value) in &inspection.config {
+        writeln!(out, "  {name}: {value}")?;
+    }
+    let tokens = &inspection.tokenizer;
+    writeln!(
+        out,
+        "\nTokenizer: {} tokens, {} of them special; bos {:?}, eos {:?}, ends of turn {:?}",
+        tokens.vocabulary_size, tokens.special_tokens, tokens.bos, tokens.eos, tokens.end_of_turn
+    )?;
+    let template = match (inspection.has_chat_template, inspection.template_knows_tools) {
+        (false, _) => "none; it completes texts, but cannot chat",
+        (true, false) => "yes; it does not know tools, so a system message tells the model of them",
+        (true, true) => "yes, with tools",
+    };
+    writeln!(out, "Chat template: {template}")?;
+    writeln!(out, "\nWeights:")?;
+    for (name, total) in &inspection.types {
+        writeln!(out, "  {name:6} {:4} tensors {:>12}", total.tensors, size(total.bytes))?;
+    }
+    for (what, names) in
+        [("Settings not read", &inspection.unread_settings), ("Tensors not used", &inspection.unused_tensors)]
+    {
+        if !names.is_empty() {
+            writeln!(out, "{what}: {}", names.join(", "))?;
+        }
+    }
+    let plan = &inspection.memory;
+    writeln!(out, "\nMemory to serve {} chats of {} tokens:", plan.batch, plan.context)?;
+    writeln!(out, "  weights   {:>12}", size(plan.weights_bytes))?;
+    writeln!(out, "  KV cache  {:>12}  ({} a token)", size(plan.kv_bytes), size(plan.kv_bytes_per_token))?;
+    writeln!(out, "  workspace {:>12}", size(plan.workspace_bytes))?;
+    writeln!(out, "  together  {:>12}", size(plan.total_bytes))?;
+    if with_tensors {
+        writeln!(out, "\nTensors:")?;
+        for tensor in &inspection.tensors {
+            writeln!(out, "  {:6} {:>16} {:>12}  {}", tensor.r#type, format!("{:?}", tensor.shape), tensor.bytes, tensor.name)?;
+        }
+    }
+    Ok(())
+}

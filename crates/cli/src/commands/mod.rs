@@ -1,0 +1,11 @@
+//! One file or folder per command. None of them knows how anything is computed.
+
+pub(crate) mod bench;
+pub(crate) mod chat;
+pub(crate) mod inspect;
+pub(crate) mod key;
+pub(crate) mod manual;
+pub(crate) mod models;
+pub(crate) mod perplexity;
+pub(crate) mod pull;
+pub(crate) mod serve;

@@ -1,0 +1,45 @@
+//! `zhenjin perplexity`: how well a model predicts a text, by llama.cpp's method.
+
+use crate::arguments::PerplexityArguments;
+use crate::home::Home;
+use crate::machine;
+use anyhow::{Context, Result};
+use serde_json::json;
+use std::sync::Arc;
+use zhenjin_hub::ModelStore;
+use zhenjin_model::perplexity::{self, PerplexityOptions};
+use zhenjin_model::{LoadOptions, Model};
+use zhenjin_tensor::ThreadTeam;
+use zhenjin_tokenizer::Specials;
+
+pub(crate) fn run(home: &Home, arguments: &PerplexityArguments) -> Result<()> {
+    let local = ModelStore::new(home.models()).resolve(&arguments.model)?;
+    let text = std::fs::read_to_string(&arguments.file)
+        .with_context(|| format!("reading {} (it must be UTF-8 text)", arguments.file.display()))?;
+    let opened = zhenjin_hub::open(&local.path)?;
+    let tokens = opened.tokenizer.encode(&text, Specials::AsText)?;
+    let bos = opened.tokenizer.bos().filter(|_| opened.tokenizer.adds_bos());
+    let simd = machine::simd(&arguments.engine)?;
+    let team = Arc::new(ThreadTeam::new(machine::threads(&arguments.engine))?);
+    let model = Arc::new(Model::load(&local.path, &LoadOptions { simd, team: Arc::clone(&team) })?);
+    let options = PerplexityOptions { context: arguments.ctx, windows: arguments.chunks, bos, simd, team };
+    let result = perplexity::measure(model, &tokens, &options, &mut |progress| {
+        if !arguments.json {
+            eprint!("\r{}/{} windows, perplexity {:.4} ", progress.window, progress.windows, progress.perplexity);
+        }
+    })?;
+    if arguments.json {
+        let line = json!({
+            "perplexity": result.perplexity, "standard_error": result.standard_error,
+            "scored_tokens": result.scored_tokens, "windows": result.windows, "ctx": arguments.ctx,
+        });
+        println!("{line}");
+        return Ok(());
+    }
+    eprintln!();
+    println!(
+        "perplexity {:.4} ± {:.4} over {} scored tokens in {} windows of {}",
+        result.perplexity, result.standard_error, result.scored_tokens, result.windows, arguments.ctx
+    );
+    Ok(())
+}

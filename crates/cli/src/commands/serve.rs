@@ -1,0 +1,88 @@
+//! `zhenjin serve`: the chat page and the OpenAI API, until Ctrl-C or SIGTERM.
+
+use crate::arguments::ServeArguments;
+use crate::home::Home;
+use crate::machine;
+use crate::memory_size::MemorySize;
+use anyhow::{Context, Result, bail};
+use std::sync::Arc;
+use zhenjin_assistant::{ModelSpec, ServedModels};
+use zhenjin_hub::ModelStore;
+use zhenjin_server::{Library, Metrics, Rooms, Server, ServerOptions};
+use zhenjin_store::Store;
+
+pub(crate) async fn run(home: &Home, arguments: ServeArguments) -> Result<()> {
+    let model_store = ModelStore::new(home.models());
+    let specs = specs(&model_store, &arguments.models)?;
+    let metrics = Metrics::default();
+    let mut options =
+        machine::serve_options(&arguments.engine, usize::from(arguments.max_batch), arguments.queue)?;
+    options.observer = Some(metrics.observer_of_model());
+    tracing::info!(
+        threads = options.threads,
+        simd = %options.simd,
+        memory = %MemorySize(options.memory_bytes),
+        models = specs.iter().map(|spec| spec.name.as_str()).collect::<Vec<_>>().join(", "),
+        "serving"
+    );
+    let models = Arc::new(ServedModels::new(specs, options)?);
+    let store = Store::open(&home.database()).await?;
+    let server_options = ServerOptions {
+        address: arguments.addr,
+        require_key: arguments.require_key,
+        allowed_hosts: arguments.allowed_host,
+        cors_origins: arguments.cors_origin,
+        shutdown_limit: arguments.shutdown_limit,
+        ..ServerOptions::default()
+    };
+    let library = Library {
+        models: model_store,
+        pull: machine::pull_options(),
+        memory_total: machine::memory()?.total,
+    };
+    let rooms = Rooms { store: store.clone(), models: Arc::clone(&models), library, metrics };
+    let server = Server::bind(server_options, rooms).await?;
+    println!("listening on http://{}", server.address());
+    let limit = arguments.shutdown_limit;
+    server.run(stop_signal()?).await;
+    models.shutdown(limit).await;
+    store.close().await;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+fn specs(store: &ModelStore, names: &[String]) -> Result<Vec<ModelSpec>> {
+    let specs = match names {
+        [] => machine::every_model(store)?,
+        names => names
+            .iter()
+            .map(|name| Ok(ModelSpec { name: name.clone(), path: machine::resolve(store, name)? }))
+            .collect::<Result<_>>()?,
+    };
+    if specs.is_empty() {
+        bail!(machine::no_model());
+    }
+    Ok(specs)
+}
+
+/// Resolves at the first Ctrl-C or SIGTERM; a second Ctrl-C ends the program at once.
+fn stop_signal() -> Result<impl Future<Output = ()>> {
+    #[cfg(unix)]
+    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
+        .context("listening for SIGTERM")?;
+    Ok(async move {
+        #[cfg(unix)]
+        tokio::select! {
+            _ = tokio::signal::ctrl_c() => {}
+            _ = terminate.recv() => {}
+        }
+        #[cfg(not(unix))]
+        let _ = tokio::signal::ctrl_c().await;
+        tracing::info!("stopping: running answers may finish; Ctrl-C again ends them at once");
+        tokio::spawn(async {
+            if tokio::signal::ctrl_c().await.is_ok() {
+                std::process::exit(130);
+            }
+        });
+    })
+}

@@ -1,0 +1,36 @@
+//! Where this machine's user keeps models, conversations and keys.
+
+use anyhow::{Context, Result};
+use std::path::{Path, PathBuf};
+
+/// The folders below one root (`--home`, `ZHENJIN_HOME`, or the platform's data folder).
+#[derive(Debug, Clone)]
+pub(crate) struct Home {
+    root: PathBuf,
+}
+
+impl Home {
+    /// Takes the given root, or the platform's data folder; makes it where it is missing.
+    pub(crate) fn open(given: Option<&Path>) -> Result<Self> {
+        let root = match given {
+            Some(path) => path.to_owned(),
+            None => dirs::data_dir()
+                .context("this machine has no data folder for its user; set ZHENJIN_HOME or give --home")?
+                .join("zhenjin"),
+        };
+        std::fs::create_dir_all(&root).with_context(|| format!("making the folder {}", root.display()))?;
+        Ok(Self { root })
+    }
+
+    pub(crate) fn models(&self) -> PathBuf {
+        self.root.join("models")
+    }
+
+    pub(crate) fn database(&self) -> PathBuf {
+        self.root.join("zhenjin.sqlite")
+    }
+
+    pub(crate) fn chat_history(&self) -> PathBuf {
+        self.root.join("chat-history.txt")
+    }
+}

@@ -1,0 +1,111 @@
+//! What this machine offers, and which model a command means.
+
+use crate::arguments::EngineArguments;
+use crate::home::Home;
+use anyhow::{Context, Result, bail};
+use std::path::PathBuf;
+use sysinfo::{MemoryRefreshKind, System};
+use zhenjin_assistant::{ModelSpec, ServeOptions};
+use zhenjin_hub::{ModelStore, PullOptions, Secret};
+use zhenjin_tensor::SimdLevel;
+
+/// The share of free memory that models may take when `--memory` does not say.
+const DEFAULT_MEMORY_SHARE: f64 = 0.6;
+
+/// Bytes of memory: what the machine (or the container that we run in) has, and what of it is free.
+pub(crate) struct Memory {
+    pub(crate) total: u64,
+    pub(crate) available: u64,
+}
+
+pub(crate) fn memory() -> Result<Memory> {
+    let mut system = System::new().context("asking the system for its memory; give --memory SIZE")?;
+    system.refresh_memory_specifics(MemoryRefreshKind::nothing().with_ram());
+    let mut memory = Memory { total: system.total_memory(), available: system.available_memory() };
+    if let Some(limits) = system.cgroup_limits() {
+        memory.total = memory.total.min(limits.total_memory);
+        memory.available = memory.available.min(limits.free_memory);
+    }
+    if memory.total == 0 {
+        bail!("this machine does not tell how much memory it has; give --memory SIZE");
+    }
+    Ok(memory)
+}
+
+pub(crate) fn threads(arguments: &EngineArguments) -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    arguments.threads.map_or(cores, usize::from)
+}
+
+pub(crate) fn simd(arguments: &EngineArguments) -> Result<SimdLevel> {
+    match arguments.simd.as_deref() {
+        None => Ok(SimdLevel::detect()),
+        Some(name) => {
+            let level: SimdLevel = name.parse().with_context(|| format!("--simd {name}"))?;
+            if !level.is_supported() {
+                bail!("--simd {name}: this machine's processor cannot do that; its best is {}", SimdLevel::detect());
+            }
+            Ok(level)
+        }
+    }
+}
+
+pub(crate) fn memory_limit(arguments: &EngineArguments) -> Result<u64> {
+    match arguments.memory {
+        Some(size) => Ok(size.0),
+        None => Ok((memory()?.available as f64 * DEFAULT_MEMORY_SHARE) as u64),
+    }
+}
+
+pub(crate) fn serve_options(arguments: &EngineArguments, max_batch: usize, queue_limit: usize) -> Result<ServeOptions> {
+    Ok(ServeOptions {
+        memory_bytes: memory_limit(arguments)?,
+        threads: threads(arguments),
+        simd: simd(arguments)?,
+        context: arguments.context,
+        max_batch,
+        queue_limit,
+        observer: None,
+    })
+}
+
+/// The model that a command names, or the first fetched one.
+pub(crate) fn model_spec(home: &Home, model: Option<&str>) -> Result<ModelSpec> {
+    let store = ModelStore::new(home.models());
+    match model {
+        Some(name) => Ok(ModelSpec { name: name.to_owned(), path: resolve(&store, name)? }),
+        None => every_model(&store)?.into_iter().next().with_context(no_model),
+    }
+}
+
+/// The path of a fetched model or of a local file.
+pub(crate) fn resolve(store: &ModelStore, model: &str) -> Result<PathBuf> {
+    Ok(store.resolve(model)?.path)
+}
+
+/// All fetched models.
+pub(crate) fn every_model(store: &ModelStore) -> Result<Vec<ModelSpec>> {
+    Ok(store.list()?.into_iter().map(|model| ModelSpec { name: model.name, path: model.path }).collect())
+}
+
+pub(crate) fn no_model() -> String {
+    "no model is here yet; fetch one with: zhenjin pull smollm2:135m".to_owned()
+}
+
+/// Where to pull from, as the environment says: `HF_ENDPOINT`, `HF_TOKEN`, `MODELSCOPE_ENDPOINT`, `HTTPS_PROXY`, `NO_PROXY`.
+pub(crate) fn pull_options() -> PullOptions {
+    let mut options = PullOptions::default();
+    let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.trim().is_empty());
+    if let Some(endpoint) = variable("HF_ENDPOINT") {
+        options.hugging_face_endpoint = endpoint;
+    }
+    if let Some(endpoint) = variable("MODELSCOPE_ENDPOINT") {
+        options.model_scope_endpoint = endpoint;
+    }
+    options.hugging_face_token = variable("HF_TOKEN").map(|token| Secret::new(&token));
+    options.proxy = variable("HTTPS_PROXY").or_else(|| variable("https_proxy"));
+    if let Some(hosts) = variable("NO_PROXY").or_else(|| variable("no_proxy")) {
+        options.no_proxy = hosts.split(',').map(|host| host.trim().to_owned()).collect();
+    }
+    options
+}

@@ -73,7 +73,8 @@ pub fn candidates_of_mass(logits: &[f32], weights: &[f32], mass: f64, out: &mut 
     let mut sorted = 0;
     let mut step = 256;
     let mut sum = 0.0f64;
-    while sorted < out.len() && sum < mass {
+    // A mass of 0 keeps the most likely token all the same.
+    while sorted < out.len() && (sorted == 0 || sum < mass) {
         let end = (sorted + step).min(out.len());
         if end < out.len() {
             out[sorted..].select_nth_unstable_by(end - sorted - 1, by_likelihood);
@@ -137,6 +138,13 @@ mod tests {
             let sum = found.iter().map(|c| f64::from(weights[c.id as usize])).sum::<f64>();
             prop_assert!(sum >= mass * (1.0 - 1e-9) || found.len() == all.len());
         }
+    }
+
+    #[test]
+    fn a_mass_of_zero_keeps_the_most_likely_token() {
+        let mut out = Vec::new();
+        candidates_of_mass(&[0.0, 2.0, 1.0], &[0.1, 0.6, 0.3], 0.0, &mut out);
+        assert_eq!(out.first().map(|candidate| candidate.id), Some(1));
     }
 
     #[test]

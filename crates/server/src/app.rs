@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::OriginalUri;
+use axum::extract::{MatchedPath, OriginalUri};
 use axum::http::{Method, StatusCode};
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
@@ -25,6 +25,8 @@ pub struct Rooms {
     pub store: Store,
     /// The models that answer.
     pub models: Arc<ServedModels>,
+    /// Where models come from and where they lie.
+    pub library: chat::Library,
     /// What is counted; [`Metrics::observer_of_model`] is for these models' engines.
     pub metrics: Metrics,
 }
@@ -52,7 +54,12 @@ impl AppState {
     pub fn new(options: ServerOptions, rooms: Rooms) -> Self {
         let shutdown = Shutdown::default();
         AppState {
-            chat: chat::Chat::new(rooms.store.clone(), shutdown.clone()),
+            chat: chat::Chat::new(
+                rooms.store.clone(),
+                rooms.library,
+                Arc::clone(&rooms.models),
+                shutdown.clone(),
+            ),
             streams: Arc::new(Semaphore::new(options.stream_limit)),
             options: Arc::new(options),
             shutdown,
@@ -62,10 +69,11 @@ impl AppState {
         }
     }
 
-    /// The model that answers where nobody named one.
+    /// The model that answers where nobody named one: the operator's choice while it is served, else the first one served.
     pub fn default_model(&self) -> Option<String> {
-        let served = || self.models.list().into_iter().map(|model| model.name).next();
-        self.options.default_model.clone().or_else(served)
+        let served: Vec<String> = self.models.list().into_iter().map(|model| model.name).collect();
+        let chosen = self.options.default_model.clone().filter(|chosen| served.contains(chosen));
+        chosen.or_else(|| served.into_iter().next())
     }
 
     /// The right to generate or stream, held until the answer ends: 503 when the server stops, 429 when too many run.
@@ -115,11 +123,16 @@ async fn no_such_route(method: Method, OriginalUri(uri): OriginalUri) -> Respons
         .into_response()
 }
 
-async fn wrong_method(method: Method, OriginalUri(uri): OriginalUri) -> ApiError {
+/// A route exists, but not for this method. The pages' own route takes every path, so what matches it alone is no route.
+async fn wrong_method(method: Method, matched: MatchedPath, OriginalUri(uri): OriginalUri) -> Response {
+    if matched.as_str() == pages::ANY_PATH {
+        return no_such_route(method, OriginalUri(uri)).await;
+    }
     ApiError::new(
         StatusCode::METHOD_NOT_ALLOWED,
         "invalid_request_error",
         format!("`{}` does not take {method}; the header `Allow` says what it takes", uri.path()),
     )
     .with_code("method_not_allowed")
+    .into_response()
 }

@@ -18,6 +18,9 @@ struct Dist;
 const PAGE_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
     font-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
 
+/// The route of every path that no other route takes.
+pub(crate) const ANY_PATH: &str = "/{*path}";
+
 /// Every file of the built web interface, and its page under the addresses that the interface makes up itself.
 pub(crate) fn router() -> Router<AppState> {
     Router::new().route("/", get(page)).route(ANY_PATH, get(page)).layer(CompressionLayer::new())

@@ -86,6 +86,7 @@ impl Server {
         let places = Arc::new(Semaphore::new(state.options.connection_limit));
         let mut connections = JoinSet::new();
         let upkeep = tokio::spawn(crate::operations::keep_up(state.clone()));
+        let purging = tokio::spawn(crate::chat::keep_up(state.clone()));
         let mut stop = pin!(stop);
         loop {
             let accepted = tokio::select! {
@@ -106,6 +107,7 @@ impl Server {
         state.shutdown.drain();
         end_connections(connections, &state).await;
         upkeep.abort();
+        purging.abort();
     }
 }
 
@@ -169,5 +171,5 @@ async fn end_connections(mut connections: JoinSet<()>, state: &AppState) {
 /// Resolves when no client waits any more and what the web chat wrote is saved.
 async fn all_ended(connections: &mut JoinSet<()>, state: &AppState) {
     while connections.join_next().await.is_some() {}
-    state.chat.all_saved().await;
+    state.chat.close().await;
 }

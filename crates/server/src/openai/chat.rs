@@ -1,11 +1,14 @@
 //! `POST /v1/chat/completions`. Does not know how a model answers.
 
+use std::sync::Arc;
+
 use axum::Json;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use zhenjin_assistant::TextEvent;
 
 use super::answer::{Generations, Heading, WholeAnswer};
+use super::faults::refusal;
 use super::logprobs::ChatLogprobs;
 use super::request::chat::{ChatFields, read};
 use super::response::{
@@ -13,7 +16,7 @@ use super::response::{
     ChunkChoice, Delta, FunctionDelta, ToolCallDelta, UsageReport, finish_reason,
 };
 use super::stream::{self, PieceWriter};
-use super::{fault, request_id};
+use super::{beside_the_runtime, fault, request_id};
 use crate::app::AppState;
 use crate::body::json_bytes;
 use crate::errors::{ApiError, ErrorBody};
@@ -35,13 +38,20 @@ pub(super) async fn create(State(state): State<AppState>, request: Request) -> R
     let fields = read(&json::value(&body)?)?;
     let permit = state.stream_permit()?;
     let assistant = state.models.get(&fields.model).await.map_err(fault)?;
-    let generations = assistant.chat_choices(&fields.request, fields.choices).map_err(fault)?;
     let writer = ChatWriter::new(Heading::new("chatcmpl", &assistant), &fields);
+    let ChatFields { request, choices, delivery, .. } = fields;
+    let model = Arc::clone(&assistant);
+    let generations = beside_the_runtime(move || {
+        model
+            .chat_choices(&request, choices)
+            .map_err(|error| refusal(error, "messages", &request.output_format))
+    })
+    .await?;
     let generations = Generations::new(generations, assistant, permit, state, id);
-    if fields.delivery.stream {
+    if delivery.stream {
         return Ok(stream::send(generations, writer));
     }
-    let answers = generations.gather(fields.choices).await?;
+    let answers = generations.gather(choices).await?;
     Ok(Json(writer.whole(answers)).into_response())
 }
 

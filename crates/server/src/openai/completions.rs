@@ -1,16 +1,19 @@
 //! `POST /v1/completions`. Does not know how a model continues a text.
 
+use std::sync::Arc;
+
 use axum::Json;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use zhenjin_assistant::TextEvent;
 
 use super::answer::{Generations, Heading, WholeAnswer};
+use super::faults::refusal;
 use super::logprobs::CompletionLogprobsWriter;
 use super::request::completion::{CompletionFields, read};
 use super::response::{Completion, CompletionChoice, UsageReport, finish_reason};
 use super::stream::{self, PieceWriter};
-use super::{fault, request_id};
+use super::{beside_the_runtime, fault, request_id};
 use crate::app::AppState;
 use crate::body::json_bytes;
 use crate::errors::{ApiError, ErrorBody};
@@ -32,15 +35,24 @@ pub(super) async fn create(State(state): State<AppState>, request: Request) -> R
     let fields = read(&json::value(&body)?)?;
     let permit = state.stream_permit()?;
     let assistant = state.models.get(&fields.model).await.map_err(fault)?;
-    let mut generations = Vec::with_capacity(fields.requests.len() * fields.best_of);
-    for request in &fields.requests {
-        // Should a later prompt be refused, those that run already are cancelled by being dropped.
-        generations.extend(assistant.complete_choices(request, fields.best_of).map_err(fault)?);
-    }
-    let count = generations.len();
+    let count = fields.requests.len() * fields.best_of;
     let writer = CompletionWriter::new(Heading::new("cmpl", &assistant), &fields, count);
+    let CompletionFields { requests, best_of, delivery, .. } = fields;
+    let model = Arc::clone(&assistant);
+    let generations = beside_the_runtime(move || {
+        let mut generations = Vec::with_capacity(count);
+        for request in &requests {
+            // Should a later prompt be refused, those that run already are cancelled by being dropped.
+            let more = model
+                .complete_choices(request, best_of)
+                .map_err(|error| refusal(error, "prompt", &request.output_format))?;
+            generations.extend(more);
+        }
+        Ok(generations)
+    })
+    .await?;
     let generations = Generations::new(generations, assistant, permit, state, id);
-    if fields.delivery.stream {
+    if delivery.stream {
         return Ok(stream::send(generations, writer));
     }
     let answers = generations.gather(count).await?;

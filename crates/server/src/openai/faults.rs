@@ -3,12 +3,32 @@
 use std::time::Duration;
 
 use axum::http::StatusCode;
-use zhenjin_assistant::{AssistantError, Failure};
+use zhenjin_assistant::{AssistantError, Failure, OutputFormat};
 
 use crate::errors::ApiError;
 
 /// When to come again for memory that other models' answers hold.
 const MEMORY_WAIT: Duration = Duration::from_secs(5);
+
+/// Why the assistant did not take a request, in the request's own names: `prompt` is the field of its prompt. The assistant
+/// knows one field for all formats, and here they are three.
+pub(super) fn refusal(error: AssistantError, prompt: &str, format: &OutputFormat) -> ApiError {
+    match (error, format) {
+        (AssistantError::Invalid { field: "response_format", reason }, OutputFormat::Regex(_)) => {
+            fault(AssistantError::Invalid { field: "regex", reason })
+        }
+        (AssistantError::Invalid { field: "response_format", reason }, OutputFormat::Lark(_)) => {
+            fault(AssistantError::Invalid { field: "grammar", reason })
+        }
+        // Whichever is the larger part of what does not fit.
+        (error @ AssistantError::ContextExceeded { prompt: tokens, max_tokens, .. }, _)
+            if tokens >= max_tokens =>
+        {
+            fault(error).with_param(prompt)
+        }
+        (error, _) => fault(error),
+    }
+}
 
 /// Why the assistant did not take a request.
 pub(crate) fn fault(error: AssistantError) -> ApiError {

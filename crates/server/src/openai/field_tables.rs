@@ -99,14 +99,14 @@ const COMMON: &[Field] = &[
         Integer { min: 1, max: limits::CHOICES },
         Honoured,
         OpenAi,
-        "How many answers, at most 32. With a seed, answer i uses seed + i. Default: 1.",
+        "How many answers, at most 32. With `seed`, the first answer uses it and each further one a seed made from it. Default: 1.",
     ),
     field(
         "stop",
         Structured(sampling::stop_schema),
         Honoured,
         OpenAi,
-        "Texts that end the answer and are not part of it: one string or up to 16, none of them empty, each of at most 1,000 characters.",
+        "Texts that end the answer and are not part of it: one string or up to 16, none of them empty, each of at most 1,024 bytes.",
     ),
     field(
         "stop_token_ids",

@@ -164,17 +164,16 @@ impl Field {
             )
             .with_code("unsupported_parameter"));
         }
-        let node = Node::new(value, self.name);
         match self.kind {
             Kind::Boolean => node.boolean().map(drop),
             Kind::Integer { min, max } => node.integer(min, max).map(drop),
             Kind::Number { min, max } => node.number(min, max).map(drop),
-            Kind::Text { max } => bounded_text(&node, max),
+            Kind::Text { max } => bounded_text(node, max),
             Kind::OneOf(choices) => match node.text()? {
                 text if choices.contains(&text) => Ok(()),
                 text => Err(node.error(format!("must be one of {}, not `{text}`", choices.join(", ")))),
             },
-            Kind::TextMap { pairs, key, value } => bounded_map(&node, pairs, key, value),
+            Kind::TextMap { pairs, key, value } => bounded_map(node, pairs, key, value),
             Kind::Structured(_) | Kind::Anything => Ok(()),
         }
     }

@@ -6,7 +6,7 @@ use super::field_tables::{CHAT, COMPLETION};
 use super::fields::{Field, Kind, Origin, Treatment};
 
 /// The tables of both routes, as Markdown.
-pub(crate) fn field_reference() -> String {
+pub fn field_reference() -> String {
     let mut page = String::new();
     for (route, table) in [("/v1/chat/completions", CHAT), ("/v1/completions", COMPLETION)] {
         // Writing into a string cannot fail.

@@ -8,8 +8,8 @@ pub(crate) const PROMPTS: usize = 32;
 pub(crate) const SEQUENCES: usize = 64;
 /// Texts in `stop`.
 pub(crate) const STOPS: usize = 16;
-/// Characters in each text of `stop`.
-pub(crate) const STOP_CHARACTERS: usize = 1000;
+/// Bytes in each text of `stop`.
+pub(crate) const STOP_BYTES: usize = 1024;
 /// Ids in `stop_token_ids`.
 pub(crate) const STOP_TOKENS: usize = 64;
 /// Ids in `logit_bias`.

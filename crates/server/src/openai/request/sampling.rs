@@ -104,8 +104,8 @@ fn read_stop(node: &Node<'_>) -> Result<Vec<String>, ApiError> {
         if text.is_empty() {
             return Err(place.error("must not be empty"));
         }
-        if text.chars().count() > limits::STOP_CHARACTERS {
-            return Err(place.error(format!("must have at most {} characters", limits::STOP_CHARACTERS)));
+        if text.len() > limits::STOP_BYTES {
+            return Err(place.error(format!("must have at most {} bytes", limits::STOP_BYTES)));
         }
         stops.push(text.to_owned());
     }
@@ -127,7 +127,7 @@ pub(crate) fn logit_bias_schema() -> Value {
 }
 
 pub(crate) fn stop_schema() -> Value {
-    let text = json!({ "type": "string", "minLength": 1, "maxLength": limits::STOP_CHARACTERS });
+    let text = json!({ "type": "string", "minLength": 1, "maxLength": limits::STOP_BYTES });
     json!({ "anyOf": [text, { "type": "array", "items": text, "maxItems": limits::STOPS }] })
 }
 

@@ -33,19 +33,23 @@ pub(crate) fn suggestion<'k>(unknown: &str, known: impl Iterator<Item = &'k str>
     (distance <= 1 + name.len() / 6 && distance < name.len()).then_some(name)
 }
 
-/// Levenshtein's distance with one row of memory.
+/// The least number of letters inserted, left out, replaced or swapped with their neighbour (optimal string alignment).
 fn edit_distance(left: &[u8], right: &[u8]) -> usize {
-    let mut row: Vec<usize> = (0..=right.len()).collect();
+    let mut before_last: Vec<usize> = Vec::new();
+    let mut last: Vec<usize> = (0..=right.len()).collect();
     for (i, a) in left.iter().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
+        let mut row = vec![i + 1];
         for (j, b) in right.iter().enumerate() {
-            let substituted = diagonal + usize::from(a != b);
-            diagonal = row[j + 1];
-            row[j + 1] = substituted.min(diagonal + 1).min(row[j] + 1);
+            let replaced = last[j] + usize::from(a != b);
+            let mut least = replaced.min(last[j + 1] + 1).min(row[j] + 1);
+            if i > 0 && j > 0 && *a == right[j - 1] && left[i - 1] == *b {
+                least = least.min(before_last[j - 1] + 1);
+            }
+            row.push(least);
         }
+        before_last = std::mem::replace(&mut last, row);
     }
-    row[right.len()]
+    last[right.len()]
 }
 
 #[cfg(test)]
@@ -58,6 +62,7 @@ mod tests {
         let near = |unknown| suggestion(unknown, known.iter().copied());
         assert_eq!(near("temprature"), Some("temperature"));
         assert_eq!(near("topP"), Some("top_p"));
+        assert_eq!(near("max_tokesn"), Some("max_tokens"));
         assert_eq!(near("maxTokens"), Some("max_tokens"));
         assert_eq!(near("repeat_penalty"), Some("repetition_penalty"));
         assert_eq!(near("colour"), None);

@@ -1,0 +1,311 @@
+//! What the routes answer when the request is right: shapes, streams, usage, log-probabilities, formats, tools.
+
+mod support;
+
+use serde_json::{Value, json};
+use support::{Application, VOCABULARY};
+
+const CHAT: &str = "/v1/chat/completions";
+const COMPLETION: &str = "/v1/completions";
+
+async fn chat(application: &Application, more: Value) -> Value {
+    let answer = application.post(CHAT, chat_body(more)).await;
+    assert_eq!(answer.status, 200, "{}", answer.text);
+    answer.json()
+}
+
+fn chat_body(more: Value) -> String {
+    let mut body = json!({ "model": "tiny", "messages": [{ "role": "user", "content": "hi" }], "max_tokens": 12, "temperature": 0 });
+    merge(&mut body, more);
+    body.to_string()
+}
+
+async fn complete(application: &Application, more: Value) -> Value {
+    let mut body = json!({ "model": "tiny", "prompt": "hi", "max_tokens": 12, "temperature": 0 });
+    merge(&mut body, more);
+    let answer = application.post(COMPLETION, body.to_string()).await;
+    assert_eq!(answer.status, 200, "{}", answer.text);
+    answer.json()
+}
+
+fn merge(body: &mut Value, more: Value) {
+    for (name, value) in more.as_object().expect("an object") {
+        body[name] = value.clone();
+    }
+}
+
+/// The events of a streamed chat, `[DONE]` checked and taken off.
+async fn streamed(application: &Application, path: &str, body: String) -> Vec<Value> {
+    let answer = application.post(path, body).await;
+    assert_eq!(answer.headers["content-type"], "text/event-stream");
+    let mut events = answer.events();
+    assert_eq!(events.pop(), Some("[DONE]"), "{}", answer.text);
+    events.iter().map(|event| serde_json::from_str(event).expect("JSON")).collect()
+}
+
+#[tokio::test]
+async fn a_chat_answer_has_openais_shape() {
+    let application = Application::new().await;
+    let answer = chat(&application, json!({ "service_tier": "auto" })).await;
+    assert_eq!(answer["object"], "chat.completion");
+    assert!(answer["id"].as_str().expect("an id").starts_with("chatcmpl-"));
+    assert_eq!(answer["model"], "tiny");
+    assert_eq!(answer["service_tier"], "default");
+    assert!(!answer["system_fingerprint"].as_str().expect("a fingerprint").is_empty());
+    let choice = &answer["choices"][0];
+    assert_eq!(choice["message"]["role"], "assistant");
+    assert!(choice["message"]["content"].is_string() && choice["logprobs"].is_null());
+    let usage = &answer["usage"];
+    assert_eq!(usage["completion_tokens"], 12);
+    assert_eq!(choice["finish_reason"], "length");
+    let sum = usage["prompt_tokens"].as_u64().expect("tokens") + 12;
+    assert_eq!(usage["total_tokens"], sum);
+    assert!(usage["prompt_tokens_details"]["cached_tokens"].is_u64());
+}
+
+#[tokio::test]
+async fn a_stream_says_the_same_as_a_whole_answer() {
+    let application = Application::new().await;
+    let more = json!({ "n": 2, "seed": 5, "temperature": 1, "logprobs": true, "top_logprobs": 2 });
+    let whole = chat(&application, more.clone()).await;
+    let mut body = more;
+    merge(&mut body, json!({ "stream": true, "stream_options": { "include_usage": true } }));
+    let mut events = streamed(&application, CHAT, chat_body(body)).await;
+    let last = events.pop().expect("the usage");
+    assert_eq!(
+        (&last["choices"], &last["usage"]["completion_tokens"]),
+        (&json!([]), &whole["usage"]["completion_tokens"])
+    );
+    for index in 0..2 {
+        let of_choice =
+            || events.iter().map(|event| &event["choices"][0]).filter(|choice| choice["index"] == index);
+        let text: String = of_choice().filter_map(|choice| choice["delta"]["content"].as_str()).collect();
+        let tokens: Vec<&Value> =
+            of_choice().filter_map(|choice| choice["logprobs"]["content"].as_array()).flatten().collect();
+        let ends: Vec<&Value> =
+            of_choice().map(|choice| &choice["finish_reason"]).filter(|end| !end.is_null()).collect();
+        let expected = &whole["choices"][index];
+        assert_eq!(of_choice().next().expect("a first piece")["delta"]["role"], "assistant");
+        assert_eq!(expected["message"]["content"], text);
+        assert_eq!(expected["logprobs"]["content"], json!(tokens));
+        assert_eq!(ends, [&expected["finish_reason"]]);
+    }
+    assert!(
+        events.iter().all(|event| event["object"] == "chat.completion.chunk" && event["usage"].is_null())
+    );
+    assert!(
+        events.iter().all(|event| event["id"] == events[0]["id"] && event["created"] == events[0]["created"])
+    );
+}
+
+#[tokio::test]
+async fn the_same_seed_says_the_same_and_choices_differ() {
+    let application = Application::new().await;
+    let more = json!({ "n": 3, "seed": 7, "temperature": 1.5 });
+    let (one, two) = (chat(&application, more.clone()).await, chat(&application, more).await);
+    let texts = |answer: &Value| -> Vec<String> {
+        let choices = answer["choices"].as_array().expect("choices");
+        choices.iter().map(|choice| choice["message"]["content"].to_string()).collect()
+    };
+    assert_eq!(texts(&one), texts(&two));
+    assert_ne!(texts(&one)[0], texts(&one)[1]);
+    assert!(two["usage"]["prompt_tokens_details"]["cached_tokens"].is_u64());
+}
+
+#[tokio::test]
+async fn logprobs_are_those_of_the_tokens_in_both_forms() {
+    let application = Application::new().await;
+    let answer = chat(&application, json!({ "logprobs": true, "top_logprobs": 3 })).await;
+    let tokens = answer["choices"][0]["logprobs"]["content"].as_array().expect("tokens").clone();
+    assert_eq!(tokens.len(), 12);
+    for token in &tokens {
+        let logprob = token["logprob"].as_f64().expect("a number");
+        assert!(logprob <= 0.0);
+        assert_eq!(token["top_logprobs"].as_array().map(Vec::len), Some(3));
+        // Greedy: the token is the most likely one.
+        assert_eq!(token["top_logprobs"][0]["logprob"], token["logprob"]);
+        assert_eq!(token["top_logprobs"][0]["bytes"], token["bytes"]);
+    }
+
+    let echoed =
+        complete(&application, json!({ "prompt": "héllo", "echo": true, "logprobs": 2, "max_tokens": 3 }))
+            .await;
+    let choice = &echoed["choices"][0];
+    assert!(choice["text"].as_str().expect("text").starts_with("héllo"));
+    let report = &choice["logprobs"];
+    assert_eq!(report["tokens"].as_array().map(Vec::len), Some(9), "{report}");
+    assert_eq!((&report["token_logprobs"][0], &report["top_logprobs"][0]), (&Value::Null, &Value::Null));
+    assert_eq!(report["tokens"][1], "bytes:\\xc3");
+    assert_eq!(
+        &json!(report["text_offset"].as_array().expect("offsets")[..7]),
+        &json!([0, 1, 2, 2, 3, 4, 5])
+    );
+}
+
+#[tokio::test]
+async fn scoring_a_text_generates_nothing() {
+    let application = Application::new().await;
+    let scored =
+        complete(&application, json!({ "prompt": "abc", "echo": true, "logprobs": 0, "max_tokens": 0 }))
+            .await;
+    assert_eq!(scored["choices"][0]["text"], "abc");
+    assert_eq!(scored["choices"][0]["logprobs"]["token_logprobs"].as_array().map(Vec::len), Some(3));
+    assert_eq!(scored["usage"]["completion_tokens"], 0);
+    let longer =
+        complete(&application, json!({ "prompt": "abc", "echo": true, "logprobs": 0, "max_tokens": 2 }))
+            .await;
+    let own = &scored["choices"][0]["logprobs"]["token_logprobs"];
+    let same = &longer["choices"][0]["logprobs"]["token_logprobs"].as_array().expect("a list")[..3];
+    assert_eq!(own, &json!(same), "a score does not depend on what is generated after it");
+}
+
+#[tokio::test]
+async fn several_prompts_and_the_best_of_several_answers() {
+    let application = Application::new().await;
+    let answer =
+        complete(&application, json!({ "prompt": ["a", "b"], "n": 2, "seed": 3, "temperature": 1 })).await;
+    let indexes: Vec<&Value> =
+        answer["choices"].as_array().expect("choices").iter().map(|choice| &choice["index"]).collect();
+    assert_eq!(json!(indexes), json!([0, 1, 2, 3]));
+    let alone = complete(&application, json!({ "prompt": "b", "n": 2, "seed": 3, "temperature": 1 })).await;
+    assert_eq!(answer["choices"][2]["text"], alone["choices"][0]["text"]);
+    let tokens = complete(&application, json!({ "prompt": [98], "n": 2, "seed": 3, "temperature": 1 })).await;
+    assert_eq!(tokens["choices"][1]["text"], alone["choices"][1]["text"]);
+
+    let mean = |choice: &Value| -> f64 {
+        let list = choice["logprobs"]["token_logprobs"].as_array().expect("a list");
+        list.iter().filter_map(Value::as_f64).sum::<f64>() / list.len() as f64
+    };
+    let sampled = json!({ "n": 4, "seed": 3, "temperature": 2, "logprobs": 0 });
+    let all = complete(&application, sampled.clone()).await;
+    let mut one = sampled;
+    merge(&mut one, json!({ "n": 1, "best_of": 4 }));
+    let best = complete(&application, one).await;
+    let best_of_all = all["choices"].as_array().expect("choices").iter().map(mean).fold(f64::MIN, f64::max);
+    assert_eq!(mean(&best["choices"][0]), best_of_all);
+    assert_eq!(best["usage"]["completion_tokens"], all["usage"]["completion_tokens"]);
+}
+
+#[tokio::test]
+async fn formats_hold_whatever_the_model_would_say() {
+    let application = Application::new().await;
+    let schema = json!({ "type": "object", "properties": { "yes": { "type": "boolean" } }, "required": ["yes"], "additionalProperties": false });
+    let format = json!({ "type": "json_schema", "json_schema": { "name": "answer", "schema": schema } });
+    let answer = chat(&application, json!({ "response_format": format, "max_tokens": 200 })).await;
+    let content = answer["choices"][0]["message"]["content"].as_str().expect("text");
+    let value: Value = serde_json::from_str(content).unwrap_or_else(|error| panic!("{error}: {content}"));
+    assert!(value["yes"].is_boolean(), "{content}");
+    assert_eq!(answer["choices"][0]["finish_reason"], "stop");
+
+    let matched = complete(&application, json!({ "regex": "[0-9]{3}-(aa|bb)" })).await;
+    let text = matched["choices"][0]["text"].as_str().expect("text");
+    assert!(
+        text.len() == 6 && text.as_bytes()[3] == b'-' && (text.ends_with("aa") || text.ends_with("bb")),
+        "{text}"
+    );
+
+    let grammar = complete(&application, json!({ "grammar": "start: \"yes\" | \"no\"" })).await;
+    assert!(["yes", "no"].contains(&grammar["choices"][0]["text"].as_str().expect("text")), "{grammar}");
+}
+
+#[tokio::test]
+async fn a_required_tool_is_called_whole_and_streamed() {
+    let application = Application::new().await;
+    let parameters = json!({ "type": "object", "properties": { "metric": { "type": "boolean" } }, "required": ["metric"], "additionalProperties": false });
+    let more = json!({
+        "tools": [{ "type": "function", "function": { "name": "weather", "description": "The weather.", "parameters": parameters } }],
+        "tool_choice": { "type": "function", "function": { "name": "weather" } }, "parallel_tool_calls": false, "max_tokens": 300,
+        // JSON may hold any white space, and this model would write nothing else.
+        "logit_bias": { "9": -100, "10": -100, "13": -100, "32": -100 },
+    });
+    let answer = chat(&application, more.clone()).await;
+    let choice = &answer["choices"][0];
+    assert_eq!(choice["finish_reason"], "tool_calls", "{answer}");
+    let calls = choice["message"]["tool_calls"].as_array().expect("calls");
+    assert_eq!(
+        (calls.len(), &calls[0]["type"], &calls[0]["function"]["name"]),
+        (1, &json!("function"), &json!("weather"))
+    );
+    let arguments: Value =
+        serde_json::from_str(calls[0]["function"]["arguments"].as_str().expect("text")).expect("JSON");
+    assert!(arguments["metric"].is_boolean());
+
+    let mut body = more;
+    merge(&mut body, json!({ "stream": true }));
+    let events = streamed(&application, CHAT, chat_body(body)).await;
+    let deltas: Vec<&Value> = events
+        .iter()
+        .filter_map(|event| event["choices"][0]["delta"]["tool_calls"].as_array())
+        .flatten()
+        .collect();
+    assert_eq!(deltas[0]["function"]["name"], "weather");
+    assert!(
+        deltas[0]["id"].is_string()
+            && deltas[1..].iter().all(|delta| delta.get("id").is_none() && delta["index"] == 0)
+    );
+    let text: String = deltas.iter().filter_map(|delta| delta["function"]["arguments"].as_str()).collect();
+    assert_eq!(json!(text), calls[0]["function"]["arguments"]);
+}
+
+#[tokio::test]
+async fn stop_texts_and_tokens_end_the_answer() {
+    let application = Application::new().await;
+    // A bias that only leaves `a` makes the answer predictable.
+    let only_a = json!({ "97": 100 });
+    let stopped = chat(&application, json!({ "logit_bias": only_a, "stop": ["aaa"] })).await;
+    assert_eq!(
+        (&stopped["choices"][0]["message"]["content"], &stopped["choices"][0]["finish_reason"]),
+        (&json!(""), &json!("stop"))
+    );
+    let token = chat(&application, json!({ "logit_bias": only_a, "stop_token_ids": [97] })).await;
+    assert_eq!(token["choices"][0]["finish_reason"], "stop");
+    let full = chat(&application, json!({ "logit_bias": only_a })).await;
+    assert_eq!(full["choices"][0]["message"]["content"], "a".repeat(12));
+    let outside =
+        application.post(CHAT, chat_body(json!({ "logit_bias": { VOCABULARY.to_string(): 1 } }))).await;
+    assert_eq!(
+        (outside.status.as_u16(), outside.error().2.as_str()),
+        (400, "logit_bias"),
+        "{}",
+        outside.text
+    );
+}
+
+#[tokio::test]
+async fn models_are_listed_with_their_state() {
+    let application = Application::new().await;
+    let list = application.get("/v1/models").await.json();
+    assert_eq!(
+        (&list["object"], &list["data"][0]["id"], &list["data"][0]["loaded"]),
+        (&json!("list"), &json!("tiny"), &json!(false))
+    );
+    chat(&application, json!({})).await;
+    let one = application.get("/v1/models/tiny").await.json();
+    assert_eq!(
+        (&one["object"], &one["loaded"], &one["context_length"]),
+        (&json!("model"), &json!(true), &json!(support::CONTEXT))
+    );
+    let none = application.get("/v1/models/org/other").await;
+    assert_eq!((none.status.as_u16(), none.error().1.as_str()), (404, "model_not_found"));
+    assert!(none.error().0.contains("served: tiny"));
+}
+
+#[tokio::test]
+async fn what_happened_is_counted() {
+    let application = Application::new().await;
+    chat(&application, json!({})).await;
+    application.post(CHAT, chat_body(json!({ "temperature": 9 }))).await;
+    let text = application.get("/metrics").await.text;
+    for line in [
+        r#"zhenjin_http_requests_total{method="POST",route="/v1/chat/completions",status="200"} 1"#,
+        r#"zhenjin_http_requests_total{method="POST",route="/v1/chat/completions",status="400"} 1"#,
+        r#"zhenjin_generations_total{model="tiny",end="length"} 1"#,
+        r#"zhenjin_answer_tokens_total{model="tiny"} 12"#,
+        r#"zhenjin_time_to_first_token_seconds_count{model="tiny"} 1"#,
+        r#"zhenjin_inter_token_seconds_count{model="tiny"} 11"#,
+        r#"zhenjin_model_loaded{model="tiny"} 1"#,
+        r#"zhenjin_queue_length{model="tiny"} 0"#,
+    ] {
+        assert!(text.contains(line), "{line}\n---\n{text}");
+    }
+}

@@ -1,0 +1,99 @@
+//! What is written about the API agrees with the API: `/openapi.json`, `/docs`, `docs/api.md`.
+
+mod support;
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use serde_json::Value;
+use support::Application;
+use zhenjin_server::{field_reference, openapi_document};
+
+const BEGIN: &str = "<!-- fields: begin; written by crates/server/tests/documents.rs -->\n";
+const END: &str = "<!-- fields: end -->\n";
+
+/// Rewrites the page's tables when `ZHENJIN_UPDATE_DOCS` is set.
+#[test]
+fn the_api_page_lists_every_field_as_the_code_does() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/api.md");
+    let page = std::fs::read_to_string(&path).expect("docs/api.md");
+    let (before, rest) = page.split_once(BEGIN).expect("the mark where the tables begin");
+    let (written, after) = rest.split_once(END).expect("the mark where the tables end");
+    let expected = format!("\n{}", field_reference());
+    if std::env::var_os("ZHENJIN_UPDATE_DOCS").is_some() {
+        std::fs::write(&path, format!("{before}{BEGIN}{expected}{END}{after}")).expect("writable");
+        return;
+    }
+    assert!(
+        written == expected,
+        "docs/api.md is behind the code; `ZHENJIN_UPDATE_DOCS=1 cargo test --release -p zhenjin-server --test documents` writes it anew"
+    );
+}
+
+#[test]
+fn the_api_page_names_every_route() {
+    let page = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/api.md"))
+        .expect("docs/api.md");
+    let document = openapi_document();
+    for path in document["paths"].as_object().expect("paths").keys().filter(|path| !path.starts_with("/api/"))
+    {
+        let plain = path.replace("{*model}", "{model}");
+        assert!(
+            page.contains(&format!("`{plain}`")) || page.contains(&format!(" {plain}`")),
+            "docs/api.md does not name {plain}"
+        );
+    }
+}
+
+#[test]
+fn every_reference_in_the_document_leads_somewhere() {
+    fn references<'a>(value: &'a Value, found: &mut BTreeSet<&'a str>) {
+        match value {
+            Value::Object(fields) => {
+                if let Some(Value::String(target)) = fields.get("$ref") {
+                    found.insert(target);
+                }
+                fields.values().for_each(|field| references(field, found));
+            }
+            Value::Array(items) => items.iter().for_each(|item| references(item, found)),
+            _ => {}
+        }
+    }
+    let document = openapi_document();
+    let mut found = BTreeSet::new();
+    references(&document, &mut found);
+    assert!(found.len() > 5, "{found:?}");
+    for target in found {
+        let pointer = target.strip_prefix('#').expect("a local reference");
+        assert!(document.pointer(pointer).is_some(), "{target}");
+    }
+}
+
+#[test]
+fn every_route_is_described() {
+    let document = openapi_document();
+    for (path, methods) in document["paths"].as_object().expect("paths") {
+        for (method, operation) in methods.as_object().expect("methods") {
+            let has_words = operation["summary"].as_str().is_some_and(|text| !text.is_empty());
+            assert!(has_words, "{method} {path} has no summary");
+            assert!(operation["tags"].is_array(), "{method} {path} has no tag");
+            let responses = operation["responses"].as_object().expect("responses");
+            assert!(!responses.is_empty(), "{method} {path} has no responses");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_page_of_the_api_loads_nothing_from_elsewhere() {
+    let application = Application::new().await;
+    for path in ["/docs", "/docs/page.js", "/docs/page.css"] {
+        let answer = application.get(path).await;
+        assert_eq!(answer.status, 200, "{path}");
+        assert!(!answer.text.contains("http://") && !answer.text.contains("https://"), "{path}");
+        assert!(!answer.text.contains("innerHTML"), "{path}");
+    }
+    assert_eq!(
+        application.get("/openapi.json").await.json()["openapi"].as_str().map(|version| &version[..3]),
+        Some("3.1")
+    );
+}

@@ -1,0 +1,156 @@
+//! A real socket: slow clients, clients that leave, and a server that is told to stop.
+
+mod support;
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use zhenjin_server::{AppState, ServeError, Server, ServerOptions};
+
+struct Running {
+    address: SocketAddr,
+    state: AppState,
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<()>,
+    _folder: TempDir,
+}
+
+async fn start(options: ServerOptions) -> Running {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let options = ServerOptions { address: ([127, 0, 0, 1], 0).into(), ..options };
+    let server = Server::bind(options, support::rooms(&folder).await).await.expect("a free port");
+    let (address, state) = (server.address(), server.state().clone());
+    let (stop, stopped) = oneshot::channel::<()>();
+    let task = tokio::spawn(server.run(async move {
+        // Dropping the sender stops the server too.
+        let _ = stopped.await;
+    }));
+    Running { address, state, stop, task, _folder: folder }
+}
+
+fn chat(more: &str) -> String {
+    let body = format!(
+        r#"{{"model": "tiny", "messages": [{{"role": "user", "content": "hi"}}], "logit_bias": {{"258": -100, "256": -100}}, {more}}}"#
+    );
+    format!(
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\nconnection: close\r\n\
+         content-length: {}\r\n\r\n{body}",
+        body.len()
+    )
+}
+
+async fn ask(address: SocketAddr, request: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(address).await.expect("listening");
+    stream.write_all(request.as_bytes()).await.expect("taken");
+    stream
+}
+
+async fn rest(stream: &mut TcpStream) -> String {
+    let mut bytes = Vec::new();
+    stream.read_to_end(&mut bytes).await.expect("readable");
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// Reads until the first token's event has come.
+async fn first_event(stream: &mut TcpStream) -> String {
+    let (mut seen, mut buffer) = (String::new(), [0; 1024]);
+    while !seen.contains("\"delta\"") {
+        let count = stream.read(&mut buffer).await.expect("readable");
+        assert_ne!(count, 0, "{seen}");
+        seen.push_str(&String::from_utf8_lossy(&buffer[..count]));
+    }
+    seen
+}
+
+#[tokio::test]
+async fn a_taken_address_is_named() {
+    let running = start(ServerOptions::default()).await;
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let options = ServerOptions { address: running.address, ..ServerOptions::default() };
+    let error = Server::bind(options, support::rooms(&folder).await).await.err().expect("taken");
+    assert!(matches!(error, ServeError::Bind { .. }) && error.to_string().contains("--addr"), "{error}");
+}
+
+#[tokio::test]
+async fn slow_heads_and_bodies_are_given_up() {
+    let running =
+        start(ServerOptions { read_timeout: Duration::from_millis(200), ..ServerOptions::default() }).await;
+    let start = Instant::now();
+    let mut half_head = ask(running.address, "GET /healthz HTTP/1.1\r\nhost: loc").await;
+    let mut half_body = ask(
+        running.address,
+        "POST /v1/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 50\r\n\r\n{",
+    )
+    .await;
+    rest(&mut half_head).await;
+    let answer = rest(&mut half_body).await;
+    assert!(answer.starts_with("HTTP/1.1 408") && answer.contains("request_timeout"), "{answer}");
+    assert!(start.elapsed() < Duration::from_secs(10));
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_cancels_its_answer() {
+    let running = start(ServerOptions::default()).await;
+    let mut stream = ask(running.address, &chat(r#""stream": true, "n": 8, "max_tokens": 8000"#)).await;
+    first_event(&mut stream).await;
+    drop(stream);
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        let stats = running.state.models.list()[0].stats.expect("loaded");
+        if stats.running == 0 && stats.cancelled == 8 {
+            assert_eq!(stats.pages_used, 0);
+            return;
+        }
+        assert!(Instant::now() < deadline, "{stats:?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_before_a_whole_answer_cancels_it_too() {
+    let running = start(ServerOptions::default()).await;
+    let stream = ask(running.address, &chat(r#""n": 8, "max_tokens": 8000"#)).await;
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while running.state.models.list()[0].stats.is_none_or(|stats| stats.running == 0) {
+        assert!(Instant::now() < deadline, "never began");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    drop(stream);
+    while running.state.models.list()[0].stats.is_none_or(|stats| stats.cancelled < 8) {
+        assert!(Instant::now() < deadline, "{:?}", running.state.models.list());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_stopped_server_finishes_what_runs_and_takes_nothing_new() {
+    let running = start(ServerOptions::default()).await;
+    let mut stream = ask(running.address, &chat(r#""stream": true, "max_tokens": 300"#)).await;
+    first_event(&mut stream).await;
+    running.stop.send(()).expect("running");
+    let text = rest(&mut stream).await;
+    assert!(text.trim_end().trim_end_matches("\r\n0").trim_end().ends_with("data: [DONE]"), "{text}");
+    running.task.await.expect("a clean end");
+    assert!(TcpStream::connect(running.address).await.is_err(), "nobody listens any more");
+}
+
+#[tokio::test]
+async fn answers_beyond_the_limit_end_with_an_error_event() {
+    let limit = Duration::from_millis(50);
+    let running = start(ServerOptions { shutdown_limit: limit, ..ServerOptions::default() }).await;
+    let mut stream = ask(running.address, &chat(r#""stream": true, "n": 8, "max_tokens": 8000"#)).await;
+    first_event(&mut stream).await;
+    running.stop.send(()).expect("running");
+    let text = rest(&mut stream).await;
+    assert!(
+        text.contains("shutting_down") && !text.contains("[DONE]"),
+        "{}",
+        &text[text.len().saturating_sub(500)..]
+    );
+    tokio::time::timeout(Duration::from_secs(5), running.task).await.expect("in time").expect("a clean end");
+}

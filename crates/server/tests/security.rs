@@ -1,0 +1,190 @@
+//! Who gets in, from where, and what every answer carries.
+
+mod support;
+
+use axum::body::Body;
+use axum::http::{Method, StatusCode, header};
+use support::{Answer, Application, request};
+use zhenjin_server::{OptionsError, ServerOptions};
+
+async fn send(application: &Application, method: Method, path: &str, headers: &[(&str, &str)]) -> Answer {
+    let mut builder = request(method, path);
+    for (name, value) in headers {
+        builder.headers_mut().expect("valid").insert(
+            header::HeaderName::from_bytes(name.as_bytes()).expect("a name"),
+            value.parse().expect("a value"),
+        );
+    }
+    application.send(builder.body(Body::empty()).expect("valid")).await
+}
+
+#[tokio::test]
+async fn a_rebound_name_gets_nothing() {
+    let application = Application::new().await;
+    for path in ["/", "/v1/models", "/api/status", "/metrics", "/openapi.json", "/healthz"] {
+        let answer = send(&application, Method::GET, path, &[("host", "evil.example")]).await;
+        assert_eq!(answer.status, StatusCode::FORBIDDEN, "{path}");
+        assert_eq!(answer.error().1, "host_not_allowed", "{path}");
+    }
+    for host in ["localhost", "127.0.0.1:8080", "[::1]:8080", "10.0.0.7"] {
+        assert_eq!(
+            send(&application, Method::GET, "/healthz", &[("host", host)]).await.status,
+            200,
+            "{host}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn an_allowed_name_gets_in() {
+    let options =
+        ServerOptions { allowed_hosts: vec!["chat.example".to_owned()], ..ServerOptions::default() };
+    let application = Application::with(options).await;
+    assert_eq!(send(&application, Method::GET, "/healthz", &[("host", "chat.example:80")]).await.status, 200);
+}
+
+#[tokio::test]
+async fn other_sites_pages_get_nothing() {
+    let application = Application::new().await;
+    for origin in ["https://evil.example", "null", "http://localhost:9999", "file://"] {
+        for (method, path) in [
+            (Method::POST, "/v1/chat/completions"),
+            (Method::GET, "/v1/models"),
+            (Method::OPTIONS, "/v1/models"),
+        ] {
+            let answer = send(&application, method, path, &[("origin", origin)]).await;
+            assert_eq!(answer.status, StatusCode::FORBIDDEN, "{origin} {path}");
+            assert!(!answer.headers.contains_key(header::ACCESS_CONTROL_ALLOW_ORIGIN));
+        }
+    }
+    let own = send(&application, Method::GET, "/v1/models", &[("origin", "http://localhost:8080")]).await;
+    assert_eq!(own.status, 200);
+}
+
+#[tokio::test]
+async fn an_allowed_origin_is_answered_for_the_browser() {
+    let origin = "http://localhost:5173";
+    let options = ServerOptions { cors_origins: vec![origin.to_owned()], ..ServerOptions::default() };
+    let application = Application::with(options).await;
+    let question = [("origin", origin), ("access-control-request-method", "POST")];
+    let preflight = send(&application, Method::OPTIONS, "/v1/chat/completions", &question).await;
+    assert_eq!(preflight.status, StatusCode::NO_CONTENT);
+    assert_eq!(preflight.headers[header::ACCESS_CONTROL_ALLOW_ORIGIN], origin);
+    let answer = send(&application, Method::GET, "/v1/models", &[("origin", origin)]).await;
+    assert_eq!(
+        (answer.status.as_u16(), &answer.headers[header::ACCESS_CONTROL_ALLOW_ORIGIN]),
+        (200, &origin.parse().expect("valid"))
+    );
+}
+
+#[tokio::test]
+async fn a_plain_text_body_cannot_slip_past_the_browsers_questions() {
+    let application = Application::new().await;
+    for content_type in ["text/plain", "application/x-www-form-urlencoded", ""] {
+        let answer =
+            send(&application, Method::POST, "/v1/chat/completions", &[("content-type", content_type)]).await;
+        assert_eq!(answer.status, StatusCode::UNSUPPORTED_MEDIA_TYPE, "{content_type}");
+    }
+}
+
+#[tokio::test]
+async fn where_a_key_is_needed_only_a_known_one_gets_in() {
+    let application =
+        Application::with(ServerOptions { require_key: true, ..ServerOptions::default() }).await;
+    let (key, secret) = application.state.store.create_api_key("test").await.expect("a key");
+    let bearer = format!("Bearer {}", secret.expose());
+    for path in ["/v1/models", "/api/conversations", "/metrics"] {
+        for headers in [
+            &[][..],
+            &[("authorization", "Bearer wrong")],
+            &[("authorization", "Basic x")],
+            &[("authorization", "Bearer ")],
+        ] {
+            let answer = send(&application, Method::GET, path, headers).await;
+            assert_eq!(answer.status, StatusCode::UNAUTHORIZED, "{path} {headers:?}");
+            assert_eq!(answer.headers[header::WWW_AUTHENTICATE], "Bearer");
+            assert_eq!(answer.error().1, "invalid_api_key");
+        }
+        assert_eq!(
+            send(&application, Method::GET, path, &[("authorization", &bearer)]).await.status,
+            200,
+            "{path}"
+        );
+    }
+    for path in ["/healthz", "/readyz"] {
+        assert_eq!(send(&application, Method::GET, path, &[]).await.status, 200, "{path}");
+    }
+    application.state.store.revoke_api_key(&key.id).await.expect("revoked");
+    assert_eq!(
+        send(&application, Method::GET, "/v1/models", &[("authorization", &bearer)]).await.status,
+        401
+    );
+}
+
+#[test]
+fn an_open_address_without_a_key_does_not_start() {
+    let options = ServerOptions { address: ([0, 0, 0, 0], 8080).into(), ..ServerOptions::default() };
+    let error = options.check(false).expect_err("open to strangers");
+    assert!(matches!(error, OptionsError::NoKey { .. }));
+    assert!(error.to_string().contains("zhenjin key new NAME"), "{error}");
+    assert!(options.check(true).is_ok());
+    assert!(options.needs_key());
+    assert!(ServerOptions::default().check(false).is_ok());
+    for origin in ["*", "example.org", "https://", "https://example.org/path"] {
+        let options = ServerOptions { cors_origins: vec![origin.to_owned()], ..ServerOptions::default() };
+        assert!(matches!(options.check(true), Err(OptionsError::Origin { .. })), "{origin}");
+    }
+}
+
+#[tokio::test]
+async fn every_answer_narrows_what_a_browser_does_with_it() {
+    let application = Application::new().await;
+    for path in ["/", "/docs", "/v1/models", "/no/such/page.html", "/v1/nothing"] {
+        let answer = application.get(path).await;
+        let policy = answer.headers[header::CONTENT_SECURITY_POLICY].to_str().expect("text");
+        assert!(
+            policy.contains("default-src 'none'") && policy.contains("frame-ancestors 'none'"),
+            "{path}: {policy}"
+        );
+        assert!(!policy.contains("script-src 'self' 'unsafe-inline'"), "{path}: {policy}");
+        assert_eq!(answer.headers[header::X_CONTENT_TYPE_OPTIONS], "nosniff", "{path}");
+        assert_eq!(answer.headers[header::X_FRAME_OPTIONS], "DENY", "{path}");
+        assert!(answer.headers.contains_key("x-request-id"), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn unknown_routes_and_methods_answer_in_the_apis_shape() {
+    let application = Application::new().await;
+    for (method, path, status, code) in [
+        (Method::GET, "/v1/nothing", 404, "unknown_url"),
+        (Method::GET, "/api/nothing", 404, "unknown_url"),
+        (Method::POST, "/v1/embeddings", 404, "unknown_url"),
+        (Method::GET, "/v1/chat/completions", 405, "method_not_allowed"),
+        (Method::DELETE, "/v1/models", 405, "method_not_allowed"),
+    ] {
+        let answer = send(&application, method.clone(), path, &[]).await;
+        assert_eq!((answer.status.as_u16(), answer.error().1.as_str()), (status, code), "{method} {path}");
+    }
+}
+
+#[tokio::test]
+async fn a_request_keeps_its_name_unless_it_could_break_the_log() {
+    let application = Application::new().await;
+    let named = send(&application, Method::GET, "/healthz", &[("x-request-id", "mine-1.2_3")]).await;
+    assert_eq!(named.headers["x-request-id"], "mine-1.2_3");
+    let odd = send(&application, Method::GET, "/healthz", &[("x-request-id", "a b\tc")]).await;
+    assert_eq!(odd.headers["x-request-id"].len(), 32);
+}
+
+#[tokio::test]
+async fn more_streams_than_allowed_are_told_when_to_come_again() {
+    let application = Application::with(ServerOptions { stream_limit: 1, ..ServerOptions::default() }).await;
+    let held = application.state.stream_permit().expect("the first");
+    let body = r#"{"model": "tiny", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 1}"#;
+    let answer = application.post("/v1/chat/completions", body).await;
+    assert_eq!(answer.status, StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(answer.headers[header::RETRY_AFTER], "1");
+    drop(held);
+    assert_eq!(application.post("/v1/chat/completions", body).await.status, 200);
+}

@@ -1,0 +1,121 @@
+//! A whole application in a temporary folder, with a tiny random model that knows every byte, asked without a network.
+#![allow(dead_code, unused_imports, reason = "each test file uses its own part")]
+
+mod tiny_model;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::{HeaderMap, Method, Request, StatusCode, header};
+use http_body_util::BodyExt;
+use serde_json::Value;
+use tempfile::TempDir;
+use tower::ServiceExt;
+use zhenjin_assistant::{ModelSpec, ServeOptions, ServedModels};
+use zhenjin_hub::{ModelStore, PullOptions};
+use zhenjin_server::{AppState, Library, Metrics, Rooms, ServerOptions, router};
+use zhenjin_store::Store;
+use zhenjin_tensor::SimdLevel;
+
+pub use tiny_model::{CONTEXT, VOCABULARY, write_tiny_model};
+
+/// The application, and the folder that its files lie in.
+pub struct Application {
+    pub router: Router,
+    pub state: AppState,
+    folder: TempDir,
+}
+
+/// What came back.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub text: String,
+}
+
+impl Answer {
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_else(|error| panic!("{error}: {}", self.text))
+    }
+
+    /// The error's message, code and field.
+    pub fn error(&self) -> (String, String, String) {
+        let error = &self.json()["error"];
+        let text = |name: &str| error[name].as_str().unwrap_or("").to_owned();
+        (text("message"), text("code"), text("param"))
+    }
+
+    /// The data of each server-sent event.
+    pub fn events(&self) -> Vec<&str> {
+        self.text.split("\n\n").filter_map(|event| event.strip_prefix("data: ")).collect()
+    }
+}
+
+/// The rooms behind a server: one model called `tiny`, and an empty store.
+pub async fn rooms(folder: &TempDir) -> Rooms {
+    let model = folder.path().join("tiny");
+    write_tiny_model(&model);
+    let metrics = Metrics::default();
+    let serve = ServeOptions {
+        memory_bytes: 256 << 20,
+        threads: 1,
+        simd: SimdLevel::detect(),
+        context: None,
+        max_batch: 8,
+        queue_limit: 64,
+        observer: Some(metrics.observer_of_model()),
+    };
+    let specs = vec![ModelSpec { name: "tiny".to_owned(), path: model }];
+    let models = Arc::new(ServedModels::new(specs, serve).expect("one model"));
+    let store = Store::open(&folder.path().join("store.sqlite")).await.expect("an empty store");
+    let library = Library {
+        models: ModelStore::new(folder.path().join("models")),
+        pull: PullOptions::default(),
+        memory_total: 1 << 30,
+    };
+    Rooms { store, models, library, metrics }
+}
+
+impl Application {
+    pub async fn new() -> Self {
+        Self::with(ServerOptions::default()).await
+    }
+
+    pub async fn with(options: ServerOptions) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let state = AppState::new(options, rooms(&folder).await);
+        Application { router: router(state.clone()), state, folder }
+    }
+
+    /// An application whose models come from elsewhere than usual.
+    pub async fn with_library(change: impl FnOnce(&mut Library)) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let mut rooms = rooms(&folder).await;
+        change(&mut rooms.library);
+        let state = AppState::new(ServerOptions::default(), rooms);
+        Application { router: router(state.clone()), state, folder }
+    }
+
+    pub async fn send(&self, request: Request<Body>) -> Answer {
+        let response = self.router.clone().oneshot(request).await.expect("infallible");
+        let (status, headers) = (response.status(), response.headers().clone());
+        let bytes = response.into_body().collect().await.expect("a body").to_bytes();
+        Answer { status, headers, text: String::from_utf8(bytes.to_vec()).expect("UTF-8") }
+    }
+
+    pub async fn get(&self, path: &str) -> Answer {
+        self.send(request(Method::GET, path).body(Body::empty()).expect("valid")).await
+    }
+
+    pub async fn post(&self, path: &str, body: impl Into<Body>) -> Answer {
+        let request = request(Method::POST, path).header(header::CONTENT_TYPE, "application/json");
+        self.send(request.body(body.into()).expect("valid")).await
+    }
+}
+
+/// A request as a local client sends it.
+pub fn request(method: Method, path: &str) -> axum::http::request::Builder {
+    Request::builder().method(method).uri(path).header(header::HOST, "localhost:8080")
+}

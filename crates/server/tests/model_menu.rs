@@ -56,13 +56,21 @@ async fn event(app: &Application, state: &str) -> Value {
 async fn models_are_listed_with_what_they_need() {
     let app = application(0).await;
     let models = app.get("/api/models").await.json();
-    let find = |name: &str| models.as_array().and_then(|list| list.iter().find(|model| model["name"] == name).cloned());
+    let find = |name: &str| {
+        models.as_array().and_then(|list| list.iter().find(|model| model["name"] == name).cloned())
+    };
     let lost = find("lost:1b").expect("the catalogue's");
-    assert_eq!((&lost["source"], &lost["installed"], &lost["fits"]), (&"catalogue".into(), &false.into(), &false.into()));
+    assert_eq!(
+        (&lost["source"], &lost["installed"], &lost["fits"]),
+        (&"catalogue".into(), &false.into(), &false.into())
+    );
     assert_eq!((&lost["size_bytes"], &lost["good_for"]["zh"]), (&600_000_000.into(), &"测试".into()));
     assert!(lost["memory_bytes"].as_u64().is_some_and(|bytes| bytes > 600_000_000));
     let tiny = find("tiny").expect("the served one");
-    assert_eq!((&tiny["source"], &tiny["served"], &tiny["fits"]), (&"local".into(), &true.into(), &true.into()));
+    assert_eq!(
+        (&tiny["source"], &tiny["served"], &tiny["fits"]),
+        (&"local".into(), &true.into(), &true.into())
+    );
     assert!(tiny["memory_bytes"].as_u64().is_some_and(|bytes| bytes > 0));
     assert_eq!(tiny["pull"], Value::Null);
 
@@ -111,4 +119,44 @@ async fn what_cannot_be_downloaded_or_removed_is_refused() {
         assert_eq!(answer.status, status, "{method} {path}: {}", answer.text);
         assert!(!answer.error().0.is_empty());
     }
+}
+
+#[tokio::test]
+async fn a_model_on_this_machine_answers_and_can_be_removed() {
+    let app = Application::with_library(|library| {
+        let folder = library.models.root().join("here--1b");
+        support::write_tiny_model(&folder);
+        let manifest = r#"{ "name": "here:1b", "source": "a test", "open": ".", "files": [] }"#;
+        std::fs::write(folder.join("model.json"), manifest).expect("a manifest");
+    })
+    .await;
+    let listed = |models: Value| models.as_array().and_then(|list| list.iter().find(|model| model["name"] == "here:1b").cloned());
+    let before = listed(app.get("/api/models").await.json()).expect("it is listed");
+    assert_eq!((&before["installed"], &before["served"]), (&true.into(), &false.into()));
+    assert_eq!(call(&app, Method::POST, "/api/models/here%3A1b/pull").await.status, StatusCode::CONFLICT);
+
+    let made = app.post("/api/conversations", r#"{ "model": "here:1b", "settings": { "max_tokens": 3 } }"#).await;
+    let path = format!("/api/conversations/{}/messages", made.json()["id"].as_str().expect("an id"));
+    let asked = app.post(&path, r#"{ "content": "Are you there?" }"#).await;
+    assert_eq!(asked.status, StatusCode::CREATED, "{}", asked.text);
+    let answer = asked.json()["answer"]["id"].as_str().expect("an id").to_owned();
+    let stream = app.get(&format!("/api/messages/{answer}/stream")).await;
+    assert!(stream.text.contains("event: done"), "{}", stream.text);
+    let after = listed(app.get("/api/models").await.json()).expect("it is listed");
+    assert_eq!((&after["served"], &after["loaded"]), (&true.into(), &true.into()));
+
+    // The last user lets go a moment after the answer's end.
+    let mut removed = call(&app, Method::DELETE, "/api/models/here%3A1b").await;
+    for _ in 0..100 {
+        if removed.status == StatusCode::NO_CONTENT {
+            break;
+        }
+        assert_eq!((removed.status, removed.error().1.as_str()), (StatusCode::CONFLICT, "model_in_use"));
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        removed = call(&app, Method::DELETE, "/api/models/here%3A1b").await;
+    }
+    assert_eq!(removed.status, StatusCode::NO_CONTENT);
+    assert_eq!(listed(app.get("/api/models").await.json()), None);
+    let asked = app.post(&path, r#"{ "content": "And now?" }"#).await;
+    assert_eq!((asked.status, asked.error().1.as_str()), (StatusCode::NOT_FOUND, "model_not_found"));
 }

@@ -24,7 +24,8 @@ impl Application {
 
     async fn ask(&self, conversation: &str, parent: Option<&str>, content: &str) -> (Value, Value) {
         let body = json!({ "parent_id": parent, "content": content });
-        let asked = self.call(Method::POST, &format!("/api/conversations/{conversation}/messages"), body).await;
+        let asked =
+            self.call(Method::POST, &format!("/api/conversations/{conversation}/messages"), body).await;
         assert_eq!(asked.status, StatusCode::CREATED, "{}", asked.text);
         let asked = asked.json();
         (asked["user"].clone(), asked["answer"].clone())
@@ -133,7 +134,8 @@ async fn editing_and_regenerating_make_branches() {
     let (edited, _) = app.exchange(&conversation, None, "one, edited").await;
     assert_eq!(edited["parent_id"], Value::Null);
 
-    let again = app.call(Method::POST, &format!("/api/messages/{}/regenerate", id(&answer)), Value::Null).await;
+    let again =
+        app.call(Method::POST, &format!("/api/messages/{}/regenerate", id(&answer)), Value::Null).await;
     assert_eq!(again.status, StatusCode::CREATED, "{}", again.text);
     let (_, sibling) = app.follow(id(&again.json()["answer"]), 0).await;
     assert_eq!(sibling["parent_id"], first["id"]);
@@ -145,7 +147,8 @@ async fn editing_and_regenerating_make_branches() {
     let changed = app.call(Method::PATCH, &format!("/api/conversations/{conversation}"), back).await.json();
     assert_eq!(changed["current_leaf"], follow_up["id"]);
 
-    let question = app.call(Method::POST, &format!("/api/messages/{}/regenerate", id(&first)), Value::Null).await;
+    let question =
+        app.call(Method::POST, &format!("/api/messages/{}/regenerate", id(&first)), Value::Null).await;
     assert_eq!(question.status, StatusCode::BAD_REQUEST);
     let astray = json!({ "parent_id": first["id"], "content": "after a question" });
     let astray = app.call(Method::POST, &format!("/api/conversations/{conversation}/messages"), astray).await;
@@ -157,7 +160,8 @@ async fn a_stopped_answer_keeps_its_text() {
     let app = Application::new().await;
     let conversation = app.conversation(CONTEXT / 2).await;
     let (_, answer) = app.ask(&conversation, None, "Talk").await;
-    let stopped = app.call(Method::POST, &format!("/api/messages/{}/stop", id(&answer)), Value::Null).await.json();
+    let stopped =
+        app.call(Method::POST, &format!("/api/messages/{}/stop", id(&answer)), Value::Null).await.json();
     // The tiny model may have come to its end before.
     assert!(matches!(stopped["status"].as_str(), Some("stopped" | "complete")), "{stopped}");
     let (text, done) = app.follow(id(&answer), 0).await;
@@ -169,7 +173,8 @@ async fn what_does_not_fit_is_refused_with_its_numbers_and_not_saved() {
     let app = Application::new().await;
     let conversation = app.conversation(5).await;
     let long = json!({ "content": "far too long ".repeat(CONTEXT) });
-    let refused = app.call(Method::POST, &format!("/api/conversations/{conversation}/messages"), long.clone()).await;
+    let refused =
+        app.call(Method::POST, &format!("/api/conversations/{conversation}/messages"), long.clone()).await;
     let (message, code, _) = refused.error();
     assert_eq!((refused.status, code.as_str()), (StatusCode::BAD_REQUEST, "context_length_exceeded"));
     assert!(message.contains(&CONTEXT.to_string()), "{message}");
@@ -197,7 +202,13 @@ async fn fields_are_checked_and_named() {
         (Method::POST, "/api/conversations", json!({ "modle": "tiny" }), 400, "modle"),
         (Method::POST, "/api/conversations", json!({ "model": "" }), 400, "model"),
         (Method::POST, "/api/conversations", json!({ "settings": { "top_p": 1.5 } }), 400, "settings.top_p"),
-        (Method::POST, "/api/conversations", json!({ "settings": { "nucleus": 1 } }), 400, "settings.nucleus"),
+        (
+            Method::POST,
+            "/api/conversations",
+            json!({ "settings": { "nucleus": 1 } }),
+            400,
+            "settings.nucleus",
+        ),
         (Method::POST, "/api/conversations", json!([]), 400, ""),
         (Method::PATCH, &path, json!({ "title": "x".repeat(201) }), 400, "title"),
         (Method::PATCH, &path, json!({ "title": " " }), 400, "title"),
@@ -212,9 +223,18 @@ async fn fields_are_checked_and_named() {
     ];
     for (method, path, body, status, field) in cases {
         let answer = app.call(method.clone(), path, body.clone()).await;
-        assert_eq!((answer.status.as_u16(), answer.error().2.as_str()), (status, field), "{method} {path} {body}");
+        assert_eq!(
+            (answer.status.as_u16(), answer.error().2.as_str()),
+            (status, field),
+            "{method} {path} {body}"
+        );
     }
-    for path in ["/api/conversations?limit=0", "/api/conversations?limit=201", "/api/conversations?page=2", "/api/search"] {
+    for path in [
+        "/api/conversations?limit=0",
+        "/api/conversations?limit=201",
+        "/api/conversations?page=2",
+        "/api/search",
+    ] {
         assert_eq!(app.get(path).await.status, StatusCode::BAD_REQUEST, "{path}");
     }
     for path in ["/api/conversations/x", "/api/messages/x/stream", "/api/conversations/%FF"] {
@@ -242,9 +262,16 @@ async fn conversations_are_listed_changed_deleted_and_brought_back() {
     let change = json!({ "title": " 谚语 ", "system_prompt": "Be brief.", "settings": { "temperature": 0 } });
     let changed = app.call(Method::PATCH, &path, change).await.json();
     assert_eq!((&changed["title"], &changed["system_prompt"]), (&json!("谚语"), &json!("Be brief.")));
-    assert_eq!((&changed["settings"]["temperature"], &changed["settings"]["seed"]), (&json!(0), &Value::Null));
-    let emptied = app.call(Method::PATCH, &path, json!({ "system_prompt": null, "settings": null })).await.json();
-    assert_eq!((&emptied["system_prompt"], &emptied["settings"]["temperature"]), (&Value::Null, &Value::Null));
+    assert_eq!(
+        (&changed["settings"]["temperature"], &changed["settings"]["seed"]),
+        (&json!(0), &Value::Null)
+    );
+    let emptied =
+        app.call(Method::PATCH, &path, json!({ "system_prompt": null, "settings": null })).await.json();
+    assert_eq!(
+        (&emptied["system_prompt"], &emptied["settings"]["temperature"]),
+        (&Value::Null, &Value::Null)
+    );
     assert_eq!(emptied["title"], "谚语");
 
     assert_eq!(app.call(Method::DELETE, &path, Value::Null).await.status, StatusCode::NO_CONTENT);
@@ -266,7 +293,11 @@ async fn a_browser_logs_in_with_a_key_and_out_again() {
     let login = app.call(Method::POST, "/api/login", json!({ "key": secret.expose() })).await;
     assert_eq!(login.status, StatusCode::NO_CONTENT, "{}", login.text);
     let cookie = login.headers[header::SET_COOKIE].to_str().expect("text").to_owned();
-    assert!(cookie.contains("HttpOnly") && cookie.contains("SameSite=Strict") && !cookie.contains(secret.expose()));
+    assert!(
+        cookie.contains("HttpOnly")
+            && cookie.contains("SameSite=Strict")
+            && !cookie.contains(secret.expose())
+    );
     let cookie = cookie.split(';').next().expect("a pair").to_owned();
     let with = |name, value: String| {
         request(Method::GET, "/api/conversations").header(name, value).body(Body::empty()).expect("valid")
@@ -328,6 +359,13 @@ async fn every_route_is_described() {
     for (path, method) in paths {
         let route = &described["paths"][path][method];
         assert!(route["summary"].is_string() || route["description"].is_string(), "{method} {path}");
+    }
+    let mut names = std::collections::BTreeSet::new();
+    for route in described["paths"].as_object().into_iter().flat_map(|paths| paths.values()) {
+        for operation in route.as_object().into_iter().flat_map(|route| route.values()) {
+            let name = operation["operationId"].as_str().expect("a name").to_owned();
+            assert!(names.insert(name.clone()), "two operations are called {name}");
+        }
     }
     let body = &described["components"]["schemas"]["NewConversationBody"];
     assert_eq!(body["additionalProperties"], false, "{body}");

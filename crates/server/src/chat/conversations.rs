@@ -34,7 +34,7 @@ pub(crate) struct Page {
 }
 
 /// Conversations that are not deleted, the most recently used first.
-#[utoipa::path(get, path = "/api/conversations", tag = "chat", params(Page), responses(
+#[utoipa::path(get, path = "/api/conversations", operation_id = "list_conversations", tag = "chat", params(Page), responses(
     (status = 200, description = "One page of the list.", body = Vec<ConversationJson>),
     (status = 400, description = "A parameter is wrong.", body = ErrorBody),
     (status = 404, description = "`before` names no conversation.", body = ErrorBody)))]
@@ -55,7 +55,7 @@ pub(crate) async fn list(
 }
 
 /// Makes a conversation without messages.
-#[utoipa::path(post, path = "/api/conversations", tag = "chat", request_body = NewConversationBody, responses(
+#[utoipa::path(post, path = "/api/conversations", operation_id = "create_conversation", tag = "chat", request_body = NewConversationBody, responses(
     (status = 201, description = "The conversation.", body = ConversationJson),
     (status = 400, description = "A field is wrong.", body = ErrorBody)))]
 pub(crate) async fn create(
@@ -80,7 +80,7 @@ pub(crate) async fn create(
 }
 
 /// A conversation with all its branches.
-#[utoipa::path(get, path = "/api/conversations/{id}", tag = "chat", params(("id" = String, Path)), responses(
+#[utoipa::path(get, path = "/api/conversations/{id}", operation_id = "get_conversation", tag = "chat", params(("id" = String, Path)), responses(
     (status = 200, description = "The conversation.", body = ConversationWithMessagesJson),
     (status = 404, description = "There is none, or it is deleted.", body = ErrorBody)))]
 pub(crate) async fn retrieve(
@@ -97,7 +97,7 @@ pub(crate) async fn retrieve(
 }
 
 /// Changes the fields that the body has; the others stay.
-#[utoipa::path(patch, path = "/api/conversations/{id}", tag = "chat", params(("id" = String, Path)),
+#[utoipa::path(patch, path = "/api/conversations/{id}", operation_id = "change_conversation", tag = "chat", params(("id" = String, Path)),
     request_body = ConversationChangeBody, responses(
     (status = 200, description = "The conversation as it is now.", body = ConversationJson),
     (status = 400, description = "A field is wrong.", body = ErrorBody),
@@ -126,7 +126,7 @@ pub(crate) async fn change(
 }
 
 /// Deletes a conversation; an answer that is being written in it stops. It can be restored for 30 days.
-#[utoipa::path(delete, path = "/api/conversations/{id}", tag = "chat", params(("id" = String, Path)), responses(
+#[utoipa::path(delete, path = "/api/conversations/{id}", operation_id = "delete_conversation", tag = "chat", params(("id" = String, Path)), responses(
     (status = 204, description = "It is deleted."),
     (status = 404, description = "There is none.", body = ErrorBody)))]
 pub(crate) async fn delete(
@@ -140,7 +140,7 @@ pub(crate) async fn delete(
 }
 
 /// Undoes the deletion of a conversation.
-#[utoipa::path(post, path = "/api/conversations/{id}/restore", tag = "chat", params(("id" = String, Path)), responses(
+#[utoipa::path(post, path = "/api/conversations/{id}/restore", operation_id = "restore_conversation", tag = "chat", params(("id" = String, Path)), responses(
     (status = 200, description = "The conversation.", body = ConversationJson),
     (status = 404, description = "There is none, or it was deleted too long ago.", body = ErrorBody)))]
 pub(crate) async fn restore(

@@ -17,7 +17,7 @@ use crate::security::{Credential, SESSION_COOKIE};
 const SESSION: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 /// Takes an API key and gives the browser a session cookie, which page scripts cannot read.
-#[utoipa::path(post, path = "/api/login", tag = "chat", request_body = LoginBody, responses(
+#[utoipa::path(post, path = "/api/login", operation_id = "login", tag = "chat", request_body = LoginBody, responses(
     (status = 204, description = "Logged in; the cookie is set."),
     (status = 400, description = "A field is wrong.", body = ErrorBody),
     (status = 401, description = "The key is unknown or revoked.", body = ErrorBody)))]
@@ -39,7 +39,7 @@ pub(crate) async fn login(
 }
 
 /// Ends the browser's session.
-#[utoipa::path(post, path = "/api/logout", tag = "chat",
+#[utoipa::path(post, path = "/api/logout", operation_id = "logout", tag = "chat",
     responses((status = 204, description = "Logged out; the cookie is gone.")))]
 pub(crate) async fn logout(
     State(state): State<AppState>,

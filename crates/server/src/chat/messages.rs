@@ -25,7 +25,7 @@ use crate::openai::fields::check;
 
 /// Asks: saves the question and begins its answer, which goes on whoever listens. The same `parent_id` as an earlier
 /// question's makes a branch beside it.
-#[utoipa::path(post, path = "/api/conversations/{id}/messages", tag = "chat", params(("id" = String, Path)),
+#[utoipa::path(post, path = "/api/conversations/{id}/messages", operation_id = "ask", tag = "chat", params(("id" = String, Path)),
     request_body = QuestionBody, responses(
     (status = 201, description = "The question, and the answer that is being written.", body = Exchange),
     (status = 400, description = "A field is wrong, or the conversation does not fit into the model's context.", body = ErrorBody),
@@ -61,7 +61,7 @@ pub(crate) async fn ask(
 }
 
 /// Answers again: another answer beside this one, which stays.
-#[utoipa::path(post, path = "/api/messages/{id}/regenerate", tag = "chat", params(("id" = String, Path)), responses(
+#[utoipa::path(post, path = "/api/messages/{id}/regenerate", operation_id = "regenerate_answer", tag = "chat", params(("id" = String, Path)), responses(
     (status = 201, description = "The answer that is being written.", body = Regenerated),
     (status = 400, description = "The message is no answer, or the conversation does not fit into the model's context.", body = ErrorBody),
     (status = 404, description = "There is no such message or model.", body = ErrorBody),
@@ -91,7 +91,7 @@ pub(crate) async fn regenerate(
 }
 
 /// Stops an answer. One that has ended stays as it is.
-#[utoipa::path(post, path = "/api/messages/{id}/stop", tag = "chat", params(("id" = String, Path)), responses(
+#[utoipa::path(post, path = "/api/messages/{id}/stop", operation_id = "stop_answer", tag = "chat", params(("id" = String, Path)), responses(
     (status = 200, description = "The answer as it ended.", body = MessageJson),
     (status = 404, description = "There is no such message.", body = ErrorBody)))]
 pub(crate) async fn stop(
@@ -102,7 +102,7 @@ pub(crate) async fn stop(
 }
 
 /// How much of the model's context a question would take, with the conversation before it.
-#[utoipa::path(post, path = "/api/context", tag = "chat", request_body = ContextBody, responses(
+#[utoipa::path(post, path = "/api/context", operation_id = "measure_context", tag = "chat", request_body = ContextBody, responses(
     (status = 200, description = "Tokens taken, and tokens that there are.", body = ContextUse),
     (status = 400, description = "A field is wrong.", body = ErrorBody),
     (status = 404, description = "There is no such conversation or model.", body = ErrorBody),
@@ -117,7 +117,7 @@ pub(crate) async fn context(
     let question = fields.text("content").filter(|content| !content.is_empty());
     let conversation = state.store.conversation(&id).await?;
     let branch = branch(&state, &conversation, parent.as_ref()).await?;
-    let assistant = state.models.get(&conversation.model).await.map_err(fault)?;
+    let assistant = state.chat.menu.assistant(&conversation.model).await?;
     let context_length = assistant.info().context_length;
     if branch.is_empty() && question.is_none() && conversation.system_prompt.trim().is_empty() {
         return Ok(Json(ContextUse { prompt_tokens: 0, context_length }));
@@ -152,7 +152,7 @@ async fn submit(
     if state.shutdown.is_draining() {
         return Err(ApiError::shutting_down());
     }
-    let assistant = state.models.get(model).await.map_err(fault)?;
+    let assistant = state.chat.menu.assistant(model).await?;
     let provenance = Provenance {
         model: model.to_owned(),
         settings: effective_settings(request, &assistant),

@@ -63,7 +63,7 @@ pub(crate) fn router() -> OpenApiRouter<AppState> {
         .routes(routes!(models::list))
         .routes(routes!(models::pull, models::cancel_pull))
         .routes(routes!(models::remove))
-        .routes(routes!(models::events))
+        .routes(routes!(models::follow))
         .routes(routes!(conversations::list, conversations::create))
         .routes(routes!(conversations::retrieve, conversations::change, conversations::delete))
         .routes(routes!(conversations::restore))

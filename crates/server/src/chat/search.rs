@@ -23,7 +23,7 @@ pub(crate) struct SearchQuery {
 }
 
 /// Titles and messages with all words of a query: titles first, then messages from new to old, at most 50.
-#[utoipa::path(get, path = "/api/search", tag = "chat", params(SearchQuery), responses(
+#[utoipa::path(get, path = "/api/search", operation_id = "search", tag = "chat", params(SearchQuery), responses(
     (status = 200, description = "What was found.", body = Vec<SearchHitJson>),
     (status = 400, description = "The query is missing or too long.", body = ErrorBody)))]
 pub(crate) async fn search(

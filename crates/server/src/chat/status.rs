@@ -27,7 +27,7 @@ pub(crate) struct ServerStatus {
 }
 
 /// What the page needs to know before anything else. Needs no key.
-#[utoipa::path(get, path = "/api/status", tag = "chat",
+#[utoipa::path(get, path = "/api/status", operation_id = "get_status", tag = "chat",
     responses((status = 200, description = "The server and its machine.", body = ServerStatus)))]
 pub(crate) async fn status(State(state): State<AppState>) -> Json<ServerStatus> {
     let serving = state.models.options();

@@ -39,7 +39,7 @@ enum Source {
 
 /// The answer from `offset` on: any number of events `delta`, then one event `done` with the whole message. Works while the
 /// answer is written and afterwards, for any number of readers.
-#[utoipa::path(get, path = "/api/messages/{id}/stream", tag = "chat", params(("id" = String, Path), Place), responses(
+#[utoipa::path(get, path = "/api/messages/{id}/stream", operation_id = "follow_answer", tag = "chat", params(("id" = String, Path), Place), responses(
     (status = 200, description = "Events: `delta` with a Delta as data, at last `done` with a Message.",
         content_type = "text/event-stream", body = Delta),
     (status = 400, description = "The answer is not that long.", body = ErrorBody),
@@ -53,18 +53,16 @@ pub(crate) async fn follow(
     let id: MessageId = id.parse()?;
     let offset = place.offset.unwrap_or(0);
     let permit = state.stream_permit()?;
+    let too_far = || ApiError::invalid("offset", format!("the answer has fewer than {offset} characters"));
     let source = match state.chat.answers.follow(&id, offset) {
-        Some(follower) => Source::Running(follower),
-        None => Source::Ended { message: state.chat.answers.settled_message(&id).await?, offset },
+        Some(follower) if follower.is_within_text() => Source::Running(follower),
+        Some(_) => return Err(too_far()),
+        None => {
+            let message = state.chat.answers.settled_message(&id).await?;
+            byte_of_code_point(&message.content, offset).ok_or_else(too_far)?;
+            Source::Ended { message, offset }
+        }
     };
-    let known = match &source {
-        Source::Running(follower) => follower.is_within_text(),
-        Source::Ended { message, offset } => byte_of_code_point(&message.content, *offset).is_some(),
-        Source::Done => true,
-    };
-    if !known {
-        return Err(ApiError::invalid("offset", format!("the answer has fewer than {offset} characters")));
-    }
     Ok(Sse::new(events(source, permit)).keep_alive(KeepAlive::new().interval(HEARTBEAT)))
 }
 

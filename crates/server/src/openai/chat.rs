@@ -23,7 +23,7 @@ use crate::errors::{ApiError, ErrorBody};
 use crate::json;
 
 /// Answers a conversation.
-#[utoipa::path(post, path = "/v1/chat/completions", tag = "openai",
+#[utoipa::path(post, path = "/v1/chat/completions", operation_id = "createChatCompletion", tag = "openai",
     request_body(content = ref("#/components/schemas/ChatCompletionRequest"), content_type = "application/json"),
     responses(
         (status = 200, description = "The answer; with `stream`, events of `ChatCompletionChunk`, then `[DONE]`.",

@@ -20,7 +20,7 @@ use crate::errors::{ApiError, ErrorBody};
 use crate::json;
 
 /// Continues texts.
-#[utoipa::path(post, path = "/v1/completions", tag = "openai",
+#[utoipa::path(post, path = "/v1/completions", operation_id = "createCompletion", tag = "openai",
     request_body(content = ref("#/components/schemas/CompletionRequest"), content_type = "application/json"),
     responses(
         (status = 200, description = "The continuations; with `stream`, events of `Completion`, then `[DONE]`.",

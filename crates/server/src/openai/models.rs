@@ -54,14 +54,14 @@ impl Model {
 }
 
 /// Lists the models that requests can name.
-#[utoipa::path(get, path = "/v1/models", tag = "openai",
+#[utoipa::path(get, path = "/v1/models", operation_id = "listModels", tag = "openai",
     responses((status = 200, description = "All served models.", body = ModelList)))]
 pub(super) async fn list(State(state): State<AppState>) -> Json<ModelList> {
     Json(ModelList { object: "list", data: state.models.list().into_iter().map(Model::of).collect() })
 }
 
 /// Describes one model.
-#[utoipa::path(get, path = "/v1/models/{*model}", tag = "openai",
+#[utoipa::path(get, path = "/v1/models/{*model}", operation_id = "retrieveModel", tag = "openai",
     params(("model" = String, Path, description = "The model's name.")),
     responses(
         (status = 200, description = "The model.", body = Model),

@@ -71,16 +71,17 @@ pub(super) async fn write(
     let tokens = source.tokens();
     // The model stops computing before the ending is saved.
     drop(source);
-    let ended = match answers.store.end_answer(&message.id, answer_end(&ending, &draft, &provenance, tokens)).await {
-        Ok(ended) => {
-            running.publish(&draft.pending);
-            ended
-        }
-        Err(error) => {
-            tracing::error!(answer = %message.id, %error, "an answer's ending could not be saved");
-            unsaved(&answers, message.clone(), &error).await
-        }
-    };
+    let ended =
+        match answers.store.end_answer(&message.id, answer_end(&ending, &draft, &provenance, tokens)).await {
+            Ok(ended) => {
+                running.publish(&draft.pending);
+                ended
+            }
+            Err(error) => {
+                tracing::error!(answer = %message.id, %error, "an answer's ending could not be saved");
+                unsaved(&answers, message.clone(), &error).await
+            }
+        };
     running.progress.send_modify(|progress| progress.ended = Some(Arc::new(ended)));
     answers.forget(&message.id);
 }

@@ -21,7 +21,7 @@ pub(crate) struct ModelJson {
     title: String,
     /// `catalogue` for models that the program knows, `local` for all others.
     source: &'static str,
-    /// Whether its files are in the model folder.
+    /// Whether its files are on this machine, in the model folder or elsewhere.
     installed: bool,
     /// Whether it answers.
     served: bool,
@@ -69,7 +69,10 @@ pub(super) fn list(menu: &ModelMenu) -> Result<Vec<ModelJson>, ApiError> {
     let installed = menu.library.models.list().map_err(menu_fault)?;
     let served = menu.served.list();
     let mut names: Vec<&str> = menu.catalogue().models().iter().map(|entry| entry.name.as_str()).collect();
-    let others = installed.iter().map(|model| model.name.as_str()).chain(served.iter().map(|model| model.name.as_str()));
+    let others = installed
+        .iter()
+        .map(|model| model.name.as_str())
+        .chain(served.iter().map(|model| model.name.as_str()));
     for name in others {
         if !names.contains(&name) {
             names.push(name);
@@ -101,11 +104,10 @@ fn describe(menu: &ModelMenu, known: &Known<'_>) -> ModelJson {
         installed: known.installed.is_some() || served.is_some(),
         served: served.is_some(),
         loaded: served.is_some_and(|model| model.state == ModelState::Loaded),
-        size_bytes: known
-            .installed
-            .map(|model| model.bytes)
-            .or(entry.map(CatalogueEntry::bytes))
-            .or(path.and_then(|path| path.metadata().ok()).filter(std::fs::Metadata::is_file).map(|file| file.len())),
+        size_bytes: known.installed.map(|model| model.bytes).or(entry.map(CatalogueEntry::bytes)).or(path
+            .and_then(|path| path.metadata().ok())
+            .filter(std::fs::Metadata::is_file)
+            .map(|file| file.len())),
         memory_bytes,
         fits: memory_bytes.map(|bytes| bytes <= serving.memory_bytes),
         languages: entry.map(|entry| entry.languages.clone()).unwrap_or_default(),

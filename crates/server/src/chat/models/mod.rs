@@ -1,25 +1,24 @@
 //! The model menu: what there is, what is here, downloads and removals. Does not know sources or file formats.
 
+mod events;
 mod list;
 mod needs;
 mod pulls;
 
-use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::sse::{Event, KeepAlive, Sse};
-use futures_util::{Stream, stream};
-use zhenjin_assistant::{ModelSpec, ServedModels};
+use futures_util::Stream;
+use zhenjin_assistant::{Assistant, AssistantError, ModelSpec, ServedModels};
 use zhenjin_hub::{Catalogue, LocalModel, ModelReference, ModelStore, PullOptions, StoreError};
 
 use super::extract::ApiPath;
-use super::stream::{HEARTBEAT, event};
+use super::stream::HEARTBEAT;
 use crate::app::AppState;
 use crate::errors::{ApiError, ErrorBody};
 use crate::openai::fault;
@@ -27,9 +26,6 @@ use crate::openai::fault;
 use list::ModelJson;
 use needs::Needs;
 use pulls::{PullEventJson, Pulls};
-
-/// At most so many events a second go to one reader.
-const EVENT_PAUSE: Duration = Duration::from_millis(250);
 
 /// Where models come from and where they lie.
 #[derive(Debug, Clone)]
@@ -64,6 +60,22 @@ impl ModelMenu {
         self.pulls.cancel_all();
     }
 
+    /// The model of that name, loaded. One that is on this machine but was not served so far is served from now on.
+    pub(crate) async fn assistant(&self, name: &str) -> Result<Arc<Assistant>, ApiError> {
+        match self.served.get(name).await {
+            Err(AssistantError::UnknownModel { name, known }) => {
+                let (models, wanted) = (self.library.models.clone(), name.clone());
+                let Some(installed) = on_disk(move || find_installed(&models, &wanted)).await? else {
+                    return Err(fault(AssistantError::UnknownModel { name, known }));
+                };
+                tracing::info!(model = name, "a model that is on this machine is served from now on");
+                self.serve(&installed)?;
+                self.served.get(&name).await.map_err(fault)
+            }
+            other => other.map_err(fault),
+        }
+    }
+
     fn catalogue(&self) -> &Catalogue {
         self.library.pull.catalogue.as_ref().unwrap_or(Catalogue::embedded())
     }
@@ -74,7 +86,7 @@ impl ModelMenu {
 }
 
 /// Every model that is in the catalogue, on this machine, or served.
-#[utoipa::path(get, path = "/api/models", tag = "models",
+#[utoipa::path(get, path = "/api/models", operation_id = "list_models", tag = "models",
     responses((status = 200, description = "The models, those of the catalogue first.", body = Vec<ModelJson>)))]
 pub(crate) async fn list(State(state): State<AppState>) -> Result<Json<Vec<ModelJson>>, ApiError> {
     let menu = Arc::clone(&state.chat.menu);
@@ -82,7 +94,7 @@ pub(crate) async fn list(State(state): State<AppState>) -> Result<Json<Vec<Model
 }
 
 /// Begins to download a model; one that is being downloaded already goes on.
-#[utoipa::path(post, path = "/api/models/{name}/pull", tag = "models", params(("name" = String, Path)), responses(
+#[utoipa::path(post, path = "/api/models/{name}/pull", operation_id = "pull_model", tag = "models", params(("name" = String, Path)), responses(
     (status = 202, description = "It is under way; `/api/models/events` tells how far it is."),
     (status = 404, description = "There is no such model to download.", body = ErrorBody),
     (status = 409, description = "It is here already.", body = ErrorBody),
@@ -112,7 +124,7 @@ pub(crate) async fn pull(
 }
 
 /// Stops a download. What it has so far is kept: the next one goes on from there.
-#[utoipa::path(delete, path = "/api/models/{name}/pull", tag = "models", params(("name" = String, Path)), responses(
+#[utoipa::path(delete, path = "/api/models/{name}/pull", operation_id = "cancel_pull", tag = "models", params(("name" = String, Path)), responses(
     (status = 204, description = "It stops."),
     (status = 404, description = "No such download is under way.", body = ErrorBody)))]
 pub(crate) async fn cancel_pull(
@@ -127,7 +139,7 @@ pub(crate) async fn cancel_pull(
 }
 
 /// Removes a model's files from this machine.
-#[utoipa::path(delete, path = "/api/models/{name}", tag = "models", params(("name" = String, Path)), responses(
+#[utoipa::path(delete, path = "/api/models/{name}", operation_id = "remove_model", tag = "models", params(("name" = String, Path)), responses(
     (status = 204, description = "They are gone."),
     (status = 400, description = "The model lies outside the model folder, where nothing is deleted.", body = ErrorBody),
     (status = 404, description = "The model is not on this machine.", body = ErrorBody),
@@ -139,28 +151,26 @@ pub(crate) async fn remove(
     let menu = Arc::clone(&state.chat.menu);
     on_disk(move || {
         let served = menu.served.list().into_iter().find(|model| model.name == name);
-        let Some(installed) = find_installed(&menu.library.models, &name)? else {
-            return Err(match served {
-                Some(served) => outside(&name, &served.path),
-                None => unknown(&name),
-            });
-        };
+        let installed = find_installed(&menu.library.models, &name)?;
         if let Some(served) = &served {
+            if installed.is_none() {
+                return Err(outside(&name, &served.path));
+            }
             if served.users > 0 {
-                return Err(ApiError::conflict(format!(
-                    "`{name}` is in use by {} answers; stop them or wait for them, then remove it",
-                    served.users
-                ))
-                .with_code("model_in_use"));
+                return Err(in_use(&name, served.users));
             }
             menu.served.remove(&name);
         }
-        menu.library.models.remove(&name).map_err(menu_fault).inspect_err(|_| {
-            // It is still there, so it is still served.
-            if let Err(error) = menu.serve(&installed) {
+        // Unfinished downloads and damaged models are removed as well.
+        if let Err(error) = menu.library.models.remove(&name) {
+            // What is still there is still served.
+            if let Some(installed) = installed.filter(|_| served.is_some())
+                && let Err(error) = menu.serve(&installed)
+            {
                 tracing::warn!(model = name, %error, "a model that could not be removed is not served either");
             }
-        })?;
+            return Err(menu_fault(error));
+        }
         menu.pulls.forget(&name);
         Ok(())
     })
@@ -169,40 +179,14 @@ pub(crate) async fn remove(
 }
 
 /// How far downloads are: events `pull`, first of all that are known, then of each that changes.
-#[utoipa::path(get, path = "/api/models/events", tag = "models", responses(
+#[utoipa::path(get, path = "/api/models/events", operation_id = "follow_pulls", tag = "models", responses(
     (status = 200, description = "Events `pull` with a PullEvent as data.", content_type = "text/event-stream", body = PullEventJson),
     (status = 429, description = "Too many streams are open.", body = ErrorBody)))]
-pub(crate) async fn events(
+pub(crate) async fn follow(
     State(state): State<AppState>,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, ApiError> {
     let permit = state.stream_permit()?;
-    let menu = Arc::clone(&state.chat.menu);
-    let changes = menu.pulls.subscribe();
-    let told: BTreeMap<String, PullEventJson> = BTreeMap::new();
-    let events = stream::unfold((menu, changes, told, Vec::new()), move |(menu, mut changes, mut told, mut due)| {
-        let shutdown = state.shutdown.clone();
-        async move {
-            while due.is_empty() {
-                changes.borrow_and_update();
-                due = menu.pulls.events().into_iter().filter(|event| told.get(event.name()) != Some(event)).collect();
-                if due.is_empty() {
-                    tokio::select! {
-                        changed = changes.changed() => changed.ok()?,
-                        () = shutdown.draining() => return None,
-                    }
-                    tokio::time::sleep(EVENT_PAUSE).await;
-                }
-            }
-            let next: PullEventJson = due.remove(0);
-            let written = event("pull", &next);
-            told.insert(next.name().to_owned(), next);
-            Some((Ok(written), (menu, changes, told, due)))
-        }
-    });
-    let events = futures_util::StreamExt::inspect(events, move |_| {
-        // The place among the streams is held until the last event.
-        let _ = &permit;
-    });
+    let events = events::events(Arc::clone(&state.chat.menu), state.shutdown.clone(), permit);
     Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(HEARTBEAT)))
 }
 
@@ -227,10 +211,18 @@ fn unknown(name: &str) -> ApiError {
         .with_code("model_not_found")
 }
 
+fn in_use(name: &str, users: usize) -> ApiError {
+    ApiError::conflict(format!("`{name}` is in use by {users} answers; stop them or wait for them, then remove it"))
+        .with_code("model_in_use")
+}
+
 fn outside(name: &str, path: &Path) -> ApiError {
     ApiError::invalid(
         "name",
-        format!("`{name}` is served from {}, outside the model folder: nothing is deleted there", path.display()),
+        format!(
+            "`{name}` is served from {}, outside the model folder: nothing is deleted there",
+            path.display()
+        ),
     )
 }
 
@@ -243,6 +235,8 @@ fn menu_fault(error: StoreError) -> ApiError {
         }
         StoreError::BadName { .. } => ApiError::invalid("name", message),
         StoreError::Busy { .. } => ApiError::conflict(message),
-        StoreError::Manifest { .. } | StoreError::Io { .. } => ApiError::internal(message).with_code("store_failed"),
+        StoreError::Manifest { .. } | StoreError::Io { .. } => {
+            ApiError::internal(message).with_code("store_failed")
+        }
     }
 }

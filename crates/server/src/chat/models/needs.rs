@@ -32,7 +32,10 @@ impl Needs {
             tracing::warn!(path = %path.display(), %error, "the memory that a model needs is not known");
         });
         let forecast = forecast.ok();
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(path.to_owned(), (version, forecast));
+        self.known
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(path.to_owned(), (version, forecast));
         forecast
     }
 }

@@ -77,7 +77,10 @@ impl Pulls {
 
     pub(super) fn events(&self) -> Vec<PullEventJson> {
         let known = self.lock();
-        known.iter().map(|(name, known)| PullEventJson { name: name.clone(), pull: known.pull.clone() }).collect()
+        known
+            .iter()
+            .map(|(name, known)| PullEventJson { name: name.clone(), pull: known.pull.clone() })
+            .collect()
     }
 
     pub(super) fn subscribe(&self) -> watch::Receiver<()> {

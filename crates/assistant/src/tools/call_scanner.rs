@@ -10,6 +10,8 @@ pub(crate) enum CallEvent {
     Arguments(String),
     /// The object is complete.
     End,
+    /// The character cannot stand in the arguments; the earlier ones were passed on.
+    BrokenArguments,
     /// This is no call: not an object, or one with a broken structure.
     Malformed,
 }
@@ -133,12 +135,21 @@ fn go_on(
         return if character == '}' { end(events) } else { State::BeforeKey };
     }
     let streams = kind == ValueKind::Container && is_arguments(&key);
+    let broken = if streams { CallEvent::BrokenArguments } else { CallEvent::Malformed };
+    let is_broken = match character {
+        _ if in_string => false,
+        '{' | '[' => nesting.len() >= MAX_NESTING,
+        '}' | ']' => nesting.last() != Some(&character),
+        _ => false,
+    };
+    if is_broken || (!streams && raw.len() >= MAX_HELD_BYTES) {
+        events.push(broken);
+        return State::Ended;
+    }
     if streams {
         push_arguments(events, character);
-    } else if raw.len() < MAX_HELD_BYTES {
-        raw.push(character);
     } else {
-        return malformed(events);
+        raw.push(character);
     }
     if in_string {
         in_string = escaped || character != '"';
@@ -146,10 +157,9 @@ fn go_on(
     } else {
         match character {
             '"' => in_string = true,
-            '{' | '[' if nesting.len() >= MAX_NESTING => return malformed(events),
             '{' => nesting.push('}'),
             '[' => nesting.push(']'),
-            '}' | ']' if nesting.pop() != Some(character) => return malformed(events),
+            '}' | ']' => drop(nesting.pop()),
             _ => {}
         }
     }
@@ -214,7 +224,9 @@ mod tests {
         {
             assert_eq!(scan(text).last(), Some(&CallEvent::Malformed), "{text}");
         }
+        let broken = [CallEvent::Arguments("{".to_owned()), CallEvent::BrokenArguments];
+        assert_eq!(scan(r#"{"arguments": {]"#), broken);
         let deep = format!(r#"{{"arguments": {}"#, "[".repeat(200));
-        assert_eq!(scan(&deep).last(), Some(&CallEvent::Malformed));
+        assert_eq!(scan(&deep)[1], CallEvent::BrokenArguments);
     }
 }

@@ -190,11 +190,16 @@ impl ToolCallParser {
                     self.completed += 1;
                     return State::AtBeginning;
                 }
-                CallEvent::Malformed if call.announced => {
+                // An announced call whose JSON breaks off stays a call, with the arguments as the model wrote them.
+                CallEvent::BrokenArguments if call.announced => {
                     push_arguments(parts, self.calls - 1, &character.to_string());
                     return State::InBrokenArguments;
                 }
-                CallEvent::End | CallEvent::Malformed => {
+                CallEvent::Malformed if call.announced => {
+                    self.before_end_marker(character, parts);
+                    return std::mem::replace(&mut self.state, State::InText);
+                }
+                CallEvent::End | CallEvent::Malformed | CallEvent::BrokenArguments => {
                     push_text(parts, &call.raw);
                     return State::InText;
                 }

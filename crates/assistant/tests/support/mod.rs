@@ -1,0 +1,106 @@
+//! What several test programs share.
+
+#![allow(dead_code, reason = "each test file uses its own part")]
+
+use std::path::PathBuf;
+
+use zhenjin_assistant::{
+    ChatRequest, FinishReason, Message, ModelSpec, Role, SamplingSettings, ServeOptions, ServedModels,
+    TextEvent, TextGeneration, TokenInfo, Usage,
+};
+use zhenjin_tensor::SimdLevel;
+
+/// The model that `make test` provides. Fails when it is not there: a test that needs it must not pass without it.
+pub(crate) fn real_model() -> PathBuf {
+    const FILE: &str = "models/smollm2-135m-instruct-q4_1.gguf";
+    let given = std::env::var_os("ZHENJIN_TEST_MODEL").map(PathBuf::from);
+    let home = || std::env::var_os("ZHENJIN_HOME").map(PathBuf::from);
+    let default = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".local/share/zhenjin"));
+    let path = given.or_else(|| home().or_else(default).map(|home| home.join(FILE))).unwrap_or_default();
+    assert!(
+        path.is_file(),
+        "{}: no such file; `make test` fetches it, or set ZHENJIN_TEST_MODEL",
+        path.display()
+    );
+    path
+}
+
+/// The real model alone, with room for a few conversations.
+pub(crate) fn served(context: Option<usize>, threads: usize) -> ServedModels {
+    let spec = ModelSpec { name: "smollm2".to_owned(), path: real_model() };
+    ServedModels::new(vec![spec], options(context, threads)).expect("one model has one name")
+}
+
+/// Options with plenty of memory.
+pub(crate) fn options(context: Option<usize>, threads: usize) -> ServeOptions {
+    ServeOptions {
+        memory_bytes: 4 << 30,
+        threads,
+        simd: SimdLevel::detect(),
+        context,
+        max_batch: 16,
+        queue_limit: 64,
+        observer: None,
+    }
+}
+
+/// Runs a future on a runtime of its own.
+pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .expect("a runtime")
+        .block_on(future)
+}
+
+/// An answer, read to its end.
+#[derive(Debug, Default)]
+pub(crate) struct Answer {
+    pub(crate) text: String,
+    pub(crate) tokens: Vec<TokenInfo>,
+    /// Names and arguments.
+    pub(crate) calls: Vec<(String, String)>,
+    pub(crate) echo: Option<zhenjin_assistant::Echo>,
+    pub(crate) cached_tokens: usize,
+    pub(crate) reason: Option<FinishReason>,
+    pub(crate) usage: Usage,
+}
+
+/// Reads an answer, for threads outside a runtime.
+pub(crate) fn read(mut generation: TextGeneration) -> Answer {
+    let mut answer = Answer::default();
+    while let Some(event) = generation.blocking_next() {
+        match event {
+            TextEvent::Started { cached_tokens, echo, .. } => {
+                answer.cached_tokens = cached_tokens;
+                answer.echo = echo;
+            }
+            TextEvent::Delta { text, tokens } => {
+                answer.text.push_str(&text);
+                answer.tokens.extend(tokens);
+            }
+            TextEvent::ToolCall { index, name, arguments, .. } => {
+                if let Some(name) = name {
+                    assert_eq!(index, answer.calls.len());
+                    answer.calls.push((name, String::new()));
+                }
+                answer.calls[index].1.push_str(&arguments);
+            }
+            TextEvent::Finished { reason, usage, .. } => {
+                answer.reason = Some(reason);
+                answer.usage = usage;
+            }
+            TextEvent::Failed { failure, .. } => panic!("failed: {failure:?}"),
+        }
+    }
+    answer
+}
+
+/// A greedy chat with one question.
+pub(crate) fn question(text: &str) -> ChatRequest {
+    let mut request = ChatRequest::new(vec![Message::new(Role::User, text)]);
+    request.options.sampling = SamplingSettings::greedy();
+    request.options.max_tokens = Some(64);
+    request
+}

@@ -255,7 +255,7 @@ impl Patience {
             }
             let waited = start.elapsed();
             if waited < self.spin {
-                (0..16).for_each(|_| std::hint::spin_loop());
+                std::hint::spin_loop();
             } else if waited < self.spin + self.give_way {
                 std::thread::yield_now();
             } else {

@@ -34,7 +34,7 @@ pub(super) const RECORD: usize = FIRST_HALF_SUMS + NUMBERS;
 /// 64 bytes that start on a cache line.
 #[derive(Debug, Clone, Copy)]
 #[repr(align(64))]
-struct Line([u8; 64]);
+struct Line(#[allow(dead_code, reason = "read and written through pointers")] [u8; 64]);
 const _: () = assert!(RECORD.is_multiple_of(size_of::<Line>()));
 
 /// Rows of activations in 8 bits: per block of 32, values `q` and an f32 scale `d` (largest magnitude / 127), so
@@ -57,6 +57,16 @@ impl QuantisedRows {
     pub fn with_capacity(rows: usize, columns: usize) -> QuantisedRows {
         let lines = vec![Line([0; 64]); panel_lines(columns) * rows.div_ceil(PANEL_ROWS)];
         QuantisedRows { rows: 0, columns: 0, lines }
+    }
+
+    /// Bytes that `rows` rows of `columns` columns take.
+    pub fn bytes_for(rows: usize, columns: usize) -> usize {
+        panel_bytes(columns).saturating_mul(rows.div_ceil(PANEL_ROWS))
+    }
+
+    /// Bytes that have been taken so far.
+    pub fn bytes(&self) -> usize {
+        size_of_val(self.lines.as_slice())
     }
 
     /// Rows in the store.

@@ -2,6 +2,8 @@
 //! `sum = fma(w[k], a[k], sum)` over ascending k; a lane is an output, so the sequence is the same for any
 //! number of rows, tiles and threads.
 
+#![allow(clippy::needless_range_loop, reason = "loops over tiles and rows index several arrays alike")]
+
 use super::lanes::{Blocking, TileKernel, TileLanes};
 use super::outputs::Outputs;
 use crate::matrix::TILE_ROWS;

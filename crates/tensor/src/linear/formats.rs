@@ -56,6 +56,8 @@ pub(super) trait Format: 'static {
     const WIDE: bool;
     /// Bytes from the quants of one block to those of the next.
     const QUANTS_STEP: usize;
+    /// Whether blocks come from memory rather than from a cache.
+    const FROM_MEMORY: bool;
     /// See [`Quants::group`].
     unsafe fn group<S: TileLanes>(block: *const u8, group: usize) -> S::Words;
     /// See [`Scales::scales`].
@@ -73,6 +75,7 @@ impl<Q: Quants, C: Scales> Format for Packed<Q, C> {
     const CENTRE_BITS: u32 = Q::BITS - 1;
     const WIDE: bool = Q::BITS > 7;
     const QUANTS_STEP: usize = Q::BYTES;
+    const FROM_MEMORY: bool = true;
 
     #[inline(always)]
     unsafe fn group<S: TileLanes>(block: *const u8, group: usize) -> S::Words {
@@ -134,6 +137,7 @@ impl<F: Format> Format for Expanded<F> {
     const CENTRE_BITS: u32 = F::CENTRE_BITS;
     const WIDE: bool = F::WIDE;
     const QUANTS_STEP: usize = Self::RECORD;
+    const FROM_MEMORY: bool = false;
 
     #[inline(always)]
     unsafe fn group<S: TileLanes>(block: *const u8, group: usize) -> S::Words {

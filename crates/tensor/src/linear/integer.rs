@@ -5,11 +5,17 @@
 //! `sum = fma(±m_w, d_a·Σ q_a, sum)`. Where a half block has its own scale, the two halves come one after the
 //! other. A lane is an output, so the sequence is the same for any number of rows, tiles and threads.
 
+#![allow(clippy::needless_range_loop, reason = "loops over tiles and rows index several arrays alike")]
+
 use super::activations::{FIRST_HALF_SUMS, GROUP_BYTES, PANEL_ROWS, RECORD, SCALED_SUMS, SCALES, SUMS};
 use super::formats::{Expanded, Format, Minimums};
 use super::lanes::{Blocking, TileKernel, TileLanes};
 use super::outputs::Outputs;
+use crate::matrix::VECTOR;
 use std::marker::PhantomData;
+
+/// How far ahead of its use a block is asked for.
+const BLOCKS_AHEAD: usize = 6;
 
 /// Where a product of some tiles and rows reads and writes.
 #[derive(Clone, Copy)]
@@ -97,6 +103,9 @@ impl<F: Format, const T: usize, const M: usize> TileKernel for Product<F, T, M> 
                 }
             }
             for block in 0..self.0.blocks {
+                if F::FROM_MEMORY {
+                    self.prefetch::<S>(block);
+                }
                 for part in 0..F::PARTS {
                     let dots = self.dots::<S>(block, part);
                     for tile in 0..T {
@@ -140,6 +149,24 @@ impl<F: Format, const T: usize, const M: usize> Product<F, T, M> {
         const { assert!(M <= PANEL_ROWS) }
         // SAFETY: within the panel by the kernel's conditions.
         unsafe { self.0.panel.add(block * RECORD + offset + 4 * row) }
+    }
+
+    /// Asks for the quants that the kernel, or its next call on the following tiles, needs some blocks later. The
+    /// processor's own prefetchers do not keep up with several streams of a few kilobytes each.
+    #[inline(always)]
+    unsafe fn prefetch<S: TileLanes>(&self, block: usize) {
+        let (mut block, mut first) = (block + BLOCKS_AHEAD, self.0.quants);
+        if block >= self.0.blocks {
+            block -= self.0.blocks;
+            first = first.wrapping_add(T * self.0.tile_step);
+        }
+        for tile in 0..T {
+            for line in 0..F::QUANTS_STEP / VECTOR {
+                let offset = tile * self.0.tile_step + block * F::QUANTS_STEP + line * VECTOR;
+                // SAFETY: a prefetch reads nothing.
+                unsafe { S::prefetch(first.wrapping_add(offset)) }
+            }
+        }
     }
 
     /// The exact integer sums of one part of a block.

@@ -118,6 +118,11 @@ impl<const VNNI: bool> TileLanes for Avx256<VNNI> {
     }
 
     #[inline(always)]
+    unsafe fn prefetch(address: *const u8) {
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) }
+    }
+
+    #[inline(always)]
     unsafe fn load_words(from: *const u8) -> Self::Words {
         unsafe { [_mm256_loadu_si256(from.cast()), _mm256_loadu_si256(from.add(32).cast())] }
     }
@@ -183,10 +188,10 @@ impl<const VNNI: bool> TileLanes for Avx256<VNNI> {
         unsafe {
             let mut x = [_mm256_setzero_ps(); 4];
             let mut largest = _mm256_setzero_si256();
-            for i in 0..4 {
-                x[i] = _mm256_loadu_ps(block.as_ptr().add(8 * i));
+            for (x, eight) in x.iter_mut().zip(block.as_chunks::<8>().0) {
+                *x = _mm256_loadu_ps(eight.as_ptr());
                 let magnitude =
-                    _mm256_and_si256(_mm256_castps_si256(x[i]), _mm256_set1_epi32(MAGNITUDE as i32));
+                    _mm256_and_si256(_mm256_castps_si256(*x), _mm256_set1_epi32(MAGNITUDE as i32));
                 largest = _mm256_max_epu32(largest, magnitude);
             }
             let (scale, inverse) = activation_scale(largest_of(largest));

@@ -35,6 +35,8 @@ pub(crate) trait TileLanes: 'static {
     /// Runs `kernel` compiled for this instruction set.
     unsafe fn enter<K: TileKernel>(kernel: K);
 
+    /// Asks for the cache line at `address`, which need not exist.
+    unsafe fn prefetch(address: *const u8);
     /// Loads 64 bytes.
     unsafe fn load_words(from: *const u8) -> Self::Words;
     /// Stores 64 bytes.

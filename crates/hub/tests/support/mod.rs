@@ -15,46 +15,46 @@ use zhenjin_hub::{Catalogue, PullEvent, PullObserver, PullOptions, Timeouts};
 
 /// A request as it arrived.
 #[derive(Debug, Clone)]
-pub struct Request {
-    pub method: String,
-    pub path: String,
-    pub headers: BTreeMap<String, String>,
+pub(crate) struct Request {
+    pub(crate) method: String,
+    pub(crate) path: String,
+    pub(crate) headers: BTreeMap<String, String>,
 }
 
 impl Request {
-    pub fn range_start(&self) -> Option<usize> {
+    pub(crate) fn range_start(&self) -> Option<usize> {
         self.headers.get("range")?.strip_prefix("bytes=")?.strip_suffix('-')?.parse().ok()
     }
 }
 
 /// An answer, possibly a faulty one.
 #[derive(Debug, Clone, Default)]
-pub struct Reply {
-    pub status: u16,
-    pub headers: Vec<(String, String)>,
-    pub body: Vec<u8>,
+pub(crate) struct Reply {
+    pub(crate) status: u16,
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) body: Vec<u8>,
     /// Close the connection after so many bytes of the body.
-    pub cut_after: Option<usize>,
+    pub(crate) cut_after: Option<usize>,
     /// Wait before every 16 KB.
-    pub delay: Duration,
+    pub(crate) delay: Duration,
 }
 
 impl Reply {
-    pub fn status(status: u16) -> Reply {
+    pub(crate) fn status(status: u16) -> Reply {
         Reply { status, ..Reply::default() }
     }
 
-    pub fn json(json: &serde_json::Value) -> Reply {
+    pub(crate) fn json(json: &serde_json::Value) -> Reply {
         Reply { status: 200, body: json.to_string().into_bytes(), ..Reply::default() }
     }
 
-    pub fn header(mut self, name: &str, value: impl ToString) -> Reply {
+    pub(crate) fn header(mut self, name: &str, value: impl ToString) -> Reply {
         self.headers.push((name.to_owned(), value.to_string()));
         self
     }
 
     /// A file, or the rest of it when the request has a range.
-    pub fn file(request: &Request, bytes: &[u8]) -> Reply {
+    pub(crate) fn file(request: &Request, bytes: &[u8]) -> Reply {
         match request.range_start() {
             Some(start) if start < bytes.len() => {
                 Reply { status: 206, body: bytes[start..].to_vec(), ..Reply::default() }
@@ -69,14 +69,14 @@ impl Reply {
 type Handler = dyn Fn(&Request, usize) -> Reply + Send + Sync;
 
 /// A server on a port of its own until the test ends.
-pub struct TestServer {
-    pub port: u16,
-    pub requests: Arc<Mutex<Vec<Request>>>,
+pub(crate) struct TestServer {
+    pub(crate) port: u16,
+    pub(crate) requests: Arc<Mutex<Vec<Request>>>,
 }
 
 impl TestServer {
     /// Starts a server; the handler also gets the number of earlier requests for the same method and path.
-    pub fn start(handler: impl Fn(&Request, usize) -> Reply + Send + Sync + 'static) -> TestServer {
+    pub(crate) fn start(handler: impl Fn(&Request, usize) -> Reply + Send + Sync + 'static) -> TestServer {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let requests = Arc::new(Mutex::new(Vec::new()));
@@ -91,12 +91,12 @@ impl TestServer {
         TestServer { port, requests }
     }
 
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
     }
 
     /// Requests so far whose path contains `part`.
-    pub fn requests_for(&self, part: &str) -> Vec<Request> {
+    pub(crate) fn requests_for(&self, part: &str) -> Vec<Request> {
         self.requests.lock().unwrap().iter().filter(|request| request.path.contains(part)).cloned().collect()
     }
 }
@@ -152,8 +152,8 @@ fn read_request(reader: &mut impl BufRead) -> Option<Request> {
 }
 
 /// Bytes without a pattern that compression or chance could repair.
-pub fn noise(length: usize, seed: u64) -> Vec<u8> {
-    let mut state = seed | 1;
+pub(crate) fn noise(length: usize, seed: u64) -> Vec<u8> {
+    let mut state = 2 * seed + 1;
     std::iter::repeat_with(|| {
         state ^= state << 13;
         state ^= state >> 7;
@@ -164,15 +164,15 @@ pub fn noise(length: usize, seed: u64) -> Vec<u8> {
     .collect()
 }
 
-pub fn sha256(bytes: &[u8]) -> String {
+pub(crate) fn sha256(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-pub const FILE: &str = "tiny.Q4_0.gguf";
-pub const REPOSITORY: &str = "owner/tiny-GGUF";
+pub(crate) const FILE: &str = "tiny.Q4_0.gguf";
+pub(crate) const REPOSITORY: &str = "owner/tiny-GGUF";
 
 /// The hub's answer to a request for a file's head or contents: size, digest, and a redirect to `contents_url`.
-pub fn hub_redirect(bytes: &[u8], contents_url: &str) -> Reply {
+pub(crate) fn hub_redirect(bytes: &[u8], contents_url: &str) -> Reply {
     Reply::status(302)
         .header("location", contents_url)
         .header("x-linked-size", bytes.len())
@@ -180,7 +180,7 @@ pub fn hub_redirect(bytes: &[u8], contents_url: &str) -> Reply {
 }
 
 /// A hub with one repository and one file, whose contents come from another server.
-pub fn plain_hub(bytes: &[u8], contents_url: String) -> TestServer {
+pub(crate) fn plain_hub(bytes: &[u8], contents_url: String) -> TestServer {
     let bytes = bytes.to_vec();
     TestServer::start(move |request, _| {
         if request.path == format!("/{REPOSITORY}/resolve/main/{FILE}") {
@@ -192,7 +192,7 @@ pub fn plain_hub(bytes: &[u8], contents_url: String) -> TestServer {
 }
 
 /// A catalogue with the model `tiny:1m`.
-pub fn catalogue(sources: serde_json::Value, file: serde_json::Value) -> Catalogue {
+pub(crate) fn catalogue(sources: serde_json::Value, file: serde_json::Value) -> Catalogue {
     let mut file = file;
     file["file"] = FILE.into();
     let json = serde_json::json!({ "models": [{
@@ -204,7 +204,7 @@ pub fn catalogue(sources: serde_json::Value, file: serde_json::Value) -> Catalog
     Catalogue::from_json(&json.to_string()).unwrap()
 }
 
-pub fn hugging_face_only() -> Catalogue {
+pub(crate) fn hugging_face_only() -> Catalogue {
     catalogue(
         serde_json::json!([{ "hugging_face": { "repository": REPOSITORY } }]),
         serde_json::json!({ "approximate_bytes": 1000 }),
@@ -212,7 +212,7 @@ pub fn hugging_face_only() -> Catalogue {
 }
 
 /// Options that talk to local servers and lose no time.
-pub fn options(hub: &str, catalogue: Catalogue) -> PullOptions {
+pub(crate) fn options(hub: &str, catalogue: Catalogue) -> PullOptions {
     PullOptions {
         hugging_face_endpoint: hub.to_owned(),
         model_scope_endpoint: "http://127.0.0.1:9".to_owned(),
@@ -231,19 +231,19 @@ pub fn options(hub: &str, catalogue: Catalogue) -> PullOptions {
 
 /// Writes everything down, and cancels after a number of bytes when told so.
 #[derive(Default)]
-pub struct Recorder {
-    pub lines: Mutex<Vec<String>>,
-    pub cancel_after: Option<u64>,
-    pub resumed_at: AtomicU64,
+pub(crate) struct Recorder {
+    pub(crate) lines: Mutex<Vec<String>>,
+    pub(crate) cancel_after: Option<u64>,
+    pub(crate) resumed_at: AtomicU64,
     cancelled: AtomicBool,
 }
 
 impl Recorder {
-    pub fn cancelling_after(bytes: u64) -> Recorder {
+    pub(crate) fn cancelling_after(bytes: u64) -> Recorder {
         Recorder { cancel_after: Some(bytes), ..Recorder::default() }
     }
 
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         self.lines.lock().unwrap().join("\n")
     }
 }

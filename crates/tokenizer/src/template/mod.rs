@@ -8,6 +8,7 @@
 mod assistant_spans;
 mod generation_tag;
 mod guard;
+mod python_add;
 mod python_format;
 mod python_json;
 mod sandbox;
@@ -25,16 +26,15 @@ use guard::Guard;
 /// The largest template source that is compiled (the largest published ones have about 30 KB).
 pub const MAX_TEMPLATE_BYTES: usize = 256 << 10;
 
-const DEFAULT: &str = "chat_template";
-const TOOL_USE: &str = "chat_template (tool_use)";
-
 /// A compiled chat template.
 pub struct ChatTemplate {
     environment: Environment<'static>,
+    source: String,
+    /// The variant for conversations with tools.
+    tool_use_source: Option<String>,
     bos: String,
     eos: String,
     guard: Guard,
-    has_tool_use: bool,
     mentions_tools: bool,
 }
 
@@ -111,15 +111,16 @@ impl ChatTemplate {
         special_texts: Vec<String>,
         end_of_turn: Vec<String>,
     ) -> Result<Self, TemplateError> {
-        let mut environment = sandbox::environment()?;
-        compile(&mut environment, DEFAULT, source)?;
-        let mentions_tools = mentions_tools(&environment, DEFAULT);
+        let environment = sandbox::environment();
+        let source = checked(source)?;
+        let mentions_tools = sandbox::mentions_tools(&source);
         Ok(Self {
             environment,
+            source,
+            tool_use_source: None,
             bos: bos.to_owned(),
             eos: eos.to_owned(),
             guard: Guard::new(special_texts, end_of_turn),
-            has_tool_use: false,
             mentions_tools,
         })
     }
@@ -129,8 +130,7 @@ impl ChatTemplate {
     /// # Errors
     /// As [`ChatTemplate::new`].
     pub fn with_tool_use(mut self, source: &str) -> Result<Self, TemplateError> {
-        compile(&mut self.environment, TOOL_USE, source)?;
-        self.has_tool_use = true;
+        self.tool_use_source = Some(checked(source)?);
         Ok(self)
     }
 
@@ -170,7 +170,7 @@ impl ChatTemplate {
 
     /// Whether tools given to [`ChatTemplate::render`] reach the model.
     pub fn supports_tools(&self) -> bool {
-        self.has_tool_use || self.mentions_tools
+        self.tool_use_source.is_some() || self.mentions_tools
     }
 
     /// Renders a conversation.
@@ -201,7 +201,8 @@ impl ChatTemplate {
         input: &RenderInput<'_>,
         messages: &[Value],
     ) -> Result<guard::Unguarded, TemplateError> {
-        let name = if self.has_tool_use && !input.tools.is_empty() { TOOL_USE } else { DEFAULT };
+        let source =
+            self.tool_use_source.as_ref().filter(|_| !input.tools.is_empty()).unwrap_or(&self.source);
         let mut context = Map::new();
         if let Some(variables) = input.variables {
             for (name, value) in variables {
@@ -221,28 +222,20 @@ impl ChatTemplate {
         context.insert("add_generation_prompt".to_owned(), Value::Bool(input.add_generation_prompt));
         context.insert("bos_token".to_owned(), Value::String(self.bos.clone()));
         context.insert("eos_token".to_owned(), Value::String(self.eos.clone()));
-        let text = sandbox::render(&self.environment, name, &context, input.now)?;
+        let text = sandbox::render(&self.environment, source, &context, input.now)?;
         Ok(guard::unguard(&text))
     }
 }
 
-fn compile(
-    environment: &mut Environment<'static>,
-    name: &'static str,
-    source: &str,
-) -> Result<(), TemplateError> {
+/// The source as the engine reads it, after a trial compilation.
+fn checked(source: &str) -> Result<String, TemplateError> {
     if source.len() > MAX_TEMPLATE_BYTES {
         return Err(TemplateError::TooLarge { bytes: source.len(), limit: MAX_TEMPLATE_BYTES });
     }
-    environment
-        .add_template_owned(name, generation_tag::as_filter(source))
-        .map_err(|error| TemplateError::Syntax(sandbox::describe(&error)))
-}
-
-fn mentions_tools(environment: &Environment<'_>, name: &str) -> bool {
-    environment
-        .get_template(name)
-        .is_ok_and(|template| template.undeclared_variables(false).contains("tools"))
+    let source = generation_tag::as_filter(source);
+    sandbox::compile("chat_template", &source)
+        .map_err(|error| TemplateError::Syntax(sandbox::describe(&error)))?;
+    Ok(source)
 }
 
 /// OpenAI writes a tool call's arguments as JSON text, templates expect the object.

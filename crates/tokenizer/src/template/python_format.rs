@@ -47,7 +47,9 @@ fn write_repr(state: &State<'_, '_>, value: &Value, depth: usize, text: &mut Str
         ValueKind::Seq => {
             let (open, close) = if value.is_tuple() { ('(', ')') } else { ('[', ']') };
             text.push(open);
+            // Lists can be views of lists and far longer than the memory that they take, so every item is paid for at once.
             for (index, item) in value.try_iter()?.enumerate() {
+                state.consume_fuel(1)?;
                 text.push_str(if index == 0 { "" } else { ", " });
                 write_repr(state, &item, depth + 1, text)?;
             }
@@ -56,6 +58,7 @@ fn write_repr(state: &State<'_, '_>, value: &Value, depth: usize, text: &mut Str
         ValueKind::Map => {
             text.push('{');
             for (index, key) in value.try_iter()?.enumerate() {
+                state.consume_fuel(1)?;
                 text.push_str(if index == 0 { "" } else { ", " });
                 write_repr(state, &key, depth + 1, text)?;
                 text.push_str(": ");

@@ -85,7 +85,12 @@ impl JsonWriter<'_, '_, '_> {
             ValueKind::String => self.write_string(value.as_str().unwrap_or_default()),
             ValueKind::Map => self.write_map(value, depth)?,
             ValueKind::Seq | ValueKind::Iterable => {
-                let items: Vec<Value> = value.try_iter()?.collect();
+                // Lists can be views of lists and far longer than the memory that they take.
+                let mut items = Vec::new();
+                for item in value.try_iter()? {
+                    self.state.consume_fuel(1)?;
+                    items.push(item);
+                }
                 self.write_list('[', ']', depth, &items, |writer, item| writer.write(item, depth + 1))?;
             }
             other => {
@@ -98,6 +103,7 @@ impl JsonWriter<'_, '_, '_> {
     fn write_map(&mut self, value: &Value, depth: usize) -> Result<(), Error> {
         let mut fields = Vec::new();
         for key in value.try_iter()? {
+            self.state.consume_fuel(1)?;
             let text = match key.kind() {
                 ValueKind::String => key.as_str().unwrap_or_default().to_owned(),
                 ValueKind::Bool => if key.is_true() { "true" } else { "false" }.to_owned(),

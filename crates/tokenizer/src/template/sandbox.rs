@@ -1,6 +1,9 @@
 //! The engine that runs templates: Jinja as Hugging Face configures it, Python's methods, and a budget of work.
 //! This file does not know conversations.
 
+use std::sync::Arc;
+
+use minijinja::machinery::{self, CompiledTemplate, Instruction, Instructions, TemplateConfig};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Value;
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, State};
@@ -9,43 +12,129 @@ use serde_json::Map;
 use time::OffsetDateTime;
 
 use super::guard::{GENERATION_END, GENERATION_START, MARK};
-use super::{generation_tag, python_format, python_json, strftime};
+use super::{generation_tag, python_add, python_format, python_json, strftime};
 use crate::TemplateError;
 
-/// Work that every rendering may do, in the engine's units (one instruction, or 64 bytes of data).
-const BASE_FUEL: u64 = 100_000;
-/// More for every byte of the conversation, so that long chats render.
-const FUEL_PER_INPUT_BYTE: u64 = 1;
+/// Work that every rendering may do, in the engine's units: one instruction, or 64 bytes of data. A unit takes 20 to 200
+/// nanoseconds, so a hostile template is stopped after a few milliseconds in an ordinary conversation.
+const BASE_FUEL: u64 = 20_000;
+/// More for every value in the conversation (a message has about four), so that long ones render.
+const FUEL_PER_VALUE: u64 = 60;
+/// One unit more for so many bytes of the conversation.
+const INPUT_BYTES_PER_FUEL: u64 = 8;
 /// Upper limit of the budget: bounds time and memory for any conversation.
-const MAX_FUEL: u64 = 2_000_000;
+const MAX_FUEL: u64 = 1_500_000;
+/// Bytes of code between two braces, texts in quotes not counted. The engine walks a chain such as `1 + 1 + 1 …` with one
+/// stack frame per link; real templates stay below a few hundred bytes.
+const MAX_TAG_BYTES: usize = 2048;
+/// Searching and replacing take longer per byte than copying, so they cost one unit for so many bytes.
+const SEARCHED_BYTES_PER_FUEL: usize = 16;
 /// Depth of macros and includes; real templates use fewer than ten.
 const RECURSION_LIMIT: usize = 100;
+/// How the engine calls the template in its messages.
+const NAME: &str = "chat_template";
 /// Prefix of the error that `raise_exception` raises.
 const REFUSAL: &str = "raise_exception: ";
 
+/// The function that stands for the operator `+`. Templates cannot name it.
+const ADD: &str = "+";
+
 /// An environment without templates.
-///
-/// # Errors
-/// [`TemplateError::Syntax`] when the engine refuses its own configuration.
-pub(super) fn environment() -> Result<Environment<'static>, TemplateError> {
+pub(super) fn environment() -> Environment<'static> {
     let mut environment = Environment::new();
-    let syntax = SyntaxConfig::builder()
-        .trim_blocks(true)
-        .lstrip_blocks(true)
-        .build()
-        .map_err(|error| TemplateError::Syntax(describe(&error)))?;
-    environment.set_syntax(syntax);
     environment.set_recursion_limit(RECURSION_LIMIT);
     environment.set_auto_escape_callback(|_| AutoEscape::None);
     environment.set_unknown_method_callback(python_method);
     environment.set_formatter(python_format::write_value);
     environment.add_filter("tojson", python_json::to_json);
     environment.add_filter("string", python_format::to_text);
+    environment.add_filter("replace", replace);
+    // Not in Jinja2; joined lists of it are views that can be made exponentially long.
+    environment.remove_filter("chain");
     environment.add_filter(generation_tag::FILTER, |text: &str| {
         format!("{MARK}{GENERATION_START}{text}{MARK}{GENERATION_END}")
     });
     environment.add_function("raise_exception", raise_exception);
-    Ok(environment)
+    environment.add_function(ADD, python_add::add);
+    environment
+}
+
+/// Compiles a template as Hugging Face configures Jinja.
+///
+/// The engine adds lists lazily and, once they are nested deeply, all at once, however long they are: thirty doublings
+/// would take all memory. So `+` becomes a call of a function of ours that pays for every item.
+///
+/// # Errors
+/// The engine's, with the line.
+pub(super) fn compile<'source>(
+    name: &'source str,
+    source: &'source str,
+) -> Result<CompiledTemplate<'source>, Error> {
+    check_tags(source)?;
+    let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?;
+    let config =
+        TemplateConfig { syntax_config: syntax, default_auto_escape: Arc::new(|_| AutoEscape::None) };
+    let mut compiled = CompiledTemplate::new(name, source, &config)?;
+    replace_additions(&mut compiled.instructions);
+    compiled.blocks.values_mut().for_each(replace_additions);
+    Ok(compiled)
+}
+
+/// # Errors
+/// When a tag holds more code than [`MAX_TAG_BYTES`].
+fn check_tags(source: &str) -> Result<(), Error> {
+    let bytes = source.as_bytes();
+    let mut position = 0;
+    while let Some(start) = source[position..].find('{').map(|offset| position + offset) {
+        let close = match bytes.get(start + 1) {
+            Some(b'{') => b"}}",
+            Some(b'%') => b"%}",
+            _ => {
+                position = start + 1;
+                continue;
+            }
+        };
+        let mut quote = None;
+        let mut code_bytes = 0;
+        position = start + 2;
+        while position < bytes.len() && !(quote.is_none() && bytes[position..].starts_with(close)) {
+            match (quote, bytes[position]) {
+                (Some(_), b'\\') => position += 1,
+                (Some(open), byte) if byte == open => quote = None,
+                (None, byte @ (b'"' | b'\'')) => quote = Some(byte),
+                _ => {}
+            }
+            code_bytes += usize::from(quote.is_none());
+            if code_bytes > MAX_TAG_BYTES {
+                let line = source[..start].lines().count().max(1);
+                let reason = format!("the tag in line {line} holds more than {MAX_TAG_BYTES} bytes of code");
+                return Err(Error::new(ErrorKind::SyntaxError, reason));
+            }
+            position += 1;
+        }
+        while position < source.len() && !source.is_char_boundary(position) {
+            position += 1;
+        }
+        position = position.min(source.len());
+    }
+    Ok(())
+}
+
+/// Whether a template asks for the variable `tools`.
+pub(super) fn mentions_tools(source: &str) -> bool {
+    let environment = Environment::new();
+    let template = environment.template_from_str(source);
+    template.is_ok_and(|template| template.undeclared_variables(false).contains("tools"))
+}
+
+fn replace_additions(instructions: &mut Instructions<'_>) {
+    let mut index = 0;
+    while let Some(instruction) = instructions.get_mut(index) {
+        if matches!(instruction, Instruction::Add) {
+            *instruction = Instruction::CallFunction(ADD, Some(2));
+        }
+        index += 1;
+    }
 }
 
 /// Runs a template.
@@ -54,19 +143,33 @@ pub(super) fn environment() -> Result<Environment<'static>, TemplateError> {
 /// See [`super::ChatTemplate::render`].
 pub(super) fn render(
     environment: &Environment<'static>,
-    name: &str,
+    source: &str,
     context: &Map<String, serde_json::Value>,
     now: Option<OffsetDateTime>,
 ) -> Result<String, TemplateError> {
-    let input_bytes = context.values().map(size_of_json).sum::<u64>();
-    let fuel = input_bytes.saturating_mul(FUEL_PER_INPUT_BYTE).saturating_add(BASE_FUEL).min(MAX_FUEL);
+    let fuel = (BASE_FUEL + context.values().map(fuel_for).sum::<u64>()).min(MAX_FUEL);
     let mut environment = environment.clone();
     environment.set_fuel(Some(fuel));
     environment.add_function("strftime_now", move |format: &str| strftime_now(now, format));
     let context: Value =
         Value::from_pairs(context.iter().map(|(name, value)| (name.as_str(), value_of(value))));
-    let outcome = environment.get_template(name).and_then(|template| template.render(context));
-    outcome.map_err(|error| template_error(&error, fuel))
+    evaluate(&environment, source, context).map_err(|error| template_error(&error, fuel))
+}
+
+fn evaluate(environment: &Environment<'_>, source: &str, context: Value) -> Result<String, Error> {
+    let compiled = compile(NAME, source)?;
+    let mut text = String::with_capacity(source.len());
+    let mut output = machinery::make_string_output(&mut text);
+    machinery::eval(
+        environment,
+        &compiled.instructions,
+        context,
+        &compiled.blocks,
+        &mut output,
+        AutoEscape::None,
+    )?;
+    drop(output);
+    Ok(text)
 }
 
 /// The engine's message with the line in the template, and what caused it.
@@ -108,18 +211,35 @@ fn strftime_now(now: Option<OffsetDateTime>, format: &str) -> Result<String, Err
     strftime::format(now, format).map_err(|reason| Error::new(ErrorKind::InvalidOperation, reason))
 }
 
-/// Python's methods on texts, lists and dictionaries. Each call costs fuel for the text that it looks at, which the engine
-/// itself charges only for what a call returns.
+/// Python's methods on texts, lists and dictionaries. The engine charges only for what a call returns, so those that
+/// search cost fuel for the text that they look at.
 fn python_method(
     state: &mut State<'_, '_>,
     value: &Value,
     method: &str,
     arguments: &[Value],
 ) -> Result<Value, Error> {
-    let length: usize = value.as_str().map_or_else(|| value.len().unwrap_or(0), str::len);
-    let longest_argument = arguments.iter().filter_map(Value::as_str).map(str::len).max().unwrap_or(0);
-    state.consume_fuel(1 + (length + longest_argument) as u64 / 32)?;
+    match (method, value.as_str(), arguments) {
+        ("startswith" | "endswith" | "get" | "items" | "keys" | "values", _, _) => {}
+        ("replace", Some(text), [from, to]) => {
+            if let (Some(from), Some(to)) = (from.as_str(), to.as_str()) {
+                return replace(state, text, from, to).map(Value::from);
+            }
+        }
+        _ => {
+            let length = value.as_str().map_or_else(|| value.len().unwrap_or(0), str::len);
+            state.consume_fuel((length / SEARCHED_BYTES_PER_FUEL) as u64)?;
+        }
+    }
     pycompat::unknown_method_callback(state, value, method, arguments)
+}
+
+/// Replaces every occurrence; the result is paid for before it is made.
+fn replace(state: &State<'_, '_>, text: &str, from: &str, to: &str) -> Result<String, Error> {
+    state.consume_fuel((text.len() / SEARCHED_BYTES_PER_FUEL) as u64)?;
+    let inserted = text.matches(from).count().saturating_mul(to.len());
+    state.consume_fuel((inserted / SEARCHED_BYTES_PER_FUEL) as u64)?;
+    Ok(text.replace(from, to))
 }
 
 fn value_of(json: &serde_json::Value) -> Value {
@@ -143,13 +263,13 @@ fn value_of(json: &serde_json::Value) -> Value {
     }
 }
 
-fn size_of_json(json: &serde_json::Value) -> u64 {
+/// What a value of the conversation adds to the budget.
+fn fuel_for(json: &serde_json::Value) -> u64 {
+    let own = FUEL_PER_VALUE;
     match json {
-        serde_json::Value::String(text) => text.len() as u64 + 8,
-        serde_json::Value::Array(items) => items.iter().map(size_of_json).sum::<u64>() + 8,
-        serde_json::Value::Object(fields) => {
-            fields.iter().map(|(key, value)| key.len() as u64 + size_of_json(value)).sum::<u64>() + 8
-        }
-        _ => 8,
+        serde_json::Value::String(text) => own + text.len() as u64 / INPUT_BYTES_PER_FUEL,
+        serde_json::Value::Array(items) => own + items.iter().map(fuel_for).sum::<u64>(),
+        serde_json::Value::Object(fields) => own + fields.values().map(fuel_for).sum::<u64>(),
+        _ => own,
     }
 }

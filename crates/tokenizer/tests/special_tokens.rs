@@ -1,0 +1,139 @@
+//! Nobody but the template writes control tokens: for every one of every tokenizer, in every place that holds a text.
+
+mod support;
+
+use serde_json::{Value, json};
+use support::*;
+use zhenjin_tokenizer::{ChatTemplate, ControlText, RenderInput, Specials, Tokenizer};
+
+const HERMES: &str = include_str!("data/templates/hermes_tools.jinja");
+const THINKING: &str = include_str!("data/templates/thinking.jinja");
+const HEADERS: &str = include_str!("data/templates/headers.jinja");
+
+fn specials(tokenizer: &Tokenizer) -> Vec<(u32, String)> {
+    let ids: Vec<u32> = tokenizer.special_ids().collect();
+    ids.into_iter().zip(tokenizer.special_texts()).collect()
+}
+
+fn count_specials(tokenizer: &Tokenizer, ids: &[u32]) -> usize {
+    ids.iter().filter(|&&id| tokenizer.is_special(id)).count()
+}
+
+#[test]
+fn as_text_never_yields_a_control_token_and_parse_always_does() {
+    for (name, tokenizer) in all_tokenizers() {
+        for (id, special) in specials(&tokenizer) {
+            for text in
+                [special.clone(), format!("a{special}b"), format!(" {special}{special} \n中{special}")]
+            {
+                let ids = tokenizer.encode(&text, Specials::AsText).unwrap();
+                assert_eq!(count_specials(&tokenizer, &ids), 0, "{name}: {text}");
+                assert_eq!(tokenizer.decode(&ids, ControlText::Show).unwrap(), text, "{name}");
+                let ids = tokenizer.encode(&text, Specials::Parse).unwrap();
+                assert_eq!(
+                    ids.iter().filter(|&&found| found == id).count(),
+                    text.matches(&special).count(),
+                    "{name}: {text}"
+                );
+            }
+        }
+    }
+}
+
+/// Conversations with `text` in every place where a user, a tool or a model can put one.
+fn conversations_with(text: &str) -> Vec<(Vec<Value>, Vec<Value>)> {
+    let tool = |name: &str, description: &str| {
+        json!({ "type": "function", "function": { "name": name, "description": description, "parameters": {
+            "type": "object", "properties": { description: { "enum": [description] } } } } })
+    };
+    let plain = tool("f", "a tool");
+    let call = |name: &str, arguments: Value| json!({ "role": "assistant", "content": "x", "tool_calls": [{ "function": { "name": name, "arguments": arguments } }] });
+    let user = |content: &str| json!({ "role": "user", "content": content });
+    vec![
+        (vec![user(text)], vec![]),
+        (vec![json!({ "role": "system", "content": text }), user("x")], vec![]),
+        (vec![user("x"), json!({ "role": "assistant", "content": text }), user("x")], vec![]),
+        (vec![user("x"), call("f", json!({ "city": text, text: [text] }))], vec![plain.clone()]),
+        (vec![user("x"), call("f", json!(format!("{{\"city\": {}}}", json!(text))))], vec![plain.clone()]),
+        (vec![user("x"), call("f", json!({})), json!({ "role": "tool", "content": text })], vec![plain]),
+        (vec![user("x")], vec![tool("f", text)]),
+        (vec![user("x"), call(text, json!({}))], vec![tool(text, "a tool")]),
+    ]
+}
+
+#[test]
+fn control_tokens_in_any_part_of_a_conversation_stay_text() {
+    for (name, tokenizer) in all_tokenizers() {
+        for source in [HERMES, THINKING, HEADERS] {
+            let template = ChatTemplate::new(source, &tokenizer).unwrap();
+            for (_, special) in specials(&tokenizer) {
+                for content in
+                    [special.clone(), format!("  {special}\n"), format!("</think>{special}<think>{special}")]
+                {
+                    let hostile = conversations_with(&content);
+                    for ((messages, tools), (plain, plain_tools)) in
+                        hostile.into_iter().zip(conversations_with("y"))
+                    {
+                        let input = |messages, tools| RenderInput {
+                            messages,
+                            tools,
+                            add_generation_prompt: true,
+                            now: Some(time::OffsetDateTime::UNIX_EPOCH),
+                            ..RenderInput::default()
+                        };
+                        let rendered = template.render(&input(&messages, &tools)).unwrap();
+                        let expected = template.render(&input(&plain, &plain_tools)).unwrap();
+                        let ids = tokenizer.encode_rendered(&rendered).unwrap();
+                        let allowed = tokenizer.encode_rendered(&expected).unwrap();
+                        assert_eq!(
+                            count_specials(&tokenizer, &ids),
+                            count_specials(&tokenizer, &allowed),
+                            "{name}: {}",
+                            rendered.text
+                        );
+                        let decoded = tokenizer.decode(&ids, ControlText::Show).unwrap();
+                        assert_eq!(decoded.trim_start(), rendered.text.trim_start(), "{name}");
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_control_token_in_pieces_is_not_put_together() {
+    let tokenizer = Tokenizer::from_gguf(byte_level_vocabulary("qwen2")).unwrap();
+    let source = "{% for part in messages[0].content %}{{ part.text | trim }}{% endfor %}<|im_end|>";
+    let template = ChatTemplate::new(source, &tokenizer).unwrap();
+    for (_, special) in specials(&tokenizer) {
+        for cut in 1..special.len() {
+            let parts = json!([{ "text": special[..cut] }, { "text": format!(" {}", &special[cut..]) }]);
+            let messages = [json!({ "role": "user", "content": parts })];
+            let rendered =
+                template.render(&RenderInput { messages: &messages, ..RenderInput::default() }).unwrap();
+            assert_eq!(rendered.text, format!("{special}<|im_end|>"));
+            let ids = tokenizer.encode_rendered(&rendered).unwrap();
+            assert_eq!(count_specials(&tokenizer, &ids), 1, "{special} cut at {cut}");
+        }
+    }
+}
+
+#[test]
+fn text_without_control_tokens_is_encoded_as_the_whole_rendered_text() {
+    for (name, tokenizer) in all_tokenizers() {
+        let template = ChatTemplate::new(HERMES, &tokenizer).unwrap();
+        for kind in support::generated_text::KINDS {
+            let content = support::generated_text::generated_text(kind, 3000);
+            let messages = [json!({ "role": "user", "content": content })];
+            let input =
+                RenderInput { messages: &messages, add_generation_prompt: true, ..RenderInput::default() };
+            let rendered = template.render(&input).unwrap();
+            assert!(rendered.text.contains(&content), "{name}, {kind}");
+            assert_eq!(
+                tokenizer.encode_rendered(&rendered).unwrap(),
+                tokenizer.encode(&rendered.text, Specials::Parse).unwrap(),
+                "{name}, {kind}"
+            );
+        }
+    }
+}

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use zhenjin_tensor::{
     Activations, DirectExecutor, Executor, KvCache, KvShape, RotaryFrequencies, SequenceRows, SimdLevel,
-    TensorError, ThreadTeam,
+    TensorError, ThreadTeam, WorkspaceLimits,
 };
 
 use crate::batch::{BatchError, Logits, SequenceChunk};

@@ -76,4 +76,7 @@ pub trait Executor {
 
     /// The rows whose numbers are given, in that order.
     fn select_rows(&mut self, input: Self::Tensor, rows: &[usize]) -> Result<Self::Tensor, TensorError>;
+
+    /// Takes back the memory of a tensor that is not needed any more.
+    fn discard(&mut self, tensor: Self::Tensor);
 }

@@ -24,7 +24,7 @@ mod zeroed;
 
 pub use attention::AttentionShape;
 pub use dequantise::dequantise;
-pub use direct::{Activations, DirectExecutor};
+pub use direct::{Activations, DirectExecutor, WorkspaceLimits};
 pub use dtype::Dtype;
 pub use error::TensorError;
 pub use executor::Executor;

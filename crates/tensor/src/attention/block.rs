@@ -78,11 +78,22 @@ pub(super) struct Scratch {
 }
 
 impl Scratch {
-    /// Makes room for a block and empties the totals.
-    pub(super) fn prepare(&mut self, block: &Block<'_>) {
+    /// Values of the scratch for blocks of `rows` rows.
+    pub(super) fn elements(rows: usize, head_dim: usize) -> usize {
+        (rows + FULL_TILE_ROWS).saturating_mul(3 * head_dim + LANES + 3)
+    }
+
+    /// Bytes that have been taken so far.
+    pub(super) fn bytes(&self) -> usize {
+        let rows = self.greatest.len() * (LANES + 3);
+        (rows + self.queries.len() + self.outputs.len() + self.total_outputs.len()) * size_of::<f32>()
+    }
+
+    /// Makes room for blocks of `rows` rows.
+    pub(super) fn reserve(&mut self, rows: usize, head_dim: usize) {
         // The last tile may be padded.
-        let rows = block.rows() + FULL_TILE_ROWS;
-        let elements = rows * block.head_dim;
+        let rows = rows + FULL_TILE_ROWS;
+        let elements = rows * head_dim;
         if self.greatest.len() < rows {
             self.greatest.resize(rows, 0.0);
             self.sums.resize(rows, [0.0; LANES]);
@@ -94,6 +105,12 @@ impl Scratch {
             self.outputs.resize(elements, 0.0);
             self.total_outputs.resize(elements, 0.0);
         }
+    }
+
+    /// Empties the totals, for a block for which there is room.
+    pub(super) fn start_block(&mut self, block: &Block<'_>) {
+        let rows = block.rows() + FULL_TILE_ROWS;
+        let elements = rows * block.head_dim;
         self.total_greatest[..rows].fill(f32::NEG_INFINITY);
         self.total_sums[..rows].fill(0.0);
         self.total_outputs[..elements].fill(0.0);

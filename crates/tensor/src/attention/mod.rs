@@ -21,7 +21,7 @@ mod tests;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use crate::kv::KvCache;
+use crate::kv::{KvCache, PAGE_TOKENS};
 use crate::lanes::dispatch;
 use crate::team::DisjointMut;
 use crate::{SimdLevel, ThreadTeam};
@@ -52,6 +52,23 @@ pub(crate) struct AttentionScratch {
     partials: Vec<f32>,
 }
 
+impl AttentionScratch {
+    /// Values that attention needs at most.
+    pub(crate) fn elements(shape: &AttentionShape, threads: usize, context_length: usize) -> usize {
+        let per_worker = Scratch::elements(plan::most_block_rows(shape), shape.head_dim);
+        let splits = context_length.div_ceil(SPLIT_PAGES * PAGE_TOKENS);
+        let partials =
+            plan::most_split_rows(threads).saturating_mul(splits).saturating_mul(shape.head_dim + 2);
+        per_worker.saturating_mul(threads).saturating_add(partials)
+    }
+
+    /// Bytes that have been taken so far.
+    pub(crate) fn bytes(&self) -> usize {
+        let worker = |worker: &Mutex<Scratch>| worker.lock().unwrap_or_else(PoisonError::into_inner).bytes();
+        self.workers.iter().map(worker).sum::<usize>() + size_of_val(self.partials.as_slice())
+    }
+}
+
 /// What one call of [`attend`] works on.
 pub(crate) struct AttentionCall<'a> {
     pub(crate) plan: &'a AttentionPlan,
@@ -73,6 +90,10 @@ pub(crate) fn attend(
 ) {
     let plan = call.plan;
     scratch.workers.resize_with(team.threads().max(scratch.workers.len()), Mutex::default);
+    for worker in &mut scratch.workers {
+        let worker = worker.get_mut().unwrap_or_else(PoisonError::into_inner);
+        worker.reserve(plan.block_rows(), plan.shape().head_dim);
+    }
     if scratch.partials.len() < plan.partial_elements() {
         scratch.partials.resize(plan.partial_elements(), 0.0);
     }
@@ -99,7 +120,7 @@ fn run_item(
 ) {
     let plan = call.plan;
     let block = plan.block(call, item);
-    scratch.prepare(&block);
+    scratch.start_block(&block);
     match item.work {
         Work::Whole => {
             dispatch(simd, BlockKernel { call, block: &block, pages: block.visible_pages(), scratch });
@@ -117,7 +138,7 @@ fn run_item(
             if !join.is_last_to_finish() {
                 return;
             }
-            scratch.prepare(&block);
+            scratch.start_block(&block);
             for index in 0..join.splits {
                 // SAFETY: all splits of this join have been saved, and only the last to finish comes here.
                 let partial = unsafe { partials.slice(slot(index)) };

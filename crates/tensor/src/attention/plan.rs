@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::block::Block;
+use super::kernel::FULL_TILE_ROWS;
 use super::{AttentionCall, AttentionShape, SPLIT_PAGES};
 use crate::TensorError;
 use crate::kv::{PAGE_TOKENS, PageId, PageWrite, SequenceRows};
@@ -17,6 +18,17 @@ const SPLIT_ROWS: usize = 16;
 const ITEMS_PER_THREAD: usize = 4;
 /// Scores (query rows × keys) below which waking the team costs more than it saves.
 const SCORES_WORTH_A_TEAM: usize = 1024;
+
+/// Query rows of the largest block that a plan makes.
+pub(super) fn most_block_rows(shape: &AttentionShape) -> usize {
+    let group = shape.heads / shape.kv_heads.max(1);
+    BLOCK_ROWS.max(group).max(FULL_TILE_ROWS + group)
+}
+
+/// Query rows of all the blocks together that a plan divides by splits.
+pub(super) fn most_split_rows(threads: usize) -> usize {
+    ITEMS_PER_THREAD * threads * SPLIT_ROWS
+}
 
 /// The division of one step's attention.
 #[derive(Debug)]
@@ -31,6 +43,8 @@ pub(crate) struct AttentionPlan {
     partial_elements: usize,
     scores: usize,
     rows: usize,
+    /// Query rows of the largest block.
+    block_rows: usize,
     /// For every page of the pool, one more than the sequence that writes it; zeros between steps.
     writers: Vec<u32>,
 }
@@ -99,6 +113,7 @@ impl AttentionPlan {
             partial_elements: 0,
             scores: 0,
             rows: 0,
+            block_rows: 0,
             writers: vec![0; pages],
         })
     }
@@ -132,7 +147,7 @@ impl AttentionPlan {
         self.writes.clear();
         self.items.clear();
         self.joins.clear();
-        (self.partial_elements, self.scores, self.rows) = (0, 0, 0);
+        (self.partial_elements, self.scores, self.rows, self.block_rows) = (0, 0, 0, 0);
     }
 
     fn add_sequences<'a>(
@@ -214,8 +229,7 @@ impl AttentionPlan {
         let kv_heads = self.shape.kv_heads;
         let group = self.shape.heads / kv_heads;
         let even = self.rows * kv_heads / (2 * ITEMS_PER_THREAD * threads);
-        let positions =
-            even.clamp(1, (BLOCK_ROWS / group).max(1)).max(super::kernel::FULL_TILE_ROWS.div_ceil(group));
+        let positions = even.clamp(1, (BLOCK_ROWS / group).max(1)).max(FULL_TILE_ROWS.div_ceil(group));
         let blocks: usize = self.sequences.iter().map(|sequence| sequence.rows.div_ceil(positions)).sum();
         let few = blocks * kv_heads < ITEMS_PER_THREAD * threads;
         for index in 0..self.sequences.len() {
@@ -226,6 +240,7 @@ impl AttentionPlan {
                 // Blocks end where pages do, so that fewer of them see parts of pages.
                 let to_boundary = positions - (start + first) % positions;
                 let count = to_boundary.min(rows - first);
+                self.block_rows = self.block_rows.max(count * group);
                 let splits = (start + first + count).div_ceil(SPLIT_PAGES * PAGE_TOKENS);
                 for kv_head in 0..kv_heads {
                     if few && splits > 1 && count * group <= SPLIT_ROWS {
@@ -288,6 +303,11 @@ impl AttentionPlan {
     /// The position of every row.
     pub(crate) fn positions(&self) -> impl Iterator<Item = usize> {
         self.sequences.iter().flat_map(|sequence| sequence.start..sequence.start + sequence.rows)
+    }
+
+    /// Query rows of the largest block.
+    pub(super) fn block_rows(&self) -> usize {
+        self.block_rows
     }
 
     pub(super) fn items(&self) -> &[Item] {

@@ -23,6 +23,23 @@ use workspace::Workspace;
 /// Elements below which an operation is done by the caller alone.
 const ELEMENTS_WORTH_A_TEAM: usize = 16 * 1024;
 
+/// What the operations of a step are bounded by.
+#[derive(Clone, Copy, Debug)]
+pub struct WorkspaceLimits {
+    /// The heads.
+    pub shape: AttentionShape,
+    /// Threads of the team.
+    pub threads: usize,
+    /// Rows of a step.
+    pub max_rows: usize,
+    /// Greatest width of a tensor, the last product's aside.
+    pub widest: usize,
+    /// Positions of a sequence.
+    pub context_length: usize,
+    /// Values of the last product's output.
+    pub outputs: usize,
+}
+
 /// Computes operations at once; owns the KV cache and the memory for activations.
 #[derive(Debug)]
 pub struct DirectExecutor {
@@ -69,9 +86,25 @@ impl DirectExecutor {
         &self.cache
     }
 
-    /// Takes the memory of a result back that is not needed any more.
-    pub fn recycle(&mut self, tensor: Activations) {
-        self.workspace.give_back(tensor);
+    /// Bytes for activations and scratch that operations within `limits` take at most.
+    pub fn workspace_bytes(limits: &WorkspaceLimits) -> usize {
+        /// Tensors of a layer that are alive at once: the residual stream, the norm's output, three projections and what
+        /// an operation makes of them.
+        const TENSORS: usize = 6;
+        let &WorkspaceLimits { shape, threads, max_rows, widest, context_length, outputs } = limits;
+        let tensor = max_rows.saturating_mul(widest);
+        let angles = max_rows.saturating_mul(2 * shape.head_dim);
+        let values = tensor
+            .saturating_mul(TENSORS)
+            .saturating_add(outputs)
+            .saturating_add(angles)
+            .saturating_add(AttentionScratch::elements(&shape, threads, context_length));
+        values.saturating_mul(size_of::<f32>()).saturating_add(QuantisedRows::bytes_for(max_rows, widest))
+    }
+
+    /// Bytes for activations and scratch that have been taken so far, without tensors that are in the caller's hands.
+    pub fn workspace_bytes_taken(&self) -> usize {
+        self.workspace.bytes() + self.attention.bytes() + self.angles.bytes() + self.quantised.bytes()
     }
 
     /// Runs `kernel(rows, values of those rows)` on parts of `tensor`.
@@ -267,5 +300,9 @@ impl Executor for DirectExecutor {
         }
         self.workspace.give_back(input);
         Ok(out)
+    }
+
+    fn discard(&mut self, tensor: Activations) {
+        self.workspace.give_back(tensor);
     }
 }

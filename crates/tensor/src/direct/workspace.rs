@@ -44,6 +44,11 @@ impl Activations {
         self.rows_values(row..row + 1)
     }
 
+    /// Bytes of memory that it holds.
+    pub fn bytes(&self) -> usize {
+        size_of_val(self.buffer.as_slice())
+    }
+
     /// The same values as rows of another width, which must divide their number.
     pub(super) fn with_width(self, width: usize) -> Activations {
         Activations { width, ..self }
@@ -76,6 +81,11 @@ impl Workspace {
             buffer.resize(length, 0.0);
         }
         Ok(Activations { buffer, length, width })
+    }
+
+    /// Bytes of the free buffers.
+    pub(super) fn bytes(&self) -> usize {
+        self.free.iter().map(|buffer| size_of_val(buffer.as_slice())).sum()
     }
 
     /// Takes a tensor's memory back.

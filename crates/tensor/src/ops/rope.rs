@@ -68,6 +68,11 @@ impl RotaryAngles {
         }
     }
 
+    /// Bytes of memory that the angles take.
+    pub(crate) fn bytes(&self) -> usize {
+        (self.cosines.capacity() + self.sines.capacity()) * size_of::<f32>()
+    }
+
     /// Number of positions.
     pub(crate) fn positions(&self) -> usize {
         self.cosines.len().checked_div(self.rotary_dim).unwrap_or(0)

@@ -13,9 +13,9 @@ const GROUPS: usize = 4;
 /// ln Σ e^logit of a row, the number to subtract from a logit for its log-probability.
 /// −∞ for an empty row or one of only −∞; NaN when a logit is NaN.
 pub fn log_sum_exp(simd: SimdLevel, logits: &[f32]) -> f32 {
-    let greatest = greatest_of(logits);
-    if greatest == f32::NEG_INFINITY || greatest.is_nan() {
-        return greatest;
+    let greatest = dispatch(simd, Greatest { logits });
+    if greatest == f32::NEG_INFINITY {
+        return if logits.iter().any(|logit| logit.is_nan()) { f32::NAN } else { greatest };
     }
     let sum = dispatch(simd, SumOfExponentials { logits, greatest });
     greatest + f64::from(sum).ln() as f32
@@ -31,19 +31,43 @@ pub fn log_softmax(simd: SimdLevel, logits: &mut [f32]) {
 
 /// Overwrites every logit of a row with its probability. A row of only −∞ becomes NaN: it has no probabilities.
 pub fn softmax(simd: SimdLevel, logits: &mut [f32]) {
-    let greatest = greatest_of(logits);
+    let greatest = dispatch(simd, Greatest { logits });
     let sum = dispatch(simd, SumOfExponentials { logits, greatest });
     dispatch(simd, Exponentials { logits, greatest, factor: 1.0 / sum });
 }
 
-/// The greatest logit; NaN when one is NaN.
-fn greatest_of(logits: &[f32]) -> f32 {
-    logits.iter().fold(
-        f32::NEG_INFINITY,
-        |greatest, logit| {
-            if logit.is_nan() || *logit > greatest { *logit } else { greatest }
-        },
-    )
+/// The greatest logit that is a number; −∞ when there is none.
+struct Greatest<'a> {
+    logits: &'a [f32],
+}
+
+impl LaneKernel for Greatest<'_> {
+    type Output = f32;
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, lanes: L) -> f32 {
+        let lowest = lanes.splat(f32::NEG_INFINITY);
+        let mut greatest = [lowest; GROUPS];
+        let (chunks, tail) = self.logits.as_chunks::<LANES>();
+        let (quads, rest) = chunks.as_chunks::<GROUPS>();
+        for quad in quads {
+            for (greatest, chunk) in greatest.iter_mut().zip(quad) {
+                // A logit that is NaN takes the place of the bound, which `at_least` does not return then.
+                *greatest = lanes.at_least(lanes.load(chunk), *greatest);
+            }
+        }
+        for chunk in rest {
+            greatest[0] = lanes.at_least(lanes.load(chunk), greatest[0]);
+        }
+        let [a, b, c, d] = greatest;
+        let of_lanes = lanes.greatest(lanes.at_least(lanes.at_least(a, b), lanes.at_least(c, d)));
+        tail.iter().fold(of_lanes, |greatest, logit| if *logit > greatest { *logit } else { greatest })
+    }
+
+    fn reference(self) -> f32 {
+        let larger = |greatest: f32, logit: &f32| if *logit > greatest { *logit } else { greatest };
+        self.logits.iter().fold(f32::NEG_INFINITY, larger)
+    }
 }
 
 struct SumOfExponentials<'a> {

@@ -1,0 +1,179 @@
+//! Speed of attention and of the small operations on the shapes of a small model, as fractions of what this machine
+//! could do at most. The products are in `linear.rs`.
+//!
+//! `cargo bench -p zhenjin-tensor --bench operations -- [--threads N] [--simd LEVEL]`
+
+#![allow(clippy::print_stdout, reason = "a benchmark prints its results")]
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use zhenjin_tensor::linear::peak;
+use zhenjin_tensor::{
+    Activations, AttentionShape, DirectExecutor, Dtype, Executor, KvCache, KvShape, Matrix, PAGE_TOKENS,
+    PageId, RotaryFrequencies, RotaryLayout, SequenceRows, SimdLevel, TensorError, ThreadTeam, log_sum_exp,
+};
+
+/// The heads of SmolLM2-135M.
+const SHAPE: AttentionShape = AttentionShape { heads: 9, kv_heads: 3, head_dim: 64, scale: 0.125 };
+const HIDDEN: usize = 576;
+const INTERMEDIATE: usize = 1536;
+const VOCABULARY: usize = 49_152;
+const LONGEST: usize = 4096;
+
+fn main() -> Result<(), TensorError> {
+    let (mut threads, mut simd) = (2, SimdLevel::detect());
+    let mut arguments = std::env::args().skip(1);
+    while let Some(argument) = arguments.next() {
+        let mut value = || arguments.next().expect("a value after the option");
+        match argument.as_str() {
+            "--threads" => threads = value().parse().expect("a number of threads"),
+            "--simd" => simd = value().parse().expect("an instruction set"),
+            _ => {}
+        }
+    }
+    let team = Arc::new(ThreadTeam::new(threads)?);
+    let float = peak::float_operations(simd, &team)?;
+    let memory = peak::read_bytes(&vec![1; 32 << 20], &team);
+    println!("{simd}, {threads} threads: {:.0} GFLOP/s, {:.1} GB/s from memory", float / 1e9, memory / 1e9);
+
+    let shape = KvShape { layers: 1, kv_heads: SHAPE.kv_heads, head_dim: SHAPE.head_dim };
+    let cache = KvCache::new(shape, 32 * LONGEST / PAGE_TOKENS)?;
+    let mut bench =
+        Bench { executor: DirectExecutor::new(cache, SHAPE, simd, Arc::clone(&team))?, float, memory, simd };
+    println!("{:<34}{:>12}{:>10}{:>8}{:>10}{:>8}", "operation", "µs", "GFLOP/s", "peak", "GB/s", "peak");
+    for length in [128, 512, 2048, LONGEST] {
+        bench.attention(&format!("prefill, {length} tokens"), 1, 0, length)?;
+    }
+    bench.attention("prefill, 256 tokens after 3,840", 1, LONGEST - 256, 256)?;
+    for (sequences, context) in [(1, 128), (1, 512), (1, LONGEST), (16, 128), (32, 1024)] {
+        bench.attention(&format!("decode, {sequences} × {context} tokens"), sequences, context - 1, 1)?;
+    }
+    for rows in [1, 512] {
+        bench.small_operations(rows)?;
+    }
+    Ok(())
+}
+
+struct Bench {
+    executor: DirectExecutor,
+    simd: SimdLevel,
+    float: f64,
+    memory: f64,
+}
+
+impl Bench {
+    /// Attention of `rows` new rows in each of `sequences` sequences that have `start` positions already.
+    fn attention(
+        &mut self,
+        name: &str,
+        sequences: usize,
+        start: usize,
+        rows: usize,
+    ) -> Result<(), TensorError> {
+        let per_sequence = (start + rows).div_ceil(PAGE_TOKENS);
+        let pages: Vec<PageId> = (0..(sequences * per_sequence) as u32).map(PageId).collect();
+        let sequence = |pages| SequenceRows { rows, start, pages };
+        let no_rotation =
+            RotaryFrequencies { radians: vec![], magnitude: 1.0, layout: RotaryLayout::HalfSplit };
+        self.executor.begin(pages.chunks(per_sequence).map(sequence), &no_rotation)?;
+        let all = sequences * rows;
+        let (query_width, kv_width) = (SHAPE.heads * SHAPE.head_dim, SHAPE.kv_heads * SHAPE.head_dim);
+        let seen: usize = (start + 1..=start + rows).sum::<usize>() * sequences;
+        let operations = 4 * query_width * seen;
+        let bytes = 2 * kv_width * size_of::<f32>() * (start + rows) * sequences;
+        let (queries, keys) = (self.table(all, query_width)?, self.table(all, kv_width)?);
+        let tokens: Vec<u32> = (0..all as u32).collect();
+        self.report(name, operations, bytes, |executor| {
+            let [q, k, v] = [&queries, &keys, &keys].map(|table| executor.embedding(table, &tokens));
+            let (q, k, v) = (q?, k?, v?);
+            let timer = Instant::now();
+            let out = executor.attention(0, SHAPE, None, q, k, v)?;
+            let elapsed = timer.elapsed();
+            executor.discard(out);
+            Ok(elapsed)
+        })
+    }
+
+    fn small_operations(&mut self, rows: usize) -> Result<(), TensorError> {
+        let tokens: Vec<u32> = (0..rows as u32).collect();
+        let pages: Vec<PageId> = (0..rows.div_ceil(PAGE_TOKENS) as u32).map(PageId).collect();
+        let radians = (0..SHAPE.head_dim / 2).map(|pair| 1.0 / (1 + pair) as f64).collect();
+        let rotary = RotaryFrequencies { radians, magnitude: 1.0, layout: RotaryLayout::Interleaved };
+        let sequence = SequenceRows { rows, start: 0, pages: &pages };
+        self.executor.begin(std::iter::once(sequence), &rotary)?;
+        let (hidden, wide) = (self.table(rows, HIDDEN)?, self.table(rows, INTERMEDIATE)?);
+        let weight = vec![1.0; HIDDEN];
+        let timed = |executor: &mut DirectExecutor, tables: [&Matrix; 2], operation: &Operation<'_>| {
+            let [a, b] = tables.map(|table| executor.embedding(table, &tokens));
+            let (a, b) = (a?, b?);
+            let timer = Instant::now();
+            let out = operation(executor, a, b)?;
+            let elapsed = timer.elapsed();
+            out.into_iter().for_each(|tensor| executor.discard(tensor));
+            Ok(elapsed)
+        };
+        let narrow = rows * HIDDEN * size_of::<f32>();
+        let broad = rows * INTERMEDIATE * size_of::<f32>();
+        self.report(&format!("rms_norm, {rows} rows"), 0, 2 * narrow, |executor| {
+            timed(executor, [&hidden, &hidden], &|executor, a, b| {
+                Ok(vec![executor.rms_norm(&a, &weight, 1e-5)?, a, b])
+            })
+        })?;
+        self.report(&format!("rope, {rows} rows"), 0, 2 * narrow, |executor| {
+            timed(executor, [&hidden, &hidden], &|executor, a, b| {
+                Ok(vec![executor.rope(a, SHAPE.head_dim)?, b])
+            })
+        })?;
+        self.report(&format!("add, {rows} rows"), 0, 3 * narrow, |executor| {
+            timed(executor, [&hidden, &hidden], &|executor, a, b| Ok(vec![executor.add(a, b)?]))
+        })?;
+        self.report(&format!("swiglu, {rows} rows"), 0, 3 * broad, |executor| {
+            timed(executor, [&wide, &wide], &|executor, a, b| Ok(vec![executor.swiglu(a, b)?]))
+        })?;
+        let (simd, logits) = (self.simd, vec![0.5; VOCABULARY]);
+        self.report("log_sum_exp, one row of logits", 0, VOCABULARY * size_of::<f32>(), |_| {
+            let timer = Instant::now();
+            std::hint::black_box(log_sum_exp(simd, std::hint::black_box(&logits)));
+            Ok(timer.elapsed())
+        })
+    }
+
+    /// A matrix whose rows are values between −1 and 1, from which `embedding` makes activations.
+    fn table(&self, rows: usize, width: usize) -> Result<Matrix, TensorError> {
+        let value = |index: usize| (index * 7919 % 2003) as f32 / 1001.5 - 1.0;
+        let bytes: Vec<u8> = (0..rows * width).flat_map(|index| value(index).to_le_bytes()).collect();
+        Matrix::pack(Dtype::F32, rows, width, &bytes, self.simd, &ThreadTeam::new(1)?)
+    }
+
+    fn report(
+        &mut self,
+        name: &str,
+        operations: usize,
+        bytes: usize,
+        mut run: impl FnMut(&mut DirectExecutor) -> Result<Duration, TensorError>,
+    ) -> Result<(), TensorError> {
+        // The best of many: short measurements find the moments when nothing else runs.
+        let begin = Instant::now();
+        let (mut best, mut tries) = (Duration::MAX, 0);
+        while tries < 5 || (begin.elapsed() < Duration::from_millis(600) && tries < 2000) {
+            best = best.min(run(&mut self.executor)?);
+            tries += 1;
+        }
+        let seconds = best.as_secs_f64().max(1e-9);
+        let (operations, bytes) = (operations as f64 / seconds, bytes as f64 / seconds);
+        println!(
+            "{name:<34}{:>12.1}{:>10.1}{:>7.0}%{:>10.1}{:>7.0}%",
+            seconds * 1e6,
+            operations / 1e9,
+            100.0 * operations / self.float,
+            bytes / 1e9,
+            100.0 * bytes / self.memory
+        );
+        Ok(())
+    }
+}
+
+/// An operation on two tensors; all tensors are returned, so that their memory can be used again.
+type Operation<'a> =
+    dyn Fn(&mut DirectExecutor, Activations, Activations) -> Result<Vec<Activations>, TensorError> + 'a;

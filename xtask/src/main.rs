@@ -2,6 +2,8 @@
 //!
 //! It does not know what the program does; it reads manifests and source files as text.
 
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "it talks to the terminal")]
+
 mod tidy;
 
 use std::path::Path;

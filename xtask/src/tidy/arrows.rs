@@ -12,7 +12,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("tokenizer", &[]),
     ("store", &[]),
     ("model", &["tensor"]),
-    ("engine", &["model"]),
+    ("engine", &["model", "tensor"]),
     ("hub", &["model", "tokenizer"]),
     ("assistant", &["engine", "hub", "model", "tensor", "tokenizer"]),
     ("server", &["assistant", "engine", "hub", "store", "tokenizer"]),

@@ -1,6 +1,7 @@
 //! The scheduler under random load: arrivals, cancellations, tiny memory, common beginnings, failing steps.
 //!
-//! Every answer must equal the answer of the same request alone, every page must come back, and everybody must get a turn.
+//! Every answer must equal the answer of the same request alone, every page must come back, and everybody
+//! must get a turn.
 
 mod fake_model;
 
@@ -70,10 +71,10 @@ impl Order {
                 ..Sampling::default()
             },
         };
-        let constrained = self.style % 5 == 0;
+        let constrained = self.style.is_multiple_of(5);
         Request {
-            logprobs: (self.style % 3 == 0).then_some(2),
-            prompt_logprobs: (self.style % 7 == 0).then_some(1),
+            logprobs: self.style.is_multiple_of(3).then_some(2),
+            prompt_logprobs: self.style.is_multiple_of(7).then_some(1),
             constraint: constrained.then(|| {
                 Box::new(Parity { parity: self.style / 5 % 2, left: 9 }) as Box<dyn TokenConstraint>
             }),

@@ -107,12 +107,11 @@ fn tokens(history: &History, shared: usize) -> Vec<Vec<u32>> {
         .collect()
 }
 
+/// Positions of a sequence, each with the bits of its logits.
+type PositionedLogits = Vec<(usize, Vec<u32>)>;
+
 /// Computes the sequences together as the history says; logits of every position that was computed, by sequence.
-fn together(
-    model: &Arc<Model>,
-    simd: SimdLevel,
-    history: &History,
-) -> (Vec<Vec<u32>>, Vec<Vec<(usize, Vec<u32>)>>) {
+fn together(model: &Arc<Model>, simd: SimdLevel, history: &History) -> (Vec<Vec<u32>>, Vec<PositionedLogits>) {
     let mut runner = runner(model, simd, history.threads);
     // A prefix is shared when it is whole pages that sequence 0 has, and something is left to compute.
     let longest_shared = (history.lengths[0] / PAGE_TOKENS).min((history.lengths[1] - 1) / PAGE_TOKENS);

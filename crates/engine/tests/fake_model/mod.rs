@@ -1,5 +1,6 @@
-//! A model whose "keys and values" are the tokens themselves, kept in pages, and whose logits are a hash of the whole history as found
-//! through the pages. A page handed out twice, given up too early or filled out of order changes the answer.
+//! A model whose "keys and values" are the tokens themselves, kept in pages, and whose logits are a hash of
+//! the whole history as found through the pages. A page handed out twice, given up too early or filled out of
+//! order changes the answer.
 
 #![allow(dead_code, reason = "each test file uses its own part")]
 
@@ -14,7 +15,8 @@ pub(crate) const EMPTY: u32 = u32::MAX;
 /// What the fake does besides answering.
 #[derive(Clone, Default)]
 pub(crate) struct Faults {
-    /// Every so many steps, a step with several chunks fails after it has overwritten their pages; odd times by a panic.
+    /// Every so many steps, a step with several chunks fails after it has overwritten their pages; odd times
+    /// by a panic.
     pub(crate) fail_every: Option<usize>,
     /// A chunk that holds this token always fails.
     pub(crate) poison: Option<u32>,

@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-/// The model that `make test` provides. Fails when it is not there: a test that needs it must not pass without it.
+/// The model that `make test` provides. Fails when it is not there: a test that needs it must not pass
+/// without it.
 pub(crate) fn real_model() -> PathBuf {
     const FILE: &str = "models/smollm2-135m-instruct-q4_1.gguf";
     let given = std::env::var_os("ZHENJIN_TEST_MODEL").map(PathBuf::from);

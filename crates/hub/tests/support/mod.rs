@@ -251,10 +251,10 @@ impl Recorder {
 impl PullObserver for Recorder {
     fn on_event(&self, event: PullEvent<'_>) {
         match event {
-            PullEvent::Progress { done_bytes, .. } => {
-                if self.cancel_after.is_some_and(|limit| done_bytes >= limit) {
-                    self.cancelled.store(true, Ordering::SeqCst);
-                }
+            PullEvent::Progress { done_bytes, .. }
+                if self.cancel_after.is_some_and(|limit| done_bytes >= limit) =>
+            {
+                self.cancelled.store(true, Ordering::SeqCst);
             }
             PullEvent::FileStarted { resumed_at, .. } => self.resumed_at.store(resumed_at, Ordering::SeqCst),
             _ => {}

@@ -10,6 +10,7 @@ use crate::hugging_face_writer::{
 };
 
 /// Faults of `config.json`: fields to set, where the error must say it is, and what.
+#[allow(clippy::too_many_lines, reason = "a table")]
 fn configuration_faults() -> Vec<(Value, &'static str, &'static str)> {
     let scaling = |value: Value| json!({ "rope_scaling": value });
     vec![

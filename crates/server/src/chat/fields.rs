@@ -206,8 +206,8 @@ pub(crate) fn is_null(body: &Value, name: &str) -> bool {
 
 /// A conversation's settings with every setting named, null where the model's default holds.
 pub(crate) fn all_settings(kept: &Value) -> Value {
-    let named = |&name: &&str| (name.to_owned(), kept.get(name).cloned().unwrap_or(Value::Null));
-    Value::Object(SETTING_NAMES.iter().map(|name| named(&name)).collect())
+    let named = |name: &&str| ((*name).to_owned(), kept.get(*name).cloned().unwrap_or(Value::Null));
+    Value::Object(SETTING_NAMES.iter().map(named).collect())
 }
 
 #[cfg(test)]

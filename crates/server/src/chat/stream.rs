@@ -33,7 +33,7 @@ pub(crate) struct Place {
 /// What comes next.
 enum Source {
     Running(Follower),
-    Ended { message: Message, offset: usize },
+    Ended { message: Box<Message>, offset: usize },
     Done,
 }
 
@@ -60,7 +60,7 @@ pub(crate) async fn follow(
         None => {
             let message = state.chat.answers.settled_message(&id).await?;
             byte_of_code_point(&message.content, offset).ok_or_else(too_far)?;
-            Source::Ended { message, offset }
+            Source::Ended { message: Box::new(message), offset }
         }
     };
     Ok(Sse::new(events(source, permit)).keep_alive(KeepAlive::new().interval(HEARTBEAT)))
@@ -84,7 +84,7 @@ fn events(source: Source, permit: OwnedSemaphorePermit) -> impl Stream<Item = Re
                         let end = offset + text.chars().count();
                         (event("delta", &Delta { offset, text }), Source::Ended { message, offset: end })
                     }
-                    _ => (done(message), Source::Done),
+                    _ => (done(*message), Source::Done),
                 }
             }
         };

@@ -153,7 +153,7 @@ impl PieceWriter for CompletionWriter {
             TextEvent::Delta { text, tokens } if text.is_empty() && tokens.is_empty() => return Vec::new(),
             TextEvent::Delta { text, tokens } => (text, tokens),
             TextEvent::Finished { reason: why, usage, .. } => {
-                self.usage.add(&usage, choice % self.best_of == 0);
+                self.usage.add(&usage, choice.is_multiple_of(self.best_of));
                 reason = Some(finish_reason(&why));
                 (String::new(), Vec::new())
             }

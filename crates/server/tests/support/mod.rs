@@ -1,4 +1,6 @@
 //! A whole application in a temporary folder, with a tiny random model that knows every byte, asked without a network.
+
+#![allow(unreachable_pub, reason = "each test program takes what it needs")]
 #![allow(dead_code, unused_imports, reason = "each test file uses its own part")]
 
 mod tiny_model;

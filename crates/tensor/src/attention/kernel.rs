@@ -3,6 +3,8 @@
 //! A tile computes `rows × 32` scores (keys are lanes), then adds `rows × columns` of the values (dimensions are lanes).
 //! The number of rows in a tile changes speed only: every score and output is a chain of its own.
 
+#![allow(clippy::needless_range_loop, reason = "one index runs through several arrays of registers")]
+
 use std::ops::Range;
 
 use super::block::{Block, Scratch};

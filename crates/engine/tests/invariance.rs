@@ -1,0 +1,136 @@
+//! The same request gets the same answer, bit for bit: alone or in a crowd, with or without a prefix hit,
+//! with its prompt in one piece or in many, with enough memory or hardly any, by one thread or two.
+
+mod support;
+
+use std::sync::Arc;
+
+use zhenjin_engine::{Engine, EngineOptions, Event, Generation, Request, Sampling};
+use zhenjin_model::testing::{RandomWeights, tiny_config};
+use zhenjin_model::{LoadOptions, Model, Runner, RunnerOptions};
+use zhenjin_tensor::{Dtype, SimdLevel, ThreadTeam};
+
+/// How requests are run.
+#[derive(Clone, Copy, Debug)]
+struct Setting {
+    threads: usize,
+    prefill_chunk: usize,
+    pages: usize,
+}
+
+const PLAIN: Setting = Setting { threads: 1, prefill_chunk: 512, pages: 256 };
+
+fn team(threads: usize) -> Arc<ThreadTeam> {
+    Arc::new(ThreadTeam::new(threads).unwrap())
+}
+
+fn start(model: &Arc<Model>, setting: Setting) -> Engine {
+    let options = RunnerOptions {
+        pages: setting.pages,
+        max_rows: 560,
+        max_logits_rows: 300,
+        context_length: Some(512),
+        simd: model.simd,
+        team: team(setting.threads),
+    };
+    let runner = Runner::new(Arc::clone(model), options).unwrap();
+    let options = EngineOptions {
+        max_batch: 16,
+        prefill_chunk: setting.prefill_chunk,
+        simd: model.simd,
+        ..EngineOptions::default()
+    };
+    Engine::start(Box::new(runner), options).unwrap()
+}
+
+fn load_options() -> LoadOptions {
+    LoadOptions { simd: SimdLevel::detect(), team: team(1) }
+}
+
+/// Sixteen requests, half of them with a common beginning, of all kinds of sampling.
+fn requests(vocabulary: u32, new_tokens: usize) -> Vec<Request> {
+    let token = |seed: u32, index: usize| (seed.wrapping_mul(7919) + index as u32 * 104_729) % vocabulary;
+    (0..16u32)
+        .map(|number| {
+            let length = 5 + (number as usize * 37) % 130;
+            let shared = if number % 2 == 0 { 70 } else { 0 };
+            let prompt =
+                (0..shared).map(|i| token(1, i)).chain((0..length).map(|i| token(number + 2, i))).collect();
+            let sampling = match number % 4 {
+                0 => Sampling::greedy(),
+                1 => Sampling { seed: Some(number.into()), top_p: 0.9, ..Sampling::default() },
+                2 => Sampling { seed: Some(7), top_k: 20, repetition_penalty: 1.2, ..Sampling::default() },
+                _ => Sampling { seed: Some(8), min_p: 0.02, frequency_penalty: 0.3, ..Sampling::default() },
+            };
+            Request {
+                logprobs: Some(3),
+                prompt_logprobs: (number % 5 == 0).then_some(1),
+                ..Request::new(prompt, new_tokens, sampling)
+            }
+        })
+        .collect()
+}
+
+/// Token ids and the bits of every log-probability, of the prompt and the answer.
+fn bits(mut generation: Generation) -> Vec<(u32, Option<u32>, Vec<(u32, u32)>)> {
+    let mut all = Vec::new();
+    while let Some(event) = generation.blocking_next() {
+        let reports = match event {
+            Event::Prompt { tokens, .. } => tokens,
+            Event::Token { report, .. } => vec![report],
+            Event::Finished { usage, reason, .. } => {
+                assert!(usage.completion_tokens > 0, "{reason:?}");
+                Vec::new()
+            }
+        };
+        all.extend(reports.into_iter().map(|report| {
+            let top = report.top.iter().map(|top| (top.id, top.logprob.to_bits())).collect();
+            (report.id, report.logprob.map(f32::to_bits), top)
+        }));
+    }
+    all
+}
+
+fn check(model: &Arc<Model>, new_tokens: usize, settings: &[Setting]) {
+    let vocabulary = model.config.vocabulary_size as u32;
+    let alone: Vec<_> = requests(vocabulary, new_tokens)
+        .into_iter()
+        .map(|request| bits(start(model, PLAIN).submit(request).unwrap()))
+        .collect();
+    for &setting in settings {
+        let engine = start(model, setting);
+        // The second round finds its beginnings in the cache.
+        for round in 0..2 {
+            let submitted: Vec<_> = requests(vocabulary, new_tokens)
+                .into_iter()
+                .map(|request| engine.submit(request).unwrap())
+                .collect();
+            for (number, generation) in submitted.into_iter().enumerate() {
+                assert_eq!(bits(generation), alone[number], "request {number}, round {round}, {setting:?}");
+            }
+        }
+        assert!(engine.stats().prefix_hit_tokens > 0, "{setting:?}");
+        assert_eq!(engine.stats().pages_used, 0);
+    }
+}
+
+#[test]
+fn tiny_models_of_every_kind_of_weights() {
+    let settings = [
+        PLAIN,
+        Setting { threads: 2, ..PLAIN },
+        Setting { prefill_chunk: 33, ..PLAIN },
+        Setting { threads: 2, prefill_chunk: 64, pages: 24 },
+    ];
+    for dtype in [Dtype::F32, Dtype::F16, Dtype::Q4_1, Dtype::Q8_0] {
+        let weights = RandomWeights::new(tiny_config(), dtype, 3);
+        let model = Model::from_source(tiny_config(), &weights, &load_options()).unwrap();
+        check(&Arc::new(model), 24, &settings);
+    }
+}
+
+#[test]
+fn the_real_model() {
+    let model = Arc::new(Model::load(&support::real_model(), &load_options()).unwrap());
+    check(&model, 8, &[Setting { threads: 2, prefill_chunk: 96, pages: 40 }]);
+}

@@ -71,8 +71,11 @@ fn requests(vocabulary: u32, new_tokens: usize) -> Vec<Request> {
         .collect()
 }
 
-/// Token ids and the bits of every log-probability, of the prompt and the answer.
-fn bits(mut generation: Generation) -> Vec<(u32, Option<u32>, Vec<(u32, u32)>)> {
+/// A token's id, the bits of its log-probability, and the same of the most likely tokens at its place.
+type TokenBits = (u32, Option<u32>, Vec<(u32, u32)>);
+
+/// Every token of the prompt and the answer.
+fn bits(mut generation: Generation) -> Vec<TokenBits> {
     let mut all = Vec::new();
     while let Some(event) = generation.blocking_next() {
         let reports = match event {

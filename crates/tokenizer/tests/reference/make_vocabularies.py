@@ -20,7 +20,8 @@ WORDS = [["<think>", 0], ["</think>", 0]]
 
 def texts():
     for kind in KINDS:
-        yield generated_text(kind, 60_000)
+        # llama.cpp holds tokens as C strings, so none may contain the character zero.
+        yield generated_text(kind, 60_000).replace("\0", "")
     for path in sys.argv[1:]:
         yield Path(path).read_text(errors="replace")
 

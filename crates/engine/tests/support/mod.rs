@@ -5,7 +5,7 @@ use std::path::PathBuf;
 /// The model that `make test` provides. Fails when it is not there: a test that needs it must not pass
 /// without it.
 pub(crate) fn real_model() -> PathBuf {
-    const FILE: &str = "models/smollm2-135m-instruct-q4_1.gguf";
+    const FILE: &str = "models/smollm2--135m/SmolLM2-135M-Instruct.Q4_1.gguf";
     let given = std::env::var_os("ZHENJIN_TEST_MODEL").map(PathBuf::from);
     let home = || std::env::var_os("ZHENJIN_HOME").map(PathBuf::from);
     let default = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".local/share/zhenjin"));

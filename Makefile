@@ -6,6 +6,8 @@ SHELL := /bin/bash
 MODEL ?= smollm2:135m
 ADDR ?= 127.0.0.1:8080
 ZHENJIN := target/release/zhenjin
+# Where the fetched model lies: tests run on the real one.
+TEST_MODEL = $(shell $(ZHENJIN) inspect $(MODEL) --json | sed -n 's/^  "path": "\(.*\)",$$/\1/p')
 
 .PHONY: help run test build web model setup setup-test format lint unit doc-test deny clients browser fuzz soak bench bench-server clean
 
@@ -42,7 +44,7 @@ lint:
 	cd web && npm run --silent check
 
 unit: model
-	cargo nextest run --release --locked --workspace --no-fail-fast
+	ZHENJIN_TEST_MODEL="$(TEST_MODEL)" cargo nextest run --release --locked --workspace --no-fail-fast
 	cd web && npm run --silent test
 
 doc-test:

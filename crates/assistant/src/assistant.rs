@@ -34,7 +34,8 @@ pub struct AssistantInfo {
     pub name: String,
     /// The architecture, as its file calls it.
     pub architecture: String,
-    /// The most tokens of one conversation here: the model's context, or less if the server was told so or memory holds less.
+    /// The most tokens of one conversation here: the model's context, or less if the server was told so or
+    /// memory holds less.
     pub context_length: usize,
     /// Bytes of weights, workspace, keys and values.
     pub memory_bytes: u64,
@@ -60,8 +61,8 @@ pub(crate) struct LoadedModel {
 
 /// One loaded model: tokenizer, chat template, engine.
 ///
-/// Submitting renders a template and may compile a grammar, which takes up to some tenths of a second: async callers should do it
-/// where blocking is allowed.
+/// Submitting renders a template and may compile a grammar, which takes up to some tenths of a second: async
+/// callers should do it where blocking is allowed.
 pub struct Assistant {
     pub(crate) model: Arc<LoadedModel>,
 }
@@ -107,7 +108,7 @@ impl Assistant {
         let reading = Reading {
             stop: request.options.stop.clone(),
             tool_calls: parser,
-            single_call: !request.parallel_tool_calls,
+            single_call: !request.may_call_several(),
         };
         let prepared = Prepared { prompt, reading, constraint, echo: None, prompt_logprobs: None };
         self.submit(prepared, &request.options, choices)
@@ -228,7 +229,7 @@ impl Assistant {
         tools: &[&Tool],
     ) -> Result<GrammarConstraint, AssistantError> {
         let Some(format) = self.model.tool_style.format() else { return Err(no_answer()) };
-        let grammar = tools::grammar::of_calls(format, tools, request.parallel_tool_calls);
+        let grammar = tools::grammar::of_calls(format, tools, request.may_call_several());
         self.format_compiler()?.compile_calls(grammar)
     }
 

@@ -1,4 +1,5 @@
-//! What is asked of an assistant: conversations and prompts, in text. Knows no wire format and no particular model.
+//! What is asked of an assistant: conversations and prompts, in text. Knows no wire format and no particular
+//! model.
 
 use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
@@ -39,6 +40,11 @@ impl ChatRequest {
             options: GenerationOptions::default(),
         }
     }
+
+    /// Whether the answer may hold more than one call. Whoever names a function asks for that one call.
+    pub(crate) fn may_call_several(&self) -> bool {
+        self.parallel_tool_calls && !matches!(self.tool_choice, ToolChoice::Named(_))
+    }
 }
 
 /// A text to continue.
@@ -46,7 +52,8 @@ impl ChatRequest {
 pub struct CompletionRequest {
     /// The text or its tokens.
     pub prompt: CompletionPrompt,
-    /// Give the prompt back before the answer; with [`GenerationOptions::logprobs`] its log-probabilities as well.
+    /// Give the prompt back before the answer; with [`GenerationOptions::logprobs`] its log-probabilities as
+    /// well.
     pub echo: bool,
     /// What the continuation must look like.
     pub output_format: OutputFormat,
@@ -57,8 +64,8 @@ pub struct CompletionRequest {
 /// The text to continue.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CompletionPrompt {
-    /// Text; control tokens written in it are plain text. The model's beginning-of-sequence token is put before it if the model was
-    /// trained so.
+    /// Text; control tokens written in it are plain text. The model's beginning-of-sequence token is put
+    /// before it if the model was trained so.
     Text(String),
     /// Token ids, used as they are.
     Tokens(Vec<u32>),
@@ -79,8 +86,8 @@ pub struct GenerationOptions {
     pub logprobs: Option<usize>,
 }
 
-/// How tokens are chosen, where the request says so; everything else as the model's authors recommend, or by [`Sampling`]'s defaults.
-/// Each field means what the same field of [`Sampling`] means.
+/// How tokens are chosen, where the request says so; everything else as the model's authors recommend, or by
+/// [`Sampling`]'s defaults. Each field means what the same field of [`Sampling`] means.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[allow(missing_docs, reason = "each field is documented at the field of the same name of Sampling")]
 pub struct SamplingSettings {

@@ -13,7 +13,7 @@ use crate::errors::ApiError;
 
 /// A model, here or to be had.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
-#[schema(as = Model)]
+#[schema(as = OfferedModel)]
 pub(crate) struct ModelJson {
     /// Its name in requests.
     name: String,

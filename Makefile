@@ -54,10 +54,10 @@ deny:
 	cargo deny --locked --log-level error check bans licenses sources
 
 clients: model ## the real OpenAI client libraries against the real server
-	ZHENJIN_BIN=$(CURDIR)/$(ZHENJIN) tests/clients/run.sh
+	ZHENJIN_BIN=$(CURDIR)/$(ZHENJIN) ZHENJIN_TEST_MODEL="$(TEST_MODEL)" tests/clients/run.sh
 
 browser: model ## the chat page in a real browser against the real server
-	cd web && ZHENJIN_BIN=$(CURDIR)/$(ZHENJIN) npm run --silent e2e
+	cd web && ZHENJIN_BIN=$(CURDIR)/$(ZHENJIN) ZHENJIN_TEST_MODEL="$(TEST_MODEL)" npm run --silent e2e
 
 fuzz: ## each fuzz target for 60 seconds (FUZZ_SECONDS=n for another time)
 	scripts/fuzz

@@ -15,6 +15,11 @@ if [ ! -x "$ZHENJIN_BIN" ]; then
   exit 1
 fi
 
+# By its path, so that the tests' servers can have homes of their own.
+if [ ! -e "$ZHENJIN_TEST_MODEL" ]; then
+  ZHENJIN_TEST_MODEL=$("$ZHENJIN_BIN" inspect "$ZHENJIN_TEST_MODEL" --json | sed -n 's/^  "path": "\(.*\)",$/\1/p')
+fi
+
 if ! cmp -s "$here/python/requirements.txt" "$cache/requirements.installed"; then
   python3 -m venv --clear "$cache/venv"
   "$cache/venv/bin/python" -m pip install --quiet --disable-pip-version-check -r "$here/python/requirements.txt"

@@ -1,18 +1,13 @@
-// Starts the program at ZHENJIN_BIN with the model ZHENJIN_TEST_MODEL on a free port, with a store of its own.
+// Starts the program at ZHENJIN_BIN with the model file ZHENJIN_TEST_MODEL on a free port, with a home of its own.
 import { spawn } from "node:child_process";
-import { existsSync } from "node:fs";
-import { mkdtemp, rm, symlink } from "node:fs/promises";
-import { homedir, tmpdir } from "node:os";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 
 export async function startServer(...options) {
   const model = process.env.ZHENJIN_TEST_MODEL;
   const home = await mkdtemp(join(tmpdir(), "zhenjin-clients-"));
-  if (!existsSync(model)) {
-    const usual = process.env.ZHENJIN_HOME ?? join(homedir(), ".local/share/zhenjin");
-    await symlink(join(usual, "models"), join(home, "models"));
-  }
   const command = ["serve", model, "--home", home, "--addr", "127.0.0.1:0", ...options];
   const child = spawn(process.env.ZHENJIN_BIN, command, { stdio: ["ignore", "pipe", "pipe"] });
   let log = "";

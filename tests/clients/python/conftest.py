@@ -19,10 +19,7 @@ class Server:
         self.home = tempfile.TemporaryDirectory(prefix="zhenjin-clients-")
         model = os.environ["ZHENJIN_TEST_MODEL"]
         home = self.home.name
-        if not Path(model).exists():
-            # A fetched model lies in the usual home; the conversations of this run must not.
-            usual = Path(os.environ.get("ZHENJIN_HOME") or Path.home() / ".local/share/zhenjin")
-            (Path(home) / "models").symlink_to(usual / "models")
+        # A home of its own: made-up requests may delete whatever models it holds.
         self.log = open(Path(home) / "log.txt", "w+", encoding="utf-8")
         command = [os.environ["ZHENJIN_BIN"], "serve", model, "--home", home, "--addr", "127.0.0.1:0", *options]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=self.log, text=True)

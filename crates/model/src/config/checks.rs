@@ -5,7 +5,7 @@
 use super::{ModelConfig, RopeScaling};
 
 /// The largest values that are believed; products of any four of the sizes stay far below 2^64.
-const MAX_VOCABULARY: usize = 1 << 20;
+const MAX_VOCABULARY: usize = 1 << 18;
 const MAX_CONTEXT: usize = 1 << 27;
 const MAX_LAYERS: usize = 1 << 10;
 const MAX_WIDTH: usize = 1 << 18;

@@ -26,8 +26,8 @@ pub const MAX_METADATA_ENTRIES: u64 = 1 << 16;
 /// The most tensors that a file may have. Real files have fewer than 10,000.
 pub const MAX_TENSORS: u64 = 1 << 16;
 
-/// The most elements of an array that is read as a whole: twice the largest list of merges known.
-pub const MAX_ELEMENTS: usize = 1 << 20;
+/// The most elements of an array that is read as a whole. Llama 3, the largest supported, has 280,147 merges.
+pub const MAX_ELEMENTS: usize = 1 << 19;
 
 /// The longest metadata key in bytes, by the specification.
 const MAX_KEY_BYTES: usize = 65_535;

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use zhenjin_tensor::{Matrix, SimdLevel, TensorError, ThreadTeam, dequantise};
+use zhenjin_tensor::{Matrix, MatrixMemory, SimdLevel, TensorError, ThreadTeam, dequantise};
 
 use crate::config::ModelConfig;
 use crate::errors::ModelError;
@@ -87,7 +87,7 @@ impl Weights {
         source: &dyn TensorSource,
         options: &LoadOptions,
     ) -> Result<Weights, ModelError> {
-        let loader = Loader { config, source, options };
+        let loader = Loader { config, source, options, memory: MatrixMemory::new() };
         Ok(Weights {
             embedding: loader.matrix(WeightName::Embedding)?,
             layers: (0..config.layers).map(|index| loader.layer(index)).collect::<Result<_, _>>()?,
@@ -123,6 +123,7 @@ struct Loader<'a> {
     config: &'a ModelConfig,
     source: &'a dyn TensorSource,
     options: &'a LoadOptions,
+    memory: MatrixMemory,
 }
 
 impl Loader<'_> {
@@ -166,7 +167,7 @@ impl Loader<'_> {
         let view = self.view(name)?;
         let (rows, columns) = (view.shape[0], view.shape[1]);
         let LoadOptions { simd, team } = self.options;
-        let matrix = Matrix::pack(view.dtype, rows, columns, view.bytes, *simd, team);
+        let matrix = Matrix::pack_into(&self.memory, view.dtype, rows, columns, view.bytes, *simd, team);
         let matrix = matrix.map_err(|error| self.refused(&view, error))?;
         self.source.release(name);
         Ok(matrix)

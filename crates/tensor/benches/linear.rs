@@ -6,7 +6,7 @@
 
 use std::time::{Duration, Instant};
 use zhenjin_tensor::linear::peak;
-use zhenjin_tensor::{Dtype, Matrix, Product, QuantisedRows, SimdLevel, ThreadTeam, linear};
+use zhenjin_tensor::{Dtype, Matrix, MatrixMemory, Product, QuantisedRows, SimdLevel, ThreadTeam, linear};
 
 /// Outputs and inputs of the matrices of one layer of SmolLM2-135M (those that share an input together).
 const LAYER: [(&[usize], usize); 4] =
@@ -77,6 +77,7 @@ fn layers(
     team: &ThreadTeam,
     machine: &Machine,
 ) {
+    let memory = MatrixMemory::new();
     let mut matrices: Vec<(Vec<Matrix>, usize)> = Vec::new();
     for _ in 0..layers {
         for (outputs, columns) in shapes {
@@ -84,7 +85,7 @@ fn layers(
             let columns = columns.next_multiple_of(dtype.block_elements());
             let pack = |&outputs: &usize| {
                 let bytes = vec![0x31; dtype.bytes(outputs * columns).expect("whole blocks")];
-                Matrix::pack(dtype, outputs, columns, &bytes, simd, team).expect("a matrix")
+                Matrix::pack_into(&memory, dtype, outputs, columns, &bytes, simd, team).expect("a matrix")
             };
             matrices.push((outputs.iter().map(pack).collect(), columns));
         }

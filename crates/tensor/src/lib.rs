@@ -30,7 +30,7 @@ pub use error::TensorError;
 pub use executor::Executor;
 pub use kv::{KvCache, KvShape, PAGE_TOKENS, PageId, SequenceRows};
 pub use linear::{Product, QuantisedRows, linear};
-pub use matrix::Matrix;
+pub use matrix::{Matrix, MatrixMemory};
 pub use ops::rope::{RotaryFrequencies, RotaryLayout};
 pub use ops::softmax::{log_softmax, log_sum_exp, softmax};
 pub use quantise::quantise;

@@ -49,15 +49,9 @@ impl Zeroed {
 }
 
 impl Zeroed {
-    /// The same memory as bytes.
-    pub(crate) fn as_bytes(&self) -> &[u8] {
-        // SAFETY: every byte of an f32 is initialised and may be read as such.
-        unsafe { std::slice::from_raw_parts(self.start.as_ptr().cast(), self.length * size_of::<f32>()) }
-    }
-
     /// The same memory as bytes to write: every pattern of bytes is an f32.
     pub(crate) fn as_bytes_mut(&mut self) -> &mut [u8] {
-        // SAFETY: as in `as_bytes`, and borrowed exclusively.
+        // SAFETY: every byte of an f32 is initialised, belongs to this object and is borrowed exclusively.
         unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr().cast(), self.length * size_of::<f32>()) }
     }
 }

@@ -6,14 +6,20 @@
 //! computed.
 
 mod layout;
+mod memory;
 mod pack;
 mod row;
 
 use crate::team::DisjointMut;
-use crate::zeroed::Zeroed;
 use crate::{Dtype, SimdLevel, TensorError, ThreadTeam};
 
+use memory::Part;
+
 pub(crate) use layout::*;
+pub use memory::MatrixMemory;
+
+/// What errors call the operation.
+const WHAT: &str = "pack a matrix";
 
 /// A weight matrix of `rows` outputs × `columns` inputs.
 #[derive(Debug)]
@@ -23,7 +29,7 @@ pub struct Matrix {
     columns: usize,
     simd: SimdLevel,
     layout: TileLayout,
-    tiles: Zeroed,
+    tiles: Part,
 }
 
 impl Matrix {
@@ -42,7 +48,35 @@ impl Matrix {
         simd: SimdLevel,
         team: &ThreadTeam,
     ) -> Result<Matrix, TensorError> {
-        const WHAT: &str = "pack a matrix";
+        Matrix::pack_with(dtype, rows, columns, blocks, simd, team, |bytes| Part::alone(WHAT, bytes))
+    }
+
+    /// As [`Matrix::pack`], into memory that it shares with the other matrices of a model, which makes reading them
+    /// one after the other faster.
+    ///
+    /// # Errors
+    /// As for [`Matrix::pack`].
+    pub fn pack_into(
+        memory: &MatrixMemory,
+        dtype: Dtype,
+        rows: usize,
+        columns: usize,
+        blocks: &[u8],
+        simd: SimdLevel,
+        team: &ThreadTeam,
+    ) -> Result<Matrix, TensorError> {
+        Matrix::pack_with(dtype, rows, columns, blocks, simd, team, |bytes| memory.part(WHAT, bytes))
+    }
+
+    fn pack_with(
+        dtype: Dtype,
+        rows: usize,
+        columns: usize,
+        blocks: &[u8],
+        simd: SimdLevel,
+        team: &ThreadTeam,
+        part: impl FnOnce(usize) -> Result<Part, TensorError>,
+    ) -> Result<Matrix, TensorError> {
         let simd = simd.require()?;
         let too_large = TensorError::TooLarge { what: WHAT, rows, columns };
         let row_bytes = dtype.bytes(columns).ok_or(TensorError::PartialBlock {
@@ -61,9 +95,9 @@ impl Matrix {
         }
         let layout = TileLayout::new(dtype, columns).ok_or_else(|| too_large.clone())?;
         let bytes = rows.div_ceil(TILE_ROWS).checked_mul(layout.bytes).ok_or(too_large)?;
-        let mut tiles = Zeroed::new(WHAT, bytes / size_of::<f32>())?;
+        let mut tiles = part(bytes)?;
         if row_bytes > 0 {
-            let memory = DisjointMut::new(tiles.as_bytes_mut());
+            let memory = DisjointMut::new(tiles.bytes_mut());
             team.for_ranges(rows.div_ceil(TILE_ROWS), |_, range| {
                 for index in range {
                     // SAFETY: tiles are split over the workers.
@@ -129,6 +163,6 @@ impl Matrix {
 
     /// The tiles, one after the other; the last may have fewer than 16 rows in use.
     pub(crate) fn tiles(&self) -> &[u8] {
-        self.tiles.as_bytes()
+        self.tiles.bytes()
     }
 }

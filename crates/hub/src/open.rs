@@ -12,7 +12,7 @@ use zhenjin_tokenizer::{
     ChatTemplate, GgufVocabulary, MAX_TEMPLATE_BYTES, MAX_TOKENIZER_JSON_BYTES, Tokenizer, TokenizerConfig,
 };
 
-use crate::OpenError;
+use crate::{OpenError, store};
 
 const MAX_GENERATION_CONFIG_BYTES: usize = 1 << 20;
 
@@ -50,11 +50,33 @@ pub struct GenerationDefaults {
     pub repetition_penalty: Option<f32>,
 }
 
-/// Opens a GGUF file or a Hugging Face folder.
+impl GenerationDefaults {
+    /// These, and `others` where these say nothing.
+    fn or(self, others: &GenerationDefaults) -> GenerationDefaults {
+        GenerationDefaults {
+            temperature: self.temperature.or(others.temperature),
+            top_p: self.top_p.or(others.top_p),
+            top_k: self.top_k.or(others.top_k),
+            min_p: self.min_p.or(others.min_p),
+            repetition_penalty: self.repetition_penalty.or(others.repetition_penalty),
+        }
+    }
+}
+
+/// Opens a GGUF file or a Hugging Face folder. What its makers' files leave open about sampling comes from the catalogue, for a
+/// model that was pulled by its name there.
 ///
 /// # Errors
 /// [`OpenError`] names the file and what is wrong with it.
 pub fn open(path: &Path) -> Result<OpenedModel, OpenError> {
+    let mut opened = open_files(path)?;
+    if let Some(advice) = store::sampling_advice(path) {
+        opened.generation_defaults = opened.generation_defaults.or(&advice);
+    }
+    Ok(opened)
+}
+
+fn open_files(path: &Path) -> Result<OpenedModel, OpenError> {
     let file = ModelFile::open(path)?;
     if let Some(files) = file.hugging_face() {
         let (tokenizer, template, generation_defaults) = open_folder(files)?;

@@ -186,6 +186,16 @@ impl ModelStore {
     }
 }
 
+/// The catalogue's advice for the model at `path`, when it lies in a store. A damaged description is reported in the log.
+pub(crate) fn sampling_advice(path: &Path) -> Option<GenerationDefaults> {
+    let folder = if path.is_dir() { path } else { path.parent()? };
+    let manifest = read_manifest(folder).unwrap_or_else(|error| {
+        tracing::warn!(%error, "a model's description cannot be read, so its advice for sampling is not used");
+        None
+    })?;
+    (local_model(folder, manifest.clone()).path == path).then_some(manifest.sampling)
+}
+
 fn read_manifest(folder: &Path) -> Result<Option<ModelManifest>, StoreError> {
     let path = folder.join(MANIFEST);
     let length = match fs::metadata(&path) {

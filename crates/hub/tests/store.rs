@@ -58,3 +58,32 @@ fn damage_is_named_and_does_not_hide_other_models() {
     store.remove("tiny:1m").unwrap();
     assert!(store.list().unwrap().is_empty());
 }
+
+/// Regression: the catalogue's advice was recorded with the model, but never used.
+#[test]
+fn an_opened_model_follows_the_catalogues_advice_for_sampling() {
+    let source = real_model_path();
+    let temporary = tempfile::tempdir().unwrap();
+    let folder = temporary.path().join("smollm2--135m");
+    fs::create_dir(&folder).unwrap();
+    let file = folder.join("model.gguf");
+    fs::copy(&source, &file).unwrap();
+    let bytes = fs::metadata(&file).unwrap().len();
+    let manifest = serde_json::json!({
+        "name": "smollm2:135m", "source": "a test", "open": "model.gguf",
+        "files": [{"file": "model.gguf", "bytes": bytes, "sha256": ""}],
+        "sampling": {"temperature": 0.25, "top_p": 0.875},
+    });
+    fs::write(folder.join("model.json"), manifest.to_string()).unwrap();
+    let advised = zhenjin_hub::open(&file).unwrap().generation_defaults;
+    assert_eq!((advised.temperature, advised.top_p, advised.top_k), (Some(0.25), Some(0.875), None));
+    assert_eq!(
+        zhenjin_hub::open(&source).unwrap().generation_defaults.temperature.filter(|t| *t == 0.25),
+        None
+    );
+}
+
+fn real_model_path() -> std::path::PathBuf {
+    let given = std::env::var_os("ZHENJIN_TEST_MODEL").expect("ZHENJIN_TEST_MODEL: `make test` sets it");
+    std::path::PathBuf::from(given)
+}

@@ -46,6 +46,8 @@ fn check_package(package: &Value) -> Vec<Finding> {
         .filter(|dependency| dependency["kind"].is_null())
         .filter_map(|dependency| dependency["name"].as_str()?.strip_prefix("zhenjin-"))
         .filter(|used| !allowed.contains(used))
-        .map(|used| format!("crates/{room}/Cargo.toml: {room} may not use {used}; its arrows are {allowed:?}"))
+        .map(|used| {
+            format!("crates/{room}/Cargo.toml: {room} may not use {used}; its arrows are {allowed:?}")
+        })
         .collect()
 }

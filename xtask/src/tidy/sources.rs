@@ -16,7 +16,8 @@ fn unfinished_marks() -> [String; 5] {
 }
 
 /// Calls by which a library would reach around its caller.
-const SURROUNDINGS: &[&str] = &["env::var", "env::args", "env::current_dir", "home_dir()", "io::stdin", "io::stdout"];
+const SURROUNDINGS: &[&str] =
+    &["env::var", "env::args", "env::current_dir", "home_dir()", "io::stdin", "io::stdout"];
 
 pub(super) fn check(root: &Path, files: &[String]) -> Result<Vec<Finding>> {
     let mut findings = Vec::new();
@@ -59,7 +60,9 @@ fn check_unfinished(file: &str, text: &str, findings: &mut Vec<Finding>) {
 
 fn check_rust(file: &str, text: &str, findings: &mut Vec<Finding>) {
     if !text.starts_with("//!") && !text.starts_with("#!") {
-        findings.push(format!("{file}:1: no header: begin with `//!`, what the file is for and what it does not know"));
+        findings.push(format!(
+            "{file}:1: no header: begin with `//!`, what the file is for and what it does not know"
+        ));
     }
     if file.starts_with("crates/") && file.ends_with("/src/lib.rs") {
         let header: String = text.lines().take_while(|line| line.starts_with("//!")).collect();
@@ -68,12 +71,14 @@ fn check_rust(file: &str, text: &str, findings: &mut Vec<Finding>) {
         }
     }
     let tests_from = text.find("#[cfg(test)]").unwrap_or(text.len());
-    let is_library = file.starts_with("crates/") && file.contains("/src/") && !file.starts_with("crates/cli/");
+    let is_library =
+        file.starts_with("crates/") && file.contains("/src/") && !file.starts_with("crates/cli/");
     let mut offset = 0;
     for (number, line) in text.lines().enumerate() {
         let code = line.split("//").next().unwrap_or_default();
         if has_unsafe(code) && !UNSAFE_MODULES.iter().any(|module| file.starts_with(module)) && is_library {
-            findings.push(format!("{file}:{}: unsafe outside the named modules {UNSAFE_MODULES:?}", number + 1));
+            findings
+                .push(format!("{file}:{}: unsafe outside the named modules {UNSAFE_MODULES:?}", number + 1));
         }
         if is_library
             && offset < tests_from

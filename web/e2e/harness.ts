@@ -115,6 +115,7 @@ function newKey(data: string): string {
   const printed = execFileSync(binary ?? '', ['key', 'new', 'browser-tests'], {
     env: programEnvironment(data),
     encoding: 'utf8',
+    stdio: ['ignore', 'pipe', 'ignore'],
   });
   return printed.trim();
 }
@@ -168,6 +169,14 @@ export class Reader {
       if (/Content Security Policy/i.test(message.text())) reader.faults.push(message.text());
     });
     context.setDefaultTimeout(20_000);
+    // The likeliest words only, so that the real model answers the same at every run, and the long question at length.
+    await context.addInitScript(() => {
+      const settings = { temperature: 0, max_tokens: 1500 };
+      // The empty page before the first address has no storage.
+      if (location.protocol === 'http:' && localStorage.getItem('zhenjin.preferences') === null) {
+        localStorage.setItem('zhenjin.preferences', JSON.stringify({ settings }));
+      }
+    });
     return reader;
   }
 
@@ -207,8 +216,19 @@ export async function ask(page: Page, text: string): Promise<string> {
   return (await answers(page).last().locator('.prose').innerText()).trim();
 }
 
+/** Sends a question and stops its answer early: for what comes after, any answer will do. */
+export async function askBriefly(page: Page, text: string): Promise<void> {
+  const before = await answers(page).count();
+  await write(page, text);
+  const answer = answers(page).nth(before);
+  await answer.locator('.prose .block').first().waitFor({ timeout: 60_000 });
+  const stop = page.getByRole('button', { name: /Stop the answer|停止回答/ });
+  if (await stop.isVisible()) await stop.click({ timeout: 2_000 }).catch(() => undefined); // It may just have ended.
+  await finished(page);
+}
+
 /** Sends a question whose answer takes a while and waits until some of it is there. */
 export async function askSlowly(page: Page): Promise<void> {
-  await write(page, 'Write a very long story about a slow river. Count to 300 in words.');
+  await write(page, 'Tell me a very long story about a slow river and its people, with many chapters.');
   await expect.poll(() => growing(page).locator('.prose').innerText().catch(() => ''), { timeout: 30_000 }).toMatch(/\w.{8,}/s); // prettier-ignore
 }

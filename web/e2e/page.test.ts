@@ -3,7 +3,7 @@ import type { Browser, Page } from 'playwright-core';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import {
   answers,
-  ask,
+  askBriefly,
   askSlowly,
   finished,
   questions,
@@ -59,7 +59,7 @@ async function openWithAnswer(text: string, owner: Reader = reader): Promise<Pag
 describe('the list of chats', () => {
   test('renames, deletes and brings back', async () => {
     const page = await reader.open();
-    await ask(page, 'A question about zebras.');
+    await askBriefly(page, 'A question about zebras.');
     const list = page.getByRole('navigation', { name: 'Chats' });
     const item = list.locator('li').first();
     await item.getByText('A question about zebras.').waitFor();
@@ -80,7 +80,7 @@ describe('the list of chats', () => {
 
   test('is searched in full text, in both languages, with the matches marked', async () => {
     const page = await reader.open();
-    await ask(page, 'Tell me about the xylophone. 请介绍一下木琴的历史。');
+    await askBriefly(page, 'Tell me about the xylophone. 请介绍一下木琴的历史。');
     await page.keyboard.press('Control+k');
     for (const [query, match] of [
       ['XYLOPHONE', 'xylophone'],
@@ -247,6 +247,7 @@ describe('narrow and bare', () => {
 
     await page.keyboard.press('Control+,');
     await page.getByRole('textbox', { name: 'Temperature' }).focus();
+    await page.keyboard.press('Control+a');
     await page.keyboard.type('0.2');
     await page.keyboard.press('Tab');
     await page.keyboard.press('Escape');

@@ -69,6 +69,33 @@ fn every_reference_in_the_document_leads_somewhere() {
     }
 }
 
+/// The document knows schemas by their types' names alone, and of two with one name it would keep either.
+#[test]
+fn no_two_schemas_share_a_name() {
+    fn names(folder: &Path, found: &mut Vec<String>) {
+        for entry in std::fs::read_dir(folder).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                names(&path, found);
+                continue;
+            }
+            let source = std::fs::read_to_string(&path).unwrap_or_default();
+            for (_, after) in
+                source.match_indices("ToSchema)]").map(|(at, text)| source.split_at(at + text.len()))
+            {
+                let words = after.split_whitespace().skip_while(|word| !matches!(*word, "struct" | "enum"));
+                found.extend(
+                    words.skip(1).take(1).map(|name| name.trim_end_matches(['(', ';', '{']).to_owned()),
+                );
+            }
+        }
+    }
+    let mut found = Vec::new();
+    names(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut found);
+    let distinct: BTreeSet<&String> = found.iter().collect();
+    assert!(found.len() > 20 && distinct.len() == found.len(), "{found:?}");
+}
+
 #[test]
 fn every_route_is_described() {
     let document = openapi_document();

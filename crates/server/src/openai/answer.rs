@@ -8,7 +8,7 @@ use futures_util::stream::{BoxStream, SelectAll, select_all, unfold};
 use futures_util::{Stream, StreamExt};
 use tokio::sync::OwnedSemaphorePermit;
 use zhenjin_assistant::{
-    Assistant, Echo, FinishReason, TextEvent, TextGeneration, Timings, TokenInfo, Usage,
+    Assistant, Echo, Failure, FinishReason, StopCause, TextEvent, TextGeneration, Timings, TokenInfo, Usage,
 };
 
 use super::faults::failure;
@@ -76,10 +76,10 @@ impl Generations {
         let (choice, event) = next?;
         match &event {
             TextEvent::Finished { reason, usage, timings } => {
-                self.log(choice, &format!("{reason:?}"), usage, timings)
+                self.log(choice, end_of(reason), usage, timings)
             }
             TextEvent::Failed { failure: why, usage, timings } => {
-                self.log(choice, &format!("{why:?}"), usage, timings);
+                self.log(choice, end_of_failure(why), usage, timings);
                 return Some(Err(failure(why.clone())));
             }
             _ => {}
@@ -87,13 +87,13 @@ impl Generations {
         Some(Ok((choice, event)))
     }
 
-    /// One line for each answer: numbers only. A stop string in `end` is the request's own, so only its kind is written.
-    fn log(&self, choice: usize, end: &str, usage: &Usage, timings: &Timings) {
+    /// One line for each answer: numbers only, never text.
+    fn log(&self, choice: usize, end: &'static str, usage: &Usage, timings: &Timings) {
         tracing::info!(
             id = self.request_id,
             model = self.model,
             choice,
-            end = end.split('"').next(),
+            end,
             prompt_tokens = usage.prompt_tokens,
             cached_tokens = usage.cached_tokens,
             answer_tokens = usage.completion_tokens,
@@ -117,6 +117,24 @@ impl Generations {
             return Err(ApiError::internal("an answer ended without saying why"));
         }
         Ok(answers)
+    }
+}
+
+fn end_of(reason: &FinishReason) -> &'static str {
+    match reason {
+        FinishReason::Stop(StopCause::EndOfTurn) => "end_of_turn",
+        FinishReason::Stop(StopCause::StopToken(_)) => "stop_token",
+        FinishReason::Stop(StopCause::StopString(_)) => "stop_text",
+        FinishReason::Stop(StopCause::FormatComplete) => "format_complete",
+        FinishReason::Length => "length",
+        FinishReason::ToolCalls => "tool_calls",
+    }
+}
+
+fn end_of_failure(failure: &Failure) -> &'static str {
+    match failure {
+        Failure::ShutDown => "shut_down",
+        Failure::Broken(_) => "broken",
     }
 }
 

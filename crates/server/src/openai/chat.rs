@@ -13,7 +13,7 @@ use super::logprobs::ChatLogprobs;
 use super::request::chat::{ChatFields, read};
 use super::response::{
     AnswerFunction, AnswerMessage, AnswerToolCall, ChatChoice, ChatCompletion, ChatCompletionChunk,
-    ChunkChoice, Delta, FunctionDelta, ToolCallDelta, UsageReport, finish_reason,
+    ChunkChoice, ChunkDelta, FunctionDelta, ToolCallDelta, UsageReport, finish_reason,
 };
 use super::stream::{self, PieceWriter};
 use super::{beside_the_runtime, fault, request_id};
@@ -135,22 +135,22 @@ impl PieceWriter for ChatWriter {
         let (mut logprobs, mut reason) = (None, None);
         let delta = match event {
             TextEvent::Started { .. } => {
-                Delta { role: Some("assistant"), content: Some(String::new()), ..Delta::default() }
+                ChunkDelta { role: Some("assistant"), content: Some(String::new()), ..ChunkDelta::default() }
             }
             TextEvent::Delta { text, tokens } if text.is_empty() && tokens.is_empty() => return Vec::new(),
             TextEvent::Delta { text, tokens } => {
                 logprobs = self.reports_logprobs.then(|| ChatLogprobs::of(&tokens));
-                Delta { content: Some(text), ..Delta::default() }
+                ChunkDelta { content: Some(text), ..ChunkDelta::default() }
             }
             TextEvent::ToolCall { index, id, name, arguments } => {
                 let r#type = id.is_some().then_some("function");
                 let call = ToolCallDelta { index, id, r#type, function: FunctionDelta { name, arguments } };
-                Delta { tool_calls: vec![call], ..Delta::default() }
+                ChunkDelta { tool_calls: vec![call], ..ChunkDelta::default() }
             }
             TextEvent::Finished { reason: why, usage, .. } => {
                 self.usage.add(&usage, choice == 0);
                 reason = Some(finish_reason(&why));
-                Delta::default()
+                ChunkDelta::default()
             }
             TextEvent::Failed { .. } => return Vec::new(),
         };

@@ -196,7 +196,7 @@ const CHAT_ONLY: &[Field] = &[
         Boolean,
         Honoured,
         OpenAi,
-        "false: at most one call in an answer. Default: true.",
+        "false: at most one call in an answer, as always with a named function. Default: true.",
     ),
     field(
         "chat_template_kwargs",

@@ -14,7 +14,7 @@ use crate::errors::{ApiError, ErrorBody};
 
 /// A served model.
 #[derive(Clone, Debug, Serialize, ToSchema)]
-pub(super) struct Model {
+pub(super) struct ServedModel {
     /// The name that requests use.
     id: String,
     /// `model`
@@ -31,18 +31,18 @@ pub(super) struct Model {
 
 /// All served models.
 #[derive(Clone, Debug, Serialize, ToSchema)]
-pub(super) struct ModelList {
+pub(super) struct ServedModelList {
     /// `list`
     object: &'static str,
-    data: Vec<Model>,
+    data: Vec<ServedModel>,
 }
 
-impl Model {
+impl ServedModel {
     fn of(info: ServedModelInfo) -> Self {
         let written = std::fs::metadata(&info.path).and_then(|metadata| metadata.modified()).ok();
         let created =
             written.and_then(|time| time.duration_since(UNIX_EPOCH).ok()).map_or(0, |age| age.as_secs());
-        Model {
+        ServedModel {
             id: info.name,
             object: "model",
             created,
@@ -55,24 +55,27 @@ impl Model {
 
 /// Lists the models that requests can name.
 #[utoipa::path(get, path = "/v1/models", operation_id = "listModels", tag = "openai",
-    responses((status = 200, description = "All served models.", body = ModelList)))]
-pub(super) async fn list(State(state): State<AppState>) -> Json<ModelList> {
-    Json(ModelList { object: "list", data: state.models.list().into_iter().map(Model::of).collect() })
+    responses((status = 200, description = "All served models.", body = ServedModelList)))]
+pub(super) async fn list(State(state): State<AppState>) -> Json<ServedModelList> {
+    Json(ServedModelList {
+        object: "list",
+        data: state.models.list().into_iter().map(ServedModel::of).collect(),
+    })
 }
 
 /// Describes one model.
 #[utoipa::path(get, path = "/v1/models/{*model}", operation_id = "retrieveModel", tag = "openai",
     params(("model" = String, Path, description = "The model's name.")),
     responses(
-        (status = 200, description = "The model.", body = Model),
+        (status = 200, description = "The model.", body = ServedModel),
         (status = 404, description = "No model of this name is served.", body = ErrorBody)))]
 pub(super) async fn retrieve(
     State(state): State<AppState>,
     Path(name): Path<String>,
-) -> Result<Json<Model>, ApiError> {
+) -> Result<Json<ServedModel>, ApiError> {
     let mut served = state.models.list();
     match served.iter().position(|info| info.name == name) {
-        Some(index) => Ok(Json(Model::of(served.swap_remove(index)))),
+        Some(index) => Ok(Json(ServedModel::of(served.swap_remove(index)))),
         None => {
             let known = served.into_iter().map(|info| info.name).collect();
             Err(fault(AssistantError::UnknownModel { name, known }))

@@ -84,14 +84,14 @@ pub(super) struct ChatCompletionChunk {
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub(super) struct ChunkChoice {
     pub(super) index: usize,
-    pub(super) delta: Delta,
+    pub(super) delta: ChunkDelta,
     pub(super) logprobs: Option<ChatLogprobs>,
     pub(super) finish_reason: Option<&'static str>,
 }
 
 /// What is added.
 #[derive(Clone, Debug, Default, Serialize, ToSchema)]
-pub(super) struct Delta {
+pub(super) struct ChunkDelta {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) role: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -38,10 +38,12 @@ pub(crate) fn read(body: &Value) -> Result<ChatFields, ApiError> {
         .get("chat_template_kwargs")
         .map(|node| messages::read_template_variables(&node))
         .transpose()?;
+    // Who names a function wants one call of it.
+    let allows_several = !matches!(tool_choice, ToolChoice::Named(_));
     let request = ChatRequest {
         tools,
         tool_choice,
-        parallel_tool_calls: fields.boolean("parallel_tool_calls").unwrap_or(true),
+        parallel_tool_calls: fields.boolean("parallel_tool_calls").unwrap_or(true) && allows_several,
         output_format,
         template_variables: template_variables.unwrap_or_default(),
         options: read_options(&fields, read_max_tokens(&fields)?, read_logprobs(&fields)?)?,

@@ -42,7 +42,7 @@ enum Source {
 #[utoipa::path(get, path = "/api/messages/{id}/stream", operation_id = "follow_answer", tag = "chat", params(("id" = String, Path), Place), responses(
     (status = 200, description = "Events: `delta` with a Delta as data, at last `done` with a Message.",
         content_type = "text/event-stream", body = Delta),
-    (status = 400, description = "The answer is not that long.", body = ErrorBody),
+    (status = 400, description = "The answer has ended and is not that long.", body = ErrorBody),
     (status = 404, description = "There is no such message.", body = ErrorBody),
     (status = 429, description = "Too many streams are open.", body = ErrorBody)))]
 pub(crate) async fn follow(
@@ -53,13 +53,13 @@ pub(crate) async fn follow(
     let id: MessageId = id.parse()?;
     let offset = place.offset.unwrap_or(0);
     let permit = state.stream_permit()?;
-    let too_far = || ApiError::invalid("offset", format!("the answer has fewer than {offset} characters"));
     let source = match state.chat.answers.follow(&id, offset) {
-        Some(follower) if follower.is_within_text() => Source::Running(follower),
-        Some(_) => return Err(too_far()),
+        Some(follower) => Source::Running(follower),
         None => {
             let message = state.chat.answers.settled_message(&id).await?;
-            byte_of_code_point(&message.content, offset).ok_or_else(too_far)?;
+            byte_of_code_point(&message.content, offset).ok_or_else(|| {
+                ApiError::invalid("offset", format!("the answer has fewer than {offset} characters"))
+            })?;
             Source::Ended { message: Box::new(message), offset }
         }
     };

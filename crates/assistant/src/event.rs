@@ -2,8 +2,8 @@
 
 use zhenjin_engine::{Timings, Usage};
 
-/// What happens, in this order: [`TextEvent::Started`] once; [`TextEvent::Delta`] and [`TextEvent::ToolCall`] any number of times;
-/// [`TextEvent::Finished`] or [`TextEvent::Failed`] once.
+/// What happens, in this order: [`TextEvent::Started`] once; [`TextEvent::Delta`] and [`TextEvent::ToolCall`]
+/// any number of times; [`TextEvent::Finished`] or [`TextEvent::Failed`] once.
 #[derive(Clone, Debug)]
 pub enum TextEvent {
     /// The prompt is computed; the first token follows.
@@ -69,7 +69,8 @@ pub struct TokenInfo {
     pub id: u32,
     /// Its bytes, which need not be whole characters.
     pub bytes: Vec<u8>,
-    /// log p by the model's own distribution (temperature 1, nothing excluded); `None` for a prompt's first token.
+    /// log p by the model's own distribution (temperature 1, nothing excluded); `None` for a prompt's first
+    /// token.
     pub logprob: Option<f32>,
     /// The most likely tokens at its position, most likely first.
     pub top: Vec<TokenCandidate>,

@@ -63,7 +63,8 @@ impl TextGeneration {
         &self.prompt
     }
 
-    /// The answer's tokens that have come so far, in the order in which they were sampled; a stop token included.
+    /// The answer's tokens that have come so far, in the order in which they were sampled; a stop token
+    /// included.
     pub fn sampled(&self) -> &[u32] {
         &self.sampled
     }
@@ -148,7 +149,8 @@ impl TextGeneration {
         }
     }
 
-    /// Different for every call of a conversation, as its prompt grows from turn to turn; the same when the request is repeated.
+    /// Different for every call of a conversation, as its prompt grows from turn to turn; the same when the
+    /// request is repeated.
     fn call_id(&self, index: usize) -> String {
         let turn = sampling::random::seed_of_choice(self.seed(), self.prompt.len() as u64);
         format!("call_{:016x}", sampling::random::seed_of_choice(turn, index as u64 + 1))

@@ -1,11 +1,14 @@
-//! Text over the engine: conversations and completions in, text, tool calls and log-probabilities out; and the set of models served.
+//! Text over the engine: conversations and completions in, text, tool calls and log-probabilities out; and
+//! the set of models served.
 //!
-//! * [`Assistant`] is one loaded model: tokenizer, chat template, engine. It renders, tokenises, submits, detokenises as the tokens
-//!   come, cuts at stop strings, recognises tool calls, and compiles output formats (JSON schemas, regular expressions, grammars).
+//! * [`Assistant`] is one loaded model: tokenizer, chat template, engine. It renders, tokenises, submits,
+//!   detokenises as the tokens come, cuts at stop strings, recognises tool calls, and compiles output formats
+//!   (JSON schemas, regular expressions, grammars).
 //! * [`ServedModels`] loads models at first use and unloads idle ones within a memory limit.
 //!
-//! This crate does not know HTTP, OpenAI's field names beyond those in its error messages, accounts, conversations' history, kernels, or
-//! how a step is scheduled. It never reads the environment or the terminal.
+//! This crate does not know HTTP, OpenAI's field names beyond those in its error messages, accounts,
+//! conversations' history, kernels, or how a step is scheduled. It never reads the environment or the
+//! terminal.
 
 mod answer;
 mod assistant;

@@ -158,9 +158,23 @@ fn bad_formats_are_refused_with_the_reason() {
     refusal(OutputFormat::JsonSchema(json!({"$ref": "https://example.com/schema.json"})));
     refusal(OutputFormat::Regex("(".to_owned()));
     refusal(OutputFormat::Lark("begin: \"x\"".to_owned()));
+}
+
+/// Such an expression may be refused, fail, or be followed; it must not take the machine.
+#[test]
+fn a_hostile_expression_costs_bounded_time() {
+    let assistant = assistant();
+    let mut request = question("x");
+    request.output_format = OutputFormat::Regex("((a{1,999}){1,999}){1,999}b|(.*a){30}c".to_owned());
+    request.options.max_tokens = Some(4);
     let begun = Instant::now();
-    refusal(OutputFormat::Regex("(a{1,999}){1,999}{1,999}b".to_owned()));
-    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+    if let Ok(mut generation) = assistant.chat(&request) {
+        while generation.blocking_next().is_some() {}
+    }
+    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+    let next =
+        read(assistant.chat(&question("What is the capital of France? Answer in one sentence.")).unwrap());
+    assert!(next.text.contains("Paris"), "{next:?}");
 }
 
 fn weather() -> Tool {

@@ -117,7 +117,8 @@ impl Engine {
         self.context_length
     }
 
-    /// How many tokens' keys and values fit into memory, over all requests; a single request cannot be longer.
+    /// How many tokens' keys and values fit into memory, over all requests; a single request cannot be
+    /// longer.
     pub fn capacity_tokens(&self) -> usize {
         self.page_count.saturating_mul(PAGE_TOKENS)
     }

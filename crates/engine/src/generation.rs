@@ -33,7 +33,8 @@ impl Generation {
         Some(self.note(event))
     }
 
-    /// The next event, for threads outside an async runtime (it panics inside one, as tokio's `blocking_recv` does).
+    /// The next event, for threads outside an async runtime (it panics inside one, as tokio's `blocking_recv`
+    /// does).
     pub fn blocking_next(&mut self) -> Option<Event> {
         if self.is_finished {
             return None;

@@ -1,11 +1,11 @@
-//! Runs many requests on one model: continuous batching over a paged cache of keys and values, reuse of common beginnings, sampling
-//! and constraints.
+//! Runs many requests on one model: continuous batching over a paged cache of keys and values, reuse of
+//! common beginnings, sampling and constraints.
 //!
-//! The answer to a request depends on its tokens, its settings and its seed only: not on what else runs, on how its prompt is cut into
-//! chunks, on what the cache holds, or on how often it is interrupted.
+//! The answer to a request depends on its tokens, its settings and its seed only: not on what else runs, on
+//! how its prompt is cut into chunks, on what the cache holds, or on how often it is interrupted.
 //!
-//! This crate knows token ids. It does not know text, tokenizers, templates, grammars, HTTP, or how a step of the model is computed.
-//! It never reads the environment or the terminal.
+//! This crate knows token ids. It does not know text, tokenizers, templates, grammars, HTTP, or how a step of
+//! the model is computed. It never reads the environment or the terminal.
 
 mod engine;
 mod generation;

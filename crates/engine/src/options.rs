@@ -14,15 +14,16 @@ pub struct EngineOptions {
     pub max_batch: usize,
     /// The most prompt tokens in one step, over all requests.
     pub prefill_chunk: usize,
-    /// How long a step should take at most while answers are being generated: a prompt's part of it is cut to fit, by the measured
-    /// speed, so that running chats do not stall.
+    /// How long a step should take at most while answers are being generated: a prompt's part of it is cut to
+    /// fit, by the measured speed, so that running chats do not stall.
     pub step_time: Duration,
     /// The most requests that wait while `max_batch` run; more are refused.
     pub queue_limit: usize,
-    /// The ids `0..usable_vocabulary` can be generated; a model's rows may be padded beyond its tokenizer's vocabulary.
-    /// `None`: all of the model's.
+    /// The ids `0..usable_vocabulary` can be generated; a model's rows may be padded beyond its tokenizer's
+    /// vocabulary. `None`: all of the model's.
     pub usable_vocabulary: Option<usize>,
-    /// Which instructions sampling uses. The model's own level, if log-probabilities are to equal those of other code.
+    /// Which instructions sampling uses. The model's own level, if log-probabilities are to equal those of
+    /// other code.
     pub simd: SimdLevel,
     /// Whom to tell what happens.
     pub observer: Option<Arc<dyn EngineObserver>>,

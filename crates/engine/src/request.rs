@@ -17,7 +17,8 @@ pub struct Request {
     pub stop_tokens: Vec<u32>,
     /// `Some(n)`: the log-probability of every generated token, and the n most likely ones.
     pub logprobs: Option<usize>,
-    /// `Some(n)`: the same for every token of the prompt but the first. The whole prompt is then computed: no prefix is reused.
+    /// `Some(n)`: the same for every token of the prompt but the first. The whole prompt is then computed: no
+    /// prefix is reused.
     pub prompt_logprobs: Option<usize>,
     /// What the answer must look like.
     pub constraint: Option<Box<dyn TokenConstraint>>,
@@ -59,7 +60,8 @@ impl std::fmt::Debug for Request {
     }
 }
 
-/// A token and the natural logarithm of its probability, by the model's own distribution (see [`crate::sampling::log_softmax`]).
+/// A token and the natural logarithm of its probability, by the model's own distribution (see
+/// [`crate::sampling::log_softmax`]).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct TokenLogprob {
     /// The token.
@@ -79,7 +81,8 @@ pub struct TokenReport {
     pub top: Vec<TokenLogprob>,
 }
 
-/// What happens to a request, in this order: [`Event::Prompt`] once, [`Event::Token`] for each token, [`Event::Finished`] once.
+/// What happens to a request, in this order: [`Event::Prompt`] once, [`Event::Token`] for each token,
+/// [`Event::Finished`] once.
 #[derive(Clone, Debug)]
 pub enum Event {
     /// The prompt is computed.
@@ -149,7 +152,8 @@ pub struct Timings {
 }
 
 impl Timings {
-    /// Tokens per second after the first token, of an answer of `completion_tokens`; `None` for fewer than two tokens.
+    /// Tokens per second after the first token, of an answer of `completion_tokens`; `None` for fewer than
+    /// two tokens.
     pub fn tokens_per_second(&self, completion_tokens: usize) -> Option<f64> {
         let seconds = self.decode.as_secs_f64();
         (completion_tokens > 1 && seconds > 0.0).then(|| (completion_tokens - 1) as f64 / seconds)

@@ -7,9 +7,9 @@ pub type StepError = Box<dyn std::error::Error + Send + Sync>;
 
 /// A model that computes steps, with its pages of keys and values.
 ///
-/// A step must be a function of the tokens that its chunks name (and of those computed into their pages before), bit for bit: never of
-/// the other chunks, the pages' numbers or the number of threads. After a failed step the pages of its chunks may hold anything; those
-/// chunks can be computed again.
+/// A step must be a function of the tokens that its chunks name (and of those computed into their pages
+/// before), bit for bit: never of the other chunks, the pages' numbers or the number of threads. After a
+/// failed step the pages of its chunks may hold anything; those chunks can be computed again.
 pub trait StepModel: Send {
     /// The width of a row of logits.
     fn vocabulary_size(&self) -> usize;

@@ -128,7 +128,8 @@ impl Pipeline {
         }
     }
 
-    /// Tokens are shown with the first of their text; those that begin after everything shown wait, unless nothing more comes.
+    /// Tokens are shown with the first of their text; those that begin after everything shown wait, unless
+    /// nothing more comes.
     fn shown_tokens(&mut self, stopped: bool) -> Vec<TokenReport> {
         let mut shown = Vec::new();
         while let Some((_, start)) = self.held_tokens.front() {

@@ -2,8 +2,8 @@
 
 /// A text on its way out, held back where a stop string may be beginning.
 ///
-/// The stop string that is complete first wins, the longest among those that end at the same character. So the result depends on the
-/// text alone, not on how it was cut into pieces.
+/// The stop string that is complete first wins, the longest among those that end at the same character. So
+/// the result depends on the text alone, not on how it was cut into pieces.
 #[derive(Clone, Debug)]
 pub(crate) struct StopStrings {
     stops: Vec<String>,

@@ -23,8 +23,8 @@ pub(crate) struct FormatCompiler {
 impl FormatCompiler {
     /// For the tokens of `tokenizer`. Takes some tenths of a second for a large vocabulary.
     ///
-    /// # Errors
-    /// [`AssistantError::Internal`] if the tokenizer has no token that ends an answer, or the library refuses it.
+    /// # Errors [`AssistantError::Internal`] if the tokenizer has no token that ends an answer, or the
+    /// library refuses it.
     pub(crate) fn new(tokenizer: &Tokenizer) -> Result<FormatCompiler, AssistantError> {
         let Some(&end) = tokenizer.end_of_turn().first() else {
             return Err(AssistantError::Internal(
@@ -42,7 +42,8 @@ impl FormatCompiler {
         let words: Vec<Vec<u8>> = (0..vocabulary_size).map(bytes_of).collect();
         let trie = TokTrie::from(&TokRxInfo::new(vocabulary_size, end), &words)
             .with_eos_tokens(tokenizer.end_of_turn());
-        // The model is free to choose among all ways to write a forced text in tokens, so nothing is ever tokenised here.
+        // The model is free to choose among all ways to write a forced text in tokens, so nothing is ever
+        // tokenised here.
         let environment: TokEnv = Arc::new(ApproximateTokEnv::new(trie));
         let slices = llguidance::earley::SlicedBiasComputer::general_slices();
         let mut factory = ParserFactory::new(&environment, InferenceCapabilities::default(), &slices)
@@ -106,8 +107,8 @@ impl FormatCompiler {
     }
 }
 
-/// A small model that may write any white space between JSON's tokens can go on with it for ever; this much is enough for indentation.
-/// A schema that sets the library's own options keeps them.
+/// A small model that may write any white space between JSON's tokens can go on with it for ever; this much
+/// is enough for indentation. A schema that sets the library's own options keeps them.
 fn with_short_white_space(mut schema: Value) -> Value {
     if let Value::Object(entries) = &mut schema
         && !entries.contains_key("x-guidance")

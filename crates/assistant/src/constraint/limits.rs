@@ -1,5 +1,5 @@
-//! How large an output format may be. The library has limits of its own on the work of compiling and matching; these come first, because
-//! they can say which number was exceeded.
+//! How large an output format may be. The library has limits of its own on the work of compiling and
+//! matching; these come first, because they can say which number was exceeded.
 
 use serde_json::Value;
 

@@ -3,7 +3,8 @@
 use llguidance::Matcher;
 use zhenjin_engine::{ConstraintError, TokenConstraint, TokenMask};
 
-/// A compiled grammar and how far the answer has come in it. Cloned for each of several answers to the same request.
+/// A compiled grammar and how far the answer has come in it. Cloned for each of several answers to the same
+/// request.
 #[derive(Clone)]
 pub(crate) struct GrammarConstraint {
     matcher: Matcher,

@@ -1,7 +1,8 @@
-//! Output formats (JSON schemas, regular expressions, grammars) as constraints on tokens, by the `llguidance` library.
+//! Output formats (JSON schemas, regular expressions, grammars) as constraints on tokens, by the `llguidance`
+//! library.
 //!
-//! [`limits`] refuses what is too large before it is compiled; [`compiler`] compiles, once per request; [`matcher`] follows one answer.
-//! Nothing here knows what an answer is for.
+//! [`limits`] refuses what is too large before it is compiled; [`compiler`] compiles, once per request;
+//! [`matcher`] follows one answer. Nothing here knows what an answer is for.
 
 pub(crate) mod compiler;
 pub(crate) mod limits;

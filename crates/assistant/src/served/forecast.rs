@@ -1,4 +1,5 @@
-//! What serving a model will take, told from its files before anything is loaded. Does not know what memory is free.
+//! What serving a model will take, told from its files before anything is loaded. Does not know what memory
+//! is free.
 
 use std::path::Path;
 
@@ -11,7 +12,8 @@ use crate::error::AssistantError;
 /// What serving a model will take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ServingForecast {
-    /// Bytes without which it cannot be served: weights, workspace, and keys and values of a short conversation.
+    /// Bytes without which it cannot be served: weights, workspace, and keys and values of a short
+    /// conversation.
     pub least_bytes: u64,
     /// The most tokens of one conversation, if memory allows.
     pub context_length: usize,

@@ -121,8 +121,8 @@ fn default_sampling(defaults: &GenerationDefaults) -> Sampling {
     }
 }
 
-/// Of this program's version, and of every tensor's name, type and shape and some of its bytes: reading all of them would take longer
-/// than loading.
+/// Of this program's version, and of every tensor's name, type and shape and some of its bytes: reading all
+/// of them would take longer than loading.
 fn fingerprint(file: &ModelFile) -> String {
     const SAMPLE: usize = 64;
     let mut hash = Fnv1a::default();

@@ -9,7 +9,8 @@ use super::ServeOptions;
 pub(crate) const PREFILL_ROWS: usize = 512;
 /// A model is not served with room for fewer tokens of conversation than this, unless it was made for fewer.
 const LEAST_CONTEXT: usize = 2048;
-/// Room for keys and values per concurrent request, if the memory limit allows; longer conversations share it.
+/// Room for keys and values per concurrent request, if the memory limit allows; longer conversations share
+/// it.
 const TOKENS_PER_REQUEST: usize = 1024;
 
 /// What a model needs, before it is known how much it gets.
@@ -78,7 +79,8 @@ pub(crate) fn max_rows(options: &ServeOptions) -> usize {
     PREFILL_ROWS + options.max_batch
 }
 
-/// The most rows of logits of one step: one for each running answer, and as many for prompts' log-probabilities.
+/// The most rows of logits of one step: one for each running answer, and as many for prompts'
+/// log-probabilities.
 pub(crate) fn max_logits_rows(options: &ServeOptions) -> usize {
     2 * options.max_batch.max(16)
 }

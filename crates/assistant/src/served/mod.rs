@@ -1,7 +1,8 @@
 //! The models served: by name, loaded at first use, unloaded when idle and the memory is needed.
 //!
-//! [`memory`] counts what a model takes, [`room`] decides who makes room for whom, [`load`] loads one. A request gets the model that it
-//! named or an error, never another one. Knows no requests, only who holds which model.
+//! [`memory`] counts what a model takes, [`room`] decides who makes room for whom, [`load`] loads one. A
+//! request gets the model that it named or an error, never another one. Knows no requests, only who holds
+//! which model.
 
 mod forecast;
 mod load;
@@ -154,11 +155,12 @@ impl ServedModels {
         self.shared.lock().entries.iter().map(Entry::info).collect()
     }
 
-    /// The model `name`, loaded if it is not. The model is not unloaded while the returned value, or an answer of it, is held.
-    /// Requests that come while it is being loaded wait for the same load, which goes on even if all of them go away.
+    /// The model `name`, loaded if it is not. The model is not unloaded while the returned value, or an
+    /// answer of it, is held. Requests that come while it is being loaded wait for the same load, which goes
+    /// on even if all of them go away.
     ///
-    /// # Errors
-    /// [`AssistantError::UnknownModel`], [`AssistantError::OutOfMemory`], [`AssistantError::MemoryInUse`], [`AssistantError::Load`].
+    /// # Errors [`AssistantError::UnknownModel`], [`AssistantError::OutOfMemory`],
+    /// [`AssistantError::MemoryInUse`], [`AssistantError::Load`].
     pub async fn get(&self, name: &str) -> Result<Arc<Assistant>, AssistantError> {
         let mut loading = match self.shared.find_or_load(name)? {
             Found::Loaded(assistant) => return Ok(assistant),
@@ -213,13 +215,14 @@ impl ServedModels {
         }
         drop(state);
         tracing::info!(model = name, "no longer served");
-        // Dropped outside the lock: this may be the last holder, and an engine's thread takes a moment to end.
+        // Dropped outside the lock: this may be the last holder, and an engine's thread takes a moment to
+        // end.
         drop(entry);
         true
     }
 
-    /// Loads nothing more, and ends all engines, each after `grace` at most; answers that are still under way then fail with
-    /// [`crate::Failure::ShutDown`].
+    /// Loads nothing more, and ends all engines, each after `grace` at most; answers that are still under way
+    /// then fail with [`crate::Failure::ShutDown`].
     pub async fn shutdown(&self, grace: Duration) {
         let assistants: Vec<Arc<Assistant>> = {
             let mut state = self.shared.lock();

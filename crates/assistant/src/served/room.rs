@@ -1,4 +1,5 @@
-//! Who makes room for a model that is to be loaded: idle ones, the least recently used first; never one in use.
+//! Who makes room for a model that is to be loaded: idle ones, the least recently used first; never one in
+//! use.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -47,12 +48,11 @@ impl State {
 }
 
 impl Shared {
-    /// Grants memory to the model `name`, unloading idle models for it and waiting for ones in use if need be. The bytes of the plan
-    /// are reserved until the caller gives them back.
+    /// Grants memory to the model `name`, unloading idle models for it and waiting for ones in use if need
+    /// be. The bytes of the plan are reserved until the caller gives them back.
     ///
-    /// # Errors
-    /// [`AssistantError::OutOfMemory`] if the limit is too low for this model alone, [`AssistantError::MemoryInUse`] if others did not
-    /// become idle in time.
+    /// # Errors [`AssistantError::OutOfMemory`] if the limit is too low for this model alone,
+    /// [`AssistantError::MemoryInUse`] if others did not become idle in time.
     pub(super) fn make_room(&self, name: &str, needs: MemoryNeeds) -> Result<MemoryPlan, AssistantError> {
         let limit = self.options.memory_bytes;
         if needs.least() > limit {

@@ -1,5 +1,6 @@
 //! Reads the JSON object of one tool call, character by character: its name, and its arguments as they come.
-//! Knows no markers around the object; does not check that the arguments are valid JSON beyond where they end.
+//! Knows no markers around the object; does not check that the arguments are valid JSON beyond where they
+//! end.
 
 /// What the next character completes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,7 +52,8 @@ impl CallScanner {
         CallScanner { state: State::BeforeObject }
     }
 
-    /// The next character. After [`CallEvent::End`] and [`CallEvent::Malformed`] there is nothing more to read.
+    /// The next character. After [`CallEvent::End`] and [`CallEvent::Malformed`] there is nothing more to
+    /// read.
     pub(crate) fn push(&mut self, character: char, events: &mut Vec<CallEvent>) {
         let state = std::mem::replace(&mut self.state, State::Ended);
         self.state = match state {

@@ -1,5 +1,6 @@
-//! The ways in which models write tool calls. To add one: a variant here, its recognition in [`ToolFormat::of_rendering`], its texts in
-//! the functions below, and its beginning in `parser`. Nothing else knows the formats apart.
+//! The ways in which models write tool calls. To add one: a variant here, its recognition in
+//! [`ToolFormat::of_rendering`], its texts in the functions below, and its beginning in `parser`. Nothing
+//! else knows the formats apart.
 
 use serde_json::Value;
 
@@ -22,8 +23,8 @@ pub(crate) enum CallBeginning {
 }
 
 impl ToolFormat {
-    /// The format in which a template wrote a call to `name`, found in what it rendered; `None` if it is none of those known here.
-    /// The call must be the last place where the name stands.
+    /// The format in which a template wrote a call to `name`, found in what it rendered; `None` if it is none
+    /// of those known here. The call must be the last place where the name stands.
     pub(crate) fn of_rendering(text: &str, name: &str) -> Option<ToolFormat> {
         let (before, after) = text.split_at(text.rfind(name)?);
         if let Some(marker) = before.rfind("<tool_call>") {

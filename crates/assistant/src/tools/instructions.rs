@@ -1,12 +1,13 @@
-//! Tools for models whose chat template does not know them: described in a system message in the Hermes format (the one most models have
-//! seen), calls and results written as text in the same format. Knows no template.
+//! Tools for models whose chat template does not know them: described in a system message in the Hermes
+//! format (the one most models have seen), calls and results written as text in the same format. Knows no
+//! template.
 
 use serde_json::Value;
 
 use crate::request::{Message, Role, Tool};
 
-/// The messages with everything about tools written as plain text: descriptions in the system message, calls in the assistant's
-/// messages, results in user messages.
+/// The messages with everything about tools written as plain text: descriptions in the system message, calls
+/// in the assistant's messages, results in user messages.
 pub(crate) fn with_tools_as_text(messages: &[Message], tools: &[&Tool]) -> Vec<Message> {
     let mut written: Vec<Message> = Vec::with_capacity(messages.len() + 1);
     if !tools.is_empty() {

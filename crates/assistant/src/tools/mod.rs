@@ -1,4 +1,5 @@
-//! Tools: telling the model of them, recognising its calls while they are written, and making it call where it must.
+//! Tools: telling the model of them, recognising its calls while they are written, and making it call where
+//! it must.
 //!
 //! * [`format`]: the ways in which models write calls, and which one a template uses.
 //! * [`instructions`]: tools in a system message, for templates that do not know tools.

@@ -1,5 +1,5 @@
-//! Takes tool calls out of a text that comes in pieces. What turns out to be no call is given back as text: nothing is lost.
-//! Knows the formats only through [`super::format`].
+//! Takes tool calls out of a text that comes in pieces. What turns out to be no call is given back as text:
+//! nothing is lost. Knows the formats only through [`super::format`].
 
 use super::call_scanner::{CallEvent, CallScanner};
 use super::format::{CallBeginning, ToolFormat};
@@ -25,7 +25,8 @@ enum State {
     InCall(Call),
     /// After the object, before the end marker.
     BeforeEndMarker,
-    /// In the arguments of an announced call whose JSON broke off: they are passed on as the model writes them.
+    /// In the arguments of an announced call whose JSON broke off: they are passed on as the model writes
+    /// them.
     InBrokenArguments,
 }
 
@@ -190,7 +191,8 @@ impl ToolCallParser {
                     self.completed += 1;
                     return State::AtBeginning;
                 }
-                // An announced call whose JSON breaks off stays a call, with the arguments as the model wrote them.
+                // An announced call whose JSON breaks off stays a call, with the arguments as the model wrote
+                // them.
                 CallEvent::BrokenArguments if call.announced => {
                     push_arguments(parts, self.calls - 1, &character.to_string());
                     return State::InBrokenArguments;
@@ -211,8 +213,8 @@ impl ToolCallParser {
         State::InCall(call)
     }
 
-    /// Between markers any name counts, as the model plainly meant a call. A bare object counts if it names one of the tools and has
-    /// arguments; otherwise it is JSON that the user asked for.
+    /// Between markers any name counts, as the model plainly meant a call. A bare object counts if it names
+    /// one of the tools and has arguments; otherwise it is JSON that the user asked for.
     fn is_call(&self, call: &Call) -> bool {
         match (&call.name, self.format.beginning()) {
             (None, _) => false,
@@ -237,7 +239,8 @@ impl ToolCallParser {
         push_arguments(parts, index, if arguments.is_empty() { "{}" } else { &arguments });
     }
 
-    /// Expects the end marker, after white space. A model that goes on with something else has left the marker out.
+    /// Expects the end marker, after white space. A model that goes on with something else has left the
+    /// marker out.
     fn before_end_marker(&mut self, character: char, parts: &mut Vec<Part>) {
         self.held.push(character);
         let Some(marker) = self.format.end_marker() else { return };

@@ -1,5 +1,5 @@
-//! Hands out pages and takes them back: a count of holders for each, a list of free ones, and the order in which cached pages that
-//! nobody holds are given up. Knows nothing of requests.
+//! Hands out pages and takes them back: a count of holders for each, a list of free ones, and the order in
+//! which cached pages that nobody holds are given up. Knows nothing of requests.
 
 use std::collections::BTreeMap;
 
@@ -52,7 +52,8 @@ impl PagePool {
         self.cache.len()
     }
 
-    /// Hands out a page with arbitrary content, giving up the cached page that was released longest ago if none is free.
+    /// Hands out a page with arbitrary content, giving up the cached page that was released longest ago if
+    /// none is free.
     pub(crate) fn allocate(&mut self) -> Option<PageId> {
         let page = match self.free.pop() {
             Some(page) => page,
@@ -79,8 +80,8 @@ impl PagePool {
         Some(cached)
     }
 
-    /// Offers a full page to later prompts. If an equal page is cached already, that one is held instead and `page` released: equal
-    /// tokens have equal bits here, so the holder may go on with either.
+    /// Offers a full page to later prompts. If an equal page is cached already, that one is held instead and
+    /// `page` released: equal tokens have equal bits here, so the holder may go on with either.
     pub(crate) fn publish(&mut self, before: ChainId, tokens: &PageTokens, page: PageId) -> CachedPage {
         let cached = self.cache.insert(before, tokens, page);
         if cached.page != page {
@@ -90,9 +91,11 @@ impl PagePool {
         cached
     }
 
-    /// Takes back one holder's claim. The page becomes free, or evictable if it is cached, when nobody holds it any more.
+    /// Takes back one holder's claim. The page becomes free, or evictable if it is cached, when nobody holds
+    /// it any more.
     ///
-    /// Release a sequence's last page first: then the ends of cached chains are given up before their beginnings.
+    /// Release a sequence's last page first: then the ends of cached chains are given up before their
+    /// beginnings.
     pub(crate) fn release(&mut self, page: PageId) {
         let index = page.0 as usize;
         self.holders[index] -= 1;

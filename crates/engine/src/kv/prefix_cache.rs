@@ -1,8 +1,8 @@
 //! Which full page holds which tokens after which beginning. Knows nothing of who uses a page.
 //!
-//! A page's keys and values depend on its own tokens and on all tokens before it. So a page is found by (the chain before it, its
-//! tokens). Chains are numbered, and the number stands for the exact tokens: the table hashes the key and then compares it whole, so a
-//! collision of hashes cannot hand out a wrong page.
+//! A page's keys and values depend on its own tokens and on all tokens before it. So a page is found by (the
+//! chain before it, its tokens). Chains are numbered, and the number stands for the exact tokens: the table
+//! hashes the key and then compares it whole, so a collision of hashes cannot hand out a wrong page.
 
 use std::collections::HashMap;
 
@@ -49,7 +49,8 @@ impl PrefixCache {
         self.by_key.get(&PageKey { before, tokens: *tokens }).copied()
     }
 
-    /// Takes note that `page` holds `tokens` after `before`. If another page does already, that one is returned and stays.
+    /// Takes note that `page` holds `tokens` after `before`. If another page does already, that one is
+    /// returned and stays.
     pub(crate) fn insert(&mut self, before: ChainId, tokens: &PageTokens, page: PageId) -> CachedPage {
         let key = PageKey { before, tokens: *tokens };
         if let Some(known) = self.by_key.get(&key) {

@@ -1,6 +1,7 @@
-//! Log-probabilities of the model's own distribution: log softmax of the unmodified logits, before temperature,
-//! penalties, bias or masks. The sum is `zhenjin_tensor::log_sum_exp`, which the trainer uses too, so that both get the
-//! same bits for the same weights and tokens. Does not know which token was chosen, or why.
+//! Log-probabilities of the model's own distribution: log softmax of the unmodified logits, before
+//! temperature, penalties, bias or masks. The sum is `zhenjin_tensor::log_sum_exp`, which the trainer uses
+//! too, so that both get the same bits for the same weights and tokens. Does not know which token was chosen,
+//! or why.
 
 use zhenjin_tensor::{SimdLevel, log_sum_exp};
 

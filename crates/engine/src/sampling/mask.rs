@@ -36,8 +36,8 @@ impl TokenMask {
         (token as usize) < self.size && self.words[token as usize / 32] & (1 << (token % 32)) != 0
     }
 
-    /// Becomes the set whose bits stand in `words`, 32 ids in each, the lowest bit first. Ids outside the range are left out;
-    /// ids that `words` does not reach are not allowed.
+    /// Becomes the set whose bits stand in `words`, 32 ids in each, the lowest bit first. Ids outside the
+    /// range are left out; ids that `words` does not reach are not allowed.
     pub fn copy_from_words(&mut self, words: &[u32]) {
         self.words.fill(0);
         let shared = words.len().min(self.words.len());

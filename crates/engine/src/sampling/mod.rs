@@ -1,15 +1,18 @@
 //! Choosing the next token from a row of logits.
 //!
-//! One file for each part: [`penalties`] (what was said before), [`mask`] (what a grammar allows), [`truncation`] (top-k, top-p,
-//! min-p), [`random`] (the number that decides), [`log_softmax`] (what the model itself thought). The order in which they act:
+//! One file for each part: [`penalties`] (what was said before), [`mask`] (what a grammar allows),
+//! [`truncation`] (top-k, top-p, min-p), [`random`] (the number that decides), [`log_softmax`] (what the
+//! model itself thought). The order in which they act:
 //!
 //! 1. repetition penalty, then presence and frequency penalties, then `logit_bias`;
 //! 2. the constraint's mask;
-//! 3. temperature 0: the highest logit, the lowest id among equals. Otherwise softmax(logits / temperature), then
+//! 3. temperature 0: the highest logit, the lowest id among equals. Otherwise softmax(logits / temperature),
+//!    then
 //! 4. `top_k`, then `top_p`, then `min_p`, then one draw by [`random::uniform`]`(seed, position)`.
 //!
-//! Everything is computed in a fixed order, so that the choice depends on the logits, the settings, the seed and the position only:
-//! not on what else runs, nor on how often the request was interrupted. This room does not know text or where logits come from.
+//! Everything is computed in a fixed order, so that the choice depends on the logits, the settings, the seed
+//! and the position only: not on what else runs, nor on how often the request was interrupted. This room does
+//! not know text or where logits come from.
 
 pub mod log_softmax;
 pub mod mask;
@@ -25,18 +28,20 @@ use crate::request::SubmitError;
 pub struct Sampling {
     /// Divides the logits before the softmax; 0 is greedy (highest logit, lowest id among equals). From 0 up.
     pub temperature: f32,
-    /// Keeps the smallest set of most likely tokens whose probabilities reach this sum. From 0 to 1; 1 keeps all.
+    /// Keeps the smallest set of most likely tokens whose probabilities reach this sum. From 0 to 1; 1 keeps
+    /// all.
     pub top_p: f32,
     /// Keeps this many most likely tokens; 0 keeps all.
     pub top_k: usize,
     /// Drops tokens less likely than this fraction of the most likely one. From 0 to 1; 0 keeps all.
     pub min_p: f32,
-    /// Divides positive and multiplies negative logits of every token in the prompt or the answer (Keskar et al. 2019, CTRL,
-    /// section 4.1). Above 0; 1 changes nothing.
+    /// Divides positive and multiplies negative logits of every token in the prompt or the answer (Keskar et
+    /// al. 2019, CTRL, section 4.1). Above 0; 1 changes nothing.
     pub repetition_penalty: f32,
     /// Subtracted once from the logit of every token that the answer holds already. From -2 to 2.
     pub presence_penalty: f32,
-    /// Subtracted from the logit of every token that the answer holds already, once for each time. From -2 to 2.
+    /// Subtracted from the logit of every token that the answer holds already, once for each time. From -2 to
+    /// 2.
     pub frequency_penalty: f32,
     /// Added to the logits of these token ids. Each from -100 to 100, no id twice.
     pub logit_bias: Vec<(u32, f32)>,

@@ -1,11 +1,13 @@
-//! Penalties for tokens that came before, and the bias that a request adds. Does not know why a token came before.
+//! Penalties for tokens that came before, and the bias that a request adds. Does not know why a token came
+//! before.
 
 use std::collections::BTreeMap;
 
 use super::Sampling;
 
-/// Which tokens a sequence holds: all of them for the repetition penalty, those of the answer with their counts for the others.
-/// Kept up to date token by token, so that a long sequence costs no more than a short one.
+/// Which tokens a sequence holds: all of them for the repetition penalty, those of the answer with their
+/// counts for the others. Kept up to date token by token, so that a long sequence costs no more than a short
+/// one.
 #[derive(Clone, Debug, Default)]
 pub struct TokenHistory {
     /// token → how often the answer (not the prompt) holds it.

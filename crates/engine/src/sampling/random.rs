@@ -1,5 +1,5 @@
-//! The random number of a position: a function of (seed, position) and nothing else, so that interrupting, batching or repeating a
-//! request never shifts its numbers. Knows nothing of what is drawn with it.
+//! The random number of a position: a function of (seed, position) and nothing else, so that interrupting,
+//! batching or repeating a request never shifts its numbers. Knows nothing of what is drawn with it.
 
 /// SplitMix64's increment: 2⁶⁴ divided by the golden ratio, made odd.
 const INCREMENT: u64 = 0x9e37_79b9_7f4a_7c15;
@@ -11,18 +11,21 @@ fn mix(mut z: u64) -> u64 {
     z ^ (z >> 31)
 }
 
-/// A number in [0, 1) with 53 random bits: output `position + 1` of the SplitMix64 stream that starts at `mix(seed)`.
+/// A number in [0, 1) with 53 random bits: output `position + 1` of the SplitMix64 stream that starts at
+/// `mix(seed)`.
 pub fn uniform(seed: u64, position: u64) -> f64 {
     let state = mix(seed).wrapping_add(position.wrapping_add(1).wrapping_mul(INCREMENT));
     (mix(state) >> 11) as f64 * (1.0 / (1u64 << 53) as f64)
 }
 
-/// The seed of choice `index` of a request that asks for several answers: choice 0 keeps the request's own seed.
+/// The seed of choice `index` of a request that asks for several answers: choice 0 keeps the request's own
+/// seed.
 pub fn seed_of_choice(seed: u64, index: u64) -> u64 {
     if index == 0 { seed } else { mix(seed ^ mix(index.wrapping_mul(INCREMENT))) }
 }
 
-/// A seed that nobody can foresee, from the operating system's randomness by way of the standard library's hash keys.
+/// A seed that nobody can foresee, from the operating system's randomness by way of the standard library's
+/// hash keys.
 pub fn fresh_seed() -> u64 {
     use std::hash::{BuildHasher, Hasher};
     std::hash::RandomState::new().build_hasher().finish()

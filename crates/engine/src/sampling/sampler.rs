@@ -93,8 +93,8 @@ impl Sampler {
         Ok(self.draw(sampling, random))
     }
 
-    /// probabilities = softmax((logits - highest) / temperature), and their sums by block. The highest is taken off before
-    /// the division, so that no temperature is too small.
+    /// probabilities = softmax((logits - highest) / temperature), and their sums by block. The highest is
+    /// taken off before the division, so that no temperature is too small.
     fn weigh(&mut self, highest: f32, temperature: f32) {
         self.probabilities.clear();
         self.probabilities.extend(self.logits.iter().map(|&logit| (logit - highest) / temperature));
@@ -179,7 +179,8 @@ impl Sampler {
             // The sum of the block from `before` on can round differently from the block's own sum.
             return last_possible as u32;
         }
-        // `random` below 1 times the total can still round to the total: the most likely token is always possible.
+        // `random` below 1 times the total can still round to the total: the most likely token is always
+        // possible.
         let highest = self.highest_probability();
         self.probabilities.iter().position(|&probability| probability == highest).unwrap_or(0) as u32
     }

@@ -1,5 +1,5 @@
-//! Which tokens stay in the draw: top-k, top-p and min-p, found by partial selection; the whole vocabulary is never sorted.
-//! Does not know the temperature's or the penalties' part in the numbers that it gets.
+//! Which tokens stay in the draw: top-k, top-p and min-p, found by partial selection; the whole vocabulary is
+//! never sorted. Does not know the temperature's or the penalties' part in the numbers that it gets.
 
 use std::cmp::Ordering;
 
@@ -19,8 +19,8 @@ fn by_likelihood(a: &Candidate, b: &Candidate) -> Ordering {
 
 /// Writes the `count` highest of `logits` into `out`, in order. Tokens at -∞ are left out.
 ///
-/// The `count`-th highest of the blocks' maxima is a lower bound of the `count`-th highest logit, so one pass over the maxima leaves
-/// few candidates to order.
+/// The `count`-th highest of the blocks' maxima is a lower bound of the `count`-th highest logit, so one pass
+/// over the maxima leaves few candidates to order.
 pub fn highest_candidates(logits: &[f32], count: usize, out: &mut Vec<Candidate>) {
     const BLOCK: usize = 64;
     out.clear();
@@ -90,7 +90,8 @@ pub fn candidates_of_mass(logits: &[f32], weights: &[f32], mass: f64, out: &mut 
 
 /// How many of `candidates` (in order, with their weights) top-p and min-p keep: at least one.
 ///
-/// top-p keeps the shortest beginning whose weights reach `top_p · total`; min-p then drops weights below `min_p` times the first.
+/// top-p keeps the shortest beginning whose weights reach `top_p · total`; min-p then drops weights below
+/// `min_p` times the first.
 pub fn kept_count(weights: impl Iterator<Item = f32> + Clone, total: f64, top_p: f32, min_p: f32) -> usize {
     let mut kept = weights.clone().count();
     if top_p < 1.0 {

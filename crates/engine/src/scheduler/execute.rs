@@ -26,8 +26,8 @@ impl PlannedChunk {
 }
 
 impl Scheduler {
-    /// Computes the planned chunks. If that fails, each is computed alone, so that only the culprit fails: a step is a function of its
-    /// chunks, so computing it again gives the others what they would have got.
+    /// Computes the planned chunks. If that fails, each is computed alone, so that only the culprit fails: a
+    /// step is a function of its chunks, so computing it again gives the others what they would have got.
     pub(super) fn execute(&mut self, plan: &[PlannedChunk]) {
         if plan.is_empty() {
             return;
@@ -155,7 +155,8 @@ impl Outcome {
     }
 }
 
-/// Reports the prompt's tokens and generates the next one, as far as the chunk's rows of logits [vocabulary] allow.
+/// Reports the prompt's tokens and generates the next one, as far as the chunk's rows of logits [vocabulary]
+/// allow.
 fn read_logits(
     sequence: &mut Sequence,
     chunk: &PlannedChunk,
@@ -247,7 +248,8 @@ fn generate(sequence: &mut Sequence, logits: &[f32], choosing: &mut Choosing<'_>
     Ok(Outcome { time: Some(time), ending })
 }
 
-/// Runs third-party or numeric code so that a panic becomes its message: one request's fault must not end the engine.
+/// Runs third-party or numeric code so that a panic becomes its message: one request's fault must not end the
+/// engine.
 fn without_panic<T>(run: impl FnOnce() -> T) -> Result<T, String> {
     catch_unwind(AssertUnwindSafe(run)).map_err(|panic| {
         match (panic.downcast_ref::<&str>(), panic.downcast_ref::<String>()) {

@@ -1,5 +1,5 @@
-//! Who gets pages, and who gives them back. Older requests come first: the newest one waits when memory is short.
-//! Does not know what is computed into the pages.
+//! Who gets pages, and who gives them back. Older requests come first: the newest one waits when memory is
+//! short. Does not know what is computed into the pages.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,8 @@ use super::{PlannedChunk, Scheduler};
 use crate::kv::page_pool::PagePool;
 use crate::kv::prefix_cache::ChainId;
 
-/// Replaces what the cache holds of the sequence's next tokens for computing them. Returns how many tokens that saves.
+/// Replaces what the cache holds of the sequence's next tokens for computing them. Returns how many tokens
+/// that saves.
 pub(crate) fn adopt_cached_pages(pool: &mut PagePool, sequence: &mut Sequence) -> usize {
     let before = sequence.computed;
     while sequence.is_at_new_page() && sequence.computed + PAGE_TOKENS <= sequence.reusable_until() {
@@ -69,8 +70,9 @@ impl Scheduler {
         }
     }
 
-    /// True if the pages suffice for `sequence` up to its next token, for what the running ones need for theirs, and for one more page
-    /// for each of these. A sequence alone always has room: submission checked that.
+    /// True if the pages suffice for `sequence` up to its next token, for what the running ones need for
+    /// theirs, and for one more page for each of these. A sequence alone always has room: submission checked
+    /// that.
     fn has_room_for(&self, sequence: &Sequence) -> bool {
         if self.running.is_empty() {
             return true;
@@ -89,7 +91,8 @@ impl Scheduler {
         needed + promised <= self.pool.available()
     }
 
-    /// Turns the chosen rows into chunks that have their pages. Where pages run out, the newest requests go back to waiting.
+    /// Turns the chosen rows into chunks that have their pages. Where pages run out, the newest requests go
+    /// back to waiting.
     pub(super) fn secure_pages(&mut self, rows: BTreeMap<u64, usize>) -> Vec<PlannedChunk> {
         let mut plan = Vec::with_capacity(rows.len());
         for (id, rows) in rows {

@@ -1,7 +1,8 @@
 //! The engine's thread: takes requests, plans a step, computes it, hands out tokens, and again.
 //!
-//! [`rows`] decides how many rows of whom, [`memory`] who gets pages, [`execute`] runs the step and reads its logits. Requests are
-//! ordered by age (their id) everywhere, so that the schedule is a function of arrivals and measured time, and answers of neither.
+//! [`rows`] decides how many rows of whom, [`memory`] who gets pages, [`execute`] runs the step and reads its
+//! logits. Requests are ordered by age (their id) everywhere, so that the schedule is a function of arrivals
+//! and measured time, and answers of neither.
 
 mod execute;
 mod memory;

@@ -46,9 +46,10 @@ pub(crate) struct StepLimits {
 
 /// The rows of each request in the next step; requests without rows are left out.
 ///
-/// Every answer gets its one row. Prompts share `prefill_rows`: the oldest gets half (or all, if nobody else can use the rest), so that
-/// it never starves; the others get the rest, the one with the least left first, so that a short question need not wait for a long
-/// document. A prompt whose next page is being computed in this very step for another one waits for that page.
+/// Every answer gets its one row. Prompts share `prefill_rows`: the oldest gets half (or all, if nobody else
+/// can use the rest), so that it never starves; the others get the rest, the one with the least left first,
+/// so that a short question need not wait for a long document. A prompt whose next page is being computed in
+/// this very step for another one waits for that page.
 pub(crate) fn choose_rows(running: &BTreeMap<u64, Sequence>, limits: StepLimits) -> BTreeMap<u64, usize> {
     let mut rows: BTreeMap<u64, usize> =
         running.values().filter(|s| is_answering(s)).map(|s| (s.id, 1)).collect();

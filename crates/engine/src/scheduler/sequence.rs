@@ -13,8 +13,8 @@ use crate::sampling::penalties::TokenHistory;
 
 /// A request, its tokens so far, and the pages that hold their keys and values.
 ///
-/// Invariants between steps: `computed < tokens.len()`; `pages` covers at least `computed` positions; the first `published` pages are
-/// full, known to the prefix cache, and end the chain `chain`.
+/// Invariants between steps: `computed < tokens.len()`; `pages` covers at least `computed` positions; the
+/// first `published` pages are full, known to the prefix cache, and end the chain `chain`.
 pub(crate) struct Sequence {
     pub(crate) id: u64,
     /// What was asked for; its prompt has moved into `tokens`.
@@ -113,7 +113,8 @@ impl Sequence {
         self.started.get_or_insert(now);
     }
 
-    /// Appends a generated token. Returns how long it took: since submission for the first one, else since the one before.
+    /// Appends a generated token. Returns how long it took: since submission for the first one, else since
+    /// the one before.
     pub(crate) fn push(&mut self, token: u32, now: Instant) -> TokenTime {
         self.tokens.push(token);
         if let Some(history) = &mut self.history {

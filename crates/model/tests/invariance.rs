@@ -111,7 +111,11 @@ fn tokens(history: &History, shared: usize) -> Vec<Vec<u32>> {
 type PositionedLogits = Vec<(usize, Vec<u32>)>;
 
 /// Computes the sequences together as the history says; logits of every position that was computed, by sequence.
-fn together(model: &Arc<Model>, simd: SimdLevel, history: &History) -> (Vec<Vec<u32>>, Vec<PositionedLogits>) {
+fn together(
+    model: &Arc<Model>,
+    simd: SimdLevel,
+    history: &History,
+) -> (Vec<Vec<u32>>, Vec<PositionedLogits>) {
     let mut runner = runner(model, simd, history.threads);
     // A prefix is shared when it is whole pages that sequence 0 has, and something is left to compute.
     let longest_shared = (history.lengths[0] / PAGE_TOKENS).min((history.lengths[1] - 1) / PAGE_TOKENS);

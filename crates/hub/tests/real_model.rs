@@ -3,6 +3,7 @@
 #[path = "../../tokenizer/tests/support/generated_text.rs"]
 mod generated_text;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use generated_text::{KINDS, generated_text};
@@ -39,6 +40,10 @@ fn digest(bytes: &[u8]) -> String {
 #[test]
 fn ids_equal_llama_cpps_and_text_comes_back() {
     let tokenizer = model().tokenizer;
+    let known_bytes: BTreeSet<u8> = (0..tokenizer.vocabulary_size() as u32)
+        .filter_map(|id| <[u8; 1]>::try_from(tokenizer.token_bytes(id)?).ok())
+        .map(|[byte]| byte)
+        .collect();
     let golden: Value = serde_json::from_str(GOLDEN).unwrap();
     for kind in KINDS {
         let text = generated_text(kind, BYTES_PER_KIND);
@@ -48,7 +53,10 @@ fn ids_equal_llama_cpps_and_text_comes_back() {
         assert_eq!(golden["ids"], ids.len(), "{kind}");
         let bytes: Vec<u8> = ids.iter().flat_map(|id| id.to_le_bytes()).collect();
         assert_eq!(golden["ids_sha256"], digest(&bytes), "{kind}");
-        assert_eq!(tokenizer.decode(&ids, ControlText::Show).unwrap(), text, "{kind}");
+        // SmolLM2 has no token for some bytes that only rare characters hold; they are left out, as llama.cpp does.
+        let expected: Vec<u8> = text.bytes().filter(|byte| known_bytes.contains(byte)).collect();
+        assert_eq!(tokenizer.decode_bytes(&ids, ControlText::Show).unwrap(), expected, "{kind}");
+        assert_eq!(expected.len() == text.len(), *kind != "broken", "{kind}");
     }
 }
 

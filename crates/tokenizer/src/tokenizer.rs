@@ -98,6 +98,9 @@ impl Tokenizer {
 
     /// The ids of `text`. No beginning-of-sequence token is added; see [`Tokenizer::adds_bos`].
     ///
+    /// A byte-level vocabulary may lack tokens for bytes that only rare characters hold (SmolLM2's lacks some); such bytes
+    /// are left out, as by every implementation of these tokenizers.
+    ///
     /// # Errors
     /// [`TokenizerError::Encode`] when the vocabulary cannot express the text or the text is beyond the library's limits.
     pub fn encode(&self, text: &str, specials: Specials) -> Result<Vec<u32>, TokenizerError> {

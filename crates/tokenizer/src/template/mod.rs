@@ -113,7 +113,7 @@ impl ChatTemplate {
     ) -> Result<Self, TemplateError> {
         let environment = sandbox::environment();
         let source = checked(source)?;
-        let mentions_tools = sandbox::mentions_tools(&source);
+        let mentions_tools = sandbox::on_large_stack(|| sandbox::mentions_tools(&source))?;
         Ok(Self {
             environment,
             source,
@@ -233,7 +233,7 @@ fn checked(source: &str) -> Result<String, TemplateError> {
         return Err(TemplateError::TooLarge { bytes: source.len(), limit: MAX_TEMPLATE_BYTES });
     }
     let source = generation_tag::as_filter(source);
-    sandbox::compile("chat_template", &source)
+    sandbox::on_large_stack(|| sandbox::compile("chat_template", &source).map(drop))?
         .map_err(|error| TemplateError::Syntax(sandbox::describe(&error)))?;
     Ok(source)
 }

@@ -2,6 +2,7 @@
 //! This file does not know conversations.
 
 use std::sync::Arc;
+use std::thread;
 
 use minijinja::machinery::{self, CompiledTemplate, Instruction, Instructions, TemplateConfig};
 use minijinja::syntax::SyntaxConfig;
@@ -27,10 +28,14 @@ const MAX_FUEL: u64 = 1_500_000;
 /// Bytes of code between two braces, texts in quotes not counted. The engine walks a chain such as `1 + 1 + 1 …` with one
 /// stack frame per link; real templates stay below a few hundred bytes.
 const MAX_TAG_BYTES: usize = 2048;
+/// The engine compiles a chain of `elif` in quadratic time; real templates have a handful.
+const MAX_ELIFS: usize = 500;
 /// Searching and replacing take longer per byte than copying, so they cost one unit for so many bytes.
 const SEARCHED_BYTES_PER_FUEL: usize = 16;
 /// Depth of macros and includes; real templates use fewer than ten.
 const RECURSION_LIMIT: usize = 100;
+/// Address space for the engine's stack; only what is used takes memory.
+const STACK_BYTES: usize = 256 << 20;
 /// How the engine calls the template in its messages.
 const NAME: &str = "chat_template";
 /// Prefix of the error that `raise_exception` raises.
@@ -51,6 +56,8 @@ pub(super) fn environment() -> Environment<'static> {
     environment.add_filter("replace", replace);
     // Not in Jinja2; joined lists of it are views that can be made exponentially long.
     environment.remove_filter("chain");
+    // Its time grows with the third power of the depth of a value, and no chat template prints for programmers.
+    environment.remove_filter("pprint");
     environment.add_filter(generation_tag::FILTER, |text: &str| {
         format!("{MARK}{GENERATION_START}{text}{MARK}{GENERATION_END}")
     });
@@ -81,8 +88,11 @@ pub(super) fn compile<'source>(
 }
 
 /// # Errors
-/// When a tag holds more code than [`MAX_TAG_BYTES`].
+/// When a tag holds more code than [`MAX_TAG_BYTES`], or there are more than [`MAX_ELIFS`].
 fn check_tags(source: &str) -> Result<(), Error> {
+    if source.matches("elif").count() > MAX_ELIFS {
+        return Err(Error::new(ErrorKind::SyntaxError, format!("there are more than {MAX_ELIFS} elif tags")));
+    }
     let bytes = source.as_bytes();
     let mut position = 0;
     while let Some(start) = source[position..].find('{').map(|offset| position + offset) {
@@ -153,7 +163,23 @@ pub(super) fn render(
     environment.add_function("strftime_now", move |format: &str| strftime_now(now, format));
     let context: Value =
         Value::from_pairs(context.iter().map(|(name, value)| (name.as_str(), value_of(value))));
-    evaluate(&environment, source, context).map_err(|error| template_error(&error, fuel))
+    let outcome = on_large_stack(|| evaluate(&environment, source, context))?;
+    outcome.map_err(|error| template_error(&error, fuel))
+}
+
+/// Runs `work` where it cannot exhaust the stack: within its budget a template can nest lists a hundred thousand deep, and
+/// the engine compares, prints and drops them with a few stack frames per level.
+///
+/// # Errors
+/// [`TemplateError::Failed`] when the system has no thread left, or the engine panics.
+pub(super) fn on_large_stack<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T, TemplateError> {
+    thread::scope(|scope| {
+        let thread = thread::Builder::new().name("chat template".to_owned()).stack_size(STACK_BYTES);
+        let running = thread
+            .spawn_scoped(scope, work)
+            .map_err(|error| TemplateError::Failed(format!("no thread can be started for it: {error}")))?;
+        running.join().map_err(|_| TemplateError::Failed("the template engine panicked".to_owned()))
+    })
 }
 
 fn evaluate(environment: &Environment<'_>, source: &str, context: Value) -> Result<String, Error> {

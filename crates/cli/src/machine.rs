@@ -43,7 +43,10 @@ pub(crate) fn simd(arguments: &EngineArguments) -> Result<SimdLevel> {
         Some(name) => {
             let level: SimdLevel = name.parse().with_context(|| format!("--simd {name}"))?;
             if !level.is_supported() {
-                bail!("--simd {name}: this machine's processor cannot do that; its best is {}", SimdLevel::detect());
+                bail!(
+                    "--simd {name}: this machine's processor cannot do that; its best is {}",
+                    SimdLevel::detect()
+                );
             }
             Ok(level)
         }
@@ -57,7 +60,11 @@ pub(crate) fn memory_limit(arguments: &EngineArguments) -> Result<u64> {
     }
 }
 
-pub(crate) fn serve_options(arguments: &EngineArguments, max_batch: usize, queue_limit: usize) -> Result<ServeOptions> {
+pub(crate) fn serve_options(
+    arguments: &EngineArguments,
+    max_batch: usize,
+    queue_limit: usize,
+) -> Result<ServeOptions> {
     Ok(ServeOptions {
         memory_bytes: memory_limit(arguments)?,
         threads: threads(arguments),

@@ -2,7 +2,11 @@
 //!
 //! It does not know how anything is computed; every command calls a library and shows what it says.
 
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "this is the one crate that talks to the terminal")]
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "this is the one crate that talks to the terminal"
+)]
 
 mod arguments;
 mod commands;

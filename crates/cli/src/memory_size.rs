@@ -28,8 +28,10 @@ impl FromStr for MemorySize {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let lower = text.trim().to_ascii_lowercase();
-        let (number, unit) =
-            UNITS.iter().find_map(|(unit, bytes)| Some((lower.strip_suffix(unit)?, *bytes))).unwrap_or((&lower, 1));
+        let (number, unit) = UNITS
+            .iter()
+            .find_map(|(unit, bytes)| Some((lower.strip_suffix(unit)?, *bytes)))
+            .unwrap_or((&lower, 1));
         let number: f64 = number
             .trim()
             .parse()
@@ -60,9 +62,14 @@ mod tests {
 
     #[test]
     fn sizes_are_read_in_both_kinds_of_units() {
-        for (text, bytes) in
-            [("4GiB", 4 << 30), ("1.5 MiB", 3 << 19), ("500MB", 500_000_000), ("2g", 2 << 30), ("77", 77), ("77b", 77)]
-        {
+        for (text, bytes) in [
+            ("4GiB", 4 << 30),
+            ("1.5 MiB", 3 << 19),
+            ("500MB", 500_000_000),
+            ("2g", 2 << 30),
+            ("77", 77),
+            ("77b", 77),
+        ] {
             assert_eq!(text.parse::<MemorySize>(), Ok(MemorySize(bytes)), "{text}");
         }
     }

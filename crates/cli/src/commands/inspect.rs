@@ -132,14 +132,23 @@ fn config_lines(opened: &OpenedModel) -> BTreeMap<&'static str, String> {
         ("layers", config.layers.to_string()),
         ("hidden size", config.hidden_size.to_string()),
         ("intermediate size", config.intermediate_size.to_string()),
-        ("heads", format!("{} of {} values, {} for keys and values", config.heads, config.head_dim, config.kv_heads)),
+        (
+            "heads",
+            format!(
+                "{} of {} values, {} for keys and values",
+                config.heads, config.head_dim, config.kv_heads
+            ),
+        ),
         ("context", config.context_length.to_string()),
         ("rope", format!("{:?}", config.rope)),
         ("tied embeddings", config.tied_embeddings.to_string()),
         ("RMSNorm epsilon", config.rms_norm_epsilon.to_string()),
     ]);
     if let Some(window) = config.sliding_window {
-        lines.insert("sliding window", format!("{} positions from layer {}", window.positions, window.first_layer));
+        lines.insert(
+            "sliding window",
+            format!("{} positions from layer {}", window.positions, window.first_layer),
+        );
     }
     if config.attention_bias {
         lines.insert("biases", "query, key, value".to_owned());
@@ -170,7 +179,12 @@ fn print(out: &mut impl Write, inspection: &Inspection, with_tensors: bool) -> s
     let size = |bytes: u64| MemorySize(bytes).to_string();
     writeln!(out, "{} · {} · {}", inspection.name, inspection.format, size(inspection.file_bytes))?;
     writeln!(out, "  {}", inspection.path)?;
-    writeln!(out, "\nArchitecture: {}, {:.1} M parameters", inspection.architecture, inspection.parameters as f64 / 1e6)?;
+    writeln!(
+        out,
+        "\nArchitecture: {}, {:.1} M parameters",
+        inspection.architecture,
+        inspection.parameters as f64 / 1e6
+    )?;
     for (name, value) in &inspection.config {
         writeln!(out, "  {name}: {value}")?;
     }
@@ -206,7 +220,14 @@ fn print(out: &mut impl Write, inspection: &Inspection, with_tensors: bool) -> s
     if with_tensors {
         writeln!(out, "\nTensors:")?;
         for tensor in &inspection.tensors {
-            writeln!(out, "  {:6} {:>16} {:>12}  {}", tensor.r#type, format!("{:?}", tensor.shape), tensor.bytes, tensor.name)?;
+            writeln!(
+                out,
+                "  {:6} {:>16} {:>12}  {}",
+                tensor.r#type,
+                format!("{:?}", tensor.shape),
+                tensor.bytes,
+                tensor.name
+            )?;
         }
     }
     Ok(())

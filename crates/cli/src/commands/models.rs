@@ -19,14 +19,21 @@ pub(crate) fn list(home: &Home, arguments: &ModelsArguments) -> Result<()> {
         return print_json(&local, &offered);
     }
     let mut out = std::io::stdout().lock();
-    let width = local.iter().map(|model| model.name.len()).chain(offered.iter().map(|entry| entry.name.len())).max();
+    let width =
+        local.iter().map(|model| model.name.len()).chain(offered.iter().map(|entry| entry.name.len())).max();
     let width = width.unwrap_or(0);
     writeln!(out, "Here:")?;
     if local.is_empty() {
         writeln!(out, "  none yet; fetch one with: zhenjin pull smollm2:135m")?;
     }
     for model in &local {
-        writeln!(out, "  {:width$}  {:>10}  {}", model.name, MemorySize(model.bytes).to_string(), source(model))?;
+        writeln!(
+            out,
+            "  {:width$}  {:>10}  {}",
+            model.name,
+            MemorySize(model.bytes).to_string(),
+            source(model)
+        )?;
     }
     writeln!(out, "\nTo fetch with `zhenjin pull NAME`:")?;
     for entry in offered {

@@ -25,7 +25,10 @@ pub(crate) fn run(home: &Home, arguments: &PerplexityArguments) -> Result<()> {
     let options = PerplexityOptions { context: arguments.ctx, windows: arguments.chunks, bos, simd, team };
     let result = perplexity::measure(model, &tokens, &options, &mut |progress| {
         if !arguments.json {
-            eprint!("\r{}/{} windows, perplexity {:.4} ", progress.window, progress.windows, progress.perplexity);
+            eprint!(
+                "\r{}/{} windows, perplexity {:.4} ",
+                progress.window, progress.windows, progress.perplexity
+            );
         }
     })?;
     if arguments.json {

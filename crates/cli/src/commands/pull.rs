@@ -49,7 +49,8 @@ impl TerminalObserver {
             true => ProgressDrawTarget::stderr(),
             false => ProgressDrawTarget::hidden(),
         };
-        let style = ProgressStyle::with_template("{msg} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {eta}");
+        let style =
+            ProgressStyle::with_template("{msg} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {eta}");
         let bar = ProgressBar::with_draw_target(None, target)
             .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
             .with_message(name.to_owned());
@@ -67,7 +68,8 @@ impl PullObserver for TerminalObserver {
             PullEvent::SourceTried { source } => self.say(&format!("trying {source}")),
             PullEvent::SourceFailed { source, reason } => self.say(&format!("{source} failed: {reason}")),
             PullEvent::FileStarted { file, bytes, resumed_at } => {
-                let size = bytes.map_or_else(|| "size unknown".to_owned(), |bytes| MemorySize(bytes).to_string());
+                let size =
+                    bytes.map_or_else(|| "size unknown".to_owned(), |bytes| MemorySize(bytes).to_string());
                 match resumed_at {
                     0 => self.say(&format!("{file}, {size}")),
                     _ => self.say(&format!("{file}, {size}, going on from {}", MemorySize(resumed_at))),

@@ -34,7 +34,12 @@ impl Bench {
             team,
         };
         let vocabulary_size = model.config.vocabulary_size;
-        Ok(Self { runner: Runner::new(model, options)?, vocabulary_size, pages_per_sequence, repeat: arguments.repeat })
+        Ok(Self {
+            runner: Runner::new(model, options)?,
+            vocabulary_size,
+            pages_per_sequence,
+            repeat: arguments.repeat,
+        })
     }
 
     /// Computes a prompt of `tokens`, one warm-up and then the repeats.
@@ -78,7 +83,12 @@ impl Bench {
             let chunks: Vec<SequenceChunk<'_>> = row
                 .chunks(1)
                 .zip(&pages)
-                .map(|(tokens, pages)| SequenceChunk { tokens, start, pages: &pages[..used], logits: LogitsFor::Last })
+                .map(|(tokens, pages)| SequenceChunk {
+                    tokens,
+                    start,
+                    pages: &pages[..used],
+                    logits: LogitsFor::Last,
+                })
                 .collect();
             self.runner.step(&chunks)?;
         }

@@ -37,7 +37,8 @@ pub(crate) fn run(home: &Home, arguments: &BenchArguments) -> Result<()> {
 }
 
 fn check(arguments: &BenchArguments) -> Result<()> {
-    let lists = [("--prefill", &arguments.prefill), ("--decode", &arguments.decode), ("--batch", &arguments.batch)];
+    let lists =
+        [("--prefill", &arguments.prefill), ("--decode", &arguments.decode), ("--batch", &arguments.batch)];
     for (name, values) in lists {
         if let Some(value) = values.iter().find(|value| !(1..=1 << 20).contains(*value)) {
             bail!("{name} {value}: give numbers from 1 to {}", 1 << 20);

@@ -22,8 +22,15 @@ pub(super) struct Report {
 }
 
 impl Report {
-    pub(super) fn new(name: &str, model: &Model, team: &ThreadTeam, load: Duration, json: bool) -> Result<Self> {
-        let is_float = matches!(model.weights.layers[0].gate.matrix.dtype(), Dtype::F32 | Dtype::F16 | Dtype::Bf16);
+    pub(super) fn new(
+        name: &str,
+        model: &Model,
+        team: &ThreadTeam,
+        load: Duration,
+        json: bool,
+    ) -> Result<Self> {
+        let is_float =
+            matches!(model.weights.layers[0].gate.matrix.dtype(), Dtype::F32 | Dtype::F16 | Dtype::Bf16);
         let peak_operations = match is_float {
             true => peak::float_operations(model.simd, team)?,
             false => peak::integer_operations(model.simd, team)?,
@@ -51,8 +58,12 @@ impl Report {
                 if is_float { "FLOP" } else { "OP (int8)" },
                 report.peak_bytes / 1e9
             );
-            println!("| test    | tokens | batch |  tok/s min / median / max  |  GOP/s (of limit) |  GB/s (of limit) |");
-            println!("|---------|-------:|------:|---------------------------:|------------------:|-----------------:|");
+            println!(
+                "| test    | tokens | batch |  tok/s min / median / max  |  GOP/s (of limit) |  GB/s (of limit) |"
+            );
+            println!(
+                "|---------|-------:|------:|---------------------------:|------------------:|-----------------:|"
+            );
         }
         Ok(report)
     }
@@ -82,7 +93,10 @@ impl Report {
         let speed = format!("{:.1} / {median:.1} / {:.1}", speeds[0], speeds[speeds.len() - 1]);
         let operations_share = share(operations, self.peak_operations);
         let bytes_share = if bytes > 0.0 { share(bytes, self.peak_bytes) } else { "–".to_owned() };
-        writeln!(out, "| {test:7} | {tokens:6} | {batch:5} | {speed:>26} | {operations_share:>17} | {bytes_share:>16} |")?;
+        writeln!(
+            out,
+            "| {test:7} | {tokens:6} | {batch:5} | {speed:>26} | {operations_share:>17} | {bytes_share:>16} |"
+        )?;
         Ok(())
     }
 }

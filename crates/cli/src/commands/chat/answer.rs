@@ -20,7 +20,11 @@ pub(super) struct Answer {
 }
 
 /// Asks `assistant` and writes the answer to `out` as it comes.
-pub(super) async fn stream(assistant: &Assistant, request: &ChatRequest, out: &mut dyn Write) -> Result<Answer> {
+pub(super) async fn stream(
+    assistant: &Assistant,
+    request: &ChatRequest,
+    out: &mut dyn Write,
+) -> Result<Answer> {
     let mut generation = assistant.chat(request)?;
     let mut answer = Answer {
         answer: String::new(),
@@ -53,7 +57,9 @@ pub(super) async fn stream(assistant: &Assistant, request: &ChatRequest, out: &m
                 answer.take_numbers(&usage, &timings);
                 return Ok(answer);
             }
-            Some(TextEvent::Failed { failure: Failure::Broken(reason), .. }) => bail!("the answer broke off: {reason}"),
+            Some(TextEvent::Failed { failure: Failure::Broken(reason), .. }) => {
+                bail!("the answer broke off: {reason}")
+            }
             Some(TextEvent::Failed { failure: Failure::ShutDown, .. }) | None => return Ok(answer),
         }
     }

@@ -39,7 +39,9 @@ impl QuestionEditor {
     pub(super) fn read(&mut self, prompt: &str) -> Result<Input> {
         match self.editor.readline(prompt) {
             Ok(text) => {
-                self.editor.add_history_entry(text.as_str()).context("keeping the question in the history")?;
+                self.editor
+                    .add_history_entry(text.as_str())
+                    .context("keeping the question in the history")?;
                 if let Err(error) = self.editor.append_history(&self.history) {
                     tracing::warn!(file = %self.history.display(), %error, "the history of questions could not be written");
                 }
@@ -68,7 +70,11 @@ impl Hinter for MultiLine {
 
 impl Validator for MultiLine {
     fn validate(&self, context: &mut ValidationContext<'_>) -> rustyline::Result<ValidationResult> {
-        Ok(if is_complete(context.input()) { ValidationResult::Valid(None) } else { ValidationResult::Incomplete })
+        Ok(if is_complete(context.input()) {
+            ValidationResult::Valid(None)
+        } else {
+            ValidationResult::Incomplete
+        })
     }
 }
 

@@ -20,12 +20,22 @@ struct Conversation<'a> {
     last: Option<Answer>,
 }
 
-pub(super) async fn run(home: &Home, name: &str, assistant: Arc<Assistant>, arguments: &ChatArguments) -> Result<()> {
+pub(super) async fn run(
+    home: &Home,
+    name: &str,
+    assistant: Arc<Assistant>,
+    arguments: &ChatArguments,
+) -> Result<()> {
     let context = assistant.info().context_length;
     eprintln!("{name} · context {context} tokens · /help lists the commands, Ctrl-D leaves");
     let mut editor = QuestionEditor::new(home.chat_history())?;
-    let mut conversation =
-        Conversation { assistant, arguments, system: arguments.system.clone(), turns: Vec::new(), last: None };
+    let mut conversation = Conversation {
+        assistant,
+        arguments,
+        system: arguments.system.clone(),
+        turns: Vec::new(),
+        last: None,
+    };
     loop {
         let (returned, input) = tokio::task::spawn_blocking(move || {
             let input = editor.read("» ");
@@ -89,7 +99,9 @@ impl Conversation<'_> {
                 println!();
                 match answer.finish_reason {
                     "interrupted" => eprintln!("(stopped)"),
-                    "length" => eprintln!("(the context or --max-tokens is reached; the answer is not complete)"),
+                    "length" => {
+                        eprintln!("(the context or --max-tokens is reached; the answer is not complete)")
+                    }
                     _ => {}
                 }
                 self.turns.push(Message::new(Role::Assistant, answer.answer.clone()));
@@ -110,7 +122,10 @@ impl Conversation<'_> {
         };
         eprintln!("{}", last.summary());
         let used = last.prompt_tokens + last.completion_tokens;
-        eprintln!("context: {used} of {} tokens; a question that does not fit is refused, never cut", self.assistant.info().context_length);
+        eprintln!(
+            "context: {used} of {} tokens; a question that does not fit is refused, never cut",
+            self.assistant.info().context_length
+        );
     }
 
     fn save(&self, file: &Path) -> Result<()> {

@@ -12,7 +12,9 @@ use anyhow::{Context, Result, bail};
 use serde::Serialize;
 use std::io::{IsTerminal, Read, Write};
 use std::sync::Arc;
-use zhenjin_assistant::{Assistant, ChatRequest, GenerationOptions, Message, Role, SamplingSettings, ServedModels};
+use zhenjin_assistant::{
+    Assistant, ChatRequest, GenerationOptions, Message, Role, SamplingSettings, ServedModels,
+};
 
 /// The most text that is taken from a pipe; far more than any context holds.
 const PIPE_LIMIT: u64 = 16 << 20;
@@ -60,7 +62,12 @@ struct JsonAnswer<'a> {
     answer: answer::Answer,
 }
 
-async fn answer_once(name: &str, assistant: &Arc<Assistant>, arguments: &ChatArguments, prompt: String) -> Result<()> {
+async fn answer_once(
+    name: &str,
+    assistant: &Arc<Assistant>,
+    arguments: &ChatArguments,
+    prompt: String,
+) -> Result<()> {
     let mut messages = system_messages(arguments.system.as_deref());
     messages.push(Message::new(Role::User, prompt));
     let request = request(messages, arguments);

@@ -2,6 +2,8 @@
 
 mod support;
 
+use std::io::{Read, Write};
+use std::net::TcpListener;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -19,14 +21,33 @@ const CATALOGUE: &str = r#"{ "models": [{
     "files": [{ "file": "lost.gguf", "bytes": null, "approximate_bytes": 600000000, "sha256": null }],
     "sources": [{ "hugging_face": { "repository": "nobody/lost", "revision": null } }] }] }"#;
 
-async fn application(retries: u32) -> Application {
+/// An application whose only hub is at that address.
+async fn application(hub: &str) -> Application {
     Application::with_library(|library| {
         library.pull.catalogue = Some(serde_json::from_str(CATALOGUE).expect("a catalogue"));
-        library.pull.hugging_face_endpoint = "http://127.0.0.1:9".to_owned();
-        library.pull.timeouts.retries = retries;
-        library.pull.timeouts.retry_wait = Duration::from_millis(200);
+        library.pull.hugging_face_endpoint = hub.to_owned();
+        library.pull.timeouts.retries = if hub == NOBODY { 0 } else { 5 };
     })
     .await
+}
+
+/// A port where nobody listens.
+const NOBODY: &str = "http://127.0.0.1:9";
+
+/// A hub that asks everybody to come again in a minute.
+fn busy_hub() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("an address");
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let Ok(mut stream) = stream else { return };
+            let _ = stream.read(&mut [0; 4096]);
+            let _ = stream.write_all(
+                b"HTTP/1.1 429 Too Many Requests\r\nRetry-After: 60\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+            );
+        }
+    });
+    format!("http://{address}")
 }
 
 async fn call(app: &Application, method: Method, path: &str) -> support::Answer {
@@ -54,7 +75,7 @@ async fn event(app: &Application, state: &str) -> Value {
 
 #[tokio::test]
 async fn models_are_listed_with_what_they_need() {
-    let app = application(0).await;
+    let app = application(NOBODY).await;
     let models = app.get("/api/models").await.json();
     let find = |name: &str| {
         models.as_array().and_then(|list| list.iter().find(|model| model["name"] == name).cloned())
@@ -81,7 +102,7 @@ async fn models_are_listed_with_what_they_need() {
 
 #[tokio::test]
 async fn a_download_that_fails_says_why() {
-    let app = application(0).await;
+    let app = application(NOBODY).await;
     let begun = call(&app, Method::POST, "/api/models/lost%3A1b/pull").await;
     assert_eq!(begun.status, StatusCode::ACCEPTED, "{}", begun.text);
     let failed = event(&app, "failed").await;
@@ -94,7 +115,7 @@ async fn a_download_that_fails_says_why() {
 
 #[tokio::test]
 async fn a_download_is_cancelled() {
-    let app = application(1000).await;
+    let app = application(&busy_hub()).await;
     for _ in 0..2 {
         let begun = call(&app, Method::POST, "/api/models/lost%3A1b/pull").await;
         assert_eq!(begun.status, StatusCode::ACCEPTED, "a second click changes nothing");
@@ -106,7 +127,7 @@ async fn a_download_is_cancelled() {
 
 #[tokio::test]
 async fn what_cannot_be_downloaded_or_removed_is_refused() {
-    let app = application(0).await;
+    let app = application(NOBODY).await;
     let cases = [
         (Method::POST, "/api/models/absent%3A7b/pull", StatusCode::NOT_FOUND),
         (Method::POST, "/api/models/..%2F..%2Fetc/pull", StatusCode::BAD_REQUEST),
@@ -130,12 +151,15 @@ async fn a_model_on_this_machine_answers_and_can_be_removed() {
         std::fs::write(folder.join("model.json"), manifest).expect("a manifest");
     })
     .await;
-    let listed = |models: Value| models.as_array().and_then(|list| list.iter().find(|model| model["name"] == "here:1b").cloned());
+    let listed = |models: Value| {
+        models.as_array().and_then(|list| list.iter().find(|model| model["name"] == "here:1b").cloned())
+    };
     let before = listed(app.get("/api/models").await.json()).expect("it is listed");
     assert_eq!((&before["installed"], &before["served"]), (&true.into(), &false.into()));
     assert_eq!(call(&app, Method::POST, "/api/models/here%3A1b/pull").await.status, StatusCode::CONFLICT);
 
-    let made = app.post("/api/conversations", r#"{ "model": "here:1b", "settings": { "max_tokens": 3 } }"#).await;
+    let made =
+        app.post("/api/conversations", r#"{ "model": "here:1b", "settings": { "max_tokens": 3 } }"#).await;
     let path = format!("/api/conversations/{}/messages", made.json()["id"].as_str().expect("an id"));
     let asked = app.post(&path, r#"{ "content": "Are you there?" }"#).await;
     assert_eq!(asked.status, StatusCode::CREATED, "{}", asked.text);

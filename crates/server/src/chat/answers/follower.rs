@@ -32,11 +32,6 @@ impl Follower {
         Follower { answer, progress, offset, byte: None }
     }
 
-    /// Whether the text is at least as long as the place where the follower began says.
-    pub(crate) fn is_within_text(&self) -> bool {
-        byte_of_code_point(&lock(&self.answer.text), self.offset).is_some()
-    }
-
     /// Waits for more text or for the end.
     pub(crate) async fn next(&mut self) -> Followed {
         loop {

@@ -108,14 +108,12 @@ pub(crate) async fn pull(
     }
     let menu = Arc::clone(&state.chat.menu);
     on_disk(move || {
-        match ModelReference::parse(&name).map_err(menu_fault)? {
-            ModelReference::Catalogue(known) if menu.catalogue().get(&known).is_none() => {
-                return Err(unknown(&name));
-            }
-            _ => {}
-        }
+        let reference = ModelReference::parse(&name).map_err(menu_fault)?;
         if find_installed(&menu.library.models, &name)?.is_some() {
             return Err(ApiError::conflict(format!("the model `{name}` is on this machine already")));
+        }
+        if matches!(&reference, ModelReference::Catalogue(known) if menu.catalogue().get(known).is_none()) {
+            return Err(unknown(&name));
         }
         pulls::begin(menu, &name)
     })
@@ -212,8 +210,10 @@ fn unknown(name: &str) -> ApiError {
 }
 
 fn in_use(name: &str, users: usize) -> ApiError {
-    ApiError::conflict(format!("`{name}` is in use by {users} answers; stop them or wait for them, then remove it"))
-        .with_code("model_in_use")
+    ApiError::conflict(format!(
+        "`{name}` is in use by {users} answers; stop them or wait for them, then remove it"
+    ))
+    .with_code("model_in_use")
 }
 
 fn outside(name: &str, path: &Path) -> ApiError {

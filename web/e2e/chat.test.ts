@@ -1,7 +1,7 @@
 // Talking: send, stop, answer again, edit, branches, and everything that goes on while nobody looks.
 import type { Browser } from 'playwright-core';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { answers, ask, askSlowly, finished, growing, isReal, questions, Reader, startBrowser, startServer, type Server } from './harness'; // prettier-ignore
+import { answers, ask, askBriefly, askSlowly, finished, growing, isReal, questions, Reader, startBrowser, startServer, type Server } from './harness'; // prettier-ignore
 
 let server: Server;
 let browser: Browser;
@@ -29,6 +29,9 @@ describe('an answer', () => {
       .toBeGreaterThan(early);
     await page.getByRole('button', { name: 'Stop the answer' }).click();
     await finished(page);
+    // In a chat of its own: after a long story a small model goes on telling it.
+    await page.keyboard.press('Control+Shift+O');
+    await page.getByText('What shall we talk about?').waitFor();
     await ask(page, 'Say hello.');
     const stats = await answers(page).last().locator('.stats').innerText();
     expect(stats).toMatch(/\d+ tokens/);
@@ -121,7 +124,7 @@ describe('an answer goes on', () => {
     );
 
     // A tab that is open already sees what the other one asks.
-    await ask(first, 'Say hello.');
+    await askBriefly(first, 'Say hello.');
     await expect.poll(() => questions(second).allInnerTexts()).toContain('Say hello.');
   });
 
@@ -151,7 +154,7 @@ describe('an answer goes on', () => {
     await reader.context.setOffline(false);
     await page.getByText('The server cannot be reached').waitFor({ state: 'detached', timeout: 30_000 });
     await page.reload();
-    expect(await page.locator('#composer').inputValue()).toBe('a longer draft');
+    await expect.poll(() => page.locator('#composer').inputValue()).toBe('a longer draft');
     if (await growing(page).count()) await page.getByRole('button', { name: 'Stop the answer' }).click();
     await finished(page);
   });

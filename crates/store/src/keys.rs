@@ -83,7 +83,7 @@ impl Store {
     /// # Errors
     /// When the database refuses.
     pub async fn api_keys(&self) -> Result<Vec<ApiKey>, StoreError> {
-        sqlx::query_as("SELECT * FROM api_keys ORDER BY created_at, id")
+        sqlx::query_as("SELECT * FROM api_keys ORDER BY rowid")
             .fetch_all(self.readers())
             .await
             .map_err(self.failed("listing API keys"))

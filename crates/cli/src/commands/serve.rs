@@ -4,7 +4,7 @@ use crate::arguments::ServeArguments;
 use crate::home::Home;
 use crate::machine;
 use crate::memory_size::MemorySize;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use std::sync::Arc;
 use zhenjin_assistant::{ModelSpec, ServedModels};
 use zhenjin_hub::ModelStore;
@@ -60,7 +60,7 @@ fn specs(store: &ModelStore, names: &[String]) -> Result<Vec<ModelSpec>> {
             .collect::<Result<_>>()?,
     };
     if specs.is_empty() {
-        bail!(machine::no_model());
+        tracing::warn!("{}, or in the chat page's model menu", machine::no_model());
     }
     Ok(specs)
 }

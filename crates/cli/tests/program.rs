@@ -1,0 +1,131 @@
+//! The program as a whole, run as people and scripts run it: exit codes, what goes to which stream, pipes.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+
+fn zhenjin(home: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_zhenjin"));
+    command.env("ZHENJIN_HOME", home).env_remove("ZHENJIN_LOG").stdin(Stdio::null());
+    command
+}
+
+fn run(command: &mut Command) -> (Option<i32>, String, String) {
+    let Output { status, stdout, stderr } = command.output().expect("the program starts");
+    let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
+    (status.code(), text(stdout), text(stderr))
+}
+
+fn real_model() -> PathBuf {
+    std::env::var_os("ZHENJIN_TEST_MODEL")
+        .expect("ZHENJIN_TEST_MODEL names the model; `make unit` sets it")
+        .into()
+}
+
+#[test]
+fn wrong_usage_is_exit_code_2_and_wrong_input_1_with_the_reason_on_standard_error() {
+    let home = tempfile::tempdir().expect("a folder");
+    let broken = home.path().join("broken.gguf");
+    std::fs::write(&broken, b"GGUF\x03\0\0\0\xff\xff\xff\xff\xff\xff\xff\xff").expect("a file");
+    let broken = broken.to_str().expect("a path");
+    for (arguments, code, reason) in [
+        (vec!["pul", "smollm2:135m"], 2, "pull"),
+        (vec!["chat", "--temprature", "1"], 2, "--temperature"),
+        (vec!["inspect", "smollm2:135m"], 1, "zhenjin pull smollm2:135m"),
+        (vec!["chat", "no-such-model", "-p", "Hi"], 1, "no-such-model"),
+        (vec!["inspect", broken], 1, "broken.gguf"),
+        (vec!["chat", broken, "-p", "Hi"], 1, "broken.gguf"),
+        (vec!["rm", "smollm2:135m"], 1, "smollm2:135m"),
+        (vec!["serve", "--addr", "0.0.0.0:0"], 1, "zhenjin key new"),
+        (vec!["key", "revoke", "nobody"], 1, "nobody"),
+    ] {
+        let (found, stdout, stderr) = run(zhenjin(home.path()).args(&arguments));
+        assert_eq!(found, Some(code), "{arguments:?}: {stderr}");
+        assert!(stderr.contains(reason), "{arguments:?}: {stderr}");
+        assert!(stdout.is_empty(), "{arguments:?}: {stdout}");
+    }
+}
+
+#[test]
+fn a_pipe_is_answered_and_the_same_seed_gives_the_same_answer() {
+    let home = tempfile::tempdir().expect("a folder");
+    let ask = |threads: &str| -> Value {
+        let mut child = zhenjin(home.path())
+            .args([
+                "chat",
+                "--json",
+                "--seed",
+                "7",
+                "--max-tokens",
+                "12",
+                "--threads",
+                threads,
+                "-p",
+                "Repeat this:",
+            ])
+            .arg(real_model())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the program starts");
+        child.stdin.take().expect("a pipe").write_all("真金不怕火炼\n".as_bytes()).expect("it reads");
+        let output = child.wait_with_output().expect("it ends");
+        assert!(output.status.success());
+        serde_json::from_slice(&output.stdout).expect("one JSON object")
+    };
+    let (first, second) = (ask("1"), ask("2"));
+    assert_eq!(first["answer"], second["answer"]);
+    assert_eq!(first["seed"], 7);
+    assert!(first["completion_tokens"].as_u64().is_some_and(|tokens| (1..=12).contains(&tokens)), "{first}");
+}
+
+#[test]
+fn inspect_perplexity_and_bench_print_json() {
+    let home = tempfile::tempdir().expect("a folder");
+    let text = home.path().join("text.txt");
+    std::fs::write(&text, "True gold fears no fire, says the proverb. ".repeat(40)).expect("a file");
+    let model = real_model();
+    let (code, inspection, stderr) = run(zhenjin(home.path()).arg("inspect").arg(&model).arg("--json"));
+    assert_eq!(code, Some(0), "{stderr}");
+    let inspection: Value = serde_json::from_str(&inspection).expect("JSON");
+    assert_eq!(inspection["architecture"], "llama");
+    assert_eq!(inspection["tensors"].as_array().map(Vec::len), Some(272));
+
+    let (code, line, stderr) = run(zhenjin(home.path())
+        .arg("perplexity")
+        .arg(&model)
+        .arg(&text)
+        .args(["--ctx", "128", "--chunks", "2", "--json"]));
+    assert_eq!(code, Some(0), "{stderr}");
+    let result: Value = serde_json::from_str(&line).expect("JSON");
+    assert!(
+        result["perplexity"].as_f64().is_some_and(|perplexity| (1.0..50.0).contains(&perplexity)),
+        "{result}"
+    );
+
+    let options = ["--prefill", "32", "--decode", "4", "--batch", "1,2", "--repeat", "2", "--json"];
+    let (code, lines, stderr) = run(zhenjin(home.path()).arg("bench").arg(&model).args(options));
+    assert_eq!(code, Some(0), "{stderr}");
+    let tests: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    assert_eq!(tests.len(), 3);
+    assert!(
+        tests.iter().all(|test| test["tok_s"].as_array().is_some_and(|speeds| speeds.len() == 2)),
+        "{lines}"
+    );
+}
+
+#[test]
+fn keys_are_shown_once_and_manual_pages_and_completions_are_written() {
+    let home = tempfile::tempdir().expect("a folder");
+    let (code, key, _) = run(zhenjin(home.path()).args(["key", "new", "laptop"]));
+    assert_eq!(code, Some(0));
+    let (_, list, _) = run(zhenjin(home.path()).args(["key", "list"]));
+    assert!(list.contains("laptop") && !list.contains(key.trim()), "{list}");
+    let pages = home.path().join("man");
+    assert_eq!(run(zhenjin(home.path()).arg("man").arg(&pages)).0, Some(0));
+    assert!(pages.join("zhenjin-serve.1").is_file());
+    let (_, script, _) = run(zhenjin(home.path()).args(["completions", "bash"]));
+    assert!(script.contains("zhenjin"));
+}

@@ -17,6 +17,8 @@ pub(super) trait Quants: 'static {
     const BITS: u32;
     /// Bytes of a block.
     const BYTES: usize;
+    /// See [`Format::ROWS_WORTH_EXPANDING`].
+    const ROWS_WORTH_EXPANDING: usize;
     /// The four columns of `group` (0–7), four bytes for each row. `block` points to a block.
     unsafe fn group<S: TileLanes>(block: *const u8, group: usize) -> S::Words;
 }
@@ -58,6 +60,9 @@ pub(super) trait Format: 'static {
     const QUANTS_STEP: usize;
     /// Whether blocks come from memory rather than from a cache.
     const FROM_MEMORY: bool;
+    /// From this many rows on, tiles are expanded once instead of being unpacked for every four rows. Measured:
+    /// 4-bit quants are unpacked by units that the products leave idle, so expanding them never pays.
+    const ROWS_WORTH_EXPANDING: usize;
     /// See [`Quants::group`].
     unsafe fn group<S: TileLanes>(block: *const u8, group: usize) -> S::Words;
     /// See [`Scales::scales`].
@@ -76,6 +81,7 @@ impl<Q: Quants, C: Scales> Format for Packed<Q, C> {
     const WIDE: bool = Q::BITS > 7;
     const QUANTS_STEP: usize = Q::BYTES;
     const FROM_MEMORY: bool = true;
+    const ROWS_WORTH_EXPANDING: usize = Q::ROWS_WORTH_EXPANDING;
 
     #[inline(always)]
     unsafe fn group<S: TileLanes>(block: *const u8, group: usize) -> S::Words {
@@ -138,6 +144,7 @@ impl<F: Format> Format for Expanded<F> {
     const WIDE: bool = F::WIDE;
     const QUANTS_STEP: usize = Self::RECORD;
     const FROM_MEMORY: bool = false;
+    const ROWS_WORTH_EXPANDING: usize = usize::MAX;
 
     #[inline(always)]
     unsafe fn group<S: TileLanes>(block: *const u8, group: usize) -> S::Words {
@@ -167,6 +174,7 @@ pub(super) struct EightBits;
 impl Quants for Nibbles {
     const BITS: u32 = 4;
     const BYTES: usize = NIBBLES_BYTES;
+    const ROWS_WORTH_EXPANDING: usize = usize::MAX;
 
     #[inline(always)]
     unsafe fn group<S: TileLanes>(block: *const u8, group: usize) -> S::Words {
@@ -180,6 +188,7 @@ impl Quants for Nibbles {
 impl Quants for FiveBits {
     const BITS: u32 = 5;
     const BYTES: usize = FIVE_BITS_BYTES;
+    const ROWS_WORTH_EXPANDING: usize = 48;
 
     #[inline(always)]
     unsafe fn group<S: TileLanes>(block: *const u8, group: usize) -> S::Words {
@@ -194,6 +203,7 @@ impl Quants for FiveBits {
 impl Quants for SixBits {
     const BITS: u32 = 6;
     const BYTES: usize = SIX_BITS_BYTES;
+    const ROWS_WORTH_EXPANDING: usize = 32;
 
     #[inline(always)]
     unsafe fn group<S: TileLanes>(block: *const u8, group: usize) -> S::Words {
@@ -208,6 +218,7 @@ impl Quants for SixBits {
 impl Quants for EightBits {
     const BITS: u32 = 8;
     const BYTES: usize = EIGHT_BITS_BYTES;
+    const ROWS_WORTH_EXPANDING: usize = usize::MAX;
 
     #[inline(always)]
     unsafe fn group<S: TileLanes>(block: *const u8, group: usize) -> S::Words {

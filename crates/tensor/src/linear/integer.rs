@@ -28,8 +28,12 @@ pub(super) struct Operands {
     pub(super) tile_step: usize,
     /// Blocks to multiply.
     pub(super) blocks: usize,
-    /// Record of the first block in the panel of activations that holds the rows.
+    /// Record of the first block in the first panel of activations that holds the rows.
     pub(super) panel: *const u8,
+    /// Panels to multiply, one after the other; more than one only in kernels of [`PANEL_ROWS`] rows.
+    pub(super) panels: usize,
+    /// Bytes from one panel to the next.
+    pub(super) panel_step: usize,
     /// Where the sums go.
     pub(super) outputs: Outputs,
 }
@@ -94,67 +98,132 @@ struct Product<F, const T: usize, const M: usize>(Operands, PhantomData<F>);
 impl<F: Format, const T: usize, const M: usize> TileKernel for Product<F, T, M> {
     #[inline(always)]
     unsafe fn run<S: TileLanes>(self) {
+        const { assert!(M <= PANEL_ROWS) }
+        let Operands { panel, panels, panel_step, .. } = self.0;
+        for index in 0..panels {
+            // SAFETY: the panels and their outputs exist by the kernel's conditions.
+            unsafe {
+                let panel = Panel::<M>(panel.wrapping_add(index * panel_step));
+                self.multiply::<S>(panel, &self.0.outputs.skip(index * PANEL_ROWS), self.ahead(index));
+            }
+        }
+    }
+}
+
+/// The first record of M rows of activations.
+#[derive(Clone, Copy)]
+struct Panel<const M: usize>(*const u8);
+
+impl<const M: usize> Panel<M> {
+    /// Address of a row's number at `offset` of the record of `block`.
+    #[inline(always)]
+    fn number(self, row: usize, block: usize, offset: usize) -> *const u8 {
+        self.0.wrapping_add(block * RECORD + offset + 4 * row)
+    }
+}
+
+/// What is asked for while a panel is multiplied. The processor's own prefetchers do not keep up with several
+/// streams of a few kilobytes each, and stand still while the tiles are used again for the next panel.
+#[derive(Clone, Copy)]
+enum Ahead {
+    Nothing,
+    /// The tiles in use (or, behind their last block, the following ones) some blocks ahead.
+    InUse,
+    /// Lines of the following tiles.
+    Following {
+        first: *const u8,
+        lines_per_block: usize,
+    },
+}
+
+impl<F: Format, const T: usize, const M: usize> Product<F, T, M> {
+    /// The first panel finds its tiles in memory, the others share in fetching the tiles that come next.
+    #[inline(always)]
+    fn ahead(&self, panel: usize) -> Ahead {
+        let Operands { quants, tile_step, blocks, panels, .. } = self.0;
+        match panel {
+            _ if !F::FROM_MEMORY => Ahead::Nothing,
+            0 => Ahead::InUse,
+            _ => {
+                let lines = (T * tile_step / VECTOR).div_ceil(panels - 1);
+                let first = quants.wrapping_add(T * tile_step + (panel - 1) * lines * VECTOR);
+                Ahead::Following { first, lines_per_block: lines.div_ceil(blocks) }
+            }
+        }
+    }
+
+    /// # Safety
+    /// As for the kernel; the panel and its outputs exist.
+    #[inline(always)]
+    unsafe fn multiply<S: TileLanes>(&self, panel: Panel<M>, outputs: &Outputs, ahead: Ahead) {
         // SAFETY: all addresses are within the tiles, panels and outputs that the kernel's conditions name.
         unsafe {
             let mut sums = [[S::zero(); M]; T];
             for tile in 0..T {
                 for row in 0..M {
-                    sums[tile][row] = self.0.outputs.load::<S>(row, tile);
+                    sums[tile][row] = outputs.load::<S>(row, tile);
                 }
             }
             for block in 0..self.0.blocks {
-                if F::FROM_MEMORY {
-                    self.prefetch::<S>(block);
+                match ahead {
+                    Ahead::Nothing => {}
+                    Ahead::InUse => self.prefetch_in_use::<S>(block),
+                    Ahead::Following { first, lines_per_block } => {
+                        for line in block * lines_per_block..(block + 1) * lines_per_block {
+                            S::prefetch_for_later(first.wrapping_add(line * VECTOR));
+                        }
+                    }
                 }
                 for part in 0..F::PARTS {
-                    let dots = self.dots::<S>(block, part);
+                    let dots = self.dots::<S>(panel, block, part);
                     for tile in 0..T {
                         let scales = F::scales::<S>(self.0.scales.add(tile * self.0.tile_step), block, part);
                         for row in 0..M {
-                            let scale =
-                                S::multiply(scales, S::broadcast(self.number(row, block, SCALES).cast()));
+                            let scale = S::broadcast(panel.number(row, block, SCALES).cast());
+                            let scale = S::multiply(scales, scale);
                             sums[tile][row] =
                                 S::multiply_add(S::to_floats(dots[tile][row]), scale, sums[tile][row]);
                         }
                     }
                 }
                 if F::MINIMUMS != Minimums::None {
-                    for tile in 0..T {
-                        let minimums = F::minimums::<S>(self.0.scales.add(tile * self.0.tile_step), block);
-                        for row in 0..M {
-                            let sum = S::broadcast(self.number(row, block, SCALED_SUMS).cast());
-                            let accumulate = if F::MINIMUMS == Minimums::Added {
-                                S::multiply_add
-                            } else {
-                                S::negative_multiply_add
-                            };
-                            sums[tile][row] = accumulate(minimums, sum, sums[tile][row]);
-                        }
-                    }
+                    self.add_minimums::<S>(panel, block, &mut sums);
                 }
             }
             for tile in 0..T {
                 for row in 0..M {
-                    self.0.outputs.store::<S>(sums[tile][row], row, tile);
+                    outputs.store::<S>(sums[tile][row], row, tile);
                 }
             }
         }
     }
-}
 
-impl<F: Format, const T: usize, const M: usize> Product<F, T, M> {
-    /// Address of a row's number at `offset` of the record of `block`.
     #[inline(always)]
-    unsafe fn number(&self, row: usize, block: usize, offset: usize) -> *const u8 {
-        const { assert!(M <= PANEL_ROWS) }
-        // SAFETY: within the panel by the kernel's conditions.
-        unsafe { self.0.panel.add(block * RECORD + offset + 4 * row) }
+    unsafe fn add_minimums<S: TileLanes>(
+        &self,
+        panel: Panel<M>,
+        block: usize,
+        sums: &mut [[S::Floats; M]; T],
+    ) {
+        // SAFETY: all addresses are within the tiles and panels that the kernel's conditions name.
+        unsafe {
+            for tile in 0..T {
+                let minimums = F::minimums::<S>(self.0.scales.add(tile * self.0.tile_step), block);
+                for row in 0..M {
+                    let sum = S::broadcast(panel.number(row, block, SCALED_SUMS).cast());
+                    let accumulate = if F::MINIMUMS == Minimums::Added {
+                        S::multiply_add
+                    } else {
+                        S::negative_multiply_add
+                    };
+                    sums[tile][row] = accumulate(minimums, sum, sums[tile][row]);
+                }
+            }
+        }
     }
 
-    /// Asks for the quants that the kernel, or its next call on the following tiles, needs some blocks later. The
-    /// processor's own prefetchers do not keep up with several streams of a few kilobytes each.
     #[inline(always)]
-    unsafe fn prefetch<S: TileLanes>(&self, block: usize) {
+    unsafe fn prefetch_in_use<S: TileLanes>(&self, block: usize) {
         let (mut block, mut first) = (block + BLOCKS_AHEAD, self.0.quants);
         if block >= self.0.blocks {
             block -= self.0.blocks;
@@ -171,16 +240,16 @@ impl<F: Format, const T: usize, const M: usize> Product<F, T, M> {
 
     /// The exact integer sums of one part of a block.
     #[inline(always)]
-    unsafe fn dots<S: TileLanes>(&self, block: usize, part: usize) -> [[S::Ints; M]; T] {
+    unsafe fn dots<S: TileLanes>(&self, panel: Panel<M>, block: usize, part: usize) -> [[S::Ints; M]; T] {
         let groups = 8 / F::PARTS;
         // SAFETY: all addresses are within the tiles and panels that the kernel's conditions name.
         unsafe {
             let mut dots = [[S::zero_ints(); M]; T];
             if F::MINIMUMS == Minimums::None {
                 for row in 0..M {
-                    let mut sum = S::broadcast_int(self.number(row, block, SUMS).cast());
+                    let mut sum = S::broadcast_int(panel.number(row, block, SUMS).cast());
                     if F::PARTS == 2 {
-                        let first = S::broadcast_int(self.number(row, block, FIRST_HALF_SUMS).cast());
+                        let first = S::broadcast_int(panel.number(row, block, FIRST_HALF_SUMS).cast());
                         sum = if part == 0 { first } else { S::subtract(sum, first) };
                     }
                     let offset = S::subtract(S::zero_ints(), S::shift_left(sum, F::CENTRE_BITS));
@@ -196,7 +265,7 @@ impl<F: Format, const T: usize, const M: usize> Product<F, T, M> {
                     weights[tile] = F::group::<S>(quants.add(tile * self.0.tile_step), group);
                 }
                 for row in 0..M {
-                    let four = S::broadcast_int(self.number(row, block, group * GROUP_BYTES).cast());
+                    let four = S::broadcast_int(panel.number(row, block, group * GROUP_BYTES).cast());
                     for tile in 0..T {
                         dots[tile][row] = S::dot(dots[tile][row], weights[tile], four, F::WIDE);
                     }

@@ -19,6 +19,12 @@ pub(super) struct Outputs {
 }
 
 impl Outputs {
+    /// The same without the first `rows` rows.
+    #[inline(always)]
+    pub(super) fn skip(&self, rows: usize) -> Outputs {
+        Outputs { start: self.start.wrapping_add(rows * self.stride), rows: self.rows - rows, ..*self }
+    }
+
     /// The sums that tile `tile` of row `row` starts from.
     ///
     /// # Safety

@@ -14,12 +14,12 @@ use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
-/// From this many rows on, tiles are expanded once instead of being unpacked for every four rows.
-const ROWS_WORTH_EXPANDING: usize = 16;
+/// From this many rows on, float tiles are expanded to f32 once instead of being converted for every few rows.
+const ROWS_WORTH_EXPANDING_FLOATS: usize = 16;
 /// Rows that go through all tiles together; their activations should stay in the second-level cache.
 const ROWS_TOGETHER: usize = 128;
-/// Bytes of expanded tiles that are used together; they should stay in the first-level cache.
-const EXPANDED_BYTES: usize = 28 << 10;
+/// Bytes of expanded tiles that are used together; they should stay in the second-level cache.
+const EXPANDED_BYTES: usize = 96 << 10;
 /// Bytes of float tiles expanded to f32 that are used together; they should stay in the second-level cache.
 const FLOAT_SCRATCH_BYTES: usize = 64 << 10;
 
@@ -139,7 +139,7 @@ impl<'a> Work<'a> {
                 Source { quants, scales: quants.wrapping_add(layout.scales), tile_step: layout.bytes };
             // SAFETY: the tiles and rows exist; the rest is passed on from the caller.
             unsafe {
-                if rows.len() < ROWS_WORTH_EXPANDING {
+                if rows.len() < F::ROWS_WORTH_EXPANDING {
                     self.integer_rows::<F>(source, tile, count, 0..blocks, rows.clone());
                 } else {
                     self.expanded::<F>(source, tile, count, blocks, rows.clone());
@@ -204,10 +204,12 @@ impl<'a> Work<'a> {
         while row < rows.end {
             let left = rows.end - row;
             let (_, step) = integer::step(lanes::blocking(simd), count, left);
+            // Whole panels go through one call; what is left of the rows may have better blockings.
+            let panels = if step == PANEL_ROWS { ((left + 1) / PANEL_ROWS).max(1) } else { 1 };
+            let end = rows.end.min(row + panels * step);
             let panel = self.panel(row).wrapping_add(blocks.start * RECORD);
             let mut done = 0;
             while done < count {
-                // The last rows may be few, for which other blockings are better.
                 let (tiles, _) = integer::step(lanes::blocking(simd), count - done, left);
                 let operands = integer::Operands {
                     quants: source.quants.wrapping_add(done * source.tile_step),
@@ -215,14 +217,16 @@ impl<'a> Work<'a> {
                     tile_step: source.tile_step,
                     blocks: blocks.len(),
                     panel,
-                    outputs: self.outputs(row..rows.end.min(row + step), tile + done, blocks.start > 0),
+                    panels,
+                    panel_step: panel_bytes(self.columns),
+                    outputs: self.outputs(row..end, tile + done, blocks.start > 0),
                 };
                 let product = integer::AnyProduct::<F> { tiles, rows: step, operands, format: PhantomData };
                 // SAFETY: tiles, blocks, rows and outputs exist; the rest is passed on from the caller.
                 unsafe { lanes::dispatch(simd, product) };
                 done += tiles;
             }
-            row += step;
+            row = end;
         }
     }
 }
@@ -233,7 +237,7 @@ impl Work<'_> {
     unsafe fn floats<F: FloatFormat>(&self, tiles: Range<usize>, rows: Range<usize>) {
         let columns = self.columns;
         let tile_step = self.layout.bytes;
-        let expand = F::BYTES < size_of::<f32>() && rows.len() >= ROWS_WORTH_EXPANDING;
+        let expand = F::BYTES < size_of::<f32>() && rows.len() >= ROWS_WORTH_EXPANDING_FLOATS;
         let mut scratch = Scratch::<FLOAT_SCRATCH_BYTES>(MaybeUninit::uninit());
         let out = scratch.0.as_mut_ptr().cast::<f32>();
         let mut tile = tiles.start;

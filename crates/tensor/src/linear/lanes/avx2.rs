@@ -123,6 +123,11 @@ impl<const VNNI: bool> TileLanes for Avx256<VNNI> {
     }
 
     #[inline(always)]
+    unsafe fn prefetch_for_later(address: *const u8) {
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(address.cast()) }
+    }
+
+    #[inline(always)]
     unsafe fn load_words(from: *const u8) -> Self::Words {
         unsafe { [_mm256_loadu_si256(from.cast()), _mm256_loadu_si256(from.add(32).cast())] }
     }

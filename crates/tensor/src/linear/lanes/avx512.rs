@@ -43,6 +43,11 @@ impl TileLanes for Avx512 {
     }
 
     #[inline(always)]
+    unsafe fn prefetch_for_later(address: *const u8) {
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(address.cast()) }
+    }
+
+    #[inline(always)]
     unsafe fn load_words(from: *const u8) -> __m512i {
         unsafe { _mm512_loadu_si512(from.cast()) }
     }

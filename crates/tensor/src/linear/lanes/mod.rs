@@ -37,6 +37,8 @@ pub(crate) trait TileLanes: 'static {
 
     /// Asks for the cache line at `address`, which need not exist.
     unsafe fn prefetch(address: *const u8);
+    /// The same for a line that is used so much later that the first-level cache would not keep it.
+    unsafe fn prefetch_for_later(address: *const u8);
     /// Loads 64 bytes.
     unsafe fn load_words(from: *const u8) -> Self::Words;
     /// Stores 64 bytes.

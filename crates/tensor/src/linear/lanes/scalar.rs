@@ -24,6 +24,9 @@ impl TileLanes for Scalar {
     unsafe fn prefetch(_address: *const u8) {}
 
     #[inline(always)]
+    unsafe fn prefetch_for_later(_address: *const u8) {}
+
+    #[inline(always)]
     unsafe fn load_words(from: *const u8) -> Self::Words {
         unsafe { from.cast::<Self::Words>().read_unaligned() }
     }

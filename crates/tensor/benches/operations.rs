@@ -1,7 +1,7 @@
 //! Speed of attention and of the small operations on the shapes of a small model, as fractions of what this machine
 //! could do at most. The products are in `linear.rs`.
 //!
-//! `cargo bench -p zhenjin-tensor --bench operations -- [--threads N] [--simd LEVEL]`
+//! `cargo bench -p zhenjin-tensor --bench operations -- [--threads N] [--simd LEVEL] [--kv-cache-dtype f32|int8]`
 
 #![allow(clippy::print_stdout, reason = "a benchmark prints its results")]
 
@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 
 use zhenjin_tensor::linear::peak;
 use zhenjin_tensor::{
-    Activations, AttentionShape, DirectExecutor, Dtype, Executor, KvCache, KvShape, Matrix, PAGE_TOKENS,
-    PageId, RotaryFrequencies, RotaryLayout, SequenceRows, SimdLevel, TensorError, ThreadTeam, log_sum_exp,
+    Activations, AttentionShape, DirectExecutor, Dtype, Executor, KvCache, KvDtype, KvShape, Matrix,
+    PAGE_TOKENS, PageId, RotaryFrequencies, RotaryLayout, SequenceRows, SimdLevel, TensorError, ThreadTeam,
+    log_sum_exp,
 };
 
 /// The heads of SmolLM2-135M.
@@ -22,12 +23,13 @@ const VOCABULARY: usize = 49_152;
 const LONGEST: usize = 4096;
 
 fn main() -> Result<(), TensorError> {
-    let (mut threads, mut simd) = (2, SimdLevel::detect());
+    let (mut threads, mut simd, mut dtype) = (2, SimdLevel::detect(), KvDtype::F32);
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         let mut value = || arguments.next().expect("a value after the option");
         match argument.as_str() {
             "--threads" => threads = value().parse().expect("a number of threads"),
+            "--kv-cache-dtype" => dtype = value().parse().expect("f32 or int8"),
             "--simd" => simd = value().parse().expect("an instruction set"),
             _ => {}
         }
@@ -37,7 +39,7 @@ fn main() -> Result<(), TensorError> {
     let memory = peak::read_bytes(&vec![1; 32 << 20], &team);
     println!("{simd}, {threads} threads: {:.0} GFLOP/s, {:.1} GB/s from memory", float / 1e9, memory / 1e9);
 
-    let shape = KvShape { layers: 1, kv_heads: SHAPE.kv_heads, head_dim: SHAPE.head_dim };
+    let shape = KvShape { dtype, layers: 1, kv_heads: SHAPE.kv_heads, head_dim: SHAPE.head_dim };
     let cache = KvCache::new(shape, 32 * LONGEST / PAGE_TOKENS)?;
     let mut bench =
         Bench { executor: DirectExecutor::new(cache, SHAPE, simd, Arc::clone(&team))?, float, memory, simd };

@@ -62,6 +62,17 @@ pub enum TensorError {
         /// Values asked for.
         elements: usize,
     },
+    /// Heads of this width cannot be kept in a KV cache of 8 bits.
+    #[error(
+        "KV cache: heads of {head_dim} dimensions cannot be kept in int8, which takes multiples of {multiple_of}; \
+         use f32"
+    )]
+    KvHeadDim {
+        /// Width of a head.
+        head_dim: usize,
+        /// What it would have to be a multiple of.
+        multiple_of: usize,
+    },
     /// A block of values cannot be quantised.
     #[error(
         "quantise: elements {start}..{end} need a scale that is not a finite f16 number, so {dtype} cannot hold \

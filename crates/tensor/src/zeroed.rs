@@ -49,11 +49,22 @@ impl Zeroed {
 }
 
 impl Zeroed {
-    /// The same memory as bytes to write: every pattern of bytes is an f32.
+    /// The same memory as bytes to write.
     pub(crate) fn as_bytes_mut(&mut self) -> &mut [u8] {
-        // SAFETY: every byte of an f32 is initialised, belongs to this object and is borrowed exclusively.
-        unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr().cast(), self.length * size_of::<f32>()) }
+        as_bytes_mut(self)
     }
+}
+
+/// The bytes of `values`.
+pub(crate) fn as_bytes(values: &[f32]) -> &[u8] {
+    // SAFETY: every byte of an f32 is initialised, and the borrow goes on.
+    unsafe { std::slice::from_raw_parts(values.as_ptr().cast(), size_of_val(values)) }
+}
+
+/// The bytes of `values`, to be written: every pattern of bytes is an f32.
+pub(crate) fn as_bytes_mut(values: &mut [f32]) -> &mut [u8] {
+    // SAFETY: as above, and the borrow is exclusive.
+    unsafe { std::slice::from_raw_parts_mut(values.as_mut_ptr().cast(), size_of_val(values)) }
 }
 
 /// Asks for pages of 2 MiB where the block is long enough for them: reading weights from memory spends a fifth of its

@@ -3,9 +3,11 @@
 
 use std::ops::Range;
 
+use super::eight_bits::{EightBitPages, RoundedQueries};
+use super::floats::FloatPages;
 use super::kernel::{self, FULL_TILE_ROWS};
 use super::{AttentionCall, reference};
-use crate::kv::{PAGE_TOKENS, PageId};
+use crate::kv::{KvDtype, PAGE_TOKENS, PageId};
 use crate::lanes::{LANES, LaneKernel, Lanes};
 
 /// Which queries.
@@ -66,6 +68,8 @@ impl Block<'_> {
 pub(super) struct Scratch {
     /// Scaled queries: per tile of rows, `[head_dim][rows of the tile]`.
     pub(super) queries: Vec<f32>,
+    /// The same in 8 bits.
+    pub(super) rounded_queries: RoundedQueries,
     /// Greatest score of the split.
     pub(super) greatest: Vec<f32>,
     /// Sums of the split's weights, in lanes.
@@ -80,19 +84,24 @@ pub(super) struct Scratch {
 impl Scratch {
     /// Values of the scratch for blocks of `rows` rows.
     pub(super) fn elements(rows: usize, head_dim: usize) -> usize {
-        (rows + FULL_TILE_ROWS).saturating_mul(3 * head_dim + LANES + 3)
+        let rows = rows + FULL_TILE_ROWS;
+        rows.saturating_mul(3 * head_dim + LANES + 3).saturating_add(RoundedQueries::elements(rows, head_dim))
     }
 
     /// Bytes that have been taken so far.
     pub(super) fn bytes(&self) -> usize {
         let rows = self.greatest.len() * (LANES + 3);
         (rows + self.queries.len() + self.outputs.len() + self.total_outputs.len()) * size_of::<f32>()
+            + self.rounded_queries.bytes()
     }
 
     /// Makes room for blocks of `rows` rows.
-    pub(super) fn reserve(&mut self, rows: usize, head_dim: usize) {
+    pub(super) fn reserve(&mut self, rows: usize, head_dim: usize, dtype: KvDtype) {
         // The last tile may be padded.
         let rows = rows + FULL_TILE_ROWS;
+        if dtype == KvDtype::Int8 {
+            self.rounded_queries.reserve(rows, head_dim);
+        }
         let elements = rows * head_dim;
         if self.greatest.len() < rows {
             self.greatest.resize(rows, 0.0);
@@ -153,7 +162,11 @@ impl LaneKernel for BlockKernel<'_> {
 
     #[inline(always)]
     fn run<L: Lanes>(self, lanes: L) {
-        kernel::attend_block(lanes, self.call, self.block, self.pages, self.scratch);
+        let Self { call, block, pages, scratch } = self;
+        match call.cache.shape().dtype {
+            KvDtype::F32 => kernel::attend_block::<L, FloatPages>(lanes, call, block, pages, scratch),
+            KvDtype::Int8 => kernel::attend_block::<L, EightBitPages>(lanes, call, block, pages, scratch),
+        }
     }
 
     fn reference(self) {

@@ -1,7 +1,8 @@
 //! The fast path of attention: tiles of query rows against a page of 32 keys, in registers.
 //!
 //! A tile computes `rows × 32` scores (keys are lanes), then adds `rows × columns` of the values (dimensions are lanes).
-//! The number of rows in a tile changes speed only: every score and output is a chain of its own.
+//! The number of rows in a tile changes speed only: every score and output is a chain of its own. How keys and values are
+//! kept is known to the implementations of [`Pages`] alone.
 
 #![allow(clippy::needless_range_loop, reason = "one index runs through several arrays of registers")]
 
@@ -9,46 +10,70 @@ use std::ops::Range;
 
 use super::block::{Block, Scratch};
 use super::{AttentionCall, SPLIT_PAGES};
-use crate::kv::PAGE_TOKENS;
+use crate::kv::{PAGE_TOKENS, PageId};
 use crate::lanes::{LANES, Lanes};
 use crate::ops::exponential;
 
 /// Rows of the largest tile at any level.
 pub(super) const FULL_TILE_ROWS: usize = 12;
 /// Vectors of keys in a page.
-const KEY_VECTORS: usize = PAGE_TOKENS / LANES;
+pub(super) const KEY_VECTORS: usize = PAGE_TOKENS / LANES;
 
-/// One page of keys and values of one head.
-struct Page<'a> {
-    number: usize,
-    /// `[head_dim][32]`.
-    keys: &'a [f32],
-    /// `[32][head_dim]`.
-    values: &'a [f32],
+/// A way to keep keys and values, and how scores and weighted sums are computed from it.
+pub(super) trait Pages {
+    /// The keys and values of one page, layer and head.
+    type Block<'a>: Copy;
+
+    fn block<'a>(call: &AttentionCall<'a>, page: PageId, kv_head: usize) -> Self::Block<'a>;
+
+    /// Scales the queries of a block of rows and lays them out as [`Pages::scores`] reads them. Padding rows are zero.
+    fn load_queries<L: Lanes>(lanes: L, queries: &[f32], block: &Block<'_>, scratch: &mut Scratch);
+
+    /// Scores of the `R` queries from row `first` on with 32 keys.
+    fn scores<L: Lanes, const R: usize>(
+        lanes: L,
+        page: Self::Block<'_>,
+        scratch: &Scratch,
+        first: usize,
+        head_dim: usize,
+        out: &mut Weights<R>,
+    );
+
+    /// `outputs = outputs · correction + Σ weight · value` over the visible keys, for all dimensions.
+    fn add_values<L: Lanes, const R: usize>(
+        lanes: L,
+        page: Self::Block<'_>,
+        visible: Visible<R>,
+        weights: &Weights<R>,
+        corrections: &[f32; R],
+        outputs: &mut [f32],
+    );
 }
+
+/// Scores, then weights, of `R` queries with the keys of a page.
+pub(super) type Weights<const R: usize> = [[[f32; LANES]; KEY_VECTORS]; R];
 
 /// See [`super::block::BlockKernel`].
 #[inline(always)]
-pub(super) fn attend_block<L: Lanes>(
+pub(super) fn attend_block<L: Lanes, P: Pages>(
     lanes: L,
     call: &AttentionCall<'_>,
     block: &Block<'_>,
     pages: Range<usize>,
     scratch: &mut Scratch,
 ) {
-    load_queries(lanes, call.queries, block, &mut scratch.queries);
+    P::load_queries(lanes, call.queries, block, scratch);
     let mut number = pages.start;
     while number < pages.end {
         let split_end = (number + 1).next_multiple_of(SPLIT_PAGES).min(pages.end);
         scratch.start_split(block);
         for number in number..split_end {
-            let (keys, values) = call.cache.block(call.layer, block.pages[number], block.kv_head);
-            let page = Page { number, keys, values };
+            let page = P::block(call, block.pages[number], block.kv_head);
             for_each_tile(
                 lanes,
                 block.rows(),
                 #[inline(always)]
-                |first, rows| attend_tile(lanes, block, &page, first, rows, scratch),
+                |first, rows| attend_tile::<L, P>(lanes, block, number, page, first, rows, scratch),
             );
         }
         merge_split(lanes, block, scratch);
@@ -58,7 +83,7 @@ pub(super) fn attend_block<L: Lanes>(
 
 /// Calls `tile(first row, rows rounded up to a size that has a kernel)` for all rows.
 #[inline(always)]
-fn for_each_tile<L: Lanes>(_: L, rows: usize, mut tile: impl FnMut(usize, usize)) {
+pub(super) fn for_each_tile<L: Lanes>(_: L, rows: usize, mut tile: impl FnMut(usize, usize)) {
     let mut first = 0;
     while first < rows {
         let size = match (rows - first).min(L::SCORE_ROWS) {
@@ -72,54 +97,34 @@ fn for_each_tile<L: Lanes>(_: L, rows: usize, mut tile: impl FnMut(usize, usize)
     }
 }
 
-/// Scales the queries and lays them out as `[head_dim][rows]` per tile. Padding rows become zero.
 #[inline(always)]
-fn load_queries<L: Lanes>(lanes: L, queries: &[f32], block: &Block<'_>, out: &mut [f32]) {
-    let head_dim = block.head_dim;
-    for_each_tile(
-        lanes,
-        block.rows(),
-        #[inline(always)]
-        |first, rows| {
-            let tile = &mut out[first * head_dim..(first + rows) * head_dim];
-            for row in 0..rows {
-                let column = tile[row..].iter_mut().step_by(rows);
-                if first + row < block.rows() {
-                    let start = block.query_start(first + row);
-                    let query = &queries[start..start + head_dim];
-                    column.zip(query).for_each(|(out, value)| *out = value * block.scale);
-                } else {
-                    column.for_each(|out| *out = 0.0);
-                }
-            }
-        },
-    );
-}
-
-#[inline(always)]
-fn attend_tile<L: Lanes>(
+fn attend_tile<L: Lanes, P: Pages>(
     lanes: L,
     block: &Block<'_>,
-    page: &Page<'_>,
+    number: usize,
+    page: P::Block<'_>,
     first: usize,
     rows: usize,
     scratch: &mut Scratch,
 ) {
     match rows {
-        1 => attend_rows::<L, 1>(lanes, block, page, first, scratch),
-        2 => attend_rows::<L, 2>(lanes, block, page, first, scratch),
-        3 => attend_rows::<L, 3>(lanes, block, page, first, scratch),
-        4 if L::SCORE_ROWS >= 4 => attend_rows::<L, 4>(lanes, block, page, first, scratch),
-        6 if L::SCORE_ROWS >= 6 => attend_rows::<L, 6>(lanes, block, page, first, scratch),
-        8 if L::SCORE_ROWS >= 8 => attend_rows::<L, 8>(lanes, block, page, first, scratch),
-        _ if L::SCORE_ROWS >= 12 => attend_rows::<L, FULL_TILE_ROWS>(lanes, block, page, first, scratch),
+        1 => attend_rows::<L, P, 1>(lanes, block, number, page, first, scratch),
+        2 => attend_rows::<L, P, 2>(lanes, block, number, page, first, scratch),
+        3 => attend_rows::<L, P, 3>(lanes, block, number, page, first, scratch),
+        4 if L::SCORE_ROWS >= 4 => attend_rows::<L, P, 4>(lanes, block, number, page, first, scratch),
+        6 if L::SCORE_ROWS >= 6 => attend_rows::<L, P, 6>(lanes, block, number, page, first, scratch),
+        8 if L::SCORE_ROWS >= 8 => attend_rows::<L, P, 8>(lanes, block, number, page, first, scratch),
+        _ if L::SCORE_ROWS >= 12 => {
+            attend_rows::<L, P, FULL_TILE_ROWS>(lanes, block, number, page, first, scratch);
+        }
         _ => unreachable!("tiles have the sizes of for_each_tile"),
     }
 }
 
 /// Which keys of the page the rows of a tile see.
-enum Visible<const R: usize> {
+pub(super) enum Visible<const R: usize> {
     All,
+    /// Of each row, from the first to behind the last.
     Parts([(usize, usize); R]),
 }
 
@@ -139,20 +144,20 @@ fn visible<const R: usize>(block: &Block<'_>, page: usize, first: usize) -> Opti
 }
 
 #[inline(always)]
-fn attend_rows<L: Lanes, const R: usize>(
+fn attend_rows<L: Lanes, P: Pages, const R: usize>(
     lanes: L,
     block: &Block<'_>,
-    page: &Page<'_>,
+    number: usize,
+    page: P::Block<'_>,
     first: usize,
     scratch: &mut Scratch,
 ) {
-    let Some(visible) = visible::<R>(block, page.number, first) else {
+    let Some(visible) = visible::<R>(block, number, first) else {
         return;
     };
     let head_dim = block.head_dim;
-    let queries = &scratch.queries[first * head_dim..(first + R) * head_dim];
     let mut weights = [[[0.0f32; LANES]; KEY_VECTORS]; R];
-    scores::<L, R>(lanes, page.keys, queries, &mut weights);
+    P::scores(lanes, page, scratch, first, head_dim, &mut weights);
     if let Visible::Parts(parts) = &visible {
         for (scores, (from, to)) in weights.iter_mut().zip(parts) {
             hide_keys_outside(lanes, scores, *from, *to);
@@ -162,43 +167,7 @@ fn attend_rows<L: Lanes, const R: usize>(
     let sums = &mut scratch.sums[first..first + R];
     let corrections = weigh::<L, R>(lanes, &mut weights, greatest, sums);
     let outputs = &mut scratch.outputs[first * head_dim..(first + R) * head_dim];
-    match visible {
-        Visible::All => {
-            add_values::<L, R>(lanes, page.values, &weights, &corrections, 0..PAGE_TOKENS, outputs)
-        }
-        Visible::Parts(parts) => {
-            for (row, (from, to)) in parts.into_iter().enumerate() {
-                let (weights, correction) = (&[weights[row]], &[corrections[row]]);
-                let output = &mut outputs[row * head_dim..(row + 1) * head_dim];
-                add_values::<L, 1>(lanes, page.values, weights, correction, from..to, output);
-            }
-        }
-    }
-}
-
-/// Scores of `R` queries with 32 keys: one chain of fused multiply-adds over `head_dim` each.
-#[inline(always)]
-fn scores<L: Lanes, const R: usize>(
-    lanes: L,
-    keys: &[f32],
-    queries: &[f32],
-    out: &mut [[[f32; LANES]; KEY_VECTORS]; R],
-) {
-    let mut sums = [[lanes.splat(0.0); KEY_VECTORS]; R];
-    let (keys, queries) = (keys.as_chunks::<PAGE_TOKENS>().0, queries.as_chunks::<R>().0);
-    for (keys, queries) in keys.iter().zip(queries) {
-        let (keys, _) = keys.as_chunks::<LANES>();
-        let (low, high) = (lanes.load(&keys[0]), lanes.load(&keys[1]));
-        for row in 0..R {
-            let query = lanes.splat(queries[row]);
-            sums[row][0] = lanes.fma(query, low, sums[row][0]);
-            sums[row][1] = lanes.fma(query, high, sums[row][1]);
-        }
-    }
-    for row in 0..R {
-        lanes.store(sums[row][0], &mut out[row][0]);
-        lanes.store(sums[row][1], &mut out[row][1]);
-    }
+    P::add_values(lanes, page, visible, &weights, &corrections, outputs);
 }
 
 /// Makes the scores of keys outside `from..to` −∞.
@@ -246,104 +215,6 @@ fn weigh<L: Lanes, const R: usize>(
         lanes.store(sum, &mut sums[row]);
     }
     std::array::from_fn(|row| corrections[row])
-}
-
-/// `outputs = outputs · correction + Σ weight · value` over `keys`, ascending, for all columns of `head_dim`.
-#[inline(always)]
-fn add_values<L: Lanes, const R: usize>(
-    lanes: L,
-    values: &[f32],
-    weights: &[[[f32; LANES]; KEY_VECTORS]; R],
-    corrections: &[f32; R],
-    keys: Range<usize>,
-    outputs: &mut [f32],
-) {
-    let head_dim = outputs.len() / R;
-    let tile =
-        ValueTile { lanes, values: &values[..PAGE_TOKENS * head_dim], weights, corrections, keys, head_dim };
-    let mut column = 0;
-    // Few rows take more columns at once: as many independent chains as hide the latency of one.
-    if R <= 4 && L::SCORE_ROWS >= 12 {
-        while head_dim - column >= 4 * LANES {
-            tile.add_columns::<4>(column, outputs);
-            column += 4 * LANES;
-        }
-    }
-    while head_dim - column >= 2 * LANES {
-        tile.add_columns::<2>(column, outputs);
-        column += 2 * LANES;
-    }
-    while head_dim - column >= LANES {
-        tile.add_columns::<1>(column, outputs);
-        column += LANES;
-    }
-    if column < head_dim {
-        tile.add_last_columns(column, outputs);
-    }
-}
-
-/// The operands of [`add_values`].
-struct ValueTile<'a, L, const R: usize> {
-    lanes: L,
-    values: &'a [f32],
-    weights: &'a [[[f32; LANES]; KEY_VECTORS]; R],
-    corrections: &'a [f32; R],
-    keys: Range<usize>,
-    head_dim: usize,
-}
-
-impl<L: Lanes, const R: usize> ValueTile<'_, L, R> {
-    /// `C` vectors of columns from `column` on.
-    #[inline(always)]
-    fn add_columns<const C: usize>(&self, column: usize, outputs: &mut [f32]) {
-        let (lanes, head_dim) = (self.lanes, self.head_dim);
-        let mut sums = [[lanes.splat(0.0); C]; R];
-        for row in 0..R {
-            let correction = lanes.splat(self.corrections[row]);
-            let start = row * head_dim + column;
-            let (chunks, _) = outputs[start..start + C * LANES].as_chunks::<LANES>();
-            for vector in 0..C {
-                sums[row][vector] = lanes.mul(lanes.load(&chunks[vector]), correction);
-            }
-        }
-        for key in self.keys.clone() {
-            let start = key * head_dim + column;
-            let (chunks, _) = self.values[start..start + C * LANES].as_chunks::<LANES>();
-            let values: [L::Vector; C] = std::array::from_fn(
-                #[inline(always)]
-                |vector| lanes.load(&chunks[vector]),
-            );
-            for row in 0..R {
-                let weight = lanes.splat(self.weights[row][key / LANES % KEY_VECTORS][key % LANES]);
-                for vector in 0..C {
-                    sums[row][vector] = lanes.fma(weight, values[vector], sums[row][vector]);
-                }
-            }
-        }
-        for row in 0..R {
-            let start = row * head_dim + column;
-            let (chunks, _) = outputs[start..start + C * LANES].as_chunks_mut::<LANES>();
-            for vector in 0..C {
-                lanes.store(sums[row][vector], &mut chunks[vector]);
-            }
-        }
-    }
-
-    /// The columns behind the last whole vector.
-    #[inline(always)]
-    fn add_last_columns(&self, column: usize, outputs: &mut [f32]) {
-        let (lanes, head_dim) = (self.lanes, self.head_dim);
-        for row in 0..R {
-            let output = &mut outputs[row * head_dim + column..(row + 1) * head_dim];
-            let mut sum = lanes.mul(lanes.load_head(output), lanes.splat(self.corrections[row]));
-            for key in self.keys.clone() {
-                let values = lanes.load_head(&self.values[key * head_dim + column..(key + 1) * head_dim]);
-                let weight = lanes.splat(self.weights[row][key / LANES % KEY_VECTORS][key % LANES]);
-                sum = lanes.fma(weight, values, sum);
-            }
-            lanes.store_head(sum, output);
-        }
-    }
 }
 
 /// Merges the results of the split that has just ended into the totals.

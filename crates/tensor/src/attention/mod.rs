@@ -8,10 +8,13 @@
 //! * every [`SPLIT_PAGES`] pages (counted from position 0) a new partial result begins, and partial results are merged in
 //!   ascending order. So a long context can be shared by several threads without changing a bit.
 //!
-//! Masked keys are left out of the chains, never multiplied by zero. Score, weight and merge have a plain reference
+//! Masked keys are left out of the chains, never multiplied by zero. With keys and values in 8 bits the products within a
+//! page are exact products of bytes instead (see `eight_bits`), in which a masked key weighs exactly zero. Score, weight and merge have a plain reference
 //! (`reference`) that every instruction set equals bit for bit.
 
 mod block;
+mod eight_bits;
+mod floats;
 mod kernel;
 mod plan;
 mod reference;
@@ -92,7 +95,7 @@ pub(crate) fn attend(
     scratch.workers.resize_with(team.threads().max(scratch.workers.len()), Mutex::default);
     for worker in &mut scratch.workers {
         let worker = worker.get_mut().unwrap_or_else(PoisonError::into_inner);
-        worker.reserve(plan.block_rows(), plan.shape().head_dim);
+        worker.reserve(plan.block_rows(), plan.shape().head_dim, call.cache.shape().dtype);
     }
     if scratch.partials.len() < plan.partial_elements() {
         scratch.partials.resize(plan.partial_elements(), 0.0);

@@ -3,10 +3,12 @@
 use std::ops::Range;
 
 use super::block::{Block, Scratch};
+use super::eight_bits::UNSIGNED_LEVELS;
 use super::{AttentionCall, SPLIT_PAGES};
-use crate::kv::PAGE_TOKENS;
+use crate::kv::{EightBitBlock, KEY_BLOCK, KvDtype, PAGE_TOKENS, PageId};
 use crate::lanes::{LANES, sum_lanes};
 use crate::ops::exponential_of_one;
+use crate::rounding::{largest_of, quantise_reference, round_to_byte, scale_of};
 
 /// See [`super::block::BlockKernel`].
 pub(super) fn attend_block(
@@ -49,12 +51,10 @@ fn attend_split(
         if visible.is_empty() {
             continue;
         }
-        let (keys, values) = call.cache.block(call.layer, block.pages[number], block.kv_head);
+        let page = Page::of(call, block.pages[number], block.kv_head);
         let mut scores = [f32::NEG_INFINITY; PAGE_TOKENS];
         for key in visible.clone() {
-            let chain = query.iter().enumerate();
-            scores[key] = chain
-                .fold(0.0, |sum, (dimension, query)| query.mul_add(keys[dimension * PAGE_TOKENS + key], sum));
+            scores[key] = page.score(query, key);
         }
         let new = scores
             .iter()
@@ -66,13 +66,80 @@ fn attend_split(
         for (lane, sum) in result.sums.iter_mut().enumerate() {
             *sum = sum.mul_add(correction, weights[lane] + weights[lane + LANES]);
         }
-        for (dimension, output) in result.outputs.iter_mut().enumerate() {
-            *output = visible.clone().fold(*output * correction, |sum, key| {
-                weights[key].mul_add(values[key * query.len() + dimension], sum)
-            });
-        }
+        page.add_values(visible, &weights, correction, &mut result.outputs);
     }
     result
+}
+
+/// The keys and values of one page and head.
+enum Page<'a> {
+    Floats { keys: &'a [f32], values: &'a [f32] },
+    EightBits(EightBitBlock<'a>),
+}
+
+impl<'a> Page<'a> {
+    fn of(call: &AttentionCall<'a>, page: PageId, kv_head: usize) -> Page<'a> {
+        match call.cache.shape().dtype {
+            KvDtype::F32 => {
+                let (keys, values) = call.cache.block(call.layer, page, kv_head);
+                Page::Floats { keys, values }
+            }
+            KvDtype::Int8 => Page::EightBits(call.cache.eight_bit_block(call.layer, page, kv_head)),
+        }
+    }
+
+    fn score(&self, query: &[f32], key: usize) -> f32 {
+        match self {
+            Page::Floats { keys, .. } => query
+                .iter()
+                .enumerate()
+                .fold(0.0, |sum, (dimension, query)| query.mul_add(keys[dimension * PAGE_TOKENS + key], sum)),
+            Page::EightBits(page) => {
+                let blocks = query.as_chunks::<KEY_BLOCK>().0.iter().enumerate();
+                blocks.fold(0.0, |sum, (block, query)| {
+                    let mut bytes = [0u8; KEY_BLOCK];
+                    let scale = quantise_reference(query, &mut bytes);
+                    let dot: i32 = (0..KEY_BLOCK)
+                        .map(|i| i32::from(bytes[i].cast_signed()) * page.key(block * KEY_BLOCK + i, key))
+                        .sum();
+                    (dot as f32).mul_add(scale * page.key_scales[block][key], sum)
+                })
+            }
+        }
+    }
+
+    fn add_values(
+        &self,
+        visible: Range<usize>,
+        weights: &[f32; PAGE_TOKENS],
+        correction: f32,
+        outputs: &mut [f32],
+    ) {
+        let head_dim = outputs.len();
+        match self {
+            Page::Floats { values, .. } => {
+                for (dimension, output) in outputs.iter_mut().enumerate() {
+                    *output = visible.clone().fold(*output * correction, |sum, key| {
+                        weights[key].mul_add(values[key * head_dim + dimension], sum)
+                    });
+                }
+            }
+            Page::EightBits(page) => {
+                let mut products = [0.0; PAGE_TOKENS];
+                for key in 0..PAGE_TOKENS {
+                    if weights[key] != 0.0 {
+                        products[key] = weights[key] * page.value_scales[key];
+                    }
+                }
+                let (scale, inverse) = scale_of(largest_of(&products), UNSIGNED_LEVELS);
+                let bytes = products.map(|product| i32::from(round_to_byte(product, inverse)));
+                for (dimension, output) in outputs.iter_mut().enumerate() {
+                    let dot: i32 = (0..PAGE_TOKENS).map(|key| bytes[key] * page.value(dimension, key)).sum();
+                    *output = (dot as f32).mul_add(scale, *output * correction);
+                }
+            }
+        }
+    }
 }
 
 /// Merges one row's partial result into its totals. Nothing seen (sum 0) changes nothing; the first is taken as it is.

@@ -261,7 +261,7 @@ impl Executor for DirectExecutor {
         expect("attention: queries", rows * shape.heads * shape.head_dim, queries.values().len())?;
         expect("attention: keys", rows * shape.kv_heads * shape.head_dim, keys.values().len())?;
         expect("attention: values", rows * shape.kv_heads * shape.head_dim, values.values().len())?;
-        self.cache.write(layer, self.plan.writes(), keys.values(), values.values(), &self.team);
+        self.cache.write(layer, self.plan.writes(), keys.values(), values.values(), self.simd, &self.team);
         let mut out = self.workspace.take(rows, shape.heads * shape.head_dim)?;
         let call =
             AttentionCall { plan: &self.plan, cache: &self.cache, layer, window, queries: queries.values() };

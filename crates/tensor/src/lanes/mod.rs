@@ -16,6 +16,8 @@ pub(crate) const LANES: usize = 16;
 pub(crate) trait Lanes: Copy {
     /// Sixteen f32.
     type Vector: Copy;
+    /// Sixteen i32, or four bytes in each of sixteen lanes.
+    type Ints: Copy;
 
     /// Rows of queries for which the scores against one page of keys fit in the registers.
     const SCORE_ROWS: usize;
@@ -58,6 +60,19 @@ pub(crate) trait Lanes: Copy {
     fn sum(self, value: Self::Vector) -> f32;
     /// The greatest lane (unspecified when one is NaN).
     fn greatest(self, value: Self::Vector) -> f32;
+    /// The greatest magnitude of both vectors' lanes as bits (see [`crate::rounding::largest_of`]).
+    fn largest(self, a: Self::Vector, b: Self::Vector) -> u32;
+
+    /// The same four bytes in all lanes.
+    fn splat_int(self, value: i32) -> Self::Ints;
+    /// Four consecutive bytes for each lane.
+    fn load_bytes(self, bytes: &[u8; 4 * LANES]) -> Self::Ints;
+    /// Adds to each lane of `sum` the exact dot product of its four unsigned bytes with its four signed bytes.
+    fn dot(self, sum: Self::Ints, unsigned: Self::Ints, signed: Self::Ints) -> Self::Ints;
+    /// Converts to f32; exact below 2²⁴.
+    fn to_floats(self, ints: Self::Ints) -> Self::Vector;
+    /// Writes [`crate::rounding::round_to_byte`] of every lane.
+    fn store_rounded(self, value: Self::Vector, inverse: f32, out: &mut [u8; LANES]);
 }
 
 /// Code over lanes, compiled once per instruction set by [`dispatch`].

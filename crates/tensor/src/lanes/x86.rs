@@ -7,8 +7,10 @@ use std::arch::x86_64::*;
 
 use super::{LANES, LaneKernel, Lanes};
 use crate::SimdLevel;
+use crate::linear::lanes::{eight_largest, exact_dot, sixteen_rounded_bytes};
+use crate::rounding::{MAGNITUDE, ROUND};
 
-/// Proof that the processor has AVX-512 F, BW, VL and DQ.
+/// Proof that the processor has AVX-512 F, BW, VL, DQ and VNNI.
 #[derive(Clone, Copy)]
 pub(super) struct Avx512(());
 
@@ -27,7 +29,7 @@ pub(super) fn dispatch<K: LaneKernel>(simd: SimdLevel, kernel: K) -> K::Output {
     }
 }
 
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx2,fma")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma")]
 fn run_avx512<K: LaneKernel>(kernel: K) -> K::Output {
     kernel.run(Avx512(()))
 }
@@ -55,6 +57,7 @@ fn head_mask(count: usize) -> __mmask16 {
 
 impl Lanes for Avx512 {
     type Vector = __m512;
+    type Ints = __m512i;
 
     const SCORE_ROWS: usize = 12;
 
@@ -160,10 +163,51 @@ impl Lanes for Avx512 {
             greatest_of_eight(_mm256_max_ps(_mm512_castps512_ps256(value), upper))
         })
     }
+
+    #[inline(always)]
+    fn largest(self, a: __m512, b: __m512) -> u32 {
+        proven!({
+            let mask = _mm512_set1_epi32(MAGNITUDE.cast_signed());
+            let a = _mm512_and_si512(_mm512_castps_si512(a), mask);
+            let b = _mm512_and_si512(_mm512_castps_si512(b), mask);
+            _mm512_reduce_max_epu32(_mm512_max_epu32(a, b))
+        })
+    }
+
+    #[inline(always)]
+    fn splat_int(self, value: i32) -> __m512i {
+        proven!(_mm512_set1_epi32(value))
+    }
+
+    #[inline(always)]
+    fn load_bytes(self, bytes: &[u8; 4 * LANES]) -> __m512i {
+        proven!(_mm512_loadu_si512(bytes.as_ptr().cast()))
+    }
+
+    #[inline(always)]
+    fn dot(self, sum: __m512i, unsigned: __m512i, signed: __m512i) -> __m512i {
+        proven!(_mm512_dpbusd_epi32(sum, unsigned, signed))
+    }
+
+    #[inline(always)]
+    fn to_floats(self, ints: __m512i) -> __m512 {
+        proven!(_mm512_cvtepi32_ps(ints))
+    }
+
+    #[inline(always)]
+    fn store_rounded(self, value: __m512, inverse: f32, out: &mut [u8; LANES]) {
+        proven!({
+            let scaled = _mm512_mul_ps(value, _mm512_set1_ps(inverse));
+            let rounded = _mm512_add_ps(scaled, _mm512_set1_ps(ROUND));
+            let bytes = _mm512_cvtepi32_epi8(_mm512_castps_si512(rounded));
+            _mm_storeu_si128(out.as_mut_ptr().cast(), bytes);
+        })
+    }
 }
 
 impl Lanes for Avx2 {
     type Vector = [__m256; 2];
+    type Ints = [__m256i; 2];
 
     const SCORE_ROWS: usize = 3;
 
@@ -280,6 +324,49 @@ impl Lanes for Avx2 {
     #[inline(always)]
     fn greatest(self, value: [__m256; 2]) -> f32 {
         proven!(greatest_of_eight(_mm256_max_ps(value[0], value[1])))
+    }
+
+    #[inline(always)]
+    fn largest(self, a: [__m256; 2], b: [__m256; 2]) -> u32 {
+        proven!({
+            let mut largest = _mm256_setzero_si256();
+            for eight in [a[0], a[1], b[0], b[1]] {
+                let magnitudes = _mm256_and_ps(eight, _mm256_set1_ps(f32::from_bits(MAGNITUDE)));
+                largest = _mm256_max_epu32(largest, _mm256_castps_si256(magnitudes));
+            }
+            eight_largest(largest)
+        })
+    }
+
+    #[inline(always)]
+    fn splat_int(self, value: i32) -> [__m256i; 2] {
+        proven!([_mm256_set1_epi32(value); 2])
+    }
+
+    #[inline(always)]
+    fn load_bytes(self, bytes: &[u8; 4 * LANES]) -> [__m256i; 2] {
+        proven!({
+            let first = bytes.as_ptr().cast::<__m256i>();
+            [_mm256_loadu_si256(first), _mm256_loadu_si256(first.add(1))]
+        })
+    }
+
+    #[inline(always)]
+    fn dot(self, sum: [__m256i; 2], unsigned: [__m256i; 2], signed: [__m256i; 2]) -> [__m256i; 2] {
+        proven!([exact_dot(sum[0], unsigned[0], signed[0]), exact_dot(sum[1], unsigned[1], signed[1])])
+    }
+
+    #[inline(always)]
+    fn to_floats(self, ints: [__m256i; 2]) -> [__m256; 2] {
+        proven!([_mm256_cvtepi32_ps(ints[0]), _mm256_cvtepi32_ps(ints[1])])
+    }
+
+    #[inline(always)]
+    fn store_rounded(self, value: [__m256; 2], inverse: f32, out: &mut [u8; LANES]) {
+        proven!({
+            let bytes = sixteen_rounded_bytes(value[0], value[1], inverse);
+            _mm_storeu_si128(out.as_mut_ptr().cast(), bytes);
+        })
     }
 }
 

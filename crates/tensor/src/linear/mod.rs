@@ -7,7 +7,7 @@ mod activations;
 mod float;
 mod formats;
 mod integer;
-mod lanes;
+pub(crate) mod lanes;
 mod outputs;
 pub mod peak;
 mod schedule;

@@ -6,7 +6,8 @@
 
 #![allow(clippy::undocumented_unsafe_blocks, reason = "the conditions are those of the trait's methods")]
 
-use super::{Blocking, MAGNITUDE, ROUND, TileKernel, TileLanes, activation_scale};
+use super::{Blocking, TileKernel, TileLanes};
+use crate::rounding::{MAGNITUDE, ROUND, SIGNED_LEVELS, scale_of};
 use std::arch::x86_64::*;
 
 /// AVX2, FMA and F16C.
@@ -40,6 +41,16 @@ unsafe fn dot_below_129(sum: __m256i, weights: __m256i, activations: __m256i) ->
     }
 }
 
+/// Adds the dot products of unsigned with signed bytes, exact for all of them.
+#[inline(always)]
+pub(crate) unsafe fn exact_dot(sum: __m256i, unsigned: __m256i, signed: __m256i) -> __m256i {
+    unsafe {
+        let top = _mm256_set1_epi8(i8::MIN);
+        let sum = dot_below_129(sum, _mm256_andnot_si256(top, unsigned), signed);
+        dot_below_129(sum, _mm256_and_si256(top, unsigned), signed)
+    }
+}
+
 #[inline(always)]
 unsafe fn dot<const VNNI: bool>(sum: __m256i, weights: __m256i, activations: __m256i, wide: bool) -> __m256i {
     unsafe {
@@ -49,9 +60,7 @@ unsafe fn dot<const VNNI: bool>(sum: __m256i, weights: __m256i, activations: __m
         if !wide {
             return dot_below_129(sum, weights, activations);
         }
-        let top = _mm256_set1_epi8(i8::MIN);
-        let sum = dot_below_129(sum, _mm256_andnot_si256(top, weights), activations);
-        dot_below_129(sum, _mm256_and_si256(top, weights), activations)
+        exact_dot(sum, weights, activations)
     }
 }
 
@@ -69,7 +78,7 @@ unsafe fn bits(words: __m256i, right: i32, mask: u8) -> __m256i {
 
 /// Sixteen activations, scaled and rounded, as bytes.
 #[inline(always)]
-unsafe fn sixteen_bytes(first: __m256, second: __m256, inverse: f32) -> __m128i {
+pub(crate) unsafe fn sixteen_rounded_bytes(first: __m256, second: __m256, inverse: f32) -> __m128i {
     unsafe {
         let (inverse, round) = (_mm256_set1_ps(inverse), _mm256_set1_ps(ROUND));
         let first = _mm256_add_ps(_mm256_mul_ps(first, inverse), round);
@@ -97,7 +106,7 @@ pub(super) unsafe fn sum_of_bytes(bytes: __m128i) -> i32 {
 
 /// The largest of eight unsigned numbers.
 #[inline(always)]
-unsafe fn largest_of(numbers: __m256i) -> u32 {
+pub(crate) unsafe fn eight_largest(numbers: __m256i) -> u32 {
     unsafe {
         let four = _mm_max_epu32(_mm256_castsi256_si128(numbers), _mm256_extracti128_si256::<1>(numbers));
         let two = _mm_max_epu32(four, _mm_unpackhi_epi64(four, four));
@@ -199,9 +208,9 @@ impl<const VNNI: bool> TileLanes for Avx256<VNNI> {
                     _mm256_and_si256(_mm256_castps_si256(*x), _mm256_set1_epi32(MAGNITUDE as i32));
                 largest = _mm256_max_epu32(largest, magnitude);
             }
-            let (scale, inverse) = activation_scale(largest_of(largest));
-            let first = sixteen_bytes(x[0], x[1], inverse);
-            let second = sixteen_bytes(x[2], x[3], inverse);
+            let (scale, inverse) = scale_of(eight_largest(largest), SIGNED_LEVELS);
+            let first = sixteen_rounded_bytes(x[0], x[1], inverse);
+            let second = sixteen_rounded_bytes(x[2], x[3], inverse);
             _mm_storeu_si128(bytes.as_mut_ptr().cast(), first);
             _mm_storeu_si128(bytes.as_mut_ptr().add(4).cast(), second);
             (scale, [sum_of_bytes(first), sum_of_bytes(second)])

@@ -4,7 +4,8 @@
 #![allow(clippy::undocumented_unsafe_blocks, reason = "the conditions are those of the trait's methods")]
 
 use super::avx2::sum_of_bytes;
-use super::{Blocking, MAGNITUDE, ROUND, TileKernel, TileLanes, activation_scale};
+use super::{Blocking, TileKernel, TileLanes};
+use crate::rounding::{MAGNITUDE, ROUND, SIGNED_LEVELS, scale_of};
 use std::arch::x86_64::*;
 
 /// AVX-512 F, BW, VL, DQ and VNNI.
@@ -113,7 +114,7 @@ impl TileLanes for Avx512 {
                 _mm512_and_si512(_mm512_castps_si512(first), mask),
                 _mm512_and_si512(_mm512_castps_si512(second), mask),
             );
-            let (scale, inverse) = activation_scale(_mm512_reduce_max_epu32(largest));
+            let (scale, inverse) = scale_of(_mm512_reduce_max_epu32(largest), SIGNED_LEVELS);
             let (first, second) = (sixteen_bytes(first, inverse), sixteen_bytes(second, inverse));
             _mm_storeu_si128(bytes.as_mut_ptr().cast(), first);
             _mm_storeu_si128(bytes.as_mut_ptr().add(4).cast(), second);

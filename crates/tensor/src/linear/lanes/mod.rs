@@ -16,6 +16,8 @@ mod avx512;
 mod scalar;
 
 use crate::SimdLevel;
+#[cfg(target_arch = "x86_64")]
+pub(crate) use avx2::{eight_largest, exact_dot, sixteen_rounded_bytes};
 
 /// Vector operations on 16 lanes of 32 bits.
 ///
@@ -90,26 +92,6 @@ pub(crate) trait TileLanes: 'static {
     /// `−a·b + c`, rounded once.
     unsafe fn negative_multiply_add(a: Self::Floats, b: Self::Floats, c: Self::Floats) -> Self::Floats;
 }
-
-/// The scale of a block of activations whose largest magnitude has the bits `largest`, and what to multiply with
-/// before rounding. As integers, magnitudes order like the floats, with infinity and NaN above all: a block with
-/// one of these gets it as its scale, so that products show it. A block so close to zero that the inverse
-/// overflows counts as zero.
-#[inline(always)]
-fn activation_scale(largest: u32) -> (f32, f32) {
-    let scale = f32::from_bits(largest) / 127.0;
-    let inverse = 1.0 / scale;
-    match inverse.is_finite() {
-        true => (scale, inverse),
-        false if scale.is_nan() => (scale, 0.0),
-        false => (0.0, 0.0),
-    }
-}
-
-/// The bits of an f32 without its sign.
-const MAGNITUDE: u32 = 0x7FFF_FFFF;
-/// Adding 1.5·2²³ leaves the integer, rounded half to even, in the low bits of the sum.
-const ROUND: f32 = 12_582_912.0;
 
 /// A kernel that can be compiled for any instruction set.
 pub(crate) trait TileKernel {

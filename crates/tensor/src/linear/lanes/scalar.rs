@@ -2,8 +2,9 @@
 
 #![allow(clippy::undocumented_unsafe_blocks, reason = "the conditions are those of the trait's methods")]
 
-use super::{Blocking, MAGNITUDE, ROUND, TileKernel, TileLanes, activation_scale};
+use super::{Blocking, TileKernel, TileLanes};
 use crate::matrix::TILE_ROWS;
+use crate::rounding::{SIGNED_LEVELS, largest_of, round_to_byte, scale_of};
 use half::{bf16, f16};
 
 /// Portable code.
@@ -146,11 +147,10 @@ impl TileLanes for Scalar {
 
 /// See [`TileLanes::quantise`].
 pub(super) fn quantise(block: &[f32; 32], bytes: &mut [u32; 8]) -> (f32, [i32; 2]) {
-    let largest = block.iter().fold(0, |largest, &x| largest.max(x.to_bits() & MAGNITUDE));
-    let (scale, inverse) = activation_scale(largest);
+    let (scale, inverse) = scale_of(largest_of(block), SIGNED_LEVELS);
     let mut sums = [0; 2];
     for (group, (four, bytes)) in block.as_chunks::<4>().0.iter().zip(bytes).enumerate() {
-        let quants = four.map(|x| (x * inverse + ROUND).to_bits() as u8);
+        let quants = four.map(|x| round_to_byte(x, inverse));
         sums[group / 4] += quants.iter().map(|&quant| i32::from(quant.cast_signed())).sum::<i32>();
         *bytes = u32::from_le_bytes(quants);
     }

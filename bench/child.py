@@ -9,6 +9,8 @@ import signal
 import subprocess
 from pathlib import Path
 
+import leftovers
+
 HERE = Path(__file__).parent
 
 
@@ -28,6 +30,7 @@ class Child:
             text=True,
             start_new_session=True,
         )
+        leftovers.watch(self.process.pid)
 
     def ask(self, request: dict) -> dict:
         self.signal(signal.SIGCONT)
@@ -60,4 +63,5 @@ class Child:
         except subprocess.TimeoutExpired:
             self.signal(signal.SIGKILL)
             self.process.wait()
+        leftovers.forget(self.process.pid)
         self.process.stdout.close()

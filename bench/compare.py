@@ -153,6 +153,7 @@ class Comparison:
         cold = self.row(file_type, "load, file not in memory, to the first token", "s")
         warm = self.row(file_type, "load, file in memory, to the first token", "s")
         memory = self.row(file_type, f"peak memory, load and {workload.ANSWERS[0].label()}", "MB")
+        machine.settle(path)
         for _ in range(self.arguments.rounds):
             for name in self.present():
                 stayed = machine.evict(path)

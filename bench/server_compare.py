@@ -73,6 +73,7 @@ class Contest:
 
     def loading(self) -> None:
         """From the start of the program to the first token of a prompt of one."""
+        machine.settle(self.model)
         for label, prepare in (("cold", machine.evict), ("warm", machine.warm)):
             setup = Setup(self.model, self.arguments.threads, False)
             for kind, program, extra in (
@@ -93,8 +94,12 @@ class Contest:
 
     def round(self, number: int) -> None:
         self.seed = number * 10_000
-        self.loading()
-        for is_long in (False, True):
+        if "load" in self.arguments.parts:
+            self.loading()
+        for part in ("chats", "long"):
+            if part not in self.arguments.parts:
+                continue
+            is_long = part == "long"
             servers = self.start(is_long)
             try:
                 if is_long:
@@ -160,6 +165,7 @@ def main() -> None:
     parser.add_argument("--zhenjin-arguments", default="", help="more options of zhenjin serve")
     parser.add_argument("--llama-server", required=True)
     parser.add_argument("--servers", type=lambda text: text.split(","), default=["zhenjin", "llama-server"])
+    parser.add_argument("--parts", type=lambda text: text.split(","), default=["load", "chats", "long"])
     parser.add_argument("--out", default=str(ROOT / "docs/bench"))
     parser.add_argument("--readme", help="put the table between this file's marks")
     arguments = parser.parse_args()

@@ -12,6 +12,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import leftovers
+
 SEATS = 16
 # Tokens of one chat that the tests of many chats need, rounded up as llama-server does; and of all in the test with a long prompt.
 SEAT_TOKENS = 256
@@ -39,6 +41,7 @@ class Server:
         command = [program, *self.options(setup), *extra]
         self.command = " ".join([self.name, *self.options(setup), *extra]).replace(setup.model, "MODEL")
         self.process = subprocess.Popen(command, stdout=self.log, stderr=self.log, start_new_session=True)
+        leftovers.watch(self.process.pid)
 
     def wait(self, seconds: float = 120) -> None:
         """Until it answers that it is ready."""
@@ -72,6 +75,7 @@ class Server:
             except subprocess.TimeoutExpired:
                 os.killpg(self.process.pid, signal.SIGKILL)
                 self.process.wait()
+        leftovers.forget(self.process.pid)
         self.log.close()
         self.home.cleanup()
 

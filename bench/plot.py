@@ -28,10 +28,14 @@ def draw(results: dict, path: Path) -> None:
     for index, name in enumerate(names):
         middles = [(place, median(found)) for place, row in enumerate(rows) if (found := report.cell_ratios(row, name))]
         places = [place + (index - (len(names) - 1) / 2) * height for place, _ in middles]
-        bars = axes.barh(places, [ratio for _, ratio in middles], height, color=COLOURS.get(name), label=report.TITLES.get(name, name))
-        axes.bar_label(bars, [f"{ratio:.1f}" if ratio < 10 else f"{ratio:.0f}" for _, ratio in middles], padding=2, fontsize=8)
+        title = report.TITLES.get(name, name)
+        widths = [ratio - 1 for _, ratio in middles]
+        bars = axes.barh(places, widths, height, left=1, color=COLOURS.get(name), label=title)
+        axes.bar_label(bars, [report.number(ratio) for _, ratio in middles], padding=2, fontsize=8)
     axes.axvline(1, color="black", linewidth=0.8)
     axes.set_xscale("log", base=2)
+    least, greatest = axes.get_xlim()
+    axes.set_xlim(min(0.7, least / 1.15), greatest * 1.15)
     ticks = [tick for tick in (0.25, 0.5, 1, 2, 4, 8, 16, 32, 64) if axes.get_xlim()[0] <= tick <= axes.get_xlim()[1]]
     axes.set_xticks(ticks, [f"{tick:g}×" for tick in ticks])
     axes.set_yticks(range(len(rows)), [f"{row['type']}: {short(row['label'])}" for row in rows])

@@ -120,7 +120,10 @@ fn inspect_perplexity_and_bench_print_json() {
     let (code, line, stderr) = run(zhenjin(home.path()).arg("bench").arg(&model).args(options));
     assert_eq!(code, Some(0), "{stderr}");
     let test: Value = serde_json::from_str(&line).expect("one line of JSON");
-    assert!(test["load_s"].as_f64().is_some_and(|load| load > 0.0) && test["gop_s_limit"].is_null(), "{test}");
+    assert!(
+        test["load_s"].as_f64().is_some_and(|load| load > 0.0) && test["gop_s_limit"].is_null(),
+        "{test}"
+    );
 }
 
 #[test]

@@ -107,8 +107,9 @@ class Contest:
                 else:
                     for chats in CHATS:
                         self.turn(servers, lambda server: self.chats(server, chats))
-                    for server in servers:
-                        self.note("peak memory after 16 chats", "MB", server, peak_memory(str(server.process.pid)) / 1e6)
+                label = f"peak memory after {'the long prompt' if is_long else '16 chats'}"
+                for server in servers:
+                    self.note(label, "MB", server, peak_memory(str(server.process.pid)) / 1e6)
             finally:
                 for server in servers:
                     server.stop()

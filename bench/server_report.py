@@ -28,8 +28,8 @@ Written by `make bench-server`; the numbers are those of `server.json` in this f
 
 {results["model"]}, {report.conditions(results)}. Each cell is least / median / greatest; × is how many times better Zhenjin is in the same round.
 A chat is a prompt of 119 token ids sent to `/v1/completions` and 64 new tokens, greedy, streamed, all asked for at once. No prompt is sent twice.
-llama-server is built from the sources in the sdist of llama-cpp-python; prompt caches are off, and a second one with one
-shared KV buffer takes the long prompt. One server runs at a time, the other is stopped.
+llama-server is built from the sources in the sdist of llama-cpp-python; prompt caches are off,
+it has room for 1,024 tokens a chat, and a second one, with one shared KV buffer, takes the long prompt. One server runs at a time, the other is stopped.
 
 {table(results)}
 

@@ -15,8 +15,8 @@ from pathlib import Path
 import leftovers
 
 SEATS = 16
-# Tokens of one chat that the tests of many chats need, rounded up as llama-server does; and of all in the test with a long prompt.
-SEAT_TOKENS = 256
+# Room for one chat, as `zhenjin serve` plans it; and for all of them in the test with a long prompt.
+SEAT_TOKENS = 1024
 LONG_TOKENS = 4096 + SEATS * 1024
 
 

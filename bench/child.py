@@ -5,6 +5,7 @@ Knows the protocol's lines and signals, not what they mean.
 
 import json
 import os
+import re
 import signal
 import subprocess
 from pathlib import Path
@@ -49,7 +50,7 @@ class Child:
     def last_words(self) -> str:
         lines = self.log.read_text(errors="replace").splitlines()
         telling = [line for line in lines if "ASSERT" in line or "Error" in line]
-        return f": {' '.join(telling[-1].split())[-160:]}" if telling else ""
+        return f": {re.sub(r'/[^ ]*/', '', telling[-1]).strip()[:160]}" if telling else ""
 
     def signal(self, number: int) -> None:
         if self.process.poll() is None:

@@ -32,6 +32,7 @@ class OpenVino:
             "INFERENCE_NUM_THREADS": threads,
             "INFERENCE_PRECISION_HINT": "f32",
             "PERFORMANCE_HINT": "LATENCY",
+            "KV_CACHE_PRECISION": "u8",
         }
         started = time.perf_counter()
         self.pipeline = openvino_genai.ContinuousBatchingPipeline(path, scheduler, "CPU", properties)

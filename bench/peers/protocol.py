@@ -10,6 +10,7 @@ Does not know the programs: each is a class with the methods `describe`, `load`,
 
 import json
 import os
+import re
 import sys
 import traceback
 
@@ -33,7 +34,8 @@ def serve(peer) -> None:
             answer = handle(peer, request, before_load)
         except Exception as error:
             traceback.print_exc()
-            reason = " ".join(str(error).split()) or type(error).__name__
+            # The folders of whoever built a library tell nothing.
+            reason = re.sub(r"/\S*/", "", " ".join(str(error).split())) or type(error).__name__
             answer = {"refused": reason[:300]}
         answers.write(json.dumps(answer) + "\n")
 

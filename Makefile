@@ -5,6 +5,8 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 MODEL ?= smollm2:135m
 ADDR ?= 127.0.0.1:8080
+# More options of bench/compare.py or bench/server_compare.py.
+BENCH ?=
 ZHENJIN := target/release/zhenjin
 # Where the fetched model lies: tests run on the real one.
 TEST_MODEL = $(shell $(ZHENJIN) inspect $(MODEL) --json | sed -n 's/^  "path": "\(.*\)",$$/\1/p')
@@ -61,6 +63,12 @@ browser: model ## the chat page in a real browser against the real server
 
 fuzz: ## each fuzz target for 60 seconds (FUZZ_SECONDS=n for another time)
 	scripts/fuzz
+
+bench: model ## measure beside llama.cpp, ik_llama.cpp and OpenVINO GenAI on a quiet machine; writes docs/bench and README.md (BENCH="--rounds 3" adds options)
+	ZHENJIN_BIN=$(CURDIR)/$(ZHENJIN) ZHENJIN_BENCH_MODEL="$(MODEL)" bench/run.sh $(BENCH)
+
+bench-server: model ## measure the server beside llama-server under load; writes docs/bench and README.md
+	ZHENJIN_BIN=$(CURDIR)/$(ZHENJIN) ZHENJIN_BENCH_MODEL="$(MODEL)" bench/server.sh $(BENCH)
 
 clean:
 	cargo clean

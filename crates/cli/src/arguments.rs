@@ -253,18 +253,27 @@ pub(crate) struct BenchArguments {
     /// A fetched model's name, a GGUF file or a Hugging Face folder
     #[arg(value_name = "MODEL")]
     pub(crate) model: String,
-    /// Prompt lengths
+    /// Prompt lengths; 0 leaves this kind out
     #[arg(long, value_delimiter = ',', default_value = "512", value_name = "TOKENS")]
     pub(crate) prefill: Vec<usize>,
-    /// New tokens of each sequence
+    /// New tokens of each sequence, without a prompt; 0 leaves this kind out
     #[arg(long, value_delimiter = ',', default_value = "64", value_name = "TOKENS")]
     pub(crate) decode: Vec<usize>,
+    /// New tokens of each answer, computed with its prompt by the engine that serves; 0 leaves this kind out
+    #[arg(long, value_delimiter = ',', default_value = "0", value_name = "TOKENS")]
+    pub(crate) answers: Vec<usize>,
+    /// Prompt length of each answer
+    #[arg(long, default_value_t = 100, value_name = "TOKENS")]
+    pub(crate) prompt: usize,
     /// Sequences at once
     #[arg(long, value_delimiter = ',', default_value = "1,16", value_name = "N")]
     pub(crate) batch: Vec<usize>,
     /// Measurements of each kind
     #[arg(long, default_value_t = 5, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(crate) repeat: u32,
+    /// Do not measure this machine's limits, which takes longer than a short test
+    #[arg(long)]
+    pub(crate) no_limits: bool,
     /// Print one JSON line a measurement
     #[arg(long)]
     pub(crate) json: bool,

@@ -105,14 +105,24 @@ fn inspect_perplexity_and_bench_print_json() {
         "{result}"
     );
 
-    let options = ["--prefill", "32", "--decode", "4", "--batch", "1,2", "--repeat", "2", "--json"];
-    let (code, lines, stderr) = run(zhenjin(home.path()).arg("bench").arg(&model).args(options));
+    let options = ["--prefill", "32", "--decode", "4", "--answers", "4", "--prompt", "8", "--batch", "1,2"];
+    let (code, lines, stderr) =
+        run(zhenjin(home.path()).arg("bench").arg(&model).args(options).args(["--repeat", "2", "--json"]));
     assert_eq!(code, Some(0), "{stderr}");
     let tests: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
-    assert_eq!(tests.len(), 3);
+    let names: Vec<&str> = tests.iter().filter_map(|test| test["test"].as_str()).collect();
+    assert_eq!(names, ["prefill", "decode", "decode", "answers", "answers"]);
     assert!(
         tests.iter().all(|test| test["tok_s"].as_array().is_some_and(|speeds| speeds.len() == 2)),
         "{lines}"
+    );
+    let options = ["--prefill", "0", "--decode", "2", "--batch", "1", "--no-limits", "--json"];
+    let (code, line, stderr) = run(zhenjin(home.path()).arg("bench").arg(&model).args(options));
+    assert_eq!(code, Some(0), "{stderr}");
+    let test: Value = serde_json::from_str(&line).expect("one line of JSON");
+    assert!(
+        test["load_s"].as_f64().is_some_and(|load| load > 0.0) && test["gop_s_limit"].is_null(),
+        "{test}"
     );
 }
 

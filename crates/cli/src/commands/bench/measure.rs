@@ -24,7 +24,7 @@ impl Bench {
             bail!("{longest} tokens do not fit the model's context of {}", model.config.context_length);
         }
         let widest = arguments.batch.iter().copied().max().unwrap_or(1);
-        let pages_per_sequence = longest.div_ceil(PAGE_TOKENS);
+        let pages_per_sequence = longest.max(1).div_ceil(PAGE_TOKENS);
         let options = RunnerOptions {
             pages: pages_per_sequence * widest,
             max_rows: PREFILL_CHUNK.max(widest),
@@ -100,8 +100,7 @@ impl Bench {
         (first..first + self.pages_per_sequence).map(|page| PageId(page as u32)).collect()
     }
 
-    /// Some token, always the same for the same place.
     fn token(&self, position: usize, sequence: usize) -> u32 {
-        ((position * 7919 + sequence * 104_729 + 13) % self.vocabulary_size) as u32
+        super::token(position, sequence, self.vocabulary_size)
     }
 }

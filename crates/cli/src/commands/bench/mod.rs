@@ -1,16 +1,19 @@
 //! `zhenjin bench`: how fast this machine computes prompts and new tokens with a model, and what share of its limits that is.
 
+mod answers;
 mod measure;
 mod report;
 
 use crate::arguments::BenchArguments;
 use crate::home::Home;
 use crate::machine;
+use answers::Answers;
 use anyhow::{Result, bail};
 use measure::Bench;
-use report::Report;
+use report::{Kind, Report, Test};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Instant;
 use zhenjin_hub::ModelStore;
 use zhenjin_model::{LoadOptions, Model};
 use zhenjin_tensor::ThreadTeam;
@@ -19,30 +22,52 @@ pub(crate) fn run(home: &Home, arguments: &BenchArguments) -> Result<()> {
     check(arguments)?;
     let path = ModelStore::new(home.models()).resolve(&arguments.model)?.path;
     let simd = machine::simd(&arguments.engine)?;
+    let started = Instant::now();
     let team = Arc::new(ThreadTeam::new(machine::threads(&arguments.engine))?);
-    let started = std::time::Instant::now();
     let model = Arc::new(Model::load(Path::new(&path), &LoadOptions { simd, team: Arc::clone(&team) })?);
+    let mut bench = Bench::new(Arc::clone(&model), Arc::clone(&team), arguments)?;
     let load = started.elapsed();
-    let mut report = Report::new(&arguments.model, &model, &team, load, arguments.json)?;
-    let mut bench = Bench::new(model, team, arguments)?;
-    for &tokens in &arguments.prefill {
-        report.add("prefill", tokens, 1, &bench.prefill(tokens)?)?;
+    let mut report = Report::new(arguments, &model, &team, load)?;
+    for &tokens in wanted(&arguments.prefill) {
+        report.add(Test { kind: Kind::Prefill, tokens, batch: 1 }, &bench.prefill(tokens)?)?;
     }
-    for &tokens in &arguments.decode {
+    for &tokens in wanted(&arguments.decode) {
         for &batch in &arguments.batch {
-            report.add("decode", tokens, batch, &bench.decode(tokens, batch)?)?;
+            report.add(Test { kind: Kind::Decode, tokens, batch }, &bench.decode(tokens, batch)?)?;
+        }
+    }
+    for &tokens in wanted(&arguments.answers) {
+        for &batch in &arguments.batch {
+            let prompt = arguments.prompt;
+            let times = answers::measure(&model, &team, Answers { batch, prompt, tokens }, arguments.repeat)?;
+            report.add(Test { kind: Kind::Answers { prompt }, tokens, batch }, &times)?;
         }
     }
     Ok(())
 }
 
+/// The lengths that were asked for: 0 leaves a kind of test out.
+fn wanted(lengths: &[usize]) -> impl Iterator<Item = &usize> {
+    lengths.iter().filter(|&&tokens| tokens > 0)
+}
+
 fn check(arguments: &BenchArguments) -> Result<()> {
-    let lists =
-        [("--prefill", &arguments.prefill), ("--decode", &arguments.decode), ("--batch", &arguments.batch)];
-    for (name, values) in lists {
-        if let Some(value) = values.iter().find(|value| !(1..=1 << 20).contains(*value)) {
-            bail!("{name} {value}: give numbers from 1 to {}", 1 << 20);
+    let lists = [
+        ("--prefill", 0, &arguments.prefill[..]),
+        ("--decode", 0, &arguments.decode),
+        ("--answers", 0, &arguments.answers),
+        ("--prompt", 1, std::slice::from_ref(&arguments.prompt)),
+        ("--batch", 1, &arguments.batch),
+    ];
+    for (name, least, values) in lists {
+        if let Some(value) = values.iter().find(|value| !(least..=1 << 20).contains(*value)) {
+            bail!("{name} {value}: give numbers from {least} to {}", 1 << 20);
         }
     }
     Ok(())
+}
+
+/// Some token of a prompt, always the same for the same place.
+fn token(position: usize, sequence: usize, vocabulary_size: usize) -> u32 {
+    ((position * 7919 + sequence * 104_729 + 13) % vocabulary_size) as u32
 }

@@ -1,0 +1,241 @@
+#!/usr/bin/env python3
+"""Compares Zhenjin with other engines on the same model files: the programs take turns, round by round.
+
+Knows the order of things: which child is asked what, and when. How a program is measured is in peers/, what is done with the
+numbers in statistics.py and report.py. `make bench` prepares everything and calls this.
+"""
+
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import machine
+import plot
+import report
+import workload
+from child import Child, Gone
+
+PROGRAMS = ["zhenjin", "llama_cpp", "ik_llama_cpp", "openvino"]
+ROOT = Path(__file__).parent.parent
+
+
+def main() -> None:
+    arguments = parse()
+    os.environ["ZHENJIN_BIN"] = str(Path(arguments.zhenjin).resolve())
+    os.environ["ZHENJIN_BENCH_ARGUMENTS"] = arguments.zhenjin_arguments
+    comparison = Comparison(arguments)
+    comparison.describe()
+    for index, path in enumerate(arguments.models):
+        comparison.model(path, index == 0)
+        comparison.write()
+    print(report.table(comparison.results))
+
+
+class Comparison:
+    def __init__(self, arguments: argparse.Namespace):
+        self.arguments = arguments
+        self.pythons = dict(pair.split("=", 1) for pair in arguments.python)
+        self.logs = Path(tempfile.mkdtemp(prefix="zhenjin-bench-"))
+        self.results = {
+            "machine": machine.describe(),
+            "threads": arguments.threads,
+            "rounds": arguments.rounds,
+            "programs": {},
+            "tests": [],
+        }
+
+    def describe(self) -> None:
+        missing = dict(pair.split("=", 1) for pair in self.arguments.missing)
+        for name in self.arguments.programs:
+            if name in missing:
+                self.results["programs"][name] = {"missing": missing[name]}
+                continue
+            child = self.start(name)
+            try:
+                self.results["programs"][name] = child.ask({"do": "describe"})
+            except Gone as gone:
+                self.results["programs"][name] = {"missing": f"does not start: {gone}"}
+            child.close()
+
+    def start(self, name: str) -> Child:
+        python = self.pythons.get(name, self.pythons.get("default", sys.executable))
+        return Child(name, python, self.logs / f"{name}.log")
+
+    def present(self) -> list[str]:
+        programs = self.results["programs"]
+        return [name for name in self.arguments.programs if "missing" not in programs[name]]
+
+    def model(self, path: str, is_first: bool) -> None:
+        inspection = json.loads(
+            subprocess.run(
+                [self.arguments.zhenjin, "inspect", path, "--json"], check=True, capture_output=True, text=True
+            ).stdout
+        )
+        path, file_type = inspection["path"], type_of(inspection)
+        load = {
+            "do": "load",
+            "model": path,
+            "vocabulary": inspection["tokenizer"]["vocabulary_size"],
+            "threads": self.arguments.threads,
+        }
+        wanted = [
+            test
+            for test in workload.tests_for(file_type, is_first)
+            if re.search(self.arguments.tests, f"{file_type} {test.label()}")
+        ]
+        if is_first and re.search(self.arguments.tests, "load"):
+            self.loading(path, file_type, load)
+        rows = {test: self.row(file_type, test.label(), "tok/s") for test in wanted}
+        children = {}
+        for name in self.present():
+            child, answer = self.loaded(name, load, wanted)
+            if child is None:
+                for row in rows.values():
+                    row["programs"][name]["refused"] = answer
+            else:
+                children[name] = child
+        for test, row in rows.items():
+            self.alternate(test, row, children, load, wanted)
+        for child in children.values():
+            child.close()
+
+    def row(self, file_type: str, label: str, unit: str) -> dict:
+        row = {
+            "type": file_type,
+            "label": label,
+            "unit": unit,
+            "programs": {name: {"values": []} for name in self.present()},
+        }
+        self.results["tests"].append(row)
+        return row
+
+    def loaded(self, name: str, load: dict, wanted: list) -> tuple[Child | None, str]:
+        child = self.start(name)
+        try:
+            answer = child.ask({**load, "room": [test.as_dict() for test in wanted]})
+        except Gone as gone:
+            answer = {"refused": str(gone)}
+        if "refused" in answer:
+            child.close()
+            say(f"{name}: {answer['refused']}")
+            return None, answer["refused"]
+        return child, ""
+
+    def alternate(self, test, row: dict, children: dict, load: dict, wanted: list) -> None:
+        """A round without the clock, so that nothing is measured that happens only once, then the rounds."""
+        for turn in range(self.arguments.rounds + 1):
+            for name in list(children):
+                cell = row["programs"][name]
+                if "refused" in cell or (turn == 0 and name == "zhenjin"):
+                    continue
+                try:
+                    answer = children[name].ask({"do": "run", "test": test.as_dict()})
+                except Gone as gone:
+                    answer = {"refused": str(gone)}
+                    children.pop(name).close()
+                    again, _ = self.loaded(name, load, wanted)
+                    if again:
+                        children[name] = again
+                if "refused" in answer:
+                    cell["refused"] = answer["refused"]
+                    say(f"{row['type']} {row['label']}: {name}: {answer['refused']}")
+                elif turn > 0:
+                    cell["values"].append(test.counted_tokens() / answer["seconds"])
+            say(f"{row['type']} {row['label']}: " + ", ".join(last_of(row)))
+
+    def loading(self, path: str, file_type: str, load: dict) -> None:
+        """From the call that loads to the first token of a prompt of one; then what 16 answers take in memory."""
+        cold = self.row(file_type, "load, file not in memory, to the first token", "s")
+        warm = self.row(file_type, "load, file in memory, to the first token", "s")
+        memory = self.row(file_type, f"peak memory, load and {workload.ANSWERS[0].label()}", "MB")
+        machine.settle(path)
+        for _ in range(self.arguments.rounds):
+            for name in self.present():
+                stayed = machine.evict(path)
+                if stayed > 0.02:
+                    say(f"{stayed:.0%} of the model's file stayed in memory")
+                self.load_once(name, load, cold, None)
+                machine.warm(path)
+                self.load_once(name, load, warm, memory)
+            for row in (cold, warm, memory):
+                say(f"{row['type']} {row['label']}: " + ", ".join(last_of(row)))
+
+    def load_once(self, name: str, load: dict, row: dict, memory: dict | None) -> None:
+        if "refused" in row["programs"][name]:
+            return
+        child = self.start(name)
+        try:
+            answers = [
+                child.ask({**load, "room": [workload.FIRST_TOKEN.as_dict()]}),
+                child.ask({"do": "run", "test": workload.FIRST_TOKEN.as_dict()}),
+            ]
+            refused = next((answer["refused"] for answer in answers if "refused" in answer), None)
+            if refused is None:
+                row["programs"][name]["values"].append(sum(answer["seconds"] for answer in answers))
+            else:
+                row["programs"][name]["refused"] = refused
+            if memory is not None and refused is None:
+                child.ask({"do": "run", "test": workload.ANSWERS[0].as_dict()})
+                used = child.ask({"do": "memory"})
+                memory["programs"][name]["values"].append(used["peak_bytes"] / 1e6)
+                memory["programs"][name]["before_load"] = used["before_load_bytes"] / 1e6
+        except Gone as gone:
+            row["programs"][name]["refused"] = str(gone)
+        child.close()
+
+    def write(self) -> None:
+        out = Path(self.arguments.out)
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "results.json").write_text(json.dumps(self.results, indent=1, ensure_ascii=False) + "\n")
+        (out / "README.md").write_text(report.page(self.results))
+        plot.draw(self.results, out / "speed.svg")
+        if self.arguments.readme:
+            report.replace_between(Path(self.arguments.readme), "bench", report.summary(self.results))
+
+
+def type_of(inspection: dict) -> str:
+    """The type of the file, by its name, or by the type that most bytes have."""
+    named = re.findall(r"\b(I?Q\d\w*|BF16|F16|F32)\b", Path(inspection["path"]).stem.upper())
+    if named:
+        return named[-1]
+    return max(inspection["types"].items(), key=lambda item: item[1]["bytes"])[0]
+
+
+def last_of(row: dict) -> list[str]:
+    return [
+        f"{name} {cell['values'][-1]:.4g}"
+        for name, cell in row["programs"].items()
+        if cell["values"] and "refused" not in cell
+    ]
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("models", nargs="+", help="model files; the first is measured in every way")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--zhenjin", default=str(ROOT / "target/release/zhenjin"))
+    parser.add_argument("--zhenjin-arguments", default="", help="more options of zhenjin bench")
+    parser.add_argument("--programs", type=lambda text: text.split(","), default=PROGRAMS)
+    parser.add_argument("--tests", default="", help="only tests whose type and label match this expression")
+    parser.add_argument("--python", action="append", default=[], metavar="PROGRAM=PATH", help="`default` names the rest")
+    parser.add_argument("--missing", action="append", default=[], metavar="PROGRAM=REASON")
+    parser.add_argument("--out", default=str(ROOT / "docs/bench"))
+    parser.add_argument("--readme", help="put the table between this file's marks")
+    arguments = parser.parse_args()
+    if arguments.rounds < 1:
+        parser.error("--rounds must be at least 1")
+    return arguments
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,159 @@
+"""Turns results into Markdown. Knows the form of results.json, not how it came about; every number printed is in it."""
+
+from pathlib import Path
+
+from statistics_of import ratios, spread
+
+OURS = "zhenjin"
+TITLES = {"zhenjin": "Zhenjin", "llama_cpp": "llama.cpp", "ik_llama_cpp": "ik_llama.cpp", "openvino": "OpenVINO GenAI"}
+
+
+def number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+
+
+def three(values: list[float]) -> str:
+    found = spread(values)
+    return " / ".join(map(number, found)) if found else "–"
+
+
+def less_is_better(row: dict) -> bool:
+    return row["unit"] != "tok/s"
+
+
+def cell_ratios(row: dict, name: str) -> list[float]:
+    ours, theirs = row["programs"].get(OURS, {}), row["programs"].get(name, {})
+    if "refused" in ours or "refused" in theirs:
+        return []
+    return ratios(ours.get("values", []), theirs.get("values", []), less_is_better(row))
+
+
+def speed(cell: dict, notes: list[str]) -> str:
+    """A cell's three numbers, or a note's number if the program did not do it."""
+    if "refused" in cell:
+        if cell["refused"] not in notes:
+            notes.append(cell["refused"])
+        return f"not done [{notes.index(cell['refused']) + 1}]"
+    return three(cell.get("values", []))
+
+
+def present(results: dict) -> list[str]:
+    return [name for name, program in results["programs"].items() if "missing" not in program]
+
+
+def peers(results: dict) -> list[str]:
+    return [name for name in present(results) if name != OURS]
+
+
+def markdown(head: list[str], rows: list[list[str]]) -> str:
+    lines = [head, ["---"] * 2 + ["---:"] * (len(head) - 2), *rows]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+
+
+def table(results: dict) -> str:
+    """Each program's least, median and greatest value of every test."""
+    notes: list[str] = []
+    rows = [
+        [row["type"], f"{row['label']}, {row['unit']}"]
+        + [speed(row["programs"].get(name, {}), notes) for name in present(results)]
+        for row in results["tests"]
+    ]
+    text = markdown(["weights", "test", *(TITLES.get(name, name) for name in present(results))], rows)
+    return text + "".join(f"\n\n[{index}] {note}" for index, note in enumerate(notes, 1))
+
+
+def ratio_table(results: dict) -> str:
+    """How many times better Zhenjin is than each other program, in the rounds paired."""
+    rows = [
+        [row["type"], row["label"]] + [three(cell_ratios(row, name)) for name in peers(results)]
+        for row in results["tests"]
+    ]
+    return markdown(["weights", "test", *(f"× {TITLES.get(name, name)}" for name in peers(results))], rows)
+
+
+def conditions(results: dict) -> str:
+    machine = results["machine"]
+    return (
+        f"{machine['cpu']}, {machine['cores']} cores ({', '.join(machine['instructions'])}), {results['threads']} threads, "
+        f"{results['rounds']} rounds in which the programs took turns"
+    )
+
+
+def programs_table(results: dict) -> str:
+    rows = []
+    for name, program in results["programs"].items():
+        title = TITLES.get(name, name)
+        if "missing" in program:
+            rows.append([title, f"not measured: {program['missing']}", "", "", "", ""])
+        else:
+            settings = program["settings"]
+            rows.append(
+                [title, program["version"], settings["kv_cache"], settings["activations"], settings["flags"], settings["build"]]
+            )
+    head = ["program", "version", "KV cache", "activations", "options", "build"]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in [head, ["---"] * len(head), *rows])
+
+
+def page(results: dict) -> str:
+    return f"""# Speed beside other engines
+
+Written by `make bench`; the numbers are those of `results.json` in this folder.
+
+{conditions(results)}. Each cell is least / median / greatest.
+Speeds are tokens of the prompt, or new tokens, for each second; answers count the new tokens and the time of their prompts too.
+All programs get the same token ids and the same number of threads, one program runs at a time and the others are stopped.
+New tokens are greedy in answers. Where tokens are only decoded, Zhenjin, llama.cpp and ik_llama.cpp are given them; OpenVINO samples them.
+
+![How many times faster Zhenjin is](speed.svg)
+
+## How many times better Zhenjin is
+
+The other program's value against Zhenjin's in the same round: above 1, Zhenjin is faster, loads sooner or takes less memory.
+
+{ratio_table(results)}
+
+## Measured values
+
+{table(results)}
+
+Memory counts the whole process; that of the other engines includes the Python interpreter that drives them ({baseline(results)}).
+
+## Programs
+
+{programs_table(results)}
+"""
+
+
+def baseline(results: dict) -> str:
+    row = next((row for row in results["tests"] if row["label"].startswith("peak memory")), None)
+    cells = row["programs"].items() if row else []
+    parts = [f"{TITLES.get(name, name)} {number(cell['before_load'])} MB" for name, cell in cells if cell.get("before_load")]
+    return "before loading: " + ", ".join(parts) if parts else "not measured"
+
+
+def summary(results: dict) -> str:
+    missing = [
+        f"{TITLES.get(name, name)} was not measured: {program['missing']}."
+        for name, program in results["programs"].items()
+        if "missing" in program
+    ]
+    return "\n".join(
+        [
+            f"{conditions(results)}.",
+            "How many times better Zhenjin was in the same round, least / median / greatest:",
+            "",
+            ratio_table(results),
+            *(["", *missing] if missing else []),
+        ]
+    )
+
+
+def replace_between(document: Path, mark: str, text: str) -> None:
+    """Puts `text` between `<!-- mark:begin -->` and `<!-- mark:end -->`."""
+    begin, end = f"<!-- {mark}:begin -->", f"<!-- {mark}:end -->"
+    whole = document.read_text()
+    before, found_begin, rest = whole.partition(begin)
+    _, found_end, after = rest.partition(end)
+    if not (found_begin and found_end):
+        raise SystemExit(f"{document} lacks the marks {begin} and {end}; put them where the table belongs")
+    document.write_text(f"{before}{begin}\n{text}\n{end}{after}")

@@ -1,0 +1,49 @@
+"""Turns the servers' results into Markdown. Knows the form of server.json; every number printed is in it."""
+
+import report
+from statistics_of import ratios
+
+OURS, THEIRS = "zhenjin", "llama-server"
+
+
+def table(results: dict) -> str:
+    rows = [
+        [row["label"], row["unit"], *(report.three(row["servers"].get(name, [])) for name in (OURS, THEIRS)), times(row)]
+        for row in results["tests"]
+    ]
+    return report.markdown(["test", "unit", "Zhenjin", "llama-server", "× llama-server"], rows)
+
+
+def times(row: dict) -> str:
+    servers = row["servers"]
+    return report.three(ratios(servers.get(OURS, []), servers.get(THEIRS, []), report.less_is_better(row)))
+
+
+def page(results: dict) -> str:
+    commands = "\n".join(f"- {name}: `{command}`" for name, command in results["commands"].items())
+    versions = "\n".join(f"- {name}: {version}" for name, version in results["versions"].items())
+    return f"""# The servers under load
+
+Written by `make bench-server`; the numbers are those of `server.json` in this folder.
+
+{results["model"]}, {report.conditions(results)}. Each cell is least / median / greatest; × is how many times better Zhenjin is in the same round.
+A chat is a prompt of 119 token ids sent to `/v1/completions` and 64 new tokens, greedy, streamed, all asked for at once. No prompt is sent twice.
+llama-server is built from the sources in the sdist of llama-cpp-python; prompt caches are off,
+it has room for 1,024 tokens a chat, and a second one, with one shared KV buffer, takes the long prompt. One server runs at a time, the other is stopped.
+
+{table(results)}
+
+{versions}
+
+{commands}
+"""
+
+
+def summary(results: dict) -> str:
+    return "\n".join(
+        [
+            "Over HTTP, chats of 119 + 64 tokens, least / median / greatest; × is how many times better Zhenjin is:",
+            "",
+            table(results),
+        ]
+    )

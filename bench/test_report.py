@@ -1,0 +1,66 @@
+"""Run by `make bench`: `python -m unittest discover bench`."""
+
+import tempfile
+import unittest
+from pathlib import Path
+
+import report
+import workload
+from statistics_of import ratios
+
+RESULTS = {
+    "machine": {"cpu": "A processor", "cores": 2, "instructions": ["avx2"], "memory_bytes": 1, "system": "Linux"},
+    "threads": 2,
+    "rounds": 3,
+    "programs": {
+        "zhenjin": {"version": "1", "settings": {"kv_cache": "f32", "activations": "int8", "flags": "none", "build": "x"}},
+        "llama_cpp": {"version": "2", "settings": {"kv_cache": "f16", "activations": "q8", "flags": "none", "build": "x"}},
+        "openvino": {"missing": "no wheel for this machine"},
+    },
+    "tests": [
+        {
+            "type": "Q4_1",
+            "label": "prefill 512 tokens",
+            "unit": "tok/s",
+            "programs": {"zhenjin": {"values": [300.0, 200.0, 400.0]}, "llama_cpp": {"values": [100.0, 100.0, 100.0]}},
+        },
+        {
+            "type": "Q4_1",
+            "label": "load",
+            "unit": "s",
+            "programs": {"zhenjin": {"values": [0.5]}, "llama_cpp": {"values": [], "refused": "no such type"}},
+        },
+    ],
+}
+
+
+class ReportTest(unittest.TestCase):
+    def test_ratios_pair_rounds_and_turn_round_where_less_is_better(self):
+        self.assertEqual(ratios([4.0, 2.0], [2.0, 4.0]), [2.0, 0.5])
+        self.assertEqual(ratios([4.0, 2.0], [2.0], less_is_better=True), [0.5])
+
+    def test_refusals_and_missing_programs_are_said(self):
+        page = report.page(RESULTS)
+        self.assertIn("2.00 / 3.00 / 4.00", page)
+        self.assertIn("not done [1]", page)
+        self.assertIn("[1] no such type", page)
+        self.assertIn("no wheel for this machine", page)
+        self.assertIn("no wheel for this machine", report.summary(RESULTS))
+
+    def test_only_what_stands_between_the_marks_is_replaced(self):
+        with tempfile.TemporaryDirectory() as folder:
+            document = Path(folder) / "README.md"
+            document.write_text("before\n<!-- bench:begin -->\nold\n<!-- bench:end -->\nafter\n")
+            report.replace_between(document, "bench", "new")
+            self.assertEqual(document.read_text(), "before\n<!-- bench:begin -->\nnew\n<!-- bench:end -->\nafter\n")
+            with self.assertRaises(SystemExit):
+                report.replace_between(document, "server", "new")
+
+    def test_answers_share_no_prompt(self):
+        prompts = workload.prompts(workload.Test("answers", 64, 16, 100), 49152)
+        self.assertEqual(len({tokens[0] for tokens in prompts}), 16)
+        self.assertEqual(prompts[0][:2], [(16 * 104_729 + 13) % 49152, (7919 + 16 * 104_729 + 13) % 49152])
+
+
+if __name__ == "__main__":
+    unittest.main()

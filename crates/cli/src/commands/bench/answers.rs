@@ -1,0 +1,78 @@
+//! Times whole answers, prompts included, by the engine that serves. It does not know how results are shown.
+
+use anyhow::{Result, bail};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use zhenjin_engine::{Engine, EngineOptions, Event, FinishReason, Request, Sampling};
+use zhenjin_model::{Model, Runner, RunnerOptions};
+use zhenjin_tensor::{PAGE_TOKENS, ThreadTeam};
+
+/// How many answers are asked for at once, and how long they are.
+#[derive(Clone, Copy)]
+pub(super) struct Answers {
+    pub(super) batch: usize,
+    pub(super) prompt: usize,
+    pub(super) tokens: usize,
+}
+
+/// Times `answers`, greedy, all asked for at once: a warm-up and then the repeats.
+pub(super) fn measure(
+    model: &Arc<Model>,
+    team: &Arc<ThreadTeam>,
+    answers: Answers,
+    repeat: u32,
+) -> Result<Vec<Duration>> {
+    let engine = start(model, team, answers)?;
+    // No prompt is asked for twice, so that none is found in the cache.
+    once(&engine, answers, 0)?;
+    (1..=repeat as usize)
+        .map(|run| {
+            let started = Instant::now();
+            once(&engine, answers, run)?;
+            Ok(started.elapsed())
+        })
+        .collect()
+}
+
+/// An engine with the server's own settings and room for all answers.
+fn start(model: &Arc<Model>, team: &Arc<ThreadTeam>, answers: Answers) -> Result<Engine> {
+    let length = answers.prompt + answers.tokens;
+    if length > model.config.context_length {
+        bail!("{length} tokens do not fit the model's context of {}", model.config.context_length);
+    }
+    let options =
+        EngineOptions { max_batch: answers.batch, queue_limit: answers.batch, ..EngineOptions::default() };
+    let runner = Runner::new(
+        Arc::clone(model),
+        RunnerOptions {
+            pages: (length.div_ceil(PAGE_TOKENS) + 1) * answers.batch,
+            max_rows: options.prefill_chunk.max(answers.batch) + answers.batch,
+            max_logits_rows: 2 * answers.batch.max(16),
+            context_length: None,
+            simd: model.simd,
+            team: Arc::clone(team),
+        },
+    )?;
+    Ok(Engine::start(Box::new(runner), EngineOptions { simd: model.simd, ..options })?)
+}
+
+fn once(engine: &Engine, answers: Answers, run: usize) -> Result<()> {
+    let requests = (0..answers.batch).map(|index| {
+        let sequence = run * answers.batch + index;
+        let prompt = (0..answers.prompt)
+            .map(|position| super::token(position, sequence, engine.usable_vocabulary()))
+            .collect();
+        Request::new(prompt, answers.tokens, Sampling::greedy())
+    });
+    let generations = requests.map(|request| engine.submit(request)).collect::<Result<Vec<_>, _>>()?;
+    for mut generation in generations {
+        while let Some(event) = generation.blocking_next() {
+            if let Event::Finished { reason, .. } = event
+                && reason != FinishReason::Length
+            {
+                bail!("an answer ended early: {reason:?}");
+            }
+        }
+    }
+    Ok(())
+}

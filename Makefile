@@ -7,11 +7,12 @@ MODEL ?= smollm2:135m
 ADDR ?= 127.0.0.1:8080
 # More options of bench/compare.py or bench/server_compare.py.
 BENCH ?=
+SOAK_MINUTES ?= 30
 ZHENJIN := target/release/zhenjin
 # Where the fetched model lies: tests run on the real one.
 TEST_MODEL = $(shell $(ZHENJIN) inspect $(MODEL) --json | sed -n 's/^  "path": "\(.*\)",$$/\1/p')
 
-.PHONY: help run test build web model setup setup-test format lint unit doc-test deny clients browser fuzz soak bench bench-server clean
+.PHONY: help run test build web model setup setup-test format lint unit doc-test deny clients browser fuzz sanitise soak bench bench-server clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 16
@@ -69,6 +70,13 @@ bench: model ## measure beside llama.cpp, ik_llama.cpp and OpenVINO GenAI on a q
 
 bench-server: model ## measure the server beside llama-server under load; writes docs/bench and README.md
 	ZHENJIN_BIN=$(CURDIR)/$(ZHENJIN) ZHENJIN_BENCH_MODEL="$(MODEL)" bench/server.sh $(BENCH)
+
+sanitise: ## the tensor room's tests under Miri (scalar code) and AddressSanitizer (every level of instructions)
+	scripts/sanitise
+
+soak: model ## 1,000 requests together against each alone, then SOAK_MINUTES (30) of random load: nothing may change, leak or grow
+	cargo run --release --locked --package zhenjin-engine --example soak -- invariance --requests 1000 "$(TEST_MODEL)"
+	cargo run --release --locked --package zhenjin-engine --example soak -- endurance --minutes $(SOAK_MINUTES) "$(TEST_MODEL)"
 
 clean:
 	cargo clean

@@ -1,5 +1,6 @@
 //! Every small operation at every level: the bits of its reference, and near the exact result in f64.
-//! New operations get one `assert_bits` and one `assert_near` each.
+//! New operations get one `assert_bits` and one `assert_near` each. What an operation works on lies between pages that
+//! must not be touched.
 
 use super::add::AddToRows;
 use super::rms_norm::RmsNorm;
@@ -8,18 +9,23 @@ use super::softmax::{log_softmax, log_sum_exp, softmax};
 use super::swiglu::SwiGlu;
 use crate::SimdLevel;
 use crate::lanes::{LaneKernel, dispatch};
+use guarded::{Guarded, Side};
+
+#[path = "../../tests/guarded/mod.rs"]
+mod guarded;
 
 /// Widths around and between whole vectors and groups of vectors.
 const WIDTHS: [usize; 13] = [1, 7, 15, 16, 17, 31, 40, 63, 64, 65, 130, 576, 1537];
 
 /// Values between −8 and 8 that look random.
-fn values(count: usize, seed: u32) -> Vec<f32> {
+fn values(count: usize, seed: u32) -> Guarded<f32> {
     let mut state = seed.wrapping_mul(2_654_435_761).wrapping_add(12_345);
     let mut next = || {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         (state >> 8) as f32 / (1 << 20) as f32 - 8.0
     };
-    (0..count).map(|_| next()).collect()
+    let values: Vec<f32> = (0..count).map(|_| next()).collect();
+    Guarded::new(&values, Side::After)
 }
 
 fn assert_bits(actual: &[f32], expected: &[f32], what: &str) {
@@ -53,8 +59,10 @@ fn apply<K: LaneKernel>(simd: Option<SimdLevel>, kernel: K) -> K::Output {
 fn at_every_level(data: &[f32], what: &str, operation: impl Fn(Option<SimdLevel>, &mut [f32])) -> Vec<f32> {
     let mut expected = data.to_vec();
     operation(None, &mut expected);
-    for simd in SimdLevel::available() {
-        let mut actual = data.to_vec();
+    for (simd, side) in
+        SimdLevel::available().into_iter().flat_map(|simd| Side::BOTH.map(|side| (simd, side)))
+    {
+        let mut actual = Guarded::new(data, side);
         operation(Some(simd), &mut actual);
         assert_bits(&actual, &expected, &format!("{what} at {simd}"));
     }
@@ -72,8 +80,11 @@ fn rms_norm() {
             for (row, result) in input.chunks_exact(width).zip(result.chunks_exact(width)) {
                 let squares: f64 = row.iter().map(|x| f64::from(*x).powi(2)).sum();
                 let scale = 1.0 / (squares / width as f64 + f64::from(1e-5f32)).sqrt();
-                let exact: Vec<f64> =
-                    row.iter().zip(&weight).map(|(x, w)| f64::from(*x) * scale * f64::from(*w)).collect();
+                let exact: Vec<f64> = row
+                    .iter()
+                    .zip(weight.iter())
+                    .map(|(x, w)| f64::from(*x) * scale * f64::from(*w))
+                    .collect();
                 assert_near(result, &exact, 1e-6, "rms_norm");
             }
         }
@@ -98,7 +109,7 @@ fn swiglu() {
         let result = at_every_level(&gate, "swiglu", |simd, gate| apply(simd, SwiGlu { gate, up: &up }));
         let silu = |x: f64| x / (1.0 + (-x).exp());
         let exact: Vec<f64> =
-            gate.iter().zip(&up).map(|(g, u)| silu(f64::from(*g)) * f64::from(*u)).collect();
+            gate.iter().zip(up.iter()).map(|(g, u)| silu(f64::from(*g)) * f64::from(*u)).collect();
         assert_near(&result, &exact, 4e-7, "swiglu");
     }
     let ends = [-1e30, -200.0, -88.5, 88.5, 200.0, 1e30];

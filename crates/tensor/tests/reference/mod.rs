@@ -1,6 +1,8 @@
 //! The matrix product as its documentation states it, computed from file blocks one number at a time: no tiles,
 //! no vectors, no threads. And random operands for it.
 
+#![allow(dead_code, reason = "each test program uses a part of it")]
+
 use half::f16;
 use zhenjin_tensor::{Dtype, dequantise};
 
@@ -97,6 +99,22 @@ pub(crate) fn quantise_activations(row: &[f32]) -> (Vec<i32>, Vec<f32>) {
     (values, scales)
 }
 
+/// `rows` rows of activations × `outputs` rows of weights.
+pub(crate) fn products(dtype: Dtype, weights: &[u8], outputs: usize, input: &[f32], rows: usize) -> Vec<f32> {
+    let weights = weights.chunks_exact(weights.len() / outputs);
+    let input = input.chunks_exact(input.len() / rows);
+    if !dtype.is_quantised() {
+        return input.flat_map(|row| weights.clone().map(|weights| product(dtype, weights, row))).collect();
+    }
+    let weights: Vec<Vec<Block>> = weights.map(|weights| blocks(dtype, weights)).collect();
+    input
+        .map(quantise_activations)
+        .flat_map(|(values, scales)| {
+            weights.iter().map(|blocks| integer_product(blocks, &values, &scales)).collect::<Vec<_>>()
+        })
+        .collect()
+}
+
 /// The product of one row of activations with one row of weights, in the order that `integer.rs` and `float.rs`
 /// state.
 pub(crate) fn product(dtype: Dtype, weights: &[u8], input: &[f32]) -> f32 {
@@ -106,8 +124,12 @@ pub(crate) fn product(dtype: Dtype, weights: &[u8], input: &[f32]) -> f32 {
         return row.iter().zip(input).fold(0.0, |sum, (w, a)| w.mul_add(*a, sum));
     }
     let (values, scales) = quantise_activations(input);
+    integer_product(&blocks(dtype, weights), &values, &scales)
+}
+
+fn integer_product(blocks: &[Block], values: &[i32], scales: &[f32]) -> f32 {
     let mut sum = 0.0_f32;
-    for (b, block) in blocks(dtype, weights).iter().enumerate() {
+    for (b, block) in blocks.iter().enumerate() {
         let activations = &values[32 * b..32 * (b + 1)];
         let width = 32 / block.scales.len();
         for (part, weight_scale) in block.scales.iter().enumerate() {
@@ -153,7 +175,7 @@ impl Random {
 pub(crate) enum ScaleKind {
     /// About ±0.1.
     Usual,
-    /// Also zero, subnormal, huge and infinite.
+    /// Also zero, subnormal, huge, infinite and no number; and blocks of nothing but the least or the greatest quants.
     Extreme,
 }
 
@@ -165,6 +187,7 @@ pub(crate) fn random_weights(random: &mut Random, dtype: Dtype, elements: usize,
         (ScaleKind::Extreme, 2) => f16::MAX,
         (ScaleKind::Extreme, 3) if random.below(8) == 0 => f16::INFINITY,
         (ScaleKind::Extreme, 4) if random.below(8) == 0 => f16::NEG_INFINITY,
+        (ScaleKind::Extreme, 5) if random.below(16) == 0 => f16::NAN,
         _ => f16::from_f32(0.1 * random.normal()),
     };
     let mut bytes = vec![0; dtype.bytes(elements).unwrap()];
@@ -182,7 +205,11 @@ pub(crate) fn random_weights(random: &mut Random, dtype: Dtype, elements: usize,
             Dtype::Q4_1 | Dtype::Q5_1 | Dtype::Q4K | Dtype::Q5K => &[0, 2],
             Dtype::Q6K => &[208],
         };
-        block.iter_mut().for_each(|byte| *byte = random.next() as u8);
+        match (kind, random.below(6)) {
+            (ScaleKind::Extreme, 0) => block.fill(0),
+            (ScaleKind::Extreme, 1) => block.fill(0xFF),
+            _ => block.iter_mut().for_each(|byte| *byte = random.next() as u8),
+        }
         for &offset in offsets {
             block[offset..offset + 2].copy_from_slice(&number(random).to_le_bytes());
         }
@@ -190,7 +217,8 @@ pub(crate) fn random_weights(random: &mut Random, dtype: Dtype, elements: usize,
     bytes
 }
 
-/// Random activations; now and then a block is zero, subnormal or huge when `kind` is extreme.
+/// Random activations; now and then a block is zero, subnormal, huge or of equal magnitudes (so that all of its 8 bits
+/// are used) when `kind` is extreme.
 pub(crate) fn random_activations(random: &mut Random, count: usize, kind: ScaleKind) -> Vec<f32> {
     let mut values = Vec::with_capacity(count);
     while values.len() < count {
@@ -200,7 +228,11 @@ pub(crate) fn random_activations(random: &mut Random, count: usize, kind: ScaleK
             (ScaleKind::Extreme, 2) => 1e30,
             _ => 1.0,
         };
-        values.extend((0..32.min(count - values.len())).map(|_| factor * random.normal()));
+        let equal = kind == ScaleKind::Extreme && random.below(5) == 0;
+        values.extend((0..32.min(count - values.len())).map(|_| {
+            let value = random.normal();
+            factor * if equal { value.signum() } else { value }
+        }));
     }
     values
 }

@@ -15,6 +15,7 @@ mod options;
 mod request;
 pub mod sampling;
 mod scheduler;
+mod speculation;
 mod stats;
 mod step_model;
 
@@ -26,5 +27,6 @@ pub use request::{
 };
 pub use sampling::Sampling;
 pub use sampling::mask::{ConstraintError, TokenConstraint, TokenMask};
+pub use speculation::{Speculation, UnknownSpeculation};
 pub use stats::{EngineObserver, EngineStats, StepReport};
 pub use step_model::{StepError, StepModel};

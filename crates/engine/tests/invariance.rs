@@ -57,8 +57,10 @@ fn requests(vocabulary: u32, new_tokens: usize) -> Vec<Request> {
         .map(|number| {
             let length = 5 + (number as usize * 37) % 130;
             let shared = if number % 2 == 0 { 70 } else { 0 };
-            let prompt =
-                (0..shared).map(|i| token(1, i)).chain((0..length).map(|i| token(number + 2, i))).collect();
+            // Some repeat themselves, so that drafts find something.
+            let period = if number % 3 == 1 { 9 } else { length };
+            let own = (0..length).map(|i| token(number + 2, i % period));
+            let prompt = (0..shared).map(|i| token(1, i)).chain(own).collect();
             let sampling = match number % 4 {
                 0 => Sampling::greedy(),
                 1 => Sampling { seed: Some(number.into()), top_p: 0.9, ..Sampling::default() },

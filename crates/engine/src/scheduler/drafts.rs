@@ -86,7 +86,7 @@ impl Scheduler {
                 return None;
             }
             let draft = sequence.drafter.get_or_insert_default().draft(&sequence.tokens, room);
-            (!draft.tokens.is_empty()).then(|| Candidate {
+            (!draft.tokens.is_empty()).then_some(Candidate {
                 id: *id,
                 likelihood: draft.acceptance,
                 rows: 0,

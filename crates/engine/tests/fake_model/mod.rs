@@ -85,7 +85,7 @@ impl FakeModel {
         let logit = |of: u64, id: u64| (mix(of ^ id << 40) >> 40) as f32 / (1 << 21) as f32;
         let last = mix(u64::from(token_at(position)));
         let logit = |id| match self.repeats_itself {
-            true => logit(last, id) + logit(history, id) / 8.0,
+            true => logit(last, id) + logit(history, id) / 32.0,
             false => logit(history, id),
         };
         (0..VOCABULARY as u64).map(logit).collect()

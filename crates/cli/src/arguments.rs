@@ -5,6 +5,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
+use zhenjin_engine::Speculation;
 
 /// Your own ChatGPT on your own machine: fetch a model, chat with it, serve it with the OpenAI API.
 #[derive(Debug, Parser)]
@@ -167,6 +168,10 @@ pub(crate) struct ServeArguments {
     /// Requests that may wait; one more gets 429
     #[arg(long, default_value_t = 256, value_name = "N")]
     pub(crate) queue: usize,
+    /// Guess the next tokens by what came before them in the chat and check several at once: ngram, or off.
+    /// Answers that repeat or quote come faster; no answer changes
+    #[arg(long, default_value = "ngram", value_name = "HOW")]
+    pub(crate) speculation: Speculation,
     /// Ask for a key on loopback too
     #[arg(long)]
     pub(crate) require_key: bool,

@@ -6,6 +6,7 @@ use anyhow::{Context, Result, bail};
 use std::path::PathBuf;
 use sysinfo::{MemoryRefreshKind, System};
 use zhenjin_assistant::{ModelSpec, ServeOptions};
+use zhenjin_engine::Speculation;
 use zhenjin_hub::{ModelStore, PullOptions, Secret};
 use zhenjin_tensor::SimdLevel;
 
@@ -72,6 +73,7 @@ pub(crate) fn serve_options(
         context: arguments.context,
         max_batch,
         queue_limit,
+        speculation: Speculation::default(),
         observer: None,
     })
 }

@@ -33,6 +33,11 @@ fn wrong_usage_is_exit_code_2_and_wrong_input_1_with_the_reason_on_standard_erro
     for (arguments, code, reason) in [
         (vec!["pul", "smollm2:135m"], 2, "pull"),
         (vec!["chat", "--temprature", "1"], 2, "--temperature"),
+        (
+            vec!["serve", "--speculation", "tree"],
+            2,
+            "\"tree\" is not a way to guess tokens; give `ngram` or `off`",
+        ),
         (vec!["inspect", "smollm2:135m"], 1, "zhenjin pull smollm2:135m"),
         (vec!["chat", "no-such-model", "-p", "Hi"], 1, "no-such-model"),
         (vec!["inspect", broken], 1, "broken.gguf"),

@@ -2,7 +2,8 @@
 //! common beginnings, sampling and constraints.
 //!
 //! The answer to a request depends on its tokens, its settings and its seed only: not on what else runs, on
-//! how its prompt is cut into chunks, on what the cache holds, or on how often it is interrupted.
+//! how its prompt is cut into chunks, on what the cache holds, on which tokens are guessed ahead, or on how
+//! often it is interrupted.
 //!
 //! This crate knows token ids. It does not know text, tokenizers, templates, grammars, HTTP, or how a step of
 //! the model is computed. It never reads the environment or the terminal.
@@ -15,6 +16,7 @@ mod options;
 mod request;
 pub mod sampling;
 mod scheduler;
+mod speculation;
 mod stats;
 mod step_model;
 
@@ -26,5 +28,6 @@ pub use request::{
 };
 pub use sampling::Sampling;
 pub use sampling::mask::{ConstraintError, TokenConstraint, TokenMask};
+pub use speculation::{Speculation, UnknownSpeculation};
 pub use stats::{EngineObserver, EngineStats, StepReport};
 pub use step_model::{StepError, StepModel};

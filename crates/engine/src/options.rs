@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use zhenjin_tensor::SimdLevel;
 
+use crate::speculation::Speculation;
 use crate::stats::EngineObserver;
 
 /// How an engine shares one model among many requests. None of it changes an answer, only when it comes.
@@ -19,6 +20,8 @@ pub struct EngineOptions {
     pub step_time: Duration,
     /// The most requests that wait while `max_batch` run; more are refused.
     pub queue_limit: usize,
+    /// How the next tokens are guessed, so that one step can check several.
+    pub speculation: Speculation,
     /// The ids `0..usable_vocabulary` can be generated; a model's rows may be padded beyond its tokenizer's
     /// vocabulary. `None`: all of the model's.
     pub usable_vocabulary: Option<usize>,
@@ -36,6 +39,7 @@ impl Default for EngineOptions {
             prefill_chunk: 512,
             step_time: Duration::from_millis(150),
             queue_limit: 128,
+            speculation: Speculation::default(),
             usable_vocabulary: None,
             simd: SimdLevel::detect(),
             observer: None,
@@ -51,6 +55,7 @@ impl std::fmt::Debug for EngineOptions {
             .field("prefill_chunk", &self.prefill_chunk)
             .field("step_time", &self.step_time)
             .field("queue_limit", &self.queue_limit)
+            .field("speculation", &self.speculation)
             .field("usable_vocabulary", &self.usable_vocabulary)
             .field("simd", &self.simd)
             .field("observed", &self.observer.is_some())

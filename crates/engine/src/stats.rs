@@ -25,6 +25,10 @@ pub struct EngineStats {
     pub prefill_tokens: u64,
     /// Tokens generated so far.
     pub decode_tokens: u64,
+    /// Tokens guessed and checked so far.
+    pub drafted_tokens: u64,
+    /// Of these, right ones: each saved a step.
+    pub accepted_tokens: u64,
     /// Prompt tokens found in the cache instead of computed so far.
     pub prefix_hit_tokens: u64,
     /// How often a request had to give its pages to an older one.
@@ -44,8 +48,12 @@ pub struct StepReport {
     pub sequences: usize,
     /// Rows of prompts.
     pub prefill_rows: usize,
-    /// Rows of answers.
+    /// Rows of answers, drafts not counted.
     pub decode_rows: usize,
+    /// Rows of drafts: tokens guessed and checked.
+    pub draft_rows: usize,
+    /// Of these, right ones.
+    pub accepted_rows: usize,
     /// From planning to the last choice.
     pub duration: Duration,
 }

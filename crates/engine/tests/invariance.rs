@@ -1,11 +1,12 @@
 //! The same request gets the same answer, bit for bit: alone or in a crowd, with or without a prefix hit,
-//! with its prompt in one piece or in many, with enough memory or hardly any, by one thread or two.
+//! with its prompt in one piece or in many, with enough memory or hardly any, by one thread or two, token by
+//! token or by drafts.
 
 mod support;
 
 use std::sync::Arc;
 
-use zhenjin_engine::{Engine, EngineOptions, Event, Generation, Request, Sampling};
+use zhenjin_engine::{Engine, EngineOptions, Event, Generation, Request, Sampling, Speculation};
 use zhenjin_model::testing::{RandomWeights, tiny_config};
 use zhenjin_model::{LoadOptions, Model, Runner, RunnerOptions};
 use zhenjin_tensor::{Dtype, SimdLevel, ThreadTeam};
@@ -16,9 +17,10 @@ struct Setting {
     threads: usize,
     prefill_chunk: usize,
     pages: usize,
+    speculation: Speculation,
 }
 
-const PLAIN: Setting = Setting { threads: 1, prefill_chunk: 512, pages: 256 };
+const PLAIN: Setting = Setting { threads: 1, prefill_chunk: 512, pages: 256, speculation: Speculation::Off };
 
 fn team(threads: usize) -> Arc<ThreadTeam> {
     Arc::new(ThreadTeam::new(threads).unwrap())
@@ -37,6 +39,7 @@ fn start(model: &Arc<Model>, setting: Setting) -> Engine {
     let options = EngineOptions {
         max_batch: 16,
         prefill_chunk: setting.prefill_chunk,
+        speculation: setting.speculation,
         simd: model.simd,
         ..EngineOptions::default()
     };
@@ -54,8 +57,10 @@ fn requests(vocabulary: u32, new_tokens: usize) -> Vec<Request> {
         .map(|number| {
             let length = 5 + (number as usize * 37) % 130;
             let shared = if number % 2 == 0 { 70 } else { 0 };
-            let prompt =
-                (0..shared).map(|i| token(1, i)).chain((0..length).map(|i| token(number + 2, i))).collect();
+            // Some repeat themselves, so that drafts find something.
+            let period = if number % 3 == 1 { 9 } else { length };
+            let own = (0..length).map(|i| token(number + 2, i % period));
+            let prompt = (0..shared).map(|i| token(1, i)).chain(own).collect();
             let sampling = match number % 4 {
                 0 => Sampling::greedy(),
                 1 => Sampling { seed: Some(number.into()), top_p: 0.9, ..Sampling::default() },
@@ -114,6 +119,10 @@ fn check(model: &Arc<Model>, new_tokens: usize, settings: &[Setting]) {
         }
         assert!(engine.stats().prefix_hit_tokens > 0, "{setting:?}");
         assert_eq!(engine.stats().pages_used, 0);
+        if setting.speculation == Speculation::NgramAlways {
+            let stats = engine.stats();
+            assert!(stats.accepted_tokens > 0 && stats.accepted_tokens < stats.drafted_tokens, "{stats:?}");
+        }
     }
 }
 
@@ -123,7 +132,9 @@ fn tiny_models_of_every_kind_of_weights() {
         PLAIN,
         Setting { threads: 2, ..PLAIN },
         Setting { prefill_chunk: 33, ..PLAIN },
-        Setting { threads: 2, prefill_chunk: 64, pages: 24 },
+        Setting { threads: 2, prefill_chunk: 64, pages: 24, speculation: Speculation::Ngram },
+        Setting { speculation: Speculation::NgramAlways, ..PLAIN },
+        Setting { threads: 2, prefill_chunk: 64, pages: 24, speculation: Speculation::NgramAlways },
     ];
     for dtype in [Dtype::F32, Dtype::F16, Dtype::Q4_1, Dtype::Q8_0] {
         let weights = RandomWeights::new(tiny_config(), dtype, 3);
@@ -135,5 +146,6 @@ fn tiny_models_of_every_kind_of_weights() {
 #[test]
 fn the_real_model() {
     let model = Arc::new(Model::load(&support::real_model(), &load_options()).unwrap());
-    check(&model, 8, &[Setting { threads: 2, prefill_chunk: 96, pages: 40 }]);
+    let speculation = Speculation::NgramAlways;
+    check(&model, 8, &[Setting { threads: 2, prefill_chunk: 96, pages: 40, speculation }]);
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use fake_model::{FakeModel, Faults, VOCABULARY};
 use proptest::prelude::*;
 use zhenjin_engine::{
-    ConstraintError, Engine, EngineOptions, Event, FinishReason, Generation, Request, Sampling,
+    ConstraintError, Engine, EngineOptions, Event, FinishReason, Generation, Request, Sampling, Speculation,
     StopCondition, TokenConstraint, TokenMask,
 };
 
@@ -33,6 +33,16 @@ impl TokenConstraint for Parity {
 
     fn is_finished(&self) -> bool {
         self.left == 0
+    }
+}
+
+/// Ends an answer with its so many-th token.
+struct After(usize);
+
+impl StopCondition for After {
+    fn ends_with(&mut self, _token: u32) -> bool {
+        self.0 -= 1;
+        self.0 == 0
     }
 }
 
@@ -79,6 +89,10 @@ impl Order {
                 Box::new(Parity { parity: self.style / 5 % 2, left: 9 }) as Box<dyn TokenConstraint>
             }),
             stop_tokens: self.stop_tokens.clone(),
+            stop_condition: self
+                .style
+                .is_multiple_of(11)
+                .then(|| Box::new(After(1 + self.style as usize % 17)) as Box<dyn StopCondition>),
             ..Request::new(shared.chain(self.own.iter().copied()).collect(), self.max_tokens, sampling)
         }
     }
@@ -139,8 +153,10 @@ fn start(model: FakeModel, options: EngineOptions) -> Engine {
     Engine::start(Box::new(model), options).unwrap()
 }
 
-fn alone(order: &Order) -> Vec<String> {
-    let engine = start(FakeModel::new(64), EngineOptions::default());
+fn alone(order: &Order, repeats_itself: bool) -> Vec<String> {
+    let mut model = FakeModel::new(64);
+    model.repeats_itself = repeats_itself;
+    let engine = start(model, EngineOptions { speculation: Speculation::Off, ..EngineOptions::default() });
     read(&mut engine.submit(order.request()).unwrap(), None)
 }
 
@@ -172,11 +188,18 @@ proptest! {
         max_batch in 1usize..9,
         prefill_chunk in 1usize..100,
         fail_every in prop_oneof![2 => Just(None), 1 => (2usize..9).prop_map(Some)],
+        repeats_itself in any::<bool>(),
+        speculation in prop_oneof![
+            1 => Just(Speculation::Off), 1 => Just(Speculation::Ngram), 2 => Just(Speculation::NgramAlways)
+        ],
     ) {
         silence_injected_panics();
         let mut model = FakeModel::new(pages);
+        model.repeats_itself = repeats_itself;
         model.faults.fail_every = fail_every;
-        let engine = start(model, EngineOptions { max_batch, prefill_chunk, queue_limit: 100, ..EngineOptions::default() });
+        let options =
+            EngineOptions { max_batch, prefill_chunk, queue_limit: 100, speculation, ..EngineOptions::default() };
+        let engine = start(model, options);
         std::thread::scope(|scope| {
             let mut readers = Vec::new();
             for order in &orders {
@@ -186,7 +209,7 @@ proptest! {
             }
             for (order, reader) in readers {
                 let events = reader.join().unwrap();
-                let expected = alone(order);
+                let expected = alone(order, repeats_itself);
                 let read = order.patience.unwrap_or(usize::MAX).min(expected.len());
                 assert_eq!(events, expected[..read], "{order:?}");
             }
@@ -196,6 +219,8 @@ proptest! {
         prop_assert_eq!((stats.waiting, stats.running, stats.pages_used), (0, 0, 0));
         prop_assert!(stats.pages_cached <= pages);
         prop_assert_eq!(stats.failed, 0);
+        prop_assert!(stats.accepted_tokens <= stats.drafted_tokens);
+        prop_assert!(speculation != Speculation::Off || stats.drafted_tokens == 0);
     }
 }
 
@@ -359,13 +384,6 @@ fn shutdown_finishes_or_ends_every_request() {
 
 #[test]
 fn a_stop_condition_ends_the_answer_with_its_token() {
-    struct After(usize);
-    impl StopCondition for After {
-        fn ends_with(&mut self, _token: u32) -> bool {
-            self.0 -= 1;
-            self.0 == 0
-        }
-    }
     let engine = start(FakeModel::new(32), EngineOptions::default());
     let request = Request { stop_condition: Some(Box::new(After(4))), ..greedy(vec![3; 5], 20) };
     let events = read(&mut engine.submit(request).unwrap(), None);

@@ -51,6 +51,7 @@ pub(super) fn load(
         max_batch: options.max_batch,
         prefill_chunk: memory::PREFILL_ROWS,
         queue_limit: options.queue_limit,
+        speculation: options.speculation,
         simd: options.simd,
         usable_vocabulary: Some(opened.tokenizer.vocabulary_size()),
         observer: options.observer.as_ref().map(|observer| observer(&spec.name)),

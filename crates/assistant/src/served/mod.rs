@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
-use zhenjin_engine::{EngineObserver, EngineStats};
+use zhenjin_engine::{EngineObserver, EngineStats, Speculation};
 use zhenjin_tensor::SimdLevel;
 
 use crate::assistant::{Assistant, LoadedModel};
@@ -49,6 +49,8 @@ pub struct ServeOptions {
     pub max_batch: usize,
     /// The most requests of one model that wait beyond these.
     pub queue_limit: usize,
+    /// How the next tokens of answers are guessed, so that one step can check several.
+    pub speculation: Speculation,
     /// Told what each model's engine does.
     pub observer: Option<ObserverOfModel>,
 }

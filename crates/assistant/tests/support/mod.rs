@@ -41,6 +41,7 @@ pub(crate) fn options(context: Option<usize>, threads: usize) -> ServeOptions {
         context,
         max_batch: 16,
         queue_limit: 64,
+        speculation: zhenjin_engine::Speculation::default(),
         observer: None,
     }
 }

@@ -17,6 +17,7 @@ pub(crate) async fn run(home: &Home, arguments: ServeArguments) -> Result<()> {
     let metrics = Metrics::default();
     let mut options =
         machine::serve_options(&arguments.engine, usize::from(arguments.max_batch), arguments.queue)?;
+    options.speculation = arguments.speculation;
     options.observer = Some(metrics.observer_of_model());
     tracing::info!(
         threads = options.threads,

@@ -13,7 +13,7 @@ use super::{PlannedChunk, Scheduler};
 use crate::request::{Event, FinishReason, TokenReport};
 use crate::sampling::log_softmax::{BrokenLogit, LogSoftmax};
 use crate::sampling::sampler::{Choice, Sampler};
-use crate::stats::StepReport;
+use crate::stats::{EngineObserver, StepReport};
 
 impl PlannedChunk {
     fn logits_rows(&self) -> usize {
@@ -26,8 +26,9 @@ impl PlannedChunk {
 }
 
 impl Scheduler {
-    /// Computes the planned chunks. If that fails, each is computed alone, so that only the culprit fails: a
-    /// step is a function of its chunks, so computing it again gives the others what they would have got.
+    /// Computes the planned chunks. If that fails, each is computed alone and without its draft, so that only
+    /// the culprit fails: a step is a function of its chunks, so computing it again gives the others what they
+    /// would have got.
     pub(super) fn execute(&mut self, plan: &[PlannedChunk]) {
         if plan.is_empty() {
             return;
@@ -40,12 +41,14 @@ impl Scheduler {
         }
         let decoding = |chunk: &&PlannedChunk| self.running.get(&chunk.id).is_some_and(is_answering);
         let decode_rows = plan.iter().filter(decoding).count();
-        let prefill_rows = plan.iter().map(|chunk| chunk.rows).sum::<usize>() - decode_rows;
+        let draft_rows = plan.iter().map(|chunk| chunk.drafted).sum::<usize>();
+        let prefill_rows = plan.iter().map(|chunk| chunk.rows).sum::<usize>() - decode_rows - draft_rows;
+        let before = self.stats;
         if let Err(failure) = self.step(plan) {
             tracing::warn!(requests = plan.len(), "a step failed: {failure}");
             for chunk in plan {
-                let retried = if plan.len() > 1 {
-                    self.step(std::slice::from_ref(chunk))
+                let retried = if plan.len() > 1 || chunk.drafted > 0 {
+                    self.step(&[chunk.without_draft()])
                 } else {
                     Err(failure.clone())
                 };
@@ -55,19 +58,34 @@ impl Scheduler {
             }
         }
         let duration = started.elapsed();
-        self.pace.note(prefill_rows, decode_rows, duration);
+        self.pace.note(prefill_rows, decode_rows + draft_rows, duration);
+        if prefill_rows == 0 {
+            self.row_cost.note(decode_rows, draft_rows, duration.as_secs_f64());
+        }
         self.stats.steps += 1;
         self.stats.batch = plan.len();
         self.stats.prefill_tokens += prefill_rows as u64;
         if let Some(observer) = &self.options.observer {
-            observer.step(&StepReport { sequences: plan.len(), prefill_rows, decode_rows, duration });
+            observer.step(&StepReport {
+                sequences: plan.len(),
+                prefill_rows,
+                decode_rows,
+                draft_rows: (self.stats.drafted_tokens - before.drafted_tokens) as usize,
+                accepted_rows: (self.stats.accepted_tokens - before.accepted_tokens) as usize,
+                duration,
+            });
         }
     }
 
     /// One call of the model. On an error no request has moved.
     fn step(&mut self, plan: &[PlannedChunk]) -> Result<(), String> {
         let Scheduler { model, running, pool, sampler, stats, options, usable_vocabulary, .. } = self;
-        let mut choosing = Choosing { sampler, simd: options.simd, usable_vocabulary: *usable_vocabulary };
+        let mut choosing = Choosing {
+            sampler,
+            simd: options.simd,
+            usable_vocabulary: *usable_vocabulary,
+            observer: options.observer.as_deref(),
+        };
         let mut chunks = Vec::with_capacity(plan.len());
         for chunk in plan {
             let Some(sequence) = running.get(&chunk.id) else {
@@ -75,7 +93,10 @@ impl Scheduler {
             };
             let end = chunk.start + chunk.rows;
             chunks.push(SequenceChunk {
-                tokens: &sequence.tokens[chunk.start..end],
+                tokens: match chunk.drafted {
+                    0 => &sequence.tokens[chunk.start..end],
+                    _ => &sequence.draft_rows,
+                },
                 start: chunk.start,
                 pages: &sequence.pages[..end.div_ceil(PAGE_TOKENS)],
                 logits: chunk.logits,
@@ -96,20 +117,20 @@ impl Scheduler {
                 (next_row..next_row + chunk.logits_rows()).map(|row| logits.row(row)).collect();
             next_row += chunk.logits_rows();
             let Some(sequence) = running.get_mut(&chunk.id) else { continue };
-            sequence.computed += chunk.rows;
+            sequence.computed += chunk.rows - chunk.drafted;
+            let (generated_before, computed_before) = (sequence.completion_tokens(), sequence.computed);
+            let ending = without_panic(|| read_logits(sequence, chunk, &rows, &mut choosing)).unwrap_or_else(
+                |panic| Some(FinishReason::Error(format!("choosing a token panicked: {panic}"))),
+            );
             publish_full_pages(pool, sequence);
-            let generated_before = sequence.completion_tokens();
-            let outcome = without_panic(|| read_logits(sequence, chunk, &rows, &mut choosing))
-                .unwrap_or_else(|panic| {
-                    Outcome::ended(FinishReason::Error(format!("choosing a token panicked: {panic}")))
-                });
             stats.decode_tokens += (sequence.completion_tokens() - generated_before) as u64;
-            match (outcome.time, &options.observer) {
-                (Some(TokenTime::First(time)), Some(observer)) => observer.first_token(time),
-                (Some(TokenTime::Next(time)), Some(observer)) => observer.next_token(time),
-                _ => {}
+            if chunk.drafted > 0 {
+                let accepted = sequence.computed - computed_before;
+                sequence.learn_from_draft(chunk.drafted, accepted, ending.is_some());
+                stats.drafted_tokens += chunk.drafted as u64;
+                stats.accepted_tokens += accepted as u64;
             }
-            if let Some(reason) = outcome.ending {
+            if let Some(reason) = ending {
                 ended.push((chunk.id, reason));
             }
         }
@@ -125,6 +146,7 @@ struct Choosing<'a> {
     sampler: &'a mut Sampler,
     simd: SimdLevel,
     usable_vocabulary: usize,
+    observer: Option<&'a dyn EngineObserver>,
 }
 
 impl Choosing<'_> {
@@ -141,35 +163,21 @@ impl Choosing<'_> {
     }
 }
 
-/// What a chunk's logits led to.
-struct Outcome {
-    /// A token was generated after this time.
-    time: Option<TokenTime>,
-    /// The request ends.
-    ending: Option<FinishReason>,
-}
-
-impl Outcome {
-    fn ended(reason: FinishReason) -> Outcome {
-        Outcome { time: None, ending: Some(reason) }
-    }
-}
-
-/// Reports the prompt's tokens and generates the next one, as far as the chunk's rows of logits [vocabulary]
-/// allow.
+/// Reports the prompt's tokens and generates the next ones, as far as the chunk's rows of logits [vocabulary]
+/// allow. Returns why the request ends, if it does.
 fn read_logits(
     sequence: &mut Sequence,
     chunk: &PlannedChunk,
     rows: &[&[f32]],
     choosing: &mut Choosing<'_>,
-) -> Outcome {
+) -> Option<FinishReason> {
     if sequence.needs_prompt_logits()
         && let Err(broken) = report_prompt(sequence, chunk.start, rows, choosing)
     {
-        return Outcome::ended(FinishReason::Error(broken.to_string()));
+        return Some(FinishReason::Error(broken.to_string()));
     }
     if sequence.computed < sequence.tokens.len() {
-        return Outcome { time: None, ending: None };
+        return None;
     }
     if !sequence.prompt_announced {
         sequence.prompt_announced = true;
@@ -178,15 +186,28 @@ fn read_logits(
         sequence.send(Event::Prompt { cached_tokens: sequence.cached_tokens, tokens });
     }
     if sequence.request.max_tokens == 0 {
-        return Outcome::ended(FinishReason::Length);
+        return Some(FinishReason::Length);
     }
-    let Some(logits) = rows.last() else {
-        return Outcome::ended(FinishReason::Error("the model returned no logits".to_owned()));
+    let Some(first) = rows.len().checked_sub(1 + chunk.drafted) else {
+        return Some(FinishReason::Error("the model returned no logits".to_owned()));
     };
-    match generate(sequence, logits, choosing) {
-        Ok(outcome) => outcome,
-        Err(message) => Outcome::ended(FinishReason::Error(message)),
+    for (row, logits) in rows[first..].iter().enumerate() {
+        let (token, ending) = match generate(sequence, logits, choosing) {
+            Ok(generated) => generated,
+            Err(message) => return Some(FinishReason::Error(message)),
+        };
+        if ending.is_some() {
+            return ending;
+        }
+        if row == chunk.drafted || sequence.draft_rows[row + 1] != token {
+            // The rows behind come after a token that was not chosen; the next step writes over their keys
+            // and values.
+            break;
+        }
+        // The draft's row was the chosen token's: it need not be computed again.
+        sequence.computed += 1;
     }
+    None
 }
 
 /// `rows[i]` are the logits after position `start + i`, which predict the token at `start + i + 1`.
@@ -207,7 +228,13 @@ fn report_prompt(
     Ok(())
 }
 
-fn generate(sequence: &mut Sequence, logits: &[f32], choosing: &mut Choosing<'_>) -> Result<Outcome, String> {
+/// Chooses the next token by the logits after the last one. Returns it, and why the request ends with it, if
+/// it does.
+fn generate(
+    sequence: &mut Sequence,
+    logits: &[f32],
+    choosing: &mut Choosing<'_>,
+) -> Result<(u32, Option<FinishReason>), String> {
     if let (Some(constraint), Some(mask)) = (&mut sequence.request.constraint, &mut sequence.mask) {
         mask.clear();
         constraint.mask(mask).map_err(|error| format!("the constraint failed: {error}"))?;
@@ -232,7 +259,11 @@ fn generate(sequence: &mut Sequence, logits: &[f32], choosing: &mut Choosing<'_>
     if !is_stop && let Some(condition) = &mut sequence.request.stop_condition {
         condition_met = condition.ends_with(token);
     }
-    let time = sequence.push(token, Instant::now());
+    match (sequence.push(token, Instant::now()), choosing.observer) {
+        (TokenTime::First(time), Some(observer)) => observer.first_token(time),
+        (TokenTime::Next(time), Some(observer)) => observer.next_token(time),
+        _ => {}
+    }
     sequence.send(Event::Token { report, is_stop });
     let ending = if is_stop {
         Some(FinishReason::StopToken(token))
@@ -245,7 +276,7 @@ fn generate(sequence: &mut Sequence, logits: &[f32], choosing: &mut Choosing<'_>
     } else {
         None
     };
-    Ok(Outcome { time: Some(time), ending })
+    Ok((token, ending))
 }
 
 /// Runs third-party or numeric code so that a panic becomes its message: one request's fault must not end the

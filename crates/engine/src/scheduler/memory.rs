@@ -101,14 +101,16 @@ impl Scheduler {
                 continue;
             }
             let Some(sequence) = self.running.get(&id) else { continue };
-            let logits = if sequence.needs_prompt_logits() {
+            let drafted = sequence.drafted();
+            let logits = if sequence.needs_prompt_logits() || drafted > 0 {
                 LogitsFor::All
             } else if rows == sequence.pending() {
                 LogitsFor::Last
             } else {
                 LogitsFor::None
             };
-            plan.push(PlannedChunk { id, start: sequence.computed, rows, logits });
+            // A draft stays within the page that was secured for the row before it.
+            plan.push(PlannedChunk { id, start: sequence.computed, rows: rows + drafted, drafted, logits });
         }
         plan
     }

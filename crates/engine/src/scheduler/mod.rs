@@ -1,9 +1,10 @@
 //! The engine's thread: takes requests, plans a step, computes it, hands out tokens, and again.
 //!
-//! [`rows`] decides how many rows of whom, [`memory`] who gets pages, [`execute`] runs the step and reads its
+//! [`rows`] decides how many rows of whom, [`drafts`] who guesses ahead, [`memory`] who gets pages, [`execute`] runs the step and reads its
 //! logits. Requests are ordered by age (their id) everywhere, so that the schedule is a function of arrivals
 //! and measured time, and answers of neither.
 
+mod drafts;
 mod execute;
 mod memory;
 mod rows;
@@ -20,6 +21,7 @@ use crate::kv::page_pool::PagePool;
 use crate::options::EngineOptions;
 use crate::request::{Event, FinishReason};
 use crate::sampling::sampler::Sampler;
+use crate::speculation::row_cost::RowCost;
 use crate::stats::EngineStats;
 use crate::step_model::StepModel;
 use rows::{Pace, StepLimits};
@@ -31,6 +33,8 @@ struct PlannedChunk {
     id: u64,
     start: usize,
     rows: usize,
+    /// The last of the rows that are guesses.
+    drafted: usize,
     logits: LogitsFor,
 }
 
@@ -46,6 +50,7 @@ pub(crate) struct Scheduler {
     running: BTreeMap<u64, Sequence>,
     sampler: Sampler,
     pace: Pace,
+    row_cost: RowCost,
     stats: EngineStats,
 }
 
@@ -77,6 +82,7 @@ impl Scheduler {
             running: BTreeMap::new(),
             sampler,
             pace: Pace::default(),
+            row_cost: RowCost::default(),
             stats: EngineStats::default(),
         }
     }
@@ -128,6 +134,7 @@ impl Scheduler {
             extra_logits_rows: self.model.max_logits_rows().saturating_sub(self.running.len()),
         };
         let rows = rows::choose_rows(&self.running, limits);
+        self.choose_drafts(&rows);
         self.secure_pages(rows)
     }
 

@@ -10,6 +10,7 @@ use crate::kv::prefix_cache::{ChainId, PageTokens};
 use crate::request::{Event, Request, Timings, TokenReport, Usage};
 use crate::sampling::mask::TokenMask;
 use crate::sampling::penalties::TokenHistory;
+use crate::speculation::drafter::{Draft, Drafter, LONGEST_DRAFT};
 
 /// A request, its tokens so far, and the pages that hold their keys and values.
 ///
@@ -36,6 +37,11 @@ pub(crate) struct Sequence {
     pub(crate) prompt_announced: bool,
     pub(crate) history: Option<TokenHistory>,
     pub(crate) mask: Option<TokenMask>,
+    /// Made when the first draft is asked for.
+    pub(crate) drafter: Option<Box<Drafter>>,
+    pub(crate) draft: Draft,
+    /// The last token and the draft after it, as the next step computes them; empty without a draft.
+    pub(crate) draft_rows: Vec<u32>,
     pub(crate) events: UnboundedSender<Event>,
     submitted: Instant,
     started: Option<Instant>,
@@ -64,6 +70,9 @@ impl Sequence {
             prompt_announced: false,
             history: request.sampling.has_penalties().then(|| TokenHistory::of_prompt(&tokens)),
             mask: request.constraint.is_some().then(|| TokenMask::none(usable_vocabulary)),
+            drafter: None,
+            draft: Draft::default(),
+            draft_rows: Vec::new(),
             events,
             submitted,
             started: None,
@@ -77,6 +86,14 @@ impl Sequence {
     /// Tokens whose keys and values are not computed yet: at least one.
     pub(crate) fn pending(&self) -> usize {
         self.tokens.len() - self.computed
+    }
+
+    /// The most tokens that a draft can hold: within the page that the next row needs anyway, so that no draft
+    /// takes memory, and so that the last row checked generates the answer's last token at most.
+    pub(crate) fn room_for_draft(&self) -> usize {
+        let left_in_page = PAGE_TOKENS - 1 - self.computed % PAGE_TOKENS;
+        let left_in_answer = self.request.max_tokens.saturating_sub(self.completion_tokens());
+        left_in_page.min(left_in_answer.saturating_sub(1)).min(LONGEST_DRAFT)
     }
 
     pub(crate) fn completion_tokens(&self) -> usize {

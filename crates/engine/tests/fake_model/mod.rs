@@ -22,6 +22,8 @@ pub(crate) struct Faults {
     pub(crate) poison: Option<u32>,
     /// A history that ends with this token gets NaN.
     pub(crate) nan_after: Option<u32>,
+    /// A chunk of several tokens that asks for the logits of all of them fails.
+    pub(crate) refuses_drafts: bool,
     /// Each step waits for a permit.
     pub(crate) gate: Option<Arc<Gate>>,
 }
@@ -51,6 +53,8 @@ pub(crate) struct FakeModel {
     pub(crate) max_rows: usize,
     pub(crate) max_logits_rows: usize,
     pub(crate) faults: Faults,
+    /// The last token decides most of the logits, so that answers repeat themselves, with exceptions.
+    pub(crate) repeats_itself: bool,
     pages: Vec<[u32; PAGE_TOKENS]>,
     steps: usize,
     logits: Vec<f32>,
@@ -63,6 +67,7 @@ impl FakeModel {
             max_rows: 96,
             max_logits_rows: 48,
             faults: Faults::default(),
+            repeats_itself: false,
             pages: vec![[EMPTY; PAGE_TOKENS]; pages],
             steps: 0,
             logits: Vec::new(),
@@ -77,7 +82,13 @@ impl FakeModel {
         if self.faults.nan_after == Some(token_at(position)) {
             return vec![f32::NAN; VOCABULARY];
         }
-        (0..VOCABULARY as u64).map(|id| (mix(history ^ id << 40) >> 40) as f32 / (1 << 21) as f32).collect()
+        let logit = |of: u64, id: u64| (mix(of ^ id << 40) >> 40) as f32 / (1 << 21) as f32;
+        let last = mix(u64::from(token_at(position)));
+        let logit = |id| match self.repeats_itself {
+            true => logit(last, id) + logit(history, id) / 32.0,
+            false => logit(history, id),
+        };
+        (0..VOCABULARY as u64).map(logit).collect()
     }
 }
 
@@ -130,6 +141,11 @@ impl StepModel for FakeModel {
             && chunks.iter().any(|chunk| chunk.tokens.contains(&poison))
         {
             return Err(format!("token {poison} is poison").into());
+        }
+        if self.faults.refuses_drafts
+            && chunks.iter().any(|chunk| chunk.logits == LogitsFor::All && chunk.tokens.len() > 1)
+        {
+            return Err("no drafts today".into());
         }
         // Backwards, so that a chunk cannot lean on what an earlier chunk of the same step writes.
         let mut rows: Vec<Vec<f32>> = Vec::new();

@@ -67,6 +67,7 @@ pub async fn rooms(folder: &TempDir) -> Rooms {
         context: None,
         max_batch: 8,
         queue_limit: 64,
+        speculation: zhenjin_engine::Speculation::default(),
         observer: Some(metrics.observer_of_model()),
     };
     let specs = vec![ModelSpec { name: "tiny".to_owned(), path: model }];

@@ -1,0 +1,87 @@
+//! What a row of a draft costs on this machine, by measured time. Does not know what the row brings.
+
+/// Steps with more answers than this hold no drafts.
+const MOST_ANSWERS: usize = 8;
+/// A row's share of a step that holds one answer, before anything is measured.
+const ASSUMED_SHARE: f64 = 0.1;
+const WEIGHT_OF_LATEST: f64 = 1.0 / 8.0;
+/// How fast a measured cost is forgotten while no drafts are tried: the machine may have become faster.
+const FORGETTING: f64 = 1.0 / 512.0;
+
+/// Measured times of steps that hold answers only.
+#[derive(Debug, Default)]
+pub(crate) struct RowCost {
+    /// Seconds of a step without drafts, by its answers less one.
+    plain: [Option<f64>; MOST_ANSWERS],
+    /// Seconds that a draft's row adds.
+    row: Option<f64>,
+}
+
+impl RowCost {
+    /// Takes note of a step with so many answers and rows of drafts.
+    pub(crate) fn note(&mut self, answers: usize, draft_rows: usize, seconds: f64) {
+        let Some(plain) = answers.checked_sub(1).and_then(|index| self.plain.get_mut(index)) else { return };
+        if draft_rows == 0 {
+            // A step that was interrupted says little about the next one.
+            let latest = plain.map_or(seconds, |plain| seconds.min(2.0 * plain));
+            let average = plain.map_or(latest, |plain| plain + WEIGHT_OF_LATEST * (latest - plain));
+            *plain = Some(average);
+            if let Some(row) = &mut self.row {
+                *row += FORGETTING * (ASSUMED_SHARE * average - *row);
+            }
+        } else if let Some(plain) = *plain {
+            let latest = ((seconds - plain) / draft_rows as f64).clamp(0.0, plain);
+            let row = self.row.unwrap_or(ASSUMED_SHARE * plain);
+            self.row = Some(row + WEIGHT_OF_LATEST * (latest - row));
+        }
+    }
+
+    /// The time that a draft's row adds to a step with so many answers, as a share of that step.
+    pub(crate) fn share(&self, answers: usize) -> f64 {
+        const LEAST: f64 = 0.01;
+        let plain = answers.checked_sub(1).and_then(|index| *self.plain.get(index)?);
+        match (plain, self.row) {
+            (Some(plain), Some(row)) if plain > 0.0 => (row / plain).clamp(LEAST, 1.0),
+            _ => ASSUMED_SHARE,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_share_is_what_was_measured() {
+        let mut cost = RowCost::default();
+        assert_eq!(cost.share(1), ASSUMED_SHARE);
+        cost.note(1, 3, 0.009);
+        assert_eq!(cost.share(1), ASSUMED_SHARE, "without a step to compare with");
+        for _ in 0..100 {
+            cost.note(1, 0, 0.004);
+            cost.note(1, 4, 0.012);
+        }
+        assert!((cost.share(1) - 0.5).abs() < 0.01, "{}", cost.share(1));
+        cost.note(2, 0, 0.008);
+        assert!((cost.share(2) - 0.25).abs() < 0.01, "{}", cost.share(2));
+        for _ in 0..3000 {
+            cost.note(1, 0, 0.004);
+        }
+        assert!((cost.share(1) - ASSUMED_SHARE).abs() < 0.01, "{}", cost.share(1));
+    }
+
+    #[test]
+    fn one_interrupted_step_does_not_count_for_many() {
+        let mut cost = RowCost::default();
+        for _ in 0..10 {
+            cost.note(1, 0, 0.004);
+        }
+        cost.note(1, 0, 4.0);
+        assert!(cost.plain[0].is_some_and(|plain| plain < 0.005));
+        cost.note(1, 1, 4.0);
+        assert!(cost.share(1) < 0.25);
+        cost.note(0, 0, 1.0);
+        cost.note(9, 1, 1.0);
+        assert_eq!(cost.share(9), ASSUMED_SHARE);
+    }
+}

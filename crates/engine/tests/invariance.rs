@@ -29,6 +29,7 @@ fn team(threads: usize) -> Arc<ThreadTeam> {
 fn start(model: &Arc<Model>, setting: Setting) -> Engine {
     let options = RunnerOptions {
         pages: setting.pages,
+        kv_dtype: zhenjin_tensor::KvDtype::default(),
         max_rows: 560,
         max_logits_rows: 300,
         context_length: Some(512),

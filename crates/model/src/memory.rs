@@ -2,7 +2,7 @@
 //!
 //! It does not know how much memory the machine has.
 
-use zhenjin_tensor::{Matrix, PAGE_TOKENS};
+use zhenjin_tensor::{KvDtype, Matrix, PAGE_TOKENS};
 
 use crate::config::ModelConfig;
 use crate::errors::ModelError;
@@ -19,6 +19,8 @@ pub struct Serving {
     pub sequences: usize,
     /// Tokens in one step, at most.
     pub max_rows: usize,
+    /// How keys and values are kept.
+    pub kv_dtype: KvDtype,
 }
 
 /// Bytes of memory that serving takes.
@@ -48,7 +50,7 @@ impl ModelFile {
     /// As [`TensorSource::tensor`].
     pub fn memory(&self, serving: &Serving) -> Result<MemoryPlan, ModelError> {
         let config = self.config();
-        let page = Runner::page_bytes(config) as u64;
+        let page = Runner::page_bytes(config, serving.kv_dtype) as u64;
         let pages = (serving.context.div_ceil(PAGE_TOKENS) as u64).saturating_mul(serving.sequences as u64);
         Ok(MemoryPlan {
             weights: self.packed_weights(config)?,

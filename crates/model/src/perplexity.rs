@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use zhenjin_tensor::{PAGE_TOKENS, PageId, SimdLevel, ThreadTeam};
+use zhenjin_tensor::{KvDtype, PAGE_TOKENS, PageId, SimdLevel, ThreadTeam};
 
 use crate::batch::{LogitsFor, SequenceChunk};
 use crate::errors::ModelError;
@@ -28,6 +28,8 @@ pub struct PerplexityOptions {
     /// The token that the tokenizer puts before every text, if it does: it begins the text, and replaces the first token
     /// of each window.
     pub bos: Option<u32>,
+    /// How keys and values are kept.
+    pub kv_dtype: KvDtype,
     /// The instruction set of the small operations and of attention.
     pub simd: SimdLevel,
     /// The threads that compute.
@@ -122,6 +124,7 @@ pub fn measure(
     let max_rows = MAX_ROWS.min(window);
     let runner_options = RunnerOptions {
         pages: window.div_ceil(PAGE_TOKENS),
+        kv_dtype: options.kv_dtype,
         max_rows,
         max_logits_rows: max_rows,
         context_length: Some(window),
@@ -214,7 +217,10 @@ mod tests {
         let weights = RandomWeights::new(tiny_config(), Dtype::F32, 3);
         let options = LoadOptions { simd, team: Arc::clone(&team) };
         let model = Arc::new(Model::from_source(tiny_config(), &weights, &options).unwrap());
-        (model, PerplexityOptions { context: 300, windows: None, bos: None, simd, team })
+        (
+            model,
+            PerplexityOptions { context: 300, windows: None, bos: None, kv_dtype: KvDtype::F32, simd, team },
+        )
     }
 
     fn text(tokens: usize) -> Vec<u32> {
@@ -230,6 +236,7 @@ mod tests {
         for window in windows {
             let runner_options = RunnerOptions {
                 pages: 16,
+                kv_dtype: options.kv_dtype,
                 max_rows: window.len(),
                 max_logits_rows: window.len(),
                 context_length: None,

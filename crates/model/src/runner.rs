@@ -5,8 +5,8 @@
 use std::sync::Arc;
 
 use zhenjin_tensor::{
-    Activations, DirectExecutor, Executor, KvCache, KvShape, RotaryFrequencies, SequenceRows, SimdLevel,
-    TensorError, ThreadTeam, WorkspaceLimits,
+    Activations, DirectExecutor, Executor, KvCache, KvDtype, KvShape, RotaryFrequencies, SequenceRows,
+    SimdLevel, TensorError, ThreadTeam, WorkspaceLimits,
 };
 
 use crate::batch::{BatchError, Logits, SequenceChunk};
@@ -20,6 +20,8 @@ use crate::{forward, rope};
 pub struct RunnerOptions {
     /// Pages of the KV cache, of [`Runner::page_bytes`] each. Their memory is taken when they are first used.
     pub pages: usize,
+    /// How keys and values are kept.
+    pub kv_dtype: KvDtype,
     /// Greatest number of tokens in one step.
     pub max_rows: usize,
     /// Greatest number of rows of logits in one step.
@@ -51,14 +53,14 @@ impl Runner {
     ///
     /// # Errors
     /// [`ModelError::Tensor`] when the KV cache finds no memory, the processor lacks `simd` or the model's heads cannot be
-    /// computed; [`ModelError::ContextTooLong`] when a longer context is asked for than the model was made for.
+    /// computed or kept in `kv_dtype`; [`ModelError::ContextTooLong`] when a longer context is asked for than the model was made for.
     pub fn new(model: Arc<Model>, options: RunnerOptions) -> Result<Runner, ModelError> {
         let config = &model.config;
         let context_length = options.context_length.unwrap_or(config.context_length);
         if context_length > config.context_length {
             return Err(ModelError::ContextTooLong { asked: context_length, longest: config.context_length });
         }
-        let cache = KvCache::new(kv_shape(config), options.pages)?;
+        let cache = KvCache::new(kv_shape(config, options.kv_dtype), options.pages)?;
         let shape = forward::attention_shape(config);
         Ok(Runner {
             executor: DirectExecutor::new(cache, shape, options.simd, options.team)?,
@@ -73,9 +75,9 @@ impl Runner {
         })
     }
 
-    /// Bytes of one page of the KV cache: 32 positions of every layer, keys and values in f32.
-    pub fn page_bytes(config: &ModelConfig) -> usize {
-        kv_shape(config).page_bytes().unwrap_or(usize::MAX)
+    /// Bytes of one page of the KV cache: keys and values of 32 positions of every layer.
+    pub fn page_bytes(config: &ModelConfig, kv_dtype: KvDtype) -> usize {
+        kv_shape(config, kv_dtype).page_bytes().unwrap_or(usize::MAX)
     }
 
     /// Bytes, besides weights and KV pages, that steps of `max_rows` tokens and `max_logits_rows` rows of logits take at
@@ -211,6 +213,6 @@ impl Runner {
     }
 }
 
-fn kv_shape(config: &ModelConfig) -> KvShape {
-    KvShape { layers: config.layers, kv_heads: config.kv_heads, head_dim: config.head_dim }
+fn kv_shape(config: &ModelConfig, dtype: KvDtype) -> KvShape {
+    KvShape { dtype, layers: config.layers, kv_heads: config.kv_heads, head_dim: config.head_dim }
 }

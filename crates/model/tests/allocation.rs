@@ -38,8 +38,15 @@ fn steps_in_the_steady_state_allocate_nothing() {
     let weights = RandomWeights::new(config.clone(), Dtype::Q8_0, 1);
     let options = LoadOptions { simd, team: Arc::clone(&team) };
     let model = Arc::new(Model::from_source(config, &weights, &options).unwrap());
-    let limits =
-        RunnerOptions { pages: 32, max_rows: 200, max_logits_rows: 200, context_length: None, simd, team };
+    let limits = RunnerOptions {
+        pages: 32,
+        kv_dtype: zhenjin_tensor::KvDtype::default(),
+        max_rows: 200,
+        max_logits_rows: 200,
+        context_length: None,
+        simd,
+        team,
+    };
     let mut runner = Runner::new(model, limits).unwrap();
 
     let pages: Vec<PageId> = (0..32).map(PageId).collect();

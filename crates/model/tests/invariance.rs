@@ -40,6 +40,7 @@ fn team(threads: usize) -> Arc<ThreadTeam> {
 fn runner(model: &Arc<Model>, simd: SimdLevel, threads: usize) -> Runner {
     let options = RunnerOptions {
         pages: 4 * PAGES,
+        kv_dtype: zhenjin_tensor::KvDtype::default(),
         max_rows: 4 * LONGEST,
         max_logits_rows: 4 * LONGEST,
         context_length: None,

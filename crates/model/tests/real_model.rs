@@ -33,7 +33,14 @@ fn perplexity_is_within_one_percent_of_llama_cpp() {
     let team = Arc::new(ThreadTeam::new(2).unwrap());
     let options = LoadOptions { simd, team: Arc::clone(&team) };
     let model = Arc::new(Model::load(&support::real_model(), &options).unwrap());
-    let options = PerplexityOptions { context: reference.context, windows: None, bos: None, simd, team };
+    let options = PerplexityOptions {
+        context: reference.context,
+        windows: None,
+        bos: None,
+        kv_dtype: zhenjin_tensor::KvDtype::default(),
+        simd,
+        team,
+    };
     let measured = perplexity::measure(model, &reference.tokens, &options, &mut |_| {}).unwrap();
     assert_eq!(measured.windows, reference.windows);
     let ratio = measured.perplexity / reference.perplexity;

@@ -9,7 +9,7 @@ use zhenjin_model::{
     BatchError, LoadOptions, Logits, LogitsFor, Model, ModelConfig, ModelError, PageId, Runner,
     RunnerOptions, SequenceChunk,
 };
-use zhenjin_tensor::{Dtype, SimdLevel, TensorError, ThreadTeam};
+use zhenjin_tensor::{Dtype, KvDtype, SimdLevel, TensorError, ThreadTeam};
 
 fn load_options() -> LoadOptions {
     LoadOptions { simd: SimdLevel::detect(), team: Arc::new(ThreadTeam::new(2).unwrap()) }
@@ -17,7 +17,15 @@ fn load_options() -> LoadOptions {
 
 fn runner_options(pages: usize) -> RunnerOptions {
     let LoadOptions { simd, team } = load_options();
-    RunnerOptions { pages, max_rows: 64, max_logits_rows: 4, context_length: None, simd, team }
+    RunnerOptions {
+        pages,
+        kv_dtype: KvDtype::F32,
+        max_rows: 64,
+        max_logits_rows: 4,
+        context_length: None,
+        simd,
+        team,
+    }
 }
 
 fn tiny_model() -> Arc<Model> {
@@ -79,7 +87,11 @@ fn contexts_and_caches_that_cannot_be_are_refused() {
 fn a_page_takes_keys_and_values_of_all_layers() {
     let config = tiny_config();
     let expected = 2 * config.layers * config.kv_heads * config.head_dim * 32 * size_of::<f32>();
-    assert_eq!(Runner::page_bytes(&config), expected);
+    assert_eq!(Runner::page_bytes(&config, KvDtype::F32), expected);
+    let config = ModelConfig { head_dim: 64, ..config };
+    let scales = (64 / 32 + 1) * size_of::<f32>();
+    let expected = config.layers * config.kv_heads * 32 * (2 * 64 + scales);
+    assert_eq!(Runner::page_bytes(&config, KvDtype::Int8), expected);
 }
 
 #[test]

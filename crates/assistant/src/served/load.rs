@@ -40,6 +40,7 @@ pub(super) fn load(
         .map_err(|error| failed(error.to_string()))?;
     let runner_options = RunnerOptions {
         pages: plan.pages,
+        kv_dtype: options.kv_dtype,
         max_rows: memory::max_rows(options),
         max_logits_rows: memory::max_logits_rows(options),
         context_length: Some(plan.context),
@@ -68,7 +69,7 @@ pub(super) fn load(
         memory_bytes: plan.bytes,
         has_template: opened.template.is_some(),
         template_knows_tools: matches!(tool_style, ToolStyle::Template(_)),
-        fingerprint: fingerprint(&opened.file),
+        fingerprint: fingerprint(&opened.file, options),
     };
     tracing::info!(
         model = %spec.name,
@@ -122,12 +123,14 @@ fn default_sampling(defaults: &GenerationDefaults) -> Sampling {
     }
 }
 
-/// Of this program's version, and of every tensor's name, type and shape and some of its bytes: reading all
+/// Of this program's version, of the options that change answers, and of every tensor's name, type and shape and some of its bytes: reading all
 /// of them would take longer than loading.
-fn fingerprint(file: &ModelFile) -> String {
+fn fingerprint(file: &ModelFile, options: &ServeOptions) -> String {
     const SAMPLE: usize = 64;
     let mut hash = Fnv1a::default();
-    hash.add(env!("CARGO_PKG_VERSION").as_bytes());
+    for part in [env!("CARGO_PKG_VERSION"), options.simd.name(), options.kv_dtype.name()] {
+        hash.add(part.as_bytes());
+    }
     for tensor in file.tensors() {
         hash.add(tensor.name.as_bytes());
         hash.add(tensor.type_name.as_bytes());

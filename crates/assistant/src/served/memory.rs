@@ -40,7 +40,7 @@ impl MemoryNeeds {
         let workspace = Runner::workspace_bytes(config, max_rows(options), max_logits_rows(options));
         MemoryNeeds {
             fixed: weights_bytes.saturating_add(workspace as u64),
-            page_bytes: Runner::page_bytes(config) as u64,
+            page_bytes: Runner::page_bytes(config, options.kv_dtype) as u64,
             context: options.context.unwrap_or(usize::MAX).min(config.context_length),
             max_batch: options.max_batch.max(1),
         }

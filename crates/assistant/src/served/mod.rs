@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use zhenjin_engine::{EngineObserver, EngineStats, Speculation};
-use zhenjin_tensor::SimdLevel;
+use zhenjin_tensor::{KvDtype, SimdLevel};
 
 use crate::assistant::{Assistant, LoadedModel};
 use crate::error::AssistantError;
@@ -43,6 +43,8 @@ pub struct ServeOptions {
     pub threads: usize,
     /// Which instructions the kernels use.
     pub simd: SimdLevel,
+    /// How keys and values are kept.
+    pub kv_dtype: KvDtype,
     /// The most tokens of one conversation; `None`: the model's own.
     pub context: Option<usize>,
     /// The most requests of one model that run at once.

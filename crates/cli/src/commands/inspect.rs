@@ -162,7 +162,12 @@ fn config_lines(opened: &OpenedModel) -> BTreeMap<&'static str, String> {
 fn memory_plan(opened: &OpenedModel, arguments: &InspectArguments) -> Result<MemoryPlan> {
     let config = opened.file.config();
     let context = arguments.context.unwrap_or(config.context_length);
-    let serving = Serving { context, sequences: arguments.batch as usize, max_rows: MAX_ROWS };
+    let serving = Serving {
+        context,
+        sequences: arguments.batch as usize,
+        max_rows: MAX_ROWS,
+        kv_dtype: arguments.kv_cache_dtype,
+    };
     let plan = opened.file.memory(&serving)?;
     Ok(MemoryPlan {
         context,

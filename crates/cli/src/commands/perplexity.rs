@@ -22,7 +22,14 @@ pub(crate) fn run(home: &Home, arguments: &PerplexityArguments) -> Result<()> {
     let simd = machine::simd(&arguments.engine)?;
     let team = Arc::new(ThreadTeam::new(machine::threads(&arguments.engine))?);
     let model = Arc::new(Model::load(&local.path, &LoadOptions { simd, team: Arc::clone(&team) })?);
-    let options = PerplexityOptions { context: arguments.ctx, windows: arguments.chunks, bos, simd, team };
+    let options = PerplexityOptions {
+        context: arguments.ctx,
+        windows: arguments.chunks,
+        bos,
+        kv_dtype: arguments.engine.kv_cache_dtype,
+        simd,
+        team,
+    };
     let result = perplexity::measure(model, &tokens, &options, &mut |progress| {
         if !arguments.json {
             eprint!(

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use zhenjin_engine::{Engine, EngineObserver, EngineOptions, Generation, StepReport};
 use zhenjin_model::{Model, PAGE_TOKENS, Runner, RunnerOptions};
-use zhenjin_tensor::ThreadTeam;
+use zhenjin_tensor::{KvDtype, ThreadTeam};
 
 use crate::requests::{Answer, Plan, Random, Requests};
 
@@ -43,6 +43,7 @@ struct Setting {
     max_batch: usize,
     prefill_chunk: usize,
     pages: usize,
+    kv_dtype: KvDtype,
     /// Between two arrivals, at most.
     gap: Duration,
 }
@@ -89,6 +90,7 @@ fn setting(random: &mut Random, kind: usize, most_tokens: usize) -> Setting {
         max_batch,
         prefill_chunk: random.choose(&[33, 96, 256, 512]),
         pages: memory * pages_for(most_tokens) + 2,
+        kv_dtype: KvDtype::ALL[kind % KvDtype::ALL.len()],
         gap: Duration::from_millis(gap),
     }
 }
@@ -103,8 +105,10 @@ fn check_round(
     let start = Instant::now();
     let others = THREADS[setting.threads % THREADS.len()];
     let team = team(others)?;
-    let alone: Vec<Answer> =
-        plans.iter().map(|plan| answer_alone(model, plan, &team)).collect::<Result<_, String>>()?;
+    let alone: Vec<Answer> = plans
+        .iter()
+        .map(|plan| answer_alone(model, plan, setting.kv_dtype, &team))
+        .collect::<Result<_, String>>()?;
     summary.alone += start.elapsed();
 
     let start = Instant::now();
@@ -190,6 +194,7 @@ fn team(threads: usize) -> Result<Arc<ThreadTeam>, String> {
 pub(crate) fn answer_alone(
     model: &Arc<Model>,
     plan: &Plan,
+    kv_dtype: KvDtype,
     team: &Arc<ThreadTeam>,
 ) -> Result<Answer, String> {
     let setting = Setting {
@@ -197,6 +202,7 @@ pub(crate) fn answer_alone(
         max_batch: 1,
         prefill_chunk: 512,
         pages: pages_for(plan.prompt.len() + plan.max_tokens),
+        kv_dtype,
         gap: Duration::ZERO,
     };
     let engine = engine_on(model, setting, Arc::clone(team), None)?;
@@ -227,6 +233,7 @@ fn engine_on(
 ) -> Result<Engine, String> {
     let options = RunnerOptions {
         pages: setting.pages,
+        kv_dtype: setting.kv_dtype,
         max_rows: 560,
         max_logits_rows: 96,
         context_length: None,

@@ -11,7 +11,7 @@ use tokio::task::{JoinSet, LocalSet};
 use tokio::time::{sleep, timeout};
 use zhenjin_engine::{Engine, EngineOptions, EngineStats, Generation, Sampling, SubmitError};
 use zhenjin_model::{Model, PAGE_TOKENS, Runner, RunnerOptions};
-use zhenjin_tensor::ThreadTeam;
+use zhenjin_tensor::{KvDtype, ThreadTeam};
 
 use crate::crowd::answer_alone;
 use crate::memory::{Flatness, Samples, resident_bytes};
@@ -123,7 +123,7 @@ pub(crate) fn run(model: &Arc<Model>, options: Options) -> Result<Report, String
     let probes: Rc<[Probe]> = (0..PROBES)
         .map(|_| {
             let plan = requests.next(&mut random);
-            let expected = answer_alone(model, &plan, &team)?;
+            let expected = answer_alone(model, &plan, KvDtype::F32, &team)?;
             Ok(Probe { plan, expected })
         })
         .collect::<Result<_, String>>()?;
@@ -162,6 +162,7 @@ pub(crate) fn run(model: &Arc<Model>, options: Options) -> Result<Report, String
 fn start(model: &Arc<Model>, team: Arc<ThreadTeam>) -> Result<Engine, String> {
     let options = RunnerOptions {
         pages: PAGES,
+        kv_dtype: KvDtype::F32,
         max_rows: 560,
         max_logits_rows: 96,
         context_length: Some(CONTEXT.min(model.config.context_length)),

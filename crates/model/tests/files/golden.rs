@@ -96,6 +96,7 @@ fn logits(path: &Path, tokens: &[u32], simd: SimdLevel) -> Vec<f32> {
     let model = Model::load(path, &LoadOptions { simd, team: team.clone() }).unwrap();
     let options = RunnerOptions {
         pages: 2,
+        kv_dtype: zhenjin_tensor::KvDtype::default(),
         max_rows: tokens.len(),
         max_logits_rows: tokens.len(),
         context_length: None,

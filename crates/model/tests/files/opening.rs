@@ -190,7 +190,14 @@ fn planned_memory_is_what_loading_takes() {
     let folder = tempfile::tempdir().unwrap();
     write_folder(folder.path(), &tiny_config(), &tiny_tensors());
     let file = ModelFile::open(folder.path()).unwrap();
-    let plan = file.memory(&Serving { context: 50, sequences: 3, max_rows: 64 }).unwrap();
+    let plan = file
+        .memory(&Serving {
+            context: 50,
+            sequences: 3,
+            max_rows: 64,
+            kv_dtype: zhenjin_tensor::KvDtype::default(),
+        })
+        .unwrap();
     let team = Arc::new(ThreadTeam::new(1).unwrap());
     let model = Model::load(folder.path(), &LoadOptions { simd: SimdLevel::Scalar, team }).unwrap();
     assert_eq!(plan.weights, model.weights.bytes() as u64);

@@ -262,7 +262,8 @@ fn what_a_former_owner_left_in_a_page_of_8_bits_does_not_matter() {
         poison.keys.fill(f32::NAN);
         poison.values.fill(f32::INFINITY);
         let page = vec![PageId(0)];
-        let expected = bits(&case.run(&[case.sequence(20, 4)], &[page.clone()], &[vec![(0, 20)]], 1)[0]);
+        let expected =
+            bits(&case.run(&[case.sequence(20, 4)], std::slice::from_ref(&page), &[vec![(0, 20)]], 1)[0]);
         let steps = [vec![(0, 32)], vec![(1, 7)], vec![(1, 13)]];
         let after = case.run(&[poison, fresh], &[page.clone(), page], &steps, 1);
         assert!(bits(&after[1]) == expected, "{simd}");

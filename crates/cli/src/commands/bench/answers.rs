@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use zhenjin_engine::{Engine, EngineOptions, Event, FinishReason, Request, Sampling};
 use zhenjin_model::{Model, Runner, RunnerOptions};
-use zhenjin_tensor::{PAGE_TOKENS, ThreadTeam};
+use zhenjin_tensor::{KvDtype, PAGE_TOKENS, ThreadTeam};
 
 /// How many answers are asked for at once, and how long they are.
 #[derive(Clone, Copy)]
@@ -13,6 +13,7 @@ pub(super) struct Answers {
     pub(super) batch: usize,
     pub(super) prompt: usize,
     pub(super) tokens: usize,
+    pub(super) kv_dtype: KvDtype,
 }
 
 /// Times `answers`, greedy, all asked for at once: a warm-up and then the repeats.
@@ -46,6 +47,7 @@ fn start(model: &Arc<Model>, team: &Arc<ThreadTeam>, answers: Answers) -> Result
         Arc::clone(model),
         RunnerOptions {
             pages: (length.div_ceil(PAGE_TOKENS) + 1) * answers.batch,
+            kv_dtype: answers.kv_dtype,
             max_rows: options.prefill_chunk.max(answers.batch) + answers.batch,
             max_logits_rows: 2 * answers.batch.max(16),
             context_length: None,

@@ -27,6 +27,7 @@ impl Bench {
         let pages_per_sequence = longest.max(1).div_ceil(PAGE_TOKENS);
         let options = RunnerOptions {
             pages: pages_per_sequence * widest,
+            kv_dtype: arguments.engine.kv_cache_dtype,
             max_rows: PREFILL_CHUNK.max(widest),
             max_logits_rows: widest,
             context_length: None,

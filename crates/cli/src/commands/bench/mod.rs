@@ -39,7 +39,9 @@ pub(crate) fn run(home: &Home, arguments: &BenchArguments) -> Result<()> {
     for &tokens in wanted(&arguments.answers) {
         for &batch in &arguments.batch {
             let prompt = arguments.prompt;
-            let times = answers::measure(&model, &team, Answers { batch, prompt, tokens }, arguments.repeat)?;
+            let kv_dtype = arguments.engine.kv_cache_dtype;
+            let answers = Answers { batch, prompt, tokens, kv_dtype };
+            let times = answers::measure(&model, &team, answers, arguments.repeat)?;
             report.add(Test { kind: Kind::Answers { prompt }, tokens, batch }, &times)?;
         }
     }

@@ -19,13 +19,16 @@ const SHAPES: [(usize, usize); 5] = [(1, 1), (16, 2), (37, 3), (64, 1), (103, 1)
 fn packing_and_products_stay_within_their_operands() {
     let team = ThreadTeam::new(1).unwrap();
     let mut random = Random::new(17);
-    let rows_of = |simd| if cfg!(miri) { vec![1, 5] } else { rows_for(simd) };
+    let rows_of = |simd| if cfg!(miri) { vec![1, 17] } else { rows_for(simd) };
     for dtype in Dtype::ALL {
-        for (outputs, blocks) in SHAPES.into_iter().take(if cfg!(miri) { 2 } else { SHAPES.len() }) {
+        for (outputs, blocks) in SHAPES.into_iter().take(if cfg!(miri) { 1 } else { SHAPES.len() }) {
             let columns = blocks * dtype.block_elements();
             let weights = random_weights(&mut random, dtype, outputs * columns, ScaleKind::Usual);
-            for (simd, side) in
-                SimdLevel::available().into_iter().flat_map(|simd| Side::BOTH.map(|side| (simd, side)))
+            // Miri sees both ends of its memory at once.
+            let sides = &Side::BOTH[..if cfg!(miri) { 1 } else { 2 }];
+            for (simd, side) in SimdLevel::available()
+                .into_iter()
+                .flat_map(|simd| sides.iter().map(move |side| (simd, *side)))
             {
                 let weights = Guarded::new(&weights, side);
                 let matrix = Matrix::pack(dtype, outputs, columns, &weights, simd, &team).unwrap();

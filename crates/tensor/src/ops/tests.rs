@@ -15,7 +15,8 @@ use guarded::{Guarded, Side};
 mod guarded;
 
 /// Widths around and between whole vectors and groups of vectors.
-const WIDTHS: [usize; 13] = [1, 7, 15, 16, 17, 31, 40, 63, 64, 65, 130, 576, 1537];
+const WIDTHS: &[usize] =
+    if cfg!(miri) { &[1, 15, 17, 64, 65] } else { &[1, 7, 15, 16, 17, 31, 40, 63, 64, 65, 130, 576, 1537] };
 
 /// Values between −8 and 8 that look random.
 fn values(count: usize, seed: u32) -> Guarded<f32> {
@@ -71,7 +72,7 @@ fn at_every_level(data: &[f32], what: &str, operation: impl Fn(Option<SimdLevel>
 
 #[test]
 fn rms_norm() {
-    for width in WIDTHS {
+    for &width in WIDTHS {
         for rows in [0, 1, 3] {
             let (input, weight) = (values(rows * width, 1), values(width, 2));
             let result = at_every_level(&vec![f32::NAN; rows * width], "rms_norm", |simd, out| {
@@ -104,7 +105,7 @@ fn rms_norm_of_zeros_and_of_huge_values() {
 
 #[test]
 fn swiglu() {
-    for width in WIDTHS {
+    for &width in WIDTHS {
         let (gate, up) = (values(width, 3), values(width, 4));
         let result = at_every_level(&gate, "swiglu", |simd, gate| apply(simd, SwiGlu { gate, up: &up }));
         let silu = |x: f64| x / (1.0 + (-x).exp());
@@ -120,7 +121,7 @@ fn swiglu() {
 
 #[test]
 fn add_to_rows() {
-    for width in WIDTHS {
+    for &width in WIDTHS {
         let (rows, addend) = (values(3 * width, 5), values(width, 6));
         let result =
             at_every_level(&rows, "add", |simd, rows| apply(simd, AddToRows { rows, addend: &addend }));
@@ -177,7 +178,7 @@ fn rotated(head: &[f32], position: f64, frequencies: &RotaryFrequencies) -> Vec<
 
 #[test]
 fn softmax_and_its_logarithm() {
-    for width in WIDTHS.into_iter().chain([49_152]) {
+    for width in WIDTHS.iter().copied().chain((!cfg!(miri)).then_some(49_152)) {
         let logits = values(width, 8);
         let scalar = Some(SimdLevel::Scalar);
         let probabilities =

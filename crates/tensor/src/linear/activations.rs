@@ -147,11 +147,16 @@ fn panel_lines(columns: usize) -> usize {
 fn quantise_panel(simd: SimdLevel, input: &[f32], columns: usize, panel: &mut [Line]) {
     assert_eq!(panel.len(), panel_lines(columns));
     assert!(input.len() <= PANEL_ROWS * columns && columns.is_multiple_of(BLOCK));
+    let (blocks, first) = (columns / BLOCK, panel.as_mut_ptr().cast::<u8>());
+    if input.len() == PANEL_ROWS * columns {
+        let kernel = QuantisePanel { input: input.as_ptr(), blocks, first };
+        // SAFETY: `simd` has been checked, each of four rows has `blocks` blocks and the panel as many records.
+        return unsafe { lanes::dispatch(simd, kernel) };
+    }
     for row in 0..PANEL_ROWS {
         let start = row * columns;
-        let blocks = columns / BLOCK;
         // SAFETY: `row` is below PANEL_ROWS, and the panel has `blocks` records.
-        let first = unsafe { panel.as_mut_ptr().cast::<u8>().add(4 * row) };
+        let first = unsafe { first.add(4 * row) };
         if start < input.len() {
             let kernel = QuantiseRow { input: input[start..].as_ptr(), blocks, first };
             // SAFETY: `simd` has been checked, the row has `blocks` blocks and the panel as many records.
@@ -162,6 +167,39 @@ fn quantise_panel(simd: SimdLevel, input: &[f32], columns: usize, panel: &mut [L
                 for part in 0..RECORD / NUMBERS {
                     // SAFETY: within record `block` of the panel.
                     unsafe { first.add(block * RECORD + part * NUMBERS).cast::<u32>().write(0) }
+                }
+            }
+        }
+    }
+}
+
+/// Quantises four rows, one behind the other, into a panel.
+///
+/// # Safety
+/// `input` has four rows of `blocks` blocks of 32 elements; `first` is the first of `blocks` records.
+struct QuantisePanel {
+    input: *const f32,
+    blocks: usize,
+    first: *mut u8,
+}
+
+impl TileKernel for QuantisePanel {
+    #[inline(always)]
+    unsafe fn run<S: TileLanes>(self) {
+        for block in 0..self.blocks {
+            // SAFETY: within the rows and the records, by the kernel's conditions; records are whole cache lines.
+            unsafe {
+                let row =
+                    |row: usize| &*self.input.add((row * self.blocks + block) * BLOCK).cast::<[f32; BLOCK]>();
+                let record = self.first.add(block * RECORD);
+                let words = &mut *record.add(VALUES).cast::<[[u32; PANEL_ROWS]; BLOCK / 4]>();
+                let (scales, [first, second]) = S::quantise_four([row(0), row(1), row(2), row(3)], words);
+                for row in 0..PANEL_ROWS {
+                    let sum = first[row] + second[row];
+                    record.add(SCALES + 4 * row).cast::<f32>().write(scales[row]);
+                    record.add(SCALED_SUMS + 4 * row).cast::<f32>().write(scales[row] * sum as f32);
+                    record.add(SUMS + 4 * row).cast::<i32>().write(sum);
+                    record.add(FIRST_HALF_SUMS + 4 * row).cast::<i32>().write(first[row]);
                 }
             }
         }

@@ -27,6 +27,59 @@ unsafe fn sixteen_bytes(activations: __m512, inverse: f32) -> __m128i {
     }
 }
 
+/// The magnitudes' bits of a block, reduced to the largest of each of four sets of eight.
+#[inline(always)]
+unsafe fn four_largest(block: &[f32; 32]) -> __m128i {
+    unsafe {
+        let mask = _mm512_set1_epi32(MAGNITUDE.cast_signed());
+        let first = _mm512_and_si512(_mm512_loadu_si512(block.as_ptr().cast()), mask);
+        let second = _mm512_and_si512(_mm512_loadu_si512(block.as_ptr().add(16).cast()), mask);
+        let sixteen = _mm512_max_epu32(first, second);
+        let eight =
+            _mm256_max_epu32(_mm512_castsi512_si256(sixteen), _mm512_extracti64x4_epi64::<1>(sixteen));
+        _mm_max_epu32(_mm256_castsi256_si128(eight), _mm256_extracti128_si256::<1>(eight))
+    }
+}
+
+/// The largest of each row's four, side by side.
+#[inline(always)]
+unsafe fn transpose_max(rows: [__m128i; 4]) -> __m128i {
+    unsafe {
+        let [a, b, c, d] = transpose(rows);
+        _mm_max_epu32(_mm_max_epu32(a, b), _mm_max_epu32(c, d))
+    }
+}
+
+/// Columns of four rows of four.
+#[inline(always)]
+unsafe fn transpose([a, b, c, d]: [__m128i; 4]) -> [__m128i; 4] {
+    unsafe {
+        let (ab_low, ab_high) = (_mm_unpacklo_epi32(a, b), _mm_unpackhi_epi32(a, b));
+        let (cd_low, cd_high) = (_mm_unpacklo_epi32(c, d), _mm_unpackhi_epi32(c, d));
+        [
+            _mm_unpacklo_epi64(ab_low, cd_low),
+            _mm_unpackhi_epi64(ab_low, cd_low),
+            _mm_unpacklo_epi64(ab_high, cd_high),
+            _mm_unpackhi_epi64(ab_high, cd_high),
+        ]
+    }
+}
+
+/// [`crate::rounding::scale_of`] for four rows: scales, and what to multiply with before rounding.
+#[inline(always)]
+unsafe fn scales_of(largest: __m128i) -> ([f32; 4], [f32; 4]) {
+    unsafe {
+        let scale = _mm_div_ps(_mm_castsi128_ps(largest), _mm_set1_ps(SIGNED_LEVELS));
+        let inverse = _mm_div_ps(_mm_set1_ps(1.0), scale);
+        let finite = _mm_cmp_ps_mask::<_CMP_LT_OQ>(inverse, _mm_set1_ps(f32::INFINITY));
+        let kept = finite | _mm_cmp_ps_mask::<_CMP_UNORD_Q>(scale, scale);
+        let (mut scales, mut inverses) = ([0.0; 4], [0.0; 4]);
+        _mm_storeu_ps(scales.as_mut_ptr(), _mm_maskz_mov_ps(kept, scale));
+        _mm_storeu_ps(inverses.as_mut_ptr(), _mm_maskz_mov_ps(finite, inverse));
+        (scales, inverses)
+    }
+}
+
 impl TileLanes for Avx512 {
     type Words = __m512i;
     type Ints = __m512i;
@@ -119,6 +172,32 @@ impl TileLanes for Avx512 {
             _mm_storeu_si128(bytes.as_mut_ptr().cast(), first);
             _mm_storeu_si128(bytes.as_mut_ptr().add(4).cast(), second);
             (scale, [sum_of_bytes(first), sum_of_bytes(second)])
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn quantise_four(blocks: [&[f32; 32]; 4], words: &mut [[u32; 4]; 8]) -> ([f32; 4], [[i32; 4]; 2]) {
+        unsafe {
+            let mut largest = [_mm_setzero_si128(); 4];
+            for row in 0..4 {
+                largest[row] = four_largest(blocks[row]);
+            }
+            let (scales, inverses) = scales_of(transpose_max(largest));
+            let mut sums = [[0; 4]; 2];
+            for half in 0..2 {
+                let mut rows = [_mm_setzero_si128(); 4];
+                for row in 0..4 {
+                    let sixteen = _mm512_loadu_ps(blocks[row].as_ptr().add(16 * half));
+                    rows[row] = sixteen_bytes(sixteen, inverses[row]);
+                }
+                let mut sum = _mm_setzero_si128();
+                for (group, four_rows) in transpose(rows).into_iter().enumerate() {
+                    _mm_storeu_si128(words[4 * half + group].as_mut_ptr().cast(), four_rows);
+                    sum = _mm_dpbusd_epi32(sum, _mm_set1_epi8(1), four_rows);
+                }
+                _mm_storeu_si128(sums[half].as_mut_ptr().cast(), sum);
+            }
+            (scales, sums)
         }
     }
 

@@ -68,6 +68,25 @@ pub(crate) trait TileLanes: 'static {
     /// Quantises a block of activations: writes its bytes, four to a word, and returns the scale and the sums of
     /// the bytes of either half. The same bits at every level, those of [`scalar::quantise`].
     unsafe fn quantise(block: &[f32; 32], bytes: &mut [u32; 8]) -> (f32, [i32; 2]);
+    /// Quantises the blocks of four rows: writes `[group of four columns][row]` words, and returns the scales of the
+    /// rows and the sums of the bytes of the first and the second halves. The bits of [`TileLanes::quantise`].
+    #[inline(always)]
+    unsafe fn quantise_four(blocks: [&[f32; 32]; 4], words: &mut [[u32; 4]; 8]) -> ([f32; 4], [[i32; 4]; 2]) {
+        let (mut scales, mut sums) = ([0.0; 4], [[0; 4]; 2]);
+        for row in 0..4 {
+            let mut bytes = [0; 8];
+            // SAFETY: passed on from the caller.
+            let (scale, halves) = unsafe { Self::quantise(blocks[row], &mut bytes) };
+            for group in 0..8 {
+                words[group][row] = bytes[group];
+            }
+            scales[row] = scale;
+            for half in 0..2 {
+                sums[half][row] = halves[half];
+            }
+        }
+        (scales, sums)
+    }
 
     /// All zeros.
     unsafe fn zero() -> Self::Floats;

@@ -20,7 +20,7 @@ import report
 import workload
 from child import Child, Gone
 
-PROGRAMS = ["zhenjin", "llama_cpp", "ik_llama_cpp", "openvino"]
+PROGRAMS = ["zhenjin", "zhenjin_int8", "llama_cpp", "ik_llama_cpp", "openvino"]
 ROOT = Path(__file__).parent.parent
 
 
@@ -93,6 +93,8 @@ class Comparison:
         rows = {test: self.row(file_type, test.label(), "tok/s") for test in wanted}
         children = {}
         for name in self.present():
+            if not is_first and name == report.OURS_INT8:
+                continue
             child, answer = self.loaded(name, load, wanted)
             if child is None:
                 for row in rows.values():
@@ -131,7 +133,7 @@ class Comparison:
         for turn in range(self.arguments.rounds + 1):
             for name in list(children):
                 cell = row["programs"][name]
-                if "refused" in cell or (turn == 0 and name == "zhenjin"):
+                if "refused" in cell or (turn == 0 and name.startswith("zhenjin")):
                     continue
                 try:
                     answer = children[name].ask({"do": "run", "test": test.as_dict()})

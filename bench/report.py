@@ -5,7 +5,15 @@ from pathlib import Path
 from statistics_of import ratios, spread
 
 OURS = "zhenjin"
-TITLES = {"zhenjin": "Zhenjin", "llama_cpp": "llama.cpp", "ik_llama_cpp": "ik_llama.cpp", "openvino": "OpenVINO GenAI"}
+# The same program with another KV cache: shown, but not one of the others.
+OURS_INT8 = "zhenjin_int8"
+TITLES = {
+    OURS: "Zhenjin",
+    OURS_INT8: "Zhenjin, int8 KV cache",
+    "llama_cpp": "llama.cpp",
+    "ik_llama_cpp": "ik_llama.cpp",
+    "openvino": "OpenVINO GenAI",
+}
 
 
 def number(value: float) -> str:
@@ -21,8 +29,8 @@ def less_is_better(row: dict) -> bool:
     return row["unit"] != "tok/s"
 
 
-def cell_ratios(row: dict, name: str) -> list[float]:
-    ours, theirs = row["programs"].get(OURS, {}), row["programs"].get(name, {})
+def cell_ratios(row: dict, name: str, ours_name: str = OURS) -> list[float]:
+    ours, theirs = row["programs"].get(ours_name, {}), row["programs"].get(name, {})
     if "refused" in ours or "refused" in theirs:
         return []
     return ratios(ours.get("values", []), theirs.get("values", []), less_is_better(row))
@@ -42,7 +50,7 @@ def present(results: dict) -> list[str]:
 
 
 def peers(results: dict) -> list[str]:
-    return [name for name in present(results) if name != OURS]
+    return [name for name in present(results) if name not in (OURS, OURS_INT8)]
 
 
 def markdown(head: list[str], rows: list[list[str]]) -> str:
@@ -64,10 +72,12 @@ def table(results: dict) -> str:
 
 def ratio_table(results: dict) -> str:
     """How many times better Zhenjin is than each other program, in the rounds paired."""
-    rows = [
-        [row["type"], row["label"]] + [three(cell_ratios(row, name)) for name in peers(results)]
-        for row in results["tests"]
-    ]
+    rows = []
+    for row in results["tests"]:
+        for ours in (OURS, OURS_INT8):
+            cells = [three(cell_ratios(row, name, ours)) for name in peers(results)]
+            if ours == OURS or row["programs"].get(ours, {}).get("values"):
+                rows.append([row["type"], row["label"] + (", int8 KV cache" if ours == OURS_INT8 else ""), *cells])
     return markdown(["weights", "test", *(f"× {TITLES.get(name, name)}" for name in peers(results))], rows)
 
 

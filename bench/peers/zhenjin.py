@@ -10,14 +10,14 @@ from workload import FIRST_TOKEN, Test
 
 
 class Zhenjin:
-    def __init__(self):
+    def __init__(self, options: list[str]):
         self.program = os.environ.get("ZHENJIN_BIN", "zhenjin")
-        self.extra = shlex.split(os.environ.get("ZHENJIN_BENCH_ARGUMENTS", ""))
+        self.extra = [*options, *shlex.split(os.environ.get("ZHENJIN_BENCH_ARGUMENTS", ""))]
         self.peak = 0
 
     def describe(self) -> dict:
         version = subprocess.run([self.program, "--version"], check=True, capture_output=True, text=True).stdout.strip()
-        cache = next((after for name, after in zip(self.extra, self.extra[1:]) if name == "--kv-cache"), "f32")
+        cache = next((after for name, after in zip(self.extra, self.extra[1:]) if name == "--kv-cache-dtype"), "f32")
         return {
             "version": version,
             "settings": {
@@ -57,4 +57,4 @@ class Zhenjin:
 
 
 if __name__ == "__main__":
-    serve(Zhenjin())
+    serve(Zhenjin([]))

@@ -5,14 +5,16 @@ use super::lanes::{self, TileKernel, TileLanes};
 use crate::matrix::{TILE_ROWS, VECTOR};
 use crate::{SimdLevel, TensorError, ThreadTeam};
 use std::hint::black_box;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Independent sums: enough to hide the latency of the multiplier of every processor we know.
 const CHAINS: usize = 12;
 /// Rounds over all chains in one measurement (some tenths of a millisecond).
 const ROUNDS: usize = 100_000;
-/// A measurement is the best of these many tries.
+/// A measurement is the best of at least these many tries.
 const TRIES: usize = 20;
+/// A measurement takes at least so long: new threads may share a processor before the system spreads them.
+const LEAST_TIME: Duration = Duration::from_millis(200);
 
 /// Byte operations per second (a multiplication and an addition count as two) of all threads of the team
 /// together, in the instruction that the integer kernels use.
@@ -38,27 +40,32 @@ pub fn float_operations(simd: SimdLevel, team: &ThreadTeam) -> Result<f64, Tenso
 /// Bytes per second that all threads of the team together read from `memory`, whose size decides which cache it
 /// comes from.
 pub fn read_bytes(memory: &[u64], team: &ThreadTeam) -> f64 {
-    let tries = (0..TRIES).map(|_| {
-        let start = Instant::now();
+    let seconds = shortest(|| {
         team.for_ranges(memory.len(), |_, range| {
             let sum = memory[range]
                 .chunks(64)
                 .fold(0, |sum: u64, chunk| chunk.iter().fold(sum, |sum, &word| sum ^ word));
             black_box(sum);
         });
-        start.elapsed().as_secs_f64()
     });
-    size_of_val(memory) as f64 / tries.fold(f64::INFINITY, f64::min)
+    size_of_val(memory) as f64 / seconds
 }
 
 fn best(simd: SimdLevel, team: &ThreadTeam, work: impl Fn() + Sync) -> Result<f64, TensorError> {
     simd.require()?;
-    let tries = (0..TRIES).map(|_| {
+    Ok(shortest(|| team.run(&|_| work())))
+}
+
+/// Seconds of the fastest try.
+fn shortest(work: impl Fn()) -> f64 {
+    let (begun, mut shortest, mut tries) = (Instant::now(), f64::INFINITY, 0);
+    while tries < TRIES || begun.elapsed() < LEAST_TIME {
         let start = Instant::now();
-        team.run(&|_| work());
-        start.elapsed().as_secs_f64()
-    });
-    Ok(tries.fold(f64::INFINITY, f64::min))
+        work();
+        shortest = shortest.min(start.elapsed().as_secs_f64());
+        tries += 1;
+    }
+    shortest
 }
 
 /// Byte products into [`CHAINS`] sums.

@@ -11,13 +11,8 @@ from pathlib import Path
 
 import llama_cpp
 
-TYPES = {
-    "F32": llama_cpp.LLAMA_FTYPE_ALL_F32,
-    "F16": llama_cpp.LLAMA_FTYPE_MOSTLY_F16,
-    "Q4_0": llama_cpp.LLAMA_FTYPE_MOSTLY_Q4_0,
-    "Q8_0": llama_cpp.LLAMA_FTYPE_MOSTLY_Q8_0,
-    "Q4_K_M": llama_cpp.LLAMA_FTYPE_MOSTLY_Q4_K_M,
-}
+NAMES = ["F16", "BF16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q4_K_M", "Q5_K_M", "Q6_K"]
+TYPES = {"F32": llama_cpp.LLAMA_FTYPE_ALL_F32} | {name: getattr(llama_cpp, f"LLAMA_FTYPE_MOSTLY_{name}") for name in NAMES}
 
 
 @llama_cpp.llama_log_callback

@@ -7,8 +7,7 @@
 
 llama-cpp-python carries the library, but not the `llama-perplexity` program, so this repeats the program's loop
 (tools/perplexity/perplexity.cpp): windows that do not overlap, the second half of each scored, a beginning-of-text token
-in place of each window's first if the tokenizer adds one. With `--requantise TYPE OUT.gguf` it writes the model in another
-type instead.
+in place of each window's first if the tokenizer adds one.
 """
 
 import argparse
@@ -21,34 +20,9 @@ import sys
 import llama_cpp
 import numpy
 
-FILE_TYPES = {
-    "F32": llama_cpp.LLAMA_FTYPE_ALL_F32,
-    "F16": llama_cpp.LLAMA_FTYPE_MOSTLY_F16,
-    "BF16": llama_cpp.LLAMA_FTYPE_MOSTLY_BF16,
-    "Q4_0": llama_cpp.LLAMA_FTYPE_MOSTLY_Q4_0,
-    "Q4_1": llama_cpp.LLAMA_FTYPE_MOSTLY_Q4_1,
-    "Q5_0": llama_cpp.LLAMA_FTYPE_MOSTLY_Q5_0,
-    "Q5_1": llama_cpp.LLAMA_FTYPE_MOSTLY_Q5_1,
-    "Q8_0": llama_cpp.LLAMA_FTYPE_MOSTLY_Q8_0,
-    "Q4_K_M": llama_cpp.LLAMA_FTYPE_MOSTLY_Q4_K_M,
-    "Q5_K_M": llama_cpp.LLAMA_FTYPE_MOSTLY_Q5_K_M,
-    "Q6_K": llama_cpp.LLAMA_FTYPE_MOSTLY_Q6_K,
-}
-
-
 @llama_cpp.llama_log_callback
 def silent(_level, _text, _data):
     pass
-
-
-def requantise(source: str, file_type: str, target: str) -> None:
-    parameters = llama_cpp.llama_model_quantize_default_params()
-    parameters.ftype = FILE_TYPES[file_type]
-    parameters.allow_requantize = True
-    failed = llama_cpp.llama_model_quantize(source.encode(), target.encode(), ctypes.byref(parameters))
-    if failed:
-        sys.exit(f"llama.cpp could not write {target}")
-    print(f"{target}: {os.path.getsize(target)} bytes")
 
 
 def tokenise(vocabulary, text: bytes) -> list[int]:
@@ -116,21 +90,15 @@ def perplexity(arguments: argparse.Namespace) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model")
-    parser.add_argument("file", nargs="?")
+    parser.add_argument("file")
     parser.add_argument("--ctx", type=int, default=512)
     parser.add_argument("--chunks", type=int)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--tokens", help="write the token ids to this file")
-    parser.add_argument("--requantise", nargs=2, metavar=("TYPE", "OUT"))
     arguments = parser.parse_args()
     llama_cpp.llama_log_set(silent, None)
     llama_cpp.llama_backend_init()
-    if arguments.requantise:
-        requantise(arguments.model, *arguments.requantise)
-    elif arguments.file:
-        perplexity(arguments)
-    else:
-        parser.error("give a text, or --requantise")
+    perplexity(arguments)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,13 @@
 //! The program as a whole, run as people and scripts run it: exit codes, what goes to which stream, pipes.
 
+#[path = "../../../tests/real_model.rs"]
+mod real_model;
+
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
+use real_model::real_model;
 use serde_json::Value;
 
 fn zhenjin(home: &Path) -> Command {
@@ -16,12 +20,6 @@ fn run(command: &mut Command) -> (Option<i32>, String, String) {
     let Output { status, stdout, stderr } = command.output().expect("the program starts");
     let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
     (status.code(), text(stdout), text(stderr))
-}
-
-fn real_model() -> PathBuf {
-    std::env::var_os("ZHENJIN_TEST_MODEL")
-        .expect("ZHENJIN_TEST_MODEL names the model; `make unit` sets it")
-        .into()
 }
 
 #[test]

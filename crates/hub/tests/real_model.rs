@@ -2,11 +2,13 @@
 
 #[path = "../../tokenizer/tests/support/generated_text.rs"]
 mod generated_text;
+#[path = "../../../tests/real_model.rs"]
+mod real_model;
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
 
 use generated_text::{KINDS, generated_text};
+use real_model::real_model;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use zhenjin_hub::{OpenedModel, open};
@@ -14,23 +16,9 @@ use zhenjin_tokenizer::{ControlText, RenderInput, Specials};
 
 const GOLDEN: &str = include_str!("data/smollm2_tokenizer_golden.json");
 const BYTES_PER_KIND: usize = 220_000;
-const MODEL: &str = "smollm2--135m/SmolLM2-135M-Instruct.Q4_1.gguf";
 
-/// The model file, from `ZHENJIN_TEST_MODEL` or the store.
 fn model() -> OpenedModel {
-    let home = || match std::env::var("ZHENJIN_HOME") {
-        Ok(home) => PathBuf::from(home),
-        Err(_) => PathBuf::from(std::env::var("HOME").unwrap_or_default()).join(".local/share/zhenjin"),
-    };
-    let path = std::env::var("ZHENJIN_TEST_MODEL")
-        .map(PathBuf::from)
-        .unwrap_or_else(|_| home().join("models").join(MODEL));
-    assert!(
-        path.exists(),
-        "these tests need SmolLM2-135M-Instruct.Q4_1.gguf at {}: run `zhenjin pull smollm2:135m` or set ZHENJIN_TEST_MODEL",
-        path.display()
-    );
-    open(&path).unwrap()
+    open(&real_model()).unwrap()
 }
 
 fn digest(bytes: &[u8]) -> String {

@@ -1,9 +1,12 @@
 //! The store by itself: names, paths, damage, removal.
 
+#[path = "../../../tests/real_model.rs"]
+mod real_model;
 mod support;
 
 use std::fs;
 
+use real_model::real_model;
 use support::*;
 use zhenjin_hub::{ModelStore, SilentObserver, StoreError, pull};
 
@@ -62,7 +65,7 @@ fn damage_is_named_and_does_not_hide_other_models() {
 /// Regression: the catalogue's advice was recorded with the model, but never used.
 #[test]
 fn an_opened_model_follows_the_catalogues_advice_for_sampling() {
-    let source = real_model_path();
+    let source = real_model();
     let temporary = tempfile::tempdir().unwrap();
     let folder = temporary.path().join("smollm2--135m");
     fs::create_dir(&folder).unwrap();
@@ -81,9 +84,4 @@ fn an_opened_model_follows_the_catalogues_advice_for_sampling() {
         zhenjin_hub::open(&source).unwrap().generation_defaults.temperature.filter(|t| *t == 0.25),
         None
     );
-}
-
-fn real_model_path() -> std::path::PathBuf {
-    let given = std::env::var_os("ZHENJIN_TEST_MODEL").expect("ZHENJIN_TEST_MODEL: `make test` sets it");
-    std::path::PathBuf::from(given)
 }

@@ -2,29 +2,15 @@
 
 #![allow(dead_code, reason = "each test file uses its own part")]
 
-use std::path::PathBuf;
+#[path = "../../../../tests/real_model.rs"]
+mod real_model;
+pub(crate) use real_model::real_model;
 
 use zhenjin_assistant::{
     ChatRequest, FinishReason, Message, ModelSpec, Role, SamplingSettings, ServeOptions, ServedModels,
     TextEvent, TextGeneration, TokenInfo, Usage,
 };
 use zhenjin_tensor::SimdLevel;
-
-/// The model that `make test` provides. Fails when it is not there: a test that needs it must not pass
-/// without it.
-pub(crate) fn real_model() -> PathBuf {
-    const FILE: &str = "models/smollm2--135m/SmolLM2-135M-Instruct.Q4_1.gguf";
-    let given = std::env::var_os("ZHENJIN_TEST_MODEL").map(PathBuf::from);
-    let home = || std::env::var_os("ZHENJIN_HOME").map(PathBuf::from);
-    let default = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".local/share/zhenjin"));
-    let path = given.or_else(|| home().or_else(default).map(|home| home.join(FILE))).unwrap_or_default();
-    assert!(
-        path.is_file(),
-        "{}: no such file; `make test` fetches it, or set ZHENJIN_TEST_MODEL",
-        path.display()
-    );
-    path
-}
 
 /// The real model alone, with room for a few conversations.
 pub(crate) fn served(context: Option<usize>, threads: usize) -> ServedModels {

@@ -1,19 +1,5 @@
 //! What several test programs share.
 
-use std::path::PathBuf;
-
-/// The model that `make test` provides. Fails when it is not there: a test that needs it must not pass
-/// without it.
-pub(crate) fn real_model() -> PathBuf {
-    const FILE: &str = "models/smollm2--135m/SmolLM2-135M-Instruct.Q4_1.gguf";
-    let given = std::env::var_os("ZHENJIN_TEST_MODEL").map(PathBuf::from);
-    let home = || std::env::var_os("ZHENJIN_HOME").map(PathBuf::from);
-    let default = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".local/share/zhenjin"));
-    let path = given.or_else(|| home().or_else(default).map(|home| home.join(FILE))).unwrap_or_default();
-    assert!(
-        path.is_file(),
-        "{}: no such file; `make test` fetches it, or set ZHENJIN_TEST_MODEL",
-        path.display()
-    );
-    path
-}
+#[path = "../../../../tests/real_model.rs"]
+mod real_model;
+pub(crate) use real_model::real_model;

@@ -1,0 +1,63 @@
+#!/usr/bin/env python3
+"""How exact the products of each type of weights are: perplexity of a model, and of the same weights as f32.
+
+    python bench/perplexity.py MODEL.gguf TEXT [--chunks 40] [--types Q4_0,Q4_1,…]
+
+The model is written in each type by llama.cpp's library, and what was written is written again as F32, which dequantises it: the
+same weights, computed with 8-bit activations and in f32. The last rows are the model as it is with keys and values in 8 bits.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+TYPES = "Q4_0,Q4_1,Q5_0,Q5_1,Q8_0,Q4_K_M,Q5_K_M,Q6_K"
+
+
+def main() -> None:
+    arguments = parse()
+    print("| weights | computed as stored | computed in f32 | difference |\n|---|---:|---:|---:|", flush=True)
+    with tempfile.TemporaryDirectory(prefix="zhenjin-perplexity-") as folder:
+        for file_type in arguments.types:
+            stored, as_f32 = Path(folder) / f"{file_type}.gguf", Path(folder) / f"{file_type}-F32.gguf"
+            requantise(arguments.model, file_type, stored)
+            requantise(stored, "F32", as_f32)
+            report(file_type, perplexity(arguments, stored), perplexity(arguments, as_f32))
+            stored.unlink()
+            as_f32.unlink()
+    exact = perplexity(arguments, arguments.model)
+    report("the model itself, int8 against f32 KV cache", perplexity(arguments, arguments.model, "int8"), exact)
+
+
+def report(name: str, stored: float, in_f32: float) -> None:
+    print(f"| {name} | {stored:.4f} | {in_f32:.4f} | {100 * (stored / in_f32 - 1):+.2f} % |", flush=True)
+
+
+def requantise(source: Path, file_type: str, target: Path) -> None:
+    subprocess.run([sys.executable, Path(__file__).parent / "requantise.py", source, file_type, target], check=True)
+
+
+def perplexity(arguments: argparse.Namespace, model: Path, kv_cache: str = "f32") -> float:
+    options = ["--ctx", str(arguments.ctx), "--chunks", str(arguments.chunks), "--kv-cache-dtype", kv_cache, "--json"]
+    command = [arguments.zhenjin, "perplexity", model, arguments.text, *options]
+    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)["perplexity"]
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model")
+    parser.add_argument("text")
+    parser.add_argument("--ctx", type=int, default=512)
+    parser.add_argument("--chunks", type=int, default=40)
+    parser.add_argument("--types", type=lambda text: text.split(","), default=TYPES.split(","))
+    default = Path(__file__).parent.parent / "target/release/zhenjin"
+    parser.add_argument("--zhenjin", default=os.environ.get("ZHENJIN_BIN", default))
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

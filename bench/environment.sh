@@ -76,10 +76,8 @@ else
   else
     missing llama_cpp llama-cpp
   fi
-  # Its wheel is built for AVX2 only, so it is the second choice; the table tells the instructions of what was measured.
-  if [ "$(cat "$cache/ik-llama-cpp/installed" 2>/dev/null)" = "$IK_LLAMA_CPP wheel" ] \
-    || make_environment ik-llama-cpp "$IK_LLAMA_CPP" numpy --no-binary ik-llama-cpp-python "ik-llama-cpp-python==$IK_LLAMA_CPP" \
-    || make_environment ik-llama-cpp "$IK_LLAMA_CPP wheel" numpy "ik-llama-cpp-python==$IK_LLAMA_CPP"; then
+  # The wheel is built for AVX2; the source package lacks a file that its build needs. The table tells the instructions.
+  if make_environment ik-llama-cpp "$IK_LLAMA_CPP" numpy --only-binary ik-llama-cpp-python "ik-llama-cpp-python==$IK_LLAMA_CPP"; then
     present ik_llama_cpp ik-llama-cpp
   else
     missing ik_llama_cpp ik-llama-cpp

@@ -243,3 +243,16 @@ fn write_floats(rows: &RowsToWrite<'_>, block: &mut [f32]) {
         value_block[slot * head_dim..(slot + 1) * head_dim].copy_from_slice(value);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_read_back_and_unknown_ones_are_refused() {
+        for dtype in KvDtype::ALL {
+            assert_eq!(dtype.to_string().parse(), Ok(dtype));
+        }
+        assert!("q8_0".parse::<KvDtype>().unwrap_err().contains("f32 and int8"));
+    }
+}

@@ -39,12 +39,7 @@ class IkLlamaCpp(LlamaFamily):
         return model
 
     def make_context(self, sequences: int, length: int):
-        parameters = library.llama_context_default_params()
-        parameters.n_ctx = sequences * length
-        parameters.n_batch = 2048
-        parameters.n_ubatch = 512
-        parameters.n_seq_max = sequences
-        parameters.n_threads = parameters.n_threads_batch = self.threads
+        parameters = self.sized(library.llama_context_default_params(), sequences, length)
         # Its flash attention fails an assertion where several sequences share a batch.
         parameters.flash_attn = sequences == 1
         parameters.fused_up_gate = True

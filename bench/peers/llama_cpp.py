@@ -40,12 +40,7 @@ class LlamaCpp(LlamaFamily):
         return model
 
     def make_context(self, sequences: int, length: int):
-        parameters = llama_cpp.llama_context_default_params()
-        parameters.n_ctx = sequences * length
-        parameters.n_batch = 2048
-        parameters.n_ubatch = 512
-        parameters.n_seq_max = sequences
-        parameters.n_threads = parameters.n_threads_batch = self.threads
+        parameters = self.sized(llama_cpp.llama_context_default_params(), sequences, length)
         parameters.flash_attn_type = llama_cpp.LLAMA_FLASH_ATTN_TYPE_ENABLED
         parameters.kv_unified = False
         context = llama_cpp.llama_init_from_model(self.model, parameters)

@@ -42,6 +42,15 @@ class LlamaFamily:
             self.contexts[test.batch] = known = (self.make_context(test.batch, length), length)
         return known[0]
 
+    def sized(self, parameters, sequences: int, length: int):
+        """A context's parameters with the sizes and threads that both libraries get."""
+        parameters.n_ctx = sequences * length
+        parameters.n_batch = CALL_TOKENS
+        parameters.n_ubatch = 512
+        parameters.n_seq_max = sequences
+        parameters.n_threads = parameters.n_threads_batch = self.threads
+        return parameters
+
     def prefill(self, context, test: Test) -> float:
         tokens = prompt(test.tokens, 0, self.vocabulary)
         rows = [(token, position, 0, position == test.tokens - 1) for position, token in enumerate(tokens)]

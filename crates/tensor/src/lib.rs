@@ -12,6 +12,9 @@ mod direct;
 mod dtype;
 mod error;
 mod executor;
+#[cfg(test)]
+#[path = "../tests/guarded/mod.rs"]
+mod guarded;
 mod kv;
 mod lanes;
 pub mod linear;

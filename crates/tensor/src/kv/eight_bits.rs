@@ -110,15 +110,13 @@ impl LaneKernel for WriteEightBits<'_> {
 impl WriteEightBits<'_> {
     #[inline(always)]
     fn write(self, quantise: impl Fn(&[f32], &mut [u8]) -> f32) {
-        /// Dimensions rounded before they are put in their places.
-        const TOGETHER: usize = KEY_BLOCK;
         let head_dim = self.rows.shape.head_dim;
         let (keys, rest) = self.block.split_at_mut(quants_elements(head_dim));
         let (values, scales) = rest.split_at_mut(quants_elements(head_dim));
         let (key_scales, value_scales) = scales.split_at_mut(scales.len() - PAGE_TOKENS);
         let keys = as_bytes_mut(keys).as_chunks_mut::<VECTOR>().0;
         let values = as_bytes_mut(values).as_chunks_mut::<VECTOR>().0;
-        let mut bytes = [0; TOGETHER];
+        let mut bytes = [0; KEY_BLOCK];
         for index in 0..self.rows.count() {
             let (slot, key, value) = self.rows.row(index);
             for (block, dimensions) in key.as_chunks::<KEY_BLOCK>().0.iter().enumerate() {

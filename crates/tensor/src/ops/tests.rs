@@ -8,11 +8,8 @@ use super::rope::{RotaryAngles, RotaryFrequencies, RotaryLayout, Rotate};
 use super::softmax::{log_softmax, log_sum_exp, softmax};
 use super::swiglu::SwiGlu;
 use crate::SimdLevel;
+use crate::guarded::{Guarded, Side};
 use crate::lanes::{LaneKernel, dispatch};
-use guarded::{Guarded, Side};
-
-#[path = "../../tests/guarded/mod.rs"]
-mod guarded;
 
 /// Widths around and between whole vectors and groups of vectors.
 const WIDTHS: &[usize] =

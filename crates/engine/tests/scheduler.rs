@@ -383,6 +383,19 @@ fn shutdown_finishes_or_ends_every_request() {
 }
 
 #[test]
+fn who_hears_of_an_answers_end_finds_its_last_step_counted() {
+    let engine = start(
+        FakeModel::new(16),
+        EngineOptions { speculation: Speculation::Off, ..EngineOptions::default() },
+    );
+    for answers in 1..=2000 {
+        read(&mut engine.submit(greedy(vec![1, 2, 3], 2)).unwrap(), None);
+        let stats = engine.stats();
+        assert_eq!((stats.steps, stats.decode_tokens, stats.finished), (2 * answers, 2 * answers, answers));
+    }
+}
+
+#[test]
 fn a_stop_condition_ends_the_answer_with_its_token() {
     let engine = start(FakeModel::new(32), EngineOptions::default());
     let request = Request { stop_condition: Some(Box::new(After(4))), ..greedy(vec![3; 5], 20) };

@@ -44,19 +44,7 @@ impl Scheduler {
         let draft_rows = plan.iter().map(|chunk| chunk.drafted).sum::<usize>();
         let prefill_rows = plan.iter().map(|chunk| chunk.rows).sum::<usize>() - decode_rows - draft_rows;
         let before = self.stats;
-        if let Err(failure) = self.step(plan) {
-            tracing::warn!(requests = plan.len(), "a step failed: {failure}");
-            for chunk in plan {
-                let retried = if plan.len() > 1 || chunk.drafted > 0 {
-                    self.step(&[chunk.without_draft()])
-                } else {
-                    Err(failure.clone())
-                };
-                if let Err(failure) = retried {
-                    self.finish(chunk.id, Some(FinishReason::Error(failure)));
-                }
-            }
-        }
+        let ended = self.step(plan).unwrap_or_else(|failure| self.step_one_by_one(plan, failure));
         let duration = started.elapsed();
         self.pace.note(prefill_rows, decode_rows + draft_rows, duration);
         if prefill_rows == 0 {
@@ -75,10 +63,32 @@ impl Scheduler {
                 duration,
             });
         }
+        // Last: whoever hears of an answer's end finds its steps counted.
+        for (id, reason) in ended {
+            self.finish(id, Some(reason));
+        }
     }
 
-    /// One call of the model. On an error no request has moved.
-    fn step(&mut self, plan: &[PlannedChunk]) -> Result<(), String> {
+    fn step_one_by_one(&mut self, plan: &[PlannedChunk], failure: String) -> Vec<(u64, FinishReason)> {
+        tracing::warn!(requests = plan.len(), "a step failed: {failure}");
+        let mut all_ended = Vec::new();
+        for chunk in plan {
+            let retried = if plan.len() > 1 || chunk.drafted > 0 {
+                self.step(&[chunk.without_draft()])
+            } else {
+                Err(failure.clone())
+            };
+            match retried {
+                Ok(ended) => all_ended.extend(ended),
+                Err(failure) => all_ended.push((chunk.id, FinishReason::Error(failure))),
+            }
+        }
+        all_ended
+    }
+
+    /// One call of the model. Returns the requests that end with it, still running. On an error no request
+    /// has moved.
+    fn step(&mut self, plan: &[PlannedChunk]) -> Result<Vec<(u64, FinishReason)>, String> {
         let Scheduler { model, running, pool, sampler, stats, options, usable_vocabulary, .. } = self;
         let mut choosing = Choosing {
             sampler,
@@ -134,10 +144,7 @@ impl Scheduler {
                 ended.push((chunk.id, reason));
             }
         }
-        for (id, reason) in ended {
-            self.finish(id, Some(reason));
-        }
-        Ok(())
+        Ok(ended)
     }
 }
 

@@ -29,6 +29,8 @@ pub(super) trait Scales: 'static {
     const PARTS: usize;
     /// Whether there are minimums, and with which sign they enter; types without any are centred.
     const MINIMUMS: Minimums;
+    /// Bytes of a block's scales; an average where several blocks share a record.
+    const BYTES: usize;
     /// The 16 scales of part `part` of block `block`.
     unsafe fn scales<S: TileLanes>(records: *const u8, block: usize, part: usize) -> S::Floats;
     /// The 16 minimums of block `block`; not called when there are none.
@@ -58,6 +60,8 @@ pub(super) trait Format: 'static {
     const WIDE: bool;
     /// Bytes from the quants of one block to those of the next.
     const QUANTS_STEP: usize;
+    /// Bytes from the scales of one block to those of the next; an average where several blocks share a record.
+    const SCALES_STEP: usize;
     /// Whether blocks come from memory rather than from a cache.
     const FROM_MEMORY: bool;
     /// From this many rows on, tiles are expanded once instead of being unpacked for every four rows. Measured:
@@ -80,6 +84,7 @@ impl<Q: Quants, C: Scales> Format for Packed<Q, C> {
     const CENTRE_BITS: u32 = Q::BITS - 1;
     const WIDE: bool = Q::BITS > 7;
     const QUANTS_STEP: usize = Q::BYTES;
+    const SCALES_STEP: usize = C::BYTES;
     const FROM_MEMORY: bool = true;
     const ROWS_WORTH_EXPANDING: usize = Q::ROWS_WORTH_EXPANDING;
 
@@ -143,6 +148,7 @@ impl<F: Format> Format for Expanded<F> {
     const CENTRE_BITS: u32 = F::CENTRE_BITS;
     const WIDE: bool = F::WIDE;
     const QUANTS_STEP: usize = Self::RECORD;
+    const SCALES_STEP: usize = Self::RECORD;
     const FROM_MEMORY: bool = false;
     const ROWS_WORTH_EXPANDING: usize = usize::MAX;
 
@@ -241,6 +247,7 @@ const SUPERS: usize = SUPER_BLOCKS * 2 * TILE_ROWS;
 impl Scales for Centred {
     const PARTS: usize = 1;
     const MINIMUMS: Minimums = Minimums::None;
+    const BYTES: usize = SCALE_RECORD;
 
     #[inline(always)]
     unsafe fn scales<S: TileLanes>(records: *const u8, block: usize, _part: usize) -> S::Floats {
@@ -256,6 +263,7 @@ impl Scales for Centred {
 impl Scales for WithMinimum {
     const PARTS: usize = 1;
     const MINIMUMS: Minimums = Minimums::Added;
+    const BYTES: usize = MINIMUM_RECORD;
 
     #[inline(always)]
     unsafe fn scales<S: TileLanes>(records: *const u8, block: usize, _part: usize) -> S::Floats {
@@ -271,6 +279,7 @@ impl Scales for WithMinimum {
 impl Scales for SuperScaled {
     const PARTS: usize = 1;
     const MINIMUMS: Minimums = Minimums::Subtracted;
+    const BYTES: usize = SUPER_RECORD / SUPER_BLOCKS;
 
     #[inline(always)]
     unsafe fn scales<S: TileLanes>(records: *const u8, block: usize, _part: usize) -> S::Floats {
@@ -294,6 +303,7 @@ impl Scales for SuperScaled {
 impl Scales for Sixteenths {
     const PARTS: usize = 2;
     const MINIMUMS: Minimums = Minimums::None;
+    const BYTES: usize = SIXTEENTHS_RECORD / SUPER_BLOCKS;
 
     #[inline(always)]
     unsafe fn scales<S: TileLanes>(records: *const u8, block: usize, part: usize) -> S::Floats {

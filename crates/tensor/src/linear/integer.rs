@@ -14,8 +14,11 @@ use super::outputs::Outputs;
 use crate::matrix::VECTOR;
 use std::marker::PhantomData;
 
-/// How far ahead of its use a block is asked for.
-const BLOCKS_AHEAD: usize = 6;
+/// How many bytes of a tile ahead of their use quants are fetched into the second-level cache. The first level can wait
+/// for too few lines at once to keep memory busy by itself.
+const FAR_AHEAD: usize = 3072;
+/// The same for the first level.
+const NEAR_AHEAD: usize = 768;
 
 /// Where a product of some tiles and rows reads and writes.
 #[derive(Clone, Copy)]
@@ -224,18 +227,31 @@ impl<F: Format, const T: usize, const M: usize> Product<F, T, M> {
 
     #[inline(always)]
     unsafe fn prefetch_in_use<S: TileLanes>(&self, block: usize) {
-        let (mut block, mut first) = (block + BLOCKS_AHEAD, self.0.quants);
-        if block >= self.0.blocks {
-            block -= self.0.blocks;
-            first = first.wrapping_add(T * self.0.tile_step);
-        }
+        let (far, near) = (FAR_AHEAD / F::QUANTS_STEP, NEAR_AHEAD / F::QUANTS_STEP);
+        let (far_block, far_tiles) = self.block_ahead(block + far);
+        let (near_block, near_tiles) = self.block_ahead(block + near);
         for tile in 0..T {
-            for line in 0..F::QUANTS_STEP / VECTOR {
-                let offset = tile * self.0.tile_step + block * F::QUANTS_STEP + line * VECTOR;
-                // SAFETY: a prefetch reads nothing.
-                unsafe { S::prefetch(first.wrapping_add(offset)) }
+            let tile = tile * self.0.tile_step;
+            // SAFETY: a prefetch reads nothing.
+            unsafe {
+                for line in 0..F::QUANTS_STEP / VECTOR {
+                    let quants = |tiles: usize, block: usize| {
+                        self.0.quants.wrapping_add(tiles + tile + block * F::QUANTS_STEP + line * VECTOR)
+                    };
+                    S::prefetch_for_later(quants(far_tiles, far_block));
+                    S::prefetch(quants(near_tiles, near_block));
+                }
+                let scales = far_tiles + tile + far_block * F::SCALES_STEP;
+                S::prefetch_for_later(self.0.scales.wrapping_add(scales));
             }
         }
+    }
+
+    /// The block that comes `block` blocks behind the first one, in these tiles or the following ones; and how many bytes
+    /// behind these tiles its tiles begin.
+    #[inline(always)]
+    fn block_ahead(&self, block: usize) -> (usize, usize) {
+        if block < self.0.blocks { (block, 0) } else { (block - self.0.blocks, T * self.0.tile_step) }
     }
 
     /// The exact integer sums of one part of a block.

@@ -6,8 +6,13 @@
 
 use super::lanes::{Blocking, TileKernel, TileLanes};
 use super::outputs::Outputs;
-use crate::matrix::TILE_ROWS;
+use crate::matrix::{TILE_ROWS, VECTOR};
 use std::marker::PhantomData;
+
+/// How many bytes of a tile ahead of their use weights are fetched into the second-level cache.
+const AHEAD: usize = 1536;
+/// Rows up to which tiles are used about as fast as memory delivers them.
+const ROWS_AT_THE_SPEED_OF_MEMORY: usize = 4;
 
 /// A float type of weights.
 pub(super) trait FloatFormat: 'static {
@@ -140,7 +145,11 @@ impl<F: FloatFormat, const T: usize, const M: usize> TileKernel for Product<F, T
                 }
             }
             for k in 0..self.0.columns {
-                let column = self.0.weights.add(k * F::BYTES * TILE_ROWS);
+                let offset = k * F::BYTES * TILE_ROWS;
+                if M <= ROWS_AT_THE_SPEED_OF_MEMORY && offset.is_multiple_of(VECTOR) {
+                    self.prefetch::<S>(offset + AHEAD);
+                }
+                let column = self.0.weights.add(offset);
                 let mut weights = [F::load::<S>(column); T];
                 for tile in 1..T {
                     weights[tile] = F::load::<S>(column.add(tile * self.0.tile_step));
@@ -157,6 +166,20 @@ impl<F: FloatFormat, const T: usize, const M: usize> TileKernel for Product<F, T
                     self.0.outputs.store::<S>(sums[tile][row], row, tile);
                 }
             }
+        }
+    }
+}
+
+impl<F: FloatFormat, const T: usize, const M: usize> Product<F, T, M> {
+    /// Fetches the line at `offset` of these tiles, or of the following ones where that is behind the last column.
+    #[inline(always)]
+    unsafe fn prefetch<S: TileLanes>(&self, offset: usize) {
+        let bytes = self.0.columns * F::BYTES * TILE_ROWS;
+        let offset = if offset < bytes { offset } else { offset - bytes + T * self.0.tile_step };
+        for tile in 0..T {
+            let line = self.0.weights.wrapping_add(offset + tile * self.0.tile_step);
+            // SAFETY: a prefetch reads nothing.
+            unsafe { S::prefetch_for_later(line) }
         }
     }
 }

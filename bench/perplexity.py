@@ -4,7 +4,7 @@
     python bench/perplexity.py MODEL.gguf TEXT [--chunks 40] [--types Q4_0,Q4_1,…]
 
 The model is written in each type by llama.cpp's library, and what was written is written again as F32, which dequantises it: the
-same weights, computed with 8-bit activations and in f32. The last rows are the model as it is with keys and values in 8 bits.
+same weights, computed with 8-bit activations and in f32; and with 8-bit activations and keys and values in 8 bits.
 """
 
 import argparse
@@ -20,28 +20,28 @@ TYPES = "Q4_0,Q4_1,Q5_0,Q5_1,Q8_0,Q4_K_M,Q5_K_M,Q6_K"
 
 def main() -> None:
     arguments = parse()
-    print("| weights | computed as stored | computed in f32 | difference |\n|---|---:|---:|---:|", flush=True)
+    print("| weights | in f32 | as stored, f32 KV cache | as stored, int8 KV cache |\n|---|---:|---:|---:|", flush=True)
     with tempfile.TemporaryDirectory(prefix="zhenjin-perplexity-") as folder:
         for file_type in arguments.types:
             stored, as_f32 = Path(folder) / f"{file_type}.gguf", Path(folder) / f"{file_type}-F32.gguf"
             requantise(arguments.model, file_type, stored)
             requantise(stored, "F32", as_f32)
-            report(file_type, perplexity(arguments, stored), perplexity(arguments, as_f32))
+            in_f32 = perplexity(arguments, as_f32, "f32")
+            report(file_type, in_f32, [perplexity(arguments, stored, kv_cache) for kv_cache in ("f32", "int8")])
             stored.unlink()
             as_f32.unlink()
-    exact = perplexity(arguments, arguments.model)
-    report("the model itself, int8 against f32 KV cache", perplexity(arguments, arguments.model, "int8"), exact)
 
 
-def report(name: str, stored: float, in_f32: float) -> None:
-    print(f"| {name} | {stored:.4f} | {in_f32:.4f} | {100 * (stored / in_f32 - 1):+.2f} % |", flush=True)
+def report(name: str, in_f32: float, stored: list[float]) -> None:
+    cells = [f"{value:.4f} ({100 * (value / in_f32 - 1):+.2f} %)" for value in stored]
+    print(f"| {name} | {in_f32:.4f} | {' | '.join(cells)} |", flush=True)
 
 
 def requantise(source: Path, file_type: str, target: Path) -> None:
     subprocess.run([sys.executable, Path(__file__).parent / "requantise.py", source, file_type, target], check=True)
 
 
-def perplexity(arguments: argparse.Namespace, model: Path, kv_cache: str = "f32") -> float:
+def perplexity(arguments: argparse.Namespace, model: Path, kv_cache: str) -> float:
     options = ["--ctx", str(arguments.ctx), "--chunks", str(arguments.chunks), "--kv-cache-dtype", kv_cache, "--json"]
     command = [arguments.zhenjin, "perplexity", model, arguments.text, *options]
     return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)["perplexity"]

@@ -6,10 +6,10 @@ from statistics_of import ratios, spread
 
 OURS = "zhenjin"
 # The same program with another KV cache: shown, but not one of the others.
-OURS_INT8 = "zhenjin_int8"
+OURS_F32 = "zhenjin_f32"
 TITLES = {
     OURS: "Zhenjin",
-    OURS_INT8: "Zhenjin, int8 KV cache",
+    OURS_F32: "Zhenjin, f32 KV cache",
     "llama_cpp": "llama.cpp",
     "ik_llama_cpp": "ik_llama.cpp",
     "openvino": "OpenVINO GenAI",
@@ -50,7 +50,7 @@ def present(results: dict) -> list[str]:
 
 
 def peers(results: dict) -> list[str]:
-    return [name for name in present(results) if name not in (OURS, OURS_INT8)]
+    return [name for name in present(results) if name not in (OURS, OURS_F32)]
 
 
 def markdown(head: list[str], rows: list[list[str]]) -> str:
@@ -74,10 +74,10 @@ def ratio_table(results: dict) -> str:
     """How many times better Zhenjin is than each other program, in the rounds paired."""
     rows = []
     for row in results["tests"]:
-        for ours in (OURS, OURS_INT8):
+        for ours in (OURS, OURS_F32):
             cells = [three(cell_ratios(row, name, ours)) for name in peers(results)]
             if ours == OURS or row["programs"].get(ours, {}).get("values"):
-                rows.append([row["type"], row["label"] + (", int8 KV cache" if ours == OURS_INT8 else ""), *cells])
+                rows.append([row["type"], row["label"] + (", f32 KV cache" if ours == OURS_F32 else ""), *cells])
     return markdown(["weights", "test", *(f"× {TITLES.get(name, name)}" for name in peers(results))], rows)
 
 

@@ -17,7 +17,10 @@ class Zhenjin:
 
     def describe(self) -> dict:
         version = subprocess.run([self.program, "--version"], check=True, capture_output=True, text=True).stdout.strip()
-        cache = next((after for name, after in zip(self.extra, self.extra[1:]) if name == "--kv-cache-dtype"), "f32")
+        cache = next(
+            (after for name, after in zip(self.extra, self.extra[1:]) if name == "--kv-cache-dtype"),
+            "int8 where weights are quantised, else f32",
+        )
         return {
             "version": version,
             "settings": {

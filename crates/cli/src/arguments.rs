@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 use zhenjin_engine::Speculation;
-use zhenjin_tensor::KvDtype;
+use zhenjin_model::KvCacheDtype;
 
 /// Your own ChatGPT on your own machine: fetch a model, chat with it, serve it with the OpenAI API.
 #[derive(Debug, Parser)]
@@ -128,9 +128,9 @@ pub(crate) struct InspectArguments {
     /// Chats at once for the memory plan
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub(crate) batch: u32,
-    /// How keys and values are kept, for the memory plan: f32 or int8
-    #[arg(long, value_name = "TYPE", default_value_t = KvDtype::F32)]
-    pub(crate) kv_cache_dtype: KvDtype,
+    /// How keys and values are kept, for the memory plan: auto, f32 or int8
+    #[arg(long, value_name = "TYPE", default_value_t = KvCacheDtype::Auto)]
+    pub(crate) kv_cache_dtype: KvCacheDtype,
     /// List every tensor
     #[arg(long)]
     pub(crate) tensors: bool,
@@ -154,9 +154,9 @@ pub(crate) struct EngineArguments {
     /// Instructions to use: scalar, avx2, avxvnni, avx512vnni [default: the best that this machine has]
     #[arg(long, env = "ZHENJIN_SIMD", value_name = "LEVEL", hide_env_values = true)]
     pub(crate) simd: Option<String>,
-    /// How keys and values are kept: f32, or int8 (a quarter of the memory, faster on long texts, slightly less exact)
-    #[arg(long, value_name = "TYPE", default_value_t = KvDtype::F32)]
-    pub(crate) kv_cache_dtype: KvDtype,
+    /// How keys and values are kept: f32, int8 (a quarter of the memory, faster, slightly less exact), or auto: int8 with quantised weights
+    #[arg(long, value_name = "TYPE", default_value_t = KvCacheDtype::Auto)]
+    pub(crate) kv_cache_dtype: KvCacheDtype,
 }
 
 #[derive(Debug, Args)]

@@ -70,7 +70,7 @@ pub(crate) fn serve_options(
         memory_bytes: memory_limit(arguments)?,
         threads: threads(arguments),
         simd: simd(arguments)?,
-        kv_dtype: arguments.kv_cache_dtype,
+        kv_cache_dtype: arguments.kv_cache_dtype,
         context: arguments.context,
         max_batch,
         queue_limit,

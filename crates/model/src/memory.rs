@@ -2,13 +2,13 @@
 //!
 //! It does not know how much memory the machine has.
 
-use zhenjin_tensor::{KvDtype, Matrix, PAGE_TOKENS};
+use zhenjin_tensor::{Dtype, KvDtype, Matrix, PAGE_TOKENS};
 
 use crate::config::ModelConfig;
 use crate::errors::ModelError;
 use crate::file::ModelFile;
 use crate::runner::Runner;
-use crate::tensor_source::TensorSource;
+use crate::tensor_source::{LayerWeightName, TensorSource, WeightName};
 
 /// What a model is asked to serve.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +44,14 @@ impl MemoryPlan {
 }
 
 impl ModelFile {
+    /// The type in which the matrices of the layers are; where they have several, that of the first gate.
+    ///
+    /// # Errors
+    /// As [`TensorSource::tensor`].
+    pub fn layer_dtype(&self) -> Result<Dtype, ModelError> {
+        Ok(self.tensor(WeightName::Layer(0, LayerWeightName::Gate))?.dtype)
+    }
+
     /// The memory that serving this model takes.
     ///
     /// # Errors

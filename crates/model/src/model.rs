@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use zhenjin_tensor::SimdLevel;
+use zhenjin_tensor::{Dtype, SimdLevel};
 
 use crate::config::ModelConfig;
 use crate::errors::ModelError;
@@ -44,5 +44,10 @@ impl Model {
     ) -> Result<Model, ModelError> {
         let weights = Weights::load(&config, source, options)?;
         Ok(Model { config, weights, simd: options.simd })
+    }
+
+    /// The type in which the matrices of the layers are; where they have several, that of the first gate.
+    pub fn layer_dtype(&self) -> Dtype {
+        self.weights.layers[0].gate.matrix.dtype()
     }
 }

@@ -3,10 +3,10 @@
 
 use std::path::Path;
 
-use zhenjin_model::ModelFile;
+use zhenjin_model::{ModelError, ModelFile};
 
 use super::ServeOptions;
-use super::memory::MemoryNeeds;
+use super::memory::{self, MemoryNeeds};
 use crate::error::AssistantError;
 
 /// What serving a model will take.
@@ -25,14 +25,15 @@ impl ServingForecast {
     /// # Errors
     /// [`AssistantError::Load`] when the files cannot be read.
     pub fn of(path: &Path, options: &ServeOptions) -> Result<ServingForecast, AssistantError> {
-        let file = ModelFile::open(path).map_err(|error| AssistantError::Load {
+        let failed = |error: ModelError| AssistantError::Load {
             name: path.display().to_string(),
             reason: error.to_string(),
-        })?;
-        let weights_bytes = file.tensors().map(|tensor| tensor.bytes.len() as u64).sum();
+        };
+        let file = ModelFile::open(path).map_err(failed)?;
+        let kv_dtype = memory::kv_dtype(&file, options).map_err(failed)?;
         let context = file.config().context_length;
         Ok(ServingForecast {
-            least_bytes: MemoryNeeds::of(file.config(), weights_bytes, options).least(),
+            least_bytes: MemoryNeeds::of(&file, kv_dtype, options).least(),
             context_length: options.context.map_or(context, |limit| limit.min(context)),
         })
     }

@@ -6,7 +6,7 @@ use std::time::Instant;
 use zhenjin_engine::{Engine, EngineOptions, Sampling};
 use zhenjin_hub::GenerationDefaults;
 use zhenjin_model::{LoadOptions, Model, ModelFile, Runner, RunnerOptions};
-use zhenjin_tensor::ThreadTeam;
+use zhenjin_tensor::{KvDtype, SimdLevel, ThreadTeam};
 
 use super::memory::{self, MemoryNeeds, MemoryPlan};
 use super::{ModelSpec, ServeOptions};
@@ -27,8 +27,8 @@ pub(super) fn load(
     let begun = Instant::now();
     let opened = zhenjin_hub::open(&spec.path).map_err(|error| failed(error.to_string()))?;
     let config = opened.file.config().clone();
-    let weights_bytes = opened.file.tensors().map(|tensor| tensor.bytes.len() as u64).sum();
-    let plan = reserve(MemoryNeeds::of(&config, weights_bytes, options))?;
+    let kv_dtype = memory::kv_dtype(&opened.file, options).map_err(|error| failed(error.to_string()))?;
+    let plan = reserve(MemoryNeeds::of(&opened.file, kv_dtype, options))?;
     for setting in opened.file.unread_settings() {
         tracing::warn!(model = %spec.name, "a setting of the model's file has no meaning here: {setting}");
     }
@@ -40,7 +40,7 @@ pub(super) fn load(
         .map_err(|error| failed(error.to_string()))?;
     let runner_options = RunnerOptions {
         pages: plan.pages,
-        kv_dtype: options.kv_dtype,
+        kv_dtype,
         max_rows: memory::max_rows(options),
         max_logits_rows: memory::max_logits_rows(options),
         context_length: Some(plan.context),
@@ -69,7 +69,7 @@ pub(super) fn load(
         memory_bytes: plan.bytes,
         has_template: opened.template.is_some(),
         template_knows_tools: matches!(tool_style, ToolStyle::Template(_)),
-        fingerprint: fingerprint(&opened.file, options),
+        fingerprint: fingerprint(&opened.file, options.simd, kv_dtype),
     };
     tracing::info!(
         model = %spec.name,
@@ -125,10 +125,10 @@ fn default_sampling(defaults: &GenerationDefaults) -> Sampling {
 
 /// Of this program's version, of the options that change answers, and of every tensor's name, type and shape and some of its bytes: reading all
 /// of them would take longer than loading.
-fn fingerprint(file: &ModelFile, options: &ServeOptions) -> String {
+fn fingerprint(file: &ModelFile, simd: SimdLevel, kv_dtype: KvDtype) -> String {
     const SAMPLE: usize = 64;
     let mut hash = Fnv1a::default();
-    for part in [env!("CARGO_PKG_VERSION"), options.simd.name(), options.kv_dtype.name()] {
+    for part in [env!("CARGO_PKG_VERSION"), simd.name(), kv_dtype.name()] {
         hash.add(part.as_bytes());
     }
     for tensor in file.tensors() {

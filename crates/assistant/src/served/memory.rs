@@ -1,7 +1,7 @@
 //! How much memory a model takes, and how much of it goes to keys and values. Counts bytes; loads nothing.
 
-use zhenjin_model::{ModelConfig, Runner};
-use zhenjin_tensor::PAGE_TOKENS;
+use zhenjin_model::{ModelError, ModelFile, Runner};
+use zhenjin_tensor::{KvDtype, PAGE_TOKENS};
 
 use super::ServeOptions;
 
@@ -34,13 +34,20 @@ pub(crate) struct MemoryPlan {
     pub(crate) bytes: u64,
 }
 
+/// The type in which keys and values of the model in `file` are kept.
+pub(crate) fn kv_dtype(file: &ModelFile, options: &ServeOptions) -> Result<KvDtype, ModelError> {
+    Ok(options.kv_cache_dtype.choose(file.layer_dtype()?, file.config().head_dim))
+}
+
 impl MemoryNeeds {
-    /// Of a model with `weights_bytes` of weights.
-    pub(crate) fn of(config: &ModelConfig, weights_bytes: u64, options: &ServeOptions) -> MemoryNeeds {
+    /// Of the model in `file`, with its keys and values in `kv_dtype`.
+    pub(crate) fn of(file: &ModelFile, kv_dtype: KvDtype, options: &ServeOptions) -> MemoryNeeds {
+        let config = file.config();
+        let weights_bytes: u64 = file.tensors().map(|tensor| tensor.bytes.len() as u64).sum();
         let workspace = Runner::workspace_bytes(config, max_rows(options), max_logits_rows(options));
         MemoryNeeds {
             fixed: weights_bytes.saturating_add(workspace as u64),
-            page_bytes: Runner::page_bytes(config, options.kv_dtype) as u64,
+            page_bytes: Runner::page_bytes(config, kv_dtype) as u64,
             context: options.context.unwrap_or(usize::MAX).min(config.context_length),
             max_batch: options.max_batch.max(1),
         }

@@ -15,7 +15,8 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use zhenjin_engine::{EngineObserver, EngineStats, Speculation};
-use zhenjin_tensor::{KvDtype, SimdLevel};
+use zhenjin_model::KvCacheDtype;
+use zhenjin_tensor::SimdLevel;
 
 use crate::assistant::{Assistant, LoadedModel};
 use crate::error::AssistantError;
@@ -44,7 +45,7 @@ pub struct ServeOptions {
     /// Which instructions the kernels use.
     pub simd: SimdLevel,
     /// How keys and values are kept.
-    pub kv_dtype: KvDtype,
+    pub kv_cache_dtype: KvCacheDtype,
     /// The most tokens of one conversation; `None`: the model's own.
     pub context: Option<usize>,
     /// The most requests of one model that run at once.

@@ -24,7 +24,7 @@ pub(crate) fn options(context: Option<usize>, threads: usize) -> ServeOptions {
         memory_bytes: 4 << 30,
         threads,
         simd: SimdLevel::detect(),
-        kv_dtype: zhenjin_tensor::KvDtype::default(),
+        kv_cache_dtype: zhenjin_model::KvCacheDtype::default(),
         context,
         max_batch: 16,
         queue_limit: 64,

@@ -166,7 +166,7 @@ fn memory_plan(opened: &OpenedModel, arguments: &InspectArguments) -> Result<Mem
         context,
         sequences: arguments.batch as usize,
         max_rows: MAX_ROWS,
-        kv_dtype: arguments.kv_cache_dtype,
+        kv_dtype: arguments.kv_cache_dtype.choose(opened.file.layer_dtype()?, config.head_dim),
     };
     let plan = opened.file.memory(&serving)?;
     Ok(MemoryPlan {

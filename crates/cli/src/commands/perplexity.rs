@@ -26,7 +26,7 @@ pub(crate) fn run(home: &Home, arguments: &PerplexityArguments) -> Result<()> {
         context: arguments.ctx,
         windows: arguments.chunks,
         bos,
-        kv_dtype: arguments.engine.kv_cache_dtype,
+        kv_dtype: arguments.engine.kv_cache_dtype.choose(model.layer_dtype(), model.config.head_dim),
         simd,
         team,
     };

@@ -64,7 +64,7 @@ pub async fn rooms(folder: &TempDir) -> Rooms {
         memory_bytes: 256 << 20,
         threads: 1,
         simd: SimdLevel::detect(),
-        kv_dtype: zhenjin_tensor::KvDtype::default(),
+        kv_cache_dtype: Default::default(),
         context: None,
         max_batch: 8,
         queue_limit: 64,

@@ -39,6 +39,11 @@ impl KvDtype {
     /// All of them.
     pub const ALL: [KvDtype; 2] = [KvDtype::F32, KvDtype::Int8];
 
+    /// Whether heads of this width can be kept in the type.
+    pub fn holds_heads_of(self, head_dim: usize) -> bool {
+        self == KvDtype::F32 || head_dim.is_multiple_of(KEY_BLOCK)
+    }
+
     /// The name that [`KvDtype::from_str`] reads.
     pub fn name(self) -> &'static str {
         match self {
@@ -123,7 +128,7 @@ impl KvCache {
     /// width cannot be kept in the type.
     pub fn new(shape: KvShape, pages: usize) -> Result<KvCache, TensorError> {
         const WHAT: &str = "KV cache";
-        if shape.dtype == KvDtype::Int8 && !shape.head_dim.is_multiple_of(KEY_BLOCK) {
+        if !shape.dtype.holds_heads_of(shape.head_dim) {
             return Err(TensorError::KvHeadDim { head_dim: shape.head_dim, multiple_of: KEY_BLOCK });
         }
         let bytes = shape.page_bytes().and_then(|bytes| bytes.checked_mul(pages));

@@ -5,7 +5,7 @@ use anyhow::{Result, bail};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use zhenjin_model::{LogitsFor, Model, Runner, RunnerOptions, SequenceChunk};
-use zhenjin_tensor::{PAGE_TOKENS, PageId, ThreadTeam};
+use zhenjin_tensor::{KvDtype, PAGE_TOKENS, PageId, ThreadTeam};
 
 /// Tokens of a prompt that one step computes, as in the server.
 const PREFILL_CHUNK: usize = 512;
@@ -18,7 +18,12 @@ pub(super) struct Bench {
 }
 
 impl Bench {
-    pub(super) fn new(model: Arc<Model>, team: Arc<ThreadTeam>, arguments: &BenchArguments) -> Result<Self> {
+    pub(super) fn new(
+        model: Arc<Model>,
+        team: Arc<ThreadTeam>,
+        kv_dtype: KvDtype,
+        arguments: &BenchArguments,
+    ) -> Result<Self> {
         let longest = arguments.prefill.iter().chain(&arguments.decode).copied().max().unwrap_or(1);
         if longest > model.config.context_length {
             bail!("{longest} tokens do not fit the model's context of {}", model.config.context_length);
@@ -27,7 +32,7 @@ impl Bench {
         let pages_per_sequence = longest.max(1).div_ceil(PAGE_TOKENS);
         let options = RunnerOptions {
             pages: pages_per_sequence * widest,
-            kv_dtype: arguments.engine.kv_cache_dtype,
+            kv_dtype,
             max_rows: PREFILL_CHUNK.max(widest),
             max_logits_rows: widest,
             context_length: None,

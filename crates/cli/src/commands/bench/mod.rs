@@ -25,9 +25,10 @@ pub(crate) fn run(home: &Home, arguments: &BenchArguments) -> Result<()> {
     let started = Instant::now();
     let team = Arc::new(ThreadTeam::new(machine::threads(&arguments.engine))?);
     let model = Arc::new(Model::load(Path::new(&path), &LoadOptions { simd, team: Arc::clone(&team) })?);
-    let mut bench = Bench::new(Arc::clone(&model), Arc::clone(&team), arguments)?;
+    let kv_dtype = arguments.engine.kv_cache_dtype.choose(model.layer_dtype(), model.config.head_dim);
+    let mut bench = Bench::new(Arc::clone(&model), Arc::clone(&team), kv_dtype, arguments)?;
     let load = started.elapsed();
-    let mut report = Report::new(arguments, &model, &team, load)?;
+    let mut report = Report::new(arguments, &model, kv_dtype, &team, load)?;
     for &tokens in wanted(&arguments.prefill) {
         report.add(Test { kind: Kind::Prefill, tokens, batch: 1 }, &bench.prefill(tokens)?)?;
     }
@@ -39,7 +40,6 @@ pub(crate) fn run(home: &Home, arguments: &BenchArguments) -> Result<()> {
     for &tokens in wanted(&arguments.answers) {
         for &batch in &arguments.batch {
             let prompt = arguments.prompt;
-            let kv_dtype = arguments.engine.kv_cache_dtype;
             let answers = Answers { batch, prompt, tokens, kv_dtype };
             let times = answers::measure(&model, &team, answers, arguments.repeat)?;
             report.add(Test { kind: Kind::Answers { prompt }, tokens, batch }, &times)?;

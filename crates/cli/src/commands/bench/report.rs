@@ -8,7 +8,7 @@ use std::io::Write;
 use std::time::Duration;
 use zhenjin_model::{LayerWeights, Model};
 use zhenjin_tensor::linear::peak;
-use zhenjin_tensor::{Dtype, Matrix, ThreadTeam};
+use zhenjin_tensor::{KvDtype, Matrix, ThreadTeam};
 
 /// Bytes read to measure memory: more than any cache.
 const MEMORY_WORDS: usize = 64 << 20;
@@ -51,6 +51,7 @@ struct Limits {
 pub(super) struct Report {
     json: bool,
     simd: String,
+    kv_dtype: KvDtype,
     threads: usize,
     load: Duration,
     layer_weights: f64,
@@ -63,12 +64,14 @@ impl Report {
     pub(super) fn new(
         arguments: &BenchArguments,
         model: &Model,
+        kv_dtype: KvDtype,
         team: &ThreadTeam,
         load: Duration,
     ) -> Result<Self> {
         let report = Self {
             json: arguments.json,
             simd: model.simd.to_string(),
+            kv_dtype,
             threads: team.threads(),
             load,
             layer_weights: model.weights.layers.iter().map(layer_weights).sum(),
@@ -84,9 +87,10 @@ impl Report {
 
     fn print_head(&self, name: &str, is_float: bool) {
         println!(
-            "{name} · {} · {} threads · weights {} in memory · loaded in {:.2} s",
+            "{name} · {} · {} threads · KV cache {} · weights {} in memory · loaded in {:.2} s",
             self.simd,
             self.threads,
+            self.kv_dtype,
             MemorySize(self.weight_bytes as u64),
             self.load.as_secs_f64()
         );
@@ -131,6 +135,7 @@ impl Report {
                 "gop_s": operations / 1e9, "gop_s_limit": self.limits.as_ref().map(|limits| limits.operations / 1e9),
                 "gb_s": bytes / 1e9, "gb_s_limit": self.limits.as_ref().map(|limits| limits.bytes / 1e9),
                 "load_s": self.load.as_secs_f64(), "simd": self.simd, "threads": self.threads,
+                "kv_cache_dtype": self.kv_dtype.name(),
             });
             writeln!(out, "{line}")?;
             return Ok(());
@@ -162,7 +167,7 @@ impl Limits {
 }
 
 fn is_float(model: &Model) -> bool {
-    matches!(model.weights.layers[0].gate.matrix.dtype(), Dtype::F32 | Dtype::F16 | Dtype::Bf16)
+    !model.layer_dtype().is_quantised()
 }
 
 fn share(value: f64, limit: Option<f64>) -> String {

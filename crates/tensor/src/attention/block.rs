@@ -63,6 +63,11 @@ impl Block<'_> {
     }
 }
 
+/// Rows that the tiles of a block have at most: from five rows on the last one may be padded.
+fn padded(rows: usize) -> usize {
+    if rows <= 4 { rows } else { rows + FULL_TILE_ROWS }
+}
+
 /// Running results of a block's rows: of the current split, and of all splits merged so far.
 #[derive(Debug, Default)]
 pub(super) struct Scratch {
@@ -118,7 +123,7 @@ impl Scratch {
 
     /// Empties the totals, for a block for which there is room.
     pub(super) fn start_block(&mut self, block: &Block<'_>) {
-        let rows = block.rows() + FULL_TILE_ROWS;
+        let rows = padded(block.rows());
         let elements = rows * block.head_dim;
         self.total_greatest[..rows].fill(f32::NEG_INFINITY);
         self.total_sums[..rows].fill(0.0);
@@ -127,7 +132,7 @@ impl Scratch {
 
     /// Empties the results of the split.
     pub(super) fn start_split(&mut self, block: &Block<'_>) {
-        let rows = block.rows() + FULL_TILE_ROWS;
+        let rows = padded(block.rows());
         self.greatest[..rows].fill(f32::NEG_INFINITY);
         self.sums[..rows].fill([0.0; LANES]);
         self.outputs[..rows * block.head_dim].fill(0.0);

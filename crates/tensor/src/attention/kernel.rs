@@ -62,12 +62,16 @@ pub(super) fn attend_block<L: Lanes, P: Pages>(
     pages: Range<usize>,
     scratch: &mut Scratch,
 ) {
+    fetch_page(lanes, call, block, pages.start);
     P::load_queries(lanes, call.queries, block, scratch);
     let mut number = pages.start;
     while number < pages.end {
         let split_end = (number + 1).next_multiple_of(SPLIT_PAGES).min(pages.end);
         scratch.start_split(block);
         for number in number..split_end {
+            if number + 1 < pages.end {
+                fetch_page(lanes, call, block, number + 1);
+            }
             let page = P::block(call, block.pages[number], block.kv_head);
             for_each_tile(
                 lanes,
@@ -78,6 +82,13 @@ pub(super) fn attend_block<L: Lanes, P: Pages>(
         }
         merge_split(lanes, block, scratch);
         number = split_end;
+    }
+}
+
+#[inline(always)]
+fn fetch_page<L: Lanes>(lanes: L, call: &AttentionCall<'_>, block: &Block<'_>, number: usize) {
+    if let Some(page) = block.pages.get(number) {
+        lanes.fetch_ahead(call.cache.whole_block(call.layer, *page, block.kv_head));
     }
 }
 

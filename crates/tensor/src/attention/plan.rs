@@ -17,7 +17,7 @@ const SPLIT_ROWS: usize = 16;
 /// Items per thread that make the load even.
 const ITEMS_PER_THREAD: usize = 4;
 /// Scores (query rows × keys) below which waking the team costs more than it saves.
-const SCORES_WORTH_A_TEAM: usize = 1024;
+const SCORES_WORTH_A_TEAM: usize = 256;
 
 /// Query rows of the largest block that a plan makes.
 pub(super) fn most_block_rows(shape: &AttentionShape) -> usize {

@@ -152,16 +152,20 @@ impl KvCache {
         ((layer * self.pages + page.0 as usize) * self.shape.kv_heads + kv_head) * self.block_elements
     }
 
+    /// All of one page, layer and head, however it is kept.
+    pub(crate) fn whole_block(&self, layer: usize, page: PageId, kv_head: usize) -> &[f32] {
+        let start = self.block_start(layer, page, kv_head);
+        &self.blocks[start..start + self.block_elements]
+    }
+
     /// One page, layer and head of a cache in f32: keys `[head_dim][32]` and values `[32][head_dim]`.
     pub(crate) fn block(&self, layer: usize, page: PageId, kv_head: usize) -> (&[f32], &[f32]) {
-        let start = self.block_start(layer, page, kv_head);
-        self.blocks[start..start + self.block_elements].split_at(PAGE_TOKENS * self.shape.head_dim)
+        self.whole_block(layer, page, kv_head).split_at(PAGE_TOKENS * self.shape.head_dim)
     }
 
     /// One page, layer and head of a cache in 8 bits.
     pub(crate) fn eight_bit_block(&self, layer: usize, page: PageId, kv_head: usize) -> EightBitBlock<'_> {
-        let start = self.block_start(layer, page, kv_head);
-        EightBitBlock::new(&self.blocks[start..start + self.block_elements], self.shape.head_dim)
+        EightBitBlock::new(self.whole_block(layer, page, kv_head), self.shape.head_dim)
     }
 
     /// Puts the keys and values `[rows, kv_heads · head_dim]` of a batch into `layer`. `writes` must name each page at

@@ -24,6 +24,8 @@ pub(crate) trait Lanes: Copy {
 
     /// All lanes equal.
     fn splat(self, value: f32) -> Self::Vector;
+    /// Fetches `values` into the second-level cache.
+    fn fetch_ahead(self, values: &[f32]);
     /// Sixteen consecutive values.
     fn load(self, values: &[f32; LANES]) -> Self::Vector;
     /// At most sixteen values; the lanes behind them are zero.

@@ -55,6 +55,15 @@ fn head_mask(count: usize) -> __mmask16 {
     ((1u32 << count) - 1) as __mmask16
 }
 
+/// Both instruction sets contain SSE, of which the instruction is.
+#[inline(always)]
+fn fetch_lines(values: &[f32]) {
+    for line in values.chunks(LANES) {
+        // SAFETY: a prefetch reads nothing, and every x86-64 processor has it.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast()) }
+    }
+}
+
 impl Lanes for Avx512 {
     type Vector = __m512;
     type Ints = __m512i;
@@ -64,6 +73,11 @@ impl Lanes for Avx512 {
     #[inline(always)]
     fn splat(self, value: f32) -> __m512 {
         proven!(_mm512_set1_ps(value))
+    }
+
+    #[inline(always)]
+    fn fetch_ahead(self, values: &[f32]) {
+        fetch_lines(values);
     }
 
     #[inline(always)]
@@ -214,6 +228,11 @@ impl Lanes for Avx2 {
     #[inline(always)]
     fn splat(self, value: f32) -> [__m256; 2] {
         proven!([_mm256_set1_ps(value); 2])
+    }
+
+    #[inline(always)]
+    fn fetch_ahead(self, values: &[f32]) {
+        fetch_lines(values);
     }
 
     #[inline(always)]

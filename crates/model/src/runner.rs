@@ -62,8 +62,11 @@ impl Runner {
         }
         let cache = KvCache::new(kv_shape(config, options.kv_dtype), options.pages)?;
         let shape = forward::attention_shape(config);
+        let mut executor = DirectExecutor::new(cache, shape, options.simd, options.team)?;
+        let outputs = options.max_logits_rows.saturating_mul(config.vocabulary_size);
+        executor.prepare(options.max_rows, widest(config), outputs);
         Ok(Runner {
-            executor: DirectExecutor::new(cache, shape, options.simd, options.team)?,
+            executor,
             rotary: rope::frequencies(&config.rope),
             max_rows: options.max_rows,
             max_logits_rows: options.max_logits_rows,
@@ -88,7 +91,7 @@ impl Runner {
             shape: forward::attention_shape(config),
             threads,
             max_rows,
-            widest: config.intermediate_size.max(config.query_width()).max(config.hidden_size),
+            widest: widest(config),
             context_length: config.context_length,
             outputs: max_logits_rows.saturating_mul(config.vocabulary_size),
         })
@@ -211,6 +214,11 @@ impl Runner {
         }
         Ok(())
     }
+}
+
+/// Width of the widest tensor, the logits aside.
+fn widest(config: &ModelConfig) -> usize {
+    config.intermediate_size.max(config.query_width()).max(config.hidden_size)
 }
 
 fn kv_shape(config: &ModelConfig, dtype: KvDtype) -> KvShape {

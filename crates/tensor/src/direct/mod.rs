@@ -102,6 +102,12 @@ impl DirectExecutor {
         values.saturating_mul(size_of::<f32>()).saturating_add(QuantisedRows::bytes_for(max_rows, widest))
     }
 
+    /// Says how large tensors will be: up to `max_rows` rows of up to `widest` values, and `outputs` values of the last
+    /// product. Larger ones are computed as well, in memory that is taken for each.
+    pub fn prepare(&mut self, max_rows: usize, widest: usize, outputs: usize) {
+        self.workspace.prepare(max_rows.saturating_mul(widest), outputs);
+    }
+
     /// Bytes for activations and scratch that have been taken so far, without tensors that are in the caller's hands.
     pub fn workspace_bytes_taken(&self) -> usize {
         self.workspace.bytes() + self.attention.bytes() + self.angles.bytes() + self.quantised.bytes()

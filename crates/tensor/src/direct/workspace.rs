@@ -3,12 +3,13 @@
 use std::ops::Range;
 
 use crate::TensorError;
+use crate::zeroed::Zeroed;
 
 /// Activations `[rows, width]` of the direct executor.
 #[derive(Debug, Default)]
 pub struct Activations {
-    /// At least as long as the values, which are at its beginning.
-    buffer: Vec<f32>,
+    /// At least as long as the values, which are at its beginning; none if there are no values.
+    buffer: Option<Zeroed>,
     length: usize,
     width: usize,
 }
@@ -26,12 +27,16 @@ impl Activations {
 
     /// All values, row by row.
     pub fn values(&self) -> &[f32] {
-        &self.buffer[..self.length]
+        &self.memory()[..self.length]
+    }
+
+    fn memory(&self) -> &[f32] {
+        self.buffer.as_deref().unwrap_or_default()
     }
 
     /// All values, to be changed.
     pub(super) fn values_mut(&mut self) -> &mut [f32] {
-        &mut self.buffer[..self.length]
+        &mut self.buffer.as_deref_mut().unwrap_or_default()[..self.length]
     }
 
     /// Some rows' values.
@@ -46,7 +51,7 @@ impl Activations {
 
     /// Bytes of memory that it holds.
     pub fn bytes(&self) -> usize {
-        size_of_val(self.buffer.as_slice())
+        size_of_val(self.memory())
     }
 
     /// The same values as rows of another width, which must divide their number.
@@ -56,9 +61,14 @@ impl Activations {
 }
 
 /// Buffers that are free at the moment.
+///
+/// There are buffers of two sizes, which are those of the largest tensors: a buffer that was as long as its first tensor would be
+/// replaced by a longer one again and again, and a process that runs for weeks would grow with every rare coincidence.
+/// What is not used of a buffer takes no memory.
 #[derive(Debug, Default)]
 pub(super) struct Workspace {
-    free: Vec<Vec<f32>>,
+    free: Vec<Zeroed>,
+    sizes: [usize; 2],
 }
 
 impl Workspace {
@@ -67,30 +77,32 @@ impl Workspace {
         const WHAT: &str = "activations";
         let length =
             rows.checked_mul(width).ok_or(TensorError::TooLarge { what: WHAT, rows, columns: width })?;
-        // The tightest fit, else the largest, which makes room for a larger one.
-        let rank = |buffer: &Vec<f32>| match buffer.len() >= length {
-            true => (0, buffer.len()),
-            false => (1, usize::MAX - buffer.len()),
+        let fitting = (0..self.free.len()).filter(|index| self.free[*index].len() >= length);
+        let buffer = match fitting.min_by_key(|index| self.free[*index].len()) {
+            Some(tightest) => self.free.swap_remove(tightest),
+            None => {
+                // One that is too short for what comes is of no use any more.
+                self.free.retain(|buffer| self.sizes.contains(&buffer.len()));
+                let size = self.sizes.into_iter().filter(|size| *size >= length).min().unwrap_or(length);
+                Zeroed::new(WHAT, size)?
+            }
         };
-        let best = (0..self.free.len()).min_by_key(|index| rank(&self.free[*index]));
-        let mut buffer = best.map(|index| self.free.swap_remove(index)).unwrap_or_default();
-        if buffer.len() < length {
-            buffer = Vec::new();
-            let refused = |_| TensorError::OutOfMemory { what: WHAT, elements: length };
-            buffer.try_reserve_exact(length).map_err(refused)?;
-            buffer.resize(length, 0.0);
-        }
-        Ok(Activations { buffer, length, width })
+        Ok(Activations { buffer: Some(buffer), length, width })
+    }
+
+    /// Makes buffers for tensors of up to `elements` values, and for those that are longer, of up to `longest`.
+    pub(super) fn prepare(&mut self, elements: usize, longest: usize) {
+        self.sizes = [elements, longest];
     }
 
     /// Bytes of the free buffers.
     pub(super) fn bytes(&self) -> usize {
-        self.free.iter().map(|buffer| size_of_val(buffer.as_slice())).sum()
+        self.free.iter().map(|buffer| size_of_val(&buffer[..])).sum()
     }
 
     /// Takes a tensor's memory back.
     pub(super) fn give_back(&mut self, tensor: Activations) {
-        self.free.push(tensor.buffer);
+        self.free.extend(tensor.buffer);
     }
 }
 
@@ -111,6 +123,19 @@ mod tests {
         }
         assert_eq!(addresses[1], addresses[2]);
         assert_eq!(workspace.free.len(), 2);
+    }
+
+    #[test]
+    fn a_buffer_serves_every_tensor_of_its_size() {
+        let mut workspace = Workspace::default();
+        workspace.prepare(100 * 8, 5000);
+        for rows in [1, 50, 100, 3] {
+            let [small, large] = [rows * 8, rows * 50].map(|width| workspace.take(1, width).unwrap());
+            assert_eq!((small.bytes(), large.values().len()), (4 * 800, rows * 50));
+            workspace.give_back(small);
+            workspace.give_back(large);
+        }
+        assert!(workspace.bytes() <= 4 * (2 * 800 + 5000), "{}", workspace.bytes());
     }
 
     #[test]

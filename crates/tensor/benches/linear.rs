@@ -49,7 +49,7 @@ fn main() {
     let machine = Machine {
         integer: peak::integer_operations(simd, &team).expect("a supported instruction set"),
         float: peak::float_operations(simd, &team).expect("a supported instruction set"),
-        memory: peak::read_bytes(&vec![1; 32 << 20], &team),
+        memory: peak::read_bytes(simd, &vec![1; 32 << 20], &team).expect("a supported instruction set"),
     };
     let Machine { integer, float, memory } = machine;
     println!(

@@ -36,7 +36,7 @@ fn main() -> Result<(), TensorError> {
     }
     let team = Arc::new(ThreadTeam::new(threads)?);
     let float = peak::float_operations(simd, &team)?;
-    let memory = peak::read_bytes(&vec![1; 32 << 20], &team);
+    let memory = peak::read_bytes(simd, &vec![1; 32 << 20], &team)?;
     println!("{simd}, {threads} threads: {:.0} GFLOP/s, {:.1} GB/s from memory", float / 1e9, memory / 1e9);
 
     let shape = KvShape { dtype, layers: 1, kv_heads: SHAPE.kv_heads, head_dim: SHAPE.head_dim };

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use tokio::task::{JoinSet, LocalSet};
 use tokio::time::{sleep, timeout};
 use zhenjin_engine::{Engine, EngineOptions, EngineStats, Generation, Sampling, SubmitError};
-use zhenjin_model::{Model, PAGE_TOKENS, Runner, RunnerOptions};
+use zhenjin_model::{KvCacheDtype, Model, PAGE_TOKENS, Runner, RunnerOptions};
 use zhenjin_tensor::{KvDtype, ThreadTeam};
 
 use crate::crowd::answer_alone;
@@ -123,7 +123,7 @@ pub(crate) fn run(model: &Arc<Model>, options: Options) -> Result<Report, String
     let probes: Rc<[Probe]> = (0..PROBES)
         .map(|_| {
             let plan = requests.next(&mut random);
-            let expected = answer_alone(model, &plan, KvDtype::F32, &team)?;
+            let expected = answer_alone(model, &plan, kv_dtype(model), &team)?;
             Ok(Probe { plan, expected })
         })
         .collect::<Result<_, String>>()?;
@@ -162,7 +162,7 @@ pub(crate) fn run(model: &Arc<Model>, options: Options) -> Result<Report, String
 fn start(model: &Arc<Model>, team: Arc<ThreadTeam>) -> Result<Engine, String> {
     let options = RunnerOptions {
         pages: PAGES,
-        kv_dtype: KvDtype::F32,
+        kv_dtype: kv_dtype(model),
         max_rows: 560,
         max_logits_rows: 96,
         context_length: Some(CONTEXT.min(model.config.context_length)),
@@ -173,6 +173,11 @@ fn start(model: &Arc<Model>, team: Arc<ThreadTeam>) -> Result<Engine, String> {
     let options =
         EngineOptions { queue_limit: MOST_INSIDE - 32, simd: model.simd, ..EngineOptions::default() };
     Engine::start(Box::new(runner), options).map_err(|error| error.to_string())
+}
+
+/// What the server takes by default.
+fn kv_dtype(model: &Model) -> KvDtype {
+    KvCacheDtype::default().choose(model.layer_dtype(), model.config.head_dim)
 }
 
 /// The engine's numbers when it has become quiet, or after some seconds all the same.

@@ -16,9 +16,9 @@ use std::marker::PhantomData;
 
 /// How many bytes of a tile ahead of their use quants are fetched into the second-level cache. The first level can wait
 /// for too few lines at once to keep memory busy by itself.
-const FAR_AHEAD: usize = 3072;
+pub(super) const FAR_AHEAD: usize = 3072;
 /// The same for the first level.
-const NEAR_AHEAD: usize = 768;
+pub(super) const NEAR_AHEAD: usize = 768;
 
 /// Where a product of some tiles and rows reads and writes.
 #[derive(Clone, Copy)]

@@ -1,6 +1,7 @@
 //! What this machine could do at most: byte products, float products and memory reads per second, measured with
 //! loops that do nothing else. Benchmarks state their speed as a fraction of these.
 
+use super::integer::{FAR_AHEAD, NEAR_AHEAD};
 use super::lanes::{self, TileKernel, TileLanes};
 use crate::matrix::{TILE_ROWS, VECTOR};
 use crate::{SimdLevel, TensorError, ThreadTeam};
@@ -38,17 +39,21 @@ pub fn float_operations(simd: SimdLevel, team: &ThreadTeam) -> Result<f64, Tenso
 }
 
 /// Bytes per second that all threads of the team together read from `memory`, whose size decides which cache it
-/// comes from.
-pub fn read_bytes(memory: &[u64], team: &ThreadTeam) -> f64 {
+/// comes from; in streams and with fetching ahead, as the kernels read weights.
+///
+/// # Errors
+/// [`TensorError::UnsupportedSimd`].
+pub fn read_bytes(simd: SimdLevel, memory: &[u64], team: &ThreadTeam) -> Result<f64, TensorError> {
+    simd.require()?;
     let seconds = shortest(|| {
         team.for_ranges(memory.len(), |_, range| {
-            let sum = memory[range]
-                .chunks(64)
-                .fold(0, |sum: u64, chunk| chunk.iter().fold(sum, |sum, &word| sum ^ word));
-            black_box(sum);
+            let part = &memory[range];
+            let kernel = Reads { start: part.as_ptr().cast(), bytes: size_of_val(part) };
+            // SAFETY: the level has been checked, and the bytes are those of `part`.
+            unsafe { lanes::dispatch(simd, kernel) }
         });
     });
-    size_of_val(memory) as f64 / seconds
+    Ok(size_of_val(memory) as f64 / seconds)
 }
 
 fn best(simd: SimdLevel, team: &ThreadTeam, work: impl Fn() + Sync) -> Result<f64, TensorError> {
@@ -88,6 +93,33 @@ impl TileKernel for Dots {
             for sum in sums {
                 black_box(sum);
             }
+        }
+    }
+}
+
+/// Reads `bytes` bytes from `start`, up to a rest of less than a vector for each stream.
+struct Reads {
+    start: *const u8,
+    bytes: usize,
+}
+
+impl TileKernel for Reads {
+    #[inline(always)]
+    unsafe fn run<S: TileLanes>(self) {
+        const STREAMS: usize = 4;
+        let stream = self.bytes / STREAMS / VECTOR * VECTOR;
+        // SAFETY: all loads are within the bytes; a prefetch reads nothing.
+        unsafe {
+            let mut found = [S::load_words([0_u8; VECTOR].as_ptr()); STREAMS];
+            for offset in (0..stream).step_by(VECTOR) {
+                for (index, found) in found.iter_mut().enumerate() {
+                    let at = self.start.add(index * stream + offset);
+                    S::prefetch_for_later(at.wrapping_add(FAR_AHEAD));
+                    S::prefetch(at.wrapping_add(NEAR_AHEAD));
+                    *found = S::or(*found, S::load_words(at));
+                }
+            }
+            black_box(found);
         }
     }
 }

@@ -162,7 +162,7 @@ impl Limits {
             false => peak::integer_operations(model.simd, team)?,
         };
         let memory = vec![1u64; MEMORY_WORDS];
-        Ok(Self { operations, bytes: peak::read_bytes(&memory, team) })
+        Ok(Self { operations, bytes: peak::read_bytes(model.simd, &memory, team)? })
     }
 }
 

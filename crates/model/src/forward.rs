@@ -1,98 +1,152 @@
-//! The transformer, written once: token ids to logits, for every family, whoever executes the operations.
+//! The transformer, written once: token ids to hidden states and logits, for every family, whoever executes the operations.
 //!
-//! It does not know how operations are computed, where keys and values are kept, or what a file looks like.
+//! Its parts can be called one by one: scoring and pooling begin with [`Transformer::hidden_states`], training computes a
+//! layer a second time with [`Transformer::layer`].
 
-use zhenjin_tensor::{AttentionShape, Executor, TensorError};
+use zhenjin_tensor::{AttentionShape, Executor, Projection, TensorError};
 
 use crate::config::ModelConfig;
 use crate::weights::{LayerWeights, Linear, Weights};
 
-/// A weight set for the executor `E`.
-type WeightsFor<E> = Weights<<E as Executor>::Matrix, <E as Executor>::Vector>;
-/// A layer's weights for the executor `E`.
-type LayerFor<E> = LayerWeights<<E as Executor>::Matrix, <E as Executor>::Vector>;
-
-/// Logits `[selected.len(), vocabulary_size]` of the rows whose numbers are in `selected`.
-///
-/// `tokens` has one token per row of the batch that [`Executor::begin`] was told of. Keys and values of all rows are
-/// remembered by the executor. With nothing selected the result has no rows.
-pub fn logits<E: Executor>(
-    executor: &mut E,
-    config: &ModelConfig,
-    weights: &WeightsFor<E>,
-    tokens: &[u32],
-    selected: &[usize],
-) -> Result<E::Tensor, TensorError> {
-    let hidden = hidden_states(executor, config, weights, tokens, selected)?;
-    if selected.is_empty() {
-        return Ok(hidden);
-    }
-    let normalised = executor.rms_norm(&hidden, &weights.final_norm, config.rms_norm_epsilon)?;
-    executor.discard(hidden);
-    let [logits] = executor.linear(normalised, [(weights.head(), None)])?;
-    Ok(logits)
+/// What one forward pass computes with. The rows of all tensors are those of the batch that [`Executor::begin`] was told of.
+#[derive(Debug)]
+pub struct Transformer<'a, M, V> {
+    /// Shape and switches.
+    pub config: &'a ModelConfig,
+    /// The weights, in the form of the executor.
+    pub weights: &'a Weights<M, V>,
 }
 
-/// The residual stream behind the last layer, `[selected.len(), hidden_size]`.
-fn hidden_states<E: Executor>(
-    executor: &mut E,
-    config: &ModelConfig,
-    weights: &WeightsFor<E>,
-    tokens: &[u32],
-    selected: &[usize],
-) -> Result<E::Tensor, TensorError> {
-    let mut hidden = executor.embedding(&weights.embedding, tokens)?;
-    for (index, layer) in weights.layers.iter().enumerate() {
-        let mut attended = attention(executor, config, index, layer, &hidden)?;
-        if index + 1 == weights.layers.len() {
-            // Behind the last attention, rows without logits are of no use to anybody.
+impl<M, V> Transformer<'_, M, V> {
+    /// Logits `[selected.len(), vocabulary_size]` of the rows whose numbers are in `selected`; without rows if there are none.
+    ///
+    /// `tokens` has one token per row of the batch. Keys and values of all rows are remembered by the executor.
+    ///
+    /// # Errors
+    /// What the executor reports, here and in all other parts.
+    pub fn logits<E: Executor<Matrix = M, Vector = V>>(
+        &self,
+        executor: &mut E,
+        tokens: &[u32],
+        selected: &[usize],
+    ) -> Result<E::Tensor, TensorError> {
+        let hidden = self.hidden_states(executor, tokens, selected)?;
+        if selected.is_empty() {
+            return Ok(hidden);
+        }
+        let normalised = self.final_norm(executor, &hidden)?;
+        executor.discard(hidden);
+        self.head(executor, normalised)
+    }
+
+    /// The residual stream after the last layer, before the final norm: `[selected.len(), hidden_size]`.
+    ///
+    /// # Errors
+    /// What the executor reports.
+    pub fn hidden_states<E: Executor<Matrix = M, Vector = V>>(
+        &self,
+        executor: &mut E,
+        tokens: &[u32],
+        selected: &[usize],
+    ) -> Result<E::Tensor, TensorError> {
+        let mut hidden = executor.embedding(&self.weights.embedding, tokens)?;
+        for index in 0..self.weights.layers.len() {
+            let is_last = index + 1 == self.weights.layers.len();
+            hidden = self.layer(executor, index, hidden, is_last.then_some(selected))?;
+        }
+        Ok(hidden)
+    }
+
+    /// The residual stream after layer `index`, given that before it, `[rows, hidden_size]`. With `selected`, attention is
+    /// computed for all rows, what follows it only for those: `[selected.len(), hidden_size]`.
+    ///
+    /// # Errors
+    /// What the executor reports.
+    pub fn layer<E: Executor<Matrix = M, Vector = V>>(
+        &self,
+        executor: &mut E,
+        index: usize,
+        mut hidden: E::Tensor,
+        selected: Option<&[usize]>,
+    ) -> Result<E::Tensor, TensorError> {
+        let layer = &self.weights.layers[index];
+        let mut attended = self.attention(executor, index, layer, &hidden)?;
+        if let Some(selected) = selected {
             hidden = executor.select_rows(hidden, selected)?;
             attended = executor.select_rows(attended, selected)?;
             if selected.is_empty() {
+                executor.discard(attended);
                 return Ok(hidden);
             }
         }
-        let [projected] = executor.linear(attended, [pair(&layer.output)])?;
+        let [projected] = executor.linear(attended, [layer.output.projection()])?;
         hidden = executor.add(hidden, projected)?;
-        let fed_forward = feed_forward(executor, config, layer, &hidden)?;
-        hidden = executor.add(hidden, fed_forward)?;
+        let fed_forward = self.feed_forward(executor, layer, &hidden)?;
+        executor.add(hidden, fed_forward)
     }
-    Ok(hidden)
-}
 
-/// What the attention heads of a layer see, before the output projection.
-fn attention<E: Executor>(
-    executor: &mut E,
-    config: &ModelConfig,
-    index: usize,
-    layer: &LayerFor<E>,
-    hidden: &E::Tensor,
-) -> Result<E::Tensor, TensorError> {
-    let input = executor.rms_norm(hidden, &layer.attention_norm, config.rms_norm_epsilon)?;
-    let projections = [pair(&layer.query), pair(&layer.key), pair(&layer.value)];
-    let [mut queries, mut keys, values] = executor.linear(input, projections)?;
-    if let Some(norm) = &layer.query_norm {
-        queries = executor.head_norm(queries, norm, config.rms_norm_epsilon)?;
+    /// The norm between the last layer and the head: `[rows, hidden_size]`.
+    ///
+    /// # Errors
+    /// What the executor reports.
+    pub fn final_norm<E: Executor<Matrix = M, Vector = V>>(
+        &self,
+        executor: &mut E,
+        hidden: &E::Tensor,
+    ) -> Result<E::Tensor, TensorError> {
+        executor.rms_norm(hidden, &self.weights.final_norm, self.config.rms_norm_epsilon)
     }
-    if let Some(norm) = &layer.key_norm {
-        keys = executor.head_norm(keys, norm, config.rms_norm_epsilon)?;
-    }
-    queries = executor.rope(queries, config.head_dim)?;
-    keys = executor.rope(keys, config.head_dim)?;
-    executor.attention(index, attention_shape(config), config.window(index), queries, keys, values)
-}
 
-fn feed_forward<E: Executor>(
-    executor: &mut E,
-    config: &ModelConfig,
-    layer: &LayerFor<E>,
-    hidden: &E::Tensor,
-) -> Result<E::Tensor, TensorError> {
-    let input = executor.rms_norm(hidden, &layer.feed_forward_norm, config.rms_norm_epsilon)?;
-    let [gate, up] = executor.linear(input, [pair(&layer.gate), pair(&layer.up)])?;
-    let activated = executor.swiglu(gate, up)?;
-    let [down] = executor.linear(activated, [pair(&layer.down)])?;
-    Ok(down)
+    /// Logits `[rows, vocabulary_size]` of normalised hidden states.
+    ///
+    /// # Errors
+    /// What the executor reports.
+    pub fn head<E: Executor<Matrix = M, Vector = V>>(
+        &self,
+        executor: &mut E,
+        normalised: E::Tensor,
+    ) -> Result<E::Tensor, TensorError> {
+        let projection = Projection { matrix: self.weights.head(), bias: None };
+        let [logits] = executor.linear(normalised, [projection])?;
+        Ok(logits)
+    }
+
+    /// What the attention heads of a layer see, before the output projection.
+    fn attention<E: Executor<Matrix = M, Vector = V>>(
+        &self,
+        executor: &mut E,
+        index: usize,
+        layer: &LayerWeights<M, V>,
+        hidden: &E::Tensor,
+    ) -> Result<E::Tensor, TensorError> {
+        let config = self.config;
+        let input = executor.rms_norm(hidden, &layer.attention_norm, config.rms_norm_epsilon)?;
+        let projections = [&layer.query, &layer.key, &layer.value].map(Linear::projection);
+        let [mut queries, mut keys, values] = executor.linear(input, projections)?;
+        if let Some(norm) = &layer.query_norm {
+            queries = executor.head_norm(queries, norm, config.rms_norm_epsilon)?;
+        }
+        if let Some(norm) = &layer.key_norm {
+            keys = executor.head_norm(keys, norm, config.rms_norm_epsilon)?;
+        }
+        queries = executor.rope(queries, config.head_dim)?;
+        keys = executor.rope(keys, config.head_dim)?;
+        executor.attention(index, attention_shape(config), config.window(index), queries, keys, values)
+    }
+
+    fn feed_forward<E: Executor<Matrix = M, Vector = V>>(
+        &self,
+        executor: &mut E,
+        layer: &LayerWeights<M, V>,
+        hidden: &E::Tensor,
+    ) -> Result<E::Tensor, TensorError> {
+        let epsilon = self.config.rms_norm_epsilon;
+        let input = executor.rms_norm(hidden, &layer.feed_forward_norm, epsilon)?;
+        let [gate, up] = executor.linear(input, [&layer.gate, &layer.up].map(Linear::projection))?;
+        let activated = executor.swiglu(gate, up)?;
+        let [down] = executor.linear(activated, [layer.down.projection()])?;
+        Ok(down)
+    }
 }
 
 /// The attention that `config` describes, with the usual scale 1/√head_dim.
@@ -103,8 +157,4 @@ pub fn attention_shape(config: &ModelConfig) -> AttentionShape {
         head_dim: config.head_dim,
         scale: (1.0 / (config.head_dim as f64).sqrt()) as f32,
     }
-}
-
-fn pair<M, V>(linear: &Linear<M, V>) -> (&M, Option<&V>) {
-    (&linear.matrix, linear.bias.as_ref())
 }

@@ -12,8 +12,9 @@ use zhenjin_tensor::{
 use crate::batch::{BatchError, Logits, SequenceChunk};
 use crate::config::ModelConfig;
 use crate::errors::ModelError;
+use crate::forward::{self, Transformer};
 use crate::model::Model;
-use crate::{forward, rope};
+use crate::rope;
 
 /// How a [`Runner`] is set up. All memory is planned by these numbers.
 #[derive(Clone, Debug)]
@@ -161,7 +162,8 @@ impl Runner {
         });
         self.executor.begin(sequences, &self.rotary)?;
         let Model { config, weights, .. } = &*self.model;
-        let logits = forward::logits(&mut self.executor, config, weights, &self.tokens, &self.selected)?;
+        let transformer = Transformer { config, weights };
+        let logits = transformer.logits(&mut self.executor, &self.tokens, &self.selected)?;
         if self.selected.is_empty() {
             self.executor.discard(logits);
             return self.no_logits();

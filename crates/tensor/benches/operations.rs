@@ -12,7 +12,7 @@ use zhenjin_tensor::linear::peak;
 use zhenjin_tensor::{
     Activations, AttentionShape, DirectExecutor, Dtype, Executor, KvCache, KvDtype, KvShape, Matrix,
     PAGE_TOKENS, PageId, RotaryFrequencies, RotaryLayout, SequenceRows, SimdLevel, TensorError, ThreadTeam,
-    log_sum_exp,
+    Vector, log_sum_exp,
 };
 
 /// The heads of SmolLM2-135M.
@@ -105,7 +105,7 @@ impl Bench {
         let sequence = SequenceRows { rows, start: 0, pages: &pages };
         self.executor.begin(std::iter::once(sequence), &rotary)?;
         let (hidden, wide) = (self.table(rows, HIDDEN)?, self.table(rows, INTERMEDIATE)?);
-        let weight = vec![1.0; HIDDEN];
+        let weight = Vector::from(vec![1.0; HIDDEN]);
         let timed = |executor: &mut DirectExecutor, tables: [&Matrix; 2], operation: &Operation<'_>| {
             let [a, b] = tables.map(|table| executor.embedding(table, &tokens));
             let (a, b) = (a?, b?);

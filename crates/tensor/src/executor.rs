@@ -10,6 +10,15 @@ use crate::attention::AttentionShape;
 use crate::kv::SequenceRows;
 use crate::ops::rope::RotaryFrequencies;
 
+/// What [`Executor::linear`] multiplies with and adds.
+#[derive(Debug)]
+pub struct Projection<'a, M, V> {
+    /// `[outputs, inputs]`.
+    pub matrix: &'a M,
+    /// `[outputs]`.
+    pub bias: Option<&'a V>,
+}
+
 /// The operations, in the order in which a forward pass meets them.
 pub trait Executor {
     /// Activations `[rows, width]`.
@@ -45,11 +54,11 @@ pub trait Executor {
         epsilon: f32,
     ) -> Result<Self::Tensor, TensorError>;
 
-    /// `input · matrixᵀ + bias` for `N` matrices that read the same input: `[rows, outputs]` each.
+    /// `input · matrixᵀ + bias` for `N` projections that read the same input: `[rows, outputs]` each.
     fn linear<const N: usize>(
         &mut self,
         input: Self::Tensor,
-        weights: [(&Self::Matrix, Option<&Self::Vector>); N],
+        projections: [Projection<'_, Self::Matrix, Self::Vector>; N],
     ) -> Result<[Self::Tensor; N], TensorError>;
 
     /// Turns every head (of `head_dim` values) of every row to its position (rotary position embedding).

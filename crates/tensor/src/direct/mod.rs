@@ -16,7 +16,7 @@ use crate::ops::rms_norm::RmsNorm;
 use crate::ops::rope::{RotaryAngles, RotaryFrequencies, RotaryLayout, Rotate};
 use crate::ops::swiglu::SwiGlu;
 use crate::team::{DisjointMut, share};
-use crate::{Executor, Matrix, SimdLevel, TensorError, ThreadTeam};
+use crate::{Executor, Matrix, Projection, SimdLevel, TensorError, ThreadTeam, Vector};
 pub use workspace::Activations;
 use workspace::Workspace;
 
@@ -149,7 +149,7 @@ fn expect_whole(what: &'static str, width: usize, part: usize) -> Result<(), Ten
 impl Executor for DirectExecutor {
     type Tensor = Activations;
     type Matrix = Matrix;
-    type Vector = Vec<f32>;
+    type Vector = Vector;
 
     fn begin<'a>(
         &mut self,
@@ -184,7 +184,7 @@ impl Executor for DirectExecutor {
     fn rms_norm(
         &mut self,
         input: &Activations,
-        weight: &Vec<f32>,
+        weight: &Vector,
         epsilon: f32,
     ) -> Result<Activations, TensorError> {
         expect("rms_norm: weight", input.width(), weight.len())?;
@@ -199,7 +199,7 @@ impl Executor for DirectExecutor {
     fn head_norm(
         &mut self,
         input: Activations,
-        weight: &Vec<f32>,
+        weight: &Vector,
         epsilon: f32,
     ) -> Result<Activations, TensorError> {
         expect_whole("head_norm: heads of a row", input.width(), weight.len())?;
@@ -213,22 +213,22 @@ impl Executor for DirectExecutor {
     fn linear<const N: usize>(
         &mut self,
         input: Activations,
-        weights: [(&Matrix, Option<&Vec<f32>>); N],
+        projections: [Projection<'_, Matrix, Vector>; N],
     ) -> Result<[Activations; N], TensorError> {
         let rows = input.rows();
         let mut outputs: [Activations; N] = std::array::from_fn(|_| Activations::default());
-        for (output, (matrix, bias)) in outputs.iter_mut().zip(&weights) {
-            expect("linear: bias", matrix.rows(), bias.map_or(matrix.rows(), Vec::len))?;
+        for (output, Projection { matrix, bias }) in outputs.iter_mut().zip(&projections) {
+            expect("linear: bias", matrix.rows(), bias.map_or(matrix.rows(), |bias| bias.len()))?;
             *output = self.workspace.take(rows, matrix.rows())?;
         }
         let mut index = 0;
         let mut products = outputs.each_mut().map(|output| {
             index += 1;
-            Product { matrix: weights[index - 1].0, output: output.values_mut() }
+            Product { matrix: projections[index - 1].matrix, output: output.values_mut() }
         });
         linear(&self.team, input.values(), rows, &mut self.quantised, &mut products)?;
-        for (output, (_, bias)) in outputs.iter_mut().zip(&weights) {
-            if let Some(addend) = bias {
+        for (output, projection) in outputs.iter_mut().zip(&projections) {
+            if let Some(addend) = projection.bias {
                 self.for_rows(output, |_, rows| self.run(AddToRows { rows, addend }));
             }
         }

@@ -11,7 +11,7 @@ mod pack;
 mod row;
 
 use crate::team::DisjointMut;
-use crate::{Dtype, SimdLevel, TensorError, ThreadTeam};
+use crate::{Dtype, ParameterId, SimdLevel, TensorError, ThreadTeam};
 
 use memory::Part;
 
@@ -30,6 +30,7 @@ pub struct Matrix {
     simd: SimdLevel,
     layout: TileLayout,
     tiles: Part,
+    parameter: Option<ParameterId>,
 }
 
 impl Matrix {
@@ -109,7 +110,7 @@ impl Matrix {
                 }
             });
         }
-        Ok(Matrix { dtype, rows, columns, simd, layout, tiles })
+        Ok(Matrix { dtype, rows, columns, simd, layout, tiles, parameter: None })
     }
 
     /// Bytes of memory that a packed matrix of this type and shape takes; `None` when `columns` is not a whole
@@ -117,6 +118,16 @@ impl Matrix {
     pub fn packed_bytes(dtype: Dtype, rows: usize, columns: usize) -> Option<usize> {
         dtype.bytes(columns)?;
         rows.div_ceil(TILE_ROWS).checked_mul(TileLayout::new(dtype, columns)?.bytes)
+    }
+
+    /// The same matrix as parameter `id` of a model.
+    pub fn with_parameter(self, id: ParameterId) -> Matrix {
+        Matrix { parameter: Some(id), ..self }
+    }
+
+    /// Which parameter of its model it is; `None` when it is none.
+    pub fn parameter(&self) -> Option<ParameterId> {
+        self.parameter
     }
 
     /// Number of outputs.

@@ -1,0 +1,169 @@
+//! A model's parameters one by one, in the order of [`crate::ModelConfig::weights`]: for optimisers, checkpoints, sums.
+
+use super::{LayerWeights, Linear, Weights};
+use crate::tensor_source::{LayerWeightName, WeightName};
+
+/// A weight of either kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Weight<M, V> {
+    /// A matrix.
+    Matrix(M),
+    /// A norm's scale or a bias.
+    Vector(V),
+}
+
+impl<M, V> Weights<M, V> {
+    /// Every parameter with its name; a head that is the embedding is the same parameter and comes once. The place of a
+    /// parameter in this order is its [`zhenjin_tensor::ParameterId`].
+    pub fn parameters(&self) -> impl Iterator<Item = (WeightName, Weight<&M, &V>)> {
+        Weights {
+            embedding: &self.embedding,
+            layers: self.layers.iter().map(LayerWeights::as_ref).collect(),
+            final_norm: &self.final_norm,
+            separate_head: self.separate_head.as_ref(),
+        }
+        .into_parameters()
+    }
+
+    /// As [`Weights::parameters`], to be changed.
+    pub fn parameters_mut(&mut self) -> impl Iterator<Item = (WeightName, Weight<&mut M, &mut V>)> {
+        Weights {
+            embedding: &mut self.embedding,
+            layers: self.layers.iter_mut().map(LayerWeights::as_mut).collect(),
+            final_norm: &mut self.final_norm,
+            separate_head: self.separate_head.as_mut(),
+        }
+        .into_parameters()
+    }
+
+    fn into_parameters(self) -> impl Iterator<Item = (WeightName, Weight<M, V>)> {
+        let layers = self.layers.into_iter().enumerate().flat_map(|(index, layer)| {
+            layer.into_parameters().map(move |(name, weight)| (WeightName::Layer(index, name), weight))
+        });
+        std::iter::once((WeightName::Embedding, Weight::Matrix(self.embedding)))
+            .chain(layers)
+            .chain([(WeightName::FinalNorm, Weight::Vector(self.final_norm))])
+            .chain(self.separate_head.map(|head| (WeightName::Head, Weight::Matrix(head))))
+    }
+}
+
+impl<M, V> LayerWeights<M, V> {
+    fn as_ref(&self) -> LayerWeights<&M, &V> {
+        LayerWeights {
+            attention_norm: &self.attention_norm,
+            query: self.query.as_ref(),
+            key: self.key.as_ref(),
+            value: self.value.as_ref(),
+            query_norm: self.query_norm.as_ref(),
+            key_norm: self.key_norm.as_ref(),
+            output: self.output.as_ref(),
+            feed_forward_norm: &self.feed_forward_norm,
+            gate: self.gate.as_ref(),
+            up: self.up.as_ref(),
+            down: self.down.as_ref(),
+        }
+    }
+
+    fn as_mut(&mut self) -> LayerWeights<&mut M, &mut V> {
+        LayerWeights {
+            attention_norm: &mut self.attention_norm,
+            query: self.query.as_mut(),
+            key: self.key.as_mut(),
+            value: self.value.as_mut(),
+            query_norm: self.query_norm.as_mut(),
+            key_norm: self.key_norm.as_mut(),
+            output: self.output.as_mut(),
+            feed_forward_norm: &mut self.feed_forward_norm,
+            gate: self.gate.as_mut(),
+            up: self.up.as_mut(),
+            down: self.down.as_mut(),
+        }
+    }
+
+    fn into_parameters(self) -> impl Iterator<Item = (LayerWeightName, Weight<M, V>)> {
+        use LayerWeightName as W;
+        let vector = |name, vector| [Some((name, Weight::Vector(vector))), None];
+        let optional = |name, vector: Option<V>| [vector.map(|vector| (name, Weight::Vector(vector))), None];
+        let linear = |matrix, bias, linear: Linear<M, V>| {
+            [
+                Some((matrix, Weight::Matrix(linear.matrix))),
+                linear.bias.map(|vector| (bias, Weight::Vector(vector))),
+            ]
+        };
+        [
+            vector(W::AttentionNorm, self.attention_norm),
+            linear(W::Query, W::QueryBias, self.query),
+            linear(W::Key, W::KeyBias, self.key),
+            linear(W::Value, W::ValueBias, self.value),
+            optional(W::QueryNorm, self.query_norm),
+            optional(W::KeyNorm, self.key_norm),
+            linear(W::Output, W::OutputBias, self.output),
+            vector(W::FeedForwardNorm, self.feed_forward_norm),
+            linear(W::Gate, W::GateBias, self.gate),
+            linear(W::Up, W::UpBias, self.up),
+            linear(W::Down, W::DownBias, self.down),
+        ]
+        .into_iter()
+        .flatten()
+        .flatten()
+    }
+}
+
+impl<M, V> Linear<M, V> {
+    fn as_ref(&self) -> Linear<&M, &V> {
+        Linear { matrix: &self.matrix, bias: self.bias.as_ref() }
+    }
+
+    fn as_mut(&mut self) -> Linear<&mut M, &mut V> {
+        Linear { matrix: &mut self.matrix, bias: self.bias.as_mut() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use zhenjin_tensor::{Dtype, ParameterId, SimdLevel, ThreadTeam};
+
+    use super::*;
+    use crate::config::ModelConfig;
+    use crate::testing::{RandomWeights, tiny_config};
+    use crate::weights::LoadOptions;
+
+    fn all_switches() -> ModelConfig {
+        ModelConfig {
+            attention_bias: true,
+            attention_output_bias: true,
+            feed_forward_bias: true,
+            qk_norm: true,
+            tied_embeddings: false,
+            ..tiny_config()
+        }
+    }
+
+    #[test]
+    fn parameters_are_numbered_in_the_order_of_the_configuration() {
+        let qk_norm_only = ModelConfig { qk_norm: true, ..tiny_config() };
+        for config in [tiny_config(), qk_norm_only, all_switches()] {
+            let source = RandomWeights::new(config.clone(), Dtype::F32, 1);
+            let team = Arc::new(ThreadTeam::new(1).unwrap());
+            let options = LoadOptions { simd: SimdLevel::detect(), team };
+            let mut weights = Weights::load(&config, &source, &options).unwrap();
+            let id = |weight| match weight {
+                Weight::Matrix(matrix) => zhenjin_tensor::Matrix::parameter(matrix),
+                Weight::Vector(vector) => zhenjin_tensor::Vector::parameter(vector),
+            };
+            let numbered: Vec<_> = weights.parameters().map(|(name, weight)| (name, id(weight))).collect();
+            let expected: Vec<_> = config
+                .weights()
+                .enumerate()
+                .map(|(index, name)| (name, Some(ParameterId(index as u32))))
+                .collect();
+            assert_eq!(numbered, expected);
+            let changeable: Vec<_> = weights.parameters_mut().map(|(name, _)| name).collect();
+            assert_eq!(changeable, config.weights().collect::<Vec<_>>());
+            let is_tied = weights.head().parameter() == weights.embedding.parameter();
+            assert_eq!(is_tied, config.tied_embeddings);
+        }
+    }
+}

@@ -71,11 +71,22 @@ fn multiply(
         for (work, Product { matrix, output }) in works.iter_mut().zip(group) {
             *work = Some(Work::new(matrix, input, quantised, output.as_mut_ptr(), rows));
         }
-        team.run(&|worker| {
+        let shares = team.width();
+        let mut parts = 0;
+        for work in works.iter_mut().flatten() {
+            work.divide(shares);
+            parts += work.parts_of_a_share();
+        }
+        // The parts of a share follow each other, so that a thread goes through one stretch of each matrix.
+        team.run(shares * parts, &|_, index| {
+            let (share, mut part) = (index / parts, index % parts);
             for work in works.iter().flatten() {
-                // SAFETY: the lengths have been checked, `Work` gives each worker its own outputs, and a matrix
-                // exists only where its instruction set does.
-                unsafe { work.run(worker, team.threads()) }
+                if part < work.parts_of_a_share() {
+                    // SAFETY: the lengths have been checked, every part has its own outputs, and a matrix exists only
+                    // where its instruction set does.
+                    return unsafe { work.run(share, part) };
+                }
+                part -= work.parts_of_a_share();
             }
         });
     }

@@ -9,7 +9,7 @@ use crate::home::Home;
 use crate::machine;
 use answers::Answers;
 use anyhow::{Result, bail};
-use measure::Bench;
+use measure::{Bench, Repeat};
 use report::{Kind, Report, Test};
 use std::path::Path;
 use std::sync::Arc;
@@ -41,7 +41,7 @@ pub(crate) fn run(home: &Home, arguments: &BenchArguments) -> Result<()> {
         for &batch in &arguments.batch {
             let prompt = arguments.prompt;
             let answers = Answers { batch, prompt, tokens, kv_dtype };
-            let times = answers::measure(&model, &team, answers, arguments.repeat)?;
+            let times = answers::measure(&model, &team, answers, Repeat::of(arguments))?;
             report.add(Test { kind: Kind::Answers { prompt }, tokens, batch }, &times)?;
         }
     }

@@ -4,7 +4,7 @@
 use std::sync::{Arc, OnceLock};
 
 use zhenjin_engine::sampling::random;
-use zhenjin_engine::{Engine, EngineStats, Request, Sampling};
+use zhenjin_engine::{Engine, EngineStats, PromptLogprobs, Request, Sampling};
 use zhenjin_tokenizer::{ChatTemplate, ControlText, Specials, Tokenizer};
 
 use crate::answer::pipeline::{EndOfText, Pipeline, Reading};
@@ -73,7 +73,7 @@ struct Prepared {
     reading: Reading,
     constraint: Option<GrammarConstraint>,
     echo: Option<String>,
-    prompt_logprobs: Option<usize>,
+    prompt_logprobs: Option<PromptLogprobs>,
 }
 
 impl Assistant {
@@ -149,9 +149,9 @@ impl Assistant {
             return Err(AssistantError::invalid("max_tokens", "0 tokens can be asked for only with echo"));
         }
         let prompt_logprobs = match request.options.logprobs {
-            Some(count) if request.echo => Some(count),
-            // The engine computes a prompt without an answer only for its log-probabilities.
-            _ => is_empty_answer.then_some(0),
+            Some(top) if request.echo => Some(PromptLogprobs { from: 0, top }),
+            // The engine computes a prompt without an answer only for its log-probabilities: those of no token.
+            _ => is_empty_answer.then_some(PromptLogprobs { from: prompt.len(), top: 0 }),
         };
         let reading = Reading { stop: request.options.stop.clone(), tool_calls: None, single_call: false };
         let constraint = self.format_constraint(&request.output_format)?;
@@ -269,6 +269,7 @@ impl Assistant {
                 stop_tokens: stop_tokens.clone(),
                 logprobs: options.logprobs,
                 prompt_logprobs: prepared.prompt_logprobs,
+                pooling: None,
                 constraint: prepared.constraint.clone().map(|constraint| Box::new(constraint) as _),
                 stop_condition: (prepared.reading.can_end_answer())
                     .then(|| Box::new(EndOfText(beside_engine())) as _),

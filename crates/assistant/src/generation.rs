@@ -89,7 +89,7 @@ impl TextGeneration {
 
     fn read(&mut self, event: Event) {
         match event {
-            Event::Prompt { cached_tokens, tokens } => {
+            Event::Prompt { cached_tokens, tokens, pooled: _ } => {
                 let tokens = if self.wants_tokens { tokens } else { Vec::new() };
                 let info = |report| token_info(&self.model.tokenizer, report);
                 let echo = self

@@ -34,8 +34,8 @@ impl Engine {
     /// The operating system's, if it starts no thread.
     pub fn start(model: Box<dyn StepModel>, options: EngineOptions) -> std::io::Result<Engine> {
         // Answers take one row each; half of the rows at least are left for prompts.
-        let max_batch = options.max_batch.min(model.max_rows() / 2).min(model.max_logits_rows() / 2).max(1);
-        let usable_vocabulary = options.usable_vocabulary.unwrap_or(usize::MAX).min(model.vocabulary_size());
+        let max_batch = options.max_batch.min(model.max_rows() / 2).min(model.max_logits_rows()).max(1);
+        let usable_vocabulary = model.usable_vocabulary();
         let (context_length, page_count) = (model.context_length(), model.page_count());
         let stats = EngineStats { pages_total: page_count, ..EngineStats::default() };
         let inbox = Inbox::new(max_batch, options.queue_limit, stats);
@@ -80,13 +80,15 @@ impl Engine {
         if let Some(token) = request.stop_tokens.iter().find(outside) {
             return Err(SubmitError::invalid("stop_token_ids", self.outside_vocabulary(*token)));
         }
-        if request.max_tokens == 0 && request.prompt_logprobs.is_none() {
+        let asks_about_the_prompt = request.prompt_logprobs.is_some() || request.pooling.is_some();
+        if request.max_tokens == 0 && !asks_about_the_prompt {
             return Err(SubmitError::invalid(
                 "max_tokens",
-                "0 tokens can be asked for only with the prompt's log-probabilities",
+                "0 tokens can be asked for only with the prompt's log-probabilities or its pooled hidden state",
             ));
         }
-        for (field, count) in [("logprobs", request.logprobs), ("prompt_logprobs", request.prompt_logprobs)] {
+        let prompt_top = request.prompt_logprobs.map(|asked| asked.top);
+        for (field, count) in [("logprobs", request.logprobs), ("prompt_logprobs", prompt_top)] {
             if let Some(count) = count.filter(|count| *count > self.usable_vocabulary) {
                 let reason = format!(
                     "{count} alternatives are more than the {} tokens of the vocabulary",

@@ -24,10 +24,12 @@ pub use engine::Engine;
 pub use generation::Generation;
 pub use options::EngineOptions;
 pub use request::{
-    Event, FinishReason, Request, StopCondition, SubmitError, Timings, TokenLogprob, TokenReport, Usage,
+    Event, FinishReason, PromptLogprobs, Request, StopCondition, SubmitError, Timings, TokenLogprob,
+    TokenReport, Usage,
 };
 pub use sampling::Sampling;
 pub use sampling::mask::{ConstraintError, TokenConstraint, TokenMask};
 pub use speculation::{Speculation, UnknownSpeculation};
 pub use stats::{EngineObserver, EngineStats, StepReport};
 pub use step_model::{StepError, StepModel};
+pub use zhenjin_model::{Pooling, PoolingRows};

@@ -22,9 +22,6 @@ pub struct EngineOptions {
     pub queue_limit: usize,
     /// How the next tokens are guessed, so that one step can check several.
     pub speculation: Speculation,
-    /// The ids `0..usable_vocabulary` can be generated; a model's rows may be padded beyond its tokenizer's
-    /// vocabulary. `None`: all of the model's.
-    pub usable_vocabulary: Option<usize>,
     /// Which instructions sampling uses. The model's own level, if log-probabilities are to equal those of
     /// other code.
     pub simd: SimdLevel,
@@ -40,7 +37,6 @@ impl Default for EngineOptions {
             step_time: Duration::from_millis(150),
             queue_limit: 128,
             speculation: Speculation::default(),
-            usable_vocabulary: None,
             simd: SimdLevel::detect(),
             observer: None,
         }
@@ -56,7 +52,6 @@ impl std::fmt::Debug for EngineOptions {
             .field("step_time", &self.step_time)
             .field("queue_limit", &self.queue_limit)
             .field("speculation", &self.speculation)
-            .field("usable_vocabulary", &self.usable_vocabulary)
             .field("simd", &self.simd)
             .field("observed", &self.observer.is_some())
             .finish()

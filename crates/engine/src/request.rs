@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use zhenjin_model::Pooling;
+
 use crate::sampling::Sampling;
 use crate::sampling::mask::TokenConstraint;
 
@@ -11,19 +13,32 @@ pub struct Request {
     pub prompt: Vec<u32>,
     /// How each next token is chosen.
     pub sampling: Sampling,
-    /// The most tokens to generate. 0 only with `prompt_logprobs`.
+    /// The most tokens to generate. 0 only with `prompt_logprobs` or `pooling`.
     pub max_tokens: usize,
     /// Tokens that end the answer.
     pub stop_tokens: Vec<u32>,
     /// `Some(n)`: the log-probability of every generated token, and the n most likely ones.
     pub logprobs: Option<usize>,
-    /// `Some(n)`: the same for every token of the prompt but the first. The whole prompt is then computed: no
+    /// The same for tokens of the prompt.
+    pub prompt_logprobs: Option<PromptLogprobs>,
+    /// The prompt's hidden states after the final norm, pooled to one vector. For a mean the whole prompt is computed: no
     /// prefix is reused.
-    pub prompt_logprobs: Option<usize>,
+    pub pooling: Option<Pooling>,
     /// What the answer must look like.
     pub constraint: Option<Box<dyn TokenConstraint>>,
     /// What else ends the answer.
     pub stop_condition: Option<Box<dyn StopCondition>>,
+}
+
+/// Which tokens of a prompt are scored: those from position `from` on, each after all tokens before it. What comes before
+/// the position of the first one, the token that it follows aside, may come from the cache.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PromptLogprobs {
+    /// The first position that is reported. Position 0 has a report without a log-probability: nothing predicts it. A
+    /// position behind the prompt's end asks for no report.
+    pub from: usize,
+    /// How many of the most likely tokens are reported at each position.
+    pub top: usize,
 }
 
 /// Ends an answer by what its tokens amount to (a text that they spell, say). One value serves one answer.
@@ -42,9 +57,23 @@ impl Request {
             stop_tokens: Vec::new(),
             logprobs: None,
             prompt_logprobs: None,
+            pooling: None,
             constraint: None,
             stop_condition: None,
         }
+    }
+}
+
+impl Request {
+    /// Scores the tokens from position `from` on, with the `top` most likely ones at each, and generates nothing.
+    pub fn score(tokens: Vec<u32>, from: usize, top: usize) -> Request {
+        let prompt_logprobs = Some(PromptLogprobs { from, top });
+        Request { prompt_logprobs, ..Request::new(tokens, 0, Sampling::greedy()) }
+    }
+
+    /// Pools the hidden states of the tokens, and generates nothing.
+    pub fn pool(tokens: Vec<u32>, pooling: Pooling) -> Request {
+        Request { pooling: Some(pooling), ..Request::new(tokens, 0, Sampling::greedy()) }
     }
 }
 
@@ -89,8 +118,10 @@ pub enum Event {
     Prompt {
         /// How many of its tokens were found in the cache instead of computed.
         cached_tokens: usize,
-        /// One report for each prompt token if [`Request::prompt_logprobs`], else empty.
+        /// One report for each prompt token that [`Request::prompt_logprobs`] asks for.
         tokens: Vec<TokenReport>,
+        /// The vector [hidden_size] that [`Request::pooling`] asks for.
+        pooled: Option<Vec<f32>>,
     },
     /// A token was generated.
     Token {

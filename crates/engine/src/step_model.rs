@@ -1,6 +1,6 @@
 //! What the engine needs of a model: one step over chunks of sequences. Does not know how a step is computed.
 
-use zhenjin_model::{Logits, Runner, SequenceChunk};
+use zhenjin_model::{Runner, SequenceChunk, StepOutputs};
 
 /// Why a step failed.
 pub type StepError = Box<dyn std::error::Error + Send + Sync>;
@@ -11,8 +11,8 @@ pub type StepError = Box<dyn std::error::Error + Send + Sync>;
 /// before), bit for bit: never of the other chunks, the pages' numbers or the number of threads. After a
 /// failed step the pages of its chunks may hold anything; those chunks can be computed again.
 pub trait StepModel: Send {
-    /// The width of a row of logits.
-    fn vocabulary_size(&self) -> usize;
+    /// The width of a row of logits: the ids below it can be generated.
+    fn usable_vocabulary(&self) -> usize;
     /// The most tokens of one sequence.
     fn context_length(&self) -> usize;
     /// How many pages of keys and values there are.
@@ -21,16 +21,17 @@ pub trait StepModel: Send {
     fn max_rows(&self) -> usize;
     /// The most rows of logits of one step, over all chunks.
     fn max_logits_rows(&self) -> usize;
-    /// Computes `chunks` and returns the rows of logits that they ask for, in order.
+    /// Computes `chunks` and returns what they ask for, in order. A score is the log-probability that
+    /// [`crate::sampling::log_softmax::LogSoftmax`] gives for the row of logits, bit for bit.
     ///
     /// # Errors
     /// Whatever keeps the model from computing.
-    fn step(&mut self, chunks: &[SequenceChunk<'_>]) -> Result<Logits<'_>, StepError>;
+    fn step(&mut self, chunks: &[SequenceChunk<'_>]) -> Result<StepOutputs<'_>, StepError>;
 }
 
 impl StepModel for Runner {
-    fn vocabulary_size(&self) -> usize {
-        Runner::vocabulary_size(self)
+    fn usable_vocabulary(&self) -> usize {
+        Runner::usable_vocabulary(self)
     }
 
     fn context_length(&self) -> usize {
@@ -49,7 +50,7 @@ impl StepModel for Runner {
         Runner::max_logits_rows(self)
     }
 
-    fn step(&mut self, chunks: &[SequenceChunk<'_>]) -> Result<Logits<'_>, StepError> {
+    fn step(&mut self, chunks: &[SequenceChunk<'_>]) -> Result<StepOutputs<'_>, StepError> {
         Ok(Runner::step(self, chunks)?)
     }
 }

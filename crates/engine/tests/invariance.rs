@@ -6,7 +6,9 @@ mod support;
 
 use std::sync::Arc;
 
-use zhenjin_engine::{Engine, EngineOptions, Event, Generation, Request, Sampling, Speculation};
+use zhenjin_engine::{
+    Engine, EngineOptions, Event, Generation, PromptLogprobs, Request, Sampling, Speculation,
+};
 use zhenjin_model::testing::{RandomWeights, tiny_config};
 use zhenjin_model::{LoadOptions, Model, Runner, RunnerOptions};
 use zhenjin_tensor::{Dtype, SimdLevel, ThreadTeam};
@@ -33,6 +35,7 @@ fn start(model: &Arc<Model>, setting: Setting) -> Engine {
         max_rows: 560,
         max_logits_rows: 300,
         context_length: Some(512),
+        usable_vocabulary: None,
         simd: model.simd,
         team: team(setting.threads),
     };
@@ -70,7 +73,7 @@ fn requests(vocabulary: u32, new_tokens: usize) -> Vec<Request> {
             };
             Request {
                 logprobs: Some(3),
-                prompt_logprobs: (number % 5 == 0).then_some(1),
+                prompt_logprobs: (number % 5 == 0).then_some(PromptLogprobs { from: 0, top: 1 }),
                 ..Request::new(prompt, new_tokens, sampling)
             }
         })

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use fake_model::{FakeModel, Faults, VOCABULARY};
 use proptest::prelude::*;
 use zhenjin_engine::{
-    ConstraintError, Engine, EngineOptions, Event, FinishReason, Generation, Request, Sampling, Speculation,
-    StopCondition, TokenConstraint, TokenMask,
+    ConstraintError, Engine, EngineOptions, Event, FinishReason, Generation, Pooling, PoolingRows,
+    PromptLogprobs, Request, Sampling, Speculation, StopCondition, TokenConstraint, TokenMask,
 };
 
 /// Allows tokens of one parity, ends after a number of tokens.
@@ -54,6 +54,8 @@ struct Order {
     own: Vec<u32>,
     max_tokens: usize,
     style: u32,
+    /// The first position that is scored, where any is.
+    score_from: usize,
     stop_tokens: Vec<u32>,
     /// Cancel after this many events.
     patience: Option<usize>,
@@ -84,7 +86,12 @@ impl Order {
         let constrained = self.style.is_multiple_of(5);
         Request {
             logprobs: self.style.is_multiple_of(3).then_some(2),
-            prompt_logprobs: self.style.is_multiple_of(7).then_some(1),
+            prompt_logprobs: (self.style.is_multiple_of(7))
+                .then_some(PromptLogprobs { from: self.score_from, top: self.style as usize % 4 }),
+            pooling: self.style.is_multiple_of(9).then_some(Pooling {
+                rows: if self.style.is_multiple_of(2) { PoolingRows::Mean } else { PoolingRows::Last },
+                normalise: self.style.is_multiple_of(4),
+            }),
             constraint: constrained.then(|| {
                 Box::new(Parity { parity: self.style / 5 % 2, left: 9 }) as Box<dyn TokenConstraint>
             }),
@@ -106,22 +113,19 @@ fn orders() -> impl Strategy<Value = Vec<Order>> {
             prop::collection::vec(0u32..VOCABULARY as u32, 1..40),
             prop_oneof![1usize..60, 90usize..200],
         ),
-        (0u32..420, prop::collection::vec(0u32..VOCABULARY as u32, 0..2)),
+        (
+            0u32..1260,
+            prop_oneof![Just(0usize), 0usize..200],
+            prop::collection::vec(0u32..VOCABULARY as u32, 0..2),
+        ),
         (
             prop_oneof![3 => Just(None), 1 => (0usize..20).prop_map(Some)],
             prop_oneof![2 => Just(0u64), 1 => 0u64..400],
         ),
     );
     let order = order.prop_map(
-        |((base, shared, own, max_tokens), (style, stop_tokens), (patience, pause_micros))| Order {
-            base,
-            shared,
-            own,
-            max_tokens,
-            style,
-            stop_tokens,
-            patience,
-            pause_micros,
+        |((base, shared, own, max_tokens), (style, score_from, stop_tokens), (patience, pause_micros))| {
+            Order { base, shared, own, max_tokens, style, score_from, stop_tokens, patience, pause_micros }
         },
     );
     prop::collection::vec(order, 1..24)
@@ -137,8 +141,9 @@ fn read(generation: &mut Generation, patience: Option<usize>) -> Vec<String> {
             format!("{} {:?} {top:?}", report.id, report.logprob.map(f32::to_bits))
         };
         events.push(match event {
-            Event::Prompt { tokens, .. } => {
-                format!("prompt {:?}", tokens.iter().map(bits).collect::<Vec<_>>())
+            Event::Prompt { tokens, pooled, .. } => {
+                let pooled = pooled.map(|vector| vector.into_iter().map(f32::to_bits).collect::<Vec<_>>());
+                format!("prompt {:?} {pooled:?}", tokens.iter().map(bits).collect::<Vec<_>>())
             }
             Event::Token { report, is_stop } => format!("token {} {is_stop}", bits(&report)),
             Event::Finished { reason, usage, .. } => {

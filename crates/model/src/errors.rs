@@ -105,6 +105,12 @@ pub enum ModelError {
         longest: usize,
     },
 
+    /// No token could be predicted.
+    #[error(
+        "a usable vocabulary of 0 tokens leaves nothing to predict; give at least 1, or nothing for all of the model's"
+    )]
+    NoUsableVocabulary,
+
     /// A batch asks for what is not there.
     #[error(transparent)]
     Batch(#[from] BatchError),

@@ -1,6 +1,7 @@
 //! A language model: its files (GGUF, safetensors), its configuration, its weights, and one forward pass for all families.
 //!
-//! This crate does not know text, tokenizers, chat templates, sampling, scheduling or HTTP; it turns token ids into logits.
+//! This crate does not know text, tokenizers, chat templates, sampling, scheduling or HTTP; it turns token ids into logits,
+//! log-probabilities of given tokens and hidden states.
 //! It never reads the environment or the terminal.
 
 mod batch;
@@ -17,14 +18,16 @@ mod memory;
 mod model;
 pub mod names;
 pub mod perplexity;
+mod pooling;
 pub mod rope;
 mod runner;
 pub mod safetensors;
+mod selection;
 mod tensor_source;
 pub mod testing;
 mod weights;
 
-pub use batch::{BatchError, Logits, LogitsFor, SequenceChunk};
+pub use batch::{BatchError, HiddenFor, LogitsFor, OutputRows, Scoring, SequenceChunk, StepOutputs};
 pub use config::ModelConfig;
 pub use errors::{FormatError, ModelError};
 pub use file::{FileFormat, FileTensor, HuggingFaceFiles, ModelFile};
@@ -33,7 +36,8 @@ pub use kv_cache::KvCacheDtype;
 pub use mapping::Mapping;
 pub use memory::{MemoryPlan, Serving};
 pub use model::Model;
+pub use pooling::{Pool, Pooling, PoolingRows};
 pub use runner::{Runner, RunnerOptions};
 pub use tensor_source::{LayerWeightName, TensorSource, TensorView, WeightName};
 pub use weights::{LayerWeights, Linear, LoadOptions, PackingLoader, Weight, WeightLoader, Weights};
-pub use zhenjin_tensor::{PAGE_TOKENS, PageId};
+pub use zhenjin_tensor::{PAGE_TOKENS, PageId, RowScore};

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use zhenjin_tensor::{KvDtype, PAGE_TOKENS, PageId, SimdLevel, ThreadTeam};
 
-use crate::batch::{LogitsFor, SequenceChunk};
+use crate::batch::{Scoring, SequenceChunk};
 use crate::errors::ModelError;
 use crate::model::Model;
 use crate::runner::{Runner, RunnerOptions};
@@ -15,8 +15,8 @@ use crate::runner::{Runner, RunnerOptions};
 /// The smallest window of which a prediction is scored.
 const MIN_WINDOW: usize = 4;
 
-/// The most tokens of a step; more does not compute faster, but takes more memory for logits.
-const MAX_ROWS: usize = 128;
+/// The most tokens of a step; more does not compute faster.
+const MAX_ROWS: usize = 512;
 
 /// How perplexity is measured.
 #[derive(Debug, Clone)]
@@ -28,6 +28,8 @@ pub struct PerplexityOptions {
     /// The token that the tokenizer puts before every text, if it does: it begins the text, and replaces the first token
     /// of each window.
     pub bos: Option<u32>,
+    /// The token ids below it can be predicted; see [`RunnerOptions::usable_vocabulary`].
+    pub usable_vocabulary: Option<usize>,
     /// How keys and values are kept.
     pub kv_dtype: KvDtype,
     /// The instruction set of the small operations and of attention.
@@ -50,7 +52,7 @@ pub struct Progress {
 /// A measured perplexity.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Perplexity {
-    /// exp of the mean negative log-likelihood.
+    /// exp of the mean negative log-likelihood, NaN when a logit is.
     pub perplexity: f64,
     /// The standard error of the perplexity.
     pub standard_error: f64,
@@ -126,8 +128,9 @@ pub fn measure(
         pages: window.div_ceil(PAGE_TOKENS),
         kv_dtype: options.kv_dtype,
         max_rows,
-        max_logits_rows: max_rows,
+        max_logits_rows: 0,
         context_length: Some(window),
+        usable_vocabulary: options.usable_vocabulary,
         simd: options.simd,
         team: Arc::clone(&options.team),
     };
@@ -154,24 +157,23 @@ fn score_window(runner: &mut Runner, window: &[u32], sums: &mut Sums) -> Result<
     let rows_at_once = runner.max_rows();
     let mut start = 0;
     while start < last {
-        let (limit, logits) = if start < first { (first, LogitsFor::None) } else { (last, LogitsFor::All) };
-        let end = limit.min(start + rows_at_once);
-        let chunk = SequenceChunk { tokens: &window[start..end], start, pages: &pages, logits };
-        let rows = runner.step(&[chunk])?;
-        for row in 0..rows.rows() {
-            sums.add(negative_log_likelihood(rows.row(row), window[start + row + 1] as usize));
+        let end = last.min(start + rows_at_once);
+        let first_row = first.saturating_sub(start).min(end - start);
+        let scores = Scoring { first_row, targets: &window[start + first_row + 1..=end], top: 0 };
+        let chunk = SequenceChunk {
+            tokens: &window[start..end],
+            start,
+            pages: &pages,
+            scores,
+            ..SequenceChunk::default()
+        };
+        for score in runner.step(&[chunk])?.scores {
+            // The bits that a request for log-probabilities gets.
+            sums.add(-f64::from(score.log_probability));
         }
         start = end;
     }
     Ok(())
-}
-
-/// `-ln softmax(logits)[truth]`. A truth that is no token has likelihood 0.
-fn negative_log_likelihood(logits: &[f32], truth: usize) -> f64 {
-    let Some(logit) = logits.get(truth) else { return f64::INFINITY };
-    let greatest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let sum: f64 = logits.iter().map(|logit| f64::from((logit - greatest).exp())).sum();
-    sum.ln() - f64::from(logit - greatest)
 }
 
 /// Sums over the negative log-likelihoods of the predictions scored so far.
@@ -208,6 +210,7 @@ mod tests {
     use zhenjin_tensor::Dtype;
 
     use super::*;
+    use crate::batch::LogitsFor;
     use crate::testing::{RandomWeights, tiny_config};
     use crate::weights::LoadOptions;
 
@@ -219,7 +222,15 @@ mod tests {
         let model = Arc::new(Model::from_source(tiny_config(), &weights, &options).unwrap());
         (
             model,
-            PerplexityOptions { context: 300, windows: None, bos: None, kv_dtype: KvDtype::F32, simd, team },
+            PerplexityOptions {
+                context: 300,
+                windows: None,
+                bos: None,
+                usable_vocabulary: None,
+                kv_dtype: KvDtype::F32,
+                simd,
+                team,
+            },
         )
     }
 
@@ -232,6 +243,7 @@ mod tests {
 
     /// The mean over the scored positions of one whole pass per window.
     fn reference(model: &Arc<Model>, options: &PerplexityOptions, windows: &[Vec<u32>]) -> f64 {
+        let usable = options.usable_vocabulary.unwrap_or(model.config.vocabulary_size);
         let mut scores = Vec::new();
         for window in windows {
             let runner_options = RunnerOptions {
@@ -240,15 +252,17 @@ mod tests {
                 max_rows: window.len(),
                 max_logits_rows: window.len(),
                 context_length: None,
+                usable_vocabulary: None,
                 simd: options.simd,
                 team: Arc::clone(&options.team),
             };
             let mut runner = Runner::new(Arc::clone(model), runner_options).unwrap();
             let pages: Vec<PageId> = (0..16).map(PageId).collect();
-            let chunk = SequenceChunk { tokens: window, start: 0, pages: &pages, logits: LogitsFor::All };
-            let logits = runner.step(&[chunk]).unwrap();
+            let logits = LogitsFor::All;
+            let chunk = SequenceChunk { tokens: window, pages: &pages, logits, ..SequenceChunk::default() };
+            let logits = runner.step(&[chunk]).unwrap().logits;
             for position in window.len() / 2..window.len() - 1 {
-                let row = logits.row(position);
+                let row = &logits.row(position)[..usable];
                 let sum: f64 = row.iter().map(|logit| f64::from(*logit).exp()).sum();
                 scores.push(sum.ln() - f64::from(row[window[position + 1] as usize]));
             }
@@ -288,6 +302,19 @@ mod tests {
             "{} instead of {expected}",
             result.perplexity
         );
+    }
+
+    #[test]
+    fn rows_beyond_the_usable_vocabulary_take_no_probability() {
+        let (model, options) = model();
+        let all = measure(Arc::clone(&model), &text(700), &options, &mut |_| {}).unwrap();
+        let tokens: Vec<u32> = text(700).into_iter().map(|token| token % 50).collect();
+        let options = PerplexityOptions { usable_vocabulary: Some(50), ..options };
+        let result = measure(Arc::clone(&model), &tokens, &options, &mut |_| {}).unwrap();
+        let windows: Vec<Vec<u32>> = tokens.chunks_exact(300).map(<[u32]>::to_vec).collect();
+        let expected = reference(&model, &options, &windows);
+        assert!((result.perplexity / expected - 1.0).abs() < 1e-6, "{result:?} instead of {expected}");
+        assert!(result.perplexity < 0.8 * all.perplexity, "{result:?}, with 96 tokens {all:?}");
     }
 
     #[test]

@@ -1,20 +1,21 @@
-//! Runs steps of one model: checks a batch, computes it, hands the logits out. One per engine thread.
+//! Runs steps of one model: checks a batch, computes it, hands out what the chunks ask for. One per engine thread.
 //!
 //! It does not know which chunk belongs to whom, nor who owns which page: the caller says so with every step.
 
 use std::sync::Arc;
 
 use zhenjin_tensor::{
-    Activations, DirectExecutor, Executor, KvCache, KvDtype, KvShape, RotaryFrequencies, SequenceRows,
-    SimdLevel, TensorError, ThreadTeam, WorkspaceLimits,
+    Activations, DirectExecutor, Executor, KvCache, KvDtype, KvShape, RotaryFrequencies, RowScore,
+    SequenceRows, SimdLevel, TensorError, ThreadTeam, WorkspaceLimits,
 };
 
-use crate::batch::{BatchError, Logits, SequenceChunk};
+use crate::batch::{BatchError, OutputRows, SequenceChunk, StepOutputs};
 use crate::config::ModelConfig;
 use crate::errors::ModelError;
 use crate::forward::{self, Transformer};
 use crate::model::Model;
 use crate::rope;
+use crate::selection::Selection;
 
 /// How a [`Runner`] is set up. All memory is planned by these numbers.
 #[derive(Clone, Debug)]
@@ -29,6 +30,9 @@ pub struct RunnerOptions {
     pub max_logits_rows: usize,
     /// Positions that a sequence may have, if fewer than the model was made for.
     pub context_length: Option<usize>,
+    /// The token ids `0..usable_vocabulary` can be predicted; a model's rows may be padded beyond its tokenizer's
+    /// vocabulary, and what is there has no logits and no part in log-probabilities. `None`: all of the model's.
+    pub usable_vocabulary: Option<usize>,
     /// Instruction set of the small operations and of attention.
     pub simd: SimdLevel,
     /// The threads that compute.
@@ -44,9 +48,11 @@ pub struct Runner {
     max_rows: usize,
     max_logits_rows: usize,
     context_length: usize,
-    tokens: Vec<u32>,
-    selected: Vec<usize>,
+    usable_vocabulary: usize,
+    selection: Selection,
     logits: Option<Activations>,
+    scores: Vec<RowScore>,
+    hidden: Option<Activations>,
 }
 
 impl Runner {
@@ -54,17 +60,22 @@ impl Runner {
     ///
     /// # Errors
     /// [`ModelError::Tensor`] when the KV cache finds no memory, the processor lacks `simd` or the model's heads cannot be
-    /// computed or kept in `kv_dtype`; [`ModelError::ContextTooLong`] when a longer context is asked for than the model was made for.
+    /// computed or kept in `kv_dtype`; [`ModelError::ContextTooLong`] when a longer context is asked for than the model was made for;
+    /// [`ModelError::NoUsableVocabulary`].
     pub fn new(model: Arc<Model>, options: RunnerOptions) -> Result<Runner, ModelError> {
         let config = &model.config;
         let context_length = options.context_length.unwrap_or(config.context_length);
         if context_length > config.context_length {
             return Err(ModelError::ContextTooLong { asked: context_length, longest: config.context_length });
         }
+        let usable_vocabulary = options.usable_vocabulary.unwrap_or(usize::MAX).min(config.vocabulary_size);
+        if usable_vocabulary == 0 {
+            return Err(ModelError::NoUsableVocabulary);
+        }
         let cache = KvCache::new(kv_shape(config, options.kv_dtype), options.pages)?;
         let shape = forward::attention_shape(config);
         let mut executor = DirectExecutor::new(cache, shape, options.simd, options.team)?;
-        let outputs = options.max_logits_rows.saturating_mul(config.vocabulary_size);
+        let outputs = outputs(config, options.max_rows, options.max_logits_rows);
         executor.prepare(options.max_rows, widest(config), outputs);
         Ok(Runner {
             executor,
@@ -72,9 +83,11 @@ impl Runner {
             max_rows: options.max_rows,
             max_logits_rows: options.max_logits_rows,
             context_length,
-            tokens: Vec::new(),
-            selected: Vec::new(),
+            usable_vocabulary,
+            selection: Selection::default(),
             logits: None,
+            scores: Vec::new(),
+            hidden: None,
             model,
         })
     }
@@ -94,19 +107,19 @@ impl Runner {
             max_rows,
             widest: widest(config),
             context_length: config.context_length,
-            outputs: max_logits_rows.saturating_mul(config.vocabulary_size),
+            outputs: outputs(config, max_rows, max_logits_rows),
         })
     }
 
     /// Bytes of that kind that have been taken so far.
     pub fn workspace_bytes_taken(&self) -> usize {
-        let logits = self.logits.as_ref().map_or(0, Activations::bytes);
-        self.executor.workspace_bytes_taken() + logits
+        let held = [&self.logits, &self.hidden].into_iter().flatten();
+        self.executor.workspace_bytes_taken() + held.map(Activations::bytes).sum::<usize>()
     }
 
-    /// Width of a row of logits.
-    pub fn vocabulary_size(&self) -> usize {
-        self.model.config.vocabulary_size
+    /// Width of a row of logits: the token ids below it can be predicted.
+    pub fn usable_vocabulary(&self) -> usize {
+        self.usable_vocabulary
     }
 
     /// Positions that a sequence may have.
@@ -134,57 +147,75 @@ impl Runner {
         &self.model
     }
 
-    /// Computes one step: the keys and values of every token go into the pages, and the logits that the chunks ask for are
-    /// returned in the chunks' order. What a chunk gets depends on its own sequence alone, bit for bit.
+    /// Computes one step: the keys and values of every token go into the pages, and what the chunks ask for is returned in
+    /// the chunks' order. What a chunk gets depends on its own sequence alone, bit for bit; a log-probability is the one
+    /// that [`zhenjin_tensor::log_sum_exp`] over the row of logits gives.
     ///
     /// # Errors
     /// [`ModelError::Batch`] when the chunks ask for what is not there, [`ModelError::Tensor`] when the pages do not fit
     /// the chunks; the pages hold what they held before. [`TensorError::OutOfMemory`] while computing leaves the chunks'
     /// own positions unspecified.
-    pub fn step(&mut self, chunks: &[SequenceChunk<'_>]) -> Result<Logits<'_>, ModelError> {
+    pub fn step(&mut self, chunks: &[SequenceChunk<'_>]) -> Result<StepOutputs<'_>, ModelError> {
         self.check(chunks)?;
-        if let Some(previous) = self.logits.take() {
+        for previous in [self.logits.take(), self.hidden.take()].into_iter().flatten() {
             self.executor.discard(previous);
         }
-        self.tokens.clear();
-        self.selected.clear();
-        for chunk in chunks {
-            self.tokens.extend_from_slice(chunk.tokens);
-            self.selected.extend(self.tokens.len() - chunk.logits_rows()..self.tokens.len());
+        self.scores.clear();
+        self.selection.set(chunks);
+        if !chunks.is_empty() {
+            let sequences = chunks.iter().map(|chunk| SequenceRows {
+                rows: chunk.tokens.len(),
+                start: chunk.start,
+                pages: chunk.pages,
+            });
+            self.executor.begin(sequences, &self.rotary)?;
+            self.compute()?;
         }
-        if chunks.is_empty() {
-            return self.no_logits();
-        }
-        let sequences = chunks.iter().map(|chunk| SequenceRows {
-            rows: chunk.tokens.len(),
-            start: chunk.start,
-            pages: chunk.pages,
-        });
-        self.executor.begin(sequences, &self.rotary)?;
-        let Model { config, weights, .. } = &*self.model;
-        let transformer = Transformer { config, weights };
-        let logits = transformer.logits(&mut self.executor, &self.tokens, &self.selected)?;
-        if self.selected.is_empty() {
-            self.executor.discard(logits);
-            return self.no_logits();
-        }
-        let logits = self.logits.insert(logits);
-        let width = config.vocabulary_size;
-        Logits::new(logits.values(), width).ok_or(ModelError::Tensor(TensorError::Length {
-            what: "logits",
-            expected: width,
-            actual: logits.width(),
-        }))
+        let (usable, hidden_size) = (self.usable_vocabulary, self.model.config.hidden_size);
+        let logits = output_rows(self.logits.as_ref(), usable)?;
+        let hidden = output_rows(self.hidden.as_ref(), hidden_size)?;
+        Ok(StepOutputs { logits, scores: &self.scores, hidden })
     }
 
-    fn no_logits(&self) -> Result<Logits<'_>, ModelError> {
-        let what = "logits";
-        let error = TensorError::Length { what, expected: 1, actual: self.vocabulary_size() };
-        Logits::new(&[], self.vocabulary_size()).ok_or(ModelError::Tensor(error))
+    /// The forward pass, and what is wanted of its rows.
+    fn compute(&mut self) -> Result<(), ModelError> {
+        let Model { config, weights, .. } = &*self.model;
+        let transformer = Transformer { config, weights };
+        let Selection { tokens, selected, logits, scored, targets, hidden } = &self.selection;
+        let executor = &mut self.executor;
+        let states = transformer.hidden_states(executor, tokens, selected)?;
+        if selected.is_empty() {
+            executor.discard(states);
+            return Ok(());
+        }
+        let normalised = transformer.final_norm(executor, &states)?;
+        executor.discard(states);
+        // The scores come first: their piece of outputs has the memory that the logits take next.
+        if scored.len() == selected.len() {
+            executor.score(&normalised, weights.head(), self.usable_vocabulary, targets, &mut self.scores)?;
+        } else if !scored.is_empty() {
+            let rows = executor.copy_rows(&normalised, scored)?;
+            executor.score(&rows, weights.head(), self.usable_vocabulary, targets, &mut self.scores)?;
+            executor.discard(rows);
+        }
+        if !hidden.is_empty() {
+            self.hidden = Some(executor.copy_rows(&normalised, hidden)?);
+        }
+        if logits.is_empty() {
+            executor.discard(normalised);
+            return Ok(());
+        }
+        let normalised = if logits.len() == selected.len() {
+            normalised
+        } else {
+            executor.select_rows(normalised, logits)?
+        };
+        self.logits = Some(transformer.head(executor, normalised)?);
+        Ok(())
     }
 
     fn check(&self, chunks: &[SequenceChunk<'_>]) -> Result<(), BatchError> {
-        let vocabulary_size = self.vocabulary_size();
+        let vocabulary_size = self.model.config.vocabulary_size;
         let (mut rows, mut logits_rows) = (0usize, 0usize);
         for (index, chunk) in chunks.iter().enumerate() {
             if chunk.tokens.is_empty() {
@@ -205,6 +236,7 @@ impl Runner {
                 let context_length = self.context_length;
                 return Err(BatchError::ContextExceeded { chunk: index, end, context_length });
             }
+            self.check_targets(index, chunk)?;
             rows += chunk.tokens.len();
             logits_rows += chunk.logits_rows();
         }
@@ -216,6 +248,37 @@ impl Runner {
         }
         Ok(())
     }
+
+    fn check_targets(&self, index: usize, chunk: &SequenceChunk<'_>) -> Result<(), BatchError> {
+        let (first_row, targets) = (chunk.scores.first_row, chunk.scores.targets);
+        let tokens = chunk.tokens.len();
+        if !targets.is_empty() && first_row.saturating_add(targets.len()) > tokens {
+            let targets = targets.len();
+            return Err(BatchError::TooManyTargets { chunk: index, first_row, targets, tokens });
+        }
+        let usable_vocabulary = self.usable_vocabulary;
+        let unknown = targets.iter().enumerate().find(|(_, token)| **token as usize >= usable_vocabulary);
+        match unknown {
+            None => Ok(()),
+            Some((at, &token)) => {
+                Err(BatchError::UnknownTarget { chunk: index, index: at, token, usable_vocabulary })
+            }
+        }
+    }
+}
+
+/// The first `width` values of each row of a tensor, if there is one.
+fn output_rows(tensor: Option<&Activations>, width: usize) -> Result<OutputRows<'_>, TensorError> {
+    let Some(tensor) = tensor else { return Ok(OutputRows::none()) };
+    let actual = tensor.width();
+    let error = TensorError::Length { what: "rows of a step's outputs", expected: width, actual };
+    OutputRows::new(tensor.values(), actual, width).ok_or(error)
+}
+
+/// Most values of logits, or of the pieces that are scored instead; they are never there at the same time.
+fn outputs(config: &ModelConfig, max_rows: usize, max_logits_rows: usize) -> usize {
+    let logits = max_logits_rows.saturating_mul(config.vocabulary_size);
+    logits.max(DirectExecutor::scoring_elements(max_rows, config.vocabulary_size))
 }
 
 /// Width of the widest tensor, the logits aside.

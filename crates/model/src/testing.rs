@@ -17,6 +17,7 @@
 //! ```
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::PathBuf;
 
 use half::f16;
@@ -86,6 +87,22 @@ impl RandomWeights {
             tensors.insert(Naming::Gguf.spell(weight), (dtype, shape, bytes));
         }
         RandomWeights { tensors }
+    }
+
+    /// Multiplies some rows of a matrix in F32, such as the rows of a vocabulary's padding.
+    ///
+    /// # Panics
+    /// When there is no such matrix in F32, or no such rows.
+    pub fn multiply_rows(&mut self, name: WeightName, rows: Range<usize>, factor: f32) {
+        match self.tensors.get_mut(&Naming::Gguf.spell(name)) {
+            Some((Dtype::F32, shape, bytes)) if shape.len() == 2 => {
+                let row = shape[1] * size_of::<f32>();
+                for value in bytes[rows.start * row..rows.end * row].as_chunks_mut::<4>().0 {
+                    *value = (factor * f32::from_le_bytes(*value)).to_le_bytes();
+                }
+            }
+            other => panic!("{name:?} is no matrix in F32: {:?}", other.map(|(dtype, ..)| dtype)),
+        }
     }
 }
 

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use zhenjin_model::testing::{RandomWeights, tiny_config};
-use zhenjin_model::{LoadOptions, LogitsFor, Model, PageId, Runner, RunnerOptions, SequenceChunk};
+use zhenjin_model::{
+    HiddenFor, LoadOptions, LogitsFor, Model, PageId, Runner, RunnerOptions, Scoring, SequenceChunk,
+};
 use zhenjin_tensor::{Dtype, SimdLevel, ThreadTeam};
 
 /// The system's allocator, counting how often it is asked.
@@ -44,6 +46,7 @@ fn steps_in_the_steady_state_allocate_nothing() {
         max_rows: 200,
         max_logits_rows: 200,
         context_length: None,
+        usable_vocabulary: None,
         simd,
         team,
     };
@@ -51,16 +54,51 @@ fn steps_in_the_steady_state_allocate_nothing() {
 
     let pages: Vec<PageId> = (0..32).map(PageId).collect();
     let prompt: Vec<u32> = (0..150).map(|position| position % 96).collect();
-    let prefill = [SequenceChunk { tokens: &prompt, start: 0, pages: &pages[..16], logits: LogitsFor::Last }];
+    let prefill = [SequenceChunk {
+        tokens: &prompt,
+        start: 0,
+        pages: &pages[..16],
+        logits: LogitsFor::Last,
+        ..SequenceChunk::default()
+    }];
     let prefill_with_decode = [
-        SequenceChunk { tokens: &[7], start: 300, pages: &pages[..16], logits: LogitsFor::Last },
-        SequenceChunk { tokens: &prompt[..40], start: 0, pages: &pages[16..], logits: LogitsFor::None },
+        SequenceChunk {
+            tokens: &[7],
+            start: 300,
+            pages: &pages[..16],
+            logits: LogitsFor::Last,
+            ..SequenceChunk::default()
+        },
+        SequenceChunk {
+            tokens: &prompt[..40],
+            start: 0,
+            pages: &pages[16..],
+            logits: LogitsFor::None,
+            ..SequenceChunk::default()
+        },
     ];
     let decode = [
-        SequenceChunk { tokens: &[7], start: 300, pages: &pages[..16], logits: LogitsFor::Last },
-        SequenceChunk { tokens: &[9], start: 40, pages: &pages[16..], logits: LogitsFor::All },
+        SequenceChunk {
+            tokens: &[7],
+            start: 300,
+            pages: &pages[..16],
+            logits: LogitsFor::Last,
+            ..SequenceChunk::default()
+        },
+        SequenceChunk {
+            tokens: &[9],
+            start: 40,
+            pages: &pages[16..],
+            logits: LogitsFor::All,
+            ..SequenceChunk::default()
+        },
     ];
-    let steps: [&[SequenceChunk<'_>]; 3] = [&prefill, &prefill_with_decode, &decode];
+    let scored = [SequenceChunk {
+        scores: Scoring { first_row: 10, targets: &prompt[11..], top: 0 },
+        hidden: HiddenFor::All,
+        ..prefill[0]
+    }];
+    let steps: [&[SequenceChunk<'_>]; 4] = [&prefill, &prefill_with_decode, &decode, &scored];
     let run_all = |runner: &mut Runner| {
         for step in steps {
             runner.step(step).unwrap();

@@ -44,6 +44,7 @@ fn runner(model: &Arc<Model>, simd: SimdLevel, threads: usize) -> Runner {
         max_rows: 4 * LONGEST,
         max_logits_rows: 4 * LONGEST,
         context_length: None,
+        usable_vocabulary: None,
         simd,
         team: team(threads),
     };
@@ -58,8 +59,9 @@ fn bits(row: &[f32]) -> Vec<u32> {
 fn alone(model: &Arc<Model>, simd: SimdLevel, tokens: &[u32]) -> Vec<Vec<u32>> {
     let mut runner = runner(model, simd, 1);
     let pages: Vec<PageId> = (0..PAGES as u32).map(PageId).collect();
-    let chunk = SequenceChunk { tokens, start: 0, pages: &pages, logits: LogitsFor::All };
-    let logits = runner.step(&[chunk]).unwrap();
+    let chunk =
+        SequenceChunk { tokens, start: 0, pages: &pages, logits: LogitsFor::All, ..SequenceChunk::default() };
+    let logits = runner.step(&[chunk]).unwrap().logits;
     (0..logits.rows()).map(|row| bits(logits.row(row))).collect()
 }
 
@@ -146,9 +148,10 @@ fn together(
                 start: done[*sequence],
                 pages: &pages[*sequence],
                 logits: LogitsFor::All,
+                ..SequenceChunk::default()
             })
             .collect();
-        let logits = runner.step(&chunks).unwrap();
+        let logits = runner.step(&chunks).unwrap().logits;
         let mut row = 0;
         for (sequence, count) in parts {
             for position in done[sequence]..done[sequence] + count {
@@ -198,8 +201,14 @@ fn fewer_logits_do_not_change_the_others() {
     let pages: Vec<PageId> = (3..3 + PAGES as u32).map(PageId).collect();
     let mut done = 0;
     for (count, logits) in [(33, LogitsFor::None), (30, LogitsFor::Last), (7, LogitsFor::All)] {
-        let chunk = SequenceChunk { tokens: &tokens[done..done + count], start: done, pages: &pages, logits };
-        let rows = runner.step(&[chunk]).unwrap();
+        let chunk = SequenceChunk {
+            tokens: &tokens[done..done + count],
+            start: done,
+            pages: &pages,
+            logits,
+            ..SequenceChunk::default()
+        };
+        let rows = runner.step(&[chunk]).unwrap().logits;
         done += count;
         assert_eq!(rows.rows(), chunk.logits_rows());
         for row in 0..rows.rows() {

@@ -37,6 +37,7 @@ fn perplexity_is_within_one_percent_of_llama_cpp() {
         context: reference.context,
         windows: None,
         bos: None,
+        usable_vocabulary: None,
         kv_dtype: zhenjin_tensor::KvDtype::default(),
         simd,
         team,

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use zhenjin_model::testing::{RandomWeights, tiny_config};
 use zhenjin_model::{
-    BatchError, LoadOptions, Logits, LogitsFor, Model, ModelConfig, ModelError, PageId, Runner,
-    RunnerOptions, SequenceChunk,
+    BatchError, HiddenFor, LoadOptions, LogitsFor, Model, ModelConfig, ModelError, PageId, Runner,
+    RunnerOptions, Scoring, SequenceChunk, StepOutputs,
 };
 use zhenjin_tensor::{Dtype, KvDtype, SimdLevel, TensorError, ThreadTeam};
 
@@ -23,6 +23,7 @@ fn runner_options(pages: usize) -> RunnerOptions {
         max_rows: 64,
         max_logits_rows: 4,
         context_length: None,
+        usable_vocabulary: None,
         simd,
         team,
     }
@@ -34,16 +35,16 @@ fn tiny_model() -> Arc<Model> {
 }
 
 fn chunk<'a>(tokens: &'a [u32], start: usize, pages: &'a [PageId]) -> SequenceChunk<'a> {
-    SequenceChunk { tokens, start, pages, logits: LogitsFor::Last }
+    SequenceChunk { tokens, start, pages, logits: LogitsFor::Last, ..SequenceChunk::default() }
 }
 
 #[test]
 fn wrong_batches_are_refused_and_harm_nobody() {
     let mut runner = Runner::new(tiny_model(), runner_options(20)).unwrap();
     let pages: Vec<PageId> = (0..20).map(PageId).collect();
-    let first: Vec<f32> = runner.step(&[chunk(&[1, 2, 3], 0, &pages)]).unwrap().row(0).to_vec();
+    let first: Vec<f32> = runner.step(&[chunk(&[1, 2, 3], 0, &pages)]).unwrap().logits.row(0).to_vec();
 
-    let batch_error = |outcome: Result<Logits<'_>, ModelError>| match outcome {
+    let batch_error = |outcome: Result<StepOutputs<'_>, ModelError>| match outcome {
         Err(ModelError::Batch(error)) => error,
         other => panic!("{other:?}"),
     };
@@ -59,14 +60,21 @@ fn wrong_batches_are_refused_and_harm_nobody() {
     assert_eq!(error, BatchError::TooManyRows { rows: 65, max_rows: 64 });
     let all = SequenceChunk { logits: LogitsFor::All, ..chunk(&[1; 5], 3, &pages) };
     assert_eq!(batch_error(runner.step(&[all])), BatchError::TooManyLogits { rows: 5, max_rows: 4 });
+    let scores = Scoring { first_row: 1, targets: &[1, 2], top: 0 };
+    let error = batch_error(runner.step(&[SequenceChunk { scores, ..chunk(&[1, 2], 3, &pages) }]));
+    assert_eq!(error, BatchError::TooManyTargets { chunk: 0, first_row: 1, targets: 2, tokens: 2 });
+    let scores = Scoring { first_row: 0, targets: &[1, 96], top: 0 };
+    let error = batch_error(runner.step(&[SequenceChunk { scores, ..chunk(&[1, 2], 3, &pages) }]));
+    assert_eq!(error, BatchError::UnknownTarget { chunk: 0, index: 1, token: 96, usable_vocabulary: 96 });
 
     let outcome = runner.step(&[chunk(&[1], 64, &pages[..2])]).map(|_| ());
     assert!(matches!(outcome, Err(ModelError::Tensor(TensorError::MissingPages { .. }))), "{outcome:?}");
     let outcome = runner.step(&[chunk(&[1], 0, &pages), chunk(&[1], 0, &pages)]).map(|_| ());
     assert!(matches!(outcome, Err(ModelError::Tensor(TensorError::SharedPage { .. }))), "{outcome:?}");
-    assert_eq!(runner.step(&[]).unwrap().rows(), 0);
+    let outputs = runner.step(&[]).unwrap();
+    assert_eq!((outputs.logits.rows(), outputs.scores.len(), outputs.hidden.rows()), (0, 0, 0));
 
-    let again: Vec<f32> = runner.step(&[chunk(&[1, 2, 3], 0, &pages)]).unwrap().row(0).to_vec();
+    let again: Vec<f32> = runner.step(&[chunk(&[1, 2, 3], 0, &pages)]).unwrap().logits.row(0).to_vec();
     assert_eq!(again, first);
 }
 
@@ -80,7 +88,7 @@ fn contexts_and_caches_that_cannot_be_are_refused() {
     assert!(matches!(outcome, Err(ModelError::Tensor(TensorError::OutOfMemory { .. }))));
     let short = RunnerOptions { context_length: Some(100), ..runner_options(4) };
     let runner = Runner::new(model, short).unwrap();
-    assert_eq!((runner.context_length(), runner.page_count(), runner.vocabulary_size()), (100, 4, 96));
+    assert_eq!((runner.context_length(), runner.page_count(), runner.usable_vocabulary()), (100, 4, 96));
 }
 
 #[test]
@@ -106,6 +114,10 @@ fn steps_stay_within_the_planned_workspace() {
             let logits = if count > 4 { LogitsFor::Last } else { LogitsFor::All };
             let tokens = vec![1; count];
             runner.step(&[SequenceChunk { logits, ..chunk(&tokens, start, &pages) }]).unwrap();
+            let scores = Scoring { first_row: 0, targets: &tokens, top: 3 };
+            let everything =
+                SequenceChunk { logits, scores, hidden: HiddenFor::All, ..chunk(&tokens, start, &pages) };
+            runner.step(&[everything]).unwrap();
             let (taken, planned) = (runner.workspace_bytes_taken(), Runner::workspace_bytes(&config, 64, 4));
             assert!(taken <= planned, "{taken} bytes of {planned}");
             assert!(planned <= 16 * taken.max(1 << 16), "{planned} bytes are planned, but {taken} taken");
@@ -131,8 +143,8 @@ fn smollm2_knows_the_capital_of_france() {
     let mut tokens: Vec<u32> = vec![504, 3575, 282, 4649, 314];
     let mut computed = 0;
     for _ in 0..2 {
-        let logits = runner.step(&[chunk(&tokens[computed..], computed, &[PageId(0)])]).unwrap();
-        let row = logits.row(0).iter().enumerate();
+        let outputs = runner.step(&[chunk(&tokens[computed..], computed, &[PageId(0)])]).unwrap();
+        let row = outputs.logits.row(0).iter().enumerate();
         let (best, _) = row.max_by(|(_, a), (_, b)| a.total_cmp(b)).unwrap();
         computed = tokens.len();
         tokens.push(best as u32);

@@ -29,7 +29,7 @@ mod zeroed;
 
 pub use attention::AttentionShape;
 pub use dequantise::dequantise;
-pub use direct::{Activations, DirectExecutor, WorkspaceLimits};
+pub use direct::{Activations, DirectExecutor, RowScore, ScoreTarget, WorkspaceLimits};
 pub use dtype::Dtype;
 pub use error::TensorError;
 pub use executor::{Executor, Projection};
@@ -37,7 +37,8 @@ pub use kv::{KvCache, KvDtype, KvShape, PAGE_TOKENS, PageId, SequenceRows};
 pub use linear::{Product, QuantisedRows, linear};
 pub use matrix::{Matrix, MatrixMemory};
 pub use ops::rope::{RotaryFrequencies, RotaryLayout};
-pub use ops::softmax::{log_softmax, log_sum_exp, softmax};
+pub use ops::softmax::{LogSumExp, log_softmax, log_sum_exp, softmax};
+pub use ops::top::TopLogit;
 pub use parameter::{ParameterId, Vector};
 pub use quantise::quantise;
 pub use simd::SimdLevel;

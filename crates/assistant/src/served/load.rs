@@ -44,6 +44,7 @@ pub(super) fn load(
         max_rows: memory::max_rows(options),
         max_logits_rows: memory::max_logits_rows(options),
         context_length: Some(plan.context),
+        usable_vocabulary: Some(opened.tokenizer.vocabulary_size()),
         simd: options.simd,
         team,
     };
@@ -54,7 +55,6 @@ pub(super) fn load(
         queue_limit: options.queue_limit,
         speculation: options.speculation,
         simd: options.simd,
-        usable_vocabulary: Some(opened.tokenizer.vocabulary_size()),
         observer: options.observer.as_ref().map(|observer| observer(&spec.name)),
         ..EngineOptions::default()
     };

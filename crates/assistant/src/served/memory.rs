@@ -86,10 +86,10 @@ pub(crate) fn max_rows(options: &ServeOptions) -> usize {
     PREFILL_ROWS + options.max_batch
 }
 
-/// The most rows of logits of one step: one for each running answer, and as many for prompts'
-/// log-probabilities.
+/// The most rows of logits of one step: one for each running answer, or those of a few answers and their drafts. Prompts'
+/// log-probabilities need none.
 pub(crate) fn max_logits_rows(options: &ServeOptions) -> usize {
-    2 * options.max_batch.max(16)
+    options.max_batch.max(16)
 }
 
 #[cfg(test)]

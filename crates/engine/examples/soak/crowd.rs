@@ -237,6 +237,7 @@ fn engine_on(
         max_rows: 560,
         max_logits_rows: 96,
         context_length: None,
+        usable_vocabulary: None,
         simd: model.simd,
         team,
     };

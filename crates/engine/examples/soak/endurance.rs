@@ -166,6 +166,7 @@ fn start(model: &Arc<Model>, team: Arc<ThreadTeam>) -> Result<Engine, String> {
         max_rows: 560,
         max_logits_rows: 96,
         context_length: Some(CONTEXT.min(model.config.context_length)),
+        usable_vocabulary: None,
         simd: model.simd,
         team,
     };

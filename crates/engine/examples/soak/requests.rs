@@ -1,7 +1,7 @@
 //! Random requests of every kind, and what can be compared of their answers. Knows no text: prompts are token ids,
 //! some of them with a common beginning, some that repeat themselves.
 
-use zhenjin_engine::{Event, FinishReason, Request, Sampling, TokenReport};
+use zhenjin_engine::{Event, FinishReason, PromptLogprobs, Request, Sampling, TokenReport};
 
 /// SplitMix64: the same numbers from the same seed on every machine.
 pub(crate) struct Random(u64);
@@ -47,7 +47,7 @@ impl Plan {
     pub(crate) fn request(&self) -> Request {
         Request {
             logprobs: self.logprobs,
-            prompt_logprobs: self.prompt_logprobs,
+            prompt_logprobs: self.prompt_logprobs.map(|top| PromptLogprobs { from: 0, top }),
             ..Request::new(self.prompt.clone(), self.max_tokens, self.sampling.clone())
         }
     }

@@ -1,9 +1,9 @@
 //! Log-probabilities of the model's own distribution: log softmax of the unmodified logits, before
-//! temperature, penalties, bias or masks. The sum is `zhenjin_tensor::log_sum_exp`, which the trainer uses
-//! too, so that both get the same bits for the same weights and tokens. Does not know which token was chosen,
+//! temperature, penalties, bias or masks. The sum is `zhenjin_tensor::log_sum_exp`, as in the model's scores of given
+//! tokens, so that both have the same bits for the same weights and tokens. Does not know which token was chosen,
 //! or why.
 
-use zhenjin_tensor::{SimdLevel, log_sum_exp};
+use zhenjin_tensor::{LogSumExp, SimdLevel, TopLogit, log_sum_exp};
 
 use super::truncation::highest_candidates;
 use crate::request::TokenLogprob;
@@ -16,6 +16,12 @@ pub struct BrokenLogit {
     pub token: u32,
     /// NaN rather than infinite.
     pub nan: bool,
+}
+
+impl From<TopLogit> for BrokenLogit {
+    fn from(broken: TopLogit) -> BrokenLogit {
+        BrokenLogit { token: broken.index as u32, nan: broken.logit.is_nan() }
+    }
 }
 
 /// Logits are looked at this many at a time.
@@ -48,10 +54,10 @@ pub(crate) fn highest(logits: &[f32]) -> Result<f32, BrokenLogit> {
     Ok(lanes.into_iter().fold(f32::NEG_INFINITY, f32::max))
 }
 
-/// The number that turns a row of logits into log-probabilities.
+/// What turns a row of logits into log-probabilities.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct LogSoftmax {
-    normaliser: f32,
+    total: LogSumExp,
 }
 
 impl LogSoftmax {
@@ -60,15 +66,19 @@ impl LogSoftmax {
     /// # Errors
     /// [`BrokenLogit`] if a logit is NaN or +∞, or all of them are -∞.
     pub fn of(simd: SimdLevel, logits: &[f32]) -> Result<LogSoftmax, BrokenLogit> {
-        if highest(logits)? == f32::NEG_INFINITY {
+        let total = log_sum_exp(simd, logits);
+        if total.is_broken() {
+            highest(logits)?;
+        }
+        if total.value() == f64::NEG_INFINITY {
             return Err(BrokenLogit { token: 0, nan: false });
         }
-        Ok(LogSoftmax { normaliser: log_sum_exp(simd, logits) })
+        Ok(LogSoftmax { total })
     }
 
     /// The natural logarithm of the probability of a token with this logit.
     pub fn log_probability(&self, logit: f32) -> f32 {
-        logit - self.normaliser
+        self.total.log_probability(logit)
     }
 
     /// The `count` most likely tokens among `logits`, most likely first, the lower id first among equals.

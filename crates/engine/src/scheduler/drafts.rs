@@ -67,12 +67,7 @@ impl Scheduler {
     fn spare_rows(&self, rows: &BTreeMap<u64, usize>) -> usize {
         let most = self.options.speculation.most_rows().min(self.model.max_rows());
         let planned = rows.values().sum();
-        let with_logits = |(id, rows): (&u64, &usize)| match self.running.get(id) {
-            Some(sequence) if sequence.needs_prompt_logits() => *rows,
-            _ => 1,
-        };
-        let logits: usize = rows.iter().map(with_logits).sum();
-        most.saturating_sub(planned).min(self.model.max_logits_rows().saturating_sub(logits))
+        most.saturating_sub(planned).min(self.model.max_logits_rows().saturating_sub(rows.len()))
     }
 
     fn candidates(&mut self, rows: &BTreeMap<u64, usize>) -> Vec<Candidate> {

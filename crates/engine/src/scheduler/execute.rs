@@ -1,9 +1,10 @@
-//! Runs a planned step and reads its logits: reports, samples, ends requests. Does not decide who takes part.
+//! Runs a planned step and reads its outputs: reports, samples, ends requests. Does not decide who takes part.
 
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
-use zhenjin_model::{LogitsFor, PAGE_TOKENS, SequenceChunk};
+use zhenjin_model::{HiddenFor, LogitsFor, PAGE_TOKENS, Scoring, SequenceChunk, StepOutputs};
 use zhenjin_tensor::SimdLevel;
 
 use super::memory::publish_full_pages;
@@ -22,6 +23,61 @@ impl PlannedChunk {
             LogitsFor::Last => 1,
             LogitsFor::All => self.rows,
         }
+    }
+
+    fn hidden_rows(&self) -> usize {
+        match self.prompt.hidden {
+            HiddenFor::None => 0,
+            HiddenFor::Last => 1,
+            HiddenFor::All => self.rows,
+        }
+    }
+
+    /// Positions of the tokens that are scored.
+    fn scored(&self) -> Range<usize> {
+        let first = self.start + self.prompt.first_scored_row + 1;
+        first..first + self.prompt.scored
+    }
+}
+
+/// Where the outputs of a chunk are among those of its step.
+struct ChunkOutputs<'a> {
+    outputs: StepOutputs<'a>,
+    logits: Range<usize>,
+    scores: Range<usize>,
+    hidden: Range<usize>,
+}
+
+impl<'a> ChunkOutputs<'a> {
+    /// Those of each chunk.
+    ///
+    /// # Errors
+    /// If the model did not return what was asked of it.
+    fn of(plan: &[PlannedChunk], outputs: StepOutputs<'a>) -> Result<Vec<ChunkOutputs<'a>>, String> {
+        let (mut logits, mut scores, mut hidden) = (0, 0, 0);
+        let next = |next: &mut usize, count: usize| {
+            *next += count;
+            *next - count..*next
+        };
+        let chunks = plan
+            .iter()
+            .map(|chunk| ChunkOutputs {
+                outputs,
+                logits: next(&mut logits, chunk.logits_rows()),
+                scores: next(&mut scores, chunk.prompt.scored),
+                hidden: next(&mut hidden, chunk.hidden_rows()),
+            })
+            .collect();
+        for (what, expected, actual) in [
+            ("rows of logits", logits, outputs.logits.rows()),
+            ("scores", scores, outputs.scores.len()),
+            ("hidden states", hidden, outputs.hidden.rows()),
+        ] {
+            if actual != expected {
+                return Err(format!("the model returned {actual} {what} instead of {expected}"));
+            }
+        }
+        Ok(chunks)
     }
 }
 
@@ -89,13 +145,8 @@ impl Scheduler {
     /// One call of the model. Returns the requests that end with it, still running. On an error no request
     /// has moved.
     fn step(&mut self, plan: &[PlannedChunk]) -> Result<Vec<(u64, FinishReason)>, String> {
-        let Scheduler { model, running, pool, sampler, stats, options, usable_vocabulary, .. } = self;
-        let mut choosing = Choosing {
-            sampler,
-            simd: options.simd,
-            usable_vocabulary: *usable_vocabulary,
-            observer: options.observer.as_deref(),
-        };
+        let Scheduler { model, running, pool, sampler, stats, options, .. } = self;
+        let mut choosing = Choosing { sampler, simd: options.simd, observer: options.observer.as_deref() };
         let mut chunks = Vec::with_capacity(plan.len());
         for chunk in plan {
             let Some(sequence) = running.get(&chunk.id) else {
@@ -110,28 +161,27 @@ impl Scheduler {
                 start: chunk.start,
                 pages: &sequence.pages[..end.div_ceil(PAGE_TOKENS)],
                 logits: chunk.logits,
+                scores: Scoring {
+                    first_row: chunk.prompt.first_scored_row,
+                    targets: &sequence.tokens[chunk.scored()],
+                    top: sequence.about_prompt.top(),
+                },
+                hidden: chunk.prompt.hidden,
             });
         }
         let model = &mut **model;
-        let logits = without_panic(|| model.step(&chunks))
+        let outputs = without_panic(|| model.step(&chunks))
             .map_err(|panic| format!("the model's step panicked: {panic}"))?
             .map_err(|error| error.to_string())?;
-        let expected: usize = plan.iter().map(PlannedChunk::logits_rows).sum();
-        if logits.rows() != expected {
-            return Err(format!("the model returned {} rows of logits instead of {expected}", logits.rows()));
-        }
-        let mut next_row = 0;
         let mut ended = Vec::new();
-        for chunk in plan {
-            let rows: Vec<&[f32]> =
-                (next_row..next_row + chunk.logits_rows()).map(|row| logits.row(row)).collect();
-            next_row += chunk.logits_rows();
+        for (chunk, outputs) in plan.iter().zip(ChunkOutputs::of(plan, outputs)?) {
             let Some(sequence) = running.get_mut(&chunk.id) else { continue };
             sequence.computed += chunk.rows - chunk.drafted;
             let (generated_before, computed_before) = (sequence.completion_tokens(), sequence.computed);
-            let ending = without_panic(|| read_logits(sequence, chunk, &rows, &mut choosing)).unwrap_or_else(
-                |panic| Some(FinishReason::Error(format!("choosing a token panicked: {panic}"))),
-            );
+            let ending = without_panic(|| read_outputs(sequence, chunk, &outputs, &mut choosing))
+                .unwrap_or_else(|panic| {
+                    Some(FinishReason::Error(format!("choosing a token panicked: {panic}")))
+                });
             publish_full_pages(pool, sequence);
             stats.decode_tokens += (sequence.completion_tokens() - generated_before) as u64;
             if chunk.drafted > 0 {
@@ -152,49 +202,51 @@ impl Scheduler {
 struct Choosing<'a> {
     sampler: &'a mut Sampler,
     simd: SimdLevel,
-    usable_vocabulary: usize,
     observer: Option<&'a dyn EngineObserver>,
 }
 
 impl Choosing<'_> {
-    fn usable<'l>(&self, logits: &'l [f32]) -> &'l [f32] {
-        &logits[..self.usable_vocabulary.min(logits.len())]
-    }
-
     /// What the model thought of `token`, and of the `count` most likely ones, if a count is given.
     fn report(&self, logits: &[f32], token: u32, count: Option<usize>) -> Result<TokenReport, BrokenLogit> {
         let Some(count) = count else { return Ok(TokenReport { id: token, logprob: None, top: Vec::new() }) };
         let softmax = LogSoftmax::of(self.simd, logits)?;
         let logprob = Some(softmax.log_probability(logits[token as usize]));
-        Ok(TokenReport { id: token, logprob, top: softmax.top(self.usable(logits), count) })
+        Ok(TokenReport { id: token, logprob, top: softmax.top(logits, count) })
     }
 }
 
-/// Reports the prompt's tokens and generates the next ones, as far as the chunk's rows of logits [vocabulary]
-/// allow. Returns why the request ends, if it does.
-fn read_logits(
+/// Takes in what was asked about the prompt and generates the next tokens, as far as the chunk's outputs allow. Returns why
+/// the request ends, if it does.
+fn read_outputs(
     sequence: &mut Sequence,
     chunk: &PlannedChunk,
-    rows: &[&[f32]],
+    outputs: &ChunkOutputs<'_>,
     choosing: &mut Choosing<'_>,
 ) -> Option<FinishReason> {
-    if sequence.needs_prompt_logits()
-        && let Err(broken) = report_prompt(sequence, chunk.start, rows, choosing)
-    {
+    let targets = &sequence.tokens[chunk.scored()];
+    let scores = &outputs.outputs.scores[outputs.scores.clone()];
+    if let Err(broken) = sequence.about_prompt.add_scores(targets, scores) {
         return Some(FinishReason::Error(broken.to_string()));
     }
+    let end = chunk.start + chunk.rows;
+    sequence.about_prompt.add_hidden(end, outputs.outputs.hidden, outputs.hidden.clone());
     if sequence.computed < sequence.tokens.len() {
         return None;
     }
     if !sequence.prompt_announced {
         sequence.prompt_announced = true;
-        let tokens = std::mem::take(&mut sequence.prompt_reports);
-        sequence.request.prompt_logprobs = None;
-        sequence.send(Event::Prompt { cached_tokens: sequence.cached_tokens, tokens });
+        let (tokens, pooled) = sequence.about_prompt.take();
+        if pooled.iter().flatten().any(|value| !value.is_finite()) {
+            let message =
+                "the model's hidden states are not finite: the weights or the calculation are broken";
+            return Some(FinishReason::Error(message.to_owned()));
+        }
+        sequence.send(Event::Prompt { cached_tokens: sequence.cached_tokens, tokens, pooled });
     }
     if sequence.request.max_tokens == 0 {
         return Some(FinishReason::Length);
     }
+    let rows: Vec<&[f32]> = outputs.logits.clone().map(|row| outputs.outputs.logits.row(row)).collect();
     let Some(first) = rows.len().checked_sub(1 + chunk.drafted) else {
         return Some(FinishReason::Error("the model returned no logits".to_owned()));
     };
@@ -217,24 +269,6 @@ fn read_logits(
     None
 }
 
-/// `rows[i]` are the logits after position `start + i`, which predict the token at `start + i + 1`.
-fn report_prompt(
-    sequence: &mut Sequence,
-    start: usize,
-    rows: &[&[f32]],
-    choosing: &Choosing<'_>,
-) -> Result<(), BrokenLogit> {
-    let Some(count) = sequence.request.prompt_logprobs else { return Ok(()) };
-    for (offset, logits) in rows.iter().enumerate() {
-        let predicted = start + offset + 1;
-        if predicted == sequence.prompt_reports.len() && predicted < sequence.prompt_tokens {
-            let report = choosing.report(logits, sequence.tokens[predicted], Some(count))?;
-            sequence.prompt_reports.push(report);
-        }
-    }
-    Ok(())
-}
-
 /// Chooses the next token by the logits after the last one. Returns it, and why the request ends with it, if
 /// it does.
 fn generate(
@@ -253,8 +287,7 @@ fn generate(
         seed: sequence.seed,
         position: sequence.tokens.len(),
     };
-    let token =
-        choosing.sampler.sample(choosing.usable(logits), choice).map_err(|error| error.to_string())?;
+    let token = choosing.sampler.sample(logits, choice).map_err(|error| error.to_string())?;
     let report =
         choosing.report(logits, token, sequence.request.logprobs).map_err(|error| error.to_string())?;
     let is_stop = sequence.request.stop_tokens.contains(&token);

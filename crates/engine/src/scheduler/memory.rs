@@ -102,15 +102,17 @@ impl Scheduler {
             }
             let Some(sequence) = self.running.get(&id) else { continue };
             let drafted = sequence.drafted();
-            let logits = if sequence.needs_prompt_logits() || drafted > 0 {
+            let logits = if drafted > 0 {
                 LogitsFor::All
-            } else if rows == sequence.pending() {
+            } else if rows == sequence.pending() && sequence.request.max_tokens > 0 {
                 LogitsFor::Last
             } else {
                 LogitsFor::None
             };
             // A draft stays within the page that was secured for the row before it.
-            plan.push(PlannedChunk { id, start: sequence.computed, rows: rows + drafted, drafted, logits });
+            let start = sequence.computed;
+            let prompt = sequence.about_prompt.wanted(start..start + rows);
+            plan.push(PlannedChunk { id, start, rows: rows + drafted, drafted, logits, prompt });
         }
         plan
     }

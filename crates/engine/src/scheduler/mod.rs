@@ -1,9 +1,10 @@
 //! The engine's thread: takes requests, plans a step, computes it, hands out tokens, and again.
 //!
-//! [`rows`] decides how many rows of whom, [`drafts`] who guesses ahead, [`memory`] who gets pages, [`execute`] runs the step and reads its
-//! logits. Requests are ordered by age (their id) everywhere, so that the schedule is a function of arrivals
+//! [`rows`] decides how many rows of whom, [`drafts`] who guesses ahead, [`memory`] who gets pages, [`execute`] runs the step and
+//! reads its logits, [`about_prompt`] collects what a request asks about its prompt. Requests are ordered by age (their id) everywhere, so that the schedule is a function of arrivals
 //! and measured time, and answers of neither.
 
+mod about_prompt;
 mod drafts;
 mod execute;
 mod memory;
@@ -24,6 +25,7 @@ use crate::sampling::sampler::Sampler;
 use crate::speculation::row_cost::RowCost;
 use crate::stats::EngineStats;
 use crate::step_model::StepModel;
+use about_prompt::PromptRowsWanted;
 use rows::{Pace, StepLimits};
 use sequence::Sequence;
 
@@ -36,6 +38,8 @@ struct PlannedChunk {
     /// The last of the rows that are guesses.
     drafted: usize,
     logits: LogitsFor,
+    /// What is wanted about the prompt.
+    prompt: PromptRowsWanted,
 }
 
 /// Everything that the engine's thread owns.
@@ -129,10 +133,8 @@ impl Scheduler {
         }
         let decode_rows = self.running.values().filter(|sequence| rows::is_answering(sequence)).count();
         let most = self.options.prefill_chunk.min(self.model.max_rows().saturating_sub(decode_rows)).max(1);
-        let limits = StepLimits {
-            prefill_rows: self.pace.prefill_rows(decode_rows, self.options.step_time, most),
-            extra_logits_rows: self.model.max_logits_rows().saturating_sub(self.running.len()),
-        };
+        let limits =
+            StepLimits { prefill_rows: self.pace.prefill_rows(decode_rows, self.options.step_time, most) };
         let rows = rows::choose_rows(&self.running, limits);
         self.choose_drafts(&rows);
         self.secure_pages(rows)

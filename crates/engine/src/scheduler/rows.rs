@@ -40,8 +40,6 @@ impl Pace {
 pub(crate) struct StepLimits {
     /// Rows of prompts.
     pub(crate) prefill_rows: usize,
-    /// Rows of logits beyond one for each request.
-    pub(crate) extra_logits_rows: usize,
 }
 
 /// The rows of each request in the next step; requests without rows are left out.
@@ -57,11 +55,7 @@ pub(crate) fn choose_rows(running: &BTreeMap<u64, Sequence>, limits: StepLimits)
     if prompts.len() > 1 {
         prompts[1..].sort_by_key(|sequence| (sequence.pending(), sequence.id));
     }
-    let mut chooser = PromptRows {
-        left: limits.prefill_rows,
-        extra_logits: limits.extra_logits_rows,
-        first_pages: Vec::new(),
-    };
+    let mut chooser = PromptRows { left: limits.prefill_rows, first_pages: Vec::new() };
     let Some((oldest, others)) = prompts.split_first() else { return rows };
     let half = if others.is_empty() { limits.prefill_rows } else { limits.prefill_rows.div_ceil(2) };
     let first_share = chooser.take(oldest, half);
@@ -84,14 +78,13 @@ pub(crate) fn choose_rows(running: &BTreeMap<u64, Sequence>, limits: StepLimits)
     rows
 }
 
-/// One token to compute and no logits of earlier positions to give: a row like any other answer's.
+/// One token to compute and nothing more to say about the prompt: a row like any other answer's.
 pub(crate) fn is_answering(sequence: &Sequence) -> bool {
-    sequence.pending() == 1 && !sequence.needs_prompt_logits()
+    sequence.pending() == 1 && sequence.about_prompt.first_wanted().is_none()
 }
 
 struct PromptRows<'a> {
     left: usize,
-    extra_logits: usize,
     /// The sequences whose next full page, from its beginning, is computed in this step.
     first_pages: Vec<&'a Sequence>,
 }
@@ -100,10 +93,6 @@ impl<'a> PromptRows<'a> {
     /// Gives `sequence` at most `most` rows, up to the end of a page unless its prompt ends before.
     fn take(&mut self, sequence: &'a Sequence, most: usize) -> usize {
         let mut rows = most.min(self.left).min(sequence.pending());
-        if sequence.needs_prompt_logits() {
-            rows = rows.min(self.extra_logits);
-            self.extra_logits -= rows;
-        }
         if rows < sequence.pending() {
             let beyond_page = (sequence.computed + rows) % PAGE_TOKENS;
             if beyond_page < rows {
@@ -119,9 +108,6 @@ impl<'a> PromptRows<'a> {
 
     /// Gives `sequence`, which has `rows`, what is left.
     fn extend(&mut self, sequence: &'a Sequence, rows: usize) -> usize {
-        if sequence.needs_prompt_logits() {
-            self.extra_logits += rows;
-        }
         self.left += rows;
         self.take(sequence, self.left)
     }
@@ -168,7 +154,7 @@ mod tests {
     #[test]
     fn a_long_prompt_leaves_room_for_short_ones_and_answers() {
         let sequences = running(&[prompt(0, 4000), prompt(5000, 300), prompt(6000, 20), prompt(7000, 1)]);
-        let rows = choose_rows(&sequences, StepLimits { prefill_rows: 256, extra_logits_rows: 64 });
+        let rows = choose_rows(&sequences, StepLimits { prefill_rows: 256 });
         assert_eq!(rows[&3], 1);
         assert_eq!(rows[&2], 20);
         assert_eq!(rows[&0], 128);
@@ -180,7 +166,7 @@ mod tests {
         let mut second = prompt(0, 200);
         second[150] = 9;
         let sequences = running(&[prompt(0, 200), second, prompt(0, 33), prompt(0, 32)]);
-        let rows = choose_rows(&sequences, StepLimits { prefill_rows: 512, extra_logits_rows: 64 });
+        let rows = choose_rows(&sequences, StepLimits { prefill_rows: 512 });
         // The last one's page ends with its last token, whose logits it needs.
         assert_eq!(rows, BTreeMap::from([(0, 200), (3, 32)]));
     }

@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc::UnboundedSender;
 use zhenjin_model::{PAGE_TOKENS, PageId};
 
+use super::about_prompt::AboutPrompt;
 use crate::inbox::Submission;
 use crate::kv::prefix_cache::{ChainId, PageTokens};
-use crate::request::{Event, Request, Timings, TokenReport, Usage};
+use crate::request::{Event, Request, Timings, Usage};
 use crate::sampling::mask::TokenMask;
 use crate::sampling::penalties::TokenHistory;
 use crate::speculation::drafter::{Draft, Drafter, LONGEST_DRAFT};
@@ -31,8 +32,8 @@ pub(crate) struct Sequence {
     pub(crate) chain: ChainId,
     /// Prompt tokens that came from the cache.
     pub(crate) cached_tokens: usize,
-    /// Reports of the prompt's tokens so far, if asked for.
-    pub(crate) prompt_reports: Vec<TokenReport>,
+    /// What was asked about the prompt.
+    pub(crate) about_prompt: AboutPrompt,
     /// [`Event::Prompt`] was sent.
     pub(crate) prompt_announced: bool,
     pub(crate) history: Option<TokenHistory>,
@@ -54,9 +55,6 @@ impl Sequence {
     pub(crate) fn new(submission: Submission, usable_vocabulary: usize) -> Sequence {
         let Submission { id, mut request, seed, submitted, events } = submission;
         let tokens = std::mem::take(&mut request.prompt);
-        let first = tokens.first().filter(|_| request.prompt_logprobs.is_some());
-        let prompt_reports =
-            first.map(|&id| TokenReport { id, logprob: None, top: Vec::new() }).into_iter().collect();
         Sequence {
             id,
             seed,
@@ -66,7 +64,7 @@ impl Sequence {
             published: 0,
             chain: ChainId::EMPTY,
             cached_tokens: 0,
-            prompt_reports,
+            about_prompt: AboutPrompt::new(&request, &tokens),
             prompt_announced: false,
             history: request.sampling.has_penalties().then(|| TokenHistory::of_prompt(&tokens)),
             mask: request.constraint.is_some().then(|| TokenMask::none(usable_vocabulary)),
@@ -100,14 +98,10 @@ impl Sequence {
         self.tokens.len() - self.prompt_tokens
     }
 
-    /// True while the logits of the prompt's positions are needed, not only those of its end.
-    pub(crate) fn needs_prompt_logits(&self) -> bool {
-        self.request.prompt_logprobs.is_some() && self.prompt_reports.len() < self.prompt_tokens
-    }
-
-    /// Positions below this need no logits, so that cached pages can stand in for them.
+    /// Nothing is wanted of positions below this, so that cached pages can stand in for them.
     pub(crate) fn reusable_until(&self) -> usize {
-        if self.needs_prompt_logits() { self.prompt_reports.len() - 1 } else { self.tokens.len() - 1 }
+        let wanted = self.about_prompt.first_wanted();
+        wanted.map_or(self.tokens.len() - 1, |wanted| wanted.min(self.tokens.len() - 1))
     }
 
     /// The tokens of page `index`, if it is full.

@@ -6,8 +6,10 @@
 
 use std::sync::{Arc, Condvar, Mutex};
 
+use zhenjin_engine::sampling::log_softmax::LogSoftmax;
 use zhenjin_engine::{StepError, StepModel};
-use zhenjin_model::{Logits, LogitsFor, PAGE_TOKENS, SequenceChunk};
+use zhenjin_model::{HiddenFor, LogitsFor, OutputRows, PAGE_TOKENS, RowScore, SequenceChunk, StepOutputs};
+use zhenjin_tensor::{SimdLevel, TopLogit};
 
 pub(crate) const VOCABULARY: usize = 50;
 pub(crate) const EMPTY: u32 = u32::MAX;
@@ -58,6 +60,8 @@ pub(crate) struct FakeModel {
     pages: Vec<[u32; PAGE_TOKENS]>,
     steps: usize,
     logits: Vec<f32>,
+    scores: Vec<RowScore>,
+    hidden: Vec<f32>,
 }
 
 impl FakeModel {
@@ -71,6 +75,8 @@ impl FakeModel {
             pages: vec![[EMPTY; PAGE_TOKENS]; pages],
             steps: 0,
             logits: Vec::new(),
+            scores: Vec::new(),
+            hidden: Vec::new(),
         }
     }
 
@@ -92,13 +98,32 @@ impl FakeModel {
     }
 }
 
+/// Width of a hidden state.
+const HIDDEN: usize = 7;
+
+/// The score of `target` by the formula that answers' reports use.
+fn score(logits: &[f32], target: u32, top: usize) -> RowScore {
+    match LogSoftmax::of(SimdLevel::detect(), logits) {
+        Ok(softmax) => RowScore {
+            log_probability: softmax.log_probability(logits[target as usize]),
+            top: softmax.top(logits, top).iter().map(|top| (top.id as usize, top.logprob)).collect(),
+            broken: None,
+        },
+        Err(_) => RowScore {
+            log_probability: f32::NAN,
+            top: Vec::new(),
+            broken: Some(TopLogit { index: 0, logit: f32::NAN }),
+        },
+    }
+}
+
 fn mix(value: u64) -> u64 {
     let value = (value ^ value >> 31).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     (value ^ value >> 29).wrapping_mul(0xbf58_476d_1ce4_e5b9)
 }
 
 impl StepModel for FakeModel {
-    fn vocabulary_size(&self) -> usize {
+    fn usable_vocabulary(&self) -> usize {
         VOCABULARY
     }
 
@@ -118,7 +143,7 @@ impl StepModel for FakeModel {
         self.max_logits_rows
     }
 
-    fn step(&mut self, chunks: &[SequenceChunk<'_>]) -> Result<Logits<'_>, StepError> {
+    fn step(&mut self, chunks: &[SequenceChunk<'_>]) -> Result<StepOutputs<'_>, StepError> {
         if let Some(gate) = &self.faults.gate {
             gate.pass();
         }
@@ -148,7 +173,8 @@ impl StepModel for FakeModel {
             return Err("no drafts today".into());
         }
         // Backwards, so that a chunk cannot lean on what an earlier chunk of the same step writes.
-        let mut rows: Vec<Vec<f32>> = Vec::new();
+        let (mut rows, mut hidden): (Vec<Vec<f32>>, Vec<Vec<f32>>) = (Vec::new(), Vec::new());
+        self.scores.clear();
         for chunk in chunks.iter().rev() {
             let end = chunk.start + chunk.tokens.len();
             assert_eq!(chunk.pages.len(), end.div_ceil(PAGE_TOKENS));
@@ -161,10 +187,29 @@ impl StepModel for FakeModel {
                 LogitsFor::All => chunk.start,
             };
             rows.extend((first..end).rev().map(|position| self.logits_after(chunk, position)));
+            let first = match chunk.hidden {
+                HiddenFor::None => end,
+                HiddenFor::Last => end - 1,
+                HiddenFor::All => chunk.start,
+            };
+            let state = |position: usize| self.logits_after(chunk, position)[..HIDDEN].to_vec();
+            hidden.extend((first..end).rev().map(state));
+            for (row, &target) in chunk.scores.targets.iter().enumerate().rev() {
+                let position = chunk.start + chunk.scores.first_row + row;
+                assert!(position < end);
+                let score = score(&self.logits_after(chunk, position), target, chunk.scores.top);
+                self.scores.push(score);
+            }
         }
+        self.scores.reverse();
+        hidden.reverse();
+        self.hidden = hidden.concat();
         assert!(rows.len() <= self.max_logits_rows);
         rows.reverse();
         self.logits = rows.concat();
-        Logits::new(&self.logits, VOCABULARY).ok_or_else(|| "rows of the wrong width".into())
+        let logits =
+            OutputRows::new(&self.logits, VOCABULARY, VOCABULARY).ok_or("rows of the wrong width")?;
+        let hidden = OutputRows::new(&self.hidden, HIDDEN, HIDDEN).ok_or("states of the wrong width")?;
+        Ok(StepOutputs { logits, scores: &self.scores, hidden })
     }
 }

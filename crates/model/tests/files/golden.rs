@@ -99,14 +99,16 @@ fn logits(path: &Path, tokens: &[u32], simd: SimdLevel) -> Vec<f32> {
         kv_dtype: zhenjin_tensor::KvDtype::default(),
         max_rows: tokens.len(),
         max_logits_rows: tokens.len(),
+        usable_vocabulary: None,
         context_length: None,
         simd,
         team,
     };
     let mut runner = Runner::new(Arc::new(model), options).unwrap();
     let pages = [PageId(1), PageId(0)];
-    let chunk = SequenceChunk { tokens, start: 0, pages: &pages, logits: LogitsFor::All };
-    let logits = runner.step(&[chunk]).unwrap();
+    let chunk =
+        SequenceChunk { tokens, start: 0, pages: &pages, logits: LogitsFor::All, ..SequenceChunk::default() };
+    let logits = runner.step(&[chunk]).unwrap().logits;
     (0..logits.rows()).flat_map(|row| logits.row(row).to_vec()).collect()
 }
 

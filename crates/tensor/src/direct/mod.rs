@@ -3,6 +3,7 @@
 //! Large operations are split over the thread team by rows; small ones run on the caller, because waking the team would
 //! take longer. Neither changes a bit of the result. It does not know models: shapes come with the operands.
 
+mod scoring;
 mod workspace;
 
 use std::sync::Arc;
@@ -15,8 +16,10 @@ use crate::ops::add::AddToRows;
 use crate::ops::rms_norm::RmsNorm;
 use crate::ops::rope::{RotaryAngles, RotaryFrequencies, RotaryLayout, Rotate};
 use crate::ops::swiglu::SwiGlu;
-use crate::team::DisjointMut;
+use crate::team::{DisjointMut, share};
 use crate::{Executor, Matrix, Projection, SimdLevel, TensorError, ThreadTeam, Vector};
+use scoring::RowState;
+pub use scoring::{RowScore, ScoreTarget};
 pub use workspace::Activations;
 use workspace::Workspace;
 
@@ -51,6 +54,7 @@ pub struct DirectExecutor {
     quantised: QuantisedRows,
     workspace: Workspace,
     attention: AttentionScratch,
+    scoring: Vec<RowState>,
 }
 
 impl DirectExecutor {
@@ -76,6 +80,7 @@ impl DirectExecutor {
             quantised: QuantisedRows::new(),
             workspace: Workspace::default(),
             attention: AttentionScratch::default(),
+            scoring: Vec::new(),
             team,
             cache,
         })
@@ -119,9 +124,11 @@ impl DirectExecutor {
         if tensor.values().len() < ELEMENTS_WORTH_A_TEAM {
             return kernel(0..rows, tensor.values_mut());
         }
+        let threads = self.team.threads();
         let values = DisjointMut::new(tensor.values_mut());
-        self.team.for_ranges(rows, |rows| {
-            // SAFETY: the ranges are disjoint.
+        self.team.run(&|worker| {
+            let rows = share(rows, threads, worker);
+            // SAFETY: the shares of the workers are disjoint.
             kernel(rows.clone(), unsafe { values.slice(rows.start * width..rows.end * width) });
         });
     }
@@ -295,13 +302,7 @@ impl Executor for DirectExecutor {
     }
 
     fn select_rows(&mut self, input: Activations, rows: &[usize]) -> Result<Activations, TensorError> {
-        if let Some(row) = rows.iter().find(|row| **row >= input.rows()) {
-            return Err(TensorError::RowOutOfRange { row: *row, rows: input.rows() });
-        }
-        let mut out = self.workspace.take(rows.len(), input.width())?;
-        for (row, out) in rows.iter().zip(out.values_mut().chunks_exact_mut(input.width().max(1))) {
-            out.copy_from_slice(input.row(*row));
-        }
+        let out = self.copy_rows(&input, rows)?;
         self.workspace.give_back(input);
         Ok(out)
     }

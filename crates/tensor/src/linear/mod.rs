@@ -12,6 +12,9 @@ mod outputs;
 pub mod peak;
 mod schedule;
 
+use std::ops::Range;
+
+use crate::matrix::TILE_ROWS;
 use crate::{Matrix, TensorError, ThreadTeam};
 use schedule::Work;
 
@@ -54,6 +57,44 @@ pub fn linear(
     Ok(())
 }
 
+/// The outputs `outputs` of the product of `rows` rows with `matrix`, with the bits that [`linear`] gives them, into `output`
+/// [rows, outputs.len()]. For quantised matrices, `quantised` holds the rows already, so that many parts share them; else it is
+/// not read.
+///
+/// # Errors
+/// [`TensorError::Length`] when an operand does not have the length that the shapes ask for,
+/// [`TensorError::RowOutOfRange`] when `outputs` does not begin with a tile's first output, or ends beyond the matrix.
+pub(crate) fn linear_part(
+    team: &ThreadTeam,
+    input: &[f32],
+    rows: usize,
+    quantised: &QuantisedRows,
+    matrix: &Matrix,
+    outputs: Range<usize>,
+    output: &mut [f32],
+) -> Result<(), TensorError> {
+    check("linear: input", matrix.columns(), rows, input.len())?;
+    check("linear: output", outputs.len(), rows, output.len())?;
+    if outputs.end > matrix.rows() || !outputs.start.is_multiple_of(TILE_ROWS) {
+        let row = if outputs.end > matrix.rows() { outputs.end } else { outputs.start };
+        return Err(TensorError::RowOutOfRange { row, rows: matrix.rows() });
+    }
+    if matrix.dtype().is_quantised() {
+        check("linear: quantised rows", rows, 1, quantised.rows())?;
+        check("linear: quantised columns", matrix.columns(), 1, quantised.columns())?;
+    }
+    if rows == 0 || outputs.is_empty() {
+        return Ok(());
+    }
+    let work = Work::new(matrix, input, quantised, output.as_mut_ptr(), rows).part(outputs);
+    team.run(&|worker| {
+        // SAFETY: the lengths have been checked, `Work` gives each worker its own outputs, and a matrix exists only where
+        // its instruction set does.
+        unsafe { work.run(worker, team.threads()) }
+    });
+    Ok(())
+}
+
 /// The products, with all lengths checked.
 fn multiply(
     team: &ThreadTeam,
@@ -71,22 +112,11 @@ fn multiply(
         for (work, Product { matrix, output }) in works.iter_mut().zip(group) {
             *work = Some(Work::new(matrix, input, quantised, output.as_mut_ptr(), rows));
         }
-        let shares = team.width();
-        let mut parts = 0;
-        for work in works.iter_mut().flatten() {
-            work.divide(shares);
-            parts += work.parts_of_a_share();
-        }
-        // The parts of a share follow each other, so that a thread goes through one stretch of each matrix.
-        team.run(shares * parts, &|_, index| {
-            let (share, mut part) = (index / parts, index % parts);
+        team.run(&|worker| {
             for work in works.iter().flatten() {
-                if part < work.parts_of_a_share() {
-                    // SAFETY: the lengths have been checked, every part has its own outputs, and a matrix exists only
-                    // where its instruction set does.
-                    return unsafe { work.run(share, part) };
-                }
-                part -= work.parts_of_a_share();
+                // SAFETY: the lengths have been checked, `Work` gives each worker its own outputs, and a matrix
+                // exists only where its instruction set does.
+                unsafe { work.run(worker, team.threads()) }
             }
         });
     }

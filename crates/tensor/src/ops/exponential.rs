@@ -34,6 +34,7 @@ pub(crate) fn exponential<L: Lanes>(lanes: L, x: L::Vector) -> L::Vector {
 }
 
 /// eˣ of one number, the definition of [`exponential`].
+#[inline]
 pub(crate) fn exponential_of_one(x: f32) -> f32 {
     if x.is_nan() {
         return x;

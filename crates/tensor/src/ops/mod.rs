@@ -10,5 +10,6 @@ pub(crate) mod softmax;
 pub(crate) mod swiglu;
 #[cfg(test)]
 mod tests;
+pub(crate) mod top;
 
 pub(crate) use exponential::{exponential, exponential_of_one};

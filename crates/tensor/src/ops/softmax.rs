@@ -1,7 +1,10 @@
 //! Softmax and its logarithm over one row of logits.
 //!
-//! The exponentials have 64 partial sums, dealt as in `rms_norm`, so the bits depend on the row alone.
-//! Each exponential has a relative error of 1.3·10⁻⁷, the sum of n of them at most (n/64 + 6)·6·10⁻⁸ on top.
+//! ln Σ e^logit is summed in parts of [`LogSumExp::PART`] logits, so that a row can come piece by piece and is read from
+//! memory once. In a part, the exponentials of `logit − greatest of the part` have 64 partial sums, dealt as in `rms_norm`;
+//! the parts' sums are brought to the greatest logit so far and added in f64, in ascending order (the online normaliser of
+//! Milakov & Gimelshein 2018, arXiv 1805.02867, by parts). So the bits depend on the row alone.
+//! Each exponential has a relative error of 1.3·10⁻⁷, the sum of a part at most 22·6·10⁻⁸ on top.
 
 use super::exponential::{exponential, exponential_of_one};
 use crate::SimdLevel;
@@ -10,22 +13,111 @@ use crate::lanes::{LANES, LaneKernel, Lanes, dispatch, sum_lanes};
 /// Groups of lanes among which the exponentials are dealt.
 const GROUPS: usize = 4;
 
-/// ln Σ e^logit of a row, the number to subtract from a logit for its log-probability.
-/// −∞ for an empty row or one of only −∞; NaN when a logit is NaN.
-pub fn log_sum_exp(simd: SimdLevel, logits: &[f32]) -> f32 {
-    let greatest = dispatch(simd, Greatest { logits });
-    if greatest == f32::NEG_INFINITY {
-        return if logits.iter().any(|logit| logit.is_nan()) { f32::NAN } else { greatest };
-    }
-    let sum = dispatch(simd, SumOfExponentials { logits, greatest });
-    greatest + f64::from(sum).ln() as f32
+/// ln Σ e^logit over a row that comes in pieces: the one formula by which logits become log-probabilities.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LogSumExp {
+    greatest: f32,
+    /// Σ e^(logit − greatest); NaN once a logit was NaN or +∞.
+    sum: f64,
 }
 
-/// Overwrites every logit of a row with its log-probability, `logit − ln Σ e^logit`.
+impl Default for LogSumExp {
+    fn default() -> LogSumExp {
+        LogSumExp { greatest: f32::NEG_INFINITY, sum: 0.0 }
+    }
+}
+
+impl LogSumExp {
+    /// Logits that are summed together. All pieces but a row's last have a multiple of it.
+    pub const PART: usize = 1024;
+
+    /// Takes in the row's next logits.
+    pub fn add(&mut self, simd: SimdLevel, logits: &[f32]) {
+        dispatch(simd, AddParts { total: self, logits });
+    }
+
+    /// ln Σ e^logit of what was taken in: −∞ for nothing, or for nothing but −∞; NaN when a logit is NaN or +∞.
+    pub fn value(&self) -> f64 {
+        f64::from(self.greatest) + self.sum.ln()
+    }
+
+    /// The natural logarithm of the probability of the outcome with this logit: `logit − ln Σ e^logit`, computed in f64
+    /// and rounded once.
+    pub fn log_probability(&self, logit: f32) -> f32 {
+        (f64::from(logit) - self.value()) as f32
+    }
+
+    /// True when a logit was NaN or +∞.
+    pub fn is_broken(&self) -> bool {
+        self.sum.is_nan()
+    }
+
+    /// Takes in a part whose greatest logit and sum relative to it are given.
+    #[inline(always)]
+    fn merge(&mut self, greatest: f32, sum: f32) {
+        let sum = f64::from(sum);
+        if greatest > self.greatest {
+            self.sum = self.sum * f64::from(exponential_of_one(self.greatest - greatest)) + sum;
+            self.greatest = greatest;
+        } else if greatest > f32::NEG_INFINITY {
+            self.sum += sum * f64::from(exponential_of_one(greatest - self.greatest));
+        } else {
+            self.sum += sum;
+        }
+    }
+}
+
+/// ln Σ e^logit of a row, the number to subtract from a logit for its log-probability; see [`LogSumExp::value`].
+pub fn log_sum_exp(simd: SimdLevel, logits: &[f32]) -> LogSumExp {
+    let mut total = LogSumExp::default();
+    total.add(simd, logits);
+    total
+}
+
+/// Overwrites every logit of a row with its log-probability, [`LogSumExp::log_probability`].
 pub fn log_softmax(simd: SimdLevel, logits: &mut [f32]) {
-    let normaliser = log_sum_exp(simd, logits);
+    let value = log_sum_exp(simd, logits).value();
     for logit in logits {
-        *logit -= normaliser;
+        *logit = (f64::from(*logit) - value) as f32;
+    }
+}
+
+struct AddParts<'a> {
+    total: &'a mut LogSumExp,
+    logits: &'a [f32],
+}
+
+/// The sum of a part without any logit above −∞: 0, or NaN when there is a NaN.
+fn sum_without_greatest(part: &[f32]) -> f32 {
+    if part.iter().any(|logit| logit.is_nan()) { f32::NAN } else { 0.0 }
+}
+
+impl LaneKernel for AddParts<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, lanes: L) {
+        for part in self.logits.chunks(LogSumExp::PART) {
+            let greatest = Greatest { logits: part }.run(lanes);
+            let sum = if greatest == f32::NEG_INFINITY {
+                sum_without_greatest(part)
+            } else {
+                SumOfExponentials { logits: part, greatest }.run(lanes)
+            };
+            self.total.merge(greatest, sum);
+        }
+    }
+
+    fn reference(self) {
+        for part in self.logits.chunks(LogSumExp::PART) {
+            let greatest = Greatest { logits: part }.reference();
+            let sum = if greatest == f32::NEG_INFINITY {
+                sum_without_greatest(part)
+            } else {
+                SumOfExponentials { logits: part, greatest }.reference()
+            };
+            self.total.merge(greatest, sum);
+        }
     }
 }
 

@@ -5,7 +5,7 @@
 use super::add::AddToRows;
 use super::rms_norm::RmsNorm;
 use super::rope::{RotaryAngles, RotaryFrequencies, RotaryLayout, Rotate};
-use super::softmax::{log_softmax, log_sum_exp, softmax};
+use super::softmax::{LogSumExp, log_softmax, log_sum_exp, softmax};
 use super::swiglu::SwiGlu;
 use crate::SimdLevel;
 use crate::guarded::{Guarded, Side};
@@ -196,8 +196,40 @@ fn softmax_of_masked_empty_and_broken_rows() {
         let mut row = [f32::NEG_INFINITY, 0.0, f32::NEG_INFINITY, 0.0];
         softmax(simd, &mut row);
         assert_eq!(row, [0.0, 0.5, 0.0, 0.5]);
-        assert_eq!(log_sum_exp(simd, &[]), f32::NEG_INFINITY);
-        assert_eq!(log_sum_exp(simd, &[f32::NEG_INFINITY; 3]), f32::NEG_INFINITY);
-        assert!(log_sum_exp(simd, &[0.0, f32::NAN, 1.0]).is_nan());
+        assert_eq!(log_sum_exp(simd, &[]).value(), f64::NEG_INFINITY);
+        assert_eq!(log_sum_exp(simd, &[f32::NEG_INFINITY; 3]).value(), f64::NEG_INFINITY);
+        // What is broken shows wherever it stands, and −∞ around it does not hide it.
+        for broken in [f32::NAN, f32::INFINITY] {
+            for (at, others) in [(1, 0.0), (1500, 0.0), (2047, f32::NEG_INFINITY), (2500, 1.0)] {
+                let mut row = vec![others; 2600];
+                row[at] = broken;
+                let total = log_sum_exp(simd, &row);
+                assert!(total.is_broken() && total.value().is_nan(), "{broken} at {at}: {total:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn log_sum_exp_of_pieces_has_the_bits_of_the_whole() {
+    let part = LogSumExp::PART;
+    let mut logits = values(5 * part + 77, 9);
+    logits[part..2 * part].fill(f32::NEG_INFINITY);
+    logits[3 * part + 5] = 30.0;
+    let whole = log_sum_exp(SimdLevel::Scalar, &logits).value();
+    let exact: f64 = logits.iter().map(|x| f64::from(*x).exp()).sum::<f64>().ln();
+    assert!((whole - exact).abs() < 1e-6, "{whole} instead of {exact}");
+    for simd in SimdLevel::available() {
+        for pieces in [1, 2, 3, 6] {
+            let mut total = LogSumExp::default();
+            logits.chunks(pieces * part).for_each(|piece| total.add(simd, piece));
+            assert_eq!(total.value().to_bits(), whole.to_bits(), "{simd}, pieces of {pieces} parts");
+        }
+        let mut row = logits.to_vec();
+        log_softmax(simd, &mut row);
+        let total = log_sum_exp(simd, &logits);
+        for (logit, logarithm) in logits.iter().zip(&row) {
+            assert_eq!(total.log_probability(*logit).to_bits(), logarithm.to_bits());
+        }
     }
 }

@@ -1,14 +1,14 @@
-//! Times whole answers, prompts included, by the engine that serves. It does not know how results are shown.
+//! Times whole answers, prompts included, and scores of prompts, by the engine that serves. It does not know how results are shown.
 
-use super::measure::Repeat;
 use anyhow::{Result, bail};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use zhenjin_engine::{Engine, EngineOptions, Event, FinishReason, Request, Sampling};
 use zhenjin_model::{Model, Runner, RunnerOptions};
 use zhenjin_tensor::{KvDtype, PAGE_TOKENS, ThreadTeam};
 
-/// How many answers are asked for at once, and how long they are.
+/// How many answers are asked for at once, and how long they are. Prompts without an answer are scored: every token's
+/// log-probability is asked for.
 #[derive(Clone, Copy)]
 pub(super) struct Answers {
     pub(super) batch: usize,
@@ -22,12 +22,18 @@ pub(super) fn measure(
     model: &Arc<Model>,
     team: &Arc<ThreadTeam>,
     answers: Answers,
-    repeat: Repeat,
+    repeat: u32,
 ) -> Result<Vec<Duration>> {
     let engine = start(model, team, answers)?;
     // No prompt is asked for twice, so that none is found in the cache.
     once(&engine, answers, 0)?;
-    repeat.run(|run| once(&engine, answers, run))
+    (1..=repeat as usize)
+        .map(|run| {
+            let started = Instant::now();
+            once(&engine, answers, run)?;
+            Ok(started.elapsed())
+        })
+        .collect()
 }
 
 /// An engine with the server's own settings and room for all answers.
@@ -44,8 +50,9 @@ fn start(model: &Arc<Model>, team: &Arc<ThreadTeam>, answers: Answers) -> Result
             pages: (length.div_ceil(PAGE_TOKENS) + 1) * answers.batch,
             kv_dtype: answers.kv_dtype,
             max_rows: options.prefill_chunk.max(answers.batch) + answers.batch,
-            max_logits_rows: 2 * answers.batch.max(16),
+            max_logits_rows: answers.batch.max(16),
             context_length: None,
+            usable_vocabulary: None,
             simd: model.simd,
             team: Arc::clone(team),
         },
@@ -59,7 +66,10 @@ fn once(engine: &Engine, answers: Answers, run: usize) -> Result<()> {
         let prompt = (0..answers.prompt)
             .map(|position| super::token(position, sequence, engine.usable_vocabulary()))
             .collect();
-        Request::new(prompt, answers.tokens, Sampling::greedy())
+        match answers.tokens {
+            0 => Request::score(prompt, 0, 0),
+            tokens => Request::new(prompt, tokens, Sampling::greedy()),
+        }
     });
     let generations = requests.map(|request| engine.submit(request)).collect::<Result<Vec<_>, _>>()?;
     for mut generation in generations {

@@ -10,35 +10,11 @@ use zhenjin_tensor::{KvDtype, PAGE_TOKENS, PageId, ThreadTeam};
 /// Tokens of a prompt that one step computes, as in the server.
 const PREFILL_CHUNK: usize = 512;
 
-/// How often something is measured: so many times, and for at least so long.
-#[derive(Clone)]
-pub(super) struct Repeat {
-    times: usize,
-    least: Duration,
-}
-
-impl Repeat {
-    pub(super) fn of(arguments: &BenchArguments) -> Repeat {
-        Repeat { times: arguments.repeat as usize, least: Duration::from_secs(arguments.seconds) }
-    }
-
-    /// How long each run of `once` took; it is told which one it is, from 1 on.
-    pub(super) fn run(self, mut once: impl FnMut(usize) -> Result<()>) -> Result<Vec<Duration>> {
-        let (begun, mut times) = (Instant::now(), Vec::new());
-        while times.len() < self.times || begun.elapsed() < self.least {
-            let started = Instant::now();
-            once(times.len() + 1)?;
-            times.push(started.elapsed());
-        }
-        Ok(times)
-    }
-}
-
 pub(super) struct Bench {
     runner: Runner,
     vocabulary_size: usize,
     pages_per_sequence: usize,
-    repeat: Repeat,
+    repeat: u32,
 }
 
 impl Bench {
@@ -60,6 +36,7 @@ impl Bench {
             max_rows: PREFILL_CHUNK.max(widest),
             max_logits_rows: widest,
             context_length: None,
+            usable_vocabulary: None,
             simd: model.simd,
             team,
         };
@@ -68,7 +45,7 @@ impl Bench {
             runner: Runner::new(model, options)?,
             vocabulary_size,
             pages_per_sequence,
-            repeat: Repeat::of(arguments),
+            repeat: arguments.repeat,
         })
     }
 
@@ -84,7 +61,13 @@ impl Bench {
 
     fn repeated(&mut self, once: impl Fn(&mut Self) -> Result<()>) -> Result<Vec<Duration>> {
         once(self)?;
-        self.repeat.clone().run(|_| once(self))
+        (0..self.repeat)
+            .map(|_| {
+                let started = Instant::now();
+                once(self)?;
+                Ok(started.elapsed())
+            })
+            .collect()
     }
 
     fn prefill_once(&mut self, tokens: usize) -> Result<()> {
@@ -94,7 +77,13 @@ impl Bench {
             let start = index * PREFILL_CHUNK;
             let logits = if start + chunk.len() == tokens { LogitsFor::Last } else { LogitsFor::None };
             let pages = &pages[..(start + chunk.len()).div_ceil(PAGE_TOKENS)];
-            self.runner.step(&[SequenceChunk { tokens: chunk, start, pages, logits }])?;
+            self.runner.step(&[SequenceChunk {
+                tokens: chunk,
+                start,
+                pages,
+                logits,
+                ..SequenceChunk::default()
+            }])?;
         }
         Ok(())
     }
@@ -112,6 +101,7 @@ impl Bench {
                     start,
                     pages: &pages[..used],
                     logits: LogitsFor::Last,
+                    ..SequenceChunk::default()
                 })
                 .collect();
             self.runner.step(&chunks)?;

@@ -9,7 +9,7 @@ use crate::home::Home;
 use crate::machine;
 use answers::Answers;
 use anyhow::{Result, bail};
-use measure::{Bench, Repeat};
+use measure::Bench;
 use report::{Kind, Report, Test};
 use std::path::Path;
 use std::sync::Arc;
@@ -32,6 +32,11 @@ pub(crate) fn run(home: &Home, arguments: &BenchArguments) -> Result<()> {
     for &tokens in wanted(&arguments.prefill) {
         report.add(Test { kind: Kind::Prefill, tokens, batch: 1 }, &bench.prefill(tokens)?)?;
     }
+    for &prompt in wanted(&arguments.score) {
+        let scored = Answers { batch: 1, prompt, tokens: 0, kv_dtype };
+        let times = answers::measure(&model, &team, scored, arguments.repeat)?;
+        report.add(Test { kind: Kind::Score, tokens: prompt, batch: 1 }, &times)?;
+    }
     for &tokens in wanted(&arguments.decode) {
         for &batch in &arguments.batch {
             report.add(Test { kind: Kind::Decode, tokens, batch }, &bench.decode(tokens, batch)?)?;
@@ -41,7 +46,7 @@ pub(crate) fn run(home: &Home, arguments: &BenchArguments) -> Result<()> {
         for &batch in &arguments.batch {
             let prompt = arguments.prompt;
             let answers = Answers { batch, prompt, tokens, kv_dtype };
-            let times = answers::measure(&model, &team, answers, Repeat::of(arguments))?;
+            let times = answers::measure(&model, &team, answers, arguments.repeat)?;
             report.add(Test { kind: Kind::Answers { prompt }, tokens, batch }, &times)?;
         }
     }
@@ -56,6 +61,7 @@ fn wanted(lengths: &[usize]) -> impl Iterator<Item = &usize> {
 fn check(arguments: &BenchArguments) -> Result<()> {
     let lists = [
         ("--prefill", 0, &arguments.prefill[..]),
+        ("--score", 0, &arguments.score),
         ("--decode", 0, &arguments.decode),
         ("--answers", 0, &arguments.answers),
         ("--prompt", 1, std::slice::from_ref(&arguments.prompt)),

@@ -18,6 +18,8 @@ const MEMORY_WORDS: usize = 64 << 20;
 pub(super) enum Kind {
     Prefill,
     Decode,
+    /// Log-probabilities of a prompt's tokens.
+    Score,
     /// Prompts of this many tokens and their answers.
     Answers {
         prompt: usize,
@@ -37,6 +39,7 @@ impl Test {
         match self.kind {
             Kind::Prefill => "prefill",
             Kind::Decode => "decode",
+            Kind::Score => "score",
             Kind::Answers { .. } => "answers",
         }
     }
@@ -116,10 +119,11 @@ impl Report {
         let mut speeds: Vec<f64> = times.iter().map(|time| all / time.as_secs_f64()).collect();
         speeds.sort_by(f64::total_cmp);
         let median = speeds[speeds.len() / 2];
-        // Only decoding computes the head for every token, and only decoding reads all weights for each step.
+        // Prefill computes the head for one token, and only decoding reads all weights for each step.
         let (operations_per_token, reads_per_token) = match kind {
             Kind::Prefill => (2.0 * (self.layer_weights + self.head_weights / tokens as f64), 0.0),
             Kind::Decode => (2.0 * (self.layer_weights + self.head_weights), 1.0 / batch as f64),
+            Kind::Score => (2.0 * (self.layer_weights + self.head_weights), 0.0),
             Kind::Answers { prompt } => {
                 let computed = (prompt + tokens) as f64 / tokens as f64;
                 (2.0 * (self.layer_weights * computed + self.head_weights), 0.0)

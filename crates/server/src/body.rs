@@ -1,6 +1,8 @@
 //! Requests' bodies: read whole, within a size and a time, and taken apart as JSON with errors that say where.
 //! Does not know which fields a request has.
 
+use std::sync::Arc;
+
 use axum::body::{Body, to_bytes};
 use axum::extract::{FromRequest, Request, State};
 use axum::http::{StatusCode, header};
@@ -9,32 +11,29 @@ use axum::response::Response;
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
 
-use crate::app::AppState;
 use crate::errors::ApiError;
 use crate::json;
+use crate::options::ServerOptions;
 
 /// Middleware that reads the whole body before a handler runs, so that no handler has to guard size and time itself.
 pub(crate) async fn collect(
-    State(state): State<AppState>,
+    State(options): State<Arc<ServerOptions>>,
     request: Request,
     next: Next,
 ) -> Result<Response, ApiError> {
-    let limit = state.options.body_limit;
+    let limit = options.body_limit;
     let announced =
         request.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
     if announced.is_some_and(|length: u64| length > limit as u64) {
         return Err(too_large(limit));
     }
     let (parts, body) = request.into_parts();
-    let bytes = match tokio::time::timeout(state.options.read_timeout, to_bytes(body, limit)).await {
+    let bytes = match tokio::time::timeout(options.read_timeout, to_bytes(body, limit)).await {
         Err(_) => {
             return Err(ApiError::new(
                 StatusCode::REQUEST_TIMEOUT,
                 "invalid_request_error",
-                format!(
-                    "the request's body did not arrive within {} s",
-                    state.options.read_timeout.as_secs()
-                ),
+                format!("the request's body did not arrive within {} s", options.read_timeout.as_secs()),
             )
             .with_code("request_timeout"));
         }
@@ -71,11 +70,11 @@ fn too_large(limit: usize) -> ApiError {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ApiJson<T>(pub(crate) T);
 
-impl<T: DeserializeOwned> FromRequest<AppState> for ApiJson<T> {
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for ApiJson<T> {
     type Rejection = ApiError;
 
-    async fn from_request(request: Request, state: &AppState) -> Result<Self, ApiError> {
-        let bytes = json_bytes(request, state).await?;
+    async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
+        let bytes = json_bytes(request).await?;
         json::typed(&bytes).map(ApiJson)
     }
 }
@@ -83,7 +82,7 @@ impl<T: DeserializeOwned> FromRequest<AppState> for ApiJson<T> {
 /// The body's bytes, once its content type says JSON.
 ///
 /// A page of another origin can send `text/plain` without asking first, so only JSON's own type is taken.
-pub(crate) async fn json_bytes(request: Request, state: &AppState) -> Result<Bytes, ApiError> {
+pub(crate) async fn json_bytes(request: Request) -> Result<Bytes, ApiError> {
     let content_type =
         request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
     let essence = content_type.split(';').next().unwrap_or("").trim().to_ascii_lowercase();
@@ -95,7 +94,7 @@ pub(crate) async fn json_bytes(request: Request, state: &AppState) -> Result<Byt
         )
         .with_code("unsupported_media_type"));
     }
-    Bytes::from_request(request, state)
+    Bytes::from_request(request, &())
         .await
         .map_err(|error| ApiError::bad_request(format!("the request's body could not be read: {error}")))
 }

@@ -6,6 +6,7 @@
 #![warn(missing_docs)]
 
 mod app;
+mod blocking;
 mod body;
 mod chat;
 mod connection;
@@ -21,14 +22,18 @@ mod pages;
 mod security;
 mod serve;
 mod shutdown;
+mod state;
+mod store_errors;
+mod stream_limit;
 
-pub use app::{AppState, Rooms, router};
+pub use app::{openapi_document, router};
 pub use chat::Library;
 pub use errors::{ApiError, ErrorBody, ErrorObject};
 pub use metrics::Metrics;
 pub use openai::reference::field_reference;
 pub use openai::{check_chat_request, check_completion_request};
-pub use openapi::document as openapi_document;
 pub use options::{OptionsError, ServerOptions};
 pub use serve::{ServeError, Server};
 pub use shutdown::Shutdown;
+pub use state::{AppState, Services};
+pub use stream_limit::StreamLimit;

@@ -6,14 +6,14 @@ use std::panic::AssertUnwindSafe;
 use std::time::Instant;
 
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::{HeaderValue, Method};
+use axum::http::{HeaderMap, HeaderValue, Method};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
 use tracing::Instrument;
 
-use crate::app::AppState;
 use crate::errors::ApiError;
+use crate::metrics::Metrics;
 
 /// The header that carries a request's identity in both directions.
 const REQUEST_ID: &str = "x-request-id";
@@ -25,8 +25,13 @@ pub(crate) fn fresh_id() -> String {
     format!("{:016x}{:016x}", bits(), bits())
 }
 
+/// The request's identity, for the log's lines about its generation.
+pub(crate) fn request_id(headers: &HeaderMap) -> String {
+    headers.get(REQUEST_ID).and_then(|value| value.to_str().ok()).unwrap_or("unnamed").to_owned()
+}
+
 /// Middleware: names, times, logs and counts a request, and turns a panic into an answer.
-pub(crate) async fn observe(State(state): State<AppState>, mut request: Request, next: Next) -> Response {
+pub(crate) async fn observe(State(metrics): State<Metrics>, mut request: Request, next: Next) -> Response {
     let start = Instant::now();
     let method = known_method(request.method());
     let route = request
@@ -47,7 +52,7 @@ pub(crate) async fn observe(State(state): State<AppState>, mut request: Request,
     response.headers_mut().insert(REQUEST_ID, id);
 
     let status = response.status().as_u16();
-    state.metrics.http_request(method, &route, status, start.elapsed());
+    metrics.http_request(method, &route, status, start.elapsed());
     span.in_scope(|| tracing::info!(status, milliseconds = start.elapsed().as_millis() as u64, "answered"));
     response
 }

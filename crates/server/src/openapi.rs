@@ -1,14 +1,15 @@
 //! The description of every route, made from the routes themselves, and a page that shows it. Does not know any route by name.
 
+use std::sync::Arc;
+
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use serde_json::{Value, json};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
-use utoipa::openapi::{Components, Info, License, SecurityRequirement};
+use utoipa::openapi::{Components, Info, License, OpenApi, SecurityRequirement};
 
-use crate::app::{AppState, described_routes};
 use crate::openai;
 
 const SCHEME: &str = "key";
@@ -23,9 +24,8 @@ const PAGE_POLICY: HeaderValue = HeaderValue::from_static(
      frame-ancestors 'none'",
 );
 
-/// The whole API as an OpenAPI document.
-pub fn document() -> Value {
-    let (_, mut described) = described_routes().split_for_parts();
+/// The document of the API whose routes describe themselves as `described`.
+pub(crate) fn document(mut described: OpenApi) -> Value {
     let mut info = Info::new("Zhenjin", env!("CARGO_PKG_VERSION"));
     info.description = Some(INTRODUCTION.to_owned());
     let mut license = License::new("Apache-2.0");
@@ -45,10 +45,11 @@ pub fn document() -> Value {
     document
 }
 
-/// The description as a file and as a page.
-pub(crate) fn router() -> Router<AppState> {
+/// The document as a file and as a page.
+pub(crate) fn router<S: Clone + Send + Sync + 'static>(document: Value) -> Router<S> {
+    let document = Arc::new(document);
     Router::new()
-        .route("/openapi.json", get(|| async { Json(document()) }))
+        .route("/openapi.json", get(move || async move { Json(document.as_ref()).into_response() }))
         .route("/docs", get(|| page_file("text/html; charset=utf-8", include_str!("docs/page.html"))))
         .route(
             "/docs/page.js",

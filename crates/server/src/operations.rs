@@ -1,25 +1,34 @@
 //! Whether the server lives and is ready, and what it counts. Does not know what requests ask for.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::Json;
-use axum::extract::State;
+use axum::extract::{FromRef, State};
 use axum::http::header;
 use axum::response::IntoResponse;
 use serde::Serialize;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
+use zhenjin_assistant::ServedModels;
 
-use crate::app::AppState;
 use crate::errors::{ApiError, ErrorBody};
+use crate::metrics::Metrics;
+use crate::shutdown::Shutdown;
 
 /// Between two looks at the models' speed.
 const UPKEEP: Duration = Duration::from_secs(2);
 
 /// The routes for whoever operates the server.
-pub(crate) fn router() -> OpenApiRouter<AppState> {
+pub(crate) fn router<S>() -> OpenApiRouter<S>
+where
+    S: Clone + Send + Sync + 'static,
+    Shutdown: FromRef<S>,
+    Metrics: FromRef<S>,
+    Arc<ServedModels>: FromRef<S>,
+{
     OpenApiRouter::new().routes(routes!(healthz)).routes(routes!(readyz)).routes(routes!(metrics))
 }
 
@@ -46,8 +55,8 @@ async fn healthz() -> Json<Health> {
 #[utoipa::path(get, path = "/readyz", tag = "operations", responses(
     (status = 200, description = "They are.", body = Health),
     (status = 503, description = "The server was told to stop.", body = ErrorBody)))]
-async fn readyz(State(state): State<AppState>) -> Result<Json<Health>, ApiError> {
-    if state.shutdown.is_draining() {
+async fn readyz(State(shutdown): State<Shutdown>) -> Result<Json<Health>, ApiError> {
+    if shutdown.is_draining() {
         return Err(ApiError::shutting_down());
     }
     Ok(Json(Health::OK))
@@ -56,25 +65,28 @@ async fn readyz(State(state): State<AppState>) -> Result<Json<Health>, ApiError>
 /// What the server counts, in Prometheus' text format.
 #[utoipa::path(get, path = "/metrics", tag = "operations",
     responses((status = 200, description = "Counters, gauges and histograms.", body = String, content_type = "text/plain")))]
-async fn metrics(State(state): State<AppState>) -> impl IntoResponse {
-    for model in state.models.list() {
-        state.metrics.model_state(&model.name, model.stats.as_ref());
+async fn metrics(
+    State(metrics): State<Metrics>,
+    State(models): State<Arc<ServedModels>>,
+) -> impl IntoResponse {
+    for model in models.list() {
+        metrics.model_state(&model.name, model.stats.as_ref());
     }
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], state.metrics.render())
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], metrics.render())
 }
 
 /// Keeps the numbers that are about a stretch of time up to date, for as long as the server runs.
-pub(crate) async fn keep_up(state: AppState) {
+pub(crate) async fn keep_up(metrics: Metrics, models: Arc<ServedModels>) {
     let mut seen: BTreeMap<String, (Instant, u64)> = BTreeMap::new();
     loop {
         tokio::time::sleep(UPKEEP).await;
-        state.metrics.fold();
-        for model in state.models.list() {
+        metrics.fold();
+        for model in models.list() {
             let (now, tokens) = (Instant::now(), model.stats.map_or(0, |stats| stats.decode_tokens));
             if let Some((before, earlier)) = seen.insert(model.name.clone(), (now, tokens)) {
                 // A model that was loaded anew counts from 0 again.
                 let generated = tokens.saturating_sub(earlier) as f64;
-                state.metrics.model_speed(&model.name, generated / (now - before).as_secs_f64());
+                metrics.model_speed(&model.name, generated / (now - before).as_secs_f64());
             }
         }
     }

@@ -7,7 +7,6 @@ use axum::routing::get;
 use rust_embed::{EmbeddedFile, RustEmbed};
 use tower_http::compression::CompressionLayer;
 
-use crate::app::AppState;
 use crate::errors::ApiError;
 
 #[derive(RustEmbed)]
@@ -22,7 +21,7 @@ const PAGE_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'sel
 pub(crate) const ANY_PATH: &str = "/{*path}";
 
 /// Every file of the built web interface, and its page under the addresses that the interface makes up itself.
-pub(crate) fn router() -> Router<AppState> {
+pub(crate) fn router<S: Clone + Send + Sync + 'static>() -> Router<S> {
     Router::new().route("/", get(page)).route(ANY_PATH, get(page)).layer(CompressionLayer::new())
 }
 

@@ -17,9 +17,10 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use zhenjin_store::StoreError;
 
-use crate::app::{AppState, Rooms, router};
+use crate::app::router;
 use crate::connection::WriteDeadline;
 use crate::options::{OptionsError, ServerOptions};
+use crate::state::{AppState, Services};
 
 /// How long the last error events may take to reach their clients.
 const LAST_WORDS: Duration = Duration::from_secs(2);
@@ -59,13 +60,13 @@ pub enum ServeError {
 
 impl Server {
     /// Checks the options and takes the address. Nothing is served yet.
-    pub async fn bind(options: ServerOptions, rooms: Rooms) -> Result<Server, ServeError> {
-        options.check(rooms.store.has_api_key().await?)?;
+    pub async fn bind(options: ServerOptions, services: Services) -> Result<Server, ServeError> {
+        options.check(services.store.has_api_key().await?)?;
         let wanted = options.address;
         let bound = |source| ServeError::Bind { address: wanted, source };
         let listener = TcpListener::bind(wanted).await.map_err(bound)?;
         let address = listener.local_addr().map_err(bound)?;
-        Ok(Server { listener, address, state: AppState::new(options, rooms) })
+        Ok(Server { listener, address, state: AppState::new(options, services) })
     }
 
     /// The address with the port that was really taken.
@@ -85,8 +86,9 @@ impl Server {
         let application = router(state.clone());
         let places = Arc::new(Semaphore::new(state.options.connection_limit));
         let mut connections = JoinSet::new();
-        let upkeep = tokio::spawn(crate::operations::keep_up(state.clone()));
-        let purging = tokio::spawn(crate::chat::keep_up(state.clone()));
+        let upkeep =
+            tokio::spawn(crate::operations::keep_up(state.metrics.clone(), Arc::clone(&state.models)));
+        let purging = tokio::spawn(crate::chat::keep_up(state.store.clone()));
         let mut stop = pin!(stop);
         loop {
             let accepted = tokio::select! {
@@ -171,5 +173,6 @@ async fn end_connections(mut connections: JoinSet<()>, state: &AppState) {
 /// Resolves when no client waits any more and what the web chat wrote is saved.
 async fn all_ended(connections: &mut JoinSet<()>, state: &AppState) {
     while connections.join_next().await.is_some() {}
-    state.chat.close().await;
+    state.menu.cancel_pulls();
+    state.answers.all_saved().await;
 }

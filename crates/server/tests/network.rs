@@ -23,7 +23,7 @@ struct Running {
 async fn start(options: ServerOptions) -> Running {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let options = ServerOptions { address: ([127, 0, 0, 1], 0).into(), ..options };
-    let server = Server::bind(options, support::rooms(&folder).await).await.expect("a free port");
+    let server = Server::bind(options, support::services(&folder).await).await.expect("a free port");
     let (address, state) = (server.address(), server.state().clone());
     let (stop, stopped) = oneshot::channel::<()>();
     let task = tokio::spawn(server.run(async move {
@@ -72,7 +72,7 @@ async fn a_taken_address_is_named() {
     let running = start(ServerOptions::default()).await;
     let folder = tempfile::tempdir().expect("a temporary folder");
     let options = ServerOptions { address: running.address, ..ServerOptions::default() };
-    let error = Server::bind(options, support::rooms(&folder).await).await.err().expect("taken");
+    let error = Server::bind(options, support::services(&folder).await).await.err().expect("taken");
     assert!(matches!(error, ServeError::Bind { .. }) && error.to_string().contains("--addr"), "{error}");
 }
 

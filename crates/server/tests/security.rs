@@ -180,7 +180,7 @@ async fn a_request_keeps_its_name_unless_it_could_break_the_log() {
 #[tokio::test]
 async fn more_streams_than_allowed_are_told_when_to_come_again() {
     let application = Application::with(ServerOptions { stream_limit: 1, ..ServerOptions::default() }).await;
-    let held = application.state.stream_permit().expect("the first");
+    let held = application.state.streams.permit().expect("the first");
     let body = r#"{"model": "tiny", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 1}"#;
     let answer = application.post("/v1/chat/completions", body).await;
     assert_eq!(answer.status, StatusCode::TOO_MANY_REQUESTS);

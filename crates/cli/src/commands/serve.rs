@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use std::sync::Arc;
 use zhenjin_assistant::{ModelSpec, ServedModels};
 use zhenjin_hub::ModelStore;
-use zhenjin_server::{Library, Metrics, Rooms, Server, ServerOptions};
+use zhenjin_server::{Library, Metrics, Server, ServerOptions, Services};
 use zhenjin_store::Store;
 
 pub(crate) async fn run(home: &Home, arguments: ServeArguments) -> Result<()> {
@@ -41,8 +41,8 @@ pub(crate) async fn run(home: &Home, arguments: ServeArguments) -> Result<()> {
         pull: machine::pull_options(),
         memory_total: machine::memory()?.total,
     };
-    let rooms = Rooms { store: store.clone(), models: Arc::clone(&models), library, metrics };
-    let server = Server::bind(server_options, rooms).await?;
+    let services = Services { store: store.clone(), models: Arc::clone(&models), library, metrics };
+    let server = Server::bind(server_options, services).await?;
     println!("listening on http://{}", server.address());
     let limit = arguments.shutdown_limit;
     server.run(stop_signal()?).await;

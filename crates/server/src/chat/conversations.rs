@@ -1,17 +1,20 @@
 //! Conversations over HTTP: listing, making, reading, changing, deleting and its undo. Does not know how they are kept.
 
+use std::sync::Arc;
+
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use utoipa::IntoParams;
-use zhenjin_store::{ConversationChange, ConversationId, MessageId, NewConversation};
+use zhenjin_store::{ConversationChange, ConversationId, MessageId, NewConversation, Store};
 
+use super::answers::RunningAnswers;
 use super::extract::{ApiPath, ApiQuery};
 use super::fields::{self, ConversationChangeBody, NewConversationBody};
+use super::models::ModelMenu;
 use super::wire::{ConversationJson, ConversationWithMessagesJson, MessageJson};
-use crate::app::AppState;
 use crate::body::ApiJson;
 use crate::errors::{ApiError, ErrorBody};
 use crate::openai::fields::{CheckedFields, check};
@@ -39,7 +42,7 @@ pub(crate) struct Page {
     (status = 400, description = "A parameter is wrong.", body = ErrorBody),
     (status = 404, description = "`before` names no conversation.", body = ErrorBody)))]
 pub(crate) async fn list(
-    State(state): State<AppState>,
+    State(store): State<Store>,
     ApiQuery(page): ApiQuery<Page>,
 ) -> Result<Json<Vec<ConversationJson>>, ApiError> {
     let limit = page.limit.unwrap_or(PAGE);
@@ -50,7 +53,7 @@ pub(crate) async fn list(
         ));
     }
     let before: Option<ConversationId> = page.before.as_deref().map(str::parse).transpose()?;
-    let listed = state.store.conversations(limit, before.as_ref()).await?;
+    let listed = store.conversations(limit, before.as_ref()).await?;
     Ok(Json(listed.into_iter().map(ConversationJson::from).collect()))
 }
 
@@ -59,13 +62,14 @@ pub(crate) async fn list(
     (status = 201, description = "The conversation.", body = ConversationJson),
     (status = 400, description = "A field is wrong.", body = ErrorBody)))]
 pub(crate) async fn create(
-    State(state): State<AppState>,
+    State(store): State<Store>,
+    State(menu): State<Arc<ModelMenu>>,
     ApiJson(body): ApiJson<Value>,
 ) -> Result<(StatusCode, Json<ConversationJson>), ApiError> {
     let fields = check(fields::NEW_CONVERSATION, &body)?;
     let model = match read_model(&fields)? {
         Some(model) => model,
-        None => state.default_model().ok_or_else(|| {
+        None => menu.default_model().ok_or_else(|| {
             ApiError::invalid("model", "this server has no model yet: get one in the model menu, or name one")
         })?,
     };
@@ -75,7 +79,7 @@ pub(crate) async fn create(
         system_prompt: fields.text("system_prompt").unwrap_or_default().to_owned(),
         settings: read_settings(&fields)?.unwrap_or_else(|| json!({})),
     };
-    let made = state.store.create_conversation(new).await?;
+    let made = store.create_conversation(new).await?;
     Ok((StatusCode::CREATED, Json(made.into())))
 }
 
@@ -84,12 +88,12 @@ pub(crate) async fn create(
     (status = 200, description = "The conversation.", body = ConversationWithMessagesJson),
     (status = 404, description = "There is none, or it is deleted.", body = ErrorBody)))]
 pub(crate) async fn retrieve(
-    State(state): State<AppState>,
+    State(store): State<Store>,
     ApiPath(id): ApiPath<String>,
 ) -> Result<Json<ConversationWithMessagesJson>, ApiError> {
     let id: ConversationId = id.parse()?;
-    let conversation = state.store.conversation(&id).await?.into();
-    let messages = state.store.messages(&id).await?;
+    let conversation = store.conversation(&id).await?.into();
+    let messages = store.messages(&id).await?;
     Ok(Json(ConversationWithMessagesJson {
         conversation,
         messages: messages.into_iter().map(MessageJson::from).collect(),
@@ -103,7 +107,7 @@ pub(crate) async fn retrieve(
     (status = 400, description = "A field is wrong.", body = ErrorBody),
     (status = 404, description = "There is no such conversation, or `current_leaf` is no message of it.", body = ErrorBody)))]
 pub(crate) async fn change(
-    State(state): State<AppState>,
+    State(store): State<Store>,
     ApiPath(id): ApiPath<String>,
     ApiJson(body): ApiJson<Value>,
 ) -> Result<Json<ConversationJson>, ApiError> {
@@ -122,7 +126,7 @@ pub(crate) async fn change(
         settings: read_settings(&fields)?.or_else(|| emptied("settings", json!({}))),
         current_leaf: leaf,
     };
-    Ok(Json(state.store.update_conversation(&id, change).await?.into()))
+    Ok(Json(store.update_conversation(&id, change).await?.into()))
 }
 
 /// Deletes a conversation; an answer that is being written in it stops. It can be restored for 30 days.
@@ -130,12 +134,13 @@ pub(crate) async fn change(
     (status = 204, description = "It is deleted."),
     (status = 404, description = "There is none.", body = ErrorBody)))]
 pub(crate) async fn delete(
-    State(state): State<AppState>,
+    State(store): State<Store>,
+    State(answers): State<Arc<RunningAnswers>>,
     ApiPath(id): ApiPath<String>,
 ) -> Result<StatusCode, ApiError> {
     let id: ConversationId = id.parse()?;
-    state.chat.answers.stop_conversation(&id).await;
-    state.store.delete_conversation(&id).await?;
+    answers.stop_conversation(&id).await;
+    store.delete_conversation(&id).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -144,10 +149,10 @@ pub(crate) async fn delete(
     (status = 200, description = "The conversation.", body = ConversationJson),
     (status = 404, description = "There is none, or it was deleted too long ago.", body = ErrorBody)))]
 pub(crate) async fn restore(
-    State(state): State<AppState>,
+    State(store): State<Store>,
     ApiPath(id): ApiPath<String>,
 ) -> Result<Json<ConversationJson>, ApiError> {
-    Ok(Json(state.store.restore_conversation(&id.parse()?).await?.into()))
+    Ok(Json(store.restore_conversation(&id.parse()?).await?.into()))
 }
 
 fn read_model(fields: &CheckedFields<'_>) -> Result<Option<String>, ApiError> {

@@ -5,9 +5,9 @@ use std::time::Duration;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde_json::Value;
+use zhenjin_store::Store;
 
 use super::fields::{self, LoginBody};
-use crate::app::AppState;
 use crate::body::ApiJson;
 use crate::errors::{ApiError, ErrorBody};
 use crate::openai::fields::check;
@@ -22,18 +22,18 @@ const SESSION: Duration = Duration::from_secs(30 * 24 * 60 * 60);
     (status = 400, description = "A field is wrong.", body = ErrorBody),
     (status = 401, description = "The key is unknown or revoked.", body = ErrorBody)))]
 pub(crate) async fn login(
-    State(state): State<AppState>,
+    State(store): State<Store>,
     headers: HeaderMap,
     ApiJson(body): ApiJson<Value>,
 ) -> Result<(StatusCode, [(header::HeaderName, HeaderValue); 1]), ApiError> {
     let fields = check(fields::LOGIN, &body)?;
     let key = fields::full_text(&fields, "key")?.trim();
-    let Some(key) = state.store.verify_api_key(key).await? else {
+    let Some(key) = store.verify_api_key(key).await? else {
         return Err(
             ApiError::unauthorised("this API key is not known here, or was revoked").with_param("key")
         );
     };
-    let session = state.store.create_session(&key.id, SESSION).await?;
+    let session = store.create_session(&key.id, SESSION).await?;
     let cookie = cookie(session.expose(), SESSION.as_secs(), &headers)?;
     Ok((StatusCode::NO_CONTENT, [(header::SET_COOKIE, cookie)]))
 }
@@ -42,21 +42,13 @@ pub(crate) async fn login(
 #[utoipa::path(post, path = "/api/logout", operation_id = "logout", tag = "chat",
     responses((status = 204, description = "Logged out; the cookie is gone.")))]
 pub(crate) async fn logout(
-    State(state): State<AppState>,
+    State(store): State<Store>,
     headers: HeaderMap,
 ) -> Result<(StatusCode, [(header::HeaderName, HeaderValue); 1]), ApiError> {
     if let Some(Credential::Session(session)) = Credential::from_headers(&headers) {
-        state.store.end_session(&session).await?;
+        store.end_session(&session).await?;
     }
     Ok((StatusCode::NO_CONTENT, [(header::SET_COOKIE, cookie("", 0, &headers)?)]))
-}
-
-/// Whether whoever shows this credential may use `/v1` and `/api`.
-pub(crate) async fn is_known(state: &AppState, credential: &Credential) -> Result<bool, ApiError> {
-    Ok(match credential {
-        Credential::Key(key) => state.store.verify_api_key(key).await?.is_some(),
-        Credential::Session(session) => state.store.verify_session(session).await?,
-    })
 }
 
 /// A page that came over TLS gets a cookie that never leaves it.

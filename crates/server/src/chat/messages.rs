@@ -4,20 +4,23 @@
 //! refused whole, and the page still has its text. All of it runs in a task of its own, so that a page closed while the
 //! model is being loaded finds its question answered later.
 
+use std::sync::Arc;
+
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use serde_json::{Value, json};
 use zhenjin_assistant::{Assistant, ChatRequest, TextGeneration};
-use zhenjin_store::{self as store, Conversation, ConversationId, MessageId, Question};
+use zhenjin_store::{Conversation, ConversationId, Message, MessageId, Question, Role, Store};
 
-use super::answers::Provenance;
+use super::answers::{Provenance, RunningAnswers};
 use super::extract::ApiPath;
 use super::fields::{self, ContextBody, QuestionBody};
+use super::models::ModelMenu;
 use super::prompt::chat_request;
 use super::title::title_of;
 use super::wire::{ContextUse, Exchange, MessageJson, Regenerated};
-use crate::app::AppState;
+use crate::blocking::{blocking, detached};
 use crate::body::ApiJson;
 use crate::errors::{ApiError, ErrorBody};
 use crate::openai::fault;
@@ -33,7 +36,9 @@ use crate::openai::fields::check;
     (status = 429, description = "The model's queue is full.", body = ErrorBody),
     (status = 503, description = "The model cannot be had now.", body = ErrorBody)))]
 pub(crate) async fn ask(
-    State(state): State<AppState>,
+    State(store): State<Store>,
+    State(answers): State<Arc<RunningAnswers>>,
+    State(menu): State<Arc<ModelMenu>>,
     ApiPath(id): ApiPath<String>,
     ApiJson(body): ApiJson<Value>,
 ) -> Result<(StatusCode, Json<Exchange>), ApiError> {
@@ -41,11 +46,11 @@ pub(crate) async fn ask(
     let fields = check(fields::QUESTION, &body)?;
     let content = fields::full_text(&fields, "content")?.to_owned();
     let parent: Option<MessageId> = fields.text("parent_id").map(str::parse).transpose()?;
-    let exchange = on_its_own(async move {
-        let conversation = state.store.conversation(&id).await?;
-        let branch = branch(&state, &conversation, parent.as_ref()).await?;
+    let exchange = detached(async move {
+        let conversation = store.conversation(&id).await?;
+        let branch = branch(&store, &conversation, parent.as_ref()).await?;
         let request = chat_request(&conversation, &branch, Some(&content))?;
-        let (generation, provenance) = submit(&state, &conversation.model, &request).await?;
+        let (generation, provenance) = submit(&answers, &menu, &conversation.model, &request).await?;
         let question = Question {
             conversation_id: id,
             parent_id: parent,
@@ -53,8 +58,8 @@ pub(crate) async fn ask(
             content,
             model: conversation.model,
         };
-        let add = state.store.ask(question);
-        let asked = state.chat.answers.begin(generation, provenance, add, |(_, answer)| answer).await?;
+        let add = store.ask(question);
+        let asked = answers.begin(generation, provenance, add, |(_, answer)| answer).await?;
         Ok(Exchange { user: asked.0.into(), answer: asked.1.into() })
     });
     Ok((StatusCode::CREATED, Json(exchange.await?)))
@@ -68,23 +73,25 @@ pub(crate) async fn ask(
     (status = 429, description = "The model's queue is full.", body = ErrorBody),
     (status = 503, description = "The model cannot be had now.", body = ErrorBody)))]
 pub(crate) async fn regenerate(
-    State(state): State<AppState>,
+    State(store): State<Store>,
+    State(answers): State<Arc<RunningAnswers>>,
+    State(menu): State<Arc<ModelMenu>>,
     ApiPath(id): ApiPath<String>,
 ) -> Result<(StatusCode, Json<Regenerated>), ApiError> {
     let id: MessageId = id.parse()?;
-    let regenerated = on_its_own(async move {
-        let answer = state.store.message(&id).await?;
-        let Some(question) = answer.parent_id.filter(|_| answer.role == store::Role::Assistant) else {
+    let regenerated = detached(async move {
+        let answer = store.message(&id).await?;
+        let Some(question) = answer.parent_id.filter(|_| answer.role == Role::Assistant) else {
             return Err(ApiError::bad_request(
                 "only an answer can be regenerated; this message is a question",
             ));
         };
-        let conversation = state.store.conversation(&answer.conversation_id).await?;
-        let branch = state.store.branch(&question).await?;
+        let conversation = store.conversation(&answer.conversation_id).await?;
+        let branch = store.branch(&question).await?;
         let request = chat_request(&conversation, &branch, None)?;
-        let (generation, provenance) = submit(&state, &conversation.model, &request).await?;
-        let add = state.store.answer_again(&question, conversation.model);
-        let answer = state.chat.answers.begin(generation, provenance, add, |answer| answer).await?;
+        let (generation, provenance) = submit(&answers, &menu, &conversation.model, &request).await?;
+        let add = store.answer_again(&question, conversation.model);
+        let answer = answers.begin(generation, provenance, add, |answer| answer).await?;
         Ok(Regenerated { answer: answer.into() })
     });
     Ok((StatusCode::CREATED, Json(regenerated.await?)))
@@ -95,10 +102,10 @@ pub(crate) async fn regenerate(
     (status = 200, description = "The answer as it ended.", body = MessageJson),
     (status = 404, description = "There is no such message.", body = ErrorBody)))]
 pub(crate) async fn stop(
-    State(state): State<AppState>,
+    State(answers): State<Arc<RunningAnswers>>,
     ApiPath(id): ApiPath<String>,
 ) -> Result<Json<MessageJson>, ApiError> {
-    Ok(Json(state.chat.answers.stop(&id.parse()?).await?.into()))
+    Ok(Json(answers.stop(&id.parse()?).await?.into()))
 }
 
 /// How much of the model's context a question would take, with the conversation before it.
@@ -108,16 +115,17 @@ pub(crate) async fn stop(
     (status = 404, description = "There is no such conversation or model.", body = ErrorBody),
     (status = 503, description = "The model cannot be had now.", body = ErrorBody)))]
 pub(crate) async fn context(
-    State(state): State<AppState>,
+    State(store): State<Store>,
+    State(menu): State<Arc<ModelMenu>>,
     ApiJson(body): ApiJson<Value>,
 ) -> Result<Json<ContextUse>, ApiError> {
     let fields = check(fields::CONTEXT, &body)?;
     let id: ConversationId = fields::full_text(&fields, "conversation_id")?.parse()?;
     let parent: Option<MessageId> = fields.text("parent_id").map(str::parse).transpose()?;
     let question = fields.text("content").filter(|content| !content.is_empty());
-    let conversation = state.store.conversation(&id).await?;
-    let branch = branch(&state, &conversation, parent.as_ref()).await?;
-    let assistant = state.chat.menu.assistant(&conversation.model).await?;
+    let conversation = store.conversation(&id).await?;
+    let branch = branch(&store, &conversation, parent.as_ref()).await?;
+    let assistant = menu.assistant(&conversation.model).await?;
     let context_length = assistant.info().context_length;
     if branch.is_empty() && question.is_none() && conversation.system_prompt.trim().is_empty() {
         return Ok(Json(ContextUse { prompt_tokens: 0, context_length }));
@@ -129,30 +137,29 @@ pub(crate) async fn context(
 
 /// The messages up to and with `parent`, which must be an answer of the conversation.
 async fn branch(
-    state: &AppState,
+    store: &Store,
     conversation: &Conversation,
     parent: Option<&MessageId>,
-) -> Result<Vec<store::Message>, ApiError> {
+) -> Result<Vec<Message>, ApiError> {
     let Some(parent) = parent else { return Ok(Vec::new()) };
-    let branch = state.store.branch(parent).await?;
+    let branch = store.branch(parent).await?;
     match branch.last() {
-        Some(last) if last.conversation_id == conversation.id && last.role == store::Role::Assistant => {
-            Ok(branch)
-        }
+        Some(last) if last.conversation_id == conversation.id && last.role == Role::Assistant => Ok(branch),
         _ => Err(ApiError::invalid("parent_id", "`parent_id` must be an answer of this conversation")),
     }
 }
 
 /// Loads the model if need be and gives it the request.
 async fn submit(
-    state: &AppState,
+    answers: &RunningAnswers,
+    menu: &ModelMenu,
     model: &str,
     request: &ChatRequest,
 ) -> Result<(TextGeneration, Provenance), ApiError> {
-    if state.shutdown.is_draining() {
+    if answers.is_draining() {
         return Err(ApiError::shutting_down());
     }
-    let assistant = state.chat.menu.assistant(model).await?;
+    let assistant = menu.assistant(model).await?;
     let provenance = Provenance {
         model: model.to_owned(),
         settings: effective_settings(request, &assistant),
@@ -177,23 +184,4 @@ fn effective_settings(request: &ChatRequest, assistant: &Assistant) -> Value {
         "frequency_penalty": sampling.frequency_penalty,
         "max_tokens": request.options.max_tokens,
     })
-}
-
-/// Runs what computes for a while (rendering, tokenising) beside the threads that serve requests.
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
-) -> Result<T, ApiError> {
-    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(broken(&error)))
-}
-
-/// Runs `work` to its end even if the request that waits for it goes away.
-async fn on_its_own<T: Send + 'static>(
-    work: impl Future<Output = Result<T, ApiError>> + Send + 'static,
-) -> Result<T, ApiError> {
-    tokio::spawn(work).await.unwrap_or_else(|error| Err(broken(&error)))
-}
-
-fn broken(error: &tokio::task::JoinError) -> ApiError {
-    tracing::error!(%error, "a task broke");
-    ApiError::internal("the server broke while it worked on this; its log says more")
 }

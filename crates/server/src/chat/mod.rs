@@ -4,7 +4,6 @@
 
 mod answers;
 mod conversations;
-mod errors;
 mod extract;
 mod fields;
 mod login;
@@ -20,44 +19,32 @@ mod wire;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::extract::FromRef;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
-use zhenjin_assistant::ServedModels;
 use zhenjin_store::Store;
 
-use crate::app::AppState;
+use crate::options::ServerOptions;
 use crate::shutdown::Shutdown;
+use crate::stream_limit::StreamLimit;
 
-pub(crate) use login::is_known;
+pub(crate) use answers::RunningAnswers;
 pub use models::Library;
+pub(crate) use models::ModelMenu;
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// What the web chat's requests share.
-#[derive(Clone)]
-pub(crate) struct Chat {
-    answers: Arc<answers::RunningAnswers>,
-    menu: Arc<models::ModelMenu>,
-}
-
-impl Chat {
-    pub(crate) fn new(store: Store, library: Library, models: Arc<ServedModels>, shutdown: Shutdown) -> Chat {
-        Chat {
-            answers: answers::RunningAnswers::new(store, shutdown),
-            menu: Arc::new(models::ModelMenu::new(library, models)),
-        }
-    }
-
-    /// Ends downloads, and waits until every answer that was being written is saved, which is soon after
-    /// [`Shutdown::end`].
-    pub(crate) async fn close(&self) {
-        self.menu.cancel_pulls();
-        self.answers.all_saved().await;
-    }
-}
-
 /// The routes under `/api`, written with their full paths.
-pub(crate) fn router() -> OpenApiRouter<AppState> {
+pub(crate) fn router<S>() -> OpenApiRouter<S>
+where
+    S: Clone + Send + Sync + 'static,
+    Arc<ServerOptions>: FromRef<S>,
+    Shutdown: FromRef<S>,
+    Store: FromRef<S>,
+    StreamLimit: FromRef<S>,
+    Arc<RunningAnswers>: FromRef<S>,
+    Arc<ModelMenu>: FromRef<S>,
+{
     OpenApiRouter::new()
         .routes(routes!(status::status))
         .routes(routes!(models::list))
@@ -78,10 +65,10 @@ pub(crate) fn router() -> OpenApiRouter<AppState> {
 }
 
 /// Erases conversations whose deletion can no longer be undone, once a day for as long as the server runs.
-pub(crate) async fn keep_up(state: AppState) {
+pub(crate) async fn keep_up(store: Store) {
     loop {
         tokio::time::sleep(DAY).await;
-        match state.store.purge_expired().await {
+        match store.purge_expired().await {
             Ok(purged) => tracing::info!(purged, "deleted conversations were erased"),
             Err(error) => tracing::warn!(%error, "deleted conversations could not be erased"),
         }

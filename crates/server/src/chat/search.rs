@@ -4,10 +4,10 @@ use axum::Json;
 use axum::extract::State;
 use serde::Deserialize;
 use utoipa::IntoParams;
+use zhenjin_store::Store;
 
 use super::extract::ApiQuery;
 use super::wire::SearchHitJson;
-use crate::app::AppState;
 use crate::errors::{ApiError, ErrorBody};
 
 /// The most hits of one search.
@@ -27,9 +27,9 @@ pub(crate) struct SearchQuery {
     (status = 200, description = "What was found.", body = Vec<SearchHitJson>),
     (status = 400, description = "The query is missing or too long.", body = ErrorBody)))]
 pub(crate) async fn search(
-    State(state): State<AppState>,
+    State(store): State<Store>,
     ApiQuery(query): ApiQuery<SearchQuery>,
 ) -> Result<Json<Vec<SearchHitJson>>, ApiError> {
-    let hits = state.store.search(&query.q, HITS).await?;
+    let hits = store.search(&query.q, HITS).await?;
     Ok(Json(hits.into_iter().map(SearchHitJson::from).collect()))
 }

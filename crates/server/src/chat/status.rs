@@ -1,11 +1,14 @@
 //! What the page needs to know before anything else. Does not know who asks.
 
+use std::sync::Arc;
+
 use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::app::AppState;
+use super::models::ModelMenu;
+use crate::options::ServerOptions;
 
 /// The server and its machine.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
@@ -29,15 +32,18 @@ pub(crate) struct ServerStatus {
 /// What the page needs to know before anything else. Needs no key.
 #[utoipa::path(get, path = "/api/status", operation_id = "get_status", tag = "chat",
     responses((status = 200, description = "The server and its machine.", body = ServerStatus)))]
-pub(crate) async fn status(State(state): State<AppState>) -> Json<ServerStatus> {
-    let serving = state.models.options();
+pub(crate) async fn status(
+    State(menu): State<Arc<ModelMenu>>,
+    State(options): State<Arc<ServerOptions>>,
+) -> Json<ServerStatus> {
+    let serving = menu.serving();
     Json(ServerStatus {
         version: env!("CARGO_PKG_VERSION"),
-        default_model: state.default_model(),
-        memory_total: state.chat.menu.memory_total(),
+        default_model: menu.default_model(),
+        memory_total: menu.memory_total(),
         memory_limit: serving.memory_bytes,
         simd: serving.simd.to_string(),
         threads: serving.threads,
-        needs_key: state.options.needs_key(),
+        needs_key: options.needs_key(),
     })
 }

@@ -2,6 +2,7 @@
 //! writes.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::State;
@@ -12,11 +13,11 @@ use tokio::sync::OwnedSemaphorePermit;
 use utoipa::IntoParams;
 use zhenjin_store::{Message, MessageId};
 
-use super::answers::{Followed, Follower, byte_of_code_point};
+use super::answers::{Followed, Follower, RunningAnswers, byte_of_code_point};
 use super::extract::{ApiPath, ApiQuery};
 use super::wire::{Delta, MessageJson};
-use crate::app::AppState;
 use crate::errors::{ApiError, ErrorBody};
+use crate::stream_limit::StreamLimit;
 
 /// A comment goes out after so much silence, so that proxies keep the connection and a lost client is noticed.
 pub(super) const HEARTBEAT: Duration = Duration::from_secs(15);
@@ -46,17 +47,18 @@ enum Source {
     (status = 404, description = "There is no such message.", body = ErrorBody),
     (status = 429, description = "Too many streams are open.", body = ErrorBody)))]
 pub(crate) async fn follow(
-    State(state): State<AppState>,
+    State(answers): State<Arc<RunningAnswers>>,
+    State(streams): State<StreamLimit>,
     ApiPath(id): ApiPath<String>,
     ApiQuery(place): ApiQuery<Place>,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, ApiError> {
     let id: MessageId = id.parse()?;
     let offset = place.offset.unwrap_or(0);
-    let permit = state.stream_permit()?;
-    let source = match state.chat.answers.follow(&id, offset) {
+    let permit = streams.permit()?;
+    let source = match answers.follow(&id, offset) {
         Some(follower) => Source::Running(follower),
         None => {
-            let message = state.chat.answers.settled_message(&id).await?;
+            let message = answers.settled_message(&id).await?;
             byte_of_code_point(&message.content, offset).ok_or_else(|| {
                 ApiError::invalid("offset", format!("the answer has fewer than {offset} characters"))
             })?;

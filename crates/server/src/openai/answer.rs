@@ -12,9 +12,9 @@ use zhenjin_assistant::{
 };
 
 use super::faults::failure;
-use crate::app::AppState;
 use crate::errors::ApiError;
 use crate::observe::fresh_id;
+use crate::shutdown::Shutdown;
 
 /// What all pieces of one answer share.
 #[derive(Clone, Debug)]
@@ -40,7 +40,7 @@ impl Heading {
 /// The running generations of one request. Dropping it, as happens when the client goes away, cancels all of them.
 pub(super) struct Generations {
     events: SelectAll<BoxStream<'static, (usize, TextEvent)>>,
-    state: AppState,
+    shutdown: Shutdown,
     model: String,
     request_id: String,
     /// The model stays in memory for as long as this is held.
@@ -54,7 +54,7 @@ impl Generations {
         generations: Vec<TextGeneration>,
         assistant: Arc<Assistant>,
         permit: OwnedSemaphorePermit,
-        state: AppState,
+        shutdown: Shutdown,
         request_id: String,
     ) -> Self {
         let events = select_all(
@@ -64,14 +64,14 @@ impl Generations {
                 .map(|(choice, generation)| numbered(choice, generation).boxed()),
         );
         let model = assistant.info().name.clone();
-        Generations { events, state, model, request_id, _assistant: assistant, _permit: permit }
+        Generations { events, shutdown, model, request_id, _assistant: assistant, _permit: permit }
     }
 
     /// The next event of any choice; `None` once all are finished; an error if one failed or the server ends.
     pub(super) async fn next(&mut self) -> Option<Result<(usize, TextEvent), ApiError>> {
         let next = tokio::select! {
             next = self.events.next() => next,
-            () = self.state.shutdown.ending() => return Some(Err(ApiError::shutting_down())),
+            () = self.shutdown.ending() => return Some(Err(ApiError::shutting_down())),
         };
         let (choice, event) = next?;
         match &event {

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
-use zhenjin_assistant::TextEvent;
+use zhenjin_assistant::{ServedModels, TextEvent};
 
 use super::answer::{Generations, Heading, WholeAnswer};
-use super::faults::refusal;
+use super::faults::{fault, refusal};
 use super::logprobs::ChatLogprobs;
 use super::request::chat::{ChatFields, read};
 use super::response::{
@@ -16,11 +16,13 @@ use super::response::{
     ChunkChoice, ChunkDelta, FunctionDelta, ToolCallDelta, UsageReport, finish_reason,
 };
 use super::stream::{self, PieceWriter};
-use super::{beside_the_runtime, fault, request_id};
-use crate::app::AppState;
+use crate::blocking::blocking;
 use crate::body::json_bytes;
 use crate::errors::{ApiError, ErrorBody};
 use crate::json;
+use crate::observe::request_id;
+use crate::shutdown::Shutdown;
+use crate::stream_limit::StreamLimit;
 
 /// Answers a conversation.
 #[utoipa::path(post, path = "/v1/chat/completions", operation_id = "createChatCompletion", tag = "openai",
@@ -32,22 +34,27 @@ use crate::json;
         (status = 404, description = "No model of this name is served.", body = ErrorBody),
         (status = 429, description = "Too many requests; `Retry-After` says when to come again.", body = ErrorBody),
         (status = 503, description = "The model cannot be had now.", body = ErrorBody)))]
-pub(super) async fn create(State(state): State<AppState>, request: Request) -> Result<Response, ApiError> {
+pub(super) async fn create(
+    State(models): State<Arc<ServedModels>>,
+    State(streams): State<StreamLimit>,
+    State(shutdown): State<Shutdown>,
+    request: Request,
+) -> Result<Response, ApiError> {
     let id = request_id(request.headers());
-    let body = json_bytes(request, &state).await?;
+    let body = json_bytes(request).await?;
     let fields = read(&json::value(&body)?)?;
-    let permit = state.stream_permit()?;
-    let assistant = state.models.get(&fields.model).await.map_err(fault)?;
+    let permit = streams.permit()?;
+    let assistant = models.get(&fields.model).await.map_err(fault)?;
     let writer = ChatWriter::new(Heading::new("chatcmpl", &assistant), &fields);
     let ChatFields { request, choices, delivery, .. } = fields;
     let model = Arc::clone(&assistant);
-    let generations = beside_the_runtime(move || {
+    let generations = blocking(move || {
         model
             .chat_choices(&request, choices)
             .map_err(|error| refusal(error, "messages", &request.output_format))
     })
     .await?;
-    let generations = Generations::new(generations, assistant, permit, state, id);
+    let generations = Generations::new(generations, assistant, permit, shutdown, id);
     if delivery.stream {
         return Ok(stream::send(generations, writer));
     }

@@ -14,17 +14,27 @@ pub(crate) mod request;
 mod response;
 mod stream;
 
-use axum::http::HeaderMap;
+use std::sync::Arc;
+
+use axum::extract::FromRef;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
+use zhenjin_assistant::ServedModels;
 
-use crate::app::AppState;
 use crate::errors::ApiError;
+use crate::shutdown::Shutdown;
+use crate::stream_limit::StreamLimit;
 
 pub(crate) use faults::fault;
 
 /// The routes under `/v1`.
-pub(crate) fn router() -> OpenApiRouter<AppState> {
+pub(crate) fn router<S>() -> OpenApiRouter<S>
+where
+    S: Clone + Send + Sync + 'static,
+    Arc<ServedModels>: FromRef<S>,
+    StreamLimit: FromRef<S>,
+    Shutdown: FromRef<S>,
+{
     OpenApiRouter::new()
         .routes(routes!(models::list))
         .routes(routes!(models::retrieve))
@@ -38,24 +48,6 @@ pub(crate) fn request_schemas() -> [(&'static str, serde_json::Value); 2] {
         ("ChatCompletionRequest", fields::body_schema(field_tables::CHAT)),
         ("CompletionRequest", fields::body_schema(field_tables::COMPLETION)),
     ]
-}
-
-/// Does work that takes the processor for a while (rendering, tokenising, compiling a format) where other requests do not wait for it.
-async fn beside_the_runtime<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
-) -> Result<T, ApiError> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(done) => done,
-        Err(error) => {
-            tracing::error!(%error, "preparing a request failed");
-            Err(ApiError::internal("something went wrong inside the server; its log says what"))
-        }
-    }
-}
-
-/// The request's identity, for the log's lines about its generation.
-fn request_id(headers: &HeaderMap) -> String {
-    headers.get("x-request-id").and_then(|value| value.to_str().ok()).unwrap_or("unnamed").to_owned()
 }
 
 /// The HTTP status with which a body of `POST /v1/chat/completions` is refused before any model is asked; `None` when it

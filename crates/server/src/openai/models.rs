@@ -1,15 +1,15 @@
 //! `/v1/models`: what is served. Does not know how models are loaded.
 
+use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
 use axum::Json;
 use axum::extract::{Path, State};
 use serde::Serialize;
 use utoipa::ToSchema;
-use zhenjin_assistant::{AssistantError, ModelState, ServedModelInfo};
+use zhenjin_assistant::{AssistantError, ModelState, ServedModelInfo, ServedModels};
 
-use super::fault;
-use crate::app::AppState;
+use super::faults::fault;
 use crate::errors::{ApiError, ErrorBody};
 
 /// A served model.
@@ -56,11 +56,8 @@ impl ServedModel {
 /// Lists the models that requests can name.
 #[utoipa::path(get, path = "/v1/models", operation_id = "listModels", tag = "openai",
     responses((status = 200, description = "All served models.", body = ServedModelList)))]
-pub(super) async fn list(State(state): State<AppState>) -> Json<ServedModelList> {
-    Json(ServedModelList {
-        object: "list",
-        data: state.models.list().into_iter().map(ServedModel::of).collect(),
-    })
+pub(super) async fn list(State(models): State<Arc<ServedModels>>) -> Json<ServedModelList> {
+    Json(ServedModelList { object: "list", data: models.list().into_iter().map(ServedModel::of).collect() })
 }
 
 /// Describes one model.
@@ -70,10 +67,10 @@ pub(super) async fn list(State(state): State<AppState>) -> Json<ServedModelList>
         (status = 200, description = "The model.", body = ServedModel),
         (status = 404, description = "No model of this name is served.", body = ErrorBody)))]
 pub(super) async fn retrieve(
-    State(state): State<AppState>,
+    State(models): State<Arc<ServedModels>>,
     Path(name): Path<String>,
 ) -> Result<Json<ServedModel>, ApiError> {
-    let mut served = state.models.list();
+    let mut served = models.list();
     match served.iter().position(|info| info.name == name) {
         Some(index) => Ok(Json(ServedModel::of(served.swap_remove(index)))),
         None => {

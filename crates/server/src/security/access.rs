@@ -1,13 +1,15 @@
-//! Keys: which requests need one, and where they carry it. Does not know which keys exist.
+//! Keys: which requests need one, and where they carry it.
+
+use std::sync::Arc;
 
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, header};
 use axum::middleware::Next;
 use axum::response::Response;
+use zhenjin_store::{Store, StoreError};
 
-use crate::app::AppState;
-use crate::chat;
 use crate::errors::ApiError;
+use crate::options::ServerOptions;
 
 /// The cookie that the web chat's login sets.
 pub(crate) const SESSION_COOKIE: &str = "zhenjin_session";
@@ -40,20 +42,29 @@ impl Credential {
 
 /// Middleware: when the server needs a key, everything but health and login asks for one.
 pub(crate) async fn authenticate(
-    State(state): State<AppState>,
+    State(options): State<Arc<ServerOptions>>,
+    State(store): State<Store>,
     request: Request,
     next: Next,
 ) -> Result<Response, ApiError> {
     let open = matches!(request.uri().path(), "/healthz" | "/readyz" | "/api/login" | "/api/status");
-    if state.options.needs_key() && !open {
+    if options.needs_key() && !open {
         let Some(credential) = Credential::from_headers(request.headers()) else {
             return Err(ApiError::unauthorised(
                 "this server needs an API key: send it as the header `Authorization: Bearer KEY`",
             ));
         };
-        if !chat::is_known(&state, &credential).await? {
+        if !is_known(&store, &credential).await? {
             return Err(ApiError::unauthorised("this API key is not known here, or was revoked"));
         }
     }
     Ok(next.run(request).await)
+}
+
+/// Whether whoever shows this credential may use `/v1` and `/api`.
+async fn is_known(store: &Store, credential: &Credential) -> Result<bool, StoreError> {
+    Ok(match credential {
+        Credential::Key(key) => store.verify_api_key(key).await?.is_some(),
+        Credential::Session(session) => store.verify_session(session).await?,
+    })
 }

@@ -5,18 +5,19 @@
 //! A plain cross-origin request: then `Origin` carries the site, which is refused unless the operator allowed it.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
-use crate::app::AppState;
 use crate::errors::ApiError;
+use crate::options::ServerOptions;
 
 /// Middleware that refuses host names which nobody gave to this server.
 pub(crate) async fn check_host(
-    State(state): State<AppState>,
+    State(options): State<Arc<ServerOptions>>,
     request: Request,
     next: Next,
 ) -> Result<Response, ApiError> {
@@ -26,7 +27,7 @@ pub(crate) async fn check_host(
         return Err(ApiError::bad_request("the header `Host` is missing"));
     }
     for authority in header.into_iter().chain(target) {
-        if !is_allowed_host(host_of(authority), &state.options.allowed_hosts) {
+        if !is_allowed_host(host_of(authority), &options.allowed_hosts) {
             return Err(ApiError::forbidden(format!(
                 "this server does not answer under the host name `{}`; if it is yours, allow it with --allowed-host",
                 host_of(authority)
@@ -56,7 +57,7 @@ fn host_of(authority: &str) -> &str {
 
 /// Middleware that refuses requests made by other sites' pages, and answers the browser's questions about allowed ones.
 pub(crate) async fn check_origin(
-    State(state): State<AppState>,
+    State(options): State<Arc<ServerOptions>>,
     request: Request,
     next: Next,
 ) -> Result<Response, ApiError> {
@@ -67,7 +68,7 @@ pub(crate) async fn check_origin(
     if is_same_origin(text, request.headers()) {
         return Ok(next.run(request).await);
     }
-    if !state.options.cors_origins.iter().any(|allowed| allowed == text) {
+    if !options.cors_origins.iter().any(|allowed| allowed == text) {
         return Err(ApiError::forbidden(format!(
             "pages of the origin `{text}` may not call this server; if they are yours, allow them with --cors-origin"
         ))

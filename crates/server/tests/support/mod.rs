@@ -16,7 +16,7 @@ use tempfile::TempDir;
 use tower::ServiceExt;
 use zhenjin_assistant::{ModelSpec, ServeOptions, ServedModels};
 use zhenjin_hub::{ModelStore, PullOptions};
-use zhenjin_server::{AppState, Library, Metrics, Rooms, ServerOptions, router};
+use zhenjin_server::{AppState, Library, Metrics, ServerOptions, Services, router};
 use zhenjin_store::Store;
 use zhenjin_tensor::SimdLevel;
 
@@ -55,8 +55,8 @@ impl Answer {
     }
 }
 
-/// The rooms behind a server: one model called `tiny`, and an empty store.
-pub async fn rooms(folder: &TempDir) -> Rooms {
+/// What a server works with: one model called `tiny`, and an empty store.
+pub async fn services(folder: &TempDir) -> Services {
     let model = folder.path().join("tiny");
     write_tiny_model(&model);
     let metrics = Metrics::default();
@@ -79,7 +79,7 @@ pub async fn rooms(folder: &TempDir) -> Rooms {
         pull: PullOptions::default(),
         memory_total: 1 << 30,
     };
-    Rooms { store, models, library, metrics }
+    Services { store, models, library, metrics }
 }
 
 impl Application {
@@ -89,16 +89,16 @@ impl Application {
 
     pub async fn with(options: ServerOptions) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let state = AppState::new(options, rooms(&folder).await);
+        let state = AppState::new(options, services(&folder).await);
         Application { router: router(state.clone()), state, folder }
     }
 
     /// An application whose models come from elsewhere than usual.
     pub async fn with_library(change: impl FnOnce(&mut Library)) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let mut rooms = rooms(&folder).await;
-        change(&mut rooms.library);
-        let state = AppState::new(ServerOptions::default(), rooms);
+        let mut services = services(&folder).await;
+        change(&mut services.library);
+        let state = AppState::new(ServerOptions::default(), services);
         Application { router: router(state.clone()), state, folder }
     }
 

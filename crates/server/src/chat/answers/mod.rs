@@ -61,6 +61,11 @@ impl RunningAnswers {
         })
     }
 
+    /// Whether the server stops, so that no answer may be begun any more.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.shutdown.is_draining()
+    }
+
     /// Adds an answer's row by `add` and begins to write it from `source`. Returns what `add` made.
     ///
     /// # Errors

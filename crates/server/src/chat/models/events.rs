@@ -9,7 +9,7 @@ use axum::response::sse::Event;
 use futures_util::{Stream, stream};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
-use super::ModelMenu;
+use super::menu::ModelMenu;
 use super::pulls::PullEventJson;
 use crate::chat::stream::event;
 use crate::shutdown::Shutdown;

@@ -7,8 +7,8 @@ use utoipa::ToSchema;
 use zhenjin_assistant::{ModelState, ServedModelInfo};
 use zhenjin_hub::{CatalogueEntry, LocalModel};
 
+use super::menu::{ModelMenu, menu_fault};
 use super::pulls::PullJson;
-use super::{ModelMenu, menu_fault};
 use crate::errors::ApiError;
 
 /// A model, here or to be had.

@@ -1,4 +1,4 @@
-//! The store's errors in HTTP's words. Does not know which request met them.
+//! The store's errors as HTTP answers.
 
 use zhenjin_store::StoreError;
 

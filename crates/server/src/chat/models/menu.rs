@@ -1,0 +1,105 @@
+//! What the model menu's requests share: the models on this machine, those that are served, and the downloads.
+
+use std::sync::Arc;
+
+use zhenjin_assistant::{Assistant, AssistantError, ModelSpec, ServeOptions, ServedModels};
+use zhenjin_hub::{Catalogue, LocalModel, ModelStore, PullOptions, StoreError};
+
+use super::needs::Needs;
+use super::pulls::Pulls;
+use crate::blocking::blocking;
+use crate::errors::ApiError;
+use crate::openai::fault;
+
+/// Where models come from and where they lie.
+#[derive(Debug, Clone)]
+pub struct Library {
+    /// The models on this machine.
+    pub models: ModelStore,
+    /// How to get others.
+    pub pull: PullOptions,
+    /// Bytes of memory that the machine has.
+    pub memory_total: u64,
+}
+
+/// What the model menu's requests share.
+pub(crate) struct ModelMenu {
+    pub(super) library: Library,
+    pub(super) served: Arc<ServedModels>,
+    pub(super) pulls: Pulls,
+    pub(super) needs: Needs,
+    /// The model for new conversations that the operator chose.
+    chosen: Option<String>,
+}
+
+impl ModelMenu {
+    pub(crate) fn new(library: Library, served: Arc<ServedModels>, chosen: Option<String>) -> ModelMenu {
+        ModelMenu { library, served, pulls: Pulls::default(), needs: Needs::default(), chosen }
+    }
+
+    /// The model that answers where nobody named one: the operator's choice while it is served, else the first one served.
+    pub(crate) fn default_model(&self) -> Option<String> {
+        let served: Vec<String> = self.served.list().into_iter().map(|model| model.name).collect();
+        let chosen = self.chosen.clone().filter(|chosen| served.contains(chosen));
+        chosen.or_else(|| served.into_iter().next())
+    }
+
+    /// How models are served.
+    pub(crate) fn serving(&self) -> &ServeOptions {
+        self.served.options()
+    }
+
+    /// Bytes of memory that the machine has.
+    pub(crate) fn memory_total(&self) -> u64 {
+        self.library.memory_total
+    }
+
+    /// Ends all downloads; what they have so far is kept for the next try.
+    pub(crate) fn cancel_pulls(&self) {
+        self.pulls.cancel_all();
+    }
+
+    /// The model of that name, loaded. One that is on this machine but was not served so far is served from now on.
+    pub(crate) async fn assistant(&self, name: &str) -> Result<Arc<Assistant>, ApiError> {
+        match self.served.get(name).await {
+            Err(AssistantError::UnknownModel { name, known }) => {
+                let (models, wanted) = (self.library.models.clone(), name.clone());
+                let Some(installed) = blocking(move || find_installed(&models, &wanted)).await? else {
+                    return Err(fault(AssistantError::UnknownModel { name, known }));
+                };
+                tracing::info!(model = name, "a model that is on this machine is served from now on");
+                self.serve(&installed)?;
+                self.served.get(&name).await.map_err(fault)
+            }
+            other => other.map_err(fault),
+        }
+    }
+
+    pub(super) fn catalogue(&self) -> &Catalogue {
+        self.library.pull.catalogue.as_ref().unwrap_or(Catalogue::embedded())
+    }
+
+    pub(super) fn serve(&self, model: &LocalModel) -> Result<(), ApiError> {
+        self.served.add(ModelSpec { name: model.name.clone(), path: model.path.clone() }).map_err(fault)
+    }
+}
+
+/// The model of that name in the store, not at a path.
+pub(super) fn find_installed(models: &ModelStore, name: &str) -> Result<Option<LocalModel>, ApiError> {
+    Ok(models.list().map_err(menu_fault)?.into_iter().find(|model| model.name == name))
+}
+
+/// The model store's errors as HTTP answers.
+pub(super) fn menu_fault(error: StoreError) -> ApiError {
+    let message = error.to_string();
+    match error {
+        StoreError::NotInstalled { .. } | StoreError::Unknown { .. } => {
+            ApiError::not_found(message).with_param("name").with_code("model_not_found")
+        }
+        StoreError::BadName { .. } => ApiError::invalid("name", message),
+        StoreError::Busy { .. } => ApiError::conflict(message),
+        StoreError::Manifest { .. } | StoreError::Io { .. } => {
+            ApiError::internal(message).with_code("store_failed")
+        }
+    }
+}

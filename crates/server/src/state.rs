@@ -1,0 +1,64 @@
+//! What every request shares. Handlers do not take all of it: each takes the parts that it needs, as `State<Store>`.
+
+use std::sync::Arc;
+
+use axum::extract::FromRef;
+use zhenjin_assistant::ServedModels;
+use zhenjin_store::Store;
+
+use crate::chat::{Library, ModelMenu, RunningAnswers};
+use crate::metrics::Metrics;
+use crate::options::ServerOptions;
+use crate::shutdown::Shutdown;
+use crate::stream_limit::StreamLimit;
+
+/// What the server works with, made by the caller.
+pub struct Services {
+    /// Conversations and API keys.
+    pub store: Store,
+    /// The models that answer.
+    pub models: Arc<ServedModels>,
+    /// Where models come from and where they lie.
+    pub library: Library,
+    /// What is counted; [`Metrics::observer_of_model`] is for these models' engines.
+    pub metrics: Metrics,
+}
+
+/// What every request shares. Cheap to clone; every field's type is a part that a handler can take by itself.
+#[derive(Clone, FromRef)]
+pub struct AppState {
+    /// What the operator chose.
+    pub options: Arc<ServerOptions>,
+    /// How requests learn that the server stops.
+    pub shutdown: Shutdown,
+    /// What is counted.
+    pub metrics: Metrics,
+    /// Conversations and API keys.
+    pub store: Store,
+    /// The models that answer.
+    pub models: Arc<ServedModels>,
+    /// The right to generate or stream.
+    pub streams: StreamLimit,
+    /// Answers that are being written for the web chat.
+    pub(crate) answers: Arc<RunningAnswers>,
+    /// The models to choose from, here or to be had.
+    pub(crate) menu: Arc<ModelMenu>,
+}
+
+impl AppState {
+    /// The state of a server that has not served anything yet.
+    pub fn new(options: ServerOptions, services: Services) -> Self {
+        let Services { store, models, library, metrics } = services;
+        let shutdown = Shutdown::default();
+        AppState {
+            streams: StreamLimit::new(options.stream_limit, shutdown.clone()),
+            answers: RunningAnswers::new(store.clone(), shutdown.clone()),
+            menu: Arc::new(ModelMenu::new(library, Arc::clone(&models), options.default_model.clone())),
+            options: Arc::new(options),
+            shutdown,
+            metrics,
+            store,
+            models,
+        }
+    }
+}

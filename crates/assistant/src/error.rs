@@ -55,7 +55,7 @@ pub enum AssistantError {
     /// The model cannot be loaded within the memory limit, whatever else is unloaded.
     #[error(
         "the model {name:?} needs {needed_bytes} bytes at least (weights, workspace, keys and values of one context), but the limit is \
-         {limit_bytes}; give --memory more, or serve it with a smaller --context"
+         {limit_bytes}; allow models more memory, or serve this one with a shorter context"
     )]
     OutOfMemory {
         /// The model.

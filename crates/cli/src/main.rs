@@ -10,6 +10,7 @@
 
 mod arguments;
 mod commands;
+mod hint;
 mod home;
 mod logging;
 mod machine;
@@ -29,6 +30,9 @@ fn main() -> ExitCode {
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("zhenjin: {error:#}");
+            if let Some(hint) = hint::hint(&error) {
+                eprintln!("hint: {hint}");
+            }
             ExitCode::FAILURE
         }
     }

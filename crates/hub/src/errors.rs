@@ -65,7 +65,7 @@ pub enum OpenError {
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The name is in the catalogue, but the model is not on this machine.
-    #[error("the model {name} is not on this machine yet: run `zhenjin pull {name}`")]
+    #[error("the model {name} is not on this machine yet: pull it first")]
     NotInstalled {
         /// The model.
         name: String,

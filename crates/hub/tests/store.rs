@@ -16,7 +16,7 @@ fn an_empty_store_lists_nothing_and_says_how_to_get_a_model() {
     let store = ModelStore::new(temporary.path().join("none"));
     assert!(store.list().unwrap().is_empty());
     let error = store.resolve("smollm2:135m").unwrap_err();
-    assert!(error.to_string().contains("zhenjin pull smollm2:135m"), "{error}");
+    assert!(error.to_string().contains("smollm2:135m is not on this machine"), "{error}");
     let error = store.resolve("smollm").unwrap_err();
     assert!(error.to_string().contains("smollm2:135m"), "{error}");
     assert!(matches!(store.remove("smollm2:135m"), Err(StoreError::NotInstalled { .. })));

@@ -90,7 +90,7 @@ pub enum OptionsError {
     /// A key is needed and none exists.
     #[error(
         "{address} needs an API key, and there is none yet: others may reach that address, or a key was asked for. \
-         Make one with `zhenjin key new NAME` (it is shown once), or listen on 127.0.0.1"
+         Make one first, or listen on 127.0.0.1"
     )]
     NoKey {
         /// The address that was asked for.

@@ -45,7 +45,7 @@ pub enum ServeError {
     Options(#[from] OptionsError),
     /// The address cannot be listened on.
     #[error(
-        "cannot listen on {address}: {source}; is another server running there? `--addr` chooses another address, and port 0 any free one"
+        "cannot listen on {address}: {source}; is another server running there? Choose another address; port 0 takes any free one"
     )]
     Bind {
         /// The address that was asked for.

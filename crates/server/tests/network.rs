@@ -73,7 +73,10 @@ async fn a_taken_address_is_named() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let options = ServerOptions { address: running.address, ..ServerOptions::default() };
     let error = Server::bind(options, support::services(&folder).await).await.err().expect("taken");
-    assert!(matches!(error, ServeError::Bind { .. }) && error.to_string().contains("--addr"), "{error}");
+    assert!(
+        matches!(error, ServeError::Bind { .. }) && error.to_string().contains("another address"),
+        "{error}"
+    );
 }
 
 #[tokio::test]

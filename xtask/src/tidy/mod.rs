@@ -2,6 +2,7 @@
 
 mod arrows;
 mod documents;
+mod flags;
 mod sources;
 
 use anyhow::{Context, Result};
@@ -16,6 +17,7 @@ pub(crate) fn check(root: &Path) -> Result<Vec<Finding>> {
     let files = tracked_files(root)?;
     let mut findings = arrows::check(root)?;
     findings.extend(sources::check(root, &files)?);
+    findings.extend(flags::check(root, &files)?);
     findings.extend(documents::check(root, &files)?);
     Ok(findings)
 }

@@ -29,7 +29,7 @@ pub(crate) async fn check_host(
     for authority in header.into_iter().chain(target) {
         if !is_allowed_host(host_of(authority), &options.allowed_hosts) {
             return Err(ApiError::forbidden(format!(
-                "this server does not answer under the host name `{}`; if it is yours, allow it with --allowed-host",
+                "this server does not answer under the host name `{}`; if it is yours, add it to the server's allowed hosts",
                 host_of(authority)
             ))
             .with_code("host_not_allowed"));
@@ -70,7 +70,7 @@ pub(crate) async fn check_origin(
     }
     if !options.cors_origins.iter().any(|allowed| allowed == text) {
         return Err(ApiError::forbidden(format!(
-            "pages of the origin `{text}` may not call this server; if they are yours, allow them with --cors-origin"
+            "pages of the origin `{text}` may not call this server; if they are yours, add it to the server's CORS origins"
         ))
         .with_code("origin_not_allowed"));
     }

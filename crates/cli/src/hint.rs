@@ -1,0 +1,78 @@
+//! What a library's error means for whoever typed the command: libraries speak of limits and options, and here are the flags
+//! and commands that set them.
+
+use zhenjin_assistant::AssistantError;
+use zhenjin_hub::StoreError;
+use zhenjin_server::{OptionsError, ServeError};
+
+/// What to type, where an error's own text cannot say it.
+pub(crate) fn hint(error: &anyhow::Error) -> Option<String> {
+    error.chain().find_map(|cause| {
+        let assistant = cause.downcast_ref().and_then(of_assistant);
+        let hub = cause.downcast_ref().and_then(of_hub);
+        let server = cause.downcast_ref().and_then(of_server);
+        assistant.or(hub).or(server)
+    })
+}
+
+fn of_assistant(error: &AssistantError) -> Option<String> {
+    match error {
+        AssistantError::OutOfMemory { .. } => Some(
+            "`--memory SIZE` allows models more memory, `--context TOKENS` asks for a shorter context"
+                .to_owned(),
+        ),
+        _ => None,
+    }
+}
+
+fn of_hub(error: &StoreError) -> Option<String> {
+    match error {
+        StoreError::NotInstalled { name } => Some(format!("`zhenjin pull {name}` fetches it")),
+        _ => None,
+    }
+}
+
+fn of_server(error: &ServeError) -> Option<String> {
+    let hint = match error {
+        ServeError::Bind { .. } => "`--addr HOST:PORT` chooses another address",
+        ServeError::Options(OptionsError::NoKey { .. }) => {
+            "`zhenjin key new NAME` makes a key, and shows it once"
+        }
+        ServeError::Options(OptionsError::Origin { .. }) => "`--cors-origin` takes it in that form",
+        ServeError::Options(OptionsError::Host { .. }) => "`--allowed-host` takes it in that form",
+        _ => return None,
+    };
+    Some(hint.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anyhow::{Context, anyhow};
+
+    fn hint_of(error: impl std::error::Error + Send + Sync + 'static) -> String {
+        let error = Err::<(), _>(error).context("serving").expect_err("an error");
+        hint(&error).unwrap_or_default()
+    }
+
+    #[test]
+    fn errors_that_a_flag_mends_name_it() {
+        let memory = AssistantError::OutOfMemory { name: "a".to_owned(), needed_bytes: 2, limit_bytes: 1 };
+        assert!(hint_of(memory).contains("--memory"));
+        let missing = StoreError::NotInstalled { name: "smollm2:135m".to_owned() };
+        assert!(hint_of(missing).contains("zhenjin pull smollm2:135m"));
+        let address = ([0, 0, 0, 0], 8080).into();
+        let taken = ServeError::Bind { address, source: std::io::ErrorKind::AddrInUse.into() };
+        assert!(hint_of(taken).contains("--addr"));
+        assert!(hint_of(ServeError::from(OptionsError::NoKey { address })).contains("zhenjin key new"));
+        let origin = OptionsError::Origin { origin: "x".to_owned() };
+        assert!(hint_of(ServeError::from(origin)).contains("--cors-origin"));
+        let host = OptionsError::Host { host: "x/".to_owned() };
+        assert!(hint_of(ServeError::from(host)).contains("--allowed-host"));
+    }
+
+    #[test]
+    fn other_errors_have_none() {
+        assert_eq!(hint(&anyhow!("something else")), None);
+    }
+}

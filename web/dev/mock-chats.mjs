@@ -4,11 +4,22 @@ import { EventEmitter } from 'node:events';
 import { answerTo, tokens } from './mock-answers.mjs';
 
 /** @typedef {import('../src/lib/api/types.ts').Message} Message */
-/** @typedef {import('../src/lib/api/types.ts').Conversation & { deleted?: boolean }} Conversation */
+/** @typedef {import('../src/lib/api/types.ts').Conversation} Conversation */
+/** @typedef {import('../src/lib/api/types.ts').NewConversation} NewConversation */
+/** @typedef {import('../src/lib/api/types.ts').ConversationPatch} ConversationPatch */
+/** @typedef {import('../src/lib/api/types.ts').SamplingSettings} SamplingSettings */
+
+/** @type {SamplingSettings} */
+const DEFAULTS = {
+  temperature: null, top_p: null, top_k: null, min_p: null, repetition_penalty: null, presence_penalty: null,
+  frequency_penalty: null, seed: null, max_tokens: null,
+}; // prettier-ignore
 
 export class MockChats extends EventEmitter {
   /** @type {Map<string, Conversation>} */
   conversations = new Map();
+  /** @type {Set<string>} */
+  deleted = new Set();
   /** @type {Map<string, Message>} */
   messages = new Map();
   /** @type {Map<string, ReturnType<typeof setInterval>>} */
@@ -27,20 +38,31 @@ export class MockChats extends EventEmitter {
     return `01MOCK${String(this.#next++).padStart(20, '0')}`;
   }
 
-  /** @param {Partial<Conversation>} wanted @returns {Conversation} */
+  /** @param {NewConversation} wanted @returns {Conversation} */
   create(wanted) {
     const now = Date.now();
+    /** @type {Conversation} */
     const conversation = {
-      id: this.#id(), title: '', model: wanted.model ?? 'smollm2:135m', created_at: now, updated_at: now,
-      current_leaf: null, system_prompt: wanted.system_prompt ?? '', settings: wanted.settings ?? {},
+      id: this.#id(), title: null, model: wanted.model ?? 'smollm2:135m', created_at: now, updated_at: now,
+      current_leaf: null, system_prompt: wanted.system_prompt || null, settings: { ...DEFAULTS, ...wanted.settings },
     }; // prettier-ignore
     this.conversations.set(conversation.id, conversation);
     return conversation;
   }
 
+  /** @param {Conversation} conversation @param {ConversationPatch} change */
+  change(conversation, change) {
+    conversation.title = change.title ?? conversation.title;
+    conversation.model = change.model ?? conversation.model;
+    conversation.current_leaf = change.current_leaf ?? conversation.current_leaf;
+    if (change.system_prompt !== undefined) conversation.system_prompt = change.system_prompt || null;
+    if (change.settings !== undefined) conversation.settings = { ...DEFAULTS, ...change.settings };
+    return conversation;
+  }
+
   list() {
     return [...this.conversations.values()]
-      .filter((conversation) => !conversation.deleted)
+      .filter((conversation) => !this.deleted.has(conversation.id))
       .sort((a, b) => Number(b.updated_at) - Number(a.updated_at) || b.id.localeCompare(a.id));
   }
 
@@ -137,7 +159,7 @@ export class MockChats extends EventEmitter {
       const conversation = this.conversations.get(message.conversation_id);
       const points = [...message.content];
       const at = [...(message.content.toLowerCase().split(needle)[0] ?? '')].length;
-      if (!conversation || conversation.deleted || at >= points.length) continue;
+      if (!conversation || this.deleted.has(conversation.id) || at >= points.length) continue;
       const start = Math.max(0, at - 40);
       const lead = start > 0 ? '…' : '';
       hits.push({

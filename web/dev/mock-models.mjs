@@ -58,6 +58,11 @@ export class MockModels extends EventEmitter {
     return this.list.find((model) => model.name === name);
   }
 
+  /** How far each known download is, as events tell it. */
+  pulls() {
+    return this.list.flatMap((model) => (model.pull ? [{ name: model.name, ...model.pull }] : []));
+  }
+
   /** @param {ModelInfo} model */
   pull(model) {
     const total = model.size_bytes ?? 0;

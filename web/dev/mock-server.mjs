@@ -74,7 +74,7 @@ export function startMockServer({ port = 0, tokenMilliseconds = 15, key = null }
   /** @param {string | undefined} id */
   function conversationOf(id) {
     const conversation = chats.conversations.get(id ?? '');
-    if (!conversation) throw new Refusal(404, 'no such conversation');
+    if (!conversation || chats.deleted.has(conversation.id)) throw new Refusal(404, 'no such conversation');
     return conversation;
   }
 
@@ -96,6 +96,7 @@ export function startMockServer({ port = 0, tokenMilliseconds = 15, key = null }
       if (name !== 'events') return send(response, 200, models.list);
       startEvents(response);
       const listener = (/** @type {unknown} */ event) => writeEvent(response, 'pull', event);
+      models.pulls().forEach(listener);
       models.on('pull', listener);
       response.on('close', () => models.off('pull', listener));
     },
@@ -114,9 +115,7 @@ export function startMockServer({ port = 0, tokenMilliseconds = 15, key = null }
     },
     'GET conversations': ([id], _body, query, response) => {
       if (id) {
-        const conversation = conversationOf(id);
-        if (conversation.deleted) throw new Refusal(404, 'deleted');
-        return send(response, 200, { ...conversation, messages: chats.messagesOf(id) });
+        return send(response, 200, { ...conversationOf(id), messages: chats.messagesOf(id) });
       }
       const list = chats.list();
       const before = query.get('before');
@@ -125,25 +124,26 @@ export function startMockServer({ port = 0, tokenMilliseconds = 15, key = null }
     },
     'POST conversations': ([id, action], body, _query, response) => {
       if (!id) return send(response, 201, chats.create(body));
-      const conversation = conversationOf(id);
       if (action === 'restore') {
-        conversation.deleted = false;
-        return send(response, 204);
+        chats.deleted.delete(id);
+        return send(response, 200, conversationOf(id));
       }
+      const conversation = conversationOf(id);
       if (chats.count(body.parent_id, body.content) >= CONTEXT) {
         throw new Refusal(400, `the prompt does not fit into ${CONTEXT} tokens`, 'context_length_exceeded');
       }
       send(response, 201, chats.ask(conversation, body.parent_id, body.content));
     },
     'PATCH conversations': ([id], body, _query, response) =>
-      send(response, 200, Object.assign(conversationOf(id), body)),
+      send(response, 200, chats.change(conversationOf(id), body)),
     'DELETE conversations': ([id], _body, _query, response) => {
-      conversationOf(id).deleted = true;
+      chats.deleted.add(conversationOf(id).id);
       send(response, 204);
     },
     'POST messages': ([id, action], _body, _query, response) => {
       const message = messageOf(id);
-      send(response, 200, action === 'stop' ? chats.stop(message) : chats.regenerate(message));
+      if (action === 'stop') send(response, 200, chats.stop(message));
+      else send(response, 201, chats.regenerate(message));
     },
     'GET messages': ([id], _body, query, response) => {
       const message = messageOf(id);

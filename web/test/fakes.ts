@@ -1,6 +1,7 @@
 // A pretended server for tests of the stores: answers from memory, and streams that break where the test says.
 import { ApiClient } from '$lib/api/client';
 import type { Conversation, Message } from '$lib/api/types';
+import { MODEL_DEFAULTS } from '$lib/settings';
 
 export function message(fields: Partial<Message> & { id: string }): Message {
   return {
@@ -11,7 +12,17 @@ export function message(fields: Partial<Message> & { id: string }): Message {
 }
 
 export function conversation(fields: Partial<Conversation> = {}): Conversation {
-  return { id: 'c', title: 't', model: 'm', created_at: 0, updated_at: 0, current_leaf: null, ...fields };
+  return {
+    id: 'c',
+    title: 't',
+    model: 'm',
+    created_at: 0,
+    updated_at: 0,
+    current_leaf: null,
+    system_prompt: null,
+    settings: MODEL_DEFAULTS,
+    ...fields,
+  };
 }
 
 export interface Call {

@@ -2,7 +2,7 @@
 import { expect, test } from 'vitest';
 import { codePoints, segments, sliceCodePoints } from '$lib/util/text';
 import { formatBytes, formatDuration } from '$lib/util/format';
-import { backoff, toDate } from '$lib/util/time';
+import { backoff } from '$lib/util/time';
 
 const samples = ['', 'gold', '真金', '👩‍🚀 a', 'a\ud800', '\udc00b', '𠮷野家'];
 
@@ -57,10 +57,4 @@ test('waiting grows to a limit', () => {
   expect(backoff(0, () => 0)).toBe(300);
   expect(backoff(3, () => 0)).toBe(2400);
   expect(backoff(1000, () => 1)).toBe(12_500);
-});
-
-test('times are read in each form that the server may send', () => {
-  const moment = Date.UTC(2026, 0, 2, 3, 4, 5);
-  for (const form of [moment, moment / 1000, '2026-01-02T03:04:05Z'])
-    expect(toDate(form).getTime()).toBe(moment);
 });

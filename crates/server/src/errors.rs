@@ -24,8 +24,10 @@ pub struct ErrorObject {
     /// The class of error, as `invalid_request_error`.
     pub r#type: String,
     /// The request's field at fault, as `messages[0].content`.
+    #[schema(required)]
     pub param: Option<String>,
     /// For programs, as `context_length_exceeded`.
+    #[schema(required)]
     pub code: Option<String>,
 }
 

@@ -30,6 +30,22 @@ fn the_api_page_lists_every_field_as_the_code_does() {
     );
 }
 
+/// `docs/openapi.json` is what `/openapi.json` says; the web page's types are made from it.
+#[test]
+fn the_stored_document_is_the_one_that_is_served() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/openapi.json");
+    let expected = format!("{:#}\n", openapi_document());
+    if std::env::var_os("ZHENJIN_UPDATE_DOCS").is_some() {
+        std::fs::write(&path, expected).expect("writable");
+        return;
+    }
+    assert!(
+        std::fs::read_to_string(&path).expect("docs/openapi.json") == expected,
+        "docs/openapi.json is behind the code; `ZHENJIN_UPDATE_DOCS=1 cargo test --release -p zhenjin-server --test documents` writes it \
+         anew, and `npm run api` in web/ makes the page's types from it"
+    );
+}
+
 #[test]
 fn the_api_page_names_every_route() {
     let page = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/api.md"))

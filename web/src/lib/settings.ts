@@ -1,6 +1,19 @@
 // The sampling settings that a reader can change, and the range that the server accepts for each.
 import type { SamplingSettings } from './api/types';
 
+/** Every setting left to the model. */
+export const MODEL_DEFAULTS: Readonly<SamplingSettings> = {
+  temperature: null,
+  top_p: null,
+  top_k: null,
+  min_p: null,
+  repetition_penalty: null,
+  presence_penalty: null,
+  frequency_penalty: null,
+  seed: null,
+  max_tokens: null,
+};
+
 export interface SettingField {
   name: keyof SamplingSettings;
   low: number;

@@ -165,7 +165,7 @@ mod tests {
         assert!(error(&PAGE.replace("| tensor |\n", "| tensors |\n")).contains("no row of the table"));
         assert!(error(&PAGE.replace("| tensor |\n", "|  |\n")).contains("no row of the table"));
         assert!(error(&PAGE.replace("| tensor |\n", "| model |\n")).contains("itself"));
-        assert!(error(&PAGE.replace("`server`", "`model`")).contains("two rows"));
+        assert!(error(&PAGE.replace("`server`", "`cli`")).contains("two rows"));
         let (empty, _) = PAGE.split_once("| `tensor` | numbers").expect("the first row");
         assert!(error(empty).contains("no row"));
     }

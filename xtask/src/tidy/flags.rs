@@ -66,8 +66,8 @@ fn texts(source: &str) -> Vec<(usize, &str, bool)> {
             line.len()
         } else if rest.starts_with("/*") {
             rest.find("*/").map_or(rest.len(), |end| end + 2)
-        } else if rest.starts_with('"') {
-            let content = literal(&source[..at], &rest[1..]);
+        } else if let Some(after) = rest.strip_prefix('"') {
+            let content = literal(&source[..at], after);
             found.push((at + 1, content, true));
             content.len() + 2
         } else if rest.starts_with('\'') {

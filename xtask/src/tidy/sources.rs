@@ -7,6 +7,9 @@ use std::path::Path;
 const MAX_LINES: usize = 600;
 const SOURCE_ENDINGS: &[&str] = &[".rs", ".ts", ".svelte", ".css", ".py", ".mjs", ".js"];
 
+/// Files that a program writes, as long as they have to be.
+const GENERATED: &[&str] = &["web/src/lib/api/schema.ts"];
+
 /// The modules (files or folders) that may hold `unsafe`.
 const UNSAFE_MODULES: &[&str] = &["crates/tensor/src/", "crates/model/src/mapping.rs"];
 
@@ -44,8 +47,8 @@ pub(super) fn check(root: &Path, files: &[String]) -> Result<Vec<Finding>> {
 
 fn check_length(file: &str, text: &str, findings: &mut Vec<Finding>) {
     let lines = text.lines().count();
-    if lines > MAX_LINES {
-        findings.push(format!("{file}: {lines} lines; over {MAX_LINES} it is two rooms"));
+    if lines > MAX_LINES && !GENERATED.contains(&file) {
+        findings.push(format!("{file}: {lines} lines; split what is over {MAX_LINES}"));
     }
 }
 

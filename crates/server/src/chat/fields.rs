@@ -1,9 +1,10 @@
 //! The bodies that `/api` takes, field by field: the source of both the checks and the OpenAPI schemas. Sampling settings are
 //! the fields of `/v1/chat/completions`, checked by the same table. Does not know what the fields do.
 
+use std::borrow::Cow;
 use std::sync::LazyLock;
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use utoipa::openapi::schema::Schema;
 use utoipa::openapi::{ObjectBuilder, RefOr};
 use utoipa::{PartialSchema, ToSchema};
@@ -95,7 +96,7 @@ pub(crate) const LOGIN: &[&[Field]] = &[&[field(
     "key",
     Text { max: KEY_CHARACTERS },
     Required,
-    "An API key, as `zhenjin key new` shows it once.",
+    "An API key, as it was shown when it was made.",
 )]];
 
 /// Names of the sampling settings that a conversation keeps.
@@ -189,6 +190,23 @@ described_body!(
     LOGIN
 );
 
+/// The settings of a conversation as an answer carries them: every one is named.
+pub(crate) struct AllSettings;
+
+impl PartialSchema for AllSettings {
+    fn schema() -> RefOr<Schema> {
+        let mut schema = settings_schema();
+        schema["required"] = json!(SETTING_NAMES);
+        serde_json::from_value(schema).unwrap_or_else(|_| ObjectBuilder::new().into())
+    }
+}
+
+impl ToSchema for AllSettings {
+    fn name() -> Cow<'static, str> {
+        Cow::Borrowed("Settings")
+    }
+}
+
 /// A field's text, which must say something.
 pub(crate) fn full_text<'a>(fields: &CheckedFields<'a>, name: &'static str) -> Result<&'a str, ApiError> {
     let text = fields.text(name).unwrap_or_default();
@@ -212,8 +230,6 @@ pub(crate) fn all_settings(kept: &Value) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     #[test]

@@ -16,6 +16,7 @@ pub(crate) struct ServerStatus {
     /// The program's version.
     version: &'static str,
     /// The model for conversations that name none; null while there is no model.
+    #[schema(required)]
     default_model: Option<String>,
     /// Bytes of memory that the machine has.
     memory_total: u64,

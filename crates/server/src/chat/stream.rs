@@ -1,5 +1,4 @@
-//! Following an answer over server-sent events, from any place in it, while it is written or afterwards. Does not know who
-//! writes.
+//! Following an answer over server-sent events, from any place in it, while it is written or afterwards.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -15,7 +14,7 @@ use zhenjin_store::{Message, MessageId};
 
 use super::answers::{Followed, Follower, RunningAnswers, byte_of_code_point};
 use super::extract::{ApiPath, ApiQuery};
-use super::wire::{Delta, MessageJson};
+use super::wire::{AnswerEvent, Delta};
 use crate::errors::{ApiError, ErrorBody};
 use crate::stream_limit::StreamLimit;
 
@@ -42,7 +41,7 @@ enum Source {
 /// answer is written and afterwards, for any number of readers.
 #[utoipa::path(get, path = "/api/messages/{id}/stream", operation_id = "follow_answer", tag = "chat", params(("id" = String, Path), Place), responses(
     (status = 200, description = "Events: `delta` with a Delta as data, at last `done` with a Message.",
-        content_type = "text/event-stream", body = Delta),
+        content_type = "text/event-stream", body = AnswerEvent),
     (status = 400, description = "The answer has ended and is not that long.", body = ErrorBody),
     (status = 404, description = "There is no such message.", body = ErrorBody),
     (status = 429, description = "Too many streams are open.", body = ErrorBody)))]
@@ -74,7 +73,7 @@ fn events(source: Source, permit: OwnedSemaphorePermit) -> impl Stream<Item = Re
             Source::Done => return None,
             Source::Running(mut follower) => match follower.next().await {
                 Followed::Text { offset, text } => {
-                    (event("delta", &Delta { offset, text }), Source::Running(follower))
+                    (event(&AnswerEvent::Delta(Delta { offset, text })), Source::Running(follower))
                 }
                 Followed::End(message) => (done(message.as_ref().clone()), Source::Done),
             },
@@ -84,7 +83,10 @@ fn events(source: Source, permit: OwnedSemaphorePermit) -> impl Stream<Item = Re
                 {
                     Some(text) if !text.is_empty() => {
                         let end = offset + text.chars().count();
-                        (event("delta", &Delta { offset, text }), Source::Ended { message, offset: end })
+                        (
+                            event(&AnswerEvent::Delta(Delta { offset, text })),
+                            Source::Ended { message, offset: end },
+                        )
                     }
                     _ => (done(*message), Source::Done),
                 }
@@ -95,12 +97,15 @@ fn events(source: Source, permit: OwnedSemaphorePermit) -> impl Stream<Item = Re
 }
 
 fn done(message: Message) -> Event {
-    event("done", &MessageJson::from(message))
+    event(&AnswerEvent::Done(Box::new(message.into())))
 }
 
-/// An event with JSON as its data.
-pub(super) fn event(name: &str, data: &impl Serialize) -> Event {
+/// The server-sent event that serialises as `{"event": its name, "data": its data}`, which is how the OpenAPI document
+/// describes events.
+pub(super) fn event(described: &impl Serialize) -> Event {
     // These types have no maps with odd keys and no infinite numbers: they always are JSON.
-    let data = serde_json::to_string(data).unwrap_or_else(|_| "null".to_owned());
-    Event::default().event(name).data(data)
+    let described = serde_json::to_value(described).unwrap_or_default();
+    Event::default()
+        .event(described["event"].as_str().unwrap_or_default())
+        .data(described["data"].to_string())
 }

@@ -1,11 +1,11 @@
-//! The JSON that `/api` answers with. Does not know where it comes from.
+//! The JSON that `/api` answers with.
 
 use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
-use zhenjin_store::{Conversation, Message, SearchHit};
+use zhenjin_store::{Conversation, Message, Role, SearchHit, Status};
 
-use super::fields::all_settings;
+use super::fields::{AllSettings, all_settings};
 
 /// A conversation without its messages.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
@@ -14,15 +14,18 @@ pub(crate) struct ConversationJson {
     /// Its id.
     id: String,
     /// Null until the first question or a rename gives it one.
+    #[schema(required)]
     title: Option<String>,
     /// The model that answers.
     model: String,
     /// Text before the conversation; null for none.
+    #[schema(required)]
     system_prompt: Option<String>,
     /// Sampling settings; null is the model's default.
-    #[schema(value_type = Object)]
+    #[schema(value_type = AllSettings)]
     settings: Value,
     /// The last message of the branch that was last shown.
+    #[schema(required)]
     current_leaf: Option<String>,
     /// Milliseconds since 1970 (UTC).
     created_at: i64,
@@ -56,6 +59,53 @@ pub(crate) struct ConversationWithMessagesJson {
     pub(crate) messages: Vec<MessageJson>,
 }
 
+/// Who wrote a message.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum MessageRole {
+    /// The person.
+    User,
+    /// The model.
+    Assistant,
+}
+
+impl From<Role> for MessageRole {
+    fn from(role: Role) -> Self {
+        match role {
+            Role::User => MessageRole::User,
+            Role::Assistant => MessageRole::Assistant,
+        }
+    }
+}
+
+/// What became of a message: `stopped` by the person, `interrupted` by the server's end. Questions are always `complete`.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum MessageStatus {
+    /// Text may still come.
+    Generating,
+    /// It ended by itself.
+    Complete,
+    /// The person stopped it.
+    Stopped,
+    /// The server ended before it did.
+    Interrupted,
+    /// An error ended it.
+    Failed,
+}
+
+impl From<Status> for MessageStatus {
+    fn from(status: Status) -> Self {
+        match status {
+            Status::Generating => MessageStatus::Generating,
+            Status::Complete => MessageStatus::Complete,
+            Status::Stopped => MessageStatus::Stopped,
+            Status::Interrupted => MessageStatus::Interrupted,
+            Status::Failed => MessageStatus::Failed,
+        }
+    }
+}
+
 /// A question or an answer.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 #[schema(as = Message)]
@@ -65,32 +115,42 @@ pub(crate) struct MessageJson {
     /// Where it belongs.
     conversation_id: String,
     /// What it follows; null for a first question.
+    #[schema(required)]
     parent_id: Option<String>,
-    /// `user` or `assistant`.
-    role: &'static str,
+    /// Who wrote it.
+    role: MessageRole,
     /// Its text; of an answer that is being written, the text so far.
     content: String,
-    /// `generating`, `complete`, `stopped` (by the person), `interrupted` (the server ended) or `failed`.
-    status: &'static str,
+    /// What became of it.
+    status: MessageStatus,
     /// Why it failed.
+    #[schema(required)]
     error: Option<String>,
     /// The model that wrote it; null for questions.
+    #[schema(required)]
     model: Option<String>,
     /// Milliseconds since 1970 (UTC).
     created_at: i64,
     /// `stop` or `length`, when the model came to an end.
+    #[schema(required)]
     finish_reason: Option<String>,
     /// Tokens of the prompt.
+    #[schema(required)]
     prompt_tokens: Option<u32>,
     /// Tokens of the answer.
+    #[schema(required)]
     completion_tokens: Option<u32>,
     /// Prompt tokens that had not to be computed.
+    #[schema(required)]
     cached_tokens: Option<u32>,
     /// From the request to its first token.
+    #[schema(required)]
     time_to_first_token_ms: Option<f64>,
     /// After the first token.
+    #[schema(required)]
     tokens_per_second: Option<f64>,
     /// The most tokens that prompt and answer could have had together.
+    #[schema(required)]
     context_length: Option<u32>,
 }
 
@@ -100,9 +160,9 @@ impl From<Message> for MessageJson {
             id: message.id.to_string(),
             conversation_id: message.conversation_id.to_string(),
             parent_id: message.parent_id.map(|parent| parent.to_string()),
-            role: message.role.as_str(),
+            role: message.role.into(),
             content: message.content,
-            status: message.status.as_str(),
+            status: message.status.into(),
             error: message.error,
             model: message.model,
             created_at: message.created_at.milliseconds(),
@@ -142,6 +202,16 @@ pub(crate) struct Delta {
     pub(crate) text: String,
 }
 
+/// One event of an answer's stream.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+#[serde(tag = "event", content = "data", rename_all = "lowercase")]
+pub(crate) enum AnswerEvent {
+    /// More of the text.
+    Delta(Delta),
+    /// The whole message, after which nothing follows.
+    Done(Box<MessageJson>),
+}
+
 /// How full the model's context is.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub(crate) struct ContextUse {
@@ -158,13 +228,15 @@ pub(crate) struct SearchHitJson {
     /// The conversation.
     conversation_id: String,
     /// The message; for a title, the end of the branch that was last shown, null if there are no messages.
+    #[schema(required)]
     message_id: Option<String>,
     /// The conversation's title.
+    #[schema(required)]
     title: Option<String>,
     /// The place, with some text around it.
     snippet: String,
     /// Where the query's terms stand in `snippet`: [start, end) in Unicode code points.
-    ranges: Vec<[usize; 2]>,
+    ranges: Vec<(usize, usize)>,
     /// When the message was begun; milliseconds since 1970 (UTC).
     created_at: i64,
 }
@@ -176,7 +248,7 @@ impl From<SearchHit> for SearchHitJson {
             message_id: hit.message_id.map(|id| id.to_string()),
             title: (!hit.title.is_empty()).then_some(hit.title),
             snippet: hit.snippet.text,
-            ranges: hit.snippet.matches.into_iter().map(|range| [range.start, range.end]).collect(),
+            ranges: hit.snippet.matches.into_iter().map(|range| (range.start, range.end)).collect(),
             created_at: hit.created_at.milliseconds(),
         }
     }

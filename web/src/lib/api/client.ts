@@ -2,14 +2,21 @@
 import { errorFromResponse, isAbort, NetworkError } from './errors';
 import { readEvents, type ServerSentEvent } from './sse';
 import type {
+  AnswerEvent,
+  ContextQuestion,
   ContextUse,
   Conversation,
   ConversationPatch,
   ConversationWithMessages,
+  Exchange,
   Id,
+  Login,
   Message,
+  ModelEvent,
   ModelInfo,
   NewConversation,
+  Question,
+  Regenerated,
   SearchHit,
   ServerStatus,
 } from './types';
@@ -29,7 +36,7 @@ export class ApiClient {
     return this.#json('GET', '/api/status');
   }
   login(key: string): Promise<void> {
-    return this.#empty('POST', '/api/login', { key });
+    return this.#empty('POST', '/api/login', { key } satisfies Login);
   }
   logout(): Promise<void> {
     return this.#empty('POST', '/api/logout');
@@ -47,7 +54,7 @@ export class ApiClient {
   removeModel(name: string): Promise<void> {
     return this.#empty('DELETE', `/api/models/${segment(name)}`);
   }
-  modelEvents(signal: AbortSignal): Promise<AsyncGenerator<ServerSentEvent>> {
+  modelEvents(signal: AbortSignal): Promise<AsyncGenerator<ModelEvent>> {
     return this.#events('/api/models/events', signal);
   }
 
@@ -72,29 +79,23 @@ export class ApiClient {
     return this.#empty('POST', `/api/conversations/${segment(id)}/restore`);
   }
 
-  ask(
-    conversation: Id,
-    question: { parent_id: Id | null; content: string },
-  ): Promise<{ user: Message; answer: Message }> {
+  ask(conversation: Id, question: Question): Promise<Exchange> {
     return this.#json('POST', `/api/conversations/${segment(conversation)}/messages`, question);
   }
-  regenerate(message: Id): Promise<{ answer: Message }> {
+  regenerate(message: Id): Promise<Regenerated> {
     return this.#json('POST', `/api/messages/${segment(message)}/regenerate`);
   }
   stop(message: Id): Promise<Message> {
     return this.#json('POST', `/api/messages/${segment(message)}/stop`);
   }
-  answerEvents(message: Id, offset: number, signal: AbortSignal): Promise<AsyncGenerator<ServerSentEvent>> {
+  answerEvents(message: Id, offset: number, signal: AbortSignal): Promise<AsyncGenerator<AnswerEvent>> {
     return this.#events(`/api/messages/${segment(message)}/stream?offset=${offset}`, signal);
   }
 
   search(query: string, signal?: AbortSignal): Promise<SearchHit[]> {
     return this.#json('GET', `/api/search?${new URLSearchParams({ q: query })}`, undefined, signal);
   }
-  contextUse(
-    question: { conversation_id: Id; parent_id: Id | null; content: string },
-    signal?: AbortSignal,
-  ): Promise<ContextUse> {
+  contextUse(question: ContextQuestion, signal?: AbortSignal): Promise<ContextUse> {
     return this.#json('POST', '/api/context', question, signal);
   }
 
@@ -107,10 +108,10 @@ export class ApiClient {
     await this.#send(method, path, body);
   }
 
-  async #events(path: string, signal: AbortSignal): Promise<AsyncGenerator<ServerSentEvent>> {
+  async #events<T>(path: string, signal: AbortSignal): Promise<AsyncGenerator<T>> {
     const response = await this.#send('GET', path, undefined, signal);
     if (response.body === null) throw new NetworkError('a stream without a body');
-    return readEvents(response.body);
+    return parsed<T>(readEvents(response.body));
   }
 
   async #send(method: string, path: string, body?: unknown, signal?: AbortSignal): Promise<Response> {
@@ -129,4 +130,9 @@ export class ApiClient {
     if (!response.ok) throw await errorFromResponse(response);
     return response;
   }
+}
+
+/** The events with their data as JSON, as the server's document describes them. */
+async function* parsed<T>(events: AsyncGenerator<ServerSentEvent>): AsyncGenerator<T> {
+  for await (const { event, data } of events) yield { event, data: JSON.parse(data) } as T;
 }

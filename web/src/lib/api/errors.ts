@@ -1,4 +1,5 @@
 // What can go wrong between the page and the server, told apart by what the reader can do about it.
+import type { ErrorBody } from './types';
 
 /** The server answered, with an error in OpenAI's shape. */
 export class ApiError extends Error {
@@ -28,9 +29,7 @@ export function isAbort(error: unknown): boolean {
 export async function errorFromResponse(response: Response): Promise<ApiError> {
   const text = await response.text().catch(() => '');
   try {
-    const { error } = JSON.parse(text) as {
-      error?: { message?: string; code?: string | null; param?: string | null };
-    };
+    const { error } = JSON.parse(text) as Partial<ErrorBody>;
     if (error?.message !== undefined) {
       return new ApiError(response.status, error.message, error.code ?? null, error.param ?? null);
     }

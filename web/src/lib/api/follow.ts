@@ -2,7 +2,7 @@
 // shown twice and nothing is lost.
 import type { ApiClient } from './client';
 import { ApiError, isAbort } from './errors';
-import type { DeltaEvent, Id, Message } from './types';
+import type { Id, Message } from './types';
 import { codePoints, sliceCodePoints } from '../util/text';
 import { backoff, sleep } from '../util/time';
 
@@ -29,17 +29,17 @@ export async function followAnswer(
   let offset = shown;
   for (let attempt = 0; !signal.aborted; attempt++) {
     try {
-      for await (const { event, data } of await api.answerEvents(message, offset, signal)) {
+      for await (const received of await api.answerEvents(message, offset, signal)) {
         if (attempt > 0) observer.found?.();
         attempt = 0;
-        if (event === 'delta') {
-          const delta = JSON.parse(data) as DeltaEvent;
+        if (received.event === 'delta') {
+          const delta = received.data;
           if (delta.offset > offset) break; // A gap: ask again from where we are.
           const fresh = sliceCodePoints(delta.text, offset - delta.offset);
           offset += codePoints(fresh);
           if (fresh !== '') observer.text(fresh);
-        } else if (event === 'done') {
-          observer.done(JSON.parse(data) as Message);
+        } else if (received.event === 'done') {
+          observer.done(received.data);
           return;
         }
       }

@@ -3,6 +3,7 @@
 import type { ApiClient } from '../api/client';
 import { followAnswer } from '../api/follow';
 import type { Conversation, ConversationPatch, Id, Message, NewConversation } from '../api/types';
+import { MODEL_DEFAULTS } from '../settings';
 import { codePoints } from '../util/text';
 import { newestLeaf, openingLeaf, pathTo, siblings } from '../tree';
 
@@ -123,7 +124,7 @@ export class Chat {
   async update(patch: ConversationPatch): Promise<void> {
     const { conversation } = this;
     if (!conversation) return;
-    this.conversation = { ...conversation, ...patch };
+    this.conversation = patched(conversation, patch);
     try {
       const changed = await this.#api.updateConversation(conversation.id, patch);
       if (this.id === conversation.id) this.conversation = { ...this.conversation, ...changed };
@@ -237,6 +238,18 @@ export class Chat {
   #unfollowAll(): void {
     for (const id of [...this.#following.keys()]) this.#unfollow(id);
   }
+}
+
+/** The conversation as the server will have it: null keeps a title, a model and a leaf, and settings are replaced whole. */
+function patched(conversation: Conversation, patch: ConversationPatch): Conversation {
+  return {
+    ...conversation,
+    title: patch.title ?? conversation.title,
+    model: patch.model ?? conversation.model,
+    current_leaf: patch.current_leaf ?? conversation.current_leaf,
+    system_prompt: patch.system_prompt === undefined ? conversation.system_prompt : patch.system_prompt,
+    settings: patch.settings === undefined ? conversation.settings : { ...MODEL_DEFAULTS, ...patch.settings },
+  };
 }
 
 /** Hidden tabs get no frames; their text must not wait for ever. */

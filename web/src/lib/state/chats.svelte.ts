@@ -1,7 +1,6 @@
 // The list of chats: pages of it, titles, deletion that can be undone.
 import type { ApiClient } from '../api/client';
 import type { Conversation, Id } from '../api/types';
-import { toDate } from '../util/time';
 
 const PAGE = 40;
 
@@ -20,7 +19,7 @@ export function periodOf(date: Date, now: Date): Period {
 export function groupByPeriod(chats: readonly Conversation[], now: Date): [Period, Conversation[]][] {
   const groups = new Map<Period, Conversation[]>();
   for (const chat of chats) {
-    const period = periodOf(toDate(chat.updated_at), now);
+    const period = periodOf(new Date(chat.updated_at), now);
     const group = groups.get(period);
     if (group) group.push(chat);
     else groups.set(period, [chat]);

@@ -118,7 +118,7 @@ export class Models {
     for (let attempt = 0; this.list.some((model) => model.pull?.state === 'running'); attempt++) {
       try {
         for await (const { event, data } of await this.#api.modelEvents(signal)) {
-          if (event === 'pull') this.apply(JSON.parse(data) as PullEvent);
+          if (event === 'pull') this.apply(data);
           attempt = 0;
           if (!this.list.some((model) => model.pull?.state === 'running')) return;
         }

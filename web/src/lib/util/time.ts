@@ -43,9 +43,3 @@ export function debounce<A extends unknown[]>(
   debounced.cancel = cancel;
   return debounced;
 }
-
-/** The server sends RFC 3339 text or Unix seconds or milliseconds. */
-export function toDate(value: string | number): Date {
-  if (typeof value === 'number') return new Date(value < 1e11 ? value * 1000 : value);
-  return new Date(value);
-}

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use zhenjin_hub::{CatalogueEntry, PullError, PullEvent, PullObserver};
 
 use super::menu::ModelMenu;
+use super::pulls::PullState;
 use crate::errors::ApiError;
 
 /// Begins a download unless it runs already. When it is done, the model is served.
@@ -23,13 +24,13 @@ fn run(observer: &Observer) {
     let pulled = zhenjin_hub::pull(&menu.library.models, name, observer, &menu.library.pull);
     let (state, error) = match pulled {
         Ok(model) => match menu.serve(&model) {
-            Ok(()) => ("done", None),
-            Err(error) => ("failed", Some(error.message().to_owned())),
+            Ok(()) => (PullState::Done, None),
+            Err(error) => (PullState::Failed, Some(error.message().to_owned())),
         },
-        Err(PullError::Cancelled) => ("cancelled", None),
-        Err(error) => ("failed", Some(error.to_string())),
+        Err(PullError::Cancelled) => (PullState::Cancelled, None),
+        Err(error) => (PullState::Failed, Some(error.to_string())),
     };
-    tracing::info!(model = name, state, error, "a download ended");
+    tracing::info!(model = name, ?state, error, "a download ended");
     menu.pulls.update(name, |pull| {
         pull.state = state;
         pull.error = error;

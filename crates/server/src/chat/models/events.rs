@@ -10,7 +10,7 @@ use futures_util::{Stream, stream};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
 use super::menu::ModelMenu;
-use super::pulls::PullEventJson;
+use super::pulls::{ModelEvent, PullEventJson};
 use crate::chat::stream::event;
 use crate::shutdown::Shutdown;
 
@@ -39,7 +39,7 @@ pub(super) fn events(
     let reader = Reader { menu, changes, shutdown, told: BTreeMap::new(), due: Vec::new(), _permit: permit };
     stream::unfold(reader, |mut reader| async move {
         let next = reader.next().await?;
-        Some((Ok(event("pull", &next)), reader))
+        Some((Ok(event(&ModelEvent::Pull(next))), reader))
     })
 }
 

@@ -19,8 +19,8 @@ pub(crate) struct ModelJson {
     name: String,
     /// Its name for people.
     title: String,
-    /// `catalogue` for models that the program knows, `local` for all others.
-    source: &'static str,
+    /// Whether the program knows it.
+    source: ModelSource,
     /// Whether its files are on this machine, in the model folder or elsewhere.
     installed: bool,
     /// Whether it answers.
@@ -28,22 +28,39 @@ pub(crate) struct ModelJson {
     /// Whether it is in memory.
     loaded: bool,
     /// Bytes of its files, to be had or here.
+    #[schema(required)]
     size_bytes: Option<u64>,
     /// Bytes of memory: what it takes when loaded; else the least that it needs, computed from its files when they are
     /// here, and estimated from their size when they are not.
+    #[schema(required)]
     memory_bytes: Option<u64>,
     /// Whether that is within the memory that models may take; null when unknown.
+    #[schema(required)]
     fits: Option<bool>,
     /// Languages that it was trained for.
     languages: Vec<String>,
     /// Terms of use.
+    #[schema(required)]
     licence: Option<String>,
     /// What to expect of it.
+    #[schema(required)]
     good_for: Option<GoodForJson>,
     /// The most tokens of one conversation.
+    #[schema(required)]
     context_length: Option<usize>,
     /// Its latest download since the server began.
+    #[schema(required)]
     pull: Option<PullJson>,
+}
+
+/// Where a model is known from.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum ModelSource {
+    /// The program's catalogue.
+    Catalogue,
+    /// This machine alone.
+    Local,
 }
 
 /// What to expect of a model, in the interface's languages.
@@ -100,7 +117,7 @@ fn describe(menu: &ModelMenu, known: &Known<'_>) -> ModelJson {
     ModelJson {
         name: known.name.to_owned(),
         title: entry.map_or_else(|| short_name(known.name), |entry| entry.title.clone()),
-        source: if entry.is_some() { "catalogue" } else { "local" },
+        source: if entry.is_some() { ModelSource::Catalogue } else { ModelSource::Local },
         installed: known.installed.is_some() || served.is_some(),
         served: served.is_some(),
         loaded: served.is_some_and(|model| model.state == ModelState::Loaded),

@@ -27,7 +27,7 @@ use crate::stream_limit::StreamLimit;
 
 use list::ModelJson;
 use menu::{find_installed, menu_fault};
-use pulls::PullEventJson;
+use pulls::ModelEvent;
 
 pub use menu::Library;
 pub(crate) use menu::ModelMenu;
@@ -123,7 +123,7 @@ pub(crate) async fn remove(
 
 /// How far downloads are: events `pull`, first of all that are known, then of each that changes.
 #[utoipa::path(get, path = "/api/models/events", operation_id = "follow_pulls", tag = "models", responses(
-    (status = 200, description = "Events `pull` with a PullEvent as data.", content_type = "text/event-stream", body = PullEventJson),
+    (status = 200, description = "Events `pull` with a PullEvent as data.", content_type = "text/event-stream", body = ModelEvent),
     (status = 429, description = "Too many streams are open.", body = ErrorBody)))]
 pub(crate) async fn follow(
     State(menu): State<Arc<ModelMenu>>,

@@ -17,19 +17,36 @@ const AT_ONCE: usize = 3;
 /// When to come again once there are so many.
 const COME_AGAIN: Duration = Duration::from_secs(30);
 
+/// What became of a download.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum PullState {
+    /// It is under way.
+    Running,
+    /// The model is here.
+    Done,
+    /// An error ended it.
+    Failed,
+    /// Somebody stopped it.
+    Cancelled,
+}
+
 /// How far a download is.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 #[schema(as = Pull)]
 pub(crate) struct PullJson {
-    /// `running`, `done`, `failed` or `cancelled`.
-    pub(super) state: &'static str,
+    /// What became of it.
+    pub(super) state: PullState,
     /// Where it comes from.
+    #[schema(required)]
     pub(super) source: Option<String>,
     /// Bytes that are here.
     pub(super) done_bytes: u64,
     /// Bytes of the whole model.
+    #[schema(required)]
     pub(super) total_bytes: Option<u64>,
     /// Why it failed; while it runs, why it waits or what failed before.
+    #[schema(required)]
     pub(super) error: Option<String>,
 }
 
@@ -49,6 +66,14 @@ impl PullEventJson {
     }
 }
 
+/// One event of the model menu's stream.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+#[serde(tag = "event", content = "data", rename_all = "lowercase")]
+pub(crate) enum ModelEvent {
+    /// How far a download is.
+    Pull(PullEventJson),
+}
+
 /// The downloads since the server began, by model; the latest of each.
 #[derive(Default)]
 pub(super) struct Pulls {
@@ -64,7 +89,7 @@ struct Known {
 
 impl Known {
     fn is_running(&self) -> bool {
-        self.pull.state == "running"
+        self.pull.state == PullState::Running
     }
 }
 
@@ -122,7 +147,8 @@ impl Pulls {
             return Err(ApiError::too_many_requests(message, COME_AGAIN));
         }
         let cancel = Arc::new(AtomicBool::new(false));
-        let pull = PullJson { state: "running", source: None, done_bytes: 0, total_bytes, error: None };
+        let pull =
+            PullJson { state: PullState::Running, source: None, done_bytes: 0, total_bytes, error: None };
         known.insert(name.to_owned(), Known { pull, cancel: Arc::clone(&cancel) });
         drop(known);
         self.changes.send_replace(());

@@ -71,7 +71,7 @@ bench: model ## measure beside llama.cpp, ik_llama.cpp and OpenVINO GenAI on a q
 bench-server: model ## measure the server beside llama-server under load; writes docs/bench and README.md
 	ZHENJIN_BIN=$(CURDIR)/$(ZHENJIN) ZHENJIN_BENCH_MODEL="$(MODEL)" bench/server.sh $(BENCH)
 
-sanitise: ## the tensor room's tests under Miri (scalar code) and AddressSanitizer (every level of instructions)
+sanitise: ## the tensor crate's tests under Miri (scalar code) and AddressSanitizer (every level of instructions)
 	scripts/sanitise
 
 soak: model ## 1,000 requests together against each alone, then SOAK_MINUTES (30) of random load: nothing may change, leak or grow

@@ -1,7 +1,4 @@
-"""A program under measurement, as a child process that is stopped whenever it is not asked something.
-
-Knows the protocol's lines and signals, not what they mean.
-"""
+"""A program under measurement, as a child process that is stopped whenever it is not asked something."""
 
 import json
 import os

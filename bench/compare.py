@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Compares Zhenjin with other engines on the same model files: the programs take turns, round by round.
 
-Knows the order of things: which child is asked what, and when. How a program is measured is in peers/, what is done with the
+The order of the measurements is here: which child runs what, and when. How a program is measured is in peers/, what is done with the
 numbers in statistics.py and report.py. `make bench` prepares everything and calls this.
 """
 
@@ -119,7 +119,7 @@ class Comparison:
     def loaded(self, name: str, load: dict, wanted: list) -> tuple[Child | None, str]:
         child = self.start(name)
         try:
-            answer = child.ask({**load, "room": [test.as_dict() for test in wanted]})
+            answer = child.ask({**load, "tests": [test.as_dict() for test in wanted]})
         except Gone as gone:
             answer = {"refused": str(gone)}
         if "refused" in answer:
@@ -176,7 +176,7 @@ class Comparison:
         child = self.start(name)
         try:
             answers = [
-                child.ask({**load, "room": [workload.FIRST_TOKEN.as_dict()]}),
+                child.ask({**load, "tests": [workload.FIRST_TOKEN.as_dict()]}),
                 child.ask({"do": "run", "test": workload.FIRST_TOKEN.as_dict()}),
             ]
             refused = next((answer["refused"] for answer in answers if "refused" in answer), None)

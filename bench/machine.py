@@ -1,4 +1,4 @@
-"""What the measurements ran on. Knows Linux's files and nothing of programs."""
+"""What the measurements ran on."""
 
 import ctypes
 import mmap

@@ -1,4 +1,4 @@
-"""Draws the median ratios as bars. Knows the form of results.json, not how it came about."""
+"""Draws the median ratios as bars."""
 
 import re
 from pathlib import Path

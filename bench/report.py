@@ -1,4 +1,4 @@
-"""Turns results into Markdown. Knows the form of results.json, not how it came about; every number printed is in it."""
+"""Turns results into Markdown. Every number printed is in results.json."""
 
 from pathlib import Path
 

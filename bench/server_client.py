@@ -1,4 +1,4 @@
-"""A client of `/v1/completions` that streams and notes when each piece came. Knows HTTP and one API, no server in particular."""
+"""A client of `/v1/completions` that streams and notes when each piece came."""
 
 import asyncio
 import json

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Compares `zhenjin serve` with llama-server over HTTP: both run the same model, and take turns test by test.
 
-Knows the order of things. How the servers start is in servers.py, what is asked of them in server_load.py. `make bench-server`
+The order of the measurements is here. How the servers start is in servers.py, what is asked of them in server_load.py. `make bench-server`
 prepares everything and calls this.
 """
 

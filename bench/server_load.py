@@ -1,7 +1,4 @@
-"""Loads on a server: chats at the same time, and chats that run while a long prompt arrives.
-
-Knows a port and token ids; does not know which server listens there.
-"""
+"""Loads on a server: chats at the same time, and chats that run while a long prompt arrives."""
 
 import asyncio
 import time

@@ -1,4 +1,4 @@
-"""Turns the servers' results into Markdown. Knows the form of server.json; every number printed is in it."""
+"""Turns the servers' results into Markdown. Every number printed is in server.json."""
 
 import report
 from statistics_of import ratios

@@ -1,7 +1,4 @@
-"""The two servers: how each is started, and what it is told so that it is at its best.
-
-Knows their command lines; does not know what is asked of them.
-"""
+"""The two servers: how each is started, and what it is told so that it is at its best."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""Medians, ranges and ratios of paired rounds. Knows nothing of programs or files."""
+"""Medians, ranges and ratios of paired rounds."""
 
 from statistics import median
 

@@ -1,6 +1,6 @@
 """What is measured: the tests, the token ids they use, and which of them run with which type of weights.
 
-Knows no program and no clock. The token ids are those of `zhenjin bench`, so that every program computes the same.
+The token ids are those of `zhenjin bench`, so that every program computes the same.
 """
 
 from dataclasses import asdict, dataclass

@@ -19,12 +19,12 @@ class LlamaFamily:
 
     library = None
 
-    def load(self, path: str, vocabulary: int, threads: int, room: list[Test]) -> float:
+    def load(self, path: str, vocabulary: int, threads: int, tests: list[Test]) -> float:
         self.vocabulary, self.threads = vocabulary, threads
         self.contexts = {}
         started = time.perf_counter()
         self.model = self.load_model(path)
-        for test in room:
+        for test in tests:
             self.context(test)
         return time.perf_counter() - started
 

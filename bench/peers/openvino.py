@@ -22,7 +22,7 @@ class OpenVino:
             },
         }
 
-    def load(self, path: str, vocabulary: int, threads: int, room: list[Test]) -> float:
+    def load(self, path: str, vocabulary: int, threads: int, tests: list[Test]) -> float:
         self.vocabulary = vocabulary
         scheduler = openvino_genai.SchedulerConfig()
         scheduler.enable_prefix_caching = False

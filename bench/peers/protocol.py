@@ -1,11 +1,11 @@
 """How the driver talks to a program: one JSON object a line, over standard input and output of a child process.
 
     {"do": "describe"}                                        -> {"version", "settings"}
-    {"do": "load", "model", "vocabulary", "threads", "room"}  -> {"seconds"} or {"refused"}
+    {"do": "load", "model", "vocabulary", "threads", "tests"} -> {"seconds"} or {"refused"}
     {"do": "run", "test"}                                     -> {"seconds"} or {"refused"}
     {"do": "memory"}                                          -> {"peak_bytes", "before_load_bytes"}
 
-Does not know the programs: each is a class with the methods `describe`, `load`, `run`, and possibly `peak_bytes`.
+Each program is a class with the methods `describe`, `load`, `run`, and possibly `peak_bytes`.
 """
 
 import json
@@ -45,8 +45,8 @@ def handle(peer, request: dict, before_load: int) -> dict:
         case "describe":
             return peer.describe()
         case "load":
-            room = [Test(**test) for test in request["room"]]
-            return {"seconds": peer.load(request["model"], request["vocabulary"], request["threads"], room)}
+            tests = [Test(**test) for test in request["tests"]]
+            return {"seconds": peer.load(request["model"], request["vocabulary"], request["threads"], tests)}
         case "run":
             return {"seconds": peer.run(Test(**request["test"]))}
         case "memory":

@@ -31,7 +31,7 @@ class Zhenjin:
             },
         }
 
-    def load(self, path: str, vocabulary: int, threads: int, room: list[Test]) -> float:
+    def load(self, path: str, vocabulary: int, threads: int, tests: list[Test]) -> float:
         self.model, self.threads = path, threads
         return self.measure(FIRST_TOKEN)["load_s"]
 

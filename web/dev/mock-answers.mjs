@@ -1,4 +1,4 @@
-// What the pretended model says: picked by words of the question, so that every feature of the page can be seen.
+// The mock model's answers, chosen by words of the question, so that every feature of the page can be seen.
 
 const markdown = `## What a transformer does
 

@@ -1,5 +1,4 @@
-// The pretended store: conversations as trees of messages, kept in memory, and answers that grow by themselves whether
-// or not anybody listens.
+// The mock store: conversations as trees of messages, kept in memory. Answers grow on a timer, with or without a reader.
 import { EventEmitter } from 'node:events';
 import { answerTo, tokens } from './mock-answers.mjs';
 

@@ -1,4 +1,4 @@
-// The pretended models, and downloads that take a few seconds.
+// The mock models, and downloads that take a few seconds.
 import { EventEmitter } from 'node:events';
 
 const GB = 1e9;

@@ -1,5 +1,5 @@
-// A pretended server for working on the page: speaks the same /api, keeps everything in memory, and serves web/dist
-// under a policy as strict as the page can bear. It is not part of the program and holds no secrets.
+// A mock server for working on the page: the same /api (a test checks it against docs/openapi.json), everything in memory,
+// and web/dist under a strict content security policy. It is not part of the program.
 import { readFile } from 'node:fs/promises';
 import { createServer } from 'node:http';
 import { extname, join, normalize } from 'node:path';

@@ -1,4 +1,4 @@
-// Who gets in, and whether everybody can use what they find: keys, the limits of the model, and accessibility.
+// Access: keys, the model's limits, and accessibility.
 import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import type { AxeResults } from 'axe-core';
@@ -72,7 +72,7 @@ test('a full context is said before anything is sent, with ways out; nothing is 
   await page.getByRole('button', { name: 'Start a new chat with this message' }).click();
   await page.getByText('What shall we talk about?').waitFor();
   expect(await page.locator('#composer').inputValue()).toBe(long);
-  // In a new chat nothing was measured yet: the server itself refuses, with the numbers, and the words stay.
+  // In a new chat nothing was measured yet: the server refuses, with the numbers, and the question stays in the composer.
   await page.locator('#composer').press('Enter');
   await page.getByRole('alert').filter({ hasText: 'does not fit' }).waitFor();
   expect(await page.locator('#composer').inputValue()).toBe(long);

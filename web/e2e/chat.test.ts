@@ -1,4 +1,4 @@
-// Talking: send, stop, answer again, edit, branches, and everything that goes on while nobody looks.
+// Chatting: send, stop, regenerate, edit, branches, and answers that continue while the page is closed.
 import type { Browser } from 'playwright-core';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { answers, ask, askBriefly, askSlowly, finished, growing, isReal, questions, Reader, startBrowser, startServer, type Server } from './harness'; // prettier-ignore

@@ -1,4 +1,4 @@
-// The page around the talk: list, search, languages, input methods, keyboard, narrow screens, hostile content.
+// The page around the chat: list, search, languages, input methods, keyboard, narrow screens, hostile content.
 import type { Browser, Page } from 'playwright-core';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import {

@@ -1,4 +1,4 @@
-// A pretended server for tests of the stores: answers from memory, and streams that break where the test says.
+// A fake server for tests of the stores: answers from memory, and streams that break where the test says.
 import { ApiClient } from '$lib/api/client';
 import type { Conversation, Message } from '$lib/api/types';
 import { MODEL_DEFAULTS } from '$lib/settings';

@@ -1,6 +1,4 @@
-//! `cargo xtask`: checks of the house that no general tool makes.
-//!
-//! It does not know what the program does; it reads manifests and source files as text.
+//! `cargo xtask tidy`: the project's own conventions, checked on manifests and source files as text.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "it talks to the terminal")]
 

@@ -1,5 +1,4 @@
-//! Requests' bodies: read whole, within a size and a time, and taken apart as JSON with errors that say where.
-//! Does not know which fields a request has.
+//! Requests' bodies: read whole, within a size and a time, and parsed as JSON with errors that say where.
 
 use std::sync::Arc;
 

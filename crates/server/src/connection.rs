@@ -1,4 +1,4 @@
-//! A TCP connection that does not wait for ever for a client which takes nothing. Does not know HTTP.
+//! A TCP connection with a deadline for writes, so that a client which reads nothing does not hold it for ever.
 
 use std::future::Future;
 use std::io;

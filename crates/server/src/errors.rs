@@ -1,5 +1,4 @@
 //! Errors as OpenAI's clients expect them: a status and `{"error": {"message", "type", "param", "code"}}`.
-//! Does not know which routes exist.
 
 use std::time::Duration;
 

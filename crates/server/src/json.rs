@@ -1,5 +1,5 @@
-//! JSON that means one thing only: read whole, with its place when it is broken, without doubled names, and with a bound on
-//! how many values it may hold. Does not know which fields a request has.
+//! Strict JSON: read whole, with its place when it is broken, without doubled names, and with a
+//! bound on how many values it may hold.
 
 use std::cell::Cell;
 use std::fmt;

@@ -1,7 +1,7 @@
-//! The only room that knows HTTP and JSON: OpenAI's API under `/v1`, the web chat's own API under `/api`, operations
+//! The only crate that speaks HTTP and JSON: OpenAI's API under `/v1`, the web chat's own API under `/api`, operations
 //! (`/healthz`, `/readyz`, `/metrics`, `/openapi.json`, `/docs`) and the embedded pages.
 //!
-//! It does not know tokens' ids, weights, sampling or SQL: text comes from `assistant`, models from `hub`, rows from `store`.
+//! No token ids, weights, sampling or SQL here: text comes from `assistant`, models from `hub`, rows from `store`.
 //! It never reads the environment, the home folder or the terminal: everything arrives in [`ServerOptions`].
 #![warn(missing_docs)]
 

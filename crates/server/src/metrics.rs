@@ -1,4 +1,4 @@
-//! What the server counts, as Prometheus reads it at `/metrics`. Does not know routes or models by name.
+//! The server's metrics, as Prometheus reads them at `/metrics`. Names of routes and models come from the callers, as labels.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -69,7 +69,7 @@ impl Metrics {
         self.handle.render()
     }
 
-    /// Folds recorded values into their histograms; called now and then, so that they do not pile up between two readings.
+    /// Folds recorded values into their histograms; called at intervals, so that they do not pile up between two readings.
     pub(crate) fn fold(&self) {
         self.handle.run_upkeep();
     }

@@ -1,5 +1,5 @@
-//! Around every request: an identity, a line in the log, a count, and a net under panics. Logs methods, routes, statuses and
-//! times; never what users write, nor their addresses' query strings. Does not know what a route does.
+//! Around every request: an id, a line in the log, a count, and panics turned into answers. Logs methods, routes,
+//! statuses and times; never what users write, nor their addresses' query strings.
 
 use std::hash::{BuildHasher, RandomState};
 use std::panic::AssertUnwindSafe;
@@ -15,7 +15,7 @@ use tracing::Instrument;
 use crate::errors::ApiError;
 use crate::metrics::Metrics;
 
-/// The header that carries a request's identity in both directions.
+/// The header that carries a request's id in both directions.
 const REQUEST_ID: &str = "x-request-id";
 
 /// A name that nothing else has: 32 hexadecimal digits from the operating system's randomness.
@@ -25,7 +25,7 @@ pub(crate) fn fresh_id() -> String {
     format!("{:016x}{:016x}", bits(), bits())
 }
 
-/// The request's identity, for the log's lines about its generation.
+/// The request's id, for the log's lines about its generation.
 pub(crate) fn request_id(headers: &HeaderMap) -> String {
     headers.get(REQUEST_ID).and_then(|value| value.to_str().ok()).unwrap_or("unnamed").to_owned()
 }
@@ -71,7 +71,7 @@ fn known_method(method: &Method) -> &'static str {
     }
 }
 
-/// Whether a caller's own identity may stand in a log: short, and without anything that could end a line.
+/// Whether a caller's own id may stand in a log: short, and without anything that could end a line.
 fn is_plain(value: &HeaderValue) -> bool {
     let bytes = value.as_bytes();
     !bytes.is_empty()

@@ -1,4 +1,4 @@
-//! The description of every route, made from the routes themselves, and a page that shows it. Does not know any route by name.
+//! The description of every route, made from the routes themselves, and a page that shows it.
 
 use std::sync::Arc;
 

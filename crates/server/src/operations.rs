@@ -1,4 +1,4 @@
-//! Whether the server lives and is ready, and what it counts. Does not know what requests ask for.
+//! For operators: health, readiness and metrics.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use crate::errors::{ApiError, ErrorBody};
 use crate::metrics::Metrics;
 use crate::shutdown::Shutdown;
 
-/// Between two looks at the models' speed.
+/// Interval at which the models' speed is measured.
 const UPKEEP: Duration = Duration::from_secs(2);
 
 /// The routes for whoever operates the server.
@@ -75,7 +75,7 @@ async fn metrics(
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], metrics.render())
 }
 
-/// Keeps the numbers that are about a stretch of time up to date, for as long as the server runs.
+/// Updates the metrics that are rates, at an interval, for as long as the server runs.
 pub(crate) async fn keep_up(metrics: Metrics, models: Arc<ServedModels>) {
     let mut seen: BTreeMap<String, (Instant, u64)> = BTreeMap::new();
     loop {

@@ -1,9 +1,9 @@
-//! What the operator chooses: the address, who may come in, and the limits. Does not know where the choices were written down.
+//! The server's configuration: the address, who may use it, and the limits.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
-/// Everything that the server needs to be told besides the rooms it talks to.
+/// The server's configuration.
 #[derive(Clone, Debug)]
 pub struct ServerOptions {
     /// Where to listen; port 0 takes a free one.

@@ -1,4 +1,4 @@
-//! The web chat's built pages, embedded into the program. Does not know what is on them.
+//! The web chat's built pages, embedded into the program.
 
 use axum::Router;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};

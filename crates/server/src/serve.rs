@@ -1,5 +1,4 @@
 //! From a socket to the application: accepting within limits, and stopping without cutting answers off.
-//! Does not know routes.
 
 use std::future::Future;
 use std::io;
@@ -23,7 +22,7 @@ use crate::options::{OptionsError, ServerOptions};
 use crate::state::{AppState, Services};
 
 /// How long the last error events may take to reach their clients.
-const LAST_WORDS: Duration = Duration::from_secs(2);
+const LAST_EVENTS: Duration = Duration::from_secs(2);
 /// The pause after the system refused a connection, as when it has no file handles left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 const MAX_HEADERS: usize = 64;
@@ -165,7 +164,7 @@ async fn end_connections(mut connections: JoinSet<()>, state: &AppState) {
         "answers still run and are ended now"
     );
     state.shutdown.end();
-    if tokio::time::timeout(LAST_WORDS, all_ended(&mut connections, state)).await.is_err() {
+    if tokio::time::timeout(LAST_EVENTS, all_ended(&mut connections, state)).await.is_err() {
         connections.shutdown().await;
     }
 }

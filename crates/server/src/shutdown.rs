@@ -1,4 +1,4 @@
-//! How the parts of the server learn that it stops. Does not know who asked for it.
+//! How the parts of the server learn that it stops.
 
 use std::sync::Arc;
 use tokio::sync::watch;

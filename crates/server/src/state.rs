@@ -41,7 +41,7 @@ pub struct AppState {
     pub streams: StreamLimit,
     /// Answers that are being written for the web chat.
     pub(crate) answers: Arc<RunningAnswers>,
-    /// The models to choose from, here or to be had.
+    /// The models on this machine and those available for download.
     pub(crate) menu: Arc<ModelMenu>,
 }
 

@@ -1,5 +1,4 @@
-//! The life of an answer: text is added piece by piece, then it ends once, in one of four ways. It does not know where the
-//! text comes from, how often pieces come, or who reads along.
+//! The life of an answer: text is added piece by piece, then it ends once, in one of four ways.
 
 use crate::database::Store;
 use crate::{Generation, Message, MessageId, Status, StoreError, Timestamp, messages};

@@ -1,5 +1,5 @@
-//! Conversations: making, listing, changing, deleting with undo. It does not know what settings mean, makes no titles and
-//! does not touch messages (deleting for good takes them along).
+//! Conversations: making, listing, changing, deleting with undo. Titles are the caller's; deleting for good takes the
+//! messages along.
 
 use std::time::Duration;
 

@@ -1,10 +1,9 @@
-//! Opening the file: lock, checks before anything is written, migrations, connections. It does not know what the tables
-//! mean.
+//! Opening the file: lock, checks before anything is written, migrations, connections.
 //!
 //! Two write connections share one turn. `durable` syncs each commit to the disk (`synchronous = FULL`): questions,
 //! endings, keys. `streaming` leaves the sync to the next durable commit or checkpoint (`NORMAL`): pieces of an answer
-//! several times a second. Both survive `kill -9`, since the system holds what was written; only a power cut can take the
-//! last pieces of an answer that was being written, never the file's consistency.
+//! several times a second. Both survive `kill -9`, since the system holds what was written; only a power cut can take
+//! the last pieces of an answer that was being written, never the file's consistency.
 
 use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! What can go wrong, by kind, with the place and the way out. It does not know how an error is shown.
+//! The store's errors, by kind: what was wrong, where, and what to do.
 
 use std::path::{Path, PathBuf};
 

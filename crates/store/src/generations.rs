@@ -1,5 +1,5 @@
-//! What exactly a model was asked and what it sampled, as token ids, so that an answer can become a training example with
-//! the very tokens that made it. It does not know any vocabulary.
+//! What exactly a model was asked and what it sampled, as token ids, so that an answer can become a training example
+//! with the very tokens that made it.
 
 use sqlx::Row;
 

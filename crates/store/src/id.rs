@@ -1,5 +1,5 @@
-//! Names of rows: ULIDs (48 bits of milliseconds, 80 random bits, Crockford's base 32), so that they sort by age, can be
-//! made without asking the database and cannot be guessed. It does not know which rows exist.
+//! Names of rows: ULIDs (48 bits of milliseconds, 80 random bits, Crockford's base 32), so that they sort by age, can
+//! be made without asking the database and cannot be guessed.
 
 use std::fmt;
 use std::str::FromStr;

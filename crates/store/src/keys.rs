@@ -1,4 +1,4 @@
-//! API keys: made once, shown once, kept as a hash. It does not know which requests need a key.
+//! API keys: made once, shown once, kept as a hash.
 
 use sqlx::sqlite::SqliteRow;
 use sqlx::{FromRow, Row};

@@ -3,8 +3,8 @@
 //! Promises: what a call acknowledged is there after `kill -9`; a conversation is a tree in which nothing is overwritten;
 //! a file that is damaged, foreign or newer is refused by name and left as it was.
 //!
-//! This crate does not know HTTP, JSON shapes of any API, models, templates or tokens' meaning. It does not choose where
-//! the file lies, makes no titles, starts no tasks and reads neither environment nor terminal. Settings are opaque to it.
+//! No HTTP, models, templates or meaning of tokens here. The caller chooses where the file lies and what titles are; settings
+//! are JSON that the store only keeps. It starts no tasks and reads neither environment nor terminal.
 
 mod answers;
 mod conversations;

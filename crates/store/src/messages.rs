@@ -1,6 +1,5 @@
-//! Messages: one row each, a tree by parent. Questions and answers alternate; a second child of the same parent is a branch,
-//! so that editing and regenerating overwrite nothing. It does not know how an answer's text comes (`answers`) nor which
-//! branch is shown.
+//! Messages: one row each, a tree by parent. Questions and answers alternate; a second child of the same parent is a
+//! branch, so that editing and regenerating overwrite nothing.
 
 use std::fmt;
 

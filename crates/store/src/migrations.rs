@@ -1,5 +1,5 @@
-//! The schema's history, oldest first. A migration that was ever released never changes: its checksum is in users' files.
-//! It does not know whether a file may be migrated; `database` decides that.
+//! The schema's history, oldest first. A migration that was ever released never changes: its checksum is in users'
+//! files.
 
 use sqlx::SqlSafeStr;
 use sqlx::migrate::{Migration, MigrationType, Migrator};

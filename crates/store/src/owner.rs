@@ -1,6 +1,5 @@
-//! The owner's lock: one process at a time answers for a database, because at its start it declares every answer that was
-//! left unfinished to be interrupted. The system drops the lock when the process ends, however it ends.
-//! It does not know SQLite, whose own locks keep single writes apart.
+//! The owner's lock: one process at a time answers for a database, because at its start it declares every answer that
+//! was left unfinished to be interrupted. The system drops the lock when the process ends, however it ends.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Write};

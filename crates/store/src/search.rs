@@ -75,8 +75,8 @@ impl Store {
         let mut found: Vec<FoundText> =
             titles.build_query_as().fetch_all(self.readers()).await.map_err(self.failed(doing))?;
 
-        let room = u32::try_from(found.len()).map_or(0, |titles| limit.saturating_sub(titles));
-        let mut messages = message_query(&terms, room);
+        let remaining = u32::try_from(found.len()).map_or(0, |titles| limit.saturating_sub(titles));
+        let mut messages = message_query(&terms, remaining);
         found.extend::<Vec<FoundText>>(
             messages.build_query_as().fetch_all(self.readers()).await.map_err(self.failed(doing))?,
         );

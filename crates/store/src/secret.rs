@@ -1,5 +1,5 @@
-//! Secrets of 256 random bits, kept as SHA-256: a slow hash against guessing (which passwords need) would protect nothing.
-//! It does not know what a secret opens.
+//! Secrets of 256 random bits, kept as SHA-256: a slow hash against guessing (which passwords need) would protect
+//! nothing.
 
 use std::fmt;
 

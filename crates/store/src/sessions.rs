@@ -1,5 +1,4 @@
-//! Sessions: what a browser holds after a login with an API key, so that the key itself stays out of it. It does not know
-//! cookies.
+//! Sessions: what a browser holds after a login with an API key, so that the key itself stays out of it.
 
 use std::time::Duration;
 

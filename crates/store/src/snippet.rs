@@ -1,4 +1,4 @@
-//! The part of a text that shows why a search found it. It does not know the database.
+//! The part of a text that shows why a search found it.
 
 use std::ops::Range;
 

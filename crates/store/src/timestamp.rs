@@ -1,4 +1,4 @@
-//! Moments as the database keeps them. It does not know time zones, calendars or how a moment is shown.
+//! Moments as the database keeps them.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 

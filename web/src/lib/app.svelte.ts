@@ -1,4 +1,4 @@
-// The page's parts, put together once. Components import from here; the parts do not know each other.
+// The page's stores, made once. Components import them from here; stores do not import each other.
 import { ApiClient } from './api/client';
 import { ApiError, isAbort, NetworkError } from './api/errors';
 import type { ModelInfo } from './api/types';
@@ -84,7 +84,7 @@ export async function switchModel(name: string): Promise<void> {
   await chat.update({ model: name });
 }
 
-/** Tells the reader of a failure, once, in the place made for its kind. */
+/** Shows a failure once, in the place for its kind. */
 export function report(error: unknown): void {
   if (isAbort(error) || session.noticed(error)) return;
   connection.noticed(error);

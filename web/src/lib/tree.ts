@@ -51,7 +51,7 @@ export function newestLeaf(tree: MessageTree, start: Id): Id {
   return id;
 }
 
-/** Where to stand when a conversation opens: the server's leaf, or the newest message's leaf when it names none. */
+/** The leaf to show when a conversation opens: the server's leaf, or the newest message's leaf when it names none. */
 export function openingLeaf(tree: MessageTree, current: Id | null): Id | null {
   if (current !== null && tree[current]) return newestLeaf(tree, current);
   const newest = Object.values(tree).sort(byCreation).at(-1);

@@ -1,4 +1,4 @@
-//! Conversations over HTTP: listing, making, reading, changing, deleting and its undo. Does not know how they are kept.
+//! Conversations over HTTP: listing, making, reading, changing, deleting and its undo.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! Parts of a request's address, with errors in OpenAI's shape. Does not know what they name.
+//! Parts of a request's address, with errors in OpenAI's shape.
 
 use axum::extract::{FromRequestParts, Path, Query};
 use axum::http::request::Parts;

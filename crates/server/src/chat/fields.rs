@@ -1,5 +1,5 @@
-//! The bodies that `/api` takes, field by field: the source of both the checks and the OpenAPI schemas. Sampling settings are
-//! the fields of `/v1/chat/completions`, checked by the same table. Does not know what the fields do.
+//! The bodies that `/api` takes, field by field: the source of both the checks and the OpenAPI schemas. Sampling
+//! settings are the fields of `/v1/chat/completions`, checked by the same table.
 
 use std::borrow::Cow;
 use std::sync::LazyLock;

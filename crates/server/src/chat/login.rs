@@ -1,4 +1,4 @@
-//! Logging a browser in with an API key, and out again. Does not know which requests need it.
+//! Logging a browser in with an API key, and out again.
 
 use std::time::Duration;
 

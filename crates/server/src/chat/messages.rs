@@ -1,7 +1,7 @@
-//! Asking, regenerating and stopping over HTTP. Does not know how an answer is written.
+//! Asking, regenerating and stopping over HTTP.
 //!
 //! A question is first submitted to its model and only then saved: what the model cannot take (too long, queue full) is
-//! refused whole, and the page still has its text. All of it runs in a task of its own, so that a page closed while the
+//! refused whole, and the page still has its text. All of it runs in its own task, so that a page closed while the
 //! model is being loaded finds its question answered later.
 
 use std::sync::Arc;

@@ -1,6 +1,5 @@
 //! The web chat's own API under `/api`: conversations, answers that go on without their page, the model menu, login.
-//!
-//! It does not know SQL, templates, tokens or where models come from: `store`, `assistant` and `hub` do.
+//! No SQL, templates or token ids here: they belong to `store` and `assistant`.
 
 mod answers;
 mod conversations;

@@ -1,5 +1,4 @@
-//! From a conversation to what a model is asked. Nothing is cut: what does not fit is an error of the assistant's. Does not
-//! know templates or tokens.
+//! From a conversation to what a model is asked. Nothing is cut: what does not fit is an error of the assistant's.
 
 use zhenjin_assistant::{ChatRequest, Message, Role};
 use zhenjin_store::{self as store, Conversation};

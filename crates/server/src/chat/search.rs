@@ -1,4 +1,4 @@
-//! Full-text search over HTTP. Does not know how text is found.
+//! Full-text search over HTTP.
 
 use axum::Json;
 use axum::extract::State;

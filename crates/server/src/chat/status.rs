@@ -1,4 +1,4 @@
-//! What the page needs to know before anything else. Does not know who asks.
+//! What the page needs to know before anything else.
 
 use std::sync::Arc;
 

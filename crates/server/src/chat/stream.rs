@@ -18,7 +18,7 @@ use super::wire::{AnswerEvent, Delta};
 use crate::errors::{ApiError, ErrorBody};
 use crate::stream_limit::StreamLimit;
 
-/// A comment goes out after so much silence, so that proxies keep the connection and a lost client is noticed.
+/// Interval of keep-alive comments, so that proxies keep the connection and a lost client is noticed.
 pub(super) const HEARTBEAT: Duration = Duration::from_secs(15);
 
 /// Where to begin.

@@ -1,5 +1,4 @@
-//! Waiting for whole answers: all generations of a request side by side, gathered until each is finished.
-//! Does not know how answers are written.
+//! The generations of one request: their events merged, and gathered into whole answers.
 
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};

@@ -1,4 +1,4 @@
-//! `POST /v1/chat/completions`. Does not know how a model answers.
+//! `POST /v1/chat/completions`.
 
 use std::sync::Arc;
 

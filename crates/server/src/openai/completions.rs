@@ -1,4 +1,4 @@
-//! `POST /v1/completions`. Does not know how a model continues a text.
+//! `POST /v1/completions`.
 
 use std::sync::Arc;
 

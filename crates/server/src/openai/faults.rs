@@ -1,4 +1,4 @@
-//! The assistant's errors as HTTP answers. Does not know which route asked.
+//! The assistant's errors as HTTP answers.
 
 use std::time::Duration;
 
@@ -7,11 +7,11 @@ use zhenjin_assistant::{AssistantError, Failure, OutputFormat};
 
 use crate::errors::ApiError;
 
-/// When to come again for memory that other models' answers hold.
+/// `Retry-After` when other models' answers hold the memory.
 const MEMORY_WAIT: Duration = Duration::from_secs(5);
 
-/// Why the assistant did not take a request, in the request's own names: `prompt` is the field of its prompt. The assistant
-/// knows one field for all formats, and here they are three.
+/// Why the assistant refused a request, with the request's own field names: `prompt` is the field of its prompt. The assistant
+/// has one field for all formats, and requests have three.
 pub(super) fn refusal(error: AssistantError, prompt: &str, format: &OutputFormat) -> ApiError {
     match (error, format) {
         (AssistantError::Invalid { field: "response_format", reason }, OutputFormat::Regex(_)) => {
@@ -30,7 +30,7 @@ pub(super) fn refusal(error: AssistantError, prompt: &str, format: &OutputFormat
     }
 }
 
-/// Why the assistant did not take a request.
+/// Why the assistant refused a request.
 pub(crate) fn fault(error: AssistantError) -> ApiError {
     let message = error.to_string();
     match error {

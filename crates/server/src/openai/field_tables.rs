@@ -1,5 +1,5 @@
-//! Every field of `/v1/chat/completions` and `/v1/completions`: what it may hold, and whether it is honoured, without effect
-//! or refused. Does not know how.
+//! Every field of `/v1/chat/completions` and `/v1/completions`: what it may hold, and whether it is honoured, without
+//! effect or refused.
 
 use super::fields::Kind::{Anything, Boolean, Integer, Number, OneOf, Structured, Text, TextMap};
 use super::fields::Origin::{Extension, OpenAi};

@@ -1,6 +1,6 @@
 //! What a request's field may hold and what becomes of it. One table per route ([`CHAT`](super::field_tables::CHAT),
-//! [`COMPLETION`](super::field_tables::COMPLETION)) is the only source of the checks, the OpenAPI schema, `docs/api.md` and
-//! the boundary tests. Does not know how a field's meaning is carried out.
+//! [`COMPLETION`](super::field_tables::COMPLETION)) is the only source of the checks, the OpenAPI schema, `docs/api.md`
+//! and the boundary tests.
 
 use serde_json::{Map, Value, json};
 

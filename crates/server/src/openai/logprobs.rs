@@ -1,4 +1,4 @@
-//! Log-probabilities in the two forms that OpenAI gives them. Does not know how they were computed.
+//! Log-probabilities in the two forms that OpenAI gives them.
 
 use serde::Serialize;
 use serde_json::{Map, Value};

@@ -1,5 +1,5 @@
-//! OpenAI's API under `/v1`. Does not know models, tokens or sampling: it takes requests apart, hands them to `assistant`, and
-//! writes what comes back in OpenAI's words.
+//! OpenAI's API under `/v1`: requests are checked field by field and handed to `assistant`, and what comes back is written
+//! in OpenAI's format.
 
 mod answer;
 mod chat;

@@ -1,4 +1,4 @@
-//! `/v1/models`: what is served. Does not know how models are loaded.
+//! `/v1/models`: what is served.
 
 use std::sync::Arc;
 use std::time::UNIX_EPOCH;

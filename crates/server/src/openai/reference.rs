@@ -1,4 +1,4 @@
-//! `docs/api.md`'s tables of fields, written from the tables that requests are checked by. Does not know the rest of that page.
+//! `docs/api.md`'s tables of fields, written from the tables that requests are checked by.
 
 use std::fmt::Write;
 

@@ -1,4 +1,4 @@
-//! OpenAI's answers as they go over the wire. Does not know where their contents come from.
+//! OpenAI's answers as they go over the wire.
 
 use serde::Serialize;
 use utoipa::ToSchema;

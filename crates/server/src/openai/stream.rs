@@ -1,4 +1,4 @@
-//! Answers as server-sent events. Does not know what is in a piece.
+//! Answers as server-sent events.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -13,7 +13,7 @@ use zhenjin_assistant::TextEvent;
 use super::answer::Generations;
 use crate::errors::ApiError;
 
-/// Between two signs of life while a prompt is computed, so that proxies do not give up.
+/// Interval of keep-alive comments while a prompt is computed, so that proxies do not give up.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
 /// Writes one route's pieces.
@@ -46,7 +46,7 @@ pub(super) fn send<W: PieceWriter>(generations: Generations, writer: W) -> Respo
         Some((Ok::<Event, Infallible>(event), running))
     });
     let mut response = Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)).into_response();
-    // Asks nginx, should it stand in between, not to collect the events.
+    // Tells nginx, should it be in between, not to buffer the events.
     response.headers_mut().insert("x-accel-buffering", axum::http::HeaderValue::from_static("no"));
     response
 }

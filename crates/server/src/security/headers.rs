@@ -1,4 +1,4 @@
-//! Headers on every answer. Does not know what is answered.
+//! Headers on every answer.
 
 use axum::extract::Request;
 use axum::http::{HeaderValue, header};

@@ -1,8 +1,9 @@
-//! Which host names and which pages' origins may address this server. Does not know keys.
+//! Which host names and which pages' origins may address this server.
 //!
-//! A page of another site can make a browser on this machine call a loopback server in two ways. DNS rebinding: the site's
-//! own name is pointed at 127.0.0.1, so the browser sees one origin; but then `Host` carries that name, which is refused.
-//! A plain cross-origin request: then `Origin` carries the site, which is refused unless the operator allowed it.
+//! A page of another site can make a browser on this machine call a loopback server in two ways. DNS rebinding: the
+//! site's own name is pointed at 127.0.0.1, so the browser sees one origin; but then `Host` carries that name, which is
+//! refused. A plain cross-origin request: then `Origin` carries the site, which is refused unless the operator allowed
+//! it.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! Who may talk to this server, and what its answers allow a browser to do. Does not know how keys are kept.
+//! Who may talk to this server, and what its answers allow a browser to do.
 
 mod access;
 mod headers;

@@ -1,4 +1,4 @@
-// One method per call of the server's /api. Knows HTTP and JSON; knows nothing of what is on the screen.
+// One method per call of the server's /api. Nothing here depends on what is on the screen.
 import { errorFromResponse, isAbort, NetworkError } from './errors';
 import { readEvents, type ServerSentEvent } from './sse';
 import type {

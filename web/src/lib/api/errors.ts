@@ -1,4 +1,4 @@
-// What can go wrong between the page and the server, told apart by what the reader can do about it.
+// Errors of calls to the server, by what the reader can do about them.
 import type { ErrorBody } from './types';
 
 /** The server answered, with an error in OpenAI's shape. */

@@ -17,7 +17,7 @@ export interface AnswerObserver {
 
 /**
  * Resolves once the answer is complete, or when `signal` aborts.
- * Throws only what trying again cannot mend: an `ApiError` below 500.
+ * Throws only what a retry cannot fix: an `ApiError` below 500.
  */
 export async function followAnswer(
   api: ApiClient,

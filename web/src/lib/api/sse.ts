@@ -6,7 +6,7 @@ export interface ServerSentEvent {
   data: string;
 }
 
-/** Splits text into events, however it was cut on the way here. */
+/** Splits text into events, however it was split on the way. */
 export class EventParser {
   #buffer = '';
   #event = '';

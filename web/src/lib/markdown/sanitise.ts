@@ -1,4 +1,4 @@
-// The last gate before text from a model or a user becomes part of the page: an explicit list of elements and
+// The last check before text from a model or a user becomes part of the page: an explicit list of elements and
 // attributes, and links that cannot reach back. Everything not listed is dropped.
 import DOMPurify from 'dompurify';
 

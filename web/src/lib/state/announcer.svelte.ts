@@ -1,4 +1,4 @@
-// What a screen reader is told: that an answer began and, once, what it was. Never every word of a stream.
+// Announcements for screen readers: that an answer began and, once, its text. Never every word of a stream.
 
 const MAX_SPOKEN = 400;
 

@@ -1,5 +1,5 @@
 // The open chat: its tree of messages, the path that is shown, and the answers that are still growing.
-// Knows the server through ApiClient; knows nothing of the page.
+// It calls the server through ApiClient and imports no component.
 import type { ApiClient } from '../api/client';
 import { followAnswer } from '../api/follow';
 import type { Conversation, ConversationPatch, Id, Message, NewConversation } from '../api/types';

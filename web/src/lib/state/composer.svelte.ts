@@ -6,7 +6,7 @@ import { readDraft, saveDraft } from './drafts';
 
 export class Composer {
   text = $state('');
-  /** Why the server did not take the last message. */
+  /** Why the server refused the last message. */
   refusal: ApiError | null = $state.raw(null);
   element: HTMLTextAreaElement | null = null;
   readonly #chat: Chat;

@@ -1,10 +1,10 @@
-// The models: what there is, what is here, and downloads as they go.
+// The models: those available, those on this machine, and the progress of downloads.
 import type { ApiClient } from '../api/client';
 import { ApiError, isAbort } from '../api/errors';
 import type { ModelInfo, PullEvent } from '../api/types';
 import { backoff, sleep } from '../util/time';
 
-/** By what a reader would look for: the languages it speaks. */
+/** Groups models by the languages they were trained for. */
 export function speaks(model: ModelInfo, language: string): boolean {
   return model.languages.some((code) => code.split('-')[0] === language);
 }
@@ -86,7 +86,7 @@ export class Models {
   }
 
   async cancel(name: string): Promise<void> {
-    // That it has stopped is told by the stream of events.
+    // The stream of events says when it has stopped.
     await this.#api.cancelPull(name);
     this.watch();
   }

@@ -1,4 +1,4 @@
-// What the server is, and whether it lets us in.
+// The server's status, and whether this browser is logged in.
 import type { ApiClient } from '../api/client';
 import { ApiError } from '../api/errors';
 import type { ServerStatus } from '../api/types';

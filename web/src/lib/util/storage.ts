@@ -15,7 +15,7 @@ export function write(key: string, value: unknown): void {
   try {
     localStorage.setItem(PREFIX + key, JSON.stringify(value));
   } catch {
-    // Full or forbidden: what is on the screen stays, only the memory of it is lost.
+    // Full or forbidden: what is on the screen stays, but it is not kept.
   }
 }
 

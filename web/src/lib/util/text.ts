@@ -25,7 +25,7 @@ export interface Segment {
   match: boolean;
 }
 
-/** Cuts a snippet at its match ranges ([start, end) in code points); overlapping or wild ranges are harmless. */
+/** Cuts a snippet at its match ranges ([start, end) in code points); overlapping or invalid ranges are ignored. */
 export function segments(text: string, ranges: readonly (readonly [number, number])[]): Segment[] {
   const points = [...text];
   const result: Segment[] = [];

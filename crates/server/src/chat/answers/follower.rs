@@ -1,4 +1,4 @@
-//! Reading along with an answer from any place in its text. It does not know who reads.
+//! Following an answer from any offset in its text.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! Where an answer's text comes from. It does not know what becomes of it.
+//! Where an answer's text comes from.
 
 use std::future::Future;
 use std::time::Instant;

@@ -1,4 +1,4 @@
-//! The task that writes one answer: from the model into the store, then to the followers. It does not know who follows.
+//! The task that writes one answer: from the model into the store, then to the followers.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +18,7 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 /// Each write rewrites the row, so the pause grows by a millisecond for so many bytes of text.
 const BYTES_PER_MILLISECOND: usize = 512;
 
-/// What is known of an answer besides its text in the store.
+/// The part of an answer that is not in the store yet.
 #[derive(Default)]
 struct Draft {
     /// Text that is not in the store yet.

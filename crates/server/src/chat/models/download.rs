@@ -37,7 +37,7 @@ fn run(observer: &Observer) {
     });
 }
 
-/// Takes down how far a download is.
+/// Records how far a download is.
 struct Observer {
     menu: Arc<ModelMenu>,
     name: String,

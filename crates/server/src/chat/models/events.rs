@@ -1,4 +1,4 @@
-//! Telling readers how far downloads are. Does not know what a download is.
+//! The stream of downloads' progress.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -14,17 +14,17 @@ use super::pulls::{ModelEvent, PullEventJson};
 use crate::chat::stream::event;
 use crate::shutdown::Shutdown;
 
-/// At least so much time lies between two looks at the downloads.
+/// Minimum polling interval.
 const PAUSE: Duration = Duration::from_millis(250);
 
-/// What one reader has been told.
+/// One stream and what it has sent.
 struct Reader {
     menu: Arc<ModelMenu>,
     changes: watch::Receiver<()>,
     shutdown: Shutdown,
     told: BTreeMap<String, PullEventJson>,
     due: Vec<PullEventJson>,
-    /// The place among the server's streams.
+    /// Counts against [`StreamLimit`](crate::stream_limit::StreamLimit) for as long as the stream is open.
     _permit: OwnedSemaphorePermit,
 }
 

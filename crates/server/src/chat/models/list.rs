@@ -1,4 +1,4 @@
-//! One list of the catalogue's models, the installed ones and the served ones. Does not know downloads' inner life.
+//! One list of the catalogue's models, the installed ones and the served ones.
 
 use std::path::Path;
 
@@ -11,7 +11,7 @@ use super::menu::{ModelMenu, menu_fault};
 use super::pulls::PullJson;
 use crate::errors::ApiError;
 
-/// A model, here or to be had.
+/// A model, on this machine or available for download.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 #[schema(as = OfferedModel)]
 pub(crate) struct ModelJson {
@@ -27,7 +27,7 @@ pub(crate) struct ModelJson {
     served: bool,
     /// Whether it is in memory.
     loaded: bool,
-    /// Bytes of its files, to be had or here.
+    /// Bytes of its files, downloaded or not.
     #[schema(required)]
     size_bytes: Option<u64>,
     /// Bytes of memory: what it takes when loaded; else the least that it needs, computed from its files when they are

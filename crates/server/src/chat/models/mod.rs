@@ -1,4 +1,4 @@
-//! The model menu: what there is, what is here, downloads and removals. Does not know sources or file formats.
+//! The model menu: what there is, what is here, downloads and removals.
 
 mod download;
 mod events;

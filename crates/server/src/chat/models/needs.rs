@@ -1,5 +1,4 @@
-//! How much memory models need, remembered by file, since telling it means reading the file's whole header. Does not know how
-//! much memory there is.
+//! How much memory models need, remembered by file, since telling it means reading the file's whole header.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

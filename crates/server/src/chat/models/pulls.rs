@@ -14,7 +14,7 @@ use crate::errors::ApiError;
 /// The most downloads at once.
 const AT_ONCE: usize = 3;
 
-/// When to come again once there are so many.
+/// `Retry-After` once there are so many.
 const COME_AGAIN: Duration = Duration::from_secs(30);
 
 /// What became of a download.
@@ -131,7 +131,7 @@ impl Pulls {
         }
     }
 
-    /// Takes down that a download of `total_bytes` begins. Returns the flag that asks it to stop; `None` when it runs already.
+    /// Records that a download of `total_bytes` begins. Returns the flag that asks it to stop; `None` when it runs already.
     pub(super) fn begin(
         &self,
         name: &str,
@@ -155,7 +155,7 @@ impl Pulls {
         Ok(Some(cancel))
     }
 
-    /// Takes down how a download went on.
+    /// Records how a download goes on.
     pub(super) fn update(&self, name: &str, change: impl FnOnce(&mut PullJson)) {
         if let Some(known) = self.lock().get_mut(name) {
             change(&mut known.pull);

@@ -1,4 +1,4 @@
-//! A chat request as a whole: its fields, and which of them go together. Does not know how it is answered.
+//! A chat request as a whole: its fields, and which of them go together.
 
 use serde_json::Value;
 use zhenjin_assistant::{ChatRequest, OutputFormat, ToolChoice};

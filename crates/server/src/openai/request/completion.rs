@@ -1,4 +1,4 @@
-//! A completion request as a whole: its fields, and which of them go together. Does not know how it is answered.
+//! A completion request as a whole: its fields, and which of them go together.
 
 use serde_json::Value;
 use zhenjin_assistant::CompletionRequest;

@@ -1,4 +1,4 @@
-//! What an answer must look like: JSON, a schema, a regular expression, a grammar. Does not know how that is enforced.
+//! What an answer must look like: JSON, a schema, a regular expression, a grammar.
 
 use serde_json::{Value, json};
 use zhenjin_assistant::OutputFormat;

@@ -1,4 +1,4 @@
-//! How much a single request may ask for. Does not know what the machine can do.
+//! How much a single request may ask for.
 
 /// Answers to one prompt (`n`, `best_of`).
 pub(crate) const CHOICES: i64 = 32;

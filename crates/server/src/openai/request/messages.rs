@@ -1,4 +1,4 @@
-//! The conversation that a chat request sends. Does not know how a template writes it.
+//! The conversation that a chat request sends.
 
 use serde_json::{Map, Value, json};
 use zhenjin_assistant::{Message, Role, ToolCall};

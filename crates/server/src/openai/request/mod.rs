@@ -1,4 +1,4 @@
-//! Requests taken apart: from JSON to what `assistant` is asked for, each mistake named. Does not know how answers look.
+//! Parsing requests: from JSON to what `assistant` takes, each mistake named by its field.
 
 pub(crate) mod chat;
 pub(crate) mod completion;

@@ -1,5 +1,4 @@
 //! One value of a request together with its place, so that every complaint names the field as `messages[0].content`.
-//! Does not know what the fields mean.
 
 use serde_json::{Map, Value};
 

@@ -1,4 +1,4 @@
-//! The prompts of a completion request: texts or token ids, one or several. Does not know a tokenizer.
+//! The prompts of a completion request: texts or token ids, one or several.
 
 use serde_json::{Value, json};
 use zhenjin_assistant::CompletionPrompt;

@@ -1,4 +1,4 @@
-//! How tokens are chosen and when an answer ends, for both routes. Does not know how many tokens a model has.
+//! How tokens are chosen and when an answer ends, for both routes.
 
 use serde_json::{Value, json};
 use zhenjin_assistant::{GenerationOptions, SamplingSettings};

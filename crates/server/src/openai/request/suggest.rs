@@ -1,4 +1,4 @@
-//! "Did you mean": the known name nearest to an unknown one. Does not know where the names come from.
+//! "Did you mean": the known name nearest to an unknown one.
 
 /// Names that other servers use for what is called differently here.
 const ELSEWHERE: &[(&str, &str)] = &[

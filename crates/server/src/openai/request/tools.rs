@@ -1,4 +1,4 @@
-//! The functions that a model may call, and whether it must. Does not know how a model writes a call.
+//! The functions that a model may call, and whether it must.
 
 use serde_json::{Value, json};
 use zhenjin_assistant::{Tool, ToolChoice};

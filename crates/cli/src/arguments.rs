@@ -286,6 +286,9 @@ pub(crate) struct BenchArguments {
     /// Measurements of each kind
     #[arg(long, default_value_t = 5, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(crate) repeat: u32,
+    /// Repeat each measurement for at least so long, however often that is
+    #[arg(long, default_value_t = 0, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(0..=3600))]
+    pub(crate) seconds: u64,
     /// Do not measure this machine's limits, which takes longer than a short test
     #[arg(long)]
     pub(crate) no_limits: bool,

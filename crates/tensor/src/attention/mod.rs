@@ -110,7 +110,8 @@ pub(crate) fn attend(
             run_item(call, item, &mut scratch, &out, &partials, simd);
         }
     };
-    if plan.is_worth_a_team() { team.run(&work) } else { work(0) }
+    // A part is to take items as long as there are any.
+    if plan.is_worth_a_team() { team.run(team.width(), &|worker, _| work(worker)) } else { work(0) }
 }
 
 fn run_item(

@@ -16,7 +16,7 @@ use crate::ops::add::AddToRows;
 use crate::ops::rms_norm::RmsNorm;
 use crate::ops::rope::{RotaryAngles, RotaryFrequencies, RotaryLayout, Rotate};
 use crate::ops::swiglu::SwiGlu;
-use crate::team::{DisjointMut, share};
+use crate::team::DisjointMut;
 use crate::{Executor, Matrix, Projection, SimdLevel, TensorError, ThreadTeam, Vector};
 use scoring::RowState;
 pub use scoring::{RowScore, ScoreTarget};
@@ -124,11 +124,9 @@ impl DirectExecutor {
         if tensor.values().len() < ELEMENTS_WORTH_A_TEAM {
             return kernel(0..rows, tensor.values_mut());
         }
-        let threads = self.team.threads();
         let values = DisjointMut::new(tensor.values_mut());
-        self.team.run(&|worker| {
-            let rows = share(rows, threads, worker);
-            // SAFETY: the shares of the workers are disjoint.
+        self.team.for_ranges(rows, |rows| {
+            // SAFETY: the ranges are disjoint.
             kernel(rows.clone(), unsafe { values.slice(rows.start * width..rows.end * width) });
         });
     }

@@ -200,7 +200,7 @@ impl KvCache {
         if writes.iter().map(|write| write.count).sum::<usize>() < ROWS_WORTH_A_TEAM {
             writes.iter().for_each(write);
         } else {
-            team.for_ranges(writes.len(), |_, range| writes[range].iter().for_each(write));
+            team.for_ranges(writes.len(), |range| writes[range].iter().for_each(write));
         }
     }
 }

@@ -121,7 +121,7 @@ impl QuantisedRows {
         if input.len() < 8192 {
             quantise_panels(0..panels);
         } else {
-            team.for_ranges(panels, |_, range| quantise_panels(range));
+            team.for_ranges(panels, quantise_panels);
         }
         Ok(())
     }

@@ -86,12 +86,9 @@ pub(crate) fn linear_part(
     if rows == 0 || outputs.is_empty() {
         return Ok(());
     }
-    let work = Work::new(matrix, input, quantised, output.as_mut_ptr(), rows).part(outputs);
-    team.run(&|worker| {
-        // SAFETY: the lengths have been checked, `Work` gives each worker its own outputs, and a matrix exists only where
-        // its instruction set does.
-        unsafe { work.run(worker, team.threads()) }
-    });
+    let work = Work::new(matrix, input, quantised, output.as_mut_ptr(), rows).of_outputs(outputs);
+    // SAFETY: the lengths have been checked.
+    unsafe { run_together(team, &mut [Some(work)]) };
     Ok(())
 }
 
@@ -112,14 +109,35 @@ fn multiply(
         for (work, Product { matrix, output }) in works.iter_mut().zip(group) {
             *work = Some(Work::new(matrix, input, quantised, output.as_mut_ptr(), rows));
         }
-        team.run(&|worker| {
-            for work in works.iter().flatten() {
-                // SAFETY: the lengths have been checked, `Work` gives each worker its own outputs, and a matrix
-                // exists only where its instruction set does.
-                unsafe { work.run(worker, team.threads()) }
-            }
-        });
+        // SAFETY: the lengths have been checked by the caller.
+        unsafe { run_together(team, &mut works) };
     }
+}
+
+/// Computes products in one run of the team.
+///
+/// # Safety
+/// The inputs and outputs of each work have the lengths that its matrix and rows ask for.
+unsafe fn run_together(team: &ThreadTeam, works: &mut [Option<Work<'_>>]) {
+    let shares = team.width();
+    let mut parts = 0;
+    for work in works.iter_mut().flatten() {
+        work.divide(shares);
+        parts += work.parts_of_a_share();
+    }
+    let works = &*works;
+    // The parts of a share follow each other, so that a thread goes through one stretch of each matrix.
+    team.run(shares * parts, &|_, index| {
+        let (share, mut part) = (index / parts, index % parts);
+        for work in works.iter().flatten() {
+            if part < work.parts_of_a_share() {
+                // SAFETY: the lengths are the caller's promise, every part has its own outputs, and a matrix exists only
+                // where its instruction set does.
+                return unsafe { work.run(share, part) };
+            }
+            part -= work.parts_of_a_share();
+        }
+    });
 }
 
 fn check(what: &'static str, width: usize, rows: usize, actual: usize) -> Result<(), TensorError> {

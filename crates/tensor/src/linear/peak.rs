@@ -46,7 +46,7 @@ pub fn float_operations(simd: SimdLevel, team: &ThreadTeam) -> Result<f64, Tenso
 pub fn read_bytes(simd: SimdLevel, memory: &[u64], team: &ThreadTeam) -> Result<f64, TensorError> {
     simd.require()?;
     let seconds = shortest(|| {
-        team.for_ranges(memory.len(), |_, range| {
+        team.for_ranges(memory.len(), |range| {
             let part = &memory[range];
             let kernel = Reads { start: part.as_ptr().cast(), bytes: size_of_val(part) };
             // SAFETY: the level has been checked, and the bytes are those of `part`.
@@ -58,7 +58,7 @@ pub fn read_bytes(simd: SimdLevel, memory: &[u64], team: &ThreadTeam) -> Result<
 
 fn best(simd: SimdLevel, team: &ThreadTeam, work: impl Fn() + Sync) -> Result<f64, TensorError> {
     simd.require()?;
-    Ok(shortest(|| team.run(&|_| work())))
+    Ok(shortest(|| team.run(team.threads(), &|_, _| work())))
 }
 
 /// Seconds of the fastest try.

@@ -1,5 +1,5 @@
-//! How one worker goes through its share of a product: which tiles and rows, in which order, directly from the
-//! packed tiles or by way of expanded ones. The order changes the speed, never a bit.
+//! How a product is divided into parts, and how one part is computed: which tiles and rows, in which order, directly from
+//! the packed tiles or by way of expanded ones. The division and the order change the speed, never a bit.
 
 use super::activations::{PANEL_ROWS, QuantisedRows, RECORD, panel_bytes};
 use super::float::{self, Bf16, F16, F32, FloatFormat};
@@ -23,6 +23,13 @@ const EXPANDED_BYTES: usize = 96 << 10;
 /// Bytes of float tiles expanded to f32 that are used together; they should stay in the second-level cache.
 const FLOAT_SCRATCH_BYTES: usize = 64 << 10;
 
+/// Multiplications after which a part is long enough: some ten microseconds of computing.
+const PART_PRODUCTS: usize = 4 << 20;
+/// Bytes of tiles after which a part is long enough: some microseconds of reading.
+const PART_BYTES: usize = 64 << 10;
+/// Tiles of a part are a multiple of this, so that kernels of 4, 3, 2 and 1 tiles all come out even.
+const TILES_TOGETHER: usize = 12;
+
 /// One matrix, its inputs and outputs.
 pub(super) struct Work<'a> {
     dtype: Dtype,
@@ -39,9 +46,10 @@ pub(super) struct Work<'a> {
     /// [rows, width].
     output: *mut f32,
     rows: usize,
+    division: Division,
 }
 
-// SAFETY: workers write disjoint outputs (see `parts`), everything else is only read.
+// SAFETY: parts have disjoint outputs (see `Division`), everything else is only read.
 unsafe impl Sync for Work<'_> {}
 
 #[repr(align(64))]
@@ -67,35 +75,43 @@ impl<'a> Work<'a> {
             panels: quantised.panels(),
             output,
             rows,
+            division: Division::default(),
         }
     }
 
     /// The same for some of the matrix's outputs only, which are those of whole tiles (but the last); `output` is
     /// [rows, outputs.len()] then.
-    pub(super) fn part(self, outputs: Range<usize>) -> Work<'a> {
+    pub(super) fn of_outputs(self, outputs: Range<usize>) -> Work<'a> {
         let tiles = &self.tiles[outputs.start / TILE_ROWS * self.layout.bytes..];
         Work { tiles, width: outputs.len(), ..self }
     }
 
-    /// Computes the share of `worker` of `threads`.
+    /// Divides the product into `shares` shares of [`Work::parts_of_a_share`] parts each.
+    pub(super) fn divide(&mut self, shares: usize) {
+        let tiles = self.width.div_ceil(TILE_ROWS);
+        self.division = Division::new(tiles, self.layout.bytes, self.columns, self.rows, shares);
+    }
+
+    pub(super) fn parts_of_a_share(&self) -> usize {
+        self.division.parts_of_a_share()
+    }
+
+    /// Computes a part of a share.
     ///
     /// # Safety
     /// `input`, `panels` and `output` have the lengths that the matrix and `rows` ask for, no other thread uses
-    /// the share's outputs, and the processor has the instruction set of the matrix.
-    pub(super) unsafe fn run(&self, worker: usize, threads: usize) {
-        let (tiles, rows) = parts(self.width.div_ceil(TILE_ROWS), self.rows, worker, threads);
-        if tiles.is_empty() || rows.is_empty() {
-            return;
-        }
-        for start in rows.clone().step_by(ROWS_TOGETHER) {
+    /// the part's outputs, and the processor has the instruction set of the matrix.
+    pub(super) unsafe fn run(&self, share: usize, part: usize) {
+        let (tiles, rows) = self.division.part(share, part);
+        if !tiles.is_empty() && !rows.is_empty() {
             // SAFETY: passed on from the caller.
-            unsafe { self.share(tiles.clone(), start..rows.end.min(start + ROWS_TOGETHER)) }
+            unsafe { self.part(tiles, rows) }
         }
     }
 
     /// # Safety
     /// As for [`Work::run`].
-    unsafe fn share(&self, tiles: Range<usize>, rows: Range<usize>) {
+    unsafe fn part(&self, tiles: Range<usize>, rows: Range<usize>) {
         // SAFETY: passed on from the caller.
         unsafe {
             match self.dtype {
@@ -331,22 +347,75 @@ struct Source {
     tile_step: usize,
 }
 
-/// The tiles and rows of `worker` of `threads`. Workers split the tiles; where there are few tiles and many rows,
-/// they split the rows as well, at multiples of a panel.
-fn parts(tiles: usize, rows: usize, worker: usize, threads: usize) -> (Range<usize>, Range<usize>) {
-    /// With fewer tiles per worker, another worker on the same tiles costs less than the loss of blocking.
-    const FEWEST_TILES: usize = 3;
-    /// With fewer rows per worker, the tiles are not worth visiting twice.
-    const FEWEST_ROWS: usize = 64;
-    let columns_wanted = threads.min((tiles / FEWEST_TILES).max(1));
-    let row_parts = (threads / columns_wanted).min((rows / FEWEST_ROWS).max(1));
-    let tile_parts = threads / row_parts;
-    if worker >= tile_parts * row_parts {
-        return (0..0, 0..0);
+/// How the tiles and rows of a product are divided into shares, one for each thread that may come, and each share into
+/// parts: some tiles for up to [`ROWS_TOGETHER`] rows. A share's parts go through all its tiles before the next rows.
+#[derive(Clone, Copy, Default)]
+struct Division {
+    tiles: usize,
+    rows: usize,
+    /// Shares of the tiles.
+    tile_shares: usize,
+    /// Shares of the rows.
+    row_shares: usize,
+    /// Tiles of a part.
+    tiles_together: usize,
+    /// Parts of a share for each [`ROWS_TOGETHER`] rows.
+    tile_parts: usize,
+    row_parts: usize,
+}
+
+impl Division {
+    /// Threads split the tiles; where there are few tiles and many rows, they split the rows as well, at multiples of a
+    /// panel.
+    fn new(tiles: usize, tile_bytes: usize, columns: usize, rows: usize, shares: usize) -> Division {
+        /// With fewer tiles per thread, another thread on the same tiles costs less than the loss of blocking.
+        const FEWEST_TILES: usize = 3;
+        /// With fewer rows per thread, the tiles are not worth visiting twice.
+        const FEWEST_ROWS: usize = 64;
+        let columns_wanted = shares.min((tiles / FEWEST_TILES).max(1));
+        let row_shares = (shares / columns_wanted).min((rows / FEWEST_ROWS).max(1));
+        let tile_shares = shares / row_shares;
+        let tile_products = columns.max(1) * TILE_ROWS * rows.clamp(1, ROWS_TOGETHER);
+        let enough = (PART_PRODUCTS / tile_products).min(PART_BYTES / tile_bytes.max(1));
+        let multiple = if rows > 2 { 3 } else { 4 };
+        let tiles_together = if enough >= TILES_TOGETHER {
+            enough / TILES_TOGETHER * TILES_TOGETHER
+        } else {
+            (enough / multiple * multiple).max(multiple)
+        };
+        let share_rows = rows.div_ceil(PANEL_ROWS).div_ceil(row_shares) * PANEL_ROWS;
+        Division {
+            tiles,
+            rows,
+            tile_shares,
+            row_shares,
+            tiles_together,
+            tile_parts: tiles.div_ceil(tile_shares).div_ceil(tiles_together),
+            row_parts: share_rows.div_ceil(ROWS_TOGETHER),
+        }
     }
-    let panels = share(rows.div_ceil(PANEL_ROWS), row_parts, worker / tile_parts);
-    let rows = (panels.start * PANEL_ROWS).min(rows)..(panels.end * PANEL_ROWS).min(rows);
-    (share(tiles, tile_parts, worker % tile_parts), rows)
+
+    fn parts_of_a_share(&self) -> usize {
+        self.tile_parts * self.row_parts
+    }
+
+    /// The tiles and rows of a part, possibly none.
+    fn part(&self, index: usize, part: usize) -> (Range<usize>, Range<usize>) {
+        if index >= self.tile_shares * self.row_shares {
+            return (0..0, 0..0);
+        }
+        let panels = share(self.rows.div_ceil(PANEL_ROWS), self.row_shares, index / self.tile_shares);
+        let rows = panels.start * PANEL_ROWS..(panels.end * PANEL_ROWS).min(self.rows);
+        let rows = piece(rows, ROWS_TOGETHER, part / self.tile_parts);
+        let tiles = share(self.tiles, self.tile_shares, index % self.tile_shares);
+        (piece(tiles, self.tiles_together, part % self.tile_parts), rows)
+    }
+}
+
+/// The `index`-th piece of `size` of a range, possibly empty.
+fn piece(range: Range<usize>, size: usize, index: usize) -> Range<usize> {
+    let start = range.end.min(range.start + index * size);
+    start..range.end.min(start + size)
 }
 
 #[cfg(test)]

@@ -5,21 +5,24 @@ use crate::guarded::{Guarded, Side};
 
 #[test]
 fn parts_cover_every_tile_of_every_row_once() {
-    for threads in 1..9 {
-        for tiles in [0, 1, 2, 3, 5, 12, 36] {
-            for rows in [1, 2, 63, 64, 130, 512] {
+    for shares in 1..9 {
+        for tiles in [0, 1, 2, 3, 5, 12, 36, 61] {
+            for (rows, columns) in
+                [(1, 64), (1, 4096), (2, 576), (63, 576), (64, 64), (130, 576), (512, 1536)]
+            {
+                let division = Division::new(tiles, columns * 10, columns, rows, shares);
                 let mut seen = vec![0; tiles * rows];
-                for worker in 0..threads {
-                    let (tile_range, row_range) = parts(tiles, rows, worker, threads);
-                    assert!(row_range.start.is_multiple_of(PANEL_ROWS));
-                    for tile in tile_range {
-                        row_range.clone().for_each(|row| seen[row * tiles + tile] += 1);
+                for index in 0..shares {
+                    for part in 0..division.parts_of_a_share() {
+                        let (tile_range, row_range) = division.part(index, part);
+                        assert!(row_range.is_empty() || row_range.start.is_multiple_of(PANEL_ROWS));
+                        assert!(row_range.len() <= ROWS_TOGETHER);
+                        for tile in tile_range {
+                            row_range.clone().for_each(|row| seen[row * tiles + tile] += 1);
+                        }
                     }
                 }
-                assert!(
-                    seen.iter().all(|&count| count == 1),
-                    "{threads} threads, {tiles} tiles, {rows} rows"
-                );
+                assert!(seen.iter().all(|&count| count == 1), "{shares} shares, {tiles} tiles, {rows} rows");
             }
         }
     }
@@ -48,12 +51,18 @@ fn no_kernel_touches_memory_outside_its_operands() {
                         let mut output = Guarded::new(&vec![0.0f32; rows * width], side);
                         let mut work = Work::new(&matrix, &input, &quantised, output.as_mut_ptr(), rows);
                         (work.tiles, work.panels) = (&tiles, &panels);
-                        // SAFETY: one thread, operands of the lengths asked for, an available level.
-                        unsafe { work.run(0, 1) };
+                        work.divide(1);
+                        for part in 0..work.parts_of_a_share() {
+                            // SAFETY: one thread, operands of the lengths asked for, an available level.
+                            unsafe { work.run(0, part) };
+                        }
                         let mut expected = vec![0.0; rows * width];
-                        let work = Work::new(&matrix, &input, &quantised, expected.as_mut_ptr(), rows);
-                        // SAFETY: as above.
-                        unsafe { work.run(0, 1) };
+                        let mut work = Work::new(&matrix, &input, &quantised, expected.as_mut_ptr(), rows);
+                        work.divide(1);
+                        for part in 0..work.parts_of_a_share() {
+                            // SAFETY: as above.
+                            unsafe { work.run(0, part) };
+                        }
                         assert_eq!(*output, expected, "{dtype} {simd} {rows} rows {width} outputs {side:?}");
                     }
                 }

@@ -99,9 +99,9 @@ impl Matrix {
         let mut tiles = part(bytes)?;
         if row_bytes > 0 {
             let memory = DisjointMut::new(tiles.bytes_mut());
-            team.for_ranges(rows.div_ceil(TILE_ROWS), |_, range| {
+            team.for_ranges(rows.div_ceil(TILE_ROWS), |range| {
                 for index in range {
-                    // SAFETY: tiles are split over the workers.
+                    // SAFETY: tiles are split over the parts.
                     let tile = unsafe { memory.slice(index * layout.bytes..(index + 1) * layout.bytes) };
                     let rows = &blocks[index * TILE_ROWS * row_bytes..];
                     for (lane, row) in rows.chunks_exact(row_bytes).take(TILE_ROWS).enumerate() {

@@ -1,8 +1,9 @@
 //! Times whole answers, prompts included, and scores of prompts, by the engine that serves. It does not know how results are shown.
 
+use super::measure::Repeat;
 use anyhow::{Result, bail};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use zhenjin_engine::{Engine, EngineOptions, Event, FinishReason, Request, Sampling};
 use zhenjin_model::{Model, Runner, RunnerOptions};
 use zhenjin_tensor::{KvDtype, PAGE_TOKENS, ThreadTeam};
@@ -22,18 +23,12 @@ pub(super) fn measure(
     model: &Arc<Model>,
     team: &Arc<ThreadTeam>,
     answers: Answers,
-    repeat: u32,
+    repeat: Repeat,
 ) -> Result<Vec<Duration>> {
     let engine = start(model, team, answers)?;
     // No prompt is asked for twice, so that none is found in the cache.
     once(&engine, answers, 0)?;
-    (1..=repeat as usize)
-        .map(|run| {
-            let started = Instant::now();
-            once(&engine, answers, run)?;
-            Ok(started.elapsed())
-        })
-        .collect()
+    repeat.run(|run| once(&engine, answers, run))
 }
 
 /// An engine with the server's own settings and room for all answers.

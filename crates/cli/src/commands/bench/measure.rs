@@ -10,11 +10,35 @@ use zhenjin_tensor::{KvDtype, PAGE_TOKENS, PageId, ThreadTeam};
 /// Tokens of a prompt that one step computes, as in the server.
 const PREFILL_CHUNK: usize = 512;
 
+/// How often something is measured: so many times, and for at least so long.
+#[derive(Clone)]
+pub(super) struct Repeat {
+    times: usize,
+    least: Duration,
+}
+
+impl Repeat {
+    pub(super) fn of(arguments: &BenchArguments) -> Repeat {
+        Repeat { times: arguments.repeat as usize, least: Duration::from_secs(arguments.seconds) }
+    }
+
+    /// How long each run of `once` took; it is told which one it is, from 1 on.
+    pub(super) fn run(self, mut once: impl FnMut(usize) -> Result<()>) -> Result<Vec<Duration>> {
+        let (begun, mut times) = (Instant::now(), Vec::new());
+        while times.len() < self.times || begun.elapsed() < self.least {
+            let started = Instant::now();
+            once(times.len() + 1)?;
+            times.push(started.elapsed());
+        }
+        Ok(times)
+    }
+}
+
 pub(super) struct Bench {
     runner: Runner,
     vocabulary_size: usize,
     pages_per_sequence: usize,
-    repeat: u32,
+    repeat: Repeat,
 }
 
 impl Bench {
@@ -45,7 +69,7 @@ impl Bench {
             runner: Runner::new(model, options)?,
             vocabulary_size,
             pages_per_sequence,
-            repeat: arguments.repeat,
+            repeat: Repeat::of(arguments),
         })
     }
 
@@ -61,13 +85,7 @@ impl Bench {
 
     fn repeated(&mut self, once: impl Fn(&mut Self) -> Result<()>) -> Result<Vec<Duration>> {
         once(self)?;
-        (0..self.repeat)
-            .map(|_| {
-                let started = Instant::now();
-                once(self)?;
-                Ok(started.elapsed())
-            })
-            .collect()
+        self.repeat.clone().run(|_| once(self))
     }
 
     fn prefill_once(&mut self, tokens: usize) -> Result<()> {

@@ -9,7 +9,7 @@ use crate::home::Home;
 use crate::machine;
 use answers::Answers;
 use anyhow::{Result, bail};
-use measure::Bench;
+use measure::{Bench, Repeat};
 use report::{Kind, Report, Test};
 use std::path::Path;
 use std::sync::Arc;
@@ -34,7 +34,7 @@ pub(crate) fn run(home: &Home, arguments: &BenchArguments) -> Result<()> {
     }
     for &prompt in wanted(&arguments.score) {
         let scored = Answers { batch: 1, prompt, tokens: 0, kv_dtype };
-        let times = answers::measure(&model, &team, scored, arguments.repeat)?;
+        let times = answers::measure(&model, &team, scored, repeat)?;
         report.add(Test { kind: Kind::Score, tokens: prompt, batch: 1 }, &times)?;
     }
     for &tokens in wanted(&arguments.decode) {
@@ -46,7 +46,7 @@ pub(crate) fn run(home: &Home, arguments: &BenchArguments) -> Result<()> {
         for &batch in &arguments.batch {
             let prompt = arguments.prompt;
             let answers = Answers { batch, prompt, tokens, kv_dtype };
-            let times = answers::measure(&model, &team, answers, arguments.repeat)?;
+            let times = answers::measure(&model, &team, answers, Repeat::of(arguments))?;
             report.add(Test { kind: Kind::Answers { prompt }, tokens, batch }, &times)?;
         }
     }

@@ -1,0 +1,207 @@
+//! Tests of the team: every part once, whoever comes; nobody waits for a thread that has not come.
+
+use super::*;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Barrier;
+use std::sync::mpsc;
+
+fn counts(count: usize) -> Vec<AtomicUsize> {
+    (0..count).map(|_| AtomicUsize::new(0)).collect()
+}
+
+fn assert_each_is(counts: &[AtomicUsize], expected: usize) {
+    let counts: Vec<usize> = counts.iter().map(|count| count.load(Ordering::Relaxed)).collect();
+    assert!(counts.iter().all(|&count| count == expected), "{counts:?}");
+}
+
+/// A team whose workers come even where the machine has a single processor.
+fn team_of(threads: usize) -> ThreadTeam {
+    let team = ThreadTeam::new(threads).unwrap();
+    team.shared.helpers.assume_processors(threads);
+    team
+}
+
+#[test]
+fn every_part_runs_once() {
+    for threads in [1, 2, 3, 7] {
+        let team = team_of(threads);
+        for parts in [0, 1, 2, 5, 64] {
+            let counts = counts(parts);
+            for round in 1..=50 {
+                team.run(parts, &|worker, part| {
+                    assert!(worker < threads);
+                    counts[part].fetch_add(1, Ordering::Relaxed);
+                });
+                assert_each_is(&counts, round);
+            }
+        }
+    }
+}
+
+#[test]
+fn workers_that_fell_asleep_wake_up_again() {
+    let team = team_of(3);
+    for _ in 0..5 {
+        while team.shared.idle.asleep() < 2 {
+            std::thread::yield_now();
+        }
+        // Ends only if three threads are in it at once.
+        let all_are_here = Barrier::new(3);
+        team.run(3, &|_, _| {
+            all_are_here.wait();
+        });
+    }
+}
+
+#[test]
+fn a_worker_that_is_held_up_does_not_stop_the_other_parts() {
+    let team = team_of(2);
+    let done = AtomicUsize::new(0);
+    let (release, released) = mpsc::channel::<()>();
+    let held = std::sync::Mutex::new(Some(released));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            team.run(64, &|worker, _| {
+                if worker == 1
+                    && let Some(released) = held.lock().unwrap().take()
+                {
+                    released.recv().unwrap();
+                }
+                done.fetch_add(1, Ordering::SeqCst);
+            });
+        });
+        // The worker may not have come at all; then the caller does every part.
+        let is_held = || held.lock().unwrap().is_none();
+        while done.load(Ordering::SeqCst) < if is_held() { 63 } else { 64 } {
+            std::thread::yield_now();
+        }
+        // Another caller is not held up either.
+        team.run(8, &|_, _| {
+            done.fetch_add(1, Ordering::SeqCst);
+        });
+        // Nobody receives if the worker did not come.
+        let _ = release.send(());
+    });
+    assert_eq!(done.into_inner(), 64 + 8);
+}
+
+#[test]
+fn a_caller_does_not_wait_for_a_worker_that_has_not_entered() {
+    let team = team_of(2);
+    let (is_there, entered, release) = (AtomicBool::new(false), Barrier::new(2), Barrier::new(2));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            // The only worker is busy with the first caller's part until the end.
+            team.run(2, &|worker, _| {
+                if worker == 1 {
+                    is_there.store(true, Ordering::SeqCst);
+                    entered.wait();
+                    release.wait();
+                } else {
+                    while !is_there.load(Ordering::SeqCst) {
+                        std::thread::yield_now();
+                    }
+                }
+            });
+        });
+        entered.wait();
+        let counts = counts(10);
+        team.run(10, &|worker, part| {
+            assert_eq!(worker, 0);
+            counts[part].fetch_add(1, Ordering::Relaxed);
+        });
+        assert_each_is(&counts, 1);
+        release.wait();
+    });
+}
+
+#[test]
+fn a_panic_reaches_the_caller_after_all_parts_and_the_team_goes_on() {
+    let team = team_of(2);
+    for guilty in [0, 1, 7] {
+        let counts = counts(8);
+        let outcome = catch_unwind(AssertUnwindSafe(|| {
+            team.run(8, &|_, part| {
+                counts[part].fetch_add(1, Ordering::Relaxed);
+                assert_ne!(part, guilty);
+            });
+        }));
+        assert!(outcome.is_err());
+        assert_each_is(&counts, 1);
+    }
+    let counts = counts(8);
+    team.run(8, &|_, part| {
+        counts[part].fetch_add(1, Ordering::Relaxed);
+    });
+    assert_each_is(&counts, 1);
+}
+
+#[test]
+fn a_panic_of_a_caller_alone_gives_its_place_back() {
+    let team = ThreadTeam::new(2).unwrap();
+    team.shared.helpers.assume_processors(1);
+    for _ in 0..2 * PLACES {
+        let outcome = catch_unwind(AssertUnwindSafe(|| team.run(2, &|_, part| assert_ne!(part, 0))));
+        assert!(outcome.is_err());
+    }
+    assert!(team.shared.places.iter().all(|place| !place.activity().0));
+}
+
+#[test]
+fn a_run_within_a_run_finishes() {
+    let team = team_of(2);
+    let counts = counts(3 * 5);
+    for _ in 0..100 {
+        team.run(3, &|_, outer| {
+            team.run(5, &|worker, inner| {
+                assert_eq!(worker, 0);
+                counts[outer * 5 + inner].fetch_add(1, Ordering::Relaxed);
+            });
+        });
+    }
+    assert_each_is(&counts, 100);
+}
+
+#[test]
+fn runs_of_many_callers_at_once_on_too_few_processors() {
+    let (team, rounds) = (team_of(5), if cfg!(miri) { 5 } else { 500 });
+    std::thread::scope(|scope| {
+        // More callers than places.
+        for caller in 0..PLACES + 4 {
+            let team = &team;
+            scope.spawn(move || {
+                for round in 0..rounds {
+                    let parts = 1 + (caller + round) % 9;
+                    let counts = counts(parts);
+                    team.run(parts, &|_, part| {
+                        counts[part].fetch_add(1, Ordering::Relaxed);
+                    });
+                    assert_each_is(&counts, 1);
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn no_more_threads_compute_than_there_are_processors() {
+    let team = ThreadTeam::new(5).unwrap();
+    team.shared.helpers.assume_processors(2);
+    let (now, most) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    for _ in 0..200 {
+        team.run(16, &|_, _| {
+            most.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+            std::hint::black_box((0..1000).sum::<usize>());
+            now.fetch_sub(1, Ordering::SeqCst);
+        });
+    }
+    assert!((1..=2).contains(&most.into_inner()));
+}
+
+#[test]
+fn chunks_are_each_visited_once() {
+    let team = ThreadTeam::with_options(TeamOptions { threads: 3, pin: true }).unwrap();
+    let mut data = vec![0_usize; 103];
+    team.for_each_chunk(&mut data, 10, |index, chunk| chunk.iter_mut().for_each(|x| *x += index + 1));
+    assert!(data.iter().enumerate().all(|(i, &x)| x == i / 10 + 1));
+}

@@ -34,7 +34,7 @@ pub(crate) fn run(home: &Home, arguments: &BenchArguments) -> Result<()> {
     }
     for &prompt in wanted(&arguments.score) {
         let scored = Answers { batch: 1, prompt, tokens: 0, kv_dtype };
-        let times = answers::measure(&model, &team, scored, repeat)?;
+        let times = answers::measure(&model, &team, scored, Repeat::of(arguments))?;
         report.add(Test { kind: Kind::Score, tokens: prompt, batch: 1 }, &times)?;
     }
     for &tokens in wanted(&arguments.decode) {

@@ -73,6 +73,16 @@ pub enum TensorError {
         /// What it would have to be a multiple of.
         multiple_of: usize,
     },
+    /// A matrix of another type than F32 was to be used in place.
+    #[error(
+        "{what}: its elements are {dtype}, and only those of F32 matrices can be used in place; load it as F32"
+    )]
+    NotF32 {
+        /// The operation.
+        what: &'static str,
+        /// Element type of the matrix.
+        dtype: Dtype,
+    },
     /// A block of values cannot be quantised.
     #[error(
         "quantise: elements {start}..{end} need a scale that is not a finite f16 number, so {dtype} cannot hold \

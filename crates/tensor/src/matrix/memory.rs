@@ -96,6 +96,24 @@ impl Part {
         // SAFETY: as in `bytes`, and borrowed exclusively.
         unsafe { std::slice::from_raw_parts_mut(self.stretch.start.add(self.offset), self.bytes) }
     }
+
+    /// The same memory as values; bytes behind the last whole one are left out.
+    pub(super) fn floats(&self) -> &[f32] {
+        // SAFETY: as in `bytes`; parts start on a cache line, and every pattern of bytes is an f32.
+        unsafe {
+            let start = self.stretch.start.add(self.offset).cast::<f32>();
+            std::slice::from_raw_parts(start, self.bytes / size_of::<f32>())
+        }
+    }
+
+    /// As [`Part::floats`], to be changed.
+    pub(super) fn floats_mut(&mut self) -> &mut [f32] {
+        // SAFETY: as in `floats`, and borrowed exclusively.
+        unsafe {
+            let start = self.stretch.start.add(self.offset).cast::<f32>();
+            std::slice::from_raw_parts_mut(start, self.bytes / size_of::<f32>())
+        }
+    }
 }
 
 #[cfg(test)]

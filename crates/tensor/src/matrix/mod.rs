@@ -5,6 +5,7 @@
 //! Q5_0 0.6875, Q5_1 0.75, Q5_K 0.703, Q4_0 0.5625, Q4_1 0.625, Q4_K 0.578. Does not know how products are
 //! computed.
 
+mod float;
 mod layout;
 mod memory;
 mod pack;

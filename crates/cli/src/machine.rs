@@ -2,13 +2,13 @@
 
 use crate::arguments::EngineArguments;
 use crate::home::Home;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use std::path::PathBuf;
 use sysinfo::{MemoryRefreshKind, System};
 use zhenjin_assistant::{ModelSpec, ServeOptions};
 use zhenjin_engine::Speculation;
 use zhenjin_hub::{ModelStore, PullOptions, Secret};
-use zhenjin_tensor::SimdLevel;
+use zhenjin_tensor::{ComputeOptions, TensorError};
 
 /// The share of free memory that models may take when `--memory` does not say.
 const DEFAULT_MEMORY_SHARE: f64 = 0.6;
@@ -33,25 +33,14 @@ pub(crate) fn memory() -> Result<Memory> {
     Ok(memory)
 }
 
-pub(crate) fn threads(arguments: &EngineArguments) -> usize {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    arguments.threads.map_or(cores, usize::from)
-}
-
-pub(crate) fn simd(arguments: &EngineArguments) -> Result<SimdLevel> {
-    match arguments.simd.as_deref() {
-        None => Ok(SimdLevel::detect()),
-        Some(name) => {
-            let level: SimdLevel = name.parse().with_context(|| format!("--simd {name}"))?;
-            if !level.is_supported() {
-                bail!(
-                    "--simd {name}: this machine's processor cannot do that; its best is {}",
-                    SimdLevel::detect()
-                );
-            }
-            Ok(level)
-        }
-    }
+/// The instructions and threads that the arguments ask for, or the best that there are.
+pub(crate) fn compute(arguments: &EngineArguments) -> Result<ComputeOptions> {
+    let simd = arguments.simd.as_deref();
+    let resolved = ComputeOptions::resolve(simd, arguments.threads.map(usize::from));
+    resolved.map_err(|error| match error {
+        TensorError::ThreadCount { .. } => anyhow!("--threads: {error}"),
+        error => anyhow!("--simd: {error}"),
+    })
 }
 
 pub(crate) fn memory_limit(arguments: &EngineArguments) -> Result<u64> {
@@ -68,8 +57,7 @@ pub(crate) fn serve_options(
 ) -> Result<ServeOptions> {
     Ok(ServeOptions {
         memory_bytes: memory_limit(arguments)?,
-        threads: threads(arguments),
-        simd: simd(arguments)?,
+        compute: compute(arguments)?,
         kv_cache_dtype: arguments.kv_cache_dtype,
         context: arguments.context,
         max_batch,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use zhenjin_tensor::SimdLevel;
+use zhenjin_tensor::{ComputeOptions, SimdLevel};
 
 use crate::speculation::Speculation;
 use crate::stats::EngineObserver;
@@ -37,7 +37,7 @@ impl Default for EngineOptions {
             step_time: Duration::from_millis(150),
             queue_limit: 128,
             speculation: Speculation::default(),
-            simd: SimdLevel::detect(),
+            simd: ComputeOptions::detect().simd,
             observer: None,
         }
     }

@@ -39,5 +39,7 @@ pub use model::Model;
 pub use pooling::{Pool, Pooling, PoolingRows};
 pub use runner::{Runner, RunnerOptions};
 pub use tensor_source::{LayerWeightName, TensorSource, TensorView, WeightName};
-pub use weights::{LayerWeights, Linear, LoadOptions, PackingLoader, Weight, WeightLoader, Weights};
+pub use weights::{
+    LayerWeights, Linear, LoadOptions, PackingLoader, ReferenceLoader, Weight, WeightLoader, Weights,
+};
 pub use zhenjin_tensor::{PAGE_TOKENS, PageId, RowScore};

@@ -5,8 +5,8 @@
 use std::sync::Arc;
 
 use zhenjin_tensor::{
-    Activations, DirectExecutor, Executor, KvCache, KvDtype, KvShape, RotaryFrequencies, RowScore,
-    SequenceRows, SimdLevel, TensorError, ThreadTeam, WorkspaceLimits,
+    Activations, ComputeOptions, DirectExecutor, Executor, KvCache, KvDtype, KvShape, RotaryFrequencies,
+    RowScore, SequenceRows, SimdLevel, TensorError, ThreadTeam, WorkspaceLimits,
 };
 
 use crate::batch::{BatchError, OutputRows, SequenceChunk, StepOutputs};
@@ -100,10 +100,9 @@ impl Runner {
     /// Bytes, besides weights and KV pages, that steps of `max_rows` tokens and `max_logits_rows` rows of logits take at
     /// most, with one thread per processor.
     pub fn workspace_bytes(config: &ModelConfig, max_rows: usize, max_logits_rows: usize) -> usize {
-        let threads = std::thread::available_parallelism().map_or(1, usize::from);
         DirectExecutor::workspace_bytes(&WorkspaceLimits {
             shape: forward::attention_shape(config),
-            threads,
+            threads: ComputeOptions::detect().threads,
             max_rows,
             widest: widest(config),
             context_length: config.context_length,

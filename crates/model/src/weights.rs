@@ -5,11 +5,13 @@
 
 mod load;
 mod parameters;
+mod reference;
 
 use zhenjin_tensor::{Matrix, Projection, Vector};
 
 pub use load::{LoadOptions, PackingLoader, WeightLoader};
 pub use parameters::Weight;
+pub use reference::ReferenceLoader;
 
 /// All weights of a model, for an executor whose matrices are `M` and whose vectors are `V`.
 #[derive(Debug)]

@@ -6,7 +6,9 @@
 
 use std::time::{Duration, Instant};
 use zhenjin_tensor::linear::peak;
-use zhenjin_tensor::{Dtype, Matrix, MatrixMemory, Product, QuantisedRows, SimdLevel, ThreadTeam, linear};
+use zhenjin_tensor::{
+    ComputeOptions, Dtype, Matrix, MatrixMemory, Product, QuantisedRows, SimdLevel, ThreadTeam, linear,
+};
 
 /// Outputs and inputs of the matrices of one layer of SmolLM2-135M (those that share an input together).
 const LAYER: [(&[usize], usize); 4] =
@@ -24,16 +26,15 @@ struct Machine {
 }
 
 fn main() {
-    let mut threads = 2;
-    let mut simd = SimdLevel::detect();
+    let (mut threads, mut simd) = (Some(2), None);
     let mut dtypes = Vec::new();
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         let mut value = || arguments.next().expect("a value after the option");
         match argument.as_str() {
             "--bench" => {}
-            "--threads" => threads = value().parse().expect("a number of threads"),
-            "--simd" => simd = value().parse().expect("an instruction set"),
+            "--threads" => threads = Some(value().parse().expect("a number of threads")),
+            "--simd" => simd = Some(value()),
             name => dtypes.push(
                 Dtype::ALL
                     .into_iter()
@@ -45,7 +46,9 @@ fn main() {
     if dtypes.is_empty() {
         dtypes = Dtype::ALL.to_vec();
     }
-    let team = ThreadTeam::new(threads).expect("threads");
+    let compute = ComputeOptions::resolve(simd.as_deref(), threads).expect("instructions and threads");
+    let ComputeOptions { simd, threads } = compute;
+    let team = compute.start_team().expect("threads");
     let machine = Machine {
         integer: peak::integer_operations(simd, &team).expect("a supported instruction set"),
         float: peak::float_operations(simd, &team).expect("a supported instruction set"),

@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 
 use zhenjin_tensor::linear::peak;
 use zhenjin_tensor::{
-    Activations, AttentionShape, DirectExecutor, Dtype, Executor, KvCache, KvDtype, KvShape, Matrix,
-    PAGE_TOKENS, PageId, RotaryFrequencies, RotaryLayout, SequenceRows, SimdLevel, TensorError, ThreadTeam,
-    Vector, log_sum_exp,
+    Activations, AttentionShape, ComputeOptions, DirectExecutor, Dtype, Executor, KvCache, KvDtype, KvShape,
+    Matrix, PAGE_TOKENS, PageId, RotaryFrequencies, RotaryLayout, SequenceRows, SimdLevel, TensorError,
+    ThreadTeam, Vector, log_sum_exp,
 };
 
 /// The heads of SmolLM2-135M.
@@ -23,18 +23,20 @@ const VOCABULARY: usize = 49_152;
 const LONGEST: usize = 4096;
 
 fn main() -> Result<(), TensorError> {
-    let (mut threads, mut simd, mut dtype) = (2, SimdLevel::detect(), KvDtype::F32);
+    let (mut threads, mut simd, mut dtype) = (Some(2), None, KvDtype::F32);
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         let mut value = || arguments.next().expect("a value after the option");
         match argument.as_str() {
-            "--threads" => threads = value().parse().expect("a number of threads"),
+            "--threads" => threads = Some(value().parse().expect("a number of threads")),
             "--kv-cache-dtype" => dtype = value().parse().expect("f32 or int8"),
-            "--simd" => simd = value().parse().expect("an instruction set"),
+            "--simd" => simd = Some(value()),
             _ => {}
         }
     }
-    let team = Arc::new(ThreadTeam::new(threads)?);
+    let compute = ComputeOptions::resolve(simd.as_deref(), threads)?;
+    let ComputeOptions { simd, threads } = compute;
+    let team = Arc::new(compute.start_team()?);
     let float = peak::float_operations(simd, &team)?;
     let memory = peak::read_bytes(simd, &vec![1; 32 << 20], &team)?;
     println!("{simd}, {threads} threads: {:.0} GFLOP/s, {:.1} GB/s from memory", float / 1e9, memory / 1e9);

@@ -110,6 +110,14 @@ pub enum TensorError {
         /// The name given.
         name: String,
     },
+    /// A number of threads that no team can have.
+    #[error("{asked} threads were asked for; ask for between 1 and {most}")]
+    ThreadCount {
+        /// Threads asked for.
+        asked: usize,
+        /// The most there can be.
+        most: usize,
+    },
     /// A row of a table was asked for that it does not have.
     #[error("row {row} was asked for, but there are only {rows}")]
     RowOutOfRange {
@@ -153,6 +161,14 @@ pub enum TensorError {
         /// Pages of the pool.
         pages: usize,
     },
+    /// Attention reaches a position whose key and value nobody has computed.
+    #[error(
+        "attention reaches position {position}, whose key and value have not been computed; compute the rows before it first"
+    )]
+    NotComputed {
+        /// The position.
+        position: usize,
+    },
     /// A page would be written although it is used elsewhere in the same step.
     #[error(
         "KV page {page} is written by sequence {first} and also used by sequence {second}; only full pages may be shared"
@@ -175,6 +191,20 @@ pub enum TensorError {
         /// The system's reason.
         reason: String,
     },
+}
+
+/// That an operand has the length that the shapes ask for.
+pub(crate) fn expect(what: &'static str, expected: usize, actual: usize) -> Result<(), TensorError> {
+    if expected == actual { Ok(()) } else { Err(TensorError::Length { what, expected, actual }) }
+}
+
+/// That a row is made of whole parts of `part` values.
+pub(crate) fn expect_whole(what: &'static str, width: usize, part: usize) -> Result<(), TensorError> {
+    if part > 0 && width.is_multiple_of(part) {
+        Ok(())
+    } else {
+        Err(TensorError::Length { what, expected: width.next_multiple_of(part.max(1)), actual: width })
+    }
 }
 
 fn names(levels: &[SimdLevel]) -> String {

@@ -35,6 +35,11 @@ pub trait Executor {
         rotary: &RotaryFrequencies,
     ) -> Result<(), TensorError>;
 
+    /// Says that the rows of the coming operations are whole documents, one after the other, of `lengths` rows each. Attention
+    /// begins anew with each of them, reads only the keys and values that it is given, and remembers none. The results
+    /// are those of the same documents as sequences of [`Executor::begin`], bit for bit where keys and values are f32.
+    fn begin_packed(&mut self, lengths: &[usize], rotary: &RotaryFrequencies) -> Result<(), TensorError>;
+
     /// Rows `tokens` of `table`: `[tokens.len(), columns]`.
     fn embedding(&mut self, table: &Self::Matrix, tokens: &[u32]) -> Result<Self::Tensor, TensorError>;
 

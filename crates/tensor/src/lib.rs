@@ -7,6 +7,7 @@
 //! This crate does not know: model files, architectures, text, tokens, HTTP, the environment or the terminal.
 
 mod attention;
+mod compute;
 pub mod dequantise;
 mod direct;
 mod dtype;
@@ -22,12 +23,14 @@ mod matrix;
 mod ops;
 mod parameter;
 pub mod quantise;
+mod reference_executor;
 mod rounding;
 mod simd;
 mod team;
 mod zeroed;
 
 pub use attention::AttentionShape;
+pub use compute::ComputeOptions;
 pub use dequantise::dequantise;
 pub use direct::{Activations, DirectExecutor, RowScore, ScoreTarget, WorkspaceLimits};
 pub use dtype::Dtype;
@@ -41,5 +44,6 @@ pub use ops::softmax::{LogSumExp, log_softmax, log_sum_exp, softmax};
 pub use ops::top::TopLogit;
 pub use parameter::{ParameterId, Vector};
 pub use quantise::quantise;
+pub use reference_executor::{ReferenceExecutor, ReferenceTensor};
 pub use simd::SimdLevel;
 pub use team::{DisjointMut, TeamOptions, ThreadTeam, share};

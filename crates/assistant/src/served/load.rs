@@ -6,7 +6,7 @@ use std::time::Instant;
 use zhenjin_engine::{Engine, EngineOptions, Sampling};
 use zhenjin_hub::GenerationDefaults;
 use zhenjin_model::{LoadOptions, Model, ModelFile, Runner, RunnerOptions};
-use zhenjin_tensor::{KvDtype, SimdLevel, ThreadTeam};
+use zhenjin_tensor::{KvDtype, SimdLevel};
 
 use super::memory::{self, MemoryNeeds, MemoryPlan};
 use super::{ModelSpec, ServeOptions};
@@ -34,8 +34,9 @@ pub(super) fn load(
     }
     warn_of_short_context(&spec.name, plan.context, config.context_length, options);
 
-    let team = Arc::new(ThreadTeam::new(options.threads).map_err(|error| failed(error.to_string()))?);
-    let load_options = LoadOptions { simd: options.simd, team: Arc::clone(&team) };
+    let simd = options.compute.simd;
+    let team = Arc::new(options.compute.start_team().map_err(|error| failed(error.to_string()))?);
+    let load_options = LoadOptions { simd, team: Arc::clone(&team) };
     let model = Model::from_source(config.clone(), &opened.file, &load_options)
         .map_err(|error| failed(error.to_string()))?;
     let runner_options = RunnerOptions {
@@ -45,7 +46,7 @@ pub(super) fn load(
         max_logits_rows: memory::max_logits_rows(options),
         context_length: Some(plan.context),
         usable_vocabulary: Some(opened.tokenizer.vocabulary_size()),
-        simd: options.simd,
+        simd,
         team,
     };
     let runner = Runner::new(Arc::new(model), runner_options).map_err(|error| failed(error.to_string()))?;
@@ -54,7 +55,7 @@ pub(super) fn load(
         prefill_chunk: memory::PREFILL_ROWS,
         queue_limit: options.queue_limit,
         speculation: options.speculation,
-        simd: options.simd,
+        simd,
         observer: options.observer.as_ref().map(|observer| observer(&spec.name)),
         ..EngineOptions::default()
     };
@@ -69,7 +70,7 @@ pub(super) fn load(
         memory_bytes: plan.bytes,
         has_template: opened.template.is_some(),
         template_knows_tools: matches!(tool_style, ToolStyle::Template(_)),
-        fingerprint: fingerprint(&opened.file, options.simd, kv_dtype),
+        fingerprint: fingerprint(&opened.file, simd, kv_dtype),
     };
     tracing::info!(
         model = %spec.name,

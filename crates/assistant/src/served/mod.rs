@@ -16,7 +16,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use zhenjin_engine::{EngineObserver, EngineStats, Speculation};
 use zhenjin_model::KvCacheDtype;
-use zhenjin_tensor::SimdLevel;
+use zhenjin_tensor::ComputeOptions;
 
 use crate::assistant::{Assistant, LoadedModel};
 use crate::error::AssistantError;
@@ -40,10 +40,8 @@ pub type ObserverOfModel = Arc<dyn Fn(&str) -> Arc<dyn EngineObserver> + Send + 
 pub struct ServeOptions {
     /// The most bytes of weights, workspaces, keys and values, over all loaded models.
     pub memory_bytes: u64,
-    /// Threads that compute one model's steps.
-    pub threads: usize,
-    /// Which instructions the kernels use.
-    pub simd: SimdLevel,
+    /// Which instructions the kernels use, and the threads that compute one model's steps.
+    pub compute: ComputeOptions,
     /// How keys and values are kept.
     pub kv_cache_dtype: KvCacheDtype,
     /// The most tokens of one conversation; `None`: the model's own.

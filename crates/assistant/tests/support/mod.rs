@@ -10,7 +10,7 @@ use zhenjin_assistant::{
     ChatRequest, FinishReason, Message, ModelSpec, Role, SamplingSettings, ServeOptions, ServedModels,
     TextEvent, TextGeneration, TokenInfo, Usage,
 };
-use zhenjin_tensor::SimdLevel;
+use zhenjin_tensor::ComputeOptions;
 
 /// The real model alone, with room for a few conversations.
 pub(crate) fn served(context: Option<usize>, threads: usize) -> ServedModels {
@@ -22,8 +22,7 @@ pub(crate) fn served(context: Option<usize>, threads: usize) -> ServedModels {
 pub(crate) fn options(context: Option<usize>, threads: usize) -> ServeOptions {
     ServeOptions {
         memory_bytes: 4 << 30,
-        threads,
-        simd: SimdLevel::detect(),
+        compute: ComputeOptions { threads, ..ComputeOptions::detect() },
         kv_cache_dtype: zhenjin_model::KvCacheDtype::default(),
         context,
         max_batch: 16,

@@ -9,7 +9,6 @@ use std::sync::Arc;
 use zhenjin_hub::ModelStore;
 use zhenjin_model::perplexity::{self, PerplexityOptions};
 use zhenjin_model::{LoadOptions, Model};
-use zhenjin_tensor::ThreadTeam;
 use zhenjin_tokenizer::Specials;
 
 pub(crate) fn run(home: &Home, arguments: &PerplexityArguments) -> Result<()> {
@@ -19,8 +18,8 @@ pub(crate) fn run(home: &Home, arguments: &PerplexityArguments) -> Result<()> {
     let opened = zhenjin_hub::open(&local.path)?;
     let tokens = opened.tokenizer.encode(&text, Specials::AsText)?;
     let bos = opened.tokenizer.bos().filter(|_| opened.tokenizer.adds_bos());
-    let simd = machine::simd(&arguments.engine)?;
-    let team = Arc::new(ThreadTeam::new(machine::threads(&arguments.engine))?);
+    let compute = machine::compute(&arguments.engine)?;
+    let (simd, team) = (compute.simd, Arc::new(compute.start_team()?));
     let model = Arc::new(Model::load(&local.path, &LoadOptions { simd, team: Arc::clone(&team) })?);
     let options = PerplexityOptions {
         context: arguments.ctx,

@@ -20,8 +20,8 @@ pub(crate) async fn run(home: &Home, arguments: ServeArguments) -> Result<()> {
     options.speculation = arguments.speculation;
     options.observer = Some(metrics.observer_of_model());
     tracing::info!(
-        threads = options.threads,
-        simd = %options.simd,
+        threads = options.compute.threads,
+        simd = %options.compute.simd,
         memory = %MemorySize(options.memory_bytes),
         models = specs.iter().map(|spec| spec.name.as_str()).collect::<Vec<_>>().join(", "),
         "serving"

@@ -11,7 +11,7 @@ use tokio::task::{JoinSet, LocalSet};
 use tokio::time::{sleep, timeout};
 use zhenjin_engine::{Engine, EngineOptions, EngineStats, Generation, Sampling, SubmitError};
 use zhenjin_model::{KvCacheDtype, Model, PAGE_TOKENS, Runner, RunnerOptions};
-use zhenjin_tensor::{KvDtype, ThreadTeam};
+use zhenjin_tensor::{ComputeOptions, KvDtype, ThreadTeam};
 
 use crate::crowd::answer_alone;
 use crate::memory::{Flatness, Samples, resident_bytes};
@@ -29,7 +29,7 @@ const PROBES: usize = 8;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Options {
     pub(crate) duration: Duration,
-    pub(crate) threads: usize,
+    pub(crate) compute: ComputeOptions,
     pub(crate) seed: u64,
 }
 
@@ -117,7 +117,7 @@ struct Probe {
 pub(crate) fn run(model: &Arc<Model>, options: Options) -> Result<Report, String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
     let runtime = runtime.map_err(|error| error.to_string())?;
-    let team = Arc::new(ThreadTeam::new(options.threads).map_err(|error| error.to_string())?);
+    let team = Arc::new(options.compute.start_team().map_err(|error| error.to_string())?);
     let mut random = Random::new(options.seed);
     let requests = Requests::new(&mut random, model.config.vocabulary_size, 600);
     let probes: Rc<[Probe]> = (0..PROBES)

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use zhenjin_model::{LoadOptions, Model};
-use zhenjin_tensor::{SimdLevel, ThreadTeam};
+use zhenjin_tensor::ComputeOptions;
 
 const USAGE: &str =
     "usage: soak invariance [--requests 1000] [--longest 600] [--seed 1] [--simd LEVEL] MODEL.gguf
@@ -25,9 +25,8 @@ struct Arguments {
     requests: usize,
     longest: usize,
     minutes: f64,
-    threads: usize,
     seed: u64,
-    simd: SimdLevel,
+    compute: ComputeOptions,
     model: PathBuf,
 }
 
@@ -64,19 +63,19 @@ fn parse(mut rest: impl Iterator<Item = String>) -> Result<Arguments, String> {
         requests: 1000,
         longest: 600,
         minutes: 30.0,
-        threads: 2,
         seed: 1,
-        simd: SimdLevel::detect(),
+        compute: ComputeOptions::detect(),
         model: PathBuf::new(),
     };
+    let (mut threads, mut simd) = (Some(2), None);
     while let Some(argument) = rest.next() {
         match argument.as_str() {
             "--requests" => arguments.requests = number(&argument, rest.next())?,
             "--longest" => arguments.longest = number::<usize>(&argument, rest.next())?.max(1),
             "--minutes" => arguments.minutes = number(&argument, rest.next())?,
-            "--threads" => arguments.threads = number(&argument, rest.next())?,
+            "--threads" => threads = Some(number(&argument, rest.next())?),
             "--seed" => arguments.seed = number(&argument, rest.next())?,
-            "--simd" => arguments.simd = number(&argument, rest.next())?,
+            "--simd" => simd = Some(number::<String>(&argument, rest.next())?),
             model if !model.starts_with('-') && arguments.model.as_os_str().is_empty() => {
                 arguments.model = PathBuf::from(model);
             }
@@ -86,12 +85,14 @@ fn parse(mut rest: impl Iterator<Item = String>) -> Result<Arguments, String> {
     if arguments.model.as_os_str().is_empty() {
         return Err(format!("no model was named\n{USAGE}"));
     }
+    let resolved = ComputeOptions::resolve(simd.as_deref(), threads);
+    arguments.compute = resolved.map_err(|error| format!("{error}\n{USAGE}"))?;
     Ok(arguments)
 }
 
 fn load(arguments: &Arguments) -> Result<Arc<Model>, String> {
-    let team = ThreadTeam::new(arguments.threads).map_err(|error| error.to_string())?;
-    let options = LoadOptions { simd: arguments.simd, team: Arc::new(team) };
+    let team = arguments.compute.start_team().map_err(|error| error.to_string())?;
+    let options = LoadOptions { simd: arguments.compute.simd, team: Arc::new(team) };
     Model::load(&arguments.model, &options)
         .map(Arc::new)
         .map_err(|error| format!("{}: {error}", arguments.model.display()))
@@ -123,8 +124,8 @@ fn invariance(model: &Arc<Model>, arguments: &Arguments) -> Result<bool, String>
 fn endurance(model: &Arc<Model>, arguments: &Arguments) -> Result<bool, String> {
     let duration = Duration::try_from_secs_f64(arguments.minutes * 60.0)
         .map_err(|error| format!("--minutes {}: {error}", arguments.minutes))?;
-    let &Arguments { threads, seed, .. } = arguments;
-    let report = endurance::run(model, endurance::Options { duration, threads, seed })?;
+    let &Arguments { compute, seed, .. } = arguments;
+    let report = endurance::run(model, endurance::Options { duration, compute, seed })?;
     let endurance::Report { elapsed, warm_up, memory, stats, counts, problems } = &report;
     let verdict = if problems.is_empty() { "all held" } else { "NOT all held" };
     println!(

@@ -9,10 +9,10 @@ use serde::Deserialize;
 use zhenjin_model::config::{RopeScaling, from_json};
 use zhenjin_model::names::Naming;
 use zhenjin_model::{
-    LayerWeightName, LoadOptions, LogitsFor, Model, ModelConfig, PageId, Runner, RunnerOptions,
-    SequenceChunk, WeightName,
+    LayerWeightName, LoadOptions, LogitsFor, Model, ModelConfig, ModelFile, PageId, ReferenceLoader, Runner,
+    RunnerOptions, SequenceChunk, Transformer, WeightName, Weights, rope,
 };
-use zhenjin_tensor::{SimdLevel, ThreadTeam};
+use zhenjin_tensor::{Executor, ReferenceExecutor, SimdLevel, ThreadTeam};
 
 use crate::gguf_writer::{GgufWriter, RawValue};
 use crate::hugging_face_writer::{FolderTensor, write_folder};
@@ -53,7 +53,11 @@ impl Case {
 
     /// The largest difference between the logits of the model at `path` and those of transformers.
     fn difference(&self, path: &Path, simd: SimdLevel) -> f32 {
-        let logits = logits(path, &self.tokens, simd);
+        self.difference_of(&logits(path, &self.tokens, simd))
+    }
+
+    /// The largest difference of the logits of every token from those of transformers.
+    fn difference_of(&self, logits: &[f32]) -> f32 {
         let differences = self.positions.iter().zip(&self.logits).flat_map(|(position, expected)| {
             let actual = logits.chunks_exact(expected.len()).nth(*position).unwrap();
             actual.iter().zip(expected).map(|(actual, expected)| {
@@ -110,6 +114,29 @@ fn logits(path: &Path, tokens: &[u32], simd: SimdLevel) -> Vec<f32> {
         SequenceChunk { tokens, start: 0, pages: &pages, logits: LogitsFor::All, ..SequenceChunk::default() };
     let logits = runner.step(&[chunk]).unwrap().logits;
     (0..logits.rows()).flat_map(|row| logits.row(row).to_vec()).collect()
+}
+
+/// The same, computed in f64.
+fn reference_logits(path: &Path, tokens: &[u32]) -> Vec<f32> {
+    let file = ModelFile::open(path).unwrap();
+    let config = file.config();
+    let weights = Weights::load_with(config, &file, &mut ReferenceLoader).unwrap();
+    let mut executor = ReferenceExecutor::new();
+    executor.begin_packed(&[tokens.len()], &rope::frequencies(&config.rope)).unwrap();
+    let all: Vec<usize> = (0..tokens.len()).collect();
+    let transformer = Transformer { config, weights: &weights };
+    let logits = transformer.logits(&mut executor, tokens, &all).unwrap();
+    logits.values.iter().map(|logit| *logit as f32).collect()
+}
+
+#[test]
+fn the_reference_executor_gives_the_logits_of_transformers() {
+    for case in Case::all() {
+        let folder = tempfile::tempdir().unwrap();
+        write_folder(folder.path(), &case.config, &case.tensors());
+        let difference = case.difference_of(&reference_logits(folder.path(), &case.tokens));
+        assert!(difference <= TOLERANCE, "{}: differs by {difference}", case.name);
+    }
 }
 
 #[test]

@@ -43,8 +43,8 @@ pub(crate) async fn status(
         default_model: menu.default_model(),
         memory_total: menu.memory_total(),
         memory_limit: serving.memory_bytes,
-        simd: serving.simd.to_string(),
-        threads: serving.threads,
+        simd: serving.compute.simd.to_string(),
+        threads: serving.compute.threads,
         needs_key: options.needs_key(),
     })
 }

@@ -18,7 +18,7 @@ use zhenjin_assistant::{ModelSpec, ServeOptions, ServedModels};
 use zhenjin_hub::{ModelStore, PullOptions};
 use zhenjin_server::{AppState, Library, Metrics, ServerOptions, Services, router};
 use zhenjin_store::Store;
-use zhenjin_tensor::SimdLevel;
+use zhenjin_tensor::ComputeOptions;
 
 pub use tiny_model::{CONTEXT, VOCABULARY, write_tiny_model};
 
@@ -62,8 +62,7 @@ pub async fn services(folder: &TempDir) -> Services {
     let metrics = Metrics::default();
     let serve = ServeOptions {
         memory_bytes: 256 << 20,
-        threads: 1,
-        simd: SimdLevel::detect(),
+        compute: ComputeOptions { threads: 1, ..ComputeOptions::detect() },
         kv_cache_dtype: Default::default(),
         context: None,
         max_batch: 8,

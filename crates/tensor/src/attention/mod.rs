@@ -16,6 +16,7 @@ mod block;
 mod eight_bits;
 mod floats;
 mod kernel;
+mod packed;
 mod plan;
 mod reference;
 #[cfg(test)]
@@ -29,6 +30,7 @@ use crate::lanes::dispatch;
 use crate::team::DisjointMut;
 use crate::{SimdLevel, ThreadTeam};
 use block::{Block, BlockKernel, MergeKernel, Scratch};
+pub(crate) use packed::PackedDocuments;
 pub(crate) use plan::AttentionPlan;
 use plan::{Item, Work};
 
@@ -83,10 +85,25 @@ pub(crate) struct AttentionCall<'a> {
     pub(crate) queries: &'a [f32],
 }
 
-/// Attention of every planned row into `out` `[rows, heads · head_dim]`. Keys and values of the rows are in the cache.
+/// Where the results of [`attend`] go.
+pub(crate) struct AttentionOutputs<'a> {
+    /// `[rows, heads · head_dim]`.
+    pub(crate) rows: &'a mut [f32],
+    /// The logarithm of the sum of e^score over what a row and head sees, `[rows, heads]`: with it a backward pass computes
+    /// the weights again, as e^(score − log sum).
+    pub(crate) log_sums: Option<&'a mut [f32]>,
+}
+
+/// [`AttentionOutputs`], shared by the threads.
+struct SharedOutputs<'a> {
+    rows: DisjointMut<'a, f32>,
+    log_sums: Option<DisjointMut<'a, f32>>,
+}
+
+/// Attention of every planned row. Keys and values of the rows are in the cache.
 pub(crate) fn attend(
     call: &AttentionCall<'_>,
-    out: &mut [f32],
+    outputs: AttentionOutputs<'_>,
     scratch: &mut AttentionScratch,
     simd: SimdLevel,
     team: &ThreadTeam,
@@ -101,13 +118,16 @@ pub(crate) fn attend(
         scratch.partials.resize(plan.partial_elements(), 0.0);
     }
     let partials = DisjointMut::new(&mut scratch.partials);
-    let out = DisjointMut::new(out);
+    let outputs = SharedOutputs {
+        rows: DisjointMut::new(outputs.rows),
+        log_sums: outputs.log_sums.map(DisjointMut::new),
+    };
     let workers = &scratch.workers;
     let next = AtomicUsize::new(0);
     let work = |worker: usize| {
         let mut scratch = workers[worker].lock().unwrap_or_else(PoisonError::into_inner);
         while let Some(item) = plan.items().get(next.fetch_add(1, Ordering::Relaxed)) {
-            run_item(call, item, &mut scratch, &out, &partials, simd);
+            run_item(call, item, &mut scratch, &outputs, &partials, simd);
         }
     };
     // A part is to take items as long as there are any.
@@ -118,7 +138,7 @@ fn run_item(
     call: &AttentionCall<'_>,
     item: &Item,
     scratch: &mut Scratch,
-    out: &DisjointMut<'_, f32>,
+    outputs: &SharedOutputs<'_>,
     partials: &DisjointMut<'_, f32>,
     simd: SimdLevel,
 ) {
@@ -150,19 +170,26 @@ fn run_item(
             }
         }
     }
-    write_out(&block, scratch, out);
+    write_out(&block, scratch, outputs);
 }
 
 /// Divides by the sums of weights and puts the rows where the batch wants them.
-fn write_out(block: &Block<'_>, scratch: &Scratch, out: &DisjointMut<'_, f32>) {
+fn write_out(block: &Block<'_>, scratch: &Scratch, outputs: &SharedOutputs<'_>) {
     let head_dim = block.head_dim;
     for row in 0..block.rows() {
         let start = block.query_start(row);
         // SAFETY: blocks have disjoint rows or disjoint heads, and every block is written by one item.
-        let out = unsafe { out.slice(start..start + head_dim) };
+        let out = unsafe { outputs.rows.slice(start..start + head_dim) };
         let inverse = 1.0 / scratch.total_sums[row];
         for (out, value) in out.iter_mut().zip(&scratch.total_outputs[row * head_dim..(row + 1) * head_dim]) {
             *out = value * inverse;
+        }
+        if let Some(log_sums) = &outputs.log_sums {
+            // A row's heads are consecutive, as their outputs are.
+            let index = start / head_dim;
+            // SAFETY: as for the rows.
+            let log_sum = unsafe { log_sums.slice(index..index + 1) };
+            log_sum[0] = scratch.total_greatest[row] + scratch.total_sums[row].ln();
         }
     }
 }

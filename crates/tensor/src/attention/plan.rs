@@ -141,7 +141,8 @@ impl AttentionPlan {
         Ok(())
     }
 
-    fn clear(&mut self) {
+    /// Makes it a plan of nothing.
+    pub(super) fn clear(&mut self) {
         self.sequences.clear();
         self.pages.clear();
         self.writes.clear();

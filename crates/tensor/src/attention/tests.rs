@@ -1,7 +1,7 @@
 //! Attention against its definition: exact softmax in f64 (bound), the reference and every level (bits), and the same
 //! queries in other batches, chunks, page orders and with other numbers of threads (bits).
 
-use super::{AttentionCall, AttentionPlan, AttentionScratch, AttentionShape, attend};
+use super::{AttentionCall, AttentionOutputs, AttentionPlan, AttentionScratch, AttentionShape, attend};
 use crate::kv::{KvCache, KvDtype, KvShape, PAGE_TOKENS, PageId, SequenceRows};
 use crate::{SimdLevel, TensorError, ThreadTeam};
 
@@ -86,7 +86,8 @@ impl Case {
                 window: self.window,
                 queries: &queries,
             };
-            attend(&call, &mut out, &mut scratch, self.simd, &team);
+            let results = AttentionOutputs { rows: &mut out, log_sums: None };
+            attend(&call, results, &mut scratch, self.simd, &team);
             let mut rest = out.as_slice();
             for (index, rows) in step {
                 let (own, others) = rest.split_at(rows * self.query_width());

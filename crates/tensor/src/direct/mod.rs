@@ -8,7 +8,10 @@ mod workspace;
 
 use std::sync::Arc;
 
-use crate::attention::{AttentionCall, AttentionPlan, AttentionScratch, AttentionShape, attend};
+use crate::attention::{
+    AttentionCall, AttentionOutputs, AttentionPlan, AttentionScratch, AttentionShape, PackedDocuments, attend,
+};
+use crate::error::{expect, expect_whole};
 use crate::kv::{KvCache, SequenceRows};
 use crate::lanes::{LaneKernel, dispatch};
 use crate::linear::{Product, QuantisedRows, linear};
@@ -50,6 +53,9 @@ pub struct DirectExecutor {
     team: Arc<ThreadTeam>,
     cache: KvCache,
     plan: AttentionPlan,
+    /// The documents of the batch, where the batch is packed.
+    packed: PackedDocuments,
+    is_packed: bool,
     angles: RotaryAngles,
     quantised: QuantisedRows,
     workspace: Workspace,
@@ -76,6 +82,8 @@ impl DirectExecutor {
         Ok(DirectExecutor {
             simd: simd.require()?,
             plan: AttentionPlan::new(shape, cache.pages())?,
+            packed: PackedDocuments::new(shape)?,
+            is_packed: false,
             angles: RotaryAngles::new(RotaryLayout::HalfSplit),
             quantised: QuantisedRows::new(),
             workspace: Workspace::default(),
@@ -115,7 +123,89 @@ impl DirectExecutor {
 
     /// Bytes for activations and scratch that have been taken so far, without tensors that are in the caller's hands.
     pub fn workspace_bytes_taken(&self) -> usize {
-        self.workspace.bytes() + self.attention.bytes() + self.angles.bytes() + self.quantised.bytes()
+        let scratch = self.attention.bytes() + self.angles.bytes() + self.quantised.bytes();
+        self.workspace.bytes() + scratch + self.packed.bytes()
+    }
+
+    /// Activations of rows of `width` values each, for executors that compute with the operations of this one.
+    ///
+    /// # Errors
+    /// [`TensorError::Length`] when `values` is not whole rows, [`TensorError::OutOfMemory`].
+    pub fn tensor(&mut self, values: &[f32], width: usize) -> Result<Activations, TensorError> {
+        expect_whole("activations: rows", values.len(), width)?;
+        let mut out = self.workspace.take(values.len() / width, width)?;
+        out.values_mut().copy_from_slice(values);
+        Ok(out)
+    }
+
+    /// The same activations in memory of their own, for an operation that uses up its input.
+    ///
+    /// # Errors
+    /// [`TensorError::OutOfMemory`].
+    pub fn copy(&mut self, tensor: &Activations) -> Result<Activations, TensorError> {
+        let mut out = self.workspace.take(tensor.rows(), tensor.width())?;
+        out.values_mut().copy_from_slice(tensor.values());
+        Ok(out)
+    }
+
+    /// [`Executor::attention`], and with it what a backward pass needs: for every row and head the logarithm of the sum of
+    /// e^score over what it sees, `[rows, heads]`. The inputs stay the caller's.
+    ///
+    /// # Errors
+    /// As for [`Executor::attention`].
+    pub fn attention_and_log_sums(
+        &mut self,
+        layer: usize,
+        shape: AttentionShape,
+        window: Option<usize>,
+        queries: &Activations,
+        keys: &Activations,
+        values: &Activations,
+    ) -> Result<(Activations, Activations), TensorError> {
+        let plan = if self.is_packed { &self.packed.plan } else { &self.plan };
+        let mut log_sums = self.workspace.take(plan.rows(), shape.heads)?;
+        let out = self.attend(layer, shape, window, [queries, keys, values], Some(log_sums.values_mut()))?;
+        Ok((out, log_sums))
+    }
+
+    fn attend(
+        &mut self,
+        layer: usize,
+        shape: AttentionShape,
+        window: Option<usize>,
+        [queries, keys, values]: [&Activations; 3],
+        log_sums: Option<&mut [f32]>,
+    ) -> Result<Activations, TensorError> {
+        // Of packed documents, one layer's keys and values are kept at a time.
+        let (plan, cache, layer) = match self.is_packed {
+            true => (&self.packed.plan, &mut self.packed.cache, 0),
+            false => (&self.plan, &mut self.cache, layer),
+        };
+        if plan.shape() != shape {
+            let AttentionShape { heads, kv_heads, head_dim, .. } = shape;
+            return Err(TensorError::HeadShape { heads, kv_heads, head_dim });
+        }
+        if layer >= cache.shape().layers {
+            return Err(TensorError::RowOutOfRange { row: layer, rows: cache.shape().layers });
+        }
+        let rows = plan.rows();
+        expect("attention: queries", rows * shape.heads * shape.head_dim, queries.values().len())?;
+        expect("attention: keys", rows * shape.kv_heads * shape.head_dim, keys.values().len())?;
+        expect("attention: values", rows * shape.kv_heads * shape.head_dim, values.values().len())?;
+        cache.write(layer, plan.writes(), keys.values(), values.values(), self.simd, &self.team);
+        let mut out = self.workspace.take(rows, shape.heads * shape.head_dim)?;
+        let call = AttentionCall { plan, cache, layer, window, queries: queries.values() };
+        let outputs = AttentionOutputs { rows: out.values_mut(), log_sums };
+        attend(&call, outputs, &mut self.attention, self.simd, &self.team);
+        Ok(out)
+    }
+
+    fn check_rotary(&self, rotary: &RotaryFrequencies) -> Result<(), TensorError> {
+        let (expected, actual) = (self.plan.shape().head_dim, 2 * rotary.radians.len());
+        if actual <= expected {
+            return Ok(());
+        }
+        Err(TensorError::Length { what: "rotary dimensions of a head", expected, actual })
     }
 
     /// Runs `kernel(rows, values of those rows)` on parts of `tensor`.
@@ -136,19 +226,6 @@ impl DirectExecutor {
     }
 }
 
-fn expect(what: &'static str, expected: usize, actual: usize) -> Result<(), TensorError> {
-    if expected == actual { Ok(()) } else { Err(TensorError::Length { what, expected, actual }) }
-}
-
-/// That a row is made of whole parts of `part` values.
-fn expect_whole(what: &'static str, width: usize, part: usize) -> Result<(), TensorError> {
-    if part > 0 && width.is_multiple_of(part) {
-        Ok(())
-    } else {
-        Err(TensorError::Length { what, expected: width.next_multiple_of(part.max(1)), actual: width })
-    }
-}
-
 impl Executor for DirectExecutor {
     type Tensor = Activations;
     type Matrix = Matrix;
@@ -159,15 +236,18 @@ impl Executor for DirectExecutor {
         sequences: impl Iterator<Item = SequenceRows<'a>>,
         rotary: &RotaryFrequencies,
     ) -> Result<(), TensorError> {
-        if 2 * rotary.radians.len() > self.plan.shape().head_dim {
-            return Err(TensorError::Length {
-                what: "rotary dimensions of a head",
-                expected: self.plan.shape().head_dim,
-                actual: 2 * rotary.radians.len(),
-            });
-        }
+        self.check_rotary(rotary)?;
+        self.is_packed = false;
         self.plan.set(sequences, self.team.threads())?;
         self.angles.set(rotary, self.plan.positions());
+        Ok(())
+    }
+
+    fn begin_packed(&mut self, lengths: &[usize], rotary: &RotaryFrequencies) -> Result<(), TensorError> {
+        self.check_rotary(rotary)?;
+        self.is_packed = true;
+        self.packed.set(lengths, self.team.threads())?;
+        self.angles.set(rotary, self.packed.plan.positions());
         Ok(())
     }
 
@@ -258,23 +338,7 @@ impl Executor for DirectExecutor {
         keys: Activations,
         values: Activations,
     ) -> Result<Activations, TensorError> {
-        let planned = self.plan.shape();
-        if planned != shape {
-            let AttentionShape { heads, kv_heads, head_dim, .. } = shape;
-            return Err(TensorError::HeadShape { heads, kv_heads, head_dim });
-        }
-        if layer >= self.cache.shape().layers {
-            return Err(TensorError::RowOutOfRange { row: layer, rows: self.cache.shape().layers });
-        }
-        let rows = self.plan.rows();
-        expect("attention: queries", rows * shape.heads * shape.head_dim, queries.values().len())?;
-        expect("attention: keys", rows * shape.kv_heads * shape.head_dim, keys.values().len())?;
-        expect("attention: values", rows * shape.kv_heads * shape.head_dim, values.values().len())?;
-        self.cache.write(layer, self.plan.writes(), keys.values(), values.values(), self.simd, &self.team);
-        let mut out = self.workspace.take(rows, shape.heads * shape.head_dim)?;
-        let call =
-            AttentionCall { plan: &self.plan, cache: &self.cache, layer, window, queries: queries.values() };
-        attend(&call, out.values_mut(), &mut self.attention, self.simd, &self.team);
+        let out = self.attend(layer, shape, window, [&queries, &keys, &values], None)?;
         for tensor in [queries, keys, values] {
             self.workspace.give_back(tensor);
         }

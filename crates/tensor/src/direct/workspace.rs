@@ -35,12 +35,12 @@ impl Activations {
     }
 
     /// All values, to be changed.
-    pub(super) fn values_mut(&mut self) -> &mut [f32] {
+    pub fn values_mut(&mut self) -> &mut [f32] {
         &mut self.buffer.as_deref_mut().unwrap_or_default()[..self.length]
     }
 
-    /// Some rows' values.
-    pub(super) fn rows_values(&self, rows: Range<usize>) -> &[f32] {
+    /// The values of a range of rows. Panics when there are fewer.
+    pub fn rows_values(&self, rows: Range<usize>) -> &[f32] {
         &self.values()[rows.start * self.width..rows.end * self.width]
     }
 

@@ -16,14 +16,13 @@ use std::sync::Arc;
 use std::time::Instant;
 use zhenjin_hub::ModelStore;
 use zhenjin_model::{LoadOptions, Model};
-use zhenjin_tensor::ThreadTeam;
 
 pub(crate) fn run(home: &Home, arguments: &BenchArguments) -> Result<()> {
     check(arguments)?;
     let path = ModelStore::new(home.models()).resolve(&arguments.model)?.path;
-    let simd = machine::simd(&arguments.engine)?;
+    let compute = machine::compute(&arguments.engine)?;
     let started = Instant::now();
-    let team = Arc::new(ThreadTeam::new(machine::threads(&arguments.engine))?);
+    let (simd, team) = (compute.simd, Arc::new(compute.start_team()?));
     let model = Arc::new(Model::load(Path::new(&path), &LoadOptions { simd, team: Arc::clone(&team) })?);
     let kv_dtype = arguments.engine.kv_cache_dtype.choose(model.layer_dtype(), model.config.head_dim);
     let mut bench = Bench::new(Arc::clone(&model), Arc::clone(&team), kv_dtype, arguments)?;

@@ -34,7 +34,7 @@ def serve(peer) -> None:
             answer = handle(peer, request, before_load)
         except Exception as error:
             traceback.print_exc()
-            # The folders of whoever built a library tell nothing.
+            # Paths of the machine that built a library say nothing.
             reason = re.sub(r"/\S*/", "", " ".join(str(error).split())) or type(error).__name__
             answer = {"refused": reason[:300]}
         answers.write(json.dumps(answer) + "\n")

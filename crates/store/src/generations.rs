@@ -1,5 +1,5 @@
-//! What exactly a model was asked and what it sampled, as token ids, so that an answer can become a training example
-//! with the very tokens that made it.
+//! What exactly a model was asked and what it sampled, as token ids: the same text can be made of different tokens, and
+//! only the ids say which.
 
 use sqlx::Row;
 

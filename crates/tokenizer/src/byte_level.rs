@@ -2,7 +2,6 @@
 //! This file does not know vocabularies.
 
 /// The character that stands for `byte` in a byte-level vocabulary.
-#[cfg(test)]
 pub(crate) fn char_of_byte(byte: u8) -> char {
     if is_printable(byte) {
         return char::from(byte);

@@ -11,6 +11,7 @@ use tokenizers::normalizers::utils::Sequence;
 use tokenizers::{AddedToken, NormalizerWrapper};
 
 use crate::added_tokens::{AddedTokenEntry, AddedTokens};
+use crate::byte_level_encoder::ByteLevelEncoder;
 use crate::pre_tokenizers;
 use crate::tokenizer::{SpecialIds, TokenizerParts};
 use crate::vocabulary::{MAX_VOCABULARY_SIZE, TokenAlphabet, TokenTable};
@@ -150,6 +151,13 @@ fn byte_level(vocabulary: GgufVocabulary, types: Vec<TokenType>) -> Result<Token
         merges.push(split_merge(rank, merge)?);
     }
     check_merges(&ids, &merges)?;
+    let byte_level_encoder = ByteLevelEncoder::new(
+        Some(&pre_tokenisation.pre_tokeniser),
+        pre_tokenisation.normaliser.as_ref(),
+        &ids,
+        &merges,
+        pre_tokenisation.ignore_merges,
+    );
     let model = build_model(
         BPE::builder().vocab_and_merges(ids, merges).ignore_merges(pre_tokenisation.ignore_merges),
     )?;
@@ -159,6 +167,7 @@ fn byte_level(vocabulary: GgufVocabulary, types: Vec<TokenType>) -> Result<Token
         TokenAlphabet::ByteLevel,
         Assembly {
             model,
+            byte_level_encoder,
             pre_tokeniser: Some(pre_tokenisation.pre_tokeniser),
             normaliser: pre_tokenisation.normaliser,
             adds_bos_by_default: pre_tokenisation.adds_bos,
@@ -194,6 +203,7 @@ fn sentence_piece(vocabulary: GgufVocabulary, types: Vec<TokenType>) -> Result<T
         TokenAlphabet::SentencePiece,
         Assembly {
             model,
+            byte_level_encoder: None,
             pre_tokeniser: None,
             normaliser: Some(normaliser),
             adds_bos_by_default: true,
@@ -287,6 +297,7 @@ pub(crate) fn build_model(builder: BpeBuilder) -> Result<BPE, TokenizerError> {
 
 struct Assembly {
     model: BPE,
+    byte_level_encoder: Option<ByteLevelEncoder>,
     pre_tokeniser: Option<tokenizers::PreTokenizerWrapper>,
     normaliser: Option<NormalizerWrapper>,
     adds_bos_by_default: bool,
@@ -319,6 +330,7 @@ fn assemble(
         normaliser: assembly.normaliser,
         pre_tokeniser: assembly.pre_tokeniser,
         model: assembly.model,
+        byte_level_encoder: assembly.byte_level_encoder,
         added,
         table,
         special_ids,

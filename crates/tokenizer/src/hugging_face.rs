@@ -11,6 +11,7 @@ use tokenizers::models::bpe::BPE;
 use tokenizers::{AddedToken, NormalizerWrapper, PreTokenizerWrapper};
 
 use crate::added_tokens::{AddedTokenEntry, AddedTokens};
+use crate::byte_level_encoder::ByteLevelEncoder;
 use crate::gguf::{END_OF_TURN_TEXTS, build_model, check_merges, split_merge, without_repeats};
 use crate::tokenizer::{SpecialIds, TokenizerParts};
 use crate::vocabulary::{MAX_VOCABULARY_SIZE, TokenAlphabet, TokenTable};
@@ -191,11 +192,13 @@ impl Tokenizer {
             .map(|added| AddedTokenEntry { id: added.id, token: added.token })
             .collect();
         let added = AddedTokens::new(entries, normaliser.as_ref())?;
-        let model = read_model(json.model)?;
+        let (model, byte_level_encoder) =
+            read_model(json.model, pre_tokeniser.as_ref(), normaliser.as_ref())?;
         Ok(Self::from_parts(TokenizerParts {
             normaliser,
             pre_tokeniser,
             model,
+            byte_level_encoder,
             added,
             table,
             special_ids,
@@ -224,7 +227,11 @@ fn check_model_kind(model: &ModelJson) -> Result<(), TokenizerError> {
     Ok(())
 }
 
-fn read_model(model: ModelJson) -> Result<BPE, TokenizerError> {
+fn read_model(
+    model: ModelJson,
+    pre_tokeniser: Option<&PreTokenizerWrapper>,
+    normaliser: Option<&NormalizerWrapper>,
+) -> Result<(BPE, Option<ByteLevelEncoder>), TokenizerError> {
     let mut merges = Vec::with_capacity(model.merges.len());
     for (rank, merge) in model.merges.into_iter().enumerate() {
         merges.push(match merge {
@@ -233,6 +240,11 @@ fn read_model(model: ModelJson) -> Result<BPE, TokenizerError> {
         });
     }
     check_merges(&model.vocab.0, &merges)?;
+    let encoder = (model.unk_token.is_none() && !model.byte_fallback)
+        .then(|| {
+            ByteLevelEncoder::new(pre_tokeniser, normaliser, &model.vocab.0, &merges, model.ignore_merges)
+        })
+        .flatten();
     let mut builder = BPE::builder()
         .vocab_and_merges(model.vocab.0, merges)
         .fuse_unk(model.fuse_unk)
@@ -241,7 +253,7 @@ fn read_model(model: ModelJson) -> Result<BPE, TokenizerError> {
     if let Some(unknown) = model.unk_token {
         builder = builder.unk_token(unknown);
     }
-    build_model(builder)
+    Ok((build_model(builder)?, encoder))
 }
 
 /// Reads a small part with the library's own reader after checking that everything in it is known and bounded.

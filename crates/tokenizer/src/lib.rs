@@ -12,6 +12,8 @@
 
 mod added_tokens;
 mod byte_level;
+mod byte_level_encoder;
+mod dialogues;
 mod errors;
 mod gguf;
 mod hugging_face;
@@ -21,6 +23,7 @@ mod template;
 mod tokenizer;
 mod vocabulary;
 
+pub use dialogues::{DialogueError, EncodedDialogue, encode_dialogues};
 pub use errors::{TemplateError, TokenizerError};
 pub use gguf::GgufVocabulary;
 pub use hugging_face::{MAX_TOKENIZER_JSON_BYTES, TokenizerConfig};

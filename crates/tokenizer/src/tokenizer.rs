@@ -12,6 +12,7 @@ use tokenizers::{
 };
 
 use crate::added_tokens::{AddedTokens, ControlTokens, Found};
+use crate::byte_level_encoder::{ByteLevelEncoder, Encoded};
 use crate::stream::{ControlText, decode_lossy};
 use crate::vocabulary::TokenTable;
 use crate::{Rendered, TokenizerError};
@@ -43,6 +44,8 @@ pub(crate) struct TokenizerParts {
     pub(crate) normaliser: Option<NormalizerWrapper>,
     pub(crate) pre_tokeniser: Option<PreTokenizerWrapper>,
     pub(crate) model: BPE,
+    /// The fast way to the same ids, where there is one.
+    pub(crate) byte_level_encoder: Option<ByteLevelEncoder>,
     pub(crate) added: AddedTokens,
     pub(crate) table: TokenTable,
     pub(crate) special_ids: SpecialIds,
@@ -65,12 +68,6 @@ impl std::fmt::Debug for Tokenizer {
             .field("special_ids", &self.special_ids)
             .finish_non_exhaustive()
     }
-}
-
-/// Token ids with the byte range of the text that each one stands for.
-pub(crate) struct Encoded {
-    pub(crate) ids: Vec<u32>,
-    pub(crate) ranges: Vec<Range<usize>>,
 }
 
 impl Tokenizer {
@@ -108,9 +105,7 @@ impl Tokenizer {
             Specials::AsText => ControlTokens::Never,
             Specials::Parse => ControlTokens::ExceptAcross(&[]),
         };
-        let split = self.tokenize(text, control)?;
-        let encoding = split.into_encoding(None, 0, OffsetType::None).map_err(encode_error)?;
-        Ok(encoding.get_ids().to_vec())
+        self.ids(text, control)
     }
 
     /// The ids of a rendered conversation: the template's control tokens are control tokens, the same text written by
@@ -119,10 +114,7 @@ impl Tokenizer {
     /// # Errors
     /// As [`Tokenizer::encode`].
     pub fn encode_rendered(&self, rendered: &Rendered) -> Result<Vec<u32>, TokenizerError> {
-        let split =
-            self.tokenize(&rendered.text, ControlTokens::ExceptAcross(&rendered.plain_text_breaks))?;
-        let encoding = split.into_encoding(None, 0, OffsetType::None).map_err(encode_error)?;
-        Ok(encoding.get_ids().to_vec())
+        self.ids(&rendered.text, ControlTokens::ExceptAcross(&rendered.plain_text_breaks))
     }
 
     /// As [`Tokenizer::encode_rendered`], and for every id whether the assistant wrote it: a token counts as the
@@ -134,8 +126,8 @@ impl Tokenizer {
         &self,
         rendered: &Rendered,
     ) -> Result<(Vec<u32>, Vec<bool>), TokenizerError> {
-        let encoded = self
-            .encode_with_ranges(&rendered.text, ControlTokens::ExceptAcross(&rendered.plain_text_breaks))?;
+        let encoded =
+            self.ids_and_ranges(&rendered.text, ControlTokens::ExceptAcross(&rendered.plain_text_breaks))?;
         let spans = &rendered.assistant_spans;
         let mask = encoded
             .ranges
@@ -148,17 +140,58 @@ impl Tokenizer {
         Ok((encoded.ids, mask))
     }
 
-    fn encode_with_ranges(&self, text: &str, control: ControlTokens<'_>) -> Result<Encoded, TokenizerError> {
+    fn ids(&self, text: &str, control: ControlTokens<'_>) -> Result<Vec<u32>, TokenizerError> {
+        check_whitespace_runs(text)?;
+        if let Some(encoder) = self.byte_level_encoder()
+            && let Some(ids) = encoder.ids(text, &self.parts.added.find_raw(text, control))
+        {
+            return Ok(ids);
+        }
+        let split = self.tokenize(text, control)?;
+        let encoding = split.into_encoding(None, 0, OffsetType::None).map_err(encode_error)?;
+        Ok(encoding.get_ids().to_vec())
+    }
+
+    fn ids_and_ranges(&self, text: &str, control: ControlTokens<'_>) -> Result<Encoded, TokenizerError> {
+        check_whitespace_runs(text)?;
+        if let Some(encoder) = self.byte_level_encoder()
+            && let Some(encoded) = encoder.ids_and_ranges(text, &self.parts.added.find_raw(text, control))
+        {
+            return Ok(encoded);
+        }
+        self.ids_and_ranges_by_library(text, control)
+    }
+
+    fn ids_and_ranges_by_library(
+        &self,
+        text: &str,
+        control: ControlTokens<'_>,
+    ) -> Result<Encoded, TokenizerError> {
         let encoding =
             self.tokenize(text, control)?.into_encoding(None, 0, OffsetType::Byte).map_err(encode_error)?;
         let ranges = encoding.get_offsets().iter().map(|&(start, end)| start..end).collect();
         Ok(Encoded { ids: encoding.get_ids().to_vec(), ranges })
     }
 
+    /// The encoder that needs no library, unless added tokens are matched in normalised text.
+    pub(crate) fn byte_level_encoder(&self) -> Option<&ByteLevelEncoder> {
+        self.parts.byte_level_encoder.as_ref().filter(|_| !self.parts.added.has_normalised())
+    }
+
+    /// Both ways to encode with control tokens, for the test that compares them.
+    #[cfg(test)]
+    pub(crate) fn encode_by_library(&self, text: &str) -> Result<Encoded, TokenizerError> {
+        self.ids_and_ranges_by_library(text, ControlTokens::ExceptAcross(&[]))
+    }
+
+    #[cfg(test)]
+    pub(crate) fn encode_with_ranges(&self, text: &str) -> Result<Encoded, TokenizerError> {
+        self.ids_and_ranges(text, ControlTokens::ExceptAcross(&[]))
+    }
+
     /// The steps of the `tokenizers` library in its order: added tokens, normaliser, added tokens in normalised text,
     /// pre-tokeniser, model.
     fn tokenize(&self, text: &str, control: ControlTokens<'_>) -> Result<PreTokenizedString, TokenizerError> {
-        check_whitespace_runs(text)?;
         let parts = &*self.parts;
         let mut split = PreTokenizedString::from(text);
         let found = parts.added.find_raw(text, control);
@@ -302,6 +335,9 @@ fn cut(
 }
 
 fn check_whitespace_runs(text: &str) -> Result<(), TokenizerError> {
+    if text.len() <= MAX_WHITESPACE_RUN {
+        return Ok(());
+    }
     let mut run = 0;
     for character in text.chars() {
         run = if character.is_whitespace() { run + 1 } else { 0 };

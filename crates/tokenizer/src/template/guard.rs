@@ -8,8 +8,6 @@
 
 use std::ops::Range;
 
-use serde_json::{Map, Value};
-
 /// Begins every mark.
 pub(super) const MARK: char = '\u{F8C1}';
 /// After [`MARK`]: a break.
@@ -25,10 +23,12 @@ pub(super) const GENERATION_END: char = '\u{F8C5}';
 const PREFIX_CHARACTERS: usize = 3;
 
 /// Texts that must not be mistaken for control tokens.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Guard {
     /// First characters of control tokens, at most [`PREFIX_CHARACTERS`], without repeats.
     prefixes: Vec<String>,
+    /// Their first bytes, without repeats.
+    first_bytes: Vec<u8>,
     /// Texts of the tokens that end a turn.
     pub(super) end_of_turn: Vec<String>,
 }
@@ -50,40 +50,46 @@ impl Guard {
         prefixes.retain(|prefix: &String| !prefix.is_empty());
         prefixes.sort_unstable();
         prefixes.dedup();
-        Self { prefixes, end_of_turn: end_of_turn.into_iter().filter(|text| !text.is_empty()).collect() }
-    }
-
-    /// The same value with breaks in all its texts.
-    pub(super) fn protect(&self, value: &Value) -> Value {
-        match value {
-            Value::String(text) => Value::String(self.protect_text(text)),
-            Value::Array(items) => items.iter().map(|item| self.protect(item)).collect(),
-            Value::Object(fields) => Value::Object(
-                fields
-                    .iter()
-                    .map(|(key, value)| (self.protect_text(key), self.protect(value)))
-                    .collect::<Map<_, _>>(),
-            ),
-            Value::Null | Value::Bool(_) | Value::Number(_) => value.clone(),
+        let mut first_bytes: Vec<u8> = prefixes.iter().map(|prefix| prefix.as_bytes()[0]).collect();
+        first_bytes.dedup();
+        Self {
+            prefixes,
+            first_bytes,
+            end_of_turn: end_of_turn.into_iter().filter(|text| !text.is_empty()).collect(),
         }
     }
 
-    fn protect_text(&self, text: &str) -> String {
+    /// The same text with breaks in it.
+    pub(super) fn protect(&self, text: &str) -> String {
         let mut protected = String::with_capacity(text.len() + 8);
+        let mut copied = 0;
         for (position, character) in text.char_indices() {
-            protected.push(character);
+            let begins = self.may_begin_control_token(&text[position..]);
+            if character != MARK && !begins {
+                continue;
+            }
+            let end = position + character.len_utf8();
+            protected.push_str(&text[copied..end]);
+            copied = end;
             if character == MARK {
                 protected.push(LITERAL);
             }
-            if self.may_begin_control_token(&text[position..]) {
+            if begins {
                 protected.extend([MARK, BREAK]);
             }
         }
+        protected.push_str(&text[copied..]);
         protected
     }
 
+    /// `text` is not empty.
     fn may_begin_control_token(&self, text: &str) -> bool {
-        self.prefixes.iter().any(|prefix| text.starts_with(prefix.as_str()) || prefix.starts_with(text))
+        let first = text.as_bytes()[0];
+        self.first_bytes.contains(&first)
+            && self
+                .prefixes
+                .iter()
+                .any(|prefix| text.starts_with(prefix.as_str()) || prefix.starts_with(text))
     }
 }
 
@@ -91,18 +97,17 @@ impl Guard {
 pub(super) fn unguard(marked: &str) -> Unguarded {
     let mut result = Unguarded { text: String::with_capacity(marked.len()), ..Unguarded::default() };
     let mut generation_start = None;
-    let mut characters = marked.chars().peekable();
-    while let Some(character) = characters.next() {
-        if character != MARK {
-            result.text.push(character);
-            continue;
-        }
+    let mut rest = marked;
+    while let Some(start) = rest.find(MARK) {
+        result.text.push_str(&rest[..start]);
+        rest = &rest[start + MARK.len_utf8()..];
         let position = result.text.len();
-        match characters.peek() {
-            Some(&BREAK) => result.breaks.push(position),
-            Some(&LITERAL) => result.text.push(MARK),
-            Some(&GENERATION_START) => generation_start = Some(position),
-            Some(&GENERATION_END) => {
+        let Some(kind) = rest.chars().next() else { break };
+        match kind {
+            BREAK => result.breaks.push(position),
+            LITERAL => result.text.push(MARK),
+            GENERATION_START => generation_start = Some(position),
+            GENERATION_END => {
                 if let Some(start) = generation_start.take().filter(|&start| start < position) {
                     result.generated.push(start..position);
                 }
@@ -110,8 +115,9 @@ pub(super) fn unguard(marked: &str) -> Unguarded {
             // The template cut a mark in two; the half that is left is no text of anybody.
             _ => continue,
         }
-        characters.next();
+        rest = &rest[kind.len_utf8()..];
     }
+    result.text.push_str(rest);
     result
 }
 
@@ -127,7 +133,7 @@ mod tests {
 
     #[test]
     fn breaks_lie_inside_what_looks_like_a_control_token() {
-        let protected = guard().protect_text("a<|im_end|>b</think><s>");
+        let protected = guard().protect("a<|im_end|>b</think><s>");
         let unguarded = unguard(&protected);
         assert_eq!(unguarded.text, "a<|im_end|>b</think><s>");
         assert_eq!(unguarded.breaks, [2, 21]);
@@ -135,7 +141,7 @@ mod tests {
 
     #[test]
     fn the_pieces_of_a_control_token_carry_breaks_as_well() {
-        let joined: String = ["<", "|im_", "end|>"].iter().map(|piece| guard().protect_text(piece)).collect();
+        let joined: String = ["<", "|im_", "end|>"].iter().map(|piece| guard().protect(piece)).collect();
         let unguarded = unguard(&joined);
         assert_eq!(unguarded.text, "<|im_end|>");
         assert!(unguarded.breaks.contains(&1), "{unguarded:?}");
@@ -144,7 +150,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_text_comes_back(text in "[<|s/>im_a\u{F8C1}-\u{F8C5}中]{0,40}") {
-            prop_assert_eq!(unguard(&guard().protect_text(&text)).text, text);
+            prop_assert_eq!(unguard(&guard().protect(&text)).text, text);
         }
     }
 }

@@ -9,11 +9,10 @@ use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Value;
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, State};
 use minijinja_contrib::pycompat;
-use serde_json::Map;
 use time::OffsetDateTime;
 
 use super::guard::{GENERATION_END, GENERATION_START, MARK};
-use super::{generation_tag, python_add, python_format, python_json, strftime};
+use super::{Sources, generation_tag, python_add, python_format, python_json, strftime};
 use crate::TemplateError;
 
 /// Work that every rendering may do, in the engine's units: one instruction, or 64 bytes of data. A unit takes 20 to 200
@@ -35,7 +34,9 @@ const SEARCHED_BYTES_PER_FUEL: usize = 16;
 /// Depth of macros and includes; real templates use fewer than ten.
 const RECURSION_LIMIT: usize = 100;
 /// Address space for the engine's stack; only what is used takes memory.
-const STACK_BYTES: usize = 256 << 20;
+pub(super) const STACK_BYTES: usize = 256 << 20;
+/// A rendering that used more than this may have nested values deeply enough to touch megabytes of the stack.
+const WEARING_FUEL: u64 = 200_000;
 /// How the engine calls the template in its messages.
 const NAME: &str = "chat_template";
 /// Prefix of the error that `raise_exception` raises.
@@ -147,24 +148,61 @@ fn replace_additions(instructions: &mut Instructions<'_>) {
     }
 }
 
-/// Runs a template.
-///
-/// # Errors
-/// See [`super::ChatTemplate::render`].
-pub(super) fn render(
-    environment: &Environment<'static>,
-    source: &str,
-    context: &Map<String, serde_json::Value>,
-    now: Option<OffsetDateTime>,
-) -> Result<String, TemplateError> {
-    let fuel = (BASE_FUEL + context.values().map(fuel_for).sum::<u64>()).min(MAX_FUEL);
-    let mut environment = environment.clone();
-    environment.set_fuel(Some(fuel));
-    environment.add_function("strftime_now", move |format: &str| strftime_now(now, format));
-    let context: Value =
-        Value::from_pairs(context.iter().map(|(name, value)| (name.as_str(), value_of(value))));
-    let outcome = on_large_stack(|| evaluate(&environment, source, context))?;
-    outcome.map_err(|error| template_error(&error, fuel))
+/// What a thread renders with: the compiled templates and the engine's settings.
+pub(super) struct Engine<'source> {
+    environment: Environment<'static>,
+    default: Result<CompiledTemplate<'source>, TemplateError>,
+    tool_use: Option<Result<CompiledTemplate<'source>, TemplateError>>,
+    worn: bool,
+}
+
+impl<'source> Engine<'source> {
+    /// Compiles the templates. They have been compiled once before, so errors are kept for the first rendering.
+    pub(super) fn new(sources: &'source Sources) -> Self {
+        let compiled =
+            |source| compile(NAME, source).map_err(|error| TemplateError::Syntax(describe(&error)));
+        Self {
+            environment: environment(),
+            default: compiled(&sources.default),
+            tool_use: sources.tool_use.as_deref().map(compiled),
+            worn: false,
+        }
+    }
+
+    /// Whether a rendering failed or used much of its budget.
+    pub(super) fn is_worn(&self) -> bool {
+        self.worn
+    }
+
+    /// Runs the template for conversations with or without tools. `costed` is the conversation with its cost.
+    ///
+    /// # Errors
+    /// See [`super::ChatTemplate::render`].
+    pub(super) fn render(
+        &mut self,
+        with_tools: bool,
+        context: Costed,
+        now: Option<OffsetDateTime>,
+    ) -> Result<String, TemplateError> {
+        let fuel = (BASE_FUEL + context.fuel).min(MAX_FUEL);
+        self.environment.set_fuel(Some(fuel));
+        self.environment.add_function("strftime_now", move |format: &str| strftime_now(now, format));
+        let compiled = self.tool_use.as_ref().filter(|_| with_tools).unwrap_or(&self.default);
+        let compiled = match compiled {
+            Ok(compiled) => compiled,
+            Err(error) => return Err(TemplateError::Syntax(error.to_string())),
+        };
+        match evaluate(&self.environment, compiled, context.value) {
+            Ok((text, used)) => {
+                self.worn |= used > WEARING_FUEL;
+                Ok(text)
+            }
+            Err(error) => {
+                self.worn = true;
+                Err(template_error(&error, fuel))
+            }
+        }
+    }
 }
 
 /// Runs `work` where it cannot exhaust the stack: within its budget a template can nest lists a hundred thousand deep, and
@@ -182,11 +220,15 @@ pub(super) fn on_large_stack<T: Send>(work: impl FnOnce() -> T + Send) -> Result
     })
 }
 
-fn evaluate(environment: &Environment<'_>, source: &str, context: Value) -> Result<String, Error> {
-    let compiled = compile(NAME, source)?;
-    let mut text = String::with_capacity(source.len());
+/// The text and the units of work that it took.
+fn evaluate(
+    environment: &Environment<'_>,
+    compiled: &CompiledTemplate<'_>,
+    context: Value,
+) -> Result<(String, u64), Error> {
+    let mut text = String::new();
     let mut output = machinery::make_string_output(&mut text);
-    machinery::eval(
+    let (_, state) = machinery::eval(
         environment,
         &compiled.instructions,
         context,
@@ -194,8 +236,10 @@ fn evaluate(environment: &Environment<'_>, source: &str, context: Value) -> Resu
         &mut output,
         AutoEscape::None,
     )?;
+    let used = state.fuel_levels().map_or(0, |(used, _)| used);
+    drop(state);
     drop(output);
-    Ok(text)
+    Ok((text, used))
 }
 
 /// The engine's message with the line in the template, and what caused it.
@@ -268,34 +312,65 @@ fn replace(state: &State<'_, '_>, text: &str, from: &str, to: &str) -> Result<St
     Ok(text.replace(from, to))
 }
 
-fn value_of(json: &serde_json::Value) -> Value {
-    match json {
-        serde_json::Value::Null => Value::from(()),
-        serde_json::Value::Bool(flag) => Value::from(*flag),
-        serde_json::Value::Number(number) => {
-            if let Some(integer) = number.as_i64() {
-                Value::from(integer)
-            } else if let Some(integer) = number.as_u64() {
-                Value::from(integer)
-            } else {
-                Value::from(number.as_f64().unwrap_or(f64::NAN))
+/// A value for the template with what it adds to the budget.
+#[derive(Debug, Clone)]
+pub(super) struct Costed {
+    pub(super) value: Value,
+    pub(super) fuel: u64,
+}
+
+impl Costed {
+    /// A text, as it stands.
+    pub(super) fn text(text: &str) -> Self {
+        Self { value: Value::from(text), fuel: FUEL_PER_VALUE + text.len() as u64 / INPUT_BYTES_PER_FUEL }
+    }
+
+    pub(super) fn flag(flag: bool) -> Self {
+        Self { value: Value::from(flag), fuel: FUEL_PER_VALUE }
+    }
+
+    pub(super) fn list(items: impl IntoIterator<Item = Costed>) -> Self {
+        let mut fuel = FUEL_PER_VALUE;
+        let items: Vec<Value> = items
+            .into_iter()
+            .map(|item| {
+                fuel += item.fuel;
+                item.value
+            })
+            .collect();
+        Self { value: items.into(), fuel }
+    }
+
+    pub(super) fn fields(fields: impl IntoIterator<Item = (String, Costed)>) -> Self {
+        let mut fuel = FUEL_PER_VALUE;
+        let value = Value::from_pairs(fields.into_iter().map(|(name, field)| {
+            fuel += field.fuel;
+            (name, field.value)
+        }));
+        Self { value, fuel }
+    }
+
+    /// A JSON value whose texts, keys included, are changed by `text`.
+    pub(super) fn json(json: &serde_json::Value, text: &impl Fn(&str) -> String) -> Self {
+        match json {
+            serde_json::Value::Null => Self { value: Value::from(()), fuel: FUEL_PER_VALUE },
+            serde_json::Value::Bool(flag) => Self::flag(*flag),
+            serde_json::Value::Number(number) => Self { value: number_of(number), fuel: FUEL_PER_VALUE },
+            serde_json::Value::String(string) => Self::text(&text(string)),
+            serde_json::Value::Array(items) => Self::list(items.iter().map(|item| Self::json(item, text))),
+            serde_json::Value::Object(fields) => {
+                Self::fields(fields.iter().map(|(key, value)| (text(key), Self::json(value, text))))
             }
-        }
-        serde_json::Value::String(text) => Value::from(text.as_str()),
-        serde_json::Value::Array(items) => items.iter().map(value_of).collect::<Vec<_>>().into(),
-        serde_json::Value::Object(fields) => {
-            Value::from_pairs(fields.iter().map(|(key, value)| (key.as_str(), value_of(value))))
         }
     }
 }
 
-/// What a value of the conversation adds to the budget.
-fn fuel_for(json: &serde_json::Value) -> u64 {
-    let own = FUEL_PER_VALUE;
-    match json {
-        serde_json::Value::String(text) => own + text.len() as u64 / INPUT_BYTES_PER_FUEL,
-        serde_json::Value::Array(items) => own + items.iter().map(fuel_for).sum::<u64>(),
-        serde_json::Value::Object(fields) => own + fields.values().map(fuel_for).sum::<u64>(),
-        _ => own,
+fn number_of(number: &serde_json::Number) -> Value {
+    if let Some(integer) = number.as_i64() {
+        Value::from(integer)
+    } else if let Some(integer) = number.as_u64() {
+        Value::from(integer)
+    } else {
+        Value::from(number.as_f64().unwrap_or(f64::NAN))
     }
 }

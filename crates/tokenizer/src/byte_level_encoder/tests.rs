@@ -1,0 +1,76 @@
+//! The encoder against the `tokenizers` library, whose ids are the reference.
+
+use std::ops::Range;
+use std::sync::LazyLock;
+
+use proptest::prelude::*;
+use serde_json::Value;
+
+use crate::{GgufVocabulary, Specials, Tokenizer};
+
+static TOKENIZERS: LazyLock<Vec<Tokenizer>> = LazyLock::new(|| {
+    let vocabulary: Value =
+        serde_json::from_str(include_str!("../../tests/data/byte_level_vocabulary.json")).unwrap();
+    let texts = |key: &str| -> Vec<String> { serde_json::from_value(vocabulary[key].clone()).unwrap() };
+    let of_pre = |pre: &str| {
+        let mut tokens = texts("tokens");
+        let mut token_types = vec![1; tokens.len()];
+        tokens.extend(["<think>".to_owned(), "<|im_end|>".to_owned()]);
+        token_types.extend([4, 3]);
+        let (model, pre, merges) = ("gpt2".to_owned(), Some(pre.to_owned()), texts("merges"));
+        let vocabulary =
+            GgufVocabulary { model, pre, tokens, token_types, merges, ..GgufVocabulary::default() };
+        Tokenizer::from_gguf(vocabulary).unwrap()
+    };
+    ["gpt-2", "smollm", "llama-bpe", "qwen2"].map(of_pre).into()
+});
+
+/// The library gives a token that holds part of a character the whole character.
+fn whole_characters(text: &str, ranges: &[Range<usize>]) -> Vec<Range<usize>> {
+    let start = |range: &Range<usize>| (0..=range.start).rev().find(|&start| text.is_char_boundary(start));
+    let end = |range: &Range<usize>| (range.end..=text.len()).find(|&end| text.is_char_boundary(end));
+    ranges.iter().map(|range| start(range).unwrap()..end(range).unwrap()).collect()
+}
+
+fn pieces() -> impl Strategy<Value = Vec<String>> {
+    let piece = prop_oneof![
+        "[a-zA-Z]{1,8}",
+        "[ \t\r\n\u{a0}\u{3000}]{1,5}",
+        "[0-9\u{661}\u{b2}\u{2167}]{1,5}",
+        "['\u{2019}][a-zA-Z\u{17f}]{0,3}",
+        "[\u{4e00}-\u{4e40}，。！]{1,40}",
+        "[!-/:-@\u{301}\u{1f600}\u{200d}\u{e9}\u{430}\u{1d400}\u{20000}]{1,4}",
+        Just("<|im_end|>".to_owned()),
+        Just("<think>".to_owned()),
+        any::<String>(),
+    ];
+    prop::collection::vec(piece, 0..20)
+}
+
+proptest! {
+    #[test]
+    fn ids_and_places_are_the_librarys(pieces in pieces()) {
+        let text = pieces.concat();
+        for tokenizer in &*TOKENIZERS {
+            let expected = tokenizer.encode_by_library(&text).unwrap();
+            prop_assert_eq!(&tokenizer.encode(&text, Specials::Parse).unwrap(), &expected.ids, "{:?}", text);
+            let encoded = tokenizer.encode_with_ranges(&text).unwrap();
+            prop_assert_eq!(&encoded.ids, &expected.ids);
+            prop_assert_eq!(
+                whole_characters(&text, &encoded.ranges),
+                whole_characters(&text, &expected.ranges),
+                "{:?}", text
+            );
+        }
+    }
+}
+
+#[test]
+fn the_supported_pre_tokenisers_need_no_library() {
+    for tokenizer in &*TOKENIZERS {
+        let encoder = tokenizer.byte_level_encoder().unwrap();
+        assert!(encoder.ids("It's 2024: 你好，世界！\n", &[]).is_some());
+    }
+    let qwen = TOKENIZERS[3].byte_level_encoder().unwrap();
+    assert!(qwen.ids("e\u{301}", &[]).is_none(), "text that NFC would change is the library's");
+}

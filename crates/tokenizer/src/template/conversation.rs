@@ -1,0 +1,136 @@
+//! One conversation on its way through the template, and what is then known about its text.
+
+use serde_json::{Map, Value};
+use time::OffsetDateTime;
+
+use super::guard::{self, Unguarded};
+use super::sandbox::{Costed, Engine};
+use super::{RenderInput, Rendered, Writing, assistant_spans};
+use crate::TemplateError;
+
+/// A [`RenderInput`] that can go to another thread.
+pub(super) struct Conversation {
+    messages: Vec<Value>,
+    tools: Vec<Value>,
+    add_generation_prompt: bool,
+    now: Option<OffsetDateTime>,
+    variables: Option<Map<String, Value>>,
+    mark_assistant: bool,
+}
+
+/// A conversation that is being rendered.
+pub(super) struct Rendering<'a, 'source> {
+    engine: &'a mut Engine<'source>,
+    writing: &'a Writing,
+    conversation: &'a Conversation,
+    /// The variables for the template that are the same in all renderings of the conversation.
+    common: Vec<(String, Costed)>,
+}
+
+impl Conversation {
+    pub(super) fn of(input: &RenderInput<'_>) -> Self {
+        Self {
+            messages: input.messages.iter().map(with_parsed_arguments).collect(),
+            tools: input.tools.to_vec(),
+            add_generation_prompt: input.add_generation_prompt,
+            now: input.now,
+            variables: input.variables.cloned(),
+            mark_assistant: input.mark_assistant,
+        }
+    }
+
+    /// # Errors
+    /// See [`super::ChatTemplate::render`].
+    pub(super) fn render(
+        &self,
+        engine: &mut Engine<'_>,
+        writing: &Writing,
+    ) -> Result<Rendered, TemplateError> {
+        let mut rendering = Rendering::new(engine, writing, self);
+        let messages: Vec<Costed> =
+            self.messages.iter().map(|message| rendering.protected(message)).collect();
+        let plain = rendering.unguarded(&messages, self.add_generation_prompt)?;
+        let assistant_spans = if !self.mark_assistant {
+            Vec::new()
+        } else if plain.generated.is_empty() {
+            assistant_spans::find(&mut rendering, &self.messages, &messages, &plain)?
+        } else {
+            plain.generated
+        };
+        Ok(Rendered { text: plain.text, plain_text_breaks: plain.breaks, assistant_spans })
+    }
+}
+
+impl<'a, 'source> Rendering<'a, 'source> {
+    pub(super) fn new(
+        engine: &'a mut Engine<'source>,
+        writing: &'a Writing,
+        conversation: &'a Conversation,
+    ) -> Self {
+        let protect = |text: &str| writing.guard.protect(text);
+        let mut common: Vec<(String, Costed)> = Vec::new();
+        for (name, value) in conversation.variables.iter().flatten() {
+            common.push((name.clone(), Costed::json(value, &protect)));
+        }
+        if !conversation.tools.is_empty() {
+            let tools = conversation.tools.iter().map(|tool| Costed::json(tool, &protect));
+            common.push(("tools".to_owned(), Costed::list(tools)));
+        }
+        common.push(("bos_token".to_owned(), Costed::text(&writing.bos)));
+        common.push(("eos_token".to_owned(), Costed::text(&writing.eos)));
+        Self { engine, writing, conversation, common }
+    }
+
+    pub(super) fn writing(&self) -> &'a Writing {
+        self.writing
+    }
+
+    pub(super) fn conversation_adds_prompt(&self) -> bool {
+        self.conversation.add_generation_prompt
+    }
+
+    /// A message whose texts cannot become control tokens.
+    pub(super) fn protected(&self, message: &Value) -> Costed {
+        Costed::json(message, &|text: &str| self.writing.guard.protect(text))
+    }
+
+    /// Renders messages; the text still has the guard's marks in it.
+    pub(super) fn marked(
+        &mut self,
+        messages: &[Costed],
+        add_generation_prompt: bool,
+    ) -> Result<String, TemplateError> {
+        let mut variables = self.common.clone();
+        variables.push(("messages".to_owned(), Costed::list(messages.iter().cloned())));
+        variables.push(("add_generation_prompt".to_owned(), Costed::flag(add_generation_prompt)));
+        let with_tools = !self.conversation.tools.is_empty();
+        self.engine.render(with_tools, Costed::fields(variables), self.conversation.now)
+    }
+
+    pub(super) fn unguarded(
+        &mut self,
+        messages: &[Costed],
+        add_generation_prompt: bool,
+    ) -> Result<Unguarded, TemplateError> {
+        Ok(guard::unguard(&self.marked(messages, add_generation_prompt)?))
+    }
+}
+
+/// OpenAI writes a tool call's arguments as JSON text, templates expect the object.
+fn with_parsed_arguments(message: &Value) -> Value {
+    let mut message = message.clone();
+    let calls = message.get_mut("tool_calls").and_then(Value::as_array_mut);
+    for call in calls.into_iter().flatten() {
+        let arguments = match call.get_mut("function") {
+            Some(function) => function.get_mut("arguments"),
+            None => call.get_mut("arguments"),
+        };
+        if let Some(arguments) = arguments
+            && let Some(text) = arguments.as_str()
+            && let Ok(parsed @ Value::Object(_)) = serde_json::from_str(text)
+        {
+            *arguments = parsed;
+        }
+    }
+    message
+}

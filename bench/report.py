@@ -15,6 +15,16 @@ TITLES = {
     "openvino": "OpenVINO GenAI",
 }
 
+# What the few rows of the summary measure: beginnings of labels, of the first type of weights.
+SUMMARY = (
+    "load, file not in memory",
+    "peak memory",
+    "prefill 512 tokens",
+    "decode only, 1 sequence",
+    "decode only, 16 sequences",
+    "16 answers",
+)
+
 
 def number(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
@@ -53,8 +63,9 @@ def peers(results: dict) -> list[str]:
     return [name for name in present(results) if name not in (OURS, OURS_F32)]
 
 
-def markdown(head: list[str], rows: list[list[str]]) -> str:
-    lines = [head, ["---"] * 2 + ["---:"] * (len(head) - 2), *rows]
+def markdown(head: list[str], rows: list[list[str]], words: int = 2) -> str:
+    """A table whose first `words` columns are words and the others numbers."""
+    lines = [head, ["---"] * words + ["---:"] * (len(head) - words), *rows]
     return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
 
 
@@ -141,6 +152,19 @@ def baseline(results: dict) -> str:
     return "before loading: " + ", ".join(parts) if parts else "not measured"
 
 
+def summary_table(results: dict) -> str:
+    """Zhenjin's median and the ratios to the other programs, of the tests in `SUMMARY`."""
+    first_type = results["tests"][0]["type"]
+    rows = []
+    for beginning in SUMMARY:
+        for row in results["tests"]:
+            if row["type"] == first_type and row["label"].startswith(beginning):
+                values = spread(row["programs"].get(OURS, {}).get("values", []))
+                median = f"{number(values[1])} {row['unit']}" if values else "–"
+                rows.append([row["label"], median, *(three(cell_ratios(row, name)) for name in peers(results))])
+    return markdown([first_type, "Zhenjin", *(f"× {TITLES.get(name, name)}" for name in peers(results))], rows, words=1)
+
+
 def summary(results: dict) -> str:
     missing = [
         f"{TITLES.get(name, name)} was not measured: {program['missing']}."
@@ -150,9 +174,9 @@ def summary(results: dict) -> str:
     return "\n".join(
         [
             f"{conditions(results)}.",
-            "How many times better Zhenjin was in the same round, least / median / greatest:",
+            "Zhenjin's median, and how many times better it was than the other program in the same round, least / median / greatest:",
             "",
-            ratio_table(results),
+            summary_table(results),
             *(["", *missing] if missing else []),
         ]
     )

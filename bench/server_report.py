@@ -40,10 +40,12 @@ it has room for 1,024 tokens a chat, and a second one, with one shared KV buffer
 
 
 def summary(results: dict) -> str:
-    return "\n".join(
-        [
-            "Over HTTP, chats of 119 + 64 tokens, least / median / greatest; × is how many times better Zhenjin is:",
-            "",
-            table(results),
-        ]
+    """One sentence on the most chats at once that were measured."""
+    loads = [row for row in results["tests"] if row["label"].endswith("chats: all tokens")]
+    if not loads:
+        return "Over HTTP nothing was measured."
+    row = loads[-1]
+    return (
+        f"Over HTTP, {row['label'].removesuffix(': all tokens')} at once, {row['unit']}, least / median / greatest: "
+        f"{report.three(row['servers'].get(OURS, []))}, which is {times(row)} × llama-server."
     )

@@ -5,6 +5,7 @@ import unittest
 from pathlib import Path
 
 import report
+import server_report
 import workload
 from statistics_of import ratios
 
@@ -46,6 +47,25 @@ class ReportTest(unittest.TestCase):
         self.assertIn("[1] no such type", page)
         self.assertIn("no wheel for this machine", page)
         self.assertIn("no wheel for this machine", report.summary(RESULTS))
+
+    def test_the_summary_has_six_rows_of_the_first_type(self):
+        values = {"zhenjin": {"values": [2.0]}, "llama_cpp": {"values": [1.0]}}
+        rows = [
+            {"type": kind, "label": f"{label}, and so on", "unit": "tok/s", "programs": values}
+            for kind in ("Q4_1", "Q8_0")
+            for label in (*report.SUMMARY, "prefill 4,096 tokens")
+        ]
+        lines = report.summary_table(RESULTS | {"tests": rows}).splitlines()
+        self.assertEqual(len(lines), 2 + 6)
+        self.assertEqual(lines[0], "| Q4_1 | Zhenjin | × llama.cpp |")
+        self.assertEqual(lines[4], "| prefill 512 tokens, and so on | 2.00 tok/s | 2.00 / 2.00 / 2.00 |")
+
+    def test_the_summary_of_the_servers_is_of_the_most_chats(self):
+        servers = {"zhenjin": [600.0], "llama-server": [100.0]}
+        rows = [{"label": f"{chats} chats: all tokens", "unit": "tok/s", "servers": servers} for chats in (4, 16)]
+        sentence = server_report.summary({"tests": rows})
+        self.assertIn("16 chats at once", sentence)
+        self.assertIn("600 / 600 / 600, which is 6.00 / 6.00 / 6.00 × llama-server", sentence)
 
     def test_only_what_stands_between_the_marks_is_replaced(self):
         with tempfile.TemporaryDirectory() as folder:

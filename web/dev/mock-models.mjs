@@ -12,7 +12,8 @@ const model = (model) => ({
   served: false,
   loaded: false,
   size_bytes: null,
-  memory_bytes: null,
+  least_memory_bytes: null,
+  planned_memory_bytes: null,
   fits: true,
   languages: ['en'],
   licence: 'Apache-2.0',
@@ -27,25 +28,25 @@ export class MockModels extends EventEmitter {
   list = [
     model({
       name: 'smollm2:135m', title: 'SmolLM2 135M', installed: true, served: true, loaded: true,
-      size_bytes: 98_362_432, memory_bytes: 0.4 * GB,
+      size_bytes: 98_362_432, least_memory_bytes: 0.15 * GB, planned_memory_bytes: 0.55 * GB,
       good_for: { en: 'Trying things out: quick on any machine.', zh: '试用：在任何机器上都很快。' },
     }),
     model({
-      name: 'smollm2:360m', title: 'SmolLM2 360M', size_bytes: 0.27 * GB, memory_bytes: 0.8 * GB,
+      name: 'smollm2:360m', title: 'SmolLM2 360M', size_bytes: 0.27 * GB, least_memory_bytes: 0.8 * GB,
       good_for: { en: 'Short English answers and rewriting.', zh: '简短的英文回答与改写。' },
     }),
     model({
-      name: 'qwen3:0.6b', title: 'Qwen3 0.6B', size_bytes: 0.64 * GB, memory_bytes: 1.4 * GB, languages: ['zh', 'en'],
+      name: 'qwen3:0.6b', title: 'Qwen3 0.6B', size_bytes: 0.64 * GB, least_memory_bytes: 1.4 * GB, languages: ['zh', 'en'],
       context_length: 32_768,
       good_for: { en: 'Everyday Chinese and English.', zh: '日常的中文和英文对话。' },
     }),
     model({
-      name: 'qwen3:4b', title: 'Qwen3 4B', size_bytes: 2.5 * GB, memory_bytes: 4.9 * GB, languages: ['zh', 'en'],
+      name: 'qwen3:4b', title: 'Qwen3 4B', size_bytes: 2.5 * GB, least_memory_bytes: 4.9 * GB, languages: ['zh', 'en'],
       context_length: 32_768,
       good_for: { en: 'Better reasoning and longer texts.', zh: '更好的推理，更长的文章。' },
     }),
     model({
-      name: 'qwen3:32b', title: 'Qwen3 32B', size_bytes: 19.8 * GB, memory_bytes: 24 * GB, languages: ['zh', 'en'],
+      name: 'qwen3:32b', title: 'Qwen3 32B', size_bytes: 19.8 * GB, least_memory_bytes: 24 * GB, languages: ['zh', 'en'],
       context_length: 32_768, fits: false,
       good_for: { en: 'Hard questions, on a large machine.', zh: '难题，需要大内存的机器。' },
     }),

@@ -72,7 +72,7 @@ describe('the list of chats', () => {
 
 function model(fields: Partial<ModelInfo> & { name: string }): ModelInfo {
   return {
-    title: fields.name, source: 'catalogue', installed: false, served: false, loaded: false, size_bytes: 1, memory_bytes: 1,
+    title: fields.name, source: 'catalogue', installed: false, served: false, loaded: false, size_bytes: 1, least_memory_bytes: 1, planned_memory_bytes: null,
     fits: true, languages: ['en'], licence: null, good_for: null, context_length: null, pull: null, ...fields,
   }; // prettier-ignore
 }

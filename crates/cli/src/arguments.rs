@@ -56,7 +56,7 @@ pub(crate) enum Command {
     /// Show what a model file holds and the memory that serving it needs
     #[command(after_help = "Examples:
   zhenjin inspect smollm2:135m
-  zhenjin inspect ./model.gguf --context 8192 --batch 16 --tensors")]
+  zhenjin inspect ./model.gguf --context 8192 --max-batch 16 --tensors")]
     Inspect(InspectArguments),
     /// Serve the chat page and the OpenAI API
     #[command(after_help = "Examples:
@@ -122,15 +122,12 @@ pub(crate) struct InspectArguments {
     /// A fetched model's name, a GGUF file or a Hugging Face folder
     #[arg(value_name = "MODEL")]
     pub(crate) model: String,
-    /// Context for the memory plan, in tokens [default: the model's own]
-    #[arg(long, value_name = "TOKENS")]
-    pub(crate) context: Option<usize>,
-    /// Chats at once for the memory plan
-    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
-    pub(crate) batch: u32,
-    /// How keys and values are kept, for the memory plan: auto, f32 or int8
-    #[arg(long, value_name = "TYPE", default_value_t = KvCacheDtype::Auto)]
-    pub(crate) kv_cache_dtype: KvCacheDtype,
+    /// The settings of `serve` for which memory is estimated
+    #[command(flatten)]
+    pub(crate) engine: EngineArguments,
+    /// Chats that the model works on at the same time, as in `serve`
+    #[arg(long, default_value_t = 32, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) max_batch: u16,
     /// List every tensor
     #[arg(long)]
     pub(crate) tensors: bool,

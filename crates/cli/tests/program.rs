@@ -95,6 +95,8 @@ fn inspect_perplexity_and_bench_print_json() {
     let inspection: Value = serde_json::from_str(&inspection).expect("JSON");
     assert_eq!(inspection["architecture"], "llama");
     assert_eq!(inspection["tensors"].as_array().map(Vec::len), Some(272));
+    let memory = &inspection["memory"];
+    assert!(memory["least_bytes"].as_u64() < memory["planned"]["bytes"].as_u64(), "{memory}");
 
     let (code, line, stderr) = run(zhenjin(home.path())
         .arg("perplexity")

@@ -18,7 +18,7 @@ pub enum KvCacheDtype {
 
 impl KvCacheDtype {
     /// The type for a model whose layers are in `weights` and whose heads are `head_dim` wide.
-    pub fn choose(self, weights: Dtype, head_dim: usize) -> KvDtype {
+    pub(crate) fn choose(self, weights: Dtype, head_dim: usize) -> KvDtype {
         match self {
             KvCacheDtype::Always(dtype) => dtype,
             KvCacheDtype::Auto if weights.is_quantised() && KvDtype::Int8.holds_heads_of(head_dim) => {

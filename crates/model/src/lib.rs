@@ -34,7 +34,7 @@ pub use file::{FileFormat, FileTensor, HuggingFaceFiles, ModelFile};
 pub use forward::Transformer;
 pub use kv_cache::KvCacheDtype;
 pub use mapping::Mapping;
-pub use memory::{MemoryPlan, Serving};
+pub use memory::{MemoryEstimate, MemoryPlan, ServingLimits};
 pub use model::Model;
 pub use pooling::{Pool, Pooling, PoolingRows};
 pub use runner::{Runner, RunnerOptions};

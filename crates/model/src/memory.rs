@@ -1,45 +1,110 @@
-//! How much memory serving a model needs, known from its file before anything is loaded.
-//!
-//! It does not know how much memory the machine has.
+//! The memory that serving a model takes, estimated from its file before anything is loaded: the one estimate that loading,
+//! the model menu and `inspect` use.
 
 use zhenjin_tensor::{Dtype, KvDtype, Matrix, PAGE_TOKENS};
 
 use crate::config::ModelConfig;
 use crate::errors::ModelError;
 use crate::file::ModelFile;
+use crate::kv_cache::KvCacheDtype;
 use crate::runner::Runner;
 use crate::tensor_source::{LayerWeightName, TensorSource, WeightName};
 
-/// What a model is asked to serve.
+/// A model is not served with a KV cache of fewer tokens than this, unless its context is shorter.
+const LEAST_TOKENS: usize = 2048;
+/// Tokens of KV cache planned per running request, if the memory limit allows; longer requests share them.
+const TOKENS_PER_REQUEST: usize = 1024;
+
+/// The settings on which the memory of a served model depends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Serving {
-    /// Positions of each sequence.
-    pub context: usize,
-    /// Sequences at once.
-    pub sequences: usize,
-    /// Tokens in one step, at most.
+pub struct ServingLimits {
+    /// The most tokens of one sequence; `None`: the model's own context.
+    pub context: Option<usize>,
+    /// The most sequences that run at once.
+    pub max_batch: usize,
+    /// The most tokens of one step.
     pub max_rows: usize,
-    /// How keys and values are kept.
-    pub kv_dtype: KvDtype,
+    /// The most rows of logits of one step.
+    pub max_logits_rows: usize,
+    /// Threads that compute.
+    pub threads: usize,
+    /// The type of the KV cache that was asked for.
+    pub kv_cache_dtype: KvCacheDtype,
+    /// Bytes that the caller's tokenizer takes for each token of the vocabulary; 0 without one.
+    pub tokenizer_bytes_per_token: usize,
 }
 
-/// Bytes of memory that serving takes.
+/// What serving a model takes, before it is known how much memory there is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MemoryEstimate {
+    /// Bytes of the weights, packed for the kernels.
+    pub weights: u64,
+    /// Bytes of the tokenizer.
+    pub tokenizer: u64,
+    /// Bytes of activations, logits and scratch of one step.
+    pub workspace: u64,
+    /// Bytes of one page of the KV cache: keys and values of [`PAGE_TOKENS`] positions of every layer.
+    pub page: u64,
+    /// The type of the KV cache.
+    pub kv_dtype: KvDtype,
+    /// The most tokens of one sequence, if memory allows.
+    pub context: usize,
+    /// The most sequences that run at once.
+    pub max_batch: usize,
+}
+
+/// How a model is served within a given amount of memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MemoryPlan {
-    /// The weights in the layout that computes.
-    pub weights: u64,
-    /// The keys and values of one position.
-    pub kv_per_token: u64,
-    /// The KV cache: whole pages for every sequence.
-    pub kv: u64,
-    /// Activations, logits and scratch of one step.
-    pub workspace: u64,
+    /// Pages of the KV cache.
+    pub pages: usize,
+    /// The most tokens of one sequence.
+    pub context: usize,
+    /// All bytes: weights, tokenizer, workspace and KV cache.
+    pub bytes: u64,
 }
 
-impl MemoryPlan {
-    /// Everything together.
-    pub fn total(&self) -> u64 {
-        self.weights.saturating_add(self.kv).saturating_add(self.workspace)
+impl MemoryEstimate {
+    /// Bytes without which the model is not served: weights, tokenizer, workspace and the KV cache of one short
+    /// conversation.
+    pub fn least(&self) -> u64 {
+        self.with_tokens(self.context.min(LEAST_TOKENS))
+    }
+
+    /// Bytes with which one conversation can fill the context.
+    pub fn full_context(&self) -> u64 {
+        self.with_tokens(self.context)
+    }
+
+    /// The plan within `available` bytes; `None` if that is less than [`MemoryEstimate::least`].
+    pub fn plan(&self, available: u64) -> Option<MemoryPlan> {
+        if available < self.least() {
+            return None;
+        }
+        let batch = self.max_batch.max(1).saturating_mul(TOKENS_PER_REQUEST.min(self.context));
+        let desired = self.context.max(batch).div_ceil(PAGE_TOKENS);
+        let affordable = (available - self.fixed()) / self.page.max(1);
+        let pages = desired.min(usize::try_from(affordable).unwrap_or(usize::MAX));
+        let context = self.context.min(pages.saturating_mul(PAGE_TOKENS));
+        Some(MemoryPlan { pages, context, bytes: self.with_pages(pages) })
+    }
+
+    /// Bytes of the KV cache for one token.
+    pub fn kv_per_token(&self) -> u64 {
+        self.page / PAGE_TOKENS as u64
+    }
+
+    /// What does not depend on the length of the KV cache.
+    fn fixed(&self) -> u64 {
+        self.weights.saturating_add(self.tokenizer).saturating_add(self.workspace)
+    }
+
+    fn with_tokens(&self, tokens: usize) -> u64 {
+        self.with_pages(tokens.div_ceil(PAGE_TOKENS))
+    }
+
+    fn with_pages(&self, pages: usize) -> u64 {
+        self.fixed().saturating_add((pages as u64).saturating_mul(self.page))
     }
 }
 
@@ -52,23 +117,32 @@ impl ModelFile {
         Ok(self.tensor(WeightName::Layer(0, LayerWeightName::Gate))?.dtype)
     }
 
+    /// The type of the KV cache with which this model is served when `asked` was asked for.
+    ///
+    /// # Errors
+    /// As [`TensorSource::tensor`].
+    pub fn kv_dtype(&self, asked: KvCacheDtype) -> Result<KvDtype, ModelError> {
+        Ok(asked.choose(self.layer_dtype()?, self.config().head_dim))
+    }
+
     /// The memory that serving this model takes.
     ///
     /// # Errors
     /// As [`TensorSource::tensor`].
-    pub fn memory(&self, serving: &Serving) -> Result<MemoryPlan, ModelError> {
+    pub fn memory_estimate(&self, limits: &ServingLimits) -> Result<MemoryEstimate, ModelError> {
         let config = self.config();
-        let page = Runner::page_bytes(config, serving.kv_dtype) as u64;
-        let pages = (serving.context.div_ceil(PAGE_TOKENS) as u64).saturating_mul(serving.sequences as u64);
-        Ok(MemoryPlan {
+        let kv_dtype = self.kv_dtype(limits.kv_cache_dtype)?;
+        let workspace =
+            Runner::workspace_bytes(config, limits.max_rows, limits.max_logits_rows, limits.threads);
+        let tokenizer = config.vocabulary_size.saturating_mul(limits.tokenizer_bytes_per_token);
+        Ok(MemoryEstimate {
             weights: self.packed_weights(config)?,
-            kv_per_token: page / PAGE_TOKENS as u64,
-            kv: page.saturating_mul(pages),
-            workspace: Runner::workspace_bytes(
-                config,
-                serving.max_rows,
-                serving.sequences.min(serving.max_rows),
-            ) as u64,
+            tokenizer: tokenizer as u64,
+            workspace: workspace as u64,
+            page: Runner::page_bytes(config, kv_dtype) as u64,
+            kv_dtype,
+            context: limits.context.unwrap_or(usize::MAX).min(config.context_length),
+            max_batch: limits.max_batch,
         })
     }
 
@@ -84,5 +158,31 @@ impl ModelFile {
             bytes = bytes.saturating_add(packed.map_or(u64::MAX, |packed| packed as u64));
         }
         Ok(bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kv_cache_gets_what_is_left_up_to_what_the_batch_needs() {
+        let estimate = MemoryEstimate {
+            weights: 850,
+            tokenizer: 50,
+            workspace: 100,
+            page: 10,
+            kv_dtype: KvDtype::F32,
+            context: 4096,
+            max_batch: 8,
+        };
+        assert_eq!((estimate.least(), estimate.full_context()), (1_000 + 640, 1_000 + 1_280));
+        assert_eq!(estimate.plan(1_639), None);
+        let plan = |pages, context, bytes| Some(MemoryPlan { pages, context, bytes });
+        assert_eq!(estimate.plan(1_640), plan(64, 2048, 1_640));
+        assert_eq!(estimate.plan(1_009 + 1_280), plan(128, 4096, 2_280));
+        assert_eq!(estimate.plan(1 << 40), plan(256, 4096, 1_000 + 2_560));
+        let short = MemoryEstimate { context: 512, ..estimate };
+        assert_eq!(short.plan(short.least()), plan(16, 512, 1_160));
     }
 }

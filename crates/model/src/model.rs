@@ -4,11 +4,12 @@
 
 use std::path::Path;
 
-use zhenjin_tensor::{Dtype, SimdLevel};
+use zhenjin_tensor::{Dtype, KvDtype, SimdLevel};
 
 use crate::config::ModelConfig;
 use crate::errors::ModelError;
 use crate::file::ModelFile;
+use crate::kv_cache::KvCacheDtype;
 use crate::tensor_source::TensorSource;
 use crate::weights::{LoadOptions, Weights};
 
@@ -49,5 +50,10 @@ impl Model {
     /// The type in which the matrices of the layers are; where they have several, that of the first gate.
     pub fn layer_dtype(&self) -> Dtype {
         self.weights.layers[0].gate.matrix.dtype()
+    }
+
+    /// The type of the KV cache with which this model is served when `asked` was asked for.
+    pub fn kv_dtype(&self, asked: KvCacheDtype) -> KvDtype {
+        asked.choose(self.layer_dtype(), self.config.head_dim)
     }
 }

@@ -5,8 +5,8 @@
 use std::sync::Arc;
 
 use zhenjin_tensor::{
-    Activations, ComputeOptions, DirectExecutor, Executor, KvCache, KvDtype, KvShape, RotaryFrequencies,
-    RowScore, SequenceRows, SimdLevel, TensorError, ThreadTeam, WorkspaceLimits,
+    Activations, DirectExecutor, Executor, KvCache, KvDtype, KvShape, RotaryFrequencies, RowScore,
+    SequenceRows, SimdLevel, TensorError, ThreadTeam, WorkspaceLimits,
 };
 
 use crate::batch::{BatchError, OutputRows, SequenceChunk, StepOutputs};
@@ -98,11 +98,16 @@ impl Runner {
     }
 
     /// Bytes, besides weights and KV pages, that steps of `max_rows` tokens and `max_logits_rows` rows of logits take at
-    /// most, with one thread per processor.
-    pub fn workspace_bytes(config: &ModelConfig, max_rows: usize, max_logits_rows: usize) -> usize {
+    /// most on so many threads.
+    pub fn workspace_bytes(
+        config: &ModelConfig,
+        max_rows: usize,
+        max_logits_rows: usize,
+        threads: usize,
+    ) -> usize {
         DirectExecutor::workspace_bytes(&WorkspaceLimits {
             shape: forward::attention_shape(config),
-            threads: ComputeOptions::detect().threads,
+            threads,
             max_rows,
             widest: widest(config),
             context_length: config.context_length,

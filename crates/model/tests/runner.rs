@@ -118,7 +118,8 @@ fn steps_stay_within_the_planned_workspace() {
             let everything =
                 SequenceChunk { logits, scores, hidden: HiddenFor::All, ..chunk(&tokens, start, &pages) };
             runner.step(&[everything]).unwrap();
-            let (taken, planned) = (runner.workspace_bytes_taken(), Runner::workspace_bytes(&config, 64, 4));
+            let (taken, planned) =
+                (runner.workspace_bytes_taken(), Runner::workspace_bytes(&config, 64, 4, 2));
             assert!(taken <= planned, "{taken} bytes of {planned}");
             assert!(planned <= 16 * taken.max(1 << 16), "{planned} bytes are planned, but {taken} taken");
         }

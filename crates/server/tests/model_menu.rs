@@ -86,13 +86,14 @@ async fn models_are_listed_with_what_they_need() {
         (&"catalogue".into(), &false.into(), &false.into())
     );
     assert_eq!((&lost["size_bytes"], &lost["good_for"]["zh"]), (&600_000_000.into(), &"测试".into()));
-    assert!(lost["memory_bytes"].as_u64().is_some_and(|bytes| bytes > 600_000_000));
+    assert!(lost["least_memory_bytes"].as_u64().is_some_and(|bytes| bytes > 600_000_000));
     let tiny = find("tiny").expect("the served one");
     assert_eq!(
         (&tiny["source"], &tiny["served"], &tiny["fits"]),
         (&"local".into(), &true.into(), &true.into())
     );
-    assert!(tiny["memory_bytes"].as_u64().is_some_and(|bytes| bytes > 0));
+    let bytes = |field: &str| tiny[field].as_u64().unwrap_or(0);
+    assert!(0 < bytes("least_memory_bytes") && bytes("least_memory_bytes") <= bytes("planned_memory_bytes"));
     assert_eq!(tiny["pull"], Value::Null);
 
     let status = app.get("/api/status").await.json();
@@ -168,6 +169,10 @@ async fn a_model_on_this_machine_answers_and_can_be_removed() {
     assert!(stream.text.contains("event: done"), "{}", stream.text);
     let after = listed(app.get("/api/models").await.json()).expect("it is listed");
     assert_eq!((&after["served"], &after["loaded"]), (&true.into(), &true.into()));
+    // Regression: the menu named the least memory before a model was loaded, and all of it afterwards.
+    for field in ["least_memory_bytes", "planned_memory_bytes", "context_length"] {
+        assert!(before[field].is_u64() && before[field] == after[field], "{field}: {before} {after}");
+    }
 
     // The last user lets go a moment after the answer's end.
     let mut removed = call(&app, Method::DELETE, "/api/models/here%3A1b").await;

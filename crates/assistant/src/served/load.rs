@@ -1,34 +1,35 @@
-//! Loads one model into an assistant. Does not know the other models; asks for memory before it takes any.
+//! Loads one model into an assistant; asks for memory before it takes any.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use zhenjin_engine::{Engine, EngineOptions, Sampling};
 use zhenjin_hub::GenerationDefaults;
-use zhenjin_model::{LoadOptions, Model, ModelFile, Runner, RunnerOptions};
+use zhenjin_model::{LoadOptions, MemoryEstimate, MemoryPlan, Model, ModelFile, Runner, RunnerOptions};
 use zhenjin_tensor::{KvDtype, SimdLevel};
 
-use super::memory::{self, MemoryNeeds, MemoryPlan};
+use super::memory::PREFILL_ROWS;
 use super::{ModelSpec, ServeOptions};
 use crate::assistant::{Assistant, AssistantInfo, LoadedModel};
 use crate::error::AssistantError;
 use crate::prompt::ToolStyle;
 
-/// Loads the model of `spec` with the memory that `reserve` grants for its needs.
+/// Loads the model of `spec` with the memory that `reserve` grants.
 ///
 /// # Errors
 /// Those of `reserve`, and [`AssistantError::Load`] with the file and the place in it.
 pub(super) fn load(
     spec: &ModelSpec,
     options: &ServeOptions,
-    reserve: impl FnOnce(MemoryNeeds) -> Result<MemoryPlan, AssistantError>,
+    reserve: impl FnOnce(MemoryEstimate) -> Result<MemoryPlan, AssistantError>,
 ) -> Result<Assistant, AssistantError> {
     let failed = |reason: String| AssistantError::Load { name: spec.name.clone(), reason };
     let begun = Instant::now();
     let opened = zhenjin_hub::open(&spec.path).map_err(|error| failed(error.to_string()))?;
     let config = opened.file.config().clone();
-    let kv_dtype = memory::kv_dtype(&opened.file, options).map_err(|error| failed(error.to_string()))?;
-    let plan = reserve(MemoryNeeds::of(&opened.file, kv_dtype, options))?;
+    let estimate = options.memory_estimate(&opened.file).map_err(|error| failed(error.to_string()))?;
+    let kv_dtype = estimate.kv_dtype;
+    let plan = reserve(estimate)?;
     for setting in opened.file.unread_settings() {
         tracing::warn!(model = %spec.name, "a setting of the model's file has no meaning here: {setting}");
     }
@@ -39,11 +40,12 @@ pub(super) fn load(
     let load_options = LoadOptions { simd, team: Arc::clone(&team) };
     let model = Model::from_source(config.clone(), &opened.file, &load_options)
         .map_err(|error| failed(error.to_string()))?;
+    let limits = options.limits();
     let runner_options = RunnerOptions {
         pages: plan.pages,
         kv_dtype,
-        max_rows: memory::max_rows(options),
-        max_logits_rows: memory::max_logits_rows(options),
+        max_rows: limits.max_rows,
+        max_logits_rows: limits.max_logits_rows,
         context_length: Some(plan.context),
         usable_vocabulary: Some(opened.tokenizer.vocabulary_size()),
         simd,
@@ -52,7 +54,7 @@ pub(super) fn load(
     let runner = Runner::new(Arc::new(model), runner_options).map_err(|error| failed(error.to_string()))?;
     let engine_options = EngineOptions {
         max_batch: options.max_batch,
-        prefill_chunk: memory::PREFILL_ROWS,
+        prefill_chunk: PREFILL_ROWS,
         queue_limit: options.queue_limit,
         speculation: options.speculation,
         simd,

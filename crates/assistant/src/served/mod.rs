@@ -1,13 +1,12 @@
 //! The models served: by name, loaded at first use, unloaded when idle and the memory is needed.
 //!
-//! [`memory`] counts what a model takes, [`room`] decides who makes room for whom, [`load`] loads one. A
+//! [`memory`] estimates what a model takes, [`reserve`] decides which idle models are unloaded for it, [`load`] loads one. A
 //! request gets the model that it named or an error, never another one. Knows no requests, only who holds
 //! which model.
 
-mod forecast;
 mod load;
 mod memory;
-mod room;
+mod reserve;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,8 +19,6 @@ use zhenjin_tensor::ComputeOptions;
 
 use crate::assistant::{Assistant, LoadedModel};
 use crate::error::AssistantError;
-
-pub use forecast::ServingForecast;
 
 /// A model to serve.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -300,8 +297,8 @@ impl Shared {
     fn load_and_tell(self: Arc<Self>, spec: &ModelSpec, sender: &watch::Sender<Outcome>) {
         let mut granted = 0;
         let load = std::panic::AssertUnwindSafe(|| {
-            load::load(spec, &self.options, |needs| {
-                let plan = self.make_room(&spec.name, needs)?;
+            load::load(spec, &self.options, |estimate| {
+                let plan = self.reserve(&spec.name, estimate)?;
                 granted = plan.bytes;
                 Ok(plan)
             })

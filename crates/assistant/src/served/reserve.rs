@@ -1,18 +1,19 @@
-//! Who makes room for a model that is to be loaded: idle ones, the least recently used first; never one in
-//! use.
+//! Reserves memory for a model that is to be loaded: idle models are unloaded for it, the least recently used first, never
+//! one in use.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::memory::{MemoryNeeds, MemoryPlan};
+use zhenjin_model::{MemoryEstimate, MemoryPlan};
+
 use super::{Shared, Slot, State};
 use crate::assistant::Assistant;
 use crate::error::AssistantError;
 
 /// How long a load waits for models in use to become idle.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
-/// How often it looks: holders of a model tell nobody when they let go.
-const LOOK_AGAIN: Duration = Duration::from_millis(50);
+/// Polling interval: nothing is signalled when the last holder of a model drops it.
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 impl State {
     /// Bytes that are not taken.
@@ -51,15 +52,15 @@ impl Shared {
     /// Grants memory to the model `name`, unloading idle models for it and waiting for ones in use if need
     /// be. The bytes of the plan are reserved until the caller gives them back.
     ///
-    /// # Errors [`AssistantError::OutOfMemory`] if the limit is too low for this model alone,
-    /// [`AssistantError::MemoryInUse`] if others did not become idle in time.
-    pub(super) fn make_room(&self, name: &str, needs: MemoryNeeds) -> Result<MemoryPlan, AssistantError> {
+    /// # Errors
+    /// [`AssistantError::OutOfMemory`] if the limit is too low for this model alone, [`AssistantError::MemoryInUse`] if others did not become idle in time.
+    pub(super) fn reserve(&self, name: &str, estimate: MemoryEstimate) -> Result<MemoryPlan, AssistantError> {
         let limit = self.options.memory_bytes;
-        if needs.least() > limit {
+        if estimate.least() > limit {
             let name = name.to_owned();
             return Err(AssistantError::OutOfMemory {
                 name,
-                needed_bytes: needs.least(),
+                needed_bytes: estimate.least(),
                 limit_bytes: limit,
             });
         }
@@ -71,7 +72,7 @@ impl Shared {
                 return Err(AssistantError::ShuttingDown);
             }
             let available = state.available(limit);
-            if available < needs.wanted().min(limit)
+            if available < estimate.full_context().min(limit)
                 && let Some((idle, assistant)) = state.take_idle()
             {
                 drop(state);
@@ -79,7 +80,7 @@ impl Shared {
                 drop(assistant);
                 continue;
             }
-            if let Some(plan) = needs.plan(available) {
+            if let Some(plan) = estimate.plan(available) {
                 state.reserved += plan.bytes;
                 return Ok(plan);
             }
@@ -89,10 +90,10 @@ impl Shared {
                 return Err(AssistantError::MemoryInUse { name: name.to_owned(), in_use });
             }
             if !told {
-                tracing::warn!(model = name, in_use = ?in_use, needed = needs.least(), available, "waits: its memory is in use");
+                tracing::warn!(model = name, in_use = ?in_use, needed = estimate.least(), available, "waits: its memory is in use");
                 told = true;
             }
-            std::thread::sleep(LOOK_AGAIN);
+            std::thread::sleep(POLL_INTERVAL);
         }
     }
 }

@@ -1,18 +1,16 @@
-//! `zhenjin inspect`: what a model file holds, and the memory that serving it needs.
+//! `zhenjin inspect`: what a model file holds, and the memory that serving it takes.
 
 use crate::arguments::InspectArguments;
 use crate::home::Home;
+use crate::machine;
 use crate::memory_size::MemorySize;
 use anyhow::Result;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::io::Write;
 use zhenjin_hub::{ModelStore, OpenedModel};
-use zhenjin_model::{FileTensor, Serving};
+use zhenjin_model::{FileTensor, PAGE_TOKENS};
 use zhenjin_tokenizer::ChatTemplate;
-
-/// Tokens of one step, as the server's engine takes them.
-const MAX_ROWS: usize = 512;
 
 #[derive(Serialize)]
 struct Inspection {
@@ -27,7 +25,7 @@ struct Inspection {
     has_chat_template: bool,
     template_knows_tools: bool,
     types: BTreeMap<String, TypeTotal>,
-    memory: MemoryPlan,
+    memory: ServingMemory,
     unread_settings: Vec<String>,
     unused_tensors: Vec<String>,
     tensors: Vec<TensorLine>,
@@ -48,15 +46,27 @@ struct TypeTotal {
     bytes: u64,
 }
 
+/// What `serve` with the same options plans.
 #[derive(Serialize)]
-struct MemoryPlan {
-    context: usize,
-    batch: u32,
+struct ServingMemory {
+    max_batch: u16,
+    limit_bytes: u64,
     weights_bytes: u64,
-    kv_bytes_per_token: u64,
-    kv_bytes: u64,
+    tokenizer_bytes: u64,
     workspace_bytes: u64,
-    total_bytes: u64,
+    kv_cache_dtype: &'static str,
+    kv_bytes_per_token: u64,
+    least_bytes: u64,
+    /// None where not even the least is within the limit.
+    planned: Option<PlannedMemory>,
+}
+
+#[derive(Serialize)]
+struct PlannedMemory {
+    context: usize,
+    kv_tokens: usize,
+    kv_bytes: u64,
+    bytes: u64,
 }
 
 #[derive(Serialize)]
@@ -107,7 +117,7 @@ fn inspect(name: &str, opened: &OpenedModel, arguments: &InspectArguments) -> Re
         has_chat_template: opened.template.is_some(),
         template_knows_tools: opened.template.as_ref().is_some_and(ChatTemplate::supports_tools),
         types,
-        memory: memory_plan(opened, arguments)?,
+        memory: memory(opened, arguments)?,
         unread_settings: file.unread_settings().to_vec(),
         unused_tensors: file.unused_tensors().to_vec(),
         tensors: file
@@ -159,29 +169,62 @@ fn config_lines(opened: &OpenedModel) -> BTreeMap<&'static str, String> {
     lines
 }
 
-fn memory_plan(opened: &OpenedModel, arguments: &InspectArguments) -> Result<MemoryPlan> {
-    let config = opened.file.config();
-    let context = arguments.context.unwrap_or(config.context_length);
-    let serving = Serving {
-        context,
-        sequences: arguments.batch as usize,
-        max_rows: MAX_ROWS,
-        kv_dtype: arguments.kv_cache_dtype.choose(opened.file.layer_dtype()?, config.head_dim),
-    };
-    let plan = opened.file.memory(&serving)?;
-    Ok(MemoryPlan {
-        context,
-        batch: arguments.batch,
-        weights_bytes: plan.weights,
-        kv_bytes_per_token: plan.kv_per_token,
-        kv_bytes: plan.kv,
-        workspace_bytes: plan.workspace,
-        total_bytes: plan.total(),
+fn memory(opened: &OpenedModel, arguments: &InspectArguments) -> Result<ServingMemory> {
+    let options = machine::serve_options(&arguments.engine, usize::from(arguments.max_batch), 0)?;
+    let estimate = options.memory_estimate(&opened.file)?;
+    let planned = estimate.plan(options.memory_bytes).map(|plan| PlannedMemory {
+        context: plan.context,
+        kv_tokens: plan.pages * PAGE_TOKENS,
+        kv_bytes: plan.pages as u64 * estimate.page,
+        bytes: plan.bytes,
+    });
+    Ok(ServingMemory {
+        max_batch: arguments.max_batch,
+        limit_bytes: options.memory_bytes,
+        weights_bytes: estimate.weights,
+        tokenizer_bytes: estimate.tokenizer,
+        workspace_bytes: estimate.workspace,
+        kv_cache_dtype: estimate.kv_dtype.name(),
+        kv_bytes_per_token: estimate.kv_per_token(),
+        least_bytes: estimate.least(),
+        planned,
     })
 }
 
+fn size(bytes: u64) -> String {
+    MemorySize(bytes).to_string()
+}
+
+fn print_memory(out: &mut impl Write, memory: &ServingMemory) -> std::io::Result<()> {
+    writeln!(out, "\nMemory to serve {} chats at once:", memory.max_batch)?;
+    writeln!(out, "  weights   {:>12}", size(memory.weights_bytes))?;
+    writeln!(out, "  tokenizer {:>12}", size(memory.tokenizer_bytes))?;
+    writeln!(out, "  workspace {:>12}", size(memory.workspace_bytes))?;
+    writeln!(
+        out,
+        "  KV cache  {:>12}  a token, in {}",
+        size(memory.kv_bytes_per_token),
+        memory.kv_cache_dtype
+    )?;
+    writeln!(out, "  least     {:>12}  with the KV cache of one short chat", size(memory.least_bytes))?;
+    match &memory.planned {
+        Some(plan) => writeln!(
+            out,
+            "  planned   {:>12}  with a KV cache of {} tokens, {}; a chat has at most {} tokens",
+            size(plan.bytes),
+            plan.kv_tokens,
+            size(plan.kv_bytes),
+            plan.context
+        ),
+        None => writeln!(
+            out,
+            "  planned             –  the least is more than the {} that models may take",
+            size(memory.limit_bytes)
+        ),
+    }
+}
+
 fn print(out: &mut impl Write, inspection: &Inspection, with_tensors: bool) -> std::io::Result<()> {
-    let size = |bytes: u64| MemorySize(bytes).to_string();
     writeln!(out, "{} · {} · {}", inspection.name, inspection.format, size(inspection.file_bytes))?;
     writeln!(out, "  {}", inspection.path)?;
     writeln!(
@@ -216,12 +259,7 @@ fn print(out: &mut impl Write, inspection: &Inspection, with_tensors: bool) -> s
             writeln!(out, "{what}: {}", names.join(", "))?;
         }
     }
-    let plan = &inspection.memory;
-    writeln!(out, "\nMemory to serve {} chats of {} tokens:", plan.batch, plan.context)?;
-    writeln!(out, "  weights   {:>12}", size(plan.weights_bytes))?;
-    writeln!(out, "  KV cache  {:>12}  ({} a token)", size(plan.kv_bytes), size(plan.kv_bytes_per_token))?;
-    writeln!(out, "  workspace {:>12}", size(plan.workspace_bytes))?;
-    writeln!(out, "  together  {:>12}", size(plan.total_bytes))?;
+    print_memory(out, &inspection.memory)?;
     if with_tensors {
         writeln!(out, "\nTensors:")?;
         for tensor in &inspection.tensors {

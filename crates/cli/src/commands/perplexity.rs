@@ -26,7 +26,7 @@ pub(crate) fn run(home: &Home, arguments: &PerplexityArguments) -> Result<()> {
         windows: arguments.chunks,
         bos,
         usable_vocabulary: Some(opened.tokenizer.vocabulary_size()),
-        kv_dtype: arguments.engine.kv_cache_dtype.choose(model.layer_dtype(), model.config.head_dim),
+        kv_dtype: model.kv_dtype(arguments.engine.kv_cache_dtype),
         simd,
         team,
     };

@@ -178,7 +178,7 @@ fn start(model: &Arc<Model>, team: Arc<ThreadTeam>) -> Result<Engine, String> {
 
 /// What the server takes by default.
 fn kv_dtype(model: &Model) -> KvDtype {
-    KvCacheDtype::default().choose(model.layer_dtype(), model.config.head_dim)
+    model.kv_dtype(KvCacheDtype::default())
 }
 
 /// The engine's numbers when it has become quiet, or after some seconds all the same.

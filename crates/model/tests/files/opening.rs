@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use zhenjin_model::gguf::Value;
 use zhenjin_model::{
-    FileFormat, LayerWeightName, LoadOptions, Model, ModelFile, Serving, TensorSource, WeightName,
+    FileFormat, KvCacheDtype, LayerWeightName, LoadOptions, Model, ModelFile, Runner, ServingLimits,
+    TensorSource, WeightName,
 };
 use zhenjin_tensor::{SimdLevel, ThreadTeam};
 
@@ -190,18 +191,24 @@ fn planned_memory_is_what_loading_takes() {
     let folder = tempfile::tempdir().unwrap();
     write_folder(folder.path(), &tiny_config(), &tiny_tensors());
     let file = ModelFile::open(folder.path()).unwrap();
-    let plan = file
-        .memory(&Serving {
-            context: 50,
-            sequences: 3,
-            max_rows: 64,
-            kv_dtype: zhenjin_tensor::KvDtype::default(),
-        })
-        .unwrap();
+    let limits = ServingLimits {
+        context: Some(50),
+        max_batch: 3,
+        max_rows: 64,
+        max_logits_rows: 4,
+        threads: 1,
+        kv_cache_dtype: KvCacheDtype::default(),
+        tokenizer_bytes_per_token: 0,
+    };
+    let estimate = file.memory_estimate(&limits).unwrap();
     let team = Arc::new(ThreadTeam::new(1).unwrap());
     let model = Model::load(folder.path(), &LoadOptions { simd: SimdLevel::Scalar, team }).unwrap();
-    assert_eq!(plan.weights, model.weights.bytes() as u64);
-    // Keys and values of one head of 8 in one layer, in f32; 50 positions are two pages.
-    assert_eq!((plan.kv_per_token, plan.kv), (2 * 8 * 4, 3 * 2 * 32 * 2 * 8 * 4));
-    assert_eq!(plan.total(), plan.weights + plan.kv + plan.workspace);
+    assert_eq!(estimate.weights, model.weights.bytes() as u64);
+    assert_eq!(estimate.workspace, Runner::workspace_bytes(file.config(), 64, 4, 1) as u64);
+    // Keys and values of one head of 8 in one layer, in f32; 50 positions are two pages, three times 50 are five.
+    assert_eq!((estimate.kv_per_token(), estimate.page), (2 * 8 * 4, 32 * 2 * 8 * 4));
+    let plan = estimate.plan(1 << 40).unwrap();
+    let fixed = estimate.weights + estimate.workspace;
+    assert_eq!((plan.pages, plan.context, plan.bytes), (5, 50, fixed + 5 * estimate.page));
+    assert_eq!(estimate.least(), fixed + 2 * estimate.page);
 }

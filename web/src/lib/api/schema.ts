@@ -802,10 +802,17 @@ export interface components {
             size_bytes: number | null;
             /**
              * Format: int64
-             * @description Bytes of memory: what it takes when loaded; else the least that it needs, computed from its files when they are
-             *     here, and estimated from their size when they are not.
+             * @description Bytes of memory without which it cannot be loaded: weights, tokenizer, workspace and the KV cache of a short
+             *     conversation. Before it is downloaded, guessed from the size of its files.
              */
-            memory_bytes: number | null;
+            least_memory_bytes: number | null;
+            /**
+             * Format: int64
+             * @description Bytes of memory that are planned for it, with a KV cache for many conversations as far as the memory limit allows: those
+             *     reserved if it is loaded, otherwise those that would be reserved if nothing else were. Null before it is downloaded, and
+             *     where not even the least fits.
+             */
+            planned_memory_bytes: number | null;
             /** @description Whether that is within the memory that models may take; null when unknown. */
             fits: boolean | null;
             /** @description Languages that it was trained for. */

@@ -24,7 +24,7 @@ pub(crate) fn run(home: &Home, arguments: &BenchArguments) -> Result<()> {
     let started = Instant::now();
     let (simd, team) = (compute.simd, Arc::new(compute.start_team()?));
     let model = Arc::new(Model::load(Path::new(&path), &LoadOptions { simd, team: Arc::clone(&team) })?);
-    let kv_dtype = arguments.engine.kv_cache_dtype.choose(model.layer_dtype(), model.config.head_dim);
+    let kv_dtype = model.kv_dtype(arguments.engine.kv_cache_dtype);
     let mut bench = Bench::new(Arc::clone(&model), Arc::clone(&team), kv_dtype, arguments)?;
     let load = started.elapsed();
     let mut report = Report::new(arguments, &model, kv_dtype, &team, load)?;

@@ -7,6 +7,7 @@ use utoipa::ToSchema;
 use zhenjin_assistant::{ModelState, ServedModelInfo};
 use zhenjin_hub::{CatalogueEntry, LocalModel};
 
+use super::estimates::least_by_file_size;
 use super::menu::{ModelMenu, menu_fault};
 use super::pulls::PullJson;
 use crate::errors::ApiError;
@@ -30,11 +31,16 @@ pub(crate) struct ModelJson {
     /// Bytes of its files, downloaded or not.
     #[schema(required)]
     size_bytes: Option<u64>,
-    /// Bytes of memory: what it takes when loaded; else the least that it needs, computed from its files when they are
-    /// here, and estimated from their size when they are not.
+    /// Bytes of memory without which it cannot be loaded: weights, tokenizer, workspace and the KV cache of a short
+    /// conversation. Before it is downloaded, guessed from the size of its files.
     #[schema(required)]
-    memory_bytes: Option<u64>,
-    /// Whether that is within the memory that models may take; null when unknown.
+    least_memory_bytes: Option<u64>,
+    /// Bytes of memory that are planned for it, with a KV cache for many conversations as far as the memory limit allows: those
+    /// reserved if it is loaded, otherwise those that would be reserved if nothing else were. Null before it is downloaded, and
+    /// where not even the least fits.
+    #[schema(required)]
+    planned_memory_bytes: Option<u64>,
+    /// Whether the least is within the memory that models may take; null when unknown.
     #[schema(required)]
     fits: Option<bool>,
     /// Languages that it was trained for.
@@ -107,13 +113,18 @@ pub(super) fn list(menu: &ModelMenu) -> Result<Vec<ModelJson>, ApiError> {
 fn describe(menu: &ModelMenu, known: &Known<'_>) -> ModelJson {
     let (entry, served, serving) = (known.entry, known.served, menu.served.options());
     let path = known.installed.map(|model| model.path.as_path()).or(served.map(|model| model.path.as_path()));
-    let computed = path.and_then(|path| menu.needs.of_file(path, serving));
-    let memory_bytes = served
-        .and_then(|model| model.memory_bytes)
-        .or(computed.map(|needs| needs.least_bytes))
-        .or(entry.map(|entry| super::needs::estimate(entry.bytes())));
-    let own_context = computed.map(|needs| needs.context_length).or(entry.map(|entry| entry.context_length));
-    let limited = |context: usize| serving.context.map_or(context, |limit| limit.min(context));
+    let estimate = path.and_then(|path| menu.estimates.of_file(path, serving));
+    let least_memory_bytes =
+        estimate.map(|estimate| estimate.least()).or(entry.map(|entry| least_by_file_size(entry.bytes())));
+    let plan = estimate.and_then(|estimate| estimate.plan(serving.memory_bytes));
+    let planned_memory_bytes = served.and_then(|model| model.memory_bytes).or(plan.map(|plan| plan.bytes));
+    let catalogue_context =
+        entry.map(|entry| serving.context.unwrap_or(usize::MAX).min(entry.context_length));
+    let context_length = served
+        .and_then(|model| model.context_length)
+        .or(plan.map(|plan| plan.context))
+        .or(estimate.map(|estimate| estimate.context))
+        .or(catalogue_context);
     ModelJson {
         name: known.name.to_owned(),
         title: entry.map_or_else(|| short_name(known.name), |entry| entry.title.clone()),
@@ -125,13 +136,14 @@ fn describe(menu: &ModelMenu, known: &Known<'_>) -> ModelJson {
             .and_then(|path| path.metadata().ok())
             .filter(std::fs::Metadata::is_file)
             .map(|file| file.len())),
-        memory_bytes,
-        fits: memory_bytes.map(|bytes| bytes <= serving.memory_bytes),
+        least_memory_bytes,
+        planned_memory_bytes,
+        fits: least_memory_bytes.map(|bytes| bytes <= serving.memory_bytes),
         languages: entry.map(|entry| entry.languages.clone()).unwrap_or_default(),
         licence: entry.map(|entry| entry.licence.name.clone()),
         good_for: entry
             .map(|entry| GoodForJson { en: entry.good_for.en.clone(), zh: entry.good_for.zh.clone() }),
-        context_length: served.and_then(|model| model.context_length).or(own_context.map(limited)),
+        context_length,
         pull: menu.pulls.get(known.name),
     }
 }

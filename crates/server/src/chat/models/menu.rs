@@ -5,7 +5,7 @@ use std::sync::Arc;
 use zhenjin_assistant::{Assistant, AssistantError, ModelSpec, ServeOptions, ServedModels};
 use zhenjin_hub::{Catalogue, LocalModel, ModelStore, PullOptions, StoreError};
 
-use super::needs::Needs;
+use super::estimates::Estimates;
 use super::pulls::Pulls;
 use crate::blocking::blocking;
 use crate::errors::ApiError;
@@ -27,14 +27,14 @@ pub(crate) struct ModelMenu {
     pub(super) library: Library,
     pub(super) served: Arc<ServedModels>,
     pub(super) pulls: Pulls,
-    pub(super) needs: Needs,
+    pub(super) estimates: Estimates,
     /// The model for new conversations that the operator chose.
     chosen: Option<String>,
 }
 
 impl ModelMenu {
     pub(crate) fn new(library: Library, served: Arc<ServedModels>, chosen: Option<String>) -> ModelMenu {
-        ModelMenu { library, served, pulls: Pulls::default(), needs: Needs::default(), chosen }
+        ModelMenu { library, served, pulls: Pulls::default(), estimates: Estimates::default(), chosen }
     }
 
     /// The model that answers where nobody named one: the operator's choice while it is served, else the first one served.

@@ -1,10 +1,10 @@
 //! The model menu: what there is, what is here, downloads and removals.
 
 mod download;
+mod estimates;
 mod events;
 mod list;
 mod menu;
-mod needs;
 mod pulls;
 
 use std::convert::Infallible;

@@ -3,9 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use zhenjin_engine::{
-    Event, FinishReason as EngineReason, Generation, Timings, TokenReport, Usage, sampling,
-};
+use zhenjin_engine::{EndReason, Event, Generation, Timings, TokenReport, Usage, sampling};
 
 use crate::answer::pipeline::{Ending, Output, Pipeline, token_info};
 use crate::assistant::LoadedModel;
@@ -156,7 +154,7 @@ impl TextGeneration {
         format!("call_{:016x}", sampling::random::seed_of_choice(turn, index as u64 + 1))
     }
 
-    fn finish(&mut self, reason: EngineReason, usage: Usage, timings: Timings) {
+    fn finish(&mut self, reason: EndReason, usage: Usage, timings: Timings) {
         let rest = match self.ending {
             Some(_) => Output { parts: self.pipeline.finish_ended(), ..Output::default() },
             None => self.pipeline.finish(),
@@ -164,8 +162,8 @@ impl TextGeneration {
         self.show(rest);
         let failure = match (self.broken.take(), &reason) {
             (Some(message), _) => Some(Failure::Broken(message)),
-            (None, EngineReason::Error(message)) => Some(Failure::Broken(message.clone())),
-            (None, EngineReason::ShutDown) => Some(Failure::ShutDown),
+            (None, EndReason::Error(message)) => Some(Failure::Broken(message.clone())),
+            (None, EndReason::ShutDown) => Some(Failure::ShutDown),
             _ => None,
         };
         if let Some(failure) = failure {
@@ -174,13 +172,13 @@ impl TextGeneration {
         }
         let has_calls = self.pipeline.calls() > 0;
         let reason = match (self.ending.take(), reason) {
-            (None, EngineReason::Length) => FinishReason::Length,
+            (None, EndReason::Length) => FinishReason::Length,
             _ if has_calls => FinishReason::ToolCalls,
             (Some(Ending::StopString(stop)), _) => FinishReason::Stop(StopCause::StopString(stop)),
-            (_, EngineReason::StopToken(token)) if !self.model.tokenizer.end_of_turn().contains(&token) => {
+            (_, EndReason::StopToken(token)) if !self.model.tokenizer.end_of_turn().contains(&token) => {
                 FinishReason::Stop(StopCause::StopToken(token))
             }
-            (_, EngineReason::ConstraintFinished) => FinishReason::Stop(StopCause::FormatComplete),
+            (_, EndReason::ConstraintFinished) => FinishReason::Stop(StopCause::FormatComplete),
             _ => FinishReason::Stop(StopCause::EndOfTurn),
         };
         self.ready.push_back(TextEvent::Finished { reason, usage, timings });

@@ -2,7 +2,7 @@
 //! and commands that set them.
 
 use zhenjin_assistant::AssistantError;
-use zhenjin_hub::StoreError;
+use zhenjin_hub::ModelStoreError;
 use zhenjin_server::{OptionsError, ServeError};
 
 /// What to type, where an error's own text cannot say it.
@@ -25,9 +25,9 @@ fn of_assistant(error: &AssistantError) -> Option<String> {
     }
 }
 
-fn of_hub(error: &StoreError) -> Option<String> {
+fn of_hub(error: &ModelStoreError) -> Option<String> {
     match error {
-        StoreError::NotInstalled { name } => Some(format!("`zhenjin pull {name}` fetches it")),
+        ModelStoreError::NotInstalled { name } => Some(format!("`zhenjin pull {name}` fetches it")),
         _ => None,
     }
 }
@@ -59,7 +59,7 @@ mod tests {
     fn errors_that_a_flag_mends_name_it() {
         let memory = AssistantError::OutOfMemory { name: "a".to_owned(), needed_bytes: 2, limit_bytes: 1 };
         assert!(hint_of(memory).contains("--memory"));
-        let missing = StoreError::NotInstalled { name: "smollm2:135m".to_owned() };
+        let missing = ModelStoreError::NotInstalled { name: "smollm2:135m".to_owned() };
         assert!(hint_of(missing).contains("zhenjin pull smollm2:135m"));
         let address = ([0, 0, 0, 0], 8080).into();
         let taken = ServeError::Bind { address, source: std::io::ErrorKind::AddrInUse.into() };

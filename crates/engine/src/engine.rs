@@ -141,7 +141,7 @@ impl Engine {
     }
 
     /// Takes no more requests, lets those inside finish for at most `grace`, ends the rest with
-    /// [`crate::FinishReason::ShutDown`], and waits for the thread to end.
+    /// [`crate::EndReason::ShutDown`], and waits for the thread to end.
     pub fn shutdown(&self, grace: Duration) {
         self.inbox.advance_to(Phase::Draining);
         self.inbox.wait_until_empty(grace);

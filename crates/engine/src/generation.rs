@@ -2,7 +2,7 @@
 
 use tokio::sync::mpsc::UnboundedReceiver;
 
-use crate::request::{Event, FinishReason, Timings, Usage};
+use crate::request::{EndReason, Event, Timings, Usage};
 
 /// The events of one request, in order.
 ///
@@ -46,7 +46,7 @@ impl Generation {
     /// A channel that ends without a last event means that the engine's thread is gone.
     fn note(&mut self, event: Option<Event>) -> Event {
         let event = event.unwrap_or_else(|| Event::Finished {
-            reason: FinishReason::Error("the engine stopped without finishing this request".to_owned()),
+            reason: EndReason::Error("the engine stopped without finishing this request".to_owned()),
             usage: Usage::default(),
             timings: Timings::default(),
         });

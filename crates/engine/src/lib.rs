@@ -24,7 +24,7 @@ pub use engine::Engine;
 pub use generation::Generation;
 pub use options::EngineOptions;
 pub use request::{
-    Event, FinishReason, PromptLogprobs, Request, StopCondition, SubmitError, Timings, TokenLogprob,
+    EndReason, Event, PromptLogprobs, Request, StopCondition, SubmitError, Timings, TokenLogprob,
     TokenReport, Usage,
 };
 pub use sampling::Sampling;

@@ -133,7 +133,7 @@ pub enum Event {
     /// Nothing more will come.
     Finished {
         /// Why.
-        reason: FinishReason,
+        reason: EndReason,
         /// Tokens used.
         usage: Usage,
         /// Time used.
@@ -143,7 +143,7 @@ pub enum Event {
 
 /// Why a request ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum FinishReason {
+pub enum EndReason {
     /// A stop token was generated.
     StopToken(u32),
     /// The constraint is satisfied and allows nothing more.

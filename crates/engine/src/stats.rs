@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::request::{FinishReason, Timings, Usage};
+use crate::request::{EndReason, Timings, Usage};
 
 /// A snapshot of the engine, as of the end of its latest step.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -67,5 +67,5 @@ pub trait EngineObserver: Send + Sync {
     /// A request has a further token, this long after the one before.
     fn next_token(&self, _since_last_token: Duration) {}
     /// A request has ended. `reason` is `None` if its receiver went away.
-    fn finished(&self, _reason: Option<&FinishReason>, _usage: &Usage, _timings: &Timings) {}
+    fn finished(&self, _reason: Option<&EndReason>, _usage: &Usage, _timings: &Timings) {}
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use fake_model::{FakeModel, VOCABULARY};
 use zhenjin_engine::{
-    Engine, EngineOptions, Event, FinishReason, Pooling, PoolingRows, Request, Sampling, TokenReport,
+    EndReason, Engine, EngineOptions, Event, Pooling, PoolingRows, Request, Sampling, TokenReport,
 };
 use zhenjin_model::testing::{RandomWeights, tiny_config};
 use zhenjin_model::{LoadOptions, Model, ModelConfig, Runner, RunnerOptions, WeightName};
@@ -23,7 +23,7 @@ struct Outcome {
     prompt: Vec<TokenReport>,
     pooled: Option<Vec<f32>>,
     answer: Vec<TokenReport>,
-    reason: FinishReason,
+    reason: EndReason,
 }
 
 fn run(engine: &Engine, request: Request) -> Outcome {
@@ -50,7 +50,7 @@ fn scores_from_a_position_on_reuse_what_comes_before() {
     let engine = fake(EngineOptions { prefill_chunk: 96, ..EngineOptions::default() });
     let tokens = text(300);
     let whole = run(&engine, Request::score(tokens.clone(), 0, 2));
-    assert_eq!((whole.cached, whole.prompt.len(), &whole.reason), (0, 300, &FinishReason::Length));
+    assert_eq!((whole.cached, whole.prompt.len(), &whole.reason), (0, 300, &EndReason::Length));
     assert!(whole.prompt[0].logprob.is_none() && whole.prompt[1..].iter().all(|r| r.top.len() == 2));
     assert!(whole.answer.is_empty());
     for from in [0, 1, 2, 32, 33, 34, 64, 65, 200, 299, 300, 1000] {
@@ -89,7 +89,7 @@ fn pooled_states_do_not_depend_on_chunks_or_the_cache() {
             for warm in [false, true] {
                 let outcome = run(&engine, Request::pool(text(150), pooling));
                 let expected = if warm && rows == PoolingRows::Last { 128 } else { 0 };
-                assert_eq!((outcome.cached, &outcome.reason), (expected, &FinishReason::Length));
+                assert_eq!((outcome.cached, &outcome.reason), (expected, &EndReason::Length));
                 let pooled = outcome.pooled.unwrap();
                 assert_eq!(seen.get_or_insert_with(|| pooled.clone()), &pooled, "{pooling:?}");
             }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use fake_model::{FakeModel, Faults, VOCABULARY};
 use proptest::prelude::*;
 use zhenjin_engine::{
-    ConstraintError, Engine, EngineOptions, Event, FinishReason, Generation, Pooling, PoolingRows,
+    ConstraintError, EndReason, Engine, EngineOptions, Event, Generation, Pooling, PoolingRows,
     PromptLogprobs, Request, Sampling, Speculation, StopCondition, TokenConstraint, TokenMask,
 };
 
@@ -384,7 +384,7 @@ fn shutdown_finishes_or_ends_every_request() {
             None => panic!("no last event"),
         }
     };
-    assert_eq!(end, FinishReason::ShutDown);
+    assert_eq!(end, EndReason::ShutDown);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use fake_model::{FakeModel, Gate};
 use zhenjin_engine::{
-    Engine, EngineObserver, EngineOptions, EngineStats, Event, FinishReason, Generation, Request, Sampling,
+    EndReason, Engine, EngineObserver, EngineOptions, EngineStats, Event, Generation, Request, Sampling,
     Speculation, StepReport, Usage,
 };
 
@@ -28,7 +28,7 @@ fn greedy(prompt: &[u32], max_tokens: usize) -> Request {
 struct Answer {
     tokens: Vec<u32>,
     cached: usize,
-    reason: FinishReason,
+    reason: EndReason,
     usage: Usage,
 }
 
@@ -66,14 +66,14 @@ fn an_answer_ends_within_a_draft_as_it_does_without() {
     let whole = run(Speculation::Off, greedy(&[3, 1, 4], 120)).0.tokens;
     for length in 1..=120 {
         let (cut, _) = run(Speculation::NgramAlways, greedy(&[3, 1, 4], length));
-        assert_eq!((&cut.tokens[..], cut.reason), (&whole[..length], FinishReason::Length));
+        assert_eq!((&cut.tokens[..], cut.reason), (&whole[..length], EndReason::Length));
         assert_eq!(cut.usage.completion_tokens, length);
     }
     for stop in BTreeSet::from_iter(whole.iter().copied()) {
         let stopping =
             |speculation| run(speculation, Request { stop_tokens: vec![stop], ..greedy(&[3, 1, 4], 120) }).0;
         let (with, without) = (stopping(Speculation::NgramAlways), stopping(Speculation::Off));
-        assert_eq!((with.tokens, with.reason), (without.tokens, FinishReason::StopToken(stop)));
+        assert_eq!((with.tokens, with.reason), (without.tokens, EndReason::StopToken(stop)));
     }
 }
 

@@ -63,7 +63,7 @@ pub enum OpenError {
 
 /// A model that is not in the store, or a store that cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub enum StoreError {
+pub enum ModelStoreError {
     /// The name is in the catalogue, but the model is not on this machine.
     #[error("the model {name} is not on this machine yet: pull it first")]
     NotInstalled {
@@ -114,10 +114,10 @@ pub enum StoreError {
     },
 }
 
-impl StoreError {
+impl ModelStoreError {
     /// An operating system's error with what was tried.
-    pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> StoreError {
+    pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> ModelStoreError {
         let path = path.to_owned();
-        move |error| StoreError::Io { action, path, error }
+        move |error| ModelStoreError::Io { action, path, error }
     }
 }

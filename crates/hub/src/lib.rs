@@ -21,7 +21,7 @@ mod sources;
 mod store;
 
 pub use catalogue::{Catalogue, CatalogueEntry, CatalogueFile, CatalogueSource, GoodFor, Licence};
-pub use errors::{OpenError, StoreError};
+pub use errors::{ModelStoreError, OpenError};
 pub use open::{GenerationDefaults, OpenedModel, open};
 pub use pull::{PullError, PullEvent, PullObserver, PullOptions, Secret, SilentObserver, Timeouts, pull};
 pub use reference::ModelReference;

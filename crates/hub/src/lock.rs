@@ -4,7 +4,7 @@
 use std::fs::{File, OpenOptions, TryLockError};
 use std::path::Path;
 
-use crate::StoreError;
+use crate::ModelStoreError;
 
 /// Held while a folder is changed.
 #[derive(Debug)]
@@ -16,18 +16,18 @@ impl FolderLock {
     /// Locks the file at `path`, which is made when it is missing and stays there.
     ///
     /// # Errors
-    /// [`StoreError::Busy`] when another program or thread holds the lock.
-    pub(crate) fn try_acquire(path: &Path, name: &str) -> Result<FolderLock, StoreError> {
+    /// [`ModelStoreError::Busy`] when another program or thread holds the lock.
+    pub(crate) fn try_acquire(path: &Path, name: &str) -> Result<FolderLock, ModelStoreError> {
         let file = OpenOptions::new()
             .create(true)
             .truncate(false)
             .write(true)
             .open(path)
-            .map_err(StoreError::io("open the lock", path))?;
+            .map_err(ModelStoreError::io("open the lock", path))?;
         match file.try_lock() {
             Ok(()) => Ok(FolderLock { _file: file }),
-            Err(TryLockError::WouldBlock) => Err(StoreError::Busy { name: name.to_owned() }),
-            Err(TryLockError::Error(error)) => Err(StoreError::io("lock", path)(error)),
+            Err(TryLockError::WouldBlock) => Err(ModelStoreError::Busy { name: name.to_owned() }),
+            Err(TryLockError::Error(error)) => Err(ModelStoreError::io("lock", path)(error)),
         }
     }
 }

@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use crate::StoreError;
+use crate::ModelStoreError;
 
 /// A model's name, taken apart.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,9 +23,10 @@ impl ModelReference {
     /// Takes a name apart.
     ///
     /// # Errors
-    /// [`StoreError::BadName`] for a name with characters that no hub allows, or a path that leaves its folder.
-    pub fn parse(name: &str) -> Result<ModelReference, StoreError> {
-        let bad = |reason: &str| StoreError::BadName { name: name.to_owned(), reason: reason.to_owned() };
+    /// [`ModelStoreError::BadName`] for a name with characters that no hub allows, or a path that leaves its folder.
+    pub fn parse(name: &str) -> Result<ModelReference, ModelStoreError> {
+        let bad =
+            |reason: &str| ModelStoreError::BadName { name: name.to_owned(), reason: reason.to_owned() };
         let Some(rest) = name.strip_prefix("hf:") else {
             let is_plain = |part: &str| {
                 !part.is_empty() && part.chars().all(is_name_character) && !part.starts_with('.')

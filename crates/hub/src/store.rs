@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::lock::FolderLock;
-use crate::{Catalogue, GenerationDefaults, ModelReference, StoreError, files};
+use crate::{Catalogue, GenerationDefaults, ModelReference, ModelStoreError, files};
 
 const MANIFEST: &str = "model.json";
 /// A description is a few hundred bytes per file.
@@ -86,8 +86,8 @@ impl ModelStore {
     }
 
     /// Locks a model's folder against other programs, making the store's folder when it is missing.
-    pub(crate) fn lock(&self, reference: &ModelReference) -> Result<FolderLock, StoreError> {
-        fs::create_dir_all(&self.root).map_err(StoreError::io("make the folder", &self.root))?;
+    pub(crate) fn lock(&self, reference: &ModelReference) -> Result<FolderLock, ModelStoreError> {
+        fs::create_dir_all(&self.root).map_err(ModelStoreError::io("make the folder", &self.root))?;
         let path = self.root.join(format!("{}.lock", reference.folder_name()));
         FolderLock::try_acquire(&path, &reference.to_string())
     }
@@ -95,16 +95,16 @@ impl ModelStore {
     /// All whole models, by name. A model whose description is damaged is reported in the log and left out.
     ///
     /// # Errors
-    /// [`StoreError::Io`] when the folder exists but cannot be read.
-    pub fn list(&self) -> Result<Vec<LocalModel>, StoreError> {
+    /// [`ModelStoreError::Io`] when the folder exists but cannot be read.
+    pub fn list(&self) -> Result<Vec<LocalModel>, ModelStoreError> {
         let entries = match fs::read_dir(&self.root) {
             Ok(entries) => entries,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(error) => return Err(StoreError::io("read the folder", &self.root)(error)),
+            Err(error) => return Err(ModelStoreError::io("read the folder", &self.root)(error)),
         };
         let mut models = Vec::new();
         for entry in entries {
-            let folder = entry.map_err(StoreError::io("read the folder", &self.root))?.path();
+            let folder = entry.map_err(ModelStoreError::io("read the folder", &self.root))?.path();
             match read_manifest(&folder) {
                 Ok(Some(manifest)) => models.push(local_model(&folder, manifest)),
                 Ok(None) => {}
@@ -118,9 +118,9 @@ impl ModelStore {
     /// The model with this name, or at this path.
     ///
     /// # Errors
-    /// [`StoreError::NotInstalled`] for a name of the catalogue, [`StoreError::Unknown`] for anything else that is not
-    /// there, [`StoreError::Manifest`] when the model's description is damaged.
-    pub fn resolve(&self, name_or_path: &str) -> Result<LocalModel, StoreError> {
+    /// [`ModelStoreError::NotInstalled`] for a name of the catalogue, [`ModelStoreError::Unknown`] for anything else that is not
+    /// there, [`ModelStoreError::Manifest`] when the model's description is damaged.
+    pub fn resolve(&self, name_or_path: &str) -> Result<LocalModel, ModelStoreError> {
         let reference = ModelReference::parse(name_or_path);
         if let Ok(reference) = &reference {
             let folder = self.folder(reference);
@@ -130,7 +130,7 @@ impl ModelStore {
         }
         let path = Path::new(name_or_path);
         if !name_or_path.is_empty() && path.exists() {
-            let bytes = size_of(path).map_err(StoreError::io("read", path))?;
+            let bytes = size_of(path).map_err(ModelStoreError::io("read", path))?;
             return Ok(LocalModel {
                 name: name_or_path.to_owned(),
                 path: path.to_owned(),
@@ -144,31 +144,31 @@ impl ModelStore {
             Err(_) => false,
         };
         if pullable {
-            return Err(StoreError::NotInstalled { name: name_or_path.to_owned() });
+            return Err(ModelStoreError::NotInstalled { name: name_or_path.to_owned() });
         }
         let known: Vec<&str> =
             Catalogue::embedded().models().iter().map(|entry| entry.name.as_str()).collect();
-        Err(StoreError::Unknown { name: name_or_path.to_owned(), known: known.join(", ") })
+        Err(ModelStoreError::Unknown { name: name_or_path.to_owned(), known: known.join(", ") })
     }
 
     /// Deletes a model's files, finished or not.
     ///
     /// # Errors
-    /// [`StoreError::NotInstalled`] when there is nothing to delete, [`StoreError::Busy`] while it is being pulled,
-    /// [`StoreError::BadName`] for a path: files outside the store are never deleted.
-    pub fn remove(&self, name: &str) -> Result<(), StoreError> {
+    /// [`ModelStoreError::NotInstalled`] when there is nothing to delete, [`ModelStoreError::Busy`] while it is being pulled,
+    /// [`ModelStoreError::BadName`] for a path: files outside the store are never deleted.
+    pub fn remove(&self, name: &str) -> Result<(), ModelStoreError> {
         let reference = ModelReference::parse(name)?;
         let folder = self.folder(&reference);
         if !folder.is_dir() {
-            return Err(StoreError::NotInstalled { name: name.to_owned() });
+            return Err(ModelStoreError::NotInstalled { name: name.to_owned() });
         }
         let _lock = self.lock(&reference)?;
         // Without its description the model is gone for every reader, even when deleting the rest is interrupted.
         let manifest = folder.join(MANIFEST);
         if manifest.exists() {
-            fs::remove_file(&manifest).map_err(StoreError::io("delete", &manifest))?;
+            fs::remove_file(&manifest).map_err(ModelStoreError::io("delete", &manifest))?;
         }
-        fs::remove_dir_all(&folder).map_err(StoreError::io("delete", &folder))
+        fs::remove_dir_all(&folder).map_err(ModelStoreError::io("delete", &folder))
     }
 
     /// Records a whole model, after all its files have their final names.
@@ -176,12 +176,12 @@ impl ModelStore {
         &self,
         reference: &ModelReference,
         manifest: &ModelManifest,
-    ) -> Result<LocalModel, StoreError> {
+    ) -> Result<LocalModel, ModelStoreError> {
         let folder = self.folder(reference);
         let path = folder.join(MANIFEST);
         let json = serde_json::to_vec_pretty(manifest)
-            .map_err(|error| StoreError::Manifest { path: path.clone(), reason: error.to_string() })?;
-        files::write_atomically(&path, &json).map_err(StoreError::io("write", &path))?;
+            .map_err(|error| ModelStoreError::Manifest { path: path.clone(), reason: error.to_string() })?;
+        files::write_atomically(&path, &json).map_err(ModelStoreError::io("write", &path))?;
         Ok(local_model(&folder, manifest.clone()))
     }
 }
@@ -196,17 +196,17 @@ pub(crate) fn sampling_advice(path: &Path) -> Option<GenerationDefaults> {
     (local_model(folder, manifest.clone()).path == path).then_some(manifest.sampling)
 }
 
-fn read_manifest(folder: &Path) -> Result<Option<ModelManifest>, StoreError> {
+fn read_manifest(folder: &Path) -> Result<Option<ModelManifest>, ModelStoreError> {
     let path = folder.join(MANIFEST);
     let length = match fs::metadata(&path) {
         Ok(metadata) => metadata.len(),
         Err(_) => return Ok(None),
     };
-    let damaged = |reason: String| StoreError::Manifest { path: path.clone(), reason };
+    let damaged = |reason: String| ModelStoreError::Manifest { path: path.clone(), reason };
     if length > MAX_MANIFEST_BYTES {
         return Err(damaged(format!("it has {length} bytes")));
     }
-    let text = fs::read(&path).map_err(StoreError::io("read", &path))?;
+    let text = fs::read(&path).map_err(ModelStoreError::io("read", &path))?;
     let manifest: ModelManifest =
         serde_json::from_slice(&text).map_err(|error| damaged(error.to_string()))?;
     for file in &manifest.files {

@@ -8,7 +8,7 @@ use std::fs;
 
 use real_model::real_model;
 use support::*;
-use zhenjin_hub::{ModelStore, SilentObserver, StoreError, pull};
+use zhenjin_hub::{ModelStore, ModelStoreError, SilentObserver, pull};
 
 #[test]
 fn an_empty_store_lists_nothing_and_says_how_to_get_a_model() {
@@ -19,7 +19,7 @@ fn an_empty_store_lists_nothing_and_says_how_to_get_a_model() {
     assert!(error.to_string().contains("smollm2:135m is not on this machine"), "{error}");
     let error = store.resolve("smollm").unwrap_err();
     assert!(error.to_string().contains("smollm2:135m"), "{error}");
-    assert!(matches!(store.remove("smollm2:135m"), Err(StoreError::NotInstalled { .. })));
+    assert!(matches!(store.remove("smollm2:135m"), Err(ModelStoreError::NotInstalled { .. })));
 }
 
 #[test]
@@ -31,7 +31,7 @@ fn a_path_is_accepted_wherever_a_name_is_but_never_removed() {
     let name = file.to_str().unwrap();
     let model = store.resolve(name).unwrap();
     assert_eq!((model.path.as_path(), model.bytes, &model.manifest), (file.as_path(), 5, &None));
-    assert!(matches!(store.remove(name), Err(StoreError::BadName { .. })));
+    assert!(matches!(store.remove(name), Err(ModelStoreError::BadName { .. })));
     assert!(file.exists());
 }
 

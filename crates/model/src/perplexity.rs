@@ -40,7 +40,7 @@ pub struct PerplexityOptions {
 
 /// The figure after some of the windows.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Progress {
+pub struct PerplexityProgress {
     /// Windows scored so far.
     pub window: usize,
     /// Windows that will be scored in all.
@@ -105,7 +105,7 @@ pub fn measure(
     model: Arc<Model>,
     tokens: &[u32],
     options: &PerplexityOptions,
-    observe: &mut dyn FnMut(&Progress),
+    observe: &mut dyn FnMut(&PerplexityProgress),
 ) -> Result<Perplexity, PerplexityError> {
     let window = options.context;
     let context = model.config.context_length;
@@ -142,7 +142,7 @@ pub fn measure(
             input[0] = bos;
         }
         score_window(&mut runner, &input, &mut sums)?;
-        observe(&Progress { window: index + 1, windows, perplexity: sums.mean().exp() });
+        observe(&PerplexityProgress { window: index + 1, windows, perplexity: sums.mean().exp() });
     }
     let perplexity = sums.mean().exp();
     let standard_error = sums.standard_error() * perplexity;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use metrics::{Counter, Gauge, Histogram, Key, Label, Level, Metadata, Recorder, SharedString, Unit};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 use zhenjin_assistant::{EngineObserver, EngineStats, ObserverOfModel, StepReport, Timings, Usage};
-use zhenjin_engine::FinishReason;
+use zhenjin_engine::EndReason;
 
 const METADATA: Metadata<'static> = Metadata::new("zhenjin", Level::INFO, None);
 
@@ -230,17 +230,17 @@ impl EngineObserver for EngineMetrics {
         self.next_token.record(since_last_token.as_secs_f64());
     }
 
-    fn finished(&self, reason: Option<&FinishReason>, usage: &Usage, _timings: &Timings) {
+    fn finished(&self, reason: Option<&EndReason>, usage: &Usage, _timings: &Timings) {
         self.prompt_tokens.increment(usage.prompt_tokens as u64);
         self.cached_tokens.increment(usage.cached_tokens as u64);
         self.answer_tokens.increment(usage.completion_tokens as u64);
         match reason {
-            Some(
-                FinishReason::StopToken(_) | FinishReason::StopCondition | FinishReason::ConstraintFinished,
-            ) => self.stopped.increment(1),
-            Some(FinishReason::Length) => self.length.increment(1),
-            Some(FinishReason::ShutDown) | None => self.cancelled.increment(1),
-            Some(FinishReason::Error(_)) => self.failed.increment(1),
+            Some(EndReason::StopToken(_) | EndReason::StopCondition | EndReason::ConstraintFinished) => {
+                self.stopped.increment(1)
+            }
+            Some(EndReason::Length) => self.length.increment(1),
+            Some(EndReason::ShutDown) | None => self.cancelled.increment(1),
+            Some(EndReason::Error(_)) => self.failed.increment(1),
         }
     }
 }
@@ -265,7 +265,7 @@ mod tests {
             duration: Duration::from_millis(5),
         });
         let usage = Usage { prompt_tokens: 7, cached_tokens: 3, completion_tokens: 5 };
-        observer.finished(Some(&FinishReason::Length), &usage, &Timings::default());
+        observer.finished(Some(&EndReason::Length), &usage, &Timings::default());
         metrics.model_state(
             "small",
             Some(&EngineStats { pages_total: 9, pages_used: 2, ..EngineStats::default() }),

@@ -1,7 +1,7 @@
 //! The life of an answer: text is added piece by piece, then it ends once, in one of four ways.
 
 use crate::database::Store;
-use crate::{Generation, Message, MessageId, Status, StoreError, Timestamp, messages};
+use crate::{GenerationRecord, Message, MessageId, Status, StoreError, Timestamp, messages};
 
 /// How an answer ended.
 #[derive(Debug, Clone)]
@@ -27,7 +27,7 @@ pub struct AnswerEnd {
     /// Tokens that the model could have taken in.
     pub context_length: Option<u32>,
     /// What exactly was asked and sampled, kept with the answer.
-    pub generation: Option<Generation>,
+    pub generation: Option<GenerationRecord>,
 }
 
 impl AnswerEnd {

@@ -8,7 +8,7 @@ use crate::{MessageId, StoreError};
 
 /// The record behind one answer.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Generation {
+pub struct GenerationRecord {
     /// The model that sampled.
     pub model: String,
     /// The seed of its random numbers.
@@ -26,7 +26,7 @@ impl Store {
     ///
     /// # Errors
     /// When the database refuses.
-    pub async fn generation(&self, answer: &MessageId) -> Result<Option<Generation>, StoreError> {
+    pub async fn generation(&self, answer: &MessageId) -> Result<Option<GenerationRecord>, StoreError> {
         let read = sqlx::query("SELECT * FROM generations WHERE message_id = ?")
             .bind(answer.as_str())
             .try_map(|row: sqlx::sqlite::SqliteRow| {
@@ -34,7 +34,7 @@ impl Store {
                 let settings = serde_json::from_str(&settings).map_err(|source| {
                     sqlx::Error::ColumnDecode { index: "settings".to_owned(), source: Box::new(source) }
                 })?;
-                Ok(Generation {
+                Ok(GenerationRecord {
                     model: row.try_get("model")?,
                     seed: row.try_get::<Option<i64>, _>("seed")?.map(i64::cast_unsigned),
                     settings,
@@ -50,7 +50,7 @@ impl Store {
         &self,
         write: &mut Write<'_>,
         answer: &MessageId,
-        generation: &Generation,
+        generation: &GenerationRecord,
     ) -> Result<(), StoreError> {
         sqlx::query(
             "INSERT INTO generations (message_id, model, seed, settings, prompt_tokens, sampled_tokens)

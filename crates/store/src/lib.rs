@@ -26,7 +26,7 @@ pub use answers::AnswerEnd;
 pub use conversations::{Conversation, ConversationChange, NewConversation};
 pub use database::Store;
 pub use error::StoreError;
-pub use generations::Generation;
+pub use generations::GenerationRecord;
 pub use id::{ApiKeyId, ConversationId, MessageId};
 pub use keys::ApiKey;
 pub use messages::{Message, Question, Role, Status};

@@ -4,7 +4,8 @@ mod common;
 
 use common::{exchange, fresh_store, new_conversation, question};
 use zhenjin_store::{
-    AnswerEnd, ConversationChange, Generation, NewConversation, Role, Status, Store, StoreError, Timestamp,
+    AnswerEnd, ConversationChange, GenerationRecord, NewConversation, Role, Status, Store, StoreError,
+    Timestamp,
 };
 
 #[tokio::test]
@@ -110,7 +111,7 @@ async fn an_answer_grows_ends_once_and_never_changes_again() {
     store.append_to_answer(&answer.id, "金").await.unwrap();
     assert_eq!(store.message(&answer.id).await.unwrap().content, "真金");
 
-    let generation = Generation {
+    let generation = GenerationRecord {
         model: "tiny".to_owned(),
         seed: Some(u64::MAX),
         settings: serde_json::json!({ "temperature": 0 }),

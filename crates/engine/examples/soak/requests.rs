@@ -1,7 +1,7 @@
 //! Random requests of every kind, and what can be compared of their answers. Knows no text: prompts are token ids,
 //! some of them with a common beginning, some that repeat themselves.
 
-use zhenjin_engine::{Event, FinishReason, PromptLogprobs, Request, Sampling, TokenReport};
+use zhenjin_engine::{EndReason, Event, PromptLogprobs, Request, Sampling, TokenReport};
 
 /// SplitMix64: the same numbers from the same seed on every machine.
 pub(crate) struct Random(u64);
@@ -183,7 +183,7 @@ impl Answer {
         match event {
             Event::Prompt { tokens, .. } => self.tokens.extend(tokens.iter().map(TokenBits::from)),
             Event::Token { report, .. } => self.tokens.push(TokenBits::from(report)),
-            Event::Finished { reason: FinishReason::Length, .. } => self.finished = true,
+            Event::Finished { reason: EndReason::Length, .. } => self.finished = true,
             Event::Finished { reason, .. } => return Err(format!("the request ended early: {reason:?}")),
         }
         Ok(!self.finished)

@@ -11,7 +11,7 @@ use super::memory::publish_full_pages;
 use super::rows::is_answering;
 use super::sequence::{Sequence, TokenTime};
 use super::{PlannedChunk, Scheduler};
-use crate::request::{Event, FinishReason, TokenReport};
+use crate::request::{EndReason, Event, TokenReport};
 use crate::sampling::log_softmax::{BrokenLogit, LogSoftmax};
 use crate::sampling::sampler::{Choice, Sampler};
 use crate::stats::{EngineObserver, StepReport};
@@ -125,7 +125,7 @@ impl Scheduler {
         }
     }
 
-    fn step_one_by_one(&mut self, plan: &[PlannedChunk], failure: String) -> Vec<(u64, FinishReason)> {
+    fn step_one_by_one(&mut self, plan: &[PlannedChunk], failure: String) -> Vec<(u64, EndReason)> {
         tracing::warn!(requests = plan.len(), "a step failed: {failure}");
         let mut all_ended = Vec::new();
         for chunk in plan {
@@ -136,7 +136,7 @@ impl Scheduler {
             };
             match retried {
                 Ok(ended) => all_ended.extend(ended),
-                Err(failure) => all_ended.push((chunk.id, FinishReason::Error(failure))),
+                Err(failure) => all_ended.push((chunk.id, EndReason::Error(failure))),
             }
         }
         all_ended
@@ -144,7 +144,7 @@ impl Scheduler {
 
     /// One call of the model. Returns the requests that end with it, still running. On an error no request
     /// has moved.
-    fn step(&mut self, plan: &[PlannedChunk]) -> Result<Vec<(u64, FinishReason)>, String> {
+    fn step(&mut self, plan: &[PlannedChunk]) -> Result<Vec<(u64, EndReason)>, String> {
         let Scheduler { model, running, pool, sampler, stats, options, .. } = self;
         let mut choosing = Choosing { sampler, simd: options.simd, observer: options.observer.as_deref() };
         let mut chunks = Vec::with_capacity(plan.len());
@@ -180,7 +180,7 @@ impl Scheduler {
             let (generated_before, computed_before) = (sequence.completion_tokens(), sequence.computed);
             let ending = without_panic(|| read_outputs(sequence, chunk, &outputs, &mut choosing))
                 .unwrap_or_else(|panic| {
-                    Some(FinishReason::Error(format!("choosing a token panicked: {panic}")))
+                    Some(EndReason::Error(format!("choosing a token panicked: {panic}")))
                 });
             publish_full_pages(pool, sequence);
             stats.decode_tokens += (sequence.completion_tokens() - generated_before) as u64;
@@ -222,11 +222,11 @@ fn read_outputs(
     chunk: &PlannedChunk,
     outputs: &ChunkOutputs<'_>,
     choosing: &mut Choosing<'_>,
-) -> Option<FinishReason> {
+) -> Option<EndReason> {
     let targets = &sequence.tokens[chunk.scored()];
     let scores = &outputs.outputs.scores[outputs.scores.clone()];
     if let Err(broken) = sequence.about_prompt.add_scores(targets, scores) {
-        return Some(FinishReason::Error(broken.to_string()));
+        return Some(EndReason::Error(broken.to_string()));
     }
     let end = chunk.start + chunk.rows;
     sequence.about_prompt.add_hidden(end, outputs.outputs.hidden, outputs.hidden.clone());
@@ -239,21 +239,21 @@ fn read_outputs(
         if pooled.iter().flatten().any(|value| !value.is_finite()) {
             let message =
                 "the model's hidden states are not finite: the weights or the calculation are broken";
-            return Some(FinishReason::Error(message.to_owned()));
+            return Some(EndReason::Error(message.to_owned()));
         }
         sequence.send(Event::Prompt { cached_tokens: sequence.cached_tokens, tokens, pooled });
     }
     if sequence.request.max_tokens == 0 {
-        return Some(FinishReason::Length);
+        return Some(EndReason::Length);
     }
     let rows: Vec<&[f32]> = outputs.logits.clone().map(|row| outputs.outputs.logits.row(row)).collect();
     let Some(first) = rows.len().checked_sub(1 + chunk.drafted) else {
-        return Some(FinishReason::Error("the model returned no logits".to_owned()));
+        return Some(EndReason::Error("the model returned no logits".to_owned()));
     };
     for (row, logits) in rows[first..].iter().enumerate() {
         let (token, ending) = match generate(sequence, logits, choosing) {
             Ok(generated) => generated,
-            Err(message) => return Some(FinishReason::Error(message)),
+            Err(message) => return Some(EndReason::Error(message)),
         };
         if ending.is_some() {
             return ending;
@@ -275,7 +275,7 @@ fn generate(
     sequence: &mut Sequence,
     logits: &[f32],
     choosing: &mut Choosing<'_>,
-) -> Result<(u32, Option<FinishReason>), String> {
+) -> Result<(u32, Option<EndReason>), String> {
     if let (Some(constraint), Some(mask)) = (&mut sequence.request.constraint, &mut sequence.mask) {
         mask.clear();
         constraint.mask(mask).map_err(|error| format!("the constraint failed: {error}"))?;
@@ -306,13 +306,13 @@ fn generate(
     }
     sequence.send(Event::Token { report, is_stop });
     let ending = if is_stop {
-        Some(FinishReason::StopToken(token))
+        Some(EndReason::StopToken(token))
     } else if condition_met {
-        Some(FinishReason::StopCondition)
+        Some(EndReason::StopCondition)
     } else if is_complete {
-        Some(FinishReason::ConstraintFinished)
+        Some(EndReason::ConstraintFinished)
     } else if sequence.completion_tokens() >= sequence.request.max_tokens {
-        Some(FinishReason::Length)
+        Some(EndReason::Length)
     } else {
         None
     };

@@ -20,7 +20,7 @@ use zhenjin_model::LogitsFor;
 use crate::inbox::{Inbox, Phase};
 use crate::kv::page_pool::PagePool;
 use crate::options::EngineOptions;
-use crate::request::{Event, FinishReason};
+use crate::request::{EndReason, Event};
 use crate::sampling::sampler::Sampler;
 use crate::speculation::row_cost::RowCost;
 use crate::stats::EngineStats;
@@ -102,7 +102,7 @@ impl Scheduler {
             }
             if phase == Phase::Stopping {
                 for id in self.all_ids() {
-                    self.finish(id, Some(FinishReason::ShutDown));
+                    self.finish(id, Some(EndReason::ShutDown));
                 }
                 return;
             }
@@ -141,7 +141,7 @@ impl Scheduler {
     }
 
     /// Ends a request: its pages are free before anybody hears of it. `None`: nobody listens any more.
-    fn finish(&mut self, id: u64, reason: Option<FinishReason>) {
+    fn finish(&mut self, id: u64, reason: Option<EndReason>) {
         let Some(mut sequence) = self.running.remove(&id).or_else(|| self.waiting.remove(&id)) else {
             return;
         };
@@ -149,7 +149,7 @@ impl Scheduler {
         let (usage, timings) = (sequence.usage(), sequence.timings(Instant::now()));
         self.stats.finished += 1;
         self.stats.cancelled += u64::from(reason.is_none());
-        if let Some(FinishReason::Error(message)) = &reason {
+        if let Some(EndReason::Error(message)) = &reason {
             self.stats.failed += 1;
             tracing::error!(request = id, "request failed: {message}");
         }

@@ -15,7 +15,7 @@ use ureq::http::{Method, Response};
 
 use super::http::{Follow, header_text, host_of};
 use super::retry::{Attempt, Retries, status_failure};
-use super::{Progress, PullContext, PullEvent, Secret, SourceError};
+use super::{DownloadProgress, PullContext, PullEvent, Secret, SourceError};
 use crate::files;
 
 const BUFFER_BYTES: usize = 128 * 1024;
@@ -74,7 +74,7 @@ pub(crate) fn download(
     request: &FileRequest,
     name: &str,
     destination: &Path,
-    progress: &mut Progress<'_>,
+    progress: &mut DownloadProgress<'_>,
 ) -> Result<Verified, SourceError> {
     if let Some(verified) = already_there(context, request, destination)? {
         progress.finish_file(verified.bytes);
@@ -128,7 +128,7 @@ fn attempt(
     context: &PullContext<'_>,
     request: &FileRequest,
     partial: &mut Partial,
-    progress: &mut Progress<'_>,
+    progress: &mut DownloadProgress<'_>,
 ) -> Result<(), Attempt> {
     let again = |reason: String| Attempt::Again { reason, wait: None };
     if context.observer.is_cancelled() {
@@ -176,7 +176,7 @@ fn receive(
     response: Response<Body>,
     request: &FileRequest,
     partial: &mut Partial,
-    progress: &mut Progress<'_>,
+    progress: &mut DownloadProgress<'_>,
 ) -> Result<(), Attempt> {
     let announced = header_text(&response, "content-length").and_then(|length| length.parse::<u64>().ok());
     let end = announced.map(|length| partial.length + length);

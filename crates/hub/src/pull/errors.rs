@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::StoreError;
+use crate::ModelStoreError;
 
 /// A model that could not be pulled.
 #[derive(Debug, thiserror::Error)]
@@ -42,7 +42,7 @@ pub enum PullError {
     },
     /// The store.
     #[error(transparent)]
-    Store(#[from] StoreError),
+    Store(#[from] ModelStoreError),
 }
 
 /// Why a source could not deliver.
@@ -62,7 +62,7 @@ impl SourceError {
     /// The local disk refused.
     pub(crate) fn local(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> SourceError {
         let path = path.to_owned();
-        move |error| SourceError::Stop(Box::new(StoreError::Io { action, path, error }.into()))
+        move |error| SourceError::Stop(Box::new(ModelStoreError::Io { action, path, error }.into()))
     }
 }
 

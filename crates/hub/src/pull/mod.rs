@@ -20,13 +20,13 @@ pub(crate) use disk_space::check as check_disk_space;
 pub(crate) use download::{Expected, FileRequest, Partial};
 pub(crate) use errors::SourceError;
 pub(crate) use http::{Follow, HttpClient, encode_path, header_text, host_of, join, next_page};
-pub(crate) use observer::Progress;
+pub(crate) use observer::DownloadProgress;
 pub(crate) use retry::{Attempt, Retries, status_failure};
 
 use crate::sources::{self, Source};
 use crate::{
     Catalogue, CatalogueFile, GenerationDefaults, LocalModel, ManifestFile, ModelManifest, ModelReference,
-    ModelStore, StoreError, files,
+    ModelStore, ModelStoreError, files,
 };
 
 /// A file as a source offers it.
@@ -69,7 +69,7 @@ pub fn pull(
         return Ok(model);
     }
     let folder = store.folder(&reference);
-    fs::create_dir_all(&folder).map_err(StoreError::io("make the folder", &folder))?;
+    fs::create_dir_all(&folder).map_err(ModelStoreError::io("make the folder", &folder))?;
     let client = HttpClient::new(options)?;
     let context = PullContext { client: &client, options, observer, folder: &folder };
     let mut failures = Vec::new();
@@ -114,7 +114,9 @@ impl Plan {
                 let Some(entry) = catalogue.get(name) else {
                     let known: Vec<&str> =
                         catalogue.models().iter().map(|entry| entry.name.as_str()).collect();
-                    return Err(StoreError::Unknown { name: name.clone(), known: known.join(", ") }.into());
+                    return Err(
+                        ModelStoreError::Unknown { name: name.clone(), known: known.join(", ") }.into()
+                    );
                 };
                 Ok(Plan {
                     sources: entry.sources.iter().cloned().map(Source::Catalogue).collect(),
@@ -154,7 +156,7 @@ fn download_all(remote: &[RemoteFile], context: &PullContext<'_>) -> Result<Vec<
         missing += download::missing_bytes(&file.request, &destination);
     }
     disk_space::check(context.folder, missing)?;
-    let mut progress = Progress::new(context.observer, total);
+    let mut progress = DownloadProgress::new(context.observer, total);
     let mut files = Vec::with_capacity(remote.len());
     for file in remote {
         let destination = destination(context.folder, &file.file)?;

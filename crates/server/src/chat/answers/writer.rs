@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 use zhenjin_assistant::{Failure, FinishReason, TextEvent, Timings, Usage};
-use zhenjin_store::{AnswerEnd, Generation, Message, Status, StoreError};
+use zhenjin_store::{AnswerEnd, GenerationRecord, Message, Status, StoreError};
 
 use super::{AnswerSource, Provenance, RunningAnswer, RunningAnswers, Tokens};
 
@@ -20,7 +20,7 @@ const BYTES_PER_MILLISECOND: usize = 512;
 
 /// The part of an answer that is not in the store yet.
 #[derive(Default)]
-struct Draft {
+struct AnswerBuffer {
     /// Text that is not in the store yet.
     pending: String,
     /// Bytes of text that are.
@@ -33,7 +33,7 @@ struct Draft {
     finished: Option<(Usage, Timings)>,
 }
 
-impl Draft {
+impl AnswerBuffer {
     fn push(&mut self, text: &str) {
         let now = Instant::now();
         self.text_came = Some((self.text_came.map_or(now, |(first, _)| first), now));
@@ -66,22 +66,25 @@ pub(super) async fn write(
     mut source: impl AnswerSource,
     provenance: Provenance,
 ) {
-    let mut draft = Draft::default();
-    let ending = take_down(&answers, &running, &message, &mut source, &mut draft).await;
+    let mut buffer = AnswerBuffer::default();
+    let ending = take_down(&answers, &running, &message, &mut source, &mut buffer).await;
     let tokens = source.tokens();
     // The model stops computing before the ending is saved.
     drop(source);
-    let ended =
-        match answers.store.end_answer(&message.id, answer_end(&ending, &draft, &provenance, tokens)).await {
-            Ok(ended) => {
-                running.publish(&draft.pending);
-                ended
-            }
-            Err(error) => {
-                tracing::error!(answer = %message.id, %error, "an answer's ending could not be saved");
-                unsaved(&answers, message.clone(), &error).await
-            }
-        };
+    let ended = match answers
+        .store
+        .end_answer(&message.id, answer_end(&ending, &buffer, &provenance, tokens))
+        .await
+    {
+        Ok(ended) => {
+            running.publish(&buffer.pending);
+            ended
+        }
+        Err(error) => {
+            tracing::error!(answer = %message.id, %error, "an answer's ending could not be saved");
+            unsaved(&answers, message.clone(), &error).await
+        }
+    };
     running.progress.send_modify(|progress| progress.ended = Some(Arc::new(ended)));
     answers.forget(&message.id);
 }
@@ -91,7 +94,7 @@ async fn take_down(
     running: &RunningAnswer,
     message: &Message,
     source: &mut impl AnswerSource,
-    draft: &mut Draft,
+    buffer: &mut AnswerBuffer,
 ) -> Ending {
     let mut next_write = Instant::now();
     loop {
@@ -99,30 +102,30 @@ async fn take_down(
             biased;
             () = running.stop.notified() => return Ending::new(Status::Stopped),
             () = answers.shutdown.ending() => return Ending::new(Status::Interrupted),
-            () = sleep_until(next_write), if !draft.pending.is_empty() => {
-                if let Err(error) = answers.store.append_to_answer(&message.id, &draft.pending).await {
+            () = sleep_until(next_write), if !buffer.pending.is_empty() => {
+                if let Err(error) = answers.store.append_to_answer(&message.id, &buffer.pending).await {
                     tracing::error!(answer = %message.id, %error, "an answer's text could not be saved");
                     return Ending::failed(format!("the answer could not be saved: {error}"));
                 }
-                running.publish(&draft.pending);
-                draft.stored += draft.pending.len();
-                draft.pending.clear();
-                next_write = Instant::now() + pause(draft.stored);
+                running.publish(&buffer.pending);
+                buffer.stored += buffer.pending.len();
+                buffer.pending.clear();
+                next_write = Instant::now() + pause(buffer.stored);
             }
             event = source.next() => match event {
                 Some(TextEvent::Started { prompt_tokens, cached_tokens, .. }) => {
-                    draft.prompt_tokens = Some(prompt_tokens);
-                    draft.cached_tokens = Some(cached_tokens);
+                    buffer.prompt_tokens = Some(prompt_tokens);
+                    buffer.cached_tokens = Some(cached_tokens);
                 }
-                Some(TextEvent::Delta { text, .. }) => draft.push(&text),
+                Some(TextEvent::Delta { text, .. }) => buffer.push(&text),
                 // Nothing here offers tools, so a call can only be the model's words.
-                Some(TextEvent::ToolCall { arguments, .. }) => draft.push(&arguments),
+                Some(TextEvent::ToolCall { arguments, .. }) => buffer.push(&arguments),
                 Some(TextEvent::Finished { reason, usage, timings }) => {
-                    draft.finished = Some((usage, timings));
+                    buffer.finished = Some((usage, timings));
                     return Ending { finish_reason: Some(word(&reason)), ..Ending::new(Status::Complete) };
                 }
                 Some(TextEvent::Failed { failure, usage, timings }) => {
-                    draft.finished = Some((usage, timings));
+                    buffer.finished = Some((usage, timings));
                     return match failure {
                         Failure::ShutDown => Ending::new(Status::Interrupted),
                         Failure::Broken(reason) => Ending::failed(reason),
@@ -147,20 +150,20 @@ fn word(reason: &FinishReason) -> &'static str {
     }
 }
 
-fn answer_end(ending: &Ending, draft: &Draft, provenance: &Provenance, tokens: Tokens) -> AnswerEnd {
-    let (first_token, speed) = measured(draft, provenance, tokens.sampled.len());
+fn answer_end(ending: &Ending, buffer: &AnswerBuffer, provenance: &Provenance, tokens: Tokens) -> AnswerEnd {
+    let (first_token, speed) = measured(buffer, provenance, tokens.sampled.len());
     let count = |tokens: usize| u32::try_from(tokens).unwrap_or(u32::MAX);
     AnswerEnd {
-        text: draft.pending.clone(),
+        text: buffer.pending.clone(),
         error: ending.error.clone(),
         finish_reason: ending.finish_reason.map(str::to_owned),
-        prompt_tokens: draft.prompt_tokens.map(count),
+        prompt_tokens: buffer.prompt_tokens.map(count),
         completion_tokens: Some(count(tokens.sampled.len())),
-        cached_tokens: draft.cached_tokens.map(count),
+        cached_tokens: buffer.cached_tokens.map(count),
         time_to_first_token_ms: first_token.map(|time| time.as_secs_f64() * 1000.0),
         tokens_per_second: speed,
         context_length: Some(count(provenance.context_length)),
-        generation: (!tokens.sampled.is_empty()).then(|| Generation {
+        generation: (!tokens.sampled.is_empty()).then(|| GenerationRecord {
             model: provenance.model.clone(),
             seed: Some(tokens.seed),
             settings: provenance.settings.clone(),
@@ -172,11 +175,15 @@ fn answer_end(ending: &Ending, draft: &Draft, provenance: &Provenance, tokens: T
 }
 
 /// Time to the first token, and tokens per second after it: by the engine's clock, or by ours for an answer that was stopped.
-fn measured(draft: &Draft, provenance: &Provenance, tokens: usize) -> (Option<Duration>, Option<f64>) {
-    if let Some((_, timings)) = &draft.finished {
+fn measured(
+    buffer: &AnswerBuffer,
+    provenance: &Provenance,
+    tokens: usize,
+) -> (Option<Duration>, Option<f64>) {
+    if let Some((_, timings)) = &buffer.finished {
         return (timings.time_to_first_token, timings.tokens_per_second(tokens));
     }
-    let Some((first, latest)) = draft.text_came else { return (None, None) };
+    let Some((first, latest)) = buffer.text_came else { return (None, None) };
     let seconds = (latest - first).as_secs_f64();
     let speed = (tokens > 1 && seconds > 0.0).then(|| (tokens - 1) as f64 / seconds);
     (Some(first.into_std() - provenance.asked), speed)

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use zhenjin_assistant::{Assistant, AssistantError, ModelSpec, ServeOptions, ServedModels};
-use zhenjin_hub::{Catalogue, LocalModel, ModelStore, PullOptions, StoreError};
+use zhenjin_hub::{Catalogue, LocalModel, ModelStore, ModelStoreError, PullOptions};
 
 use super::estimates::Estimates;
 use super::pulls::Pulls;
@@ -90,15 +90,15 @@ pub(super) fn find_installed(models: &ModelStore, name: &str) -> Result<Option<L
 }
 
 /// The model store's errors as HTTP answers.
-pub(super) fn menu_fault(error: StoreError) -> ApiError {
+pub(super) fn menu_fault(error: ModelStoreError) -> ApiError {
     let message = error.to_string();
     match error {
-        StoreError::NotInstalled { .. } | StoreError::Unknown { .. } => {
+        ModelStoreError::NotInstalled { .. } | ModelStoreError::Unknown { .. } => {
             ApiError::not_found(message).with_param("name").with_code("model_not_found")
         }
-        StoreError::BadName { .. } => ApiError::invalid("name", message),
-        StoreError::Busy { .. } => ApiError::conflict(message),
-        StoreError::Manifest { .. } | StoreError::Io { .. } => {
+        ModelStoreError::BadName { .. } => ApiError::invalid("name", message),
+        ModelStoreError::Busy { .. } => ApiError::conflict(message),
+        ModelStoreError::Manifest { .. } | ModelStoreError::Io { .. } => {
             ApiError::internal(message).with_code("store_failed")
         }
     }

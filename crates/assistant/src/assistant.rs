@@ -1,5 +1,4 @@
 //! One loaded model: checks requests, makes prompts and constraints of them, submits them to the engine.
-//! Does not know how a model is loaded, or what becomes of the answer.
 
 use std::sync::{Arc, OnceLock};
 
@@ -47,7 +46,7 @@ pub struct AssistantInfo {
     pub fingerprint: String,
 }
 
-/// Everything that answers need. Held by the assistant and by every answer under way.
+/// Everything that answers need. Held by the assistant and by every running answer.
 pub(crate) struct LoadedModel {
     pub(crate) info: AssistantInfo,
     pub(crate) tokenizer: Tokenizer,
@@ -189,7 +188,7 @@ impl Assistant {
         self.model.engine.stats()
     }
 
-    /// True if somebody else holds this assistant or one of its answers.
+    /// True if another holder has this assistant or one of its answers.
     pub(crate) fn is_in_use(this: &Arc<Assistant>) -> bool {
         Arc::strong_count(this) > 1 || Arc::strong_count(&this.model) > 1
     }

@@ -104,7 +104,7 @@ impl From<SubmitError> for AssistantError {
             SubmitError::ContextExceeded { prompt, max_tokens, context } => {
                 AssistantError::ContextExceeded { prompt, max_tokens, context }
             }
-            // To the user both are the same limit: what this server can hold for one conversation.
+            // For the user both are the same limit: what this server can hold for one conversation.
             SubmitError::MemoryExceeded { prompt, max_tokens, capacity } => {
                 AssistantError::ContextExceeded { prompt, max_tokens, context: capacity }
             }

@@ -1,4 +1,4 @@
-//! What happens to a request, in text. Knows no wire format.
+//! What happens to a request, in text.
 
 use zhenjin_engine::{Timings, Usage};
 
@@ -62,7 +62,7 @@ pub struct Echo {
     pub tokens: Vec<TokenInfo>,
 }
 
-/// A token of the answer or the prompt, with what the model thought of it.
+/// A token of the answer or the prompt, with its log-probability.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TokenInfo {
     /// Its id.

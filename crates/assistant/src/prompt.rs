@@ -1,5 +1,4 @@
 //! From a conversation to the tokens of its prompt: messages and tools through the model's chat template.
-//! Does not know how the answer is generated.
 
 use serde_json::{Value, json};
 use time::OffsetDateTime;

@@ -1,5 +1,4 @@
-//! What is asked of an assistant: conversations and prompts, in text. Knows no wire format and no particular
-//! model.
+//! What is asked of an assistant: conversations and prompts, in text.
 
 use serde_json::{Map, Value, json};
 use time::OffsetDateTime;

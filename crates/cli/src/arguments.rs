@@ -1,4 +1,4 @@
-//! The command line: every command, option and example. It knows no behaviour.
+//! The command line: every command, option and example.
 
 use crate::memory_size::MemorySize;
 use clap::{Args, Parser, Subcommand, ValueEnum};

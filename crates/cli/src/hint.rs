@@ -1,4 +1,4 @@
-//! What a library's error means for whoever typed the command: libraries speak of limits and options, and here are the flags
+//! What to type after a library's error: libraries speak of limits and options, and here are the flags
 //! and commands that set them.
 
 use zhenjin_assistant::AssistantError;

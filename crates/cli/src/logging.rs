@@ -5,7 +5,7 @@ use anyhow::{Context, Result};
 use std::io::IsTerminal;
 use tracing_subscriber::EnvFilter;
 
-/// Starts logging at `filter`; without one a server tells what it does and other commands only warn.
+/// Starts logging at `filter`; without one a server logs at `info` and other commands at `warn`.
 pub(crate) fn start(filter: Option<&str>, format: LogFormat, is_server: bool) -> Result<()> {
     let filter = filter.unwrap_or(if is_server { "info" } else { "warn" });
     let filter =

@@ -1,6 +1,6 @@
 //! The program `zhenjin`: reads the command line, the environment and the home folder, and talks to the terminal.
 //!
-//! It does not know how anything is computed; every command calls a library and shows what it says.
+//! Every command calls a library and prints its result; nothing is computed here.
 
 #![allow(
     clippy::print_stdout,
@@ -38,7 +38,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Whoever read our output has seen enough, as in `zhenjin models | head -1`.
+/// Whether the reader of our output closed the pipe, as in `zhenjin models | head -1`.
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error
         .chain()

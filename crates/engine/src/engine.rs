@@ -1,5 +1,4 @@
 //! The handle of a running engine: starts its thread, checks and submits requests, shuts it down.
-//! Does not know in which order requests run; the scheduler does.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;

@@ -1,5 +1,4 @@
-//! Where requests wait for the engine's thread to pick them up, and where both sides leave their numbers.
-//! Knows nothing of pages or steps.
+//! The queue between the threads that submit and the engine's thread, and the counters that both sides share.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -39,7 +38,7 @@ struct State {
     seconds_inside: f64,
 }
 
-/// Shared by the engine's thread and everybody who submits.
+/// Shared by the engine's thread and the threads that submit.
 pub(crate) struct Inbox {
     state: Mutex<State>,
     changed: Condvar,
@@ -48,7 +47,7 @@ pub(crate) struct Inbox {
     limit: usize,
 }
 
-/// A panic elsewhere leaves plain numbers behind, which stay usable.
+/// Ignores poisoning: the state is plain numbers, which a panic elsewhere leaves usable.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,4 +1,4 @@
-//! The engine's settings. Knows nothing of where they come from.
+//! The engine's settings.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,7 +25,7 @@ pub struct EngineOptions {
     /// Which instructions sampling uses. The model's own level, if log-probabilities are to equal those of
     /// other code.
     pub simd: SimdLevel,
-    /// Whom to tell what happens.
+    /// Told of steps, tokens and ends.
     pub observer: Option<Arc<dyn EngineObserver>>,
 }
 

@@ -99,7 +99,7 @@ pub struct TokenLogprob {
     pub logprob: f32,
 }
 
-/// What the model thought of a token, and of its rivals at the same position.
+/// The log-probability of a token, and of the most likely ones at the same position.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TokenReport {
     /// The token.

@@ -1,4 +1,4 @@
-//! What the engine counts, and whom it tells. Knows no metrics library.
+//! The engine's counters, and the observer that is told of events.
 
 use std::time::Duration;
 
@@ -35,7 +35,7 @@ pub struct EngineStats {
     pub preemptions: u64,
     /// Requests that ended so far, for whatever reason.
     pub finished: u64,
-    /// Requests whose receiver went away so far; counted in `finished` as well.
+    /// Requests whose receiver was dropped so far; counted in `finished` as well.
     pub cancelled: u64,
     /// Requests that failed so far; counted in `finished` as well.
     pub failed: u64,
@@ -66,6 +66,6 @@ pub trait EngineObserver: Send + Sync {
     fn first_token(&self, _since_submission: Duration) {}
     /// A request has a further token, this long after the one before.
     fn next_token(&self, _since_last_token: Duration) {}
-    /// A request has ended. `reason` is `None` if its receiver went away.
+    /// A request has ended. `reason` is `None` if its receiver was dropped.
     fn finished(&self, _reason: Option<&EndReason>, _usage: &Usage, _timings: &Timings) {}
 }

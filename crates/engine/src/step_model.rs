@@ -1,4 +1,4 @@
-//! What the engine needs of a model: one step over chunks of sequences. Does not know how a step is computed.
+//! What the engine needs of a model: one step over chunks of sequences.
 
 use zhenjin_model::{Runner, SequenceChunk, StepOutputs};
 

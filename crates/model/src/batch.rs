@@ -1,7 +1,5 @@
 //! One step's input and output: chunks of sequences in; rows of logits, scores of given tokens and hidden states out; and
 //! what can be wrong with the input.
-//!
-//! It does not know who put the batch together or what becomes of the results.
 
 use zhenjin_tensor::{PageId, RowScore};
 

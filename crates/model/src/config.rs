@@ -1,6 +1,4 @@
-//! What a model is made of, in the terms that the forward pass needs: sizes, and the switches in which families differ.
-//!
-//! It does not know how a file spells these numbers (its submodules read them) and holds no weights.
+//! The configuration that the forward pass needs: sizes, and the switches in which families differ.
 
 mod checks;
 mod fields;

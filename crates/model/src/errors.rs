@@ -1,4 +1,4 @@
-//! Errors of the model room: what was wrong, in which file and where in it, and what to do.
+//! Errors of this crate: what was wrong, in which file and where in it, and what to do.
 //!
 //! This file does not know how the errors are shown; the text of each variant is a whole sentence for a person.
 
@@ -115,7 +115,7 @@ pub enum ModelError {
     #[error(transparent)]
     Batch(#[from] BatchError),
 
-    /// The tensor room refused weights or shapes.
+    /// The tensor crate refused weights or shapes.
     #[error(transparent)]
     Tensor(#[from] TensorError),
 }

@@ -1,7 +1,7 @@
 //! The transformer, written once: token ids to hidden states and logits, for every family, whoever executes the operations.
 //!
-//! Its parts can be called one by one: scoring and pooling begin with [`Transformer::hidden_states`], training computes a
-//! layer a second time with [`Transformer::layer`].
+//! Its parts can be called one by one: scoring and pooling begin with [`Transformer::hidden_states`], and
+//! [`Transformer::layer`] computes one layer.
 
 use zhenjin_tensor::{AttentionShape, Executor, Projection, TensorError};
 

@@ -1,6 +1,4 @@
 //! JSON from files that are not trusted: bounded in size and depth, and no field may occur twice.
-//!
-//! It does not know what any field means.
 
 use std::fmt;
 

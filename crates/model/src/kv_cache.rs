@@ -1,4 +1,4 @@
-//! Which type keys and values get when a model is to be served. Does not know how they are kept.
+//! Which type keys and values get when a model is to be served.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,7 +9,7 @@ use zhenjin_tensor::{Dtype, KvDtype};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum KvCacheDtype {
     /// Int8 where the weights are quantised, for their products are computed in 8 bits anyway; else f32, so that a model
-    /// in floats is served with the numbers with which it is trained.
+    /// in floats is served without rounding its keys and values.
     #[default]
     Auto,
     /// This one.

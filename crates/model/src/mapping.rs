@@ -1,6 +1,4 @@
 //! Files mapped into memory: the only `unsafe` of this crate's file reading.
-//!
-//! It does not know file formats.
 
 use std::fs::File;
 use std::ops::Range;
@@ -26,7 +24,7 @@ impl Mapping {
     /// [`ModelError::Io`] if it cannot be opened or mapped, [`ModelError::NotAModel`] if it is a pipe or a device.
     pub fn open(path: &Path) -> Result<Mapping, ModelError> {
         let failed = |action| move |source| ModelError::Io { path: path.to_owned(), action, source };
-        // Opening a pipe would wait for its other end, so its kind is looked at first.
+        // Opening a pipe would wait for its other end, so its kind is checked first.
         if !std::fs::metadata(path).map_err(failed("open"))?.is_file() {
             return Err(ModelError::NotAModel {
                 path: path.to_owned(),
@@ -34,7 +32,7 @@ impl Mapping {
             });
         }
         let file = File::open(path).map_err(failed("open"))?;
-        // SAFETY: the map is read-only; that nobody cuts the file meanwhile is the contract
+        // SAFETY: the map is read-only; that the file is not cut meanwhile is the contract
         // of this type. All readers treat the bytes as untrusted, so a change can corrupt numbers but not memory.
         let map = unsafe { Mmap::map(&file) }.map_err(failed("map into memory"))?;
         Ok(Mapping { map })

@@ -1,6 +1,4 @@
 //! What the two file formats call each weight.
-//!
-//! It does not know which weights a given model has.
 
 use crate::tensor_source::{LayerWeightName, WeightName};
 

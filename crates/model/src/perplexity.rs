@@ -1,7 +1,7 @@
 //! Perplexity over token ids by llama.cpp's method, so that the figures of both programs can be compared.
 //!
-//! The tokens are cut into windows that do not overlap, each is computed from an empty cache, and the predictions in the
-//! second half of each window are scored (`tools/perplexity/perplexity.cpp` of llama.cpp). This file does not know text.
+//! The tokens are cut into windows that do not overlap, each is computed from an empty cache, and the predictions in
+//! the second half of each window are scored (`tools/perplexity/perplexity.cpp` of llama.cpp).
 
 use std::sync::Arc;
 

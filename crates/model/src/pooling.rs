@@ -1,7 +1,7 @@
 //! One vector for a whole text: its hidden states, pooled. The rows may come in any number of chunks.
 //!
-//! The mean is a running sum in f64 over ascending positions, so that how a text is cut into chunks does not change a bit.
-//! It does not know where the rows come from.
+//! The mean is a running sum in f64 over ascending positions, so that how a text is cut into chunks does not change a
+//! bit.
 
 /// How the hidden states of a sequence become one vector.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

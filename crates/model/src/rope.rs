@@ -1,6 +1,4 @@
 //! The frequencies of rotary position embedding, stretched as a configuration says.
-//!
-//! It does not rotate anything; the tensor room does.
 
 use std::f64::consts::TAU;
 

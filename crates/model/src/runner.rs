@@ -1,6 +1,6 @@
 //! Runs steps of one model: checks a batch, computes it, hands out what the chunks ask for. One per engine thread.
 //!
-//! It does not know which chunk belongs to whom, nor who owns which page: the caller says so with every step.
+//! It does not track which chunk or page belongs to which request: the caller says so with every step.
 
 use std::sync::Arc;
 

@@ -1,5 +1,5 @@
-//! Which rows of a step need what: the rows that leave the last layer, and which of them go to the head, to the scores and
-//! to the hidden states. It does not compute.
+//! Which rows of a step need what: the rows that leave the last layer, and which of them go to the head, to the scores
+//! and to the hidden states.
 
 use zhenjin_tensor::ScoreTarget;
 

@@ -1,4 +1,4 @@
-//! Where weights come from: a model file seen as "give me this weight".
+//! The source of weights: a model file from which weights are read by name.
 //!
 //! It does not know file formats; `gguf` and `safetensors` implement [`TensorSource`], `testing` does it in memory.
 
@@ -86,6 +86,6 @@ pub trait TensorSource {
     /// The weight, or an error that says what the file should have held.
     fn tensor(&self, name: WeightName) -> Result<TensorView<'_>, ModelError>;
 
-    /// Says that the weight has been read for the last time, so that its memory-mapped pages may go.
+    /// Tells the source that the weight has been read for the last time, so that its memory-mapped pages may be dropped.
     fn release(&self, _name: WeightName) {}
 }

@@ -1,4 +1,4 @@
-//! One answer's way from tokens to text, calls and token reports. Knows no engine and no channel.
+//! Turns the tokens of one answer into text, calls and token reports.
 
 use std::collections::VecDeque;
 

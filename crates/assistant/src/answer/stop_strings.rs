@@ -1,6 +1,6 @@
-//! Finds the first stop string in a text that comes in pieces. Knows no tokens.
+//! Finds the first stop string in a text that comes in pieces.
 
-/// A text on its way out, held back where a stop string may be beginning.
+/// Text that is held back where a stop string may be beginning.
 ///
 /// The stop string that is complete first wins, the longest among those that end at the same character. So
 /// the result depends on the text alone, not on how it was cut into pieces.

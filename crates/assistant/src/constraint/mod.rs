@@ -2,7 +2,7 @@
 //! library.
 //!
 //! [`limits`] refuses what is too large before it is compiled; [`compiler`] compiles, once per request;
-//! [`matcher`] follows one answer. Nothing here knows what an answer is for.
+//! [`matcher`] follows one answer.
 
 pub(crate) mod compiler;
 pub(crate) mod limits;

@@ -1,8 +1,7 @@
 //! The models served: by name, loaded at first use, unloaded when idle and the memory is needed.
 //!
-//! [`memory`] estimates what a model takes, [`reserve`] decides which idle models are unloaded for it, [`load`] loads one. A
-//! request gets the model that it named or an error, never another one. Knows no requests, only who holds
-//! which model.
+//! [`memory`] estimates what a model takes, [`reserve`] decides which idle models are unloaded for it, [`load`] loads
+//! one. A request gets the model that it named or an error, never another one.
 
 mod load;
 mod memory;
@@ -97,7 +96,7 @@ struct Entry {
     slot: Slot,
 }
 
-/// A model that is no longer served but still held by answers under way; its memory counts.
+/// A model that is no longer served but still used by running answers; its memory counts.
 struct Departed {
     model: std::sync::Weak<LoadedModel>,
     bytes: u64,
@@ -112,14 +111,14 @@ struct State {
     is_closed: bool,
 }
 
-/// What the loading threads share with everybody who asks for models.
+/// What the loading threads share with the callers that ask for models.
 struct Shared {
     options: ServeOptions,
     state: Mutex<State>,
 }
 
 impl Shared {
-    /// A panic elsewhere leaves a usable list behind: every change to it is a single assignment.
+    /// Ignores poisoning: every change to the list is a single assignment, so that a panic elsewhere leaves it usable.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -157,7 +156,7 @@ impl ServedModels {
 
     /// The model `name`, loaded if it is not. The model is not unloaded while the returned value, or an
     /// answer of it, is held. Requests that come while it is being loaded wait for the same load, which goes
-    /// on even if all of them go away.
+    /// on even if all of them are cancelled.
     ///
     /// # Errors [`AssistantError::UnknownModel`], [`AssistantError::OutOfMemory`],
     /// [`AssistantError::MemoryInUse`], [`AssistantError::Load`].
@@ -201,7 +200,7 @@ impl ServedModels {
         }
     }
 
-    /// No longer serves the model `name`; answers that are under way go on. True if it was served.
+    /// No longer serves the model `name`; running answers go on. True if it was served.
     pub fn remove(&self, name: &str) -> bool {
         let mut state = self.shared.lock();
         let Some(index) = state.entries.iter().position(|entry| entry.spec.name == name) else {
@@ -221,7 +220,7 @@ impl ServedModels {
         true
     }
 
-    /// Loads nothing more, and ends all engines, each after `grace` at most; answers that are still under way
+    /// Loads nothing more, and ends all engines, each after `grace` at most; answers that still run
     /// then fail with [`crate::Failure::ShutDown`].
     pub async fn shutdown(&self, grace: Duration) {
         let assistants: Vec<Arc<Assistant>> = {
@@ -281,7 +280,7 @@ impl Shared {
                 tracing::info!(model = name, "a request waits: the model is loaded at its first use");
                 let (sender, receiver) = watch::channel(None);
                 let (shared, spec) = (Arc::clone(self), entry.spec.clone());
-                // Its own thread, not a task of whoever asked first: he may go away.
+                // A thread of its own, not a task of the first caller: the caller may disconnect.
                 let started = std::thread::Builder::new()
                     .name("model-loading".to_owned())
                     .spawn(move || shared.load_and_tell(&spec, &sender));
@@ -324,7 +323,7 @@ impl Shared {
                 entry.slot = Slot::Loaded { assistant: Arc::clone(assistant), last_use }
             }
             (Err(_), Some(entry)) => entry.slot = Slot::Idle,
-            // No longer served; those who waited for it still get it.
+            // No longer served; callers that waited for it still get it.
             (Ok(assistant), None) => {
                 let departed = Departed { model: Arc::downgrade(&assistant.model), bytes: granted };
                 state.departed.push(departed);

@@ -1,6 +1,5 @@
-//! Tools for models whose chat template does not know them: described in a system message in the Hermes
-//! format (the one most models have seen), calls and results written as text in the same format. Knows no
-//! template.
+//! Tools for models whose chat template does not know them: described in a system message in the Hermes format (the one
+//! most models have seen), calls and results written as text in the same format.
 
 use serde_json::Value;
 

@@ -6,7 +6,7 @@
 //! * [`parser`]: text → text and calls, piece by piece, with [`call_scanner`] for the JSON inside.
 //! * [`grammar`]: the grammar of calls for `tool_choice` required or named.
 //!
-//! Nothing here runs a tool, or knows who does.
+//! Nothing here runs a tool.
 
 pub(crate) mod call_scanner;
 pub(crate) mod format;

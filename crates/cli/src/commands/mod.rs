@@ -1,4 +1,4 @@
-//! One file or folder per command. None of them knows how anything is computed.
+//! One file or folder per command.
 
 pub(crate) mod bench;
 pub(crate) mod chat;

@@ -1,4 +1,4 @@
-//! `zhenjin pull`: fetches models, shows progress, says every source aloud. Ctrl-C keeps what is there for the next try.
+//! `zhenjin pull`: fetches models, and shows each source and the progress. Ctrl-C keeps what has been downloaded for the next try.
 
 use crate::arguments::PullArguments;
 use crate::home::Home;

@@ -1,5 +1,5 @@
 //! Invariance: many random requests together, each compared bit for bit with itself alone on a fresh engine with
-//! another number of threads. Does not know where the model came from.
+//! another number of threads.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -1,5 +1,5 @@
 //! Whether memory stays flat: the process's resident bytes over time, their greatest distance from the median and the
-//! slope of the line through them. Knows nothing of what the process does.
+//! slope of the line through them.
 
 use std::time::Duration;
 

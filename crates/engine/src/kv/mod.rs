@@ -1,6 +1,6 @@
-//! Pages of keys and values: who holds which, and which hold what a new prompt begins with.
+//! Pages of keys and values: how many sequences hold each, and which have the tokens that a new prompt begins with.
 //!
-//! This room hands out page numbers; the numbers inside the pages are the model's. Only full pages are ever
+//! This module hands out page numbers; the model computes the numbers inside the pages. Only full pages are ever
 //! shared, and a full page never changes, so nothing needs copying.
 
 pub(crate) mod page_pool;

@@ -1,5 +1,5 @@
-//! Hands out pages and takes them back: a count of holders for each, a list of free ones, and the order in
-//! which cached pages that nobody holds are given up. Knows nothing of requests.
+//! Hands out pages and takes them back: a count of holders for each, a list of free ones, and the order in which cached
+//! pages without holders are evicted.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ pub(crate) struct PagePool {
     holders: Vec<u32>,
     free: Vec<PageId>,
     cache: PrefixCache,
-    /// Cached pages that nobody holds, the one released longest ago first.
+    /// Cached pages without holders, the one released longest ago first.
     evictable: BTreeMap<u64, PageId>,
     released_at: Vec<u64>,
     releases: u64,
@@ -37,12 +37,12 @@ impl PagePool {
         self.holders.len()
     }
 
-    /// Pages that can be handed out now: the free ones, and the cached ones that nobody holds.
+    /// Pages that can be handed out now: the free ones, and the cached ones without holders.
     pub(crate) fn available(&self) -> usize {
         self.free.len() + self.evictable.len()
     }
 
-    /// Pages that somebody holds.
+    /// Pages that have holders.
     pub(crate) fn held(&self) -> usize {
         self.total() - self.available()
     }
@@ -52,7 +52,7 @@ impl PagePool {
         self.cache.len()
     }
 
-    /// Hands out a page with arbitrary content, giving up the cached page that was released longest ago if
+    /// Hands out a page with arbitrary content, evicting the cached page that was released longest ago if
     /// none is free.
     pub(crate) fn allocate(&mut self) -> Option<PageId> {
         let page = match self.free.pop() {
@@ -67,7 +67,7 @@ impl PagePool {
         Some(page)
     }
 
-    /// The cached page with `tokens` after `before`, without holding it; and whether nobody else holds it.
+    /// The cached page with `tokens` after `before`, without holding it; and whether it has no holder.
     pub(crate) fn find(&self, before: ChainId, tokens: &PageTokens) -> Option<(CachedPage, bool)> {
         let cached = self.cache.find(before, tokens)?;
         Some((cached, self.holders[cached.page.0 as usize] == 0))
@@ -91,10 +91,10 @@ impl PagePool {
         cached
     }
 
-    /// Takes back one holder's claim. The page becomes free, or evictable if it is cached, when nobody holds
+    /// Releases one holder's page. It becomes free, or evictable if it is cached, when no one else holds
     /// it any more.
     ///
-    /// Release a sequence's last page first: then the ends of cached chains are given up before their
+    /// Release a sequence's last page first: then the ends of cached chains are evicted before their
     /// beginnings.
     pub(crate) fn release(&mut self, page: PageId) {
         let index = page.0 as usize;

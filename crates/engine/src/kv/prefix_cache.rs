@@ -1,4 +1,4 @@
-//! Which full page holds which tokens after which beginning. Knows nothing of who uses a page.
+//! Which full page holds which tokens after which beginning.
 //!
 //! A page's keys and values depend on its own tokens and on all tokens before it. So a page is found by (the
 //! chain before it, its tokens). Chains are numbered, and the number stands for the exact tokens: the table

@@ -1,18 +1,17 @@
-//! Log-probabilities of the model's own distribution: log softmax of the unmodified logits, before
-//! temperature, penalties, bias or masks. The sum is `zhenjin_tensor::log_sum_exp`, as in the model's scores of given
-//! tokens, so that both have the same bits for the same weights and tokens. Does not know which token was chosen,
-//! or why.
+//! Log-probabilities of the model's own distribution: log softmax of the unmodified logits, before temperature,
+//! penalties, bias or masks. The sum is `zhenjin_tensor::log_sum_exp`, as in the model's scores of given tokens, so
+//! that both have the same bits for the same weights and tokens.
 
 use zhenjin_tensor::{LogSumExp, SimdLevel, TopLogit, log_sum_exp};
 
 use super::truncation::highest_candidates;
 use crate::request::TokenLogprob;
 
-/// The model gave a logit that is no number.
+/// A logit is NaN or +∞.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the model's logit of token {token} is {}: the weights or the calculation are broken", if *.nan { "NaN" } else { "infinite" })]
 pub struct BrokenLogit {
-    /// The first token concerned.
+    /// The first token with such a logit.
     pub token: u32,
     /// NaN rather than infinite.
     pub nan: bool,
@@ -24,7 +23,7 @@ impl From<TopLogit> for BrokenLogit {
     }
 }
 
-/// Logits are looked at this many at a time.
+/// Logits are scanned this many at a time.
 const LANES: usize = 16;
 
 /// The highest logit.

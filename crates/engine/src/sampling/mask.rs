@@ -1,5 +1,4 @@
 //! A set of allowed token ids, and the trait by which a grammar (or anything else) constrains an answer.
-//! Knows no grammar.
 
 /// A set of token ids, one bit for each id of the vocabulary.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,8 +1,8 @@
 //! Choosing the next token from a row of logits.
 //!
 //! One file for each part: [`penalties`] (what was said before), [`mask`] (what a grammar allows),
-//! [`truncation`] (top-k, top-p, min-p), [`random`] (the number that decides), [`log_softmax`] (what the
-//! model itself thought). The order in which they act:
+//! [`truncation`] (top-k, top-p, min-p), [`random`] (the number that decides), [`log_softmax`] (the
+//! model's own log-probabilities). The order in which they act:
 //!
 //! 1. repetition penalty, then presence and frequency penalties, then `logit_bias`;
 //! 2. the constraint's mask;
@@ -10,9 +10,8 @@
 //!    then
 //! 4. `top_k`, then `top_p`, then `min_p`, then one draw by [`random::uniform`]`(seed, position)`.
 //!
-//! Everything is computed in a fixed order, so that the choice depends on the logits, the settings, the seed
-//! and the position only: not on what else runs, nor on how often the request was interrupted. This room does
-//! not know text or where logits come from.
+//! Everything is computed in a fixed order, so that the choice depends on the logits, the settings, the seed and the
+//! position only: not on what else runs, nor on how often the request was interrupted.
 
 pub mod log_softmax;
 pub mod mask;

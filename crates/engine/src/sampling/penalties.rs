@@ -1,5 +1,4 @@
-//! Penalties for tokens that came before, and the bias that a request adds. Does not know why a token came
-//! before.
+//! Penalties for tokens that came before, and the bias that a request adds.
 
 use std::collections::BTreeMap;
 

@@ -1,5 +1,5 @@
-//! The random number of a position: a function of (seed, position) and nothing else, so that interrupting,
-//! batching or repeating a request never shifts its numbers. Knows nothing of what is drawn with it.
+//! The random number of a position: a function of (seed, position) and nothing else, so that interrupting, batching or
+//! repeating a request never shifts its numbers.
 
 /// SplitMix64's increment: 2⁶⁴ divided by the golden ratio, made odd.
 const INCREMENT: u64 = 0x9e37_79b9_7f4a_7c15;
@@ -24,7 +24,7 @@ pub fn seed_of_choice(seed: u64, index: u64) -> u64 {
     if index == 0 { seed } else { mix(seed ^ mix(index.wrapping_mul(INCREMENT))) }
 }
 
-/// A seed that nobody can foresee, from the operating system's randomness by way of the standard library's
+/// An unpredictable seed, from the operating system's randomness by way of the standard library's
 /// hash keys.
 pub fn fresh_seed() -> u64 {
     use std::hash::{BuildHasher, Hasher};
@@ -37,7 +37,7 @@ mod tests {
 
     #[test]
     fn the_numbers_never_change() {
-        // These values are a promise: a saved (seed, position) must give the same answer in every version.
+        // These values must never change: a saved (seed, position) must give the same answer in every version.
         let bits = |seed, position| (uniform(seed, position) * (1u64 << 53) as f64) as u64;
         assert_eq!(bits(0, 0), 0x1c4415072f63b9);
         assert_eq!(bits(42, 7), 0x4e4809414724c);

@@ -1,5 +1,5 @@
-//! Which tokens stay in the draw: top-k, top-p and min-p, found by partial selection; the whole vocabulary is
-//! never sorted. Does not know the temperature's or the penalties' part in the numbers that it gets.
+//! Which tokens stay in the draw: top-k, top-p and min-p, found by partial selection; the whole vocabulary is never
+//! sorted.
 
 use std::cmp::Ordering;
 

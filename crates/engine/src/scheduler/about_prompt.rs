@@ -1,5 +1,5 @@
-//! What a request asks about its prompt besides an answer: log-probabilities of its tokens, a pooled hidden state. Knows what
-//! is still wanted, and collects it chunk by chunk. Does not know logits or pages.
+//! What a request asks about its prompt besides an answer: log-probabilities of its tokens, a pooled hidden state.
+//! Knows what is still wanted, and collects it chunk by chunk.
 
 use std::ops::Range;
 

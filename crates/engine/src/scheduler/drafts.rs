@@ -1,5 +1,5 @@
-//! Which answers get rows for drafts in the next step, and what they learn from it. Decides by likelihood and
-//! measured cost; does not know how drafts are found.
+//! Which answers get rows for drafts in the next step, and how the result changes their acceptance rates. Decides by likelihood and
+//! measured cost.
 
 use std::collections::BTreeMap;
 

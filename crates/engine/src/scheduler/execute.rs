@@ -119,7 +119,7 @@ impl Scheduler {
                 duration,
             });
         }
-        // Last: whoever hears of an answer's end finds its steps counted.
+        // Last, so that the counts include the step when the receiver sees the answer's end.
         for (id, reason) in ended {
             self.finish(id, Some(reason));
         }
@@ -198,7 +198,7 @@ impl Scheduler {
     }
 }
 
-/// What turns rows of logits into tokens and reports.
+/// Turns rows of logits into tokens and reports.
 struct Choosing<'a> {
     sampler: &'a mut Sampler,
     simd: SimdLevel,
@@ -206,7 +206,7 @@ struct Choosing<'a> {
 }
 
 impl Choosing<'_> {
-    /// What the model thought of `token`, and of the `count` most likely ones, if a count is given.
+    /// Log-probabilities of `token` and of the `count` most likely tokens, if a count is given.
     fn report(&self, logits: &[f32], token: u32, count: Option<usize>) -> Result<TokenReport, BrokenLogit> {
         let Some(count) = count else { return Ok(TokenReport { id: token, logprob: None, top: Vec::new() }) };
         let softmax = LogSoftmax::of(self.simd, logits)?;
@@ -319,7 +319,7 @@ fn generate(
     Ok((token, ending))
 }
 
-/// Runs third-party or numeric code so that a panic becomes its message: one request's fault must not end the
+/// Runs third-party or numeric code so that a panic becomes its message: one request's failure must not end the
 /// engine.
 fn without_panic<T>(run: impl FnOnce() -> T) -> Result<T, String> {
     catch_unwind(AssertUnwindSafe(run)).map_err(|panic| {

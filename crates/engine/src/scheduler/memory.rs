@@ -1,5 +1,4 @@
-//! Who gets pages, and who gives them back. Older requests come first: the newest one waits when memory is
-//! short. Does not know what is computed into the pages.
+//! Which requests get pages, and which give them back. Older requests come first: the newest one waits when memory is short.
 
 use std::collections::BTreeMap;
 
@@ -71,7 +70,7 @@ impl Scheduler {
     }
 
     /// True if the pages suffice for `sequence` up to its next token, for what the running ones need for
-    /// theirs, and for one more page for each of these. A sequence alone always has room: submission checked
+    /// theirs, and for one more page for each of these. A sequence alone always fits: submission checked
     /// that.
     fn has_room_for(&self, sequence: &Sequence) -> bool {
         if self.running.is_empty() {

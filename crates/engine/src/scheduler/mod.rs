@@ -1,6 +1,6 @@
 //! The engine's thread: takes requests, plans a step, computes it, hands out tokens, and again.
 //!
-//! [`rows`] decides how many rows of whom, [`drafts`] who guesses ahead, [`memory`] who gets pages, [`execute`] runs the step and
+//! [`rows`] decides how many rows each request gets, [`drafts`] which answers get drafts, [`memory`] which get pages, [`execute`] runs the step and
 //! reads its logits, [`about_prompt`] collects what a request asks about its prompt. Requests are ordered by age (their id) everywhere, so that the schedule is a function of arrivals
 //! and measured time, and answers of neither.
 
@@ -58,7 +58,7 @@ pub(crate) struct Scheduler {
     stats: EngineStats,
 }
 
-/// Lets nobody wait for a thread that is gone.
+/// Ends all requests when the thread ends, also by a panic, so that no receiver waits for ever.
 struct CloseAtEnd(Arc<Inbox>);
 
 impl Drop for CloseAtEnd {
@@ -140,7 +140,7 @@ impl Scheduler {
         self.secure_pages(rows)
     }
 
-    /// Ends a request: its pages are free before anybody hears of it. `None`: nobody listens any more.
+    /// Ends a request: its pages are free before its last event is sent. `None`: the receiver was dropped.
     fn finish(&mut self, id: u64, reason: Option<EndReason>) {
         let Some(mut sequence) = self.running.remove(&id).or_else(|| self.waiting.remove(&id)) else {
             return;

@@ -14,7 +14,7 @@ pub(crate) struct Pace {
 }
 
 impl Pace {
-    /// Takes note of a step. Steps of answers alone say little about prompts.
+    /// Records a step. Steps of answers alone say little about prompts.
     pub(crate) fn note(&mut self, prefill_rows: usize, decode_rows: usize, duration: Duration) {
         const WEIGHT_OF_LATEST: f64 = 0.25;
         if prefill_rows < PAGE_TOKENS {
@@ -44,7 +44,7 @@ pub(crate) struct StepLimits {
 
 /// The rows of each request in the next step; requests without rows are left out.
 ///
-/// Every answer gets its one row. Prompts share `prefill_rows`: the oldest gets half (or all, if nobody else
+/// Every answer gets its one row. Prompts share `prefill_rows`: the oldest gets half (or all, if no other prompt
 /// can use the rest), so that it never starves; the others get the rest, the one with the least left first,
 /// so that a short question need not wait for a long document. A prompt whose next page is being computed in
 /// this very step for another one waits for that page.
@@ -113,7 +113,7 @@ impl<'a> PromptRows<'a> {
     }
 
     fn is_being_computed(&self, sequence: &Sequence) -> bool {
-        // Its last token is always computed by itself, so a page that ends with it is of no use.
+        // Its last token is always computed by itself, so a page that ends with it cannot be shared.
         if !sequence.is_at_new_page() || sequence.computed + PAGE_TOKENS > sequence.reusable_until() {
             return false;
         }

@@ -1,14 +1,14 @@
-//! Drafts of one answer, and how often it keeps to them. Does not know what a row costs.
+//! Drafts of one answer, and how often it keeps to them.
 
 use super::ngram_index::NgramIndex;
 
 /// The most tokens of a draft.
 pub(crate) const LONGEST_DRAFT: usize = 7;
-/// The n-grams looked up, the longest first, and how likely a token of such a draft is taken to be before
-/// there is experience. Lengths and likelihoods are the best of those tried on quoting, editing and chatting.
+/// The n-grams looked up, the longest first, and the acceptance rate that is assumed before
+/// any draft was checked. Lengths and likelihoods are the best of those tried on quoting, editing and chatting.
 const LOOKUPS: [(usize, f64); 2] = [(4, 0.8), (2, 0.5)];
 const WEIGHT_OF_LATEST: f64 = 1.0 / 8.0;
-/// Of the drafts that do not pay, one in so many is tried all the same, for the answer may have changed.
+/// Of the drafts that do not pay, one in so many is tried all the same, since the answer may have become predictable.
 const TRY_AGAIN_AFTER: u32 = 16;
 
 /// The tokens that may come next.
@@ -21,13 +21,13 @@ pub(crate) struct Draft {
     lookup: usize,
 }
 
-/// Drafts by what followed earlier occurrences, and learns from their fate.
+/// Drafts by what followed earlier occurrences, and learns from whether they were accepted.
 #[derive(Debug)]
 pub(crate) struct Drafter {
     lookups: [Lookup; LOOKUPS.len()],
 }
 
-/// One length of n-grams. Drafts by long ones come true more often, so each length has its own experience.
+/// One length of n-grams. Drafts by long ones are accepted more often, so each length has its own acceptance rate.
 #[derive(Debug)]
 struct Lookup {
     index: NgramIndex,

@@ -1,9 +1,9 @@
-//! Where the latest tokens of a sequence occurred before. Knows one sequence, and forgets nothing of it but
-//! what a bounded search for a free place pushes out.
+//! Where the latest tokens of a sequence occurred before. An entry is lost only when the bounded search for a free slot
+//! overwrites it.
 
-/// The most places looked at for one n-gram, so that no choice of tokens makes the search long.
+/// The most slots probed for one n-gram, so that no choice of tokens makes the search long.
 const PROBES: usize = 16;
-/// Places for each token, so that a search seldom looks at many.
+/// Slots for each token, so that a search seldom probes many.
 const SLOTS_PER_TOKEN: usize = 4;
 const LEAST_SLOTS: usize = 256;
 
@@ -49,7 +49,7 @@ impl NgramIndex {
         (follower >= self.n && tokens.get(follower - self.n..follower) == Some(ngram)).then_some(follower)
     }
 
-    /// The place of `ngram`: the one that it has, else a free one, else the first one looked at.
+    /// The slot of `ngram`: the one that it has, else a free one, else the first one probed.
     fn slot(&self, tokens: &[u32], ngram: &[u32]) -> usize {
         let mask = self.slots.len() - 1;
         let home = hash(ngram) as usize;

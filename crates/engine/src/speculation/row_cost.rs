@@ -1,11 +1,11 @@
-//! What a row of a draft costs on this machine, by measured time. Does not know what the row brings.
+//! What a row of a draft costs on this machine, by measured time.
 
 /// Steps with more answers than this hold no drafts.
 const MOST_ANSWERS: usize = 8;
 /// A row's share of a step that holds one answer, before anything is measured.
 const ASSUMED_SHARE: f64 = 0.1;
 const WEIGHT_OF_LATEST: f64 = 1.0 / 8.0;
-/// How fast a measured cost is forgotten while no drafts are tried: the machine may have become faster.
+/// How fast a measured cost decays while no drafts are tried: the machine may have become faster.
 const FORGETTING: f64 = 1.0 / 512.0;
 
 /// Measured times of steps that hold answers only.
@@ -18,11 +18,11 @@ pub(crate) struct RowCost {
 }
 
 impl RowCost {
-    /// Takes note of a step with so many answers and rows of drafts.
+    /// Records a step with so many answers and rows of drafts.
     pub(crate) fn note(&mut self, answers: usize, draft_rows: usize, seconds: f64) {
         let Some(plain) = answers.checked_sub(1).and_then(|index| self.plain.get_mut(index)) else { return };
         if draft_rows == 0 {
-            // A step that was interrupted says little about the next one.
+            // The time of an interrupted step says little about the next one.
             let latest = plain.map_or(seconds, |plain| seconds.min(2.0 * plain));
             let average = plain.map_or(latest, |plain| plain + WEIGHT_OF_LATEST * (latest - plain));
             *plain = Some(average);

@@ -1,10 +1,8 @@
 //! What every configuration must satisfy, wherever it was read from, before its numbers are multiplied.
-//!
-//! It does not know file formats.
 
 use super::{ModelConfig, RopeScaling};
 
-/// The largest values that are believed; products of any four of the sizes stay far below 2^64.
+/// The largest values that are accepted; products of any four of the sizes stay far below 2^64.
 const MAX_VOCABULARY: usize = 1 << 18;
 const MAX_CONTEXT: usize = 1 << 27;
 const MAX_LAYERS: usize = 1 << 10;

@@ -1,6 +1,4 @@
 //! Typed access to the fields of a JSON object, with errors that name the field.
-//!
-//! It does not know what any field means.
 
 use serde_json::{Map, Value};
 

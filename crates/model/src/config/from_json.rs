@@ -44,7 +44,7 @@ const HONOURED: [&str; 25] = [
     "quantization_config",
 ];
 
-/// Settings that have no effect on the logits of the supported families: training, generation, file keeping.
+/// Settings that have no effect on the logits of the supported families: those of training, generation and files.
 const WITHOUT_EFFECT: [&str; 29] = [
     "_name_or_path",
     "_attn_implementation_autoset",

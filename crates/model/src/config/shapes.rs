@@ -1,6 +1,4 @@
 //! Which weights a configuration implies, and their shapes.
-//!
-//! It does not know what files call them.
 
 use super::ModelConfig;
 use crate::tensor_source::{LayerWeightName, WeightName};

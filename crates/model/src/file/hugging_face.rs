@@ -1,6 +1,4 @@
-//! The files of a Hugging Face folder: where its weights are, and where the files lie that other rooms read.
-//!
-//! It does not know what is in a tokenizer or a template.
+//! The files of a Hugging Face folder: where its weights are, and the files that other crates read.
 
 use std::path::{Path, PathBuf};
 

@@ -1,6 +1,4 @@
 //! One file of a model: a GGUF file or a safetensors file, with the same view of its tensors.
-//!
-//! It does not know which tensors a model needs.
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};

@@ -1,6 +1,4 @@
 //! GGUF models that are split into several files, named `NAME-00001-of-00003.gguf`.
-//!
-//! It does not know what the files hold besides their number.
 
 use std::path::{Path, PathBuf};
 

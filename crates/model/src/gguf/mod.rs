@@ -3,8 +3,6 @@
 //! Nothing in the bytes is trusted: every count is compared with what the rest of the file could hold before anything is
 //! allocated, and what is kept in memory are places in the file, not copies. Format:
 //! <https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>.
-//!
-//! This module does not know what any metadata key or tensor means, nor where the bytes came from.
 
 mod cursor;
 mod tensors;
@@ -35,7 +33,7 @@ const MAX_KEY_BYTES: usize = 65_535;
 /// Alignment of the data section where `general.alignment` does not say otherwise.
 const DEFAULT_ALIGNMENT: usize = 32;
 
-/// The largest alignment that is believed.
+/// The largest alignment that is accepted.
 const MAX_ALIGNMENT: u64 = 1 << 16;
 
 /// The fewest bytes of a metadata entry: key length, one byte of key, value type and one byte of value.

@@ -1,6 +1,4 @@
 //! The tensor directory of a GGUF file: names, shapes, types and where the data lies.
-//!
-//! It does not know which tensors a model needs.
 
 use std::ops::Range;
 

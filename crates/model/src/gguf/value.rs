@@ -1,7 +1,7 @@
 //! Metadata values of a GGUF file: their types, how they are skipped and checked, and views of them.
 //!
 //! Arrays stay in the file's bytes and are decoded while they are walked, so that a vocabulary of any size costs no
-//! memory. This file does not know any key.
+//! memory.
 
 use super::cursor::{Cursor, Problem};
 

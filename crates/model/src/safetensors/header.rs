@@ -1,6 +1,4 @@
 //! The header of one safetensors file: a 64-bit length, a JSON object of tensors, then their data without gaps.
-//!
-//! It does not know any tensor's meaning.
 
 use std::fmt;
 use std::ops::Range;

@@ -2,8 +2,6 @@
 //!
 //! The headers are walked field by field instead of being read into a tree, so that memory stays bounded by the number of
 //! tensors, and names that occur twice are seen. Format: <https://huggingface.co/docs/safetensors>.
-//!
-//! This module does not know which tensors a model needs, nor where the bytes came from.
 
 mod header;
 mod index;

@@ -1,4 +1,4 @@
-//! Times whole answers, prompts included, and scores of prompts, by the engine that serves. It does not know how results are shown.
+//! Times whole answers, prompts included, and scores of prompts, by the engine that serves.
 
 use super::measure::Repeat;
 use anyhow::{Result, bail};

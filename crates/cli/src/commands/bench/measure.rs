@@ -1,4 +1,4 @@
-//! Times steps of the runner on a fixed stream of tokens. It does not know how results are shown.
+//! Times steps of the runner on a fixed stream of tokens.
 
 use crate::arguments::BenchArguments;
 use anyhow::{Result, bail};

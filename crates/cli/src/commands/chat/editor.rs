@@ -1,4 +1,4 @@
-//! Reads questions from the terminal: history, continued lines and `"""` blocks. It knows no commands.
+//! Reads questions from the terminal: history, continued lines and `"""` blocks.
 
 use anyhow::{Context, Result};
 use rustyline::error::ReadlineError;
@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 const BLOCK: &str = "\"\"\"";
 
-/// What the person did at the prompt.
+/// What was entered at the prompt.
 pub(super) enum Input {
     Text(String),
     /// Ctrl-C on the prompt: the line is dropped.

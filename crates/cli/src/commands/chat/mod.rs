@@ -16,7 +16,7 @@ use zhenjin_assistant::{
     Assistant, ChatRequest, GenerationOptions, Message, Role, SamplingSettings, ServedModels,
 };
 
-/// The most text that is taken from a pipe; far more than any context holds.
+/// The most bytes read from a pipe; far more than any context holds.
 const PIPE_LIMIT: u64 = 16 << 20;
 
 pub(crate) async fn run(home: &Home, arguments: ChatArguments) -> Result<()> {

@@ -1,4 +1,4 @@
-//! The commands that begin with `/` in the terminal chat. It knows no model.
+//! The commands that begin with `/` in the terminal chat.
 
 /// What a line of the terminal asks for.
 #[derive(Debug, PartialEq, Eq)]

@@ -813,7 +813,7 @@ export interface components {
              *     where not even the least fits.
              */
             planned_memory_bytes: number | null;
-            /** @description Whether that is within the memory that models may take; null when unknown. */
+            /** @description Whether the least is within the memory that models may take; null when unknown. */
             fits: boolean | null;
             /** @description Languages that it was trained for. */
             languages: string[];

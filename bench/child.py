@@ -26,7 +26,8 @@ class Child:
             stdout=subprocess.PIPE,
             stderr=open(log, "a"),
             text=True,
-            start_new_session=True,
+            # A group to be stopped as a whole, in the same session as the others: see load.py.
+            process_group=0,
         )
         leftovers.watch(self.process.pid)
 

@@ -19,6 +19,8 @@ import plot
 import report
 import workload
 from child import Child, Gone
+from load import LOADS, Running
+from statistics_of import windows
 
 PROGRAMS = ["zhenjin", "zhenjin_f32", "llama_cpp", "ik_llama_cpp", "openvino"]
 ROOT = Path(__file__).parent.parent
@@ -47,6 +49,7 @@ class Comparison:
             "rounds": arguments.rounds,
             "programs": {},
             "tests": [],
+            "busy": [],
         }
 
     def describe(self) -> None:
@@ -103,8 +106,40 @@ class Comparison:
                 children[name] = child
         for test, row in rows.items():
             self.alternate(test, row, children, load, wanted)
+        if is_first:
+            self.busy(file_type, children)
         for child in children.values():
             child.close()
+
+    def busy(self, file_type: str, children: dict) -> None:
+        """Zhenjin and llama.cpp while other processes want the processors too."""
+        for test in workload.BUSY_TESTS:
+            for load in LOADS:
+                label = f"{test.label()}, {load.label()}"
+                if not re.search(self.arguments.tests, f"busy {file_type} {label}"):
+                    continue
+                row = {
+                    "type": file_type,
+                    "test": test.label(),
+                    "load": load.label(),
+                    "fair_share": load.fair_share(self.arguments.threads, machine.describe()["cores"]),
+                    "programs": {},
+                }
+                self.results["busy"].append(row)
+                for name in [name for name in report.BUSY_PROGRAMS if name in children]:
+                    request = {"do": "repeat", "test": test.as_dict(), "seconds": workload.BUSY}
+                    try:
+                        with Running(load):
+                            answer = children[name].ask(request)
+                    except Gone as gone:
+                        answer = {"refused": str(gone)}
+                        children.pop(name).close()
+                    if "refused" in answer:
+                        row["programs"][name] = {"refused": answer["refused"]}
+                    else:
+                        speeds = windows(answer["seconds"], test.counted_tokens(), workload.WINDOW)
+                        row["programs"][name] = {"values": speeds}
+                say(f"busy {file_type} {label}: " + ", ".join(last_of(row)))
 
     def row(self, file_type: str, label: str, unit: str) -> dict:
         row = {

@@ -20,9 +20,14 @@ def forget(group: int) -> None:
     _groups.discard(group)
 
 
+def end(group: int, number: int = signal.SIGKILL) -> None:
+    forget(group)
+    try:
+        os.killpg(group, number)
+    except ProcessLookupError:
+        pass
+
+
 def end_all() -> None:
     for group in list(_groups):
-        try:
-            os.killpg(group, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
+        end(group)

@@ -7,6 +7,8 @@ from statistics_of import ratios, spread
 OURS = "zhenjin"
 # The same program with another KV cache: shown, but not one of the others.
 OURS_F32 = "zhenjin_f32"
+# Those that are measured on a busy machine.
+BUSY_PROGRAMS = [OURS, "llama_cpp"]
 TITLES = {
     OURS: "Zhenjin",
     OURS_F32: "Zhenjin, f32 KV cache",
@@ -92,6 +94,24 @@ def ratio_table(results: dict) -> str:
     return markdown(["weights", "test", *(f"× {TITLES.get(name, name)}" for name in peers(results))], rows)
 
 
+def busy_table(results: dict) -> str:
+    """Each program's speed in windows of some seconds, and what share of the fair share the worst window has."""
+    rows, idle, notes = [], {}, []
+    for row in results.get("busy", []):
+        cells = []
+        for name in BUSY_PROGRAMS:
+            cell = row["programs"].get(name, {})
+            found = spread(cell.get("values", []))
+            if found:
+                # The idle machine comes first.
+                idle.setdefault((row["test"], name), found[1])
+            fair = idle.get((row["test"], name), 0) * row["fair_share"]
+            cells += [speed(cell, notes), f"{found[0] / fair:.0%}" if found and fair else "–"]
+        rows.append([row["test"], row["load"], *cells])
+    titles = [cell for name in BUSY_PROGRAMS for cell in (f"{TITLES[name]}, tok/s", "worst / fair share")]
+    return markdown(["test", "other processes", *titles], rows) + "".join(f"\n\n[{i}] {n}" for i, n in enumerate(notes, 1))
+
+
 def conditions(results: dict) -> str:
     machine = results["machine"]
     return (
@@ -138,6 +158,13 @@ The other program's value against Zhenjin's in the same round: above 1, Zhenjin 
 {table(results)}
 
 Memory counts the whole process; that of the other engines includes the Python interpreter that drives them ({baseline(results)}).
+
+## On a busy machine
+
+Tokens a second in every stretch of 5 seconds, least / median / greatest, while other processes want the processors too.
+The fair share is the speed on the idle machine times the share of the processors' time that a fair scheduler gives to as many threads.
+
+{busy_table(results)}
 
 ## Programs
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import report
 import server_report
 import workload
-from statistics_of import ratios
+from load import Load
+from statistics_of import ratios, windows
 
 RESULTS = {
     "machine": {"cpu": "A processor", "cores": 2, "instructions": ["avx2"], "memory_bytes": 1, "system": "Linux"},
@@ -75,6 +76,21 @@ class ReportTest(unittest.TestCase):
             self.assertEqual(document.read_text(), "before\n<!-- bench:begin -->\nnew\n<!-- bench:end -->\nafter\n")
             with self.assertRaises(SystemExit):
                 report.replace_between(document, "server", "new")
+
+    def test_every_stretch_of_a_busy_machine_counts(self):
+        self.assertEqual(windows([1.0, 4.0, 1.0, 1.0, 3.0], 10, 5.0), [4.0, 4.0, 6.0])
+        self.assertEqual(windows([1.0], 10, 5.0), [])
+        self.assertEqual(Load(0).fair_share(2, 2), 1)
+        self.assertEqual(Load(2, 2).fair_share(2, 2), 1 / 3)
+        self.assertEqual(Load(2).fair_share(8, 2), 0.8)
+
+    def test_the_worst_stretch_is_compared_with_the_fair_share(self):
+        cells = [("idle machine", 1.0, [100.0, 120.0, 110.0]), ("2 spinning", 0.5, [44.0, 60.0, 50.0])]
+        busy = [
+            {"test": "decode", "load": load, "fair_share": share, "programs": {"zhenjin": {"values": values}}}
+            for load, share, values in cells
+        ]
+        self.assertIn("| decode | 2 spinning | 44.0 / 50.0 / 60.0 | 80% |", report.busy_table({"busy": busy}))
 
     def test_answers_share_no_prompt(self):
         prompts = workload.prompts(workload.Test("answers", 64, 16, 100), 49152)

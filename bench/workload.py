@@ -38,6 +38,11 @@ BATCHED = [Test("decode", 64, 16), Test("decode", 64, 32)]
 ANSWERS = [Test("answers", 64, 16, 100), Test("answers", 64, 32, 100)]
 FIRST_TOKEN = Test("prefill", 1)
 
+# What is measured while other processes want the processors too: every stretch of `WINDOW` seconds out of `BUSY` seconds.
+BUSY_TESTS = [DECODE, PREFILL]
+BUSY = 20.0
+WINDOW = 5.0
+
 # The first of the models is measured in every way; the types of weights that only prompts are compared for are named.
 PREFILL_ONLY = {"Q4_0", "Q4_K_M"}
 

@@ -3,9 +3,10 @@
     {"do": "describe"}                                        -> {"version", "settings"}
     {"do": "load", "model", "vocabulary", "threads", "tests"} -> {"seconds"} or {"refused"}
     {"do": "run", "test"}                                     -> {"seconds"} or {"refused"}
+    {"do": "repeat", "test", "seconds"}                       -> {"seconds": [of each run]} or {"refused"}
     {"do": "memory"}                                          -> {"peak_bytes", "before_load_bytes"}
 
-Each program is a class with the methods `describe`, `load`, `run`, and possibly `peak_bytes`.
+Each program is a class with the methods `describe`, `load`, `run`, and possibly `peak_bytes` and `repeat`.
 """
 
 import json
@@ -40,6 +41,18 @@ def serve(peer) -> None:
         answers.write(json.dumps(answer) + "\n")
 
 
+def repeat(peer, test: Test, least: float) -> list[float]:
+    """How long each of as many runs took as come to `least` seconds, after one that is not measured."""
+    own = getattr(peer, "repeat", None)
+    if own:
+        return own(test, least)
+    peer.run(test)
+    taken = []
+    while sum(taken) < least:
+        taken.append(peer.run(test))
+    return taken
+
+
 def handle(peer, request: dict, before_load: int) -> dict:
     match request["do"]:
         case "describe":
@@ -49,6 +62,8 @@ def handle(peer, request: dict, before_load: int) -> dict:
             return {"seconds": peer.load(request["model"], request["vocabulary"], request["threads"], tests)}
         case "run":
             return {"seconds": peer.run(Test(**request["test"]))}
+        case "repeat":
+            return {"seconds": repeat(peer, Test(**request["test"]), request["seconds"])}
         case "memory":
             own = getattr(peer, "peak_bytes", None)
             return {"peak_bytes": own() if own else peak_memory(), "before_load_bytes": 0 if own else before_load}

@@ -1,6 +1,7 @@
 """Zhenjin, by its own program `zhenjin bench`: one process a measurement. ZHENJIN_BIN names it, ZHENJIN_BENCH_ARGUMENTS adds to its options."""
 
 import json
+import math
 import os
 import shlex
 import subprocess
@@ -38,15 +39,19 @@ class Zhenjin:
     def run(self, test: Test) -> float:
         return test.counted_tokens() / self.measure(test)["tok_s"][0]
 
+    def repeat(self, test: Test, least: float) -> list[float]:
+        speeds = self.measure(test, ["--seconds", str(math.ceil(least))])["tok_s"]
+        return [test.counted_tokens() / speed for speed in speeds]
+
     def peak_bytes(self) -> int:
         return self.peak
 
-    def measure(self, test: Test) -> dict:
+    def measure(self, test: Test, more: list[str] = []) -> dict:
         lengths = {kind: "0" for kind in ("prefill", "decode", "answers")} | {test.kind: str(test.tokens)}
         command = [self.program, "bench", self.model, "--json", "--no-limits", "--repeat", "1"]
         for kind, length in lengths.items():
             command += [f"--{kind}", length]
-        command += ["--batch", str(test.batch), "--threads", str(self.threads), *self.extra]
+        command += ["--batch", str(test.batch), "--threads", str(self.threads), *more, *self.extra]
         if test.prompt:
             command += ["--prompt", str(test.prompt)]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

@@ -68,6 +68,21 @@ fn a_load_waits_for_a_model_in_use_and_requests_share_one_load() {
 }
 
 #[test]
+fn all_models_compute_with_the_same_threads() {
+    let models = ServedModels::new(vec![spec("a"), spec("b")], small(4 << 30)).unwrap();
+    let alone = Arc::strong_count(models.team());
+    let a = block_on(models.get("a")).unwrap();
+    let with_one = Arc::strong_count(models.team());
+    assert!(with_one > alone);
+    let b = block_on(models.get("b")).unwrap();
+    assert!(Arc::strong_count(models.team()) > with_one);
+    // And both answer at once.
+    let answers =
+        [&a, &b].map(|model| model.chat(&question("Say hello.")).unwrap()).map(|answer| read(answer).text);
+    assert_eq!(answers[0], answers[1]);
+}
+
+#[test]
 fn names_and_limits_are_kept() {
     let models = ServedModels::new(vec![spec("a")], small(4 << 30)).unwrap();
     match block_on(models.get("A")) {

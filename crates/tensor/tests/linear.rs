@@ -120,6 +120,30 @@ fn the_number_of_threads_changes_no_bit() {
 }
 
 #[test]
+fn several_callers_of_one_team_with_too_many_threads_change_no_bit() {
+    let (alone, team) = (ThreadTeam::new(1).unwrap(), ThreadTeam::new(7).unwrap());
+    std::thread::scope(|scope| {
+        for (seed, dtype) in [Dtype::F32, Dtype::Q4_1, Dtype::Q8_0, Dtype::Q6K].into_iter().enumerate() {
+            let (alone, team) = (&alone, &team);
+            scope.spawn(move || {
+                let mut random = Random::new(seed as u64);
+                let (columns, outputs) = (512, 1000);
+                let weights = random_weights(&mut random, dtype, outputs * columns, ScaleKind::Usual);
+                let matrix =
+                    Matrix::pack(dtype, outputs, columns, &weights, SimdLevel::detect(), alone).unwrap();
+                for rows in [1, 4, 140] {
+                    let input = random_activations(&mut random, rows * columns, ScaleKind::Usual);
+                    let expected = bits(&run(alone, &matrix, &input, rows));
+                    for _ in 0..20 {
+                        assert_eq!(bits(&run(team, &matrix, &input, rows)), expected, "{dtype}, {rows} rows");
+                    }
+                }
+            });
+        }
+    });
+}
+
+#[test]
 fn products_share_one_quantisation_and_keep_their_bits() {
     let team = ThreadTeam::new(2).unwrap();
     let mut random = Random::new(11);

@@ -21,6 +21,7 @@ use crate::prompt::ToolStyle;
 pub(super) fn load(
     spec: &ModelSpec,
     options: &ServeOptions,
+    team: &Arc<ThreadTeam>,
     reserve: impl FnOnce(MemoryEstimate) -> Result<MemoryPlan, AssistantError>,
 ) -> Result<Assistant, AssistantError> {
     let failed = |reason: String| AssistantError::Load { name: spec.name.clone(), reason };
@@ -36,8 +37,7 @@ pub(super) fn load(
     warn_of_short_context(&spec.name, plan.context, config.context_length, options);
 
     let simd = options.compute.simd;
-    let team = Arc::new(options.compute.start_team().map_err(|error| failed(error.to_string()))?);
-    let load_options = LoadOptions { simd, team: Arc::clone(&team) };
+    let load_options = LoadOptions { simd, team: Arc::clone(team) };
     let model = Model::from_source(config.clone(), &opened.file, &load_options)
         .map_err(|error| failed(error.to_string()))?;
     let limits = options.limits();
@@ -49,7 +49,7 @@ pub(super) fn load(
         context_length: Some(plan.context),
         usable_vocabulary: Some(opened.tokenizer.vocabulary_size()),
         simd,
-        team,
+        team: Arc::clone(team),
     };
     let runner = Runner::new(Arc::new(model), runner_options).map_err(|error| failed(error.to_string()))?;
     let engine_options = EngineOptions {

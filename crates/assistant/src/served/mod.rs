@@ -14,7 +14,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use zhenjin_engine::{EngineObserver, EngineStats, Speculation};
 use zhenjin_model::KvCacheDtype;
-use zhenjin_tensor::ComputeOptions;
+use zhenjin_tensor::{ComputeOptions, ThreadTeam};
 
 use crate::assistant::{Assistant, LoadedModel};
 use crate::error::AssistantError;
@@ -36,7 +36,7 @@ pub type ObserverOfModel = Arc<dyn Fn(&str) -> Arc<dyn EngineObserver> + Send + 
 pub struct ServeOptions {
     /// The most bytes of weights, workspaces, keys and values, over all loaded models.
     pub memory_bytes: u64,
-    /// Which instructions the kernels use, and the threads that compute one model's steps.
+    /// Which instructions the kernels use, and the threads that compute, for all models together.
     pub compute: ComputeOptions,
     /// How keys and values are kept.
     pub kv_cache_dtype: KvCacheDtype,
@@ -114,6 +114,8 @@ struct State {
 /// What the loading threads share with the callers that ask for models.
 struct Shared {
     options: ServeOptions,
+    /// The threads that compute, the same for all models: two models at once are no reason for twice as many.
+    team: Arc<ThreadTeam>,
     state: Mutex<State>,
 }
 
@@ -133,11 +135,15 @@ impl ServedModels {
     /// Serves `specs`; nothing is loaded yet.
     ///
     /// # Errors
-    /// [`AssistantError::NameTaken`] if two have the same name.
+    /// [`AssistantError::NameTaken`] if two have the same name, [`AssistantError::Internal`] if the system refuses the
+    /// threads that compute.
     pub fn new(specs: Vec<ModelSpec>, options: ServeOptions) -> Result<ServedModels, AssistantError> {
         let state =
             State { entries: Vec::new(), departed: Vec::new(), reserved: 0, uses: 0, is_closed: false };
-        let models = ServedModels { shared: Arc::new(Shared { options, state: Mutex::new(state) }) };
+        let team =
+            options.compute.start_team().map_err(|error| AssistantError::Internal(error.to_string()))?;
+        let shared = Shared { options, team: Arc::new(team), state: Mutex::new(state) };
+        let models = ServedModels { shared: Arc::new(shared) };
         for spec in specs {
             models.add(spec)?;
         }
@@ -147,6 +153,11 @@ impl ServedModels {
     /// How models are served.
     pub fn options(&self) -> &ServeOptions {
         &self.shared.options
+    }
+
+    /// The threads that compute for all models, for whoever else computes in this process.
+    pub fn team(&self) -> &Arc<ThreadTeam> {
+        &self.shared.team
     }
 
     /// All models, in the order in which they were added.
@@ -296,7 +307,7 @@ impl Shared {
     fn load_and_tell(self: Arc<Self>, spec: &ModelSpec, sender: &watch::Sender<Outcome>) {
         let mut granted = 0;
         let load = std::panic::AssertUnwindSafe(|| {
-            load::load(spec, &self.options, |estimate| {
+            load::load(spec, &self.options, &self.team, |estimate| {
                 let plan = self.reserve(&spec.name, estimate)?;
                 granted = plan.bytes;
                 Ok(plan)

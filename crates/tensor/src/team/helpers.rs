@@ -1,5 +1,5 @@
-//! How many workers a caller asks for: fewer than the team has where others compute too, where the process may use fewer
-//! processors, and where workers keep losing theirs. Clocks decide here, which is harmless: no result depends on it.
+//! How many workers a caller asks for: fewer than the team has where other callers compute too, and where the process may
+//! use fewer processors. A clock says when to look again, which is harmless: no result depends on it.
 
 use super::PLACES;
 use super::affinity;
@@ -122,7 +122,4 @@ impl Helpers {
         self.next_look_at_processors.store(u64::MAX, Ordering::SeqCst);
         self.processors.store(processors, Ordering::SeqCst);
     }
-
-    /// For how long a caller slept in a run because a worker had lost its processor.
-    pub(super) fn slept(&self, _time: Duration) {}
 }

@@ -10,7 +10,7 @@ use std::cell::UnsafeCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// What is run for every part: `(worker, part)`.
 pub(super) type Work<'a> = dyn Fn(usize, usize) + Sync + 'a;
@@ -143,23 +143,20 @@ impl Place {
         true
     }
 
-    /// Does parts as the caller until none is left, closes the job and waits for the workers inside. Returns for how long
-    /// it had to sleep for them, and a panic of one of the parts.
-    pub(super) fn finish(&self) -> (Duration, Option<Box<dyn Any + Send>>) {
+    /// Does parts as the caller until none is left, closes the job and waits for the workers inside. Returns a panic of
+    /// one of the parts.
+    pub(super) fn finish(&self) -> Option<Box<dyn Any + Send>> {
         // SAFETY: written by this thread, and nobody else writes it.
         if let Some(job) = unsafe { *self.job.get() } {
             self.take_parts(job, 0);
         }
-        let mut slept = Duration::ZERO;
         let is_empty = || self.state.0.load(Ordering::SeqCst) == 0;
         if self.state.0.fetch_and(!OPEN, Ordering::SeqCst) & !OPEN != 0 && !spin(CALLER_SPINS, is_empty) {
-            let start = Instant::now();
             while !is_empty() {
                 self.caller.sleep_unless(is_empty);
             }
-            slept = start.elapsed();
         }
-        (slept, lock(&self.panic).take())
+        lock(&self.panic).take()
     }
 
     /// Runs parts, those of the worker's own share first, until none is left. A panic is kept for the caller, and the

@@ -145,8 +145,7 @@ impl ThreadTeam {
         place.open(work, parts, helpers);
         let awake = self.workers.len().saturating_sub(shared.idle.asleep());
         shared.idle.wake(shared.helpers.in_all().saturating_sub(awake));
-        let (slept, panic) = place.finish();
-        shared.helpers.slept(slept);
+        let panic = place.finish();
         drop(turn);
         if let Some(panic) = panic {
             resume_unwind(panic);

@@ -6,7 +6,7 @@ use std::time::Instant;
 use zhenjin_engine::{Engine, EngineOptions, Sampling};
 use zhenjin_hub::GenerationDefaults;
 use zhenjin_model::{LoadOptions, MemoryEstimate, MemoryPlan, Model, ModelFile, Runner, RunnerOptions};
-use zhenjin_tensor::{KvDtype, SimdLevel};
+use zhenjin_tensor::{KvDtype, SimdLevel, ThreadTeam};
 
 use super::memory::PREFILL_ROWS;
 use super::{ModelSpec, ServeOptions};

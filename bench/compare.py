@@ -15,6 +15,7 @@ import tempfile
 from pathlib import Path
 
 import machine
+import perplexity
 import plot
 import report
 import workload
@@ -35,6 +36,8 @@ def main() -> None:
     for index, path in enumerate(arguments.models):
         comparison.model(path, index == 0)
         comparison.write()
+    comparison.perplexity()
+    comparison.write()
     print(report.table(comparison.results))
 
 
@@ -228,6 +231,28 @@ class Comparison:
             row["programs"][name]["refused"] = str(gone)
         child.close()
 
+    def perplexity(self) -> None:
+        """The first and the second model on every text, with the KV cache that is served by default and with f32."""
+        arguments = self.arguments
+        models = [arguments.models[0], *filter(None, [arguments.second_model])]
+        texts = arguments.text or [str(self.own_text())]
+        missing = [] if arguments.second_model else ["A second model was not given (`ZHENJIN_BENCH_MODEL_2`)"]
+        if not arguments.text:
+            missing.append("No texts were given (`ZHENJIN_BENCH_TEXTS`): this project's documents were taken")
+        self.results["perplexity"] = {"rows": [], "missing": missing}
+        for model in models:
+            for text in texts:
+                row = perplexity.served_beside_f32(arguments.zhenjin, model, text)
+                self.results["perplexity"]["rows"].append(row)
+                say(f"perplexity of {row['model']} on {row['text']}: f32 {row['f32']:.4f}, served {row['served']:.4f}")
+
+    def own_text(self) -> Path:
+        """A text that is always there."""
+        text = self.logs / "documents.txt"
+        documents = [ROOT / "CONTRIBUTING.md", ROOT / "ARCHITECTURE.md", *sorted((ROOT / "docs").glob("*.md"))]
+        text.write_text("\n".join(document.read_text(encoding="utf-8") for document in documents), encoding="utf-8")
+        return text
+
     def write(self) -> None:
         out = Path(self.arguments.out)
         out.mkdir(parents=True, exist_ok=True)
@@ -269,6 +294,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--tests", default="", help="only tests whose type and label match this expression")
     parser.add_argument("--python", action="append", default=[], metavar="PROGRAM=PATH", help="`default` names the rest")
     parser.add_argument("--missing", action="append", default=[], metavar="PROGRAM=REASON")
+    parser.add_argument("--second-model", help="another model whose perplexity is measured, a name or a file")
+    parser.add_argument("--text", action="append", default=[], help="a UTF-8 text for perplexity; may be given again")
     parser.add_argument("--out", default=str(ROOT / "docs/bench"))
     parser.add_argument("--readme", help="put the table between this file's marks")
     arguments = parser.parse_args()

@@ -15,6 +15,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+KV_CACHES = ("f32", "int8")
 TYPES = "Q4_0,Q4_1,Q5_0,Q5_1,Q8_0,Q4_K_M,Q5_K_M,Q6_K"
 
 
@@ -27,7 +28,7 @@ def main() -> None:
             requantise(arguments.model, file_type, stored)
             requantise(stored, "F32", as_f32)
             in_f32 = perplexity(arguments, as_f32, "f32")
-            report(file_type, in_f32, [perplexity(arguments, stored, kv_cache) for kv_cache in ("f32", "int8")])
+            report(file_type, in_f32, [perplexity(arguments, stored, kv_cache) for kv_cache in KV_CACHES])
             stored.unlink()
             as_f32.unlink()
 
@@ -42,9 +43,26 @@ def requantise(source: Path, file_type: str, target: Path) -> None:
 
 
 def perplexity(arguments: argparse.Namespace, model: Path, kv_cache: str) -> float:
-    options = ["--ctx", str(arguments.ctx), "--chunks", str(arguments.chunks), "--kv-cache-dtype", kv_cache, "--json"]
-    command = [arguments.zhenjin, "perplexity", model, arguments.text, *options]
-    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)["perplexity"]
+    return measure(arguments.zhenjin, model, arguments.text, kv_cache, arguments.ctx, arguments.chunks)["perplexity"]
+
+
+def measure(zhenjin: str, model: str | Path, text: str | Path, kv_cache: str, context: int, windows: int) -> dict:
+    """What `zhenjin perplexity --json` says; `kv_cache` is f32, int8 or auto, as served by default."""
+    options = ["--ctx", str(context), "--chunks", str(windows), "--kv-cache-dtype", kv_cache, "--json"]
+    command = [zhenjin, "perplexity", model, text, *options]
+    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+def served_beside_f32(zhenjin: str, model: str | Path, text: str | Path, context: int = 512, windows: int = 80) -> dict:
+    """A row of the table that `make bench` writes: the KV cache that is served by default, beside f32."""
+    in_f32, served = (measure(zhenjin, model, text, kv_cache, context, windows) for kv_cache in ("f32", "auto"))
+    return {
+        "model": Path(model).stem,
+        "text": Path(text).name,
+        "scored_tokens": served["scored_tokens"],
+        "f32": in_f32["perplexity"],
+        "served": served["perplexity"],
+    }
 
 
 def parse() -> argparse.Namespace:

@@ -135,6 +135,18 @@ def programs_table(results: dict) -> str:
     return "\n".join("| " + " | ".join(cells) + " |" for cells in [head, ["---"] * len(head), *rows])
 
 
+def perplexity_table(results: dict) -> str:
+    """The perplexity of each model and text with the KV cache that is served by default, beside that with f32."""
+    measured = results.get("perplexity", {"rows": [], "missing": ["not measured"]})
+    rows = [
+        [row["model"], row["text"], f"{row['scored_tokens']:,}", f"{row['f32']:.4f}", f"{row['served']:.4f}"]
+        + [f"{100 * (row['served'] / row['f32'] - 1):+.2f} %"]
+        for row in measured["rows"]
+    ]
+    head = ["model", "text", "tokens scored", "f32 KV cache", "as served", "difference"]
+    return "".join([markdown(head, rows), *(f"\n\n{reason}." for reason in measured["missing"])])
+
+
 def page(results: dict) -> str:
     return f"""# Speed beside other engines
 
@@ -165,6 +177,12 @@ Tokens a second in every stretch of 5 seconds, least / median / greatest, while 
 The fair share is the speed on the idle machine times the share of the processors' time that a fair scheduler gives to as many threads.
 
 {busy_table(results)}
+
+## Perplexity with the KV cache that is served
+
+Windows of 512 tokens, the second half of each scored.
+
+{perplexity_table(results)}
 
 ## Programs
 

@@ -3,6 +3,8 @@
 # Arguments go to compare.py (--rounds 5, --tests EXPRESSION, …).
 #   ZHENJIN_BIN          the program [target/release/zhenjin]
 #   ZHENJIN_BENCH_MODEL  the model, a name or a file [smollm2:135m]; other types of weights are made from it
+#   ZHENJIN_BENCH_MODEL_2  a second model for the table of perplexities, a name or a file [none]
+#   ZHENJIN_BENCH_TEXTS  UTF-8 texts for that table, with colons between them [this project's documents]
 #   ZHENJIN_BENCH_ENV    a Python environment that has all the other programs, instead of making them
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
@@ -22,5 +24,9 @@ for type in Q8_0 Q4_0 Q4_K_M F32; do
     say "no $type model: it is made by llama.cpp's library, which is missing"
   fi
 done
+accuracy_options=()
+if [ -n "${ZHENJIN_BENCH_MODEL_2:-}" ]; then accuracy_options+=(--second-model "$ZHENJIN_BENCH_MODEL_2"); fi
+IFS=: read -ra texts <<<"${ZHENJIN_BENCH_TEXTS:-}"
+for text in "${texts[@]}"; do accuracy_options+=(--text "$text"); done
 exec "$python" "$here/compare.py" "${models[@]}" --zhenjin "$program" --readme "$root/README.md" \
-  "${python_options[@]}" "${missing_options[@]}" "$@"
+  "${python_options[@]}" "${missing_options[@]}" "${accuracy_options[@]}" "$@"

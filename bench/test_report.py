@@ -92,6 +92,16 @@ class ReportTest(unittest.TestCase):
         ]
         self.assertIn("| decode | 2 spinning | 44.0 / 50.0 / 60.0 | 80% |", report.busy_table({"busy": busy}))
 
+    def test_the_table_of_perplexities_names_both_models_or_says_that_one_was_not_given(self):
+        row = {"model": "one", "text": "text.txt", "scored_tokens": 20400, "f32": 10.0, "served": 10.02}
+        both = {"rows": [row, {**row, "model": "two", "served": 9.99}], "missing": []}
+        table = report.perplexity_table({"perplexity": both})
+        self.assertIn("| one | text.txt | 20,400 | 10.0000 | 10.0200 | +0.20 % |", table)
+        self.assertIn("| two | text.txt | 20,400 | 10.0000 | 9.9900 | -0.10 % |", table)
+        page = report.page({**RESULTS, "perplexity": {"rows": [row], "missing": ["A second model was not given"]}})
+        self.assertIn("A second model was not given.", page)
+        self.assertIn("not measured.", report.page(RESULTS))
+
     def test_answers_share_no_prompt(self):
         prompts = workload.prompts(workload.Test("answers", 64, 16, 100), 49152)
         self.assertEqual(len({tokens[0] for tokens in prompts}), 16)

@@ -10,8 +10,8 @@ use zhenjin_engine::{
     Engine, EngineOptions, Event, Generation, PromptLogprobs, Request, Sampling, Speculation,
 };
 use zhenjin_model::testing::{RandomWeights, tiny_config};
-use zhenjin_model::{LoadOptions, Model, Runner, RunnerOptions};
-use zhenjin_tensor::{Dtype, SimdLevel, ThreadTeam};
+use zhenjin_model::{LoadOptions, Model, ModelConfig, Runner, RunnerOptions};
+use zhenjin_tensor::{Dtype, KvDtype, SimdLevel, ThreadTeam};
 
 /// How requests are run.
 #[derive(Clone, Copy, Debug)]
@@ -19,10 +19,17 @@ struct Setting {
     threads: usize,
     prefill_chunk: usize,
     pages: usize,
+    kv_dtype: KvDtype,
     speculation: Speculation,
 }
 
-const PLAIN: Setting = Setting { threads: 1, prefill_chunk: 512, pages: 256, speculation: Speculation::Off };
+const PLAIN: Setting = Setting {
+    threads: 1,
+    prefill_chunk: 512,
+    pages: 256,
+    kv_dtype: KvDtype::F32,
+    speculation: Speculation::Off,
+};
 
 fn team(threads: usize) -> Arc<ThreadTeam> {
     Arc::new(ThreadTeam::new(threads).unwrap())
@@ -31,7 +38,7 @@ fn team(threads: usize) -> Arc<ThreadTeam> {
 fn start(model: &Arc<Model>, setting: Setting) -> Engine {
     let options = RunnerOptions {
         pages: setting.pages,
-        kv_dtype: zhenjin_tensor::KvDtype::default(),
+        kv_dtype: setting.kv_dtype,
         max_rows: 560,
         max_logits_rows: 300,
         context_length: Some(512),
@@ -103,13 +110,21 @@ fn bits(mut generation: Generation) -> Vec<TokenBits> {
     all
 }
 
+/// Checks the settings with keys and values in each type.
 fn check(model: &Arc<Model>, new_tokens: usize, settings: &[Setting]) {
+    for kv_dtype in KvDtype::ALL {
+        check_with(kv_dtype, model, new_tokens, settings);
+    }
+}
+
+fn check_with(kv_dtype: KvDtype, model: &Arc<Model>, new_tokens: usize, settings: &[Setting]) {
     let vocabulary = model.config.vocabulary_size as u32;
     let alone: Vec<_> = requests(vocabulary, new_tokens)
         .into_iter()
-        .map(|request| bits(start(model, PLAIN).submit(request).unwrap()))
+        .map(|request| bits(start(model, Setting { kv_dtype, ..PLAIN }).submit(request).unwrap()))
         .collect();
     for &setting in settings {
+        let setting = Setting { kv_dtype, ..setting };
         let engine = start(model, setting);
         // The second round finds its beginnings in the cache.
         for round in 0..2 {
@@ -136,13 +151,15 @@ fn tiny_models_of_every_kind_of_weights() {
         PLAIN,
         Setting { threads: 2, ..PLAIN },
         Setting { prefill_chunk: 33, ..PLAIN },
-        Setting { threads: 2, prefill_chunk: 64, pages: 24, speculation: Speculation::Ngram },
+        Setting { threads: 2, prefill_chunk: 64, pages: 24, speculation: Speculation::Ngram, ..PLAIN },
         Setting { speculation: Speculation::NgramAlways, ..PLAIN },
-        Setting { threads: 2, prefill_chunk: 64, pages: 24, speculation: Speculation::NgramAlways },
+        Setting { threads: 2, prefill_chunk: 64, pages: 24, speculation: Speculation::NgramAlways, ..PLAIN },
     ];
+    // Heads as int8 takes them.
+    let config = ModelConfig { head_dim: 32, ..tiny_config() };
     for dtype in [Dtype::F32, Dtype::F16, Dtype::Q4_1, Dtype::Q8_0] {
-        let weights = RandomWeights::new(tiny_config(), dtype, 3);
-        let model = Model::from_source(tiny_config(), &weights, &load_options()).unwrap();
+        let weights = RandomWeights::new(config.clone(), dtype, 3);
+        let model = Model::from_source(config.clone(), &weights, &load_options()).unwrap();
         check(&Arc::new(model), 24, &settings);
     }
 }
@@ -151,5 +168,5 @@ fn tiny_models_of_every_kind_of_weights() {
 fn the_real_model() {
     let model = Arc::new(Model::load(&support::real_model(), &load_options()).unwrap());
     let speculation = Speculation::NgramAlways;
-    check(&model, 8, &[Setting { threads: 2, prefill_chunk: 96, pages: 40, speculation }]);
+    check(&model, 8, &[Setting { threads: 2, prefill_chunk: 96, pages: 40, speculation, ..PLAIN }]);
 }

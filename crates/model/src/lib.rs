@@ -12,6 +12,7 @@ mod file;
 pub mod forward;
 pub mod gguf;
 mod json;
+mod key_centres;
 mod kv_cache;
 mod mapping;
 mod memory;

@@ -13,6 +13,7 @@ use crate::batch::{BatchError, OutputRows, SequenceChunk, StepOutputs};
 use crate::config::ModelConfig;
 use crate::errors::ModelError;
 use crate::forward::{self, Transformer};
+use crate::key_centres::key_centres;
 use crate::model::Model;
 use crate::rope;
 use crate::selection::Selection;
@@ -72,14 +73,16 @@ impl Runner {
         if usable_vocabulary == 0 {
             return Err(ModelError::NoUsableVocabulary);
         }
+        let rotary = rope::frequencies(&config.rope);
         let cache = KvCache::new(kv_shape(config, options.kv_dtype), options.pages)?;
         let shape = forward::attention_shape(config);
         let mut executor = DirectExecutor::new(cache, shape, options.simd, options.team)?;
         let outputs = outputs(config, options.max_rows, options.max_logits_rows);
+        executor.set_key_centres(key_centres(config, &model.weights, &rotary))?;
         executor.prepare(options.max_rows, widest(config), outputs);
         Ok(Runner {
             executor,
-            rotary: rope::frequencies(&config.rope),
+            rotary,
             max_rows: options.max_rows,
             max_logits_rows: options.max_logits_rows,
             context_length,

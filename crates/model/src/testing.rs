@@ -26,7 +26,7 @@ use zhenjin_tensor::Dtype;
 use crate::config::{ModelConfig, RopeConfig, RopeLayout, RopeScaling};
 use crate::errors::ModelError;
 use crate::names::Naming;
-use crate::tensor_source::{TensorSource, TensorView, WeightName};
+use crate::tensor_source::{LayerWeightName, TensorSource, TensorView, WeightName};
 
 /// A small Llama-shaped model: 2 layers, 4 query heads on 2 key/value heads, 96 tokens, 512 positions.
 pub fn tiny_config() -> ModelConfig {
@@ -87,6 +87,34 @@ impl RandomWeights {
             tensors.insert(Naming::Gguf.spell(weight), (dtype, shape, bytes));
         }
         RandomWeights { tensors }
+    }
+
+    /// Gives every key head the biases that real models with biases have: of the six pairs of dimensions that RoPE turns
+    /// slowest, between a quarter of `largest` and `largest` (Qwen2.5-Coder-0.5B has up to 150 in its first layers, where
+    /// other dimensions of keys stay below 10).
+    ///
+    /// # Panics
+    /// When the keys of `config` have no bias, or fewer than six pairs rotate.
+    pub fn plant_key_outliers(&mut self, config: &ModelConfig, largest: f32) {
+        const SHARES: [f32; 6] = [1.0, 0.97, 0.84, 0.4, 0.35, 0.25];
+        let pairs = config.rope.rotary_dim / 2;
+        let mut random = SplitMix(largest.to_bits().into());
+        for layer in 0..config.layers {
+            let name = Naming::Gguf.spell(WeightName::Layer(layer, LayerWeightName::KeyBias));
+            let (_, _, bytes) = self.tensors.get_mut(&name).expect("keys have a bias");
+            for head in bytes.as_chunks_mut::<4>().0.chunks_exact_mut(config.head_dim) {
+                for (index, share) in SHARES.into_iter().enumerate() {
+                    let pair = pairs - 1 - index;
+                    let (first, second) = match config.rope.layout {
+                        RopeLayout::Interleaved => (2 * pair, 2 * pair + 1),
+                        RopeLayout::HalfSplit => (pair, pair + pairs),
+                    };
+                    let (sine, cosine) = (std::f32::consts::PI * random.symmetric()).sin_cos();
+                    head[first] = (largest * share * cosine).to_le_bytes();
+                    head[second] = (largest * share * sine).to_le_bytes();
+                }
+            }
+        }
     }
 
     /// Multiplies some rows of a matrix in F32, such as the rows of a vocabulary's padding.

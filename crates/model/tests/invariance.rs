@@ -9,14 +9,14 @@ use zhenjin_model::testing::{RandomWeights, tiny_config};
 use zhenjin_model::{
     LoadOptions, LogitsFor, Model, ModelConfig, PAGE_TOKENS, PageId, Runner, RunnerOptions, SequenceChunk,
 };
-use zhenjin_tensor::{Dtype, SimdLevel, ThreadTeam};
+use zhenjin_tensor::{Dtype, KvDtype, SimdLevel, ThreadTeam};
 
 /// Pages of a sequence of the longest length.
 const PAGES: usize = 5;
 const LONGEST: usize = PAGES * PAGE_TOKENS;
 
 /// Shapes that between them use every switch of the forward pass.
-fn configs() -> [ModelConfig; 3] {
+fn configs() -> [ModelConfig; 5] {
     let llama = ModelConfig { heads: 6, kv_heads: 2, ..tiny_config() };
     let mut mistral = ModelConfig {
         sliding_window: Some(SlidingWindow { positions: 37, first_layer: 1 }),
@@ -30,17 +30,24 @@ fn configs() -> [ModelConfig; 3] {
     mistral.rope.layout = RopeLayout::Interleaved;
     mistral.rope.rotary_dim = 24;
     let qwen = ModelConfig { qk_norm: true, attention_bias: true, kv_heads: 1, ..tiny_config() };
-    [llama, mistral, qwen]
+    // Heads as int8 takes them: of one part, and of three.
+    let mut wide = ModelConfig { head_dim: 32, attention_bias: true, ..tiny_config() };
+    wide.rope.rotary_dim = 32;
+    let mut three =
+        ModelConfig { head_dim: 96, heads: 2, kv_heads: 1, attention_bias: true, ..tiny_config() };
+    three.rope.rotary_dim = 48;
+    three.sliding_window = Some(SlidingWindow { positions: 50, first_layer: 1 });
+    [llama, mistral, qwen, wide, three]
 }
 
 fn team(threads: usize) -> Arc<ThreadTeam> {
     Arc::new(ThreadTeam::new(threads).unwrap())
 }
 
-fn runner(model: &Arc<Model>, simd: SimdLevel, threads: usize) -> Runner {
+fn runner(model: &Arc<Model>, kv_dtype: KvDtype, simd: SimdLevel, threads: usize) -> Runner {
     let options = RunnerOptions {
         pages: 4 * PAGES,
-        kv_dtype: zhenjin_tensor::KvDtype::default(),
+        kv_dtype,
         max_rows: 4 * LONGEST,
         max_logits_rows: 4 * LONGEST,
         context_length: None,
@@ -56,8 +63,8 @@ fn bits(row: &[f32]) -> Vec<u32> {
 }
 
 /// The logits of every position, computed alone, in one step, by one thread.
-fn alone(model: &Arc<Model>, simd: SimdLevel, tokens: &[u32]) -> Vec<Vec<u32>> {
-    let mut runner = runner(model, simd, 1);
+fn alone(model: &Arc<Model>, kv_dtype: KvDtype, simd: SimdLevel, tokens: &[u32]) -> Vec<Vec<u32>> {
+    let mut runner = runner(model, kv_dtype, simd, 1);
     let pages: Vec<PageId> = (0..PAGES as u32).map(PageId).collect();
     let chunk =
         SequenceChunk { tokens, start: 0, pages: &pages, logits: LogitsFor::All, ..SequenceChunk::default() };
@@ -116,10 +123,11 @@ type PositionedLogits = Vec<(usize, Vec<u32>)>;
 /// Computes the sequences together as the history says; logits of every position that was computed, by sequence.
 fn together(
     model: &Arc<Model>,
+    kv_dtype: KvDtype,
     simd: SimdLevel,
     history: &History,
 ) -> (Vec<Vec<u32>>, Vec<PositionedLogits>) {
-    let mut runner = runner(model, simd, history.threads);
+    let mut runner = runner(model, kv_dtype, simd, history.threads);
     // A prefix is shared when it is whole pages that sequence 0 has, and something is left to compute.
     let longest_shared = (history.lengths[0] / PAGE_TOKENS).min((history.lengths[1] - 1) / PAGE_TOKENS);
     let shared = history.shared_pages.min(longest_shared);
@@ -170,18 +178,23 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 16, ..ProptestConfig::default() })]
 
     #[test]
-    fn logits_depend_on_the_sequence_alone(history in histories(), shape in 0usize..3, dtype in 0usize..4) {
+    fn logits_depend_on_the_sequence_alone(history in histories(), shape in 0usize..5, dtype in 0usize..4, int8: bool) {
         let config = configs()[shape].clone();
         let dtype = [Dtype::F32, Dtype::Q8_0, Dtype::Q4_1, Dtype::Bf16][dtype];
-        let weights = RandomWeights::new(config.clone(), dtype, 3);
+        let mut weights = RandomWeights::new(config.clone(), dtype, 3);
+        let mut kv_dtype = KvDtype::F32;
+        if KvDtype::Int8.holds_heads_of(config.head_dim) {
+            weights.plant_key_outliers(&config, 150.0);
+            kv_dtype = if int8 { KvDtype::Int8 } else { KvDtype::F32 };
+        }
         for simd in SimdLevel::available() {
             let options = LoadOptions { simd, team: team(2) };
             let model = Arc::new(Model::from_source(config.clone(), &weights, &options).unwrap());
-            let (tokens, rows) = together(&model, simd, &history);
+            let (tokens, rows) = together(&model, kv_dtype, simd, &history);
             for (sequence, rows) in rows.iter().enumerate() {
-                let expected = alone(&model, simd, &tokens[sequence]);
+                let expected = alone(&model, kv_dtype, simd, &tokens[sequence]);
                 for (position, row) in rows {
-                    prop_assert!(row == &expected[*position], "sequence {sequence}, position {position}, {simd}");
+                    prop_assert!(row == &expected[*position], "sequence {sequence}, position {position}, {simd}, {kv_dtype}");
                 }
             }
         }
@@ -196,8 +209,8 @@ fn fewer_logits_do_not_change_the_others() {
     let weights = RandomWeights::new(config.clone(), Dtype::Q8_0, 5);
     let model = Arc::new(Model::from_source(config, &weights, &options).unwrap());
     let tokens: Vec<u32> = (0..70).map(|position| position * 13 % 96).collect();
-    let expected = alone(&model, simd, &tokens);
-    let mut runner = runner(&model, simd, 2);
+    let expected = alone(&model, KvDtype::F32, simd, &tokens);
+    let mut runner = runner(&model, KvDtype::F32, simd, 2);
     let pages: Vec<PageId> = (3..3 + PAGES as u32).map(PageId).collect();
     let mut done = 0;
     for (count, logits) in [(33, LogitsFor::None), (30, LogitsFor::Last), (7, LogitsFor::All)] {

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 use zhenjin_model::perplexity::{self, PerplexityOptions};
-use zhenjin_model::{LoadOptions, Model, ModelFile};
-use zhenjin_tensor::{SimdLevel, ThreadTeam};
+use zhenjin_model::{KvCacheDtype, LoadOptions, Model, ModelFile};
+use zhenjin_tensor::{KvDtype, SimdLevel, ThreadTeam};
 
 /// Tokens of an English text, and what `scripts/perplexity_llama_cpp.py` measured on them.
 #[derive(Deserialize)]
@@ -33,17 +33,26 @@ fn perplexity_is_within_one_percent_of_llama_cpp() {
     let team = Arc::new(ThreadTeam::new(2).unwrap());
     let options = LoadOptions { simd, team: Arc::clone(&team) };
     let model = Arc::new(Model::load(&support::real_model(), &options).unwrap());
-    let options = PerplexityOptions {
-        context: reference.context,
-        windows: None,
-        bos: None,
-        usable_vocabulary: None,
-        kv_dtype: zhenjin_tensor::KvDtype::default(),
-        simd,
-        team,
-    };
-    let measured = perplexity::measure(model, &reference.tokens, &options, &mut |_| {}).unwrap();
-    assert_eq!(measured.windows, reference.windows);
-    let ratio = measured.perplexity / reference.perplexity;
-    assert!((0.99..=1.01).contains(&ratio), "{} instead of {}", measured.perplexity, reference.perplexity);
+    let served = KvCacheDtype::default().choose(model.layer_dtype(), model.config.head_dim);
+    assert_eq!(served, KvDtype::Int8);
+    let [in_f32, as_served] = [KvDtype::F32, served].map(|kv_dtype| {
+        let options = PerplexityOptions {
+            context: reference.context,
+            windows: None,
+            bos: None,
+            usable_vocabulary: None,
+            kv_dtype,
+            simd,
+            team: Arc::clone(&team),
+        };
+        let model = Arc::clone(&model);
+        let measured = perplexity::measure(model, &reference.tokens, &options, &mut |_| {}).unwrap();
+        assert_eq!(measured.windows, reference.windows);
+        let ratio = measured.perplexity / reference.perplexity;
+        assert!((0.99..=1.01).contains(&ratio), "{kv_dtype}: {ratio} of {}", reference.perplexity);
+        measured.perplexity
+    });
+    let ratio = as_served / in_f32;
+    // Two windows: chance alone moves their perplexity by a few tenths of a per cent.
+    assert!((0.99..=1.01).contains(&ratio), "{as_served} with {served}, {in_f32} in f32");
 }

@@ -64,14 +64,16 @@ pub enum TensorError {
     },
     /// Heads of this width cannot be kept in a KV cache of 8 bits.
     #[error(
-        "KV cache: heads of {head_dim} dimensions cannot be kept in int8, which takes multiples of {multiple_of}; \
-         use f32"
+        "KV cache: heads of {head_dim} dimensions cannot be kept in int8, which takes multiples of {multiple_of} up to \
+         {at_most}; use f32"
     )]
     KvHeadDim {
         /// Width of a head.
         head_dim: usize,
         /// What it would have to be a multiple of.
         multiple_of: usize,
+        /// And how wide it may be.
+        at_most: usize,
     },
     /// A matrix of another type than F32 was to be used in place.
     #[error(

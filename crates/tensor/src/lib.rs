@@ -24,6 +24,7 @@ mod ops;
 mod parameter;
 pub mod quantise;
 mod reference_executor;
+mod rotation;
 mod rounding;
 mod simd;
 mod team;

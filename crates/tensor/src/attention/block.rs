@@ -71,7 +71,7 @@ fn padded(rows: usize) -> usize {
 /// Running results of a block's rows: of the current split, and of all splits merged so far.
 #[derive(Debug, Default)]
 pub(super) struct Scratch {
-    /// Scaled queries: per tile of rows, `[head_dim][rows of the tile]`.
+    /// Scaled queries: per tile of rows, `[head_dim][rows of the tile]`; with keys in 8 bits one query that is being rotated.
     pub(super) queries: Vec<f32>,
     /// The same in 8 bits.
     pub(super) rounded_queries: RoundedQueries,

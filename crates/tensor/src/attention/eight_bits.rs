@@ -1,6 +1,7 @@
 //! Attention to keys and values in 8 bits, by exact products of bytes.
 //!
-//! Per query and page: the scaled query is rounded to signed bytes with a scale for each 32 dimensions, and
+//! Per query and page: the scaled query is rotated as the keys are (see [`crate::rotation`]) and rounded to signed bytes
+//! with a scale for each 32 dimensions, and
 //! `score = fma(f32(Σ q·k), d_q·d_k, score)` block after block. A weight times its value's scale is rounded to an unsigned
 //! byte, with one scale for the page (its greatest / 255), and `output = fma(f32(Σ w·v), d_w, output · correction)`. Hidden
 //! keys have weight zero, so what their slots hold does not matter.
@@ -12,6 +13,7 @@ use super::block::{Block, Scratch};
 use super::kernel::{KEY_VECTORS, Pages, Visible, Weights, for_each_tile};
 use crate::kv::{EightBitBlock, GROUPS, KEY_BLOCK, PAGE_TOKENS, PageId};
 use crate::lanes::{LANES, Lanes};
+use crate::rotation;
 use crate::rounding;
 
 /// What is added to keys to make them unsigned.
@@ -67,22 +69,27 @@ impl Pages for EightBitPages {
     fn load_queries<L: Lanes>(lanes: L, queries: &[f32], block: &Block<'_>, scratch: &mut Scratch) {
         let blocks = block.head_dim / KEY_BLOCK;
         let RoundedQueries { words, scales, offsets } = &mut scratch.rounded_queries;
+        let rotated = &mut scratch.queries[..block.head_dim];
         for_each_tile(
             lanes,
             block.rows(),
             #[inline(always)]
             |first, rows| {
                 for row in 0..rows {
+                    let is_query = first + row < block.rows();
+                    if is_query {
+                        let start = block.query_start(first + row);
+                        for (rotated, value) in rotated.iter_mut().zip(&queries[start..]) {
+                            *rotated = value * block.scale;
+                        }
+                        rotation::rotate(lanes, rotated);
+                    }
                     for index in 0..blocks {
                         let at = first * blocks + index * rows + row;
                         let (mut bytes, mut scale) = ([0; KEY_BLOCK], 0.0);
-                        if first + row < block.rows() {
-                            let start = block.query_start(first + row) + index * KEY_BLOCK;
-                            let mut scaled = [0.0; KEY_BLOCK];
-                            for (scaled, value) in scaled.iter_mut().zip(&queries[start..]) {
-                                *scaled = value * block.scale;
-                            }
-                            scale = rounding::quantise(lanes, &scaled, &mut bytes);
+                        if is_query {
+                            let dimensions = &rotated[index * KEY_BLOCK..(index + 1) * KEY_BLOCK];
+                            scale = rounding::quantise(lanes, dimensions, &mut bytes);
                         }
                         let sum: i32 = bytes.iter().map(|byte| i32::from(byte.cast_signed())).sum();
                         scales[at] = scale;

@@ -8,6 +8,7 @@ use super::{AttentionCall, SPLIT_PAGES};
 use crate::kv::{EightBitBlock, KEY_BLOCK, KvDtype, PAGE_TOKENS, PageId};
 use crate::lanes::{LANES, sum_lanes};
 use crate::ops::exponential_of_one;
+use crate::rotation::rotate_reference;
 use crate::rounding::{largest_of, quantise_reference, round_to_byte, scale_of};
 
 /// See [`super::block::BlockKernel`].
@@ -19,8 +20,11 @@ pub(super) fn attend_block(
 ) {
     for row in 0..block.rows() {
         let start = block.query_start(row);
-        let query: Vec<f32> =
+        let mut query: Vec<f32> =
             call.queries[start..start + block.head_dim].iter().map(|value| value * block.scale).collect();
+        if call.cache.shape().dtype == KvDtype::Int8 {
+            rotate_reference(&mut query);
+        }
         let mut number = pages.start;
         while number < pages.end {
             let split_end = (number + 1).next_multiple_of(SPLIT_PAGES).min(pages.end);

@@ -276,7 +276,10 @@ fn what_a_former_owner_left_in_a_page_of_8_bits_does_not_matter() {
 fn heads_that_8_bits_cannot_keep_are_refused() {
     let shape = KvShape { dtype: KvDtype::Int8, layers: 1, kv_heads: 1, head_dim: 80 };
     let refused = KvCache::new(shape, 1).unwrap_err();
-    assert!(matches!(refused, TensorError::KvHeadDim { head_dim: 80, multiple_of: 32 }), "{refused}");
+    assert!(
+        matches!(refused, TensorError::KvHeadDim { head_dim: 80, multiple_of: 32, at_most: 256 }),
+        "{refused}"
+    );
 }
 
 #[test]

@@ -94,6 +94,14 @@ impl DirectExecutor {
         })
     }
 
+    /// See [`KvCache::set_key_centres`].
+    ///
+    /// # Errors
+    /// As that.
+    pub fn set_key_centres(&mut self, centres: Vec<f32>) -> Result<(), TensorError> {
+        self.cache.set_key_centres(centres)
+    }
+
     /// The KV cache.
     pub fn cache(&self) -> &KvCache {
         &self.cache

@@ -5,14 +5,17 @@
 //! |---|---|---|---|---|
 //! | keys | `[head_dim / 32][32 keys / 16][8]` vectors | keys | dimensions | q + 128, unsigned |
 //! | values | `[head_dim / 16][8]` vectors | dimensions | keys | q, signed |
-//! | key scales | `[head_dim / 32][32 keys]` f32 | | | key ≈ scale · q |
+//! | key scales | `[head_dim / 32][32 keys]` f32 | | | rotated key · normalisation ≈ scale · q |
 //! | value scales | `[32 keys]` f32 | | | value ≈ scale · q |
 //!
-//! A key has one scale for each 32 dimensions, because single dimensions of keys are often far larger than the others; a
-//! value has one scale, which attention multiplies with the value's weight before that is rounded in its turn.
+//! What is rounded of a key is its difference from the head's centre (see [`super::KvCache::set_key_centres`]), rotated
+//! (see [`crate::rotation`]): single dimensions of keys are often far larger than the others, and would leave those that
+//! share a scale with them hardly any levels. A rotated key has one scale for each 32 dimensions; a value has one scale,
+//! which attention multiplies with the value's weight before that is rounded in its turn.
 
 use super::{PAGE_TOKENS, RowsToWrite};
 use crate::lanes::{LANES, LaneKernel, Lanes};
+use crate::rotation::{self, WIDEST};
 use crate::rounding;
 use crate::zeroed::{as_bytes, as_bytes_mut};
 
@@ -98,29 +101,38 @@ impl LaneKernel for WriteEightBits<'_> {
     fn run<L: Lanes>(self, lanes: L) {
         self.write(
             #[inline(always)]
+            |key| rotation::rotate(lanes, key),
+            #[inline(always)]
             |values, bytes| rounding::quantise(lanes, values, bytes),
         );
     }
 
     fn reference(self) {
-        self.write(rounding::quantise_reference);
+        self.write(rotation::rotate_reference, rounding::quantise_reference);
     }
 }
 
 impl WriteEightBits<'_> {
     #[inline(always)]
-    fn write(self, quantise: impl Fn(&[f32], &mut [u8]) -> f32) {
+    fn write(self, rotate: impl Fn(&mut [f32]), quantise: impl Fn(&[f32], &mut [u8]) -> f32) {
         let head_dim = self.rows.shape.head_dim;
         let (keys, rest) = self.block.split_at_mut(quants_elements(head_dim));
         let (values, scales) = rest.split_at_mut(quants_elements(head_dim));
         let (key_scales, value_scales) = scales.split_at_mut(scales.len() - PAGE_TOKENS);
         let keys = as_bytes_mut(keys).as_chunks_mut::<VECTOR>().0;
         let values = as_bytes_mut(values).as_chunks_mut::<VECTOR>().0;
+        let normalisation = rotation::normalisation(head_dim);
         let mut bytes = [0; KEY_BLOCK];
+        let mut rotated = [0.0; WIDEST];
+        let rotated = &mut rotated[..head_dim];
         for index in 0..self.rows.count() {
             let (slot, key, value) = self.rows.row(index);
-            for (block, dimensions) in key.as_chunks::<KEY_BLOCK>().0.iter().enumerate() {
-                key_scales[block * PAGE_TOKENS + slot] = quantise(dimensions, &mut bytes);
+            for ((rotated, key), centre) in rotated.iter_mut().zip(key).zip(self.rows.key_centre) {
+                *rotated = key - centre;
+            }
+            rotate(rotated);
+            for (block, dimensions) in rotated.as_chunks::<KEY_BLOCK>().0.iter().enumerate() {
+                key_scales[block * PAGE_TOKENS + slot] = quantise(dimensions, &mut bytes) * normalisation;
                 for (group, four) in bytes.as_chunks::<4>().0.iter().enumerate() {
                     let (vector, byte) = place_of_key(block * KEY_BLOCK + 4 * group, slot);
                     keys[vector][byte..byte + 4].copy_from_slice(&four.map(|quant| quant ^ 0x80));

@@ -11,6 +11,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::lanes::dispatch;
+use crate::rotation::WIDEST;
 use crate::team::DisjointMut;
 use crate::zeroed::Zeroed;
 use crate::{SimdLevel, TensorError, ThreadTeam};
@@ -30,8 +31,8 @@ pub enum KvDtype {
     /// As they are computed.
     #[default]
     F32,
-    /// In 8 bits, about a quarter of the memory: an f32 scale for each 32 dimensions of a key and for each value, and
-    /// products of bytes in attention. Changes results a little; needs a `head_dim` that is a multiple of 32.
+    /// In 8 bits, about a quarter of the memory: an f32 scale for each 32 dimensions of a rotated key and for each value,
+    /// and products of bytes in attention. Changes results a little; needs a `head_dim` that is a multiple of 32, at most 256.
     Int8,
 }
 
@@ -41,7 +42,7 @@ impl KvDtype {
 
     /// Whether heads of this width can be kept in the type.
     pub fn holds_heads_of(self, head_dim: usize) -> bool {
-        self == KvDtype::F32 || head_dim.is_multiple_of(KEY_BLOCK)
+        self == KvDtype::F32 || head_dim.is_multiple_of(KEY_BLOCK) && head_dim <= WIDEST
     }
 
     /// The name that [`KvDtype::from_str`] reads.
@@ -116,6 +117,8 @@ pub struct KvCache {
     shape: KvShape,
     pages: usize,
     block_elements: usize,
+    /// `[layers, kv_heads · head_dim]`, or empty: all zero. See [`KvCache::set_key_centres`].
+    key_centres: Vec<f32>,
     /// `[layer][page][kv_head]` blocks.
     blocks: Zeroed,
 }
@@ -129,17 +132,41 @@ impl KvCache {
     pub fn new(shape: KvShape, pages: usize) -> Result<KvCache, TensorError> {
         const WHAT: &str = "KV cache";
         if !shape.dtype.holds_heads_of(shape.head_dim) {
-            return Err(TensorError::KvHeadDim { head_dim: shape.head_dim, multiple_of: KEY_BLOCK });
+            return Err(TensorError::KvHeadDim {
+                head_dim: shape.head_dim,
+                multiple_of: KEY_BLOCK,
+                at_most: WIDEST,
+            });
         }
         let bytes = shape.page_bytes().and_then(|bytes| bytes.checked_mul(pages));
         let bytes = bytes.ok_or(TensorError::OutOfMemory { what: WHAT, elements: usize::MAX })?;
         let block_elements = shape.block_elements().unwrap_or(0);
-        Ok(KvCache { shape, pages, block_elements, blocks: Zeroed::new(WHAT, bytes / size_of::<f32>())? })
+        let blocks = Zeroed::new(WHAT, bytes / size_of::<f32>())?;
+        Ok(KvCache { shape, pages, block_elements, key_centres: Vec::new(), blocks })
     }
 
     /// The shape it was made for.
     pub fn shape(&self) -> KvShape {
         self.shape
+    }
+
+    /// Sets a constant vector for each layer and head, `[layers, kv_heads · head_dim]`, which is taken off every key before
+    /// it is rounded to 8 bits: rounding loses less of what is smaller. At first all are zero; keys in f32 are kept as they
+    /// are. A centre changes no attention, whatever its values: it takes the same number, query · centre, off the scores
+    /// of all keys, and softmax does not see what all scores have in common. All keys that a query sees must have been
+    /// written with the same centres. An empty list stands for zeros.
+    ///
+    /// # Errors
+    /// [`TensorError::Length`] when there are not as many values.
+    pub fn set_key_centres(&mut self, centres: Vec<f32>) -> Result<(), TensorError> {
+        let KvShape { layers, kv_heads, head_dim, .. } = self.shape;
+        let expected = layers.saturating_mul(kv_heads).saturating_mul(head_dim);
+        let actual = centres.len();
+        if actual != 0 && expected != actual {
+            return Err(TensorError::Length { what: "centres of keys", expected, actual });
+        }
+        self.key_centres = centres;
+        Ok(())
     }
 
     /// Number of pages.
@@ -184,13 +211,16 @@ impl KvCache {
         let block = self.block_elements;
         let page_elements = block * shape.kv_heads;
         let start = self.block_start(layer, PageId(0), 0);
+        let key_centres = &self.key_centres;
         let pages = DisjointMut::new(&mut self.blocks[start..start + self.pages * page_elements]);
         let write = |write: &PageWrite| {
             let first = write.page.0 as usize * page_elements;
             // SAFETY: every page is written by one entry of `writes`, and every entry is handled once.
             let page = unsafe { pages.slice(first..first + page_elements) };
             for (kv_head, block) in page.chunks_exact_mut(block).enumerate() {
-                let rows = RowsToWrite { write, shape, kv_head, keys, values };
+                let first = (layer * shape.kv_heads + kv_head) * shape.head_dim;
+                let key_centre = key_centres.get(first..first + shape.head_dim).unwrap_or(&NO_CENTRE);
+                let rows = RowsToWrite { write, shape, kv_head, key_centre, keys, values };
                 match shape.dtype {
                     KvDtype::F32 => write_floats(&rows, block),
                     KvDtype::Int8 => dispatch(simd, WriteEightBits { rows, block }),
@@ -204,6 +234,9 @@ impl KvCache {
         }
     }
 }
+
+/// The centre of keys that have none; as long as that of the widest head.
+static NO_CENTRE: [f32; WIDEST] = [0.0; WIDEST];
 
 /// Consecutive rows of a batch that go into one page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -222,6 +255,8 @@ struct RowsToWrite<'a> {
     write: &'a PageWrite,
     shape: KvShape,
     kv_head: usize,
+    /// At least `head_dim` values.
+    key_centre: &'a [f32],
     keys: &'a [f32],
     values: &'a [f32],
 }

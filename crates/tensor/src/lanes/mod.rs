@@ -55,6 +55,9 @@ pub(crate) trait Lanes: Copy {
     fn zero_where_less(self, value: Self::Vector, test: Self::Vector, bound: Self::Vector) -> Self::Vector;
     /// Lanes `from..to` of `value`, −∞ elsewhere. `from ≤ to ≤ 16`.
     fn only_lanes(self, value: Self::Vector, from: usize, to: usize) -> Self::Vector;
+    /// A step of the Walsh–Hadamard transform: of lanes i and i + `DISTANCE` (1, 2, 4 or 8; i without that bit), their sum
+    /// in lane i and their difference in the other.
+    fn butterfly<const DISTANCE: usize>(self, value: Self::Vector) -> Self::Vector;
     /// Lanes 2i and 2i+1 exchanged.
     fn swap_pairs(self, value: Self::Vector) -> Self::Vector;
 

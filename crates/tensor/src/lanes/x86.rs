@@ -158,6 +158,19 @@ impl Lanes for Avx512 {
     }
 
     #[inline(always)]
+    fn butterfly<const DISTANCE: usize>(self, value: __m512) -> __m512 {
+        proven!({
+            let (partner, upper) = match DISTANCE {
+                1 => (_mm512_permute_ps::<0b10_11_00_01>(value), 0xAAAA),
+                2 => (_mm512_permute_ps::<0b01_00_11_10>(value), 0xCCCC),
+                4 => (_mm512_shuffle_f32x4::<0b10_11_00_01>(value, value), 0xF0F0),
+                _ => (_mm512_shuffle_f32x4::<0b01_00_11_10>(value, value), 0xFF00),
+            };
+            _mm512_mask_sub_ps(_mm512_add_ps(partner, value), upper, partner, value)
+        })
+    }
+
+    #[inline(always)]
     fn swap_pairs(self, value: __m512) -> __m512 {
         proven!(_mm512_permute_ps::<0b10_11_00_01>(value))
     }
@@ -331,6 +344,14 @@ impl Lanes for Avx2 {
     }
 
     #[inline(always)]
+    fn butterfly<const DISTANCE: usize>(self, value: [__m256; 2]) -> [__m256; 2] {
+        if DISTANCE == 8 {
+            return proven!([_mm256_add_ps(value[0], value[1]), _mm256_sub_ps(value[0], value[1])]);
+        }
+        proven!([butterfly_of_eight::<DISTANCE>(value[0]), butterfly_of_eight::<DISTANCE>(value[1])])
+    }
+
+    #[inline(always)]
     fn swap_pairs(self, value: [__m256; 2]) -> [__m256; 2] {
         proven!([_mm256_permute_ps::<0b10_11_00_01>(value[0]), _mm256_permute_ps::<0b10_11_00_01>(value[1]),])
     }
@@ -386,6 +407,22 @@ impl Lanes for Avx2 {
             let bytes = sixteen_rounded_bytes(value[0], value[1], inverse);
             _mm_storeu_si128(out.as_mut_ptr().cast(), bytes);
         })
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn butterfly_of_eight<const DISTANCE: usize>(value: __m256) -> __m256 {
+    let partner = match DISTANCE {
+        1 => _mm256_permute_ps::<0b10_11_00_01>(value),
+        2 => _mm256_permute_ps::<0b01_00_11_10>(value),
+        _ => _mm256_permute2f128_ps::<1>(value, value),
+    };
+    let (sum, difference) = (_mm256_add_ps(partner, value), _mm256_sub_ps(partner, value));
+    match DISTANCE {
+        1 => _mm256_blend_ps::<0b1010_1010>(sum, difference),
+        2 => _mm256_blend_ps::<0b1100_1100>(sum, difference),
+        _ => _mm256_blend_ps::<0b1111_0000>(sum, difference),
     }
 }
 

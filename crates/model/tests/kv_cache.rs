@@ -67,7 +67,7 @@ fn log_probabilities(model: &Arc<Model>, kv_dtype: KvDtype) -> Vec<Vec<f32>> {
 /// Mean Kullback–Leibler divergence, over the positions, of what the model predicts as it is served from what it predicts
 /// with keys and values in f32.
 fn mean_divergence(model: &Arc<Model>) -> f64 {
-    let served = KvCacheDtype::default().choose(model.layer_dtype(), model.config.head_dim);
+    let served = model.kv_dtype(KvCacheDtype::default());
     assert_eq!(served, KvDtype::Int8);
     let (expected, actual) = (log_probabilities(model, KvDtype::F32), log_probabilities(model, served));
     let of_row = |(p, q): (&Vec<f32>, &Vec<f32>)| -> f64 {

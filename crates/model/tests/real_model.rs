@@ -33,7 +33,7 @@ fn perplexity_is_within_one_percent_of_llama_cpp() {
     let team = Arc::new(ThreadTeam::new(2).unwrap());
     let options = LoadOptions { simd, team: Arc::clone(&team) };
     let model = Arc::new(Model::load(&support::real_model(), &options).unwrap());
-    let served = KvCacheDtype::default().choose(model.layer_dtype(), model.config.head_dim);
+    let served = model.kv_dtype(KvCacheDtype::default());
     assert_eq!(served, KvDtype::Int8);
     let [in_f32, as_served] = [KvDtype::F32, served].map(|kv_dtype| {
         let options = PerplexityOptions {

@@ -82,7 +82,7 @@ impl ReferenceExecutor {
         values: &ReferenceTensor,
     ) -> Result<(ReferenceTensor, ReferenceTensor), TensorError> {
         let AttentionShape { heads, kv_heads, head_dim, scale } = shape;
-        if kv_heads == 0 || !heads.is_multiple_of(kv_heads) {
+        if kv_heads == 0 || !heads.is_multiple_of(kv_heads) || head_dim == 0 {
             return Err(TensorError::HeadShape { heads, kv_heads, head_dim });
         }
         expect("attention: queries", self.rows.len() * heads * head_dim, queries.values.len())?;
@@ -213,6 +213,7 @@ impl Executor for ReferenceExecutor {
         expect("rope: rows", self.rows.len(), input.rows().len())?;
         let Some(rotary) = &self.rotary else { return Ok(input) };
         let pairs = rotary.radians.len();
+        expect("rope: rotary dimensions of a head", head_dim, head_dim.max(2 * pairs))?;
         let width = input.width;
         for (values, row) in input.values.chunks_exact_mut(width).zip(&self.rows) {
             for head in values.chunks_exact_mut(head_dim) {

@@ -1,5 +1,5 @@
 //! Runs many requests on one model: continuous batching over a paged cache of keys and values, reuse of
-//! common beginnings, sampling and constraints.
+//! common beginnings, sampling and constraints; scores of given tokens and pooled hidden states by the same steps.
 //!
 //! The answer to a request depends on its tokens, its settings and its seed only: not on what else runs, on
 //! how its prompt is cut into chunks, on what the cache holds, on which tokens are guessed ahead, or on how

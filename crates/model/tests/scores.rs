@@ -6,10 +6,10 @@ use std::sync::Arc;
 use proptest::prelude::*;
 use zhenjin_model::testing::{RandomWeights, tiny_config};
 use zhenjin_model::{
-    HiddenFor, LoadOptions, LogitsFor, Model, ModelConfig, PageId, Pool, RowScore, Runner, RunnerOptions,
-    Scoring, SequenceChunk, WeightName,
+    HiddenFor, LoadOptions, LogitsFor, Model, ModelConfig, PageId, Pool, ReferenceLoader, RowScore, Runner,
+    RunnerOptions, Scoring, SequenceChunk, Transformer, WeightName, Weights, rope,
 };
-use zhenjin_tensor::{Dtype, SimdLevel, ThreadTeam, log_sum_exp};
+use zhenjin_tensor::{Dtype, Executor, ReferenceExecutor, SimdLevel, ThreadTeam, log_sum_exp};
 
 const LENGTH: usize = 90;
 /// More than two of the parts in which ln Σ e^logit is summed, and no multiple of a tile.
@@ -247,4 +247,87 @@ fn a_broken_logit_is_named() {
     let outputs = runner.step(&[chunk]).unwrap();
     let broken = outputs.scores[0].broken.unwrap();
     assert!(broken.index == 2_000 && broken.logit.is_nan(), "{broken:?}");
+}
+
+/// Of odd widths, heads and vocabularies, the scores and pooled states that a runner computes chunk by chunk, against the
+/// forward pass and the formulas in f64. Logits are within 1e-5 of their row's largest there (see `reference_executor`).
+#[test]
+fn scores_and_pooled_states_are_near_those_in_f64() {
+    const USABLE: usize = 1_051;
+    let shape = |hidden_size, heads, kv_heads, head_dim| {
+        let mut config =
+            ModelConfig { vocabulary_size: 1_103, hidden_size, heads, kv_heads, head_dim, ..tiny_config() };
+        config.rope.rotary_dim = head_dim;
+        config
+    };
+    for config in [shape(40, 5, 1, 8), shape(72, 3, 3, 24), shape(33, 2, 1, 80)] {
+        let source = RandomWeights::new(config.clone(), Dtype::F32, 3);
+        let text = tokens(5, 77, USABLE);
+        let exact = exact_states(&config, &source, &text);
+        for simd in SimdLevel::available() {
+            let options = LoadOptions { simd, team: team(2) };
+            let model = Arc::new(Model::from_source(config.clone(), &source, &options).unwrap());
+            let mut runner = runner(&model, 2, Some(USABLE));
+            let (own, mut pool, mut scores, mut last) =
+                (pages(2), Pool::default(), Vec::new(), Pool::default());
+            for (start, end) in [(0, 33), (33, 34), (34, 77)] {
+                let targets = &text[start + 1..text.len().min(end + 1)];
+                let chunk = SequenceChunk {
+                    tokens: &text[start..end],
+                    start,
+                    pages: &own,
+                    scores: Scoring { first_row: 0, targets, top: 0 },
+                    hidden: HiddenFor::All,
+                    ..SequenceChunk::default()
+                };
+                let outputs = runner.step(&[chunk]).unwrap();
+                scores.extend(outputs.scores.iter().map(|score| score.log_probability));
+                (0..end - start).for_each(|row| pool.add(outputs.hidden.row(row)));
+                if end == text.len() {
+                    last.add(outputs.hidden.row(end - start - 1));
+                }
+            }
+            assert_eq!(scores.len(), 76);
+            for (position, score) in scores.iter().enumerate() {
+                let logits = &exact.logits[position][..USABLE];
+                let total = logits.iter().map(|logit| logit.exp()).sum::<f64>().ln();
+                let expected = logits[text[position + 1] as usize] - total;
+                assert!((f64::from(*score) - expected).abs() < 1e-4, "{simd}: {score}, not {expected}");
+            }
+            let rows = exact.hidden.len() as f64;
+            let mean: Vec<f64> = (0..config.hidden_size)
+                .map(|i| exact.hidden.iter().map(|row| row[i]).sum::<f64>() / rows)
+                .collect();
+            for (pool, expected) in [(&pool, &mean), (&last, &exact.hidden[76])] {
+                let length = expected.iter().map(|value| value * value).sum::<f64>().sqrt();
+                for (normalise, divisor) in [(false, 1.0), (true, length)] {
+                    let pooled = pool.finish(normalise);
+                    assert_eq!(pooled.len(), config.hidden_size);
+                    for (value, expected) in pooled.iter().zip(expected) {
+                        let difference = (f64::from(*value) - expected / divisor).abs() * divisor / length;
+                        assert!(difference < 1e-5, "{simd}: off by {difference}");
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Hidden states after the final norm, and logits, of every position, in f64.
+struct ExactStates {
+    hidden: Vec<Vec<f64>>,
+    logits: Vec<Vec<f64>>,
+}
+
+fn exact_states(config: &ModelConfig, source: &RandomWeights, tokens: &[u32]) -> ExactStates {
+    let weights = Weights::load_with(config, source, &mut ReferenceLoader).unwrap();
+    let mut executor = ReferenceExecutor::new();
+    let transformer = Transformer { config, weights: &weights };
+    executor.begin_packed(&[tokens.len()], &rope::frequencies(&config.rope)).unwrap();
+    let selected: Vec<usize> = (0..tokens.len()).collect();
+    let states = transformer.hidden_states(&mut executor, tokens, &selected).unwrap();
+    let normalised = transformer.final_norm(&mut executor, &states).unwrap();
+    let hidden = normalised.rows().map(<[f64]>::to_vec).collect();
+    let logits = transformer.head(&mut executor, normalised).unwrap();
+    ExactStates { hidden, logits: logits.rows().map(<[f64]>::to_vec).collect() }
 }

@@ -4,6 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use zhenjin_engine::sampling::random;
 use zhenjin_engine::{Engine, EngineStats, PromptLogprobs, Request, Sampling};
+use zhenjin_model::{Adapter, Fingerprint};
 use zhenjin_tokenizer::{ChatTemplate, ControlText, Specials, Tokenizer};
 
 use crate::answer::pipeline::{EndOfText, Pipeline, Reading};
@@ -42,7 +43,7 @@ pub struct AssistantInfo {
     pub has_template: bool,
     /// Whether its template tells the model of tools itself; otherwise a system message does.
     pub template_knows_tools: bool,
-    /// Changes when the weights or the code that computes with them change (OpenAI's `system_fingerprint`).
+    /// Changes when the weights, the adapter or the code that computes with them change (OpenAI's `system_fingerprint`).
     pub fingerprint: String,
 }
 
@@ -64,6 +65,8 @@ pub(crate) struct LoadedModel {
 /// callers should do it where blocking is allowed.
 pub struct Assistant {
     pub(crate) model: Arc<LoadedModel>,
+    info: AssistantInfo,
+    adapter: Option<Arc<Adapter>>,
 }
 
 /// A request in tokens, before it is known how many answers are wanted.
@@ -76,6 +79,27 @@ struct Prepared {
 }
 
 impl Assistant {
+    /// The assistant of a loaded model.
+    pub(crate) fn new(model: LoadedModel) -> Assistant {
+        Assistant { info: model.info.clone(), model: Arc::new(model), adapter: None }
+    }
+
+    /// The same model with an adapter, served under `name`.
+    pub(crate) fn with_adapter(&self, name: &str, adapter: Arc<Adapter>) -> Assistant {
+        let base = &self.model.info;
+        let parts =
+            [base.fingerprint.as_bytes(), adapter.fingerprint().as_bytes().as_slice()].map(<[u8]>::to_vec);
+        let fingerprint =
+            Fingerprint::of_parts("zhenjin answers with an adapter", parts.iter().map(Vec::as_slice));
+        let info = AssistantInfo {
+            name: name.to_owned(),
+            memory_bytes: base.memory_bytes + adapter.bytes() as u64,
+            fingerprint: system_fingerprint(fingerprint),
+            ..base.clone()
+        };
+        Assistant { model: Arc::clone(&self.model), info, adapter: Some(adapter) }
+    }
+
     /// Answers a conversation.
     ///
     /// # Errors
@@ -170,7 +194,7 @@ impl Assistant {
 
     /// What there is to know about the model.
     pub fn info(&self) -> &AssistantInfo {
-        &self.model.info
+        &self.info
     }
 
     /// Text ↔ token ids.
@@ -272,6 +296,8 @@ impl Assistant {
                 constraint: prepared.constraint.clone().map(|constraint| Box::new(constraint) as _),
                 stop_condition: (prepared.reading.can_end_answer())
                     .then(|| Box::new(EndOfText(beside_engine())) as _),
+                adapter: self.adapter.clone(),
+                cache_salt: options.cache_salt,
             })?;
             let model = Arc::clone(&self.model);
             let pipeline = Pipeline::new(&self.model.tokenizer, prepared.reading.clone());
@@ -294,8 +320,15 @@ impl Assistant {
 
 impl std::fmt::Debug for Assistant {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("Assistant").field("info", &self.model.info).finish_non_exhaustive()
+        formatter.debug_struct("Assistant").field("info", &self.info).finish_non_exhaustive()
     }
+}
+
+/// The first 16 digits: the form of OpenAI's `system_fingerprint`, and enough to tell thousands of models apart.
+pub(crate) fn system_fingerprint(fingerprint: Fingerprint) -> String {
+    let mut digits = fingerprint.to_string();
+    digits.truncate(16);
+    format!("fp_{digits}")
 }
 
 fn check_stop_strings(stop: &[String]) -> Result<(), AssistantError> {

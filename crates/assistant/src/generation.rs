@@ -22,6 +22,8 @@ pub struct TextGeneration {
     prompt: Arc<[u32]>,
     /// The tokens that it sampled, a stop token included.
     sampled: Vec<u32>,
+    /// Their log-probabilities, if asked for.
+    logprobs: Vec<f32>,
     ready: VecDeque<TextEvent>,
     ending: Option<Ending>,
     /// The receiving end found an error; the engine's last event is not the answer's.
@@ -45,6 +47,7 @@ impl TextGeneration {
             echo,
             prompt,
             sampled: Vec::new(),
+            logprobs: Vec::new(),
             ready: VecDeque::new(),
             ending: None,
             broken: None,
@@ -65,6 +68,11 @@ impl TextGeneration {
     /// included.
     pub fn sampled(&self) -> &[u32] {
         &self.sampled
+    }
+
+    /// The log-probabilities of [`TextGeneration::sampled`] by the model's own distribution; `None` unless they were asked for.
+    pub fn logprobs(&self) -> Option<&[f32]> {
+        (self.wants_tokens && self.logprobs.len() == self.sampled.len()).then_some(&self.logprobs)
     }
 
     /// The next event; `None` after [`TextEvent::Finished`] or [`TextEvent::Failed`].
@@ -103,6 +111,7 @@ impl TextGeneration {
             Event::Token { .. } if self.ending.is_some() || self.broken.is_some() => {}
             Event::Token { report, is_stop } => {
                 self.sampled.push(report.id);
+                self.logprobs.extend(report.logprob);
                 if !is_stop {
                     self.read_token(report);
                 }

@@ -29,6 +29,8 @@ pub use request::{
     ChatRequest, CompletionPrompt, CompletionRequest, GenerationOptions, Message, OutputFormat, Role,
     SamplingSettings, Tool, ToolCall, ToolChoice,
 };
-pub use served::{ModelSpec, ModelState, ObserverOfModel, ServeOptions, ServedModelInfo, ServedModels};
-pub use zhenjin_engine::{EngineObserver, EngineStats, StepReport, Timings, Usage};
+pub use served::{
+    AdapterSpec, ModelSpec, ModelState, ObserverOfModel, ServeOptions, ServedModelInfo, ServedModels,
+};
+pub use zhenjin_engine::{CacheSalt, EngineObserver, EngineStats, StepReport, Timings, Usage};
 pub use zhenjin_model::{MemoryEstimate, MemoryPlan};

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
-use zhenjin_engine::Sampling;
+use zhenjin_engine::{CacheSalt, Sampling};
 
 /// A conversation to answer.
 #[derive(Clone, Debug)]
@@ -83,6 +83,8 @@ pub struct GenerationOptions {
     pub stop_token_ids: Vec<u32>,
     /// `Some(n)`: log-probabilities of the answer's tokens, and the n most likely at each position.
     pub logprobs: Option<usize>,
+    /// Whose keys and values the answer may reuse: those of requests with the same salt.
+    pub cache_salt: CacheSalt,
 }
 
 /// How tokens are chosen, where the request says so; everything else as the model's authors recommend, or by

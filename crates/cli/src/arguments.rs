@@ -62,6 +62,7 @@ pub(crate) enum Command {
     #[command(after_help = "Examples:
   zhenjin serve smollm2:135m
   zhenjin serve smollm2:135m qwen3:0.6b --memory 8GiB
+  zhenjin serve smollm2:135m --adapter poet=./poet-lora
   zhenjin key new laptop && zhenjin serve smollm2:135m --addr 0.0.0.0:8080")]
     Serve(ServeArguments),
     /// Chat in the terminal, or answer one prompt
@@ -161,6 +162,10 @@ pub(crate) struct ServeArguments {
     /// Models to serve: names or paths; the first is the default [default: every fetched model]
     #[arg(value_name = "MODEL")]
     pub(crate) models: Vec<String>,
+    /// A LoRA adapter (a folder that `peft` saved) to serve beside the first MODEL, as MODEL+NAME; MODEL+NAME=PATH for
+    /// another one (repeatable)
+    #[arg(long, value_name = "NAME=PATH", value_parser = adapter)]
+    pub(crate) adapter: Vec<AdapterArgument>,
     /// Address to listen on; anything but loopback needs a key (`zhenjin key new NAME`)
     #[arg(long, default_value = "127.0.0.1:8080", value_name = "HOST:PORT")]
     pub(crate) addr: SocketAddr,
@@ -280,6 +285,9 @@ pub(crate) struct BenchArguments {
     /// Sequences at once
     #[arg(long, value_delimiter = ',', default_value = "1,16", value_name = "N")]
     pub(crate) batch: Vec<usize>,
+    /// A LoRA adapter (a folder that `peft` saved) for prefill and decode
+    #[arg(long, value_name = "PATH")]
+    pub(crate) adapter: Option<PathBuf>,
     /// Measurements of each kind
     #[arg(long, default_value_t = 5, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(crate) repeat: u32,
@@ -310,6 +318,27 @@ pub(crate) enum KeyCommand {
         /// Whose key it is
         name: String,
     },
+}
+
+/// An adapter that `--adapter` names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct AdapterArgument {
+    /// The model that it belongs to; `None` for the first one served.
+    pub(crate) model: Option<String>,
+    pub(crate) name: String,
+    pub(crate) path: PathBuf,
+}
+
+fn adapter(text: &str) -> Result<AdapterArgument, String> {
+    let (name, path) = text
+        .split_once('=')
+        .filter(|(name, path)| !name.is_empty() && !path.is_empty())
+        .ok_or_else(|| format!("{text:?} is not NAME=PATH, as in poet=./poet-lora"))?;
+    let (model, name) = match name.rsplit_once('+') {
+        Some((model, name)) => (Some(model.to_owned()), name),
+        None => (None, name),
+    };
+    Ok(AdapterArgument { model, name: name.to_owned(), path: PathBuf::from(path) })
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {

@@ -5,7 +5,9 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tokio::sync::mpsc::unbounded_channel;
-use zhenjin_model::PAGE_TOKENS;
+use zhenjin_model::{Model, PAGE_TOKENS};
+
+use zhenjin_tensor::SimdLevel;
 
 use crate::generation::Generation;
 use crate::inbox::{Inbox, Phase};
@@ -15,6 +17,30 @@ use crate::sampling::random;
 use crate::scheduler::Scheduler;
 use crate::stats::EngineStats;
 use crate::step_model::StepModel;
+use crate::weights::WeightsVersion;
+
+/// Why an engine's weights were not replaced.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReplaceError {
+    /// The engine's model has no weights that could be replaced.
+    #[error("the weights of this engine's model cannot be replaced")]
+    Fixed,
+    /// The new weights are those of another kind of model.
+    #[error(
+        "the new weights have another configuration than the engine's; load them as a model of their own"
+    )]
+    OtherConfiguration,
+    /// The new weights are packed for other instructions.
+    #[error(
+        "the new weights are packed for {theirs}, but the engine computes with {ours}; load them for {ours}"
+    )]
+    OtherInstructions {
+        /// What the engine's weights are packed for.
+        ours: SimdLevel,
+        /// What the new ones are packed for.
+        theirs: SimdLevel,
+    },
+}
 
 /// One model, shared by many requests. Dropping it ends them.
 pub struct Engine {
@@ -37,7 +63,8 @@ impl Engine {
         let usable_vocabulary = model.usable_vocabulary();
         let (context_length, page_count) = (model.context_length(), model.page_count());
         let stats = EngineStats { pages_total: page_count, ..EngineStats::default() };
-        let inbox = Inbox::new(max_batch, options.queue_limit, stats);
+        let weights = WeightsVersion::first(model.weights().cloned());
+        let inbox = Inbox::new(max_batch, options.queue_limit, stats, weights);
         let scheduler = Scheduler::new(
             model,
             EngineOptions { max_batch, ..options },
@@ -63,8 +90,31 @@ impl Engine {
         self.check(&request)?;
         let seed = request.sampling.seed.unwrap_or_else(random::fresh_seed);
         let (sender, receiver) = unbounded_channel();
-        self.inbox.submit(request, seed, sender)?;
-        Ok(Generation::new(receiver, seed))
+        let weights = self.inbox.submit(request, seed, sender)?;
+        Ok(Generation::new(receiver, seed, weights.fingerprint()))
+    }
+
+    /// Computes requests that are submitted from now on with `weights`, between two steps. Requests that were submitted
+    /// before keep the weights that they have, which stay in memory until the last of them has ended. Keys and values that
+    /// other weights computed are not used.
+    ///
+    /// # Errors
+    /// [`ReplaceError`]; then nothing changes.
+    pub fn replace_weights(&self, weights: Arc<Model>) -> Result<(), ReplaceError> {
+        let current = self.inbox.weights().model.ok_or(ReplaceError::Fixed)?;
+        if current.config != weights.config {
+            return Err(ReplaceError::OtherConfiguration);
+        }
+        if current.simd != weights.simd {
+            return Err(ReplaceError::OtherInstructions { ours: current.simd, theirs: weights.simd });
+        }
+        self.inbox.replace_weights(weights);
+        Ok(())
+    }
+
+    /// The weights of requests that are submitted now; `None` for a model whose weights cannot be replaced.
+    pub fn weights(&self) -> Option<Arc<Model>> {
+        self.inbox.weights().model
     }
 
     fn check(&self, request: &Request) -> Result<(), SubmitError> {

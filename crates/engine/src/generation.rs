@@ -1,6 +1,7 @@
 //! The receiving end of a request. Dropping it cancels the request within one step.
 
 use tokio::sync::mpsc::UnboundedReceiver;
+use zhenjin_model::Fingerprint;
 
 use crate::request::{EndReason, Event, Timings, Usage};
 
@@ -11,12 +12,22 @@ use crate::request::{EndReason, Event, Timings, Usage};
 pub struct Generation {
     events: UnboundedReceiver<Event>,
     seed: u64,
+    weights: Option<Fingerprint>,
     is_finished: bool,
 }
 
 impl Generation {
-    pub(crate) fn new(events: UnboundedReceiver<Event>, seed: u64) -> Generation {
-        Generation { events, seed, is_finished: false }
+    pub(crate) fn new(
+        events: UnboundedReceiver<Event>,
+        seed: u64,
+        weights: Option<Fingerprint>,
+    ) -> Generation {
+        Generation { events, seed, weights, is_finished: false }
+    }
+
+    /// The weights that the request is computed with, to its end; `None` for a model whose weights cannot be replaced.
+    pub fn weights(&self) -> Option<Fingerprint> {
+        self.weights
     }
 
     /// The seed in use: the request's own, or the fresh one that was drawn for it.

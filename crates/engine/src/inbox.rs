@@ -4,9 +4,11 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::UnboundedSender;
+use zhenjin_model::Model;
 
 use crate::request::{Event, Request, SubmitError};
 use crate::stats::EngineStats;
+use crate::weights::WeightsVersion;
 
 /// A request on its way to the scheduler.
 pub(crate) struct Submission {
@@ -15,6 +17,7 @@ pub(crate) struct Submission {
     pub(crate) seed: u64,
     pub(crate) submitted: Instant,
     pub(crate) events: UnboundedSender<Event>,
+    pub(crate) weights: WeightsVersion,
 }
 
 /// What the engine does with requests.
@@ -36,6 +39,8 @@ struct State {
     phase: Phase,
     /// Seconds that a request holds its place, averaged over the latest ones; 0 before the first.
     seconds_inside: f64,
+    /// Those of new requests.
+    weights: WeightsVersion,
 }
 
 /// Shared by the engine's thread and the threads that submit.
@@ -53,9 +58,20 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Inbox {
-    pub(crate) fn new(max_batch: usize, queue_limit: usize, stats: EngineStats) -> Arc<Inbox> {
-        let state =
-            State { arrivals: Vec::new(), inside: 0, next_id: 0, phase: Phase::Open, seconds_inside: 0.0 };
+    pub(crate) fn new(
+        max_batch: usize,
+        queue_limit: usize,
+        stats: EngineStats,
+        weights: WeightsVersion,
+    ) -> Arc<Inbox> {
+        let state = State {
+            arrivals: Vec::new(),
+            inside: 0,
+            next_id: 0,
+            phase: Phase::Open,
+            seconds_inside: 0.0,
+            weights,
+        };
         Arc::new(Inbox {
             state: Mutex::new(state),
             changed: Condvar::new(),
@@ -65,13 +81,25 @@ impl Inbox {
         })
     }
 
-    /// Accepts a request unless the queue is full or closed.
+    /// The weights of new requests.
+    pub(crate) fn weights(&self) -> WeightsVersion {
+        lock(&self.state).weights.clone()
+    }
+
+    /// Gives requests that come from now on other weights.
+    pub(crate) fn replace_weights(&self, model: Arc<Model>) {
+        let mut state = lock(&self.state);
+        state.weights = WeightsVersion { number: state.weights.number + 1, model: Some(model) };
+        self.changed.notify_all();
+    }
+
+    /// Accepts a request unless the queue is full or closed. Returns its weights.
     pub(crate) fn submit(
         &self,
         request: Request,
         seed: u64,
         events: UnboundedSender<Event>,
-    ) -> Result<u64, SubmitError> {
+    ) -> Result<WeightsVersion, SubmitError> {
         let mut state = lock(&self.state);
         if state.phase != Phase::Open {
             return Err(SubmitError::ShuttingDown);
@@ -86,18 +114,31 @@ impl Inbox {
         state.inside += 1;
         state.next_id += 1;
         let id = state.next_id;
-        state.arrivals.push(Submission { id, request, seed, submitted: Instant::now(), events });
+        let weights = state.weights.clone();
+        state.arrivals.push(Submission {
+            id,
+            request,
+            seed,
+            submitted: Instant::now(),
+            events,
+            weights: weights.clone(),
+        });
         self.changed.notify_all();
-        Ok(id)
+        Ok(weights)
     }
 
-    /// Takes what has arrived; waits for something to do if `idle`.
-    pub(crate) fn take(&self, idle: bool) -> (Vec<Submission>, Phase) {
+    /// Takes what has arrived, and the weights of new requests; waits for something to do if `idle`. `known` is the
+    /// number of the weights that the caller knows of.
+    pub(crate) fn take(&self, idle: bool, known: u64) -> (Vec<Submission>, Phase, WeightsVersion) {
         let mut state = lock(&self.state);
-        while idle && state.arrivals.is_empty() && state.phase != Phase::Stopping {
+        while idle
+            && state.arrivals.is_empty()
+            && state.phase != Phase::Stopping
+            && state.weights.number == known
+        {
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
-        (std::mem::take(&mut state.arrivals), state.phase)
+        (std::mem::take(&mut state.arrivals), state.phase, state.weights.clone())
     }
 
     /// A request has ended, `inside` after its submission.

@@ -19,12 +19,13 @@ mod scheduler;
 mod speculation;
 mod stats;
 mod step_model;
+mod weights;
 
-pub use engine::Engine;
+pub use engine::{Engine, ReplaceError};
 pub use generation::Generation;
 pub use options::EngineOptions;
 pub use request::{
-    EndReason, Event, PromptLogprobs, Request, StopCondition, SubmitError, Timings, TokenLogprob,
+    CacheSalt, EndReason, Event, PromptLogprobs, Request, StopCondition, SubmitError, Timings, TokenLogprob,
     TokenReport, Usage,
 };
 pub use sampling::Sampling;

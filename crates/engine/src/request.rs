@@ -1,8 +1,9 @@
 //! What is asked of the engine and what it answers: token ids and numbers, no text.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use zhenjin_model::Pooling;
+use zhenjin_model::{Adapter, Fingerprint, Pooling};
 
 use crate::sampling::Sampling;
 use crate::sampling::mask::TokenConstraint;
@@ -28,6 +29,30 @@ pub struct Request {
     pub constraint: Option<Box<dyn TokenConstraint>>,
     /// What else ends the answer.
     pub stop_condition: Option<Box<dyn StopCondition>>,
+    /// The adapter that the model computes with. The request keeps it to its end, whatever is served under its name then.
+    pub adapter: Option<Arc<Adapter>>,
+    /// Whose keys and values the request may reuse.
+    pub cache_salt: CacheSalt,
+}
+
+/// Keeps the prefix caches of those apart who must not learn of each other's prompts: only requests with the same salt share
+/// pages. An identity, not a secret: it never leaves the engine.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct CacheSalt([u8; 32]);
+
+impl CacheSalt {
+    /// The salt of those who name none: they share with each other.
+    pub const SHARED: CacheSalt = CacheSalt([0; 32]);
+
+    /// The salt of the owner with that name: SHA-256.
+    pub fn of_owner(name: &str) -> CacheSalt {
+        CacheSalt(*Fingerprint::of_parts("zhenjin cache salt", [name.as_bytes()]).as_bytes())
+    }
+
+    /// The salt with these bytes, such as a digest of an owner's name.
+    pub const fn new(bytes: [u8; 32]) -> CacheSalt {
+        CacheSalt(bytes)
+    }
 }
 
 /// Which tokens of a prompt are scored: those from position `from` on, each after all tokens before it. What comes before
@@ -60,6 +85,8 @@ impl Request {
             pooling: None,
             constraint: None,
             stop_condition: None,
+            adapter: None,
+            cache_salt: CacheSalt::SHARED,
         }
     }
 }
@@ -85,6 +112,7 @@ impl std::fmt::Debug for Request {
             .field("max_tokens", &self.max_tokens)
             .field("sampling", &self.sampling)
             .field("constrained", &self.constraint.is_some())
+            .field("adapter", &self.adapter.as_ref().map(|adapter| adapter.fingerprint()))
             .finish_non_exhaustive()
     }
 }

@@ -1,6 +1,8 @@
 //! What the engine needs of a model: one step over chunks of sequences.
 
-use zhenjin_model::{Runner, SequenceChunk, StepOutputs};
+use std::sync::Arc;
+
+use zhenjin_model::{Model, Runner, SequenceChunk, StepOutputs};
 
 /// Why a step failed.
 pub type StepError = Box<dyn std::error::Error + Send + Sync>;
@@ -21,6 +23,17 @@ pub trait StepModel: Send {
     fn max_rows(&self) -> usize;
     /// The most rows of logits of one step, over all chunks.
     fn max_logits_rows(&self) -> usize;
+    /// The weights that steps are computed with, if they can be replaced.
+    fn weights(&self) -> Option<&Arc<Model>> {
+        None
+    }
+    /// Computes further steps with `weights`, which have the same configuration.
+    ///
+    /// # Errors
+    /// If these weights cannot be used; the others stay.
+    fn use_weights(&mut self, _weights: &Arc<Model>) -> Result<(), StepError> {
+        Err("the weights of this model cannot be replaced".into())
+    }
     /// Computes `chunks` and returns what they ask for, in order. A score is the log-probability that
     /// [`crate::sampling::log_softmax::LogSoftmax`] gives for the row of logits, bit for bit.
     ///
@@ -48,6 +61,14 @@ impl StepModel for Runner {
 
     fn max_logits_rows(&self) -> usize {
         Runner::max_logits_rows(self)
+    }
+
+    fn weights(&self) -> Option<&Arc<Model>> {
+        Some(Runner::model(self))
+    }
+
+    fn use_weights(&mut self, weights: &Arc<Model>) -> Result<(), StepError> {
+        Ok(Runner::use_weights(self, weights)?)
     }
 
     fn step(&mut self, chunks: &[SequenceChunk<'_>]) -> Result<StepOutputs<'_>, StepError> {

@@ -3,6 +3,8 @@
 
 use zhenjin_tensor::{PageId, RowScore};
 
+use crate::adapter::Adapter;
+
 /// Consecutive tokens of one sequence, and what is wanted of them. The default wants nothing.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SequenceChunk<'a> {
@@ -19,6 +21,8 @@ pub struct SequenceChunk<'a> {
     pub scores: Scoring<'a>,
     /// Which tokens' hidden states are wanted.
     pub hidden: HiddenFor,
+    /// The adapter that the chunk, and everything in its pages, is computed with.
+    pub adapter: Option<&'a Adapter>,
 }
 
 /// Which tokens of a chunk need logits. Their rows are limited by [`crate::RunnerOptions::max_logits_rows`].

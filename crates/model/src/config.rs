@@ -1,7 +1,7 @@
 //! The configuration that the forward pass needs: sizes, and the switches in which families differ.
 
 mod checks;
-mod fields;
+pub(crate) mod fields;
 mod from_gguf;
 mod from_json;
 mod rope_from_json;

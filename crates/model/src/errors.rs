@@ -94,6 +94,32 @@ pub enum ModelError {
         error: TensorError,
     },
 
+    /// The path is not something that can be opened as an adapter.
+    #[error("{}: not an adapter: {reason}", path.display())]
+    NotAnAdapter {
+        /// The path that was given.
+        path: PathBuf,
+        /// Why, and what would be accepted.
+        reason: String,
+    },
+
+    /// A tensor of an adapter does not fit the model or the adapter's own settings.
+    #[error(
+        "{}: tensor {tensor}: the model and the adapter's settings imply shape {expected:?}, but the file has {found:?}; \
+         was the adapter made for another model?",
+        file.display()
+    )]
+    AdapterShape {
+        /// The file that holds the tensor.
+        file: PathBuf,
+        /// The tensor's name, quoted.
+        tensor: String,
+        /// The shape that is implied, outermost dimension first.
+        expected: Vec<usize>,
+        /// The shape in the file.
+        found: Vec<usize>,
+    },
+
     /// A longer context was asked for than the model was made for.
     #[error(
         "a context of {asked} positions was asked for, but the model was made for {longest}; ask for at most that"
@@ -110,6 +136,12 @@ pub enum ModelError {
         "a usable vocabulary of 0 tokens leaves nothing to predict; give at least 1, or nothing for all of the model's"
     )]
     NoUsableVocabulary,
+
+    /// Weights were to be replaced by those of another kind of model.
+    #[error(
+        "these weights have another configuration, or are packed for other instructions, than those that they would replace"
+    )]
+    OtherModel,
 
     /// A batch asks for what is not there.
     #[error(transparent)]

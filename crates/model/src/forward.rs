@@ -3,10 +3,14 @@
 //! Its parts can be called one by one: scoring and pooling begin with [`Transformer::hidden_states`], and
 //! [`Transformer::layer`] computes one layer.
 
-use zhenjin_tensor::{AttentionShape, Executor, Projection, TensorError};
+use std::ops::Range;
 
+use zhenjin_tensor::{AttentionShape, Executor, LowRankAddition, Projection, TensorError};
+
+use crate::adapter::Adapter;
 use crate::config::ModelConfig;
-use crate::weights::{LayerWeights, Linear, Weights};
+use crate::tensor_source::LayerWeightName;
+use crate::weights::{LayerWeights, Weights};
 
 /// What one forward pass computes with. The rows of all tensors are those of the batch that [`Executor::begin`] was told of.
 #[derive(Debug)]
@@ -15,12 +19,52 @@ pub struct Transformer<'a, M, V> {
     pub config: &'a ModelConfig,
     /// The weights, in the form of the executor.
     pub weights: &'a Weights<M, V>,
+    /// Which rows are computed with which adapter; the others with none.
+    pub adapters: &'a [AdapterRows<'a, M>],
 }
 
-impl<M, V> Transformer<'_, M, V> {
+/// Rows of a batch that are computed with an adapter.
+#[derive(Debug)]
+pub struct AdapterRows<'a, M> {
+    /// The rows.
+    pub rows: Range<usize>,
+    /// The adapter.
+    pub adapter: &'a Adapter<M>,
+}
+
+/// The additions to a projection of layer `layer`, for each of `adapters` that has one. With no adapters nothing is allocated.
+fn additions<'a, M>(
+    adapters: &[AdapterRows<'a, M>],
+    layer: usize,
+    projection: LayerWeightName,
+) -> Vec<LowRankAddition<'a, M>> {
+    let addition = |AdapterRows { rows, adapter }: &AdapterRows<'a, M>| {
+        let low_rank = adapter.addition(layer, projection)?;
+        Some(LowRankAddition {
+            rows: rows.clone(),
+            down: &low_rank.down,
+            up: &low_rank.up,
+            scale: low_rank.scale,
+        })
+    };
+    adapters.iter().filter_map(addition).collect()
+}
+
+/// The same adapters by the places of their rows among `selected`, which ascend.
+fn among_selected<'a, M>(adapters: &[AdapterRows<'a, M>], selected: &[usize]) -> Vec<AdapterRows<'a, M>> {
+    let place = |row: usize| selected.partition_point(|selected| *selected < row);
+    let rows = |AdapterRows { rows, adapter }: &AdapterRows<'a, M>| AdapterRows {
+        rows: place(rows.start)..place(rows.end),
+        adapter: *adapter,
+    };
+    adapters.iter().map(rows).filter(|adapter| !adapter.rows.is_empty()).collect()
+}
+
+impl<'a, M, V> Transformer<'a, M, V> {
     /// Logits `[selected.len(), vocabulary_size]` of the rows whose numbers are in `selected`; without rows if there are none.
     ///
-    /// `tokens` has one token per row of the batch. Keys and values of all rows are remembered by the executor.
+    /// `tokens` has one token per row of the batch; `selected` ascends. Keys and values of all rows are remembered by the
+    /// executor.
     ///
     /// # Errors
     /// What the executor reports, here and in all other parts.
@@ -71,7 +115,11 @@ impl<M, V> Transformer<'_, M, V> {
     ) -> Result<E::Tensor, TensorError> {
         let layer = &self.weights.layers[index];
         let mut attended = self.attention(executor, index, layer, &hidden)?;
+        let after_selection;
+        let mut adapters = self.adapters;
         if let Some(selected) = selected {
+            after_selection = among_selected(adapters, selected);
+            adapters = &after_selection;
             hidden = executor.select_rows(hidden, selected)?;
             attended = executor.select_rows(attended, selected)?;
             if selected.is_empty() {
@@ -79,9 +127,10 @@ impl<M, V> Transformer<'_, M, V> {
                 return Ok(hidden);
             }
         }
-        let [projected] = executor.linear(attended, [layer.output.projection()])?;
+        let output = additions(adapters, index, LayerWeightName::Output);
+        let [projected] = executor.linear(attended, [layer.output.projection(&output)])?;
         hidden = executor.add(hidden, projected)?;
-        let fed_forward = self.feed_forward(executor, layer, &hidden)?;
+        let fed_forward = self.feed_forward(executor, index, adapters, &hidden)?;
         executor.add(hidden, fed_forward)
     }
 
@@ -106,7 +155,7 @@ impl<M, V> Transformer<'_, M, V> {
         executor: &mut E,
         normalised: E::Tensor,
     ) -> Result<E::Tensor, TensorError> {
-        let projection = Projection { matrix: self.weights.head(), bias: None };
+        let projection = Projection { matrix: self.weights.head(), bias: None, additions: &[] };
         let [logits] = executor.linear(normalised, [projection])?;
         Ok(logits)
     }
@@ -121,7 +170,10 @@ impl<M, V> Transformer<'_, M, V> {
     ) -> Result<E::Tensor, TensorError> {
         let config = self.config;
         let input = executor.rms_norm(hidden, &layer.attention_norm, config.rms_norm_epsilon)?;
-        let projections = [&layer.query, &layer.key, &layer.value].map(Linear::projection);
+        let [query, key, value] = [LayerWeightName::Query, LayerWeightName::Key, LayerWeightName::Value]
+            .map(|projection| additions(self.adapters, index, projection));
+        let projections =
+            [layer.query.projection(&query), layer.key.projection(&key), layer.value.projection(&value)];
         let [mut queries, mut keys, values] = executor.linear(input, projections)?;
         if let Some(norm) = &layer.query_norm {
             queries = executor.head_norm(queries, norm, config.rms_norm_epsilon)?;
@@ -137,15 +189,19 @@ impl<M, V> Transformer<'_, M, V> {
     fn feed_forward<E: Executor<Matrix = M, Vector = V>>(
         &self,
         executor: &mut E,
-        layer: &LayerWeights<M, V>,
+        index: usize,
+        adapters: &[AdapterRows<'a, M>],
         hidden: &E::Tensor,
     ) -> Result<E::Tensor, TensorError> {
-        let epsilon = self.config.rms_norm_epsilon;
+        let (layer, epsilon) = (&self.weights.layers[index], self.config.rms_norm_epsilon);
+        let [gate, up, down] = [LayerWeightName::Gate, LayerWeightName::Up, LayerWeightName::Down]
+            .map(|projection| additions(adapters, index, projection));
         let input = executor.rms_norm(hidden, &layer.feed_forward_norm, epsilon)?;
-        let [gate, up] = executor.linear(input, [&layer.gate, &layer.up].map(Linear::projection))?;
+        let projections = [layer.gate.projection(&gate), layer.up.projection(&up)];
+        let [gate, up] = executor.linear(input, projections)?;
         let activated = executor.swiglu(gate, up)?;
-        let [down] = executor.linear(activated, [layer.down.projection()])?;
-        Ok(down)
+        let [fed_forward] = executor.linear(activated, [layer.down.projection(&down)])?;
+        Ok(fed_forward)
     }
 }
 

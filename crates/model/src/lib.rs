@@ -4,11 +4,13 @@
 //! log-probabilities of given tokens and hidden states.
 //! It never reads the environment or the terminal.
 
+mod adapter;
 mod batch;
 pub mod config;
 mod errors;
 pub mod families;
 mod file;
+mod fingerprint;
 pub mod forward;
 pub mod gguf;
 mod json;
@@ -28,11 +30,13 @@ mod tensor_source;
 pub mod testing;
 mod weights;
 
+pub use adapter::{Adapter, AdapterValues, LowRank, LowRankValues};
 pub use batch::{BatchError, HiddenFor, LogitsFor, OutputRows, Scoring, SequenceChunk, StepOutputs};
 pub use config::ModelConfig;
 pub use errors::{FormatError, ModelError};
 pub use file::{FileFormat, FileTensor, HuggingFaceFiles, ModelFile};
-pub use forward::Transformer;
+pub use fingerprint::Fingerprint;
+pub use forward::{AdapterRows, Transformer};
 pub use kv_cache::KvCacheDtype;
 pub use mapping::Mapping;
 pub use memory::{MemoryEstimate, MemoryPlan, ServingLimits};

@@ -9,6 +9,7 @@ use zhenjin_tensor::{Dtype, KvDtype, SimdLevel};
 use crate::config::ModelConfig;
 use crate::errors::ModelError;
 use crate::file::ModelFile;
+use crate::fingerprint::{Fingerprint, FingerprintedSource};
 use crate::kv_cache::KvCacheDtype;
 use crate::tensor_source::TensorSource;
 use crate::weights::{LoadOptions, Weights};
@@ -22,6 +23,8 @@ pub struct Model {
     pub weights: Weights,
     /// That instruction set.
     pub simd: SimdLevel,
+    /// Of every weight, as it was read.
+    pub fingerprint: Fingerprint,
 }
 
 impl Model {
@@ -43,8 +46,10 @@ impl Model {
         source: &dyn TensorSource,
         options: &LoadOptions,
     ) -> Result<Model, ModelError> {
-        let weights = Weights::load(&config, source, options)?;
-        Ok(Model { config, weights, simd: options.simd })
+        let source = FingerprintedSource::new(source, &options.team);
+        let weights = Weights::load(&config, &source, options)?;
+        let fingerprint = source.fingerprint(&config);
+        Ok(Model { config, weights, simd: options.simd, fingerprint })
     }
 
     /// The type in which the matrices of the layers are; where they have several, that of the first gate.

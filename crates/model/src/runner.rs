@@ -5,14 +5,14 @@
 use std::sync::Arc;
 
 use zhenjin_tensor::{
-    Activations, DirectExecutor, Executor, KvCache, KvDtype, KvShape, RotaryFrequencies, RowScore,
+    Activations, DirectExecutor, Executor, KvCache, KvDtype, KvShape, Matrix, RotaryFrequencies, RowScore,
     SequenceRows, SimdLevel, TensorError, ThreadTeam, WorkspaceLimits,
 };
 
 use crate::batch::{BatchError, OutputRows, SequenceChunk, StepOutputs};
 use crate::config::ModelConfig;
 use crate::errors::ModelError;
-use crate::forward::{self, Transformer};
+use crate::forward::{self, AdapterRows, Transformer};
 use crate::key_centres::key_centres;
 use crate::model::Model;
 use crate::rope;
@@ -154,6 +154,21 @@ impl Runner {
         &self.model
     }
 
+    /// Computes further steps with other weights, such as those of a later training step. Keys and values in the pages stay what
+    /// the old weights computed; it is the caller who must not mix them.
+    ///
+    /// # Errors
+    /// [`ModelError::OtherModel`] when the weights have another configuration or are packed for other instructions.
+    pub fn use_weights(&mut self, model: &Arc<Model>) -> Result<(), ModelError> {
+        if model.config != self.model.config || model.simd != self.model.simd {
+            return Err(ModelError::OtherModel);
+        }
+        // Every sequence's keys are written with the centres of its own weights.
+        self.executor.set_key_centres(key_centres(&model.config, &model.weights, &self.rotary))?;
+        self.model = Arc::clone(model);
+        Ok(())
+    }
+
     /// Computes one step: the keys and values of every token go into the pages, and what the chunks ask for is returned in
     /// the chunks' order. What a chunk gets depends on its own sequence alone, bit for bit; a log-probability is the one
     /// that [`zhenjin_tensor::log_sum_exp`] over the row of logits gives.
@@ -176,7 +191,7 @@ impl Runner {
                 pages: chunk.pages,
             });
             self.executor.begin(sequences, &self.rotary)?;
-            self.compute()?;
+            self.compute(chunks)?;
         }
         let (usable, hidden_size) = (self.usable_vocabulary, self.model.config.hidden_size);
         let logits = output_rows(self.logits.as_ref(), usable)?;
@@ -185,9 +200,10 @@ impl Runner {
     }
 
     /// The forward pass, and what is wanted of its rows.
-    fn compute(&mut self) -> Result<(), ModelError> {
+    fn compute(&mut self, chunks: &[SequenceChunk<'_>]) -> Result<(), ModelError> {
         let Model { config, weights, .. } = &*self.model;
-        let transformer = Transformer { config, weights };
+        let adapters = adapter_rows(chunks);
+        let transformer = Transformer { config, weights, adapters: &adapters };
         let Selection { tokens, selected, logits, scored, targets, hidden } = &self.selection;
         let executor = &mut self.executor;
         let states = transformer.hidden_states(executor, tokens, selected)?;
@@ -286,6 +302,24 @@ fn output_rows(tensor: Option<&Activations>, width: usize) -> Result<OutputRows<
 fn outputs(config: &ModelConfig, max_rows: usize, max_logits_rows: usize) -> usize {
     let logits = max_logits_rows.saturating_mul(config.vocabulary_size);
     logits.max(DirectExecutor::scoring_elements(max_rows, config.vocabulary_size))
+}
+
+/// Which rows of the chunks have which adapter. Neighbours with the same one are taken together.
+fn adapter_rows<'a>(chunks: &[SequenceChunk<'a>]) -> Vec<AdapterRows<'a, Matrix>> {
+    let mut adapters: Vec<AdapterRows<'a, Matrix>> = Vec::new();
+    let mut first = 0;
+    for chunk in chunks {
+        let rows = first..first + chunk.tokens.len();
+        first = rows.end;
+        let Some(adapter) = chunk.adapter else { continue };
+        match adapters.last_mut() {
+            Some(last) if last.rows.end == rows.start && std::ptr::eq(last.adapter, adapter) => {
+                last.rows.end = rows.end;
+            }
+            _ => adapters.push(AdapterRows { rows, adapter }),
+        }
+    }
+    adapters
 }
 
 /// Width of the widest tensor, the logits aside.

@@ -18,11 +18,12 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use half::f16;
 use zhenjin_tensor::Dtype;
 
+use crate::adapter::{ADAPTED, AdapterValues, LowRankValues};
 use crate::config::{ModelConfig, RopeConfig, RopeLayout, RopeScaling};
 use crate::errors::ModelError;
 use crate::names::Naming;
@@ -131,6 +132,34 @@ impl RandomWeights {
             }
             other => panic!("{name:?} is no matrix in F32: {:?}", other.map(|(dtype, ..)| dtype)),
         }
+    }
+}
+
+/// A random adapter of rank `rank` to every projection of a model of shape `config`.
+///
+/// # Panics
+/// For a rank that no adapter may have.
+pub fn random_adapter(config: &ModelConfig, rank: usize, seed: u64) -> AdapterValues {
+    let mut random = SplitMix(seed);
+    let mut values =
+        |count: usize, bound: f32| -> Vec<f32> { (0..count).map(|_| bound * random.symmetric()).collect() };
+    let mut additions = Vec::new();
+    for layer in 0..config.layers {
+        for projection in ADAPTED {
+            let shape = config.shape(WeightName::Layer(layer, projection));
+            additions.push(LowRankValues {
+                layer,
+                projection,
+                rank,
+                down: values(rank * shape[1], (3.0 / shape[1] as f32).sqrt()),
+                up: values(shape[0] * rank, (3.0 / rank as f32).sqrt()),
+                scale: 0.5,
+            });
+        }
+    }
+    match AdapterValues::new(Path::new("random adapter"), config, additions) {
+        Ok(values) => values,
+        Err(error) => panic!("{error}"),
     }
 }
 

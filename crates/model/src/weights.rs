@@ -7,7 +7,7 @@ mod load;
 mod parameters;
 mod reference;
 
-use zhenjin_tensor::{Matrix, Projection, Vector};
+use zhenjin_tensor::{LowRankAddition, Matrix, Projection, Vector};
 
 pub use load::{LoadOptions, PackingLoader, WeightLoader};
 pub use parameters::Weight;
@@ -70,9 +70,9 @@ pub struct Linear<M = Matrix, V = Vector> {
 }
 
 impl<M, V> Linear<M, V> {
-    /// As an operand of [`zhenjin_tensor::Executor::linear`].
-    pub fn projection(&self) -> Projection<'_, M, V> {
-        Projection { matrix: &self.matrix, bias: self.bias.as_ref() }
+    /// As an operand of [`zhenjin_tensor::Executor::linear`], with low-rank additions to some rows.
+    pub fn projection<'a>(&'a self, additions: &'a [LowRankAddition<'a, M>]) -> Projection<'a, M, V> {
+        Projection { matrix: &self.matrix, bias: self.bias.as_ref(), additions }
     }
 }
 

@@ -104,7 +104,7 @@ fn run<E: Executor>(
     read: impl Fn(E::Tensor) -> Vec<f64>,
 ) -> Vec<f64> {
     let (pages, rotary) = (pages(), rope::frequencies(&config.rope));
-    let transformer = Transformer { config, weights };
+    let transformer = Transformer { config, weights, adapters: &[] };
     let mut logits = Vec::new();
     for step in STEPS {
         let rows = step.iter().zip(&pages).map(|(&(start, rows), pages)| SequenceRows { rows, start, pages });
@@ -205,7 +205,7 @@ fn parts<E: Executor>(
     let (lengths, rotary) = ([9, 40], rope::frequencies(&config.rope));
     let tokens: Vec<u32> = (0..49).map(|position| token(1, position)).collect();
     let selected = [3, 8, 48];
-    let transformer = Transformer { config, weights };
+    let transformer = Transformer { config, weights, adapters: &[] };
     let begin = |executor: &mut E| executor.begin_packed(&lengths, &rotary).unwrap();
 
     begin(executor);
@@ -260,7 +260,7 @@ fn packed_documents_have_the_bits_of_served_sequences() {
             let bits = |values: &[f32]| values.iter().map(|value| value.to_bits()).collect::<Vec<_>>();
             let mut served = vec![Vec::new(); SEQUENCES];
             let (pages, rotary) = (pages(), rope::frequencies(&config.rope));
-            let transformer = Transformer { config: &config, weights: &weights };
+            let transformer = Transformer { config: &config, weights: &weights, adapters: &[] };
             for step in STEPS {
                 let rows = step.iter().zip(&pages).map(|(&(start, rows), pages)| SequenceRows {
                     rows,

@@ -131,6 +131,7 @@ proptest! {
                     scores: Scoring { first_row, targets, top },
                     hidden: HiddenFor::All,
                     logits: if end == LENGTH { LogitsFor::Last } else { LogitsFor::None },
+                    ..SequenceChunk::default()
                 };
                 let beside = SequenceChunk {
                     tokens: &other[start..end],
@@ -322,7 +323,7 @@ struct ExactStates {
 fn exact_states(config: &ModelConfig, source: &RandomWeights, tokens: &[u32]) -> ExactStates {
     let weights = Weights::load_with(config, source, &mut ReferenceLoader).unwrap();
     let mut executor = ReferenceExecutor::new();
-    let transformer = Transformer { config, weights: &weights };
+    let transformer = Transformer { config, weights: &weights, adapters: &[] };
     executor.begin_packed(&[tokens.len()], &rope::frequencies(&config.rope)).unwrap();
     let selected: Vec<usize> = (0..tokens.len()).collect();
     let states = transformer.hidden_states(&mut executor, tokens, &selected).unwrap();

@@ -69,7 +69,7 @@ async fn metrics(
     State(metrics): State<Metrics>,
     State(models): State<Arc<ServedModels>>,
 ) -> impl IntoResponse {
-    for model in models.list() {
+    for model in models.list().into_iter().filter(|model| model.base.is_none()) {
         metrics.model_state(&model.name, model.stats.as_ref());
     }
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], metrics.render())
@@ -81,7 +81,7 @@ pub(crate) async fn keep_up(metrics: Metrics, models: Arc<ServedModels>) {
     loop {
         tokio::time::sleep(UPKEEP).await;
         metrics.fold();
-        for model in models.list() {
+        for model in models.list().into_iter().filter(|model| model.base.is_none()) {
             let (now, tokens) = (Instant::now(), model.stats.map_or(0, |stats| stats.decode_tokens));
             if let Some((before, earlier)) = seen.insert(model.name.clone(), (now, tokens)) {
                 // A model that was loaded anew counts from 0 again.

@@ -11,6 +11,8 @@ use crate::{MessageId, StoreError};
 pub struct GenerationRecord {
     /// The model that sampled.
     pub model: String,
+    /// Names its weights, its adapter and the code that computed with them; `None` for answers from before this was kept.
+    pub fingerprint: Option<String>,
     /// The seed of its random numbers.
     pub seed: Option<u64>,
     /// The sampling settings in force, as JSON.
@@ -19,6 +21,9 @@ pub struct GenerationRecord {
     pub prompt_tokens: Vec<u32>,
     /// Token ids in the order in which they were sampled.
     pub sampled_tokens: Vec<u32>,
+    /// The natural logarithm of each sampled token's probability by the model's own distribution; `None` where they were not
+    /// computed.
+    pub logprobs: Option<Vec<f32>>,
 }
 
 impl Store {
@@ -36,10 +41,12 @@ impl Store {
                 })?;
                 Ok(GenerationRecord {
                     model: row.try_get("model")?,
+                    fingerprint: row.try_get("fingerprint")?,
                     seed: row.try_get::<Option<i64>, _>("seed")?.map(i64::cast_unsigned),
                     settings,
                     prompt_tokens: tokens(row.try_get("prompt_tokens")?),
                     sampled_tokens: tokens(row.try_get("sampled_tokens")?),
+                    logprobs: row.try_get::<Option<&[u8]>, _>("logprobs")?.map(logprobs),
                 })
             })
             .fetch_optional(self.readers());
@@ -53,8 +60,8 @@ impl Store {
         generation: &GenerationRecord,
     ) -> Result<(), StoreError> {
         sqlx::query(
-            "INSERT INTO generations (message_id, model, seed, settings, prompt_tokens, sampled_tokens)
-             VALUES (?, ?, ?, ?, ?, ?)",
+            "INSERT INTO generations (message_id, model, seed, settings, prompt_tokens, sampled_tokens, fingerprint, logprobs)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
         )
         .bind(answer.as_str())
         .bind(&generation.model)
@@ -62,6 +69,8 @@ impl Store {
         .bind(generation.settings.to_string())
         .bind(bytes(&generation.prompt_tokens))
         .bind(bytes(&generation.sampled_tokens))
+        .bind(&generation.fingerprint)
+        .bind(generation.logprobs.as_deref().map(logprob_bytes))
         .execute(&mut *write.transaction)
         .await
         .map_err(self.failed("keeping a generation"))?;
@@ -71,6 +80,14 @@ impl Store {
 
 fn bytes(tokens: &[u32]) -> Vec<u8> {
     tokens.iter().flat_map(|token| token.to_le_bytes()).collect()
+}
+
+fn logprob_bytes(logprobs: &[f32]) -> Vec<u8> {
+    logprobs.iter().flat_map(|logprob| logprob.to_le_bytes()).collect()
+}
+
+fn logprobs(bytes: &[u8]) -> Vec<f32> {
+    bytes.as_chunks::<4>().0.iter().map(|&logprob| f32::from_le_bytes(logprob)).collect()
 }
 
 fn tokens(bytes: &[u8]) -> Vec<u32> {

@@ -36,22 +36,22 @@ impl Store {
         Ok(secret)
     }
 
-    /// Whether `secret` is a session that has neither expired nor ended, of a key that is not revoked. (It is looked up by
+    /// The key that `secret` is a session of, if it is one that has neither expired nor ended, of a key that is not revoked. (It is looked up by
     /// its hash, so the time that takes says nothing about the secret.)
     ///
     /// # Errors
     /// When the database refuses.
-    pub async fn verify_session(&self, secret: &str) -> Result<bool, StoreError> {
-        let valid: i64 = sqlx::query_scalar(
-            "SELECT count(*) FROM sessions s JOIN api_keys k ON k.id = s.key_id
+    pub async fn verify_session(&self, secret: &str) -> Result<Option<ApiKeyId>, StoreError> {
+        let key: Option<String> = sqlx::query_scalar(
+            "SELECT k.id FROM sessions s JOIN api_keys k ON k.id = s.key_id
              WHERE s.hash = ? AND s.expires_at > ? AND k.revoked_at IS NULL",
         )
         .bind(&hash(secret)[..])
         .bind(Timestamp::now().milliseconds())
-        .fetch_one(self.readers())
+        .fetch_optional(self.readers())
         .await
         .map_err(self.failed("checking a session"))?;
-        Ok(valid > 0)
+        Ok(key.map(ApiKeyId::from_database))
     }
 
     /// Ends a session; does nothing when there is none.

@@ -113,10 +113,12 @@ async fn an_answer_grows_ends_once_and_never_changes_again() {
 
     let generation = GenerationRecord {
         model: "tiny".to_owned(),
+        fingerprint: Some("fp_1".to_owned()),
         seed: Some(u64::MAX),
         settings: serde_json::json!({ "temperature": 0 }),
         prompt_tokens: vec![1, 2, u32::MAX],
         sampled_tokens: vec![7],
+        logprobs: Some(vec![-0.25]),
     };
     let end = AnswerEnd {
         text: "。".to_owned(),

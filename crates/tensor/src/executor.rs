@@ -5,6 +5,8 @@
 //! their inputs by value where the input is not needed again, so that an executor can reuse its memory. No operation
 //! may let one row's result depend on which other rows are there.
 
+use std::ops::Range;
+
 use crate::TensorError;
 use crate::attention::AttentionShape;
 use crate::kv::SequenceRows;
@@ -17,6 +19,21 @@ pub struct Projection<'a, M, V> {
     pub matrix: &'a M,
     /// `[outputs]`.
     pub bias: Option<&'a V>,
+    /// Low-rank additions to some rows; a row occurs in one of them at most.
+    pub additions: &'a [LowRankAddition<'a, M>],
+}
+
+/// An addition to the outputs of some rows: `scale · (input · Aᵀ) · Bᵀ` (Hu et al. 2021, "LoRA").
+#[derive(Debug)]
+pub struct LowRankAddition<'a, M> {
+    /// The rows, by their places in the input.
+    pub rows: Range<usize>,
+    /// A, `[rank, inputs]`.
+    pub down: &'a M,
+    /// B, `[outputs, rank]`.
+    pub up: &'a M,
+    /// What the `rank` values between the two products are multiplied with.
+    pub scale: f32,
 }
 
 /// The operations, in the order in which a forward pass meets them.
@@ -59,7 +76,8 @@ pub trait Executor {
         epsilon: f32,
     ) -> Result<Self::Tensor, TensorError>;
 
-    /// `input · matrixᵀ + bias` for `N` projections that read the same input: `[rows, outputs]` each.
+    /// `input · matrixᵀ + bias` for `N` projections that read the same input: `[rows, outputs]` each; then the low-rank
+    /// additions to the rows that have one. Other rows get the same bits as without any additions.
     fn linear<const N: usize>(
         &mut self,
         input: Self::Tensor,

@@ -36,7 +36,7 @@ pub use dequantise::dequantise;
 pub use direct::{Activations, DirectExecutor, RowScore, ScoreTarget, WorkspaceLimits};
 pub use dtype::Dtype;
 pub use error::TensorError;
-pub use executor::{Executor, Projection};
+pub use executor::{Executor, LowRankAddition, Projection};
 pub use kv::{KvCache, KvDtype, KvShape, PAGE_TOKENS, PageId, SequenceRows};
 pub use linear::{Product, QuantisedRows, linear};
 pub use matrix::{Matrix, MatrixMemory};

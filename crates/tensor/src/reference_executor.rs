@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use crate::attention::AttentionShape;
 use crate::error::{expect, expect_whole};
+use crate::executor::LowRankAddition;
 use crate::kv::{PAGE_TOKENS, PageId, SequenceRows};
 use crate::ops::rope::{RotaryFrequencies, RotaryLayout};
 use crate::{Executor, Projection, TensorError};
@@ -192,7 +193,7 @@ impl Executor for ReferenceExecutor {
         projections: [Projection<'_, ReferenceTensor, Vec<f64>>; N],
     ) -> Result<[ReferenceTensor; N], TensorError> {
         let mut outputs: [ReferenceTensor; N] = std::array::from_fn(|_| ReferenceTensor::default());
-        for (output, Projection { matrix, bias }) in outputs.iter_mut().zip(projections) {
+        for (output, Projection { matrix, bias, additions }) in outputs.iter_mut().zip(projections) {
             let outputs = matrix.rows().len();
             expect("linear: input", matrix.width, input.width)?;
             expect("linear: bias", outputs, bias.map_or(outputs, Vec::len))?;
@@ -204,6 +205,9 @@ impl Executor for ReferenceExecutor {
                 }
             };
             *output = ReferenceTensor::from_rows(outputs, input.rows().map(project));
+            for addition in additions {
+                add_low_rank(&input, addition, output)?;
+            }
         }
         Ok(outputs)
     }
@@ -267,6 +271,28 @@ impl Executor for ReferenceExecutor {
     }
 
     fn discard(&mut self, _: ReferenceTensor) {}
+}
+
+/// Adds `scale · (input · Aᵀ) · Bᵀ` to the addition's rows of `output`.
+fn add_low_rank(
+    input: &ReferenceTensor,
+    addition: &LowRankAddition<'_, ReferenceTensor>,
+    output: &mut ReferenceTensor,
+) -> Result<(), TensorError> {
+    let LowRankAddition { rows, down, up, scale } = addition;
+    expect("low-rank addition: inputs", down.width, input.width)?;
+    expect("low-rank addition: outputs", output.width, up.rows().len())?;
+    expect("low-rank addition: rank", up.width, down.rows().len())?;
+    let width = output.width;
+    for row in rows.clone() {
+        let input = input.row(row)?;
+        let between: Vec<f64> = down.rows().map(|weights| f64::from(*scale) * dot(input, weights)).collect();
+        let outputs = &mut output.values[row * width..(row + 1) * width];
+        for (output, weights) in outputs.iter_mut().zip(up.rows()) {
+            *output += dot(&between, weights);
+        }
+    }
+    Ok(())
 }
 
 fn dot(a: &[f64], b: &[f64]) -> f64 {

@@ -39,7 +39,7 @@ fn operations_on_rows() {
     let heads = executor.head_norm(tensor(4, &[1.0, 7.0, 5.0, -5.0]), &vec![1.0, 1.0], 0.0).unwrap();
     assert_near(&heads, 4, &[0.2, 1.4, 1.0, -1.0]);
     let (matrix, bias) = (tensor(2, &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]), vec![0.5, 0.0, -0.5]);
-    let projection = Projection { matrix: &matrix, bias: Some(&bias) };
+    let projection = Projection { matrix: &matrix, bias: Some(&bias), additions: &[] };
     let [output] = executor.linear(tensor(2, &[1.0, -1.0, 2.0, 0.0]), [projection]).unwrap();
     assert_near(&output, 3, &[-0.5, -1.0, -1.5, 2.5, 6.0, 9.5]);
     // silu(ln 2) = ln 2 / (1 + 1/2).

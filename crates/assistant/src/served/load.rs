@@ -5,12 +5,12 @@ use std::time::Instant;
 
 use zhenjin_engine::{Engine, EngineOptions, Sampling};
 use zhenjin_hub::GenerationDefaults;
-use zhenjin_model::{LoadOptions, MemoryEstimate, MemoryPlan, Model, ModelFile, Runner, RunnerOptions};
-use zhenjin_tensor::{KvDtype, SimdLevel, ThreadTeam};
+use zhenjin_model::{Fingerprint, LoadOptions, MemoryEstimate, MemoryPlan, Model, Runner, RunnerOptions};
+use zhenjin_tensor::{KvDtype, ThreadTeam};
 
 use super::memory::PREFILL_ROWS;
 use super::{ModelSpec, ServeOptions};
-use crate::assistant::{Assistant, AssistantInfo, LoadedModel};
+use crate::assistant::{Assistant, AssistantInfo, LoadedModel, system_fingerprint};
 use crate::error::AssistantError;
 use crate::prompt::ToolStyle;
 
@@ -41,6 +41,7 @@ pub(super) fn load(
     let model = Model::from_source(config.clone(), &opened.file, &load_options)
         .map_err(|error| failed(error.to_string()))?;
     let limits = options.limits();
+    let fingerprint = fingerprint(&model, kv_dtype);
     let runner_options = RunnerOptions {
         pages: plan.pages,
         kv_dtype,
@@ -72,7 +73,7 @@ pub(super) fn load(
         memory_bytes: plan.bytes,
         has_template: opened.template.is_some(),
         template_knows_tools: matches!(tool_style, ToolStyle::Template(_)),
-        fingerprint: fingerprint(&opened.file, simd, kv_dtype),
+        fingerprint,
     };
     tracing::info!(
         model = %spec.name,
@@ -91,7 +92,7 @@ pub(super) fn load(
         engine,
         format_compiler: OnceLock::new(),
     };
-    Ok(Assistant { model: Arc::new(model) })
+    Ok(Assistant::new(model))
 }
 
 fn warn_of_short_context(name: &str, context: usize, models_own: usize, options: &ServeOptions) {
@@ -126,42 +127,9 @@ fn default_sampling(defaults: &GenerationDefaults) -> Sampling {
     }
 }
 
-/// Of this program's version, of the options that change answers, and of every tensor's name, type and shape and some of its bytes: reading all
-/// of them would take longer than loading.
-fn fingerprint(file: &ModelFile, simd: SimdLevel, kv_dtype: KvDtype) -> String {
-    const SAMPLE: usize = 64;
-    let mut hash = Fnv1a::default();
-    for part in [env!("CARGO_PKG_VERSION"), simd.name(), kv_dtype.name()] {
-        hash.add(part.as_bytes());
-    }
-    for tensor in file.tensors() {
-        hash.add(tensor.name.as_bytes());
-        hash.add(tensor.type_name.as_bytes());
-        for &size in tensor.shape {
-            hash.add(&(size as u64).to_le_bytes());
-        }
-        let bytes = tensor.bytes;
-        let middle = bytes.len() / 2;
-        hash.add(&bytes[..bytes.len().min(SAMPLE)]);
-        hash.add(&bytes[middle..bytes.len().min(middle + SAMPLE)]);
-        hash.add(&bytes[bytes.len().saturating_sub(SAMPLE)..]);
-    }
-    format!("fp_{:016x}", hash.0)
-}
-
-/// Fowler, Noll, Vo: the same in every version of the program.
-struct Fnv1a(u64);
-
-impl Default for Fnv1a {
-    fn default() -> Self {
-        Fnv1a(0xcbf2_9ce4_8422_2325)
-    }
-}
-
-impl Fnv1a {
-    fn add(&mut self, bytes: &[u8]) {
-        for &byte in bytes {
-            self.0 = (self.0 ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
-        }
-    }
+/// Names what answers are computed with: this program's version, the options that change answers, and every byte of the weights.
+fn fingerprint(model: &Model, kv_dtype: KvDtype) -> String {
+    let settings = [env!("CARGO_PKG_VERSION"), model.simd.name(), kv_dtype.name()].map(str::as_bytes);
+    let parts = settings.into_iter().chain([model.fingerprint.as_bytes().as_slice()]);
+    system_fingerprint(Fingerprint::of_parts("zhenjin answers", parts))
 }

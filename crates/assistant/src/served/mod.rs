@@ -3,6 +3,7 @@
 //! [`memory`] estimates what a model takes, [`reserve`] decides which idle models are unloaded for it, [`load`] loads
 //! one. A request gets the model that it named or an error, never another one.
 
+mod adapters;
 mod load;
 mod memory;
 mod reserve;
@@ -18,6 +19,9 @@ use zhenjin_tensor::{ComputeOptions, ThreadTeam};
 
 use crate::assistant::{Assistant, LoadedModel};
 use crate::error::AssistantError;
+use adapters::Adapters;
+
+pub use adapters::AdapterSpec;
 
 /// A model to serve.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,6 +63,8 @@ pub struct ServedModelInfo {
     pub name: String,
     /// Where its files are.
     pub path: PathBuf,
+    /// For a model with an adapter: the name of the model alone. `path` and `memory_bytes` are then the adapter's.
+    pub base: Option<String>,
     /// Whether it is in memory.
     pub state: ModelState,
     /// Requests, or other holders, that use it now.
@@ -104,6 +110,7 @@ struct Departed {
 
 struct State {
     entries: Vec<Entry>,
+    adapters: Adapters,
     departed: Vec<Departed>,
     /// Bytes granted to models that are being loaded.
     reserved: u64,
@@ -138,8 +145,14 @@ impl ServedModels {
     /// [`AssistantError::NameTaken`] if two have the same name, [`AssistantError::Internal`] if the system refuses the
     /// threads that compute.
     pub fn new(specs: Vec<ModelSpec>, options: ServeOptions) -> Result<ServedModels, AssistantError> {
-        let state =
-            State { entries: Vec::new(), departed: Vec::new(), reserved: 0, uses: 0, is_closed: false };
+        let state = State {
+            entries: Vec::new(),
+            adapters: Adapters::default(),
+            departed: Vec::new(),
+            reserved: 0,
+            uses: 0,
+            is_closed: false,
+        };
         let team =
             options.compute.start_team().map_err(|error| AssistantError::Internal(error.to_string()))?;
         let shared = Shared { options, team: Arc::new(team), state: Mutex::new(state) };
@@ -160,18 +173,35 @@ impl ServedModels {
         &self.shared.team
     }
 
-    /// All models, in the order in which they were added.
+    /// All models, in the order in which they were added, each followed by itself with its adapters.
     pub fn list(&self) -> Vec<ServedModelInfo> {
-        self.shared.lock().entries.iter().map(Entry::info).collect()
+        let state = self.shared.lock();
+        let with_adapters = |entry: &Entry| {
+            let info = entry.info();
+            let adapters = state.adapters.of_model(&info);
+            std::iter::once(info).chain(adapters)
+        };
+        state.entries.iter().flat_map(with_adapters).collect()
     }
 
-    /// The model `name`, loaded if it is not. The model is not unloaded while the returned value, or an
+    /// The model `name`, or the model with an adapter of that name, loaded if it is not. The model is not unloaded while the returned value, or an
     /// answer of it, is held. Requests that come while it is being loaded wait for the same load, which goes
     /// on even if all of them are cancelled.
     ///
     /// # Errors [`AssistantError::UnknownModel`], [`AssistantError::OutOfMemory`],
     /// [`AssistantError::MemoryInUse`], [`AssistantError::Load`].
     pub async fn get(&self, name: &str) -> Result<Arc<Assistant>, AssistantError> {
+        let adapted = self.shared.lock().adapters.find(name);
+        match adapted {
+            None => self.get_model(name).await,
+            Some((model, adapter)) => {
+                let assistant = self.get_model(&model).await?;
+                Ok(Arc::new(assistant.with_adapter(name, adapter)))
+            }
+        }
+    }
+
+    async fn get_model(&self, name: &str) -> Result<Arc<Assistant>, AssistantError> {
         let mut loading = match self.shared.find_or_load(name)? {
             Found::Loaded(assistant) => return Ok(assistant),
             Found::Loading(receiver) => receiver,
@@ -218,6 +248,7 @@ impl ServedModels {
             return false;
         };
         let entry = state.entries.remove(index);
+        state.adapters.remove(|adapter| adapter.model == name);
         if let Slot::Loaded { assistant, .. } = &entry.slot {
             let departed =
                 Departed { model: Arc::downgrade(&assistant.model), bytes: assistant.info().memory_bytes };
@@ -275,8 +306,7 @@ impl Shared {
         state.uses += 1;
         let use_number = state.uses;
         let Some(entry) = state.entries.iter_mut().find(|entry| entry.spec.name == name) else {
-            let known = state.entries.iter().map(|entry| entry.spec.name.clone()).collect();
-            return Err(AssistantError::UnknownModel { name: name.to_owned(), known });
+            return Err(AssistantError::UnknownModel { name: name.to_owned(), known: state.names() });
         };
         match &mut entry.slot {
             Slot::Loaded { assistant, last_use } => {
@@ -351,6 +381,7 @@ impl Entry {
         let mut info = ServedModelInfo {
             name: self.spec.name.clone(),
             path: self.spec.path.clone(),
+            base: None,
             state: ModelState::Idle,
             users: 0,
             memory_bytes: None,

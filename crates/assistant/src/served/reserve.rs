@@ -17,14 +17,15 @@ const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 impl State {
     /// Bytes that are not taken.
-    fn available(&mut self, limit: u64) -> u64 {
+    pub(super) fn available(&mut self, limit: u64) -> u64 {
         self.departed.retain(|departed| departed.model.strong_count() > 0);
         let loaded = self.entries.iter().map(|entry| match &entry.slot {
             Slot::Loaded { assistant, .. } => assistant.info().memory_bytes,
             _ => 0,
         });
         let departed = self.departed.iter().map(|departed| departed.bytes);
-        limit.saturating_sub(loaded.chain(departed).sum::<u64>() + self.reserved)
+        let models = loaded.chain(departed).sum::<u64>();
+        limit.saturating_sub(models + self.adapters.bytes() + self.reserved)
     }
 
     /// Takes the least recently used idle model out, with its name.

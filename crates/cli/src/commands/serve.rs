@@ -6,7 +6,7 @@ use crate::machine;
 use crate::memory_size::MemorySize;
 use anyhow::{Context, Result};
 use std::sync::Arc;
-use zhenjin_assistant::{ModelSpec, ServedModels};
+use zhenjin_assistant::{AdapterSpec, ModelSpec, ServedModels};
 use zhenjin_hub::ModelStore;
 use zhenjin_server::{Library, Metrics, Server, ServerOptions, Services};
 use zhenjin_store::Store;
@@ -26,7 +26,16 @@ pub(crate) async fn run(home: &Home, arguments: ServeArguments) -> Result<()> {
         models = specs.iter().map(|spec| spec.name.as_str()).collect::<Vec<_>>().join(", "),
         "serving"
     );
+    let first = specs.first().map(|spec| spec.name.clone());
     let models = Arc::new(ServedModels::new(specs, options)?);
+    for adapter in arguments.adapter {
+        let model = adapter.model.or_else(|| first.clone());
+        let model =
+            model.context("--adapter: there is no model that it could belong to; name one to serve")?;
+        let spec = AdapterSpec { model, name: adapter.name, path: adapter.path };
+        let name = spec.served_name();
+        models.load_adapter(spec).with_context(|| format!("--adapter {name}"))?;
+    }
     let store = Store::open(&home.database()).await?;
     let server_options = ServerOptions {
         address: arguments.addr,

@@ -123,7 +123,12 @@ impl PagePool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use zhenjin_model::PAGE_TOKENS;
+    use crate::kv::prefix_cache::PrefixScope;
+    use crate::request::CacheSalt;
+    use zhenjin_model::{Fingerprint, PAGE_TOKENS};
+
+    const EMPTY: ChainId =
+        ChainId::Beginning(PrefixScope { weights: None, adapter: None, salt: CacheSalt::SHARED });
 
     fn tokens(first: u32) -> PageTokens {
         std::array::from_fn(|i| first + i as u32)
@@ -134,15 +139,15 @@ mod tests {
         assert_eq!(PAGE_TOKENS, tokens(0).len());
         let mut pool = PagePool::new(3);
         let (a, b) = (pool.allocate().unwrap(), pool.allocate().unwrap());
-        let first = pool.publish(ChainId::EMPTY, &tokens(0), a);
+        let first = pool.publish(EMPTY, &tokens(0), a);
         let second = pool.publish(first.chain, &tokens(1), b);
         assert_eq!((first.page, second.page), (a, b));
 
         // The same tokens after another beginning are another page.
-        assert!(pool.share(ChainId::EMPTY, &tokens(1)).is_none());
+        assert!(pool.share(EMPTY, &tokens(1)).is_none());
         let duplicate = pool.allocate().unwrap();
         assert_eq!(pool.allocate(), None);
-        assert_eq!(pool.publish(ChainId::EMPTY, &tokens(0), duplicate), first);
+        assert_eq!(pool.publish(EMPTY, &tokens(0), duplicate), first);
         assert_eq!(pool.available(), 1);
 
         pool.release(b);
@@ -152,8 +157,27 @@ mod tests {
         assert_eq!(pool.allocate(), Some(duplicate));
         assert_eq!(pool.allocate(), Some(b));
         assert!(pool.find(first.chain, &tokens(1)).is_none());
-        assert_eq!(pool.find(ChainId::EMPTY, &tokens(0)), Some((first, true)));
-        assert_eq!(pool.share(ChainId::EMPTY, &tokens(0)), Some(first));
+        assert_eq!(pool.find(EMPTY, &tokens(0)), Some((first, true)));
+        assert_eq!(pool.share(EMPTY, &tokens(0)), Some(first));
         assert_eq!(pool.allocate(), None);
+    }
+    #[test]
+    fn scopes_share_no_pages() {
+        let mut pool = PagePool::new(8);
+        let fingerprint = |byte| Some(Fingerprint::from_bytes([byte; 32]));
+        let plain = PrefixScope::default();
+        let scopes = [
+            plain,
+            PrefixScope { weights: fingerprint(1), ..plain },
+            PrefixScope { adapter: fingerprint(1), ..plain },
+            PrefixScope { adapter: fingerprint(2), ..plain },
+            PrefixScope { salt: CacheSalt::new([1; 32]), ..plain },
+        ];
+        for scope in scopes {
+            assert_eq!(pool.find(ChainId::Beginning(scope), &tokens(0)), None);
+            let page = pool.allocate().unwrap();
+            assert_eq!(pool.publish(ChainId::Beginning(scope), &tokens(0), page).page, page);
+        }
+        assert_eq!(pool.cached(), scopes.len());
     }
 }

@@ -1,20 +1,34 @@
 //! Which full page holds which tokens after which beginning.
 //!
-//! A page's keys and values depend on its own tokens and on all tokens before it. So a page is found by (the
-//! chain before it, its tokens). Chains are numbered, and the number stands for the exact tokens: the table
-//! hashes the key and then compares it whole, so a collision of hashes cannot hand out a wrong page.
+//! A page's keys and values depend on its own tokens, on all tokens before it, and on the weights and the adapter
+//! that computed them. So a page is found by (the chain before it, its tokens), and a chain begins with its scope.
+//! Chains are numbered, and the number stands for the exact scope and tokens: the table hashes the key and then
+//! compares it whole, so a collision of hashes cannot hand out a wrong page.
 
 use std::collections::HashMap;
 
-use zhenjin_model::{PAGE_TOKENS, PageId};
+use zhenjin_model::{Fingerprint, PAGE_TOKENS, PageId};
 
-/// The number of a chain of full pages; [`ChainId::EMPTY`] is the beginning of every sequence.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct ChainId(u64);
+use crate::request::CacheSalt;
 
-impl ChainId {
-    /// No page yet.
-    pub(crate) const EMPTY: ChainId = ChainId(0);
+/// What sequences must have in common to share pages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct PrefixScope {
+    /// The weights, where they can be replaced.
+    pub(crate) weights: Option<Fingerprint>,
+    /// The adapter; `None`: the base model's own answers.
+    pub(crate) adapter: Option<Fingerprint>,
+    /// Whose requests may share.
+    pub(crate) salt: CacheSalt,
+}
+
+/// A chain of full pages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum ChainId {
+    /// No page yet: the beginning of every sequence of the scope.
+    Beginning(PrefixScope),
+    /// The number of a chain with pages.
+    Pages(u64),
 }
 
 /// The tokens of one full page.
@@ -57,7 +71,7 @@ impl PrefixCache {
             return *known;
         }
         self.last_chain += 1;
-        let cached = CachedPage { page, chain: ChainId(self.last_chain) };
+        let cached = CachedPage { page, chain: ChainId::Pages(self.last_chain) };
         self.by_key.insert(key, cached);
         self.key_of.insert(page, key);
         cached

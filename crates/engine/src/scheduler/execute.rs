@@ -1,7 +1,9 @@
 //! Runs a planned step and reads its outputs: reports, samples, ends requests. Does not decide who takes part.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::time::Instant;
 
 use zhenjin_model::{HiddenFor, LogitsFor, PAGE_TOKENS, Scoring, SequenceChunk, StepOutputs};
@@ -15,6 +17,7 @@ use crate::request::{EndReason, Event, TokenReport};
 use crate::sampling::log_softmax::{BrokenLogit, LogSoftmax};
 use crate::sampling::sampler::{Choice, Sampler};
 use crate::stats::{EngineObserver, StepReport};
+use crate::step_model::StepModel;
 
 impl PlannedChunk {
     fn logits_rows(&self) -> usize {
@@ -100,7 +103,7 @@ impl Scheduler {
         let draft_rows = plan.iter().map(|chunk| chunk.drafted).sum::<usize>();
         let prefill_rows = plan.iter().map(|chunk| chunk.rows).sum::<usize>() - decode_rows - draft_rows;
         let before = self.stats;
-        let ended = self.step(plan).unwrap_or_else(|failure| self.step_one_by_one(plan, failure));
+        let ended = self.step_each_version(plan);
         let duration = started.elapsed();
         self.pace.note(prefill_rows, decode_rows + draft_rows, duration);
         if prefill_rows == 0 {
@@ -125,6 +128,22 @@ impl Scheduler {
         }
     }
 
+    /// Computes the planned chunks: in one step if all have the same weights, else in one for each version, the oldest
+    /// first. Returns the requests that end.
+    fn step_each_version(&mut self, plan: &[PlannedChunk]) -> Vec<(u64, EndReason)> {
+        let version = |chunk: &PlannedChunk| self.running.get(&chunk.id).map(|s| s.weights.number);
+        if plan.windows(2).all(|pair| version(&pair[0]) == version(&pair[1])) {
+            return self.step(plan).unwrap_or_else(|failure| self.step_one_by_one(plan, failure));
+        }
+        let versions: BTreeSet<Option<u64>> = plan.iter().map(version).collect();
+        let of_version = |wanted| plan.iter().filter(|chunk| version(chunk) == wanted).copied().collect();
+        let parts: Vec<Vec<PlannedChunk>> = versions.into_iter().map(of_version).collect();
+        let step = |part: Vec<PlannedChunk>| {
+            self.step(&part).unwrap_or_else(|failure| self.step_one_by_one(&part, failure))
+        };
+        parts.into_iter().flat_map(step).collect()
+    }
+
     fn step_one_by_one(&mut self, plan: &[PlannedChunk], failure: String) -> Vec<(u64, EndReason)> {
         tracing::warn!(requests = plan.len(), "a step failed: {failure}");
         let mut all_ended = Vec::new();
@@ -147,6 +166,9 @@ impl Scheduler {
     fn step(&mut self, plan: &[PlannedChunk]) -> Result<Vec<(u64, EndReason)>, String> {
         let Scheduler { model, running, pool, sampler, stats, options, .. } = self;
         let mut choosing = Choosing { sampler, simd: options.simd, observer: options.observer.as_deref() };
+        if let Some(first) = plan.first().and_then(|chunk| running.get(&chunk.id)) {
+            use_weights(&mut **model, first)?;
+        }
         let mut chunks = Vec::with_capacity(plan.len());
         for chunk in plan {
             let Some(sequence) = running.get(&chunk.id) else {
@@ -167,6 +189,7 @@ impl Scheduler {
                     top: sequence.about_prompt.top(),
                 },
                 hidden: chunk.prompt.hidden,
+                adapter: sequence.request.adapter.as_deref(),
             });
         }
         let model = &mut **model;
@@ -195,6 +218,16 @@ impl Scheduler {
             }
         }
         Ok(ended)
+    }
+}
+
+/// Makes the model compute with the weights of `sequence`.
+fn use_weights(model: &mut dyn StepModel, sequence: &Sequence) -> Result<(), String> {
+    match (&sequence.weights.model, model.weights()) {
+        (Some(wanted), Some(ours)) if !Arc::ptr_eq(wanted, ours) => {
+            model.use_weights(wanted).map_err(|error| error.to_string())
+        }
+        _ => Ok(()),
     }
 }
 

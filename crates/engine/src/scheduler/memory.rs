@@ -47,7 +47,7 @@ pub(crate) fn release_pages(pool: &mut PagePool, sequence: &mut Sequence) {
     }
     sequence.computed = 0;
     sequence.published = 0;
-    sequence.chain = ChainId::EMPTY;
+    sequence.chain = ChainId::Beginning(sequence.scope());
 }
 
 /// Pages that a sequence still needs for the tokens that it has and the next one.
@@ -76,7 +76,7 @@ impl Scheduler {
         if self.running.is_empty() {
             return true;
         }
-        let (mut chain, mut shared, mut shared_unheld) = (ChainId::EMPTY, 0, 0);
+        let (mut chain, mut shared, mut shared_unheld) = (ChainId::Beginning(sequence.scope()), 0, 0);
         while (shared + 1) * PAGE_TOKENS <= sequence.reusable_until()
             && let Some(tokens) = sequence.page_tokens(shared)
             && let Some((cached, unheld)) = self.pool.find(chain, &tokens)

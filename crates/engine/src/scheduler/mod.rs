@@ -25,6 +25,7 @@ use crate::sampling::sampler::Sampler;
 use crate::speculation::row_cost::RowCost;
 use crate::stats::EngineStats;
 use crate::step_model::StepModel;
+use crate::weights::WeightsVersion;
 use about_prompt::PromptRowsWanted;
 use rows::{Pace, StepLimits};
 use sequence::Sequence;
@@ -56,6 +57,8 @@ pub(crate) struct Scheduler {
     pace: Pace,
     row_cost: RowCost,
     stats: EngineStats,
+    /// The weights of new requests.
+    weights: WeightsVersion,
 }
 
 /// Ends all requests when the thread ends, also by a panic, so that no receiver waits for ever.
@@ -74,6 +77,7 @@ impl Scheduler {
         usable_vocabulary: usize,
         inbox: Arc<Inbox>,
     ) -> Scheduler {
+        let weights = inbox.weights();
         let pool = PagePool::new(model.page_count());
         let sampler = Sampler::new(options.simd);
         Scheduler {
@@ -88,6 +92,7 @@ impl Scheduler {
             pace: Pace::default(),
             row_cost: RowCost::default(),
             stats: EngineStats::default(),
+            weights,
         }
     }
 
@@ -96,7 +101,8 @@ impl Scheduler {
         let _close_at_end = CloseAtEnd(Arc::clone(&self.inbox));
         loop {
             let is_idle = self.waiting.is_empty() && self.running.is_empty();
-            let (arrivals, phase) = self.inbox.take(is_idle);
+            let (arrivals, phase, weights) = self.inbox.take(is_idle, self.weights.number);
+            self.weights = weights;
             for submission in arrivals {
                 self.waiting.insert(submission.id, Sequence::new(submission, self.usable_vocabulary));
             }
@@ -107,6 +113,7 @@ impl Scheduler {
                 return;
             }
             self.drop_cancelled();
+            self.let_go_of_old_weights();
             self.admit();
             let plan = self.plan();
             self.execute(&plan);
@@ -116,6 +123,20 @@ impl Scheduler {
 
     fn all_ids(&self) -> Vec<u64> {
         self.running.keys().chain(self.waiting.keys()).copied().collect()
+    }
+
+    /// While nothing runs, the model must not keep weights that were replaced in memory. Otherwise the next step of
+    /// a request with other weights makes it change them.
+    fn let_go_of_old_weights(&mut self) {
+        if !self.running.is_empty() || !self.waiting.is_empty() {
+            return;
+        }
+        if let Some(weights) = &self.weights.model
+            && self.model.weights().is_some_and(|ours| !Arc::ptr_eq(ours, weights))
+            && let Err(error) = self.model.use_weights(weights)
+        {
+            tracing::error!("the new weights cannot be used: {error}");
+        }
     }
 
     fn drop_cancelled(&mut self) {
@@ -137,7 +158,13 @@ impl Scheduler {
             StepLimits { prefill_rows: self.pace.prefill_rows(decode_rows, self.options.step_time, most) };
         let rows = rows::choose_rows(&self.running, limits);
         self.choose_drafts(&rows);
-        self.secure_pages(rows)
+        let mut plan = self.secure_pages(rows);
+        // Neighbours with the same adapter are computed together.
+        plan.sort_by_key(|chunk| {
+            let adapter = self.running.get(&chunk.id).and_then(|sequence| sequence.request.adapter.as_ref());
+            adapter.map(|adapter| adapter.fingerprint())
+        });
+        plan
     }
 
     /// Ends a request: its pages are free before its last event is sent. `None`: the receiver was dropped.

@@ -139,7 +139,14 @@ mod tests {
             (
                 id,
                 Sequence::new(
-                    Submission { id, request, seed: 0, submitted: std::time::Instant::now(), events },
+                    Submission {
+                        id,
+                        request,
+                        seed: 0,
+                        submitted: std::time::Instant::now(),
+                        events,
+                        weights: crate::weights::WeightsVersion::first(None),
+                    },
                     1000,
                 ),
             )

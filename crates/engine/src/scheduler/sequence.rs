@@ -7,11 +7,12 @@ use zhenjin_model::{PAGE_TOKENS, PageId};
 
 use super::about_prompt::AboutPrompt;
 use crate::inbox::Submission;
-use crate::kv::prefix_cache::{ChainId, PageTokens};
+use crate::kv::prefix_cache::{ChainId, PageTokens, PrefixScope};
 use crate::request::{Event, Request, Timings, Usage};
 use crate::sampling::mask::TokenMask;
 use crate::sampling::penalties::TokenHistory;
 use crate::speculation::drafter::{Draft, Drafter, LONGEST_DRAFT};
+use crate::weights::WeightsVersion;
 
 /// A request, its tokens so far, and the pages that hold their keys and values.
 ///
@@ -30,6 +31,8 @@ pub(crate) struct Sequence {
     pub(crate) pages: Vec<PageId>,
     pub(crate) published: usize,
     pub(crate) chain: ChainId,
+    /// What it is computed with.
+    pub(crate) weights: WeightsVersion,
     /// Prompt tokens that came from the cache.
     pub(crate) cached_tokens: usize,
     /// What was asked about the prompt.
@@ -53,8 +56,9 @@ pub(crate) struct Sequence {
 impl Sequence {
     /// A submission whose prompt has at least one token.
     pub(crate) fn new(submission: Submission, usable_vocabulary: usize) -> Sequence {
-        let Submission { id, mut request, seed, submitted, events } = submission;
+        let Submission { id, mut request, seed, submitted, events, weights } = submission;
         let tokens = std::mem::take(&mut request.prompt);
+        let scope = scope(&request, &weights);
         Sequence {
             id,
             seed,
@@ -62,7 +66,8 @@ impl Sequence {
             computed: 0,
             pages: Vec::new(),
             published: 0,
-            chain: ChainId::EMPTY,
+            chain: ChainId::Beginning(scope),
+            weights,
             cached_tokens: 0,
             about_prompt: AboutPrompt::new(&request, &tokens),
             prompt_announced: false,
@@ -79,6 +84,11 @@ impl Sequence {
             request,
             tokens,
         }
+    }
+
+    /// What its pages are kept under.
+    pub(crate) fn scope(&self) -> PrefixScope {
+        scope(&self.request, &self.weights)
     }
 
     /// Tokens whose keys and values are not computed yet: at least one.
@@ -162,6 +172,14 @@ impl Sequence {
     /// Sends an event. A receiver that is gone is noticed before the next step.
     pub(crate) fn send(&self, event: Event) {
         let _ = self.events.send(event);
+    }
+}
+
+fn scope(request: &Request, weights: &WeightsVersion) -> PrefixScope {
+    PrefixScope {
+        weights: weights.fingerprint(),
+        adapter: request.adapter.as_ref().map(|adapter| adapter.fingerprint()),
+        salt: request.cache_salt,
     }
 }
 

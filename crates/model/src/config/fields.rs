@@ -6,56 +6,56 @@ use crate::errors::{FormatError, quoted};
 
 /// The fields of one object. A field that is null counts as absent.
 #[derive(Clone, Copy)]
-pub(super) struct Fields<'a> {
-    pub(super) object: &'a Map<String, Value>,
+pub(crate) struct Fields<'a> {
+    pub(crate) object: &'a Map<String, Value>,
     /// What precedes a field's name in messages, such as `rope_scaling.`; empty for the document itself.
-    pub(super) prefix: &'static str,
+    pub(crate) prefix: &'static str,
 }
 
 impl<'a> Fields<'a> {
-    pub(super) fn get(&self, name: &str) -> Option<&'a Value> {
+    pub(crate) fn get(&self, name: &str) -> Option<&'a Value> {
         self.object.get(name).filter(|value| !value.is_null())
     }
 
-    pub(super) fn fault(&self, name: &str, problem: impl Into<String>) -> FormatError {
+    pub(crate) fn fault(&self, name: &str, problem: impl Into<String>) -> FormatError {
         FormatError::new(format!("field {}", quoted(&format!("{}{name}", self.prefix))), problem)
     }
 
-    pub(super) fn missing(&self, name: &str) -> FormatError {
+    pub(crate) fn missing(&self, name: &str) -> FormatError {
         self.fault(name, "the field is missing")
     }
 
-    pub(super) fn size(&self, name: &str) -> Result<Option<usize>, FormatError> {
+    pub(crate) fn size(&self, name: &str) -> Result<Option<usize>, FormatError> {
         self.typed(name, "a non-negative whole number", |value| {
             value.as_u64().and_then(|value| usize::try_from(value).ok())
         })
     }
 
-    pub(super) fn required_size(&self, name: &str) -> Result<usize, FormatError> {
+    pub(crate) fn required_size(&self, name: &str) -> Result<usize, FormatError> {
         self.size(name)?.ok_or_else(|| self.missing(name))
     }
 
-    pub(super) fn number(&self, name: &str) -> Result<Option<f64>, FormatError> {
+    pub(crate) fn number(&self, name: &str) -> Result<Option<f64>, FormatError> {
         self.typed(name, "a number", Value::as_f64)
     }
 
-    pub(super) fn required_number(&self, name: &str) -> Result<f64, FormatError> {
+    pub(crate) fn required_number(&self, name: &str) -> Result<f64, FormatError> {
         self.number(name)?.ok_or_else(|| self.missing(name))
     }
 
-    pub(super) fn bool(&self, name: &str) -> Result<Option<bool>, FormatError> {
+    pub(crate) fn bool(&self, name: &str) -> Result<Option<bool>, FormatError> {
         self.typed(name, "true or false", Value::as_bool)
     }
 
-    pub(super) fn text(&self, name: &str) -> Result<Option<&'a str>, FormatError> {
+    pub(crate) fn text(&self, name: &str) -> Result<Option<&'a str>, FormatError> {
         self.typed(name, "a string", Value::as_str)
     }
 
-    pub(super) fn list(&self, name: &str) -> Result<Option<&'a [Value]>, FormatError> {
+    pub(crate) fn list(&self, name: &str) -> Result<Option<&'a [Value]>, FormatError> {
         self.typed(name, "a list", |value| value.as_array().map(Vec::as_slice))
     }
 
-    pub(super) fn fields(&self, name: &str, prefix: &'static str) -> Result<Option<Fields<'a>>, FormatError> {
+    pub(crate) fn fields(&self, name: &str, prefix: &'static str) -> Result<Option<Fields<'a>>, FormatError> {
         self.typed(name, "an object", |value| value.as_object().map(|object| Fields { object, prefix }))
     }
 

@@ -9,22 +9,22 @@ use serde::Deserialize;
 use zhenjin_model::config::{RopeScaling, from_json};
 use zhenjin_model::names::Naming;
 use zhenjin_model::{
-    LayerWeightName, LoadOptions, LogitsFor, Model, ModelConfig, ModelFile, PageId, ReferenceLoader, Runner,
-    RunnerOptions, SequenceChunk, Transformer, WeightName, Weights, rope,
+    AdapterRows, AdapterValues, LayerWeightName, LoadOptions, LogitsFor, Model, ModelConfig, ModelFile,
+    PageId, ReferenceLoader, Runner, RunnerOptions, SequenceChunk, Transformer, WeightName, Weights, rope,
 };
-use zhenjin_tensor::{Executor, ReferenceExecutor, SimdLevel, ThreadTeam};
+use zhenjin_tensor::{Executor, ReferenceExecutor, ReferenceTensor, SimdLevel, ThreadTeam};
 
 use crate::gguf_writer::{GgufWriter, RawValue};
 use crate::hugging_face_writer::{FolderTensor, write_folder};
 
 /// How far a logit may be from that of transformers; the logits themselves reach 25.
-const TOLERANCE: f32 = 1e-4;
+pub(super) const TOLERANCE: f32 = 1e-4;
 
 #[derive(Deserialize)]
-struct Case {
-    name: String,
-    config: serde_json::Value,
-    tokens: Vec<u32>,
+pub(super) struct Case {
+    pub(super) name: String,
+    pub(super) config: serde_json::Value,
+    pub(super) tokens: Vec<u32>,
     positions: Vec<usize>,
     logits: Vec<Vec<f32>>,
 }
@@ -34,14 +34,14 @@ impl Case {
         serde_json::from_str(include_str!("../golden/logits.json")).unwrap()
     }
 
-    fn model_config(&self) -> ModelConfig {
+    pub(super) fn model_config(&self) -> ModelConfig {
         let reading = from_json(self.config.to_string().as_bytes()).unwrap();
         assert!(reading.unread.is_empty(), "{}: nothing reads {:?}", self.name, reading.unread);
         reading.config
     }
 
     /// The weights by their Hugging Face names.
-    fn tensors(&self) -> Vec<FolderTensor> {
+    pub(super) fn tensors(&self) -> Vec<FolderTensor> {
         let config = self.model_config();
         let tensor = |weight| {
             let name = Naming::HuggingFace.spell(weight);
@@ -53,11 +53,16 @@ impl Case {
 
     /// The largest difference between the logits of the model at `path` and those of transformers.
     fn difference(&self, path: &Path, simd: SimdLevel) -> f32 {
-        self.difference_of(&logits(path, &self.tokens, simd))
+        self.difference_with(path, None, simd)
+    }
+
+    /// The same with an adapter.
+    pub(super) fn difference_with(&self, path: &Path, adapter: Option<&Path>, simd: SimdLevel) -> f32 {
+        self.difference_of(&logits(path, adapter, &self.tokens, simd))
     }
 
     /// The largest difference of the logits of every token from those of transformers.
-    fn difference_of(&self, logits: &[f32]) -> f32 {
+    pub(super) fn difference_of(&self, logits: &[f32]) -> f32 {
         let differences = self.positions.iter().zip(&self.logits).flat_map(|(position, expected)| {
             let actual = logits.chunks_exact(expected.len()).nth(*position).unwrap();
             actual.iter().zip(expected).map(|(actual, expected)| {
@@ -95,9 +100,12 @@ fn weights(name: &str, count: usize) -> Vec<f32> {
 }
 
 /// The logits of every token.
-fn logits(path: &Path, tokens: &[u32], simd: SimdLevel) -> Vec<f32> {
+fn logits(path: &Path, adapter: Option<&Path>, tokens: &[u32], simd: SimdLevel) -> Vec<f32> {
     let team = Arc::new(ThreadTeam::new(1).unwrap());
     let model = Model::load(path, &LoadOptions { simd, team: team.clone() }).unwrap();
+    let adapter = adapter.map(|path| {
+        AdapterValues::open(path, &model.config).and_then(|values| values.pack(simd, &team)).unwrap()
+    });
     let options = RunnerOptions {
         pages: 2,
         kv_dtype: zhenjin_tensor::KvDtype::default(),
@@ -110,21 +118,37 @@ fn logits(path: &Path, tokens: &[u32], simd: SimdLevel) -> Vec<f32> {
     };
     let mut runner = Runner::new(Arc::new(model), options).unwrap();
     let pages = [PageId(1), PageId(0)];
-    let chunk =
-        SequenceChunk { tokens, start: 0, pages: &pages, logits: LogitsFor::All, ..SequenceChunk::default() };
+    let chunk = SequenceChunk {
+        tokens,
+        pages: &pages,
+        logits: LogitsFor::All,
+        adapter: adapter.as_ref(),
+        ..SequenceChunk::default()
+    };
     let logits = runner.step(&[chunk]).unwrap().logits;
     (0..logits.rows()).flat_map(|row| logits.row(row).to_vec()).collect()
 }
 
 /// The same, computed in f64.
-fn reference_logits(path: &Path, tokens: &[u32]) -> Vec<f32> {
+pub(super) fn reference_logits(path: &Path, adapter: Option<&Path>, tokens: &[u32]) -> Vec<f32> {
     let file = ModelFile::open(path).unwrap();
     let config = file.config();
     let weights = Weights::load_with(config, &file, &mut ReferenceLoader).unwrap();
     let mut executor = ReferenceExecutor::new();
     executor.begin_packed(&[tokens.len()], &rope::frequencies(&config.rope)).unwrap();
     let all: Vec<usize> = (0..tokens.len()).collect();
-    let transformer = Transformer { config, weights: &weights };
+    let adapter = adapter.map(|path| {
+        let values = AdapterValues::open(path, config).unwrap();
+        let matrix = |values: &[f32], [_, width]: [usize; 2]| {
+            let values: Vec<f64> = values.iter().copied().map(f64::from).collect();
+            let bytes = size_of_val(&values[..]);
+            Ok((ReferenceTensor { width, values }, bytes))
+        };
+        values.load(matrix).unwrap()
+    });
+    let rows = |adapter| AdapterRows { rows: 0..tokens.len(), adapter };
+    let adapters: Vec<_> = adapter.iter().map(rows).collect();
+    let transformer = Transformer { config, weights: &weights, adapters: &adapters };
     let logits = transformer.logits(&mut executor, tokens, &all).unwrap();
     logits.values.iter().map(|logit| *logit as f32).collect()
 }
@@ -134,7 +158,7 @@ fn the_reference_executor_gives_the_logits_of_transformers() {
     for case in Case::all() {
         let folder = tempfile::tempdir().unwrap();
         write_folder(folder.path(), &case.config, &case.tensors());
-        let difference = case.difference_of(&reference_logits(folder.path(), &case.tokens));
+        let difference = case.difference_of(&reference_logits(folder.path(), None, &case.tokens));
         assert!(difference <= TOLERANCE, "{}: differs by {difference}", case.name);
     }
 }
@@ -203,7 +227,7 @@ fn every_setting_matters() {
 }
 
 /// The case as llama.cpp's converter would write it; `None` for settings that a GGUF file cannot express.
-fn gguf(case: &Case) -> Option<GgufWriter> {
+pub(super) fn gguf(case: &Case) -> Option<GgufWriter> {
     let config = case.model_config();
     let architecture = if config.architecture == "mistral" { "llama" } else { &config.architecture };
     let mut file = GgufWriter::new();

@@ -1,6 +1,7 @@
 //! Tests of model files: well-formed, malformed, mutated; and of logits against other programs' numbers.
 //! A new test of reading files belongs into one of these modules.
 
+mod adapters;
 mod configuration;
 mod gguf_writer;
 mod golden;

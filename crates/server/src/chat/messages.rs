@@ -25,6 +25,7 @@ use crate::body::ApiJson;
 use crate::errors::{ApiError, ErrorBody};
 use crate::openai::fault;
 use crate::openai::fields::check;
+use crate::security::Tenant;
 
 /// Asks: saves the question and begins its answer, which goes on whoever listens. The same `parent_id` as an earlier
 /// question's makes a branch beside it.
@@ -39,6 +40,7 @@ pub(crate) async fn ask(
     State(store): State<Store>,
     State(answers): State<Arc<RunningAnswers>>,
     State(menu): State<Arc<ModelMenu>>,
+    tenant: Tenant,
     ApiPath(id): ApiPath<String>,
     ApiJson(body): ApiJson<Value>,
 ) -> Result<(StatusCode, Json<Exchange>), ApiError> {
@@ -50,7 +52,7 @@ pub(crate) async fn ask(
         let conversation = store.conversation(&id).await?;
         let branch = branch(&store, &conversation, parent.as_ref()).await?;
         let request = chat_request(&conversation, &branch, Some(&content))?;
-        let (generation, provenance) = submit(&answers, &menu, &conversation.model, &request).await?;
+        let (generation, provenance) = submit(&answers, &menu, &conversation.model, request, tenant).await?;
         let question = Question {
             conversation_id: id,
             parent_id: parent,
@@ -76,6 +78,7 @@ pub(crate) async fn regenerate(
     State(store): State<Store>,
     State(answers): State<Arc<RunningAnswers>>,
     State(menu): State<Arc<ModelMenu>>,
+    tenant: Tenant,
     ApiPath(id): ApiPath<String>,
 ) -> Result<(StatusCode, Json<Regenerated>), ApiError> {
     let id: MessageId = id.parse()?;
@@ -89,7 +92,7 @@ pub(crate) async fn regenerate(
         let conversation = store.conversation(&answer.conversation_id).await?;
         let branch = store.branch(&question).await?;
         let request = chat_request(&conversation, &branch, None)?;
-        let (generation, provenance) = submit(&answers, &menu, &conversation.model, &request).await?;
+        let (generation, provenance) = submit(&answers, &menu, &conversation.model, request, tenant).await?;
         let add = store.answer_again(&question, conversation.model);
         let answer = answers.begin(generation, provenance, add, |answer| answer).await?;
         Ok(Regenerated { answer: answer.into() })
@@ -154,7 +157,8 @@ async fn submit(
     answers: &RunningAnswers,
     menu: &ModelMenu,
     model: &str,
-    request: &ChatRequest,
+    mut request: ChatRequest,
+    tenant: Tenant,
 ) -> Result<(TextGeneration, Provenance), ApiError> {
     if answers.is_draining() {
         return Err(ApiError::shutting_down());
@@ -162,11 +166,12 @@ async fn submit(
     let assistant = menu.assistant(model).await?;
     let provenance = Provenance {
         model: model.to_owned(),
-        settings: effective_settings(request, &assistant),
+        fingerprint: assistant.info().fingerprint.clone(),
+        settings: effective_settings(&request, &assistant),
         context_length: assistant.info().context_length,
         asked: std::time::Instant::now(),
     };
-    let request = request.clone();
+    request.options.cache_salt = tenant.0;
     let generation = blocking(move || assistant.chat(&request).map_err(fault)).await?;
     Ok((generation, provenance))
 }

@@ -17,7 +17,10 @@ pub(crate) fn chat_request(
     let said = branch.iter().map(|message| Message::new(role(message.role), message.content.as_str()));
     let asked = question.map(|question| Message::new(Role::User, question));
     let messages = system.into_iter().chain(said).chain(asked).collect();
-    Ok(ChatRequest { options: generation_options(&conversation.settings)?, ..ChatRequest::new(messages) })
+    let mut options = generation_options(&conversation.settings)?;
+    // Kept with the answer, so that it can be learnt from.
+    options.logprobs = Some(0);
+    Ok(ChatRequest { options, ..ChatRequest::new(messages) })
 }
 
 fn role(role: store::Role) -> Role {

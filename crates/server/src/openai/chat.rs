@@ -21,6 +21,7 @@ use crate::body::json_bytes;
 use crate::errors::{ApiError, ErrorBody};
 use crate::json;
 use crate::observe::request_id;
+use crate::security::Tenant;
 use crate::shutdown::Shutdown;
 use crate::stream_limit::StreamLimit;
 
@@ -41,12 +42,14 @@ pub(super) async fn create(
     request: Request,
 ) -> Result<Response, ApiError> {
     let id = request_id(request.headers());
+    let Tenant(cache_salt) = Tenant::of(request.extensions());
     let body = json_bytes(request).await?;
     let fields = read(&json::value(&body)?)?;
     let permit = streams.permit()?;
     let assistant = models.get(&fields.model).await.map_err(fault)?;
     let writer = ChatWriter::new(Heading::new("chatcmpl", &assistant), &fields);
-    let ChatFields { request, choices, delivery, .. } = fields;
+    let ChatFields { mut request, choices, delivery, .. } = fields;
+    request.options.cache_salt = cache_salt;
     let model = Arc::clone(&assistant);
     let generations = blocking(move || {
         model

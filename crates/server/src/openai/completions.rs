@@ -18,6 +18,7 @@ use crate::body::json_bytes;
 use crate::errors::{ApiError, ErrorBody};
 use crate::json;
 use crate::observe::request_id;
+use crate::security::Tenant;
 use crate::shutdown::Shutdown;
 use crate::stream_limit::StreamLimit;
 
@@ -38,13 +39,15 @@ pub(super) async fn create(
     request: Request,
 ) -> Result<Response, ApiError> {
     let id = request_id(request.headers());
+    let Tenant(cache_salt) = Tenant::of(request.extensions());
     let body = json_bytes(request).await?;
     let fields = read(&json::value(&body)?)?;
     let permit = streams.permit()?;
     let assistant = models.get(&fields.model).await.map_err(fault)?;
     let count = fields.requests.len() * fields.best_of;
     let writer = CompletionWriter::new(Heading::new("cmpl", &assistant), &fields, count);
-    let CompletionFields { requests, best_of, delivery, .. } = fields;
+    let CompletionFields { mut requests, best_of, delivery, .. } = fields;
+    requests.iter_mut().for_each(|request| request.options.cache_salt = cache_salt);
     let model = Arc::clone(&assistant);
     let generations = blocking(move || {
         let mut generations = Vec::with_capacity(count);

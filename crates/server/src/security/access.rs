@@ -1,12 +1,15 @@
 //! Keys: which requests need one, and where they carry it.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 
-use axum::extract::{Request, State};
-use axum::http::{HeaderMap, header};
+use axum::extract::{FromRequestParts, Request, State};
+use axum::http::request::Parts;
+use axum::http::{Extensions, HeaderMap, header};
 use axum::middleware::Next;
 use axum::response::Response;
-use zhenjin_store::{Store, StoreError};
+use zhenjin_assistant::CacheSalt;
+use zhenjin_store::{ApiKeyId, Store, StoreError};
 
 use crate::errors::ApiError;
 use crate::options::ServerOptions;
@@ -40,11 +43,31 @@ impl Credential {
     }
 }
 
+/// Whose request it is, as far as models must keep apart what they remember: the holder of an API key; on a server that
+/// asks for no key, everybody together.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Tenant(pub(crate) CacheSalt);
+
+impl Tenant {
+    /// Of a request that [`authenticate`] let through.
+    pub(crate) fn of(extensions: &Extensions) -> Tenant {
+        extensions.get().copied().unwrap_or_default()
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for Tenant {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Tenant, Infallible> {
+        Ok(Tenant::of(&parts.extensions))
+    }
+}
+
 /// Middleware: when the server needs a key, everything but health and login asks for one.
 pub(crate) async fn authenticate(
     State(options): State<Arc<ServerOptions>>,
     State(store): State<Store>,
-    request: Request,
+    mut request: Request,
     next: Next,
 ) -> Result<Response, ApiError> {
     let open = matches!(request.uri().path(), "/healthz" | "/readyz" | "/api/login" | "/api/status");
@@ -54,17 +77,19 @@ pub(crate) async fn authenticate(
                 "this server needs an API key: send it as the header `Authorization: Bearer KEY`",
             ));
         };
-        if !is_known(&store, &credential).await? {
+        let Some(key) = key_of(&store, &credential).await? else {
             return Err(ApiError::unauthorised("this API key is not known here, or was revoked"));
-        }
+        };
+        request.extensions_mut().insert(Tenant(CacheSalt::of_owner(key.as_str())));
     }
     Ok(next.run(request).await)
 }
 
-/// Whether whoever shows this credential may use `/v1` and `/api`.
-async fn is_known(store: &Store, credential: &Credential) -> Result<bool, StoreError> {
+/// The key that this credential is, or is a session of: whoever shows it may use `/v1` and `/api`. `None` for a credential that
+/// is not known.
+async fn key_of(store: &Store, credential: &Credential) -> Result<Option<ApiKeyId>, StoreError> {
     Ok(match credential {
-        Credential::Key(key) => store.verify_api_key(key).await?.is_some(),
+        Credential::Key(key) => store.verify_api_key(key).await?.map(|key| key.id),
         Credential::Session(session) => store.verify_session(session).await?,
     })
 }

@@ -4,6 +4,6 @@ mod access;
 mod headers;
 mod hosts;
 
-pub(crate) use access::{Credential, SESSION_COOKIE, authenticate};
+pub(crate) use access::{Credential, SESSION_COOKIE, Tenant, authenticate};
 pub(crate) use headers::add_headers;
 pub(crate) use hosts::{check_host, check_origin};

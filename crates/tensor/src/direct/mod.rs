@@ -3,6 +3,7 @@
 //! Large operations are split over the thread team by rows; small ones run on the caller, because waking the team would
 //! take longer. Neither changes a bit of the result. It does not know models: shapes come with the operands.
 
+mod low_rank;
 mod scoring;
 mod workspace;
 
@@ -308,8 +309,9 @@ impl Executor for DirectExecutor {
     ) -> Result<[Activations; N], TensorError> {
         let rows = input.rows();
         let mut outputs: [Activations; N] = std::array::from_fn(|_| Activations::default());
-        for (output, Projection { matrix, bias }) in outputs.iter_mut().zip(&projections) {
+        for (output, Projection { matrix, bias, additions }) in outputs.iter_mut().zip(&projections) {
             expect("linear: bias", matrix.rows(), bias.map_or(matrix.rows(), |bias| bias.len()))?;
+            additions.iter().try_for_each(|addition| low_rank::check(addition, &input, matrix.rows()))?;
             *output = self.workspace.take(rows, matrix.rows())?;
         }
         let mut index = 0;
@@ -321,6 +323,9 @@ impl Executor for DirectExecutor {
         for (output, projection) in outputs.iter_mut().zip(&projections) {
             if let Some(addend) = projection.bias {
                 self.for_rows(output, |_, rows| self.run(AddToRows { rows, addend }));
+            }
+            for addition in projection.additions {
+                self.add_low_rank(addition, &input, output)?;
             }
         }
         self.workspace.give_back(input);

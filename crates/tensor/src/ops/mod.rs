@@ -4,6 +4,7 @@
 
 pub(crate) mod add;
 mod exponential;
+pub(crate) mod low_rank;
 pub(crate) mod rms_norm;
 pub(crate) mod rope;
 pub(crate) mod softmax;

@@ -4,7 +4,7 @@ use crate::arguments::BenchArguments;
 use anyhow::{Result, bail};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use zhenjin_model::{LogitsFor, Model, Runner, RunnerOptions, SequenceChunk};
+use zhenjin_model::{Adapter, AdapterValues, LogitsFor, Model, Runner, RunnerOptions, SequenceChunk};
 use zhenjin_tensor::{KvDtype, PAGE_TOKENS, PageId, ThreadTeam};
 
 /// Tokens of a prompt that one step computes, as in the server.
@@ -36,6 +36,7 @@ impl Repeat {
 
 pub(super) struct Bench {
     runner: Runner,
+    adapter: Option<Adapter>,
     vocabulary_size: usize,
     pages_per_sequence: usize,
     repeat: Repeat,
@@ -65,7 +66,12 @@ impl Bench {
             team,
         };
         let vocabulary_size = model.config.vocabulary_size;
+        let adapter = arguments.adapter.as_deref().map(|path| {
+            let values = AdapterValues::open(path, &model.config)?;
+            values.pack(model.simd, &options.team)
+        });
         Ok(Self {
+            adapter: adapter.transpose()?,
             runner: Runner::new(model, options)?,
             vocabulary_size,
             pages_per_sequence,
@@ -100,6 +106,7 @@ impl Bench {
                 start,
                 pages,
                 logits,
+                adapter: self.adapter.as_ref(),
                 ..SequenceChunk::default()
             }])?;
         }
@@ -119,6 +126,7 @@ impl Bench {
                     start,
                     pages: &pages[..used],
                     logits: LogitsFor::Last,
+                    adapter: self.adapter.as_ref(),
                     ..SequenceChunk::default()
                 })
                 .collect();

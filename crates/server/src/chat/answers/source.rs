@@ -16,7 +16,7 @@ pub(crate) trait AnswerSource: Send + 'static {
 }
 
 /// The tokens of a prompt and of its answer so far.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Tokens {
     /// Ids of the whole prompt.
     pub(crate) prompt: Vec<u32>,
@@ -24,6 +24,8 @@ pub(crate) struct Tokens {
     pub(crate) sampled: Vec<u32>,
     /// The seed with which they were.
     pub(crate) seed: u64,
+    /// Log-probabilities of the sampled ones, where they were computed.
+    pub(crate) logprobs: Option<Vec<f32>>,
 }
 
 impl AnswerSource for TextGeneration {
@@ -32,7 +34,12 @@ impl AnswerSource for TextGeneration {
     }
 
     fn tokens(&self) -> Tokens {
-        Tokens { prompt: self.prompt().to_vec(), sampled: self.sampled().to_vec(), seed: self.seed() }
+        Tokens {
+            prompt: self.prompt().to_vec(),
+            sampled: self.sampled().to_vec(),
+            seed: self.seed(),
+            logprobs: self.logprobs().map(<[f32]>::to_vec),
+        }
     }
 }
 
@@ -41,6 +48,8 @@ impl AnswerSource for TextGeneration {
 pub(crate) struct Provenance {
     /// The model.
     pub(crate) model: String,
+    /// Names the model's weights, its adapter and the code that computes with them.
+    pub(crate) fingerprint: String,
     /// The sampling settings in force, as JSON.
     pub(crate) settings: Value,
     /// The most tokens that the model takes in, prompt and answer together.

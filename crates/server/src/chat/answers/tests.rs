@@ -26,7 +26,12 @@ impl AnswerSource for Fed {
     }
 
     fn tokens(&self) -> Tokens {
-        Tokens { prompt: vec![9, 8, 7, 6, 5], sampled: self.sampled.clone(), seed: 7 }
+        Tokens {
+            prompt: vec![9, 8, 7, 6, 5],
+            sampled: self.sampled.clone(),
+            seed: 7,
+            logprobs: Some(vec![-0.5; self.sampled.len()]),
+        }
     }
 }
 
@@ -60,6 +65,7 @@ impl Desk {
         let (sender, events) = mpsc::channel(1000);
         let provenance = Provenance {
             model: "tiny".to_owned(),
+            fingerprint: "fp_tiny".to_owned(),
             settings: serde_json::json!({ "temperature": 0 }),
             context_length: 2048,
             asked: std::time::Instant::now(),
@@ -131,6 +137,8 @@ async fn an_answer_is_written_and_measured() {
     let generation = desk.store.generation(&answer.id).await.expect("read").expect("kept");
     assert_eq!((generation.seed, generation.prompt_tokens.len()), (Some(7), 5));
     assert_eq!(generation.sampled_tokens, [0, 1, 2, 3, 4, 5]);
+    assert_eq!(generation.fingerprint.as_deref(), Some("fp_tiny"));
+    assert_eq!(generation.logprobs, Some(vec![-0.5; 6]));
 }
 
 #[tokio::test]

@@ -165,10 +165,12 @@ fn answer_end(ending: &Ending, buffer: &AnswerBuffer, provenance: &Provenance, t
         context_length: Some(count(provenance.context_length)),
         generation: (!tokens.sampled.is_empty()).then(|| GenerationRecord {
             model: provenance.model.clone(),
+            fingerprint: Some(provenance.fingerprint.clone()),
             seed: Some(tokens.seed),
             settings: provenance.settings.clone(),
             prompt_tokens: tokens.prompt,
             sampled_tokens: tokens.sampled,
+            logprobs: tokens.logprobs,
         }),
         ..AnswerEnd::new(ending.status)
     }

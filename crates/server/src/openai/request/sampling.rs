@@ -29,6 +29,7 @@ pub(crate) fn read_options(
         stop: fields.get("stop").map(|node| read_stop(&node)).transpose()?.unwrap_or_default(),
         stop_token_ids: stop_token_ids.unwrap_or_default(),
         logprobs,
+        ..GenerationOptions::default()
     })
 }
 

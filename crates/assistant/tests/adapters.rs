@@ -1,0 +1,117 @@
+//! Adapters beside a model: named, loaded, replaced and unloaded while answers run.
+
+mod support;
+
+use std::path::Path;
+
+use support::{block_on, question, read, served};
+use zhenjin_assistant::{AdapterSpec, AssistantError, CacheSalt, ModelState, ServedModels};
+
+/// Hidden size, and width of the queries, of the real model.
+const WIDTH: usize = 576;
+
+/// Writes an adapter of rank 1 to the query projections of the first layers, as `peft` would.
+fn write_adapter(folder: &Path, strength: f32) {
+    std::fs::create_dir_all(folder).unwrap();
+    let settings = r#"{"peft_type": "LORA", "r": 1, "lora_alpha": 1, "target_modules": ["q_proj"]}"#;
+    std::fs::write(folder.join("adapter_config.json"), settings).unwrap();
+    let (mut header, mut data) = (Vec::new(), Vec::<u8>::new());
+    for layer in 0..8 {
+        for (part, shape) in [("lora_A", [1, WIDTH]), ("lora_B", [WIDTH, 1])] {
+            let begin = data.len();
+            for index in 0..WIDTH {
+                let value = strength * ((index * 37 + layer * 11) % 17) as f32 / 17.0;
+                data.extend(value.to_le_bytes());
+            }
+            header.push(format!(
+                r#""base_model.model.model.layers.{layer}.self_attn.q_proj.{part}.weight":{{"dtype":"F32","shape":{shape:?},"data_offsets":[{begin},{}]}}"#,
+                data.len()
+            ));
+        }
+    }
+    let header = format!("{{{}}}", header.join(","));
+    let mut file = (header.len() as u64).to_le_bytes().to_vec();
+    file.extend(header.as_bytes());
+    file.extend(data);
+    // A file is replaced by renaming: the old one may be mapped.
+    std::fs::write(folder.join("new"), file).unwrap();
+    std::fs::rename(folder.join("new"), folder.join("adapter_model.safetensors")).unwrap();
+}
+
+fn spec(name: &str, folder: &Path) -> AdapterSpec {
+    AdapterSpec { model: "smollm2".to_owned(), name: name.to_owned(), path: folder.to_owned() }
+}
+
+fn text(models: &ServedModels, name: &str) -> String {
+    read(block_on(models.get(name)).unwrap().chat(&question("Name the largest planet.")).unwrap()).text
+}
+
+#[test]
+fn adapters_are_models_of_their_own_beside_their_base() {
+    let folder = tempfile::tempdir().unwrap();
+    let models = served(Some(512), 1);
+    write_adapter(folder.path(), 1.0);
+    let plain = text(&models, "smollm2");
+    models.load_adapter(spec("poet", folder.path())).unwrap();
+    let listed: Vec<_> =
+        models.list().into_iter().map(|model| (model.name, model.base, model.state)).collect();
+    let base = Some("smollm2".to_owned());
+    assert_eq!(listed[0], ("smollm2".to_owned(), None, ModelState::Loaded));
+    assert_eq!(listed[1], ("smollm2+poet".to_owned(), base, ModelState::Loaded));
+    let adapted = block_on(models.get("smollm2+poet")).unwrap();
+    let unadapted = block_on(models.get("smollm2")).unwrap();
+    assert_eq!(adapted.info().name, "smollm2+poet");
+    assert_ne!(adapted.info().fingerprint, unadapted.info().fingerprint);
+    assert!(adapted.info().memory_bytes > unadapted.info().memory_bytes);
+    let poet = text(&models, "smollm2+poet");
+    assert_ne!(poet, plain);
+    assert_eq!(text(&models, "smollm2"), plain);
+
+    // Replaced while an answer runs: that one ends as it began.
+    let running = adapted.chat(&question("Name the largest planet.")).unwrap();
+    write_adapter(folder.path(), 0.7);
+    models.load_adapter(spec("poet", folder.path())).unwrap();
+    assert_eq!(read(running).text, poet);
+    let replaced = block_on(models.get("smollm2+poet")).unwrap();
+    assert_ne!(replaced.info().fingerprint, adapted.info().fingerprint);
+    assert!(models.unload_adapter("smollm2+poet"));
+    assert!(!models.unload_adapter("smollm2+poet"));
+    match block_on(models.get("smollm2+poet")) {
+        Err(AssistantError::UnknownModel { known, .. }) => assert_eq!(known, ["smollm2"]),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn an_adapter_that_cannot_be_served_is_refused_with_its_reason() {
+    let folder = tempfile::tempdir().unwrap();
+    write_adapter(folder.path(), 1.0);
+    let models = served(Some(512), 1);
+    let refused = |spec: AdapterSpec| models.load_adapter(spec).unwrap_err().to_string();
+    let other = AdapterSpec { model: "other".to_owned(), ..spec("poet", folder.path()) };
+    assert!(refused(other).contains("served: smollm2"));
+    assert!(refused(spec("a+b", folder.path())).contains("\"a+b\" is not a name for an adapter"));
+    assert!(refused(spec("gone", Path::new("/nowhere"))).contains("/nowhere"));
+    std::fs::write(
+        folder.path().join("adapter_config.json"),
+        r#"{"peft_type": "LORA", "r": 3, "lora_alpha": 1}"#,
+    )
+    .unwrap();
+    assert!(refused(spec("poet", folder.path())).contains("[3, 576]"));
+    assert_eq!(models.list().len(), 1);
+}
+
+#[test]
+fn owners_do_not_see_each_others_prefixes() {
+    let models = served(Some(512), 1);
+    let assistant = block_on(models.get("smollm2")).unwrap();
+    let cached = |owner: &str| {
+        let mut request = question(&"A long question about the sea and its fishes. ".repeat(12));
+        request.options.cache_salt = CacheSalt::of_owner(owner);
+        request.options.max_tokens = Some(2);
+        read(assistant.chat(&request).unwrap()).cached_tokens
+    };
+    assert_eq!(cached("one"), 0);
+    assert!(cached("one") > 0);
+    assert_eq!(cached("two"), 0);
+}

@@ -1,0 +1,208 @@
+//! An adapter on disk: a folder with `adapter_config.json` and `adapter_model.safetensors`, as the `peft` library writes it.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use zhenjin_tensor::dequantise;
+
+use super::settings::Settings;
+use super::values::{AdapterValues, LowRankValues, module, outputs_and_inputs, place};
+use crate::config::ModelConfig;
+use crate::errors::{FormatError, ModelError, quoted};
+use crate::mapping::Mapping;
+use crate::names::Naming;
+use crate::safetensors::{TensorRecord, parse_header};
+use crate::tensor_source::{LayerWeightName, WeightName};
+
+const SETTINGS: &str = "adapter_config.json";
+const TENSORS: &str = "adapter_model.safetensors";
+/// The same as a PyTorch pickle.
+const PICKLE: &str = "adapter_model.bin";
+/// What precedes a module's name.
+const PREFIX: &str = "base_model.model.";
+
+/// A layer and one of its projections.
+type Place = (usize, LayerWeightName);
+
+/// The two tensors of one projection.
+#[derive(Default)]
+struct Pair<'a> {
+    down: Option<&'a TensorRecord>,
+    up: Option<&'a TensorRecord>,
+}
+
+impl AdapterValues {
+    /// Opens an adapter to a model of shape `config`: its folder, or one of the two files in it. Every tensor must belong to a
+    /// projection of the model and have its shape.
+    ///
+    /// # Errors
+    /// [`ModelError`] naming the file, the setting or tensor, and the shapes.
+    pub fn open(path: &Path, config: &ModelConfig) -> Result<AdapterValues, ModelError> {
+        let folder = folder_of(path)?;
+        let (settings_path, tensors_path) = (folder.join(SETTINGS), folder.join(TENSORS));
+        if !tensors_path.is_file() && folder.join(PICKLE).is_file() {
+            let reason = format!(
+                "it has {PICKLE} only, a PyTorch pickle, which can run code when it is read; save the adapter with \
+                 safe_serialization=True"
+            );
+            return Err(ModelError::NotAnAdapter { path: path.to_owned(), reason });
+        }
+        let fault = |file: &Path, error| ModelError::Format { file: file.to_owned(), error };
+        let text = Mapping::open(&settings_path)?;
+        let settings = Settings::read(text.as_ref()).map_err(|error| fault(&settings_path, error))?;
+        let file = Mapping::open(&tensors_path)?;
+        let header = parse_header(file.as_ref()).map_err(|error| fault(&tensors_path, error))?;
+        let mut pairs: BTreeMap<String, (Place, Pair<'_>)> = BTreeMap::new();
+        for tensor in header.tensors() {
+            let (at, is_up) = read_name(&tensor.name, config).map_err(|error| fault(&tensors_path, error))?;
+            let module = module(WeightName::Layer(at.0, at.1));
+            let (_, pair) = pairs.entry(module).or_insert((at, Pair::default()));
+            let slot = if is_up { &mut pair.up } else { &mut pair.down };
+            if let Some(other) = slot.replace(tensor) {
+                let problem = format!("it is the same as {}", quoted(&other.name));
+                return Err(fault(&tensors_path, FormatError::new(quoted_tensor(&tensor.name), problem)));
+            }
+        }
+        if pairs.is_empty() {
+            let error = FormatError::new("header", "it holds no tensors, so there is nothing to adapt");
+            return Err(fault(&tensors_path, error));
+        }
+        let reading = Reading { path: &tensors_path, bytes: file.as_ref(), settings: &settings, config };
+        let additions = pairs.iter().map(|(module, (at, pair))| reading.addition(module, *at, pair));
+        AdapterValues::new(&tensors_path, config, additions.collect::<Result<_, _>>()?)
+    }
+}
+
+/// What the tensors are read with.
+struct Reading<'a> {
+    path: &'a Path,
+    bytes: &'a [u8],
+    settings: &'a Settings,
+    config: &'a ModelConfig,
+}
+
+impl Reading<'_> {
+    fn addition(
+        &self,
+        module: &str,
+        (layer, projection): Place,
+        pair: &Pair<'_>,
+    ) -> Result<LowRankValues, ModelError> {
+        let missing = |part: &str| ModelError::MissingTensor {
+            file: self.path.to_owned(),
+            tensor: format!("{PREFIX}{module}.{part}.weight"),
+        };
+        let down = pair.down.ok_or_else(|| missing("lora_A"))?;
+        let up = pair.up.ok_or_else(|| missing("lora_B"))?;
+        let rank = self.settings.rank_of(module);
+        let [outputs, inputs] = outputs_and_inputs(WeightName::Layer(layer, projection), self.config);
+        Ok(LowRankValues {
+            layer,
+            projection,
+            rank,
+            down: self.values(down, [rank, inputs])?,
+            up: self.values(up, [outputs, rank])?,
+            scale: self.settings.scale_of(module),
+        })
+    }
+
+    fn values(&self, tensor: &TensorRecord, expected: [usize; 2]) -> Result<Vec<f32>, ModelError> {
+        if tensor.shape != expected {
+            return Err(ModelError::AdapterShape {
+                file: self.path.to_owned(),
+                tensor: quoted(&tensor.name),
+                expected: expected.to_vec(),
+                found: tensor.shape.clone(),
+            });
+        }
+        let Some(dtype) = tensor.element_type.dtype else {
+            let problem = format!(
+                "type {} is not supported; supported are F32, F16 and BF16",
+                tensor.element_type.name
+            );
+            let error = FormatError::new(quoted_tensor(&tensor.name), problem);
+            return Err(ModelError::Format { file: self.path.to_owned(), error });
+        };
+        let mut values = vec![0.0; expected[0] * expected[1]];
+        dequantise(dtype, &self.bytes[tensor.data.clone()], &mut values).map_err(|error| {
+            ModelError::Weight { file: self.path.to_owned(), tensor: quoted(&tensor.name), error }
+        })?;
+        Ok(values)
+    }
+}
+
+/// The folder that `path` is, or that the file at `path` lies in.
+fn folder_of(path: &Path) -> Result<PathBuf, ModelError> {
+    let metadata = std::fs::metadata(path).map_err(|source| ModelError::Io {
+        path: path.to_owned(),
+        action: "open",
+        source,
+    })?;
+    if metadata.is_dir() {
+        return Ok(path.to_owned());
+    }
+    let is_one_of_its_files = path.file_name().is_some_and(|name| name == SETTINGS || name == TENSORS);
+    match path.parent() {
+        Some(folder) if is_one_of_its_files => Ok(folder.to_owned()),
+        _ => Err(ModelError::NotAnAdapter {
+            path: path.to_owned(),
+            reason: format!("give a folder that holds {SETTINGS} and {TENSORS}, or one of these files"),
+        }),
+    }
+}
+
+/// The projection that a tensor belongs to, and whether it is B.
+fn read_name(name: &str, config: &ModelConfig) -> Result<(Place, bool), FormatError> {
+    let fault = |problem: &str| FormatError::new(quoted_tensor(name), problem);
+    let unknown =
+        || fault("it is neither lora_A nor lora_B of a projection: base_model.model.MODULE.lora_A.weight");
+    let inner = name.strip_prefix(PREFIX).ok_or_else(unknown)?;
+    for (part, problem) in [
+        (
+            ".lora_magnitude_vector",
+            "weights decomposed into magnitude and direction (DoRA) are not supported",
+        ),
+        (".lora_embedding_", "adapted token embeddings are not supported"),
+        (".modules_to_save.", "whole modules beside the low-rank products are not supported"),
+    ] {
+        if inner.contains(part) {
+            return Err(fault(problem));
+        }
+    }
+    let split = [(".lora_A.", false), (".lora_B.", true)].into_iter().find_map(|(part, is_up)| {
+        let (module, rest) = inner.rsplit_once(part)?;
+        Some((module, is_up, rest))
+    });
+    let Some((module, is_up, rest)) = split else {
+        let is_weight = Naming::HuggingFace.read(inner).is_some();
+        return Err(if is_weight {
+            fault("whole weights beside the low-rank products are not supported")
+        } else {
+            unknown()
+        });
+    };
+    match rest {
+        "weight" | "default.weight" => {}
+        "bias" | "default.bias" => return Err(fault("biases of the low-rank products are not supported")),
+        _ => return Err(unknown()),
+    }
+    match Naming::HuggingFace.read(&format!("{module}.weight")) {
+        Some(WeightName::Layer(layer, projection))
+            if layer < config.layers && place(projection).is_some() =>
+        {
+            Ok(((layer, projection), is_up))
+        }
+        Some(WeightName::Head) => Err(fault("an adapted head (lm_head) is not supported")),
+        Some(WeightName::Embedding) => Err(fault("adapted token embeddings are not supported")),
+        _ => Err(fault(&format!(
+            "this {} model of {} layers has no projection {}",
+            config.architecture,
+            config.layers,
+            quoted(module)
+        ))),
+    }
+}
+
+fn quoted_tensor(name: &str) -> String {
+    format!("tensor {}", quoted(name))
+}

@@ -1,0 +1,269 @@
+//! The settings of a LoRA adapter: `adapter_config.json` as the `peft` library writes it.
+//!
+//! Every setting is honoured, known to have no effect on the numbers, or refused by name. Which projections are adapted is
+//! decided by the tensors that the adapter's other file holds, not by `target_modules`.
+
+use regex::{Regex, RegexBuilder};
+use serde_json::Value;
+
+use crate::config::fields::Fields;
+use crate::errors::{FormatError, quoted};
+use crate::json;
+
+/// The longest `adapter_config.json` that is read. Real ones have about a kilobyte.
+const MAX_SETTINGS_BYTES: usize = 1 << 20;
+/// The most patterns of ranks or of alphas.
+const MAX_PATTERNS: usize = 4096;
+/// The most bytes that a compiled pattern may take.
+const MAX_PATTERN_BYTES: usize = 1 << 16;
+/// The greatest rank.
+pub(super) const MAX_RANK: usize = 1024;
+
+/// Settings that change numbers.
+const HONOURED: [&str; 8] = [
+    "peft_type",
+    "r",
+    "lora_alpha",
+    "use_rslora",
+    "rank_pattern",
+    "alpha_pattern",
+    "init_lora_weights",
+    "bias",
+];
+
+/// Settings that say how the adapter was trained or found its place; the tensors say the rest.
+const WITHOUT_EFFECT: [&str; 18] = [
+    "target_modules",
+    "exclude_modules",
+    "layers_to_transform",
+    "layers_pattern",
+    "base_model_name_or_path",
+    "base_model_class",
+    "parent_library",
+    "revision",
+    "task_type",
+    "inference_mode",
+    "lora_dropout",
+    "auto_mapping",
+    "peft_version",
+    "megatron_core",
+    "qalora_group_size",
+    "runtime_config",
+    "ensure_weight_tying",
+    "eva_config",
+];
+
+/// Ways of making first values that leave the base model as it is. The others (`pissa`, `olora`, `corda`, `loftq` …) train
+/// against a base whose weights were changed, which is not the base that is served.
+const PLAIN_BEGINNINGS: [&str; 3] = ["gaussian", "eva", "orthogonal"];
+
+/// The settings that change numbers.
+#[derive(Debug)]
+pub(super) struct Settings {
+    rank: usize,
+    alpha: f64,
+    rank_stabilised: bool,
+    rank_patterns: Vec<(Regex, usize)>,
+    alpha_patterns: Vec<(Regex, f64)>,
+}
+
+impl Settings {
+    /// Reads the text of an `adapter_config.json`.
+    ///
+    /// # Errors
+    /// [`FormatError`] naming the field.
+    pub(super) fn read(text: &[u8]) -> Result<Settings, FormatError> {
+        let document = json::parse(text, MAX_SETTINGS_BYTES)?;
+        let object = document
+            .as_object()
+            .ok_or_else(|| FormatError::new("JSON", "the document is not an object of settings"))?;
+        let fields = Fields { object, prefix: "" };
+        match fields.text("peft_type")? {
+            Some("LORA") => {}
+            Some(other) => {
+                let problem = format!("{} is not supported; supported is LORA", quoted(other));
+                return Err(fields.fault("peft_type", problem));
+            }
+            None => return Err(fields.missing("peft_type")),
+        }
+        refuse_what_is_not_supported(&fields)?;
+        let rank = fields.required_size("r")?;
+        check_rank(rank).map_err(|problem| fields.fault("r", problem))?;
+        Ok(Settings {
+            rank,
+            alpha: fields.required_number("lora_alpha")?,
+            rank_stabilised: fields.bool("use_rslora")?.unwrap_or(false),
+            rank_patterns: patterns(&fields, "rank_pattern", |value| {
+                let rank = value.as_u64().and_then(|rank| usize::try_from(rank).ok()).unwrap_or(0);
+                check_rank(rank).map(|()| rank)
+            })?,
+            alpha_patterns: patterns(&fields, "alpha_pattern", |value| {
+                value.as_f64().ok_or_else(|| "must be a number".to_owned())
+            })?,
+        })
+    }
+
+    /// The rank of the adapter at `module`, such as `model.layers.0.self_attn.q_proj`.
+    pub(super) fn rank_of(&self, module: &str) -> usize {
+        first_match(&self.rank_patterns, module).unwrap_or(self.rank)
+    }
+
+    /// What the low-rank product at `module` is multiplied with: α/r (Hu et al. 2021, "LoRA", section 4.1), or α/√r where it
+    /// is rank-stabilised (Kalajdzievski 2023, arXiv 2312.03732).
+    pub(super) fn scale_of(&self, module: &str) -> f32 {
+        let alpha = first_match(&self.alpha_patterns, module).unwrap_or(self.alpha);
+        let rank = self.rank_of(module) as f64;
+        (alpha / if self.rank_stabilised { rank.sqrt() } else { rank }) as f32
+    }
+}
+
+fn check_rank(rank: usize) -> Result<(), String> {
+    let possible = (1..=MAX_RANK).contains(&rank);
+    possible.then_some(()).ok_or_else(|| format!("a rank must be a whole number from 1 to {MAX_RANK}"))
+}
+
+/// Patterns by module: each is the end of the module's name, after a dot or from its beginning, as a regular expression.
+fn patterns<T>(
+    fields: &Fields<'_>,
+    name: &str,
+    read: impl Fn(&Value) -> Result<T, String>,
+) -> Result<Vec<(Regex, T)>, FormatError> {
+    let Some(object) = fields.fields(name, "")?.map(|patterns| patterns.object) else {
+        return Ok(Vec::new());
+    };
+    if object.len() > MAX_PATTERNS {
+        let problem = format!("{} patterns are more than the {MAX_PATTERNS} that are accepted", object.len());
+        return Err(fields.fault(name, problem));
+    }
+    let compile = |(pattern, value): (&String, &Value)| {
+        let fault = |problem: String| fields.fault(name, format!("pattern {}: {problem}", quoted(pattern)));
+        let regex = RegexBuilder::new(&format!(r"^(?:.*\.)?(?:{pattern})$"))
+            .size_limit(MAX_PATTERN_BYTES)
+            .build()
+            .map_err(|error| fault(quoted(&error.to_string())))?;
+        Ok((regex, read(value).map_err(fault)?))
+    };
+    object.iter().map(compile).collect()
+}
+
+fn first_match<T: Copy>(patterns: &[(Regex, T)], module: &str) -> Option<T> {
+    patterns.iter().find(|(pattern, _)| pattern.is_match(module)).map(|(_, value)| *value)
+}
+
+fn refuse_what_is_not_supported(fields: &Fields<'_>) -> Result<(), FormatError> {
+    match fields.text("bias")? {
+        None | Some("none") => {}
+        Some(other) => {
+            let problem = format!("{} is not supported: adapted biases cannot be served", quoted(other));
+            return Err(fields.fault("bias", problem));
+        }
+    }
+    match fields.get("init_lora_weights") {
+        None | Some(Value::Bool(_)) => {}
+        Some(Value::String(name)) if PLAIN_BEGINNINGS.contains(&name.as_str()) => {}
+        Some(other) => {
+            let problem = format!(
+                "{} changes the base model's weights, so the adapter does not belong to the base that is served; \
+                 convert it to plain LoRA when saving it",
+                quoted(&other.to_string())
+            );
+            return Err(fields.fault("init_lora_weights", problem));
+        }
+    }
+    for (name, value) in fields.object {
+        if HONOURED.contains(&name.as_str()) || WITHOUT_EFFECT.contains(&name.as_str()) || is_neutral(value) {
+            continue;
+        }
+        let what = match name.as_str() {
+            "use_dora" => "weights decomposed into magnitude and direction (DoRA) are not supported",
+            "modules_to_save" => "whole modules beside the low-rank products are not supported",
+            "fan_in_fan_out" => "transposed weights are not supported; no supported family has them",
+            "lora_bias" => "biases of the low-rank products are not supported",
+            "layer_replication" => "repeated layers are not supported",
+            "target_parameters" => "adapted parameters outside linear layers are not supported",
+            "trainable_token_indices" => "trained token embeddings are not supported",
+            _ => "this setting is not known here",
+        };
+        return Err(fields.fault(name, format!("{what}; found {}", quoted(&value.to_string()))));
+    }
+    Ok(())
+}
+
+/// Absent by another name.
+fn is_neutral(value: &Value) -> bool {
+    match value {
+        Value::Null | Value::Bool(false) => true,
+        Value::Array(elements) => elements.is_empty(),
+        Value::Object(fields) => fields.is_empty(),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn settings(changes: Value) -> Result<Settings, FormatError> {
+        let mut settings =
+            json!({"peft_type": "LORA", "r": 8, "lora_alpha": 16, "target_modules": ["q_proj"]});
+        for (name, value) in changes.as_object().unwrap() {
+            settings[name] = value.clone();
+        }
+        Settings::read(settings.to_string().as_bytes())
+    }
+
+    #[test]
+    fn ranks_and_scales_follow_patterns() {
+        let plain = settings(json!({})).unwrap();
+        assert_eq!((plain.rank_of("model.layers.0.mlp.up_proj"), plain.scale_of("lm_head")), (8, 2.0));
+        let patterns = settings(json!({
+            "use_rslora": true,
+            "rank_pattern": {"up_proj": 4, "^model\\.layers\\.[01]\\.self_attn\\.q_proj": 16},
+            "alpha_pattern": {"layers.1.mlp.up_proj": 32.0},
+        }))
+        .unwrap();
+        assert_eq!(patterns.rank_of("model.layers.1.self_attn.q_proj"), 16);
+        assert_eq!(patterns.rank_of("model.layers.2.self_attn.q_proj"), 8);
+        assert_eq!(patterns.rank_of("model.layers.0.mlp.not_up_proj"), 8);
+        assert_eq!(patterns.scale_of("model.layers.1.mlp.up_proj"), 16.0);
+        assert_eq!(patterns.scale_of("model.layers.0.mlp.up_proj"), 8.0);
+        assert_eq!(patterns.scale_of("model.layers.0.self_attn.q_proj"), 4.0);
+    }
+
+    #[test]
+    fn what_training_alone_needs_is_accepted() {
+        for changes in [
+            json!({"target_modules": "all-linear"}),
+            json!({"target_modules": ".*_proj", "layers_to_transform": [0, 1], "layers_pattern": "layers"}),
+            json!({"use_dora": false, "modules_to_save": null, "loftq_config": {}, "target_parameters": []}),
+            json!({"init_lora_weights": "gaussian", "inference_mode": true, "lora_dropout": 0.1, "bias": "none"}),
+        ] {
+            settings(changes).unwrap();
+        }
+    }
+
+    #[test]
+    fn what_would_change_the_numbers_is_refused_by_name() {
+        for (changes, named) in [
+            (json!({"peft_type": "IA3"}), "`IA3` is not supported; supported is LORA"),
+            (json!({"use_dora": true}), "field `use_dora`"),
+            (json!({"bias": "all"}), "field `bias`"),
+            (json!({"fan_in_fan_out": true}), "field `fan_in_fan_out`"),
+            (json!({"modules_to_save": ["lm_head"]}), "field `modules_to_save`"),
+            (json!({"init_lora_weights": "pissa"}), "field `init_lora_weights`"),
+            (json!({"layer_replication": [[0, 2]]}), "field `layer_replication`"),
+            (json!({"trainable_token_indices": [3]}), "field `trainable_token_indices`"),
+            (json!({"some_new_method": {"a": 1}}), "field `some_new_method`"),
+            (json!({"r": 0}), "field `r`"),
+            (json!({"r": 4096}), "field `r`"),
+            (json!({"lora_alpha": null}), "field `lora_alpha`"),
+            (json!({"rank_pattern": {"(": 4}}), "field `rank_pattern`: pattern `(`"),
+            (json!({"rank_pattern": {"q_proj": -1}}), "field `rank_pattern`: pattern `q_proj`"),
+            (json!({"alpha_pattern": {"x{1000}{1000}": 1}}), "field `alpha_pattern`"),
+        ] {
+            let error = settings(changes).unwrap_err().to_string();
+            assert!(error.contains(named), "{error}");
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! An adapter in plain f32 numbers, and its packing for an executor. It does not know files.
+
+use std::path::{Path, PathBuf};
+
+use zhenjin_tensor::{Dtype, Matrix, SimdLevel, TensorError, ThreadTeam};
+
+use super::settings::MAX_RANK;
+use super::{ADAPTED, Adapter, LowRank};
+use crate::config::{ModelConfig, RopeLayout};
+use crate::errors::{FormatError, ModelError};
+use crate::fingerprint::{Fingerprint, Hash};
+use crate::names::Naming;
+use crate::tensor_source::{LayerWeightName, WeightName};
+
+/// The low-rank addition to one projection, in numbers.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LowRankValues {
+    /// The layer.
+    pub layer: usize,
+    /// Which of its seven projections.
+    pub projection: LayerWeightName,
+    /// Rows of A and columns of B.
+    pub rank: usize,
+    /// A, `[rank, inputs]`, row-major.
+    pub down: Vec<f32>,
+    /// B, `[outputs, rank]`, row-major.
+    pub up: Vec<f32>,
+    /// What the product is multiplied with.
+    pub scale: f32,
+}
+
+impl LowRankValues {
+    fn weight(&self) -> WeightName {
+        WeightName::Layer(self.layer, self.projection)
+    }
+}
+
+/// An adapter in numbers, checked against the shapes of its model. Rows of B are in the order of the model's own rows.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AdapterValues {
+    origin: PathBuf,
+    layers: usize,
+    additions: Vec<LowRankValues>,
+}
+
+impl AdapterValues {
+    /// The adapter of these additions to a model of shape `config`, from `origin` (for error messages). Its rows of B are in
+    /// the order of Hugging Face files; where the model's query and key rows are interleaved for its rotary embedding, as in
+    /// GGUF files of the Llama family, those of B are brought into the same order.
+    ///
+    /// # Errors
+    /// [`ModelError::Format`] when an addition is to a weight that cannot be adapted, stands twice, has an impossible rank or
+    /// holds a value that is not finite; [`ModelError::AdapterShape`] when A or B has another number of values than the model
+    /// implies.
+    pub fn new(
+        origin: &Path,
+        config: &ModelConfig,
+        mut additions: Vec<LowRankValues>,
+    ) -> Result<AdapterValues, ModelError> {
+        additions.sort_by_key(|addition| (addition.layer, place(addition.projection)));
+        let fault = |weight, problem: &str| ModelError::Format {
+            file: origin.to_owned(),
+            error: FormatError::new(format!("adapter of `{}`", module(weight)), problem),
+        };
+        for pair in additions.windows(2) {
+            if pair[0].weight() == pair[1].weight() {
+                return Err(fault(pair[0].weight(), "it stands twice"));
+            }
+        }
+        for addition in &mut additions {
+            let weight = addition.weight();
+            if addition.layer >= config.layers || place(addition.projection).is_none() {
+                return Err(fault(weight, "this model has no such projection"));
+            }
+            if !(1..=MAX_RANK).contains(&addition.rank) {
+                return Err(fault(weight, &format!("rank {} is not from 1 to {MAX_RANK}", addition.rank)));
+            }
+            let [outputs, inputs] = outputs_and_inputs(weight, config);
+            for (part, values, expected) in [
+                ("lora_A", &addition.down, [addition.rank, inputs]),
+                ("lora_B", &addition.up, [outputs, addition.rank]),
+            ] {
+                if values.len() != expected[0] * expected[1] {
+                    return Err(ModelError::AdapterShape {
+                        file: origin.to_owned(),
+                        tensor: format!("`{}.{part}.weight`", module(weight)),
+                        expected: expected.to_vec(),
+                        found: vec![values.len()],
+                    });
+                }
+                if values.iter().any(|value| !value.is_finite()) {
+                    return Err(fault(weight, &format!("{part} holds a value that is not a finite number")));
+                }
+            }
+            if !addition.scale.is_finite() {
+                return Err(fault(weight, "its scale is not a finite number"));
+            }
+            if config.rope.layout == RopeLayout::Interleaved {
+                interleave(addition, config.head_dim);
+            }
+        }
+        Ok(AdapterValues { origin: origin.to_owned(), layers: config.layers, additions })
+    }
+
+    /// The additions, in the order of computation.
+    pub fn additions(&self) -> &[LowRankValues] {
+        &self.additions
+    }
+
+    /// SHA-256 over every value, rank and scale.
+    pub fn fingerprint(&self) -> Fingerprint {
+        let mut hash = Hash::new("zhenjin low-rank adapter");
+        for addition in &self.additions {
+            hash.add(module(addition.weight()).as_bytes());
+            hash.add(&(addition.rank as u64).to_le_bytes());
+            hash.add(&addition.scale.to_le_bytes());
+            hash.add_values(&addition.down);
+            hash.add_values(&addition.up);
+        }
+        hash.finish()
+    }
+
+    /// The adapter with its matrices packed for the kernels of `simd`.
+    ///
+    /// # Errors
+    /// [`ModelError::Weight`] when a matrix finds no memory or the processor lacks `simd`.
+    pub fn pack(&self, simd: SimdLevel, team: &ThreadTeam) -> Result<Adapter, ModelError> {
+        self.load(|values, [rows, columns]| {
+            let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+            let matrix = Matrix::pack(Dtype::F32, rows, columns, &bytes, simd, team)?;
+            let size = matrix.bytes();
+            Ok((matrix, size))
+        })
+    }
+
+    /// The adapter with matrices that `matrix` makes of values and shapes `[rows, columns]`; it also says how many bytes they
+    /// take.
+    ///
+    /// # Errors
+    /// [`ModelError::Weight`] with what `matrix` reports.
+    pub fn load<M>(
+        &self,
+        mut matrix: impl FnMut(&[f32], [usize; 2]) -> Result<(M, usize), TensorError>,
+    ) -> Result<Adapter<M>, ModelError> {
+        let mut bytes = 0;
+        let mut layers = Vec::with_capacity(self.layers);
+        layers.resize_with(self.layers, || std::array::from_fn(|_| None));
+        for addition in &self.additions {
+            let refused = |error| ModelError::Weight {
+                file: self.origin.clone(),
+                tensor: module(addition.weight()),
+                error,
+            };
+            let LowRankValues { layer, projection, rank, down, up, scale } = addition;
+            let (down, down_bytes) = matrix(down, [*rank, down.len() / rank]).map_err(refused)?;
+            let (up, up_bytes) = matrix(up, [up.len() / rank, *rank]).map_err(refused)?;
+            bytes += down_bytes + up_bytes;
+            if let Some(place) = place(*projection) {
+                layers[*layer][place] = Some(LowRank { down, up, scale: *scale });
+            }
+        }
+        Ok(Adapter { layers, fingerprint: self.fingerprint(), bytes })
+    }
+}
+
+/// Outputs and inputs of a projection.
+pub(super) fn outputs_and_inputs(weight: WeightName, config: &ModelConfig) -> [usize; 2] {
+    let shape = config.shape(weight);
+    [shape[0], shape[1]]
+}
+
+/// The module's name as the `peft` library gives it.
+pub(super) fn module(weight: WeightName) -> String {
+    let name = Naming::HuggingFace.spell(weight);
+    name.strip_suffix(".weight").map_or(name.clone(), str::to_owned)
+}
+
+/// The projection's place in [`ADAPTED`], if it can be adapted.
+pub(super) fn place(projection: LayerWeightName) -> Option<usize> {
+    ADAPTED.iter().position(|adapted| *adapted == projection)
+}
+
+/// Rows of B for queries and keys in the order of interleaved rotary embedding: row `i` of half `j` of a head goes to `2 i + j`.
+fn interleave(addition: &mut LowRankValues, head_dim: usize) {
+    if !matches!(addition.projection, LayerWeightName::Query | LayerWeightName::Key) {
+        return;
+    }
+    let (rank, half) = (addition.rank, head_dim / 2);
+    let old = addition.up.clone();
+    for (row, values) in addition.up.chunks_exact_mut(rank).enumerate() {
+        let (head, within) = (row / head_dim, row % head_dim);
+        let source = head * head_dim + within % 2 * half + within / 2;
+        values.copy_from_slice(&old[source * rank..][..rank]);
+    }
+}

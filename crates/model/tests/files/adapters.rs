@@ -1,0 +1,153 @@
+//! Adapters: logits against those of the `peft` library through files of both formats, and what is refused.
+//!
+//! `tests/golden/make_adapters.py` had `peft` write the adapters and computed the numbers.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+use zhenjin_model::AdapterValues;
+use zhenjin_tensor::SimdLevel;
+
+use crate::golden::{Case, TOLERANCE, gguf, reference_logits};
+use crate::hugging_face_writer::{FolderTensor, safetensors_bytes, write_folder};
+
+fn cases() -> Vec<Case> {
+    serde_json::from_str(include_str!("../golden/adapters.json")).unwrap()
+}
+
+/// Where `peft` saved the adapter of that name.
+fn saved(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/adapters").join(name)
+}
+
+#[test]
+fn hugging_face_folders_give_the_logits_of_peft() {
+    for case in cases() {
+        let folder = tempfile::tempdir().unwrap();
+        write_folder(folder.path(), &case.config, &case.tensors());
+        for simd in SimdLevel::available() {
+            let difference = case.difference_with(folder.path(), Some(&saved(&case.name)), simd);
+            assert!(difference <= TOLERANCE, "{} with {simd:?}: differs by {difference}", case.name);
+        }
+        let reference = reference_logits(folder.path(), Some(&saved(&case.name)), &case.tokens);
+        let difference = case.difference_of(&reference);
+        assert!(difference <= TOLERANCE, "{} in f64: differs by {difference}", case.name);
+        let without = case.difference_with(folder.path(), None, SimdLevel::detect());
+        assert!(without > 100.0 * TOLERANCE, "{}: without the adapter only {without}", case.name);
+    }
+}
+
+/// Query and key rows of these files are interleaved for the Llama family.
+#[test]
+fn gguf_files_give_the_logits_of_peft() {
+    let mut interleaved = 0;
+    for case in cases() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model.gguf");
+        std::fs::write(&path, gguf(&case).unwrap().bytes()).unwrap();
+        let adapter = saved(&case.name).join("adapter_model.safetensors");
+        let difference = case.difference_with(&path, Some(&adapter), SimdLevel::detect());
+        assert!(difference <= TOLERANCE, "{}: differs by {difference}", case.name);
+        interleaved += usize::from(case.model_config().architecture == "llama");
+    }
+    assert_eq!(interleaved, 2);
+}
+
+/// A small adapter of the tiny Llama, of rank 2 to its query projection, with the changes of `edit`.
+fn opened(edit: impl FnOnce(&mut Value, &mut Vec<FolderTensor>)) -> Result<AdapterValues, String> {
+    let config = cases().into_iter().find(|case| case.name == "llama-every").unwrap().model_config();
+    let folder = tempfile::tempdir().unwrap();
+    let mut settings = serde_json::json!({"peft_type": "LORA", "r": 2, "lora_alpha": 4, "bias": "none"});
+    let tensor = |part: &str, shape: [usize; 2]| {
+        let name = format!("base_model.model.model.layers.1.self_attn.q_proj.{part}.weight");
+        FolderTensor::f32(&name, &shape, &vec![0.5; shape[0] * shape[1]])
+    };
+    let mut tensors = vec![tensor("lora_A", [2, 64]), tensor("lora_B", [64, 2])];
+    edit(&mut settings, &mut tensors);
+    std::fs::write(folder.path().join("adapter_config.json"), settings.to_string()).unwrap();
+    std::fs::write(folder.path().join("adapter_model.safetensors"), safetensors_bytes(&tensors)).unwrap();
+    AdapterValues::open(folder.path(), &config).map_err(|error| error.to_string())
+}
+
+fn renamed(from: &str, to: &str, tensors: &mut [FolderTensor]) {
+    tensors.iter_mut().for_each(|tensor| tensor.name = tensor.name.replace(from, to));
+}
+
+#[test]
+fn fingerprints_are_of_every_value() {
+    let plain = opened(|_, _| {}).unwrap();
+    let default = opened(|_, tensors| renamed(".weight", ".default.weight", tensors)).unwrap();
+    assert_eq!(plain.fingerprint(), default.fingerprint());
+    let scaled = opened(|settings, _| settings["lora_alpha"] = 5.into()).unwrap();
+    let other_layer = opened(|_, tensors| renamed("layers.1.", "layers.0.", tensors)).unwrap();
+    let one_value = opened(|_, tensors| tensors[1].data[4 * 77] ^= 1).unwrap();
+    for other in [scaled, other_layer, one_value] {
+        assert_ne!(plain.fingerprint(), other.fingerprint());
+    }
+}
+
+#[test]
+fn what_is_not_supported_or_does_not_fit_is_refused_by_name() {
+    type Edit = fn(&mut Value, &mut Vec<FolderTensor>);
+    let refused: [(Edit, &[&str]); 16] = [
+        (
+            |settings, _| settings["r"] = 4.into(),
+            &["adapter_model.safetensors", "q_proj.lora_A.weight", "[4, 64]", "[2, 64]"],
+        ),
+        (|settings, _| settings["use_dora"] = true.into(), &["adapter_config.json", "`use_dora`", "DoRA"]),
+        (|settings, _| settings["bias"] = "all".into(), &["`bias`"]),
+        (
+            |_, tensors| tensors[1].shape = vec![2, 64],
+            &["lora_B.weight", "[64, 2]", "[2, 64]", "another model"],
+        ),
+        (|_, tensors| drop(tensors.pop()), &["q_proj.lora_B.weight` is missing"]),
+        (|_, tensors| tensors.clear(), &["nothing to adapt"]),
+        (
+            |_, tensors| renamed("layers.1.", "layers.2.", tensors),
+            &["of 2 layers", "model.layers.2.self_attn.q_proj"],
+        ),
+        (
+            |_, tensors| renamed("model.layers.1.self_attn.q_proj", "lm_head", tensors),
+            &["lm_head", "not supported"],
+        ),
+        (|_, tensors| renamed("layers.1.self_attn.q_proj", "embed_tokens", tensors), &["token embeddings"]),
+        (|_, tensors| renamed("lora_A", "lora_embedding_A", tensors), &["token embeddings"]),
+        (|_, tensors| renamed("lora_B.weight", "lora_magnitude_vector", tensors), &["DoRA"]),
+        (|_, tensors| renamed("lora_B.weight", "lora_B.bias", tensors), &["biases"]),
+        (|_, tensors| renamed("self_attn.q_proj.lora_B", "mlp.up_proj", tensors), &["whole weights"]),
+        (|_, tensors| renamed("base_model.model.", "transformer.", tensors), &["neither lora_A nor lora_B"]),
+        (
+            |_, tensors| tensors[0].data[..4].copy_from_slice(&f32::NAN.to_le_bytes()),
+            &["q_proj", "not a finite"],
+        ),
+        (
+            |_, tensors| {
+                let mut again = tensors[0].clone();
+                again.name = again.name.replace(".weight", ".default.weight");
+                tensors.push(again);
+            },
+            &["lora_A", "the same as"],
+        ),
+    ];
+    for (edit, named) in refused {
+        let error = opened(edit).unwrap_err();
+        assert!(named.iter().all(|name| error.contains(name)), "{error} should name {named:?}");
+    }
+}
+
+#[test]
+fn paths_that_are_no_adapters_say_what_would_be() {
+    let config = cases()[0].model_config();
+    let folder = tempfile::tempdir().unwrap();
+    let other_file = folder.path().join("other.safetensors");
+    std::fs::write(&other_file, "x").unwrap();
+    std::fs::write(folder.path().join("adapter_model.bin"), "x").unwrap();
+    for (path, named) in [
+        (folder.path().join("missing"), "cannot open"),
+        (other_file, "adapter_config.json and adapter_model.safetensors"),
+        (folder.path().to_owned(), "PyTorch pickle"),
+    ] {
+        let error = AdapterValues::open(&path, &config).unwrap_err().to_string();
+        assert!(error.contains(named), "{error}");
+    }
+}

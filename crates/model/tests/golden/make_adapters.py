@@ -1,0 +1,91 @@
+#!/usr/bin/env python3
+"""Writes adapters/: LoRA adapters as the `peft` library saves them, and adapters.json: the logits that it computes with them, in f32.
+
+    pip install torch transformers peft numpy
+    python crates/model/tests/golden/make_adapters.py
+
+The base models are those of `make.py`, and so are the formulas for weights and tokens: an adapter's values follow from its name too.
+"""
+
+import json
+import pathlib
+import shutil
+
+import peft
+import torch
+import transformers
+
+from make import CASES, POSITIONS, SIZES, TOKENS, VOCABULARY, numbers, weights
+
+EVERY = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+
+ADAPTERS = {
+    "llama-every": ("llama", torch.float32, dict(r=4, lora_alpha=8, target_modules=EVERY)),
+    "llama-attention": ("llama", torch.bfloat16, dict(r=8, lora_alpha=4, target_modules=["q_proj", "k_proj"])),
+    "qwen2-patterns": (
+        "qwen2, tied",
+        torch.float16,
+        dict(
+            r=4,
+            lora_alpha=8,
+            use_rslora=True,
+            target_modules="all-linear",
+            rank_pattern={"up_proj": 3, r"layers\.1\.self_attn\.q_proj": 20},
+            alpha_pattern={"layers.0.mlp.up_proj": 2, ".*down_proj": 5},
+        ),
+    ),
+    "qwen3-one-layer": (
+        "qwen3",
+        torch.float32,
+        dict(r=2, lora_alpha=3, target_modules=["v_proj", "k_proj", "o_proj"], layers_to_transform=[1]),
+    ),
+}
+
+
+def case(name: str, base: str, dtype: torch.dtype, settings: dict, folder: pathlib.Path) -> dict:
+    family, changes = CASES[base]
+    config = getattr(transformers, f"{family}Config")(**{**SIZES, **changes}, architectures=[f"{family}ForCausalLM"])
+    config._attn_implementation = "eager"
+    model = getattr(transformers, f"{family}ForCausalLM")(config).float().eval()
+    with torch.no_grad():
+        for parameter_name, parameter in model.named_parameters():
+            parameter.copy_(torch.from_numpy(weights(parameter_name, parameter.numel())).reshape(parameter.shape))
+        tokens = ((numbers(name, TOKENS) + 0.5) * VOCABULARY).astype(int).tolist()
+        plain = model(torch.tensor([tokens])).logits[0]
+        adapted = peft.get_peft_model(model, peft.LoraConfig(task_type="CAUSAL_LM", **settings)).eval()
+        for parameter_name, parameter in adapted.named_parameters():
+            if "lora_" in parameter_name:
+                values = torch.from_numpy(numbers(f"{name} {parameter_name}", parameter.numel()))
+                # What is saved in 16 bits is computed with in f32, as it is read again.
+                parameter.copy_((0.5 * values.reshape(parameter.shape)).to(dtype).float())
+        logits = adapted(torch.tensor([tokens])).logits[0]
+        for parameter_name, parameter in adapted.named_parameters():
+            if "lora_" in parameter_name:
+                parameter.data = parameter.data.to(dtype)
+    path = folder / name
+    shutil.rmtree(path, ignore_errors=True)
+    adapted.save_pretrained(path)
+    (path / "README.md").unlink(missing_ok=True)
+    rounded = lambda rows: [[float(f"{value:.7g}") for value in rows[position].tolist()] for position in POSITIONS]
+    return {
+        "name": name,
+        "config": json.loads(config.to_json_string()),
+        "tokens": tokens,
+        "positions": POSITIONS,
+        "logits": rounded(logits),
+        "plain_logits": rounded(plain),
+    }
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    folder = pathlib.Path(__file__).with_name("adapters")
+    cases = [case(name, *adapter, folder) for name, adapter in ADAPTERS.items()]
+    path = pathlib.Path(__file__).with_name("adapters.json")
+    lines = ",\n".join(json.dumps(case) for case in cases)
+    path.write_text(f"[\n{lines}\n]\n")
+    print(f"{path}: {len(cases)} cases, peft {peft.__version__}, transformers {transformers.__version__}")
+
+
+if __name__ == "__main__":
+    main()

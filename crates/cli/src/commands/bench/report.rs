@@ -116,7 +116,9 @@ impl Report {
     pub(super) fn add(&mut self, test: Test, times: &[Duration]) -> Result<()> {
         let Test { kind, tokens, batch } = test;
         let all = (tokens * batch) as f64;
-        let mut speeds: Vec<f64> = times.iter().map(|time| all / time.as_secs_f64()).collect();
+        // In the order of the runs: stretches of consecutive runs can be told from the JSON.
+        let in_order: Vec<f64> = times.iter().map(|time| all / time.as_secs_f64()).collect();
+        let mut speeds = in_order.clone();
         speeds.sort_by(f64::total_cmp);
         let median = speeds[speeds.len() / 2];
         // Prefill computes the head for one token, and only decoding reads all weights for each step.
@@ -135,7 +137,7 @@ impl Report {
         if self.json {
             let prompt = if let Kind::Answers { prompt } = kind { Some(prompt) } else { None };
             let line = json!({
-                "test": test.name(), "tokens": tokens, "batch": batch, "prompt": prompt, "tok_s": speeds,
+                "test": test.name(), "tokens": tokens, "batch": batch, "prompt": prompt, "tok_s": in_order,
                 "gop_s": operations / 1e9, "gop_s_limit": self.limits.as_ref().map(|limits| limits.operations / 1e9),
                 "gb_s": bytes / 1e9, "gb_s_limit": self.limits.as_ref().map(|limits| limits.bytes / 1e9),
                 "load_s": self.load.as_secs_f64(), "simd": self.simd, "threads": self.threads,

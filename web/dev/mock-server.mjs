@@ -37,6 +37,8 @@ class Refusal extends Error {
 export function startMockServer({ port = 0, tokenMilliseconds = 15, key = null } = {}) {
   const chats = new MockChats(tokenMilliseconds);
   const models = new MockModels();
+  /** @type {Map<string, { name: string, model: string, folder: string, users: number }>} */
+  const adapters = new Map();
   const server = createServer((request, response) => {
     handle(request, response).catch((error) => {
       const status = error instanceof Refusal ? error.status : 500;
@@ -54,7 +56,7 @@ export function startMockServer({ port = 0, tokenMilliseconds = 15, key = null }
     if (!url.pathname.startsWith('/api/')) return sendFile(response, url.pathname);
     const parts = url.pathname.split('/').slice(2).map(decodeURIComponent);
     const method = request.method ?? 'GET';
-    const body = method === 'POST' || method === 'PATCH' ? await readBody(request) : {};
+    const body = ['POST', 'PUT', 'PATCH'].includes(method) ? await readBody(request) : {};
     const isOpen = key === null || (request.headers.cookie ?? '').includes('mock-session=open');
     if (parts[0] === 'login') {
       if (body.key !== key) throw new Refusal(401, 'this key is not known');
@@ -111,6 +113,20 @@ export function startMockServer({ port = 0, tokenMilliseconds = 15, key = null }
       if (!model) throw new Refusal(404, 'no such model');
       if (action === 'pull') models.cancel(model);
       else models.remove(model);
+      send(response, 204);
+    },
+    'GET adapters': (_parts, _body, _query, response) =>
+      send(response, 200, { served: [...adapters.values()], folders: ['poet'] }),
+    'PUT adapters': ([name = ''], body, _query, response) => {
+      const [model = '', adapter] = name.split('+');
+      const folder = body.folder ?? adapter;
+      if (!models.find(model)) throw new Refusal(404, 'no such model', 'model_not_found');
+      if (folder !== 'poet') throw new Refusal(404, 'no such folder', 'adapter_not_found');
+      adapters.set(name, { name, model, folder, users: 0 });
+      send(response, 200, adapters.get(name));
+    },
+    'DELETE adapters': ([name = ''], _body, _query, response) => {
+      if (!adapters.delete(name)) throw new Refusal(404, 'no such adapter', 'adapter_not_found');
       send(response, 204);
     },
     'GET conversations': ([id], _body, query, response) => {

@@ -113,6 +113,15 @@ test('logging in, the status and the models are as described', async () => {
   expect((await ask('POST', '/api/models/{name}/pull', { name: 'none' })).response.status).toBe(404);
 });
 
+test('adapters are loaded, listed and unloaded as described', async () => {
+  const name = 'smollm2:135m+poet';
+  await ask('PUT', '/api/adapters/{name}', { name }, { folder: null });
+  expect((await ask('GET', '/api/adapters')).json.served).toHaveLength(1);
+  expect((await ask('PUT', '/api/adapters/{name}', { name }, { folder: 'none' })).response.status).toBe(404);
+  await ask('DELETE', '/api/adapters/{name}', { name });
+  expect((await ask('DELETE', '/api/adapters/{name}', { name })).response.status).toBe(404);
+});
+
 test('a conversation from its first question to its deletion is as described', async () => {
   const { json: made } = await ask('POST', '/api/conversations', {}, { settings: { temperature: 0.5 } });
   const id = made.id as string;

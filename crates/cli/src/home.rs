@@ -26,6 +26,11 @@ impl Home {
         self.root.join("models")
     }
 
+    /// Adapters that may be loaded while the server runs, each in a folder of its own.
+    pub(crate) fn adapters(&self) -> PathBuf {
+        self.root.join("adapters")
+    }
+
     pub(crate) fn database(&self) -> PathBuf {
         self.root.join("zhenjin.sqlite")
     }

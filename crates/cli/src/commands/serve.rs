@@ -47,6 +47,7 @@ pub(crate) async fn run(home: &Home, arguments: ServeArguments) -> Result<()> {
     };
     let library = Library {
         models: model_store,
+        adapters: home.adapters(),
         pull: machine::pull_options(),
         memory_total: machine::memory()?.total,
     };

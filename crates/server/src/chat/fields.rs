@@ -26,6 +26,8 @@ const MODEL_CHARACTERS: usize = 512;
 const CONTENT_CHARACTERS: usize = 1_000_000;
 /// Characters in an id.
 const ID_CHARACTERS: usize = 64;
+/// Characters in the name of an adapter's folder.
+pub(crate) const FOLDER_CHARACTERS: usize = 64;
 /// Characters in an API key.
 const KEY_CHARACTERS: usize = 200;
 
@@ -90,6 +92,15 @@ pub(crate) const CONTEXT: &[&[Field]] = &[&[
         "The question as it stands, perhaps unfinished. Null or empty: the conversation up to `parent_id` alone.",
     ),
 ]];
+
+/// `PUT /api/adapters/{name}`.
+pub(crate) const ADAPTER: &[&[Field]] = &[&[field(
+    "folder",
+    Text { max: FOLDER_CHARACTERS },
+    Honoured,
+    "The adapter's folder in the server's adapter folder: one name, not a path. Null: where the adapter of this name is served \
+     from, or else the folder with the adapter's own name.",
+)]];
 
 /// `POST /api/login`.
 pub(crate) const LOGIN: &[&[Field]] = &[&[field(
@@ -185,6 +196,11 @@ described_body!(
     CONTEXT
 );
 described_body!(
+    /// The body of [`ADAPTER`].
+    AdapterBody,
+    ADAPTER
+);
+described_body!(
     /// The body of [`LOGIN`].
     LoginBody,
     LOGIN
@@ -235,7 +251,7 @@ mod tests {
     #[test]
     fn every_table_is_described() {
         assert_eq!(SETTING_FIELDS.len(), SETTING_NAMES.len());
-        for table in [NEW_CONVERSATION, CONVERSATION_CHANGE, QUESTION, CONTEXT, LOGIN] {
+        for table in [NEW_CONVERSATION, CONVERSATION_CHANGE, QUESTION, CONTEXT, ADAPTER, LOGIN] {
             let described =
                 serde_json::from_value::<RefOr<Schema>>(body_schema(table)).expect("an OpenAPI schema");
             let described = serde_json::to_value(described).expect("JSON");

@@ -50,6 +50,8 @@ where
         .routes(routes!(models::pull, models::cancel_pull))
         .routes(routes!(models::remove))
         .routes(routes!(models::follow))
+        .routes(routes!(models::adapters::list))
+        .routes(routes!(models::adapters::load, models::adapters::unload))
         .routes(routes!(conversations::list, conversations::create))
         .routes(routes!(conversations::retrieve, conversations::change, conversations::delete))
         .routes(routes!(conversations::restore))

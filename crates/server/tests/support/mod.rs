@@ -75,6 +75,7 @@ pub async fn services(folder: &TempDir) -> Services {
     let store = Store::open(&folder.path().join("store.sqlite")).await.expect("an empty store");
     let library = Library {
         models: ModelStore::new(folder.path().join("models")),
+        adapters: folder.path().join("adapters"),
         pull: PullOptions::default(),
         memory_total: 1 << 30,
     };

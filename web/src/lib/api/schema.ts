@@ -4,6 +4,44 @@
  */
 
 export interface paths {
+    "/api/adapters": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Lists the adapters that are served, and the folders from which others can be loaded. */
+        get: operations["list_adapters"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/adapters/{name}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        /**
+         * Loads an adapter from its files as they are now, in the place of one that is served under the name already. Answers that are
+         *     under way end with the version that they began with.
+         */
+        put: operations["load_adapter"];
+        post?: never;
+        /** Unloads an adapter; its files stay. Answers that are under way end with it. */
+        delete: operations["unload_adapter"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/context": {
         parameters: {
             query?: never;
@@ -409,6 +447,28 @@ export interface paths {
 export type webhooks = Record<string, never>;
 export interface components {
     schemas: {
+        /** @description A served adapter. */
+        Adapter: {
+            /** @description The name in requests, `MODEL+ADAPTER`. */
+            name: string;
+            /** @description The model that it belongs to. */
+            model: string;
+            /** @description Its folder in the server's adapter folder; null for one from elsewhere that was named when the server started. */
+            folder: string | null;
+            /** @description Answers that use it now, in its present version. */
+            users: number;
+        };
+        AdapterBody: {
+            /** @description The adapter's folder in the server's adapter folder: one name, not a path. Null: where the adapter of this name is served from, or else the folder with the adapter's own name. */
+            folder?: string | null;
+        };
+        /** @description The adapters of this server. */
+        Adapters: {
+            /** @description Those that requests can name, by model. */
+            served: components["schemas"]["Adapter"][];
+            /** @description Folders in the server's adapter folder that hold an adapter, served or not. */
+            folders: string[];
+        };
         /** @description One event of an answer's stream. */
         AnswerEvent: {
             /** @description More of the text. */
@@ -1325,6 +1385,110 @@ export interface components {
 }
 export type $defs = Record<string, never>;
 export interface operations {
+    list_adapters: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The adapters. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Adapters"];
+                };
+            };
+        };
+    };
+    load_adapter: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description `MODEL+ADAPTER`, as requests will name it. */
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["AdapterBody"];
+            };
+        };
+        responses: {
+            /** @description It is served. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Adapter"];
+                };
+            };
+            /** @description A name is wrong, or the adapter does not fit the model or the memory. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description There is no such model or folder. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A model has that name. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    unload_adapter: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description `MODEL+ADAPTER`. */
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description It is no longer served. */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description No such adapter is served. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
     measure_context: {
         parameters: {
             query?: never;

@@ -1,5 +1,6 @@
 //! What the model menu's requests share: the models on this machine, those that are served, and the downloads.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use zhenjin_assistant::{Assistant, AssistantError, ModelSpec, ServeOptions, ServedModels};
@@ -16,6 +17,8 @@ use crate::openai::fault;
 pub struct Library {
     /// The models on this machine.
     pub models: ModelStore,
+    /// A folder of adapters, each in a folder of its own, that requests may load. It need not exist.
+    pub adapters: PathBuf,
     /// How to get others.
     pub pull: PullOptions,
     /// Bytes of memory that the machine has.
@@ -28,13 +31,22 @@ pub(crate) struct ModelMenu {
     pub(super) served: Arc<ServedModels>,
     pub(super) pulls: Pulls,
     pub(super) estimates: Estimates,
+    /// Held by the request that loads an adapter.
+    pub(super) adapter_turn: Arc<tokio::sync::Mutex<()>>,
     /// The model for new conversations that the operator chose.
     chosen: Option<String>,
 }
 
 impl ModelMenu {
     pub(crate) fn new(library: Library, served: Arc<ServedModels>, chosen: Option<String>) -> ModelMenu {
-        ModelMenu { library, served, pulls: Pulls::default(), estimates: Estimates::default(), chosen }
+        ModelMenu {
+            library,
+            served,
+            pulls: Pulls::default(),
+            estimates: Estimates::default(),
+            adapter_turn: Arc::default(),
+            chosen,
+        }
     }
 
     /// The model that answers where nobody named one: the operator's choice while it is served, else the first one served.

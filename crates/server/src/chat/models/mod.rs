@@ -1,5 +1,6 @@
 //! The model menu: what there is, what is here, downloads and removals.
 
+pub(crate) mod adapters;
 mod download;
 mod estimates;
 mod events;

@@ -23,33 +23,47 @@ pub(crate) fn normalisation(head_dim: usize) -> f32 {
     1.0 / part_of(head_dim) as f32
 }
 
-/// Rotates a head, whose width is a multiple of 16.
+/// Rotates a head, whose width is a multiple of 16 and at most [`WIDEST`].
 #[inline(always)]
 pub(crate) fn rotate<L: Lanes>(lanes: L, head: &mut [f32]) {
     let part = part_of(head.len());
-    let minus_one = lanes.splat(-1.0);
     for part in head.chunks_exact_mut(part) {
         let vectors = part.as_chunks_mut::<LANES>().0;
-        for vector in vectors.iter_mut() {
-            let value = lanes.butterfly::<1>(lanes.load(vector));
-            let value = lanes.butterfly::<4>(lanes.butterfly::<2>(value));
-            lanes.store(lanes.butterfly::<8>(value), vector);
-        }
-        let mut half = 1;
-        while half < vectors.len() {
-            for pair in vectors.chunks_exact_mut(2 * half) {
-                let (first, second) = pair.split_at_mut(half);
-                for (first, second) in first.iter_mut().zip(second) {
-                    let (a, b) = (lanes.load(first), lanes.load(second));
-                    lanes.store(lanes.add(a, b), first);
-                    lanes.store(lanes.fma(b, minus_one, a), second);
-                }
-            }
-            half *= 2;
+        match vectors.len() {
+            1 => transform::<L, 1>(lanes, vectors),
+            2 => transform::<L, 2>(lanes, vectors),
+            4 => transform::<L, 4>(lanes, vectors),
+            8 => transform::<L, 8>(lanes, vectors),
+            _ => transform::<L, { WIDEST / LANES }>(lanes, vectors),
         }
     }
     if part < head.len() {
         mix_parts(lanes, head, part);
+    }
+}
+
+/// The Walsh–Hadamard transform of `N` vectors, which stay in registers from the first step to the last.
+#[inline(always)]
+fn transform<L: Lanes, const N: usize>(lanes: L, vectors: &mut [[f32; LANES]]) {
+    let minus_one = lanes.splat(-1.0);
+    let mut values = [minus_one; N];
+    for (value, vector) in values.iter_mut().zip(vectors.iter()) {
+        let near = lanes.butterfly::<2>(lanes.butterfly::<1>(lanes.load(vector)));
+        *value = lanes.butterfly::<8>(lanes.butterfly::<4>(near));
+    }
+    let mut half = 1;
+    while half < N {
+        for first in 0..N {
+            if first & half == 0 {
+                let (a, b) = (values[first], values[first + half]);
+                values[first] = lanes.add(a, b);
+                values[first + half] = lanes.fma(b, minus_one, a);
+            }
+        }
+        half *= 2;
+    }
+    for (value, vector) in values.iter().zip(vectors) {
+        lanes.store(*value, vector);
     }
 }
 

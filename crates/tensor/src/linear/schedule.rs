@@ -25,8 +25,9 @@ const FLOAT_SCRATCH_BYTES: usize = 64 << 10;
 
 /// Multiplications after which a part is long enough: some ten microseconds of computing.
 const PART_PRODUCTS: usize = 4 << 20;
-/// Bytes of tiles after which a part is long enough: some microseconds of reading.
-const PART_BYTES: usize = 64 << 10;
+/// Bytes of tiles after which a part is long enough: some ten microseconds of reading. A part's first few kilobytes are not
+/// fetched ahead, so that short parts read more slowly.
+const PART_BYTES: usize = 256 << 10;
 /// Tiles of a part are a multiple of this, so that kernels of 4, 3, 2 and 1 tiles all come out even.
 const TILES_TOGETHER: usize = 12;
 

@@ -194,7 +194,8 @@ mod tests {
 
     type Spans = Vec<Range<usize>>;
 
-    /// Spans by marks, where there are any, and by probes.
+    /// The spans that [`find`] gives from marks, where there are any, and from probes. Compared are whole spans, because
+    /// what was written has no one place where a template's own text repeats a message's ends.
     fn both_ways(
         template: &ChatTemplate,
         messages: &[Value],
@@ -212,8 +213,11 @@ mod tests {
             let protected: Vec<Costed> =
                 messages.iter().map(|message| rendering.protected(message)).collect();
             let plain = rendering.unguarded(&protected, false)?;
+            let header = generation_header(&mut rendering, &messages, &protected);
             let by_marks = by_marks(&mut rendering, &messages, &protected, &plain);
-            Ok((by_marks, by_probes(&mut rendering, &messages, &protected, &plain)?))
+            let by_probes = by_probes(&mut rendering, &messages, &protected, &plain)?;
+            let spans = |written: &Spans| grown(&rendering, written, &header, &plain);
+            Ok((by_marks.as_ref().map(spans), spans(&by_probes)))
         })?
     }
 
@@ -240,6 +244,15 @@ mod tests {
                     prop_assert_eq!(by_marks, by_probes, "{}: {:?}", name, texts);
                 }
             }
+        }
+    }
+
+    #[test]
+    fn a_message_that_repeats_the_templates_thinking_tags_has_one_span() {
+        let texts = ["", "b", "", "\n</think>\n\n"].map(str::to_owned);
+        for (name, template) in &*TEMPLATES {
+            let (by_marks, by_probes) = both_ways(template, &conversation(&texts)).unwrap();
+            assert!(by_marks.is_none_or(|by_marks| by_marks == by_probes), "{name}");
         }
     }
 

@@ -1,0 +1,1 @@
+//! Training from scratch: optimisers, schedules, the loop, checkpoints, the account of cost, reports.

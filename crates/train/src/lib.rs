@@ -1,1 +1,3 @@
 //! Training from scratch: optimisers, schedules, the loop, checkpoints, the account of cost, reports.
+
+pub mod metrics;

@@ -1,3 +1,4 @@
 //! Training from scratch: optimisers, schedules, the loop, checkpoints, the account of cost, reports.
 
+pub mod communication;
 pub mod metrics;

@@ -94,6 +94,15 @@ pub enum ModelError {
         error: TensorError,
     },
 
+    /// A model cannot be written as it was asked for.
+    #[error("{}: cannot be written: {reason}", file.display())]
+    Unwritable {
+        /// The file or folder that was to be written.
+        file: PathBuf,
+        /// Why.
+        reason: String,
+    },
+
     /// The path is not something that can be opened as an adapter.
     #[error("{}: not an adapter: {reason}", path.display())]
     NotAnAdapter {

@@ -27,6 +27,7 @@ use crate::adapter::{ADAPTED, AdapterValues, LowRankValues};
 use crate::config::{ModelConfig, RopeConfig, RopeLayout, RopeScaling};
 use crate::errors::ModelError;
 use crate::names::Naming;
+use crate::random::SplitMix;
 use crate::tensor_source::{LayerWeightName, TensorSource, TensorView, WeightName};
 
 /// A small Llama-shaped model: 2 layers, 4 query heads on 2 key/value heads, 96 tokens, 512 positions.
@@ -183,23 +184,7 @@ impl TensorSource for RandomWeights {
     }
 }
 
-/// SplitMix64 (Steele, Lea & Flood 2014): the same numbers on every machine.
-struct SplitMix(u64);
-
 impl SplitMix {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        mixed ^ (mixed >> 31)
-    }
-
-    /// Even between −1 and 1.
-    fn symmetric(&mut self) -> f32 {
-        (self.next() >> 40) as f32 / (1u64 << 23) as f32 - 1.0
-    }
-
     /// `elements` values between −`bound` and `bound` (nearly), encoded as `dtype`.
     fn blocks(&mut self, dtype: Dtype, elements: usize, bound: f32) -> Vec<u8> {
         let blocks = elements / dtype.block_elements();

@@ -9,6 +9,7 @@ mod reference;
 
 use zhenjin_tensor::{LowRankAddition, Matrix, Projection, Vector};
 
+pub(crate) use load::WeightMaker;
 pub use load::{LoadOptions, PackingLoader, WeightLoader};
 pub use parameters::Weight;
 pub use reference::ReferenceLoader;

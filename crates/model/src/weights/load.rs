@@ -101,30 +101,49 @@ impl<M, V> Weights<M, V> {
     where
         L: WeightLoader<Matrix = M, Vector = V>,
     {
-        let mut reading = Reading { config, source, loader, next: 0 };
+        Weights::make(config, &mut Reading { config, source, loader })
+    }
+
+    /// Every weight that `config` implies, made one after the other in the order of [`ModelConfig::weights`], which numbers
+    /// the parameters.
+    pub(crate) fn make<K>(config: &ModelConfig, maker: &mut K) -> Result<Weights<M, V>, ModelError>
+    where
+        K: WeightMaker<Matrix = M, Vector = V>,
+    {
+        let mut making = Making { config, maker, next: 0 };
         Ok(Weights {
-            embedding: reading.matrix(WeightName::Embedding)?,
-            layers: (0..config.layers).map(|index| reading.layer(index)).collect::<Result<_, _>>()?,
-            final_norm: reading.vector(WeightName::FinalNorm)?,
+            embedding: making.matrix(WeightName::Embedding)?,
+            layers: (0..config.layers).map(|index| making.layer(index)).collect::<Result<_, _>>()?,
+            final_norm: making.vector(WeightName::FinalNorm)?,
             separate_head: match config.tied_embeddings {
                 true => None,
-                false => Some(reading.matrix(WeightName::Head)?),
+                false => Some(making.matrix(WeightName::Head)?),
             },
         })
     }
 }
 
-/// Weights being read. Fields of structures are evaluated in the order in which they are written, so that parameters are
-/// numbered in the order of [`ModelConfig::weights`].
-struct Reading<'a, L> {
+/// Where a model's weights come from, one by one: read from a file or newly made.
+pub(crate) trait WeightMaker {
+    /// A matrix `[outputs, inputs]`.
+    type Matrix;
+    /// A norm's scale or a bias.
+    type Vector;
+
+    fn matrix(&mut self, id: ParameterId, name: WeightName) -> Result<Self::Matrix, ModelError>;
+
+    fn vector(&mut self, id: ParameterId, name: WeightName) -> Result<Self::Vector, ModelError>;
+}
+
+/// Weights being made. Fields of structures are evaluated in the order in which they are written.
+struct Making<'a, K> {
     config: &'a ModelConfig,
-    source: &'a dyn TensorSource,
-    loader: &'a mut L,
+    maker: &'a mut K,
     next: u32,
 }
 
-impl<L: WeightLoader> Reading<'_, L> {
-    fn layer(&mut self, index: usize) -> Result<LayerWeights<L::Matrix, L::Vector>, ModelError> {
+impl<K: WeightMaker> Making<'_, K> {
+    fn layer(&mut self, index: usize) -> Result<LayerWeights<K::Matrix, K::Vector>, ModelError> {
         use LayerWeightName as W;
         let config = self.config;
         let name = |name| WeightName::Layer(index, name);
@@ -148,24 +167,55 @@ impl<L: WeightLoader> Reading<'_, L> {
         matrix: WeightName,
         bias: WeightName,
         has_bias: bool,
-    ) -> Result<Linear<L::Matrix, L::Vector>, ModelError> {
+    ) -> Result<Linear<K::Matrix, K::Vector>, ModelError> {
         Ok(Linear { matrix: self.matrix(matrix)?, bias: self.vector_if(has_bias, bias)? })
     }
 
-    fn matrix(&mut self, name: WeightName) -> Result<L::Matrix, ModelError> {
-        self.read(name, L::matrix)
+    fn matrix(&mut self, name: WeightName) -> Result<K::Matrix, ModelError> {
+        let id = self.number();
+        self.maker.matrix(id, name)
     }
 
-    fn vector(&mut self, name: WeightName) -> Result<L::Vector, ModelError> {
-        self.read(name, L::vector)
+    fn vector(&mut self, name: WeightName) -> Result<K::Vector, ModelError> {
+        let id = self.number();
+        self.maker.vector(id, name)
     }
 
-    fn vector_if(&mut self, present: bool, name: WeightName) -> Result<Option<L::Vector>, ModelError> {
+    fn vector_if(&mut self, present: bool, name: WeightName) -> Result<Option<K::Vector>, ModelError> {
         present.then(|| self.vector(name)).transpose()
     }
 
+    fn number(&mut self) -> ParameterId {
+        let id = ParameterId(self.next);
+        self.next += 1;
+        id
+    }
+}
+
+/// Reads weights from a source.
+struct Reading<'a, L> {
+    config: &'a ModelConfig,
+    source: &'a dyn TensorSource,
+    loader: &'a mut L,
+}
+
+impl<L: WeightLoader> WeightMaker for Reading<'_, L> {
+    type Matrix = L::Matrix;
+    type Vector = L::Vector;
+
+    fn matrix(&mut self, id: ParameterId, name: WeightName) -> Result<L::Matrix, ModelError> {
+        self.read(id, name, L::matrix)
+    }
+
+    fn vector(&mut self, id: ParameterId, name: WeightName) -> Result<L::Vector, ModelError> {
+        self.read(id, name, L::vector)
+    }
+}
+
+impl<L: WeightLoader> Reading<'_, L> {
     fn read<T>(
         &mut self,
+        id: ParameterId,
         name: WeightName,
         make: impl FnOnce(&mut L, ParameterId, &TensorView<'_>) -> Result<T, TensorError>,
     ) -> Result<T, ModelError> {
@@ -180,11 +230,10 @@ impl<L: WeightLoader> Reading<'_, L> {
                 found: view.shape,
             });
         }
-        let weight = make(self.loader, ParameterId(self.next), &view).map_err(|error| {
+        let weight = make(self.loader, id, &view).map_err(|error| {
             let tensor = view.name.clone();
             ModelError::Weight { file: file(), tensor, error }
         })?;
-        self.next += 1;
         self.source.release(name);
         Ok(weight)
     }

@@ -36,6 +36,19 @@ impl<M, V> Weights<M, V> {
         .into_parameters()
     }
 
+    /// The weight of that name; `None` where the model has no such weight.
+    pub fn get(&self, name: WeightName) -> Option<Weight<&M, &V>> {
+        match name {
+            WeightName::Embedding => Some(Weight::Matrix(&self.embedding)),
+            WeightName::FinalNorm => Some(Weight::Vector(&self.final_norm)),
+            WeightName::Head => self.separate_head.as_ref().map(Weight::Matrix),
+            WeightName::Layer(index, name) => {
+                let mut weights = self.layers.get(index)?.as_ref().into_parameters();
+                weights.find(|(known, _)| *known == name).map(|(_, weight)| weight)
+            }
+        }
+    }
+
     fn into_parameters(self) -> impl Iterator<Item = (WeightName, Weight<M, V>)> {
         let layers = self.layers.into_iter().enumerate().flat_map(|(index, layer)| {
             layer.into_parameters().map(move |(name, weight)| (WeightName::Layer(index, name), weight))

@@ -10,3 +10,4 @@ mod malformed_gguf;
 mod malformed_hugging_face;
 mod mutations;
 mod opening;
+mod writing;

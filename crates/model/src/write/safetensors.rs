@@ -1,0 +1,119 @@
+//! Safetensors files: a 64-bit length, a JSON object of tensors, then their data without gaps.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde_json::{Map, Value, json};
+use zhenjin_tensor::Dtype;
+
+use super::new_file::{NewFile, WrittenFile};
+use super::rows::{WeightRows, check, write_weight};
+use crate::config::{ModelConfig, RopeLayout};
+use crate::errors::ModelError;
+use crate::names::Naming;
+use crate::tensor_source::WeightName;
+
+/// The data begins on a multiple of this, so that mapped elements are aligned.
+const ALIGNMENT: usize = 8;
+
+/// A tensor that is going to be written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewTensor {
+    /// Its name in the file.
+    pub name: String,
+    /// F32, F16 or BF16: the format knows no blocks.
+    pub dtype: Dtype,
+    /// Outermost dimension first.
+    pub shape: Vec<usize>,
+}
+
+/// Writes a model's weights in f32 under their Hugging Face names, bit by bit, atomically. `metadata` comes into the
+/// header beside `format: pt`, which `transformers` asks for.
+///
+/// # Errors
+/// [`ModelError::Io`] when the disk refuses, [`ModelError::MissingTensor`] and [`ModelError::TensorShape`] when the weights
+/// are not those of `config`.
+pub fn write_safetensors(
+    file: &Path,
+    config: &ModelConfig,
+    weights: &dyn WeightRows,
+    metadata: &BTreeMap<String, String>,
+) -> Result<WrittenFile, ModelError> {
+    write_safetensors_as(file, config, weights, Dtype::F32, metadata)
+}
+
+/// As [`write_safetensors`], with matrices rounded to `dtype` (F32, F16 or BF16). Vectors are rounded too, so that all
+/// of a model has the type that its configuration names.
+///
+/// # Errors
+/// As [`write_safetensors`], and [`ModelError::Unwritable`] for another type.
+pub fn write_safetensors_as(
+    file: &Path,
+    config: &ModelConfig,
+    weights: &dyn WeightRows,
+    dtype: Dtype,
+    metadata: &BTreeMap<String, String>,
+) -> Result<WrittenFile, ModelError> {
+    check(config, weights)?;
+    let names: Vec<WeightName> = config.weights().collect();
+    let tensor = |name: &WeightName| NewTensor {
+        name: Naming::HuggingFace.spell(*name),
+        dtype,
+        shape: config.shape(*name),
+    };
+    let tensors: Vec<NewTensor> = names.iter().map(tensor).collect();
+    let mut metadata = metadata.clone();
+    metadata.entry("format".to_owned()).or_insert_with(|| "pt".to_owned());
+    write_tensors(file, &tensors, &metadata, &mut |index, out| {
+        write_weight(out, config, weights, names[index], RopeLayout::HalfSplit, dtype)
+    })
+}
+
+/// Writes any tensors atomically: `fill` is called once for each of them, in their order, and writes its elements
+/// (little-endian, row-major).
+///
+/// # Errors
+/// What `fill` reports, [`ModelError::Io`], and [`ModelError::Unwritable`] for a type that the format does not know or a
+/// tensor that was not filled as its shape says.
+pub fn write_tensors(
+    file: &Path,
+    tensors: &[NewTensor],
+    metadata: &BTreeMap<String, String>,
+    fill: &mut dyn FnMut(usize, &mut NewFile) -> Result<(), ModelError>,
+) -> Result<WrittenFile, ModelError> {
+    let unwritable = |reason| ModelError::Unwritable { file: file.to_owned(), reason };
+    let mut header = Map::new();
+    header.insert("__metadata__".to_owned(), json!(metadata));
+    let mut ends = Vec::with_capacity(tensors.len());
+    let mut end = 0_usize;
+    for NewTensor { name, dtype, shape } in tensors {
+        if dtype.is_quantised() {
+            return Err(unwritable(format!("safetensors files have no type {dtype}; tensor `{name}`")));
+        }
+        let bytes = shape.iter().try_fold(dtype.block_bytes(), |bytes, size| bytes.checked_mul(*size));
+        let next = bytes.and_then(|bytes| end.checked_add(bytes));
+        let next = next.ok_or_else(|| unwritable(format!("tensor `{name}` is too large: {shape:?}")))?;
+        let entry = json!({ "dtype": dtype.name(), "shape": shape, "data_offsets": [end, next] });
+        if header.insert(name.clone(), entry).is_some() {
+            return Err(unwritable(format!("two tensors are called `{name}`")));
+        }
+        end = next;
+        ends.push(end as u64);
+    }
+    let mut text = Value::Object(header).to_string().into_bytes();
+    text.resize(text.len().next_multiple_of(ALIGNMENT), b' ');
+    let mut out = NewFile::create(file)?;
+    out.write(&(text.len() as u64).to_le_bytes())?;
+    out.write(&text)?;
+    let start = out.length();
+    for (index, (tensor, end)) in tensors.iter().zip(ends).enumerate() {
+        fill(index, &mut out)?;
+        let found = out.length() - start;
+        if found != end {
+            let reason =
+                format!("tensor `{}` should end at byte {end} of the data, not {found}", tensor.name);
+            return Err(unwritable(reason));
+        }
+    }
+    out.finish()
+}

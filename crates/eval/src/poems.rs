@@ -1,0 +1,147 @@
+//! How far generated poems keep the rules of their forms.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use zhenjin_prosody::{Poem, is_han};
+
+use crate::copying::{CopiedRun, CopyFinder};
+
+/// A poem with what it was asked to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JudgedPoem {
+    /// What decides which forms are right: the tune of a ci, the kind of others.
+    pub form: String,
+    /// Whether it is a ci, whose lines rhyme by other rules and have no common tone pattern.
+    pub is_ci: bool,
+    /// The poem.
+    pub text: String,
+}
+
+/// The forms that occur in training poems: lines and characters of each line, by kind or tune.
+#[derive(Clone, Debug, Default)]
+pub struct KnownForms {
+    counts: BTreeMap<String, BTreeMap<Vec<usize>, usize>>,
+}
+
+impl KnownForms {
+    /// Takes note of a training poem.
+    pub fn learn(&mut self, form: &str, poem: &Poem) {
+        let of_form = self.counts.entry(form.to_owned()).or_default();
+        *of_form.entry(poem.lengths()).or_default() += 1;
+    }
+
+    /// Whether at least `times` training poems of this kind or tune have these lengths of lines.
+    pub fn is_known(&self, form: &str, lengths: &[usize], times: usize) -> bool {
+        let count = self.counts.get(form).and_then(|of_form| of_form.get(lengths));
+        count.is_some_and(|count| *count >= times)
+    }
+}
+
+/// Training poems that must have a form before it counts as right.
+const TIMES_SEEN: usize = 3;
+
+/// What a set of poems comes to. Shares are of the poems that the row above them counts.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct PoemScores {
+    /// Poems judged.
+    pub poems: usize,
+    /// Poems whose numbers of lines and characters occur in three training poems of that kind or tune.
+    pub right_form: usize,
+    /// Poems with at least two lines that should rhyme.
+    pub with_rhymes: usize,
+    /// Of those, poems in which every one does.
+    pub all_rhyme: usize,
+    /// Lines that should rhyme, in all.
+    pub rhyme_lines: usize,
+    /// Of those, lines that share the poem's rhyme.
+    pub rhyming_lines: usize,
+    /// Poems of an even number of lines of five or seven characters.
+    pub with_tone_pattern: usize,
+    /// Of those, poems that keep every rule of regulated verse.
+    pub regulated: usize,
+    /// Rules of regulated verse checked, in all.
+    pub tone_checks: usize,
+    /// Of those, rules kept.
+    pub tones_kept: usize,
+    /// Characters of the longest run copied from training poems: median, 95th percentile, greatest.
+    pub longest_copy: [usize; 3],
+    /// The greatest of those runs.
+    pub longest_copy_text: String,
+}
+
+/// The Chinese characters of a text: copied runs are counted without punctuation.
+pub fn chinese_characters(text: &str) -> impl Iterator<Item = char> {
+    text.chars().filter(|character| is_han(*character))
+}
+
+/// A finder for what `poems` copied; training poems are read through [`chinese_characters`].
+pub fn copy_finder(poems: &[JudgedPoem]) -> CopyFinder {
+    let texts: Vec<String> = poems.iter().map(|poem| chinese_characters(&poem.text).collect()).collect();
+    CopyFinder::new(texts.iter().map(String::as_str))
+}
+
+impl PoemScores {
+    /// Judges `poems`; `copied` has the longest copied run of each.
+    pub fn of(poems: &[JudgedPoem], forms: &KnownForms, copied: &[CopiedRun]) -> PoemScores {
+        let mut scores = PoemScores { poems: poems.len(), ..PoemScores::default() };
+        poems.iter().for_each(|poem| scores.add(poem, forms));
+        let mut runs: Vec<&CopiedRun> = copied.iter().collect();
+        runs.sort_by_key(|run| run.characters);
+        if let Some(longest) = runs.last() {
+            let at = |share: f64| runs[((runs.len() - 1) as f64 * share).round() as usize].characters;
+            scores.longest_copy = [at(0.5), at(0.95), longest.characters];
+            scores.longest_copy_text.clone_from(&longest.text);
+        }
+        scores
+    }
+
+    fn add(&mut self, judged: &JudgedPoem, forms: &KnownForms) {
+        let poem = Poem::parse(&judged.text);
+        self.right_form += usize::from(forms.is_known(&judged.form, &poem.lengths(), TIMES_SEEN));
+        let rhymes = if judged.is_ci { poem.ci_rhymes() } else { poem.shi_rhymes() };
+        if rhymes.expected > 1 {
+            self.with_rhymes += 1;
+            self.all_rhyme += usize::from(rhymes.is_complete());
+            self.rhyme_lines += rhymes.expected;
+            self.rhyming_lines += rhymes.lines.len();
+        }
+        if let (false, Some(tones)) = (judged.is_ci, poem.tone_pattern()) {
+            self.with_tone_pattern += 1;
+            self.regulated += usize::from(tones.is_regulated());
+            self.tone_checks += tones.checks;
+            self.tones_kept += tones.kept;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn judged(text: &str) -> JudgedPoem {
+        JudgedPoem { form: "tang".to_owned(), is_ci: false, text: text.to_owned() }
+    }
+
+    #[test]
+    fn a_known_poem_keeps_its_rules_and_nonsense_does_not() {
+        let real = judged("白日依山盡，黃河入海流。欲窮千里目，更上一層樓。");
+        let mut forms = KnownForms::default();
+        (0..3).for_each(|_| forms.learn("tang", &Poem::parse(&real.text)));
+        let nonsense = judged("白日依山，黃河入海流。欲窮千里目。");
+        let poems = [real.clone(), nonsense];
+        let mut finder = copy_finder(&poems);
+        finder.read(chinese_characters("更上一層樓"));
+        let scores = PoemScores::of(&poems, &forms, &finder.longest());
+        assert_eq!((scores.poems, scores.right_form), (2, 1));
+        assert_eq!((scores.with_tone_pattern, scores.regulated), (1, 1));
+        assert_eq!((scores.with_rhymes, scores.all_rhyme), (1, 1));
+        assert_eq!(scores.longest_copy[2], 5);
+        assert_eq!(scores.longest_copy_text, "更上一層樓");
+    }
+
+    #[test]
+    fn no_poems_have_no_scores() {
+        assert_eq!(PoemScores::of(&[], &KnownForms::default(), &[]), PoemScores::default());
+    }
+}

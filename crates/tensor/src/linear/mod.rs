@@ -4,11 +4,13 @@
 //! threads; see `integer.rs` and `float.rs` for the sequences. This module knows no operation but this one.
 
 mod activations;
+pub mod backward;
 mod float;
 mod formats;
 mod integer;
 pub(crate) mod lanes;
 mod outputs;
+mod panels;
 pub mod peak;
 mod schedule;
 
@@ -119,6 +121,11 @@ fn multiply(
 /// # Safety
 /// The inputs and outputs of each work have the lengths that its matrix and rows ask for.
 unsafe fn run_together(team: &ThreadTeam, works: &mut [Option<Work<'_>>]) {
+    // SAFETY: passed on from the caller.
+    unsafe { schedule::run_panels(team, works) };
+    if works.iter().all(Option::is_none) {
+        return;
+    }
     let shares = team.width();
     let mut parts = 0;
     for work in works.iter_mut().flatten() {

@@ -7,13 +7,16 @@ use super::formats::{self, Expanded, Format};
 use super::integer;
 use super::lanes;
 use super::outputs::Outputs;
+use super::panels::{Left, PanelProduct, Right, Target};
 use crate::matrix::{BLOCK_COLUMNS, TILE_ROWS, TileLayout};
 use crate::team::share;
-use crate::{Dtype, Matrix, SimdLevel};
+use crate::{Dtype, Matrix, SimdLevel, ThreadTeam};
 use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
+/// From this many rows on, f32 tiles are multiplied with rows in panels.
+const ROWS_WORTH_PANELS: usize = 48;
 /// From this many rows on, float tiles are expanded to f32 once instead of being converted for every few rows.
 const ROWS_WORTH_EXPANDING_FLOATS: usize = 16;
 /// Rows that go through all tiles together; their activations should stay in the second-level cache.
@@ -91,6 +94,10 @@ impl<'a> Work<'a> {
     pub(super) fn divide(&mut self, shares: usize) {
         let tiles = self.width.div_ceil(TILE_ROWS);
         self.division = Division::new(tiles, self.layout.bytes, self.columns, self.rows, shares);
+    }
+
+    fn is_worth_panels(&self) -> bool {
+        self.dtype == Dtype::F32 && self.rows >= ROWS_WORTH_PANELS
     }
 
     pub(super) fn parts_of_a_share(&self) -> usize {
@@ -338,6 +345,38 @@ impl Work<'_> {
             row += step;
         }
     }
+}
+
+/// Computes the works for which panels are worth their while, and takes them out.
+///
+/// # Safety
+/// As for [`super::run_together`].
+pub(super) unsafe fn run_panels(team: &ThreadTeam, works: &mut [Option<Work<'_>>]) {
+    let Some(first) = works.iter().flatten().find(|work| work.is_worth_panels()) else {
+        return;
+    };
+    let (simd, rows, depth) = (first.simd, first.rows, first.columns);
+    let left = Left { start: first.input.as_ptr(), row_step: depth, depth_step: 1 };
+    let mut rights = [const { None }; super::PRODUCTS_TOGETHER];
+    let is_one = |work: &&mut Option<Work<'_>>| {
+        work.as_ref().is_some_and(|work| work.is_worth_panels() && work.simd == simd)
+    };
+    for (right, work) in rights.iter_mut().zip(works.iter_mut().filter(is_one)) {
+        *right = work.take().map(|work| Right {
+            start: work.tiles.as_ptr().cast(),
+            tile_step: depth * TILE_ROWS,
+            depth_step: TILE_ROWS,
+            lanes: work.width,
+            target: Target {
+                start: work.output,
+                row_step: work.width,
+                tile_step: TILE_ROWS,
+                lanes: work.width,
+            },
+        });
+    }
+    // SAFETY: passed on from the caller.
+    unsafe { PanelProduct { simd, left, rows, depth, rights: &rights, resume: false }.run(team) }
 }
 
 /// Packed tiles, or expanded ones.

@@ -104,6 +104,21 @@ pub(super) unsafe fn sum_of_bytes(bytes: __m128i) -> i32 {
     }
 }
 
+/// Columns of four rows of four as rows.
+#[inline(always)]
+pub(super) unsafe fn transpose_floats(from: *const f32, from_step: usize, to: *mut f32, to_step: usize) {
+    unsafe {
+        let (a, b) = (_mm_loadu_ps(from), _mm_loadu_ps(from.add(from_step)));
+        let (c, d) = (_mm_loadu_ps(from.add(2 * from_step)), _mm_loadu_ps(from.add(3 * from_step)));
+        let (ab_low, ab_high) = (_mm_unpacklo_ps(a, b), _mm_unpackhi_ps(a, b));
+        let (cd_low, cd_high) = (_mm_unpacklo_ps(c, d), _mm_unpackhi_ps(c, d));
+        _mm_storeu_ps(to, _mm_movelh_ps(ab_low, cd_low));
+        _mm_storeu_ps(to.add(to_step), _mm_movehl_ps(cd_low, ab_low));
+        _mm_storeu_ps(to.add(2 * to_step), _mm_movelh_ps(ab_high, cd_high));
+        _mm_storeu_ps(to.add(3 * to_step), _mm_movehl_ps(cd_high, ab_high));
+    }
+}
+
 /// The largest of eight unsigned numbers.
 #[inline(always)]
 pub(crate) unsafe fn eight_largest(numbers: __m256i) -> u32 {
@@ -238,6 +253,11 @@ impl<const VNNI: bool> TileLanes for Avx256<VNNI> {
             _mm256_storeu_ps(to, floats[0]);
             _mm256_storeu_ps(to.add(8), floats[1]);
         }
+    }
+
+    #[inline(always)]
+    unsafe fn transpose_four(from: *const f32, from_step: usize, to: *mut f32, to_step: usize) {
+        unsafe { transpose_floats(from, from_step, to, to_step) }
     }
 
     #[inline(always)]

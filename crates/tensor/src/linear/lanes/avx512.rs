@@ -3,7 +3,7 @@
 
 #![allow(clippy::undocumented_unsafe_blocks, reason = "the conditions are those of the trait's methods")]
 
-use super::avx2::sum_of_bytes;
+use super::avx2::{sum_of_bytes, transpose_floats};
 use super::{Blocking, TileKernel, TileLanes};
 use crate::rounding::{MAGNITUDE, ROUND, SIGNED_LEVELS, scale_of};
 use std::arch::x86_64::*;
@@ -219,6 +219,11 @@ impl TileLanes for Avx512 {
     #[inline(always)]
     unsafe fn store(floats: __m512, to: *mut f32) {
         unsafe { _mm512_storeu_ps(to, floats) }
+    }
+
+    #[inline(always)]
+    unsafe fn transpose_four(from: *const f32, from_step: usize, to: *mut f32, to_step: usize) {
+        unsafe { transpose_floats(from, from_step, to, to_step) }
     }
 
     #[inline(always)]

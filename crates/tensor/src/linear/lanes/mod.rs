@@ -96,6 +96,16 @@ pub(crate) trait TileLanes: 'static {
     unsafe fn load(from: *const f32) -> Self::Floats;
     /// Stores 16 f32.
     unsafe fn store(floats: Self::Floats, to: *mut f32);
+    /// Writes columns of four rows of four f32 as rows: element `[j, i]` of `to` becomes element `[i, j]` of `from`.
+    #[inline(always)]
+    unsafe fn transpose_four(from: *const f32, from_step: usize, to: *mut f32, to_step: usize) {
+        for i in 0..4 {
+            for j in 0..4 {
+                // SAFETY: passed on from the caller.
+                unsafe { *to.add(j * to_step + i) = *from.add(i * from_step + j) }
+            }
+        }
+    }
     /// Loads 16 f16 (32 bytes).
     unsafe fn load_f16(from: *const u8) -> Self::Floats;
     /// Loads 16 bf16 (32 bytes).

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use zhenjin_tensor::TensorError;
 
 use crate::batch::BatchError;
+use crate::learner::TokenBatchError;
 
 /// How many characters of a name that comes from a file are repeated in an error.
 const QUOTED_CHARACTERS: usize = 96;
@@ -69,6 +70,10 @@ pub enum ModelError {
         /// The name that was looked for, in the file's own naming.
         tensor: String,
     },
+
+    /// A batch to learn from does not fit together or the model.
+    #[error(transparent)]
+    TokenBatch(#[from] TokenBatchError),
 
     /// A tensor has another shape than the configuration implies.
     #[error("{}: tensor `{tensor}`: the configuration implies shape {expected:?}, but the file has {found:?}", file.display())]

@@ -17,6 +17,7 @@ mod initialise;
 mod json;
 mod key_centres;
 mod kv_cache;
+mod learner;
 mod mapping;
 mod memory;
 mod model;
@@ -42,6 +43,7 @@ pub use fingerprint::Fingerprint;
 pub use forward::{AdapterRows, Transformer};
 pub use initialise::{Deviation, InitialisationRule, initialise};
 pub use kv_cache::KvCacheDtype;
+pub use learner::{Learner, LearnerOptions, NonFiniteOrigin, TokenBatch, TokenBatchError};
 pub use mapping::Mapping;
 pub use memory::{MemoryEstimate, MemoryPlan, ServingLimits};
 pub use model::Model;
@@ -49,6 +51,7 @@ pub use pooling::{Pool, Pooling, PoolingRows};
 pub use runner::{Runner, RunnerOptions};
 pub use tensor_source::{LayerWeightName, TensorSource, TensorView, WeightName};
 pub use weights::{
-    LayerWeights, Linear, LoadOptions, PackingLoader, ReferenceLoader, Weight, WeightLoader, Weights,
+    LayerWeights, Linear, LoadOptions, PackingLoader, ParameterTable, ReferenceLoader, Weight, WeightLoader,
+    Weights,
 };
 pub use zhenjin_tensor::{PAGE_TOKENS, PageId, RowScore};

@@ -183,6 +183,28 @@ pub enum TensorError {
         /// Index of the other sequence (or the same, when a page stands twice in its list).
         second: usize,
     },
+    /// A weight that is no parameter of the model has no place for its gradient.
+    #[error(
+        "{what}: the weight is no parameter of the model, so its gradient has no place; load it with its model"
+    )]
+    NotAParameter {
+        /// The operation.
+        what: &'static str,
+    },
+    /// An operation without a gradient.
+    #[error("{what}: no gradient can be computed through it; compute it without recording")]
+    NotRecorded {
+        /// The operation.
+        what: &'static str,
+    },
+    /// A backward pass without the forward pass that belongs to it.
+    #[error(
+        "{what}: the tensor does not belong to what was recorded since the batch began; run the forward pass first"
+    )]
+    NotOnTape {
+        /// The operation.
+        what: &'static str,
+    },
     /// The operating system refused a thread.
     #[error("cannot start worker thread {worker} of {threads}: {reason}; ask for fewer threads")]
     Thread {

@@ -13,6 +13,7 @@ mod direct;
 mod dtype;
 mod error;
 mod executor;
+mod gradients;
 #[cfg(test)]
 #[path = "../tests/guarded/mod.rs"]
 mod guarded;
@@ -23,6 +24,7 @@ mod matrix;
 mod ops;
 mod parameter;
 pub mod quantise;
+mod recording;
 mod reference_executor;
 mod rotation;
 mod rounding;
@@ -37,6 +39,7 @@ pub use direct::{Activations, DirectExecutor, RowScore, ScoreTarget, WorkspaceLi
 pub use dtype::Dtype;
 pub use error::TensorError;
 pub use executor::{Executor, LowRankAddition, Projection};
+pub use gradients::{Gradients, ParameterShape, ParameterSource};
 pub use kv::{KvCache, KvDtype, KvShape, PAGE_TOKENS, PageId, SequenceRows};
 pub use linear::{Product, QuantisedRows, linear};
 pub use matrix::{Matrix, MatrixMemory};
@@ -45,6 +48,9 @@ pub use ops::softmax::{LogSumExp, log_softmax, log_sum_exp, softmax};
 pub use ops::top::TopLogit;
 pub use parameter::{ParameterId, Vector};
 pub use quantise::quantise;
+pub use recording::{
+    NonFinite, Pass, Recorded, RecordingExecutor, ScoreGradient, TokenScore, WantedGradient,
+};
 pub use reference_executor::{ReferenceExecutor, ReferenceTensor};
 pub use simd::SimdLevel;
 pub use team::{DisjointMut, TeamOptions, ThreadTeam, share};

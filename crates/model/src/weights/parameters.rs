@@ -1,5 +1,7 @@
 //! A model's parameters one by one, in the order of [`crate::ModelConfig::weights`]: for optimisers, checkpoints, sums.
 
+use zhenjin_tensor::{Matrix, ParameterId, ParameterShape, ParameterSource, Vector};
+
 use super::{LayerWeights, Linear, Weights};
 use crate::tensor_source::{LayerWeightName, WeightName};
 
@@ -57,6 +59,57 @@ impl<M, V> Weights<M, V> {
             .chain(layers)
             .chain([(WeightName::FinalNorm, Weight::Vector(self.final_norm))])
             .chain(self.separate_head.map(|head| (WeightName::Head, Weight::Matrix(head))))
+    }
+}
+
+impl Weights {
+    /// The shapes of the parameters, in the order of their numbers: what gradients and optimiser states are made for.
+    pub fn parameter_shapes(&self) -> Vec<ParameterShape> {
+        let shape = |(_, weight): (WeightName, Weight<&Matrix, &Vector>)| match weight {
+            Weight::Matrix(matrix) => {
+                ParameterShape::Matrix { rows: matrix.rows(), columns: matrix.columns() }
+            }
+            Weight::Vector(vector) => ParameterShape::Vector { len: vector.len() },
+        };
+        self.parameters().map(shape).collect()
+    }
+
+    /// The parameters by their numbers, for a backward pass.
+    pub fn parameter_table(&self) -> ParameterTable<'_> {
+        ParameterTable { weights: self.parameters().map(|(_, weight)| weight).collect() }
+    }
+
+    /// The first value of a parameter in f32 that is NaN or infinite: of which, and where in its packed order.
+    pub fn first_non_finite(&self) -> Option<(WeightName, usize)> {
+        self.parameters().find_map(|(name, weight)| {
+            let values = match weight {
+                Weight::Matrix(matrix) => matrix.f32_packed().unwrap_or_default(),
+                Weight::Vector(vector) => vector,
+            };
+            Some((name, values.iter().position(|value| !value.is_finite())?))
+        })
+    }
+}
+
+/// A model's parameters by their numbers.
+#[derive(Debug)]
+pub struct ParameterTable<'a> {
+    weights: Vec<Weight<&'a Matrix, &'a Vector>>,
+}
+
+impl ParameterSource for ParameterTable<'_> {
+    fn matrix(&self, id: ParameterId) -> Option<&Matrix> {
+        match self.weights.get(id.0 as usize) {
+            Some(Weight::Matrix(matrix)) => Some(matrix),
+            _ => None,
+        }
+    }
+
+    fn vector(&self, id: ParameterId) -> Option<&Vector> {
+        match self.weights.get(id.0 as usize) {
+            Some(Weight::Vector(vector)) => Some(vector),
+            _ => None,
+        }
     }
 }
 
@@ -136,7 +189,7 @@ impl<M, V> Linear<M, V> {
 mod tests {
     use std::sync::Arc;
 
-    use zhenjin_tensor::{Dtype, ParameterId, SimdLevel, ThreadTeam};
+    use zhenjin_tensor::{Dtype, SimdLevel, ThreadTeam};
 
     use super::*;
     use crate::config::ModelConfig;

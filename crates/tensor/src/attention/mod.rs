@@ -12,6 +12,7 @@
 //! page are exact products of bytes instead (see `eight_bits`), in which a masked key weighs exactly zero. Score, weight and merge have a plain reference
 //! (`reference`) that every instruction set equals bit for bit.
 
+mod backward;
 mod block;
 mod eight_bits;
 mod floats;
@@ -29,6 +30,9 @@ use crate::kv::{KvCache, PAGE_TOKENS};
 use crate::lanes::dispatch;
 use crate::team::DisjointMut;
 use crate::{SimdLevel, ThreadTeam};
+pub(crate) use backward::{
+    AttentionGradientCall, AttentionGradientOutputs, AttentionGradientScratch, attention_gradient,
+};
 use block::{Block, BlockKernel, MergeKernel, Scratch};
 pub(crate) use packed::PackedDocuments;
 pub(crate) use plan::AttentionPlan;

@@ -4,6 +4,7 @@
 //! take longer. Neither changes a bit of the result. It does not know models: shapes come with the operands.
 
 mod low_rank;
+mod parts;
 mod scoring;
 mod workspace;
 
@@ -15,17 +16,15 @@ use crate::attention::{
 use crate::error::{expect, expect_whole};
 use crate::kv::{KvCache, SequenceRows};
 use crate::lanes::{LaneKernel, dispatch};
-use crate::linear::{Product, QuantisedRows, linear};
-use crate::ops::add::AddToRows;
+use crate::linear::QuantisedRows;
 use crate::ops::rms_norm::RmsNorm;
-use crate::ops::rope::{RotaryAngles, RotaryFrequencies, RotaryLayout, Rotate};
-use crate::ops::swiglu::SwiGlu;
+use crate::ops::rope::{RotaryAngles, RotaryFrequencies, RotaryLayout};
 use crate::team::DisjointMut;
 use crate::{Executor, Matrix, Projection, SimdLevel, TensorError, ThreadTeam, Vector};
 use scoring::RowState;
 pub use scoring::{RowScore, ScoreTarget};
 pub use workspace::Activations;
-use workspace::Workspace;
+pub(crate) use workspace::Workspace;
 
 /// Elements below which an operation is done by the caller alone.
 const ELEMENTS_WORTH_A_TEAM: usize = 16 * 1024;
@@ -50,8 +49,8 @@ pub struct WorkspaceLimits {
 /// Computes operations at once; owns the KV cache and the memory for activations.
 #[derive(Debug)]
 pub struct DirectExecutor {
-    simd: SimdLevel,
-    team: Arc<ThreadTeam>,
+    pub(crate) simd: SimdLevel,
+    pub(crate) team: Arc<ThreadTeam>,
     cache: KvCache,
     plan: AttentionPlan,
     /// The documents of the batch, where the batch is packed.
@@ -59,7 +58,7 @@ pub struct DirectExecutor {
     is_packed: bool,
     angles: RotaryAngles,
     quantised: QuantisedRows,
-    workspace: Workspace,
+    pub(crate) workspace: Workspace,
     attention: AttentionScratch,
     scoring: Vec<RowState>,
 }
@@ -218,7 +217,11 @@ impl DirectExecutor {
     }
 
     /// Runs `kernel(rows, values of those rows)` on parts of `tensor`.
-    fn for_rows(&self, tensor: &mut Activations, kernel: impl Fn(std::ops::Range<usize>, &mut [f32]) + Sync) {
+    pub(crate) fn for_rows(
+        &self,
+        tensor: &mut Activations,
+        kernel: impl Fn(std::ops::Range<usize>, &mut [f32]) + Sync,
+    ) {
         let (rows, width) = (tensor.rows(), tensor.width());
         if tensor.values().len() < ELEMENTS_WORTH_A_TEAM {
             return kernel(0..rows, tensor.values_mut());
@@ -230,7 +233,7 @@ impl DirectExecutor {
         });
     }
 
-    fn run<K: LaneKernel>(&self, kernel: K) -> K::Output {
+    pub(crate) fn run<K: LaneKernel>(&self, kernel: K) -> K::Output {
         dispatch(self.simd, kernel)
     }
 }
@@ -294,12 +297,9 @@ impl Executor for DirectExecutor {
         weight: &Vector,
         epsilon: f32,
     ) -> Result<Activations, TensorError> {
-        expect_whole("head_norm: heads of a row", input.width(), weight.len())?;
-        let width = input.width();
-        let heads = input.with_width(weight.len());
-        let out = self.rms_norm(&heads, weight, epsilon)?;
-        self.workspace.give_back(heads);
-        Ok(out.with_width(width))
+        let out = self.head_norm_of(&input, weight, epsilon)?;
+        self.workspace.give_back(input);
+        Ok(out)
     }
 
     fn linear<const N: usize>(
@@ -307,38 +307,13 @@ impl Executor for DirectExecutor {
         input: Activations,
         projections: [Projection<'_, Matrix, Vector>; N],
     ) -> Result<[Activations; N], TensorError> {
-        let rows = input.rows();
-        let mut outputs: [Activations; N] = std::array::from_fn(|_| Activations::default());
-        for (output, Projection { matrix, bias, additions }) in outputs.iter_mut().zip(&projections) {
-            expect("linear: bias", matrix.rows(), bias.map_or(matrix.rows(), |bias| bias.len()))?;
-            additions.iter().try_for_each(|addition| low_rank::check(addition, &input, matrix.rows()))?;
-            *output = self.workspace.take(rows, matrix.rows())?;
-        }
-        let mut index = 0;
-        let mut products = outputs.each_mut().map(|output| {
-            index += 1;
-            Product { matrix: projections[index - 1].matrix, output: output.values_mut() }
-        });
-        linear(&self.team, input.values(), rows, &mut self.quantised, &mut products)?;
-        for (output, projection) in outputs.iter_mut().zip(&projections) {
-            if let Some(addend) = projection.bias {
-                self.for_rows(output, |_, rows| self.run(AddToRows { rows, addend }));
-            }
-            for addition in projection.additions {
-                self.add_low_rank(addition, &input, output)?;
-            }
-        }
+        let outputs = self.linear_of(&input, &projections)?;
         self.workspace.give_back(input);
         Ok(outputs)
     }
 
     fn rope(&mut self, mut input: Activations, head_dim: usize) -> Result<Activations, TensorError> {
-        expect_whole("rope: heads of a row", input.width(), head_dim)?;
-        expect("rope: rows", self.angles.positions().max(input.rows()), input.rows())?;
-        let width = input.width();
-        self.for_rows(&mut input, |rows, values| {
-            self.run(Rotate { rows: values, width, head_dim, angles: &self.angles, first: rows.start });
-        });
+        self.rotate(&mut input, head_dim)?;
         Ok(input)
     }
 
@@ -359,19 +334,13 @@ impl Executor for DirectExecutor {
     }
 
     fn swiglu(&mut self, mut gate: Activations, up: Activations) -> Result<Activations, TensorError> {
-        expect("swiglu: up", gate.values().len(), up.values().len())?;
-        self.for_rows(&mut gate, |rows, gate| {
-            self.run(SwiGlu { gate, up: up.rows_values(rows) });
-        });
+        self.swiglu_into(&mut gate, &up)?;
         self.workspace.give_back(up);
         Ok(gate)
     }
 
     fn add(&mut self, mut sum: Activations, addend: Activations) -> Result<Activations, TensorError> {
-        expect("add: addend", sum.values().len(), addend.values().len())?;
-        self.for_rows(&mut sum, |rows, sum| {
-            self.run(AddToRows { rows: sum, addend: addend.rows_values(rows) });
-        });
+        self.add_to(&mut sum, &addend)?;
         self.workspace.give_back(addend);
         Ok(sum)
     }

@@ -7,7 +7,7 @@ use super::{DirectExecutor, expect};
 use crate::linear::linear_part;
 use crate::ops::softmax::LogSumExp;
 use crate::ops::top::{TopLogit, TopLogits};
-use crate::{Activations, Matrix, SimdLevel, TensorError};
+use crate::{Activations, Matrix, SimdLevel, TensorError, TokenScore};
 
 /// Outputs of a piece, over all rows: 4 MiB, which stay in the third-level cache. A piece has a part of every row at least.
 const PIECE_ELEMENTS: usize = 1 << 20;
@@ -101,6 +101,39 @@ impl DirectExecutor {
         targets: &[ScoreTarget],
         scores: &mut Vec<RowScore>,
     ) -> Result<(), TensorError> {
+        let states = self.scored_states(input, head, outputs, targets)?;
+        scores.extend(states.iter_mut().map(RowState::finish));
+        Ok(())
+    }
+
+    /// As [`DirectExecutor::score`]: the log-probability of each row's target and the log-sum-exp.
+    ///
+    /// # Errors
+    /// As for [`DirectExecutor::score`].
+    pub fn token_scores(
+        &mut self,
+        input: &Activations,
+        head: &Matrix,
+        outputs: usize,
+        targets: &[ScoreTarget],
+        scores: &mut Vec<TokenScore>,
+    ) -> Result<(), TensorError> {
+        let states = self.scored_states(input, head, outputs, targets)?;
+        scores.extend(states.iter().map(|RowState { total, target_logit, .. }| TokenScore {
+            log_probability: total.log_probability(*target_logit),
+            log_sum_exp: total.value() as f32,
+        }));
+        Ok(())
+    }
+
+    /// The states of all rows behind the last output.
+    fn scored_states(
+        &mut self,
+        input: &Activations,
+        head: &Matrix,
+        outputs: usize,
+        targets: &[ScoreTarget],
+    ) -> Result<&mut [RowState], TensorError> {
         let rows = targets.len();
         expect("score: rows", rows, input.rows())?;
         expect("score: width of the rows", head.columns(), input.width())?;
@@ -129,8 +162,7 @@ impl DirectExecutor {
             });
         }
         self.workspace.give_back(buffer);
-        scores.extend(states.iter_mut().map(RowState::finish));
-        Ok(())
+        Ok(states)
     }
 
     /// The rows of `input` whose numbers are given, in that order.

@@ -53,11 +53,6 @@ impl Activations {
     pub fn bytes(&self) -> usize {
         size_of_val(self.memory())
     }
-
-    /// The same values as rows of another width, which must divide their number.
-    pub(super) fn with_width(self, width: usize) -> Activations {
-        Activations { width, ..self }
-    }
 }
 
 /// Buffers that are free at the moment.
@@ -66,20 +61,26 @@ impl Activations {
 /// replaced by a longer one again and again, and a process that runs for weeks would grow with every rare coincidence.
 /// What is not used of a buffer takes no memory.
 #[derive(Debug, Default)]
-pub(super) struct Workspace {
+pub(crate) struct Workspace {
     free: Vec<Zeroed>,
     sizes: [usize; 2],
+    /// Whether buffers are as long as their tensors and are all kept: see [`Workspace::keep_all`].
+    keeps_all: bool,
 }
 
 impl Workspace {
     /// A tensor whose values are to be overwritten: what they are now is unspecified.
-    pub(super) fn take(&mut self, rows: usize, width: usize) -> Result<Activations, TensorError> {
+    pub(crate) fn take(&mut self, rows: usize, width: usize) -> Result<Activations, TensorError> {
         const WHAT: &str = "activations";
         let length =
             rows.checked_mul(width).ok_or(TensorError::TooLarge { what: WHAT, rows, columns: width })?;
-        let fitting = (0..self.free.len()).filter(|index| self.free[*index].len() >= length);
+        // A small tensor in a long buffer would make the next long one take new memory.
+        let longest = if self.keeps_all { length.saturating_add(length / 4) } else { usize::MAX };
+        let fits = |buffer: &Zeroed| (length..=longest).contains(&buffer.len());
+        let fitting = (0..self.free.len()).filter(|index| fits(&self.free[*index]));
         let buffer = match fitting.min_by_key(|index| self.free[*index].len()) {
             Some(tightest) => self.free.swap_remove(tightest),
+            None if self.keeps_all => Zeroed::new(WHAT, length)?,
             None => {
                 // One that is too short for what comes is of no use any more.
                 self.free.retain(|buffer| self.sizes.contains(&buffer.len()));
@@ -95,13 +96,20 @@ impl Workspace {
         self.sizes = [elements, longest];
     }
 
+    /// Makes buffers as long as their tensors from now on and keeps them all, until the next call: for a backward pass, which takes
+    /// the same tensors of many sizes in every step. What is free now is given back to the system.
+    pub(crate) fn keep_all(&mut self) {
+        self.free.clear();
+        self.keeps_all = true;
+    }
+
     /// Bytes of the free buffers.
     pub(super) fn bytes(&self) -> usize {
         self.free.iter().map(|buffer| size_of_val(&buffer[..])).sum()
     }
 
     /// Takes a tensor's memory back.
-    pub(super) fn give_back(&mut self, tensor: Activations) {
+    pub(crate) fn give_back(&mut self, tensor: Activations) {
         self.free.extend(tensor.buffer);
     }
 }

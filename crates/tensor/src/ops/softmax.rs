@@ -82,6 +82,12 @@ pub fn log_softmax(simd: SimdLevel, logits: &mut [f32]) {
     }
 }
 
+/// Overwrites every logit of a row with its probability times `factor`, given ln Σ e^logit: the derivative of
+/// `factor · ln Σ e^logit` by the logits.
+pub(crate) fn scaled_probabilities(simd: SimdLevel, logits: &mut [f32], log_sum_exp: f32, factor: f32) {
+    dispatch(simd, Exponentials { logits, greatest: log_sum_exp, factor });
+}
+
 struct AddParts<'a> {
     total: &'a mut LogSumExp,
     logits: &'a [f32],

@@ -1,0 +1,397 @@
+//! Learning from whole documents: log-probabilities of targets, and the gradients of all parameters.
+//!
+//! The forward pass is the one that serves ([`Transformer`]), on the recording executor; for weights in f32 its log-probabilities
+//! are those of a [`crate::Runner`] over the same tokens, bit for bit, whatever the documents are packed with. What the loss is
+//! made of is the caller's: this file asks for its derivative by each target's score. It does not know optimisers.
+
+use zhenjin_tensor::{
+    Activations, Executor, Gradients, Matrix, NonFinite, Recorded, RecordingExecutor, RotaryFrequencies,
+    ScoreGradient, ScoreTarget, TensorError, TokenScore, Vector, WantedGradient,
+};
+
+use crate::config::ModelConfig;
+use crate::errors::ModelError;
+use crate::forward::{Transformer, attention_shape};
+use crate::rope;
+use crate::tensor_source::WeightName;
+use crate::weights::{LoadOptions, ParameterTable, Weights};
+
+/// Documents one after the other, one row per token.
+#[derive(Clone, Copy, Debug)]
+pub struct TokenBatch<'a> {
+    /// The tokens of all documents.
+    pub tokens: &'a [u32],
+    /// Tokens of each document. Attention never crosses from one to another.
+    pub document_lengths: &'a [usize],
+    /// The token that each row is to predict; rows without one do not count.
+    pub targets: &'a [Option<u32>],
+}
+
+/// What is wrong with a [`TokenBatch`].
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TokenBatchError {
+    /// The numbers of rows differ.
+    #[error(
+        "batch: {tokens} tokens, {targets} targets and documents of {rows} rows in all; there must be as many of each"
+    )]
+    Rows {
+        /// Tokens.
+        tokens: usize,
+        /// Targets.
+        targets: usize,
+        /// Sum of the documents' lengths.
+        rows: usize,
+    },
+    /// A token or target that the model does not have.
+    #[error(
+        "batch: {what} {token} at row {row} is not below {vocabulary_size}, the model's number of tokens"
+    )]
+    UnknownToken {
+        /// Token or target.
+        what: &'static str,
+        /// Its place.
+        row: usize,
+        /// The number.
+        token: u32,
+        /// The model's tokens.
+        vocabulary_size: usize,
+    },
+    /// A document longer than the model's context.
+    #[error(
+        "batch: document {document} has {length} tokens, but the model has {context_length} positions; cut it"
+    )]
+    DocumentTooLong {
+        /// Its place among the documents.
+        document: usize,
+        /// Its tokens.
+        length: usize,
+        /// The model's positions.
+        context_length: usize,
+    },
+}
+
+/// How a [`Learner`] computes.
+#[derive(Clone, Debug)]
+pub struct LearnerOptions {
+    /// The instruction set and the threads; those for which the weights are packed.
+    pub load: LoadOptions,
+    /// Keep only each layer's input, and compute the layer again on the way back: less memory, a third more work, the same bits.
+    pub recompute: bool,
+}
+
+/// Where a number that is not finite comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NonFiniteOrigin {
+    /// A parameter itself, at this place of its packed order.
+    Parameter(WeightName, usize),
+    /// The result of an operation on finite parameters.
+    Operation(NonFinite),
+    /// The gradient of a parameter, at this place of its packed order, though every activation and its gradient are finite.
+    Gradient(WeightName, usize),
+}
+
+impl std::fmt::Display for NonFiniteOrigin {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            NonFiniteOrigin::Parameter(name, index) => {
+                write!(formatter, "element {index} of parameter {name:?} is not a finite number")
+            }
+            NonFiniteOrigin::Operation(found) => found.fmt(formatter),
+            NonFiniteOrigin::Gradient(name, index) => {
+                write!(formatter, "element {index} of the gradient of {name:?} is not a finite number")
+            }
+        }
+    }
+}
+
+/// Asks the loss for its derivatives by the score of a row.
+type RowGradient<'a> = dyn Fn(usize, TokenScore) -> ScoreGradient + Sync + 'a;
+
+/// Computes scores and gradients for models of one configuration. See the head of this file.
+#[derive(Debug)]
+pub struct Learner {
+    config: ModelConfig,
+    rotary: RotaryFrequencies,
+    executor: RecordingExecutor,
+    recompute: bool,
+    usable_vocabulary: usize,
+}
+
+impl Learner {
+    /// A learner that has taken no memory yet.
+    ///
+    /// # Errors
+    /// [`ModelError::Tensor`] when the heads cannot be computed, or the processor lacks the instructions.
+    pub fn new(config: &ModelConfig, options: LearnerOptions) -> Result<Learner, ModelError> {
+        let LearnerOptions { load: LoadOptions { simd, team }, recompute } = options;
+        Ok(Learner {
+            rotary: rope::frequencies(&config.rope),
+            executor: RecordingExecutor::new(attention_shape(config), simd, team)?,
+            recompute,
+            usable_vocabulary: config.vocabulary_size,
+            config: config.clone(),
+        })
+    }
+
+    /// Lets softmax range over the first `tokens` outputs only: those that the tokenizer has, where the model has more.
+    #[must_use]
+    pub fn with_usable_vocabulary(self, tokens: usize) -> Learner {
+        let usable_vocabulary = tokens.min(self.config.vocabulary_size);
+        Learner { usable_vocabulary, ..self }
+    }
+
+    /// Computes the scores of a batch's targets, asks `row_gradient` for the derivatives of the loss by each, and adds the derivatives
+    /// of the loss by all parameters to `gradients`. One score per row; rows without a target have zeros.
+    ///
+    /// # Errors
+    /// [`ModelError::TokenBatch`], before anything is computed; [`ModelError::Tensor`] when a matrix is not in f32, `gradients`
+    /// is for other parameters, or memory is short: some gradients may have been added to then.
+    pub fn accumulate(
+        &mut self,
+        weights: &Weights,
+        batch: &TokenBatch<'_>,
+        row_gradient: &RowGradient<'_>,
+        gradients: &mut Gradients,
+    ) -> Result<Vec<TokenScore>, ModelError> {
+        let Some(rows) = self.begin(batch)? else {
+            return Ok(vec![TokenScore::default(); batch.tokens.len()]);
+        };
+        let table = weights.parameter_table();
+        let step = Step { weights, table: &table, batch, rows: &rows, row_gradient };
+        let scores = match self.recompute {
+            false => self.recorded(&step, gradients),
+            true => self.recomputed(&step, gradients),
+        };
+        self.executor.clear_tape();
+        Ok(rows.scatter(scores?, batch.tokens.len()))
+    }
+
+    /// The scores of a batch's targets, with the bits that [`Learner::accumulate`] gives them.
+    ///
+    /// # Errors
+    /// As for [`Learner::accumulate`].
+    pub fn score(
+        &mut self,
+        weights: &Weights,
+        batch: &TokenBatch<'_>,
+    ) -> Result<Vec<TokenScore>, ModelError> {
+        let Some(rows) = self.begin(batch)? else {
+            return Ok(vec![TokenScore::default(); batch.tokens.len()]);
+        };
+        let transformer = Transformer { config: &self.config, weights, adapters: &[] };
+        let executor = self.executor.direct();
+        let hidden = transformer.hidden_states(executor, batch.tokens, &rows.selected)?;
+        let normalised = transformer.final_norm(executor, &hidden)?;
+        executor.discard(hidden);
+        let target = |target: &Option<u32>| ScoreTarget { output: target.unwrap_or(0) as usize, top: 0 };
+        let targets: Vec<ScoreTarget> = rows.targets.iter().map(target).collect();
+        let mut scores = Vec::with_capacity(targets.len());
+        executor.token_scores(&normalised, weights.head(), self.usable_vocabulary, &targets, &mut scores)?;
+        executor.discard(normalised);
+        Ok(rows.scatter(scores, batch.tokens.len()))
+    }
+
+    /// Computes a batch once more as [`Learner::accumulate`] does, and says where the first number that is NaN or infinite comes from:
+    /// a parameter, or which operation of which layer. What is in `gradients` is overwritten.
+    ///
+    /// # Errors
+    /// As for [`Learner::accumulate`].
+    pub fn find_non_finite(
+        &mut self,
+        weights: &Weights,
+        batch: &TokenBatch<'_>,
+        row_gradient: &RowGradient<'_>,
+        gradients: &mut Gradients,
+    ) -> Result<Option<NonFiniteOrigin>, ModelError> {
+        if let Some((name, index)) = weights.first_non_finite() {
+            return Ok(Some(NonFiniteOrigin::Parameter(name, index)));
+        }
+        // Layers are visited in order only without recomputation.
+        let recompute = std::mem::replace(&mut self.recompute, false);
+        gradients.clear();
+        self.executor.set_trace(true);
+        let outcome = self.accumulate(weights, batch, row_gradient, gradients);
+        let found = self.executor.non_finite().cloned();
+        self.executor.set_trace(false);
+        self.recompute = recompute;
+        outcome?;
+        if let Some(found) = found {
+            return Ok(Some(NonFiniteOrigin::Operation(found)));
+        }
+        let name = |id: usize| weights.parameters().nth(id).map(|(name, _)| name);
+        let found = gradients.first_non_finite();
+        Ok(found.and_then(|(id, index)| Some(NonFiniteOrigin::Gradient(name(id.0 as usize)?, index))))
+    }
+
+    /// Bytes of memory that have been taken for activations and their gradients.
+    pub fn workspace_bytes_taken(&self) -> usize {
+        self.executor.workspace_bytes_taken()
+    }
+
+    /// Checks a batch and tells the executor of it; the rows that have a target, if there are any.
+    fn begin(&mut self, batch: &TokenBatch<'_>) -> Result<Option<TargetRows>, ModelError> {
+        self.check(batch)?;
+        let has_target = |row: &usize| batch.targets[*row].is_some();
+        let selected: Vec<usize> = (0..batch.tokens.len()).filter(has_target).collect();
+        if selected.is_empty() {
+            return Ok(None);
+        }
+        let targets = selected.iter().map(|row| batch.targets[*row]).collect();
+        self.executor.begin_packed(batch.document_lengths, &self.rotary)?;
+        Ok(Some(TargetRows { selected, targets }))
+    }
+
+    fn check(&self, batch: &TokenBatch<'_>) -> Result<(), TokenBatchError> {
+        let (tokens, targets) = (batch.tokens.len(), batch.targets.len());
+        let rows = batch.document_lengths.iter().fold(0usize, |sum, length| sum.saturating_add(*length));
+        if tokens != targets || tokens != rows {
+            return Err(TokenBatchError::Rows { tokens, targets, rows });
+        }
+        let unknown = |what, row, token, vocabulary_size| TokenBatchError::UnknownToken {
+            what,
+            row,
+            token,
+            vocabulary_size,
+        };
+        let (size, usable) = (self.config.vocabulary_size, self.usable_vocabulary);
+        if let Some((row, token)) =
+            batch.tokens.iter().enumerate().find(|(_, token)| **token as usize >= size)
+        {
+            return Err(unknown("token", row, *token, size));
+        }
+        for (row, target) in batch.targets.iter().enumerate() {
+            if let Some(target) = target.filter(|target| *target as usize >= usable) {
+                return Err(unknown("target", row, target, usable));
+            }
+        }
+        let context_length = self.config.context_length;
+        let too_long = |(_, length): &(usize, &usize)| **length > context_length;
+        match batch.document_lengths.iter().enumerate().find(too_long) {
+            Some((document, length)) => {
+                Err(TokenBatchError::DocumentTooLong { document, length: *length, context_length })
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// The whole forward pass on the tape, then the way back.
+    fn recorded(
+        &mut self,
+        step: &Step<'_>,
+        gradients: &mut Gradients,
+    ) -> Result<Vec<TokenScore>, TensorError> {
+        let transformer = step.transformer(&self.config);
+        let executor = &mut self.executor;
+        let mut hidden = executor.embedding(&step.weights.embedding, step.batch.tokens)?;
+        for index in 0..step.weights.layers.len() {
+            executor.set_layer(Some(index));
+            hidden = transformer.layer(executor, index, hidden, step.selected(index))?;
+        }
+        executor.set_layer(None);
+        let scores = head(&transformer, executor, self.usable_vocabulary, step, &hidden, gradients)?;
+        executor.discard(hidden);
+        executor.backward(step.table, gradients)?;
+        Ok(scores)
+    }
+
+    /// The forward pass without a record but for the layers' inputs; then each layer once more, on the tape, last layer first.
+    fn recomputed(
+        &mut self,
+        step: &Step<'_>,
+        gradients: &mut Gradients,
+    ) -> Result<Vec<TokenScore>, TensorError> {
+        let transformer = step.transformer(&self.config);
+        let executor = &mut self.executor;
+        let mut inputs: Vec<Activations> = Vec::new();
+        let mut hidden = executor.direct().embedding(&step.weights.embedding, step.batch.tokens)?;
+        for index in 0..step.weights.layers.len() {
+            inputs.push(executor.direct().copy(&hidden)?);
+            let selected = step.selected(index);
+            hidden = transformer.layer(executor.direct(), index, hidden, selected)?;
+        }
+        let (hidden, wanted) = executor.input(hidden);
+        let scores = head(&transformer, executor, self.usable_vocabulary, step, &hidden, gradients)?;
+        executor.discard(hidden);
+        let mut gradient = go_back(executor, step, wanted, gradients)?;
+        for index in (0..step.weights.layers.len()).rev() {
+            let Some(values) = inputs.pop() else { break };
+            executor.set_layer(Some(index));
+            let (input, wanted) = executor.input(values);
+            let out = transformer.layer(executor, index, input, step.selected(index))?;
+            executor.set_gradient(out, gradient)?;
+            gradient = go_back(executor, step, wanted, gradients)?;
+        }
+        executor.set_layer(None);
+        let out = executor.embedding(&step.weights.embedding, step.batch.tokens)?;
+        executor.set_gradient(out, gradient)?;
+        executor.backward(step.table, gradients)?;
+        Ok(scores)
+    }
+}
+
+/// The last norm and the head with its loss.
+fn head(
+    transformer: &Transformer<'_, Matrix, Vector>,
+    executor: &mut RecordingExecutor,
+    outputs: usize,
+    step: &Step<'_>,
+    hidden: &Recorded,
+    gradients: &mut Gradients,
+) -> Result<Vec<TokenScore>, TensorError> {
+    let normalised = transformer.final_norm(executor, hidden)?;
+    let selected = &step.rows.selected;
+    let row_gradient = |row: usize, score| (step.row_gradient)(selected[row], score);
+    let head = step.weights.head();
+    executor.head_loss(normalised, head, outputs, &step.rows.targets, &row_gradient, gradients)
+}
+
+/// Goes back to `input`, takes its gradient and empties the tape.
+fn go_back(
+    executor: &mut RecordingExecutor,
+    step: &Step<'_>,
+    input: WantedGradient,
+    gradients: &mut Gradients,
+) -> Result<Activations, TensorError> {
+    executor.backward(step.table, gradients)?;
+    let gradient = executor.take_gradient(input)?;
+    executor.clear_tape();
+    gradient.ok_or(TensorError::NotOnTape { what: "gradient of a layer's input" })
+}
+
+/// What one pass computes with.
+struct Step<'a> {
+    weights: &'a Weights,
+    table: &'a ParameterTable<'a>,
+    batch: &'a TokenBatch<'a>,
+    rows: &'a TargetRows,
+    row_gradient: &'a RowGradient<'a>,
+}
+
+impl<'a> Step<'a> {
+    fn transformer<'b>(&'b self, config: &'b ModelConfig) -> Transformer<'b, Matrix, Vector> {
+        Transformer { config, weights: self.weights, adapters: &[] }
+    }
+
+    /// Behind the attention of the last layer, only rows with a target are computed.
+    fn selected(&self, layer: usize) -> Option<&'a [usize]> {
+        (layer + 1 == self.weights.layers.len()).then_some(&self.rows.selected)
+    }
+}
+
+/// The rows that have a target, and their targets.
+struct TargetRows {
+    selected: Vec<usize>,
+    targets: Vec<Option<u32>>,
+}
+
+impl TargetRows {
+    /// The scores of all rows.
+    fn scatter(&self, scores: Vec<TokenScore>, rows: usize) -> Vec<TokenScore> {
+        if scores.len() == rows {
+            return scores;
+        }
+        let mut all = vec![TokenScore::default(); rows];
+        self.selected.iter().zip(scores).for_each(|(row, score)| all[*row] = score);
+        all
+    }
+}

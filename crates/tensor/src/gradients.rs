@@ -1,0 +1,313 @@
+//! Gradients of a model's parameters: one buffer for each, by its [`ParameterId`], in the order in which the parameter itself is
+//! packed, so that optimisers work element by element.
+
+use std::ops::Range;
+
+use crate::error::expect;
+use crate::lanes::dispatch;
+use crate::matrix::TILE_ROWS;
+use crate::ops::add::AddToRows;
+use crate::ops::rms_norm::SumOfSquares;
+use crate::team::DisjointMut;
+use crate::zeroed::Zeroed;
+use crate::{Matrix, ParameterId, SimdLevel, TensorError, ThreadTeam, Vector};
+
+/// Elements that a thread works on together.
+const PART: usize = 64 * 1024;
+/// Elements whose squares are summed in f32 before the sum goes on in f64.
+const SQUARES: usize = 1024;
+/// Sums of squares outside these bounds may have lost summands by overflow or underflow and are computed again in f64.
+const SAFE_SQUARES: Range<f32> = 1e-25..1e30;
+
+/// The shape of a parameter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ParameterShape {
+    /// A matrix `[rows = outputs, columns = inputs]`, packed in tiles of 16 rows (see [`Matrix::f32_packed`]).
+    Matrix {
+        /// Outputs.
+        rows: usize,
+        /// Inputs.
+        columns: usize,
+    },
+    /// A vector of `len` values.
+    Vector {
+        /// Values.
+        len: usize,
+    },
+}
+
+impl ParameterShape {
+    /// Values of the parameter.
+    pub fn elements(self) -> usize {
+        match self {
+            ParameterShape::Matrix { rows, columns } => rows.saturating_mul(columns),
+            ParameterShape::Vector { len } => len,
+        }
+    }
+
+    /// Values of its buffer, with those of the rows that do not exist in the last tile of a matrix.
+    pub fn packed_len(self) -> usize {
+        match self {
+            ParameterShape::Matrix { rows, columns } => {
+                rows.div_ceil(TILE_ROWS).saturating_mul(TILE_ROWS).saturating_mul(columns)
+            }
+            ParameterShape::Vector { len } => len,
+        }
+    }
+}
+
+/// Where a backward pass finds the parameters whose numbers it recorded.
+pub trait ParameterSource {
+    /// The matrix that is parameter `id`, if that is a matrix.
+    fn matrix(&self, id: ParameterId) -> Option<&Matrix>;
+    /// The vector that is parameter `id`, if that is a vector.
+    fn vector(&self, id: ParameterId) -> Option<&Vector>;
+}
+
+/// A gradient for every parameter. New ones are zero; their memory is taken when it is first written.
+#[derive(Debug)]
+pub struct Gradients {
+    shapes: Vec<ParameterShape>,
+    buffers: Vec<Zeroed>,
+    simd: SimdLevel,
+}
+
+impl Gradients {
+    /// Zero gradients for parameters of these shapes, in the order of their numbers.
+    ///
+    /// # Errors
+    /// [`TensorError::OutOfMemory`].
+    pub fn new(shapes: &[ParameterShape]) -> Result<Gradients, TensorError> {
+        let buffer = |shape: &ParameterShape| Zeroed::new("gradients", shape.packed_len());
+        Ok(Gradients {
+            shapes: shapes.to_vec(),
+            buffers: shapes.iter().map(buffer).collect::<Result<_, _>>()?,
+            simd: SimdLevel::detect(),
+        })
+    }
+
+    /// Number of parameters.
+    pub fn len(&self) -> usize {
+        self.buffers.len()
+    }
+
+    /// True without parameters.
+    pub fn is_empty(&self) -> bool {
+        self.buffers.is_empty()
+    }
+
+    /// The shapes, in the order of the parameters' numbers.
+    pub fn shapes(&self) -> &[ParameterShape] {
+        &self.shapes
+    }
+
+    /// The gradient of parameter `id`, in packed order.
+    ///
+    /// # Panics
+    /// When there is no such parameter.
+    pub fn get(&self, id: ParameterId) -> &[f32] {
+        &self.buffers[id.0 as usize]
+    }
+
+    /// As [`Gradients::get`], to be changed.
+    ///
+    /// # Panics
+    /// When there is no such parameter.
+    pub fn get_mut(&mut self, id: ParameterId) -> &mut [f32] {
+        &mut self.buffers[id.0 as usize]
+    }
+
+    /// The gradient of parameter `id` if it has `shape`.
+    ///
+    /// # Errors
+    /// [`TensorError::NotAParameter`] when there is none, [`TensorError::Length`] when it has another shape.
+    pub(crate) fn of(
+        &mut self,
+        what: &'static str,
+        id: ParameterId,
+        shape: ParameterShape,
+    ) -> Result<&mut [f32], TensorError> {
+        let index = id.0 as usize;
+        let found = *self.shapes.get(index).ok_or(TensorError::NotAParameter { what })?;
+        if found != shape {
+            return Err(TensorError::Length {
+                what,
+                expected: found.packed_len(),
+                actual: shape.packed_len(),
+            });
+        }
+        Ok(&mut self.buffers[index])
+    }
+
+    /// Makes every gradient zero.
+    pub fn clear(&mut self) {
+        self.buffers.iter_mut().for_each(|buffer| buffer.fill(0.0));
+    }
+
+    /// Adds `other`, element by element.
+    ///
+    /// # Errors
+    /// [`TensorError::Length`] when the shapes differ.
+    pub fn add(&mut self, other: &Gradients, team: &ThreadTeam) -> Result<(), TensorError> {
+        expect("gradients to add", self.shapes.len(), other.shapes.len())?;
+        for (shape, other) in self.shapes.iter().zip(&other.shapes) {
+            expect("gradients to add", shape.packed_len(), other.packed_len())?;
+        }
+        let simd = self.simd;
+        for (sum, addend) in self.buffers.iter_mut().zip(&other.buffers) {
+            team.for_each_chunk(sum, PART, |index, rows| {
+                let addend = &addend[index * PART..][..rows.len()];
+                dispatch(simd, AddToRows { rows, addend });
+            });
+        }
+        Ok(())
+    }
+
+    /// Multiplies every element with `factor`.
+    pub fn scale(&mut self, factor: f32, team: &ThreadTeam) {
+        for buffer in &mut self.buffers {
+            team.for_each_chunk(buffer, PART, |_, part| part.iter_mut().for_each(|value| *value *= factor));
+        }
+    }
+
+    /// The sum of the squares of all elements. Its order of additions depends on the shapes alone: 1,024 squares at a time in
+    /// f32 over lanes, their sums in f64 in ascending order.
+    pub fn squared_norm(&self, team: &ThreadTeam) -> f64 {
+        let mut total = 0.0;
+        let mut sums = Vec::new();
+        for buffer in &self.buffers {
+            sums.clear();
+            sums.resize(buffer.len().div_ceil(PART), 0.0f64);
+            team.for_each_chunk(&mut sums, 1, |index, sum| {
+                let part = &buffer[index * PART..buffer.len().min((index + 1) * PART)];
+                sum[0] = part.chunks(SQUARES).map(|values| squares(self.simd, values)).sum();
+            });
+            total += sums.iter().sum::<f64>();
+        }
+        total
+    }
+
+    /// The first element that is NaN or infinite: of which parameter, and where in its packed order.
+    pub fn first_non_finite(&self) -> Option<(ParameterId, usize)> {
+        self.buffers.iter().enumerate().find_map(|(id, buffer)| {
+            let index = buffer.iter().position(|value| !value.is_finite())?;
+            Some((ParameterId(id as u32), index))
+        })
+    }
+}
+
+/// The sum of the squares of some values.
+fn squares(simd: SimdLevel, values: &[f32]) -> f64 {
+    let sum = dispatch(simd, SumOfSquares { values });
+    if SAFE_SQUARES.contains(&sum) {
+        return f64::from(sum);
+    }
+    values.iter().map(|value| f64::from(*value) * f64::from(*value)).sum()
+}
+
+/// Adds the rows of `gradient` `[tokens.len(), columns]` to the rows `tokens` of a packed matrix's gradient, in the order of the
+/// tokens. Threads divide the table, so that a token's rows are added by one of them.
+pub(crate) fn scatter_rows(
+    team: &ThreadTeam,
+    gradient: &[f32],
+    tokens: &[u32],
+    columns: usize,
+    table: &mut [f32],
+) {
+    let tile = TILE_ROWS * columns;
+    let tiles = table.len().checked_div(tile).unwrap_or(0);
+    let table = DisjointMut::new(table);
+    team.for_ranges(tiles, |range| {
+        // SAFETY: the ranges are disjoint.
+        let table = unsafe { table.slice(range.start * tile..range.end * tile) };
+        for (token, row) in tokens.iter().zip(gradient.chunks_exact(columns)) {
+            let (in_tile, lane) = (*token as usize / TILE_ROWS, *token as usize % TILE_ROWS);
+            if range.contains(&in_tile) {
+                let out = table[(in_tile - range.start) * tile..][..tile].iter_mut();
+                out.skip(lane).step_by(TILE_ROWS).zip(row).for_each(|(sum, value)| *sum += value);
+            }
+        }
+    });
+}
+
+/// Adds to `sums` the sums of the columns of `rows` (width `sums.len()`), rows ascending. Threads divide the columns.
+pub(crate) fn add_column_sums(team: &ThreadTeam, rows: &[f32], sums: &mut [f32]) {
+    let width = sums.len();
+    team.for_each_chunk(sums, 4 * TILE_ROWS, |index, sums| {
+        for row in rows.chunks_exact(width) {
+            let row = &row[index * 4 * TILE_ROWS..][..sums.len()];
+            sums.iter_mut().zip(row).for_each(|(sum, value)| *sum += value);
+        }
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SHAPES: [ParameterShape; 3] = [
+        ParameterShape::Matrix { rows: 19, columns: 70 },
+        ParameterShape::Vector { len: 33 },
+        ParameterShape::Matrix { rows: 512, columns: 300 },
+    ];
+
+    fn gradients(factor: f32) -> Gradients {
+        let mut gradients = Gradients::new(&SHAPES).unwrap();
+        for id in 0..SHAPES.len() {
+            for (index, value) in gradients.get_mut(ParameterId(id as u32)).iter_mut().enumerate() {
+                *value = factor * (((index * 2_654_435_761) >> 7) as f32 % 1000.0 - 500.0);
+            }
+        }
+        gradients
+    }
+
+    #[test]
+    fn buffers_are_packed_and_zero() {
+        let gradients = Gradients::new(&SHAPES).unwrap();
+        assert_eq!(gradients.get(ParameterId(0)).len(), 32 * 70);
+        assert_eq!((SHAPES[0].elements(), SHAPES[1].packed_len(), gradients.len()), (19 * 70, 33, 3));
+        assert!(gradients.get(ParameterId(2)).iter().all(|value| *value == 0.0));
+        assert_eq!(gradients.first_non_finite(), None);
+    }
+
+    #[test]
+    fn sums_do_not_depend_on_threads() {
+        let expected = {
+            let sum = |values: &[f32]| values.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>();
+            let gradients = gradients(3.0);
+            (0..3).map(|id| sum(gradients.get(ParameterId(id)))).sum::<f64>()
+        };
+        let mut norms = Vec::new();
+        for threads in [1, 2, 3] {
+            let team = ThreadTeam::new(threads).unwrap();
+            let mut sum = gradients(1.0);
+            sum.add(&gradients(2.0), &team).unwrap();
+            assert_eq!(sum.get(ParameterId(2)), gradients(3.0).get(ParameterId(2)));
+            norms.push(sum.squared_norm(&team));
+            sum.scale(0.0, &team);
+            assert_eq!(sum.squared_norm(&team), 0.0);
+        }
+        assert!((norms[0] / expected - 1.0).abs() < 1e-6, "{norms:?}, {expected}");
+        assert!(norms.iter().all(|norm| norm.to_bits() == norms[0].to_bits()), "{norms:?}");
+    }
+
+    #[test]
+    fn squares_beyond_f32_are_summed_in_f64() {
+        let team = ThreadTeam::new(1).unwrap();
+        for value in [1e25f32, 1e-30] {
+            let mut gradients = Gradients::new(&SHAPES).unwrap();
+            gradients.get_mut(ParameterId(1))[5] = value;
+            let norm = gradients.squared_norm(&team);
+            assert!((norm / f64::from(value).powi(2) - 1.0).abs() < 1e-6, "{norm}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_finite_is_found() {
+        let mut gradients = gradients(1.0);
+        gradients.get_mut(ParameterId(1))[7] = f32::NAN;
+        gradients.get_mut(ParameterId(2))[0] = f32::INFINITY;
+        assert_eq!(gradients.first_non_finite(), Some((ParameterId(1), 7)));
+        assert!(gradients.squared_norm(&ThreadTeam::new(2).unwrap()).is_nan());
+    }
+}

@@ -1,0 +1,385 @@
+//! The way back: every operation's rule for gradients, last operation first.
+
+use std::sync::Arc;
+
+use super::products::{input_gradient, weight_gradient};
+use super::tape::{Operation, Record, RecordedAttention, RecordedProduct, give_back};
+use super::trace::Pass;
+use super::{RecordingExecutor, expect_heads};
+use crate::attention::{AttentionGradientCall, AttentionGradientOutputs, attention_gradient};
+use crate::gradients::{add_column_sums, scatter_rows};
+use crate::ops::add::AddToRows;
+use crate::ops::rms_norm::RmsNormGradient;
+use crate::ops::rope::Rotate;
+use crate::ops::swiglu::SwiGluGradient;
+use crate::team::DisjointMut;
+use crate::{Activations, Executor, Gradients, Matrix, ParameterId, ParameterShape, ParameterSource};
+use crate::{TensorError, Vector};
+
+/// Values of a block of rows whose share of a norm's weight gradient is summed alone. Blocks are added in ascending order.
+const NORM_BLOCK_VALUES: usize = 32 * 1024;
+/// Values that a thread of SwiGLU's backward pass works on together.
+const SWIGLU_PART: usize = 16 * 1024;
+
+/// The parameters that a backward pass reads, and where their gradients go.
+struct Sources<'a> {
+    parameters: &'a dyn ParameterSource,
+    gradients: &'a mut Gradients,
+}
+
+impl<'a> Sources<'a> {
+    fn matrix(&self, id: ParameterId) -> Result<&'a Matrix, TensorError> {
+        self.parameters.matrix(id).ok_or(TensorError::NotAParameter { what: "backward: matrix" })
+    }
+
+    fn vector(&self, id: ParameterId) -> Result<&'a Vector, TensorError> {
+        self.parameters.vector(id).ok_or(TensorError::NotAParameter { what: "backward: vector" })
+    }
+
+    fn vector_gradient(&mut self, id: ParameterId, len: usize) -> Result<&mut [f32], TensorError> {
+        self.gradients.of("backward: vector", id, ParameterShape::Vector { len })
+    }
+
+    fn matrix_gradient(
+        &mut self,
+        id: ParameterId,
+        rows: usize,
+        columns: usize,
+    ) -> Result<&mut [f32], TensorError> {
+        self.gradients.of("backward: matrix", id, ParameterShape::Matrix { rows, columns })
+    }
+}
+
+impl RecordingExecutor {
+    /// Goes back over everything recorded since the batch began (or the last backward pass), from the tensors whose gradients are
+    /// set, and adds the derivatives of the loss by the parameters to `gradients`. Activations are freed on the way.
+    ///
+    /// Every sum has an order that depends on the shapes of the weights and the rows of the batch alone.
+    ///
+    /// # Errors
+    /// [`TensorError::NotAParameter`] when `parameters` lacks one, [`TensorError::Length`] when `gradients` is for other shapes,
+    /// [`TensorError::OutOfMemory`]. What was added to `gradients` until then stays there.
+    pub fn backward(
+        &mut self,
+        parameters: &dyn ParameterSource,
+        gradients: &mut Gradients,
+    ) -> Result<(), TensorError> {
+        let mut sources = Sources { parameters, gradients };
+        while let Some(Record { operation, layer }) = self.tape.records.pop() {
+            self.layer = layer;
+            let name = operation.name();
+            let inputs = self.go_back(operation, &mut sources)?;
+            for node in inputs.into_iter().flatten() {
+                if let Some(gradient) = &self.tape.nodes[node].gradient {
+                    self.trace.check(Pass::Backward, name, layer, gradient);
+                }
+            }
+        }
+        for node in &mut self.tape.nodes {
+            node.values.take().into_iter().for_each(|values| self.direct.workspace.give_back(values));
+            if !node.is_input {
+                let gradient = node.gradient.take();
+                gradient.into_iter().for_each(|gradient| give_back(&mut self.direct.workspace, gradient));
+            }
+        }
+        Ok(())
+    }
+
+    /// The rule of one operation; the nodes whose gradients it added to.
+    fn go_back(
+        &mut self,
+        operation: Operation,
+        sources: &mut Sources<'_>,
+    ) -> Result<[Option<usize>; 3], TensorError> {
+        match operation {
+            Operation::Embedding { table, tokens, out } => {
+                if let Some(gradient) = self.tape.nodes[out].gradient.take() {
+                    let matrix = sources.matrix(table)?;
+                    let sum = sources.matrix_gradient(table, matrix.rows(), matrix.columns())?;
+                    scatter_rows(&self.direct.team, gradient.values(), &tokens, matrix.columns(), sum);
+                    give_back(&mut self.direct.workspace, gradient);
+                }
+                Ok([None; 3])
+            }
+            Operation::RmsNorm { input, weight, epsilon, out } => {
+                self.norm_back(input, weight, epsilon, out, sources)?;
+                Ok([Some(input), None, None])
+            }
+            Operation::HeadNorm { input, weight, epsilon, out } => {
+                self.norm_back(input, weight, epsilon, out, sources)?;
+                Ok([Some(input), None, None])
+            }
+            Operation::Linear { input, products } => {
+                self.linear_back(input, &products, sources)?;
+                Ok([Some(input), None, None])
+            }
+            Operation::Rope { input, head_dim, out } => {
+                self.rope_back(input, head_dim, out)?;
+                Ok([Some(input), None, None])
+            }
+            Operation::Attention(attention) => {
+                let inputs = [attention.queries, attention.keys, attention.values].map(Some);
+                self.attention_back(*attention, sources)?;
+                Ok(inputs)
+            }
+            Operation::SwiGlu { gate, up, out } => {
+                self.swiglu_back(gate, up, out)?;
+                Ok([Some(gate), Some(up), None])
+            }
+            Operation::Add { sum, addend, out } => {
+                if let Some(gradient) = self.tape.nodes[out].gradient.take() {
+                    self.add_gradient(addend, Arc::clone(&gradient))?;
+                    self.add_gradient(sum, gradient)?;
+                }
+                Ok([Some(sum), Some(addend), None])
+            }
+            Operation::SelectRows { input, rows, input_rows, out } => {
+                self.select_rows_back(input, &rows, input_rows, out)?;
+                Ok([Some(input), None, None])
+            }
+        }
+    }
+
+    /// The values of a node, computed again where they were not kept. They are the caller's until [`RecordingExecutor::put`].
+    fn values_again(&mut self, node: usize, sources: &Sources<'_>) -> Result<Activations, TensorError> {
+        const WHAT: &str = "backward";
+        if let Some(values) = self.tape.nodes[node].values.take() {
+            return Ok(values);
+        }
+        let recipe = self.tape.nodes[node].recipe.and_then(|record| self.tape.records.get(record));
+        let Record { operation, .. } = recipe.ok_or(TensorError::NotOnTape { what: WHAT })?;
+        match *operation {
+            Operation::RmsNorm { input, weight, epsilon, .. } => {
+                let weight = sources.vector(weight)?;
+                self.direct.rms_norm(self.tape.values(WHAT, input)?, weight, epsilon)
+            }
+            Operation::HeadNorm { input, weight, epsilon, .. } => {
+                let weight = sources.vector(weight)?;
+                self.direct.head_norm_of(self.tape.values(WHAT, input)?, weight, epsilon)
+            }
+            Operation::Rope { input, head_dim, .. } => {
+                let mut values = self.values_again(input, sources)?;
+                self.direct.rotate(&mut values, head_dim)?;
+                Ok(values)
+            }
+            Operation::SwiGlu { gate, up, .. } => {
+                self.direct.swiglu_of(self.tape.values(WHAT, gate)?, self.tape.values(WHAT, up)?)
+            }
+            _ => Err(TensorError::NotOnTape { what: WHAT }),
+        }
+    }
+
+    /// Takes back what [`RecordingExecutor::values_again`] gave, for an operation that reads the node no more.
+    fn put(&mut self, node: usize, values: Activations) {
+        self.tape.nodes[node].values = Some(values);
+        self.tape.release(node, &mut self.direct.workspace);
+    }
+
+    fn norm_back(
+        &mut self,
+        input: usize,
+        weight: ParameterId,
+        epsilon: f32,
+        out: usize,
+        sources: &mut Sources<'_>,
+    ) -> Result<(), TensorError> {
+        let Some(gradient) = self.tape.nodes[out].gradient.take() else {
+            self.tape.release(input, &mut self.direct.workspace);
+            return Ok(());
+        };
+        let values = self.values_again(input, sources)?;
+        let weights = sources.vector(weight)?;
+        let width = weights.len();
+        expect_heads(values.width(), width)?;
+        let sum = self.tape.nodes[input].gradient.take();
+        let adds = sum.is_some();
+        let mut result = match sum {
+            Some(sum) => self.owned(sum)?,
+            None => self.direct.workspace.take(values.rows(), values.width())?,
+        };
+        let rows = values.values().len() / width;
+        let block = (NORM_BLOCK_VALUES / width).max(1);
+        let blocks = rows.div_ceil(block);
+        let mut partials = self.direct.workspace.take(blocks, width)?;
+        partials.values_mut().fill(0.0);
+        {
+            let results = DisjointMut::new(result.values_mut());
+            let sums = DisjointMut::new(partials.values_mut());
+            self.direct.team.run(blocks, &|_, index| {
+                let range = index * block * width..rows.min((index + 1) * block) * width;
+                // SAFETY: the blocks are disjoint, and so are their sums.
+                let (out, weight_gradient) =
+                    unsafe { (results.slice(range.clone()), sums.slice(index * width..(index + 1) * width)) };
+                self.direct.run(RmsNormGradient {
+                    rows: &values.values()[range.clone()],
+                    weight: weights,
+                    epsilon,
+                    gradient: &gradient.values()[range],
+                    adds,
+                    out,
+                    weight_gradient,
+                });
+            });
+        }
+        let sum = sources.vector_gradient(weight, width)?;
+        for addend in partials.values().chunks_exact(width) {
+            self.direct.run(AddToRows { rows: sum, addend });
+        }
+        self.direct.workspace.give_back(partials);
+        give_back(&mut self.direct.workspace, gradient);
+        self.put(input, values);
+        self.tape.nodes[input].gradient = Some(Arc::new(result));
+        Ok(())
+    }
+
+    fn linear_back(
+        &mut self,
+        input: usize,
+        products: &[RecordedProduct],
+        sources: &mut Sources<'_>,
+    ) -> Result<(), TensorError> {
+        if products.iter().all(|product| self.tape.nodes[product.out].gradient.is_none()) {
+            self.tape.release(input, &mut self.direct.workspace);
+            return Ok(());
+        }
+        let values = self.values_again(input, sources)?;
+        let rows = values.rows();
+        for product in products {
+            let Some(gradient) = &self.tape.nodes[product.out].gradient else { continue };
+            let matrix = sources.matrix(product.matrix)?;
+            let sum = sources.matrix_gradient(product.matrix, matrix.rows(), matrix.columns())?;
+            weight_gradient(&self.direct.team, gradient.values(), values.values(), rows, matrix, sum);
+            if let Some(bias) = product.bias {
+                let sum = sources.vector_gradient(bias, matrix.rows())?;
+                add_column_sums(&self.direct.team, gradient.values(), sum);
+            }
+        }
+        let mut result = self.direct.workspace.take(rows, values.width())?;
+        self.put(input, values);
+        let mut accumulates = false;
+        for product in products {
+            let Some(gradient) = self.tape.nodes[product.out].gradient.take() else { continue };
+            let matrix = sources.matrix(product.matrix)?;
+            input_gradient(
+                &self.direct.team,
+                gradient.values(),
+                rows,
+                matrix,
+                result.values_mut(),
+                accumulates,
+            );
+            accumulates = true;
+            give_back(&mut self.direct.workspace, gradient);
+        }
+        self.add_gradient(input, Arc::new(result))
+    }
+
+    fn rope_back(&mut self, input: usize, head_dim: usize, out: usize) -> Result<(), TensorError> {
+        let Some(gradient) = self.tape.nodes[out].gradient.take() else { return Ok(()) };
+        let mut gradient = self.owned(gradient)?;
+        let width = gradient.width();
+        self.direct.for_rows(&mut gradient, |rows, values| {
+            self.direct.run(Rotate { rows: values, width, head_dim, angles: &self.back, first: rows.start });
+        });
+        self.add_gradient(input, Arc::new(gradient))
+    }
+
+    fn attention_back(
+        &mut self,
+        attention: RecordedAttention,
+        sources: &mut Sources<'_>,
+    ) -> Result<(), TensorError> {
+        let RecordedAttention { shape, window, queries, keys, values, out, log_sums } = attention;
+        let Some(gradient) = self.tape.nodes[out].gradient.take() else {
+            self.direct.workspace.give_back(log_sums);
+            for node in [queries, keys, values, out] {
+                self.tape.release(node, &mut self.direct.workspace);
+            }
+            return Ok(());
+        };
+        let q = self.values_again(queries, sources)?;
+        let k = self.values_again(keys, sources)?;
+        let v = self.values_again(values, sources)?;
+        let outputs = self.values_again(out, sources)?;
+        let mut take = |like: &Activations| self.direct.workspace.take(like.rows(), like.width());
+        let (mut dq, mut dk, mut dv) = (take(&q)?, take(&k)?, take(&v)?);
+        let call = AttentionGradientCall {
+            shape,
+            window,
+            lengths: &self.lengths,
+            queries: q.values(),
+            keys: k.values(),
+            values: v.values(),
+            outputs: outputs.values(),
+            log_sums: log_sums.values(),
+            gradient: gradient.values(),
+        };
+        let results = AttentionGradientOutputs {
+            queries: dq.values_mut(),
+            keys: dk.values_mut(),
+            values: dv.values_mut(),
+        };
+        attention_gradient(&call, results, &mut self.attention, self.direct.simd, &self.direct.team);
+        self.direct.workspace.give_back(log_sums);
+        give_back(&mut self.direct.workspace, gradient);
+        for (node, values) in [(queries, q), (keys, k), (values, v), (out, outputs)] {
+            self.put(node, values);
+        }
+        for (node, gradient) in [(queries, dq), (keys, dk), (values, dv)] {
+            self.add_gradient(node, Arc::new(gradient))?;
+        }
+        Ok(())
+    }
+
+    fn swiglu_back(&mut self, gate: usize, up: usize, out: usize) -> Result<(), TensorError> {
+        let Some(gradient) = self.tape.nodes[out].gradient.take() else {
+            for node in [gate, up] {
+                self.tape.release(node, &mut self.direct.workspace);
+            }
+            return Ok(());
+        };
+        // Where nobody else reads them, the gradients take the place of the values.
+        let mut results = [Activations::default(), Activations::default()];
+        for (result, node) in results.iter_mut().zip([gate, up]) {
+            *result = match self.tape.nodes[node].reads {
+                0 | 1 => {
+                    self.tape.nodes[node].values.take().ok_or(TensorError::NotOnTape { what: "swiglu" })?
+                }
+                _ => self.direct.copy(self.tape.values("swiglu", node)?)?,
+            };
+            self.tape.release(node, &mut self.direct.workspace);
+        }
+        let [mut of_gate, mut of_up] = results;
+        {
+            let ups = DisjointMut::new(of_up.values_mut());
+            self.direct.team.for_each_chunk(of_gate.values_mut(), SWIGLU_PART, |index, gate| {
+                let range = index * SWIGLU_PART..index * SWIGLU_PART + gate.len();
+                // SAFETY: the chunks are disjoint.
+                let up = unsafe { ups.slice(range.clone()) };
+                self.direct.run(SwiGluGradient { gate, up, gradient: &gradient.values()[range] });
+            });
+        }
+        give_back(&mut self.direct.workspace, gradient);
+        self.add_gradient(gate, Arc::new(of_gate))?;
+        self.add_gradient(up, Arc::new(of_up))
+    }
+
+    fn select_rows_back(
+        &mut self,
+        input: usize,
+        rows: &[usize],
+        input_rows: usize,
+        out: usize,
+    ) -> Result<(), TensorError> {
+        let Some(gradient) = self.tape.nodes[out].gradient.take() else { return Ok(()) };
+        let width = gradient.width();
+        let mut result = self.direct.workspace.take(input_rows, width)?;
+        result.values_mut().fill(0.0);
+        for (index, row) in rows.iter().enumerate() {
+            let sum = &mut result.values_mut()[row * width..(row + 1) * width];
+            sum.iter_mut().zip(gradient.row(index)).for_each(|(sum, value)| *sum += value);
+        }
+        give_back(&mut self.direct.workspace, gradient);
+        self.add_gradient(input, Arc::new(result))
+    }
+}

@@ -6,10 +6,12 @@ mod error;
 mod json_lines;
 mod number;
 mod plain;
+mod tensorboard;
 
 pub use error::MetricsError;
 pub use json_lines::{JsonLines, ReadEvents, Resumption, SyncPolicy, read_events};
 pub use plain::{PlainLines, Progress, duration_text, quantity_text};
+pub use tensorboard::TensorBoard;
 
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;

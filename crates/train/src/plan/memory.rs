@@ -1,0 +1,112 @@
+//! The memory that a run takes at its peak, part by part, and its checkpoints on disk.
+
+use super::{ParameterCount, RunShape};
+use serde::Serialize;
+use zhenjin_model::ModelConfig;
+
+/// Bytes of an f32.
+const FLOAT: u64 = 4;
+/// Rows whose logits exist at one time, at most: the head is computed in chunks.
+const LOGITS_ROWS: u64 = 256;
+/// The program, its stacks, and what the allocator keeps.
+const PROGRAM_BYTES: u64 = 48 << 20;
+
+/// Bytes of memory at a run's peak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct MemoryEstimate {
+    /// Weights in f32.
+    pub weights: u64,
+    /// Gradients: one buffer for what is being computed, and one for each level of the tree over micro-batches.
+    pub gradients: u64,
+    /// What the optimiser keeps for each parameter, and the moving average of the weights.
+    pub optimiser: u64,
+    /// What the forward pass keeps for the backward pass.
+    pub activations: u64,
+    /// What one operation of the backward pass needs beside that.
+    pub workspace: u64,
+    /// Logits of the rows that the head computes together, and their gradients.
+    pub logits: u64,
+    /// The program itself.
+    pub program: u64,
+    /// All of it.
+    pub total: u64,
+}
+
+impl MemoryEstimate {
+    /// The estimate for one process of a run.
+    pub fn of(config: &ModelConfig, shape: &RunShape, recompute: bool) -> Self {
+        let parameters = ParameterCount::of(config);
+        let total_parameters = parameters.total();
+        let rows = (shape.sequences * shape.sequence_length) as u64;
+        let [layers, hidden, inner, queries, kv, heads, vocabulary] = [
+            config.layers,
+            config.hidden_size,
+            config.intermediate_size,
+            config.query_width(),
+            config.kv_width(),
+            config.heads,
+            config.vocabulary_size,
+        ]
+        .map(|size| size as u64);
+        // What the backward pass reads of a layer and cannot compute again cheaply: the inputs of both norms, queries and keys (before their norms),
+        // values, attention's output with a logarithm per head, gate and up.
+        let layer = 2 * hidden + 2 * queries + 2 * kv + heads + 2 * inner;
+        let kept = if recompute { layers * hidden + layer } else { layers * layer };
+        // The largest operation going back: the gradients of gate and up, SwiGLU's product and its gradient, or queries, keys and values with theirs; and the residual stream's.
+        let transient = (4 * inner).max(3 * queries + 4 * kv) + 4 * hidden;
+        // Matrices are transposed in pieces of 4 MiB at most.
+        let transposed = (1_u64 << 20).min(parameters.matrices / layers.max(1));
+        let weights = FLOAT * total_parameters;
+        let shared = shape.ranks.max(1) as u64;
+        let states = match shape.optimiser {
+            OptimiserMemory::Adamw => 2 * total_parameters,
+            OptimiserMemory::Muon => 2 * total_parameters - parameters.matrices,
+        };
+        let estimate = Self {
+            weights,
+            gradients: FLOAT * total_parameters * gradient_buffers(shape.micro_batches / shape.ranks.max(1)),
+            optimiser: FLOAT * states / shared + if shape.averages_weights { weights } else { 0 },
+            activations: FLOAT * rows * (kept + hidden),
+            workspace: FLOAT * (rows * transient + transposed),
+            logits: FLOAT * 2 * LOGITS_ROWS.min(rows) * vocabulary,
+            program: PROGRAM_BYTES,
+            total: 0,
+        };
+        Self {
+            total: estimate.weights
+                + estimate.gradients
+                + estimate.optimiser
+                + estimate.activations
+                + estimate.workspace
+                + estimate.logits
+                + estimate.program,
+            ..estimate
+        }
+    }
+}
+
+/// Buffers of gradients that are alive at once when the leaves of a binary tree are summed as they come: a complete subtree of each size waits for its other half.
+fn gradient_buffers(micro_batches: usize) -> u64 {
+    u64::from(micro_batches.max(1).ilog2()) + 1
+}
+
+/// What an optimiser keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OptimiserMemory {
+    /// Two numbers a parameter.
+    Adamw,
+    /// One for the layers' matrices, two for the rest.
+    Muon,
+}
+
+/// Bytes on disk of a run: checkpoints with weights and optimiser, one more than are kept because a new one is written before the oldest is removed.
+pub fn checkpoint_bytes(config: &ModelConfig, shape: &RunShape) -> u64 {
+    let parameters = ParameterCount::of(config);
+    let states = match shape.optimiser {
+        OptimiserMemory::Adamw => 2 * parameters.total(),
+        OptimiserMemory::Muon => 2 * parameters.total() - parameters.matrices,
+    };
+    let average = if shape.averages_weights { parameters.total() } else { 0 };
+    FLOAT * (parameters.total() + states + average) * (shape.kept_checkpoints as u64 + 1)
+}

@@ -1,0 +1,236 @@
+//! What a run costs, before it begins: parameters, operations, memory, time, energy, money; and whether it can run here at all.
+
+mod cluster;
+mod memory;
+mod probe;
+mod published;
+mod size;
+mod text;
+
+pub use cluster::{Cluster, ClusterCost, Network, Work};
+pub use memory::{MemoryEstimate, OptimiserMemory, checkpoint_bytes};
+pub use probe::{Probe, probe};
+pub use published::{PublishedRun, published_runs};
+pub use size::{ParameterCount, TokenOperations};
+pub use text::{bytes_text, cluster_text, plan_text};
+
+use serde::Serialize;
+use zhenjin_model::ModelConfig;
+
+/// What of a run's configuration decides its cost.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct RunShape {
+    /// Tokens of a packed sequence.
+    pub sequence_length: usize,
+    /// Sequences that are computed together.
+    pub sequences: usize,
+    /// Such batches for one update, on all ranks together.
+    pub micro_batches: usize,
+    /// Updates.
+    pub steps: u64,
+    /// Mean length of the documents in a sequence, if it is known; attention never crosses documents.
+    pub document_length: Option<usize>,
+    /// What the optimiser keeps.
+    pub optimiser: OptimiserMemory,
+    /// A moving average of the weights is kept.
+    pub averages_weights: bool,
+    /// Whether layers are computed again in the backward pass; `None` decides by the memory that there is.
+    pub recompute: Option<bool>,
+    /// Processes that share the work.
+    pub ranks: usize,
+    /// Checkpoints that stay on disk.
+    pub kept_checkpoints: usize,
+}
+
+impl RunShape {
+    /// Tokens of one update.
+    pub fn tokens_per_step(&self) -> u64 {
+        self.micro_batches as u64 * (self.sequences * self.sequence_length) as u64
+    }
+
+    /// Tokens of the run.
+    pub fn tokens(&self) -> u64 {
+        self.steps.saturating_mul(self.tokens_per_step())
+    }
+}
+
+/// The machine that a run is planned for, and what its time costs.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Machine {
+    /// Bytes of memory that the run may take; `None` if unknown.
+    pub memory_bytes: Option<u64>,
+    /// Bytes that are free where checkpoints go; `None` if unknown.
+    pub disk_bytes: Option<u64>,
+    /// Its measured speed.
+    pub probe: Probe,
+    /// How the ranks exchange gradients, where there are several.
+    pub network: Option<Network>,
+    /// What energy and time cost.
+    pub prices: Prices,
+}
+
+/// What energy and time cost.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Prices {
+    /// Watts of one machine under load.
+    pub watts: f64,
+    /// Whether somebody stated or measured the watts; otherwise they are an assumption.
+    pub watts_known: bool,
+    /// Price of a kilowatt-hour.
+    pub per_kilowatt_hour: f64,
+    /// Price of a machine for an hour (rent), beside its energy.
+    pub per_hour: f64,
+    /// The prices' currency, for display.
+    pub currency: String,
+}
+
+impl Prices {
+    /// Price of so much energy and time.
+    pub fn of(&self, joules: f64, machine_seconds: f64) -> f64 {
+        joules / 3.6e6 * self.per_kilowatt_hour + machine_seconds / 3600.0 * self.per_hour
+    }
+}
+
+/// A run's cost.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Plan {
+    /// Parameters.
+    pub parameters: ParameterCount,
+    /// Tokens of the run.
+    pub tokens: u64,
+    /// Tokens for each parameter; about 20 is compute-optimal (Hoffmann et al. 2022, arXiv 2203.15556).
+    pub tokens_per_parameter: f64,
+    /// Operations of one token.
+    pub token_operations: TokenOperations,
+    /// Operations of the run: those of one token times tokens.
+    pub operations: f64,
+    /// The rule 6·N·D, for comparison.
+    pub six_n_d: f64,
+    /// Layers are computed again in the backward pass.
+    pub recompute: bool,
+    /// Memory of one process.
+    pub memory: MemoryEstimate,
+    /// Bytes of checkpoints.
+    pub disk_bytes: u64,
+    /// Seconds, without validation, samples and checkpoints.
+    pub seconds: f64,
+    /// Of these, seconds in which ranks wait for the network.
+    pub network_seconds: f64,
+    /// Tokens per second of all machines together.
+    pub tokens_per_second: f64,
+    /// Joules of all machines together.
+    pub joules: f64,
+    /// Price of energy and time.
+    pub price: f64,
+    /// What it was planned for.
+    pub shape: RunShape,
+    /// For which machine.
+    pub machine: Machine,
+}
+
+/// Why a run cannot be.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// Not enough memory.
+    #[error(
+        "the run needs {} of memory and {} are there ({} of weights, gradients and optimiser; {} of activations): {advice}",
+        bytes_text(*needed), bytes_text(*available), bytes_text(*fixed), bytes_text(*activations)
+    )]
+    Memory {
+        /// Bytes at the peak, layers computed again if that is allowed.
+        needed: u64,
+        /// Bytes that the run may take.
+        available: u64,
+        /// Bytes that do not depend on the batch.
+        fixed: u64,
+        /// Bytes of activations, workspace and logits.
+        activations: u64,
+        /// What helps.
+        advice: &'static str,
+    },
+    /// Not enough disk.
+    #[error(
+        "checkpoints need {} on disk and {} are free: keep fewer checkpoints, or choose another folder",
+        bytes_text(*needed), bytes_text(*available)
+    )]
+    Disk {
+        /// Bytes of checkpoints.
+        needed: u64,
+        /// Bytes that are free.
+        available: u64,
+    },
+}
+
+impl Plan {
+    /// Computes the cost of a run.
+    pub fn of(config: &ModelConfig, shape: &RunShape, machine: &Machine) -> Self {
+        let parameters = ParameterCount::of(config);
+        let length = shape.document_length.unwrap_or(shape.sequence_length);
+        let token_operations = TokenOperations::of(config, length.min(shape.sequence_length));
+        let tokens = shape.tokens();
+        let operations = token_operations.total() * tokens as f64;
+        let without = MemoryEstimate::of(config, shape, false);
+        let is_short = machine.memory_bytes.is_some_and(|bytes| without.total > bytes);
+        let recompute = shape.recompute.unwrap_or(is_short);
+        let ranks = shape.ranks.max(1) as f64;
+        // Computing the layers again is one more forward pass of them, a third of their forward and backward pass.
+        let again = (token_operations.matrices + token_operations.attention) / 3.0;
+        let again = if recompute { again * tokens as f64 } else { 0.0 };
+        let computing = (operations + again) / machine.probe.achieved_flops / ranks;
+        let exchange = machine
+            .network
+            .map_or(0.0, |network| network.exchange_seconds(ranks, 4.0 * parameters.total() as f64));
+        let network_seconds = exchange * shape.steps as f64;
+        let seconds = computing + network_seconds;
+        let joules = seconds * machine.prices.watts * ranks;
+        Self {
+            parameters,
+            tokens,
+            tokens_per_parameter: tokens as f64 / parameters.total().max(1) as f64,
+            token_operations,
+            operations,
+            six_n_d: 6.0 * parameters.total() as f64 * tokens as f64,
+            recompute,
+            memory: MemoryEstimate::of(config, shape, recompute),
+            disk_bytes: checkpoint_bytes(config, shape),
+            seconds,
+            network_seconds,
+            tokens_per_second: tokens as f64 / seconds,
+            joules,
+            price: machine.prices.of(joules, seconds * ranks),
+            shape: *shape,
+            machine: machine.clone(),
+        }
+    }
+
+    /// Whether the run fits into memory and on the disk.
+    ///
+    /// # Errors
+    /// [`Refusal`], with the figures.
+    pub fn check(&self) -> Result<(), Refusal> {
+        let memory = &self.memory;
+        if let Some(available) = self.machine.memory_bytes
+            && memory.total > available
+        {
+            let fixed = memory.weights + memory.gradients + memory.optimiser;
+            let advice = match (fixed > available, self.recompute) {
+                (true, _) => "choose a smaller model",
+                (false, false) => {
+                    "let layers be computed again (recompute), or take fewer sequences at a time"
+                }
+                (false, true) => "take fewer sequences at a time and more micro-batches, or a smaller model",
+            };
+            let activations = memory.activations + memory.workspace + memory.logits;
+            return Err(Refusal::Memory { needed: memory.total, available, fixed, activations, advice });
+        }
+        match self.machine.disk_bytes {
+            Some(available) if self.disk_bytes > available => {
+                Err(Refusal::Disk { needed: self.disk_bytes, available })
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

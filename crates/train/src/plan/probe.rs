@@ -1,0 +1,117 @@
+//! How fast this machine computes the products of a model, measured with the products themselves.
+
+use serde::Serialize;
+use std::time::{Duration, Instant};
+use zhenjin_model::{LoadOptions, ModelConfig};
+use zhenjin_tensor::linear::peak;
+use zhenjin_tensor::{Dtype, Matrix, Product, QuantisedRows, TensorError, linear};
+
+/// Wider matrices are measured at this width: they are no faster, and take long to make.
+const MOST_WIDTH: usize = 2048;
+/// Rows that are multiplied together, at most.
+const MOST_ROWS: usize = 2048;
+/// Fewer rounds than these are no measurement.
+const LEAST_ROUNDS: usize = 3;
+
+/// A machine's measured speed.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Probe {
+    /// f32 operations per second of a loop that does nothing but multiply and add.
+    pub peak_flops: f64,
+    /// Operations per second of the model's products, as [`super::TokenOperations`] counts them.
+    pub achieved_flops: f64,
+    /// Threads.
+    pub threads: usize,
+}
+
+impl Probe {
+    /// Fraction of the peak that the products reach.
+    pub fn efficiency(&self) -> f64 {
+        self.achieved_flops / self.peak_flops
+    }
+}
+
+/// Measures for about `limit`, in which `rows` tokens at a time go through the products of a layer and of the head. The median of all rounds counts.
+///
+/// # Errors
+/// [`TensorError`] when memory is short or the instructions are not there.
+pub fn probe(
+    config: &ModelConfig,
+    rows: usize,
+    options: &LoadOptions,
+    limit: Duration,
+) -> Result<Probe, TensorError> {
+    let begun = Instant::now();
+    let peak_flops = peak::float_operations(options.simd, &options.team)?;
+    let width = |size: usize| size.min(MOST_WIDTH);
+    let (hidden, inner) = (width(config.hidden_size), width(config.intermediate_size));
+    let (queries, kv) = (width(config.query_width()), width(config.kv_width()));
+    let rows = rows.clamp(1, MOST_ROWS);
+    let shapes = [
+        (queries, hidden),
+        (kv, hidden),
+        (kv, hidden),
+        (hidden, queries),
+        (inner, hidden),
+        (inner, hidden),
+        (hidden, inner),
+    ];
+    let mut layer = Products::new(&shapes, rows, options)?;
+    let mut head = Products::new(&[(width(config.vocabulary_size), hidden)], rows, options)?;
+    let mut rates = Vec::new();
+    // The head's share in a model of this shape: its time per layer.
+    let heads_per_layer =
+        config.vocabulary_size as f64 / width(config.vocabulary_size) as f64 / config.layers.max(1) as f64;
+    while rates.len() < LEAST_ROUNDS || begun.elapsed() < limit {
+        let (layer_seconds, head_seconds) = (layer.seconds(options)?, head.seconds(options)?);
+        let operations = layer.operations() + heads_per_layer * head.operations();
+        rates.push(operations / (layer_seconds + heads_per_layer * head_seconds));
+    }
+    rates.sort_by(f64::total_cmp);
+    Ok(Probe { peak_flops, achieved_flops: rates[rates.len() / 2], threads: options.team.threads() })
+}
+
+/// Matrices that are multiplied one after the other.
+struct Products {
+    matrices: Vec<Matrix>,
+    rows: usize,
+    input: Vec<f32>,
+    output: Vec<f32>,
+    quantised: QuantisedRows,
+}
+
+impl Products {
+    /// Matrices [outputs, inputs] of ordinary values.
+    fn new(shapes: &[(usize, usize)], rows: usize, options: &LoadOptions) -> Result<Self, TensorError> {
+        let mut matrices = Vec::new();
+        for (outputs, inputs) in shapes {
+            let values: Vec<u8> = (0..outputs * inputs)
+                .flat_map(|index| (0.01 + (index % 7) as f32 * 0.01).to_le_bytes())
+                .collect();
+            matrices.push(Matrix::pack(Dtype::F32, *outputs, *inputs, &values, options.simd, &options.team)?);
+        }
+        let longest = |of: fn(&(usize, usize)) -> usize| shapes.iter().map(of).max().unwrap_or(0) * rows;
+        Ok(Self {
+            matrices,
+            rows,
+            input: vec![0.5; longest(|(_, inputs)| *inputs)],
+            output: vec![0.0; longest(|(outputs, _)| *outputs)],
+            quantised: QuantisedRows::default(),
+        })
+    }
+
+    fn operations(&self) -> f64 {
+        self.matrices.iter().map(|matrix| 2.0 * (matrix.rows() * matrix.columns() * self.rows) as f64).sum()
+    }
+
+    /// Seconds for all of them.
+    fn seconds(&mut self, options: &LoadOptions) -> Result<f64, TensorError> {
+        let begun = Instant::now();
+        for matrix in &self.matrices {
+            let input = &self.input[..self.rows * matrix.columns()];
+            let output = &mut self.output[..self.rows * matrix.rows()];
+            linear(&options.team, input, self.rows, &mut self.quantised, &mut [Product { matrix, output }])?;
+        }
+        Ok(begun.elapsed().as_secs_f64())
+    }
+}

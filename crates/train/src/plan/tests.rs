@@ -1,0 +1,131 @@
+//! Plans against arithmetic by hand, and what they refuse.
+
+use super::*;
+use std::sync::Arc;
+use std::time::Duration;
+use zhenjin_model::LoadOptions;
+use zhenjin_tensor::{SimdLevel, ThreadTeam};
+
+/// A small Qwen3-like model.
+pub(crate) fn config() -> ModelConfig {
+    ModelConfig {
+        architecture: "qwen3".to_owned(),
+        vocabulary_size: 1_000,
+        layers: 2,
+        hidden_size: 64,
+        intermediate_size: 192,
+        qk_norm: true,
+        ..zhenjin_model::testing::tiny_config()
+    }
+}
+
+fn shape() -> RunShape {
+    RunShape {
+        sequence_length: 128,
+        sequences: 4,
+        micro_batches: 8,
+        steps: 100,
+        document_length: None,
+        optimiser: OptimiserMemory::Adamw,
+        averages_weights: false,
+        recompute: None,
+        ranks: 1,
+        kept_checkpoints: 2,
+    }
+}
+
+fn machine() -> Machine {
+    Machine {
+        memory_bytes: Some(8 << 30),
+        disk_bytes: Some(8 << 30),
+        probe: Probe { peak_flops: 350e9, achieved_flops: 200e9, threads: 2 },
+        network: None,
+        prices: Prices {
+            watts: 50.0,
+            watts_known: false,
+            per_kilowatt_hour: 0.2,
+            per_hour: 0.1,
+            currency: "EUR".into(),
+        },
+    }
+}
+
+#[test]
+fn a_plan_agrees_with_arithmetic_by_hand() {
+    let plan = Plan::of(&config(), &shape(), &machine());
+    // 1,000·64; per layer 64·(64 + 32 + 32) + 64·64 + 3·64·192 and norms 2·64 + 2·16; last norm 64.
+    let matrices = 2 * (64 * 128 + 64 * 64 + 3 * 64 * 192);
+    assert_eq!(plan.parameters.total(), 64_000 + matrices + 2 * 160 + 64);
+    assert_eq!(plan.tokens, 100 * 8 * 4 * 128);
+    let token = 6.0 * (matrices + 64_000) as f64 + 12.0 * 2.0 * 64.0 * 129.0 / 2.0;
+    assert!((plan.operations - token * plan.tokens as f64).abs() < 1.0);
+    assert!((plan.seconds - plan.operations / 200e9).abs() < 1e-9);
+    assert!((plan.joules - 50.0 * plan.seconds).abs() < 1e-9);
+    let price = plan.joules / 3.6e6 * 0.2 + plan.seconds / 3600.0 * 0.1;
+    assert!((plan.price - price).abs() < 1e-12);
+    assert!(!plan.recompute);
+    assert_eq!(plan.check(), Ok(()));
+    let text = plan_text(&plan);
+    for word in ["parameters", "memory", "disk", "energy", "an assumption", "EUR", "tokens/s"] {
+        assert!(text.contains(word), "{word} in\n{text}");
+    }
+}
+
+#[test]
+fn layers_are_computed_again_when_memory_is_short_and_only_then() {
+    let (config, shape) = (ModelConfig { layers: 12, ..config() }, RunShape { sequences: 64, ..shape() });
+    let without = MemoryEstimate::of(&config, &shape, false).total;
+    let with = MemoryEstimate::of(&config, &shape, true).total;
+    assert!(with < without);
+    let machine = |bytes| Machine { memory_bytes: Some(bytes), ..machine() };
+    let plan = Plan::of(&config, &shape, &machine(without));
+    assert_eq!((plan.recompute, plan.check()), (false, Ok(())));
+    let short = Plan::of(&config, &shape, &machine(without - 1));
+    assert_eq!((short.recompute, short.check()), (true, Ok(())));
+    assert!(short.seconds > 1.2 * plan.seconds && short.operations == plan.operations);
+    let refused = Plan::of(&config, &shape, &machine(with - 1)).check().unwrap_err();
+    let text = refused.to_string();
+    assert!(matches!(refused, Refusal::Memory { .. }) && text.contains("fewer sequences"), "{text}");
+    let forbidden = RunShape { recompute: Some(false), ..shape };
+    let text = Plan::of(&config, &forbidden, &machine(with)).check().unwrap_err().to_string();
+    assert!(text.contains("recompute"), "{text}");
+    let text = Plan::of(&config, &shape, &machine(1 << 20)).check().unwrap_err().to_string();
+    assert!(text.contains("choose a smaller model"), "{text}");
+}
+
+#[test]
+fn a_full_disk_is_refused_before_the_run() {
+    let machine = Machine { disk_bytes: Some(1 << 20), ..machine() };
+    let plan = Plan::of(&config(), &shape(), &machine);
+    // Weights and two moments, for two checkpoints and the one that is being written.
+    assert_eq!(plan.disk_bytes, 9 * 4 * plan.parameters.total());
+    let refused = plan.check().unwrap_err();
+    assert_eq!(refused, Refusal::Disk { needed: plan.disk_bytes, available: 1 << 20 });
+}
+
+#[test]
+fn more_ranks_share_time_and_optimiser_but_not_weights() {
+    let two = RunShape { ranks: 2, ..shape() };
+    let (alone, shared) = (Plan::of(&config(), &shape(), &machine()), Plan::of(&config(), &two, &machine()));
+    assert!((shared.seconds * 2.0 - alone.seconds).abs() < 1e-9);
+    assert_eq!(shared.memory.optimiser * 2, alone.memory.optimiser);
+    assert_eq!(shared.memory.weights, alone.memory.weights);
+    let network = Some(Network { bytes_per_second: 125e6, latency: 0.01 });
+    let slow = Plan::of(&config(), &two, &Machine { network, ..machine() });
+    let exchange = 0.02 + 4.0 * alone.parameters.total() as f64 / 125e6;
+    assert!((slow.seconds - shared.seconds - 100.0 * exchange).abs() < 1e-9);
+}
+
+#[test]
+fn the_probe_measures_something_below_the_peak() {
+    let options = LoadOptions { simd: SimdLevel::detect(), team: Arc::new(ThreadTeam::new(1).unwrap()) };
+    let probe = probe(&config(), 64, &options, Duration::ZERO).unwrap();
+    assert!(probe.achieved_flops > 0.0 && probe.peak_flops > 0.0, "{probe:?}");
+    assert_eq!(probe.threads, 1);
+}
+
+#[test]
+fn bytes_are_readable() {
+    let sizes = [0, 870, 1023, 1 << 10, 12_900_000, 1 << 40];
+    assert_eq!(sizes.map(bytes_text), ["0 B", "870 B", "1023 B", "1.00 KiB", "12.3 MiB", "1.00 TiB"]);
+}

@@ -80,6 +80,13 @@ pub(crate) enum Command {
   zhenjin bench smollm2:135m
   zhenjin bench ./model.gguf --prefill 512,4096 --decode 64 --batch 1,16,32 --json")]
     Bench(BenchArguments),
+    /// Measure what a model writes
+    #[command(
+        subcommand,
+        after_help = "Examples:
+  zhenjin evaluate poems ./poet.gguf --data ./shards --samples 500"
+    )]
+    Evaluate(crate::commands::evaluate::EvaluateCommand),
     /// Keys for clients of a server that others can reach
     #[command(subcommand, after_help = "Examples:\n  zhenjin key new laptop\n  zhenjin key list")]
     Key(KeyCommand),

@@ -59,6 +59,7 @@ fn run(arguments: Arguments) -> Result<()> {
         Command::Chat(command) => wait_for(commands::chat::run(&home()?, command)),
         Command::Perplexity(command) => commands::perplexity::run(&home()?, &command),
         Command::Bench(command) => commands::bench::run(&home()?, &command),
+        Command::Evaluate(command) => wait_for(commands::evaluate::run(&home()?, command)),
         Command::Key(command) => wait_for(commands::key::run(&home()?, command)),
         Command::Completions { shell } => {
             commands::manual::completions(shell);

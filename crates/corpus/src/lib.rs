@@ -13,7 +13,7 @@ mod mapping;
 mod shard;
 
 pub use errors::CorpusError;
-pub use loader::{Loader, LoaderOptions, PackedSequence};
+pub use loader::{Loader, LoaderOptions, PackedSequence, is_for_validation};
 pub use shard::{
     DocumentTokens, MANIFEST_FILE, Shard, ShardMetadata, ShardSet, ShardSetDescription, ShardWriter,
     TokenWidth, parse_shard,

@@ -2,6 +2,7 @@
 
 pub(crate) mod bench;
 pub(crate) mod chat;
+pub(crate) mod evaluate;
 pub(crate) mod inspect;
 pub(crate) mod key;
 pub(crate) mod manual;

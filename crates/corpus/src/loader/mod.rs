@@ -67,6 +67,11 @@ struct Epoch {
 
 const KEPT_EPOCHS: usize = 2;
 
+/// Whether a document with this [`ShardSet::content_hash`] is for validation, where `share` of the documents are.
+pub fn is_for_validation(content_hash: u64, share: f64) -> bool {
+    content_hash < (share * 2f64.powi(64)) as u64
+}
+
 impl Loader {
     /// Divides the documents into training and validation.
     ///
@@ -83,9 +88,9 @@ impl Loader {
         }
         let documents = u32::try_from(set.documents())
             .map_err(|_| setting("data", "more than 4,294,967,295 documents; join short ones"))?;
-        let limit = (options.validation_share * 2f64.powi(64)) as u64;
+        let share = options.validation_share;
         let (validation, training): (Vec<u32>, Vec<u32>) =
-            (0..documents).partition(|&document| set.content_hash(document.into()) < limit);
+            (0..documents).partition(|&document| is_for_validation(set.content_hash(document.into()), share));
         let training_tokens = training.iter().map(|&document| set.document_tokens(document.into())).sum();
         if training_tokens < options.sequence_length as u64 {
             let sequence_length = options.sequence_length;

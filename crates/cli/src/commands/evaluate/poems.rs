@@ -1,0 +1,225 @@
+//! `zhenjin evaluate poems`.
+
+use super::PoemsArguments;
+use super::poem_documents::PoemDocuments;
+use crate::home::Home;
+use crate::machine;
+use anyhow::{Context, Result, bail};
+use serde::Serialize;
+use std::sync::Arc;
+use zhenjin_assistant::{
+    Assistant, CompletionPrompt, CompletionRequest, Failure, GenerationOptions, SamplingSettings,
+    ServedModels, TextEvent, TextGeneration,
+};
+use zhenjin_assistant::{Echo, FinishReason};
+use zhenjin_corpus::ShardSet;
+use zhenjin_eval::poems::{JudgedPoem, KnownForms, PoemScores, chinese_characters, copy_finder};
+use zhenjin_prosody::Poem;
+
+/// Poems that are generated or scored at the same time.
+const TOGETHER: usize = 16;
+
+/// What was measured.
+#[derive(Debug, Default, Serialize)]
+struct Measured {
+    model: String,
+    held_out_poems: usize,
+    /// Held-out poems scored, their characters (the end of the poem counts as one), and bits per character.
+    scored_poems: usize,
+    scored_characters: usize,
+    bits_per_character: Option<f64>,
+    generated: PoemScores,
+    /// Generated poems that did not end within the limit of tokens.
+    unfinished: usize,
+    /// The held-out poems from whose heads the others were generated.
+    real: PoemScores,
+}
+
+pub(crate) async fn run(home: &Home, arguments: &PoemsArguments) -> Result<()> {
+    let set = ShardSet::open(&arguments.data)?;
+    let spec = machine::model_spec(home, Some(&arguments.model))?;
+    let name = spec.name.clone();
+    let models =
+        ServedModels::new(vec![spec], machine::serve_options(&arguments.engine, TOGETHER, TOGETHER)?)?;
+    let assistant = models.get(&name).await?;
+    let documents = PoemDocuments::new(&set, assistant.tokenizer(), arguments.validation_share)?;
+    let held_out: Vec<u64> = documents.numbers(true).collect();
+    if held_out.is_empty() {
+        bail!(
+            "{}: no document was held out with --validation-share {}",
+            arguments.data.display(),
+            arguments.validation_share
+        );
+    }
+    let mut measured = Measured { model: name, held_out_poems: held_out.len(), ..Measured::default() };
+    score(&assistant, &documents, &held_out, arguments, &mut measured).await?;
+    let (generated, real) = generate(&assistant, &documents, &held_out, arguments, &mut measured).await?;
+    judge(&documents, &generated, &real, &mut measured)?;
+    if arguments.json {
+        println!("{}", serde_json::to_string_pretty(&measured)?);
+        return Ok(());
+    }
+    for poem in generated.iter().take(arguments.show) {
+        println!("{}\n", poem.text);
+    }
+    print(&measured);
+    Ok(())
+}
+
+/// Held-out bits per character.
+async fn score(
+    assistant: &Arc<Assistant>,
+    documents: &PoemDocuments<'_>,
+    held_out: &[u64],
+    arguments: &PoemsArguments,
+    measured: &mut Measured,
+) -> Result<()> {
+    let end = assistant.tokenizer().eos().context("the model's tokenizer has no end of text")?;
+    let mut nats = 0.0;
+    for group in spread(held_out, arguments.scored).chunks(TOGETHER) {
+        let mut running = Vec::new();
+        for &number in group {
+            let Some(document) = documents.read(number)? else { continue };
+            measured.scored_characters += documents.text(&document.poem)?.chars().count() + 1;
+            measured.scored_poems += 1;
+            let from = document.head.len();
+            let tokens = document.head.into_iter().chain(document.poem).chain([end]).collect();
+            let options =
+                GenerationOptions { max_tokens: Some(0), logprobs: Some(0), ..GenerationOptions::default() };
+            running.push((from, assistant.complete(&completion(tokens, true, options))?));
+        }
+        for (from, generation) in running {
+            let echo = finish(generation).await?.echo.context("the engine gave no log-probabilities")?;
+            nats -= echo.tokens[from..].iter().filter_map(|token| token.logprob).map(f64::from).sum::<f64>();
+        }
+    }
+    measured.bits_per_character = (measured.scored_characters > 0)
+        .then(|| nats / std::f64::consts::LN_2 / measured.scored_characters as f64);
+    Ok(())
+}
+
+/// Poems from the heads of held-out ones, and those.
+async fn generate(
+    assistant: &Arc<Assistant>,
+    documents: &PoemDocuments<'_>,
+    held_out: &[u64],
+    arguments: &PoemsArguments,
+    measured: &mut Measured,
+) -> Result<(Vec<JudgedPoem>, Vec<JudgedPoem>)> {
+    let (mut generated, mut real) = (Vec::new(), Vec::new());
+    let mut seed = arguments.seed;
+    for group in spread(held_out, arguments.samples).chunks(TOGETHER) {
+        let mut running = Vec::new();
+        for &number in group {
+            let Some(document) = documents.read(number)? else { continue };
+            real.push(documents.judged(&document.head, documents.text(&document.poem)?)?);
+            let sampling = SamplingSettings {
+                temperature: arguments.temperature,
+                top_p: arguments.top_p,
+                seed: Some(seed),
+                ..SamplingSettings::default()
+            };
+            seed += 1;
+            let max_tokens = Some(arguments.max_tokens);
+            let options = GenerationOptions { sampling, max_tokens, ..GenerationOptions::default() };
+            let generation = assistant.complete(&completion(document.head.clone(), false, options))?;
+            running.push((document.head, generation));
+        }
+        for (head, generation) in running {
+            let answer = finish(generation).await?;
+            measured.unfinished += usize::from(answer.reason == Some(FinishReason::Length));
+            generated.push(documents.judged(&head, answer.text)?);
+        }
+    }
+    Ok((generated, real))
+}
+
+/// Reads the training poems once: which forms there are, and what was copied.
+fn judge(
+    documents: &PoemDocuments<'_>,
+    generated: &[JudgedPoem],
+    real: &[JudgedPoem],
+    measured: &mut Measured,
+) -> Result<()> {
+    let (mut forms, mut of_generated, mut of_real) =
+        (KnownForms::default(), copy_finder(generated), copy_finder(real));
+    for number in documents.numbers(false) {
+        let Some(document) = documents.read(number)? else { continue };
+        let poem = documents.judged(&document.head, documents.text(&document.poem)?)?;
+        forms.learn(&poem.form, &Poem::parse(&poem.text));
+        of_generated.read(chinese_characters(&poem.text));
+        of_real.read(chinese_characters(&poem.text));
+    }
+    measured.generated = PoemScores::of(generated, &forms, &of_generated.longest());
+    measured.real = PoemScores::of(real, &forms, &of_real.longest());
+    Ok(())
+}
+
+/// `count` of the documents (or all), spread over the whole.
+fn spread(documents: &[u64], count: usize) -> Vec<u64> {
+    let count = count.min(documents.len());
+    (0..count).map(|index| documents[index * documents.len() / count]).collect()
+}
+
+fn completion(tokens: Vec<u32>, echo: bool, options: GenerationOptions) -> CompletionRequest {
+    CompletionRequest {
+        prompt: CompletionPrompt::Tokens(tokens),
+        echo,
+        output_format: zhenjin_assistant::OutputFormat::Text,
+        options,
+    }
+}
+
+#[derive(Default)]
+struct Answer {
+    text: String,
+    echo: Option<Echo>,
+    reason: Option<FinishReason>,
+}
+
+async fn finish(mut generation: TextGeneration) -> Result<Answer> {
+    let mut answer = Answer::default();
+    while let Some(event) = generation.next().await {
+        match event {
+            TextEvent::Started { echo, .. } => answer.echo = echo,
+            TextEvent::Delta { text, .. } => answer.text.push_str(&text),
+            TextEvent::Finished { reason, .. } => answer.reason = Some(reason),
+            TextEvent::Failed { failure: Failure::Broken(reason), .. } => {
+                bail!("the engine failed: {reason}")
+            }
+            TextEvent::Failed { failure: Failure::ShutDown, .. } => bail!("the engine was shut down"),
+            TextEvent::ToolCall { .. } => {}
+        }
+    }
+    Ok(answer)
+}
+
+fn print(measured: &Measured) {
+    if let Some(bits) = measured.bits_per_character {
+        println!(
+            "held out: {bits:.4} bits per character over {} characters of {} poems (of {})",
+            measured.scored_characters, measured.scored_poems, measured.held_out_poems
+        );
+    }
+    println!("{:<44} {:>12} {:>12}", "", "generated", "real");
+    let (generated, real) = (&measured.generated, &measured.real);
+    let row = |name: &str, of: &dyn Fn(&PoemScores) -> String| {
+        println!("{name:<44} {:>12} {:>12}", of(generated), of(real));
+    };
+    let share = |part: usize, whole: usize| match whole {
+        0 => "–".to_owned(),
+        _ => format!("{:.1} %", 100.0 * part as f64 / whole as f64),
+    };
+    row("poems", &|scores| scores.poems.to_string());
+    row("right number of lines and characters", &|scores| share(scores.right_form, scores.poems));
+    row("poems in which all lines rhyme that should", &|scores| share(scores.all_rhyme, scores.with_rhymes));
+    row("lines that rhyme, of those that should", &|scores| share(scores.rhyming_lines, scores.rhyme_lines));
+    row("regulated verse, of lines of 5 or 7", &|scores| share(scores.regulated, scores.with_tone_pattern));
+    row("tone rules kept", &|scores| share(scores.tones_kept, scores.tone_checks));
+    row("longest copied run: median, 95 %, greatest", &|scores| {
+        let [median, most, greatest] = scores.longest_copy;
+        format!("{median}, {most}, {greatest}")
+    });
+    println!("unfinished: {} of {}", measured.unfinished, generated.poems);
+    println!("the longest copied run: {}", generated.longest_copy_text);
+}

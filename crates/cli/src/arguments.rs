@@ -1,5 +1,6 @@
 //! The command line: every command, option and example.
 
+use crate::commands::pretrain::PretrainArguments;
 use crate::memory_size::MemorySize;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::net::SocketAddr;
@@ -87,6 +88,9 @@ pub(crate) enum Command {
   zhenjin evaluate poems ./poet.gguf --data ./shards --samples 500"
     )]
     Evaluate(crate::commands::evaluate::EvaluateCommand),
+    /// Train a language model from scratch, on token shards
+    #[command(after_help = crate::commands::pretrain::EXAMPLES)]
+    Pretrain(PretrainArguments),
     /// Keys for clients of a server that others can reach
     #[command(subcommand, after_help = "Examples:\n  zhenjin key new laptop\n  zhenjin key list")]
     Key(KeyCommand),

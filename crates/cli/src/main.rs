@@ -20,8 +20,10 @@ mod write_file;
 use anyhow::{Context, Result};
 use arguments::{Arguments, Command};
 use clap::Parser;
+use commands::pretrain::Interrupted;
 use home::Home;
 use std::process::ExitCode;
+use zhenjin_train::configuration::ConfigurationError;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
@@ -33,9 +35,18 @@ fn main() -> ExitCode {
             if let Some(hint) = hint::hint(&error) {
                 eprintln!("hint: {hint}");
             }
-            ExitCode::FAILURE
+            exit_code(&error)
         }
     }
+}
+
+/// 75 for work that was asked to stop and can go on, 2 for settings that do not exist or cannot be, as for wrong usage; else 1.
+fn exit_code(error: &anyhow::Error) -> ExitCode {
+    if error.is::<Interrupted>() {
+        return ExitCode::from(Interrupted::EXIT_CODE);
+    }
+    let is_setting = |cause: &(dyn std::error::Error + 'static)| cause.is::<ConfigurationError>();
+    if error.chain().any(is_setting) { ExitCode::from(2) } else { ExitCode::FAILURE }
 }
 
 /// Whether the reader of our output closed the pipe, as in `zhenjin models | head -1`.
@@ -60,6 +71,7 @@ fn run(arguments: Arguments) -> Result<()> {
         Command::Perplexity(command) => commands::perplexity::run(&home()?, &command),
         Command::Bench(command) => commands::bench::run(&home()?, &command),
         Command::Evaluate(command) => wait_for(commands::evaluate::run(&home()?, command)),
+        Command::Pretrain(command) => commands::pretrain::run(&command),
         Command::Key(command) => wait_for(commands::key::run(&home()?, command)),
         Command::Completions { shell } => {
             commands::manual::completions(shell);

@@ -8,5 +8,6 @@ pub(crate) mod key;
 pub(crate) mod manual;
 pub(crate) mod models;
 pub(crate) mod perplexity;
+pub(crate) mod pretrain;
 pub(crate) mod pull;
 pub(crate) mod serve;

@@ -1,0 +1,69 @@
+//! The options of `zhenjin pretrain`.
+
+use crate::memory_size::MemorySize;
+use clap::Args;
+use std::path::PathBuf;
+
+pub(crate) const EXAMPLES: &str = "Examples:
+  zhenjin pretrain --data shards/ --depth 4 --out runs/first --minutes 30
+  zhenjin pretrain --data shards/ --config runs/first/run.toml --out runs/again
+  zhenjin pretrain --data shards/ --out runs/first --resume auto
+  zhenjin pretrain --data shards/ --depth 4 --out runs/adamw --set optimiser.kind=adamw --set schedule.kind=cosine
+
+Exit codes: 0 the run is finished; 1 an error; 2 a setting that does not exist or cannot be;
+75 it was asked to stop (SIGTERM, SIGINT, SIGUSR1), has been saved, and goes on with --resume auto.";
+
+#[derive(Debug, Args)]
+pub(crate) struct PretrainArguments {
+    /// A folder of token shards, as `zhenjin tokenize` writes them
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) data: PathBuf,
+    /// The run's folder: configuration, metrics, checkpoints
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) out: PathBuf,
+    /// The dial: layers, from which width, batch, learning rates and tokens follow [default: 4, or what --config says]
+    #[arg(long, value_name = "LAYERS")]
+    pub(crate) depth: Option<usize>,
+    /// Settings from a TOML file, such as the run.toml of another run
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// One setting, such as optimiser.learning_rate=1e-3 (repeatable; stronger than --config)
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(crate) set: Vec<String>,
+    /// Lay the schedule out for so many minutes, by the speed of two steps that are measured first
+    #[arg(long, value_name = "MINUTES", conflicts_with = "tokens")]
+    pub(crate) minutes: Option<f64>,
+    /// Tokens to train on [default: 12 for each parameter that multiplies]
+    #[arg(long, value_name = "N")]
+    pub(crate) tokens: Option<u64>,
+    /// Seed of the weights and of the order of the data
+    #[arg(long, value_name = "N")]
+    pub(crate) seed: Option<u64>,
+    /// Go on with a run: `auto` takes the newest whole checkpoint of --out if there is one, PATH that one
+    #[arg(long, value_name = "auto|PATH")]
+    pub(crate) resume: Option<String>,
+    /// What sample texts begin with (repeatable) [default: the first words of some training documents]
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) sample_prompt: Vec<String>,
+    /// Tokens of a sample text
+    #[arg(long, default_value_t = 48, value_name = "N")]
+    pub(crate) sample_tokens: usize,
+    /// Compute layers a second time on the way back instead of keeping their activations
+    #[arg(long)]
+    pub(crate) recompute: bool,
+    /// Show the effective configuration and end
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Compute a batch that was kept in RUN/faults again, with the weights of --resume (or new ones), and end
+    #[arg(long, value_name = "FILE")]
+    pub(crate) replay: Option<PathBuf>,
+    /// Threads [default: the number of cores]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) threads: Option<u16>,
+    /// Most memory that the run may take, such as 4GiB [default: what is free]
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) memory: Option<MemorySize>,
+    /// Instructions to use: scalar, avx2, avxvnni, avx512vnni [default: the best that this machine has]
+    #[arg(long, env = "ZHENJIN_SIMD", value_name = "LEVEL", hide_env_values = true)]
+    pub(crate) simd: Option<String>,
+}

@@ -1,0 +1,271 @@
+//! `zhenjin pretrain`: from token shards to a trained model, in a folder that a killed run goes on from.
+
+mod arguments;
+mod run_folder;
+mod sampling;
+mod signals;
+
+pub(crate) use arguments::{EXAMPLES, PretrainArguments};
+pub(crate) use signals::Interrupted;
+
+use anyhow::{Context, Result, anyhow, bail};
+use run_folder::RunFolder;
+use sampling::EngineSampler;
+use std::path::Path;
+use std::sync::Arc;
+use zhenjin_corpus::{Loader, LoaderOptions, ShardSet};
+use zhenjin_model::LoadOptions;
+use zhenjin_tensor::{ComputeOptions, TensorError};
+use zhenjin_tokenizer::{Tokenizer, TokenizerConfig};
+use zhenjin_train::checkpoint::Checkpoint;
+use zhenjin_train::configuration::{Configuration, Overrides};
+use zhenjin_train::metrics::{Observer, PlainLines};
+use zhenjin_train::training::{FaultyBatch, Outcome, Setup, Trainer};
+
+/// Layers when neither `--depth` nor a file says how many.
+const DEFAULT_DEPTH: usize = 4;
+/// The share of `--minutes` that steps get; the rest is for loading, checkpoints, validation and samples.
+const SHARE_OF_STEPS: f64 = 0.93;
+/// Steps that are told as plain lines in a run.
+const LINES: u64 = 200;
+/// Vocabularies are filled up to whole tiles of the matrix kernels.
+const VOCABULARY_MULTIPLE: usize = 64;
+
+pub(crate) fn run(arguments: &PretrainArguments) -> Result<()> {
+    let folder = RunFolder::new(&arguments.out);
+    let resuming = resumed_checkpoint(arguments, &folder)?;
+    let set = Arc::new(ShardSet::open(&arguments.data)?);
+    let companions = run_folder::companions(set.folder())?;
+    let tokenizer = tokenizer(&companions, set.folder())?;
+    let compute = compute(arguments)?;
+    let load = LoadOptions { simd: compute.simd, team: Arc::new(compute.start_team()?) };
+    let inputs = Inputs { arguments, set, companions, load, folder: &folder };
+
+    let configuration = match &resuming {
+        Some(checkpoint) => resumed_configuration(arguments, checkpoint)?,
+        None => inputs.new_configuration()?,
+    };
+    if arguments.dry_run {
+        print!("{}", configuration.to_toml());
+        return Ok(());
+    }
+    inputs.check_data(&configuration, &tokenizer)?;
+    let setup = inputs.setup(&configuration)?;
+    let mut trainer = match &resuming {
+        Some(checkpoint) => Trainer::resume(configuration.clone(), setup, checkpoint)?,
+        None => Trainer::new(configuration.clone(), setup)?,
+    };
+    if let Some(batch) = &arguments.replay {
+        return replay(&mut trainer, batch);
+    }
+    if resuming.is_none() {
+        folder.create(&configuration, &inputs.companions)?;
+    }
+    let samples = EngineSampler::new(arguments, &inputs, &tokenizer, &configuration)?;
+    train(trainer, &inputs, samples)
+}
+
+/// What a run is made of.
+struct Inputs<'a> {
+    arguments: &'a PretrainArguments,
+    set: Arc<ShardSet>,
+    companions: Vec<(String, Vec<u8>)>,
+    load: LoadOptions,
+    folder: &'a RunFolder,
+}
+
+impl Inputs<'_> {
+    /// The dial with everything that was given on top; with `--minutes`, its steps are measured.
+    fn new_configuration(&self) -> Result<Configuration> {
+        let arguments = self.arguments;
+        let (depth, mut overrides) = overrides(arguments)?;
+        let vocabulary = (self.set.vocabulary_size() as usize).next_multiple_of(VOCABULARY_MULTIPLE);
+        let configuration = Configuration::resolve(depth, vocabulary, &overrides)?;
+        if let Some(tokens) = arguments.tokens {
+            let steps = tokens / configuration.tokens_per_step();
+            if steps == 0 {
+                bail!(
+                    "--tokens {tokens} is less than one step, which takes {} tokens; give more, or a smaller batch",
+                    configuration.tokens_per_step()
+                );
+            }
+            overrides.add("schedule.steps", steps as i64);
+            return Ok(Configuration::resolve(depth, vocabulary, &overrides)?);
+        }
+        let Some(minutes) = arguments.minutes else { return Ok(configuration) };
+        if !(minutes > 0.0 && minutes < 1e7) {
+            bail!("--minutes must be more than 0, found {minutes}");
+        }
+        let seconds = Trainer::new(configuration.clone(), self.setup(&configuration)?)?.measure_step()?;
+        let steps = (SHARE_OF_STEPS * 60.0 * minutes / seconds).floor().max(1.0) as u64;
+        eprintln!("a step takes {seconds:.2} s here: {steps} steps in {minutes} minutes");
+        Ok(configuration.with_steps(steps, &overrides))
+    }
+
+    /// Refuses data that does not fit the model or does not fill one batch, before anything is written.
+    fn check_data(&self, configuration: &Configuration, tokenizer: &Tokenizer) -> Result<()> {
+        let json = self.companions.iter().find(|(name, _)| name == "tokenizer.json");
+        let json = json.map_or(&[][..], |(_, contents)| contents);
+        self.set.check_fit(json, configuration.model.vocabulary_size)?;
+        if tokenizer.vocabulary_size() > configuration.model.vocabulary_size {
+            bail!(
+                "the tokenizer has {} tokens, and the model only {}; set model.vocabulary_size to at least as many",
+                tokenizer.vocabulary_size(),
+                configuration.model.vocabulary_size
+            );
+        }
+        let loader = self.loader(configuration)?;
+        let (sequences, step) = (loader.sequences_per_epoch(), configuration.sequences_per_step());
+        if sequences < step {
+            bail!(
+                "the data has {} tokens for training, which is {sequences} sequences of {}; one step takes {step}; \
+                 give more data, or a smaller batch (batch.sequences, batch.micro_batches, data.sequence_length)",
+                loader.training_tokens(),
+                configuration.data.sequence_length
+            );
+        }
+        let epochs = (configuration.schedule.steps * step) as f64 / sequences as f64;
+        eprintln!(
+            "{} parameters, {} steps of {} tokens: {epochs:.2} epochs of {} documents ({} kept for validation)",
+            configuration.model_config().parameters(),
+            configuration.schedule.steps,
+            configuration.tokens_per_step(),
+            loader.training_documents(),
+            loader.validation_documents()
+        );
+        Ok(())
+    }
+
+    fn loader(&self, configuration: &Configuration) -> Result<Loader> {
+        let options = LoaderOptions {
+            sequence_length: configuration.data.sequence_length,
+            seed: configuration.seed,
+            validation_share: configuration.data.validation_share,
+            across_documents: configuration.data.across_documents,
+        };
+        Ok(Loader::new(Arc::clone(&self.set), options)?)
+    }
+
+    fn setup(&self, configuration: &Configuration) -> Result<Setup> {
+        Ok(Setup {
+            folder: self.folder.path().to_owned(),
+            source: Arc::new(self.loader(configuration)?),
+            load: self.load.clone(),
+            recompute: self.arguments.recompute,
+            usable_vocabulary: self.set.vocabulary_size() as usize,
+            companions: self.companions.clone(),
+            peak_flops: None,
+        })
+    }
+}
+
+fn train(mut trainer: Trainer, inputs: &Inputs<'_>, mut samples: EngineSampler<'_>) -> Result<()> {
+    let steps = trainer.configuration().schedule.steps;
+    let mut observers: Vec<Box<dyn Observer>> = vec![
+        Box::new(inputs.folder.metrics(trainer.steps())?),
+        Box::new(PlainLines::new(std::io::stderr(), steps, (steps / LINES).max(1))),
+    ];
+    let stop = signals::listen()?;
+    match trainer.run(&mut observers, Some(&mut samples), &|| stop.is_asked())? {
+        Outcome::Stopped { step } => Err(Interrupted { step }.into()),
+        Outcome::Finished => {
+            if trainer.write_average(&inputs.folder.path().join("average"))? {
+                eprintln!("the averaged weights are in {}", inputs.folder.path().join("average").display());
+            }
+            Ok(())
+        }
+    }
+}
+
+/// Depth and settings: from the file, then `--set`, then the options that have a name of their own.
+fn overrides(arguments: &PretrainArguments) -> Result<(usize, Overrides)> {
+    let mut overrides = Overrides::new();
+    if let Some(path) = &arguments.config {
+        let text = std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
+        overrides.add_toml(&text, path)?;
+    }
+    for assignment in &arguments.set {
+        overrides.add_assignment(assignment)?;
+    }
+    if let Some(seed) = arguments.seed {
+        let seed = i64::try_from(seed).context("--seed must be below 2^63")?;
+        overrides.add("seed", seed);
+    }
+    let given = overrides.whole_number("depth").and_then(|depth| usize::try_from(depth).ok());
+    let depth = arguments.depth.or(given).unwrap_or(DEFAULT_DEPTH);
+    overrides.add("depth", depth as i64);
+    Ok((depth, overrides))
+}
+
+/// The configuration that a checkpoint was made with. What is given on top must be the same: a run does not change on its way.
+fn resumed_configuration(arguments: &PretrainArguments, checkpoint: &Checkpoint) -> Result<Configuration> {
+    let theirs = Configuration::from_toml(&checkpoint.state.configuration, &checkpoint.path)?;
+    let says_something = arguments.config.is_some() || !arguments.set.is_empty() || arguments.seed.is_some();
+    if !(says_something || arguments.depth.is_some()) {
+        return Ok(theirs);
+    }
+    let (_, mut given) = overrides(arguments)?;
+    if arguments.depth.is_none() && arguments.config.is_none() {
+        given.add("depth", theirs.depth as i64);
+    }
+    Ok(theirs.overridden(&given)?)
+}
+
+/// The checkpoint to go on from, with a line about every newer one that is damaged.
+fn resumed_checkpoint(arguments: &PretrainArguments, folder: &RunFolder) -> Result<Option<Checkpoint>> {
+    match arguments.resume.as_deref() {
+        None if arguments.replay.is_some() || arguments.dry_run => Ok(None),
+        None => {
+            folder.expect_new()?;
+            Ok(None)
+        }
+        Some("auto") => {
+            let checkpoints = folder.checkpoints();
+            checkpoints.clean()?;
+            let found = checkpoints.find()?;
+            for (path, error) in &found.passed_over {
+                eprintln!("{} is passed over: {error}", path.display());
+            }
+            match &found.newest {
+                Some(checkpoint) => {
+                    eprintln!("going on from {} (step {})", checkpoint.path.display(), checkpoint.state.step);
+                }
+                None => {
+                    eprintln!("{} has no whole checkpoint: the run begins anew", folder.path().display());
+                    folder.begin_anew()?;
+                }
+            }
+            Ok(found.newest)
+        }
+        Some(path) => Ok(Some(Checkpoint::open(Path::new(path))?)),
+    }
+}
+
+fn tokenizer(companions: &[(String, Vec<u8>)], folder: &Path) -> Result<Tokenizer> {
+    let file =
+        |wanted: &str| companions.iter().find(|(name, _)| name == wanted).map(|(_, contents)| contents);
+    let json = file("tokenizer.json").ok_or_else(|| {
+        anyhow!("{} has no tokenizer.json; make the shards with `zhenjin tokenize`", folder.display())
+    })?;
+    let config = file("tokenizer_config.json").map(|json| TokenizerConfig::from_json(json)).transpose()?;
+    Ok(Tokenizer::from_tokenizer_json(json, config.as_ref())?)
+}
+
+fn compute(arguments: &PretrainArguments) -> Result<ComputeOptions> {
+    let resolved = ComputeOptions::resolve(arguments.simd.as_deref(), arguments.threads.map(usize::from));
+    resolved.map_err(|error| match error {
+        TensorError::ThreadCount { .. } => anyhow!("--threads: {error}"),
+        error => anyhow!("--simd: {error}"),
+    })
+}
+
+fn replay(trainer: &mut Trainer, path: &Path) -> Result<()> {
+    let text = std::fs::read(path).with_context(|| format!("reading {}", path.display()))?;
+    let batch: FaultyBatch =
+        serde_json::from_slice(&text).with_context(|| format!("{} is not a kept batch", path.display()))?;
+    println!("kept at step {}: {}", batch.step, batch.fault);
+    let (loss, origin) = trainer.replay(&batch)?;
+    println!("now, after step {}: loss {loss}", trainer.steps());
+    println!("{}", origin.unwrap_or_else(|| "every number is finite".to_owned()));
+    Ok(())
+}

@@ -1,0 +1,110 @@
+//! A run's folder: what lies in it, and that it is never overwritten.
+
+use crate::write_file::write_atomically;
+use anyhow::{Context, Result, bail};
+use std::path::{Path, PathBuf};
+use zhenjin_train::checkpoint::Checkpoints;
+use zhenjin_train::configuration::Configuration;
+use zhenjin_train::metrics::{JsonLines, SyncPolicy};
+
+/// The effective configuration.
+const CONFIGURATION: &str = "run.toml";
+const METRICS: &str = "metrics.jsonl";
+const CHECKPOINTS: &str = "checkpoints";
+/// The tokenizer's files that a model's folder has.
+const COMPANIONS: [&str; 4] =
+    ["tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "generation_config.json"];
+/// Checkpoints that are looked through; how many are kept is the configuration's.
+const ANY_NUMBER: usize = usize::MAX;
+
+pub(super) struct RunFolder {
+    path: PathBuf,
+}
+
+impl RunFolder {
+    pub(super) fn new(path: &Path) -> RunFolder {
+        RunFolder { path: path.to_owned() }
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(super) fn checkpoints(&self) -> Checkpoints {
+        Checkpoints::new(&self.path.join(CHECKPOINTS), ANY_NUMBER)
+    }
+
+    /// Refuses a folder that has something in it.
+    pub(super) fn expect_new(&self) -> Result<()> {
+        let has_something = match std::fs::read_dir(&self.path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => false,
+            entries => {
+                let mut entries = entries.with_context(|| format!("reading {}", self.path.display()))?;
+                entries.next().is_some()
+            }
+        };
+        if has_something {
+            bail!(
+                "{} is not empty, and a run is never overwritten; go on with it by `--resume auto`, or give another --out",
+                self.path.display()
+            );
+        }
+        Ok(())
+    }
+
+    /// Makes room for a run that was killed before its first checkpoint: its log moves aside.
+    pub(super) fn begin_anew(&self) -> Result<()> {
+        let metrics = self.path.join(METRICS);
+        if metrics.exists() {
+            let aside = (1..).map(|number| self.path.join(format!("metrics.before-{number}.jsonl")));
+            if let Some(aside) = aside.into_iter().find(|path| !path.exists()) {
+                std::fs::rename(&metrics, &aside)
+                    .with_context(|| format!("renaming {}", metrics.display()))?;
+                eprintln!("what it had logged is in {}", aside.display());
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the folder with the effective configuration and the tokenizer.
+    pub(super) fn create(
+        &self,
+        configuration: &Configuration,
+        companions: &[(String, Vec<u8>)],
+    ) -> Result<()> {
+        std::fs::create_dir_all(&self.path).with_context(|| format!("making {}", self.path.display()))?;
+        write_atomically(&self.path.join(CONFIGURATION), configuration.to_toml().as_bytes())?;
+        for (name, contents) in companions {
+            write_atomically(&self.path.join(name), contents)?;
+        }
+        Ok(())
+    }
+
+    /// The log, without lines of steps after `step`.
+    pub(super) fn metrics(&self, step: u64) -> Result<JsonLines> {
+        let path = self.path.join(METRICS);
+        let (lines, resumption) = JsonLines::resume(&path, step, SyncPolicy::OnFlush)?;
+        if resumption.dropped + resumption.broken > 0 {
+            eprintln!(
+                "{}: {} lines of later steps and {} broken ones are removed; these steps are made again",
+                path.display(),
+                resumption.dropped,
+                resumption.broken
+            );
+        }
+        Ok(lines)
+    }
+}
+
+/// The tokenizer's files in a folder of shards, to be put beside the weights.
+pub(super) fn companions(folder: &Path) -> Result<Vec<(String, Vec<u8>)>> {
+    let mut files = Vec::new();
+    for name in COMPANIONS {
+        let path = folder.join(name);
+        if path.is_file() {
+            let contents = std::fs::read(&path).with_context(|| format!("reading {}", path.display()))?;
+            files.push((name.to_owned(), contents));
+        }
+    }
+    Ok(files)
+}

@@ -1,0 +1,125 @@
+//! The dial, overrides and what is refused.
+
+use std::path::Path;
+
+use super::*;
+
+fn resolve(depth: usize, settings: &[&str]) -> Result<Configuration, ConfigurationError> {
+    let mut overrides = Overrides::new();
+    for setting in settings {
+        overrides.add_assignment(setting)?;
+    }
+    Configuration::resolve(depth, 8192, &overrides)
+}
+
+#[test]
+fn the_dial_gives_possible_models_whose_sizes_grow() {
+    let mut last = 0;
+    for depth in 1..=16 {
+        let configuration = resolve(depth, &[]).unwrap();
+        let model = configuration.model_config();
+        assert_eq!(model.layers, depth);
+        assert_eq!(model.hidden_size, 64 * depth);
+        assert!(model.hidden_size.is_multiple_of(16) && model.intermediate_size.is_multiple_of(64));
+        assert!(model.parameters() > last);
+        last = model.parameters();
+        // Weight decay stays what it is everywhere; nanochat's rule would give 3.36 at two layers.
+        assert_eq!(configuration.optimiser.weight_decay, 0.1);
+        let tokens = configuration.tokens_per_step() * configuration.schedule.steps;
+        let parameters = dial::multiplying_parameters(&configuration.model);
+        let ratio = tokens as f64 / parameters as f64;
+        assert!((10.0..=12.0).contains(&ratio), "depth {depth}: {ratio} tokens per parameter");
+    }
+    let six = resolve(6, &[]).unwrap();
+    assert_eq!((six.model.intermediate_size, six.model.heads, six.model.kv_heads), (1024, 6, 3));
+}
+
+#[test]
+fn what_follows_from_the_shape_follows_from_an_overridden_shape_too() {
+    let plain = resolve(4, &[]).unwrap();
+    let wide = resolve(4, &["model.hidden_size=512"]).unwrap();
+    assert!(wide.schedule.steps * wide.tokens_per_step() > plain.schedule.steps * plain.tokens_per_step());
+    assert!(wide.optimiser.learning_rate < plain.optimiser.learning_rate);
+    let given = resolve(4, &["model.hidden_size=512", "optimiser.learning_rate=1e-3"]).unwrap();
+    assert_eq!(given.optimiser.learning_rate, 1e-3);
+    let short = resolve(4, &["schedule.steps=100"]).unwrap();
+    assert_eq!((short.schedule.warmup_steps, short.intervals.checkpoint), (5, 5));
+    let warmed = resolve(4, &["schedule.steps=100", "schedule.warmup_steps=50"]).unwrap();
+    assert_eq!(warmed.schedule.warmup_steps, 50);
+}
+
+#[test]
+fn the_effective_configuration_is_read_back_the_same_and_runs_again() {
+    let configuration = resolve(3, &["optimiser.kind=adamw", "seed=7", "loss.z_loss=1e-4"]).unwrap();
+    assert_eq!(configuration.optimiser.kind, OptimiserKind::Adamw);
+    let text = configuration.to_toml();
+    assert_eq!(Configuration::from_toml(&text, Path::new("run.toml")), Ok(configuration.clone()));
+    // As a file of overrides it gives the same, whatever the dial says.
+    let mut overrides = Overrides::new();
+    overrides.add_toml(&text, Path::new("run.toml")).unwrap();
+    assert_eq!(Configuration::resolve(5, 8192, &overrides), Ok(configuration));
+}
+
+#[test]
+fn unknown_settings_are_refused_with_the_nearest_name() {
+    for (setting, nearest) in [
+        ("optimiser.learning_rat=1", "optimiser.learning_rate"),
+        ("optimizer.kind=muon", "optimiser.kind"),
+        ("warmup_steps=5", "schedule.warmup_steps"),
+        ("model.hidden_sise=64", "model.hidden_size"),
+        ("batch.micro_batchs=2", "batch.micro_batches"),
+        ("sead=2", "seed"),
+        ("model=3", "model.layers"),
+    ] {
+        let error = resolve(2, &[setting]).unwrap_err();
+        let ConfigurationError::UnknownKey { nearest: found, .. } = &error else {
+            panic!("{setting}: {error}")
+        };
+        if setting != "model=3" {
+            assert_eq!(found.as_deref(), Some(nearest), "{error}");
+            assert!(error.to_string().contains("did you mean"), "{error}");
+        }
+    }
+    let error = resolve(2, &["qqqqqqqq.zzzzzz=1"]).unwrap_err();
+    assert!(error.to_string().contains("the sections are model, data"), "{error}");
+}
+
+#[test]
+fn impossible_values_are_refused_by_name() {
+    for (setting, reason) in [
+        ("optimiser.learning_rate=1e6", "`optimiser.learning_rate` must lie between 0 and 10, found 1000000"),
+        ("optimiser.learning_rate=nan", "`optimiser.learning_rate` must lie between"),
+        ("optimiser.learning_rate=fast", "must be a number, found \"fast\""),
+        ("schedule.steps=0", "`schedule.steps` must be at least 1"),
+        ("schedule.steps=-5", "`schedule.steps` must be a whole number"),
+        ("schedule.steps=1.5", "`schedule.steps` must be a whole number"),
+        ("batch.micro_batches=3", "power of two"),
+        ("batch.sequences=0", "`batch.sequences` must be 1 to"),
+        ("model.head_dim=7", "multiple of 8"),
+        ("model.kv_heads=0", "must be 1 to"),
+        ("data.sequence_length=1", "at least 2"),
+        ("optimiser.kind=sgd", "unknown variant `sgd`"),
+        ("schedule.warmup_steps=1000000000", "more than the"),
+        ("intervals.keep=0", "at least 1"),
+        ("model.tied_embeddings=1", "true or false"),
+        ("no assignment", "KEY=VALUE"),
+    ] {
+        let error = resolve(2, &[setting]).unwrap_err().to_string();
+        assert!(error.contains(reason), "{setting}: {error}");
+    }
+    for depth in [0, 65] {
+        assert!(resolve(depth, &[]).unwrap_err().to_string().contains("must be 1 to 64"));
+    }
+}
+
+#[test]
+fn differing_keys_are_named_with_both_values() {
+    let ours = resolve(2, &[]).unwrap();
+    let theirs = resolve(2, &["optimiser.beta2=0.99", "model.layers=3"]).unwrap();
+    let keys: Vec<String> = differing_keys(&ours, &theirs).into_iter().map(|(key, ..)| key).collect();
+    assert!(
+        keys.contains(&"optimiser.beta2".to_owned()) && keys.contains(&"model.layers".to_owned()),
+        "{keys:?}"
+    );
+    assert!(differing_keys(&ours, &ours).is_empty());
+}

@@ -1,0 +1,244 @@
+//! The loop: forward and backward over micro-batches, one update, and what is saved, measured and shown between updates.
+//!
+//! A run is a function of its configuration and its data: neither threads, clocks nor interruptions reach the weights.
+
+mod faults;
+mod saving;
+mod step;
+mod validation;
+mod window;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use zhenjin_model::{
+    Fingerprint, InitialisationRule, Learner, LearnerOptions, LoadOptions, Model, ModelConfig, initialise,
+};
+
+use crate::accumulation::GradientTree;
+use crate::checkpoint::{Checkpoint, Checkpoints, RunState};
+use crate::configuration::Configuration;
+use crate::error::TrainError;
+use crate::metrics::{Event, Observer, SampleText};
+use crate::optimiser::Optimiser;
+use crate::sequences::SequenceSource;
+use window::Window;
+
+pub use faults::{FaultyBatch, FaultySequence};
+
+/// Makes sample texts with the weights as they are, through the engine that serves.
+pub trait Sampler {
+    /// Texts after step `step`. The model must not be kept.
+    ///
+    /// # Errors
+    /// Why there are none, as a sentence; the run goes on.
+    fn samples(&mut self, model: &Arc<Model>, step: u64) -> Result<Vec<SampleText>, String>;
+}
+
+/// What a run needs beside its configuration.
+pub struct Setup {
+    /// The run's folder: `checkpoints/` and `faults/` are made in it.
+    pub folder: PathBuf,
+    /// The data.
+    pub source: Arc<dyn SequenceSource>,
+    /// Instructions and threads.
+    pub load: LoadOptions,
+    /// Compute layers a second time instead of keeping their activations.
+    pub recompute: bool,
+    /// Tokens that the tokenizer has; the model may have more, which are never predicted.
+    pub usable_vocabulary: usize,
+    /// Small files that every checkpoint has as well: the tokenizer's. Names and contents.
+    pub companions: Vec<(String, Vec<u8>)>,
+    /// Most operations per second that this machine was measured to make, for the share of it that is used.
+    pub peak_flops: Option<f64>,
+}
+
+impl std::fmt::Debug for Setup {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Setup").field("folder", &self.folder).finish_non_exhaustive()
+    }
+}
+
+/// How a run ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// All steps were made.
+    Finished,
+    /// The caller asked it to stop; it was saved and can go on.
+    Stopped {
+        /// Steps made.
+        step: u64,
+    },
+}
+
+/// A training run.
+pub struct Trainer {
+    setup: Setup,
+    configuration: Configuration,
+    config: ModelConfig,
+    model: Arc<Model>,
+    learner: Learner,
+    optimiser: Optimiser,
+    tree: GradientTree,
+    checkpoints: Checkpoints,
+    last_checkpoint: Option<PathBuf>,
+    window: Window,
+    state: RunState,
+    /// Rolls back to the last checkpoint since it was made.
+    rollbacks: usize,
+    /// What is to be said after this step.
+    notes: Vec<String>,
+}
+
+impl std::fmt::Debug for Trainer {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Trainer").field("step", &self.state.step).finish_non_exhaustive()
+    }
+}
+
+impl Trainer {
+    /// A run before its first step, with weights drawn from the configuration's seed.
+    ///
+    /// # Errors
+    /// [`TrainError::Model`] when memory is short.
+    pub fn new(configuration: Configuration, setup: Setup) -> Result<Trainer, TrainError> {
+        configuration.check()?;
+        let config = configuration.model_config();
+        let weights = initialise(&config, &InitialisationRule::default(), configuration.seed, &setup.load)?;
+        let learner =
+            Learner::new(&config, LearnerOptions { load: setup.load.clone(), recompute: setup.recompute })?;
+        let learner = learner.with_usable_vocabulary(setup.usable_vocabulary);
+        let tree = GradientTree::new(weights.parameter_shapes());
+        let text = configuration.to_toml();
+        let model = Model {
+            config: config.clone(),
+            weights,
+            simd: setup.load.simd,
+            fingerprint: Fingerprint::of_parts("training", [text.as_bytes()]),
+        };
+        Ok(Trainer {
+            optimiser: Optimiser::new(&config, &configuration.optimiser),
+            checkpoints: Checkpoints::new(&setup.folder.join("checkpoints"), configuration.intervals.keep),
+            window: Window::new(&configuration.faults),
+            state: RunState::new(text, setup.source.fingerprint()),
+            last_checkpoint: None,
+            rollbacks: 0,
+            notes: Vec::new(),
+            model: Arc::new(model),
+            config,
+            configuration,
+            learner,
+            tree,
+            setup,
+        })
+    }
+
+    /// The run that `checkpoint` was saved from, where it was.
+    ///
+    /// # Errors
+    /// [`TrainError::OtherConfiguration`] names the keys in which `configuration` is another one, [`TrainError::OtherData`];
+    /// and when the checkpoint cannot be read.
+    pub fn resume(
+        configuration: Configuration,
+        setup: Setup,
+        checkpoint: &Checkpoint,
+    ) -> Result<Trainer, TrainError> {
+        let mut trainer = Trainer::new(configuration, setup)?;
+        trainer.load(checkpoint)?;
+        Ok(trainer)
+    }
+
+    /// Steps made.
+    pub fn steps(&self) -> u64 {
+        self.state.step
+    }
+
+    /// The model as it is.
+    pub fn model(&self) -> &Arc<Model> {
+        &self.model
+    }
+
+    /// The effective configuration.
+    pub fn configuration(&self) -> &Configuration {
+        &self.configuration
+    }
+
+    /// Seconds of a step on this machine: the second of two steps. The weights change, so this trainer is not to be run afterwards.
+    ///
+    /// # Errors
+    /// As for [`Trainer::run`].
+    pub fn measure_step(mut self) -> Result<f64, TrainError> {
+        self.step()?;
+        let started = Instant::now();
+        self.step()?;
+        Ok(started.elapsed().as_secs_f64())
+    }
+
+    /// Trains until the schedule's last step, or until `stop` says so after a step; then saves.
+    ///
+    /// # Errors
+    /// [`TrainError::Fault`] when a number is not finite and the policy is to stop; [`TrainError::Metrics`] when an observer
+    /// cannot write; [`TrainError::Checkpoint`] when the last checkpoint cannot be saved (others are tried again later).
+    pub fn run(
+        &mut self,
+        observers: &mut [Box<dyn Observer>],
+        mut sampler: Option<&mut dyn Sampler>,
+        stop: &dyn Fn() -> bool,
+    ) -> Result<Outcome, TrainError> {
+        let steps = self.configuration.schedule.steps;
+        while self.state.step < steps {
+            if stop() {
+                self.save(observers, true)?;
+                return Ok(Outcome::Stopped { step: self.state.step });
+            }
+            let metrics = self.step()?;
+            let step = metrics.step;
+            tell(observers, &Event::Step(metrics))?;
+            if self.state.step < step {
+                // Back at the last checkpoint, which has everything that comes after its step.
+                self.tell_notes(observers)?;
+                continue;
+            }
+            let is_due = |interval: u64| step == steps || (interval > 0 && step.is_multiple_of(interval));
+            let intervals = self.configuration.intervals.clone();
+            let mut measured = None;
+            if intervals.validation > 0 && is_due(intervals.validation) {
+                measured = self.validate()?;
+                if let Some(metrics) = &measured {
+                    tell(observers, &Event::Validation(metrics.clone()))?;
+                }
+            }
+            if let Some(sampler) = &mut sampler
+                && intervals.samples > 0
+                && is_due(intervals.samples)
+            {
+                match sampler.samples(&self.model, step) {
+                    Ok(samples) => {
+                        samples.into_iter().try_for_each(|sample| tell(observers, &Event::Sample(sample)))?;
+                    }
+                    Err(reason) => self.notes.push(format!("no sample texts: {reason}")),
+                }
+            }
+            self.tell_notes(observers)?;
+            if is_due(intervals.checkpoint) {
+                self.note_best(measured.map(|metrics| metrics.loss));
+                self.save(observers, step == steps)?;
+            }
+        }
+        observers.iter_mut().try_for_each(|observer| observer.flush())?;
+        Ok(Outcome::Finished)
+    }
+
+    fn tell_notes(&mut self, observers: &mut [Box<dyn Observer>]) -> Result<(), TrainError> {
+        let step = self.state.step;
+        self.notes.drain(..).try_for_each(|text| tell(observers, &Event::Note { step, text }))
+    }
+}
+
+fn tell(observers: &mut [Box<dyn Observer>], event: &Event) -> Result<(), TrainError> {
+    Ok(observers.iter_mut().try_for_each(|observer| observer.event(event))?)
+}
+
+#[cfg(test)]
+mod tests;

@@ -12,7 +12,7 @@ ZHENJIN := target/release/zhenjin
 # Where the fetched model lies: tests run on the real one.
 TEST_MODEL = $(shell $(ZHENJIN) inspect $(MODEL) --json | sed -n 's/^  "path": "\(.*\)",$$/\1/p')
 
-.PHONY: help run test build web model setup setup-test format lint unit doc-test deny clients browser fuzz sanitise soak bench bench-server clean
+.PHONY: help run test build web model setup setup-test format lint unit mpi doc-test deny clients browser fuzz sanitise soak bench bench-server clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 16
@@ -20,7 +20,7 @@ help: ## list the targets
 run: build model ## build, fetch the default model, serve the chat at http://127.0.0.1:8080
 	$(ZHENJIN) serve $(MODEL) --addr $(ADDR)
 
-test: setup-test format web lint build model unit doc-test deny clients browser ## everything that must hold
+test: setup-test format web lint build model unit mpi doc-test deny clients browser ## everything that must hold
 	@echo "make test: all checks passed"
 
 setup: ## install what the build lacks (Rust is expected; Node and Python come from Debian where they are missing)
@@ -49,6 +49,9 @@ lint:
 unit: model
 	ZHENJIN_TEST_MODEL="$(TEST_MODEL)" cargo nextest run --release --locked --workspace --no-fail-fast
 	cd web && npm run --silent test
+
+mpi: setup-test ## training over several processes, started by mpirun
+	cargo nextest run --release --locked -p zhenjin-train --features mpi --test mpi
 
 doc-test:
 	cargo test --release --locked --workspace --doc --quiet

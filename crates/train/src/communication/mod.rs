@@ -5,11 +5,15 @@
 //! the result has the bits of one process that has summed them all.
 
 mod collectives;
+#[cfg(feature = "mpi")]
+mod mpi;
 #[cfg(test)]
 mod tests;
 mod threads;
 
 pub use collectives::{SEGMENT_ELEMENTS, owned_range, tree_sum};
+#[cfg(feature = "mpi")]
+pub use mpi::Mpi;
 pub use threads::Threads;
 
 use std::ops::Range;
@@ -160,6 +164,14 @@ pub trait Comm: Send {
 
     /// What this rank has sent and received so far.
     fn traffic(&self) -> Traffic;
+
+    /// Ends the communication in good order, after all ranks have come here. A rank that ends without it was lost.
+    ///
+    /// # Errors
+    /// [`CommError`].
+    fn finish(&mut self) -> Result<(), CommError> {
+        self.barrier()
+    }
 
     /// Waits until every rank has come here.
     ///

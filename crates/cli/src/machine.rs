@@ -107,3 +107,10 @@ pub(crate) fn pull_options() -> PullOptions {
     }
     options
 }
+
+/// Resident bytes of this process, where the system tells.
+pub(crate) fn resident_bytes() -> Option<u64> {
+    let statistics = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = statistics.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
+}

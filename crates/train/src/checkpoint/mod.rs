@@ -142,6 +142,14 @@ impl Checkpoints {
         Ok(found)
     }
 
+    /// Bytes that are free where the checkpoints go, if the system tells.
+    pub fn free_bytes(&self) -> Option<u64> {
+        let existing = self.folder.ancestors().find(|folder| folder.exists())?;
+        let existing = if existing.as_os_str().is_empty() { Path::new(".") } else { existing };
+        let system = rustix::fs::statvfs(existing).ok()?;
+        system.f_bavail.checked_mul(system.f_frsize)
+    }
+
     /// Removes what a killed run left unfinished.
     ///
     /// # Errors

@@ -13,6 +13,8 @@ use serde::{Deserialize, Serialize};
 use zhenjin_model::ModelConfig;
 use zhenjin_model::config::{RopeConfig, RopeLayout, RopeScaling};
 
+use crate::plan::{OptimiserMemory, RunShape};
+
 pub use merge::{ConfigurationError, Overrides, differing_keys};
 
 /// Everything that decides which weights a run ends with, and how it is carried out.
@@ -317,6 +319,26 @@ impl Configuration {
     /// Parameters that multiply in every token: the matrices of the layers, and the head.
     pub fn multiplying_parameters(&self) -> u64 {
         dial::multiplying_parameters(&self.model)
+    }
+
+    /// What of it decides the run's cost, on one machine. `document_length` is the mean length of documents in a sequence.
+    pub fn run_shape(&self, document_length: Option<usize>, recompute: Option<bool>) -> RunShape {
+        RunShape {
+            sequence_length: self.data.sequence_length,
+            sequences: self.batch.sequences,
+            micro_batches: self.batch.micro_batches,
+            steps: self.schedule.steps,
+            document_length,
+            optimiser: match self.optimiser.kind {
+                OptimiserKind::Adamw => OptimiserMemory::Adamw,
+                OptimiserKind::Muon => OptimiserMemory::Muon,
+            },
+            averages_weights: self.optimiser.average_decay > 0.0,
+            recompute,
+            ranks: 1,
+            // The best one stays beside the last ones.
+            kept_checkpoints: self.intervals.keep.saturating_add(1),
+        }
     }
 
     /// Sequences of an update.

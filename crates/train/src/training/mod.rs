@@ -19,6 +19,7 @@ use zhenjin_model::{
 use crate::accumulation::GradientTree;
 use crate::checkpoint::{Checkpoint, Checkpoints, RunState};
 use crate::configuration::Configuration;
+use crate::energy::EnergyMeter;
 use crate::error::TrainError;
 use crate::metrics::{Event, Observer, SampleText};
 use crate::optimiser::Optimiser;
@@ -50,8 +51,19 @@ pub struct Setup {
     pub usable_vocabulary: usize,
     /// Small files that every checkpoint has as well: the tokenizer's. Names and contents.
     pub companions: Vec<(String, Vec<u8>)>,
-    /// Most operations per second that this machine was measured to make, for the share of it that is used.
+    /// What this machine tells about itself.
+    pub gauges: Gauges,
+}
+
+/// What a machine tells about itself, for the metrics. None of it reaches the weights.
+#[derive(Default)]
+pub struct Gauges {
+    /// Most operations per second that it was measured to make, for the share of it that is used.
     pub peak_flops: Option<f64>,
+    /// Resident bytes of this process.
+    pub resident_bytes: Option<Box<dyn Fn() -> Option<u64> + Send>>,
+    /// The energy that steps use.
+    pub energy: Option<EnergyMeter>,
 }
 
 impl std::fmt::Debug for Setup {
@@ -240,5 +252,7 @@ fn tell(observers: &mut [Box<dyn Observer>], event: &Event) -> Result<(), TrainE
     Ok(observers.iter_mut().try_for_each(|observer| observer.event(event))?)
 }
 
+#[cfg(test)]
+mod golden_tests;
 #[cfg(test)]
 mod tests;

@@ -10,6 +10,7 @@ use super::Trainer;
 use super::faults::Verdict;
 use crate::accumulation::tree_sum;
 use crate::configuration::OptimiserKind;
+use crate::energy::EnergyMeter;
 use crate::error::TrainError;
 use crate::metrics::StepMetrics;
 use crate::optimiser::{Parameter, StepNumbers};
@@ -81,6 +82,7 @@ impl Trainer {
             OptimiserKind::Adamw => optimiser.learning_rate,
             OptimiserKind::Muon => optimiser.muon_learning_rate,
         };
+        let gauges = &mut self.setup.gauges;
         Ok(StepMetrics {
             step,
             tokens: tokens_so_far,
@@ -92,9 +94,9 @@ impl Trainer {
             seconds,
             tokens_per_second: tokens as f64 / seconds,
             model_flops,
-            peak_fraction: self.setup.peak_flops.map(|peak| model_flops / seconds / peak),
-            resident_bytes: None,
-            energy: None,
+            peak_fraction: gauges.peak_flops.map(|peak| model_flops / seconds / peak),
+            resident_bytes: gauges.resident_bytes.as_ref().and_then(|read| read()),
+            energy: gauges.energy.as_mut().map(EnergyMeter::since_last),
             targets,
             skipped,
         })

@@ -101,7 +101,7 @@ pub(super) fn setup(folder: &Path, source: Made, threads: usize) -> Setup {
         recompute: false,
         usable_vocabulary: VOCABULARY,
         companions: vec![("tokenizer.json".to_owned(), b"{}".to_vec())],
-        peak_flops: Some(1e11),
+        gauges: Gauges { peak_flops: Some(1e11), ..Gauges::default() },
     }
 }
 

@@ -11,21 +11,31 @@ pub(crate) use signals::Interrupted;
 use anyhow::{Context, Result, anyhow, bail};
 use run_folder::RunFolder;
 use sampling::EngineSampler;
+use std::cell::Cell;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 use zhenjin_corpus::{Loader, LoaderOptions, ShardSet};
 use zhenjin_model::LoadOptions;
 use zhenjin_tensor::{ComputeOptions, TensorError};
 use zhenjin_tokenizer::{Tokenizer, TokenizerConfig};
 use zhenjin_train::checkpoint::Checkpoint;
 use zhenjin_train::configuration::{Configuration, Overrides};
+use zhenjin_train::energy::{EnergyMeter, POWER_CAPPING_FOLDER};
 use zhenjin_train::metrics::{Observer, PlainLines};
-use zhenjin_train::training::{FaultyBatch, Outcome, Setup, Trainer};
+use zhenjin_train::plan::{Machine, Plan, Prices, plan_text, probe};
+use zhenjin_train::training::{FaultyBatch, Gauges, Outcome, Setup, Trainer};
 
 /// Layers when neither `--depth` nor a file says how many.
 const DEFAULT_DEPTH: usize = 4;
 /// The share of `--minutes` that steps get; the rest is for loading, checkpoints, validation and samples.
 const SHARE_OF_STEPS: f64 = 0.93;
+/// How long the machine's speed is measured before a run.
+const PROBE: Duration = Duration::from_millis(300);
+/// What a core of a server draws under load, where no counter can be read.
+const ASSUMED_WATTS_PER_THREAD: f64 = 10.0;
+/// Price of a kilowatt-hour.
+const ASSUMED_PRICE: f64 = 0.3;
 /// Steps that are told as plain lines in a run.
 const LINES: u64 = 200;
 /// Vocabularies are filled up to whole tiles of the matrix kernels.
@@ -39,7 +49,9 @@ pub(crate) fn run(arguments: &PretrainArguments) -> Result<()> {
     let tokenizer = tokenizer(&companions, set.folder())?;
     let compute = compute(arguments)?;
     let load = LoadOptions { simd: compute.simd, team: Arc::new(compute.start_team()?) };
-    let inputs = Inputs { arguments, set, companions, load, folder: &folder };
+    let recompute = Cell::new(arguments.recompute);
+    let inputs =
+        Inputs { arguments, set, companions, load, folder: &folder, peak_flops: Cell::new(None), recompute };
 
     let configuration = match &resuming {
         Some(checkpoint) => resumed_configuration(arguments, checkpoint)?,
@@ -50,6 +62,7 @@ pub(crate) fn run(arguments: &PretrainArguments) -> Result<()> {
         return Ok(());
     }
     inputs.check_data(&configuration, &tokenizer)?;
+    inputs.plan(&configuration)?;
     let setup = inputs.setup(&configuration)?;
     let mut trainer = match &resuming {
         Some(checkpoint) => Trainer::resume(configuration.clone(), setup, checkpoint)?,
@@ -72,6 +85,10 @@ struct Inputs<'a> {
     companions: Vec<(String, Vec<u8>)>,
     load: LoadOptions,
     folder: &'a RunFolder,
+    /// What the probe measured.
+    peak_flops: Cell<Option<f64>>,
+    /// Whether layers are computed a second time; the plan decides.
+    recompute: Cell<bool>,
 }
 
 impl Inputs<'_> {
@@ -146,15 +163,61 @@ impl Inputs<'_> {
         Ok(Loader::new(Arc::clone(&self.set), options)?)
     }
 
+    fn gauges(&self) -> Gauges {
+        let watts = ASSUMED_WATTS_PER_THREAD * self.load.team.threads() as f64;
+        Gauges {
+            peak_flops: self.peak_flops.get(),
+            resident_bytes: Some(Box::new(crate::machine::resident_bytes)),
+            energy: Some(EnergyMeter::new(Path::new(POWER_CAPPING_FOLDER), watts)),
+        }
+    }
+
+    /// Shows what the run will cost, and refuses what cannot fit.
+    fn plan(&self, configuration: &Configuration) -> Result<()> {
+        let config = configuration.model_config();
+        let rows = configuration.batch.sequences * configuration.data.sequence_length;
+        let probe = probe(&config, rows, &self.load, PROBE)?;
+        self.peak_flops.set(Some(probe.peak_flops));
+        let memory = match self.arguments.memory {
+            Some(size) => size.0,
+            None => crate::machine::memory()?.available,
+        };
+        let watts = ASSUMED_WATTS_PER_THREAD * self.load.team.threads() as f64;
+        let prices = Prices {
+            watts,
+            watts_known: false,
+            per_kilowatt_hour: ASSUMED_PRICE,
+            per_hour: 0.0,
+            currency: "EUR".to_owned(),
+        };
+        let machine = Machine {
+            memory_bytes: Some(memory),
+            disk_bytes: self.folder.checkpoints().free_bytes(),
+            probe,
+            network: None,
+            prices,
+        };
+        let documents = self.set.documents().max(1);
+        let mean = (self.set.tokens() / documents).max(1) as usize;
+        let document_length = (!configuration.data.across_documents).then_some(mean);
+        // Layers are computed again where memory is short, unless the caller wants it anyhow.
+        let asked = self.arguments.recompute.then_some(true);
+        let plan = Plan::of(&config, &configuration.run_shape(document_length, asked), &machine);
+        plan.check()?;
+        self.recompute.set(plan.recompute);
+        eprint!("{}", plan_text(&plan));
+        Ok(())
+    }
+
     fn setup(&self, configuration: &Configuration) -> Result<Setup> {
         Ok(Setup {
             folder: self.folder.path().to_owned(),
             source: Arc::new(self.loader(configuration)?),
             load: self.load.clone(),
-            recompute: self.arguments.recompute,
+            recompute: self.recompute.get(),
             usable_vocabulary: self.set.vocabulary_size() as usize,
             companions: self.companions.clone(),
-            peak_flops: None,
+            gauges: self.gauges(),
         })
     }
 }

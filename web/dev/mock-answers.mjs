@@ -1,4 +1,5 @@
 // The mock model's answers, chosen by words of the question, so that every feature of the page can be seen.
+import { POEM } from './mock-prosody.mjs';
 
 const markdown = `## What a transformer does
 
@@ -78,6 +79,7 @@ export function answerTo(question) {
   }
   if (/transformer|markdown/i.test(question)) return markdown;
   if (/function|code|函数/i.test(question)) return code;
+  if (/poem|[诗詩]/i.test(question)) return POEM;
   if (/[\u4e00-\u9fff]/.test(question)) return chinese;
   return sentences.join(' ');
 }

@@ -6,6 +6,7 @@ import { extname, join, normalize } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { MockChats } from './mock-chats.mjs';
 import { MockModels } from './mock-models.mjs';
+import { prosodyOf } from './mock-prosody.mjs';
 
 const DIST = fileURLToPath(new URL('../dist', import.meta.url));
 const POLICY =
@@ -183,6 +184,11 @@ export function startMockServer({ port = 0, tokenMilliseconds = 15, key = null }
         prompt_tokens: chats.count(body.parent_id, body.content),
         context_length: CONTEXT,
       }),
+    'POST prosody': (_parts, body, _query, response) => {
+      if (typeof body.text !== 'string' || body.text.trim() === '')
+        throw new Refusal(400, '`text` must not be empty');
+      send(response, 200, prosodyOf(body.text));
+    },
   };
 
   return new Promise((resolve) => {

@@ -1,8 +1,5 @@
 // Access: keys, the model's limits, and accessibility.
-import { readFileSync } from 'node:fs';
-import { createRequire } from 'node:module';
-import type { AxeResults } from 'axe-core';
-import type { Browser, Page } from 'playwright-core';
+import type { Browser } from 'playwright-core';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import {
   answers,
@@ -12,6 +9,7 @@ import {
   Reader,
   startBrowser,
   startServer,
+  violations,
   type Server,
 } from './harness';
 
@@ -78,18 +76,6 @@ test('a full context is said before anything is sent, with ways out; nothing is 
   expect(await page.locator('#composer').inputValue()).toBe(long);
   expect(await questions(page).count()).toBe(0);
 });
-
-const axeSource = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
-
-async function violations(page: Page): Promise<string[]> {
-  await page.evaluate(axeSource);
-  const results = (await page.evaluate(
-    'axe.run({ runOnly: ["wcag2a", "wcag2aa", "wcag21aa", "wcag22aa", "best-practice"] })',
-  )) as AxeResults;
-  return results.violations.map(
-    ({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html.slice(0, 160)).join(' | ')}`,
-  );
-}
 
 describe.each([
   ['en-US', 'light'],

@@ -1,10 +1,12 @@
 // What every spec starts from: a server (the mock, or the real program when ZHENJIN_BIN is set) and a browser that
 // fails the spec when the page asks anything of another origin, breaks its own policy or throws.
 import { execFileSync, spawn, type ChildProcess } from 'node:child_process';
-import { existsSync, mkdtempSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { createRequire } from 'node:module';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import type { AxeResults } from 'axe-core';
 import {
   chromium,
   type Browser,
@@ -231,4 +233,43 @@ export async function askBriefly(page: Page, text: string): Promise<void> {
 export async function askSlowly(page: Page): Promise<void> {
   await write(page, 'Tell me a very long story about a slow river and its people, with many chapters.');
   await expect.poll(() => growing(page).locator('.prose').innerText().catch(() => ''), { timeout: 30_000 }).toMatch(/\w.{8,}/s); // prettier-ignore
+}
+
+/** Shows an answer with exactly this text, whatever the model would say. */
+export async function openWithAnswer(owner: Reader, text: string): Promise<Page> {
+  const common = {
+    conversation_id: 'x', error: null, model: null, created_at: 1, finish_reason: null, prompt_tokens: null, status: 'complete',
+    completion_tokens: null, cached_tokens: null, time_to_first_token_ms: null, tokens_per_second: null, context_length: null,
+  }; // prettier-ignore
+  await owner.context.route('**/api/conversations/x', (route) =>
+    route.fulfill({
+      json: {
+        id: 'x', title: text.slice(0, 40), model: null, created_at: 1, updated_at: 1, current_leaf: 'a', system_prompt: null,
+        settings: {},
+        messages: [
+          { ...common, id: 'q', parent_id: null, role: 'user', content: text },
+          { ...common, id: 'a', parent_id: 'q', role: 'assistant', content: text },
+        ],
+      },
+    }),
+  ); // prettier-ignore
+  await owner.context.route('**/api/context', (route) =>
+    route.fulfill({ json: { prompt_tokens: 1, context_length: 2 } }),
+  );
+  const page = await owner.open('/#/c/x');
+  await answers(page).first().waitFor();
+  return page;
+}
+
+const axeSource = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
+
+/** What axe finds against WCAG 2.2 AA and good practice. */
+export async function violations(page: Page): Promise<string[]> {
+  await page.evaluate(axeSource);
+  const results = (await page.evaluate(
+    'axe.run({ runOnly: ["wcag2a", "wcag2aa", "wcag21aa", "wcag22aa", "best-practice"] })',
+  )) as AxeResults;
+  return results.violations.map(
+    ({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html.slice(0, 160)).join(' | ')}`,
+  );
 }

@@ -1,11 +1,12 @@
 // The page around the chat: list, search, languages, input methods, keyboard, narrow screens, hostile content.
-import type { Browser, Page } from 'playwright-core';
+import type { Browser } from 'playwright-core';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import {
   answers,
   askBriefly,
   askSlowly,
   finished,
+  openWithAnswer,
   questions,
   Reader,
   startBrowser,
@@ -29,32 +30,6 @@ beforeEach(async () => {
   reader = await Reader.arrive(browser, server);
 });
 afterEach(() => reader.leave());
-
-/** Shows an answer with exactly this text, whatever the model would say. */
-async function openWithAnswer(text: string, owner: Reader = reader): Promise<Page> {
-  const common = {
-    conversation_id: 'x', error: null, model: null, created_at: 1, finish_reason: null, prompt_tokens: null, status: 'complete',
-    completion_tokens: null, cached_tokens: null, time_to_first_token_ms: null, tokens_per_second: null, context_length: null,
-  }; // prettier-ignore
-  await owner.context.route('**/api/conversations/x', (route) =>
-    route.fulfill({
-      json: {
-        id: 'x', title: text.slice(0, 40), model: null, created_at: 1, updated_at: 1, current_leaf: 'a', system_prompt: null,
-        settings: {},
-        messages: [
-          { ...common, id: 'q', parent_id: null, role: 'user', content: text },
-          { ...common, id: 'a', parent_id: 'q', role: 'assistant', content: text },
-        ],
-      },
-    }),
-  ); // prettier-ignore
-  await owner.context.route('**/api/context', (route) =>
-    route.fulfill({ json: { prompt_tokens: 1, context_length: 2 } }),
-  );
-  const page = await owner.open('/#/c/x');
-  await answers(page).first().waitFor();
-  return page;
-}
 
 describe('the list of chats', () => {
   test('renames, deletes and brings back', async () => {
@@ -140,6 +115,7 @@ describe('languages', () => {
 
   test('bold beside Chinese punctuation is bold', async () => {
     const page = await openWithAnswer(
+      reader,
       '**第一次折射：**光从空气进入水滴。彩虹是**“折射”**的结果，**反射（共同作用）。**完。',
     );
     expect(await answers(page).locator('strong').allInnerTexts()).toEqual([
@@ -155,6 +131,7 @@ describe('content', () => {
   test('with tables, code to copy and formulas in bundled fonts', async () => {
     await reader.context.grantPermissions(['clipboard-read', 'clipboard-write']);
     const page = await openWithAnswer(
+      reader,
       '| a | b |\n|--|--:|\n| 1 | 2 |\n\n```python\ndef f():\n    return "金"\n```\n\nSo $E = mc^2$.',
     );
     await page.locator('.prose table').waitFor();
@@ -185,7 +162,7 @@ describe('content', () => {
       '<style>body{background:url(https://evil.example/c.png)}</style>',
       '[good](https://example.com)',
     ].join('\n\n');
-    const page = await openWithAnswer(attacks);
+    const page = await openWithAnswer(reader, attacks);
     await page.locator('.prose [data-drawn]').first().waitFor();
     for (const link of await page.locator('main a').all()) {
       expect(await link.getAttribute('href')).toMatch(/^https:\/\//);
@@ -208,7 +185,7 @@ describe('narrow and bare', () => {
       isMobile: true,
     });
     const wide = '很长的一句话，'.repeat(30) + `\n\n\`\`\`\n${'x'.repeat(400)}\n\`\`\`\n\n| ${'列 | '.repeat(12)}\n|${'--|'.repeat(12)}\n\n${'https://example.com/' + 'a'.repeat(300)}\n\n$$${'x + '.repeat(80)}y$$`; // prettier-ignore
-    const page = await openWithAnswer(wide, phone);
+    const page = await openWithAnswer(phone, wide);
     await page.locator('.prose .katex').first().waitFor();
     const overflow = () => page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
     const sideways = () => page.evaluate(() => { const list = document.querySelector('.scroller'); return list ? list.scrollWidth - list.clientWidth : -1; }); // prettier-ignore

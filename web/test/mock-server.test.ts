@@ -146,6 +146,14 @@ test('a conversation from its first question to its deletion is as described', a
   await ask('GET', '/api/conversations/{id}', { id });
 });
 
+test('tones and rhymes are as described', async () => {
+  const poem = '白日依山盡，黃河入海流。欲窮千里目，更上一層樓。';
+  expect((await ask('POST', '/api/prosody', {}, { text: poem })).json.verse.form).toBe('五言絕句');
+  expect((await ask('POST', '/api/prosody', {}, { text: '春，秋' })).json.verse.form).toBeNull();
+  expect((await ask('POST', '/api/prosody', {}, { text: 'hello' })).json.verse).toBeNull();
+  expect((await ask('POST', '/api/prosody', {}, { text: ' ' })).response.status).toBe(400);
+});
+
 test('a question that does not fit is refused as described', async () => {
   const { json } = await ask('POST', '/api/conversations', {}, {});
   const question = { parent_id: null, content: 'gold '.repeat(3000) };

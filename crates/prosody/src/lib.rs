@@ -2,7 +2,7 @@
 //!
 //! Tables: the 106 groups of the Pingshui rhyme book, and modern readings beside them; origins and licences in
 //! `data/README.md`. A character can belong to several groups; which one is meant depends on its sense, which nothing here
-//! reads: every rule is kept if some reading keeps it.
+//! reads: every rule is kept if some reading keeps it. A [`Standard`] says by which of the two tables a poem is judged.
 
 mod analysis;
 mod poem;
@@ -10,8 +10,8 @@ mod reading;
 mod rhyme;
 mod tone;
 
-pub use analysis::{Rhymes, TonePattern};
+pub use analysis::{Place, Rhymes, ToneCheck, TonePattern, ToneRule};
 pub use poem::{Character, Form, Line, Poem, is_han};
 pub use reading::{Reading, modern_pattern, readings};
-pub use rhyme::{RhymeGroup, groups, pattern};
-pub use tone::{Pattern, Tone};
+pub use rhyme::{RhymeGroup, groups, is_simplified, pattern, simplified};
+pub use tone::{Pattern, Standard, Tone};

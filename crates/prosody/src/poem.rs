@@ -1,7 +1,8 @@
 //! A poem's text taken apart: lines of characters, how many of each, and the name of the form.
 
+use crate::reading::{Reading, modern_pattern, readings};
 use crate::rhyme::{RhymeGroup, groups, pattern, traditional};
-use crate::tone::Pattern;
+use crate::tone::{Pattern, Standard};
 
 /// One character of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,9 +19,28 @@ impl Character {
         groups(self.traditional)
     }
 
-    /// How it counts in a tone pattern.
+    /// How it counts in a tone pattern by the rhyme book.
     pub fn pattern(self) -> Pattern {
         pattern(self.traditional)
+    }
+
+    /// How it counts in a tone pattern.
+    pub fn pattern_by(self, standard: Standard) -> Pattern {
+        match standard {
+            Standard::RhymeBook => self.pattern(),
+            Standard::Modern => modern_pattern(self.modern()),
+        }
+    }
+
+    /// Its modern readings, the most usual first.
+    pub fn readings(self) -> impl Iterator<Item = Reading> {
+        readings(self.modern())
+    }
+
+    /// The form whose modern readings count: the traditional one, which simplification did not merge with others, unless the
+    /// table has only the other.
+    fn modern(self) -> char {
+        if readings(self.traditional).next().is_some() { self.traditional } else { self.written }
     }
 }
 

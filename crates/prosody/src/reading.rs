@@ -51,6 +51,31 @@ pub struct Reading {
     pub rhyme: char,
 }
 
+/// The rhymes of 中華新韻 in its order, with their numbers.
+const RHYMES: [&str; 14] = [
+    "一麻",
+    "二波",
+    "三皆",
+    "四開",
+    "五微",
+    "六豪",
+    "七尤",
+    "八寒",
+    "九文",
+    "十唐",
+    "十一庚",
+    "十二齊",
+    "十三支",
+    "十四姑",
+];
+
+impl Reading {
+    /// The name of its rhyme with the number in 中華新韻, such as 十唐.
+    pub fn rhyme_name(&self) -> &'static str {
+        RHYMES.into_iter().find(|name| name.ends_with(self.rhyme)).unwrap_or_default()
+    }
+}
+
 /// The modern readings of a character, the most usual first; none when it is in no table.
 pub fn readings(character: char) -> impl Iterator<Item = Reading> {
     READINGS.get(&character).into_iter().flat_map(|readings| readings.split(',')).filter_map(reading)
@@ -129,6 +154,8 @@ mod tests {
     fn nearly_every_reading_has_a_rhyme() {
         let all = READINGS.values().flat_map(|readings| readings.split(',')).count();
         let known: usize = READINGS.keys().map(|character| readings(*character).count()).sum();
+        let named = READINGS.keys().flat_map(|character| readings(*character));
+        assert!(named.map(|reading| reading.rhyme_name()).all(|name| !name.is_empty()));
         // Syllables without a vowel (嗯 ńg, 呣 m̀) have none.
         assert!(known * 1000 >= all * 998, "{known} of {all}");
     }
@@ -137,5 +164,14 @@ mod tests {
     fn an_entering_tone_can_be_level_today() {
         assert_eq!(crate::pattern('白'), Pattern::Oblique);
         assert_eq!(modern_pattern('國'), Pattern::Level);
+    }
+
+    #[test]
+    fn readings_of_old_dictionaries_alone_do_not_count() {
+        for character in ['春', '家', '金'] {
+            assert_eq!(modern_pattern(character), Pattern::Level, "{character}");
+        }
+        assert_eq!(modern_pattern('草'), Pattern::Oblique);
+        assert_eq!(modern_pattern('更'), Pattern::Either);
     }
 }

@@ -111,6 +111,19 @@ pub(crate) fn traditional(text: &str) -> String {
     converted.filter(keeps).unwrap_or_else(|| text.to_owned())
 }
 
+/// The text with traditional characters replaced by simplified ones.
+pub fn simplified(text: &str) -> String {
+    static CONVERTER: LazyLock<Option<OpenCC>> =
+        LazyLock::new(|| OpenCC::from_config(BuiltinConfig::T2s).ok());
+    CONVERTER.as_ref().map_or_else(|| text.to_owned(), |converter| converter.convert(text))
+}
+
+/// Whether the text is written in simplified characters: none could be simplified further, and some differ from their
+/// traditional form.
+pub fn is_simplified(text: &str) -> bool {
+    simplified(text) == text && traditional(text) != text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -144,5 +157,14 @@ mod tests {
     fn simplified_text_is_read_as_traditional() {
         assert_eq!(traditional("风里来去"), "風裏來去");
         assert_eq!(traditional(""), "");
+    }
+
+    #[test]
+    fn the_script_of_a_text_is_told_from_its_characters() {
+        assert!(is_simplified("欲穷千里目，更上一层楼。"));
+        assert!(!is_simplified("欲窮千里目，更上一層樓。"));
+        // The same in both.
+        assert!(!is_simplified("明月"));
+        assert_eq!(simplified("下平聲十一尤"), "下平声十一尤");
     }
 }

@@ -2,6 +2,15 @@
 
 use serde::Serialize;
 
+/// By which readings tones and rhymes are judged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Standard {
+    /// Those of the Pingshui rhyme book; rhymes of ci by 《詞林正韻》.
+    RhymeBook,
+    /// Those of today: first and second tone are level; rhymes by 《中華新韻》.
+    Modern,
+}
+
 /// A tone of Middle Chinese, as rhyme books divide it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]

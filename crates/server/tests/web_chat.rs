@@ -353,6 +353,7 @@ async fn every_route_is_described() {
         ("/api/messages/{id}/stream", "get"),
         ("/api/search", "get"),
         ("/api/context", "post"),
+        ("/api/prosody", "post"),
         ("/api/login", "post"),
         ("/api/logout", "post"),
     ];

@@ -28,6 +28,8 @@ const CONTENT_CHARACTERS: usize = 1_000_000;
 const ID_CHARACTERS: usize = 64;
 /// Characters in the name of an adapter's folder.
 pub(crate) const FOLDER_CHARACTERS: usize = 64;
+/// Characters in a poem: the longest of the classical ones have some 2,500.
+pub(crate) const POEM_CHARACTERS: usize = 4_000;
 /// Characters in an API key.
 const KEY_CHARACTERS: usize = 200;
 
@@ -100,6 +102,14 @@ pub(crate) const ADAPTER: &[&[Field]] = &[&[field(
     Honoured,
     "The adapter's folder in the server's adapter folder: one name, not a path. Null: where the adapter of this name is served \
      from, or else the folder with the adapter's own name.",
+)]];
+
+/// `POST /api/prosody`.
+pub(crate) const PROSODY: &[&[Field]] = &[&[field(
+    "text",
+    Text { max: POEM_CHARACTERS },
+    Required,
+    "A poem in Chinese, traditional or simplified: lines divided by punctuation or line ends. Not empty.",
 )]];
 
 /// `POST /api/login`.
@@ -201,6 +211,11 @@ described_body!(
     ADAPTER
 );
 described_body!(
+    /// The body of [`PROSODY`].
+    ProsodyBody,
+    PROSODY
+);
+described_body!(
     /// The body of [`LOGIN`].
     LoginBody,
     LOGIN
@@ -251,7 +266,7 @@ mod tests {
     #[test]
     fn every_table_is_described() {
         assert_eq!(SETTING_FIELDS.len(), SETTING_NAMES.len());
-        for table in [NEW_CONVERSATION, CONVERSATION_CHANGE, QUESTION, CONTEXT, ADAPTER, LOGIN] {
+        for table in [NEW_CONVERSATION, CONVERSATION_CHANGE, QUESTION, CONTEXT, ADAPTER, PROSODY, LOGIN] {
             let described =
                 serde_json::from_value::<RefOr<Schema>>(body_schema(table)).expect("an OpenAPI schema");
             let described = serde_json::to_value(described).expect("JSON");

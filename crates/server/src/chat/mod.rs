@@ -1,4 +1,4 @@
-//! The web chat's own API under `/api`: conversations, answers that go on without their page, the model menu, login.
+//! The web chat's own API under `/api`: conversations, answers that go on without their page, the model menu, prosody, login.
 //! No SQL, templates or token ids here: they belong to `store` and `assistant`.
 
 mod answers;
@@ -9,6 +9,7 @@ mod login;
 mod messages;
 mod models;
 mod prompt;
+mod prosody;
 mod search;
 mod status;
 mod stream;
@@ -61,6 +62,7 @@ where
         .routes(routes!(messages::context))
         .routes(routes!(stream::follow))
         .routes(routes!(search::search))
+        .routes(routes!(prosody::prosody))
         .routes(routes!(login::login))
         .routes(routes!(login::logout))
 }

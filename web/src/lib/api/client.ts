@@ -15,6 +15,8 @@ import type {
   ModelEvent,
   ModelInfo,
   NewConversation,
+  Prosody,
+  ProsodyQuestion,
   Question,
   Regenerated,
   SearchHit,
@@ -97,6 +99,9 @@ export class ApiClient {
   }
   contextUse(question: ContextQuestion, signal?: AbortSignal): Promise<ContextUse> {
     return this.#json('POST', '/api/context', question, signal);
+  }
+  prosody(question: ProsodyQuestion, signal?: AbortSignal): Promise<Prosody> {
+    return this.#json('POST', '/api/prosody', question, signal);
   }
 
   async #json<T>(method: string, path: string, body?: unknown, signal?: AbortSignal): Promise<T> {

@@ -290,6 +290,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/prosody": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Tones and rhymes of a poem, by the Pingshui rhyme book and by modern readings, and the rules of regulated verse that it keeps. */
+        post: operations["prosody"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/search": {
         parameters: {
             query?: never;
@@ -504,6 +521,17 @@ export interface components {
             type: string;
             function: components["schemas"]["AnswerFunction"];
         };
+        /** @description A rule that a poem breaks. */
+        BrokenRule: {
+            rule: components["schemas"]["RegulatedVerseRule"];
+            /** @description The one or two characters that break it. */
+            places: components["schemas"]["VersePlace"][];
+        };
+        /**
+         * @description How a character counts in a tone pattern.
+         * @enum {string}
+         */
+        CharacterPattern: "level" | "oblique" | "either" | "unknown";
         /** @description One of the most likely tokens at a place. */
         ChatCandidate: {
             token: string;
@@ -732,6 +760,16 @@ export interface components {
             /** @description The program's version. */
             version: string;
         };
+        /** @description Rhymes and rules by one of the tables. */
+        Judgement: {
+            /** @description The rhyme that most of the lines share which should; null when no two do. */
+            rhyme: string | null;
+            /** @description Lines that end with it, counted from 0. */
+            rhyming: number[];
+            /** @description Lines that should and do not. */
+            missing: number[];
+            rules: components["schemas"]["ToneRules"] | null;
+        };
         LoginBody: {
             /** @description An API key, as it was shown when it was made. */
             key: string;
@@ -841,6 +879,11 @@ export interface components {
                 max_tokens?: number | null;
             } | null;
         };
+        /**
+         * @description Why a text is no verse.
+         * @enum {string}
+         */
+        NoVerse: "too_few_lines" | "line_too_long" | "other_script";
         /** @description A model, on this machine or available for download. */
         OfferedModel: {
             /** @description Its name in requests. */
@@ -889,6 +932,15 @@ export interface components {
             /** @description Found in the cache instead of computed. */
             cached_tokens: number;
         };
+        /** @description What a text's tones and rhymes are. */
+        Prosody: {
+            verse: components["schemas"]["Verse"] | null;
+            problem: components["schemas"]["NoVerse"] | null;
+        };
+        ProsodyBody: {
+            /** @description A poem in Chinese, traditional or simplified: lines divided by punctuation or line ends. Not empty. */
+            text: string;
+        };
         /** @description How far a download is. */
         Pull: {
             /** @description What became of it. */
@@ -929,6 +981,11 @@ export interface components {
             /** @description The answer, which is being written. */
             answer: components["schemas"]["Message"];
         };
+        /**
+         * @description A rule about the tones of regulated verse.
+         * @enum {string}
+         */
+        RegulatedVerseRule: "alternation" | "level_end" | "oblique_end" | "opposition" | "adhesion";
         /** @description A place that a search found. */
         SearchHit: {
             /** @description The conversation. */
@@ -1017,6 +1074,15 @@ export interface components {
             /** @description The most tokens to generate. Default: what the context has room for. */
             max_tokens: number | null;
         };
+        /** @description Rules of regulated verse, each counted in every place that it is about. */
+        ToneRules: {
+            /** @description How many are kept. */
+            kept: number;
+            /** @description How many there are. */
+            total: number;
+            /** @description The others. */
+            broken: components["schemas"]["BrokenRule"][];
+        };
         /** @description More of a call. */
         ToolCallDelta: {
             index: number;
@@ -1030,6 +1096,39 @@ export interface components {
             completion_tokens: number;
             total_tokens: number;
             prompt_tokens_details: components["schemas"]["PromptTokensDetails"];
+        };
+        /** @description A poem, character by character, and how it keeps the rules. Names are in simplified characters where the poem is. */
+        Verse: {
+            /** @description The form's name, such as 五言絕句, by the number and length of the lines; null where that has none. */
+            form: string | null;
+            /** @description The lines without punctuation. */
+            lines: components["schemas"]["VerseLine"][];
+            /** @description Judged by the Pingshui rhyme book, and 《詞林正韻》 where lines differ in length. */
+            rhyme_book: components["schemas"]["Judgement"];
+            /** @description Judged by modern readings, and the rhymes of 《中華新韻》. */
+            modern: components["schemas"]["Judgement"];
+        };
+        /** @description A character of verse. */
+        VerseCharacter: {
+            /** @description The character as the text has it. */
+            text: string;
+            /** @description By the rhyme book. */
+            pattern: components["schemas"]["CharacterPattern"];
+            /** @description Its groups in the Pingshui rhyme book, such as 上平聲一東; none when the book lacks it. */
+            groups: string[];
+            /** @description By modern readings. */
+            modern_pattern: components["schemas"]["CharacterPattern"];
+            /** @description Modern readings in pinyin, the most usual first. */
+            readings: string[];
+        };
+        /** @description A line of verse. */
+        VerseLine: {
+            characters: components["schemas"]["VerseCharacter"][];
+        };
+        /** @description Where a character stands, counted from 0. */
+        VersePlace: {
+            line: number;
+            character: number;
         };
         ChatCompletionRequest: {
             /** @description The model's name, as `/v1/models` lists it. No other model is ever used instead. */
@@ -2175,6 +2274,39 @@ export interface operations {
             };
             /** @description No such download is under way. */
             404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    prosody: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ProsodyBody"];
+            };
+        };
+        responses: {
+            /** @description The poem, or why the text is none. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Prosody"];
+                };
+            };
+            /** @description A field is wrong. */
+            400: {
                 headers: {
                     [name: string]: unknown;
                 };

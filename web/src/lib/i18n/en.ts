@@ -72,6 +72,49 @@ export const en = {
     finished: (text: string) => `Answer finished. ${text}`,
     imageLink: (label: string) => `Image: ${label}`,
   },
+  prosody: {
+    title: 'Tones and rhymes',
+    loading: 'Looking up every character…',
+    failed: 'Tones and rhymes could not be looked up.',
+    problems: {
+      too_few_lines: 'This is no verse: it has fewer than two lines of Chinese.',
+      line_too_long: 'This is no verse: one of its lines has more than 16 characters.',
+      other_script: 'This is no verse: most of it is not Chinese.',
+    },
+    shape: (lines: number, characters: number) => `${lines} lines of ${characters} characters`,
+    unequalShape: (lines: number) => `${lines} lines of unequal length`,
+    standards: 'Judge by',
+    rhymeBook: 'Rhyme book',
+    modern: 'Modern readings',
+    patterns: {
+      level: 'level',
+      oblique: 'oblique',
+      either: 'level or oblique',
+      unknown: 'not in the table',
+    },
+    rhymeMark: 'rhyme',
+    rhymeWord: 'rhyme word',
+    noRhymeWord: 'does not rhyme',
+    breaksRule: 'breaks a rule',
+    rhymeTitle: 'Rhyme',
+    rhyme: (name: string, lines: number, expected: number) =>
+      `${name}: ${lines} of the ${expected} lines that should rhyme do`,
+    noRhyme: (expected: number) =>
+      expected === 1 ? 'Only one line should rhyme.' : `None of the ${expected} lines that should rhyme do.`,
+    rulesTitle: 'Tones of regulated verse',
+    rules: (kept: number, total: number) => `${kept} of ${total} rules are kept`,
+    noRules:
+      'These rules are for poems of four or more lines, an even number, with five or seven characters each.',
+    alternation: (line: number, first: number, second: number) =>
+      `Line ${line}: characters ${first} and ${second} should be of opposite kinds.`,
+    levelEnd: (line: number) => `Line ${line} should end level.`,
+    obliqueEnd: (line: number) => `Line ${line} should end oblique.`,
+    opposition: (first: number, second: number) =>
+      `Lines ${first} and ${second}: the second characters should be of opposite kinds.`,
+    adhesion: (first: number, second: number) =>
+      `Lines ${first} and ${second}: the second characters should be of the same kind.`,
+    legend: 'Signs',
+  },
   stats: {
     tokens: (count: string) => `${count} tokens`,
     speed: (speed: string) => `${speed} tok/s`,

@@ -105,6 +105,7 @@ describe.each([
     await expect
       .poll(() => panel.locator('h3').evaluate((title) => title.getBoundingClientRect().top))
       .toBeGreaterThan(0);
+    expect(await violations(page)).toEqual([]);
     await phone.leave();
   });
 });

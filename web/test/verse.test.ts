@@ -15,6 +15,7 @@ describe('verse is found', () => {
     ['as a quotation in Markdown', '> 白日依山盡，  \n> 黃河入海流。\n> **欲窮千里目，**\n> 更上一層樓。', '白日依山盡，\n黃河入海流。\n欲窮千里目，\n更上一層樓。'], // prettier-ignore
     ['with a modern word in four even lines', '我的心如水，你的眼如星。明月照大江，清風拂山岡。', '我的心如水，你的眼如星。明月照大江，清風拂山岡。'], // prettier-ignore
     ['a ci', ci, ci],
+    ['a ci with pauses', '昨夜雨疏風驟，濃睡不消殘酒。試問捲簾人，卻道海棠依舊。\n知否、知否，應是綠肥紅瘦。', '昨夜雨疏風驟，濃睡不消殘酒。試問捲簾人，卻道海棠依舊。\n知否、知否，應是綠肥紅瘦。'], // prettier-ignore
     ['a ci under its tune', `浪淘沙\n${ci}`, ci],
     ['a couplet', '海内存知己，天涯若比邻。', '海内存知己，天涯若比邻。'],
     ['a rare character is one character', '𠮷野山櫻好，春風吹又生。明月松間照，清泉石上流。', '𠮷野山櫻好，春風吹又生。明月松間照，清泉石上流。'], // prettier-ignore
@@ -31,6 +32,9 @@ describe('verse is not seen in', () => {
     ['prose', '彩虹是这样形成的：阳光进入水滴时，不同颜色的光偏折的角度不同。'],
     ['one line', '白日依山盡'],
     ['a list', '1. 苹果\n2. 香蕉\n3. 橙子\n4. 葡萄'],
+    ['names of equal length', '在线辅导服务\n私人教育平台\n虚拟课堂软件\n远程学习平台'],
+    ['words after each other', '清楚，明确，明晰，易懂，清楚明了。\n河流、湖泊、海洋、冰川。'],
+    ['a couplet of four characters', '银河闪烁，\n星星闪亮。'],
     ['words', '苹果\n香蕉\n橙子\n葡萄'],
     ['a mixed text', '白日依山盡 is a line, 黃河入海流 another.'],
     ['too many characters for the server', `${'白日依山盡，'.repeat(700)}`],

@@ -215,7 +215,7 @@ impl Checks<'_> {
             let [first, second] = [character, character + 2].map(|character| Place { line, character });
             let mut holds = self.pattern(first).may_agree(self.pattern(second), false);
             // The last two of these places, in an odd line: 平平仄平仄.
-            if !holds && line % 2 == 0 && character + 4 == length {
+            if !holds && line.is_multiple_of(2) && character + 4 == length {
                 let levels = [true, true, false, true, false];
                 holds = (length - 5..)
                     .zip(levels)

@@ -16,7 +16,7 @@ const ENDED = /[，。！？；,.!?;][」』”’]*$/u;
 const INNER_SPACE = /(?<=\p{Script=Han})\s+(?=\p{Script=Han})/gu;
 /** Words of modern prose; its short sentences would look like the lines of a ci. */
 const MODERN =
-  /[的们們吗嗎呢吧很您]|什[么麼]|甚麼|[这這那][个個是些首]|可以|你好|因[为為]|所以|如果|但是|谢谢|謝謝|需要/;
+  /[的们們吗嗎呢吧很您你它她]|什[么麼]|甚麼|[这這那][个個是些首]|可以|已经|已經|应该|應該|通过|通過|因[为為]|所以|如果|但是|谢谢|謝謝|需要/;
 
 /** What stands on one line of the text. */
 interface Row {
@@ -53,6 +53,9 @@ function rowOf(line: string): Row | null {
 
 const count = (rows: Row[]) => rows.reduce((sum, row) => sum + row.lengths.length, 0);
 
+/** Marks of lists and headings, which verse rarely has. */
+const LISTED = /、[^，。！？；]*、|[：:]/;
+
 /** Rows side by side whose lines are all equally long, from four to seven characters. */
 function regularRuns(rows: (Row | null)[]): Row[][] {
   const length = (row: Row | null) => {
@@ -60,19 +63,31 @@ function regularRuns(rows: (Row | null)[]): Row[][] {
     return first >= 4 && first <= 7 && others.every((other) => other === first) ? first : 0;
   };
   const runs = runsOf(rows, (row, before) => length(row) > 0 && (!before || length(before) === length(row)));
-  // A couplet alone may be chance.
-  return runs.filter(
-    (run) => count(run) >= 4 || (count(run) >= 2 && !run.some((row) => MODERN.test(row.text))),
-  );
+  return runs.filter((run) => {
+    const isUsual = [5, 7].includes(length(run[0] ?? null));
+    const isMarked = run.some((row) => ENDED.test(row.text));
+    if (count(run) >= 4) return isUsual || isMarked;
+    // A couplet alone may be chance.
+    return count(run) >= 2 && isUsual && isMarked && !run.some((row) => MODERN.test(row.text));
+  });
 }
 
 /** Rows side by side with short lines and an end mark each. */
 function irregularRuns(rows: (Row | null)[]): Row[][] {
   const runs = runsOf(
     rows,
-    ({ text, lengths }) => ENDED.test(text) && !MODERN.test(text) && Math.max(...lengths) <= LONGEST_LINE,
+    ({ text, lengths }) =>
+      ENDED.test(text) &&
+      !MODERN.test(text) &&
+      !LISTED.test(text) &&
+      lengths.every((length) => length <= LONGEST_LINE),
   );
-  return runs.filter((run) => count(run) >= 4);
+  // Short lines are seldom the most; in lists of words they are.
+  const isShort = (length: number) => length <= 2;
+  return runs.filter((run) => {
+    const lengths = run.flatMap((row) => row.lengths);
+    return lengths.length >= 4 && 2 * lengths.filter(isShort).length < lengths.length;
+  });
 }
 
 /** The longest stretches of rows that `fits`, each seen with the one before it in its stretch. */

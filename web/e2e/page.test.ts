@@ -185,9 +185,18 @@ describe('narrow and bare', () => {
       isMobile: true,
     });
     const wide = '很长的一句话，'.repeat(30) + `\n\n\`\`\`\n${'x'.repeat(400)}\n\`\`\`\n\n| ${'列 | '.repeat(12)}\n|${'--|'.repeat(12)}\n\n${'https://example.com/' + 'a'.repeat(300)}\n\n$$${'x + '.repeat(80)}y$$`; // prettier-ignore
+    // A file's name as the model's: its width in the composer once widened the page.
+    await phone.context.route('**/api/models', async (route) => {
+      const models = (await (await route.fetch()).json()) as { title: string }[];
+      await route.fulfill({
+        json: models.map((model) => ({ ...model, title: 'A-long-name-135M-Instruct.Q4_1.gguf' })),
+      });
+    });
     const page = await openWithAnswer(phone, wide);
     await page.locator('.prose .katex').first().waitFor();
-    const overflow = () => page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
+    await page.getByPlaceholder('A-long-name').waitFor();
+    // Not `innerWidth`: a phone's browser makes that as wide as the page.
+    const overflow = () => page.evaluate(() => document.documentElement.scrollWidth - 360);
     const sideways = () => page.evaluate(() => { const list = document.querySelector('.scroller'); return list ? list.scrollWidth - list.clientWidth : -1; }); // prettier-ignore
     expect(await overflow()).toBeLessThanOrEqual(0);
     expect(await sideways()).toBe(0);

@@ -12,6 +12,7 @@ use zhenjin_tensor::{
 use crate::config::ModelConfig;
 use crate::errors::ModelError;
 use crate::forward::{Transformer, attention_shape};
+use crate::names::Naming;
 use crate::rope;
 use crate::tensor_source::WeightName;
 use crate::weights::{LoadOptions, ParameterTable, Weights};
@@ -94,11 +95,13 @@ impl std::fmt::Display for NonFiniteOrigin {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             NonFiniteOrigin::Parameter(name, index) => {
-                write!(formatter, "element {index} of parameter {name:?} is not a finite number")
+                let name = Naming::HuggingFace.spell(*name);
+                write!(formatter, "element {index} of parameter `{name}` is not a finite number")
             }
             NonFiniteOrigin::Operation(found) => found.fmt(formatter),
             NonFiniteOrigin::Gradient(name, index) => {
-                write!(formatter, "element {index} of the gradient of {name:?} is not a finite number")
+                let name = Naming::HuggingFace.spell(*name);
+                write!(formatter, "element {index} of the gradient of `{name}` is not a finite number")
             }
         }
     }
@@ -113,7 +116,8 @@ pub struct Learner {
     config: ModelConfig,
     rotary: RotaryFrequencies,
     executor: RecordingExecutor,
-    recompute: bool,
+    /// So many layers, the first ones, are computed again on the way back.
+    recomputed_layers: usize,
     usable_vocabulary: usize,
 }
 
@@ -127,7 +131,7 @@ impl Learner {
         Ok(Learner {
             rotary: rope::frequencies(&config.rope),
             executor: RecordingExecutor::new(attention_shape(config), simd, team)?,
-            recompute,
+            recomputed_layers: if recompute { usize::MAX } else { 0 },
             usable_vocabulary: config.vocabulary_size,
             config: config.clone(),
         })
@@ -138,6 +142,13 @@ impl Learner {
     pub fn with_usable_vocabulary(self, tokens: usize) -> Learner {
         let usable_vocabulary = tokens.min(self.config.vocabulary_size);
         Learner { usable_vocabulary, ..self }
+    }
+
+    /// Computes only the first `layers` layers again on the way back, and keeps the activations of the others: memory between that of
+    /// `recompute` and that without. The bits are the same.
+    #[must_use]
+    pub fn with_recomputed_layers(self, layers: usize) -> Learner {
+        Learner { recomputed_layers: layers, ..self }
     }
 
     /// Computes the scores of a batch's targets, asks `row_gradient` for the derivatives of the loss by each, and adds the derivatives
@@ -158,9 +169,9 @@ impl Learner {
         };
         let table = weights.parameter_table();
         let step = Step { weights, table: &table, batch, rows: &rows, row_gradient };
-        let scores = match self.recompute {
-            false => self.recorded(&step, gradients),
-            true => self.recomputed(&step, gradients),
+        let scores = match self.recomputed_layers {
+            0 => self.recorded(&step, gradients),
+            _ => self.recomputed(&step, gradients),
         };
         self.executor.clear_tape();
         Ok(rows.scatter(scores?, batch.tokens.len()))
@@ -207,13 +218,13 @@ impl Learner {
             return Ok(Some(NonFiniteOrigin::Parameter(name, index)));
         }
         // Layers are visited in order only without recomputation.
-        let recompute = std::mem::replace(&mut self.recompute, false);
+        let recomputed_layers = std::mem::take(&mut self.recomputed_layers);
         gradients.clear();
         self.executor.set_trace(true);
         let outcome = self.accumulate(weights, batch, row_gradient, gradients);
         let found = self.executor.non_finite().cloned();
         self.executor.set_trace(false);
-        self.recompute = recompute;
+        self.recomputed_layers = recomputed_layers;
         outcome?;
         if let Some(found) = found {
             return Ok(Some(NonFiniteOrigin::Operation(found)));
@@ -294,7 +305,8 @@ impl Learner {
         Ok(scores)
     }
 
-    /// The forward pass without a record but for the layers' inputs; then each layer once more, on the tape, last layer first.
+    /// The first layers without a record but for their inputs, the others on the tape; on the way back, the first layers once more,
+    /// one by one, on the tape, last one first.
     fn recomputed(
         &mut self,
         step: &Step<'_>,
@@ -302,19 +314,25 @@ impl Learner {
     ) -> Result<Vec<TokenScore>, TensorError> {
         let transformer = step.transformer(&self.config);
         let executor = &mut self.executor;
-        let mut inputs: Vec<Activations> = Vec::new();
+        let layers = step.weights.layers.len();
+        let recomputed = self.recomputed_layers.min(layers);
+        let mut inputs: Vec<Activations> = Vec::with_capacity(recomputed);
         let mut hidden = executor.direct().embedding(&step.weights.embedding, step.batch.tokens)?;
-        for index in 0..step.weights.layers.len() {
+        for index in 0..recomputed {
             inputs.push(executor.direct().copy(&hidden)?);
-            let selected = step.selected(index);
-            hidden = transformer.layer(executor.direct(), index, hidden, selected)?;
+            hidden = transformer.layer(executor.direct(), index, hidden, step.selected(index))?;
         }
-        let (hidden, wanted) = executor.input(hidden);
+        let (mut hidden, wanted) = executor.input(hidden);
+        for index in recomputed..layers {
+            executor.set_layer(Some(index));
+            hidden = transformer.layer(executor, index, hidden, step.selected(index))?;
+        }
+        executor.set_layer(None);
         let scores = head(&transformer, executor, self.usable_vocabulary, step, &hidden, gradients)?;
         executor.discard(hidden);
         let mut gradient = go_back(executor, step, wanted, gradients)?;
-        for index in (0..step.weights.layers.len()).rev() {
-            let Some(values) = inputs.pop() else { break };
+        while let Some(values) = inputs.pop() {
+            let index = inputs.len();
             executor.set_layer(Some(index));
             let (input, wanted) = executor.input(values);
             let out = transformer.layer(executor, index, input, step.selected(index))?;

@@ -29,6 +29,7 @@ use crate::errors::ModelError;
 use crate::names::Naming;
 use crate::random::SplitMix;
 use crate::tensor_source::{LayerWeightName, TensorSource, TensorView, WeightName};
+use crate::weights::{LoadOptions, Weight, Weights};
 
 /// A small Llama-shaped model: 2 layers, 4 query heads on 2 key/value heads, 96 tokens, 512 positions.
 pub fn tiny_config() -> ModelConfig {
@@ -162,6 +163,48 @@ pub fn random_adapter(config: &ModelConfig, rank: usize, seed: u64) -> AdapterVa
         Ok(values) => values,
         Err(error) => panic!("{error}"),
     }
+}
+
+/// `count` numbers from -0.5 to 0.5, a function of the name alone, as the golden scripts of the tests make them
+/// (`numbers` in `tests/golden/make.py`).
+pub fn golden_numbers(name: &str, count: usize) -> Vec<f32> {
+    let seed = name.bytes().fold(0xCBF2_9CE4_8422_2325_u64, |seed, byte| {
+        (seed ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3)
+    });
+    let number = |index: usize| {
+        let mut state = seed.wrapping_add((index as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15));
+        state = (state ^ (state >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        state = (state ^ (state >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        state ^= state >> 31;
+        (state >> 40) as f32 / (1 << 24) as f32 - 0.5
+    };
+    (1..=count).map(number).collect()
+}
+
+/// The values of a weight by its Hugging Face name, as the golden scripts make them.
+pub fn golden_weights(name: &str, count: usize) -> Vec<f32> {
+    let shape = |number: f32| match name {
+        _ if name.ends_with("norm.weight") => 1.0 + 0.5 * number,
+        _ if name.ends_with("embed_tokens.weight") => 2.0 * number,
+        _ => 0.5 * number,
+    };
+    golden_numbers(name, count).into_iter().map(shape).collect()
+}
+
+/// Packed weights in f32 of a model of the golden scripts.
+///
+/// # Errors
+/// As for [`Weights::load`].
+pub fn golden_model(config: &ModelConfig, options: &LoadOptions) -> Result<Weights, ModelError> {
+    let mut weights = Weights::load(config, &RandomWeights::new(config.clone(), Dtype::F32, 0), options)?;
+    for (name, weight) in weights.parameters_mut() {
+        let values = golden_weights(&Naming::HuggingFace.spell(name), config.shape(name).iter().product());
+        match weight {
+            Weight::Matrix(matrix) => matrix.write_f32(&values)?,
+            Weight::Vector(vector) => vector.copy_from_slice(&values),
+        }
+    }
+    Ok(weights)
 }
 
 impl TensorSource for RandomWeights {

@@ -12,7 +12,7 @@ use zhenjin_tensor::{LowRankAddition, Matrix, Projection, Vector};
 pub(crate) use load::WeightMaker;
 pub use load::{LoadOptions, PackingLoader, WeightLoader};
 pub use parameters::{ParameterTable, Weight};
-pub use reference::ReferenceLoader;
+pub use reference::{ReferenceLoader, ReferenceTapeLoader};
 
 /// All weights of a model, for an executor whose matrices are `M` and whose vectors are `V`.
 #[derive(Debug)]

@@ -6,12 +6,12 @@ use std::sync::Arc;
 use zhenjin_model::config::{RopeLayout, SlidingWindow};
 use zhenjin_model::testing::{RandomWeights, tiny_config};
 use zhenjin_model::{
-    Learner, LearnerOptions, LoadOptions, ModelConfig, ReferenceLoader, TokenBatch, Transformer, Weight,
-    Weights, rope,
+    Learner, LearnerOptions, LoadOptions, ModelConfig, ModelError, NonFiniteOrigin, ReferenceLoader,
+    ReferenceTapeLoader, TokenBatch, TokenBatchError, Transformer, Weight, Weights, rope,
 };
 use zhenjin_tensor::{
-    Dtype, Executor, Gradients, ParameterId, ParameterShape, ReferenceExecutor, ReferenceTensor,
-    ScoreGradient, SimdLevel, ThreadTeam, TokenScore,
+    Dtype, Executor, Gradients, ParameterId, ParameterShape, Pass, ReferenceExecutor, ReferenceTape,
+    ReferenceTensor, ScoreGradient, SimdLevel, ThreadTeam, TokenScore,
 };
 
 type ReferenceWeights = Weights<ReferenceTensor, Vec<f64>>;
@@ -58,7 +58,8 @@ impl Batch {
     fn new(lengths: &[usize], vocabulary_size: usize, seed: u64) -> Batch {
         let rows: usize = lengths.iter().sum();
         let number = |index: usize| {
-            let hash = (index as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15 ^ seed << 9);
+            let hash = ((index as u64) << 32 | seed).wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+            let hash = (hash ^ hash >> 29).wrapping_mul(0xBF58_476D_1CE4_E5B9);
             ((hash >> 33) % vocabulary_size as u64) as u32
         };
         let tokens: Vec<u32> = (0..rows).map(number).collect();
@@ -172,6 +173,207 @@ fn gradients_of_every_parameter_are_near_finite_differences_in_f64() {
                     "parameter {index} {shape:?}: {actual} instead of {expected}: {config:?}"
                 );
             }
+        }
+    }
+}
+
+/// The derivatives of the loss by the logits of every row, in f64.
+fn logit_gradients(logits: &ReferenceTensor, batch: &Batch) -> Vec<f64> {
+    let of_row = |((row, logits), target): ((usize, &[f64]), &Option<u32>)| -> Vec<f64> {
+        let Some(target) = target else { return vec![0.0; logits.len()] };
+        let log_sum = logits.iter().map(|logit| logit.exp()).sum::<f64>().ln();
+        let factor = importance(row) * (1.0 + 2.0 * Z_LOSS * log_sum);
+        let mut slopes: Vec<f64> = logits.iter().map(|logit| factor * (logit - log_sum).exp()).collect();
+        slopes[*target as usize] -= importance(row);
+        slopes
+    };
+    logits.rows().enumerate().zip(&batch.targets).flat_map(of_row).collect()
+}
+
+/// How far an element of a gradient may be from that in f64, as a share of the largest element of the parameter's gradient.
+const TOLERANCE: f64 = 1e-5;
+
+#[test]
+fn gradients_of_every_parameter_are_near_those_in_f64_at_every_level() {
+    for config in configs() {
+        let batch = Batch::new(&LENGTHS, config.vocabulary_size, 2);
+        let source = RandomWeights::new(config.clone(), Dtype::F32, 3);
+        let weights = Weights::load_with(&config, &source, &mut ReferenceTapeLoader).unwrap();
+        let mut tape = ReferenceTape::new();
+        tape.begin_packed(&batch.lengths, &rope::frequencies(&config.rope)).unwrap();
+        let transformer = Transformer { config: &config, weights: &weights, adapters: &[] };
+        let rows: Vec<usize> = (0..batch.tokens.len()).collect();
+        let logits = transformer.logits(&mut tape, &batch.tokens, &rows).unwrap();
+        let exact = tape.gradients(&logits, &logit_gradients(&logits.value, &batch));
+        for simd in SimdLevel::available() {
+            let (_, gradients) = learn(&config, &batch, options(simd, 2), false);
+            assert_eq!(exact.len(), gradients.len());
+            for (index, shape) in gradients.shapes().iter().enumerate() {
+                let id = ParameterId(index as u32);
+                let actual = unpacked(gradients.get(id), *shape);
+                let largest = exact[&id].iter().fold(0.0f64, |largest, value| largest.max(value.abs()));
+                assert_eq!(actual.len(), exact[&id].len());
+                for (element, (actual, exact)) in actual.iter().zip(&exact[&id]).enumerate() {
+                    let error = (actual - exact).abs() / largest;
+                    assert!(
+                        error < TOLERANCE,
+                        "parameter {index} {shape:?}, element {element}: {actual} instead of {exact}, {simd}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+fn bits(gradients: &Gradients) -> Vec<Vec<u32>> {
+    let of = |id| gradients.get(ParameterId(id)).iter().map(|value| value.to_bits()).collect();
+    (0..gradients.len() as u32).map(of).collect()
+}
+
+#[test]
+fn threads_and_recomputation_do_not_change_a_bit() {
+    for config in configs() {
+        let batch = Batch::new(&LENGTHS, config.vocabulary_size, 3);
+        for simd in SimdLevel::available() {
+            let (scores, gradients) = learn(&config, &batch, options(simd, 1), false);
+            for (threads, recompute) in [(2, false), (3, false), (1, true), (2, true)] {
+                let (same_scores, same) = learn(&config, &batch, options(simd, threads), recompute);
+                assert_eq!(same_scores, scores);
+                assert!(bits(&same) == bits(&gradients), "{threads} threads, recompute {recompute}, {simd}");
+            }
+            let load = options(simd, 2);
+            let weights = self::load(&config, &load);
+            let learner = Learner::new(&config, LearnerOptions { load, recompute: false }).unwrap();
+            let mut learner = learner.with_recomputed_layers(1);
+            let mut same = Gradients::new(&weights.parameter_shapes()).unwrap();
+            let same_scores = learner.accumulate(&weights, &batch.get(), &row_gradient, &mut same).unwrap();
+            assert_eq!(same_scores, scores);
+            assert!(bits(&same) == bits(&gradients), "one of two layers recomputed, {simd}");
+        }
+    }
+}
+
+/// Gradients are added to what is there, in another batch's memory as well.
+#[test]
+fn a_learner_is_used_again_for_batches_of_other_shapes() {
+    let config = configs()[1].clone();
+    let load_options = options(SimdLevel::detect(), 2);
+    let weights = load(&config, &load_options);
+    for recompute in [false, true] {
+        let load = load_options.clone();
+        let mut learner = Learner::new(&config, LearnerOptions { load, recompute }).unwrap();
+        for lengths in [&[50, 3][..], &[7], &[50, 3], &[53]] {
+            let batch = Batch::new(lengths, config.vocabulary_size, 5);
+            let mut gradients = Gradients::new(&weights.parameter_shapes()).unwrap();
+            let scores = learner.accumulate(&weights, &batch.get(), &row_gradient, &mut gradients).unwrap();
+            let (expected, expected_gradients) = learn(&config, &batch, load_options.clone(), false);
+            assert_eq!(scores, expected);
+            assert!(bits(&gradients) == bits(&expected_gradients), "{lengths:?}");
+        }
+    }
+}
+
+#[test]
+fn documents_do_not_reach_each_other() {
+    for config in configs() {
+        let batch = Batch::new(&LENGTHS, config.vocabulary_size, 6);
+        // The loss is that of the last document alone.
+        let first = LENGTHS[..3].iter().sum::<usize>();
+        let only_last = |mut batch: Batch| {
+            batch.targets[..first].fill(None);
+            batch
+        };
+        let mut others = Batch::new(&LENGTHS, config.vocabulary_size, 7);
+        others.tokens[first..].copy_from_slice(&batch.tokens[first..]);
+        others.targets[first..].copy_from_slice(&batch.targets[first..]);
+        assert_ne!(others.tokens[..first], batch.tokens[..first]);
+        let load = options(SimdLevel::detect(), 2);
+        let (scores, gradients) = learn(&config, &only_last(batch), load.clone(), false);
+        let (same_scores, same) = learn(&config, &only_last(others), load.clone(), false);
+        assert_eq!(same_scores, scores);
+        // Matrix gradients are sums over all rows; those of other documents are zero, but not their places.
+        for id in 1..gradients.len() as u32 {
+            let id = ParameterId(id);
+            let values = gradients.get(id).iter().zip(same.get(id));
+            values.for_each(|(a, b)| assert_eq!(a, b, "parameter {id:?}"));
+        }
+    }
+}
+
+#[test]
+fn a_batch_without_targets_has_no_gradient() {
+    let config = tiny_config();
+    let mut batch = Batch::new(&[9, 4], config.vocabulary_size, 1);
+    batch.targets.fill(None);
+    let (scores, gradients) = learn(&config, &batch, options(SimdLevel::detect(), 2), false);
+    assert_eq!(scores, vec![TokenScore::default(); 13]);
+    assert_eq!(gradients.squared_norm(&ThreadTeam::new(1).unwrap()), 0.0);
+}
+
+#[test]
+fn a_batch_that_does_not_fit_is_refused() {
+    let config = tiny_config();
+    let load = options(SimdLevel::detect(), 1);
+    let weights = self::load(&config, &load);
+    let mut learner = Learner::new(&config, LearnerOptions { load, recompute: false }).unwrap();
+    let good = || Batch::new(&[9, 4], config.vocabulary_size, 1);
+    let mut refuse = |change: &dyn Fn(&mut Batch), expected: TokenBatchError| {
+        let mut batch = good();
+        change(&mut batch);
+        match learner.score(&weights, &batch.get()) {
+            Err(ModelError::TokenBatch(error)) => assert_eq!(error, expected),
+            other => panic!("{other:?} instead of {expected:?}"),
+        }
+    };
+    let unknown = |what, row| TokenBatchError::UnknownToken { what, row, token: 96, vocabulary_size: 96 };
+    refuse(&|batch| batch.lengths[1] = 5, TokenBatchError::Rows { tokens: 13, targets: 13, rows: 14 });
+    refuse(&|batch| batch.targets.push(None), TokenBatchError::Rows { tokens: 13, targets: 14, rows: 13 });
+    refuse(&|batch| batch.tokens[3] = 96, unknown("token", 3));
+    refuse(&|batch| batch.targets[12] = Some(96), unknown("target", 12));
+    let long = |batch: &mut Batch| *batch = Batch::new(&[3, 513], 96, 1);
+    let expected = TokenBatchError::DocumentTooLong { document: 1, length: 513, context_length: 512 };
+    refuse(&long, expected);
+    assert!(learner.score(&weights, &good().get()).is_ok());
+}
+
+#[test]
+fn a_number_that_is_not_finite_is_traced_to_its_operation_and_layer() {
+    let config = configs()[4].clone();
+    let load_options = options(SimdLevel::detect(), 2);
+    let batch = Batch::new(&LENGTHS, config.vocabulary_size, 1);
+    for recompute in [false, true] {
+        let options = LearnerOptions { load: load_options.clone(), recompute };
+        let mut learner = Learner::new(&config, options).unwrap();
+        let mut find = |weights: &Weights, gradient: &(dyn Fn(usize, TokenScore) -> ScoreGradient + Sync)| {
+            let mut gradients = Gradients::new(&weights.parameter_shapes()).unwrap();
+            learner.find_non_finite(weights, &batch.get(), gradient, &mut gradients).unwrap()
+        };
+        let mut weights = load(&config, &load_options);
+        assert_eq!(find(&weights, &row_gradient), None);
+        // A finite weight so large that its product is infinite.
+        let up = &mut weights.layers[1].up.matrix;
+        up.f32_packed_mut().unwrap()[5..2000].fill(3e38);
+        match find(&weights, &row_gradient) {
+            Some(NonFiniteOrigin::Operation(found)) => {
+                assert_eq!((found.pass, found.operation, found.layer), (Pass::Forward, "linear", Some(1)));
+            }
+            other => panic!("{other:?}"),
+        }
+        let mut weights = load(&config, &load_options);
+        weights.layers[0].gate.bias.as_mut().unwrap()[3] = f32::NAN;
+        let found = find(&weights, &row_gradient).unwrap();
+        assert!(matches!(found, NonFiniteOrigin::Parameter(_, 3)), "{found:?}");
+        // The loss itself gives an infinite derivative.
+        let weights = load(&config, &load_options);
+        let infinite = |row: usize, score| match row {
+            5 => ScoreGradient { log_probability: f32::INFINITY, log_sum_exp: 0.0 },
+            _ => row_gradient(row, score),
+        };
+        match find(&weights, &infinite) {
+            Some(NonFiniteOrigin::Operation(found)) => {
+                assert_eq!((found.pass, found.operation, found.layer), (Pass::Backward, "head", None));
+            }
+            other => panic!("{other:?}"),
         }
     }
 }

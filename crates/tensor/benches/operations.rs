@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 
 use zhenjin_tensor::linear::peak;
 use zhenjin_tensor::{
-    Activations, AttentionShape, ComputeOptions, DirectExecutor, Dtype, Executor, KvCache, KvDtype, KvShape,
-    Matrix, PAGE_TOKENS, PageId, RotaryFrequencies, RotaryLayout, SequenceRows, SimdLevel, TensorError,
-    ThreadTeam, Vector, log_sum_exp,
+    Activations, AttentionShape, ComputeOptions, DirectExecutor, Dtype, Executor, Gradients, KvCache,
+    KvDtype, KvShape, Matrix, PAGE_TOKENS, PageId, ParameterId, ParameterSource, Recorded, RecordingExecutor,
+    RotaryFrequencies, RotaryLayout, SequenceRows, SimdLevel, TensorError, ThreadTeam, Vector, log_sum_exp,
 };
 
 /// The heads of SmolLM2-135M.
@@ -43,8 +43,8 @@ fn main() -> Result<(), TensorError> {
 
     let shape = KvShape { dtype, layers: 1, kv_heads: SHAPE.kv_heads, head_dim: SHAPE.head_dim };
     let cache = KvCache::new(shape, 32 * LONGEST / PAGE_TOKENS)?;
-    let mut bench =
-        Bench { executor: DirectExecutor::new(cache, SHAPE, simd, Arc::clone(&team))?, float, memory, simd };
+    let executor = DirectExecutor::new(cache, SHAPE, simd, Arc::clone(&team))?;
+    let mut bench = Bench { executor, float, memory, simd, team };
     println!("{:<34}{:>12}{:>10}{:>8}{:>10}{:>8}", "operation", "µs", "GFLOP/s", "peak", "GB/s", "peak");
     for length in [128, 512, 2048, LONGEST] {
         bench.attention(&format!("prefill, {length} tokens"), 1, 0, length)?;
@@ -56,11 +56,31 @@ fn main() -> Result<(), TensorError> {
     for rows in [1, 512] {
         bench.small_operations(rows)?;
     }
+    for (documents, rows) in [(16, 128), (8, 256), (2, 512), (1, 2048)] {
+        bench.gradients(documents, rows)?;
+    }
     Ok(())
 }
 
+/// The operations measured have no parameters.
+struct NoParameters;
+
+impl ParameterSource for NoParameters {
+    fn matrix(&self, _: ParameterId) -> Option<&Matrix> {
+        None
+    }
+
+    fn vector(&self, _: ParameterId) -> Option<&Vector> {
+        None
+    }
+}
+
+/// What is recorded of three tensors of heads and one of the feed-forward network's width.
+type Recording<'a> = dyn Fn(&mut RecordingExecutor, [Recorded; 3]) -> Result<Recorded, TensorError> + 'a;
+
 struct Bench {
     executor: DirectExecutor,
+    team: Arc<ThreadTeam>,
     simd: SimdLevel,
     float: f64,
     memory: f64,
@@ -96,6 +116,61 @@ impl Bench {
             let elapsed = timer.elapsed();
             executor.discard(out);
             Ok(elapsed)
+        })
+    }
+
+    /// Backward passes over documents of so many rows.
+    fn gradients(&mut self, documents: usize, rows: usize) -> Result<(), TensorError> {
+        let all = documents * rows;
+        let (query_width, kv_width) = (SHAPE.heads * SHAPE.head_dim, SHAPE.kv_heads * SHAPE.head_dim);
+        let seen = rows * (rows + 1) / 2 * documents;
+        let lengths = vec![rows; documents];
+        let name = |operation: &str| format!("{operation} back, {documents} × {rows} rows");
+        let widths = [query_width, kv_width, kv_width];
+        let bytes = 2 * (query_width + 2 * kv_width) * all * size_of::<f32>();
+        let operations = 10 * query_width * seen;
+        self.gradient(&name("attention"), &lengths, widths, (operations, bytes), &|executor, [q, k, v]| {
+            executor.attention(0, SHAPE, None, q, k, v)
+        })?;
+        let bytes = 5 * INTERMEDIATE * all * size_of::<f32>();
+        self.gradient(
+            &name("swiglu"),
+            &lengths,
+            [INTERMEDIATE; 3],
+            (0, bytes),
+            &|executor, [gate, up, rest]| {
+                executor.discard(rest);
+                executor.swiglu(gate, up)
+            },
+        )
+    }
+
+    fn gradient(
+        &mut self,
+        name: &str,
+        lengths: &[usize],
+        widths: [usize; 3],
+        (operations, bytes): (usize, usize),
+        record: &Recording<'_>,
+    ) -> Result<(), TensorError> {
+        let mut executor = RecordingExecutor::new(SHAPE, self.simd, Arc::clone(&self.team))?;
+        let no_rotation =
+            RotaryFrequencies { radians: vec![], magnitude: 1.0, layout: RotaryLayout::HalfSplit };
+        let rows: usize = lengths.iter().sum();
+        let tokens: Vec<u32> = (0..rows as u32).collect();
+        let tables =
+            [self.table(rows, widths[0])?, self.table(rows, widths[1])?, self.table(rows, widths[2])?];
+        let mut gradients = Gradients::new(&[])?;
+        self.report(name, operations, bytes, |_| {
+            executor.begin_packed(lengths, &no_rotation)?;
+            let [a, b, c] = [0, 1, 2].map(|index| executor.direct().embedding(&tables[index], &tokens));
+            let inputs = [a?, b?, c?].map(|values| executor.input(values).0);
+            let out = record(&mut executor, inputs)?;
+            let gradient = executor.direct().embedding(&tables[0], &tokens)?;
+            executor.set_gradient(out, gradient)?;
+            let timer = Instant::now();
+            executor.backward(&NoParameters, &mut gradients)?;
+            Ok(timer.elapsed())
         })
     }
 

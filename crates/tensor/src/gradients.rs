@@ -230,17 +230,6 @@ pub(crate) fn scatter_rows(
     });
 }
 
-/// Adds to `sums` the sums of the columns of `rows` (width `sums.len()`), rows ascending. Threads divide the columns.
-pub(crate) fn add_column_sums(team: &ThreadTeam, rows: &[f32], sums: &mut [f32]) {
-    let width = sums.len();
-    team.for_each_chunk(sums, 4 * TILE_ROWS, |index, sums| {
-        for row in rows.chunks_exact(width) {
-            let row = &row[index * 4 * TILE_ROWS..][..sums.len()];
-            sums.iter_mut().zip(row).for_each(|(sum, value)| *sum += value);
-        }
-    });
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

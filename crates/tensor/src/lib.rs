@@ -26,6 +26,7 @@ mod parameter;
 pub mod quantise;
 mod recording;
 mod reference_executor;
+mod reference_gradients;
 mod rotation;
 mod rounding;
 mod simd;
@@ -52,5 +53,6 @@ pub use recording::{
     NonFinite, Pass, Recorded, RecordingExecutor, ScoreGradient, TokenScore, WantedGradient,
 };
 pub use reference_executor::{ReferenceExecutor, ReferenceTensor};
+pub use reference_gradients::{ReferenceParameter, ReferenceTape, TapedTensor};
 pub use simd::SimdLevel;
 pub use team::{DisjointMut, TeamOptions, ThreadTeam, share};

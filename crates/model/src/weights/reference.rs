@@ -1,6 +1,6 @@
 //! Weights for the reference executor, as f64.
 
-use zhenjin_tensor::{ParameterId, ReferenceTensor, TensorError, dequantise};
+use zhenjin_tensor::{ParameterId, ReferenceParameter, ReferenceTensor, TensorError, dequantise};
 
 use super::WeightLoader;
 use crate::tensor_source::TensorView;
@@ -21,5 +21,22 @@ impl WeightLoader for ReferenceLoader {
         let mut values = vec![0.0; view.shape.iter().product()];
         dequantise(view.dtype, view.bytes, &mut values)?;
         Ok(values.into_iter().map(f64::from).collect())
+    }
+}
+
+/// As [`ReferenceLoader`], for [`zhenjin_tensor::ReferenceTape`], which computes gradients.
+#[derive(Clone, Copy, Debug)]
+pub struct ReferenceTapeLoader;
+
+impl WeightLoader for ReferenceTapeLoader {
+    type Matrix = ReferenceParameter<ReferenceTensor>;
+    type Vector = ReferenceParameter<Vec<f64>>;
+
+    fn matrix(&mut self, id: ParameterId, view: &TensorView<'_>) -> Result<Self::Matrix, TensorError> {
+        Ok(ReferenceParameter { id, value: ReferenceLoader.matrix(id, view)? })
+    }
+
+    fn vector(&mut self, id: ParameterId, view: &TensorView<'_>) -> Result<Self::Vector, TensorError> {
+        Ok(ReferenceParameter { id, value: ReferenceLoader.vector(id, view)? })
     }
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 use zhenjin_model::config::{RopeScaling, from_json};
 use zhenjin_model::names::Naming;
+use zhenjin_model::testing::golden_weights as weights;
 use zhenjin_model::{
     AdapterRows, AdapterValues, LayerWeightName, LoadOptions, LogitsFor, Model, ModelConfig, ModelFile,
     PageId, ReferenceLoader, Runner, RunnerOptions, SequenceChunk, Transformer, WeightName, Weights, rope,
@@ -73,30 +74,6 @@ impl Case {
         });
         differences.fold(0.0, f32::max)
     }
-}
-
-/// `count` numbers from -0.5 to 0.5, a function of the name alone, as in `make.py`.
-fn numbers(name: &str, count: usize) -> Vec<f32> {
-    let seed = name.bytes().fold(0xCBF2_9CE4_8422_2325_u64, |seed, byte| {
-        (seed ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3)
-    });
-    let number = |index: usize| {
-        let mut state = seed.wrapping_add((index as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15));
-        state = (state ^ (state >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        state = (state ^ (state >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        state ^= state >> 31;
-        (state >> 40) as f32 / (1 << 24) as f32 - 0.5
-    };
-    (1..=count).map(number).collect()
-}
-
-fn weights(name: &str, count: usize) -> Vec<f32> {
-    let shape = |number: f32| match name {
-        _ if name.ends_with("norm.weight") => 1.0 + 0.5 * number,
-        _ if name.ends_with("embed_tokens.weight") => 2.0 * number,
-        _ => 0.5 * number,
-    };
-    numbers(name, count).into_iter().map(shape).collect()
 }
 
 /// The logits of every token.

@@ -3,10 +3,10 @@
 //! must not be touched.
 
 use super::add::AddToRows;
-use super::rms_norm::RmsNorm;
+use super::rms_norm::{RmsNorm, RmsNormGradient};
 use super::rope::{RotaryAngles, RotaryFrequencies, RotaryLayout, Rotate};
 use super::softmax::{LogSumExp, log_softmax, log_sum_exp, softmax};
-use super::swiglu::SwiGlu;
+use super::swiglu::{SwiGlu, SwiGluGradient};
 use crate::SimdLevel;
 use crate::guarded::{Guarded, Side};
 use crate::lanes::{LaneKernel, dispatch};
@@ -114,6 +114,96 @@ fn swiglu() {
     let result = at_every_level(&ends, "swiglu", |simd, gate| apply(simd, SwiGlu { gate, up: &[1.0; 6] }));
     assert!(result[0].abs() < 1e-5 && result[1].abs() < 1e-35 && result[2].abs() < 1e-35, "{result:?}");
     assert_eq!(result[3..], ends[3..]);
+}
+
+#[test]
+fn rms_norm_gradient() {
+    for &width in WIDTHS.iter().filter(|width| **width < 100) {
+        for (rows, adds) in [(0, true), (1, false), (3, true)] {
+            let parts = [1, 2].map(|seed| values(rows * width, seed));
+            let (weight, before) = (values(width, 3), values(rows * width, 4));
+            let data = [&before[..], &values(width, 5)].concat();
+            let result = at_every_level(&data, "rms_norm gradient", |simd, data| {
+                let (out, weight_gradient) = data.split_at_mut(rows * width);
+                let [input, gradient] = &parts;
+                let (rows, weight) = (&input[..], &weight[..]);
+                apply(
+                    simd,
+                    RmsNormGradient { rows, weight, epsilon: 1e-2, gradient, adds, out, weight_gradient },
+                );
+            });
+            // The derivatives in f64 of Σ gradient · norm, by central differences of the formula.
+            let exact = |input: &[f64], weight: &[f64]| -> f64 {
+                let rows = input.chunks_exact(width).zip(parts[1].chunks_exact(width));
+                let of_row = |(row, gradient): (&[f64], &[f32])| -> f64 {
+                    let squares: f64 = row.iter().map(|x| x * x).sum();
+                    let scale = 1.0 / (squares / width as f64 + f64::from(1e-2f32)).sqrt();
+                    let terms = row.iter().zip(weight).zip(gradient);
+                    terms.map(|((x, w), g)| x * scale * w * f64::from(*g)).sum()
+                };
+                rows.map(of_row).sum()
+            };
+            let [input, weights] =
+                [&parts[0], &weight].map(|part| part.iter().map(|x| f64::from(*x)).collect());
+            let slopes = slopes(&[input, weights], |parts| exact(&parts[0], &parts[1]));
+            let kept = if adds { 1.0 } else { 0.0 };
+            let expected = slopes.iter().zip(&data).enumerate().map(|(index, (slope, before))| {
+                slope + f64::from(*before) * if index < rows * width { kept } else { 1.0 }
+            });
+            assert_near(&result, &expected.collect::<Vec<_>>(), 2e-5, "rms_norm gradient");
+        }
+    }
+}
+
+/// Derivatives of `function` by all elements of its arguments, by central differences.
+fn slopes(arguments: &[Vec<f64>], function: impl Fn(&[Vec<f64>]) -> f64) -> Vec<f64> {
+    let mut moved = arguments.to_vec();
+    let mut slopes = Vec::new();
+    for (argument, values) in arguments.iter().enumerate() {
+        for (index, value) in values.iter().enumerate() {
+            let step = 1e-5 * value.abs().max(1.0);
+            let mut at = |moved_to: f64| {
+                moved[argument][index] = moved_to;
+                let result = function(&moved);
+                moved[argument][index] = *value;
+                result
+            };
+            slopes.push((at(value + step) - at(value - step)) / (2.0 * step));
+        }
+    }
+    slopes
+}
+
+#[test]
+fn swiglu_gradient() {
+    for &width in WIDTHS {
+        let (gate, up, gradient) = (values(width, 3), values(width, 4), values(width, 5));
+        let data = [&gate[..], &up].concat();
+        let result = at_every_level(&data, "swiglu gradient", |simd, data| {
+            let (gate, up) = data.split_at_mut(width);
+            apply(simd, SwiGluGradient { gate, up, gradient: &gradient });
+        });
+        let swiglu = |gate: f64, up: f64| gate / (1.0 + (-gate).exp()) * up;
+        let slope = |index: usize, of_gate: bool| {
+            let (gate, up) = (f64::from(gate[index]), f64::from(up[index]));
+            let at = |step: f64| if of_gate { swiglu(gate + step, up) } else { swiglu(gate, up + step) };
+            f64::from(gradient[index]) * (at(1e-5) - at(-1e-5)) / 2e-5
+        };
+        let exact: Vec<f64> = [true, false]
+            .into_iter()
+            .flat_map(|of_gate| (0..width).map(move |index| (index, of_gate)))
+            .map(|(index, of_gate)| slope(index, of_gate))
+            .collect();
+        assert_near(&result, &exact, 1e-6, "swiglu gradient");
+    }
+    // Far from 0 the gate is a line or zero; nothing overflows.
+    let ends = [-1e30, -200.0, -88.5, 88.5, 200.0, 1e30, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0];
+    let result = at_every_level(&ends, "swiglu gradient", |simd, data| {
+        let (gate, up) = data.split_at_mut(6);
+        apply(simd, SwiGluGradient { gate, up, gradient: &[1.0; 6] });
+    });
+    assert_eq!(result[3..6], [1.0, 1.0, 1.0]);
+    assert!(result[..3].iter().all(|slope| slope.abs() < 1e-5), "{result:?}");
 }
 
 #[test]

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use super::products::{input_gradient, weight_gradient};
 use super::tape::{Operation, Record, RecordedAttention, RecordedProduct, give_back};
 use super::trace::Pass;
 use super::{RecordingExecutor, expect_heads};
 use crate::attention::{AttentionGradientCall, AttentionGradientOutputs, attention_gradient};
-use crate::gradients::{add_column_sums, scatter_rows};
+use crate::gradients::scatter_rows;
+use crate::linear::backward::{bias_gradient, input_gradient, weight_gradient};
 use crate::ops::add::AddToRows;
 use crate::ops::rms_norm::RmsNormGradient;
 use crate::ops::rope::Rotate;
@@ -248,10 +248,11 @@ impl RecordingExecutor {
             let Some(gradient) = &self.tape.nodes[product.out].gradient else { continue };
             let matrix = sources.matrix(product.matrix)?;
             let sum = sources.matrix_gradient(product.matrix, matrix.rows(), matrix.columns())?;
-            weight_gradient(&self.direct.team, gradient.values(), values.values(), rows, matrix, sum);
+            let (team, simd) = (&self.direct.team, self.direct.simd);
+            weight_gradient(team, simd, gradient.values(), values.values(), rows, sum)?;
             if let Some(bias) = product.bias {
                 let sum = sources.vector_gradient(bias, matrix.rows())?;
-                add_column_sums(&self.direct.team, gradient.values(), sum);
+                bias_gradient(team, simd, gradient.values(), rows, sum)?;
             }
         }
         let mut result = self.direct.workspace.take(rows, values.width())?;
@@ -260,14 +261,9 @@ impl RecordingExecutor {
         for product in products {
             let Some(gradient) = self.tape.nodes[product.out].gradient.take() else { continue };
             let matrix = sources.matrix(product.matrix)?;
-            input_gradient(
-                &self.direct.team,
-                gradient.values(),
-                rows,
-                matrix,
-                result.values_mut(),
-                accumulates,
-            );
+            let (team, scratch) = (&self.direct.team, &mut self.products);
+            let out = result.values_mut();
+            input_gradient(team, gradient.values(), rows, matrix, scratch, out, accumulates)?;
             accumulates = true;
             give_back(&mut self.direct.workspace, gradient);
         }

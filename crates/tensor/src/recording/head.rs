@@ -2,16 +2,16 @@
 
 use std::sync::Arc;
 
-use super::products::{input_gradient, weight_gradient};
 use super::{Recorded, RecordingExecutor, parameter};
 use crate::error::expect;
+use crate::linear::backward::{input_gradient, weight_gradient};
 use crate::linear::{QuantisedRows, linear_part};
 use crate::ops::softmax::scaled_probabilities;
 use crate::team::DisjointMut;
 use crate::{Gradients, LogSumExp, Matrix, ParameterShape, TensorError};
 
-/// Logits that are in memory at once: 8 MiB.
-const LOGITS: usize = 2 << 20;
+/// Logits that are in memory at once: 32 MiB, so that the gradient of a large head is read and written a few times only.
+const LOGITS: usize = 8 << 20;
 /// Rows that are computed together at least.
 const FEWEST_ROWS: usize = 48;
 
@@ -93,9 +93,9 @@ impl RecordingExecutor {
                 scaled_probabilities(simd, usable, score.log_sum_exp, factor);
                 usable[target as usize] += gradient.log_probability;
             });
-            weight_gradient(team, logits, input, rows, head, sum);
+            weight_gradient(team, simd, logits, input, rows, sum)?;
             let out = &mut result.values_mut()[first * width..(first + rows) * width];
-            input_gradient(team, logits, rows, head, out, false);
+            input_gradient(team, logits, rows, head, &mut self.products, out, false)?;
         }
         self.direct.workspace.give_back(logits);
         self.trace.check(super::Pass::Backward, "head", None, &result);

@@ -6,7 +6,6 @@
 
 mod backward;
 mod head;
-mod products;
 mod tape;
 mod trace;
 
@@ -14,6 +13,7 @@ use std::sync::Arc;
 
 use crate::attention::AttentionGradientScratch;
 use crate::error::expect_whole;
+use crate::linear::backward::BackwardScratch;
 use crate::ops::rope::{RotaryAngles, RotaryFrequencies, RotaryLayout};
 use crate::{
     Activations, AttentionShape, DirectExecutor, Executor, KvCache, KvDtype, KvShape, Matrix, ParameterId,
@@ -35,6 +35,7 @@ pub struct RecordingExecutor {
     /// The angles that turn heads back.
     back: RotaryAngles,
     attention: AttentionGradientScratch,
+    products: BackwardScratch,
     layer: Option<usize>,
     trace: Trace,
 }
@@ -59,6 +60,7 @@ impl RecordingExecutor {
             lengths: Vec::new(),
             back: RotaryAngles::new(RotaryLayout::HalfSplit),
             attention: AttentionGradientScratch::default(),
+            products: BackwardScratch::default(),
             layer: None,
             trace: Trace::default(),
         })
@@ -124,7 +126,8 @@ impl RecordingExecutor {
 
     /// Bytes for activations, gradients of activations and scratch that have been taken so far, without those on the tape.
     pub fn workspace_bytes_taken(&self) -> usize {
-        self.direct.workspace_bytes_taken() + self.attention.bytes() + self.back.bytes()
+        let scratch = self.attention.bytes() + self.products.bytes() + self.back.bytes();
+        self.direct.workspace_bytes_taken() + scratch
     }
 
     /// A gradient in memory of its own.

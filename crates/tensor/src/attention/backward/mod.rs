@@ -11,6 +11,8 @@
 
 mod kernel;
 mod reference;
+#[cfg(test)]
+mod tests;
 
 use std::sync::{Mutex, PoisonError};
 

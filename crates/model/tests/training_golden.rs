@@ -1,0 +1,123 @@
+//! Logits, loss and the gradient of every parameter against PyTorch, for a batch of documents.
+//!
+//! `tests/golden/make_training.py` computed the numbers.
+
+use std::sync::Arc;
+
+use safetensors::SafeTensors;
+use serde::Deserialize;
+use zhenjin_model::config::from_json;
+use zhenjin_model::names::Naming;
+use zhenjin_model::testing::golden_model;
+use zhenjin_model::{
+    Learner, LearnerOptions, LoadOptions, ModelConfig, TokenBatch, Transformer, Weights, forward, rope,
+};
+use zhenjin_tensor::{
+    DirectExecutor, Executor, Gradients, KvCache, KvDtype, KvShape, ParameterId, ParameterShape,
+    ScoreGradient, SimdLevel, ThreadTeam,
+};
+
+/// How far a number may be from PyTorch's, as a share of the largest of its tensor.
+const TOLERANCE: f64 = 1e-4;
+
+#[derive(Deserialize)]
+struct Case {
+    name: String,
+    config: serde_json::Value,
+    tokens: Vec<u32>,
+    lengths: Vec<usize>,
+    z_loss: f64,
+    loss: f64,
+    rows: Vec<usize>,
+    logits: Vec<Vec<f32>>,
+}
+
+impl Case {
+    /// Every token predicts the one after it in its document.
+    fn targets(&self) -> Vec<Option<u32>> {
+        let ends: Vec<usize> = self
+            .lengths
+            .iter()
+            .scan(0, |row, length| {
+                *row += length;
+                Some(*row)
+            })
+            .collect();
+        let target = |row: usize| (!ends.contains(&(row + 1))).then(|| self.tokens[row + 1]);
+        (0..self.tokens.len()).map(target).collect()
+    }
+}
+
+fn assert_near(actual: &[f32], expected: &[f32], what: &str) {
+    assert_eq!(actual.len(), expected.len(), "{what}");
+    let largest = expected.iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
+    assert!(largest > 0.0, "{what}: all zero");
+    for (index, (actual, expected)) in actual.iter().zip(expected).enumerate() {
+        let error = f64::from((actual - expected).abs()) / f64::from(largest);
+        assert!(error <= TOLERANCE, "{what}, element {index}: {actual} instead of {expected}");
+    }
+}
+
+/// Row-major elements of a packed gradient.
+fn unpacked(gradient: &[f32], shape: ParameterShape) -> Vec<f32> {
+    let ParameterShape::Matrix { rows, columns } = shape else { return gradient.to_vec() };
+    let at = |row: usize, column: usize| gradient[(row / 16 * columns + column) * 16 + row % 16];
+    (0..rows).flat_map(|row| (0..columns).map(move |column| at(row, column))).collect()
+}
+
+fn logits(case: &Case, config: &ModelConfig, weights: &Weights, options: &LoadOptions) -> Vec<Vec<f32>> {
+    let ModelConfig { kv_heads, head_dim, .. } = *config;
+    let kv_shape = KvShape { dtype: KvDtype::F32, layers: 1, kv_heads, head_dim };
+    let cache = KvCache::new(kv_shape, 0).unwrap();
+    let shape = forward::attention_shape(config);
+    let mut executor = DirectExecutor::new(cache, shape, options.simd, Arc::clone(&options.team)).unwrap();
+    executor.begin_packed(&case.lengths, &rope::frequencies(&config.rope)).unwrap();
+    let transformer = Transformer { config, weights, adapters: &[] };
+    let logits = transformer.logits(&mut executor, &case.tokens, &case.rows).unwrap();
+    (0..case.rows.len()).map(|row| logits.row(row).to_vec()).collect()
+}
+
+#[test]
+fn logits_loss_and_every_gradient_are_those_of_pytorch() {
+    let cases: Vec<Case> = serde_json::from_str(include_str!("golden/training.json")).unwrap();
+    let file = include_bytes!("golden/training_gradients.safetensors");
+    let expected = SafeTensors::deserialize(file).unwrap();
+    let mut compared = 0;
+    for case in cases {
+        let config = from_json(case.config.to_string().as_bytes()).unwrap().config;
+        for simd in SimdLevel::available() {
+            let load = LoadOptions { simd, team: Arc::new(ThreadTeam::new(2).unwrap()) };
+            let weights = golden_model(&config, &load).unwrap();
+            for (actual, expected) in logits(&case, &config, &weights, &load).iter().zip(&case.logits) {
+                assert_near(actual, expected, &format!("{}, logits", case.name));
+            }
+            let targets = case.targets();
+            let count = targets.iter().flatten().count() as f32;
+            let z_loss = case.z_loss as f32;
+            let batch =
+                TokenBatch { tokens: &case.tokens, document_lengths: &case.lengths, targets: &targets };
+            let mut learner = Learner::new(&config, LearnerOptions { load, recompute: false }).unwrap();
+            let mut gradients = Gradients::new(&weights.parameter_shapes()).unwrap();
+            let row_gradient = |_, score: zhenjin_tensor::TokenScore| ScoreGradient {
+                log_probability: -1.0 / count,
+                log_sum_exp: 2.0 * z_loss * score.log_sum_exp / count,
+            };
+            let scores = learner.accumulate(&weights, &batch, &row_gradient, &mut gradients).unwrap();
+            let of_row = |score: &zhenjin_tensor::TokenScore| {
+                case.z_loss * f64::from(score.log_sum_exp).powi(2) - f64::from(score.log_probability)
+            };
+            let loss = scores.iter().map(of_row).sum::<f64>() / f64::from(count);
+            assert!((loss / case.loss - 1.0).abs() < TOLERANCE, "{}: {loss}, {}", case.name, case.loss);
+            for (index, (name, _)) in weights.parameters().enumerate() {
+                let name = format!("{}/{}", case.name, Naming::HuggingFace.spell(name));
+                let tensor = expected.tensor(&name).unwrap();
+                let values: Vec<f32> =
+                    tensor.data().as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
+                let gradient = gradients.get(ParameterId(index as u32));
+                assert_near(&unpacked(gradient, gradients.shapes()[index]), &values, &name);
+                compared += 1;
+            }
+        }
+    }
+    assert_eq!(compared, expected.names().len() * SimdLevel::available().len());
+}

@@ -1,6 +1,9 @@
 //! The command line: every command, option and example.
 
+use crate::commands::generate::GenerateCommand;
 use crate::commands::pretrain::PretrainArguments;
+use crate::commands::tokenize::{TOKENIZE_EXAMPLES, TokenizeArguments};
+use crate::commands::tokenizer::TokenizerCommand;
 use crate::memory_size::MemorySize;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::net::SocketAddr;
@@ -91,6 +94,15 @@ pub(crate) enum Command {
     /// Train a language model from scratch, on token shards
     #[command(after_help = crate::commands::pretrain::EXAMPLES)]
     Pretrain(PretrainArguments),
+    /// Make a tokenizer from text
+    #[command(subcommand)]
+    Tokenizer(TokenizerCommand),
+    /// Turn text into token shards, the data that training reads
+    #[command(after_help = TOKENIZE_EXAMPLES)]
+    Tokenize(TokenizeArguments),
+    /// Make data for experiments: arithmetic, short stories
+    #[command(subcommand)]
+    Generate(GenerateCommand),
     /// Keys for clients of a server that others can reach
     #[command(subcommand, after_help = "Examples:\n  zhenjin key new laptop\n  zhenjin key list")]
     Key(KeyCommand),

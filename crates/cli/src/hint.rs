@@ -2,6 +2,7 @@
 //! and commands that set them.
 
 use zhenjin_assistant::AssistantError;
+use zhenjin_corpus::CorpusError;
 use zhenjin_hub::ModelStoreError;
 use zhenjin_server::{OptionsError, ServeError};
 
@@ -11,7 +12,8 @@ pub(crate) fn hint(error: &anyhow::Error) -> Option<String> {
         let assistant = cause.downcast_ref().and_then(of_assistant);
         let hub = cause.downcast_ref().and_then(of_hub);
         let server = cause.downcast_ref().and_then(of_server);
-        assistant.or(hub).or(server)
+        let corpus = cause.downcast_ref().and_then(of_corpus);
+        assistant.or(hub).or(server).or(corpus)
     })
 }
 
@@ -28,6 +30,15 @@ fn of_assistant(error: &AssistantError) -> Option<String> {
 fn of_hub(error: &ModelStoreError) -> Option<String> {
     match error {
         ModelStoreError::NotInstalled { name } => Some(format!("`zhenjin pull {name}` fetches it")),
+        _ => None,
+    }
+}
+
+fn of_corpus(error: &CorpusError) -> Option<String> {
+    match error {
+        CorpusError::Occupied { .. } => {
+            Some("`--replace` allows it, `--out DIR` names another folder".to_owned())
+        }
         _ => None,
     }
 }
@@ -61,6 +72,8 @@ mod tests {
         assert!(hint_of(memory).contains("--memory"));
         let missing = ModelStoreError::NotInstalled { name: "smollm2:135m".to_owned() };
         assert!(hint_of(missing).contains("zhenjin pull smollm2:135m"));
+        let occupied = CorpusError::Occupied { path: "shards".into(), holds: "shards".to_owned() };
+        assert!(hint_of(occupied).contains("--replace"));
         let address = ([0, 0, 0, 0], 8080).into();
         let taken = ServeError::Bind { address, source: std::io::ErrorKind::AddrInUse.into() };
         assert!(hint_of(taken).contains("--addr"));

@@ -72,6 +72,9 @@ fn run(arguments: Arguments) -> Result<()> {
         Command::Bench(command) => commands::bench::run(&home()?, &command),
         Command::Evaluate(command) => wait_for(commands::evaluate::run(&home()?, command)),
         Command::Pretrain(command) => commands::pretrain::run(&command),
+        Command::Tokenizer(command) => commands::tokenizer::run(&command),
+        Command::Tokenize(command) => commands::tokenize::run(&command),
+        Command::Generate(command) => commands::generate::run(&command),
         Command::Key(command) => wait_for(commands::key::run(&home()?, command)),
         Command::Completions { shell } => {
             commands::manual::completions(shell);

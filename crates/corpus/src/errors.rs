@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::BrokenRecord;
+
 /// Data that cannot be read, written or trained on.
 #[derive(Debug, thiserror::Error)]
 pub enum CorpusError {
@@ -34,6 +36,31 @@ pub enum CorpusError {
     /// A document that does not fit the tokenizer or the format.
     #[error("a document cannot be stored: {0}")]
     Document(String),
+    /// Text that cannot be read, or a file that is something else.
+    #[error("{}: {reason}", path.display())]
+    Input {
+        /// The file or folder.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Nothing to train on.
+    #[error("there is not one document: {broken} records are broken, the others empty")]
+    NoText {
+        /// Records that are broken.
+        broken: u64,
+    },
+    /// A broken record, where the caller wants to stop at the first.
+    #[error("{0}")]
+    Broken(Box<BrokenRecord>),
+    /// The folder holds other data.
+    #[error("{} already holds {holds}; take another folder, or allow it to be replaced", path.display())]
+    Occupied {
+        /// The folder.
+        path: PathBuf,
+        /// What is there.
+        holds: String,
+    },
     /// There is less text than one sequence.
     #[error(
         "the training documents have {tokens} tokens, fewer than one sequence of {sequence_length}; \

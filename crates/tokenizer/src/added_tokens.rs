@@ -23,6 +23,8 @@ pub(crate) enum ControlTokens<'a> {
     Never,
     /// All, except where one of these byte positions lies strictly inside the match (ascending order).
     ExceptAcross(&'a [usize]),
+    /// Those that lie in one of these byte ranges (ascending, none overlapping another).
+    Within(&'a [Range<usize>]),
 }
 
 impl ControlTokens<'_> {
@@ -32,6 +34,10 @@ impl ControlTokens<'_> {
             Self::ExceptAcross(breaks) => {
                 let first_after_start = breaks.partition_point(|&position| position <= matched.start);
                 breaks.get(first_after_start).is_none_or(|&position| position >= matched.end)
+            }
+            Self::Within(ranges) => {
+                let candidate = ranges.partition_point(|range| range.end < matched.end);
+                ranges.get(candidate).is_some_and(|range| range.start <= matched.start)
             }
         }
     }
@@ -216,5 +222,15 @@ mod tests {
         let tokens = tokens(&[("<e>", true)]);
         assert_eq!(tokens.find_raw("a<e>b", ControlTokens::ExceptAcross(&[1, 4])), [(1..4, 0)]);
         assert_eq!(tokens.find_raw("a<e>b", ControlTokens::ExceptAcross(&[2])), []);
+    }
+
+    #[test]
+    fn a_control_token_counts_only_inside_one_of_the_ranges() {
+        let tokens = tokens(&[("<e>", true)]);
+        let found = |ranges: &[Range<usize>]| tokens.find_raw("<e><e>x<e>", ControlTokens::Within(ranges));
+        assert_eq!(found(&[]), []);
+        assert_eq!(found(&[0..3, 7..10]), [(0..3, 0), (7..10, 0)]);
+        assert_eq!(found(&[0..6, 8..9]), [(0..3, 0), (3..6, 0)]);
+        assert_eq!(found(&[0..2, 2..6]), [(3..6, 0)]);
     }
 }

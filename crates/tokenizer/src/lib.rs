@@ -3,6 +3,7 @@
 //! * [`Tokenizer`] is built from a Hugging Face `tokenizer.json` or from the vocabulary inside a GGUF file; both end in
 //!   the same byte-pair encoder of the `tokenizers` library and the same table of bytes per token.
 //! * [`StreamDecoder`] turns ids into text while they are generated, whole characters only.
+//! * [`train_byte_level`] makes a new vocabulary from text.
 //! * [`ChatTemplate`] renders a conversation with the model's own Jinja template inside a sandbox, remembers which text
 //!   users wrote (it can never become a control token) and which text the assistant wrote (training needs it).
 //!
@@ -21,6 +22,7 @@ mod pre_tokenizers;
 mod stream;
 mod template;
 mod tokenizer;
+mod training;
 mod vocabulary;
 
 pub use dialogues::{DialogueError, EncodedDialogue, encode_dialogues};
@@ -31,3 +33,4 @@ pub use pre_tokenizers::KNOWN_PRE_TOKENIZERS;
 pub use stream::{ControlText, StreamDecoder};
 pub use template::{ChatTemplate, MAX_TEMPLATE_BYTES, RenderInput, Rendered};
 pub use tokenizer::{Specials, Tokenizer};
+pub use training::{CHAT_TOKENS, TokenizerTraining, TrainedTokenizer, train_byte_level};

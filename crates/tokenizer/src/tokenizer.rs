@@ -108,6 +108,24 @@ impl Tokenizer {
         self.ids(text, control)
     }
 
+    /// The ids of one text that was put together from pieces, each with its own rule for control tokens: a control token is
+    /// recognised only where all of it lies in a piece that is [`Specials::Parse`].
+    ///
+    /// # Errors
+    /// As [`Tokenizer::encode`].
+    pub fn encode_pieces(&self, pieces: &[(&str, Specials)]) -> Result<Vec<u32>, TokenizerError> {
+        let mut text = String::with_capacity(pieces.iter().map(|(piece, _)| piece.len()).sum());
+        let mut parsed = Vec::new();
+        for (piece, specials) in pieces {
+            let start = text.len();
+            text.push_str(piece);
+            if *specials == Specials::Parse {
+                parsed.push(start..text.len());
+            }
+        }
+        self.ids(&text, ControlTokens::Within(&parsed))
+    }
+
     /// The ids of a rendered conversation: the template's control tokens are control tokens, the same text written by
     /// users is plain text.
     ///

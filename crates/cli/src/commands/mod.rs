@@ -3,6 +3,7 @@
 pub(crate) mod bench;
 pub(crate) mod chat;
 pub(crate) mod evaluate;
+pub(crate) mod generate;
 pub(crate) mod inspect;
 pub(crate) mod key;
 pub(crate) mod manual;
@@ -11,3 +12,6 @@ pub(crate) mod perplexity;
 pub(crate) mod pretrain;
 pub(crate) mod pull;
 pub(crate) mod serve;
+mod text_input;
+pub(crate) mod tokenize;
+pub(crate) mod tokenizer;

@@ -14,8 +14,9 @@ mod packing;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::random::Generator;
 use crate::{CorpusError, ShardSet};
-use order::{Generator, shuffled};
+use order::shuffled;
 use packing::Packing;
 
 /// How sequences are made.

@@ -18,5 +18,5 @@ mod set;
 mod writer;
 
 pub use format::{DocumentTokens, Shard, ShardMetadata, TokenWidth, parse_shard};
-pub use set::{MANIFEST_FILE, ShardSet, ShardSetDescription};
+pub use set::{MANIFEST_FILE, ShardSet, ShardSetDescription, check_manifest};
 pub use writer::ShardWriter;

@@ -264,18 +264,30 @@ impl ShardSet {
 }
 
 fn read_manifest(path: &Path) -> Result<Manifest, CorpusError> {
-    let bad = |reason: String| CorpusError::Manifest { path: path.to_owned(), reason };
-    let manifest: Manifest = serde_json::from_slice(&read_bounded(path, MAX_MANIFEST_BYTES)?)
-        .map_err(|error| bad(format!("it is not a list of token shards: {error}")))?;
+    parse_manifest(&read_bounded(path, MAX_MANIFEST_BYTES)?)
+        .map_err(|reason| CorpusError::Manifest { path: path.to_owned(), reason })
+}
+
+/// Checks a folder's list of shards by itself.
+///
+/// # Errors
+/// What is wrong, in words.
+pub fn check_manifest(bytes: &[u8]) -> Result<(), String> {
+    parse_manifest(bytes).map(drop)
+}
+
+fn parse_manifest(bytes: &[u8]) -> Result<Manifest, String> {
+    let manifest: Manifest = serde_json::from_slice(bytes)
+        .map_err(|error| format!("it is not a list of token shards: {error}"))?;
     if manifest.format != FORMAT {
-        return Err(bad(format!("its format is {}; this program reads {FORMAT}", manifest.format)));
+        return Err(format!("its format is {}; this program reads {FORMAT}", manifest.format));
     }
     let size = manifest.tokenizer.token_bytes.len();
     if size == 0 || size > MAX_VOCABULARY_SIZE || manifest.tokenizer.end_of_text as usize >= size {
-        return Err(bad(format!(
+        return Err(format!(
             "a vocabulary of {size} tokens with the end of text {} cannot be",
             manifest.tokenizer.end_of_text
-        )));
+        ));
     }
     Ok(manifest)
 }

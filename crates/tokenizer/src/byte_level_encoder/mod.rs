@@ -212,6 +212,11 @@ impl Buffers {
     }
 }
 
+/// Calls `take` with every word of `text`, split as the pre-tokeniser `smollm` does.
+pub(crate) fn for_each_trained_word(text: &str, take: impl FnMut(&str)) {
+    WordRule::DigitsThenGpt2.for_each_word(text, take);
+}
+
 /// Whether NFC leaves a text as it is; `false` may also mean that this is not known.
 fn is_composed(text: &str) -> bool {
     // Nothing below U+0300 composes with what comes before it, nor do Chinese characters.

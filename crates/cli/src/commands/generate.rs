@@ -1,0 +1,91 @@
+//! `zhenjin generate`: data that the program makes itself, for experiments without any other.
+
+use anyhow::{Context, Result};
+use clap::{Args, Subcommand};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use zhenjin_corpus::{ArithmeticOptions, arithmetic, story};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum GenerateCommand {
+    /// Sums, differences and products with worked steps: JSON lines with question, steps and answer
+    #[command(after_help = "Examples:
+  zhenjin generate arithmetic --count 100000 --out train.jsonl
+  zhenjin generate arithmetic --count 500 --test --out test.jsonl
+  zhenjin tokenize train.jsonl --format '{question}\\n{steps}\\n{answer}' --tokenizer ./tokenizer --out ./shards")]
+    Arithmetic(ArithmeticArguments),
+    /// Short children's stories, one a line
+    #[command(after_help = "Examples:\n  zhenjin generate stories --count 20000 --out stories.txt")]
+    Stories(StoriesArguments),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ArithmeticArguments {
+    /// Problems to make
+    #[arg(long, value_name = "N")]
+    count: u64,
+    /// The file to write
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+    /// Another seed gives other problems
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    seed: u64,
+    /// Numbers have at most this many digits
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    digits: u32,
+    /// Questions for testing, each once; none of them is ever among those for training
+    #[arg(long)]
+    test: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct StoriesArguments {
+    /// Stories to make
+    #[arg(long, value_name = "N")]
+    count: u64,
+    /// The file to write
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+    /// Another seed gives other stories
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    seed: u64,
+}
+
+pub(crate) fn run(command: &GenerateCommand) -> Result<()> {
+    match command {
+        GenerateCommand::Arithmetic(arguments) => write(&arguments.out, |file| {
+            let options =
+                ArithmeticOptions { seed: arguments.seed, digits: arguments.digits, test: arguments.test };
+            let mut failed = None;
+            arithmetic(&options, arguments.count, &mut |problem| {
+                if failed.is_none()
+                    && let Err(error) = serde_json::to_writer(&mut *file, problem)
+                        .map_err(std::io::Error::from)
+                        .and_then(|()| file.write_all(b"\n"))
+                {
+                    failed = Some(error);
+                }
+                failed.is_none()
+            })?;
+            failed.map_or(Ok(()), |error| Err(error.into()))
+        }),
+        GenerateCommand::Stories(arguments) => write(&arguments.out, |file| {
+            (0..arguments.count)
+                .try_for_each(|number| writeln!(file, "{}", story(arguments.seed, number)))
+                .map_err(Into::into)
+        }),
+    }
+}
+
+/// Writes a file whole or not at all, without having all of it in memory.
+fn write(path: &Path, fill: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<()> {
+    let doing = || format!("writing {}", path.display());
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let file = tempfile::NamedTempFile::new_in(folder).with_context(doing)?;
+    let mut buffered = std::io::BufWriter::new(file);
+    fill(&mut buffered).with_context(doing)?;
+    let file = buffered.into_inner().map_err(|error| error.into_error()).with_context(doing)?;
+    file.as_file().sync_all().with_context(doing)?;
+    file.persist(path).with_context(doing)?;
+    std::fs::File::open(folder).and_then(|folder| folder.sync_all()).with_context(doing)
+}

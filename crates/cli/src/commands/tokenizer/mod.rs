@@ -34,7 +34,7 @@ pub(crate) struct TrainArguments {
     #[arg(long, value_name = "TOKEN")]
     special: Vec<String>,
     /// Text to train on at most; of more, the documents are chosen by a hash of their contents
-    #[arg(long, value_name = "SIZE", default_value = "64MiB")]
+    #[arg(long, value_name = "SIZE", default_value = "16MiB")]
     max_text: MemorySize,
     /// Print one JSON object with the numbers
     #[arg(long)]

@@ -24,6 +24,8 @@ const TOGETHER: usize = 16;
 struct Measured {
     model: String,
     held_out_poems: usize,
+    /// Held-out poems that are longer than the model's context, among those that were to be scored.
+    too_long: usize,
     /// Held-out poems scored, their characters (the end of the poem counts as one), and bits per character.
     scored_poems: usize,
     scored_characters: usize,
@@ -80,6 +82,10 @@ async fn score(
         let mut running = Vec::new();
         for &number in group {
             let Some(document) = documents.read(number)? else { continue };
+            if document.head.len() + document.poem.len() + 1 > assistant.info().context_length {
+                measured.too_long += 1;
+                continue;
+            }
             measured.scored_characters += documents.text(&document.poem)?.chars().count() + 1;
             measured.scored_poems += 1;
             let from = document.head.len();
@@ -120,7 +126,13 @@ async fn generate(
                 ..SamplingSettings::default()
             };
             seed += 1;
-            let max_tokens = Some(arguments.max_tokens);
+            let most = assistant.info().context_length.saturating_sub(document.head.len());
+            if most == 0 {
+                measured.too_long += 1;
+                real.pop();
+                continue;
+            }
+            let max_tokens = Some(arguments.max_tokens.min(most));
             let options = GenerationOptions { sampling, max_tokens, ..GenerationOptions::default() };
             let generation = assistant.complete(&completion(document.head.clone(), false, options))?;
             running.push((document.head, generation));
@@ -200,6 +212,9 @@ fn print(measured: &Measured) {
             "held out: {bits:.4} bits per character over {} characters of {} poems (of {})",
             measured.scored_characters, measured.scored_poems, measured.held_out_poems
         );
+    }
+    if measured.too_long > 0 {
+        println!("not scored: {} poems, which are longer than the model's context", measured.too_long);
     }
     println!("{:<44} {:>12} {:>12}", "", "generated", "real");
     let (generated, real) = (&measured.generated, &measured.real);

@@ -75,7 +75,7 @@ pub(crate) fn run(arguments: &PretrainArguments) -> Result<()> {
         folder.create(&configuration, &inputs.companions)?;
     }
     let samples = EngineSampler::new(arguments, &inputs, &tokenizer, &configuration)?;
-    train(trainer, &inputs, samples, resuming.as_ref())
+    train(trainer, &inputs, samples)
 }
 
 /// What a run is made of.
@@ -192,7 +192,7 @@ impl Inputs<'_> {
         };
         let machine = Machine {
             memory_bytes: Some(memory),
-            disk_bytes: self.folder.checkpoints().free_bytes().filter(|_| !self.arguments.allow_small_disk),
+            disk_bytes: self.folder.checkpoints().free_bytes(),
             probe,
             network: None,
             prices,
@@ -222,15 +222,10 @@ impl Inputs<'_> {
     }
 }
 
-fn train(
-    mut trainer: Trainer,
-    inputs: &Inputs<'_>,
-    mut samples: EngineSampler<'_>,
-    checkpoint: Option<&Checkpoint>,
-) -> Result<()> {
+fn train(mut trainer: Trainer, inputs: &Inputs<'_>, mut samples: EngineSampler<'_>) -> Result<()> {
     let steps = trainer.configuration().schedule.steps;
     let mut observers: Vec<Box<dyn Observer>> = vec![
-        Box::new(inputs.folder.metrics(checkpoint)?),
+        Box::new(inputs.folder.metrics(trainer.steps())?),
         Box::new(PlainLines::new(std::io::stderr(), steps, (steps / LINES).max(1))),
     ];
     let stop = signals::listen()?;

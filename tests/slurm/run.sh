@@ -1,0 +1,42 @@
+#!/bin/bash
+# A node dies in the middle of a training job: Slurm queues the job again, another node goes on from the newest checkpoint, and the
+# weights are those of a run that nobody disturbed, bit for bit. Needs root, slurmctld, slurmd, munge (scripts/setup slurm).
+set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+zhenjin=$(realpath "${ZHENJIN_BIN:-$here/../../target/release/zhenjin}")
+folder=$(mktemp -d /tmp/zhenjin-slurm-XXXXXX)
+cleanup() { "$here/cluster.sh" stop "$folder/cluster" >/dev/null 2>&1 || true; rm -rf "$folder"; }
+trap cleanup EXIT
+fail() { echo "tests/slurm: $*" >&2; tail -n 20 "$folder"/job-*.log "$folder"/cluster/*.log >&2 || true; exit 1; }
+
+options=(--depth 2 --tokens 1500000 --threads 1 --set intervals.checkpoint=5 --set intervals.samples=0)
+"$zhenjin" generate stories --count 4000 --out "$folder/stories.txt"
+"$zhenjin" tokenizer train "$folder/stories.txt" --split line --vocabulary 1024 --out "$folder/tokenizer" 2>/dev/null
+"$zhenjin" tokenize "$folder/stories.txt" --split line --tokenizer "$folder/tokenizer" --out "$folder/shards" 2>/dev/null
+"$zhenjin" pretrain --data "$folder/shards" --out "$folder/undisturbed" "${options[@]}" 2>/dev/null
+
+"$here/cluster.sh" start "$folder/cluster" >/dev/null
+export SLURM_CONF=$folder/cluster/slurm.conf ZHENJIN=$zhenjin
+job=$(sbatch --parsable --nodes=1 --ntasks=1 --output="$folder/job-%j.log" "$here/../../deploy/slurm/pretrain.sbatch" \
+    "$folder/shards" "$folder/run" "${options[@]}")
+for _ in $(seq 120); do
+    compgen -G "$folder/run/checkpoints/step-*" >/dev/null && break
+    sleep 0.25
+done
+node=$(squeue -h -j "$job" -o %N)
+[ -n "$node" ] || fail "the job ended before its node could be stopped"
+"$here/cluster.sh" stop-node "$folder/cluster" "$node"
+echo "node $node stopped at $(ls "$folder/run/checkpoints" | tail -1)"
+
+for _ in $(seq 240); do
+    state=$(scontrol show job "$job" | sed -n 's/.*JobState=\([A-Z_]*\).*/\1/p')
+    [ "$state" != COMPLETED ] || break
+    sleep 1
+done
+[ "$state" = COMPLETED ] || fail "the job is $state"
+restarts=$(scontrol show job "$job" | sed -n 's/.*Restarts=\([0-9]*\).*/\1/p')
+[ "$restarts" -ge 1 ] || fail "the job was not queued again"
+
+sums() { (cd "$1/checkpoints/$(ls "$1/checkpoints" | tail -1)" && sha256sum model.safetensors optimiser.safetensors); }
+diff <(sums "$folder/undisturbed") <(sums "$folder/run") || fail "the weights differ from those of the undisturbed run"
+echo "requeued $restarts time(s); weights and optimiser state equal those of the undisturbed run"

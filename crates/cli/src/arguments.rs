@@ -1,7 +1,9 @@
 //! The command line: every command, option and example.
 
 use crate::commands::generate::GenerateCommand;
+use crate::commands::plan::PlanArguments;
 use crate::commands::pretrain::PretrainArguments;
+use crate::commands::report::ReportArguments;
 use crate::commands::tokenize::{TOKENIZE_EXAMPLES, TokenizeArguments};
 use crate::commands::tokenizer::TokenizerCommand;
 use crate::memory_size::MemorySize;
@@ -91,6 +93,12 @@ pub(crate) enum Command {
   zhenjin evaluate poems ./poet.gguf --data ./shards --samples 500"
     )]
     Evaluate(crate::commands::evaluate::EvaluateCommand),
+    /// Say what training costs before it begins: memory, time, energy, money; here or on other machines
+    #[command(after_help = crate::commands::plan::EXAMPLES)]
+    Plan(PlanArguments),
+    /// Write a training run's report: one HTML file with curves, samples, cost and configuration
+    #[command(after_help = crate::commands::report::EXAMPLES)]
+    Report(ReportArguments),
     /// Train a language model from scratch, on token shards
     #[command(after_help = crate::commands::pretrain::EXAMPLES)]
     Pretrain(PretrainArguments),

@@ -71,6 +71,8 @@ fn run(arguments: Arguments) -> Result<()> {
         Command::Perplexity(command) => commands::perplexity::run(&home()?, &command),
         Command::Bench(command) => commands::bench::run(&home()?, &command),
         Command::Evaluate(command) => wait_for(commands::evaluate::run(&home()?, command)),
+        Command::Plan(command) => commands::plan::run(&command),
+        Command::Report(command) => commands::report::run(&command),
         Command::Pretrain(command) => commands::pretrain::run(&command),
         Command::Tokenizer(command) => commands::tokenizer::run(&command),
         Command::Tokenize(command) => commands::tokenize::run(&command),

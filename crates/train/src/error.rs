@@ -7,6 +7,7 @@ use zhenjin_model::ModelError;
 use zhenjin_tensor::TensorError;
 
 use crate::checkpoint::CheckpointError;
+use crate::communication::CommError;
 use crate::configuration::ConfigurationError;
 use crate::metrics::MetricsError;
 use crate::optimiser::StateError;
@@ -74,6 +75,30 @@ pub enum TrainError {
         fault: String,
         /// The last whole checkpoint.
         checkpoint: Option<PathBuf>,
+    },
+    /// The other ranks.
+    #[error(transparent)]
+    Comm(#[from] CommError),
+    /// A number of ranks that cannot share the micro-batches.
+    #[error(
+        "{ranks} ranks cannot share the {micro_batches} micro-batches of a step: the number of ranks must be a power of two, at most as many \
+         as micro-batches (setting batch.micro_batches)"
+    )]
+    RankCount {
+        /// Ranks.
+        ranks: usize,
+        /// Micro-batches of a step.
+        micro_batches: usize,
+    },
+    /// Ranks that ought to have the same weights.
+    #[error(
+        "after step {step} the weights of rank {rank} are not those of rank 0; resume the run from a checkpoint, and look for a faulty machine"
+    )]
+    RanksDiffer {
+        /// The rank.
+        rank: usize,
+        /// The last step.
+        step: u64,
     },
     /// A sampler kept the weights.
     #[error("the weights are still used for sample texts, so they cannot be changed")]

@@ -9,6 +9,7 @@ mod error;
 pub mod metrics;
 pub mod optimiser;
 pub mod plan;
+pub mod report;
 pub mod schedule;
 pub mod sequences;
 pub mod training;

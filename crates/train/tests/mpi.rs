@@ -24,14 +24,35 @@ fn job(ranks: usize, arguments: &[&str]) -> Output {
 }
 
 /// Hash and bytes sent of each rank.
-fn sums(ranks: usize) -> Vec<(String, u64)> {
-    let output = job(ranks, &[&LEN.to_string(), "8"]);
+fn results(ranks: usize, arguments: &[&str]) -> Vec<(String, u64)> {
+    let output = job(ranks, arguments);
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
     let mut lines: Vec<Vec<&str>> = text.lines().map(|line| line.split(' ').collect()).collect();
     lines.sort();
     assert_eq!(lines.len(), ranks);
     lines.iter().map(|line| (line[1].to_owned(), line[2].parse().unwrap())).collect()
+}
+
+fn sums(ranks: usize) -> Vec<(String, u64)> {
+    results(ranks, &["sum", &LEN.to_string(), "8"])
+}
+
+#[test]
+fn training_on_one_two_and_four_processes_ends_with_the_same_bytes() {
+    let folders = [1, 2, 4].map(|ranks| (ranks, tempfile::tempdir().unwrap()));
+    let ends = folders.map(|(ranks, folder)| {
+        let path = folder.path().to_str().unwrap().to_owned();
+        // Stopped after 5 steps, and gone on with half as many ranks.
+        results(ranks, &["train", &path, "5"]);
+        let ends = results(ranks.div_ceil(2), &["train", &path, "99"]);
+        ends[0].0.clone()
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let straight = results(1, &["train", folder.path().to_str().unwrap(), "99"]);
+    for end in ends {
+        assert_eq!(end, straight[0].0);
+    }
 }
 
 #[test]
@@ -57,7 +78,7 @@ fn a_lost_rank_ends_the_job_with_a_reason() {
         ("error", "as the test wants it"),
     ] {
         let begun = Instant::now();
-        let output = job(2, &[&LEN.to_string(), "8", end]);
+        let output = job(2, &["sum", &LEN.to_string(), "8", end]);
         let said =
             String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
         assert!(!output.status.success(), "{end}: {said}");

@@ -2,6 +2,7 @@
 
 pub(crate) mod bench;
 pub(crate) mod chat;
+pub(crate) mod cost;
 pub(crate) mod evaluate;
 pub(crate) mod generate;
 pub(crate) mod inspect;
@@ -9,8 +10,10 @@ pub(crate) mod key;
 pub(crate) mod manual;
 pub(crate) mod models;
 pub(crate) mod perplexity;
+pub(crate) mod plan;
 pub(crate) mod pretrain;
 pub(crate) mod pull;
+pub(crate) mod report;
 pub(crate) mod serve;
 mod text_input;
 pub(crate) mod tokenize;

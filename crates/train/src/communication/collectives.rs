@@ -11,7 +11,7 @@ use std::ops::Range;
 pub const SEGMENT_ELEMENTS: usize = 4096;
 
 /// Elements of a message: a bound on the memory that a collective operation takes.
-const MESSAGE_ELEMENTS: usize = 1 << 18;
+pub const MESSAGE_ELEMENTS: usize = 1 << 18;
 
 /// Bytes that one rank may send in [`Comm::all_gather_bytes`].
 const MAX_GATHERED_BYTES: usize = 1 << 30;

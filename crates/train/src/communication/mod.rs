@@ -11,7 +11,7 @@ mod mpi;
 mod tests;
 mod threads;
 
-pub use collectives::{SEGMENT_ELEMENTS, owned_range, tree_sum};
+pub use collectives::{MESSAGE_ELEMENTS, SEGMENT_ELEMENTS, owned_range, tree_sum};
 #[cfg(feature = "mpi")]
 pub use mpi::Mpi;
 pub use threads::Threads;

@@ -49,6 +49,13 @@ impl Optimiser {
         })
     }
 
+    /// The arrays that parameters of a rule have now, in the order of [`Optimiser::state`].
+    pub fn state_kinds(&self, rule: Rule) -> impl Iterator<Item = &'static str> {
+        let has_average = self.options.average_decay > 0.0 && self.updates > 0;
+        let kinds = [("first", true), ("second", rule != Rule::Muon), ("average", has_average)];
+        kinds.into_iter().filter(|(_, is_there)| *is_there).map(|(kind, _)| kind)
+    }
+
     /// Takes over a state after `updates` updates. `whole` reads the array of all elements of a parameter by its name.
     ///
     /// # Errors

@@ -1,5 +1,6 @@
 //! Time, energy and price of training on machines that are not here, from figures that somebody gives.
 
+use crate::communication::MESSAGE_ELEMENTS;
 use serde::Serialize;
 
 /// Machines of one kind that train together.
@@ -36,6 +37,23 @@ impl Network {
     pub fn exchange_seconds(&self, ranks: f64, bytes: f64) -> f64 {
         let rounds = ranks.max(1.0).log2().ceil();
         2.0 * rounds * self.latency + 2.0 * (ranks - 1.0) / ranks * bytes / self.bytes_per_second
+    }
+}
+
+impl Network {
+    /// Seconds of the exchange of one step as [`crate::training`] does it, over a number of machines that is a power of two: for each tensor, gradients are summed everywhere
+    /// by halving and doubling, then the updated elements are gathered by doubling. Messages of at most [`MESSAGE_ELEMENTS`] elements follow each other, each after the one before
+    /// has arrived.
+    pub fn step_seconds(&self, ranks: usize, tensor_lengths: &[usize]) -> f64 {
+        let rounds = ranks.max(1).next_power_of_two().ilog2();
+        let exchanges = tensor_lengths.iter().flat_map(|length| {
+            (1..=rounds).map(move |round| {
+                let part = length >> round;
+                let messages = part.div_ceil(MESSAGE_ELEMENTS).max(1);
+                messages as f64 * self.latency + 4.0 * part as f64 / self.bytes_per_second
+            })
+        });
+        3.0 * exchanges.sum::<f64>()
     }
 }
 
@@ -109,6 +127,11 @@ mod tests {
         let network = Network { bytes_per_second: 125e6, latency: 0.01 };
         assert!((network.exchange_seconds(2.0, 40e6) - 0.34).abs() < 1e-12);
         assert!((network.exchange_seconds(1.0, 40e6)).abs() < 1e-12);
+        // As it is done here: three exchanges of halves of 20 MB each, in messages of a megabyte.
+        let messages = 5_000_000_usize.div_ceil(MESSAGE_ELEMENTS) as f64;
+        let step = network.step_seconds(2, &[10_000_000]);
+        assert!((step - 3.0 * (messages * 0.01 + 20e6 / 125e6)).abs() < 1e-12, "{step}");
+        assert!(network.step_seconds(1, &[10_000_000]).abs() < 1e-12);
         let cluster = Cluster {
             devices: 2.0,
             peak_flops: 350e9,

@@ -9,9 +9,10 @@ mod text;
 
 pub use cluster::{Cluster, ClusterCost, Network, Work};
 pub use memory::{MemoryEstimate, OptimiserMemory, checkpoint_bytes};
-pub use probe::{Probe, probe};
+pub use probe::{Probe, probe, probe_training};
 pub use published::{PublishedRun, published_runs};
 pub use size::{ParameterCount, TokenOperations};
+pub(crate) use text::money_text;
 pub use text::{bytes_text, cluster_text, plan_text};
 
 use serde::Serialize;
@@ -177,9 +178,9 @@ impl Plan {
         let again = (token_operations.matrices + token_operations.attention) / 3.0;
         let again = if recompute { again * tokens as f64 } else { 0.0 };
         let computing = (operations + again) / machine.probe.achieved_flops / ranks;
-        let exchange = machine
-            .network
-            .map_or(0.0, |network| network.exchange_seconds(ranks, 4.0 * parameters.total() as f64));
+        let lengths = size::tensor_lengths(config);
+        let exchange =
+            machine.network.map_or(0.0, |network| network.step_seconds(shape.ranks.max(1), &lengths));
         let network_seconds = exchange * shape.steps as f64;
         let seconds = computing + network_seconds;
         let joules = seconds * machine.prices.watts * ranks;

@@ -1,15 +1,20 @@
 //! How fast this machine computes the products of a model, measured with the products themselves.
 
+use super::{ParameterCount, TokenOperations};
 use serde::Serialize;
 use std::time::{Duration, Instant};
-use zhenjin_model::{LoadOptions, ModelConfig};
+use zhenjin_model::{
+    InitialisationRule, Learner, LearnerOptions, LoadOptions, ModelConfig, ModelError, TokenBatch, initialise,
+};
 use zhenjin_tensor::linear::peak;
-use zhenjin_tensor::{Dtype, Matrix, Product, QuantisedRows, TensorError, linear};
+use zhenjin_tensor::{Dtype, Gradients, Matrix, Product, QuantisedRows, ScoreGradient, TensorError, linear};
 
 /// Wider matrices are measured at this width: they are no faster, and take long to make.
 const MOST_WIDTH: usize = 2048;
 /// Rows that are multiplied together, at most.
 const MOST_ROWS: usize = 2048;
+/// Parameters of a layer, above which whole layers are not measured: they would take gigabytes.
+const MOST_LAYER: u64 = 50_000_000;
 /// Fewer rounds than these are no measurement.
 const LEAST_ROUNDS: usize = 3;
 
@@ -69,6 +74,69 @@ pub fn probe(
     }
     rates.sort_by(f64::total_cmp);
     Ok(Probe { peak_flops, achieved_flops: rates[rates.len() / 2], threads: options.team.threads() })
+}
+
+/// Measures forward and backward passes of models of one and of two layers of this shape for about `limit`: their difference is a layer's time, the rest is that of embedding and head.
+/// `documents` documents of `document_length` tokens at a time; fewer where that is more than [`MOST_ROWS`] tokens. Layers of more than [`MOST_LAYER`] parameters are measured by their products
+/// alone ([`probe`]).
+///
+/// # Errors
+/// [`ModelError`] when memory is short or the instructions are not there.
+pub fn probe_training(
+    config: &ModelConfig,
+    documents: usize,
+    document_length: usize,
+    options: &LoadOptions,
+    limit: Duration,
+) -> Result<Probe, ModelError> {
+    let length = document_length.clamp(1, config.context_length.max(1));
+    let documents = documents.clamp(1, (MOST_ROWS / length).max(1));
+    let rows = documents * length;
+    if ParameterCount::of(config).matrices / config.layers.max(1) as u64 > MOST_LAYER {
+        return Ok(probe(config, rows, options, limit)?);
+    }
+    let peak_flops = peak::float_operations(options.simd, &options.team)?;
+    let of_layers = |layers| {
+        let config = ModelConfig { layers, ..config.clone() };
+        seconds_of_pass(&config, documents, length, options, limit / 2)
+    };
+    let (one, two) = (of_layers(1)?, of_layers(2)?);
+    // On a disturbed machine the larger model may have been the faster one.
+    let layer = if two > one { two - one } else { two / 2.0 };
+    let seconds = (one - layer).max(0.0) + layer * config.layers as f64;
+    let operations = TokenOperations::of(config, length).total() * rows as f64;
+    Ok(Probe { peak_flops, achieved_flops: operations / seconds, threads: options.team.threads() })
+}
+
+/// The median time of a forward and backward pass, after one that does not count.
+fn seconds_of_pass(
+    config: &ModelConfig,
+    documents: usize,
+    length: usize,
+    options: &LoadOptions,
+    limit: Duration,
+) -> Result<f64, ModelError> {
+    let weights = initialise(config, &InitialisationRule::default(), 1, options)?;
+    let mut gradients = Gradients::new(&weights.parameter_shapes())?;
+    let mut learner = Learner::new(config, LearnerOptions { load: options.clone(), recompute: false })?;
+    let rows = documents * length;
+    let token = |row: usize| (row * 7 % config.vocabulary_size) as u32;
+    let tokens: Vec<u32> = (0..rows).map(token).collect();
+    let targets: Vec<Option<u32>> = (1..=rows).map(|row| Some(token(row))).collect();
+    let document_lengths = vec![length; documents];
+    let batch = TokenBatch { tokens: &tokens, document_lengths: &document_lengths, targets: &targets };
+    let row_gradient = |_, _| ScoreGradient { log_probability: -1.0, log_sum_exp: 0.0 };
+    let begun = Instant::now();
+    let mut times = Vec::new();
+    while times.len() < LEAST_ROUNDS || begun.elapsed() < limit {
+        let start = Instant::now();
+        learner.accumulate(&weights, &batch, &row_gradient, &mut gradients)?;
+        times.push(start.elapsed().as_secs_f64());
+    }
+    // The first one takes the memory from the system.
+    let mut times = times.split_off(1);
+    times.sort_by(f64::total_cmp);
+    Ok(times[times.len() / 2])
 }
 
 /// Matrices that are multiplied one after the other.

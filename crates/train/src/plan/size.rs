@@ -52,6 +52,11 @@ impl ParameterCount {
     }
 }
 
+/// Elements of every matrix and vector of a model, each of which ranks exchange by itself.
+pub(super) fn tensor_lengths(config: &ModelConfig) -> Vec<usize> {
+    config.weights().map(|weight| config.shape(weight).iter().product()).collect()
+}
+
 /// Floating-point operations of one token, forward and backward, averaged over a document's positions. Nothing is counted that is computed twice.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct TokenOperations {

@@ -112,16 +112,22 @@ fn more_ranks_share_time_and_optimiser_but_not_weights() {
     assert_eq!(shared.memory.weights, alone.memory.weights);
     let network = Some(Network { bytes_per_second: 125e6, latency: 0.01 });
     let slow = Plan::of(&config(), &two, &Machine { network, ..machine() });
-    let exchange = 0.02 + 4.0 * alone.parameters.total() as f64 / 125e6;
+    let lengths: Vec<usize> = super::size::tensor_lengths(&config());
+    assert_eq!(lengths.iter().sum::<usize>() as u64, alone.parameters.total());
+    let exchange = network.map_or(0.0, |network| network.step_seconds(2, &lengths));
+    assert!(exchange > 0.03 * lengths.len() as f64);
     assert!((slow.seconds - shared.seconds - 100.0 * exchange).abs() < 1e-9);
 }
 
 #[test]
 fn the_probe_measures_something_below_the_peak() {
     let options = LoadOptions { simd: SimdLevel::detect(), team: Arc::new(ThreadTeam::new(1).unwrap()) };
-    let probe = probe(&config(), 64, &options, Duration::ZERO).unwrap();
-    assert!(probe.achieved_flops > 0.0 && probe.peak_flops > 0.0, "{probe:?}");
-    assert_eq!(probe.threads, 1);
+    let products = probe(&config(), 64, &options, Duration::ZERO).unwrap();
+    let training = probe_training(&config(), 2, 32, &options, Duration::ZERO).unwrap();
+    for probe in [products, training] {
+        assert!(probe.achieved_flops > 0.0 && probe.peak_flops > 0.0, "{probe:?}");
+        assert_eq!(probe.threads, 1);
+    }
 }
 
 #[test]

@@ -122,6 +122,11 @@ impl Trainer {
     }
 
     fn keep_batch(&self, step: u64, first: u64, fault: &str) -> Result<PathBuf, TrainError> {
+        let folder = self.setup.folder.join("faults");
+        let path = folder.join(format!("step-{step:08}.json"));
+        if !self.setup.ranks.is_first() {
+            return Ok(path);
+        }
         let mut sequences = Vec::new();
         for index in first..first + self.configuration.sequences_per_step() {
             let sequence = self.setup.source.sequence(index)?;
@@ -139,8 +144,6 @@ impl Trainer {
             first_sequence: first,
             sequences,
         };
-        let folder = self.setup.folder.join("faults");
-        let path = folder.join(format!("step-{step:08}.json"));
         let io = |action, source| CheckpointError::Io { action, path: path.clone(), source };
         std::fs::create_dir_all(&folder).map_err(|source| io("make the folder of", source))?;
         let text = serde_json::to_vec(&batch).map_err(|error| io("write", error.into()))?;

@@ -3,6 +3,7 @@
 //! A run is a function of its configuration and its data: neither threads, clocks nor interruptions reach the weights.
 
 mod faults;
+mod ranks;
 mod saving;
 mod step;
 mod validation;
@@ -22,11 +23,12 @@ use crate::configuration::Configuration;
 use crate::energy::EnergyMeter;
 use crate::error::TrainError;
 use crate::metrics::{Event, Observer, SampleText};
-use crate::optimiser::Optimiser;
+use crate::optimiser::{Optimiser, describe};
 use crate::sequences::SequenceSource;
 use window::Window;
 
 pub use faults::{FaultyBatch, FaultySequence};
+pub use ranks::Ranks;
 
 /// Makes sample texts with the weights as they are, through the engine that serves.
 pub trait Sampler {
@@ -45,6 +47,8 @@ pub struct Setup {
     pub source: Arc<dyn SequenceSource>,
     /// Instructions and threads.
     pub load: LoadOptions,
+    /// The processes that share the run.
+    pub ranks: Ranks,
     /// Compute layers a second time instead of keeping their activations.
     pub recompute: bool,
     /// Tokens that the tokenizer has; the model may have more, which are never predicted.
@@ -116,12 +120,14 @@ impl Trainer {
     /// [`TrainError::Model`] when memory is short.
     pub fn new(configuration: Configuration, setup: Setup) -> Result<Trainer, TrainError> {
         configuration.check()?;
+        setup.ranks.check(configuration.batch.micro_batches)?;
         let config = configuration.model_config();
         let weights = initialise(&config, &InitialisationRule::default(), configuration.seed, &setup.load)?;
         let learner =
             Learner::new(&config, LearnerOptions { load: setup.load.clone(), recompute: setup.recompute })?;
         let learner = learner.with_usable_vocabulary(setup.usable_vocabulary);
         let tree = GradientTree::new(weights.parameter_shapes());
+        let shards = setup.ranks.shards(&describe(&config, configuration.optimiser.kind));
         let text = configuration.to_toml();
         let model = Model {
             config: config.clone(),
@@ -130,7 +136,7 @@ impl Trainer {
             fingerprint: Fingerprint::of_parts("training", [text.as_bytes()]),
         };
         Ok(Trainer {
-            optimiser: Optimiser::new(&config, &configuration.optimiser),
+            optimiser: Optimiser::of_shards(&config, &configuration.optimiser, shards),
             checkpoints: Checkpoints::new(&setup.folder.join("checkpoints"), configuration.intervals.keep),
             window: Window::new(&configuration.faults),
             state: RunState::new(text, setup.source.fingerprint()),
@@ -200,7 +206,7 @@ impl Trainer {
     ) -> Result<Outcome, TrainError> {
         let steps = self.configuration.schedule.steps;
         while self.state.step < steps {
-            if stop() {
+            if self.setup.ranks.any(stop())? {
                 self.save(observers, true)?;
                 return Ok(Outcome::Stopped { step: self.state.step });
             }
@@ -216,10 +222,7 @@ impl Trainer {
             let intervals = self.configuration.intervals.clone();
             let mut measured = None;
             if intervals.validation > 0 && is_due(intervals.validation) {
-                measured = self.validate()?;
-                if let Some(metrics) = &measured {
-                    tell(observers, &Event::Validation(metrics.clone()))?;
-                }
+                measured = self.measure(observers)?;
             }
             if let Some(sampler) = &mut sampler
                 && intervals.samples > 0
@@ -234,12 +237,27 @@ impl Trainer {
             }
             self.tell_notes(observers)?;
             if is_due(intervals.checkpoint) {
-                self.note_best(measured.map(|metrics| metrics.loss));
+                self.note_best(measured);
                 self.save(observers, step == steps)?;
             }
         }
         observers.iter_mut().try_for_each(|observer| observer.flush())?;
         Ok(Outcome::Finished)
+    }
+
+    /// Scores the validation sequences on the first rank and tells all ranks the loss.
+    fn measure(&mut self, observers: &mut [Box<dyn Observer>]) -> Result<Option<f64>, TrainError> {
+        let ranks = self.setup.ranks.clone();
+        let bytes = ranks.of_first(|| {
+            let measured = self.validate()?;
+            if let Some(metrics) = &measured {
+                tell(observers, &Event::Validation(metrics.clone()))?;
+            }
+            Ok::<_, TrainError>(
+                measured.map(|metrics| metrics.loss.to_le_bytes().to_vec()).unwrap_or_default(),
+            )
+        })?;
+        Ok(bytes.as_array().map(|bytes| f64::from_le_bytes(*bytes)))
     }
 
     fn tell_notes(&mut self, observers: &mut [Box<dyn Observer>]) -> Result<(), TrainError> {
@@ -254,5 +272,7 @@ fn tell(observers: &mut [Box<dyn Observer>], event: &Event) -> Result<(), TrainE
 
 #[cfg(test)]
 mod golden_tests;
+#[cfg(test)]
+mod ranks_tests;
 #[cfg(test)]
 mod tests;

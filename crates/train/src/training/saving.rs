@@ -35,18 +35,35 @@ impl Trainer {
     ) -> Result<(), TrainError> {
         let state = RunState { window: self.window.to_bits(), ..self.state.clone() };
         let step = state.step;
-        let mut flushed = Ok(());
-        let saved = self.checkpoints.save(state, &mut |folder| self.write(folder), &mut || {
-            flushed = observers.iter_mut().try_for_each(|observer| observer.flush());
-            match &flushed {
-                Ok(()) => Ok(()),
-                Err(error) => Err(CheckpointError::Damaged {
-                    path: PathBuf::from("the run's log"),
-                    problem: error.to_string(),
-                }),
+        let ranks = self.setup.ranks.clone();
+        ranks.compare(&mut self.model_mut()?.weights, step)?;
+        let whole = ranks.whole_state(&self.optimiser)?;
+        if !ranks.is_first() {
+            let path = ranks.of_first(|| Ok::<_, TrainError>(Vec::new()))?;
+            if let Some(path) = String::from_utf8(path).ok().filter(|path| !path.is_empty()) {
+                self.last_checkpoint = Some(PathBuf::from(path));
+                self.rollbacks = 0;
             }
-        });
+            return Ok(());
+        }
+        let mut flushed = Ok(());
+        let saved =
+            self.checkpoints.save(state, &mut |folder| self.write(folder, whole.as_deref()), &mut || {
+                flushed = observers.iter_mut().try_for_each(|observer| observer.flush());
+                match &flushed {
+                    Ok(()) => Ok(()),
+                    Err(error) => Err(CheckpointError::Damaged {
+                        path: PathBuf::from("the run's log"),
+                        problem: error.to_string(),
+                    }),
+                }
+            });
         flushed?;
+        if saved.is_ok() || !needed {
+            // Where it was not saved, the others hear of no path.
+            let path = saved.as_ref().ok().and_then(|path| path.to_str()).unwrap_or_default();
+            ranks.of_first(|| Ok::<_, TrainError>(path.as_bytes().to_vec()))?;
+        }
         match saved {
             Ok(path) => {
                 tell(observers, &Event::Checkpoint { step, path: path.clone() })?;
@@ -68,7 +85,11 @@ impl Trainer {
     }
 
     /// Writes all files of a checkpoint but its state.
-    fn write(&self, folder: &Path) -> Result<BTreeMap<String, FileSum>, CheckpointError> {
+    fn write(
+        &self,
+        folder: &Path,
+        whole: Option<&[(String, Vec<f32>)]>,
+    ) -> Result<BTreeMap<String, FileSum>, CheckpointError> {
         let mut files = BTreeMap::new();
         let weights = write_safetensors(
             &folder.join(WEIGHTS_FILE),
@@ -77,7 +98,15 @@ impl Trainer {
             &BTreeMap::new(),
         )?;
         files.insert(WEIGHTS_FILE.to_owned(), sum(weights));
-        let state: Vec<StateTensor<'_>> = self.optimiser.state().collect();
+        let state: Vec<StateTensor<'_>> = match whole {
+            None => self.optimiser.state().collect(),
+            Some(arrays) => {
+                fn tensor((name, values): &(String, Vec<f32>)) -> StateTensor<'_> {
+                    StateTensor { name: name.clone(), elements: 0..values.len(), values }
+                }
+                arrays.iter().map(tensor).collect()
+            }
+        };
         files.insert(OPTIMISER_FILE.to_owned(), sum(write_optimiser(&folder.join(OPTIMISER_FILE), &state)?));
         let config = self.config_text(folder)?;
         files.insert(CONFIG_FILE.to_owned(), write_file(folder, CONFIG_FILE, config.as_bytes())?);
@@ -122,7 +151,8 @@ impl Trainer {
     /// # Errors
     /// [`TrainError::Checkpoint`] when the disk refuses.
     pub fn write_average(&self, folder: &Path) -> Result<bool, TrainError> {
-        if self.optimiser.averages().next().is_none() {
+        let whole = self.setup.ranks.whole_state(&self.optimiser)?;
+        if self.optimiser.averages().next().is_none() || !self.setup.ranks.is_first() {
             return Ok(false);
         }
         std::fs::create_dir_all(folder).map_err(|source| CheckpointError::Io {
@@ -141,6 +171,11 @@ impl Trainer {
         }
         for (parameter, offset, average) in self.optimiser.averages() {
             values[parameter][offset..offset + average.len()].copy_from_slice(average);
+        }
+        for (description, values) in self.optimiser.descriptions().iter().zip(&mut values) {
+            let name = format!("{}/average", description.name);
+            let average = whole.iter().flatten().find(|(found, _)| *found == name);
+            average.into_iter().for_each(|(_, average)| values.copy_from_slice(average));
         }
         write_safetensors(&folder.join(WEIGHTS_FILE), &self.config, &weights, &BTreeMap::new())?;
         let config = self.config_text(folder)?;

@@ -116,8 +116,8 @@ impl Trainer {
         let batch = self.configuration.batch.clone();
         let z_weight = self.configuration.loss.z_loss;
         let team = Arc::clone(&self.setup.load.team);
-        let (mut losses, mut z_losses, mut targets) = (Vec::new(), Vec::new(), 0);
-        for micro_batch in 0..batch.micro_batches as u64 {
+        let mut sums = Vec::new();
+        for micro_batch in self.setup.ranks.own(batch.micro_batches) {
             let start = first + micro_batch * batch.sequences as u64;
             let rows = self.rows(start..start + batch.sequences as u64)?;
             let mut gradients = self.tree.zeros()?;
@@ -133,12 +133,14 @@ impl Trainer {
                 loss -= f64::from(score.log_probability);
                 z_loss += z_weight * f64::from(score.log_sum_exp).powi(2);
             }
-            losses.push(loss);
-            z_losses.push(z_loss);
-            targets += rows.target_count();
+            sums.push([loss, z_loss, rows.target_count() as f64]);
         }
-        let gradients = self.tree.finish(&team)?;
-        Ok(Gradient { gradients, loss: tree_sum(&losses), z_loss: tree_sum(&z_losses), targets })
+        let mut gradients = self.tree.finish(&team)?;
+        self.setup.ranks.sum(&mut gradients)?;
+        let sums = self.setup.ranks.gather(sums)?;
+        let sum = |which: usize| tree_sum(&sums.iter().map(|sums| sums[which]).collect::<Vec<f64>>());
+        // Counts below 2^53 are exact.
+        Ok(Gradient { gradients, loss: sum(0), z_loss: sum(1), targets: sum(2) as u64 })
     }
 
     /// The weights, to be changed.
@@ -157,7 +159,8 @@ impl Trainer {
             };
             parameters.push(Parameter { values, gradient: gradients.get(ParameterId(index as u32)) });
         }
-        Ok(self.optimiser.step(parameters, numbers, &team)?)
+        self.optimiser.step(parameters, numbers, &team)?;
+        self.setup.ranks.share_updates(self.optimiser.descriptions(), &mut model.weights)
     }
 
     /// Operations of a step: 6 for each parameter that multiplies and each token, and attention's 12 · width for each pair of

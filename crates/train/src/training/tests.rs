@@ -95,6 +95,7 @@ pub(super) fn configuration(settings: &[&str]) -> Configuration {
 pub(super) fn setup(folder: &Path, source: Made, threads: usize) -> Setup {
     let team = Arc::new(ThreadTeam::new(threads).expect("threads"));
     Setup {
+        ranks: Ranks::alone(),
         folder: folder.to_owned(),
         source: Arc::new(source),
         load: LoadOptions { simd: SimdLevel::detect(), team },
@@ -155,7 +156,7 @@ fn run(trainer: &mut Trainer) -> Result<(Outcome, Vec<Event>), TrainError> {
     Ok((outcome, kept.take()))
 }
 
-fn newest(folder: &Path) -> Checkpoint {
+pub(super) fn newest(folder: &Path) -> Checkpoint {
     let found = Checkpoints::new(&folder.join("checkpoints"), 9).find().expect("a folder");
     found.newest.expect("a checkpoint")
 }

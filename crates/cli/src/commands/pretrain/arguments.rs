@@ -1,5 +1,6 @@
 //! The options of `zhenjin pretrain`.
 
+use crate::commands::cost::PriceArguments;
 use crate::memory_size::MemorySize;
 use clap::Args;
 use std::path::PathBuf;
@@ -57,6 +58,11 @@ pub(crate) struct PretrainArguments {
     /// Compute a batch that was kept in RUN/faults again, with the weights of --resume (or new ones), and end
     #[arg(long, value_name = "FILE")]
     pub(crate) replay: Option<PathBuf>,
+    /// Lines instead of the dashboard, also on a terminal
+    #[arg(long)]
+    pub(crate) plain: bool,
+    #[command(flatten)]
+    pub(crate) prices: PriceArguments,
     /// Threads [default: the number of cores]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(crate) threads: Option<u16>,

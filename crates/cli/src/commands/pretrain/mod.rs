@@ -1,6 +1,8 @@
 //! `zhenjin pretrain`: from token shards to a trained model, in a folder that a killed run goes on from.
 
 mod arguments;
+mod dashboard;
+mod ranks;
 mod run_folder;
 mod sampling;
 mod signals;
@@ -9,6 +11,7 @@ pub(crate) use arguments::{EXAMPLES, PretrainArguments};
 pub(crate) use signals::Interrupted;
 
 use anyhow::{Context, Result, anyhow, bail};
+use dashboard::Dashboard;
 use run_folder::RunFolder;
 use sampling::EngineSampler;
 use std::cell::Cell;
@@ -22,9 +25,9 @@ use zhenjin_tokenizer::{Tokenizer, TokenizerConfig};
 use zhenjin_train::checkpoint::Checkpoint;
 use zhenjin_train::configuration::{Configuration, Overrides};
 use zhenjin_train::energy::{EnergyMeter, POWER_CAPPING_FOLDER};
-use zhenjin_train::metrics::{Observer, PlainLines};
-use zhenjin_train::plan::{Machine, Plan, Prices, plan_text, probe};
-use zhenjin_train::training::{FaultyBatch, Gauges, Outcome, Setup, Trainer};
+use zhenjin_train::metrics::{Observer, PlainLines, TensorBoard};
+use zhenjin_train::plan::{Machine, Plan, RunShape, plan_text, probe};
+use zhenjin_train::training::{FaultyBatch, Gauges, Outcome, Ranks, Sampler, Setup, Trainer};
 
 /// Layers when neither `--depth` nor a file says how many.
 const DEFAULT_DEPTH: usize = 4;
@@ -32,33 +35,33 @@ const DEFAULT_DEPTH: usize = 4;
 const SHARE_OF_STEPS: f64 = 0.93;
 /// How long the machine's speed is measured before a run.
 const PROBE: Duration = Duration::from_millis(300);
-/// What a core of a server draws under load, where no counter can be read.
-const ASSUMED_WATTS_PER_THREAD: f64 = 10.0;
-/// Price of a kilowatt-hour.
-const ASSUMED_PRICE: f64 = 0.3;
 /// Steps that are told as plain lines in a run.
 const LINES: u64 = 200;
 /// Vocabularies are filled up to whole tiles of the matrix kernels.
 const VOCABULARY_MULTIPLE: usize = 64;
 
 pub(crate) fn run(arguments: &PretrainArguments) -> Result<()> {
+    let ranks = ranks::join()?;
     let folder = RunFolder::new(&arguments.out);
-    let resuming = resumed_checkpoint(arguments, &folder)?;
+    let resuming = agreed_checkpoint(arguments, &folder, &ranks)?;
     let set = Arc::new(ShardSet::open(&arguments.data)?);
     let companions = run_folder::companions(set.folder())?;
     let tokenizer = tokenizer(&companions, set.folder())?;
     let compute = compute(arguments)?;
     let load = LoadOptions { simd: compute.simd, team: Arc::new(compute.start_team()?) };
     let recompute = Cell::new(arguments.recompute);
-    let inputs =
-        Inputs { arguments, set, companions, load, folder: &folder, peak_flops: Cell::new(None), recompute };
+    let peak_flops = Cell::new(None);
+    let inputs = Inputs { arguments, set, companions, load, folder: &folder, peak_flops, recompute, ranks };
 
     let configuration = match &resuming {
         Some(checkpoint) => resumed_configuration(arguments, checkpoint)?,
         None => inputs.new_configuration()?,
     };
+    let configuration = inputs.agreed(configuration)?;
     if arguments.dry_run {
-        print!("{}", configuration.to_toml());
+        if inputs.ranks.is_first() {
+            print!("{}", configuration.to_toml());
+        }
         return Ok(());
     }
     inputs.check_data(&configuration, &tokenizer)?;
@@ -72,7 +75,7 @@ pub(crate) fn run(arguments: &PretrainArguments) -> Result<()> {
         return replay(&mut trainer, batch);
     }
     if resuming.is_none() {
-        folder.create(&configuration, &inputs.companions)?;
+        inputs.ranks.of_first(|| folder.create(&configuration, &inputs.companions).map(|()| Vec::new()))?;
     }
     let samples = EngineSampler::new(arguments, &inputs, &tokenizer, &configuration)?;
     train(trainer, &inputs, samples)
@@ -89,9 +92,19 @@ struct Inputs<'a> {
     peak_flops: Cell<Option<f64>>,
     /// Whether layers are computed a second time; the plan decides.
     recompute: Cell<bool>,
+    ranks: Ranks,
 }
 
 impl Inputs<'_> {
+    /// The first rank's configuration: speeds that are measured differ from rank to rank.
+    fn agreed(&self, configuration: Configuration) -> Result<Configuration> {
+        if self.ranks.size() == 1 {
+            return Ok(configuration);
+        }
+        let text = ranks::text_of_first(&self.ranks, || Ok(configuration.to_toml()))?;
+        Ok(Configuration::from_toml(&text, Path::new("the first rank's configuration"))?)
+    }
+
     /// The dial with everything that was given on top; with `--minutes`, its steps are measured.
     fn new_configuration(&self) -> Result<Configuration> {
         let arguments = self.arguments;
@@ -142,6 +155,9 @@ impl Inputs<'_> {
             );
         }
         let epochs = (configuration.schedule.steps * step) as f64 / sequences as f64;
+        if !self.ranks.is_first() {
+            return Ok(());
+        }
         eprintln!(
             "{} parameters, {} steps of {} tokens: {epochs:.2} epochs of {} documents ({} kept for validation)",
             configuration.model_config().parameters(),
@@ -164,7 +180,7 @@ impl Inputs<'_> {
     }
 
     fn gauges(&self) -> Gauges {
-        let watts = ASSUMED_WATTS_PER_THREAD * self.load.team.threads() as f64;
+        let watts = self.arguments.prices.prices(self.load.team.threads()).watts;
         Gauges {
             peak_flops: self.peak_flops.get(),
             resident_bytes: Some(Box::new(crate::machine::resident_bytes)),
@@ -182,14 +198,7 @@ impl Inputs<'_> {
             Some(size) => size.0,
             None => crate::machine::memory()?.available,
         };
-        let watts = ASSUMED_WATTS_PER_THREAD * self.load.team.threads() as f64;
-        let prices = Prices {
-            watts,
-            watts_known: false,
-            per_kilowatt_hour: ASSUMED_PRICE,
-            per_hour: 0.0,
-            currency: "EUR".to_owned(),
-        };
+        let prices = self.arguments.prices.prices(self.load.team.threads());
         let machine = Machine {
             memory_bytes: Some(memory),
             disk_bytes: self.folder.checkpoints().free_bytes(),
@@ -202,11 +211,24 @@ impl Inputs<'_> {
         let document_length = (!configuration.data.across_documents).then_some(mean);
         // Layers are computed again where memory is short, unless the caller wants it anyhow.
         let asked = self.arguments.recompute.then_some(true);
-        let plan = Plan::of(&config, &configuration.run_shape(document_length, asked), &machine);
+        let shape = RunShape { ranks: self.ranks.size(), ..configuration.run_shape(document_length, asked) };
+        let plan = Plan::of(&config, &shape, &machine);
         plan.check()?;
         self.recompute.set(plan.recompute);
-        eprint!("{}", plan_text(&plan));
+        if self.ranks.is_first() {
+            eprint!("{}", plan_text(&plan));
+        }
         Ok(())
+    }
+
+    /// The dashboard, or lines where there is no terminal.
+    fn display(&self, steps: u64) -> Result<Box<dyn Observer>> {
+        if self.arguments.plain || !Dashboard::is_possible() {
+            return Ok(Box::new(PlainLines::new(std::io::stderr(), steps, (steps / LINES).max(1))));
+        }
+        let name = self.folder.path().display().to_string();
+        let prices = self.arguments.prices.prices(self.load.team.threads());
+        Ok(Box::new(Dashboard::open(name, steps, prices)?))
     }
 
     fn setup(&self, configuration: &Configuration) -> Result<Setup> {
@@ -214,6 +236,7 @@ impl Inputs<'_> {
             folder: self.folder.path().to_owned(),
             source: Arc::new(self.loader(configuration)?),
             load: self.load.clone(),
+            ranks: self.ranks.clone(),
             recompute: self.recompute.get(),
             usable_vocabulary: self.set.vocabulary_size() as usize,
             companions: self.companions.clone(),
@@ -224,38 +247,58 @@ impl Inputs<'_> {
 
 fn train(mut trainer: Trainer, inputs: &Inputs<'_>, mut samples: EngineSampler<'_>) -> Result<()> {
     let steps = trainer.configuration().schedule.steps;
-    let mut observers: Vec<Box<dyn Observer>> = vec![
-        Box::new(inputs.folder.metrics(trainer.steps())?),
-        Box::new(PlainLines::new(std::io::stderr(), steps, (steps / LINES).max(1))),
-    ];
+    let is_first = inputs.ranks.is_first();
+    let mut observers: Vec<Box<dyn Observer>> = match is_first {
+        true => vec![
+            Box::new(inputs.folder.metrics(trainer.steps())?),
+            Box::new(TensorBoard::create(inputs.folder.path())?),
+            inputs.display(steps)?,
+        ],
+        false => Vec::new(),
+    };
     let stop = signals::listen()?;
-    match trainer.run(&mut observers, Some(&mut samples), &|| stop.is_asked())? {
+    let sampler: Option<&mut dyn Sampler> = if is_first { Some(&mut samples) } else { None };
+    let outcome = trainer.run(&mut observers, sampler, &|| stop.is_asked());
+    // The dashboard gives the terminal back before anything else is said.
+    drop(observers);
+    let outcome = outcome?;
+    if outcome == Outcome::Finished && trainer.write_average(&inputs.folder.path().join("average"))? {
+        eprintln!("the averaged weights are in {}", inputs.folder.path().join("average").display());
+    }
+    inputs.ranks.comm().finish()?;
+    match outcome {
         Outcome::Stopped { step } => Err(Interrupted { step }.into()),
-        Outcome::Finished => {
-            if trainer.write_average(&inputs.folder.path().join("average"))? {
-                eprintln!("the averaged weights are in {}", inputs.folder.path().join("average").display());
-            }
-            Ok(())
-        }
+        Outcome::Finished => Ok(()),
     }
 }
 
 /// Depth and settings: from the file, then `--set`, then the options that have a name of their own.
 fn overrides(arguments: &PretrainArguments) -> Result<(usize, Overrides)> {
-    let mut overrides = Overrides::new();
-    if let Some(path) = &arguments.config {
-        let text = std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
-        overrides.add_toml(&text, path)?;
-    }
-    for assignment in &arguments.set {
-        overrides.add_assignment(assignment)?;
-    }
+    let (depth, mut overrides) =
+        given_settings(arguments.config.as_deref(), &arguments.set, arguments.depth)?;
     if let Some(seed) = arguments.seed {
         let seed = i64::try_from(seed).context("--seed must be below 2^63")?;
         overrides.add("seed", seed);
     }
+    Ok((depth, overrides))
+}
+
+/// Depth and settings that a file and single settings give.
+pub(crate) fn given_settings(
+    config: Option<&Path>,
+    set: &[String],
+    depth: Option<usize>,
+) -> Result<(usize, Overrides)> {
+    let mut overrides = Overrides::new();
+    if let Some(path) = config {
+        let text = std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
+        overrides.add_toml(&text, path)?;
+    }
+    for assignment in set {
+        overrides.add_assignment(assignment)?;
+    }
     let given = overrides.whole_number("depth").and_then(|depth| usize::try_from(depth).ok());
-    let depth = arguments.depth.or(given).unwrap_or(DEFAULT_DEPTH);
+    let depth = depth.or(given).unwrap_or(DEFAULT_DEPTH);
     overrides.add("depth", depth as i64);
     Ok((depth, overrides))
 }
@@ -272,6 +315,23 @@ fn resumed_configuration(arguments: &PretrainArguments, checkpoint: &Checkpoint)
         given.add("depth", theirs.depth as i64);
     }
     Ok(theirs.overridden(&given)?)
+}
+
+/// The checkpoint to go on from: the first rank looks for it, the others open the same.
+fn agreed_checkpoint(
+    arguments: &PretrainArguments,
+    folder: &RunFolder,
+    ranks: &Ranks,
+) -> Result<Option<Checkpoint>> {
+    let mut found = None;
+    let path = ranks::text_of_first(ranks, || {
+        found = resumed_checkpoint(arguments, folder)?;
+        Ok(found.as_ref().map(|checkpoint| checkpoint.path.display().to_string()).unwrap_or_default())
+    })?;
+    if !ranks.is_first() && !path.is_empty() {
+        found = Some(Checkpoint::open(Path::new(&path))?);
+    }
+    Ok(found)
 }
 
 /// The checkpoint to go on from, with a line about every newer one that is damaged.

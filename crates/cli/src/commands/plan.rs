@@ -1,0 +1,208 @@
+//! `zhenjin plan`: what a run costs before it begins, here or on machines that others have.
+
+use super::cost::{PriceArguments, positive, quantity};
+use crate::memory_size::MemorySize;
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use zhenjin_model::LoadOptions;
+use zhenjin_tensor::ComputeOptions;
+use zhenjin_train::checkpoint::Checkpoints;
+use zhenjin_train::configuration::Configuration;
+use zhenjin_train::plan::{
+    Cluster, Machine, Network, Plan, PublishedRun, RunShape, Work, cluster_text, plan_text, probe_training,
+    published_runs,
+};
+
+pub(crate) const EXAMPLES: &str = "Examples:
+  zhenjin plan --depth 6
+  zhenjin plan --depth 12 --tokens 2B --ranks 16 --network 125M --latency 0.001
+  zhenjin plan --preset gpt-3
+  zhenjin plan --parameters 70B --tokens 2T --devices 2048 --peak 312T --utilisation 0.4 --device-watts 400 --device-price 1.5";
+
+/// How long this machine is measured.
+const PROBE: Duration = Duration::from_secs(5);
+/// The vocabulary where nobody says.
+const DEFAULT_VOCABULARY: usize = 8192;
+
+#[derive(Debug, Args)]
+pub(crate) struct PlanArguments {
+    /// The dial of `zhenjin pretrain`: layers [default: 4, or what --config says]
+    #[arg(long, value_name = "LAYERS")]
+    depth: Option<usize>,
+    /// Settings from a TOML file, as for pretrain
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// One setting, as for pretrain (repeatable)
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// Tokens of the vocabulary
+    #[arg(long, value_name = "N", default_value_t = DEFAULT_VOCABULARY)]
+    vocabulary: usize,
+    /// Tokens to train on, such as 20M or 300B [default: what the dial says]
+    #[arg(long, value_name = "N", value_parser = quantity)]
+    tokens: Option<f64>,
+    /// Mean tokens of a document: attention never crosses documents [default: whole sequences]
+    #[arg(long, value_name = "N")]
+    document_length: Option<usize>,
+    /// Machines like this one that train together
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    ranks: usize,
+    /// Bytes per second between machines, such as 125M for 1 Gbit/s
+    #[arg(long, value_name = "BYTES", value_parser = quantity)]
+    network: Option<f64>,
+    /// Seconds that a message takes between machines
+    #[arg(long, value_name = "SECONDS", default_value_t = 0.0001, value_parser = positive)]
+    latency: f64,
+    /// Most memory that the run may take [default: what is free]
+    #[arg(long, value_name = "SIZE")]
+    memory: Option<MemorySize>,
+    /// Where checkpoints go, for the free space there
+    #[arg(long, value_name = "FOLDER", default_value = ".")]
+    out: PathBuf,
+    /// Threads [default: the number of cores]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
+    #[command(flatten)]
+    prices: PriceArguments,
+    /// A published run, beside its published figures; `list` names them
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["depth", "config", "parameters"])]
+    preset: Option<String>,
+    /// Another cluster: parameters of the model, such as 175B
+    #[arg(long, value_name = "N", value_parser = quantity, requires_all = ["tokens", "peak"], conflicts_with_all = ["depth", "config"])]
+    parameters: Option<f64>,
+    /// Devices of the other cluster (changes a preset's)
+    #[arg(long, value_name = "N", value_parser = quantity)]
+    devices: Option<f64>,
+    /// Floating-point operations per second of one device, such as 312T (changes a preset's)
+    #[arg(long, value_name = "FLOP/S", value_parser = quantity)]
+    peak: Option<f64>,
+    /// Fraction of the peak that the model's operations reach (changes a preset's)
+    #[arg(long, value_name = "FRACTION", value_parser = fraction)]
+    utilisation: Option<f64>,
+    /// Watts of one device (changes a preset's)
+    #[arg(long, value_name = "WATTS", value_parser = positive)]
+    device_watts: Option<f64>,
+    /// Price of one device for an hour (changes a preset's)
+    #[arg(long, value_name = "PRICE", value_parser = positive)]
+    device_price: Option<f64>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+fn fraction(text: &str) -> Result<f64, String> {
+    match text.trim().parse::<f64>() {
+        Ok(value) if value > 0.0 && value <= 1.0 => Ok(value),
+        _ => Err(format!("{text:?} is not a fraction between 0 and 1")),
+    }
+}
+
+pub(crate) fn run(arguments: &PlanArguments) -> Result<()> {
+    match (&arguments.preset, arguments.parameters) {
+        (Some(name), _) if name == "list" => {
+            for run in published_runs() {
+                println!("{:<16} {}", run.name, run.description);
+            }
+            Ok(())
+        }
+        (Some(name), _) => {
+            let found = published_runs().into_iter().find(|run| run.name == name);
+            let run =
+                found.with_context(|| format!("no published run {name:?}; --preset list names them"))?;
+            show_cluster(arguments, run.work, &run.cluster, Some(&run))
+        }
+        (None, Some(parameters)) => {
+            let (tokens, peak_flops) = (arguments.tokens.unwrap_or(0.0), arguments.peak.unwrap_or(0.0));
+            let work = Work { parameters, tokens, tokens_per_step: 4e6 };
+            let cluster = Cluster {
+                devices: 1.0,
+                peak_flops,
+                utilisation: 0.4,
+                watts: 0.0,
+                overhead: 1.0,
+                price_per_device_hour: 0.0,
+                network: None,
+            };
+            show_cluster(arguments, work, &cluster, None)
+        }
+        (None, None) => show_run(arguments),
+    }
+}
+
+fn show_cluster(
+    arguments: &PlanArguments,
+    work: Work,
+    cluster: &Cluster,
+    published: Option<&PublishedRun>,
+) -> Result<()> {
+    let work = Work { tokens: arguments.tokens.unwrap_or(work.tokens), ..work };
+    let cluster = Cluster {
+        devices: arguments.devices.unwrap_or(cluster.devices),
+        peak_flops: arguments.peak.unwrap_or(cluster.peak_flops),
+        utilisation: arguments.utilisation.unwrap_or(cluster.utilisation),
+        watts: arguments.device_watts.unwrap_or(cluster.watts),
+        overhead: cluster.overhead,
+        price_per_device_hour: arguments.device_price.unwrap_or(cluster.price_per_device_hour),
+        network: network(arguments),
+    };
+    let cost = cluster.cost(&work);
+    // Published prices are in dollars.
+    let currency = if published.is_some() { "USD" } else { arguments.prices.currency.as_str() };
+    match arguments.json {
+        true => println!("{:#}", serde_json::json!({ "work": work, "cluster": cluster, "cost": cost })),
+        false => print!("{}", cluster_text(&cluster, &cost, published, currency)),
+    }
+    Ok(())
+}
+
+fn network(arguments: &PlanArguments) -> Option<Network> {
+    arguments.network.map(|bytes_per_second| Network { bytes_per_second, latency: arguments.latency })
+}
+
+fn show_run(arguments: &PlanArguments) -> Result<()> {
+    if arguments.devices.or(arguments.peak).or(arguments.utilisation).is_some() {
+        bail!(
+            "--devices, --peak and --utilisation describe another cluster: give --parameters and --tokens, or --preset"
+        );
+    }
+    let configuration = configuration(arguments)?;
+    let config = configuration.model_config();
+    let compute = ComputeOptions::resolve(None, arguments.threads.map(usize::from))?;
+    let load = LoadOptions { simd: compute.simd, team: Arc::new(compute.start_team()?) };
+    let rows = configuration.batch.sequences * configuration.data.sequence_length;
+    let length = arguments.document_length.unwrap_or(rows).min(configuration.data.sequence_length);
+    let length = length.max(1);
+    let memory =
+        arguments.memory.map_or_else(|| Ok(crate::machine::memory()?.available), |size| anyhow::Ok(size.0));
+    let machine = Machine {
+        memory_bytes: Some(memory?),
+        disk_bytes: Checkpoints::new(&arguments.out, 1).free_bytes(),
+        probe: probe_training(&config, rows.div_ceil(length), length, &load, PROBE)?,
+        network: network(arguments),
+        prices: arguments.prices.prices(compute.threads),
+    };
+    let shape = RunShape {
+        ranks: arguments.ranks.max(1),
+        ..configuration.run_shape(arguments.document_length, None)
+    };
+    let plan = Plan::of(&config, &shape, &machine);
+    match arguments.json {
+        true => println!("{}", serde_json::to_string_pretty(&plan)?),
+        false => print!("{}", plan_text(&plan)),
+    }
+    Ok(plan.check()?)
+}
+
+/// As `pretrain` would have it.
+fn configuration(arguments: &PlanArguments) -> Result<Configuration> {
+    let (depth, mut overrides) =
+        super::pretrain::given_settings(arguments.config.as_deref(), &arguments.set, arguments.depth)?;
+    let configuration = Configuration::resolve(depth, arguments.vocabulary, &overrides)?;
+    let Some(tokens) = arguments.tokens else { return Ok(configuration) };
+    let steps = (tokens / configuration.tokens_per_step() as f64).floor().max(1.0);
+    overrides.add("schedule.steps", steps as i64);
+    Ok(Configuration::resolve(depth, arguments.vocabulary, &overrides)?)
+}

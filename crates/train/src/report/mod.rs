@@ -1,0 +1,232 @@
+//! A run as one page: curves, samples, data, cost, machine, configuration. The page asks nobody for anything and runs no script.
+
+mod chart;
+mod page;
+mod words;
+
+pub use words::Language;
+
+use crate::metrics::{
+    Event, ReadEvents, SampleText, StepMetrics, ValidationMetrics, duration_text, quantity_text,
+};
+use crate::plan::{Prices, bytes_text};
+use chart::{Chart, Series};
+use page::{document, escape, table};
+use words::Words;
+
+/// Samples that a report shows: those of the last step that has some, and the first of earlier ones.
+const MOST_SAMPLES: usize = 12;
+
+/// Where training texts come from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DataSource {
+    /// A name or an address.
+    pub source: String,
+    /// Under which licence.
+    pub licence: String,
+    /// Number of documents, if it is known.
+    pub documents: Option<u64>,
+    /// Number of tokens, if it is known.
+    pub tokens: Option<u64>,
+}
+
+/// What a report is made of.
+#[derive(Debug)]
+pub struct ReportInput<'a> {
+    /// The run's name.
+    pub name: &'a str,
+    /// Its log.
+    pub log: &'a ReadEvents,
+    /// The effective configuration, as text.
+    pub configuration: &'a str,
+    /// The data.
+    pub data: &'a [DataSource],
+    /// The machine: names and values.
+    pub machine: &'a [(String, String)],
+    /// What energy and time cost.
+    pub prices: &'a Prices,
+    /// Language of headings and labels.
+    pub language: Language,
+}
+
+/// The report, as HTML.
+pub fn report(input: &ReportInput<'_>) -> String {
+    let words = input.language.words();
+    let log = Log::of(input.log);
+    let mut body = section(words.summary, &table(&summary(input, &log, words)));
+    body += &section(words.curves, &format!("<div class=\"curves\">{}</div>\n", curves(&log, words)));
+    if !log.samples.is_empty() {
+        body += &section(words.samples, &samples(&log, words));
+    }
+    if !input.data.is_empty() {
+        body += &section(words.data, &data(input.data, words));
+    }
+    if !log.notes.is_empty() {
+        let rows: Vec<(String, String)> =
+            log.notes.iter().map(|(step, text)| (format!("{} {step}", words.step), escape(text))).collect();
+        body += &section(words.notes, &table(&rows));
+    }
+    let machine: Vec<(String, String)> =
+        input.machine.iter().map(|(name, value)| (name.clone(), escape(value))).collect();
+    body += &section(words.hardware, &table(&machine));
+    body += &section(words.configuration, &format!("<pre>{}</pre>\n", escape(input.configuration)));
+    document(words.tag, &format!("{}: {}", words.title, input.name), &body)
+}
+
+fn section(title: &str, contents: &str) -> String {
+    format!("<section>\n<h2>{}</h2>\n{contents}</section>\n", escape(title))
+}
+
+/// A run's events by kind.
+#[derive(Default)]
+struct Log<'a> {
+    steps: Vec<&'a StepMetrics>,
+    validations: Vec<&'a ValidationMetrics>,
+    samples: Vec<&'a SampleText>,
+    notes: Vec<(u64, &'a str)>,
+}
+
+impl<'a> Log<'a> {
+    fn of(read: &'a ReadEvents) -> Self {
+        let mut log = Self::default();
+        for event in &read.events {
+            match event {
+                Event::Step(metrics) => log.steps.push(metrics),
+                Event::Validation(metrics) => log.validations.push(metrics),
+                Event::Sample(sample) => log.samples.push(sample),
+                Event::Note { step, text } => log.notes.push((*step, text)),
+                Event::Checkpoint { .. } => {}
+            }
+        }
+        log
+    }
+}
+
+fn summary(input: &ReportInput<'_>, log: &Log<'_>, words: &Words) -> Vec<(String, String)> {
+    let mut rows = Vec::new();
+    let mut row = |name: &str, value: String| rows.push((name.to_owned(), escape(&value)));
+    let steps = &log.steps;
+    let sum = |of: fn(&StepMetrics) -> f64| steps.iter().map(|metrics| of(metrics)).sum::<f64>();
+    if let Some(last) = steps.last() {
+        row(words.steps, last.step.to_string());
+        row(words.tokens, quantity_text(last.tokens as f64));
+    }
+    let finite = |metrics: &&&ValidationMetrics| metrics.loss.is_finite();
+    let best = log.validations.iter().filter(finite).min_by(|one, other| one.loss.total_cmp(&other.loss));
+    if let Some(best) = best {
+        let bits = format!("{:.4} bits/byte, {:.4} nats/token", best.bits_per_byte, best.loss);
+        row(words.best, format!("{bits} ({} {})", words.step, best.step));
+    }
+    let (seconds, operations) = (sum(|metrics| metrics.seconds), sum(|metrics| metrics.model_flops));
+    row(words.time, duration_text(seconds));
+    row(words.operations, format!("{operations:.3e}"));
+    let memory = steps.iter().filter_map(|metrics| metrics.resident_bytes).max();
+    row(words.memory, memory.map_or_else(|| words.none.to_owned(), bytes_text));
+    let energies: Vec<_> = steps.iter().filter_map(|metrics| metrics.energy).collect();
+    let is_measured = !energies.is_empty() && energies.iter().all(|energy| energy.measured);
+    let joules: f64 = match energies.is_empty() {
+        true => input.prices.watts * seconds,
+        false => energies.iter().map(|energy| energy.joules).sum(),
+    };
+    let how = if is_measured { words.energy_measured } else { words.energy_estimated };
+    row(words.energy, format!("{:.4} kWh ({how})", joules / 3.6e6));
+    let price = input.prices.of(joules, seconds);
+    row(words.price, crate::plan::money_text(price, &input.prices.currency));
+    let skipped = steps.iter().filter(|metrics| metrics.skipped.is_some()).count();
+    if skipped > 0 {
+        row(words.skipped_steps, skipped.to_string());
+    }
+    if !input.log.broken_lines.is_empty() {
+        row("metrics.jsonl", format!("{} {}", input.log.broken_lines.len(), words.unreadable_lines));
+    }
+    rows
+}
+
+fn curves(log: &Log<'_>, words: &Words) -> String {
+    let steps = |of: &dyn Fn(&StepMetrics) -> Option<f64>| -> Vec<(f64, f64)> {
+        log.steps.iter().filter_map(|metrics| Some((metrics.step as f64, of(metrics)?))).collect()
+    };
+    let validations = |of: fn(&ValidationMetrics) -> f64| -> Vec<(f64, f64)> {
+        log.validations.iter().map(|metrics| (metrics.step as f64, of(metrics))).collect()
+    };
+    let one = |title, points, from_zero| Chart {
+        title,
+        step_label: words.step,
+        series: vec![Series { name: title.to_owned(), class: "a", points }],
+        from_zero,
+    };
+    let loss = Chart {
+        title: words.loss,
+        step_label: words.step,
+        series: vec![
+            Series {
+                name: words.training_loss.to_owned(),
+                class: "a",
+                points: steps(&|metrics| Some(metrics.loss)),
+            },
+            Series {
+                name: words.validation_loss.to_owned(),
+                class: "b",
+                points: validations(|metrics| metrics.loss),
+            },
+        ],
+        from_zero: false,
+    };
+    let charts = [
+        loss,
+        one(words.bits_per_byte, validations(|metrics| metrics.bits_per_byte), false),
+        one(words.learning_rate, steps(&|metrics| Some(metrics.learning_rate)), true),
+        one(words.gradient_norm, steps(&|metrics| Some(metrics.gradient_norm)), true),
+        one(words.tokens_per_second, steps(&|metrics| Some(metrics.tokens_per_second)), true),
+        one(words.peak_fraction, steps(&|metrics| metrics.peak_fraction.map(|share| 100.0 * share)), true),
+    ];
+    charts.iter().filter_map(Chart::svg).collect()
+}
+
+fn samples(log: &Log<'_>, words: &Words) -> String {
+    let Some(last_step) = log.samples.last().map(|sample| sample.step) else { return String::new() };
+    let of_last = log.samples.iter().filter(|sample| sample.step == last_step);
+    let mut shown: Vec<&SampleText> = of_last.copied().take(MOST_SAMPLES / 2).collect();
+    // One of each earlier step, evenly spread.
+    let mut earlier: Vec<&SampleText> =
+        log.samples.iter().copied().filter(|sample| sample.step != last_step).collect();
+    earlier.dedup_by_key(|sample| sample.step);
+    let every = earlier.len().div_ceil(MOST_SAMPLES / 2).max(1);
+    shown.extend(earlier.into_iter().step_by(every).collect::<Vec<_>>().into_iter().rev());
+    shown
+        .into_iter()
+        .map(|sample| {
+            format!(
+                "<div class=\"sample\"><p class=\"when\">{} {}</p><p><b title=\"{}\">{}</b>{}</p></div>\n",
+                words.step,
+                sample.step,
+                words.prompt,
+                escape(&sample.prompt),
+                escape(&sample.text)
+            )
+        })
+        .collect()
+}
+
+fn data(sources: &[DataSource], words: &Words) -> String {
+    let mut rows = String::new();
+    for source in sources {
+        let count = |count: Option<u64>| {
+            count.map_or_else(|| words.none.to_owned(), |count| quantity_text(count as f64))
+        };
+        let or_none = |text: &str| escape(if text.is_empty() { words.none } else { text });
+        rows += &format!(
+            "<tr><td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>\n",
+            or_none(&source.source),
+            or_none(&source.licence),
+            count(source.documents),
+            count(source.tokens)
+        );
+    }
+    let heads = [words.source, words.licence, words.documents, words.tokens]
+        .map(|head| format!("<th scope=\"col\">{head}</th>"));
+    format!("<table>\n<tr>{}</tr>\n{rows}</table>\n", heads.concat())
+}
+
+#[cfg(test)]
+mod tests;

@@ -12,7 +12,7 @@ ZHENJIN := target/release/zhenjin
 # Where the fetched model lies: tests run on the real one.
 TEST_MODEL = $(shell $(ZHENJIN) inspect $(MODEL) --json | sed -n 's/^  "path": "\(.*\)",$$/\1/p')
 
-.PHONY: help run test build web model setup setup-test format lint unit mpi doc-test deny clients browser fuzz sanitise soak bench bench-server clean
+.PHONY: slurm help run test build web model setup setup-test format lint unit mpi doc-test deny clients browser fuzz sanitise soak bench bench-server clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 16
@@ -80,6 +80,10 @@ sanitise: ## the tensor crate's tests under Miri (scalar code) and AddressSaniti
 soak: model ## 1,000 requests together against each alone, then SOAK_MINUTES (30) of random load: nothing may change, leak or grow
 	cargo run --release --locked --package zhenjin-engine --example soak -- invariance --requests 1000 "$(TEST_MODEL)"
 	cargo run --release --locked --package zhenjin-engine --example soak -- endurance --minutes $(SOAK_MINUTES) "$(TEST_MODEL)"
+
+slurm: build ## a node of a real Slurm cluster (two nodes on this host) dies in the middle of training: same weights in the end; needs root
+	scripts/setup slurm
+	ZHENJIN_BIN=$(CURDIR)/$(ZHENJIN) tests/slurm/run.sh
 
 clean:
 	cargo clean

@@ -317,15 +317,19 @@ fn an_infinity_in_a_layer_is_named_with_step_sequences_and_a_batch_that_replays(
     let folder = tempfile::tempdir().expect("a folder");
     let mut trainer = with_infinity(folder.path(), &[]);
     let error = run(&mut trainer).expect_err("an infinity").to_string();
-    for part in
-        ["step 1:", "sequences 0 to 3", "Layer(1, Up)", "faults/step-00000001.json", "checkpoint is none"]
-    {
+    for part in [
+        "step 1:",
+        "sequences 0 to 3",
+        "model.layers.1.mlp.up_proj.weight",
+        "faults/step-00000001.json",
+        "checkpoint is none",
+    ] {
         assert!(error.contains(part), "{part} in {error}");
     }
     let kept = std::fs::read(folder.path().join("faults/step-00000001.json")).expect("the batch");
     let batch: faults::FaultyBatch = serde_json::from_slice(&kept).expect("a batch");
     let (loss, origin) = trainer.replay(&batch).expect("a replay");
-    assert!(!loss.is_finite() && origin.expect("an origin").contains("Layer(1, Up)"));
+    assert!(!loss.is_finite() && origin.expect("an origin").contains("model.layers.1.mlp.up_proj.weight"));
     let mut healthy =
         Trainer::new(configuration(&[]), setup(folder.path(), Made::plain(), 1)).expect("a trainer");
     let (loss, origin) = healthy.replay(&batch).expect("a replay");

@@ -52,6 +52,9 @@ pub(crate) struct PretrainArguments {
     /// Compute layers a second time on the way back instead of keeping their activations
     #[arg(long)]
     pub(crate) recompute: bool,
+    /// Begin although the checkpoints will not all fit on the disk: those that fail are said, and the run goes on
+    #[arg(long)]
+    pub(crate) allow_small_disk: bool,
     /// Show the effective configuration and end
     #[arg(long)]
     pub(crate) dry_run: bool,

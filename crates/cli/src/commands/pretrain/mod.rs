@@ -78,7 +78,7 @@ pub(crate) fn run(arguments: &PretrainArguments) -> Result<()> {
         inputs.ranks.of_first(|| folder.create(&configuration, &inputs.companions).map(|()| Vec::new()))?;
     }
     let samples = EngineSampler::new(arguments, &inputs, &tokenizer, &configuration)?;
-    train(trainer, &inputs, samples)
+    train(trainer, &inputs, samples, resuming.as_ref())
 }
 
 /// What a run is made of.
@@ -201,7 +201,7 @@ impl Inputs<'_> {
         let prices = self.arguments.prices.prices(self.load.team.threads());
         let machine = Machine {
             memory_bytes: Some(memory),
-            disk_bytes: self.folder.checkpoints().free_bytes(),
+            disk_bytes: self.folder.checkpoints().free_bytes().filter(|_| !self.arguments.allow_small_disk),
             probe,
             network: None,
             prices,
@@ -245,12 +245,17 @@ impl Inputs<'_> {
     }
 }
 
-fn train(mut trainer: Trainer, inputs: &Inputs<'_>, mut samples: EngineSampler<'_>) -> Result<()> {
+fn train(
+    mut trainer: Trainer,
+    inputs: &Inputs<'_>,
+    mut samples: EngineSampler<'_>,
+    checkpoint: Option<&Checkpoint>,
+) -> Result<()> {
     let steps = trainer.configuration().schedule.steps;
     let is_first = inputs.ranks.is_first();
     let mut observers: Vec<Box<dyn Observer>> = match is_first {
         true => vec![
-            Box::new(inputs.folder.metrics(trainer.steps())?),
+            Box::new(inputs.folder.metrics(checkpoint)?),
             Box::new(TensorBoard::create(inputs.folder.path())?),
             inputs.display(steps)?,
         ],

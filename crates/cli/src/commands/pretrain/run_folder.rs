@@ -3,9 +3,9 @@
 use crate::write_file::write_atomically;
 use anyhow::{Context, Result, bail};
 use std::path::{Path, PathBuf};
-use zhenjin_train::checkpoint::Checkpoints;
+use zhenjin_train::checkpoint::{Checkpoint, Checkpoints};
 use zhenjin_train::configuration::Configuration;
-use zhenjin_train::metrics::{JsonLines, SyncPolicy};
+use zhenjin_train::metrics::{Event, JsonLines, Observer, SyncPolicy};
 
 /// The effective configuration.
 const CONFIGURATION: &str = "run.toml";
@@ -80,10 +80,11 @@ impl RunFolder {
         Ok(())
     }
 
-    /// The log, without lines of steps after `step`.
-    pub(super) fn metrics(&self, step: u64) -> Result<JsonLines> {
+    /// The log of a run that goes on from `checkpoint`, without lines of later steps; of a new one without.
+    pub(super) fn metrics(&self, checkpoint: Option<&Checkpoint>) -> Result<JsonLines> {
         let path = self.path.join(METRICS);
-        let (lines, resumption) = JsonLines::resume(&path, step, SyncPolicy::OnFlush)?;
+        let step = checkpoint.map_or(0, |checkpoint| checkpoint.state.step);
+        let (mut lines, resumption) = JsonLines::resume(&path, step, SyncPolicy::OnFlush)?;
         if resumption.dropped + resumption.broken > 0 {
             eprintln!(
                 "{}: {} lines of later steps and {} broken ones are removed; these steps are made again",
@@ -91,6 +92,12 @@ impl RunFolder {
                 resumption.dropped,
                 resumption.broken
             );
+        }
+        // Killed after the checkpoint had become visible and before the log said so.
+        if let Some(Checkpoint { path, .. }) = checkpoint
+            && !resumption.has_checkpoint
+        {
+            lines.event(&Event::Checkpoint { step, path: path.clone() })?;
         }
         Ok(lines)
     }

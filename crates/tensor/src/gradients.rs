@@ -64,7 +64,8 @@ pub trait ParameterSource {
     fn vector(&self, id: ParameterId) -> Option<&Vector>;
 }
 
-/// A gradient for every parameter. New ones are zero; their memory is taken when it is first written.
+/// A gradient for every parameter that learns. New ones are zero; their memory is taken when it is first written. Those of parameters that
+/// do not learn are empty, and nothing is computed for them.
 #[derive(Debug)]
 pub struct Gradients {
     shapes: Vec<ParameterShape>,
@@ -78,10 +79,24 @@ impl Gradients {
     /// # Errors
     /// [`TensorError::OutOfMemory`].
     pub fn new(shapes: &[ParameterShape]) -> Result<Gradients, TensorError> {
-        let buffer = |shape: &ParameterShape| Zeroed::new("gradients", shape.packed_len());
+        Gradients::of_some(shapes, |_| true)
+    }
+
+    /// As [`Gradients::new`], for a model of which only the parameters learn that `learns` names.
+    ///
+    /// # Errors
+    /// [`TensorError::OutOfMemory`].
+    pub fn of_some(
+        shapes: &[ParameterShape],
+        learns: impl Fn(ParameterId) -> bool,
+    ) -> Result<Gradients, TensorError> {
+        let buffer = |(id, shape): (usize, &ParameterShape)| {
+            let length = if learns(ParameterId(id as u32)) { shape.packed_len() } else { 0 };
+            Zeroed::new("gradients", length)
+        };
         Ok(Gradients {
             shapes: shapes.to_vec(),
-            buffers: shapes.iter().map(buffer).collect::<Result<_, _>>()?,
+            buffers: shapes.iter().enumerate().map(buffer).collect::<Result<_, _>>()?,
             simd: SimdLevel::detect(),
         })
     }
@@ -101,7 +116,7 @@ impl Gradients {
         &self.shapes
     }
 
-    /// The gradient of parameter `id`, in packed order.
+    /// The gradient of parameter `id`, in packed order; empty when it does not learn.
     ///
     /// # Panics
     /// When there is no such parameter.
@@ -117,16 +132,16 @@ impl Gradients {
         &mut self.buffers[id.0 as usize]
     }
 
-    /// The gradient of parameter `id` if it has `shape`.
+    /// The gradient of parameter `id`, which has `shape`; `None` when it does not learn.
     ///
     /// # Errors
-    /// [`TensorError::NotAParameter`] when there is none, [`TensorError::Length`] when it has another shape.
+    /// [`TensorError::NotAParameter`] when there is no such parameter, [`TensorError::Length`] when it has another shape.
     pub(crate) fn of(
         &mut self,
         what: &'static str,
         id: ParameterId,
         shape: ParameterShape,
-    ) -> Result<&mut [f32], TensorError> {
+    ) -> Result<Option<&mut [f32]>, TensorError> {
         let index = id.0 as usize;
         let found = *self.shapes.get(index).ok_or(TensorError::NotAParameter { what })?;
         if found != shape {
@@ -136,7 +151,8 @@ impl Gradients {
                 actual: shape.packed_len(),
             });
         }
-        Ok(&mut self.buffers[index])
+        let buffer = &mut *self.buffers[index];
+        Ok((buffer.len() == shape.packed_len()).then_some(buffer))
     }
 
     /// Makes every gradient zero.
@@ -150,8 +166,8 @@ impl Gradients {
     /// [`TensorError::Length`] when the shapes differ.
     pub fn add(&mut self, other: &Gradients, team: &ThreadTeam) -> Result<(), TensorError> {
         expect("gradients to add", self.shapes.len(), other.shapes.len())?;
-        for (shape, other) in self.shapes.iter().zip(&other.shapes) {
-            expect("gradients to add", shape.packed_len(), other.packed_len())?;
+        for (sum, addend) in self.buffers.iter().zip(&other.buffers) {
+            expect("gradients to add", sum.len(), addend.len())?;
         }
         let simd = self.simd;
         for (sum, addend) in self.buffers.iter_mut().zip(&other.buffers) {
@@ -278,6 +294,22 @@ mod tests {
         }
         assert!((norms[0] / expected - 1.0).abs() < 1e-6, "{norms:?}, {expected}");
         assert!(norms.iter().all(|norm| norm.to_bits() == norms[0].to_bits()), "{norms:?}");
+    }
+
+    #[test]
+    fn parameters_that_do_not_learn_have_no_gradient() {
+        let team = ThreadTeam::new(2).unwrap();
+        let mut some = Gradients::of_some(&SHAPES, |id| id.0 == 1).unwrap();
+        assert_eq!([0, 1, 2].map(|id| some.get(ParameterId(id)).len()), [0, 33, 0]);
+        assert!(some.of("test", ParameterId(0), SHAPES[0]).unwrap().is_none());
+        assert!(some.of("test", ParameterId(1), SHAPES[1]).unwrap().is_some());
+        assert!(some.of("test", ParameterId(1), SHAPES[0]).is_err());
+        assert!(some.of("test", ParameterId(3), SHAPES[0]).is_err());
+        assert!(some.add(&gradients(1.0), &team).is_err());
+        let other = Gradients::of_some(&SHAPES, |id| id.0 == 1).unwrap();
+        some.get_mut(ParameterId(1))[2] = 3.0;
+        some.add(&other, &team).unwrap();
+        assert_eq!(some.squared_norm(&team), 9.0);
     }
 
     #[test]

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use super::tape::{Operation, Record, RecordedAttention, RecordedProduct, give_back};
+use super::tape::{Operation, Record, RecordedAddition, RecordedAttention, RecordedProduct, give_back};
 use super::trace::Pass;
 use super::{RecordingExecutor, expect_heads};
 use crate::attention::{AttentionGradientCall, AttentionGradientOutputs, attention_gradient};
 use crate::gradients::scatter_rows;
 use crate::linear::backward::{bias_gradient, input_gradient, weight_gradient};
+use crate::linear::{Product, QuantisedRows, linear};
 use crate::ops::add::AddToRows;
 use crate::ops::rms_norm::RmsNormGradient;
 use crate::ops::rope::Rotate;
@@ -36,7 +37,7 @@ impl<'a> Sources<'a> {
         self.parameters.vector(id).ok_or(TensorError::NotAParameter { what: "backward: vector" })
     }
 
-    fn vector_gradient(&mut self, id: ParameterId, len: usize) -> Result<&mut [f32], TensorError> {
+    fn vector_gradient(&mut self, id: ParameterId, len: usize) -> Result<Option<&mut [f32]>, TensorError> {
         self.gradients.of("backward: vector", id, ParameterShape::Vector { len })
     }
 
@@ -45,7 +46,7 @@ impl<'a> Sources<'a> {
         id: ParameterId,
         rows: usize,
         columns: usize,
-    ) -> Result<&mut [f32], TensorError> {
+    ) -> Result<Option<&mut [f32]>, TensorError> {
         self.gradients.of("backward: matrix", id, ParameterShape::Matrix { rows, columns })
     }
 }
@@ -95,8 +96,9 @@ impl RecordingExecutor {
             Operation::Embedding { table, tokens, out } => {
                 if let Some(gradient) = self.tape.nodes[out].gradient.take() {
                     let matrix = sources.matrix(table)?;
-                    let sum = sources.matrix_gradient(table, matrix.rows(), matrix.columns())?;
-                    scatter_rows(&self.direct.team, gradient.values(), &tokens, matrix.columns(), sum);
+                    if let Some(sum) = sources.matrix_gradient(table, matrix.rows(), matrix.columns())? {
+                        scatter_rows(&self.direct.team, gradient.values(), &tokens, matrix.columns(), sum);
+                    }
                     give_back(&mut self.direct.workspace, gradient);
                 }
                 Ok([None; 3])
@@ -221,9 +223,10 @@ impl RecordingExecutor {
                 });
             });
         }
-        let sum = sources.vector_gradient(weight, width)?;
-        for addend in partials.values().chunks_exact(width) {
-            self.direct.run(AddToRows { rows: sum, addend });
+        if let Some(sum) = sources.vector_gradient(weight, width)? {
+            for addend in partials.values().chunks_exact(width) {
+                self.direct.run(AddToRows { rows: sum, addend });
+            }
         }
         self.direct.workspace.give_back(partials);
         give_back(&mut self.direct.workspace, gradient);
@@ -243,20 +246,28 @@ impl RecordingExecutor {
             return Ok(());
         }
         let values = self.values_again(input, sources)?;
-        let rows = values.rows();
+        let (rows, width) = (values.rows(), values.width());
+        // For each low-rank addition, in order, the derivative by what is between its two products.
+        let mut of_between = Vec::new();
         for product in products {
-            let Some(gradient) = &self.tape.nodes[product.out].gradient else { continue };
+            let Some(gradient) = self.tape.nodes[product.out].gradient.clone() else { continue };
             let matrix = sources.matrix(product.matrix)?;
-            let sum = sources.matrix_gradient(product.matrix, matrix.rows(), matrix.columns())?;
             let (team, simd) = (&self.direct.team, self.direct.simd);
-            weight_gradient(team, simd, gradient.values(), values.values(), rows, sum)?;
-            if let Some(bias) = product.bias {
-                let sum = sources.vector_gradient(bias, matrix.rows())?;
+            if let Some(sum) = sources.matrix_gradient(product.matrix, matrix.rows(), matrix.columns())? {
+                weight_gradient(team, simd, gradient.values(), values.values(), rows, sum)?;
+            }
+            if let Some(bias) = product.bias
+                && let Some(sum) = sources.vector_gradient(bias, matrix.rows())?
+            {
                 bias_gradient(team, simd, gradient.values(), rows, sum)?;
             }
+            for addition in &product.additions {
+                of_between.push(self.low_rank_back(addition, &gradient, &values, sources)?);
+            }
         }
-        let mut result = self.direct.workspace.take(rows, values.width())?;
+        let mut result = self.direct.workspace.take(rows, width)?;
         self.put(input, values);
+        let mut of_between = of_between.into_iter();
         let mut accumulates = false;
         for product in products {
             let Some(gradient) = self.tape.nodes[product.out].gradient.take() else { continue };
@@ -265,9 +276,45 @@ impl RecordingExecutor {
             let out = result.values_mut();
             input_gradient(team, gradient.values(), rows, matrix, scratch, out, accumulates)?;
             accumulates = true;
+            for (addition, of_between) in product.additions.iter().zip(of_between.by_ref()) {
+                let down = sources.matrix(addition.down)?;
+                let rows = addition.rows.clone();
+                let out = &mut result.values_mut()[rows.start * width..rows.end * width];
+                input_gradient(team, of_between.values(), rows.len(), down, scratch, out, true)?;
+                self.direct.workspace.give_back(of_between);
+            }
             give_back(&mut self.direct.workspace, gradient);
         }
         self.add_gradient(input, Arc::new(result))
+    }
+
+    /// The gradients of A and B of a low-rank addition, and the derivative by input · Aᵀ.
+    fn low_rank_back(
+        &mut self,
+        addition: &RecordedAddition,
+        gradient: &Activations,
+        input: &Activations,
+        sources: &mut Sources<'_>,
+    ) -> Result<Activations, TensorError> {
+        let (down, up) = (sources.matrix(addition.down)?, sources.matrix(addition.up)?);
+        let count = addition.rows.len();
+        let (input, gradient) =
+            (input.rows_values(addition.rows.clone()), gradient.rows_values(addition.rows.clone()));
+        let (team, simd) = (&self.direct.team, self.direct.simd);
+        let scale = |values: &mut [f32]| values.iter_mut().for_each(|value| *value *= addition.scale);
+        let mut between = self.direct.workspace.take(count, down.rows())?;
+        let products = &mut [Product { matrix: down, output: between.values_mut() }];
+        linear(team, input, count, &mut QuantisedRows::new(), products)?;
+        scale(between.values_mut());
+        if let Some(sum) = sources.matrix_gradient(addition.up, up.rows(), up.columns())? {
+            weight_gradient(team, simd, gradient, between.values(), count, sum)?;
+        }
+        input_gradient(team, gradient, count, up, &mut self.products, between.values_mut(), false)?;
+        scale(between.values_mut());
+        if let Some(sum) = sources.matrix_gradient(addition.down, down.rows(), down.columns())? {
+            weight_gradient(team, simd, between.values(), input, count, sum)?;
+        }
+        Ok(between)
     }
 
     fn rope_back(&mut self, input: usize, head_dim: usize, out: usize) -> Result<(), TensorError> {

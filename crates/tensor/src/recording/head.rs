@@ -57,7 +57,7 @@ impl RecordingExecutor {
         let node = self.tape.node("head", &normalised)?;
         check_targets(head, outputs, targets, normalised.rows(), normalised.width())?;
         let shape = ParameterShape::Matrix { rows: head.rows(), columns: head.columns() };
-        let sum = gradients.of("head", id, shape)?;
+        let mut sum = gradients.of("head", id, shape)?;
         let mut result = self.direct.workspace.take(normalised.rows(), normalised.width())?;
         let input = self.tape.values("head", node)?;
         let (width, all) = (normalised.width(), head.rows());
@@ -93,7 +93,9 @@ impl RecordingExecutor {
                 scaled_probabilities(simd, usable, score.log_sum_exp, factor);
                 usable[target as usize] += gradient.log_probability;
             });
-            weight_gradient(team, simd, logits, input, rows, sum)?;
+            if let Some(sum) = &mut sum {
+                weight_gradient(team, simd, logits, input, rows, sum)?;
+            }
             let out = &mut result.values_mut()[first * width..(first + rows) * width];
             input_gradient(team, logits, rows, head, &mut self.products, out, false)?;
         }

@@ -16,11 +16,11 @@ use crate::error::expect_whole;
 use crate::linear::backward::BackwardScratch;
 use crate::ops::rope::{RotaryAngles, RotaryFrequencies, RotaryLayout};
 use crate::{
-    Activations, AttentionShape, DirectExecutor, Executor, KvCache, KvDtype, KvShape, Matrix, ParameterId,
-    Projection, SequenceRows, SimdLevel, TensorError, ThreadTeam, Vector,
+    Activations, AttentionShape, DirectExecutor, Executor, KvCache, KvDtype, KvShape, LowRankAddition,
+    Matrix, ParameterId, Projection, SequenceRows, SimdLevel, TensorError, ThreadTeam, Vector,
 };
 pub use head::{ScoreGradient, TokenScore};
-use tape::{Operation, Record, RecordedAttention, RecordedProduct, Tape};
+use tape::{Operation, Record, RecordedAddition, RecordedAttention, RecordedProduct, Tape};
 pub use tape::{Recorded, WantedGradient};
 use trace::Trace;
 pub use trace::{NonFinite, Pass};
@@ -177,6 +177,16 @@ impl RecordingExecutor {
     }
 }
 
+fn recorded_addition(addition: &LowRankAddition<'_, Matrix>) -> Result<RecordedAddition, TensorError> {
+    const WHAT: &str = "low-rank addition";
+    Ok(RecordedAddition {
+        rows: addition.rows.clone(),
+        down: parameter(WHAT, addition.down.parameter())?,
+        up: parameter(WHAT, addition.up.parameter())?,
+        scale: addition.scale,
+    })
+}
+
 /// The number of a weight among the parameters.
 fn parameter(what: &'static str, id: Option<ParameterId>) -> Result<ParameterId, TensorError> {
     id.ok_or(TensorError::NotAParameter { what })
@@ -247,8 +257,9 @@ impl Executor for RecordingExecutor {
             parameter("linear", projection.matrix.parameter())?;
             projection.bias.map(|bias| parameter("bias", bias.parameter())).transpose()?;
             projection.matrix.f32_packed()?;
-            if !projection.additions.is_empty() {
-                return Err(TensorError::NotRecorded { what: "low-rank additions" });
+            for addition in projection.additions {
+                parameter("low-rank addition", addition.down.parameter())?;
+                parameter("low-rank addition", addition.up.parameter())?;
             }
         }
         let outputs = self.direct.linear_of(self.tape.values("linear", input)?, &projections)?;
@@ -260,6 +271,7 @@ impl Executor for RecordingExecutor {
             products.push(RecordedProduct {
                 matrix: parameter("linear", projection.matrix.parameter())?,
                 bias: projection.bias.and_then(Vector::parameter),
+                additions: projection.additions.iter().map(recorded_addition).collect::<Result<_, _>>()?,
                 out: out.node,
             });
         }

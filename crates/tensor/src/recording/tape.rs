@@ -3,6 +3,7 @@
 //! A tensor's values are kept only while something reads them. One that is cheap to compute again from kept ones (a norm's
 //! output, a rotated head, the product of SwiGLU) is computed again when the backward pass reads it.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::direct::Workspace;
@@ -56,7 +57,17 @@ pub(super) struct Node {
 pub(super) struct RecordedProduct {
     pub(super) matrix: ParameterId,
     pub(super) bias: Option<ParameterId>,
+    pub(super) additions: Vec<RecordedAddition>,
     pub(super) out: usize,
+}
+
+/// A low-rank addition to some rows of a product.
+#[derive(Debug)]
+pub(super) struct RecordedAddition {
+    pub(super) rows: Range<usize>,
+    pub(super) down: ParameterId,
+    pub(super) up: ParameterId,
+    pub(super) scale: f32,
 }
 
 /// An operation and the nodes of its tensors.

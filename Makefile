@@ -77,9 +77,10 @@ bench-server: model ## measure the server beside llama-server under load; writes
 sanitise: ## the tensor crate's tests under Miri (scalar code) and AddressSanitizer (every level of instructions)
 	scripts/sanitise
 
-soak: model ## 1,000 requests together against each alone, then SOAK_MINUTES (30) of random load: nothing may change, leak or grow
+soak: model ## 1,000 requests together against each alone, SOAK_MINUTES (30) of random load, a training run killed 1,000 times: nothing may change, leak or grow
 	cargo run --release --locked --package zhenjin-engine --example soak -- invariance --requests 1000 "$(TEST_MODEL)"
 	cargo run --release --locked --package zhenjin-engine --example soak -- endurance --minutes $(SOAK_MINUTES) "$(TEST_MODEL)"
+	ZHENJIN_KILLS=1000 cargo test --release --locked --package zhenjin-cli --test pretrain killed_at_random_instants
 
 slurm: build ## a node of a real Slurm cluster (two nodes on this host) dies in the middle of training: same weights in the end; needs root
 	scripts/setup slurm

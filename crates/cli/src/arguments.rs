@@ -1,8 +1,10 @@
 //! The command line: every command, option and example.
 
+use crate::commands::export::ExportArguments;
 use crate::commands::generate::GenerateCommand;
 use crate::commands::plan::PlanArguments;
 use crate::commands::pretrain::PretrainArguments;
+use crate::commands::quantize::QuantizeArguments;
 use crate::commands::report::ReportArguments;
 use crate::commands::tokenize::{TOKENIZE_EXAMPLES, TokenizeArguments};
 use crate::commands::tokenizer::TokenizerCommand;
@@ -81,6 +83,16 @@ pub(crate) enum Command {
     #[command(after_help = "Examples:
   zhenjin perplexity smollm2:135m book.txt --ctx 512 --chunks 40")]
     Perplexity(PerplexityArguments),
+    /// Write a model as a Hugging Face folder or as a GGUF file, in floats
+    #[command(after_help = "Examples:
+  zhenjin export runs/poet --to hf poet
+  zhenjin export poet --to gguf --dtype f16 poet.gguf")]
+    Export(ExportArguments),
+    /// Write a model as a GGUF file with fewer bits a weight, and measure what that costs
+    #[command(after_help = "Examples:
+  zhenjin quantize runs/poet poet.gguf --type q8_0 --text held-out.txt
+  zhenjin quantize model-f16.gguf model-q4_k_m.gguf --type q4_k_m --text book.txt --chunks 40")]
+    Quantize(QuantizeArguments),
     /// Measure this machine's speed with a model
     #[command(after_help = "Examples:
   zhenjin bench smollm2:135m

@@ -69,6 +69,8 @@ fn run(arguments: Arguments) -> Result<()> {
         Command::Serve(command) => wait_for(commands::serve::run(&home()?, command)),
         Command::Chat(command) => wait_for(commands::chat::run(&home()?, command)),
         Command::Perplexity(command) => commands::perplexity::run(&home()?, &command),
+        Command::Export(command) => commands::export::run(&home()?, &command),
+        Command::Quantize(command) => commands::quantize::run(&home()?, &command),
         Command::Bench(command) => commands::bench::run(&home()?, &command),
         Command::Evaluate(command) => wait_for(commands::evaluate::run(&home()?, command)),
         Command::Plan(command) => commands::plan::run(&command),

@@ -2,6 +2,8 @@
 
 #[path = "../../../tests/real_model.rs"]
 mod real_model;
+#[path = "../../../tests/tiny_model.rs"]
+mod tiny_model;
 
 use std::io::Write;
 use std::path::Path;
@@ -129,6 +131,47 @@ fn inspect_perplexity_and_bench_print_json() {
         test["load_s"].as_f64().is_some_and(|load| load > 0.0) && test["gop_s_limit"].is_null(),
         "{test}"
     );
+}
+
+#[test]
+fn models_are_exported_and_quantised_and_the_cost_is_measured() {
+    let home = tempfile::tempdir().expect("a folder");
+    let path = |name: &str| home.path().join(name).to_str().expect("a path").to_owned();
+    let (source, gguf, folder) = (path("source"), path("model.gguf"), path("folder"));
+    let (quantised, text) = (path("q4.gguf"), path("text.txt"));
+    tiny_model::write_tiny_model(Path::new(&source), zhenjin_model::write::FloatType::F32);
+    std::fs::write(&text, "hello, it's the text of which nothing is known. ".repeat(20)).expect("a file");
+    let ok = |arguments: &[&str]| {
+        let (code, stdout, stderr) = run(zhenjin(home.path()).args(arguments));
+        assert_eq!(code, Some(0), "{arguments:?}: {stderr}");
+        stdout
+    };
+    let refused = |arguments: &[&str], code: i32, reason: &str| {
+        let (found, _, stderr) = run(zhenjin(home.path()).args(arguments));
+        assert_eq!(found, Some(code), "{arguments:?}: {stderr}");
+        assert!(stderr.contains(reason), "{arguments:?}: {stderr}");
+    };
+    assert!(ok(&["export", &source, "--to", "gguf", &gguf]).contains("parameters in F32"));
+    assert!(ok(&["export", &gguf, "--to", "hf", "--dtype", "bf16", &folder]).contains("parameters in BF16"));
+    assert!(ok(&["inspect", &folder]).contains("BF16"));
+    let measured =
+        ok(&["quantize", &gguf, &quantised, "--type", "q4_k_m", "--text", &text, "--ctx", "64", "--json"]);
+    let measured: Value = serde_json::from_str(&measured).expect("JSON");
+    let number = |pointer: &str| measured.pointer(pointer).and_then(Value::as_f64).expect("a number");
+    assert!(number("/perplexity/before") > 1.0 && number("/perplexity/after") > 1.0, "{measured}");
+    assert!(number("/bytes") < number("/source_bytes"), "{measured}");
+    // Rows of 64 are no blocks of 256.
+    assert_eq!(measured["fallbacks"].as_array().expect("a list").len(), 15, "{measured}");
+    let said = ok(&["quantize", &source, &path("q8.gguf"), "--type", "q8_0"]);
+    assert!(said.contains("perplexity was not measured"), "{said}");
+    std::fs::create_dir_all(home.path().join("run/checkpoints")).expect("a folder");
+    refused(&["export", &path("run"), "--to", "hf", &path("no")], 1, "no whole checkpoint yet");
+    refused(&["export", &source, "--to", "gguf", &gguf], 1, "something of this name already");
+    refused(&["export", &quantised, "--to", "hf", &path("no")], 1, "is quantised (");
+    refused(&["quantize", &source, &path("no"), "--type", "q9"], 2, "q4_k_m");
+    refused(&["quantize", &source, &path("no/where.gguf"), "--type", "q8_0"], 1, "cannot create");
+    refused(&["quantize", &source, &path("no"), "--type", "q8_0", "--text", &path("missing")], 1, "missing");
+    assert!(!home.path().join("no").exists());
 }
 
 #[test]

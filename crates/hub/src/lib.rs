@@ -4,6 +4,7 @@
 //! * [`pull`]: fetches a model from the first source that has it, checks it, and puts it into the store in one step.
 //! * [`ModelStore`]: what is on this machine; a local path is accepted wherever a name is.
 //! * [`open`]: a model's file, tokenizer, chat template and generation settings.
+//! * [`export_hugging_face`], [`export_gguf`]: an opened model written anew, in the other format or quantised.
 //!
 //! This crate does not know inference, conversations, the terminal, or the environment: callers pass endpoints, tokens and
 //! folders, and show progress.
@@ -12,6 +13,7 @@
 
 mod catalogue;
 mod errors;
+mod export;
 mod files;
 mod lock;
 mod open;
@@ -22,6 +24,7 @@ mod store;
 
 pub use catalogue::{Catalogue, CatalogueEntry, CatalogueFile, CatalogueSource, GoodFor, Licence};
 pub use errors::{ModelStoreError, OpenError};
+pub use export::{ExportError, export_gguf, export_hugging_face};
 pub use open::{GenerationDefaults, OpenedModel, open};
 pub use pull::{PullError, PullEvent, PullObserver, PullOptions, Secret, SilentObserver, Timeouts, pull};
 pub use reference::ModelReference;

@@ -14,7 +14,7 @@ use zhenjin_tokenizer::{
 
 use crate::{OpenError, store};
 
-const MAX_GENERATION_CONFIG_BYTES: usize = 1 << 20;
+pub(crate) const MAX_GENERATION_CONFIG_BYTES: usize = 1 << 20;
 
 /// A model with everything that text needs.
 #[derive(Debug)]
@@ -106,7 +106,7 @@ fn open_gguf(path: &Path, gguf: &Gguf<Mapping>) -> Result<TextParts, OpenError> 
     Ok((tokenizer, template, generation_defaults))
 }
 
-fn read_vocabulary(gguf: &Gguf<Mapping>) -> Result<GgufVocabulary, FormatError> {
+pub(crate) fn read_vocabulary(gguf: &Gguf<Mapping>) -> Result<GgufVocabulary, FormatError> {
     let text = |key: &str| gguf.string(key).map(|value| value.map(str::to_owned));
     let texts = |key: &str| -> Result<Vec<String>, FormatError> {
         Ok(gguf.strings(key)?.map(|values| values.map(str::to_owned).collect()).unwrap_or_default())
@@ -164,14 +164,7 @@ fn open_folder(files: &HuggingFaceFiles) -> Result<TextParts, OpenError> {
     let Some(tokenizer_path) = &files.tokenizer else {
         return Err(OpenError::Missing { folder: files.folder.clone(), file: "tokenizer.json" });
     };
-    let config = match &files.tokenizer_config {
-        Some(path) => {
-            let bytes = read(path, MAX_TOKENIZER_JSON_BYTES)?;
-            TokenizerConfig::from_json(&bytes)
-                .map_err(|error| OpenError::Tokenizer { path: path.clone(), error })?
-        }
-        None => TokenizerConfig::default(),
-    };
+    let config = read_config(files)?;
     let tokenizer =
         Tokenizer::from_tokenizer_json(&read(tokenizer_path, MAX_TOKENIZER_JSON_BYTES)?, Some(&config))
             .map_err(|error| OpenError::Tokenizer { path: tokenizer_path.clone(), error })?;
@@ -185,6 +178,13 @@ fn open_folder(files: &HuggingFaceFiles) -> Result<TextParts, OpenError> {
     })?;
     let template = folder_template(files, &config, &tokenizer)?;
     Ok((tokenizer, template, generation_defaults))
+}
+
+/// What `tokenizer_config.json` says; nothing where there is none.
+pub(crate) fn read_config(files: &HuggingFaceFiles) -> Result<TokenizerConfig, OpenError> {
+    let Some(path) = &files.tokenizer_config else { return Ok(TokenizerConfig::default()) };
+    let bytes = read(path, MAX_TOKENIZER_JSON_BYTES)?;
+    TokenizerConfig::from_json(&bytes).map_err(|error| OpenError::Tokenizer { path: path.clone(), error })
 }
 
 /// A template file wins over the one in `tokenizer_config.json`, as in Hugging Face's library.
@@ -264,7 +264,7 @@ fn read_generation_config(path: &Path) -> Result<(GenerationDefaults, Vec<u32>),
     Ok((defaults, end_of_turn))
 }
 
-fn read(path: &Path, limit: usize) -> Result<Vec<u8>, OpenError> {
+pub(crate) fn read(path: &Path, limit: usize) -> Result<Vec<u8>, OpenError> {
     let error = |error| OpenError::Read { path: PathBuf::from(path), error };
     let length = fs::metadata(path).map_err(error)?.len();
     if length > limit as u64 {

@@ -11,6 +11,8 @@ pub(crate) use from_gguf::ROPE_DIVISORS;
 pub use from_gguf::from_gguf;
 pub use from_json::{MAX_CONFIG_BYTES, from_json};
 
+use crate::tensor_source::{LayerWeightName, WeightName};
+
 /// A configuration, and what its file said that nothing here reads.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ConfigReading {
@@ -57,6 +59,25 @@ pub struct ModelConfig {
     pub feed_forward_bias: bool,
     /// Queries and keys are normalised per head before RoPE (Qwen3).
     pub qk_norm: bool,
+    /// Layers whose feed-forward network is a mixture of experts, if the model has such layers.
+    pub experts: Option<ExpertsConfig>,
+}
+
+/// Mixtures of experts: feed-forward networks of which each row uses a few (Shazeer et al. 2017, arXiv 1701.06538).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExpertsConfig {
+    /// Experts of a layer.
+    pub count: usize,
+    /// Experts that each row uses.
+    pub active: usize,
+    /// Width inside an expert.
+    pub intermediate_size: usize,
+    /// The probabilities of a row's experts are divided by their sum.
+    pub normalise: bool,
+    /// Every so many layers has experts, the last of as many: 1 for all.
+    pub every: usize,
+    /// Layers that have none all the same.
+    pub dense_layers: Vec<usize>,
 }
 
 impl ModelConfig {
@@ -73,6 +94,22 @@ impl ModelConfig {
     /// Width of the concatenated key (or value) heads.
     pub fn kv_width(&self) -> usize {
         self.kv_heads * self.head_dim
+    }
+
+    /// The experts of `layer`, or `None` where its feed-forward network is a single one.
+    pub fn experts_of(&self, layer: usize) -> Option<&ExpertsConfig> {
+        let experts = self.experts.as_ref()?;
+        let is_sparse = (layer + 1).is_multiple_of(experts.every.max(1));
+        (is_sparse && !experts.dense_layers.contains(&layer)).then_some(experts)
+    }
+
+    /// The first matrix of the first layer's feed-forward network, whose type stands for that of all.
+    pub(crate) fn first_gate(&self) -> WeightName {
+        let gate = match self.experts_of(0) {
+            Some(_) => LayerWeightName::ExpertGate(0),
+            None => LayerWeightName::Gate,
+        };
+        WeightName::Layer(0, gate)
     }
 
     /// The number of most recent positions (its own included) that `layer` sees, or `None` when it sees all.

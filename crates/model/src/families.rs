@@ -31,6 +31,8 @@ pub struct Family {
     pub default_head_dim: Option<usize>,
     /// `num_key_value_heads` where a `config.json` leaves it out.
     pub default_kv_heads: DefaultKvHeads,
+    /// Feed-forward networks are mixtures of experts.
+    pub experts: bool,
 }
 
 /// Whether a projection has a bias.
@@ -68,7 +70,7 @@ pub enum DefaultKvHeads {
 }
 
 /// Every supported family.
-pub const FAMILIES: [Family; 4] = [
+pub const FAMILIES: [Family; 5] = [
     Family {
         model_type: "llama",
         class: "LlamaForCausalLM",
@@ -81,6 +83,7 @@ pub const FAMILIES: [Family; 4] = [
         window: WindowRule::Never,
         default_head_dim: None,
         default_kv_heads: DefaultKvHeads::Heads,
+        experts: false,
     },
     Family {
         model_type: "mistral",
@@ -94,6 +97,7 @@ pub const FAMILIES: [Family; 4] = [
         window: WindowRule::AllLayers { default: 4096 },
         default_head_dim: None,
         default_kv_heads: DefaultKvHeads::Number(8),
+        experts: false,
     },
     Family {
         model_type: "qwen2",
@@ -107,6 +111,7 @@ pub const FAMILIES: [Family; 4] = [
         window: WindowRule::LaterLayers,
         default_head_dim: None,
         default_kv_heads: DefaultKvHeads::Number(32),
+        experts: false,
     },
     Family {
         model_type: "qwen3",
@@ -120,6 +125,21 @@ pub const FAMILIES: [Family; 4] = [
         window: WindowRule::LaterLayers,
         default_head_dim: Some(128),
         default_kv_heads: DefaultKvHeads::Number(32),
+        experts: false,
+    },
+    Family {
+        model_type: "qwen3_moe",
+        class: "Qwen3MoeForCausalLM",
+        gguf_architecture: "qwen3moe",
+        gguf_rope_layout: RopeLayout::HalfSplit,
+        attention_bias: Bias::Setting("attention_bias"),
+        attention_output_bias: Bias::Setting("attention_bias"),
+        feed_forward_bias: Bias::Never,
+        qk_norm: true,
+        window: WindowRule::Never,
+        default_head_dim: None,
+        default_kv_heads: DefaultKvHeads::Number(4),
+        experts: true,
     },
 ];
 
@@ -136,7 +156,7 @@ impl Family {
     }
 }
 
-/// The supported names for messages, such as `llama, mistral, qwen2, qwen3`.
+/// The supported names for messages, such as `llama, mistral, qwen2`.
 pub(crate) fn supported(name: impl Fn(&Family) -> &'static str) -> String {
     let mut names: Vec<&str> = FAMILIES.iter().map(name).collect();
     names.dedup();

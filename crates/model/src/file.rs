@@ -7,6 +7,7 @@ mod part;
 mod split;
 
 use std::collections::HashSet;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 pub use hugging_face::HuggingFaceFiles;
@@ -187,6 +188,21 @@ impl ModelFile {
         }
     }
 
+    /// Which of the tensor's bytes are the weight, and their shape: in a GGUF file, one tensor holds those of all experts of a
+    /// layer.
+    fn part_of<'a>(&self, name: WeightName, tensor: &FileTensor<'a>) -> (Range<usize>, &'a [usize]) {
+        let whole = (0..tensor.bytes.len(), tensor.shape);
+        let (WeightName::Layer(_, weight), FileFormat::Gguf) = (name, self.format()) else { return whole };
+        let count = self.config.experts.as_ref().map_or(0, |experts| experts.count);
+        match (weight.expert(), tensor.shape) {
+            (Some(expert), [experts, shape @ ..]) if *experts == count && usize::from(expert) < count => {
+                let (expert, bytes) = (usize::from(expert), tensor.bytes.len() / count);
+                (expert * bytes..(expert + 1) * bytes, shape)
+            }
+            _ => whole,
+        }
+    }
+
     fn find(&self, name: &str) -> Option<(&Part, FileTensor<'_>)> {
         let in_part = |part| Part::tensor(part, name).map(|tensor| (part, tensor));
         match &self.index {
@@ -235,12 +251,11 @@ impl ModelFile {
 
     /// Lists the tensors that are not weights, and refuses weights that the configuration denies.
     fn sort_out_other_tensors(&self) -> Result<Vec<String>, ModelError> {
-        let layer_weights = self.config.layer_weights();
         let mut unused = Vec::new();
         for tensor in self.tensors() {
             let expected = match self.naming().read(tensor.name) {
                 Some(WeightName::Layer(layer, weight)) => {
-                    if layer >= self.config.layers || !layer_weights.contains(&weight) {
+                    if layer >= self.config.layers || !self.config.has_layer_weight(layer, weight) {
                         return Err(fault(
                             tensor.file,
                             FormatError::new(
@@ -317,12 +332,15 @@ impl TensorSource for ModelFile {
                 ),
             )
         })?;
-        Ok(TensorView { name: spelled, dtype, shape: tensor.shape.to_vec(), bytes: tensor.bytes })
+        let (range, shape) = self.part_of(name, &tensor);
+        Ok(TensorView { name: spelled, dtype, shape: shape.to_vec(), bytes: &tensor.bytes[range] })
     }
 
     fn release(&self, name: WeightName) {
         if let Some((part, tensor)) = self.find(&self.naming().spell(name)) {
-            part.mapping().release(tensor.range());
+            let (range, _) = self.part_of(name, &tensor);
+            let start = tensor.range().start;
+            part.mapping().release(start + range.start..start + range.end);
         }
     }
 }

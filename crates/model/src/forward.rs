@@ -10,7 +10,7 @@ use zhenjin_tensor::{AttentionShape, Executor, LowRankAddition, Projection, Tens
 use crate::adapter::Adapter;
 use crate::config::ModelConfig;
 use crate::tensor_source::LayerWeightName;
-use crate::weights::{LayerWeights, Weights};
+use crate::weights::{Experts, FeedForward, LayerWeights, Weights};
 
 /// What one forward pass computes with. The rows of all tensors are those of the batch that [`Executor::begin`] was told of.
 #[derive(Debug)]
@@ -194,14 +194,22 @@ impl<'a, M, V> Transformer<'a, M, V> {
         hidden: &E::Tensor,
     ) -> Result<E::Tensor, TensorError> {
         let (layer, epsilon) = (&self.weights.layers[index], self.config.rms_norm_epsilon);
-        let [gate, up, down] = [LayerWeightName::Gate, LayerWeightName::Up, LayerWeightName::Down]
-            .map(|projection| additions(adapters, index, projection));
         let input = executor.rms_norm(hidden, &layer.feed_forward_norm, epsilon)?;
-        let projections = [layer.gate.projection(&gate), layer.up.projection(&up)];
-        let [gate, up] = executor.linear(input, projections)?;
-        let activated = executor.swiglu(gate, up)?;
-        let [fed_forward] = executor.linear(activated, [layer.down.projection(&down)])?;
-        Ok(fed_forward)
+        match &layer.feed_forward {
+            FeedForward::Experts(Experts { router, experts, choice }) => {
+                executor.mixture_of_experts(input, router, experts, *choice)
+            }
+            FeedForward::Dense { gate, up, down } => {
+                let [gate_additions, up_additions, down_additions] =
+                    [LayerWeightName::Gate, LayerWeightName::Up, LayerWeightName::Down]
+                        .map(|projection| additions(adapters, index, projection));
+                let projections = [gate.projection(&gate_additions), up.projection(&up_additions)];
+                let [gate, up] = executor.linear(input, projections)?;
+                let activated = executor.swiglu(gate, up)?;
+                let [fed_forward] = executor.linear(activated, [down.projection(&down_additions)])?;
+                Ok(fed_forward)
+            }
+        }
     }
 }
 

@@ -58,7 +58,7 @@ impl InitialisationRule {
         match name {
             WeightName::Embedding => self.embedding.of(inputs),
             WeightName::Head => self.head.of(inputs),
-            WeightName::Layer(_, W::Output | W::Down) => {
+            WeightName::Layer(_, W::Output | W::Down | W::ExpertDown(_)) => {
                 self.matrices.of(inputs) * self.residual / (2.0 * config.layers as f64).sqrt()
             }
             WeightName::FinalNorm | WeightName::Layer(..) => self.matrices.of(inputs),

@@ -8,7 +8,7 @@ use crate::errors::ModelError;
 use crate::file::ModelFile;
 use crate::kv_cache::KvCacheDtype;
 use crate::runner::Runner;
-use crate::tensor_source::{LayerWeightName, TensorSource, WeightName};
+use crate::tensor_source::TensorSource;
 
 /// A model is not served with a KV cache of fewer tokens than this, unless its context is shorter.
 const LEAST_TOKENS: usize = 2048;
@@ -114,7 +114,7 @@ impl ModelFile {
     /// # Errors
     /// As [`TensorSource::tensor`].
     pub fn layer_dtype(&self) -> Result<Dtype, ModelError> {
-        Ok(self.tensor(WeightName::Layer(0, LayerWeightName::Gate))?.dtype)
+        Ok(self.tensor(self.config().first_gate())?.dtype)
     }
 
     /// The type of the KV cache with which this model is served when `asked` was asked for.

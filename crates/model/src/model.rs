@@ -12,7 +12,7 @@ use crate::file::ModelFile;
 use crate::fingerprint::{Fingerprint, FingerprintedSource};
 use crate::kv_cache::KvCacheDtype;
 use crate::tensor_source::TensorSource;
-use crate::weights::{LoadOptions, Weights};
+use crate::weights::{FeedForward, LoadOptions, Weights};
 
 /// A model in memory.
 #[derive(Debug)]
@@ -54,7 +54,10 @@ impl Model {
 
     /// The type in which the matrices of the layers are; where they have several, that of the first gate.
     pub fn layer_dtype(&self) -> Dtype {
-        self.weights.layers[0].gate.matrix.dtype()
+        match &self.weights.layers[0].feed_forward {
+            FeedForward::Dense { gate, .. } => gate.matrix.dtype(),
+            FeedForward::Experts(experts) => experts.experts[0].gate.dtype(),
+        }
     }
 
     /// The type of the KV cache with which this model is served when `asked` was asked for.

@@ -19,7 +19,7 @@ const MODEL_NAMES: [(WeightName, &str, &str); 3] = [
 ];
 
 /// The weights of a layer, after the layer's prefix.
-const LAYER_NAMES: [(LayerWeightName, &str, &str); 18] = [
+const LAYER_NAMES: [(LayerWeightName, &str, &str); 19] = [
     (LayerWeightName::AttentionNorm, "attn_norm.weight", "input_layernorm.weight"),
     (LayerWeightName::Query, "attn_q.weight", "self_attn.q_proj.weight"),
     (LayerWeightName::QueryBias, "attn_q.bias", "self_attn.q_proj.bias"),
@@ -38,12 +38,39 @@ const LAYER_NAMES: [(LayerWeightName, &str, &str); 18] = [
     (LayerWeightName::UpBias, "ffn_up.bias", "mlp.up_proj.bias"),
     (LayerWeightName::Down, "ffn_down.weight", "mlp.down_proj.weight"),
     (LayerWeightName::DownBias, "ffn_down.bias", "mlp.down_proj.bias"),
+    (LayerWeightName::Router, "ffn_gate_inp.weight", "mlp.gate.weight"),
 ];
+
+/// Makes the name of one expert's weight.
+type OfExpert = fn(u16) -> LayerWeightName;
+
+/// The weights of one expert: what makes the name of its number, GGUF's tensor in which those of all experts lie one
+/// after the other, and Hugging Face's ending.
+const EXPERT_NAMES: [(OfExpert, &str, &str); 3] = [
+    (LayerWeightName::ExpertGate, "ffn_gate_exps.weight", "gate_proj.weight"),
+    (LayerWeightName::ExpertUp, "ffn_up_exps.weight", "up_proj.weight"),
+    (LayerWeightName::ExpertDown, "ffn_down_exps.weight", "down_proj.weight"),
+];
+
+impl LayerWeightName {
+    /// The expert to which the weight belongs.
+    pub fn expert(self) -> Option<u16> {
+        match self {
+            LayerWeightName::ExpertGate(expert)
+            | LayerWeightName::ExpertUp(expert)
+            | LayerWeightName::ExpertDown(expert) => Some(expert),
+            _ => None,
+        }
+    }
+}
 
 impl Naming {
     /// What the format calls `weight`.
     pub fn spell(self, weight: WeightName) -> String {
         match weight {
+            WeightName::Layer(layer, weight) if weight.expert().is_some() => {
+                format!("{}{layer}.{}", self.layer_prefix(), self.spell_expert(weight))
+            }
             WeightName::Layer(layer, weight) => {
                 let suffix = LAYER_NAMES
                     .iter()
@@ -67,9 +94,36 @@ impl Naming {
         }
         let (layer, suffix) = name.strip_prefix(self.layer_prefix())?.split_once('.')?;
         let layer = layer.parse().ok()?;
+        if let Some(weight) = self.read_expert(suffix) {
+            return Some(WeightName::Layer(layer, weight));
+        }
         let (weight, ..) =
             LAYER_NAMES.iter().find(|(_, gguf, hugging_face)| self.pick(gguf, hugging_face) == suffix)?;
         Some(WeightName::Layer(layer, *weight))
+    }
+
+    /// What follows the layer's number in the name of an expert's weight.
+    fn spell_expert(self, weight: LayerWeightName) -> String {
+        let expert = weight.expert().unwrap_or(0);
+        let found = EXPERT_NAMES.iter().find(|(make, ..)| make(expert) == weight);
+        found.map_or_else(String::new, |(_, gguf, hugging_face)| match self {
+            Naming::Gguf => (*gguf).to_owned(),
+            Naming::HuggingFace => format!("mlp.experts.{expert}.{hugging_face}"),
+        })
+    }
+
+    /// The expert's weight of that name; in a GGUF file, where one tensor holds those of all, the first expert's.
+    fn read_expert(self, suffix: &str) -> Option<LayerWeightName> {
+        let (expert, ending) = match self {
+            Naming::Gguf => (0, suffix),
+            Naming::HuggingFace => {
+                let (expert, ending) = suffix.strip_prefix("mlp.experts.")?.split_once('.')?;
+                (expert.parse().ok()?, ending)
+            }
+        };
+        let found =
+            EXPERT_NAMES.iter().find(|(_, gguf, hugging_face)| self.pick(gguf, hugging_face) == ending);
+        found.map(|(make, ..)| make(expert))
     }
 
     fn layer_prefix(self) -> &'static str {
@@ -97,6 +151,17 @@ mod tests {
                 assert_eq!(naming.read(&naming.spell(weight)), Some(weight));
             }
         }
+    }
+
+    #[test]
+    fn experts_have_numbers_in_one_format_and_a_common_tensor_in_the_other() {
+        let weight = WeightName::Layer(3, LayerWeightName::ExpertUp(11));
+        assert_eq!(Naming::HuggingFace.spell(weight), "model.layers.3.mlp.experts.11.up_proj.weight");
+        assert_eq!(Naming::HuggingFace.read("model.layers.3.mlp.experts.11.up_proj.weight"), Some(weight));
+        assert_eq!(Naming::Gguf.spell(weight), "blk.3.ffn_up_exps.weight");
+        let first = WeightName::Layer(3, LayerWeightName::ExpertUp(0));
+        assert_eq!(Naming::Gguf.read("blk.3.ffn_up_exps.weight"), Some(first));
+        assert_eq!(Naming::HuggingFace.read("model.layers.3.mlp.experts.x.up_proj.weight"), None);
     }
 
     #[test]

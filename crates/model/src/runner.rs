@@ -324,7 +324,7 @@ fn adapter_rows<'a>(chunks: &[SequenceChunk<'a>]) -> Vec<AdapterRows<'a, Matrix>
 
 /// Width of the widest tensor, the logits aside.
 fn widest(config: &ModelConfig) -> usize {
-    config.intermediate_size.max(config.query_width()).max(config.hidden_size)
+    config.widest()
 }
 
 fn kv_shape(config: &ModelConfig, dtype: KvDtype) -> KvShape {

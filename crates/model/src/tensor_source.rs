@@ -60,6 +60,14 @@ pub enum LayerWeightName {
     Down,
     /// Its bias.
     DownBias,
+    /// Scores of the experts of a mixture, `[experts, hidden_size]`; such a layer has no [`LayerWeightName::Gate`], `Up`, `Down`.
+    Router,
+    /// Gate projection of one expert, `[expert width, hidden_size]`.
+    ExpertGate(u16),
+    /// Up projection of one expert, `[expert width, hidden_size]`.
+    ExpertUp(u16),
+    /// Down projection of one expert, `[hidden_size, expert width]`.
+    ExpertDown(u16),
 }
 
 /// A weight as it lies in its file.

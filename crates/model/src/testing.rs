@@ -56,6 +56,7 @@ pub fn tiny_config() -> ModelConfig {
         attention_output_bias: false,
         feed_forward_bias: false,
         qk_norm: false,
+        experts: None,
     }
 }
 
@@ -83,11 +84,11 @@ impl RandomWeights {
                 // Variance 1/inputs keeps the variance of what comes in.
                 random.blocks(dtype, elements, (3.0 / shape[1] as f32).sqrt())
             } else {
-                let name = Naming::Gguf.spell(weight);
+                let name = Naming::HuggingFace.spell(weight);
                 let centre = if name.ends_with("norm.weight") { 1.0 } else { 0.0 };
                 (0..elements).flat_map(|_| (centre + 0.3 * random.symmetric()).to_le_bytes()).collect()
             };
-            tensors.insert(Naming::Gguf.spell(weight), (dtype, shape, bytes));
+            tensors.insert(Naming::HuggingFace.spell(weight), (dtype, shape, bytes));
         }
         RandomWeights { tensors }
     }
@@ -103,7 +104,7 @@ impl RandomWeights {
         let pairs = config.rope.rotary_dim / 2;
         let mut random = SplitMix(largest.to_bits().into());
         for layer in 0..config.layers {
-            let name = Naming::Gguf.spell(WeightName::Layer(layer, LayerWeightName::KeyBias));
+            let name = Naming::HuggingFace.spell(WeightName::Layer(layer, LayerWeightName::KeyBias));
             let (_, _, bytes) = self.tensors.get_mut(&name).expect("keys have a bias");
             for head in bytes.as_chunks_mut::<4>().0.chunks_exact_mut(config.head_dim) {
                 for (index, share) in SHARES.into_iter().enumerate() {
@@ -125,7 +126,7 @@ impl RandomWeights {
     /// # Panics
     /// When there is no such matrix in F32, or no such rows.
     pub fn multiply_rows(&mut self, name: WeightName, rows: Range<usize>, factor: f32) {
-        match self.tensors.get_mut(&Naming::Gguf.spell(name)) {
+        match self.tensors.get_mut(&Naming::HuggingFace.spell(name)) {
             Some((Dtype::F32, shape, bytes)) if shape.len() == 2 => {
                 let row = shape[1] * size_of::<f32>();
                 for value in bytes[rows.start * row..rows.end * row].as_chunks_mut::<4>().0 {
@@ -147,7 +148,8 @@ pub fn random_adapter(config: &ModelConfig, rank: usize, seed: u64) -> AdapterVa
         |count: usize, bound: f32| -> Vec<f32> { (0..count).map(|_| bound * random.symmetric()).collect() };
     let mut additions = Vec::new();
     for layer in 0..config.layers {
-        for projection in ADAPTED {
+        for projection in ADAPTED.into_iter().filter(|projection| config.has_layer_weight(layer, *projection))
+        {
             let shape = config.shape(WeightName::Layer(layer, projection));
             additions.push(LowRankValues {
                 layer,
@@ -213,11 +215,11 @@ impl TensorSource for RandomWeights {
     }
 
     fn contains(&self, name: WeightName) -> bool {
-        self.tensors.contains_key(&Naming::Gguf.spell(name))
+        self.tensors.contains_key(&Naming::HuggingFace.spell(name))
     }
 
     fn tensor(&self, name: WeightName) -> Result<TensorView<'_>, ModelError> {
-        let name = Naming::Gguf.spell(name);
+        let name = Naming::HuggingFace.spell(name);
         match self.tensors.get(&name) {
             Some((dtype, shape, bytes)) => {
                 Ok(TensorView { name, dtype: *dtype, shape: shape.clone(), bytes })

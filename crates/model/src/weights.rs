@@ -7,7 +7,7 @@ mod load;
 mod parameters;
 mod reference;
 
-use zhenjin_tensor::{LowRankAddition, Matrix, Projection, Vector};
+use zhenjin_tensor::{Expert, ExpertChoice, LowRankAddition, Matrix, Projection, Vector};
 
 pub(crate) use load::WeightMaker;
 pub use load::{LoadOptions, PackingLoader, WeightLoader};
@@ -53,12 +53,35 @@ pub struct LayerWeights<M = Matrix, V = Vector> {
     pub output: Linear<M, V>,
     /// Norm before the feed-forward network.
     pub feed_forward_norm: V,
-    /// Gate projection.
-    pub gate: Linear<M, V>,
-    /// Up projection.
-    pub up: Linear<M, V>,
-    /// Down projection.
-    pub down: Linear<M, V>,
+    /// What is computed between the norm and the residual stream.
+    pub feed_forward: FeedForward<M, V>,
+}
+
+/// The feed-forward network of a layer.
+#[derive(Debug)]
+pub enum FeedForward<M = Matrix, V = Vector> {
+    /// A single one.
+    Dense {
+        /// Gate projection.
+        gate: Linear<M, V>,
+        /// Up projection.
+        up: Linear<M, V>,
+        /// Down projection.
+        down: Linear<M, V>,
+    },
+    /// A mixture of experts.
+    Experts(Experts<M>),
+}
+
+/// A mixture of experts.
+#[derive(Debug)]
+pub struct Experts<M = Matrix> {
+    /// Scores of the experts, `[experts, hidden_size]`.
+    pub router: M,
+    /// The experts by their numbers.
+    pub experts: Vec<Expert<M>>,
+    /// How rows choose among them.
+    pub choice: ExpertChoice,
 }
 
 /// A projection with or without bias.

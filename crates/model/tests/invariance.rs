@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use proptest::prelude::*;
-use zhenjin_model::config::{RopeLayout, SlidingWindow};
+use zhenjin_model::config::{ExpertsConfig, RopeLayout, SlidingWindow};
 use zhenjin_model::testing::{RandomWeights, tiny_config};
 use zhenjin_model::{
     LoadOptions, LogitsFor, Model, ModelConfig, PAGE_TOKENS, PageId, Runner, RunnerOptions, SequenceChunk,
@@ -16,7 +16,7 @@ const PAGES: usize = 5;
 const LONGEST: usize = PAGES * PAGE_TOKENS;
 
 /// Shapes that between them use every switch of the forward pass.
-fn configs() -> [ModelConfig; 5] {
+fn configs() -> [ModelConfig; 6] {
     let llama = ModelConfig { heads: 6, kv_heads: 2, ..tiny_config() };
     let mut mistral = ModelConfig {
         sliding_window: Some(SlidingWindow { positions: 37, first_layer: 1 }),
@@ -37,7 +37,16 @@ fn configs() -> [ModelConfig; 5] {
         ModelConfig { head_dim: 96, heads: 2, kv_heads: 1, attention_bias: true, ..tiny_config() };
     three.rope.rotary_dim = 48;
     three.sliding_window = Some(SlidingWindow { positions: 50, first_layer: 1 });
-    [llama, mistral, qwen, wide, three]
+    let experts = ExpertsConfig {
+        count: 6,
+        active: 2,
+        intermediate_size: 32,
+        normalise: true,
+        every: 1,
+        dense_layers: vec![0],
+    };
+    let mixture = ModelConfig { qk_norm: true, experts: Some(experts), ..tiny_config() };
+    [llama, mistral, qwen, wide, three, mixture]
 }
 
 fn team(threads: usize) -> Arc<ThreadTeam> {

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use zhenjin_model::config::{RopeLayout, SlidingWindow};
 use zhenjin_model::testing::{RandomWeights, tiny_config};
 use zhenjin_model::{
-    Learner, LearnerOptions, LoadOptions, ModelConfig, ModelError, NonFiniteOrigin, ReferenceLoader,
-    ReferenceTapeLoader, TokenBatch, TokenBatchError, Transformer, Weight, Weights, rope,
+    FeedForward, Learner, LearnerOptions, LoadOptions, ModelConfig, ModelError, NonFiniteOrigin,
+    ReferenceLoader, ReferenceTapeLoader, TokenBatch, TokenBatchError, Transformer, Weight, Weights, rope,
 };
 use zhenjin_tensor::{
     Dtype, Executor, Gradients, ParameterId, ParameterShape, Pass, ReferenceExecutor, ReferenceTape,
@@ -351,8 +351,8 @@ fn a_number_that_is_not_finite_is_traced_to_its_operation_and_layer() {
         let mut weights = load(&config, &load_options);
         assert_eq!(find(&weights, &row_gradient), None);
         // A finite weight so large that its product is infinite.
-        let up = &mut weights.layers[1].up.matrix;
-        up.f32_packed_mut().unwrap()[5..2000].fill(3e38);
+        let FeedForward::Dense { up, .. } = &mut weights.layers[1].feed_forward else { unreachable!() };
+        up.matrix.f32_packed_mut().unwrap()[5..2000].fill(3e38);
         match find(&weights, &row_gradient) {
             Some(NonFiniteOrigin::Operation(found)) => {
                 assert_eq!((found.pass, found.operation, found.layer), (Pass::Forward, "linear", Some(1)));
@@ -360,7 +360,8 @@ fn a_number_that_is_not_finite_is_traced_to_its_operation_and_layer() {
             other => panic!("{other:?}"),
         }
         let mut weights = load(&config, &load_options);
-        weights.layers[0].gate.bias.as_mut().unwrap()[3] = f32::NAN;
+        let FeedForward::Dense { gate, .. } = &mut weights.layers[0].feed_forward else { unreachable!() };
+        gate.bias.as_mut().unwrap()[3] = f32::NAN;
         let found = find(&weights, &row_gradient).unwrap();
         assert!(matches!(found, NonFiniteOrigin::Parameter(_, 3)), "{found:?}");
         // The loss itself gives an infinite derivative.

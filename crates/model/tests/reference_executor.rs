@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use zhenjin_model::config::{RopeScaling, SlidingWindow};
+use zhenjin_model::config::{ExpertsConfig, RopeScaling, SlidingWindow};
 use zhenjin_model::families::{Bias, FAMILIES, Family, WindowRule};
 use zhenjin_model::forward::attention_shape;
 use zhenjin_model::testing::{RandomWeights, tiny_config};
@@ -38,6 +38,15 @@ fn config_of(family: &Family, shape: &ModelConfig) -> ModelConfig {
         attention_output_bias: has(family.attention_output_bias),
         feed_forward_bias: has(family.feed_forward_bias),
         qk_norm: family.qk_norm,
+        // All are active: which of some are would be another choice where activations are rounded to 8 bits.
+        experts: family.experts.then_some(ExpertsConfig {
+            count: 3,
+            active: 3,
+            intermediate_size: 32,
+            normalise: false,
+            every: 1,
+            dense_layers: vec![0],
+        }),
         sliding_window: (family.window != WindowRule::Never)
             .then_some(SlidingWindow { positions: 37, first_layer: 1 }),
         ..shape.clone()

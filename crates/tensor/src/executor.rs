@@ -36,6 +36,26 @@ pub struct LowRankAddition<'a, M> {
     pub scale: f32,
 }
 
+/// One expert of a mixture: a feed-forward network of its own.
+#[derive(Clone, Debug)]
+pub struct Expert<M> {
+    /// Gate projection, `[expert width, inputs]`.
+    pub gate: M,
+    /// Up projection, `[expert width, inputs]`.
+    pub up: M,
+    /// Down projection, `[inputs, expert width]`.
+    pub down: M,
+}
+
+/// How a row chooses its experts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ExpertChoice {
+    /// Experts of each row.
+    pub active: usize,
+    /// The probabilities of a row's experts are divided by their sum.
+    pub normalise: bool,
+}
+
 /// The operations, in the order in which a forward pass meets them.
 pub trait Executor {
     /// Activations `[rows, width]`.
@@ -102,6 +122,17 @@ pub trait Executor {
 
     /// `silu(gate) · up`, element by element.
     fn swiglu(&mut self, gate: Self::Tensor, up: Self::Tensor) -> Result<Self::Tensor, TensorError>;
+
+    /// A mixture of experts: p = softmax(router · x); of each row's p the `active` greatest count (of equal ones those of
+    /// lower numbers), divided by their sum where `normalise` says so; the row's output is Σ p_e · down_e · (silu(gate_e · x)
+    /// · up_e · x) over these experts in ascending order. No row is dropped: `[rows, inputs]`.
+    fn mixture_of_experts(
+        &mut self,
+        input: Self::Tensor,
+        router: &Self::Matrix,
+        experts: &[Expert<Self::Matrix>],
+        choice: ExpertChoice,
+    ) -> Result<Self::Tensor, TensorError>;
 
     /// `sum + addend`, element by element (the residual connection).
     fn add(&mut self, sum: Self::Tensor, addend: Self::Tensor) -> Result<Self::Tensor, TensorError>;

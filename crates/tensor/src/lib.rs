@@ -39,7 +39,7 @@ pub use dequantise::dequantise;
 pub use direct::{Activations, DirectExecutor, RowScore, ScoreTarget, WorkspaceLimits};
 pub use dtype::Dtype;
 pub use error::TensorError;
-pub use executor::{Executor, LowRankAddition, Projection};
+pub use executor::{Executor, Expert, ExpertChoice, LowRankAddition, Projection};
 pub use gradients::{Gradients, ParameterShape, ParameterSource};
 pub use kv::{KvCache, KvDtype, KvShape, PAGE_TOKENS, PageId, SequenceRows};
 pub use linear::{Product, QuantisedRows, linear};

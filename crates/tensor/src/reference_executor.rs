@@ -10,7 +10,7 @@ use crate::error::{expect, expect_whole};
 use crate::executor::LowRankAddition;
 use crate::kv::{PAGE_TOKENS, PageId, SequenceRows};
 use crate::ops::rope::{RotaryFrequencies, RotaryLayout};
-use crate::{Executor, Projection, TensorError};
+use crate::{Executor, Expert, ExpertChoice, Projection, TensorError};
 
 /// `[rows, width]` in f64, row-major: activations, or a weight matrix `[outputs, inputs]`.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -252,6 +252,42 @@ impl Executor for ReferenceExecutor {
         let swiglu = |(gate, up): (&f64, &f64)| gate / (1.0 + (-gate).exp()) * up;
         let values = gate.values.iter().zip(&up.values).map(swiglu).collect();
         Ok(ReferenceTensor { width: gate.width, values })
+    }
+
+    fn mixture_of_experts(
+        &mut self,
+        input: ReferenceTensor,
+        router: &ReferenceTensor,
+        experts: &[Expert<ReferenceTensor>],
+        choice: ExpertChoice,
+    ) -> Result<ReferenceTensor, TensorError> {
+        expect("mixture of experts: inputs", router.width, input.width)?;
+        expect("mixture of experts: experts", router.rows().len(), experts.len())?;
+        expect("mixture of experts: active experts", choice.active.clamp(1, experts.len()), choice.active)?;
+        let mut outputs = Vec::new();
+        for row in input.rows() {
+            let scores: Vec<f64> = router.rows().map(|weights| dot(row, weights)).collect();
+            let mut order: Vec<usize> = (0..scores.len()).collect();
+            order.sort_by(|a, b| scores[*b].total_cmp(&scores[*a]));
+            let mut chosen = order[..choice.active].to_vec();
+            chosen.sort_unstable();
+            let greatest = scores[order[0]];
+            let exponential = |expert: &usize| (scores[*expert] - greatest).exp();
+            let sum: f64 = if choice.normalise { &chosen } else { &order }.iter().map(exponential).sum();
+            let mut output = vec![0.0; row.len()];
+            for number in &chosen {
+                let Expert { gate, up, down } = &experts[*number];
+                let input = ReferenceTensor { width: row.len(), values: row.to_vec() };
+                let projection = |matrix| Projection { matrix, bias: None, additions: &[] };
+                let [gate, up] = self.linear(input, [projection(gate), projection(up)])?;
+                let activated = self.swiglu(gate, up)?;
+                let [result] = self.linear(activated, [projection(down)])?;
+                let weight = exponential(number) / sum;
+                output.iter_mut().zip(result.values).for_each(|(sum, value)| *sum += weight * value);
+            }
+            outputs.push(output);
+        }
+        Ok(ReferenceTensor::from_rows(input.width, outputs.into_iter()))
     }
 
     fn add(&mut self, sum: ReferenceTensor, addend: ReferenceTensor) -> Result<ReferenceTensor, TensorError> {

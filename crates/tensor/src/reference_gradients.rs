@@ -10,7 +10,8 @@ use crate::attention::AttentionShape;
 use crate::kv::SequenceRows;
 use crate::ops::rope::RotaryFrequencies;
 use crate::{
-    Executor, LowRankAddition, ParameterId, Projection, ReferenceExecutor, ReferenceTensor, TensorError,
+    Executor, Expert, ExpertChoice, LowRankAddition, ParameterId, Projection, ReferenceExecutor,
+    ReferenceTensor, TensorError,
 };
 
 /// A weight in f64 that knows which parameter it is.
@@ -262,6 +263,17 @@ impl Executor for ReferenceTape {
             derivatives.add(gate.id, &of_gate);
             derivatives.add(up.id, &of_up);
         }))
+    }
+
+    /// Refused: the record has no rule for it.
+    fn mixture_of_experts(
+        &mut self,
+        _: TapedTensor,
+        _: &Matrix,
+        _: &[Expert<Matrix>],
+        _: ExpertChoice,
+    ) -> Result<TapedTensor, TensorError> {
+        Err(TensorError::NotRecorded { what: "mixtures of experts" })
     }
 
     fn add(&mut self, sum: TapedTensor, addend: TapedTensor) -> Result<TapedTensor, TensorError> {

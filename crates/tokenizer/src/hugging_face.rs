@@ -20,9 +20,9 @@ use crate::{Tokenizer, TokenizerError};
 /// The largest `tokenizer.json` that is read (the largest published ones have 35 MB).
 pub const MAX_TOKENIZER_JSON_BYTES: usize = 64 << 20;
 
-const NORMALISERS: &[&str] =
+pub(crate) const NORMALISERS: &[&str] =
     &["Sequence", "NFC", "NFD", "NFKC", "NFKD", "Prepend", "Replace", "Lowercase", "Strip", "StripAccents"];
-const PRE_TOKENISERS: &[&str] = &[
+pub(crate) const PRE_TOKENISERS: &[&str] = &[
     "Sequence",
     "ByteLevel",
     "Split",
@@ -83,35 +83,35 @@ fn token_text(value: &Value) -> Option<String> {
 }
 
 #[derive(Deserialize)]
-struct TokenizerJson {
+pub(crate) struct TokenizerJson {
     #[serde(default)]
-    added_tokens: Vec<AddedTokenJson>,
+    pub(crate) added_tokens: Vec<AddedTokenJson>,
     #[serde(default)]
-    normalizer: Value,
+    pub(crate) normalizer: Value,
     #[serde(default)]
-    pre_tokenizer: Value,
+    pub(crate) pre_tokenizer: Value,
     #[serde(default)]
-    post_processor: Value,
+    pub(crate) post_processor: Value,
     #[serde(default)]
-    decoder: Value,
-    model: ModelJson,
+    pub(crate) decoder: Value,
+    pub(crate) model: ModelJson,
 }
 
 #[derive(Deserialize)]
-struct AddedTokenJson {
-    id: u32,
+pub(crate) struct AddedTokenJson {
+    pub(crate) id: u32,
     #[serde(flatten)]
-    token: AddedToken,
+    pub(crate) token: AddedToken,
 }
 
 #[derive(Deserialize)]
-struct ModelJson {
+pub(crate) struct ModelJson {
     #[serde(rename = "type")]
     kind: Option<String>,
     #[serde(default)]
-    vocab: VocabularyJson,
+    pub(crate) vocab: VocabularyJson,
     #[serde(default)]
-    merges: Vec<MergeJson>,
+    pub(crate) merges: Vec<MergeJson>,
     dropout: Option<f32>,
     unk_token: Option<String>,
     continuing_subword_prefix: Option<String>,
@@ -121,13 +121,13 @@ struct ModelJson {
     #[serde(default)]
     byte_fallback: bool,
     #[serde(default)]
-    ignore_merges: bool,
+    pub(crate) ignore_merges: bool,
 }
 
 /// Byte-pair vocabularies are objects; those of other models (Unigram) are lists, which are skipped here and refused
 /// later by the model's name.
 #[derive(Default)]
-struct VocabularyJson(AHashMap<String, u32>);
+pub(crate) struct VocabularyJson(pub(crate) AHashMap<String, u32>);
 
 impl<'de> Deserialize<'de> for VocabularyJson {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -158,7 +158,7 @@ impl<'de> Deserialize<'de> for VocabularyJson {
 
 #[derive(Deserialize)]
 #[serde(untagged)]
-enum MergeJson {
+pub(crate) enum MergeJson {
     Pair(String, String),
     Line(String),
 }
@@ -207,7 +207,7 @@ impl Tokenizer {
     }
 }
 
-fn check_model_kind(model: &ModelJson) -> Result<(), TokenizerError> {
+pub(crate) fn check_model_kind(model: &ModelJson) -> Result<(), TokenizerError> {
     let unsupported = |part, name: String, supported: &str| {
         Err(TokenizerError::Unsupported { part, name, supported: supported.to_owned() })
     };
@@ -257,7 +257,7 @@ fn read_model(
 }
 
 /// Reads a small part with the library's own reader after checking that everything in it is known and bounded.
-fn read_part<T: DeserializeOwned>(
+pub(crate) fn read_part<T: DeserializeOwned>(
     part: &'static str,
     value: Value,
     supported: &[&str],
@@ -314,7 +314,7 @@ fn step_names<'a>(value: &'a Value, names: &mut Vec<&'a str>) {
     }
 }
 
-fn alphabet_of(decoder: &Value, pre_tokeniser: &Value) -> Result<TokenAlphabet, TokenizerError> {
+pub(crate) fn alphabet_of(decoder: &Value, pre_tokeniser: &Value) -> Result<TokenAlphabet, TokenizerError> {
     let mut names = Vec::new();
     step_names(decoder, &mut names);
     if let Some(unknown) = names.iter().find(|name| !DECODERS.contains(name)) {
@@ -392,7 +392,7 @@ fn leading_special_token(post_processor: &Value) -> Option<&str> {
     }
 }
 
-fn special_ids(
+pub(crate) fn special_ids(
     added: &[AddedTokenJson],
     post_processor: &Value,
     config: Option<&TokenizerConfig>,
@@ -410,10 +410,10 @@ fn special_ids(
     SpecialIds { bos, eos, adds_bos, end_of_turn: without_repeats(end_of_turn) }
 }
 
-fn check_size(what: &'static str, size: usize, limit: usize) -> Result<(), TokenizerError> {
+pub(crate) fn check_size(what: &'static str, size: usize, limit: usize) -> Result<(), TokenizerError> {
     if size > limit { Err(TokenizerError::TooLarge { what, size, limit }) } else { Ok(()) }
 }
 
-fn json_error(file: &'static str, error: serde_json::Error) -> TokenizerError {
+pub(crate) fn json_error(file: &'static str, error: serde_json::Error) -> TokenizerError {
     TokenizerError::Json { file, reason: error.to_string() }
 }

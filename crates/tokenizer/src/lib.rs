@@ -14,6 +14,7 @@
 mod added_tokens;
 mod byte_level;
 mod byte_level_encoder;
+mod convert;
 mod dialogues;
 mod errors;
 mod gguf;

@@ -1,6 +1,7 @@
 //! The pre-tokenisers that GGUF files name (`tokenizer.ggml.pre`), as parts of the `tokenizers` library.
 //! The expressions are those of the models' own `tokenizer.json`. This file does not know vocabularies.
 
+use serde_json::{Value, json};
 use tokenizers::normalizers::unicode::NFC;
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::pre_tokenizers::digits::Digits;
@@ -12,8 +13,17 @@ use tokenizers::{NormalizerWrapper, PreTokenizerWrapper};
 use crate::TokenizerError;
 
 /// The values of `tokenizer.ggml.pre` that can be rebuilt.
-pub const KNOWN_PRE_TOKENIZERS: &[&str] =
-    &["default", "gpt-2", "smollm", "llama-bpe", "llama-v3", "llama3", "qwen2", "deepseek-r1-qwen"];
+pub const KNOWN_PRE_TOKENIZERS: &[&str] = &[
+    "default",
+    "gpt-2",
+    "smollm",
+    "llama-bpe",
+    "llama-v3",
+    "llama3",
+    "qwen2",
+    "deepseek-r1-qwen",
+    "stablelm2",
+];
 
 /// Up to three digits together, as Llama 3 was trained.
 pub(crate) const LLAMA3_WORDS: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
@@ -64,6 +74,13 @@ pub(crate) fn by_name(name: &str) -> Result<PreTokenisation, TokenizerError> {
             ignore_merges: false,
             adds_bos: name == "deepseek-r1-qwen",
         }),
+        // The same words as Qwen's, without a normal form.
+        "stablelm2" => Ok(PreTokenisation {
+            pre_tokeniser: split_then_bytes(QWEN2_WORDS)?,
+            normaliser: None,
+            ignore_merges: false,
+            adds_bos: false,
+        }),
         other => Err(TokenizerError::Unsupported {
             part: "pre-tokeniser (tokenizer.ggml.pre)",
             name: other.to_owned(),
@@ -76,4 +93,50 @@ fn split_then_bytes(words: &str) -> Result<PreTokenizerWrapper, TokenizerError> 
     let split = Split::new(SplitPattern::Regex(words.to_owned()), SplitDelimiterBehavior::Isolated, false)
         .map_err(|error| TokenizerError::Part { part: "pre-tokeniser", reason: error.to_string() })?;
     Ok(Sequence::new(vec![split.into(), ByteLevel::new(false, true, false).into()]).into())
+}
+
+/// The name under which these parts of a `tokenizer.json` are known.
+///
+/// # Errors
+/// [`TokenizerError::Unsupported`] when no name stands for them: another program would split words differently.
+pub(crate) fn name_of(
+    pre_tokeniser: Option<&PreTokenizerWrapper>,
+    normaliser: Option<&NormalizerWrapper>,
+    ignore_merges: bool,
+) -> Result<&'static str, TokenizerError> {
+    let wanted = description(pre_tokeniser, normaliser, ignore_merges);
+    for name in NAMES_TO_WRITE {
+        let known = by_name(name)?;
+        let known = description(Some(&known.pre_tokeniser), known.normaliser.as_ref(), known.ignore_merges);
+        if known == wanted {
+            return Ok(name);
+        }
+    }
+    Err(TokenizerError::Unsupported {
+        part: "pre-tokeniser and normaliser together, in a GGUF file,",
+        name: wanted.to_string(),
+        supported: NAMES_TO_WRITE.join(", "),
+    })
+}
+
+/// One name for each way of splitting.
+const NAMES_TO_WRITE: [&str; 5] = ["gpt-2", "smollm", "llama-bpe", "qwen2", "stablelm2"];
+
+/// What splits a text, without what only moves offsets.
+fn description(
+    pre_tokeniser: Option<&PreTokenizerWrapper>,
+    normaliser: Option<&NormalizerWrapper>,
+    ignore_merges: bool,
+) -> Value {
+    let mut pre_tokeniser = json!(pre_tokeniser);
+    forget_offsets(&mut pre_tokeniser);
+    json!({ "pre_tokenizer": pre_tokeniser, "normalizer": normaliser, "ignore_merges": ignore_merges })
+}
+
+fn forget_offsets(step: &mut Value) {
+    if let Some(step) = step.as_object_mut() {
+        step.remove("trim_offsets");
+    }
+    let steps = step.get_mut("pretokenizers").and_then(Value::as_array_mut);
+    steps.into_iter().flatten().for_each(forget_offsets);
 }

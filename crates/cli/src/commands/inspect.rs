@@ -9,6 +9,7 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 use std::io::Write;
 use zhenjin_hub::{ModelStore, OpenedModel};
+use zhenjin_model::config::ExpertsConfig;
 use zhenjin_model::{FileTensor, PAGE_TOKENS};
 use zhenjin_tokenizer::ChatTemplate;
 
@@ -159,6 +160,10 @@ fn config_lines(opened: &OpenedModel) -> BTreeMap<&'static str, String> {
             "sliding window",
             format!("{} positions from layer {}", window.positions, window.first_layer),
         );
+    }
+    if let Some(experts) = &config.experts {
+        let ExpertsConfig { count, active, intermediate_size, .. } = experts;
+        lines.insert("experts", format!("{active} of {count} for each token, {intermediate_size} wide"));
     }
     if config.attention_bias {
         lines.insert("biases", "query, key, value".to_owned());

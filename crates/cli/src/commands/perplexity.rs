@@ -1,43 +1,85 @@
 //! `zhenjin perplexity`: how well a model predicts a text, by llama.cpp's method.
 
-use crate::arguments::PerplexityArguments;
+use crate::arguments::{EngineArguments, PerplexityArguments};
 use crate::home::Home;
 use crate::machine;
 use anyhow::{Context, Result};
 use serde_json::json;
+use std::path::Path;
 use std::sync::Arc;
 use zhenjin_hub::ModelStore;
-use zhenjin_model::perplexity::{self, PerplexityOptions};
+use zhenjin_model::perplexity::{self, Perplexity, PerplexityOptions};
 use zhenjin_model::{LoadOptions, Model};
+use zhenjin_tensor::KvDtype;
 use zhenjin_tokenizer::Specials;
+
+/// How a model is measured on a text.
+pub(crate) struct Measurement<'a> {
+    pub(crate) text: &'a str,
+    pub(crate) ctx: usize,
+    pub(crate) windows: Option<usize>,
+    pub(crate) engine: &'a EngineArguments,
+    /// Whether to show on standard error how far it is.
+    pub(crate) shows_progress: bool,
+}
+
+/// What was measured, and what it depends on.
+pub(crate) struct Measured {
+    pub(crate) result: Perplexity,
+    pub(crate) kv_dtype: KvDtype,
+    pub(crate) tokens: Vec<u32>,
+}
+
+impl Measurement<'_> {
+    /// The perplexity of the model at `path`.
+    pub(crate) fn of(&self, path: &Path) -> Result<Measured> {
+        let opened = zhenjin_hub::open(path)?;
+        let tokens = opened.tokenizer.encode(self.text, Specials::AsText)?;
+        let bos = opened.tokenizer.bos().filter(|_| opened.tokenizer.adds_bos());
+        let compute = machine::compute(self.engine)?;
+        let (simd, team) = (compute.simd, Arc::new(compute.start_team()?));
+        let model = Arc::new(Model::load(path, &LoadOptions { simd, team: Arc::clone(&team) })?);
+        let kv_dtype = model.kv_dtype(self.engine.kv_cache_dtype);
+        let options = PerplexityOptions {
+            context: self.ctx,
+            windows: self.windows,
+            bos,
+            usable_vocabulary: Some(opened.tokenizer.vocabulary_size()),
+            kv_dtype,
+            simd,
+            team,
+        };
+        let result = perplexity::measure(model, &tokens, &options, &mut |progress| {
+            if self.shows_progress {
+                eprint!(
+                    "\r{}/{} windows, perplexity {:.4} ",
+                    progress.window, progress.windows, progress.perplexity
+                );
+            }
+        })?;
+        if self.shows_progress {
+            eprintln!();
+        }
+        Ok(Measured { result, kv_dtype, tokens })
+    }
+}
+
+/// A text to measure on.
+pub(crate) fn read_text(path: &Path) -> Result<String> {
+    std::fs::read_to_string(path)
+        .with_context(|| format!("reading {} (it must be UTF-8 text)", path.display()))
+}
 
 pub(crate) fn run(home: &Home, arguments: &PerplexityArguments) -> Result<()> {
     let local = ModelStore::new(home.models()).resolve(&arguments.model)?;
-    let text = std::fs::read_to_string(&arguments.file)
-        .with_context(|| format!("reading {} (it must be UTF-8 text)", arguments.file.display()))?;
-    let opened = zhenjin_hub::open(&local.path)?;
-    let tokens = opened.tokenizer.encode(&text, Specials::AsText)?;
-    let bos = opened.tokenizer.bos().filter(|_| opened.tokenizer.adds_bos());
-    let compute = machine::compute(&arguments.engine)?;
-    let (simd, team) = (compute.simd, Arc::new(compute.start_team()?));
-    let model = Arc::new(Model::load(&local.path, &LoadOptions { simd, team: Arc::clone(&team) })?);
-    let options = PerplexityOptions {
-        context: arguments.ctx,
+    let measurement = Measurement {
+        text: &read_text(&arguments.file)?,
+        ctx: arguments.ctx,
         windows: arguments.chunks,
-        bos,
-        usable_vocabulary: Some(opened.tokenizer.vocabulary_size()),
-        kv_dtype: model.kv_dtype(arguments.engine.kv_cache_dtype),
-        simd,
-        team,
+        engine: &arguments.engine,
+        shows_progress: !arguments.json,
     };
-    let result = perplexity::measure(model, &tokens, &options, &mut |progress| {
-        if !arguments.json {
-            eprint!(
-                "\r{}/{} windows, perplexity {:.4} ",
-                progress.window, progress.windows, progress.perplexity
-            );
-        }
-    })?;
+    let Measured { result, .. } = measurement.of(&local.path)?;
     if arguments.json {
         let line = json!({
             "perplexity": result.perplexity, "standard_error": result.standard_error,
@@ -46,7 +88,6 @@ pub(crate) fn run(home: &Home, arguments: &PerplexityArguments) -> Result<()> {
         println!("{line}");
         return Ok(());
     }
-    eprintln!();
     println!(
         "perplexity {:.4} ± {:.4} over {} scored tokens in {} windows of {}",
         result.perplexity, result.standard_error, result.scored_tokens, result.windows, arguments.ctx

@@ -188,7 +188,9 @@ fn read_name(name: &str, config: &ModelConfig) -> Result<(Place, bool), FormatEr
     }
     match Naming::HuggingFace.read(&format!("{module}.weight")) {
         Some(WeightName::Layer(layer, projection))
-            if layer < config.layers && place(projection).is_some() =>
+            if layer < config.layers
+                && place(projection).is_some()
+                && config.has_layer_weight(layer, projection) =>
         {
             Ok(((layer, projection), is_up))
         }

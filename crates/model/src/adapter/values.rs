@@ -69,7 +69,8 @@ impl AdapterValues {
         }
         for addition in &mut additions {
             let weight = addition.weight();
-            if addition.layer >= config.layers || place(addition.projection).is_none() {
+            let is_there = || config.has_layer_weight(addition.layer, addition.projection);
+            if addition.layer >= config.layers || place(addition.projection).is_none() || !is_there() {
                 return Err(fault(weight, "this model has no such projection"));
             }
             if !(1..=MAX_RANK).contains(&addition.rank) {

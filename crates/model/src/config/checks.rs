@@ -8,6 +8,8 @@ const MAX_CONTEXT: usize = 1 << 27;
 const MAX_LAYERS: usize = 1 << 10;
 const MAX_WIDTH: usize = 1 << 18;
 const MAX_HEADS: usize = 1 << 12;
+/// Of a layer; files of published models have up to 512.
+const MAX_EXPERTS: usize = 1 << 11;
 /// What the attention kernel is made for.
 const HEAD_DIM_STEP: usize = 8;
 const MAX_HEAD_DIM: usize = 256;
@@ -55,7 +57,32 @@ impl ModelConfig {
         {
             return Err("the sliding window must be at least 1 position wide".to_owned());
         }
+        self.check_experts()?;
         self.check_rope()
+    }
+
+    fn check_experts(&self) -> Result<(), String> {
+        let Some(experts) = &self.experts else { return Ok(()) };
+        for (what, value, most) in [
+            ("the number of experts", experts.count, MAX_EXPERTS),
+            ("the number of active experts", experts.active, experts.count),
+            ("the width of an expert", experts.intermediate_size, MAX_WIDTH),
+            ("the step between layers with experts", experts.every, MAX_LAYERS),
+        ] {
+            if !(1..=most).contains(&value) {
+                return Err(format!("{what} must be 1 to {most}, found {value}"));
+            }
+        }
+        if let Some(layer) = experts.dense_layers.iter().find(|layer| **layer >= self.layers) {
+            return Err(format!(
+                "layer {layer} is to have no experts, but there are only {} layers",
+                self.layers
+            ));
+        }
+        if self.feed_forward_bias {
+            return Err("experts with biases are not supported".to_owned());
+        }
+        Ok(())
     }
 
     fn check_rope(&self) -> Result<(), String> {

@@ -2,7 +2,7 @@
 //!
 //! It does not check the tensors' shapes; it only asks which optional tensors exist.
 
-use super::{ConfigReading, ModelConfig, RopeConfig, RopeScaling, SlidingWindow};
+use super::{ConfigReading, ExpertsConfig, ModelConfig, RopeConfig, RopeScaling, SlidingWindow};
 use crate::errors::{FormatError, quoted};
 use crate::families::{Bias, Family, supported};
 use crate::gguf::{Gguf, GgufTensor, Value};
@@ -20,7 +20,7 @@ const DEFAULT_BETA_SLOW: f64 = 1.0;
 const WITHOUT_EFFECT: [&str; 3] = ["tensor_data_layout", "rope.scaling.finetuned", "pooling_type"];
 
 /// Keys after the architecture's prefix that are honoured.
-const HONOURED: [&str; 21] = [
+const HONOURED: [&str; 24] = [
     "vocab_size",
     "context_length",
     "embedding_length",
@@ -42,12 +42,17 @@ const HONOURED: [&str; 21] = [
     "rope.scaling.yarn_beta_fast",
     "rope.scaling.yarn_beta_slow",
     "rope.scaling.yarn_ext_factor",
+    "expert_count",
+    "expert_used_count",
+    "expert_feed_forward_length",
 ];
 
 /// Keys that change the numbers in a way that is not supported, unless they have the value that changes nothing.
-const REFUSED: [(&str, Neutral); 21] = [
-    ("expert_count", Neutral::Zero),
-    ("expert_used_count", Neutral::Zero),
+const REFUSED: [(&str, Neutral); 23] = [
+    ("expert_shared_count", Neutral::Zero),
+    ("expert_shared_feed_forward_length", Neutral::Zero),
+    ("expert_weights_scale", Neutral::One),
+    ("expert_gating_func", Neutral::One),
     ("leading_dense_block_count", Neutral::Zero),
     ("nextn_predict_layers", Neutral::Zero),
     ("attention.causal", Neutral::True),
@@ -132,7 +137,7 @@ pub fn from_gguf<B: AsRef<[u8]>>(file: &Gguf<B>) -> Result<ConfigReading, Format
         context_length,
         layers: settings.required("block_count")?,
         hidden_size,
-        intermediate_size: settings.required("feed_forward_length")?,
+        intermediate_size: settings.inner_width(family)?,
         heads,
         kv_heads: settings.optional("attention.head_count_kv")?.unwrap_or(heads),
         head_dim,
@@ -157,6 +162,7 @@ pub fn from_gguf<B: AsRef<[u8]>>(file: &Gguf<B>) -> Result<ConfigReading, Format
             &[LayerWeightName::GateBias, LayerWeightName::UpBias, LayerWeightName::DownBias],
         ),
         qk_norm: family.qk_norm,
+        experts: settings.experts(family)?,
     };
     config.check().map_err(|problem| FormatError::new("metadata", problem))?;
     Ok(ConfigReading { config, unread })
@@ -230,6 +236,36 @@ impl<B: AsRef<[u8]>> Settings<'_, B> {
         }
         let embedding = self.file.tensor(&Naming::Gguf.spell(WeightName::Embedding));
         embedding.and_then(|tensor| tensor.shape.first().copied()).ok_or_else(|| self.missing("vocab_size"))
+    }
+
+    /// Width inside a single feed-forward network; files of models that have experts in every layer may leave it out.
+    fn inner_width(&self, family: &Family) -> Result<usize, FormatError> {
+        match self.optional("feed_forward_length")?.filter(|width| *width > 0) {
+            Some(width) => Ok(width),
+            None if family.experts => self.required("expert_feed_forward_length"),
+            None => self.required("feed_forward_length"),
+        }
+    }
+
+    /// llama.cpp's rule for `qwen3moe`: experts in every layer, probabilities divided by their sum.
+    fn experts(&self, family: &Family) -> Result<Option<ExpertsConfig>, FormatError> {
+        if !family.experts {
+            return match self.optional("expert_count")? {
+                None | Some(0) => Ok(None),
+                Some(count) => Err(FormatError::new(
+                    format!("metadata `{}`", self.key("expert_count")),
+                    format!("experts are not supported for models of this family, found {count}"),
+                )),
+            };
+        }
+        Ok(Some(ExpertsConfig {
+            count: self.required("expert_count")?,
+            active: self.required("expert_used_count")?,
+            intermediate_size: self.required("expert_feed_forward_length")?,
+            normalise: true,
+            every: 1,
+            dense_layers: Vec::new(),
+        }))
     }
 
     fn head_dim(&self, hidden_size: usize, heads: usize) -> Result<usize, FormatError> {

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::fields::Fields;
 use super::rope_from_json::rope;
-use super::{ConfigReading, ModelConfig, RopeScaling, SlidingWindow};
+use super::{ConfigReading, ExpertsConfig, ModelConfig, RopeScaling, SlidingWindow};
 use crate::errors::{FormatError, quoted};
 use crate::families::{Bias, DefaultKvHeads, Family, WindowRule, supported};
 use crate::json;
@@ -16,7 +16,7 @@ use crate::json;
 pub const MAX_CONFIG_BYTES: usize = 1 << 20;
 
 /// Settings that are honoured.
-const HONOURED: [&str; 25] = [
+const HONOURED: [&str; 32] = [
     "model_type",
     "architectures",
     "vocab_size",
@@ -42,10 +42,17 @@ const HONOURED: [&str; 25] = [
     "max_window_layers",
     "layer_types",
     "quantization_config",
+    "num_experts",
+    "num_local_experts",
+    "num_experts_per_tok",
+    "moe_intermediate_size",
+    "norm_topk_prob",
+    "decoder_sparse_step",
+    "mlp_only_layers",
 ];
 
 /// Settings that have no effect on the logits of the supported families: those of training, generation and files.
-const WITHOUT_EFFECT: [&str; 29] = [
+const WITHOUT_EFFECT: [&str; 31] = [
     "_name_or_path",
     "_attn_implementation_autoset",
     "transformers_version",
@@ -75,10 +82,12 @@ const WITHOUT_EFFECT: [&str; 29] = [
     "unsloth_fixed",
     "gradient_checkpointing",
     "is_decoder",
+    "router_aux_loss_coef",
+    "output_router_logits",
 ];
 
 /// Settings that change the numbers in a way that is not supported, unless they are absent, null or neutral.
-const REFUSED: [(&str, Neutral); 30] = [
+const REFUSED: [(&str, Neutral); 28] = [
     ("compression_config", Neutral::Null),
     ("text_config", Neutral::Null),
     ("vision_config", Neutral::Null),
@@ -92,8 +101,6 @@ const REFUSED: [(&str, Neutral); 30] = [
     ("qk_layernorm", Neutral::False),
     ("use_qk_norm", Neutral::False),
     ("qkv_bias", Neutral::Null),
-    ("num_experts", Neutral::Zero),
-    ("num_local_experts", Neutral::Zero),
     ("n_routed_experts", Neutral::Zero),
     ("no_rope_layers", Neutral::Empty),
     ("no_rope_layer_interval", Neutral::Zero),
@@ -176,6 +183,7 @@ pub fn from_json(text: &[u8]) -> Result<ConfigReading, FormatError> {
         },
         feed_forward_bias: bias(&fields, family.feed_forward_bias, "mlp_bias")?,
         qk_norm: family.qk_norm,
+        experts: experts(&fields, family)?,
     };
     config.check().map_err(|problem| FormatError::new("configuration", problem))?;
     Ok(ConfigReading { config, unread })
@@ -231,6 +239,47 @@ fn sort_out(fields: &Fields<'_>) -> Result<Vec<String>, FormatError> {
         }
     }
     Ok(unread)
+}
+
+/// The settings of mixtures of experts, which another family may have only as neutral values.
+fn experts(fields: &Fields<'_>, family: &Family) -> Result<Option<ExpertsConfig>, FormatError> {
+    const COUNTS: [&str; 2] = ["num_experts", "num_local_experts"];
+    if !family.experts {
+        for name in COUNTS {
+            if let Some(count) = fields.size(name)?
+                && count > 0
+            {
+                return Err(fields.fault(
+                    name,
+                    format!("experts are not supported for models of this family, found {count}"),
+                ));
+            }
+        }
+        return Ok(None);
+    }
+    let count = match (fields.size(COUNTS[0])?, fields.size(COUNTS[1])?) {
+        (Some(count), Some(other)) if count != other => {
+            return Err(fields.fault(COUNTS[1], format!("is {other}, but `{}` is {count}", COUNTS[0])));
+        }
+        (count, other) => count.or(other).ok_or_else(|| fields.missing(COUNTS[0]))?,
+    };
+    let layer = |value: &Value| {
+        let layer = value.as_u64().and_then(|layer| usize::try_from(layer).ok());
+        layer.ok_or_else(|| fields.fault("mlp_only_layers", "must be a list of layers' numbers"))
+    };
+    Ok(Some(ExpertsConfig {
+        count,
+        active: fields.required_size("num_experts_per_tok")?,
+        intermediate_size: fields.required_size("moe_intermediate_size")?,
+        normalise: fields.bool("norm_topk_prob")?.unwrap_or(false),
+        every: fields.size("decoder_sparse_step")?.unwrap_or(1),
+        dense_layers: fields
+            .list("mlp_only_layers")?
+            .unwrap_or_default()
+            .iter()
+            .map(layer)
+            .collect::<Result<_, _>>()?,
+    }))
 }
 
 fn head_dim(

@@ -16,6 +16,7 @@ use crate::errors::{FormatError, quoted};
 use cursor::{At, Cursor, Problem};
 pub use tensors::MAX_RANK;
 use tensors::TensorRecord;
+pub(crate) use tensors::type_number;
 pub use value::{Array, MAX_ARRAY_DEPTH, Value, ValueType};
 
 /// The most metadata entries that a file may have. Real files have fewer than 100.
@@ -214,6 +215,14 @@ impl<B: AsRef<[u8]>> Gguf<B> {
     /// All metadata in the file's order.
     pub fn metadata(&self) -> impl Iterator<Item = (&str, Value<'_>)> {
         self.metadata.iter().filter_map(|record| Some((self.text(&record.key), self.view(record).ok()?)))
+    }
+
+    /// All metadata in the file's order as the file spells them, for a writer that passes them on: type and bytes.
+    pub fn spelled(&self) -> impl Iterator<Item = (&str, ValueType, &[u8])> {
+        let bytes = self.bytes.as_ref();
+        self.metadata
+            .iter()
+            .map(|record| (self.text(&record.key), record.value_type, &bytes[record.value.clone()]))
     }
 
     /// The value of one key.

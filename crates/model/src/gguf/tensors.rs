@@ -78,27 +78,35 @@ const GGML_TYPES: [&str; 40] = [
     "MXFP4",
 ];
 
+/// The supported types by their numbers.
+const TYPES: [(u32, Dtype); 11] = [
+    (0, Dtype::F32),
+    (1, Dtype::F16),
+    (2, Dtype::Q4_0),
+    (3, Dtype::Q4_1),
+    (6, Dtype::Q5_0),
+    (7, Dtype::Q5_1),
+    (8, Dtype::Q8_0),
+    (12, Dtype::Q4K),
+    (13, Dtype::Q5K),
+    (14, Dtype::Q6K),
+    (30, Dtype::Bf16),
+];
+
 fn dtype(number: u32) -> Result<Dtype, Problem> {
-    Ok(match number {
-        0 => Dtype::F32,
-        1 => Dtype::F16,
-        2 => Dtype::Q4_0,
-        3 => Dtype::Q4_1,
-        6 => Dtype::Q5_0,
-        7 => Dtype::Q5_1,
-        8 => Dtype::Q8_0,
-        12 => Dtype::Q4K,
-        13 => Dtype::Q5K,
-        14 => Dtype::Q6K,
-        30 => Dtype::Bf16,
-        _ => {
-            let name = usize::try_from(number).ok().and_then(|number| GGML_TYPES.get(number));
-            return Err(Problem(format!(
-                "type {} is not supported; supported are F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q4_K, Q5_K and Q6_K",
-                name.map_or_else(|| format!("number {number}"), |name| format!("{name} (number {number})"))
-            )));
-        }
+    let known = TYPES.iter().find(|(known, _)| *known == number);
+    known.map(|(_, dtype)| *dtype).ok_or_else(|| {
+        let name = usize::try_from(number).ok().and_then(|number| GGML_TYPES.get(number));
+        Problem(format!(
+            "type {} is not supported; supported are F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q4_K, Q5_K and Q6_K",
+            name.map_or_else(|| format!("number {number}"), |name| format!("{name} (number {number})"))
+        ))
     })
+}
+
+/// The number by which files know `dtype`.
+pub(crate) fn type_number(dtype: Dtype) -> u32 {
+    TYPES.iter().find(|(_, known)| *known == dtype).map_or(0, |(number, _)| *number)
 }
 
 /// Reads directory entry number `index`.
@@ -202,4 +210,17 @@ pub(super) fn locate(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_type_has_a_number() {
+        for dtype in Dtype::ALL {
+            assert_eq!(super::dtype(type_number(dtype)).ok(), Some(dtype));
+            assert_eq!(GGML_TYPES[type_number(dtype) as usize], dtype.name());
+        }
+    }
 }

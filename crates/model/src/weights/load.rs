@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use zhenjin_tensor::{
-    Matrix, MatrixMemory, ParameterId, SimdLevel, TensorError, ThreadTeam, Vector, dequantise,
+    Expert, ExpertChoice, Matrix, MatrixMemory, ParameterId, SimdLevel, TensorError, ThreadTeam, Vector,
+    dequantise,
 };
 
-use super::{LayerWeights, Linear, Weights};
+use super::{Experts, FeedForward, LayerWeights, Linear, Weights};
 use crate::config::ModelConfig;
 use crate::errors::ModelError;
 use crate::tensor_source::{LayerWeightName, TensorSource, TensorView, WeightName};
@@ -156,10 +157,32 @@ impl<K: WeightMaker> Making<'_, K> {
             key_norm: self.vector_if(config.qk_norm, name(W::KeyNorm))?,
             output: self.linear(name(W::Output), name(W::OutputBias), config.attention_output_bias)?,
             feed_forward_norm: self.vector(name(W::FeedForwardNorm))?,
-            gate: self.linear(name(W::Gate), name(W::GateBias), config.feed_forward_bias)?,
-            up: self.linear(name(W::Up), name(W::UpBias), config.feed_forward_bias)?,
-            down: self.linear(name(W::Down), name(W::DownBias), config.feed_forward_bias)?,
+            feed_forward: self.feed_forward(index)?,
         })
+    }
+
+    fn feed_forward(&mut self, index: usize) -> Result<FeedForward<K::Matrix, K::Vector>, ModelError> {
+        use LayerWeightName as W;
+        let config = self.config;
+        let name = |name| WeightName::Layer(index, name);
+        let Some(settings) = config.experts_of(index) else {
+            return Ok(FeedForward::Dense {
+                gate: self.linear(name(W::Gate), name(W::GateBias), config.feed_forward_bias)?,
+                up: self.linear(name(W::Up), name(W::UpBias), config.feed_forward_bias)?,
+                down: self.linear(name(W::Down), name(W::DownBias), config.feed_forward_bias)?,
+            });
+        };
+        let router = self.matrix(name(W::Router))?;
+        let expert = |expert: u16| {
+            Ok(Expert {
+                gate: self.matrix(name(W::ExpertGate(expert)))?,
+                up: self.matrix(name(W::ExpertUp(expert)))?,
+                down: self.matrix(name(W::ExpertDown(expert)))?,
+            })
+        };
+        let experts = (0..settings.count as u16).map(expert).collect::<Result<_, ModelError>>()?;
+        let choice = ExpertChoice { active: settings.active, normalise: settings.normalise };
+        Ok(FeedForward::Experts(Experts { router, experts, choice }))
     }
 
     fn linear(

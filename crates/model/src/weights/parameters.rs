@@ -1,8 +1,8 @@
 //! A model's parameters one by one, in the order of [`crate::ModelConfig::weights`]: for optimisers, checkpoints, sums.
 
-use zhenjin_tensor::{Matrix, ParameterId, ParameterShape, ParameterSource, Vector};
+use zhenjin_tensor::{Expert, Matrix, ParameterId, ParameterShape, ParameterSource, Vector};
 
-use super::{LayerWeights, Linear, Weights};
+use super::{Experts, FeedForward, LayerWeights, Linear, Weights};
 use crate::tensor_source::{LayerWeightName, WeightName};
 
 /// A weight of either kind.
@@ -45,7 +45,11 @@ impl<M, V> Weights<M, V> {
             WeightName::FinalNorm => Some(Weight::Vector(&self.final_norm)),
             WeightName::Head => self.separate_head.as_ref().map(Weight::Matrix),
             WeightName::Layer(index, name) => {
-                let mut weights = self.layers.get(index)?.as_ref().into_parameters();
+                let layer = self.layers.get(index)?;
+                if let (Some(_), FeedForward::Experts(experts)) = (name.expert(), &layer.feed_forward) {
+                    return experts.get(name).map(Weight::Matrix);
+                }
+                let mut weights = layer.as_ref().into_parameters();
                 weights.find(|(known, _)| *known == name).map(|(_, weight)| weight)
             }
         }
@@ -124,9 +128,7 @@ impl<M, V> LayerWeights<M, V> {
             key_norm: self.key_norm.as_ref(),
             output: self.output.as_ref(),
             feed_forward_norm: &self.feed_forward_norm,
-            gate: self.gate.as_ref(),
-            up: self.up.as_ref(),
-            down: self.down.as_ref(),
+            feed_forward: self.feed_forward.as_ref(),
         }
     }
 
@@ -140,9 +142,7 @@ impl<M, V> LayerWeights<M, V> {
             key_norm: self.key_norm.as_mut(),
             output: self.output.as_mut(),
             feed_forward_norm: &mut self.feed_forward_norm,
-            gate: self.gate.as_mut(),
-            up: self.up.as_mut(),
-            down: self.down.as_mut(),
+            feed_forward: self.feed_forward.as_mut(),
         }
     }
 
@@ -165,13 +165,81 @@ impl<M, V> LayerWeights<M, V> {
             optional(W::KeyNorm, self.key_norm),
             linear(W::Output, W::OutputBias, self.output),
             vector(W::FeedForwardNorm, self.feed_forward_norm),
-            linear(W::Gate, W::GateBias, self.gate),
-            linear(W::Up, W::UpBias, self.up),
-            linear(W::Down, W::DownBias, self.down),
         ]
         .into_iter()
         .flatten()
         .flatten()
+        .chain(self.feed_forward.into_parameters())
+    }
+}
+
+impl<M, V> FeedForward<M, V> {
+    fn as_ref(&self) -> FeedForward<&M, &V> {
+        match self {
+            FeedForward::Dense { gate, up, down } => {
+                FeedForward::Dense { gate: gate.as_ref(), up: up.as_ref(), down: down.as_ref() }
+            }
+            FeedForward::Experts(Experts { router, experts, choice }) => FeedForward::Experts(Experts {
+                router,
+                choice: *choice,
+                experts: experts
+                    .iter()
+                    .map(|expert| Expert { gate: &expert.gate, up: &expert.up, down: &expert.down })
+                    .collect(),
+            }),
+        }
+    }
+
+    fn as_mut(&mut self) -> FeedForward<&mut M, &mut V> {
+        match self {
+            FeedForward::Dense { gate, up, down } => {
+                FeedForward::Dense { gate: gate.as_mut(), up: up.as_mut(), down: down.as_mut() }
+            }
+            FeedForward::Experts(Experts { router, experts, choice }) => FeedForward::Experts(Experts {
+                router,
+                choice: *choice,
+                experts: experts
+                    .iter_mut()
+                    .map(|Expert { gate, up, down }| Expert { gate, up, down })
+                    .collect(),
+            }),
+        }
+    }
+
+    fn into_parameters(self) -> impl Iterator<Item = (LayerWeightName, Weight<M, V>)> {
+        use LayerWeightName as W;
+        let mut parameters = Vec::new();
+        match self {
+            FeedForward::Dense { gate, up, down } => {
+                for (matrix, bias, linear) in
+                    [(W::Gate, W::GateBias, gate), (W::Up, W::UpBias, up), (W::Down, W::DownBias, down)]
+                {
+                    parameters.push((matrix, Weight::Matrix(linear.matrix)));
+                    parameters.extend(linear.bias.map(|vector| (bias, Weight::Vector(vector))));
+                }
+            }
+            FeedForward::Experts(Experts { router, experts, .. }) => {
+                parameters.push((W::Router, Weight::Matrix(router)));
+                for (number, Expert { gate, up, down }) in (0_u16..).zip(experts) {
+                    parameters.push((W::ExpertGate(number), Weight::Matrix(gate)));
+                    parameters.push((W::ExpertUp(number), Weight::Matrix(up)));
+                    parameters.push((W::ExpertDown(number), Weight::Matrix(down)));
+                }
+            }
+        }
+        parameters.into_iter()
+    }
+}
+
+impl<M> Experts<M> {
+    /// The matrix of that name, if it is an expert's.
+    fn get(&self, name: LayerWeightName) -> Option<&M> {
+        let expert = self.experts.get(usize::from(name.expert()?))?;
+        match name {
+            LayerWeightName::ExpertGate(_) => Some(&expert.gate),
+            LayerWeightName::ExpertUp(_) => Some(&expert.up),
+            _ => Some(&expert.down),
+        }
     }
 }
 

@@ -34,6 +34,14 @@ pub fn config_json(config: &ModelConfig) -> Result<Value, FormatError> {
     if let Bias::Setting(name) = family.feed_forward_bias {
         set(name, json!(config.feed_forward_bias));
     }
+    if let Some(experts) = &config.experts {
+        set("num_experts", json!(experts.count));
+        set("num_experts_per_tok", json!(experts.active));
+        set("moe_intermediate_size", json!(experts.intermediate_size));
+        set("norm_topk_prob", json!(experts.normalise));
+        set("decoder_sparse_step", json!(experts.every));
+        set("mlp_only_layers", json!(experts.dense_layers));
+    }
     set("rope_theta", json!(config.rope.base));
     set("rope_scaling", rope_scaling(config)?);
     match (family.window, config.sliding_window) {
@@ -59,7 +67,7 @@ fn family_of(config: &ModelConfig) -> Result<&'static Family, FormatError> {
         "llama" if config.sliding_window.is_some() => "mistral",
         name => name,
     };
-    let family = Family::of_model_type(name);
+    let family = Family::of_model_type(name).or_else(|| Family::of_gguf_architecture(name));
     family.ok_or_else(|| fault(format!("no config.json is known for a model of architecture `{name}`")))
 }
 

@@ -76,16 +76,18 @@ impl NewFile {
         let temporary = self.out.into_inner().map_err(|error| failed("write")(error.into_error()))?;
         temporary.as_file().sync_all().map_err(failed("write to disk"))?;
         temporary.persist(&self.path).map_err(|error| failed("rename")(error.error))?;
-        if cfg!(unix) {
-            let folder = std::fs::File::open(folder(&self.path));
-            folder.and_then(|folder| folder.sync_all()).map_err(failed("write the folder of"))?;
-        }
+        sync_folder(folder(&self.path)).map_err(failed("write the folder of"))?;
         Ok(WrittenFile { bytes: self.bytes, sha256: self.hash.finalize().into() })
     }
 }
 
 fn folder(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// Makes renames in a folder survive a power cut.
+pub(super) fn sync_folder(folder: &Path) -> std::io::Result<()> {
+    if cfg!(unix) { std::fs::File::open(folder)?.sync_all() } else { Ok(()) }
 }
 
 fn failed(path: &Path, action: &'static str, source: std::io::Error) -> ModelError {

@@ -2,11 +2,13 @@
 
 use std::path::PathBuf;
 
-use zhenjin_tensor::{Dtype, Matrix, dequantise, quantise};
+use half::f16;
+use zhenjin_tensor::{Dtype, Matrix, TensorError, dequantise, quantise};
 
 use super::new_file::NewFile;
 use crate::config::{ModelConfig, RopeLayout};
 use crate::errors::ModelError;
+use crate::names::Naming;
 use crate::tensor_source::{LayerWeightName, TensorSource, WeightName};
 use crate::weights::{Weight, Weights};
 
@@ -80,7 +82,6 @@ impl WeightRows for FileRows<'_> {
 
 /// That `rows` has every weight that `config` implies, in its shape.
 pub(super) fn check(config: &ModelConfig, rows: &dyn WeightRows) -> Result<(), ModelError> {
-    use crate::names::Naming;
     for name in config.weights() {
         let tensor = Naming::HuggingFace.spell(name);
         let expected = config.shape(name);
@@ -115,9 +116,9 @@ pub(super) fn write_weight(
         for (offset, values) in values.chunks_exact_mut(columns).enumerate() {
             rows.row(name, order.source(row + offset), values)?;
         }
-        let bytes = quantise(dtype, values).map_err(|error| ModelError::Weight {
+        let bytes = convert(dtype, values).map_err(|error| ModelError::Weight {
             file: rows.origin(),
-            tensor: crate::names::Naming::HuggingFace.spell(name),
+            tensor: Naming::HuggingFace.spell(name),
             error,
         })?;
         out.write(&bytes)?;
@@ -125,6 +126,17 @@ pub(super) fn write_weight(
     }
     rows.release(name);
     Ok(())
+}
+
+/// Quantises or rounds; a number that would become infinite is an error.
+fn convert(dtype: Dtype, values: &[f32]) -> Result<Vec<u8>, TensorError> {
+    let overflows = |value: &f32| value.is_finite() && f16::from_f32(*value).is_infinite();
+    match values.iter().position(overflows) {
+        Some(start) if dtype == Dtype::F16 => {
+            Err(TensorError::NotRepresentable { dtype, start, end: start + 1 })
+        }
+        _ => quantise(dtype, values),
+    }
 }
 
 /// Which row of the source becomes which row of the file: those of queries and keys depend on which two dimensions RoPE

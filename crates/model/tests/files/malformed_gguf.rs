@@ -250,7 +250,7 @@ const FAULTS: &[(&str, Fault, &str, &str)] = &[
         "experts",
         |file| file.set("llama.expert_count", RawValue::u32(8)),
         "metadata `llama.expert_count`",
-        "not supported with any value but 0",
+        "experts are not supported for models of this family",
     ),
     (
         "attention scale",

@@ -1,16 +1,21 @@
 //! Models that are written and opened again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
 use proptest::prelude::*;
-use zhenjin_model::config::{RopeConfig, RopeLayout, RopeScaling, SlidingWindow, from_json};
+use zhenjin_model::config::{ExpertsConfig, RopeConfig, RopeLayout, RopeScaling, SlidingWindow, from_json};
 use zhenjin_model::families::{Bias, FAMILIES, Family, WindowRule};
+use zhenjin_model::names::Naming;
 use zhenjin_model::testing::tiny_config;
-use zhenjin_model::write::{NewTensor, config_json, write_safetensors, write_tensors};
+use zhenjin_model::write::{
+    FileRows, FloatType, FolderFile, MetadataValue, NewTensor, Quantisation, config_json, write_gguf,
+    write_hugging_face, write_safetensors, write_tensors,
+};
 use zhenjin_model::{
-    InitialisationRule, LoadOptions, Model, ModelConfig, ModelError, Weight, WeightName, Weights, initialise,
+    FeedForward, InitialisationRule, LoadOptions, Model, ModelConfig, ModelError, ModelFile, TensorSource,
+    Weight, WeightName, Weights, initialise,
 };
 use zhenjin_tensor::{Dtype, SimdLevel, ThreadTeam};
 
@@ -86,6 +91,14 @@ pub(super) fn configurations() -> impl Strategy<Value = ModelConfig> {
                 attention_output_bias: given(family.attention_output_bias, bias),
                 feed_forward_bias: given(family.feed_forward_bias, mlp_bias),
                 qk_norm: family.qk_norm,
+                experts: family.experts.then(|| ExpertsConfig {
+                    count: 1 + vocabulary_size % 5,
+                    active: 1 + (vocabulary_size % 5) / 2,
+                    intermediate_size: 1 + hidden_size % 7,
+                    normalise: !first,
+                    every: 1 + usize::from(first),
+                    dense_layers: if bias && first { vec![0] } else { Vec::new() },
+                }),
             }
         },
     )
@@ -140,6 +153,39 @@ proptest! {
         let (_, header) = safetensors::SafeTensors::read_metadata(&bytes).unwrap();
         prop_assert_eq!(header.metadata().as_ref().unwrap()["format"].as_str(), "pt");
         prop_assert_eq!(header.tensors().len(), config.weights().count());
+    }
+
+    #[test]
+    fn a_gguf_file_holds_the_same_model(config in configurations(), seed in any::<u64>()) {
+        let options = options();
+        let weights = initialise(&config, &InitialisationRule::default(), seed, &options).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model.gguf");
+        let metadata = [("general.name".to_owned(), MetadataValue::string("tiny"))];
+        let floats = Quantisation::Floats(FloatType::F32);
+        match write_gguf(&path, &config, &weights, floats, &metadata) {
+            // Not every scaling of RoPE can be said.
+            Err(ModelError::Unwritable { .. }) => return Ok(()),
+            written => {
+                let written = written.unwrap();
+                prop_assert!(written.fallbacks.is_empty());
+                let names: BTreeSet<String> = config.weights().map(|weight| Naming::Gguf.spell(weight)).collect();
+                let divisors = usize::from(matches!(config.rope.scaling, RopeScaling::Llama3 { .. }));
+                prop_assert_eq!(written.types, vec![(Dtype::F32, names.len() + divisors)]);
+            }
+        }
+        let file = ModelFile::open(&path).unwrap();
+        prop_assert_eq!(file.gguf().unwrap().string("general.name").unwrap(), Some("tiny"));
+        prop_assert!(file.unused_tensors().is_empty() && file.unread_settings().is_empty());
+        let read = file.config();
+        prop_assert_eq!((read.heads, read.kv_heads, read.head_dim), (config.heads, config.kv_heads, config.head_dim));
+        prop_assert_eq!(read.tied_embeddings, config.tied_embeddings);
+        prop_assert_eq!(read.rms_norm_epsilon, config.rms_norm_epsilon);
+        // Back in the order of Hugging Face files the bits are those that were written.
+        let (first, second) = (folder.path().join("a.safetensors"), folder.path().join("b.safetensors"));
+        let first = write_safetensors(&first, &config, &weights, &BTreeMap::new()).unwrap();
+        let second = write_safetensors(&second, read, &FileRows(&file), &BTreeMap::new()).unwrap();
+        prop_assert_eq!(first, second);
     }
 
     #[test]
@@ -225,4 +271,104 @@ fn a_file_that_cannot_be_finished_leaves_the_old_one_and_nothing_else() {
     let nowhere = folder.path().join("missing").join("a.safetensors");
     let error = write_tensors(&nowhere, &good, &BTreeMap::new(), &mut |_, _| Ok(())).unwrap_err();
     assert!(error.to_string().contains("cannot create"), "{error}");
+}
+
+#[test]
+fn mixtures_are_written_with_the_types_that_they_say() {
+    let (options, folder) = (options(), tempfile::tempdir().unwrap());
+    let config = ModelConfig { hidden_size: 256, intermediate_size: 288, layers: 3, ..tiny_config() };
+    let weights = initialise(&config, &InitialisationRule::default(), 1, &options).unwrap();
+    for name in Quantisation::names() {
+        let quantisation = Quantisation::from_name(name).unwrap();
+        let path = folder.path().join(format!("{name}.gguf"));
+        let written = write_gguf(&path, &config, &weights, quantisation, &[]).unwrap();
+        let file = ModelFile::open(&path).unwrap();
+        let mut fallbacks = 0;
+        for weight in config.weights() {
+            let (wanted, given) = quantisation.dtype(&config, weight);
+            assert_eq!(file.tensor(weight).unwrap().dtype, given, "{name}: {weight:?}");
+            fallbacks += usize::from(wanted != given);
+        }
+        assert_eq!(written.fallbacks.len(), fallbacks);
+        assert_eq!(fallbacks > 0, name.contains("_k"), "{name}");
+        Model::load(&path, &options).unwrap();
+        // The elements are near those that were written.
+        let mut values = vec![0.0; config.hidden_size];
+        let view = file.tensor(WeightName::Embedding).unwrap();
+        let bytes = view.dtype.bytes(values.len()).unwrap();
+        zhenjin_tensor::dequantise(view.dtype, &view.bytes[..bytes], &mut values).unwrap();
+        let mut expected = vec![0.0; config.hidden_size];
+        weights.embedding.row(0, &mut expected);
+        let error = |(a, b): (&f32, &f32)| (a - b).abs();
+        let largest = values.iter().zip(&expected).map(error).fold(0.0, f32::max);
+        assert!(largest <= 0.01, "{name}: off by {largest}");
+    }
+}
+
+#[test]
+fn folders_are_written_whole_and_replace_nothing() {
+    let (options, folder) = (options(), tempfile::tempdir().unwrap());
+    let weights = initialise(&tiny_config(), &InitialisationRule::default(), 1, &options).unwrap();
+    let out = folder.path().join("model");
+    let files = [FolderFile { name: "tokenizer.json".to_owned(), bytes: b"{}".to_vec() }];
+    let write = |config: &ModelConfig, dtype| {
+        let settings = [("eos_token_id", serde_json::json!(3))];
+        write_hugging_face(&out, config, &weights, dtype, &settings, &files)
+    };
+    // A head that the weights do not have: found before anything is visible.
+    let untied = ModelConfig { tied_embeddings: false, ..tiny_config() };
+    assert!(matches!(write(&untied, FloatType::F32), Err(ModelError::MissingTensor { .. })));
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+    write(&tiny_config(), FloatType::Bf16).unwrap();
+    let file = ModelFile::open(&out).unwrap();
+    assert_eq!(file.tensor(WeightName::Embedding).unwrap().dtype, Dtype::Bf16);
+    let config: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(out.join("config.json")).unwrap()).unwrap();
+    assert_eq!((&config["torch_dtype"], &config["eos_token_id"]), (&"bfloat16".into(), &3.into()));
+    assert_eq!(std::fs::read(out.join("tokenizer.json")).unwrap(), b"{}");
+    let error = write(&tiny_config(), FloatType::F32).unwrap_err();
+    assert!(error.to_string().contains("something of this name already"), "{error}");
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn numbers_beyond_half_precision_are_refused_by_tensor() {
+    let (options, folder) = (options(), tempfile::tempdir().unwrap());
+    let mut weights = initialise(&tiny_config(), &InitialisationRule::default(), 1, &options).unwrap();
+    let FeedForward::Dense { gate, .. } = &mut weights.layers[1].feed_forward else { unreachable!() };
+    gate.matrix.f32_packed_mut().unwrap()[5] = 70_000.0;
+    let write = |dtype| {
+        write_gguf(&folder.path().join("a.gguf"), &tiny_config(), &weights, Quantisation::Floats(dtype), &[])
+    };
+    let error = write(FloatType::F16).unwrap_err().to_string();
+    assert!(error.contains("layers.1.mlp.gate_proj") && error.contains("F16"), "{error}");
+    write(FloatType::Bf16).unwrap();
+}
+
+#[test]
+fn what_no_gguf_file_can_say_is_refused_by_name() {
+    let (options, folder) = (options(), tempfile::tempdir().unwrap());
+    let floats = Quantisation::Floats(FloatType::F32);
+    let qwen2 = ModelConfig { architecture: "qwen2".to_owned(), attention_bias: true, ..tiny_config() };
+    let window = SlidingWindow { positions: 8, first_layer: 1 };
+    let divisors = RopeScaling::Divisors(vec![1.0; 8]);
+    for (config, problem) in [
+        (ModelConfig { sliding_window: Some(window), ..qwen2.clone() }, "which layers have a sliding window"),
+        (
+            ModelConfig { rope: RopeConfig { scaling: divisors, ..qwen2.rope.clone() }, ..qwen2.clone() },
+            "files of architecture `qwen2` have no tensor",
+        ),
+        (ModelConfig { architecture: "gpt9".to_owned(), ..tiny_config() }, "`gpt9`"),
+    ] {
+        let weights = initialise(&config, &InitialisationRule::default(), 1, &options).unwrap();
+        let error = write_gguf(&folder.path().join("a.gguf"), &config, &weights, floats, &[])
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains(problem), "{error}");
+    }
+    let weights = initialise(&qwen2, &InitialisationRule::default(), 1, &options).unwrap();
+    let twice = [("general.architecture".to_owned(), MetadataValue::string("llama"))];
+    let error = write_gguf(&folder.path().join("a.gguf"), &qwen2, &weights, floats, &twice).unwrap_err();
+    assert!(error.to_string().contains("`general.architecture` was given twice"), "{error}");
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
 }

@@ -63,6 +63,23 @@ CASES = {
         dict(use_sliding_window=True, sliding_window=8, max_window_layers=1),
     ),
     "qwen3": ("Qwen3", dict(head_dim=24)),
+    "qwen3moe": (
+        "Qwen3Moe",
+        dict(num_experts=8, num_experts_per_tok=3, moe_intermediate_size=48, norm_topk_prob=True, head_dim=24),
+    ),
+    "qwen3moe, some layers dense, not normalised": (
+        "Qwen3Moe",
+        dict(
+            num_hidden_layers=4,
+            num_experts=6,
+            num_experts_per_tok=2,
+            moe_intermediate_size=32,
+            norm_topk_prob=False,
+            decoder_sparse_step=2,
+            mlp_only_layers=[1],
+            tie_word_embeddings=True,
+        ),
+    ),
     "qwen3, tied, yarn not truncated": (
         "Qwen3",
         dict(
@@ -102,14 +119,29 @@ def weights(name: str, count: int) -> numpy.ndarray:
     return numpy.float32(0.5) * numbers(name, count)
 
 
+def values_of(name: str, shape) -> numpy.ndarray:
+    """A parameter by its name; transformers keeps the experts of a layer as one, which files hold apart."""
+    if not name.endswith(("experts.gate_up_proj", "experts.down_proj")):
+        return weights(name, shape.numel()).reshape(shape)
+    stem, _, kind = name.rpartition(".")
+    experts = []
+    for expert in range(shape[0]):
+        if kind == "down_proj":
+            experts.append(weights(f"{stem}.{expert}.down_proj.weight", shape[1] * shape[2]).reshape(shape[1:]))
+        else:
+            half = (shape[1] // 2, shape[2])
+            parts = [weights(f"{stem}.{expert}.{part}_proj.weight", half[0] * half[1]) for part in ("gate", "up")]
+            experts.append(numpy.concatenate([part.reshape(half) for part in parts]))
+    return numpy.stack(experts)
+
+
 def case(name: str, family: str, changes: dict) -> dict:
     config = getattr(transformers, f"{family}Config")(**{**SIZES, **changes}, architectures=[f"{family}ForCausalLM"])
     config._attn_implementation = "eager"
     model = getattr(transformers, f"{family}ForCausalLM")(config).float().eval()
     with torch.no_grad():
         for parameter_name, parameter in model.named_parameters():
-            values = weights(parameter_name, parameter.numel())
-            parameter.copy_(torch.from_numpy(values).reshape(parameter.shape))
+            parameter.copy_(torch.from_numpy(values_of(parameter_name, parameter.shape)))
         tokens = ((numbers(name, TOKENS) + 0.5) * VOCABULARY).astype(int).tolist()
         logits = model(torch.tensor([tokens])).logits[0]
     return {

@@ -4,6 +4,7 @@
 //! take longer. Neither changes a bit of the result. It does not know models: shapes come with the operands.
 
 mod low_rank;
+mod mixture;
 mod parts;
 mod scoring;
 mod workspace;
@@ -20,7 +21,8 @@ use crate::linear::QuantisedRows;
 use crate::ops::rms_norm::RmsNorm;
 use crate::ops::rope::{RotaryAngles, RotaryFrequencies, RotaryLayout};
 use crate::team::DisjointMut;
-use crate::{Executor, Matrix, Projection, SimdLevel, TensorError, ThreadTeam, Vector};
+use crate::{Executor, Expert, ExpertChoice, Matrix, Projection, SimdLevel, TensorError, ThreadTeam, Vector};
+use mixture::Choices;
 use scoring::RowState;
 pub use scoring::{RowScore, ScoreTarget};
 pub use workspace::Activations;
@@ -61,6 +63,7 @@ pub struct DirectExecutor {
     pub(crate) workspace: Workspace,
     attention: AttentionScratch,
     scoring: Vec<RowState>,
+    choices: Choices,
 }
 
 impl DirectExecutor {
@@ -89,6 +92,7 @@ impl DirectExecutor {
             workspace: Workspace::default(),
             attention: AttentionScratch::default(),
             scoring: Vec::new(),
+            choices: Choices::default(),
             team,
             cache,
         })
@@ -337,6 +341,18 @@ impl Executor for DirectExecutor {
         self.swiglu_into(&mut gate, &up)?;
         self.workspace.give_back(up);
         Ok(gate)
+    }
+
+    fn mixture_of_experts(
+        &mut self,
+        input: Activations,
+        router: &Matrix,
+        experts: &[Expert<Matrix>],
+        choice: ExpertChoice,
+    ) -> Result<Activations, TensorError> {
+        let out = self.mixture_of(&input, router, experts, choice)?;
+        self.workspace.give_back(input);
+        Ok(out)
     }
 
     fn add(&mut self, mut sum: Activations, addend: Activations) -> Result<Activations, TensorError> {

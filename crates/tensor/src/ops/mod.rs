@@ -7,6 +7,7 @@ mod exponential;
 pub(crate) mod low_rank;
 pub(crate) mod rms_norm;
 pub(crate) mod rope;
+pub(crate) mod routing;
 pub(crate) mod softmax;
 pub(crate) mod swiglu;
 #[cfg(test)]

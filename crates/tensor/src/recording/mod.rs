@@ -16,8 +16,9 @@ use crate::error::expect_whole;
 use crate::linear::backward::BackwardScratch;
 use crate::ops::rope::{RotaryAngles, RotaryFrequencies, RotaryLayout};
 use crate::{
-    Activations, AttentionShape, DirectExecutor, Executor, KvCache, KvDtype, KvShape, LowRankAddition,
-    Matrix, ParameterId, Projection, SequenceRows, SimdLevel, TensorError, ThreadTeam, Vector,
+    Activations, AttentionShape, DirectExecutor, Executor, Expert, ExpertChoice, KvCache, KvDtype, KvShape,
+    LowRankAddition, Matrix, ParameterId, Projection, SequenceRows, SimdLevel, TensorError, ThreadTeam,
+    Vector,
 };
 pub use head::{ScoreGradient, TokenScore};
 use tape::{Operation, Record, RecordedAddition, RecordedAttention, RecordedProduct, Tape};
@@ -327,6 +328,17 @@ impl Executor for RecordingExecutor {
             self.consume(node);
         }
         Ok(self.record(out, true, |out| Operation::SwiGlu { gate, up, out }))
+    }
+
+    /// Refused: the record has no rule for it.
+    fn mixture_of_experts(
+        &mut self,
+        _: Recorded,
+        _: &Matrix,
+        _: &[Expert<Matrix>],
+        _: ExpertChoice,
+    ) -> Result<Recorded, TensorError> {
+        Err(TensorError::NotRecorded { what: "mixtures of experts" })
     }
 
     fn add(&mut self, sum: Recorded, addend: Recorded) -> Result<Recorded, TensorError> {

@@ -313,6 +313,7 @@ impl Configuration {
             attention_output_bias: false,
             feed_forward_bias: false,
             qk_norm: true,
+            experts: None,
         }
     }
 

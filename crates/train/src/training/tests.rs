@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use zhenjin_corpus::{CorpusError, PackedSequence};
-use zhenjin_model::Weight;
+use zhenjin_model::{FeedForward, Weight};
 use zhenjin_tensor::{SimdLevel, ThreadTeam};
 
 use super::*;
@@ -308,7 +308,8 @@ fn with_infinity(folder: &Path, settings: &[&str]) -> Trainer {
     let mut trainer =
         Trainer::new(configuration(settings), setup(folder, Made::plain(), 1)).expect("a trainer");
     let weights = &mut trainer.model_mut().expect("the weights").weights;
-    weights.layers[1].up.matrix.f32_packed_mut().expect("f32")[20] = f32::INFINITY;
+    let FeedForward::Dense { up, .. } = &mut weights.layers[1].feed_forward else { panic!("a dense layer") };
+    up.matrix.f32_packed_mut().expect("f32")[20] = f32::INFINITY;
     trainer
 }
 

@@ -6,9 +6,9 @@ use anyhow::Result;
 use serde_json::json;
 use std::io::Write;
 use std::time::Duration;
-use zhenjin_model::{LayerWeights, Model};
+use zhenjin_model::{FeedForward, LayerWeights, Model};
 use zhenjin_tensor::linear::peak;
-use zhenjin_tensor::{KvDtype, Matrix, ThreadTeam};
+use zhenjin_tensor::{Expert, KvDtype, Matrix, ThreadTeam};
 
 /// Bytes read to measure memory: more than any cache.
 const MEMORY_WORDS: usize = 64 << 20;
@@ -71,13 +71,14 @@ impl Report {
         team: &ThreadTeam,
         load: Duration,
     ) -> Result<Self> {
+        let active = model.config.experts.as_ref().map_or(0, |experts| experts.active);
         let report = Self {
             json: arguments.json,
             simd: model.simd.to_string(),
             kv_dtype,
             threads: team.threads(),
             load,
-            layer_weights: model.weights.layers.iter().map(layer_weights).sum(),
+            layer_weights: model.weights.layers.iter().map(|layer| layer_weights(layer, active)).sum(),
             head_weights: weights_of(model.weights.head()),
             weight_bytes: model.weights.bytes() as f64,
             limits: if arguments.no_limits { None } else { Some(Limits::measure(model, team)?) },
@@ -187,9 +188,21 @@ fn weights_of(matrix: &Matrix) -> f64 {
     matrix.rows() as f64 * matrix.columns() as f64
 }
 
-fn layer_weights(layer: &LayerWeights) -> f64 {
-    [&layer.query, &layer.key, &layer.value, &layer.output, &layer.gate, &layer.up, &layer.down]
-        .into_iter()
-        .map(|projection| weights_of(&projection.matrix))
-        .sum()
+/// Weights that a row is multiplied with: of a mixture, those of the experts that it uses.
+fn layer_weights(layer: &LayerWeights, active: usize) -> f64 {
+    let attention = [&layer.query, &layer.key, &layer.value, &layer.output];
+    let attention: f64 = attention.into_iter().map(|projection| weights_of(&projection.matrix)).sum();
+    attention
+        + match &layer.feed_forward {
+            FeedForward::Dense { gate, up, down } => {
+                [gate, up, down].into_iter().map(|projection| weights_of(&projection.matrix)).sum()
+            }
+            FeedForward::Experts(experts) => {
+                let expert = |Expert { gate, up, down }: &Expert<Matrix>| {
+                    weights_of(gate) + weights_of(up) + weights_of(down)
+                };
+                let used = experts.experts.iter().take(active);
+                weights_of(&experts.router) + used.map(expert).sum::<f64>()
+            }
+        }
 }

@@ -1,0 +1,284 @@
+//! Writing an opened model anew: as a Hugging Face folder or as a GGUF file, in floats or quantised, tokenizer, chat
+//! template and sampling advice included. What the other format cannot say is refused by name.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+use zhenjin_model::write::{
+    FileRows, FloatType, FolderFile, MetadataValue, Quantisation, WrittenFile, WrittenGguf, write_gguf,
+    write_hugging_face,
+};
+use zhenjin_model::{HuggingFaceFiles, ModelError, TensorSource};
+use zhenjin_tokenizer::{GgufVocabulary, MAX_TEMPLATE_BYTES, MAX_TOKENIZER_JSON_BYTES, TokenizerError};
+
+use crate::open::{MAX_GENERATION_CONFIG_BYTES, read, read_config, read_vocabulary};
+use crate::{OpenError, OpenedModel};
+
+/// Why a model cannot be written anew.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ExportError {
+    /// The source.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The weights, the settings or the disk.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// The source's weights have been rounded already.
+    #[error(
+        "{}: tensor `{tensor}` is quantised ({dtype}); a model is written anew from its weights in F32, F16 or BF16 only, \
+         because rounding twice would lose more than its name says",
+        file.display()
+    )]
+    Quantised {
+        /// The source.
+        file: PathBuf,
+        /// The first such tensor.
+        tensor: String,
+        /// Its type.
+        dtype: &'static str,
+    },
+    /// The tokenizer cannot be said in the other format.
+    #[error("{}: {error}", path.display())]
+    Tokenizer {
+        /// Where it was read from.
+        path: PathBuf,
+        /// What cannot be said.
+        error: TokenizerError,
+    },
+}
+
+/// Writes `model` as a folder that `transformers` opens.
+///
+/// # Errors
+/// [`ExportError`] names the file or tensor and what to do.
+pub fn export_hugging_face(
+    model: &OpenedModel,
+    folder: &Path,
+    dtype: FloatType,
+) -> Result<WrittenFile, ExportError> {
+    require_floats(model)?;
+    let files = match model.file.hugging_face() {
+        Some(files) => copied_files(model, files)?,
+        None => files_of_gguf(model)?,
+    };
+    let id = |id: Option<u32>| json!(id);
+    let settings = [("bos_token_id", id(model.tokenizer.bos())), ("eos_token_id", id(model.tokenizer.eos()))];
+    let config = model.file.config();
+    Ok(write_hugging_face(folder, config, &FileRows(&model.file), dtype, &settings, &files)?)
+}
+
+/// Writes `model` as a GGUF file of these types.
+///
+/// # Errors
+/// [`ExportError`] names the file or tensor and what to do.
+pub fn export_gguf(
+    model: &OpenedModel,
+    file: &Path,
+    quantisation: Quantisation,
+) -> Result<WrittenGguf, ExportError> {
+    require_floats(model)?;
+    let metadata = match (model.file.hugging_face(), model.file.gguf()) {
+        (Some(files), _) => metadata_of_folder(model, files)?,
+        (None, Some(gguf)) => {
+            let passed_on = |key: &str| {
+                key.starts_with("tokenizer.")
+                    || key.starts_with("general.sampling.")
+                    || ["general.type", "general.name", "general.license"].contains(&key)
+            };
+            gguf.spelled()
+                .filter(|(key, ..)| passed_on(key))
+                .map(|(key, kind, bytes)| (key.to_owned(), MetadataValue::spelled(kind, bytes)))
+                .collect()
+        }
+        (None, None) => Vec::new(),
+    };
+    Ok(write_gguf(file, model.file.config(), &FileRows(&model.file), quantisation, &metadata)?)
+}
+
+fn require_floats(model: &OpenedModel) -> Result<(), ExportError> {
+    for name in model.file.config().weights() {
+        let view = model.file.tensor(name)?;
+        if view.dtype.is_quantised() {
+            let (file, tensor, dtype) = (model.file.path().to_owned(), view.name, view.dtype.name());
+            return Err(ExportError::Quantised { file, tensor, dtype });
+        }
+    }
+    Ok(())
+}
+
+/// The files of the source's folder that say how text becomes tokens, and how the model wants to be sampled.
+fn copied_files(model: &OpenedModel, files: &HuggingFaceFiles) -> Result<Vec<FolderFile>, ExportError> {
+    let mut copies = Vec::new();
+    for (path, limit) in [
+        (&files.tokenizer, MAX_TOKENIZER_JSON_BYTES),
+        (&files.tokenizer_config, MAX_TOKENIZER_JSON_BYTES),
+        (&files.chat_template, MAX_TEMPLATE_BYTES),
+        (&files.generation_config, MAX_GENERATION_CONFIG_BYTES),
+    ] {
+        if let Some(path) = path {
+            copies.push(folder_file(path.file_name().and_then(|name| name.to_str()), read(path, limit)?));
+        }
+    }
+    if files.tokenizer_config.is_none() {
+        let text = |id: Option<u32>| -> Value {
+            let bytes = id.and_then(|id| model.tokenizer.token_bytes(id));
+            json!(bytes.map(|bytes| String::from_utf8_lossy(bytes)))
+        };
+        let config = json!({
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            "bos_token": text(model.tokenizer.bos()),
+            "eos_token": text(model.tokenizer.eos()),
+            "clean_up_tokenization_spaces": false,
+        });
+        copies.push(json_file("tokenizer_config.json", &config));
+    }
+    if files.generation_config.is_none() {
+        copies.push(json_file("generation_config.json", &generation_config(model)));
+    }
+    Ok(copies)
+}
+
+/// The same files for a model whose GGUF file held it all.
+fn files_of_gguf(model: &OpenedModel) -> Result<Vec<FolderFile>, ExportError> {
+    let path = model.file.path();
+    let Some(gguf) = model.file.gguf() else { return Ok(Vec::new()) };
+    let metadata_error = |error| OpenError::Metadata { path: path.to_owned(), error };
+    let vocabulary = read_vocabulary(gguf).map_err(metadata_error)?;
+    let (tokenizer, config) = vocabulary
+        .to_tokenizer_json()
+        .map_err(|error| ExportError::Tokenizer { path: path.to_owned(), error })?;
+    let mut files = vec![
+        json_file("tokenizer.json", &tokenizer),
+        json_file("tokenizer_config.json", &config),
+        json_file("generation_config.json", &generation_config(model)),
+    ];
+    if let Some(template) = gguf.string("tokenizer.chat_template").map_err(metadata_error)? {
+        files.push(folder_file(Some("chat_template.jinja"), template.as_bytes().to_vec()));
+    }
+    Ok(files)
+}
+
+fn generation_config(model: &OpenedModel) -> Value {
+    let advice = &model.generation_defaults;
+    let mut config = json!({
+        "bos_token_id": model.tokenizer.bos(),
+        "eos_token_id": model.tokenizer.end_of_turn(),
+    });
+    // The shortest decimals: 0.7 instead of 0.699999988079071.
+    let number = |value: f32| value.to_string().parse::<f64>().ok();
+    for (name, value) in [
+        ("temperature", advice.temperature),
+        ("top_p", advice.top_p),
+        ("min_p", advice.min_p),
+        ("repetition_penalty", advice.repetition_penalty),
+    ] {
+        if let Some(value) = value.filter(|value| name != "temperature" || *value > 0.0) {
+            config[name] = json!(number(value));
+        }
+    }
+    if let Some(top_k) = advice.top_k {
+        config["top_k"] = json!(top_k);
+    }
+    match advice.temperature {
+        Some(0.0) => config["do_sample"] = json!(false),
+        Some(_) => config["do_sample"] = json!(true),
+        None => {}
+    }
+    config
+}
+
+fn folder_file(name: Option<&str>, bytes: Vec<u8>) -> FolderFile {
+    FolderFile { name: name.unwrap_or_default().to_owned(), bytes }
+}
+
+fn json_file(name: &str, value: &Value) -> FolderFile {
+    folder_file(Some(name), format!("{value:#}\n").into_bytes())
+}
+
+/// What a GGUF file says beside the model's own settings: name, tokenizer, template, sampling advice.
+fn metadata_of_folder(
+    model: &OpenedModel,
+    files: &HuggingFaceFiles,
+) -> Result<Vec<(String, MetadataValue)>, ExportError> {
+    let Some(tokenizer_path) = &files.tokenizer else {
+        return Err(OpenError::Missing { folder: files.folder.clone(), file: "tokenizer.json" }.into());
+    };
+    let config = read_config(files)?;
+    let rows = model.file.config().vocabulary_size;
+    let vocabulary =
+        GgufVocabulary::from_tokenizer_json(&read(tokenizer_path, MAX_TOKENIZER_JSON_BYTES)?, Some(&config))
+            .map_err(|error| ExportError::Tokenizer { path: tokenizer_path.clone(), error })?;
+    if vocabulary.tokens.len() > rows {
+        return Err(ExportError::Model(ModelError::Unwritable {
+            file: tokenizer_path.clone(),
+            reason: format!(
+                "it has {} tokens, but the model's embedding only {rows} rows",
+                vocabulary.tokens.len()
+            ),
+        }));
+    }
+    let vocabulary = vocabulary.padded_to(rows);
+    let name = files.folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let mut metadata = vec![
+        ("general.type".to_owned(), MetadataValue::string("model")),
+        ("general.name".to_owned(), MetadataValue::string(&name)),
+    ];
+    let mut set = |key: &str, value| metadata.push((format!("tokenizer.{key}"), value));
+    set("ggml.model", MetadataValue::string(&vocabulary.model));
+    set("ggml.pre", MetadataValue::string(vocabulary.pre.as_deref().unwrap_or_default()));
+    set("ggml.tokens", MetadataValue::strings(&vocabulary.tokens));
+    set("ggml.token_type", MetadataValue::i32s(&vocabulary.token_types));
+    set("ggml.merges", MetadataValue::strings(&vocabulary.merges));
+    for (key, id) in [
+        ("ggml.bos_token_id", vocabulary.bos),
+        ("ggml.eos_token_id", vocabulary.eos),
+        ("ggml.eot_token_id", vocabulary.end_of_turn),
+    ] {
+        if let Some(id) = id {
+            set(key, MetadataValue::u32(id));
+        }
+    }
+    set("ggml.add_bos_token", MetadataValue::bool(model.tokenizer.adds_bos()));
+    if let Some(template) = template(files, &config)? {
+        set("chat_template", MetadataValue::string(&template));
+    }
+    let advice = &model.generation_defaults;
+    for (key, value) in [
+        ("temp", advice.temperature),
+        ("top_p", advice.top_p),
+        ("min_p", advice.min_p),
+        ("penalty_repeat", advice.repetition_penalty),
+    ] {
+        if let Some(value) = value {
+            metadata.push((format!("general.sampling.{key}"), MetadataValue::f32(value)));
+        }
+    }
+    if let Some(top_k) = advice.top_k {
+        metadata.push((
+            "general.sampling.top_k".to_owned(),
+            MetadataValue::i32(top_k.try_into().unwrap_or(i32::MAX)),
+        ));
+    }
+    Ok(metadata)
+}
+
+/// The chat template's source: the file wins, as when a model is opened.
+fn template(
+    files: &HuggingFaceFiles,
+    config: &zhenjin_tokenizer::TokenizerConfig,
+) -> Result<Option<String>, ExportError> {
+    if let Some(path) = &files.chat_template {
+        return Ok(Some(String::from_utf8_lossy(&read(path, MAX_TEMPLATE_BYTES)?).into_owned()));
+    }
+    Ok(match &config.chat_template {
+        Some(Value::String(source)) => Some(source.clone()),
+        // A list of named templates.
+        Some(Value::Array(templates)) => templates
+            .iter()
+            .find(|template| template["name"] == "default")
+            .and_then(|template| template["template"].as_str())
+            .map(str::to_owned),
+        _ => None,
+    })
+}

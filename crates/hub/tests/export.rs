@@ -1,0 +1,113 @@
+//! Models written anew: from a folder to a GGUF file and back, with all that text needs.
+
+#[path = "../../../tests/tiny_model.rs"]
+mod tiny_model;
+
+use std::fs;
+use std::path::Path;
+
+use tiny_model::{TEMPLATE, vocabulary, write_tiny_model};
+use zhenjin_hub::{ExportError, export_gguf, export_hugging_face, open};
+use zhenjin_model::TensorSource;
+use zhenjin_model::write::{FloatType, Quantisation};
+use zhenjin_tokenizer::Specials;
+
+const F32: Quantisation = Quantisation::Floats(FloatType::F32);
+
+fn weights(folder: &Path) -> Vec<u8> {
+    fs::read(folder.join("model.safetensors")).unwrap()
+}
+
+#[test]
+fn a_folder_becomes_a_gguf_file_and_a_folder_again() {
+    let temporary = tempfile::tempdir().unwrap();
+    let [source, gguf, back] = ["source", "model.gguf", "back"].map(|name| temporary.path().join(name));
+    write_tiny_model(&source, FloatType::F32);
+    let first = open(&source).unwrap();
+    export_gguf(&first, &gguf, F32).unwrap();
+    let second = open(&gguf).unwrap();
+    export_hugging_face(&second, &back, FloatType::F32).unwrap();
+    let third = open(&back).unwrap();
+    assert_eq!(weights(&source), weights(&back));
+    assert_eq!(third.file.config(), first.file.config());
+    assert!(second.file.unused_tensors().is_empty() && second.file.unread_settings().is_empty());
+    for other in [&second, &third] {
+        assert_eq!(other.generation_defaults, first.generation_defaults);
+        for text in ["hello <|im_start|>真<|im_end|>", "it's 2026"] {
+            let ids =
+                |model: &zhenjin_hub::OpenedModel| model.tokenizer.encode(text, Specials::Parse).unwrap();
+            assert_eq!(ids(other), ids(&first));
+        }
+        let ends = |model: &zhenjin_hub::OpenedModel| {
+            let mut ends = model.tokenizer.end_of_turn().to_vec();
+            ends.sort_unstable();
+            ends
+        };
+        assert_eq!((other.tokenizer.eos(), ends(other)), (Some(261), ends(&first)));
+    }
+    let template = second.file.gguf().unwrap().string("tokenizer.chat_template").unwrap();
+    assert_eq!(template, Some(TEMPLATE));
+    assert_eq!(fs::read_to_string(back.join("chat_template.jinja")).unwrap(), TEMPLATE);
+    // A GGUF file made of the GGUF file keeps its tokenizer and template as they are.
+    let again = temporary.path().join("again.gguf");
+    export_gguf(&second, &again, F32).unwrap();
+    assert_eq!(fs::read(&gguf).unwrap().len(), fs::read(&again).unwrap().len());
+    assert_eq!(open(&again).unwrap().generation_defaults, first.generation_defaults);
+}
+
+#[test]
+fn a_folder_without_advice_gets_what_other_programs_ask_for() {
+    let temporary = tempfile::tempdir().unwrap();
+    let [source, copy] = ["source", "copy"].map(|name| temporary.path().join(name));
+    write_tiny_model(&source, FloatType::F32);
+    for file in ["generation_config.json", "tokenizer_config.json"] {
+        fs::remove_file(source.join(file)).unwrap();
+    }
+    export_hugging_face(&open(&source).unwrap(), &copy, FloatType::F32).unwrap();
+    let json = |file: &str| -> serde_json::Value {
+        serde_json::from_slice(&fs::read(copy.join(file)).unwrap()).unwrap()
+    };
+    assert_eq!(json("tokenizer_config.json")["tokenizer_class"], "PreTrainedTokenizerFast");
+    let mut ends: Vec<u64> = json("generation_config.json")["eos_token_id"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|id| id.as_u64().unwrap())
+        .collect();
+    ends.sort_unstable();
+    assert_eq!(ends, [259, 261]);
+}
+
+#[test]
+fn what_cannot_be_written_is_refused() {
+    let temporary = tempfile::tempdir().unwrap();
+    let path = |name: &str| temporary.path().join(name);
+    write_tiny_model(&path("source"), FloatType::F16);
+    let source = open(&path("source")).unwrap();
+    let written = export_gguf(&source, &path("q8.gguf"), Quantisation::Q8_0).unwrap();
+    assert!(written.fallbacks.is_empty());
+    let quantised = open(&path("q8.gguf")).unwrap();
+    let view = quantised.file.tensor(zhenjin_model::WeightName::Embedding).unwrap();
+    assert_eq!(view.dtype.name(), "Q8_0");
+    for error in [
+        export_gguf(&quantised, &path("again.gguf"), Quantisation::Q8_0).unwrap_err(),
+        export_hugging_face(&quantised, &path("folder"), FloatType::F32).unwrap_err(),
+    ] {
+        assert!(matches!(error, ExportError::Quantised { dtype: "Q8_0", .. }), "{error}");
+        assert!(error.to_string().contains("token_embd.weight"), "{error}");
+    }
+    // More tokens than rows: no model could have answered with them.
+    let (tokenizer, _) = vocabulary().padded_to(300).to_tokenizer_json().unwrap();
+    fs::write(path("source").join("tokenizer.json"), tokenizer.to_string()).unwrap();
+    let larger = open(&path("source")).unwrap();
+    let error = export_gguf(&larger, &path("larger.gguf"), F32).unwrap_err().to_string();
+    assert!(error.contains("300 tokens") && error.contains("264 rows"), "{error}");
+    // Words that no GGUF file has a name for.
+    let (mut tokenizer, _) = vocabulary().to_tokenizer_json().unwrap();
+    tokenizer["normalizer"] = serde_json::json!({ "type": "Lowercase" });
+    fs::write(path("source").join("tokenizer.json"), tokenizer.to_string()).unwrap();
+    let lowercase = open(&path("source")).unwrap();
+    let error = export_gguf(&lowercase, &path("lowercase.gguf"), F32).unwrap_err().to_string();
+    assert!(error.contains("tokenizer.json") && error.contains("Lowercase"), "{error}");
+    assert!(!path("lowercase.gguf").exists() && !path("larger.gguf").exists());
+}

@@ -1,0 +1,84 @@
+//! Hugging Face folders: `config.json`, `model.safetensors`, and the files that callers bring along (the tokenizer's).
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use super::config_json::config_json;
+use super::new_file::{NewFile, WrittenFile, sync_folder};
+use super::quantisation::FloatType;
+use super::rows::WeightRows;
+use super::safetensors::write_safetensors_as;
+use crate::config::ModelConfig;
+use crate::errors::ModelError;
+
+/// A file of the folder whose contents this crate does not know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FolderFile {
+    /// Its name in the folder, such as `tokenizer.json`.
+    pub name: String,
+    /// Its contents.
+    pub bytes: Vec<u8>,
+}
+
+/// Writes a model as a folder that `transformers` opens. The folder appears under its name when everything in it is on disk;
+/// there must be nothing of that name before. `settings` come into `config.json` beside the model's own
+/// (`eos_token_id` for example).
+///
+/// # Errors
+/// [`ModelError::Unwritable`] when something has the name already, [`ModelError::Format`] for a configuration that no
+/// `config.json` can say; also what `weights` and the disk report.
+pub fn write_hugging_face(
+    folder: &Path,
+    config: &ModelConfig,
+    weights: &dyn WeightRows,
+    dtype: FloatType,
+    settings: &[(&str, Value)],
+    files: &[FolderFile],
+) -> Result<WrittenFile, ModelError> {
+    let io = |action| move |source| ModelError::Io { path: folder.to_owned(), action, source };
+    if folder.symlink_metadata().is_ok() {
+        return Err(ModelError::Unwritable {
+            file: folder.to_owned(),
+            reason: "there is something of this name already; give another name, or remove it".to_owned(),
+        });
+    }
+    let mut json = config_json(config)
+        .map_err(|error| ModelError::Format { file: folder.join("config.json"), error })?;
+    json["torch_dtype"] = json!(match dtype {
+        FloatType::F32 => "float32",
+        FloatType::F16 => "float16",
+        FloatType::Bf16 => "bfloat16",
+    });
+    for (name, value) in settings {
+        json[*name] = value.clone();
+    }
+    let parent = folder.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".").suffix(".partial");
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        builder.permissions(std::fs::Permissions::from_mode(0o777));
+    }
+    let partial = builder.tempdir_in(parent).map_err(io("create"))?;
+    for FolderFile { name, bytes } in files {
+        write_file(&partial.path().join(name), bytes)?;
+    }
+    let text = format!("{json:#}\n");
+    write_file(&partial.path().join("config.json"), text.as_bytes())?;
+    let weights_file = partial.path().join("model.safetensors");
+    let written = write_safetensors_as(&weights_file, config, weights, dtype.dtype(), &BTreeMap::new())?;
+    std::fs::rename(partial.path(), folder).map_err(io("rename"))?;
+    // It has its name now and must stay.
+    let _moved = partial.keep();
+    sync_folder(parent).map_err(io("write the folder of"))?;
+    Ok(written)
+}
+
+fn write_file(path: &Path, bytes: &[u8]) -> Result<WrittenFile, ModelError> {
+    let mut out = NewFile::create(path)?;
+    out.write(bytes)?;
+    out.finish()
+}

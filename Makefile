@@ -5,14 +5,14 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 MODEL ?= smollm2:135m
 ADDR ?= 127.0.0.1:8080
-# More options of bench/compare.py or bench/server_compare.py.
+# More options of bench/compare.py, bench/server_compare.py or bench/training/compare.py.
 BENCH ?=
 SOAK_MINUTES ?= 30
 ZHENJIN := target/release/zhenjin
 # Where the fetched model lies: tests run on the real one.
 TEST_MODEL = $(shell $(ZHENJIN) inspect $(MODEL) --json | sed -n 's/^  "path": "\(.*\)",$$/\1/p')
 
-.PHONY: slurm help run test build web model setup setup-test format lint unit mpi doc-test deny clients browser fuzz sanitise soak bench bench-server clean
+.PHONY: slurm help run test build web model setup setup-test format lint unit mpi doc-test deny clients browser fuzz sanitise soak bench bench-server bench-train clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 16
@@ -73,6 +73,10 @@ bench: model ## measure beside llama.cpp, ik_llama.cpp and OpenVINO GenAI on a q
 
 bench-server: model ## measure the server beside llama-server under load; writes docs/bench and README.md
 	ZHENJIN_BIN=$(CURDIR)/$(ZHENJIN) ZHENJIN_BENCH_MODEL="$(MODEL)" bench/server.sh $(BENCH)
+
+bench-train: ## time training steps beside PyTorch, eager and compiled, on a quiet machine; writes docs/bench/training.md
+	cargo build --release --locked --package zhenjin-train --example train_speed
+	bench/train.sh $(BENCH)
 
 sanitise: ## the tensor crate's tests under Miri (scalar code) and AddressSanitizer (every level of instructions)
 	scripts/sanitise

@@ -8,30 +8,9 @@ LLAMA_CPP=0.3.36
 IK_LLAMA_CPP=0.1.5
 OPENVINO=2026.4.1
 
-cache=${XDG_CACHE_HOME:-$HOME/.cache}/zhenjin-bench
-mkdir -p "$cache"
+source "$(dirname "${BASH_SOURCE[0]}")/make_environment.sh"
 python_options=()
 missing_options=()
-
-say() { printf 'bench: %s\n' "$*" >&2; }
-
-# make_environment NAME VERSION PIP_ARGUMENTS…: installs into $cache/NAME; the packages' versions are its stamp.
-make_environment() {
-  local name=$1 version=$2
-  shift 2
-  local folder=$cache/$name
-  [ "$(cat "$folder/installed" 2>/dev/null)" = "$version" ] && return 0
-  say "installing $name $version (a library built from source takes minutes; the log is $cache/$name.log)"
-  rm -f "$cache/$name.missing"
-  if python3 -m venv --clear "$folder" >"$cache/$name.log" 2>&1 \
-    && "$folder/bin/python" -m pip install --disable-pip-version-check "$@" >>"$cache/$name.log" 2>&1; then
-    echo "$version" >"$folder/installed"
-  else
-    grep -v '^ *$' "$cache/$name.log" | tail -1 | cut -c1-200 >"$cache/$name.missing"
-    say "$name cannot be installed: $(cat "$cache/$name.missing")"
-    return 1
-  fi
-}
 
 # The libraries' own build systems use as many jobs as there are cores.
 export CMAKE_BUILD_PARALLEL_LEVEL=${CMAKE_BUILD_PARALLEL_LEVEL:-$(nproc)}

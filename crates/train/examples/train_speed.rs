@@ -1,0 +1,192 @@
+//! Takes training steps of a model with random weights on random tokens, as they are asked for: forward, backward, AdamW.
+//! The one of us that `bench/training/compare.py` measures.
+//!
+//! `train_speed '{"shape": …, "threads": 2}'` takes one step and answers with a line of JSON; then one line of standard input,
+//! a number of steps, gets one line of JSON with the seconds of each. `train_speed peak THREADS` tells this machine's
+//! greatest number of f32 operations per second.
+
+#![allow(clippy::print_stdout, reason = "it answers on standard output")]
+
+use std::error::Error;
+use std::io::{BufRead, Write};
+use std::time::Instant;
+
+use serde::Deserialize;
+use serde_json::json;
+use zhenjin_model::config::{RopeConfig, RopeLayout, RopeScaling};
+use zhenjin_model::{
+    InitialisationRule, Learner, LearnerOptions, LoadOptions, ModelConfig, TokenBatch, Weight, Weights,
+    initialise,
+};
+use zhenjin_tensor::linear::peak;
+use zhenjin_tensor::{ComputeOptions, Gradients, ParameterId, ScoreGradient, SimdLevel, ThreadTeam};
+use zhenjin_train::configuration::{OptimiserKind, OptimiserSection, Orthogonaliser};
+use zhenjin_train::optimiser::{Optimiser, Parameter, StepNumbers};
+
+/// What `bench/training/shapes.py` says of a model and its batch.
+#[derive(Deserialize)]
+struct Shape {
+    layers: usize,
+    hidden: usize,
+    ffn: usize,
+    heads: usize,
+    kv_heads: usize,
+    head_dim: usize,
+    vocabulary: usize,
+    sequences: usize,
+    length: usize,
+}
+
+#[derive(Deserialize)]
+struct Request {
+    shape: Shape,
+    threads: usize,
+    #[serde(default)]
+    recompute: bool,
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let started = Instant::now();
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let [word, threads] = &arguments[..]
+        && word == "peak"
+    {
+        let team = ThreadTeam::new(threads.parse()?)?;
+        println!("{}", json!({ "flops": peak::float_operations(SimdLevel::detect(), &team)? }));
+        return Ok(());
+    }
+    let Some(request) = arguments.first() else {
+        return Err("usage: train_speed REQUEST, or train_speed peak THREADS".into());
+    };
+    let mut trainer = Trainer::new(&serde_json::from_str(request)?)?;
+    let loss = trainer.step()?;
+    let first = started.elapsed().as_secs_f64();
+    answer(json!({ "first_step_seconds": first, "loss": loss, "version": env!("CARGO_PKG_VERSION") }))?;
+    for line in std::io::stdin().lock().lines() {
+        let mut seconds = Vec::new();
+        let mut loss = 0.0;
+        for _ in 0..line?.trim().parse::<usize>()? {
+            let start = Instant::now();
+            loss = trainer.step()?;
+            seconds.push(start.elapsed().as_secs_f64());
+        }
+        answer(json!({ "seconds": seconds, "loss": loss }))?;
+    }
+    Ok(())
+}
+
+/// Prints a line of JSON with the process's greatest memory so far.
+fn answer(mut message: serde_json::Value) -> Result<(), Box<dyn Error>> {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kilobytes =
+        line.and_then(|line| line.split_whitespace().next()).and_then(|word| word.parse::<u64>().ok());
+    message["peak_bytes"] = json!(kilobytes.map(|kilobytes| kilobytes * 1024));
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{message}")?;
+    Ok(out.flush()?)
+}
+
+struct Trainer {
+    weights: Weights,
+    learner: Learner,
+    gradients: Gradients,
+    optimiser: Optimiser,
+    load: LoadOptions,
+    tokens: Vec<u32>,
+    targets: Vec<Option<u32>>,
+    lengths: Vec<usize>,
+}
+
+impl Trainer {
+    fn new(Request { shape, threads, recompute }: &Request) -> Result<Trainer, Box<dyn Error>> {
+        let ComputeOptions { simd, threads } = ComputeOptions::resolve(None, Some(*threads))?;
+        let load = LoadOptions { simd, team: std::sync::Arc::new(ThreadTeam::new(threads)?) };
+        let config = config(shape);
+        let weights = initialise(&config, &InitialisationRule::default(), 1, &load)?;
+        let gradients = Gradients::new(&weights.parameter_shapes())?;
+        let options = LearnerOptions { load: load.clone(), recompute: *recompute };
+        let mut random = 1_u64;
+        let mut token = || {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            ((random >> 33) % shape.vocabulary as u64) as u32
+        };
+        let rows = shape.sequences * shape.length;
+        Ok(Trainer {
+            learner: Learner::new(&config, options)?,
+            optimiser: Optimiser::new(&config, &adamw()),
+            tokens: (0..rows).map(|_| token()).collect(),
+            targets: (0..rows).map(|_| Some(token())).collect(),
+            lengths: vec![shape.length; shape.sequences],
+            weights,
+            gradients,
+            load,
+        })
+    }
+
+    /// One step; the mean loss before it.
+    fn step(&mut self) -> Result<f64, Box<dyn Error>> {
+        let batch =
+            TokenBatch { tokens: &self.tokens, document_lengths: &self.lengths, targets: &self.targets };
+        self.gradients.clear();
+        let cross_entropy = |_, _| ScoreGradient { log_probability: -1.0, log_sum_exp: 0.0 };
+        let scores = self.learner.accumulate(&self.weights, &batch, &cross_entropy, &mut self.gradients)?;
+        let mut parameters = Vec::with_capacity(self.gradients.len());
+        for (index, (_, weight)) in self.weights.parameters_mut().enumerate() {
+            let values = match weight {
+                Weight::Matrix(matrix) => matrix.f32_packed_mut()?,
+                Weight::Vector(vector) => &mut vector[..],
+            };
+            parameters.push(Parameter { values, gradient: self.gradients.get(ParameterId(index as u32)) });
+        }
+        let rows = scores.len() as f64;
+        let numbers = StepNumbers { gradient_factor: (1.0 / rows) as f32, rate_factor: 1.0 };
+        self.optimiser.step(parameters, numbers, &self.load.team)?;
+        Ok(-scores.iter().map(|score| f64::from(score.log_probability)).sum::<f64>() / rows)
+    }
+}
+
+fn config(shape: &Shape) -> ModelConfig {
+    ModelConfig {
+        architecture: "llama".to_owned(),
+        vocabulary_size: shape.vocabulary,
+        context_length: shape.length,
+        layers: shape.layers,
+        hidden_size: shape.hidden,
+        intermediate_size: shape.ffn,
+        heads: shape.heads,
+        kv_heads: shape.kv_heads,
+        head_dim: shape.head_dim,
+        rope: RopeConfig {
+            base: 10_000.0,
+            rotary_dim: shape.head_dim,
+            layout: RopeLayout::HalfSplit,
+            scaling: RopeScaling::None,
+        },
+        sliding_window: None,
+        rms_norm_epsilon: 1e-5,
+        tied_embeddings: true,
+        attention_bias: false,
+        attention_output_bias: false,
+        feed_forward_bias: false,
+        qk_norm: false,
+    }
+}
+
+/// The numbers of the peer's optimiser.
+fn adamw() -> OptimiserSection {
+    OptimiserSection {
+        kind: OptimiserKind::Adamw,
+        learning_rate: 1e-4,
+        embedding_learning_rate: 1e-4,
+        muon_learning_rate: 0.0,
+        weight_decay: 0.1,
+        beta1: 0.9,
+        beta2: 0.999,
+        epsilon: 1e-8,
+        momentum: 0.0,
+        orthogonaliser: Orthogonaliser::PolarExpress,
+        clip: 0.0,
+        average_decay: 0.0,
+    }
+}

@@ -2,9 +2,12 @@
 
 #![allow(clippy::needless_range_loop, reason = "loops over tiles and rows index several arrays alike")]
 
-use super::PANEL_ROWS;
+use std::ops::Range;
+
+use super::{PANEL_ROWS, TILES_TOGETHER};
 use crate::linear::lanes::{Blocking, TileKernel, TileLanes};
 use crate::matrix::TILE_ROWS;
+use crate::team::share;
 
 /// Where sums go.
 #[derive(Clone, Copy)]
@@ -26,40 +29,14 @@ impl Target {
         let start = self.start.wrapping_add(row * self.row_step + tile * self.tile_step);
         Target { start, lanes: self.lanes - tile * TILE_ROWS, ..*self }
     }
+}
 
-    /// # Safety
-    /// The row and the tile exist.
-    #[inline(always)]
-    unsafe fn load<S: TileLanes>(&self, row: usize, tile: usize) -> S::Floats {
-        // SAFETY: only lanes that exist are read.
-        unsafe {
-            let from = self.start.add(row * self.row_step + tile * self.tile_step);
-            let lanes = self.lanes - tile * TILE_ROWS;
-            if lanes >= TILE_ROWS {
-                return S::load(from);
-            }
-            let mut padded = [0.0_f32; TILE_ROWS];
-            padded.as_mut_ptr().copy_from_nonoverlapping(from, lanes);
-            S::load(padded.as_ptr())
-        }
-    }
-
-    /// # Safety
-    /// The row and the tile exist and belong to the caller.
-    #[inline(always)]
-    unsafe fn store<S: TileLanes>(&self, sums: S::Floats, row: usize, tile: usize) {
-        // SAFETY: only lanes that exist are written.
-        unsafe {
-            let to = self.start.add(row * self.row_step + tile * self.tile_step);
-            let lanes = self.lanes - tile * TILE_ROWS;
-            if lanes >= TILE_ROWS {
-                return S::store(sums, to);
-            }
-            let mut padded = [0.0_f32; TILE_ROWS];
-            S::store(sums, padded.as_mut_ptr());
-            to.copy_from_nonoverlapping(padded.as_ptr(), lanes);
-        }
-    }
+/// Memory that is read next, to be fetched meanwhile: line `t · tile_step + k · depth_step` for two tiles and every k.
+#[derive(Clone, Copy)]
+pub(super) struct Ahead {
+    pub(super) start: *const f32,
+    pub(super) tile_step: usize,
+    pub(super) depth_step: usize,
 }
 
 /// All panels of a part × one or two tiles.
@@ -77,14 +54,18 @@ pub(super) struct Block {
     pub(super) depth: usize,
     pub(super) target: Target,
     pub(super) resume: bool,
+    /// The next tiles, which come from far away.
+    pub(super) ahead: Ahead,
 }
 
 impl TileKernel for Block {
     #[inline(always)]
     unsafe fn run<S: TileLanes>(self) {
+        let panels = self.rows.div_ceil(PANEL_ROWS);
         let mut row = 0;
         while row < self.rows {
             let left = self.rows - row;
+            self.fetch_ahead::<S>(share(self.depth, panels, row / PANEL_ROWS), row);
             // SAFETY: the rows are in a panel, and the conditions are the same.
             unsafe {
                 match (S::BLOCKING, self.tiles) {
@@ -115,23 +96,82 @@ impl TileKernel for Block {
 }
 
 impl Block {
-    /// T tiles from `tile` on × M rows from `row` on; rows that do not exist are computed and not stored.
+    /// Fetches a part of the next tiles, and the sums of the next panel.
+    #[inline(always)]
+    fn fetch_ahead<S: TileLanes>(&self, depth: Range<usize>, row: usize) {
+        let Ahead { start, tile_step, depth_step } = self.ahead;
+        // SAFETY: a prefetch reads nothing.
+        unsafe {
+            for k in depth {
+                for tile in 0..TILES_TOGETHER {
+                    let line = start.wrapping_add(k * depth_step + tile * tile_step);
+                    S::prefetch_for_later(line.cast());
+                }
+            }
+            let next = if row + PANEL_ROWS < self.rows {
+                self.target.start.wrapping_add((row + PANEL_ROWS) * self.target.row_step)
+            } else {
+                self.target.start.wrapping_add(TILES_TOGETHER * self.target.tile_step)
+            };
+            for row in 0..PANEL_ROWS {
+                for tile in 0..TILES_TOGETHER {
+                    let sums = next.wrapping_add(row * self.target.row_step + tile * self.target.tile_step);
+                    S::prefetch(sums.cast_const().cast());
+                }
+            }
+        }
+    }
+
+    /// T tiles from `tile` on × M rows from `row` on. Where some of these rows or lanes do not exist, all are computed in memory
+    /// of the kernel's own, and those that exist are copied.
     ///
     /// # Safety
     /// As for [`Block`]; the M rows are in one panel.
     #[inline(always)]
     unsafe fn sums<S: TileLanes, const T: usize, const M: usize>(&self, row: usize, tile: usize) {
-        let rows = self.rows - row;
         let target = self.target.at(row, tile);
+        let rows = (self.rows - row).min(M);
+        let lanes = target.lanes.min(T * TILE_ROWS);
+        let is_whole = rows == M && lanes == T * TILE_ROWS;
+        let mut padded = [0.0_f32; TILES_TOGETHER * PANEL_ROWS * TILE_ROWS];
+        let (row_step, tile_step) = (T * TILE_ROWS, TILE_ROWS);
+        let mut out = target;
+        // SAFETY: the padded memory holds M rows of T tiles; the rest is passed on from the caller.
+        unsafe {
+            if !is_whole {
+                out = Target { start: padded.as_mut_ptr(), row_step, tile_step, lanes: row_step };
+                if self.resume {
+                    copy(&target, &out, rows, lanes);
+                }
+            }
+            self.whole::<S, T, M>(row, tile, &out);
+            if !is_whole {
+                copy(&out, &target, rows, lanes);
+            }
+        }
+    }
+
+    /// The same where all exist.
+    ///
+    /// # Safety
+    /// As for [`Block::sums`]; `target` has M rows of T whole tiles.
+    #[inline(always)]
+    unsafe fn whole<S: TileLanes, const T: usize, const M: usize>(
+        &self,
+        row: usize,
+        tile: usize,
+        target: &Target,
+    ) {
         // SAFETY: all addresses are within the panel, the tiles and the outputs that the kernel's conditions name.
         unsafe {
             let mut left = self.panels.add(row / PANEL_ROWS * PANEL_ROWS * self.depth + row % PANEL_ROWS);
             let mut right = self.right.add(tile * self.tile_step);
             let mut sums = [[S::zero(); M]; T];
-            for row in 0..M {
-                for tile in 0..T {
-                    if self.resume && row < rows {
-                        sums[tile][row] = target.load::<S>(row, tile);
+            if self.resume {
+                for row in 0..M {
+                    for tile in 0..T {
+                        let from = target.start.add(row * target.row_step + tile * target.tile_step);
+                        sums[tile][row] = S::load(from);
                     }
                 }
             }
@@ -151,10 +191,27 @@ impl Block {
             }
             for row in 0..M {
                 for tile in 0..T {
-                    if row < rows {
-                        target.store::<S>(sums[tile][row], row, tile);
-                    }
+                    let to = target.start.add(row * target.row_step + tile * target.tile_step);
+                    S::store(sums[tile][row], to);
                 }
+            }
+        }
+    }
+}
+
+/// Copies `lanes` lanes of `rows` rows.
+///
+/// # Safety
+/// They exist on both sides, which do not overlap.
+#[inline(always)]
+unsafe fn copy(from: &Target, to: &Target, rows: usize, lanes: usize) {
+    for row in 0..rows {
+        for lane in 0..lanes {
+            let (tile, lane) = (lane / TILE_ROWS, lane % TILE_ROWS);
+            // SAFETY: passed on from the caller.
+            unsafe {
+                let from = from.start.add(row * from.row_step + tile * from.tile_step + lane);
+                *to.start.add(row * to.row_step + tile * to.tile_step + lane) = *from;
             }
         }
     }

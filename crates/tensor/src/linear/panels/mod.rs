@@ -16,8 +16,8 @@ use super::lanes;
 use crate::matrix::TILE_ROWS;
 use crate::team::share;
 use crate::{SimdLevel, ThreadTeam};
-use kernel::Block;
 pub(super) use kernel::Target;
+use kernel::{Ahead, Block};
 pub(super) use pack::{Left, TransposeTile};
 use pack::{PackLeft, PackRight};
 
@@ -48,6 +48,11 @@ pub(super) struct Right {
 }
 
 impl Right {
+    fn ahead(&self, tile: usize, k: usize) -> Ahead {
+        let &Right { start, tile_step, depth_step, .. } = self;
+        Ahead { start: start.wrapping_add(tile * tile_step + k * depth_step), tile_step, depth_step }
+    }
+
     fn pairs(&self) -> usize {
         self.target.lanes.div_ceil(TILE_ROWS).div_ceil(TILES_TOGETHER)
     }
@@ -144,6 +149,7 @@ impl PanelProduct<'_> {
                         depth: depth.len(),
                         target,
                         resume,
+                        ahead: right.ahead(tile + TILES_TOGETHER, depth.start),
                     };
                     lanes::dispatch(self.simd, block);
                 }

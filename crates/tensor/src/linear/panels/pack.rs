@@ -36,38 +36,42 @@ impl TileKernel for PackLeft {
     #[inline(always)]
     unsafe fn run<S: TileLanes>(self) {
         let panels = self.rows.div_ceil(PANEL_ROWS);
-        for panel in 0..panels {
-            let row = panel * PANEL_ROWS;
-            let rows = (self.rows - row).min(PANEL_ROWS);
-            // SAFETY: the rows exist, and the panel is within `out`.
-            unsafe {
-                let out = self.out.add(row * self.depth);
-                if rows < PANEL_ROWS {
-                    out.write_bytes(0, PANEL_ROWS * self.depth);
-                }
-                if self.left.row_step == 1 {
-                    self.lines(self.left.start.add(row), rows, out);
-                } else {
-                    self.transposed::<S>(self.left.start.add(row * self.left.row_step), rows, out);
-                }
+        if !self.rows.is_multiple_of(PANEL_ROWS) {
+            let panel = (panels - 1) * PANEL_ROWS * self.depth;
+            // SAFETY: the last panel is within `out`.
+            unsafe { self.out.add(panel).write_bytes(0, PANEL_ROWS * self.depth) };
+        }
+        // SAFETY: the rows exist, and the panels are within `out`.
+        unsafe {
+            if self.left.row_step == 1 {
+                return self.lines(panels);
+            }
+            for panel in 0..panels {
+                let row = panel * PANEL_ROWS;
+                let from = self.left.start.add(row * self.left.row_step);
+                let rows = (self.rows - row).min(PANEL_ROWS);
+                self.transposed::<S>(from, rows, self.out.add(row * self.depth));
             }
         }
     }
 }
 
 impl PackLeft {
-    /// Rows lie side by side: copies them for each k.
+    /// Rows lie side by side: copies all panels' rows for one k after the other.
     #[inline(always)]
-    unsafe fn lines(&self, from: *const f32, rows: usize, out: *mut f32) {
+    unsafe fn lines(&self, panels: usize) {
+        let last = self.rows - (panels - 1) * PANEL_ROWS;
         for k in 0..self.depth {
             // SAFETY: passed on from the caller.
             unsafe {
-                let (from, out) = (from.add(k * self.left.depth_step), out.add(k * PANEL_ROWS));
-                if rows == PANEL_ROWS {
-                    out.copy_from_nonoverlapping(from, PANEL_ROWS);
-                } else {
-                    out.copy_from_nonoverlapping(from, rows);
+                let from = self.left.start.add(k * self.left.depth_step);
+                let out = self.out.add(k * PANEL_ROWS);
+                for panel in 0..panels - 1 {
+                    let row = panel * PANEL_ROWS;
+                    out.add(row * self.depth).copy_from_nonoverlapping(from.add(row), PANEL_ROWS);
                 }
+                let row = (panels - 1) * PANEL_ROWS;
+                out.add(row * self.depth).copy_from_nonoverlapping(from.add(row), last);
             }
         }
     }

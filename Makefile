@@ -51,6 +51,7 @@ unit: model
 	cd web && npm run --silent test
 
 mpi: setup-test ## training over several processes, started by mpirun
+	cargo build --release --locked -p zhenjin-train --features mpi --example ranks
 	cargo nextest run --release --locked -p zhenjin-train --features mpi --test mpi
 
 doc-test:

@@ -133,7 +133,7 @@ fn weights_of_another_shape_are_named() {
     config.intermediate_size = 128;
     let error = Model::from_source(config, &weights, &load_options()).unwrap_err();
     let text = error.to_string();
-    assert!(text.contains("blk.0.ffn_gate.weight") && text.contains("[128, 64]"), "{text}");
+    assert!(text.contains("model.layers.0.mlp.gate_proj.weight") && text.contains("[128, 64]"), "{text}");
 }
 
 /// "The capital of France is" is followed by " Paris.".

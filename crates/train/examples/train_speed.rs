@@ -170,6 +170,7 @@ fn config(shape: &Shape) -> ModelConfig {
         attention_output_bias: false,
         feed_forward_bias: false,
         qk_norm: false,
+        experts: None,
     }
 }
 

@@ -33,11 +33,12 @@ if [ ! -e "$out/tokenizer/tokenizer.json" ]; then
     step "tokenizer"
     "$zhenjin" tokenizer train "$poems" "${same[@]}" --vocabulary 8192 \
         --special '<|kind|>' --special '<|title|>' --special '<|author|>' --special '<|poem|>' --out "$out/tokenizer"
-    cp runs/poet-template.jinja "$out/tokenizer/chat_template.jinja"
 fi
 
 step "token shards"
 "$zhenjin" tokenize "$poems" "${same[@]}" --tokenizer "$out/tokenizer" --licence MIT --out "$out/shards"
+# Training takes the tokenizer and the chat template from beside the shards into the run.
+cp runs/poet-template.jinja "$out/shards/chat_template.jinja"
 
 step "pretraining"
 resume=()

@@ -198,11 +198,11 @@ fn show_run(arguments: &PlanArguments) -> Result<()> {
 
 /// As `pretrain` would have it.
 fn configuration(arguments: &PlanArguments) -> Result<Configuration> {
-    let (depth, mut overrides) =
+    let (depth, overrides) =
         super::pretrain::given_settings(arguments.config.as_deref(), &arguments.set, arguments.depth)?;
-    let configuration = Configuration::resolve(depth, arguments.vocabulary, &overrides)?;
-    let Some(tokens) = arguments.tokens else { return Ok(configuration) };
-    let steps = (tokens / configuration.tokens_per_step() as f64).floor().max(1.0);
-    overrides.add("schedule.steps", steps as i64);
-    Ok(Configuration::resolve(depth, arguments.vocabulary, &overrides)?)
+    let vocabulary = arguments.vocabulary;
+    Ok(match arguments.tokens {
+        Some(tokens) => Configuration::resolve_for(depth, vocabulary, tokens as u64, &overrides)?,
+        None => Configuration::resolve(depth, vocabulary, &overrides)?,
+    })
 }

@@ -29,73 +29,78 @@ const MICRO_BATCH_TOKENS: usize = 4096;
 pub(super) fn configuration(depth: usize, vocabulary_size: usize) -> Configuration {
     let hidden_size = HEAD_DIM * depth;
     let heads = hidden_size / HEAD_DIM;
-    derive(Configuration {
-        depth,
-        seed: 1,
-        model: ModelSection {
-            vocabulary_size,
-            layers: depth,
-            // nanochat: 64 for each layer.
-            hidden_size,
-            // 8/3 of the width, in whole 64s: as many parameters as 4 with two matrices (Shazeer 2020, "GLU Variants").
-            intermediate_size: (8 * hidden_size).div_ceil(3).next_multiple_of(64),
-            heads,
-            // Half as many where that is possible: grouped queries halve the KV cache of serving.
-            kv_heads: if heads.is_multiple_of(2) { heads / 2 } else { heads },
-            head_dim: HEAD_DIM,
-            rope_base: 10_000.0,
-            rms_norm_epsilon: 1e-6,
-            tied_embeddings: true,
+    derive(
+        Configuration {
+            depth,
+            seed: 1,
+            model: ModelSection {
+                vocabulary_size,
+                layers: depth,
+                // nanochat: 64 for each layer.
+                hidden_size,
+                // 8/3 of the width, in whole 64s: as many parameters as 4 with two matrices (Shazeer 2020, "GLU Variants").
+                intermediate_size: (8 * hidden_size).div_ceil(3).next_multiple_of(64),
+                heads,
+                // Half as many where that is possible: grouped queries halve the KV cache of serving.
+                kv_heads: if heads.is_multiple_of(2) { heads / 2 } else { heads },
+                head_dim: HEAD_DIM,
+                rope_base: 10_000.0,
+                rms_norm_epsilon: 1e-6,
+                tied_embeddings: true,
+            },
+            data: DataSection {
+                sequence_length: if depth <= 4 { 256 } else { 512 },
+                validation_share: 0.01,
+                across_documents: false,
+            },
+            batch: BatchSection { micro_batches: 1, sequences: 1 },
+            optimiser: OptimiserSection {
+                kind: OptimiserKind::Muon,
+                learning_rate: 0.0,
+                embedding_learning_rate: 0.0,
+                muon_learning_rate: 0.0,
+                weight_decay: 0.1,
+                beta1: 0.9,
+                beta2: 0.95,
+                epsilon: 1e-8,
+                momentum: 0.95,
+                orthogonaliser: Orthogonaliser::PolarExpress,
+                clip: 1.0,
+                average_decay: 0.0,
+            },
+            schedule: ScheduleSection {
+                kind: ScheduleKind::Wsd,
+                steps: 0,
+                warmup_steps: 0,
+                decay_share: 0.4,
+                final_share: 0.05,
+            },
+            loss: LossSection { z_loss: 0.0 },
+            faults: FaultSection {
+                non_finite: FaultPolicy::Stop,
+                spike: FaultPolicy::Skip,
+                // OLMo's skip-step rule: six deviations over a window of 128.
+                spike_deviations: 6.0,
+                spike_window: 128,
+                most_in_a_row: 8,
+            },
+            intervals: IntervalSection {
+                checkpoint: 0,
+                keep: 2,
+                validation: 0,
+                validation_sequences: 64,
+                samples: 0,
+            },
         },
-        data: DataSection {
-            sequence_length: if depth <= 4 { 256 } else { 512 },
-            validation_share: 0.01,
-            across_documents: false,
-        },
-        batch: BatchSection { micro_batches: 1, sequences: 1 },
-        optimiser: OptimiserSection {
-            kind: OptimiserKind::Muon,
-            learning_rate: 0.0,
-            embedding_learning_rate: 0.0,
-            muon_learning_rate: 0.0,
-            weight_decay: 0.1,
-            beta1: 0.9,
-            beta2: 0.95,
-            epsilon: 1e-8,
-            momentum: 0.95,
-            orthogonaliser: Orthogonaliser::PolarExpress,
-            clip: 1.0,
-            average_decay: 0.0,
-        },
-        schedule: ScheduleSection {
-            kind: ScheduleKind::Wsd,
-            steps: 0,
-            warmup_steps: 0,
-            decay_share: 0.4,
-            final_share: 0.05,
-        },
-        loss: LossSection { z_loss: 0.0 },
-        faults: FaultSection {
-            non_finite: FaultPolicy::Stop,
-            spike: FaultPolicy::Skip,
-            // OLMo's skip-step rule: six deviations over a window of 128.
-            spike_deviations: 6.0,
-            spike_window: 128,
-            most_in_a_row: 8,
-        },
-        intervals: IntervalSection {
-            checkpoint: 0,
-            keep: 2,
-            validation: 0,
-            validation_sequences: 64,
-            samples: 0,
-        },
-    })
+        None,
+    )
 }
 
-/// The settings that follow from the model's shape and the length of sequences.
-pub(super) fn derive(mut configuration: Configuration) -> Configuration {
-    let tokens = multiplying_parameters(&configuration.model).saturating_mul(TOKENS_PER_PARAMETER);
+/// The settings that follow from the model's shape, the length of sequences, and the number of tokens to train on, which follows from
+/// the shape unless it is given.
+pub(super) fn derive(mut configuration: Configuration, tokens: Option<u64>) -> Configuration {
+    let of_shape = multiplying_parameters(&configuration.model).saturating_mul(TOKENS_PER_PARAMETER);
+    let tokens = tokens.unwrap_or(of_shape);
     let length = configuration.data.sequence_length.max(1);
 
     let wanted = REFERENCE_BATCH * (tokens as f64 / REFERENCE_TOKENS).powf(BATCH_EXPONENT);

@@ -231,6 +231,28 @@ impl Configuration {
         vocabulary_size: usize,
         overrides: &Overrides,
     ) -> Result<Configuration, ConfigurationError> {
+        Configuration::resolve_with(depth, vocabulary_size, None, overrides)
+    }
+
+    /// As [`Configuration::resolve`], for training on about `tokens` tokens: batch and learning rates follow from those.
+    ///
+    /// # Errors
+    /// As for [`Configuration::resolve`], and when `tokens` is less than one step takes.
+    pub fn resolve_for(
+        depth: usize,
+        vocabulary_size: usize,
+        tokens: u64,
+        overrides: &Overrides,
+    ) -> Result<Configuration, ConfigurationError> {
+        Configuration::resolve_with(depth, vocabulary_size, Some(tokens), overrides)
+    }
+
+    fn resolve_with(
+        depth: usize,
+        vocabulary_size: usize,
+        tokens: Option<u64>,
+        overrides: &Overrides,
+    ) -> Result<Configuration, ConfigurationError> {
         if !(1..=dial::MOST_LAYERS).contains(&depth) {
             return Err(ConfigurationError::OutOfRange {
                 key: "depth".to_owned(),
@@ -239,8 +261,21 @@ impl Configuration {
         }
         let start = dial::configuration(depth, vocabulary_size);
         let shaped = overrides.shape_only().apply(&start)?;
-        let derived = dial::derive(shaped);
+        let derived = dial::derive(shaped, tokens);
         let mut configuration = overrides.apply(&derived)?;
+        if let (Some(tokens), false) = (tokens, overrides.has("schedule.steps")) {
+            // A batch that was given may be another than the one that the steps were derived from.
+            configuration.schedule.steps = tokens / configuration.tokens_per_step().max(1);
+            if configuration.schedule.steps == 0 {
+                return Err(ConfigurationError::OutOfRange {
+                    key: "schedule.steps".to_owned(),
+                    problem: format!(
+                        "would be 0: {tokens} tokens are less than one step, which takes {}; train on more, or set a smaller batch",
+                        configuration.tokens_per_step()
+                    ),
+                });
+            }
+        }
         if !overrides.has("schedule.warmup_steps") {
             configuration.schedule.warmup_steps = dial::warmup(configuration.schedule.steps);
         }
@@ -257,16 +292,6 @@ impl Configuration {
         let configuration = overrides.apply(self)?;
         configuration.check()?;
         Ok(configuration)
-    }
-
-    /// Lays the schedule out anew over `steps` updates: warm-up and intervals follow unless `overrides` set them.
-    pub fn with_steps(mut self, steps: u64, overrides: &Overrides) -> Configuration {
-        self.schedule.steps = steps.max(1);
-        if !overrides.has("schedule.warmup_steps") {
-            self.schedule.warmup_steps = dial::warmup(self.schedule.steps);
-        }
-        dial::derive_intervals(&mut self, overrides);
-        self
     }
 
     /// Reads an effective configuration that has every key.

@@ -49,6 +49,30 @@ fn what_follows_from_the_shape_follows_from_an_overridden_shape_too() {
 }
 
 #[test]
+fn a_short_run_takes_smaller_batches() {
+    let of = |tokens, settings: &[&str]| {
+        let mut overrides = Overrides::new();
+        settings.iter().for_each(|setting| overrides.add_assignment(setting).unwrap());
+        Configuration::resolve_for(4, 8192, tokens, &overrides)
+    };
+    let (long, short) = (of(60_000_000, &[]).unwrap(), of(1_000_000, &[]).unwrap());
+    assert!(short.tokens_per_step() < long.tokens_per_step());
+    assert!(short.optimiser.muon_learning_rate < long.optimiser.muon_learning_rate);
+    for configuration in [long.clone(), short] {
+        let tokens = configuration.schedule.steps * configuration.tokens_per_step();
+        assert!(
+            [60_000_000, 1_000_000]
+                .iter()
+                .any(|asked| (asked - configuration.tokens_per_step()..=*asked).contains(&tokens))
+        );
+    }
+    let given = of(1_000_000, &["schedule.steps=7"]).unwrap();
+    assert_eq!(given.schedule.steps, 7);
+    let error = of(100, &[]).unwrap_err().to_string();
+    assert!(error.contains("less than one step"), "{error}");
+}
+
+#[test]
 fn the_effective_configuration_is_read_back_the_same_and_runs_again() {
     let configuration = resolve(3, &["optimiser.kind=adamw", "seed=7", "loss.z_loss=1e-4"]).unwrap();
     assert_eq!(configuration.optimiser.kind, OptimiserKind::Adamw);

@@ -108,28 +108,28 @@ impl Inputs<'_> {
     /// The dial with everything that was given on top; with `--minutes`, its steps are measured.
     fn new_configuration(&self) -> Result<Configuration> {
         let arguments = self.arguments;
-        let (depth, mut overrides) = overrides(arguments)?;
+        let (depth, overrides) = overrides(arguments)?;
         let vocabulary = (self.set.vocabulary_size() as usize).next_multiple_of(VOCABULARY_MULTIPLE);
-        let configuration = Configuration::resolve(depth, vocabulary, &overrides)?;
         if let Some(tokens) = arguments.tokens {
-            let steps = tokens / configuration.tokens_per_step();
-            if steps == 0 {
-                bail!(
-                    "--tokens {tokens} is less than one step, which takes {} tokens; give more, or a smaller batch",
-                    configuration.tokens_per_step()
-                );
-            }
-            overrides.add("schedule.steps", steps as i64);
-            return Ok(Configuration::resolve(depth, vocabulary, &overrides)?);
+            return Ok(Configuration::resolve_for(depth, vocabulary, tokens, &overrides)?);
         }
+        let configuration = Configuration::resolve(depth, vocabulary, &overrides)?;
         let Some(minutes) = arguments.minutes else { return Ok(configuration) };
         if !(minutes > 0.0 && minutes < 1e7) {
             bail!("--minutes must be more than 0, found {minutes}");
         }
-        let seconds = Trainer::new(configuration.clone(), self.setup(&configuration)?)?.measure_step()?;
-        let steps = (SHARE_OF_STEPS * 60.0 * minutes / seconds).floor().max(1.0) as u64;
-        eprintln!("a step takes {seconds:.2} s here: {steps} steps in {minutes} minutes");
-        Ok(configuration.with_steps(steps, &overrides))
+        // Batch and learning rates follow from the tokens that fit, and the speed depends a little on the batch: measured once with the
+        // batch of a long run, then with the one that the run will have.
+        let tokens_in_time = |configuration: &Configuration| -> Result<u64> {
+            let seconds = Trainer::new(configuration.clone(), self.setup(configuration)?)?.measure_step()?;
+            Ok((configuration.tokens_per_step() as f64 * SHARE_OF_STEPS * 60.0 * minutes / seconds) as u64)
+        };
+        let first =
+            Configuration::resolve_for(depth, vocabulary, tokens_in_time(&configuration)?, &overrides)?;
+        let tokens = tokens_in_time(&first)?;
+        let configuration = Configuration::resolve_for(depth, vocabulary, tokens, &overrides)?;
+        eprintln!("about {tokens} tokens fit into {minutes} minutes: {} steps", configuration.schedule.steps);
+        Ok(configuration)
     }
 
     /// Refuses data that does not fit the model or does not fill one batch, before anything is written.

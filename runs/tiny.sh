@@ -20,9 +20,8 @@ fi
 [ -f "$folder/tokenizer/tokenizer.json" ] ||
   "$zhenjin" tokenizer train "$folder/stories.txt" --split line --vocabulary 512 --out "$folder/tokenizer"
 "$zhenjin" tokenize "$folder/stories.txt" --split line --tokenizer "$folder/tokenizer" --out "$folder/shards" --licence CC0-1.0
-# The dial's batch is for a run of 12 tokens for each parameter; so few minutes want smaller ones, and smaller steps with them.
 "$zhenjin" pretrain --data "$folder/shards" --out "$folder/run" --depth 3 --minutes "$minutes" --resume auto \
-  --set batch.micro_batches=1 --set optimiser.muon_learning_rate=0.01 --sample-tokens 64
+  --sample-tokens 64
 
 newest=$(ls -d "$folder"/run/checkpoints/step-* | tail -1)
 echo "The model is in $newest. Its answers, through the server:"

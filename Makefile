@@ -50,9 +50,10 @@ unit: model
 	ZHENJIN_TEST_MODEL="$(TEST_MODEL)" cargo nextest run --release --locked --workspace --no-fail-fast
 	cd web && npm run --silent test
 
+# The whole workspace is named, so that dependencies have the features that they have already been compiled with.
 mpi: setup-test ## training over several processes, started by mpirun
-	cargo build --release --locked -p zhenjin-train --features mpi --example ranks
-	cargo nextest run --release --locked -p zhenjin-train --features mpi --test mpi
+	cargo build --release --locked --workspace --features zhenjin-train/mpi --example ranks
+	cargo nextest run --release --locked --workspace --features zhenjin-train/mpi --test mpi
 
 doc-test:
 	cargo test --release --locked --workspace --doc --quiet

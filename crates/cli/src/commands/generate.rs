@@ -1,9 +1,9 @@
 //! `zhenjin generate`: data that the program makes itself, for experiments without any other.
 
-use anyhow::{Context, Result};
+use crate::write_file::write_atomically_with;
+use anyhow::Result;
 use clap::{Args, Subcommand};
-use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use zhenjin_corpus::{ArithmeticOptions, arithmetic, story};
 
 #[derive(Debug, Subcommand)]
@@ -53,7 +53,7 @@ pub(crate) struct StoriesArguments {
 
 pub(crate) fn run(command: &GenerateCommand) -> Result<()> {
     match command {
-        GenerateCommand::Arithmetic(arguments) => write(&arguments.out, |file| {
+        GenerateCommand::Arithmetic(arguments) => write_atomically_with(&arguments.out, |file| {
             let options =
                 ArithmeticOptions { seed: arguments.seed, digits: arguments.digits, test: arguments.test };
             let mut failed = None;
@@ -69,23 +69,10 @@ pub(crate) fn run(command: &GenerateCommand) -> Result<()> {
             })?;
             failed.map_or(Ok(()), |error| Err(error.into()))
         }),
-        GenerateCommand::Stories(arguments) => write(&arguments.out, |file| {
+        GenerateCommand::Stories(arguments) => write_atomically_with(&arguments.out, |file| {
             (0..arguments.count)
                 .try_for_each(|number| writeln!(file, "{}", story(arguments.seed, number)))
                 .map_err(Into::into)
         }),
     }
-}
-
-/// Writes a file whole or not at all, without having all of it in memory.
-fn write(path: &Path, fill: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<()> {
-    let doing = || format!("writing {}", path.display());
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let file = tempfile::NamedTempFile::new_in(folder).with_context(doing)?;
-    let mut buffered = std::io::BufWriter::new(file);
-    fill(&mut buffered).with_context(doing)?;
-    let file = buffered.into_inner().map_err(|error| error.into_error()).with_context(doing)?;
-    file.as_file().sync_all().with_context(doing)?;
-    file.persist(path).with_context(doing)?;
-    std::fs::File::open(folder).and_then(|folder| folder.sync_all()).with_context(doing)
 }

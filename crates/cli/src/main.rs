@@ -15,7 +15,6 @@ mod home;
 mod logging;
 mod machine;
 mod memory_size;
-mod write_file;
 
 use anyhow::{Context, Result};
 use arguments::{Arguments, Command};

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use zhenjin_files::FileError;
+
 use crate::BrokenRecord;
 
 /// Data that cannot be read, written or trained on.
@@ -90,5 +92,16 @@ impl CorpusError {
     ) -> impl FnOnce(std::io::Error) -> CorpusError {
         let path = path.to_owned();
         move |source| CorpusError::Io { path, action, source }
+    }
+}
+
+impl From<FileError> for CorpusError {
+    fn from(error: FileError) -> CorpusError {
+        match error {
+            FileError::Io { path, action, source } => CorpusError::Io { path, action, source },
+            FileError::NotRegular { path } => {
+                CorpusError::Shard { path, reason: "it is not a regular file".to_owned() }
+            }
+        }
     }
 }

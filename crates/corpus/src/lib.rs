@@ -13,7 +13,6 @@ mod errors;
 mod files;
 mod generate;
 mod loader;
-mod mapping;
 mod measure;
 mod pipeline;
 mod random;

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use zhenjin_files::FileError;
 use zhenjin_model::{FormatError, ModelError};
 use zhenjin_tokenizer::{TemplateError, TokenizerError};
 
@@ -112,6 +113,19 @@ pub enum ModelStoreError {
         /// The operating system's reason.
         error: std::io::Error,
     },
+}
+
+impl From<FileError> for ModelStoreError {
+    fn from(error: FileError) -> ModelStoreError {
+        match error {
+            FileError::Io { path, action, source } => ModelStoreError::Io { action, path, error: source },
+            FileError::NotRegular { path } => ModelStoreError::Io {
+                action: "open",
+                path,
+                error: std::io::Error::other("it is not a regular file"),
+            },
+        }
+    }
 }
 
 impl ModelStoreError {

@@ -14,7 +14,6 @@
 mod catalogue;
 mod errors;
 mod export;
-mod files;
 mod lock;
 mod open;
 mod pull;

@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use zhenjin_files::Mapping;
 use zhenjin_model::gguf::{Gguf, Value as GgufValue};
-use zhenjin_model::{FormatError, HuggingFaceFiles, Mapping, ModelFile};
+use zhenjin_model::{FormatError, HuggingFaceFiles, ModelFile};
 use zhenjin_tokenizer::{
     ChatTemplate, GgufVocabulary, MAX_TEMPLATE_BYTES, MAX_TOKENIZER_JSON_BYTES, Tokenizer, TokenizerConfig,
 };

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::lock::FolderLock;
-use crate::{Catalogue, GenerationDefaults, ModelReference, ModelStoreError, files};
+use crate::{Catalogue, GenerationDefaults, ModelReference, ModelStoreError};
 
 const MANIFEST: &str = "model.json";
 /// A description is a few hundred bytes per file.
@@ -181,7 +181,7 @@ impl ModelStore {
         let path = folder.join(MANIFEST);
         let json = serde_json::to_vec_pretty(manifest)
             .map_err(|error| ModelStoreError::Manifest { path: path.clone(), reason: error.to_string() })?;
-        files::write_atomically(&path, &json).map_err(ModelStoreError::io("write", &path))?;
+        zhenjin_files::write_whole(&path, &[&json])?;
         Ok(local_model(&folder, manifest.clone()))
     }
 }

@@ -4,6 +4,7 @@
 
 use std::path::PathBuf;
 
+use zhenjin_files::FileError;
 use zhenjin_tensor::TensorError;
 
 use crate::batch::BatchError;
@@ -164,6 +165,17 @@ pub enum ModelError {
     /// The tensor crate refused weights or shapes.
     #[error(transparent)]
     Tensor(#[from] TensorError),
+}
+
+impl From<FileError> for ModelError {
+    fn from(error: FileError) -> ModelError {
+        match error {
+            FileError::Io { path, action, source } => ModelError::Io { path, action, source },
+            FileError::NotRegular { path } => {
+                ModelError::NotAModel { path, reason: "it is not a regular file".to_owned() }
+            }
+        }
+    }
 }
 
 /// Text from a file for use in a message: control characters escaped, at most [`QUOTED_CHARACTERS`] characters.

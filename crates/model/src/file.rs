@@ -10,6 +10,8 @@ use std::collections::HashSet;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use zhenjin_files::Mapping;
+
 pub use hugging_face::HuggingFaceFiles;
 pub use part::FileTensor;
 use part::{Contents, Part, fault};
@@ -17,7 +19,6 @@ use part::{Contents, Part, fault};
 use crate::config::{self, ConfigReading, ModelConfig, ROPE_DIVISORS};
 use crate::errors::{FormatError, ModelError, quoted};
 use crate::gguf::Gguf;
-use crate::mapping::Mapping;
 use crate::names::Naming;
 use crate::safetensors::ShardIndex;
 use crate::tensor_source::{TensorSource, TensorView, WeightName};

@@ -1,10 +1,10 @@
 //! `zhenjin generate`: data that the program makes itself, for experiments without any other.
 
-use crate::write_file::write_atomically_with;
 use anyhow::Result;
 use clap::{Args, Subcommand};
 use std::path::PathBuf;
-use zhenjin_corpus::{ArithmeticOptions, arithmetic, story};
+use zhenjin_corpus::{ArithmeticOptions, ArithmeticProblem, arithmetic, story};
+use zhenjin_files::NewFile;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum GenerateCommand {
@@ -53,26 +53,31 @@ pub(crate) struct StoriesArguments {
 
 pub(crate) fn run(command: &GenerateCommand) -> Result<()> {
     match command {
-        GenerateCommand::Arithmetic(arguments) => write_atomically_with(&arguments.out, |file| {
+        GenerateCommand::Arithmetic(arguments) => {
             let options =
                 ArithmeticOptions { seed: arguments.seed, digits: arguments.digits, test: arguments.test };
+            let mut file = NewFile::create(&arguments.out)?;
             let mut failed = None;
             arithmetic(&options, arguments.count, &mut |problem| {
-                if failed.is_none()
-                    && let Err(error) = serde_json::to_writer(&mut *file, problem)
-                        .map_err(std::io::Error::from)
-                        .and_then(|()| file.write_all(b"\n"))
-                {
-                    failed = Some(error);
-                }
+                failed = write_problem(&mut file, problem).err();
                 failed.is_none()
             })?;
-            failed.map_or(Ok(()), |error| Err(error.into()))
-        }),
-        GenerateCommand::Stories(arguments) => write_atomically_with(&arguments.out, |file| {
-            (0..arguments.count)
-                .try_for_each(|number| writeln!(file, "{}", story(arguments.seed, number)))
-                .map_err(Into::into)
-        }),
+            failed.map_or(Ok(()), Err)?;
+            Ok(file.finish()?)
+        }
+        GenerateCommand::Stories(arguments) => {
+            let mut file = NewFile::create(&arguments.out)?;
+            for number in 0..arguments.count {
+                let line = format!("{}\n", story(arguments.seed, number));
+                file.append(line.as_bytes())?;
+            }
+            Ok(file.finish()?)
+        }
     }
+}
+
+fn write_problem(file: &mut NewFile, problem: &ArithmeticProblem) -> Result<()> {
+    let mut line = serde_json::to_vec(problem)?;
+    line.push(b'\n');
+    Ok(file.append(&line)?)
 }

@@ -1,7 +1,6 @@
 //! `zhenjin report`: a run's log as one page.
 
 use super::cost::PriceArguments;
-use crate::write_file::write_atomically;
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
 use std::collections::BTreeMap;
@@ -68,7 +67,7 @@ pub(crate) fn run(arguments: &ReportArguments) -> Result<()> {
         },
     });
     let out = arguments.out.clone().unwrap_or_else(|| arguments.run.join("report.html"));
-    write_atomically(&out, page.as_bytes())?;
+    zhenjin_files::write_whole(&out, &[page.as_bytes()])?;
     println!("{}", out.display());
     Ok(())
 }

@@ -4,11 +4,11 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use zhenjin_files::{Mapping, write_whole};
 
 use super::format::{Shard, parse_shard};
 use crate::CorpusError;
-use crate::files::{hexadecimal, read_bounded, sha256_text, write_atomically};
-use crate::mapping::Mapping;
+use crate::files::{hexadecimal, read_bounded, sha256_text};
 
 /// The list's name in the folder; it is written last, so that a folder without it is unfinished.
 pub const MANIFEST_FILE: &str = "corpus.json";
@@ -119,7 +119,7 @@ impl ShardSet {
         let path = folder.join(MANIFEST_FILE);
         let text = serde_json::to_vec(&manifest)
             .map_err(|error| CorpusError::Manifest { path: path.clone(), reason: error.to_string() })?;
-        write_atomically(&path, &[&text, b"\n"])
+        Ok(write_whole(&path, &[&text, b"\n"])?)
     }
 
     /// Reads everything once: checksums, and every token against the vocabulary.

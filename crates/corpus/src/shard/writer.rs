@@ -4,7 +4,6 @@ use std::path::Path;
 
 use super::format::{DocumentTokens, ShardMetadata, TokenWidth, assemble};
 use crate::CorpusError;
-use crate::files::write_atomically;
 
 /// The documents of one shard, in memory until it is written.
 #[derive(Debug)]
@@ -67,7 +66,7 @@ impl ShardWriter {
     pub fn write(&mut self, path: &Path, metadata: &ShardMetadata) -> Result<(), CorpusError> {
         let shard = assemble(&self.table, &self.tokens, self.vocabulary_size, metadata)
             .map_err(CorpusError::Document)?;
-        write_atomically(path, &[&shard.header, &self.tokens, &shard.metadata, &shard.digest])?;
+        zhenjin_files::write_whole(path, &[&shard.header, &self.tokens, &shard.metadata, &shard.digest])?;
         self.table.clear();
         self.tokens.clear();
         Ok(())

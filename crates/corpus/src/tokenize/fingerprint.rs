@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::{TokenizeOptions, hash_of_texts};
-use crate::files::{hexadecimal, read_bounded, write_atomically};
+use crate::files::{hexadecimal, read_bounded};
 use crate::source::InputFile;
 use crate::source::for_each_block;
 use crate::{CorpusError, ShardSetDescription};
@@ -61,7 +61,7 @@ pub(super) fn hash_inputs(
     }
     if states != known {
         let text = serde_json::to_vec(&states).unwrap_or_default();
-        write_atomically(&path, &[&text])?;
+        zhenjin_files::write_whole(&path, &[&text])?;
     }
     Ok(states)
 }

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use zhenjin_tokenizer::Tokenizer;
 
-use crate::files::{hexadecimal, sha256_text, write_atomically};
+use crate::files::{hexadecimal, sha256_text};
 use crate::pipeline::{Item, Position, for_each_record};
 use crate::source::{Document, Input, InputFile, InputOptions, Record, discover};
 use crate::{CorpusError, DocumentTokens, ShardMetadata, ShardSet, ShardSetDescription, ShardWriter};
@@ -263,9 +263,9 @@ fn describe(
 }
 
 fn write_tokenizer(folder: &Path, files: &TokenizerFiles) -> Result<(), CorpusError> {
-    write_atomically(&folder.join("tokenizer.json"), &[&files.tokenizer_json])?;
+    zhenjin_files::write_whole(&folder.join("tokenizer.json"), &[&files.tokenizer_json])?;
     match &files.tokenizer_config_json {
-        Some(config) => write_atomically(&folder.join("tokenizer_config.json"), &[config]),
+        Some(config) => Ok(zhenjin_files::write_whole(&folder.join("tokenizer_config.json"), &[config])?),
         None => Ok(()),
     }
 }

@@ -3,8 +3,9 @@
 use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
 
+use zhenjin_files::{Mapping, TEMPORARY_PREFIX};
+
 use super::{Counts, Progress, Summary, TokenizeEvent};
-use crate::mapping::Mapping;
 use crate::{CorpusError, MANIFEST_FILE, ShardSet, parse_shard};
 
 pub(super) fn shard_name(number: usize) -> String {
@@ -36,7 +37,7 @@ pub(super) fn lock(folder: &Path) -> Result<File, CorpusError> {
 /// Removes temporary files of a run that was killed while it wrote.
 pub(super) fn remove_unfinished_files(folder: &Path) -> Result<(), CorpusError> {
     for path in entries(folder)? {
-        if file_name(&path).starts_with(".writing-") {
+        if file_name(&path).starts_with(TEMPORARY_PREFIX) {
             std::fs::remove_file(&path).map_err(CorpusError::io(&path, "remove"))?;
         }
     }

@@ -16,7 +16,6 @@ use ureq::http::{Method, Response};
 use super::http::{Follow, header_text, host_of};
 use super::retry::{Attempt, Retries, status_failure};
 use super::{DownloadProgress, PullContext, PullEvent, Secret, SourceError};
-use crate::files;
 
 const BUFFER_BYTES: usize = 128 * 1024;
 
@@ -269,7 +268,7 @@ impl Partial {
             .open(&path)
             .map_err(SourceError::local("open", &path))?;
         let json = serde_json::to_vec(expected).unwrap_or_default();
-        files::write_atomically(&description, &json).map_err(SourceError::local("write", &description))?;
+        zhenjin_files::write_whole(&description, &[&json])?;
         let mut partial = Partial { path, description, file, length: 0, digest: Sha256::new() };
         let length = partial.file.metadata().map_err(SourceError::local("read", &partial.path))?.len();
         if expected.bytes.is_some_and(|bytes| length > bytes) {
@@ -315,7 +314,7 @@ impl Partial {
     /// Gives the file its final name for good.
     pub(crate) fn finish(self, destination: &Path) -> Result<(), SourceError> {
         self.file.sync_all().map_err(SourceError::local("write", &self.path))?;
-        files::rename_for_good(&self.path, destination).map_err(SourceError::local("rename", &self.path))?;
+        zhenjin_files::rename(&self.path, destination)?;
         fs::remove_file(&self.description).map_err(SourceError::local("delete", &self.description))
     }
 

@@ -3,6 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use zhenjin_files::FileError;
+
 use crate::ModelStoreError;
 
 /// A model that could not be pulled.
@@ -63,6 +65,12 @@ impl SourceError {
     pub(crate) fn local(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> SourceError {
         let path = path.to_owned();
         move |error| SourceError::Stop(Box::new(ModelStoreError::Io { action, path, error }.into()))
+    }
+}
+
+impl From<FileError> for SourceError {
+    fn from(error: FileError) -> SourceError {
+        SourceError::Stop(Box::new(ModelStoreError::from(error).into()))
     }
 }
 

@@ -26,7 +26,7 @@ pub(crate) use retry::{Attempt, Retries, status_failure};
 use crate::sources::{self, Source};
 use crate::{
     Catalogue, CatalogueFile, GenerationDefaults, LocalModel, ManifestFile, ModelManifest, ModelReference,
-    ModelStore, ModelStoreError, files,
+    ModelStore, ModelStoreError,
 };
 
 /// A file as a source offers it.
@@ -163,7 +163,7 @@ fn download_all(remote: &[RemoteFile], context: &PullContext<'_>) -> Result<Vec<
         let verified = download::download(context, &file.request, &file.file, &destination, &mut progress)?;
         files.push(ManifestFile { file: file.file.clone(), bytes: verified.bytes, sha256: verified.sha256 });
     }
-    files::sync_folder(context.folder).map_err(SourceError::local("write", context.folder))?;
+    zhenjin_files::sync_folder(context.folder)?;
     Ok(files)
 }
 

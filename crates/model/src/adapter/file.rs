@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use zhenjin_files::Mapping;
 use zhenjin_tensor::dequantise;
 
 use super::settings::Settings;
 use super::values::{AdapterValues, LowRankValues, module, outputs_and_inputs, place};
 use crate::config::ModelConfig;
 use crate::errors::{FormatError, ModelError, quoted};
-use crate::mapping::Mapping;
 use crate::names::Naming;
 use crate::safetensors::{TensorRecord, parse_header};
 use crate::tensor_source::{LayerWeightName, WeightName};

@@ -2,9 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
+use zhenjin_files::Mapping;
+
 use super::part::{Part, fault};
 use crate::errors::{FormatError, ModelError, quoted};
-use crate::mapping::Mapping;
 use crate::safetensors::{ShardIndex, parse_index};
 
 /// The name of the configuration, by which a folder is recognised.

@@ -3,11 +3,11 @@
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use zhenjin_files::Mapping;
 use zhenjin_tensor::Dtype;
 
 use crate::errors::{FormatError, ModelError};
 use crate::gguf::{self, Gguf, GgufTensor};
-use crate::mapping::Mapping;
 use crate::safetensors::{self, Header, TensorRecord};
 
 /// A tensor as it lies in a file.

@@ -2,10 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
+use zhenjin_files::Mapping;
+
 use super::part::{Contents, Part, fault};
 use crate::errors::{FormatError, ModelError};
 use crate::gguf::Gguf;
-use crate::mapping::Mapping;
 
 /// The most files that a model may be split into.
 const MAX_SPLITS: u64 = 1024;

@@ -5,8 +5,8 @@ use std::path::Path;
 use zhenjin_tensor::Dtype;
 
 use super::gguf_settings::settings;
+use super::hashed_file::{HashedFile, WrittenFile};
 use super::metadata::{MetadataValue, put_string};
-use super::new_file::{NewFile, WrittenFile};
 use super::quantisation::Quantisation;
 use super::rows::{WeightRows, check, write_weight};
 use crate::config::{ModelConfig, ROPE_DIVISORS};
@@ -77,7 +77,7 @@ pub fn write_gguf(
         }
     }
     tensors.extend(divisors.map(Tensor::of_divisors));
-    let mut out = NewFile::create(file)?;
+    let mut out = HashedFile::create(file)?;
     out.write(&head(&entries, &tensors).map_err(unwritable)?)?;
     for tensor in &tensors {
         align(&mut out)?;
@@ -178,7 +178,7 @@ fn head(metadata: &[(String, MetadataValue)], tensors: &[Tensor]) -> Result<Vec<
     Ok(head)
 }
 
-fn align(out: &mut NewFile) -> Result<(), ModelError> {
+fn align(out: &mut HashedFile) -> Result<(), ModelError> {
     let missing = out.length().next_multiple_of(ALIGNMENT) - out.length();
     out.write(&[0; ALIGNMENT as usize][..missing as usize])
 }

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde_json::{Value, json};
+use zhenjin_files::NewFolder;
 
 use super::config_json::config_json;
-use super::new_file::{NewFile, WrittenFile, sync_folder};
+use super::hashed_file::{HashedFile, WrittenFile};
 use super::quantisation::FloatType;
 use super::rows::WeightRows;
 use super::safetensors::write_safetensors_as;
@@ -37,7 +38,6 @@ pub fn write_hugging_face(
     settings: &[(&str, Value)],
     files: &[FolderFile],
 ) -> Result<WrittenFile, ModelError> {
-    let io = |action| move |source| ModelError::Io { path: folder.to_owned(), action, source };
     if folder.symlink_metadata().is_ok() {
         return Err(ModelError::Unwritable {
             file: folder.to_owned(),
@@ -54,31 +54,20 @@ pub fn write_hugging_face(
     for (name, value) in settings {
         json[*name] = value.clone();
     }
-    let parent = folder.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(".").suffix(".partial");
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        builder.permissions(std::fs::Permissions::from_mode(0o777));
-    }
-    let partial = builder.tempdir_in(parent).map_err(io("create"))?;
+    let partial = NewFolder::create(folder)?;
     for FolderFile { name, bytes } in files {
-        write_file(&partial.path().join(name), bytes)?;
+        write_file(&partial.temporary_path().join(name), bytes)?;
     }
     let text = format!("{json:#}\n");
-    write_file(&partial.path().join("config.json"), text.as_bytes())?;
-    let weights_file = partial.path().join("model.safetensors");
+    write_file(&partial.temporary_path().join("config.json"), text.as_bytes())?;
+    let weights_file = partial.temporary_path().join("model.safetensors");
     let written = write_safetensors_as(&weights_file, config, weights, dtype.dtype(), &BTreeMap::new())?;
-    std::fs::rename(partial.path(), folder).map_err(io("rename"))?;
-    // It has its name now and must stay.
-    let _moved = partial.keep();
-    sync_folder(parent).map_err(io("write the folder of"))?;
+    partial.finish()?;
     Ok(written)
 }
 
 fn write_file(path: &Path, bytes: &[u8]) -> Result<WrittenFile, ModelError> {
-    let mut out = NewFile::create(path)?;
+    let mut out = HashedFile::create(path)?;
     out.write(bytes)?;
     out.finish()
 }

@@ -6,18 +6,18 @@
 mod config_json;
 mod gguf;
 mod gguf_settings;
+mod hashed_file;
 mod hugging_face;
 mod metadata;
-mod new_file;
 mod quantisation;
 mod rows;
 mod safetensors;
 
 pub use config_json::config_json;
 pub use gguf::{Fallback, WrittenGguf, write_gguf};
+pub use hashed_file::{HashedFile, WrittenFile};
 pub use hugging_face::{FolderFile, write_hugging_face};
 pub use metadata::MetadataValue;
-pub use new_file::{NewFile, WrittenFile};
 pub use quantisation::{FloatType, Quantisation};
 pub use rows::{FileRows, WeightRows};
 pub use safetensors::{NewTensor, write_safetensors, write_safetensors_as, write_tensors};

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use half::f16;
 use zhenjin_tensor::{Dtype, Matrix, TensorError, dequantise, quantise};
 
-use super::new_file::NewFile;
+use super::hashed_file::HashedFile;
 use crate::config::{ModelConfig, RopeLayout};
 use crate::errors::ModelError;
 use crate::names::Naming;
@@ -98,7 +98,7 @@ pub(super) fn check(config: &ModelConfig, rows: &dyn WeightRows) -> Result<(), M
 
 /// Writes one weight as `dtype`, with rows of queries and keys in the order of `layout`. Its rows are whole blocks of `dtype`.
 pub(super) fn write_weight(
-    out: &mut NewFile,
+    out: &mut HashedFile,
     config: &ModelConfig,
     rows: &dyn WeightRows,
     name: WeightName,

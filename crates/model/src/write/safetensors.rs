@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::{Map, Value, json};
 use zhenjin_tensor::Dtype;
 
-use super::new_file::{NewFile, WrittenFile};
+use super::hashed_file::{HashedFile, WrittenFile};
 use super::rows::{WeightRows, check, write_weight};
 use crate::config::{ModelConfig, RopeLayout};
 use crate::errors::ModelError;
@@ -79,7 +79,7 @@ pub fn write_tensors(
     file: &Path,
     tensors: &[NewTensor],
     metadata: &BTreeMap<String, String>,
-    fill: &mut dyn FnMut(usize, &mut NewFile) -> Result<(), ModelError>,
+    fill: &mut dyn FnMut(usize, &mut HashedFile) -> Result<(), ModelError>,
 ) -> Result<WrittenFile, ModelError> {
     let unwritable = |reason| ModelError::Unwritable { file: file.to_owned(), reason };
     let mut header = Map::new();
@@ -102,7 +102,7 @@ pub fn write_tensors(
     }
     let mut text = Value::Object(header).to_string().into_bytes();
     text.resize(text.len().next_multiple_of(ALIGNMENT), b' ');
-    let mut out = NewFile::create(file)?;
+    let mut out = HashedFile::create(file)?;
     out.write(&(text.len() as u64).to_le_bytes())?;
     out.write(&text)?;
     let start = out.length();

@@ -10,10 +10,11 @@ mod state;
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
+use zhenjin_files::{FileError, sync_folder, write_whole};
 use zhenjin_model::ModelError;
 
 pub use optimiser_file::{OptimiserFile, parse_optimiser, write_optimiser};
@@ -55,6 +56,15 @@ pub enum CheckpointError {
     /// Weights or optimiser state could not be written or read.
     #[error(transparent)]
     Model(#[from] ModelError),
+}
+
+impl From<FileError> for CheckpointError {
+    fn from(error: FileError) -> CheckpointError {
+        match error {
+            FileError::Io { path, action, source } => CheckpointError::Io { action, path, source },
+            FileError::NotRegular { path } => CheckpointError::damaged(&path, "it is not a regular file"),
+        }
+    }
 }
 
 impl CheckpointError {
@@ -187,7 +197,7 @@ impl Checkpoints {
             std::fs::create_dir(&unfinished).map_err(CheckpointError::io("make", &unfinished))?;
             state.files = write(&unfinished)?;
             write_file(&unfinished, STATE_FILE, state.to_json().as_bytes())?;
-            sync(&unfinished)?;
+            sync_folder(&unfinished)?;
             before_visible()?;
             // A checkpoint of the same step can be there: a damaged one that was passed over.
             let replaced = self.folder.join(format!(".{name}.replaced"));
@@ -196,7 +206,7 @@ impl Checkpoints {
                 std::fs::rename(&visible, &replaced).map_err(CheckpointError::io("rename", &visible))?;
             }
             std::fs::rename(&unfinished, &visible).map_err(CheckpointError::io("rename", &unfinished))?;
-            sync(&self.folder)?;
+            sync_folder(&self.folder)?;
             remove(&replaced)
         };
         if let Err(error) = attempt() {
@@ -256,19 +266,8 @@ impl Checkpoints {
 /// [`CheckpointError::Io`].
 pub fn write_file(folder: &Path, name: &str, bytes: &[u8]) -> Result<FileSum, CheckpointError> {
     let path = folder.join(name);
-    let write = || -> std::io::Result<()> {
-        let mut file = File::create_new(&path)?;
-        file.write_all(bytes)?;
-        file.sync_all()
-    };
-    write().map_err(CheckpointError::io("write", &path))?;
+    write_whole(&path, &[bytes])?;
     Ok(FileSum { bytes: bytes.len() as u64, sha256: hexadecimal(&Sha256::digest(bytes)) })
-}
-
-fn sync(folder: &Path) -> Result<(), CheckpointError> {
-    File::open(folder)
-        .and_then(|folder| folder.sync_all())
-        .map_err(CheckpointError::io("force to the disk", folder))
 }
 
 fn sum_of(path: &Path) -> Result<FileSum, CheckpointError> {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use zhenjin_model::Mapping;
+use zhenjin_files::Mapping;
 use zhenjin_model::safetensors::{Header, parse_header};
 use zhenjin_model::write::{NewTensor, WrittenFile, write_tensors};
 use zhenjin_tensor::Dtype;

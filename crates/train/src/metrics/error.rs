@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use zhenjin_files::FileError;
+
 /// A file of metrics could not be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum MetricsError {
@@ -15,6 +17,9 @@ pub enum MetricsError {
         /// The system's answer.
         source: std::io::Error,
     },
+    /// A file could not be replaced.
+    #[error(transparent)]
+    Replace(#[from] FileError),
     /// Progress could not be written to where the caller wanted it.
     #[error("writing progress: {0}")]
     Progress(#[source] std::io::Error),

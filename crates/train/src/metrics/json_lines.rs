@@ -86,7 +86,7 @@ impl JsonLines {
             None => resumption.broken += 1,
         })?;
         if resumption.dropped + resumption.broken > 0 {
-            replace(path, &kept)?;
+            zhenjin_files::write_whole(path, &[&kept])?;
         }
         let mut file =
             OpenOptions::new().append(true).open(path).map_err(MetricsError::file("opening", path))?;
@@ -158,22 +158,6 @@ fn for_each_line(path: &Path, mut take: impl FnMut(Option<(Event, &[u8])>)) -> R
         let event = text.and_then(|text| Some((serde_json::from_slice::<Event>(text).ok()?, text)));
         take(event);
     }
-}
-
-/// Puts `contents` in the place of a file: temporary file, fsync, rename, fsync of the folder.
-fn replace(path: &Path, contents: &[u8]) -> Result<(), MetricsError> {
-    let folder = match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
-    let write = || -> std::io::Result<()> {
-        let mut temporary = tempfile::NamedTempFile::new_in(folder)?;
-        temporary.write_all(contents)?;
-        temporary.as_file().sync_all()?;
-        temporary.persist(path).map_err(|error| error.error)?;
-        File::open(folder)?.sync_all()
-    };
-    write().map_err(MetricsError::file("replacing", path))
 }
 
 #[cfg(test)]

@@ -5,7 +5,6 @@ use super::editor::{Input, QuestionEditor};
 use super::slash::{self, Line};
 use crate::arguments::ChatArguments;
 use crate::home::Home;
-use crate::write_file::write_atomically;
 use anyhow::{Context, Result};
 use serde_json::json;
 use std::path::Path;
@@ -135,6 +134,6 @@ impl Conversation<'_> {
             .map(|message| json!({"role": message.role.name(), "content": message.content}))
             .collect();
         let text = serde_json::to_string_pretty(&json!({ "messages": messages }))?;
-        write_atomically(file, text.as_bytes())
+        Ok(zhenjin_files::write_whole(file, &[text.as_bytes()])?)
     }
 }

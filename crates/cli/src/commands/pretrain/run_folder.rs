@@ -1,6 +1,5 @@
 //! A run's folder: what lies in it, and that it is never overwritten.
 
-use crate::write_file::write_atomically;
 use anyhow::{Context, Result, bail};
 use std::path::{Path, PathBuf};
 use zhenjin_train::checkpoint::{Checkpoint, Checkpoints};
@@ -73,9 +72,9 @@ impl RunFolder {
         companions: &[(String, Vec<u8>)],
     ) -> Result<()> {
         std::fs::create_dir_all(&self.path).with_context(|| format!("making {}", self.path.display()))?;
-        write_atomically(&self.path.join(CONFIGURATION), configuration.to_toml().as_bytes())?;
+        zhenjin_files::write_whole(&self.path.join(CONFIGURATION), &[configuration.to_toml().as_bytes()])?;
         for (name, contents) in companions {
-            write_atomically(&self.path.join(name), contents)?;
+            zhenjin_files::write_whole(&self.path.join(name), &[contents])?;
         }
         Ok(())
     }

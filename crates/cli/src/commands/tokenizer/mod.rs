@@ -2,7 +2,6 @@
 
 use super::text_input::{BrokenRecords, TextInputArguments};
 use crate::memory_size::MemorySize;
-use crate::write_file::write_atomically;
 use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
@@ -73,8 +72,11 @@ pub(crate) fn run(command: &TokenizerCommand) -> Result<()> {
     let fit = measure(&tokenizer, if is_held_out { &text.held_out } else { &text.training })?;
     let measured_in = started.elapsed().as_secs_f64();
     std::fs::create_dir_all(&arguments.out).with_context(|| format!("making {}", arguments.out.display()))?;
-    write_atomically(&arguments.out.join("tokenizer_config.json"), &trained.tokenizer_config_json)?;
-    write_atomically(&arguments.out.join("tokenizer.json"), &trained.tokenizer_json)?;
+    zhenjin_files::write_whole(
+        &arguments.out.join("tokenizer_config.json"),
+        &[&trained.tokenizer_config_json],
+    )?;
+    zhenjin_files::write_whole(&arguments.out.join("tokenizer.json"), &[&trained.tokenizer_json])?;
     let report = Report {
         arguments,
         text: &text,

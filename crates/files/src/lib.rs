@@ -1,0 +1,11 @@
+//! Files on disk: written so that they become visible whole or not at all, and mapped into memory for reading.
+//!
+//! This crate does not know what the files hold.
+
+mod errors;
+mod mapping;
+mod new_file;
+
+pub use errors::FileError;
+pub use mapping::Mapping;
+pub use new_file::{NewFile, NewFolder, TEMPORARY_PREFIX, rename, sync_folder, write_whole};

@@ -8,6 +8,7 @@ ADDR ?= 127.0.0.1:8080
 # More options of bench/compare.py, bench/server_compare.py or bench/training/compare.py.
 BENCH ?=
 SOAK_MINUTES ?= 30
+KILLS ?= 1000
 ZHENJIN := target/release/zhenjin
 # Where the fetched model lies: tests run on the real one.
 TEST_MODEL = $(shell $(ZHENJIN) inspect $(MODEL) --json | sed -n 's/^  "path": "\(.*\)",$$/\1/p')
@@ -83,10 +84,10 @@ bench-train: ## time training steps beside PyTorch, eager and compiled, on a qui
 sanitise: ## the tensor crate's tests under Miri (scalar code) and AddressSanitizer (every level of instructions)
 	scripts/sanitise
 
-soak: model ## 1,000 requests together against each alone, SOAK_MINUTES (30) of random load, a training run killed 1,000 times: nothing may change, leak or grow
+soak: model ## 1,000 requests together against each alone, SOAK_MINUTES (30) of random load, a training run killed KILLS (1,000) times: nothing may change, leak or grow
 	cargo run --release --locked --package zhenjin-engine --example soak -- invariance --requests 1000 "$(TEST_MODEL)"
 	cargo run --release --locked --package zhenjin-engine --example soak -- endurance --minutes $(SOAK_MINUTES) "$(TEST_MODEL)"
-	ZHENJIN_KILLS=1000 cargo test --release --locked --package zhenjin-cli --test pretrain killed_at_random_instants
+	ZHENJIN_KILLS=$(KILLS) cargo test --release --locked --package zhenjin-cli --test pretrain killed_at_random_instants
 
 slurm: build ## a node of a real Slurm cluster (two nodes on this host) dies in the middle of training: same weights in the end; needs root
 	scripts/setup slurm

@@ -1,29 +1,61 @@
-#!/usr/bin/env bash
-# The first training, in about five minutes: little stories that the program makes up, a tokenizer, token shards, a model of three
-# layers, and what it writes. Runs again where it was cut off.
+#!/bin/bash
+# The first training, in about five minutes: runs/tiny.sh [--minutes N] [--stories N] [--out FOLDER]
 #
-#   runs/tiny.sh [FOLDER]          (default: runs/tiny, where nothing is overwritten)
-#   TINY_MINUTES=0.5 runs/tiny.sh  (another time for the training)
+# Little stories that the program makes up, a tokenizer, token shards, a model of three layers that trains for N minutes [4], its
+# report, and what it answers when it is served. Cut off at any moment, the same command goes on where it was. ZHENJIN names the
+# program [target/release/zhenjin].
 set -euo pipefail
 cd "$(dirname "$0")/.."
-folder=${1:-runs/tiny}
-minutes=${TINY_MINUTES:-4}
-stories=${TINY_STORIES:-60000}
-zhenjin=${ZHENJIN_BIN:-target/release/zhenjin}
-[ -x "$zhenjin" ] || { echo "$zhenjin is not there; make build" >&2; exit 1; }
-mkdir -p "$folder"
 
-if [ ! -f "$folder/stories.txt" ]; then
-  "$zhenjin" generate stories --count "$stories" --out "$folder/stories.txt.part"
-  mv "$folder/stories.txt.part" "$folder/stories.txt"
-fi
-[ -f "$folder/tokenizer/tokenizer.json" ] ||
-  "$zhenjin" tokenizer train "$folder/stories.txt" --split line --vocabulary 512 --out "$folder/tokenizer"
-"$zhenjin" tokenize "$folder/stories.txt" --split line --tokenizer "$folder/tokenizer" --out "$folder/shards" --licence CC0-1.0
-"$zhenjin" pretrain --data "$folder/shards" --out "$folder/run" --depth 3 --minutes "$minutes" --resume auto \
-  --sample-tokens 64
+minutes=4 stories=60000 out=out/tiny
+while [ $# -gt 0 ]; do
+    case $1 in
+    --minutes) minutes=$2 ;;
+    --stories) stories=$2 ;;
+    --out) out=$2 ;;
+    *) echo "runs/tiny.sh: unknown option $1; there are --minutes, --stories and --out" >&2; exit 2 ;;
+    esac
+    shift 2
+done
+zhenjin=${ZHENJIN:-target/release/zhenjin}
+[ -x "$zhenjin" ] || make build
+mkdir -p "$out"
 
-newest=$(ls -d "$folder"/run/checkpoints/step-* | tail -1)
-echo "The model is in $newest. Its answers, through the server:"
-echo "  $zhenjin serve $newest"
-echo "  curl -s http://127.0.0.1:8080/v1/completions -H 'Content-Type: application/json' -d '{\"model\": \"$newest\", \"prompt\": \"One day\", \"max_tokens\": 40}'"
+step() { echo; echo "== $* =="; }
+
+step "stories"
+[ -e "$out/stories.txt" ] || "$zhenjin" generate stories --count "$stories" --out "$out/stories.txt"
+head -2 "$out/stories.txt"
+
+step "tokenizer"
+[ -e "$out/tokenizer/tokenizer.json" ] ||
+    "$zhenjin" tokenizer train "$out/stories.txt" --split line --vocabulary 512 --out "$out/tokenizer"
+
+step "token shards"
+"$zhenjin" tokenize "$out/stories.txt" --split line --tokenizer "$out/tokenizer" --licence CC0-1.0 --out "$out/shards"
+
+step "pretraining"
+resume=()
+[ ! -e "$out/run/run.toml" ] || resume=(--resume auto)
+"$zhenjin" pretrain --data "$out/shards" --depth 3 --minutes "$minutes" --out "$out/run" "${resume[@]}" --sample-tokens 64
+
+step "report"
+"$zhenjin" report "$out/run" --data "$out/shards"
+
+step "served"
+model=$(ls -d "$out"/run/checkpoints/step-* | tail -1)
+# Any free port; the server says which.
+"$zhenjin" --home "$out/home" serve "$model" --addr 127.0.0.1:0 > "$out/server.log" 2>&1 &
+server=$!
+trap 'kill $server 2>/dev/null || true' EXIT
+until address=$(sed -n 's|^listening on http://||p' "$out/server.log") && [ -n "$address" ]; do
+    kill -0 $server 2>/dev/null || { cat "$out/server.log" >&2; exit 1; }
+    sleep 0.1
+done
+curl --silent --show-error --fail "http://$address/v1/completions" --header 'Content-Type: application/json' \
+    --data "{\"model\": \"$model\", \"prompt\": \"One day\", \"max_tokens\": 40, \"temperature\": 0.7, \"seed\": 1}" | tee "$out/answer.json"
+echo
+
+echo
+echo "complete more:  $zhenjin serve $model"
+echo "go on training: $zhenjin pretrain --data $out/shards --depth 3 --tokens 50000000 --out $out/longer"

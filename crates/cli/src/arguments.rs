@@ -111,7 +111,7 @@ pub(crate) enum Command {
     /// Write a training run's report: one HTML file with curves, samples, cost and configuration
     #[command(after_help = crate::commands::report::EXAMPLES)]
     Report(ReportArguments),
-    /// Train a language model from scratch, on token shards
+    /// Train a language model from scratch, on text or token shards
     #[command(after_help = crate::commands::pretrain::EXAMPLES)]
     Pretrain(PretrainArguments),
     /// Make a tokenizer from text
@@ -120,7 +120,7 @@ pub(crate) enum Command {
     /// Turn text into token shards, the data that training reads
     #[command(after_help = TOKENIZE_EXAMPLES)]
     Tokenize(TokenizeArguments),
-    /// Make data for experiments: arithmetic, short stories
+    /// Make data for experiments: arithmetic, short stories, excerpts of texts
     #[command(subcommand)]
     Generate(GenerateCommand),
     /// Keys for clients of a server that others can reach

@@ -243,6 +243,76 @@ fn a_file_system_that_fills_up_in_the_middle_of_a_save_loses_nothing() {
     assert_eq!(sums(&kept), sums(&straight));
 }
 
+/// A copy of a checkpoint as the only one of a new run's folder.
+fn begin_from(checkpoint: &Path, out: &Path) {
+    let name = checkpoint.file_name().expect("a name");
+    let copy = out.join("checkpoints").join(name);
+    std::fs::create_dir_all(&copy).expect("a folder");
+    for file in std::fs::read_dir(checkpoint).expect("a folder").flatten() {
+        std::fs::copy(file.path(), copy.join(file.file_name())).expect("a copy");
+    }
+}
+
+/// Folder of the checkpoint after `step`.
+fn checkpoint(out: &Path, step: u64) -> PathBuf {
+    out.join("checkpoints").join(format!("step-{step:08}"))
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn ended_at_any_byte_of_a_save_the_checkpoint_before_it_is_whole_and_the_run_goes_on() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let data = make_shards(&folder.path().join("data"), 200);
+    let straight = folder.path().join("straight");
+    succeed(&mut pretrain(&data, &straight, &["intervals.keep=30"]));
+    let files = std::fs::read_dir(checkpoint(&straight, 21)).expect("a folder").flatten();
+    let longest = files.map(|file| file.metadata().expect("a file").len()).max().expect("files");
+    // The kernel ends the process in the write that reaches this many blocks of 512 bytes of any file (SIGXFSZ).
+    let script = "ulimit -c 0; ulimit -f $2; shift 2; exec \"$@\"";
+    let mut state = 0x1234_5678;
+    let (mut in_a_save, mut removed) = (0, 0);
+    for round in 0..50 {
+        let out = folder.path().join(format!("ended-{round}"));
+        begin_from(&checkpoint(&straight, 20), &out);
+        let blocks = random(&mut state, longest / 512).to_string();
+        let (code, text) = by_script(&["env"], script, &out, &blocks, &resumed(&data, &out));
+        assert_eq!(code, None, "ended by a signal, {blocks} blocks: {text}");
+        in_a_save += usize::from(out.join("checkpoints/.step-00000021.unfinished").exists());
+        assert_eq!(newest(&out).state.step, 20, "{blocks} blocks");
+        // To the end costs more, and a few show it.
+        if round % 10 == 0 {
+            succeed(&mut resumed(&data, &out));
+            assert_eq!(sums(&out), sums(&straight), "{blocks} blocks");
+            removed += 1;
+        }
+        std::fs::remove_dir_all(&out).expect("removed");
+    }
+    assert!(in_a_save > 40 && removed == 5, "{in_a_save} ended in the middle of a save");
+}
+
+#[test]
+fn a_run_goes_on_at_every_step_around_the_ends_of_epochs() {
+    let folder = tempfile::tempdir().expect("a folder");
+    // About 30 sequences, of which a step takes four: several epochs, whose ends lie inside of steps.
+    let data = make_shards(&folder.path().join("data"), 22);
+    let straight = folder.path().join("straight");
+    let text = succeed(&mut pretrain(&data, &straight, &["intervals.keep=30"]));
+    let epochs =
+        text.lines().find_map(|line| line.split_once(" epochs")?.0.rsplit(' ').next()?.parse::<f64>().ok());
+    let epochs = epochs.expect("the number of epochs is said");
+    assert!((2.5..8.0).contains(&epochs), "{text}");
+    let end = 30.0 / epochs;
+    for epoch in 1..=2 {
+        let near = (end * f64::from(epoch)) as u64;
+        for step in near - 1..=near + 2 {
+            let out = folder.path().join(format!("from-{step}"));
+            begin_from(&checkpoint(&straight, step), &out);
+            succeed(&mut resumed(&data, &out));
+            assert_eq!(sums(&out), sums(&straight), "from step {step}, epochs of {end} steps");
+        }
+    }
+}
+
 #[cfg(target_os = "linux")]
 #[test]
 fn a_checkpoint_that_cannot_be_written_whole_leaves_nothing_behind() {

@@ -331,3 +331,50 @@ fn text_is_split_by_file_paragraph_or_line_and_long_text_is_cut_without_loss() {
     ]));
     assert!(line.contains("long.txt:1: the line has 60000 bytes"), "{line}");
 }
+
+#[test]
+fn a_chat_template_travels_from_the_tokenizer_to_the_shards_also_when_nothing_else_changes() {
+    let place = Place::new(300);
+    ok(&mut place.tokenize_poems("out"));
+    assert!(!place.path("out/chat_template.jinja").exists());
+    for template in ["{{ messages[0].content }}", "{{ messages[-1].content }}"] {
+        std::fs::write(place.path("tokenizer/chat_template.jinja"), template).expect("a file");
+        let summary = ok(&mut place.tokenize_poems("out"));
+        assert_eq!(summary["unchanged"].as_bool(), Some(true), "{summary}");
+        assert_eq!(std::fs::read_to_string(place.path("out/chat_template.jinja")).expect("a file"), template);
+    }
+    // Shards of something else keep theirs.
+    std::fs::write(place.path("tokenizer/chat_template.jinja"), "another").expect("a file");
+    std::fs::write(place.path("poems.jsonl"), poems(301)).expect("a file");
+    refused(&mut place.tokenize_poems("out"));
+    let kept = std::fs::read_to_string(place.path("out/chat_template.jinja")).expect("a file");
+    assert_eq!(kept, "{{ messages[-1].content }}");
+}
+
+#[test]
+fn an_excerpt_has_so_many_bytes_of_different_documents_whatever_order_they_stand_in() {
+    let place = Place::new(300);
+    let excerpt = |input: &str, out: &str| {
+        let mut command = zhenjin();
+        command.args(["generate", "excerpt"]).arg(place.path(input)).args(["--format", "{title}\\n{lines}"]);
+        command.args(["--bytes", "8KiB", "--out"]).arg(place.path(out));
+        ok(&mut command)
+    };
+    let found = excerpt("poems.jsonl", "one.jsonl");
+    let bytes = found["bytes"].as_u64().expect("a number");
+    assert!((7_900..=8_192).contains(&bytes), "{found}");
+    // Backwards and twice.
+    let text = std::fs::read_to_string(place.path("poems.jsonl")).expect("a file");
+    let lines: Vec<&str> = text.lines().chain(text.lines()).rev().collect();
+    std::fs::write(place.path("backwards.jsonl"), lines.join("\n")).expect("a file");
+    assert_eq!(excerpt("backwards.jsonl", "two.jsonl")["bytes"].as_u64(), Some(bytes));
+    let written = |name: &str| std::fs::read_to_string(place.path(name)).expect("a file");
+    assert_eq!(written("one.jsonl"), written("two.jsonl"));
+    let texts: u64 = written("one.jsonl")
+        .lines()
+        .map(|line| {
+            serde_json::from_str::<Value>(line).expect("JSON")["text"].as_str().expect("a text").len() as u64
+        })
+        .sum();
+    assert_eq!(texts, bytes);
+}

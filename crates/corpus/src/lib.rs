@@ -5,11 +5,12 @@
 //! * [`ShardWriter`] writes documents of tokens into files that are mapped into memory later; [`ShardSet`] opens a folder of them.
 //! * [`Loader`] packs documents into sequences of one length. Which sequence has which index depends on the data, the seed and
 //!   the epoch alone, so that any number of processes can share the work, and a position is one number.
-//! * [`arithmetic`] and [`story`] make data that needs no files.
+//! * [`excerpt`] takes so many bytes of a text; [`arithmetic`] and [`story`] make data that needs no files.
 //!
 //! This crate does not know models, gradients or optimisers.
 
 mod errors;
+mod excerpt;
 mod files;
 mod generate;
 mod loader;
@@ -22,6 +23,7 @@ mod source;
 mod tokenize;
 
 pub use errors::CorpusError;
+pub use excerpt::{Excerpt, ExcerptOptions, excerpt};
 pub use generate::{ArithmeticOptions, ArithmeticProblem, arithmetic, story};
 pub use loader::{Loader, LoaderOptions, PackedSequence, is_for_validation};
 pub use measure::{ScriptCounts, TokenizerFit, measure};

@@ -5,6 +5,7 @@ use crate::home::Home;
 use crate::machine;
 use anyhow::{Context, Result};
 use serde_json::json;
+use std::io::IsTerminal;
 use std::path::Path;
 use std::sync::Arc;
 use zhenjin_hub::ModelStore;
@@ -19,7 +20,7 @@ pub(crate) struct Measurement<'a> {
     pub(crate) ctx: usize,
     pub(crate) windows: Option<usize>,
     pub(crate) engine: &'a EngineArguments,
-    /// Whether to show on standard error how far it is.
+    /// Whether to show on standard error how far it is, where that is a terminal.
     pub(crate) shows_progress: bool,
 }
 
@@ -49,15 +50,16 @@ impl Measurement<'_> {
             simd,
             team,
         };
+        let shows_progress = self.shows_progress && std::io::stderr().is_terminal();
         let result = perplexity::measure(model, &tokens, &options, &mut |progress| {
-            if self.shows_progress {
+            if shows_progress {
                 eprint!(
                     "\r{}/{} windows, perplexity {:.4} ",
                     progress.window, progress.windows, progress.perplexity
                 );
             }
         })?;
-        if self.shows_progress {
+        if shows_progress {
             eprintln!();
         }
         Ok(Measured { result, kv_dtype, tokens })

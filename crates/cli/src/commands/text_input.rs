@@ -16,6 +16,16 @@ pub(crate) struct TextInputArguments {
     /// Files or folders of text, JSON lines or Parquet, plain or compressed (gzip, zstd)
     #[arg(required = true, value_name = "PATH")]
     pub(crate) inputs: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) document: DocumentArguments,
+    /// Threads [default: the number of cores]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) threads: Option<u16>,
+}
+
+/// What in a text is a document.
+#[derive(Debug, Args)]
+pub(crate) struct DocumentArguments {
     /// What the files are [default: by their endings; a file without a known one is text]
     #[arg(long, value_enum, value_name = "KIND")]
     pub(crate) kind: Option<KindArgument>,
@@ -36,9 +46,6 @@ pub(crate) struct TextInputArguments {
     /// The longest document; a longer JSON line is broken, a longer text becomes several documents
     #[arg(long, value_name = "SIZE", default_value = "16MiB")]
     pub(crate) max_document: MemorySize,
-    /// Threads [default: the number of cores]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
-    pub(crate) threads: Option<u16>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -61,7 +68,7 @@ pub(crate) enum SplitArgument {
     Line,
 }
 
-impl TextInputArguments {
+impl DocumentArguments {
     pub(crate) fn options(&self) -> Result<InputOptions> {
         let format = match (&self.format, &self.field) {
             (Some(format), _) => DocumentFormat::parse(format).context("--format")?,
@@ -85,6 +92,12 @@ impl TextInputArguments {
             max_document_bytes: usize::try_from(self.max_document.0).context("--max-document")?,
         })
     }
+}
+
+impl TextInputArguments {
+    pub(crate) fn options(&self) -> Result<InputOptions> {
+        self.document.options()
+    }
 
     /// The inputs with their licences: one for all, or one for each.
     pub(crate) fn inputs(&self, licences: &[String]) -> Result<Vec<Input>> {
@@ -101,9 +114,14 @@ impl TextInputArguments {
     }
 
     pub(crate) fn threads(&self) -> NonZeroUsize {
-        let given = self.threads.and_then(|threads| NonZeroUsize::new(threads.into()));
-        given.or_else(|| std::thread::available_parallelism().ok()).unwrap_or(NonZeroUsize::MIN)
+        threads(self.threads)
     }
+}
+
+/// Threads that read text: as many as were asked for, or as there are cores.
+pub(crate) fn threads(given: Option<u16>) -> NonZeroUsize {
+    let given = given.and_then(|threads| NonZeroUsize::new(threads.into()));
+    given.or_else(|| std::thread::available_parallelism().ok()).unwrap_or(NonZeroUsize::MIN)
 }
 
 /// Says which records are broken: the first ones each, and how many there are.

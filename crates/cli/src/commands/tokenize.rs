@@ -117,17 +117,26 @@ fn print(summary: &Summary, folder: &Path, read: usize, seconds: f64, as_json: b
     }
 }
 
+/// What else a tokenizer's folder has for the models that are trained with it.
+const COMPANIONS: [&str; 3] = ["tokenizer_config.json", "chat_template.jinja", "generation_config.json"];
+
 /// Opens a tokenizer's folder or its `tokenizer.json`.
 pub(crate) fn open_tokenizer(path: &Path) -> Result<(Tokenizer, TokenizerFiles)> {
     let file = if path.is_dir() { path.join("tokenizer.json") } else { path.to_owned() };
     let tokenizer_json = read(&file)?;
-    let config_path = file.with_file_name("tokenizer_config.json");
-    let tokenizer_config_json = config_path.exists().then(|| read(&config_path)).transpose()?;
-    let config = tokenizer_config_json.as_deref().map(TokenizerConfig::from_json).transpose();
-    let config = config.with_context(|| config_path.display().to_string())?;
+    let mut companions = Vec::new();
+    for name in COMPANIONS {
+        let path = file.with_file_name(name);
+        if path.is_file() {
+            companions.push((name.to_owned(), read(&path)?));
+        }
+    }
+    let config = companions.iter().find(|(name, _)| name == COMPANIONS[0]);
+    let config = config.map(|(_, contents)| TokenizerConfig::from_json(contents)).transpose();
+    let config = config.with_context(|| file.with_file_name(COMPANIONS[0]).display().to_string())?;
     let tokenizer = Tokenizer::from_tokenizer_json(&tokenizer_json, config.as_ref())
         .with_context(|| file.display().to_string())?;
-    Ok((tokenizer, TokenizerFiles { tokenizer_json, tokenizer_config_json }))
+    Ok((tokenizer, TokenizerFiles { tokenizer_json, companions }))
 }
 
 fn read(path: &Path) -> Result<Vec<u8>> {

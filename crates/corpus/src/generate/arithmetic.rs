@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::CorpusError;
@@ -28,7 +28,7 @@ pub struct ArithmeticOptions {
 }
 
 /// A problem, as one JSON object.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ArithmeticProblem {
     /// Such as `47*36=`.
     pub question: String,

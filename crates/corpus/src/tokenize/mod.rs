@@ -29,8 +29,8 @@ const MAX_REASON_CHARACTERS: usize = 300;
 pub struct TokenizerFiles {
     /// `tokenizer.json`.
     pub tokenizer_json: Vec<u8>,
-    /// `tokenizer_config.json`, where there is one.
-    pub tokenizer_config_json: Option<Vec<u8>>,
+    /// Files that are put beside it by these names, such as `tokenizer_config.json` and a chat template.
+    pub companions: Vec<(String, Vec<u8>)>,
 }
 
 /// What to do.
@@ -187,10 +187,11 @@ pub fn tokenize(
     let hashes = fingerprint::hash_inputs(folder, &inputs)?;
     let job = fingerprint::job(&description, options, &inputs, &hashes);
     let kept = resume::finished_shards(folder, &job, options.replace, observe)?;
+    // Also when nothing else is to do: the template may have changed since.
+    write_tokenizer(folder, files)?;
     if let Some(summary) = kept.whole {
         return Ok(summary);
     }
-    write_tokenizer(folder, files)?;
     let mut run = Run::new(folder, &job, tokenizer, &description, options, observe);
     run.take_kept(&kept.shards);
     let start = kept.shards.last().map(|progress| progress.position).unwrap_or_default();
@@ -263,11 +264,15 @@ fn describe(
 }
 
 fn write_tokenizer(folder: &Path, files: &TokenizerFiles) -> Result<(), CorpusError> {
-    zhenjin_files::write_whole(&folder.join("tokenizer.json"), &[&files.tokenizer_json])?;
-    match &files.tokenizer_config_json {
-        Some(config) => Ok(zhenjin_files::write_whole(&folder.join("tokenizer_config.json"), &[config])?),
-        None => Ok(()),
+    let tokenizer = std::iter::once(("tokenizer.json", &files.tokenizer_json));
+    let companions = files.companions.iter().map(|(name, contents)| (name.as_str(), contents));
+    for (name, contents) in tokenizer.chain(companions) {
+        let path = folder.join(name);
+        if std::fs::read(&path).ok().as_ref() != Some(contents) {
+            zhenjin_files::write_whole(&path, &[contents])?;
+        }
     }
+    Ok(())
 }
 
 struct Encoded {

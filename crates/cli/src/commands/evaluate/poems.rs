@@ -1,6 +1,7 @@
 //! `zhenjin evaluate poems`.
 
 use super::PoemsArguments;
+use super::generation::{TOGETHER, completion, finish, log_probabilities, score_request, spread};
 use super::poem_documents::PoemDocuments;
 use crate::home::Home;
 use crate::machine;
@@ -8,16 +9,11 @@ use anyhow::{Context, Result, bail};
 use serde::Serialize;
 use std::sync::Arc;
 use zhenjin_assistant::{
-    Assistant, CompletionPrompt, CompletionRequest, Failure, GenerationOptions, SamplingSettings,
-    ServedModels, TextEvent, TextGeneration,
+    Assistant, CompletionPrompt, FinishReason, GenerationOptions, SamplingSettings, ServedModels,
 };
-use zhenjin_assistant::{Echo, FinishReason};
 use zhenjin_corpus::ShardSet;
 use zhenjin_eval::poems::{JudgedPoem, KnownForms, PoemScores, chinese_characters, copy_finder};
 use zhenjin_prosody::Poem;
-
-/// Poems that are generated or scored at the same time.
-const TOGETHER: usize = 16;
 
 /// What was measured.
 #[derive(Debug, Default, Serialize)]
@@ -90,13 +86,10 @@ async fn score(
             measured.scored_poems += 1;
             let from = document.head.len();
             let tokens = document.head.into_iter().chain(document.poem).chain([end]).collect();
-            let options =
-                GenerationOptions { max_tokens: Some(0), logprobs: Some(0), ..GenerationOptions::default() };
-            running.push((from, assistant.complete(&completion(tokens, true, options))?));
+            running.push((from, assistant.complete(&score_request(tokens))?));
         }
         for (from, generation) in running {
-            let echo = finish(generation).await?.echo.context("the engine gave no log-probabilities")?;
-            nats -= echo.tokens[from..].iter().filter_map(|token| token.logprob).map(f64::from).sum::<f64>();
+            nats -= log_probabilities(generation).await?[from..].iter().flatten().sum::<f64>();
         }
     }
     measured.bits_per_character = (measured.scored_characters > 0)
@@ -134,7 +127,8 @@ async fn generate(
             }
             let max_tokens = Some(arguments.max_tokens.min(most));
             let options = GenerationOptions { sampling, max_tokens, ..GenerationOptions::default() };
-            let generation = assistant.complete(&completion(document.head.clone(), false, options))?;
+            let generation =
+                assistant.complete(&completion(CompletionPrompt::Tokens(document.head.clone()), options))?;
             running.push((document.head, generation));
         }
         for (head, generation) in running {
@@ -165,45 +159,6 @@ fn judge(
     measured.generated = PoemScores::of(generated, &forms, &of_generated.longest());
     measured.real = PoemScores::of(real, &forms, &of_real.longest());
     Ok(())
-}
-
-/// `count` of the documents (or all), spread over the whole.
-fn spread(documents: &[u64], count: usize) -> Vec<u64> {
-    let count = count.min(documents.len());
-    (0..count).map(|index| documents[index * documents.len() / count]).collect()
-}
-
-fn completion(tokens: Vec<u32>, echo: bool, options: GenerationOptions) -> CompletionRequest {
-    CompletionRequest {
-        prompt: CompletionPrompt::Tokens(tokens),
-        echo,
-        output_format: zhenjin_assistant::OutputFormat::Text,
-        options,
-    }
-}
-
-#[derive(Default)]
-struct Answer {
-    text: String,
-    echo: Option<Echo>,
-    reason: Option<FinishReason>,
-}
-
-async fn finish(mut generation: TextGeneration) -> Result<Answer> {
-    let mut answer = Answer::default();
-    while let Some(event) = generation.next().await {
-        match event {
-            TextEvent::Started { echo, .. } => answer.echo = echo,
-            TextEvent::Delta { text, .. } => answer.text.push_str(&text),
-            TextEvent::Finished { reason, .. } => answer.reason = Some(reason),
-            TextEvent::Failed { failure: Failure::Broken(reason), .. } => {
-                bail!("the engine failed: {reason}")
-            }
-            TextEvent::Failed { failure: Failure::ShutDown, .. } => bail!("the engine was shut down"),
-            TextEvent::ToolCall { .. } => {}
-        }
-    }
-    Ok(answer)
 }
 
 fn print(measured: &Measured) {

@@ -1,11 +1,13 @@
 //! The options of `zhenjin pretrain`.
 
 use crate::commands::cost::PriceArguments;
+use crate::commands::text_input::DocumentArguments;
 use crate::memory_size::MemorySize;
 use clap::Args;
 use std::path::PathBuf;
 
 pub(crate) const EXAMPLES: &str = "Examples:
+  zhenjin pretrain --data poems/ --depth 4 --out runs/poems --minutes 30
   zhenjin pretrain --data shards/ --depth 4 --out runs/first --minutes 30
   zhenjin pretrain --data shards/ --config runs/first/run.toml --out runs/again
   zhenjin pretrain --data shards/ --out runs/first --resume auto
@@ -16,9 +18,18 @@ Exit codes: 0 the run is finished; 1 an error; 2 a setting that does not exist o
 
 #[derive(Debug, Args)]
 pub(crate) struct PretrainArguments {
-    /// A folder of token shards, as `zhenjin tokenize` writes them
-    #[arg(long, value_name = "FOLDER")]
+    /// Text: a file or folder of text, JSON lines or Parquet, plain or compressed; its token shards are made in the run's folder.
+    /// Or a folder of token shards, as `zhenjin tokenize` writes them
+    #[arg(long, value_name = "PATH")]
     pub(crate) data: PathBuf,
+    #[command(flatten)]
+    pub(crate) document: DocumentArguments,
+    /// The tokenizer for text: a folder with tokenizer.json, or the file itself [default: one that is trained on the text]
+    #[arg(long, value_name = "PATH")]
+    pub(crate) tokenizer: Option<PathBuf>,
+    /// Tokens of the tokenizer that is trained [default: one for about 1,000 bytes of text, from 512 to 8,192]
+    #[arg(long, value_name = "N", conflicts_with = "tokenizer")]
+    pub(crate) vocabulary: Option<usize>,
     /// The run's folder: configuration, metrics, checkpoints
     #[arg(long, value_name = "FOLDER")]
     pub(crate) out: PathBuf,

@@ -1,4 +1,4 @@
-//! `zhenjin pretrain`: from token shards to a trained model, in a folder that a killed run goes on from.
+//! `zhenjin pretrain`: from text or token shards to a trained model, in a folder that a killed run goes on from.
 
 mod arguments;
 mod dashboard;
@@ -6,6 +6,7 @@ mod ranks;
 mod run_folder;
 mod sampling;
 mod signals;
+mod text_data;
 
 pub(crate) use arguments::{EXAMPLES, PretrainArguments};
 pub(crate) use signals::Interrupted;
@@ -44,7 +45,14 @@ pub(crate) fn run(arguments: &PretrainArguments) -> Result<()> {
     let ranks = ranks::join()?;
     let folder = RunFolder::new(&arguments.out);
     let resuming = agreed_checkpoint(arguments, &folder, &ranks)?;
-    let set = Arc::new(ShardSet::open(&arguments.data)?);
+    if resuming.is_none() {
+        check_settings(arguments)?;
+    }
+    let data = ranks::text_of_first(&ranks, || {
+        let folder = text_data::shards(arguments, &folder, resuming.is_some())?;
+        Ok(folder.to_str().context("--data must have a name in UTF-8")?.to_owned())
+    })?;
+    let set = Arc::new(ShardSet::open(Path::new(&data))?);
     let companions = run_folder::companions(set.folder())?;
     let tokenizer = tokenizer(&companions, set.folder())?;
     let compute = compute(arguments)?;
@@ -273,8 +281,25 @@ fn train(
     inputs.ranks.comm().finish()?;
     match outcome {
         Outcome::Stopped { step } => Err(Interrupted { step }.into()),
-        Outcome::Finished => Ok(()),
+        Outcome::Finished => {
+            if let Some(model) = inputs.folder.last_checkpoint().filter(|_| is_first) {
+                let run = inputs.folder.path().display();
+                eprintln!("finished after step {steps}: the model is in {}", model.display());
+                eprintln!(
+                    "`zhenjin serve {}` serves it, `zhenjin report {run}` shows the run",
+                    model.display()
+                );
+            }
+            Ok(())
+        }
     }
+}
+
+/// Settings that do not exist or cannot be are refused before text is read: any vocabulary shows them.
+fn check_settings(arguments: &PretrainArguments) -> Result<()> {
+    let (depth, overrides) = overrides(arguments)?;
+    Configuration::resolve(depth, VOCABULARY_MULTIPLE, &overrides)?;
+    Ok(())
 }
 
 /// Depth and settings: from the file, then `--set`, then the options that have a name of their own.

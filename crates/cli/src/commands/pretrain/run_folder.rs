@@ -10,6 +10,8 @@ use zhenjin_train::metrics::{Event, JsonLines, Observer, SyncPolicy};
 const CONFIGURATION: &str = "run.toml";
 const METRICS: &str = "metrics.jsonl";
 const CHECKPOINTS: &str = "checkpoints";
+/// The tokenizer and shards of a run whose data is text.
+const DATA: &str = "data";
 /// The tokenizer's files that a model's folder has.
 const COMPANIONS: [&str; 4] =
     ["tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "generation_config.json"];
@@ -29,17 +31,28 @@ impl RunFolder {
         &self.path
     }
 
+    pub(super) fn data(&self) -> PathBuf {
+        self.path.join(DATA)
+    }
+
     pub(super) fn checkpoints(&self) -> Checkpoints {
         Checkpoints::new(&self.path.join(CHECKPOINTS), ANY_NUMBER)
     }
 
-    /// Refuses a folder that has something in it.
+    /// The folder of the last checkpoint, as its name says.
+    pub(super) fn last_checkpoint(&self) -> Option<PathBuf> {
+        let entries = std::fs::read_dir(self.path.join(CHECKPOINTS)).ok()?.flatten();
+        let names = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with("step-"));
+        names.map(|entry| entry.path()).max()
+    }
+
+    /// Refuses a folder that has something in it; only data that was made for a run that did not begin may be there.
     pub(super) fn expect_new(&self) -> Result<()> {
         let has_something = match std::fs::read_dir(&self.path) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => false,
             entries => {
                 let mut entries = entries.with_context(|| format!("reading {}", self.path.display()))?;
-                entries.next().is_some()
+                entries.any(|entry| entry.map_or(true, |entry| entry.file_name() != DATA))
             }
         };
         if has_something {

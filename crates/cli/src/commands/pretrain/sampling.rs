@@ -12,8 +12,10 @@ use zhenjin_train::metrics::SampleText;
 use zhenjin_train::training::Sampler;
 
 /// Prompts that are taken from the data, and their tokens.
-const PROMPTS: u64 = 3;
+const PROMPTS: usize = 3;
 const PROMPT_TOKENS: usize = 6;
+/// Sequences that are looked through for prompts that differ.
+const LOOKED_THROUGH: u64 = 64;
 const TEMPERATURE: f32 = 0.8;
 
 pub(super) struct EngineSampler<'a> {
@@ -40,12 +42,18 @@ impl<'a> EngineSampler<'a> {
         }
         if prompts.is_empty() {
             let loader = inputs.loader(configuration)?;
-            for index in 0..PROMPTS.min(loader.sequences_per_epoch()) {
+            for index in 0..LOOKED_THROUGH.min(loader.sequences_per_epoch()) {
+                if prompts.len() == PROMPTS {
+                    break;
+                }
                 let sequence = loader.sequence(index)?;
                 // A later document than the first one begins with its own beginning.
                 let first = sequence.document_lengths.first().copied().unwrap_or(0);
                 let start = if sequence.document_lengths.len() > 1 { first } else { 0 };
-                prompts.push(sequence.tokens[start..].iter().take(PROMPT_TOKENS).copied().collect());
+                let prompt: Vec<u32> = sequence.tokens[start..].iter().take(PROMPT_TOKENS).copied().collect();
+                if !prompts.contains(&prompt) {
+                    prompts.push(prompt);
+                }
             }
         }
         prompts.iter_mut().for_each(|prompt| prompt.truncate(longest));
@@ -84,9 +92,10 @@ impl<'a> EngineSampler<'a> {
     fn texts(&self, model: &Arc<Model>, step: u64) -> Result<Vec<SampleText>> {
         let engine = self.engine(model)?;
         let mut samples = Vec::new();
-        for prompt in &self.prompts {
-            let sampling =
-                Sampling { temperature: TEMPERATURE, seed: Some(self.seed), ..Sampling::default() };
+        for (number, prompt) in self.prompts.iter().enumerate() {
+            // Prompts that begin alike shall not go on alike.
+            let seed = Some(self.seed.wrapping_add(number as u64));
+            let sampling = Sampling { temperature: TEMPERATURE, seed, ..Sampling::default() };
             let mut request = Request::new(prompt.clone(), self.tokens, sampling);
             request.stop_tokens = vec![self.end_of_text];
             let mut generation = engine.submit(request)?;

@@ -7,8 +7,12 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::time::Instant;
-use zhenjin_corpus::{SampleOptions, ScriptCounts, TextSample, TokenizerFit, discover, measure, sample};
-use zhenjin_tokenizer::{CHAT_TOKENS, Tokenizer, TokenizerConfig, TokenizerTraining, train_byte_level};
+use zhenjin_corpus::{
+    BrokenRecord, InputFile, SampleOptions, ScriptCounts, TextSample, TokenizerFit, discover, measure, sample,
+};
+use zhenjin_tokenizer::{
+    CHAT_TOKENS, Tokenizer, TokenizerConfig, TokenizerTraining, TrainedTokenizer, train_byte_level,
+};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum TokenizerCommand {
@@ -57,12 +61,18 @@ pub(crate) fn run(command: &TokenizerCommand) -> Result<()> {
         threads: arguments.input.threads(),
     };
     let mut broken = BrokenRecords::default();
-    let text = sample(&inputs, &sample_options, &mut |record| broken.show(record))?;
-    let training = TokenizerTraining {
-        vocabulary_size: arguments.vocabulary,
-        special_tokens: arguments.special.clone(),
-    };
-    let trained = train_byte_level(text.training.iter().map(String::as_str), &training)?;
+    let (text, trained) = train_tokenizer(
+        &inputs,
+        &sample_options,
+        arguments.special.clone(),
+        &|_| arguments.vocabulary,
+        &mut |record| broken.show(record),
+    )
+    .with_context(|| {
+        let paths: Vec<String> =
+            arguments.input.inputs.iter().map(|path| path.display().to_string()).collect();
+        format!("training a tokenizer on {}", paths.join(", "))
+    })?;
     let config = TokenizerConfig::from_json(&trained.tokenizer_config_json)?;
     let tokenizer = Tokenizer::from_tokenizer_json(&trained.tokenizer_json, Some(&config))?;
     let trained_in = started.elapsed().as_secs_f64();
@@ -88,6 +98,20 @@ pub(crate) fn run(command: &TokenizerCommand) -> Result<()> {
     };
     report.print();
     Ok(())
+}
+
+/// Reads text and trains a tokenizer on it; the size of its vocabulary may follow from the bytes of all text.
+pub(crate) fn train_tokenizer(
+    inputs: &[Vec<InputFile>],
+    options: &SampleOptions,
+    special_tokens: Vec<String>,
+    vocabulary_size: &dyn Fn(u64) -> usize,
+    broken: &mut dyn FnMut(&BrokenRecord),
+) -> Result<(TextSample, TrainedTokenizer)> {
+    let text = sample(inputs, options, broken)?;
+    let training = TokenizerTraining { vocabulary_size: vocabulary_size(text.bytes), special_tokens };
+    let trained = train_byte_level(text.training.iter().map(String::as_str), &training)?;
+    Ok((text, trained))
 }
 
 struct Report<'a> {

@@ -37,8 +37,10 @@ impl Dashboard {
             earlier(panic);
         }));
         execute!(std::io::stderr(), EnterAlternateScreen, Hide).map_err(MetricsError::Progress)?;
-        let terminal =
+        let mut terminal =
             Terminal::new(CrosstermBackend::new(std::io::stderr())).map_err(MetricsError::Progress)?;
+        // Terminals without a second screen still show what was there.
+        terminal.clear().map_err(MetricsError::Progress)?;
         let mut dashboard = Dashboard { terminal, state: State::new(name, total_steps, prices), drawn: None };
         dashboard.draw()?;
         Ok(dashboard)

@@ -116,6 +116,8 @@ fn what_is_neither_text_nor_shards_is_refused_by_name() {
     refused(&path("unfinished"), &[], "token shards that were not finished");
     std::fs::write(path("few.txt"), "a b c").expect("a file");
     refused(&path("few.txt"), &["--set", "data.validation_share=0"], "fewer than one sequence");
+    let (code, text) = pretrain(folder.path(), &folder.path().join("inside"), &tiny());
+    assert!(code == Some(1) && text.contains("lies inside its data"), "{text}");
     // A setting that does not exist is refused before the text is read.
     let (code, text) = pretrain(&path("missing"), &out, &["--set", "optimiser.learning_rat=1"]);
     assert!(code == Some(2) && text.contains("did you mean `optimiser.learning_rate`?"), "{text}");

@@ -29,6 +29,15 @@ fn newest(run: &Path) -> PathBuf {
     checkpoints.map(|entry| entry.path()).max().expect("a checkpoint")
 }
 
+/// Runs the program, which must fail; what it said.
+fn refused(arguments: &[&str]) -> String {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_zhenjin"));
+    command.env_remove("ZHENJIN_LOG").args(arguments).stdin(Stdio::null());
+    let output = command.output().expect("the program starts");
+    assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
 #[test]
 fn tiny_goes_from_nothing_to_a_report_and_a_served_answer() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -71,6 +80,12 @@ fn reason_compares_two_models_that_had_the_same_tokens_on_problems_that_neither_
     }
     let settings = |name: &str| std::fs::read_to_string(out.join(name).join("run.toml")).expect("settings");
     assert_eq!(settings("steps"), settings("answers"));
+    // A test that was trained on says nothing, and is refused.
+    let model = newest(&out.join("answers"));
+    let [model, test] =
+        [&model, &out.join("test.jsonl")].map(|path| path.to_str().expect("UTF-8").to_owned());
+    let text = refused(&["evaluate", "arithmetic", &model, "--data", &test, "--training", &test]);
+    assert!(text.contains("line 1: ") && text.contains("was trained on and is in the test too"), "{text}");
     let before = std::fs::read(out.join("results.json")).expect("results");
     script("reason.sh", &out, &arguments);
     assert!(std::fs::read(out.join("results.json")).expect("results") == before);
@@ -118,4 +133,10 @@ fn bilingual_compares_bits_per_byte_of_equal_bytes_and_equal_tokens() {
     let settings = |name: &str| std::fs::read_to_string(out.join(name).join("run.toml")).expect("settings");
     assert_eq!(settings("both"), settings("chinese"));
     assert_eq!(settings("both"), settings("english"));
+    // Shards of another tokenizer are nothing that a model could be measured on.
+    let model = newest(&out.join("chinese"));
+    let [model, shards] =
+        [&model, &out.join("shards-both-chinese")].map(|path| path.to_str().expect("UTF-8").to_owned());
+    let text = refused(&["evaluate", "text", &model, "--data", &shards]);
+    assert!(text.contains("made by another tokenizer"), "{text}");
 }

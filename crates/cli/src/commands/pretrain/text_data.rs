@@ -31,6 +31,7 @@ pub(super) fn shards(arguments: &PretrainArguments, folder: &RunFolder, is_resum
         return Ok(arguments.data.clone());
     }
     check_is_text(&arguments.data)?;
+    check_is_outside(folder.path(), &arguments.data)?;
     let input = arguments.document.options()?;
     let files = discover(&Input { path: arguments.data.clone(), licence: String::new() }, input.kind)?.files;
     let tokenizer = match &arguments.tokenizer {
@@ -102,6 +103,19 @@ fn check_is_text(data: &Path) -> Result<()> {
     if data.join("shard-00000.tokens").exists() || data.join("inputs.json").exists() {
         bail!(
             "{}: token shards that were not finished; the same `zhenjin tokenize` command goes on with them",
+            data.display()
+        );
+    }
+    Ok(())
+}
+
+/// A run's log and tokenizer would become text of its own data.
+fn check_is_outside(out: &Path, data: &Path) -> Result<()> {
+    let absolute = |path: &Path| std::path::absolute(path).with_context(|| path.display().to_string());
+    if absolute(out)?.starts_with(absolute(data)?) {
+        bail!(
+            "{}: the run's folder lies inside its data, {}; give another --out",
+            out.display(),
             data.display()
         );
     }

@@ -60,5 +60,11 @@ pretrain answers --config "$out/steps/run.toml"
 
 step "evaluation"
 newest() { ls -d "$out/$1"/checkpoints/step-* | tail -1; }
-"$zhenjin" evaluate arithmetic "$(newest steps)" --name 'worked steps' "$(newest answers)" --name 'answers only' \
-    --data "$out/test.jsonl" --training "$out/train.jsonl" --save "$out/results.json" | tee "$out/results.md"
+setting() { sed -n "s/^$1 = \([0-9]*\).*/\1/p" "$out/steps/run.toml" | head -1; }
+tokens=$(($(setting steps) * $(setting sequences) * $(setting micro_batches) * $(setting sequence_length)))
+{
+    echo "Two models of $(setting layers) layers, $(setting hidden_size) wide, each trained on $tokens tokens of sums, differences and products of numbers of up to three digits."
+    echo
+    "$zhenjin" evaluate arithmetic "$(newest steps)" --name 'worked steps' "$(newest answers)" --name 'answers only' \
+        --data "$out/test.jsonl" --training "$out/train.jsonl" --save "$out/results.json"
+} | tee "$out/results.md"

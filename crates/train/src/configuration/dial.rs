@@ -115,7 +115,7 @@ pub(super) fn derive(mut configuration: Configuration, tokens: Option<u64>) -> C
     let batch = (configuration.tokens_per_step() as f64 / REFERENCE_BATCH).sqrt();
     let width = 256.0 / configuration.model.hidden_size.max(1) as f64;
     configuration.optimiser.learning_rate = rounded(3e-3 * width * batch);
-    configuration.optimiser.embedding_learning_rate = rounded(6e-3 * width.sqrt() * batch);
+    configuration.optimiser.embedding_learning_rate = rounded(0.015 * width.sqrt() * batch);
     configuration.optimiser.muon_learning_rate = rounded(0.01 * batch);
 
     configuration.schedule.steps = (tokens / configuration.tokens_per_step().max(1)).max(1);

@@ -116,12 +116,21 @@ impl Trainer {
         Ok(files)
     }
 
-    /// Takes over a checkpoint of the same configuration and data.
+    /// Whether the run would have come to the same weights by now with the settings of `theirs`.
+    fn may_differ(&self, keys: &[(String, String, String)], theirs: &Configuration, step: u64) -> bool {
+        let (ours, theirs) = (&self.configuration.schedule, &theirs.schedule);
+        keys.iter().all(|(key, ..)| key.starts_with("intervals.") || key.starts_with("schedule."))
+            && step <= ours.steps
+            && (0..step).all(|step| ours.factor(step) == theirs.factor(step))
+    }
+
+    /// Takes over a checkpoint of the same configuration and data. Intervals may differ, and so may the schedule where the steps
+    /// so far had the same learning rates: in the stable phase of WSD a run can be made longer or shorter.
     pub(super) fn load(&mut self, checkpoint: &Checkpoint) -> Result<(), TrainError> {
         let (path, state) = (&checkpoint.path, &checkpoint.state);
         let theirs = Configuration::from_toml(&state.configuration, path)?;
         let keys = differing_keys(&self.configuration, &theirs);
-        if !keys.is_empty() {
+        if !keys.is_empty() && !self.may_differ(&keys, &theirs, state.step) {
             return Err(TrainError::OtherConfiguration { checkpoint: path.clone(), keys });
         }
         let fingerprint = self.setup.source.fingerprint();

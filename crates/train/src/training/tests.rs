@@ -415,6 +415,34 @@ fn a_checkpoint_of_another_run_is_refused_with_the_keys_that_differ() {
 }
 
 #[test]
+fn a_run_is_made_shorter_or_longer_while_its_learning_rate_is_constant() {
+    let long = configuration(&["schedule.steps=20"]);
+    let folder = tempfile::tempdir().expect("a folder");
+    // Six of twenty steps: the rate falls from step 12 on, and from step 6 on in a run of ten.
+    stopped(folder.path(), &long, 6, 1);
+    let short = configuration(&["schedule.steps=10", "intervals.validation=5"]);
+    let mut resumed =
+        Trainer::resume(short.clone(), setup(folder.path(), Made::plain(), 1), &newest(folder.path()))
+            .expect("a trainer");
+    run(&mut resumed).expect("a run");
+    let whole = tempfile::tempdir().expect("a folder");
+    let mut straight = Trainer::new(short, setup(whole.path(), Made::plain(), 1)).expect("a trainer");
+    run(&mut straight).expect("a run");
+    assert_eq!(everything(&resumed), everything(&straight));
+
+    let folder = tempfile::tempdir().expect("a folder");
+    stopped(folder.path(), &long, 14, 1);
+    for (steps, reason) in
+        [("schedule.steps=16", "after its rate has begun to fall"), ("schedule.steps=12", "too few")]
+    {
+        let other = configuration(&[steps]);
+        let refused = Trainer::resume(other, setup(folder.path(), Made::plain(), 1), &newest(folder.path()));
+        let error = refused.expect_err(reason).to_string();
+        assert!(error.contains("schedule.steps is 1"), "{error}");
+    }
+}
+
+#[test]
 fn a_save_that_fails_is_said_and_the_run_goes_on() {
     let folder = tempfile::tempdir().expect("a folder");
     // A file where the folder of checkpoints should be.

@@ -82,9 +82,13 @@ pub(crate) fn run(arguments: &PretrainArguments) -> Result<()> {
     if let Some(batch) = &arguments.replay {
         return replay(&mut trainer, batch);
     }
-    if resuming.is_none() {
-        inputs.ranks.of_first(|| folder.create(&configuration, &inputs.companions).map(|()| Vec::new()))?;
-    }
+    inputs.ranks.of_first(|| {
+        let written = match &resuming {
+            None => folder.create(&configuration, &inputs.companions),
+            Some(_) => folder.update(&configuration),
+        };
+        written.map(|()| Vec::new())
+    })?;
     let samples = EngineSampler::new(arguments, &inputs, &tokenizer, &configuration)?;
     train(trainer, &inputs, samples, resuming.as_ref())
 }
@@ -333,14 +337,24 @@ pub(crate) fn given_settings(
     Ok((depth, overrides))
 }
 
-/// The configuration that a checkpoint was made with. What is given on top must be the same: a run does not change on its way.
+/// The configuration that a checkpoint was made with, and what is given on top. The trainer refuses whatever would have changed the
+/// steps so far.
 fn resumed_configuration(arguments: &PretrainArguments, checkpoint: &Checkpoint) -> Result<Configuration> {
     let theirs = Configuration::from_toml(&checkpoint.state.configuration, &checkpoint.path)?;
+    if arguments.minutes.is_some() {
+        let steps = theirs.schedule.steps;
+        eprintln!(
+            "the schedule stays as it was laid out when the run began, {steps} steps; another: --set schedule.steps=N"
+        );
+    }
     let says_something = arguments.config.is_some() || !arguments.set.is_empty() || arguments.seed.is_some();
-    if !(says_something || arguments.depth.is_some()) {
+    if !(says_something || arguments.depth.is_some() || arguments.tokens.is_some()) {
         return Ok(theirs);
     }
     let (_, mut given) = overrides(arguments)?;
+    if let Some(tokens) = arguments.tokens {
+        given.add("schedule.steps", (tokens / theirs.tokens_per_step().max(1)).max(1) as i64);
+    }
     if arguments.depth.is_none() && arguments.config.is_none() {
         given.add("depth", theirs.depth as i64);
     }

@@ -92,6 +92,15 @@ impl RunFolder {
         Ok(())
     }
 
+    /// Writes the effective configuration of a run that goes on, which may have another schedule than before.
+    pub(super) fn update(&self, configuration: &Configuration) -> Result<()> {
+        let (path, text) = (self.path.join(CONFIGURATION), configuration.to_toml());
+        if std::fs::read_to_string(&path).is_ok_and(|before| before == text) {
+            return Ok(());
+        }
+        Ok(zhenjin_files::write_whole(&path, &[text.as_bytes()])?)
+    }
+
     /// The log of a run that goes on from `checkpoint`, without lines of later steps; of a new one without.
     pub(super) fn metrics(&self, checkpoint: Option<&Checkpoint>) -> Result<JsonLines> {
         let path = self.path.join(METRICS);

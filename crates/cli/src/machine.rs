@@ -3,11 +3,13 @@
 use crate::arguments::EngineArguments;
 use crate::home::Home;
 use anyhow::{Context, Result, anyhow, bail};
-use std::path::PathBuf;
 use sysinfo::{MemoryRefreshKind, System};
 use zhenjin_assistant::{ModelSpec, ServeOptions};
 use zhenjin_engine::Speculation;
-use zhenjin_hub::{ModelStore, PullOptions, Secret};
+use zhenjin_hub::{
+    Catalogue, CatalogueEntry, LocalModel, ModelStore, ModelStoreError, PullOptions, Secret, SilentObserver,
+    pull,
+};
 use zhenjin_tensor::{ComputeOptions, TensorError};
 
 /// The share of free memory that models may take when `--memory` does not say.
@@ -71,14 +73,23 @@ pub(crate) fn serve_options(
 pub(crate) fn model_spec(home: &Home, model: Option<&str>) -> Result<ModelSpec> {
     let store = ModelStore::new(home.models());
     match model {
-        Some(name) => Ok(ModelSpec { name: name.to_owned(), path: resolve(&store, name)? }),
+        Some(name) => Ok(ModelSpec { name: name.to_owned(), path: resolve(&store, name)?.path }),
         None => every_model(&store)?.into_iter().next().with_context(no_model),
     }
 }
 
-/// The path of a fetched model or of a local file.
-pub(crate) fn resolve(store: &ModelStore, model: &str) -> Result<PathBuf> {
-    Ok(store.resolve(model)?.path)
+/// A fetched model, a local file, or a model that the program carries, which is put into the store at its first use.
+pub(crate) fn resolve(store: &ModelStore, model: &str) -> Result<LocalModel> {
+    match store.resolve(model) {
+        Err(ModelStoreError::NotInstalled { name })
+            if Catalogue::embedded().get(&name).is_some_and(CatalogueEntry::is_carried) =>
+        {
+            let local = pull(store, &name, &SilentObserver, &PullOptions::default())?;
+            eprintln!("{name}: this program carries it; it is at {} from now on", local.path.display());
+            Ok(local)
+        }
+        other => Ok(other?),
+    }
 }
 
 /// All fetched models.

@@ -54,6 +54,26 @@ fn wrong_usage_is_exit_code_2_and_wrong_input_1_with_the_reason_on_standard_erro
 }
 
 #[test]
+fn the_poet_answers_at_its_first_use_without_a_network() {
+    let home = tempfile::tempdir().expect("a folder");
+    let ask = |title: &str| {
+        let mut command = zhenjin(home.path());
+        command.env("HTTPS_PROXY", "http://127.0.0.1:9").args(["chat", "poet", "--seed", "1", "-p", title]);
+        run(&mut command)
+    };
+    let (code, poem, notes) = ask("春夜");
+    assert_eq!(code, Some(0), "{notes}");
+    assert!(notes.contains("this program carries it"), "{notes}");
+    let is_chinese = |text: &str| text.chars().filter(|c| ('\u{4e00}'..='\u{9fff}').contains(c)).count() >= 8;
+    assert!(is_chinese(&poem), "{poem}");
+    let (code, again, notes) = ask("春夜");
+    assert_eq!((code, again), (Some(0), poem.clone()));
+    assert!(!notes.contains("this program carries it"), "{notes}");
+    let (_, other, _) = ask("詞 浣溪沙");
+    assert!(is_chinese(&other) && other != poem, "{other}");
+}
+
+#[test]
 fn a_pipe_is_answered_and_the_same_seed_gives_the_same_answer() {
     let home = tempfile::tempdir().expect("a folder");
     let ask = |threads: &str| -> Value {

@@ -103,6 +103,8 @@ pub enum CatalogueSource {
         /// The folder inside the wheel that holds the files.
         folder: String,
     },
+    /// The program itself, which carries the files.
+    Program,
 }
 
 impl Catalogue {
@@ -138,6 +140,11 @@ impl CatalogueEntry {
     /// Size of all files together; rounded where the exact size is not known.
     pub fn bytes(&self) -> u64 {
         self.files.iter().filter_map(|file| file.bytes.or(file.approximate_bytes)).sum()
+    }
+
+    /// Whether the program itself carries the model, so that fetching it needs no network.
+    pub fn is_carried(&self) -> bool {
+        self.sources.iter().any(|source| matches!(source, CatalogueSource::Program))
     }
 }
 
@@ -177,6 +184,7 @@ mod tests {
             "qwen2.5:0.5b",
             "qwen2.5:1.5b",
             "qwen2.5:3b",
+            "poet",
         ] {
             assert!(catalogue.get(expected).is_some(), "{expected}");
         }

@@ -6,8 +6,9 @@ use std::fs;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use serde_json::json;
 use support::*;
-use zhenjin_hub::{ModelStore, PullError, Secret, SilentObserver, pull};
+use zhenjin_hub::{Catalogue, ModelStore, PullError, PullOptions, Secret, SilentObserver, pull};
 
 const LENGTH: usize = 3 << 20;
 
@@ -68,6 +69,46 @@ fn a_model_comes_through_redirects_and_the_token_stays_with_the_hub() {
     let before = hub.requests.lock().unwrap().len();
     pull(&folder.store, "tiny:1m", &SilentObserver, &options).unwrap();
     assert_eq!(hub.requests.lock().unwrap().len(), before, "a model that is there is not asked for again");
+}
+
+#[test]
+fn the_model_that_the_program_carries_needs_no_network() {
+    let folder = Folder::new();
+    // Nothing answers there.
+    let options =
+        PullOptions { hugging_face_endpoint: "http://127.0.0.1:9".to_owned(), ..PullOptions::default() };
+    let recorder = Recorder::default();
+    let model = pull(&folder.store, "poet", &recorder, &options).unwrap();
+    assert!(recorder.text().contains("digest_was_known: true"), "{}", recorder.text());
+    let opened = zhenjin_hub::open(&model.path).unwrap();
+    assert!(opened.template.is_some(), "a title becomes a poem through the model's template");
+    assert_eq!(folder.store.resolve("poet").unwrap(), model);
+}
+
+#[test]
+fn the_model_that_the_program_carries_can_be_cancelled_and_pulled_again() {
+    let folder = Folder::new();
+    let cancelled = pull(&folder.store, "poet", &Recorder::cancelling_after(0), &PullOptions::default());
+    assert!(matches!(cancelled, Err(PullError::Cancelled)), "{cancelled:?}");
+    assert!(folder.store.resolve("poet").is_err());
+    pull(&folder.store, "poet", &SilentObserver, &PullOptions::default()).unwrap();
+}
+
+#[test]
+fn a_catalogue_that_expects_another_file_of_the_program_gets_none() {
+    let folder = Folder::new();
+    for (key, value) in
+        [("sha256", json!("0".repeat(64))), ("bytes", json!(10)), ("file", json!("missing.gguf"))]
+    {
+        let mut models: serde_json::Value = serde_json::from_str(include_str!("../catalogue.json")).unwrap();
+        let entries = models["models"].as_array_mut().unwrap();
+        entries.iter_mut().find(|entry| entry["name"] == "poet").unwrap()["files"][0][key] = value;
+        let catalogue = Some(Catalogue::from_json(&models.to_string()).unwrap());
+        let options = PullOptions { catalogue, ..PullOptions::default() };
+        let refused = pull(&folder.store, "poet", &SilentObserver, &options);
+        assert!(matches!(refused, Err(PullError::AllSourcesFailed { .. })), "{refused:?}");
+        assert!(folder.store.list().unwrap().is_empty());
+    }
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! `zhenjin export`: a model as a Hugging Face folder or as a GGUF file, in floats.
 
 use crate::home::Home;
+use crate::machine;
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use std::path::{Path, PathBuf};
@@ -80,7 +81,7 @@ pub(crate) fn run(home: &Home, arguments: &ExportArguments) -> Result<()> {
 pub(crate) fn source(home: &Home, name: &str) -> Result<PathBuf> {
     let checkpoints = Path::new(name).join("checkpoints");
     if !checkpoints.is_dir() {
-        return Ok(ModelStore::new(home.models()).resolve(name)?.path);
+        return Ok(machine::resolve(&ModelStore::new(home.models()), name)?.path);
     }
     let found = Checkpoints::new(&checkpoints, usize::MAX).find()?;
     for (path, error) in &found.passed_over {

@@ -79,7 +79,7 @@ struct TensorLine {
 }
 
 pub(crate) fn run(home: &Home, arguments: &InspectArguments) -> Result<()> {
-    let local = ModelStore::new(home.models()).resolve(&arguments.model)?;
+    let local = machine::resolve(&ModelStore::new(home.models()), &arguments.model)?;
     let opened = zhenjin_hub::open(&local.path)?;
     let inspection = inspect(&local.name, &opened, arguments)?;
     let mut out = std::io::stdout().lock();

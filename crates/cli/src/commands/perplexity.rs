@@ -73,7 +73,7 @@ pub(crate) fn read_text(path: &Path) -> Result<String> {
 }
 
 pub(crate) fn run(home: &Home, arguments: &PerplexityArguments) -> Result<()> {
-    let local = ModelStore::new(home.models()).resolve(&arguments.model)?;
+    let local = machine::resolve(&ModelStore::new(home.models()), &arguments.model)?;
     let measurement = Measurement {
         text: &read_text(&arguments.file)?,
         ctx: arguments.ctx,

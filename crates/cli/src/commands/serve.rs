@@ -67,7 +67,7 @@ fn specs(store: &ModelStore, names: &[String]) -> Result<Vec<ModelSpec>> {
         [] => machine::every_model(store)?,
         names => names
             .iter()
-            .map(|name| Ok(ModelSpec { name: name.clone(), path: machine::resolve(store, name)? }))
+            .map(|name| Ok(ModelSpec { name: name.clone(), path: machine::resolve(store, name)?.path }))
             .collect::<Result<_>>()?,
     };
     if specs.is_empty() {

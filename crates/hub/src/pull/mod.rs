@@ -144,6 +144,7 @@ fn fetch_from(source: &Source, plan: &Plan, context: &PullContext<'_>) -> Result
     let files = match offer.content {
         sources::Content::Files(files) => download_all(&files, context)?,
         sources::Content::Wheel(wheel) => sources::package_index::fetch(&wheel, &plan.files, context)?,
+        sources::Content::Program => sources::program::fetch(&plan.files, context)?,
     };
     Ok(Fetched { open, files })
 }

@@ -6,6 +6,7 @@ mod choose;
 mod hugging_face;
 mod model_scope;
 pub(crate) mod package_index;
+pub(crate) mod program;
 
 use crate::pull::{PullContext, PullOptions, RemoteFile, SourceError};
 use crate::{CatalogueFile, CatalogueSource};
@@ -31,6 +32,8 @@ pub(crate) struct Offer {
 pub(crate) enum Content {
     Files(Vec<RemoteFile>),
     Wheel(package_index::Wheel),
+    /// The program itself.
+    Program,
 }
 
 impl Source {
@@ -47,6 +50,7 @@ impl Source {
             Source::Catalogue(CatalogueSource::PackageIndex { package, version, .. }) => {
                 format!("the Python package index, {package} {version} (pip download)")
             }
+            Source::Catalogue(CatalogueSource::Program) => program::DESCRIPTION.to_owned(),
         }
     }
 }
@@ -77,6 +81,7 @@ pub(crate) fn offer(
                 folder: folder.clone(),
             })
         }
+        Source::Catalogue(CatalogueSource::Program) => Content::Program,
     };
     let open = files.first().map(|file| file.file.clone()).unwrap_or_default();
     Ok(Offer { open, content })

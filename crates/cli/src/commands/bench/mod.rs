@@ -19,7 +19,7 @@ use zhenjin_model::{LoadOptions, Model};
 
 pub(crate) fn run(home: &Home, arguments: &BenchArguments) -> Result<()> {
     check(arguments)?;
-    let path = ModelStore::new(home.models()).resolve(&arguments.model)?.path;
+    let path = machine::resolve(&ModelStore::new(home.models()), &arguments.model)?.path;
     let compute = machine::compute(&arguments.engine)?;
     let started = Instant::now();
     let (simd, team) = (compute.simd, Arc::new(compute.start_team()?));

@@ -96,6 +96,9 @@ pub(super) fn configuration(depth: usize, vocabulary_size: usize) -> Configurati
     )
 }
 
+/// Tokens of the smallest batch, where a sequence is not longer.
+pub(super) const LEAST_BATCH_TOKENS: usize = 1 << 10;
+
 /// The settings that follow from the model's shape, the length of sequences, and the number of tokens to train on, which follows from
 /// the shape unless it is given.
 pub(super) fn derive(mut configuration: Configuration, tokens: Option<u64>) -> Configuration {
@@ -104,7 +107,8 @@ pub(super) fn derive(mut configuration: Configuration, tokens: Option<u64>) -> C
     let length = configuration.data.sequence_length.max(1);
 
     let wanted = REFERENCE_BATCH * (tokens as f64 / REFERENCE_TOKENS).powf(BATCH_EXPONENT);
-    let batch_tokens = 1usize << (wanted.log2().round().clamp(10.0, 21.0) as u32);
+    let least = LEAST_BATCH_TOKENS.ilog2().into();
+    let batch_tokens = 1usize << (wanted.log2().round().clamp(least, 21.0) as u32);
     let batch_sequences = (batch_tokens / length).max(1).next_power_of_two();
     let sequences = (MICRO_BATCH_TOKENS / length).max(1);
     let sequences = (1 << sequences.ilog2()).min(batch_sequences);

@@ -247,6 +247,11 @@ impl Configuration {
         Configuration::resolve_with(depth, vocabulary_size, Some(tokens), overrides)
     }
 
+    /// Tokens of the smallest step that the dial chooses: fewer are not trained on, unless a smaller batch is given.
+    pub fn least_step_tokens(&self) -> u64 {
+        dial::LEAST_BATCH_TOKENS.max(self.data.sequence_length.next_power_of_two()) as u64
+    }
+
     fn resolve_with(
         depth: usize,
         vocabulary_size: usize,

@@ -147,3 +147,14 @@ fn differing_keys_are_named_with_both_values() {
     );
     assert!(differing_keys(&ours, &ours).is_empty());
 }
+
+#[test]
+fn the_smallest_step_of_the_dial_is_possible_at_any_length() {
+    for length in [64, 256, 1_000, 4_096] {
+        let mut overrides = Overrides::new();
+        overrides.add_assignment(&format!("data.sequence_length={length}")).expect("a setting");
+        let least = Configuration::resolve(2, 512, &overrides).expect("a configuration").least_step_tokens();
+        let resolved = Configuration::resolve_for(2, 512, least, &overrides).expect("one step at least");
+        assert_eq!(resolved.schedule.steps, 1, "{length}");
+    }
+}

@@ -134,7 +134,9 @@ impl Inputs<'_> {
         // batch of a long run, then with the one that the run will have.
         let tokens_in_time = |configuration: &Configuration| -> Result<u64> {
             let seconds = Trainer::new(configuration.clone(), self.setup(configuration)?)?.measure_step()?;
-            Ok((configuration.tokens_per_step() as f64 * SHARE_OF_STEPS * 60.0 * minutes / seconds) as u64)
+            let tokens = configuration.tokens_per_step() as f64 * SHARE_OF_STEPS * 60.0 * minutes / seconds;
+            // However slow the machine is, one step is made.
+            Ok((tokens as u64).max(configuration.least_step_tokens()))
         };
         let first =
             Configuration::resolve_for(depth, vocabulary, tokens_in_time(&configuration)?, &overrides)?;

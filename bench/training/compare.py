@@ -95,15 +95,28 @@ def measure(shape: Shape, programs: list[str], arguments: argparse.Namespace) ->
 
 
 def command(name: str, shape: Shape, arguments: argparse.Namespace) -> list[str]:
-    request = json.dumps({"shape": shape.as_dict(), "threads": arguments.threads, "compile": name == "compiled"})
+    request = json.dumps(
+        {
+            "shape": shape.as_dict(),
+            "threads": arguments.threads,
+            "compile": name == "compiled",
+            "memory_limit": shape.memory_limit,
+        }
+    )
     if name == "zhenjin":
         return [arguments.zhenjin, request]
     return [arguments.python, str(ROOT / "bench" / "training" / "torch_peer.py"), request]
 
 
+def title(name: str, cell: dict, shape: Shape) -> str:
+    again = cell.get("recomputed_layers", 0)
+    return TITLES[name] + (f", {again} of {shape.layers} layers computed again" if again else "")
+
+
 def table(results: dict) -> str:
     programs = results["programs"]
-    head = ["model, batch", "", "tok/s, least / median / greatest", "model GFLOP/s", "of the peak", "first step, s", "peak memory, MB"]
+    head = ["model, batch", "", "tok/s, least / median / greatest", "model GFLOP/s", "of the peak"]
+    head += ["first step, s", "of it start", "peak memory, MB"]
     lines = ["| " + " | ".join(head) + " |", "| --- | --- | " + " | ".join(["---:"] * (len(head) - 2)) + " |"]
     for row in results["rows"]:
         shape = Shape(**row["shape"])
@@ -114,11 +127,12 @@ def table(results: dict) -> str:
             flops = cell["tokens_per_second"] * row["flops_of_a_token"]
             cells = [
                 label,
-                TITLES[name],
+                title(name, cell, shape),
                 f"{speeds[0]:,.0f} / {statistics.median(speeds):,.0f} / {speeds[-1]:,.0f}",
                 f"{flops / 1e9:.0f}",
                 f"{flops / results['peak']:.0%}",
-                f"{cell['first_step_seconds']:.1f}",
+                f"{cell['first_step_seconds']:.2f}",
+                f"{cell['first_step_seconds'] - statistics.median(cell['seconds']):.2f}",
                 f"{cell['peak_bytes'] / 1e6:,.0f}",
             ]
             lines.append("| " + " | ".join(cells) + " |")
@@ -132,7 +146,7 @@ def table(results: dict) -> str:
             )
             least = min(row["programs"][name]["peak_bytes"] for name in peers)
             times = f"× {pairs[0]:.2f} / {statistics.median(pairs):.2f} / {pairs[-1]:.2f}"
-            cells = ["", f"Zhenjin to {TITLES[fastest]}", times, "", "", "", f"× {ours['peak_bytes'] / least:.2f} of the smaller"]
+            cells = ["", f"Zhenjin to {TITLES[fastest]}", times, "", "", "", "", f"× {ours['peak_bytes'] / least:.2f} of the smaller"]
             lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
@@ -144,7 +158,9 @@ def page(results: dict) -> str:
 {about['cpu']}, {about['cores']} cores ({', '.join(about['instructions'])}), {results['threads']} threads, f32. A step is forward, backward
 and AdamW. {results['rounds']} rounds in which the programs took turns of {results['steps']} steps; a turn counts with its middle step.
 The peak is {results['peak'] / 1e9:.0f} GFLOP/s of multiply-adds in registers, measured before. PyTorch {results['torch']}.
-Model FLOPs: 6 for each parameter of a product and token, and attention over half a sequence. `make bench-train` writes this page.
+Model FLOPs: 6 for each parameter of a product and token, and attention over half a sequence; what is computed again does not count.
+The first step is timed from the start of the process; of it start: what is left without a step's median time.
+`make bench-train` writes this page.
 
 {table(results)}
 """

@@ -15,6 +15,8 @@ class Shape:
     vocabulary: int
     sequences: int
     length: int
+    # Bytes that we may take; layers are computed again where that is less than all activations need.
+    memory_limit: int | None = None
 
     @property
     def tokens(self) -> int:
@@ -35,6 +37,6 @@ class Shape:
 
 SHAPES = [
     Shape("6 layers × 256", 6, 256, 704, 4, 4, 64, 8192, 32, 128),
-    Shape("8 layers × 512", 8, 512, 1408, 8, 8, 64, 8192, 8, 256),
-    Shape("SmolLM2-135M shape", 30, 576, 1536, 9, 3, 64, 49152, 2, 512),
+    Shape("8 layers × 512", 8, 512, 1408, 8, 8, 64, 8192, 8, 256, memory_limit=950_000_000),
+    Shape("SmolLM2-135M shape", 30, 576, 1536, 9, 3, 64, 49152, 2, 512, memory_limit=2_700_000_000),
 ]

@@ -1,6 +1,6 @@
 //! The weights that training begins with: random, and the same bits for the same seed on every machine.
 
-use zhenjin_tensor::{Dtype, Matrix, MatrixMemory, ParameterId, Vector};
+use zhenjin_tensor::{Matrix, MatrixMemory, ParameterId, Vector};
 
 use crate::config::ModelConfig;
 use crate::errors::ModelError;
@@ -98,19 +98,15 @@ impl WeightMaker for Initialising<'_> {
         let deviation = self.rule.deviation(self.config, name, columns);
         let tensor = Naming::HuggingFace.spell(name);
         let LoadOptions { simd, team } = self.options;
-        let row_bytes = columns * size_of::<f32>();
-        let mut bytes = vec![0_u8; rows * row_bytes];
-        team.for_each_chunk(&mut bytes, row_bytes, |row, bytes| {
+        let fill = |row: usize, values: &mut [f32]| {
             let mut random = SplitMix::of_row(self.seed, &tensor, row);
             // A whole pair is drawn for the last element of an odd row.
-            for pair in bytes.chunks_mut(2 * size_of::<f32>()) {
+            for pair in values.chunks_mut(2) {
                 let numbers = random.normal_pair();
-                for (element, number) in pair.as_chunks_mut().0.iter_mut().zip(numbers) {
-                    *element = ((deviation * number) as f32).to_le_bytes();
-                }
+                pair.iter_mut().zip(numbers).for_each(|(value, number)| *value = (deviation * number) as f32);
             }
-        });
-        let matrix = Matrix::pack_into(&self.memory, Dtype::F32, rows, columns, &bytes, *simd, team)?;
+        };
+        let matrix = Matrix::make_f32(&self.memory, rows, columns, *simd, team, fill)?;
         Ok(matrix.with_parameter(id))
     }
 

@@ -4,9 +4,11 @@
 //! are those of a [`crate::Runner`] over the same tokens, bit for bit, whatever the documents are packed with. What the loss is
 //! made of is the caller's: this file asks for its derivative by each target's score. It does not know optimisers.
 
+use std::sync::Arc;
+
 use zhenjin_tensor::{
     Activations, Executor, Gradients, Matrix, NonFinite, Recorded, RecordingExecutor, RotaryFrequencies,
-    ScoreGradient, ScoreTarget, TensorError, TokenScore, Vector, WantedGradient,
+    ScoreGradient, ScoreTarget, TensorError, ThreadTeam, TokenScore, Vector, WantedGradient,
 };
 
 use crate::config::ModelConfig;
@@ -119,6 +121,7 @@ pub struct Learner {
     /// So many layers, the first ones, are computed again on the way back.
     recomputed_layers: usize,
     usable_vocabulary: usize,
+    team: Arc<ThreadTeam>,
 }
 
 impl Learner {
@@ -129,6 +132,7 @@ impl Learner {
     pub fn new(config: &ModelConfig, options: LearnerOptions) -> Result<Learner, ModelError> {
         let LearnerOptions { load: LoadOptions { simd, team }, recompute } = options;
         Ok(Learner {
+            team: Arc::clone(&team),
             rotary: rope::frequencies(&config.rope),
             executor: RecordingExecutor::new(attention_shape(config), simd, team)?,
             recomputed_layers: if recompute { usize::MAX } else { 0 },
@@ -219,7 +223,7 @@ impl Learner {
         }
         // Layers are visited in order only without recomputation.
         let recomputed_layers = std::mem::take(&mut self.recomputed_layers);
-        gradients.clear();
+        gradients.clear(&self.team);
         self.executor.set_trace(true);
         let outcome = self.accumulate(weights, batch, row_gradient, gradients);
         let found = self.executor.non_finite().cloned();

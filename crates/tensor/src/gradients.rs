@@ -90,13 +90,13 @@ impl Gradients {
         shapes: &[ParameterShape],
         learns: impl Fn(ParameterId) -> bool,
     ) -> Result<Gradients, TensorError> {
-        let buffer = |(id, shape): (usize, &ParameterShape)| {
-            let length = if learns(ParameterId(id as u32)) { shape.packed_len() } else { 0 };
-            Zeroed::new("gradients", length)
+        let length = |(id, shape): (usize, &ParameterShape)| {
+            if learns(ParameterId(id as u32)) { shape.packed_len() } else { 0 }
         };
+        let lengths: Vec<usize> = shapes.iter().enumerate().map(length).collect();
         Ok(Gradients {
             shapes: shapes.to_vec(),
-            buffers: shapes.iter().enumerate().map(buffer).collect::<Result<_, _>>()?,
+            buffers: Zeroed::together("gradients", &lengths)?,
             simd: SimdLevel::detect(),
         })
     }
@@ -156,8 +156,10 @@ impl Gradients {
     }
 
     /// Makes every gradient zero.
-    pub fn clear(&mut self) {
-        self.buffers.iter_mut().for_each(|buffer| buffer.fill(0.0));
+    pub fn clear(&mut self, team: &ThreadTeam) {
+        for buffer in &mut self.buffers {
+            team.for_each_chunk(buffer, PART, |_, values| values.fill(0.0));
+        }
     }
 
     /// Adds `other`, element by element.

@@ -56,3 +56,4 @@ pub use reference_executor::{ReferenceExecutor, ReferenceTensor};
 pub use reference_gradients::{ReferenceParameter, ReferenceTape, TapedTensor};
 pub use simd::SimdLevel;
 pub use team::{DisjointMut, TeamOptions, ThreadTeam, share};
+pub use zeroed::Zeroed;

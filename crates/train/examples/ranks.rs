@@ -130,7 +130,7 @@ fn train(comm: Mpi, folder: &Path, steps: u64) -> Result<(), Box<dyn Error>> {
         source: Arc::new(Counting),
         load: LoadOptions { simd: SimdLevel::detect(), team: Arc::new(ThreadTeam::new(1)?) },
         ranks: ranks.clone(),
-        recompute: false,
+        recomputed_layers: 0,
         usable_vocabulary: 64,
         companions: Vec::new(),
         gauges: Gauges::default(),

@@ -15,13 +15,13 @@ use serde::Deserialize;
 use serde_json::json;
 use zhenjin_model::config::{RopeConfig, RopeLayout, RopeScaling};
 use zhenjin_model::{
-    InitialisationRule, Learner, LearnerOptions, LoadOptions, ModelConfig, TokenBatch, Weight, Weights,
-    initialise,
+    InitialisationRule, Learner, LearnerOptions, LoadOptions, ModelConfig, TokenBatch, Weights, initialise,
 };
 use zhenjin_tensor::linear::peak;
-use zhenjin_tensor::{ComputeOptions, Gradients, ParameterId, ScoreGradient, SimdLevel, ThreadTeam};
+use zhenjin_tensor::{ComputeOptions, Gradients, ScoreGradient, SimdLevel, ThreadTeam};
 use zhenjin_train::configuration::{OptimiserKind, OptimiserSection, Orthogonaliser};
-use zhenjin_train::optimiser::{Optimiser, Parameter, StepNumbers};
+use zhenjin_train::optimiser::{Optimiser, StepNumbers};
+use zhenjin_train::plan::{OptimiserMemory, RunShape, fewest_recomputed_layers};
 
 /// What `bench/training/shapes.py` says of a model and its batch.
 #[derive(Deserialize)]
@@ -41,8 +41,9 @@ struct Shape {
 struct Request {
     shape: Shape,
     threads: usize,
+    /// The most memory that it may take, in bytes: so many layers are computed again that it does.
     #[serde(default)]
-    recompute: bool,
+    memory_limit: Option<u64>,
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -59,9 +60,13 @@ fn main() -> Result<(), Box<dyn Error>> {
         return Err("usage: train_speed REQUEST, or train_speed peak THREADS".into());
     };
     let mut trainer = Trainer::new(&serde_json::from_str(request)?)?;
+    let ready = started.elapsed().as_secs_f64();
     let loss = trainer.step()?;
     let first = started.elapsed().as_secs_f64();
-    answer(json!({ "first_step_seconds": first, "loss": loss, "version": env!("CARGO_PKG_VERSION") }))?;
+    let recomputed = trainer.recomputed_layers;
+    answer(
+        json!({ "first_step_seconds": first, "ready_seconds": ready, "recomputed_layers": recomputed, "loss": loss, "version": env!("CARGO_PKG_VERSION") }),
+    )?;
     for line in std::io::stdin().lock().lines() {
         let mut seconds = Vec::new();
         let mut loss = 0.0;
@@ -88,6 +93,7 @@ fn answer(mut message: serde_json::Value) -> Result<(), Box<dyn Error>> {
 }
 
 struct Trainer {
+    recomputed_layers: usize,
     weights: Weights,
     learner: Learner,
     gradients: Gradients,
@@ -99,13 +105,14 @@ struct Trainer {
 }
 
 impl Trainer {
-    fn new(Request { shape, threads, recompute }: &Request) -> Result<Trainer, Box<dyn Error>> {
+    fn new(Request { shape, threads, memory_limit }: &Request) -> Result<Trainer, Box<dyn Error>> {
         let ComputeOptions { simd, threads } = ComputeOptions::resolve(None, Some(*threads))?;
         let load = LoadOptions { simd, team: std::sync::Arc::new(ThreadTeam::new(threads)?) };
         let config = config(shape);
         let weights = initialise(&config, &InitialisationRule::default(), 1, &load)?;
         let gradients = Gradients::new(&weights.parameter_shapes())?;
-        let options = LearnerOptions { load: load.clone(), recompute: *recompute };
+        let options = LearnerOptions { load: load.clone(), recompute: false };
+        let recomputed_layers = fewest_recomputed_layers(&config, &run_shape(shape), *memory_limit);
         let mut random = 1_u64;
         let mut token = || {
             random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -113,8 +120,9 @@ impl Trainer {
         };
         let rows = shape.sequences * shape.length;
         Ok(Trainer {
-            learner: Learner::new(&config, options)?,
-            optimiser: Optimiser::new(&config, &adamw()),
+            learner: Learner::new(&config, options)?.with_recomputed_layers(recomputed_layers),
+            recomputed_layers,
+            optimiser: Optimiser::new(&config, &adamw())?,
             tokens: (0..rows).map(|_| token()).collect(),
             targets: (0..rows).map(|_| Some(token())).collect(),
             lengths: vec![shape.length; shape.sequences],
@@ -128,21 +136,32 @@ impl Trainer {
     fn step(&mut self) -> Result<f64, Box<dyn Error>> {
         let batch =
             TokenBatch { tokens: &self.tokens, document_lengths: &self.lengths, targets: &self.targets };
-        self.gradients.clear();
+        // New gradients are zero.
+        if self.optimiser.updates() > 0 {
+            self.gradients.clear(&self.load.team);
+        }
         let cross_entropy = |_, _| ScoreGradient { log_probability: -1.0, log_sum_exp: 0.0 };
         let scores = self.learner.accumulate(&self.weights, &batch, &cross_entropy, &mut self.gradients)?;
-        let mut parameters = Vec::with_capacity(self.gradients.len());
-        for (index, (_, weight)) in self.weights.parameters_mut().enumerate() {
-            let values = match weight {
-                Weight::Matrix(matrix) => matrix.f32_packed_mut()?,
-                Weight::Vector(vector) => &mut vector[..],
-            };
-            parameters.push(Parameter { values, gradient: self.gradients.get(ParameterId(index as u32)) });
-        }
         let rows = scores.len() as f64;
         let numbers = StepNumbers { gradient_factor: (1.0 / rows) as f32, rate_factor: 1.0 };
-        self.optimiser.step(parameters, numbers, &self.load.team)?;
+        self.optimiser.update(&mut self.weights, &self.gradients, numbers, &self.load.team)?;
         Ok(-scores.iter().map(|score| f64::from(score.log_probability)).sum::<f64>() / rows)
+    }
+}
+
+/// One step of it, as a plan knows it.
+fn run_shape(shape: &Shape) -> RunShape {
+    RunShape {
+        sequence_length: shape.length,
+        sequences: shape.sequences,
+        micro_batches: 1,
+        steps: 1,
+        document_length: None,
+        optimiser: OptimiserMemory::Adamw,
+        averages_weights: false,
+        recomputed_layers: None,
+        ranks: 1,
+        kept_checkpoints: 0,
     }
 }
 

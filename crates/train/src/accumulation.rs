@@ -19,11 +19,11 @@ impl GradientTree {
     }
 
     /// Zeros for the next micro-batch.
-    pub(crate) fn zeros(&mut self) -> Result<Gradients, TensorError> {
+    pub(crate) fn zeros(&mut self, team: &ThreadTeam) -> Result<Gradients, TensorError> {
         match self.spare.pop() {
             None => Gradients::new(&self.shapes),
             Some(mut gradients) => {
-                gradients.clear();
+                gradients.clear(team);
                 Ok(gradients)
             }
         }
@@ -44,7 +44,7 @@ impl GradientTree {
 
     /// The sum of all that were added; zeros when there were none.
     pub(crate) fn finish(&mut self, team: &ThreadTeam) -> Result<Gradients, TensorError> {
-        let Some((_, mut sum)) = self.sums.pop() else { return self.zeros() };
+        let Some((_, mut sum)) = self.sums.pop() else { return self.zeros(team) };
         while let Some((_, mut larger)) = self.sums.pop() {
             larger.add(&sum, team)?;
             self.spare.push(std::mem::replace(&mut sum, larger));
@@ -94,7 +94,7 @@ mod tests {
         }
         for count in 1..=values.len() {
             for value in &values[..count] {
-                let mut gradients = tree.zeros().expect("memory");
+                let mut gradients = tree.zeros(&team).expect("memory");
                 gradients.get_mut(ParameterId(0)).fill(*value);
                 tree.push(gradients, &team).expect("the same shapes");
             }

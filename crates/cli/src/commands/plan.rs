@@ -180,7 +180,14 @@ fn show_run(arguments: &PlanArguments) -> Result<()> {
     let machine = Machine {
         memory_bytes: Some(memory?),
         disk_bytes: Checkpoints::new(&arguments.out, 1).free_bytes(),
-        probe: probe_training(&config, rows.div_ceil(length), length, &load, PROBE)?,
+        probe: probe_training(
+            &config,
+            &configuration.optimiser,
+            rows.div_ceil(length),
+            length,
+            &load,
+            PROBE,
+        )?,
         network: network(arguments),
         prices: arguments.prices.prices(compute.threads),
     };

@@ -64,7 +64,7 @@ impl Activations {
 pub(crate) struct Workspace {
     free: Vec<Zeroed>,
     sizes: [usize; 2],
-    /// Whether buffers are as long as their tensors and are all kept: see [`Workspace::keep_all`].
+    /// Whether buffers are about as long as their tensors and are all kept: see [`Workspace::keep_all`].
     keeps_all: bool,
 }
 
@@ -80,7 +80,7 @@ impl Workspace {
         let fitting = (0..self.free.len()).filter(|index| fits(&self.free[*index]));
         let buffer = match fitting.min_by_key(|index| self.free[*index].len()) {
             Some(tightest) => self.free.swap_remove(tightest),
-            None if self.keeps_all => Zeroed::new(WHAT, length)?,
+            None if self.keeps_all => Zeroed::new(WHAT, rounded_up(length))?,
             None => {
                 // One that is too short for what comes is of no use any more.
                 self.free.retain(|buffer| self.sizes.contains(&buffer.len()));
@@ -96,8 +96,8 @@ impl Workspace {
         self.sizes = [elements, longest];
     }
 
-    /// Makes buffers as long as their tensors from now on and keeps them all, until the next call: for a backward pass, which takes
-    /// the same tensors of many sizes in every step. What is free now is given back to the system.
+    /// Makes buffers hardly longer than their tensors from now on and keeps them all, until the next call: for a backward pass, which
+    /// takes the same tensors of many sizes in every step. What is free now is given back to the system.
     pub(crate) fn keep_all(&mut self) {
         self.free.clear();
         self.keeps_all = true;
@@ -112,6 +112,13 @@ impl Workspace {
     pub(crate) fn give_back(&mut self, tensor: Activations) {
         self.free.extend(tensor.buffer);
     }
+}
+
+/// The length of a buffer for `length` values, up to an eighth longer: tensors of a few rows more or less, which have a row for each target
+/// of a batch, then share buffers. What is not used takes no memory.
+fn rounded_up(length: usize) -> usize {
+    let step = 1 << length.max(1).ilog2().saturating_sub(3);
+    length.checked_next_multiple_of(step).unwrap_or(length)
 }
 
 #[cfg(test)]
@@ -144,6 +151,21 @@ mod tests {
             workspace.give_back(large);
         }
         assert!(workspace.bytes() <= 4 * (2 * 800 + 5000), "{}", workspace.bytes());
+    }
+
+    #[test]
+    fn tensors_of_a_few_rows_more_or_less_share_a_buffer() {
+        let mut workspace = Workspace::default();
+        workspace.keep_all();
+        for rows in [4000, 4090, 4001, 4096, 3900] {
+            let tensor = workspace.take(rows, 64).unwrap();
+            assert_eq!(tensor.rows(), rows);
+            workspace.give_back(tensor);
+        }
+        assert_eq!(workspace.free.len(), 1);
+        for length in [0, 1, 7, 8, 9, 1000, usize::MAX] {
+            assert!((length..=length.saturating_add(length / 8)).contains(&rounded_up(length)), "{length}");
+        }
     }
 
     #[test]

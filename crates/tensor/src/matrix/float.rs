@@ -1,9 +1,47 @@
 //! Matrices in f32 that can be read and changed in place: what optimisers and gradients work on.
 
-use super::{Matrix, TILE_ROWS};
-use crate::{Dtype, TensorError};
+use super::{Matrix, MatrixMemory, TILE_ROWS, TileLayout, WHAT};
+use crate::team::DisjointMut;
+use crate::{Dtype, SimdLevel, TensorError, ThreadTeam};
 
 impl Matrix {
+    /// A matrix of f32 whose rows `fill` makes, in any order and on all threads: it gets the number of a row and its elements, all 0.
+    ///
+    /// # Errors
+    /// As for [`Matrix::pack_into`].
+    pub fn make_f32(
+        memory: &MatrixMemory,
+        rows: usize,
+        columns: usize,
+        simd: SimdLevel,
+        team: &ThreadTeam,
+        fill: impl Fn(usize, &mut [f32]) + Sync,
+    ) -> Result<Matrix, TensorError> {
+        let simd = simd.require()?;
+        let too_large = TensorError::TooLarge { what: WHAT, rows, columns };
+        let layout = TileLayout::new(Dtype::F32, columns).ok_or_else(|| too_large.clone())?;
+        let bytes = rows.div_ceil(TILE_ROWS).checked_mul(layout.bytes).ok_or(too_large)?;
+        let mut tiles = memory.part(WHAT, bytes)?;
+        let tile_values = TILE_ROWS * columns;
+        {
+            let values = DisjointMut::new(tiles.floats_mut());
+            team.for_ranges(rows.div_ceil(TILE_ROWS), |range| {
+                let mut row_values = vec![0.0; columns];
+                for index in range {
+                    // SAFETY: tiles are split over the parts.
+                    let tile = unsafe { values.slice(index * tile_values..(index + 1) * tile_values) };
+                    for lane in 0..TILE_ROWS.min(rows - index * TILE_ROWS) {
+                        row_values.fill(0.0);
+                        fill(index * TILE_ROWS + lane, &mut row_values);
+                        let places = tile[lane..].iter_mut().step_by(TILE_ROWS);
+                        places.zip(&row_values).for_each(|(place, value)| *place = *value);
+                    }
+                }
+            });
+        }
+        Ok(Matrix { dtype: Dtype::F32, rows, columns, simd, layout, tiles, parameter: None })
+    }
+
     /// All elements of an F32 matrix in the order in which they are packed: element `[row, column]` is at
     /// `(row / 16 · columns + column) · 16 + row % 16`. Where `rows` is not a multiple of 16, the last tile ends with
     /// rows that do not exist; their elements are 0.

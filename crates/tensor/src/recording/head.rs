@@ -10,10 +10,12 @@ use crate::ops::softmax::scaled_probabilities;
 use crate::team::DisjointMut;
 use crate::{Gradients, LogSumExp, Matrix, ParameterShape, TensorError};
 
-/// Logits that are in memory at once: 32 MiB, so that the gradient of a large head is read and written a few times only.
+/// Logits that are in memory at once, at most: 32 MiB.
 const LOGITS: usize = 8 << 20;
 /// Rows that are computed together at least.
 const FEWEST_ROWS: usize = 48;
+/// And at most: the head's gradient is read and written once for so many rows, which is little beside their products.
+const MOST_ROWS: usize = 256;
 
 /// What the head says about one row's target. Rows without a target have zeros.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -61,7 +63,7 @@ impl RecordingExecutor {
         let mut result = self.direct.workspace.take(normalised.rows(), normalised.width())?;
         let input = self.tape.values("head", node)?;
         let (width, all) = (normalised.width(), head.rows());
-        let rows_together = (LOGITS / all.max(1)).max(FEWEST_ROWS);
+        let rows_together = (LOGITS / all.max(1)).clamp(FEWEST_ROWS, MOST_ROWS);
         let mut logits = self.direct.workspace.take(rows_together.min(targets.len()), all)?;
         let mut scores = vec![TokenScore::default(); targets.len()];
         let simd = self.direct.simd;

@@ -353,7 +353,7 @@ impl Configuration {
     }
 
     /// What of it decides the run's cost, on one machine. `document_length` is the mean length of documents in a sequence.
-    pub fn run_shape(&self, document_length: Option<usize>, recompute: Option<bool>) -> RunShape {
+    pub fn run_shape(&self, document_length: Option<usize>, recomputed_layers: Option<usize>) -> RunShape {
         RunShape {
             sequence_length: self.data.sequence_length,
             sequences: self.batch.sequences,
@@ -365,7 +365,7 @@ impl Configuration {
                 OptimiserKind::Muon => OptimiserMemory::Muon,
             },
             averages_weights: self.optimiser.average_decay > 0.0,
-            recompute,
+            recomputed_layers,
             ranks: 1,
             // The best one stays beside the last ones.
             kept_checkpoints: self.intervals.keep.saturating_add(1),

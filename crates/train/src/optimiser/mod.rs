@@ -13,8 +13,8 @@ mod state;
 use std::ops::Range;
 
 use zhenjin_model::names::Naming;
-use zhenjin_model::{ModelConfig, WeightName};
-use zhenjin_tensor::{TensorError, ThreadTeam};
+use zhenjin_model::{ModelConfig, Weight, WeightName, Weights};
+use zhenjin_tensor::{Gradients, ParameterId, TensorError, ThreadTeam, Zeroed};
 
 use crate::configuration::{OptimiserKind, OptimiserSection};
 
@@ -113,16 +113,19 @@ pub struct Optimiser {
 struct ShardState {
     shard: Shard,
     /// AdamW: mean of gradients. Muon: momentum.
-    first: Vec<f32>,
+    first: Zeroed,
     /// AdamW: mean of squared gradients. Muon: empty.
-    second: Vec<f32>,
+    second: Zeroed,
     /// Exponential moving average of the values; empty without one, or before the first update.
     average: Vec<f32>,
 }
 
 impl Optimiser {
     /// The state of a whole model before its first update.
-    pub fn new(config: &ModelConfig, options: &OptimiserSection) -> Optimiser {
+    ///
+    /// # Errors
+    /// [`TensorError::OutOfMemory`].
+    pub fn new(config: &ModelConfig, options: &OptimiserSection) -> Result<Optimiser, TensorError> {
         let descriptions = describe(config, options.kind);
         let whole = |(parameter, description): (usize, &Description)| Shard {
             parameter,
@@ -134,25 +137,33 @@ impl Optimiser {
 
     /// The state of some shards before their first update.
     ///
+    /// # Errors
+    /// [`TensorError::OutOfMemory`].
+    ///
     /// # Panics
     /// When a shard is out of its parameter's range, or a part of a matrix that Muon updates.
-    pub fn of_shards(config: &ModelConfig, options: &OptimiserSection, shards: Vec<Shard>) -> Optimiser {
+    pub fn of_shards(
+        config: &ModelConfig,
+        options: &OptimiserSection,
+        shards: Vec<Shard>,
+    ) -> Result<Optimiser, TensorError> {
         let descriptions = describe(config, options.kind);
-        let states = shards.into_iter().map(|shard| {
+        let mut lengths = Vec::with_capacity(2 * shards.len());
+        for shard in &shards {
             let Description { elements, rule, .. } = descriptions[shard.parameter];
             assert!(shard.elements.end <= elements, "{shard:?} of {elements} elements");
             assert!(rule != Rule::Muon || shard.elements == (0..elements), "Muon updates whole matrices");
             let length = shard.elements.len();
-            let second = if rule == Rule::Muon { Vec::new() } else { vec![0.0; length] };
-            ShardState { shard, first: vec![0.0; length], second, average: Vec::new() }
-        });
-        Optimiser {
-            options: options.clone(),
-            states: states.collect(),
-            descriptions,
-            muon: Muon::default(),
-            updates: 0,
+            lengths.extend([length, if rule == Rule::Muon { 0 } else { length }]);
         }
+        let mut blocks = Zeroed::together("state of the optimiser", &lengths)?.into_iter();
+        let mut states = Vec::with_capacity(shards.len());
+        for shard in shards {
+            if let (Some(first), Some(second)) = (blocks.next(), blocks.next()) {
+                states.push(ShardState { shard, first, second, average: Vec::new() });
+            }
+        }
+        Ok(Optimiser { options: options.clone(), states, descriptions, muon: Muon::default(), updates: 0 })
     }
 
     /// Updates made so far.
@@ -191,6 +202,28 @@ impl Optimiser {
             self.average(&parameters);
         }
         Ok(())
+    }
+
+    /// [`Optimiser::step`] of a model's weights.
+    ///
+    /// # Errors
+    /// As for that, and when a matrix is not in f32.
+    pub fn update(
+        &mut self,
+        weights: &mut Weights,
+        gradients: &Gradients,
+        numbers: StepNumbers,
+        team: &ThreadTeam,
+    ) -> Result<(), TensorError> {
+        let mut parameters = Vec::with_capacity(gradients.len());
+        for (index, (_, weight)) in weights.parameters_mut().enumerate() {
+            let values = match weight {
+                Weight::Matrix(matrix) => matrix.f32_packed_mut()?,
+                Weight::Vector(vector) => &mut vector[..],
+            };
+            parameters.push(Parameter { values, gradient: gradients.get(ParameterId(index as u32)) });
+        }
+        self.step(parameters, numbers, team)
     }
 
     /// All of AdamW's shards in one run of the team.

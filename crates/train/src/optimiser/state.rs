@@ -42,7 +42,8 @@ impl Optimiser {
     pub fn state(&self) -> impl Iterator<Item = StateTensor<'_>> {
         self.states.iter().flat_map(|state| {
             let name = &self.descriptions[state.shard.parameter].name;
-            let arrays = [("first", &state.first), ("second", &state.second), ("average", &state.average)];
+            let arrays =
+                [("first", &state.first[..]), ("second", &state.second), ("average", &state.average)];
             arrays.into_iter().filter(|(_, values)| !values.is_empty()).map(move |(kind, values)| {
                 StateTensor { name: format!("{name}/{kind}"), elements: state.shard.elements.clone(), values }
             })
@@ -68,25 +69,22 @@ impl Optimiser {
         let has_average = self.options.average_decay > 0.0 && updates > 0;
         for state in &mut self.states {
             let description = &self.descriptions[state.shard.parameter];
-            let read = |kind: &str, out: &mut Vec<f32>| {
+            let read = |kind: &str| {
                 let name = format!("{}/{kind}", description.name);
                 let Some(values) = whole(&name) else { return Err(StateError::Missing { name }) };
                 if values.len() != description.elements {
                     let (expected, found) = (description.elements, values.len());
                     return Err(StateError::Length { name, expected, found });
                 }
-                *out = match state.shard.elements.len() == values.len() {
-                    true => values,
-                    false => values[state.shard.elements.clone()].to_vec(),
-                };
-                Ok(())
+                Ok(values)
             };
-            read("first", &mut state.first)?;
+            let own = state.shard.elements.clone();
+            state.first.copy_from_slice(&read("first")?[own.clone()]);
             if description.rule != Rule::Muon {
-                read("second", &mut state.second)?;
+                state.second.copy_from_slice(&read("second")?[own.clone()]);
             }
             if has_average {
-                read("average", &mut state.average)?;
+                state.average = read("average")?[own].to_vec();
             }
         }
         self.updates = updates;

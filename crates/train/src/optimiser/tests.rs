@@ -67,7 +67,7 @@ fn run(
 fn adamw_is_the_algorithm_of_the_paper() {
     let config = tiny_config();
     let options = options(OptimiserKind::Adamw);
-    let values = run(&mut [Optimiser::new(&config, &options)], &config, 7, 1);
+    let values = run(&mut [Optimiser::new(&config, &options).expect("memory")], &config, 7, 1);
     for (index, description) in describe(&config, OptimiserKind::Adamw).iter().enumerate() {
         let start = random(description, index as u64);
         let (rate, decay) = match description.rule {
@@ -153,7 +153,7 @@ fn muon_is_the_plain_algorithm_for_wide_and_tall_matrices_and_odd_sizes() {
     let config = zhenjin_model::ModelConfig { intermediate_size: 72, ..tiny_config() };
     for orthogonaliser in [Orthogonaliser::NewtonSchulz, Orthogonaliser::PolarExpress] {
         let options = OptimiserSection { orthogonaliser, ..options(OptimiserKind::Muon) };
-        let values = run(&mut [Optimiser::new(&config, &options)], &config, 3, 1);
+        let values = run(&mut [Optimiser::new(&config, &options).expect("memory")], &config, 3, 1);
         let descriptions = describe(&config, OptimiserKind::Muon);
         let mut shapes = std::collections::BTreeSet::new();
         for (index, description) in descriptions.iter().enumerate() {
@@ -224,8 +224,8 @@ fn neither_threads_nor_shards_change_a_bit() {
     let config = tiny_config();
     for kind in [OptimiserKind::Adamw, OptimiserKind::Muon] {
         let options = OptimiserSection { average_decay: 0.9, ..options(kind) };
-        let alone = run(&mut [Optimiser::new(&config, &options)], &config, 3, 1);
-        let together = run(&mut [Optimiser::new(&config, &options)], &config, 3, 2);
+        let alone = run(&mut [Optimiser::new(&config, &options).expect("memory")], &config, 3, 1);
+        let together = run(&mut [Optimiser::new(&config, &options).expect("memory")], &config, 3, 2);
         assert_eq!(alone, together, "{kind:?}: threads");
         // AdamW's parameters are cut in the middle of tiles, Muon's matrices are dealt out whole.
         let mut shards = [Vec::new(), Vec::new()];
@@ -239,7 +239,7 @@ fn neither_threads_nor_shards_change_a_bit() {
                 }
             }
         }
-        let mut ranks = shards.map(|shards| Optimiser::of_shards(&config, &options, shards));
+        let mut ranks = shards.map(|shards| Optimiser::of_shards(&config, &options, shards).expect("memory"));
         assert_eq!(alone, run(&mut ranks, &config, 3, 1), "{kind:?}: shards");
     }
 }
@@ -248,22 +248,26 @@ fn neither_threads_nor_shards_change_a_bit() {
 fn a_state_goes_on_where_it_was_saved_and_a_foreign_one_is_refused() {
     let config = tiny_config();
     let options = OptimiserSection { average_decay: 0.9, ..options(OptimiserKind::Muon) };
-    let mut saved = Optimiser::new(&config, &options);
+    let mut saved = Optimiser::new(&config, &options).expect("memory");
     run(std::slice::from_mut(&mut saved), &config, 2, 1);
     let state: Vec<(String, Vec<f32>)> =
         saved.state().map(|tensor| (tensor.name, tensor.values.to_vec())).collect();
     let find = |name: &str| state.iter().find(|(known, _)| known == name).map(|(_, values)| values.clone());
-    let mut restored = Optimiser::new(&config, &options);
+    let mut restored = Optimiser::new(&config, &options).expect("memory");
     restored.restore(2, find).expect("the same state");
     assert!(saved.state().eq(restored.state()));
     let ours = run(std::slice::from_mut(&mut saved), &config, 2, 1);
     assert_eq!(ours, run(std::slice::from_mut(&mut restored), &config, 2, 1));
 
     let adamw = super::tests::options(OptimiserKind::Adamw);
-    let error = Optimiser::new(&config, &adamw).restore(2, find).expect_err("Muon has no second moments");
+    let error = Optimiser::new(&config, &adamw)
+        .expect("memory")
+        .restore(2, find)
+        .expect_err("Muon has no second moments");
     assert!(error.to_string().contains("another optimiser"), "{error}");
     let larger = zhenjin_model::ModelConfig { intermediate_size: 160, ..config };
-    let error = Optimiser::new(&larger, &options).restore(2, find).expect_err("other lengths");
+    let error =
+        Optimiser::new(&larger, &options).expect("memory").restore(2, find).expect_err("other lengths");
     assert!(matches!(error, StateError::Length { .. }), "{error}");
 }
 

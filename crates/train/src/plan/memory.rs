@@ -1,13 +1,15 @@
 //! The memory that a run takes at its peak, part by part, and its checkpoints on disk.
 
-use super::{ParameterCount, RunShape};
+use super::{ParameterCount, Refusal, RunShape};
 use serde::Serialize;
 use zhenjin_model::ModelConfig;
 
 /// Bytes of an f32.
 const FLOAT: u64 = 4;
-/// Rows whose logits exist at one time, at most: the head is computed in chunks.
-const LOGITS_ROWS: u64 = 256;
+/// The head is computed in chunks: logits that exist at one time, and the fewest and the most rows of a chunk.
+const LOGITS: u64 = 8 << 20;
+const FEWEST_LOGITS_ROWS: u64 = 48;
+const MOST_LOGITS_ROWS: u64 = 256;
 /// The program, its stacks, and what the allocator keeps.
 const PROGRAM_BYTES: u64 = 48 << 20;
 
@@ -33,8 +35,8 @@ pub struct MemoryEstimate {
 }
 
 impl MemoryEstimate {
-    /// The estimate for one process of a run.
-    pub fn of(config: &ModelConfig, shape: &RunShape, recompute: bool) -> Self {
+    /// The estimate for one process of a run that computes so many layers again.
+    pub fn of(config: &ModelConfig, shape: &RunShape, recomputed_layers: usize) -> Self {
         let parameters = ParameterCount::of(config);
         let total_parameters = parameters.total();
         let rows = (shape.sequences * shape.sequence_length) as u64;
@@ -51,11 +53,14 @@ impl MemoryEstimate {
         // What the backward pass reads of a layer and cannot compute again cheaply: the inputs of both norms, queries and keys (before their norms),
         // values, attention's output with a logarithm per head, gate and up.
         let layer = 2 * hidden + 2 * queries + 2 * kv + heads + 2 * inner;
-        let kept = if recompute { layers * hidden + layer } else { layers * layer };
+        // One recomputed layer is on the tape at a time, in memory that the others have left.
+        let recomputed = (recomputed_layers as u64).min(layers);
+        let kept = recomputed * hidden + (layers - recomputed).max(1) * layer;
         // The largest operation going back: the gradients of gate and up, SwiGLU's product and its gradient, or queries, keys and values with theirs; and the residual stream's.
         let transient = (4 * inner).max(3 * queries + 4 * kv) + 4 * hidden;
         // Matrices are transposed in pieces of 4 MiB at most.
         let transposed = (1_u64 << 20).min(parameters.matrices / layers.max(1));
+        let logits_rows = (LOGITS / vocabulary.max(1)).clamp(FEWEST_LOGITS_ROWS, MOST_LOGITS_ROWS).min(rows);
         let weights = FLOAT * total_parameters;
         let shared = shape.ranks.max(1) as u64;
         let states = match shape.optimiser {
@@ -68,7 +73,7 @@ impl MemoryEstimate {
             optimiser: FLOAT * states / shared + if shape.averages_weights { weights } else { 0 },
             activations: FLOAT * rows * (kept + hidden),
             workspace: FLOAT * (rows * transient + transposed),
-            logits: FLOAT * 2 * LOGITS_ROWS.min(rows) * vocabulary,
+            logits: FLOAT * logits_rows * vocabulary,
             program: PROGRAM_BYTES,
             total: 0,
         };
@@ -82,6 +87,26 @@ impl MemoryEstimate {
                 + estimate.program,
             ..estimate
         }
+    }
+}
+
+impl MemoryEstimate {
+    /// Whether so much memory suffices, with so many layers computed again.
+    ///
+    /// # Errors
+    /// [`Refusal::Memory`], with the figures.
+    pub fn check(&self, available: u64, recomputed_layers: usize) -> Result<(), Refusal> {
+        if self.total <= available {
+            return Ok(());
+        }
+        let fixed = self.weights + self.gradients + self.optimiser;
+        let advice = match (fixed > available, recomputed_layers > 0) {
+            (true, _) => "choose a smaller model",
+            (false, false) => "let layers be computed again (recompute), or take fewer sequences at a time",
+            (false, true) => "take fewer sequences at a time and more micro-batches, or a smaller model",
+        };
+        let activations = self.activations + self.workspace + self.logits;
+        Err(Refusal::Memory { needed: self.total, available, fixed, activations, advice })
     }
 }
 

@@ -9,7 +9,7 @@ mod text;
 
 pub use cluster::{Cluster, ClusterCost, Network, Work};
 pub use memory::{MemoryEstimate, OptimiserMemory, checkpoint_bytes};
-pub use probe::{Probe, probe, probe_training};
+pub use probe::{Probe, probe_training};
 pub use published::{PublishedRun, published_runs};
 pub use size::{ParameterCount, TokenOperations};
 pub(crate) use text::money_text;
@@ -35,8 +35,8 @@ pub struct RunShape {
     pub optimiser: OptimiserMemory,
     /// A moving average of the weights is kept.
     pub averages_weights: bool,
-    /// Whether layers are computed again in the backward pass; `None` decides by the memory that there is.
-    pub recompute: Option<bool>,
+    /// How many layers are computed again in the backward pass; `None` takes as many as the memory asks for.
+    pub recomputed_layers: Option<usize>,
     /// Processes that share the work.
     pub ranks: usize,
     /// Checkpoints that stay on disk.
@@ -107,8 +107,8 @@ pub struct Plan {
     pub operations: f64,
     /// The rule 6·N·D, for comparison.
     pub six_n_d: f64,
-    /// Layers are computed again in the backward pass.
-    pub recompute: bool,
+    /// How many layers are computed again in the backward pass.
+    pub recomputed_layers: usize,
     /// Memory of one process.
     pub memory: MemoryEstimate,
     /// Bytes of checkpoints.
@@ -170,19 +170,22 @@ impl Plan {
         let token_operations = TokenOperations::of(config, length.min(shape.sequence_length));
         let tokens = shape.tokens();
         let operations = token_operations.total() * tokens as f64;
-        let without = MemoryEstimate::of(config, shape, false);
-        let is_short = machine.memory_bytes.is_some_and(|bytes| without.total > bytes);
-        let recompute = shape.recompute.unwrap_or(is_short);
+        let recomputed_layers = match shape.recomputed_layers {
+            Some(layers) => layers.min(config.layers),
+            None => fewest_recomputed_layers(config, shape, machine.memory_bytes),
+        };
         let ranks = shape.ranks.max(1) as f64;
-        // Computing the layers again is one more forward pass of them, a third of their forward and backward pass.
+        // Computing layers again is one more forward pass of them, a third of their forward and backward pass.
         let again = (token_operations.matrices + token_operations.attention) / 3.0;
-        let again = if recompute { again * tokens as f64 } else { 0.0 };
+        let again = again * tokens as f64 * recomputed_layers as f64 / config.layers.max(1) as f64;
         let computing = (operations + again) / machine.probe.achieved_flops / ranks;
+        // Ranks share the update as they share its state.
+        let updating = shape.steps as f64 * machine.probe.update_seconds / ranks;
         let lengths = size::tensor_lengths(config);
         let exchange =
             machine.network.map_or(0.0, |network| network.step_seconds(shape.ranks.max(1), &lengths));
         let network_seconds = exchange * shape.steps as f64;
-        let seconds = computing + network_seconds;
+        let seconds = computing + updating + network_seconds;
         let joules = seconds * machine.prices.watts * ranks;
         Self {
             parameters,
@@ -191,8 +194,8 @@ impl Plan {
             token_operations,
             operations,
             six_n_d: 6.0 * parameters.total() as f64 * tokens as f64,
-            recompute,
-            memory: MemoryEstimate::of(config, shape, recompute),
+            recomputed_layers,
+            memory: MemoryEstimate::of(config, shape, recomputed_layers),
             disk_bytes: checkpoint_bytes(config, shape),
             seconds,
             network_seconds,
@@ -209,20 +212,8 @@ impl Plan {
     /// # Errors
     /// [`Refusal`], with the figures.
     pub fn check(&self) -> Result<(), Refusal> {
-        let memory = &self.memory;
-        if let Some(available) = self.machine.memory_bytes
-            && memory.total > available
-        {
-            let fixed = memory.weights + memory.gradients + memory.optimiser;
-            let advice = match (fixed > available, self.recompute) {
-                (true, _) => "choose a smaller model",
-                (false, false) => {
-                    "let layers be computed again (recompute), or take fewer sequences at a time"
-                }
-                (false, true) => "take fewer sequences at a time and more micro-batches, or a smaller model",
-            };
-            let activations = memory.activations + memory.workspace + memory.logits;
-            return Err(Refusal::Memory { needed: memory.total, available, fixed, activations, advice });
+        if let Some(available) = self.machine.memory_bytes {
+            self.memory.check(available, self.recomputed_layers)?;
         }
         match self.machine.disk_bytes {
             Some(available) if self.disk_bytes > available => {
@@ -231,6 +222,13 @@ impl Plan {
             _ => Ok(()),
         }
     }
+}
+
+/// The smallest number of recomputed layers with which a run fits into `memory_bytes`; all of them when it does not fit anyhow.
+pub fn fewest_recomputed_layers(config: &ModelConfig, shape: &RunShape, memory_bytes: Option<u64>) -> usize {
+    let Some(available) = memory_bytes else { return 0 };
+    let fits = |layers: &usize| MemoryEstimate::of(config, shape, *layers).total <= available;
+    (0..config.layers).find(fits).unwrap_or(config.layers)
 }
 
 #[cfg(test)]

@@ -28,7 +28,7 @@ fn shape() -> RunShape {
         document_length: None,
         optimiser: OptimiserMemory::Adamw,
         averages_weights: false,
-        recompute: None,
+        recomputed_layers: None,
         ranks: 1,
         kept_checkpoints: 2,
     }
@@ -38,7 +38,7 @@ fn machine() -> Machine {
     Machine {
         memory_bytes: Some(8 << 30),
         disk_bytes: Some(8 << 30),
-        probe: Probe { peak_flops: 350e9, achieved_flops: 200e9, threads: 2 },
+        probe: Probe { peak_flops: 350e9, achieved_flops: 200e9, update_seconds: 0.05, threads: 2 },
         network: None,
         prices: Prices {
             watts: 50.0,
@@ -59,11 +59,11 @@ fn a_plan_agrees_with_arithmetic_by_hand() {
     assert_eq!(plan.tokens, 100 * 8 * 4 * 128);
     let token = 6.0 * (matrices + 64_000) as f64 + 12.0 * 2.0 * 64.0 * 129.0 / 2.0;
     assert!((plan.operations - token * plan.tokens as f64).abs() < 1.0);
-    assert!((plan.seconds - plan.operations / 200e9).abs() < 1e-9);
+    assert!((plan.seconds - plan.operations / 200e9 - 100.0 * 0.05).abs() < 1e-9);
     assert!((plan.joules - 50.0 * plan.seconds).abs() < 1e-9);
     let price = plan.joules / 3.6e6 * 0.2 + plan.seconds / 3600.0 * 0.1;
     assert!((plan.price - price).abs() < 1e-12);
-    assert!(!plan.recompute);
+    assert_eq!(plan.recomputed_layers, 0);
     assert_eq!(plan.check(), Ok(()));
     let text = plan_text(&plan);
     for word in ["parameters", "memory", "disk", "energy", "an assumption", "EUR", "tokens/s"] {
@@ -74,20 +74,26 @@ fn a_plan_agrees_with_arithmetic_by_hand() {
 #[test]
 fn layers_are_computed_again_when_memory_is_short_and_only_then() {
     let (config, shape) = (ModelConfig { layers: 12, ..config() }, RunShape { sequences: 64, ..shape() });
-    let without = MemoryEstimate::of(&config, &shape, false).total;
-    let with = MemoryEstimate::of(&config, &shape, true).total;
-    assert!(with < without);
+    let with = |layers| MemoryEstimate::of(&config, &shape, layers).total;
+    let (without, with_all) = (with(0), with(12));
+    assert!((0..12).all(|layers| with(layers + 1) <= with(layers)) && with_all < without);
     let machine = |bytes| Machine { memory_bytes: Some(bytes), ..machine() };
     let plan = Plan::of(&config, &shape, &machine(without));
-    assert_eq!((plan.recompute, plan.check()), (false, Ok(())));
-    let short = Plan::of(&config, &shape, &machine(without - 1));
-    assert_eq!((short.recompute, short.check()), (true, Ok(())));
-    assert!(short.seconds > 1.2 * plan.seconds && short.operations == plan.operations);
-    let refused = Plan::of(&config, &shape, &machine(with - 1)).check().unwrap_err();
+    assert_eq!((plan.recomputed_layers, plan.check()), (0, Ok(())));
+    for (bytes, layers) in [(without - 1, 1), (with(5), 5), (with(5) - 1, 6)] {
+        let short = Plan::of(&config, &shape, &machine(bytes));
+        assert_eq!((short.recomputed_layers, short.check()), (layers, Ok(())));
+        assert!(short.seconds > plan.seconds && short.operations == plan.operations);
+        assert!(plan_text(&short).contains(&format!("{layers} layers are computed again")));
+    }
+    let all = Plan::of(&config, &RunShape { recomputed_layers: Some(99), ..shape }, &machine(without));
+    assert_eq!(all.recomputed_layers, 12);
+    assert!(all.seconds > 1.2 * plan.seconds);
+    let refused = Plan::of(&config, &shape, &machine(with_all - 1)).check().unwrap_err();
     let text = refused.to_string();
     assert!(matches!(refused, Refusal::Memory { .. }) && text.contains("fewer sequences"), "{text}");
-    let forbidden = RunShape { recompute: Some(false), ..shape };
-    let text = Plan::of(&config, &forbidden, &machine(with)).check().unwrap_err().to_string();
+    let forbidden = RunShape { recomputed_layers: Some(0), ..shape };
+    let text = Plan::of(&config, &forbidden, &machine(with_all)).check().unwrap_err().to_string();
     assert!(text.contains("recompute"), "{text}");
     let text = Plan::of(&config, &shape, &machine(1 << 20)).check().unwrap_err().to_string();
     assert!(text.contains("choose a smaller model"), "{text}");
@@ -122,10 +128,15 @@ fn more_ranks_share_time_and_optimiser_but_not_weights() {
 #[test]
 fn the_probe_measures_something_below_the_peak() {
     let options = LoadOptions { simd: SimdLevel::detect(), team: Arc::new(ThreadTeam::new(1).unwrap()) };
-    let products = probe(&config(), 64, &options, Duration::ZERO).unwrap();
-    let training = probe_training(&config(), 2, 32, &options, Duration::ZERO).unwrap();
-    for probe in [products, training] {
+    let section =
+        crate::configuration::Configuration::resolve(1, 64, &crate::configuration::Overrides::new())
+            .expect("a configuration")
+            .optimiser;
+    // The layers of the second one are too large to be measured whole.
+    for config in [config(), ModelConfig { intermediate_size: 300_000, ..config() }] {
+        let probe = probe_training(&config, &section, 2, 32, &options, Duration::ZERO).unwrap();
         assert!(probe.achieved_flops > 0.0 && probe.peak_flops > 0.0, "{probe:?}");
+        assert!(probe.update_seconds > 0.0, "{probe:?}");
         assert_eq!(probe.threads, 1);
     }
 }

@@ -96,7 +96,10 @@ fn memory_line(plan: &Plan) -> String {
         bytes_text(memory.optimiser),
         bytes_text(memory.activations + memory.workspace),
         bytes_text(memory.logits),
-        if plan.recompute { "; layers are computed again in the backward pass" } else { "" },
+        match plan.recomputed_layers {
+            0 => String::new(),
+            layers => format!("; {layers} layers are computed again in the backward pass"),
+        },
     )
 }
 

@@ -11,7 +11,6 @@ mod window;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Instant;
 
 use zhenjin_model::{
     Fingerprint, InitialisationRule, Learner, LearnerOptions, LoadOptions, Model, ModelConfig, initialise,
@@ -49,8 +48,8 @@ pub struct Setup {
     pub load: LoadOptions,
     /// The processes that share the run.
     pub ranks: Ranks,
-    /// Compute layers a second time instead of keeping their activations.
-    pub recompute: bool,
+    /// So many layers are computed a second time instead of keeping their activations.
+    pub recomputed_layers: usize,
     /// Tokens that the tokenizer has; the model may have more, which are never predicted.
     pub usable_vocabulary: usize,
     /// Small files that every checkpoint has as well: the tokenizer's. Names and contents.
@@ -123,9 +122,9 @@ impl Trainer {
         setup.ranks.check(configuration.batch.micro_batches)?;
         let config = configuration.model_config();
         let weights = initialise(&config, &InitialisationRule::default(), configuration.seed, &setup.load)?;
-        let learner =
-            Learner::new(&config, LearnerOptions { load: setup.load.clone(), recompute: setup.recompute })?;
-        let learner = learner.with_usable_vocabulary(setup.usable_vocabulary);
+        let learner = Learner::new(&config, LearnerOptions { load: setup.load.clone(), recompute: false })?
+            .with_recomputed_layers(setup.recomputed_layers)
+            .with_usable_vocabulary(setup.usable_vocabulary);
         let tree = GradientTree::new(weights.parameter_shapes());
         let shards = setup.ranks.shards(&describe(&config, configuration.optimiser.kind));
         let text = configuration.to_toml();
@@ -136,7 +135,7 @@ impl Trainer {
             fingerprint: Fingerprint::of_parts("training", [text.as_bytes()]),
         };
         Ok(Trainer {
-            optimiser: Optimiser::of_shards(&config, &configuration.optimiser, shards),
+            optimiser: Optimiser::of_shards(&config, &configuration.optimiser, shards)?,
             checkpoints: Checkpoints::new(&setup.folder.join("checkpoints"), configuration.intervals.keep),
             window: Window::new(&configuration.faults),
             state: RunState::new(text, setup.source.fingerprint()),
@@ -180,17 +179,6 @@ impl Trainer {
     /// The effective configuration.
     pub fn configuration(&self) -> &Configuration {
         &self.configuration
-    }
-
-    /// Seconds of a step on this machine: the second of two steps. The weights change, so this trainer is not to be run afterwards.
-    ///
-    /// # Errors
-    /// As for [`Trainer::run`].
-    pub fn measure_step(mut self) -> Result<f64, TrainError> {
-        self.step()?;
-        let started = Instant::now();
-        self.step()?;
-        Ok(started.elapsed().as_secs_f64())
     }
 
     /// Trains until the schedule's last step, or until `stop` says so after a step; then saves.

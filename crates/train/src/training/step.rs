@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use zhenjin_model::{Model, Weight};
-use zhenjin_tensor::{Gradients, ParameterId, ScoreGradient, TokenScore};
+use zhenjin_model::Model;
+use zhenjin_tensor::{Gradients, ScoreGradient, TokenScore};
 
 use super::Trainer;
 use super::faults::Verdict;
@@ -13,7 +13,7 @@ use crate::configuration::OptimiserKind;
 use crate::energy::EnergyMeter;
 use crate::error::TrainError;
 use crate::metrics::StepMetrics;
-use crate::optimiser::{Parameter, StepNumbers};
+use crate::optimiser::StepNumbers;
 use crate::sequences::Rows;
 
 /// What the micro-batches of a step gave, summed over all targets.
@@ -120,7 +120,7 @@ impl Trainer {
         for micro_batch in self.setup.ranks.own(batch.micro_batches) {
             let start = first + micro_batch * batch.sequences as u64;
             let rows = self.rows(start..start + batch.sequences as u64)?;
-            let mut gradients = self.tree.zeros()?;
+            let mut gradients = self.tree.zeros(&team)?;
             let scores = self.learner.accumulate(
                 &self.model.weights,
                 &rows.batch(),
@@ -151,15 +151,7 @@ impl Trainer {
     fn update(&mut self, gradients: &Gradients, numbers: StepNumbers) -> Result<(), TrainError> {
         let team = Arc::clone(&self.setup.load.team);
         let model = Arc::get_mut(&mut self.model).ok_or(TrainError::WeightsInUse)?;
-        let mut parameters = Vec::with_capacity(gradients.len());
-        for (index, (_, weight)) in model.weights.parameters_mut().enumerate() {
-            let values = match weight {
-                Weight::Matrix(matrix) => matrix.f32_packed_mut()?,
-                Weight::Vector(vector) => &mut vector[..],
-            };
-            parameters.push(Parameter { values, gradient: gradients.get(ParameterId(index as u32)) });
-        }
-        self.optimiser.step(parameters, numbers, &team)?;
+        self.optimiser.update(&mut model.weights, gradients, numbers, &team)?;
         self.setup.ranks.share_updates(self.optimiser.descriptions(), &mut model.weights)
     }
 

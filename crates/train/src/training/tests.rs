@@ -99,7 +99,7 @@ pub(super) fn setup(folder: &Path, source: Made, threads: usize) -> Setup {
         folder: folder.to_owned(),
         source: Arc::new(source),
         load: LoadOptions { simd: SimdLevel::detect(), team },
-        recompute: false,
+        recomputed_layers: 0,
         usable_vocabulary: VOCABULARY,
         companions: vec![("tokenizer.json".to_owned(), b"{}".to_vec())],
         gauges: Gauges { peak_flops: Some(1e11), ..Gauges::default() },
@@ -235,7 +235,8 @@ fn every_part_of_the_state_is_needed_for_the_same_bits() {
         ("the place in the data", |trainer| trainer.state.next_sequence = 0),
         ("the step", |trainer| trainer.state.step -= 1),
         ("the optimiser's moments", |trainer| {
-            trainer.optimiser = Optimiser::new(&trainer.config, &trainer.configuration.optimiser);
+            trainer.optimiser =
+                Optimiser::new(&trainer.config, &trainer.configuration.optimiser).expect("memory");
         }),
         ("the weights", |trainer| {
             let fresh = Trainer::new(trainer.configuration.clone(), setup(Path::new(""), Made::plain(), 1));

@@ -42,7 +42,7 @@ pub(crate) struct PretrainArguments {
     /// One setting, such as optimiser.learning_rate=1e-3 (repeatable; stronger than --config)
     #[arg(long, value_name = "KEY=VALUE")]
     pub(crate) set: Vec<String>,
-    /// Lay the schedule out for so many minutes, by the speed of two steps that are measured first
+    /// Lay the schedule out for so many minutes, by the speed that is measured first
     #[arg(long, value_name = "MINUTES", conflicts_with = "tokens")]
     pub(crate) minutes: Option<f64>,
     /// Tokens to train on [default: 12 for each parameter that multiplies]

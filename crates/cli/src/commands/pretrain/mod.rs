@@ -27,7 +27,9 @@ use zhenjin_train::checkpoint::Checkpoint;
 use zhenjin_train::configuration::{Configuration, Overrides};
 use zhenjin_train::energy::{EnergyMeter, POWER_CAPPING_FOLDER};
 use zhenjin_train::metrics::{Observer, PlainLines, TensorBoard};
-use zhenjin_train::plan::{Machine, Plan, RunShape, plan_text, probe};
+use zhenjin_train::plan::{
+    Machine, MemoryEstimate, Plan, Probe, RunShape, fewest_recomputed_layers, plan_text, probe_training,
+};
 use zhenjin_train::training::{FaultyBatch, Gauges, Outcome, Ranks, Sampler, Setup, Trainer};
 
 /// Layers when neither `--depth` nor a file says how many.
@@ -36,6 +38,8 @@ const DEFAULT_DEPTH: usize = 4;
 const SHARE_OF_STEPS: f64 = 0.93;
 /// How long the machine's speed is measured before a run.
 const PROBE: Duration = Duration::from_millis(300);
+/// The same where the length of the run depends on it.
+const LONG_PROBE: Duration = Duration::from_secs(3);
 /// Steps that are told as plain lines in a run.
 const LINES: u64 = 200;
 /// Vocabularies are filled up to whole tiles of the matrix kernels.
@@ -57,9 +61,9 @@ pub(crate) fn run(arguments: &PretrainArguments) -> Result<()> {
     let tokenizer = tokenizer(&companions, set.folder())?;
     let compute = compute(arguments)?;
     let load = LoadOptions { simd: compute.simd, team: Arc::new(compute.start_team()?) };
-    let recompute = Cell::new(arguments.recompute);
-    let peak_flops = Cell::new(None);
-    let inputs = Inputs { arguments, set, companions, load, folder: &folder, peak_flops, recompute, ranks };
+    let (probe, recomputed_layers) = (Cell::new(None), Cell::new(0));
+    let inputs =
+        Inputs { arguments, set, companions, load, folder: &folder, probe, recomputed_layers, ranks };
 
     let configuration = match &resuming {
         Some(checkpoint) => resumed_configuration(arguments, checkpoint)?,
@@ -100,10 +104,10 @@ struct Inputs<'a> {
     companions: Vec<(String, Vec<u8>)>,
     load: LoadOptions,
     folder: &'a RunFolder,
-    /// What the probe measured.
-    peak_flops: Cell<Option<f64>>,
-    /// Whether layers are computed a second time; the plan decides.
-    recompute: Cell<bool>,
+    /// This machine's speed with the run's model, once it has been measured.
+    probe: Cell<Option<Probe>>,
+    /// How many layers are computed a second time; the plan decides.
+    recomputed_layers: Cell<usize>,
     ranks: Ranks,
 }
 
@@ -130,11 +134,19 @@ impl Inputs<'_> {
         if !(minutes > 0.0 && minutes < 1e7) {
             bail!("--minutes must be more than 0, found {minutes}");
         }
-        // Batch and learning rates follow from the tokens that fit, and the speed depends a little on the batch: measured once with the
-        // batch of a long run, then with the one that the run will have.
+        // Batch and learning rates follow from the tokens that fit, and the tokens that fit depend a little on the batch: an update takes
+        // the same time after few tokens as after many.
+        let probe = self.probe(&configuration, LONG_PROBE)?;
         let tokens_in_time = |configuration: &Configuration| -> Result<u64> {
-            let seconds = Trainer::new(configuration.clone(), self.setup(configuration)?)?.measure_step()?;
-            let tokens = configuration.tokens_per_step() as f64 * SHARE_OF_STEPS * 60.0 * minutes / seconds;
+            let machine = Machine {
+                memory_bytes: Some(self.memory()?),
+                disk_bytes: None,
+                probe,
+                network: None,
+                prices: self.arguments.prices.prices(self.load.team.threads()),
+            };
+            let plan = Plan::of(&configuration.model_config(), &self.shape(configuration), &machine);
+            let tokens = plan.tokens_per_second * SHARE_OF_STEPS * 60.0 * minutes;
             // However slow the machine is, one step is made.
             Ok((tokens as u64).max(configuration.least_step_tokens()))
         };
@@ -196,7 +208,7 @@ impl Inputs<'_> {
     fn gauges(&self) -> Gauges {
         let watts = self.arguments.prices.prices(self.load.team.threads()).watts;
         Gauges {
-            peak_flops: self.peak_flops.get(),
+            peak_flops: self.probe.get().map(|probe| probe.peak_flops),
             resident_bytes: Some(Box::new(crate::machine::resident_bytes)),
             energy: Some(EnergyMeter::new(Path::new(POWER_CAPPING_FOLDER), watts)),
         }
@@ -205,34 +217,60 @@ impl Inputs<'_> {
     /// Shows what the run will cost, and refuses what cannot fit.
     fn plan(&self, configuration: &Configuration) -> Result<()> {
         let config = configuration.model_config();
-        let rows = configuration.batch.sequences * configuration.data.sequence_length;
-        let probe = probe(&config, rows, &self.load, PROBE)?;
-        self.peak_flops.set(Some(probe.peak_flops));
-        let memory = match self.arguments.memory {
-            Some(size) => size.0,
-            None => crate::machine::memory()?.available,
-        };
-        let prices = self.arguments.prices.prices(self.load.team.threads());
         let machine = Machine {
-            memory_bytes: Some(memory),
+            memory_bytes: Some(self.memory()?),
             disk_bytes: self.folder.checkpoints().free_bytes().filter(|_| !self.arguments.allow_small_disk),
-            probe,
+            probe: self.probe(configuration, PROBE)?,
             network: None,
-            prices,
+            prices: self.arguments.prices.prices(self.load.team.threads()),
         };
-        let documents = self.set.documents().max(1);
-        let mean = (self.set.tokens() / documents).max(1) as usize;
-        let document_length = (!configuration.data.across_documents).then_some(mean);
-        // Layers are computed again where memory is short, unless the caller wants it anyhow.
-        let asked = self.arguments.recompute.then_some(true);
-        let shape = RunShape { ranks: self.ranks.size(), ..configuration.run_shape(document_length, asked) };
-        let plan = Plan::of(&config, &shape, &machine);
+        let plan = Plan::of(&config, &self.shape(configuration), &machine);
         plan.check()?;
-        self.recompute.set(plan.recompute);
+        self.recomputed_layers.set(plan.recomputed_layers);
         if self.ranks.is_first() {
             eprint!("{}", plan_text(&plan));
         }
         Ok(())
+    }
+
+    /// This machine's speed with the run's model; measured for about `limit` unless it is known already.
+    fn probe(&self, configuration: &Configuration, limit: Duration) -> Result<Probe> {
+        if let Some(probe) = self.probe.get() {
+            return Ok(probe);
+        }
+        let rows = configuration.batch.sequences * configuration.data.sequence_length;
+        let length = self.document_length(configuration).unwrap_or(configuration.data.sequence_length);
+        let length = length.clamp(1, configuration.data.sequence_length);
+        let documents = rows.div_ceil(length);
+        let config = configuration.model_config();
+        // What cannot fit is refused before memory is taken for the measurement.
+        let (shape, memory) = (self.shape(configuration), self.memory()?);
+        let layers = fewest_recomputed_layers(&config, &shape, Some(memory));
+        MemoryEstimate::of(&config, &shape, layers).check(memory, layers)?;
+        let probe = probe_training(&config, &configuration.optimiser, documents, length, &self.load, limit)?;
+        self.probe.set(Some(probe));
+        Ok(probe)
+    }
+
+    /// Bytes that the run may take.
+    fn memory(&self) -> Result<u64> {
+        match self.arguments.memory {
+            Some(size) => Ok(size.0),
+            None => Ok(crate::machine::memory()?.available),
+        }
+    }
+
+    /// What of the run decides its cost. Layers are computed again where memory is short, unless the caller wants it anyhow.
+    fn shape(&self, configuration: &Configuration) -> RunShape {
+        let asked = self.arguments.recompute.then_some(usize::MAX);
+        let length = self.document_length(configuration);
+        RunShape { ranks: self.ranks.size(), ..configuration.run_shape(length, asked) }
+    }
+
+    /// Mean tokens of a document, where attention does not cross from one to another.
+    fn document_length(&self, configuration: &Configuration) -> Option<usize> {
+        let mean = self.set.tokens() / self.set.documents().max(1);
+        (!configuration.data.across_documents).then_some(mean.max(1) as usize)
     }
 
     /// The dashboard, or lines where there is no terminal.
@@ -251,7 +289,7 @@ impl Inputs<'_> {
             source: Arc::new(self.loader(configuration)?),
             load: self.load.clone(),
             ranks: self.ranks.clone(),
-            recompute: self.recompute.get(),
+            recomputed_layers: self.recomputed_layers.get(),
             usable_vocabulary: self.set.vocabulary_size() as usize,
             companions: self.companions.clone(),
             gauges: self.gauges(),

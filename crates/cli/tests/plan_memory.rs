@@ -12,6 +12,7 @@ use std::process::{Command, Stdio};
 use shards::make_shards;
 
 /// Three steps of a run with some settings: what it planned and the most that was resident, in bytes.
+#[allow(clippy::zombie_processes, reason = "wait4 waits for it")]
 fn planned_and_taken(data: &Path, settings: &[&str], options: &[&str]) -> (f64, f64) {
     let folder = tempfile::tempdir().expect("a folder");
     let mut command = Command::new(env!("CARGO_BIN_EXE_zhenjin"));

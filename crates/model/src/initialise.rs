@@ -99,12 +99,7 @@ impl WeightMaker for Initialising<'_> {
         let tensor = Naming::HuggingFace.spell(name);
         let LoadOptions { simd, team } = self.options;
         let fill = |row: usize, values: &mut [f32]| {
-            let mut random = SplitMix::of_row(self.seed, &tensor, row);
-            // A whole pair is drawn for the last element of an odd row.
-            for pair in values.chunks_mut(2) {
-                let numbers = random.normal_pair();
-                pair.iter_mut().zip(numbers).for_each(|(value, number)| *value = (deviation * number) as f32);
-            }
+            SplitMix::of_row(self.seed, &tensor, row).fill_normal(deviation, values);
         };
         let matrix = Matrix::make_f32(&self.memory, rows, columns, *simd, team, fill)?;
         Ok(matrix.with_parameter(id))

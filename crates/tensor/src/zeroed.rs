@@ -1,7 +1,7 @@
 //! Large blocks of zeroed f32 that the system hands out page by page, when first touched.
 //!
 //! Unlike `vec![0.0; n]` they report a refusal instead of aborting, and start on a cache line. Long ones come from the system itself, on
-//! pages of 2 MiB: taking those costs a sixth of what 512 small ones cost, and reading from them spends less on looking up pages.
+//! pages of 2 MiB where it has some: reading from those spends less on looking up pages.
 
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::ops::{Deref, DerefMut};
@@ -40,12 +40,13 @@ impl Zeroed {
     /// # Errors
     /// [`TensorError::OutOfMemory`] when the system has no room for them.
     pub fn new(what: &'static str, length: usize) -> Result<Zeroed, TensorError> {
-        let memory = Arc::new(Memory::new(what, length)?);
+        let memory = Arc::new(Memory::new(what, length, true)?);
         let start = memory.start.cast();
         Ok(Zeroed { memory, start, length })
     }
 
-    /// Blocks of these lengths in one stretch of memory, which is freed with the last of them: many small blocks on large pages.
+    /// Blocks of these lengths in one stretch of memory, which is freed with the last of them. They get small pages: a step goes over
+    /// them once, from one end to the other, and large pages that the system has to make first cost more than that gains.
     ///
     /// # Errors
     /// As for [`Zeroed::new`].
@@ -53,7 +54,7 @@ impl Zeroed {
         let padded = |length: usize| length.checked_next_multiple_of(LINE_VALUES);
         let all = lengths.iter().try_fold(0_usize, |sum, length| sum.checked_add(padded(*length)?));
         let elements = all.ok_or(TensorError::OutOfMemory { what, elements: usize::MAX })?;
-        let memory = Arc::new(Memory::new(what, elements)?);
+        let memory = Arc::new(Memory::new(what, elements, false)?);
         let mut offset = 0;
         let blocks = lengths.iter().map(|length| {
             // SAFETY: the padded lengths add up to the memory's.
@@ -88,16 +89,18 @@ unsafe impl Send for Memory {}
 unsafe impl Sync for Memory {}
 
 impl Memory {
-    fn new(what: &'static str, length: usize) -> Result<Memory, TensorError> {
+    fn new(what: &'static str, length: usize, large_pages: bool) -> Result<Memory, TensorError> {
         let refused = || TensorError::OutOfMemory { what, elements: length };
         let bytes = length
             .checked_mul(size_of::<f32>())
             .and_then(|bytes| bytes.checked_add(LINE))
             .ok_or_else(refused)?;
         let layout = Layout::from_size_align(bytes, ALLOCATOR_ALIGNMENT).map_err(|_| refused())?;
+        #[cfg(not(target_os = "linux"))]
+        let _ = large_pages;
         #[cfg(target_os = "linux")]
         if bytes >= MAPPED {
-            return map(bytes).ok_or_else(refused);
+            return map(bytes, large_pages).ok_or_else(refused);
         }
         // SAFETY: the layout has at least one line's bytes.
         let allocation = NonNull::new(unsafe { alloc_zeroed(layout) }).ok_or_else(refused)?;
@@ -111,7 +114,7 @@ impl Memory {
 /// Fresh pages for at least `bytes`, which begin where a page of 2 MiB can. The system is free to refuse large pages, which is slower,
 /// never wrong.
 #[cfg(target_os = "linux")]
-fn map(bytes: usize) -> Option<Memory> {
+fn map(bytes: usize, large_pages: bool) -> Option<Memory> {
     const PAGE: usize = 4096;
     const HUGE_PAGE: usize = 2 << 20;
     let bytes = bytes.checked_next_multiple_of(PAGE)?;
@@ -135,7 +138,9 @@ fn map(bytes: usize) -> Option<Memory> {
         if behind > 0 {
             libc::munmap(start.add(bytes).cast(), behind);
         }
-        libc::madvise(start.cast(), bytes, libc::MADV_HUGEPAGE);
+        if large_pages {
+            libc::madvise(start.cast(), bytes, libc::MADV_HUGEPAGE);
+        }
         Some(Memory { start: NonNull::new(start)?, origin: Origin::System { bytes } })
     }
 }

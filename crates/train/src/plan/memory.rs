@@ -55,7 +55,7 @@ impl MemoryEstimate {
         let layer = 2 * hidden + 2 * queries + 2 * kv + heads + 2 * inner;
         // One recomputed layer is on the tape at a time, in memory that the others have left.
         let recomputed = (recomputed_layers as u64).min(layers);
-        let kept = recomputed * hidden + (layers - recomputed).max(1) * layer;
+        let kept = recomputed.min(layers.saturating_sub(1)) * hidden + (layers - recomputed).max(1) * layer;
         // The largest operation going back: the gradients of gate and up, SwiGLU's product and its gradient, or queries, keys and values with theirs; and the residual stream's.
         let transient = (4 * inner).max(3 * queries + 4 * kv) + 4 * hidden;
         // Matrices are transposed in pieces of 4 MiB at most.

@@ -133,7 +133,7 @@ fn the_probe_measures_something_below_the_peak() {
             .expect("a configuration")
             .optimiser;
     // The layers of the second one are too large to be measured whole.
-    for config in [config(), ModelConfig { intermediate_size: 300_000, ..config() }] {
+    for config in [config(), ModelConfig { intermediate_size: 600_000, ..config() }] {
         let probe = probe_training(&config, &section, 2, 32, &options, Duration::ZERO).unwrap();
         assert!(probe.achieved_flops > 0.0 && probe.peak_flops > 0.0, "{probe:?}");
         assert!(probe.update_seconds > 0.0, "{probe:?}");

@@ -136,7 +136,9 @@ impl Inputs<'_> {
         }
         // Batch and learning rates follow from the tokens that fit, and the tokens that fit depend a little on the batch: an update takes
         // the same time after few tokens as after many.
-        let probe = self.probe(&configuration, LONG_PROBE)?;
+        // A twentieth of a short run suffices.
+        let limit = LONG_PROBE.min(Duration::from_secs_f64(3.0 * minutes));
+        let probe = self.probe(&configuration, limit)?;
         let tokens_in_time = |configuration: &Configuration| -> Result<u64> {
             let machine = Machine {
                 memory_bytes: Some(self.memory()?),

@@ -13,11 +13,11 @@ use shards::make_shards;
 
 /// Three steps of a run with some settings: what it planned and the most that was resident, in bytes.
 #[allow(clippy::zombie_processes, reason = "wait4 waits for it")]
-fn planned_and_taken(data: &Path, settings: &[&str], options: &[&str]) -> (f64, f64) {
+fn planned_and_taken(data: &Path, settings: &[&str]) -> (f64, f64) {
     let folder = tempfile::tempdir().expect("a folder");
     let mut command = Command::new(env!("CARGO_BIN_EXE_zhenjin"));
     command.arg("pretrain").arg("--data").arg(data).arg("--out").arg(folder.path().join("run"));
-    command.args(["--depth", "2", "--threads", "2", "--plain"]).args(options);
+    command.args(["--depth", "2", "--threads", "2", "--plain"]);
     let few_steps = ["schedule.steps=3", "data.validation_share=0.1", "intervals.samples=3"];
     few_steps.iter().chain(settings).for_each(|setting| {
         command.args(["--set", setting]);
@@ -46,19 +46,14 @@ fn planned_and_taken(data: &Path, settings: &[&str], options: &[&str]) -> (f64, 
 fn a_run_takes_the_memory_that_was_planned() {
     let data = tempfile::tempdir().expect("a folder");
     make_shards(data.path(), 4000);
-    let shape = ["model.vocabulary_size=8192", "data.sequence_length=256", "batch.micro_batches=1"];
-    let wide = ["model.vocabulary_size=512", "data.sequence_length=128", "batch.micro_batches=4"];
-    for (settings, more, options) in [
-        (shape, ["batch.sequences=32", "optimiser.kind=adamw"], &[][..]),
-        (shape, ["batch.sequences=32", "optimiser.kind=muon"], &["--recompute"][..]),
-        (wide, ["batch.sequences=64", "model.intermediate_size=1024"], &[][..]),
-    ] {
-        let settings: Vec<&str> = settings.into_iter().chain(more).collect();
-        let (planned, taken) = planned_and_taken(data.path(), &settings, options);
-        let ratio = planned / taken;
-        assert!(
-            (0.9..=1.1).contains(&ratio),
-            "{planned} planned, {taken} taken: {ratio} ({settings:?} {options:?})"
-        );
-    }
+    let settings = [
+        "model.vocabulary_size=8192",
+        "data.sequence_length=256",
+        "batch.micro_batches=1",
+        "batch.sequences=32",
+        "optimiser.kind=adamw",
+    ];
+    let (planned, taken) = planned_and_taken(data.path(), &settings);
+    let ratio = planned / taken;
+    assert!((0.9..=1.1).contains(&ratio), "{planned} planned, {taken} taken: {ratio}");
 }

@@ -56,8 +56,8 @@ impl MemoryEstimate {
         // One recomputed layer is on the tape at a time, in memory that the others have left.
         let recomputed = (recomputed_layers as u64).min(layers);
         let kept = recomputed.min(layers.saturating_sub(1)) * hidden + (layers - recomputed).max(1) * layer;
-        // The largest operation going back: the gradients of gate and up, SwiGLU's product and its gradient, or queries, keys and values with theirs; and the residual stream's.
-        let transient = (4 * inner).max(3 * queries + 4 * kv) + 4 * hidden;
+        // The largest operation going back: SwiGLU's product and its gradient (those of gate and up take the place of gate and up), or queries, keys and values with theirs; and the residual stream's.
+        let transient = (2 * inner).max(3 * queries + 4 * kv) + 4 * hidden;
         // Matrices are transposed in pieces of 4 MiB at most.
         let transposed = (1_u64 << 20).min(parameters.matrices / layers.max(1));
         let logits_rows = (LOGITS / vocabulary.max(1)).clamp(FEWEST_LOGITS_ROWS, MOST_LOGITS_ROWS).min(rows);

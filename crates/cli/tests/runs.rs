@@ -133,6 +133,20 @@ fn bilingual_compares_bits_per_byte_of_equal_bytes_and_equal_tokens() {
     let settings = |name: &str| std::fs::read_to_string(out.join(name).join("run.toml")).expect("settings");
     assert_eq!(settings("both"), settings("chinese"));
     assert_eq!(settings("both"), settings("english"));
+    // A document with more windows than the engine takes requests at once was refused.
+    std::fs::write(path("long.txt"), sentences(&["明月", "春風"], 600).replace("\n\n", "\n"))
+        .expect("a file");
+    let [model, tokenizer] = [newest(&out.join("chinese")), out.join("tokenizer-chinese")];
+    for arguments in [
+        [Path::new("tokenize"), Path::new(&path("long.txt")), Path::new("--tokenizer"), &tokenizer].to_vec(),
+        [Path::new("evaluate"), Path::new("text"), &model, Path::new("--validation-share=0.999")].to_vec(),
+    ] {
+        let option = if arguments[0] == Path::new("tokenize") { "--out" } else { "--data" };
+        let mut command = Command::new(env!("CARGO_BIN_EXE_zhenjin"));
+        command.args(arguments).arg(option).arg(path("long")).stdin(Stdio::null());
+        let output = command.output().expect("the program starts");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
     // Shards of another tokenizer are nothing that a model could be measured on.
     let model = newest(&out.join("chinese"));
     let [model, shards] =

@@ -51,28 +51,28 @@ pub(crate) async fn run(home: &Home, arguments: &TextArguments) -> Result<()> {
         .collect();
     let mut measured = Measured { model: name, held_out_documents: held_out.len(), ..Measured::default() };
     let mut scores: Vec<Score> = Vec::new();
-    for group in spread(&held_out, arguments.scored.unwrap_or(usize::MAX)).chunks(TOGETHER) {
+    // Windows of all documents one after another: a long document has more of them than the engine takes at once.
+    let mut parts = Vec::new();
+    for (place, number) in spread(&held_out, arguments.scored.unwrap_or(usize::MAX)).into_iter().enumerate() {
+        let length = set.document_tokens(number) as usize + 1;
+        let windows = windows(length, assistant.info().context_length).into_iter();
+        parts.extend(windows.map(|window| (place, number, window)));
+        scores.push((0.0, 0));
+    }
+    for group in parts.chunks(TOGETHER) {
         let mut running = Vec::new();
-        for &number in group {
+        for (place, number, window) in group {
             let mut tokens = Vec::new();
-            set.read_tokens(number, 0..set.document_tokens(number), &mut tokens)?;
+            set.read_tokens(*number, 0..set.document_tokens(*number), &mut tokens)?;
             tokens.push(set.end_of_text());
-            let mut document = Vec::new();
-            for window in windows(tokens.len(), assistant.info().context_length) {
-                let own = tokens[window.tokens].to_vec();
-                let bytes: u64 = own[window.skipped..].iter().map(|token| set.token_bytes(*token)).sum();
-                measured.scored_tokens += (own.len() - window.skipped) as u64;
-                document.push((window.skipped, bytes, assistant.complete(&score_request(own))?));
-            }
-            running.push(document);
+            let own = tokens[window.tokens.clone()].to_vec();
+            let bytes: u64 = own[window.skipped..].iter().map(|token| set.token_bytes(*token)).sum();
+            measured.scored_tokens += (own.len() - window.skipped) as u64;
+            running.push((*place, window.skipped, bytes, assistant.complete(&score_request(own))?));
         }
-        for document in running {
-            let mut score = (0.0, 0);
-            for (skipped, bytes, generation) in document {
-                score.0 -= log_probabilities(generation).await?[skipped..].iter().flatten().sum::<f64>();
-                score.1 += bytes;
-            }
-            scores.push(score);
+        for (place, skipped, bytes, generation) in running {
+            scores[place].0 -= log_probabilities(generation).await?[skipped..].iter().flatten().sum::<f64>();
+            scores[place].1 += bytes;
         }
     }
     sum_up(&scores, &mut measured).with_context(|| {

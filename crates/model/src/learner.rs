@@ -4,11 +4,12 @@
 //! are those of a [`crate::Runner`] over the same tokens, bit for bit, whatever the documents are packed with. What the loss is
 //! made of is the caller's: this file asks for its derivative by each target's score. It does not know optimisers.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use zhenjin_tensor::{
     Activations, Executor, Gradients, Matrix, NonFinite, Recorded, RecordingExecutor, RotaryFrequencies,
-    ScoreGradient, ScoreTarget, TensorError, ThreadTeam, TokenScore, Vector, WantedGradient,
+    RouterStatistics, ScoreGradient, ScoreTarget, TensorError, ThreadTeam, TokenScore, Vector, WantedGradient,
 };
 
 use crate::config::ModelConfig;
@@ -181,6 +182,18 @@ impl Learner {
         Ok(rows.scatter(scores?, batch.tokens.len()))
     }
 
+    /// Adds to the loss of coming batches, in each layer named here, Σ slope_e · p_e for every row with a target, over the
+    /// probabilities of the layer's experts: a loss for their balance is linear in them
+    /// ([`RecordingExecutor::set_router_slopes`]). It holds until the next call.
+    pub fn set_router_slopes(&mut self, slopes: BTreeMap<usize, Vec<f32>>) {
+        self.executor.set_router_slopes(slopes);
+    }
+
+    /// What the routers chose for the rows with a target in the last [`Learner::accumulate`], by layer; empty without experts.
+    pub fn take_router_statistics(&mut self) -> BTreeMap<usize, RouterStatistics> {
+        self.executor.take_router_statistics()
+    }
+
     /// The scores of a batch's targets, with the bits that [`Learner::accumulate`] gives them.
     ///
     /// # Errors
@@ -253,6 +266,7 @@ impl Learner {
         }
         let targets = selected.iter().map(|row| batch.targets[*row]).collect();
         self.executor.begin_packed(batch.document_lengths, &self.rotary)?;
+        self.executor.set_counted_rows(batch.targets.iter().map(Option::is_some).collect());
         Ok(Some(TargetRows { selected, targets }))
     }
 

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use zhenjin_model::config::{RopeLayout, SlidingWindow};
+use zhenjin_model::config::{ExpertsConfig, RopeLayout, SlidingWindow};
 use zhenjin_model::testing::{RandomWeights, tiny_config};
 use zhenjin_model::{
     FeedForward, Learner, LearnerOptions, LoadOptions, ModelConfig, ModelError, NonFiniteOrigin,
@@ -45,6 +45,17 @@ fn configs() -> Vec<ModelConfig> {
         ..tiny_config()
     };
     vec![tiny_config(), qwen3, qwen2, mistral, all]
+}
+
+/// [`configs`], and models with experts: in every layer with normalised weights, and in one of two without.
+fn configs_and_mixtures() -> Vec<ModelConfig> {
+    let experts = |count, active, intermediate_size, normalise, every| {
+        let dense_layers = Vec::new();
+        Some(ExpertsConfig { count, active, intermediate_size, normalise, every, dense_layers })
+    };
+    let qwen3_moe = ModelConfig { qk_norm: true, experts: experts(6, 2, 40, true, 1), ..tiny_config() };
+    let half = ModelConfig { hidden_size: 40, experts: experts(5, 3, 17, false, 2), ..tiny_config() };
+    [configs(), vec![qwen3_moe, half]].concat()
 }
 
 struct Batch {
@@ -195,7 +206,7 @@ const TOLERANCE: f64 = 1e-5;
 
 #[test]
 fn gradients_of_every_parameter_are_near_those_in_f64_at_every_level() {
-    for config in configs() {
+    for config in configs_and_mixtures() {
         let batch = Batch::new(&LENGTHS, config.vocabulary_size, 2);
         let source = RandomWeights::new(config.clone(), Dtype::F32, 3);
         let weights = Weights::load_with(&config, &source, &mut ReferenceTapeLoader).unwrap();
@@ -232,7 +243,7 @@ fn bits(gradients: &Gradients) -> Vec<Vec<u32>> {
 
 #[test]
 fn threads_and_recomputation_do_not_change_a_bit() {
-    for config in configs() {
+    for config in configs_and_mixtures() {
         let batch = Batch::new(&LENGTHS, config.vocabulary_size, 3);
         for simd in SimdLevel::available() {
             let (scores, gradients) = learn(&config, &batch, options(simd, 1), false);
@@ -256,10 +267,13 @@ fn threads_and_recomputation_do_not_change_a_bit() {
 /// Gradients are added to what is there, in another batch's memory as well.
 #[test]
 fn a_learner_is_used_again_for_batches_of_other_shapes() {
-    let config = configs()[1].clone();
     let load_options = options(SimdLevel::detect(), 2);
-    let weights = load(&config, &load_options);
-    for recompute in [false, true] {
+    for (config, recompute) in configs_and_mixtures()
+        .into_iter()
+        .skip(4)
+        .flat_map(|config| [(config.clone(), false), (config, true)])
+    {
+        let weights = load(&config, &load_options);
         let load = load_options.clone();
         let mut learner = Learner::new(&config, LearnerOptions { load, recompute }).unwrap();
         for lengths in [&[50, 3][..], &[7], &[50, 3], &[53]] {
@@ -275,7 +289,7 @@ fn a_learner_is_used_again_for_batches_of_other_shapes() {
 
 #[test]
 fn documents_do_not_reach_each_other() {
-    for config in configs() {
+    for config in configs_and_mixtures() {
         let batch = Batch::new(&LENGTHS, config.vocabulary_size, 6);
         // The loss is that of the last document alone.
         let first = LENGTHS[..3].iter().sum::<usize>();

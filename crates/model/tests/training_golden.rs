@@ -2,6 +2,7 @@
 //!
 //! `tests/golden/make_training.py` computed the numbers.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use safetensors::SafeTensors;
@@ -28,6 +29,14 @@ struct Case {
     lengths: Vec<usize>,
     z_loss: f64,
     loss: f64,
+    /// Weight of the loss for the experts' balance, and its value: 1 for each layer where all are chosen equally often.
+    #[serde(default)]
+    balance_weight: f64,
+    #[serde(default)]
+    balance: f64,
+    /// By layer, the number of rows that chose each expert.
+    #[serde(default)]
+    choices: BTreeMap<usize, Vec<u64>>,
     rows: Vec<usize>,
     logits: Vec<Vec<f32>>,
 }
@@ -45,6 +54,17 @@ impl Case {
             .collect();
         let target = |row: usize| (!ends.contains(&(row + 1))).then(|| self.tokens[row + 1]);
         (0..self.tokens.len()).map(target).collect()
+    }
+
+    /// The derivatives of the loss for balance, E · Σ f_e · p_e over the experts e of a layer (f the share of choices, p the mean
+    /// probability), by the probabilities of one of `count` rows.
+    fn slopes(&self, count: f64) -> BTreeMap<usize, Vec<f32>> {
+        let of_layer = |choices: &Vec<u64>| {
+            let factor =
+                self.balance_weight * choices.len() as f64 / choices.iter().sum::<u64>() as f64 / count;
+            choices.iter().map(|chosen| (factor * *chosen as f64) as f32).collect()
+        };
+        self.choices.iter().map(|(layer, choices)| (*layer, of_layer(choices))).collect()
     }
 }
 
@@ -98,6 +118,7 @@ fn logits_loss_and_every_gradient_are_those_of_pytorch() {
                 TokenBatch { tokens: &case.tokens, document_lengths: &case.lengths, targets: &targets };
             let mut learner = Learner::new(&config, LearnerOptions { load, recompute: false }).unwrap();
             let mut gradients = Gradients::new(&weights.parameter_shapes()).unwrap();
+            learner.set_router_slopes(case.slopes(f64::from(count)));
             let row_gradient = |_, score: zhenjin_tensor::TokenScore| ScoreGradient {
                 log_probability: -1.0 / count,
                 log_sum_exp: 2.0 * z_loss * score.log_sum_exp / count,
@@ -108,6 +129,16 @@ fn logits_loss_and_every_gradient_are_those_of_pytorch() {
             };
             let loss = scores.iter().map(of_row).sum::<f64>() / f64::from(count);
             assert!((loss / case.loss - 1.0).abs() < TOLERANCE, "{}: {loss}, {}", case.name, case.loss);
+            let mut balance = 0.0;
+            for (layer, statistics) in learner.take_router_statistics() {
+                assert_eq!(case.choices.get(&layer), Some(&statistics.choices), "{}", case.name);
+                let experts = statistics.choices.len() as f64;
+                let chosen: u64 = statistics.choices.iter().sum();
+                let products = statistics.choices.iter().zip(&statistics.probabilities);
+                let sum: f64 = products.map(|(choices, sum)| *choices as f64 * sum).sum();
+                balance += experts * sum / chosen as f64 / statistics.rows as f64;
+            }
+            assert!((balance - case.balance).abs() < TOLERANCE, "{}: {balance}, {}", case.name, case.balance);
             for (index, (name, _)) in weights.parameters().enumerate() {
                 let name = format!("{}/{}", case.name, Naming::HuggingFace.spell(name));
                 let tensor = expected.tensor(&name).unwrap();

@@ -267,22 +267,14 @@ impl Executor for ReferenceExecutor {
         let mut outputs = Vec::new();
         for row in input.rows() {
             let scores: Vec<f64> = router.rows().map(|weights| dot(row, weights)).collect();
-            let mut order: Vec<usize> = (0..scores.len()).collect();
-            order.sort_by(|a, b| scores[*b].total_cmp(&scores[*a]));
-            let mut chosen = order[..choice.active].to_vec();
-            chosen.sort_unstable();
-            let greatest = scores[order[0]];
-            let exponential = |expert: &usize| (scores[*expert] - greatest).exp();
-            let sum: f64 = if choice.normalise { &chosen } else { &order }.iter().map(exponential).sum();
             let mut output = vec![0.0; row.len()];
-            for number in &chosen {
-                let Expert { gate, up, down } = &experts[*number];
+            for (number, weight) in choose(&scores, choice) {
+                let Expert { gate, up, down } = &experts[number];
                 let input = ReferenceTensor { width: row.len(), values: row.to_vec() };
                 let projection = |matrix| Projection { matrix, bias: None, additions: &[] };
                 let [gate, up] = self.linear(input, [projection(gate), projection(up)])?;
                 let activated = self.swiglu(gate, up)?;
                 let [result] = self.linear(activated, [projection(down)])?;
-                let weight = exponential(number) / sum;
                 output.iter_mut().zip(result.values).for_each(|(sum, value)| *sum += weight * value);
             }
             outputs.push(output);
@@ -329,6 +321,18 @@ fn add_low_rank(
         }
     }
     Ok(())
+}
+
+/// The experts that a row with these scores uses, ascending, and their weights.
+pub(crate) fn choose(scores: &[f64], choice: ExpertChoice) -> Vec<(usize, f64)> {
+    let mut order: Vec<usize> = (0..scores.len()).collect();
+    order.sort_by(|a, b| scores[*b].total_cmp(&scores[*a]));
+    let mut chosen = order[..choice.active].to_vec();
+    chosen.sort_unstable();
+    let greatest = scores[order[0]];
+    let exponential = |expert: &usize| (scores[*expert] - greatest).exp();
+    let sum: f64 = if choice.normalise { &chosen } else { &order }.iter().map(exponential).sum();
+    chosen.iter().map(|expert| (*expert, exponential(expert) / sum)).collect()
 }
 
 fn dot(a: &[f64], b: &[f64]) -> f64 {

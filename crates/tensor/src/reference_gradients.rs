@@ -4,6 +4,8 @@
 //! The forward pass is that of [`ReferenceExecutor`]. Every operation leaves a rule behind: given the derivative of the loss by
 //! its result, it adds the derivatives by its inputs. For tests on small models, like the executor.
 
+mod mixture;
+
 use std::collections::BTreeMap;
 
 use crate::attention::AttentionShape;
@@ -265,15 +267,24 @@ impl Executor for ReferenceTape {
         }))
     }
 
-    /// Refused: the record has no rule for it.
     fn mixture_of_experts(
         &mut self,
-        _: TapedTensor,
-        _: &Matrix,
-        _: &[Expert<Matrix>],
-        _: ExpertChoice,
+        input: TapedTensor,
+        router: &Matrix,
+        experts: &[Expert<Matrix>],
+        choice: ExpertChoice,
     ) -> Result<TapedTensor, TensorError> {
-        Err(TensorError::NotRecorded { what: "mixtures of experts" })
+        let plain: Vec<Expert<ReferenceTensor>> = experts
+            .iter()
+            .map(|Expert { gate, up, down }| Expert {
+                gate: gate.value.clone(),
+                up: up.value.clone(),
+                down: down.value.clone(),
+            })
+            .collect();
+        let value = self.executor.mixture_of_experts(input.value.clone(), &router.value, &plain, choice)?;
+        let mixture = mixture::Mixture { input, router: router.clone(), experts: experts.to_vec(), choice };
+        Ok(self.push(value, move |gradient, derivatives| mixture.go_back(gradient, derivatives)))
     }
 
     fn add(&mut self, sum: TapedTensor, addend: TapedTensor) -> Result<TapedTensor, TensorError> {

@@ -1,8 +1,8 @@
 //! The rule of every operation in f64 against central finite differences of its formula, at odd shapes.
 
 use zhenjin_tensor::{
-    AttentionShape, Executor, LowRankAddition, ParameterId, Projection, ReferenceParameter, ReferenceTape,
-    ReferenceTensor, RotaryFrequencies, RotaryLayout, TapedTensor,
+    AttentionShape, Executor, Expert, ExpertChoice, LowRankAddition, ParameterId, Projection,
+    ReferenceParameter, ReferenceTape, ReferenceTensor, RotaryFrequencies, RotaryLayout, TapedTensor,
 };
 
 type Parameter = ReferenceParameter<ReferenceTensor>;
@@ -132,6 +132,23 @@ fn rope() {
         check("rope", vec![parameter(0, ROWS, 16)], &rotary, |tape, all| {
             let input = rows(tape, &all[0]);
             tape.rope(input, 8).unwrap()
+        });
+    }
+}
+
+#[test]
+fn mixtures_of_experts() {
+    for (active, normalise) in [(1, false), (2, true), (3, false), (4, true)] {
+        // Rows, router, and the three matrices of each of four experts.
+        let mut shapes = vec![(ROWS, 5), (4, 5)];
+        shapes.extend([(3, 5), (3, 5), (5, 3)].repeat(4));
+        let all = shapes.iter().enumerate().map(|(id, (rows, width))| parameter(id as u32, *rows, *width));
+        check("mixture of experts", all.collect(), &no_rotation(), |tape, all| {
+            let input = rows(tape, &all[0]);
+            let expert =
+                |of: &[Parameter]| Expert { gate: of[0].clone(), up: of[1].clone(), down: of[2].clone() };
+            let experts: Vec<_> = all[2..].chunks(3).map(expert).collect();
+            tape.mixture_of_experts(input, &all[1], &experts, ExpertChoice { active, normalise }).unwrap()
         });
     }
 }

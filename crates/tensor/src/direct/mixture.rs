@@ -4,18 +4,10 @@
 use super::DirectExecutor;
 use super::workspace::Activations;
 use crate::error::expect;
-use crate::ops::routing::choose;
+use crate::linear::{Product, linear};
+use crate::ops::swiglu::SwiGlu;
+use crate::team::DisjointMut;
 use crate::{Expert, ExpertChoice, Matrix, Projection, TensorError};
-
-/// Memory for what the rows of a step chose, kept between steps.
-#[derive(Debug, Default)]
-pub(crate) struct Choices {
-    /// `[rows, active]`, ascending in each row.
-    selected: Vec<u32>,
-    weights: Vec<f32>,
-    /// The rows of one expert.
-    rows: Vec<usize>,
-}
 
 impl DirectExecutor {
     /// See [`crate::Executor::mixture_of_experts`].
@@ -30,69 +22,67 @@ impl DirectExecutor {
         expect("mixture of experts: experts", router.rows(), experts.len())?;
         expect("mixture of experts: active experts", active.clamp(1, experts.len()), active)?;
         let [scores] = self.linear_of(input, &[projection(router)])?;
-        let mut choices = std::mem::take(&mut self.choices);
-        choices.selected.resize(rows * active, 0);
-        choices.weights.resize(rows * active, 0.0);
-        for row in 0..rows {
-            let range = row * active..(row + 1) * active;
-            let (selected, weights) = (&mut choices.selected[range.clone()], &mut choices.weights[range]);
-            choose(scores.row(row), choice, selected, weights);
-        }
+        let mut routes = std::mem::take(&mut self.routes);
+        routes.set(&scores, choice);
         self.workspace.give_back(scores);
+        // Of one size whatever is chosen: an expert's rows are at the beginning.
+        let inner = experts.iter().map(|expert| expert.gate.rows()).max().unwrap_or(0);
+        let mut own = self.workspace.take(rows, width)?;
+        let mut between = [self.workspace.take(rows, inner)?, self.workspace.take(rows, inner)?];
         let mut out = self.workspace.take(rows, width)?;
         out.values_mut().fill(0.0);
         // In ascending order, so that a row's sum has one order.
         for (number, expert) in experts.iter().enumerate() {
-            self.add_expert(input, expert, number as u32, active, &mut choices, &mut out)?;
+            let places = routes.of(number);
+            if places.is_empty() {
+                continue;
+            }
+            expect("mixture of experts: outputs", width, expert.down.rows())?;
+            expect("mixture of experts: up", expert.gate.rows(), expert.up.rows())?;
+            let values = &mut own.values_mut()[..places.len() * width];
+            routes.gather(&self.team, input, places.clone(), values);
+            let [gate, up] = between
+                .each_mut()
+                .map(|tensor| &mut tensor.values_mut()[..places.len() * expert.gate.rows()]);
+            self.expert_of(expert, places.len(), values, gate, up)?;
+            routes.scatter(&self.team, values, places, true, &mut out);
         }
-        self.choices = choices;
+        let [gate, up] = between;
+        for tensor in [own, gate, up] {
+            self.workspace.give_back(tensor);
+        }
+        self.routes = routes;
         Ok(out)
     }
 
-    /// Adds an expert's outputs to the rows that chose it.
-    fn add_expert(
+    /// Replaces an expert's rows by its outputs. Of `gate` and `up`, the first becomes SwiGLU's product.
+    fn expert_of(
         &mut self,
-        input: &Activations,
         expert: &Expert<Matrix>,
-        number: u32,
-        active: usize,
-        choices: &mut Choices,
-        out: &mut Activations,
+        rows: usize,
+        values: &mut [f32],
+        gate: &mut [f32],
+        up: &mut [f32],
     ) -> Result<(), TensorError> {
-        let Choices { selected, weights, rows } = choices;
-        let places = |selected: &[u32]| selected.iter().position(|selected| *selected == number);
-        rows.clear();
-        rows.extend(
-            selected
-                .chunks_exact(active)
-                .enumerate()
-                .filter(|(_, row)| places(row).is_some())
-                .map(|(row, _)| row),
-        );
-        if rows.is_empty() {
-            return Ok(());
-        }
-        let gathered = self.copy_rows(input, rows)?;
-        let [mut gate, up] =
-            self.linear_of(&gathered, &[projection(&expert.gate), projection(&expert.up)])?;
-        self.swiglu_into(&mut gate, &up)?;
-        self.workspace.give_back(up);
-        self.workspace.give_back(gathered);
-        let [outputs] = self.linear_of(&gate, &[projection(&expert.down)])?;
-        self.workspace.give_back(gate);
-        let width = out.width();
-        expect("mixture of experts: outputs", width, outputs.width())?;
-        for (index, row) in rows.iter().enumerate() {
-            let place = places(&selected[row * active..(row + 1) * active]).unwrap_or(0);
-            let weight = weights[row * active + place];
-            let sum = &mut out.values_mut()[row * width..(row + 1) * width];
-            sum.iter_mut().zip(outputs.row(index)).for_each(|(sum, value)| *sum += weight * value);
-        }
-        self.workspace.give_back(outputs);
-        Ok(())
+        let mut products = [
+            Product { matrix: &expert.gate, output: &mut *gate },
+            Product { matrix: &expert.up, output: &mut *up },
+        ];
+        linear(&self.team, values, rows, &mut self.quantised, &mut products)?;
+        let gates = DisjointMut::new(gate);
+        let up = &*up;
+        self.team.for_ranges(up.len() / super::ELEMENTS_WORTH_A_TEAM + 1, |parts| {
+            let part = |index: usize| up.len().min(index * super::ELEMENTS_WORTH_A_TEAM);
+            let range = part(parts.start)..part(parts.end);
+            // SAFETY: the ranges are disjoint.
+            self.run(SwiGlu { gate: unsafe { gates.slice(range.clone()) }, up: &up[range] });
+        });
+        let products = &mut [Product { matrix: &expert.down, output: values }];
+        linear(&self.team, gate, rows, &mut self.quantised, products)
     }
 }
 
-fn projection(matrix: &Matrix) -> Projection<'_, Matrix, crate::Vector> {
+/// A product with a matrix and nothing else.
+pub(crate) fn projection(matrix: &Matrix) -> Projection<'_, Matrix, crate::Vector> {
     Projection { matrix, bias: None, additions: &[] }
 }

@@ -6,6 +6,7 @@
 mod low_rank;
 mod mixture;
 mod parts;
+mod routes;
 mod scoring;
 mod workspace;
 
@@ -22,7 +23,8 @@ use crate::ops::rms_norm::RmsNorm;
 use crate::ops::rope::{RotaryAngles, RotaryFrequencies, RotaryLayout};
 use crate::team::DisjointMut;
 use crate::{Executor, Expert, ExpertChoice, Matrix, Projection, SimdLevel, TensorError, ThreadTeam, Vector};
-use mixture::Choices;
+pub(crate) use mixture::projection;
+pub(crate) use routes::Routes;
 use scoring::RowState;
 pub use scoring::{RowScore, ScoreTarget};
 pub use workspace::Activations;
@@ -63,7 +65,7 @@ pub struct DirectExecutor {
     pub(crate) workspace: Workspace,
     attention: AttentionScratch,
     scoring: Vec<RowState>,
-    choices: Choices,
+    routes: Routes,
 }
 
 impl DirectExecutor {
@@ -92,7 +94,7 @@ impl DirectExecutor {
             workspace: Workspace::default(),
             attention: AttentionScratch::default(),
             scoring: Vec::new(),
-            choices: Choices::default(),
+            routes: Routes::default(),
             team,
             cache,
         })

@@ -111,7 +111,7 @@ impl LaneKernel for RmsNormGradient<'_> {
 }
 
 /// Σ a · b in the order of the head of this file.
-fn reference_sum(pairs: impl Iterator<Item = (f32, f32)>) -> f32 {
+pub(super) fn reference_sum(pairs: impl Iterator<Item = (f32, f32)>) -> f32 {
     let mut sums = [[0.0f32; LANES]; GROUPS];
     for (index, (a, b)) in pairs.enumerate() {
         let sum = &mut sums[index / LANES % GROUPS][index % LANES];
@@ -126,7 +126,7 @@ fn inverse_root(sum_of_squares: f32, width: usize, epsilon: f32) -> f32 {
 }
 
 #[inline(always)]
-fn sum_of_products<L: Lanes>(lanes: L, a: &[f32], b: &[f32]) -> f32 {
+pub(super) fn sum_of_products<L: Lanes>(lanes: L, a: &[f32], b: &[f32]) -> f32 {
     let mut sums = [lanes.splat(0.0); GROUPS];
     let ((a, a_tail), (b, b_tail)) = (a.as_chunks::<LANES>(), b.as_chunks::<LANES>());
     let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<GROUPS>(), b.as_chunks::<GROUPS>());

@@ -5,6 +5,7 @@
 use super::add::AddToRows;
 use super::rms_norm::{RmsNorm, RmsNormGradient};
 use super::rope::{RotaryAngles, RotaryFrequencies, RotaryLayout, Rotate};
+use super::routing::WeightedRows;
 use super::softmax::{LogSumExp, log_softmax, log_sum_exp, softmax};
 use super::swiglu::{SwiGlu, SwiGluGradient};
 use crate::SimdLevel;
@@ -151,6 +152,33 @@ fn rms_norm_gradient() {
                 slope + f64::from(*before) * if index < rows * width { kept } else { 1.0 }
             });
             assert_near(&result, &expected.collect::<Vec<_>>(), 2e-5, "rms_norm gradient");
+        }
+    }
+}
+
+#[test]
+fn weighted_rows() {
+    for &width in WIDTHS {
+        for rows in [0, 1, 3] {
+            let weights = values(rows, 3);
+            let data = values(rows * (2 * width + 1), 4);
+            let result = at_every_level(&data, "weighted rows", |simd, data| {
+                let (activated, rest) = data.split_at_mut(rows * width);
+                let (gradient, of_weights) = rest.split_at_mut(rows * width);
+                apply(simd, WeightedRows { weights: &weights, activated, gradient, of_weights });
+            });
+            let (activated, gradient) = data[..2 * rows * width].split_at(rows * width);
+            let mut exact: Vec<f64> = Vec::new();
+            for part in [activated, gradient] {
+                exact.extend(
+                    part.iter().enumerate().map(|(at, x)| f64::from(*x) * f64::from(weights[at / width])),
+                );
+            }
+            for (a, g) in activated.chunks_exact(width).zip(gradient.chunks_exact(width)) {
+                exact.push(a.iter().zip(g).map(|(a, g)| f64::from(*a) * f64::from(*g)).sum());
+            }
+            // Sums of up to 1,537 products of up to 64, of which most cancel out.
+            assert_near(&result, &exact, 2e-4, "weighted rows");
         }
     }
 }

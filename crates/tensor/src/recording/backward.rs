@@ -23,17 +23,17 @@ const NORM_BLOCK_VALUES: usize = 32 * 1024;
 const SWIGLU_PART: usize = 16 * 1024;
 
 /// The parameters that a backward pass reads, and where their gradients go.
-struct Sources<'a> {
+pub(super) struct Sources<'a> {
     parameters: &'a dyn ParameterSource,
     gradients: &'a mut Gradients,
 }
 
 impl<'a> Sources<'a> {
-    fn matrix(&self, id: ParameterId) -> Result<&'a Matrix, TensorError> {
+    pub(super) fn matrix(&self, id: ParameterId) -> Result<&'a Matrix, TensorError> {
         self.parameters.matrix(id).ok_or(TensorError::NotAParameter { what: "backward: matrix" })
     }
 
-    fn vector(&self, id: ParameterId) -> Result<&'a Vector, TensorError> {
+    pub(super) fn vector(&self, id: ParameterId) -> Result<&'a Vector, TensorError> {
         self.parameters.vector(id).ok_or(TensorError::NotAParameter { what: "backward: vector" })
     }
 
@@ -41,7 +41,7 @@ impl<'a> Sources<'a> {
         self.gradients.of("backward: vector", id, ParameterShape::Vector { len })
     }
 
-    fn matrix_gradient(
+    pub(super) fn matrix_gradient(
         &mut self,
         id: ParameterId,
         rows: usize,
@@ -128,6 +128,11 @@ impl RecordingExecutor {
                 self.swiglu_back(gate, up, out)?;
                 Ok([Some(gate), Some(up), None])
             }
+            Operation::Mixture(mixture) => {
+                let input = mixture.input;
+                self.mixture_back(*mixture, sources)?;
+                Ok([Some(input), None, None])
+            }
             Operation::Add { sum, addend, out } => {
                 if let Some(gradient) = self.tape.nodes[out].gradient.take() {
                     self.add_gradient(addend, Arc::clone(&gradient))?;
@@ -143,7 +148,11 @@ impl RecordingExecutor {
     }
 
     /// The values of a node, computed again where they were not kept. They are the caller's until [`RecordingExecutor::put`].
-    fn values_again(&mut self, node: usize, sources: &Sources<'_>) -> Result<Activations, TensorError> {
+    pub(super) fn values_again(
+        &mut self,
+        node: usize,
+        sources: &Sources<'_>,
+    ) -> Result<Activations, TensorError> {
         const WHAT: &str = "backward";
         if let Some(values) = self.tape.nodes[node].values.take() {
             return Ok(values);
@@ -172,7 +181,7 @@ impl RecordingExecutor {
     }
 
     /// Takes back what [`RecordingExecutor::values_again`] gave, for an operation that reads the node no more.
-    fn put(&mut self, node: usize, values: Activations) {
+    pub(super) fn put(&mut self, node: usize, values: Activations) {
         self.tape.nodes[node].values = Some(values);
         self.tape.release(node, &mut self.direct.workspace);
     }

@@ -6,6 +6,8 @@
 
 mod backward;
 mod head;
+mod mixture;
+mod routers;
 mod tape;
 mod trace;
 
@@ -21,6 +23,8 @@ use crate::{
     Vector,
 };
 pub use head::{ScoreGradient, TokenScore};
+pub use routers::RouterStatistics;
+use routers::Routers;
 use tape::{Operation, Record, RecordedAddition, RecordedAttention, RecordedProduct, Tape};
 pub use tape::{Recorded, WantedGradient};
 use trace::Trace;
@@ -38,6 +42,7 @@ pub struct RecordingExecutor {
     attention: AttentionGradientScratch,
     products: BackwardScratch,
     layer: Option<usize>,
+    routers: Routers,
     trace: Trace,
 }
 
@@ -63,6 +68,7 @@ impl RecordingExecutor {
             attention: AttentionGradientScratch::default(),
             products: BackwardScratch::default(),
             layer: None,
+            routers: Routers::default(),
             trace: Trace::default(),
         })
     }
@@ -220,6 +226,7 @@ impl Executor for RecordingExecutor {
         let radians = rotary.radians.iter().map(|radians| -radians).collect();
         let back = RotaryFrequencies { radians, ..rotary.clone() };
         self.back.set(&back, lengths.iter().flat_map(|length| 0..*length));
+        self.routers.clear_statistics();
         self.layer = None;
         Ok(())
     }
@@ -330,15 +337,14 @@ impl Executor for RecordingExecutor {
         Ok(self.record(out, true, |out| Operation::SwiGlu { gate, up, out }))
     }
 
-    /// Refused: the record has no rule for it.
     fn mixture_of_experts(
         &mut self,
-        _: Recorded,
-        _: &Matrix,
-        _: &[Expert<Matrix>],
-        _: ExpertChoice,
+        input: Recorded,
+        router: &Matrix,
+        experts: &[Expert<Matrix>],
+        choice: ExpertChoice,
     ) -> Result<Recorded, TensorError> {
-        Err(TensorError::NotRecorded { what: "mixtures of experts" })
+        self.record_mixture(&input, router, experts, choice)
     }
 
     fn add(&mut self, sum: Recorded, addend: Recorded) -> Result<Recorded, TensorError> {

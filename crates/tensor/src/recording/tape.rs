@@ -6,8 +6,8 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::direct::Workspace;
-use crate::{Activations, AttentionShape, ParameterId, TensorError};
+use crate::direct::{Routes, Workspace};
+use crate::{Activations, AttentionShape, Expert, ParameterId, TensorError};
 
 /// A tensor of a [`super::RecordingExecutor`]: a place on its tape.
 #[derive(Debug)]
@@ -80,6 +80,7 @@ pub(super) enum Operation {
     Rope { input: usize, head_dim: usize, out: usize },
     Attention(Box<RecordedAttention>),
     SwiGlu { gate: usize, up: usize, out: usize },
+    Mixture(Box<RecordedMixture>),
     Add { sum: usize, addend: usize, out: usize },
     SelectRows { input: usize, rows: Vec<usize>, input_rows: usize, out: usize },
 }
@@ -95,6 +96,23 @@ pub(super) struct RecordedAttention {
     pub(super) log_sums: Activations,
 }
 
+#[derive(Debug)]
+pub(super) struct RecordedMixture {
+    pub(super) input: usize,
+    pub(super) router: ParameterId,
+    pub(super) experts: Vec<Expert<ParameterId>>,
+    pub(super) normalise: bool,
+    pub(super) routes: Routes,
+    /// The router's, `[rows, experts]`.
+    pub(super) scores: Activations,
+    /// `[rows · active, expert width]`, sorted by expert.
+    pub(super) gate: Activations,
+    pub(super) up: Activations,
+    /// The derivatives of the loss by the probabilities of counted rows.
+    pub(super) slopes: Option<Arc<[f32]>>,
+    pub(super) out: usize,
+}
+
 impl Operation {
     pub(super) fn name(&self) -> &'static str {
         match self {
@@ -105,6 +123,7 @@ impl Operation {
             Operation::Rope { .. } => "rope",
             Operation::Attention(_) => "attention",
             Operation::SwiGlu { .. } => "swiglu",
+            Operation::Mixture(_) => "mixture_of_experts",
             Operation::Add { .. } => "add",
             Operation::SelectRows { .. } => "select_rows",
         }
@@ -130,8 +149,15 @@ impl Tape {
     /// Forgets everything; the memory goes back to `workspace`.
     pub(super) fn clear(&mut self, workspace: &mut Workspace) {
         for record in self.records.drain(..) {
-            if let Operation::Attention(attention) = record.operation {
-                workspace.give_back(attention.log_sums);
+            match record.operation {
+                Operation::Attention(attention) => workspace.give_back(attention.log_sums),
+                Operation::Mixture(mixture) => {
+                    let RecordedMixture { scores, gate, up, .. } = *mixture;
+                    for tensor in [scores, gate, up] {
+                        workspace.give_back(tensor);
+                    }
+                }
+                _ => {}
             }
         }
         for node in self.nodes.drain(..) {

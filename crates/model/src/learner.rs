@@ -9,7 +9,8 @@ use std::sync::Arc;
 
 use zhenjin_tensor::{
     Activations, Executor, Gradients, Matrix, NonFinite, Recorded, RecordingExecutor, RotaryFrequencies,
-    RouterStatistics, ScoreGradient, ScoreTarget, TensorError, ThreadTeam, TokenScore, Vector, WantedGradient,
+    RouterStatistics, ScoreGradient, ScoreTarget, TensorError, ThreadTeam, TokenScore, Vector,
+    WantedGradient,
 };
 
 use crate::config::ModelConfig;

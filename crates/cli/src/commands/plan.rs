@@ -32,6 +32,8 @@ pub(crate) struct PlanArguments {
     /// The dial of `zhenjin pretrain`: layers [default: 4, or what --config says]
     #[arg(long, value_name = "LAYERS")]
     depth: Option<usize>,
+    #[command(flatten)]
+    experts: super::pretrain::ExpertArguments,
     /// Settings from a TOML file, as for pretrain
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -205,8 +207,12 @@ fn show_run(arguments: &PlanArguments) -> Result<()> {
 
 /// As `pretrain` would have it.
 fn configuration(arguments: &PlanArguments) -> Result<Configuration> {
-    let (depth, overrides) =
-        super::pretrain::given_settings(arguments.config.as_deref(), &arguments.set, arguments.depth)?;
+    let (depth, overrides) = super::pretrain::given_settings(
+        arguments.config.as_deref(),
+        &arguments.set,
+        arguments.depth,
+        &arguments.experts,
+    )?;
     let vocabulary = arguments.vocabulary;
     Ok(match arguments.tokens {
         Some(tokens) => Configuration::resolve_for(depth, vocabulary, tokens as u64, &overrides)?,

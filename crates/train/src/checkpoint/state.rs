@@ -62,6 +62,9 @@ pub struct RunState {
     pub data: String,
     /// Loss and gradient norm of the latest steps, oldest first, as bits.
     pub window: Vec<[u64; 2]>,
+    /// For each layer with experts, how many rows of the latest update chose each of them: the next step's loss for their balance follows from it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub choices: Vec<Vec<u64>>,
     /// Faults of the latest steps, without a good step between them.
     pub faults_in_a_row: usize,
     /// The best checkpoint so far.
@@ -82,6 +85,7 @@ impl RunState {
             configuration,
             data,
             window: Vec::new(),
+            choices: Vec::new(),
             faults_in_a_row: 0,
             best: None,
             files: BTreeMap::new(),

@@ -20,6 +20,7 @@ impl Configuration {
         self.model_config()
             .check()
             .map_err(|problem| out_of_range("model", format!("is impossible: {problem}")))?;
+        self.check_experts()?;
         self.check_batch()?;
         self.check_numbers()?;
         let schedule = &self.schedule;
@@ -40,6 +41,23 @@ impl Configuration {
         }
         if self.faults.most_in_a_row == 0 {
             return Err(out_of_range("faults.most_in_a_row", "must be at least 1".to_owned()));
+        }
+        Ok(())
+    }
+
+    fn check_experts(&self) -> Result<(), ConfigurationError> {
+        let model = &self.model;
+        if model.experts > 0 {
+            return Ok(());
+        }
+        for (key, value) in [
+            ("model.active_experts", model.active_experts),
+            ("model.expert_intermediate_size", model.expert_intermediate_size),
+        ] {
+            if value > 0 {
+                let problem = format!("is {value}, but model.experts is 0: say how many experts there are");
+                return Err(out_of_range(key, problem));
+            }
         }
         Ok(())
     }
@@ -85,6 +103,7 @@ impl Configuration {
             ("schedule.decay_share", self.schedule.decay_share, 0.0, 1.0),
             ("schedule.final_share", self.schedule.final_share, 0.0, 1.0),
             ("loss.z_loss", self.loss.z_loss, 0.0, 1.0),
+            ("loss.balance", self.loss.balance, 0.0, 10.0),
             ("faults.spike_deviations", self.faults.spike_deviations, 0.0, 1e6),
         ] {
             if !(least..=most).contains(&value) {

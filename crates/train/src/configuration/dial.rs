@@ -22,6 +22,10 @@ const REFERENCE_BATCH: f64 = 16_384.0;
 const REFERENCE_TOKENS: f64 = 20e6;
 /// Exponent by which the best batch grows with the number of tokens (Bergsma et al. 2025, "Power Lines").
 const BATCH_EXPONENT: f64 = 0.383;
+/// Experts that each token uses, where nobody says.
+const ACTIVE_EXPERTS: usize = 2;
+/// Weight of the loss that keeps experts equally busy (Fedus et al. 2022, section 2.2).
+const BALANCE: f64 = 0.01;
 /// Tokens that one pass computes: enough for the matrix products, little enough for the memory of activations.
 const MICRO_BATCH_TOKENS: usize = 4096;
 
@@ -40,6 +44,9 @@ pub(super) fn configuration(depth: usize, vocabulary_size: usize) -> Configurati
                 hidden_size,
                 // 8/3 of the width, in whole 64s: as many parameters as 4 with two matrices (Shazeer 2020, "GLU Variants").
                 intermediate_size: (8 * hidden_size).div_ceil(3).next_multiple_of(64),
+                experts: 0,
+                active_experts: 0,
+                expert_intermediate_size: 0,
                 heads,
                 // Half as many where that is possible: grouped queries halve the KV cache of serving.
                 kv_heads: if heads.is_multiple_of(2) { heads / 2 } else { heads },
@@ -75,7 +82,7 @@ pub(super) fn configuration(depth: usize, vocabulary_size: usize) -> Configurati
                 decay_share: 0.4,
                 final_share: 0.05,
             },
-            loss: LossSection { z_loss: 0.0 },
+            loss: LossSection { z_loss: 0.0, balance: 0.0 },
             faults: FaultSection {
                 non_finite: FaultPolicy::Stop,
                 spike: FaultPolicy::Skip,
@@ -122,9 +129,25 @@ pub(super) fn derive(mut configuration: Configuration, tokens: Option<u64>) -> C
     configuration.optimiser.embedding_learning_rate = rounded(0.015 * width.sqrt() * batch);
     configuration.optimiser.muon_learning_rate = rounded(0.01 * batch);
 
+    configuration.loss.balance = if configuration.model.experts > 0 { BALANCE } else { 0.0 };
     configuration.schedule.steps = (tokens / configuration.tokens_per_step().max(1)).max(1);
     configuration.schedule.warmup_steps = warmup(configuration.schedule.steps);
     configuration
+}
+
+/// Of a model with experts, what nobody said: as many operations for each token as the dense model of the same depth, whose network
+/// is cut into as many parts as experts are active. Only the router comes on top.
+pub(super) fn derive_experts(configuration: &mut Configuration) {
+    let model = &mut configuration.model;
+    if model.experts == 0 {
+        return;
+    }
+    if model.active_experts == 0 {
+        model.active_experts = ACTIVE_EXPERTS.min(model.experts);
+    }
+    if model.expert_intermediate_size == 0 {
+        model.expert_intermediate_size = model.intermediate_size.div_ceil(model.active_experts);
+    }
 }
 
 /// Updates of warm-up: nanochat's 40, but at most a twentieth of a short run.
@@ -147,7 +170,7 @@ pub(super) fn derive_intervals(configuration: &mut Configuration, overrides: &Ov
     }
 }
 
-/// Parameters that multiply in every token: the matrices of the layers, and the head.
+/// Parameters that multiply in every token: the matrices of the layers (of experts, the active ones and the router), and the head.
 pub(super) fn multiplying_parameters(model: &ModelSection) -> u64 {
     let [layers, hidden, inner, vocabulary, heads, kv_heads, head_dim] = [
         model.layers,
@@ -160,7 +183,13 @@ pub(super) fn multiplying_parameters(model: &ModelSection) -> u64 {
     ]
     .map(|size| size as u64);
     let attention = 2 * hidden * head_dim * (heads + kv_heads);
-    layers * (attention + 3 * hidden * inner) + vocabulary * hidden
+    let [experts, active, expert_inner] =
+        [model.experts, model.active_experts, model.expert_intermediate_size].map(|size| size as u64);
+    let feed_forward = match experts {
+        0 => 3 * hidden * inner,
+        experts => experts * hidden + active * 3 * hidden * expert_inner,
+    };
+    layers * (attention + feed_forward) + vocabulary * hidden
 }
 
 /// Three digits are enough for a learning rate, and read better.

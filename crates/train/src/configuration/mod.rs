@@ -11,7 +11,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use zhenjin_model::ModelConfig;
-use zhenjin_model::config::{RopeConfig, RopeLayout, RopeScaling};
+use zhenjin_model::config::{ExpertsConfig, RopeConfig, RopeLayout, RopeScaling};
 
 use crate::plan::{OptimiserMemory, RunShape};
 
@@ -43,7 +43,7 @@ pub struct Configuration {
     pub intervals: IntervalSection,
 }
 
-/// Shape of the model: a dense transformer as Qwen3's.
+/// Shape of the model: a transformer as Qwen3's, or with experts as Qwen3-MoE's.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelSection {
@@ -55,6 +55,15 @@ pub struct ModelSection {
     pub hidden_size: usize,
     /// Width inside the feed-forward network.
     pub intermediate_size: usize,
+    /// Experts of each layer, of which each token uses a few instead of one network; 0 for a dense model.
+    #[serde(default)]
+    pub experts: usize,
+    /// Experts that each token uses; 0 in a dense model.
+    #[serde(default)]
+    pub active_experts: usize,
+    /// Width inside an expert; 0 in a dense model.
+    #[serde(default)]
+    pub expert_intermediate_size: usize,
     /// Query heads.
     pub heads: usize,
     /// Key/value heads.
@@ -173,6 +182,11 @@ pub struct ScheduleSection {
 pub struct LossSection {
     /// Weight of the mean squared logarithm of the softmax's denominator (Chowdhery et al. 2022, "PaLM"); 0 leaves it out.
     pub z_loss: f64,
+    /// Weight of the loss that keeps experts equally busy: of each layer E · Σ f_e · p_e over its E experts, with the share f_e of the
+    /// choices of the update before, on all ranks and micro-batches together, and the mean probability p_e (Fedus et al. 2022,
+    /// "Switch Transformers", equations 4–6; over the whole batch: Qiu et al. 2025, arXiv 2501.11873). 0 leaves it out.
+    #[serde(default)]
+    pub balance: f64,
 }
 
 /// What to do about a step whose loss or gradient is not finite, or far from those before it.
@@ -265,9 +279,12 @@ impl Configuration {
             });
         }
         let start = dial::configuration(depth, vocabulary_size);
-        let shaped = overrides.shape_only().apply(&start)?;
+        let mut shaped = overrides.shape_only().apply(&start)?;
+        dial::derive_experts(&mut shaped);
         let derived = dial::derive(shaped, tokens);
         let mut configuration = overrides.apply(&derived)?;
+        // A file of a dense model says 0, which is no number of active experts.
+        dial::derive_experts(&mut configuration);
         if let (Some(tokens), false) = (tokens, overrides.has("schedule.steps")) {
             // A batch that was given may be another than the one that the steps were derived from.
             configuration.schedule.steps = tokens / configuration.tokens_per_step().max(1);
@@ -321,7 +338,7 @@ impl Configuration {
     pub fn model_config(&self) -> ModelConfig {
         let model = &self.model;
         ModelConfig {
-            architecture: "qwen3".to_owned(),
+            architecture: if model.experts > 0 { "qwen3_moe" } else { "qwen3" }.to_owned(),
             vocabulary_size: model.vocabulary_size,
             context_length: self.data.sequence_length,
             layers: model.layers,
@@ -343,11 +360,18 @@ impl Configuration {
             attention_output_bias: false,
             feed_forward_bias: false,
             qk_norm: true,
-            experts: None,
+            experts: (model.experts > 0).then(|| ExpertsConfig {
+                count: model.experts,
+                active: model.active_experts,
+                intermediate_size: model.expert_intermediate_size,
+                normalise: true,
+                every: 1,
+                dense_layers: Vec::new(),
+            }),
         }
     }
 
-    /// Parameters that multiply in every token: the matrices of the layers, and the head.
+    /// Parameters that multiply in every token: the matrices of the layers (of experts, the active ones), and the head.
     pub fn multiplying_parameters(&self) -> u64 {
         dial::multiplying_parameters(&self.model)
     }

@@ -49,6 +49,62 @@ fn what_follows_from_the_shape_follows_from_an_overridden_shape_too() {
 }
 
 #[test]
+fn a_model_with_experts_costs_what_the_dense_one_of_its_depth_does() {
+    for (depth, experts, active) in [(2, 4, 1), (4, 8, 2), (4, 16, 4), (6, 8, 2), (9, 12, 3)] {
+        let settings = [format!("model.experts={experts}"), format!("model.active_experts={active}")];
+        let mixture = resolve(depth, &settings.each_ref().map(String::as_str)).unwrap();
+        let dense = resolve(depth, &[]).unwrap();
+        let model = &mixture.model;
+        let routers = (model.layers * experts * model.hidden_size) as u64;
+        let more = mixture.multiplying_parameters() - dense.multiplying_parameters() - routers;
+        // A width that cannot be cut evenly is rounded up.
+        assert!(more < (3 * model.layers * model.hidden_size * active) as u64, "{depth}, {experts}: {more}");
+        let config = mixture.model_config();
+        assert_eq!(config.architecture, "qwen3_moe");
+        assert!(config.parameters() > 2 * dense.model_config().parameters() / 2);
+        assert_eq!(mixture.loss.balance, 0.01);
+        assert_eq!(Configuration::from_toml(&mixture.to_toml(), Path::new("run.toml")).unwrap(), mixture);
+    }
+    let wide =
+        resolve(4, &["model.experts=8", "model.expert_intermediate_size=96", "loss.balance=0"]).unwrap();
+    assert_eq!(
+        (wide.model.active_experts, wide.model.expert_intermediate_size, wide.loss.balance),
+        (2, 96, 0.0)
+    );
+    // A dense model's file says 0 everywhere.
+    let dense = resolve(4, &[]).unwrap();
+    assert_eq!((dense.model.experts, dense.loss.balance), (0, 0.0));
+    let mut overrides = Overrides::new();
+    overrides.add_toml(&dense.to_toml(), Path::new("run.toml")).unwrap();
+    overrides.add("model.experts", 4);
+    assert_eq!(Configuration::resolve(4, 8192, &overrides).unwrap().model.active_experts, 2);
+    for (settings, key) in [
+        (&["model.active_experts=2"][..], "model.active_experts"),
+        (&["model.experts=2", "model.active_experts=3"], "model"),
+        (&["model.experts=2", "loss.balance=-1"], "loss.balance"),
+    ] {
+        match resolve(4, settings) {
+            Err(ConfigurationError::OutOfRange { key: found, .. }) => assert_eq!(found, key),
+            other => panic!("{settings:?}: {other:?}"),
+        }
+    }
+}
+
+/// Files of runs that were begun before there were experts go on being read.
+#[test]
+fn a_configuration_without_experts_needs_no_word_about_them() {
+    let dense = resolve(4, &[]).unwrap();
+    let older: String = dense
+        .to_toml()
+        .lines()
+        .filter(|line| !line.contains("expert") && !line.starts_with("balance"))
+        .map(|line| format!("{line}\n"))
+        .collect();
+    assert_ne!(older, dense.to_toml());
+    assert_eq!(Configuration::from_toml(&older, Path::new("run.toml")).unwrap(), dense);
+}
+
+#[test]
 fn a_short_run_takes_smaller_batches() {
     let of = |tokens, settings: &[&str]| {
         let mut overrides = Overrides::new();

@@ -26,6 +26,22 @@ pub struct Energy {
     pub measured: bool,
 }
 
+/// What the routers of a model with experts did in a step, over all of its targets.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
+pub struct RouterMetrics {
+    /// The load of the busiest expert as a multiple of the mean, in the layer where that is greatest; 1 is perfect balance.
+    #[serde(with = "number")]
+    pub imbalance: f64,
+    /// Mean over layers of E · Σ f_e · p_e, with the shares of this step; 1 where all experts are equally busy.
+    #[serde(with = "number")]
+    pub balance: f64,
+    /// Mean entropy of the routers' probabilities, in nats; ln E when they do not care.
+    #[serde(with = "number")]
+    pub entropy: f64,
+    /// For each layer with experts, each one's share of the choices.
+    pub shares: Vec<Vec<f64>>,
+}
+
 /// One step of the optimiser.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
 pub struct StepMetrics {
@@ -64,6 +80,9 @@ pub struct StepMetrics {
     pub energy: Option<Energy>,
     /// Targets in this step's batch: what the loss is divided by.
     pub targets: u64,
+    /// The routers, in a model with experts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub routers: Option<RouterMetrics>,
     /// Why the weights did not change in this step, if they did not.
     pub skipped: Option<String>,
 }
@@ -187,6 +206,7 @@ pub(crate) mod tests {
             resident_bytes: Some(500 << 20),
             energy: Some(Energy { joules: 12.5, measured: false }),
             targets: 4090,
+            routers: None,
             skipped: None,
         })
     }

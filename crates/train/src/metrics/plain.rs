@@ -102,6 +102,9 @@ fn step_line(metrics: &StepMetrics, progress: &Progress) -> String {
     if let Some(fraction) = metrics.peak_fraction {
         let _ = write!(line, ", {:.0} % of peak", fraction * 100.0);
     }
+    if let Some(routers) = &metrics.routers {
+        let _ = write!(line, ", busiest expert {:.2} × the mean", routers.imbalance);
+    }
     if let Some(seconds) = progress.seconds_left() {
         let _ = write!(line, ", {} left", duration_text(seconds));
     }

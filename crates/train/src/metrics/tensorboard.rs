@@ -170,6 +170,11 @@ fn values(event: &Event) -> Vec<Value> {
             if metrics.z_loss != 0.0 {
                 values.push(scalar("train/z_loss", metrics.z_loss));
             }
+            if let Some(routers) = &metrics.routers {
+                values.push(scalar("experts/imbalance", routers.imbalance));
+                values.push(scalar("experts/balance_loss", routers.balance));
+                values.push(scalar("experts/router_entropy", routers.entropy));
+            }
             values.extend(metrics.peak_fraction.map(|fraction| scalar("speed/peak_fraction", fraction)));
             let mebibytes = metrics.resident_bytes.map(|bytes| bytes as f64 / (1 << 20) as f64);
             values.extend(mebibytes.map(|size| scalar("machine/resident_mebibytes", size)));

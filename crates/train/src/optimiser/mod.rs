@@ -1,4 +1,5 @@
-//! Updates of parameters by their gradients: AdamW for embedding, head and vectors, and AdamW or Muon for the matrices of layers.
+//! Updates of parameters by their gradients: AdamW for embedding, head, routers and vectors, and AdamW or Muon for the other matrices of
+//! layers. Every expert's matrices are matrices of their own, so that Muon makes the singular values of each equal.
 //!
 //! Parameters and gradients are slices in the order in which matrices are packed (tiles of 16 outputs). AdamW is
 //! element-wise, so that any range of elements can be updated alone; Muon needs whole matrices. State is known by the
@@ -13,7 +14,7 @@ mod state;
 use std::ops::Range;
 
 use zhenjin_model::names::Naming;
-use zhenjin_model::{ModelConfig, Weight, WeightName, Weights};
+use zhenjin_model::{LayerWeightName, ModelConfig, Weight, WeightName, Weights};
 use zhenjin_tensor::{Gradients, ParameterId, TensorError, ThreadTeam, Zeroed};
 
 use crate::configuration::{OptimiserKind, OptimiserSection};
@@ -61,6 +62,8 @@ pub fn describe(config: &ModelConfig, kind: OptimiserKind) -> Vec<Description> {
         let rule = match (weight, matrix, kind) {
             (WeightName::Embedding | WeightName::Head, ..) => Rule::Embedding,
             (_, None, _) => Rule::Vector,
+            // A router is a head over experts: its outputs are scores that softmax compares, one row an expert.
+            (WeightName::Layer(_, LayerWeightName::Router), ..) => Rule::Matrix,
             (_, Some(_), OptimiserKind::Adamw) => Rule::Matrix,
             (_, Some(_), OptimiserKind::Muon) => Rule::Muon,
         };

@@ -52,14 +52,22 @@ impl MemoryEstimate {
         .map(|size| size as u64);
         // What the backward pass reads of a layer and cannot compute again cheaply: the inputs of both norms, queries and keys (before their norms),
         // values, attention's output with a logarithm per head, gate and up.
-        let layer = 2 * hidden + 2 * queries + 2 * kv + heads + 2 * inner;
+        // Of experts, gate and up of the active ones, the routers' scores, and which were chosen (place, weight, order).
+        let of_experts = config.experts.as_ref().map_or([0; 3], |experts| {
+            [experts.count, experts.active, experts.intermediate_size].map(|size| size as u64)
+        });
+        let [count, active, expert_inner] = of_experts;
+        let feed_forward = if count > 0 { 2 * active * expert_inner + count + 4 * active } else { 2 * inner };
+        let layer = 2 * hidden + 2 * queries + 2 * kv + heads + feed_forward;
         // One recomputed layer is on the tape at a time, in memory that the others have left.
         let recomputed = (recomputed_layers as u64).min(layers);
         let kept = recomputed.min(layers.saturating_sub(1)) * hidden + (layers - recomputed).max(1) * layer;
         // The largest operation going back: SwiGLU's product and its gradient (those of gate and up take the place of gate and up), or queries, keys and values with theirs; and the residual stream's.
-        let transient = (2 * inner).max(3 * queries + 4 * kv) + 4 * hidden;
+        // Of experts one at a time: its rows, SwiGLU's product and its gradient.
+        let going_back = if count > 0 { 2 * hidden + 2 * expert_inner + count } else { 2 * inner };
+        let transient = going_back.max(3 * queries + 4 * kv) + 4 * hidden;
         // Matrices are transposed in pieces of 4 MiB at most.
-        let transposed = (1_u64 << 20).min(parameters.matrices / layers.max(1));
+        let transposed = (1_u64 << 20).min((parameters.matrices - parameters.idle_matrices) / layers.max(1));
         let logits_rows = (LOGITS / vocabulary.max(1)).clamp(FEWEST_LOGITS_ROWS, MOST_LOGITS_ROWS).min(rows);
         let weights = FLOAT * total_parameters;
         let shared = shape.ranks.max(1) as u64;

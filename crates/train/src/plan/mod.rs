@@ -99,13 +99,13 @@ pub struct Plan {
     pub parameters: ParameterCount,
     /// Tokens of the run.
     pub tokens: u64,
-    /// Tokens for each parameter; about 20 is compute-optimal (Hoffmann et al. 2022, arXiv 2203.15556).
+    /// Tokens for each parameter that a token uses; about 20 is compute-optimal (Hoffmann et al. 2022, arXiv 2203.15556).
     pub tokens_per_parameter: f64,
     /// Operations of one token.
     pub token_operations: TokenOperations,
     /// Operations of the run: those of one token times tokens.
     pub operations: f64,
-    /// The rule 6·N·D, for comparison.
+    /// The rule 6·N·D, with the parameters that a token uses, for comparison.
     pub six_n_d: f64,
     /// How many layers are computed again in the backward pass.
     pub recomputed_layers: usize,
@@ -190,10 +190,10 @@ impl Plan {
         Self {
             parameters,
             tokens,
-            tokens_per_parameter: tokens as f64 / parameters.total().max(1) as f64,
+            tokens_per_parameter: tokens as f64 / parameters.active().max(1) as f64,
             token_operations,
             operations,
-            six_n_d: 6.0 * parameters.total() as f64 * tokens as f64,
+            six_n_d: 6.0 * parameters.active() as f64 * tokens as f64,
             recomputed_layers,
             memory: MemoryEstimate::of(config, shape, recomputed_layers),
             disk_bytes: checkpoint_bytes(config, shape),

@@ -15,8 +15,12 @@ pub struct ParameterCount {
     pub embedding: u64,
     /// The head's own matrix; 0 where it is the embedding.
     pub head: u64,
-    /// Matrices of the layers.
+    /// Matrices of the layers: attention's and the feed-forward networks', all experts' among them; routers not.
     pub matrices: u64,
+    /// Of these, the experts' that a token does not use.
+    pub idle_matrices: u64,
+    /// Routers: scores of the experts.
+    pub routers: u64,
     /// Norms and biases.
     pub vectors: u64,
 }
@@ -38,17 +42,35 @@ impl ParameterCount {
             + if config.attention_output_bias { hidden } else { 0 }
             + if config.feed_forward_bias { 2 * inner + hidden } else { 0 };
         let norms = 2 * hidden + if config.qk_norm { 2 * head_dim } else { 0 };
+        let [mut feed_forward, mut idle_matrices, mut routers] = [0; 3];
+        for layer in 0..config.layers {
+            let Some(experts) = config.experts_of(layer) else {
+                feed_forward += 3 * hidden * inner;
+                continue;
+            };
+            let expert = 3 * hidden * experts.intermediate_size as u64;
+            feed_forward += experts.count as u64 * expert;
+            idle_matrices += experts.count.saturating_sub(experts.active) as u64 * expert;
+            routers += experts.count as u64 * hidden;
+        }
         Self {
             embedding: vocabulary * hidden,
             head: if config.tied_embeddings { 0 } else { vocabulary * hidden },
-            matrices: layers * (2 * hidden * (queries + kv) + 3 * hidden * inner),
+            matrices: layers * 2 * hidden * (queries + kv) + feed_forward,
+            idle_matrices,
+            routers,
             vectors: layers * (norms + biases) + hidden,
         }
     }
 
     /// All of them.
     pub fn total(&self) -> u64 {
-        self.embedding + self.head + self.matrices + self.vectors
+        self.embedding + self.head + self.matrices + self.routers + self.vectors
+    }
+
+    /// Those that a token uses.
+    pub fn active(&self) -> u64 {
+        self.total() - self.idle_matrices
     }
 }
 
@@ -60,7 +82,7 @@ pub(super) fn tensor_lengths(config: &ModelConfig) -> Vec<usize> {
 /// Floating-point operations of one token, forward and backward, averaged over a document's positions. Nothing is counted that is computed twice.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct TokenOperations {
-    /// Products with the layers' matrices.
+    /// Products with the layers' matrices, of experts with the active ones, and routers.
     pub matrices: f64,
     /// Products of queries with keys, and of their weights with values.
     pub attention: f64,
@@ -81,7 +103,7 @@ impl TokenOperations {
             })
             .sum();
         Self {
-            matrices: 6.0 * count.matrices as f64,
+            matrices: 6.0 * (count.matrices - count.idle_matrices + count.routers) as f64,
             attention: 12.0 * config.query_width() as f64 * keys,
             head: 6.0 * (config.vocabulary_size * config.hidden_size) as f64,
         }

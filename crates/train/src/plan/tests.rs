@@ -72,6 +72,33 @@ fn a_plan_agrees_with_arithmetic_by_hand() {
 }
 
 #[test]
+fn of_experts_all_take_memory_and_the_active_ones_time() {
+    let experts = zhenjin_model::config::ExpertsConfig {
+        count: 8,
+        active: 2,
+        intermediate_size: 96,
+        normalise: true,
+        every: 1,
+        dense_layers: Vec::new(),
+    };
+    let mixture = ModelConfig { experts: Some(experts), ..config() };
+    let [of_mixture, of_dense] = [&mixture, &config()].map(|config| Plan::of(config, &shape(), &machine()));
+    assert_eq!(of_mixture.parameters.total(), mixture.parameters());
+    assert_eq!(of_dense.parameters.total(), config().parameters());
+    // Two of 96 are as wide as one of 192; the routers come on top.
+    let routers = 2 * 8 * 64;
+    assert_eq!(of_mixture.parameters.active(), of_dense.parameters.total() + routers);
+    let more = of_mixture.token_operations.total() - of_dense.token_operations.total();
+    assert_eq!(more, 6.0 * routers as f64);
+    assert!(of_mixture.memory.weights > 3 * of_dense.memory.weights / 2);
+    // Activations are those of the dense model, and the routers' scores and choices.
+    let rows = 4 * 128;
+    let kept = of_mixture.memory.activations - of_dense.memory.activations;
+    assert_eq!(kept, 4 * rows * 2 * (8 + 4 * 2));
+    assert!(plan_text(&of_mixture).contains("of which a token uses"));
+}
+
+#[test]
 fn layers_are_computed_again_when_memory_is_short_and_only_then() {
     let (config, shape) = (ModelConfig { layers: 12, ..config() }, RunShape { sequences: 64, ..shape() });
     let with = |layers| MemoryEstimate::of(&config, &shape, layers).total;

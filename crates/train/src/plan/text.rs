@@ -48,8 +48,12 @@ pub fn plan_text(plan: &Plan) -> String {
 
 fn parameters_line(plan: &Plan) -> String {
     let parameters = &plan.parameters;
+    let active = match parameters.idle_matrices {
+        0 => String::new(),
+        _ => format!(", of which a token uses {}", quantity_text(parameters.active() as f64)),
+    };
     format!(
-        "{} ({} in the layers' matrices, {} in the embedding{})",
+        "{}{active} ({} in the layers' matrices, {} in the embedding{})",
         quantity_text(parameters.total() as f64),
         quantity_text(parameters.matrices as f64),
         quantity_text(parameters.embedding as f64),

@@ -177,6 +177,16 @@ fn curves(log: &Log<'_>, words: &Words) -> String {
         one(words.bits_per_byte, validations(|metrics| metrics.bits_per_byte), false),
         one(words.learning_rate, steps(&|metrics| Some(metrics.learning_rate)), true),
         one(words.gradient_norm, steps(&|metrics| Some(metrics.gradient_norm)), true),
+        one(
+            words.imbalance,
+            steps(&|metrics| metrics.routers.as_ref().map(|routers| routers.imbalance)),
+            false,
+        ),
+        one(
+            words.router_entropy,
+            steps(&|metrics| metrics.routers.as_ref().map(|routers| routers.entropy)),
+            false,
+        ),
         one(words.tokens_per_second, steps(&|metrics| Some(metrics.tokens_per_second)), true),
         one(words.peak_fraction, steps(&|metrics| metrics.peak_fraction.map(|share| 100.0 * share)), true),
     ];

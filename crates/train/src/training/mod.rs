@@ -4,6 +4,7 @@
 
 mod faults;
 mod ranks;
+mod routers;
 mod saving;
 mod step;
 mod validation;
@@ -262,5 +263,7 @@ fn tell(observers: &mut [Box<dyn Observer>], event: &Event) -> Result<(), TrainE
 mod golden_tests;
 #[cfg(test)]
 mod ranks_tests;
+#[cfg(test)]
+mod router_tests;
 #[cfg(test)]
 mod tests;

@@ -99,15 +99,16 @@ impl Ranks {
         }
     }
 
-    /// Numbers of all micro-batches, in their order, from those of each rank's.
-    pub(super) fn gather(&self, own: Vec<[f64; 3]>) -> Result<Vec<[f64; 3]>, TrainError> {
-        if self.size == 1 {
+    /// Numbers of all micro-batches, in their order, from those of each rank's, as many for each.
+    pub(super) fn gather(&self, own: Vec<Vec<f64>>) -> Result<Vec<Vec<f64>>, TrainError> {
+        let width = own.first().map_or(0, Vec::len);
+        if self.size == 1 || width == 0 {
             return Ok(own);
         }
         let bytes: Vec<u8> = own.iter().flatten().flat_map(|value| value.to_le_bytes()).collect();
         let all = self.comm().all_gather_bytes(&bytes)?.concat();
         let values: Vec<f64> = all.as_chunks().0.iter().map(|bytes| f64::from_le_bytes(*bytes)).collect();
-        Ok(values.as_chunks().0.to_vec())
+        Ok(values.chunks_exact(width).map(<[f64]>::to_vec).collect())
     }
 
     /// Sums gradients over all ranks.

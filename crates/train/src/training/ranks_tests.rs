@@ -9,7 +9,7 @@ use crate::checkpoint::{OPTIMISER_FILE, WEIGHTS_FILE};
 use crate::communication::Threads;
 
 /// Trains on so many ranks until `stop_after`; whether there is a checkpoint decides whether the run goes on or begins.
-fn train(folder: &Path, configuration: &Configuration, ranks: usize, stop_after: u64) -> u64 {
+pub(super) fn train(folder: &Path, configuration: &Configuration, ranks: usize, stop_after: u64) -> u64 {
     let checkpoint = || Checkpoints::new(&folder.join("checkpoints"), 9).find().expect("a folder").newest;
     let found = checkpoint();
     let sent = std::thread::scope(|scope| {
@@ -39,7 +39,7 @@ fn train(folder: &Path, configuration: &Configuration, ranks: usize, stop_after:
 }
 
 /// Weights and optimiser of the newest checkpoint.
-fn files(folder: &Path) -> (u64, [Vec<u8>; 2]) {
+pub(super) fn files(folder: &Path) -> (u64, [Vec<u8>; 2]) {
     let checkpoint = newest(folder);
     let read = |name| std::fs::read(checkpoint.path.join(name)).expect("a file");
     (checkpoint.state.step, [read(WEIGHTS_FILE), read(OPTIMISER_FILE)])

@@ -8,6 +8,7 @@ use zhenjin_tensor::{Gradients, ScoreGradient, TokenScore};
 
 use super::Trainer;
 use super::faults::Verdict;
+use super::routers::RouterSums;
 use crate::accumulation::tree_sum;
 use crate::configuration::OptimiserKind;
 use crate::energy::EnergyMeter;
@@ -22,6 +23,7 @@ pub(super) struct Gradient {
     pub(super) loss: f64,
     pub(super) z_loss: f64,
     pub(super) targets: u64,
+    pub(super) routers: RouterSums,
 }
 
 /// The derivative of a target's loss by its score: −log p + z · (log Σ e^logit)².
@@ -38,7 +40,7 @@ impl Trainer {
         let started = Instant::now();
         let first = self.state.next_sequence;
         let step = self.state.step + 1;
-        let Gradient { gradients, loss, z_loss, targets } = self.gradient(first)?;
+        let Gradient { gradients, loss, z_loss, targets, routers } = self.gradient(first)?;
         let count = targets.max(1) as f64;
         let (loss, z_loss) = (loss / count, z_loss / count);
         let norm = gradients.squared_norm(&self.setup.load.team).sqrt() / count;
@@ -57,6 +59,7 @@ impl Trainer {
             Verdict::Good => {
                 let factor = if clipped { clip / norm } else { 1.0 } / count;
                 self.update(&gradients, StepNumbers { gradient_factor: factor as f32, rate_factor })?;
+                self.state.choices = routers.choices();
                 None
             }
             Verdict::Skip(reason) => Some(reason),
@@ -98,6 +101,7 @@ impl Trainer {
             resident_bytes: gauges.resident_bytes.as_ref().and_then(|read| read()),
             energy: gauges.energy.as_mut().map(EnergyMeter::since_last),
             targets,
+            routers: routers.metrics(),
             skipped,
         })
     }
@@ -117,6 +121,8 @@ impl Trainer {
         let z_weight = self.configuration.loss.z_loss;
         let team = Arc::clone(&self.setup.load.team);
         let mut sums = Vec::new();
+        let experts = RouterSums::shape(&self.config);
+        self.learner.set_router_slopes(self.router_slopes());
         for micro_batch in self.setup.ranks.own(batch.micro_batches) {
             let start = first + micro_batch * batch.sequences as u64;
             let rows = self.rows(start..start + batch.sequences as u64)?;
@@ -133,14 +139,17 @@ impl Trainer {
                 loss -= f64::from(score.log_probability);
                 z_loss += z_weight * f64::from(score.log_sum_exp).powi(2);
             }
-            sums.push([loss, z_loss, rows.target_count() as f64]);
+            let mut numbers = vec![loss, z_loss, rows.target_count() as f64];
+            RouterSums::push(&mut numbers, &experts, &self.learner.take_router_statistics());
+            sums.push(numbers);
         }
         let mut gradients = self.tree.finish(&team)?;
         self.setup.ranks.sum(&mut gradients)?;
         let sums = self.setup.ranks.gather(sums)?;
         let sum = |which: usize| tree_sum(&sums.iter().map(|sums| sums[which]).collect::<Vec<f64>>());
         // Counts below 2^53 are exact.
-        Ok(Gradient { gradients, loss: sum(0), z_loss: sum(1), targets: sum(2) as u64 })
+        let routers = RouterSums::new(&experts, |index| sum(3 + index));
+        Ok(Gradient { gradients, loss: sum(0), z_loss: sum(1), targets: sum(2) as u64, routers })
     }
 
     /// The weights, to be changed.

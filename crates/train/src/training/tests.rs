@@ -140,7 +140,7 @@ fn notes(events: &[Event]) -> String {
 }
 
 /// All weights and the optimiser's whole state, as bits with their names.
-fn everything(trainer: &Trainer) -> Vec<(String, Vec<u32>)> {
+pub(super) fn everything(trainer: &Trainer) -> Vec<(String, Vec<u32>)> {
     let bits = |values: &[f32]| values.iter().map(|value| value.to_bits()).collect::<Vec<_>>();
     let weights = trainer.model.weights.parameters().map(|(name, weight)| match weight {
         Weight::Matrix(matrix) => (format!("{name:?}"), bits(matrix.f32_packed().expect("f32"))),
@@ -150,7 +150,7 @@ fn everything(trainer: &Trainer) -> Vec<(String, Vec<u32>)> {
     weights.chain(state).collect()
 }
 
-fn run(trainer: &mut Trainer) -> Result<(Outcome, Vec<Event>), TrainError> {
+pub(super) fn run(trainer: &mut Trainer) -> Result<(Outcome, Vec<Event>), TrainError> {
     let kept = Kept::default();
     let outcome = trainer.run(&mut [Box::new(kept.clone())], None, &|| false)?;
     Ok((outcome, kept.take()))
@@ -162,7 +162,12 @@ pub(super) fn newest(folder: &Path) -> Checkpoint {
 }
 
 /// Trains until `stop_after` steps are made, and forgets the trainer.
-fn stopped(folder: &Path, configuration: &Configuration, stop_after: u64, threads: usize) -> Vec<Event> {
+pub(super) fn stopped(
+    folder: &Path,
+    configuration: &Configuration,
+    stop_after: u64,
+    threads: usize,
+) -> Vec<Event> {
     let mut trainer =
         Trainer::new(configuration.clone(), setup(folder, Made::plain(), threads)).expect("a trainer");
     let kept = Kept::default();

@@ -5,16 +5,44 @@ use crate::commands::text_input::DocumentArguments;
 use crate::memory_size::MemorySize;
 use clap::Args;
 use std::path::PathBuf;
+use zhenjin_train::configuration::Overrides;
 
 pub(crate) const EXAMPLES: &str = "Examples:
   zhenjin pretrain --data poems/ --depth 4 --out runs/poems --minutes 30
   zhenjin pretrain --data shards/ --depth 4 --out runs/first --minutes 30
   zhenjin pretrain --data shards/ --config runs/first/run.toml --out runs/again
   zhenjin pretrain --data shards/ --out runs/first --resume auto
+  zhenjin pretrain --data shards/ --depth 4 --experts 8 --active 2 --out runs/experts
   zhenjin pretrain --data shards/ --depth 4 --out runs/adamw --set optimiser.kind=adamw --set schedule.kind=cosine
 
 Exit codes: 0 the run is finished; 1 an error; 2 a setting that does not exist or cannot be;
 75 it was asked to stop (SIGTERM, SIGINT, SIGUSR1), has been saved, and goes on with --resume auto.";
+
+/// The options that make a model one with experts.
+#[derive(Debug, Args)]
+pub(crate) struct ExpertArguments {
+    /// Experts of each layer: a mixture instead of one feed-forward network (model.experts)
+    #[arg(long, value_name = "E")]
+    experts: Option<u16>,
+    /// Experts that each token uses (model.active_experts); by default they are as wide as together costs what the dense network does [default: 2]
+    #[arg(long, value_name = "K")]
+    active: Option<u16>,
+}
+
+impl ExpertArguments {
+    pub(crate) fn says_something(&self) -> bool {
+        self.experts.is_some() || self.active.is_some()
+    }
+
+    /// As settings.
+    pub(crate) fn add_to(&self, overrides: &mut Overrides) {
+        for (key, value) in [("model.experts", self.experts), ("model.active_experts", self.active)] {
+            if let Some(value) = value {
+                overrides.add(key, i64::from(value));
+            }
+        }
+    }
+}
 
 #[derive(Debug, Args)]
 pub(crate) struct PretrainArguments {
@@ -36,6 +64,8 @@ pub(crate) struct PretrainArguments {
     /// The dial: layers, from which width, batch, learning rates and tokens follow [default: 4, or what --config says]
     #[arg(long, value_name = "LAYERS")]
     pub(crate) depth: Option<usize>,
+    #[command(flatten)]
+    pub(crate) experts: ExpertArguments,
     /// Settings from a TOML file, such as the run.toml of another run
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,

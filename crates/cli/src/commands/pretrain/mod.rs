@@ -8,7 +8,7 @@ mod sampling;
 mod signals;
 mod text_data;
 
-pub(crate) use arguments::{EXAMPLES, PretrainArguments};
+pub(crate) use arguments::{EXAMPLES, ExpertArguments, PretrainArguments};
 pub(crate) use signals::Interrupted;
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -351,7 +351,7 @@ fn check_settings(arguments: &PretrainArguments) -> Result<()> {
 /// Depth and settings: from the file, then `--set`, then the options that have a name of their own.
 fn overrides(arguments: &PretrainArguments) -> Result<(usize, Overrides)> {
     let (depth, mut overrides) =
-        given_settings(arguments.config.as_deref(), &arguments.set, arguments.depth)?;
+        given_settings(arguments.config.as_deref(), &arguments.set, arguments.depth, &arguments.experts)?;
     if let Some(seed) = arguments.seed {
         let seed = i64::try_from(seed).context("--seed must be below 2^63")?;
         overrides.add("seed", seed);
@@ -364,6 +364,7 @@ pub(crate) fn given_settings(
     config: Option<&Path>,
     set: &[String],
     depth: Option<usize>,
+    experts: &ExpertArguments,
 ) -> Result<(usize, Overrides)> {
     let mut overrides = Overrides::new();
     if let Some(path) = config {
@@ -373,6 +374,7 @@ pub(crate) fn given_settings(
     for assignment in set {
         overrides.add_assignment(assignment)?;
     }
+    experts.add_to(&mut overrides);
     let given = overrides.whole_number("depth").and_then(|depth| usize::try_from(depth).ok());
     let depth = depth.or(given).unwrap_or(DEFAULT_DEPTH);
     overrides.add("depth", depth as i64);
@@ -390,6 +392,7 @@ fn resumed_configuration(arguments: &PretrainArguments, checkpoint: &Checkpoint)
         );
     }
     let says_something = arguments.config.is_some() || !arguments.set.is_empty() || arguments.seed.is_some();
+    let says_something = says_something || arguments.experts.says_something();
     if !(says_something || arguments.depth.is_some() || arguments.tokens.is_some()) {
         return Ok(theirs);
     }

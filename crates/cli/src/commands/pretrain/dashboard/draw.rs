@@ -101,6 +101,10 @@ fn number_lines(state: &State) -> Vec<Line<'static>> {
     line("tokens/s", of_step(&|metrics| quantity_text(metrics.tokens_per_second)));
     let peak = step.and_then(|metrics| metrics.peak_fraction);
     line("of peak", peak.map_or_else(none, |fraction| format!("{:.0} %", 100.0 * fraction)));
+    if let Some(routers) = step.and_then(|metrics| metrics.routers.as_ref()) {
+        line("busiest expert", format!("{:.2} × mean", routers.imbalance));
+        line("router entropy", format!("{:.3} nats", routers.entropy));
+    }
     let memory = step.and_then(|metrics| metrics.resident_bytes);
     line("memory", memory.map_or_else(none, bytes_text));
     let estimate = if state.is_energy_measured { "" } else { " (estimate)" };
@@ -136,7 +140,7 @@ mod tests {
     use super::*;
     use ratatui::Terminal;
     use ratatui::backend::TestBackend;
-    use zhenjin_train::metrics::{Energy, Event, SampleText, StepMetrics, ValidationMetrics};
+    use zhenjin_train::metrics::{Energy, Event, RouterMetrics, SampleText, StepMetrics, ValidationMetrics};
     use zhenjin_train::plan::Prices;
 
     fn state() -> State {
@@ -164,6 +168,12 @@ mod tests {
                 resident_bytes: Some(700 << 20),
                 energy: Some(Energy { joules: 36_000.0, measured: false }),
                 targets: 4000,
+                routers: Some(RouterMetrics {
+                    imbalance: 1.234,
+                    balance: 1.01,
+                    entropy: 1.987,
+                    shares: Vec::new(),
+                }),
                 skipped: None,
             }));
         }
@@ -199,6 +209,8 @@ mod tests {
             "0.750 clipped",
             "2.05 k",
             "62 %",
+            "1.23 × mean",
+            "1.987 nats",
             "700 MiB",
             "1.0000 kWh (estimate)",
             "0.3000 EUR",

@@ -13,7 +13,7 @@ ZHENJIN := target/release/zhenjin
 # Where the fetched model lies: tests run on the real one.
 TEST_MODEL = $(shell $(ZHENJIN) inspect $(MODEL) --json | sed -n 's/^  "path": "\(.*\)",$$/\1/p')
 
-.PHONY: slurm help run test build web model setup setup-test format lint unit mpi doc-test deny clients browser fuzz sanitise soak bench bench-server bench-train clean
+.PHONY: slurm link mpi-program help run test build web model setup setup-test format lint unit mpi doc-test deny clients browser fuzz sanitise soak bench bench-server bench-train clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 16
@@ -89,7 +89,14 @@ soak: model ## 1,000 requests together against each alone, SOAK_MINUTES (30) of 
 	cargo run --release --locked --package zhenjin-engine --example soak -- endurance --minutes $(SOAK_MINUTES) "$(TEST_MODEL)"
 	ZHENJIN_KILLS=$(KILLS) cargo test --release --locked --package zhenjin-cli --test pretrain killed_at_random_instants
 
-slurm: build ## a node of a real Slurm cluster (two nodes on this host) dies in the middle of training: same weights in the end; needs root
+# Replaces the default program by one with the feature; the next `make build` brings it back.
+mpi-program: setup-test
+	cargo build --release --locked --workspace --features zhenjin-cli/mpi --bins
+
+link: mpi-program ## two ranks over a shaped link (1 Gbit/s, 10 ms): seconds and bytes of a step beside the plan's; needs root
+	ZHENJIN_BIN=$(CURDIR)/$(ZHENJIN) tests/link/run.sh
+
+slurm: mpi-program ## a node of a real Slurm cluster (two nodes on this host) dies in the middle of training: same weights in the end; needs root
 	scripts/setup slurm
 	ZHENJIN_BIN=$(CURDIR)/$(ZHENJIN) tests/slurm/run.sh
 

@@ -35,6 +35,13 @@ pub(crate) fn memory() -> Result<Memory> {
     Ok(memory)
 }
 
+/// The processors that this process may run on, such as `0-3,8`; `None` where the system does not tell.
+pub(crate) fn allowed_processors() -> Option<String> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let list = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"))?;
+    Some(list.trim().to_owned())
+}
+
 /// The instructions and threads that the arguments ask for, or the best that there are.
 pub(crate) fn compute(arguments: &EngineArguments) -> Result<ComputeOptions> {
     let simd = arguments.simd.as_deref();

@@ -114,6 +114,9 @@ impl std::fmt::Display for NonFiniteOrigin {
 /// Asks the loss for its derivatives by the score of a row.
 type RowGradient<'a> = dyn Fn(usize, TokenScore) -> ScoreGradient + Sync + 'a;
 
+/// Is told the number of a layer when nothing more is added to the gradients of its parameters, and may take them out.
+pub type FinishedLayer<'a> = dyn FnMut(usize, &mut Gradients) + 'a;
+
 /// Computes scores and gradients for models of one configuration. See the head of this file.
 #[derive(Debug)]
 pub struct Learner {
@@ -170,14 +173,30 @@ impl Learner {
         row_gradient: &RowGradient<'_>,
         gradients: &mut Gradients,
     ) -> Result<Vec<TokenScore>, ModelError> {
+        self.accumulate_by_layer(weights, batch, row_gradient, gradients, &mut |_, _| {})
+    }
+
+    /// As [`Learner::accumulate`]; `finished` is called for each layer, from the last to the first, while the layers below it are still to be
+    /// computed. It is not called when no row has a target.
+    ///
+    /// # Errors
+    /// As for [`Learner::accumulate`].
+    pub fn accumulate_by_layer(
+        &mut self,
+        weights: &Weights,
+        batch: &TokenBatch<'_>,
+        row_gradient: &RowGradient<'_>,
+        gradients: &mut Gradients,
+        finished: &mut FinishedLayer<'_>,
+    ) -> Result<Vec<TokenScore>, ModelError> {
         let Some(rows) = self.begin(batch)? else {
             return Ok(vec![TokenScore::default(); batch.tokens.len()]);
         };
         let table = weights.parameter_table();
         let step = Step { weights, table: &table, batch, rows: &rows, row_gradient };
         let scores = match self.recomputed_layers {
-            0 => self.recorded(&step, gradients),
-            _ => self.recomputed(&step, gradients),
+            0 => self.recorded(&step, gradients, finished),
+            _ => self.recomputed(&step, gradients, finished),
         };
         self.executor.clear_tape();
         Ok(rows.scatter(scores?, batch.tokens.len()))
@@ -309,6 +328,7 @@ impl Learner {
         &mut self,
         step: &Step<'_>,
         gradients: &mut Gradients,
+        finished: &mut FinishedLayer<'_>,
     ) -> Result<Vec<TokenScore>, TensorError> {
         let transformer = step.transformer(&self.config);
         let executor = &mut self.executor;
@@ -320,7 +340,7 @@ impl Learner {
         executor.set_layer(None);
         let scores = head(&transformer, executor, self.usable_vocabulary, step, &hidden, gradients)?;
         executor.discard(hidden);
-        executor.backward(step.table, gradients)?;
+        executor.backward_by_layer(step.table, gradients, finished)?;
         Ok(scores)
     }
 
@@ -330,6 +350,7 @@ impl Learner {
         &mut self,
         step: &Step<'_>,
         gradients: &mut Gradients,
+        finished: &mut FinishedLayer<'_>,
     ) -> Result<Vec<TokenScore>, TensorError> {
         let transformer = step.transformer(&self.config);
         let executor = &mut self.executor;
@@ -349,14 +370,14 @@ impl Learner {
         executor.set_layer(None);
         let scores = head(&transformer, executor, self.usable_vocabulary, step, &hidden, gradients)?;
         executor.discard(hidden);
-        let mut gradient = go_back(executor, step, wanted, gradients)?;
+        let mut gradient = go_back(executor, step, wanted, gradients, finished)?;
         while let Some(values) = inputs.pop() {
             let index = inputs.len();
             executor.set_layer(Some(index));
             let (input, wanted) = executor.input(values);
             let out = transformer.layer(executor, index, input, step.selected(index))?;
             executor.set_gradient(out, gradient)?;
-            gradient = go_back(executor, step, wanted, gradients)?;
+            gradient = go_back(executor, step, wanted, gradients, finished)?;
         }
         executor.set_layer(None);
         let out = executor.embedding(&step.weights.embedding, step.batch.tokens)?;
@@ -388,8 +409,9 @@ fn go_back(
     step: &Step<'_>,
     input: WantedGradient,
     gradients: &mut Gradients,
+    finished: &mut FinishedLayer<'_>,
 ) -> Result<Activations, TensorError> {
-    executor.backward(step.table, gradients)?;
+    executor.backward_by_layer(step.table, gradients, finished)?;
     let gradient = executor.take_gradient(input)?;
     executor.clear_tape();
     gradient.ok_or(TensorError::NotOnTape { what: "gradient of a layer's input" })

@@ -42,7 +42,7 @@ pub use fingerprint::Fingerprint;
 pub use forward::{AdapterRows, Transformer};
 pub use initialise::{Deviation, InitialisationRule, initialise};
 pub use kv_cache::KvCacheDtype;
-pub use learner::{Learner, LearnerOptions, NonFiniteOrigin, TokenBatch, TokenBatchError};
+pub use learner::{FinishedLayer, Learner, LearnerOptions, NonFiniteOrigin, TokenBatch, TokenBatchError};
 pub use memory::{MemoryEstimate, MemoryPlan, ServingLimits};
 pub use model::Model;
 pub use pooling::{Pool, Pooling, PoolingRows};

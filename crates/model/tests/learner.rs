@@ -7,7 +7,8 @@ use zhenjin_model::config::{ExpertsConfig, RopeLayout, SlidingWindow};
 use zhenjin_model::testing::{RandomWeights, tiny_config};
 use zhenjin_model::{
     FeedForward, Learner, LearnerOptions, LoadOptions, ModelConfig, ModelError, NonFiniteOrigin,
-    ReferenceLoader, ReferenceTapeLoader, TokenBatch, TokenBatchError, Transformer, Weight, Weights, rope,
+    ReferenceLoader, ReferenceTapeLoader, TokenBatch, TokenBatchError, Transformer, Weight, WeightName,
+    Weights, rope,
 };
 use zhenjin_tensor::{
     Dtype, Executor, Gradients, ParameterId, ParameterShape, Pass, ReferenceExecutor, ReferenceTape,
@@ -283,6 +284,41 @@ fn a_learner_is_used_again_for_batches_of_other_shapes() {
             let (expected, expected_gradients) = learn(&config, &batch, load_options.clone(), false);
             assert_eq!(scores, expected);
             assert!(bits(&gradients) == bits(&expected_gradients), "{lengths:?}");
+        }
+    }
+}
+
+/// What is taken out when its layer is finished has all of its bits, and the layers come from the last to the first.
+#[test]
+fn the_gradients_of_a_finished_layer_are_final() {
+    for config in configs() {
+        let batch = Batch::new(&LENGTHS, config.vocabulary_size, 8);
+        let load_options = options(SimdLevel::detect(), 2);
+        let weights = load(&config, &load_options);
+        let layer_of = |id: usize| match weights.parameters().nth(id) {
+            Some((WeightName::Layer(layer, _), _)) => Some(layer),
+            _ => None,
+        };
+        let (_, expected) = learn(&config, &batch, load_options.clone(), false);
+        for recomputed_layers in 0..=config.layers {
+            let load = load_options.clone();
+            let learner = Learner::new(&config, LearnerOptions { load, recompute: false }).unwrap();
+            let mut learner = learner.with_recomputed_layers(recomputed_layers);
+            let mut gradients = Gradients::new(&weights.parameter_shapes()).unwrap();
+            let (mut order, mut taken) = (Vec::new(), Vec::new());
+            let mut finished = |layer: usize, gradients: &mut Gradients| {
+                order.push(layer);
+                for id in (0..gradients.len()).filter(|id| layer_of(*id) == Some(layer)) {
+                    let id = ParameterId(id as u32);
+                    taken.push((id, gradients.take(id).unwrap()));
+                }
+            };
+            learner
+                .accumulate_by_layer(&weights, &batch.get(), &row_gradient, &mut gradients, &mut finished)
+                .unwrap();
+            assert_eq!(order, (0..config.layers).rev().collect::<Vec<_>>());
+            taken.into_iter().for_each(|(id, buffer)| gradients.put(id, buffer));
+            assert!(bits(&gradients) == bits(&expected), "{recomputed_layers} layers computed again");
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Gradients of a model's parameters: one buffer for each, by its [`ParameterId`], in the order in which the parameter itself is
 //! packed, so that optimisers work element by element.
 
-use std::ops::Range;
+use std::ops::{Deref, DerefMut, Range};
 
 use crate::error::expect;
 use crate::lanes::dispatch;
@@ -14,8 +14,12 @@ use crate::{Matrix, ParameterId, SimdLevel, TensorError, ThreadTeam, Vector};
 
 /// Elements that a thread works on together.
 const PART: usize = 64 * 1024;
+/// Elements whose squares are summed together for [`Gradients::squared_norm`], from the beginning of each parameter.
+pub const NORM_ELEMENTS: usize = 4096;
 /// Elements whose squares are summed in f32 before the sum goes on in f64.
 const SQUARES: usize = 1024;
+/// Sums of squares that a thread computes together.
+const NORM_PART: usize = 16;
 /// Sums of squares outside these bounds may have lost summands by overflow or underflow and are computed again in f64.
 const SAFE_SQUARES: Range<f32> = 1e-25..1e30;
 
@@ -53,6 +57,24 @@ impl ParameterShape {
             }
             ParameterShape::Vector { len } => len,
         }
+    }
+}
+
+/// The gradient of one parameter that was taken out of its [`Gradients`], in packed order.
+#[derive(Debug)]
+pub struct GradientBuffer(Zeroed);
+
+impl Deref for GradientBuffer {
+    type Target = [f32];
+
+    fn deref(&self) -> &[f32] {
+        &self.0
+    }
+}
+
+impl DerefMut for GradientBuffer {
+    fn deref_mut(&mut self) -> &mut [f32] {
+        &mut self.0
     }
 }
 
@@ -132,6 +154,27 @@ impl Gradients {
         &mut self.buffers[id.0 as usize]
     }
 
+    /// Takes a parameter's gradient out, for work beside the backward pass. Until [`Gradients::put`] it is empty, as that of a parameter
+    /// that does not learn.
+    ///
+    /// # Errors
+    /// [`TensorError::OutOfMemory`].
+    ///
+    /// # Panics
+    /// When there is no such parameter.
+    pub fn take(&mut self, id: ParameterId) -> Result<GradientBuffer, TensorError> {
+        let empty = Zeroed::new("gradients", 0)?;
+        Ok(GradientBuffer(std::mem::replace(&mut self.buffers[id.0 as usize], empty)))
+    }
+
+    /// Puts back what was taken out.
+    ///
+    /// # Panics
+    /// When there is no such parameter.
+    pub fn put(&mut self, id: ParameterId, buffer: GradientBuffer) {
+        self.buffers[id.0 as usize] = buffer.0;
+    }
+
     /// The gradient of parameter `id`, which has `shape`; `None` when it does not learn.
     ///
     /// # Errors
@@ -171,13 +214,23 @@ impl Gradients {
         for (sum, addend) in self.buffers.iter().zip(&other.buffers) {
             expect("gradients to add", sum.len(), addend.len())?;
         }
-        let simd = self.simd;
         for (sum, addend) in self.buffers.iter_mut().zip(&other.buffers) {
-            team.for_each_chunk(sum, PART, |index, rows| {
-                let addend = &addend[index * PART..][..rows.len()];
-                dispatch(simd, AddToRows { rows, addend });
-            });
+            add_to(team, self.simd, sum, addend);
         }
+        Ok(())
+    }
+
+    /// Adds the gradient of parameter `id` to `sum`, element by element.
+    ///
+    /// # Errors
+    /// [`TensorError::Length`] when `sum` has another length.
+    ///
+    /// # Panics
+    /// When there is no such parameter.
+    pub fn add_one_to(&self, id: ParameterId, sum: &mut [f32], team: &ThreadTeam) -> Result<(), TensorError> {
+        let addend = self.get(id);
+        expect("gradient to add", sum.len(), addend.len())?;
+        add_to(team, self.simd, sum, addend);
         Ok(())
     }
 
@@ -189,20 +242,30 @@ impl Gradients {
     }
 
     /// The sum of the squares of all elements. Its order of additions depends on the shapes alone: 1,024 squares at a time in
-    /// f32 over lanes, their sums in f64 in ascending order.
+    /// f32 over lanes, their sums in f64 in ascending order within [`NORM_ELEMENTS`], then the sums of these.
     pub fn squared_norm(&self, team: &ThreadTeam) -> f64 {
-        let mut total = 0.0;
-        let mut sums = Vec::new();
-        for buffer in &self.buffers {
-            sums.clear();
-            sums.resize(buffer.len().div_ceil(PART), 0.0f64);
-            team.for_each_chunk(&mut sums, 1, |index, sum| {
-                let part = &buffer[index * PART..buffer.len().min((index + 1) * PART)];
-                sum[0] = part.chunks(SQUARES).map(|values| squares(self.simd, values)).sum();
-            });
-            total += sums.iter().sum::<f64>();
-        }
-        total
+        let of_parameter = |id: usize| {
+            let id = ParameterId(id as u32);
+            self.squared_sums(id, 0..self.get(id).len(), team).iter().sum::<f64>()
+        };
+        (0..self.len()).map(of_parameter).fold(0.0, |total, sum| total + sum)
+    }
+
+    /// The sums of squares of every [`NORM_ELEMENTS`] elements of a range of parameter `id`, of which [`Gradients::squared_norm`] is made.
+    /// The range begins at a multiple of [`NORM_ELEMENTS`].
+    ///
+    /// # Panics
+    /// When there is no such parameter, or no such range in it.
+    pub fn squared_sums(&self, id: ParameterId, elements: Range<usize>, team: &ThreadTeam) -> Vec<f64> {
+        let values = &self.get(id)[elements];
+        let mut sums = vec![0.0f64; values.len().div_ceil(NORM_ELEMENTS)];
+        team.for_each_chunk(&mut sums, NORM_PART, |index, sums| {
+            let part = values[index * NORM_PART * NORM_ELEMENTS..].chunks(NORM_ELEMENTS);
+            for (sum, part) in sums.iter_mut().zip(part) {
+                *sum = part.chunks(SQUARES).map(|values| squares(self.simd, values)).sum();
+            }
+        });
+        sums
     }
 
     /// The first element that is NaN or infinite: of which parameter, and where in its packed order.
@@ -212,6 +275,13 @@ impl Gradients {
             Some((ParameterId(id as u32), index))
         })
     }
+}
+
+fn add_to(team: &ThreadTeam, simd: SimdLevel, sum: &mut [f32], addend: &[f32]) {
+    team.for_each_chunk(sum, PART, |index, rows| {
+        let addend = &addend[index * PART..][..rows.len()];
+        dispatch(simd, AddToRows { rows, addend });
+    });
 }
 
 /// The sum of the squares of some values.
@@ -312,6 +382,33 @@ mod tests {
         some.get_mut(ParameterId(1))[2] = 3.0;
         some.add(&other, &team).unwrap();
         assert_eq!(some.squared_norm(&team), 9.0);
+    }
+
+    #[test]
+    fn norms_are_made_of_the_sums_of_any_ranges() {
+        let team = ThreadTeam::new(2).unwrap();
+        let gradients = gradients(1.0);
+        let mut total = 0.0;
+        for id in (0..3).map(ParameterId) {
+            let length = gradients.get(id).len();
+            let middle = (length / 2).next_multiple_of(NORM_ELEMENTS).min(length);
+            let mut sums = gradients.squared_sums(id, 0..middle, &team);
+            sums.extend(gradients.squared_sums(id, middle..length, &team));
+            total += sums.iter().sum::<f64>();
+        }
+        assert_eq!(total.to_bits(), gradients.squared_norm(&team).to_bits());
+    }
+
+    #[test]
+    fn a_gradient_that_was_taken_out_is_added_to_and_put_back() {
+        let team = ThreadTeam::new(2).unwrap();
+        let (mut sum, id) = (gradients(2.0), ParameterId(2));
+        let mut taken = sum.take(id).unwrap();
+        assert!(sum.get(id).is_empty());
+        gradients(1.0).add_one_to(id, &mut taken, &team).unwrap();
+        assert!(gradients(1.0).add_one_to(ParameterId(1), &mut taken, &team).is_err());
+        sum.put(id, taken);
+        assert_eq!(sum.get(id), gradients(3.0).get(id));
     }
 
     #[test]

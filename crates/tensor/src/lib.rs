@@ -40,7 +40,7 @@ pub use direct::{Activations, DirectExecutor, RowScore, ScoreTarget, WorkspaceLi
 pub use dtype::Dtype;
 pub use error::TensorError;
 pub use executor::{Executor, Expert, ExpertChoice, LowRankAddition, Projection};
-pub use gradients::{Gradients, ParameterShape, ParameterSource};
+pub use gradients::{GradientBuffer, Gradients, NORM_ELEMENTS, ParameterShape, ParameterSource};
 pub use kv::{KvCache, KvDtype, KvShape, PAGE_TOKENS, PageId, SequenceRows};
 pub use linear::{Product, QuantisedRows, linear};
 pub use matrix::{Matrix, MatrixMemory};

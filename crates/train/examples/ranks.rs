@@ -1,7 +1,7 @@
 //! One rank of a job started by `mpirun`: sums made-up gradients over all ranks, or trains a tiny model with them, and prints what the test
 //! beside it (`tests/mpi.rs`) compares.
 //!
-//! `sum ELEMENTS MICRO_BATCHES [END]`: with END `panic`, `vanish`, `silent` or `error`, rank 1 ends that way before the work.
+//! `sum ELEMENTS MICRO_BATCHES [END]`: with END `panic`, `vanish`, `silent`, `stopped` or `error`, rank 1 ends that way before the work; with `slow`, it begins 8 seconds late.
 //! `train FOLDER STEPS`: trains until STEPS steps are made, from the newest checkpoint of the folder if there is one.
 
 #![allow(clippy::print_stdout, reason = "the test reads it")]
@@ -16,7 +16,7 @@ use zhenjin_corpus::{CorpusError, PackedSequence};
 use zhenjin_model::LoadOptions;
 use zhenjin_tensor::{SimdLevel, ThreadTeam};
 use zhenjin_train::checkpoint::Checkpoints;
-use zhenjin_train::communication::{Comm, Mpi, tree_sum};
+use zhenjin_train::communication::{Comm, Limits, Mpi, tree_sum};
 use zhenjin_train::configuration::{Configuration, Overrides};
 use zhenjin_train::sequences::SequenceSource;
 use zhenjin_train::training::{Gauges, Ranks, Setup, Trainer};
@@ -24,7 +24,9 @@ use zhenjin_train::training::{Gauges, Ranks, Setup, Trainer};
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    let comm = Mpi::start(Duration::from_secs(5))?;
+    // A rank that sleeps lives: only patience ends its job.
+    let patience = Duration::from_secs(if words.last() == Some(&"silent") { 5 } else { 60 });
+    let comm = Mpi::start(Limits { patience, silence: Duration::from_secs(5) })?;
     match words[..] {
         ["sum", len, batches] => sum(comm, len.parse()?, batches.parse()?),
         ["sum", len, batches, end] => {
@@ -43,6 +45,11 @@ fn end_as(end: &str) -> Result<(), Box<dyn Error>> {
         "panic" => panic!("as the test wants it"),
         "vanish" => std::process::exit(0),
         "silent" => std::thread::sleep(Duration::from_secs(60)),
+        "slow" => std::thread::sleep(Duration::from_secs(8)),
+        "stopped" => {
+            let own = std::process::id().to_string();
+            std::process::Command::new("kill").args(["-STOP", &own]).status()?;
+        }
         _ => return Err("as the test wants it".into()),
     }
     Ok(())
@@ -130,6 +137,7 @@ fn train(comm: Mpi, folder: &Path, steps: u64) -> Result<(), Box<dyn Error>> {
         source: Arc::new(Counting),
         load: LoadOptions { simd: SimdLevel::detect(), team: Arc::new(ThreadTeam::new(1)?) },
         ranks: ranks.clone(),
+        overlap: true,
         recomputed_layers: 0,
         usable_vocabulary: 64,
         companions: Vec::new(),
@@ -149,7 +157,7 @@ fn train(comm: Mpi, folder: &Path, steps: u64) -> Result<(), Box<dyn Error>> {
         made.get() > steps
     };
     trainer.run(&mut [], None, &stop)?;
-    let sent = trainer.bytes_sent();
+    let sent = trainer.traffic().bytes_sent;
     ranks.comm().finish()?;
     if let Some(checkpoint) = checkpoints()?.newest {
         let mut bytes = std::fs::read(checkpoint.path.join("model.safetensors"))?;

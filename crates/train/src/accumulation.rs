@@ -1,10 +1,10 @@
 //! Sums over micro-batches by a fixed binary tree: neighbours first, then their sums, as in ((0 + 1) + (2 + 3)). Ranks that have
 //! a power of two of neighbouring micro-batches each, and sum what they get by the same tree, get the same bits as one process.
 
-use zhenjin_tensor::{Gradients, ParameterShape, TensorError, ThreadTeam};
+use zhenjin_tensor::{Gradients, ParameterId, ParameterShape, TensorError, ThreadTeam};
 
 /// The gradients of micro-batches that have been added so far: at most one sum of each power of two.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct GradientTree {
     shapes: Vec<ParameterShape>,
     /// Sums, the largest first, each with the number of micro-batches in it.
@@ -42,14 +42,25 @@ impl GradientTree {
         Ok(())
     }
 
-    /// The sum of all that were added; zeros when there were none.
-    pub(crate) fn finish(&mut self, team: &ThreadTeam) -> Result<Gradients, TensorError> {
-        let Some((_, mut sum)) = self.sums.pop() else { return self.zeros(team) };
-        while let Some((_, mut larger)) = self.sums.pop() {
-            larger.add(&sum, team)?;
-            self.spare.push(std::mem::replace(&mut sum, larger));
-        }
-        Ok(sum)
+    /// Adds all that were added before to the gradient of the last micro-batch, for one parameter: what the tree gives when the number of
+    /// micro-batches is a power of two.
+    pub(crate) fn complete(
+        &self,
+        id: ParameterId,
+        newest: &mut [f32],
+        team: &ThreadTeam,
+    ) -> Result<(), TensorError> {
+        self.sums.iter().rev().try_for_each(|(_, sum)| sum.add_one_to(id, newest, team))
+    }
+
+    /// As [`GradientTree::complete`], for every parameter.
+    pub(crate) fn complete_all(&self, newest: &mut Gradients, team: &ThreadTeam) -> Result<(), TensorError> {
+        self.sums.iter().rev().try_for_each(|(_, sum)| newest.add(sum, team))
+    }
+
+    /// Forgets what was added.
+    pub(crate) fn clear(&mut self) {
+        self.spare.extend(self.sums.drain(..).map(|(_, sum)| sum));
     }
 
     /// Takes memory back.
@@ -92,18 +103,23 @@ mod tests {
                 }
             }
         }
-        for count in 1..=values.len() {
-            for value in &values[..count] {
-                let mut gradients = tree.zeros(&team).expect("memory");
-                gradients.get_mut(ParameterId(0)).fill(*value);
-                tree.push(gradients, &team).expect("the same shapes");
+        for count in [1, 2, 4, 8] {
+            let mut newest = tree.zeros(&team).expect("memory");
+            for (index, value) in values[..count].iter().enumerate() {
+                newest.get_mut(ParameterId(0)).fill(*value);
+                if index + 1 < count {
+                    tree.push(newest, &team).expect("the same shapes");
+                    newest = tree.zeros(&team).expect("memory");
+                }
             }
-            let sum = tree.finish(&team).expect("the same shapes");
-            assert_eq!(sum.get(ParameterId(0)), [expected(&values[..count]); 3], "{count}");
-            tree.take_back(sum);
+            let mut copy = newest.get(ParameterId(0)).to_vec();
+            tree.complete(ParameterId(0), &mut copy, &team).expect("the same shapes");
+            assert_eq!(copy, [expected(&values[..count]); 3], "{count}");
+            tree.complete_all(&mut newest, &team).expect("the same shapes");
+            assert_eq!(newest.get(ParameterId(0)), copy, "{count}");
+            tree.clear();
+            tree.take_back(newest);
         }
-        let none = tree.finish(&team).expect("zeros");
-        assert_eq!(none.get(ParameterId(0)), [0.0; 3]);
     }
 
     #[test]

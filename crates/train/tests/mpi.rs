@@ -74,7 +74,8 @@ fn a_lost_rank_ends_the_job_with_a_reason() {
     for (end, reason) in [
         ("panic", "as the test wants it"),
         ("vanish", "finalize"),
-        ("silent", "rank 1"),
+        ("silent", "for a message of rank 1"),
+        ("stopped", "no sign of life from rank 1"),
         ("error", "as the test wants it"),
     ] {
         let begun = Instant::now();
@@ -85,4 +86,11 @@ fn a_lost_rank_ends_the_job_with_a_reason() {
         assert!(said.contains(reason), "{end}: {said}");
         assert!(begun.elapsed() < Duration::from_secs(30), "{end} took {:?}", begun.elapsed());
     }
+}
+
+/// Signs of life come although the rank sends nothing for longer than a process may give none.
+#[test]
+fn a_slow_rank_is_waited_for() {
+    let output = job(2, &["sum", &LEN.to_string(), "8", "slow"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }

@@ -12,13 +12,14 @@ use zhenjin_tensor::ComputeOptions;
 use zhenjin_train::checkpoint::Checkpoints;
 use zhenjin_train::configuration::Configuration;
 use zhenjin_train::plan::{
-    Cluster, Machine, Network, Plan, PublishedRun, RunShape, Work, cluster_text, plan_text, probe_training,
-    published_runs,
+    Cluster, Machine, Network, Plan, Probe, PublishedRun, RunShape, Work, cluster_text, plan_text,
+    probe_training, published_runs, scaling_text,
 };
 
 pub(crate) const EXAMPLES: &str = "Examples:
   zhenjin plan --depth 6
   zhenjin plan --depth 12 --tokens 2B --ranks 16 --network 125M --latency 0.001
+  zhenjin plan --depth 12 --set batch.micro_batches=1024 --network 1.25G --scaling 1024
   zhenjin plan --preset gpt-3
   zhenjin plan --parameters 70B --tokens 2T --devices 2048 --peak 312T --utilisation 0.4 --device-watts 400 --device-price 1.5";
 
@@ -58,6 +59,12 @@ pub(crate) struct PlanArguments {
     /// Seconds that a message takes between machines
     #[arg(long, value_name = "SECONDS", default_value_t = 0.0001, value_parser = positive)]
     latency: f64,
+    /// A table for 1, 2, 4 … up to so many machines, as far as the micro-batches of a step can be shared
+    #[arg(long, value_name = "MACHINES", conflicts_with = "ranks")]
+    scaling: Option<usize>,
+    /// Operations per second that one machine reaches on this model, such as 200G [default: measured for 5 seconds]
+    #[arg(long, value_name = "FLOP/S", value_parser = quantity)]
+    speed: Option<f64>,
     /// Most memory that the run may take [default: what is free]
     #[arg(long, value_name = "SIZE")]
     memory: Option<MemorySize>,
@@ -179,17 +186,19 @@ fn show_run(arguments: &PlanArguments) -> Result<()> {
     let length = length.max(1);
     let memory =
         arguments.memory.map_or_else(|| Ok(crate::machine::memory()?.available), |size| anyhow::Ok(size.0));
+    let probe = match arguments.speed {
+        Some(speed) => {
+            Probe { peak_flops: speed, achieved_flops: speed, update_seconds: 0.0, threads: compute.threads }
+        }
+        None => {
+            let sequences = rows.div_ceil(length);
+            probe_training(&config, &configuration.optimiser, sequences, length, &load, PROBE)?
+        }
+    };
     let machine = Machine {
         memory_bytes: Some(memory?),
         disk_bytes: Checkpoints::new(&arguments.out, 1).free_bytes(),
-        probe: probe_training(
-            &config,
-            &configuration.optimiser,
-            rows.div_ceil(length),
-            length,
-            &load,
-            PROBE,
-        )?,
+        probe,
         network: network(arguments),
         prices: arguments.prices.prices(compute.threads),
     };
@@ -197,6 +206,14 @@ fn show_run(arguments: &PlanArguments) -> Result<()> {
         ranks: arguments.ranks.max(1),
         ..configuration.run_shape(arguments.document_length, None)
     };
+    if let Some(most) = arguments.scaling {
+        let plans = Plan::scaling(&config, &shape, &machine, most);
+        match arguments.json {
+            true => println!("{}", serde_json::to_string_pretty(&plans)?),
+            false => print!("{}", scaling_text(&plans)),
+        }
+        return Ok(());
+    }
     let plan = Plan::of(&config, &shape, &machine);
     match arguments.json {
         true => println!("{}", serde_json::to_string_pretty(&plan)?),

@@ -65,6 +65,20 @@ impl RecordingExecutor {
         parameters: &dyn ParameterSource,
         gradients: &mut Gradients,
     ) -> Result<(), TensorError> {
+        self.backward_by_layer(parameters, gradients, &mut |_, _| {})
+    }
+
+    /// As [`RecordingExecutor::backward`]; as soon as it is through with a layer, it calls `finished` with its number: nothing more is added to the
+    /// gradients of the layer's parameters, which may be taken out.
+    ///
+    /// # Errors
+    /// As for [`RecordingExecutor::backward`].
+    pub fn backward_by_layer(
+        &mut self,
+        parameters: &dyn ParameterSource,
+        gradients: &mut Gradients,
+        finished: &mut dyn FnMut(usize, &mut Gradients),
+    ) -> Result<(), TensorError> {
         let mut sources = Sources { parameters, gradients };
         while let Some(Record { operation, layer }) = self.tape.records.pop() {
             self.layer = layer;
@@ -74,6 +88,12 @@ impl RecordingExecutor {
                 if let Some(gradient) = &self.tape.nodes[node].gradient {
                     self.trace.check(Pass::Backward, name, layer, gradient);
                 }
+            }
+            let next = self.tape.records.last().map(|record| record.layer);
+            if let Some(index) = layer
+                && next != Some(layer)
+            {
+                finished(index, sources.gradients);
             }
         }
         for node in &mut self.tape.nodes {

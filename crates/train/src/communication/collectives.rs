@@ -1,20 +1,56 @@
 //! Collective operations out of messages between two ranks.
 //!
-//! Sums: rank `i` takes in rank `i + d` for d = 1, 2, 4 …, if `i` is a multiple of `2d`: the tree of [`tree_sum`]. With a power of two of ranks,
-//! pairs exchange halves of what is left of their values (recursive halving, Thakur, Rabenseifner and Gropp 2005), nearest ranks first,
-//! which is this tree element by element. Otherwise each rank sends every owner its part, and the owner sums the parts by the same tree.
+//! Values are divided into pieces, each of which belongs to one rank, its owner. Sums: rank `i` takes in rank `i + d` for d = 1, 2, 4 …, if `i` is a multiple
+//! of `2d`: the tree of [`tree_sum`]. With a power of two of ranks, pairs exchange what the other's half of the ranks owns (recursive halving,
+//! Thakur, Rabenseifner and Gropp 2005), nearest ranks first, which is this tree element by element. Otherwise each rank sends every owner its
+//! pieces, and the owner sums by the same tree.
 
 use super::{Comm, CommError, Incoming, Outgoing};
 use std::ops::Range;
 
 /// Ranges of ranks begin at multiples of this number of elements, so that sums over whole blocks (norms) never cross ranks.
-pub const SEGMENT_ELEMENTS: usize = 4096;
+pub const SEGMENT_ELEMENTS: usize = zhenjin_tensor::NORM_ELEMENTS;
 
-/// Elements of a message: a bound on the memory that a collective operation takes.
-pub const MESSAGE_ELEMENTS: usize = 1 << 18;
+/// Elements of a message, 16 MB in f32: a bound on the memory that a collective operation takes, and long enough for slow links.
+pub const MESSAGE_ELEMENTS: usize = 1 << 22;
 
 /// Bytes that one rank may send in [`Comm::all_gather_bytes`].
 const MAX_GATHERED_BYTES: usize = 1 << 30;
+
+/// Elements that belong to one rank.
+#[derive(Debug)]
+pub struct Piece<'a, T = f32> {
+    /// The rank.
+    pub owner: usize,
+    /// The elements.
+    pub values: &'a mut [T],
+}
+
+/// What pieces are made of.
+pub(super) trait Element: Copy + Default {
+    fn outgoing(values: &[Self]) -> Outgoing<'_>;
+    fn incoming(values: &mut [Self]) -> Incoming<'_>;
+}
+
+impl Element for f32 {
+    fn outgoing(values: &[f32]) -> Outgoing<'_> {
+        Outgoing::Floats(values)
+    }
+
+    fn incoming(values: &mut [f32]) -> Incoming<'_> {
+        Incoming::Floats(values)
+    }
+}
+
+impl Element for u8 {
+    fn outgoing(values: &[u8]) -> Outgoing<'_> {
+        Outgoing::Bytes(values)
+    }
+
+    fn incoming(values: &mut [u8]) -> Incoming<'_> {
+        Incoming::Bytes(values)
+    }
+}
 
 /// The sum of `leaves` by the fixed binary tree, by `add(into, from)`: leaf `i` takes in leaf `i + d` for d = 1, 2, 4 … if `i` is a multiple of `2d`.
 /// The result is in the first leaf.
@@ -36,23 +72,23 @@ pub fn tree_sum<T>(leaves: &mut [T], mut add: impl FnMut(&mut T, &T)) {
 /// If `rank` is not below `size`.
 pub fn owned_range(len: usize, rank: usize, size: usize) -> Range<usize> {
     assert!(rank < size, "rank {rank} of {size}");
-    segments(len, size, segment_of(rank, size)..segment_of(rank, size) + 1)
-}
-
-/// Which of `size` segments a rank owns. Recursive halving, nearest ranks first, ends at the reversed bits of the rank.
-fn segment_of(rank: usize, size: usize) -> usize {
-    if size.is_power_of_two() && size > 1 {
-        rank.reverse_bits() >> (usize::BITS - size.trailing_zeros())
-    } else {
-        rank
-    }
-}
-
-/// The elements of consecutive segments.
-fn segments(len: usize, size: usize, range: Range<usize>) -> Range<usize> {
     let blocks = len.div_ceil(SEGMENT_ELEMENTS);
-    let bound = |segment: usize| (segment * blocks / size * SEGMENT_ELEMENTS).min(len);
-    bound(range.start)..bound(range.end)
+    let bound = |rank: usize| (rank * blocks / size * SEGMENT_ELEMENTS).min(len);
+    bound(rank)..bound(rank + 1)
+}
+
+/// The pieces of values of which every rank owns its [`owned_range`].
+pub fn divided(mut values: &mut [f32], size: usize) -> Vec<Piece<'_>> {
+    let len = values.len();
+    let mut pieces = Vec::with_capacity(size);
+    for owner in 0..size {
+        let (own, rest) = values.split_at_mut(owned_range(len, owner, size).len());
+        values = rest;
+        if !own.is_empty() {
+            pieces.push(Piece { owner, values: own });
+        }
+    }
+    pieces
 }
 
 fn add(into: &mut [f32], from: &[f32]) {
@@ -61,190 +97,142 @@ fn add(into: &mut [f32], from: &[f32]) {
     }
 }
 
-/// Pieces of at most [`MESSAGE_ELEMENTS`].
-fn pieces(range: Range<usize>) -> impl Iterator<Item = Range<usize>> {
-    range.clone().step_by(MESSAGE_ELEMENTS).map(move |start| start..(start + MESSAGE_ELEMENTS).min(range.end))
+/// A walk over the elements of those pieces whose owners are chosen.
+struct Walk<'a> {
+    is_chosen: &'a dyn Fn(usize) -> bool,
+    piece: usize,
+    offset: usize,
+    left: usize,
 }
 
-pub(super) fn reduce_scatter<C: Comm + ?Sized>(
+impl<'a> Walk<'a> {
+    fn new<T>(pieces: &[Piece<'_, T>], is_chosen: &'a dyn Fn(usize) -> bool) -> Self {
+        let chosen = pieces.iter().filter(|piece| is_chosen(piece.owner));
+        Self { is_chosen, piece: 0, offset: 0, left: chosen.map(|piece| piece.values.len()).sum() }
+    }
+
+    /// Elements of the next message.
+    fn next_length(&self) -> usize {
+        self.left.min(MESSAGE_ELEMENTS)
+    }
+
+    /// Shows `see` the elements of the next message: where they are in the message, and the elements.
+    fn advance<T>(&mut self, pieces: &mut [Piece<'_, T>], mut see: impl FnMut(Range<usize>, &mut [T])) {
+        let length = self.next_length();
+        let mut seen = 0;
+        while seen < length {
+            let piece = &mut pieces[self.piece];
+            if !(self.is_chosen)(piece.owner) || self.offset == piece.values.len() {
+                (self.piece, self.offset) = (self.piece + 1, 0);
+                continue;
+            }
+            let count = (piece.values.len() - self.offset).min(length - seen);
+            see(seen..seen + count, &mut piece.values[self.offset..self.offset + count]);
+            self.offset += count;
+            seen += count;
+        }
+        self.left -= length;
+    }
+}
+
+/// Sends the chosen pieces of `values` to one rank and gets chosen pieces from another, which `merge` brings to their place.
+fn swap<C: Comm + ?Sized, T: Element>(
     comm: &mut C,
-    values: &mut [f32],
-) -> Result<Range<usize>, CommError> {
+    (to, is_given): (usize, &dyn Fn(usize) -> bool),
+    (from, is_taken): (usize, &dyn Fn(usize) -> bool),
+    pieces: &mut [Piece<'_, T>],
+    mut merge: impl FnMut(&mut [T], &[T]),
+) -> Result<(), CommError> {
+    let (mut give, mut take) = (Walk::new(pieces, is_given), Walk::new(pieces, is_taken));
+    let mut outgoing = vec![T::default(); give.next_length()];
+    let mut incoming = vec![T::default(); take.next_length()];
+    while give.left + take.left > 0 {
+        let given = &mut outgoing[..give.next_length()];
+        give.advance(pieces, |range, values| given[range].copy_from_slice(values));
+        let taken = &mut incoming[..take.next_length()];
+        match (given.is_empty(), taken.is_empty()) {
+            (false, false) => comm.exchange(to, T::outgoing(given), from, T::incoming(taken))?,
+            (false, true) => comm.send(to, T::outgoing(given))?,
+            (true, _) => comm.receive(from, T::incoming(taken))?,
+        }
+        take.advance(pieces, |range, values| merge(values, &taken[range]));
+    }
+    Ok(())
+}
+
+/// The rounds of halving and doubling: distances 1, 2, 4 … below `size`.
+fn distances(size: usize) -> impl DoubleEndedIterator<Item = usize> {
+    (0..size.ilog2()).map(|round| 1 << round)
+}
+
+pub(super) fn sum_to_owners<C: Comm + ?Sized>(
+    comm: &mut C,
+    pieces: &mut [Piece<'_>],
+) -> Result<(), CommError> {
     let (rank, size) = (comm.rank(), comm.size());
     if size == 1 {
-        return Ok(0..values.len());
+        return Ok(());
     }
-    if size.is_power_of_two() {
-        halve(comm, values)?;
-    } else {
-        sum_parts(comm, values)?;
+    if !size.is_power_of_two() {
+        return sum_parts(comm, pieces);
     }
-    Ok(owned_range(values.len(), rank, size))
-}
-
-/// Reduce-scatter by recursive halving.
-fn halve<C: Comm + ?Sized>(comm: &mut C, values: &mut [f32]) -> Result<(), CommError> {
-    let (rank, size, len) = (comm.rank(), comm.size(), values.len());
-    let mut received = vec![0.0; MESSAGE_ELEMENTS.min(len)];
-    let mut mine = 0..size;
-    let mut distance = 1;
-    while distance < size {
+    for distance in distances(size) {
         let partner = rank ^ distance;
-        let middle = mine.start + mine.len() / 2;
-        let (kept, given) = match rank & distance == 0 {
-            true => (mine.start..middle, middle..mine.end),
-            false => (middle..mine.end, mine.start..middle),
-        };
-        let mut outgoing = pieces(segments(len, size, given));
-        let mut incoming = pieces(segments(len, size, kept.clone()));
-        loop {
-            let (give, take) = (outgoing.next(), incoming.next());
-            if give.is_none() && take.is_none() {
-                break;
-            }
-            trade(comm, partner, give, take, values, &mut received)?;
-        }
-        mine = kept;
-        distance *= 2;
+        // Both have the sums of owners that agree with them in the bits below the distance.
+        let owned_by = |rank: usize| move |owner: usize| (owner ^ rank) & (2 * distance - 1) == 0;
+        swap(comm, (partner, &owned_by(partner)), (partner, &owned_by(rank)), pieces, add)?;
     }
     Ok(())
 }
 
-/// Gives a piece of `values` to the partner and adds the piece that comes back; both have halves of (almost) equal length.
-fn trade<C: Comm + ?Sized>(
-    comm: &mut C,
-    partner: usize,
-    give: Option<Range<usize>>,
-    take: Option<Range<usize>>,
-    values: &mut [f32],
-    received: &mut [f32],
-) -> Result<(), CommError> {
-    match (give, take) {
-        (Some(give), Some(take)) => {
-            let received = &mut received[..take.len()];
-            comm.exchange(
-                partner,
-                Outgoing::Floats(&values[give]),
-                partner,
-                Incoming::Floats(&mut *received),
-            )?;
-            add(&mut values[take], received);
-        }
-        (Some(give), None) => comm.send(partner, Outgoing::Floats(&values[give]))?,
-        (None, Some(take)) => {
-            let received = &mut received[..take.len()];
-            comm.receive(partner, Incoming::Floats(&mut *received))?;
-            add(&mut values[take], received);
-        }
-        (None, None) => {}
-    }
-    Ok(())
-}
-
-/// Reduce-scatter for any number of ranks: in round `r`, each rank sends its part of the range of rank `+ r` and gets its own range's part from rank `- r`.
-fn sum_parts<C: Comm + ?Sized>(comm: &mut C, values: &mut [f32]) -> Result<(), CommError> {
-    let (rank, size, len) = (comm.rank(), comm.size(), values.len());
-    let own = owned_range(len, rank, size);
+/// For any number of ranks: in round `r`, each rank sends rank `+ r` what that one owns, and gets what it owns itself from rank `- r`.
+fn sum_parts<C: Comm + ?Sized>(comm: &mut C, pieces: &mut [Piece<'_>]) -> Result<(), CommError> {
+    let (rank, size) = (comm.rank(), comm.size());
     let mut parts = vec![Vec::new(); size];
     for round in 1..size {
         let (to, from) = ((rank + round) % size, (rank + size - round) % size);
-        let mut part = vec![0.0; own.len()];
-        let outgoing = Outgoing::Floats(&values[owned_range(len, to, size)]);
-        comm.exchange(to, outgoing, from, Incoming::Floats(&mut part))?;
-        parts[from] = part;
+        let part = &mut parts[from];
+        let (is_given, is_taken) = (|owner: usize| owner == to, |owner: usize| owner == rank);
+        swap(comm, (to, &is_given), (from, &is_taken), pieces, |_, values| part.extend_from_slice(values))?;
     }
-    parts[rank] = values[own.clone()].to_vec();
+    let own = pieces.iter().filter(|piece| piece.owner == rank);
+    parts[rank] = own.flat_map(|piece| piece.values.iter().copied()).collect();
     tree_sum(&mut parts, |into, from| add(into, from));
-    values[own].copy_from_slice(&parts[0]);
+    let mut rest = parts[0].as_slice();
+    for piece in pieces.iter_mut().filter(|piece| piece.owner == rank) {
+        let (own, others) = rest.split_at(piece.values.len());
+        piece.values.copy_from_slice(own);
+        rest = others;
+    }
     Ok(())
 }
 
-pub(super) fn all_gather<C: Comm + ?Sized>(comm: &mut C, values: &mut [f32]) -> Result<(), CommError> {
-    let (rank, size, len) = (comm.rank(), comm.size(), values.len());
+pub(super) fn share_from_owners<C: Comm + ?Sized, T: Element>(
+    comm: &mut C,
+    pieces: &mut [Piece<'_, T>],
+) -> Result<(), CommError> {
+    let (rank, size) = (comm.rank(), comm.size());
+    let copy = |into: &mut [T], from: &[T]| into.copy_from_slice(from);
     if size.is_power_of_two() {
-        // The way of `halve`, backwards: pairs exchange all that they have.
-        let mut distance = size / 2;
-        while distance >= 1 {
-            let held = size / (2 * distance);
-            let own = segment_of(rank, size) / held * held;
-            let other = own ^ held;
-            let own = segments(len, size, own..own + held);
-            let other = segments(len, size, other..other + held);
-            swap_pieces(comm, (rank ^ distance, own), (rank ^ distance, other), values)?;
-            distance /= 2;
+        // The way of `sum_to_owners`, backwards: pairs exchange all that they have.
+        for distance in distances(size).rev() {
+            let partner = rank ^ distance;
+            let held_by = |rank: usize| move |owner: usize| (owner ^ rank) & (2 * distance - 1) == 0;
+            swap(comm, (partner, &held_by(rank)), (partner, &held_by(partner)), pieces, copy)?;
         }
         return Ok(());
     }
     for round in 1..size {
         let (to, from) = ((rank + round) % size, (rank + size - round) % size);
-        let own = owned_range(len, rank, size);
-        swap_pieces(comm, (to, own), (from, owned_range(len, from, size)), values)?;
+        let (is_given, is_taken) = (|owner: usize| owner == rank, |owner: usize| owner == from);
+        swap(comm, (to, &is_given), (from, &is_taken), pieces, copy)?;
     }
     Ok(())
 }
 
-/// Sends one range of `values` and receives another, in pieces.
-fn swap_pieces<C: Comm + ?Sized>(
-    comm: &mut C,
-    (to, give): (usize, Range<usize>),
-    (from, take): (usize, Range<usize>),
-    values: &mut [f32],
-) -> Result<(), CommError> {
-    // The two ranges do not overlap: one lies before the other.
-    let gives_first = give.start < take.start || (give.start == take.start && give.is_empty());
-    let split = if gives_first { take.start } else { give.start };
-    let (left, right) = values.split_at_mut(split);
-    let (outgoing, incoming) = match gives_first {
-        true => (&left[give], &mut right[..take.len()]),
-        false => (&right[..give.len()], &mut left[take]),
-    };
-    let mut outgoing = outgoing.chunks(MESSAGE_ELEMENTS);
-    let mut incoming = incoming.chunks_mut(MESSAGE_ELEMENTS);
-    loop {
-        match (outgoing.next(), incoming.next()) {
-            (Some(give), Some(take)) => {
-                comm.exchange(to, Outgoing::Floats(give), from, Incoming::Floats(take))?;
-            }
-            (Some(give), None) => comm.send(to, Outgoing::Floats(give))?,
-            (None, Some(take)) => comm.receive(from, Incoming::Floats(take))?,
-            (None, None) => return Ok(()),
-        }
-    }
-}
-
-pub(super) fn reduce<C: Comm + ?Sized>(
-    comm: &mut C,
-    values: &mut [f32],
-    root: usize,
-) -> Result<(), CommError> {
-    let (rank, size) = (comm.rank(), comm.size());
-    let mut received = vec![0.0; MESSAGE_ELEMENTS.min(values.len())];
-    let mut distance = 1;
-    let mut is_waiting = true;
-    while distance < size && is_waiting {
-        if rank % (2 * distance) != 0 {
-            for piece in pieces(0..values.len()) {
-                comm.send(rank - distance, Outgoing::Floats(&values[piece]))?;
-            }
-            is_waiting = false;
-        } else if rank + distance < size {
-            for piece in pieces(0..values.len()) {
-                let received = &mut received[..piece.len()];
-                comm.receive(rank + distance, Incoming::Floats(&mut *received))?;
-                add(&mut values[piece], received);
-            }
-        }
-        distance *= 2;
-    }
-    // The tree ends at rank 0.
-    for piece in pieces(0..values.len()) {
-        match rank {
-            0 if root != 0 => comm.send(root, Outgoing::Floats(&values[piece]))?,
-            rank if rank == root && root != 0 => comm.receive(0, Incoming::Floats(&mut values[piece]))?,
-            _ => {}
-        }
-    }
-    Ok(())
+/// Pieces of at most [`MESSAGE_ELEMENTS`].
+fn messages(range: Range<usize>) -> impl Iterator<Item = Range<usize>> {
+    range.clone().step_by(MESSAGE_ELEMENTS).map(move |start| start..(start + MESSAGE_ELEMENTS).min(range.end))
 }
 
 /// Binomial tree from `root`, piece by piece.
@@ -258,14 +246,14 @@ pub(super) fn broadcast<C: Comm + ?Sized>(
     let relative = (rank + size - root) % size;
     let absolute = |relative: usize| (relative + root) % size;
     let lowest = if relative == 0 { size.next_power_of_two() } else { 1 << relative.trailing_zeros() };
-    for piece in pieces(0..values.elements()) {
+    for part in messages(0..values.elements()) {
         if relative != 0 {
-            comm.receive(absolute(relative - lowest), values.part(piece.clone()))?;
+            comm.receive(absolute(relative - lowest), values.part(part.clone()))?;
         }
         let mut distance = lowest / 2;
         while distance >= 1 {
             if relative + distance < size {
-                comm.send(absolute(relative + distance), values.outgoing(piece.clone()))?;
+                comm.send(absolute(relative + distance), values.outgoing(part.clone()))?;
             }
             distance /= 2;
         }
@@ -324,6 +312,17 @@ pub(super) fn all_gather_bytes<C: Comm + ?Sized>(
             first.to_vec()
         })
         .collect())
+}
+
+pub(super) fn all_gather_equal<C: Comm + ?Sized>(
+    comm: &mut C,
+    own: &[u8],
+) -> Result<Vec<Vec<u8>>, CommError> {
+    let mut all = vec![own.to_vec(); comm.size()];
+    let pieces = all.iter_mut().enumerate();
+    let mut pieces: Vec<Piece<'_, u8>> = pieces.map(|(owner, values)| Piece { owner, values }).collect();
+    share_from_owners(comm, &mut pieces)?;
+    Ok(all)
 }
 
 /// A length out of its eight bytes.

@@ -6,14 +6,16 @@
 
 mod collectives;
 #[cfg(feature = "mpi")]
+mod heartbeat;
+#[cfg(feature = "mpi")]
 mod mpi;
 #[cfg(test)]
 mod tests;
 mod threads;
 
-pub use collectives::{MESSAGE_ELEMENTS, SEGMENT_ELEMENTS, owned_range, tree_sum};
+pub use collectives::{MESSAGE_ELEMENTS, Piece, SEGMENT_ELEMENTS, divided, owned_range, tree_sum};
 #[cfg(feature = "mpi")]
-pub use mpi::Mpi;
+pub use mpi::{Limits, Mpi};
 pub use threads::Threads;
 
 use std::ops::Range;
@@ -159,6 +161,11 @@ pub trait Comm: Send {
         incoming: Incoming<'_>,
     ) -> Result<(), CommError>;
 
+    /// The first of the ranks that run on the same machine as this one: a number for the machine.
+    fn machine(&self) -> usize {
+        0
+    }
+
     /// Ends all ranks, with a message that says why. Only a backend whose ranks are processes can do so; others just return.
     fn abort(&self, message: &str);
 
@@ -189,14 +196,6 @@ pub trait Comm: Send {
         collectives::broadcast(self, Incoming::Bytes(bytes), root)
     }
 
-    /// Gives every rank the values of `root`.
-    ///
-    /// # Errors
-    /// [`CommError`].
-    fn broadcast_floats(&mut self, values: &mut [f32], root: usize) -> Result<(), CommError> {
-        collectives::broadcast(self, Incoming::Floats(values), root)
-    }
-
     /// The bytes of every rank, in the order of ranks; lengths may differ. For small things: counts, losses, hashes.
     ///
     /// # Errors
@@ -205,39 +204,51 @@ pub trait Comm: Send {
         collectives::all_gather_bytes(self, own)
     }
 
+    /// The bytes of every rank, in the order of ranks; all have the same length. Takes as few messages as there are, one after the other.
+    ///
+    /// # Errors
+    /// [`CommError`]; [`CommError::Length`] when lengths differ.
+    fn all_gather_equal(&mut self, own: &[u8]) -> Result<Vec<Vec<u8>>, CommError> {
+        collectives::all_gather_equal(self, own)
+    }
+
+    /// Element-wise sums over ranks by the fixed tree. All ranks give pieces of the same lengths and owners in the same order; afterwards, a rank's own
+    /// pieces hold sums, and what the others hold is undefined. Of every piece, `size - 1` copies are sent in all, the least that is possible.
+    ///
+    /// # Errors
+    /// [`CommError`].
+    fn sum_to_owners(&mut self, pieces: &mut [Piece<'_>]) -> Result<(), CommError> {
+        collectives::sum_to_owners(self, pieces)
+    }
+
+    /// Every owner's pieces to all ranks, with `size - 1` copies in all.
+    ///
+    /// # Errors
+    /// [`CommError`].
+    fn share_from_owners(&mut self, pieces: &mut [Piece<'_>]) -> Result<(), CommError> {
+        collectives::share_from_owners(self, pieces)
+    }
+
     /// Element-wise sums over ranks by the fixed tree; afterwards `values` is the same on all ranks.
     ///
     /// # Errors
     /// [`CommError`].
     fn all_reduce(&mut self, values: &mut [f32]) -> Result<(), CommError> {
         self.reduce_scatter(values)?;
-        self.all_gather(values)
+        let mut pieces = divided(values, self.size());
+        self.share_from_owners(&mut pieces)
     }
 
     /// Element-wise sums over ranks by the fixed tree. Afterwards this rank's range, which is returned (see [`owned_range`]),
-    /// holds sums; the rest of `values` is undefined. Each rank sends `(size - 1) / size` of the values, the least that is possible.
+    /// holds sums; the rest of `values` is undefined.
     ///
     /// # Errors
     /// [`CommError`].
     fn reduce_scatter(&mut self, values: &mut [f32]) -> Result<Range<usize>, CommError> {
-        collectives::reduce_scatter(self, values)
-    }
-
-    /// Every rank's range (see [`owned_range`]) to all ranks, in place. Each rank sends `(size - 1) / size` of the values.
-    ///
-    /// # Errors
-    /// [`CommError`].
-    fn all_gather(&mut self, values: &mut [f32]) -> Result<(), CommError> {
-        collectives::all_gather(self, values)
-    }
-
-    /// Element-wise sums over ranks by the fixed tree, on `root` alone: for what one rank updates as a whole. What the others hold
-    /// afterwards is undefined.
-    ///
-    /// # Errors
-    /// [`CommError`].
-    fn reduce(&mut self, values: &mut [f32], root: usize) -> Result<(), CommError> {
-        collectives::reduce(self, values, root)
+        let own = owned_range(values.len(), self.rank(), self.size());
+        let mut pieces = divided(values, self.size());
+        self.sum_to_owners(&mut pieces)?;
+        Ok(own)
     }
 }
 

@@ -3,13 +3,14 @@
 //! All waiting is done by asking again and again with pauses, so that ranks that wait leave the processors to those that compute, and so that a rank
 //! that waits too long can end the job and say for whom it waited.
 
+use super::heartbeat::Heartbeat;
 use super::{Comm, CommError, Incoming, Outgoing, Traffic};
 use mpi::Threading;
 use mpi::environment::Universe;
 use mpi::point_to_point::Status;
 use mpi::request::{Request, Scope, scope};
 use mpi::topology::SimpleCommunicator;
-use mpi::traits::{Buffer, BufferMut, Communicator, Destination, Equivalence, Source};
+use mpi::traits::{Buffer, BufferMut, Communicator, Destination, Equivalence, Root, Source};
 use std::io::Write;
 use std::time::{Duration, Instant};
 
@@ -19,28 +20,42 @@ const ABORTED: i32 = 70;
 const SPINS: u32 = 200;
 /// The longest pause between two questions.
 const LONGEST_PAUSE: Duration = Duration::from_micros(500);
+/// Messages with this tag are those of [`Comm`].
+const TAG: i32 = 0;
+
+/// When a job ends because a rank does not answer.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// How long a rank waits for another that lives but does not come to the same place: as long as one rank alone may validate, write or load.
+    pub patience: Duration,
+    /// How long a process may give no sign of life: it is stopped, or its machine cannot be reached. Signs come every second from a thread of their own, so that long computations
+    /// do not count.
+    pub silence: Duration,
+}
 
 /// This process's end.
 pub struct Mpi {
     /// Until the job ends in good order. If this process ends otherwise, `mpirun` sees that it did not say goodbye, and ends the others.
     universe: Option<Universe>,
+    heartbeat: Option<Heartbeat>,
     rank: usize,
     size: usize,
+    machine: usize,
     patience: Duration,
     traffic: Traffic,
 }
 
 impl Mpi {
-    /// Joins the job that started this process. From now on a panic of this process ends the whole job. A rank that waits for longer than `patience` ends it too.
+    /// Joins the job that started this process. From now on a panic of this process ends the whole job, and so does a rank that does not answer within `limits`.
     ///
     /// # Errors
     /// [`CommError::Backend`] when MPI has been started already, or cannot be used by several threads.
-    pub fn start(patience: Duration) -> Result<Self, CommError> {
+    pub fn start(limits: Limits) -> Result<Self, CommError> {
         let (universe, threading) = mpi::initialize_with_threading(Threading::Multiple)
             .ok_or_else(|| CommError::Backend("MPI has been started already".to_owned()))?;
-        if threading < Threading::Serialized {
+        if threading < Threading::Multiple {
             return Err(CommError::Backend(
-                "this MPI library cannot be used by more than one thread".to_owned(),
+                "this MPI library cannot be used by several threads at once".to_owned(),
             ));
         }
         let world = universe.world();
@@ -50,7 +65,18 @@ impl Mpi {
             earlier(panic);
             abort_job(rank, &format!("panicked: {panic}"));
         }));
-        Ok(Self { universe: Some(universe), rank, size, patience, traffic: Traffic::default() })
+        let mut machine = rank as i32;
+        world.split_shared(machine).process_at_rank(0).broadcast_into(&mut machine);
+        let heartbeat = (size > 1).then(|| Heartbeat::start(rank, size, limits.silence));
+        Ok(Self {
+            universe: Some(universe),
+            heartbeat,
+            rank,
+            size,
+            machine: machine.unsigned_abs() as usize,
+            patience: limits.patience,
+            traffic: Traffic::default(),
+        })
     }
 
     /// Waits for a message to be sent or received.
@@ -81,7 +107,7 @@ impl Mpi {
     fn send_values<B: Buffer + ?Sized>(&mut self, to: usize, values: &B) {
         let world = SimpleCommunicator::world();
         scope(|scope| {
-            let request = world.process_at_rank(to as i32).immediate_send(scope, values);
+            let request = world.process_at_rank(to as i32).immediate_send_with_tag(scope, values, TAG);
             self.wait(request, to, "to send to");
         });
     }
@@ -92,7 +118,8 @@ impl Mpi {
     {
         let (world, expected) = (SimpleCommunicator::world(), values.len());
         let status = scope(|scope| {
-            let request = world.process_at_rank(from as i32).immediate_receive_into(scope, values);
+            let request =
+                world.process_at_rank(from as i32).immediate_receive_into_with_tag(scope, values, TAG);
             self.wait(request, from, "for a message of")
         });
         check_length::<T>(from, expected, &status)
@@ -110,8 +137,9 @@ impl Mpi {
     {
         let (world, expected) = (SimpleCommunicator::world(), incoming.len());
         let status = scope(|scope| {
-            let received = world.process_at_rank(from as i32).immediate_receive_into(scope, incoming);
-            let sent = world.process_at_rank(to as i32).immediate_send(scope, outgoing);
+            let received =
+                world.process_at_rank(from as i32).immediate_receive_into_with_tag(scope, incoming, TAG);
+            let sent = world.process_at_rank(to as i32).immediate_send_with_tag(scope, outgoing, TAG);
             let status = self.wait(received, from, "for a message of");
             self.wait(sent, to, "to send to");
             status
@@ -133,7 +161,7 @@ fn check_length<T: Equivalence>(from: usize, expected: usize, status: &Status) -
 }
 
 /// Says why, and ends all processes of the job.
-fn abort_job(rank: usize, message: &str) -> ! {
+pub(super) fn abort_job(rank: usize, message: &str) -> ! {
     // If nobody reads our words, the job ends all the same.
     let _ = writeln!(
         std::io::stderr(),
@@ -149,6 +177,10 @@ impl Comm for Mpi {
 
     fn size(&self) -> usize {
         self.size
+    }
+
+    fn machine(&self) -> usize {
+        self.machine
     }
 
     fn send(&mut self, to: usize, message: Outgoing<'_>) -> Result<(), CommError> {
@@ -200,6 +232,9 @@ impl Comm for Mpi {
 
     fn finish(&mut self) -> Result<(), CommError> {
         self.barrier()?;
+        if let Some(heartbeat) = self.heartbeat.take() {
+            heartbeat.finish();
+        }
         // Dropping it is MPI's goodbye.
         self.universe = None;
         Ok(())

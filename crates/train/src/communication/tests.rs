@@ -57,7 +57,7 @@ proptest! {
             let range = comm.reduce_scatter(&mut scattered).unwrap();
             let root = seed as usize % comm.size();
             let mut reduced = own;
-            comm.reduce(&mut reduced, root).unwrap();
+            comm.sum_to_owners(&mut [Piece { owner: root, values: &mut reduced }]).unwrap();
             (all, scattered[range.clone()].to_vec(), range, (comm.rank() == root).then_some(reduced))
         });
         let mut covered = vec![0; len];
@@ -78,18 +78,20 @@ proptest! {
         let root = seed as usize % size;
         let results = on_ranks(size, |comm| {
             let mut values = gradient(comm.rank(), len, seed);
-            comm.broadcast_floats(&mut values, root).unwrap();
+            comm.share_from_owners(&mut [Piece { owner: root, values: &mut values }]).unwrap();
             let mut bytes = vec![comm.rank() as u8; len % 1000];
             comm.broadcast(&mut bytes, root).unwrap();
             comm.barrier().unwrap();
             let gathered = comm.all_gather_bytes(&vec![comm.rank() as u8; comm.rank() * 3]).unwrap();
-            (values, bytes, gathered)
+            let equal = comm.all_gather_equal(&[comm.rank() as u8, 7]).unwrap();
+            (values, bytes, gathered, equal)
         });
-        for (values, bytes, gathered) in results {
+        for (values, bytes, gathered, equal) in results {
             prop_assert!(bits(&values) == bits(&gradient(root, len, seed)));
             prop_assert!(bytes.iter().all(|byte| *byte == root as u8));
             let all: Vec<_> = (0..size).map(|rank| vec![rank as u8; rank * 3]).collect();
             prop_assert_eq!(gathered, all);
+            prop_assert_eq!(equal, (0..size).map(|rank| vec![rank as u8, 7]).collect::<Vec<_>>());
         }
     }
 
@@ -112,6 +114,39 @@ proptest! {
         for sum in sums {
             prop_assert!(bits(&sum) == bits(&expected), "{ranks} ranks, {batches} micro-batches");
         }
+    }
+}
+
+/// Pieces of any lengths and owners in one operation, longer than a message in all.
+#[test]
+fn pieces_go_to_their_owners_and_back() {
+    let lengths = [5, 0, MESSAGE_ELEMENTS - 3, 70_000, 1, 12];
+    let total: usize = lengths.iter().sum();
+    for size in [2, 3, 4] {
+        let owner = |index: usize| (index * index + 1) % size;
+        let expected = expected(size, total, 9);
+        let results = on_ranks(size, |comm| {
+            let mut values = gradient(comm.rank(), total, 9);
+            let mut rest = values.as_mut_slice();
+            let mut pieces = Vec::new();
+            for (index, length) in lengths.iter().enumerate() {
+                let (values, behind) = rest.split_at_mut(*length);
+                rest = behind;
+                pieces.push(Piece { owner: owner(index), values });
+            }
+            comm.sum_to_owners(&mut pieces).unwrap();
+            for piece in pieces.iter_mut().filter(|piece| piece.owner != comm.rank()) {
+                piece.values.fill(f32::NAN);
+            }
+            comm.share_from_owners(&mut pieces).unwrap();
+            (values, comm.traffic().bytes_sent)
+        });
+        let mut sent = 0;
+        for (values, bytes) in results {
+            assert!(bits(&values) == bits(&expected), "{size} ranks");
+            sent += bytes;
+        }
+        assert_eq!(sent, (2 * (size - 1) * total * size_of::<f32>()) as u64, "{size} ranks");
     }
 }
 
@@ -157,8 +192,7 @@ fn one_rank_needs_nobody() {
     let mut values = [1.0, 2.0];
     assert_eq!(Alone.reduce_scatter(&mut values), Ok(0..2));
     Alone.all_reduce(&mut values).unwrap();
-    Alone.reduce(&mut values, 0).unwrap();
-    Alone.broadcast_floats(&mut values, 0).unwrap();
+    Alone.share_from_owners(&mut [Piece { owner: 0, values: &mut values }]).unwrap();
     Alone.barrier().unwrap();
     assert_eq!(values, [1.0, 2.0]);
     assert_eq!(Alone.all_gather_bytes(b"own"), Ok(vec![b"own".to_vec()]));

@@ -231,6 +231,14 @@ pub struct IntervalSection {
     pub validation_sequences: u64,
     /// Steps between sample texts.
     pub samples: u64,
+    /// Steps between comparisons of the weights of several ranks, by their hashes.
+    #[serde(default = "default_compare_ranks")]
+    pub compare_ranks: u64,
+}
+
+/// What the dial says; also for configurations of runs that were begun when there was no such setting.
+fn default_compare_ranks() -> u64 {
+    dial::COMPARE_RANKS
 }
 
 impl Configuration {

@@ -42,6 +42,16 @@ pub struct RouterMetrics {
     pub shares: Vec<Vec<f64>>,
 }
 
+/// What the ranks of a run exchanged in a step.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq)]
+pub struct NetworkUse {
+    /// Bytes that the first rank sent.
+    pub bytes_sent: u64,
+    /// Seconds in which the first rank computed nothing because it exchanged something.
+    #[serde(with = "number")]
+    pub waited_seconds: f64,
+}
+
 /// One step of the optimiser.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
 pub struct StepMetrics {
@@ -78,6 +88,9 @@ pub struct StepMetrics {
     pub resident_bytes: Option<u64>,
     /// Energy of this step.
     pub energy: Option<Energy>,
+    /// What several ranks exchanged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<NetworkUse>,
     /// Targets in this step's batch: what the loss is divided by.
     pub targets: u64,
     /// The routers, in a model with experts.
@@ -163,6 +176,7 @@ impl Event {
             metrics.peak_fraction = None;
             metrics.resident_bytes = None;
             metrics.energy = None;
+            metrics.network = None;
         }
         event
     }
@@ -205,6 +219,7 @@ pub(crate) mod tests {
             peak_fraction: Some(0.57),
             resident_bytes: Some(500 << 20),
             energy: Some(Energy { joules: 12.5, measured: false }),
+            network: Some(NetworkUse { bytes_sent: 1 << 20, waited_seconds: 0.25 }),
             targets: 4090,
             routers: None,
             skipped: None,

@@ -40,20 +40,67 @@ impl Network {
     }
 }
 
+/// Longer messages are announced, and sent when the receiver has answered: MPI's rendezvous, here with the limit of Open MPI over TCP.
+const ANNOUNCED_BYTES: usize = 64 * 1024;
+
+/// What the ranks exchange in a step, and what is computed meanwhile.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StepExchange {
+    /// Elements of the gradients that are final at the same time, in that order: of layers, then of everything else.
+    pub groups: Vec<usize>,
+    /// Seconds from the first group's being final to each group's being so; what is computed after the last is nothing.
+    pub ready: Vec<f64>,
+}
+
+/// What the exchange of a step costs one rank.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct StepCost {
+    /// Seconds in which nothing is computed.
+    pub waited: f64,
+    /// Seconds in which something is on the way.
+    pub exchanged: f64,
+    /// Bytes that a rank sends: on average `2·(P − 1)/P` of the gradients' bytes.
+    pub bytes: f64,
+}
+
 impl Network {
-    /// Seconds of the exchange of one step as [`crate::training`] does it, over a number of machines that is a power of two: for each tensor, gradients are summed everywhere
-    /// by halving and doubling, then the updated elements are gathered by doubling. Messages of at most [`MESSAGE_ELEMENTS`] elements follow each other, each after the one before
-    /// has arrived.
-    pub fn step_seconds(&self, ranks: usize, tensor_lengths: &[usize]) -> f64 {
-        let rounds = ranks.max(1).next_power_of_two().ilog2();
-        let exchanges = tensor_lengths.iter().flat_map(|length| {
-            (1..=rounds).map(move |round| {
-                let part = length >> round;
-                let messages = part.div_ceil(MESSAGE_ELEMENTS).max(1);
-                messages as f64 * self.latency + 4.0 * part as f64 / self.bytes_per_second
-            })
-        });
-        3.0 * exchanges.sum::<f64>()
+    /// Seconds of the rounds of halving (or doubling) for so many elements, each half as long as the one before.
+    fn rounds_seconds(&self, ranks: usize, elements: usize) -> f64 {
+        let seconds = |bytes: usize| match bytes {
+            0 => 0.0,
+            // Sent at once, or announced, answered, and sent.
+            bytes if bytes <= ANNOUNCED_BYTES => self.latency + bytes as f64 / self.bytes_per_second,
+            bytes => 3.0 * self.latency + bytes as f64 / self.bytes_per_second,
+        };
+        let round = |round: u32| {
+            let part = elements >> round;
+            let whole = (part / MESSAGE_ELEMENTS) as f64 * seconds(4 * MESSAGE_ELEMENTS);
+            whole + seconds(4 * (part % MESSAGE_ELEMENTS))
+        };
+        (1..=ranks.max(1).next_power_of_two().ilog2()).map(round).sum()
+    }
+
+    /// What the exchange of one step costs as [`crate::training`] does it, over a number of machines that is a power of two: each group of gradients goes to its owners as soon
+    /// as it is final and the group before it is through; then norms and losses go round in one short message, and the updated weights go to all.
+    pub fn step_cost(&self, ranks: usize, exchange: &StepExchange) -> StepCost {
+        if ranks < 2 {
+            return StepCost::default();
+        }
+        let (mut free, mut exchanged) = (0.0f64, 0.0);
+        for (elements, ready) in exchange.groups.iter().zip(&exchange.ready) {
+            let seconds = self.rounds_seconds(ranks, *elements);
+            free = free.max(*ready) + seconds;
+            exchanged += seconds;
+        }
+        let elements: usize = exchange.groups.iter().sum();
+        let rounds = f64::from(ranks.next_power_of_two().ilog2());
+        let behind = rounds * self.latency + self.rounds_seconds(ranks, elements);
+        let share = (ranks - 1) as f64 / ranks as f64;
+        StepCost {
+            waited: free - exchange.ready.last().copied().unwrap_or(0.0) + behind,
+            exchanged: exchanged + behind,
+            bytes: 2.0 * share * 4.0 * elements as f64,
+        }
     }
 }
 
@@ -127,11 +174,6 @@ mod tests {
         let network = Network { bytes_per_second: 125e6, latency: 0.01 };
         assert!((network.exchange_seconds(2.0, 40e6) - 0.34).abs() < 1e-12);
         assert!((network.exchange_seconds(1.0, 40e6)).abs() < 1e-12);
-        // As it is done here: three exchanges of halves of 20 MB each, in messages of a megabyte.
-        let messages = 5_000_000_usize.div_ceil(MESSAGE_ELEMENTS) as f64;
-        let step = network.step_seconds(2, &[10_000_000]);
-        assert!((step - 3.0 * (messages * 0.01 + 20e6 / 125e6)).abs() < 1e-12, "{step}");
-        assert!(network.step_seconds(1, &[10_000_000]).abs() < 1e-12);
         let cluster = Cluster {
             devices: 2.0,
             peak_flops: 350e9,
@@ -146,5 +188,30 @@ mod tests {
         // 2.1e15 operations at 350 GFLOP/s: 6,000 s; 1,000 steps of 0.34 s.
         assert!((cost.seconds - 6_340.0).abs() < 1e-6, "{cost:?}");
         assert!((cost.kilowatt_hours - 6_340.0 * 2.0 * 20.0 / 3.6e6).abs() < 1e-9);
+    }
+
+    #[test]
+    fn groups_are_on_their_way_while_others_are_computed() {
+        let network = Network { bytes_per_second: 125e6, latency: 0.01 };
+        // 4 MB each; one is final at once, one after 0.1 s, one after 0.5 s. Halves take 3 latencies and 16 ms.
+        let (half, elements) = (0.03 + 2e6 / 125e6, 1_000_000);
+        let exchange = StepExchange { groups: vec![elements; 3], ready: vec![0.0, 0.01, 0.5] };
+        let cost = network.step_cost(2, &exchange);
+        // Two are through before the third is final; norms take a latency, weights three and 48 ms.
+        let behind = 0.01 + 0.03 + 6e6 / 125e6;
+        assert!((cost.waited - (half + behind)).abs() < 1e-12, "{cost:?}");
+        assert!((cost.exchanged - (3.0 * half + behind)).abs() < 1e-12, "{cost:?}");
+        assert!((cost.bytes - 12e6).abs() < 1e-6);
+        // Without overlap, all three wait.
+        let behind_all = StepExchange { ready: vec![0.0; 3], ..exchange.clone() };
+        assert!((network.step_cost(2, &behind_all).waited - (3.0 * half + behind)).abs() < 1e-12);
+        // Four machines: a half and a quarter of each.
+        let four = network.step_cost(4, &behind_all);
+        let rounds = 0.06 + 3e6 / 125e6;
+        assert!((four.waited - (3.0 * rounds + 0.02 + 0.06 + 9e6 / 125e6)).abs() < 1e-12, "{four:?}");
+        assert_eq!(network.step_cost(1, &exchange), StepCost::default());
+        // Short messages are not announced.
+        let short = StepExchange { groups: vec![100], ready: vec![0.0] };
+        assert!((network.step_cost(2, &short).waited - 0.03 - 400.0 / 125e6).abs() < 1e-12);
     }
 }

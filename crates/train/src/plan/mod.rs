@@ -7,13 +7,13 @@ mod published;
 mod size;
 mod text;
 
-pub use cluster::{Cluster, ClusterCost, Network, Work};
+pub use cluster::{Cluster, ClusterCost, Network, StepCost, StepExchange, Work};
 pub use memory::{MemoryEstimate, OptimiserMemory, checkpoint_bytes};
 pub use probe::{Probe, probe_training};
 pub use published::{PublishedRun, published_runs};
 pub use size::{ParameterCount, TokenOperations};
 pub(crate) use text::money_text;
-pub use text::{bytes_text, cluster_text, plan_text};
+pub use text::{bytes_text, cluster_text, plan_text, scaling_text};
 
 use serde::Serialize;
 use zhenjin_model::ModelConfig;
@@ -117,6 +117,8 @@ pub struct Plan {
     pub seconds: f64,
     /// Of these, seconds in which ranks wait for the network.
     pub network_seconds: f64,
+    /// What ranks exchange in a step.
+    pub step_exchange: StepCost,
     /// Tokens per second of all machines together.
     pub tokens_per_second: f64,
     /// Joules of all machines together.
@@ -181,10 +183,18 @@ impl Plan {
         let computing = (operations + again) / machine.probe.achieved_flops / ranks;
         // Ranks share the update as they share its state.
         let updating = shape.steps as f64 * machine.probe.update_seconds / ranks;
-        let lengths = size::tensor_lengths(config);
-        let exchange =
-            machine.network.map_or(0.0, |network| network.step_seconds(shape.ranks.max(1), &lengths));
-        let network_seconds = exchange * shape.steps as f64;
+        let own_micro_batches = (shape.micro_batches as f64 / ranks).max(1.0);
+        let micro_batch = computing / shape.steps.max(1) as f64 / own_micro_batches;
+        let layers = (token_operations.matrices + token_operations.attention) / token_operations.total();
+        // Two thirds of a micro-batch are its way back.
+        let layer_back = micro_batch * layers * 2.0 / 3.0 / config.layers.max(1) as f64;
+        let groups = size::exchanged_groups(config);
+        let last = config.layers.saturating_sub(1);
+        let ready = (0..groups.len()).map(|group| group.min(last) as f64 * layer_back).collect();
+        let step_exchange = machine.network.map_or_else(StepCost::default, |network| {
+            network.step_cost(shape.ranks.max(1), &StepExchange { groups, ready })
+        });
+        let network_seconds = step_exchange.waited * shape.steps as f64;
         let seconds = computing + updating + network_seconds;
         let joules = seconds * machine.prices.watts * ranks;
         Self {
@@ -199,12 +209,26 @@ impl Plan {
             disk_bytes: checkpoint_bytes(config, shape),
             seconds,
             network_seconds,
+            step_exchange,
             tokens_per_second: tokens as f64 / seconds,
             joules,
             price: machine.prices.of(joules, seconds * ranks),
             shape: *shape,
             machine: machine.clone(),
         }
+    }
+
+    /// The same run on 1, 2, 4 … machines, as many as `most` and the micro-batches of a step allow.
+    pub fn scaling(config: &ModelConfig, shape: &RunShape, machine: &Machine, most: usize) -> Vec<Plan> {
+        let most = most.min(shape.micro_batches);
+        let ranks = std::iter::successors(Some(1usize), |ranks| ranks.checked_mul(2));
+        let ranks = ranks.take_while(|ranks| *ranks <= most);
+        ranks.map(|ranks| Plan::of(config, &RunShape { ranks, ..*shape }, machine)).collect()
+    }
+
+    /// Seconds of a step.
+    pub fn step_seconds(&self) -> f64 {
+        self.seconds / self.shape.steps.max(1) as f64
     }
 
     /// Whether the run fits into memory and on the disk.

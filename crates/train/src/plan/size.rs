@@ -6,7 +6,7 @@
 //! as many values, `4·(t + 1)·width` forward and twice that backward; what it counts too much is the table of embeddings, which is only read.
 
 use serde::Serialize;
-use zhenjin_model::ModelConfig;
+use zhenjin_model::{ModelConfig, WeightName};
 
 /// Numbers of parameters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -74,9 +74,17 @@ impl ParameterCount {
     }
 }
 
-/// Elements of every matrix and vector of a model, each of which ranks exchange by itself.
-pub(super) fn tensor_lengths(config: &ModelConfig) -> Vec<usize> {
-    config.weights().map(|weight| config.shape(weight).iter().product()).collect()
+/// Elements of the gradients that ranks exchange together: those of each layer, the last layer first, then all others.
+pub(super) fn exchanged_groups(config: &ModelConfig) -> Vec<usize> {
+    let mut groups = vec![0; config.layers + 1];
+    for weight in config.weights() {
+        let group = match weight {
+            WeightName::Layer(layer, _) => config.layers - 1 - layer,
+            _ => config.layers,
+        };
+        groups[group] += config.shape(weight).iter().product::<usize>();
+    }
+    groups
 }
 
 /// Floating-point operations of one token, forward and backward, averaged over a document's positions. Nothing is counted that is computed twice.

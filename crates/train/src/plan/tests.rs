@@ -145,11 +145,28 @@ fn more_ranks_share_time_and_optimiser_but_not_weights() {
     assert_eq!(shared.memory.weights, alone.memory.weights);
     let network = Some(Network { bytes_per_second: 125e6, latency: 0.01 });
     let slow = Plan::of(&config(), &two, &Machine { network, ..machine() });
-    let lengths: Vec<usize> = super::size::tensor_lengths(&config());
-    assert_eq!(lengths.iter().sum::<usize>() as u64, alone.parameters.total());
-    let exchange = network.map_or(0.0, |network| network.step_seconds(2, &lengths));
-    assert!(exchange > 0.03 * lengths.len() as f64);
-    assert!((slow.seconds - shared.seconds - 100.0 * exchange).abs() < 1e-9);
+    let groups = super::size::exchanged_groups(&config());
+    assert_eq!(groups.len(), 3);
+    assert_eq!(groups.iter().sum::<usize>() as u64, alone.parameters.total());
+    assert_eq!(slow.step_exchange.bytes, 4.0 * alone.parameters.total() as f64);
+    assert!((slow.seconds - shared.seconds - 100.0 * slow.step_exchange.waited).abs() < 1e-9);
+    // The layers are exchanged while others are computed, unless computing takes no time.
+    assert!(slow.step_exchange.waited < slow.step_exchange.exchanged);
+    let probe = Probe { peak_flops: 1e30, achieved_flops: 1e30, update_seconds: 0.0, threads: 2 };
+    let fast = Plan::of(&config(), &two, &Machine { network, probe, ..machine() });
+    assert!((fast.step_exchange.waited - fast.step_exchange.exchanged).abs() < 1e-9);
+}
+
+#[test]
+fn the_table_of_machines_ends_where_micro_batches_do() {
+    let network = Some(Network { bytes_per_second: 125e6, latency: 1e-4 });
+    let plans = Plan::scaling(&config(), &shape(), &Machine { network, ..machine() }, 1024);
+    let ranks: Vec<usize> = plans.iter().map(|plan| plan.shape.ranks).collect();
+    assert_eq!(ranks, [1, 2, 4, 8]);
+    assert!(plans.is_sorted_by(|less, more| less.tokens_per_second < more.tokens_per_second));
+    let text = scaling_text(&plans);
+    assert_eq!(text.lines().count(), 2 + plans.len());
+    assert!(text.contains("100 %"), "{text}");
 }
 
 #[test]

@@ -126,7 +126,12 @@ fn machine_line(plan: &Plan) -> String {
 
 fn time_line(plan: &Plan) -> String {
     let network = match plan.network_seconds > 0.0 {
-        true => format!(", {} of it waiting for the network", duration_text(plan.network_seconds)),
+        true => format!(
+            " ({:.3} s a step, {:.3} s of it waiting for the network; each machine sends {} a step)",
+            plan.step_seconds(),
+            plan.step_exchange.waited,
+            bytes_text(plan.step_exchange.bytes as u64),
+        ),
         false => String::new(),
     };
     format!(
@@ -150,6 +155,31 @@ fn money_line(plan: &Plan) -> String {
         money_text(prices.per_kilowatt_hour, &prices.currency),
         money_text(prices.per_hour, &prices.currency),
     )
+}
+
+/// The same run on several numbers of machines, as a table in Markdown.
+pub fn scaling_text(plans: &[Plan]) -> String {
+    let mut text = String::from(
+        "| machines | seconds a step | waiting for the network | sent by each machine a step | tokens/s | efficiency | whole run | kWh | price |\n\
+         |---:|---:|---:|---:|---:|---:|---:|---:|---:|\n",
+    );
+    let alone = plans.first().map_or(1.0, |plan| plan.tokens_per_second / plan.shape.ranks as f64);
+    for plan in plans {
+        let (ranks, step) = (plan.shape.ranks, plan.step_seconds());
+        // Writing to a String cannot fail.
+        let _ = writeln!(
+            text,
+            "| {ranks} | {step:.3} | {:.0} % | {} | {} | {:.0} % | {} | {} | {} |",
+            100.0 * plan.step_exchange.waited / step,
+            bytes_text(plan.step_exchange.bytes as u64),
+            quantity_text(plan.tokens_per_second),
+            100.0 * plan.tokens_per_second / ranks as f64 / alone,
+            duration_text(plan.seconds),
+            quantity_text(plan.joules / 3.6e6),
+            money_text(plan.price, &plan.machine.prices.currency),
+        );
+    }
+    text
 }
 
 /// The cost of training on machines that are not here; beside published figures where there are some.

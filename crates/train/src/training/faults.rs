@@ -157,6 +157,7 @@ impl Trainer {
         let faults = self.state.faults_in_a_row;
         let checkpoint = Checkpoint::open(&path)?;
         self.load(&checkpoint)?;
+        self.setup.ranks.compare(&self.model.weights, self.state.step)?;
         self.state.faults_in_a_row = faults;
         self.rollbacks += 1;
         Ok(())

@@ -2,6 +2,7 @@
 //!
 //! A run is a function of its configuration and its data: neither threads, clocks nor interruptions reach the weights.
 
+mod exchange;
 mod faults;
 mod ranks;
 mod routers;
@@ -25,6 +26,7 @@ use crate::error::TrainError;
 use crate::metrics::{Event, Observer, SampleText};
 use crate::optimiser::{Optimiser, describe};
 use crate::sequences::SequenceSource;
+use exchange::Exchange;
 use window::Window;
 
 pub use faults::{FaultyBatch, FaultySequence};
@@ -49,6 +51,8 @@ pub struct Setup {
     pub load: LoadOptions,
     /// The processes that share the run.
     pub ranks: Ranks,
+    /// Exchange gradients during the backward pass; otherwise behind it, which gives the same bits later. For comparison.
+    pub overlap: bool,
     /// So many layers are computed a second time instead of keeping their activations.
     pub recomputed_layers: usize,
     /// Tokens that the tokenizer has; the model may have more, which are never predicted.
@@ -96,6 +100,7 @@ pub struct Trainer {
     model: Arc<Model>,
     learner: Learner,
     optimiser: Optimiser,
+    exchange: Arc<Exchange>,
     tree: GradientTree,
     checkpoints: Checkpoints,
     last_checkpoint: Option<PathBuf>,
@@ -127,7 +132,9 @@ impl Trainer {
             .with_recomputed_layers(setup.recomputed_layers)
             .with_usable_vocabulary(setup.usable_vocabulary);
         let tree = GradientTree::new(weights.parameter_shapes());
-        let shards = setup.ranks.shards(&describe(&config, configuration.optimiser.kind));
+        let descriptions = describe(&config, configuration.optimiser.kind);
+        let exchange = Exchange::new(&config, &descriptions, setup.ranks.size(), setup.overlap);
+        let shards = exchange.shards(setup.ranks.rank());
         let text = configuration.to_toml();
         let model = Model {
             config: config.clone(),
@@ -144,6 +151,7 @@ impl Trainer {
             rollbacks: 0,
             notes: Vec::new(),
             model: Arc::new(model),
+            exchange: Arc::new(exchange),
             config,
             configuration,
             learner,
@@ -194,12 +202,20 @@ impl Trainer {
         stop: &dyn Fn() -> bool,
     ) -> Result<Outcome, TrainError> {
         let steps = self.configuration.schedule.steps;
+        let ranks = self.setup.ranks.clone();
+        ranks.compare(&self.model.weights, self.state.step)?;
+        let mut agreed = None;
         while self.state.step < steps {
-            if self.setup.ranks.any(stop())? {
+            // Several ranks have agreed on it during the step before.
+            if agreed.filter(|_| ranks.size() > 1).map_or_else(|| ranks.any(stop()), Ok)? {
                 self.save(observers, true)?;
                 return Ok(Outcome::Stopped { step: self.state.step });
             }
-            let metrics = self.step()?;
+            let (metrics, is_asked) = match ranks.size() {
+                1 => self.step(&|| false)?,
+                _ => self.step(stop)?,
+            };
+            agreed = Some(is_asked);
             let step = metrics.step;
             tell(observers, &Event::Step(metrics))?;
             if self.state.step < step {
@@ -209,6 +225,9 @@ impl Trainer {
             }
             let is_due = |interval: u64| step == steps || (interval > 0 && step.is_multiple_of(interval));
             let intervals = self.configuration.intervals.clone();
+            if is_due(intervals.compare_ranks) {
+                ranks.compare(&self.model.weights, step)?;
+            }
             let mut measured = None;
             if intervals.validation > 0 && is_due(intervals.validation) {
                 measured = self.measure(observers)?;

@@ -29,9 +29,9 @@ fn every_split_of_a_batch_gives_the_same_update_of_experts_and_routers() {
         let split = [format!("batch.micro_batches={micro_batches}"), format!("batch.sequences={sequences}")];
         let (_folder, mut trainer) =
             trainer(with_experts(&[&split[0], &split[1], "optimiser.clip=0", balance]), 1);
-        let first = trainer.gradient(0).expect("a gradient");
+        let first = trainer.gradient(0, false).expect("a gradient");
         trainer.state.choices = first.routers.choices();
-        let second = trainer.gradient(16).expect("a gradient");
+        let second = trainer.gradient(16, false).expect("a gradient");
         let values: Vec<f32> = (0..second.gradients.len() as u32)
             .flat_map(|id| second.gradients.get(ParameterId(id)).to_vec())
             .map(|value| value / second.targets as f32)
@@ -106,7 +106,7 @@ fn the_loss_for_balance_takes_from_busy_experts_and_gives_to_idle_ones() {
     let (_folder, mut trainer) = trainer(with_experts(&[]), 2);
     let sums = |trainer: &mut Trainer, choices: &[Vec<u64>]| {
         trainer.state.choices = choices.to_vec();
-        let gradient = trainer.gradient(0).expect("a gradient");
+        let gradient = trainer.gradient(0, false).expect("a gradient");
         (gradient.gradients, gradient.routers.layers)
     };
     let busy_first = vec![vec![90, 10, 10, 10]; 2];

@@ -36,8 +36,8 @@ impl Trainer {
         let state = RunState { window: self.window.to_bits(), ..self.state.clone() };
         let step = state.step;
         let ranks = self.setup.ranks.clone();
-        ranks.compare(&mut self.model_mut()?.weights, step)?;
-        let whole = ranks.whole_state(&self.optimiser)?;
+        ranks.compare(&self.model.weights, step)?;
+        let whole = ranks.whole_state(&self.exchange, &self.optimiser)?;
         if !ranks.is_first() {
             let path = ranks.of_first(|| Ok::<_, TrainError>(Vec::new()))?;
             if let Some(path) = String::from_utf8(path).ok().filter(|path| !path.is_empty()) {
@@ -160,7 +160,7 @@ impl Trainer {
     /// # Errors
     /// [`TrainError::Checkpoint`] when the disk refuses.
     pub fn write_average(&self, folder: &Path) -> Result<bool, TrainError> {
-        let whole = self.setup.ranks.whole_state(&self.optimiser)?;
+        let whole = self.setup.ranks.whole_state(&self.exchange, &self.optimiser)?;
         if self.optimiser.averages().next().is_none() || !self.setup.ranks.is_first() {
             return Ok(false);
         }

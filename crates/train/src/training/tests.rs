@@ -99,6 +99,7 @@ pub(super) fn setup(folder: &Path, source: Made, threads: usize) -> Setup {
         folder: folder.to_owned(),
         source: Arc::new(source),
         load: LoadOptions { simd: SimdLevel::detect(), team },
+        overlap: true,
         recomputed_layers: 0,
         usable_vocabulary: VOCABULARY,
         companions: vec![("tokenizer.json".to_owned(), b"{}".to_vec())],
@@ -270,7 +271,7 @@ fn after_one_step(micro_batches: usize, sequences: usize) -> Vec<f32> {
     let configuration = configuration(&[&first, &second, "optimiser.clip=0"]);
     let folder = tempfile::tempdir().expect("a folder");
     let mut trainer = Trainer::new(configuration, setup(folder.path(), Made::plain(), 1)).expect("a trainer");
-    let gradient = trainer.gradient(0).expect("a gradient");
+    let gradient = trainer.gradient(0, false).expect("a gradient");
     let ids = 0..gradient.gradients.len() as u32;
     let count = gradient.targets as f32;
     ids.flat_map(|id| gradient.gradients.get(zhenjin_tensor::ParameterId(id)).to_vec())
@@ -395,7 +396,7 @@ fn a_leap_of_the_loss_is_skipped_or_rolled_back() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut first = Trainer::new(configuration(&back), setup_of(folder.path())).expect("a trainer");
     for _ in 0..4 {
-        first.step().expect("a step");
+        first.step(&|| false).expect("a step");
     }
     first.save(&mut [], true).expect("a checkpoint");
     let mut resumed = Trainer::resume(configuration(&back), setup_of(folder.path()), &newest(folder.path()))

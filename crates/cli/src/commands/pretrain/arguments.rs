@@ -93,6 +93,9 @@ pub(crate) struct PretrainArguments {
     /// Compute layers a second time on the way back instead of keeping their activations
     #[arg(long)]
     pub(crate) recompute: bool,
+    /// Of several ranks: exchange gradients behind the backward pass instead of during it; same weights, for comparison
+    #[arg(long)]
+    pub(crate) no_overlap: bool,
     /// Begin although the checkpoints will not all fit on the disk: those that fail are said, and the run goes on
     #[arg(long)]
     pub(crate) allow_small_disk: bool,

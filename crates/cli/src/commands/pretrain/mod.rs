@@ -59,11 +59,21 @@ pub(crate) fn run(arguments: &PretrainArguments) -> Result<()> {
     let set = Arc::new(ShardSet::open(Path::new(&data))?);
     let companions = run_folder::companions(set.folder())?;
     let tokenizer = tokenizer(&companions, set.folder())?;
-    let compute = compute(arguments)?;
+    let sharing = ranks::sharing(&ranks)?;
+    let compute = compute(arguments, &ranks, sharing)?;
     let load = LoadOptions { simd: compute.simd, team: Arc::new(compute.start_team()?) };
     let (probe, recomputed_layers) = (Cell::new(None), Cell::new(0));
-    let inputs =
-        Inputs { arguments, set, companions, load, folder: &folder, probe, recomputed_layers, ranks };
+    let inputs = Inputs {
+        arguments,
+        set,
+        companions,
+        load,
+        folder: &folder,
+        probe,
+        recomputed_layers,
+        ranks,
+        sharing,
+    };
 
     let configuration = match &resuming {
         Some(checkpoint) => resumed_configuration(arguments, checkpoint)?,
@@ -109,6 +119,8 @@ struct Inputs<'a> {
     /// How many layers are computed a second time; the plan decides.
     recomputed_layers: Cell<usize>,
     ranks: Ranks,
+    /// Ranks on the same processors, this one included.
+    sharing: usize,
 }
 
 impl Inputs<'_> {
@@ -258,7 +270,7 @@ impl Inputs<'_> {
     fn memory(&self) -> Result<u64> {
         match self.arguments.memory {
             Some(size) => Ok(size.0),
-            None => Ok(crate::machine::memory()?.available),
+            None => Ok(crate::machine::memory()?.available / self.sharing as u64),
         }
     }
 
@@ -291,6 +303,7 @@ impl Inputs<'_> {
             source: Arc::new(self.loader(configuration)?),
             load: self.load.clone(),
             ranks: self.ranks.clone(),
+            overlap: !self.arguments.no_overlap,
             recomputed_layers: self.recomputed_layers.get(),
             usable_vocabulary: self.set.vocabulary_size() as usize,
             companions: self.companions.clone(),
@@ -463,8 +476,19 @@ fn tokenizer(companions: &[(String, Vec<u8>)], folder: &Path) -> Result<Tokenize
     Ok(Tokenizer::from_tokenizer_json(json, config.as_ref())?)
 }
 
-fn compute(arguments: &PretrainArguments) -> Result<ComputeOptions> {
-    let resolved = ComputeOptions::resolve(arguments.simd.as_deref(), arguments.threads.map(usize::from));
+fn compute(arguments: &PretrainArguments, ranks: &Ranks, sharing: usize) -> Result<ComputeOptions> {
+    let mut threads = arguments.threads.map(usize::from);
+    if threads.is_none() && sharing > 1 {
+        let cores = ComputeOptions::detect().threads;
+        let each = ranks::threads_of_each(cores, sharing);
+        threads = Some(each);
+        if ranks.is_first() {
+            eprintln!(
+                "{sharing} ranks share the {cores} cores of this machine: {each} threads each (--threads N changes it)"
+            );
+        }
+    }
+    let resolved = ComputeOptions::resolve(arguments.simd.as_deref(), threads);
     resolved.map_err(|error| match error {
         TensorError::ThreadCount { .. } => anyhow!("--threads: {error}"),
         error => anyhow!("--simd: {error}"),

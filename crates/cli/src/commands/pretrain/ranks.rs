@@ -19,11 +19,12 @@ pub(super) fn join() -> Result<Ranks> {
 #[cfg(feature = "mpi")]
 fn several(count: usize) -> Result<Ranks> {
     use std::time::Duration;
-    use zhenjin_train::communication::{Comm, Mpi};
+    use zhenjin_train::communication::{Comm, Limits, Mpi};
 
-    /// A rank may wait so long for another: validation, samples and checkpoints of the first rank take their time.
-    const PATIENCE: Duration = Duration::from_secs(1800);
-    let mpi = Mpi::start(PATIENCE)?;
+    /// Validation, samples and checkpoints of the first rank take their time: a rank that lives is waited for. One that is stopped, or whose machine is
+    /// gone, is noticed by the missing signs of life, of which there is one a second.
+    const LIMITS: Limits = Limits { patience: Duration::from_secs(1800), silence: Duration::from_secs(20) };
+    let mpi = Mpi::start(LIMITS)?;
     if mpi.size() != count {
         anyhow::bail!(
             "{count} processes were started, but MPI connects {}: the launcher and the MPI library do not fit each other",
@@ -46,4 +47,33 @@ pub(super) fn text_of_first(ranks: &Ranks, own: impl FnOnce() -> Result<String>)
     let bytes = ranks.of_first::<anyhow::Error>(|| Ok(own()?.into_bytes()))?;
     Ok(String::from_utf8(bytes)
         .map_err(|_| CommError::Backend("rank 0 sent a text that is not UTF-8".to_owned()))?)
+}
+
+/// How many ranks compute on the same processors as this one, itself included. A launcher that gives each rank processors of its own makes it 1.
+pub(super) fn sharing(ranks: &Ranks) -> Result<usize> {
+    if ranks.size() == 1 {
+        return Ok(1);
+    }
+    let mut comm = ranks.comm();
+    let own = format!("{} {}", comm.machine(), crate::machine::allowed_processors().unwrap_or_default());
+    let all = comm.all_gather_bytes(own.as_bytes())?;
+    Ok(all.iter().filter(|other| **other == *own.as_bytes()).count())
+}
+
+/// Threads of one of the ranks that share a machine's cores, where nobody said how many.
+pub(super) fn threads_of_each(cores: usize, sharing: usize) -> usize {
+    (cores / sharing.max(1)).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranks_of_one_machine_share_its_cores() {
+        assert_eq!(threads_of_each(8, 1), 8);
+        assert_eq!(threads_of_each(8, 2), 4);
+        assert_eq!(threads_of_each(8, 3), 2);
+        assert_eq!(threads_of_each(2, 4), 1);
+    }
 }

@@ -167,6 +167,7 @@ mod tests {
                 peak_fraction: Some(0.62),
                 resident_bytes: Some(700 << 20),
                 energy: Some(Energy { joules: 36_000.0, measured: false }),
+                network: None,
                 targets: 4000,
                 routers: Some(RouterMetrics {
                     imbalance: 1.234,

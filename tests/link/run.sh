@@ -8,9 +8,8 @@ here=$(cd "$(dirname "$0")" && pwd)
 zhenjin=$(realpath "${ZHENJIN_BIN:-$here/../../target/release/zhenjin}")
 speed=${1:-125000000} latency=${2:-0.010}
 # Steps that take about as long to compute as to exchange.
-options=(--depth 4 --threads 1 --set batch.sequences=4 --set batch.micro_batches=2 --set data.sequence_length=256)
-run=("${options[@]}" --set schedule.steps="${LINK_STEPS:-10}" --set intervals.validation=0 --set intervals.samples=0 --set intervals.checkpoint=0)
-vocabulary=4096
+options=(--depth 4 --threads 1 --set batch.sequences=8 --set batch.micro_batches=2 --set data.sequence_length=256 --set model.vocabulary_size=4096)
+run=("${options[@]}" --set schedule.steps="${LINK_STEPS:-20}" --set intervals.validation=0 --set intervals.samples=0 --set intervals.checkpoint=0)
 folder=$(mktemp -d /tmp/zhenjin-link-XXXXXX)
 first=zjl$$-1 second=zjl$$-2
 export LINK_NAMESPACE=$second
@@ -41,7 +40,7 @@ sleep 0.5
 echo "link: $speed bytes/s, $latency s one way; one TCP connection measures $(ip netns exec $first python3 "$here/probe.py" 10.77.0.2)"
 
 "$zhenjin" generate stories --count 4000 --out "$folder/stories.txt"
-"$zhenjin" tokenizer train "$folder/stories.txt" --split line --vocabulary $vocabulary --out "$folder/tokenizer" 2>/dev/null
+"$zhenjin" tokenizer train "$folder/stories.txt" --split line --vocabulary 1024 --out "$folder/tokenizer" 2>/dev/null
 "$zhenjin" tokenize "$folder/stories.txt" --split line --tokenizer "$folder/tokenizer" --out "$folder/shards" 2>/dev/null
 
 # mpirun in the first namespace starts its daemon in the second: two machines as far as it can see, with TCP between them.
@@ -66,4 +65,4 @@ sums() { (cd "$folder/$1/checkpoints" && cat "$(ls | tail -1)"/{model,optimiser}
 for ranks in overlap behind; do
     [ "$(sums alone-1)" = "$(sums $ranks)" ] || fail "the weights of $ranks are not those of one rank"
 done
-"$here/compare.py" "$folder" "$zhenjin" "$speed" "$latency" -- "${options[@]}" --vocabulary $vocabulary
+"$here/compare.py" "$folder" "$zhenjin" "$speed" "$latency" -- "${options[@]}"

@@ -80,15 +80,19 @@ start)
     echo "export SLURM_CONF=$SLURM_CONF"
     ;;
 start-node) start_node "$3" ;;
-# The node's death: its daemon, and the steps of jobs that run on it with everything that they started.
+# The node's death: its daemon, and the steps of jobs that run on it with everything that they started. Both nodes are on this host: a process says in its environment to
+# which one it belongs, and the daemon of its step is its parent.
 stop-node)
     kill -9 "$(pid_of "slurmd-$3")"
-    for step in "$folder/spool-$3"/"$3"_*; do
-        job=${step##*_}
-        for pid in $(pgrep -f "slurmstepd: \[${job%%.*}\." || true); do
-            kill -9 $(pstree -p "$pid" | grep -o '([0-9]*)' | tr -d '()') 2>/dev/null || true
-        done
+    doomed=()
+    for process in /proc/[0-9]*; do
+        environment=$(tr '\0' '\n' < "$process/environ" 2>/dev/null || true)
+        grep -qx "SLURMD_NODENAME=$3" <<< "$environment" && grep -qx "SLURM_CONF=$SLURM_CONF" <<< "$environment" || continue
+        parent=$(awk '/^PPid:/ { print $2 }' "$process/status" 2>/dev/null || true)
+        grep -q slurmstepd "/proc/$parent/comm" 2>/dev/null && doomed+=("$parent")
+        doomed+=("${process#/proc/}")
     done
+    kill -9 "${doomed[@]}" 2>/dev/null || true
     ;;
 stop)
     for daemon in slurmd-n1 slurmd-n2 slurmctld munged; do

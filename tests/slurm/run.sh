@@ -1,6 +1,6 @@
 #!/bin/bash
-# A node dies in the middle of a training job of two ranks on two nodes: the job ends, Slurm queues it again, the node that is left goes on alone from the newest checkpoint, and the
-# weights are those of a run of one rank that nobody disturbed, bit for bit. Needs root, slurmctld, slurmd, munge (scripts/setup slurm), mpirun, and zhenjin with the feature mpi.
+# A node dies in the middle of a training job of two ranks on two nodes: the job ends, is queued again, goes on from the newest checkpoint when the node is back, and the weights
+# are those of a run of one rank that nobody disturbed, bit for bit. Needs root, slurmctld, slurmd, munge (scripts/setup slurm), mpirun, and zhenjin with the feature mpi.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 zhenjin=$(realpath "${ZHENJIN_BIN:-$here/../../target/release/zhenjin}")
@@ -19,7 +19,7 @@ options=(--depth 2 --tokens 1500000 --threads 1 --set batch.micro_batches=4 --se
 export SLURM_CONF=$folder/cluster/slurm.conf ZHENJIN=$zhenjin
 # The test runs as root, which mpirun wants to hear twice.
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
-job=$(sbatch --parsable --nodes=1-2 --ntasks-per-node=1 --output="$folder/job-%j.log" "$here/../../deploy/slurm/pretrain.sbatch" \
+job=$(sbatch --parsable --nodes=2 --ntasks-per-node=1 --ntasks=2 --output="$folder/job-%j.log" "$here/../../deploy/slurm/pretrain.sbatch" \
     "$folder/shards" "$folder/run" "${options[@]}")
 for _ in $(seq 240); do
     compgen -G "$folder/run/checkpoints/step-*" >/dev/null && break
@@ -31,6 +31,12 @@ nodes=$(squeue -h -j "$job" -o %N)
 node=$([ "$(squeue -h -j "$job" -o %B)" = n1 ] && echo n2 || echo n1)
 "$here/cluster.sh" stop-node "$folder/cluster" "$node"
 echo "node $node stopped at $(ls "$folder/run/checkpoints" | tail -1)"
+restarts() { scontrol show job "$job" | sed -n 's/.*Restarts=\([0-9]*\).*/\1/p'; }
+for _ in $(seq 60); do
+    [ "$(restarts)" = 0 ] || break
+    sleep 1
+done
+"$here/cluster.sh" start-node "$folder/cluster" "$node"
 
 for _ in $(seq 240); do
     state=$(scontrol show job "$job" | sed -n 's/.*JobState=\([A-Z_]*\).*/\1/p')
@@ -38,11 +44,10 @@ for _ in $(seq 240); do
     sleep 1
 done
 [ "$state" = COMPLETED ] || fail "the job is $state"
-restarts=$(scontrol show job "$job" | sed -n 's/.*Restarts=\([0-9]*\).*/\1/p')
-[ "$restarts" -ge 1 ] || fail "the job was not queued again"
+[ "$(restarts)" -ge 1 ] || fail "the job was not queued again"
 
 last_start=$(grep '^start' "$folder/job-$job.log" | tail -1)
 sums() { (cd "$1/checkpoints/$(ls "$1/checkpoints" | tail -1)" && sha256sum model.safetensors optimiser.safetensors); }
 diff <(sums "$folder/undisturbed") <(sums "$folder/run") || fail "the weights differ from those of the undisturbed run"
 echo "$last_start"
-echo "requeued $restarts time(s); weights and optimiser state equal those of the undisturbed run"
+echo "requeued $(restarts) time(s); weights and optimiser state equal those of the undisturbed run"

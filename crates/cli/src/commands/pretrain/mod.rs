@@ -161,6 +161,8 @@ impl Inputs<'_> {
             };
             let plan = Plan::of(&configuration.model_config(), &self.shape(configuration), &machine);
             let tokens = plan.tokens_per_second * SHARE_OF_STEPS * 60.0 * minutes;
+            // Ranks measure different speeds; all must come to the same batch.
+            let tokens: f64 = ranks::text_of_first(&self.ranks, || Ok(tokens.to_string()))?.parse()?;
             // However slow the machine is, one step is made.
             Ok((tokens as u64).max(configuration.least_step_tokens()))
         };

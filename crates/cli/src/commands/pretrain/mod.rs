@@ -486,7 +486,7 @@ fn compute(arguments: &PretrainArguments, ranks: &Ranks, sharing: usize) -> Resu
         threads = Some(each);
         if ranks.is_first() {
             eprintln!(
-                "{sharing} ranks share the {cores} cores of this machine: {each} threads each (--threads N changes it)"
+                "{sharing} ranks share the {cores} cores of this machine; threads of each: {each} (--threads N changes it)"
             );
         }
     }

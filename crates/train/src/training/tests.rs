@@ -365,7 +365,7 @@ fn a_leap_of_the_loss_is_skipped_or_rolled_back() {
         "intervals.checkpoint=10",
         "optimiser.kind=adamw",
         "optimiser.learning_rate=1e-2",
-        "faults.spike_deviations=4",
+        "faults.spike_deviations=6",
         "faults.spike_window=12",
     ];
     let noise = || Made { noise: 4 * 47..4 * 48, ..Made::plain() };
@@ -376,7 +376,7 @@ fn a_leap_of_the_loss_is_skipped_or_rolled_back() {
     trainer.run(&mut [Box::new(kept.clone())], None, &|| false).expect("a run");
     let events = kept.take();
     assert!(notes(&events).contains("step 48 changed nothing: the loss leapt"), "{}", notes(&events));
-    assert_eq!(trainer.optimiser.updates(), 59);
+    assert_eq!(trainer.optimiser.updates(), 59, "{}", notes(&events));
 
     let folder = tempfile::tempdir().expect("a folder");
     let back = [&settings[..], &["faults.spike=roll-back"]].concat();

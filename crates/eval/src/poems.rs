@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::Serialize;
-use zhenjin_prosody::{Poem, is_han};
+use zhenjin_prosody::{Poem, Standard, is_han};
 
 use crate::copying::{CopiedRun, CopyFinder};
 
@@ -41,13 +41,9 @@ impl KnownForms {
 /// Training poems that must have a form before it counts as right.
 const TIMES_SEEN: usize = 3;
 
-/// What a set of poems comes to. Shares are of the poems that the row above them counts.
+/// How far a set of poems keeps the rules of rhyme and tone, by one standard. Shares are of the poems that the row above them counts.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub struct PoemScores {
-    /// Poems judged.
-    pub poems: usize,
-    /// Poems whose numbers of lines and characters occur in three training poems of that kind or tune.
-    pub right_form: usize,
+pub struct VerseScores {
     /// Poems with at least two lines that should rhyme.
     pub with_rhymes: usize,
     /// Of those, poems in which every one does.
@@ -64,6 +60,38 @@ pub struct PoemScores {
     pub tone_checks: usize,
     /// Of those, rules kept.
     pub tones_kept: usize,
+}
+
+impl VerseScores {
+    fn add(&mut self, poem: &Poem, is_ci: bool, standard: Standard) {
+        let rhymes = if is_ci { poem.ci_rhymes_by(standard) } else { poem.shi_rhymes_by(standard) };
+        if rhymes.expected > 1 {
+            self.with_rhymes += 1;
+            self.all_rhyme += usize::from(rhymes.is_complete());
+            self.rhyme_lines += rhymes.expected;
+            self.rhyming_lines += rhymes.lines.len();
+        }
+        if let (false, Some(checks)) = (is_ci, poem.tone_checks(standard)) {
+            let kept = checks.iter().filter(|check| check.holds).count();
+            self.with_tone_pattern += 1;
+            self.regulated += usize::from(kept == checks.len());
+            self.tone_checks += checks.len();
+            self.tones_kept += kept;
+        }
+    }
+}
+
+/// What a set of poems comes to.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct PoemScores {
+    /// Poems judged.
+    pub poems: usize,
+    /// Poems whose numbers of lines and characters occur in three training poems of that kind or tune.
+    pub right_form: usize,
+    /// Rhymes and tones by the Pingshui rhyme book, of ci by 《詞林正韻》.
+    pub by_rhyme_book: VerseScores,
+    /// The same by modern readings and 《中華新韻》.
+    pub by_modern_readings: VerseScores,
     /// Characters of the longest run copied from training poems: median, 95th percentile, greatest.
     pub longest_copy: [usize; 3],
     /// The greatest of those runs.
@@ -99,19 +127,8 @@ impl PoemScores {
     fn add(&mut self, judged: &JudgedPoem, forms: &KnownForms) {
         let poem = Poem::parse(&judged.text);
         self.right_form += usize::from(forms.is_known(&judged.form, &poem.lengths(), TIMES_SEEN));
-        let rhymes = if judged.is_ci { poem.ci_rhymes() } else { poem.shi_rhymes() };
-        if rhymes.expected > 1 {
-            self.with_rhymes += 1;
-            self.all_rhyme += usize::from(rhymes.is_complete());
-            self.rhyme_lines += rhymes.expected;
-            self.rhyming_lines += rhymes.lines.len();
-        }
-        if let (false, Some(tones)) = (judged.is_ci, poem.tone_pattern()) {
-            self.with_tone_pattern += 1;
-            self.regulated += usize::from(tones.is_regulated());
-            self.tone_checks += tones.checks;
-            self.tones_kept += tones.kept;
-        }
+        self.by_rhyme_book.add(&poem, judged.is_ci, Standard::RhymeBook);
+        self.by_modern_readings.add(&poem, judged.is_ci, Standard::Modern);
     }
 }
 
@@ -134,10 +151,22 @@ mod tests {
         finder.read(chinese_characters("更上一層樓"));
         let scores = PoemScores::of(&poems, &forms, &finder.longest());
         assert_eq!((scores.poems, scores.right_form), (2, 1));
-        assert_eq!((scores.with_tone_pattern, scores.regulated), (1, 1));
-        assert_eq!((scores.with_rhymes, scores.all_rhyme), (1, 1));
+        let by_book = &scores.by_rhyme_book;
+        assert_eq!((by_book.with_tone_pattern, by_book.regulated), (1, 1));
+        assert_eq!((by_book.with_rhymes, by_book.all_rhyme), (1, 1));
         assert_eq!(scores.longest_copy[2], 5);
         assert_eq!(scores.longest_copy_text, "更上一層樓");
+    }
+
+    #[test]
+    fn modern_readings_are_judged_beside_the_rhyme_book() {
+        // 國 and 白 had entering tones, and are level today.
+        let text = "國破山河在，城春草木深。感時花濺淚，恨別鳥驚心。烽火連三月，家書抵萬金。白頭搔更短，渾欲不勝簪。";
+        let scores = PoemScores::of(&[judged(text)], &KnownForms::default(), &[]);
+        assert_eq!((scores.by_rhyme_book.regulated, scores.by_rhyme_book.all_rhyme), (1, 1));
+        let modern = &scores.by_modern_readings;
+        assert_eq!((modern.with_tone_pattern, modern.regulated), (1, 0));
+        assert!(modern.tones_kept < modern.tone_checks && modern.rhyme_lines == 4, "{modern:?}");
     }
 
     #[test]

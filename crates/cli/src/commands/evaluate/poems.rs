@@ -12,7 +12,7 @@ use zhenjin_assistant::{
     Assistant, CompletionPrompt, FinishReason, GenerationOptions, SamplingSettings, ServedModels,
 };
 use zhenjin_corpus::ShardSet;
-use zhenjin_eval::poems::{JudgedPoem, KnownForms, PoemScores, chinese_characters, copy_finder};
+use zhenjin_eval::poems::{JudgedPoem, KnownForms, PoemScores, VerseScores, chinese_characters, copy_finder};
 use zhenjin_prosody::Poem;
 
 /// What was measured.
@@ -161,6 +161,9 @@ fn judge(
     Ok(())
 }
 
+const RHYME_BOOK: fn(&PoemScores) -> &VerseScores = |scores| &scores.by_rhyme_book;
+const MODERN_READINGS: fn(&PoemScores) -> &VerseScores = |scores| &scores.by_modern_readings;
+
 fn print(measured: &Measured) {
     if let Some(bits) = measured.bits_per_character {
         println!(
@@ -182,10 +185,20 @@ fn print(measured: &Measured) {
     };
     row("poems", &|scores| scores.poems.to_string());
     row("right number of lines and characters", &|scores| share(scores.right_form, scores.poems));
-    row("poems in which all lines rhyme that should", &|scores| share(scores.all_rhyme, scores.with_rhymes));
-    row("lines that rhyme, of those that should", &|scores| share(scores.rhyming_lines, scores.rhyme_lines));
-    row("regulated verse, of lines of 5 or 7", &|scores| share(scores.regulated, scores.with_tone_pattern));
-    row("tone rules kept", &|scores| share(scores.tones_kept, scores.tone_checks));
+    for (standard, of) in [("rhyme book", RHYME_BOOK), ("modern readings", MODERN_READINGS)] {
+        println!("by the {standard}");
+        let row = |name: &str, part: fn(&VerseScores) -> [usize; 2]| {
+            let text = |scores: &PoemScores| {
+                let [part, whole] = part(of(scores));
+                share(part, whole)
+            };
+            row(name, &text);
+        };
+        row("  poems in which all lines rhyme that should", |verse| [verse.all_rhyme, verse.with_rhymes]);
+        row("  lines that rhyme, of those that should", |verse| [verse.rhyming_lines, verse.rhyme_lines]);
+        row("  regulated verse, of lines of 5 or 7", |verse| [verse.regulated, verse.with_tone_pattern]);
+        row("  tone rules kept", |verse| [verse.tones_kept, verse.tone_checks]);
+    }
     row("longest copied run: median, 95 %, greatest", &|scores| {
         let [median, most, greatest] = scores.longest_copy;
         format!("{median}, {most}, {greatest}")

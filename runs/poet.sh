@@ -53,7 +53,7 @@ rm -f "$out/poet.gguf"
 "$zhenjin" quantize "$out/run" "$out/poet.gguf" --type q8_0
 
 step "evaluation"
-"$zhenjin" evaluate poems "$out/poet.gguf" --data "$out/shards" --samples 500 --scored 3000 --show 8 | tee "$out/evaluation.txt"
+"$zhenjin" evaluate poems "$out/poet.gguf" --data "$out/shards" --samples 500 --scored 3000 --show 8 --temperature 0.7 --top-p 0.95 | tee "$out/evaluation.txt"
 "$zhenjin" report "$out/run"
 
 echo

@@ -16,6 +16,7 @@ use ureq::http::{Method, Response};
 use super::http::{Follow, header_text, host_of};
 use super::retry::{Attempt, Retries, status_failure};
 use super::{DownloadProgress, PullContext, PullEvent, Secret, SourceError};
+use crate::ManifestFile;
 
 const BUFFER_BYTES: usize = 128 * 1024;
 
@@ -300,7 +301,7 @@ impl Partial {
     }
 
     /// Compares size and digest.
-    pub(crate) fn check(&self, expected: &Expected) -> Result<Verified, String> {
+    fn check(&self, expected: &Expected) -> Result<Verified, String> {
         let sha256 = hexadecimal(&self.digest.clone().finalize());
         if let Some(bytes) = expected.bytes.filter(|&bytes| bytes != self.length) {
             return Err(format!("the file has {} bytes instead of {bytes}; it was not kept", self.length));
@@ -312,10 +313,34 @@ impl Partial {
     }
 
     /// Gives the file its final name for good.
-    pub(crate) fn finish(self, destination: &Path) -> Result<(), SourceError> {
+    fn finish(self, destination: &Path) -> Result<(), SourceError> {
         self.file.sync_all().map_err(SourceError::local("write", &self.path))?;
         zhenjin_files::rename(&self.path, destination)?;
         fs::remove_file(&self.description).map_err(SourceError::local("delete", &self.description))
+    }
+
+    /// Gives the file its final name if it is what was expected, and deletes it otherwise.
+    pub(crate) fn keep(
+        mut self,
+        name: &str,
+        expected: &Expected,
+        destination: &Path,
+        context: &PullContext<'_>,
+    ) -> Result<ManifestFile, SourceError> {
+        let verified = match self.check(expected) {
+            Ok(verified) => verified,
+            Err(reason) => {
+                self.discard()?;
+                return Err(SourceError::Failed(reason));
+            }
+        };
+        self.finish(destination)?;
+        context.observer.on_event(PullEvent::FileVerified {
+            file: name,
+            sha256: &verified.sha256,
+            digest_was_known: expected.sha256.is_some(),
+        });
+        Ok(ManifestFile { file: name.to_owned(), bytes: verified.bytes, sha256: verified.sha256 })
     }
 
     /// Deletes the file.

@@ -192,19 +192,5 @@ fn unpack(
         left -= read as u64;
         partial.append(&buffer[..read])?;
     }
-    match partial.check(&expected) {
-        Ok(verified) => {
-            partial.finish(&destination)?;
-            context.observer.on_event(PullEvent::FileVerified {
-                file: &file.file,
-                sha256: &verified.sha256,
-                digest_was_known: true,
-            });
-            Ok(ManifestFile { file: file.file.clone(), bytes: verified.bytes, sha256: verified.sha256 })
-        }
-        Err(reason) => {
-            partial.discard()?;
-            Err(SourceError::Failed(reason))
-        }
-    }
+    partial.keep(&file.file, &expected, &destination, context)
 }

@@ -51,19 +51,7 @@ fn write(
         partial.append(piece)?;
         progress.set_current((number * PIECE_BYTES + piece.len()) as u64);
     }
-    let verified = match partial.check(&expected) {
-        Ok(verified) => verified,
-        Err(reason) => {
-            partial.discard()?;
-            return Err(SourceError::Failed(reason));
-        }
-    };
-    partial.finish(&destination)?;
-    context.observer.on_event(PullEvent::FileVerified {
-        file: &file.file,
-        sha256: &verified.sha256,
-        digest_was_known: file.sha256.is_some(),
-    });
-    progress.finish_file(verified.bytes);
-    Ok(ManifestFile { file: file.file.clone(), bytes: verified.bytes, sha256: verified.sha256 })
+    let kept = partial.keep(&file.file, &expected, &destination, context)?;
+    progress.finish_file(kept.bytes);
+    Ok(kept)
 }

@@ -11,6 +11,7 @@ pub use cluster::{Cluster, ClusterCost, Network, StepCost, StepExchange, Work};
 pub use memory::{MemoryEstimate, OptimiserMemory, checkpoint_bytes};
 pub use probe::{Probe, probe_training};
 pub use published::{PublishedRun, published_runs};
+pub(crate) use size::exchange_group;
 pub use size::{ParameterCount, TokenOperations};
 pub(crate) use text::money_text;
 pub use text::{bytes_text, cluster_text, plan_text, scaling_text};

@@ -74,15 +74,19 @@ impl ParameterCount {
     }
 }
 
+/// With which others the gradient of a weight is exchanged: the number of its group, counted from the last layer, and those of no layer at the end.
+pub(crate) fn exchange_group(config: &ModelConfig, weight: WeightName) -> usize {
+    match weight {
+        WeightName::Layer(layer, _) => config.layers - 1 - layer,
+        _ => config.layers,
+    }
+}
+
 /// Elements of the gradients that ranks exchange together: those of each layer, the last layer first, then all others.
 pub(super) fn exchanged_groups(config: &ModelConfig) -> Vec<usize> {
     let mut groups = vec![0; config.layers + 1];
     for weight in config.weights() {
-        let group = match weight {
-            WeightName::Layer(layer, _) => config.layers - 1 - layer,
-            _ => config.layers,
-        };
-        groups[group] += config.shape(weight).iter().product::<usize>();
+        groups[exchange_group(config, weight)] += config.shape(weight).iter().product::<usize>();
     }
     groups
 }

@@ -6,13 +6,14 @@ use std::ops::Range;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
-use zhenjin_model::{FinishedLayer, ModelConfig, WeightName, Weights};
+use zhenjin_model::{FinishedLayer, ModelConfig, Weights};
 use zhenjin_tensor::{GradientBuffer, Gradients, NORM_ELEMENTS, ParameterId, TensorError, ThreadTeam};
 
 use super::ranks::{Ranks, values_of};
 use crate::communication::{CommError, Piece, owned_range};
 use crate::error::TrainError;
 use crate::optimiser::{Description, Rule, Shard};
+use crate::plan::exchange_group;
 
 /// Gradients of parameters that are final at the same time.
 type Group = Vec<(ParameterId, GradientBuffer)>;
@@ -64,11 +65,7 @@ impl Exchange {
         let owners = owners.collect();
         let mut groups = vec![Vec::new(); config.layers + 1];
         for (id, name) in config.weights().enumerate() {
-            let group = match name {
-                WeightName::Layer(layer, _) => config.layers - 1 - layer,
-                _ => config.layers,
-            };
-            groups[group].push(ParameterId(id as u32));
+            groups[exchange_group(config, name)].push(ParameterId(id as u32));
         }
         Exchange { owners, groups, overlaps }
     }

@@ -62,10 +62,12 @@ pub(crate) async fn run(home: &Home, arguments: &TextArguments) -> Result<()> {
     for group in parts.chunks(TOGETHER) {
         let mut running = Vec::new();
         for (place, number, window) in group {
-            let mut tokens = Vec::new();
-            set.read_tokens(*number, 0..set.document_tokens(*number), &mut tokens)?;
-            tokens.push(set.end_of_text());
-            let own = tokens[window.tokens.clone()].to_vec();
+            let (length, range) = (set.document_tokens(*number), &window.tokens);
+            let mut own = Vec::new();
+            set.read_tokens(*number, range.start as u64..length.min(range.end as u64), &mut own)?;
+            if range.end as u64 > length {
+                own.push(set.end_of_text());
+            }
             let bytes: u64 = own[window.skipped..].iter().map(|token| set.token_bytes(*token)).sum();
             measured.scored_tokens += (own.len() - window.skipped) as u64;
             running.push((*place, window.skipped, bytes, assistant.complete(&score_request(own))?));

@@ -1,14 +1,11 @@
 //! `POST /v1/chat/completions`.
 
-use std::sync::Arc;
-
 use axum::Json;
-use axum::extract::{Request, State};
+use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
-use zhenjin_assistant::{ServedModels, TextEvent};
+use zhenjin_assistant::{OutputFormat, TextEvent};
 
-use super::answer::{Generations, Heading, WholeAnswer};
-use super::faults::{fault, refusal};
+use super::faults::refusal;
 use super::logprobs::ChatLogprobs;
 use super::request::chat::{ChatFields, read};
 use super::response::{
@@ -16,14 +13,10 @@ use super::response::{
     ChunkChoice, ChunkDelta, FunctionDelta, ToolCallDelta, UsageReport, finish_reason,
 };
 use super::stream::{self, PieceWriter};
-use crate::blocking::blocking;
+use crate::answering::{Answering, Heading, WholeAnswer};
 use crate::body::json_bytes;
 use crate::errors::{ApiError, ErrorBody};
 use crate::json;
-use crate::observe::request_id;
-use crate::security::Tenant;
-use crate::shutdown::Shutdown;
-use crate::stream_limit::StreamLimit;
 
 /// Answers a conversation.
 #[utoipa::path(post, path = "/v1/chat/completions", operation_id = "createChatCompletion", tag = "openai",
@@ -35,29 +28,14 @@ use crate::stream_limit::StreamLimit;
         (status = 404, description = "No model of this name is served.", body = ErrorBody),
         (status = 429, description = "Too many requests; `Retry-After` says when to come again.", body = ErrorBody),
         (status = 503, description = "The model cannot be had now.", body = ErrorBody)))]
-pub(super) async fn create(
-    State(models): State<Arc<ServedModels>>,
-    State(streams): State<StreamLimit>,
-    State(shutdown): State<Shutdown>,
-    request: Request,
-) -> Result<Response, ApiError> {
-    let id = request_id(request.headers());
-    let Tenant(cache_salt) = Tenant::of(request.extensions());
+pub(super) async fn create(answering: Answering, request: Request) -> Result<Response, ApiError> {
     let body = json_bytes(request).await?;
     let fields = read(&json::value(&body)?)?;
-    let permit = streams.permit()?;
-    let assistant = models.get(&fields.model).await.map_err(fault)?;
-    let writer = ChatWriter::new(Heading::new("chatcmpl", &assistant), &fields);
-    let ChatFields { mut request, choices, delivery, .. } = fields;
-    request.options.cache_salt = cache_salt;
-    let model = Arc::clone(&assistant);
-    let generations = blocking(move || {
-        model
-            .chat_choices(&request, choices)
-            .map_err(|error| refusal(error, "messages", &request.output_format))
-    })
-    .await?;
-    let generations = Generations::new(generations, assistant, permit, shutdown, id);
+    let ready = answering.open(&fields.model).await?;
+    let writer = ChatWriter::new(Heading::new("chatcmpl", ready.assistant()), &fields);
+    let ChatFields { request, choices, delivery, .. } = fields;
+    let refused = |error, format: &OutputFormat| refusal(error, "messages", format);
+    let generations = ready.chat(request, choices, refused).await?;
     if delivery.stream {
         return Ok(stream::send(generations, writer));
     }

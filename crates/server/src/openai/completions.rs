@@ -1,26 +1,19 @@
 //! `POST /v1/completions`.
 
-use std::sync::Arc;
-
 use axum::Json;
-use axum::extract::{Request, State};
+use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
-use zhenjin_assistant::{ServedModels, TextEvent};
+use zhenjin_assistant::{OutputFormat, TextEvent};
 
-use super::answer::{Generations, Heading, WholeAnswer};
-use super::faults::{fault, refusal};
+use super::faults::refusal;
 use super::logprobs::CompletionLogprobsWriter;
 use super::request::completion::{CompletionFields, read};
 use super::response::{Completion, CompletionChoice, UsageReport, finish_reason};
 use super::stream::{self, PieceWriter};
-use crate::blocking::blocking;
+use crate::answering::{Answering, Heading, WholeAnswer};
 use crate::body::json_bytes;
 use crate::errors::{ApiError, ErrorBody};
 use crate::json;
-use crate::observe::request_id;
-use crate::security::Tenant;
-use crate::shutdown::Shutdown;
-use crate::stream_limit::StreamLimit;
 
 /// Continues texts.
 #[utoipa::path(post, path = "/v1/completions", operation_id = "createCompletion", tag = "openai",
@@ -32,36 +25,15 @@ use crate::stream_limit::StreamLimit;
         (status = 404, description = "No model of this name is served.", body = ErrorBody),
         (status = 429, description = "Too many requests; `Retry-After` says when to come again.", body = ErrorBody),
         (status = 503, description = "The model cannot be had now.", body = ErrorBody)))]
-pub(super) async fn create(
-    State(models): State<Arc<ServedModels>>,
-    State(streams): State<StreamLimit>,
-    State(shutdown): State<Shutdown>,
-    request: Request,
-) -> Result<Response, ApiError> {
-    let id = request_id(request.headers());
-    let Tenant(cache_salt) = Tenant::of(request.extensions());
+pub(super) async fn create(answering: Answering, request: Request) -> Result<Response, ApiError> {
     let body = json_bytes(request).await?;
     let fields = read(&json::value(&body)?)?;
-    let permit = streams.permit()?;
-    let assistant = models.get(&fields.model).await.map_err(fault)?;
+    let ready = answering.open(&fields.model).await?;
     let count = fields.requests.len() * fields.best_of;
-    let writer = CompletionWriter::new(Heading::new("cmpl", &assistant), &fields, count);
-    let CompletionFields { mut requests, best_of, delivery, .. } = fields;
-    requests.iter_mut().for_each(|request| request.options.cache_salt = cache_salt);
-    let model = Arc::clone(&assistant);
-    let generations = blocking(move || {
-        let mut generations = Vec::with_capacity(count);
-        for request in &requests {
-            // Should a later prompt be refused, those that run already are cancelled by being dropped.
-            let more = model
-                .complete_choices(request, best_of)
-                .map_err(|error| refusal(error, "prompt", &request.output_format))?;
-            generations.extend(more);
-        }
-        Ok(generations)
-    })
-    .await?;
-    let generations = Generations::new(generations, assistant, permit, shutdown, id);
+    let writer = CompletionWriter::new(Heading::new("cmpl", ready.assistant()), &fields, count);
+    let CompletionFields { requests, best_of, delivery, .. } = fields;
+    let refused = |error, format: &OutputFormat| refusal(error, "prompt", format);
+    let generations = ready.complete(requests, best_of, refused).await?;
     if delivery.stream {
         return Ok(stream::send(generations, writer));
     }

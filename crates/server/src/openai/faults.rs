@@ -12,7 +12,7 @@ const MEMORY_WAIT: Duration = Duration::from_secs(5);
 
 /// Why the assistant refused a request, with the request's own field names: `prompt` is the field of its prompt. The assistant
 /// has one field for all formats, and requests have three.
-pub(super) fn refusal(error: AssistantError, prompt: &str, format: &OutputFormat) -> ApiError {
+pub(crate) fn refusal(error: AssistantError, prompt: &str, format: &OutputFormat) -> ApiError {
     match (error, format) {
         (AssistantError::Invalid { field: "response_format", reason }, OutputFormat::Regex(_)) => {
             fault(AssistantError::Invalid { field: "regex", reason })
@@ -57,7 +57,7 @@ pub(crate) fn fault(error: AssistantError) -> ApiError {
 }
 
 /// Why an answer ended before it was complete.
-pub(super) fn failure(failure: Failure) -> ApiError {
+pub(crate) fn failure(failure: Failure) -> ApiError {
     match failure {
         Failure::ShutDown => ApiError::shutting_down(),
         Failure::Broken(reason) => ApiError::internal(format!("the answer could not be completed: {reason}")),

@@ -1,7 +1,6 @@
 //! OpenAI's API under `/v1`: requests are checked field by field and handed to `assistant`, and what comes back is written
 //! in OpenAI's format.
 
-mod answer;
 mod chat;
 mod completions;
 mod faults;
@@ -25,7 +24,7 @@ use crate::errors::ApiError;
 use crate::shutdown::Shutdown;
 use crate::stream_limit::StreamLimit;
 
-pub(crate) use faults::fault;
+pub(crate) use faults::{failure, fault};
 
 /// The routes under `/v1`.
 pub(crate) fn router<S>() -> OpenApiRouter<S>

@@ -1,20 +1,11 @@
-//! Answers as server-sent events.
+//! OpenAI's streams: pieces of one kind, then `[DONE]`.
 
-use std::collections::VecDeque;
-use std::convert::Infallible;
-use std::time::Duration;
-
-use axum::response::sse::{Event, KeepAlive, Sse};
-use axum::response::{IntoResponse, Response};
-use futures_util::stream::unfold;
+use axum::response::Response;
 use serde::Serialize;
 use zhenjin_assistant::TextEvent;
 
-use super::answer::Generations;
+use crate::answering::{AnswerWriter, Generations, Pieces, send_events};
 use crate::errors::ApiError;
-
-/// Interval of keep-alive comments while a prompt is computed, so that proxies do not give up.
-const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
 /// Writes one route's pieces.
 pub(super) trait PieceWriter: Send + 'static {
@@ -28,60 +19,28 @@ pub(super) trait PieceWriter: Send + 'static {
     fn usage(&mut self) -> Option<Self::Piece>;
 }
 
-struct Running<W> {
-    generations: Generations,
-    writer: W,
-    ready: VecDeque<Event>,
-    ended: bool,
-}
+struct DoneAtTheEnd<W>(W);
 
 /// Sends pieces as they arise, then `[DONE]`; or, if something fails, an error event as the last one.
 pub(super) fn send<W: PieceWriter>(generations: Generations, writer: W) -> Response {
-    let running = Running { generations, writer, ready: VecDeque::new(), ended: false };
-    let events = unfold(running, |mut running| async move {
-        while running.ready.is_empty() && !running.ended {
-            running.advance().await;
-        }
-        let event = running.ready.pop_front()?;
-        Some((Ok::<Event, Infallible>(event), running))
-    });
-    let mut response = Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)).into_response();
-    // Tells nginx, should it be in between, not to buffer the events.
-    response.headers_mut().insert("x-accel-buffering", axum::http::HeaderValue::from_static("no"));
-    response
+    send_events(generations, DoneAtTheEnd(writer))
 }
 
-impl<W: PieceWriter> Running<W> {
-    async fn advance(&mut self) {
-        match self.generations.next().await {
-            Some(Ok((choice, event))) => {
-                for piece in self.writer.write(choice, event) {
-                    self.push(&piece);
-                }
-            }
-            Some(Err(error)) => self.fail(&error),
-            None => {
-                if let Some(piece) = self.writer.usage() {
-                    self.push(&piece);
-                }
-                self.ready.push_back(Event::default().data("[DONE]"));
-                self.ended = true;
-            }
+impl<W: PieceWriter> AnswerWriter for DoneAtTheEnd<W> {
+    fn write(&mut self, choice: usize, event: TextEvent, pieces: &mut Pieces) {
+        for piece in self.0.write(choice, event) {
+            pieces.push(&piece);
         }
     }
 
-    fn push(&mut self, piece: &impl Serialize) {
-        match Event::default().json_data(piece) {
-            Ok(event) => self.ready.push_back(event),
-            Err(error) => self.fail(&ApiError::internal(format!("a piece could not be written: {error}"))),
+    fn end(&mut self, pieces: &mut Pieces) {
+        if let Some(piece) = self.0.usage() {
+            pieces.push(&piece);
         }
+        pieces.push_text("[DONE]");
     }
 
-    fn fail(&mut self, error: &ApiError) {
-        tracing::warn!(message = error.message(), "a stream ended early");
-        if let Ok(event) = Event::default().json_data(error.body()) {
-            self.ready.push_back(event);
-        }
-        self.ended = true;
+    fn fail(&mut self, error: &ApiError, pieces: &mut Pieces) {
+        pieces.push(&error.body());
     }
 }

@@ -10,34 +10,39 @@ use zhenjin_assistant::{
     Assistant, Echo, Failure, FinishReason, StopCause, TextEvent, TextGeneration, Timings, TokenInfo, Usage,
 };
 
-use super::faults::failure;
 use crate::errors::ApiError;
 use crate::observe::fresh_id;
+use crate::openai::failure;
 use crate::shutdown::Shutdown;
 
 /// What all pieces of one answer share.
 #[derive(Clone, Debug)]
-pub(super) struct Heading {
-    pub(super) id: String,
-    pub(super) created: u64,
-    pub(super) model: String,
-    pub(super) fingerprint: String,
+pub(crate) struct Heading {
+    pub(crate) id: String,
+    pub(crate) created: u64,
+    pub(crate) model: String,
+    pub(crate) fingerprint: String,
 }
 
 impl Heading {
     /// A new heading; `kind` is what OpenAI puts before such ids.
-    pub(super) fn new(kind: &str, assistant: &Assistant) -> Self {
+    pub(crate) fn new(kind: &str, assistant: &Assistant) -> Self {
         Heading {
             id: format!("{kind}-{}", fresh_id()),
-            created: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |age| age.as_secs()),
+            created: seconds_since_1970(),
             model: assistant.info().name.clone(),
             fingerprint: assistant.info().fingerprint.clone(),
         }
     }
 }
 
+/// The time now, in seconds since 1970.
+fn seconds_since_1970() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |age| age.as_secs())
+}
+
 /// The running generations of one request. Dropping it, as happens when the client goes away, cancels all of them.
-pub(super) struct Generations {
+pub(crate) struct Generations {
     events: SelectAll<BoxStream<'static, (usize, TextEvent)>>,
     shutdown: Shutdown,
     model: String,
@@ -49,7 +54,7 @@ pub(super) struct Generations {
 
 impl Generations {
     /// Follows `generations`, whose places in the list become the choices' numbers.
-    pub(super) fn new(
+    pub(crate) fn new(
         generations: Vec<TextGeneration>,
         assistant: Arc<Assistant>,
         permit: OwnedSemaphorePermit,
@@ -67,7 +72,7 @@ impl Generations {
     }
 
     /// The next event of any choice; `None` once all are finished; an error if one failed or the server ends.
-    pub(super) async fn next(&mut self) -> Option<Result<(usize, TextEvent), ApiError>> {
+    pub(crate) async fn next(&mut self) -> Option<Result<(usize, TextEvent), ApiError>> {
         let next = tokio::select! {
             next = self.events.next() => next,
             () = self.shutdown.ending() => return Some(Err(ApiError::shutting_down())),
@@ -104,7 +109,7 @@ impl Generations {
     }
 
     /// Waits until all `choices` are whole.
-    pub(super) async fn gather(mut self, choices: usize) -> Result<Vec<WholeAnswer>, ApiError> {
+    pub(crate) async fn gather(mut self, choices: usize) -> Result<Vec<WholeAnswer>, ApiError> {
         let mut answers = vec![WholeAnswer::default(); choices];
         while let Some(next) = self.next().await {
             let (choice, event) = next?;
@@ -149,20 +154,20 @@ fn numbered(
 
 /// Everything about one finished answer.
 #[derive(Clone, Debug, Default)]
-pub(super) struct WholeAnswer {
-    pub(super) echo: Option<Echo>,
-    pub(super) text: String,
-    pub(super) tokens: Vec<TokenInfo>,
-    pub(super) calls: Vec<WholeCall>,
-    pub(super) end: Option<(FinishReason, Usage)>,
+pub(crate) struct WholeAnswer {
+    pub(crate) echo: Option<Echo>,
+    pub(crate) text: String,
+    pub(crate) tokens: Vec<TokenInfo>,
+    pub(crate) calls: Vec<WholeCall>,
+    pub(crate) end: Option<(FinishReason, Usage)>,
 }
 
 /// A finished tool call.
 #[derive(Clone, Debug, Default)]
-pub(super) struct WholeCall {
-    pub(super) id: String,
-    pub(super) name: String,
-    pub(super) arguments: String,
+pub(crate) struct WholeCall {
+    pub(crate) id: String,
+    pub(crate) name: String,
+    pub(crate) arguments: String,
 }
 
 impl WholeAnswer {
@@ -187,7 +192,7 @@ impl WholeAnswer {
     }
 
     /// The mean log-probability of the answer's tokens; an empty answer is certain.
-    pub(super) fn mean_logprob(&self) -> f64 {
+    pub(crate) fn mean_logprob(&self) -> f64 {
         let sum: f64 = self.tokens.iter().filter_map(|token| token.logprob).map(f64::from).sum();
         if self.tokens.is_empty() { 0.0 } else { sum / self.tokens.len() as f64 }
     }

@@ -1,0 +1,132 @@
+//! From a checked request to its running answers: the one way that every dialect of the API takes.
+
+mod generations;
+mod stream;
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use axum::extract::{FromRef, FromRequestParts};
+use axum::http::request::Parts;
+use tokio::sync::OwnedSemaphorePermit;
+use zhenjin_assistant::{
+    Assistant, AssistantError, ChatRequest, CompletionRequest, OutputFormat, ServedModels,
+};
+
+use crate::blocking::blocking;
+use crate::errors::ApiError;
+use crate::observe::request_id;
+use crate::openai::fault;
+use crate::security::Tenant;
+use crate::shutdown::Shutdown;
+use crate::stream_limit::StreamLimit;
+
+pub(crate) use generations::{Generations, Heading, WholeAnswer};
+pub(crate) use stream::{AnswerWriter, Pieces, send_events};
+
+/// What a handler needs to let a model answer its caller.
+pub(crate) struct Answering {
+    models: Arc<ServedModels>,
+    streams: StreamLimit,
+    shutdown: Shutdown,
+    tenant: Tenant,
+    id: String,
+}
+
+impl<S> FromRequestParts<S> for Answering
+where
+    S: Send + Sync,
+    Arc<ServedModels>: FromRef<S>,
+    StreamLimit: FromRef<S>,
+    Shutdown: FromRef<S>,
+{
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Infallible> {
+        Ok(Answering {
+            models: FromRef::from_ref(state),
+            streams: FromRef::from_ref(state),
+            shutdown: FromRef::from_ref(state),
+            tenant: Tenant::of(&parts.extensions),
+            id: request_id(&parts.headers),
+        })
+    }
+}
+
+/// A loaded model and the right to let it answer.
+pub(crate) struct Ready {
+    assistant: Arc<Assistant>,
+    permit: OwnedSemaphorePermit,
+    shutdown: Shutdown,
+    tenant: Tenant,
+    id: String,
+}
+
+impl Answering {
+    /// The model `name`, loaded if it is not.
+    pub(crate) async fn open(self, name: &str) -> Result<Ready, ApiError> {
+        let models = Arc::clone(&self.models);
+        self.open_with(async move { models.get(name).await.map_err(fault) }).await
+    }
+
+    /// The model that `find` gives. The right to answer comes first: whoever is refused it loads nothing.
+    pub(crate) async fn open_with(
+        self,
+        find: impl Future<Output = Result<Arc<Assistant>, ApiError>>,
+    ) -> Result<Ready, ApiError> {
+        let permit = self.streams.permit()?;
+        let Answering { shutdown, tenant, id, .. } = self;
+        Ok(Ready { assistant: find.await?, permit, shutdown, tenant, id })
+    }
+}
+
+impl Ready {
+    /// The model.
+    pub(crate) fn assistant(&self) -> &Arc<Assistant> {
+        &self.assistant
+    }
+
+    /// Lets it answer a conversation `choices` times. `refusal` words what the assistant refuses, with the dialect's own names.
+    pub(crate) async fn chat(
+        self,
+        mut request: ChatRequest,
+        choices: usize,
+        refusal: fn(AssistantError, &OutputFormat) -> ApiError,
+    ) -> Result<Generations, ApiError> {
+        request.options.cache_salt = self.tenant.0;
+        let model = Arc::clone(&self.assistant);
+        let generations = blocking(move || {
+            model.chat_choices(&request, choices).map_err(|error| refusal(error, &request.output_format))
+        })
+        .await?;
+        Ok(self.follow(generations))
+    }
+
+    /// Lets it continue each text `choices` times.
+    pub(crate) async fn complete(
+        self,
+        mut requests: Vec<CompletionRequest>,
+        choices: usize,
+        refusal: fn(AssistantError, &OutputFormat) -> ApiError,
+    ) -> Result<Generations, ApiError> {
+        requests.iter_mut().for_each(|request| request.options.cache_salt = self.tenant.0);
+        let model = Arc::clone(&self.assistant);
+        let generations = blocking(move || {
+            let mut generations = Vec::with_capacity(requests.len() * choices);
+            for request in &requests {
+                // Should a later prompt be refused, those that run already are cancelled by being dropped.
+                let more = model
+                    .complete_choices(request, choices)
+                    .map_err(|error| refusal(error, &request.output_format))?;
+                generations.extend(more);
+            }
+            Ok(generations)
+        })
+        .await?;
+        Ok(self.follow(generations))
+    }
+
+    fn follow(self, generations: Vec<zhenjin_assistant::TextGeneration>) -> Generations {
+        Generations::new(generations, self.assistant, self.permit, self.shutdown, self.id)
+    }
+}

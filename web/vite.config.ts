@@ -18,6 +18,8 @@ function onlyWoff2(): Plugin {
 }
 
 export default defineConfig({
+  // Addresses are relative to the page, so that a proxy can serve it below a folder of its own.
+  base: './',
   plugins: [onlyWoff2(), svelte(), thirdPartyLicences()],
   resolve: { alias: { $lib: fileURLToPath(new URL('./src/lib', import.meta.url)) } },
   build: {

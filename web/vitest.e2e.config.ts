@@ -3,8 +3,6 @@ import { defineConfig } from 'vitest/config';
 
 export default defineConfig({
   test: {
-    // Browser and model share the cores: once more before a spec counts as failed.
-    retry: 1,
     environment: 'node',
     include: ['e2e/**/*.test.ts'],
     fileParallelism: false,

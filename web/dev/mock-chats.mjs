@@ -123,6 +123,23 @@ export class MockChats extends EventEmitter {
     return answer;
   }
 
+  /** A chat of so many questions, each with its whole answer. @param {number} turns */
+  seed(turns) {
+    const conversation = this.create({});
+    /** @type {string | null} */
+    let parent = null;
+    for (let turn = 1; turn <= turns; turn++) {
+      const topic = ['What does a transformer do', '请解释彩虹', 'Write a function', 'Tell me about gold'][
+        turn % 4
+      ];
+      const { user, answer } = this.ask(conversation, parent, `${topic}? (${turn})`);
+      answer.content = answerTo(user.content);
+      this.#finish(answer, 'complete', 'stop');
+      parent = answer.id;
+    }
+    return conversation;
+  }
+
   /** @param {Message} answer @param {Message['status']} status @param {string | null} reason */
   #finish(answer, status, reason) {
     clearInterval(this.#growing.get(answer.id));

@@ -18,13 +18,12 @@ const TYPES = {
   '.woff2': 'font/woff2',
   '.txt': 'text/plain; charset=utf-8',
 }; // prettier-ignore
-const CONTEXT = 2048;
 
 /** @typedef {import('node:http').IncomingMessage} Request @typedef {import('node:http').ServerResponse} Response */
 
 class Refusal extends Error {
   /** @param {number} status @param {string} message @param {string | null} code */
-  constructor(status, message, code = null) {
+  constructor(status, message, code = status === 404 ? 'not_found' : null) {
     super(message);
     this.status = status;
     this.code = code;
@@ -32,10 +31,10 @@ class Refusal extends Error {
 }
 
 /**
- * @param {{ port?: number, tokenMilliseconds?: number, key?: string | null }} options
- * @returns {Promise<{ url: string, close: () => Promise<void> }>}
+ * @param {{ port?: number, tokenMilliseconds?: number, key?: string | null, contextLength?: number }} options
+ * @returns {Promise<{ url: string, chats: MockChats, close: () => Promise<void> }>}
  */
-export function startMockServer({ port = 0, tokenMilliseconds = 15, key = null } = {}) {
+export function startMockServer({ port = 0, tokenMilliseconds = 15, key = null, contextLength = 2048 } = {}) {
   const chats = new MockChats(tokenMilliseconds);
   const models = new MockModels();
   /** @type {Map<string, { name: string, model: string, folder: string, users: number }>} */
@@ -146,8 +145,12 @@ export function startMockServer({ port = 0, tokenMilliseconds = 15, key = null }
         return send(response, 200, conversationOf(id));
       }
       const conversation = conversationOf(id);
-      if (chats.count(body.parent_id, body.content) >= CONTEXT) {
-        throw new Refusal(400, `the prompt does not fit into ${CONTEXT} tokens`, 'context_length_exceeded');
+      if (chats.count(body.parent_id, body.content) >= contextLength) {
+        throw new Refusal(
+          400,
+          `the prompt does not fit into ${contextLength} tokens`,
+          'context_length_exceeded',
+        );
       }
       send(response, 201, chats.ask(conversation, body.parent_id, body.content));
     },
@@ -182,7 +185,7 @@ export function startMockServer({ port = 0, tokenMilliseconds = 15, key = null }
     'POST context': (_parts, body, _query, response) =>
       send(response, 200, {
         prompt_tokens: chats.count(body.parent_id, body.content),
-        context_length: CONTEXT,
+        context_length: contextLength,
       }),
     'POST prosody': (_parts, body, _query, response) => {
       if (typeof body.text !== 'string' || body.text.trim() === '')
@@ -197,6 +200,7 @@ export function startMockServer({ port = 0, tokenMilliseconds = 15, key = null }
       const bound = typeof address === 'object' && address ? address.port : port;
       resolve({
         url: `http://127.0.0.1:${bound}`,
+        chats,
         close: () =>
           new Promise((closed) => {
             chats.close();

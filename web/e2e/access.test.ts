@@ -92,7 +92,8 @@ describe.each([
     for (const key of ['m', ',', '/']) {
       await page.keyboard.press(`Control+${key}`);
       await page.getByRole('dialog').waitFor();
-      await page.waitForTimeout(100);
+      // Moving windows are half transparent, and half as legible.
+      await page.waitForFunction(() => document.getAnimations().every((one) => one.playState === 'finished'));
       expect(await violations(page)).toEqual([]);
       await page.keyboard.press('Escape');
       await page.getByRole('dialog').waitFor({ state: 'detached' });

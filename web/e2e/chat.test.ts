@@ -1,7 +1,7 @@
 // Chatting: send, stop, regenerate, edit, branches, and answers that continue while the page is closed.
 import type { Browser } from 'playwright-core';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { answers, ask, askBriefly, askSlowly, finished, growing, isReal, questions, Reader, startBrowser, startServer, type Server } from './harness'; // prettier-ignore
+import { answers, ask, askBriefly, askSlowly, finished, growing, isReal, questions, Reader, startBrowser, startServer, storedAnswer, type Server } from './harness'; // prettier-ignore
 
 let server: Server;
 let browser: Browser;
@@ -134,7 +134,10 @@ describe('an answer goes on', () => {
     const { hash } = new URL(page.url());
     const early = (await answers(page).last().locator('.prose').innerText()).length;
     await page.close();
-    await new Promise((resolve) => setTimeout(resolve, 1500));
+    // Nobody looks at it, and it grows.
+    await expect
+      .poll(async () => (await storedAnswer(server, hash)).length, { timeout: 30_000 })
+      .toBeGreaterThan(early + 20);
     const later = await reader.open('/' + hash);
     await answers(later).last().waitFor();
     await expect
@@ -162,8 +165,8 @@ describe('an answer goes on', () => {
   test.runIf(isReal)('not, when the server is killed: what had arrived is there and marked', async () => {
     const page = await reader.open();
     await askSlowly(page);
-    // Long enough for the program to have written some of it down.
-    await page.waitForTimeout(2_000);
+    const { hash } = new URL(page.url());
+    await expect.poll(async () => (await storedAnswer(server, hash)).length, { timeout: 30_000 }).toBeGreaterThan(20); // prettier-ignore
     await server.kill();
     await page.getByText('The server cannot be reached').waitFor();
     await server.restart();

@@ -16,6 +16,7 @@ import {
 } from 'playwright-core';
 import { expect } from 'vitest';
 import { startMockServer } from '../dev/mock-server.mjs';
+import type { Message } from '../src/lib/api/types';
 
 export const binary = process.env.ZHENJIN_BIN;
 export const isReal = binary !== undefined && binary !== '';
@@ -58,11 +59,13 @@ export async function startServer({ needsKey = false } = {}): Promise<Server> {
 }
 
 /** `tokenMilliseconds`: slow enough that a spec can act in the middle of an answer. */
-export async function startMock(needsKey = false): Promise<Server> {
+export type MockServer = Server & { chats: Awaited<ReturnType<typeof startMockServer>>['chats'] };
+
+export async function startMock(needsKey = false): Promise<MockServer> {
   const key = needsKey ? 'the key of the mock server' : null;
   const mock = await startMockServer({ tokenMilliseconds: 8, key });
   const never = () => Promise.reject(new Error('the mock server cannot be killed'));
-  return { url: mock.url, key, kill: never, restart: never, close: mock.close };
+  return { url: mock.url, chats: mock.chats, key, kill: never, restart: never, close: mock.close };
 }
 
 async function startProgram(needsKey: boolean): Promise<Server> {
@@ -218,14 +221,26 @@ export async function ask(page: Page, text: string): Promise<string> {
   return (await answers(page).last().locator('.prose').innerText()).trim();
 }
 
+/** What the server itself has of the newest answer of the chat in this address. */
+export async function storedAnswer(server: Server, hash: string): Promise<string> {
+  const id = /^#\/c\/([^/]+)/.exec(hash)?.[1] ?? '';
+  const answer = await fetch(`${server.url}/api/conversations/${id}`);
+  const { messages } = (await answer.json()) as { messages: { role: string; content: string }[] };
+  return messages.findLast(({ role }) => role === 'assistant')?.content ?? '';
+}
+
 /** Sends a question and stops its answer early: for what comes after, any answer will do. */
 export async function askBriefly(page: Page, text: string): Promise<void> {
   const before = await answers(page).count();
   await write(page, text);
   const answer = answers(page).nth(before);
   await answer.locator('.prose .block').first().waitFor({ timeout: 60_000 });
-  const stop = page.getByRole('button', { name: /Stop the answer|停止回答/ });
-  if (await stop.isVisible()) await stop.click({ timeout: 2_000 }).catch(() => undefined); // It may just have ended.
+  await stopIfGrowing(page);
+}
+
+/** Esc stops an answer and, when it has just ended, does nothing. */
+export async function stopIfGrowing(page: Page): Promise<void> {
+  if (await growing(page).count()) await page.keyboard.press('Escape');
   await finished(page);
 }
 
@@ -236,7 +251,11 @@ export async function askSlowly(page: Page): Promise<void> {
 }
 
 /** Shows an answer with exactly this text, whatever the model would say. */
-export async function openWithAnswer(owner: Reader, text: string): Promise<Page> {
+export async function openWithAnswer(
+  owner: Reader,
+  text: string,
+  fields: Partial<Message> = {},
+): Promise<Page> {
   const common = {
     conversation_id: 'x', error: null, model: null, created_at: 1, finish_reason: null, prompt_tokens: null, status: 'complete',
     completion_tokens: null, cached_tokens: null, time_to_first_token_ms: null, tokens_per_second: null, context_length: null,
@@ -248,7 +267,7 @@ export async function openWithAnswer(owner: Reader, text: string): Promise<Page>
         settings: {},
         messages: [
           { ...common, id: 'q', parent_id: null, role: 'user', content: text },
-          { ...common, id: 'a', parent_id: 'q', role: 'assistant', content: text },
+          { ...common, id: 'a', parent_id: 'q', role: 'assistant', content: text, ...fields },
         ],
       },
     }),

@@ -112,6 +112,34 @@ describe('a chat', () => {
     expect(chat.last).toMatchObject({ content: 'true', status: 'stopped' });
   });
 
+  test('stays on the branch that its reader looks at, and shows how that goes on, when another tab turns elsewhere', async () => {
+    const { chat, settle, text, add, messages } = setUp();
+    await chat.ask('first');
+    await settle();
+    const shown = chat.last!;
+    const other = add(shown.parent_id, 'assistant', 'another', 'complete');
+    await chat.reload();
+    expect(chat.last?.id).toBe(shown.id);
+    expect(chat.siblings(shown)).toHaveLength(2);
+    const next = add(shown.id, 'user', 'asked elsewhere', 'complete');
+    add(next.id, 'assistant', text, 'complete');
+    add(other.id, 'user', 'on the other branch', 'complete');
+    await chat.reload();
+    expect(chat.path.map(({ content }) => content)).toEqual(['first', text, 'asked elsewhere', text]);
+    expect(messages.size).toBe(6);
+  });
+
+  test('keeps what was added while the server was reading the list out', async () => {
+    const { chat, settle } = setUp();
+    await chat.ask('first');
+    await settle();
+    const reloading = chat.reload();
+    const asking = chat.ask('second');
+    await Promise.all([reloading, asking]);
+    await settle();
+    expect(chat.path.map(({ role }) => role)).toEqual(['user', 'assistant', 'user', 'assistant']);
+  });
+
   test('left for another chat does not come back when its answer arrives', async () => {
     const { chat, settle } = setUp();
     const asking = chat.ask('q');
@@ -156,6 +184,44 @@ describe('the message being written', () => {
     await composer.send();
     expect(composer.text).toBe('Hello');
     expect(events.failed).toHaveBeenCalledOnce();
+  });
+
+  test('written while another one was on its way is the newest draft', async () => {
+    let answer: () => void = () => undefined;
+    const { chat, settle } = setUp({
+      refuse: () =>
+        new Promise<Response>(
+          (resolve) =>
+            (answer = () => resolve(Response.json({ error: { message: 'no', code: 'x' } }, { status: 400 }))),
+        ),
+    });
+    await chat.open('c');
+    const composer = new Composer(chat, events.failed, 'c');
+    composer.write('first');
+    const sending = composer.send();
+    expect(readDraft('c')).toBe('first');
+    composer.write('second');
+    expect(readDraft('c')).toBe('second');
+    await settle();
+    answer();
+    await sending;
+    expect(composer.text).toBe('first\nsecond');
+    expect(readDraft('c')).toBe('first\nsecond');
+  });
+
+  test('that the browser does not keep is said, and no older one comes back', () => {
+    const composer = new Composer(setUp().chat, events.failed);
+    composer.write('old');
+    const full = vi.spyOn(Storage.prototype, 'setItem').mockImplementation(() => {
+      throw new DOMException('full', 'QuotaExceededError');
+    });
+    composer.write('new');
+    expect(composer.unkept).toBe(true);
+    expect(readDraft(null)).toBe('');
+    full.mockRestore();
+    composer.write('newer');
+    expect(composer.unkept).toBe(false);
+    expect(readDraft(null)).toBe('newer');
   });
 
   test('is kept for each chat', () => {

@@ -50,9 +50,9 @@ describe('the list of chats', () => {
     });
     const chats = new Chats(client);
     await chats.refresh();
-    const undo = await chats.delete('a');
+    await chats.delete('a');
     expect(chats.list.map(({ id }) => id)).toEqual(['b']);
-    await undo();
+    await chats.restore('a');
     expect(chats.list.map(({ id }) => id)).toEqual(['a', 'b']);
   });
 
@@ -68,6 +68,16 @@ describe('the list of chats', () => {
     expect(calls.at(-1)?.path).toContain('before=39');
     expect(new Set(chats.list.map(({ id }) => id)).size).toBe(79);
   });
+});
+
+test('preferences of two tabs do not undo each other', () => {
+  const first = new Preferences();
+  const second = new Preferences();
+  first.update({ theme: 'dark' });
+  second.update({ locale: 'zh', sidebarOpen: false });
+  expect(new Preferences().theme).toBe('dark');
+  window.dispatchEvent(new StorageEvent('storage', { key: 'zhenjin.preferences' }));
+  expect([first.locale, first.sidebarOpen, second.theme]).toEqual(['zh', true, 'dark']);
 });
 
 function model(fields: Partial<ModelInfo> & { name: string }): ModelInfo {
@@ -239,10 +249,14 @@ test('addresses name chats and messages', () => {
 test('settings outside their range are refused, an empty one is the default', () => {
   const field = (name: string) => settingFields.find((one) => one.name === name)!;
   expect(parseSetting(field('temperature'), '0')).toBe(0);
-  expect(parseSetting(field('temperature'), '2.1')).toBe('invalid');
-  expect(parseSetting(field('top_k'), '1.5')).toBe('invalid');
+  expect(parseSetting(field('temperature'), '2.1')).toBe('range');
+  expect(parseSetting(field('temperature'), '0,5')).toBe(0.5);
+  expect(parseSetting(field('temperature'), '０．５')).toBe(0.5);
+  expect(parseSetting(field('temperature'), '1.')).toBe(1);
+  expect(parseSetting(field('temperature'), '1e999')).toBe('number');
+  expect(parseSetting(field('top_k'), '1.5')).toBe('whole');
   expect(parseSetting(field('max_tokens'), ' ')).toBeNull();
-  expect(parseSetting(field('seed'), 'x')).toBe('invalid');
+  expect(parseSetting(field('seed'), 'x')).toBe('number');
 });
 
 test('Enter during composition never sends', () => {

@@ -1,7 +1,7 @@
 // @vitest-environment node
 import { expect, test } from 'vitest';
 import type { Message } from '$lib/api/types';
-import { newestLeaf, openingLeaf, pathTo, siblings } from '$lib/tree';
+import { newestLeaf, openingLeaf, pathTo, Versions } from '$lib/tree';
 import { message } from './fakes';
 
 function tree(...entries: [id: string, parent: string | null, role: Message['role'], created: number][]) {
@@ -19,7 +19,7 @@ const edited = tree(
   ['a1b', 'q1b', 'assistant', 6],
   ['a1c', 'q1b', 'assistant', 7],
 );
-const ids = (messages: Message[]) => messages.map(({ id }) => id);
+const ids = (messages: readonly Message[]) => messages.map(({ id }) => id);
 
 test('a path goes from the root to the leaf', () => {
   expect(ids(pathTo(edited, 'a2'))).toEqual(['q1', 'a1', 'q2', 'a2']);
@@ -29,9 +29,9 @@ test('a path goes from the root to the leaf', () => {
 });
 
 test('siblings are the versions of one message, oldest first', () => {
-  expect(ids(siblings(edited, edited.q1b!))).toEqual(['q1', 'q1b']);
-  expect(ids(siblings(edited, edited.a1b!))).toEqual(['a1b', 'a1c']);
-  expect(ids(siblings(edited, edited.a1!))).toEqual(['a1']);
+  expect(ids(new Versions(edited).of(edited.q1b!))).toEqual(['q1', 'q1b']);
+  expect(ids(new Versions(edited).of(edited.a1b!))).toEqual(['a1b', 'a1c']);
+  expect(ids(new Versions(edited).of(edited.a1!))).toEqual(['a1']);
 });
 
 test('a branch is shown at its newest leaf', () => {

@@ -94,7 +94,7 @@ const ACTIVE = 'script img iframe object embed link style base form image use vi
   ' ',
 );
 const HARMLESS_ATTRIBUTES =
-  /^(href|title|class|start|rel|target|tabindex|type|aria-label|data-(tex|display|language|drawn))$/;
+  /^(href|title|class|dir|start|rel|target|tabindex|type|aria-label|data-(tex|display|language|drawn))$/;
 
 function inspect(root: ParentNode) {
   for (const element of root.querySelectorAll('*')) {

@@ -1,13 +1,16 @@
 // The page's stores, made once. Components import them from here; stores do not import each other.
 import { ApiClient } from './api/client';
 import { ApiError, isAbort, NetworkError } from './api/errors';
-import type { ModelInfo } from './api/types';
+import { explain } from './problems';
+import type { Id, ModelInfo } from './api/types';
 import { i18n } from './i18n/i18n.svelte';
 import { Announcer } from './state/announcer.svelte';
 import { Chat } from './state/chat.svelte';
+import { Beginning } from './state/beginning.svelte';
 import { Chats } from './state/chats.svelte';
 import { Composer } from './state/composer.svelte';
 import { Connection } from './state/connection.svelte';
+import { readDraft } from './state/drafts';
 import { ContextMeter } from './state/context.svelte';
 import { Models } from './state/models.svelte';
 import { Panels } from './state/panels.svelte';
@@ -31,12 +34,13 @@ export const connection = new Connection(api);
 export const chats = new Chats(api);
 export const search = new Search(api, report);
 export const context = new ContextMeter(api, report);
+/** How the chat on the start page will begin. */
+export const beginning = new Beginning(preferences);
 const tabs = new Tabs();
 
 export const models = new Models(api, (model, event) => {
   if (event.state === 'done') toasts.show('info', i18n.t.models.done(model.title));
-  if (event.state === 'failed')
-    toasts.show('error', `${i18n.t.models.failed(model.title)}: ${event.error ?? ''}`);
+  if (event.state === 'failed') toasts.show('error', pullFailure(model, event));
 });
 
 export const chat: Chat = new Chat(
@@ -45,17 +49,20 @@ export const chat: Chat = new Chat(
     changed(conversation) {
       if (chats.list.some((other) => other.id === conversation.id)) chats.replace(conversation);
       else chats.put(conversation);
-      if (conversation.id === chat.id && router.route.conversation === null) router.replace(conversation.id);
-      tabs.tell(conversation.id);
+      if (conversation.id === chat.id && router.route.conversation === null) {
+        composer.becomes(conversation.id);
+        router.replace(conversation.id);
+      }
+      tabs.tell('changed', conversation.id);
     },
     asked() {
-      if (chat.id !== null) tabs.tell(chat.id);
+      if (chat.id !== null) tabs.tell('changed', chat.id);
       announcer.say(i18n.t.message.started);
       void refreshChats();
     },
     finished(answer) {
       announcer.say(i18n.t.message.finished(splitThinking(answer.content).answer));
-      tabs.tell(answer.conversation_id);
+      tabs.tell('changed', answer.conversation_id);
       void refreshChats();
     },
     failed: report,
@@ -64,13 +71,13 @@ export const chat: Chat = new Chat(
     const model = currentModel();
     return {
       ...(model && { model: model.name }),
-      ...(preferences.systemPrompt !== '' && { system_prompt: preferences.systemPrompt }),
-      ...(Object.keys(preferences.settings).length > 0 && { settings: preferences.settings }),
+      ...(beginning.systemPrompt !== '' && { system_prompt: beginning.systemPrompt }),
+      ...(Object.keys(beginning.settings).length > 0 && { settings: beginning.settings }),
     };
   },
 );
 
-export const composer = new Composer(chat, report);
+export const composer = new Composer(chat, report, router.route.conversation);
 
 /** The model that answers the next message; null when the wanted one is not on this machine. */
 export function currentModel(): ModelInfo | null {
@@ -89,8 +96,34 @@ export function report(error: unknown): void {
   if (isAbort(error) || session.noticed(error)) return;
   connection.noticed(error);
   if (error instanceof NetworkError) return; // The banner says it.
-  const detail = error instanceof ApiError || error instanceof Error ? error.message : String(error);
-  toasts.show('error', `${i18n.t.errors.generic} ${detail}`);
+  if (error instanceof ApiError && error.status === 404 && error.code === 'not_found' && chat.id !== null)
+    void leaveIfGone(chat.id, error);
+  else toasts.show('error', explain(error));
+}
+
+let asking: Id | null = null;
+
+/** Something of the open chat was not found. If the chat itself is gone, that is all there is to say, and it is said once. */
+async function leaveIfGone(id: Id, error: ApiError): Promise<void> {
+  if (asking === id) return;
+  asking = id;
+  try {
+    await api.conversation(id);
+    toasts.show('error', explain(error));
+  } catch (now) {
+    if (now instanceof ApiError && now.status === 404) leaveGone(id, i18n.t.chat.notFound);
+  } finally {
+    asking = null;
+  }
+}
+
+/** The open chat is gone; what was being written in it is not. */
+function leaveGone(id: Id, notice: string, action?: { label: string; run: () => void }): void {
+  void refreshChats();
+  if (router.route.conversation !== id) return;
+  if (composer.text !== '' && readDraft(null) === '') composer.moveToNewChat();
+  router.go(null);
+  toasts.show(action ? 'info' : 'error', notice, action);
 }
 
 /** Runs something that may fail; a failure is reported, never thrown. True when it went well. */
@@ -131,8 +164,12 @@ export function newChat(): void {
 export async function followRoute(): Promise<void> {
   const { conversation, message } = router.route;
   chat.editing = null;
-  if (conversation === null) chat.startNew();
-  else if (conversation !== chat.id) {
+  composer.open(conversation);
+  if (conversation === null) {
+    beginning.reset();
+    chat.startNew();
+  }
+  if (conversation !== null && conversation !== chat.id) {
     try {
       await chat.open(conversation);
     } catch (error) {
@@ -144,15 +181,32 @@ export async function followRoute(): Promise<void> {
   if (message !== null) chat.reveal(message);
 }
 
-export async function deleteChat(id: string, title: string): Promise<void> {
-  let undo: (() => Promise<void>) | undefined;
-  if (!(await attempt(async () => (undo = await chats.delete(id))))) return;
+export async function renameChat(id: Id, title: string): Promise<void> {
+  const renamed = await chats.rename(id, title);
+  if (chat.id === id && chat.conversation) chat.conversation = { ...chat.conversation, title: renamed.title };
+  tabs.tell('changed', id);
+}
+
+export async function deleteChat(id: Id, title: string): Promise<void> {
+  if (!(await attempt(() => chats.delete(id)))) return;
   const wasOpen = router.route.conversation === id;
   if (wasOpen) router.go(null);
-  const restore = async () => {
-    if ((await attempt(async () => undo?.())) && wasOpen) router.go(id);
-  };
-  toasts.show('info', i18n.t.chat.deleted(title), { label: i18n.t.chat.undo, run: () => void restore() });
+  tabs.tell('deleted', id);
+  toasts.show('info', i18n.t.chat.deleted(title), {
+    label: i18n.t.chat.undo,
+    run: () => void restoreChat(id, wasOpen),
+  });
+}
+
+export async function restoreChat(id: Id, show = false): Promise<void> {
+  if (!(await attempt(() => chats.restore(id)))) return;
+  tabs.tell('restored', id);
+  if (show) router.go(id);
+}
+
+/** Why a download failed, in the page's language. */
+export function pullFailure(model: ModelInfo, pull: { error: string | null }): string {
+  return i18n.t.models.failed(model.title, i18n.t.errors.detail(pull.error ?? ''));
 }
 
 connection.onRestored(() => {
@@ -164,7 +218,14 @@ connection.onRestored(() => {
 // A wide page has the list beside the chat: nothing lies over it any more.
 onWide(() => (panels.drawer = false));
 
-tabs.onChange(({ conversation }) => {
+tabs.onChange(({ kind, conversation }) => {
+  if (kind === 'deleted' && conversation === router.route.conversation) {
+    const title = chat.conversation?.title || i18n.t.chat.untitled;
+    return leaveGone(conversation, i18n.t.chat.deletedElsewhere(title), {
+      label: i18n.t.chat.undo,
+      run: () => void restoreChat(conversation, true),
+    });
+  }
   void refreshChats();
-  if (conversation === chat.id && !chat.sending) void attempt(() => chat.reload());
+  if (kind === 'changed' && conversation === chat.id) void attempt(() => chat.reload());
 });

@@ -37,10 +37,17 @@ export const settingFields: readonly SettingField[] = [
   { name: 'max_tokens', low: 1, high: 1_000_000, step: 1, slider: false, neutral: 1 },
 ];
 
-/** The number that was typed; null for nothing; 'invalid' for what the server would refuse. */
-export function parseSetting(field: SettingField, text: string): number | null | 'invalid' {
-  if (text.trim() === '') return null;
-  const value = Number(text);
-  if (!Number.isFinite(value) || value < field.low || value > field.high) return 'invalid';
-  return field.step === 1 && !Number.isInteger(value) ? 'invalid' : value;
+export type SettingProblem = 'number' | 'whole' | 'range';
+
+/** The number that was typed, also with a decimal comma or full-width digits; null for nothing; else what is wrong with it. */
+export function parseSetting(field: SettingField, text: string): number | null | SettingProblem {
+  const plain = text
+    .normalize('NFKC')
+    .trim()
+    .replace(/^([-+]?\d*),(\d+)$/, '$1.$2');
+  if (plain === '') return null;
+  if (!/^[-+]?(?:\d+\.?\d*|\.\d+)$/.test(plain)) return 'number';
+  const value = Number(plain);
+  if (value < field.low || value > field.high) return 'range';
+  return field.step === 1 && !Number.isInteger(value) ? 'whole' : value;
 }

@@ -11,11 +11,25 @@ function byCreation(a: Message, b: Message): number {
   return a.id.localeCompare(b.id, 'en', { numeric: true });
 }
 
-/** Messages with the same parent and role, oldest first; contains `message` itself. */
-export function siblings(tree: MessageTree, message: Message): Message[] {
-  return Object.values(tree)
-    .filter((other) => other.parent_id === message.parent_id && other.role === message.role)
-    .sort(byCreation);
+const place = (message: Message) => `${message.role} ${message.parent_id ?? ''}`;
+
+/** Messages with the same parent and role, oldest first. Grouped once for a whole tree: a long chat asks for every message. */
+export class Versions {
+  readonly #groups = new Map<string, Message[]>();
+
+  constructor(tree: MessageTree) {
+    for (const message of Object.values(tree)) {
+      const group = this.#groups.get(place(message));
+      if (group) group.push(message);
+      else this.#groups.set(place(message), [message]);
+    }
+    for (const group of this.#groups.values()) if (group.length > 1) group.sort(byCreation);
+  }
+
+  /** Contains `message` itself. */
+  of(message: Message): readonly Message[] {
+    return this.#groups.get(place(message)) ?? [message];
+  }
 }
 
 /** From the root down to `leaf`. A broken or cyclic chain ends where it breaks. */

@@ -30,7 +30,8 @@ const segment = encodeURIComponent;
 export class ApiClient {
   readonly #fetch: Fetch;
 
-  constructor(fetcher: Fetch = (input, init) => fetch(input, init)) {
+  /** Paths are taken from where the page lies, so that a proxy can serve all of it below a folder of its own. */
+  constructor(fetcher: Fetch = (input, init) => fetch(`.${input}`, init)) {
     this.#fetch = fetcher;
   }
 
@@ -123,7 +124,10 @@ export class ApiClient {
     const init: RequestInit = { method, credentials: 'same-origin', cache: 'no-store' };
     if (body !== undefined) {
       init.headers = { 'content-type': 'application/json' };
-      init.body = JSON.stringify(body);
+      // Half of a surrogate pair, as a cut emoji leaves it, is no Unicode text: the server would refuse the whole body.
+      init.body = JSON.stringify(body, (_, value: unknown) =>
+        typeof value === 'string' ? value.toWellFormed() : value,
+      );
     }
     if (signal) init.signal = signal;
     let response: Response;

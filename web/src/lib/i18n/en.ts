@@ -1,4 +1,6 @@
 // The English words of the page, and the type that every other catalogue must fill.
+// Names that people give (titles, searches) stand between isolates, so that their direction does not turn the sentence.
+import { isolated } from '../util/text';
 
 export const en = {
   languageName: 'English',
@@ -19,8 +21,10 @@ export const en = {
     search: 'Search all chats',
     clearSearch: 'Clear the search',
     empty: 'Your chats will be listed here.',
-    nothingFound: (query: string) => `Nothing found for “${query}”`,
-    found: (count: number) => (count === 1 ? '1 match' : `${count} matches`),
+    nothingFound: (query: string) => `Nothing found for “${isolated(query)}”`,
+    found: (count: number, more: boolean) =>
+      more ? `The first ${count} matches` : count === 1 ? '1 match' : `${count} matches`,
+    moreMatches: 'Show more matches',
     searching: 'Searching…',
     loadMore: 'Show older chats',
     today: 'Today',
@@ -31,11 +35,12 @@ export const en = {
   },
   chat: {
     untitled: 'New chat',
-    options: (title: string) => `Options for “${title}”`,
+    options: (title: string) => `Options for “${isolated(title)}”`,
     rename: 'Rename',
     renameLabel: 'Title of the chat',
     delete: 'Delete',
-    deleted: (title: string) => `“${title}” was deleted`,
+    deleted: (title: string) => `“${isolated(title)}” is in the trash`,
+    deletedElsewhere: (title: string) => `“${isolated(title)}” was deleted in another window`,
     undo: 'Undo',
     notFound: 'This chat does not exist any more.',
     conversation: 'Conversation',
@@ -66,6 +71,8 @@ export const en = {
     stopped: 'You stopped this answer.',
     interrupted: 'The server stopped in the middle of this answer. What had arrived is kept.',
     failed: 'This answer failed.',
+    repetition: 'The answer began to repeat itself, so it was ended. Ask again, or ask in other words.',
+    endedEarly: (reason: string) => `The answer was ended early (${reason}).`,
     lengthReached: 'The answer reached its token limit.',
     continueHint: 'Raise “Longest answer” in the settings, or ask it to go on.',
     started: 'Answering…',
@@ -129,7 +136,10 @@ export const en = {
     send: 'Send',
     stop: 'Stop the answer',
     hint: 'Enter sends, Shift + Enter starts a new line',
-    private: 'Runs on this machine. Small models make mistakes: check what matters.',
+    hintTouch: 'Enter starts a new line, the button sends',
+    private: (local: boolean): string =>
+      `Runs on ${local ? 'this machine' : 'the server'}. Small models make mistakes: check what matters.`,
+    unkept: 'This browser has no room to keep this draft: it will be gone when you close the page.',
     refused: 'The server refused this message:',
   },
   context: {
@@ -142,17 +152,24 @@ export const en = {
     fullDetail: (used: string, total: string) =>
       `It needs ${used} tokens and the model can read ${total}. Nothing was cut. You can:`,
     newChat: 'Start a new chat with this message',
+    continue: 'Continue in a new chat…',
     editEarlier: 'Edit an earlier question',
-    largerModel: 'Choose a model with a larger context',
-    shorter: 'or shorten the message.',
+    largerModel: (title: string, length: string) => `Use ${title}, which reads ${length} tokens`,
+    shorter: 'Shorten the message until it fits.',
+    tooLong: (used: string, total: string) =>
+      `This message alone has ${used} characters; at most ${total} can be sent.`,
   },
   models: {
     title: 'Models',
     choose: (name: string) => `Model: ${name}. Choose another`,
     none: 'Choose a model',
-    intro: 'Models run on this machine; nothing you write leaves it.',
-    memory: (total: string) => `This machine has ${total} of memory.`,
-    installed: 'On this machine',
+    intro: (local: boolean): string =>
+      local
+        ? 'Models run on this machine; nothing you write leaves it.'
+        : 'Models run on the server that this page comes from; what you write is sent there and no further.',
+    memory: (total: string, local: boolean) =>
+      `${local ? 'This machine' : 'The server'} has ${total} of memory.`,
+    installed: (local: boolean): string => (local ? 'On this machine' : 'On the server'),
     available: 'To download',
     use: 'Use',
     inUse: 'In use',
@@ -175,13 +192,14 @@ export const en = {
     downloading: (title: string) => `Downloading ${title}`,
     from: (source: string) => `from ${source}`,
     done: (title: string) => `${title} is ready`,
-    failed: (title: string) => `Downloading ${title} failed`,
+    failed: (title: string, reason: string) => `Downloading ${title} failed: ${reason}`,
     cancelled: 'Cancelled; what has arrived is kept for the next attempt.',
     local: 'Your own file',
     machine: (version: string, threads: number, simd: string) =>
       `Zhenjin ${version} · ${threads} threads · ${simd}`,
     switched: (title: string) => `${title} answers from here on`,
-    unavailable: (name: string) => `${name} is not on this machine any more. Choose another model.`,
+    unavailable: (name: string, local: boolean) =>
+      `${name} is not on ${local ? 'this machine' : 'the server'} any more. Choose another model.`,
   },
   settings: {
     title: 'Chat settings',
@@ -194,6 +212,7 @@ export const en = {
     reset: 'Back to the model’s default',
     resetAll: 'Reset all',
     useForNew: 'Use for new chats too',
+    thisChatOnly: 'These settings belong to the chat that you are about to begin.',
     savedForNew: 'New chats start with these settings',
     fields: {
       temperature: { name: 'Temperature', hint: '0 always takes the likeliest word; higher is more varied.' },
@@ -215,6 +234,8 @@ export const en = {
       seed: { name: 'Seed', hint: 'The same seed and question give the same answer.' },
       max_tokens: { name: 'Longest answer', hint: 'In tokens. Empty: as long as the context allows.' },
     },
+    notANumber: 'Type a number.',
+    notWhole: 'Type a whole number.',
     outOfRange: (low: string, high: string) => `Between ${low} and ${high}`,
   },
   preferences: {
@@ -244,14 +265,19 @@ export const en = {
   welcome: {
     title: 'What shall we talk about?',
     model: (title: string) => `You are talking with ${title}.`,
-    local: 'It runs on this machine; nothing you write leaves it.',
+    local: (local: boolean): string =>
+      local
+        ? 'It runs on this machine; nothing you write leaves it.'
+        : 'It runs on the server that this page comes from; what you write is sent there and no further.',
     smolSpeaksEnglish:
       'It is a very small model that speaks English: quick, good at short questions, and often wrong about facts.',
     speaks: (languages: string) => `It speaks ${languages}.`,
+    speaksNot: (language: string) => `It was not made for ${language}: ask it in another language.`,
+    unknownLanguages: 'Which languages it speaks is not known.',
     wantChinese: 'For Chinese, download a Qwen model:',
     getModel: (title: string, size: string) => `Get ${title} (${size})`,
     useModel: (title: string) => `Use ${title}`,
-    noModel: 'There is no model on this machine yet.',
+    noModel: (local: boolean): string => `There is no model on ${local ? 'this machine' : 'the server'} yet.`,
     noModelHint: 'Download one to start. The small one takes a minute or two.',
     seeModels: 'See all models',
     tryAsking: 'Try asking',
@@ -282,8 +308,86 @@ export const en = {
     retry: 'Try now',
     restored: 'Connected again',
   },
+  trash: {
+    title: 'Trash',
+    explain: 'Deleted chats stay here for 30 days; then they are erased.',
+    empty: 'The trash is empty.',
+    daysLeft: (days: number) => (days <= 1 ? 'erased within a day' : `erased in ${days} days`),
+    restore: 'Restore',
+    restored: (title: string) => `“${isolated(title)}” is back in the list`,
+    erase: 'Erase',
+    eraseTitle: (title: string) => `Erase “${isolated(title)}” for good`,
+    restoreTitle: (title: string) => `Restore “${isolated(title)}”`,
+    emptyAll: 'Empty the trash',
+    emptyQuestion: (count: number) =>
+      count === 1
+        ? 'Erase this chat for good? This cannot be undone.'
+        : `Erase all ${count} chats for good? This cannot be undone.`,
+    emptyConfirm: 'Yes, erase',
+    keep: 'Keep',
+    close: 'Close',
+  },
+  continuation: {
+    title: 'Continue in a new chat',
+    explain: 'The new chat begins with what you take along. This one stays as it is.',
+    lastTurns: 'The last turns, word for word',
+    turns: (count: number) =>
+      count === 1 ? '1 question with its answer' : `${count} questions with their answers`,
+    howMany: 'How many turns',
+    fits: (used: string, total: string) => `${used} of ${total} tokens`,
+    tooMuch: (used: string, total: string) => `${used} of ${total} tokens: too much. Take fewer turns.`,
+    measuring: 'Measuring…',
+    summary: 'A summary, which the model writes and you can correct',
+    write: 'Write the summary',
+    stop: 'Stop',
+    writing: (part: number, parts: number) =>
+      parts === 1 ? 'Writing…' : `Writing, part ${part} of ${parts}…`,
+    summaryLabel: 'Summary',
+    summaryHint: 'It becomes part of the new chat’s system prompt.',
+    failed: 'The summary could not be written.',
+    /** What the model is told. */
+    instruction:
+      'Summarise this conversation in a short paragraph, so that it can be continued later. Keep names, numbers and decisions. Write only the summary.',
+    /** Before the summary in the system prompt. */
+    heading: 'Summary of the conversation so far:',
+    question: 'Question:',
+    answer: 'Answer:',
+    begin: 'Begin the new chat',
+    nothing: 'The last question and its answer are too long to be taken along. Use a summary.',
+    close: 'Close',
+  },
+  /** What the server's error codes mean to a reader. */
+  problems: {
+    invalid_api_key: 'A key is needed, or this one is not known to the server.',
+    context_length_exceeded: 'This does not fit into the model’s context.',
+    rate_limit_exceeded: 'The server has too much to do at the moment. Try again in a few seconds.',
+    request_too_large: 'This message is too large to be sent.',
+    request_timeout: 'Sending took too long. Try again.',
+    model_not_found: 'This model is not available any more. Choose another one.',
+    model_not_loadable:
+      'This model could not be loaded: its files may be damaged. Choose another one, or download it again.',
+    model_too_large: 'This model needs more memory than there is. Choose a smaller one.',
+    memory_in_use: 'Other models’ answers are using the memory. Try again in a few seconds.',
+    model_in_use: 'This model is answering at the moment. Try again when it has finished.',
+    not_found: 'This is not there any more.',
+    conflict: 'This cannot be done at the moment: something else is under way.',
+    store_failed: 'The server could not read or save chats: its disk may be full. Its log says more.',
+    internal_error: 'The server made a mistake. Its log says more.',
+    unavailable: 'The server cannot do this at the moment. Try again.',
+    shutting_down: 'The server is shutting down.',
+    host_not_allowed: 'The server does not answer under this address.',
+    origin_not_allowed: 'The server does not answer pages of this address.',
+  },
   errors: {
     generic: 'Something went wrong:',
+    /** What no code explains. */
+    other: (status: number, code: string, message: string) =>
+      message === ''
+        ? `Something went wrong (${status}${code && `, ${code}`}).`
+        : `Something went wrong: ${message}`,
+    field: (name: string) => `The server does not accept “${name}”.`,
+    /** Why an answer broke off, which the server tells in English. */
+    detail: (message: string) => message,
     dismiss: 'Dismiss',
     notifications: 'Notifications',
   },

@@ -18,7 +18,7 @@ export function matchLocale(wanted: readonly string[]): Locale {
 }
 
 /** For the `lang` attribute, Intl and the choice of Chinese glyphs. */
-const languageTags: Record<Locale, string> = { en: 'en', zh: 'zh-CN' };
+export const languageTags: Record<Locale, string> = { en: 'en', zh: 'zh-CN' };
 
 class I18n {
   locale: Locale = $state('en');

@@ -46,7 +46,14 @@ function createParser(): MarkdownIt {
       return align ? `<${tag} class="align-${align}">` : `<${tag}>`;
     };
   }
-  rules.table_open = () => '<div class="table-scroll" tabindex="0"><table>';
+  rules.table_open = () => '<div class="table-scroll" tabindex="0"><table dir="auto">';
+  // Their marks and margins stand at the side where their first words begin.
+  for (const name of ['bullet_list_open', 'ordered_list_open', 'blockquote_open']) {
+    rules[name] = (tokens, index, options, _env, renderer) => {
+      tokens[index]?.attrSet('dir', 'auto');
+      return renderer.renderToken(tokens, index, options);
+    };
+  }
   rules.table_close = () => '</table></div>';
 
   function codeBlock(code: string, language: string): string {

@@ -8,7 +8,7 @@ const TAGS = [
 ].join(' ');
 
 /** Attributes that hold words and numbers, never an address. */
-const PLAIN_ATTRIBUTES = 'title class start data-tex data-display data-language tabindex'.split(' ');
+const PLAIN_ATTRIBUTES = 'title class dir start data-tex data-display data-language tabindex'.split(' ');
 
 const SAFE_ADDRESS = /^(?:https?:|mailto:|#)/i;
 

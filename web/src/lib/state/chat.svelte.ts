@@ -5,7 +5,7 @@ import { followAnswer } from '../api/follow';
 import type { Conversation, ConversationPatch, Id, Message, NewConversation } from '../api/types';
 import { MODEL_DEFAULTS } from '../settings';
 import { codePoints } from '../util/text';
-import { newestLeaf, openingLeaf, pathTo, siblings } from '../tree';
+import { newestLeaf, openingLeaf, pathTo, Versions } from '../tree';
 
 export interface ChatEvents {
   /** A conversation was created or changed on the server. */
@@ -19,6 +19,9 @@ export interface ChatEvents {
 /** How a conversation that does not exist yet will begin. */
 export type Beginning = () => NewConversation;
 
+/** Milliseconds between two drawings of a growing answer. */
+const DRAWING_PAUSE = 100;
+
 export class Chat {
   conversation: Conversation | null = $state.raw(null);
   messages: Record<Id, Message> = $state({});
@@ -28,6 +31,7 @@ export class Chat {
   /** The question that is being edited. */
   editing: Id | null = $state(null);
   readonly path: Message[] = $derived(pathTo(this.messages, this.leaf));
+  readonly #versions = $derived(new Versions(this.messages));
   readonly last: Message | null = $derived(this.path.at(-1) ?? null);
   readonly growing: Message | null = $derived(this.last?.status === 'generating' ? this.last : null);
 
@@ -36,7 +40,10 @@ export class Chat {
   readonly #beginning: Beginning;
   /** One per answer being followed. */
   readonly #following = new Map<Id, AbortController>();
+  /** Grows when the reader goes to another chat. */
   #opening = 0;
+  /** Grows with every reading of the chat from the server: only the latest counts. */
+  #reading = 0;
 
   constructor(api: ApiClient, events: ChatEvents, beginning: Beginning) {
     this.#api = api;
@@ -48,8 +55,8 @@ export class Chat {
     return this.conversation?.id ?? null;
   }
 
-  siblings(message: Message): Message[] {
-    return siblings(this.messages, message);
+  siblings(message: Message): readonly Message[] {
+    return this.#versions.of(message);
   }
 
   /** An empty chat that becomes real with its first message. */
@@ -63,20 +70,22 @@ export class Chat {
   }
 
   async open(id: Id): Promise<void> {
-    const opening = ++this.#opening;
     if (this.id !== id) {
+      this.#opening++;
       this.#unfollowAll();
       this.conversation = null;
       this.messages = {};
       this.leaf = null;
     }
+    const opening = this.#opening;
+    const reading = ++this.#reading;
+    const isCurrent = () => opening === this.#opening && reading === this.#reading;
     this.loading = true;
     try {
       const { messages, ...conversation } = await this.#api.conversation(id);
-      if (opening !== this.#opening) return;
-      this.#take(conversation, messages);
+      if (isCurrent()) this.#take(conversation, messages);
     } finally {
-      if (opening === this.#opening) this.loading = false;
+      if (isCurrent()) this.loading = false;
     }
   }
 
@@ -170,16 +179,19 @@ export class Chat {
   }
 
   #take(conversation: Conversation, messages: Message[]): void {
-    const shown = this.leaf;
     this.conversation = conversation;
-    const kept: Record<Id, Message> = {};
+    // Messages are never removed: one that is not in the list was added while the list was on its way.
+    const kept: Record<Id, Message> = { ...this.messages };
     for (const message of messages) {
       // An answer that we follow is ahead of what the server had when it wrote this list.
       const ours = this.#following.has(message.id) ? this.messages[message.id] : undefined;
       kept[message.id] = ours && message.status === 'generating' ? ours : message;
     }
     this.messages = kept;
-    this.leaf = openingLeaf(kept, conversation.current_leaf ?? shown);
+    // A chat that is open stays on the branch that its reader looks at, and shows how that goes on; which branch another tab
+    // has turned to is that tab's matter.
+    const shown = this.leaf !== null && kept[this.leaf] ? this.leaf : conversation.current_leaf;
+    this.leaf = openingLeaf(kept, shown);
     for (const message of messages) {
       if (message.status === 'generating') this.#follow(message.id);
       else this.#unfollow(message.id);
@@ -194,11 +206,13 @@ export class Chat {
     if (this.#following.has(id)) return;
     const controller = new AbortController();
     this.#following.set(id, controller);
-    // Text is drawn once per frame however many pieces arrive.
+    // The first text is drawn at once, and then what came in a while, however many pieces it was: every drawing costs the same.
     let waiting = '';
     let scheduled = false;
+    let drawn = -Infinity;
     const flush = () => {
       scheduled = false;
+      drawn = performance.now();
       const message = this.messages[id];
       if (message && waiting !== '' && !controller.signal.aborted) message.content += waiting;
       waiting = '';
@@ -208,7 +222,9 @@ export class Chat {
         waiting += text;
         if (scheduled) return;
         scheduled = true;
-        nextFrame(flush);
+        const rest = drawn + DRAWING_PAUSE - performance.now();
+        if (rest > 0) setTimeout(() => nextFrame(flush), rest);
+        else nextFrame(flush);
       },
       done: (message: Message) => {
         flush();

@@ -3,6 +3,8 @@ import type { ApiClient } from '../api/client';
 import type { Conversation, Id } from '../api/types';
 
 const PAGE = 40;
+/** The most that the server lists at once. */
+const LARGEST_PAGE = 200;
 
 export type Period = 'today' | 'yesterday' | 'lastWeek' | 'lastMonth' | 'older';
 
@@ -37,10 +39,19 @@ export class Chats {
     this.#api = api;
   }
 
+  /** As many as are shown already: who looks at older chats goes on seeing them. */
   async refresh(): Promise<void> {
-    const first = await this.#api.conversations(PAGE);
-    this.list = first;
-    this.hasMore = first.length === PAGE;
+    const wanted = Math.max(PAGE, this.list.length);
+    let list: Conversation[] = [];
+    let hasMore = true;
+    while (hasMore && list.length < wanted) {
+      const limit = Math.min(LARGEST_PAGE, wanted - list.length);
+      const page = await this.#api.conversations(limit, list.at(-1)?.id);
+      list = [...list, ...page];
+      hasMore = page.length === limit;
+    }
+    this.list = list;
+    this.hasMore = hasMore;
     this.loaded = true;
   }
 
@@ -68,13 +79,13 @@ export class Chats {
     return chat;
   }
 
-  /** Returns what brings it back. */
-  async delete(id: Id): Promise<() => Promise<void>> {
+  async delete(id: Id): Promise<void> {
     await this.#api.deleteConversation(id);
     this.list = this.list.filter((chat) => chat.id !== id);
-    return async () => {
-      await this.#api.restoreConversation(id);
-      await this.refresh();
-    };
+  }
+
+  async restore(id: Id): Promise<void> {
+    await this.#api.restoreConversation(id);
+    await this.refresh();
   }
 }

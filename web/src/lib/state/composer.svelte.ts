@@ -8,15 +8,20 @@ export class Composer {
   text = $state('');
   /** Why the server refused the last message. */
   refusal: ApiError | null = $state.raw(null);
+  /** This browser does not keep what is written here: it has no room left, or keeps nothing at all. */
+  unkept = $state(false);
   element: HTMLTextAreaElement | null = null;
   readonly #chat: Chat;
   readonly #report: (error: unknown) => void;
-  #conversation: Id | null = null;
+  #conversation: Id | null;
+  /** Sent, and not acknowledged yet. */
+  #sent = '';
 
-  constructor(chat: Chat, report: (error: unknown) => void) {
+  constructor(chat: Chat, report: (error: unknown) => void, conversation: Id | null = null) {
     this.#chat = chat;
     this.#report = report;
-    this.text = readDraft(null);
+    this.#conversation = conversation;
+    this.text = readDraft(conversation);
   }
 
   /** The reader went to another chat: its own unsent words appear. */
@@ -25,12 +30,21 @@ export class Composer {
     this.#conversation = conversation;
     this.text = readDraft(conversation);
     this.refusal = null;
+    this.unkept = false;
+  }
+
+  /** The new chat has become this one: what is being written goes on in it. */
+  becomes(conversation: Id): void {
+    if (this.#conversation !== null) return;
+    saveDraft(null, '');
+    this.#conversation = conversation;
+    this.#save();
   }
 
   write(text: string): void {
     this.text = text;
     this.refusal = null;
-    saveDraft(this.#conversation, text);
+    this.#save();
   }
 
   focus(): void {
@@ -44,16 +58,21 @@ export class Composer {
     const written = text === this.text;
     const from = this.#conversation;
     this.refusal = null;
-    if (written) this.text = '';
+    if (written) {
+      this.#sent = content;
+      this.text = '';
+    }
     try {
       await this.#chat.ask(content);
-      if (written) saveDraft(from, '');
+      this.#sent = '';
+      // In another chat by now, the draft of this one is that message alone. Here, the reader may have written on.
+      if (written && this.#isAt(from)) this.#save();
+      else if (written && readDraft(from).trim() === content.trim()) saveDraft(from, '');
     } catch (error) {
-      if (written) {
-        saveDraft(from, '');
-        this.write(this.text === '' ? content : `${content}\n${this.text}`);
-      }
-      if (error instanceof ApiError && error.status < 500 && error.status !== 401) this.refusal = error;
+      this.#sent = '';
+      if (written) this.#takeBack(from, content);
+      const refused = error instanceof ApiError && error.status < 500 && ![401, 404].includes(error.status);
+      if (refused && this.#isAt(from)) this.refusal = error;
       else this.#report(error);
     }
   }
@@ -63,5 +82,20 @@ export class Composer {
     const { text } = this;
     this.write('');
     saveDraft(null, text);
+  }
+
+  /** The new chat in which a message was sent has its id by now. */
+  #isAt(from: Id | null): boolean {
+    return this.#conversation === from || (from === null && this.#conversation === this.#chat.id);
+  }
+
+  #takeBack(from: Id | null, content: string): void {
+    const joined = (later: string) => (later === '' || later === content ? content : `${content}\n${later}`);
+    if (this.#isAt(from)) this.write(joined(this.text));
+    else saveDraft(from, joined(readDraft(from)));
+  }
+
+  #save(): void {
+    this.unkept = !saveDraft(this.#conversation, this.text === '' ? this.#sent : this.text);
   }
 }

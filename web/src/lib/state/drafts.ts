@@ -9,7 +9,9 @@ export function readDraft(conversation: Id | null): string {
   return typeof draft === 'string' ? draft : '';
 }
 
-export function saveDraft(conversation: Id | null, text: string): void {
-  if (text === '') forget(key(conversation));
-  else write(key(conversation), text);
+/** False when the browser cannot keep it. */
+export function saveDraft(conversation: Id | null, text: string): boolean {
+  if (text !== '') return write(key(conversation), text);
+  forget(key(conversation));
+  return true;
 }

@@ -2,6 +2,7 @@
 import type { ApiClient } from '../api/client';
 import { ApiError, isAbort } from '../api/errors';
 import type { ModelInfo, PullEvent } from '../api/types';
+import { locales, type Locale } from '../i18n/i18n.svelte';
 import { backoff, sleep } from '../util/time';
 
 /** Groups models by the languages they were trained for. */
@@ -16,6 +17,12 @@ export function isSmolLm(model: ModelInfo): boolean {
 
 export function maySpeak(model: ModelInfo, language: string): boolean {
   return speaks(model, language) || (model.languages.length === 0 && !isSmolLm(model));
+}
+
+/** The page's language if the model may speak it, else one of ours that it speaks: examples that it cannot read help nobody. */
+export function exampleLanguage(model: ModelInfo, wanted: Locale): Locale {
+  if (maySpeak(model, wanted)) return wanted;
+  return locales.find((locale) => maySpeak(model, locale)) ?? 'en';
 }
 
 /** Files that were given by their path are not ours to delete. */

@@ -1,7 +1,7 @@
 // What this browser remembers between visits: looks, language, and how new chats begin.
 import type { SamplingSettings } from '../api/types';
 import { i18n, type Locale } from '../i18n/i18n.svelte';
-import { read, write } from '../util/storage';
+import { onWritten, read, write } from '../util/storage';
 
 export type Theme = 'system' | 'light' | 'dark';
 
@@ -27,8 +27,17 @@ export class Preferences {
   #saved: Saved = $state(DEFAULTS);
 
   constructor() {
-    this.#saved = { ...DEFAULTS, ...read<Partial<Saved>>('preferences', {}) };
+    this.#saved = this.#kept();
     this.#apply();
+    onWritten('preferences', () => {
+      // Everything but this window's own view.
+      this.#saved = { ...this.#kept(), sidebarOpen: this.#saved.sidebarOpen };
+      this.#apply();
+    });
+  }
+
+  #kept(): Saved {
+    return { ...DEFAULTS, ...read<Partial<Saved>>('preferences', {}) };
   }
 
   get theme(): Theme {
@@ -52,7 +61,8 @@ export class Preferences {
 
   update(change: Partial<Saved>): void {
     this.#saved = { ...this.#saved, ...change };
-    write('preferences', this.#saved);
+    // Only what changed here: what another tab has chosen meanwhile stays.
+    write('preferences', { ...this.#kept(), ...change });
     this.#apply();
   }
 

@@ -8,9 +8,11 @@ export class Search {
   query = $state('');
   hits: SearchHit[] = $state.raw([]);
   busy = $state(false);
+  hasMore = $state(false);
   readonly #api: ApiClient;
   readonly #onError: (error: unknown) => void;
-  readonly #later = debounce(150, (query: string) => void this.#run(query));
+  readonly #later = debounce(150, (query: string) => void (this.#latest = this.#run(query)));
+  #latest: Promise<void> = Promise.resolve();
   #running: AbortController | null = null;
 
   constructor(api: ApiClient, onError: (error: unknown) => void = () => undefined) {
@@ -36,6 +38,12 @@ export class Search {
     this.query = '';
     this.hits = [];
     this.busy = false;
+  }
+
+  /** At once, for a reader who pressed Enter; resolves when the hits are those of the query. */
+  async now(): Promise<void> {
+    if (!this.#later.cancel()) return this.#latest;
+    await (this.#latest = this.#run(this.query.trim()));
   }
 
   async #run(query: string): Promise<void> {

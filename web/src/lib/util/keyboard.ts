@@ -5,8 +5,14 @@ export function isComposing(event: KeyboardEvent): boolean {
   return event.isComposing || event.keyCode === 229;
 }
 
+/** On a touch screen, whose keyboard has no Shift + Enter, the line key makes lines and a button sends. */
+export function isTouch(): boolean {
+  return typeof matchMedia === 'function' && matchMedia('(pointer: coarse)').matches;
+}
+
 export function sendsMessage(event: KeyboardEvent): boolean {
-  return event.key === 'Enter' && !event.shiftKey && !event.altKey && !isComposing(event);
+  if (event.key !== 'Enter' || event.altKey || isComposing(event)) return false;
+  return event.ctrlKey || event.metaKey || (!event.shiftKey && !isTouch());
 }
 
 export const isApple = typeof navigator !== 'undefined' && /Mac|iPhone|iPad/.test(navigator.platform);

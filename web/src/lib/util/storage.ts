@@ -1,6 +1,9 @@
 // localStorage that never throws: a browser that forbids it behaves as if every visit were the first.
 
-const PREFIX = 'zhenjin.';
+/** The folder that the page lies in, by which two servers behind one proxy are told apart. theme.js reads the same names. */
+export const place = typeof location === 'undefined' ? '/' : new URL('.', location.href).pathname;
+
+const PREFIX = place === '/' ? 'zhenjin.' : `zhenjin${place}`;
 
 export function read<T>(key: string, fallback: T): T {
   try {
@@ -11,11 +14,14 @@ export function read<T>(key: string, fallback: T): T {
   }
 }
 
-export function write(key: string, value: unknown): void {
+/** False when the browser does not keep it, being full or forbidden to. What it kept before is then forgotten: it is out of date. */
+export function write(key: string, value: unknown): boolean {
   try {
     localStorage.setItem(PREFIX + key, JSON.stringify(value));
+    return true;
   } catch {
-    // Full or forbidden: what is on the screen stays, but it is not kept.
+    forget(key);
+    return false;
   }
 }
 
@@ -25,4 +31,11 @@ export function forget(key: string): void {
   } catch {
     // Nothing was kept either.
   }
+}
+
+/** Calls `run` when another tab writes `key`. */
+export function onWritten(key: string, run: () => void): void {
+  window.addEventListener('storage', (event) => {
+    if (event.key === null || event.key === PREFIX + key) run();
+  });
 }

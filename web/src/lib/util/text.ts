@@ -43,3 +43,16 @@ export function segments(text: string, ranges: readonly (readonly [number, numbe
   push(position, points.length, false);
   return result;
 }
+
+/** Marks that change the direction of everything after them, and controls that are no text. */
+const UNSAFE_IN_A_LINE = /[\u0000-\u001f\u007f-\u009f\u2028\u2029\u202a-\u202e\u2066-\u2069]+/g;
+
+/** One line of text that cannot turn the words around it: for titles in windows, tooltips and sentences. */
+export function oneLine(text: string): string {
+  return text.toWellFormed().replace(UNSAFE_IN_A_LINE, ' ').replace(/ {2,}/g, ' ').trim();
+}
+
+/** For a name inside a sentence: its own direction, whatever the sentence's (first strong isolate … pop). */
+export function isolated(text: string): string {
+  return `\u2068${oneLine(text)}\u2069`;
+}

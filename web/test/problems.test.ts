@@ -1,0 +1,85 @@
+// @vitest-environment jsdom
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { expect, test } from 'vitest';
+import { ApiError } from '$lib/api/errors';
+import { catalogues, i18n, locales } from '$lib/i18n/i18n.svelte';
+import { explain } from '$lib/problems';
+import { exampleLanguage } from '$lib/state/models.svelte';
+import type { ModelInfo } from '$lib/api/types';
+import { isLoopback } from '$lib/util/place';
+import { isolated, oneLine } from '$lib/util/text';
+
+const SERVER = '../crates/server/src';
+
+/** Of requests that the page does not make, and of fields whose error stands beside them. */
+const NOT_OF_THE_PAGE = new Set([
+  'adapter_not_found', 'adapter_not_loadable', 'invalid_json', 'invalid_type', 'method_not_allowed',
+  'missing_required_parameter', 'unknown_parameter', 'unknown_url', 'unsupported_media_type', 'unsupported_parameter',
+  'unsupported_value',
+]); // prettier-ignore
+
+test('every error code that the page can meet has words in every language', () => {
+  const below = (folder: string) =>
+    readdirSync(join(SERVER, folder), { recursive: true, encoding: 'utf8' })
+      .filter((file) => file.endsWith('.rs'))
+      .map((file) => join(folder, file));
+  const files = ['errors.rs', 'store_errors.rs', 'body.rs', ...below('chat'), ...below('security')];
+  const codes = new Set<string>();
+  for (const file of files) {
+    for (const [, code = ''] of readFileSync(join(SERVER, file), 'utf8').matchAll(/with_code\("(\w+)"\)/g)) {
+      codes.add(code);
+    }
+  }
+  expect(codes.size).toBeGreaterThan(8);
+  for (const locale of locales) {
+    const unknown = [...codes].filter(
+      (code) => !(code in catalogues[locale].problems) && !NOT_OF_THE_PAGE.has(code),
+    );
+    expect(unknown, locale).toEqual([]);
+  }
+});
+
+test("a Chinese page never shows the server's English", () => {
+  i18n.use('zh');
+  for (const error of [
+    new ApiError(429, 'the queue is full', 'rate_limit_exceeded'),
+    new ApiError(500, 'something broke', 'a_new_code'),
+    new ApiError(502, '502 Bad Gateway'),
+    new TypeError('x is not a function'),
+  ]) {
+    expect(explain(error)).toMatch(/[\u4e00-\u9fff]/);
+    expect(explain(error).replace('a_new_code', '')).not.toMatch(/[a-z]/i);
+  }
+  i18n.use('en');
+  expect(explain(new ApiError(400, '`x` is wrong', 'a_new_code'))).toBe('Something went wrong: `x` is wrong');
+});
+
+test('examples are in a language that the model reads', () => {
+  const model = (title: string, languages: string[]) => ({ title, languages }) as ModelInfo;
+  expect(exampleLanguage(model('Qwen3', ['en', 'zh']), 'zh')).toBe('zh');
+  expect(exampleLanguage(model('SmolLM2 135M', ['en']), 'zh')).toBe('en');
+  expect(exampleLanguage(model('A poet', ['zh']), 'en')).toBe('zh');
+  expect(exampleLanguage(model('unknown.gguf', []), 'zh')).toBe('zh');
+});
+
+test('only a loopback name promises that nothing leaves the machine', () => {
+  for (const host of ['localhost', 'LOCALHOST', 'a.localhost', '127.0.0.1', '127.8.0.1', '[::1]']) {
+    expect(isLoopback(host), host).toBe(true);
+  }
+  for (const host of [
+    '192.168.1.7',
+    'chat.example.org',
+    '127.0.0.1.nip.io',
+    'localhost.evil.example',
+    '[::2]',
+  ]) {
+    expect(isLoopback(host), host).toBe(false);
+  }
+});
+
+test('titles are one line that turns nothing around it', () => {
+  expect(oneLine('a\u202eb\u0000c\nd\ud800')).toBe('a b c d\ufffd');
+  expect(oneLine(' عنوان\u200f \u200dx ')).toBe('عنوان\u200f \u200dx');
+  expect(isolated('\u2069x\u2068')).toBe('\u2068x\u2069');
+});

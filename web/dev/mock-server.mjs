@@ -57,7 +57,6 @@ export function startMockServer({ port = 0, tokenMilliseconds = 15, key = null, 
     const parts = url.pathname.split('/').slice(2).map(decodeURIComponent);
     const method = request.method ?? 'GET';
     const body = ['POST', 'PUT', 'PATCH'].includes(method) ? await readBody(request) : {};
-    const isOpen = key === null || (request.headers.cookie ?? '').includes('mock-session=open');
     if (parts[0] === 'login') {
       if (body.key !== key) throw new Refusal(401, 'this key is not known');
       response.setHeader('set-cookie', 'mock-session=open; HttpOnly; SameSite=Strict; Path=/');
@@ -67,10 +66,15 @@ export function startMockServer({ port = 0, tokenMilliseconds = 15, key = null, 
       response.setHeader('set-cookie', 'mock-session=; Max-Age=0; Path=/');
       return send(response, 204);
     }
-    if (parts[0] !== 'status' && !isOpen) throw new Refusal(401, 'an API key is needed');
+    if (parts[0] !== 'status' && !isOpen(request)) throw new Refusal(401, 'an API key is needed');
     const route = routes[`${method} ${parts[0]}`];
     if (!route) throw new Refusal(404, `no such route: ${method} ${url.pathname}`);
     return route(parts.slice(1), body, url.searchParams, response);
+  }
+
+  /** @param {import('node:http').IncomingMessage} request */
+  function isOpen(request) {
+    return key === null || (request.headers.cookie ?? '').includes('mock-session=open');
   }
 
   /** @param {string | undefined} id */
@@ -92,7 +96,7 @@ export function startMockServer({ port = 0, tokenMilliseconds = 15, key = null, 
     'GET status': (_parts, _body, _query, response) =>
       send(response, 200, {
         version: '0.1.0', default_model: 'smollm2:135m', memory_total: 16e9, memory_limit: 12e9, simd: 'avx512-vnni',
-        threads: 2, needs_key: key !== null,
+        threads: 2, needs_key: key !== null, role: isOpen(response.req) ? 'operator' : null,
       }), // prettier-ignore
     'GET models': ([name], _body, _query, response) => {
       if (name !== 'events') return send(response, 200, models.list);

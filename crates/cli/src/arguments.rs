@@ -15,6 +15,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 use zhenjin_engine::Speculation;
 use zhenjin_model::KvCacheDtype;
+use zhenjin_store::KeyRole;
 
 /// Your own ChatGPT on your own machine: fetch a model, chat with it, serve it with the OpenAI API.
 #[derive(Debug, Parser)]
@@ -124,7 +125,14 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Generate(GenerateCommand),
     /// Keys for clients of a server that others can reach
-    #[command(subcommand, after_help = "Examples:\n  zhenjin key new laptop\n  zhenjin key list")]
+    #[command(
+        subcommand,
+        after_help = "Examples:
+  zhenjin key new laptop                       the first key: the operator's, for the chats of this machine
+  zhenjin key new anna                         a user's, with chats of its own
+  zhenjin key new anna-phone --chats-of anna   another key for the same chats
+  zhenjin key list"
+    )]
     Key(KeyCommand),
     /// Print a shell's completion script
     #[command(after_help = "Examples:\n  zhenjin completions bash > /etc/bash_completion.d/zhenjin")]
@@ -353,14 +361,47 @@ pub(crate) enum KeyCommand {
     New {
         /// Whose key it is
         name: String,
+        /// What its holder may do [default: operator for the first key that is ever made, user for every later one]
+        #[arg(long, value_enum)]
+        role: Option<RoleArgument>,
+        /// Whose chats it opens: those of another key (name or id), or of this machine (local) [default: local for an
+        /// operator, its own for a user]
+        #[arg(long, value_name = "KEY")]
+        chats_of: Option<String>,
     },
-    /// List the keys' names
+    /// List the keys: id, state, role, whose chats they open (own, local, or another key's id), name
     List,
+    /// Give a key another role; the chats that it opens stay the same
+    Role {
+        /// Its name or id
+        name: String,
+        /// What its holder may do
+        #[arg(value_enum)]
+        role: RoleArgument,
+    },
     /// Take a key back
     Revoke {
-        /// Whose key it is
+        /// Its name or id
         name: String,
     },
+}
+
+/// What the holder of a key may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum RoleArgument {
+    /// Everything that a user may, and fetch, remove, load and unload models and adapters
+    Operator,
+    /// Use models, and have chats
+    User,
+}
+
+impl From<RoleArgument> for KeyRole {
+    fn from(role: RoleArgument) -> KeyRole {
+        match role {
+            RoleArgument::Operator => KeyRole::Operator,
+            RoleArgument::User => KeyRole::User,
+        }
+    }
 }
 
 /// An adapter that `--adapter` names.

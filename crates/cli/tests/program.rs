@@ -201,6 +201,21 @@ fn keys_are_shown_once_and_manual_pages_and_completions_are_written() {
     assert_eq!(code, Some(0));
     let (_, list, _) = run(zhenjin(home.path()).args(["key", "list"]));
     assert!(list.contains("laptop") && !list.contains(key.trim()), "{list}");
+    assert!(list.contains("\toperator\tlocal\tlaptop"), "{list}");
+    let (code, _, _) = run(zhenjin(home.path()).args(["key", "new", "anna"]));
+    assert_eq!(code, Some(0));
+    let (code, _, said) =
+        run(zhenjin(home.path()).args(["key", "new", "anna's phone", "--chats-of", "anna"]));
+    assert!(code == Some(0) && said.contains("opens the chats of \"anna\""), "{said}");
+    let (code, _, said) = run(zhenjin(home.path()).args(["key", "new", "anna"]));
+    assert!(code == Some(1) && said.contains("already"), "two keys of one name: {said}");
+    assert_eq!(run(zhenjin(home.path()).args(["key", "role", "anna", "operator"])).0, Some(0));
+    let (_, list, _) = run(zhenjin(home.path()).args(["key", "list"]));
+    let rows: Vec<Vec<&str>> = list.lines().map(|line| line.split('\t').collect()).collect();
+    assert_eq!(rows[1][2..], ["operator", "own", "anna"]);
+    assert_eq!(rows[2][2..], ["user", rows[1][0], "anna's phone"]);
+    let (code, _, said) = run(zhenjin(home.path()).args(["key", "new", "x", "--chats-of", "nobody"]));
+    assert!(code == Some(1) && said.contains("nobody"), "{said}");
     let pages = home.path().join("man");
     assert_eq!(run(zhenjin(home.path()).arg("man").arg(&pages)).0, Some(0));
     assert!(pages.join("zhenjin-serve.1").is_file());

@@ -211,7 +211,8 @@ async fn a_cached_prompt_serves_only_the_key_that_sent_it() {
     let app = Application::with(ServerOptions { require_key: true, ..ServerOptions::default() }).await;
     let mut keys = Vec::new();
     for name in ["one", "two"] {
-        let (_, secret) = app.state.store.create_api_key(name).await.expect("a key");
+        let (_, secret) =
+            app.state.store.create_api_key(zhenjin_store::NewApiKey::named(name)).await.expect("a key");
         keys.push(format!("Bearer {}", secret.expose()));
     }
     let mut long = question("tiny");

@@ -91,7 +91,8 @@ async fn a_plain_text_body_cannot_slip_past_the_browsers_questions() {
 async fn where_a_key_is_needed_only_a_known_one_gets_in() {
     let application =
         Application::with(ServerOptions { require_key: true, ..ServerOptions::default() }).await;
-    let (key, secret) = application.state.store.create_api_key("test").await.expect("a key");
+    let (key, secret) =
+        application.state.store.create_api_key(zhenjin_store::NewApiKey::named("test")).await.expect("a key");
     let bearer = format!("Bearer {}", secret.expose());
     for path in ["/v1/models", "/api/conversations", "/metrics"] {
         for headers in [

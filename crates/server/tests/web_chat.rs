@@ -286,7 +286,8 @@ async fn conversations_are_listed_changed_deleted_and_brought_back() {
 #[tokio::test]
 async fn a_browser_logs_in_with_a_key_and_out_again() {
     let app = Application::with(ServerOptions { require_key: true, ..ServerOptions::default() }).await;
-    let (key, secret) = app.state.store.create_api_key("browser").await.expect("a key");
+    let (key, secret) =
+        app.state.store.create_api_key(zhenjin_store::NewApiKey::named("browser")).await.expect("a key");
     assert_eq!(app.get("/api/status").await.json()["needs_key"], true);
     assert_eq!(app.get("/api/conversations").await.status, StatusCode::UNAUTHORIZED);
 
@@ -321,7 +322,12 @@ async fn the_servers_end_marks_answers_as_interrupted() {
     app.state.shutdown.drain();
     app.state.shutdown.end();
     for _ in 0..500 {
-        let message = app.state.store.message(&id(&answer).parse().expect("an id")).await.expect("kept");
+        let message = app
+            .state
+            .store
+            .message(&zhenjin_store::Owner::Local, &id(&answer).parse().expect("an id"))
+            .await
+            .expect("kept");
         if message.status != zhenjin_store::Status::Generating {
             return;
         }

@@ -1,7 +1,7 @@
 //! The life of an answer: text is added piece by piece, then it ends once, in one of four ways.
 
 use crate::database::Store;
-use crate::{GenerationRecord, Message, MessageId, Status, StoreError, Timestamp, messages};
+use crate::{GenerationRecord, Message, MessageId, Owner, Status, StoreError, Timestamp, messages};
 
 /// How an answer ended.
 #[derive(Debug, Clone)]
@@ -54,25 +54,38 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::NotGenerating`] when the answer has ended; [`StoreError::NotFound`] when it is gone.
-    pub async fn append_to_answer(&self, id: &MessageId, text: &str) -> Result<(), StoreError> {
+    pub async fn append_to_answer(
+        &self,
+        owner: &Owner,
+        id: &MessageId,
+        text: &str,
+    ) -> Result<(), StoreError> {
         let doing = "adding text to an answer";
         let mut write = self.write_streaming(doing).await?;
-        let done =
-            sqlx::query("UPDATE messages SET content = content || ? WHERE id = ? AND status = 'generating'")
-                .bind(text)
-                .bind(id.as_str())
-                .execute(&mut *write.transaction)
-                .await
-                .map_err(self.failed(doing))?;
+        let done = sqlx::query(
+            "UPDATE messages SET content = content || ? WHERE id = ? AND status = 'generating'
+                 AND conversation_id IN (SELECT id FROM conversations WHERE owner = ?)",
+        )
+        .bind(text)
+        .bind(id.as_str())
+        .bind(owner.as_str())
+        .execute(&mut *write.transaction)
+        .await
+        .map_err(self.failed(doing))?;
         write.commit().await?;
-        if done.rows_affected() == 0 { Err(self.why_not_generating(id).await) } else { Ok(()) }
+        if done.rows_affected() == 0 { Err(self.why_not_generating(owner, id).await) } else { Ok(()) }
     }
 
     /// Ends an answer; from then on its text never changes. It is on the disk when this returns.
     ///
     /// # Errors
     /// [`StoreError::NotGenerating`] when it has ended already; [`StoreError::Invalid`] when `end` does not end it.
-    pub async fn end_answer(&self, id: &MessageId, end: AnswerEnd) -> Result<Message, StoreError> {
+    pub async fn end_answer(
+        &self,
+        owner: &Owner,
+        id: &MessageId,
+        end: AnswerEnd,
+    ) -> Result<Message, StoreError> {
         if end.status == Status::Generating {
             return Err(StoreError::Invalid {
                 field: "status",
@@ -85,7 +98,8 @@ impl Store {
             "UPDATE messages SET content = content || ?, status = ?, error = ?, finish_reason = ?, prompt_tokens = ?,
                  completion_tokens = ?, cached_tokens = ?, time_to_first_token_ms = ?, tokens_per_second = ?,
                  context_length = ?
-             WHERE id = ? AND status = 'generating' RETURNING *",
+             WHERE id = ? AND status = 'generating'
+                 AND conversation_id IN (SELECT id FROM conversations WHERE owner = ?) RETURNING *",
         )
         .bind(end.text)
         .bind(end.status.as_str())
@@ -98,12 +112,13 @@ impl Store {
         .bind(end.tokens_per_second)
         .bind(end.context_length)
         .bind(id.as_str())
+        .bind(owner.as_str())
         .fetch_optional(&mut *write.transaction)
         .await
         .map_err(self.failed(doing))?;
         let Some(message) = ended else {
             drop(write);
-            return Err(self.why_not_generating(id).await);
+            return Err(self.why_not_generating(owner, id).await);
         };
         if let Some(generation) = &end.generation {
             self.insert_generation(&mut write, id, generation).await?;
@@ -118,7 +133,7 @@ impl Store {
         Ok(message)
     }
 
-    /// Declares every unfinished answer interrupted. Only the owner may, and only before it begins answers.
+    /// Declares every unfinished answer interrupted. Only the process that holds the lock may, and only before it begins answers.
     pub(crate) async fn interrupt_unfinished(&self) -> Result<u64, StoreError> {
         let doing = "marking interrupted answers";
         let mut write = self.write_durably(doing).await?;
@@ -130,11 +145,11 @@ impl Store {
         Ok(done.rows_affected())
     }
 
-    async fn why_not_generating(&self, id: &MessageId) -> StoreError {
+    async fn why_not_generating(&self, owner: &Owner, id: &MessageId) -> StoreError {
         let doing = "reading a message";
         let found = async {
             let mut connection = self.readers().acquire().await?;
-            messages::find(&mut connection, id).await
+            messages::find(&mut connection, owner, id).await
         };
         match found.await {
             Ok(Some(message)) => StoreError::NotGenerating { id: id.clone(), status: message.status },

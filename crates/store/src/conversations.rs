@@ -7,7 +7,7 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{FromRow, Row};
 
 use crate::database::Store;
-use crate::{ConversationId, MessageId, StoreError, Timestamp};
+use crate::{ConversationId, MessageId, Owner, StoreError, Timestamp};
 
 /// How long a deleted conversation can be restored.
 const KEEP_DELETED: Duration = Duration::from_secs(30 * 24 * 60 * 60);
@@ -86,7 +86,11 @@ impl Store {
     ///
     /// # Errors
     /// When the database refuses.
-    pub async fn create_conversation(&self, new: NewConversation) -> Result<Conversation, StoreError> {
+    pub async fn create_conversation(
+        &self,
+        owner: &Owner,
+        new: NewConversation,
+    ) -> Result<Conversation, StoreError> {
         let doing = "making a conversation";
         let now = Timestamp::now();
         let conversation = Conversation {
@@ -101,10 +105,11 @@ impl Store {
         };
         let mut write = self.write_durably(doing).await?;
         sqlx::query(
-            "INSERT INTO conversations (id, title, model, system_prompt, settings, created_at, updated_at)
-             VALUES (?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO conversations (id, owner, title, model, system_prompt, settings, created_at, updated_at)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
         )
         .bind(conversation.id.as_str())
+        .bind(owner.as_str())
         .bind(&conversation.title)
         .bind(&conversation.model)
         .bind(&conversation.system_prompt)
@@ -118,25 +123,27 @@ impl Store {
         Ok(conversation)
     }
 
-    /// The conversation of that id.
+    /// The owner's conversation of that id.
     ///
     /// # Errors
     /// [`StoreError::NotFound`] when there is none, or it is deleted.
-    pub async fn conversation(&self, id: &ConversationId) -> Result<Conversation, StoreError> {
-        sqlx::query_as("SELECT * FROM conversations WHERE id = ? AND deleted_at IS NULL")
+    pub async fn conversation(&self, owner: &Owner, id: &ConversationId) -> Result<Conversation, StoreError> {
+        sqlx::query_as("SELECT * FROM conversations WHERE id = ? AND owner = ? AND deleted_at IS NULL")
             .bind(id.as_str())
+            .bind(owner.as_str())
             .fetch_optional(self.readers())
             .await
             .map_err(self.failed("reading a conversation"))?
             .ok_or_else(|| StoreError::not_found("conversation", id.as_str()))
     }
 
-    /// At most `limit` conversations, the most recently used first; with `before`, those that follow it in that order.
+    /// At most `limit` of the owner's conversations, the most recently used first; with `before`, those that follow it in that order.
     ///
     /// # Errors
     /// [`StoreError::NotFound`] when `before` names none.
     pub async fn conversations(
         &self,
+        owner: &Owner,
         limit: u32,
         before: Option<&ConversationId>,
     ) -> Result<Vec<Conversation>, StoreError> {
@@ -145,8 +152,9 @@ impl Store {
             None => (i64::MAX, String::new()),
             Some(before) => {
                 let updated_at: Option<i64> =
-                    sqlx::query_scalar("SELECT updated_at FROM conversations WHERE id = ?")
+                    sqlx::query_scalar("SELECT updated_at FROM conversations WHERE id = ? AND owner = ?")
                         .bind(before.as_str())
+                        .bind(owner.as_str())
                         .fetch_optional(self.readers())
                         .await
                         .map_err(self.failed(doing))?;
@@ -156,9 +164,10 @@ impl Store {
             }
         };
         sqlx::query_as(
-            "SELECT * FROM conversations WHERE deleted_at IS NULL AND (updated_at, id) < (?, ?)
+            "SELECT * FROM conversations WHERE owner = ? AND deleted_at IS NULL AND (updated_at, id) < (?, ?)
              ORDER BY updated_at DESC, id DESC LIMIT ?",
         )
+        .bind(owner.as_str())
         .bind(updated_at)
         .bind(id)
         .bind(i64::from(limit))
@@ -173,19 +182,23 @@ impl Store {
     /// [`StoreError::NotFound`] when there is no such conversation, or the new leaf is no message of it.
     pub async fn update_conversation(
         &self,
+        owner: &Owner,
         id: &ConversationId,
         change: ConversationChange,
     ) -> Result<Conversation, StoreError> {
         let doing = "changing a conversation";
         let mut write = self.write_durably(doing).await?;
         if let Some(leaf) = &change.current_leaf {
-            let belongs: i64 =
-                sqlx::query_scalar("SELECT count(*) FROM messages WHERE conversation_id = ? AND id = ?")
-                    .bind(id.as_str())
-                    .bind(leaf.as_str())
-                    .fetch_one(&mut *write.transaction)
-                    .await
-                    .map_err(self.failed(doing))?;
+            let belongs: i64 = sqlx::query_scalar(
+                "SELECT count(*) FROM messages m JOIN conversations c ON c.id = m.conversation_id
+                     WHERE m.conversation_id = ? AND m.id = ? AND c.owner = ?",
+            )
+            .bind(id.as_str())
+            .bind(leaf.as_str())
+            .bind(owner.as_str())
+            .fetch_one(&mut *write.transaction)
+            .await
+            .map_err(self.failed(doing))?;
             if belongs == 0 {
                 return Err(StoreError::not_found("message", leaf.as_str()));
             }
@@ -194,7 +207,7 @@ impl Store {
             "UPDATE conversations SET title = coalesce(?, title), model = coalesce(?, model),
                  system_prompt = coalesce(?, system_prompt), settings = coalesce(?, settings),
                  current_leaf = coalesce(?, current_leaf)
-             WHERE id = ? AND deleted_at IS NULL RETURNING *",
+             WHERE id = ? AND owner = ? AND deleted_at IS NULL RETURNING *",
         )
         .bind(change.title)
         .bind(change.model)
@@ -202,6 +215,7 @@ impl Store {
         .bind(change.settings.map(|settings| settings.to_string()))
         .bind(change.current_leaf.map(|leaf| leaf.as_str().to_owned()))
         .bind(id.as_str())
+        .bind(owner.as_str())
         .fetch_optional(&mut *write.transaction)
         .await
         .map_err(self.failed(doing))?;
@@ -214,15 +228,18 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::NotFound`] when there is none, or it is deleted already.
-    pub async fn delete_conversation(&self, id: &ConversationId) -> Result<(), StoreError> {
+    pub async fn delete_conversation(&self, owner: &Owner, id: &ConversationId) -> Result<(), StoreError> {
         let doing = "deleting a conversation";
         let mut write = self.write_durably(doing).await?;
-        let done = sqlx::query("UPDATE conversations SET deleted_at = ? WHERE id = ? AND deleted_at IS NULL")
-            .bind(Timestamp::now().milliseconds())
-            .bind(id.as_str())
-            .execute(&mut *write.transaction)
-            .await
-            .map_err(self.failed(doing))?;
+        let done = sqlx::query(
+            "UPDATE conversations SET deleted_at = ? WHERE id = ? AND owner = ? AND deleted_at IS NULL",
+        )
+        .bind(Timestamp::now().milliseconds())
+        .bind(id.as_str())
+        .bind(owner.as_str())
+        .execute(&mut *write.transaction)
+        .await
+        .map_err(self.failed(doing))?;
         write.commit().await?;
         if done.rows_affected() == 0 {
             Err(StoreError::not_found("conversation", id.as_str()))
@@ -235,20 +252,26 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::NotFound`] when there is none, or it is purged.
-    pub async fn restore_conversation(&self, id: &ConversationId) -> Result<Conversation, StoreError> {
+    pub async fn restore_conversation(
+        &self,
+        owner: &Owner,
+        id: &ConversationId,
+    ) -> Result<Conversation, StoreError> {
         let doing = "restoring a conversation";
         let mut write = self.write_durably(doing).await?;
-        let conversation: Option<Conversation> =
-            sqlx::query_as("UPDATE conversations SET deleted_at = NULL WHERE id = ? RETURNING *")
-                .bind(id.as_str())
-                .fetch_optional(&mut *write.transaction)
-                .await
-                .map_err(self.failed(doing))?;
+        let conversation: Option<Conversation> = sqlx::query_as(
+            "UPDATE conversations SET deleted_at = NULL WHERE id = ? AND owner = ? RETURNING *",
+        )
+        .bind(id.as_str())
+        .bind(owner.as_str())
+        .fetch_optional(&mut *write.transaction)
+        .await
+        .map_err(self.failed(doing))?;
         write.commit().await?;
         conversation.ok_or_else(|| StoreError::not_found("conversation", id.as_str()))
     }
 
-    /// Erases the conversations that were deleted more than 30 days ago, with their messages. Returns how many.
+    /// Erases the conversations, whosever they are, that were deleted more than 30 days ago, with their messages. Returns how many.
     ///
     /// # Errors
     /// When the database refuses.
@@ -256,7 +279,7 @@ impl Store {
         self.purge_deleted(Timestamp::now().earlier_by(KEEP_DELETED)).await
     }
 
-    /// Erases the conversations that were deleted before `moment`, with their messages. Returns how many.
+    /// Erases the conversations, whosever they are, that were deleted before `moment`, with their messages. Returns how many.
     ///
     /// # Errors
     /// When the database refuses.

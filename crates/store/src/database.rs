@@ -14,7 +14,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, S
 use sqlx::{ConnectOptions, Connection, Sqlite, SqliteConnection, SqlitePool, Transaction};
 use tokio::sync::{Mutex, MutexGuard};
 
-use crate::owner::OwnerLock;
+use crate::lock::ProcessLock;
 use crate::{StoreError, migrations};
 
 /// "ZHJN", as the first migration writes it into the file's header.
@@ -41,7 +41,7 @@ struct Database {
     durable: SqlitePool,
     streaming: SqlitePool,
     write_turn: Mutex<()>,
-    _owner: Option<OwnerLock>,
+    _owner: Option<ProcessLock>,
 }
 
 /// A write transaction, with the turn to write. Dropped without `commit`, it changes nothing.
@@ -84,7 +84,7 @@ impl Store {
     /// As [`Store::open`]; [`StoreError::InUse`] only when the owner runs a different schema.
     pub async fn open_beside_owner(path: &Path) -> Result<Store, StoreError> {
         prepare_file(path)?;
-        match OwnerLock::take(path) {
+        match ProcessLock::take(path) {
             Ok(_owner_while_migrating) => Store::connect(path, None, true).await,
             Err(StoreError::InUse { path, process }) => match Store::connect(&path, None, false).await? {
                 store if store.schema_version().await? == migrations::NEWEST => Ok(store),
@@ -94,7 +94,7 @@ impl Store {
         }
     }
 
-    async fn connect(path: &Path, owner: Option<OwnerLock>, migrate: bool) -> Result<Store, StoreError> {
+    async fn connect(path: &Path, owner: Option<ProcessLock>, migrate: bool) -> Result<Store, StoreError> {
         check_before_use(path).await?;
         let pool = |connections: u32, options: SqliteConnectOptions| {
             SqlitePoolOptions::new()
@@ -210,10 +210,10 @@ fn prepare_file(path: &Path) -> Result<(), StoreError> {
     }
 }
 
-async fn patiently_take(path: &Path) -> Result<OwnerLock, StoreError> {
+async fn patiently_take(path: &Path) -> Result<ProcessLock, StoreError> {
     let began = Instant::now();
     loop {
-        match OwnerLock::take(path) {
+        match ProcessLock::take(path) {
             Err(StoreError::InUse { .. }) if began.elapsed() < OWNER_PATIENCE => {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }

@@ -4,7 +4,7 @@
 use sqlx::Row;
 
 use crate::database::{Store, Write};
-use crate::{MessageId, StoreError};
+use crate::{MessageId, Owner, StoreError};
 
 /// The record behind one answer.
 #[derive(Debug, Clone, PartialEq)]
@@ -27,29 +27,39 @@ pub struct GenerationRecord {
 }
 
 impl Store {
-    /// The record behind an answer; `None` when none was kept.
+    /// The record behind an answer of the owner's; `None` when none was kept.
     ///
     /// # Errors
     /// When the database refuses.
-    pub async fn generation(&self, answer: &MessageId) -> Result<Option<GenerationRecord>, StoreError> {
-        let read = sqlx::query("SELECT * FROM generations WHERE message_id = ?")
-            .bind(answer.as_str())
-            .try_map(|row: sqlx::sqlite::SqliteRow| {
-                let settings: String = row.try_get("settings")?;
-                let settings = serde_json::from_str(&settings).map_err(|source| {
-                    sqlx::Error::ColumnDecode { index: "settings".to_owned(), source: Box::new(source) }
-                })?;
-                Ok(GenerationRecord {
-                    model: row.try_get("model")?,
-                    fingerprint: row.try_get("fingerprint")?,
-                    seed: row.try_get::<Option<i64>, _>("seed")?.map(i64::cast_unsigned),
-                    settings,
-                    prompt_tokens: tokens(row.try_get("prompt_tokens")?),
-                    sampled_tokens: tokens(row.try_get("sampled_tokens")?),
-                    logprobs: row.try_get::<Option<&[u8]>, _>("logprobs")?.map(logprobs),
-                })
+    pub async fn generation(
+        &self,
+        owner: &Owner,
+        answer: &MessageId,
+    ) -> Result<Option<GenerationRecord>, StoreError> {
+        let read = sqlx::query(
+            "SELECT g.* FROM generations g JOIN messages m ON m.id = g.message_id
+                 JOIN conversations c ON c.id = m.conversation_id
+             WHERE g.message_id = ? AND c.owner = ?",
+        )
+        .bind(answer.as_str())
+        .bind(owner.as_str())
+        .try_map(|row: sqlx::sqlite::SqliteRow| {
+            let settings: String = row.try_get("settings")?;
+            let settings = serde_json::from_str(&settings).map_err(|source| sqlx::Error::ColumnDecode {
+                index: "settings".to_owned(),
+                source: Box::new(source),
+            })?;
+            Ok(GenerationRecord {
+                model: row.try_get("model")?,
+                fingerprint: row.try_get("fingerprint")?,
+                seed: row.try_get::<Option<i64>, _>("seed")?.map(i64::cast_unsigned),
+                settings,
+                prompt_tokens: tokens(row.try_get("prompt_tokens")?),
+                sampled_tokens: tokens(row.try_get("sampled_tokens")?),
+                logprobs: row.try_get::<Option<&[u8]>, _>("logprobs")?.map(logprobs),
             })
-            .fetch_optional(self.readers());
+        })
+        .fetch_optional(self.readers());
         read.await.map_err(self.failed("reading a generation"))
     }
 

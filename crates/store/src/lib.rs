@@ -1,6 +1,6 @@
 //! Conversations, messages, full-text search and API keys, kept in one SQLite file.
 //!
-//! Promises: what a call acknowledged is there after `kill -9`; a conversation is a tree in which nothing is overwritten;
+//! Promises: a call about conversations reaches those of the owner that it names and no others; what a call acknowledged is there after `kill -9`; a conversation is a tree in which nothing is overwritten;
 //! a file that is damaged, foreign or newer is refused by name and left as it was.
 //!
 //! No HTTP, models, templates or meaning of tokens here. The caller chooses where the file lies and what titles are; settings
@@ -13,6 +13,7 @@ mod error;
 mod generations;
 mod id;
 mod keys;
+mod lock;
 mod messages;
 mod migrations;
 mod owner;
@@ -28,8 +29,9 @@ pub use database::Store;
 pub use error::StoreError;
 pub use generations::GenerationRecord;
 pub use id::{ApiKeyId, ConversationId, MessageId};
-pub use keys::ApiKey;
+pub use keys::{ApiKey, KeyRole, NewApiKey};
 pub use messages::{Message, Question, Role, Status};
+pub use owner::Owner;
 pub use search::SearchHit;
 pub use secret::{ApiKeySecret, SessionSecret};
 pub use snippet::Snippet;

@@ -7,7 +7,7 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{FromRow, Row, SqliteConnection};
 
 use crate::database::{Store, Write};
-use crate::{ConversationId, MessageId, StoreError, Timestamp};
+use crate::{ConversationId, MessageId, Owner, StoreError, Timestamp};
 
 /// Who wrote a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -149,19 +149,19 @@ impl FromRow<'_, SqliteRow> for Message {
     }
 }
 
-fn unknown_word(column: &str, word: String) -> sqlx::Error {
+pub(crate) fn unknown_word(column: &str, word: String) -> sqlx::Error {
     sqlx::Error::ColumnDecode { index: column.to_owned(), source: format!("unknown word {word:?}").into() }
 }
 
 impl Store {
-    /// The message of that id.
+    /// The owner's message of that id.
     ///
     /// # Errors
     /// [`StoreError::NotFound`] when there is none, or its conversation is deleted.
-    pub async fn message(&self, id: &MessageId) -> Result<Message, StoreError> {
+    pub async fn message(&self, owner: &Owner, id: &MessageId) -> Result<Message, StoreError> {
         let doing = "reading a message";
         let mut connection = self.readers().acquire().await.map_err(self.failed(doing))?;
-        let found = find(&mut connection, id).await.map_err(self.failed(doing))?;
+        let found = find(&mut connection, owner, id).await.map_err(self.failed(doing))?;
         found.ok_or_else(|| StoreError::not_found("message", id.as_str()))
     }
 
@@ -169,8 +169,12 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::NotFound`] when the conversation is missing or deleted.
-    pub async fn messages(&self, conversation: &ConversationId) -> Result<Vec<Message>, StoreError> {
-        self.conversation(conversation).await?;
+    pub async fn messages(
+        &self,
+        owner: &Owner,
+        conversation: &ConversationId,
+    ) -> Result<Vec<Message>, StoreError> {
+        self.conversation(owner, conversation).await?;
         sqlx::query_as("SELECT * FROM messages WHERE conversation_id = ? ORDER BY number")
             .bind(conversation.as_str())
             .fetch_all(self.readers())
@@ -182,11 +186,11 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::NotFound`] when the message is missing or its conversation deleted.
-    pub async fn branch(&self, last: &MessageId) -> Result<Vec<Message>, StoreError> {
+    pub async fn branch(&self, owner: &Owner, last: &MessageId) -> Result<Vec<Message>, StoreError> {
         let branch: Vec<Message> = sqlx::query_as(
             "WITH RECURSIVE branch (id, depth) AS (
                  SELECT m.id, 0 FROM messages m JOIN conversations c ON c.id = m.conversation_id
-                     WHERE m.id = ? AND c.deleted_at IS NULL
+                     WHERE m.id = ? AND c.owner = ? AND c.deleted_at IS NULL
                  UNION ALL
                  SELECT child.parent_id, depth + 1 FROM branch JOIN messages child ON child.id = branch.id
                      WHERE child.parent_id IS NOT NULL
@@ -194,6 +198,7 @@ impl Store {
              SELECT m.* FROM branch JOIN messages m ON m.id = branch.id ORDER BY depth DESC",
         )
         .bind(last.as_str())
+        .bind(owner.as_str())
         .fetch_all(self.readers())
         .await
         .map_err(self.failed("reading a branch"))?;
@@ -206,10 +211,10 @@ impl Store {
     /// # Errors
     /// [`StoreError::NotFound`] for an unknown conversation; [`StoreError::InvalidParent`] when the parent is not a finished
     /// answer of the same conversation.
-    pub async fn ask(&self, question: Question) -> Result<(Message, Message), StoreError> {
+    pub async fn ask(&self, owner: &Owner, question: Question) -> Result<(Message, Message), StoreError> {
         let mut write = self.write_durably("adding a question").await?;
         if let Some(parent) = &question.parent_id {
-            self.check_parent(&mut write, &question.conversation_id, parent, Role::Assistant).await?;
+            self.check_parent(&mut write, owner, &question.conversation_id, parent, Role::Assistant).await?;
         }
         let asked = blank(question.conversation_id.clone(), question.parent_id, Role::User)?;
         let asked = Message { content: question.content, ..asked };
@@ -217,7 +222,7 @@ impl Store {
         let answer = Message { model: Some(question.model), ..answer };
         self.insert(&mut write, &asked).await?;
         self.insert(&mut write, &answer).await?;
-        self.follow(&mut write, &answer, &question.title_if_untitled).await?;
+        self.follow(&mut write, owner, &answer, &question.title_if_untitled).await?;
         write.commit().await?;
         Ok((asked, answer))
     }
@@ -226,16 +231,21 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::NotFound`] for an unknown message; [`StoreError::InvalidParent`] when it is not a question.
-    pub async fn answer_again(&self, question: &MessageId, model: String) -> Result<Message, StoreError> {
+    pub async fn answer_again(
+        &self,
+        owner: &Owner,
+        question: &MessageId,
+        model: String,
+    ) -> Result<Message, StoreError> {
         let doing = "adding an answer";
         let mut write = self.write_durably(doing).await?;
-        let found = find(&mut write.transaction, question).await.map_err(self.failed(doing))?;
+        let found = find(&mut write.transaction, owner, question).await.map_err(self.failed(doing))?;
         let found = found.ok_or_else(|| StoreError::not_found("message", question.as_str()))?;
-        self.check_parent(&mut write, &found.conversation_id, question, Role::User).await?;
+        self.check_parent(&mut write, owner, &found.conversation_id, question, Role::User).await?;
         let answer = blank(found.conversation_id, Some(found.id), Role::Assistant)?;
         let answer = Message { model: Some(model), ..answer };
         self.insert(&mut write, &answer).await?;
-        self.follow(&mut write, &answer, "").await?;
+        self.follow(&mut write, owner, &answer, "").await?;
         write.commit().await?;
         Ok(answer)
     }
@@ -243,11 +253,13 @@ impl Store {
     async fn check_parent(
         &self,
         write: &mut Write<'_>,
+        owner: &Owner,
         conversation: &ConversationId,
         parent: &MessageId,
         role: Role,
     ) -> Result<(), StoreError> {
-        let found = find(&mut write.transaction, parent).await.map_err(self.failed("checking a parent"))?;
+        let found =
+            find(&mut write.transaction, owner, parent).await.map_err(self.failed("checking a parent"))?;
         let reason = match found {
             None => "there is no such message",
             Some(found) if found.conversation_id != *conversation => "it belongs to another conversation",
@@ -279,16 +291,23 @@ impl Store {
     }
 
     /// Moves the conversation to `leaf` and to the top of the list; gives it `title` if it has none.
-    async fn follow(&self, write: &mut Write<'_>, leaf: &Message, title: &str) -> Result<(), StoreError> {
+    async fn follow(
+        &self,
+        write: &mut Write<'_>,
+        owner: &Owner,
+        leaf: &Message,
+        title: &str,
+    ) -> Result<(), StoreError> {
         let done = sqlx::query(
             "UPDATE conversations SET current_leaf = ?, updated_at = max(updated_at, ?),
                  title = CASE title WHEN '' THEN ? ELSE title END
-             WHERE id = ? AND deleted_at IS NULL",
+             WHERE id = ? AND owner = ? AND deleted_at IS NULL",
         )
         .bind(leaf.id.as_str())
         .bind(leaf.created_at.milliseconds())
         .bind(title)
         .bind(leaf.conversation_id.as_str())
+        .bind(owner.as_str())
         .execute(&mut *write.transaction)
         .await
         .map_err(self.failed("adding a message"))?;
@@ -299,16 +318,18 @@ impl Store {
     }
 }
 
-/// The message, if it exists in a conversation that is not deleted.
+/// The message, if it exists in a conversation of the owner's that is not deleted.
 pub(crate) async fn find(
     connection: &mut SqliteConnection,
+    owner: &Owner,
     id: &MessageId,
 ) -> Result<Option<Message>, sqlx::Error> {
     sqlx::query_as(
         "SELECT m.* FROM messages m JOIN conversations c ON c.id = m.conversation_id
-         WHERE m.id = ? AND c.deleted_at IS NULL",
+         WHERE m.id = ? AND c.owner = ? AND c.deleted_at IS NULL",
     )
     .bind(id.as_str())
+    .bind(owner.as_str())
     .fetch_optional(connection)
     .await
 }

@@ -1,54 +1,38 @@
-//! The owner's lock: one process at a time answers for a database, because at its start it declares every answer that
-//! was left unfinished to be interrupted. The system drops the lock when the process ends, however it ends.
+//! Whose rows a call reads and writes. Every call about conversations takes an owner, and finds nothing of another one's: what
+//! belongs to somebody else is not there.
 
-use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{Read, Write};
-use std::path::{Path, PathBuf};
+use std::fmt;
 
-use crate::StoreError;
+use crate::ApiKeyId;
 
-/// Held for as long as the process owns the database.
-#[derive(Debug)]
-pub(crate) struct OwnerLock {
-    _file: File,
+/// The word in the database for [`Owner::Local`].
+const LOCAL: &str = "local";
+
+/// Whose conversations they are.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Owner {
+    /// The person at the machine, where no key is asked for.
+    Local,
+    /// The holders of the key of that id, and of the keys that were made for the same conversations.
+    Key(ApiKeyId),
 }
 
-impl OwnerLock {
-    /// Takes the lock beside `database`.
-    ///
-    /// # Errors
-    /// [`StoreError::InUse`] when another process (or another store in this one) holds it.
-    pub(crate) fn take(database: &Path) -> Result<OwnerLock, StoreError> {
-        let path = lock_path(database);
-        let failed = |doing| {
-            let path = path.clone();
-            move |source| StoreError::Files { path, doing, source }
-        };
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&path)
-            .map_err(failed("opening the lock"))?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                let mut process = String::new();
-                let known = file.read_to_string(&mut process).is_ok() && !process.trim().is_empty();
-                let process = if known { process.trim().to_owned() } else { "unknown".to_owned() };
-                return Err(StoreError::InUse { path: database.to_path_buf(), process });
-            }
-            Err(TryLockError::Error(source)) => return Err(failed("locking")(source)),
+impl Owner {
+    /// The word in the database.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Owner::Local => LOCAL,
+            Owner::Key(id) => id.as_str(),
         }
-        file.set_len(0).map_err(failed("writing the lock"))?;
-        writeln!(file, "{}", std::process::id()).map_err(failed("writing the lock"))?;
-        Ok(OwnerLock { _file: file })
+    }
+
+    pub(crate) fn from_database(word: String) -> Owner {
+        if word == LOCAL { Owner::Local } else { Owner::Key(ApiKeyId::from_database(word)) }
     }
 }
 
-fn lock_path(database: &Path) -> PathBuf {
-    let mut name = database.as_os_str().to_owned();
-    name.push(".lock");
-    PathBuf::from(name)
+impl fmt::Display for Owner {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.as_str())
+    }
 }

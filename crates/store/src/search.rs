@@ -6,7 +6,7 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{FromRow, QueryBuilder, Row, Sqlite};
 
 use crate::database::Store;
-use crate::{ConversationId, MessageId, Snippet, StoreError, Timestamp};
+use crate::{ConversationId, MessageId, Owner, Snippet, StoreError, Timestamp};
 
 /// The most characters that a query may have.
 const QUERY_LIMIT: usize = 200;
@@ -53,12 +53,12 @@ impl FromRow<'_, SqliteRow> for FoundText {
 }
 
 impl Store {
-    /// At most `limit` hits: titles first, then messages, the newest first. A query without terms finds nothing. Answers
+    /// At most `limit` hits among the owner's conversations: titles first, then messages, the newest first. A query without terms finds nothing. Answers
     /// that are being written are not searched.
     ///
     /// # Errors
     /// [`StoreError::Invalid`] for a query of more than 200 characters or 16 terms.
-    pub async fn search(&self, query: &str, limit: u32) -> Result<Vec<SearchHit>, StoreError> {
+    pub async fn search(&self, owner: &Owner, query: &str, limit: u32) -> Result<Vec<SearchHit>, StoreError> {
         let terms = terms(query)?;
         if terms.is_empty() {
             return Ok(Vec::new());
@@ -66,8 +66,9 @@ impl Store {
         let doing = "searching";
         let mut titles = QueryBuilder::<Sqlite>::new(
             "SELECT id AS conversation_id, current_leaf AS message_id, title, title AS text, created_at
-             FROM conversations WHERE deleted_at IS NULL",
+             FROM conversations WHERE deleted_at IS NULL AND owner = ",
         );
+        titles.push_bind(owner.as_str().to_owned());
         for term in &terms {
             push_like(&mut titles, "title", term);
         }
@@ -76,7 +77,7 @@ impl Store {
             titles.build_query_as().fetch_all(self.readers()).await.map_err(self.failed(doing))?;
 
         let remaining = u32::try_from(found.len()).map_or(0, |titles| limit.saturating_sub(titles));
-        let mut messages = message_query(&terms, remaining);
+        let mut messages = message_query(owner, &terms, remaining);
         found.extend::<Vec<FoundText>>(
             messages.build_query_as().fetch_all(self.readers()).await.map_err(self.failed(doing))?,
         );
@@ -108,14 +109,15 @@ fn terms(query: &str) -> Result<Vec<String>, StoreError> {
     Ok(terms)
 }
 
-fn message_query(terms: &[String], limit: u32) -> QueryBuilder<Sqlite> {
+fn message_query(owner: &Owner, terms: &[String], limit: u32) -> QueryBuilder<Sqlite> {
     let (indexed, short): (Vec<&String>, Vec<&String>) =
         terms.iter().partition(|term| term.chars().count() >= TRIGRAM);
     let mut query = QueryBuilder::new(
         "SELECT c.id AS conversation_id, m.id AS message_id, c.title, m.content AS text, m.created_at
          FROM messages m JOIN conversations c ON c.id = m.conversation_id
-         WHERE c.deleted_at IS NULL AND m.status <> 'generating'",
+         WHERE c.deleted_at IS NULL AND m.status <> 'generating' AND c.owner = ",
     );
+    query.push_bind(owner.as_str().to_owned());
     if !indexed.is_empty() {
         // In FTS5's language a string in double quotes is text, in which a doubled quote stands for one.
         let phrases: Vec<String> =

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::database::Store;
 use crate::secret::hash;
-use crate::{ApiKeyId, SessionSecret, StoreError, Timestamp};
+use crate::{ApiKey, ApiKeyId, SessionSecret, StoreError, Timestamp};
 
 impl Store {
     /// Begins a session of that length for the holder of a key. The secret exists only in the value returned.
@@ -41,17 +41,16 @@ impl Store {
     ///
     /// # Errors
     /// When the database refuses.
-    pub async fn verify_session(&self, secret: &str) -> Result<Option<ApiKeyId>, StoreError> {
-        let key: Option<String> = sqlx::query_scalar(
-            "SELECT k.id FROM sessions s JOIN api_keys k ON k.id = s.key_id
+    pub async fn verify_session(&self, secret: &str) -> Result<Option<ApiKey>, StoreError> {
+        sqlx::query_as(
+            "SELECT k.* FROM sessions s JOIN api_keys k ON k.id = s.key_id
              WHERE s.hash = ? AND s.expires_at > ? AND k.revoked_at IS NULL",
         )
         .bind(&hash(secret)[..])
         .bind(Timestamp::now().milliseconds())
         .fetch_optional(self.readers())
         .await
-        .map_err(self.failed("checking a session"))?;
-        Ok(key.map(ApiKeyId::from_database))
+        .map_err(self.failed("checking a session"))
     }
 
     /// Ends a session; does nothing when there is none.

@@ -4,7 +4,7 @@ mod common;
 
 use common::{exchange, fresh_store, new_conversation, question};
 use zhenjin_store::{
-    AnswerEnd, ConversationChange, GenerationRecord, NewConversation, Role, Status, Store, StoreError,
+    AnswerEnd, ConversationChange, GenerationRecord, NewConversation, Owner, Role, Status, Store, StoreError,
     Timestamp,
 };
 
@@ -18,11 +18,11 @@ async fn a_conversation_keeps_what_it_was_given() {
         system_prompt: "Be brief.".to_owned(),
         settings: settings.clone(),
     };
-    let made = store.create_conversation(new).await.unwrap();
-    assert_eq!(store.conversation(&made.id).await.unwrap(), made);
+    let made = store.create_conversation(&Owner::Local, new).await.unwrap();
+    assert_eq!(store.conversation(&Owner::Local, &made.id).await.unwrap(), made);
 
     let change = ConversationChange { title: Some("Renamed".to_owned()), ..ConversationChange::default() };
-    let renamed = store.update_conversation(&made.id, change).await.unwrap();
+    let renamed = store.update_conversation(&Owner::Local, &made.id, change).await.unwrap();
     assert_eq!((renamed.title.as_str(), &renamed.settings), ("Renamed", &settings));
     assert_eq!(renamed.system_prompt, "Be brief.");
 }
@@ -40,7 +40,7 @@ async fn the_list_goes_from_the_latest_use_backwards_in_pages() {
     let mut listed = Vec::new();
     let mut before = None;
     loop {
-        let page = store.conversations(3, before.as_ref()).await.unwrap();
+        let page = store.conversations(&Owner::Local, 3, before.as_ref()).await.unwrap();
         let Some(last) = page.last() else { break };
         before = Some(last.id.clone());
         listed.extend(page.into_iter().map(|conversation| conversation.id));
@@ -58,7 +58,7 @@ async fn the_first_question_gives_the_title_and_a_later_one_does_not() {
     let id = new_conversation(&store).await.id;
     let (_, answer) = exchange(&store, &id, None, "first", "one").await;
     exchange(&store, &id, Some(&answer.id), "second", "two").await;
-    assert_eq!(store.conversation(&id).await.unwrap().title, "first");
+    assert_eq!(store.conversation(&Owner::Local, &id).await.unwrap().title, "first");
 }
 
 #[tokio::test]
@@ -68,20 +68,26 @@ async fn editing_and_regenerating_make_branches() {
     let (first, answer) = exchange(&store, &id, None, "question", "answer").await;
     let (_, follow_up) = exchange(&store, &id, Some(&answer.id), "more", "text").await;
     let (edited, _) = exchange(&store, &id, None, "question, edited", "another answer").await;
-    let sibling = store.answer_again(&first.id, "other".to_owned()).await.unwrap();
-    store.end_answer(&sibling.id, AnswerEnd::new(Status::Complete)).await.unwrap();
+    let sibling = store.answer_again(&Owner::Local, &first.id, "other".to_owned()).await.unwrap();
+    store.end_answer(&Owner::Local, &sibling.id, AnswerEnd::new(Status::Complete)).await.unwrap();
 
-    assert_eq!(store.conversation(&id).await.unwrap().current_leaf.as_ref(), Some(&sibling.id));
+    assert_eq!(
+        store.conversation(&Owner::Local, &id).await.unwrap().current_leaf.as_ref(),
+        Some(&sibling.id)
+    );
     assert_eq!((sibling.parent_id.as_ref(), sibling.role), (Some(&first.id), Role::Assistant));
     assert_eq!(edited.parent_id, None);
-    assert_eq!(store.messages(&id).await.unwrap().len(), 7);
-    let branch = store.branch(&follow_up.id).await.unwrap();
+    assert_eq!(store.messages(&Owner::Local, &id).await.unwrap().len(), 7);
+    let branch = store.branch(&Owner::Local, &follow_up.id).await.unwrap();
     let texts: Vec<&str> = branch.iter().map(|message| message.content.as_str()).collect();
     assert_eq!(texts, ["question", "answer", "more", "text"]);
 
     let change =
         ConversationChange { current_leaf: Some(follow_up.id.clone()), ..ConversationChange::default() };
-    assert_eq!(store.update_conversation(&id, change).await.unwrap().current_leaf, Some(follow_up.id));
+    assert_eq!(
+        store.update_conversation(&Owner::Local, &id, change).await.unwrap().current_leaf,
+        Some(follow_up.id)
+    );
 }
 
 #[tokio::test]
@@ -89,27 +95,34 @@ async fn a_parent_must_be_a_finished_answer_of_the_same_conversation() {
     let (_folder, store) = fresh_store().await;
     let (id, other) = (new_conversation(&store).await.id, new_conversation(&store).await.id);
     let (asked, answer) = exchange(&store, &id, None, "question", "answer").await;
-    let (_, unfinished) = store.ask(question(&id, Some(&answer.id), "and?")).await.unwrap();
+    let (_, unfinished) = store.ask(&Owner::Local, question(&id, Some(&answer.id), "and?")).await.unwrap();
 
     for (conversation, parent) in [(&id, &asked.id), (&other, &answer.id), (&id, &unfinished.id)] {
-        let refused = store.ask(question(conversation, Some(parent), "x")).await;
+        let refused = store.ask(&Owner::Local, question(conversation, Some(parent), "x")).await;
         assert!(matches!(refused, Err(StoreError::InvalidParent { .. })), "{refused:?}");
     }
-    let refused = store.answer_again(&answer.id, "tiny".to_owned()).await;
+    let refused = store.answer_again(&Owner::Local, &answer.id, "tiny".to_owned()).await;
     assert!(matches!(refused, Err(StoreError::InvalidParent { .. })), "{refused:?}");
     let leaf = ConversationChange { current_leaf: Some(answer.id), ..ConversationChange::default() };
-    assert!(matches!(store.update_conversation(&other, leaf).await, Err(StoreError::NotFound { .. })));
-    assert_eq!(store.messages(&id).await.unwrap().len(), 4, "a refused question leaves nothing behind");
+    assert!(matches!(
+        store.update_conversation(&Owner::Local, &other, leaf).await,
+        Err(StoreError::NotFound { .. })
+    ));
+    assert_eq!(
+        store.messages(&Owner::Local, &id).await.unwrap().len(),
+        4,
+        "a refused question leaves nothing behind"
+    );
 }
 
 #[tokio::test]
 async fn an_answer_grows_ends_once_and_never_changes_again() {
     let (_folder, store) = fresh_store().await;
     let id = new_conversation(&store).await.id;
-    let (_, answer) = store.ask(question(&id, None, "question")).await.unwrap();
-    store.append_to_answer(&answer.id, "真").await.unwrap();
-    store.append_to_answer(&answer.id, "金").await.unwrap();
-    assert_eq!(store.message(&answer.id).await.unwrap().content, "真金");
+    let (_, answer) = store.ask(&Owner::Local, question(&id, None, "question")).await.unwrap();
+    store.append_to_answer(&Owner::Local, &answer.id, "真").await.unwrap();
+    store.append_to_answer(&Owner::Local, &answer.id, "金").await.unwrap();
+    assert_eq!(store.message(&Owner::Local, &answer.id).await.unwrap().content, "真金");
 
     let generation = GenerationRecord {
         model: "tiny".to_owned(),
@@ -132,19 +145,19 @@ async fn an_answer_grows_ends_once_and_never_changes_again() {
         generation: Some(generation.clone()),
         ..AnswerEnd::new(Status::Complete)
     };
-    let ended = store.end_answer(&answer.id, end).await.unwrap();
+    let ended = store.end_answer(&Owner::Local, &answer.id, end).await.unwrap();
     assert_eq!(
         (ended.content.as_str(), ended.status, ended.prompt_tokens),
         ("真金。", Status::Complete, Some(3))
     );
-    assert_eq!(store.message(&answer.id).await.unwrap(), ended);
-    assert_eq!(store.generation(&answer.id).await.unwrap(), Some(generation));
+    assert_eq!(store.message(&Owner::Local, &answer.id).await.unwrap(), ended);
+    assert_eq!(store.generation(&Owner::Local, &answer.id).await.unwrap(), Some(generation));
 
-    let late = store.append_to_answer(&answer.id, "!").await;
+    let late = store.append_to_answer(&Owner::Local, &answer.id, "!").await;
     assert!(matches!(late, Err(StoreError::NotGenerating { status: Status::Complete, .. })), "{late:?}");
-    let again = store.end_answer(&answer.id, AnswerEnd::new(Status::Stopped)).await;
+    let again = store.end_answer(&Owner::Local, &answer.id, AnswerEnd::new(Status::Stopped)).await;
     assert!(matches!(again, Err(StoreError::NotGenerating { .. })), "{again:?}");
-    assert_eq!(store.message(&answer.id).await.unwrap(), ended);
+    assert_eq!(store.message(&Owner::Local, &answer.id).await.unwrap(), ended);
 }
 
 #[tokio::test]
@@ -154,20 +167,26 @@ async fn deleting_can_be_undone_until_the_purge() {
     let (_, answer) = exchange(&store, &kept, None, "undo me", "done").await;
     let (_, lost) = exchange(&store, &gone, None, "erase me", "done").await;
 
-    store.delete_conversation(&kept).await.unwrap();
-    store.delete_conversation(&gone).await.unwrap();
-    assert!(store.conversations(10, None).await.unwrap().is_empty());
-    assert!(matches!(store.message(&answer.id).await, Err(StoreError::NotFound { .. })));
-    assert!(matches!(store.delete_conversation(&kept).await, Err(StoreError::NotFound { .. })));
+    store.delete_conversation(&Owner::Local, &kept).await.unwrap();
+    store.delete_conversation(&Owner::Local, &gone).await.unwrap();
+    assert!(store.conversations(&Owner::Local, 10, None).await.unwrap().is_empty());
+    assert!(matches!(store.message(&Owner::Local, &answer.id).await, Err(StoreError::NotFound { .. })));
+    assert!(matches!(
+        store.delete_conversation(&Owner::Local, &kept).await,
+        Err(StoreError::NotFound { .. })
+    ));
 
-    assert_eq!(store.restore_conversation(&kept).await.unwrap().current_leaf, Some(answer.id));
+    assert_eq!(store.restore_conversation(&Owner::Local, &kept).await.unwrap().current_leaf, Some(answer.id));
     assert_eq!(store.purge_deleted(Timestamp::from_milliseconds(0)).await.unwrap(), 0);
     let later = Timestamp::from_milliseconds(Timestamp::now().milliseconds() + 1);
     assert_eq!(store.purge_deleted(later).await.unwrap(), 1);
-    assert!(matches!(store.restore_conversation(&gone).await, Err(StoreError::NotFound { .. })));
-    assert!(matches!(store.message(&lost.id).await, Err(StoreError::NotFound { .. })));
-    assert_eq!(store.messages(&kept).await.unwrap().len(), 2);
-    assert!(store.search("erase", 10).await.unwrap().is_empty());
+    assert!(matches!(
+        store.restore_conversation(&Owner::Local, &gone).await,
+        Err(StoreError::NotFound { .. })
+    ));
+    assert!(matches!(store.message(&Owner::Local, &lost.id).await, Err(StoreError::NotFound { .. })));
+    assert_eq!(store.messages(&Owner::Local, &kept).await.unwrap().len(), 2);
+    assert!(store.search(&Owner::Local, "erase", 10).await.unwrap().is_empty());
 }
 
 #[tokio::test]
@@ -175,7 +194,7 @@ async fn purged_text_is_not_left_in_the_file() {
     let (folder, store) = fresh_store().await;
     let id = new_conversation(&store).await.id;
     exchange(&store, &id, None, "SECRET-QUESTION-TEXT", "SECRET-ANSWER-TEXT").await;
-    store.delete_conversation(&id).await.unwrap();
+    store.delete_conversation(&Owner::Local, &id).await.unwrap();
     store.purge_deleted(Timestamp::from_milliseconds(i64::MAX)).await.unwrap();
     store.close().await;
     let file = std::fs::read(folder.path().join("zhenjin.db")).unwrap();
@@ -192,11 +211,14 @@ async fn sixteen_answers_grow_at_once() {
         let store: Store = store.clone();
         writers.push(tokio::spawn(async move {
             let id = new_conversation(&store).await.id;
-            let (_, answer) = store.ask(question(&id, None, "count")).await.unwrap();
+            let (_, answer) = store.ask(&Owner::Local, question(&id, None, "count")).await.unwrap();
             for piece in 0..25 {
-                store.append_to_answer(&answer.id, &format!("{number}.{piece} ")).await.unwrap();
+                store
+                    .append_to_answer(&Owner::Local, &answer.id, &format!("{number}.{piece} "))
+                    .await
+                    .unwrap();
             }
-            store.end_answer(&answer.id, AnswerEnd::new(Status::Complete)).await.unwrap()
+            store.end_answer(&Owner::Local, &answer.id, AnswerEnd::new(Status::Complete)).await.unwrap()
         }));
     }
     for (number, writer) in writers.into_iter().enumerate() {

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 
 use common::{new_conversation, question};
-use zhenjin_store::{ConversationId, MessageId, Status, Store, StoreError};
+use zhenjin_store::{ConversationId, MessageId, NewApiKey, Owner, Status, Store, StoreError};
 
 /// Tells the re-run test binary to be the writer, and where.
 const DATABASE: &str = "ZHENJIN_STORE_TEST_DATABASE";
@@ -24,10 +24,10 @@ async fn writer_process() {
         output.flush().unwrap();
     };
     let id = new_conversation(&store).await.id;
-    let (_, answer) = store.ask(question(&id, None, "question")).await.unwrap();
+    let (_, answer) = store.ask(&Owner::Local, question(&id, None, "question")).await.unwrap();
     say(format!("asked {id} {}", answer.id));
     for number in 0_u64.. {
-        store.append_to_answer(&answer.id, &format!("{number} ")).await.unwrap();
+        store.append_to_answer(&Owner::Local, &answer.id, &format!("{number} ")).await.unwrap();
         say(format!("piece {number}"));
     }
 }
@@ -71,7 +71,7 @@ async fn what_was_acknowledged_survives_kill_9() {
     }
     let store = Store::open(&path).await.unwrap();
     for (conversation, answer, last) in answers {
-        let messages = store.messages(&conversation).await.unwrap();
+        let messages = store.messages(&Owner::Local, &conversation).await.unwrap();
         assert_eq!(messages.len(), 2);
         assert_eq!((messages[1].id.clone(), messages[1].status), (answer, Status::Interrupted));
         let acknowledged: String = (0..=last).map(|number| format!("{number} ")).collect();
@@ -79,7 +79,7 @@ async fn what_was_acknowledged_survives_kill_9() {
         let rest = messages[1].content.strip_prefix(&acknowledged).expect("what was acknowledged is there");
         assert!(rest.is_empty() || rest == unacknowledged, "{rest:?}");
     }
-    assert!(!store.search("question", 10).await.unwrap().is_empty());
+    assert!(!store.search(&Owner::Local, "question", 10).await.unwrap().is_empty());
 }
 
 #[tokio::test]
@@ -94,9 +94,9 @@ async fn a_second_process_is_refused_and_a_key_maker_is_not() {
     let Err(StoreError::InUse { process, .. }) = &refused else { panic!("{refused:?}") };
     assert_eq!(*process, child.id().to_string());
     let beside = Store::open_beside_owner(&path).await.unwrap();
-    beside.create_api_key("beside").await.unwrap();
+    beside.create_api_key(NewApiKey::named("beside")).await.unwrap();
     assert_eq!(
-        beside.message(&answer).await.unwrap().status,
+        beside.message(&Owner::Local, &answer).await.unwrap().status,
         Status::Generating,
         "the owner is still writing"
     );
@@ -104,6 +104,6 @@ async fn a_second_process_is_refused_and_a_key_maker_is_not() {
     child.kill().unwrap();
     child.wait().unwrap();
     let store = Store::open(&path).await.unwrap();
-    assert_eq!(store.message(&answer).await.unwrap().status, Status::Interrupted);
+    assert_eq!(store.message(&Owner::Local, &answer).await.unwrap().status, Status::Interrupted);
     assert!(store.has_api_key().await.unwrap());
 }

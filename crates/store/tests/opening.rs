@@ -5,10 +5,12 @@ mod common;
 use std::path::{Path, PathBuf};
 
 use common::{exchange, fresh_store, new_conversation};
+use sha2::{Digest, Sha256};
+use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::sqlite::SqliteConnectOptions;
-use sqlx::{ConnectOptions, Connection};
+use sqlx::{ConnectOptions, Connection, SqlSafeStr};
 use tempfile::TempDir;
-use zhenjin_store::{Status, Store, StoreError};
+use zhenjin_store::{KeyRole, NewApiKey, Owner, Status, Store, StoreError};
 
 async fn run_sql(path: &Path, sql: &'static str) {
     let mut connection =
@@ -37,20 +39,67 @@ async fn a_database_of_the_first_schema_is_brought_up_to_date() {
     let (_folder, path) = in_folder();
     run_sql(&path, include_str!("data/version_1.sql")).await;
     let store = Store::open(&path).await.unwrap();
-    let conversations = store.conversations(10, None).await.unwrap();
+    let conversations = store.conversations(&Owner::Local, 10, None).await.unwrap();
     assert_eq!((conversations.len(), conversations[0].title.as_str()), (1, "火炼"));
-    let messages = store.messages(&conversations[0].id).await.unwrap();
+    let messages = store.messages(&Owner::Local, &conversations[0].id).await.unwrap();
     let texts: Vec<&str> = messages.iter().map(|message| message.content.as_str()).collect();
     assert_eq!(texts, ["真金不怕什么？", "True gold fears no fire.", "Why?", "Because it"]);
     assert_eq!(messages[3].status, Status::Interrupted);
     for (query, count) in [("不怕什", 1), ("fears", 1), ("Because", 1), ("absent", 0)] {
-        assert_eq!(store.search(query, 10).await.unwrap().len(), count, "{query}");
+        assert_eq!(store.search(&Owner::Local, query, 10).await.unwrap().len(), count, "{query}");
     }
-    store.create_api_key("new table").await.unwrap();
+    store.create_api_key(NewApiKey::named("new table")).await.unwrap();
     exchange(&store, &conversations[0].id, Some(&messages[3].id), "And?", "So.").await;
     store.close().await;
     drop(store);
-    assert_eq!(Store::open(&path).await.unwrap().messages(&conversations[0].id).await.unwrap().len(), 6);
+    assert_eq!(
+        Store::open(&path).await.unwrap().messages(&Owner::Local, &conversations[0].id).await.unwrap().len(),
+        6
+    );
+}
+
+/// The schema of before conversations had owners, with a conversation, a key and a revoked key.
+async fn write_version_5(path: &Path, secret: &str) {
+    let history = [
+        (1, include_str!("../migrations/0001_conversations.sql")),
+        (2, include_str!("../migrations/0002_search.sql")),
+        (3, include_str!("../migrations/0003_generations.sql")),
+        (4, include_str!("../migrations/0004_api_keys.sql")),
+        (5, include_str!("../migrations/0005_generation_fingerprints.sql")),
+    ];
+    let migrations = history.map(|(version, sql)| {
+        Migration::new(version, "".into(), MigrationType::Simple, sql.into_sql_str(), false)
+    });
+    let mut connection =
+        SqliteConnectOptions::new().filename(path).create_if_missing(true).connect().await.unwrap();
+    Migrator::with_migrations(migrations.into()).run(&mut connection).await.unwrap();
+    sqlx::raw_sql(
+        "INSERT INTO conversations (id, title, model, system_prompt, settings, created_at, updated_at)
+         VALUES ('01ARZ3NDEKTSV4RRFFQ69G5FAV', 'from before', 'tiny', '', '{}', 1, 1)",
+    )
+    .execute(&mut connection)
+    .await
+    .unwrap();
+    let digest: [u8; 32] = Sha256::digest(secret.as_bytes()).into();
+    sqlx::query("INSERT INTO api_keys (id, name, hash, created_at) VALUES ('01ARZ3NDEKTSV4RRFFQ69G5FAW', 'laptop', ?, 1)")
+        .bind(&digest[..])
+        .execute(&mut connection)
+        .await
+        .unwrap();
+    connection.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn what_was_there_before_owners_stays_with_those_who_had_it() {
+    let (_folder, path) = in_folder();
+    write_version_5(&path, "zj-from-before").await;
+    let store = Store::open(&path).await.unwrap();
+    let key = store.verify_api_key("zj-from-before").await.unwrap().expect("the key is still accepted");
+    assert_eq!((key.role, &key.owner), (KeyRole::Operator, &Owner::Local));
+    assert_eq!(store.conversations(&key.owner, 10, None).await.unwrap()[0].title, "from before");
+    let (later, _) = store.create_api_key(NewApiKey::named("phone")).await.unwrap();
+    assert_eq!((later.role, &later.owner), (KeyRole::User, &Owner::Key(later.id.clone())));
+    assert!(store.conversations(&later.owner, 10, None).await.unwrap().is_empty());
 }
 
 #[tokio::test]
@@ -122,7 +171,7 @@ async fn a_damaged_file_is_refused() {
         assert!(matches!(error, StoreError::Corrupt { .. }), "{name}: {error}");
     }
     std::fs::write(&path, &whole).unwrap();
-    assert_eq!(Store::open(&path).await.unwrap().messages(&id).await.unwrap().len(), 100);
+    assert_eq!(Store::open(&path).await.unwrap().messages(&Owner::Local, &id).await.unwrap().len(), 100);
 }
 
 #[tokio::test]

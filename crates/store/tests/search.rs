@@ -3,10 +3,11 @@
 mod common;
 
 use common::{exchange, fresh_store, new_conversation, question};
-use zhenjin_store::{AnswerEnd, ConversationChange, SearchHit, Status, Store, StoreError};
+use zhenjin_store::{AnswerEnd, ConversationChange, Owner, SearchHit, Status, Store, StoreError};
 
 async fn found(store: &Store, query: &str) -> Vec<String> {
-    let hits = store.search(query, 50).await.unwrap_or_else(|error| panic!("{query:?}: {error}"));
+    let hits =
+        store.search(&Owner::Local, query, 50).await.unwrap_or_else(|error| panic!("{query:?}: {error}"));
     hits.into_iter().map(|hit| hit.snippet.text).collect()
 }
 
@@ -24,6 +25,7 @@ async fn words_are_found_in_every_script_and_length() {
     exchange(&store, &id, None, chinese, english).await;
     store
         .update_conversation(
+            &Owner::Local,
             &id,
             ConversationChange { title: Some("谚语 Proverbs".to_owned()), ..Default::default() },
         )
@@ -40,11 +42,11 @@ async fn words_are_found_in_every_script_and_length() {
     for query in ["silver", "真银", "gold silver", "💧"] {
         assert!(found(&store, query).await.is_empty(), "{query}");
     }
-    let hits = store.search("谚语", 10).await.unwrap();
+    let hits = store.search(&Owner::Local, "谚语", 10).await.unwrap();
     assert_eq!((hits.len(), marked(&hits[0])), (1, vec!["谚语".to_owned()]));
     assert!(hits[0].message_id.is_some(), "a title leads to the end of its conversation");
-    assert!(store.search("", 10).await.unwrap().is_empty());
-    assert!(store.search(" \u{0}\n ", 10).await.unwrap().is_empty());
+    assert!(store.search(&Owner::Local, "", 10).await.unwrap().is_empty());
+    assert!(store.search(&Owner::Local, " \u{0}\n ", 10).await.unwrap().is_empty());
 }
 
 #[tokio::test]
@@ -83,7 +85,7 @@ async fn characters_with_a_meaning_in_sql_are_plain_text() {
         ("--", 4),
     ];
     for (query, place) in queries {
-        let hits = store.search(query, 50).await.unwrap();
+        let hits = store.search(&Owner::Local, query, 50).await.unwrap();
         let hits: Vec<String> = hits.into_iter().map(|hit| hit.snippet.text).collect();
         assert!(hits.contains(&texts[place].to_owned()), "{query}: {hits:?}");
         assert!(!hits.contains(&texts[5].to_owned()), "{query}: {hits:?}");
@@ -95,7 +97,10 @@ async fn characters_with_a_meaning_in_sql_are_plain_text() {
 async fn a_query_is_bounded() {
     let (_folder, store) = fresh_store().await;
     for query in ["字".repeat(201), "a ".repeat(17)] {
-        assert!(matches!(store.search(&query, 10).await, Err(StoreError::Invalid { field: "q", .. })));
+        assert!(matches!(
+            store.search(&Owner::Local, &query, 10).await,
+            Err(StoreError::Invalid { field: "q", .. })
+        ));
     }
 }
 
@@ -103,15 +108,15 @@ async fn a_query_is_bounded() {
 async fn an_answer_is_found_when_it_ends_and_deleted_chats_are_not_found() {
     let (_folder, store) = fresh_store().await;
     let id = new_conversation(&store).await.id;
-    let (_, answer) = store.ask(question(&id, None, "?")).await.unwrap();
-    store.append_to_answer(&answer.id, "unfinished").await.unwrap();
+    let (_, answer) = store.ask(&Owner::Local, question(&id, None, "?")).await.unwrap();
+    store.append_to_answer(&Owner::Local, &answer.id, "unfinished").await.unwrap();
     for query in ["unfinished", "un"] {
         assert!(found(&store, query).await.is_empty(), "{query}");
     }
-    store.end_answer(&answer.id, AnswerEnd::new(Status::Stopped)).await.unwrap();
+    store.end_answer(&Owner::Local, &answer.id, AnswerEnd::new(Status::Stopped)).await.unwrap();
     assert_eq!(found(&store, "unfinished").await.len(), 1);
-    store.delete_conversation(&id).await.unwrap();
+    store.delete_conversation(&Owner::Local, &id).await.unwrap();
     assert!(found(&store, "unfinished").await.is_empty());
-    store.restore_conversation(&id).await.unwrap();
+    store.restore_conversation(&Owner::Local, &id).await.unwrap();
     assert_eq!(found(&store, "un").await.len(), 1);
 }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use common::{fresh_store, new_conversation, question};
 use proptest::prelude::*;
-use zhenjin_store::{AnswerEnd, ConversationId, Message, MessageId, Role, Status, Store};
+use zhenjin_store::{AnswerEnd, ConversationId, Message, MessageId, Owner, Role, Status, Store};
 
 #[derive(Debug, Clone)]
 enum Action {
@@ -45,9 +45,9 @@ impl Expected {
     }
 
     async fn finish(&mut self, store: &Store, asked: Option<Message>, answer: Message) {
-        store.append_to_answer(&answer.id, "piece ").await.expect("text for an answer");
+        store.append_to_answer(&Owner::Local, &answer.id, "piece ").await.expect("text for an answer");
         let end = AnswerEnd { text: "by piece".to_owned(), ..AnswerEnd::new(Status::Complete) };
-        let answer = store.end_answer(&answer.id, end).await.expect("an ending");
+        let answer = store.end_answer(&Owner::Local, &answer.id, end).await.expect("an ending");
         for message in asked.into_iter().chain([answer]) {
             self.messages.insert(message.id.clone(), message);
         }
@@ -56,7 +56,7 @@ impl Expected {
     async fn check(&self, store: &Store) {
         for (conversation, deleted) in &self.conversations {
             if *deleted {
-                assert!(store.messages(conversation).await.is_err());
+                assert!(store.messages(&Owner::Local, conversation).await.is_err());
                 continue;
             }
             let of = |message: &&Message| message.conversation_id == *conversation;
@@ -66,12 +66,15 @@ impl Expected {
                 .filter(of)
                 .map(|message| (message.id.clone(), message.clone()))
                 .collect();
-            let found = store.messages(conversation).await.expect("messages");
+            let found = store.messages(&Owner::Local, conversation).await.expect("messages");
             let found: BTreeMap<_, _> =
                 found.into_iter().map(|message| (message.id.clone(), message)).collect();
             assert_eq!(found, expected);
             for message in expected.values() {
-                self.check_branch(&store.branch(&message.id).await.expect("a branch"), message);
+                self.check_branch(
+                    &store.branch(&Owner::Local, &message.id).await.expect("a branch"),
+                    message,
+                );
             }
         }
     }
@@ -102,21 +105,27 @@ async fn play(actions: Vec<Action>) {
                 let conversation = &open[place % open.len()];
                 let answers = expected.of_role(conversation, Role::Assistant);
                 let parent = answers.get(place / open.len() % (answers.len() + 1));
-                let (asked, answer) =
-                    store.ask(question(conversation, parent, &text)).await.expect("a question");
+                let (asked, answer) = store
+                    .ask(&Owner::Local, question(conversation, parent, &text))
+                    .await
+                    .expect("a question");
                 expected.finish(&store, Some(asked), answer).await;
             }
             Action::Regenerate(place) if !open.is_empty() => {
                 let questions = expected.of_role(&open[place % open.len()], Role::User);
                 if !questions.is_empty() {
-                    let again = store.answer_again(&questions[place % questions.len()], "other".to_owned());
+                    let again = store.answer_again(
+                        &Owner::Local,
+                        &questions[place % questions.len()],
+                        "other".to_owned(),
+                    );
                     let answer = again.await.expect("another answer");
                     expected.finish(&store, None, answer).await;
                 }
             }
             Action::Delete(place) if !open.is_empty() => {
                 let chosen = &open[place % open.len()];
-                store.delete_conversation(chosen).await.expect("a deletion");
+                store.delete_conversation(&Owner::Local, chosen).await.expect("a deletion");
                 expected
                     .conversations
                     .iter_mut()
@@ -126,7 +135,7 @@ async fn play(actions: Vec<Action>) {
             Action::Restore(place) => {
                 let count = expected.conversations.len();
                 let chosen = &mut expected.conversations[place % count];
-                store.restore_conversation(&chosen.0).await.expect("a restoration");
+                store.restore_conversation(&Owner::Local, &chosen.0).await.expect("a restoration");
                 chosen.1 = false;
             }
             Action::Reopen => {

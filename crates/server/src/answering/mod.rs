@@ -3,7 +3,6 @@
 mod generations;
 mod stream;
 
-use std::convert::Infallible;
 use std::sync::Arc;
 
 use axum::extract::{FromRef, FromRequestParts};
@@ -17,7 +16,7 @@ use crate::blocking::blocking;
 use crate::errors::ApiError;
 use crate::observe::request_id;
 use crate::openai::fault;
-use crate::security::Tenant;
+use crate::security::Caller;
 use crate::shutdown::Shutdown;
 use crate::stream_limit::StreamLimit;
 
@@ -29,7 +28,7 @@ pub(crate) struct Answering {
     models: Arc<ServedModels>,
     streams: StreamLimit,
     shutdown: Shutdown,
-    tenant: Tenant,
+    caller: Caller,
     id: String,
 }
 
@@ -40,14 +39,14 @@ where
     StreamLimit: FromRef<S>,
     Shutdown: FromRef<S>,
 {
-    type Rejection = Infallible;
+    type Rejection = ApiError;
 
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Infallible> {
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
         Ok(Answering {
             models: FromRef::from_ref(state),
             streams: FromRef::from_ref(state),
             shutdown: FromRef::from_ref(state),
-            tenant: Tenant::of(&parts.extensions),
+            caller: Caller::of(&parts.extensions)?,
             id: request_id(&parts.headers),
         })
     }
@@ -58,7 +57,7 @@ pub(crate) struct Ready {
     assistant: Arc<Assistant>,
     permit: OwnedSemaphorePermit,
     shutdown: Shutdown,
-    tenant: Tenant,
+    caller: Caller,
     id: String,
 }
 
@@ -75,8 +74,8 @@ impl Answering {
         find: impl Future<Output = Result<Arc<Assistant>, ApiError>>,
     ) -> Result<Ready, ApiError> {
         let permit = self.streams.permit()?;
-        let Answering { shutdown, tenant, id, .. } = self;
-        Ok(Ready { assistant: find.await?, permit, shutdown, tenant, id })
+        let Answering { shutdown, caller, id, .. } = self;
+        Ok(Ready { assistant: find.await?, permit, shutdown, caller, id })
     }
 }
 
@@ -93,7 +92,7 @@ impl Ready {
         choices: usize,
         refusal: fn(AssistantError, &OutputFormat) -> ApiError,
     ) -> Result<Generations, ApiError> {
-        request.options.cache_salt = self.tenant.0;
+        request.options.cache_salt = self.caller.cache_salt();
         let model = Arc::clone(&self.assistant);
         let generations = blocking(move || {
             model.chat_choices(&request, choices).map_err(|error| refusal(error, &request.output_format))
@@ -109,7 +108,8 @@ impl Ready {
         choices: usize,
         refusal: fn(AssistantError, &OutputFormat) -> ApiError,
     ) -> Result<Generations, ApiError> {
-        requests.iter_mut().for_each(|request| request.options.cache_salt = self.tenant.0);
+        let salt = self.caller.cache_salt();
+        requests.iter_mut().for_each(|request| request.options.cache_salt = salt);
         let model = Arc::clone(&self.assistant);
         let generations = blocking(move || {
             let mut generations = Vec::with_capacity(requests.len() * choices);

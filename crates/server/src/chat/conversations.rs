@@ -18,6 +18,7 @@ use super::wire::{ConversationJson, ConversationWithMessagesJson, MessageJson};
 use crate::body::ApiJson;
 use crate::errors::{ApiError, ErrorBody};
 use crate::openai::fields::{CheckedFields, check};
+use crate::security::Caller;
 
 /// Conversations in one page of the list, when the request does not say.
 const PAGE: u32 = 50;
@@ -43,6 +44,7 @@ pub(crate) struct Page {
     (status = 404, description = "`before` names no conversation.", body = ErrorBody)))]
 pub(crate) async fn list(
     State(store): State<Store>,
+    caller: Caller,
     ApiQuery(page): ApiQuery<Page>,
 ) -> Result<Json<Vec<ConversationJson>>, ApiError> {
     let limit = page.limit.unwrap_or(PAGE);
@@ -53,7 +55,7 @@ pub(crate) async fn list(
         ));
     }
     let before: Option<ConversationId> = page.before.as_deref().map(str::parse).transpose()?;
-    let listed = store.conversations(limit, before.as_ref()).await?;
+    let listed = store.conversations(&caller.owner, limit, before.as_ref()).await?;
     Ok(Json(listed.into_iter().map(ConversationJson::from).collect()))
 }
 
@@ -63,6 +65,7 @@ pub(crate) async fn list(
     (status = 400, description = "A field is wrong.", body = ErrorBody)))]
 pub(crate) async fn create(
     State(store): State<Store>,
+    caller: Caller,
     State(menu): State<Arc<ModelMenu>>,
     ApiJson(body): ApiJson<Value>,
 ) -> Result<(StatusCode, Json<ConversationJson>), ApiError> {
@@ -79,7 +82,7 @@ pub(crate) async fn create(
         system_prompt: fields.text("system_prompt").unwrap_or_default().to_owned(),
         settings: read_settings(&fields)?.unwrap_or_else(|| json!({})),
     };
-    let made = store.create_conversation(new).await?;
+    let made = store.create_conversation(&caller.owner, new).await?;
     Ok((StatusCode::CREATED, Json(made.into())))
 }
 
@@ -89,11 +92,12 @@ pub(crate) async fn create(
     (status = 404, description = "There is none, or it is deleted.", body = ErrorBody)))]
 pub(crate) async fn retrieve(
     State(store): State<Store>,
+    caller: Caller,
     ApiPath(id): ApiPath<String>,
 ) -> Result<Json<ConversationWithMessagesJson>, ApiError> {
     let id: ConversationId = id.parse()?;
-    let conversation = store.conversation(&id).await?.into();
-    let messages = store.messages(&id).await?;
+    let conversation = store.conversation(&caller.owner, &id).await?.into();
+    let messages = store.messages(&caller.owner, &id).await?;
     Ok(Json(ConversationWithMessagesJson {
         conversation,
         messages: messages.into_iter().map(MessageJson::from).collect(),
@@ -108,6 +112,7 @@ pub(crate) async fn retrieve(
     (status = 404, description = "There is no such conversation, or `current_leaf` is no message of it.", body = ErrorBody)))]
 pub(crate) async fn change(
     State(store): State<Store>,
+    caller: Caller,
     ApiPath(id): ApiPath<String>,
     ApiJson(body): ApiJson<Value>,
 ) -> Result<Json<ConversationJson>, ApiError> {
@@ -126,7 +131,7 @@ pub(crate) async fn change(
         settings: read_settings(&fields)?.or_else(|| emptied("settings", json!({}))),
         current_leaf: leaf,
     };
-    Ok(Json(store.update_conversation(&id, change).await?.into()))
+    Ok(Json(store.update_conversation(&caller.owner, &id, change).await?.into()))
 }
 
 /// Deletes a conversation; an answer that is being written in it stops. It can be restored for 30 days.
@@ -135,12 +140,13 @@ pub(crate) async fn change(
     (status = 404, description = "There is none.", body = ErrorBody)))]
 pub(crate) async fn delete(
     State(store): State<Store>,
+    caller: Caller,
     State(answers): State<Arc<RunningAnswers>>,
     ApiPath(id): ApiPath<String>,
 ) -> Result<StatusCode, ApiError> {
     let id: ConversationId = id.parse()?;
-    answers.stop_conversation(&id).await;
-    store.delete_conversation(&id).await?;
+    answers.stop_conversation(&caller.owner, &id).await;
+    store.delete_conversation(&caller.owner, &id).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -150,9 +156,10 @@ pub(crate) async fn delete(
     (status = 404, description = "There is none, or it was deleted too long ago.", body = ErrorBody)))]
 pub(crate) async fn restore(
     State(store): State<Store>,
+    caller: Caller,
     ApiPath(id): ApiPath<String>,
 ) -> Result<Json<ConversationJson>, ApiError> {
-    Ok(Json(store.restore_conversation(&id.parse()?).await?.into()))
+    Ok(Json(store.restore_conversation(&caller.owner, &id.parse()?).await?.into()))
 }
 
 fn read_model(fields: &CheckedFields<'_>) -> Result<Option<String>, ApiError> {

@@ -25,7 +25,7 @@ use crate::body::ApiJson;
 use crate::errors::{ApiError, ErrorBody};
 use crate::openai::fault;
 use crate::openai::fields::check;
-use crate::security::Tenant;
+use crate::security::Caller;
 
 /// Asks: saves the question and begins its answer, which goes on whoever listens. The same `parent_id` as an earlier
 /// question's makes a branch beside it.
@@ -40,7 +40,7 @@ pub(crate) async fn ask(
     State(store): State<Store>,
     State(answers): State<Arc<RunningAnswers>>,
     State(menu): State<Arc<ModelMenu>>,
-    tenant: Tenant,
+    caller: Caller,
     ApiPath(id): ApiPath<String>,
     ApiJson(body): ApiJson<Value>,
 ) -> Result<(StatusCode, Json<Exchange>), ApiError> {
@@ -49,10 +49,10 @@ pub(crate) async fn ask(
     let content = fields::full_text(&fields, "content")?.to_owned();
     let parent: Option<MessageId> = fields.text("parent_id").map(str::parse).transpose()?;
     let exchange = detached(async move {
-        let conversation = store.conversation(&id).await?;
-        let branch = branch(&store, &conversation, parent.as_ref()).await?;
+        let conversation = store.conversation(&caller.owner, &id).await?;
+        let branch = branch(&store, &caller, &conversation, parent.as_ref()).await?;
         let request = chat_request(&conversation, &branch, Some(&content))?;
-        let (generation, provenance) = submit(&answers, &menu, &conversation.model, request, tenant).await?;
+        let (generation, provenance) = submit(&answers, &menu, &conversation.model, request, &caller).await?;
         let question = Question {
             conversation_id: id,
             parent_id: parent,
@@ -60,8 +60,8 @@ pub(crate) async fn ask(
             content,
             model: conversation.model,
         };
-        let add = store.ask(question);
-        let asked = answers.begin(generation, provenance, add, |(_, answer)| answer).await?;
+        let add = store.ask(&caller.owner, question);
+        let asked = answers.begin(&caller.owner, generation, provenance, add, |(_, answer)| answer).await?;
         Ok(Exchange { user: asked.0.into(), answer: asked.1.into() })
     });
     Ok((StatusCode::CREATED, Json(exchange.await?)))
@@ -78,23 +78,23 @@ pub(crate) async fn regenerate(
     State(store): State<Store>,
     State(answers): State<Arc<RunningAnswers>>,
     State(menu): State<Arc<ModelMenu>>,
-    tenant: Tenant,
+    caller: Caller,
     ApiPath(id): ApiPath<String>,
 ) -> Result<(StatusCode, Json<Regenerated>), ApiError> {
     let id: MessageId = id.parse()?;
     let regenerated = detached(async move {
-        let answer = store.message(&id).await?;
+        let answer = store.message(&caller.owner, &id).await?;
         let Some(question) = answer.parent_id.filter(|_| answer.role == Role::Assistant) else {
             return Err(ApiError::bad_request(
                 "only an answer can be regenerated; this message is a question",
             ));
         };
-        let conversation = store.conversation(&answer.conversation_id).await?;
-        let branch = store.branch(&question).await?;
+        let conversation = store.conversation(&caller.owner, &answer.conversation_id).await?;
+        let branch = store.branch(&caller.owner, &question).await?;
         let request = chat_request(&conversation, &branch, None)?;
-        let (generation, provenance) = submit(&answers, &menu, &conversation.model, request, tenant).await?;
-        let add = store.answer_again(&question, conversation.model);
-        let answer = answers.begin(generation, provenance, add, |answer| answer).await?;
+        let (generation, provenance) = submit(&answers, &menu, &conversation.model, request, &caller).await?;
+        let add = store.answer_again(&caller.owner, &question, conversation.model);
+        let answer = answers.begin(&caller.owner, generation, provenance, add, |answer| answer).await?;
         Ok(Regenerated { answer: answer.into() })
     });
     Ok((StatusCode::CREATED, Json(regenerated.await?)))
@@ -106,9 +106,10 @@ pub(crate) async fn regenerate(
     (status = 404, description = "There is no such message.", body = ErrorBody)))]
 pub(crate) async fn stop(
     State(answers): State<Arc<RunningAnswers>>,
+    caller: Caller,
     ApiPath(id): ApiPath<String>,
 ) -> Result<Json<MessageJson>, ApiError> {
-    Ok(Json(answers.stop(&id.parse()?).await?.into()))
+    Ok(Json(answers.stop(&caller.owner, &id.parse()?).await?.into()))
 }
 
 /// How much of the model's context a question would take, with the conversation before it.
@@ -120,15 +121,16 @@ pub(crate) async fn stop(
 pub(crate) async fn context(
     State(store): State<Store>,
     State(menu): State<Arc<ModelMenu>>,
+    caller: Caller,
     ApiJson(body): ApiJson<Value>,
 ) -> Result<Json<ContextUse>, ApiError> {
     let fields = check(fields::CONTEXT, &body)?;
     let id: ConversationId = fields::full_text(&fields, "conversation_id")?.parse()?;
     let parent: Option<MessageId> = fields.text("parent_id").map(str::parse).transpose()?;
     let question = fields.text("content").filter(|content| !content.is_empty());
-    let conversation = store.conversation(&id).await?;
-    let branch = branch(&store, &conversation, parent.as_ref()).await?;
-    let assistant = menu.assistant(&conversation.model).await?;
+    let conversation = store.conversation(&caller.owner, &id).await?;
+    let branch = branch(&store, &caller, &conversation, parent.as_ref()).await?;
+    let assistant = menu.assistant(&conversation.model, &caller).await?;
     let context_length = assistant.info().context_length;
     if branch.is_empty() && question.is_none() && conversation.system_prompt.trim().is_empty() {
         return Ok(Json(ContextUse { prompt_tokens: 0, context_length }));
@@ -141,11 +143,12 @@ pub(crate) async fn context(
 /// The messages up to and with `parent`, which must be an answer of the conversation.
 async fn branch(
     store: &Store,
+    caller: &Caller,
     conversation: &Conversation,
     parent: Option<&MessageId>,
 ) -> Result<Vec<Message>, ApiError> {
     let Some(parent) = parent else { return Ok(Vec::new()) };
-    let branch = store.branch(parent).await?;
+    let branch = store.branch(&caller.owner, parent).await?;
     match branch.last() {
         Some(last) if last.conversation_id == conversation.id && last.role == Role::Assistant => Ok(branch),
         _ => Err(ApiError::invalid("parent_id", "`parent_id` must be an answer of this conversation")),
@@ -158,12 +161,12 @@ async fn submit(
     menu: &ModelMenu,
     model: &str,
     mut request: ChatRequest,
-    tenant: Tenant,
+    caller: &Caller,
 ) -> Result<(TextGeneration, Provenance), ApiError> {
     if answers.is_draining() {
         return Err(ApiError::shutting_down());
     }
-    let assistant = menu.assistant(model).await?;
+    let assistant = menu.assistant(model, caller).await?;
     let provenance = Provenance {
         model: model.to_owned(),
         fingerprint: assistant.info().fingerprint.clone(),
@@ -171,7 +174,7 @@ async fn submit(
         context_length: assistant.info().context_length,
         asked: std::time::Instant::now(),
     };
-    request.options.cache_salt = tenant.0;
+    request.options.cache_salt = caller.cache_salt();
     let generation = blocking(move || assistant.chat(&request).map_err(fault)).await?;
     Ok((generation, provenance))
 }

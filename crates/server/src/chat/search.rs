@@ -9,6 +9,7 @@ use zhenjin_store::Store;
 use super::extract::ApiQuery;
 use super::wire::SearchHitJson;
 use crate::errors::{ApiError, ErrorBody};
+use crate::security::Caller;
 
 /// The most hits of one search.
 const HITS: u32 = 50;
@@ -28,8 +29,9 @@ pub(crate) struct SearchQuery {
     (status = 400, description = "The query is missing or too long.", body = ErrorBody)))]
 pub(crate) async fn search(
     State(store): State<Store>,
+    caller: Caller,
     ApiQuery(query): ApiQuery<SearchQuery>,
 ) -> Result<Json<Vec<SearchHitJson>>, ApiError> {
-    let hits = store.search(&query.q, HITS).await?;
+    let hits = store.search(&caller.owner, &query.q, HITS).await?;
     Ok(Json(hits.into_iter().map(SearchHitJson::from).collect()))
 }

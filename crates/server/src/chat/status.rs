@@ -4,11 +4,15 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
+use axum::http::HeaderMap;
 use serde::Serialize;
 use utoipa::ToSchema;
+use zhenjin_store::{KeyRole, Store};
 
 use super::models::ModelMenu;
+use crate::errors::ApiError;
 use crate::options::ServerOptions;
+use crate::security::identify;
 
 /// The server and its machine.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
@@ -28,6 +32,19 @@ pub(crate) struct ServerStatus {
     threads: usize,
     /// Whether requests need an API key or a login.
     needs_key: bool,
+    /// What whoever sends this request may do; null for somebody who has shown no key to a server that needs one.
+    #[schema(required)]
+    role: Option<CallerRole>,
+}
+
+/// What a caller may do.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum CallerRole {
+    /// Everything that a user may, and administer models and adapters.
+    Operator,
+    /// Use models, and have conversations.
+    User,
 }
 
 /// What the page needs to know before anything else. Needs no key.
@@ -36,9 +53,12 @@ pub(crate) struct ServerStatus {
 pub(crate) async fn status(
     State(menu): State<Arc<ModelMenu>>,
     State(options): State<Arc<ServerOptions>>,
-) -> Json<ServerStatus> {
+    State(store): State<Store>,
+    headers: HeaderMap,
+) -> Result<Json<ServerStatus>, ApiError> {
+    let caller = identify(&options, &store, &headers).await?;
     let serving = menu.serving();
-    Json(ServerStatus {
+    Ok(Json(ServerStatus {
         version: env!("CARGO_PKG_VERSION"),
         default_model: menu.default_model(),
         memory_total: menu.memory_total(),
@@ -46,5 +66,9 @@ pub(crate) async fn status(
         simd: serving.compute.simd.to_string(),
         threads: serving.compute.threads,
         needs_key: options.needs_key(),
-    })
+        role: caller.map(|caller| match caller.role() {
+            KeyRole::Operator => CallerRole::Operator,
+            KeyRole::User => CallerRole::User,
+        }),
+    }))
 }

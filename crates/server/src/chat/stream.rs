@@ -16,6 +16,7 @@ use super::answers::{Followed, Follower, RunningAnswers, byte_of_code_point};
 use super::extract::{ApiPath, ApiQuery};
 use super::wire::{AnswerEvent, Delta};
 use crate::errors::{ApiError, ErrorBody};
+use crate::security::Caller;
 use crate::stream_limit::StreamLimit;
 
 /// Interval of keep-alive comments, so that proxies keep the connection and a lost client is noticed.
@@ -48,16 +49,17 @@ enum Source {
 pub(crate) async fn follow(
     State(answers): State<Arc<RunningAnswers>>,
     State(streams): State<StreamLimit>,
+    caller: Caller,
     ApiPath(id): ApiPath<String>,
     ApiQuery(place): ApiQuery<Place>,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, ApiError> {
     let id: MessageId = id.parse()?;
     let offset = place.offset.unwrap_or(0);
     let permit = streams.permit()?;
-    let source = match answers.follow(&id, offset) {
+    let source = match answers.follow(&caller.owner, &id, offset) {
         Some(follower) => Source::Running(follower),
         None => {
-            let message = answers.settled_message(&id).await?;
+            let message = answers.settled_message(&caller.owner, &id).await?;
             byte_of_code_point(&message.content, offset).ok_or_else(|| {
                 ApiError::invalid("offset", format!("the answer has fewer than {offset} characters"))
             })?;

@@ -1,16 +1,16 @@
-//! Keys: which requests need one, and where they carry it.
+//! Keys: where requests carry them, and whose they are.
 
-use std::convert::Infallible;
 use std::sync::Arc;
 
-use axum::extract::{FromRequestParts, Request, State};
+use axum::extract::{FromRequestParts, MatchedPath, Request, State};
 use axum::http::request::Parts;
 use axum::http::{Extensions, HeaderMap, header};
 use axum::middleware::Next;
 use axum::response::Response;
 use zhenjin_assistant::CacheSalt;
-use zhenjin_store::{ApiKeyId, Store, StoreError};
+use zhenjin_store::{KeyRole, Owner, Store, StoreError};
 
+use super::rules::{Access, access};
 use crate::errors::ApiError;
 use crate::options::ServerOptions;
 
@@ -43,53 +43,97 @@ impl Credential {
     }
 }
 
-/// Whose request it is, as far as models must keep apart what they remember: the holder of an API key; on a server that
-/// asks for no key, everybody together.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Tenant(pub(crate) CacheSalt);
+/// Who asks: whose conversations they have, and what they may do to the server.
+#[derive(Clone, Debug)]
+pub(crate) struct Caller {
+    /// Whose conversations these are.
+    pub(crate) owner: Owner,
+    role: KeyRole,
+}
 
-impl Tenant {
+impl Caller {
+    /// Whoever reaches a server that asks for no key: the person at the machine, who may do everything.
+    const LOCAL: Caller = Caller { owner: Owner::Local, role: KeyRole::Operator };
+
     /// Of a request that [`authenticate`] let through.
-    pub(crate) fn of(extensions: &Extensions) -> Tenant {
-        extensions.get().copied().unwrap_or_default()
+    ///
+    /// # Errors
+    /// For a request that did not come through it: nobody is taken for somebody.
+    pub(crate) fn of(extensions: &Extensions) -> Result<Caller, ApiError> {
+        let caller = extensions.get::<Caller>().cloned();
+        caller.ok_or_else(|| ApiError::internal("this route does not ask who calls it"))
+    }
+
+    /// What the caller may do.
+    pub(crate) fn role(&self) -> KeyRole {
+        self.role
+    }
+
+    /// Whether the caller may administer models and adapters.
+    pub(crate) fn is_operator(&self) -> bool {
+        self.role == KeyRole::Operator
+    }
+
+    /// With whom the caller shares what models remember: with nobody but the same owner.
+    pub(crate) fn cache_salt(&self) -> CacheSalt {
+        match &self.owner {
+            Owner::Local => CacheSalt::SHARED,
+            Owner::Key(id) => CacheSalt::of_owner(id.as_str()),
+        }
     }
 }
 
-impl<S: Sync> FromRequestParts<S> for Tenant {
-    type Rejection = Infallible;
+impl<S: Sync> FromRequestParts<S> for Caller {
+    type Rejection = ApiError;
 
-    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Tenant, Infallible> {
-        Ok(Tenant::of(&parts.extensions))
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Caller, ApiError> {
+        Caller::of(&parts.extensions)
     }
 }
 
-/// Middleware: when the server needs a key, everything but health and login asks for one.
+/// Middleware: finds out who asks, and refuses what they may not do.
 pub(crate) async fn authenticate(
     State(options): State<Arc<ServerOptions>>,
     State(store): State<Store>,
     mut request: Request,
     next: Next,
 ) -> Result<Response, ApiError> {
-    let open = matches!(request.uri().path(), "/healthz" | "/readyz" | "/api/login" | "/api/status");
-    if options.needs_key() && !open {
-        let Some(credential) = Credential::from_headers(request.headers()) else {
-            return Err(ApiError::unauthorised(
-                "this server needs an API key: send it as the header `Authorization: Bearer KEY`",
-            ));
-        };
-        let Some(key) = key_of(&store, &credential).await? else {
-            return Err(ApiError::unauthorised("this API key is not known here, or was revoked"));
-        };
-        request.extensions_mut().insert(Tenant(CacheSalt::of_owner(key.as_str())));
+    let route = request.extensions().get::<MatchedPath>();
+    let access = access(request.method(), route.map_or("", MatchedPath::as_str));
+    if access == Access::Open {
+        return Ok(next.run(request).await);
     }
+    let Some(caller) = identify(&options, &store, request.headers()).await? else {
+        return Err(match Credential::from_headers(request.headers()) {
+            Some(_) => ApiError::unauthorised("this API key is not known here, or was revoked"),
+            None => ApiError::unauthorised(
+                "this server needs an API key: send it as the header `Authorization: Bearer KEY`",
+            ),
+        });
+    };
+    if access == Access::Operator && !caller.is_operator() {
+        return Err(ApiError::forbidden(
+            "only the operator of this server may administer its models and adapters; this API key is a user's",
+        )
+        .with_code("operator_only"));
+    }
+    request.extensions_mut().insert(caller);
     Ok(next.run(request).await)
 }
 
-/// The key that this credential is, or is a session of: whoever shows it may use `/v1` and `/api`. `None` for a credential that
-/// is not known.
-async fn key_of(store: &Store, credential: &Credential) -> Result<Option<ApiKeyId>, StoreError> {
-    Ok(match credential {
-        Credential::Key(key) => store.verify_api_key(key).await?.map(|key| key.id),
-        Credential::Session(session) => store.verify_session(session).await?,
-    })
+/// Who sends these headers. `None` for nobody that is known here, on a server that asks for a key.
+pub(crate) async fn identify(
+    options: &ServerOptions,
+    store: &Store,
+    headers: &HeaderMap,
+) -> Result<Option<Caller>, StoreError> {
+    if !options.needs_key() {
+        return Ok(Some(Caller::LOCAL));
+    }
+    let key = match Credential::from_headers(headers) {
+        None => None,
+        Some(Credential::Key(key)) => store.verify_api_key(&key).await?,
+        Some(Credential::Session(session)) => store.verify_session(&session).await?,
+    };
+    Ok(key.map(|key| Caller { owner: key.owner, role: key.role }))
 }

@@ -3,7 +3,8 @@
 mod access;
 mod headers;
 mod hosts;
+mod rules;
 
-pub(crate) use access::{Credential, SESSION_COOKIE, Tenant, authenticate};
+pub(crate) use access::{Caller, Credential, SESSION_COOKIE, authenticate, identify};
 pub(crate) use headers::add_headers;
 pub(crate) use hosts::{check_host, check_origin};

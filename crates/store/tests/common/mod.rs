@@ -4,7 +4,8 @@
 
 use tempfile::TempDir;
 use zhenjin_store::{
-    AnswerEnd, Conversation, ConversationId, Message, MessageId, NewConversation, Question, Status, Store,
+    AnswerEnd, Conversation, ConversationId, Message, MessageId, NewConversation, Owner, Question, Status,
+    Store,
 };
 
 /// A store in a folder of its own.
@@ -17,7 +18,7 @@ pub(crate) async fn fresh_store() -> (TempDir, Store) {
 /// A conversation without title.
 pub(crate) async fn new_conversation(store: &Store) -> Conversation {
     let new = NewConversation { model: "tiny".to_owned(), ..NewConversation::default() };
-    store.create_conversation(new).await.expect("a conversation")
+    store.create_conversation(&Owner::Local, new).await.expect("a conversation")
 }
 
 /// A question whose text becomes the title.
@@ -39,8 +40,9 @@ pub(crate) async fn exchange(
     asked: &str,
     answered: &str,
 ) -> (Message, Message) {
-    let (user, answer) = store.ask(question(conversation, parent, asked)).await.expect("a question");
+    let (user, answer) =
+        store.ask(&Owner::Local, question(conversation, parent, asked)).await.expect("a question");
     let end = AnswerEnd { text: answered.to_owned(), ..AnswerEnd::new(Status::Complete) };
-    let answer = store.end_answer(&answer.id, end).await.expect("an answer");
+    let answer = store.end_answer(&Owner::Local, &answer.id, end).await.expect("an answer");
     (user, answer)
 }

@@ -528,6 +528,11 @@ export interface components {
             places: components["schemas"]["VersePlace"][];
         };
         /**
+         * @description What a caller may do.
+         * @enum {string}
+         */
+        CallerRole: "operator" | "user";
+        /**
          * @description How a character counts in a tone pattern.
          * @enum {string}
          */
@@ -1053,6 +1058,7 @@ export interface components {
             threads: number;
             /** @description Whether requests need an API key or a login. */
             needs_key: boolean;
+            role: components["schemas"]["CallerRole"] | null;
         };
         Settings: {
             /** @description Divides the logits; 0 always takes the most likely token. Default: the model's own, or 1. */

@@ -14,7 +14,7 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Notify, watch};
-use zhenjin_store::{AnswerEnd, ConversationId, Message, MessageId, Status, Store, StoreError};
+use zhenjin_store::{AnswerEnd, ConversationId, Message, MessageId, Owner, Status, Store, StoreError};
 
 pub(crate) use follower::{Followed, Follower, byte_of_code_point};
 pub(crate) use source::{AnswerSource, Provenance, Tokens};
@@ -34,6 +34,8 @@ pub(crate) struct RunningAnswers {
 
 /// One of them.
 pub(crate) struct RunningAnswer {
+    /// Whose it is.
+    owner: Owner,
     conversation_id: ConversationId,
     /// The text that is in the store.
     text: Mutex<String>,
@@ -72,6 +74,7 @@ impl RunningAnswers {
     /// Those of `add`; then nothing runs.
     pub(crate) async fn begin<T>(
         self: &Arc<Self>,
+        owner: &Owner,
         source: impl AnswerSource,
         provenance: Provenance,
         add: impl Future<Output = Result<T, StoreError>>,
@@ -81,6 +84,7 @@ impl RunningAnswers {
         let added = add.await?;
         let message = answer_of(&added).clone();
         let running = Arc::new(RunningAnswer {
+            owner: owner.clone(),
             conversation_id: message.conversation_id.clone(),
             text: Mutex::new(String::new()),
             progress: watch::Sender::new(AnswerProgress::default()),
@@ -94,32 +98,31 @@ impl RunningAnswers {
         Ok(added)
     }
 
-    /// Follows an answer that is being written from code point `offset` on; `None` when it is not being written.
-    pub(crate) fn follow(&self, id: &MessageId, offset: usize) -> Option<Follower> {
-        let answer = lock(&self.answers).get(id).map(Arc::clone)?;
+    /// Follows an answer of the owner's that is being written from code point `offset` on; `None` when it is not being written.
+    pub(crate) fn follow(&self, owner: &Owner, id: &MessageId, offset: usize) -> Option<Follower> {
+        let answer = self.running(owner, id)?;
         Some(Follower::new(answer, offset))
     }
 
-    /// Stops an answer and returns it as it ended. One that has ended already stays as it is.
+    /// Stops an answer of the owner's and returns it as it ended. One that has ended already stays as it is.
     ///
     /// # Errors
     /// [`StoreError::NotFound`] when there is no such message.
-    pub(crate) async fn stop(&self, id: &MessageId) -> Result<Message, StoreError> {
-        let running = lock(&self.answers).get(id).map(Arc::clone);
-        match running {
+    pub(crate) async fn stop(&self, owner: &Owner, id: &MessageId) -> Result<Message, StoreError> {
+        match self.running(owner, id) {
             Some(running) => {
                 running.stop.notify_one();
                 Ok(running.ended().await.as_ref().clone())
             }
-            None => self.settled_message(id).await,
+            None => self.settled_message(owner, id).await,
         }
     }
 
-    /// Stops every answer of a conversation, and waits until they are saved.
-    pub(crate) async fn stop_conversation(&self, conversation: &ConversationId) {
+    /// Stops every answer of a conversation of the owner's, and waits until they are saved.
+    pub(crate) async fn stop_conversation(&self, owner: &Owner, conversation: &ConversationId) {
         let of_it: Vec<Arc<RunningAnswer>> = lock(&self.answers)
             .values()
-            .filter(|answer| answer.conversation_id == *conversation)
+            .filter(|answer| answer.conversation_id == *conversation && answer.owner == *owner)
             .cloned()
             .collect();
         for answer in &of_it {
@@ -130,25 +133,29 @@ impl RunningAnswers {
         }
     }
 
-    /// A message that is not being written. A row that still says `generating` was forgotten (its ending could not be saved):
+    /// A message of the owner's that is not being written. A row that still says `generating` was forgotten (its ending could not be saved):
     /// it becomes interrupted now.
     ///
     /// # Errors
     /// [`StoreError::NotFound`] when there is no such message.
-    pub(crate) async fn settled_message(&self, id: &MessageId) -> Result<Message, StoreError> {
-        let message = self.store.message(id).await?;
+    pub(crate) async fn settled_message(&self, owner: &Owner, id: &MessageId) -> Result<Message, StoreError> {
+        let message = self.store.message(owner, id).await?;
         if message.status != Status::Generating {
             return Ok(message);
         }
         let _turn = self.beginning.lock().await;
-        let running = lock(&self.answers).get(id).map(Arc::clone);
-        match running {
+        match self.running(owner, id) {
             Some(running) => Ok(running.ended().await.as_ref().clone()),
-            None => match self.store.end_answer(id, AnswerEnd::new(Status::Interrupted)).await {
-                Err(StoreError::NotGenerating { .. }) => self.store.message(id).await,
+            None => match self.store.end_answer(owner, id, AnswerEnd::new(Status::Interrupted)).await {
+                Err(StoreError::NotGenerating { .. }) => self.store.message(owner, id).await,
                 ended => ended,
             },
         }
+    }
+
+    /// The answer, if it is the owner's and is being written.
+    fn running(&self, owner: &Owner, id: &MessageId) -> Option<Arc<RunningAnswer>> {
+        lock(&self.answers).get(id).filter(|answer| answer.owner == *owner).map(Arc::clone)
     }
 
     /// Resolves when no answer is being written any more.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 use tokio::sync::mpsc;
 use zhenjin_assistant::{Failure, FinishReason, StopCause, TextEvent, Timings, Usage};
-use zhenjin_store::{Message, MessageId, NewConversation, Question, Status, Store};
+use zhenjin_store::{Message, MessageId, NewConversation, Owner, Question, Status, Store};
 
 use super::{AnswerSource, Followed, Provenance, RunningAnswers, Tokens};
 use crate::shutdown::Shutdown;
@@ -54,7 +54,7 @@ impl Desk {
     /// A question whose answer comes from the sender returned.
     async fn ask(&self) -> (Message, mpsc::Sender<TextEvent>) {
         let new = NewConversation { model: "tiny".to_owned(), ..NewConversation::default() };
-        let conversation = self.store.create_conversation(new).await.expect("a conversation");
+        let conversation = self.store.create_conversation(&Owner::Local, new).await.expect("a conversation");
         let question = Question {
             conversation_id: conversation.id,
             parent_id: None,
@@ -71,15 +71,21 @@ impl Desk {
             asked: std::time::Instant::now(),
         };
         let fed = Fed { events, sampled: Vec::new() };
-        let begun = self.answers.begin(fed, provenance, self.store.ask(question), |asked| &asked.1);
+        let begun = self.answers.begin(
+            &Owner::Local,
+            fed,
+            provenance,
+            self.store.ask(&Owner::Local, question),
+            |asked| &asked.1,
+        );
         (begun.await.expect("an answer").1, sender)
     }
 
     /// Follows from `offset` to the end: the text after it, and how the answer ended.
     async fn read(&self, id: &MessageId, offset: usize) -> (String, Message) {
         let mut text = String::new();
-        let Some(mut follower) = self.answers.follow(id, offset) else {
-            let message = self.answers.settled_message(id).await.expect("the answer");
+        let Some(mut follower) = self.answers.follow(&Owner::Local, id, offset) else {
+            let message = self.answers.settled_message(&Owner::Local, id).await.expect("the answer");
             return (message.content.chars().skip(offset).collect(), message);
         };
         loop {
@@ -133,8 +139,8 @@ async fn an_answer_is_written_and_measured() {
     );
     assert_eq!((message.time_to_first_token_ms, message.tokens_per_second), (Some(20.0), Some(5.0)));
     desk.answers.all_saved().await;
-    assert_eq!(desk.store.message(&answer.id).await.expect("kept"), message);
-    let generation = desk.store.generation(&answer.id).await.expect("read").expect("kept");
+    assert_eq!(desk.store.message(&Owner::Local, &answer.id).await.expect("kept"), message);
+    let generation = desk.store.generation(&Owner::Local, &answer.id).await.expect("read").expect("kept");
     assert_eq!((generation.seed, generation.prompt_tokens.len()), (Some(7), 5));
     assert_eq!(generation.sampled_tokens, [0, 1, 2, 3, 4, 5]);
     assert_eq!(generation.fingerprint.as_deref(), Some("fp_tiny"));
@@ -158,12 +164,12 @@ async fn tabs_that_come_and_go_see_the_whole_text() {
         let mut seen = String::new();
         loop {
             let offset = seen.chars().count();
-            let Some(mut follower) = desk.answers.follow(&answer.id, offset) else { break };
+            let Some(mut follower) = desk.answers.follow(&Owner::Local, &answer.id, offset) else { break };
             // Reloads after each piece of text.
             match follower.next().await {
                 Followed::Text { offset: place, text } => {
                     assert_eq!(place, offset);
-                    let stored = desk.store.message(&answer.id).await.expect("kept").content;
+                    let stored = desk.store.message(&Owner::Local, &answer.id).await.expect("kept").content;
                     seen.push_str(&text);
                     assert!(stored.starts_with(&seen), "what is shown is in the store");
                 }
@@ -183,17 +189,17 @@ async fn stopping_keeps_the_text_and_cancels_the_source() {
     let desk = Desk::new().await;
     let (answer, source) = desk.ask().await;
     source.send(delta("half an")).await.expect("sent");
-    let mut follower = desk.answers.follow(&answer.id, 0).expect("it runs");
+    let mut follower = desk.answers.follow(&Owner::Local, &answer.id, 0).expect("it runs");
     assert!(matches!(follower.next().await, Followed::Text { .. }));
     source.send(delta(" answer")).await.expect("sent");
     tokio::task::yield_now().await;
-    let stopped = desk.answers.stop(&answer.id).await.expect("stopped");
+    let stopped = desk.answers.stop(&Owner::Local, &answer.id).await.expect("stopped");
     assert_eq!(stopped.status, Status::Stopped);
     assert!(stopped.content.starts_with("half an"), "{}", stopped.content);
     assert!(stopped.completion_tokens >= Some(1) && stopped.time_to_first_token_ms.is_some(), "{stopped:?}");
     source.closed().await;
     assert_eq!(desk.read(&answer.id, 0).await, (stopped.content.clone(), stopped.clone()));
-    assert_eq!(desk.answers.stop(&answer.id).await.expect("again"), stopped);
+    assert_eq!(desk.answers.stop(&Owner::Local, &answer.id).await.expect("again"), stopped);
 }
 
 #[tokio::test]
@@ -210,7 +216,7 @@ async fn the_servers_end_saves_and_marks_what_is_unfinished() {
     };
     let ((text, message), ()) = tokio::join!(reading, ending);
     assert_eq!((text.as_str(), message.status), ("unfinished", Status::Interrupted));
-    assert_eq!(desk.store.message(&answer.id).await.expect("kept"), message);
+    assert_eq!(desk.store.message(&Owner::Local, &answer.id).await.expect("kept"), message);
 }
 
 #[tokio::test]
@@ -239,10 +245,10 @@ async fn deleting_a_conversation_stops_its_answers() {
     let desk = Desk::new().await;
     let (answer, source) = desk.ask().await;
     let (other, _other_source) = desk.ask().await;
-    desk.answers.stop_conversation(&answer.conversation_id).await;
+    desk.answers.stop_conversation(&Owner::Local, &answer.conversation_id).await;
     source.closed().await;
-    assert_eq!(desk.store.message(&answer.id).await.expect("kept").status, Status::Stopped);
-    assert_eq!(desk.store.message(&other.id).await.expect("kept").status, Status::Generating);
+    assert_eq!(desk.store.message(&Owner::Local, &answer.id).await.expect("kept").status, Status::Stopped);
+    assert_eq!(desk.store.message(&Owner::Local, &other.id).await.expect("kept").status, Status::Generating);
 }
 
 #[tokio::test]
@@ -251,9 +257,13 @@ async fn a_forgotten_answer_is_marked_when_somebody_looks() {
     let (answer, source) = desk.ask().await;
     source.send(finished()).await.expect("sent");
     desk.answers.all_saved().await;
-    let again = desk.store.answer_again(answer.parent_id.as_ref().expect("a question"), "tiny".to_owned());
+    let again = desk.store.answer_again(
+        &Owner::Local,
+        answer.parent_id.as_ref().expect("a question"),
+        "tiny".to_owned(),
+    );
     let forgotten = again.await.expect("a row without a task");
-    assert!(desk.answers.follow(&forgotten.id, 0).is_none());
-    let settled = desk.answers.settled_message(&forgotten.id).await.expect("the answer");
+    assert!(desk.answers.follow(&Owner::Local, &forgotten.id, 0).is_none());
+    let settled = desk.answers.settled_message(&Owner::Local, &forgotten.id).await.expect("the answer");
     assert_eq!(settled.status, Status::Interrupted);
 }

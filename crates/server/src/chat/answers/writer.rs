@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 use zhenjin_assistant::{Failure, FinishReason, TextEvent, Timings, Usage};
-use zhenjin_store::{AnswerEnd, GenerationRecord, Message, Status, StoreError};
+use zhenjin_store::{AnswerEnd, GenerationRecord, Message, Owner, Status, StoreError};
 
 use super::{AnswerSource, Provenance, RunningAnswer, RunningAnswers, Tokens};
 
@@ -73,7 +73,7 @@ pub(super) async fn write(
     drop(source);
     let ended = match answers
         .store
-        .end_answer(&message.id, answer_end(&ending, &buffer, &provenance, tokens))
+        .end_answer(&running.owner, &message.id, answer_end(&ending, &buffer, &provenance, tokens))
         .await
     {
         Ok(ended) => {
@@ -82,7 +82,7 @@ pub(super) async fn write(
         }
         Err(error) => {
             tracing::error!(answer = %message.id, %error, "an answer's ending could not be saved");
-            unsaved(&answers, message.clone(), &error).await
+            unsaved(&answers, &running.owner, message.clone(), &error).await
         }
     };
     running.progress.send_modify(|progress| progress.ended = Some(Arc::new(ended)));
@@ -103,7 +103,7 @@ async fn take_down(
             () = running.stop.notified() => return Ending::new(Status::Stopped),
             () = answers.shutdown.ending() => return Ending::new(Status::Interrupted),
             () = sleep_until(next_write), if !buffer.pending.is_empty() => {
-                if let Err(error) = answers.store.append_to_answer(&message.id, &buffer.pending).await {
+                if let Err(error) = answers.store.append_to_answer(&running.owner, &message.id, &buffer.pending).await {
                     tracing::error!(answer = %message.id, %error, "an answer's text could not be saved");
                     return Ending::failed(format!("the answer could not be saved: {error}"));
                 }
@@ -192,8 +192,8 @@ fn measured(
 }
 
 /// What followers are told when the store would not take the ending: the text that it has, and that it failed.
-async fn unsaved(answers: &RunningAnswers, message: Message, error: &StoreError) -> Message {
-    let stored = answers.store.message(&message.id).await.unwrap_or(message);
+async fn unsaved(answers: &RunningAnswers, owner: &Owner, message: Message, error: &StoreError) -> Message {
+    let stored = answers.store.message(owner, &message.id).await.unwrap_or(message);
     match stored.status {
         Status::Generating => {
             let error = Some(format!("the answer's ending could not be saved: {error}"));

@@ -11,6 +11,7 @@ use super::pulls::Pulls;
 use crate::blocking::blocking;
 use crate::errors::ApiError;
 use crate::openai::fault;
+use crate::security::Caller;
 
 /// Where models come from and where they lie.
 #[derive(Debug, Clone)]
@@ -71,10 +72,11 @@ impl ModelMenu {
         self.pulls.cancel_all();
     }
 
-    /// The model of that name, loaded. One that is on this machine but was not served so far is served from now on.
-    pub(crate) async fn assistant(&self, name: &str) -> Result<Arc<Assistant>, ApiError> {
+    /// The model of that name, loaded. One that is on this machine but was not served so far is served from now on, if an
+    /// operator asks for it.
+    pub(crate) async fn assistant(&self, name: &str, caller: &Caller) -> Result<Arc<Assistant>, ApiError> {
         match self.served.get(name).await {
-            Err(AssistantError::UnknownModel { name, known }) => {
+            Err(AssistantError::UnknownModel { name, known }) if caller.is_operator() => {
                 let (models, wanted) = (self.library.models.clone(), name.clone());
                 let Some(installed) = blocking(move || find_installed(&models, &wanted)).await? else {
                     return Err(fault(AssistantError::UnknownModel { name, known }));

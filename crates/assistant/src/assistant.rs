@@ -8,15 +8,17 @@ use zhenjin_model::{Adapter, Fingerprint};
 use zhenjin_tokenizer::{ChatTemplate, ControlText, Specials, Tokenizer};
 
 use crate::answer::pipeline::{EndOfText, Pipeline, Reading};
+use crate::answer::thoughts::ThoughtReading;
 use crate::constraint::compiler::FormatCompiler;
 use crate::constraint::limits;
 use crate::constraint::matcher::GrammarConstraint;
 use crate::error::AssistantError;
 use crate::generation::TextGeneration;
-use crate::prompt::{self, ToolStyle};
+use crate::prompt::{self, Prompt, ToolStyle};
 use crate::request::{
     ChatRequest, CompletionPrompt, CompletionRequest, GenerationOptions, OutputFormat, Tool, ToolChoice,
 };
+use crate::thinking::{ThinkingStyle, ThinkingSupport};
 use crate::tools;
 use crate::tools::parser::ToolCallParser;
 
@@ -43,6 +45,8 @@ pub struct AssistantInfo {
     pub has_template: bool,
     /// Whether its template tells the model of tools itself; otherwise a system message does.
     pub template_knows_tools: bool,
+    /// Whether it thinks before it answers, and whether it can be told to.
+    pub thinking: ThinkingSupport,
     /// Changes when the weights, the adapter or the code that computes with them change (OpenAI's `system_fingerprint`).
     pub fingerprint: String,
 }
@@ -53,6 +57,7 @@ pub(crate) struct LoadedModel {
     pub(crate) tokenizer: Tokenizer,
     pub(crate) template: Option<ChatTemplate>,
     pub(crate) tool_style: ToolStyle,
+    pub(crate) thinking: ThinkingStyle,
     pub(crate) default_sampling: Sampling,
     pub(crate) engine: Engine,
     /// Built when the first request asks for an output format.
@@ -119,7 +124,7 @@ impl Assistant {
         choices: usize,
     ) -> Result<Vec<TextGeneration>, AssistantError> {
         let tools = self.offered_tools(request)?;
-        let prompt = self.prompt_of(request, &tools)?;
+        let Prompt { tokens: prompt, opens_thought } = self.prompt_of(request, &tools)?;
         let constraint = match request.tool_choice {
             ToolChoice::Required | ToolChoice::Named(_) => Some(self.calls_constraint(request, &tools)?),
             ToolChoice::Auto | ToolChoice::None => self.format_constraint(&request.output_format)?,
@@ -128,8 +133,19 @@ impl Assistant {
             self.model.tool_style.format().filter(|_| !tools.is_empty()).map(|format| {
                 ToolCallParser::new(format, tools.iter().map(|tool| tool.name.clone()).collect())
             });
+        let markers = self.model.thinking.markers;
+        let thoughts = ThoughtReading { markers, is_open: opens_thought };
+        let (thoughts, constraint) = match constraint {
+            // What an answer must look like holds after the thought that its prompt opens; without one, for all of it.
+            Some(constraint) if opens_thought => {
+                (Some(thoughts), Some(constraint.after_thought(&self.model.tokenizer, thoughts)))
+            }
+            Some(constraint) => (None, Some(constraint)),
+            None => (Some(thoughts), None),
+        };
         let reading = Reading {
             stop: request.options.stop.clone(),
+            thoughts,
             tool_calls: parser,
             single_call: !request.may_call_several(),
         };
@@ -176,7 +192,8 @@ impl Assistant {
             // The engine computes a prompt without an answer only for its log-probabilities: those of no token.
             _ => is_empty_answer.then_some(PromptLogprobs { from: prompt.len(), top: 0 }),
         };
-        let reading = Reading { stop: request.options.stop.clone(), tool_calls: None, single_call: false };
+        let stop = request.options.stop.clone();
+        let reading = Reading { stop, thoughts: None, tool_calls: None, single_call: false };
         let constraint = self.format_constraint(&request.output_format)?;
         let prepared =
             Prepared { prompt, reading, constraint, echo: request.echo.then_some(text), prompt_logprobs };
@@ -189,7 +206,7 @@ impl Assistant {
     /// As [`Assistant::chat`], but nothing is submitted.
     pub fn count_prompt(&self, request: &ChatRequest) -> Result<usize, AssistantError> {
         let tools = self.offered_tools(request)?;
-        Ok(self.prompt_of(request, &tools)?.len())
+        Ok(self.prompt_of(request, &tools)?.tokens.len())
     }
 
     /// What there is to know about the model.
@@ -234,12 +251,13 @@ impl Assistant {
         Ok(tools)
     }
 
-    fn prompt_of(&self, request: &ChatRequest, tools: &[&Tool]) -> Result<Vec<u32>, AssistantError> {
+    fn prompt_of(&self, request: &ChatRequest, tools: &[&Tool]) -> Result<Prompt, AssistantError> {
         let Some(template) = &self.model.template else {
             let reason = "this model has no chat template, so it cannot answer conversations; ask it for a completion instead";
             return Err(AssistantError::invalid("messages", reason));
         };
-        prompt::of_conversation(&self.model.tokenizer, template, self.model.tool_style, request, tools)
+        let LoadedModel { tokenizer, tool_style, thinking, .. } = &*self.model;
+        prompt::of_conversation(tokenizer, template, *tool_style, thinking, request, tools)
     }
 
     fn format_constraint(&self, format: &OutputFormat) -> Result<Option<GrammarConstraint>, AssistantError> {

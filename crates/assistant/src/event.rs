@@ -2,8 +2,8 @@
 
 use zhenjin_engine::{Timings, Usage};
 
-/// What happens, in this order: [`TextEvent::Started`] once; [`TextEvent::Delta`] and [`TextEvent::ToolCall`]
-/// any number of times; [`TextEvent::Finished`] or [`TextEvent::Failed`] once.
+/// What happens, in this order: [`TextEvent::Started`] once; [`TextEvent::Thought`] any number of times; [`TextEvent::Delta`]
+/// and [`TextEvent::ToolCall`] any number of times; [`TextEvent::Finished`] or [`TextEvent::Failed`] once.
 #[derive(Clone, Debug)]
 pub enum TextEvent {
     /// The prompt is computed; the first token follows.
@@ -14,6 +14,13 @@ pub enum TextEvent {
         cached_tokens: usize,
         /// The prompt itself, if the request asked for its echo.
         echo: Option<Echo>,
+    },
+    /// More of what a thinking model thinks before it answers, without the markers around it.
+    Thought {
+        /// Whole characters; may be empty.
+        text: String,
+        /// The tokens that are now shown, those of the markers included; empty unless log-probabilities were asked for.
+        tokens: Vec<TokenInfo>,
     },
     /// More of the answer's text.
     Delta {

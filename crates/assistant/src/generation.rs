@@ -7,7 +7,7 @@ use zhenjin_engine::{EndReason, Event, Generation, Timings, TokenReport, Usage, 
 
 use crate::answer::pipeline::{Ending, Output, Pipeline, token_info};
 use crate::assistant::LoadedModel;
-use crate::event::{Echo, Failure, FinishReason, StopCause, TextEvent};
+use crate::event::{Echo, Failure, FinishReason, StopCause, TextEvent, TokenInfo};
 use crate::tools::parser::Part;
 
 /// The events of one answer, in order. The model is not unloaded while this is held.
@@ -96,12 +96,7 @@ impl TextGeneration {
     fn read(&mut self, event: Event) {
         match event {
             Event::Prompt { cached_tokens, tokens, pooled: _ } => {
-                let tokens = if self.wants_tokens { tokens } else { Vec::new() };
-                let info = |report| token_info(&self.model.tokenizer, report);
-                let echo = self
-                    .echo
-                    .take()
-                    .map(|text| Echo { text, tokens: tokens.into_iter().map(info).collect() });
+                let echo = self.echo.take().map(|text| Echo { text, tokens: self.infos(tokens) });
                 self.ready.push_back(TextEvent::Started {
                     prompt_tokens: self.prompt.len(),
                     cached_tokens,
@@ -131,15 +126,18 @@ impl TextGeneration {
     }
 
     fn show(&mut self, output: Output) {
-        let mut tokens = if self.wants_tokens { output.tokens } else { Vec::new() };
+        let mut thought_tokens = self.infos(output.thought_tokens);
+        let mut tokens = self.infos(output.tokens);
         for part in output.parts {
+            if !matches!(part, Part::Thought(_)) && !thought_tokens.is_empty() {
+                let tokens = std::mem::take(&mut thought_tokens);
+                self.ready.push_back(TextEvent::Thought { text: String::new(), tokens });
+            }
             let event = match part {
-                Part::Text(text) => {
-                    let tokens = std::mem::take(&mut tokens);
-                    let tokens =
-                        tokens.into_iter().map(|report| token_info(&self.model.tokenizer, report)).collect();
-                    TextEvent::Delta { text, tokens }
+                Part::Thought(text) => {
+                    TextEvent::Thought { text, tokens: std::mem::take(&mut thought_tokens) }
                 }
+                Part::Text(text) => TextEvent::Delta { text, tokens: std::mem::take(&mut tokens) },
                 Part::CallBegins { index, name } => {
                     let id = Some(self.call_id(index));
                     TextEvent::ToolCall { index, id, name: Some(name), arguments: String::new() }
@@ -150,10 +148,18 @@ impl TextGeneration {
             };
             self.ready.push_back(event);
         }
+        if !thought_tokens.is_empty() {
+            self.ready.push_back(TextEvent::Thought { text: String::new(), tokens: thought_tokens });
+        }
         if !tokens.is_empty() {
-            let tokens = tokens.into_iter().map(|report| token_info(&self.model.tokenizer, report)).collect();
             self.ready.push_back(TextEvent::Delta { text: String::new(), tokens });
         }
+    }
+
+    /// What is told of tokens: nothing, unless log-probabilities were asked for.
+    fn infos(&self, reports: Vec<TokenReport>) -> Vec<TokenInfo> {
+        let reports = if self.wants_tokens { reports } else { Vec::new() };
+        reports.into_iter().map(|report| token_info(&self.model.tokenizer, report)).collect()
     }
 
     /// Different for every call of a conversation, as its prompt grows from turn to turn; the same when the

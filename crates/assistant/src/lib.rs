@@ -2,7 +2,7 @@
 //! the set of models served.
 //!
 //! * [`Assistant`] is one loaded model: tokenizer, chat template, engine. It renders, tokenises, submits,
-//!   detokenises as the tokens come, cuts at stop strings, recognises tool calls, and compiles output formats
+//!   detokenises as the tokens come, divides thought from answer, cuts at stop strings, recognises tool calls, and compiles output formats
 //!   (JSON schemas, regular expressions, grammars).
 //! * [`ServedModels`] loads models at first use and unloads idle ones within a memory limit.
 //!
@@ -19,18 +19,21 @@ mod generation;
 mod prompt;
 mod request;
 mod served;
+mod thinking;
 mod tools;
 
+pub use answer::thoughts::Transcript;
 pub use assistant::{Assistant, AssistantInfo};
 pub use error::AssistantError;
 pub use event::{Echo, Failure, FinishReason, StopCause, TextEvent, TokenCandidate, TokenInfo};
 pub use generation::TextGeneration;
 pub use request::{
     ChatRequest, CompletionPrompt, CompletionRequest, GenerationOptions, Message, OutputFormat, Role,
-    SamplingSettings, Tool, ToolCall, ToolChoice,
+    SamplingSettings, ThinkingWish, Tool, ToolCall, ToolChoice,
 };
 pub use served::{
     AdapterSpec, ModelSpec, ModelState, ObserverOfModel, ServeOptions, ServedModelInfo, ServedModels,
 };
+pub use thinking::ThinkingSupport;
 pub use zhenjin_engine::{CacheSalt, EngineObserver, EngineStats, StepReport, Timings, Usage};
 pub use zhenjin_model::{MemoryEstimate, MemoryPlan};

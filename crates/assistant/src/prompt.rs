@@ -6,6 +6,7 @@ use zhenjin_tokenizer::{ChatTemplate, RenderInput, TemplateError, Tokenizer};
 
 use crate::error::AssistantError;
 use crate::request::{ChatRequest, Tool};
+use crate::thinking::{ThinkingStyle, check_variables};
 use crate::tools::format::ToolFormat;
 use crate::tools::instructions::with_tools_as_text;
 
@@ -56,24 +57,37 @@ impl ToolStyle {
     }
 }
 
-/// The tokens of the prompt: everything up to where the answer begins.
+/// A conversation as a prompt.
+pub(crate) struct Prompt {
+    /// Everything up to where the answer begins.
+    pub(crate) tokens: Vec<u32>,
+    /// It ends with the beginning of a thought.
+    pub(crate) opens_thought: bool,
+}
+
+/// The prompt of a conversation.
 ///
 /// # Errors
-/// [`AssistantError::Invalid`] for `messages` that are empty or that the template refuses.
+/// [`AssistantError::Invalid`] for `messages` that are empty or that the template refuses, for variables that the template
+/// does not read, and for a wish to think or not that it cannot fulfil.
 pub(crate) fn of_conversation(
     tokenizer: &Tokenizer,
     template: &ChatTemplate,
     style: ToolStyle,
+    thinking: &ThinkingStyle,
     request: &ChatRequest,
     tools: &[&Tool],
-) -> Result<Vec<u32>, AssistantError> {
+) -> Result<Prompt, AssistantError> {
     if request.messages.is_empty() {
         return Err(AssistantError::invalid("messages", "there are none"));
     }
+    check_variables(template, &request.template_variables)?;
+    let mut variables = request.template_variables.clone();
+    thinking.apply(&request.thinking, &mut variables)?;
     let as_text = style == ToolStyle::SystemMessage;
     let written =
         if as_text { with_tools_as_text(&request.messages, tools) } else { request.messages.clone() };
-    let messages: Vec<Value> = written.iter().map(|message| message.to_template_value()).collect();
+    let messages: Vec<Value> = written.iter().map(|message| thinking.template_value(message)).collect();
     let tools: Vec<Value> =
         if as_text { Vec::new() } else { tools.iter().map(|tool| tool.to_template_value()).collect() };
     let input = RenderInput {
@@ -81,7 +95,7 @@ pub(crate) fn of_conversation(
         tools: &tools,
         add_generation_prompt: true,
         now: Some(request.now.unwrap_or_else(OffsetDateTime::now_utc)),
-        variables: Some(&request.template_variables),
+        variables: Some(&variables),
         mark_assistant: false,
     };
     let rendered = template.render(&input).map_err(|error| match error {
@@ -90,7 +104,11 @@ pub(crate) fn of_conversation(
         }
         _ => AssistantError::invalid("messages", error.to_string()),
     })?;
-    tokenizer
+    let opening = thinking.markers.opening;
+    // Without the template's own word for it, the marker at the end would be somebody's text.
+    let opens_thought = template.mentions(opening) && rendered.text.trim_end().ends_with(opening);
+    let tokens = tokenizer
         .encode_rendered(&rendered)
-        .map_err(|error| AssistantError::invalid("messages", error.to_string()))
+        .map_err(|error| AssistantError::invalid("messages", error.to_string()))?;
+    Ok(Prompt { tokens, opens_thought })
 }

@@ -17,7 +17,9 @@ pub struct ChatRequest {
     pub parallel_tool_calls: bool,
     /// What the answer must look like. With anything but [`OutputFormat::Text`] there can be no tool calls.
     pub output_format: OutputFormat,
-    /// More variables for the chat template, such as `enable_thinking`.
+    /// Whether the model shall think before it answers.
+    pub thinking: ThinkingWish,
+    /// More variables for the chat template; one that the template does not read is refused.
     pub template_variables: Map<String, Value>,
     /// The time that templates show; `None`: now, in UTC.
     pub now: Option<OffsetDateTime>,
@@ -34,6 +36,7 @@ impl ChatRequest {
             tool_choice: ToolChoice::Auto,
             parallel_tool_calls: true,
             output_format: OutputFormat::Text,
+            thinking: ThinkingWish::ModelsOwn,
             template_variables: Map::new(),
             now: None,
             options: GenerationOptions::default(),
@@ -44,6 +47,20 @@ impl ChatRequest {
     pub(crate) fn may_call_several(&self) -> bool {
         self.parallel_tool_calls && !matches!(self.tool_choice, ToolChoice::Named(_))
     }
+}
+
+/// Whether a model shall think before it answers. Refused where its chat template has no switch for what is wished.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum ThinkingWish {
+    /// As the template does by itself.
+    #[default]
+    ModelsOwn,
+    /// It shall not.
+    Off,
+    /// It shall.
+    On,
+    /// It shall, so much: `low`, `medium`, `high` and so on. Where the template can only be switched on, that.
+    Effort(String),
 }
 
 /// A text to continue.
@@ -77,7 +94,8 @@ pub struct GenerationOptions {
     pub sampling: SamplingSettings,
     /// The most tokens; `None`: as many as fit. 0 is allowed only for an echoed completion.
     pub max_tokens: Option<usize>,
-    /// Texts that end the answer; they are not part of it. At most 16, none empty.
+    /// Texts that end the answer; they are not part of it. They are looked for in the answer, not in the thought before it,
+    /// whose closing marker itself may be one. At most 16, none empty.
     pub stop: Vec<String>,
     /// Tokens that end the answer, besides the model's own.
     pub stop_token_ids: Vec<u32>,
@@ -136,6 +154,8 @@ pub struct Message {
     pub role: Role,
     /// What is said; may be empty beside tool calls.
     pub content: String,
+    /// What the assistant thought before it.
+    pub thought: Option<String>,
     /// The speaker's name, for templates that show it.
     pub name: Option<String>,
     /// The calls that an assistant's message makes.
@@ -147,10 +167,17 @@ pub struct Message {
 impl Message {
     /// A message of plain text.
     pub fn new(role: Role, content: impl Into<String>) -> Message {
-        Message { role, content: content.into(), name: None, tool_calls: Vec::new(), tool_call_id: None }
+        Message {
+            role,
+            content: content.into(),
+            thought: None,
+            name: None,
+            tool_calls: Vec::new(),
+            tool_call_id: None,
+        }
     }
 
-    /// The message in OpenAI's shape, as templates expect it.
+    /// The message in OpenAI's shape, as templates expect it, without its thought.
     pub(crate) fn to_template_value(&self) -> Value {
         let mut message = Map::new();
         message.insert("role".to_owned(), json!(self.role.name()));

@@ -1,8 +1,9 @@
-//! From generated tokens to what the user sees: whole characters, cut at stop strings, tool calls taken out.
+//! From generated tokens to what the user sees: whole characters, thoughts apart, cut at stop strings, tool calls taken out.
 //!
-//! [`stop_strings`] finds where the text ends, [`pipeline`] puts the parts together. Nothing here knows where
-//! tokens come from: the same pipeline runs beside the engine (to end the answer with the very token that
-//! completes a stop string) and at the receiving end.
+//! [`thoughts`] divides thought from answer, [`stop_strings`] finds where the answer's text ends, [`pipeline`] puts the parts
+//! together. Nothing here knows where tokens come from: the same pipeline runs beside the engine (to end the answer with the
+//! very token that completes a stop string) and at the receiving end.
 
 pub(crate) mod pipeline;
 pub(crate) mod stop_strings;
+pub(crate) mod thoughts;

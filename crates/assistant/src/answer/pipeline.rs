@@ -3,16 +3,20 @@
 use std::collections::VecDeque;
 
 use zhenjin_engine::{StopCondition, TokenReport};
-use zhenjin_tokenizer::{ControlText, StreamDecoder, Tokenizer, TokenizerError};
+use zhenjin_tokenizer::{Tokenizer, TokenizerError};
 
 use super::stop_strings::StopStrings;
+use super::thoughts::{AnswerDecoder, Piece, ThoughtReading, ThoughtSplitter};
 use crate::event::{TokenCandidate, TokenInfo};
 use crate::tools::parser::{Part, ToolCallParser};
 
 /// How to read an answer.
 #[derive(Clone, Debug)]
 pub(crate) struct Reading {
+    /// Searched in the answer, not in the thought before it; the thought's closing marker itself may be one.
     pub(crate) stop: Vec<String>,
+    /// Where the answer may begin with a thought.
+    pub(crate) thoughts: Option<ThoughtReading>,
     /// Where the model was told of tools.
     pub(crate) tool_calls: Option<ToolCallParser>,
     /// The answer ends with its first call.
@@ -30,7 +34,9 @@ impl Reading {
 #[derive(Debug, Default)]
 pub(crate) struct Output {
     pub(crate) parts: Vec<Part>,
-    /// The tokens that are now shown, in order.
+    /// The tokens of the thought that are now shown, its markers included; they come before all others.
+    pub(crate) thought_tokens: Vec<TokenReport>,
+    /// The tokens of the answer that are now shown, in order.
     pub(crate) tokens: Vec<TokenReport>,
     pub(crate) ended: Option<Ending>,
 }
@@ -45,31 +51,41 @@ pub(crate) enum Ending {
 /// An answer, read as far as it has come.
 #[derive(Debug)]
 pub(crate) struct Pipeline {
-    tokenizer: Tokenizer,
-    decoder: StreamDecoder,
+    decoder: AnswerDecoder,
+    thoughts: ThoughtSplitter,
+    /// What closes a thought.
+    closing: Option<&'static str>,
     stops: StopStrings,
+    stops_at_closing: bool,
     tool_calls: Option<ToolCallParser>,
     single_call: bool,
-    /// Control tokens that mark tool calls, which must be seen as text.
-    markers: Vec<u32>,
     /// Tokens whose text is held back, with the position in the text where each begins.
     held_tokens: VecDeque<(TokenReport, usize)>,
+    /// Bytes of text so far: all, those of the answer, and those of the answer that are shown.
     decoded: usize,
+    answer: usize,
     released: usize,
 }
 
 impl Pipeline {
     pub(crate) fn new(tokenizer: &Tokenizer, reading: Reading) -> Pipeline {
-        let markers = reading.tool_calls.iter().flat_map(ToolCallParser::markers);
+        let calls = reading.tool_calls.iter().flat_map(ToolCallParser::markers);
+        let around_thoughts = reading.thoughts.iter().flat_map(|thoughts| {
+            let markers = thoughts.markers;
+            [markers.opening, markers.closing]
+        });
+        let closing = reading.thoughts.map(|thoughts| thoughts.markers.closing);
         Pipeline {
-            markers: markers.filter_map(|marker| tokenizer.special_id(marker)).collect(),
-            tokenizer: tokenizer.clone(),
-            decoder: StreamDecoder::new(tokenizer, ControlText::Hide),
+            decoder: AnswerDecoder::new(tokenizer, calls.chain(around_thoughts)),
+            thoughts: ThoughtSplitter::new(reading.thoughts),
+            closing,
+            stops_at_closing: reading.stop.iter().any(|stop| Some(stop.as_str()) == closing),
             stops: StopStrings::new(reading.stop),
             tool_calls: reading.tool_calls,
             single_call: reading.single_call,
             held_tokens: VecDeque::new(),
             decoded: 0,
+            answer: 0,
             released: 0,
         }
     }
@@ -79,18 +95,17 @@ impl Pipeline {
     /// # Errors
     /// [`TokenizerError::UnknownToken`] if the model generated an id that its tokenizer does not have.
     pub(crate) fn push(&mut self, report: TokenReport) -> Result<Output, TokenizerError> {
-        let text = if self.markers.contains(&report.id) {
-            String::from_utf8_lossy(self.tokenizer.token_bytes(report.id).unwrap_or_default()).into_owned()
-        } else {
-            self.decoder.push(report.id)?
-        };
+        let text = self.decoder.push(report.id)?;
         self.held_tokens.push_back((report, self.decoded));
         self.decoded += text.len();
-        let released = self.stops.push(&text);
-        self.released += released.text.len();
-        let tokens = self.shown_tokens(released.stopped_by.is_some());
-        let parts = self.parts_of(&released.text);
-        let mut output = Output { parts, tokens, ended: released.stopped_by.map(Ending::StopString) };
+        let mut output = Output::default();
+        for piece in self.thoughts.push(&text) {
+            self.take_piece(piece, &mut output);
+            if output.ended.is_some() {
+                break;
+            }
+        }
+        self.show_tokens(&mut output);
         if self.single_call && self.tool_calls.as_ref().is_some_and(|calls| calls.completed() > 0) {
             output.ended = Some(Ending::CallComplete);
         }
@@ -99,15 +114,42 @@ impl Pipeline {
 
     /// The rest of an answer that has come to its end.
     pub(crate) fn finish(&mut self) -> Output {
-        let unfinished =
-            std::mem::replace(&mut self.decoder, StreamDecoder::new(&self.tokenizer, ControlText::Hide));
-        let last = self.stops.push(&unfinished.finish());
-        let text = last.text + &self.stops.finish();
-        let mut parts = self.parts_of(&text);
-        if let Some(calls) = &mut self.tool_calls {
-            parts.extend(calls.finish());
+        let mut output = Output::default();
+        let text = self.decoder.finish();
+        self.decoded += text.len();
+        let pieces = self.thoughts.push(&text);
+        for piece in pieces.into_iter().chain(self.thoughts.finish()) {
+            self.take_piece(piece, &mut output);
         }
-        Output { parts, tokens: self.held_tokens.drain(..).map(|(report, _)| report).collect(), ended: None }
+        output.ended = None;
+        let rest = self.stops.finish();
+        output.parts.extend(self.parts_of(&rest));
+        if let Some(calls) = &mut self.tool_calls {
+            output.parts.extend(calls.finish());
+        }
+        let begins = self.answer_begins();
+        let (thought, answer) =
+            self.held_tokens.drain(..).partition::<Vec<_>, _>(|(_, start)| *start < begins);
+        output.thought_tokens = thought.into_iter().map(|(report, _)| report).collect();
+        output.tokens = answer.into_iter().map(|(report, _)| report).collect();
+        output
+    }
+
+    fn take_piece(&mut self, piece: Piece, output: &mut Output) {
+        match piece {
+            Piece::Thought(text) => output.parts.push(Part::Thought(text)),
+            Piece::ThoughtEnd if self.stops_at_closing => {
+                output.ended = self.closing.map(|closing| Ending::StopString(closing.to_owned()));
+            }
+            Piece::ThoughtEnd => {}
+            Piece::Answer(text) => {
+                self.answer += text.len();
+                let released = self.stops.push(&text);
+                self.released += released.text.len();
+                output.parts.extend(self.parts_of(&released.text));
+                output.ended = released.stopped_by.map(Ending::StopString);
+            }
+        }
     }
 
     /// What the tool calls' parser still holds, where a stop string or a complete call ended the answer.
@@ -128,22 +170,31 @@ impl Pipeline {
         }
     }
 
+    /// Where in the text the answer proper begins; beyond everything while only the thought has come.
+    fn answer_begins(&self) -> usize {
+        if self.thoughts.is_in_answer() {
+            self.decoded - self.thoughts.held() - self.answer
+        } else {
+            usize::MAX
+        }
+    }
+
     /// Tokens are shown with the first of their text; those that begin after everything shown wait, unless
     /// nothing more comes.
-    fn shown_tokens(&mut self, stopped: bool) -> Vec<TokenReport> {
-        let mut shown = Vec::new();
-        while let Some((_, start)) = self.held_tokens.front() {
-            let is_shown = *start < self.released || (!stopped && self.released == self.decoded);
-            match self.held_tokens.pop_front() {
-                Some((report, _)) if is_shown => shown.push(report),
-                Some(held) => {
-                    self.held_tokens.push_front(held);
-                    break;
-                }
-                None => break,
+    fn show_tokens(&mut self, output: &mut Output) {
+        let begins = self.answer_begins();
+        let shown = self.decoded - self.thoughts.held() - self.answer + self.released;
+        let shows_all = output.ended.is_none() && shown == self.decoded;
+        while let Some((report, start)) = self.held_tokens.pop_front() {
+            if start < begins && (start < shown || shows_all) {
+                output.thought_tokens.push(report);
+            } else if start < shown || shows_all {
+                output.tokens.push(report);
+            } else {
+                self.held_tokens.push_front((report, start));
+                break;
             }
         }
-        shown
     }
 }
 

@@ -10,9 +10,11 @@ use zhenjin_tensor::{KvDtype, ThreadTeam};
 
 use super::memory::PREFILL_ROWS;
 use super::{ModelSpec, ServeOptions};
+use crate::answer::thoughts::ThoughtMarkers;
 use crate::assistant::{Assistant, AssistantInfo, LoadedModel, system_fingerprint};
 use crate::error::AssistantError;
 use crate::prompt::ToolStyle;
+use crate::thinking::ThinkingStyle;
 
 /// Loads the model of `spec` with the memory that `reserve` grants.
 ///
@@ -66,6 +68,8 @@ pub(super) fn load(
         Engine::start(Box::new(runner), engine_options).map_err(|error| failed(error.to_string()))?;
 
     let tool_style = opened.template.as_ref().map_or(ToolStyle::Unknown, ToolStyle::of_template);
+    let thinking =
+        ThinkingStyle::of(opened.template.as_ref(), ThoughtMarkers::of_tokenizer(&opened.tokenizer));
     let info = AssistantInfo {
         name: spec.name.clone(),
         architecture: config.architecture.clone(),
@@ -73,6 +77,7 @@ pub(super) fn load(
         memory_bytes: plan.bytes,
         has_template: opened.template.is_some(),
         template_knows_tools: matches!(tool_style, ToolStyle::Template(_)),
+        thinking: thinking.support(),
         fingerprint,
     };
     tracing::info!(
@@ -88,6 +93,7 @@ pub(super) fn load(
         tokenizer: opened.tokenizer,
         template: opened.template,
         tool_style,
+        thinking,
         default_sampling: default_sampling(&opened.generation_defaults),
         engine,
         format_compiler: OnceLock::new(),

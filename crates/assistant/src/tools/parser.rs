@@ -3,10 +3,13 @@
 
 use super::call_scanner::{CallEvent, CallScanner};
 use super::format::{CallBeginning, ToolFormat};
+use crate::answer::thoughts::possible_marker;
 
 /// A part of the answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Part {
+    /// The model's thought before its answer. The parser itself never finds one.
+    Thought(String),
     /// Text for the user.
     Text(String),
     /// Call `index` begins.
@@ -278,12 +281,6 @@ impl ToolCallParser {
     }
 }
 
-/// Length of the longest end of `text` that begins `marker`.
-fn possible_marker(text: &str, marker: &str) -> usize {
-    let longest = text.len().min(marker.len().saturating_sub(1));
-    (1..=longest).rev().find(|&length| text.as_bytes().ends_with(&marker.as_bytes()[..length])).unwrap_or(0)
-}
-
 fn push_text(parts: &mut Vec<Part>, text: &str) {
     match parts.last_mut() {
         _ if text.is_empty() => {}
@@ -323,6 +320,7 @@ mod tests {
                     calls.push((name, String::new()));
                 }
                 Part::Arguments { index, text } => calls[index].1.push_str(&text),
+                Part::Thought(_) => unreachable!("the parser knows no thoughts"),
             }
         }
         assert_eq!(parser.calls(), calls.len());

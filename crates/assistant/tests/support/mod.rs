@@ -64,6 +64,7 @@ pub(crate) fn read(mut generation: TextGeneration) -> Answer {
                 answer.cached_tokens = cached_tokens;
                 answer.echo = echo;
             }
+            TextEvent::Thought { text, .. } => panic!("a model without thoughts thought {text:?}"),
             TextEvent::Delta { text, tokens } => {
                 answer.text.push_str(&text);
                 answer.tokens.extend(tokens);

@@ -156,6 +156,9 @@ fn numbered(
 #[derive(Clone, Debug, Default)]
 pub(crate) struct WholeAnswer {
     pub(crate) echo: Option<Echo>,
+    /// What the model thought before the text.
+    pub(crate) thought: String,
+    pub(crate) thought_tokens: Vec<TokenInfo>,
     pub(crate) text: String,
     pub(crate) tokens: Vec<TokenInfo>,
     pub(crate) calls: Vec<WholeCall>,
@@ -174,6 +177,10 @@ impl WholeAnswer {
     fn take(&mut self, event: TextEvent) {
         match event {
             TextEvent::Started { echo, .. } => self.echo = echo,
+            TextEvent::Thought { text, tokens } => {
+                self.thought.push_str(&text);
+                self.thought_tokens.extend(tokens);
+            }
             TextEvent::Delta { text, tokens } => {
                 self.text.push_str(&text);
                 self.tokens.extend(tokens);

@@ -33,9 +33,10 @@ pub(super) async fn create(answering: Answering, request: Request) -> Result<Res
     let fields = read(&json::value(&body)?)?;
     let ready = answering.open(&fields.model).await?;
     let writer = ChatWriter::new(Heading::new("chatcmpl", ready.assistant()), &fields);
-    let ChatFields { request, choices, delivery, .. } = fields;
+    let ChatFields { request, choices, delivery, thinking, .. } = fields;
     let refused = |error, format: &OutputFormat| refusal(error, "messages", format);
-    let generations = ready.chat(request, choices, refused).await?;
+    let generations =
+        ready.chat(request, choices, refused).await.map_err(|error| thinking.rename(error))?;
     if delivery.stream {
         return Ok(stream::send(generations, writer));
     }
@@ -89,15 +90,18 @@ impl ChatWriter {
         });
         let tool_calls: Vec<AnswerToolCall> = calls.collect();
         let has_content = tool_calls.is_empty() || !answer.text.is_empty();
+        let thought = (!answer.thought.is_empty()).then_some(answer.thought);
         ChatChoice {
             index,
             message: AnswerMessage {
                 role: "assistant",
                 content: has_content.then_some(answer.text),
+                reasoning_content: thought.clone(),
+                reasoning: thought,
                 refusal: None,
                 tool_calls,
             },
-            logprobs: self.reports_logprobs.then(|| ChatLogprobs::of(&answer.tokens)),
+            logprobs: self.reports_logprobs.then(|| ChatLogprobs::of(&answer.thought_tokens, &answer.tokens)),
             finish_reason: reason,
         }
     }
@@ -125,9 +129,18 @@ impl PieceWriter for ChatWriter {
             TextEvent::Started { .. } => {
                 ChunkDelta { role: Some("assistant"), content: Some(String::new()), ..ChunkDelta::default() }
             }
-            TextEvent::Delta { text, tokens } if text.is_empty() && tokens.is_empty() => return Vec::new(),
+            TextEvent::Thought { text, tokens } | TextEvent::Delta { text, tokens }
+                if text.is_empty() && tokens.is_empty() =>
+            {
+                return Vec::new();
+            }
+            TextEvent::Thought { text, tokens } => {
+                logprobs = self.reports_logprobs.then(|| ChatLogprobs::of(&tokens, &[]));
+                let thought = (!text.is_empty()).then_some(text);
+                ChunkDelta { reasoning_content: thought.clone(), reasoning: thought, ..ChunkDelta::default() }
+            }
             TextEvent::Delta { text, tokens } => {
-                logprobs = self.reports_logprobs.then(|| ChatLogprobs::of(&tokens));
+                logprobs = self.reports_logprobs.then(|| ChatLogprobs::of(&[], &tokens));
                 ChunkDelta { content: Some(text), ..ChunkDelta::default() }
             }
             TextEvent::ToolCall { index, id, name, arguments } => {

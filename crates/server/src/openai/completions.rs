@@ -129,9 +129,11 @@ impl PieceWriter for CompletionWriter {
         let mut reason = None;
         let (text, tokens) = match event {
             TextEvent::Started { echo: Some(echo), .. } => (echo.text, echo.tokens),
-            TextEvent::Started { echo: None, .. } | TextEvent::ToolCall { .. } | TextEvent::Failed { .. } => {
-                return Vec::new();
-            }
+            // Completions have neither thoughts nor calls: what the model writes is the text.
+            TextEvent::Started { echo: None, .. }
+            | TextEvent::Thought { .. }
+            | TextEvent::ToolCall { .. }
+            | TextEvent::Failed { .. } => return Vec::new(),
             TextEvent::Delta { text, tokens } if text.is_empty() && tokens.is_empty() => return Vec::new(),
             TextEvent::Delta { text, tokens } => (text, tokens),
             TextEvent::Finished { reason: why, usage, .. } => {

@@ -5,7 +5,7 @@ use super::fields::Kind::{Anything, Boolean, Integer, Number, OneOf, Structured,
 use super::fields::Origin::{Extension, OpenAi};
 use super::fields::Treatment::{Honoured, NoEffect, Refused, Required};
 use super::fields::{Field, Kind, Origin, Treatment};
-use super::request::{format, limits, messages, prompt, sampling, tools};
+use super::request::{format, limits, messages, prompt, sampling, thinking, tools};
 
 const fn field(
     name: &'static str,
@@ -203,7 +203,35 @@ const CHAT_ONLY: &[Field] = &[
         Structured(messages::template_variables_schema),
         Honoured,
         Extension,
-        "Variables for the model's chat template, as `{\"enable_thinking\": false}` for Qwen3.",
+        "Variables for the model's chat template. One that the template does not read is refused; `enable_thinking`, `thinking` and `reasoning_effort` are read as the fields of these names.",
+    ),
+    field(
+        "reasoning_effort",
+        OneOf(thinking::EFFORTS),
+        Honoured,
+        OpenAi,
+        "How much a thinking model thinks before it answers: `none` is off. Where its chat template only has a switch, every other value is on; where it has none, what cannot be changed is refused. Default: the template's own.",
+    ),
+    field(
+        "enable_thinking",
+        Boolean,
+        Honoured,
+        Extension,
+        "Whether a thinking model thinks before it answers; refused where its chat template has no switch for it.",
+    ),
+    field(
+        "reasoning",
+        Structured(thinking::reasoning_schema),
+        Honoured,
+        Extension,
+        "`effort` as `reasoning_effort`, `enabled` as `enable_thinking`.",
+    ),
+    field(
+        "thinking",
+        Structured(thinking::thinking_schema),
+        Honoured,
+        Extension,
+        "`type`: `enabled` and `disabled` as `enable_thinking`, `auto` or `adaptive` for the template's own.",
     ),
     field(
         "metadata",
@@ -257,13 +285,6 @@ const CHAT_ONLY: &[Field] = &[
         "models here answer in text only.",
     ),
     field("audio", Anything, Refused { except: &[] }, OpenAi, "models here answer in text only."),
-    field(
-        "reasoning_effort",
-        Anything,
-        Refused { except: &[] },
-        OpenAi,
-        "how a model is told to think is part of its template; see `chat_template_kwargs`.",
-    ),
     field(
         "verbosity",
         Anything,

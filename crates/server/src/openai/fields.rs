@@ -85,7 +85,8 @@ pub(crate) fn check<'a>(table: &[&'static [Field]], body: &'a Value) -> Result<C
         );
     };
     let fields = || table.iter().copied().flatten();
-    for (name, value) in values {
+    // A field that is null is not given, whoever knows it.
+    for (name, value) in values.iter().filter(|(_, value)| !value.is_null()) {
         let Some(field) = fields().find(|field| field.name == name) else {
             let hint = match suggestion(name, fields().map(|field| field.name)) {
                 Some(near) => format!("did you mean `{near}`?"),
@@ -94,9 +95,7 @@ pub(crate) fn check<'a>(table: &[&'static [Field]], body: &'a Value) -> Result<C
             return Err(ApiError::invalid(name, format!("the field `{name}` is not known: {hint}"))
                 .with_code("unknown_parameter"));
         };
-        if !value.is_null() {
-            field.check(value)?;
-        }
+        field.check(value)?;
     }
     for field in fields().filter(|field| matches!(field.treatment, Treatment::Required)) {
         if values.get(field.name).is_none_or(Value::is_null) {

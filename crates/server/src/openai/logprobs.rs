@@ -12,6 +12,9 @@ const IMPOSSIBLE: f32 = -9999.0;
 #[derive(Clone, Debug, Default, Serialize, ToSchema)]
 pub(super) struct ChatLogprobs {
     content: Vec<ChatTokenLogprob>,
+    /// The tokens of the thought, its markers included; absent if there are none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    reasoning_content: Vec<ChatTokenLogprob>,
     /// Always null.
     refusal: Option<String>,
 }
@@ -35,31 +38,27 @@ struct ChatCandidate {
 }
 
 impl ChatLogprobs {
-    /// The report on `tokens`.
-    pub(super) fn of(tokens: &[TokenInfo]) -> Self {
-        let mut report = ChatLogprobs::default();
-        report.add(tokens);
-        report
+    /// The report on the tokens of a thought and of the answer after it.
+    pub(super) fn of(thought: &[TokenInfo], answer: &[TokenInfo]) -> Self {
+        let report = |tokens: &[TokenInfo]| tokens.iter().map(ChatTokenLogprob::of).collect();
+        ChatLogprobs { content: report(answer), reasoning_content: report(thought), refusal: None }
     }
+}
 
-    /// Appends further tokens.
-    pub(super) fn add(&mut self, tokens: &[TokenInfo]) {
-        self.content.extend(tokens.iter().map(|token| {
-            ChatTokenLogprob {
-                token: String::from_utf8_lossy(&token.bytes).into_owned(),
-                logprob: token.logprob.map_or(0.0, finite),
-                bytes: token.bytes.clone(),
-                top_logprobs: token
-                    .top
-                    .iter()
-                    .map(|candidate| ChatCandidate {
-                        token: String::from_utf8_lossy(&candidate.bytes).into_owned(),
-                        logprob: finite(candidate.logprob),
-                        bytes: candidate.bytes.clone(),
-                    })
-                    .collect(),
-            }
-        }));
+impl ChatTokenLogprob {
+    fn of(token: &TokenInfo) -> Self {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let candidates = token.top.iter().map(|candidate| ChatCandidate {
+            token: text(&candidate.bytes),
+            logprob: finite(candidate.logprob),
+            bytes: candidate.bytes.clone(),
+        });
+        ChatTokenLogprob {
+            token: text(&token.bytes),
+            logprob: token.logprob.map_or(0.0, finite),
+            bytes: token.bytes.clone(),
+            top_logprobs: candidates.collect(),
+        }
     }
 }
 

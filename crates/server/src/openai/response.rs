@@ -40,6 +40,12 @@ pub(super) struct AnswerMessage {
     pub(super) role: &'static str,
     /// null if there are only calls.
     pub(super) content: Option<String>,
+    /// What a thinking model thought before it; absent if it did not think. Not part of OpenAI's API.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) reasoning_content: Option<String>,
+    /// The same under its other name. Not part of OpenAI's API.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) reasoning: Option<String>,
     /// Always null: models here have no separate way to refuse.
     pub(super) refusal: Option<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -96,6 +102,12 @@ pub(super) struct ChunkDelta {
     pub(super) role: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) content: Option<String>,
+    /// More of the thought. Not part of OpenAI's API.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) reasoning_content: Option<String>,
+    /// The same under its other name. Not part of OpenAI's API.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) reasoning: Option<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) tool_calls: Vec<ToolCallDelta>,
 }

@@ -5,6 +5,7 @@
 
 mod tiny_model;
 
+use std::path::Path;
 use std::sync::Arc;
 
 use axum::Router;
@@ -20,7 +21,7 @@ use zhenjin_server::{AppState, Library, Metrics, ServerOptions, Services, router
 use zhenjin_store::Store;
 use zhenjin_tensor::ComputeOptions;
 
-pub use tiny_model::{CONTEXT, VOCABULARY, write_tiny_model};
+pub use tiny_model::{CONTEXT, VOCABULARY, template_that_ends_with, write_scripted_model, write_tiny_model};
 
 /// The application, and the folder that its files lie in.
 pub struct Application {
@@ -57,8 +58,12 @@ impl Answer {
 
 /// What a server works with: one model called `tiny`, and an empty store.
 pub async fn services(folder: &TempDir) -> Services {
+    services_with(folder, write_tiny_model).await
+}
+
+async fn services_with(folder: &TempDir, write_model: impl FnOnce(&Path)) -> Services {
     let model = folder.path().join("tiny");
-    write_tiny_model(&model);
+    write_model(&model);
     let metrics = Metrics::default();
     let serve = ServeOptions {
         memory_bytes: 256 << 20,
@@ -90,6 +95,14 @@ impl Application {
     pub async fn with(options: ServerOptions) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let state = AppState::new(options, services(&folder).await);
+        Application { router: router(state.clone()), state, folder }
+    }
+
+    /// An application whose model answers every conversation with `script`; see [`write_scripted_model`].
+    pub async fn with_script(template: &str, script: &[&str]) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let services = services_with(&folder, |model| write_scripted_model(model, template, script)).await;
+        let state = AppState::new(ServerOptions::default(), services);
         Application { router: router(state.clone()), state, folder }
     }
 

@@ -16,6 +16,7 @@ mod sandbox;
 mod strftime;
 mod workers;
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -38,7 +39,8 @@ pub struct ChatTemplate {
     sources: Arc<Sources>,
     writing: Arc<Writing>,
     workers: Workers,
-    mentions_tools: bool,
+    /// What the templates ask for beside the conversation.
+    variables: BTreeSet<String>,
 }
 
 /// What is compiled.
@@ -131,14 +133,14 @@ impl ChatTemplate {
         end_of_turn: Vec<String>,
     ) -> Result<Self, TemplateError> {
         let default = checked(source)?;
-        let mentions_tools = sandbox::on_large_stack(|| sandbox::mentions_tools(&default))?;
+        let variables = sandbox::on_large_stack(|| sandbox::variables(&default))?;
         let sources = Arc::new(Sources { default, tool_use: None });
         let guard = Guard::new(special_texts, end_of_turn);
         Ok(Self {
             workers: Workers::new(sources.clone()),
             sources,
             writing: Arc::new(Writing { bos: bos.to_owned(), eos: eos.to_owned(), guard }),
-            mentions_tools,
+            variables,
         })
     }
 
@@ -147,9 +149,11 @@ impl ChatTemplate {
     /// # Errors
     /// As [`ChatTemplate::new`].
     pub fn with_tool_use(self, source: &str) -> Result<Self, TemplateError> {
-        let tool_use = Some(checked(source)?);
-        let sources = Arc::new(Sources { default: self.sources.default.clone(), tool_use });
-        Ok(Self { workers: Workers::new(sources.clone()), sources, ..self })
+        let tool_use = checked(source)?;
+        let mut variables = sandbox::on_large_stack(|| sandbox::variables(&tool_use))?;
+        variables.extend(self.variables.iter().cloned());
+        let sources = Arc::new(Sources { default: self.sources.default.clone(), tool_use: Some(tool_use) });
+        Ok(Self { workers: Workers::new(sources.clone()), sources, variables, ..self })
     }
 
     /// The template or templates of a `tokenizer_config.json`, or `None` when it has none: one source, or a list of
@@ -188,7 +192,18 @@ impl ChatTemplate {
 
     /// Whether tools given to [`ChatTemplate::render`] reach the model.
     pub fn supports_tools(&self) -> bool {
-        self.sources.tool_use.is_some() || self.mentions_tools
+        self.sources.tool_use.is_some() || self.variables.contains("tools")
+    }
+
+    /// The names that the template reads, in order: `messages`, `tools`, and switches such as `enable_thinking`.
+    pub fn variables(&self) -> impl Iterator<Item = &str> {
+        self.variables.iter().map(String::as_str)
+    }
+
+    /// Whether the text stands somewhere in the template's source.
+    pub fn mentions(&self, text: &str) -> bool {
+        self.sources.default.contains(text)
+            || self.sources.tool_use.as_ref().is_some_and(|source| source.contains(text))
     }
 
     /// Renders a conversation.

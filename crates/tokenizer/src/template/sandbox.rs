@@ -1,6 +1,7 @@
 //! The engine that runs templates: Jinja as Hugging Face configures it, Python's methods, and a budget of work.
 //! This file does not know conversations.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::thread;
 
@@ -131,11 +132,14 @@ fn check_tags(source: &str) -> Result<(), Error> {
     Ok(())
 }
 
-/// Whether a template asks for the variable `tools`.
-pub(super) fn mentions_tools(source: &str) -> bool {
+/// The variables that a template asks for, in the order of their names.
+pub(super) fn variables(source: &str) -> BTreeSet<String> {
     let environment = Environment::new();
     let template = environment.template_from_str(source);
-    template.is_ok_and(|template| template.undeclared_variables(false).contains("tools"))
+    template.map_or_else(
+        |_| BTreeSet::new(),
+        |template| template.undeclared_variables(false).into_iter().collect(),
+    )
 }
 
 fn replace_additions(instructions: &mut Instructions<'_>) {

@@ -3,12 +3,17 @@
 use anyhow::{Result, bail};
 use serde::Serialize;
 use std::io::Write;
-use zhenjin_assistant::{Assistant, ChatRequest, Failure, FinishReason, TextEvent, Timings, Usage};
+use zhenjin_assistant::{
+    Assistant, ChatRequest, Failure, FinishReason, TextEvent, Timings, Transcript, Usage,
+};
 
 /// An answer and what is known about it.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Answer {
     pub(super) answer: String,
+    /// What a thinking model thought before it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) reasoning: Option<String>,
     /// `stop`, `length`, `tool_calls`, or `interrupted` by the person.
     pub(super) finish_reason: &'static str,
     pub(super) seed: u64,
@@ -28,6 +33,7 @@ pub(super) async fn stream(
     let mut generation = assistant.chat(request)?;
     let mut answer = Answer {
         answer: String::new(),
+        reasoning: None,
         finish_reason: "interrupted",
         seed: generation.seed(),
         prompt_tokens: 0,
@@ -36,6 +42,7 @@ pub(super) async fn stream(
         time_to_first_token_ms: None,
         tokens_per_second: None,
     };
+    let mut transcript = Transcript::default();
     loop {
         let event = tokio::select! {
             event = generation.next() => event,
@@ -46,9 +53,14 @@ pub(super) async fn stream(
                 answer.prompt_tokens = prompt_tokens;
                 answer.cached_tokens = cached_tokens;
             }
+            Some(TextEvent::Thought { text, .. }) => {
+                answer.reasoning.get_or_insert_default().push_str(&text);
+                write!(out, "{}", transcript.thought(&text))?;
+                out.flush()?;
+            }
             Some(TextEvent::Delta { text, .. }) => {
                 answer.answer.push_str(&text);
-                write!(out, "{text}")?;
+                write!(out, "{}", transcript.answer(&text))?;
                 out.flush()?;
             }
             Some(TextEvent::ToolCall { .. }) => {}

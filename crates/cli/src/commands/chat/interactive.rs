@@ -103,7 +103,8 @@ impl Conversation<'_> {
                     }
                     _ => {}
                 }
-                self.turns.push(Message::new(Role::Assistant, answer.answer.clone()));
+                let said = Message::new(Role::Assistant, answer.answer.clone());
+                self.turns.push(Message { thought: answer.reasoning.clone(), ..said });
                 self.last = Some(answer);
             }
             Err(error) => {

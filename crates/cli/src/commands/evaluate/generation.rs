@@ -53,7 +53,7 @@ pub(super) async fn finish(mut generation: TextGeneration) -> Result<Answer> {
                 bail!("the engine failed: {reason}")
             }
             TextEvent::Failed { failure: Failure::ShutDown, .. } => bail!("the engine was shut down"),
-            TextEvent::ToolCall { .. } => {}
+            TextEvent::Thought { .. } | TextEvent::ToolCall { .. } => {}
         }
     }
     Ok(answer)

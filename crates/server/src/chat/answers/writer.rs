@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
-use zhenjin_assistant::{Failure, FinishReason, TextEvent, Timings, Usage};
+use zhenjin_assistant::{Failure, FinishReason, TextEvent, Timings, Transcript, Usage};
 use zhenjin_store::{AnswerEnd, GenerationRecord, Message, Owner, Status, StoreError};
 
 use super::{AnswerSource, Provenance, RunningAnswer, RunningAnswers, Tokens};
@@ -23,6 +23,8 @@ const BYTES_PER_MILLISECOND: usize = 512;
 struct AnswerBuffer {
     /// Text that is not in the store yet.
     pending: String,
+    /// An answer is kept as one text, its thought included.
+    transcript: Transcript,
     /// Bytes of text that are.
     stored: usize,
     prompt_tokens: Option<usize>,
@@ -35,6 +37,16 @@ struct AnswerBuffer {
 
 impl AnswerBuffer {
     fn push(&mut self, text: &str) {
+        let text = self.transcript.answer(text);
+        self.push_written(&text);
+    }
+
+    fn push_thought(&mut self, text: &str) {
+        let text = self.transcript.thought(text);
+        self.push_written(&text);
+    }
+
+    fn push_written(&mut self, text: &str) {
         let now = Instant::now();
         self.text_came = Some((self.text_came.map_or(now, |(first, _)| first), now));
         self.pending.push_str(text);
@@ -117,6 +129,7 @@ async fn take_down(
                     buffer.prompt_tokens = Some(prompt_tokens);
                     buffer.cached_tokens = Some(cached_tokens);
                 }
+                Some(TextEvent::Thought { text, .. }) => buffer.push_thought(&text),
                 Some(TextEvent::Delta { text, .. }) => buffer.push(&text),
                 // Nothing here offers tools, so a call can only be the model's words.
                 Some(TextEvent::ToolCall { arguments, .. }) => buffer.push(&arguments),

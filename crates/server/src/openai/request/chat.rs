@@ -4,8 +4,9 @@ use serde_json::Value;
 use zhenjin_assistant::{ChatRequest, OutputFormat, ToolChoice};
 
 use super::sampling::{Delivery, read_delivery, read_options};
+use super::thinking::ThinkingField;
 use super::tools::{read_tool_choice, read_tools};
-use super::{format, messages};
+use super::{format, messages, thinking};
 use crate::errors::ApiError;
 use crate::openai::field_tables::CHAT;
 use crate::openai::fields::{CheckedFields, check};
@@ -18,6 +19,7 @@ pub(crate) struct ChatFields {
     pub(crate) choices: usize,
     pub(crate) delivery: Delivery,
     pub(crate) names_service_tier: bool,
+    pub(crate) thinking: ThinkingField,
 }
 
 /// Takes a chat request's body apart.
@@ -38,6 +40,8 @@ pub(crate) fn read(body: &Value) -> Result<ChatFields, ApiError> {
         .get("chat_template_kwargs")
         .map(|node| messages::read_template_variables(&node))
         .transpose()?;
+    let mut template_variables = template_variables.unwrap_or_default();
+    let (wish, thinking) = thinking::read(&fields, &mut template_variables)?;
     // Who names a function wants one call of it.
     let allows_several = !matches!(tool_choice, ToolChoice::Named(_));
     let request = ChatRequest {
@@ -45,7 +49,8 @@ pub(crate) fn read(body: &Value) -> Result<ChatFields, ApiError> {
         tool_choice,
         parallel_tool_calls: fields.boolean("parallel_tool_calls").unwrap_or(true) && allows_several,
         output_format,
-        template_variables: template_variables.unwrap_or_default(),
+        thinking: wish,
+        template_variables,
         options: read_options(&fields, read_max_tokens(&fields)?, read_logprobs(&fields)?)?,
         ..ChatRequest::new(messages)
     };
@@ -55,6 +60,7 @@ pub(crate) fn read(body: &Value) -> Result<ChatFields, ApiError> {
         choices: fields.count("n").unwrap_or(1),
         delivery: read_delivery(&fields)?,
         names_service_tier: fields.get("service_tier").is_some(),
+        thinking,
     })
 }
 

@@ -52,19 +52,28 @@ fn read_message(node: &Node<'_>) -> Result<Message, ApiError> {
 fn read_plain(node: &Node<'_>, role: Role) -> Result<Message, ApiError> {
     let fields = node.object(&["role", "content", "name"])?;
     let content = read_content(&fields.required("content")?, role)?;
-    Ok(Message { role, content, name: read_name(&fields)?, tool_calls: Vec::new(), tool_call_id: None })
+    Ok(Message { name: read_name(&fields)?, ..Message::new(role, content.text) })
 }
 
 fn read_tool(node: &Node<'_>) -> Result<Message, ApiError> {
     let fields = node.object(&["role", "content", "name", "tool_call_id"])?;
     let content = read_content(&fields.required("content")?, Role::Tool)?;
     let tool_call_id = Some(fields.required("tool_call_id")?.text()?.to_owned());
-    Ok(Message { role: Role::Tool, content, name: read_name(&fields)?, tool_calls: Vec::new(), tool_call_id })
+    Ok(Message { name: read_name(&fields)?, tool_call_id, ..Message::new(Role::Tool, content.text) })
 }
 
 fn read_assistant(node: &Node<'_>) -> Result<Message, ApiError> {
-    let fields =
-        node.object(&["role", "content", "name", "refusal", "tool_calls", "function_call", "audio"])?;
+    let fields = node.object(&[
+        "role",
+        "content",
+        "name",
+        "refusal",
+        "reasoning_content",
+        "reasoning",
+        "tool_calls",
+        "function_call",
+        "audio",
+    ])?;
     if let Some(call) = fields.get("function_call") {
         return Err(call
             .error("is not supported here: it was replaced by `tool_calls`")
@@ -80,15 +89,34 @@ fn read_assistant(node: &Node<'_>) -> Result<Message, ApiError> {
         Some(calls) => read_tool_calls(&calls)?,
     };
     let said = fields.get("content").map(|content| read_content(&content, Role::Assistant)).transpose()?;
+    let (said, thought_parts) = said.map_or((None, String::new()), |said| (Some(said.text), said.thought));
+    let thought = read_thought(&fields, thought_parts)?;
     let refused = fields.get("refusal").map(|refusal| refusal.text().map(str::to_owned)).transpose()?;
     let content = match (said, refused) {
         (Some(said), None) => said,
         (said, Some(refused)) if said.as_deref().unwrap_or("").is_empty() => refused,
         (Some(_), Some(_)) => return Err(node.error("has both `content` and `refusal`: send one of them")),
-        (None, _) if !tool_calls.is_empty() => String::new(),
+        (None, _) if !tool_calls.is_empty() || thought.is_some() => String::new(),
         (None, _) => return Err(node.error("needs `content`, `refusal` or `tool_calls`")),
     };
-    Ok(Message { role: Role::Assistant, content, name: read_name(&fields)?, tool_calls, tool_call_id: None })
+    Ok(Message { thought, name: read_name(&fields)?, tool_calls, ..Message::new(Role::Assistant, content) })
+}
+
+/// What the assistant thought, which may stand in two fields (with the same text) or in parts of the content.
+fn read_thought(fields: &ObjectNode<'_>, parts: String) -> Result<Option<String>, ApiError> {
+    let mut thought = (!parts.is_empty()).then_some(parts);
+    for name in ["reasoning_content", "reasoning"] {
+        let Some(node) = fields.get(name) else { continue };
+        let text = node.text()?;
+        match &thought {
+            _ if text.is_empty() => {}
+            Some(earlier) if earlier != text => {
+                return Err(node.error("differs from the thought that stands elsewhere in the message"));
+            }
+            _ => thought = Some(text.to_owned()),
+        }
+    }
+    Ok(thought)
 }
 
 fn read_name(fields: &ObjectNode<'_>) -> Result<Option<String>, ApiError> {
@@ -125,25 +153,35 @@ fn read_tool_calls(node: &Node<'_>) -> Result<Vec<ToolCall>, ApiError> {
         .collect()
 }
 
+/// What a message says, and what its writer thought before.
+#[derive(Default)]
+struct Content {
+    text: String,
+    thought: String,
+}
+
 /// A content: a text, or text parts, which are joined as they stand.
-fn read_content(node: &Node<'_>, role: Role) -> Result<String, ApiError> {
+fn read_content(node: &Node<'_>, role: Role) -> Result<Content, ApiError> {
     if node.value.is_string() {
-        return node.text().map(str::to_owned);
+        return Ok(Content { text: node.text()?.to_owned(), ..Content::default() });
     }
     if !node.value.is_array() {
         return Err(node.error("must be a string or a list of text parts"));
     }
-    let mut content = String::new();
+    let mut content = Content::default();
     for part in node.list()? {
         let kind = part.peek("type")?;
         match kind.text()? {
             "text" => {
                 // The breakpoint is a hint to caches; here shared beginnings are found by their content.
                 let fields = part.object(&["type", "text", "prompt_cache_breakpoint"])?;
-                content.push_str(fields.required("text")?.text()?);
+                content.text.push_str(fields.required("text")?.text()?);
             }
             "refusal" if role == Role::Assistant => {
-                content.push_str(part.object(&["type", "refusal"])?.required("refusal")?.text()?);
+                content.text.push_str(part.object(&["type", "refusal"])?.required("refusal")?.text()?);
+            }
+            "reasoning" | "thinking" if role == Role::Assistant => {
+                content.thought.push_str(&read_thought_part(&part)?);
             }
             other @ ("image_url" | "input_audio" | "file" | "input_image" | "input_file") => {
                 return Err(kind
@@ -154,6 +192,18 @@ fn read_content(node: &Node<'_>, role: Role) -> Result<String, ApiError> {
         }
     }
     Ok(content)
+}
+
+/// A part that holds a thought, in a field of its type's name or in `text`, as a text or as a list of text parts.
+fn read_thought_part(part: &Node<'_>) -> Result<String, ApiError> {
+    // Other makers sign their thoughts; here nobody would check it.
+    let fields = part.object(&["type", "text", "reasoning", "thinking", "signature"])?;
+    let texts = ["text", "reasoning", "thinking"].iter().filter_map(|name| fields.get(name));
+    let mut thought = String::new();
+    for node in texts {
+        thought.push_str(&read_content(&node, Role::Assistant)?.text);
+    }
+    Ok(thought)
 }
 
 /// Takes `chat_template_kwargs` apart: any names, any values, within the request's own bounds.
@@ -183,6 +233,11 @@ pub(crate) fn schema() -> Value {
     let text_part = json!({ "type": "object", "required": ["type", "text"], "additionalProperties": false, "properties": {
         "type": { "const": "text" }, "text": { "type": "string" }, "prompt_cache_breakpoint": { "type": "object" } } });
     let content = json!({ "anyOf": [{ "type": "string" }, { "type": "array", "items": text_part }] });
+    let thought_part = json!({ "type": "object", "required": ["type"], "additionalProperties": false, "properties": {
+        "type": { "enum": ["reasoning", "thinking"] }, "text": content, "reasoning": content, "thinking": content,
+        "signature": { "type": ["string", "null"] } } });
+    let said = json!({ "anyOf": [{ "type": "string" }, { "type": "null" },
+        { "type": "array", "items": { "anyOf": [text_part, thought_part] } }] });
     let name = json!({ "type": "string", "description": "Passed to the model's template; most templates leave it out." });
     let plain = json!({ "type": "object", "required": ["role", "content"], "additionalProperties": false, "properties": {
         "role": { "enum": ["system", "developer", "user"] }, "content": content, "name": name } });
@@ -191,8 +246,10 @@ pub(crate) fn schema() -> Value {
         "function": { "type": "object", "required": ["name", "arguments"], "additionalProperties": false, "properties": {
             "name": { "type": "string" }, "arguments": { "type": "string", "description": "JSON as text." } } } } });
     let assistant = json!({ "type": "object", "required": ["role"], "additionalProperties": false, "properties": {
-        "role": { "const": "assistant" }, "content": { "anyOf": [content, { "type": "null" }] }, "name": name,
+        "role": { "const": "assistant" }, "content": said, "name": name,
         "refusal": { "type": ["string", "null"] },
+        "reasoning_content": { "type": ["string", "null"], "description": "What a thinking model thought before it." },
+        "reasoning": { "type": ["string", "null"], "description": "The same under its other name." },
         "tool_calls": { "type": "array", "items": call, "maxItems": limits::TOOL_CALLS } },
         "anyOf": [{ "required": ["content"] }, { "required": ["tool_calls"] }, { "required": ["refusal"] }] });
     let tool = json!({ "type": "object", "required": ["role", "content", "tool_call_id"], "additionalProperties": false,

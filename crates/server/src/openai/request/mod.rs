@@ -9,4 +9,5 @@ pub(crate) mod node;
 pub(crate) mod prompt;
 pub(crate) mod sampling;
 pub(crate) mod suggest;
+pub(crate) mod thinking;
 pub(crate) mod tools;

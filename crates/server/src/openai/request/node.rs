@@ -83,11 +83,11 @@ impl<'a> Node<'a> {
         self.value.as_object().ok_or_else(|| self.wrong_type("an object"))
     }
 
-    /// An object that has no other names than `known`.
+    /// An object that has no other names than `known`, those whose value is null aside: they say nothing.
     pub(crate) fn object(&self, known: &[&'static str]) -> Result<ObjectNode<'a>, ApiError> {
         let fields = self.entries()?;
-        for name in fields.keys() {
-            if !known.contains(&name.as_str()) {
+        for (name, value) in fields {
+            if !value.is_null() && !known.contains(&name.as_str()) {
                 let path = format!("{}.{name}", self.path);
                 let hint = match suggestion(name, known.iter().copied()) {
                     Some(near) => format!("; did you mean `{near}`?"),

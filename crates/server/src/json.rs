@@ -12,6 +12,13 @@ use crate::errors::ApiError;
 /// A value takes up to 72 bytes in memory but only two in the text, so the text's own limit bounds memory too loosely.
 const MAX_VALUES: usize = 500_000;
 
+/// The number as it is written wherever it stands: as an `f64` whose shortest spelling is that of the `f32`. An `f32` itself has
+/// other digits beside other values than within them: serde_json widens the latter first.
+pub(crate) fn number(value: f32) -> f64 {
+    // What `to_string` writes can be read again, infinities and NaN included.
+    value.to_string().parse().unwrap_or(f64::NAN)
+}
+
 /// The value that `bytes` spell, or a 400 that says where they do not.
 pub(crate) fn value(bytes: &[u8]) -> Result<Value, ApiError> {
     let left = Cell::new(MAX_VALUES);
@@ -144,6 +151,18 @@ mod tests {
         assert!(message(&"[".repeat(100_000)).contains("recursion limit"));
         let wide = format!("[{}0]", "0,".repeat(MAX_VALUES));
         assert!(message(&wide).contains("more than 500000 values"));
+    }
+
+    #[test]
+    fn a_number_has_one_spelling() {
+        for value in [-0.1_f32, 0.7, -1.234_567_9e-7, 16_777_216.0, f32::MIN_POSITIVE, -0.0, 3.0e38] {
+            let number = number(value);
+            assert_eq!(number as f32, value);
+            let alone = serde_json::to_string(&number).expect("JSON");
+            assert_eq!(alone, serde_json::json!(number).to_string());
+            assert!(alone.trim_start_matches('-').trim_end_matches(".0").len() <= 15, "{alone}");
+        }
+        assert_eq!(serde_json::json!(number(0.7)).to_string(), "0.7");
     }
 
     #[test]

@@ -309,3 +309,38 @@ async fn what_happened_is_counted() {
         assert!(text.contains(line), "{line}\n---\n{text}");
     }
 }
+
+/// A client takes an answer for greedy if each token's log-probability is the largest of the list at its place.
+#[tokio::test]
+async fn every_reported_pair_of_log_probabilities_is_equal() {
+    let application = Application::new().await;
+    for more in [
+        json!({ "logprobs": 5, "echo": true }),
+        json!({ "logprobs": 1 }),
+        json!({ "logprobs": 5, "max_tokens": 60 }),
+    ] {
+        let report = complete(&application, more).await["choices"][0]["logprobs"].clone();
+        let list = |name: &str| report[name].as_array().expect("a list").clone();
+        let (tokens, own, top) = (list("tokens"), list("token_logprobs"), list("top_logprobs"));
+        assert!(!tokens.is_empty() && tokens.len() == own.len() && own.len() == top.len());
+        for ((token, own), top) in tokens.iter().zip(&own).zip(&top).filter(|((_, own), _)| !own.is_null()) {
+            assert_eq!(&top[token.as_str().expect("a text")], own);
+            assert!(own.to_string().len() <= 14, "{own} has more digits than an f32");
+        }
+    }
+    let greedy = complete(&application, json!({ "logprobs": 3 })).await["choices"][0]["logprobs"].clone();
+    for (own, top) in greedy["token_logprobs"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .zip(greedy["top_logprobs"].as_array().expect("a list"))
+    {
+        let largest =
+            top.as_object().expect("an object").values().filter_map(Value::as_f64).fold(f64::MIN, f64::max);
+        assert_eq!(own.as_f64(), Some(largest));
+    }
+    let chat = chat(&application, json!({ "logprobs": true, "top_logprobs": 2 })).await;
+    for token in chat["choices"][0]["logprobs"]["content"].as_array().expect("a list") {
+        assert_eq!(token["logprob"], token["top_logprobs"][0]["logprob"]);
+    }
+}

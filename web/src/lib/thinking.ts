@@ -1,4 +1,5 @@
-// Some models think aloud first, between <think> and </think>. The page folds that away from the answer proper.
+// Some models think aloud first. The server writes that before the answer, between <think> and </think>, whatever the model's
+// own marks are (`Transcript` in crates/assistant); the page folds it away from the answer proper.
 
 export interface Thinking {
   /** Null when the model did not think aloud. */

@@ -23,6 +23,7 @@ use super::wire::{ContextUse, Exchange, MessageJson, Regenerated};
 use crate::blocking::{blocking, detached};
 use crate::body::ApiJson;
 use crate::errors::{ApiError, ErrorBody};
+use crate::json;
 use crate::openai::fault;
 use crate::openai::fields::check;
 use crate::security::Caller;
@@ -183,13 +184,13 @@ async fn submit(
 fn effective_settings(request: &ChatRequest, assistant: &Assistant) -> Value {
     let sampling = request.options.sampling.resolve(assistant.default_sampling());
     json!({
-        "temperature": sampling.temperature,
-        "top_p": sampling.top_p,
+        "temperature": json::number(sampling.temperature),
+        "top_p": json::number(sampling.top_p),
         "top_k": sampling.top_k,
-        "min_p": sampling.min_p,
-        "repetition_penalty": sampling.repetition_penalty,
-        "presence_penalty": sampling.presence_penalty,
-        "frequency_penalty": sampling.frequency_penalty,
+        "min_p": json::number(sampling.min_p),
+        "repetition_penalty": json::number(sampling.repetition_penalty),
+        "presence_penalty": json::number(sampling.presence_penalty),
+        "frequency_penalty": json::number(sampling.frequency_penalty),
         "max_tokens": request.options.max_tokens,
     })
 }

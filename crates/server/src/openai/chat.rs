@@ -35,8 +35,7 @@ pub(super) async fn create(answering: Answering, request: Request) -> Result<Res
     let writer = ChatWriter::new(Heading::new("chatcmpl", ready.assistant()), &fields);
     let ChatFields { request, choices, delivery, thinking, .. } = fields;
     let refused = |error, format: &OutputFormat| refusal(error, "messages", format);
-    let generations =
-        ready.chat(request, choices, refused).await.map_err(|error| thinking.rename(error))?;
+    let generations = ready.chat(request, choices, refused).await.map_err(|error| thinking.rename(error))?;
     if delivery.stream {
         return Ok(stream::send(generations, writer));
     }

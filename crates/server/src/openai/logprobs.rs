@@ -5,8 +5,10 @@ use serde_json::{Map, Value};
 use utoipa::ToSchema;
 use zhenjin_assistant::TokenInfo;
 
+use crate::json;
+
 /// What OpenAI reports instead of minus infinity, which JSON cannot say.
-const IMPOSSIBLE: f32 = -9999.0;
+const IMPOSSIBLE: f64 = -9999.0;
 
 /// The log-probabilities of a chat answer's tokens.
 #[derive(Clone, Debug, Default, Serialize, ToSchema)]
@@ -24,7 +26,7 @@ pub(super) struct ChatLogprobs {
 struct ChatTokenLogprob {
     /// Its text; what is no whole character shows as �.
     token: String,
-    logprob: f32,
+    logprob: f64,
     bytes: Vec<u8>,
     top_logprobs: Vec<ChatCandidate>,
 }
@@ -33,7 +35,7 @@ struct ChatTokenLogprob {
 #[derive(Clone, Debug, Serialize, ToSchema)]
 struct ChatCandidate {
     token: String,
-    logprob: f32,
+    logprob: f64,
     bytes: Vec<u8>,
 }
 
@@ -67,7 +69,7 @@ impl ChatTokenLogprob {
 pub(super) struct CompletionLogprobs {
     tokens: Vec<String>,
     /// null for the first token of an echoed prompt, which nothing predicts.
-    token_logprobs: Vec<Option<f32>>,
+    token_logprobs: Vec<Option<f64>>,
     /// Objects of tokens' texts to log-probabilities, with the token itself among them; null if none were asked for.
     #[schema(value_type = Option<Vec<Object>>)]
     top_logprobs: Option<Vec<Value>>,
@@ -126,11 +128,12 @@ fn candidates_of(token: &TokenInfo) -> Value {
     let Some(logprob) = token.logprob else {
         return Value::Null;
     };
+    // Of several tokens with the same text, the one that was chosen counts, then the most likely one.
     let mut map = Map::new();
+    map.insert(token_name(&token.bytes), finite(logprob).into());
     for candidate in &token.top {
         map.entry(token_name(&candidate.bytes)).or_insert_with(|| finite(candidate.logprob).into());
     }
-    map.entry(token_name(&token.bytes)).or_insert_with(|| finite(logprob).into());
     Value::Object(map)
 }
 
@@ -142,8 +145,9 @@ fn token_name(bytes: &[u8]) -> String {
     }
 }
 
-fn finite(logprob: f32) -> f32 {
-    if logprob.is_finite() { logprob } else { IMPOSSIBLE }
+/// A log-probability as it is reported, with the same digits at every place.
+fn finite(logprob: f32) -> f64 {
+    if logprob.is_finite() { json::number(logprob) } else { IMPOSSIBLE }
 }
 
 #[cfg(test)]

@@ -206,8 +206,29 @@ const CHAT_ONLY: &[Case] = &[
         "`custom` is not supported here",
     ),
     (
-        r#""messages": [{"role": "assistant", "tool_calls": [{"id": "1", "type": "function", "function": {"name": "f"}}]}]"#,
-        "function.arguments` is missing",
+        r#""messages": [{"role": "assistant", "tool_calls": [{"id": "1", "type": "function", "function": {"name": "f", "arguments": 1}}]}]"#,
+        "function.arguments` must be a string",
+    ),
+    (r#""messages": [{"role": "assistant", "tool_calls": [{"id": "1", "function": {"name": "f"}}]}]"#, ""),
+    (
+        r#""messages": [{"role": "assistant", "content": null, "refusal": null, "audio": null, "function_call": null, "colour": null}]"#,
+        "",
+    ),
+    (
+        r#""messages": [{"role": "assistant", "content": "a", "annotations": [], "parsed": {"a": 1}, "index": 0}]"#,
+        "",
+    ),
+    (
+        r#""messages": [{"role": "user", "content": [{"type": "text", "text": "a", "cache_control": {"type": "ephemeral"}}]}]"#,
+        "",
+    ),
+    (
+        r#""messages": [{"role": "user", "content": "a", "tool_calls": []}]"#,
+        "`messages[0].tool_calls` is not known",
+    ),
+    (
+        r#""messages": [{"role": "assistant", "content": "a", "reasoning": "b", "reasoning_content": "c"}]"#,
+        "`messages[0].reasoning` differs from the thought",
     ),
     (r#""max_tokens": 0"#, "`max_tokens` must be a whole number from 1"),
     (r#""max_completion_tokens": 1"#, "two names of one thing"),

@@ -7,6 +7,23 @@ use super::limits;
 use super::node::{Node, ObjectNode};
 use crate::errors::ApiError;
 
+/// Fields that answers carry beside what was said, here or elsewhere, and that come back with them. They have no effect.
+const BESIDE: [&str; 8] = [
+    "annotations",
+    "parsed",
+    "cache_control",
+    "id",
+    "index",
+    "provider_specific_fields",
+    "reasoning_details",
+    "thinking_blocks",
+];
+
+/// The fields of a message, and those that may stand beside them.
+fn object_with<'a>(node: &Node<'a>, fields: &[&'static str]) -> Result<ObjectNode<'a>, ApiError> {
+    node.object(&[fields, &BESIDE[..]].concat())
+}
+
 /// Takes `messages` apart.
 pub(crate) fn read(node: &Node<'_>) -> Result<Vec<Message>, ApiError> {
     let mut messages: Vec<Message> = Vec::new();
@@ -50,30 +67,33 @@ fn read_message(node: &Node<'_>) -> Result<Message, ApiError> {
 }
 
 fn read_plain(node: &Node<'_>, role: Role) -> Result<Message, ApiError> {
-    let fields = node.object(&["role", "content", "name"])?;
+    let fields = object_with(node, &["role", "content", "name"])?;
     let content = read_content(&fields.required("content")?, role)?;
     Ok(Message { name: read_name(&fields)?, ..Message::new(role, content.text) })
 }
 
 fn read_tool(node: &Node<'_>) -> Result<Message, ApiError> {
-    let fields = node.object(&["role", "content", "name", "tool_call_id"])?;
+    let fields = object_with(node, &["role", "content", "name", "tool_call_id"])?;
     let content = read_content(&fields.required("content")?, Role::Tool)?;
     let tool_call_id = Some(fields.required("tool_call_id")?.text()?.to_owned());
     Ok(Message { name: read_name(&fields)?, tool_call_id, ..Message::new(Role::Tool, content.text) })
 }
 
 fn read_assistant(node: &Node<'_>) -> Result<Message, ApiError> {
-    let fields = node.object(&[
-        "role",
-        "content",
-        "name",
-        "refusal",
-        "reasoning_content",
-        "reasoning",
-        "tool_calls",
-        "function_call",
-        "audio",
-    ])?;
+    let fields = object_with(
+        node,
+        &[
+            "role",
+            "content",
+            "name",
+            "refusal",
+            "reasoning_content",
+            "reasoning",
+            "tool_calls",
+            "function_call",
+            "audio",
+        ],
+    )?;
     if let Some(call) = fields.get("function_call") {
         return Err(call
             .error("is not supported here: it was replaced by `tool_calls`")
@@ -97,6 +117,8 @@ fn read_assistant(node: &Node<'_>) -> Result<Message, ApiError> {
         (said, Some(refused)) if said.as_deref().unwrap_or("").is_empty() => refused,
         (Some(_), Some(_)) => return Err(node.error("has both `content` and `refusal`: send one of them")),
         (None, _) if !tool_calls.is_empty() || thought.is_some() => String::new(),
+        // Nothing was said, as when an answer was cut before its first word.
+        (None, _) if node.value.get("content").is_some() => String::new(),
         (None, _) => return Err(node.error("needs `content`, `refusal` or `tool_calls`")),
     };
     Ok(Message { thought, name: read_name(&fields)?, tool_calls, ..Message::new(Role::Assistant, content) })
@@ -134,23 +156,40 @@ fn read_tool_calls(node: &Node<'_>) -> Result<Vec<ToolCall>, ApiError> {
     }
     items
         .map(|item| {
-            let kind = item.peek("type")?;
-            match kind.text()? {
-                "function" => {}
-                "custom" => {
-                    return Err(kind.error("`custom` is not supported here").with_code("unsupported_value"));
+            let fields = object_with(&item, &["id", "type", "function", "custom"])?;
+            if let Some(kind) = fields.get("type") {
+                match kind.text()? {
+                    "function" => {}
+                    "custom" => {
+                        return Err(kind
+                            .error("`custom` is not supported here")
+                            .with_code("unsupported_value"));
+                    }
+                    other => return Err(kind.error(format!("must be `function`, not `{other}`"))),
                 }
-                other => return Err(kind.error(format!("must be `function`, not `{other}`"))),
             }
-            let fields = item.object(&["id", "type", "function"])?;
-            let function = fields.required("function")?.object(&["name", "arguments"])?;
+            let function = fields.required("function")?;
+            let function = object_with(&function, &["name", "arguments", "parsed_arguments", "strict"])?;
             Ok(ToolCall {
                 id: fields.required("id")?.text()?.to_owned(),
                 name: function.required("name")?.text()?.to_owned(),
-                arguments: function.required("arguments")?.text()?.to_owned(),
+                arguments: read_arguments(&function)?,
             })
         })
         .collect()
+}
+
+/// A call's arguments: JSON as text, or the object itself. A call without any has an empty object of them.
+fn read_arguments(function: &ObjectNode<'_>) -> Result<String, ApiError> {
+    const NONE: &str = "{}";
+    let Some(node) = function.get("arguments") else { return Ok(NONE.to_owned()) };
+    match node.value {
+        Value::Object(_) => Ok(node.value.to_string()),
+        _ => match node.text()? {
+            text if text.trim().is_empty() => Ok(NONE.to_owned()),
+            text => Ok(text.to_owned()),
+        },
+    }
 }
 
 /// What a message says, and what its writer thought before.
@@ -174,11 +213,12 @@ fn read_content(node: &Node<'_>, role: Role) -> Result<Content, ApiError> {
         match kind.text()? {
             "text" => {
                 // The breakpoint is a hint to caches; here shared beginnings are found by their content.
-                let fields = part.object(&["type", "text", "prompt_cache_breakpoint"])?;
+                let fields = object_with(&part, &["type", "text", "prompt_cache_breakpoint"])?;
                 content.text.push_str(fields.required("text")?.text()?);
             }
             "refusal" if role == Role::Assistant => {
-                content.text.push_str(part.object(&["type", "refusal"])?.required("refusal")?.text()?);
+                let fields = object_with(&part, &["type", "refusal"])?;
+                content.text.push_str(fields.required("refusal")?.text()?);
             }
             "reasoning" | "thinking" if role == Role::Assistant => {
                 content.thought.push_str(&read_thought_part(&part)?);
@@ -197,7 +237,7 @@ fn read_content(node: &Node<'_>, role: Role) -> Result<Content, ApiError> {
 /// A part that holds a thought, in a field of its type's name or in `text`, as a text or as a list of text parts.
 fn read_thought_part(part: &Node<'_>) -> Result<String, ApiError> {
     // Other makers sign their thoughts; here nobody would check it.
-    let fields = part.object(&["type", "text", "reasoning", "thinking", "signature"])?;
+    let fields = object_with(part, &["type", "text", "reasoning", "thinking", "signature"])?;
     let texts = ["text", "reasoning", "thinking"].iter().filter_map(|name| fields.get(name));
     let mut thought = String::new();
     for node in texts {
@@ -229,30 +269,45 @@ pub(crate) fn template_variables_schema() -> Value {
     json!({ "type": "object" })
 }
 
+/// An object's schema with the fields that may stand beside its own.
+fn with_beside(mut schema: Value) -> Value {
+    for name in BESIDE {
+        schema["properties"][name] = json!({});
+    }
+    schema["additionalProperties"] = json!(false);
+    schema
+}
+
 pub(crate) fn schema() -> Value {
-    let text_part = json!({ "type": "object", "required": ["type", "text"], "additionalProperties": false, "properties": {
-        "type": { "const": "text" }, "text": { "type": "string" }, "prompt_cache_breakpoint": { "type": "object" } } });
+    let text_part = with_beside(json!({ "type": "object", "required": ["type", "text"], "properties": {
+        "type": { "const": "text" }, "text": { "type": "string" }, "prompt_cache_breakpoint": { "type": "object" } } }));
     let content = json!({ "anyOf": [{ "type": "string" }, { "type": "array", "items": text_part }] });
-    let thought_part = json!({ "type": "object", "required": ["type"], "additionalProperties": false, "properties": {
+    let refusal_part =
+        with_beside(json!({ "type": "object", "required": ["type", "refusal"], "properties": {
+        "type": { "const": "refusal" }, "refusal": { "type": "string" } } }));
+    let thought_part = with_beside(json!({ "type": "object", "required": ["type"], "properties": {
         "type": { "enum": ["reasoning", "thinking"] }, "text": content, "reasoning": content, "thinking": content,
-        "signature": { "type": ["string", "null"] } } });
+        "signature": { "type": ["string", "null"] } } }));
     let said = json!({ "anyOf": [{ "type": "string" }, { "type": "null" },
-        { "type": "array", "items": { "anyOf": [text_part, thought_part] } }] });
+        { "type": "array", "items": { "anyOf": [text_part, refusal_part, thought_part] } }] });
     let name = json!({ "type": "string", "description": "Passed to the model's template; most templates leave it out." });
-    let plain = json!({ "type": "object", "required": ["role", "content"], "additionalProperties": false, "properties": {
-        "role": { "enum": ["system", "developer", "user"] }, "content": content, "name": name } });
-    let call = json!({ "type": "object", "required": ["id", "type", "function"], "additionalProperties": false, "properties": {
-        "id": { "type": "string" }, "type": { "const": "function" },
-        "function": { "type": "object", "required": ["name", "arguments"], "additionalProperties": false, "properties": {
-            "name": { "type": "string" }, "arguments": { "type": "string", "description": "JSON as text." } } } } });
-    let assistant = json!({ "type": "object", "required": ["role"], "additionalProperties": false, "properties": {
+    let plain = with_beside(json!({ "type": "object", "required": ["role", "content"], "properties": {
+        "role": { "enum": ["system", "developer", "user"] }, "content": content, "name": name } }));
+    let arguments =
+        json!({ "type": ["string", "object", "null"], "description": "JSON as text; empty: no arguments." });
+    let function = with_beside(json!({ "type": "object", "required": ["name"], "properties": {
+        "name": { "type": "string" }, "arguments": arguments, "parsed_arguments": {}, "strict": {} } }));
+    let call = with_beside(json!({ "type": "object", "required": ["id", "function"], "properties": {
+        "id": { "type": "string" }, "type": { "enum": ["function", null] }, "function": function } }));
+    let mut assistant = with_beside(json!({ "type": "object", "required": ["role"], "properties": {
         "role": { "const": "assistant" }, "content": said, "name": name,
         "refusal": { "type": ["string", "null"] },
         "reasoning_content": { "type": ["string", "null"], "description": "What a thinking model thought before it." },
         "reasoning": { "type": ["string", "null"], "description": "The same under its other name." },
-        "tool_calls": { "type": "array", "items": call, "maxItems": limits::TOOL_CALLS } },
-        "anyOf": [{ "required": ["content"] }, { "required": ["tool_calls"] }, { "required": ["refusal"] }] });
-    let tool = json!({ "type": "object", "required": ["role", "content", "tool_call_id"], "additionalProperties": false,
-        "properties": { "role": { "const": "tool" }, "content": content, "name": name, "tool_call_id": { "type": "string" } } });
+        "tool_calls": { "type": "array", "items": call, "maxItems": limits::TOOL_CALLS } } }));
+    assistant["anyOf"] =
+        json!([{ "required": ["content"] }, { "required": ["tool_calls"] }, { "required": ["refusal"] }]);
+    let tool = with_beside(json!({ "type": "object", "required": ["role", "content", "tool_call_id"],
+        "properties": { "role": { "const": "tool" }, "content": content, "name": name, "tool_call_id": { "type": "string" } } }));
     json!({ "type": "array", "minItems": 1, "items": { "oneOf": [plain, assistant, tool] } })
 }

@@ -37,7 +37,8 @@ pub(crate) fn read_tools(node: &Node<'_>) -> Result<Vec<Tool>, ApiError> {
 fn function_of<'a>(node: &Node<'a>) -> Result<Node<'a>, ApiError> {
     let kind = node.peek("type")?;
     match kind.text()? {
-        "function" => node.object(&["type", "function"])?.required("function"),
+        // The mark is a hint to caches; here shared beginnings are found by their content.
+        "function" => node.object(&["type", "function", "cache_control"])?.required("function"),
         "custom" => Err(kind
             .error("`custom` is not supported here: describe a `function`")
             .with_code("unsupported_value")),

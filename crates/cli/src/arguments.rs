@@ -178,7 +178,7 @@ pub(crate) struct InspectArguments {
     #[command(flatten)]
     pub(crate) engine: EngineArguments,
     /// Chats that the model works on at the same time, as in `serve`
-    #[arg(long, default_value_t = 32, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    #[arg(long, default_value_t = 32, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=512))]
     pub(crate) max_batch: u16,
     /// List every tensor
     #[arg(long)]
@@ -223,7 +223,7 @@ pub(crate) struct ServeArguments {
     #[command(flatten)]
     pub(crate) engine: EngineArguments,
     /// Chats that a model works on at the same time
-    #[arg(long, default_value_t = 32, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    #[arg(long, default_value_t = 32, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=512))]
     pub(crate) max_batch: u16,
     /// Requests that may wait; one more gets 429
     #[arg(long, default_value_t = 256, value_name = "N")]

@@ -42,6 +42,29 @@ pub enum ReplaceError {
     },
 }
 
+/// Why an engine did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The model's steps have too few rows for so many requests.
+    #[error(
+        "{max_batch} requests cannot run at once: this model's steps have {rows} rows, half of which are left for prompts, and \
+         logits for {logits_rows} of them, so 1 to {most} can"
+    )]
+    MaxBatch {
+        /// Requests that were to run at once.
+        max_batch: usize,
+        /// Rows of a step.
+        rows: usize,
+        /// Rows of a step with logits.
+        logits_rows: usize,
+        /// The most requests that can run at once.
+        most: usize,
+    },
+    /// The operating system starts no thread.
+    #[error("the engine's thread did not start: {0}")]
+    Thread(#[from] std::io::Error),
+}
+
 /// One model, shared by many requests. Dropping it ends them.
 pub struct Engine {
     inbox: Arc<Inbox>,
@@ -56,21 +79,22 @@ impl Engine {
     /// Starts the thread that owns `model`.
     ///
     /// # Errors
-    /// The operating system's, if it starts no thread.
-    pub fn start(model: Box<dyn StepModel>, options: EngineOptions) -> std::io::Result<Engine> {
+    /// [`StartError::MaxBatch`] if [`EngineOptions::max_batch`] is 0 or more than the model's steps have rows for, and
+    /// [`StartError::Thread`].
+    pub fn start(model: Box<dyn StepModel>, options: EngineOptions) -> Result<Engine, StartError> {
+        let max_batch = options.max_batch;
         // Answers take one row each; half of the rows at least are left for prompts.
-        let max_batch = options.max_batch.min(model.max_rows() / 2).min(model.max_logits_rows()).max(1);
+        let (rows, logits_rows) = (model.max_rows(), model.max_logits_rows());
+        let most = (rows / 2).min(logits_rows);
+        if !(1..=most).contains(&max_batch) {
+            return Err(StartError::MaxBatch { max_batch, rows, logits_rows, most });
+        }
         let usable_vocabulary = model.usable_vocabulary();
         let (context_length, page_count) = (model.context_length(), model.page_count());
         let stats = EngineStats { pages_total: page_count, ..EngineStats::default() };
         let weights = WeightsVersion::first(model.weights().cloned());
         let inbox = Inbox::new(max_batch, options.queue_limit, stats, weights);
-        let scheduler = Scheduler::new(
-            model,
-            EngineOptions { max_batch, ..options },
-            usable_vocabulary,
-            Arc::clone(&inbox),
-        );
+        let scheduler = Scheduler::new(model, options, usable_vocabulary, Arc::clone(&inbox));
         let thread = std::thread::Builder::new().name("engine".to_owned()).spawn(move || scheduler.run())?;
         Ok(Engine {
             inbox,

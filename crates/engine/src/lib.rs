@@ -21,7 +21,7 @@ mod stats;
 mod step_model;
 mod weights;
 
-pub use engine::{Engine, ReplaceError};
+pub use engine::{Engine, ReplaceError, StartError};
 pub use generation::Generation;
 pub use options::EngineOptions;
 pub use request::{

@@ -47,7 +47,7 @@ fn fake(options: EngineOptions) -> Engine {
 
 #[test]
 fn scores_from_a_position_on_reuse_what_comes_before() {
-    let engine = fake(EngineOptions { prefill_chunk: 96, ..EngineOptions::default() });
+    let engine = fake(EngineOptions { max_batch: 4, prefill_chunk: 96, ..EngineOptions::default() });
     let tokens = text(300);
     let whole = run(&engine, Request::score(tokens.clone(), 0, 2));
     assert_eq!((whole.cached, whole.prompt.len(), &whole.reason), (0, 300, &EndReason::Length));
@@ -67,8 +67,10 @@ fn a_prompt_is_scored_in_as_few_steps_as_it_is_computed() {
     let mut model = FakeModel::new(64);
     // Rows of logits are for answers only.
     model.max_logits_rows = 4;
-    let engine =
-        Engine::start(Box::new(model), EngineOptions { prefill_chunk: 96, ..EngineOptions::default() });
+    let engine = Engine::start(
+        Box::new(model),
+        EngineOptions { max_batch: 4, prefill_chunk: 96, ..EngineOptions::default() },
+    );
     let engine = engine.unwrap();
     run(&engine, Request::score(text(480), 0, 0));
     assert_eq!(engine.stats().steps, 5);
@@ -135,7 +137,8 @@ fn scores_are_the_bits_that_answers_report_over_the_usable_vocabulary() {
             team: Arc::new(ThreadTeam::new(threads).unwrap()),
         };
         let runner = Runner::new(Arc::clone(&model), options).unwrap();
-        let options = EngineOptions { prefill_chunk, simd: model.simd, ..EngineOptions::default() };
+        let options =
+            EngineOptions { max_batch: 16, prefill_chunk, simd: model.simd, ..EngineOptions::default() };
         Engine::start(Box::new(runner), options).unwrap()
     };
     let engine = start(1, 200);
@@ -159,4 +162,18 @@ fn scores_are_the_bits_that_answers_report_over_the_usable_vocabulary() {
     }
     // What cannot be generated can be no prompt either.
     assert!(engine.submit(Request::score(vec![1, USABLE as u32], 0, 0)).is_err());
+}
+
+#[test]
+fn more_requests_at_once_than_there_are_rows_are_refused() {
+    let start = |max_batch: usize| {
+        let options = EngineOptions { max_batch, ..EngineOptions::default() };
+        Engine::start(Box::new(FakeModel::new(64)), options).map(|engine| engine.max_batch())
+    };
+    assert_eq!(start(48).expect("as many as there are logits"), 48);
+    for too_many in [0, 49, 1000] {
+        let message = start(too_many).expect_err("refused").to_string();
+        assert!(message.starts_with(&format!("{too_many} requests cannot run at once")), "{message}");
+        assert!(message.ends_with("so 1 to 48 can"), "{message}");
+    }
 }

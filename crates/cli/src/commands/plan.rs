@@ -48,10 +48,10 @@ pub(crate) struct PlanArguments {
     #[arg(long, value_name = "N", value_parser = quantity)]
     tokens: Option<f64>,
     /// Mean tokens of a document: attention never crosses documents [default: whole sequences]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
     document_length: Option<usize>,
     /// Machines like this one that train together
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = at_least_one)]
     ranks: usize,
     /// Bytes per second between machines, such as 125M for 1 Gbit/s
     #[arg(long, value_name = "BYTES", value_parser = quantity)]
@@ -182,8 +182,9 @@ fn show_run(arguments: &PlanArguments) -> Result<()> {
     let compute = ComputeOptions::resolve(None, arguments.threads.map(usize::from))?;
     let load = LoadOptions { simd: compute.simd, team: Arc::new(compute.start_team()?) };
     let rows = configuration.batch.sequences * configuration.data.sequence_length;
-    let length = arguments.document_length.unwrap_or(rows).min(configuration.data.sequence_length);
-    let length = length.max(1);
+    // A longer document is divided into sequences.
+    let sequence = configuration.data.sequence_length;
+    let length = arguments.document_length.map_or(sequence, |length| length.min(sequence));
     let memory =
         arguments.memory.map_or_else(|| Ok(crate::machine::memory()?.available), |size| anyhow::Ok(size.0));
     let probe = match arguments.speed {
@@ -202,10 +203,8 @@ fn show_run(arguments: &PlanArguments) -> Result<()> {
         network: network(arguments),
         prices: arguments.prices.prices(compute.threads),
     };
-    let shape = RunShape {
-        ranks: arguments.ranks.max(1),
-        ..configuration.run_shape(arguments.document_length, None)
-    };
+    let shape =
+        RunShape { ranks: arguments.ranks, ..configuration.run_shape(arguments.document_length, None) };
     if let Some(most) = arguments.scaling {
         let plans = Plan::scaling(&config, &shape, &machine, most);
         match arguments.json {
@@ -235,4 +234,11 @@ fn configuration(arguments: &PlanArguments) -> Result<Configuration> {
         Some(tokens) => Configuration::resolve_for(depth, vocabulary, tokens as u64, &overrides)?,
         None => Configuration::resolve(depth, vocabulary, &overrides)?,
     })
+}
+fn at_least_one(text: &str) -> Result<usize, String> {
+    match text.parse::<usize>() {
+        Ok(0) => Err("must be at least 1".to_owned()),
+        Ok(number) => Ok(number),
+        Err(error) => Err(error.to_string()),
+    }
 }

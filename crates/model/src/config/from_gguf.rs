@@ -319,25 +319,42 @@ impl<B: AsRef<[u8]>> Settings<'_, B> {
     fn rope_scaling(&self, context_length: usize) -> Result<RopeScaling, FormatError> {
         let type_key = self.key("rope.scaling.type");
         let scaling_type = self.file.string(&type_key)?;
-        let factor = match self.float("rope.scaling.factor")? {
-            Some(factor) => Some(factor),
-            None => self.float("rope.scale_linear")?,
-        };
-        // 0 means "not scaled" in llama.cpp.
-        let factor = factor.filter(|factor| *factor != 0.0);
+        let factor = self.rope_factor()?;
+        let missing = || self.missing("rope.scaling.factor");
         match scaling_type {
             Some("none") => Ok(RopeScaling::None),
-            // llama.cpp's default type is linear.
-            None | Some("linear") => match factor {
-                None => Ok(RopeScaling::None),
-                Some(1.0) => Ok(RopeScaling::None),
-                Some(factor) => Ok(RopeScaling::Linear { factor }),
+            // llama.cpp's default type is linear; a file that names neither type nor factor asks for nothing.
+            None if factor.is_none() => Ok(RopeScaling::None),
+            None | Some("linear") => match factor.ok_or_else(missing)? {
+                1.0 => Ok(RopeScaling::None),
+                factor => Ok(RopeScaling::Linear { factor }),
             },
-            Some("yarn") => self.yarn(factor.unwrap_or(1.0), context_length),
+            Some("yarn") => self.yarn(factor.ok_or_else(missing)?, context_length),
             Some(other) => Err(FormatError::new(
                 format!("metadata `{type_key}`"),
                 format!("{} is not supported; supported are none, linear and yarn", quoted(other)),
             )),
+        }
+    }
+
+    /// The factor under its newer and its older name. 0, which llama.cpp takes for 1, is refused: it can only be a mistake.
+    fn rope_factor(&self) -> Result<Option<f64>, FormatError> {
+        let (newer, older) = ("rope.scaling.factor", "rope.scale_linear");
+        let factors = (self.float(newer)?, self.float(older)?);
+        let place = if factors.0.is_some() { newer } else { older };
+        let fault =
+            |problem: String| Err(FormatError::new(format!("metadata `{}`", self.key(place)), problem));
+        match factors {
+            (Some(factor), Some(other)) if factor != other => fault(format!(
+                "is {factor}, but `{}` is {other}; only one of them can be meant",
+                self.key(older)
+            )),
+            (factor, other) => match factor.or(other) {
+                Some(factor) if factor <= 0.0 || !factor.is_finite() => {
+                    fault(format!("a RoPE factor must be positive, found {factor}"))
+                }
+                factor => Ok(factor),
+            },
         }
     }
 
@@ -358,7 +375,6 @@ impl<B: AsRef<[u8]>> Settings<'_, B> {
             factor,
             original_context_length: self
                 .optional("rope.scaling.original_context_length")?
-                .filter(|length| *length > 0)
                 .unwrap_or(context_length),
             beta_fast: self.float("rope.scaling.yarn_beta_fast")?.unwrap_or(DEFAULT_BETA_FAST),
             beta_slow: self.float("rope.scaling.yarn_beta_slow")?.unwrap_or(DEFAULT_BETA_SLOW),

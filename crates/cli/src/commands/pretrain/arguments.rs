@@ -87,9 +87,9 @@ pub(crate) struct PretrainArguments {
     /// What sample texts begin with (repeatable) [default: the first words of some training documents]
     #[arg(long, value_name = "TEXT")]
     pub(crate) sample_prompt: Vec<String>,
-    /// Tokens of a sample text
-    #[arg(long, default_value_t = 48, value_name = "N")]
-    pub(crate) sample_tokens: usize,
+    /// Tokens of a sample text [default: 48, or as many as a sequence has room for]
+    #[arg(long, value_name = "N")]
+    pub(crate) sample_tokens: Option<usize>,
     /// Compute layers a second time on the way back instead of keeping their activations
     #[arg(long)]
     pub(crate) recompute: bool,

@@ -1,7 +1,7 @@
 //! Sample texts of a model that is being trained, by the engine that serves: the same weights, the same forward pass.
 
 use super::{Inputs, PretrainArguments};
-use anyhow::Result;
+use anyhow::{Result, bail};
 use std::sync::Arc;
 use zhenjin_engine::{EndReason, Engine, EngineOptions, Event, Request, Sampling};
 use zhenjin_model::{Model, Runner, RunnerOptions};
@@ -14,6 +14,8 @@ use zhenjin_train::training::Sampler;
 /// Prompts that are taken from the data, and their tokens.
 const PROMPTS: usize = 3;
 const PROMPT_TOKENS: usize = 6;
+/// Tokens of a sample text where nobody says and they fit.
+const SAMPLE_TOKENS: usize = 48;
 /// Sequences that are looked through for prompts that differ.
 const LOOKED_THROUGH: u64 = 64;
 const TEMPERATURE: f32 = 0.8;
@@ -38,7 +40,14 @@ impl<'a> EngineSampler<'a> {
         let longest = configuration.data.sequence_length.saturating_sub(1).max(1);
         let mut prompts = Vec::new();
         for text in &arguments.sample_prompt {
-            prompts.push(tokenizer.encode(text, Specials::Parse)?);
+            let prompt = tokenizer.encode(text, Specials::Parse)?;
+            if prompt.is_empty() || prompt.len() > longest {
+                bail!(
+                    "--sample-prompt {text:?} has {} tokens; the run's sequences have room for 1 to {longest}",
+                    prompt.len()
+                );
+            }
+            prompts.push(prompt);
         }
         if prompts.is_empty() {
             let loader = inputs.loader(configuration)?;
@@ -59,12 +68,21 @@ impl<'a> EngineSampler<'a> {
         prompts.iter_mut().for_each(|prompt| prompt.truncate(longest));
         prompts.retain(|prompt| !prompt.is_empty());
         let longest_prompt = prompts.iter().map(Vec::len).max().unwrap_or(0);
+        let room = configuration.data.sequence_length.saturating_sub(longest_prompt);
+        let tokens = match arguments.sample_tokens {
+            None => SAMPLE_TOKENS.min(room),
+            Some(tokens) if (1..=room).contains(&tokens) => tokens,
+            Some(tokens) => bail!(
+                "--sample-tokens {tokens} is not possible: after a prompt of {longest_prompt} tokens the run's sequences have room \
+                 for 1 to {room}"
+            ),
+        };
         Ok(EngineSampler {
             tokenizer,
             team: Arc::clone(&inputs.load.team),
             prompts,
             end_of_text: inputs.set.end_of_text(),
-            tokens: arguments.sample_tokens.clamp(1, configuration.data.sequence_length - longest_prompt),
+            tokens,
             usable_vocabulary: inputs.set.vocabulary_size() as usize,
             seed: configuration.seed,
         })

@@ -10,6 +10,7 @@ use zhenjin_tokenizer::{ChatTemplate, ControlText, Specials, Tokenizer};
 use crate::answer::pipeline::{EndOfText, Pipeline, Reading};
 use crate::answer::thoughts::ThoughtReading;
 use crate::constraint::compiler::FormatCompiler;
+use crate::constraint::least_tokens::LeastTokens;
 use crate::constraint::limits;
 use crate::constraint::matcher::GrammarConstraint;
 use crate::error::AssistantError;
@@ -205,8 +206,16 @@ impl Assistant {
     /// # Errors
     /// As [`Assistant::chat`], but nothing is submitted.
     pub fn count_prompt(&self, request: &ChatRequest) -> Result<usize, AssistantError> {
+        Ok(self.prompt_tokens(request)?.len())
+    }
+
+    /// The tokens of the conversation's prompt, tools and template included.
+    ///
+    /// # Errors
+    /// As [`Assistant::chat`], but nothing is submitted.
+    pub fn prompt_tokens(&self, request: &ChatRequest) -> Result<Vec<u32>, AssistantError> {
         let tools = self.offered_tools(request)?;
-        Ok(self.prompt_of(request, &tools)?.tokens.len())
+        Ok(self.prompt_of(request, &tools)?.tokens)
     }
 
     /// What there is to know about the model.
@@ -295,8 +304,13 @@ impl Assistant {
         let mut sampling = options.sampling.resolve(&self.model.default_sampling);
         let seed = sampling.seed.unwrap_or_else(random::fresh_seed);
         let max_tokens = self.max_tokens(prepared.prompt.len(), options.max_tokens)?;
-        let stop_tokens: Vec<u32> =
-            self.model.tokenizer.end_of_turn().iter().chain(&options.stop_token_ids).copied().collect();
+        let end_of_turn = self.model.tokenizer.end_of_turn();
+        let own_ends: &[u32] = if options.ignore_end { &[] } else { end_of_turn };
+        let stop_tokens: Vec<u32> = own_ends.iter().chain(&options.stop_token_ids).copied().collect();
+        check_min_tokens(options.min_tokens, max_tokens, prepared.constraint.is_some())?;
+        let least = (options.min_tokens > 0).then(|| {
+            LeastTokens::new(options.min_tokens, [end_of_turn, options.stop_token_ids.as_slice()].concat())
+        });
         let wants_tokens = options.logprobs.is_some();
         let prompt: Arc<[u32]> = prepared.prompt.as_slice().into();
         let mut generations = Vec::with_capacity(choices);
@@ -311,7 +325,10 @@ impl Assistant {
                 logprobs: options.logprobs,
                 prompt_logprobs: prepared.prompt_logprobs,
                 pooling: None,
-                constraint: prepared.constraint.clone().map(|constraint| Box::new(constraint) as _),
+                constraint: match prepared.constraint.clone() {
+                    Some(constraint) => Some(Box::new(constraint) as _),
+                    None => least.clone().map(|least| Box::new(least) as _),
+                },
                 stop_condition: (prepared.reading.can_end_answer())
                     .then(|| Box::new(EndOfText(beside_engine())) as _),
                 adapter: self.adapter.clone(),
@@ -347,6 +364,18 @@ pub(crate) fn system_fingerprint(fingerprint: Fingerprint) -> String {
     let mut digits = fingerprint.to_string();
     digits.truncate(16);
     format!("fp_{digits}")
+}
+
+fn check_min_tokens(least: usize, most: usize, has_constraint: bool) -> Result<(), AssistantError> {
+    if least > most {
+        let reason = format!("{least} tokens at least are more than the {most} that the answer may have");
+        return Err(AssistantError::invalid("min_tokens", reason));
+    }
+    if least > 0 && has_constraint {
+        let reason = "an answer that must have a format, or be a call, ends where that is complete";
+        return Err(AssistantError::invalid("min_tokens", reason));
+    }
+    Ok(())
 }
 
 fn check_stop_strings(stop: &[String]) -> Result<(), AssistantError> {

@@ -37,3 +37,4 @@ pub use served::{
 pub use thinking::ThinkingSupport;
 pub use zhenjin_engine::{CacheSalt, EngineObserver, EngineStats, StepReport, Timings, Usage};
 pub use zhenjin_model::{MemoryEstimate, MemoryPlan};
+pub use zhenjin_tokenizer::{ControlText, Specials};

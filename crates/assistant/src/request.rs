@@ -99,6 +99,10 @@ pub struct GenerationOptions {
     pub stop: Vec<String>,
     /// Tokens that end the answer, besides the model's own.
     pub stop_token_ids: Vec<u32>,
+    /// The model's own end does not end the answer: it goes on to `max_tokens`.
+    pub ignore_end: bool,
+    /// The fewest tokens before a token can end the answer; a stop text still can. Not with an output format.
+    pub min_tokens: usize,
     /// `Some(n)`: log-probabilities of the answer's tokens, and the n most likely at each position.
     pub logprobs: Option<usize>,
     /// Whose keys and values the answer may reuse: those of requests with the same salt.

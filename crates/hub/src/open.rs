@@ -147,10 +147,18 @@ fn sampling_of_gguf(gguf: &Gguf<Mapping>) -> Result<GenerationDefaults, FormatEr
     let number = |name: &str| -> Result<Option<f32>, FormatError> {
         Ok(gguf.float(&format!("general.sampling.{name}"))?.map(|value| value as f32))
     };
-    let top_k = match gguf.get("general.sampling.top_k") {
-        Some(GgufValue::Signed(top_k)) => u32::try_from(top_k).ok(),
-        Some(GgufValue::Unsigned(top_k)) => u32::try_from(top_k).ok(),
-        _ => None,
+    const TOP_K: &str = "general.sampling.top_k";
+    let top_k = match gguf.get(TOP_K) {
+        None => None,
+        // Keeps all, like 0.
+        Some(GgufValue::Signed(-1)) => Some(0),
+        Some(GgufValue::Signed(top_k)) => Some(u32::try_from(top_k).map_err(|_| out_of_range(TOP_K, top_k))?),
+        Some(GgufValue::Unsigned(top_k)) => {
+            Some(u32::try_from(top_k).map_err(|_| out_of_range(TOP_K, top_k))?)
+        }
+        Some(_) => {
+            return Err(FormatError::new(format!("metadata `{TOP_K}`"), "must be a whole number"));
+        }
     };
     Ok(GenerationDefaults {
         temperature: number("temp")?,

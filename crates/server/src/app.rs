@@ -1,13 +1,14 @@
 //! How routes and middleware are put together.
 
 use axum::Router;
-use axum::extract::{MatchedPath, OriginalUri};
+use axum::extract::OriginalUri;
 use axum::http::{Method, StatusCode};
-use axum::middleware::{from_fn, from_fn_with_state};
+use axum::middleware::{from_fn, from_fn_with_state, map_request};
 use axum::response::{IntoResponse, Response};
 use serde_json::Value;
 use utoipa_axum::router::OpenApiRouter;
 
+use crate::addresses::{self, KnownPaths};
 use crate::errors::ApiError;
 use crate::state::AppState;
 use crate::{body, chat, observe, openai, openapi, operations, pages, security};
@@ -26,33 +27,39 @@ pub fn openapi_document() -> Value {
 /// The whole application: routes, pages, and the middleware around them.
 pub fn router(state: AppState) -> Router {
     let (routes, described) = described_routes().split_for_parts();
+    let document = openapi::document(described);
+    let paths = KnownPaths::of(&document);
+    let otherwise = move |method: Method, uri: OriginalUri| no_such_route(method, uri, paths.clone());
     let routes = routes
         .layer(from_fn_with_state(state.clone(), body::collect))
         .layer(from_fn_with_state(state.clone(), security::authenticate));
-    Router::new()
+    let application = Router::new()
         .merge(routes)
-        .merge(openapi::router(openapi::document(described)))
-        .merge(pages::router())
-        .fallback(no_such_route)
+        .merge(openapi::router(document))
+        .merge(pages::router(otherwise))
         .method_not_allowed_fallback(wrong_method)
         .layer(from_fn_with_state(state.clone(), security::check_origin))
         .layer(from_fn_with_state(state.clone(), security::check_host))
         .layer(from_fn_with_state(state.clone(), observe::observe))
         .layer(from_fn(security::add_headers))
-        .with_state(state)
+        .with_state(state);
+    // Addresses are corrected before routes are looked for.
+    Router::new().fallback_service(application).layer(map_request(addresses::correct))
 }
 
-async fn no_such_route(method: Method, OriginalUri(uri): OriginalUri) -> Response {
-    ApiError::not_found(format!("there is no route `{method} {}`; /docs lists all of them", uri.path()))
+async fn no_such_route(method: Method, OriginalUri(uri): OriginalUri, paths: KnownPaths) -> Response {
+    let path = uri.path();
+    let hint = match paths.nearest(path) {
+        Some(near) => format!("did you mean `{near}`? /docs lists all routes"),
+        None => "/docs lists all of them".to_owned(),
+    };
+    ApiError::not_found(format!("there is no route `{method} {path}`; {hint}"))
         .with_code("unknown_url")
         .into_response()
 }
 
-/// A route exists, but not for this method. The pages' own route takes every path, so what matches it alone is no route.
-async fn wrong_method(method: Method, matched: MatchedPath, OriginalUri(uri): OriginalUri) -> Response {
-    if matched.as_str() == pages::ANY_PATH {
-        return no_such_route(method, OriginalUri(uri)).await;
-    }
+/// A route exists, but not for this method.
+async fn wrong_method(method: Method, OriginalUri(uri): OriginalUri) -> Response {
     ApiError::new(
         StatusCode::METHOD_NOT_ALLOWED,
         "invalid_request_error",

@@ -120,6 +120,16 @@ impl ApiError {
         self
     }
 
+    /// Names the field at fault by `name`, where it was called `from`.
+    #[must_use]
+    pub(crate) fn with_field_renamed(mut self, from: &str, name: &str) -> Self {
+        if self.param.as_deref() == Some(from) && from != name {
+            self.message = self.message.replacen(&format!("`{from}`"), &format!("`{name}`"), 1);
+            self.param = Some(name.to_owned());
+        }
+        self
+    }
+
     /// Sets the code for programs.
     #[must_use]
     pub fn with_code(mut self, code: &'static str) -> Self {

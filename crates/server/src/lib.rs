@@ -5,6 +5,7 @@
 //! It never reads the environment, the home folder or the terminal: everything arrives in [`ServerOptions`].
 #![warn(missing_docs)]
 
+mod addresses;
 mod answering;
 mod app;
 mod blocking;

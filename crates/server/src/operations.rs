@@ -8,14 +8,17 @@ use axum::Json;
 use axum::extract::{FromRef, State};
 use axum::http::header;
 use axum::response::IntoResponse;
-use serde::Serialize;
-use utoipa::ToSchema;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
-use zhenjin_assistant::ServedModels;
+use zhenjin_assistant::{AssistantError, ServedModels};
 
+use crate::chat::ApiQuery;
 use crate::errors::{ApiError, ErrorBody};
+use crate::json;
 use crate::metrics::Metrics;
+use crate::openai::fault;
 use crate::shutdown::Shutdown;
 
 /// Interval at which the models' speed is measured.
@@ -29,7 +32,13 @@ where
     Metrics: FromRef<S>,
     Arc<ServedModels>: FromRef<S>,
 {
-    OpenApiRouter::new().routes(routes!(healthz)).routes(routes!(readyz)).routes(routes!(metrics))
+    OpenApiRouter::new()
+        .routes(routes!(healthz))
+        .routes(routes!(health))
+        .routes(routes!(readyz))
+        .routes(routes!(version))
+        .routes(routes!(props))
+        .routes(routes!(metrics))
 }
 
 #[derive(Serialize, ToSchema)]
@@ -49,6 +58,111 @@ impl Health {
     responses((status = 200, description = "It does.", body = Health)))]
 async fn healthz() -> Json<Health> {
     Json(Health::OK)
+}
+
+/// Whether the process answers at all; the name that other servers use.
+#[utoipa::path(get, path = "/health", tag = "operations",
+    responses((status = 200, description = "It does.", body = Health)))]
+async fn health() -> Json<Health> {
+    healthz().await
+}
+
+#[derive(Serialize, ToSchema)]
+struct Version {
+    version: &'static str,
+}
+
+/// The program's version.
+#[utoipa::path(get, path = "/version", tag = "operations",
+    responses((status = 200, description = "It.", body = Version)))]
+async fn version() -> Json<Version> {
+    Json(Version { version: env!("CARGO_PKG_VERSION") })
+}
+
+/// How a model is served, under llama.cpp's names.
+#[derive(Serialize, ToSchema)]
+struct Properties {
+    default_generation_settings: DefaultSettings,
+    /// Requests that the model works on at the same time.
+    total_slots: usize,
+    /// The model's name.
+    model_alias: String,
+    /// The program and its version.
+    build_info: String,
+    modalities: Modalities,
+}
+
+#[derive(Serialize, ToSchema)]
+struct DefaultSettings {
+    /// The most tokens that prompt and answer may have together; null while the model is not loaded.
+    n_ctx: Option<usize>,
+    /// How tokens are chosen where a request says nothing; null while the model is not loaded.
+    params: Option<DefaultSampling>,
+}
+
+#[derive(Serialize, ToSchema)]
+struct DefaultSampling {
+    temperature: f64,
+    top_k: usize,
+    top_p: f64,
+    min_p: f64,
+    repeat_penalty: f64,
+    presence_penalty: f64,
+    frequency_penalty: f64,
+}
+
+#[derive(Serialize, ToSchema)]
+struct Modalities {
+    vision: bool,
+    audio: bool,
+}
+
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct OfModel {
+    /// The model's name [default: the first one served].
+    model: Option<String>,
+}
+
+/// How a model is served.
+#[utoipa::path(get, path = "/props", tag = "operations", params(OfModel), responses(
+    (status = 200, description = "So.", body = Properties),
+    (status = 404, description = "No model of this name is served.", body = ErrorBody)))]
+async fn props(
+    State(models): State<Arc<ServedModels>>,
+    ApiQuery(of): ApiQuery<OfModel>,
+) -> Result<Json<Properties>, ApiError> {
+    let served: Vec<String> = models.list().into_iter().map(|model| model.name).collect();
+    let name = match &of.model {
+        Some(name) => served.iter().find(|known| *known == name),
+        None => served.first(),
+    };
+    let Some(name) = name.cloned() else {
+        let name = of.model.unwrap_or_default();
+        return Err(fault(AssistantError::UnknownModel { name, known: served }));
+    };
+    let loaded = models.loaded(&name);
+    let params = loaded.as_ref().map(|assistant| {
+        let sampling = assistant.default_sampling();
+        DefaultSampling {
+            temperature: json::number(sampling.temperature),
+            top_k: sampling.top_k,
+            top_p: json::number(sampling.top_p),
+            min_p: json::number(sampling.min_p),
+            repeat_penalty: json::number(sampling.repetition_penalty),
+            presence_penalty: json::number(sampling.presence_penalty),
+            frequency_penalty: json::number(sampling.frequency_penalty),
+        }
+    });
+    let n_ctx = loaded.map(|assistant| assistant.info().context_length);
+    Ok(Json(Properties {
+        default_generation_settings: DefaultSettings { n_ctx, params },
+        total_slots: models.options().max_batch,
+        model_alias: name,
+        build_info: concat!("zhenjin ", env!("CARGO_PKG_VERSION")).to_owned(),
+        modalities: Modalities { vision: false, audio: false },
+    }))
 }
 
 /// Whether new requests are taken.

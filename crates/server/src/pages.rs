@@ -1,7 +1,10 @@
 //! The web chat's built pages, embedded into the program.
 
 use axum::Router;
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
+use axum::extract::Request;
+use axum::handler::Handler;
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use rust_embed::{EmbeddedFile, RustEmbed};
@@ -17,32 +20,36 @@ struct Dist;
 const PAGE_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
     font-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
 
-/// The route of every path that no other route takes.
-pub(crate) const ANY_PATH: &str = "/{*path}";
-
-/// Every file of the built web interface, and its page under the addresses that the interface makes up itself.
-pub(crate) fn router<S: Clone + Send + Sync + 'static>() -> Router<S> {
-    Router::new().route("/", get(page)).route(ANY_PATH, get(page)).layer(CompressionLayer::new())
+/// The page at `/`, which is its only address: which chat it shows stands in the fragment. Below it every file of the built web
+/// interface; what is none of them is answered by `otherwise`.
+pub(crate) fn router<S, H, T>(otherwise: H) -> Router<S>
+where
+    S: Clone + Send + Sync + 'static,
+    H: Handler<T, S> + Sync,
+    T: 'static,
+{
+    Router::new()
+        .route("/", get(page))
+        .fallback(otherwise)
+        .layer(from_fn(file))
+        .layer(CompressionLayer::new())
 }
 
-async fn page(method: Method, uri: Uri, headers: HeaderMap) -> Response {
-    let path = uri.path().trim_start_matches('/');
-    if let Some(file) = Dist::get(path) {
-        return send(path, file, &headers);
-    }
-    let first = path.split('/').next().unwrap_or("");
-    let names_a_file = path.rsplit('/').next().is_some_and(|name| name.contains('.'));
-    if matches!(first, "v1" | "api") || names_a_file {
-        return ApiError::not_found(format!(
-            "there is no route `{method} {}`; /docs lists all of them",
-            uri.path()
-        ))
-        .with_code("unknown_url")
-        .into_response();
-    }
+async fn page(headers: HeaderMap) -> Response {
     match Dist::get("index.html") {
         Some(file) => send("index.html", file, &headers),
         None => ApiError::not_found("this program was built without its web interface").into_response(),
+    }
+}
+
+/// Answers with the file that has the request's path, if there is one.
+async fn file(request: Request, next: Next) -> Response {
+    let path = request.uri().path().trim_start_matches('/');
+    match Dist::get(path) {
+        Some(file) if matches!(*request.method(), Method::GET | Method::HEAD) => {
+            send(path, file, request.headers())
+        }
+        _ => next.run(request).await,
     }
 }
 

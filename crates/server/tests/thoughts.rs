@@ -125,6 +125,20 @@ async fn an_answer_cut_inside_its_thought_has_no_content() {
     }
 }
 
+/// What an answer begins with may look like a thought for a while: its tokens are the answer's all the same.
+#[tokio::test]
+async fn tokens_of_an_undecided_beginning_are_the_answers() {
+    for script in [[" ", "a"], ["<thi", "ng>"], ["\t", "<"]] {
+        let application = Application::with_script(&template_that_ends_with(""), &script).await;
+        for count in [1, 2] {
+            let choice = choice(&application, json!({ "max_tokens": count, "logprobs": true })).await;
+            assert_message(&choice, None, &script[..count].concat(), "length");
+            assert_eq!(choice["logprobs"]["content"].as_array().map(Vec::len), Some(count), "{choice}");
+            assert!(choice["logprobs"].get("reasoning_content").is_none(), "{choice}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn stop_strings_are_looked_for_in_the_answer_alone() {
     for application in applications().await {

@@ -67,6 +67,38 @@ test("a named tool is called, whole and streamed", async () => {
   assert.equal(final.choices[0].message.tool_calls[0].function.arguments, call.function.arguments);
 });
 
+test("what an answer was can be sent back as it is", async () => {
+  const options = { model, messages, temperature: 0, max_tokens: 12 };
+  const followed = async (message, more = {}) =>
+    (await client.chat.completions.create({ model, messages: [...messages, message, ...(more.results ?? messages)], tools: more.tools, max_tokens: 1 })).usage.prompt_tokens;
+  const whole = (await client.chat.completions.create(options)).choices[0].message;
+  const final = await client.chat.completions.stream(options).finalMessage();
+  const parsed = (await client.chat.completions.parse(options)).choices[0].message;
+  const counts = [];
+  for (const message of [whole, final, parsed, JSON.parse(JSON.stringify(final)), { ...whole, annotations: [], audio: null, function_call: null }]) {
+    counts.push(await followed(message));
+  }
+  assert.equal(new Set(counts).size, 1);
+
+  const calling = { model, messages, tools: [weather], tool_choice: "required", temperature: 0, max_tokens: 100 };
+  for (const message of [
+    (await client.chat.completions.create(calling)).choices[0].message,
+    await client.chat.completions.stream(calling).finalMessage(),
+    (await client.chat.completions.parse(calling)).choices[0].message,
+  ]) {
+    const results = message.tool_calls.map((call) => ({ role: "tool", tool_call_id: call.id, content: "{}" }));
+    assert.ok((await followed(message, { tools: [weather], results })) > 0);
+    const bare = { ...message, tool_calls: message.tool_calls.map(({ id }, index) => ({ id, index, function: { name: "get_weather", arguments: "" } })) };
+    assert.ok((await followed(bare, { tools: [weather], results })) > 0);
+  }
+});
+
+test("a base address without the version works too", async () => {
+  const bare = new OpenAI({ baseURL: server.url, apiKey: "not-needed", maxRetries: 0 });
+  assert.equal((await bare.models.list()).data[0].id, model);
+  assert.ok((await bare.chat.completions.create({ model, messages, max_tokens: 1 })).usage.total_tokens > 0);
+});
+
 test("a JSON schema holds", async () => {
   const schema = { type: "object", properties: { capital: { type: "string", maxLength: 20 } }, required: ["capital"], additionalProperties: false };
   const answer = await client.chat.completions.create({

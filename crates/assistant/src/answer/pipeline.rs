@@ -182,6 +182,9 @@ impl Pipeline {
     /// Tokens are shown with the first of their text; those that begin after everything shown wait, unless
     /// nothing more comes.
     fn show_tokens(&mut self, output: &mut Output) {
+        if self.thoughts.is_undecided() {
+            return;
+        }
         let begins = self.answer_begins();
         let shown = self.decoded - self.thoughts.held() - self.answer + self.released;
         let shows_all = output.ended.is_none() && shown == self.decoded;

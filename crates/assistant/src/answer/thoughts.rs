@@ -102,7 +102,10 @@ impl ThoughtSplitter {
     pub(crate) fn finish(&mut self) -> Option<Piece> {
         let rest = std::mem::take(&mut self.held);
         match self.state {
-            State::Beginning | State::Answer => (!rest.is_empty()).then_some(Piece::Answer(rest)),
+            State::Beginning | State::Answer => {
+                self.state = State::Answer;
+                (!rest.is_empty()).then_some(Piece::Answer(rest))
+            }
             State::Thought(_) => {
                 let rest = rest.trim_end();
                 (!rest.is_empty()).then(|| Piece::Thought(rest.to_owned()))
@@ -114,6 +117,11 @@ impl ThoughtSplitter {
     /// Bytes of the text that are in no piece yet.
     pub(crate) fn held(&self) -> usize {
         self.held.len()
+    }
+
+    /// It is not known yet whether the text begins with a thought.
+    pub(crate) fn is_undecided(&self) -> bool {
+        self.state == State::Beginning
     }
 
     /// The answer has begun: everything from here on is part of it.

@@ -5,5 +5,6 @@
 //! [`matcher`] follows one answer.
 
 pub(crate) mod compiler;
+pub(crate) mod least_tokens;
 pub(crate) mod limits;
 pub(crate) mod matcher;

@@ -1,6 +1,7 @@
 //! `zhenjin plan`: what a run costs before it begins, here or on machines that others have.
 
 use super::cost::{PriceArguments, positive, quantity};
+use crate::arguments::at_least_one;
 use crate::memory_size::MemorySize;
 use anyhow::{Context, Result, bail};
 use clap::Args;
@@ -234,11 +235,4 @@ fn configuration(arguments: &PlanArguments) -> Result<Configuration> {
         Some(tokens) => Configuration::resolve_for(depth, vocabulary, tokens as u64, &overrides)?,
         None => Configuration::resolve(depth, vocabulary, &overrides)?,
     })
-}
-fn at_least_one(text: &str) -> Result<usize, String> {
-    match text.parse::<usize>() {
-        Ok(0) => Err("must be at least 1".to_owned()),
-        Ok(number) => Ok(number),
-        Err(error) => Err(error.to_string()),
-    }
 }

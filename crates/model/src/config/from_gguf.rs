@@ -319,10 +319,12 @@ impl<B: AsRef<[u8]>> Settings<'_, B> {
     fn rope_scaling(&self, context_length: usize) -> Result<RopeScaling, FormatError> {
         let type_key = self.key("rope.scaling.type");
         let scaling_type = self.file.string(&type_key)?;
+        if scaling_type == Some("none") {
+            return Ok(RopeScaling::None);
+        }
         let factor = self.rope_factor()?;
         let missing = || self.missing("rope.scaling.factor");
         match scaling_type {
-            Some("none") => Ok(RopeScaling::None),
             // llama.cpp's default type is linear; a file that names neither type nor factor asks for nothing.
             None if factor.is_none() => Ok(RopeScaling::None),
             None | Some("linear") => match factor.ok_or_else(missing)? {

@@ -184,7 +184,7 @@ fn scaling_of_rope_in_gguf_files() {
         from_gguf(&gguf::parse(file.bytes()).unwrap()).unwrap().config.rope.scaling
     };
     assert_eq!(scaling(&[]), RopeScaling::None);
-    assert_eq!(scaling(&[("scaling.factor", RawValue::f32(0.0))]), RopeScaling::None);
+    assert_eq!(scaling(&[("scaling.factor", RawValue::f32(1.0))]), RopeScaling::None);
     let linear = RopeScaling::Linear { factor: 4.0 };
     assert_eq!(scaling(&[("scale_linear", RawValue::f32(4.0))]), linear);
     assert_eq!(
@@ -193,6 +193,10 @@ fn scaling_of_rope_in_gguf_files() {
     );
     assert_eq!(
         scaling(&[("scaling.type", RawValue::string("none")), ("scaling.factor", RawValue::f32(4.0))]),
+        RopeScaling::None
+    );
+    assert_eq!(
+        scaling(&[("scaling.type", RawValue::string("none")), ("scaling.factor", RawValue::f32(0.0))]),
         RopeScaling::None
     );
     let yarn = [

@@ -247,6 +247,68 @@ const FAULTS: &[(&str, Fault, &str, &str)] = &[
         "`longrope` is not supported",
     ),
     (
+        "linear RoPE scaling without a factor",
+        |file| {
+            file.set("llama.rope.scaling.type", RawValue::string("linear"));
+        },
+        "metadata `llama.rope.scaling.factor`",
+        "the key is missing",
+    ),
+    (
+        "linear RoPE scaling by 0",
+        |file| {
+            file.set("llama.rope.scaling.type", RawValue::string("linear"));
+            file.set("llama.rope.scaling.factor", RawValue::f32(0.0));
+        },
+        "metadata `llama.rope.scaling.factor`",
+        "must be positive, found 0",
+    ),
+    (
+        "RoPE scaling by 0 under its older name",
+        |file| {
+            file.set("llama.rope.scale_linear", RawValue::f32(0.0));
+        },
+        "metadata `llama.rope.scale_linear`",
+        "must be positive, found 0",
+    ),
+    (
+        "RoPE scaling by a negative factor",
+        |file| {
+            file.set("llama.rope.scaling.type", RawValue::string("linear"));
+            file.set("llama.rope.scaling.factor", RawValue::f32(-2.0));
+        },
+        "metadata `llama.rope.scaling.factor`",
+        "must be positive, found -2",
+    ),
+    (
+        "two factors of RoPE scaling",
+        |file| {
+            file.set("llama.rope.scaling.type", RawValue::string("linear"));
+            file.set("llama.rope.scaling.factor", RawValue::f32(2.0));
+            file.set("llama.rope.scale_linear", RawValue::f32(4.0));
+        },
+        "metadata `llama.rope.scaling.factor`",
+        "only one of them can be meant",
+    ),
+    (
+        "YaRN without a factor",
+        |file| {
+            file.set("llama.rope.scaling.type", RawValue::string("yarn"));
+        },
+        "metadata `llama.rope.scaling.factor`",
+        "the key is missing",
+    ),
+    (
+        "YaRN from a context of 0",
+        |file| {
+            file.set("llama.rope.scaling.type", RawValue::string("yarn"));
+            file.set("llama.rope.scaling.factor", RawValue::f32(2.0));
+            file.set("llama.rope.scaling.original_context_length", RawValue::u32(0));
+        },
+        "metadata",
+        "original context length of RoPE scaling must be 1 to",
+    ),
+    (
         "experts",
         |file| file.set("llama.expert_count", RawValue::u32(8)),
         "metadata `llama.expert_count`",

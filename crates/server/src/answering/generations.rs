@@ -41,9 +41,21 @@ fn seconds_since_1970() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |age| age.as_secs())
 }
 
+/// How far an answer has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Progress {
+    /// Tokens of its prompt, once it is computed.
+    pub(crate) prompt_tokens: usize,
+    /// Of these, found in the cache.
+    pub(crate) cached_tokens: usize,
+    /// Its own tokens so far.
+    pub(crate) completion_tokens: usize,
+}
+
 /// The running generations of one request. Dropping it, as happens when the client goes away, cancels all of them.
 pub(crate) struct Generations {
-    events: SelectAll<BoxStream<'static, (usize, TextEvent)>>,
+    events: SelectAll<BoxStream<'static, (usize, TextEvent, usize)>>,
+    progress: Vec<Progress>,
     shutdown: Shutdown,
     model: String,
     request_id: String,
@@ -61,6 +73,7 @@ impl Generations {
         shutdown: Shutdown,
         request_id: String,
     ) -> Self {
+        let progress = vec![Progress::default(); generations.len()];
         let events = select_all(
             generations
                 .into_iter()
@@ -68,7 +81,7 @@ impl Generations {
                 .map(|(choice, generation)| numbered(choice, generation).boxed()),
         );
         let model = assistant.info().name.clone();
-        Generations { events, shutdown, model, request_id, _assistant: assistant, _permit: permit }
+        Generations { events, progress, shutdown, model, request_id, _assistant: assistant, _permit: permit }
     }
 
     /// The next event of any choice; `None` once all are finished; an error if one failed or the server ends.
@@ -77,7 +90,13 @@ impl Generations {
             next = self.events.next() => next,
             () = self.shutdown.ending() => return Some(Err(ApiError::shutting_down())),
         };
-        let (choice, event) = next?;
+        let (choice, event, sampled) = next?;
+        if let Some(progress) = self.progress.get_mut(choice) {
+            progress.completion_tokens = sampled;
+            if let TextEvent::Started { prompt_tokens, cached_tokens, .. } = event {
+                (progress.prompt_tokens, progress.cached_tokens) = (prompt_tokens, cached_tokens);
+            }
+        }
         match &event {
             TextEvent::Finished { reason, usage, timings } => {
                 self.log(choice, end_of(reason), usage, timings)
@@ -89,6 +108,11 @@ impl Generations {
             _ => {}
         }
         Some(Ok((choice, event)))
+    }
+
+    /// How far a choice has come with the event that [`Generations::next`] gave last.
+    pub(crate) fn progress(&self, choice: usize) -> Progress {
+        self.progress.get(choice).copied().unwrap_or_default()
     }
 
     /// One line for each answer: numbers only, never text.
@@ -145,10 +169,11 @@ fn end_of_failure(failure: &Failure) -> &'static str {
 fn numbered(
     choice: usize,
     generation: TextGeneration,
-) -> impl Stream<Item = (usize, TextEvent)> + Send + 'static {
+) -> impl Stream<Item = (usize, TextEvent, usize)> + Send + 'static {
     unfold(generation, move |mut generation| async move {
         let event = generation.next().await?;
-        Some(((choice, event), generation))
+        let sampled = generation.sampled().len();
+        Some(((choice, event, sampled), generation))
     })
 }
 

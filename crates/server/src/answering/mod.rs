@@ -20,7 +20,7 @@ use crate::security::Caller;
 use crate::shutdown::Shutdown;
 use crate::stream_limit::StreamLimit;
 
-pub(crate) use generations::{Generations, Heading, WholeAnswer};
+pub(crate) use generations::{Generations, Heading, Progress, WholeAnswer};
 pub(crate) use stream::{AnswerWriter, Pieces, send_events};
 
 /// What a handler needs to let a model answer its caller.

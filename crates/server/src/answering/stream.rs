@@ -12,7 +12,7 @@ use futures_util::{Stream, StreamExt};
 use serde::Serialize;
 use zhenjin_assistant::TextEvent;
 
-use super::generations::Generations;
+use super::generations::{Generations, Progress};
 use crate::errors::ApiError;
 
 /// Interval of keep-alive comments while a prompt is computed, so that proxies do not give up.
@@ -20,6 +20,9 @@ const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
 /// Writes the pieces of one dialect's streams.
 pub(crate) trait AnswerWriter: Send + 'static {
+    /// How far an answer has come with the event that is written next. For those who report it; others ignore it.
+    fn progress(&mut self, _choice: usize, _progress: Progress) {}
+
     /// What an event adds.
     fn write(&mut self, choice: usize, event: TextEvent, pieces: &mut Pieces);
 
@@ -108,7 +111,10 @@ fn pieces<W: AnswerWriter>(generations: Generations, writer: W) -> impl Stream<I
 impl<W: AnswerWriter> Running<W> {
     async fn advance(&mut self) {
         match self.generations.next().await {
-            Some(Ok((choice, event))) => self.writer.write(choice, event, &mut self.pieces),
+            Some(Ok((choice, event))) => {
+                self.writer.progress(choice, self.generations.progress(choice));
+                self.writer.write(choice, event, &mut self.pieces);
+            }
             Some(Err(error)) => self.fail(&error),
             None => {
                 self.writer.end(&mut self.pieces);

@@ -287,7 +287,7 @@ mod tests {
                 .unwrap_or_default()
         };
         assert_eq!(refused(json!({ "temperature": 2.1 })), "settings.temperature");
-        assert_eq!(refused(json!({ "top_k": -1 })), "settings.top_k");
+        assert_eq!(refused(json!({ "top_k": -2 })), "settings.top_k");
         assert_eq!(refused(json!({ "seed": 0.5 })), "settings.seed");
         assert_eq!(refused(json!({ "max_tokens": 0 })), "settings.max_tokens");
         assert_eq!(refused(json!({ "temprature": 1 })), "settings.temprature");

@@ -29,6 +29,7 @@ use crate::shutdown::Shutdown;
 use crate::stream_limit::StreamLimit;
 
 pub(crate) use answers::RunningAnswers;
+pub(crate) use extract::ApiQuery;
 pub use models::Library;
 pub(crate) use models::ModelMenu;
 

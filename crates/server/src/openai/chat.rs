@@ -10,10 +10,10 @@ use super::logprobs::ChatLogprobs;
 use super::request::chat::{ChatFields, read};
 use super::response::{
     AnswerFunction, AnswerMessage, AnswerToolCall, ChatChoice, ChatCompletion, ChatCompletionChunk,
-    ChunkChoice, ChunkDelta, FunctionDelta, ToolCallDelta, UsageReport, finish_reason,
+    ChunkChoice, ChunkDelta, FunctionDelta, RunningUsage, ToolCallDelta, UsageReport, finish_reason,
 };
 use super::stream::{self, PieceWriter};
-use crate::answering::{Answering, Heading, WholeAnswer};
+use crate::answering::{Answering, Heading, Progress, WholeAnswer};
 use crate::body::json_bytes;
 use crate::errors::{ApiError, ErrorBody};
 use crate::json;
@@ -33,9 +33,10 @@ pub(super) async fn create(answering: Answering, request: Request) -> Result<Res
     let fields = read(&json::value(&body)?)?;
     let ready = answering.open(&fields.model).await?;
     let writer = ChatWriter::new(Heading::new("chatcmpl", ready.assistant()), &fields);
-    let ChatFields { request, choices, delivery, thinking, .. } = fields;
+    let ChatFields { request, choices, delivery, thinking, format, .. } = fields;
     let refused = |error, format: &OutputFormat| refusal(error, "messages", format);
-    let generations = ready.chat(request, choices, refused).await.map_err(|error| thinking.rename(error))?;
+    let generations =
+        ready.chat(request, choices, refused).await.map_err(|error| format.rename(thinking.rename(error)))?;
     if delivery.stream {
         return Ok(stream::send(generations, writer));
     }
@@ -48,6 +49,8 @@ struct ChatWriter {
     service_tier: Option<&'static str>,
     reports_logprobs: bool,
     include_usage: bool,
+    continuous_usage: bool,
+    running: RunningUsage,
     usage: UsageReport,
 }
 
@@ -58,6 +61,8 @@ impl ChatWriter {
             service_tier: fields.names_service_tier.then_some("default"),
             reports_logprobs: fields.request.options.logprobs.is_some(),
             include_usage: fields.delivery.include_usage,
+            continuous_usage: fields.delivery.continuous_usage,
+            running: RunningUsage::new(fields.choices, fields.choices),
             usage: UsageReport::default(),
         }
     }
@@ -154,7 +159,12 @@ impl PieceWriter for ChatWriter {
             }
             TextEvent::Failed { .. } => return Vec::new(),
         };
-        vec![self.chunk(vec![ChunkChoice { index: choice, delta, logprobs, finish_reason: reason }], None)]
+        let usage = self.continuous_usage.then(|| self.running.report());
+        vec![self.chunk(vec![ChunkChoice { index: choice, delta, logprobs, finish_reason: reason }], usage)]
+    }
+
+    fn progress(&mut self, choice: usize, progress: Progress) {
+        self.running.update(choice, progress);
     }
 
     fn usage(&mut self) -> Option<ChatCompletionChunk> {

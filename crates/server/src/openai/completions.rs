@@ -8,9 +8,9 @@ use zhenjin_assistant::{OutputFormat, TextEvent};
 use super::faults::refusal;
 use super::logprobs::CompletionLogprobsWriter;
 use super::request::completion::{CompletionFields, read};
-use super::response::{Completion, CompletionChoice, UsageReport, finish_reason};
+use super::response::{Completion, CompletionChoice, RunningUsage, UsageReport, finish_reason};
 use super::stream::{self, PieceWriter};
-use crate::answering::{Answering, Heading, WholeAnswer};
+use crate::answering::{Answering, Heading, Progress, WholeAnswer};
 use crate::body::json_bytes;
 use crate::errors::{ApiError, ErrorBody};
 use crate::json;
@@ -31,9 +31,10 @@ pub(super) async fn create(answering: Answering, request: Request) -> Result<Res
     let ready = answering.open(&fields.model).await?;
     let count = fields.requests.len() * fields.best_of;
     let writer = CompletionWriter::new(Heading::new("cmpl", ready.assistant()), &fields, count);
-    let CompletionFields { requests, best_of, delivery, .. } = fields;
+    let CompletionFields { requests, best_of, delivery, format, .. } = fields;
     let refused = |error, format: &OutputFormat| refusal(error, "prompt", format);
-    let generations = ready.complete(requests, best_of, refused).await?;
+    let generations =
+        ready.complete(requests, best_of, refused).await.map_err(|error| format.rename(error))?;
     if delivery.stream {
         return Ok(stream::send(generations, writer));
     }
@@ -46,6 +47,8 @@ struct CompletionWriter {
     choices: usize,
     best_of: usize,
     include_usage: bool,
+    continuous_usage: bool,
+    running: RunningUsage,
     usage: UsageReport,
     /// For each generation, if log-probabilities are reported.
     logprobs: Vec<Option<CompletionLogprobsWriter>>,
@@ -60,6 +63,8 @@ impl CompletionWriter {
             choices: fields.choices,
             best_of: fields.best_of,
             include_usage: fields.delivery.include_usage,
+            continuous_usage: fields.delivery.continuous_usage,
+            running: RunningUsage::new(count, fields.best_of),
             usage: UsageReport::default(),
             logprobs: vec![logprobs; count],
         }
@@ -145,7 +150,12 @@ impl PieceWriter for CompletionWriter {
         let writer = self.logprobs.get_mut(choice).and_then(Option::as_mut);
         let logprobs = if tokens.is_empty() { None } else { writer.map(|writer| writer.write(&tokens)) };
         let choice = CompletionChoice { index: choice, text, logprobs, finish_reason: reason };
-        vec![self.piece(vec![choice], self.include_usage.then_some(None))]
+        let usage = self.continuous_usage.then(|| self.running.report());
+        vec![self.piece(vec![choice], self.include_usage.then_some(usage))]
+    }
+
+    fn progress(&mut self, choice: usize, progress: Progress) {
+        self.running.update(choice, progress);
     }
 
     fn usage(&mut self) -> Option<Completion> {

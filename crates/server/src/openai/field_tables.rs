@@ -1,13 +1,14 @@
 //! Every field of `/v1/chat/completions` and `/v1/completions`: what it may hold, and whether it is honoured, without
 //! effect or refused.
 
-use super::fields::Kind::{Anything, Boolean, Integer, Number, OneOf, Structured, Text, TextMap};
+use super::fields::Kind::{Anything, Boolean, Integer, Limit, Number, OneOf, Structured, Text, TextMap};
 use super::fields::Origin::{Extension, OpenAi};
 use super::fields::Treatment::{Honoured, NoEffect, Refused, Required};
 use super::fields::{Field, Kind, Origin, Treatment};
+use super::foreign_fields::{FOREIGN, FOREIGN_CHAT, FOREIGN_COMPLETION};
 use super::request::{format, limits, messages, prompt, sampling, thinking, tools};
 
-const fn field(
+pub(super) const fn field(
     name: &'static str,
     kind: Kind,
     treatment: Treatment,
@@ -18,10 +19,10 @@ const fn field(
 }
 
 /// The tables of `/v1/chat/completions`.
-pub(crate) const CHAT: &[&[Field]] = &[COMMON, CHAT_ONLY];
+pub(crate) const CHAT: &[&[Field]] = &[COMMON, CHAT_ONLY, FOREIGN, FOREIGN_CHAT];
 
 /// The tables of `/v1/completions`.
-pub(crate) const COMPLETION: &[&[Field]] = &[COMMON, COMPLETION_ONLY];
+pub(crate) const COMPLETION: &[&[Field]] = &[COMMON, COMPLETION_ONLY, FOREIGN, FOREIGN_COMPLETION];
 
 const COMMON: &[Field] = &[
     field(
@@ -47,10 +48,10 @@ const COMMON: &[Field] = &[
     ),
     field(
         "top_k",
-        Integer { min: 0, max: 1_000_000 },
+        Limit { min: 0, max: 1_000_000 },
         Honoured,
         Extension,
-        "Keeps this many most likely tokens; 0 keeps all. Default: the model's own, or 0.",
+        "Keeps this many most likely tokens; 0 and -1 keep all. Default: the model's own, or 0.",
     ),
     field(
         "min_p",
@@ -121,7 +122,7 @@ const COMMON: &[Field] = &[
         Structured(sampling::stream_options_schema),
         Honoured,
         OpenAi,
-        "`include_usage`: a last event with the usage. `include_obfuscation`: only false; events are not padded. Only together with `stream`.",
+        "`include_usage`: a last event with the usage; with `continuous_usage_stats` every event has the usage so far. `include_obfuscation`: only false; events are not padded. Only together with `stream`.",
     ),
     field(
         "regex",
@@ -146,18 +147,18 @@ const CHAT_ONLY: &[Field] = &[
         Structured(messages::schema),
         Required,
         OpenAi,
-        "The conversation. Roles `system`, `developer`, `user`, `assistant`, `tool`; contents are texts, or lists of text parts. Images, audio and files are refused.",
+        "The conversation. Roles `system`, `developer`, `user`, `assistant`, `tool`; contents are texts, or lists of text parts. Images, audio and files are refused. An answer comes back as it was given: with `reasoning_content` or `reasoning`, which the template gets where it asks for it, and with fields without effect such as `annotations`, `parsed`, `cache_control` and `index`.",
     ),
     field(
         "max_tokens",
-        Integer { min: 1, max: i64::MAX },
+        Limit { min: 1, max: i64::MAX },
         Honoured,
         OpenAi,
-        "The most tokens to generate. Default: what the context has room for.",
+        "The most tokens to generate. Default, and -1: what the context has room for.",
     ),
     field(
         "max_completion_tokens",
-        Integer { min: 1, max: i64::MAX },
+        Limit { min: 1, max: i64::MAX },
         Honoured,
         OpenAi,
         "The newer name of `max_tokens`; only one of the two.",
@@ -175,7 +176,7 @@ const CHAT_ONLY: &[Field] = &[
         Structured(format::schema),
         Honoured,
         OpenAi,
-        "`text`, `json_object`, or `json_schema`, whose schema then holds whether or not `strict` is set.",
+        "`text`, `json_object` (with a `schema` beside it, if you like), or `json_schema`, whose schema then holds whether or not `strict` is set.",
     ),
     field(
         "tools",
@@ -314,10 +315,10 @@ const COMPLETION_ONLY: &[Field] = &[
     ),
     field(
         "max_tokens",
-        Integer { min: 0, max: i64::MAX },
+        Limit { min: 0, max: i64::MAX },
         Honoured,
         OpenAi,
-        "The most tokens to generate; 0 only with `echo`. Default: 16.",
+        "The most tokens to generate; 0 only with `echo`; -1: what the context has room for. Default: 16.",
     ),
     field(
         "best_of",

@@ -28,6 +28,11 @@ pub(crate) enum Kind {
         min: i64,
         max: i64,
     },
+    /// A whole number within bounds, or -1 for no limit.
+    Limit {
+        min: i64,
+        max: i64,
+    },
     Number {
         min: f64,
         max: f64,
@@ -127,7 +132,7 @@ impl<'a> CheckedFields<'a> {
         self.get(name)?.integer(i64::MIN, i64::MAX).ok()
     }
 
-    /// A field whose kind is [`Kind::Integer`] with a minimum of at least 0.
+    /// A field whose kind is [`Kind::Integer`] or [`Kind::Limit`] with a minimum of at least 0; `None` for a limit of -1.
     pub(crate) fn count(&self, name: &str) -> Option<usize> {
         self.integer(name).and_then(|value| usize::try_from(value).ok())
     }
@@ -166,6 +171,8 @@ impl Field {
         match self.kind {
             Kind::Boolean => node.boolean().map(drop),
             Kind::Integer { min, max } => node.integer(min, max).map(drop),
+            Kind::Limit { .. } if node.integer(-1, -1).is_ok() => Ok(()),
+            Kind::Limit { min, max } => node.integer(min, max).map(drop),
             Kind::Number { min, max } => node.number(min, max).map(drop),
             Kind::Text { max } => bounded_text(node, max),
             Kind::OneOf(choices) => match node.text()? {
@@ -193,6 +200,8 @@ impl Field {
             (_, Kind::Integer { min, max }) => {
                 json!({ "type": ["integer", "null"], "minimum": min, "maximum": max })
             }
+            (_, Kind::Limit { min, max }) => json!({ "anyOf": [
+                { "type": ["integer", "null"], "minimum": min, "maximum": max }, { "type": "integer", "enum": [-1] } ] }),
             (_, Kind::Number { min, max }) => {
                 json!({ "type": ["number", "null"], "minimum": min, "maximum": max })
             }

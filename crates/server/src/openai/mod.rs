@@ -6,12 +6,14 @@ mod completions;
 mod faults;
 pub(crate) mod field_tables;
 pub(crate) mod fields;
+mod foreign_fields;
 mod logprobs;
 mod models;
 pub(crate) mod reference;
 pub(crate) mod request;
 mod response;
 mod stream;
+mod tokens;
 
 use std::sync::Arc;
 
@@ -26,7 +28,7 @@ use crate::stream_limit::StreamLimit;
 
 pub(crate) use faults::{failure, fault};
 
-/// The routes under `/v1`.
+/// The routes under `/v1`, and those that other servers have beside them.
 pub(crate) fn router<S>() -> OpenApiRouter<S>
 where
     S: Clone + Send + Sync + 'static,
@@ -39,13 +41,17 @@ where
         .routes(routes!(models::retrieve))
         .routes(routes!(chat::create))
         .routes(routes!(completions::create))
+        .routes(routes!(tokens::tokenize))
+        .routes(routes!(tokens::detokenize))
 }
 
 /// The request bodies by their names in the OpenAPI document.
-pub(crate) fn request_schemas() -> [(&'static str, serde_json::Value); 2] {
+pub(crate) fn request_schemas() -> [(&'static str, serde_json::Value); 4] {
     [
         ("ChatCompletionRequest", fields::body_schema(field_tables::CHAT)),
         ("CompletionRequest", fields::body_schema(field_tables::COMPLETION)),
+        ("TokenizeRequest", fields::body_schema(tokens::TOKENIZE)),
+        ("DetokenizeRequest", fields::body_schema(tokens::DETOKENIZE)),
     ]
 }
 

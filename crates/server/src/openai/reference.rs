@@ -4,11 +4,17 @@ use std::fmt::Write;
 
 use super::field_tables::{CHAT, COMPLETION};
 use super::fields::{Field, Kind, Origin, Treatment};
+use super::tokens::{DETOKENIZE, TOKENIZE};
 
-/// The tables of both routes, as Markdown.
+/// The tables of the routes, as Markdown.
 pub fn field_reference() -> String {
     let mut page = String::new();
-    for (route, table) in [("/v1/chat/completions", CHAT), ("/v1/completions", COMPLETION)] {
+    for (route, table) in [
+        ("/v1/chat/completions", CHAT),
+        ("/v1/completions", COMPLETION),
+        ("/tokenize", TOKENIZE),
+        ("/detokenize", DETOKENIZE),
+    ] {
         // Writing into a string cannot fail.
         let _ = write!(page, "### `POST {route}`\n\n");
         write_table(&mut page, "Honoured", table, |treatment| {
@@ -50,6 +56,8 @@ fn takes(field: &Field) -> String {
         Kind::Integer { min: i64::MIN, max: i64::MAX } => "whole number of 64 bits".to_owned(),
         Kind::Integer { min, max: i64::MAX } => format!("whole number from {min}"),
         Kind::Integer { min, max } => format!("whole number, {min} to {max}"),
+        Kind::Limit { min, max: i64::MAX } => format!("whole number from {min}, or -1"),
+        Kind::Limit { min, max } => format!("whole number, {min} to {max}, or -1"),
         Kind::Number { min, max } => format!("number, {min} to {max}"),
         Kind::Text { max } => format!("text of at most {max} characters"),
         Kind::OneOf(choices) => choices.iter().map(|text| format!("`{text}`")).collect::<Vec<_>>().join(", "),

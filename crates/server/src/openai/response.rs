@@ -5,6 +5,7 @@ use utoipa::ToSchema;
 use zhenjin_assistant::{FinishReason, Usage};
 
 use super::logprobs::{ChatLogprobs, CompletionLogprobs};
+use crate::answering::Progress;
 
 /// A whole chat answer.
 #[derive(Clone, Debug, Serialize, ToSchema)]
@@ -81,7 +82,7 @@ pub(super) struct ChatCompletionChunk {
     pub(super) system_fingerprint: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) service_tier: Option<&'static str>,
-    /// Only with `include_usage`: null but in the last piece.
+    /// Only with `include_usage`: null but in the last piece, unless `continuous_usage_stats` asks for the usage so far.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) usage: Option<Option<UsageReport>>,
 }
@@ -182,6 +183,42 @@ impl UsageReport {
         }
         self.completion_tokens += usage.completion_tokens;
         self.total_tokens = self.prompt_tokens + self.completion_tokens;
+    }
+}
+
+/// The usage while answers are still being written.
+#[derive(Clone, Debug)]
+pub(super) struct RunningUsage {
+    answers: Vec<Progress>,
+    /// Answers to each prompt.
+    of_prompt: usize,
+}
+
+impl RunningUsage {
+    /// Of `answers` answers, `of_prompt` to each prompt.
+    pub(super) fn new(answers: usize, of_prompt: usize) -> Self {
+        RunningUsage { answers: vec![Progress::default(); answers], of_prompt }
+    }
+
+    /// How far an answer has come.
+    pub(super) fn update(&mut self, answer: usize, progress: Progress) {
+        if let Some(known) = self.answers.get_mut(answer) {
+            *known = progress;
+        }
+    }
+
+    /// All of it so far.
+    pub(super) fn report(&self) -> UsageReport {
+        let mut report = UsageReport::default();
+        for (index, answer) in self.answers.iter().enumerate() {
+            if index.is_multiple_of(self.of_prompt) {
+                report.prompt_tokens += answer.prompt_tokens;
+                report.prompt_tokens_details.cached_tokens += answer.cached_tokens;
+            }
+            report.completion_tokens += answer.completion_tokens;
+        }
+        report.total_tokens = report.prompt_tokens + report.completion_tokens;
+        report
     }
 }
 

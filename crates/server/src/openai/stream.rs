@@ -4,7 +4,7 @@ use axum::response::Response;
 use serde::Serialize;
 use zhenjin_assistant::TextEvent;
 
-use crate::answering::{AnswerWriter, Generations, Pieces, send_events};
+use crate::answering::{AnswerWriter, Generations, Pieces, Progress, send_events};
 use crate::errors::ApiError;
 
 /// Writes one route's pieces.
@@ -14,6 +14,9 @@ pub(super) trait PieceWriter: Send + 'static {
 
     /// What an event adds: no piece, or some.
     fn write(&mut self, choice: usize, event: TextEvent) -> Vec<Self::Piece>;
+
+    /// How far an answer has come with the event that is written next.
+    fn progress(&mut self, choice: usize, progress: Progress);
 
     /// The last piece, which reports the usage, if it was asked for.
     fn usage(&mut self) -> Option<Self::Piece>;
@@ -27,6 +30,10 @@ pub(super) fn send<W: PieceWriter>(generations: Generations, writer: W) -> Respo
 }
 
 impl<W: PieceWriter> AnswerWriter for DoneAtTheEnd<W> {
+    fn progress(&mut self, choice: usize, progress: Progress) {
+        self.0.progress(choice, progress);
+    }
+
     fn write(&mut self, choice: usize, event: TextEvent, pieces: &mut Pieces) {
         for piece in self.0.write(choice, event) {
             pieces.push(&piece);

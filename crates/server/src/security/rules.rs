@@ -17,6 +17,7 @@ pub(crate) enum Access {
 /// Routes by their patterns, with the methods that a row is about; no methods: all of them.
 const RULES: &[(&str, &[Method], Access)] = &[
     ("/healthz", &[], Access::Open),
+    ("/health", &[], Access::Open),
     ("/readyz", &[], Access::Open),
     ("/api/status", &[], Access::Open),
     ("/api/login", &[], Access::Open),
@@ -79,13 +80,13 @@ mod tests {
     }
 
     #[test]
-    fn strangers_reach_four_routes() {
+    fn strangers_reach_five_routes() {
         let open: BTreeSet<String> = operations()
             .into_iter()
             .filter(|(method, path, _)| access(method, path) == Access::Open)
             .map(|(_, path, _)| path)
             .collect();
-        let known = ["/healthz", "/readyz", "/api/login", "/api/status"];
+        let known = ["/healthz", "/health", "/readyz", "/api/login", "/api/status"];
         assert_eq!(open, BTreeSet::from(known.map(str::to_owned)));
     }
 }

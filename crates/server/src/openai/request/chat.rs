@@ -3,7 +3,8 @@
 use serde_json::Value;
 use zhenjin_assistant::{ChatRequest, OutputFormat, ToolChoice};
 
-use super::sampling::{Delivery, read_delivery, read_options};
+use super::format::WantedFormat;
+use super::sampling::{Delivery, one_name, read_delivery, read_options};
 use super::thinking::ThinkingField;
 use super::tools::{read_tool_choice, read_tools};
 use super::{format, messages, thinking};
@@ -20,6 +21,7 @@ pub(crate) struct ChatFields {
     pub(crate) delivery: Delivery,
     pub(crate) names_service_tier: bool,
     pub(crate) thinking: ThinkingField,
+    pub(crate) format: WantedFormat,
 }
 
 /// Takes a chat request's body apart.
@@ -28,7 +30,8 @@ pub(crate) fn read(body: &Value) -> Result<ChatFields, ApiError> {
     let messages = fields.get("messages").map(|node| messages::read(&node)).transpose()?.unwrap_or_default();
     let mut tools = fields.get("tools").map(|node| read_tools(&node)).transpose()?.unwrap_or_default();
     let tool_choice = read_tool_choice(fields.get("tool_choice").as_ref(), &mut tools)?;
-    let output_format = format::read(&fields)?;
+    let format = format::read(&fields)?;
+    let output_format = format.format.clone();
     if output_format != OutputFormat::Text && tool_choice != ToolChoice::None {
         return Err(ApiError::invalid(
             "tool_choice",
@@ -61,23 +64,25 @@ pub(crate) fn read(body: &Value) -> Result<ChatFields, ApiError> {
         delivery: read_delivery(&fields)?,
         names_service_tier: fields.get("service_tier").is_some(),
         thinking,
+        format,
     })
 }
 
 fn read_max_tokens(fields: &CheckedFields<'_>) -> Result<Option<usize>, ApiError> {
-    match (fields.count("max_tokens"), fields.count("max_completion_tokens")) {
-        (Some(_), Some(_)) => Err(ApiError::invalid(
-            "max_tokens",
-            "`max_tokens` and `max_completion_tokens` are two names of one thing: send one of them",
-        )),
-        (older, newer) => Ok(older.or(newer)),
-    }
+    let older = one_name(fields, "max_tokens", "n_predict")?;
+    Ok(fields.count(one_name(fields, older, "max_completion_tokens")?))
 }
 
 fn read_logprobs(fields: &CheckedFields<'_>) -> Result<Option<usize>, ApiError> {
     let top = fields.count("top_logprobs");
-    match fields.boolean("logprobs") {
-        Some(true) => Ok(Some(top.unwrap_or(0))),
+    let elsewhere = fields.count("n_probs").filter(|count| *count > 0);
+    match (fields.boolean("logprobs"), elsewhere) {
+        (None, Some(count)) if top.is_none() => Ok(Some(count)),
+        (_, Some(_)) => Err(ApiError::invalid(
+            "n_probs",
+            "`n_probs` is another name of `logprobs` with `top_logprobs`: send one of them",
+        )),
+        (Some(true), None) => Ok(Some(top.unwrap_or(0))),
         _ if top.is_some_and(|top| top > 0) => {
             Err(ApiError::invalid("top_logprobs", "`top_logprobs` is only allowed when `logprobs` is true"))
         }

@@ -3,7 +3,8 @@
 use serde_json::Value;
 use zhenjin_assistant::CompletionRequest;
 
-use super::sampling::{Delivery, read_delivery, read_options};
+use super::format::WantedFormat;
+use super::sampling::{Delivery, one_name, read_delivery, read_options};
 use super::{format, limits, prompt};
 use crate::errors::ApiError;
 use crate::openai::field_tables::COMPLETION;
@@ -25,6 +26,7 @@ pub(crate) struct CompletionFields {
     /// Whether the caller wants log-probabilities; with `best_of` they are computed either way.
     pub(crate) reports_logprobs: bool,
     pub(crate) delivery: Delivery,
+    pub(crate) format: WantedFormat,
 }
 
 /// Takes a completion request's body apart.
@@ -58,18 +60,24 @@ pub(crate) fn read(body: &Value) -> Result<CompletionFields, ApiError> {
         ));
     }
     let echo = fields.boolean("echo").unwrap_or(false);
-    let max_tokens = fields.count("max_tokens").unwrap_or(DEFAULT_MAX_TOKENS);
-    if max_tokens == 0 && !echo {
+    let limit = one_name(&fields, "max_tokens", "n_predict")?;
+    // -1 asks for all that fits.
+    let max_tokens = match fields.integer(limit) {
+        Some(limit) => usize::try_from(limit).ok(),
+        None => Some(DEFAULT_MAX_TOKENS),
+    };
+    if max_tokens == Some(0) && !echo {
         return Err(ApiError::invalid("max_tokens", "`max_tokens` may be 0 only together with `echo`"));
     }
-    let logprobs = fields.count("logprobs");
+    let logprobs = fields.count(one_name(&fields, "logprobs", "n_probs")?);
+    let logprobs = logprobs.filter(|count| *count > 0 || fields.get("logprobs").is_some());
     let scored = logprobs.or((best_of > choices).then_some(0));
-    let options = read_options(&fields, Some(max_tokens), scored)?;
-    let output_format = format::read(&fields)?;
+    let options = read_options(&fields, max_tokens, scored)?;
+    let format = format::read(&fields)?;
     let requests = prompts.into_iter().map(|prompt| CompletionRequest {
         prompt,
         echo,
-        output_format: output_format.clone(),
+        output_format: format.format.clone(),
         options: options.clone(),
     });
     Ok(CompletionFields {
@@ -79,5 +87,6 @@ pub(crate) fn read(body: &Value) -> Result<CompletionFields, ApiError> {
         best_of,
         reports_logprobs: logprobs.is_some(),
         delivery,
+        format,
     })
 }

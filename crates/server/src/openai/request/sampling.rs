@@ -13,6 +13,8 @@ use crate::openai::fields::CheckedFields;
 pub(crate) struct Delivery {
     pub(crate) stream: bool,
     pub(crate) include_usage: bool,
+    /// Every piece reports the usage so far.
+    pub(crate) continuous_usage: bool,
 }
 
 /// Takes the fields about generating apart, but for those that the two routes call differently.
@@ -24,6 +26,8 @@ pub(crate) fn read_options(
     let stop_token_ids =
         fields.get("stop_token_ids").map(|node| read_token_ids(&node, limits::STOP_TOKENS)).transpose()?;
     Ok(GenerationOptions {
+        ignore_end: fields.boolean("ignore_eos").unwrap_or(false),
+        min_tokens: fields.count("min_tokens").unwrap_or(0),
         sampling: read_sampling(fields)?,
         max_tokens,
         stop: fields.get("stop").map(|node| read_stop(&node)).transpose()?.unwrap_or_default(),
@@ -38,9 +42,10 @@ fn read_sampling(fields: &CheckedFields<'_>) -> Result<SamplingSettings, ApiErro
     Ok(SamplingSettings {
         temperature: number("temperature"),
         top_p: number("top_p"),
-        top_k: fields.count("top_k"),
+        // -1 keeps all, as 0 does.
+        top_k: fields.integer("top_k").map(|top_k| usize::try_from(top_k).unwrap_or(0)),
         min_p: number("min_p"),
-        repetition_penalty: number("repetition_penalty"),
+        repetition_penalty: number(one_name(fields, "repetition_penalty", "repeat_penalty")?),
         presence_penalty: number("presence_penalty"),
         frequency_penalty: number("frequency_penalty"),
         logit_bias: fields
@@ -53,16 +58,39 @@ fn read_sampling(fields: &CheckedFields<'_>) -> Result<SamplingSettings, ApiErro
     })
 }
 
+/// Of two names of one field, the one that is given, or the first if none is.
+pub(super) fn one_name(
+    fields: &CheckedFields<'_>,
+    name: &'static str,
+    other: &'static str,
+) -> Result<&'static str, ApiError> {
+    match (fields.get(name), fields.get(other)) {
+        (Some(_), Some(_)) => Err(ApiError::invalid(
+            name,
+            format!("`{name}` and `{other}` are two names of one thing: send one of them"),
+        )),
+        (None, Some(_)) => Ok(other),
+        _ => Ok(name),
+    }
+}
+
 /// Takes the fields about sending apart.
 pub(crate) fn read_delivery(fields: &CheckedFields<'_>) -> Result<Delivery, ApiError> {
     let stream = fields.boolean("stream").unwrap_or(false);
-    let mut include_usage = false;
+    let (mut include_usage, mut continuous_usage) = (false, false);
     if let Some(node) = fields.get("stream_options") {
-        let options = node.object(&["include_usage", "include_obfuscation"])?;
+        let options = node.object(&["include_usage", "continuous_usage_stats", "include_obfuscation"])?;
         if !stream {
             return Err(node.error("is only allowed when `stream` is true"));
         }
-        include_usage = options.get("include_usage").map(|node| node.boolean()).transpose()?.unwrap_or(false);
+        let switch = |name: &str| options.get(name).map_or(Ok(false), |node| node.boolean());
+        include_usage = switch("include_usage")?;
+        continuous_usage = switch("continuous_usage_stats")?;
+        if continuous_usage && !include_usage {
+            return Err(
+                node.error("asks for `continuous_usage_stats`, which is only allowed with `include_usage`")
+            );
+        }
         if let Some(node) = options.get("include_obfuscation")
             && node.boolean()?
         {
@@ -71,7 +99,7 @@ pub(crate) fn read_delivery(fields: &CheckedFields<'_>) -> Result<Delivery, ApiE
                 .with_code("unsupported_parameter"));
         }
     }
-    Ok(Delivery { stream, include_usage })
+    Ok(Delivery { stream, include_usage, continuous_usage })
 }
 
 fn read_logit_bias(node: &Node<'_>) -> Result<Vec<(u32, f32)>, ApiError> {
@@ -114,7 +142,7 @@ fn read_stop(node: &Node<'_>) -> Result<Vec<String>, ApiError> {
 }
 
 /// A list of token ids; whether the model has them is checked once the model is known.
-pub(super) fn read_token_ids(node: &Node<'_>, max: usize) -> Result<Vec<u32>, ApiError> {
+pub(crate) fn read_token_ids(node: &Node<'_>, max: usize) -> Result<Vec<u32>, ApiError> {
     let items = node.list()?;
     if items.len() > max {
         return Err(node.error(format!("must hold at most {max} token ids, not {}", items.len())));
@@ -139,5 +167,5 @@ pub(crate) fn stop_token_ids_schema() -> Value {
 
 pub(crate) fn stream_options_schema() -> Value {
     json!({ "type": "object", "additionalProperties": false, "properties": {
-        "include_usage": { "type": ["boolean", "null"] }, "include_obfuscation": { "enum": [false, null] } } })
+        "include_usage": { "type": ["boolean", "null"] }, "continuous_usage_stats": { "type": ["boolean", "null"] }, "include_obfuscation": { "enum": [false, null] } } })
 }

@@ -20,11 +20,7 @@ pub(crate) struct ThinkingField(String);
 impl ThinkingField {
     /// The same error with the request's own field for it.
     pub(crate) fn rename(&self, error: ApiError) -> ApiError {
-        if error.body().error.param.as_deref() == Some(ASSISTANTS_FIELD) && self.0 != ASSISTANTS_FIELD {
-            let message = error.message().replacen(ASSISTANTS_FIELD, &self.0, 1);
-            return ApiError::invalid(self.0.clone(), message);
-        }
-        error
+        error.with_field_renamed(ASSISTANTS_FIELD, &self.0)
     }
 }
 

@@ -1,0 +1,241 @@
+//! Texts and conversations as token ids, and back: `/tokenize` and `/detokenize`, in the forms of vLLM and of llama.cpp.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Request, State};
+use serde::Serialize;
+use serde_json::{Value, json};
+use utoipa::ToSchema;
+use zhenjin_assistant::{Assistant, ChatRequest, ControlText, OutputFormat, ServedModels, Specials};
+
+use super::faults::{fault, refusal};
+use super::field_tables::field;
+use super::fields::Kind::{Boolean, Structured, Text};
+use super::fields::Origin::Extension;
+use super::fields::Treatment::{Honoured, Refused, Required};
+use super::fields::{CheckedFields, Field, check};
+use super::request::sampling::read_token_ids;
+use super::request::{messages, tools};
+use crate::blocking::blocking;
+use crate::body::json_bytes;
+use crate::errors::{ApiError, ErrorBody};
+use crate::json;
+
+/// Characters of a text; the body's own limit is the tighter one.
+const TEXT: usize = 8 << 20;
+
+const MODEL: Field = field(
+    "model",
+    Text { max: 512 },
+    Honoured,
+    Extension,
+    "The model's name, as `/v1/models` lists it. May be left out where one model is served.",
+);
+
+/// The fields of `/tokenize`.
+pub(crate) const TOKENIZE: &[&[Field]] = &[&[
+    MODEL,
+    field(
+        "prompt",
+        Text { max: TEXT },
+        Honoured,
+        Extension,
+        "A text, with the tokens that a completion puts before it. Or `content`, or `messages`.",
+    ),
+    field("content", Text { max: TEXT }, Honoured, Extension, "A text by itself."),
+    field(
+        "messages",
+        Structured(messages::schema),
+        Honoured,
+        Extension,
+        "A conversation, as its chat template writes it.",
+    ),
+    field(
+        "tools",
+        Structured(tools::tools_schema),
+        Honoured,
+        Extension,
+        "Functions that the conversation's model may call.",
+    ),
+    field(
+        "add_special_tokens",
+        Boolean,
+        Honoured,
+        Extension,
+        "Begin a text as the model was trained. Default: true for `prompt`, false for `content`.",
+    ),
+    field("add_special", Boolean, Honoured, Extension, "The same under its other name."),
+    field(
+        "parse_special",
+        Boolean,
+        Honoured,
+        Extension,
+        "Read the names of control tokens in a text as these tokens. Completions never do. Default: false.",
+    ),
+    field("return_token_strs", Boolean, Honoured, Extension, "Give each token's text too, in `token_strs`."),
+    field(
+        "with_pieces",
+        Boolean,
+        Honoured,
+        Extension,
+        "Give objects of `id` and `piece` in `tokens`; a piece that is no text is a list of bytes.",
+    ),
+    field(
+        "add_generation_prompt",
+        Boolean,
+        Refused { except: &["true"] },
+        Extension,
+        "what is answered is always the model's turn.",
+    ),
+]];
+
+/// The fields of `/detokenize`.
+pub(crate) const DETOKENIZE: &[&[Field]] =
+    &[&[MODEL, field("tokens", Structured(token_ids_schema), Required, Extension, "Token ids.")]];
+
+fn token_ids_schema() -> Value {
+    json!({ "type": "array", "items": { "type": "integer", "minimum": 0, "maximum": u32::MAX } })
+}
+
+/// A text's tokens.
+#[derive(Serialize, ToSchema)]
+pub(super) struct TokenList {
+    count: usize,
+    /// The most tokens that prompt and answer may have together.
+    max_model_len: usize,
+    /// Ids; with `with_pieces`, objects of `id` and `piece`.
+    #[schema(value_type = Vec<Object>)]
+    tokens: Vec<Value>,
+    /// Each token's text, if `return_token_strs` asked for it.
+    token_strs: Option<Vec<String>>,
+}
+
+/// Tokens' text, under the names of both servers.
+#[derive(Serialize, ToSchema)]
+pub(super) struct TokenText {
+    prompt: String,
+    content: String,
+}
+
+/// Gives the tokens of a text or a conversation.
+#[utoipa::path(post, path = "/tokenize", tag = "openai",
+    request_body(content = ref("#/components/schemas/TokenizeRequest"), content_type = "application/json"),
+    responses(
+        (status = 200, description = "The tokens.", body = TokenList),
+        (status = 400, description = "The request is wrong; `param` names the field.", body = ErrorBody),
+        (status = 404, description = "No model of this name is served.", body = ErrorBody)))]
+pub(super) async fn tokenize(
+    State(models): State<Arc<ServedModels>>,
+    request: Request,
+) -> Result<Json<TokenList>, ApiError> {
+    let body = json::value(&json_bytes(request).await?)?;
+    let fields = check(TOKENIZE, &body)?;
+    let asked = read_asked(&fields)?;
+    let switch = |name: &str| fields.boolean(name).unwrap_or(false);
+    let (with_pieces, with_texts) = (switch("with_pieces"), switch("return_token_strs"));
+    let assistant = model_of(&models, &fields).await?;
+    let list = blocking(move || {
+        let ids = asked.tokens(&assistant)?;
+        let bytes = |id: u32| assistant.tokenizer().token_bytes(id).unwrap_or_default();
+        let text = |id: u32| String::from_utf8_lossy(bytes(id)).into_owned();
+        let piece = |id: u32| match std::str::from_utf8(bytes(id)) {
+            Ok(text) => json!({ "id": id, "piece": text }),
+            Err(_) => json!({ "id": id, "piece": bytes(id) }),
+        };
+        Ok(TokenList {
+            count: ids.len(),
+            max_model_len: assistant.info().context_length,
+            token_strs: with_texts.then(|| ids.iter().map(|&id| text(id)).collect()),
+            tokens: ids.iter().map(|&id| if with_pieces { piece(id) } else { json!(id) }).collect(),
+        })
+    });
+    list.await.map(Json)
+}
+
+/// Gives the text of tokens.
+#[utoipa::path(post, path = "/detokenize", tag = "openai",
+    request_body(content = ref("#/components/schemas/DetokenizeRequest"), content_type = "application/json"),
+    responses(
+        (status = 200, description = "The text.", body = TokenText),
+        (status = 400, description = "The request is wrong; `param` names the field.", body = ErrorBody),
+        (status = 404, description = "No model of this name is served.", body = ErrorBody)))]
+pub(super) async fn detokenize(
+    State(models): State<Arc<ServedModels>>,
+    request: Request,
+) -> Result<Json<TokenText>, ApiError> {
+    let body = json::value(&json_bytes(request).await?)?;
+    let fields = check(DETOKENIZE, &body)?;
+    let tokens = fields.get("tokens").map(|node| read_token_ids(&node, usize::MAX)).transpose()?;
+    let assistant = model_of(&models, &fields).await?;
+    let text = assistant
+        .tokenizer()
+        .decode(&tokens.unwrap_or_default(), ControlText::Show)
+        .map_err(|error| ApiError::invalid("tokens", format!("`tokens`: {error}")))?;
+    Ok(Json(TokenText { prompt: text.clone(), content: text }))
+}
+
+enum Asked {
+    Text { text: String, begins: bool, specials: Specials },
+    Conversation(Box<ChatRequest>),
+}
+
+fn read_asked(fields: &CheckedFields<'_>) -> Result<Asked, ApiError> {
+    let given: Vec<&str> =
+        ["prompt", "content", "messages"].into_iter().filter(|name| fields.get(name).is_some()).collect();
+    let [name] = given.as_slice() else {
+        return Err(ApiError::invalid(
+            "prompt",
+            "one of `prompt`, `content` and `messages` says what to tokenise",
+        ));
+    };
+    if let Some(node) = fields.get("messages") {
+        let mut request = ChatRequest::new(messages::read(&node)?);
+        request.tools =
+            fields.get("tools").map(|node| tools::read_tools(&node)).transpose()?.unwrap_or_default();
+        return Ok(Asked::Conversation(Box::new(request)));
+    }
+    let begins = fields.boolean("add_special_tokens").or(fields.boolean("add_special"));
+    let parses = fields.boolean("parse_special").unwrap_or(false);
+    Ok(Asked::Text {
+        text: fields.text(name).unwrap_or_default().to_owned(),
+        begins: begins.unwrap_or(*name == "prompt"),
+        specials: if parses { Specials::Parse } else { Specials::AsText },
+    })
+}
+
+impl Asked {
+    fn tokens(&self, assistant: &Assistant) -> Result<Vec<u32>, ApiError> {
+        match self {
+            Asked::Conversation(request) => assistant
+                .prompt_tokens(request)
+                .map_err(|error| refusal(error, "messages", &OutputFormat::Text)),
+            Asked::Text { text, begins, specials } => {
+                let tokenizer = assistant.tokenizer();
+                let beginning = tokenizer.bos().filter(|_| *begins && tokenizer.adds_bos());
+                let tokens = tokenizer
+                    .encode(text, *specials)
+                    .map_err(|error| ApiError::invalid("prompt", error.to_string()))?;
+                Ok(beginning.into_iter().chain(tokens).collect())
+            }
+        }
+    }
+}
+
+/// The model that the request names, or the only one.
+async fn model_of(models: &ServedModels, fields: &CheckedFields<'_>) -> Result<Arc<Assistant>, ApiError> {
+    let name = match fields.text("model") {
+        Some(name) => name.to_owned(),
+        None => {
+            let mut served = models.list().into_iter().map(|model| model.name);
+            match (served.next(), served.next()) {
+                (Some(only), None) => only,
+                _ => {
+                    let message = "`model` is missing; `/v1/models` lists the models that are served";
+                    return Err(ApiError::invalid("model", message).with_code("missing_required_parameter"));
+                }
+            }
+        }
+    };
+    models.get(&name).await.map_err(fault)
+}

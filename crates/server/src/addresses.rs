@@ -43,10 +43,10 @@ fn corrected(path: &str) -> Option<String> {
     if let Some(rest) = path.strip_prefix("/v1/v1/") {
         return Some(format!("/v1/{rest}"));
     }
-    let is_known = |known: &&str| {
-        path.strip_prefix(*known).is_some_and(|below| below.is_empty() || below.starts_with('/'))
+    let is_known = |known: &str| {
+        path.strip_prefix(known).is_some_and(|below| below.is_empty() || below.starts_with('/'))
     };
-    WITHOUT_V1.iter().any(|known| is_known(&known)).then(|| format!("/v1{path}"))
+    WITHOUT_V1.iter().any(|known| is_known(known)).then(|| format!("/v1{path}"))
 }
 
 /// The paths of all routes.

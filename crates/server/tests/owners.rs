@@ -133,7 +133,7 @@ async fn a_question_cannot_follow_another_owners_answer() {
 #[tokio::test]
 async fn an_answer_that_is_being_written_is_its_owners_too() {
     let shared = Shared::new().await;
-    let settings = json!({ "settings": { "max_tokens": 100_000, "seed": 1 } });
+    let settings = json!({ "settings": { "max_tokens": 8_000, "seed": 1 } });
     let made = shared.call(ANNA, Method::POST, "/api/conversations", Some(settings)).await.json();
     let (id, path) = (text(&made["id"]), format!("/api/conversations/{}/messages", text(&made["id"])));
     let asked = shared.call(ANNA, Method::POST, &path, Some(json!({ "content": "go on" }))).await.json();

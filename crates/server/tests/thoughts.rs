@@ -128,7 +128,7 @@ async fn an_answer_cut_inside_its_thought_has_no_content() {
 /// What an answer begins with may look like a thought for a while: its tokens are the answer's all the same.
 #[tokio::test]
 async fn tokens_of_an_undecided_beginning_are_the_answers() {
-    for script in [[" ", "a"], ["<thi", "ng>"], ["\t", "<"]] {
+    for script in [["  ", "ab"], ["<thi", "ng>"], ["\t\t", "<th"]] {
         let application = Application::with_script(&template_that_ends_with(""), &script).await;
         for count in [1, 2] {
             let choice = choice(&application, json!({ "max_tokens": count, "logprobs": true })).await;

@@ -80,7 +80,8 @@ test("what an answer was can be sent back as it is", async () => {
   }
   assert.equal(new Set(counts).size, 1);
 
-  const calling = { model, messages, tools: [weather], tool_choice: "required", temperature: 0, max_tokens: 100 };
+  const strict = { ...weather, function: { ...weather.function, strict: true } };
+  const calling = { model, messages, tools: [strict], tool_choice: "required", temperature: 0, max_tokens: 100 };
   for (const message of [
     (await client.chat.completions.create(calling)).choices[0].message,
     await client.chat.completions.stream(calling).finalMessage(),

@@ -204,7 +204,7 @@ def test_a_repeated_beginning_is_found_in_the_cache(client, model):
         ({"extra_body": {"temprature": 1}}, "temprature", "did you mean `temperature`"),
         ({"logit_bias": {"99999999": 1}}, "logit_bias", "99999999"),
         ({"stop": [""]}, "stop[0]", "empty"),
-        ({"reasoning_effort": "high"}, "reasoning_effort", "not supported"),
+        ({"reasoning_effort": "high"}, "reasoning_effort", "does not think"),
     ],
 )
 def test_wrong_requests_are_named(client, model, change, param, words):

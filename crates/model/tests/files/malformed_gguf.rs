@@ -272,15 +272,6 @@ const FAULTS: &[(&str, Fault, &str, &str)] = &[
         "must be positive, found 0",
     ),
     (
-        "RoPE scaling by a negative factor",
-        |file| {
-            file.set("llama.rope.scaling.type", RawValue::string("linear"));
-            file.set("llama.rope.scaling.factor", RawValue::f32(-2.0));
-        },
-        "metadata `llama.rope.scaling.factor`",
-        "must be positive, found -2",
-    ),
-    (
         "two factors of RoPE scaling",
         |file| {
             file.set("llama.rope.scaling.type", RawValue::string("linear"));

@@ -105,7 +105,6 @@ pub(super) struct TokenList {
     /// The most tokens that prompt and answer may have together.
     max_model_len: usize,
     /// Ids; with `with_pieces`, objects of `id` and `piece`.
-    #[schema(value_type = Vec<Object>)]
     tokens: Vec<Value>,
     /// Each token's text, if `return_token_strs` asked for it.
     token_strs: Option<Vec<String>>,

@@ -341,6 +341,40 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/detokenize": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Gives the text of tokens. */
+        post: operations["detokenize"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/health": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Whether the process answers at all; the name that other servers use. */
+        get: operations["health"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/healthz": {
         parameters: {
             query?: never;
@@ -375,6 +409,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/props": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** How a model is served. */
+        get: operations["props"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/readyz": {
         parameters: {
             query?: never;
@@ -386,6 +437,23 @@ export interface paths {
         get: operations["readyz"];
         put?: never;
         post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/tokenize": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Gives the tokens of a text or a conversation. */
+        post: operations["tokenize"];
         delete?: never;
         options?: never;
         head?: never;
@@ -460,6 +528,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/version": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The program's version. */
+        get: operations["version"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
 }
 export type webhooks = Record<string, never>;
 export interface components {
@@ -510,6 +595,10 @@ export interface components {
             role: string;
             /** @description null if there are only calls. */
             content?: string | null;
+            /** @description What a thinking model thought before it; absent if it did not think. Not part of OpenAI's API. */
+            reasoning_content?: string | null;
+            /** @description The same under its other name. Not part of OpenAI's API. */
+            reasoning?: string | null;
             /** @description Always null: models here have no separate way to refuse. */
             refusal?: string | null;
             tool_calls?: components["schemas"]["AnswerToolCall"][];
@@ -540,7 +629,7 @@ export interface components {
         /** @description One of the most likely tokens at a place. */
         ChatCandidate: {
             token: string;
-            /** Format: float */
+            /** Format: double */
             logprob: number;
             bytes: number[];
         };
@@ -585,6 +674,8 @@ export interface components {
         /** @description The log-probabilities of a chat answer's tokens. */
         ChatLogprobs: {
             content: components["schemas"]["ChatTokenLogprob"][];
+            /** @description The tokens of the thought, its markers included; absent if there are none. */
+            reasoning_content?: components["schemas"]["ChatTokenLogprob"][];
             /** @description Always null. */
             refusal?: string | null;
         };
@@ -592,7 +683,7 @@ export interface components {
         ChatTokenLogprob: {
             /** @description Its text; what is no whole character shows as �. */
             token: string;
-            /** Format: float */
+            /** Format: double */
             logprob: number;
             bytes: number[];
             top_logprobs: components["schemas"]["ChatCandidate"][];
@@ -608,6 +699,10 @@ export interface components {
         ChunkDelta: {
             role?: string | null;
             content?: string | null;
+            /** @description More of the thought. Not part of OpenAI's API. */
+            reasoning_content?: string | null;
+            /** @description The same under its other name. Not part of OpenAI's API. */
+            reasoning?: string | null;
             tool_calls?: components["schemas"]["ToolCallDelta"][];
         };
         /** @description A whole completion, or a piece of a streamed one. */
@@ -694,8 +789,8 @@ export interface components {
                 temperature?: number | null;
                 /** @description Keeps the smallest set of most likely tokens whose probabilities reach this sum. Default: the model's own, or 1. */
                 top_p?: number | null;
-                /** @description Keeps this many most likely tokens; 0 keeps all. Default: the model's own, or 0. Not part of OpenAI's API. */
-                top_k?: number | null;
+                /** @description Keeps this many most likely tokens; 0 and -1 keep all. Default: the model's own, or 0. Not part of OpenAI's API. */
+                top_k?: (number | null) | -1;
                 /** @description Drops tokens less likely than this fraction of the most likely one. Default: the model's own, or 0. Not part of OpenAI's API. */
                 min_p?: number | null;
                 /** @description Divides positive and multiplies negative logits of tokens that prompt or answer already hold. Default: the model's own, or 1. Not part of OpenAI's API. */
@@ -706,8 +801,8 @@ export interface components {
                 frequency_penalty?: number | null;
                 /** @description Where the random numbers come from: the same request with the same seed gives the same answer, whatever else runs. Default: a fresh one. */
                 seed?: number | null;
-                /** @description The most tokens to generate. Default: what the context has room for. */
-                max_tokens?: number | null;
+                /** @description The most tokens to generate. Default, and -1: what the context has room for. */
+                max_tokens?: (number | null) | -1;
             } | null;
             /** @description The last message of the branch to show next time. */
             current_leaf?: string | null;
@@ -716,6 +811,26 @@ export interface components {
         ConversationWithMessages: components["schemas"]["Conversation"] & {
             /** @description The whole tree, oldest first. */
             messages: components["schemas"]["Message"][];
+        };
+        DefaultSampling: {
+            /** Format: double */
+            temperature: number;
+            top_k: number;
+            /** Format: double */
+            top_p: number;
+            /** Format: double */
+            min_p: number;
+            /** Format: double */
+            repeat_penalty: number;
+            /** Format: double */
+            presence_penalty: number;
+            /** Format: double */
+            frequency_penalty: number;
+        };
+        DefaultSettings: {
+            /** @description The most tokens that prompt and answer may have together; null while the model is not loaded. */
+            n_ctx?: number | null;
+            params?: components["schemas"]["DefaultSampling"] | null;
         };
         /** @description More of an answer's text. */
         Delta: {
@@ -845,6 +960,10 @@ export interface components {
          * @enum {string}
          */
         MessageStatus: "generating" | "complete" | "stopped" | "interrupted" | "failed";
+        Modalities: {
+            vision: boolean;
+            audio: boolean;
+        };
         /** @description One event of the model menu's stream. */
         ModelEvent: {
             /** @description How far a download is. */
@@ -868,8 +987,8 @@ export interface components {
                 temperature?: number | null;
                 /** @description Keeps the smallest set of most likely tokens whose probabilities reach this sum. Default: the model's own, or 1. */
                 top_p?: number | null;
-                /** @description Keeps this many most likely tokens; 0 keeps all. Default: the model's own, or 0. Not part of OpenAI's API. */
-                top_k?: number | null;
+                /** @description Keeps this many most likely tokens; 0 and -1 keep all. Default: the model's own, or 0. Not part of OpenAI's API. */
+                top_k?: (number | null) | -1;
                 /** @description Drops tokens less likely than this fraction of the most likely one. Default: the model's own, or 0. Not part of OpenAI's API. */
                 min_p?: number | null;
                 /** @description Divides positive and multiplies negative logits of tokens that prompt or answer already hold. Default: the model's own, or 1. Not part of OpenAI's API. */
@@ -880,8 +999,8 @@ export interface components {
                 frequency_penalty?: number | null;
                 /** @description Where the random numbers come from: the same request with the same seed gives the same answer, whatever else runs. Default: a fresh one. */
                 seed?: number | null;
-                /** @description The most tokens to generate. Default: what the context has room for. */
-                max_tokens?: number | null;
+                /** @description The most tokens to generate. Default, and -1: what the context has room for. */
+                max_tokens?: (number | null) | -1;
             } | null;
         };
         /**
@@ -936,6 +1055,17 @@ export interface components {
         PromptTokensDetails: {
             /** @description Found in the cache instead of computed. */
             cached_tokens: number;
+        };
+        /** @description How a model is served, under llama.cpp's names. */
+        Properties: {
+            default_generation_settings: components["schemas"]["DefaultSettings"];
+            /** @description Requests that the model works on at the same time. */
+            total_slots: number;
+            /** @description The model's name. */
+            model_alias: string;
+            /** @description The program and its version. */
+            build_info: string;
+            modalities: components["schemas"]["Modalities"];
         };
         /** @description What a text's tones and rhymes are. */
         Prosody: {
@@ -1065,8 +1195,8 @@ export interface components {
             temperature: number | null;
             /** @description Keeps the smallest set of most likely tokens whose probabilities reach this sum. Default: the model's own, or 1. */
             top_p: number | null;
-            /** @description Keeps this many most likely tokens; 0 keeps all. Default: the model's own, or 0. Not part of OpenAI's API. */
-            top_k: number | null;
+            /** @description Keeps this many most likely tokens; 0 and -1 keep all. Default: the model's own, or 0. Not part of OpenAI's API. */
+            top_k: (number | null) | -1;
             /** @description Drops tokens less likely than this fraction of the most likely one. Default: the model's own, or 0. Not part of OpenAI's API. */
             min_p: number | null;
             /** @description Divides positive and multiplies negative logits of tokens that prompt or answer already hold. Default: the model's own, or 1. Not part of OpenAI's API. */
@@ -1077,8 +1207,23 @@ export interface components {
             frequency_penalty: number | null;
             /** @description Where the random numbers come from: the same request with the same seed gives the same answer, whatever else runs. Default: a fresh one. */
             seed: number | null;
-            /** @description The most tokens to generate. Default: what the context has room for. */
-            max_tokens: number | null;
+            /** @description The most tokens to generate. Default, and -1: what the context has room for. */
+            max_tokens: (number | null) | -1;
+        };
+        /** @description A text's tokens. */
+        TokenList: {
+            count: number;
+            /** @description The most tokens that prompt and answer may have together. */
+            max_model_len: number;
+            /** @description Ids; with `with_pieces`, objects of `id` and `piece`. */
+            tokens: unknown[];
+            /** @description Each token's text, if `return_token_strs` asked for it. */
+            token_strs?: string[] | null;
+        };
+        /** @description Tokens' text, under the names of both servers. */
+        TokenText: {
+            prompt: string;
+            content: string;
         };
         /** @description Rules of regulated verse, each counted in every place that it is about. */
         ToneRules: {
@@ -1136,6 +1281,9 @@ export interface components {
             line: number;
             character: number;
         };
+        Version: {
+            version: string;
+        };
         ChatCompletionRequest: {
             /** @description The model's name, as `/v1/models` lists it. No other model is ever used instead. */
             model: string;
@@ -1143,8 +1291,8 @@ export interface components {
             temperature?: number | null;
             /** @description Keeps the smallest set of most likely tokens whose probabilities reach this sum. Default: the model's own, or 1. */
             top_p?: number | null;
-            /** @description Keeps this many most likely tokens; 0 keeps all. Default: the model's own, or 0. Not part of OpenAI's API. */
-            top_k?: number | null;
+            /** @description Keeps this many most likely tokens; 0 and -1 keep all. Default: the model's own, or 0. Not part of OpenAI's API. */
+            top_k?: (number | null) | -1;
             /** @description Drops tokens less likely than this fraction of the most likely one. Default: the model's own, or 0. Not part of OpenAI's API. */
             min_p?: number | null;
             /** @description Divides positive and multiplies negative logits of tokens that prompt or answer already hold. Default: the model's own, or 1. Not part of OpenAI's API. */
@@ -1167,9 +1315,10 @@ export interface components {
             stop_token_ids?: number[] | null;
             /** @description Send the answer as it arises, as server-sent events. */
             stream?: boolean | null;
-            /** @description `include_usage`: a last event with the usage. `include_obfuscation`: only false; events are not padded. Only together with `stream`. */
+            /** @description `include_usage`: a last event with the usage; with `continuous_usage_stats` every event has the usage so far. `include_obfuscation`: only false; events are not padded. Only together with `stream`. */
             stream_options?: {
                 include_usage?: boolean | null;
+                continuous_usage_stats?: boolean | null;
                 /** @enum {unknown} */
                 include_obfuscation?: false | null;
             } | null;
@@ -1179,7 +1328,7 @@ export interface components {
             grammar?: string | null;
             /** @description No effect here. Users are not told apart. */
             user?: string | null;
-            /** @description The conversation. Roles `system`, `developer`, `user`, `assistant`, `tool`; contents are texts, or lists of text parts. Images, audio and files are refused. */
+            /** @description The conversation. Roles `system`, `developer`, `user`, `assistant`, `tool`; contents are texts, or lists of text parts. Images, audio and files are refused. An answer comes back as it was given: with `reasoning_content` or `reasoning`, which the template gets where it asks for it, and with fields without effect such as `annotations`, `parsed`, `cache_control` and `index`. */
             messages: [
                 {
                     /** @enum {unknown} */
@@ -1189,31 +1338,150 @@ export interface components {
                         type: "text";
                         text: string;
                         prompt_cache_breakpoint?: Record<string, never>;
+                        annotations?: unknown;
+                        parsed?: unknown;
+                        cache_control?: unknown;
+                        id?: unknown;
+                        index?: unknown;
+                        provider_specific_fields?: unknown;
+                        reasoning_details?: unknown;
+                        thinking_blocks?: unknown;
                     }[];
                     /** @description Passed to the model's template; most templates leave it out. */
                     name?: string;
+                    annotations?: unknown;
+                    parsed?: unknown;
+                    cache_control?: unknown;
+                    id?: unknown;
+                    index?: unknown;
+                    provider_specific_fields?: unknown;
+                    reasoning_details?: unknown;
+                    thinking_blocks?: unknown;
                 } | ({
                     /** @constant */
                     role: "assistant";
-                    content?: (string | {
+                    content?: string | null | ({
                         /** @constant */
                         type: "text";
                         text: string;
                         prompt_cache_breakpoint?: Record<string, never>;
-                    }[]) | null;
+                        annotations?: unknown;
+                        parsed?: unknown;
+                        cache_control?: unknown;
+                        id?: unknown;
+                        index?: unknown;
+                        provider_specific_fields?: unknown;
+                        reasoning_details?: unknown;
+                        thinking_blocks?: unknown;
+                    } | {
+                        /** @constant */
+                        type: "refusal";
+                        refusal: string;
+                        annotations?: unknown;
+                        parsed?: unknown;
+                        cache_control?: unknown;
+                        id?: unknown;
+                        index?: unknown;
+                        provider_specific_fields?: unknown;
+                        reasoning_details?: unknown;
+                        thinking_blocks?: unknown;
+                    } | {
+                        /** @enum {unknown} */
+                        type: "reasoning" | "thinking";
+                        text?: string | {
+                            /** @constant */
+                            type: "text";
+                            text: string;
+                            prompt_cache_breakpoint?: Record<string, never>;
+                            annotations?: unknown;
+                            parsed?: unknown;
+                            cache_control?: unknown;
+                            id?: unknown;
+                            index?: unknown;
+                            provider_specific_fields?: unknown;
+                            reasoning_details?: unknown;
+                            thinking_blocks?: unknown;
+                        }[];
+                        reasoning?: string | {
+                            /** @constant */
+                            type: "text";
+                            text: string;
+                            prompt_cache_breakpoint?: Record<string, never>;
+                            annotations?: unknown;
+                            parsed?: unknown;
+                            cache_control?: unknown;
+                            id?: unknown;
+                            index?: unknown;
+                            provider_specific_fields?: unknown;
+                            reasoning_details?: unknown;
+                            thinking_blocks?: unknown;
+                        }[];
+                        thinking?: string | {
+                            /** @constant */
+                            type: "text";
+                            text: string;
+                            prompt_cache_breakpoint?: Record<string, never>;
+                            annotations?: unknown;
+                            parsed?: unknown;
+                            cache_control?: unknown;
+                            id?: unknown;
+                            index?: unknown;
+                            provider_specific_fields?: unknown;
+                            reasoning_details?: unknown;
+                            thinking_blocks?: unknown;
+                        }[];
+                        signature?: string | null;
+                        annotations?: unknown;
+                        parsed?: unknown;
+                        cache_control?: unknown;
+                        id?: unknown;
+                        index?: unknown;
+                        provider_specific_fields?: unknown;
+                        reasoning_details?: unknown;
+                        thinking_blocks?: unknown;
+                    })[];
                     /** @description Passed to the model's template; most templates leave it out. */
                     name?: string;
                     refusal?: string | null;
+                    /** @description What a thinking model thought before it. */
+                    reasoning_content?: string | null;
+                    /** @description The same under its other name. */
+                    reasoning?: string | null;
                     tool_calls?: {
-                        id: string;
-                        /** @constant */
-                        type: "function";
+                        id: unknown;
+                        /** @enum {unknown} */
+                        type?: "function" | null;
                         function: {
                             name: string;
-                            /** @description JSON as text. */
-                            arguments: string;
+                            /** @description JSON as text; empty: no arguments. */
+                            arguments?: string | Record<string, never> | null;
+                            parsed_arguments?: unknown;
+                            strict?: unknown;
+                            annotations?: unknown;
+                            parsed?: unknown;
+                            cache_control?: unknown;
+                            id?: unknown;
+                            index?: unknown;
+                            provider_specific_fields?: unknown;
+                            reasoning_details?: unknown;
+                            thinking_blocks?: unknown;
                         };
+                        annotations?: unknown;
+                        parsed?: unknown;
+                        cache_control?: unknown;
+                        index?: unknown;
+                        provider_specific_fields?: unknown;
+                        reasoning_details?: unknown;
+                        thinking_blocks?: unknown;
                     }[];
+                    annotations?: unknown;
+                    parsed?: unknown;
+                    cache_control?: unknown;
+                    id?: unknown;
+                    index?: unknown;
+                    provider_specific_fields?: unknown;
+                    reasoning_details?: unknown;
+                    thinking_blocks?: unknown;
                 } | unknown | unknown | unknown) | {
                     /** @constant */
                     role: "tool";
@@ -1222,10 +1490,26 @@ export interface components {
                         type: "text";
                         text: string;
                         prompt_cache_breakpoint?: Record<string, never>;
+                        annotations?: unknown;
+                        parsed?: unknown;
+                        cache_control?: unknown;
+                        id?: unknown;
+                        index?: unknown;
+                        provider_specific_fields?: unknown;
+                        reasoning_details?: unknown;
+                        thinking_blocks?: unknown;
                     }[];
                     /** @description Passed to the model's template; most templates leave it out. */
                     name?: string;
                     tool_call_id: string;
+                    annotations?: unknown;
+                    parsed?: unknown;
+                    cache_control?: unknown;
+                    id?: unknown;
+                    index?: unknown;
+                    provider_specific_fields?: unknown;
+                    reasoning_details?: unknown;
+                    thinking_blocks?: unknown;
                 },
                 ...({
                     /** @enum {unknown} */
@@ -1235,31 +1519,150 @@ export interface components {
                         type: "text";
                         text: string;
                         prompt_cache_breakpoint?: Record<string, never>;
+                        annotations?: unknown;
+                        parsed?: unknown;
+                        cache_control?: unknown;
+                        id?: unknown;
+                        index?: unknown;
+                        provider_specific_fields?: unknown;
+                        reasoning_details?: unknown;
+                        thinking_blocks?: unknown;
                     }[];
                     /** @description Passed to the model's template; most templates leave it out. */
                     name?: string;
+                    annotations?: unknown;
+                    parsed?: unknown;
+                    cache_control?: unknown;
+                    id?: unknown;
+                    index?: unknown;
+                    provider_specific_fields?: unknown;
+                    reasoning_details?: unknown;
+                    thinking_blocks?: unknown;
                 } | ({
                     /** @constant */
                     role: "assistant";
-                    content?: (string | {
+                    content?: string | null | ({
                         /** @constant */
                         type: "text";
                         text: string;
                         prompt_cache_breakpoint?: Record<string, never>;
-                    }[]) | null;
+                        annotations?: unknown;
+                        parsed?: unknown;
+                        cache_control?: unknown;
+                        id?: unknown;
+                        index?: unknown;
+                        provider_specific_fields?: unknown;
+                        reasoning_details?: unknown;
+                        thinking_blocks?: unknown;
+                    } | {
+                        /** @constant */
+                        type: "refusal";
+                        refusal: string;
+                        annotations?: unknown;
+                        parsed?: unknown;
+                        cache_control?: unknown;
+                        id?: unknown;
+                        index?: unknown;
+                        provider_specific_fields?: unknown;
+                        reasoning_details?: unknown;
+                        thinking_blocks?: unknown;
+                    } | {
+                        /** @enum {unknown} */
+                        type: "reasoning" | "thinking";
+                        text?: string | {
+                            /** @constant */
+                            type: "text";
+                            text: string;
+                            prompt_cache_breakpoint?: Record<string, never>;
+                            annotations?: unknown;
+                            parsed?: unknown;
+                            cache_control?: unknown;
+                            id?: unknown;
+                            index?: unknown;
+                            provider_specific_fields?: unknown;
+                            reasoning_details?: unknown;
+                            thinking_blocks?: unknown;
+                        }[];
+                        reasoning?: string | {
+                            /** @constant */
+                            type: "text";
+                            text: string;
+                            prompt_cache_breakpoint?: Record<string, never>;
+                            annotations?: unknown;
+                            parsed?: unknown;
+                            cache_control?: unknown;
+                            id?: unknown;
+                            index?: unknown;
+                            provider_specific_fields?: unknown;
+                            reasoning_details?: unknown;
+                            thinking_blocks?: unknown;
+                        }[];
+                        thinking?: string | {
+                            /** @constant */
+                            type: "text";
+                            text: string;
+                            prompt_cache_breakpoint?: Record<string, never>;
+                            annotations?: unknown;
+                            parsed?: unknown;
+                            cache_control?: unknown;
+                            id?: unknown;
+                            index?: unknown;
+                            provider_specific_fields?: unknown;
+                            reasoning_details?: unknown;
+                            thinking_blocks?: unknown;
+                        }[];
+                        signature?: string | null;
+                        annotations?: unknown;
+                        parsed?: unknown;
+                        cache_control?: unknown;
+                        id?: unknown;
+                        index?: unknown;
+                        provider_specific_fields?: unknown;
+                        reasoning_details?: unknown;
+                        thinking_blocks?: unknown;
+                    })[];
                     /** @description Passed to the model's template; most templates leave it out. */
                     name?: string;
                     refusal?: string | null;
+                    /** @description What a thinking model thought before it. */
+                    reasoning_content?: string | null;
+                    /** @description The same under its other name. */
+                    reasoning?: string | null;
                     tool_calls?: {
-                        id: string;
-                        /** @constant */
-                        type: "function";
+                        id: unknown;
+                        /** @enum {unknown} */
+                        type?: "function" | null;
                         function: {
                             name: string;
-                            /** @description JSON as text. */
-                            arguments: string;
+                            /** @description JSON as text; empty: no arguments. */
+                            arguments?: string | Record<string, never> | null;
+                            parsed_arguments?: unknown;
+                            strict?: unknown;
+                            annotations?: unknown;
+                            parsed?: unknown;
+                            cache_control?: unknown;
+                            id?: unknown;
+                            index?: unknown;
+                            provider_specific_fields?: unknown;
+                            reasoning_details?: unknown;
+                            thinking_blocks?: unknown;
                         };
+                        annotations?: unknown;
+                        parsed?: unknown;
+                        cache_control?: unknown;
+                        index?: unknown;
+                        provider_specific_fields?: unknown;
+                        reasoning_details?: unknown;
+                        thinking_blocks?: unknown;
                     }[];
+                    annotations?: unknown;
+                    parsed?: unknown;
+                    cache_control?: unknown;
+                    id?: unknown;
+                    index?: unknown;
+                    provider_specific_fields?: unknown;
+                    reasoning_details?: unknown;
+                    thinking_blocks?: unknown;
                 } | unknown | unknown | unknown) | {
                     /** @constant */
                     role: "tool";
@@ -1268,24 +1671,44 @@ export interface components {
                         type: "text";
                         text: string;
                         prompt_cache_breakpoint?: Record<string, never>;
+                        annotations?: unknown;
+                        parsed?: unknown;
+                        cache_control?: unknown;
+                        id?: unknown;
+                        index?: unknown;
+                        provider_specific_fields?: unknown;
+                        reasoning_details?: unknown;
+                        thinking_blocks?: unknown;
                     }[];
                     /** @description Passed to the model's template; most templates leave it out. */
                     name?: string;
                     tool_call_id: string;
+                    annotations?: unknown;
+                    parsed?: unknown;
+                    cache_control?: unknown;
+                    id?: unknown;
+                    index?: unknown;
+                    provider_specific_fields?: unknown;
+                    reasoning_details?: unknown;
+                    thinking_blocks?: unknown;
                 })[]
             ];
-            /** @description The most tokens to generate. Default: what the context has room for. */
-            max_tokens?: number | null;
+            /** @description The most tokens to generate. Default, and -1: what the context has room for. */
+            max_tokens?: (number | null) | -1;
             /** @description The newer name of `max_tokens`; only one of the two. */
-            max_completion_tokens?: number | null;
+            max_completion_tokens?: (number | null) | -1;
             /** @description Report the log-probability of every generated token. */
             logprobs?: boolean | null;
             /** @description Report so many most likely tokens at each place. Only together with `logprobs`. */
             top_logprobs?: number | null;
-            /** @description `text`, `json_object`, or `json_schema`, whose schema then holds whether or not `strict` is set. */
+            /** @description `text`, `json_object` (with a `schema` beside it, if you like), or `json_schema`, whose schema then holds whether or not `strict` is set. */
             response_format?: ({
-                /** @enum {unknown} */
-                type: "text" | "json_object";
+                /** @constant */
+                type: "text";
+            } | {
+                /** @constant */
+                type: "json_object";
+                schema?: Record<string, never> | null;
             } | {
                 /** @constant */
                 type: "json_schema";
@@ -1334,8 +1757,26 @@ export interface components {
             }) | null;
             /** @description False: at most one call in an answer, as always with a named function. Default: true. */
             parallel_tool_calls?: boolean | null;
-            /** @description Variables for the model's chat template, as `{"enable_thinking": false}` for Qwen3. Not part of OpenAI's API. */
+            /** @description Variables for the model's chat template. One that the template does not read is refused; `enable_thinking`, `thinking` and `reasoning_effort` are read as the fields of these names. Not part of OpenAI's API. */
             chat_template_kwargs?: Record<string, never> | null;
+            /**
+             * @description How much a thinking model thinks before it answers: `none` is off. Where its chat template only has a switch, every other value is on; where it has none, what cannot be changed is refused. Default: the template's own.
+             * @enum {unknown}
+             */
+            reasoning_effort?: "none" | "minimal" | "low" | "medium" | "high" | "xhigh" | "max" | null;
+            /** @description Whether a thinking model thinks before it answers; refused where its chat template has no switch for it. Not part of OpenAI's API. */
+            enable_thinking?: boolean | null;
+            /** @description `effort` as `reasoning_effort`, `enabled` as `enable_thinking`. Not part of OpenAI's API. */
+            reasoning?: {
+                /** @enum {unknown} */
+                effort?: "none" | "minimal" | "low" | "medium" | "high" | "xhigh" | "max" | null;
+                enabled?: boolean | null;
+            } | null;
+            /** @description `type`: `enabled` and `disabled` as `enable_thinking`, `auto` or `adaptive` for the template's own. Not part of OpenAI's API. */
+            thinking?: {
+                /** @enum {unknown} */
+                type: "enabled" | "disabled" | "auto" | "adaptive";
+            } | null;
             /** @description No effect here. Nothing is stored with a request. */
             metadata?: {
                 [key: string]: string;
@@ -1380,12 +1821,6 @@ export interface components {
             audio?: null;
             /**
              * @deprecated
-             * @description Refused. How a model is told to think is part of its template; see `chat_template_kwargs`.
-             * @enum {unknown}
-             */
-            reasoning_effort?: null;
-            /**
-             * @deprecated
              * @description Refused. Models here know no such switch; ask for it in a message.
              * @enum {unknown}
              */
@@ -1414,6 +1849,325 @@ export interface components {
              * @enum {unknown}
              */
             function_call?: null;
+            /** @description The model's own end of the answer does not end it: it goes on to `max_tokens`, a stop text or a stop token. Not part of OpenAI's API. */
+            ignore_eos?: boolean | null;
+            /** @description The fewest tokens before a token can end the answer; a stop text still can. Not together with an output format. Default: 0. Not part of OpenAI's API. */
+            min_tokens?: number | null;
+            /** @description Another name of `repetition_penalty`; only one of the two. Not part of OpenAI's API. */
+            repeat_penalty?: number | null;
+            /** @description Another name of `max_tokens`; only one of the two. Not part of OpenAI's API. */
+            n_predict?: (number | null) | -1;
+            /** @description Another name of `logprobs`, and in chats of `logprobs` with `top_logprobs`; 0 asks for nothing. Not part of OpenAI's API. */
+            n_probs?: number | null;
+            /** @description A JSON schema, or its text, that the answer follows. Not part of OpenAI's API. */
+            json_schema?: (Record<string, never> | string) | null;
+            /** @description Another name of `json_schema`. Not part of OpenAI's API. */
+            guided_json?: (Record<string, never> | string) | null;
+            /** @description Another name of `regex`. Not part of OpenAI's API. */
+            guided_regex?: string | null;
+            /** @description The answer is one of these texts. Not part of OpenAI's API. */
+            guided_choice?: [
+                string,
+                ...string[]
+            ] | null;
+            /** @description `json`, `regex` and `choice` as `guided_json`, `guided_regex` and `guided_choice`; `json_object`: any JSON object. Not part of OpenAI's API. */
+            structured_outputs?: {
+                json?: (Record<string, never> | string) | null;
+                regex?: string | null;
+                choice?: [
+                    string,
+                    ...string[]
+                ] | null;
+                json_object?: boolean | null;
+            } | null;
+            /**
+             * @deprecated
+             * @description Refused. Grammars are written in Lark's notation here; see `grammar`. Not part of OpenAI's API.
+             * @enum {unknown}
+             */
+            guided_grammar?: null;
+            /**
+             * @deprecated
+             * @description Refused. There is one way of doing it. Not part of OpenAI's API.
+             * @enum {unknown}
+             */
+            guided_decoding_backend?: null;
+            /**
+             * @deprecated
+             * @description Refused. White space in JSON is limited to 24 characters. Not part of OpenAI's API.
+             * @enum {unknown}
+             */
+            guided_whitespace_pattern?: null;
+            /**
+             * @deprecated
+             * @description Refused. Tokens are chosen by `temperature`, `top_k`, `top_p`, `min_p` and penalties only. Not part of OpenAI's API.
+             * @enum {unknown}
+             */
+            typical_p?: 1 | 1 | null;
+            /**
+             * @deprecated
+             * @description Refused. Tokens are chosen by `temperature`, `top_k`, `top_p`, `min_p` and penalties only. Not part of OpenAI's API.
+             * @enum {unknown}
+             */
+            tfs_z?: 1 | 1 | null;
+            /**
+             * @deprecated
+             * @description Refused. Tokens are chosen by `temperature`, `top_k`, `top_p`, `min_p` and penalties only. Not part of OpenAI's API.
+             * @enum {unknown}
+             */
+            top_a?: 0 | 0 | null;
+            /**
+             * @deprecated
+             * @description Refused. Tokens are chosen by `temperature`, `top_k`, `top_p`, `min_p` and penalties only. Not part of OpenAI's API.
+             * @enum {unknown}
+             */
+            top_n_sigma?: -1 | -1 | null;
+            /**
+             * @deprecated
+             * @description Refused. Tokens are chosen by `temperature`, `top_k`, `top_p`, `min_p` and penalties only. Not part of OpenAI's API.
+             * @enum {unknown}
+             */
+            mirostat?: 0 | null;
+            /**
+             * @deprecated
+             * @description Refused. Tokens are chosen by `temperature`, `top_k`, `top_p`, `min_p` and penalties only. Not part of OpenAI's API.
+             * @enum {unknown}
+             */
+            dynatemp_range?: 0 | 0 | null;
+            /**
+             * @deprecated
+             * @description Refused. Tokens are chosen by `temperature`, `top_k`, `top_p`, `min_p` and penalties only. Not part of OpenAI's API.
+             * @enum {unknown}
+             */
+            xtc_probability?: 0 | 0 | null;
+            /**
+             * @deprecated
+             * @description Refused. Tokens are chosen by `temperature`, `top_k`, `top_p`, `min_p` and penalties only. Not part of OpenAI's API.
+             * @enum {unknown}
+             */
+            dry_multiplier?: 0 | 0 | null;
+            /**
+             * @deprecated
+             * @description Refused. The order of samplers is fixed. Not part of OpenAI's API.
+             * @enum {unknown}
+             */
+            samplers?: null;
+            /**
+             * @deprecated
+             * @description Refused. `repetition_penalty` looks at the whole of prompt and answer. Not part of OpenAI's API.
+             * @enum {unknown}
+             */
+            repeat_last_n?: -1 | null;
+            /**
+             * @deprecated
+             * @description Refused. Penalties make no exception for line breaks. Not part of OpenAI's API.
+             * @enum {unknown}
+             */
+            penalize_nl?: true | null;
+            /**
+             * @deprecated
+             * @description Refused. Answers are sampled token by token. Not part of OpenAI's API.
+             * @enum {unknown}
+             */
+            use_beam_search?: false | null;
+            /**
+             * @deprecated
+             * @description Refused. It belongs to beam search, which there is none. Not part of OpenAI's API.
+             * @enum {unknown}
+             */
+            length_penalty?: 1 | 1 | null;
+            /**
+             * @deprecated
+             * @description Refused. It belongs to beam search, which there is none. Not part of OpenAI's API.
+             * @enum {unknown}
+             */
+            early_stopping?: false | null;
+            /**
+             * @deprecated
+             * @description Refused. Tokens are excluded by `logit_bias`. Not part of OpenAI's API.
+             * @enum {unknown}
+             */
+            bad_words?: never[] | null;
+            /**
+             * @deprecated
+             * @description Refused. Tokens are excluded by `logit_bias`. Not part of OpenAI's API.
+             * @enum {unknown}
+             */
+            allowed_token_ids?: never[] | null;
+            /**
+             * @deprecated
+             * @description Refused. No code of a request runs here. Not part of OpenAI's API.
+             * @enum {unknown}
+             */
+            logits_processors?: never[] | null;
+            /**
+             * @deprecated
+             * @description Refused. Control tokens are not shown. Not part of OpenAI's API.
+             * @enum {unknown}
+             */
+            skip_special_tokens?: true | null;
+            /**
+             * @deprecated
+             * @description Refused. Control tokens are not shown. Not part of OpenAI's API.
+             * @enum {unknown}
+             */
+            spaces_between_special_tokens?: true | false | null;
+            /**
+             * @deprecated
+             * @description Refused. A stop text is not part of the answer. Not part of OpenAI's API.
+             * @enum {unknown}
+             */
+            include_stop_str_in_output?: false | null;
+            /**
+             * @deprecated
+             * @description Refused. Prompts are never cut. Not part of OpenAI's API.
+             * @enum {unknown}
+             */
+            truncate_prompt_tokens?: null;
+            /**
+             * @deprecated
+             * @description Refused. Prompts are never cut. Not part of OpenAI's API.
+             * @enum {unknown}
+             */
+            truncation?: "disabled" | null;
+            /**
+             * @deprecated
+             * @description Refused. `/v1/completions` reports them with `echo` and `logprobs`. Not part of OpenAI's API.
+             * @enum {unknown}
+             */
+            prompt_logprobs?: null;
+            /**
+             * @deprecated
+             * @description Refused. Log-probabilities are the model's own, before sampling. Not part of OpenAI's API.
+             * @enum {unknown}
+             */
+            post_sampling_probs?: false | null;
+            /**
+             * @deprecated
+             * @description Refused. `/tokenize` gives a text's token ids. Not part of OpenAI's API.
+             * @enum {unknown}
+             */
+            return_tokens?: false | null;
+            /**
+             * @deprecated
+             * @description Refused. `/tokenize` gives a text's token ids. Not part of OpenAI's API.
+             * @enum {unknown}
+             */
+            return_token_ids?: false | null;
+            /**
+             * @deprecated
+             * @description Refused. Tokens are reported as texts and bytes. Not part of OpenAI's API.
+             * @enum {unknown}
+             */
+            return_tokens_as_token_ids?: false | null;
+            /**
+             * @deprecated
+             * @description Refused. `/metrics` has the server's timings. Not part of OpenAI's API.
+             * @enum {unknown}
+             */
+            timings_per_token?: false | null;
+            /**
+             * @deprecated
+             * @description Refused. A prompt's progress is not reported. Not part of OpenAI's API.
+             * @enum {unknown}
+             */
+            return_progress?: false | null;
+            /**
+             * @deprecated
+             * @description Refused. Requests are served in the order in which they come. Not part of OpenAI's API.
+             * @enum {unknown}
+             */
+            priority?: 0 | 0 | null;
+            /**
+             * @deprecated
+             * @description Refused. An adapter is served as a model of its own: name it in `model`. Not part of OpenAI's API.
+             * @enum {unknown}
+             */
+            lora?: never[] | null;
+            /**
+             * @deprecated
+             * @description Refused. A thought ends by itself, or at `max_tokens`. Not part of OpenAI's API.
+             * @enum {unknown}
+             */
+            thinking_budget?: -1 | null;
+            /** @description No effect here. Computed prompts stay in memory until the room is needed; answers are the same either way. Not part of OpenAI's API. */
+            cache_prompt?: boolean | null;
+            /** @description No effect here. Requests have no fixed slots. Not part of OpenAI's API. */
+            id_slot?: number | null;
+            /** @description No effect here. Nothing of a prompt is ever dropped. Not part of OpenAI's API. */
+            n_keep?: number | null;
+            /**
+             * @deprecated
+             * @description Refused. `n` answers are returned as they are. Not part of OpenAI's API.
+             * @enum {unknown}
+             */
+            best_of?: 1 | 1 | null;
+            /**
+             * @deprecated
+             * @description Refused. A chat's prompt is not repeated. Not part of OpenAI's API.
+             * @enum {unknown}
+             */
+            echo?: false | null;
+            /**
+             * @deprecated
+             * @description Refused. What is answered is always the model's turn. Not part of OpenAI's API.
+             * @enum {unknown}
+             */
+            add_generation_prompt?: true | null;
+            /**
+             * @deprecated
+             * @description Refused. An answer is a message of its own; `/v1/completions` continues texts. Not part of OpenAI's API.
+             * @enum {unknown}
+             */
+            continue_final_message?: false | null;
+            /**
+             * @deprecated
+             * @description Refused. The chat template writes them. Not part of OpenAI's API.
+             * @enum {unknown}
+             */
+            add_special_tokens?: false | null;
+            /**
+             * @deprecated
+             * @description Refused. The model's own template is used. Not part of OpenAI's API.
+             * @enum {unknown}
+             */
+            chat_template?: null;
+            /**
+             * @deprecated
+             * @description Refused. Put them into a message. Not part of OpenAI's API.
+             * @enum {unknown}
+             */
+            documents?: never[] | null;
+            /**
+             * @deprecated
+             * @description Refused. Thoughts stand in `reasoning_content`; `reasoning_effort` `none` turns them off. Not part of OpenAI's API.
+             * @enum {unknown}
+             */
+            include_reasoning?: true | null;
+            /**
+             * @deprecated
+             * @description Refused. Thoughts stand in `reasoning_content`. Not part of OpenAI's API.
+             * @enum {unknown}
+             */
+            separate_reasoning?: true | null;
+            /**
+             * @deprecated
+             * @description Refused. Thoughts are sent as they arise. Not part of OpenAI's API.
+             * @enum {unknown}
+             */
+            stream_reasoning?: true | null;
+            /**
+             * @deprecated
+             * @description Refused. Thoughts stand in `reasoning_content`. Not part of OpenAI's API.
+             * @enum {unknown}
+             */
+            reasoning_format?: "auto" | "deepseek" | "parsed" | null;
+            /**
+             * @deprecated
+             * @description Refused. Calls stand in `tool_calls`. Not part of OpenAI's API.
+             * @enum {unknown}
+             */
+            parse_tool_calls?: true | null;
         };
         CompletionRequest: {
             /** @description The model's name, as `/v1/models` lists it. No other model is ever used instead. */
@@ -1422,8 +2176,8 @@ export interface components {
             temperature?: number | null;
             /** @description Keeps the smallest set of most likely tokens whose probabilities reach this sum. Default: the model's own, or 1. */
             top_p?: number | null;
-            /** @description Keeps this many most likely tokens; 0 keeps all. Default: the model's own, or 0. Not part of OpenAI's API. */
-            top_k?: number | null;
+            /** @description Keeps this many most likely tokens; 0 and -1 keep all. Default: the model's own, or 0. Not part of OpenAI's API. */
+            top_k?: (number | null) | -1;
             /** @description Drops tokens less likely than this fraction of the most likely one. Default: the model's own, or 0. Not part of OpenAI's API. */
             min_p?: number | null;
             /** @description Divides positive and multiplies negative logits of tokens that prompt or answer already hold. Default: the model's own, or 1. Not part of OpenAI's API. */
@@ -1446,9 +2200,10 @@ export interface components {
             stop_token_ids?: number[] | null;
             /** @description Send the answer as it arises, as server-sent events. */
             stream?: boolean | null;
-            /** @description `include_usage`: a last event with the usage. `include_obfuscation`: only false; events are not padded. Only together with `stream`. */
+            /** @description `include_usage`: a last event with the usage; with `continuous_usage_stats` every event has the usage so far. `include_obfuscation`: only false; events are not padded. Only together with `stream`. */
             stream_options?: {
                 include_usage?: boolean | null;
+                continuous_usage_stats?: boolean | null;
                 /** @enum {unknown} */
                 include_obfuscation?: false | null;
             } | null;
@@ -1466,8 +2221,8 @@ export interface components {
                 number,
                 ...number[]
             ][];
-            /** @description The most tokens to generate; 0 only with `echo`. Default: 16. */
-            max_tokens?: number | null;
+            /** @description The most tokens to generate; 0 only with `echo`; -1: what the context has room for. Default: 16. */
+            max_tokens?: (number | null) | -1;
             /** @description Generate so many answers and return the `n` with the highest mean log-probability. Not with `stream`. Default: `n`. */
             best_of?: number | null;
             /** @description Put the prompt before the answer, with its log-probabilities if `logprobs` is given. */
@@ -1480,6 +2235,666 @@ export interface components {
              * @enum {unknown}
              */
             suffix?: "" | null;
+            /** @description The model's own end of the answer does not end it: it goes on to `max_tokens`, a stop text or a stop token. Not part of OpenAI's API. */
+            ignore_eos?: boolean | null;
+            /** @description The fewest tokens before a token can end the answer; a stop text still can. Not together with an output format. Default: 0. Not part of OpenAI's API. */
+            min_tokens?: number | null;
+            /** @description Another name of `repetition_penalty`; only one of the two. Not part of OpenAI's API. */
+            repeat_penalty?: number | null;
+            /** @description Another name of `max_tokens`; only one of the two. Not part of OpenAI's API. */
+            n_predict?: (number | null) | -1;
+            /** @description Another name of `logprobs`, and in chats of `logprobs` with `top_logprobs`; 0 asks for nothing. Not part of OpenAI's API. */
+            n_probs?: number | null;
+            /** @description A JSON schema, or its text, that the answer follows. Not part of OpenAI's API. */
+            json_schema?: (Record<string, never> | string) | null;
+            /** @description Another name of `json_schema`. Not part of OpenAI's API. */
+            guided_json?: (Record<string, never> | string) | null;
+            /** @description Another name of `regex`. Not part of OpenAI's API. */
+            guided_regex?: string | null;
+            /** @description The answer is one of these texts. Not part of OpenAI's API. */
+            guided_choice?: [
+                string,
+                ...string[]
+            ] | null;
+            /** @description `json`, `regex` and `choice` as `guided_json`, `guided_regex` and `guided_choice`; `json_object`: any JSON object. Not part of OpenAI's API. */
+            structured_outputs?: {
+                json?: (Record<string, never> | string) | null;
+                regex?: string | null;
+                choice?: [
+                    string,
+                    ...string[]
+                ] | null;
+                json_object?: boolean | null;
+            } | null;
+            /**
+             * @deprecated
+             * @description Refused. Grammars are written in Lark's notation here; see `grammar`. Not part of OpenAI's API.
+             * @enum {unknown}
+             */
+            guided_grammar?: null;
+            /**
+             * @deprecated
+             * @description Refused. There is one way of doing it. Not part of OpenAI's API.
+             * @enum {unknown}
+             */
+            guided_decoding_backend?: null;
+            /**
+             * @deprecated
+             * @description Refused. White space in JSON is limited to 24 characters. Not part of OpenAI's API.
+             * @enum {unknown}
+             */
+            guided_whitespace_pattern?: null;
+            /**
+             * @deprecated
+             * @description Refused. Tokens are chosen by `temperature`, `top_k`, `top_p`, `min_p` and penalties only. Not part of OpenAI's API.
+             * @enum {unknown}
+             */
+            typical_p?: 1 | 1 | null;
+            /**
+             * @deprecated
+             * @description Refused. Tokens are chosen by `temperature`, `top_k`, `top_p`, `min_p` and penalties only. Not part of OpenAI's API.
+             * @enum {unknown}
+             */
+            tfs_z?: 1 | 1 | null;
+            /**
+             * @deprecated
+             * @description Refused. Tokens are chosen by `temperature`, `top_k`, `top_p`, `min_p` and penalties only. Not part of OpenAI's API.
+             * @enum {unknown}
+             */
+            top_a?: 0 | 0 | null;
+            /**
+             * @deprecated
+             * @description Refused. Tokens are chosen by `temperature`, `top_k`, `top_p`, `min_p` and penalties only. Not part of OpenAI's API.
+             * @enum {unknown}
+             */
+            top_n_sigma?: -1 | -1 | null;
+            /**
+             * @deprecated
+             * @description Refused. Tokens are chosen by `temperature`, `top_k`, `top_p`, `min_p` and penalties only. Not part of OpenAI's API.
+             * @enum {unknown}
+             */
+            mirostat?: 0 | null;
+            /**
+             * @deprecated
+             * @description Refused. Tokens are chosen by `temperature`, `top_k`, `top_p`, `min_p` and penalties only. Not part of OpenAI's API.
+             * @enum {unknown}
+             */
+            dynatemp_range?: 0 | 0 | null;
+            /**
+             * @deprecated
+             * @description Refused. Tokens are chosen by `temperature`, `top_k`, `top_p`, `min_p` and penalties only. Not part of OpenAI's API.
+             * @enum {unknown}
+             */
+            xtc_probability?: 0 | 0 | null;
+            /**
+             * @deprecated
+             * @description Refused. Tokens are chosen by `temperature`, `top_k`, `top_p`, `min_p` and penalties only. Not part of OpenAI's API.
+             * @enum {unknown}
+             */
+            dry_multiplier?: 0 | 0 | null;
+            /**
+             * @deprecated
+             * @description Refused. The order of samplers is fixed. Not part of OpenAI's API.
+             * @enum {unknown}
+             */
+            samplers?: null;
+            /**
+             * @deprecated
+             * @description Refused. `repetition_penalty` looks at the whole of prompt and answer. Not part of OpenAI's API.
+             * @enum {unknown}
+             */
+            repeat_last_n?: -1 | null;
+            /**
+             * @deprecated
+             * @description Refused. Penalties make no exception for line breaks. Not part of OpenAI's API.
+             * @enum {unknown}
+             */
+            penalize_nl?: true | null;
+            /**
+             * @deprecated
+             * @description Refused. Answers are sampled token by token. Not part of OpenAI's API.
+             * @enum {unknown}
+             */
+            use_beam_search?: false | null;
+            /**
+             * @deprecated
+             * @description Refused. It belongs to beam search, which there is none. Not part of OpenAI's API.
+             * @enum {unknown}
+             */
+            length_penalty?: 1 | 1 | null;
+            /**
+             * @deprecated
+             * @description Refused. It belongs to beam search, which there is none. Not part of OpenAI's API.
+             * @enum {unknown}
+             */
+            early_stopping?: false | null;
+            /**
+             * @deprecated
+             * @description Refused. Tokens are excluded by `logit_bias`. Not part of OpenAI's API.
+             * @enum {unknown}
+             */
+            bad_words?: never[] | null;
+            /**
+             * @deprecated
+             * @description Refused. Tokens are excluded by `logit_bias`. Not part of OpenAI's API.
+             * @enum {unknown}
+             */
+            allowed_token_ids?: never[] | null;
+            /**
+             * @deprecated
+             * @description Refused. No code of a request runs here. Not part of OpenAI's API.
+             * @enum {unknown}
+             */
+            logits_processors?: never[] | null;
+            /**
+             * @deprecated
+             * @description Refused. Control tokens are not shown. Not part of OpenAI's API.
+             * @enum {unknown}
+             */
+            skip_special_tokens?: true | null;
+            /**
+             * @deprecated
+             * @description Refused. Control tokens are not shown. Not part of OpenAI's API.
+             * @enum {unknown}
+             */
+            spaces_between_special_tokens?: true | false | null;
+            /**
+             * @deprecated
+             * @description Refused. A stop text is not part of the answer. Not part of OpenAI's API.
+             * @enum {unknown}
+             */
+            include_stop_str_in_output?: false | null;
+            /**
+             * @deprecated
+             * @description Refused. Prompts are never cut. Not part of OpenAI's API.
+             * @enum {unknown}
+             */
+            truncate_prompt_tokens?: null;
+            /**
+             * @deprecated
+             * @description Refused. Prompts are never cut. Not part of OpenAI's API.
+             * @enum {unknown}
+             */
+            truncation?: "disabled" | null;
+            /**
+             * @deprecated
+             * @description Refused. `/v1/completions` reports them with `echo` and `logprobs`. Not part of OpenAI's API.
+             * @enum {unknown}
+             */
+            prompt_logprobs?: null;
+            /**
+             * @deprecated
+             * @description Refused. Log-probabilities are the model's own, before sampling. Not part of OpenAI's API.
+             * @enum {unknown}
+             */
+            post_sampling_probs?: false | null;
+            /**
+             * @deprecated
+             * @description Refused. `/tokenize` gives a text's token ids. Not part of OpenAI's API.
+             * @enum {unknown}
+             */
+            return_tokens?: false | null;
+            /**
+             * @deprecated
+             * @description Refused. `/tokenize` gives a text's token ids. Not part of OpenAI's API.
+             * @enum {unknown}
+             */
+            return_token_ids?: false | null;
+            /**
+             * @deprecated
+             * @description Refused. Tokens are reported as texts and bytes. Not part of OpenAI's API.
+             * @enum {unknown}
+             */
+            return_tokens_as_token_ids?: false | null;
+            /**
+             * @deprecated
+             * @description Refused. `/metrics` has the server's timings. Not part of OpenAI's API.
+             * @enum {unknown}
+             */
+            timings_per_token?: false | null;
+            /**
+             * @deprecated
+             * @description Refused. A prompt's progress is not reported. Not part of OpenAI's API.
+             * @enum {unknown}
+             */
+            return_progress?: false | null;
+            /**
+             * @deprecated
+             * @description Refused. Requests are served in the order in which they come. Not part of OpenAI's API.
+             * @enum {unknown}
+             */
+            priority?: 0 | 0 | null;
+            /**
+             * @deprecated
+             * @description Refused. An adapter is served as a model of its own: name it in `model`. Not part of OpenAI's API.
+             * @enum {unknown}
+             */
+            lora?: never[] | null;
+            /**
+             * @deprecated
+             * @description Refused. A thought ends by itself, or at `max_tokens`. Not part of OpenAI's API.
+             * @enum {unknown}
+             */
+            thinking_budget?: -1 | null;
+            /** @description No effect here. Computed prompts stay in memory until the room is needed; answers are the same either way. Not part of OpenAI's API. */
+            cache_prompt?: boolean | null;
+            /** @description No effect here. Requests have no fixed slots. Not part of OpenAI's API. */
+            id_slot?: number | null;
+            /** @description No effect here. Nothing of a prompt is ever dropped. Not part of OpenAI's API. */
+            n_keep?: number | null;
+            /**
+             * @deprecated
+             * @description Refused. A text begins as the model was trained; token ids are used as they are. Not part of OpenAI's API.
+             * @enum {unknown}
+             */
+            add_special_tokens?: true | null;
+        };
+        TokenizeRequest: {
+            /** @description The model's name, as `/v1/models` lists it. May be left out where one model is served. Not part of OpenAI's API. */
+            model?: string | null;
+            /** @description A text, with the tokens that a completion puts before it. Or `content`, or `messages`. Not part of OpenAI's API. */
+            prompt?: string | null;
+            /** @description A text by itself. Not part of OpenAI's API. */
+            content?: string | null;
+            /** @description A conversation, as its chat template writes it. Not part of OpenAI's API. */
+            messages?: [
+                {
+                    /** @enum {unknown} */
+                    role: "system" | "developer" | "user";
+                    content: string | {
+                        /** @constant */
+                        type: "text";
+                        text: string;
+                        prompt_cache_breakpoint?: Record<string, never>;
+                        annotations?: unknown;
+                        parsed?: unknown;
+                        cache_control?: unknown;
+                        id?: unknown;
+                        index?: unknown;
+                        provider_specific_fields?: unknown;
+                        reasoning_details?: unknown;
+                        thinking_blocks?: unknown;
+                    }[];
+                    /** @description Passed to the model's template; most templates leave it out. */
+                    name?: string;
+                    annotations?: unknown;
+                    parsed?: unknown;
+                    cache_control?: unknown;
+                    id?: unknown;
+                    index?: unknown;
+                    provider_specific_fields?: unknown;
+                    reasoning_details?: unknown;
+                    thinking_blocks?: unknown;
+                } | ({
+                    /** @constant */
+                    role: "assistant";
+                    content?: string | null | ({
+                        /** @constant */
+                        type: "text";
+                        text: string;
+                        prompt_cache_breakpoint?: Record<string, never>;
+                        annotations?: unknown;
+                        parsed?: unknown;
+                        cache_control?: unknown;
+                        id?: unknown;
+                        index?: unknown;
+                        provider_specific_fields?: unknown;
+                        reasoning_details?: unknown;
+                        thinking_blocks?: unknown;
+                    } | {
+                        /** @constant */
+                        type: "refusal";
+                        refusal: string;
+                        annotations?: unknown;
+                        parsed?: unknown;
+                        cache_control?: unknown;
+                        id?: unknown;
+                        index?: unknown;
+                        provider_specific_fields?: unknown;
+                        reasoning_details?: unknown;
+                        thinking_blocks?: unknown;
+                    } | {
+                        /** @enum {unknown} */
+                        type: "reasoning" | "thinking";
+                        text?: string | {
+                            /** @constant */
+                            type: "text";
+                            text: string;
+                            prompt_cache_breakpoint?: Record<string, never>;
+                            annotations?: unknown;
+                            parsed?: unknown;
+                            cache_control?: unknown;
+                            id?: unknown;
+                            index?: unknown;
+                            provider_specific_fields?: unknown;
+                            reasoning_details?: unknown;
+                            thinking_blocks?: unknown;
+                        }[];
+                        reasoning?: string | {
+                            /** @constant */
+                            type: "text";
+                            text: string;
+                            prompt_cache_breakpoint?: Record<string, never>;
+                            annotations?: unknown;
+                            parsed?: unknown;
+                            cache_control?: unknown;
+                            id?: unknown;
+                            index?: unknown;
+                            provider_specific_fields?: unknown;
+                            reasoning_details?: unknown;
+                            thinking_blocks?: unknown;
+                        }[];
+                        thinking?: string | {
+                            /** @constant */
+                            type: "text";
+                            text: string;
+                            prompt_cache_breakpoint?: Record<string, never>;
+                            annotations?: unknown;
+                            parsed?: unknown;
+                            cache_control?: unknown;
+                            id?: unknown;
+                            index?: unknown;
+                            provider_specific_fields?: unknown;
+                            reasoning_details?: unknown;
+                            thinking_blocks?: unknown;
+                        }[];
+                        signature?: string | null;
+                        annotations?: unknown;
+                        parsed?: unknown;
+                        cache_control?: unknown;
+                        id?: unknown;
+                        index?: unknown;
+                        provider_specific_fields?: unknown;
+                        reasoning_details?: unknown;
+                        thinking_blocks?: unknown;
+                    })[];
+                    /** @description Passed to the model's template; most templates leave it out. */
+                    name?: string;
+                    refusal?: string | null;
+                    /** @description What a thinking model thought before it. */
+                    reasoning_content?: string | null;
+                    /** @description The same under its other name. */
+                    reasoning?: string | null;
+                    tool_calls?: {
+                        id: unknown;
+                        /** @enum {unknown} */
+                        type?: "function" | null;
+                        function: {
+                            name: string;
+                            /** @description JSON as text; empty: no arguments. */
+                            arguments?: string | Record<string, never> | null;
+                            parsed_arguments?: unknown;
+                            strict?: unknown;
+                            annotations?: unknown;
+                            parsed?: unknown;
+                            cache_control?: unknown;
+                            id?: unknown;
+                            index?: unknown;
+                            provider_specific_fields?: unknown;
+                            reasoning_details?: unknown;
+                            thinking_blocks?: unknown;
+                        };
+                        annotations?: unknown;
+                        parsed?: unknown;
+                        cache_control?: unknown;
+                        index?: unknown;
+                        provider_specific_fields?: unknown;
+                        reasoning_details?: unknown;
+                        thinking_blocks?: unknown;
+                    }[];
+                    annotations?: unknown;
+                    parsed?: unknown;
+                    cache_control?: unknown;
+                    id?: unknown;
+                    index?: unknown;
+                    provider_specific_fields?: unknown;
+                    reasoning_details?: unknown;
+                    thinking_blocks?: unknown;
+                } | unknown | unknown | unknown) | {
+                    /** @constant */
+                    role: "tool";
+                    content: string | {
+                        /** @constant */
+                        type: "text";
+                        text: string;
+                        prompt_cache_breakpoint?: Record<string, never>;
+                        annotations?: unknown;
+                        parsed?: unknown;
+                        cache_control?: unknown;
+                        id?: unknown;
+                        index?: unknown;
+                        provider_specific_fields?: unknown;
+                        reasoning_details?: unknown;
+                        thinking_blocks?: unknown;
+                    }[];
+                    /** @description Passed to the model's template; most templates leave it out. */
+                    name?: string;
+                    tool_call_id: string;
+                    annotations?: unknown;
+                    parsed?: unknown;
+                    cache_control?: unknown;
+                    id?: unknown;
+                    index?: unknown;
+                    provider_specific_fields?: unknown;
+                    reasoning_details?: unknown;
+                    thinking_blocks?: unknown;
+                },
+                ...({
+                    /** @enum {unknown} */
+                    role: "system" | "developer" | "user";
+                    content: string | {
+                        /** @constant */
+                        type: "text";
+                        text: string;
+                        prompt_cache_breakpoint?: Record<string, never>;
+                        annotations?: unknown;
+                        parsed?: unknown;
+                        cache_control?: unknown;
+                        id?: unknown;
+                        index?: unknown;
+                        provider_specific_fields?: unknown;
+                        reasoning_details?: unknown;
+                        thinking_blocks?: unknown;
+                    }[];
+                    /** @description Passed to the model's template; most templates leave it out. */
+                    name?: string;
+                    annotations?: unknown;
+                    parsed?: unknown;
+                    cache_control?: unknown;
+                    id?: unknown;
+                    index?: unknown;
+                    provider_specific_fields?: unknown;
+                    reasoning_details?: unknown;
+                    thinking_blocks?: unknown;
+                } | ({
+                    /** @constant */
+                    role: "assistant";
+                    content?: string | null | ({
+                        /** @constant */
+                        type: "text";
+                        text: string;
+                        prompt_cache_breakpoint?: Record<string, never>;
+                        annotations?: unknown;
+                        parsed?: unknown;
+                        cache_control?: unknown;
+                        id?: unknown;
+                        index?: unknown;
+                        provider_specific_fields?: unknown;
+                        reasoning_details?: unknown;
+                        thinking_blocks?: unknown;
+                    } | {
+                        /** @constant */
+                        type: "refusal";
+                        refusal: string;
+                        annotations?: unknown;
+                        parsed?: unknown;
+                        cache_control?: unknown;
+                        id?: unknown;
+                        index?: unknown;
+                        provider_specific_fields?: unknown;
+                        reasoning_details?: unknown;
+                        thinking_blocks?: unknown;
+                    } | {
+                        /** @enum {unknown} */
+                        type: "reasoning" | "thinking";
+                        text?: string | {
+                            /** @constant */
+                            type: "text";
+                            text: string;
+                            prompt_cache_breakpoint?: Record<string, never>;
+                            annotations?: unknown;
+                            parsed?: unknown;
+                            cache_control?: unknown;
+                            id?: unknown;
+                            index?: unknown;
+                            provider_specific_fields?: unknown;
+                            reasoning_details?: unknown;
+                            thinking_blocks?: unknown;
+                        }[];
+                        reasoning?: string | {
+                            /** @constant */
+                            type: "text";
+                            text: string;
+                            prompt_cache_breakpoint?: Record<string, never>;
+                            annotations?: unknown;
+                            parsed?: unknown;
+                            cache_control?: unknown;
+                            id?: unknown;
+                            index?: unknown;
+                            provider_specific_fields?: unknown;
+                            reasoning_details?: unknown;
+                            thinking_blocks?: unknown;
+                        }[];
+                        thinking?: string | {
+                            /** @constant */
+                            type: "text";
+                            text: string;
+                            prompt_cache_breakpoint?: Record<string, never>;
+                            annotations?: unknown;
+                            parsed?: unknown;
+                            cache_control?: unknown;
+                            id?: unknown;
+                            index?: unknown;
+                            provider_specific_fields?: unknown;
+                            reasoning_details?: unknown;
+                            thinking_blocks?: unknown;
+                        }[];
+                        signature?: string | null;
+                        annotations?: unknown;
+                        parsed?: unknown;
+                        cache_control?: unknown;
+                        id?: unknown;
+                        index?: unknown;
+                        provider_specific_fields?: unknown;
+                        reasoning_details?: unknown;
+                        thinking_blocks?: unknown;
+                    })[];
+                    /** @description Passed to the model's template; most templates leave it out. */
+                    name?: string;
+                    refusal?: string | null;
+                    /** @description What a thinking model thought before it. */
+                    reasoning_content?: string | null;
+                    /** @description The same under its other name. */
+                    reasoning?: string | null;
+                    tool_calls?: {
+                        id: unknown;
+                        /** @enum {unknown} */
+                        type?: "function" | null;
+                        function: {
+                            name: string;
+                            /** @description JSON as text; empty: no arguments. */
+                            arguments?: string | Record<string, never> | null;
+                            parsed_arguments?: unknown;
+                            strict?: unknown;
+                            annotations?: unknown;
+                            parsed?: unknown;
+                            cache_control?: unknown;
+                            id?: unknown;
+                            index?: unknown;
+                            provider_specific_fields?: unknown;
+                            reasoning_details?: unknown;
+                            thinking_blocks?: unknown;
+                        };
+                        annotations?: unknown;
+                        parsed?: unknown;
+                        cache_control?: unknown;
+                        index?: unknown;
+                        provider_specific_fields?: unknown;
+                        reasoning_details?: unknown;
+                        thinking_blocks?: unknown;
+                    }[];
+                    annotations?: unknown;
+                    parsed?: unknown;
+                    cache_control?: unknown;
+                    id?: unknown;
+                    index?: unknown;
+                    provider_specific_fields?: unknown;
+                    reasoning_details?: unknown;
+                    thinking_blocks?: unknown;
+                } | unknown | unknown | unknown) | {
+                    /** @constant */
+                    role: "tool";
+                    content: string | {
+                        /** @constant */
+                        type: "text";
+                        text: string;
+                        prompt_cache_breakpoint?: Record<string, never>;
+                        annotations?: unknown;
+                        parsed?: unknown;
+                        cache_control?: unknown;
+                        id?: unknown;
+                        index?: unknown;
+                        provider_specific_fields?: unknown;
+                        reasoning_details?: unknown;
+                        thinking_blocks?: unknown;
+                    }[];
+                    /** @description Passed to the model's template; most templates leave it out. */
+                    name?: string;
+                    tool_call_id: string;
+                    annotations?: unknown;
+                    parsed?: unknown;
+                    cache_control?: unknown;
+                    id?: unknown;
+                    index?: unknown;
+                    provider_specific_fields?: unknown;
+                    reasoning_details?: unknown;
+                    thinking_blocks?: unknown;
+                })[]
+            ] | null;
+            /** @description Functions that the conversation's model may call. Not part of OpenAI's API. */
+            tools?: {
+                /** @constant */
+                type: "function";
+                function: {
+                    name: string;
+                    description?: string | null;
+                    /** @description A JSON schema. */
+                    parameters?: Record<string, never> | null;
+                    strict?: boolean | null;
+                };
+            }[] | null;
+            /** @description Begin a text as the model was trained. Default: true for `prompt`, false for `content`. Not part of OpenAI's API. */
+            add_special_tokens?: boolean | null;
+            /** @description The same under its other name. Not part of OpenAI's API. */
+            add_special?: boolean | null;
+            /** @description Read the names of control tokens in a text as these tokens. Completions never do. Default: false. Not part of OpenAI's API. */
+            parse_special?: boolean | null;
+            /** @description Give each token's text too, in `token_strs`. Not part of OpenAI's API. */
+            return_token_strs?: boolean | null;
+            /** @description Give objects of `id` and `piece` in `tokens`; a piece that is no text is a list of bytes. Not part of OpenAI's API. */
+            with_pieces?: boolean | null;
+            /**
+             * @deprecated
+             * @description Refused. What is answered is always the model's turn. Not part of OpenAI's API.
+             * @enum {unknown}
+             */
+            add_generation_prompt?: true | null;
+        };
+        DetokenizeRequest: {
+            /** @description The model's name, as `/v1/models` lists it. May be left out where one model is served. Not part of OpenAI's API. */
+            model?: string | null;
+            /** @description Token ids. Not part of OpenAI's API. */
+            tokens: number[];
         };
     };
     responses: never;
@@ -2374,6 +3789,68 @@ export interface operations {
             };
         };
     };
+    detokenize: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                "application/json": components["schemas"]["DetokenizeRequest"];
+            };
+        };
+        responses: {
+            /** @description The text. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["TokenText"];
+                };
+            };
+            /** @description The request is wrong; `param` names the field. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description No model of this name is served. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    health: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description It does. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Health"];
+                };
+            };
+        };
+    };
     healthz: {
         parameters: {
             query?: never;
@@ -2414,6 +3891,38 @@ export interface operations {
             };
         };
     };
+    props: {
+        parameters: {
+            query?: {
+                /** @description The model's name [default: the first one served]. */
+                model?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description So. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Properties"];
+                };
+            };
+            /** @description No model of this name is served. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
     readyz: {
         parameters: {
             query?: never;
@@ -2434,6 +3943,48 @@ export interface operations {
             };
             /** @description The server was told to stop. */
             503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    tokenize: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                "application/json": components["schemas"]["TokenizeRequest"];
+            };
+        };
+        responses: {
+            /** @description The tokens. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["TokenList"];
+                };
+            };
+            /** @description The request is wrong; `param` names the field. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description No model of this name is served. */
+            404: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -2613,6 +4164,26 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    version: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description It. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Version"];
                 };
             };
         };

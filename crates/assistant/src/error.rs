@@ -37,7 +37,7 @@ pub enum AssistantError {
         reason: String,
     },
     /// No model of this name is served.
-    #[error("the model {name:?} is not served here; served: {}", known.join(", "))]
+    #[error("the model `{name}` is not served here; served: {}", known.join(", "))]
     UnknownModel {
         /// The name asked for.
         name: String,
@@ -45,7 +45,7 @@ pub enum AssistantError {
         known: Vec<String>,
     },
     /// A model of this name is served already, from another file.
-    #[error("a model named {name:?} is served already, from {}", path.display())]
+    #[error("a model named `{name}` is served already, from {}", path.display())]
     NameTaken {
         /// The name.
         name: String,
@@ -54,7 +54,7 @@ pub enum AssistantError {
     },
     /// The model cannot be loaded within the memory limit, whatever else is unloaded.
     #[error(
-        "the model {name:?} needs {needed_bytes} bytes at least (weights, workspace, keys and values of one context), but the limit is \
+        "the model `{name}` needs {needed_bytes} bytes at least (weights, workspace, keys and values of one context), but the limit is \
          {limit_bytes}; allow models more memory, or serve this one with a shorter context"
     )]
     OutOfMemory {
@@ -66,7 +66,7 @@ pub enum AssistantError {
         limit_bytes: u64,
     },
     /// The memory is taken by models that are in use.
-    #[error("the model {name:?} waits for memory that is in use by {}; try again when their answers are complete", in_use.join(", "))]
+    #[error("the model `{name}` waits for memory that is in use by {}; try again when their answers are complete", in_use.join(", "))]
     MemoryInUse {
         /// The model.
         name: String,
@@ -74,7 +74,7 @@ pub enum AssistantError {
         in_use: Vec<String>,
     },
     /// The model's files cannot be opened or loaded.
-    #[error("the model {name:?} cannot be loaded: {reason}")]
+    #[error("the model `{name}` cannot be loaded: {reason}")]
     Load {
         /// The model.
         name: String,

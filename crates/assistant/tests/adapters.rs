@@ -90,7 +90,7 @@ fn an_adapter_that_cannot_be_served_is_refused_with_its_reason() {
     let refused = |spec: AdapterSpec| models.load_adapter(spec).unwrap_err().to_string();
     let other = AdapterSpec { model: "other".to_owned(), ..spec("poet", folder.path()) };
     assert!(refused(other).contains("served: smollm2"));
-    assert!(refused(spec("a+b", folder.path())).contains("\"a+b\" is not a name for an adapter"));
+    assert!(refused(spec("a+b", folder.path())).contains("`a+b` is not a name for an adapter"));
     assert!(refused(spec("gone", Path::new("/nowhere"))).contains("/nowhere"));
     std::fs::write(
         folder.path().join("adapter_config.json"),

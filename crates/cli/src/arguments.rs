@@ -9,7 +9,10 @@ use crate::commands::report::ReportArguments;
 use crate::commands::tokenize::{TOKENIZE_EXAMPLES, TokenizeArguments};
 use crate::commands::tokenizer::TokenizerCommand;
 use crate::memory_size::MemorySize;
+use crate::text;
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::ffi::{OsStr, OsString};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -173,7 +176,7 @@ pub(crate) struct RemoveArguments {
 pub(crate) struct InspectArguments {
     /// A fetched model's name, a GGUF file or a Hugging Face folder
     #[arg(value_name = "MODEL")]
-    pub(crate) model: String,
+    pub(crate) model: OsString,
     /// The settings of `serve` for which memory is estimated
     #[command(flatten)]
     pub(crate) engine: EngineArguments,
@@ -212,10 +215,10 @@ pub(crate) struct EngineArguments {
 pub(crate) struct ServeArguments {
     /// Models to serve: names or paths; the first is the default [default: every fetched model]
     #[arg(value_name = "MODEL")]
-    pub(crate) models: Vec<String>,
+    pub(crate) models: Vec<OsString>,
     /// A LoRA adapter (a folder that `peft` saved) to serve beside the first MODEL, as MODEL+NAME; MODEL+NAME=PATH for
     /// another one (repeatable)
-    #[arg(long, value_name = "NAME=PATH", value_parser = adapter)]
+    #[arg(long, value_name = "NAME=PATH", value_parser = OsStringValueParser::new().try_map(|argument| adapter(&argument)))]
     pub(crate) adapter: Vec<AdapterArgument>,
     /// Address to listen on; anything but loopback needs a key (`zhenjin key new NAME`)
     #[arg(long, default_value = "127.0.0.1:8080", value_name = "HOST:PORT")]
@@ -276,12 +279,12 @@ pub(crate) struct SamplingArguments {
 pub(crate) struct ChatArguments {
     /// A fetched model's name, a GGUF file or a Hugging Face folder [default: the first fetched model]
     #[arg(value_name = "MODEL")]
-    pub(crate) model: Option<String>,
+    pub(crate) model: Option<OsString>,
     /// Answer this prompt and exit; with a pipe on standard input, what comes from it follows the prompt
-    #[arg(short, long, value_name = "TEXT")]
+    #[arg(short, long, value_name = "TEXT", value_parser = text::argument())]
     pub(crate) prompt: Option<String>,
     /// The system message
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", value_parser = text::argument())]
     pub(crate) system: Option<String>,
     /// Print one JSON object with the answer and its numbers
     #[arg(long)]
@@ -296,7 +299,7 @@ pub(crate) struct ChatArguments {
 pub(crate) struct PerplexityArguments {
     /// A fetched model's name, a GGUF file or a Hugging Face folder
     #[arg(value_name = "MODEL")]
-    pub(crate) model: String,
+    pub(crate) model: OsString,
     /// A UTF-8 text file
     #[arg(value_name = "FILE")]
     pub(crate) file: PathBuf,
@@ -317,7 +320,7 @@ pub(crate) struct PerplexityArguments {
 pub(crate) struct BenchArguments {
     /// A fetched model's name, a GGUF file or a Hugging Face folder
     #[arg(value_name = "MODEL")]
-    pub(crate) model: String,
+    pub(crate) model: OsString,
     /// Prompt lengths; 0 leaves this kind out
     #[arg(long, value_delimiter = ',', default_value = "512", value_name = "TOKENS")]
     pub(crate) prefill: Vec<usize>,
@@ -413,20 +416,38 @@ pub(crate) struct AdapterArgument {
     pub(crate) path: PathBuf,
 }
 
-fn adapter(text: &str) -> Result<AdapterArgument, String> {
-    let (name, path) = text
-        .split_once('=')
-        .filter(|(name, path)| !name.is_empty() && !path.is_empty())
-        .ok_or_else(|| format!("{text:?} is not NAME=PATH, as in poet=./poet-lora"))?;
+/// `NAME=PATH`, where the path may hold any bytes.
+fn adapter(argument: &OsStr) -> Result<AdapterArgument, String> {
+    let wrong = || format!("`{}` is not NAME=PATH, as in poet=./poet-lora", argument.display());
+    let bytes = argument.as_encoded_bytes();
+    let equals = bytes.iter().position(|&byte| byte == b'=').ok_or_else(wrong)?;
+    let name = std::str::from_utf8(&bytes[..equals]).map_err(|_| wrong())?;
+    let path = after(argument, equals + 1).ok_or_else(wrong)?;
+    if name.is_empty() || path.as_os_str().is_empty() {
+        return Err(wrong());
+    }
     let (model, name) = match name.rsplit_once('+') {
         Some((model, name)) => (Some(model.to_owned()), name),
         None => (None, name),
     };
-    Ok(AdapterArgument { model, name: name.to_owned(), path: PathBuf::from(path) })
+    Ok(AdapterArgument { model, name: name.to_owned(), path })
+}
+
+/// What follows the first bytes of an argument, as a path.
+#[cfg(unix)]
+fn after(argument: &OsStr, bytes: usize) -> Option<PathBuf> {
+    use std::os::unix::ffi::OsStrExt;
+    Some(PathBuf::from(OsStr::from_bytes(argument.as_bytes().get(bytes..)?)))
+}
+
+/// What follows the first bytes of an argument, as a path.
+#[cfg(not(unix))]
+fn after(argument: &OsStr, bytes: usize) -> Option<PathBuf> {
+    argument.to_str()?.get(bytes..).map(PathBuf::from)
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {
-    let seconds: f64 = text.parse().map_err(|_| format!("{text:?} is not a number of seconds"))?;
+    let seconds: f64 = text.parse().map_err(|_| format!("`{text}` is not a number of seconds"))?;
     Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
 }
 

@@ -9,7 +9,7 @@ use tracing_subscriber::EnvFilter;
 pub(crate) fn start(filter: Option<&str>, format: LogFormat, is_server: bool) -> Result<()> {
     let filter = filter.unwrap_or(if is_server { "info" } else { "warn" });
     let filter =
-        EnvFilter::try_new(filter).with_context(|| format!("--log {filter:?} is not a log filter"))?;
+        EnvFilter::try_new(filter).with_context(|| format!("--log `{filter}` is not a log filter"))?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match format {
         LogFormat::Text => builder.with_ansi(std::io::stderr().is_terminal()).with_target(false).init(),

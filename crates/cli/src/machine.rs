@@ -3,6 +3,7 @@
 use crate::arguments::EngineArguments;
 use crate::home::Home;
 use anyhow::{Context, Result, anyhow, bail};
+use std::ffi::OsStr;
 use sysinfo::{MemoryRefreshKind, System};
 use zhenjin_assistant::{ModelSpec, ServeOptions};
 use zhenjin_engine::Speculation;
@@ -77,16 +78,22 @@ pub(crate) fn serve_options(
 }
 
 /// The model that a command names, or the first fetched one.
-pub(crate) fn model_spec(home: &Home, model: Option<&str>) -> Result<ModelSpec> {
+pub(crate) fn model_spec(home: &Home, model: Option<impl AsRef<OsStr>>) -> Result<ModelSpec> {
     let store = ModelStore::new(home.models());
     match model {
-        Some(name) => Ok(ModelSpec { name: name.to_owned(), path: resolve(&store, name)?.path }),
+        Some(model) => named_spec(&store, model.as_ref()),
         None => every_model(&store)?.into_iter().next().with_context(no_model),
     }
 }
 
+/// The model of that name or at that path.
+pub(crate) fn named_spec(store: &ModelStore, model: &OsStr) -> Result<ModelSpec> {
+    Ok(ModelSpec { name: model.to_string_lossy().into_owned(), path: resolve(store, model)?.path })
+}
+
 /// A fetched model, a local file, or a model that the program carries, which is put into the store at its first use.
-pub(crate) fn resolve(store: &ModelStore, model: &str) -> Result<LocalModel> {
+pub(crate) fn resolve(store: &ModelStore, model: impl AsRef<OsStr>) -> Result<LocalModel> {
+    let model = model.as_ref();
     match store.resolve(model) {
         Err(ModelStoreError::NotInstalled { name })
             if Catalogue::embedded().get(&name).is_some_and(CatalogueEntry::is_carried) =>
@@ -111,7 +118,13 @@ pub(crate) fn no_model() -> String {
 /// Where to pull from, as the environment says: `HF_ENDPOINT`, `HF_TOKEN`, `MODELSCOPE_ENDPOINT`, `HTTPS_PROXY`, `NO_PROXY`.
 pub(crate) fn pull_options() -> PullOptions {
     let mut options = PullOptions::default();
-    let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.trim().is_empty());
+    let variable = |name: &str| {
+        let value = std::env::var_os(name)?.into_string();
+        let value = value.inspect_err(|_| {
+            eprintln!("note: {name} in the environment is not UTF-8 text, so it is not used")
+        });
+        value.ok().filter(|value| !value.trim().is_empty())
+    };
     if let Some(endpoint) = variable("HF_ENDPOINT") {
         options.hugging_face_endpoint = endpoint;
     }

@@ -15,6 +15,7 @@ mod home;
 mod logging;
 mod machine;
 mod memory_size;
+mod text;
 
 use anyhow::{Context, Result};
 use arguments::{Arguments, Command};
@@ -30,9 +31,9 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("zhenjin: {error:#}");
+            eprintln!("zhenjin: {}", text::shown(&format!("{error:#}")));
             if let Some(hint) = hint::hint(&error) {
-                eprintln!("hint: {hint}");
+                eprintln!("hint: {}", text::shown(&hint));
             }
             exit_code(&error)
         }

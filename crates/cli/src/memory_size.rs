@@ -35,10 +35,10 @@ impl FromStr for MemorySize {
         let number: f64 = number
             .trim()
             .parse()
-            .map_err(|_| format!("{text:?} is not a size; write it like 4GiB, 500MB or 1073741824"))?;
+            .map_err(|_| format!("`{text}` is not a size; write it like 4GiB, 500MB or 1073741824"))?;
         let bytes = number * unit as f64;
         if !(0.0..=9.0e18).contains(&bytes) {
-            return Err(format!("{text:?} is outside what a size can be"));
+            return Err(format!("`{text}` is outside what a size can be"));
         }
         Ok(Self(bytes as u64))
     }

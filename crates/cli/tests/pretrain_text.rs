@@ -55,7 +55,7 @@ fn a_folder_of_text_is_enough_and_is_tokenised_once() {
     // The field `text` is what is looked for without a format, and what there is, is said.
     let (code, text) = pretrain(&data, &out, &tiny());
     assert_eq!(code, Some(1), "{text}");
-    assert!(text.contains("\"text\" is missing (there are lines, title)"), "{text}");
+    assert!(text.contains("`text` is missing (there are lines, title)"), "{text}");
     let format = ["--format", "<|title|>{title}<|lines|>{lines}"];
     let (code, text) = pretrain(&data, &out, &[&tiny()[..], &format].concat());
     assert_eq!(code, Some(0), "{text}");

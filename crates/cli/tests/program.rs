@@ -36,7 +36,7 @@ fn wrong_usage_is_exit_code_2_and_wrong_input_1_with_the_reason_on_standard_erro
         (
             vec!["serve", "--speculation", "tree"],
             2,
-            "\"tree\" is not a way to guess tokens; give `ngram` or `off`",
+            "`tree` is not a way to guess tokens; give `ngram` or `off`",
         ),
         (vec!["inspect", "smollm2:135m"], 1, "zhenjin pull smollm2:135m"),
         (vec!["chat", "no-such-model", "-p", "Hi"], 1, "no-such-model"),
@@ -221,4 +221,64 @@ fn keys_are_shown_once_and_manual_pages_and_completions_are_written() {
     assert!(pages.join("zhenjin-serve.1").is_file());
     let (_, script, _) = run(zhenjin(home.path()).args(["completions", "bash"]));
     assert!(script.contains("zhenjin"));
+}
+
+#[cfg(unix)]
+#[test]
+fn bytes_that_are_not_utf8_end_nothing() {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+    let home = tempfile::tempdir().expect("a folder");
+    let folder = home.path().join(OsStr::from_bytes(b"caf\xE9 \"x\""));
+    std::fs::create_dir(&folder).expect("a folder");
+    let model = folder.join("poet.gguf");
+    std::fs::copy(concat!(env!("CARGO_MANIFEST_DIR"), "/../../models/poet.gguf"), &model).expect("a model");
+    // A path of such bytes, printed as it is written, without quotes or escapes.
+    for json in [false, true] {
+        let mut command = zhenjin(home.path());
+        command.arg("inspect").arg(&model).args(json.then_some("--json"));
+        let (code, stdout, stderr) = run(&mut command);
+        assert_eq!(code, Some(0), "{stderr}");
+        let name = if json { "caf\u{FFFD} \\\"x\\\"/poet.gguf" } else { "caf\u{FFFD} \"x\"/poet.gguf" };
+        assert!(stdout.contains(name), "{stdout}");
+    }
+    // In an argument, and in a pipe.
+    let mut command = zhenjin(home.path());
+    command.arg("chat").arg(&model).args(["--max-tokens", "4", "--seed", "1", "-p"]);
+    command.arg(OsStr::from_bytes(b"\xE6\x98\xA5\xE9")).env("HF_TOKEN", OsStr::from_bytes(b"\xFF"));
+    let (code, _, notes) = run(&mut command);
+    assert_eq!(code, Some(0), "{notes}");
+    assert!(notes.contains("an argument is not UTF-8 throughout (first at byte 3)"), "{notes}");
+    let mut command = zhenjin(home.path());
+    command.arg("chat").arg(&model).args(["--max-tokens", "4", "--seed", "1"]);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut running = command.spawn().expect("the program starts");
+    running.stdin.take().expect("a pipe").write_all(b"\xE6\x98\xA5\xFF\xE5\xA4\x9C").expect("a reader");
+    let output = running.wait_with_output().expect("an end");
+    let notes = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{notes}");
+    assert!(notes.contains("standard input is not UTF-8 throughout (first at byte 3)"), "{notes}");
+    // A text file that is measured.
+    let text = folder.join("text.txt");
+    std::fs::write(&text, [&"春眠不觉晓".repeat(40).into_bytes()[..], b"\xFF"].concat()).expect("a file");
+    let mut command = zhenjin(home.path());
+    command.arg("perplexity").arg(&model).arg(&text).args(["--ctx", "32", "--chunks", "1"]);
+    let (code, stdout, notes) = run(&mut command);
+    assert_eq!(code, Some(0), "{notes}");
+    assert!(
+        stdout.starts_with("perplexity") && notes.contains("text.txt is not UTF-8 throughout"),
+        "{stdout}{notes}"
+    );
+}
+
+#[test]
+fn inspect_speaks_in_words() {
+    let home = tempfile::tempdir().expect("a folder");
+    let model = concat!(env!("CARGO_MANIFEST_DIR"), "/../../models/poet.gguf");
+    let (code, stdout, stderr) = run(zhenjin(home.path()).args(["inspect", model, "--tensors"]));
+    assert_eq!(code, Some(0), "{stderr}");
+    for form in ["Some(", "None", "RopeConfig", "{ ", "\\u{"] {
+        assert!(!stdout.contains(form), "{form}: {stdout}");
+    }
+    assert!(stdout.contains("  rope: base ") && stdout.contains("end of turn: "), "{stdout}");
 }

@@ -250,19 +250,19 @@ fn broken_lines_are_reported_with_file_and_line_counted_and_stop_a_strict_run() 
         command
     };
     let strict = refused(command().arg("--strict"));
-    assert!(strict.contains("mixed.jsonl:2: the field \"lines\" is missing"), "{strict}");
+    assert!(strict.contains("mixed.jsonl:2: the field `lines` is missing"), "{strict}");
     let (code, stdout, stderr) = run(command().arg("--json"));
     assert_eq!(code, Some(0), "{stderr}");
     let summary: Value = serde_json::from_str(&stdout).expect("JSON");
     assert_eq!((summary["documents"].as_u64(), summary["broken"].as_u64()), (Some(2), Some(7)), "{summary}");
     for expected in [
-        "mixed.jsonl:2: the field \"lines\" is missing",
+        "mixed.jsonl:2: the field `lines` is missing",
         "mixed.jsonl:3: it is not a JSON object",
         "mixed.jsonl:5: it is not UTF-8 text (line 5, byte 12)",
         "mixed.jsonl:6: it is not a JSON object",
         "mixed.jsonl:7: it has no text",
         "mixed.jsonl:8: the line has 70013 bytes; the limit is 65536",
-        "mixed.jsonl:9: the field \"lines\" holds an object",
+        "mixed.jsonl:9: the field `lines` holds an object",
     ] {
         assert!(stderr.contains(expected), "{expected} is not in:\n{stderr}");
         let reasons = summary["broken_records"].to_string().replace("\\\"", "\"");
@@ -294,7 +294,7 @@ fn empty_and_binary_data_and_files_of_other_kinds_are_refused_in_words() {
     let error = refused(&mut place.tokenize(&["cut.jsonl.gz"], "out"));
     assert!(error.contains("cannot be read beyond line 0"), "{error}");
     let error = refused(place.tokenize_poems("out").args(["--end-of-text", "<|none|>"]));
-    assert!(error.contains("no control token \"<|none|>\""), "{error}");
+    assert!(error.contains("no control token `<|none|>`"), "{error}");
 }
 
 #[test]

@@ -99,6 +99,9 @@ impl From<FileError> for CorpusError {
     fn from(error: FileError) -> CorpusError {
         match error {
             FileError::Io { path, action, source } => CorpusError::Io { path, action, source },
+            FileError::LfsPointer { ref path, .. } => {
+                CorpusError::Input { path: path.clone(), reason: error.problem() }
+            }
             FileError::NotRegular { path } => {
                 CorpusError::Shard { path, reason: "it is not a regular file".to_owned() }
             }

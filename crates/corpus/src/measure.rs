@@ -58,7 +58,7 @@ pub fn measure(tokenizer: &Tokenizer, texts: &[String]) -> Result<TokenizerFit, 
         let ids = tokenizer.encode(line, Specials::AsText).map_err(failed)?;
         if tokenizer.decode_bytes(&ids, ControlText::Show).map_err(failed)? != line.as_bytes() {
             return Err(CorpusError::Document(format!(
-                "the line {line:?} does not come back from its tokens"
+                "the line `{line}` does not come back from its tokens"
             )));
         }
         let counts = match (line.chars().filter(is_han).count(), line.chars().filter(is_latin).count()) {

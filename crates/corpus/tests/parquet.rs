@@ -56,7 +56,7 @@ fn columns_become_documents_and_broken_rows_are_counted() {
     let (_, broken) = read(&path, "{text}").expect("documents");
     assert_eq!(broken, ["poems.parquet:2: it has no text"]);
     let error = read(&path, "{body}").expect_err("no such column");
-    assert!(error.contains("no column \"body\" (there are title, text)"), "{error}");
+    assert!(error.contains("no column `body` (there are title, text)"), "{error}");
 }
 
 #[test]

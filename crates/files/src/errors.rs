@@ -15,6 +15,14 @@ pub enum FileError {
         /// The operating system's reason.
         source: std::io::Error,
     },
+    /// What lies there is the pointer that Git LFS leaves where it has not fetched a file.
+    #[error("{}: {}", path.display(), self.problem())]
+    LfsPointer {
+        /// The path that was given.
+        path: PathBuf,
+        /// The size of the file that it stands for, where the pointer says it.
+        bytes: Option<u64>,
+    },
     /// The path names a folder, a pipe or a device.
     #[error("{}: it is not a regular file", path.display())]
     NotRegular {
@@ -24,6 +32,18 @@ pub enum FileError {
 }
 
 impl FileError {
+    /// What is wrong, without the path, for errors that name it themselves.
+    pub fn problem(&self) -> String {
+        match self {
+            FileError::Io { action, source, .. } => format!("cannot {action}: {source}"),
+            FileError::NotRegular { .. } => "it is not a regular file".to_owned(),
+            FileError::LfsPointer { bytes, .. } => format!(
+                "it is a Git LFS pointer, not the file itself{}; run `git lfs pull` in its repository, or download the file",
+                bytes.map(|bytes| format!(", which has {bytes} bytes")).unwrap_or_default()
+            ),
+        }
+    }
+
     /// For `map_err`: the system's error with what was tried on which path.
     pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> FileError {
         let path = path.to_owned();

@@ -3,9 +3,11 @@
 //! This crate does not know what the files hold.
 
 mod errors;
+mod lfs;
 mod mapping;
 mod new_file;
 
 pub use errors::FileError;
+pub use lfs::check_no_lfs_pointer;
 pub use mapping::Mapping;
 pub use new_file::{NewFile, NewFolder, TEMPORARY_PREFIX, rename, sync_folder, write_whole};

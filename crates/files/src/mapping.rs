@@ -21,7 +21,8 @@ impl Mapping {
     /// Maps a regular file.
     ///
     /// # Errors
-    /// [`FileError::Io`] if it cannot be opened or mapped, [`FileError::NotRegular`] if it is a folder, a pipe or a device.
+    /// [`FileError::Io`] if it cannot be opened or mapped, [`FileError::NotRegular`] if it is a folder, a pipe or a device,
+    /// [`FileError::LfsPointer`] if only a pointer to it is there.
     pub fn open(path: &Path) -> Result<Mapping, FileError> {
         // Opening a pipe would wait for its other end, so its kind is checked first.
         if !std::fs::metadata(path).map_err(FileError::io("open", path))?.is_file() {
@@ -31,6 +32,7 @@ impl Mapping {
         // SAFETY: the map is read-only; that the file is not cut meanwhile is the contract of this type. All readers treat
         // the bytes as untrusted, so a change can corrupt numbers but not memory.
         let map = unsafe { Mmap::map(&file) }.map_err(FileError::io("map into memory", path))?;
+        crate::check_no_lfs_pointer(path, &map)?;
         Ok(Mapping { map })
     }
 

@@ -52,6 +52,9 @@ pub enum OpenError {
         /// The file.
         file: &'static str,
     },
+    /// A file that has not been fetched: only a Git LFS pointer is there.
+    #[error(transparent)]
+    LfsPointer(FileError),
     /// A file that cannot be read.
     #[error("{}: {error}", path.display())]
     Read {
@@ -73,7 +76,7 @@ pub enum ModelStoreError {
     },
     /// Neither a model's name nor a path.
     #[error(
-        "there is no model {name:?}. Known models: {known}. A path to a GGUF file or a model folder works as well"
+        "there is no model `{name}`. Known models: {known}. A path to a GGUF file or a model folder works as well"
     )]
     Unknown {
         /// What was asked for.
@@ -82,7 +85,7 @@ pub enum ModelStoreError {
         known: String,
     },
     /// A name that cannot be a model's name.
-    #[error("{name:?} is not a model name: {reason}")]
+    #[error("`{name}` is not a model name: {reason}")]
     BadName {
         /// What was given.
         name: String,
@@ -119,11 +122,13 @@ impl From<FileError> for ModelStoreError {
     fn from(error: FileError) -> ModelStoreError {
         match error {
             FileError::Io { path, action, source } => ModelStoreError::Io { action, path, error: source },
-            FileError::NotRegular { path } => ModelStoreError::Io {
-                action: "open",
-                path,
-                error: std::io::Error::other("it is not a regular file"),
-            },
+            FileError::NotRegular { ref path } | FileError::LfsPointer { ref path, .. } => {
+                ModelStoreError::Io {
+                    action: "open",
+                    path: path.clone(),
+                    error: std::io::Error::other(error.problem()),
+                }
+            }
         }
     }
 }

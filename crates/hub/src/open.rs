@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use zhenjin_files::Mapping;
+use zhenjin_files::{Mapping, check_no_lfs_pointer};
 use zhenjin_model::gguf::{Gguf, Value as GgufValue};
 use zhenjin_model::{FormatError, HuggingFaceFiles, ModelFile};
 use zhenjin_tokenizer::{
@@ -28,6 +28,8 @@ pub struct OpenedModel {
     pub template: Option<ChatTemplate>,
     /// The makers' advice for sampling.
     pub generation_defaults: GenerationDefaults,
+    /// What is doubtful about the files although they can be used, as sentences.
+    pub warnings: Vec<String>,
 }
 
 /// The makers' advice for sampling; what they do not say is `None`.
@@ -81,13 +83,30 @@ fn open_files(path: &Path) -> Result<OpenedModel, OpenError> {
     let file = ModelFile::open(path)?;
     if let Some(files) = file.hugging_face() {
         let (tokenizer, template, generation_defaults) = open_folder(files)?;
-        return Ok(OpenedModel { file, tokenizer, template, generation_defaults });
+        let warnings = Vec::new();
+        return Ok(OpenedModel { file, tokenizer, template, generation_defaults, warnings });
     }
     let Some(gguf) = file.gguf() else {
         return Err(OpenError::Missing { folder: path.to_owned(), file: "tokenizer.json" });
     };
     let (tokenizer, template, generation_defaults) = open_gguf(path, gguf)?;
-    Ok(OpenedModel { file, tokenizer, template, generation_defaults })
+    let warnings = warning_of(gguf).into_iter().collect();
+    Ok(OpenedModel { file, tokenizer, template, generation_defaults, warnings })
+}
+
+/// What a file leaves open about how texts are split into words before they become tokens.
+fn warning_of(gguf: &Gguf<Mapping>) -> Option<String> {
+    let byte_level = matches!(gguf.string("tokenizer.ggml.model"), Ok(Some("gpt2")));
+    let reason = match gguf.string("tokenizer.ggml.pre") {
+        Ok(None) => "has no tokenizer.ggml.pre",
+        Ok(Some("default")) => "says `default` in tokenizer.ggml.pre",
+        _ => return None,
+    };
+    byte_level.then(|| {
+        format!(
+            "the file {reason}: texts are split by llama.cpp's default rule, which may not be the one that the model was trained with; a newer conversion of the model is better"
+        )
+    })
 }
 
 type TextParts = (Tokenizer, Option<ChatTemplate>, GenerationDefaults);
@@ -116,6 +135,24 @@ pub(crate) fn read_vocabulary(gguf: &Gguf<Mapping>) -> Result<GgufVocabulary, Fo
         let value = gguf.unsigned(key)?;
         value.map(|value| u32::try_from(value).map_err(|_| out_of_range(key, value))).transpose()
     };
+    // One id, or a list of them.
+    let ids = |key: &str| -> Result<Vec<u32>, FormatError> {
+        match gguf.get(key) {
+            Some(GgufValue::Array(_)) => {
+                let values = gguf.integers(key)?.unwrap_or_default();
+                values
+                    .into_iter()
+                    .map(|value| u32::try_from(value).map_err(|_| out_of_range(key, value)))
+                    .collect()
+            }
+            _ => Ok(id(key)?.into_iter().collect()),
+        }
+    };
+    let eos = ids("tokenizer.ggml.eos_token_id")?;
+    let end_of_turn = ids("tokenizer.ggml.eot_token_id")?;
+    let end_of_message = ids("tokenizer.ggml.eom_token_id")?;
+    let mut more_ends = ids("tokenizer.ggml.eos_token_ids")?;
+    more_ends.extend([&eos, &end_of_turn, &end_of_message].into_iter().flat_map(|ids| ids.iter().skip(1)));
     let types = gguf.integers("tokenizer.ggml.token_type")?.unwrap_or_default();
     let token_types = types
         .into_iter()
@@ -129,9 +166,10 @@ pub(crate) fn read_vocabulary(gguf: &Gguf<Mapping>) -> Result<GgufVocabulary, Fo
         merges: texts("tokenizer.ggml.merges")?,
         scores: gguf.floats("tokenizer.ggml.scores")?.unwrap_or_default(),
         bos: id("tokenizer.ggml.bos_token_id")?,
-        eos: id("tokenizer.ggml.eos_token_id")?,
-        end_of_turn: id("tokenizer.ggml.eot_token_id")?,
-        end_of_message: id("tokenizer.ggml.eom_token_id")?,
+        eos: eos.first().copied(),
+        end_of_turn: end_of_turn.first().copied(),
+        end_of_message: end_of_message.first().copied(),
+        more_ends,
         unknown: id("tokenizer.ggml.unknown_token_id")?,
         add_bos: gguf.bool("tokenizer.ggml.add_bos_token")?,
         add_space_prefix: gguf.bool("tokenizer.ggml.add_space_prefix")?,
@@ -177,10 +215,15 @@ fn open_folder(files: &HuggingFaceFiles) -> Result<TextParts, OpenError> {
     let tokenizer =
         Tokenizer::from_tokenizer_json(&read(tokenizer_path, MAX_TOKENIZER_JSON_BYTES)?, Some(&config))
             .map_err(|error| OpenError::Tokenizer { path: tokenizer_path.clone(), error })?;
-    let (generation_defaults, end_of_turn) = match &files.generation_config {
+    let (generation_defaults, mut end_of_turn) = match &files.generation_config {
         Some(path) => read_generation_config(path)?,
         None => (GenerationDefaults::default(), Vec::new()),
     };
+    // The two files often name different ids, and a model stops at any of them.
+    end_of_turn.extend(
+        ends_of_turn(&read_json(&files.config)?)
+            .map_err(|reason| OpenError::GenerationConfig { path: files.config.clone(), reason })?,
+    );
     let tokenizer = tokenizer.with_end_of_turn(end_of_turn).map_err(|error| OpenError::Tokenizer {
         path: files.generation_config.clone().unwrap_or_else(|| files.folder.clone()),
         error,
@@ -235,8 +278,7 @@ fn compile(
 /// Reads `generation_config.json`: advice for sampling, and the ids that end a turn.
 fn read_generation_config(path: &Path) -> Result<(GenerationDefaults, Vec<u32>), OpenError> {
     let bad = |reason: String| OpenError::GenerationConfig { path: path.to_owned(), reason };
-    let config: Value = serde_json::from_slice(&read(path, MAX_GENERATION_CONFIG_BYTES)?)
-        .map_err(|error| bad(error.to_string()))?;
+    let config = read_json(path)?;
     let number = |name: &str| -> Result<Option<f32>, OpenError> {
         match &config[name] {
             Value::Null => Ok(None),
@@ -246,15 +288,7 @@ fn read_generation_config(path: &Path) -> Result<(GenerationDefaults, Vec<u32>),
                 .ok_or_else(|| bad(format!("{name} is not a number"))),
         }
     };
-    let id = |value: &Value| {
-        let id = value.as_u64().and_then(|id| u32::try_from(id).ok());
-        id.ok_or_else(|| bad("eos_token_id is neither an id nor a list of ids".to_owned()))
-    };
-    let end_of_turn = match &config["eos_token_id"] {
-        Value::Null => Vec::new(),
-        Value::Array(ids) => ids.iter().map(id).collect::<Result<_, _>>()?,
-        single => vec![id(single)?],
-    };
+    let end_of_turn = ends_of_turn(&config).map_err(bad)?;
     let top_k = match &config["top_k"] {
         Value::Null => None,
         value => {
@@ -273,6 +307,24 @@ fn read_generation_config(path: &Path) -> Result<(GenerationDefaults, Vec<u32>),
     Ok((defaults, end_of_turn))
 }
 
+fn read_json(path: &Path) -> Result<Value, OpenError> {
+    serde_json::from_slice(&read(path, MAX_GENERATION_CONFIG_BYTES)?)
+        .map_err(|error| OpenError::GenerationConfig { path: path.to_owned(), reason: error.to_string() })
+}
+
+/// `eos_token_id`, one id or a list, of `config.json` or `generation_config.json`.
+fn ends_of_turn(config: &Value) -> Result<Vec<u32>, String> {
+    let id = |value: &Value| {
+        let id = value.as_u64().and_then(|id| u32::try_from(id).ok());
+        id.ok_or_else(|| "eos_token_id is neither an id nor a list of ids".to_owned())
+    };
+    match &config["eos_token_id"] {
+        Value::Null => Ok(Vec::new()),
+        Value::Array(ids) => ids.iter().map(id).collect(),
+        single => Ok(vec![id(single)?]),
+    }
+}
+
 pub(crate) fn read(path: &Path, limit: usize) -> Result<Vec<u8>, OpenError> {
     let error = |error| OpenError::Read { path: PathBuf::from(path), error };
     let length = fs::metadata(path).map_err(error)?.len();
@@ -280,5 +332,34 @@ pub(crate) fn read(path: &Path, limit: usize) -> Result<Vec<u8>, OpenError> {
         let reason = format!("it has {length} bytes, more than the limit of {limit}");
         return Err(error(std::io::Error::new(std::io::ErrorKind::FileTooLarge, reason)));
     }
-    fs::read(path).map_err(error)
+    let bytes = fs::read(path).map_err(error)?;
+    check_no_lfs_pointer(path, &bytes).map_err(OpenError::LfsPointer)?;
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn ends_of_turn_are_one_id_or_a_list() {
+        assert_eq!(ends_of_turn(&json!({})), Ok(Vec::new()));
+        assert_eq!(ends_of_turn(&json!({ "eos_token_id": null })), Ok(Vec::new()));
+        assert_eq!(ends_of_turn(&json!({ "eos_token_id": 2 })), Ok(vec![2]));
+        assert_eq!(ends_of_turn(&json!({ "eos_token_id": [1, 106] })), Ok(vec![1, 106]));
+        for bad in [json!("</s>"), json!(-1), json!([1, null]), json!(1.5)] {
+            assert!(ends_of_turn(&json!({ "eos_token_id": bad })).is_err());
+        }
+    }
+
+    #[test]
+    fn a_tokenizer_that_is_a_git_lfs_pointer_says_so() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("tokenizer.json");
+        fs::write(&path, "version https://git-lfs.github.com/spec/v1\nsize 7\n").unwrap();
+        let error = read(&path, 1000).unwrap_err().to_string();
+        assert!(error.contains("tokenizer.json: it is a Git LFS pointer"), "{error}");
+    }
 }

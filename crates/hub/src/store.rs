@@ -11,6 +11,7 @@
 //! ```
 //! This file does not know networks.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -120,7 +121,19 @@ impl ModelStore {
     /// # Errors
     /// [`ModelStoreError::NotInstalled`] for a name of the catalogue, [`ModelStoreError::Unknown`] for anything else that is not
     /// there, [`ModelStoreError::Manifest`] when the model's description is damaged.
-    pub fn resolve(&self, name_or_path: &str) -> Result<LocalModel, ModelStoreError> {
+    pub fn resolve(&self, name_or_path: impl AsRef<OsStr>) -> Result<LocalModel, ModelStoreError> {
+        let path = Path::new(name_or_path.as_ref());
+        let name_or_path = match name_or_path.as_ref().to_str() {
+            Some(name_or_path) => name_or_path,
+            // No name is written with such bytes, but a path can be.
+            None if path.exists() => return local_file(path),
+            None => {
+                return Err(ModelStoreError::Unknown {
+                    name: path.display().to_string(),
+                    known: known_models(),
+                });
+            }
+        };
         let reference = ModelReference::parse(name_or_path);
         if let Ok(reference) = &reference {
             let folder = self.folder(reference);
@@ -128,15 +141,8 @@ impl ModelStore {
                 return Ok(local_model(&folder, manifest));
             }
         }
-        let path = Path::new(name_or_path);
         if !name_or_path.is_empty() && path.exists() {
-            let bytes = size_of(path).map_err(ModelStoreError::io("read", path))?;
-            return Ok(LocalModel {
-                name: name_or_path.to_owned(),
-                path: path.to_owned(),
-                bytes,
-                manifest: None,
-            });
+            return local_file(path);
         }
         let pullable = match &reference {
             Ok(ModelReference::Catalogue(name)) => Catalogue::embedded().get(name).is_some(),
@@ -146,9 +152,7 @@ impl ModelStore {
         if pullable {
             return Err(ModelStoreError::NotInstalled { name: name_or_path.to_owned() });
         }
-        let known: Vec<&str> =
-            Catalogue::embedded().models().iter().map(|entry| entry.name.as_str()).collect();
-        Err(ModelStoreError::Unknown { name: name_or_path.to_owned(), known: known.join(", ") })
+        Err(ModelStoreError::Unknown { name: name_or_path.to_owned(), known: known_models() })
     }
 
     /// Deletes a model's files, finished or not.
@@ -194,6 +198,17 @@ pub(crate) fn sampling_advice(path: &Path) -> Option<GenerationDefaults> {
         None
     })?;
     (local_model(folder, manifest.clone()).path == path).then_some(manifest.sampling)
+}
+
+fn known_models() -> String {
+    let known: Vec<&str> = Catalogue::embedded().models().iter().map(|entry| entry.name.as_str()).collect();
+    known.join(", ")
+}
+
+/// A model that lies outside the store.
+fn local_file(path: &Path) -> Result<LocalModel, ModelStoreError> {
+    let bytes = size_of(path).map_err(ModelStoreError::io("read", path))?;
+    Ok(LocalModel { name: path.display().to_string(), path: path.to_owned(), bytes, manifest: None })
 }
 
 fn read_manifest(folder: &Path) -> Result<Option<ModelManifest>, ModelStoreError> {

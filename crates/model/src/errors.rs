@@ -45,6 +45,10 @@ pub enum ModelError {
         source: std::io::Error,
     },
 
+    /// The file has not been fetched: only a Git LFS pointer is there.
+    #[error(transparent)]
+    LfsPointer(FileError),
+
     /// The file's contents are malformed, or ask for something that is not supported.
     #[error("{}: {error}", file.display())]
     Format {
@@ -77,7 +81,7 @@ pub enum ModelError {
     TokenBatch(#[from] TokenBatchError),
 
     /// A tensor has another shape than the configuration implies.
-    #[error("{}: tensor `{tensor}`: the configuration implies shape {expected:?}, but the file has {found:?}", file.display())]
+    #[error("{}: tensor `{tensor}`: the configuration implies shape {}, but the file has {}", file.display(), shape(expected), shape(found))]
     TensorShape {
         /// The file that holds the tensor.
         file: PathBuf,
@@ -120,9 +124,11 @@ pub enum ModelError {
 
     /// A tensor of an adapter does not fit the model or the adapter's own settings.
     #[error(
-        "{}: tensor {tensor}: the model and the adapter's settings imply shape {expected:?}, but the file has {found:?}; \
+        "{}: tensor {tensor}: the model and the adapter's settings imply shape {}, but the file has {}; \
          was the adapter made for another model?",
-        file.display()
+        file.display(),
+        shape(expected),
+        shape(found)
     )]
     AdapterShape {
         /// The file that holds the tensor.
@@ -171,6 +177,7 @@ impl From<FileError> for ModelError {
     fn from(error: FileError) -> ModelError {
         match error {
             FileError::Io { path, action, source } => ModelError::Io { path, action, source },
+            FileError::LfsPointer { .. } => ModelError::LfsPointer(error),
             FileError::NotRegular { path } => {
                 ModelError::NotAModel { path, reason: "it is not a regular file".to_owned() }
             }
@@ -178,9 +185,19 @@ impl From<FileError> for ModelError {
     }
 }
 
-/// Text from a file for use in a message: control characters escaped, at most [`QUOTED_CHARACTERS`] characters.
+/// A shape as people write it: `[576, 1536]`.
+pub(crate) fn shape(lengths: &[usize]) -> String {
+    format!("[{}]", lengths.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))
+}
+
+/// Control characters, which could steer a terminal, are replaced.
+fn harmless(character: char) -> char {
+    if character.is_control() { '\u{FFFD}' } else { character }
+}
+
+/// Text from a file for use in a message: without control characters, at most [`QUOTED_CHARACTERS`] characters.
 pub(crate) fn quoted(text: &str) -> String {
-    let mut shown: String = text.chars().take(QUOTED_CHARACTERS).flat_map(char::escape_debug).collect();
+    let mut shown: String = text.chars().take(QUOTED_CHARACTERS).map(harmless).collect();
     if text.chars().nth(QUOTED_CHARACTERS).is_some() {
         shown.push('…');
     }

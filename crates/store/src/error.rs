@@ -100,7 +100,7 @@ pub enum StoreError {
         source: Box<sqlx::Error>,
     },
     /// No row of that name.
-    #[error("there is no {what} {id:?}")]
+    #[error("there is no {what} `{id}`")]
     NotFound {
         /// Kind of row.
         what: &'static str,

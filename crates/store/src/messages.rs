@@ -150,7 +150,7 @@ impl FromRow<'_, SqliteRow> for Message {
 }
 
 pub(crate) fn unknown_word(column: &str, word: String) -> sqlx::Error {
-    sqlx::Error::ColumnDecode { index: column.to_owned(), source: format!("unknown word {word:?}").into() }
+    sqlx::Error::ColumnDecode { index: column.to_owned(), source: format!("unknown word `{word}`").into() }
 }
 
 impl Store {

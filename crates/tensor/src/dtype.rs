@@ -28,11 +28,17 @@ pub enum Dtype {
     Q5K,
     /// 6 bits around 32; per 16 an 8-bit scale, per 256 its f16 scale: `(d·s)·(q − 32)`.
     Q6K,
+    /// 4 bits that number the values of a table, and an f16 scale per 32: `d·t[q]`.
+    Iq4Nl,
+    /// The table of [`Dtype::Iq4Nl`]; per 32 a 6-bit scale, per 256 its f16 scale: `(d·(s − 32))·t[q]`.
+    Iq4Xs,
+    /// 4-bit floats (E2M1, here doubled: 0 to 12) and an 8-bit exponent per 32: `2^(e − 128)·t[q]`.
+    Mxfp4,
 }
 
 impl Dtype {
     /// Every type, in the order of declaration.
-    pub const ALL: [Dtype; 11] = [
+    pub const ALL: [Dtype; 14] = [
         Dtype::F32,
         Dtype::F16,
         Dtype::Bf16,
@@ -44,6 +50,9 @@ impl Dtype {
         Dtype::Q4K,
         Dtype::Q5K,
         Dtype::Q6K,
+        Dtype::Iq4Nl,
+        Dtype::Iq4Xs,
+        Dtype::Mxfp4,
     ];
 
     /// Elements that share one block (1 for the float types).
@@ -51,7 +60,8 @@ impl Dtype {
         match self {
             Dtype::F32 | Dtype::F16 | Dtype::Bf16 => 1,
             Dtype::Q4_0 | Dtype::Q4_1 | Dtype::Q5_0 | Dtype::Q5_1 | Dtype::Q8_0 => 32,
-            Dtype::Q4K | Dtype::Q5K | Dtype::Q6K => 256,
+            Dtype::Iq4Nl | Dtype::Mxfp4 => 32,
+            Dtype::Q4K | Dtype::Q5K | Dtype::Q6K | Dtype::Iq4Xs => 256,
         }
     }
 
@@ -68,6 +78,9 @@ impl Dtype {
             Dtype::Q4K => 2 + 2 + 12 + 128,
             Dtype::Q5K => 2 + 2 + 12 + 32 + 128,
             Dtype::Q6K => 128 + 64 + 16 + 2,
+            Dtype::Iq4Nl => 2 + 16,
+            Dtype::Iq4Xs => 2 + 2 + 4 + 128,
+            Dtype::Mxfp4 => 1 + 16,
         }
     }
 
@@ -98,6 +111,9 @@ impl Dtype {
             Dtype::Q4K => "Q4_K",
             Dtype::Q5K => "Q5_K",
             Dtype::Q6K => "Q6_K",
+            Dtype::Iq4Nl => "IQ4_NL",
+            Dtype::Iq4Xs => "IQ4_XS",
+            Dtype::Mxfp4 => "MXFP4",
         }
     }
 }

@@ -64,7 +64,8 @@ fn zeros_subnormals_infinities_and_the_ends_of_the_quants() {
 #[test]
 fn scales_that_are_no_numbers_show_in_their_outputs_alone() {
     let team = ThreadTeam::new(1).unwrap();
-    for dtype in Dtype::ALL {
+    // The scale of MXFP4 is a power of two, whatever its bits are.
+    for dtype in Dtype::ALL.into_iter().filter(|dtype| *dtype != Dtype::Mxfp4) {
         let columns = columns(dtype, 1);
         let mut random = Random::new(31);
         let mut weights = random_weights(&mut random, dtype, 33 * columns, ScaleKind::Usual);

@@ -23,7 +23,7 @@ pub enum TokenizerError {
         reason: String,
     },
     /// A kind of model, pre-tokeniser, normaliser or decoder that is not implemented.
-    #[error("the {part} {name:?} is not supported (supported: {supported})")]
+    #[error("the {part} `{name}` is not supported (supported: {supported})")]
     Unsupported {
         /// Which part of the tokenizer.
         part: &'static str,

@@ -28,6 +28,11 @@ pub(crate) const END_OF_TURN_TEXTS: &[&str] = &[
     "<|end|>",
     "<|end_of_turn|>",
     "<end_of_turn>",
+    "<EOT>",
+    "_<EOT>",
+    "[EOT]",
+    "<end_of_utterance>",
+    "<｜end▁of▁sentence｜>",
 ];
 
 /// The longest token of a SentencePiece vocabulary whose splits are searched for merges, in characters. SentencePiece
@@ -57,6 +62,8 @@ pub struct GgufVocabulary {
     pub end_of_turn: Option<u32>,
     /// `eom_token_id`: ends a message that calls a tool.
     pub end_of_message: Option<u32>,
+    /// Further ids that end a turn, where one of these keys holds a list.
+    pub more_ends: Vec<u32>,
     /// `unknown_token_id`.
     pub unknown: Option<u32>,
     /// `add_bos_token`.
@@ -121,7 +128,7 @@ fn token_types(vocabulary: &GgufVocabulary) -> Result<Vec<TokenType>, TokenizerE
             6 => TokenType::Byte,
             other => {
                 return Err(TokenizerError::Vocabulary(format!(
-                    "token {id} ({token:?}) has the unknown type {other}"
+                    "token {id} (`{token}`) has the unknown type {other}"
                 )));
             }
         };
@@ -132,14 +139,8 @@ fn token_types(vocabulary: &GgufVocabulary) -> Result<Vec<TokenType>, TokenizerE
 }
 
 fn byte_level(vocabulary: GgufVocabulary, types: Vec<TokenType>) -> Result<Tokenizer, TokenizerError> {
-    let Some(pre) = &vocabulary.pre else {
-        return Err(TokenizerError::Unsupported {
-            part: "pre-tokeniser (tokenizer.ggml.pre)",
-            name: "missing".to_owned(),
-            supported: pre_tokenizers::KNOWN_PRE_TOKENIZERS.join(", "),
-        });
-    };
-    let pre_tokenisation = pre_tokenizers::by_name(pre)?;
+    // Files from before the key was introduced have none.
+    let pre_tokenisation = pre_tokenizers::by_name(vocabulary.pre.as_deref().unwrap_or("default"))?;
     let mut ids = AHashMap::with_capacity(vocabulary.tokens.len());
     for (id, token) in vocabulary.tokens.iter().enumerate() {
         if types[id] == TokenType::Normal {
@@ -263,7 +264,7 @@ pub(crate) fn split_merge(rank: usize, merge: &str) -> Result<(String, String), 
             Ok((merge[..position].to_owned(), merge[position + 1..].to_owned()))
         }
         _ => Err(TokenizerError::Vocabulary(format!(
-            "merge {rank} ({merge:?}) is not two tokens with a space between"
+            "merge {rank} (`{merge}`) is not two tokens with a space between"
         ))),
     }
 }
@@ -281,7 +282,7 @@ pub(crate) fn check_merges(
         for token in [left, right, &union] {
             if !ids.contains_key(token) {
                 return Err(TokenizerError::Vocabulary(format!(
-                    "merge {rank} ({left:?} + {right:?}) needs the token {token:?}, which is not in the vocabulary"
+                    "merge {rank} (`{left}` + `{right}`) needs the token `{token}`, which is not in the vocabulary"
                 )));
             }
         }
@@ -351,7 +352,8 @@ fn special_ids(
         ("eom_token_id", vocabulary.end_of_message),
         ("unknown_token_id", vocabulary.unknown),
     ];
-    for (name, id) in named {
+    let more = vocabulary.more_ends.iter().map(|&id| ("eos_token_id", Some(id)));
+    for (name, id) in named.into_iter().chain(more) {
         if let Some(id) = id.filter(|&id| id as usize >= count) {
             return Err(TokenizerError::Vocabulary(format!(
                 "tokenizer.ggml.{name} is {id}, but the vocabulary has {count} tokens"
@@ -360,6 +362,7 @@ fn special_ids(
     }
     let mut end_of_turn: Vec<u32> =
         [vocabulary.eos, vocabulary.end_of_turn, vocabulary.end_of_message].into_iter().flatten().collect();
+    end_of_turn.extend(&vocabulary.more_ends);
     for (id, token) in vocabulary.tokens.iter().enumerate() {
         if types[id] == TokenType::Control && END_OF_TURN_TEXTS.contains(&token.as_str()) {
             end_of_turn.push(id as u32);

@@ -20,8 +20,20 @@ use crate::{Tokenizer, TokenizerError};
 /// The largest `tokenizer.json` that is read (the largest published ones have 35 MB).
 pub const MAX_TOKENIZER_JSON_BYTES: usize = 64 << 20;
 
-pub(crate) const NORMALISERS: &[&str] =
-    &["Sequence", "NFC", "NFD", "NFKC", "NFKD", "Prepend", "Replace", "Lowercase", "Strip", "StripAccents"];
+pub(crate) const NORMALISERS: &[&str] = &[
+    "Sequence",
+    "NFC",
+    "NFD",
+    "NFKC",
+    "NFKD",
+    "Prepend",
+    "Replace",
+    "Lowercase",
+    "Strip",
+    "StripAccents",
+    "Nmt",
+    "BertNormalizer",
+];
 pub(crate) const PRE_TOKENISERS: &[&str] = &[
     "Sequence",
     "ByteLevel",
@@ -31,6 +43,10 @@ pub(crate) const PRE_TOKENISERS: &[&str] = &[
     "Punctuation",
     "Whitespace",
     "WhitespaceSplit",
+    "CharDelimiterSplit",
+    "UnicodeScripts",
+    "FixedLength",
+    "BertPreTokenizer",
 ];
 const DECODERS: &[&str] = &["Sequence", "ByteLevel", "Replace", "ByteFallback", "Fuse", "Strip", "Metaspace"];
 /// Parts inside sequences, all levels together.
@@ -176,9 +192,15 @@ impl Tokenizer {
         config: Option<&TokenizerConfig>,
     ) -> Result<Self, TokenizerError> {
         check_size("tokenizer.json", bytes.len(), MAX_TOKENIZER_JSON_BYTES)?;
-        let json: TokenizerJson =
+        let mut json: TokenizerJson =
             serde_json::from_slice(bytes).map_err(|error| json_error("tokenizer.json", error))?;
         check_model_kind(&json.model)?;
+        // A token that the model has keeps the model's id, whatever the list says, as in Hugging Face's library.
+        for added in &mut json.added_tokens {
+            if let Some(&id) = json.model.vocab.0.get(&added.token.content) {
+                added.id = id;
+            }
+        }
         let alphabet = alphabet_of(&json.decoder, &json.pre_tokenizer)?;
         let strips_leading_space = strips_leading_space(&json.decoder);
         let normaliser: Option<NormalizerWrapper> = read_part("normaliser", json.normalizer, NORMALISERS)?;
@@ -372,12 +394,6 @@ fn build_table(
     }
     for added in added {
         let content = &added.token.content;
-        if let Some(&id) = vocabulary.get(content).filter(|&&id| id != added.id) {
-            return Err(TokenizerError::Vocabulary(format!(
-                "the added token {content:?} has the id {} there and {id} in the model",
-                added.id
-            )));
-        }
         tokens[added.id as usize] = Some((content.clone().into_bytes(), added.token.special));
     }
     TokenTable::new(tokens.into_iter().map(Option::unwrap_or_default))

@@ -46,7 +46,13 @@ pub(crate) struct PreTokenisation {
 /// [`TokenizerError::Unsupported`] names an unknown pre-tokeniser: guessing would split words differently from training.
 pub(crate) fn by_name(name: &str) -> Result<PreTokenisation, TokenizerError> {
     match name {
-        "default" | "gpt-2" => Ok(PreTokenisation {
+        "default" => Ok(PreTokenisation {
+            pre_tokeniser: default_words()?,
+            normaliser: None,
+            ignore_merges: false,
+            adds_bos: false,
+        }),
+        "gpt-2" => Ok(PreTokenisation {
             pre_tokeniser: ByteLevel::new(false, true, true).into(),
             normaliser: None,
             ignore_merges: false,
@@ -89,10 +95,29 @@ pub(crate) fn by_name(name: &str) -> Result<PreTokenisation, TokenizerError> {
     }
 }
 
+/// llama.cpp's rule for files that name no pre-tokeniser: four expressions, each of which splits what those before left.
+fn default_words() -> Result<PreTokenizerWrapper, TokenizerError> {
+    const WORDS: [&str; 4] = [
+        r"[\p{P}\$\+<=>\^~\|]+",
+        r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)",
+        r"\p{N}+",
+        r"[0-9][0-9][0-9]",
+    ];
+    let mut steps: Vec<PreTokenizerWrapper> = Vec::new();
+    for words in WORDS {
+        steps.push(split(words)?.into());
+    }
+    steps.push(ByteLevel::new(false, true, false).into());
+    Ok(Sequence::new(steps).into())
+}
+
+fn split(words: &str) -> Result<Split, TokenizerError> {
+    Split::new(SplitPattern::Regex(words.to_owned()), SplitDelimiterBehavior::Isolated, false)
+        .map_err(|error| TokenizerError::Part { part: "pre-tokeniser", reason: error.to_string() })
+}
+
 fn split_then_bytes(words: &str) -> Result<PreTokenizerWrapper, TokenizerError> {
-    let split = Split::new(SplitPattern::Regex(words.to_owned()), SplitDelimiterBehavior::Isolated, false)
-        .map_err(|error| TokenizerError::Part { part: "pre-tokeniser", reason: error.to_string() })?;
-    Ok(Sequence::new(vec![split.into(), ByteLevel::new(false, true, false).into()]).into())
+    Ok(Sequence::new(vec![split(words)?.into(), ByteLevel::new(false, true, false).into()]).into())
 }
 
 /// The name under which these parts of a `tokenizer.json` are known.

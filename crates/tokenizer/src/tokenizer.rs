@@ -335,7 +335,9 @@ fn cut(
 ) -> tokenizers::Result<Vec<(NormalizedString, Option<Vec<Token>>)>> {
     let mut parts = Vec::with_capacity(found.len() * 2 + 1);
     let slice = |range: Range<usize>| {
-        piece.slice(TextRange::Normalized(range.clone())).ok_or_else(|| format!("no text at bytes {range:?}"))
+        piece
+            .slice(TextRange::Normalized(range.clone()))
+            .ok_or_else(|| format!("no text at bytes {} to {}", range.start, range.end))
     };
     let mut position = 0;
     for (range, id) in found {

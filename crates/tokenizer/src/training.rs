@@ -94,11 +94,11 @@ fn special_tokens(training: &TokenizerTraining) -> Result<Vec<String>, Tokenizer
             return Err(TokenizerError::Vocabulary("a control token needs a text".to_owned()));
         }
         if !seen.insert(token) {
-            return Err(TokenizerError::Vocabulary(format!("the control token {token:?} is there twice")));
+            return Err(TokenizerError::Vocabulary(format!("the control token `{token}` is there twice")));
         }
         if token.chars().count() == 1 {
             return Err(TokenizerError::Vocabulary(format!(
-                "the control token {token:?} is a single character, which ordinary text needs"
+                "the control token `{token}` is a single character, which ordinary text needs"
             )));
         }
     }

@@ -230,7 +230,6 @@ fn malformed_gguf_vocabularies_are_explained() {
     let cases: Vec<(GgufVocabulary, &str)> = vec![
         (GgufVocabulary::default(), "tokens is missing"),
         (GgufVocabulary { model: "bert".into(), ..valid() }, "bert"),
-        (GgufVocabulary { pre: None, ..valid() }, "missing"),
         (GgufVocabulary { pre: Some("new-tokenizer".into()), ..valid() }, "new-tokenizer"),
         (GgufVocabulary { token_types: vec![1], ..valid() }, "token_type has 1 entries"),
         (GgufVocabulary { token_types: vec![9; valid().tokens.len()], ..valid() }, "unknown type 9"),

@@ -4,7 +4,7 @@ mod support;
 
 use serde_json::{Value, json};
 use support::*;
-use zhenjin_tokenizer::{ChatTemplate, ControlText, RenderInput, Specials, Tokenizer};
+use zhenjin_tokenizer::{ChatTemplate, ControlText, GgufVocabulary, RenderInput, Specials, Tokenizer};
 
 const HERMES: &str = include_str!("data/templates/hermes_tools.jinja");
 const THINKING: &str = include_str!("data/templates/thinking.jinja");
@@ -138,5 +138,34 @@ fn text_without_control_tokens_is_encoded_as_the_whole_rendered_text() {
                 "{name}, {kind}"
             );
         }
+    }
+}
+
+#[test]
+fn all_ids_that_a_list_names_end_a_turn() {
+    let plain = Tokenizer::from_gguf(byte_level_vocabulary("qwen2")).unwrap();
+    let vocabulary =
+        GgufVocabulary { eos: Some(3), more_ends: vec![5, 3, 4], ..byte_level_vocabulary("qwen2") };
+    let tokenizer = Tokenizer::from_gguf(vocabulary).unwrap();
+    for id in [3, 4, 5] {
+        assert!(tokenizer.end_of_turn().contains(&id));
+    }
+    for id in plain.end_of_turn() {
+        assert!(Some(*id) == plain.eos() || tokenizer.end_of_turn().contains(id), "{id}");
+    }
+    let outside = GgufVocabulary { more_ends: vec![u32::MAX], ..byte_level_vocabulary("qwen2") };
+    assert!(Tokenizer::from_gguf(outside).unwrap_err().to_string().contains("eos_token_id"));
+}
+
+/// Pieces of text that tell llama.cpp's default rule from the others.
+#[test]
+fn a_file_without_a_pre_tokeniser_is_read_by_llama_cpps_default_rule() {
+    let without =
+        Tokenizer::from_gguf(GgufVocabulary { pre: None, ..byte_level_vocabulary("qwen2") }).unwrap();
+    let default = Tokenizer::from_gguf(byte_level_vocabulary("default")).unwrap();
+    for text in ["12345678", "a+b <= c!", "don't  stop", "你好，世界。"] {
+        let ids = default.encode(text, Specials::AsText).unwrap();
+        assert_eq!(without.encode(text, Specials::AsText).unwrap(), ids);
+        assert_eq!(default.decode(&ids, ControlText::Show).unwrap(), text);
     }
 }

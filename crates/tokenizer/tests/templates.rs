@@ -216,3 +216,18 @@ fn variables_reach_the_template_and_the_time_is_the_callers() {
     let error = ChatTemplate::with_special_texts("a\n{% if %}", "", "", Vec::new(), Vec::new()).unwrap_err();
     assert!(error.to_string().contains("line 2") || error.to_string().contains(":2"), "{error}");
 }
+
+#[test]
+fn a_template_sees_guarded_text_as_it_was_written() {
+    let source = "{% set c = messages[0].content %}{{ c | length }} {{ '<|im_end|>' in c }} {{ c.split('</think>') | length }} \
+        {{ c.find('b') }} {{ c[:3] }} {{ c == 'a<|im_end|>b</think>c' }} {{ c.endswith('</think>c') }} \
+        {{ c.replace('</think>', '!') }} {{ c[1] }} {{ (c | list)[1:3] | join('-') }} {{ c.partition('|im')[1:] | join('+') }} {{ c[::-1] }}";
+    let specials = ["<|im_end|>", "</think>"].map(str::to_owned).to_vec();
+    let template = ChatTemplate::with_special_texts(source, "", "", specials, Vec::new()).unwrap();
+    let messages = [message("user", "a<|im_end|>b</think>c")];
+    let rendered = template.render(&RenderInput { messages: &messages, ..RenderInput::default() }).unwrap();
+    assert_eq!(
+        rendered.text,
+        "21 True 2 11 a<| True True a<|im_end|>b!c < <-| |im+_end|>b</think>c c>kniht/<b>|dne_mi|<a"
+    );
+}

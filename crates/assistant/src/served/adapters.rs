@@ -39,7 +39,7 @@ impl AdapterSpec {
             return Ok(());
         }
         let reason = format!(
-            "{:?} is not a name for an adapter: take 1 to {NAME_LIMIT} letters, digits, `-`, `_` and `.`",
+            "`{}` is not a name for an adapter: take 1 to {NAME_LIMIT} letters, digits, `-`, `_` and `.`",
             self.name
         );
         Err(AssistantError::invalid("adapter", reason))

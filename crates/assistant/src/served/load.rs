@@ -36,6 +36,9 @@ pub(super) fn load(
     for setting in opened.file.unread_settings() {
         tracing::warn!(model = %spec.name, "a setting of the model's file has no meaning here: {setting}");
     }
+    for warning in &opened.warnings {
+        tracing::warn!(model = %spec.name, "{warning}");
+    }
     warn_of_short_context(&spec.name, plan.context, config.context_length, options);
 
     let simd = options.compute.simd;

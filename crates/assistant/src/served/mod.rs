@@ -210,7 +210,7 @@ impl ServedModels {
         match outcome.ok().and_then(|outcome| outcome.clone()) {
             Some(outcome) => outcome,
             None => Err(AssistantError::Internal(format!(
-                "the load of the model {name:?} ended without a result"
+                "the load of the model `{name}` ended without a result"
             ))),
         }
     }

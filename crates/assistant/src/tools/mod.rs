@@ -35,14 +35,14 @@ pub(crate) fn offered_tools(request: &ChatRequest) -> Result<Vec<&Tool>, Assista
     for tool in &request.tools {
         check_name(&tool.name)?;
         if !names.insert(tool.name.as_str()) {
-            return Err(AssistantError::invalid("tools", format!("the name {:?} is used twice", tool.name)));
+            return Err(AssistantError::invalid("tools", format!("the name `{}` is used twice", tool.name)));
         }
         if let Some(parameters) = &tool.parameters
             && !parameters.is_object()
         {
             return Err(AssistantError::invalid(
                 "tools",
-                format!("the parameters of {:?} are not a JSON schema object", tool.name),
+                format!("the parameters of `{}` are not a JSON schema object", tool.name),
             ));
         }
     }
@@ -55,7 +55,7 @@ pub(crate) fn offered_tools(request: &ChatRequest) -> Result<Vec<&Tool>, Assista
         ToolChoice::Required => Ok(request.tools.iter().collect()),
         ToolChoice::Named(name) => match request.tools.iter().find(|tool| tool.name == *name) {
             Some(tool) => Ok(vec![tool]),
-            None => Err(AssistantError::invalid("tool_choice", format!("there is no tool named {name:?}"))),
+            None => Err(AssistantError::invalid("tool_choice", format!("there is no tool named `{name}`"))),
         },
     }
 }
@@ -64,7 +64,7 @@ fn check_name(name: &str) -> Result<(), AssistantError> {
     let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
     if name.is_empty() || name.len() > MAX_NAME_BYTES || !name.bytes().all(is_allowed) {
         let reason =
-            format!("the name {name:?} is not 1 to {MAX_NAME_BYTES} letters, digits, '_', '-' and '.'");
+            format!("the name `{name}` is not 1 to {MAX_NAME_BYTES} letters, digits, '_', '-' and '.'");
         return Err(AssistantError::invalid("tools", reason));
     }
     Ok(())

@@ -38,7 +38,7 @@ impl PriceArguments {
 pub(crate) fn positive(text: &str) -> Result<f64, String> {
     match text.trim().parse::<f64>() {
         Ok(value) if value.is_finite() && value >= 0.0 => Ok(value),
-        _ => Err(format!("{text:?} is not a number of at least 0")),
+        _ => Err(format!("`{text}` is not a number of at least 0")),
     }
 }
 
@@ -53,7 +53,7 @@ pub(crate) fn quantity(text: &str) -> Result<f64, String> {
         .unwrap_or((trimmed, 1.0));
     match number.trim().parse::<f64>() {
         Ok(value) if value.is_finite() && value > 0.0 => Ok(value * factor),
-        _ => Err(format!("{text:?} is not a quantity; write it like 175B, 312T, 3.2M or 3e11")),
+        _ => Err(format!("`{text}` is not a quantity; write it like 175B, 312T, 3.2M or 3e11")),
     }
 }
 

@@ -4,6 +4,7 @@ use crate::home::Home;
 use crate::machine;
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use zhenjin_hub::{ModelStore, OpenedModel};
 use zhenjin_model::TensorSource;
@@ -16,7 +17,7 @@ pub(crate) struct ExportArguments {
     /// A training run's folder or one of its checkpoints, a Hugging Face folder, a GGUF file, or a fetched model's name;
     /// with weights in F32, F16 or BF16
     #[arg(value_name = "SOURCE")]
-    pub(crate) source: String,
+    pub(crate) source: OsString,
     /// What to write
     #[arg(long, value_enum, value_name = "FORMAT")]
     pub(crate) to: Format,
@@ -78,7 +79,7 @@ pub(crate) fn run(home: &Home, arguments: &ExportArguments) -> Result<()> {
 
 /// What a command is given to write anew: a model's name or path, or a training run's folder, of which the newest whole
 /// checkpoint is meant.
-pub(crate) fn source(home: &Home, name: &str) -> Result<PathBuf> {
+pub(crate) fn source(home: &Home, name: &OsStr) -> Result<PathBuf> {
     let checkpoints = Path::new(name).join("checkpoints");
     if !checkpoints.is_dir() {
         return Ok(machine::resolve(&ModelStore::new(home.models()), name)?.path);
@@ -87,8 +88,9 @@ pub(crate) fn source(home: &Home, name: &str) -> Result<PathBuf> {
     for (path, error) in &found.passed_over {
         eprintln!("{} is passed over: {error}", path.display());
     }
-    let newest = found.newest.with_context(|| format!("{name}: this run has no whole checkpoint yet"))?;
-    eprintln!("{name}: its newest whole checkpoint is {}", newest.path.display());
+    let newest =
+        found.newest.with_context(|| format!("{}: this run has no whole checkpoint yet", name.display()))?;
+    eprintln!("{}: its newest whole checkpoint is {}", name.display(), newest.path.display());
     Ok(newest.path)
 }
 

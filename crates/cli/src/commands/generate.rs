@@ -128,7 +128,7 @@ fn write_excerpt(arguments: &ExcerptArguments) -> Result<()> {
     let (documents, bytes) = (found.documents.len(), found.bytes);
     if arguments.json {
         let line = json!({
-            "file": arguments.out, "documents": documents, "bytes": bytes, "broken": found.broken,
+            "file": arguments.out.display().to_string(), "documents": documents, "bytes": bytes, "broken": found.broken,
             "read_documents": found.read_documents, "read_bytes": found.read_bytes,
         });
         println!("{line}");

@@ -9,7 +9,7 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 use std::io::Write;
 use zhenjin_hub::{ModelStore, OpenedModel};
-use zhenjin_model::config::ExpertsConfig;
+use zhenjin_model::config::{ExpertsConfig, RopeConfig, RopeLayout, RopeScaling};
 use zhenjin_model::{FileTensor, PAGE_TOKENS};
 use zhenjin_tokenizer::ChatTemplate;
 
@@ -29,6 +29,7 @@ struct Inspection {
     memory: ServingMemory,
     unread_settings: Vec<String>,
     unused_tensors: Vec<String>,
+    warnings: Vec<String>,
     tensors: Vec<TensorLine>,
 }
 
@@ -121,6 +122,7 @@ fn inspect(name: &str, opened: &OpenedModel, arguments: &InspectArguments) -> Re
         memory: memory(opened, arguments)?,
         unread_settings: file.unread_settings().to_vec(),
         unused_tensors: file.unused_tensors().to_vec(),
+        warnings: opened.warnings.clone(),
         tensors: file
             .tensors()
             .map(|tensor| TensorLine {
@@ -151,7 +153,7 @@ fn config_lines(opened: &OpenedModel) -> BTreeMap<&'static str, String> {
             ),
         ),
         ("context", config.context_length.to_string()),
-        ("rope", format!("{:?}", config.rope)),
+        ("rope", rope(&config.rope)),
         ("tied embeddings", config.tied_embeddings.to_string()),
         ("RMSNorm epsilon", config.rms_norm_epsilon.to_string()),
     ]);
@@ -172,6 +174,49 @@ fn config_lines(opened: &OpenedModel) -> BTreeMap<&'static str, String> {
         lines.insert("query and key norm", "per head".to_owned());
     }
     lines
+}
+
+/// Token ids as people write them.
+fn ids(ids: &[u32]) -> String {
+    match ids {
+        [] => "none".to_owned(),
+        ids => ids.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
+    }
+}
+
+/// Rotary position embeddings in words.
+fn rope(rope: &RopeConfig) -> String {
+    let pairs = match rope.layout {
+        RopeLayout::Interleaved => "neighbouring dimensions in pairs",
+        RopeLayout::HalfSplit => "the two halves in pairs",
+    };
+    let scaling = match &rope.scaling {
+        RopeScaling::None => "not scaled".to_owned(),
+        RopeScaling::Linear { factor } => format!("linear, by {factor}"),
+        RopeScaling::Llama3 {
+            factor,
+            low_frequency_factor,
+            high_frequency_factor,
+            original_context_length,
+        } => {
+            format!(
+                "as in Llama 3.1, by {factor} from {original_context_length} positions on, \
+                 between {low_frequency_factor} and {high_frequency_factor} turns of them"
+            )
+        }
+        RopeScaling::Yarn {
+            factor, original_context_length, beta_fast, beta_slow, attention_factor, ..
+        } => {
+            let attention =
+                attention_factor.map(|factor| format!(", attention by {factor}")).unwrap_or_default();
+            format!(
+                "YaRN, by {factor} from {original_context_length} positions on, \
+                 between {beta_slow} and {beta_fast} turns of them{attention}"
+            )
+        }
+        RopeScaling::Divisors(divisors) => format!("{} frequencies with a divisor each", divisors.len()),
+    };
+    format!("base {}, {} dimensions, {pairs}, {scaling}", rope.base, rope.rotary_dim)
 }
 
 fn memory(opened: &OpenedModel, arguments: &InspectArguments) -> Result<ServingMemory> {
@@ -244,8 +289,12 @@ fn print(out: &mut impl Write, inspection: &Inspection, with_tensors: bool) -> s
     let tokens = &inspection.tokenizer;
     writeln!(
         out,
-        "\nTokenizer: {} tokens, {} of them special; bos {:?}, eos {:?}, ends of turn {:?}",
-        tokens.vocabulary_size, tokens.special_tokens, tokens.bos, tokens.eos, tokens.end_of_turn
+        "\nTokenizer: {} tokens, {} of them special; beginning of text: {}, end of text: {}, end of turn: {}",
+        tokens.vocabulary_size,
+        tokens.special_tokens,
+        ids(tokens.bos.as_slice()),
+        ids(tokens.eos.as_slice()),
+        ids(&tokens.end_of_turn)
     )?;
     let template = match (inspection.has_chat_template, inspection.template_knows_tools) {
         (false, _) => "none; it completes texts, but cannot chat",
@@ -257,9 +306,11 @@ fn print(out: &mut impl Write, inspection: &Inspection, with_tensors: bool) -> s
     for (name, total) in &inspection.types {
         writeln!(out, "  {name:6} {:4} tensors {:>12}", total.tensors, size(total.bytes))?;
     }
-    for (what, names) in
-        [("Settings not read", &inspection.unread_settings), ("Tensors not used", &inspection.unused_tensors)]
-    {
+    for (what, names) in [
+        ("Settings not read", &inspection.unread_settings),
+        ("Tensors not used", &inspection.unused_tensors),
+        ("Warnings", &inspection.warnings),
+    ] {
         if !names.is_empty() {
             writeln!(out, "{what}: {}", names.join(", "))?;
         }
@@ -272,7 +323,7 @@ fn print(out: &mut impl Write, inspection: &Inspection, with_tensors: bool) -> s
                 out,
                 "  {:6} {:>16} {:>12}  {}",
                 tensor.r#type,
-                format!("{:?}", tensor.shape),
+                tensor.shape.iter().map(ToString::to_string).collect::<Vec<_>>().join(" × "),
                 tensor.bytes,
                 tensor.name
             )?;

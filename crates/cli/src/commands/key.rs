@@ -37,11 +37,11 @@ async fn make(
     eprintln!("Role: {}. {}.", key.role, opens(&key, &keys));
     if !keys.iter().any(|key| key.revoked_at.is_none() && key.role == KeyRole::Operator) {
         eprintln!(
-            "No operator has a key: over the network nobody can administer models. zhenjin key role {:?} operator changes that.",
+            "No operator has a key: over the network nobody can administer models. zhenjin key role {} operator changes that.",
             key.name
         );
     }
-    eprintln!("The key of {:?}. It is shown only now; keep it:", key.name);
+    eprintln!("The key of `{}`. It is shown only now; keep it:", key.name);
     println!("{}", secret.expose());
     Ok(())
 }
@@ -61,7 +61,7 @@ async fn list(store: &Store) -> Result<()> {
 async fn change_role(store: &Store, wanted: &str, role: KeyRole) -> Result<()> {
     let keys = store.api_keys().await?;
     let key = store.set_api_key_role(&active(&keys, wanted)?.id, role).await?;
-    eprintln!("{:?}: {}. {}, as before.", key.name, key.role, opens(&key, &keys));
+    eprintln!("{}: {}. {}, as before.", key.name, key.role, opens(&key, &keys));
     Ok(())
 }
 
@@ -69,7 +69,7 @@ async fn revoke(store: &Store, wanted: &str) -> Result<()> {
     let keys = store.api_keys().await?;
     let key = active(&keys, wanted)?;
     store.revoke_api_key(&key.id).await?;
-    eprintln!("revoked {:?}", key.name);
+    eprintln!("revoked `{}`", key.name);
     let shared =
         |other: &ApiKey| other.owner == key.owner && other.id != key.id && other.revoked_at.is_none();
     if key.owner != Owner::Local && !keys.iter().any(shared) {
@@ -88,11 +88,11 @@ fn active<'a>(keys: &'a [ApiKey], wanted: &str) -> Result<&'a ApiKey> {
         .filter(|key| key.revoked_at.is_none() && (key.name == wanted || key.id.as_str() == wanted))
         .collect();
     match matches[..] {
-        [] => bail!("no active key has the name or id {wanted:?}; see: zhenjin key list"),
+        [] => bail!("no active key has the name or id `{wanted}`; see: zhenjin key list"),
         [key] => Ok(key),
         _ => {
             let ids: Vec<&str> = matches.iter().map(|key| key.id.as_str()).collect();
-            bail!("{} keys have the name {wanted:?}; give the id of one: {}", ids.len(), ids.join(", "))
+            bail!("{} keys have the name `{wanted}`; give the id of one: {}", ids.len(), ids.join(", "))
         }
     }
 }
@@ -107,10 +107,10 @@ fn owner_of(keys: &[ApiKey], wanted: &str) -> Result<Owner> {
     owners.sort();
     owners.dedup();
     match owners[..] {
-        [] => bail!("--chats-of: no key has the name or id {wanted:?}; see: zhenjin key list"),
+        [] => bail!("--chats-of: no key has the name or id `{wanted}`; see: zhenjin key list"),
         [owner] => Ok(owner.clone()),
         _ => bail!(
-            "--chats-of: several keys with different chats have the name {wanted:?}; give an id of: zhenjin key list"
+            "--chats-of: several keys with different chats have the name `{wanted}`; give an id of: zhenjin key list"
         ),
     }
 }

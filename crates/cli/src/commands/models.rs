@@ -52,7 +52,7 @@ fn source(model: &LocalModel) -> &str {
 fn print_json(local: &[LocalModel], offered: &[&CatalogueEntry]) -> Result<()> {
     let here: Vec<_> = local
         .iter()
-        .map(|model| json!({"name": model.name, "bytes": model.bytes, "path": model.path, "source": source(model)}))
+        .map(|model| json!({"name": model.name, "bytes": model.bytes, "path": model.path.display().to_string(), "source": source(model)}))
         .collect();
     let catalogue: Vec<_> = offered
         .iter()

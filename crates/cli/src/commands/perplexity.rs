@@ -3,7 +3,8 @@
 use crate::arguments::{EngineArguments, PerplexityArguments};
 use crate::home::Home;
 use crate::machine;
-use anyhow::{Context, Result};
+use crate::text;
+use anyhow::Result;
 use serde_json::json;
 use std::io::IsTerminal;
 use std::path::Path;
@@ -68,8 +69,7 @@ impl Measurement<'_> {
 
 /// A text to measure on.
 pub(crate) fn read_text(path: &Path) -> Result<String> {
-    std::fs::read_to_string(path)
-        .with_context(|| format!("reading {} (it must be UTF-8 text)", path.display()))
+    text::of_file(path)
 }
 
 pub(crate) fn run(home: &Home, arguments: &PerplexityArguments) -> Result<()> {

@@ -106,7 +106,7 @@ pub(crate) struct PlanArguments {
 fn fraction(text: &str) -> Result<f64, String> {
     match text.trim().parse::<f64>() {
         Ok(value) if value > 0.0 && value <= 1.0 => Ok(value),
-        _ => Err(format!("{text:?} is not a fraction between 0 and 1")),
+        _ => Err(format!("`{text}` is not a fraction between 0 and 1")),
     }
 }
 
@@ -121,7 +121,7 @@ pub(crate) fn run(arguments: &PlanArguments) -> Result<()> {
         (Some(name), _) => {
             let found = published_runs().into_iter().find(|run| run.name == name);
             let run =
-                found.with_context(|| format!("no published run {name:?}; --preset list names them"))?;
+                found.with_context(|| format!("no published run `{name}`; --preset list names them"))?;
             show_cluster(arguments, run.work, &run.cluster, Some(&run))
         }
         (None, Some(parameters)) => {

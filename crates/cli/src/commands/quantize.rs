@@ -7,6 +7,7 @@ use crate::home::Home;
 use anyhow::{Result, ensure};
 use clap::Args;
 use serde_json::json;
+use std::ffi::OsString;
 use std::path::PathBuf;
 use zhenjin_model::write::{Quantisation, WrittenGguf};
 
@@ -15,7 +16,7 @@ pub(crate) struct QuantizeArguments {
     /// A training run's folder or one of its checkpoints, a Hugging Face folder, a GGUF file, or a fetched model's name;
     /// with weights in F32, F16 or BF16
     #[arg(value_name = "SOURCE")]
-    pub(crate) source: String,
+    pub(crate) source: OsString,
     /// The GGUF file to write; there is none of that name yet
     #[arg(value_name = "OUT")]
     pub(crate) out: PathBuf,
@@ -42,7 +43,7 @@ pub(crate) struct QuantizeArguments {
 fn quantisation(name: &str) -> Result<Quantisation, String> {
     Quantisation::from_name(name).ok_or_else(|| {
         let names: Vec<&str> = Quantisation::names().collect();
-        format!("{name:?} is none of {}", names.join(", "))
+        format!("`{name}` is none of {}", names.join(", "))
     })
 }
 
@@ -151,7 +152,7 @@ fn describe(
         })
         .collect();
     json!({
-        "file": arguments.out, "type": arguments.quantisation.name(), "bytes": written.file.bytes,
+        "file": arguments.out.display().to_string(), "type": arguments.quantisation.name(), "bytes": written.file.bytes,
         "source_bytes": before, "parameters": parameters, "tensors": types, "fallbacks": fallbacks,
         "perplexity": perplexity,
     })

@@ -5,6 +5,7 @@ use crate::home::Home;
 use crate::machine;
 use crate::memory_size::MemorySize;
 use anyhow::{Context, Result};
+use std::ffi::OsString;
 use std::sync::Arc;
 use zhenjin_assistant::{AdapterSpec, ModelSpec, ServedModels};
 use zhenjin_hub::ModelStore;
@@ -62,13 +63,10 @@ pub(crate) async fn run(home: &Home, arguments: ServeArguments) -> Result<()> {
     Ok(())
 }
 
-fn specs(store: &ModelStore, names: &[String]) -> Result<Vec<ModelSpec>> {
+fn specs(store: &ModelStore, names: &[OsString]) -> Result<Vec<ModelSpec>> {
     let specs = match names {
         [] => machine::every_model(store)?,
-        names => names
-            .iter()
-            .map(|name| Ok(ModelSpec { name: name.clone(), path: machine::resolve(store, name)?.path }))
-            .collect::<Result<_>>()?,
+        names => names.iter().map(|name| machine::named_spec(store, name)).collect::<Result<_>>()?,
     };
     if specs.is_empty() {
         tracing::warn!("{}, or in the chat page's model menu", machine::no_model());

@@ -89,7 +89,7 @@ fn print(summary: &Summary, folder: &Path, read: usize, seconds: f64, as_json: b
     let Counts { documents, tokens, text_bytes, text_characters, broken, cut } = summary.counts;
     if as_json {
         let line = json!({
-            "folder": folder, "documents": documents, "tokens": tokens, "text_bytes": text_bytes,
+            "folder": folder.display().to_string(), "documents": documents, "tokens": tokens, "text_bytes": text_bytes,
             "text_characters": text_characters, "broken": broken, "cut": cut, "shards": summary.shards,
             "kept_shards": summary.kept_shards, "unchanged": summary.unchanged, "seconds": seconds,
             "read_bytes": read, "broken_records": summary.broken,

@@ -237,7 +237,7 @@ impl<B: AsRef<[u8]>> Shard<B> {
     ) -> Result<(), String> {
         if document >= self.documents || range.start > range.end || range.end > self.document_tokens(document)
         {
-            return Err(format!("document {document} has no tokens {range:?}"));
+            return Err(format!("document {document} has no tokens {} to {}", range.start, range.end));
         }
         let start = self.span(document, 0).start;
         let ids = self.ids((start + range.start) as usize..(start + range.end) as usize);

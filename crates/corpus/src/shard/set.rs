@@ -77,7 +77,7 @@ impl ShardSet {
         let (mut documents, mut tokens) = (0u64, 0u64);
         for entry in &manifest.shards {
             if entry.file.is_empty() || entry.file.contains(['/', '\\']) || entry.file.starts_with('.') {
-                let reason = format!("the shard {:?} is not a file in its folder", entry.file);
+                let reason = format!("the shard `{}` is not a file in its folder", entry.file);
                 return Err(CorpusError::Manifest { path, reason });
             }
             let shard = open_shard(&folder.join(&entry.file), entry, &manifest.tokenizer)?;

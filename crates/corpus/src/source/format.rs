@@ -101,7 +101,7 @@ impl DocumentFormat {
                     let mut text = String::new();
                     match value_at(fields, path) {
                         Some(value) => append(value, &mut text)
-                            .map_err(|what| format!("the field {:?} holds {what}", path.join(".")))?,
+                            .map_err(|what| format!("the field `{}` holds {what}", path.join(".")))?,
                         None if *optional => {}
                         None => return Err(missing(fields, path)),
                     }
@@ -157,7 +157,7 @@ fn append(value: &Value, text: &mut String) -> Result<(), &'static str> {
 fn missing(fields: &Map<String, Value>, path: &[String]) -> String {
     let mut names: Vec<&str> = fields.keys().map(String::as_str).take(20).collect();
     names.sort_unstable();
-    format!("the field {:?} is missing (there are {})", path.join("."), names.join(", "))
+    format!("the field `{}` is missing (there are {})", path.join("."), names.join(", "))
 }
 
 #[cfg(test)]
@@ -179,7 +179,7 @@ mod tests {
         assert_eq!(filled("<|t|>{title}\\n{lines}", poem).expect("text"), "[<|t|>]日詩[\n]一\n二");
         assert_eq!(filled("{year}{{}}{a.b}{x.y}{n?}{none?}", poem).expect("text"), "960[{}]cz");
         let error = filled("{none}", poem).expect_err("missing");
-        assert!(error.contains("\"none\" is missing") && error.contains("lines"), "{error}");
+        assert!(error.contains("`none` is missing") && error.contains("lines"), "{error}");
         assert!(filled("{n}", poem).expect_err("null").contains("missing"));
         assert!(filled("{a}", poem).expect_err("an object").contains("an object"));
     }

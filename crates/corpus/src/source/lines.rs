@@ -32,6 +32,8 @@ impl Lines {
     pub(super) fn open(path: &Path) -> std::io::Result<Lines> {
         let mut file = BufReader::with_capacity(BUFFER_BYTES, File::open(path)?);
         let start = file.fill_buf()?;
+        zhenjin_files::check_no_lfs_pointer(path, start)
+            .map_err(|error| std::io::Error::other(error.problem()))?;
         let reader: Box<dyn BufRead + Send> = if start.starts_with(&[0x1F, 0x8B]) {
             let decoder = flate2::bufread::MultiGzDecoder::new(file);
             Box::new(BufReader::with_capacity(BUFFER_BYTES, decoder))

@@ -70,7 +70,7 @@ fn check_sizes(reader: &SerializedFileReader<File>) -> Result<(), String> {
 fn projection(schema: &Type, columns: &[&str]) -> Result<Type, String> {
     let names: Vec<&str> = schema.get_fields().iter().map(|field| field.name()).collect();
     if let Some(missing) = columns.iter().find(|column| !names.contains(column)) {
-        return Err(format!("it has no column {missing:?} (there are {})", names.join(", ")));
+        return Err(format!("it has no column `{missing}` (there are {})", names.join(", ")));
     }
     let fields: Vec<Arc<Type>> =
         schema.get_fields().iter().filter(|field| columns.contains(&field.name())).cloned().collect();

@@ -250,7 +250,7 @@ fn describe(
     let end_of_text = end.ok_or_else(|| CorpusError::Setting {
         field: "end of text",
         reason: match end_of_text {
-            Some(text) => format!("the tokenizer has no control token {text:?}"),
+            Some(text) => format!("the tokenizer has no control token `{text}`"),
             None => "the tokenizer has neither <|endoftext|> nor an end of sequence; name one of its control tokens".to_owned(),
         },
     })?;

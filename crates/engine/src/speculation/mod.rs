@@ -45,7 +45,7 @@ impl Speculation {
 
 /// The text names no way of guessing.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not a way to guess tokens; give `ngram` or `off`")]
+#[error("`{0}` is not a way to guess tokens; give `ngram` or `off`")]
 pub struct UnknownSpeculation(String);
 
 impl FromStr for Speculation {
@@ -69,6 +69,6 @@ mod tests {
         assert_eq!("off".parse(), Ok(Speculation::Off));
         assert_eq!("ngram".parse(), Ok(Speculation::Ngram));
         let refusal = "eagle".parse::<Speculation>().unwrap_err().to_string();
-        assert_eq!(refusal, "\"eagle\" is not a way to guess tokens; give `ngram` or `off`");
+        assert_eq!(refusal, "`eagle` is not a way to guess tokens; give `ngram` or `off`");
     }
 }

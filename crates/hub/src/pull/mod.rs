@@ -171,7 +171,7 @@ fn download_all(remote: &[RemoteFile], context: &PullContext<'_>) -> Result<Vec<
 /// Where a file goes; makes its folder.
 pub(crate) fn destination(folder: &Path, file: &str) -> Result<PathBuf, SourceError> {
     if !crate::reference::is_safe_path(file) {
-        return Err(SourceError::Failed(format!("the source offers a file with the unsafe path {file:?}")));
+        return Err(SourceError::Failed(format!("the source offers a file with the unsafe path `{file}`")));
     }
     let destination = folder.join(file);
     if let Some(parent) = destination.parent() {

@@ -131,10 +131,9 @@ impl ModelConfig {
                         "YaRN needs 0 < beta_slow <= beta_fast, found {beta_slow} and {beta_fast}"
                     ));
                 }
-                if attention_factor.is_some_and(|factor| !(factor > 0.0 && factor.is_finite())) {
-                    return Err(format!(
-                        "YaRN's attention factor must be positive, found {attention_factor:?}"
-                    ));
+                if let Some(factor) = attention_factor.filter(|factor| !(*factor > 0.0 && factor.is_finite()))
+                {
+                    return Err(format!("YaRN's attention factor must be positive, found {factor}"));
                 }
                 check_original_context(*original_context_length)
             }

@@ -3,7 +3,7 @@
 //! It does not check the tensors' shapes; it only asks which optional tensors exist.
 
 use super::{ConfigReading, ExpertsConfig, ModelConfig, RopeConfig, RopeScaling, SlidingWindow};
-use crate::errors::{FormatError, quoted};
+use crate::errors::{FormatError, quoted, shape};
 use crate::families::{Bias, Family, supported};
 use crate::gguf::{Gguf, GgufTensor, Value};
 use crate::names::Naming;
@@ -86,6 +86,12 @@ enum Neutral {
 impl Neutral {
     fn is(self, value: Value<'_>) -> bool {
         match (self, value) {
+            // A list has a value for each layer.
+            (_, Value::Array(list)) => {
+                list.iter().count() == list.count && list.iter().all(|value| self.is(value))
+            }
+            (Neutral::Zero, Value::Signed(value)) => value == 0,
+            (Neutral::One, Value::Signed(value)) => value == 1,
             (Neutral::Zero, Value::Unsigned(value)) => value == 0,
             (Neutral::Zero, Value::Float(value)) => value == 0.0,
             (Neutral::One, Value::Unsigned(value)) => value == 1,
@@ -183,16 +189,44 @@ impl<B: AsRef<[u8]>> Settings<'_, B> {
         FormatError::new(format!("metadata `{}`", self.key(name)), "the key is missing")
     }
 
+    /// A count, or a list of one for each layer in which all are equal.
     fn optional(&self, name: &str) -> Result<Option<usize>, FormatError> {
         let key = self.key(name);
-        self.file
-            .unsigned(&key)?
+        let value = match self.file.get(&key) {
+            Some(Value::Array(_)) => self.same_in_all_layers(&key)?,
+            _ => self.file.unsigned(&key)?,
+        };
+        value
             .map(|value| {
                 usize::try_from(value).map_err(|_| {
                     FormatError::new(format!("metadata `{key}`"), format!("{value} is too large"))
                 })
             })
             .transpose()
+    }
+
+    /// # Errors
+    /// When the list is not one of unsigned integers for each layer, or the layers differ.
+    fn same_in_all_layers(&self, key: &str) -> Result<Option<u64>, FormatError> {
+        let bad = |problem: String| FormatError::new(format!("metadata `{key}`"), problem);
+        let layers = match self.file.get(&self.key("block_count")) {
+            Some(Value::Unsigned(layers)) => layers,
+            _ => return Err(bad("is a list, but the number of layers is not known".to_owned())),
+        };
+        let values = self.file.integers(key)?.unwrap_or_default();
+        if values.len() as u64 != layers {
+            return Err(bad(format!("has {} values for {layers} layers", values.len())));
+        }
+        let Some(&first) = values.first() else { return Ok(None) };
+        if let Some(other) = values.iter().position(|value| *value != first) {
+            let differing = values.iter().filter(|value| **value != first).count();
+            return Err(bad(format!(
+                "layers that differ are not supported: layer 0 has {first} and layer {other} has {}; \
+                 {differing} of {layers} layers differ from layer 0",
+                values[other]
+            )));
+        }
+        u64::try_from(first).map(Some).map_err(|_| bad(format!("must not be negative, found {first}")))
     }
 
     fn required(&self, name: &str) -> Result<usize, FormatError> {
@@ -416,8 +450,9 @@ pub(crate) const ROPE_DIVISORS: &str = "rope_freqs.weight";
 fn divisors(tensor: &GgufTensor<'_>) -> Result<Vec<f32>, String> {
     if tensor.dtype != zhenjin_tensor::Dtype::F32 || tensor.shape.len() != 1 || tensor.shape[0] > 1024 {
         return Err(format!(
-            "must be a vector of type F32, found type {} and shape {:?}",
-            tensor.dtype, tensor.shape
+            "must be a vector of type F32, found type {} and shape {}",
+            tensor.dtype,
+            shape(tensor.shape)
         ));
     }
     let (numbers, _) = tensor.bytes.as_chunks::<4>();

@@ -79,7 +79,7 @@ const GGML_TYPES: [&str; 40] = [
 ];
 
 /// The supported types by their numbers.
-const TYPES: [(u32, Dtype); 11] = [
+const TYPES: [(u32, Dtype); 14] = [
     (0, Dtype::F32),
     (1, Dtype::F16),
     (2, Dtype::Q4_0),
@@ -90,7 +90,10 @@ const TYPES: [(u32, Dtype); 11] = [
     (12, Dtype::Q4K),
     (13, Dtype::Q5K),
     (14, Dtype::Q6K),
+    (20, Dtype::Iq4Nl),
+    (23, Dtype::Iq4Xs),
     (30, Dtype::Bf16),
+    (39, Dtype::Mxfp4),
 ];
 
 fn dtype(number: u32) -> Result<Dtype, Problem> {
@@ -98,8 +101,9 @@ fn dtype(number: u32) -> Result<Dtype, Problem> {
     known.map(|(_, dtype)| *dtype).ok_or_else(|| {
         let name = usize::try_from(number).ok().and_then(|number| GGML_TYPES.get(number));
         Problem(format!(
-            "type {} is not supported; supported are F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q4_K, Q5_K and Q6_K",
-            name.map_or_else(|| format!("number {number}"), |name| format!("{name} (number {number})"))
+            "type {} is not supported; supported are {}",
+            name.map_or_else(|| format!("number {number}"), |name| format!("{name} (number {number})")),
+            Dtype::ALL.map(Dtype::name).join(", ")
         ))
     })
 }

@@ -6,7 +6,7 @@ use std::ops::Range;
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use zhenjin_tensor::Dtype;
 
-use crate::errors::{FormatError, quoted};
+use crate::errors::{FormatError, quoted, shape};
 
 /// The longest header that is read. Real headers take about 100 bytes a tensor.
 pub const MAX_HEADER_BYTES: u64 = 16 << 20;
@@ -157,9 +157,9 @@ fn locate(tensors: &mut [TensorRecord], data_start: usize, file_bytes: usize) ->
             tensor.shape.iter().try_fold(tensor.element_type.bytes, |bytes, size| bytes.checked_mul(*size));
         if needed != Some(claimed) {
             return Err(fault(format!(
-                "type {} and shape {:?} need {} bytes, but data_offsets [{start}, {stop}] span {claimed}",
+                "type {} and shape {} need {} bytes, but data_offsets [{start}, {stop}] span {claimed}",
                 tensor.element_type.name,
-                tensor.shape,
+                shape(&tensor.shape),
                 needed.map_or_else(|| "more than 2^64".to_owned(), |needed| needed.to_string()),
             )));
         }

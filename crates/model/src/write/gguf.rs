@@ -173,7 +173,9 @@ fn head(metadata: &[(String, MetadataValue)], tensors: &[Tensor]) -> Result<Vec<
         head.extend(offset.to_le_bytes());
         let end =
             tensor.bytes().and_then(|bytes| offset.checked_add(bytes)?.checked_next_multiple_of(ALIGNMENT));
-        offset = end.ok_or_else(|| format!("tensor `{}` is too large: {:?}", tensor.name, tensor.shape))?;
+        offset = end.ok_or_else(|| {
+            format!("tensor `{}` is too large: {}", tensor.name, crate::errors::shape(&tensor.shape))
+        })?;
     }
     Ok(head)
 }

@@ -92,7 +92,9 @@ pub fn write_tensors(
         }
         let bytes = shape.iter().try_fold(dtype.block_bytes(), |bytes, size| bytes.checked_mul(*size));
         let next = bytes.and_then(|bytes| end.checked_add(bytes));
-        let next = next.ok_or_else(|| unwritable(format!("tensor `{name}` is too large: {shape:?}")))?;
+        let next = next.ok_or_else(|| {
+            unwritable(format!("tensor `{name}` is too large: {}", crate::errors::shape(shape)))
+        })?;
         let entry = json!({ "dtype": dtype.name(), "shape": shape, "data_offsets": [end, next] });
         if header.insert(name.clone(), entry).is_some() {
             return Err(unwritable(format!("two tensors are called `{name}`")));

@@ -175,6 +175,47 @@ fn settings_that_nothing_reads_are_listed() {
 }
 
 #[test]
+fn a_list_with_a_value_for_each_layer_is_one_value_where_all_are_equal() {
+    let counts = |counts: &[u32]| {
+        let bytes = counts.iter().flat_map(|count| count.to_le_bytes()).collect();
+        RawValue::array(4, counts.len() as u64, bytes)
+    };
+    let layers = from_gguf(&gguf::parse(tiny_llama().bytes()).unwrap()).unwrap().config.layers;
+    for (key, value) in [
+        ("attention.head_count", 2),
+        ("attention.head_count_kv", 1),
+        ("feed_forward_length", 24),
+        ("attention.sliding_window", 8),
+    ] {
+        let with = |value: RawValue| {
+            let mut file = tiny_llama();
+            file.set(&format!("llama.{key}"), value);
+            from_gguf(&gguf::parse(file.bytes()).unwrap()).map(|reading| reading.config)
+        };
+        let list = with(counts(&vec![value; layers])).unwrap();
+        assert_eq!(list, with(RawValue::u32(value)).unwrap(), "{key}");
+        let error = with(counts(&vec![value; layers + 1])).unwrap_err().to_string();
+        assert!(
+            error.contains(&format!("`llama.{key}`")) && error.contains(&format!("{} values", layers + 1)),
+            "{error}"
+        );
+    }
+    let mut file = tiny_llama();
+    file.set("llama.block_count", RawValue::u32(3));
+    file.set("llama.feed_forward_length", counts(&[24, 24, 32]));
+    let error = from_gguf(&gguf::parse(file.bytes()).unwrap()).unwrap_err().to_string();
+    assert_eq!(
+        error,
+        "metadata `llama.feed_forward_length`: layers that differ are not supported: layer 0 has 24 and layer 2 has 32; \
+         1 of 3 layers differ from layer 0"
+    );
+    // A list of settings that change nothing changes nothing.
+    file.set("llama.feed_forward_length", counts(&[24, 24, 24]));
+    file.set("llama.expert_shared_count", counts(&[0, 0, 0]));
+    from_gguf(&gguf::parse(file.bytes()).unwrap()).unwrap();
+}
+
+#[test]
 fn scaling_of_rope_in_gguf_files() {
     let scaling = |settings: &[(&str, RawValue)]| {
         let mut file = tiny_llama();

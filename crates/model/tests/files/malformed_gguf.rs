@@ -12,7 +12,7 @@ type Fault = fn(&mut GgufWriter);
 /// Every fault with two parts of the message that it must give: the place and the problem.
 const FAULTS: &[(&str, Fault, &str, &str)] = &[
     ("other magic", |file| file.magic = *b"GGML", "header", "begin with `GGUF`"),
-    ("zip archive", |file| file.magic = *b"PK\x03\x04", "header", r"`PK\u{3}\u{4}`"),
+    ("zip archive", |file| file.magic = *b"PK\x03\x04", "header", "`PK\u{FFFD}\u{FFFD}`"),
     ("version 0", |file| file.version = 0, "header", "version 0"),
     ("version 1", |file| file.version = 1, "header", "version 1 is not supported"),
     ("version of the future", |file| file.version = 99, "header", "version 99"),
@@ -212,9 +212,9 @@ const FAULTS: &[(&str, Fault, &str, &str)] = &[
     ),
     (
         "key/value heads per layer",
-        |file| file.set("llama.attention.head_count_kv", RawValue::array(4, 1, vec![1, 0, 0, 0])),
+        |file| file.set("llama.attention.head_count_kv", RawValue::array(4, 2, vec![1, 0, 0, 0, 1, 0, 0, 0])),
         "metadata `llama.attention.head_count_kv`",
-        "found an array",
+        "has 2 values for 1 layers",
     ),
     (
         "heads that do not divide the width",

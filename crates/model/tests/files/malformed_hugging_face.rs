@@ -82,7 +82,7 @@ fn configuration_faults() -> Vec<(Value, &'static str, &'static str)> {
         (
             json!({"model_type": "qwen2", "architectures": null, "layer_types": ["chunked_attention"]}),
             "field `layer_types`",
-            "`\\\"chunked_attention\\\"` of layer 0",
+            "`\"chunked_attention\"` of layer 0",
         ),
         (
             json!({"model_type": "qwen2", "architectures": null, "layer_types": ["sliding_attention"]}),

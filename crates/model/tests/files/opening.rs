@@ -179,6 +179,29 @@ fn paths_that_are_not_models() {
     assert!(open_error(Path::new("/dev/zero")).contains("not a regular file"));
 }
 
+#[test]
+fn a_git_lfs_pointer_says_what_it_is() {
+    let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a21\nsize 270590880\n";
+    let folder = tempfile::tempdir().unwrap();
+    let says = |path: &Path, file: &str| {
+        let error = open_error(path);
+        assert!(
+            error.contains(&format!("{file}: it is a Git LFS pointer, not the file itself, which has 270590880 bytes; run `git lfs pull`")),
+            "{error}"
+        );
+    };
+    let gguf = folder.path().join("model.gguf");
+    std::fs::write(&gguf, pointer).unwrap();
+    says(&gguf, "model.gguf");
+    says(folder.path(), "model.gguf");
+    std::fs::remove_file(&gguf).unwrap();
+    write_folder(folder.path(), &tiny_config(), &tiny_tensors());
+    std::fs::write(folder.path().join("model.safetensors"), pointer).unwrap();
+    says(folder.path(), "model.safetensors");
+    std::fs::write(folder.path().join("config.json"), pointer).unwrap();
+    says(folder.path(), "config.json");
+}
+
 fn open_error(path: &Path) -> String {
     match ModelFile::open(path) {
         Ok(_) => panic!("{} was accepted", path.display()),

@@ -3,11 +3,13 @@
 
 mod k_quants;
 mod simple;
+mod tables;
 
 use crate::{Dtype, TensorError};
 use half::{bf16, f16};
 
 pub(crate) use k_quants::scales_and_minimums;
+pub(crate) use tables::{FOUR_BIT_FLOATS, NON_LINEAR, iq4_xs_scales, power_of_two};
 
 /// Expands `blocks` of type `dtype` into `out`, in file order.
 ///
@@ -44,6 +46,9 @@ pub fn dequantise(dtype: Dtype, blocks: &[u8], out: &mut [f32]) -> Result<(), Te
         Dtype::Q4K => each(blocks, out, k_quants::q4_k),
         Dtype::Q5K => each(blocks, out, k_quants::q5_k),
         Dtype::Q6K => each(blocks, out, k_quants::q6_k),
+        Dtype::Iq4Nl => each(blocks, out, tables::iq4_nl),
+        Dtype::Iq4Xs => each(blocks, out, tables::iq4_xs),
+        Dtype::Mxfp4 => each(blocks, out, tables::mxfp4),
     }
     Ok(())
 }

@@ -45,7 +45,7 @@ pub(super) fn q8_0(block: &[u8; 34], out: &mut [f32; 32]) {
     }
 }
 
-fn nibble(bytes: &[u8], element: usize) -> u8 {
+pub(super) fn nibble(bytes: &[u8], element: usize) -> u8 {
     if element < 16 { bytes[element] & 0x0F } else { bytes[element - 16] >> 4 }
 }
 

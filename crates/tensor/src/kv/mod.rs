@@ -65,7 +65,7 @@ impl FromStr for KvDtype {
 
     fn from_str(name: &str) -> Result<KvDtype, String> {
         let found = KvDtype::ALL.into_iter().find(|dtype| dtype.name() == name);
-        found.ok_or_else(|| format!("{name:?} is no type of a KV cache; there are f32 and int8"))
+        found.ok_or_else(|| format!("`{name}` is no type of a KV cache; there are f32 and int8"))
     }
 }
 

@@ -8,6 +8,7 @@
 )]
 
 use super::lanes::TileLanes;
+use crate::dequantise::{FOUR_BIT_FLOATS, NON_LINEAR};
 use crate::matrix::*;
 use std::marker::PhantomData;
 
@@ -176,6 +177,21 @@ pub(super) struct FiveBits;
 pub(super) struct SixBits;
 /// 8 bits.
 pub(super) struct EightBits;
+/// 4 bits that number the values of IQ4_NL's table.
+pub(super) struct NonLinear;
+/// 4 bits that number the values of MXFP4's table.
+pub(super) struct FourBitFloats;
+
+/// A table as unsigned bytes, around `centre`.
+const fn around(centre: i16, table: [i8; 16]) -> [u8; 16] {
+    let mut bytes = [0; 16];
+    let mut i = 0;
+    while i < 16 {
+        bytes[i] = (table[i] as i16 + centre) as u8;
+        i += 1;
+    }
+    bytes
+}
 
 impl Quants for Nibbles {
     const BITS: u32 = 4;
@@ -232,6 +248,30 @@ impl Quants for EightBits {
     }
 }
 
+impl Quants for NonLinear {
+    const BITS: u32 = 8;
+    const BYTES: usize = NIBBLES_BYTES;
+    const ROWS_WORTH_EXPANDING: usize = 48;
+
+    #[inline(always)]
+    unsafe fn group<S: TileLanes>(block: *const u8, group: usize) -> S::Words {
+        const TABLE: [u8; 16] = around(128, NON_LINEAR);
+        unsafe { S::look_up(&TABLE, Nibbles::group::<S>(block, group)) }
+    }
+}
+
+impl Quants for FourBitFloats {
+    const BITS: u32 = 5;
+    const BYTES: usize = NIBBLES_BYTES;
+    const ROWS_WORTH_EXPANDING: usize = 48;
+
+    #[inline(always)]
+    unsafe fn group<S: TileLanes>(block: *const u8, group: usize) -> S::Words {
+        const TABLE: [u8; 16] = around(16, FOUR_BIT_FLOATS);
+        unsafe { S::look_up(&TABLE, Nibbles::group::<S>(block, group)) }
+    }
+}
+
 /// An f16 scale per block.
 pub(super) struct Centred;
 /// An f16 scale and an f16 minimum per block.
@@ -240,6 +280,10 @@ pub(super) struct WithMinimum;
 pub(super) struct SuperScaled;
 /// A small signed scale per half block, times an f16 number per eight blocks.
 pub(super) struct Sixteenths;
+/// A small signed scale per block, times an f16 number per eight blocks.
+pub(super) struct SignedScaled;
+/// An f32 scale per block.
+pub(super) struct FloatScaled;
 
 /// Offset of the f16 scales of scales in a record of eight blocks.
 const SUPERS: usize = SUPER_BLOCKS * 2 * TILE_ROWS;
@@ -320,6 +364,42 @@ impl Scales for Sixteenths {
     }
 }
 
+impl Scales for SignedScaled {
+    const PARTS: usize = 1;
+    const MINIMUMS: Minimums = Minimums::None;
+    const BYTES: usize = SIGNED_RECORD / SUPER_BLOCKS;
+
+    #[inline(always)]
+    unsafe fn scales<S: TileLanes>(records: *const u8, block: usize, _part: usize) -> S::Floats {
+        unsafe {
+            let record = records.add(block / SUPER_BLOCKS * SIGNED_RECORD);
+            let small = S::load_i8(record.add(block % SUPER_BLOCKS * TILE_ROWS));
+            S::multiply(S::load_f16(record.add(SUPER_BLOCKS * TILE_ROWS)), small)
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn minimums<S: TileLanes>(_records: *const u8, _block: usize) -> S::Floats {
+        unsafe { S::zero() }
+    }
+}
+
+impl Scales for FloatScaled {
+    const PARTS: usize = 1;
+    const MINIMUMS: Minimums = Minimums::None;
+    const BYTES: usize = FLOAT_RECORD;
+
+    #[inline(always)]
+    unsafe fn scales<S: TileLanes>(records: *const u8, block: usize, _part: usize) -> S::Floats {
+        unsafe { S::load(records.add(block * FLOAT_RECORD).cast()) }
+    }
+
+    #[inline(always)]
+    unsafe fn minimums<S: TileLanes>(_records: *const u8, _block: usize) -> S::Floats {
+        unsafe { S::zero() }
+    }
+}
+
 pub(super) type Q4_0 = Packed<Nibbles, Centred>;
 pub(super) type Q4_1 = Packed<Nibbles, WithMinimum>;
 pub(super) type Q5_0 = Packed<FiveBits, Centred>;
@@ -328,3 +408,6 @@ pub(super) type Q8_0 = Packed<EightBits, Centred>;
 pub(super) type Q4K = Packed<Nibbles, SuperScaled>;
 pub(super) type Q5K = Packed<FiveBits, SuperScaled>;
 pub(super) type Q6K = Packed<SixBits, Sixteenths>;
+pub(super) type Iq4Nl = Packed<NonLinear, Centred>;
+pub(super) type Iq4Xs = Packed<NonLinear, SignedScaled>;
+pub(super) type Mxfp4 = Packed<FourBitFloats, FloatScaled>;

@@ -134,6 +134,9 @@ impl<'a> Work<'a> {
                 Dtype::Q4K => self.integers::<formats::Q4K>(tiles, rows),
                 Dtype::Q5K => self.integers::<formats::Q5K>(tiles, rows),
                 Dtype::Q6K => self.integers::<formats::Q6K>(tiles, rows),
+                Dtype::Iq4Nl => self.integers::<formats::Iq4Nl>(tiles, rows),
+                Dtype::Iq4Xs => self.integers::<formats::Iq4Xs>(tiles, rows),
+                Dtype::Mxfp4 => self.integers::<formats::Mxfp4>(tiles, rows),
             }
         }
     }

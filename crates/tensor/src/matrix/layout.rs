@@ -43,6 +43,11 @@ pub(crate) const SUPER_RECORD: usize = SUPER_BLOCKS * 2 * TILE_ROWS + 2 * SCALE_
 /// of scales.
 pub(crate) const SIXTEENTHS_RECORD: usize = SUPER_BLOCKS * 2 * TILE_ROWS + SCALE_RECORD;
 
+/// Scale record of eight blocks of IQ4_XS: for each block 16 signed scales of one byte, then 16 f16 scales of scales.
+pub(crate) const SIGNED_RECORD: usize = SUPER_BLOCKS * TILE_ROWS + SCALE_RECORD;
+/// Scale record of one block of MXFP4: 16 f32 scales, because an f16 does not reach as far as its exponent.
+pub(crate) const FLOAT_RECORD: usize = 4 * TILE_ROWS;
+
 /// Sizes of the parts of a tile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct TileLayout {
@@ -66,6 +71,9 @@ impl TileLayout {
             Dtype::Q4K => (NIBBLES_BYTES, SUPER_RECORD, SUPER_BLOCKS * BLOCK_COLUMNS),
             Dtype::Q5K => (FIVE_BITS_BYTES, SUPER_RECORD, SUPER_BLOCKS * BLOCK_COLUMNS),
             Dtype::Q6K => (SIX_BITS_BYTES, SIXTEENTHS_RECORD, SUPER_BLOCKS * BLOCK_COLUMNS),
+            Dtype::Iq4Nl => (NIBBLES_BYTES, SCALE_RECORD, BLOCK_COLUMNS),
+            Dtype::Iq4Xs => (NIBBLES_BYTES, SIGNED_RECORD, SUPER_BLOCKS * BLOCK_COLUMNS),
+            Dtype::Mxfp4 => (NIBBLES_BYTES, FLOAT_RECORD, BLOCK_COLUMNS),
         };
         let scales = (columns / BLOCK_COLUMNS).checked_mul(quants)?;
         let records = (columns / record_columns).checked_mul(record)?;

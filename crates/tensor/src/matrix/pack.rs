@@ -2,7 +2,7 @@
 
 use super::layout::*;
 use crate::Dtype;
-use crate::dequantise::scales_and_minimums;
+use crate::dequantise::{iq4_xs_scales, power_of_two, scales_and_minimums};
 
 /// Writes one row (its file blocks) into lane `lane` of a zeroed tile.
 pub(super) fn pack_row(dtype: Dtype, blocks: &[u8], lane: usize, layout: TileLayout, tile: &mut [u8]) {
@@ -10,7 +10,7 @@ pub(super) fn pack_row(dtype: Dtype, blocks: &[u8], lane: usize, layout: TileLay
     match dtype {
         Dtype::F32 => lane.floats::<4>(blocks),
         Dtype::F16 | Dtype::Bf16 => lane.floats::<2>(blocks),
-        Dtype::Q4_0 => lane.each::<18>(blocks, |lane, block, bytes| {
+        Dtype::Q4_0 | Dtype::Iq4Nl => lane.each::<18>(blocks, |lane, block, bytes| {
             lane.scale(block, 0, SCALE_RECORD, &bytes[..2]);
             lane.nibbles(block, NIBBLES_BYTES, &bytes[2..]);
         }),
@@ -53,6 +53,12 @@ pub(super) fn pack_row(dtype: Dtype, blocks: &[u8], lane: usize, layout: TileLay
             }
         }),
         Dtype::Q6K => lane.each::<210>(blocks, pack_q6_k),
+        Dtype::Iq4Xs => lane.each::<136>(blocks, pack_iq4_xs),
+        Dtype::Mxfp4 => lane.each::<17>(blocks, |lane, block, bytes| {
+            let at = lane.layout.scales + block * FLOAT_RECORD + 4 * lane.lane;
+            lane.tile[at..at + 4].copy_from_slice(&power_of_two(bytes[0]).to_le_bytes());
+            lane.nibbles(block, NIBBLES_BYTES, &bytes[1..]);
+        }),
     }
 }
 
@@ -149,4 +155,13 @@ fn pack_q6_k(lane: &mut Lane<'_>, record: usize, bytes: &[u8; 210]) {
         lane.tile[at + i * TILE_ROWS] = scale;
     }
     lane.scale(record, SUPER_BLOCKS * 2 * TILE_ROWS, SIXTEENTHS_RECORD, &bytes[208..210]);
+}
+
+fn pack_iq4_xs(lane: &mut Lane<'_>, record: usize, bytes: &[u8; 136]) {
+    let at = lane.layout.scales + record * SIGNED_RECORD + lane.lane;
+    for (sub, scale) in iq4_xs_scales(bytes).into_iter().enumerate() {
+        lane.tile[at + sub * TILE_ROWS] = scale.cast_unsigned();
+        lane.nibbles(record * SUPER_BLOCKS + sub, NIBBLES_BYTES, &bytes[8 + 16 * sub..][..16]);
+    }
+    lane.scale(record, SUPER_BLOCKS * TILE_ROWS, SIGNED_RECORD, &bytes[..2]);
 }

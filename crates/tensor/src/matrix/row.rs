@@ -2,6 +2,7 @@
 
 use super::layout::*;
 use crate::Dtype;
+use crate::dequantise::{FOUR_BIT_FLOATS, NON_LINEAR};
 use half::{bf16, f16};
 
 /// Expands lane `lane` of a tile into `out`.
@@ -22,6 +23,16 @@ pub(super) fn unpack_row(dtype: Dtype, tile: &[u8], layout: TileLayout, lane: us
         Dtype::Q4K => lane.super_scaled(out, |block, i| lane.nibble(NIBBLES_BYTES, block, i)),
         Dtype::Q5K => lane.super_scaled(out, |block, i| lane.five_bits(block, i)),
         Dtype::Q6K => lane.sixteenths(out),
+        Dtype::Iq4Nl => lane.tabled(out, &NON_LINEAR, |block| lane.f16_at(block * SCALE_RECORD)),
+        Dtype::Iq4Xs => lane.tabled(out, &NON_LINEAR, |block| {
+            let record = block / SUPER_BLOCKS * SIGNED_RECORD;
+            let small = lane.scales[record + block % SUPER_BLOCKS * TILE_ROWS + lane.lane].cast_signed();
+            lane.f16_at(record + SUPER_BLOCKS * TILE_ROWS) * f32::from(small)
+        }),
+        Dtype::Mxfp4 => lane.tabled(out, &FOUR_BIT_FLOATS, |block| {
+            let (scales, _) = lane.scales[block * FLOAT_RECORD..][..FLOAT_RECORD].as_chunks::<4>();
+            f32::from_le_bytes(scales[lane.lane])
+        }),
     }
 }
 
@@ -65,6 +76,15 @@ impl Lane<'_> {
             let scale = self.f16_at(block * SCALE_RECORD);
             for (i, out) in out.iter_mut().enumerate() {
                 *out = scale * (f32::from(quant(block, i)) - centre);
+            }
+        }
+    }
+
+    fn tabled(&self, out: &mut [f32], table: &[i8; 16], scale: impl Fn(usize) -> f32) {
+        for (block, out) in out.as_chunks_mut::<BLOCK_COLUMNS>().0.iter_mut().enumerate() {
+            let scale = scale(block);
+            for (i, out) in out.iter_mut().enumerate() {
+                *out = scale * f32::from(table[usize::from(self.nibble(NIBBLES_BYTES, block, i))]);
             }
         }
     }

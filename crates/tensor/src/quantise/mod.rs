@@ -1,9 +1,10 @@
 //! From f32 to file blocks, one readable function per type: the inverse of `dequantise`, for tests, benchmarks and
-//! whoever writes models. The types of 32 elements are bit-equal to the `gguf` Python package's; the K types,
-//! for which that package has no quantiser, take the range of each sub-block. Does not know SIMD or threads.
+//! whoever writes models. The types of 32 elements are bit-equal to the `gguf` Python package's; for the K types
+//! and the two IQ4 types that package has no quantiser. Does not know SIMD or threads.
 
 mod k_quants;
 mod simple;
+mod tables;
 
 use crate::{Dtype, TensorError};
 use half::{bf16, f16};
@@ -26,6 +27,9 @@ pub fn quantise(dtype: Dtype, values: &[f32]) -> Result<Vec<u8>, TensorError> {
         Dtype::Q4K => each(dtype, values, k_quants::q4_k),
         Dtype::Q5K => each(dtype, values, k_quants::q5_k),
         Dtype::Q6K => each(dtype, values, k_quants::q6_k),
+        Dtype::Iq4Nl => each(dtype, values, tables::iq4_nl),
+        Dtype::Iq4Xs => each(dtype, values, tables::iq4_xs),
+        Dtype::Mxfp4 => each(dtype, values, tables::mxfp4),
     }
 }
 

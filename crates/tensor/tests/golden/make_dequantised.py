@@ -17,7 +17,7 @@ BLOCKS = 3
 # Where the f16 numbers of a block are.
 F16_OFFSETS = {
     "Q4_0": [0], "Q4_1": [0, 2], "Q5_0": [0], "Q5_1": [0, 2], "Q8_0": [0],
-    "Q4_K": [0, 2], "Q5_K": [0, 2], "Q6_K": [208],
+    "Q4_K": [0, 2], "Q5_K": [0, 2], "Q6_K": [208], "IQ4_NL": [0], "IQ4_XS": [0], "MXFP4": [],
 }
 
 random = np.random.default_rng(20250101)
@@ -26,6 +26,8 @@ for name in ["F32", "F16", "BF16", *F16_OFFSETS]:
     _, block_bytes = GGML_QUANT_SIZES[kind]
     if name in F16_OFFSETS:
         blocks = random.integers(0, 256, (BLOCKS, block_bytes), dtype=np.uint8)
+        if name == "MXFP4":
+            blocks[:, 0] = [0, 1, 250]  # the two subnormal scales, and a large one
         for offset in F16_OFFSETS[name]:
             scales = (random.standard_normal(BLOCKS) * 0.1).astype(np.float16)
             scales[0] = np.float16(6e-8)  # the smallest subnormal number

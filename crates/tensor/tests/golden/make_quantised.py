@@ -20,7 +20,7 @@ values[0, 64:96] = 0.75
 values[0, 96:128] = np.round(values[0, 96:128] * 4)  # many ties
 out = sys.stdout.buffer
 out.write(struct.pack("<I", values.size) + values.tobytes())
-for name in ["F32", "F16", "BF16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0"]:
+for name in ["F32", "F16", "BF16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "MXFP4"]:
     blocks = quantize(values, GGMLQuantizationType[name]).tobytes()
     out.write(struct.pack("<B", len(name)) + name.encode())
     out.write(struct.pack("<I", len(blocks)) + blocks)

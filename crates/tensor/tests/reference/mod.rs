@@ -19,6 +19,10 @@ pub(crate) fn blocks(dtype: Dtype, bytes: &[u8]) -> Vec<Block> {
     bytes.chunks_exact(dtype.block_bytes()).flat_map(|bytes| split(dtype, bytes)).collect()
 }
 
+/// The tables of the types that have one, around 128 and 16.
+const NON_LINEAR: [u8; 16] = [1, 24, 45, 63, 79, 93, 106, 118, 129, 141, 153, 166, 181, 197, 217, 241];
+const FOUR_BIT_FLOATS: [u8; 16] = [16, 17, 18, 19, 20, 22, 24, 28, 16, 15, 14, 13, 12, 10, 8, 4];
+
 fn split(dtype: Dtype, bytes: &[u8]) -> Vec<Block> {
     let half = |at: usize| f16::from_le_bytes([bytes[at], bytes[at + 1]]).to_f32();
     let nibble = |at: usize, i: usize| if i < 16 { bytes[at + i] & 15 } else { bytes[at + i - 16] >> 4 };
@@ -66,6 +70,25 @@ fn split(dtype: Dtype, bytes: &[u8]) -> Vec<Block> {
                 }
             })
             .collect(),
+        Dtype::Iq4Nl => one(std::array::from_fn(|i| NON_LINEAR[usize::from(nibble(2, i))]), 128, None),
+        Dtype::Iq4Xs => (0..8)
+            .map(|sub| {
+                let low = bytes[4 + sub / 2] >> (4 * (sub % 2)) & 15;
+                let high = bytes[2 + sub / 4] >> (2 * (sub % 4)) & 3;
+                Block {
+                    quants: std::array::from_fn(|i| NON_LINEAR[usize::from(nibble(8 + 16 * sub, i))]),
+                    centre: 128,
+                    scales: vec![half(0) * (f32::from(low | high << 4) - 32.0)],
+                    minimum: None,
+                }
+            })
+            .collect(),
+        Dtype::Mxfp4 => vec![Block {
+            quants: std::array::from_fn(|i| FOUR_BIT_FLOATS[usize::from(nibble(1, i))]),
+            centre: 16,
+            scales: vec![2.0_f64.powi(i32::from(bytes[0]) - 128) as f32],
+            minimum: None,
+        }],
         Dtype::F32 | Dtype::F16 | Dtype::Bf16 => unreachable!("{dtype} has no blocks"),
     }
 }
@@ -201,7 +224,8 @@ pub(crate) fn random_weights(random: &mut Random, dtype: Dtype, elements: usize,
                 block.copy_from_slice(&half::bf16::from_f32(number(random).to_f32()).to_le_bytes());
                 continue;
             }
-            Dtype::F16 | Dtype::Q4_0 | Dtype::Q5_0 | Dtype::Q8_0 => &[0],
+            Dtype::F16 | Dtype::Q4_0 | Dtype::Q5_0 | Dtype::Q8_0 | Dtype::Iq4Nl | Dtype::Iq4Xs => &[0],
+            Dtype::Mxfp4 => &[],
             Dtype::Q4_1 | Dtype::Q5_1 | Dtype::Q4K | Dtype::Q5K => &[0, 2],
             Dtype::Q6K => &[208],
         };
@@ -209,6 +233,9 @@ pub(crate) fn random_weights(random: &mut Random, dtype: Dtype, elements: usize,
             (ScaleKind::Extreme, 0) => block.fill(0),
             (ScaleKind::Extreme, 1) => block.fill(0xFF),
             _ => block.iter_mut().for_each(|byte| *byte = random.next() as u8),
+        }
+        if dtype == Dtype::Mxfp4 && kind == ScaleKind::Usual {
+            block[0] = 118 + random.below(8) as u8;
         }
         for &offset in offsets {
             block[offset..offset + 2].copy_from_slice(&number(random).to_le_bytes());

@@ -69,6 +69,9 @@ impl<'a, 'source> Rendering<'a, 'source> {
     ) -> Self {
         let protect = |text: &str| writing.guard.protect(text);
         let mut common: Vec<(String, Costed)> = Vec::new();
+        // Jinja is given these two always, as Hugging Face's library does.
+        common.push(("tools".to_owned(), Costed::nothing()));
+        common.push(("documents".to_owned(), Costed::nothing()));
         for (name, value) in conversation.variables.iter().flatten() {
             common.push((name.clone(), Costed::json(value, &protect)));
         }

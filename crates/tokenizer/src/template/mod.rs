@@ -7,12 +7,10 @@
 
 mod assistant_spans;
 mod conversation;
-mod generation_tag;
 mod guard;
-mod python_add;
-mod python_format;
-mod python_json;
+mod python;
 mod sandbox;
+mod source;
 mod strftime;
 mod workers;
 
@@ -238,7 +236,7 @@ fn checked(source: &str) -> Result<String, TemplateError> {
     if source.len() > MAX_TEMPLATE_BYTES {
         return Err(TemplateError::TooLarge { bytes: source.len(), limit: MAX_TEMPLATE_BYTES });
     }
-    let source = generation_tag::as_filter(source);
+    let source = source::rewritten(source);
     sandbox::on_large_stack(|| sandbox::compile("chat_template", &source).map(drop))?
         .map_err(|error| TemplateError::Syntax(sandbox::describe(&error)))?;
     Ok(source)

@@ -5,15 +5,14 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::thread;
 
-use minijinja::machinery::{self, CompiledTemplate, Instruction, Instructions, TemplateConfig};
+use minijinja::machinery::{self, CompiledTemplate, TemplateConfig};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Value;
-use minijinja::{AutoEscape, Environment, Error, ErrorKind, State};
-use minijinja_contrib::pycompat;
+use minijinja::{AutoEscape, Environment, Error, ErrorKind};
 use time::OffsetDateTime;
 
 use super::guard::{GENERATION_END, GENERATION_START, MARK};
-use super::{Sources, generation_tag, python_add, python_format, python_json, strftime};
+use super::{Sources, python, source, strftime};
 use crate::TemplateError;
 
 /// Work that every rendering may do, in the engine's units: one instruction, or 64 bytes of data. A unit takes 20 to 200
@@ -30,8 +29,6 @@ const MAX_FUEL: u64 = 1_500_000;
 const MAX_TAG_BYTES: usize = 2048;
 /// The engine compiles a chain of `elif` in quadratic time; real templates have a handful.
 const MAX_ELIFS: usize = 500;
-/// Searching and replacing take longer per byte than copying, so they cost one unit for so many bytes.
-const SEARCHED_BYTES_PER_FUEL: usize = 16;
 /// Depth of macros and includes; real templates use fewer than ten.
 const RECURSION_LIMIT: usize = 100;
 /// Address space for the engine's stack; only what is used takes memory.
@@ -43,35 +40,22 @@ const NAME: &str = "chat_template";
 /// Prefix of the error that `raise_exception` raises.
 const REFUSAL: &str = "raise_exception: ";
 
-/// The function that stands for the operator `+`. Templates cannot name it.
-const ADD: &str = "+";
-
 /// An environment without templates.
 pub(super) fn environment() -> Environment<'static> {
     let mut environment = Environment::new();
     environment.set_recursion_limit(RECURSION_LIMIT);
     environment.set_auto_escape_callback(|_| AutoEscape::None);
-    environment.set_unknown_method_callback(python_method);
-    environment.set_formatter(python_format::write_value);
-    environment.add_filter("tojson", python_json::to_json);
-    environment.add_filter("string", python_format::to_text);
-    environment.add_filter("replace", replace);
-    // Not in Jinja2; joined lists of it are views that can be made exponentially long.
-    environment.remove_filter("chain");
-    // Its time grows with the third power of the depth of a value, and no chat template prints for programmers.
-    environment.remove_filter("pprint");
-    environment.add_filter(generation_tag::FILTER, |text: &str| {
+    environment.set_unknown_method_callback(python::call_method);
+    environment.set_formatter(python::write_value);
+    python::add_to(&mut environment);
+    environment.add_filter(source::FILTER, |text: &str| {
         format!("{MARK}{GENERATION_START}{text}{MARK}{GENERATION_END}")
     });
     environment.add_function("raise_exception", raise_exception);
-    environment.add_function(ADD, python_add::add);
     environment
 }
 
 /// Compiles a template as Hugging Face configures Jinja.
-///
-/// The engine adds lists lazily and, once they are nested deeply, all at once, however long they are: thirty doublings
-/// would take all memory. So `+` becomes a call of a function of ours that pays for every item.
 ///
 /// # Errors
 /// The engine's, with the line.
@@ -84,8 +68,8 @@ pub(super) fn compile<'source>(
     let config =
         TemplateConfig { syntax_config: syntax, default_auto_escape: Arc::new(|_| AutoEscape::None) };
     let mut compiled = CompiledTemplate::new(name, source, &config)?;
-    replace_additions(&mut compiled.instructions);
-    compiled.blocks.values_mut().for_each(replace_additions);
+    python::replace_instructions(&mut compiled.instructions)?;
+    compiled.blocks.values_mut().try_for_each(python::replace_instructions)?;
     Ok(compiled)
 }
 
@@ -140,16 +124,6 @@ pub(super) fn variables(source: &str) -> BTreeSet<String> {
         |_| BTreeSet::new(),
         |template| template.undeclared_variables(false).into_iter().collect(),
     )
-}
-
-fn replace_additions(instructions: &mut Instructions<'_>) {
-    let mut index = 0;
-    while let Some(instruction) = instructions.get_mut(index) {
-        if matches!(instruction, Instruction::Add) {
-            *instruction = Instruction::CallFunction(ADD, Some(2));
-        }
-        index += 1;
-    }
 }
 
 /// What a thread renders with: the compiled templates and the engine's settings.
@@ -285,37 +259,6 @@ fn strftime_now(now: Option<OffsetDateTime>, format: &str) -> Result<String, Err
     strftime::format(now, format).map_err(|reason| Error::new(ErrorKind::InvalidOperation, reason))
 }
 
-/// Python's methods on texts, lists and dictionaries. The engine charges only for what a call returns, so those that
-/// search cost fuel for the text that they look at.
-fn python_method(
-    state: &mut State<'_, '_>,
-    value: &Value,
-    method: &str,
-    arguments: &[Value],
-) -> Result<Value, Error> {
-    match (method, value.as_str(), arguments) {
-        ("startswith" | "endswith" | "get" | "items" | "keys" | "values", _, _) => {}
-        ("replace", Some(text), [from, to]) => {
-            if let (Some(from), Some(to)) = (from.as_str(), to.as_str()) {
-                return replace(state, text, from, to).map(Value::from);
-            }
-        }
-        _ => {
-            let length = value.as_str().map_or_else(|| value.len().unwrap_or(0), str::len);
-            state.consume_fuel((length / SEARCHED_BYTES_PER_FUEL) as u64)?;
-        }
-    }
-    pycompat::unknown_method_callback(state, value, method, arguments)
-}
-
-/// Replaces every occurrence; the result is paid for before it is made.
-fn replace(state: &State<'_, '_>, text: &str, from: &str, to: &str) -> Result<String, Error> {
-    state.consume_fuel((text.len() / SEARCHED_BYTES_PER_FUEL) as u64)?;
-    let inserted = text.matches(from).count().saturating_mul(to.len());
-    state.consume_fuel((inserted / SEARCHED_BYTES_PER_FUEL) as u64)?;
-    Ok(text.replace(from, to))
-}
-
 /// A value for the template with what it adds to the budget.
 #[derive(Debug, Clone)]
 pub(super) struct Costed {
@@ -327,6 +270,10 @@ impl Costed {
     /// A text, as it stands.
     pub(super) fn text(text: &str) -> Self {
         Self { value: Value::from(text), fuel: FUEL_PER_VALUE + text.len() as u64 / INPUT_BYTES_PER_FUEL }
+    }
+
+    pub(super) fn nothing() -> Self {
+        Self { value: Value::from(()), fuel: FUEL_PER_VALUE }
     }
 
     pub(super) fn flag(flag: bool) -> Self {
@@ -357,7 +304,7 @@ impl Costed {
     /// A JSON value whose texts, keys included, are changed by `text`.
     pub(super) fn json(json: &serde_json::Value, text: &impl Fn(&str) -> String) -> Self {
         match json {
-            serde_json::Value::Null => Self { value: Value::from(()), fuel: FUEL_PER_VALUE },
+            serde_json::Value::Null => Self::nothing(),
             serde_json::Value::Bool(flag) => Self::flag(*flag),
             serde_json::Value::Number(number) => Self { value: number_of(number), fuel: FUEL_PER_VALUE },
             serde_json::Value::String(string) => Self::text(&text(string)),

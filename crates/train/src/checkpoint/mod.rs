@@ -62,7 +62,9 @@ impl From<FileError> for CheckpointError {
     fn from(error: FileError) -> CheckpointError {
         match error {
             FileError::Io { path, action, source } => CheckpointError::Io { action, path, source },
-            FileError::NotRegular { path } => CheckpointError::damaged(&path, "it is not a regular file"),
+            FileError::NotRegular { ref path } | FileError::LfsPointer { ref path, .. } => {
+                CheckpointError::damaged(path, error.problem())
+            }
         }
     }
 }

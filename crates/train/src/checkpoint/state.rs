@@ -128,7 +128,7 @@ pub fn parse_state(text: &[u8]) -> Result<RunState, String> {
         return Err(format!("it has format {}; this program reads format {FORMAT}", state.format));
     }
     if let Some(name) = state.files.keys().find(|name| name.contains(['/', '\\']) || name.starts_with('.')) {
-        return Err(format!("{name:?} is not a file in its folder"));
+        return Err(format!("`{name}` is not a file in its folder"));
     }
     Ok(state)
 }

@@ -72,7 +72,7 @@ fn once(engine: &Engine, answers: Answers, run: usize) -> Result<()> {
             if let Event::Finished { reason, .. } = event
                 && reason != EndReason::Length
             {
-                bail!("an answer ended early: {reason:?}");
+                bail!("an answer ended before its length was reached");
             }
         }
     }

@@ -84,7 +84,7 @@ impl Report {
             limits: if arguments.no_limits { None } else { Some(Limits::measure(model, team)?) },
         };
         if !report.json {
-            report.print_head(&arguments.model, is_float(model));
+            report.print_head(&arguments.model.to_string_lossy(), is_float(model));
         }
         Ok(report)
     }

@@ -5,7 +5,9 @@ use rustyline::error::ReadlineError;
 use rustyline::history::FileHistory;
 use rustyline::validate::{ValidationContext, ValidationResult, Validator};
 use rustyline::{Editor, Helper, completion::Completer, highlight::Highlighter, hint::Hinter};
+use std::io::ErrorKind;
 use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
 
 const BLOCK: &str = "\"\"\"";
 
@@ -26,7 +28,7 @@ pub(super) struct QuestionEditor {
 impl QuestionEditor {
     pub(super) fn new(history: PathBuf) -> Result<Self> {
         let mut editor = Editor::new().context("opening the terminal")?;
-        editor.set_helper(Some(MultiLine));
+        editor.set_helper(Some(MultiLine::default()));
         if history.exists()
             && let Err(error) = editor.load_history(&history)
         {
@@ -37,7 +39,25 @@ impl QuestionEditor {
 
     /// Waits for a question. Blocks the thread.
     pub(super) fn read(&mut self, prompt: &str) -> Result<Input> {
-        match self.editor.readline(prompt) {
+        let mut left_out = None;
+        let line = loop {
+            let (before, after) = self.editor.helper().map(MultiLine::typed).unwrap_or_default();
+            let initial = left_out.take().map_or(("", ""), |()| (before.as_str(), after.as_str()));
+            match self.editor.readline_with_initial(prompt, initial) {
+                // The line that was being written goes on without the byte.
+                Err(ReadlineError::Io(error)) if error.kind() == ErrorKind::InvalidData => {
+                    eprintln!(
+                        "(a byte that is not UTF-8 is left out, with what was pasted together with it)"
+                    );
+                    left_out = Some(());
+                }
+                other => break other,
+            }
+        };
+        if let Some(helper) = self.editor.helper() {
+            helper.forget();
+        }
+        match line {
             Ok(text) => {
                 self.editor
                     .add_history_entry(text.as_str())
@@ -54,7 +74,26 @@ impl QuestionEditor {
     }
 }
 
-struct MultiLine;
+/// Lines that go on, and the line that is being written.
+#[derive(Default)]
+struct MultiLine {
+    line: Mutex<(String, usize)>,
+}
+
+impl MultiLine {
+    /// The line before and after the cursor.
+    fn typed(&self) -> (String, String) {
+        let line = self.line.lock().unwrap_or_else(PoisonError::into_inner);
+        match line.0.split_at_checked(line.1) {
+            Some((before, after)) => (before.to_owned(), after.to_owned()),
+            None => (line.0.clone(), String::new()),
+        }
+    }
+
+    fn forget(&self) {
+        *self.line.lock().unwrap_or_else(PoisonError::into_inner) = (String::new(), 0);
+    }
+}
 
 impl Helper for MultiLine {}
 
@@ -66,6 +105,12 @@ impl Completer for MultiLine {
 
 impl Hinter for MultiLine {
     type Hint = String;
+
+    /// There are no hints; this is called at every change of the line.
+    fn hint(&self, line: &str, position: usize, _: &rustyline::Context<'_>) -> Option<String> {
+        *self.line.lock().unwrap_or_else(PoisonError::into_inner) = (line.to_owned(), position);
+        None
+    }
 }
 
 impl Validator for MultiLine {

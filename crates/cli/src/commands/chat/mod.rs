@@ -8,6 +8,7 @@ mod slash;
 use crate::arguments::ChatArguments;
 use crate::home::Home;
 use crate::machine;
+use crate::text;
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
 use std::io::{IsTerminal, Read, Write};
@@ -36,14 +37,15 @@ pub(crate) async fn run(home: &Home, arguments: ChatArguments) -> Result<()> {
 }
 
 fn one_prompt(given: Option<&str>, piped: bool) -> Result<String> {
-    let mut from_pipe = String::new();
+    let mut from_pipe = Vec::new();
     if piped {
-        let bytes = std::io::stdin().lock().take(PIPE_LIMIT + 1).read_to_string(&mut from_pipe);
-        let bytes = bytes.context("reading the prompt from standard input (it must be UTF-8 text)")?;
+        let bytes = std::io::stdin().lock().take(PIPE_LIMIT + 1).read_to_end(&mut from_pipe);
+        let bytes = bytes.context("reading the prompt from standard input")?;
         if bytes as u64 > PIPE_LIMIT {
             bail!("standard input holds more than {PIPE_LIMIT} bytes; no context is that long");
         }
     }
+    let from_pipe = text::of_bytes(from_pipe, "standard input");
     let prompt = match (given, from_pipe.trim_end()) {
         (Some(prompt), "") => prompt.to_owned(),
         (Some(prompt), text) => format!("{prompt}\n\n{text}"),

@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail};
 use serde::Serialize;
 use serde_json::{Value, json};
 use std::collections::HashSet;
+use std::ffi::OsStr;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use zhenjin_assistant::{CompletionPrompt, FinishReason, GenerationOptions, SamplingSettings, ServedModels};
@@ -30,7 +31,7 @@ pub(crate) async fn run(home: &Home, arguments: &ArithmeticArguments) -> Result<
     let mut problems = Vec::new();
     for_each_problem(&arguments.data, |problem, place| {
         let kind = ProblemKind::of(&problem.question)
-            .with_context(|| format!("{place}: {:?} is no question such as 47*36=", problem.question))?;
+            .with_context(|| format!("{place}: `{}` is no question such as 47*36=", problem.question))?;
         problems.push((kind, problem));
         Ok(())
     })?;
@@ -40,7 +41,8 @@ pub(crate) async fn run(home: &Home, arguments: &ArithmeticArguments) -> Result<
     let trained_on = check_training(&arguments.training, &problems)?;
     let mut columns = Vec::new();
     for (number, model) in arguments.models.iter().enumerate() {
-        let name = arguments.name.get(number).unwrap_or(model).clone();
+        let name = arguments.name.get(number).cloned();
+        let name = name.unwrap_or_else(|| model.to_string_lossy().into_owned());
         columns.push(solve(home, arguments, model, name, &problems).await?);
     }
     let found = json(&columns, problems.len(), trained_on);
@@ -93,7 +95,7 @@ fn for_each_problem(path: &Path, mut take: impl FnMut(ArithmeticProblem, &str) -
 async fn solve(
     home: &Home,
     arguments: &ArithmeticArguments,
-    model: &str,
+    model: &OsStr,
     name: String,
     problems: &[(ProblemKind, ArithmeticProblem)],
 ) -> Result<Column> {

@@ -10,6 +10,7 @@ use crate::arguments::EngineArguments;
 use crate::home::Home;
 use anyhow::Result;
 use clap::{Args, Subcommand};
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 #[derive(Debug, Subcommand)]
@@ -31,7 +32,7 @@ pub(crate) enum EvaluateCommand {
 pub(crate) struct PoemsArguments {
     /// A fetched model's name, a GGUF file or a Hugging Face folder
     #[arg(value_name = "MODEL")]
-    pub(crate) model: String,
+    pub(crate) model: OsString,
     /// The token shards that it was trained on; the documents held out for validation are the test
     #[arg(long, value_name = "DIR")]
     pub(crate) data: PathBuf,
@@ -70,7 +71,7 @@ pub(crate) struct PoemsArguments {
 pub(crate) struct TextArguments {
     /// A fetched model's name, a GGUF file or a Hugging Face folder
     #[arg(value_name = "MODEL")]
-    pub(crate) model: String,
+    pub(crate) model: OsString,
     /// Token shards of the model's tokenizer; the documents held out for validation are the test
     #[arg(long, value_name = "DIR")]
     pub(crate) data: PathBuf,
@@ -91,7 +92,7 @@ pub(crate) struct TextArguments {
 pub(crate) struct ArithmeticArguments {
     /// Fetched models' names, GGUF files or Hugging Face folders
     #[arg(required = true, value_name = "MODEL")]
-    pub(crate) models: Vec<String>,
+    pub(crate) models: Vec<OsString>,
     /// Problems, as `zhenjin generate arithmetic --test` writes them
     #[arg(long, value_name = "FILE")]
     pub(crate) data: PathBuf,

@@ -179,7 +179,7 @@ impl Report<'_> {
                     "characters_per_token": counts.characters_per_token() })
         };
         json!({
-            "folder": self.arguments.out, "vocabulary_size": self.size, "training_seconds": self.trained_in,
+            "folder": self.arguments.out.display().to_string(), "vocabulary_size": self.size, "training_seconds": self.trained_in,
             "training_bytes": trained_on, "documents": self.text.documents, "bytes": self.text.bytes,
             "share": self.text.share, "broken": self.text.broken, "held_out": self.is_held_out,
             "round_trip_lines": self.fit.lines, "chinese": script(self.fit.chinese), "english": script(self.fit.english),

@@ -155,7 +155,7 @@ fn served(menu: &ModelMenu) -> Vec<AdapterJson> {
 fn find_folder(root: &Path, name: &str) -> Result<PathBuf, ApiError> {
     if !is_folder_name(name) {
         let message = format!(
-            "{name:?} is not the name of a folder in this server's adapter folder: it takes 1 to {FOLDER_CHARACTERS} letters, \
+            "`{name}` is not the name of a folder in this server's adapter folder: it takes 1 to {FOLDER_CHARACTERS} letters, \
              digits, `-`, `_` and `.`, and does not begin with `.`; paths are refused"
         );
         return Err(ApiError::invalid("folder", message));

@@ -170,6 +170,14 @@ impl<const VNNI: bool> TileLanes for Avx256<VNNI> {
     }
 
     #[inline(always)]
+    unsafe fn look_up(table: &[u8; 16], bytes: Self::Words) -> Self::Words {
+        unsafe {
+            let table = _mm256_broadcastsi128_si256(_mm_loadu_si128(table.as_ptr().cast()));
+            [_mm256_shuffle_epi8(table, bytes[0]), _mm256_shuffle_epi8(table, bytes[1])]
+        }
+    }
+
+    #[inline(always)]
     unsafe fn or(a: Self::Words, b: Self::Words) -> Self::Words {
         unsafe { [_mm256_or_si256(a[0], b[0]), _mm256_or_si256(a[1], b[1])] }
     }

@@ -48,6 +48,8 @@ pub(crate) trait TileLanes: 'static {
     /// Shifts the bits of every byte right by `right` (left when negative) and keeps those in `mask`. `mask`
     /// must exclude bits that come from a neighbouring byte.
     unsafe fn bits(words: Self::Words, right: i32, mask: u8) -> Self::Words;
+    /// The entries of a table that the bytes number, each below 16.
+    unsafe fn look_up(table: &[u8; 16], bytes: Self::Words) -> Self::Words;
     /// Bitwise or.
     unsafe fn or(a: Self::Words, b: Self::Words) -> Self::Words;
 

@@ -43,6 +43,11 @@ impl TileLanes for Scalar {
     }
 
     #[inline(always)]
+    unsafe fn look_up(table: &[u8; 16], bytes: Self::Words) -> Self::Words {
+        bytes.map(|byte| table[usize::from(byte & 0x0F)])
+    }
+
+    #[inline(always)]
     unsafe fn or(a: Self::Words, b: Self::Words) -> Self::Words {
         std::array::from_fn(|i| a[i] | b[i])
     }

@@ -4,13 +4,17 @@
 use std::fmt::Write;
 
 use minijinja::value::{Value, ValueKind};
-use minijinja::{Error, ErrorKind, Output, State};
+use minijinja::{Error, Output, State};
+
+use super::values::{DictView, Range};
+use super::{characters, invalid, operators, values};
+use crate::template::guard::{BREAK, LITERAL, MARK};
 
 /// Lists inside lists that are written; deeper ones are refused before the stack runs out.
 pub(super) const MAX_DEPTH: usize = 64;
 
 /// The engine's formatter for `{{ value }}`.
-pub(super) fn write_value(
+pub(in crate::template) fn write_value(
     output: &mut Output<'_>,
     state: &mut State<'_, '_>,
     value: &Value,
@@ -37,26 +41,39 @@ pub(super) fn to_text(state: &State<'_, '_>, value: &Value) -> Result<String, Er
 fn write_repr(state: &State<'_, '_>, value: &Value, depth: usize, text: &mut String) -> Result<(), Error> {
     check_depth(depth)?;
     let before = text.len();
+    if let Some(what) = operators::has_no_text(value) {
+        return Err(invalid(format!("{what} cannot be printed")));
+    }
+    if let Some(range) = value.downcast_object_ref::<Range>() {
+        text.push_str(&range.to_string());
+        return Ok(());
+    }
     match value.kind() {
+        ValueKind::Undefined => text.push_str("Undefined"),
         ValueKind::None => text.push_str("None"),
         ValueKind::Bool => text.push_str(if value.is_true() { "True" } else { "False" }),
         ValueKind::Number if !value.is_integer() => {
             text.push_str(&f64::try_from(value.clone()).map(float_text)?);
         }
         ValueKind::String => write_string_repr(value.as_str().unwrap_or_default(), text),
-        ValueKind::Seq => {
-            let (open, close) = if value.is_tuple() { ('(', ')') } else { ('[', ']') };
-            text.push(open);
+        ValueKind::Seq | ValueKind::Iterable => {
+            let (open, close) = if value.is_tuple() { ("(", ")") } else { ("[", "]") };
+            let view = value.downcast_object_ref::<DictView>();
+            text.push_str(view.map_or("", |view| view.name));
+            text.push_str(if view.is_some() { "([" } else { open });
             // Lists can be views of lists and far longer than the memory that they take, so every item is paid for at once.
             for (index, item) in value.try_iter()?.enumerate() {
                 state.consume_fuel(1)?;
                 text.push_str(if index == 0 { "" } else { ", " });
                 write_repr(state, &item, depth + 1, text)?;
             }
-            text.push(close);
+            // A tuple of one item has a comma.
+            text.push_str(if value.is_tuple() && value.len() == Some(1) { "," } else { "" });
+            text.push_str(if view.is_some() { "])" } else { close });
         }
         ValueKind::Map => {
-            text.push('{');
+            let namespace = values::is_namespace(value);
+            text.push_str(if namespace { "<Namespace {" } else { "{" });
             for (index, key) in value.try_iter()?.enumerate() {
                 state.consume_fuel(1)?;
                 text.push_str(if index == 0 { "" } else { ", " });
@@ -64,7 +81,7 @@ fn write_repr(state: &State<'_, '_>, value: &Value, depth: usize, text: &mut Str
                 text.push_str(": ");
                 write_repr(state, &value.get_item(&key)?, depth + 1, text)?;
             }
-            text.push('}');
+            text.push_str(if namespace { "}>" } else { "}" });
         }
         _ => write!(text, "{value}").map_err(Error::from)?,
     }
@@ -75,15 +92,27 @@ fn write_repr(state: &State<'_, '_>, value: &Value, depth: usize, text: &mut Str
 fn write_string_repr(value: &str, text: &mut String) {
     let quote = if value.contains('\'') && !value.contains('"') { '"' } else { '\'' };
     text.push(quote);
-    for character in value.chars() {
+    let mut characters = value.chars().peekable();
+    while let Some(character) = characters.next() {
         match character {
+            // Marks of the guard are not text: a break passes as it is, an escaped character is written once.
+            MARK if characters.peek() == Some(&LITERAL) => {
+                text.push_str("\\uf8c1");
+                characters.next();
+            }
+            MARK => {
+                text.push(MARK);
+                text.extend(characters.next_if_eq(&BREAK));
+            }
             '\\' => text.push_str("\\\\"),
             '\n' => text.push_str("\\n"),
             '\r' => text.push_str("\\r"),
             '\t' => text.push_str("\\t"),
-            control if (control as u32) < 0x20 || control as u32 == 0x7F => {
-                text.push_str(&format!("\\x{:02x}", control as u32));
-            }
+            other if !characters::is_printable(other) => text.push_str(&match other as u32 {
+                code @ ..0x100 => format!("\\x{code:02x}"),
+                code @ ..0x1_0000 => format!("\\u{code:04x}"),
+                code => format!("\\U{code:08x}"),
+            }),
             same if same == quote => text.extend(['\\', quote]),
             other => text.push(other),
         }
@@ -114,10 +143,7 @@ pub(super) fn float_text(value: f64) -> String {
 /// When a value is nested deeper than [`MAX_DEPTH`].
 pub(super) fn check_depth(depth: usize) -> Result<(), Error> {
     if depth > MAX_DEPTH {
-        return Err(Error::new(
-            ErrorKind::InvalidOperation,
-            format!("a value is nested deeper than {MAX_DEPTH}"),
-        ));
+        return Err(invalid(format!("a value is nested deeper than {MAX_DEPTH}")));
     }
     Ok(())
 }

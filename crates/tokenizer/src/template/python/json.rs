@@ -1,11 +1,14 @@
 //! The filter `tojson` as Hugging Face defines it: Python's `json.dumps` with `ensure_ascii=False` and nothing escaped for
 //! HTML. This file does not know conversations.
 
-use minijinja::value::{Kwargs, Value, ValueKind};
-use minijinja::{Error, ErrorKind, State};
+use minijinja::value::{Rest, Value, ValueKind, ValueOrKwargs};
+use minijinja::{Error, State};
 
-use super::guard::{BREAK, LITERAL, MARK, unguard};
-use super::python_format::{check_depth, float_text};
+use super::arguments::Arguments;
+use super::invalid;
+use super::print::{check_depth, float_text};
+use super::values::is_namespace;
+use crate::template::guard::{BREAK, LITERAL, MARK, unguard};
 
 /// An indent beyond this is a mistake or an attack.
 const MAX_INDENT: usize = 16;
@@ -15,14 +18,15 @@ const MAX_SEPARATOR_BYTES: usize = 16;
 pub(super) fn to_json(
     state: &State<'_, '_>,
     value: &Value,
-    ensure_ascii: Option<bool>,
-    options: Kwargs,
+    options: Rest<ValueOrKwargs>,
 ) -> Result<String, Error> {
-    let ensure_ascii = options.get::<Option<bool>>("ensure_ascii")?.or(ensure_ascii).unwrap_or(false);
-    let indent = indent_of(options.get::<Option<Value>>("indent")?)?;
-    let separators = options.get::<Option<Value>>("separators")?.filter(|separators| !separators.is_none());
-    let sort_keys = options.get::<Option<bool>>("sort_keys")?.unwrap_or(false);
-    options.assert_all_used()?;
+    let options = options.into_values();
+    let options = Arguments::new(&options)?;
+    let ensure_ascii = options.flag(0, "ensure_ascii")?;
+    let indent = indent_of(options.given(1, "indent")?)?;
+    let separators = options.given(2, "separators")?;
+    let sort_keys = options.flag(3, "sort_keys")?;
+    options.finish(4)?;
     let (item_separator, key_separator) = match separators {
         Some(separators) => (separator(&separators, 0)?, separator(&separators, 1)?),
         None => (if indent.is_some() { "," } else { ", " }.to_owned(), ": ".to_owned()),
@@ -41,7 +45,7 @@ pub(super) fn to_json(
 }
 
 fn indent_of(indent: Option<Value>) -> Result<Option<String>, Error> {
-    let Some(indent) = indent.filter(|indent| !indent.is_none()) else { return Ok(None) };
+    let Some(indent) = indent else { return Ok(None) };
     let text = match indent.as_str() {
         Some(text) => text.to_owned(),
         None => " ".repeat(usize::try_from(indent)?.min(MAX_INDENT + 1)),
@@ -58,10 +62,6 @@ fn separator(separators: &Value, index: usize) -> Result<String, Error> {
         Some(text) if text.len() <= MAX_SEPARATOR_BYTES => Ok(text.to_owned()),
         _ => Err(invalid("tojson: separators must be two short texts".to_owned())),
     }
-}
-
-fn invalid(reason: String) -> Error {
-    Error::new(ErrorKind::InvalidOperation, reason)
 }
 
 struct JsonWriter<'a, 'template, 'environment> {
@@ -83,8 +83,8 @@ impl JsonWriter<'_, '_, '_> {
             ValueKind::Bool => self.json.push_str(if value.is_true() { "true" } else { "false" }),
             ValueKind::Number => self.json.push_str(&number_text(value)?),
             ValueKind::String => self.write_string(value.as_str().unwrap_or_default()),
-            ValueKind::Map => self.write_map(value, depth)?,
-            ValueKind::Seq | ValueKind::Iterable => {
+            ValueKind::Map if !is_namespace(value) => self.write_map(value, depth)?,
+            ValueKind::Seq => {
                 // Lists can be views of lists and far longer than the memory that they take.
                 let mut items = Vec::new();
                 for item in value.try_iter()? {
@@ -93,8 +93,9 @@ impl JsonWriter<'_, '_, '_> {
                 }
                 self.write_list('[', ']', depth, &items, |writer, item| writer.write(item, depth + 1))?;
             }
-            other => {
-                return Err(invalid(format!("tojson: a value of kind {other} cannot be written as JSON")));
+            _ => {
+                let kind = super::type_name(value);
+                return Err(invalid(format!("tojson: a value of the type {kind} cannot be written as JSON")));
             }
         }
         self.state.consume_fuel(1 + (self.json.len() - before) as u64 / 64)

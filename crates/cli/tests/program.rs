@@ -206,7 +206,7 @@ fn keys_are_shown_once_and_manual_pages_and_completions_are_written() {
     assert_eq!(code, Some(0));
     let (code, _, said) =
         run(zhenjin(home.path()).args(["key", "new", "anna's phone", "--chats-of", "anna"]));
-    assert!(code == Some(0) && said.contains("opens the chats of \"anna\""), "{said}");
+    assert!(code == Some(0) && said.contains("opens the chats of `anna`"), "{said}");
     let (code, _, said) = run(zhenjin(home.path()).args(["key", "new", "anna"]));
     assert!(code == Some(1) && said.contains("already"), "two keys of one name: {said}");
     assert_eq!(run(zhenjin(home.path()).args(["key", "role", "anna", "operator"])).0, Some(0));

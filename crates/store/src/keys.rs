@@ -121,7 +121,7 @@ impl Store {
         .map_err(self.failed(doing))?;
         if of_that_name > 0 {
             let reason =
-                format!("there is a key {name:?} already; choose another name, or revoke that one first");
+                format!("there is a key `{name}` already; choose another name, or revoke that one first");
             return Err(StoreError::Invalid { field: "name", reason });
         }
         let role = new.role.unwrap_or(if ever_made == 0 { KeyRole::Operator } else { KeyRole::User });

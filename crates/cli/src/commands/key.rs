@@ -132,7 +132,7 @@ fn opens(key: &ApiKey, keys: &[ApiKey]) -> String {
         Owner::Key(id) if *id == key.id => "It opens chats of its own, which no other key opens".to_owned(),
         Owner::Key(id) => {
             let name = keys.iter().find(|key| key.id == *id).map_or(id.as_str(), |key| key.name.as_str());
-            format!("It opens the chats of {name:?}")
+            format!("It opens the chats of `{name}`")
         }
     }
 }

@@ -43,7 +43,7 @@ impl<'a> EngineSampler<'a> {
             let prompt = tokenizer.encode(text, Specials::Parse)?;
             if prompt.is_empty() || prompt.len() > longest {
                 bail!(
-                    "--sample-prompt {text:?} has {} tokens; the run's sequences have room for 1 to {longest}",
+                    "--sample-prompt `{text}` has {} tokens; the run's sequences have room for 1 to {longest}",
                     prompt.len()
                 );
             }

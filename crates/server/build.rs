@@ -8,7 +8,7 @@ const PLACEHOLDER: &str = r#"<!doctype html>
 <body>
 <h1>Zhenjin</h1>
 <p>This program was built without its web interface. Run <code>make web</code> and build again to have it here.</p>
-<p>The programming interface works as usual: see <a href="/docs">/docs</a>.</p>
+<p>The programming interface works as usual: see <a href="docs">/docs</a>.</p>
 </body>
 </html>
 "#;

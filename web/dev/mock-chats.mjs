@@ -93,6 +93,45 @@ export class MockChats extends EventEmitter {
     return { user, answer: this.#answer(conversation, user) };
   }
 
+  /** The part of a branch from one question to one answer. @param {string} from @param {string} to */
+  turns(from, to) {
+    const branch = [];
+    for (let id = /** @type {string | null} */ (to); id !== null;) {
+      const message = this.messages.get(id);
+      if (!message) return null;
+      branch.unshift(message);
+      if (id === from) return branch;
+      id = message.parent_id;
+    }
+    return null;
+  }
+
+  /** @param {Conversation} old @param {Message[]} turns */
+  continue(old, turns) {
+    const made = this.create({ model: old.model, system_prompt: old.system_prompt, settings: old.settings });
+    made.title = old.title;
+    let parent = /** @type {string | null} */ (null);
+    for (const { role, content, model } of turns) {
+      const copy = this.#add(made, parent, role, content);
+      Object.assign(copy, { status: 'complete', model });
+      parent = copy.id;
+    }
+    return made;
+  }
+
+  trash() {
+    const listed = [...this.conversations.values()].filter(({ id }) => this.deleted.has(id));
+    const deleted_at = Date.now();
+    return listed.map((chat) => ({ ...chat, deleted_at, erased_at: deleted_at + 30 * 86_400_000 })).reverse();
+  }
+
+  /** @param {string} id */
+  erase(id) {
+    for (const message of this.messagesOf(id)) this.messages.delete(message.id);
+    this.conversations.delete(id);
+    this.deleted.delete(id);
+  }
+
   /** @param {Message} answer */
   regenerate(answer) {
     const conversation = this.conversations.get(answer.conversation_id);
@@ -155,21 +194,22 @@ export class MockChats extends EventEmitter {
     return answer;
   }
 
-  /** @param {string | null} leaf @param {string} content */
-  count(leaf, content) {
+  /** @param {string | null} leaf @param {string} content @param {string | null} [from] */
+  count(leaf, content, from) {
     let text = content;
     for (let id = leaf; id !== null;) {
       const message = this.messages.get(id);
       if (!message) break;
       text += message.content;
-      id = message.parent_id;
+      id = message.id === from ? null : message.parent_id;
     }
     return 12 + tokens(text).length;
   }
 
   /** @param {string} query */
   search(query) {
-    const needle = query.toLowerCase();
+    const words = query.replace(/["“”]/g, '');
+    const needle = words.toLowerCase();
     const hits = [];
     for (const message of this.messages.values()) {
       const conversation = this.conversations.get(message.conversation_id);
@@ -181,7 +221,7 @@ export class MockChats extends EventEmitter {
       hits.push({
         conversation_id: conversation.id, message_id: message.id, title: conversation.title,
         snippet: lead + points.slice(start, start + 160).join('').replace(/\s/g, ' '),
-        ranges: [[at - start + lead.length, at - start + lead.length + [...query].length]],
+        ranges: [[at - start + lead.length, at - start + lead.length + [...words].length]],
         created_at: message.created_at,
       }); // prettier-ignore
     }

@@ -53,6 +53,7 @@ export function startMockServer({ port = 0, tokenMilliseconds = 15, key = null, 
   /** @param {Request} request @param {Response} response */
   async function handle(request, response) {
     const url = new URL(request.url ?? '/', 'http://mock');
+    if (url.pathname === '/v1/chat/completions') return complete(response);
     if (!url.pathname.startsWith('/api/')) return sendFile(response, url.pathname);
     const parts = url.pathname.split('/').slice(2).map(decodeURIComponent);
     const method = request.method ?? 'GET';
@@ -149,6 +150,11 @@ export function startMockServer({ port = 0, tokenMilliseconds = 15, key = null, 
         return send(response, 200, conversationOf(id));
       }
       const conversation = conversationOf(id);
+      if (action === 'continue') {
+        const turns = chats.turns(body.from_id, body.parent_id);
+        if (!turns) throw new Refusal(400, 'no turns of one branch');
+        return send(response, 201, chats.continue(conversation, turns));
+      }
       if (chats.count(body.parent_id, body.content) >= contextLength) {
         throw new Refusal(
           400,
@@ -157,6 +163,34 @@ export function startMockServer({ port = 0, tokenMilliseconds = 15, key = null, 
         );
       }
       send(response, 201, chats.ask(conversation, body.parent_id, body.content));
+    },
+    'POST questions': (_parts, body, _query, response) => {
+      if (chats.count(null, body.content) >= contextLength) {
+        throw new Refusal(
+          400,
+          `the prompt does not fit into ${contextLength} tokens`,
+          'context_length_exceeded',
+        );
+      }
+      const conversation = chats.create(body);
+      const { user, answer } = chats.ask(conversation, null, body.content);
+      send(response, 201, { conversation, user, answer });
+    },
+    'GET trash': (_parts, _body, query, response) => {
+      const list = chats.trash();
+      const before = query.get('before');
+      const from = before === null ? 0 : list.findIndex(({ id }) => id === before) + 1;
+      send(response, 200, list.slice(from, from + Number(query.get('limit') ?? 50)));
+    },
+    'DELETE trash': ([id], _body, _query, response) => {
+      if (id === undefined) {
+        const ids = [...chats.deleted];
+        ids.forEach((each) => chats.erase(each));
+        return send(response, 200, { erased: ids.length });
+      }
+      if (!chats.deleted.has(id)) throw new Refusal(404, 'not in the trash');
+      chats.erase(id);
+      send(response, 204);
     },
     'PATCH conversations': ([id], body, _query, response) =>
       send(response, 200, chats.change(conversationOf(id), body)),
@@ -185,10 +219,13 @@ export function startMockServer({ port = 0, tokenMilliseconds = 15, key = null, 
       chats.on(message.id, listener);
       response.on('close', () => chats.off(message.id, listener));
     },
-    'GET search': (_parts, _body, query, response) => send(response, 200, chats.search(query.get('q') ?? '')),
+    'GET search': (_parts, _body, query, response) => {
+      const offset = Number(query.get('offset') ?? 0);
+      send(response, 200, chats.search(query.get('q') ?? '').slice(offset, offset + 50));
+    },
     'POST context': (_parts, body, _query, response) =>
       send(response, 200, {
-        prompt_tokens: chats.count(body.parent_id, body.content),
+        prompt_tokens: chats.count(body.parent_id ?? null, body.content ?? '', body.from_id),
         context_length: contextLength,
       }),
     'POST prosody': (_parts, body, _query, response) => {
@@ -233,6 +270,15 @@ function send(response, status, body) {
 function startEvents(response) {
   response.writeHead(200, { 'content-type': 'text/event-stream', 'cache-control': 'no-store' });
   response.flushHeaders();
+}
+
+/** A short completion, whatever was asked. @param {Response} response */
+function complete(response) {
+  startEvents(response);
+  for (const content of ['They talked ', 'about gold.']) {
+    response.write(`data: ${JSON.stringify({ choices: [{ index: 0, delta: { content } }] })}\n\n`);
+  }
+  response.end('data: [DONE]\n\n');
 }
 
 /** @param {Response} response @param {string} event @param {unknown} data */

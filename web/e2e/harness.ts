@@ -61,9 +61,9 @@ export async function startServer({ needsKey = false } = {}): Promise<Server> {
 /** `tokenMilliseconds`: slow enough that a spec can act in the middle of an answer. */
 export type MockServer = Server & { chats: Awaited<ReturnType<typeof startMockServer>>['chats'] };
 
-export async function startMock(needsKey = false): Promise<MockServer> {
+export async function startMock(needsKey = false, options = {}): Promise<MockServer> {
   const key = needsKey ? 'the key of the mock server' : null;
-  const mock = await startMockServer({ tokenMilliseconds: 8, key });
+  const mock = await startMockServer({ tokenMilliseconds: 8, key, ...options });
   const never = () => Promise.reject(new Error('the mock server cannot be killed'));
   return { url: mock.url, chats: mock.chats, key, kill: never, restart: never, close: mock.close };
 }

@@ -3,7 +3,7 @@
 import { createServer, request } from 'node:http';
 import type { Browser, Page } from 'playwright-core';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { answers, ask, finished, openWithAnswer, questions, Reader, startBrowser, startMock, write, type MockServer } from './harness'; // prettier-ignore
+import { answers, ask, finished, growing, openWithAnswer, questions, Reader, startBrowser, startMock, write, type MockServer } from './harness'; // prettier-ignore
 
 let server: MockServer;
 let browser: Browser;
@@ -182,7 +182,7 @@ describe('the list of chats', () => {
     expect(await at()).toBe(1);
     await page.keyboard.press('ArrowUp');
     await page.keyboard.press('ArrowUp');
-    expect(await page.evaluate(() => document.activeElement?.id)).toBe('search');
+    await expect.poll(() => page.evaluate(() => document.activeElement?.id)).toBe('search');
     // Enter opens the first hit, also before the hits have come.
     await page.keyboard.press('Control+a');
     await page.keyboard.type('彩虹');
@@ -330,9 +330,7 @@ describe('words', () => {
 
   test('a Chinese page has no English error, and examples that the model can read', async () => {
     const chinese = await Reader.arrive(browser, server, { locale: 'zh-CN' });
-    await chinese.context.route('**/api/conversations', (route) =>
-      route.request().method() === 'POST' ? route.fulfill({ status: 429, json: refusal }) : route.continue(),
-    );
+    await chinese.context.route('**/api/questions', (route) => route.fulfill({ status: 429, json: refusal }));
     const page = await chinese.open();
     await page.getByText('只会英文').waitFor();
     await page.getByRole('button', { name: 'Explain how a rainbow forms' }).waitFor();
@@ -410,4 +408,48 @@ test('works below a folder of a proxy', async () => {
   expect(outside.filter((path) => path !== '/favicon.ico')).toEqual([]);
   await behind.leave();
   await new Promise((resolve) => (proxy.close(resolve), proxy.closeAllConnections()));
+});
+
+test('a chat of 500 messages draws what is in sight, and an answer ten times a second', async () => {
+  await server.close();
+  server = await startMock(false, { contextLength: 1_000_000 });
+  const chat = server.chats.seed(250);
+  const long = await Reader.arrive(browser, server);
+  const page = await long.open(`/#/c/${chat.id}`);
+  await answers(page).nth(249).waitFor({ state: 'attached' });
+  expect(await answers(page).first().evaluate((one) => one.checkVisibility({ contentVisibilityAuto: true }))).toBe(false); // prettier-ignore
+  expect(await answers(page).last().evaluate((one) => one.checkVisibility({ contentVisibilityAuto: true }))).toBe(true); // prettier-ignore
+  await write(page, 'Tell me a very long story.');
+  await growing(page).locator('.prose .block').first().waitFor();
+  const drawings = await page.evaluate(
+    () =>
+      new Promise<number>((resolve) => {
+        const answer = document.querySelector('article[data-status=generating]');
+        if (!answer) throw new Error('no answer grows');
+        let count = 0;
+        const began = performance.now();
+        const watch = new MutationObserver(() => {
+          count++;
+          if (count < 20) return;
+          watch.disconnect();
+          resolve((1000 * count) / (performance.now() - began));
+        });
+        watch.observe(answer, { subtree: true, childList: true, characterData: true });
+      }),
+  );
+  // A token comes every 8 milliseconds.
+  expect(drawings).toBeLessThan(13);
+  await page.keyboard.press('Escape');
+  await finished(page);
+
+  // A search hit in the middle is shown at the top of the list, and the page around it stays where it is.
+  const hit = server.chats.messagesOf(chat.id)[200]?.id ?? '';
+  await page.goto(`${server.url}/#/c/${chat.id}/m/${hit}`);
+  const places = () =>
+    page.evaluate((id) => {
+      const top = (selector: string) => document.querySelector(selector)?.getBoundingClientRect().top ?? -1;
+      return [Math.round(top(`#message-${id}`) - top('.scroller')), document.documentElement.scrollTop];
+    }, hit);
+  await expect.poll(places).toEqual([16, 0]);
+  await long.leave();
 });

@@ -26,7 +26,12 @@ function setUp(
   };
   const grow = (parent: string) => add(parent, 'assistant', '', 'generating');
   const server = fakeServer({
-    'POST /api/conversations': () => conversation(),
+    'POST /api/questions': ({ body }: Call) => {
+      const refusal = options.refuse?.();
+      if (refusal) return refusal;
+      const user = add(null, 'user', (body as { content: string }).content, 'complete');
+      return { conversation: conversation(), user, answer: grow(user.id) };
+    },
     'POST /api/conversations/c/messages': ({ body }: Call) => {
       const refusal = options.refuse?.();
       if (refusal) return refusal;
@@ -67,7 +72,11 @@ describe('a chat', () => {
   test('begins with its first message and shows the whole answer', async () => {
     const { chat, settle, text, calls } = setUp();
     await chat.ask('Hello');
-    expect(calls[0]).toMatchObject({ method: 'POST', path: '/api/conversations', body: { model: 'm' } });
+    expect(calls[0]).toMatchObject({
+      method: 'POST',
+      path: '/api/questions',
+      body: { model: 'm', content: 'Hello' },
+    });
     expect(chat.growing).not.toBeNull();
     await settle();
     expect(chat.path.map(({ content, status }) => [content, status])).toEqual([

@@ -144,6 +144,29 @@ test('a conversation from its first question to its deletion is as described', a
   expect((await ask('GET', '/api/conversations/{id}', { id })).response.status).toBe(404);
   await ask('POST', '/api/conversations/{id}/restore', { id });
   await ask('GET', '/api/conversations/{id}', { id });
+  const turns = { from_id: exchange.user.id, parent_id: answer.id };
+  const { json: continued } = await ask('POST', '/api/conversations/{id}/continue', { id }, turns);
+  expect((await ask('GET', '/api/conversations/{id}', { id: continued.id })).json.messages).toHaveLength(2);
+  const last = { conversation_id: id, parent_id: answer.id, from_id: exchange.user.id };
+  expect((await ask('POST', '/api/context', {}, last)).json.prompt_tokens).toBeGreaterThan(0);
+});
+
+test('a first question and the trash are as described', async () => {
+  const { json: first } = await ask('POST', '/api/questions', {}, { content: 'What is gold?' });
+  const { json: second } = await ask(
+    'POST',
+    '/api/questions',
+    {},
+    { content: 'And silver?', system_prompt: 'Be brief.' },
+  );
+  const long = await ask('POST', '/api/questions', {}, { content: 'gold '.repeat(3000) });
+  expect(long.response.status).toBe(400);
+  for (const { conversation } of [first, second])
+    await ask('DELETE', '/api/conversations/{id}', { id: conversation.id });
+  expect((await ask('GET', '/api/trash', { query: 'limit=1' })).json).toHaveLength(1);
+  await ask('DELETE', '/api/trash/{id}', { id: first.conversation.id });
+  expect((await ask('DELETE', '/api/trash/{id}', { id: first.conversation.id })).response.status).toBe(404);
+  expect((await ask('DELETE', '/api/trash')).json.erased).toBe(1);
 });
 
 test('tones and rhymes are as described', async () => {

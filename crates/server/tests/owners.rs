@@ -85,6 +85,9 @@ async fn another_owners_conversations_and_messages_are_not_there() {
             let body = match (method, path.ends_with("/messages")) {
                 (&Method::PATCH, _) => Some(json!({ "title": "taken" })),
                 (&Method::POST, true) => Some(json!({ "content": "taken" })),
+                (&Method::POST, _) if path.ends_with("/continue") => {
+                    Some(json!({ "from_id": answer, "parent_id": answer }))
+                }
                 _ => None,
             };
             let answered = shared.call(who, method.clone(), &path.replace("{id}", id), body).await;

@@ -217,7 +217,7 @@ async fn fields_are_checked_and_named() {
         (Method::POST, &messages, json!({}), 400, "content"),
         (Method::POST, &messages, json!({ "content": "\n " }), 400, "content"),
         (Method::POST, &messages, json!({ "content": 5 }), 400, "content"),
-        (Method::POST, "/api/context", json!({ "content": "x" }), 400, "conversation_id"),
+        (Method::POST, "/api/context", json!({ "content": 5 }), 400, "content"),
         (Method::POST, "/api/login", json!({ "key": "zj-wrong" }), 401, "key"),
         (Method::DELETE, missing, Value::Null, 404, ""),
     ];
@@ -377,4 +377,129 @@ async fn every_route_is_described() {
     let body = &described["components"]["schemas"]["NewConversationBody"];
     assert_eq!(body["additionalProperties"], false, "{body}");
     assert_eq!(body["properties"]["settings"]["anyOf"][0]["properties"]["temperature"]["maximum"], 2.0);
+}
+
+#[tokio::test]
+async fn a_first_question_that_is_refused_leaves_no_conversation() {
+    let app = Application::new().await;
+    let long = "word ".repeat(4 * CONTEXT);
+    let refused = app.call(Method::POST, "/api/questions", json!({ "content": long })).await;
+    assert_eq!(refused.error().1, "context_length_exceeded", "{}", refused.text);
+    for body in [json!({ "content": " " }), json!({ "content": "?", "settings": { "temperature": 3 } })] {
+        assert_eq!(app.call(Method::POST, "/api/questions", body).await.status, 400);
+    }
+    assert_eq!(app.get("/api/conversations").await.json(), json!([]));
+    assert_eq!(app.get("/api/trash").await.json(), json!([]));
+
+    let settings = json!({ "max_tokens": 3, "temperature": 0 });
+    let body = json!({ "content": "What\u{202e} is\u{0} gold?", "system_prompt": "Be brief.", "settings": settings });
+    let asked = app.call(Method::POST, "/api/questions", body).await;
+    assert_eq!(asked.status, StatusCode::CREATED, "{}", asked.text);
+    let asked = asked.json();
+    assert_eq!(asked["conversation"]["title"], "What is gold?");
+    assert_eq!(asked["conversation"]["system_prompt"], "Be brief.");
+    assert_eq!(asked["conversation"]["current_leaf"], asked["answer"]["id"]);
+    assert_eq!(app.follow(id(&asked["answer"]), 0).await.1["finish_reason"], "length");
+}
+
+#[tokio::test]
+async fn the_trash_is_listed_and_emptied() {
+    let app = Application::new().await;
+    let (first, second) = (app.conversation(3).await, app.conversation(3).await);
+    for conversation in [&first, &second] {
+        app.exchange(conversation, None, "gold").await;
+        let path = format!("/api/conversations/{conversation}");
+        assert_eq!(app.call(Method::DELETE, &path, Value::Null).await.status, StatusCode::NO_CONTENT);
+    }
+    let listed = app.get("/api/trash?limit=1").await.json();
+    assert_eq!(listed.as_array().map(Vec::len), Some(1), "{listed}");
+    let days =
+        listed[0]["erased_at"].as_i64().expect("a time") - listed[0]["deleted_at"].as_i64().expect("a time");
+    assert_eq!(days, 30 * 24 * 60 * 60 * 1000);
+    let latest = id(&listed[0]).to_owned();
+    let rest = app.get(&format!("/api/trash?before={latest}")).await.json();
+    assert_eq!(rest.as_array().map(Vec::len), Some(1), "{rest}");
+    let erase = format!("/api/trash/{latest}");
+    assert_eq!(app.call(Method::DELETE, &erase, Value::Null).await.status, StatusCode::NO_CONTENT);
+    assert_eq!(app.call(Method::DELETE, &erase, Value::Null).await.status, StatusCode::NOT_FOUND);
+    let restore = format!("/api/conversations/{latest}/restore");
+    assert_eq!(app.call(Method::POST, &restore, Value::Null).await.status, StatusCode::NOT_FOUND);
+    let emptied = app.call(Method::DELETE, "/api/trash", Value::Null).await;
+    assert_eq!(emptied.json(), json!({ "erased": 1 }));
+    assert_eq!(app.get("/api/trash").await.json(), json!([]));
+}
+
+#[tokio::test]
+async fn a_conversation_continues_in_a_new_one_and_is_measured_before() {
+    let app = Application::new().await;
+    let old = app.conversation(3).await;
+    let (_, one) = app.exchange(&old, None, "first").await;
+    let (second, two) = app.exchange(&old, Some(id(&one)), "second").await;
+    let measure = async |body: Value| {
+        let measured = app.call(Method::POST, "/api/context", body).await;
+        assert_eq!(measured.status, StatusCode::OK, "{}", measured.text);
+        measured.json()["prompt_tokens"].as_u64().expect("tokens")
+    };
+    let whole = json!({ "conversation_id": old, "parent_id": two["id"] });
+    let last = json!({ "conversation_id": old, "parent_id": two["id"], "from_id": second["id"] });
+    let (whole, last) = (measure(whole).await, measure(last).await);
+    assert!(0 < last && last < whole, "{last} of {whole}");
+    // A chat that does not exist yet is measured as well.
+    let short = measure(json!({ "content": "gold" })).await;
+    let longer =
+        measure(json!({ "content": "gold", "system_prompt": "Answer in the style of a pirate." })).await;
+    assert!(0 < short && short < longer, "{short}, {longer}");
+
+    let path = format!("/api/conversations/{old}/continue");
+    let made =
+        app.call(Method::POST, &path, json!({ "from_id": second["id"], "parent_id": two["id"] })).await;
+    assert_eq!(made.status, StatusCode::CREATED, "{}", made.text);
+    let made = made.json();
+    assert_eq!((&made["title"], &made["settings"]["seed"]), (&json!("first"), &json!(7)));
+    let copies = app.get(&format!("/api/conversations/{}", id(&made))).await.json();
+    let texts: Vec<&Value> =
+        copies["messages"].as_array().expect("messages").iter().map(|message| &message["content"]).collect();
+    assert_eq!(texts, [&second["content"], &two["content"]]);
+    let leaf = made["current_leaf"].as_str().expect("a leaf");
+    app.exchange(id(&made), Some(leaf), "third").await;
+    for body in [
+        json!({ "from_id": one["id"], "parent_id": two["id"] }),
+        json!({ "from_id": second["id"], "parent_id": second["id"] }),
+        json!({ "from_id": second["id"] }),
+    ] {
+        assert_eq!(app.call(Method::POST, &path, body).await.status, StatusCode::BAD_REQUEST);
+    }
+}
+
+#[tokio::test]
+async fn titles_are_one_line_that_turns_nothing_around_it() {
+    let app = Application::new().await;
+    let path = format!("/api/conversations/{}", app.conversation(3).await);
+    let renamed =
+        app.call(Method::PATCH, &path, json!({ "title": " safe\u{202e}gpj.exe\u{0}\n end " })).await;
+    assert_eq!(renamed.json()["title"], "safe gpj.exe end");
+    let refused = app.call(Method::PATCH, &path, json!({ "title": "\u{2067}\u{0}" })).await;
+    assert_eq!((refused.status, refused.error().2.as_str()), (StatusCode::BAD_REQUEST, "title"));
+    // Half of a surrogate pair is no text at all: the body is refused, and the connection lives on.
+    let request = request(Method::PATCH, &path).header(header::CONTENT_TYPE, "application/json");
+    let broken = app.send(request.body(Body::from(r#"{"title": "\ud800"}"#)).expect("valid")).await;
+    assert_eq!(broken.status, StatusCode::BAD_REQUEST, "{}", broken.text);
+}
+
+#[tokio::test]
+async fn pages_work_below_a_folder_of_a_proxy_and_stand_at_their_own_addresses_alone() {
+    let app = Application::new().await;
+    for path in ["/", "/docs"] {
+        let page = app.get(path).await;
+        assert_eq!(page.status, StatusCode::OK, "{path}");
+        assert!(page.headers[header::CONTENT_TYPE].to_str().expect("text").starts_with("text/html"));
+        for absolute in ["href=\"/", "src=\"/"] {
+            assert!(!page.text.contains(absolute), "{path} names a file by its whole path: {}", page.text);
+        }
+    }
+    for path in ["/c/01ARZ3NDEKTSV4RRFFQ69G5FAV", "/chat", "/settings/", "/.git/config", "/login"] {
+        let missing = app.get(path).await;
+        assert_eq!(missing.status, StatusCode::NOT_FOUND, "{path}");
+        assert_eq!(missing.error().1, "unknown_url", "{path}");
+    }
 }

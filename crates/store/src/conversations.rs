@@ -1,16 +1,10 @@
-//! Conversations: making, listing, changing, deleting with undo. Titles are the caller's; deleting for good takes the
-//! messages along.
-
-use std::time::Duration;
+//! Conversations: making, listing, changing, deleting with undo. Titles are the caller's.
 
 use sqlx::sqlite::SqliteRow;
 use sqlx::{FromRow, Row};
 
-use crate::database::Store;
+use crate::database::{Store, Write};
 use crate::{ConversationId, MessageId, Owner, StoreError, Timestamp};
-
-/// How long a deleted conversation can be restored.
-const KEEP_DELETED: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 /// A conversation without its messages.
 #[derive(Debug, Clone, PartialEq)]
@@ -91,7 +85,18 @@ impl Store {
         owner: &Owner,
         new: NewConversation,
     ) -> Result<Conversation, StoreError> {
-        let doing = "making a conversation";
+        let mut write = self.write_durably("making a conversation").await?;
+        let conversation = self.insert_conversation(&mut write, owner, new).await?;
+        write.commit().await?;
+        Ok(conversation)
+    }
+
+    pub(crate) async fn insert_conversation(
+        &self,
+        write: &mut Write<'_>,
+        owner: &Owner,
+        new: NewConversation,
+    ) -> Result<Conversation, StoreError> {
         let now = Timestamp::now();
         let conversation = Conversation {
             id: ConversationId::new()?,
@@ -103,7 +108,6 @@ impl Store {
             created_at: now,
             updated_at: now,
         };
-        let mut write = self.write_durably(doing).await?;
         sqlx::query(
             "INSERT INTO conversations (id, owner, title, model, system_prompt, settings, created_at, updated_at)
              VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
@@ -118,8 +122,7 @@ impl Store {
         .bind(now.milliseconds())
         .execute(&mut *write.transaction)
         .await
-        .map_err(self.failed(doing))?;
-        write.commit().await?;
+        .map_err(self.failed("making a conversation"))?;
         Ok(conversation)
     }
 
@@ -269,29 +272,5 @@ impl Store {
         .map_err(self.failed(doing))?;
         write.commit().await?;
         conversation.ok_or_else(|| StoreError::not_found("conversation", id.as_str()))
-    }
-
-    /// Erases the conversations, whosever they are, that were deleted more than 30 days ago, with their messages. Returns how many.
-    ///
-    /// # Errors
-    /// When the database refuses.
-    pub async fn purge_expired(&self) -> Result<u64, StoreError> {
-        self.purge_deleted(Timestamp::now().earlier_by(KEEP_DELETED)).await
-    }
-
-    /// Erases the conversations, whosever they are, that were deleted before `moment`, with their messages. Returns how many.
-    ///
-    /// # Errors
-    /// When the database refuses.
-    pub async fn purge_deleted(&self, moment: Timestamp) -> Result<u64, StoreError> {
-        let doing = "purging deleted conversations";
-        let mut write = self.write_durably(doing).await?;
-        let done = sqlx::query("DELETE FROM conversations WHERE deleted_at < ?")
-            .bind(moment.milliseconds())
-            .execute(&mut *write.transaction)
-            .await
-            .map_err(self.failed(doing))?;
-        write.commit().await?;
-        Ok(done.rows_affected())
     }
 }

@@ -7,6 +7,7 @@
 //! are JSON that the store only keeps. It starts no tasks and reads neither environment nor terminal.
 
 mod answers;
+mod beginnings;
 mod conversations;
 mod database;
 mod error;
@@ -22,8 +23,10 @@ mod secret;
 mod sessions;
 mod snippet;
 mod timestamp;
+mod trash;
 
 pub use answers::AnswerEnd;
+pub use beginnings::turns;
 pub use conversations::{Conversation, ConversationChange, NewConversation};
 pub use database::Store;
 pub use error::StoreError;
@@ -36,3 +39,4 @@ pub use search::SearchHit;
 pub use secret::{ApiKeySecret, SessionSecret};
 pub use snippet::Snippet;
 pub use timestamp::Timestamp;
+pub use trash::{DeletedConversation, KEEP_DELETED};

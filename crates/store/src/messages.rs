@@ -271,7 +271,7 @@ impl Store {
         Err(StoreError::InvalidParent { parent: parent.to_string(), reason })
     }
 
-    async fn insert(&self, write: &mut Write<'_>, message: &Message) -> Result<(), StoreError> {
+    pub(crate) async fn insert(&self, write: &mut Write<'_>, message: &Message) -> Result<(), StoreError> {
         sqlx::query(
             "INSERT INTO messages (id, conversation_id, parent_id, role, content, status, model, created_at)
              VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
@@ -291,7 +291,7 @@ impl Store {
     }
 
     /// Moves the conversation to `leaf` and to the top of the list; gives it `title` if it has none.
-    async fn follow(
+    pub(crate) async fn follow(
         &self,
         write: &mut Write<'_>,
         owner: &Owner,
@@ -334,7 +334,7 @@ pub(crate) async fn find(
     .await
 }
 
-fn blank(
+pub(crate) fn blank(
     conversation_id: ConversationId,
     parent_id: Option<MessageId>,
     role: Role,

@@ -1,6 +1,6 @@
-//! Full-text search over messages and titles. Terms are plain text: no character has a meaning of its own. Terms of three
-//! and more characters go through the trigram index; shorter ones, which trigrams cannot find, through a scan. All terms
-//! must occur. It does not rank: what is newer comes first.
+//! Full-text search over messages and titles. Terms are plain text; words between quotation marks (\"…\", “…”) are one term, in
+//! which spaces count, and no other character has a meaning of its own. Terms of three and more characters go through the trigram
+//! index; shorter ones, which trigrams cannot find, through a scan. All terms must occur. It does not rank: what is newer comes first.
 
 use sqlx::sqlite::SqliteRow;
 use sqlx::{FromRow, QueryBuilder, Row, Sqlite};
@@ -9,10 +9,10 @@ use crate::database::Store;
 use crate::{ConversationId, MessageId, Owner, Snippet, StoreError, Timestamp};
 
 /// The most characters that a query may have.
-const QUERY_LIMIT: usize = 200;
+const QUERY_LIMIT: usize = 2_000;
 
 /// The most terms that a query may have.
-const TERM_LIMIT: usize = 16;
+const TERM_LIMIT: usize = 128;
 
 /// Shortest term, in characters, that the trigram index finds.
 const TRIGRAM: usize = 3;
@@ -53,31 +53,40 @@ impl FromRow<'_, SqliteRow> for FoundText {
 }
 
 impl Store {
-    /// At most `limit` hits among the owner's conversations: titles first, then messages, the newest first. A query without terms finds nothing. Answers
+    /// At most `limit` hits after the first `offset` of them, among the owner's conversations: titles first, then messages, the newest first. A query without terms finds nothing. Answers
     /// that are being written are not searched.
     ///
     /// # Errors
-    /// [`StoreError::Invalid`] for a query of more than 200 characters or 16 terms.
-    pub async fn search(&self, owner: &Owner, query: &str, limit: u32) -> Result<Vec<SearchHit>, StoreError> {
+    /// [`StoreError::Invalid`] for a query of more than 2,000 characters or 128 terms.
+    pub async fn search(
+        &self,
+        owner: &Owner,
+        query: &str,
+        offset: u32,
+        limit: u32,
+    ) -> Result<Vec<SearchHit>, StoreError> {
         let terms = terms(query)?;
         if terms.is_empty() {
             return Ok(Vec::new());
         }
         let doing = "searching";
-        let mut titles = QueryBuilder::<Sqlite>::new(
-            "SELECT id AS conversation_id, current_leaf AS message_id, title, title AS text, created_at
-             FROM conversations WHERE deleted_at IS NULL AND owner = ",
+        let mut titles = title_query(
+            owner,
+            &terms,
+            "id AS conversation_id, current_leaf AS message_id, title, title AS text, created_at",
         );
-        titles.push_bind(owner.as_str().to_owned());
-        for term in &terms {
-            push_like(&mut titles, "title", term);
-        }
         titles.push(" ORDER BY updated_at DESC LIMIT ").push_bind(i64::from(limit));
+        titles.push(" OFFSET ").push_bind(i64::from(offset));
         let mut found: Vec<FoundText> =
             titles.build_query_as().fetch_all(self.readers()).await.map_err(self.failed(doing))?;
 
         let remaining = u32::try_from(found.len()).map_or(0, |titles| limit.saturating_sub(titles));
-        let mut messages = message_query(owner, &terms, remaining);
+        let mut messages = message_query(owner, &terms);
+        let mut counting = title_query(owner, &terms, "count(*)");
+        let all_titles: i64 =
+            counting.build_query_scalar().fetch_one(self.readers()).await.map_err(self.failed(doing))?;
+        messages.push(" ORDER BY m.number DESC LIMIT ").push_bind(i64::from(remaining));
+        messages.push(" OFFSET ").push_bind((i64::from(offset) - all_titles).max(0));
         found.extend::<Vec<FoundText>>(
             messages.build_query_as().fetch_all(self.readers()).await.map_err(self.failed(doing))?,
         );
@@ -94,22 +103,63 @@ impl Store {
     }
 }
 
-/// The query's terms: split at white space and control characters (a NUL would end SQLite's view of the text).
+/// The query's terms, each once: split at white space and control characters (a NUL would end SQLite's view of the text), except
+/// between quotation marks. A mark without its partner is a character like others.
 fn terms(query: &str) -> Result<Vec<String>, StoreError> {
     let invalid = |reason| StoreError::Invalid { field: "q", reason };
     if query.chars().count() > QUERY_LIMIT {
         return Err(invalid(format!("a query has at most {QUERY_LIMIT} characters")));
     }
     let separates = |character: char| character.is_whitespace() || character.is_control();
-    let terms: Vec<String> =
-        query.split(separates).filter(|term| !term.is_empty()).map(str::to_owned).collect();
+    let mut terms: Vec<String> = Vec::new();
+    let mut add = |term: &str| {
+        if !term.is_empty() && !terms.iter().any(|known| known == term) {
+            terms.push(term.to_owned());
+        }
+    };
+    let mut rest = query.trim_start_matches(separates);
+    while !rest.is_empty() {
+        if let Some((phrase, after)) = quoted(rest) {
+            add(phrase);
+            rest = after;
+        } else {
+            let end = rest.find(separates).unwrap_or(rest.len());
+            add(&rest[..end]);
+            rest = &rest[end..];
+        }
+        rest = rest.trim_start_matches(separates);
+    }
     if terms.len() > TERM_LIMIT {
         return Err(invalid(format!("a query has at most {TERM_LIMIT} terms")));
     }
     Ok(terms)
 }
 
-fn message_query(owner: &Owner, terms: &[String], limit: u32) -> QueryBuilder<Sqlite> {
+/// What stands between the quotation marks with which `text` begins, and what follows them.
+fn quoted(text: &str) -> Option<(&str, &str)> {
+    let mut characters = text.chars();
+    let closing = match characters.next()? {
+        '"' => '"',
+        '“' => '”',
+        _ => return None,
+    };
+    let (phrase, after) = characters.as_str().split_once(closing)?;
+    let phrase = phrase.trim();
+    (!phrase.is_empty() && !phrase.contains(char::is_control)).then_some((phrase, after))
+}
+
+/// What of the owner's titles that have all terms.
+fn title_query(owner: &Owner, terms: &[String], what: &'static str) -> QueryBuilder<Sqlite> {
+    let mut query = QueryBuilder::new("SELECT ");
+    query.push(what).push(" FROM conversations WHERE deleted_at IS NULL AND owner = ");
+    query.push_bind(owner.as_str().to_owned());
+    for term in terms {
+        push_like(&mut query, "title", term);
+    }
+    query
+}
+
+fn message_query(owner: &Owner, terms: &[String]) -> QueryBuilder<Sqlite> {
     let (indexed, short): (Vec<&String>, Vec<&String>) =
         terms.iter().partition(|term| term.chars().count() >= TRIGRAM);
     let mut query = QueryBuilder::new(
@@ -128,7 +178,6 @@ fn message_query(owner: &Owner, terms: &[String], limit: u32) -> QueryBuilder<Sq
     for term in short {
         push_like(&mut query, "m.content", term);
     }
-    query.push(" ORDER BY m.number DESC LIMIT ").push_bind(i64::from(limit));
     query
 }
 

@@ -186,7 +186,7 @@ async fn deleting_can_be_undone_until_the_purge() {
     ));
     assert!(matches!(store.message(&Owner::Local, &lost.id).await, Err(StoreError::NotFound { .. })));
     assert_eq!(store.messages(&Owner::Local, &kept).await.unwrap().len(), 2);
-    assert!(store.search(&Owner::Local, "erase", 10).await.unwrap().is_empty());
+    assert!(store.search(&Owner::Local, "erase", 0, 10).await.unwrap().is_empty());
 }
 
 #[tokio::test]

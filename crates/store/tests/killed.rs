@@ -79,7 +79,7 @@ async fn what_was_acknowledged_survives_kill_9() {
         let rest = messages[1].content.strip_prefix(&acknowledged).expect("what was acknowledged is there");
         assert!(rest.is_empty() || rest == unacknowledged, "{rest:?}");
     }
-    assert!(!store.search(&Owner::Local, "question", 10).await.unwrap().is_empty());
+    assert!(!store.search(&Owner::Local, "question", 0, 10).await.unwrap().is_empty());
 }
 
 #[tokio::test]

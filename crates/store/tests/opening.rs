@@ -46,7 +46,7 @@ async fn a_database_of_the_first_schema_is_brought_up_to_date() {
     assert_eq!(texts, ["真金不怕什么？", "True gold fears no fire.", "Why?", "Because it"]);
     assert_eq!(messages[3].status, Status::Interrupted);
     for (query, count) in [("不怕什", 1), ("fears", 1), ("Because", 1), ("absent", 0)] {
-        assert_eq!(store.search(&Owner::Local, query, 10).await.unwrap().len(), count, "{query}");
+        assert_eq!(store.search(&Owner::Local, query, 0, 10).await.unwrap().len(), count, "{query}");
     }
     store.create_api_key(NewApiKey::named("new table")).await.unwrap();
     exchange(&store, &conversations[0].id, Some(&messages[3].id), "And?", "So.").await;

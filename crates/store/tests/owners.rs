@@ -39,8 +39,8 @@ async fn no_call_reaches_another_owners_conversation() {
     assert!(is_missing(&store.branch(&other, &answer.id).await));
     assert!(store.conversations(&other, 10, None).await.unwrap().is_empty());
     assert!(is_missing(&store.conversations(&other, 10, Some(&id)).await));
-    assert!(store.search(&other, "secret", 10).await.unwrap().is_empty());
-    assert!(store.search(&other, "my", 10).await.unwrap().is_empty());
+    assert!(store.search(&other, "secret", 0, 10).await.unwrap().is_empty());
+    assert!(store.search(&other, "my", 0, 10).await.unwrap().is_empty());
     for leaf in [None, Some(asked.id.clone())] {
         let change =
             ConversationChange { title: Some("taken".to_owned()), current_leaf: leaf, ..Default::default() };
@@ -98,7 +98,7 @@ async fn each_owner_lists_and_finds_their_own() {
     for (owner, text) in [(&Owner::Local, "local words"), (&other, "other words")] {
         let listed = store.conversations(owner, 10, None).await.unwrap();
         assert_eq!((listed.len(), listed[0].title.as_str()), (1, text));
-        let found = store.search(owner, "words", 10).await.unwrap();
+        let found = store.search(owner, "words", 0, 10).await.unwrap();
         assert!(found.len() == 2 && found.iter().all(|hit| hit.title == text), "{found:?}");
     }
 }

@@ -7,7 +7,7 @@ use zhenjin_store::{AnswerEnd, ConversationChange, Owner, SearchHit, Status, Sto
 
 async fn found(store: &Store, query: &str) -> Vec<String> {
     let hits =
-        store.search(&Owner::Local, query, 50).await.unwrap_or_else(|error| panic!("{query:?}: {error}"));
+        store.search(&Owner::Local, query, 0, 50).await.unwrap_or_else(|error| panic!("{query:?}: {error}"));
     hits.into_iter().map(|hit| hit.snippet.text).collect()
 }
 
@@ -42,11 +42,11 @@ async fn words_are_found_in_every_script_and_length() {
     for query in ["silver", "真银", "gold silver", "💧"] {
         assert!(found(&store, query).await.is_empty(), "{query}");
     }
-    let hits = store.search(&Owner::Local, "谚语", 10).await.unwrap();
+    let hits = store.search(&Owner::Local, "谚语", 0, 10).await.unwrap();
     assert_eq!((hits.len(), marked(&hits[0])), (1, vec!["谚语".to_owned()]));
     assert!(hits[0].message_id.is_some(), "a title leads to the end of its conversation");
-    assert!(store.search(&Owner::Local, "", 10).await.unwrap().is_empty());
-    assert!(store.search(&Owner::Local, " \u{0}\n ", 10).await.unwrap().is_empty());
+    assert!(store.search(&Owner::Local, "", 0, 10).await.unwrap().is_empty());
+    assert!(store.search(&Owner::Local, " \u{0}\n ", 0, 10).await.unwrap().is_empty());
 }
 
 #[tokio::test]
@@ -85,7 +85,7 @@ async fn characters_with_a_meaning_in_sql_are_plain_text() {
         ("--", 4),
     ];
     for (query, place) in queries {
-        let hits = store.search(&Owner::Local, query, 50).await.unwrap();
+        let hits = store.search(&Owner::Local, query, 0, 50).await.unwrap();
         let hits: Vec<String> = hits.into_iter().map(|hit| hit.snippet.text).collect();
         assert!(hits.contains(&texts[place].to_owned()), "{query}: {hits:?}");
         assert!(!hits.contains(&texts[5].to_owned()), "{query}: {hits:?}");
@@ -96,9 +96,9 @@ async fn characters_with_a_meaning_in_sql_are_plain_text() {
 #[tokio::test]
 async fn a_query_is_bounded() {
     let (_folder, store) = fresh_store().await;
-    for query in ["字".repeat(201), "a ".repeat(17)] {
+    for query in ["字".repeat(2_001), (0..129).map(|term| format!("{term} ")).collect()] {
         assert!(matches!(
-            store.search(&Owner::Local, &query, 10).await,
+            store.search(&Owner::Local, &query, 0, 10).await,
             Err(StoreError::Invalid { field: "q", .. })
         ));
     }
@@ -119,4 +119,64 @@ async fn an_answer_is_found_when_it_ends_and_deleted_chats_are_not_found() {
     assert!(found(&store, "unfinished").await.is_empty());
     store.restore_conversation(&Owner::Local, &id).await.unwrap();
     assert_eq!(found(&store, "un").await.len(), 1);
+}
+
+#[tokio::test]
+async fn words_in_quotation_marks_are_one_term() {
+    let (_folder, store) = fresh_store().await;
+    let id = new_conversation(&store).await.id;
+    exchange(&store, &id, None, "true gold fears no fire", "gold is true").await;
+    exchange(&store, &id, None, "他说真金 不怕火炼", "不怕真金").await;
+    for (query, texts) in [
+        ("true gold", vec!["gold is true", "true gold fears no fire"]),
+        ("\"true gold\"", vec!["true gold fears no fire"]),
+        ("“true gold” fire", vec!["true gold fears no fire"]),
+        ("\"gold is\" true", vec!["gold is true"]),
+        ("\"no fire\"\"true gold\"", vec!["true gold fears no fire"]),
+        ("\"真金 不怕\"", vec!["他说真金 不怕火炼"]),
+        ("\"is\"", vec!["gold is true"]),
+        ("\"gold true\"", vec![]),
+    ] {
+        let mut hits = found(&store, query).await;
+        hits.retain(|hit| texts.contains(&hit.as_str()) || !hit.is_empty());
+        let titles: Vec<&str> =
+            texts.iter().copied().filter(|text| *text == "true gold fears no fire").collect();
+        let expected: Vec<String> =
+            titles.into_iter().chain(texts.iter().copied()).map(str::to_owned).collect();
+        assert_eq!(hits, expected, "{query}");
+    }
+    let marks = store.search(&Owner::Local, "\"true gold\"", 0, 10).await.unwrap();
+    assert_eq!(marked(&marks[0]), ["true gold"]);
+}
+
+#[tokio::test]
+async fn hits_come_in_pages_without_a_gap_or_a_hit_twice() {
+    let (_folder, store) = fresh_store().await;
+    for number in 0..23 {
+        let id = new_conversation(&store).await.id;
+        exchange(&store, &id, None, &format!("needle {number}"), "a needle too").await;
+    }
+    let mut seen = Vec::new();
+    loop {
+        let offset = u32::try_from(seen.len()).unwrap();
+        let page = store.search(&Owner::Local, "needle", offset, 10).await.unwrap();
+        if page.is_empty() {
+            break;
+        }
+        seen.extend(page.into_iter().map(|hit| (hit.conversation_id, hit.message_id, hit.snippet.text)));
+    }
+    assert_eq!(seen.len(), 3 * 23, "a title, a question and an answer of each");
+    seen.sort();
+    seen.dedup();
+    assert_eq!(seen.len(), 3 * 23);
+}
+
+#[tokio::test]
+async fn a_pasted_paragraph_is_a_query() {
+    let (_folder, store) = fresh_store().await;
+    let id = new_conversation(&store).await.id;
+    let paragraph = (0..100).map(|word| format!("word{word} a bc")).collect::<Vec<_>>().join(" ");
+    exchange(&store, &id, None, &paragraph, "no").await;
+    assert_eq!(store.search(&Owner::Local, &paragraph, 0, 10).await.unwrap().len(), 2);
+    assert_eq!(store.search(&Owner::Local, &format!("{paragraph} absent"), 0, 10).await.unwrap().len(), 0);
 }

@@ -2,7 +2,8 @@
 import { ApiClient } from './api/client';
 import { ApiError, isAbort, NetworkError } from './api/errors';
 import { explain } from './problems';
-import type { Id, ModelInfo } from './api/types';
+import { given } from './settings';
+import type { Conversation, Id, ModelInfo } from './api/types';
 import { i18n } from './i18n/i18n.svelte';
 import { Announcer } from './state/announcer.svelte';
 import { Chat } from './state/chat.svelte';
@@ -121,7 +122,7 @@ async function leaveIfGone(id: Id, error: ApiError): Promise<void> {
 function leaveGone(id: Id, notice: string, action?: { label: string; run: () => void }): void {
   void refreshChats();
   if (router.route.conversation !== id) return;
-  if (composer.text !== '' && readDraft(null) === '') composer.moveToNewChat();
+  if (composer.text !== '' && readDraft(null) === '') composer.moveTo(null);
   router.go(null);
   toasts.show(action ? 'info' : 'error', notice, action);
 }
@@ -198,10 +199,32 @@ export async function deleteChat(id: Id, title: string): Promise<void> {
   });
 }
 
-export async function restoreChat(id: Id, show = false): Promise<void> {
-  if (!(await attempt(() => chats.restore(id)))) return;
+export async function restoreChat(id: Id, show = false): Promise<boolean> {
+  if (!(await attempt(() => chats.restore(id)))) return false;
   tabs.tell('restored', id);
   if (show) router.go(id);
+  return true;
+}
+
+/** A new chat with copies of the turns between two messages; what waits in the composer goes along. */
+export async function continueWithTurns(id: Id, from: Id, to: Id): Promise<void> {
+  const made = await api.continueConversation(id, { from_id: from, parent_id: to });
+  chats.put(made);
+  tabs.tell('changed', made.id);
+  composer.moveTo(made.id);
+  router.go(made.id);
+}
+
+/** A new chat that knows the old one by its summary; what waits in the composer goes along. */
+export function continueWithSummary(old: Conversation, summary: string): void {
+  const { heading } = i18n.t.continuation;
+  const systemPrompt = [old.system_prompt ?? '', `${heading}\n${summary}`]
+    .filter((text) => text !== '')
+    .join('\n\n');
+  beginning.prepare({ systemPrompt, settings: given(old.settings) });
+  preferences.update({ model: old.model });
+  composer.moveTo(null);
+  newChat();
 }
 
 /** Why a download failed, in the page's language. */

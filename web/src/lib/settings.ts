@@ -37,6 +37,13 @@ export const settingFields: readonly SettingField[] = [
   { name: 'max_tokens', low: 1, high: 1_000_000, step: 1, slider: false, neutral: 1 },
 ];
 
+/** Only the settings that have a value: the others are the model's own. */
+export function given(settings: Partial<SamplingSettings>): Partial<SamplingSettings> {
+  return Object.fromEntries(
+    Object.entries(settings).filter(([, value]) => value !== null && value !== undefined),
+  );
+}
+
 export type SettingProblem = 'number' | 'whole' | 'range';
 
 /** The number that was typed, also with a decimal comma or full-width digits; null for nothing; else what is wrong with it. */

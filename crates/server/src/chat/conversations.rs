@@ -14,6 +14,7 @@ use super::answers::RunningAnswers;
 use super::extract::{ApiPath, ApiQuery};
 use super::fields::{self, ConversationChangeBody, NewConversationBody};
 use super::models::ModelMenu;
+use super::title::clean;
 use super::wire::{ConversationJson, ConversationWithMessagesJson, MessageJson};
 use crate::body::ApiJson;
 use crate::errors::{ApiError, ErrorBody};
@@ -37,6 +38,20 @@ pub(crate) struct Page {
     before: Option<String>,
 }
 
+impl Page {
+    pub(super) fn limit(&self) -> Result<u32, ApiError> {
+        let limit = self.limit.unwrap_or(PAGE);
+        if (1..=LARGEST_PAGE).contains(&limit) {
+            return Ok(limit);
+        }
+        Err(ApiError::invalid("limit", format!("`limit` must be from 1 to {LARGEST_PAGE}, not {limit}")))
+    }
+
+    pub(super) fn before(&self) -> Result<Option<ConversationId>, ApiError> {
+        Ok(self.before.as_deref().map(str::parse).transpose()?)
+    }
+}
+
 /// Conversations that are not deleted, the most recently used first.
 #[utoipa::path(get, path = "/api/conversations", operation_id = "list_conversations", tag = "chat", params(Page), responses(
     (status = 200, description = "One page of the list.", body = Vec<ConversationJson>),
@@ -47,15 +62,8 @@ pub(crate) async fn list(
     caller: Caller,
     ApiQuery(page): ApiQuery<Page>,
 ) -> Result<Json<Vec<ConversationJson>>, ApiError> {
-    let limit = page.limit.unwrap_or(PAGE);
-    if !(1..=LARGEST_PAGE).contains(&limit) {
-        return Err(ApiError::invalid(
-            "limit",
-            format!("`limit` must be from 1 to {LARGEST_PAGE}, not {limit}"),
-        ));
-    }
-    let before: Option<ConversationId> = page.before.as_deref().map(str::parse).transpose()?;
-    let listed = store.conversations(&caller.owner, limit, before.as_ref()).await?;
+    let before: Option<ConversationId> = page.before()?;
+    let listed = store.conversations(&caller.owner, page.limit()?, before.as_ref()).await?;
     Ok(Json(listed.into_iter().map(ConversationJson::from).collect()))
 }
 
@@ -70,18 +78,7 @@ pub(crate) async fn create(
     ApiJson(body): ApiJson<Value>,
 ) -> Result<(StatusCode, Json<ConversationJson>), ApiError> {
     let fields = check(fields::NEW_CONVERSATION, &body)?;
-    let model = match read_model(&fields)? {
-        Some(model) => model,
-        None => menu.default_model().ok_or_else(|| {
-            ApiError::invalid("model", "this server has no model yet: get one in the model menu, or name one")
-        })?,
-    };
-    let new = NewConversation {
-        title: String::new(),
-        model,
-        system_prompt: fields.text("system_prompt").unwrap_or_default().to_owned(),
-        settings: read_settings(&fields)?.unwrap_or_else(|| json!({})),
-    };
+    let new = read_new(&fields, &menu)?;
     let made = store.create_conversation(&caller.owner, new).await?;
     Ok((StatusCode::CREATED, Json(made.into())))
 }
@@ -119,10 +116,9 @@ pub(crate) async fn change(
     let id: ConversationId = id.parse()?;
     let fields = check(fields::CONVERSATION_CHANGE, &body)?;
     let leaf: Option<MessageId> = fields.text("current_leaf").map(str::parse).transpose()?;
-    let title = fields.get("title").map(|_| fields::full_text(&fields, "title")).transpose()?;
     let emptied = |name, empty| fields::is_null(&body, name).then_some(empty);
     let change = ConversationChange {
-        title: title.map(|title| title.trim().to_owned()),
+        title: read_title(&fields)?,
         model: read_model(&fields)?,
         system_prompt: fields
             .text("system_prompt")
@@ -162,7 +158,33 @@ pub(crate) async fn restore(
     Ok(Json(store.restore_conversation(&caller.owner, &id.parse()?).await?.into()))
 }
 
-fn read_model(fields: &CheckedFields<'_>) -> Result<Option<String>, ApiError> {
+/// A conversation as these fields describe it, without title.
+pub(super) fn read_new(fields: &CheckedFields<'_>, menu: &ModelMenu) -> Result<NewConversation, ApiError> {
+    let model = match read_model(fields)? {
+        Some(model) => model,
+        None => menu.default_model().ok_or_else(|| {
+            ApiError::invalid("model", "this server has no model yet: get one in the model menu, or name one")
+        })?,
+    };
+    Ok(NewConversation {
+        title: String::new(),
+        model,
+        system_prompt: fields.text("system_prompt").unwrap_or_default().to_owned(),
+        settings: read_settings(fields)?.unwrap_or_else(|| json!({})),
+    })
+}
+
+fn read_title(fields: &CheckedFields<'_>) -> Result<Option<String>, ApiError> {
+    let Some(title) = fields.get("title").map(|_| fields::full_text(fields, "title")).transpose()? else {
+        return Ok(None);
+    };
+    match clean(title) {
+        title if title.is_empty() => Err(ApiError::invalid("title", "`title` must not be empty")),
+        title => Ok(Some(title)),
+    }
+}
+
+pub(super) fn read_model(fields: &CheckedFields<'_>) -> Result<Option<String>, ApiError> {
     fields.get("model").map(|_| fields::full_text(fields, "model").map(str::to_owned)).transpose()
 }
 

@@ -65,6 +65,28 @@ const PARENT: Field = field(
 /// `POST /api/conversations`.
 pub(crate) const NEW_CONVERSATION: &[&[Field]] = &[&[MODEL, SYSTEM_PROMPT, SETTINGS]];
 
+const CONTENT: Field =
+    field("content", Text { max: CONTENT_CHARACTERS }, Required, "The question, not empty.");
+
+/// `POST /api/questions`.
+pub(crate) const FIRST_QUESTION: &[&[Field]] = &[&[MODEL, SYSTEM_PROMPT, SETTINGS, CONTENT]];
+
+/// `POST /api/conversations/{id}/continue`.
+pub(crate) const CONTINUATION: &[&[Field]] = &[&[
+    field(
+        "from_id",
+        Text { max: ID_CHARACTERS },
+        Required,
+        "The question with which the messages begin that are taken along.",
+    ),
+    field(
+        "parent_id",
+        Text { max: ID_CHARACTERS },
+        Required,
+        "The answer with which the messages end that are taken along, in the same branch.",
+    ),
+]];
+
 /// `PATCH /api/conversations/{id}`.
 pub(crate) const CONVERSATION_CHANGE: &[&[Field]] = &[&[
     field("title", Text { max: TITLE_CHARACTERS }, Honoured, "A new title, not empty."),
@@ -80,13 +102,25 @@ pub(crate) const CONVERSATION_CHANGE: &[&[Field]] = &[&[
 ]];
 
 /// `POST /api/conversations/{id}/messages`.
-pub(crate) const QUESTION: &[&[Field]] =
-    &[&[PARENT, field("content", Text { max: CONTENT_CHARACTERS }, Required, "The question, not empty.")]];
+pub(crate) const QUESTION: &[&[Field]] = &[&[PARENT, CONTENT]];
 
 /// `POST /api/context`.
 pub(crate) const CONTEXT: &[&[Field]] = &[&[
-    field("conversation_id", Text { max: ID_CHARACTERS }, Required, "The conversation."),
+    field(
+        "conversation_id",
+        Text { max: ID_CHARACTERS },
+        Honoured,
+        "The conversation. Null: one that does not exist yet. A model or a system prompt of this body stands for its own.",
+    ),
     PARENT,
+    field(
+        "from_id",
+        Text { max: ID_CHARACTERS },
+        Honoured,
+        "A question before `parent_id`: what is before it is not counted. Null: the whole branch.",
+    ),
+    MODEL,
+    SYSTEM_PROMPT,
     field(
         "content",
         Text { max: CONTENT_CHARACTERS },
@@ -191,6 +225,16 @@ described_body!(
     NEW_CONVERSATION
 );
 described_body!(
+    /// The body of [`FIRST_QUESTION`].
+    FirstQuestionBody,
+    FIRST_QUESTION
+);
+described_body!(
+    /// The body of [`CONTINUATION`].
+    ContinuationBody,
+    CONTINUATION
+);
+described_body!(
     /// The body of [`CONVERSATION_CHANGE`].
     ConversationChangeBody,
     CONVERSATION_CHANGE
@@ -266,7 +310,17 @@ mod tests {
     #[test]
     fn every_table_is_described() {
         assert_eq!(SETTING_FIELDS.len(), SETTING_NAMES.len());
-        for table in [NEW_CONVERSATION, CONVERSATION_CHANGE, QUESTION, CONTEXT, ADAPTER, PROSODY, LOGIN] {
+        for table in [
+            NEW_CONVERSATION,
+            FIRST_QUESTION,
+            CONTINUATION,
+            CONVERSATION_CHANGE,
+            QUESTION,
+            CONTEXT,
+            ADAPTER,
+            PROSODY,
+            LOGIN,
+        ] {
             let described =
                 serde_json::from_value::<RefOr<Schema>>(body_schema(table)).expect("an OpenAPI schema");
             let described = serde_json::to_value(described).expect("JSON");

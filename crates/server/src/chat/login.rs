@@ -51,14 +51,63 @@ pub(crate) async fn logout(
     Ok((StatusCode::NO_CONTENT, [(header::SET_COOKIE, cookie("", 0, &headers)?)]))
 }
 
-/// A page that came over TLS gets a cookie that never leaves it.
+/// A page that came over TLS, to us or to a proxy before us, gets a cookie that never leaves it. A proxy that says so in vain, or
+/// a caller who only claims it, gets a cookie that its own browser does not send in the clear.
 fn cookie(value: &str, seconds: u64, headers: &HeaderMap) -> Result<HeaderValue, ApiError> {
     let origin = headers.get(header::ORIGIN).map(HeaderValue::as_bytes).unwrap_or_default();
-    let secure = if origin.starts_with(b"https://") { "; Secure" } else { "" };
+    let is_secure = origin.starts_with(b"https://") || came_over_tls(headers);
+    let secure = if is_secure { "; Secure" } else { "" };
     let text =
         format!("{SESSION_COOKIE}={value}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Strict{secure}");
     let mut cookie =
         HeaderValue::from_str(&text).map_err(|_| ApiError::internal("the session has no cookie"))?;
     cookie.set_sensitive(true);
     Ok(cookie)
+}
+
+/// What proxies say of the browser's own connection: `X-Forwarded-Proto: https`, or `Forwarded: proto=https` (RFC 7239). The first
+/// entry of several is the browser's.
+fn came_over_tls(headers: &HeaderMap) -> bool {
+    let first = |name: &str| {
+        let value = headers.get(name)?.to_str().ok()?;
+        Some(value.split(',').next().unwrap_or_default().trim().to_ascii_lowercase())
+    };
+    let forwarded = first("forwarded").is_some_and(|entry| {
+        let mut pairs = entry.split(';').filter_map(|pair| pair.trim().split_once('='));
+        pairs.any(|(name, value)| name == "proto" && value.trim_matches('"') == "https")
+    });
+    forwarded || first("x-forwarded-proto").is_some_and(|scheme| scheme == "https" || scheme == "wss")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cookie_with(name: &'static str, value: &'static str) -> String {
+        let headers =
+            HeaderMap::from_iter([(header::HeaderName::from_static(name), HeaderValue::from_static(value))]);
+        cookie("x", 1, &headers).expect("a cookie").to_str().expect("text").to_owned()
+    }
+
+    #[test]
+    fn a_cookie_that_came_over_tls_stays_there() {
+        for (name, value) in [
+            ("origin", "https://chat.example.org"),
+            ("x-forwarded-proto", "https"),
+            ("x-forwarded-proto", "HTTPS, http"),
+            ("forwarded", "for=192.0.2.60;proto=https;by=203.0.113.43, for=10.0.0.1;proto=http"),
+            ("forwarded", "Proto=\"https\""),
+        ] {
+            assert!(cookie_with(name, value).ends_with("; Secure"), "{name}: {value}");
+        }
+        for (name, value) in [
+            ("origin", "http://localhost:8080"),
+            ("x-forwarded-proto", "http, https"),
+            ("x-forwarded-proto", "httpsx"),
+            ("forwarded", "for=\"https\";proto=http"),
+            ("accept", "https"),
+        ] {
+            assert!(!cookie_with(name, value).contains("Secure"), "{name}: {value}");
+        }
+    }
 }

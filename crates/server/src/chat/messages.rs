@@ -11,9 +11,10 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use serde_json::{Value, json};
 use zhenjin_assistant::{Assistant, ChatRequest, TextGeneration};
-use zhenjin_store::{Conversation, ConversationId, Message, MessageId, Question, Role, Store};
+use zhenjin_store::{Conversation, ConversationId, Message, MessageId, Question, Role, Store, turns};
 
 use super::answers::{Provenance, RunningAnswers};
+use super::conversations::{read_model, read_new};
 use super::extract::ApiPath;
 use super::fields::{self, ContextBody, QuestionBody};
 use super::models::ModelMenu;
@@ -25,7 +26,7 @@ use crate::body::ApiJson;
 use crate::errors::{ApiError, ErrorBody};
 use crate::json;
 use crate::openai::fault;
-use crate::openai::fields::check;
+use crate::openai::fields::{CheckedFields, check};
 use crate::security::Caller;
 
 /// Asks: saves the question and begins its answer, which goes on whoever listens. The same `parent_id` as an earlier
@@ -52,7 +53,7 @@ pub(crate) async fn ask(
     let exchange = detached(async move {
         let conversation = store.conversation(&caller.owner, &id).await?;
         let branch = branch(&store, &caller, &conversation, parent.as_ref()).await?;
-        let request = chat_request(&conversation, &branch, Some(&content))?;
+        let request = request_for(&conversation, &branch, Some(&content))?;
         let (generation, provenance) = submit(&answers, &menu, &conversation.model, request, &caller).await?;
         let question = Question {
             conversation_id: id,
@@ -92,7 +93,7 @@ pub(crate) async fn regenerate(
         };
         let conversation = store.conversation(&caller.owner, &answer.conversation_id).await?;
         let branch = store.branch(&caller.owner, &question).await?;
-        let request = chat_request(&conversation, &branch, None)?;
+        let request = request_for(&conversation, &branch, None)?;
         let (generation, provenance) = submit(&answers, &menu, &conversation.model, request, &caller).await?;
         let add = store.answer_again(&caller.owner, &question, conversation.model);
         let answer = answers.begin(&caller.owner, generation, provenance, add, |answer| answer).await?;
@@ -126,19 +127,45 @@ pub(crate) async fn context(
     ApiJson(body): ApiJson<Value>,
 ) -> Result<Json<ContextUse>, ApiError> {
     let fields = check(fields::CONTEXT, &body)?;
-    let id: ConversationId = fields::full_text(&fields, "conversation_id")?.parse()?;
-    let parent: Option<MessageId> = fields.text("parent_id").map(str::parse).transpose()?;
+    let id: Option<ConversationId> = fields.text("conversation_id").map(str::parse).transpose()?;
     let question = fields.text("content").filter(|content| !content.is_empty());
-    let conversation = store.conversation(&caller.owner, &id).await?;
-    let branch = branch(&store, &caller, &conversation, parent.as_ref()).await?;
-    let assistant = menu.assistant(&conversation.model, &caller).await?;
+    let (model, system_prompt, settings, said) = match id {
+        Some(id) => {
+            let conversation = store.conversation(&caller.owner, &id).await?;
+            let said = counted(&store, &caller, &conversation, &fields).await?;
+            (conversation.model, conversation.system_prompt, conversation.settings, said)
+        }
+        None => {
+            let new = read_new(&fields, &menu)?;
+            (new.model, new.system_prompt, new.settings, Vec::new())
+        }
+    };
+    let model = read_model(&fields)?.unwrap_or(model);
+    let system_prompt = fields.text("system_prompt").map_or(system_prompt, str::to_owned);
+    let assistant = menu.assistant(&model, &caller).await?;
     let context_length = assistant.info().context_length;
-    if branch.is_empty() && question.is_none() && conversation.system_prompt.trim().is_empty() {
+    if said.is_empty() && question.is_none() && system_prompt.trim().is_empty() {
         return Ok(Json(ContextUse { prompt_tokens: 0, context_length }));
     }
-    let request = chat_request(&conversation, &branch, question)?;
+    let request = chat_request(&system_prompt, &settings, &said, question)?;
     let prompt_tokens = blocking(move || assistant.count_prompt(&request).map_err(fault)).await?;
     Ok(Json(ContextUse { prompt_tokens, context_length }))
+}
+
+/// The messages of the branch that are to be counted.
+async fn counted(
+    store: &Store,
+    caller: &Caller,
+    conversation: &Conversation,
+    fields: &CheckedFields<'_>,
+) -> Result<Vec<Message>, ApiError> {
+    let parent: Option<MessageId> = fields.text("parent_id").map(str::parse).transpose()?;
+    let from: Option<MessageId> = fields.text("from_id").map(str::parse).transpose()?;
+    let branch = branch(store, caller, conversation, parent.as_ref()).await?;
+    match from {
+        Some(from) => Ok(turns(&branch, &from)?.to_vec()),
+        None => Ok(branch),
+    }
 }
 
 /// The messages up to and with `parent`, which must be an answer of the conversation.
@@ -156,8 +183,16 @@ async fn branch(
     }
 }
 
+fn request_for(
+    conversation: &Conversation,
+    branch: &[Message],
+    question: Option<&str>,
+) -> Result<ChatRequest, ApiError> {
+    chat_request(&conversation.system_prompt, &conversation.settings, branch, question)
+}
+
 /// Loads the model if need be and gives it the request.
-async fn submit(
+pub(super) async fn submit(
     answers: &RunningAnswers,
     menu: &ModelMenu,
     model: &str,

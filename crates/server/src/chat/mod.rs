@@ -2,6 +2,7 @@
 //! No SQL, templates or token ids here: they belong to `store` and `assistant`.
 
 mod answers;
+mod beginnings;
 mod conversations;
 mod extract;
 mod fields;
@@ -14,6 +15,7 @@ mod search;
 mod status;
 mod stream;
 mod title;
+mod trash;
 mod wire;
 
 use std::sync::Arc;
@@ -33,7 +35,7 @@ pub(crate) use extract::ApiQuery;
 pub use models::Library;
 pub(crate) use models::ModelMenu;
 
-const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+const HOUR: Duration = Duration::from_secs(60 * 60);
 
 /// The routes under `/api`, written with their full paths.
 pub(crate) fn router<S>() -> OpenApiRouter<S>
@@ -57,6 +59,10 @@ where
         .routes(routes!(conversations::list, conversations::create))
         .routes(routes!(conversations::retrieve, conversations::change, conversations::delete))
         .routes(routes!(conversations::restore))
+        .routes(routes!(beginnings::ask_first))
+        .routes(routes!(beginnings::continue_conversation))
+        .routes(routes!(trash::list, trash::empty))
+        .routes(routes!(trash::erase))
         .routes(routes!(messages::ask))
         .routes(routes!(messages::regenerate))
         .routes(routes!(messages::stop))
@@ -68,13 +74,14 @@ where
         .routes(routes!(login::logout))
 }
 
-/// Erases conversations whose deletion can no longer be undone, once a day for as long as the server runs.
+/// Erases conversations whose deletion can no longer be undone: at the server's start, and every hour while it runs.
 pub(crate) async fn keep_up(store: Store) {
     loop {
-        tokio::time::sleep(DAY).await;
         match store.purge_expired().await {
+            Ok(0) => {}
             Ok(purged) => tracing::info!(purged, "deleted conversations were erased"),
             Err(error) => tracing::warn!(%error, "deleted conversations could not be erased"),
         }
+        tokio::time::sleep(HOUR).await;
     }
 }

@@ -1,23 +1,23 @@
 //! From a conversation to what a model is asked. Nothing is cut: what does not fit is an error of the assistant's.
 
 use zhenjin_assistant::{ChatRequest, Message, Role, Transcript};
-use zhenjin_store::{self as store, Conversation};
+use zhenjin_store as store;
 
 use super::fields::generation_options;
 use crate::errors::ApiError;
 
 /// The request for an answer to `branch`, oldest message first, followed by `question` if there is one.
 pub(crate) fn chat_request(
-    conversation: &Conversation,
+    system_prompt: &str,
+    settings: &serde_json::Value,
     branch: &[store::Message],
     question: Option<&str>,
 ) -> Result<ChatRequest, ApiError> {
-    let system = (!conversation.system_prompt.trim().is_empty())
-        .then(|| Message::new(Role::System, conversation.system_prompt.as_str()));
+    let system = (!system_prompt.trim().is_empty()).then(|| Message::new(Role::System, system_prompt));
     let said = branch.iter().map(said);
     let asked = question.map(|question| Message::new(Role::User, question));
     let messages = system.into_iter().chain(said).chain(asked).collect();
-    let mut options = generation_options(&conversation.settings)?;
+    let mut options = generation_options(settings)?;
     // Kept with the answer, so that it can be learnt from.
     options.logprobs = Some(0);
     Ok(ChatRequest { options, ..ChatRequest::new(messages) })

@@ -18,12 +18,24 @@ pub(crate) fn title_of(question: &str) -> String {
     if line.width() <= COLUMNS { line } else { cut(&line) }
 }
 
+/// A title on one line: without control characters, and without marks that would turn the text around it (embeddings, overrides
+/// and isolates of the bidirectional algorithm). Marks that belong to words, as joiners, stay.
+pub(crate) fn clean(title: &str) -> String {
+    let words = title.split(separates);
+    words.filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ")
+}
+
+fn separates(character: char) -> bool {
+    character.is_whitespace()
+        || character.is_control()
+        || matches!(character, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
 /// The line without the marks that Markdown puts before it, control characters and doubled spaces.
 fn tidy(line: &str) -> String {
     let line =
         line.trim_start_matches(|mark: char| mark.is_whitespace() || matches!(mark, '#' | '>' | '*' | '`'));
-    let words = line.split(|character: char| character.is_whitespace() || character.is_control());
-    words.filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ")
+    clean(line)
 }
 
 fn cut(line: &str) -> String {
@@ -71,6 +83,9 @@ mod tests {
             ("真金不怕火炼，这句话是什么意思？", "真金不怕火炼，这句话是什么意思？"),
             ("???", "???"),
             ("👍🏽", "👍🏽"),
+            ("safe\u{202e}gpj.exe", "safe gpj.exe"),
+            ("a\0b\u{2067}c\u{2069}", "a b c"),
+            ("مرحبا\u{200f} \u{200d}x", "مرحبا\u{200f} \u{200d}x"),
             ("", ""),
         ];
         for (question, title) in cases {

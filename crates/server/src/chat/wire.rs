@@ -3,7 +3,7 @@
 use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
-use zhenjin_store::{Conversation, Message, Role, SearchHit, Status};
+use zhenjin_store::{Conversation, DeletedConversation, KEEP_DELETED, Message, Role, SearchHit, Status};
 
 use super::fields::{AllSettings, all_settings};
 
@@ -45,6 +45,30 @@ impl From<Conversation> for ConversationJson {
             current_leaf: conversation.current_leaf.map(|leaf| leaf.to_string()),
             created_at: conversation.created_at.milliseconds(),
             updated_at: conversation.updated_at.milliseconds(),
+        }
+    }
+}
+
+/// A conversation in the trash.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+#[schema(as = DeletedConversation)]
+pub(crate) struct DeletedConversationJson {
+    #[serde(flatten)]
+    conversation: ConversationJson,
+    /// Milliseconds since 1970 (UTC).
+    deleted_at: i64,
+    /// When it will be erased.
+    erased_at: i64,
+}
+
+impl From<DeletedConversation> for DeletedConversationJson {
+    fn from(deleted: DeletedConversation) -> Self {
+        let deleted_at = deleted.deleted_at.milliseconds();
+        let kept = i64::try_from(KEEP_DELETED.as_millis()).unwrap_or(i64::MAX);
+        DeletedConversationJson {
+            conversation: deleted.conversation.into(),
+            deleted_at,
+            erased_at: deleted_at.saturating_add(kept),
         }
     }
 }
@@ -180,6 +204,17 @@ impl From<Message> for MessageJson {
 /// A question and the place of its answer.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub(crate) struct Exchange {
+    /// The question.
+    pub(crate) user: MessageJson,
+    /// The answer, which is being written.
+    pub(crate) answer: MessageJson,
+}
+
+/// A new conversation with its first question and the place of the answer.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+pub(crate) struct FirstExchange {
+    /// The conversation.
+    pub(crate) conversation: ConversationJson,
     /// The question.
     pub(crate) user: MessageJson,
     /// The answer, which is being written.

@@ -111,7 +111,7 @@ function show(api) {
   const contents = document.getElementById("contents");
   const reference = document.getElementById("reference");
   reference.replaceChildren(element("h1", {}, `${api.info.title} ${api.info.version}`), element("p", {}, api.info.description ?? ""),
-    element("p", {}, "The same for programs: ", element("a", { href: "/openapi.json" }, "/openapi.json")));
+    element("p", {}, "The same for programs: ", element("a", { href: "openapi.json" }, "/openapi.json")));
   for (const [group, operations] of groups) {
     contents.append(element("h2", {}, group));
     reference.append(element("h2", {}, group));
@@ -124,7 +124,7 @@ function show(api) {
 }
 
 async function load() {
-  const response = await fetch("/openapi.json");
+  const response = await fetch("openapi.json");
   if (!response.ok) throw new Error(`/openapi.json: ${response.status}`);
   show(await response.json());
 }

@@ -1,20 +1,23 @@
 // One method per call of the server's /api. Nothing here depends on what is on the screen.
-import { errorFromResponse, isAbort, NetworkError } from './errors';
+import { ApiError, errorFromResponse, isAbort, NetworkError } from './errors';
 import { readEvents, type ServerSentEvent } from './sse';
 import type {
   AnswerEvent,
   ContextQuestion,
   ContextUse,
+  Continuation,
   Conversation,
   ConversationPatch,
   ConversationWithMessages,
+  DeletedConversation,
   Exchange,
+  FirstExchange,
+  FirstQuestion,
   Id,
   Login,
   Message,
   ModelEvent,
   ModelInfo,
-  NewConversation,
   Prosody,
   ProsodyQuestion,
   Question,
@@ -22,6 +25,12 @@ import type {
   SearchHit,
   ServerStatus,
 } from './types';
+
+/** What is read of a streamed completion. */
+interface CompletionEvent {
+  choices?: { delta?: { content?: string | null } }[];
+  error?: { message: string; code?: string | null };
+}
 
 export type Fetch = (input: string, init?: RequestInit) => Promise<Response>;
 
@@ -66,9 +75,6 @@ export class ApiClient {
     if (before !== undefined) query.set('before', before);
     return this.#json('GET', `/api/conversations?${query}`);
   }
-  createConversation(conversation: NewConversation): Promise<Conversation> {
-    return this.#json('POST', '/api/conversations', conversation);
-  }
   conversation(id: Id): Promise<ConversationWithMessages> {
     return this.#json('GET', `/api/conversations/${segment(id)}`);
   }
@@ -82,6 +88,25 @@ export class ApiClient {
     return this.#empty('POST', `/api/conversations/${segment(id)}/restore`);
   }
 
+  continueConversation(id: Id, continuation: Continuation): Promise<Conversation> {
+    return this.#json('POST', `/api/conversations/${segment(id)}/continue`, continuation);
+  }
+
+  trash(limit: number, before?: Id): Promise<DeletedConversation[]> {
+    const query = new URLSearchParams({ limit: String(limit) });
+    if (before !== undefined) query.set('before', before);
+    return this.#json('GET', `/api/trash?${query}`);
+  }
+  erase(id: Id): Promise<void> {
+    return this.#empty('DELETE', `/api/trash/${segment(id)}`);
+  }
+  emptyTrash(): Promise<void> {
+    return this.#empty('DELETE', '/api/trash');
+  }
+
+  askFirst(question: FirstQuestion): Promise<FirstExchange> {
+    return this.#json('POST', '/api/questions', question);
+  }
   ask(conversation: Id, question: Question): Promise<Exchange> {
     return this.#json('POST', `/api/conversations/${segment(conversation)}/messages`, question);
   }
@@ -95,8 +120,27 @@ export class ApiClient {
     return this.#events(`/api/messages/${segment(message)}/stream?offset=${offset}`, signal);
   }
 
-  search(query: string, signal?: AbortSignal): Promise<SearchHit[]> {
-    return this.#json('GET', `/api/search?${new URLSearchParams({ q: query })}`, undefined, signal);
+  search(query: string, offset: number, signal?: AbortSignal): Promise<SearchHit[]> {
+    const wanted = new URLSearchParams({ q: query, offset: String(offset) });
+    return this.#json('GET', `/api/search?${wanted}`, undefined, signal);
+  }
+  /** The text of an answer to one message, piece by piece; nothing of it is kept. */
+  async *write(
+    model: string,
+    content: string,
+    max_tokens: number,
+    signal: AbortSignal,
+  ): AsyncGenerator<string> {
+    const body = { model, messages: [{ role: 'user', content }], max_tokens, stream: true };
+    const response = await this.#send('POST', '/v1/chat/completions', body, signal);
+    if (response.body === null) throw new NetworkError('a stream without a body');
+    for await (const { data } of readEvents(response.body)) {
+      if (data === '[DONE]') return;
+      const { choices, error } = JSON.parse(data) as CompletionEvent;
+      if (error) throw new ApiError(500, error.message, error.code ?? null);
+      const text = choices?.[0]?.delta?.content;
+      if (text) yield text;
+    }
   }
   contextUse(question: ContextQuestion, signal?: AbortSignal): Promise<ContextUse> {
     return this.#json('POST', '/api/context', question, signal);

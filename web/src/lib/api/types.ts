@@ -17,6 +17,8 @@ export type ModelEvent = Schemas['ModelEvent'];
 export type Conversation = Schemas['Conversation'];
 export type ConversationWithMessages = Schemas['ConversationWithMessages'];
 export type NewConversation = Schemas['NewConversationBody'];
+export type DeletedConversation = Schemas['DeletedConversation'];
+export type Continuation = Schemas['ContinuationBody'];
 export type ConversationPatch = Schemas['ConversationChangeBody'];
 /** Each field null: the model's own default. */
 export type SamplingSettings = Schemas['Settings'];
@@ -24,6 +26,8 @@ export type SamplingSettings = Schemas['Settings'];
 export type Message = Schemas['Message'];
 export type MessageStatus = Schemas['MessageStatus'];
 export type Question = Schemas['QuestionBody'];
+export type FirstQuestion = Schemas['FirstQuestionBody'];
+export type FirstExchange = Schemas['FirstExchange'];
 export type Exchange = Schemas['Exchange'];
 export type Regenerated = Schemas['Regenerated'];
 export type AnswerEvent = Schemas['AnswerEvent'];

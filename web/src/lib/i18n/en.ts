@@ -24,6 +24,7 @@ export const en = {
     nothingFound: (query: string) => `Nothing found for “${isolated(query)}”`,
     found: (count: number, more: boolean) =>
       more ? `The first ${count} matches` : count === 1 ? '1 match' : `${count} matches`,
+    searchRefused: 'This is too long to be searched for: at most 2,000 characters and 128 words.',
     moreMatches: 'Show more matches',
     searching: 'Searching…',
     loadMore: 'Show older chats',
@@ -175,6 +176,7 @@ export const en = {
     inUse: 'In use',
     loaded: 'in memory',
     download: 'Download',
+    askOperator: 'Only the operator can download it.',
     resume: 'Try again',
     cancel: 'Cancel',
     remove: 'Remove',
@@ -191,6 +193,8 @@ export const en = {
     progressUnknown: (done: string) => `${done} so far`,
     downloading: (title: string) => `Downloading ${title}`,
     from: (source: string) => `from ${source}`,
+    /** Why a download that runs does not go on at the moment, which the server tells in English. */
+    waiting: (reason: string) => reason,
     done: (title: string) => `${title} is ready`,
     failed: (title: string, reason: string) => `Downloading ${title} failed: ${reason}`,
     cancelled: 'Cancelled; what has arrived is kept for the next attempt.',
@@ -319,10 +323,7 @@ export const en = {
     eraseTitle: (title: string) => `Erase “${isolated(title)}” for good`,
     restoreTitle: (title: string) => `Restore “${isolated(title)}”`,
     emptyAll: 'Empty the trash',
-    emptyQuestion: (count: number) =>
-      count === 1
-        ? 'Erase this chat for good? This cannot be undone.'
-        : `Erase all ${count} chats for good? This cannot be undone.`,
+    emptyQuestion: 'Erase everything in the trash for good? This cannot be undone.',
     emptyConfirm: 'Yes, erase',
     keep: 'Keep',
     close: 'Close',
@@ -353,7 +354,8 @@ export const en = {
     question: 'Question:',
     answer: 'Answer:',
     begin: 'Begin the new chat',
-    nothing: 'The last question and its answer are too long to be taken along. Use a summary.',
+    nothing:
+      'With your message, the last question and its answer are too long to be taken along. Use a summary.',
     close: 'Close',
   },
   /** What the server's error codes mean to a reader. */
@@ -375,6 +377,7 @@ export const en = {
     internal_error: 'The server made a mistake. Its log says more.',
     unavailable: 'The server cannot do this at the moment. Try again.',
     shutting_down: 'The server is shutting down.',
+    operator_only: 'Only the operator of this server may do that.',
     host_not_allowed: 'The server does not answer under this address.',
     origin_not_allowed: 'The server does not answer pages of this address.',
   },

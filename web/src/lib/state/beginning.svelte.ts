@@ -7,6 +7,7 @@ export class Beginning {
   systemPrompt = $state('');
   settings: Partial<SamplingSettings> = $state.raw({});
   readonly #preferences: Preferences;
+  #next: { systemPrompt: string; settings: Partial<SamplingSettings> } | null = null;
 
   constructor(preferences: Preferences) {
     this.#preferences = preferences;
@@ -14,7 +15,14 @@ export class Beginning {
   }
 
   reset(): void {
-    this.systemPrompt = this.#preferences.systemPrompt;
-    this.settings = this.#preferences.settings;
+    const { systemPrompt, settings } = this.#next ?? this.#preferences;
+    this.#next = null;
+    this.systemPrompt = systemPrompt;
+    this.settings = settings;
+  }
+
+  /** The next new chat begins in this way instead. */
+  prepare(next: { systemPrompt: string; settings: Partial<SamplingSettings> }): void {
+    this.#next = next;
   }
 }

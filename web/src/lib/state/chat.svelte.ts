@@ -147,13 +147,14 @@ export class Chat {
   async #ask(parent: Id | null, content: string): Promise<void> {
     const opening = this.#opening;
     await this.#begin(async () => {
-      let { conversation } = this;
-      if (!conversation) {
-        conversation = await this.#api.createConversation(this.#beginning());
-        if (opening === this.#opening) this.conversation = conversation;
-        this.#events.changed(conversation);
+      if (this.id !== null) {
+        const { user, answer } = await this.#api.ask(this.id, { parent_id: parent, content });
+        return [user, answer];
       }
-      const { user, answer } = await this.#api.ask(conversation.id, { parent_id: parent, content });
+      // Conversation and question in one: what is refused leaves nothing behind.
+      const { conversation, user, answer } = await this.#api.askFirst({ ...this.#beginning(), content });
+      if (opening === this.#opening) this.conversation = conversation;
+      this.#events.changed(conversation);
       return [user, answer];
     });
   }

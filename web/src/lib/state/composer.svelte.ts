@@ -77,11 +77,12 @@ export class Composer {
     }
   }
 
-  /** Takes the words along into a chat that does not exist yet. */
-  moveToNewChat(): void {
+  /** Takes the words along into another chat, or into one that does not exist yet. */
+  moveTo(conversation: Id | null): void {
     const { text } = this;
+    if (text === '') return;
     this.write('');
-    saveDraft(null, text);
+    saveDraft(conversation, text);
   }
 
   /** The new chat in which a message was sent has its id by now. */

@@ -1,16 +1,16 @@
 // How full the model's context would be with the next message. Asked of the server, which counts real tokens.
 import type { ApiClient } from '../api/client';
 import { isAbort, NetworkError } from '../api/errors';
-import type { ContextUse, Id } from '../api/types';
+import type { ContextQuestion, ContextUse } from '../api/types';
 import { debounce } from '../util/time';
 
 export class ContextMeter {
   use: ContextUse | null = $state.raw(null);
+  /** The message by itself, in a new chat; measured when it does not fit into this one. */
+  alone: ContextUse | null = $state.raw(null);
   readonly #api: ApiClient;
   readonly #onError: (error: unknown) => void;
-  readonly #later = debounce(400, (conversation: Id, parent: Id | null, content: string) => {
-    void this.#ask(conversation, parent, content);
-  });
+  readonly #later = debounce(400, (question: ContextQuestion) => void this.#ask(question));
   #running: AbortController | null = null;
 
   constructor(api: ApiClient, onError: (error: unknown) => void = () => undefined) {
@@ -27,28 +27,37 @@ export class ContextMeter {
     return this.use !== null && this.use.prompt_tokens >= this.use.context_length;
   }
 
-  measure(conversation: Id | null, parent: Id | null, content: string): void {
+  /** Whether a new chat could take the message. */
+  get fitsAlone(): boolean {
+    return this.alone !== null && this.alone.prompt_tokens < this.alone.context_length;
+  }
+
+  measure(question: ContextQuestion): void {
     this.#running?.abort();
-    if (conversation === null) return this.forget();
-    this.#later(conversation, parent, content);
+    this.#later(question);
   }
 
   forget(): void {
     this.#later.cancel();
     this.#running?.abort();
-    this.use = null;
+    this.use = this.alone = null;
   }
 
-  async #ask(conversation: Id, parent: Id | null, content: string): Promise<void> {
+  async #ask(question: ContextQuestion): Promise<void> {
     const running = (this.#running = new AbortController());
     try {
-      const question = { conversation_id: conversation, parent_id: parent, content };
       const use = await this.#api.contextUse(question, running.signal);
-      if (!running.signal.aborted) this.use = use;
+      if (running.signal.aborted) return;
+      this.use = use;
+      this.alone = null;
+      if (!this.full || !question.conversation_id) return;
+      const { model, system_prompt, content } = question;
+      const alone = await this.#api.contextUse({ model, system_prompt, content }, running.signal);
+      if (!running.signal.aborted) this.alone = alone;
     } catch (error) {
       // A meter that cannot measure shows nothing; sending will say what is wrong.
       if (isAbort(error)) return;
-      this.use = null;
+      this.use = this.alone = null;
       if (error instanceof NetworkError) this.#onError(error);
     }
   }

@@ -30,7 +30,13 @@ export class Router {
 
   constructor() {
     this.route = parseRoute(location.hash);
-    window.addEventListener('hashchange', () => (this.route = parseRoute(location.hash)));
+    window.addEventListener('hashchange', () => {
+      // The browser tells of our own changes too, a moment later: then there is nothing new.
+      const { conversation, message } = parseRoute(location.hash);
+      const shown = this.route;
+      if (conversation !== shown.conversation || message !== shown.message)
+        this.route = { conversation, message };
+    });
   }
 
   go(conversation: Id | null, message?: Id | null): void {

@@ -12,6 +12,11 @@ export class Session {
     this.#api = api;
   }
 
+  /** Downloading and removing models is for operators; who only has a user's key is not shown what would be refused. */
+  get administers(): boolean {
+    return this.status?.role !== 'user';
+  }
+
   /** Throws when the server cannot be reached. */
   async start(): Promise<void> {
     try {

@@ -1,0 +1,110 @@
+//! The trash, and conversations that begin with messages.
+
+mod common;
+
+use common::{exchange, fresh_store, new_conversation, question};
+use zhenjin_store::{NewConversation, Owner, Role, Status, Store, StoreError};
+
+async fn trash(store: &Store, owner: &Owner) -> Vec<String> {
+    let deleted = store.deleted_conversations(owner, 50, None).await.unwrap();
+    deleted.into_iter().map(|deleted| deleted.conversation.title).collect()
+}
+
+#[tokio::test]
+async fn deleted_conversations_are_listed_restored_and_erased() {
+    let (_folder, store) = fresh_store().await;
+    let mut ids = Vec::new();
+    for title in ["one", "two", "three", "four"] {
+        let id = new_conversation(&store).await.id;
+        exchange(&store, &id, None, title, "an answer").await;
+        ids.push(id);
+    }
+    assert!(trash(&store, &Owner::Local).await.is_empty());
+    for id in &ids[..3] {
+        store.delete_conversation(&Owner::Local, id).await.unwrap();
+    }
+    let mut listed = trash(&store, &Owner::Local).await;
+    listed.sort();
+    assert_eq!(listed, ["one", "three", "two"]);
+
+    // In pages, each once.
+    let first = store.deleted_conversations(&Owner::Local, 2, None).await.unwrap();
+    let rest = store.deleted_conversations(&Owner::Local, 2, Some(&first[1].conversation.id)).await.unwrap();
+    assert_eq!((first.len(), rest.len()), (2, 1));
+    assert!(first[0].deleted_at >= first[1].deleted_at && first[1].deleted_at >= rest[0].deleted_at);
+
+    store.restore_conversation(&Owner::Local, &ids[0]).await.unwrap();
+    assert_eq!(store.messages(&Owner::Local, &ids[0]).await.unwrap().len(), 2);
+    store.erase_conversation(&Owner::Local, &ids[1]).await.unwrap();
+    assert_eq!(trash(&store, &Owner::Local).await, ["three"]);
+    for id in [&ids[1], &ids[0], &ids[3]] {
+        let refused = store.erase_conversation(&Owner::Local, id).await;
+        assert!(matches!(refused, Err(StoreError::NotFound { .. })), "only what is in the trash is erased");
+    }
+    assert_eq!(store.empty_trash(&Owner::Local).await.unwrap(), 1);
+    assert!(trash(&store, &Owner::Local).await.is_empty());
+    assert_eq!(store.conversations(&Owner::Local, 50, None).await.unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn the_trash_of_others_is_not_there() {
+    let (_folder, store) = fresh_store().await;
+    let id = new_conversation(&store).await.id;
+    store.delete_conversation(&Owner::Local, &id).await.unwrap();
+    let other = Owner::Key("01ARZ3NDEKTSV4RRFFQ69G5FAV".parse().unwrap());
+    assert!(trash(&store, &other).await.is_empty());
+    assert_eq!(store.empty_trash(&other).await.unwrap(), 0);
+    assert!(store.erase_conversation(&other, &id).await.is_err());
+    assert!(store.deleted_conversations(&other, 10, Some(&id)).await.is_err());
+    assert_eq!(trash(&store, &Owner::Local).await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_conversation_begins_with_its_first_question() {
+    let (_folder, store) = fresh_store().await;
+    let new = NewConversation { model: "tiny".to_owned(), ..NewConversation::default() };
+    let (made, asked, answer) =
+        store.begin_conversation(&Owner::Local, new, "Why?".to_owned(), "Why?").await.unwrap();
+    assert_eq!((made.title.as_str(), made.current_leaf.as_ref()), ("Why?", Some(&answer.id)));
+    assert_eq!((asked.content.as_str(), asked.role, asked.parent_id.as_ref()), ("Why?", Role::User, None));
+    assert_eq!((answer.status, answer.parent_id.as_ref()), (Status::Generating, Some(&asked.id)));
+    assert_eq!(answer.model.as_deref(), Some("tiny"));
+    assert_eq!(store.messages(&Owner::Local, &made.id).await.unwrap(), [asked, answer]);
+}
+
+#[tokio::test]
+async fn a_conversation_continues_with_the_last_turns_of_another() {
+    let (_folder, store) = fresh_store().await;
+    let id = new_conversation(&store).await.id;
+    let (first, one) = exchange(&store, &id, None, "first", "one").await;
+    let (second, two) = exchange(&store, &id, Some(&one.id), "second", "two").await;
+    let (_, three) = exchange(&store, &id, Some(&two.id), "third", "three").await;
+    let new = || NewConversation {
+        title: "first, continued".to_owned(),
+        model: "tiny".to_owned(),
+        system_prompt: "A summary.".to_owned(),
+        ..NewConversation::default()
+    };
+    let made = store.continue_conversation(&Owner::Local, new(), &second.id, &three.id).await.unwrap();
+    let copies = store.messages(&Owner::Local, &made.id).await.unwrap();
+    let texts: Vec<&str> = copies.iter().map(|message| message.content.as_str()).collect();
+    assert_eq!(texts, ["second", "two", "third", "three"]);
+    assert!(copies.iter().all(|message| message.status == Status::Complete));
+    assert_eq!(copies[0].parent_id, None);
+    for pair in copies.windows(2) {
+        assert_eq!(pair[1].parent_id.as_ref(), Some(&pair[0].id));
+    }
+    assert_eq!(made.current_leaf.as_ref(), copies.last().map(|last| &last.id));
+    assert_eq!((made.title.as_str(), made.system_prompt.as_str()), ("first, continued", "A summary."));
+    assert_eq!(store.messages(&Owner::Local, &id).await.unwrap().len(), 6, "the other one stays as it is");
+
+    // Not from an answer, not from elsewhere, not to a question or an answer that is being written.
+    let (asked, growing) = store.ask(&Owner::Local, question(&id, Some(&three.id), "fourth")).await.unwrap();
+    for (from, to) in
+        [(&one.id, &three.id), (&asked.id, &three.id), (&first.id, &asked.id), (&first.id, &growing.id)]
+    {
+        let refused = store.continue_conversation(&Owner::Local, new(), from, to).await;
+        assert!(matches!(refused, Err(StoreError::Invalid { .. })), "{refused:?}");
+    }
+    assert_eq!(store.conversations(&Owner::Local, 50, None).await.unwrap().len(), 2);
+}

@@ -21,7 +21,7 @@ test('names with : and / are one segment of the path', async () => {
 
 test('a query is encoded', async () => {
   const { client, asked } = respond(200, '[]');
-  await client.search('a&b=真 金');
+  await client.search('a&b=真 金', 50);
   expect(new URLSearchParams(asked[0]?.path.split('?')[1]).get('q')).toBe('a&b=真 金');
 });
 

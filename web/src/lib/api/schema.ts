@@ -96,6 +96,26 @@ export interface paths {
         patch: operations["change_conversation"];
         trace?: never;
     };
+    "/api/conversations/{id}/continue": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Makes a conversation that begins with the last turns of this one, which stays as it is: with the same model, system prompt and
+         *     settings.
+         */
+        post: operations["continue_conversation"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/conversations/{id}/messages": {
         parameters: {
             query?: never;
@@ -307,6 +327,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/questions": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Asks the first question of a new conversation. When the model cannot take it, nothing is made. */
+        post: operations["ask_first"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/search": {
         parameters: {
             query?: never;
@@ -314,7 +351,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Titles and messages with all words of a query: titles first, then messages from new to old, at most 50. */
+        /** Titles and messages with all words of a query: titles first, then messages from new to old, 50 at a time. */
         get: operations["search"];
         put?: never;
         post?: never;
@@ -336,6 +373,41 @@ export interface paths {
         put?: never;
         post?: never;
         delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/trash": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Deleted conversations that can be restored, the latest deleted first. */
+        get: operations["list_trash"];
+        put?: never;
+        post?: never;
+        /** Erases all deleted conversations. This cannot be undone. */
+        delete: operations["empty_trash"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/trash/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /** Erases one deleted conversation. This cannot be undone. */
+        delete: operations["erase_conversation"];
         options?: never;
         head?: never;
         patch?: never;
@@ -737,12 +809,18 @@ export interface components {
             text_offset: number[];
         };
         ContextBody: {
-            /** @description The conversation. */
-            conversation_id: string;
+            /** @description The conversation. Null: one that does not exist yet. A model or a system prompt of this body stands for its own. */
+            conversation_id?: string | null;
             /** @description The answer that the question follows. Null: the question begins the conversation, or a second beginning of it. */
             parent_id?: string | null;
             /** @description The question as it stands, perhaps unfinished. Null or empty: the conversation up to `parent_id` alone. */
             content?: string | null;
+            /** @description A question before `parent_id`: what is before it is not counted. Null: the whole branch. */
+            from_id?: string | null;
+            /** @description The model that answers. Default for a new conversation: the server's own. */
+            model?: string | null;
+            /** @description Text that the model reads before the conversation. Null or empty: none. */
+            system_prompt?: string | null;
         };
         /** @description How full the model's context is. */
         ContextUse: {
@@ -2896,6 +2974,71 @@ export interface components {
             /** @description Token ids. Not part of OpenAI's API. */
             tokens: number[];
         };
+        ContinuationBody: {
+            /** @description The question with which the messages begin that are taken along. */
+            from_id: string;
+            /** @description The answer with which the messages end that are taken along, in the same branch. */
+            parent_id: string;
+        };
+        /** @description A conversation in the trash. */
+        DeletedConversation: components["schemas"]["Conversation"] & {
+            /**
+             * Format: int64
+             * @description Milliseconds since 1970 (UTC).
+             */
+            deleted_at: number;
+            /**
+             * Format: int64
+             * @description When it will be erased.
+             */
+            erased_at: number;
+        };
+        /** @description What was erased. */
+        Erased: {
+            /**
+             * Format: int64
+             * @description How many conversations.
+             */
+            erased: number;
+        };
+        /** @description A new conversation with its first question and the place of the answer. */
+        FirstExchange: {
+            /** @description The conversation. */
+            conversation: components["schemas"]["Conversation"];
+            /** @description The question. */
+            user: components["schemas"]["Message"];
+            /** @description The answer, which is being written. */
+            answer: components["schemas"]["Message"];
+        };
+        FirstQuestionBody: {
+            /** @description The model that answers. Default for a new conversation: the server's own. */
+            model?: string | null;
+            /** @description Text that the model reads before the conversation. Null or empty: none. */
+            system_prompt?: string | null;
+            /** @description How tokens are chosen, as a whole: a setting that is absent or null is the model's default. */
+            settings?: {
+                /** @description Divides the logits; 0 always takes the most likely token. Default: the model's own, or 1. */
+                temperature?: number | null;
+                /** @description Keeps the smallest set of most likely tokens whose probabilities reach this sum. Default: the model's own, or 1. */
+                top_p?: number | null;
+                /** @description Keeps this many most likely tokens; 0 keeps all. Default: the model's own, or 0. Not part of OpenAI's API. */
+                top_k?: number | null;
+                /** @description Drops tokens less likely than this fraction of the most likely one. Default: the model's own, or 0. Not part of OpenAI's API. */
+                min_p?: number | null;
+                /** @description Divides positive and multiplies negative logits of tokens that prompt or answer already hold. Default: the model's own, or 1. Not part of OpenAI's API. */
+                repetition_penalty?: number | null;
+                /** @description Subtracted once from the logit of every token that the answer already holds. Default: 0. */
+                presence_penalty?: number | null;
+                /** @description Subtracted from a token's logit for each time that the answer already holds it. Default: 0. */
+                frequency_penalty?: number | null;
+                /** @description Where the random numbers come from: the same request with the same seed gives the same answer, whatever else runs. Default: a fresh one. */
+                seed?: number | null;
+                /** @description The most tokens to generate. Default: what the context has room for. */
+                max_tokens?: number | null;
+            } | null;
+            /** @description The question, not empty. */
+            content: string;
+        };
     };
     responses: never;
     parameters: never;
@@ -3230,6 +3373,50 @@ export interface operations {
                 };
             };
             /** @description There is no such conversation, or `current_leaf` is no message of it. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    continue_conversation: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ContinuationBody"];
+            };
+        };
+        responses: {
+            /** @description The new conversation. */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Conversation"];
+                };
+            };
+            /** @description A field is wrong, or names no turns of one branch. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description There is no such conversation or message. */
             404: {
                 headers: {
                     [name: string]: unknown;
@@ -3737,11 +3924,76 @@ export interface operations {
             };
         };
     };
+    ask_first: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["FirstQuestionBody"];
+            };
+        };
+        responses: {
+            /** @description The conversation, the question, and the answer that is being written. */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FirstExchange"];
+                };
+            };
+            /** @description A field is wrong, or the question does not fit into the model's context. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description There is no such model. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The model's queue is full. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The model cannot be had now. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
     search: {
         parameters: {
             query: {
-                /** @description Words, all of which must occur, in any script; every character is taken as it is. At most 200 characters and 16 words. */
+                /**
+                 * @description Words, all of which must occur, in any script; words between quotation marks are one, and their spaces count. At most 2,000
+                 *     characters and 128 words.
+                 */
                 q: string;
+                /** @description How many hits to leave out: those that are known already. 0 by default. */
+                offset?: number;
             };
             header?: never;
             path?: never;
@@ -3785,6 +4037,98 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["ServerStatus"];
+                };
+            };
+        };
+    };
+    list_trash: {
+        parameters: {
+            query?: {
+                /** @description How many; 50 by default. */
+                limit?: number;
+                /** @description Those that follow the conversation of this id. */
+                before?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description One page of the list. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DeletedConversation"][];
+                };
+            };
+            /** @description A parameter is wrong. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description `before` names no deleted conversation. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    empty_trash: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description They are erased. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Erased"];
+                };
+            };
+        };
+    };
+    erase_conversation: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description It is erased. */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description There is none in the trash. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
                 };
             };
         };

@@ -51,7 +51,7 @@ export class ContextMeter {
       this.use = use;
       this.alone = null;
       if (!this.full || !question.conversation_id) return;
-      const { model, system_prompt, content } = question;
+      const { model = null, system_prompt = null, content = null } = question;
       const alone = await this.#api.contextUse({ model, system_prompt, content }, running.signal);
       if (!running.signal.aborted) this.alone = alone;
     } catch (error) {

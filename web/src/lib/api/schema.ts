@@ -813,14 +813,14 @@ export interface components {
             conversation_id?: string | null;
             /** @description The answer that the question follows. Null: the question begins the conversation, or a second beginning of it. */
             parent_id?: string | null;
-            /** @description The question as it stands, perhaps unfinished. Null or empty: the conversation up to `parent_id` alone. */
-            content?: string | null;
             /** @description A question before `parent_id`: what is before it is not counted. Null: the whole branch. */
             from_id?: string | null;
             /** @description The model that answers. Default for a new conversation: the server's own. */
             model?: string | null;
             /** @description Text that the model reads before the conversation. Null or empty: none. */
             system_prompt?: string | null;
+            /** @description The question as it stands, perhaps unfinished. Null or empty: the conversation up to `parent_id` alone. */
+            content?: string | null;
         };
         /** @description How full the model's context is. */
         ContextUse: {
@@ -828,6 +828,12 @@ export interface components {
             prompt_tokens: number;
             /** @description The most tokens that prompt and answer may have together. */
             context_length: number;
+        };
+        ContinuationBody: {
+            /** @description The question with which the messages begin that are taken along. */
+            from_id: string;
+            /** @description The answer with which the messages end that are taken along, in the same branch. */
+            parent_id: string;
         };
         /** @description A conversation without its messages. */
         Conversation: {
@@ -910,12 +916,33 @@ export interface components {
             n_ctx?: number | null;
             params?: components["schemas"]["DefaultSampling"] | null;
         };
+        /** @description A conversation in the trash. */
+        DeletedConversation: components["schemas"]["Conversation"] & {
+            /**
+             * Format: int64
+             * @description Milliseconds since 1970 (UTC).
+             */
+            deleted_at: number;
+            /**
+             * Format: int64
+             * @description When it will be erased.
+             */
+            erased_at: number;
+        };
         /** @description More of an answer's text. */
         Delta: {
             /** @description Unicode code points of the answer before `text`. */
             offset: number;
             /** @description The text that follows them. */
             text: string;
+        };
+        /** @description What was erased. */
+        Erased: {
+            /**
+             * Format: int64
+             * @description How many conversations.
+             */
+            erased: number;
         };
         /** @description The body of every error answer. */
         ErrorBody: {
@@ -939,6 +966,44 @@ export interface components {
             user: components["schemas"]["Message"];
             /** @description The answer, which is being written. */
             answer: components["schemas"]["Message"];
+        };
+        /** @description A new conversation with its first question and the place of the answer. */
+        FirstExchange: {
+            /** @description The conversation. */
+            conversation: components["schemas"]["Conversation"];
+            /** @description The question. */
+            user: components["schemas"]["Message"];
+            /** @description The answer, which is being written. */
+            answer: components["schemas"]["Message"];
+        };
+        FirstQuestionBody: {
+            /** @description The model that answers. Default for a new conversation: the server's own. */
+            model?: string | null;
+            /** @description Text that the model reads before the conversation. Null or empty: none. */
+            system_prompt?: string | null;
+            /** @description How tokens are chosen, as a whole: a setting that is absent or null is the model's default. */
+            settings?: {
+                /** @description Divides the logits; 0 always takes the most likely token. Default: the model's own, or 1. */
+                temperature?: number | null;
+                /** @description Keeps the smallest set of most likely tokens whose probabilities reach this sum. Default: the model's own, or 1. */
+                top_p?: number | null;
+                /** @description Keeps this many most likely tokens; 0 and -1 keep all. Default: the model's own, or 0. Not part of OpenAI's API. */
+                top_k?: (number | null) | -1;
+                /** @description Drops tokens less likely than this fraction of the most likely one. Default: the model's own, or 0. Not part of OpenAI's API. */
+                min_p?: number | null;
+                /** @description Divides positive and multiplies negative logits of tokens that prompt or answer already hold. Default: the model's own, or 1. Not part of OpenAI's API. */
+                repetition_penalty?: number | null;
+                /** @description Subtracted once from the logit of every token that the answer already holds. Default: 0. */
+                presence_penalty?: number | null;
+                /** @description Subtracted from a token's logit for each time that the answer already holds it. Default: 0. */
+                frequency_penalty?: number | null;
+                /** @description Where the random numbers come from: the same request with the same seed gives the same answer, whatever else runs. Default: a fresh one. */
+                seed?: number | null;
+                /** @description The most tokens to generate. Default, and -1: what the context has room for. */
+                max_tokens?: (number | null) | -1;
+            } | null;
+            /** @description The question, not empty. */
+            content: string;
         };
         /** @description More of a call's function. */
         FunctionDelta: {
@@ -2973,71 +3038,6 @@ export interface components {
             model?: string | null;
             /** @description Token ids. Not part of OpenAI's API. */
             tokens: number[];
-        };
-        ContinuationBody: {
-            /** @description The question with which the messages begin that are taken along. */
-            from_id: string;
-            /** @description The answer with which the messages end that are taken along, in the same branch. */
-            parent_id: string;
-        };
-        /** @description A conversation in the trash. */
-        DeletedConversation: components["schemas"]["Conversation"] & {
-            /**
-             * Format: int64
-             * @description Milliseconds since 1970 (UTC).
-             */
-            deleted_at: number;
-            /**
-             * Format: int64
-             * @description When it will be erased.
-             */
-            erased_at: number;
-        };
-        /** @description What was erased. */
-        Erased: {
-            /**
-             * Format: int64
-             * @description How many conversations.
-             */
-            erased: number;
-        };
-        /** @description A new conversation with its first question and the place of the answer. */
-        FirstExchange: {
-            /** @description The conversation. */
-            conversation: components["schemas"]["Conversation"];
-            /** @description The question. */
-            user: components["schemas"]["Message"];
-            /** @description The answer, which is being written. */
-            answer: components["schemas"]["Message"];
-        };
-        FirstQuestionBody: {
-            /** @description The model that answers. Default for a new conversation: the server's own. */
-            model?: string | null;
-            /** @description Text that the model reads before the conversation. Null or empty: none. */
-            system_prompt?: string | null;
-            /** @description How tokens are chosen, as a whole: a setting that is absent or null is the model's default. */
-            settings?: {
-                /** @description Divides the logits; 0 always takes the most likely token. Default: the model's own, or 1. */
-                temperature?: number | null;
-                /** @description Keeps the smallest set of most likely tokens whose probabilities reach this sum. Default: the model's own, or 1. */
-                top_p?: number | null;
-                /** @description Keeps this many most likely tokens; 0 keeps all. Default: the model's own, or 0. Not part of OpenAI's API. */
-                top_k?: number | null;
-                /** @description Drops tokens less likely than this fraction of the most likely one. Default: the model's own, or 0. Not part of OpenAI's API. */
-                min_p?: number | null;
-                /** @description Divides positive and multiplies negative logits of tokens that prompt or answer already hold. Default: the model's own, or 1. Not part of OpenAI's API. */
-                repetition_penalty?: number | null;
-                /** @description Subtracted once from the logit of every token that the answer already holds. Default: 0. */
-                presence_penalty?: number | null;
-                /** @description Subtracted from a token's logit for each time that the answer already holds it. Default: 0. */
-                frequency_penalty?: number | null;
-                /** @description Where the random numbers come from: the same request with the same seed gives the same answer, whatever else runs. Default: a fresh one. */
-                seed?: number | null;
-                /** @description The most tokens to generate. Default: what the context has room for. */
-                max_tokens?: number | null;
-            } | null;
-            /** @description The question, not empty. */
-            content: string;
         };
     };
     responses: never;

@@ -183,6 +183,12 @@ impl Assistant {
                 let tokens = tokenizer.encode(text, Specials::AsText).map_err(invalid)?;
                 (beginning.into_iter().chain(tokens).collect(), text.clone())
             }
+            CompletionPrompt::Rendered(text) => {
+                let tokens = tokenizer.encode(text, Specials::Parse).map_err(invalid)?;
+                let beginning =
+                    tokenizer.bos().filter(|bos| tokenizer.adds_bos() && tokens.first() != Some(bos));
+                (beginning.into_iter().chain(tokens).collect(), text.clone())
+            }
         };
         let is_empty_answer = request.options.max_tokens == Some(0);
         if is_empty_answer && !request.echo {

@@ -27,6 +27,7 @@ pub use assistant::{Assistant, AssistantInfo};
 pub use error::AssistantError;
 pub use event::{Echo, Failure, FinishReason, StopCause, TextEvent, TokenCandidate, TokenInfo};
 pub use generation::TextGeneration;
+pub use prompt::takes_tools;
 pub use request::{
     ChatRequest, CompletionPrompt, CompletionRequest, GenerationOptions, Message, OutputFormat, Role,
     SamplingSettings, ThinkingWish, Tool, ToolCall, ToolChoice,
@@ -34,7 +35,7 @@ pub use request::{
 pub use served::{
     AdapterSpec, ModelSpec, ModelState, ObserverOfModel, ServeOptions, ServedModelInfo, ServedModels,
 };
-pub use thinking::ThinkingSupport;
+pub use thinking::{ThinkingSupport, thinks};
 pub use zhenjin_engine::{CacheSalt, EngineObserver, EngineStats, StepReport, Timings, Usage};
 pub use zhenjin_model::{MemoryEstimate, MemoryPlan};
 pub use zhenjin_tokenizer::{ControlText, Specials};

@@ -57,6 +57,12 @@ impl ToolStyle {
     }
 }
 
+/// Whether functions can be offered to a model with this template: it tells the model of them in a format that is known here, or
+/// it does not know them, and a system message does.
+pub fn takes_tools(template: &ChatTemplate) -> bool {
+    ToolStyle::of_template(template) != ToolStyle::Unknown
+}
+
 /// A conversation as a prompt.
 pub(crate) struct Prompt {
     /// Everything up to where the answer begins.

@@ -83,6 +83,9 @@ pub enum CompletionPrompt {
     /// Text; control tokens written in it are plain text. The model's beginning-of-sequence token is put
     /// before it if the model was trained so.
     Text(String),
+    /// A prompt that was rendered elsewhere: control tokens written in it are control tokens. The model's beginning-of-sequence
+    /// token is put before it if the model was trained so and the text does not begin with it.
+    Rendered(String),
     /// Token ids, used as they are.
     Tokens(Vec<u32>),
 }

@@ -29,6 +29,11 @@ const EFFORT: &str = "reasoning_effort";
 /// Fields of a message in which templates look for an earlier thought.
 const MESSAGE_FIELDS: [&str; 4] = ["reasoning_content", "reasoning", "thinking", "thought"];
 
+/// Whether a model with this template thinks before it answers.
+pub fn thinks(template: &ChatTemplate) -> bool {
+    ThinkingStyle::of(Some(template), None).support() != ThinkingSupport::None
+}
+
 /// How a model thinks.
 #[derive(Clone, Debug)]
 pub(crate) struct ThinkingStyle {

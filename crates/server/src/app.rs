@@ -11,11 +11,16 @@ use utoipa_axum::router::OpenApiRouter;
 use crate::addresses::{self, KnownPaths};
 use crate::errors::ApiError;
 use crate::state::AppState;
-use crate::{body, chat, observe, openai, openapi, operations, pages, security};
+use crate::{anthropic, body, chat, dialect, observe, ollama, openai, openapi, operations, pages, security};
 
 /// Every route with its description.
 fn described_routes() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().merge(openai::router()).merge(chat::router()).merge(operations::router())
+    OpenApiRouter::new()
+        .merge(openai::router())
+        .merge(anthropic::router())
+        .merge(ollama::router())
+        .merge(chat::router())
+        .merge(operations::router())
 }
 
 /// The whole API as an OpenAPI document, as `/openapi.json` gives it.
@@ -41,6 +46,7 @@ pub fn router(state: AppState) -> Router {
         .layer(from_fn_with_state(state.clone(), security::check_origin))
         .layer(from_fn_with_state(state.clone(), security::check_host))
         .layer(from_fn_with_state(state.clone(), observe::observe))
+        .layer(from_fn(dialect::shape_errors))
         .layer(from_fn(security::add_headers))
         .with_state(state);
     // Addresses are corrected before routes are looked for.

@@ -185,6 +185,7 @@ impl IntoResponse for ApiError {
             );
         }
         let mut response = (self.status, Json(self.body())).into_response();
+        response.extensions_mut().insert(self.clone());
         if let Some(wait) = self.retry_after {
             let seconds = wait.as_secs_f64().ceil().max(1.0) as u64;
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));

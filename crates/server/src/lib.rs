@@ -1,4 +1,4 @@
-//! The only crate that speaks HTTP and JSON: OpenAI's API under `/v1`, the web chat's own API under `/api`, operations
+//! The only crate that speaks HTTP and JSON: OpenAI's and Anthropic's APIs under `/v1`, Ollama's and the web chat's own under `/api`, operations
 //! (`/healthz`, `/readyz`, `/metrics`, `/openapi.json`, `/docs`) and the embedded pages.
 //!
 //! No token ids, weights, sampling or SQL here: text comes from `assistant`, models from `hub`, rows from `store`.
@@ -7,15 +7,18 @@
 
 mod addresses;
 mod answering;
+mod anthropic;
 mod app;
 mod blocking;
 mod body;
 mod chat;
 mod connection;
+mod dialect;
 mod errors;
 mod json;
 mod metrics;
 mod observe;
+mod ollama;
 pub(crate) mod openai;
 mod openapi;
 mod operations;

@@ -16,7 +16,7 @@ use crate::errors::ApiError;
 use crate::metrics::Metrics;
 
 /// The header that carries a request's id in both directions.
-const REQUEST_ID: &str = "x-request-id";
+pub(crate) const REQUEST_ID: &str = "x-request-id";
 
 /// A name that nothing else has: 32 hexadecimal digits from the operating system's randomness.
 pub(crate) fn fresh_id() -> String {

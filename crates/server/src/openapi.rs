@@ -10,12 +10,12 @@ use serde_json::{Value, json};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{Components, Info, License, OpenApi, SecurityRequirement};
 
-use crate::openai;
+use crate::{anthropic, ollama, openai};
 
 const SCHEME: &str = "key";
 
-const INTRODUCTION: &str = "OpenAI's API under `/v1`, the web chat's own under `/api`, and what operators need. \
-    Every error is `{\"error\": {\"message\", \"type\", \"param\", \"code\"}}`. A key is needed unless the server listens on this \
+const INTRODUCTION: &str = "OpenAI's and Anthropic's APIs under `/v1`, Ollama's and the web chat's own under `/api`, and what operators need. \
+    Every error but those of Anthropic's and Ollama's routes is `{\"error\": {\"message\", \"type\", \"param\", \"code\"}}`. A key is needed unless the server listens on this \
     machine alone.";
 
 /// The page at `/docs` loads its script, its style and the description from this server, and nothing else from anywhere.
@@ -39,7 +39,11 @@ pub(crate) fn document(mut described: OpenApi) -> Value {
     described.security =
         Some(vec![SecurityRequirement::new(SCHEME, Vec::<String>::new()), SecurityRequirement::default()]);
     let mut document = json!(described);
-    for (name, schema) in openai::request_schemas() {
+    let schemas = openai::request_schemas()
+        .into_iter()
+        .chain(anthropic::request_schemas())
+        .chain(ollama::request_schemas());
+    for (name, schema) in schemas {
         document["components"]["schemas"][name] = schema;
     }
     document

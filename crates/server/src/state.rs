@@ -8,6 +8,7 @@ use zhenjin_store::Store;
 
 use crate::chat::{Library, ModelMenu, RunningAnswers};
 use crate::metrics::Metrics;
+use crate::openai::RecentItems;
 use crate::options::ServerOptions;
 use crate::shutdown::Shutdown;
 use crate::stream_limit::StreamLimit;
@@ -39,6 +40,8 @@ pub struct AppState {
     pub models: Arc<ServedModels>,
     /// The right to generate or stream.
     pub streams: StreamLimit,
+    /// Items of recent answers.
+    pub(crate) recent: Arc<RecentItems>,
     /// Answers that are being written for the web chat.
     pub(crate) answers: Arc<RunningAnswers>,
     /// The models on this machine and those available for download.
@@ -54,6 +57,7 @@ impl AppState {
             streams: StreamLimit::new(options.stream_limit, shutdown.clone()),
             answers: RunningAnswers::new(store.clone(), shutdown.clone()),
             menu: Arc::new(ModelMenu::new(library, Arc::clone(&models), options.default_model.clone())),
+            recent: Arc::default(),
             options: Arc::new(options),
             shutdown,
             metrics,

@@ -262,6 +262,22 @@ impl ServedModels {
         true
     }
 
+    /// Takes the model `name` out of memory unless it is in use; the next request loads it again. True if it was taken out.
+    pub fn unload(&self, name: &str) -> bool {
+        let mut state = self.shared.lock();
+        let idle = state.entries.iter_mut().find(|entry| {
+            entry.spec.name == name
+                && matches!(&entry.slot, Slot::Loaded { assistant, .. } if !Assistant::is_in_use(assistant))
+        });
+        let Some(entry) = idle else { return false };
+        let slot = std::mem::replace(&mut entry.slot, Slot::Idle);
+        drop(state);
+        tracing::info!(model = name, "unloaded: a request asked for it");
+        // Dropped outside the lock: an engine's thread takes a moment to end.
+        drop(slot);
+        true
+    }
+
     /// Loads nothing more, and ends all engines, each after `grace` at most; answers that still run
     /// then fail with [`crate::Failure::ShutDown`].
     pub async fn shutdown(&self, grace: Duration) {

@@ -37,7 +37,7 @@ impl Heading {
 }
 
 /// The time now, in seconds since 1970.
-fn seconds_since_1970() -> u64 {
+pub(crate) fn seconds_since_1970() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |age| age.as_secs())
 }
 
@@ -137,7 +137,11 @@ impl Generations {
         let mut answers = vec![WholeAnswer::default(); choices];
         while let Some(next) = self.next().await {
             let (choice, event) = next?;
+            let tokens = self.progress(choice).completion_tokens;
             if let Some(answer) = answers.get_mut(choice) {
+                if matches!(event, TextEvent::Thought { .. }) {
+                    answer.thought_count = tokens;
+                }
                 answer.take(event);
             }
         }
@@ -184,10 +188,13 @@ pub(crate) struct WholeAnswer {
     /// What the model thought before the text.
     pub(crate) thought: String,
     pub(crate) thought_tokens: Vec<TokenInfo>,
+    /// How many tokens the thought took, whether or not they are reported.
+    pub(crate) thought_count: usize,
     pub(crate) text: String,
     pub(crate) tokens: Vec<TokenInfo>,
     pub(crate) calls: Vec<WholeCall>,
     pub(crate) end: Option<(FinishReason, Usage)>,
+    pub(crate) timings: Timings,
 }
 
 /// A finished tool call.
@@ -196,6 +203,23 @@ pub(crate) struct WholeCall {
     pub(crate) id: String,
     pub(crate) name: String,
     pub(crate) arguments: String,
+}
+
+impl WholeCall {
+    /// Puts an event about a call to the calls so far: a new one, or more arguments of the last one.
+    pub(crate) fn take(
+        calls: &mut Vec<WholeCall>,
+        id: Option<String>,
+        name: Option<String>,
+        arguments: &str,
+    ) {
+        if let (Some(id), Some(name)) = (id, name) {
+            calls.push(WholeCall { id, name, arguments: String::new() });
+        }
+        if let Some(call) = calls.last_mut() {
+            call.arguments.push_str(arguments);
+        }
+    }
 }
 
 impl WholeAnswer {
@@ -211,14 +235,12 @@ impl WholeAnswer {
                 self.tokens.extend(tokens);
             }
             TextEvent::ToolCall { id, name, arguments, .. } => {
-                if let (Some(id), Some(name)) = (id, name) {
-                    self.calls.push(WholeCall { id, name, arguments: String::new() });
-                }
-                if let Some(call) = self.calls.last_mut() {
-                    call.arguments.push_str(&arguments);
-                }
+                WholeCall::take(&mut self.calls, id, name, &arguments);
             }
-            TextEvent::Finished { reason, usage, .. } => self.end = Some((reason, usage)),
+            TextEvent::Finished { reason, usage, timings } => {
+                self.end = Some((reason, usage));
+                self.timings = timings;
+            }
             TextEvent::Failed { .. } => {}
         }
     }

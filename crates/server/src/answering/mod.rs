@@ -20,8 +20,8 @@ use crate::security::Caller;
 use crate::shutdown::Shutdown;
 use crate::stream_limit::StreamLimit;
 
-pub(crate) use generations::{Generations, Heading, Progress, WholeAnswer};
-pub(crate) use stream::{AnswerWriter, Pieces, send_events};
+pub(crate) use generations::{Generations, Heading, Progress, WholeAnswer, WholeCall, seconds_since_1970};
+pub(crate) use stream::{AnswerWriter, Pieces, send_events, send_lines};
 
 /// What a handler needs to let a model answer its caller.
 pub(crate) struct Answering {
@@ -62,6 +62,11 @@ pub(crate) struct Ready {
 }
 
 impl Answering {
+    /// Who asks.
+    pub(crate) fn caller(&self) -> &Caller {
+        &self.caller
+    }
+
     /// The model `name`, loaded if it is not.
     pub(crate) async fn open(self, name: &str) -> Result<Ready, ApiError> {
         let models = Arc::clone(&self.models);
@@ -101,6 +106,28 @@ impl Ready {
         Ok(self.follow(generations))
     }
 
+    /// Lets it answer a conversation, with as many tokens as were asked for or as the context has room for. True if that is fewer.
+    pub(crate) async fn chat_within_context(
+        self,
+        mut request: ChatRequest,
+        refusal: fn(AssistantError, &OutputFormat) -> ApiError,
+    ) -> Result<(Generations, bool), ApiError> {
+        request.options.cache_salt = self.caller.cache_salt();
+        let model = Arc::clone(&self.assistant);
+        let (generations, reaches_context) = blocking(move || {
+            let mut answered = model.chat_choices(&request, 1);
+            let has_room = matches!(&answered,
+                Err(AssistantError::ContextExceeded { prompt, context, .. }) if prompt < context);
+            if has_room && request.options.max_tokens.take().is_some() {
+                answered = model.chat_choices(&request, 1);
+            }
+            let generations = answered.map_err(|error| refusal(error, &request.output_format))?;
+            Ok((generations, has_room))
+        })
+        .await?;
+        Ok((self.follow(generations), reaches_context))
+    }
+
     /// Lets it continue each text `choices` times.
     pub(crate) async fn complete(
         self,
@@ -124,6 +151,17 @@ impl Ready {
         })
         .await?;
         Ok(self.follow(generations))
+    }
+
+    /// How many tokens the conversation takes as a prompt.
+    pub(crate) async fn count_prompt(
+        self,
+        request: ChatRequest,
+        refusal: fn(AssistantError, &OutputFormat) -> ApiError,
+    ) -> Result<usize, ApiError> {
+        let model = self.assistant;
+        blocking(move || model.count_prompt(&request).map_err(|error| refusal(error, &request.output_format)))
+            .await
     }
 
     fn follow(self, generations: Vec<zhenjin_assistant::TextGeneration>) -> Generations {

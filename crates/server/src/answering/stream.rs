@@ -4,7 +4,8 @@ use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::time::Duration;
 
-use axum::http::HeaderValue;
+use axum::body::Body;
+use axum::http::{HeaderValue, header};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream::unfold;
@@ -54,6 +55,11 @@ impl Pieces {
         self.append(None, data);
     }
 
+    /// Appends `data` as JSON under an event's name.
+    pub(crate) fn push_event(&mut self, event: &'static str, data: &impl Serialize) {
+        self.append(Some(event), data);
+    }
+
     /// Appends text as it is.
     pub(crate) fn push_text(&mut self, text: &str) {
         self.ready.push_back(Piece { event: None, data: text.to_owned() });
@@ -81,14 +87,23 @@ struct Running<W> {
 /// Sends server-sent events. If something fails, the writer's failure is the last one.
 pub(crate) fn send_events<W: AnswerWriter>(generations: Generations, writer: W) -> Response {
     let events = pieces(generations, writer).map(|piece| {
-        let event = Event::default().data(piece.data);
-        Ok::<Event, Infallible>(match piece.event {
-            Some(name) => event.event(name),
-            None => event,
-        })
+        let event = match piece.event {
+            Some(name) => Event::default().event(name),
+            None => Event::default(),
+        };
+        Ok::<Event, Infallible>(event.data(piece.data))
     });
     let keep_alive = KeepAlive::new().interval(KEEP_ALIVE);
     unbuffered(Sse::new(events).keep_alive(keep_alive).into_response())
+}
+
+/// Sends one JSON object a line.
+pub(crate) fn send_lines<W: AnswerWriter>(generations: Generations, writer: W) -> Response {
+    let lines = pieces(generations, writer).map(|piece| Ok::<String, Infallible>(piece.data + "\n"));
+    let mut response = Body::from_stream(lines).into_response();
+    let media_type = HeaderValue::from_static("application/x-ndjson");
+    response.headers_mut().insert(header::CONTENT_TYPE, media_type);
+    unbuffered(response)
 }
 
 /// Tells nginx, should it be in between, not to buffer the answer.

@@ -33,7 +33,9 @@ use crate::stream_limit::StreamLimit;
 pub(crate) use answers::RunningAnswers;
 pub(crate) use extract::ApiQuery;
 pub use models::Library;
-pub(crate) use models::ModelMenu;
+pub(crate) use models::{
+    Begun, Description, KnownModel, ModelMenu, PullJson, PullState, begin_pull, remove_model,
+};
 
 const HOUR: Duration = Duration::from_secs(60 * 60);
 

@@ -72,6 +72,8 @@ pub(crate) enum Treatment {
 pub(crate) enum Origin {
     OpenAi,
     Extension,
+    Ollama,
+    Anthropic,
     /// The web chat's own API, which has no other.
     WebChat,
 }
@@ -80,41 +82,56 @@ pub(crate) enum Origin {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct CheckedFields<'a> {
     values: &'a Map<String, Value>,
+    /// What stands before the fields' names in complaints: empty, or as `options.`.
+    prefix: &'static str,
 }
 
 /// Checks a request's body against its route's table.
 pub(crate) fn check<'a>(table: &[&'static [Field]], body: &'a Value) -> Result<CheckedFields<'a>, ApiError> {
-    let Value::Object(values) = body else {
+    if !body.is_object() {
         return Err(
             ApiError::bad_request("the request's body must be a JSON object").with_code("invalid_type")
         );
-    };
+    }
+    check_within("", table, body)
+}
+
+/// Checks an object inside a request against a table; `prefix` is its place and a dot.
+pub(crate) fn check_within<'a>(
+    prefix: &'static str,
+    table: &[&'static [Field]],
+    object: &'a Value,
+) -> Result<CheckedFields<'a>, ApiError> {
+    let values = Node::new(object, prefix.trim_end_matches('.')).entries()?;
     let fields = || table.iter().copied().flatten();
     // A field that is null is not given, whoever knows it.
     for (name, value) in values.iter().filter(|(_, value)| !value.is_null()) {
+        let path = format!("{prefix}{name}");
         let Some(field) = fields().find(|field| field.name == name) else {
             let hint = match suggestion(name, fields().map(|field| field.name)) {
-                Some(near) => format!("did you mean `{near}`?"),
+                Some(near) => format!("did you mean `{prefix}{near}`?"),
                 None => "docs/api.md lists every field".to_owned(),
             };
-            return Err(ApiError::invalid(name, format!("the field `{name}` is not known: {hint}"))
+            return Err(ApiError::invalid(&path, format!("the field `{path}` is not known: {hint}"))
                 .with_code("unknown_parameter"));
         };
-        field.check(value)?;
+        field.check_at(&Node::new(value, path))?;
     }
     for field in fields().filter(|field| matches!(field.treatment, Treatment::Required)) {
         if values.get(field.name).is_none_or(Value::is_null) {
-            return Err(ApiError::invalid(field.name, format!("`{}` is missing", field.name))
+            let path = format!("{prefix}{}", field.name);
+            return Err(ApiError::invalid(&path, format!("`{path}` is missing"))
                 .with_code("missing_required_parameter"));
         }
     }
-    Ok(CheckedFields { values })
+    Ok(CheckedFields { values, prefix })
 }
 
 impl<'a> CheckedFields<'a> {
     /// The field `name`, unless it is absent or null.
     pub(crate) fn get(&self, name: &str) -> Option<Node<'a>> {
-        self.values.get(name).filter(|value| !value.is_null()).map(|value| Node::new(value, name))
+        let value = self.values.get(name).filter(|value| !value.is_null())?;
+        Some(Node::new(value, format!("{}{name}", self.prefix)))
     }
 
     /// A field whose kind is [`Kind::Boolean`].
@@ -144,11 +161,7 @@ impl<'a> CheckedFields<'a> {
 }
 
 impl Field {
-    fn check(&self, value: &Value) -> Result<(), ApiError> {
-        self.check_at(&Node::new(value, self.name))
-    }
-
-    /// Checks the value of a field that stands at another place than the top.
+    /// Checks the value of a field, whose place the node knows.
     pub(crate) fn check_at(&self, node: &Node<'_>) -> Result<(), ApiError> {
         let value = node.value;
         if let Treatment::Refused { except } = self.treatment {
@@ -161,7 +174,7 @@ impl Field {
                 [] => "Leave it out.".to_owned(),
                 _ => format!("Leave it out, or send {}.", except.join(" or ")),
             };
-            let name = self.name;
+            let name = &node.path;
             return Err(ApiError::invalid(
                 name,
                 format!("`{name}` is not supported here: {} {instead}", self.note),

@@ -12,8 +12,8 @@ const IMPOSSIBLE: f64 = -9999.0;
 
 /// The log-probabilities of a chat answer's tokens.
 #[derive(Clone, Debug, Default, Serialize, ToSchema)]
-pub(super) struct ChatLogprobs {
-    content: Vec<ChatTokenLogprob>,
+pub(crate) struct ChatLogprobs {
+    pub(crate) content: Vec<ChatTokenLogprob>,
     /// The tokens of the thought, its markers included; absent if there are none.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     reasoning_content: Vec<ChatTokenLogprob>,
@@ -23,7 +23,7 @@ pub(super) struct ChatLogprobs {
 
 /// One token of a chat answer.
 #[derive(Clone, Debug, Serialize, ToSchema)]
-struct ChatTokenLogprob {
+pub(crate) struct ChatTokenLogprob {
     /// Its text; what is no whole character shows as �.
     token: String,
     logprob: f64,
@@ -33,7 +33,7 @@ struct ChatTokenLogprob {
 
 /// One of the most likely tokens at a place.
 #[derive(Clone, Debug, Serialize, ToSchema)]
-struct ChatCandidate {
+pub(crate) struct ChatCandidate {
     token: String,
     logprob: f64,
     bytes: Vec<u8>,
@@ -41,7 +41,7 @@ struct ChatCandidate {
 
 impl ChatLogprobs {
     /// The report on the tokens of a thought and of the answer after it.
-    pub(super) fn of(thought: &[TokenInfo], answer: &[TokenInfo]) -> Self {
+    pub(crate) fn of(thought: &[TokenInfo], answer: &[TokenInfo]) -> Self {
         let report = |tokens: &[TokenInfo]| tokens.iter().map(ChatTokenLogprob::of).collect();
         ChatLogprobs { content: report(answer), reasoning_content: report(thought), refusal: None }
     }

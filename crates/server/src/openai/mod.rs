@@ -7,11 +7,12 @@ mod faults;
 pub(crate) mod field_tables;
 pub(crate) mod fields;
 mod foreign_fields;
-mod logprobs;
+pub(crate) mod logprobs;
 mod models;
 pub(crate) mod reference;
 pub(crate) mod request;
 mod response;
+mod responses;
 mod stream;
 mod tokens;
 
@@ -27,6 +28,7 @@ use crate::shutdown::Shutdown;
 use crate::stream_limit::StreamLimit;
 
 pub(crate) use faults::{failure, fault};
+pub(crate) use responses::RecentItems;
 
 /// The routes under `/v1`, and those that other servers have beside them.
 pub(crate) fn router<S>() -> OpenApiRouter<S>
@@ -35,21 +37,24 @@ where
     Arc<ServedModels>: FromRef<S>,
     StreamLimit: FromRef<S>,
     Shutdown: FromRef<S>,
+    Arc<RecentItems>: FromRef<S>,
 {
     OpenApiRouter::new()
         .routes(routes!(models::list))
         .routes(routes!(models::retrieve))
         .routes(routes!(chat::create))
         .routes(routes!(completions::create))
+        .routes(routes!(responses::create))
         .routes(routes!(tokens::tokenize))
         .routes(routes!(tokens::detokenize))
 }
 
 /// The request bodies by their names in the OpenAPI document.
-pub(crate) fn request_schemas() -> [(&'static str, serde_json::Value); 4] {
+pub(crate) fn request_schemas() -> [(&'static str, serde_json::Value); 5] {
     [
         ("ChatCompletionRequest", fields::body_schema(field_tables::CHAT)),
         ("CompletionRequest", fields::body_schema(field_tables::COMPLETION)),
+        ("ResponsesRequest", fields::body_schema(responses::TABLE)),
         ("TokenizeRequest", fields::body_schema(tokens::TOKENIZE)),
         ("DetokenizeRequest", fields::body_schema(tokens::DETOKENIZE)),
     ]

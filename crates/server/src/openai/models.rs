@@ -5,11 +5,13 @@ use std::time::UNIX_EPOCH;
 
 use axum::Json;
 use axum::extract::{Path, State};
+use axum::http::HeaderMap;
 use serde::Serialize;
 use utoipa::ToSchema;
 use zhenjin_assistant::{AssistantError, ModelState, ServedModelInfo, ServedModels};
 
 use super::faults::fault;
+use crate::anthropic;
 use crate::errors::{ApiError, ErrorBody};
 
 /// A served model.
@@ -37,6 +39,14 @@ pub(super) struct ServedModelList {
     data: Vec<ServedModel>,
 }
 
+/// All served models, in the caller's dialect.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[serde(untagged)]
+pub(super) enum AnyModelList {
+    OpenAi(ServedModelList),
+    Anthropic(anthropic::AnthropicModelList),
+}
+
 impl ServedModel {
     fn of(info: ServedModelInfo) -> Self {
         let written = std::fs::metadata(&info.path).and_then(|metadata| metadata.modified()).ok();
@@ -53,11 +63,15 @@ impl ServedModel {
     }
 }
 
-/// Lists the models that requests can name.
+/// Lists the models that requests can name; to requests with the header `anthropic-version`, in Anthropic's shape.
 #[utoipa::path(get, path = "/v1/models", operation_id = "listModels", tag = "openai",
-    responses((status = 200, description = "All served models.", body = ServedModelList)))]
-pub(super) async fn list(State(models): State<Arc<ServedModels>>) -> Json<ServedModelList> {
-    Json(ServedModelList { object: "list", data: models.list().into_iter().map(ServedModel::of).collect() })
+    responses((status = 200, description = "All served models.", body = AnyModelList)))]
+pub(super) async fn list(State(models): State<Arc<ServedModels>>, headers: HeaderMap) -> Json<AnyModelList> {
+    if headers.contains_key(anthropic::VERSION_HEADER) {
+        return Json(AnyModelList::Anthropic(anthropic::list_models(&models)));
+    }
+    let data = models.list().into_iter().map(ServedModel::of).collect();
+    Json(AnyModelList::OpenAi(ServedModelList { object: "list", data }))
 }
 
 /// Describes one model.

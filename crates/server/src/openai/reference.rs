@@ -4,19 +4,27 @@ use std::fmt::Write;
 
 use super::field_tables::{CHAT, COMPLETION};
 use super::fields::{Field, Kind, Origin, Treatment};
+use super::responses::TABLE as RESPONSES;
 use super::tokens::{DETOKENIZE, TOKENIZE};
+use crate::{anthropic, ollama};
 
-/// The tables of the routes, as Markdown.
+/// The tables of all routes, as Markdown.
 pub fn field_reference() -> String {
     let mut page = String::new();
-    for (route, table) in [
-        ("/v1/chat/completions", CHAT),
-        ("/v1/completions", COMPLETION),
-        ("/tokenize", TOKENIZE),
-        ("/detokenize", DETOKENIZE),
-    ] {
+    let own = [
+        ("POST /v1/chat/completions", CHAT),
+        ("POST /v1/completions", COMPLETION),
+        ("POST /v1/responses", RESPONSES),
+        ("POST /tokenize", TOKENIZE),
+        ("POST /detokenize", DETOKENIZE),
+    ];
+    for (route, table) in own.into_iter().chain(anthropic::field_tables()).chain(ollama::field_tables()) {
         // Writing into a string cannot fail.
-        let _ = write!(page, "### `POST {route}`\n\n");
+        let _ = if route.contains('`') {
+            write!(page, "### {route}\n\n")
+        } else {
+            write!(page, "### `{route}`\n\n")
+        };
         write_table(&mut page, "Honoured", table, |treatment| {
             matches!(treatment, Treatment::Honoured | Treatment::Required)
         });

@@ -17,9 +17,12 @@ use crate::options::ServerOptions;
 /// The cookie that the web chat's login sets.
 pub(crate) const SESSION_COOKIE: &str = "zhenjin_session";
 
+/// The header in which Anthropic's clients send a key.
+const KEY_HEADER: &str = "x-api-key";
+
 /// What a caller shows. Deliberately without `Debug`: it must not reach a log.
 pub(crate) enum Credential {
-    /// `Authorization: Bearer …`: an API key.
+    /// `Authorization: Bearer …`, or `x-api-key: …` as Anthropic's clients send it: an API key.
     Key(String),
     /// The login's cookie.
     Session(String),
@@ -31,6 +34,10 @@ impl Credential {
         let key = headers.get(header::AUTHORIZATION).and_then(|value| {
             let (scheme, key) = value.to_str().ok()?.split_once(' ')?;
             (scheme.eq_ignore_ascii_case("bearer") && !key.trim().is_empty()).then(|| key.trim().to_owned())
+        });
+        let key = key.or_else(|| {
+            let key = headers.get(KEY_HEADER)?.to_str().ok()?.trim();
+            (!key.is_empty()).then(|| key.to_owned())
         });
         if let Some(key) = key {
             return Some(Credential::Key(key));

@@ -91,7 +91,9 @@ pub(crate) async fn check_origin(
         );
         headers.insert(
             header::ACCESS_CONTROL_ALLOW_HEADERS,
-            HeaderValue::from_static("authorization, content-type, x-request-id"),
+            HeaderValue::from_static(
+                "authorization, content-type, x-request-id, x-api-key, anthropic-version",
+            ),
         );
         headers.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"));
     }

@@ -24,6 +24,8 @@ const RULES: &[(&str, &[Method], Access)] = &[
     ("/api/models/{name}", &[Method::DELETE], Access::Operator),
     ("/api/models/{name}/pull", &[Method::POST, Method::DELETE], Access::Operator),
     ("/api/adapters/{name}", &[Method::PUT, Method::DELETE], Access::Operator),
+    ("/api/pull", &[Method::POST], Access::Operator),
+    ("/api/delete", &[Method::DELETE], Access::Operator),
 ];
 
 /// What a request to the route with this pattern needs.

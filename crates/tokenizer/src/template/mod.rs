@@ -188,6 +188,11 @@ impl ChatTemplate {
         }
     }
 
+    /// Its source, as its makers wrote it; the variant for conversations with tools left out.
+    pub fn source(&self) -> &str {
+        &self.sources.default
+    }
+
     /// Whether tools given to [`ChatTemplate::render`] reach the model.
     pub fn supports_tools(&self) -> bool {
         self.sources.tool_use.is_some() || self.variables.contains("tools")

@@ -42,6 +42,41 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/blobs/{digest}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Says that there are no blobs. */
+        post: operations["ollama_send_blob"];
+        delete?: never;
+        options?: never;
+        /** Says that there are no blobs. */
+        head: operations["ollama_find_blob"];
+        patch?: never;
+        trace?: never;
+    };
+    "/api/chat": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Answers a conversation. */
+        post: operations["ollama_chat"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/context": {
         parameters: {
             query?: never;
@@ -147,6 +182,108 @@ export interface paths {
         put?: never;
         /** Undoes the deletion of a conversation. */
         post: operations["restore_conversation"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/copy": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Says that models are not copied. */
+        post: operations["ollama_copy"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/create": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Says that models are not made by requests. */
+        post: operations["ollama_create"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/delete": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /** Removes a model's files from this machine. */
+        delete: operations["ollama_delete"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/embed": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Says that models here cannot embed. */
+        post: operations["ollama_embed"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/embeddings": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Says that models here cannot embed. */
+        post: operations["ollama_embeddings"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/generate": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Answers one question, or with `raw` continues a text. */
+        post: operations["ollama_generate"];
         delete?: never;
         options?: never;
         head?: never;
@@ -327,6 +464,57 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/ps": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Lists the models in memory. */
+        get: operations["ollama_ps"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/pull": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Downloads a model. If the caller goes away, the download that it began stops; what is here so far is kept. */
+        post: operations["ollama_pull"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/push": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Says that models are not uploaded. */
+        post: operations["ollama_push"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/questions": {
         parameters: {
             query?: never;
@@ -361,6 +549,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/show": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Describes one model. */
+        post: operations["ollama_show"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/status": {
         parameters: {
             query?: never;
@@ -370,6 +575,23 @@ export interface paths {
         };
         /** What the page needs to know before anything else. Needs no key. */
         get: operations["get_status"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/tags": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Lists the models that requests can name. */
+        get: operations["ollama_tags"];
         put?: never;
         post?: never;
         delete?: never;
@@ -408,6 +630,23 @@ export interface paths {
         post?: never;
         /** Erases one deleted conversation. This cannot be undone. */
         delete: operations["erase_conversation"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/version": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The version of Ollama's API that is spoken here. */
+        get: operations["ollama_version"];
+        put?: never;
+        post?: never;
+        delete?: never;
         options?: never;
         head?: never;
         patch?: never;
@@ -566,6 +805,40 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/messages": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Answers a conversation. */
+        post: operations["createMessage"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/messages/count_tokens": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Says how many tokens a conversation takes, template and tools included. */
+        post: operations["countMessageTokens"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/models": {
         parameters: {
             query?: never;
@@ -573,7 +846,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Lists the models that requests can name. */
+        /** Lists the models that requests can name; to requests with the header `anthropic-version`, in Anthropic's shape. */
         get: operations["listModels"];
         put?: never;
         post?: never;
@@ -594,6 +867,23 @@ export interface paths {
         get: operations["retrieveModel"];
         put?: never;
         post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/responses": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Answers a conversation, given as items. */
+        post: operations["createResponse"];
         delete?: never;
         options?: never;
         head?: never;
@@ -682,6 +972,141 @@ export interface components {
             type: string;
             function: components["schemas"]["AnswerFunction"];
         };
+        /** @description A part of an answer. */
+        AnthropicBlock: {
+            text: string;
+            /** @enum {string} */
+            type: "text";
+        } | {
+            thinking: string;
+            signature: string;
+            /** @enum {string} */
+            type: "thinking";
+        } | {
+            id: string;
+            name: string;
+            input: Record<string, never>;
+            /** @enum {string} */
+            type: "tool_use";
+        };
+        /** @description More of a block. */
+        AnthropicDelta: {
+            text: string;
+            /** @enum {string} */
+            type: "text_delta";
+        } | {
+            thinking: string;
+            /** @enum {string} */
+            type: "thinking_delta";
+        } | {
+            signature: string;
+            /** @enum {string} */
+            type: "signature_delta";
+        } | {
+            partial_json: string;
+            /** @enum {string} */
+            type: "input_json_delta";
+        };
+        /** @description Why an answer ends. */
+        AnthropicEnding: {
+            stop_reason: string | null;
+            stop_sequence: string | null;
+        };
+        /** @description An error as Anthropic's clients read it. */
+        AnthropicError: {
+            /** @description `error` */
+            type: string;
+            error: components["schemas"]["AnthropicFault"];
+        };
+        /** @description One event of a streamed answer. */
+        AnthropicEvent: {
+            message: components["schemas"]["AnthropicMessage"];
+            /** @enum {string} */
+            type: "message_start";
+        } | {
+            index: number;
+            content_block: components["schemas"]["AnthropicBlock"];
+            /** @enum {string} */
+            type: "content_block_start";
+        } | {
+            index: number;
+            delta: components["schemas"]["AnthropicDelta"];
+            /** @enum {string} */
+            type: "content_block_delta";
+        } | {
+            index: number;
+            /** @enum {string} */
+            type: "content_block_stop";
+        } | {
+            delta: components["schemas"]["AnthropicEnding"];
+            usage: components["schemas"]["AnthropicUsage"];
+            /** @enum {string} */
+            type: "message_delta";
+        } | {
+            /** @enum {string} */
+            type: "message_stop";
+        } | {
+            /** @enum {string} */
+            type: "ping";
+        };
+        /** @description What went wrong. */
+        AnthropicFault: {
+            /** @description The class of error, as `invalid_request_error`. */
+            type: string;
+            /** @description What was wrong, where, and what to do. */
+            message: string;
+        };
+        /** @description A whole answer. */
+        AnthropicMessage: {
+            id: string;
+            /** @description `message` */
+            type: string;
+            /** @description `assistant` */
+            role: string;
+            model: string;
+            content: components["schemas"]["AnthropicBlock"][];
+            /** @description `end_turn`, `max_tokens`, `stop_sequence`, `tool_use` or `model_context_window_exceeded`; null while it is being written. */
+            stop_reason: string | null;
+            /** @description The text that ended it, if one of `stop_sequences` did. */
+            stop_sequence: string | null;
+            usage: components["schemas"]["AnthropicUsage"];
+        };
+        /** @description A served model. */
+        AnthropicModel: {
+            /** @description `model` */
+            type: string;
+            /** @description The name that requests use. */
+            id: string;
+            display_name: string;
+            /** @description When its file was written. */
+            created_at: string;
+        };
+        /** @description All served models. */
+        AnthropicModelList: {
+            data: components["schemas"]["AnthropicModel"][];
+            /** @description Always false: the list is whole. */
+            has_more: boolean;
+            first_id: string | null;
+            last_id: string | null;
+        };
+        /** @description How many tokens a conversation takes. */
+        AnthropicTokenCount: {
+            /** @description Template and tools included. */
+            input_tokens: number;
+        };
+        /** @description How many tokens a request used. A prompt's tokens are the sum of the three kinds of input. */
+        AnthropicUsage: {
+            /** @description Of the prompt, computed. */
+            input_tokens: number;
+            /** @description Always 0: no kind of input costs more than another. */
+            cache_creation_input_tokens: number;
+            /** @description Of the prompt, found in the cache. */
+            cache_read_input_tokens: number;
+            /** @description Generated. */
+            output_tokens: number;
+        };
+        /** @description All served models, in the caller's dialect. */
+        AnyModelList: components["schemas"]["ServedModelList"] | components["schemas"]["AnthropicModelList"];
         /** @description A rule that a poem breaks. */
         BrokenRule: {
             rule: components["schemas"]["RegulatedVerseRule"];
@@ -813,14 +1238,14 @@ export interface components {
             conversation_id?: string | null;
             /** @description The answer that the question follows. Null: the question begins the conversation, or a second beginning of it. */
             parent_id?: string | null;
+            /** @description The question as it stands, perhaps unfinished. Null or empty: the conversation up to `parent_id` alone. */
+            content?: string | null;
             /** @description A question before `parent_id`: what is before it is not counted. Null: the whole branch. */
             from_id?: string | null;
             /** @description The model that answers. Default for a new conversation: the server's own. */
             model?: string | null;
             /** @description Text that the model reads before the conversation. Null or empty: none. */
             system_prompt?: string | null;
-            /** @description The question as it stands, perhaps unfinished. Null or empty: the conversation up to `parent_id` alone. */
-            content?: string | null;
         };
         /** @description How full the model's context is. */
         ContextUse: {
@@ -1023,6 +1448,18 @@ export interface components {
             /** @description The program's version. */
             version: string;
         };
+        /** @description Why an answer is incomplete. */
+        IncompleteDetails: {
+            /** @description `max_output_tokens`: it has as many tokens as were asked for, or as fit. */
+            reason: string;
+        };
+        /** @description Where a prompt's tokens came from. */
+        InputTokensDetails: {
+            /** @description Found in the cache instead of computed. */
+            cached_tokens: number;
+            /** @description Always 0: no kind of input costs more than another. */
+            cache_write_tokens: number;
+        };
         /** @description Rhymes and rules by one of the tables. */
         Judgement: {
             /** @description The rhyme that most of the lines share which should; null when no two do. */
@@ -1194,6 +1631,188 @@ export interface components {
             context_length: number | null;
             pull: components["schemas"]["Pull"] | null;
         };
+        /** @description An answer to a chat, or a piece of one. */
+        OllamaChatAnswer: components["schemas"]["OllamaEnding"] & {
+            /** @description The model, as the request named it. */
+            model: string;
+            created_at: string;
+            message: components["schemas"]["OllamaMessage"];
+        };
+        /** @description What kind of model it is. */
+        OllamaDetails: {
+            /** @description For a model with an adapter: the model alone. */
+            parent_model: string;
+            format: string;
+            family: string;
+            families: string[];
+            parameter_size: string;
+            quantization_level: string;
+        };
+        /** @description Whether the answer is complete, and then why and how long it took. Durations are in nanoseconds. */
+        OllamaEnding: {
+            logprobs?: components["schemas"]["ChatTokenLogprob"][] | null;
+            done: boolean;
+            /** @description `stop`, `length`, `load` or `unload`. */
+            done_reason?: string | null;
+            /**
+             * Format: int64
+             * @description From the request's arrival to its end.
+             */
+            total_duration?: number | null;
+            /**
+             * Format: int64
+             * @description Until the model was loaded.
+             */
+            load_duration?: number | null;
+            /** @description Tokens in the prompt. */
+            prompt_eval_count?: number | null;
+            /**
+             * Format: int64
+             * @description Computing the prompt.
+             */
+            prompt_eval_duration?: number | null;
+            /** @description Tokens generated. */
+            eval_count?: number | null;
+            /**
+             * Format: int64
+             * @description Generating them.
+             */
+            eval_duration?: number | null;
+        };
+        /** @description An error as Ollama's clients read it, alone or as the last line of a stream. */
+        OllamaError: {
+            /** @description What was wrong, where, and what to do. */
+            error: string;
+        };
+        /** @description The function that is called. */
+        OllamaFunction: {
+            /** @description 0 for the answer's first call. */
+            index: number;
+            name: string;
+            arguments: Record<string, never>;
+        };
+        /** @description A continued text, or a piece of one. */
+        OllamaGenerateAnswer: components["schemas"]["OllamaEnding"] & {
+            /** @description The model, as the request named it. */
+            model: string;
+            created_at: string;
+            response: string;
+            /** @description What the model thought before it. */
+            thinking?: string | null;
+        };
+        /** @description What the model said. */
+        OllamaMessage: {
+            /** @description `assistant` */
+            role: string;
+            content: string;
+            /** @description What the model thought before it. */
+            thinking?: string | null;
+            tool_calls?: components["schemas"]["OllamaToolCall"][];
+        };
+        /** @description A model on this machine. */
+        OllamaModel: {
+            name: string;
+            /** @description The name once more. */
+            model: string;
+            modified_at: string;
+            /**
+             * Format: int64
+             * @description Bytes of its files.
+             */
+            size: number;
+            /** @description The SHA-256 of its first file; empty where it is not known. */
+            digest: string;
+            details: components["schemas"]["OllamaDetails"];
+        };
+        /** @description What there is to know about a model. */
+        OllamaModelCard: {
+            /** @description Its terms of use; empty where they are not known. */
+            license: string;
+            /** @description How it would be written down for Ollama. */
+            modelfile: string;
+            /** @description The makers' advice for sampling, one setting a line. */
+            parameters: string;
+            /** @description Its chat template. */
+            template: string;
+            details: components["schemas"]["OllamaDetails"];
+            model_info: Record<string, never>;
+            /** @description Of `completion`, `tools` and `thinking`. */
+            capabilities: string[];
+            modified_at: string;
+        };
+        /** @description The models that requests can name. */
+        OllamaModels: {
+            models: components["schemas"]["OllamaModel"][];
+        };
+        /** @description How far a download is. */
+        OllamaProgress: {
+            /** @description What is being done; `success` in the last line. */
+            status: string;
+            /** @description What is being downloaded. */
+            digest?: string | null;
+            /**
+             * Format: int64
+             * @description Its bytes.
+             */
+            total?: number | null;
+            /**
+             * Format: int64
+             * @description Those that are here.
+             */
+            completed?: number | null;
+        };
+        /** @description A model in memory. */
+        OllamaRunningModel: {
+            name: string;
+            /** @description The name once more. */
+            model: string;
+            /**
+             * Format: int64
+             * @description Bytes in memory.
+             */
+            size: number;
+            digest: string;
+            details: components["schemas"]["OllamaDetails"];
+            /** @description Always far in the future: a model stays until its memory is needed. */
+            expires_at: string;
+            /**
+             * Format: int64
+             * @description Always 0: nothing lies in a graphics card's memory.
+             */
+            size_vram: number;
+            /** @description The most tokens of one conversation. */
+            context_length: number;
+        };
+        /** @description The models in memory. */
+        OllamaRunningModels: {
+            models: components["schemas"]["OllamaRunningModel"][];
+        };
+        /** @description A call that the model makes. */
+        OllamaToolCall: {
+            id: string;
+            function: components["schemas"]["OllamaFunction"];
+        };
+        /** @description The versions. */
+        OllamaVersion: {
+            /** @description Of Ollama's API, as it is spoken here. */
+            version: string;
+            /** @description Of this program. */
+            zhenjin: string;
+        };
+        /** @description A part of a message. */
+        OutputPart: {
+            text: string;
+            /** @description Always empty. */
+            annotations: Record<string, never>[];
+            logprobs: components["schemas"]["ChatTokenLogprob"][];
+            /** @enum {string} */
+            type: "output_text";
+        };
+        /** @description What the answer's tokens were for. */
+        OutputTokensDetails: {
+            /** @description Thoughts. */
+            reasoning_tokens: number;
+        };
         /** @description Where a prompt's tokens came from. */
         PromptTokensDetails: {
             /** @description Found in the cache instead of computed. */
@@ -1264,6 +1883,113 @@ export interface components {
          * @enum {string}
          */
         RegulatedVerseRule: "alternation" | "level_end" | "oblique_end" | "opposition" | "adhesion";
+        /** @description One event of a streamed answer. Which further fields it has depends on its type. */
+        ResponseEvent: Record<string, never> & {
+            /** @description As `response.output_text.delta`. */
+            type: string;
+            /** @description 0 for the stream's first event. */
+            sequence_number: number;
+        };
+        /** @description Why an answer failed. */
+        ResponseFault: {
+            code: string;
+            message: string;
+        };
+        /** @description A part of an answer. */
+        ResponseItem: {
+            id: string;
+            /** @description `in_progress`, `completed` or `incomplete`. */
+            status: string;
+            /** @description `assistant` */
+            role: string;
+            content: components["schemas"]["OutputPart"][];
+            /** @enum {string} */
+            type: "message";
+        } | {
+            id: string;
+            /** @description Always empty: thoughts are not summarised. */
+            summary: Record<string, never>[];
+            content: components["schemas"]["ThoughtPart"][];
+            /** @description The thought in the form in which it is sent back, if `include` asks for it. */
+            encrypted_content?: string | null;
+            /** @description `in_progress`, `completed` or `incomplete`. */
+            status: string;
+            /** @enum {string} */
+            type: "reasoning";
+        } | {
+            id: string;
+            /** @description Which results name. */
+            call_id: string;
+            name: string;
+            /** @description JSON as text. */
+            arguments: string;
+            /** @description `in_progress`, `completed` or `incomplete`. */
+            status: string;
+            /** @enum {string} */
+            type: "function_call";
+        };
+        /** @description An answer, whole or under way. */
+        ResponseObject: {
+            id: string;
+            /** @description `response` */
+            object: string;
+            /**
+             * Format: int64
+             * @description Seconds since 1970.
+             */
+            created_at: number;
+            /**
+             * Format: int64
+             * @description Seconds since 1970; null while it is under way, and if it failed.
+             */
+            completed_at: number | null;
+            /** @description `in_progress`, `completed`, `incomplete` or `failed`. */
+            status: string;
+            incomplete_details: components["schemas"]["IncompleteDetails"] | null;
+            model: string;
+            output: components["schemas"]["ResponseItem"][];
+            error: components["schemas"]["ResponseFault"] | null;
+            usage: components["schemas"]["ResponseUsage"] | null;
+            tools: Record<string, never>[];
+            tool_choice: unknown;
+            parallel_tool_calls: boolean;
+            text: Record<string, never>;
+            reasoning: Record<string, never>;
+            instructions: unknown;
+            /** @description Always null. */
+            previous_response_id: unknown;
+            max_output_tokens: number | null;
+            max_tool_calls: number | null;
+            metadata: Record<string, never>;
+            user: unknown;
+            safety_identifier: unknown;
+            prompt_cache_key: unknown;
+            top_logprobs: number;
+            /** Format: float */
+            temperature: number;
+            /** Format: float */
+            top_p: number;
+            /** Format: float */
+            presence_penalty: number;
+            /** Format: float */
+            frequency_penalty: number;
+            /** @description `disabled`: nothing is ever cut. */
+            truncation: string;
+            /** @description Always false: answers are not stored. */
+            store: boolean;
+            /** @description Always false. */
+            background: boolean;
+            /** @description `default` */
+            service_tier: string;
+        };
+        /** @description How many tokens a request used. */
+        ResponseUsage: {
+            input_tokens: number;
+            input_tokens_details: components["schemas"]["InputTokensDetails"];
+            output_tokens: number;
+            output_tokens_details: components["schemas"]["OutputTokensDetails"];
+            total_tokens: number;
+        };
         /** @description A place that a search found. */
         SearchHit: {
             /** @description The conversation. */
@@ -1352,6 +2078,12 @@ export interface components {
             seed: number | null;
             /** @description The most tokens to generate. Default, and -1: what the context has room for. */
             max_tokens: (number | null) | -1;
+        };
+        /** @description A part of a thought. */
+        ThoughtPart: {
+            text: string;
+            /** @enum {string} */
+            type: "reasoning_text";
         };
         /** @description A text's tokens. */
         TokenList: {
@@ -2632,6 +3364,340 @@ export interface components {
              */
             add_special_tokens?: true | null;
         };
+        ResponsesRequest: {
+            /** @description The model's name, as `/v1/models` lists it. No other model is ever used instead. */
+            model: string;
+            /** @description A text, or a list of items: `message` (parts `input_text`, `output_text`, `refusal`), `function_call`, `function_call_output`, `reasoning`, `item_reference` to an item of a recent answer. Images, audio, files and the calls of tools that a server runs are refused. */
+            input: string | [
+                {
+                    /** @enum {unknown} */
+                    role: "system" | "developer" | "user" | "assistant";
+                    content: string | ({
+                        /** @enum {unknown} */
+                        type: "input_text" | "output_text" | "text";
+                        text: string;
+                        annotations?: unknown;
+                        logprobs?: unknown;
+                        parsed?: unknown;
+                        prompt_cache_breakpoint?: unknown;
+                    } | {
+                        /** @constant */
+                        type: "refusal";
+                        refusal: string;
+                    })[];
+                    phase?: unknown;
+                    /** @enum {unknown} */
+                    type?: "message" | null;
+                    id?: string | null;
+                    status?: string | null;
+                } | {
+                    call_id: string;
+                    name: string;
+                    arguments: string;
+                    caller?: unknown;
+                    namespace?: unknown;
+                    async?: unknown;
+                    parsed_arguments?: unknown;
+                    /** @constant */
+                    type: "function_call";
+                    id?: string | null;
+                    status?: string | null;
+                } | {
+                    call_id: string;
+                    output: string | ({
+                        /** @enum {unknown} */
+                        type: "input_text" | "output_text" | "text";
+                        text: string;
+                        annotations?: unknown;
+                        logprobs?: unknown;
+                        parsed?: unknown;
+                        prompt_cache_breakpoint?: unknown;
+                    } | {
+                        /** @constant */
+                        type: "refusal";
+                        refusal: string;
+                    })[];
+                    name?: unknown;
+                    caller?: unknown;
+                    namespace?: unknown;
+                    /** @constant */
+                    type: "function_call_output";
+                    id?: string | null;
+                    status?: string | null;
+                } | {
+                    summary?: {
+                        /** @constant */
+                        type: "summary_text";
+                        text: string;
+                    }[] | null;
+                    content?: {
+                        /** @constant */
+                        type: "reasoning_text";
+                        text: string;
+                    }[] | null;
+                    encrypted_content?: string | null;
+                    /** @constant */
+                    type: "reasoning";
+                    id?: string | null;
+                    status?: string | null;
+                } | {
+                    /** @constant */
+                    type: "item_reference";
+                    id: string;
+                },
+                ...({
+                    /** @enum {unknown} */
+                    role: "system" | "developer" | "user" | "assistant";
+                    content: string | ({
+                        /** @enum {unknown} */
+                        type: "input_text" | "output_text" | "text";
+                        text: string;
+                        annotations?: unknown;
+                        logprobs?: unknown;
+                        parsed?: unknown;
+                        prompt_cache_breakpoint?: unknown;
+                    } | {
+                        /** @constant */
+                        type: "refusal";
+                        refusal: string;
+                    })[];
+                    phase?: unknown;
+                    /** @enum {unknown} */
+                    type?: "message" | null;
+                    id?: string | null;
+                    status?: string | null;
+                } | {
+                    call_id: string;
+                    name: string;
+                    arguments: string;
+                    caller?: unknown;
+                    namespace?: unknown;
+                    async?: unknown;
+                    parsed_arguments?: unknown;
+                    /** @constant */
+                    type: "function_call";
+                    id?: string | null;
+                    status?: string | null;
+                } | {
+                    call_id: string;
+                    output: string | ({
+                        /** @enum {unknown} */
+                        type: "input_text" | "output_text" | "text";
+                        text: string;
+                        annotations?: unknown;
+                        logprobs?: unknown;
+                        parsed?: unknown;
+                        prompt_cache_breakpoint?: unknown;
+                    } | {
+                        /** @constant */
+                        type: "refusal";
+                        refusal: string;
+                    })[];
+                    name?: unknown;
+                    caller?: unknown;
+                    namespace?: unknown;
+                    /** @constant */
+                    type: "function_call_output";
+                    id?: string | null;
+                    status?: string | null;
+                } | {
+                    summary?: {
+                        /** @constant */
+                        type: "summary_text";
+                        text: string;
+                    }[] | null;
+                    content?: {
+                        /** @constant */
+                        type: "reasoning_text";
+                        text: string;
+                    }[] | null;
+                    encrypted_content?: string | null;
+                    /** @constant */
+                    type: "reasoning";
+                    id?: string | null;
+                    status?: string | null;
+                } | {
+                    /** @constant */
+                    type: "item_reference";
+                    id: string;
+                })[]
+            ];
+            /** @description A system message before the conversation. */
+            instructions?: string | null;
+            /** @description Functions that the model may call, at most 128. Tools that a server runs, and custom ones, are refused. */
+            tools?: {
+                /** @constant */
+                type: "function";
+                name: string;
+                description?: string | null;
+                /** @description A JSON schema. */
+                parameters?: Record<string, never> | null;
+                strict?: boolean | null;
+                /** @enum {unknown} */
+                defer_loading?: false | null;
+                /** @enum {unknown} */
+                allowed_callers?: [
+                    "direct"
+                ] | null;
+                output_schema?: unknown;
+            }[] | null;
+            /** @description `none`, `auto`, `required`, a named function, or `allowed_tools`. Default: `auto` with tools, else `none`. */
+            tool_choice?: (("none" | "auto" | "required") | {
+                /** @constant */
+                type: "function";
+                name: string;
+            } | {
+                /** @constant */
+                type: "allowed_tools";
+                /** @enum {unknown} */
+                mode: "auto" | "required";
+                tools: {
+                    /** @constant */
+                    type: "function";
+                    name: string;
+                }[];
+            }) | null;
+            /** @description False: at most one call in an answer, as always with a named function. Default: true. */
+            parallel_tool_calls?: boolean | null;
+            /** @description `format`: `text`, `json_object`, or `json_schema`, whose schema then holds whether or not `strict` is set. `verbosity`: only `medium`. */
+            text?: {
+                format?: {
+                    /** @enum {unknown} */
+                    type: "text" | "json_object";
+                } | {
+                    /** @constant */
+                    type: "json_schema";
+                    name: string;
+                    description?: string | null;
+                    /** @description A JSON schema. */
+                    schema: Record<string, never>;
+                    strict?: boolean | null;
+                } | null;
+                /** @enum {unknown} */
+                verbosity?: "medium" | null;
+            } | null;
+            /** @description `effort`: whether and how much the model thinks, by the switches of its chat template; refused where the template has none. `summary` has no effect: thoughts are shown as they are, as `reasoning_text`. */
+            reasoning?: {
+                /** @enum {unknown} */
+                effort?: "none" | "minimal" | "low" | "medium" | "high" | "xhigh" | "max" | null;
+                /** @enum {unknown} */
+                summary?: "auto" | "concise" | "detailed" | null;
+                /** @enum {unknown} */
+                generate_summary?: "auto" | "concise" | "detailed" | null;
+            } | null;
+            /** @description `message.output_text.logprobs`: report log-probabilities. `reasoning.encrypted_content`: thoughts a second time, in a form that is only meant to be sent back (it is not a secret). What else OpenAI names there belongs to tools that are not here. */
+            include?: ("message.output_text.logprobs" | "reasoning.encrypted_content" | "file_search_call.results" | "web_search_call.results" | "web_search_call.action.sources" | "message.input_image.image_url" | "computer_call_output.output.image_url" | "code_interpreter_call.outputs")[] | null;
+            /** @description The most tokens to generate, thoughts included. Default: what the context has room for. */
+            max_output_tokens?: number | null;
+            /** @description As in `/v1/chat/completions`, like all of the following. */
+            temperature?: number | null;
+            /** @description See there. */
+            top_p?: number | null;
+            /** @description See there. */
+            presence_penalty?: number | null;
+            /** @description See there. */
+            frequency_penalty?: number | null;
+            /** @description See there. Not part of OpenAI's API. */
+            top_k?: number | null;
+            /** @description See there. Not part of OpenAI's API. */
+            min_p?: number | null;
+            /** @description See there. Not part of OpenAI's API. */
+            repetition_penalty?: number | null;
+            /** @description See there. Not part of OpenAI's API. */
+            seed?: number | null;
+            /** @description See there. Not part of OpenAI's API. */
+            stop?: (string | string[]) | null;
+            /** @description See there. Not part of OpenAI's API. */
+            chat_template_kwargs?: Record<string, never> | null;
+            /** @description Report log-probabilities, and so many most likely tokens at each place. */
+            top_logprobs?: number | null;
+            /** @description Send the answer as it arises, as server-sent events. */
+            stream?: boolean | null;
+            /** @description `include_obfuscation`: only false; events are not padded. Only together with `stream`. */
+            stream_options?: {
+                include_usage?: boolean | null;
+                /** @enum {unknown} */
+                include_obfuscation?: false | null;
+            } | null;
+            /**
+             * @deprecated
+             * @description Refused. Answers are not stored; send the conversation with each request. Without the field nothing is stored either, but the items of recent answers stay in memory for a while, so that `item_reference` finds them; with false not even that.
+             * @enum {unknown}
+             */
+            store?: false | null;
+            /**
+             * @deprecated
+             * @description Refused. Answers are not stored; send the conversation in `input`.
+             * @enum {unknown}
+             */
+            previous_response_id?: null;
+            /**
+             * @deprecated
+             * @description Refused. Conversations are not stored; send them in `input`.
+             * @enum {unknown}
+             */
+            conversation?: null;
+            /**
+             * @deprecated
+             * @description Refused. Answers are not stored to be fetched later.
+             * @enum {unknown}
+             */
+            background?: false | null;
+            /**
+             * @deprecated
+             * @description Refused. Prompts are not stored; send their text.
+             * @enum {unknown}
+             */
+            prompt?: null;
+            /**
+             * @deprecated
+             * @description Refused. A conversation that does not fit is an error, nothing is ever cut.
+             * @enum {unknown}
+             */
+            truncation?: "disabled" | null;
+            /**
+             * @deprecated
+             * @description Refused. Conversations are not shortened.
+             * @enum {unknown}
+             */
+            context_management?: never[] | null;
+            /**
+             * @deprecated
+             * @description Refused. This server has no moderation model.
+             * @enum {unknown}
+             */
+            moderation?: null;
+            /** @description No effect here. It counts calls of tools that a server runs; here are none. */
+            max_tool_calls?: number | null;
+            /** @description No effect here. Given back with the answer; nothing is stored. */
+            metadata?: {
+                [key: string]: string;
+            } | null;
+            /**
+             * @description No effect here. There is one tier; the answer names it `default`.
+             * @enum {unknown}
+             */
+            service_tier?: "auto" | "default" | "flex" | "scale" | "priority" | "fast" | null;
+            /** @description No effect here. Users are not told apart. */
+            user?: string | null;
+            /** @description No effect here. Users are not told apart. */
+            safety_identifier?: string | null;
+            /** @description No effect here. Shared beginnings of prompts are found by their content. */
+            prompt_cache_key?: string | null;
+            /**
+             * @description No effect here. See `prompt_cache_key`.
+             * @enum {unknown}
+             */
+            prompt_cache_retention?: "in_memory" | "24h" | null;
+            /** @description No effect here. See `prompt_cache_key`. */
+            prompt_cache_options?: unknown;
+            /** @description No effect here. All may use all models here. */
+            access_programs?: unknown;
+            /** @description No effect here. Images are refused. */
+            image?: unknown;
+            /** @description No effect here. Nothing runs in the background. */
+            background_options?: unknown;
+        };
         TokenizeRequest: {
             /** @description The model's name, as `/v1/models` lists it. May be left out where one model is served. Not part of OpenAI's API. */
             model?: string | null;
@@ -3039,6 +4105,830 @@ export interface components {
             /** @description Token ids. Not part of OpenAI's API. */
             tokens: number[];
         };
+        MessagesRequest: {
+            /** @description The model's name, as `/v1/models` lists it. No other model is ever used instead. */
+            model: string;
+            /** @description The conversation, which ends with the user's message. Contents are texts or lists of blocks `text`, `thinking`, `redacted_thinking`, `tool_use`, `tool_result`; images, documents and blocks of tools that a server runs are refused. Text blocks of one message, and neighbouring messages of one role, are joined with an empty line between them. The result of a call with `is_error` is read with `Error: ` before it. */
+            messages: [
+                {
+                    /** @constant */
+                    role: "user";
+                    content: string | ({
+                        /** @constant */
+                        type: "text";
+                        text: string;
+                        cache_control?: unknown;
+                        citations?: unknown;
+                    } | {
+                        /** @constant */
+                        type: "tool_result";
+                        tool_use_id: string;
+                        content?: string | {
+                            /** @constant */
+                            type: "text";
+                            text: string;
+                            cache_control?: unknown;
+                            citations?: unknown;
+                        }[];
+                        is_error?: boolean | null;
+                        cache_control?: unknown;
+                        toolset_name?: unknown;
+                    })[];
+                } | {
+                    /** @constant */
+                    role: "assistant";
+                    content: string | ({
+                        /** @constant */
+                        type: "text";
+                        text: string;
+                        cache_control?: unknown;
+                        citations?: unknown;
+                    } | {
+                        /** @constant */
+                        type: "thinking";
+                        thinking: string;
+                        signature?: string;
+                    } | {
+                        /** @constant */
+                        type: "redacted_thinking";
+                        data?: string;
+                    } | {
+                        /** @constant */
+                        type: "tool_use";
+                        id: string;
+                        name: string;
+                        input: Record<string, never>;
+                        cache_control?: unknown;
+                        caller?: unknown;
+                        toolset_name?: unknown;
+                    })[];
+                } | {
+                    /** @constant */
+                    role: "system";
+                    content: string | {
+                        /** @constant */
+                        type: "text";
+                        text: string;
+                        cache_control?: unknown;
+                        citations?: unknown;
+                    }[];
+                },
+                ...({
+                    /** @constant */
+                    role: "user";
+                    content: string | ({
+                        /** @constant */
+                        type: "text";
+                        text: string;
+                        cache_control?: unknown;
+                        citations?: unknown;
+                    } | {
+                        /** @constant */
+                        type: "tool_result";
+                        tool_use_id: string;
+                        content?: string | {
+                            /** @constant */
+                            type: "text";
+                            text: string;
+                            cache_control?: unknown;
+                            citations?: unknown;
+                        }[];
+                        is_error?: boolean | null;
+                        cache_control?: unknown;
+                        toolset_name?: unknown;
+                    })[];
+                } | {
+                    /** @constant */
+                    role: "assistant";
+                    content: string | ({
+                        /** @constant */
+                        type: "text";
+                        text: string;
+                        cache_control?: unknown;
+                        citations?: unknown;
+                    } | {
+                        /** @constant */
+                        type: "thinking";
+                        thinking: string;
+                        signature?: string;
+                    } | {
+                        /** @constant */
+                        type: "redacted_thinking";
+                        data?: string;
+                    } | {
+                        /** @constant */
+                        type: "tool_use";
+                        id: string;
+                        name: string;
+                        input: Record<string, never>;
+                        cache_control?: unknown;
+                        caller?: unknown;
+                        toolset_name?: unknown;
+                    })[];
+                } | {
+                    /** @constant */
+                    role: "system";
+                    content: string | {
+                        /** @constant */
+                        type: "text";
+                        text: string;
+                        cache_control?: unknown;
+                        citations?: unknown;
+                    }[];
+                })[]
+            ];
+            /** @description The system message: a text, or a list of text blocks. */
+            system?: (string | {
+                /** @constant */
+                type: "text";
+                text: string;
+                cache_control?: unknown;
+                citations?: unknown;
+            }[]) | null;
+            /** @description Functions that the model may call, at most 128. Tools that a server runs are refused. */
+            tools?: {
+                /** @enum {unknown} */
+                type?: "custom" | null;
+                name: string;
+                description?: string | null;
+                /** @description A JSON schema. */
+                input_schema: Record<string, never>;
+                strict?: boolean | null;
+                eager_input_streaming?: boolean | null;
+                cache_control?: unknown;
+                /** @enum {unknown} */
+                allowed_callers?: [
+                    "direct"
+                ] | null;
+                /** @enum {unknown} */
+                defer_loading?: false | null;
+                /** @enum {unknown} */
+                input_examples?: never[] | null;
+            }[] | null;
+            /** @description `auto`, `any`, `tool` or `none`, with `disable_parallel_tool_use`. Default: `auto` with tools. */
+            tool_choice?: {
+                /** @enum {unknown} */
+                type: "auto" | "any" | "tool" | "none";
+                name?: string;
+                disable_parallel_tool_use?: boolean | null;
+            } | null;
+            /** @description `enabled` or `disabled`, by the switches of the model's chat template; refused where the template has none. `adaptive`: as the model does by itself. `budget_tokens` has no effect. Thoughts are blocks `thinking`. */
+            thinking?: {
+                /** @enum {unknown} */
+                type: "enabled" | "disabled" | "adaptive" | "between_tools";
+                budget_tokens?: number | null;
+                /** @enum {unknown} */
+                display?: "summarized" | null;
+            } | null;
+            /** @description `format`: a JSON schema that the answer then has. `effort`: how much the model thinks, by its template's switches. */
+            output_config?: {
+                format?: {
+                    /** @constant */
+                    type: "json_schema";
+                    /** @description A JSON schema. */
+                    schema: Record<string, never>;
+                } | null;
+                /** @enum {unknown} */
+                effort?: "low" | "medium" | "high" | "xhigh" | "max" | null;
+            } | null;
+            /** @description No effect here. Here and on blocks: shared beginnings of prompts are found by their content. */
+            cache_control?: unknown;
+            /** @description No effect here. The conversation is read as it is sent, nothing of it is cleared. */
+            context_management?: unknown;
+            /**
+             * @deprecated
+             * @description Refused. This server calls no other servers.
+             * @enum {unknown}
+             */
+            mcp_servers?: never[] | null;
+            /** @description The most tokens to generate. Where the context ends before that, so does the answer, with the `stop_reason` `model_context_window_exceeded`. */
+            max_tokens: number | null;
+            /** @description Divides the logits. Default: the model's own, or 1. */
+            temperature?: number | null;
+            /** @description As in `/v1/chat/completions`. */
+            top_p?: number | null;
+            /** @description As in `/v1/chat/completions`. */
+            top_k?: number | null;
+            /** @description Texts that end the answer and are not part of it: at most 16. */
+            stop_sequences?: string[] | null;
+            /** @description Send the answer as it arises, as server-sent events. */
+            stream?: boolean | null;
+            /** @description No effect here. Users are not told apart. */
+            metadata?: unknown;
+            /**
+             * @description No effect here. There is one tier.
+             * @enum {unknown}
+             */
+            service_tier?: "auto" | "standard_only" | null;
+            /**
+             * @description No effect here. There is one speed: as fast as it goes.
+             * @enum {unknown}
+             */
+            speed?: "standard" | "fast" | null;
+            /** @description No effect here. Answers are computed on the server's own machine. */
+            inference_geo?: string | null;
+            /** @description No effect here. None are reported. */
+            diagnostics?: unknown;
+            /** @description No effect here. Users are not told apart. */
+            user_profile_id?: string | null;
+            /**
+             * @deprecated
+             * @description Refused. This server runs no code.
+             * @enum {unknown}
+             */
+            container?: null;
+        };
+        CountTokensRequest: {
+            /** @description The model's name, as `/v1/models` lists it. No other model is ever used instead. */
+            model: string;
+            /** @description The conversation, which ends with the user's message. Contents are texts or lists of blocks `text`, `thinking`, `redacted_thinking`, `tool_use`, `tool_result`; images, documents and blocks of tools that a server runs are refused. Text blocks of one message, and neighbouring messages of one role, are joined with an empty line between them. The result of a call with `is_error` is read with `Error: ` before it. */
+            messages: [
+                {
+                    /** @constant */
+                    role: "user";
+                    content: string | ({
+                        /** @constant */
+                        type: "text";
+                        text: string;
+                        cache_control?: unknown;
+                        citations?: unknown;
+                    } | {
+                        /** @constant */
+                        type: "tool_result";
+                        tool_use_id: string;
+                        content?: string | {
+                            /** @constant */
+                            type: "text";
+                            text: string;
+                            cache_control?: unknown;
+                            citations?: unknown;
+                        }[];
+                        is_error?: boolean | null;
+                        cache_control?: unknown;
+                        toolset_name?: unknown;
+                    })[];
+                } | {
+                    /** @constant */
+                    role: "assistant";
+                    content: string | ({
+                        /** @constant */
+                        type: "text";
+                        text: string;
+                        cache_control?: unknown;
+                        citations?: unknown;
+                    } | {
+                        /** @constant */
+                        type: "thinking";
+                        thinking: string;
+                        signature?: string;
+                    } | {
+                        /** @constant */
+                        type: "redacted_thinking";
+                        data?: string;
+                    } | {
+                        /** @constant */
+                        type: "tool_use";
+                        id: string;
+                        name: string;
+                        input: Record<string, never>;
+                        cache_control?: unknown;
+                        caller?: unknown;
+                        toolset_name?: unknown;
+                    })[];
+                } | {
+                    /** @constant */
+                    role: "system";
+                    content: string | {
+                        /** @constant */
+                        type: "text";
+                        text: string;
+                        cache_control?: unknown;
+                        citations?: unknown;
+                    }[];
+                },
+                ...({
+                    /** @constant */
+                    role: "user";
+                    content: string | ({
+                        /** @constant */
+                        type: "text";
+                        text: string;
+                        cache_control?: unknown;
+                        citations?: unknown;
+                    } | {
+                        /** @constant */
+                        type: "tool_result";
+                        tool_use_id: string;
+                        content?: string | {
+                            /** @constant */
+                            type: "text";
+                            text: string;
+                            cache_control?: unknown;
+                            citations?: unknown;
+                        }[];
+                        is_error?: boolean | null;
+                        cache_control?: unknown;
+                        toolset_name?: unknown;
+                    })[];
+                } | {
+                    /** @constant */
+                    role: "assistant";
+                    content: string | ({
+                        /** @constant */
+                        type: "text";
+                        text: string;
+                        cache_control?: unknown;
+                        citations?: unknown;
+                    } | {
+                        /** @constant */
+                        type: "thinking";
+                        thinking: string;
+                        signature?: string;
+                    } | {
+                        /** @constant */
+                        type: "redacted_thinking";
+                        data?: string;
+                    } | {
+                        /** @constant */
+                        type: "tool_use";
+                        id: string;
+                        name: string;
+                        input: Record<string, never>;
+                        cache_control?: unknown;
+                        caller?: unknown;
+                        toolset_name?: unknown;
+                    })[];
+                } | {
+                    /** @constant */
+                    role: "system";
+                    content: string | {
+                        /** @constant */
+                        type: "text";
+                        text: string;
+                        cache_control?: unknown;
+                        citations?: unknown;
+                    }[];
+                })[]
+            ];
+            /** @description The system message: a text, or a list of text blocks. */
+            system?: (string | {
+                /** @constant */
+                type: "text";
+                text: string;
+                cache_control?: unknown;
+                citations?: unknown;
+            }[]) | null;
+            /** @description Functions that the model may call, at most 128. Tools that a server runs are refused. */
+            tools?: {
+                /** @enum {unknown} */
+                type?: "custom" | null;
+                name: string;
+                description?: string | null;
+                /** @description A JSON schema. */
+                input_schema: Record<string, never>;
+                strict?: boolean | null;
+                eager_input_streaming?: boolean | null;
+                cache_control?: unknown;
+                /** @enum {unknown} */
+                allowed_callers?: [
+                    "direct"
+                ] | null;
+                /** @enum {unknown} */
+                defer_loading?: false | null;
+                /** @enum {unknown} */
+                input_examples?: never[] | null;
+            }[] | null;
+            /** @description `auto`, `any`, `tool` or `none`, with `disable_parallel_tool_use`. Default: `auto` with tools. */
+            tool_choice?: {
+                /** @enum {unknown} */
+                type: "auto" | "any" | "tool" | "none";
+                name?: string;
+                disable_parallel_tool_use?: boolean | null;
+            } | null;
+            /** @description `enabled` or `disabled`, by the switches of the model's chat template; refused where the template has none. `adaptive`: as the model does by itself. `budget_tokens` has no effect. Thoughts are blocks `thinking`. */
+            thinking?: {
+                /** @enum {unknown} */
+                type: "enabled" | "disabled" | "adaptive" | "between_tools";
+                budget_tokens?: number | null;
+                /** @enum {unknown} */
+                display?: "summarized" | null;
+            } | null;
+            /** @description `format`: a JSON schema that the answer then has. `effort`: how much the model thinks, by its template's switches. */
+            output_config?: {
+                format?: {
+                    /** @constant */
+                    type: "json_schema";
+                    /** @description A JSON schema. */
+                    schema: Record<string, never>;
+                } | null;
+                /** @enum {unknown} */
+                effort?: "low" | "medium" | "high" | "xhigh" | "max" | null;
+            } | null;
+            /** @description No effect here. Here and on blocks: shared beginnings of prompts are found by their content. */
+            cache_control?: unknown;
+            /** @description No effect here. The conversation is read as it is sent, nothing of it is cleared. */
+            context_management?: unknown;
+            /**
+             * @deprecated
+             * @description Refused. This server calls no other servers.
+             * @enum {unknown}
+             */
+            mcp_servers?: never[] | null;
+        };
+        OllamaChatRequest: {
+            /** @description The model's name, as `/api/tags` lists it, with or without the tag `latest`; without a tag, the only model that has it with one. No other model is ever used instead. */
+            model: string;
+            /** @description The conversation. Roles `system`, `user`, `assistant`, `tool`; images are refused. Without any the model is loaded, or unloaded if `keep_alive` is 0. */
+            messages?: {
+                /** @enum {unknown} */
+                role: "system" | "user" | "assistant" | "tool";
+                content?: string | null;
+                thinking?: string | null;
+                tool_name?: string | null;
+                name?: string | null;
+                tool_call_id?: string | null;
+                images?: [
+                ] | null;
+                tool_calls?: {
+                    id?: string;
+                    type?: string;
+                    function: {
+                        index?: number;
+                        name: string;
+                        description?: string;
+                        arguments?: Record<string, never>;
+                    };
+                }[] | null;
+            }[] | null;
+            /** @description Functions that the model may call, at most 128. */
+            tools?: {
+                /** @constant */
+                type: "function";
+                function: {
+                    name: string;
+                    description?: string | null;
+                    /** @description A JSON schema. */
+                    parameters?: Record<string, never> | null;
+                    strict?: boolean | null;
+                };
+            }[] | null;
+            /** @description Send one JSON object a line as they arise; false: one object at the end. Default: true. */
+            stream?: boolean | null;
+            /** @description How tokens are chosen and when the answer ends; see below. */
+            options?: {
+                /** @description Where the random numbers come from. -1, or none: a fresh one. */
+                seed?: number | null;
+                /** @description The most tokens to generate. -1, -2, 0, or none: what the context has room for. */
+                num_predict?: number | null;
+                /** @description Divides the logits. Default: the model's own, or 1. */
+                temperature?: number | null;
+                /** @description As in /v1. Default: the model's own, or 1. */
+                top_p?: number | null;
+                /** @description As in /v1; 0 and -1 keep all. Default: the model's own, or 0. */
+                top_k?: number | null;
+                /** @description As in /v1. Default: the model's own, or 0. */
+                min_p?: number | null;
+                /** @description What /v1 calls `repetition_penalty`. Default: the model's own, or 1. */
+                repeat_penalty?: number | null;
+                /** @description As in /v1. Default: 0. */
+                presence_penalty?: number | null;
+                /** @description As in /v1. Default: 0. */
+                frequency_penalty?: number | null;
+                /** @description Texts that end the answer and are not part of it: one, or a list of at most 16. */
+                stop?: (string | string[]) | null;
+                /**
+                 * @deprecated
+                 * @description Refused. Repetition is looked for in the whole of prompt and answer, as with -1.
+                 * @enum {unknown}
+                 */
+                repeat_last_n?: -1 | null;
+                /**
+                 * @deprecated
+                 * @description Refused. Use `top_p` or `min_p`.
+                 * @enum {unknown}
+                 */
+                typical_p?: 1 | 1 | null;
+                /**
+                 * @deprecated
+                 * @description Refused. Use `top_p` or `min_p`.
+                 * @enum {unknown}
+                 */
+                tfs_z?: 1 | 1 | null;
+                /**
+                 * @deprecated
+                 * @description Refused. Use `top_p` or `min_p`.
+                 * @enum {unknown}
+                 */
+                mirostat?: 0 | null;
+                /** @description No effect here. Belongs to `mirostat`. */
+                mirostat_tau?: number | null;
+                /** @description No effect here. Belongs to `mirostat`. */
+                mirostat_eta?: number | null;
+                /**
+                 * @deprecated
+                 * @description Refused. Penalties treat all tokens alike; see `logit_bias` in /v1.
+                 * @enum {unknown}
+                 */
+                penalize_newline?: true | null;
+                /** @description No effect here. A conversation may be as long as the server gives the model room (`context_length` in `/api/ps`); it is never cut. */
+                num_ctx?: number | null;
+                /** @description No effect here. Nothing is ever cut, so all of the prompt is kept. */
+                num_keep?: number | null;
+                /** @description No effect here. How models are held and computed is the server's choice; answers are the same. */
+                num_batch?: number | null;
+                /** @description No effect here. How models are held and computed is the server's choice; answers are the same. */
+                num_gpu?: number | null;
+                /** @description No effect here. How models are held and computed is the server's choice; answers are the same. */
+                main_gpu?: number | null;
+                /** @description No effect here. How models are held and computed is the server's choice; answers are the same. */
+                num_thread?: number | null;
+                /** @description No effect here. How models are held and computed is the server's choice; answers are the same. */
+                numa?: boolean | null;
+                /** @description No effect here. How models are held and computed is the server's choice; answers are the same. */
+                low_vram?: boolean | null;
+                /** @description No effect here. How models are held and computed is the server's choice; answers are the same. */
+                f16_kv?: boolean | null;
+                /** @description No effect here. How models are held and computed is the server's choice; answers are the same. */
+                use_mmap?: boolean | null;
+                /** @description No effect here. How models are held and computed is the server's choice; answers are the same. */
+                use_mlock?: boolean | null;
+                /** @description No effect here. How models are held and computed is the server's choice; answers are the same. */
+                draft_num_predict?: number | null;
+                /**
+                 * @deprecated
+                 * @description Refused. Ask for `logprobs`.
+                 * @enum {unknown}
+                 */
+                logits_all?: false | null;
+                /**
+                 * @deprecated
+                 * @description Refused. Models are loaded whole.
+                 * @enum {unknown}
+                 */
+                vocab_only?: false | null;
+                /**
+                 * @deprecated
+                 * @description Refused. Models here write text.
+                 * @enum {unknown}
+                 */
+                embedding_only?: false | null;
+            } | null;
+            /** @description `json`, or a JSON schema that the answer then has. Empty: text. */
+            format?: (("" | "json") | Record<string, never>) | null;
+            /** @description Whether the model thinks before it answers, and how much, by the switches of its chat template; refused where the template has none. Thoughts stand in `thinking`. */
+            think?: (boolean | ("low" | "medium" | "high")) | null;
+            /** @description 0 unloads the model after the answer, unless others use it. Any other duration: it stays until its memory is needed. */
+            keep_alive?: (string | number) | null;
+            /** @description Report the log-probability of every generated token. */
+            logprobs?: boolean | null;
+            /** @description Report so many most likely tokens at each place. Only together with `logprobs`. */
+            top_logprobs?: number | null;
+            /**
+             * @deprecated
+             * @description Refused. A prompt that does not fit is an error, nothing is ever cut.
+             * @enum {unknown}
+             */
+            truncate?: false | null;
+            /**
+             * @deprecated
+             * @description Refused. An answer ends where the context does, nothing is ever cut.
+             * @enum {unknown}
+             */
+            shift?: false | null;
+        };
+        OllamaGenerateRequest: {
+            /** @description The model's name, as `/api/tags` lists it, with or without the tag `latest`; without a tag, the only model that has it with one. No other model is ever used instead. */
+            model: string;
+            /** @description The question, put into the model's chat template as the user's message. Empty or without it the model is loaded, or unloaded if `keep_alive` is 0. */
+            prompt?: string | null;
+            /** @description The system message before it. Not with `raw`. */
+            system?: string | null;
+            /** @description The prompt is not put into the template: it is continued as it stands, and control tokens written in it are control tokens. */
+            raw?: boolean | null;
+            /**
+             * @deprecated
+             * @description Refused. A model's template is part of its file; write the whole prompt yourself with `raw`.
+             * @enum {unknown}
+             */
+            template?: "" | null;
+            /**
+             * @deprecated
+             * @description Refused. Models here continue text, they do not fill gaps.
+             * @enum {unknown}
+             */
+            suffix?: "" | null;
+            /**
+             * @deprecated
+             * @description Refused. The tokens of an earlier answer are not handed out; send the conversation to /api/chat.
+             * @enum {unknown}
+             */
+            context?: never[] | null;
+            /**
+             * @deprecated
+             * @description Refused. Models here read text only.
+             * @enum {unknown}
+             */
+            images?: never[] | null;
+            /**
+             * @deprecated
+             * @description Refused. Models here do not make images.
+             * @enum {unknown}
+             */
+            width?: 0 | null;
+            /**
+             * @deprecated
+             * @description Refused. Models here do not make images.
+             * @enum {unknown}
+             */
+            height?: 0 | null;
+            /**
+             * @deprecated
+             * @description Refused. Models here do not make images.
+             * @enum {unknown}
+             */
+            steps?: 0 | null;
+            /** @description Send one JSON object a line as they arise; false: one object at the end. Default: true. */
+            stream?: boolean | null;
+            /** @description How tokens are chosen and when the answer ends; see below. */
+            options?: {
+                /** @description Where the random numbers come from. -1, or none: a fresh one. */
+                seed?: number | null;
+                /** @description The most tokens to generate. -1, -2, 0, or none: what the context has room for. */
+                num_predict?: number | null;
+                /** @description Divides the logits. Default: the model's own, or 1. */
+                temperature?: number | null;
+                /** @description As in /v1. Default: the model's own, or 1. */
+                top_p?: number | null;
+                /** @description As in /v1; 0 and -1 keep all. Default: the model's own, or 0. */
+                top_k?: number | null;
+                /** @description As in /v1. Default: the model's own, or 0. */
+                min_p?: number | null;
+                /** @description What /v1 calls `repetition_penalty`. Default: the model's own, or 1. */
+                repeat_penalty?: number | null;
+                /** @description As in /v1. Default: 0. */
+                presence_penalty?: number | null;
+                /** @description As in /v1. Default: 0. */
+                frequency_penalty?: number | null;
+                /** @description Texts that end the answer and are not part of it: one, or a list of at most 16. */
+                stop?: (string | string[]) | null;
+                /**
+                 * @deprecated
+                 * @description Refused. Repetition is looked for in the whole of prompt and answer, as with -1.
+                 * @enum {unknown}
+                 */
+                repeat_last_n?: -1 | null;
+                /**
+                 * @deprecated
+                 * @description Refused. Use `top_p` or `min_p`.
+                 * @enum {unknown}
+                 */
+                typical_p?: 1 | 1 | null;
+                /**
+                 * @deprecated
+                 * @description Refused. Use `top_p` or `min_p`.
+                 * @enum {unknown}
+                 */
+                tfs_z?: 1 | 1 | null;
+                /**
+                 * @deprecated
+                 * @description Refused. Use `top_p` or `min_p`.
+                 * @enum {unknown}
+                 */
+                mirostat?: 0 | null;
+                /** @description No effect here. Belongs to `mirostat`. */
+                mirostat_tau?: number | null;
+                /** @description No effect here. Belongs to `mirostat`. */
+                mirostat_eta?: number | null;
+                /**
+                 * @deprecated
+                 * @description Refused. Penalties treat all tokens alike; see `logit_bias` in /v1.
+                 * @enum {unknown}
+                 */
+                penalize_newline?: true | null;
+                /** @description No effect here. A conversation may be as long as the server gives the model room (`context_length` in `/api/ps`); it is never cut. */
+                num_ctx?: number | null;
+                /** @description No effect here. Nothing is ever cut, so all of the prompt is kept. */
+                num_keep?: number | null;
+                /** @description No effect here. How models are held and computed is the server's choice; answers are the same. */
+                num_batch?: number | null;
+                /** @description No effect here. How models are held and computed is the server's choice; answers are the same. */
+                num_gpu?: number | null;
+                /** @description No effect here. How models are held and computed is the server's choice; answers are the same. */
+                main_gpu?: number | null;
+                /** @description No effect here. How models are held and computed is the server's choice; answers are the same. */
+                num_thread?: number | null;
+                /** @description No effect here. How models are held and computed is the server's choice; answers are the same. */
+                numa?: boolean | null;
+                /** @description No effect here. How models are held and computed is the server's choice; answers are the same. */
+                low_vram?: boolean | null;
+                /** @description No effect here. How models are held and computed is the server's choice; answers are the same. */
+                f16_kv?: boolean | null;
+                /** @description No effect here. How models are held and computed is the server's choice; answers are the same. */
+                use_mmap?: boolean | null;
+                /** @description No effect here. How models are held and computed is the server's choice; answers are the same. */
+                use_mlock?: boolean | null;
+                /** @description No effect here. How models are held and computed is the server's choice; answers are the same. */
+                draft_num_predict?: number | null;
+                /**
+                 * @deprecated
+                 * @description Refused. Ask for `logprobs`.
+                 * @enum {unknown}
+                 */
+                logits_all?: false | null;
+                /**
+                 * @deprecated
+                 * @description Refused. Models are loaded whole.
+                 * @enum {unknown}
+                 */
+                vocab_only?: false | null;
+                /**
+                 * @deprecated
+                 * @description Refused. Models here write text.
+                 * @enum {unknown}
+                 */
+                embedding_only?: false | null;
+            } | null;
+            /** @description `json`, or a JSON schema that the answer then has. Empty: text. */
+            format?: (("" | "json") | Record<string, never>) | null;
+            /** @description Whether the model thinks before it answers, and how much, by the switches of its chat template; refused where the template has none. Thoughts stand in `thinking`. */
+            think?: (boolean | ("low" | "medium" | "high")) | null;
+            /** @description 0 unloads the model after the answer, unless others use it. Any other duration: it stays until its memory is needed. */
+            keep_alive?: (string | number) | null;
+            /** @description Report the log-probability of every generated token. */
+            logprobs?: boolean | null;
+            /** @description Report so many most likely tokens at each place. Only together with `logprobs`. */
+            top_logprobs?: number | null;
+            /**
+             * @deprecated
+             * @description Refused. A prompt that does not fit is an error, nothing is ever cut.
+             * @enum {unknown}
+             */
+            truncate?: false | null;
+            /**
+             * @deprecated
+             * @description Refused. An answer ends where the context does, nothing is ever cut.
+             * @enum {unknown}
+             */
+            shift?: false | null;
+        };
+        OllamaShowRequest: {
+            /** @description The model's name. */
+            model?: string | null;
+            /** @description The older name of `model`; only one of the two. */
+            name?: string | null;
+            /** @description No effect here. Vocabularies are not listed. */
+            verbose?: boolean | null;
+            /**
+             * @deprecated
+             * @description Refused. What is shown is the model as it is.
+             * @enum {unknown}
+             */
+            system?: "" | null;
+            /**
+             * @deprecated
+             * @description Refused. What is shown is the model as it is.
+             * @enum {unknown}
+             */
+            template?: "" | null;
+            /**
+             * @deprecated
+             * @description Refused. What is shown is the model as it is.
+             * @enum {unknown}
+             */
+            options?: Record<string, never> | null;
+        };
+        OllamaPullRequest: {
+            /** @description The model's name. */
+            model?: string | null;
+            /** @description The older name of `model`; only one of the two. */
+            name?: string | null;
+            /** @description Send one JSON object a line as they arise; false: one object at the end. Default: true. */
+            stream?: boolean | null;
+            /**
+             * @deprecated
+             * @description Refused. Models come over verified connections only.
+             * @enum {unknown}
+             */
+            insecure?: false | null;
+            /**
+             * @deprecated
+             * @description Refused. No account is used to download.
+             * @enum {unknown}
+             */
+            username?: "" | null;
+            /**
+             * @deprecated
+             * @description Refused. No account is used to download.
+             * @enum {unknown}
+             */
+            password?: "" | null;
+        };
+        OllamaDeleteRequest: {
+            /** @description The model's name. */
+            model?: string | null;
+            /** @description The older name of `model`; only one of the two. */
+            name?: string | null;
+        };
     };
     responses: never;
     parameters: never;
@@ -3148,6 +5038,111 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    ollama_send_blob: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Not looked at. */
+                digest: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Models are not made of blobs. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OllamaError"];
+                };
+            };
+        };
+    };
+    ollama_find_blob: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Not looked at. */
+                digest: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Models are not made of blobs. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+        };
+    };
+    ollama_chat: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                "application/json": components["schemas"]["OllamaChatRequest"];
+            };
+        };
+        responses: {
+            /** @description The answer; unless `stream` is false, one object a line. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OllamaChatAnswer"];
+                    "application/x-ndjson": components["schemas"]["OllamaChatAnswer"];
+                };
+            };
+            /** @description The request is wrong; the message names the field. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OllamaError"];
+                };
+            };
+            /** @description There is no model of this name. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OllamaError"];
+                };
+            };
+            /** @description Too many requests; `Retry-After` says when to come again. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OllamaError"];
+                };
+            };
+            /** @description The model cannot be had now. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OllamaError"];
                 };
             };
         };
@@ -3516,6 +5511,196 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    ollama_copy: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Models are not copied. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OllamaError"];
+                };
+            };
+        };
+    };
+    ollama_create: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Models are not made by requests. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OllamaError"];
+                };
+            };
+        };
+    };
+    ollama_delete: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                "application/json": components["schemas"]["OllamaDeleteRequest"];
+            };
+        };
+        responses: {
+            /** @description They are gone. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description The model lies outside the model folder, where nothing is deleted. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OllamaError"];
+                };
+            };
+            /** @description The model is not on this machine. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OllamaError"];
+                };
+            };
+            /** @description It is in use, or being downloaded. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OllamaError"];
+                };
+            };
+        };
+    };
+    ollama_embed: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Models here do not embed. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OllamaError"];
+                };
+            };
+        };
+    };
+    ollama_embeddings: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Models here do not embed. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OllamaError"];
+                };
+            };
+        };
+    };
+    ollama_generate: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                "application/json": components["schemas"]["OllamaGenerateRequest"];
+            };
+        };
+        responses: {
+            /** @description The answer; unless `stream` is false, one object a line. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OllamaGenerateAnswer"];
+                    "application/x-ndjson": components["schemas"]["OllamaGenerateAnswer"];
+                };
+            };
+            /** @description The request is wrong; the message names the field. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OllamaError"];
+                };
+            };
+            /** @description There is no model of this name. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OllamaError"];
+                };
+            };
+            /** @description Too many requests; `Retry-After` says when to come again. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OllamaError"];
+                };
+            };
+            /** @description The model cannot be had now. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OllamaError"];
                 };
             };
         };
@@ -3924,6 +6109,98 @@ export interface operations {
             };
         };
     };
+    ollama_ps: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The models. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OllamaRunningModels"];
+                };
+            };
+        };
+    };
+    ollama_pull: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                "application/json": components["schemas"]["OllamaPullRequest"];
+            };
+        };
+        responses: {
+            /** @description It is here; unless `stream` is false, one object a line says how far it is. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OllamaProgress"];
+                    "application/x-ndjson": components["schemas"]["OllamaProgress"];
+                };
+            };
+            /** @description The request is wrong; the message names the field. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OllamaError"];
+                };
+            };
+            /** @description There is no such model to download. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OllamaError"];
+                };
+            };
+            /** @description Too many downloads are under way. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OllamaError"];
+                };
+            };
+        };
+    };
+    ollama_push: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Models are not uploaded. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OllamaError"];
+                };
+            };
+        };
+    };
     ask_first: {
         parameters: {
             query?: never;
@@ -4021,6 +6298,48 @@ export interface operations {
             };
         };
     };
+    ollama_show: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                "application/json": components["schemas"]["OllamaShowRequest"];
+            };
+        };
+        responses: {
+            /** @description The model. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OllamaModelCard"];
+                };
+            };
+            /** @description The request is wrong; the message names the field. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OllamaError"];
+                };
+            };
+            /** @description There is no model of this name. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OllamaError"];
+                };
+            };
+        };
+    };
     get_status: {
         parameters: {
             query?: never;
@@ -4037,6 +6356,26 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["ServerStatus"];
+                };
+            };
+        };
+    };
+    ollama_tags: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The models. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OllamaModels"];
                 };
             };
         };
@@ -4129,6 +6468,26 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    ollama_version: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The versions. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OllamaVersion"];
                 };
             };
         };
@@ -4460,6 +6819,127 @@ export interface operations {
             };
         };
     };
+    createMessage: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                "application/json": components["schemas"]["MessagesRequest"];
+            };
+        };
+        responses: {
+            /** @description The answer; with `stream`, events of `AnthropicEvent` under their types' names. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AnthropicMessage"];
+                    "text/event-stream": components["schemas"]["AnthropicEvent"];
+                };
+            };
+            /** @description The request is wrong; the message names the field. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AnthropicError"];
+                };
+            };
+            /** @description No model of this name is served. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AnthropicError"];
+                };
+            };
+            /** @description Too many requests; `Retry-After` says when to come again. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AnthropicError"];
+                };
+            };
+            /** @description The model cannot be had now. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AnthropicError"];
+                };
+            };
+        };
+    };
+    countMessageTokens: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                "application/json": components["schemas"]["CountTokensRequest"];
+            };
+        };
+        responses: {
+            /** @description How many. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AnthropicTokenCount"];
+                };
+            };
+            /** @description The request is wrong; the message names the field. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AnthropicError"];
+                };
+            };
+            /** @description No model of this name is served. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AnthropicError"];
+                };
+            };
+            /** @description Too many requests; `Retry-After` says when to come again. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AnthropicError"];
+                };
+            };
+            /** @description The model cannot be had now. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AnthropicError"];
+                };
+            };
+        };
+    };
     listModels: {
         parameters: {
             query?: never;
@@ -4475,7 +6955,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ServedModelList"];
+                    "application/json": components["schemas"]["AnyModelList"];
                 };
             };
         };
@@ -4503,6 +6983,67 @@ export interface operations {
             };
             /** @description No model of this name is served. */
             404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    createResponse: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                "application/json": components["schemas"]["ResponsesRequest"];
+            };
+        };
+        responses: {
+            /** @description The answer; with `stream`, events of `ResponseEvent` under their types' names, then `[DONE]`. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ResponseObject"];
+                    "text/event-stream": components["schemas"]["ResponseEvent"];
+                };
+            };
+            /** @description The request is wrong; `param` names the field. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description No model of this name is served, or a referenced item is not known. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Too many requests; `Retry-After` says when to come again. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The model cannot be had now. */
+            503: {
                 headers: {
                     [name: string]: unknown;
                 };

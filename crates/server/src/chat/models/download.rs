@@ -9,14 +9,13 @@ use super::menu::ModelMenu;
 use super::pulls::PullState;
 use crate::errors::ApiError;
 
-/// Begins a download unless it runs already. When it is done, the model is served.
-pub(super) fn begin(menu: Arc<ModelMenu>, name: &str) -> Result<(), ApiError> {
+/// Begins a download unless it runs already; true if it did not. When it is done, the model is served.
+pub(super) fn begin(menu: Arc<ModelMenu>, name: &str) -> Result<bool, ApiError> {
     let bytes = menu.catalogue().get(name).map(CatalogueEntry::bytes);
-    if let Some(cancel) = menu.pulls.begin(name, bytes)? {
-        let observer = Observer { menu, name: name.to_owned(), cancel };
-        tokio::task::spawn_blocking(move || run(&observer));
-    }
-    Ok(())
+    let Some(cancel) = menu.pulls.begin(name, bytes)? else { return Ok(false) };
+    let observer = Observer { menu, name: name.to_owned(), cancel };
+    tokio::task::spawn_blocking(move || run(&observer));
+    Ok(true)
 }
 
 fn run(observer: &Observer) {

@@ -1,11 +1,12 @@
 //! What the model menu's requests share: the models on this machine, those that are served, and the downloads.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use zhenjin_assistant::{Assistant, AssistantError, ModelSpec, ServeOptions, ServedModels};
+use zhenjin_assistant::{Assistant, AssistantError, ModelSpec, ServeOptions, ServedModelInfo, ServedModels};
 use zhenjin_hub::{Catalogue, LocalModel, ModelStore, ModelStoreError, PullOptions};
 
+use super::description::{Description, Descriptions};
 use super::estimates::Estimates;
 use super::pulls::Pulls;
 use crate::blocking::blocking;
@@ -26,12 +27,24 @@ pub struct Library {
     pub memory_total: u64,
 }
 
+/// A model that requests can name.
+pub(crate) struct KnownModel {
+    pub(crate) name: String,
+    /// Where its files are; of one with an adapter, the adapter's.
+    pub(crate) path: PathBuf,
+    /// Its place in the model store, if it lies there.
+    pub(crate) files: Option<LocalModel>,
+    /// How it is served; `None` if it is not yet.
+    pub(crate) served: Option<ServedModelInfo>,
+}
+
 /// What the model menu's requests share.
 pub(crate) struct ModelMenu {
     pub(super) library: Library,
     pub(super) served: Arc<ServedModels>,
-    pub(super) pulls: Pulls,
+    pub(crate) pulls: Pulls,
     pub(super) estimates: Estimates,
+    descriptions: Descriptions,
     /// Held by the request that loads an adapter.
     pub(super) adapter_turn: Arc<tokio::sync::Mutex<()>>,
     /// The model for new conversations that the operator chose.
@@ -45,6 +58,7 @@ impl ModelMenu {
             served,
             pulls: Pulls::default(),
             estimates: Estimates::default(),
+            descriptions: Descriptions::default(),
             adapter_turn: Arc::default(),
             chosen,
         }
@@ -89,7 +103,30 @@ impl ModelMenu {
         }
     }
 
-    pub(super) fn catalogue(&self) -> &Catalogue {
+    /// The models that requests can name: those served, each followed by itself with its adapters, then those that are on this
+    /// machine and would be served if they were named.
+    pub(crate) fn known_models(&self) -> Result<Vec<KnownModel>, ApiError> {
+        let mut installed = self.library.models.list().map_err(menu_fault)?;
+        let mut known = Vec::new();
+        for served in self.served.list() {
+            let here = installed.iter().position(|model| model.name == served.name);
+            let files = here.map(|index| installed.remove(index));
+            let (name, path) = (served.name.clone(), served.path.clone());
+            known.push(KnownModel { name, path, files, served: Some(served) });
+        }
+        known.extend(installed.into_iter().map(|model| {
+            let (name, path) = (model.name.clone(), model.path.clone());
+            KnownModel { name, path, files: Some(model), served: None }
+        }));
+        Ok(known)
+    }
+
+    /// What the model's files at `path` say about it; `None` when they cannot be read.
+    pub(crate) fn description(&self, path: &Path) -> Option<Arc<Description>> {
+        self.descriptions.of_file(path)
+    }
+
+    pub(crate) fn catalogue(&self) -> &Catalogue {
         self.library.pull.catalogue.as_ref().unwrap_or(Catalogue::embedded())
     }
 

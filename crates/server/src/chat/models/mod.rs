@@ -1,6 +1,7 @@
 //! The model menu: what there is, what is here, downloads and removals.
 
 pub(crate) mod adapters;
+mod description;
 mod download;
 mod estimates;
 mod events;
@@ -30,8 +31,10 @@ use list::ModelJson;
 use menu::{find_installed, menu_fault};
 use pulls::ModelEvent;
 
+pub(crate) use description::Description;
 pub use menu::Library;
-pub(crate) use menu::ModelMenu;
+pub(crate) use menu::{KnownModel, ModelMenu};
+pub(crate) use pulls::{PullJson, PullState};
 
 /// Every model that is in the catalogue, on this machine, or served.
 #[utoipa::path(get, path = "/api/models", operation_id = "list_models", tag = "models",
@@ -54,18 +57,34 @@ pub(crate) async fn pull(
     if shutdown.is_draining() {
         return Err(ApiError::shutting_down());
     }
-    blocking(move || {
-        let reference = ModelReference::parse(&name).map_err(menu_fault)?;
-        if find_installed(&menu.library.models, &name)?.is_some() {
-            return Err(ApiError::conflict(format!("the model `{name}` is on this machine already")));
-        }
-        if matches!(&reference, ModelReference::Catalogue(known) if menu.catalogue().get(known).is_none()) {
-            return Err(unknown(&name));
-        }
-        download::begin(menu, &name)
+    blocking(move || match begin_pull(menu, &name)? {
+        Begun::IsHere => Err(ApiError::conflict(format!("the model `{name}` is on this machine already"))),
+        Begun::Now | Begun::Before => Ok(StatusCode::ACCEPTED),
     })
-    .await?;
-    Ok(StatusCode::ACCEPTED)
+    .await
+}
+
+/// How a download begins.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Begun {
+    /// It does not: the model is on this machine already.
+    IsHere,
+    /// By this request.
+    Now,
+    /// By an earlier one; it is under way.
+    Before,
+}
+
+/// Begins to download a model.
+pub(crate) fn begin_pull(menu: Arc<ModelMenu>, name: &str) -> Result<Begun, ApiError> {
+    let reference = ModelReference::parse(name).map_err(menu_fault)?;
+    if find_installed(&menu.library.models, name)?.is_some() {
+        return Ok(Begun::IsHere);
+    }
+    if matches!(&reference, ModelReference::Catalogue(known) if menu.catalogue().get(known).is_none()) {
+        return Err(unknown(name));
+    }
+    download::begin(menu, name).map(|is_new| if is_new { Begun::Now } else { Begun::Before })
 }
 
 /// Stops a download. What it has so far is kept: the next one goes on from there.
@@ -93,33 +112,35 @@ pub(crate) async fn remove(
     State(menu): State<Arc<ModelMenu>>,
     ApiPath(name): ApiPath<String>,
 ) -> Result<StatusCode, ApiError> {
-    blocking(move || {
-        let served = menu.served.list().into_iter().find(|model| model.name == name);
-        let installed = find_installed(&menu.library.models, &name)?;
-        if let Some(served) = &served {
-            if installed.is_none() {
-                return Err(outside(&name, &served.path));
-            }
-            if served.users > 0 {
-                return Err(in_use(&name, served.users));
-            }
-            menu.served.remove(&name);
-        }
-        // Unfinished downloads and damaged models are removed as well.
-        if let Err(error) = menu.library.models.remove(&name) {
-            // What is still there is still served.
-            if let Some(installed) = installed.filter(|_| served.is_some())
-                && let Err(error) = menu.serve(&installed)
-            {
-                tracing::warn!(model = name, %error, "a model that could not be removed is not served either");
-            }
-            return Err(menu_fault(error));
-        }
-        menu.pulls.forget(&name);
-        Ok(())
-    })
-    .await?;
+    blocking(move || remove_model(&menu, &name)).await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// Removes a model's files from this machine, unless it is in use.
+pub(crate) fn remove_model(menu: &ModelMenu, name: &str) -> Result<(), ApiError> {
+    let served = menu.served.list().into_iter().find(|model| model.name == name);
+    let installed = find_installed(&menu.library.models, name)?;
+    if let Some(served) = &served {
+        if installed.is_none() {
+            return Err(outside(name, &served.path));
+        }
+        if served.users > 0 {
+            return Err(in_use(name, served.users));
+        }
+        menu.served.remove(name);
+    }
+    // Unfinished downloads and damaged models are removed as well.
+    if let Err(error) = menu.library.models.remove(name) {
+        // What is still there is still served.
+        if let Some(installed) = installed.filter(|_| served.is_some())
+            && let Err(error) = menu.serve(&installed)
+        {
+            tracing::warn!(model = name, %error, "a model that could not be removed is not served either");
+        }
+        return Err(menu_fault(error));
+    }
+    menu.pulls.forget(name);
+    Ok(())
 }
 
 /// How far downloads are: events `pull`, first of all that are known, then of each that changes.

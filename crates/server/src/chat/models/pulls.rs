@@ -36,18 +36,18 @@ pub(crate) enum PullState {
 #[schema(as = Pull)]
 pub(crate) struct PullJson {
     /// What became of it.
-    pub(super) state: PullState,
+    pub(crate) state: PullState,
     /// Where it comes from.
     #[schema(required)]
-    pub(super) source: Option<String>,
+    pub(crate) source: Option<String>,
     /// Bytes that are here.
-    pub(super) done_bytes: u64,
+    pub(crate) done_bytes: u64,
     /// Bytes of the whole model.
     #[schema(required)]
-    pub(super) total_bytes: Option<u64>,
+    pub(crate) total_bytes: Option<u64>,
     /// Why it failed; while it runs, why it waits or what failed before.
     #[schema(required)]
-    pub(super) error: Option<String>,
+    pub(crate) error: Option<String>,
 }
 
 /// How far the download of one model is.
@@ -76,7 +76,7 @@ pub(crate) enum ModelEvent {
 
 /// The downloads since the server began, by model; the latest of each.
 #[derive(Default)]
-pub(super) struct Pulls {
+pub(crate) struct Pulls {
     known: Mutex<BTreeMap<String, Known>>,
     /// Told whenever anything changes.
     changes: watch::Sender<()>,
@@ -94,7 +94,7 @@ impl Known {
 }
 
 impl Pulls {
-    pub(super) fn get(&self, name: &str) -> Option<PullJson> {
+    pub(crate) fn get(&self, name: &str) -> Option<PullJson> {
         self.lock().get(name).map(|known| known.pull.clone())
     }
 
@@ -106,12 +106,12 @@ impl Pulls {
             .collect()
     }
 
-    pub(super) fn subscribe(&self) -> watch::Receiver<()> {
+    pub(crate) fn subscribe(&self) -> watch::Receiver<()> {
         self.changes.subscribe()
     }
 
     /// Asks a download to stop; false if none runs.
-    pub(super) fn cancel(&self, name: &str) -> bool {
+    pub(crate) fn cancel(&self, name: &str) -> bool {
         let known = self.lock();
         let running = known.get(name).filter(|known| known.is_running());
         running.inspect(|running| running.cancel.store(true, Ordering::Relaxed)).is_some()

@@ -118,7 +118,7 @@ fn read_logit_bias(node: &Node<'_>) -> Result<Vec<(u32, f32)>, ApiError> {
     Ok(biases)
 }
 
-fn read_stop(node: &Node<'_>) -> Result<Vec<String>, ApiError> {
+pub(crate) fn read_stop(node: &Node<'_>) -> Result<Vec<String>, ApiError> {
     let texts = match node.value {
         Value::String(_) => vec![node.clone()],
         Value::Array(_) => node.list()?.collect(),

@@ -56,13 +56,26 @@ pub(crate) fn read(
         };
         wishes.push((kind.path.clone(), wish));
     }
+    wishes.extend(wishes_of_variables(variables)?);
+    one_of(wishes)
+}
+
+/// Takes what `chat_template_kwargs` alone say about thinking apart, and removes it from `variables`.
+pub(crate) fn of_variables(
+    variables: &mut Map<String, Value>,
+) -> Result<(ThinkingWish, ThinkingField), ApiError> {
+    one_of(wishes_of_variables(variables)?)
+}
+
+fn wishes_of_variables(variables: &mut Map<String, Value>) -> Result<Vec<(String, ThinkingWish)>, ApiError> {
+    let mut wishes = Vec::new();
     for name in ["enable_thinking", "thinking", ASSISTANTS_FIELD] {
         let Some(value) = variables.remove(name).filter(|value| !value.is_null()) else { continue };
         let node = Node::new(&value, format!("chat_template_kwargs.{name}"));
         let wish = if name == ASSISTANTS_FIELD { effort(&node)? } else { switch(&node)? };
         wishes.push((node.path.clone(), wish));
     }
-    one_of(wishes)
+    Ok(wishes)
 }
 
 fn effort(node: &Node<'_>) -> Result<ThinkingWish, ApiError> {

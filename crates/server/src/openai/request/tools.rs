@@ -47,7 +47,7 @@ fn function_of<'a>(node: &Node<'a>) -> Result<Node<'a>, ApiError> {
 }
 
 /// A name that every template and grammar can carry.
-pub(super) fn read_function_name(fields: &ObjectNode<'_>) -> Result<String, ApiError> {
+pub(crate) fn read_function_name(fields: &ObjectNode<'_>) -> Result<String, ApiError> {
     let node = fields.required("name")?;
     let name = node.text()?;
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
@@ -61,7 +61,7 @@ pub(super) fn read_function_name(fields: &ObjectNode<'_>) -> Result<String, ApiE
 }
 
 /// A JSON schema: an object of bounded size.
-pub(super) fn read_schema(node: &Node<'_>) -> Result<Value, ApiError> {
+pub(crate) fn read_schema(node: &Node<'_>) -> Result<Value, ApiError> {
     node.entries()?;
     let length = node.value.to_string().len();
     if length > limits::CONSTRAINT_CHARACTERS {

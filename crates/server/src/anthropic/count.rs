@@ -1,0 +1,31 @@
+//! `POST /v1/messages/count_tokens`.
+
+use axum::Json;
+use axum::extract::Request;
+
+use super::request::{Asked, read_conversation};
+use super::wire::{AnthropicError, AnthropicTokenCount};
+use super::{fields, refusal};
+use crate::answering::Answering;
+use crate::body::json_bytes;
+use crate::errors::ApiError;
+use crate::json;
+
+/// Says how many tokens a conversation takes, template and tools included.
+#[utoipa::path(post, path = "/v1/messages/count_tokens", operation_id = "countMessageTokens", tag = "anthropic",
+    request_body(content = ref("#/components/schemas/CountTokensRequest"), content_type = "application/json"),
+    responses(
+        (status = 200, description = "How many.", body = AnthropicTokenCount),
+        (status = 400, description = "The request is wrong; the message names the field.", body = AnthropicError),
+        (status = 404, description = "No model of this name is served.", body = AnthropicError),
+        (status = 429, description = "Too many requests; `Retry-After` says when to come again.", body = AnthropicError),
+        (status = 503, description = "The model cannot be had now.", body = AnthropicError)))]
+pub(super) async fn count(
+    answering: Answering,
+    request: Request,
+) -> Result<Json<AnthropicTokenCount>, ApiError> {
+    let body = json_bytes(request).await?;
+    let Asked { model, request, .. } = read_conversation(fields::COUNT, &json::value(&body)?)?;
+    let input_tokens = answering.open(&model).await?.count_prompt(request, refusal).await?;
+    Ok(Json(AnthropicTokenCount { input_tokens }))
+}

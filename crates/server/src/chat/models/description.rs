@@ -1,0 +1,93 @@
+//! What models' files say about them, remembered by file, since reading it means reading the file's whole header.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
+
+use zhenjin_hub::{GenerationDefaults, OpenedModel};
+
+/// What a model's files say about it.
+#[derive(Clone, Debug)]
+pub(crate) struct Description {
+    /// `gguf` or `safetensors`.
+    pub(crate) format: &'static str,
+    pub(crate) architecture: String,
+    pub(crate) parameters: u64,
+    /// The type that takes the most bytes.
+    pub(crate) quantisation: String,
+    pub(crate) context_length: usize,
+    pub(crate) vocabulary: usize,
+    pub(crate) layers: usize,
+    pub(crate) hidden_size: usize,
+    pub(crate) intermediate_size: usize,
+    pub(crate) heads: usize,
+    pub(crate) kv_heads: usize,
+    /// The chat template's source; `None` without one.
+    pub(crate) template: Option<String>,
+    /// Whether functions can be offered to it.
+    pub(crate) takes_tools: bool,
+    /// Whether it thinks before it answers.
+    pub(crate) thinks: bool,
+    /// The makers' advice for sampling.
+    pub(crate) sampling: GenerationDefaults,
+}
+
+impl Description {
+    fn of(opened: &OpenedModel) -> Description {
+        let (file, config) = (&opened.file, opened.file.config());
+        let mut types: BTreeMap<&str, usize> = BTreeMap::new();
+        let mut parameters = 0;
+        for tensor in file.tensors() {
+            *types.entry(tensor.type_name).or_default() += tensor.bytes.len();
+            parameters += tensor.shape.iter().map(|length| *length as u64).product::<u64>();
+        }
+        let most = types.into_iter().max_by_key(|(_, bytes)| *bytes);
+        Description {
+            format: if file.gguf().is_some() { "gguf" } else { "safetensors" },
+            architecture: config.architecture.clone(),
+            parameters,
+            quantisation: most.map_or("", |(name, _)| name).to_owned(),
+            context_length: config.context_length,
+            vocabulary: config.vocabulary_size,
+            layers: config.layers,
+            hidden_size: config.hidden_size,
+            intermediate_size: config.intermediate_size,
+            heads: config.heads,
+            kv_heads: config.kv_heads,
+            template: opened.template.as_ref().map(|template| template.source().to_owned()),
+            takes_tools: opened.template.as_ref().is_some_and(zhenjin_assistant::takes_tools),
+            thinks: opened.template.as_ref().is_some_and(zhenjin_assistant::thinks),
+            sampling: opened.generation_defaults.clone(),
+        }
+    }
+}
+
+type Remembered = (Option<(u64, SystemTime)>, Option<Arc<Description>>);
+
+/// Descriptions by the model's path.
+#[derive(Default)]
+pub(super) struct Descriptions {
+    known: Mutex<BTreeMap<PathBuf, Remembered>>,
+}
+
+impl Descriptions {
+    /// The description of the model at `path`; `None` when its files cannot be read.
+    pub(super) fn of_file(&self, path: &Path) -> Option<Arc<Description>> {
+        let file = path.metadata().ok();
+        let version = file.and_then(|file| Some((file.len(), file.modified().ok()?)));
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).get(path).cloned();
+        if let Some((seen, description)) = known
+            && seen == version
+        {
+            return description;
+        }
+        let opened = zhenjin_hub::open(path).inspect_err(|error| {
+            tracing::warn!(path = %path.display(), %error, "a model cannot be described");
+        });
+        let description = opened.ok().map(|opened| Arc::new(Description::of(&opened)));
+        let remembered = (version, description.clone());
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(path.to_owned(), remembered);
+        description
+    }
+}

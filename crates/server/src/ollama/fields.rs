@@ -1,0 +1,199 @@
+//! Every field of Ollama's requests: what it may hold, and whether it is honoured, without effect or refused.
+
+use serde_json::{Value, json};
+
+use super::{durations, messages, options};
+use crate::openai::fields::Kind::{Anything, Boolean, Integer, Structured, Text};
+use crate::openai::fields::Treatment::{Honoured, NoEffect, Refused, Required};
+use crate::openai::fields::{Field, Kind, Origin, Treatment};
+use crate::openai::request::{limits, tools};
+
+const fn field(name: &'static str, kind: Kind, treatment: Treatment, note: &'static str) -> Field {
+    Field { name, kind, treatment, note, origin: Origin::Ollama }
+}
+
+/// Characters of a prompt; the model's context and the body's limit are tighter.
+const PROMPT_CHARACTERS: usize = 8 << 20;
+
+/// `POST /api/chat`.
+pub(super) const CHAT: &[&[Field]] = &[
+    &[
+        MODEL,
+        field(
+            "messages",
+            Structured(messages::schema),
+            Honoured,
+            "The conversation. Roles `system`, `user`, `assistant`, `tool`; images are refused. Without any the model is loaded, or \
+             unloaded if `keep_alive` is 0.",
+        ),
+        field(
+            "tools",
+            Structured(tools::tools_schema),
+            Honoured,
+            "Functions that the model may call, at most 128.",
+        ),
+    ],
+    COMMON,
+];
+
+/// `POST /api/generate`.
+pub(super) const GENERATE: &[&[Field]] = &[
+    &[
+        MODEL,
+        field(
+            "prompt",
+            Text { max: PROMPT_CHARACTERS },
+            Honoured,
+            "The question, put into the model's chat template as the user's message. Empty or without it the model is loaded, or \
+             unloaded if `keep_alive` is 0.",
+        ),
+        field(
+            "system",
+            Text { max: PROMPT_CHARACTERS },
+            Honoured,
+            "The system message before it. Not with `raw`.",
+        ),
+        field(
+            "raw",
+            Boolean,
+            Honoured,
+            "The prompt is not put into the template: it is continued as it stands, and control tokens written in it are control \
+             tokens.",
+        ),
+        field(
+            "template",
+            Text { max: PROMPT_CHARACTERS },
+            Refused { except: &["\"\""] },
+            "a model's template is part of its file; write the whole prompt yourself with `raw`.",
+        ),
+        field(
+            "suffix",
+            Text { max: PROMPT_CHARACTERS },
+            Refused { except: &["\"\""] },
+            "models here continue text, they do not fill gaps.",
+        ),
+        field(
+            "context",
+            Anything,
+            Refused { except: &["[]"] },
+            "the tokens of an earlier answer are not handed out; send the conversation to /api/chat.",
+        ),
+        field("images", Anything, Refused { except: &["[]"] }, "models here read text only."),
+        field("width", Anything, Refused { except: &["0"] }, "models here do not make images."),
+        field("height", Anything, Refused { except: &["0"] }, "models here do not make images."),
+        field("steps", Anything, Refused { except: &["0"] }, "models here do not make images."),
+    ],
+    COMMON,
+];
+
+/// `POST /api/show`.
+pub(super) const SHOW: &[&[Field]] = &[&[
+    NAMED,
+    OLDER_NAME,
+    field("verbose", Boolean, NoEffect, "Vocabularies are not listed."),
+    field(
+        "system",
+        Text { max: PROMPT_CHARACTERS },
+        Refused { except: &["\"\""] },
+        "what is shown is the model as it is.",
+    ),
+    field(
+        "template",
+        Text { max: PROMPT_CHARACTERS },
+        Refused { except: &["\"\""] },
+        "what is shown is the model as it is.",
+    ),
+    field("options", Anything, Refused { except: &["{}"] }, "what is shown is the model as it is."),
+]];
+
+/// `POST /api/pull`.
+pub(super) const PULL: &[&[Field]] = &[&[
+    NAMED,
+    OLDER_NAME,
+    STREAM,
+    field("insecure", Boolean, Refused { except: &["false"] }, "models come over verified connections only."),
+    field("username", Text { max: 512 }, Refused { except: &["\"\""] }, "no account is used to download."),
+    field("password", Text { max: 512 }, Refused { except: &["\"\""] }, "no account is used to download."),
+]];
+
+/// `DELETE /api/delete`.
+pub(super) const DELETE: &[&[Field]] = &[&[NAMED, OLDER_NAME]];
+
+const MODEL: Field = field(
+    "model",
+    Text { max: 512 },
+    Required,
+    "The model's name, as `/api/tags` lists it, with or without the tag `latest`; without a tag, the only model that has it with \
+     one. No other model is ever used instead.",
+);
+
+const NAMED: Field = field("model", Text { max: 512 }, Honoured, "The model's name.");
+
+const OLDER_NAME: Field =
+    field("name", Text { max: 512 }, Honoured, "The older name of `model`; only one of the two.");
+
+const STREAM: Field = field(
+    "stream",
+    Boolean,
+    Honoured,
+    "Send one JSON object a line as they arise; false: one object at the end. Default: true.",
+);
+
+const COMMON: &[Field] = &[
+    STREAM,
+    field(
+        "options",
+        Structured(options::schema),
+        Honoured,
+        "How tokens are chosen and when the answer ends; see below.",
+    ),
+    field(
+        "format",
+        Structured(format_schema),
+        Honoured,
+        "`json`, or a JSON schema that the answer then has. Empty: text.",
+    ),
+    field(
+        "think",
+        Structured(think_schema),
+        Honoured,
+        "Whether the model thinks before it answers, and how much, by the switches of its chat template; refused where the template has \
+         none. Thoughts stand in `thinking`.",
+    ),
+    field(
+        "keep_alive",
+        Structured(durations::schema),
+        Honoured,
+        "0 unloads the model after the answer, unless others use it. Any other duration: it stays until its memory is needed.",
+    ),
+    field("logprobs", Boolean, Honoured, "Report the log-probability of every generated token."),
+    field(
+        "top_logprobs",
+        Integer { min: 0, max: 20 },
+        Honoured,
+        "Report so many most likely tokens at each place. Only together with `logprobs`.",
+    ),
+    field(
+        "truncate",
+        Boolean,
+        Refused { except: &["false"] },
+        "a prompt that does not fit is an error, nothing is ever cut.",
+    ),
+    field(
+        "shift",
+        Boolean,
+        Refused { except: &["false"] },
+        "an answer ends where the context does, nothing is ever cut.",
+    ),
+];
+
+fn format_schema() -> Value {
+    json!({ "anyOf": [{ "enum": ["", "json"] }, { "type": "object", "description": "A JSON schema." }] })
+}
+
+fn think_schema() -> Value {
+    json!({ "anyOf": [{ "type": "boolean" }, { "enum": ["low", "medium", "high"] }] })
+}
+
+/// Limits that the documents name.
+const _: () = assert!(limits::TOOLS == 128);

@@ -1,0 +1,62 @@
+//! From what was asked to the answer: the model is found and loaded, and answers, or is only loaded or unloaded.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::Json;
+use axum::response::{IntoResponse, Response};
+use zhenjin_assistant::ServedModels;
+
+use super::durations::KeepAlive;
+use super::request::{Asked, Task};
+use super::writer::{Shape, Unload, Writer};
+use super::{names, refusal};
+use crate::answering::{Answering, send_lines};
+use crate::chat::ModelMenu;
+use crate::errors::ApiError;
+
+pub(super) async fn answer(
+    answering: Answering,
+    menu: Arc<ModelMenu>,
+    models: Arc<ServedModels>,
+    read: Asked,
+    shape: Shape,
+    asked: Instant,
+) -> Result<Response, ApiError> {
+    let Asked { model, task, stream, keep_alive } = read;
+    let name = names::find(&menu, &model).await?;
+    let unload = Unload::wanted(keep_alive, &models, &name);
+    let mut writer = Writer {
+        shape,
+        model,
+        asked,
+        load: asked.elapsed(),
+        reports_logprobs: false,
+        calls: Vec::new(),
+        sent_calls: 0,
+        _unload: unload,
+    };
+    if matches!(task, Task::Load) && keep_alive == KeepAlive::Unload {
+        return Ok(Json(writer.loaded("unload")).into_response());
+    }
+    let caller = answering.caller().clone();
+    let ready = answering.open_with(menu.assistant(&name, &caller)).await?;
+    writer.load = asked.elapsed();
+    let generations = match task {
+        Task::Load => return Ok(Json(writer.loaded("load")).into_response()),
+        Task::Chat(request) => {
+            writer.reports_logprobs = request.options.logprobs.is_some();
+            // Ollama's clients ask for more than there is room for; `done_reason` then says `length`.
+            ready.chat_within_context(*request, refusal).await?.0
+        }
+        Task::Complete(request) => {
+            writer.reports_logprobs = request.options.logprobs.is_some();
+            ready.complete(vec![*request], 1, refusal).await?
+        }
+    };
+    if stream {
+        return Ok(send_lines(generations, writer));
+    }
+    let answer = generations.gather(1).await?.pop().unwrap_or_default();
+    Ok(Json(writer.whole(answer)).into_response())
+}

@@ -11,7 +11,7 @@ import { answerTo, tokens } from './mock-answers.mjs';
 /** @type {SamplingSettings} */
 const DEFAULTS = {
   temperature: null, top_p: null, top_k: null, min_p: null, repetition_penalty: null, presence_penalty: null,
-  frequency_penalty: null, seed: null, max_tokens: null,
+  frequency_penalty: null, seed: null, max_tokens: null, repetition_detection: null,
 }; // prettier-ignore
 
 export class MockChats extends EventEmitter {

@@ -7,12 +7,12 @@ use zhenjin_engine::{Engine, EngineStats, PromptLogprobs, Request, Sampling};
 use zhenjin_model::{Adapter, Fingerprint};
 use zhenjin_tokenizer::{ChatTemplate, ControlText, Specials, Tokenizer};
 
-use crate::answer::pipeline::{EndOfText, Pipeline, Reading};
+use crate::answer::pipeline::{EndOfAnswer, Pipeline, Reading};
+use crate::answer::repetition::RepetitionDetection;
 use crate::answer::thoughts::ThoughtReading;
-use crate::constraint::compiler::FormatCompiler;
+use crate::constraint::compiler::{CompiledFormat, FormatCompiler};
 use crate::constraint::least_tokens::LeastTokens;
 use crate::constraint::limits;
-use crate::constraint::matcher::GrammarConstraint;
 use crate::error::AssistantError;
 use crate::generation::TextGeneration;
 use crate::prompt::{self, Prompt, ToolStyle};
@@ -60,6 +60,8 @@ pub(crate) struct LoadedModel {
     pub(crate) tool_style: ToolStyle,
     pub(crate) thinking: ThinkingStyle,
     pub(crate) default_sampling: Sampling,
+    /// When an answer counts as a loop, where a request says nothing.
+    pub(crate) repetition_detection: RepetitionDetection,
     pub(crate) engine: Engine,
     /// Built when the first request asks for an output format.
     pub(crate) format_compiler: OnceLock<Result<FormatCompiler, AssistantError>>,
@@ -79,7 +81,7 @@ pub struct Assistant {
 struct Prepared {
     prompt: Vec<u32>,
     reading: Reading,
-    constraint: Option<GrammarConstraint>,
+    format: Option<CompiledFormat>,
     echo: Option<String>,
     prompt_logprobs: Option<PromptLogprobs>,
 }
@@ -127,7 +129,12 @@ impl Assistant {
         let tools = self.offered_tools(request)?;
         let Prompt { tokens: prompt, opens_thought } = self.prompt_of(request, &tools)?;
         let constraint = match request.tool_choice {
-            ToolChoice::Required | ToolChoice::Named(_) => Some(self.calls_constraint(request, &tools)?),
+            ToolChoice::Required | ToolChoice::Named(_) => {
+                Some(self.calls_constraint(request, &tools, None)?)
+            }
+            ToolChoice::Auto if !tools.is_empty() && request.output_format != OutputFormat::Text => {
+                Some(self.calls_constraint(request, &tools, Some(&request.output_format))?)
+            }
             ToolChoice::Auto | ToolChoice::None => self.format_constraint(&request.output_format)?,
         };
         let parser =
@@ -149,8 +156,9 @@ impl Assistant {
             thoughts,
             tool_calls: parser,
             single_call: !request.may_call_several(),
+            repetition: self.repetition_detection(&request.options),
         };
-        let prepared = Prepared { prompt, reading, constraint, echo: None, prompt_logprobs: None };
+        let prepared = Prepared { prompt, reading, format: constraint, echo: None, prompt_logprobs: None };
         self.submit(prepared, &request.options, choices)
     }
 
@@ -199,11 +207,16 @@ impl Assistant {
             // The engine computes a prompt without an answer only for its log-probabilities: those of no token.
             _ => is_empty_answer.then_some(PromptLogprobs { from: prompt.len(), top: 0 }),
         };
-        let stop = request.options.stop.clone();
-        let reading = Reading { stop, thoughts: None, tool_calls: None, single_call: false };
-        let constraint = self.format_constraint(&request.output_format)?;
+        let reading = Reading {
+            stop: request.options.stop.clone(),
+            thoughts: None,
+            tool_calls: None,
+            single_call: false,
+            repetition: self.repetition_detection(&request.options),
+        };
+        let format = self.format_constraint(&request.output_format)?;
         let prepared =
-            Prepared { prompt, reading, constraint, echo: request.echo.then_some(text), prompt_logprobs };
+            Prepared { prompt, reading, format, echo: request.echo.then_some(text), prompt_logprobs };
         self.submit(prepared, &request.options, choices)
     }
 
@@ -259,10 +272,6 @@ impl Assistant {
                           (supported: Hermes and Qwen's <tool_call>, Llama 3's JSON)";
             return Err(AssistantError::invalid("tools", reason));
         }
-        if !tools.is_empty() && request.output_format != OutputFormat::Text {
-            let reason = "an output format excludes tool calls; leave it out, or set tool_choice to \"none\"";
-            return Err(AssistantError::invalid("response_format", reason));
-        }
         Ok(tools)
     }
 
@@ -275,18 +284,19 @@ impl Assistant {
         prompt::of_conversation(tokenizer, template, *tool_style, thinking, request, tools)
     }
 
-    fn format_constraint(&self, format: &OutputFormat) -> Result<Option<GrammarConstraint>, AssistantError> {
+    fn format_constraint(&self, format: &OutputFormat) -> Result<Option<CompiledFormat>, AssistantError> {
         if *format == OutputFormat::Text { Ok(None) } else { self.format_compiler()?.compile(format) }
     }
 
+    /// Calls, or an answer in the format where one is given.
     fn calls_constraint(
         &self,
         request: &ChatRequest,
         tools: &[&Tool],
-    ) -> Result<GrammarConstraint, AssistantError> {
+        answer: Option<&OutputFormat>,
+    ) -> Result<CompiledFormat, AssistantError> {
         let Some(format) = self.model.tool_style.format() else { return Err(no_answer()) };
-        let grammar = tools::grammar::of_calls(format, tools, request.may_call_several());
-        self.format_compiler()?.compile_calls(grammar)
+        self.format_compiler()?.compile_calls(format, tools, request.may_call_several(), answer)
     }
 
     fn format_compiler(&self) -> Result<&FormatCompiler, AssistantError> {
@@ -313,7 +323,7 @@ impl Assistant {
         let end_of_turn = self.model.tokenizer.end_of_turn();
         let own_ends: &[u32] = if options.ignore_end { &[] } else { end_of_turn };
         let stop_tokens: Vec<u32> = own_ends.iter().chain(&options.stop_token_ids).copied().collect();
-        check_min_tokens(options.min_tokens, max_tokens, prepared.constraint.is_some())?;
+        check_min_tokens(options.min_tokens, max_tokens, prepared.format.is_some())?;
         let least = (options.min_tokens > 0).then(|| {
             LeastTokens::new(options.min_tokens, [end_of_turn, options.stop_token_ids.as_slice()].concat())
         });
@@ -322,7 +332,7 @@ impl Assistant {
         let mut generations = Vec::with_capacity(choices);
         for choice in 0..choices {
             sampling.seed = Some(random::seed_of_choice(seed, choice as u64));
-            let beside_engine = || Pipeline::new(&self.model.tokenizer, prepared.reading.clone());
+            let beside_engine = EndOfAnswer::new(&self.model.tokenizer, &prepared.reading);
             let generation = self.model.engine.submit(Request {
                 prompt: prepared.prompt.clone(),
                 sampling: sampling.clone(),
@@ -331,21 +341,37 @@ impl Assistant {
                 logprobs: options.logprobs,
                 prompt_logprobs: prepared.prompt_logprobs,
                 pooling: None,
-                constraint: match prepared.constraint.clone() {
-                    Some(constraint) => Some(Box::new(constraint) as _),
+                constraint: match &prepared.format {
+                    Some(format) => Some(Box::new(format.constraint()) as _),
                     None => least.clone().map(|least| Box::new(least) as _),
                 },
-                stop_condition: (prepared.reading.can_end_answer())
-                    .then(|| Box::new(EndOfText(beside_engine())) as _),
+                stop_condition: beside_engine.map(|condition| Box::new(condition) as _),
                 adapter: self.adapter.clone(),
                 cache_salt: options.cache_salt,
             })?;
             let model = Arc::clone(&self.model);
             let pipeline = Pipeline::new(&self.model.tokenizer, prepared.reading.clone());
             let (echo, prompt) = (prepared.echo.clone(), Arc::clone(&prompt));
-            generations.push(TextGeneration::new(generation, model, pipeline, wants_tokens, echo, prompt));
+            let checks = prepared.format.as_ref().map(CompiledFormat::checks).unwrap_or_default();
+            generations.push(TextGeneration::new(
+                generation,
+                model,
+                pipeline,
+                wants_tokens,
+                echo,
+                prompt,
+                checks,
+            ));
         }
         Ok(generations)
+    }
+
+    /// The request's own rule, or this server's; none by itself where the request names a length.
+    fn repetition_detection(&self, options: &GenerationOptions) -> RepetitionDetection {
+        // Who asks for a length wants it whatever the text is.
+        let wants_length = options.ignore_end || options.min_tokens > 0;
+        let unsaid = if wants_length { RepetitionDetection::Off } else { self.model.repetition_detection };
+        options.repetition_detection.unwrap_or(unsaid)
     }
 
     /// What was asked for, or all that fits after the prompt.

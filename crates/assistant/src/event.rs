@@ -103,6 +103,8 @@ pub enum FinishReason {
     Length,
     /// It ended with one or more tool calls.
     ToolCalls,
+    /// It repeated itself without end, by the rule of [`crate::RepetitionDetection`]; it is not complete.
+    Repetition,
 }
 
 /// What ended an answer.
@@ -125,4 +127,7 @@ pub enum Failure {
     ShutDown,
     /// The model or a constraint broke; the text says how.
     Broken(String),
+    /// The answer is complete and does not satisfy its JSON schema, which has something that tokens cannot be held to; the text
+    /// says where.
+    NotValid(String),
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use zhenjin_engine::{EndReason, Event, Generation, Timings, TokenReport, Usage, sampling};
 
+use crate::answer::checks::{AnswerChecks, CheckedTexts};
 use crate::answer::pipeline::{Ending, Output, Pipeline, token_info};
 use crate::assistant::LoadedModel;
 use crate::event::{Echo, Failure, FinishReason, StopCause, TextEvent, TokenInfo};
@@ -26,6 +27,7 @@ pub struct TextGeneration {
     logprobs: Vec<f32>,
     ready: VecDeque<TextEvent>,
     ending: Option<Ending>,
+    checked: CheckedTexts,
     /// The receiving end found an error; the engine's last event is not the answer's.
     broken: Option<String>,
 }
@@ -38,6 +40,7 @@ impl TextGeneration {
         wants_tokens: bool,
         echo: Option<String>,
         prompt: Arc<[u32]>,
+        checks: AnswerChecks,
     ) -> TextGeneration {
         TextGeneration {
             generation,
@@ -50,6 +53,7 @@ impl TextGeneration {
             logprobs: Vec::new(),
             ready: VecDeque::new(),
             ending: None,
+            checked: CheckedTexts::new(checks),
             broken: None,
         }
     }
@@ -146,6 +150,7 @@ impl TextGeneration {
                     TextEvent::ToolCall { index, id: None, name: None, arguments: text }
                 }
             };
+            self.checked.read(&event);
             self.ready.push_back(event);
         }
         if !thought_tokens.is_empty() {
@@ -171,8 +176,10 @@ impl TextGeneration {
 
     fn finish(&mut self, reason: EndReason, usage: Usage, timings: Timings) {
         let rest = match self.ending {
-            Some(_) => Output { parts: self.pipeline.finish_ended(), ..Output::default() },
-            None => self.pipeline.finish(),
+            Some(Ending::StopString(_) | Ending::CallComplete) => {
+                Output { parts: self.pipeline.finish_ended(), ..Output::default() }
+            }
+            Some(Ending::Repetition) | None => self.pipeline.finish(),
         };
         self.show(rest);
         let failure = match (self.broken.take(), &reason) {
@@ -188,6 +195,7 @@ impl TextGeneration {
         let has_calls = self.pipeline.calls() > 0;
         let reason = match (self.ending.take(), reason) {
             (None, EndReason::Length) => FinishReason::Length,
+            (Some(Ending::Repetition), _) => FinishReason::Repetition,
             _ if has_calls => FinishReason::ToolCalls,
             (Some(Ending::StopString(stop)), _) => FinishReason::Stop(StopCause::StopString(stop)),
             (_, EndReason::StopToken(token)) if !self.model.tokenizer.end_of_turn().contains(&token) => {
@@ -196,7 +204,18 @@ impl TextGeneration {
             (_, EndReason::ConstraintFinished) => FinishReason::Stop(StopCause::FormatComplete),
             _ => FinishReason::Stop(StopCause::EndOfTurn),
         };
-        self.ready.push_back(TextEvent::Finished { reason, usage, timings });
+        // What the request's own stop text or token cut off is not what the schema is about.
+        let is_complete = matches!(
+            reason,
+            FinishReason::Stop(StopCause::EndOfTurn | StopCause::FormatComplete) | FinishReason::ToolCalls
+        );
+        let event = match self.checked.check() {
+            Err(reason) if is_complete => {
+                TextEvent::Failed { failure: Failure::NotValid(reason), usage, timings }
+            }
+            _ => TextEvent::Finished { reason, usage, timings },
+        };
+        self.ready.push_back(event);
     }
 }
 

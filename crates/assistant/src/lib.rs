@@ -22,8 +22,11 @@ mod served;
 mod thinking;
 mod tools;
 
+pub use answer::repetition::{MAX_COUNT, MAX_PATTERN, RepetitionDetection};
 pub use answer::thoughts::Transcript;
 pub use assistant::{Assistant, AssistantInfo};
+pub use constraint::compiler::{CompiledFormat, FormatCompiler};
+pub use constraint::matcher::GrammarConstraint;
 pub use error::AssistantError;
 pub use event::{Echo, Failure, FinishReason, StopCause, TextEvent, TokenCandidate, TokenInfo};
 pub use generation::TextGeneration;

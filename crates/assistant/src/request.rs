@@ -4,6 +4,8 @@ use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
 use zhenjin_engine::{CacheSalt, Sampling};
 
+use crate::answer::repetition::RepetitionDetection;
+
 /// A conversation to answer.
 #[derive(Clone, Debug)]
 pub struct ChatRequest {
@@ -15,7 +17,8 @@ pub struct ChatRequest {
     pub tool_choice: ToolChoice,
     /// Whether one answer may hold several calls.
     pub parallel_tool_calls: bool,
-    /// What the answer must look like. With anything but [`OutputFormat::Text`] there can be no tool calls.
+    /// What the answer must look like. Where the model may call tools, it is either calls or an answer like that; where it must
+    /// call one, the format has no effect.
     pub output_format: OutputFormat,
     /// Whether the model shall think before it answers.
     pub thinking: ThinkingWish,
@@ -108,6 +111,8 @@ pub struct GenerationOptions {
     pub min_tokens: usize,
     /// `Some(n)`: log-probabilities of the answer's tokens, and the n most likely at each position.
     pub logprobs: Option<usize>,
+    /// When the answer counts as a loop and is ended; `None`: as the server was told.
+    pub repetition_detection: Option<RepetitionDetection>,
     /// Whose keys and values the answer may reuse: those of requests with the same salt.
     pub cache_salt: CacheSalt,
 }

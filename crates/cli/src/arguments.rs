@@ -235,6 +235,9 @@ pub(crate) struct ServeArguments {
     /// Answers that repeat or quote come faster; no answer changes
     #[arg(long, default_value = "ngram", value_name = "HOW")]
     pub(crate) speculation: Speculation,
+    /// Let answers go on that repeat themselves without end, where a request does not ask for an end of them
+    #[arg(long)]
+    pub(crate) no_repetition_detection: bool,
     /// Ask for a key on loopback too
     #[arg(long)]
     pub(crate) require_key: bool,
@@ -289,6 +292,9 @@ pub(crate) struct ChatArguments {
     /// Print one JSON object with the answer and its numbers
     #[arg(long)]
     pub(crate) json: bool,
+    /// Let an answer go on that repeats itself without end
+    #[arg(long)]
+    pub(crate) no_repetition_detection: bool,
     #[command(flatten)]
     pub(crate) sampling: SamplingArguments,
     #[command(flatten)]

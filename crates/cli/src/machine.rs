@@ -5,7 +5,7 @@ use crate::home::Home;
 use anyhow::{Context, Result, anyhow, bail};
 use std::ffi::OsStr;
 use sysinfo::{MemoryRefreshKind, System};
-use zhenjin_assistant::{ModelSpec, ServeOptions};
+use zhenjin_assistant::{ModelSpec, RepetitionDetection, ServeOptions};
 use zhenjin_engine::Speculation;
 use zhenjin_hub::{
     Catalogue, CatalogueEntry, LocalModel, ModelStore, ModelStoreError, PullOptions, Secret, SilentObserver,
@@ -73,6 +73,7 @@ pub(crate) fn serve_options(
         max_batch,
         queue_limit,
         speculation: Speculation::default(),
+        repetition_detection: RepetitionDetection::default(),
         observer: None,
     })
 }

@@ -344,3 +344,134 @@ async fn every_reported_pair_of_log_probabilities_is_equal() {
         assert_eq!(token["logprob"], token["top_logprobs"][0]["logprob"]);
     }
 }
+
+/// Always the same token.
+const LOOP: &str = r#"{ "logit_bias": { "40": 100 }, "max_tokens": 100, "repetition_detection": null }"#;
+
+#[tokio::test]
+async fn an_answer_that_repeats_itself_ends_and_says_so() {
+    let application = Application::new().await;
+    let looping = |detection: Value| {
+        let mut body: Value = serde_json::from_str(LOOP).expect("JSON");
+        body["repetition_detection"] = detection;
+        body
+    };
+    let rule = json!({ "max_pattern_size": 4, "min_count": 10 });
+    let answer = chat(&application, looping(rule.clone())).await;
+    assert_eq!(answer["choices"][0]["finish_reason"], "length");
+    assert_eq!(answer["choices"][0]["stop_reason"], "repetition_detected");
+    assert_eq!(answer["usage"]["completion_tokens"], 10);
+    let text = answer["choices"][0]["message"]["content"].as_str().expect("a text").to_owned();
+
+    let mut streaming = looping(rule.clone());
+    merge(&mut streaming, json!({ "stream": true }));
+    let events = streamed(&application, CHAT, chat_body(streaming)).await;
+    let last = &events.last().expect("events")["choices"][0];
+    assert_eq!(
+        (&last["finish_reason"], &last["stop_reason"]),
+        (&json!("length"), &json!("repetition_detected"))
+    );
+    let pieces = events.iter().filter_map(|event| event["choices"][0]["delta"]["content"].as_str());
+    assert_eq!(pieces.collect::<String>(), text);
+
+    let completed = complete(&application, looping(rule)).await;
+    assert_eq!(completed["choices"][0]["stop_reason"], "repetition_detected");
+    assert_eq!(completed["usage"]["completion_tokens"], 10);
+    for switch in [json!(false), json!(null), json!(true), json!({ "max_pattern_size": 0 })] {
+        let answer = chat(&application, looping(switch)).await;
+        assert_eq!(answer["usage"]["completion_tokens"], 100);
+        assert_eq!(answer["choices"][0].get("stop_reason"), None);
+    }
+}
+
+/// A model that takes part in nothing but forms: white space is forbidden to it.
+fn without_spaces() -> Value {
+    json!({ "9": -100, "10": -100, "13": -100, "32": -100 })
+}
+
+#[tokio::test]
+async fn with_tools_an_answer_is_a_call_or_in_the_format() {
+    let application = Application::new().await;
+    let parameters =
+        json!({ "type": "object", "properties": { "n": { "type": "boolean" } }, "required": ["n"] });
+    let schema =
+        json!({ "type": "object", "properties": { "yes": { "type": "boolean" } }, "required": ["yes"] });
+    let body = |choice: &str, first: &str| {
+        // The first token decides: `{` begins the format, `<` a call.
+        let mut bias = without_spaces();
+        bias[first.as_bytes()[0].to_string()] = json!(20);
+        json!({
+            "tools": [{ "type": "function", "function": { "name": "f", "parameters": parameters } }], "tool_choice": choice,
+            "response_format": { "type": "json_schema", "json_schema": { "name": "s", "schema": schema } },
+            "max_tokens": 300, "logit_bias": bias,
+        })
+    };
+    let answer = chat(&application, body("auto", "{")).await;
+    let message = &answer["choices"][0]["message"];
+    let content: Value = serde_json::from_str(message["content"].as_str().expect("a text")).expect("JSON");
+    assert!(content["yes"].is_boolean() && message.get("tool_calls").is_none(), "{answer}");
+    for (choice, first) in [("auto", "<"), ("required", "{")] {
+        let answer = chat(&application, body(choice, first)).await;
+        assert_eq!(answer["choices"][0]["finish_reason"], "tool_calls", "{choice}: {answer}");
+        let call = &answer["choices"][0]["message"]["tool_calls"][0]["function"];
+        let arguments: Value = serde_json::from_str(call["arguments"].as_str().expect("text")).expect("JSON");
+        assert!(arguments["n"].is_boolean());
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_breaks_its_schema_is_never_returned() {
+    let application = Application::new().await;
+    // Tokens are not held to `uniqueItems`, and this model says one thing only.
+    let schema = json!({ "type": "array", "items": { "type": "string", "pattern": "^a?$" }, "minItems": 2, "maxItems": 3, "uniqueItems": true });
+    let format = json!({ "type": "json_schema", "json_schema": { "name": "s", "schema": schema } });
+    let mut bias = without_spaces();
+    bias["97"] = json!(-100);
+    let body = json!({ "response_format": format, "logit_bias": bias, "max_tokens": 100 });
+    let answer = application.post(CHAT, chat_body(body.clone())).await;
+    assert_eq!(answer.status, 422, "{}", answer.text);
+    let error = &answer.json()["error"];
+    assert_eq!(error["code"], "json_validate_failed");
+    assert!(error["message"].as_str().expect("text").contains("/uniqueItems"), "{error}");
+    let mut streaming = body;
+    merge(&mut streaming, json!({ "stream": true }));
+    let answer = application.post(CHAT, chat_body(streaming)).await;
+    assert!(answer.events().iter().any(|event| event.contains("json_validate_failed")), "{}", answer.text);
+}
+
+#[tokio::test]
+async fn a_schema_that_cannot_be_held_to_is_refused_by_its_pointer() {
+    let application = Application::new().await;
+    for (schema, pointer) in [
+        (json!({ "properties": { "a": { "$ref": "#/$defs/b" } } }), "`/properties/a/$ref`"),
+        (
+            json!({ "properties": { "a": { "type": "integer", "minimum": 2, "maximum": 1 } } }),
+            "`/properties/a/minimum`",
+        ),
+        (json!({ "properties": { "a": { "type": "list" } } }), "`/properties/a/type`"),
+    ] {
+        let format = json!({ "type": "json_schema", "json_schema": { "name": "s", "schema": schema } });
+        let answer = application.post(CHAT, chat_body(json!({ "response_format": format }))).await;
+        assert_eq!(answer.status, 400);
+        let error = &answer.json()["error"];
+        assert_eq!(error["param"], "response_format");
+        let message = error["message"].as_str().expect("text");
+        assert!(message.contains(pointer) && !message.contains("line"), "{message}");
+    }
+}
+
+#[tokio::test]
+async fn keys_come_to_an_end_where_nothing_forbids_more() {
+    let application = Application::new().await;
+    let person = json!({ "type": "object", "properties": { "name": { "type": "string", "maxLength": 3 } }, "required": ["name"] });
+    let schema = json!({ "type": "object", "properties": { "people": { "type": "array", "items": person, "maxItems": 2 } }, "required": ["people"] });
+    let format = json!({ "type": "json_schema", "json_schema": { "name": "s", "schema": schema } });
+    let body = json!({ "response_format": format, "logit_bias": without_spaces(), "max_tokens": 300, "temperature": 1, "seed": 4 });
+    let answer = chat(&application, body).await;
+    assert_eq!(answer["choices"][0]["finish_reason"], "stop", "{answer}");
+    let content = answer["choices"][0]["message"]["content"].as_str().expect("text");
+    let value: Value = serde_json::from_str(content).expect("JSON");
+    let names = |value: &Value| value.as_object().expect("an object").keys().cloned().collect::<Vec<_>>();
+    assert_eq!(names(&value), ["people"]);
+    value["people"].as_array().expect("a list").iter().for_each(|person| assert_eq!(names(person), ["name"]));
+}

@@ -12,10 +12,14 @@ export const MODEL_DEFAULTS: Readonly<SamplingSettings> = {
   frequency_penalty: null,
   seed: null,
   max_tokens: null,
+  repetition_detection: null,
 };
 
+/** The settings that are numbers. */
+export type SettingName = Exclude<keyof SamplingSettings, 'repetition_detection'>;
+
 export interface SettingField {
-  name: keyof SamplingSettings;
+  name: SettingName;
   low: number;
   high: number;
   step: number;

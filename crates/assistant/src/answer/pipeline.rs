@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use zhenjin_engine::{StopCondition, TokenReport};
 use zhenjin_tokenizer::{Tokenizer, TokenizerError};
 
+use super::repetition::{RepetitionDetection, RepetitionDetector};
 use super::stop_strings::StopStrings;
 use super::thoughts::{AnswerDecoder, Piece, ThoughtReading, ThoughtSplitter};
 use crate::event::{TokenCandidate, TokenInfo};
@@ -21,11 +22,13 @@ pub(crate) struct Reading {
     pub(crate) tool_calls: Option<ToolCallParser>,
     /// The answer ends with its first call.
     pub(crate) single_call: bool,
+    /// When the answer counts as a loop, and ends.
+    pub(crate) repetition: RepetitionDetection,
 }
 
 impl Reading {
     /// True if something in the text can end the answer.
-    pub(crate) fn can_end_answer(&self) -> bool {
+    fn can_text_end_answer(&self) -> bool {
         !self.stop.is_empty() || (self.single_call && self.tool_calls.is_some())
     }
 }
@@ -46,6 +49,7 @@ pub(crate) struct Output {
 pub(crate) enum Ending {
     StopString(String),
     CallComplete,
+    Repetition,
 }
 
 /// An answer, read as far as it has come.
@@ -65,6 +69,7 @@ pub(crate) struct Pipeline {
     decoded: usize,
     answer: usize,
     released: usize,
+    repetition: Option<RepetitionDetector>,
 }
 
 impl Pipeline {
@@ -87,6 +92,7 @@ impl Pipeline {
             decoded: 0,
             answer: 0,
             released: 0,
+            repetition: RepetitionDetector::new(reading.repetition),
         }
     }
 
@@ -95,6 +101,7 @@ impl Pipeline {
     /// # Errors
     /// [`TokenizerError::UnknownToken`] if the model generated an id that its tokenizer does not have.
     pub(crate) fn push(&mut self, report: TokenReport) -> Result<Output, TokenizerError> {
+        let is_loop = self.repetition.as_mut().is_some_and(|detector| detector.push(report.id));
         let text = self.decoder.push(report.id)?;
         self.held_tokens.push_back((report, self.decoded));
         self.decoded += text.len();
@@ -108,6 +115,9 @@ impl Pipeline {
         self.show_tokens(&mut output);
         if self.single_call && self.tool_calls.as_ref().is_some_and(|calls| calls.completed() > 0) {
             output.ended = Some(Ending::CallComplete);
+        }
+        if is_loop && output.ended.is_none() {
+            output.ended = Some(Ending::Repetition);
         }
         Ok(output)
     }
@@ -201,14 +211,34 @@ impl Pipeline {
     }
 }
 
-/// The pipeline beside the engine: ends the answer with the token that completes a stop string or a call.
-pub(crate) struct EndOfText(pub(crate) Pipeline);
+/// Beside the engine: ends the answer with the token that completes a stop string, a call, or a loop.
+pub(crate) struct EndOfAnswer {
+    /// Where the text can end the answer.
+    text: Option<Pipeline>,
+    /// Where it cannot.
+    repetition: Option<RepetitionDetector>,
+}
 
-impl StopCondition for EndOfText {
+impl EndOfAnswer {
+    /// `None` if nothing in the answer's tokens can end it.
+    pub(crate) fn new(tokenizer: &Tokenizer, reading: &Reading) -> Option<EndOfAnswer> {
+        if reading.can_text_end_answer() {
+            let text = Some(Pipeline::new(tokenizer, reading.clone()));
+            return Some(EndOfAnswer { text, repetition: None });
+        }
+        let repetition = RepetitionDetector::new(reading.repetition)?;
+        Some(EndOfAnswer { text: None, repetition: Some(repetition) })
+    }
+}
+
+impl StopCondition for EndOfAnswer {
     fn ends_with(&mut self, token: u32) -> bool {
+        let Some(pipeline) = &mut self.text else {
+            return self.repetition.as_mut().is_some_and(|detector| detector.push(token));
+        };
         let report = TokenReport { id: token, logprob: None, top: Vec::new() };
         // An unknown token ends the answer: the receiving end meets the same error and reports it.
-        self.0.push(report).map_or(true, |output| output.ended.is_some())
+        pipeline.push(report).map_or(true, |output| output.ended.is_some())
     }
 }
 

@@ -1,6 +1,6 @@
 //! Compiles output formats for one tokenizer.
 
-use llguidance::api::TopLevelGrammar;
+use llguidance::api::{GrammarWithLexer, TopLevelGrammar};
 use llguidance::toktrie::{ApproximateTokEnv, InferenceCapabilities, TokEnv, TokRxInfo, TokTrie};
 use llguidance::{Matcher, ParserFactory};
 use serde_json::{Value, json};
@@ -8,16 +8,84 @@ use std::sync::Arc;
 use zhenjin_tokenizer::Tokenizer;
 
 use super::limits;
-use super::matcher::GrammarConstraint;
+use super::matcher::{ClosingTokens, GrammarConstraint};
+use super::schema::{AnswerCheck, Rewritten, SchemaError, prepare, rewrite, without_nulls};
+use crate::answer::checks::AnswerChecks;
+use crate::answer::thoughts::ThoughtReading;
 use crate::error::AssistantError;
-use crate::request::OutputFormat;
+use crate::request::{OutputFormat, Tool};
+use crate::tools::format::ToolFormat;
+use crate::tools::grammar;
 
 /// The formats' field in the API.
 const FIELD: &str = "response_format";
 
 /// Holds a tokenizer's tokens as a tree of bytes, built once for each model.
-pub(crate) struct FormatCompiler {
+pub struct FormatCompiler {
     factory: ParserFactory,
+    closing: Arc<ClosingTokens>,
+}
+
+/// A format compiled for one request: what holds its answers to it, token by token, and what is checked when one is complete.
+#[derive(Clone, Debug)]
+pub struct CompiledFormat {
+    constraint: GrammarConstraint,
+    checks: AnswerChecks,
+    is_relaxed: bool,
+}
+
+impl CompiledFormat {
+    /// For one answer.
+    pub fn constraint(&self) -> GrammarConstraint {
+        self.constraint.clone()
+    }
+
+    /// The same format, for what comes after an open thought.
+    pub(crate) fn after_thought(self, tokenizer: &Tokenizer, reading: ThoughtReading) -> CompiledFormat {
+        CompiledFormat { constraint: self.constraint.after_thought(tokenizer, reading), ..self }
+    }
+
+    /// Whether a complete answer can break its schema, as tokens are not held to all of it; [`CompiledFormat::check`] tells.
+    pub fn is_relaxed(&self) -> bool {
+        self.is_relaxed
+    }
+
+    /// Checks the text of a complete answer against what tokens could not be held to.
+    ///
+    /// # Errors
+    /// What is wrong with it, and where.
+    pub fn check(&self, text: &str) -> Result<(), String> {
+        self.checks.text.as_ref().map_or(Ok(()), |check| check.check(text))
+    }
+
+    pub(crate) fn checks(&self) -> AnswerChecks {
+        self.checks.clone()
+    }
+}
+
+/// A schema, compiled for checking and for the grammar.
+struct PreparedSchema {
+    grammar: Value,
+    /// The grammar alone, compiled.
+    matcher: Matcher,
+    check: AnswerCheck,
+    is_relaxed: bool,
+}
+
+/// A format's grammar and what goes with it.
+struct FormatGrammar {
+    grammar: GrammarWithLexer,
+    /// The same, where it is compiled already.
+    matcher: Option<Matcher>,
+    check: Option<AnswerCheck>,
+    is_json: bool,
+    is_relaxed: bool,
+}
+
+impl FormatGrammar {
+    fn new(grammar: GrammarWithLexer, is_json: bool) -> FormatGrammar {
+        FormatGrammar { grammar, matcher: None, check: None, is_json, is_relaxed: false }
+    }
 }
 
 impl FormatCompiler {
@@ -25,7 +93,7 @@ impl FormatCompiler {
     ///
     /// # Errors [`AssistantError::Internal`] if the tokenizer has no token that ends an answer, or the
     /// library refuses it.
-    pub(crate) fn new(tokenizer: &Tokenizer) -> Result<FormatCompiler, AssistantError> {
+    pub fn new(tokenizer: &Tokenizer) -> Result<FormatCompiler, AssistantError> {
         let Some(&end) = tokenizer.end_of_turn().first() else {
             return Err(AssistantError::Internal(
                 "output formats need a token that ends an answer, and this model's tokenizer has none"
@@ -40,6 +108,7 @@ impl FormatCompiler {
         };
         let vocabulary_size = tokenizer.vocabulary_size() as u32;
         let words: Vec<Vec<u8>> = (0..vocabulary_size).map(bytes_of).collect();
+        let closing = Arc::new(ClosingTokens::new(&words));
         let trie = TokTrie::from(&TokRxInfo::new(vocabulary_size, end), &words)
             .with_eos_tokens(tokenizer.end_of_turn());
         // The model is free to choose among all ways to write a forced text in tokens, so nothing is ever
@@ -54,72 +123,190 @@ impl FormatCompiler {
             })?;
         factory.quiet();
         factory.limits_mut().verbose_errors = false;
-        Ok(FormatCompiler { factory })
+        Ok(FormatCompiler { factory, closing })
     }
 
     /// Compiles a format; `None` for plain text.
     ///
     /// # Errors
-    /// [`AssistantError::Invalid`] with the library's message, or the limit exceeded.
-    pub(crate) fn compile(&self, format: &OutputFormat) -> Result<Option<GrammarConstraint>, AssistantError> {
-        let grammar = match format {
-            OutputFormat::Text => return Ok(None),
+    /// [`AssistantError::Invalid`] with the place in the schema, or the library's message, or the limit exceeded.
+    pub fn compile(&self, format: &OutputFormat) -> Result<Option<CompiledFormat>, AssistantError> {
+        let Some(format) = self.grammar_of(format)? else { return Ok(None) };
+        let matcher = match format.matcher {
+            Some(matcher) => matcher,
+            None => self
+                .begin(TopLevelGrammar::from_grammar(format.grammar))
+                .map_err(|reason| AssistantError::invalid(FIELD, reason))?,
+        };
+        let constraint = self.constraint(matcher, format.is_json);
+        let checks = AnswerChecks { text: format.check, calls: Vec::new() };
+        Ok(Some(CompiledFormat { constraint, checks, is_relaxed: format.is_relaxed }))
+    }
+
+    /// Compiles tool calls with their arguments' schemas, or, where `answer` is given, either calls or an answer like that.
+    ///
+    /// # Errors
+    /// [`AssistantError::Invalid`] for `tools`, with the function and the place in its schema, or as [`FormatCompiler::compile`].
+    pub(crate) fn compile_calls(
+        &self,
+        format: ToolFormat,
+        tools: &[&Tool],
+        parallel: bool,
+        answer: Option<&OutputFormat>,
+    ) -> Result<CompiledFormat, AssistantError> {
+        let (mut schemas, mut calls) = (Vec::with_capacity(tools.len()), Vec::with_capacity(tools.len()));
+        let mut is_relaxed = false;
+        for tool in tools {
+            let prepared = self.prepare(&grammar::parameters_of(tool)).map_err(|error| {
+                AssistantError::invalid("tools", format!("the parameters of {:?} {error}", tool.name))
+            })?;
+            is_relaxed |= prepared.is_relaxed;
+            schemas.push(prepared.grammar);
+            calls.push((tool.name.clone(), prepared.check));
+        }
+        let lark = grammar::of_calls(format, tools, &schemas, parallel);
+        let mut text = None;
+        let grammar = match answer.map(|answer| self.grammar_of(answer)).transpose()?.flatten() {
+            None => TopLevelGrammar::from_lark(lark),
+            Some(answer) => {
+                is_relaxed |= answer.is_relaxed;
+                text = answer.check;
+                let name = Some("answer".to_owned());
+                let answer = GrammarWithLexer { name, ..answer.grammar };
+                let name = Some("calls".to_owned());
+                let calls = GrammarWithLexer { name, ..GrammarWithLexer::from_lark(lark) };
+                let start = GrammarWithLexer::from_lark("start: @calls | @answer".to_owned());
+                TopLevelGrammar { grammars: vec![start, calls, answer], max_tokens: None }
+            }
+        };
+        let matcher = self.begin(grammar).map_err(|reason| AssistantError::invalid("tools", reason))?;
+        let constraint = self.constraint(matcher, true);
+        Ok(CompiledFormat { constraint, checks: AnswerChecks { text, calls }, is_relaxed })
+    }
+
+    fn grammar_of(&self, format: &OutputFormat) -> Result<Option<FormatGrammar>, AssistantError> {
+        Ok(match format {
+            OutputFormat::Text => None,
             OutputFormat::JsonObject => {
-                TopLevelGrammar::from_json_schema(with_short_white_space(json!({"type": "object"})))
+                let grammar = with_options(json!({"type": "object"}));
+                Some(FormatGrammar::new(GrammarWithLexer::from_json_schema(grammar), true))
             }
             OutputFormat::JsonSchema(schema) => {
                 limits::check_schema(FIELD, schema)?;
-                TopLevelGrammar::from_json_schema(with_short_white_space(schema.clone()))
+                let prepared = self
+                    .prepare(schema)
+                    .map_err(|error| AssistantError::invalid(FIELD, format!("the schema {error}")))?;
+                let grammar = GrammarWithLexer::from_json_schema(prepared.grammar);
+                let (matcher, check) = (Some(prepared.matcher), Some(prepared.check));
+                let is_relaxed = prepared.is_relaxed;
+                Some(FormatGrammar { matcher, check, is_relaxed, ..FormatGrammar::new(grammar, true) })
             }
             OutputFormat::Regex(expression) => {
                 limits::check_text(FIELD, expression)?;
-                TopLevelGrammar::from_regex(expression)
+                Some(FormatGrammar::new(GrammarWithLexer::from_regex(expression), false))
             }
             OutputFormat::Lark(grammar) => {
                 limits::check_text(FIELD, grammar)?;
-                TopLevelGrammar::from_lark(grammar.clone())
+                Some(FormatGrammar::new(GrammarWithLexer::from_lark(grammar.clone()), false))
             }
-        };
-        self.constraint(FIELD, grammar).map(Some)
+        })
     }
 
-    /// Compiles a grammar of tool calls, made from schemas that were checked.
+    /// Compiles a schema for checking, rewrites it, and sees to it that the compiler of grammars takes it.
+    fn prepare(&self, schema: &Value) -> Result<PreparedSchema, SchemaError> {
+        let schema = without_nulls(schema);
+        let (check, rewritten) = prepare(&schema)?;
+        let grammar = with_options(rewritten.schema.clone());
+        match self.begin(TopLevelGrammar::from_json_schema(grammar.clone())) {
+            Ok(matcher) => Ok(PreparedSchema { grammar, matcher, check, is_relaxed: rewritten.is_relaxed }),
+            Err(reason) if reason.contains("nsatisfiable") && rewritten.impossible.is_some() => {
+                Err(rewritten.impossible.unwrap_or_else(|| SchemaError::new("", reason)))
+            }
+            Err(reason) => Err(self.locate(&schema, &rewritten, reason)),
+        }
+    }
+
+    /// Finds the smallest schema inside the schema that the compiler does not take.
+    fn locate(&self, schema: &Value, rewritten: &Rewritten, reason: String) -> SchemaError {
+        const MOST_TRIES: usize = 64;
+        let mut found = SchemaError::new("", reason);
+        let mut tries = 0;
+        loop {
+            let inside = rewritten.places.iter().filter(|place| {
+                place.len() > found.pointer.len() && place.starts_with(&format!("{}/", found.pointer))
+            });
+            // The nearest first: what fails inside a schema fails in it as well.
+            let mut inside: Vec<&String> = inside.collect();
+            inside.sort_by_key(|place| place.matches('/').count());
+            let mut narrower = None;
+            for place in inside {
+                tries += 1;
+                if tries > MOST_TRIES {
+                    return found;
+                }
+                let tried = rewrite(schema, place).map_err(|error| error.reason).and_then(|rewritten| {
+                    self.begin(TopLevelGrammar::from_json_schema(with_options(rewritten.schema))).map(|_| ())
+                });
+                if let Err(reason) = tried {
+                    narrower = Some(SchemaError::new(place.clone(), reason));
+                    break;
+                }
+            }
+            match narrower {
+                Some(narrower) => found = narrower,
+                None => return found,
+            }
+        }
+    }
+
+    /// Compiles a grammar and finds the tokens that may come first, as some grammars fail only there.
     ///
     /// # Errors
-    /// [`AssistantError::Invalid`] for `tools` with the library's message.
-    pub(crate) fn compile_calls(&self, grammar: String) -> Result<GrammarConstraint, AssistantError> {
-        self.constraint("tools", TopLevelGrammar::from_lark(grammar))
-    }
-
-    fn constraint(
-        &self,
-        field: &'static str,
-        grammar: TopLevelGrammar,
-    ) -> Result<GrammarConstraint, AssistantError> {
+    /// The library's message.
+    fn begin(&self, grammar: TopLevelGrammar) -> Result<Matcher, String> {
         let parser = llguidance::panic_utils::catch_unwind(std::panic::AssertUnwindSafe(|| {
             self.factory.create_parser(grammar)
         }));
-        let matcher = Matcher::new(parser);
-        match matcher.get_error() {
-            Some(error) => Err(AssistantError::invalid(field, first_lines(&error))),
-            None => Ok(GrammarConstraint::new(matcher)),
+        let mut matcher = Matcher::new(parser);
+        let first = matcher.compute_mask_or_eos();
+        match (matcher.get_error(), first) {
+            (Some(error), _) => Err(plain_reason(&error)),
+            (None, Err(error)) => Err(plain_reason(&format!("{error:#}"))),
+            (None, Ok(_)) => Ok(matcher),
         }
+    }
+
+    fn constraint(&self, matcher: Matcher, is_json: bool) -> GrammarConstraint {
+        GrammarConstraint::new(matcher, is_json.then(|| Arc::clone(&self.closing)))
     }
 }
 
-/// A small model that may write any white space between JSON's tokens can go on with it for ever; this much
-/// is enough for indentation. A schema that sets the library's own options keeps them.
-fn with_short_white_space(mut schema: Value) -> Value {
-    if let Value::Object(entries) = &mut schema
-        && !entries.contains_key("x-guidance")
-    {
-        entries.insert("x-guidance".to_owned(), json!({"whitespace_pattern": r"[\x20\x0A\x0D\x09]{1,24}"}));
+impl std::fmt::Debug for FormatCompiler {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("FormatCompiler").finish_non_exhaustive()
+    }
+}
+
+/// A small model that may write any white space between JSON's tokens can go on with it for ever; this much is enough for
+/// indentation. Alternatives need not exclude each other: the answer's check sees to that.
+fn with_options(mut schema: Value) -> Value {
+    if let Value::Object(entries) = &mut schema {
+        let options = json!({ "whitespace_pattern": r"[\x20\x0A\x0D\x09]{1,24}", "coerce_one_of": true });
+        entries.insert("x-guidance".to_owned(), options);
     }
     schema
 }
 
-/// The library repeats the grammar below its message.
-fn first_lines(error: &str) -> String {
-    const MAX_LINES: usize = 4;
-    error.lines().take(MAX_LINES).collect::<Vec<_>>().join(" ")
+/// The library's message without the grammar that it repeats below, the lines that it counts there, and names of its own.
+fn plain_reason(error: &str) -> String {
+    const MOST: usize = 300;
+    if error.contains("items; max is") {
+        return "it leaves more ways open at one place than can be followed".to_owned();
+    }
+    if error.contains("NoExtension") {
+        return "no answer satisfies it".to_owned();
+    }
+    let line = error.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or("it cannot be compiled");
+    let line = line.split("while processing").next().unwrap_or(line).trim();
+    line.chars().take(MOST).collect()
 }

@@ -1,16 +1,65 @@
 //! Follows one answer through its grammar, for the engine.
 
 use llguidance::Matcher;
+use std::sync::Arc;
 use zhenjin_engine::{ConstraintError, TokenConstraint, TokenMask};
 use zhenjin_tokenizer::Tokenizer;
 
+use crate::answer::repetition::{RepetitionDetection, RepetitionDetector};
 use crate::answer::thoughts::{AnswerDecoder, ThoughtReading, ThoughtSplitter};
 
-/// A compiled grammar and how far the answer has come in it. Cloned for each of several answers to the same
-/// request.
+/// When JSON counts as going round in a circle: a list of equal items, a text of equal words, digits without end.
+const LOOP: RepetitionDetection =
+    RepetitionDetection::Pattern { min_pattern: 1, max_pattern: 128, min_count: LOOP_COUNT };
+const LOOP_COUNT: usize = 24;
+/// The least tokens of such a circle.
+const LOOP_TOKENS: usize = 192;
+
+/// The tokens that bring JSON towards its end.
+#[derive(Debug)]
+pub(crate) struct ClosingTokens {
+    /// Quotes and brackets that close.
+    ends: Vec<u32>,
+    /// What may stand between two values, where none of those may.
+    separators: Vec<u32>,
+}
+
+impl ClosingTokens {
+    /// Of a vocabulary, given by its tokens' bytes.
+    pub(crate) fn new(tokens: &[Vec<u8>]) -> ClosingTokens {
+        let of = |characters: &[u8]| {
+            let consists =
+                |token: &Vec<u8>| !token.is_empty() && token.iter().all(|byte| characters.contains(byte));
+            let ids = tokens.iter().enumerate().filter(|(_, token)| consists(token));
+            ids.map(|(id, _)| id as u32).collect()
+        };
+        ClosingTokens { ends: of(b"\"}]"), separators: of(b"\"}],: ") }
+    }
+
+    /// Leaves only such tokens in `mask`, if it has any of them.
+    pub(crate) fn keep(&self, mask: &mut TokenMask) {
+        for group in [&self.ends, &self.separators] {
+            let allowed: Vec<u32> = group.iter().copied().filter(|&token| mask.allows(token)).collect();
+            if !allowed.is_empty() {
+                mask.clear();
+                allowed.into_iter().for_each(|token| mask.allow(token));
+                return;
+            }
+        }
+    }
+}
+
+/// A compiled grammar and how far the answer has come in it. Cloned for each of several answers to the same request.
+///
+/// An answer in JSON that goes round in a circle (the same tokens 24 times and at least 192 of them) is brought to its end:
+/// from then on it closes texts, lists and objects wherever it may. It is a function of the answer's tokens alone.
 #[derive(Clone)]
-pub(crate) struct GrammarConstraint {
+pub struct GrammarConstraint {
     matcher: Matcher,
+    /// For JSON.
+    closing: Option<Arc<ClosingTokens>>,
+    detector: Option<RepetitionDetector>,
+    is_closing: bool,
     /// The thought that must end first.
     thought: Option<ThoughtWatch>,
 }
@@ -24,8 +73,17 @@ struct ThoughtWatch {
 }
 
 impl GrammarConstraint {
-    pub(crate) fn new(matcher: Matcher) -> GrammarConstraint {
-        GrammarConstraint { matcher, thought: None }
+    pub(crate) fn new(matcher: Matcher, closing: Option<Arc<ClosingTokens>>) -> GrammarConstraint {
+        let detector = closing
+            .as_ref()
+            .and_then(|_| RepetitionDetector::new(LOOP))
+            .map(|detector| detector.of_at_least(LOOP_TOKENS));
+        GrammarConstraint { matcher, closing, detector, is_closing: false, thought: None }
+    }
+
+    /// From now on the answer closes what it may close.
+    pub fn close(&mut self) {
+        self.is_closing = true;
     }
 
     /// The same grammar, for what comes after an open thought.
@@ -74,6 +132,11 @@ impl TokenConstraint for GrammarConstraint {
         }
         let allowed = self.matcher.compute_mask_or_eos().map_err(|error| error.to_string())?;
         mask.copy_from_words(allowed.as_slice());
+        if self.is_closing
+            && let Some(closing) = &self.closing
+        {
+            closing.keep(mask);
+        }
         Ok(())
     }
 
@@ -84,10 +147,22 @@ impl TokenConstraint for GrammarConstraint {
             }
             return Ok(());
         }
+        if let Some(detector) = &mut self.detector {
+            self.is_closing = detector.push(token) || self.is_closing;
+        }
         self.matcher.consume_token(token).map_err(|error| error.to_string().into())
     }
 
     fn is_finished(&self) -> bool {
         self.thought.is_none() && self.matcher.is_stopped()
+    }
+}
+
+impl std::fmt::Debug for GrammarConstraint {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("GrammarConstraint")
+            .field("is_closing", &self.is_closing)
+            .finish_non_exhaustive()
     }
 }

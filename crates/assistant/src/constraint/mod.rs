@@ -8,3 +8,4 @@ pub(crate) mod compiler;
 pub(crate) mod least_tokens;
 pub(crate) mod limits;
 pub(crate) mod matcher;
+pub(crate) mod schema;

@@ -98,6 +98,7 @@ pub(super) fn load(
         tool_style,
         thinking,
         default_sampling: default_sampling(&opened.generation_defaults),
+        repetition_detection: options.repetition_detection,
         engine,
         format_compiler: OnceLock::new(),
     };

@@ -17,6 +17,7 @@ use zhenjin_engine::{EngineObserver, EngineStats, Speculation};
 use zhenjin_model::KvCacheDtype;
 use zhenjin_tensor::{ComputeOptions, ThreadTeam};
 
+use crate::answer::repetition::RepetitionDetection;
 use crate::assistant::{Assistant, LoadedModel};
 use crate::error::AssistantError;
 use adapters::Adapters;
@@ -52,6 +53,8 @@ pub struct ServeOptions {
     pub queue_limit: usize,
     /// How the next tokens of answers are guessed, so that one step can check several.
     pub speculation: Speculation,
+    /// When an answer counts as a loop and is ended, where a request says nothing.
+    pub repetition_detection: RepetitionDetection,
     /// Told what each model's engine does.
     pub observer: Option<ObserverOfModel>,
 }

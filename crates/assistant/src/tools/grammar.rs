@@ -5,16 +5,19 @@ use serde_json::{Value, json};
 use super::format::ToolFormat;
 use crate::request::Tool;
 
-/// One call of one of `tools`, or one or more if `parallel`.
-pub(crate) fn of_calls(format: ToolFormat, tools: &[&Tool], parallel: bool) -> String {
+/// The schema of a function's arguments.
+pub(crate) fn parameters_of(tool: &Tool) -> Value {
+    let none = || json!({"type": "object", "properties": {}, "additionalProperties": false});
+    tool.parameters.clone().unwrap_or_else(none)
+}
+
+/// One call of one of `tools`, or one or more if `parallel`. `parameters` are their arguments' schemas, as the compiler of
+/// grammars knows them.
+pub(crate) fn of_calls(format: ToolFormat, tools: &[&Tool], parameters: &[Value], parallel: bool) -> String {
     let mut rules = String::new();
     let mut alternatives = Vec::with_capacity(tools.len());
-    for (index, tool) in tools.iter().enumerate() {
+    for (index, (tool, parameters)) in tools.iter().zip(parameters).enumerate() {
         let texts = format.call_texts(&tool.name);
-        let parameters = tool
-            .parameters
-            .clone()
-            .unwrap_or_else(|| json!({"type": "object", "properties": {}, "additionalProperties": false}));
         rules.push_str(&format!(
             "call_{index}: {} arguments_{index} {}\narguments_{index}: %json {parameters}\n",
             Value::from(texts.before_arguments),
@@ -38,7 +41,12 @@ mod tests {
             description: None,
             parameters: Some(json!({"type": "object"})),
         };
-        let grammar = of_calls(ToolFormat::Hermes, &[&tool("f"), &tool("g")], true);
+        let grammar = of_calls(
+            ToolFormat::Hermes,
+            &[&tool("f"), &tool("g")],
+            &[json!({"type": "object"}), json!({"type": "object"})],
+            true,
+        );
         assert!(grammar.starts_with("start: call (\"\\n\" call)*\ncall: call_0 | call_1\n"), "{grammar}");
         assert!(
             grammar.contains(

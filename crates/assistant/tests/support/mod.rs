@@ -28,6 +28,7 @@ pub(crate) fn options(context: Option<usize>, threads: usize) -> ServeOptions {
         max_batch: 16,
         queue_limit: 64,
         speculation: zhenjin_engine::Speculation::default(),
+        repetition_detection: zhenjin_assistant::RepetitionDetection::default(),
         observer: None,
     }
 }

@@ -7,7 +7,7 @@ use crate::memory_size::MemorySize;
 use anyhow::{Context, Result};
 use std::ffi::OsString;
 use std::sync::Arc;
-use zhenjin_assistant::{AdapterSpec, ModelSpec, ServedModels};
+use zhenjin_assistant::{AdapterSpec, ModelSpec, RepetitionDetection, ServedModels};
 use zhenjin_hub::ModelStore;
 use zhenjin_server::{Library, Metrics, Server, ServerOptions, Services};
 use zhenjin_store::Store;
@@ -19,6 +19,9 @@ pub(crate) async fn run(home: &Home, arguments: ServeArguments) -> Result<()> {
     let mut options =
         machine::serve_options(&arguments.engine, usize::from(arguments.max_batch), arguments.queue)?;
     options.speculation = arguments.speculation;
+    if arguments.no_repetition_detection {
+        options.repetition_detection = RepetitionDetection::Off;
+    }
     options.observer = Some(metrics.observer_of_model());
     tracing::info!(
         threads = options.compute.threads,

@@ -160,6 +160,7 @@ fn end_of(reason: &FinishReason) -> &'static str {
         FinishReason::Stop(StopCause::FormatComplete) => "format_complete",
         FinishReason::Length => "length",
         FinishReason::ToolCalls => "tool_calls",
+        FinishReason::Repetition => "repetition",
     }
 }
 
@@ -167,6 +168,7 @@ fn end_of_failure(failure: &Failure) -> &'static str {
     match failure {
         Failure::ShutDown => "shut_down",
         Failure::Broken(_) => "broken",
+        Failure::NotValid(_) => "not_valid",
     }
 }
 

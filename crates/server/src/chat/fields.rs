@@ -155,7 +155,7 @@ pub(crate) const LOGIN: &[&[Field]] = &[&[field(
 )]];
 
 /// Names of the sampling settings that a conversation keeps.
-const SETTING_NAMES: [&str; 9] = [
+const SETTING_NAMES: [&str; 10] = [
     "temperature",
     "top_p",
     "top_k",
@@ -165,6 +165,7 @@ const SETTING_NAMES: [&str; 9] = [
     "frequency_penalty",
     "seed",
     "max_tokens",
+    "repetition_detection",
 ];
 
 /// The fields of `/v1/chat/completions` that are settings of a conversation.

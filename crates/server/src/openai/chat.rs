@@ -11,6 +11,7 @@ use super::request::chat::{ChatFields, read};
 use super::response::{
     AnswerFunction, AnswerMessage, AnswerToolCall, ChatChoice, ChatCompletion, ChatCompletionChunk,
     ChunkChoice, ChunkDelta, FunctionDelta, RunningUsage, ToolCallDelta, UsageReport, finish_reason,
+    stop_reason,
 };
 use super::stream::{self, PieceWriter};
 use crate::answering::{Answering, Heading, Progress, WholeAnswer};
@@ -83,9 +84,9 @@ impl ChatWriter {
     }
 
     fn choice(&mut self, index: usize, answer: WholeAnswer) -> ChatChoice {
-        let reason = answer.end.map_or("length", |(reason, usage)| {
+        let (reason, detail) = answer.end.map_or(("length", None), |(reason, usage)| {
             self.usage.add(&usage, index == 0);
-            finish_reason(&reason)
+            (finish_reason(&reason), stop_reason(&reason))
         });
         let calls = answer.calls.into_iter().map(|call| AnswerToolCall {
             id: call.id,
@@ -107,6 +108,7 @@ impl ChatWriter {
             },
             logprobs: self.reports_logprobs.then(|| ChatLogprobs::of(&answer.thought_tokens, &answer.tokens)),
             finish_reason: reason,
+            stop_reason: detail,
         }
     }
 
@@ -128,7 +130,7 @@ impl PieceWriter for ChatWriter {
     type Piece = ChatCompletionChunk;
 
     fn write(&mut self, choice: usize, event: TextEvent) -> Vec<ChatCompletionChunk> {
-        let (mut logprobs, mut reason) = (None, None);
+        let (mut logprobs, mut reason, mut detail) = (None, None, None);
         let delta = match event {
             TextEvent::Started { .. } => {
                 ChunkDelta { role: Some("assistant"), content: Some(String::new()), ..ChunkDelta::default() }
@@ -155,12 +157,15 @@ impl PieceWriter for ChatWriter {
             TextEvent::Finished { reason: why, usage, .. } => {
                 self.usage.add(&usage, choice == 0);
                 reason = Some(finish_reason(&why));
+                detail = stop_reason(&why);
                 ChunkDelta::default()
             }
             TextEvent::Failed { .. } => return Vec::new(),
         };
         let usage = self.continuous_usage.then(|| self.running.report());
-        vec![self.chunk(vec![ChunkChoice { index: choice, delta, logprobs, finish_reason: reason }], usage)]
+        let choice =
+            ChunkChoice { index: choice, delta, logprobs, finish_reason: reason, stop_reason: detail };
+        vec![self.chunk(vec![choice], usage)]
     }
 
     fn progress(&mut self, choice: usize, progress: Progress) {

@@ -8,7 +8,7 @@ use zhenjin_assistant::{OutputFormat, TextEvent};
 use super::faults::refusal;
 use super::logprobs::CompletionLogprobsWriter;
 use super::request::completion::{CompletionFields, read};
-use super::response::{Completion, CompletionChoice, RunningUsage, UsageReport, finish_reason};
+use super::response::{Completion, CompletionChoice, RunningUsage, UsageReport, finish_reason, stop_reason};
 use super::stream::{self, PieceWriter};
 use crate::answering::{Answering, Heading, Progress, WholeAnswer};
 use crate::body::json_bytes;
@@ -100,8 +100,14 @@ impl CompletionWriter {
             text.push_str(&echo.text);
         }
         text.push_str(&answer.text);
-        let reason = answer.end.as_ref().map(|(reason, _)| finish_reason(reason));
-        CompletionChoice { index, text, logprobs, finish_reason: reason }
+        let end = answer.end.as_ref().map(|(reason, _)| reason);
+        CompletionChoice {
+            index,
+            text,
+            logprobs,
+            finish_reason: end.map(finish_reason),
+            stop_reason: end.and_then(stop_reason),
+        }
     }
 
     fn piece(&self, choices: Vec<CompletionChoice>, usage: Option<Option<UsageReport>>) -> Completion {
@@ -131,7 +137,7 @@ impl PieceWriter for CompletionWriter {
     type Piece = Completion;
 
     fn write(&mut self, choice: usize, event: TextEvent) -> Vec<Completion> {
-        let mut reason = None;
+        let (mut reason, mut detail) = (None, None);
         let (text, tokens) = match event {
             TextEvent::Started { echo: Some(echo), .. } => (echo.text, echo.tokens),
             // Completions have neither thoughts nor calls: what the model writes is the text.
@@ -144,12 +150,14 @@ impl PieceWriter for CompletionWriter {
             TextEvent::Finished { reason: why, usage, .. } => {
                 self.usage.add(&usage, choice.is_multiple_of(self.best_of));
                 reason = Some(finish_reason(&why));
+                detail = stop_reason(&why);
                 (String::new(), Vec::new())
             }
         };
         let writer = self.logprobs.get_mut(choice).and_then(Option::as_mut);
         let logprobs = if tokens.is_empty() { None } else { writer.map(|writer| writer.write(&tokens)) };
-        let choice = CompletionChoice { index: choice, text, logprobs, finish_reason: reason };
+        let choice =
+            CompletionChoice { index: choice, text, logprobs, finish_reason: reason, stop_reason: detail };
         let usage = self.continuous_usage.then(|| self.running.report());
         vec![self.piece(vec![choice], self.include_usage.then_some(usage))]
     }

@@ -61,5 +61,10 @@ pub(crate) fn failure(failure: Failure) -> ApiError {
     match failure {
         Failure::ShutDown => ApiError::shutting_down(),
         Failure::Broken(reason) => ApiError::internal(format!("the answer could not be completed: {reason}")),
+        Failure::NotValid(reason) => {
+            let message = format!("{reason}; ask again, or simplify the schema there");
+            ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_request_error", message)
+                .with_code("json_validate_failed")
+        }
     }
 }

@@ -138,6 +138,17 @@ const COMMON: &[Field] = &[
         Extension,
         "A grammar in Lark's notation that the whole answer matches. Only one of `regex`, `grammar` and a JSON `response_format`.",
     ),
+    field(
+        "repetition_detection",
+        Structured(sampling::repetition_detection_schema),
+        Honoured,
+        Extension,
+        "Whether an answer that repeats itself without end is ended, with `finish_reason` `length` and `stop_reason` \
+         `repetition_detected`. true: if it repeats the same 512 tokens or more, at least 4 times a pattern of 16 different \
+         tokens or more and at most 512, or 1,024 tokens of any pattern. An object: if a pattern of `min_pattern_size` to \
+         `max_pattern_size` tokens stands there `min_count` times (`max_pattern_size` 0: never). Default: as the server was \
+         told, else true.",
+    ),
     field("user", Text { max: 512 }, NoEffect, OpenAi, "Users are not told apart."),
 ];
 
@@ -176,7 +187,9 @@ const CHAT_ONLY: &[Field] = &[
         Structured(format::schema),
         Honoured,
         OpenAi,
-        "`text`, `json_object` (with a `schema` beside it, if you like), or `json_schema`, whose schema then holds whether or not `strict` is set.",
+        "`text`, `json_object` (with a `schema` beside it, if you like), or `json_schema`, whose schema then holds whether or not \
+         `strict` is set. Objects with `properties` or `patternProperties` and without `additionalProperties` have no other \
+         properties. With tools, the answer is calls or in this format; where a call is required, the format has no effect.",
     ),
     field(
         "tools",

@@ -32,6 +32,9 @@ pub(super) struct ChatChoice {
     pub(super) message: AnswerMessage,
     pub(super) logprobs: Option<ChatLogprobs>,
     pub(super) finish_reason: &'static str,
+    /// `repetition_detected`: the answer repeated itself without end, and was ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) stop_reason: Option<&'static str>,
 }
 
 /// What the model said.
@@ -94,6 +97,9 @@ pub(super) struct ChunkChoice {
     pub(super) delta: ChunkDelta,
     pub(super) logprobs: Option<ChatLogprobs>,
     pub(super) finish_reason: Option<&'static str>,
+    /// `repetition_detected`: the answer repeated itself without end, and was ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) stop_reason: Option<&'static str>,
 }
 
 /// What is added.
@@ -156,6 +162,9 @@ pub(super) struct CompletionChoice {
     pub(super) logprobs: Option<CompletionLogprobs>,
     /// null in all but the last piece of a stream.
     pub(super) finish_reason: Option<&'static str>,
+    /// `repetition_detected`: the answer repeated itself without end, and was ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) stop_reason: Option<&'static str>,
 }
 
 /// How many tokens a request used.
@@ -222,11 +231,20 @@ impl RunningUsage {
     }
 }
 
-/// OpenAI's word for why an answer ended.
+/// OpenAI's word for why an answer ended. It has none for an answer that repeats itself, and clients know no other words; like
+/// one that is too long, such an answer is not complete. [`stop_reason`] tells the two apart.
 pub(super) fn finish_reason(reason: &FinishReason) -> &'static str {
     match reason {
         FinishReason::Stop(_) => "stop",
-        FinishReason::Length => "length",
+        FinishReason::Length | FinishReason::Repetition => "length",
         FinishReason::ToolCalls => "tool_calls",
+    }
+}
+
+/// What OpenAI's word does not say; the field and the word are those of vLLM.
+pub(super) fn stop_reason(reason: &FinishReason) -> Option<&'static str> {
+    match reason {
+        FinishReason::Repetition => Some("repetition_detected"),
+        FinishReason::Stop(_) | FinishReason::Length | FinishReason::ToolCalls => None,
     }
 }

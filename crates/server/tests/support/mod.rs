@@ -73,6 +73,7 @@ async fn services_with(folder: &TempDir, write_model: impl FnOnce(&Path)) -> Ser
         max_batch: 8,
         queue_limit: 64,
         speculation: zhenjin_engine::Speculation::default(),
+        repetition_detection: zhenjin_assistant::RepetitionDetection::default(),
         observer: Some(metrics.observer_of_model()),
     };
     let specs = vec![ModelSpec { name: "tiny".to_owned(), path: model }];

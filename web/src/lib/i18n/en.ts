@@ -240,6 +240,8 @@ export const en = {
     },
     notANumber: 'Type a number.',
     notWhole: 'Type a whole number.',
+    endLoops: 'End answers that repeat themselves',
+    endLoopsHint: 'An answer that repeats the same words for hundreds of tokens is ended.',
     outOfRange: (low: string, high: string) => `Between ${low} and ${high}`,
   },
   preferences: {

@@ -215,6 +215,8 @@ export const zh: Messages = {
     },
     notANumber: '请输入一个数字。',
     notWhole: '请输入整数。',
+    endLoops: '回答陷入重复时结束',
+    endLoopsHint: '同样的词语重复几百个词元以上时，回答会被结束。',
     outOfRange: (low, high) => `应在 ${low} 与 ${high} 之间`,
   },
   preferences: {

@@ -14,7 +14,7 @@ pub(super) struct Answer {
     /// What a thinking model thought before it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) reasoning: Option<String>,
-    /// `stop`, `length`, `tool_calls`, or `interrupted` by the person.
+    /// `stop`, `length`, `tool_calls`, `repetition`, or `interrupted` by the person.
     pub(super) finish_reason: &'static str,
     pub(super) seed: u64,
     pub(super) prompt_tokens: usize,
@@ -69,7 +69,9 @@ pub(super) async fn stream(
                 answer.take_numbers(&usage, &timings);
                 return Ok(answer);
             }
-            Some(TextEvent::Failed { failure: Failure::Broken(reason), .. }) => {
+            Some(TextEvent::Failed {
+                failure: Failure::Broken(reason) | Failure::NotValid(reason), ..
+            }) => {
                 bail!("the answer broke off: {reason}")
             }
             Some(TextEvent::Failed { failure: Failure::ShutDown, .. }) | None => return Ok(answer),
@@ -82,6 +84,7 @@ fn reason_name(reason: &FinishReason) -> &'static str {
         FinishReason::Stop(_) => "stop",
         FinishReason::Length => "length",
         FinishReason::ToolCalls => "tool_calls",
+        FinishReason::Repetition => "repetition",
     }
 }
 

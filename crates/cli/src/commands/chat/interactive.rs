@@ -101,6 +101,9 @@ impl Conversation<'_> {
                     "length" => {
                         eprintln!("(the context or --max-tokens is reached; the answer is not complete)")
                     }
+                    "repetition" => eprintln!(
+                        "(ended, as the answer repeated itself; --no-repetition-detection lets it go on)"
+                    ),
                     _ => {}
                 }
                 let said = Message::new(Role::Assistant, answer.answer.clone());

@@ -14,7 +14,8 @@ use serde::Serialize;
 use std::io::{IsTerminal, Read, Write};
 use std::sync::Arc;
 use zhenjin_assistant::{
-    Assistant, ChatRequest, GenerationOptions, Message, Role, SamplingSettings, ServedModels,
+    Assistant, ChatRequest, GenerationOptions, Message, RepetitionDetection, Role, SamplingSettings,
+    ServedModels,
 };
 
 /// The most bytes read from a pipe; far more than any context holds.
@@ -106,6 +107,7 @@ fn request(messages: Vec<Message>, arguments: &ChatArguments) -> ChatRequest {
                 ..SamplingSettings::default()
             },
             max_tokens: sampling.max_tokens,
+            repetition_detection: arguments.no_repetition_detection.then_some(RepetitionDetection::Off),
             ..GenerationOptions::default()
         },
         ..ChatRequest::new(messages)

@@ -116,7 +116,8 @@ async fn solve(
         }
         for (kind, expected, generation) in running {
             let answer = finish(generation).await?;
-            column.unfinished += usize::from(answer.reason == Some(FinishReason::Length));
+            column.unfinished +=
+                usize::from(matches!(answer.reason, Some(FinishReason::Length | FinishReason::Repetition)));
             column.scores.judge(kind, &answer.text, expected);
         }
     }

@@ -49,7 +49,7 @@ pub(super) async fn finish(mut generation: TextGeneration) -> Result<Answer> {
             TextEvent::Started { echo, .. } => answer.echo = echo,
             TextEvent::Delta { text, .. } => answer.text.push_str(&text),
             TextEvent::Finished { reason, .. } => answer.reason = Some(reason),
-            TextEvent::Failed { failure: Failure::Broken(reason), .. } => {
+            TextEvent::Failed { failure: Failure::Broken(reason) | Failure::NotValid(reason), .. } => {
                 bail!("the engine failed: {reason}")
             }
             TextEvent::Failed { failure: Failure::ShutDown, .. } => bail!("the engine was shut down"),

@@ -133,7 +133,8 @@ async fn generate(
         }
         for (head, generation) in running {
             let answer = finish(generation).await?;
-            measured.unfinished += usize::from(answer.reason == Some(FinishReason::Length));
+            measured.unfinished +=
+                usize::from(matches!(answer.reason, Some(FinishReason::Length | FinishReason::Repetition)));
             generated.push(documents.judged(&head, answer.text)?);
         }
     }

@@ -141,7 +141,7 @@ async fn take_down(
                     buffer.finished = Some((usage, timings));
                     return match failure {
                         Failure::ShutDown => Ending::new(Status::Interrupted),
-                        Failure::Broken(reason) => Ending::failed(reason),
+                        Failure::Broken(reason) | Failure::NotValid(reason) => Ending::failed(reason),
                     };
                 }
                 None => return Ending::failed("the model ended without saying why"),
@@ -160,6 +160,7 @@ fn word(reason: &FinishReason) -> &'static str {
         FinishReason::Stop(_) => "stop",
         FinishReason::Length => "length",
         FinishReason::ToolCalls => "tool_calls",
+        FinishReason::Repetition => "repetition",
     }
 }
 

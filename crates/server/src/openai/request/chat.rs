@@ -1,7 +1,7 @@
 //! A chat request as a whole: its fields, and which of them go together.
 
 use serde_json::Value;
-use zhenjin_assistant::{ChatRequest, OutputFormat, ToolChoice};
+use zhenjin_assistant::{ChatRequest, ToolChoice};
 
 use super::format::WantedFormat;
 use super::sampling::{Delivery, one_name, read_delivery, read_options};
@@ -32,13 +32,6 @@ pub(crate) fn read(body: &Value) -> Result<ChatFields, ApiError> {
     let tool_choice = read_tool_choice(fields.get("tool_choice").as_ref(), &mut tools)?;
     let format = format::read(&fields)?;
     let output_format = format.format.clone();
-    if output_format != OutputFormat::Text && tool_choice != ToolChoice::None {
-        return Err(ApiError::invalid(
-            "tool_choice",
-            "`tools` ask for calls, while `response_format`, `regex` or `grammar` says what the whole answer must look like: \
-             send one of them, or `tool_choice` none",
-        ));
-    }
     let template_variables = fields
         .get("chat_template_kwargs")
         .map(|node| messages::read_template_variables(&node))

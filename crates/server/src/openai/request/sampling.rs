@@ -1,7 +1,7 @@
 //! How tokens are chosen and when an answer ends, for both routes.
 
 use serde_json::{Value, json};
-use zhenjin_assistant::{GenerationOptions, SamplingSettings};
+use zhenjin_assistant::{GenerationOptions, MAX_COUNT, MAX_PATTERN, RepetitionDetection, SamplingSettings};
 
 use super::limits;
 use super::node::Node;
@@ -33,6 +33,10 @@ pub(crate) fn read_options(
         stop: fields.get("stop").map(|node| read_stop(&node)).transpose()?.unwrap_or_default(),
         stop_token_ids: stop_token_ids.unwrap_or_default(),
         logprobs,
+        repetition_detection: fields
+            .get("repetition_detection")
+            .map(|node| read_repetition_detection(&node))
+            .transpose()?,
         ..GenerationOptions::default()
     })
 }
@@ -100,6 +104,40 @@ pub(crate) fn read_delivery(fields: &CheckedFields<'_>) -> Result<Delivery, ApiE
         }
     }
     Ok(Delivery { stream, include_usage, continuous_usage })
+}
+
+/// A switch, or a rule in the shape that vLLM gives it.
+fn read_repetition_detection(node: &Node<'_>) -> Result<RepetitionDetection, ApiError> {
+    if let Value::Bool(is_on) = node.value {
+        return Ok(if *is_on { RepetitionDetection::Standard } else { RepetitionDetection::Off });
+    }
+    if !node.value.is_object() {
+        return Err(node.error("must be true, false or an object"));
+    }
+    let fields = node.object(&["max_pattern_size", "min_pattern_size", "min_count"])?;
+    let count = |name: &str, to: usize| {
+        fields.get(name).map_or(Ok(0), |node| Ok::<_, ApiError>(node.integer(0, to as i64)? as usize))
+    };
+    let max_pattern = count("max_pattern_size", MAX_PATTERN)?;
+    let min_pattern = count("min_pattern_size", MAX_PATTERN)?.max(1);
+    let min_count = count("min_count", MAX_COUNT)?;
+    if max_pattern == 0 {
+        return Ok(RepetitionDetection::Off);
+    }
+    if min_pattern > max_pattern {
+        return Err(node.error("must have a `min_pattern_size` that is at most its `max_pattern_size`"));
+    }
+    if min_count < 2 {
+        return Err(node.error("must have a `min_count` of 2 or more"));
+    }
+    Ok(RepetitionDetection::Pattern { min_pattern, max_pattern, min_count })
+}
+
+pub(crate) fn repetition_detection_schema() -> Value {
+    let size = || json!({ "type": ["integer", "null"], "minimum": 0, "maximum": MAX_PATTERN });
+    json!({ "anyOf": [{ "type": "boolean" }, { "type": "object", "additionalProperties": false, "properties": {
+        "max_pattern_size": size(), "min_pattern_size": size(),
+        "min_count": { "type": ["integer", "null"], "minimum": 0, "maximum": MAX_COUNT } } }] })
 }
 
 fn read_logit_bias(node: &Node<'_>) -> Result<Vec<(u32, f32)>, ApiError> {

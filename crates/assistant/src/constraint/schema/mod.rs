@@ -1,0 +1,102 @@
+//! JSON schemas as people and generators write them: made into what the grammar's compiler knows, and into a check of the
+//! complete answer.
+//!
+//! * [`references`]: where `$ref` points.
+//! * [`rewrite`]: a schema in the compiler's subset. What the subset cannot say is narrowed (fewer answers than the schema
+//!   allows, all of them right), or else left out; then only the check can tell whether an answer is right.
+//! * [`objects`], [`scalars`], [`conditions`], [`strings`]: the parts of that about objects, about single values, about `not`, `if`
+//!   and their relatives, and about patterns.
+//! * [`check`]: the complete answer against the whole schema, by the `jsonschema` crate.
+//!
+//! One rule is not JSON Schema's: an object with `properties` or `patternProperties` and no `additionalProperties` has no other
+//! properties. Models go on with further keys for ever where nothing forbids it.
+
+mod check;
+mod conditions;
+mod objects;
+mod references;
+mod rewrite;
+mod scalars;
+mod strings;
+#[cfg(test)]
+mod tests;
+
+use serde_json::Value;
+
+pub(crate) use check::AnswerCheck;
+use references::References;
+pub(crate) use rewrite::{Rewritten, rewrite};
+
+/// What is wrong with a schema, and where.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("at {}: {reason}", shown(pointer))]
+pub(crate) struct SchemaError {
+    /// The keyword's place: a JSON pointer (RFC 6901).
+    pub(crate) pointer: String,
+    /// What is wrong there.
+    pub(crate) reason: String,
+    /// It is a schema, but no value satisfies it.
+    pub(crate) is_impossible: bool,
+}
+
+impl SchemaError {
+    pub(crate) fn new(pointer: impl Into<String>, reason: impl Into<String>) -> SchemaError {
+        SchemaError { pointer: pointer.into(), reason: reason.into(), is_impossible: false }
+    }
+
+    /// No value satisfies the schema, by the keyword at `pointer`.
+    pub(crate) fn impossible(pointer: impl Into<String>, reason: impl Into<String>) -> SchemaError {
+        SchemaError { is_impossible: true, ..SchemaError::new(pointer, reason) }
+    }
+}
+
+/// Compiles a schema without nulls for checking, and rewrites it.
+///
+/// # Errors
+/// [`SchemaError`] at the keyword that is wrong, or that no answer can satisfy.
+pub(crate) fn prepare(schema: &Value) -> Result<(AnswerCheck, Rewritten), SchemaError> {
+    References::new(schema).check_size()?;
+    match AnswerCheck::new(schema) {
+        Ok(check) => Ok((check, rewrite(schema, "")?)),
+        // The library does not say where a reference stands that leads nowhere.
+        Err(error) if error.pointer.is_empty() => Err(rewrite(schema, "").err().unwrap_or(error)),
+        Err(error) => Err(error),
+    }
+}
+
+fn shown(pointer: &str) -> String {
+    if pointer.is_empty() { "the schema itself".to_owned() } else { format!("`{pointer}`") }
+}
+
+/// `pointer` and one more step.
+pub(crate) fn child(pointer: &str, step: &str) -> String {
+    format!("{pointer}/{}", step.replace('~', "~0").replace('/', "~1"))
+}
+
+/// The schema without the keywords that are null, as some generators write absent ones.
+pub(crate) fn without_nulls(schema: &Value) -> Value {
+    /// Keywords whose value is no schema and may hold null.
+    const VALUES: [&str; 5] = ["const", "enum", "default", "examples", "example"];
+    /// Keywords whose value maps names to schemas; no name is a keyword.
+    const MAPS: [&str; 6] =
+        ["properties", "patternProperties", "$defs", "definitions", "dependentSchemas", "dependencies"];
+    match schema {
+        Value::Object(entries) => {
+            let kept =
+                entries.iter().filter(|(name, value)| !value.is_null() || VALUES.contains(&name.as_str()));
+            let kept = kept.map(|(name, value)| {
+                let value = match value {
+                    value if VALUES.contains(&name.as_str()) => value.clone(),
+                    Value::Object(map) if MAPS.contains(&name.as_str()) => {
+                        map.iter().map(|(name, schema)| (name.clone(), without_nulls(schema))).collect()
+                    }
+                    value => without_nulls(value),
+                };
+                (name.clone(), value)
+            });
+            kept.collect()
+        }
+        Value::Array(items) => items.iter().map(without_nulls).collect(),
+        other => other.clone(),
+    }
+}

@@ -144,6 +144,18 @@ fn what_no_value_satisfies_stays_away_where_it_may() {
 }
 
 #[test]
+fn references_that_double_are_refused_by_their_size() {
+    let mut definitions = serde_json::Map::new();
+    for level in 0..40 {
+        let next = json!({ "$ref": format!("#/$defs/{}", level + 1) });
+        definitions.insert(level.to_string(), json!({ "allOf": [next, next] }));
+    }
+    definitions.insert("40".to_owned(), json!({ "type": "string" }));
+    let error = refused(json!({ "$ref": "#/$defs/0", "$defs": definitions }));
+    assert!(error.reason.contains("100000 values"), "{error}");
+}
+
+#[test]
 fn nulls_are_absent_keywords() {
     let schema = json!({ "type": "object", "required": null, "additionalProperties": null, "properties": {
         "a": { "const": null }, "default": { "default": null, "pattern": null } } });

@@ -1312,6 +1312,12 @@ export interface components {
                 seed?: number | null;
                 /** @description The most tokens to generate. Default, and -1: what the context has room for. */
                 max_tokens?: (number | null) | -1;
+                /** @description Whether an answer that repeats itself without end is ended. */
+                repetition_detection?: (boolean | {
+                    max_pattern_size?: number | null;
+                    min_pattern_size?: number | null;
+                    min_count?: number | null;
+                }) | null;
             } | null;
             /** @description The last message of the branch to show next time. */
             current_leaf?: string | null;
@@ -1426,6 +1432,12 @@ export interface components {
                 seed?: number | null;
                 /** @description The most tokens to generate. Default, and -1: what the context has room for. */
                 max_tokens?: (number | null) | -1;
+                /** @description Whether an answer that repeats itself without end is ended. */
+                repetition_detection?: (boolean | {
+                    max_pattern_size?: number | null;
+                    min_pattern_size?: number | null;
+                    min_count?: number | null;
+                }) | null;
             } | null;
             /** @description The question, not empty. */
             content: string;
@@ -1581,6 +1593,12 @@ export interface components {
                 seed?: number | null;
                 /** @description The most tokens to generate. Default, and -1: what the context has room for. */
                 max_tokens?: (number | null) | -1;
+                /** @description Whether an answer that repeats itself without end is ended. */
+                repetition_detection?: (boolean | {
+                    max_pattern_size?: number | null;
+                    min_pattern_size?: number | null;
+                    min_count?: number | null;
+                }) | null;
             } | null;
         };
         /**
@@ -2078,6 +2096,12 @@ export interface components {
             seed: number | null;
             /** @description The most tokens to generate. Default, and -1: what the context has room for. */
             max_tokens: (number | null) | -1;
+            /** @description Whether an answer that repeats itself without end is ended. */
+            repetition_detection: (boolean | {
+                max_pattern_size?: number | null;
+                min_pattern_size?: number | null;
+                min_count?: number | null;
+            }) | null;
         };
         /** @description A part of a thought. */
         ThoughtPart: {

@@ -45,7 +45,6 @@ pub(crate) const PRE_TOKENISERS: &[&str] = &[
     "WhitespaceSplit",
     "CharDelimiterSplit",
     "UnicodeScripts",
-    "FixedLength",
     "BertPreTokenizer",
 ];
 const DECODERS: &[&str] = &["Sequence", "ByteLevel", "Replace", "ByteFallback", "Fuse", "Strip", "Metaspace"];

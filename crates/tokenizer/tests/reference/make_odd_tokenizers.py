@@ -109,7 +109,6 @@ ODD = {
     "split merged": split({"type": "Split", "pattern": {"Regex": "[^a]"}, "behavior": "Contiguous", "invert": False}),
     "split at a character": split({"type": "CharDelimiterSplit", "delimiter": "b"}),
     "scripts": split({"type": "UnicodeScripts"}),
-    "a fixed length": split({"type": "FixedLength", "length": 3}),
     "BertNormalizer": normalised({"type": "BertNormalizer", "clean_text": True, "handle_chinese_chars": True, "strip_accents": None, "lowercase": True}),
     "Nmt": normalised({"type": "Nmt"}),
     "BertPreTokenizer": split({"type": "BertPreTokenizer"}),
@@ -130,6 +129,7 @@ REFUSED = {
     "Unigram": changed(SENTENCE_PIECE, model=None) | {"model": {"type": "Unigram", "unk_id": 0, "vocab": [["<unk>", 0.0], ["a", -1.0]], "byte_fallback": False}},
     "WordPiece": changed(SENTENCE_PIECE) | {"model": {"type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##", "max_input_chars_per_word": 100, "vocab": {"[UNK]": 0, "a": 1}}},
     "WordLevel": changed(SENTENCE_PIECE) | {"model": {"type": "WordLevel", "unk_token": "[UNK]", "vocab": {"[UNK]": 0, "a": 1}}},
+    "FixedLength": split({"type": "FixedLength", "length": 3}),
     "dropout": changed(BYTE_LEVEL, {"dropout": 0.1}),
     "</w>": changed(BYTE_LEVEL, {"end_of_word_suffix": "</w>"}),
 }

@@ -55,7 +55,6 @@ const COMMON: &[Case] = &[
     (r#""repetition_detection": true"#, ""),
     (r#""repetition_detection": false"#, ""),
     (r#""repetition_detection": {"max_pattern_size": 0}"#, ""),
-    (r#""repetition_detection": {"max_pattern_size": 20, "min_count": 3}"#, ""),
     (r#""repetition_detection": {"max_pattern_size": 20}"#, "must have a `min_count` of 2 or more"),
     (
         r#""repetition_detection": {"max_pattern_size": 2, "min_pattern_size": 3, "min_count": 3}"#,

@@ -81,7 +81,7 @@ impl Writer {
             FinishReason::Stop(StopCause::StopString(text)) => ("stop_sequence", Some(text.clone())),
             FinishReason::Stop(_) => ("end_turn", None),
             FinishReason::Length if self.reaches_context => ("model_context_window_exceeded", None),
-            FinishReason::Length => ("max_tokens", None),
+            FinishReason::Length | FinishReason::Repetition => ("max_tokens", None),
             FinishReason::ToolCalls => ("tool_use", None),
         };
         AnthropicEnding { stop_reason: Some(stop_reason), stop_sequence }

@@ -111,7 +111,7 @@ impl Writer {
             logprobs: None,
             done: true,
             done_reason: Some(match reason {
-                FinishReason::Length => "length",
+                FinishReason::Length | FinishReason::Repetition => "length",
                 FinishReason::Stop(_) | FinishReason::ToolCalls => "stop",
             }),
             total_duration: nanoseconds(self.asked.elapsed()),

@@ -60,7 +60,7 @@ impl Writer {
     /// The whole answer.
     pub(super) fn whole(mut self, answer: WholeAnswer) -> ResponseObject {
         let (reason, usage) = answer.end.unwrap_or((FinishReason::Length, Usage::default()));
-        let is_cut = reason == FinishReason::Length;
+        let is_cut = matches!(reason, FinishReason::Length | FinishReason::Repetition);
         self.thought_tokens = answer.thought_count;
         let has_thought = !answer.thought.is_empty();
         if has_thought {
@@ -132,7 +132,7 @@ impl Writer {
     }
 
     fn ended(&self, reason: &FinishReason, usage: &Usage) -> ResponseObject {
-        let is_cut = *reason == FinishReason::Length;
+        let is_cut = matches!(reason, FinishReason::Length | FinishReason::Repetition);
         ResponseObject {
             incomplete_details: is_cut.then_some(IncompleteDetails { reason: "max_output_tokens" }),
             usage: Some(ResponseUsage::of(usage, self.thought_tokens)),
@@ -317,7 +317,7 @@ impl AnswerWriter for Writer {
                 self.write_arguments(arguments, pieces);
             }
             TextEvent::Finished { reason, usage, .. } => {
-                let is_cut = reason == FinishReason::Length;
+                let is_cut = matches!(reason, FinishReason::Length | FinishReason::Repetition);
                 if self.open.is_none() && self.output.is_empty() {
                     self.begin(Open::Message { text: String::new(), logprobs: Vec::new() }, pieces);
                 }

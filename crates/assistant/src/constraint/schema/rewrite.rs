@@ -283,7 +283,7 @@ impl<'s> Rewriter<'s> {
             if members.len() <= MOST_EXCLUSIVE {
                 for (_, other) in others {
                     let unless = negation(other, &self.references);
-                    if let Some(unless) = unless.filter(|unless| is_short(unless)) {
+                    if let Some(unless) = unless.filter(is_short) {
                         parts.push(self.schema(&unless, &place, None)?);
                     }
                 }

@@ -15,6 +15,7 @@ use crate::constraint::least_tokens::LeastTokens;
 use crate::constraint::limits;
 use crate::error::AssistantError;
 use crate::generation::TextGeneration;
+use crate::lease::{Lease, Leases};
 use crate::prompt::{self, Prompt, ToolStyle};
 use crate::request::{
     ChatRequest, CompletionPrompt, CompletionRequest, GenerationOptions, OutputFormat, Tool, ToolChoice,
@@ -63,6 +64,8 @@ pub(crate) struct LoadedModel {
     /// When an answer counts as a loop, where a request says nothing.
     pub(crate) repetition_detection: RepetitionDetection,
     pub(crate) engine: Engine,
+    /// Those who use it.
+    pub(crate) leases: Leases,
     /// Built when the first request asks for an output format.
     pub(crate) format_compiler: OnceLock<Result<FormatCompiler, AssistantError>>,
 }
@@ -75,6 +78,8 @@ pub struct Assistant {
     pub(crate) model: Arc<LoadedModel>,
     info: AssistantInfo,
     adapter: Option<Arc<Adapter>>,
+    /// Of the model and of the adapter; none where it is only kept to be leased.
+    leases: Vec<Lease>,
 }
 
 /// A request in tokens, before it is known how many answers are wanted.
@@ -89,11 +94,23 @@ struct Prepared {
 impl Assistant {
     /// The assistant of a loaded model.
     pub(crate) fn new(model: LoadedModel) -> Assistant {
-        Assistant { info: model.info.clone(), model: Arc::new(model), adapter: None }
+        Assistant { info: model.info.clone(), model: Arc::new(model), adapter: None, leases: Vec::new() }
     }
 
-    /// The same model with an adapter, served under `name`.
-    pub(crate) fn with_adapter(&self, name: &str, adapter: Arc<Adapter>) -> Assistant {
+    /// The same for somebody who uses it: the model is in use for as long as the value, or an answer of it, is held.
+    pub(crate) fn leased(&self) -> Assistant {
+        let Assistant { model, info, adapter, leases } = self;
+        let leases = leases.iter().cloned().chain([model.leases.lease()]).collect();
+        Assistant { model: Arc::clone(model), info: info.clone(), adapter: adapter.clone(), leases }
+    }
+
+    /// Whether both are of one loaded model, with whatever adapters.
+    pub fn shares_model_with(&self, other: &Assistant) -> bool {
+        Arc::ptr_eq(&self.model, &other.model)
+    }
+
+    /// The same model with an adapter in use, served under `name`.
+    pub(crate) fn with_adapter(&self, name: &str, adapter: Arc<Adapter>, lease: Lease) -> Assistant {
         let base = &self.model.info;
         let parts =
             [base.fingerprint.as_bytes(), adapter.fingerprint().as_bytes().as_slice()].map(<[u8]>::to_vec);
@@ -105,7 +122,8 @@ impl Assistant {
             fingerprint: system_fingerprint(fingerprint),
             ..base.clone()
         };
-        Assistant { model: Arc::clone(&self.model), info, adapter: Some(adapter) }
+        let leases = self.leases.iter().cloned().chain([lease]).collect();
+        Assistant { model: Arc::clone(&self.model), info, adapter: Some(adapter), leases }
     }
 
     /// Answers a conversation.
@@ -257,9 +275,9 @@ impl Assistant {
         self.model.engine.stats()
     }
 
-    /// True if another holder has this assistant or one of its answers.
-    pub(crate) fn is_in_use(this: &Arc<Assistant>) -> bool {
-        Arc::strong_count(this) > 1 || Arc::strong_count(&this.model) > 1
+    /// How many use the model: holders of a leased assistant, and answers.
+    pub(crate) fn users(&self) -> usize {
+        self.model.leases.count()
     }
 
     fn offered_tools<'r>(&self, request: &'r ChatRequest) -> Result<Vec<&'r Tool>, AssistantError> {
@@ -355,7 +373,7 @@ impl Assistant {
             let checks = prepared.format.as_ref().map(CompiledFormat::checks).unwrap_or_default();
             generations.push(TextGeneration::new(
                 generation,
-                model,
+                (model, self.leases.clone()),
                 pipeline,
                 wants_tokens,
                 echo,

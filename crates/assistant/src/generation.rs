@@ -9,12 +9,15 @@ use crate::answer::checks::{AnswerChecks, CheckedTexts};
 use crate::answer::pipeline::{Ending, Output, Pipeline, token_info};
 use crate::assistant::LoadedModel;
 use crate::event::{Echo, Failure, FinishReason, StopCause, TextEvent, TokenInfo};
+use crate::lease::Lease;
 use crate::tools::parser::Part;
 
 /// The events of one answer, in order. The model is not unloaded while this is held.
 pub struct TextGeneration {
     generation: Generation,
     model: Arc<LoadedModel>,
+    /// The model, and the adapter if there is one, are in use until the answer is dropped.
+    _leases: Vec<Lease>,
     pipeline: Pipeline,
     wants_tokens: bool,
     /// The prompt's text, if it is to be echoed.
@@ -35,7 +38,7 @@ pub struct TextGeneration {
 impl TextGeneration {
     pub(crate) fn new(
         generation: Generation,
-        model: Arc<LoadedModel>,
+        (model, leases): (Arc<LoadedModel>, Vec<Lease>),
         pipeline: Pipeline,
         wants_tokens: bool,
         echo: Option<String>,
@@ -45,6 +48,7 @@ impl TextGeneration {
         TextGeneration {
             generation,
             model,
+            _leases: leases,
             pipeline,
             wants_tokens,
             echo,

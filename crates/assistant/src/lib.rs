@@ -16,6 +16,7 @@ mod constraint;
 mod error;
 mod event;
 mod generation;
+mod lease;
 mod prompt;
 mod request;
 mod served;

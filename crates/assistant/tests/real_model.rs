@@ -223,11 +223,12 @@ fn a_named_or_required_tool_is_called_with_valid_arguments() {
     request.tool_choice = ToolChoice::None;
     assert!(with_tools > assistant.count_prompt(&request).unwrap() + 50);
     request.tool_choice = ToolChoice::Auto;
+    // Beside a format the answer is a call or has the format.
     request.output_format = OutputFormat::JsonObject;
-    assert!(matches!(
-        assistant.chat(&request),
-        Err(AssistantError::Invalid { field: "response_format", .. })
-    ));
+    let answer = read(assistant.chat(&request).unwrap());
+    let is_object = || serde_json::from_str::<Value>(&answer.text).is_ok_and(|value| value.is_object());
+    let was_cut = answer.reason == Some(FinishReason::Length);
+    assert!(!answer.calls.is_empty() || is_object() || (was_cut && answer.text.trim_start().starts_with('{')), "{answer:?}");
 }
 
 #[test]

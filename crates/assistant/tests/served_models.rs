@@ -3,7 +3,7 @@
 mod support;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use support::{block_on, options, question, read, real_model};
 use zhenjin_assistant::{AssistantError, ModelSpec, ModelState, ServeOptions, ServedModels};
@@ -58,12 +58,21 @@ fn a_load_waits_for_a_model_in_use_and_requests_share_one_load() {
             std::thread::spawn(move || block_on(models.get("c")).unwrap())
         })
         .collect();
-    std::thread::sleep(Duration::from_millis(300));
-    assert_eq!(models.list()[2].state, ModelState::Loading);
-    assert_eq!(states(&models)[..2], [ModelState::Loaded, ModelState::Loaded]);
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while models.list()[2].state != ModelState::Loading {
+        assert!(Instant::now() < deadline, "the load never began");
+        std::thread::yield_now();
+    }
+    // While both are held, both answer, and the load waits.
+    for assistant in &held {
+        assert!(!read(assistant.chat(&question("Say hello.")).unwrap()).text.is_empty());
+        use ModelState::{Loaded, Loading};
+        assert_eq!(states(&models), [Loaded, Loaded, Loading]);
+    }
+    assert_eq!(models.list().iter().map(|model| model.users).collect::<Vec<_>>(), [1, 1, 0]);
     drop(held);
     let got: Vec<_> = waiting.into_iter().map(|thread| thread.join().unwrap()).collect();
-    assert!(got.iter().all(|assistant| Arc::ptr_eq(assistant, &got[0])));
+    assert!(got.iter().all(|assistant| assistant.shares_model_with(&got[0])));
     assert_eq!(got[0].info().name, "c");
 }
 

@@ -241,10 +241,10 @@ pub(crate) struct ServeArguments {
     /// Ask for a key on loopback too
     #[arg(long)]
     pub(crate) require_key: bool,
-    /// Another host name under which browsers may reach the server (repeatable)
+    /// Another host name under which browsers may reach the server; it then asks for a key (repeatable)
     #[arg(long, value_name = "HOST")]
     pub(crate) allowed_host: Vec<String>,
-    /// A page's origin that may call the API from a browser (repeatable)
+    /// A page's origin that may call the API from a browser: https://example.org, app://name, null (repeatable)
     #[arg(long, value_name = "ORIGIN")]
     pub(crate) cors_origin: Vec<String>,
     /// How long running answers may take to end when the server stops

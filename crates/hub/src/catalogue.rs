@@ -102,6 +102,8 @@ pub enum CatalogueSource {
         version: String,
         /// The folder inside the wheel that holds the files.
         folder: String,
+        /// The wheel itself, with its digest: what the index offers under the name must be this.
+        wheel: CatalogueFile,
     },
     /// The program itself, which carries the files.
     Program,
@@ -164,6 +166,13 @@ mod tests {
             assert!(!entry.sources.is_empty() && !entry.files.is_empty(), "{}", entry.name);
             assert!(!entry.good_for.en.is_empty() && !entry.good_for.zh.is_empty(), "{}", entry.name);
             assert!(entry.licence.url.starts_with("https://"), "{}", entry.name);
+            let wheels = entry.sources.iter().filter_map(|source| match source {
+                CatalogueSource::PackageIndex { wheel, .. } => Some(wheel),
+                _ => None,
+            });
+            for wheel in wheels {
+                assert!(wheel.sha256.is_some() && wheel.file.ends_with(".whl"), "{}", entry.name);
+            }
             for file in &entry.files {
                 assert!(file.bytes.is_some() != file.approximate_bytes.is_some(), "{}", entry.name);
                 assert!(

@@ -57,9 +57,27 @@ impl ModelReference {
         Ok(ModelReference::HuggingFace { repository: repository.to_owned(), file: file.map(str::to_owned) })
     }
 
-    /// The name of the model's folder in the store: `:` and `/` become `--`.
+    /// The name of the model's folder in the store, which no other model has: `:` and `/` become `--`, so a `-` beside another one or
+    /// beside those becomes `%2D`, and `%` becomes `%25`. (Which of the two a `--` stands for, its place tells.)
     pub fn folder_name(&self) -> String {
-        self.to_string().replace([':', '/'], "--")
+        let name: Vec<char> = self.to_string().chars().collect();
+        let becomes_hyphens = |place: Option<usize>| {
+            place
+                .and_then(|place| name.get(place))
+                .is_some_and(|character| matches!(character, '-' | ':' | '/'))
+        };
+        let mut folder = String::with_capacity(name.len());
+        for (place, &character) in name.iter().enumerate() {
+            match character {
+                ':' | '/' => folder.push_str("--"),
+                '%' => folder.push_str("%25"),
+                '-' if becomes_hyphens(place.checked_sub(1)) || becomes_hyphens(Some(place + 1)) => {
+                    folder.push_str("%2D");
+                }
+                other => folder.push(other),
+            }
+        }
+        folder
     }
 }
 
@@ -95,6 +113,7 @@ pub(crate) fn is_safe_path(path: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn names_are_taken_apart_and_put_together() {
@@ -104,6 +123,44 @@ mod tests {
             assert_eq!(ModelReference::parse(name).unwrap().to_string(), name);
         }
         assert_eq!(ModelReference::parse("hf:a/b:c/d.gguf").unwrap().folder_name(), "hf--a--b--c--d.gguf");
+    }
+
+    #[test]
+    fn a_name_with_two_hyphens_has_a_folder_of_its_own() {
+        let folder = |name: &str| ModelReference::parse(name).unwrap().folder_name();
+        assert_eq!(folder("smollm2:135m"), "smollm2--135m");
+        assert_eq!(folder("smollm2--135m"), "smollm2%2D%2D135m");
+        assert_eq!((folder("a-:b"), folder("a:-b")), ("a%2D--b".to_owned(), "a--%2Db".to_owned()));
+        assert_eq!(folder("hf:a-b/c:d%2D.gguf"), "hf--a-b--c--d%252D.gguf");
+    }
+
+    proptest! {
+        #[test]
+        fn two_names_never_have_one_folder(
+            one in "(hf:)?[a.%-]{1,4}([:/][a.%-]{1,3}){0,3}",
+            other in "(hf:)?[a.%-]{1,4}([:/][a.%-]{1,3}){0,3}",
+        ) {
+            if let (Ok(first), Ok(second)) = (ModelReference::parse(&one), ModelReference::parse(&other)) {
+                prop_assert_eq!(one == other, first.folder_name() == second.folder_name(), "{} {}", one, other);
+                prop_assert!(!first.folder_name().contains(['/', ':']));
+            }
+        }
+
+        #[test]
+        fn a_name_and_its_likes_never_have_one_folder(
+            parts in proptest::collection::vec("[a-]{1,3}", 1..5), first in 0usize..3, second in 0usize..3,
+        ) {
+            // The same parts put together in other ways: what the old names confused.
+            let join = |way: usize| match way {
+                0 => parts.join("--"),
+                1 => parts.join(":"),
+                _ => format!("hf:{}", parts.join("/")),
+            };
+            let (one, other) = (join(first), join(second));
+            if let (Ok(a), Ok(b)) = (ModelReference::parse(&one), ModelReference::parse(&other)) {
+                prop_assert_eq!(one == other, a.folder_name() == b.folder_name(), "{} {}", one, other);
+            }
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! Layout of the store's folder:
 //! ```text
-//! smollm2--135m/                     one folder per model: its name with `:` and `/` written as `--`
+//! smollm2--135m/                     one folder per model, named by it: see `ModelReference::folder_name`
 //!     model.json                     name, source, files with sizes and digests; written last, so it marks a whole model
 //!     SmolLM2-135M-Instruct.Q4_1.gguf
 //!     X.gguf.partial                 an unfinished download, and what it is a part of
@@ -55,6 +55,18 @@ pub struct ManifestFile {
     pub bytes: u64,
     /// SHA-256 of the contents, computed while downloading.
     pub sha256: String,
+    /// Whether it had the digest that the catalogue or the source gives; false for a file of which neither gives one.
+    #[serde(default = "yes", skip_serializing_if = "is_true")]
+    pub verified: bool,
+}
+
+/// Earlier versions did not record it; they took no weights without a digest.
+fn yes() -> bool {
+    true
+}
+
+fn is_true(value: &bool) -> bool {
+    *value
 }
 
 /// A model that can be opened.
@@ -87,10 +99,54 @@ impl ModelStore {
     }
 
     /// Locks a model's folder against other programs, making the store's folder when it is missing.
+    ///
+    /// # Errors
+    /// [`ModelStoreError::Busy`] while another program has it; [`ModelStoreError::BadName`] where it holds another model, as two names
+    /// that differ in case alone have one folder on some disks.
     pub(crate) fn lock(&self, reference: &ModelReference) -> Result<FolderLock, ModelStoreError> {
         fs::create_dir_all(&self.root).map_err(ModelStoreError::io("make the folder", &self.root))?;
-        let path = self.root.join(format!("{}.lock", reference.folder_name()));
-        FolderLock::try_acquire(&path, &reference.to_string())
+        self.rename_old_folders()?;
+        let (folder, name) = (reference.folder_name(), reference.to_string());
+        let lock = FolderLock::try_acquire(&self.lock_path(&folder), &name)?;
+        match name_in(&self.root.join(folder)).filter(|found| *found != name) {
+            Some(found) => {
+                let reason = format!("on this disk its folder is the one of {found}");
+                Err(ModelStoreError::BadName { name, reason })
+            }
+            None => Ok(lock),
+        }
+    }
+
+    fn lock_path(&self, folder: &str) -> PathBuf {
+        self.root.join(format!("{folder}.lock"))
+    }
+
+    /// Earlier versions gave some models each other's folders (`a--b` and `a:b`). A folder whose model has another one now moves there.
+    fn rename_old_folders(&self) -> Result<(), ModelStoreError> {
+        let entries = match fs::read_dir(&self.root) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(ModelStoreError::io("read the folder", &self.root)(error)),
+        };
+        for old in entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()) {
+            let Some(name) = name_in(&self.root.join(&old)) else { continue };
+            let Ok(reference) = ModelReference::parse(&name) else { continue };
+            let new = reference.folder_name();
+            let target = self.root.join(&new);
+            if new == old || target.exists() {
+                continue;
+            }
+            match FolderLock::try_acquire(&self.lock_path(&old), &name) {
+                Ok(_lock) => {
+                    zhenjin_files::rename(&self.root.join(&old), &target)?;
+                    tracing::info!(model = name, from = old, to = new, "a model's folder was renamed");
+                }
+                Err(error) => {
+                    tracing::warn!(%error, model = name, "a model's folder keeps its old name for now")
+                }
+            }
+        }
+        Ok(())
     }
 
     /// All whole models, by name. A model whose description is damaged is reported in the log and left out.
@@ -98,6 +154,7 @@ impl ModelStore {
     /// # Errors
     /// [`ModelStoreError::Io`] when the folder exists but cannot be read.
     pub fn list(&self) -> Result<Vec<LocalModel>, ModelStoreError> {
+        self.rename_old_folders()?;
         let entries = match fs::read_dir(&self.root) {
             Ok(entries) => entries,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -134,6 +191,7 @@ impl ModelStore {
                 });
             }
         };
+        self.rename_old_folders()?;
         let reference = ModelReference::parse(name_or_path);
         if let Ok(reference) = &reference {
             let folder = self.folder(reference);
@@ -162,8 +220,9 @@ impl ModelStore {
     /// [`ModelStoreError::BadName`] for a path: files outside the store are never deleted.
     pub fn remove(&self, name: &str) -> Result<(), ModelStoreError> {
         let reference = ModelReference::parse(name)?;
+        self.rename_old_folders()?;
         let folder = self.folder(&reference);
-        if !folder.is_dir() {
+        if !folder.is_dir() || name_in(&folder).is_some_and(|found| found != name) {
             return Err(ModelStoreError::NotInstalled { name: name.to_owned() });
         }
         let _lock = self.lock(&reference)?;
@@ -209,6 +268,15 @@ fn known_models() -> String {
 fn local_file(path: &Path) -> Result<LocalModel, ModelStoreError> {
     let bytes = size_of(path).map_err(ModelStoreError::io("read", path))?;
     Ok(LocalModel { name: path.display().to_string(), path: path.to_owned(), bytes, manifest: None })
+}
+
+/// The name of the model that a folder holds, also when its files are damaged.
+fn name_in(folder: &Path) -> Option<String> {
+    let path = folder.join(MANIFEST);
+    if fs::metadata(&path).ok()?.len() > MAX_MANIFEST_BYTES {
+        return None;
+    }
+    serde_json::from_slice(&fs::read(path).ok()?).ok().map(|manifest: ModelManifest| manifest.name)
 }
 
 fn read_manifest(folder: &Path) -> Result<Option<ModelManifest>, ModelStoreError> {

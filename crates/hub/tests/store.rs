@@ -85,3 +85,36 @@ fn an_opened_model_follows_the_catalogues_advice_for_sampling() {
         None
     );
 }
+
+/// Regression: `tiny--1m` and `tiny:1m` had one folder, so removing the one deleted the other.
+#[test]
+fn two_hyphens_name_another_model() {
+    let temporary = tempfile::tempdir().unwrap();
+    let store = ModelStore::new(temporary.path());
+    let write = |folder: &str, name: &str| {
+        let folder = temporary.path().join(folder);
+        fs::create_dir(&folder).unwrap();
+        fs::write(folder.join("m.gguf"), "x").unwrap();
+        let manifest = serde_json::json!({
+            "name": name, "source": "a test", "open": "m.gguf",
+            "files": [{ "file": "m.gguf", "bytes": 1, "sha256": "" }],
+        });
+        fs::write(folder.join("model.json"), manifest.to_string()).unwrap();
+    };
+    write("tiny--1m", "tiny:1m");
+    assert!(store.remove("tiny--1m").is_err());
+    assert!(store.resolve("tiny:1m").is_ok() && store.resolve("tiny--1m").is_err());
+
+    // A folder of an earlier version moves to the place that is its model's alone.
+    fs::rename(temporary.path().join("tiny--1m"), temporary.path().join("away")).unwrap();
+    write("tiny--1m", "tiny--1m");
+    assert_eq!(store.list().unwrap().len(), 2);
+    let moved = store.resolve("tiny--1m").unwrap();
+    assert_eq!(moved.path, temporary.path().join("tiny%2D%2D1m").join("m.gguf"));
+    assert_eq!(store.resolve("tiny:1m").unwrap().path, temporary.path().join("tiny--1m").join("m.gguf"));
+    store.remove("tiny--1m").unwrap();
+    assert_eq!(
+        store.list().unwrap().iter().map(|model| model.name.as_str()).collect::<Vec<_>>(),
+        ["tiny:1m"]
+    );
+}

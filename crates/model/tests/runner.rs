@@ -121,7 +121,10 @@ fn steps_stay_within_the_planned_workspace() {
             let (taken, planned) =
                 (runner.workspace_bytes_taken(), Runner::workspace_bytes(&config, 64, 4, 2));
             assert!(taken <= planned, "{taken} bytes of {planned}");
-            assert!(planned <= 16 * taken.max(1 << 16), "{planned} bytes are planned, but {taken} taken");
+            if count == 64 {
+                // The fullest step that was planned for: the plan is no wild guess.
+                assert!(planned <= 2 * taken, "{planned} bytes are planned, but {taken} taken");
+            }
         }
     }
 }

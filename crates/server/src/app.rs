@@ -1,7 +1,7 @@
 //! How routes and middleware are put together.
 
 use axum::Router;
-use axum::extract::OriginalUri;
+use axum::extract::{DefaultBodyLimit, OriginalUri};
 use axum::http::{Method, StatusCode};
 use axum::middleware::{from_fn, from_fn_with_state, map_request};
 use axum::response::{IntoResponse, Response};
@@ -11,7 +11,9 @@ use utoipa_axum::router::OpenApiRouter;
 use crate::addresses::{self, KnownPaths};
 use crate::errors::ApiError;
 use crate::state::AppState;
-use crate::{anthropic, body, chat, dialect, observe, ollama, openai, openapi, operations, pages, security};
+use crate::{
+    anthropic, body, chat, dialect, observe, ollama, openai, openapi, operations, pages, security, unread,
+};
 
 /// Every route with its description.
 fn described_routes() -> OpenApiRouter<AppState> {
@@ -36,18 +38,26 @@ pub fn router(state: AppState) -> Router {
     let paths = KnownPaths::of(&document);
     let otherwise = move |method: Method, uri: OriginalUri| no_such_route(method, uri, paths.clone());
     let routes = routes
+        // `collect` has the one limit.
+        .layer(DefaultBodyLimit::disable())
         .layer(from_fn_with_state(state.clone(), body::collect))
         .layer(from_fn_with_state(state.clone(), security::authenticate));
     let application = Router::new()
         .merge(routes)
         .merge(openapi::router(document))
         .merge(pages::router(otherwise))
-        .method_not_allowed_fallback(wrong_method)
+        .method_not_allowed_fallback(wrong_method);
+    let application = match &state.options.cors_origins[..] {
+        [] => application,
+        origins => application.layer(security::cors(origins)),
+    };
+    let application = application
         .layer(from_fn_with_state(state.clone(), security::check_origin))
         .layer(from_fn_with_state(state.clone(), security::check_host))
         .layer(from_fn_with_state(state.clone(), observe::observe))
         .layer(from_fn(dialect::shape_errors))
         .layer(from_fn(security::add_headers))
+        .layer(from_fn_with_state(state.clone(), unread::read_rest))
         .with_state(state);
     // Addresses are corrected before routes are looked for.
     Router::new().fallback_service(application).layer(map_request(addresses::correct))

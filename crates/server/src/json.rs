@@ -21,6 +21,8 @@ pub(crate) fn number(value: f32) -> f64 {
 
 /// The value that `bytes` spell, or a 400 that says where they do not.
 pub(crate) fn value(bytes: &[u8]) -> Result<Value, ApiError> {
+    // Some programs put a byte order mark before UTF-8.
+    let bytes = bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(bytes);
     let left = Cell::new(MAX_VALUES);
     let mut reader = serde_json::Deserializer::from_slice(bytes);
     let value = Strict { left: &left }.deserialize(&mut reader).map_err(|error| broken(&error, bytes))?;
@@ -163,6 +165,13 @@ mod tests {
             assert!(alone.trim_start_matches('-').trim_end_matches(".0").len() <= 15, "{alone}");
         }
         assert_eq!(serde_json::json!(number(0.7)).to_string(), "0.7");
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_skipped_once() {
+        assert_eq!(value(b"\xEF\xBB\xBF{\"a\": 1}").expect("valid"), serde_json::json!({ "a": 1 }));
+        assert!(value(b"\xEF\xBB\xBF\xEF\xBB\xBF1").is_err());
+        assert!(message("\u{feff}").contains("empty"));
     }
 
     #[test]

@@ -30,6 +30,7 @@ mod shutdown;
 mod state;
 mod store_errors;
 mod stream_limit;
+mod unread;
 
 pub use app::{openapi_document, router};
 pub use chat::Library;

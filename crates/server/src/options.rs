@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::security::normalised_origin;
+
 /// The server's configuration.
 #[derive(Clone, Debug)]
 pub struct ServerOptions {
@@ -12,9 +14,10 @@ pub struct ServerOptions {
     pub require_key: bool,
     /// The model for new conversations that name none; `None`: the first one served.
     pub default_model: Option<String>,
-    /// Host names, besides `localhost` and IP addresses, under which browsers may reach this server.
+    /// Host names, besides those of the machine itself and IP addresses, under which browsers may reach this server. With one, it asks
+    /// for a key: a name is for others.
     pub allowed_hosts: Vec<String>,
-    /// Origins (`https://example.org`) whose pages may call the APIs.
+    /// Origins (`https://example.org`, `app://name`, `null`) whose pages may call the APIs.
     pub cors_origins: Vec<String>,
     /// The largest request body, in bytes.
     pub body_limit: usize,
@@ -49,9 +52,9 @@ impl Default for ServerOptions {
 }
 
 impl ServerOptions {
-    /// Whether `/v1` and `/api` answer only to a key.
+    /// Whether `/v1` and `/api` answer only to a key, whoever asks. (What a proxy passes on needs one in any case.)
     pub fn needs_key(&self) -> bool {
-        self.require_key || !self.address.ip().is_loopback()
+        self.require_key || !self.address.ip().is_loopback() || !self.allowed_hosts.is_empty()
     }
 
     /// Refuses options under which the server would be open to strangers, or could not work.
@@ -62,8 +65,7 @@ impl ServerOptions {
             return Err(OptionsError::NoKey { address: self.address });
         }
         for origin in &self.cors_origins {
-            let authority = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
-            if !authority.is_some_and(|text| !text.is_empty() && !text.contains(['/', ' ', '*', '?', '#'])) {
+            if normalised_origin(origin).is_none() {
                 return Err(OptionsError::Origin { origin: origin.clone() });
             }
         }
@@ -89,8 +91,8 @@ impl ServerOptions {
 pub enum OptionsError {
     /// A key is needed and none exists.
     #[error(
-        "{address} needs an API key, and there is none yet: others may reach that address, or a key was asked for. \
-         Make one first, or listen on 127.0.0.1"
+        "{address} needs an API key, and there is none yet: others may reach that address, a host name was allowed, or a key was \
+         asked for. Make one first, or listen on 127.0.0.1"
     )]
     NoKey {
         /// The address that was asked for.
@@ -98,7 +100,7 @@ pub enum OptionsError {
     },
     /// Not an origin.
     #[error(
-        "`{origin}` is not an origin: write a scheme, a host and perhaps a port, as in https://example.org (no path, no *)"
+        "`{origin}` is not an origin: write a scheme, a host and perhaps a port, as in https://example.org or app://name (no path, no *), or null"
     )]
     Origin {
         /// What was given.

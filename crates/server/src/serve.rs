@@ -14,11 +14,13 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
+use tower::ServiceExt;
 use zhenjin_store::StoreError;
 
 use crate::app::router;
 use crate::connection::WriteDeadline;
 use crate::options::{OptionsError, ServerOptions};
+use crate::security::Peer;
 use crate::state::{AppState, Services};
 
 /// How long the last error events may take to reach their clients.
@@ -61,6 +63,11 @@ impl Server {
     /// Checks the options and takes the address. Nothing is served yet.
     pub async fn bind(options: ServerOptions, services: Services) -> Result<Server, ServeError> {
         options.check(services.store.has_api_key().await?)?;
+        if options.cors_origins.iter().any(|origin| origin == "null") && !options.needs_key() {
+            tracing::warn!(
+                "the origin `null` is allowed and no key is asked for: a sandboxed frame of any site can use this server"
+            );
+        }
         let wanted = options.address;
         let bound = |source| ServeError::Bind { address: wanted, source };
         let listener = TcpListener::bind(wanted).await.map_err(bound)?;
@@ -96,10 +103,10 @@ impl Server {
                 accepted = accept(&listener, &places) => accepted,
                 Some(_) = connections.join_next(), if !connections.is_empty() => continue,
             };
-            if let Some((stream, place)) = accepted {
+            if let Some((stream, peer, place)) = accepted {
                 let (application, state) = (application.clone(), state.clone());
                 connections.spawn(async move {
-                    serve_connection(stream, application, state).await;
+                    serve_connection(stream, peer, application, state).await;
                     drop(place);
                 });
             }
@@ -115,13 +122,13 @@ impl Server {
 async fn accept(
     listener: &TcpListener,
     places: &Arc<Semaphore>,
-) -> Option<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
+) -> Option<(TcpStream, Peer, tokio::sync::OwnedSemaphorePermit)> {
     let place = Arc::clone(places).acquire_owned().await.ok()?;
     match listener.accept().await {
-        Ok((stream, _)) => {
+        Ok((stream, peer)) => {
             // Tokens are small and awaited one by one; a failure only costs speed.
             let _ = stream.set_nodelay(true);
-            Some((stream, place))
+            Some((stream, Peer(peer.ip()), place))
         }
         Err(error) => {
             tracing::warn!(%error, "a connection could not be accepted");
@@ -131,9 +138,14 @@ async fn accept(
     }
 }
 
-async fn serve_connection(stream: TcpStream, application: Router, state: AppState) {
+async fn serve_connection(stream: TcpStream, peer: Peer, application: Router, state: AppState) {
     let stream = TokioIo::new(WriteDeadline::new(stream, state.options.write_timeout));
-    let service = TowerToHyperService::new(application);
+    let service = TowerToHyperService::new(application.map_request(
+        move |mut request: hyper::Request<hyper::body::Incoming>| {
+            request.extensions_mut().insert(peer);
+            request
+        },
+    ));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(state.options.read_timeout)

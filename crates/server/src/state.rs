@@ -10,6 +10,7 @@ use crate::chat::{Library, ModelMenu, RunningAnswers};
 use crate::metrics::Metrics;
 use crate::openai::RecentItems;
 use crate::options::ServerOptions;
+use crate::security::{LoginThrottle, normalised_origin};
 use crate::shutdown::Shutdown;
 use crate::stream_limit::StreamLimit;
 
@@ -42,6 +43,8 @@ pub struct AppState {
     pub streams: StreamLimit,
     /// Items of recent answers.
     pub(crate) recent: Arc<RecentItems>,
+    /// Failed logins.
+    pub(crate) logins: Arc<LoginThrottle>,
     /// Answers that are being written for the web chat.
     pub(crate) answers: Arc<RunningAnswers>,
     /// The models on this machine and those available for download.
@@ -50,7 +53,9 @@ pub struct AppState {
 
 impl AppState {
     /// The state of a server that has not served anything yet.
-    pub fn new(options: ServerOptions, services: Services) -> Self {
+    pub fn new(mut options: ServerOptions, services: Services) -> Self {
+        options.cors_origins =
+            options.cors_origins.iter().filter_map(|origin| normalised_origin(origin)).collect();
         let Services { store, models, library, metrics } = services;
         let shutdown = Shutdown::default();
         AppState {
@@ -59,6 +64,7 @@ impl AppState {
             menu: Arc::new(ModelMenu::new(library, Arc::clone(&models), options.default_model.clone())),
             recent: Arc::default(),
             options: Arc::new(options),
+            logins: Arc::default(),
             shutdown,
             metrics,
             store,

@@ -96,6 +96,63 @@ async fn slow_heads_and_bodies_are_given_up() {
     assert!(start.elapsed() < Duration::from_secs(10));
 }
 
+/// The answer comes though the client sends on, as Python's clients do: it is neither lost in a reset connection nor late.
+#[tokio::test]
+async fn a_refusal_reaches_a_client_that_is_still_sending() {
+    let size = 24 << 20;
+    let running = start(ServerOptions::default()).await;
+    for (header, expected) in [("accept: */*", "HTTP/1.1 413"), ("via: 1.1 proxy", "HTTP/1.1 401")] {
+        for length in [format!("content-length: {size}"), "transfer-encoding: chunked".to_owned()] {
+            let chunked = length.starts_with("transfer");
+            let head = format!(
+                "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n{header}\r\n{length}\r\n\r\n"
+            );
+            let (mut reading, mut writing) = ask(running.address, &head).await.into_split();
+            let sending = async {
+                let piece = vec![b' '; 1 << 20];
+                for _ in 0..size >> 20 {
+                    if chunked {
+                        writing.write_all(b"100000\r\n").await?;
+                    }
+                    writing.write_all(&piece).await?;
+                    if chunked {
+                        writing.write_all(b"\r\n").await?;
+                    }
+                }
+                if chunked { writing.write_all(b"0\r\n\r\n").await } else { Ok(()) }
+            };
+            // All of it is sent before a byte of the answer is read.
+            tokio::time::timeout(Duration::from_secs(10), sending)
+                .await
+                .expect("in time")
+                .expect("not reset");
+            let mut answer = vec![0; 12];
+            reading.read_exact(&mut answer).await.expect("an answer");
+            assert_eq!(String::from_utf8_lossy(&answer), expected, "{length}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_waits_to_be_asked_for_its_body_is_refused_without_it() {
+    let running = start(ServerOptions::default()).await;
+    let head = format!(
+        "POST /v1/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\nexpect: 100-continue\r\n\
+         content-length: {}\r\n\r\n",
+        9 << 20
+    );
+    let answer = rest(&mut ask(running.address, &head).await).await;
+    assert!(answer.starts_with("HTTP/1.1 413"), "{answer}");
+}
+
+#[tokio::test]
+async fn what_an_old_proxy_passes_on_needs_a_key() {
+    let running = start(ServerOptions::default()).await;
+    let request = "GET /v1/models HTTP/1.0\r\nhost: 127.0.0.1:8080\r\nconnection: close\r\n\r\n";
+    let answer = rest(&mut ask(running.address, request).await).await;
+    assert!(answer.starts_with("HTTP/1.0 401") || answer.starts_with("HTTP/1.1 401"), "{answer}");
+}
+
 #[tokio::test]
 async fn a_client_that_leaves_cancels_its_answer() {
     let running = start(ServerOptions::default()).await;

@@ -2,10 +2,13 @@
 
 mod support;
 
+use std::collections::BTreeMap;
+
 use axum::body::Body;
 use axum::http::{Method, StatusCode, header};
 use support::{Answer, Application, request};
 use zhenjin_server::{OptionsError, ServerOptions};
+use zhenjin_store::NewApiKey;
 
 async fn send(application: &Application, method: Method, path: &str, headers: &[(&str, &str)]) -> Answer {
     let mut builder = request(method, path);
@@ -39,8 +42,148 @@ async fn a_rebound_name_gets_nothing() {
 async fn an_allowed_name_gets_in() {
     let options =
         ServerOptions { allowed_hosts: vec!["chat.example".to_owned()], ..ServerOptions::default() };
+    assert!(matches!(options.check(false), Err(OptionsError::NoKey { .. })), "a name is for others");
     let application = Application::with(options).await;
     assert_eq!(send(&application, Method::GET, "/healthz", &[("host", "chat.example:80")]).await.status, 200);
+    assert_eq!(send(&application, Method::GET, "/v1/models", &[("host", "chat.example")]).await.status, 401);
+}
+
+#[tokio::test]
+async fn where_a_key_protects_any_name_will_do_except_for_cookies() {
+    let application =
+        Application::with(ServerOptions { require_key: true, ..ServerOptions::default() }).await;
+    let store = &application.state.store;
+    let (key, secret) = store.create_api_key(NewApiKey::named("test")).await.expect("a key");
+    let session = store.create_session(&key.id, std::time::Duration::from_secs(60)).await.expect("a session");
+    let (bearer, cookie) =
+        (format!("Bearer {}", secret.expose()), format!("zhenjin_session={}", session.expose()));
+    let name = ("host", "gpu-box.lan:8080");
+    let models = async |headers: &[(&str, &str)]| {
+        send(&application, Method::GET, "/v1/models", headers).await.status.as_u16()
+    };
+    assert_eq!(models(&[name, ("authorization", &bearer)]).await, 200);
+    assert_eq!(models(&[name, ("authorization", "Bearer wrong")]).await, 401);
+    assert_eq!(models(&[name]).await, 401);
+    assert_eq!(models(&[name, ("cookie", &cookie)]).await, 403);
+    assert_eq!(models(&[("cookie", &cookie)]).await, 200);
+    assert_eq!(send(&application, Method::GET, "/", &[name]).await.status, 200);
+    let login = send(&application, Method::POST, "/api/login", &[name]).await;
+    assert_eq!((login.status.as_u16(), login.error().1.as_str()), (403, "host_not_allowed"));
+}
+
+#[tokio::test]
+async fn what_a_proxy_passes_on_needs_a_key_though_the_address_is_loopback() {
+    let application = Application::new().await;
+    let (_, secret) =
+        application.state.store.create_api_key(NewApiKey::named("operator")).await.expect("a key");
+    let bearer = format!("Bearer {}", secret.expose());
+    assert_eq!(send(&application, Method::GET, "/api/conversations", &[]).await.status, 200);
+    for header in [
+        ("x-forwarded-for", "203.0.113.7"),
+        ("x-forwarded-host", "chat.example"),
+        ("x-real-ip", "203.0.113.7"),
+        ("forwarded", "for=203.0.113.7"),
+        ("via", "1.1 proxy"),
+    ] {
+        for path in ["/api/conversations", "/v1/models", "/metrics"] {
+            let answer = send(&application, Method::GET, path, &[header]).await;
+            assert_eq!(answer.status, StatusCode::UNAUTHORIZED, "{header:?} {path}");
+            assert!(answer.error().0.contains("proxy"), "{}", answer.text);
+            let answer = send(&application, Method::GET, path, &[header, ("authorization", &bearer)]).await;
+            assert_eq!(answer.status, StatusCode::OK, "{header:?} {path}");
+        }
+        let status = send(&application, Method::GET, "/api/status", &[header]).await.json();
+        assert_eq!((&status["needs_key"], &status["role"]), (&true.into(), &serde_json::Value::Null));
+    }
+    // nginx adds no header unless told to, but speaks HTTP/1.0.
+    let mut old = request(Method::GET, "/v1/models").body(Body::empty()).expect("valid");
+    *old.version_mut() = axum::http::Version::HTTP_10;
+    assert_eq!(application.send(old).await.status, StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test]
+async fn an_allowed_origin_may_send_what_its_client_library_sends() {
+    let origins = [
+        "app://obsidian.md",
+        "tauri://localhost",
+        "chrome-extension://abcdefgh",
+        "null",
+        "https://example.org",
+    ];
+    let options = ServerOptions {
+        cors_origins: origins.iter().map(|origin| (*origin).to_owned()).collect(),
+        ..ServerOptions::default()
+    };
+    options.check(false).expect("origins of every scheme");
+    let application = Application::with(options).await;
+    let asked = "authorization,content-type,x-stainless-arch,x-stainless-lang,x-anything-new";
+    for origin in origins {
+        let question = [
+            ("origin", origin),
+            ("access-control-request-method", "POST"),
+            ("access-control-request-headers", asked),
+        ];
+        let preflight = send(&application, Method::OPTIONS, "/v1/chat/completions", &question).await;
+        assert!(preflight.status.is_success(), "{origin}");
+        assert_eq!(preflight.headers[header::ACCESS_CONTROL_ALLOW_ORIGIN], origin);
+        assert_eq!(preflight.headers[header::ACCESS_CONTROL_ALLOW_HEADERS], asked);
+        assert!(!preflight.headers.contains_key(header::ACCESS_CONTROL_ALLOW_CREDENTIALS));
+        let refused = send(&application, Method::GET, "/v1/nothing", &[("origin", origin)]).await;
+        assert_eq!(
+            (refused.status.as_u16(), &refused.headers[header::ACCESS_CONTROL_ALLOW_ORIGIN]),
+            (404, &origin.parse().expect("valid")),
+            "errors are readable too"
+        );
+    }
+    for origin in ["app://other", "http://example.org", "https://example.org.evil.example"] {
+        let answer = send(&application, Method::GET, "/v1/models", &[("origin", origin)]).await;
+        assert_eq!(answer.status, StatusCode::FORBIDDEN, "{origin}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_there_is_no_page() {
+    let application = Application::new().await;
+    for path in [
+        "/.git/config",
+        "/.env",
+        "/.git/HEAD",
+        "/.aws/credentials",
+        "/wp-login.php",
+        "/admin",
+        "/server-status",
+        "/c/1",
+        "/.well-known/security",
+        "/index.html/",
+        "/%2e%2e/etc/passwd",
+        "/assets/",
+        "/v1",
+        "/api",
+    ] {
+        let answer = application.get(path).await;
+        assert_eq!((answer.status.as_u16(), answer.error().1.as_str()), (404, "unknown_url"), "{path}");
+        assert_eq!(answer.headers[header::CONTENT_TYPE], "application/json", "{path}");
+        assert_eq!(answer.headers[header::X_CONTENT_TYPE_OPTIONS], "nosniff", "{path}");
+    }
+    assert!(application.get("/").await.text.contains("<html"));
+}
+
+#[tokio::test]
+async fn logins_that_fail_too_often_have_to_wait() {
+    let application =
+        Application::with(ServerOptions { require_key: true, ..ServerOptions::default() }).await;
+    let (_, secret) = application.state.store.create_api_key(NewApiKey::named("a")).await.expect("a key");
+    let right = format!(r#"{{"key": "{}"}}"#, secret.expose());
+    assert_eq!(application.post("/api/login", right.clone()).await.status, 204);
+    for _ in 0..10 {
+        assert_eq!(application.post("/api/login", r#"{"key": "wrong"}"#).await.status, 401);
+    }
+    for body in [r#"{"key": "wrong"}"#.to_owned(), right] {
+        let answer = application.post("/api/login", body).await;
+        assert_eq!((answer.status.as_u16(), answer.error().1.as_str()), (429, "rate_limit_exceeded"));
+        let wait: u64 = answer.headers[header::RETRY_AFTER].to_str().expect("text").parse().expect("seconds");
+        assert!((1..=60).contains(&wait), "{wait}");
+    }
 }
 
 #[tokio::test]
@@ -68,7 +211,7 @@ async fn an_allowed_origin_is_answered_for_the_browser() {
     let application = Application::with(options).await;
     let question = [("origin", origin), ("access-control-request-method", "POST")];
     let preflight = send(&application, Method::OPTIONS, "/v1/chat/completions", &question).await;
-    assert_eq!(preflight.status, StatusCode::NO_CONTENT);
+    assert!(preflight.status.is_success(), "{}", preflight.status);
     assert_eq!(preflight.headers[header::ACCESS_CONTROL_ALLOW_ORIGIN], origin);
     let answer = send(&application, Method::GET, "/v1/models", &[("origin", origin)]).await;
     assert_eq!(
@@ -92,7 +235,7 @@ async fn where_a_key_is_needed_only_a_known_one_gets_in() {
     let application =
         Application::with(ServerOptions { require_key: true, ..ServerOptions::default() }).await;
     let (key, secret) =
-        application.state.store.create_api_key(zhenjin_store::NewApiKey::named("test")).await.expect("a key");
+        application.state.store.create_api_key(NewApiKey::named("test")).await.expect("a key");
     let bearer = format!("Bearer {}", secret.expose());
     for path in ["/v1/models", "/api/conversations", "/metrics"] {
         for headers in [
@@ -140,17 +283,34 @@ fn an_open_address_without_a_key_does_not_start() {
     }
 }
 
+/// A content security policy's directives with their sources, in whatever order it has them.
+fn directives(policy: &str) -> BTreeMap<String, Vec<String>> {
+    let mut found = BTreeMap::new();
+    for directive in policy.split(';').map(str::trim).filter(|directive| !directive.is_empty()) {
+        let mut words = directive.split_whitespace().map(str::to_owned);
+        let name = words.next().expect("a name").to_ascii_lowercase();
+        // Browsers take the first of two directives with one name.
+        assert!(found.insert(name, words.collect()).is_none(), "twice: {directive}");
+    }
+    found
+}
+
 #[tokio::test]
 async fn every_answer_narrows_what_a_browser_does_with_it() {
     let application = Application::new().await;
     for path in ["/", "/docs", "/v1/models", "/no/such/page.html", "/v1/nothing"] {
         let answer = application.get(path).await;
-        let policy = answer.headers[header::CONTENT_SECURITY_POLICY].to_str().expect("text");
-        assert!(
-            policy.contains("default-src 'none'") && policy.contains("frame-ancestors 'none'"),
-            "{path}: {policy}"
-        );
-        assert!(!policy.contains("script-src 'self' 'unsafe-inline'"), "{path}: {policy}");
+        let policy = directives(answer.headers[header::CONTENT_SECURITY_POLICY].to_str().expect("text"));
+        for (directive, sources) in [("default-src", "'none'"), ("frame-ancestors", "'none'")] {
+            assert_eq!(policy.get(directive).map(Vec::as_slice), Some(&[sources.to_owned()][..]), "{path}");
+        }
+        for (directive, sources) in &policy {
+            let known = ["'none'", "'self'"];
+            assert!(
+                sources.iter().all(|source| known.contains(&source.as_str())),
+                "{path}: {directive} {sources:?}"
+            );
+        }
         assert_eq!(answer.headers[header::X_CONTENT_TYPE_OPTIONS], "nosniff", "{path}");
         assert_eq!(answer.headers[header::X_FRAME_OPTIONS], "DENY", "{path}");
         assert!(answer.headers.contains_key("x-request-id"), "{path}");

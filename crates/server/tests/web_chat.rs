@@ -337,36 +337,9 @@ async fn the_servers_end_marks_answers_as_interrupted() {
 }
 
 #[tokio::test]
-async fn every_route_is_described() {
+async fn no_two_operations_have_one_id() {
     let app = Application::new().await;
     let described = app.get("/openapi.json").await.json();
-    let paths = [
-        ("/api/status", "get"),
-        ("/api/models", "get"),
-        ("/api/models/events", "get"),
-        ("/api/models/{name}", "delete"),
-        ("/api/models/{name}/pull", "post"),
-        ("/api/models/{name}/pull", "delete"),
-        ("/api/conversations", "get"),
-        ("/api/conversations", "post"),
-        ("/api/conversations/{id}", "get"),
-        ("/api/conversations/{id}", "patch"),
-        ("/api/conversations/{id}", "delete"),
-        ("/api/conversations/{id}/restore", "post"),
-        ("/api/conversations/{id}/messages", "post"),
-        ("/api/messages/{id}/regenerate", "post"),
-        ("/api/messages/{id}/stop", "post"),
-        ("/api/messages/{id}/stream", "get"),
-        ("/api/search", "get"),
-        ("/api/context", "post"),
-        ("/api/prosody", "post"),
-        ("/api/login", "post"),
-        ("/api/logout", "post"),
-    ];
-    for (path, method) in paths {
-        let route = &described["paths"][path][method];
-        assert!(route["summary"].is_string() || route["description"].is_string(), "{method} {path}");
-    }
     let mut names = std::collections::BTreeSet::new();
     for route in described["paths"].as_object().into_iter().flat_map(|paths| paths.values()) {
         for operation in route.as_object().into_iter().flat_map(|route| route.values()) {

@@ -1,39 +1,22 @@
-//! Names of rows: ULIDs (48 bits of milliseconds, 80 random bits, Crockford's base 32), so that they sort by age, can
+//! Names of rows: ULIDs (48 bits of milliseconds, 80 random bits), so that they sort by age, can
 //! be made without asking the database and cannot be guessed.
 
 use std::fmt;
 use std::str::FromStr;
 
+use ulid::Ulid;
+
+use crate::random::random_bytes;
 use crate::{StoreError, Timestamp};
 
-/// Characters of an id.
-const LENGTH: usize = 26;
-
-/// Crockford's alphabet: no I, L, O, U.
-const ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
-
-/// Fills `bytes` from the operating system's generator.
-///
-/// # Errors
-/// [`StoreError::Randomness`] when the system has none to give.
-pub(crate) fn fill_random(bytes: &mut [u8]) -> Result<(), StoreError> {
-    getrandom::fill(bytes).map_err(|source| StoreError::Randomness { source })
-}
-
-/// `bits` in `characters` letters of Crockford's base 32, most significant first.
-fn crockford(bits: u128, characters: usize) -> String {
-    (0..characters).rev().map(|place| char::from(ALPHABET[(bits >> (5 * place)) as usize & 31])).collect()
-}
-
 fn new_id() -> Result<String, StoreError> {
-    let mut random = [0u8; 16];
-    fill_random(&mut random[6..])?;
-    let milliseconds = u128::from(Timestamp::now().milliseconds().max(0).unsigned_abs()) & ((1 << 48) - 1);
-    Ok(crockford((milliseconds << 80) | u128::from_be_bytes(random), LENGTH))
+    let milliseconds = Timestamp::now().milliseconds().max(0).unsigned_abs();
+    Ok(Ulid::from_parts(milliseconds, u128::from_be_bytes(random_bytes()?)).to_string())
 }
 
+/// Whether this is an id exactly as [`new_id`] writes one.
 fn is_well_formed(text: &str) -> bool {
-    text.len() == LENGTH && text.bytes().all(|byte| ALPHABET.contains(&byte)) && text.as_bytes()[0] <= b'7'
+    Ulid::from_string(text).is_ok_and(|id| id.to_string() == text)
 }
 
 macro_rules! id_type {
@@ -116,6 +99,8 @@ mod tests {
             "01ARZ3NDEKTSV4RRFFQ69G5FAVX",
             "01ARZ3NDEKTSV4RRFFQ69G5FA'",
             "81ARZ3NDEKTSV4RRFFQ69G5FAV",
+            "01arz3ndektsv4rrffq69g5fav",
+            "01ARZ3NDEKTSV4RRFFQ69G5FAL",
             "ＡＡＡＡＡＡＡＡ",
         ] {
             assert!(matches!(text.parse::<MessageId>(), Err(StoreError::NotFound { .. })), "{text}");

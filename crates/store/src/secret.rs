@@ -5,7 +5,8 @@ use std::fmt;
 
 use sha2::{Digest, Sha256};
 
-use crate::{StoreError, id};
+use crate::StoreError;
+use crate::random::random_bytes;
 
 /// The hash under which a secret is kept.
 pub(crate) fn hash(secret: &str) -> [u8; 32] {
@@ -13,8 +14,7 @@ pub(crate) fn hash(secret: &str) -> [u8; 32] {
 }
 
 fn random(prefix: &str) -> Result<String, StoreError> {
-    let mut bits = [0u8; 32];
-    id::fill_random(&mut bits)?;
+    let bits: [u8; 32] = random_bytes()?;
     let digits: String = bits.iter().map(|byte| format!("{byte:02x}")).collect();
     Ok(format!("{prefix}{digits}"))
 }

@@ -9,6 +9,7 @@ use zhenjin_tensor::ThreadTeam;
 
 use super::{ModelState, ServeOptions, ServedModelInfo, ServedModels, State};
 use crate::error::AssistantError;
+use crate::lease::{Lease, Leases};
 
 /// What stands between a model's name and its adapter's.
 const SEPARATOR: char = '+';
@@ -50,6 +51,7 @@ impl AdapterSpec {
 pub(super) struct AdapterEntry {
     spec: AdapterSpec,
     adapter: Arc<Adapter>,
+    leases: Leases,
 }
 
 /// The adapters in memory: those that are served, and those that only answers under way still hold.
@@ -60,10 +62,10 @@ pub(super) struct Adapters {
 }
 
 impl Adapters {
-    /// The model and the adapter that requests mean by `name`.
-    pub(super) fn find(&self, name: &str) -> Option<(String, Arc<Adapter>)> {
+    /// The model and the adapter that requests mean by `name`, with a use of the adapter.
+    pub(super) fn find(&self, name: &str) -> Option<(String, Arc<Adapter>, Lease)> {
         let entry = self.entries.iter().find(|entry| entry.spec.served_name() == name)?;
-        Some((entry.spec.model.clone(), Arc::clone(&entry.adapter)))
+        Some((entry.spec.model.clone(), Arc::clone(&entry.adapter), entry.leases.lease()))
     }
 
     pub(super) fn names(&self) -> impl Iterator<Item = String> {
@@ -93,8 +95,7 @@ impl Adapters {
             name: entry.spec.served_name(),
             path: entry.spec.path.clone(),
             base: Some(base.name.clone()),
-            // Besides the adapter and those who list it, only requests hold it.
-            users: Arc::strong_count(&entry.adapter) - 1,
+            users: entry.leases.count(),
             memory_bytes: (base.state == ModelState::Loaded).then(|| entry.adapter.bytes() as u64),
             ..base.clone()
         };
@@ -151,7 +152,11 @@ impl ServedModels {
             replaced = was_served,
             "adapter loaded"
         );
-        state.adapters.entries.push(AdapterEntry { spec, adapter: Arc::new(adapter) });
+        state.adapters.entries.push(AdapterEntry {
+            spec,
+            adapter: Arc::new(adapter),
+            leases: Leases::default(),
+        });
         Ok(())
     }
 

@@ -100,6 +100,7 @@ pub(super) fn load(
         default_sampling: default_sampling(&opened.generation_defaults),
         repetition_detection: options.repetition_detection,
         engine,
+        leases: crate::lease::Leases::default(),
         format_compiler: OnceLock::new(),
     };
     Ok(Assistant::new(model))

@@ -197,9 +197,9 @@ impl ServedModels {
         let adapted = self.shared.lock().adapters.find(name);
         match adapted {
             None => self.get_model(name).await,
-            Some((model, adapter)) => {
+            Some((model, adapter, lease)) => {
                 let assistant = self.get_model(&model).await?;
-                Ok(Arc::new(assistant.with_adapter(name, adapter)))
+                Ok(Arc::new(assistant.with_adapter(name, adapter, lease)))
             }
         }
     }
@@ -211,7 +211,7 @@ impl ServedModels {
         };
         let outcome = loading.wait_for(Option::is_some).await;
         match outcome.ok().and_then(|outcome| outcome.clone()) {
-            Some(outcome) => outcome,
+            Some(outcome) => outcome.map(|assistant| Arc::new(assistant.leased())),
             None => Err(AssistantError::Internal(format!(
                 "the load of the model `{name}` ended without a result"
             ))),
@@ -223,7 +223,7 @@ impl ServedModels {
         self.shared.lock().entries.iter().find(|entry| entry.spec.name == name).and_then(|entry| match &entry
             .slot
         {
-            Slot::Loaded { assistant, .. } => Some(Arc::clone(assistant)),
+            Slot::Loaded { assistant, .. } => Some(Arc::new(assistant.leased())),
             _ => None,
         })
     }
@@ -330,7 +330,7 @@ impl Shared {
         match &mut entry.slot {
             Slot::Loaded { assistant, last_use } => {
                 *last_use = use_number;
-                Ok(Found::Loaded(Arc::clone(assistant)))
+                Ok(Found::Loaded(Arc::new(assistant.leased())))
             }
             Slot::Loading(receiver) => {
                 tracing::info!(model = name, "a request waits: the model is being loaded");
@@ -412,7 +412,7 @@ impl Entry {
             Slot::Loading(_) => info.state = ModelState::Loading,
             Slot::Loaded { assistant, .. } => {
                 info.state = ModelState::Loaded;
-                info.users = Arc::strong_count(assistant) - 1 + Arc::strong_count(&assistant.model) - 1;
+                info.users = assistant.users();
                 info.memory_bytes = Some(assistant.info().memory_bytes);
                 info.context_length = Some(assistant.info().context_length);
                 info.stats = Some(assistant.stats());

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use zhenjin_model::{MemoryEstimate, MemoryPlan};
 
-use super::{Shared, Slot, State};
+use super::{Departed, Shared, Slot, State};
 use crate::assistant::Assistant;
 use crate::error::AssistantError;
 
@@ -31,14 +31,18 @@ impl State {
     /// Takes the least recently used idle model out, with its name.
     fn take_idle(&mut self) -> Option<(String, Arc<Assistant>)> {
         let idle = self.entries.iter_mut().filter_map(|entry| match &entry.slot {
-            Slot::Loaded { assistant, last_use } if !Assistant::is_in_use(assistant) => {
-                Some((*last_use, entry))
-            }
+            Slot::Loaded { assistant, last_use } if assistant.users() == 0 => Some((*last_use, entry)),
             _ => None,
         });
         let (_, entry) = idle.min_by_key(|(last_use, _)| *last_use)?;
         match std::mem::replace(&mut entry.slot, Slot::Idle) {
-            Slot::Loaded { assistant, .. } => Some((entry.spec.name.clone(), assistant)),
+            Slot::Loaded { assistant, .. } => {
+                // Should somebody still hold it who has no lease yet, its memory counts until they let go.
+                let (model, bytes) = (Arc::downgrade(&assistant.model), assistant.info().memory_bytes);
+                let name = entry.spec.name.clone();
+                self.departed.push(Departed { model, bytes });
+                Some((name, assistant))
+            }
             _ => None,
         }
     }

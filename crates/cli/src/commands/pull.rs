@@ -86,7 +86,11 @@ impl PullObserver for TerminalObserver {
                 self.say(&format!("waiting {:.1} s: {reason}", wait.as_secs_f64()));
             }
             PullEvent::FileVerified { file, sha256, digest_was_known } => {
-                let how = if digest_was_known { "as expected" } else { "recorded now" };
+                let how = if digest_was_known {
+                    "as expected"
+                } else {
+                    "UNVERIFIED: the source gives no digest; recorded now"
+                };
                 self.say(&format!("{file} complete, sha256 {sha256} ({how})"));
             }
         }

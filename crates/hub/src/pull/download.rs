@@ -9,6 +9,7 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use sha1::Sha1;
 use sha2::{Digest, Sha256};
 use ureq::Body;
 use ureq::http::{Method, Response};
@@ -35,6 +36,9 @@ pub(crate) struct Expected {
     pub(crate) bytes: Option<u64>,
     /// SHA-256 in lower-case hexadecimal.
     pub(crate) sha256: Option<String>,
+    /// Git's name for the contents, SHA-1 in hexadecimal, where there is no SHA-256: hubs keep small files in Git.
+    #[serde(default)]
+    pub(crate) git_blob: Option<String>,
     /// The hub's name for this version of a file without a known digest.
     pub(crate) version: Option<String>,
 }
@@ -47,6 +51,13 @@ impl Expected {
             (None, None) => self.version.is_some() && self == other,
             _ => false,
         }
+    }
+}
+
+impl Expected {
+    /// Whether a file's contents can be compared with what they must be.
+    pub(crate) fn has_digest(&self) -> bool {
+        self.sha256.is_some() || self.git_blob.is_some()
     }
 }
 
@@ -102,7 +113,7 @@ pub(crate) fn download(
                     context.observer.on_event(PullEvent::FileVerified {
                         file: name,
                         sha256: &verified.sha256,
-                        digest_was_known: request.expected.sha256.is_some(),
+                        digest_was_known: request.expected.has_digest(),
                     });
                     progress.finish_file(verified.bytes);
                     return Ok(verified);
@@ -309,6 +320,15 @@ impl Partial {
         if let Some(expected) = expected.sha256.as_ref().filter(|&expected| *expected != sha256) {
             return Err(format!("the file has the digest {sha256} instead of {expected}; it was not kept"));
         }
+        if let (None, Some(expected)) = (&expected.sha256, &expected.git_blob) {
+            let found =
+                git_blob(&self.path, self.length).map_err(|error| format!("it cannot be read: {error}"))?;
+            if found != *expected {
+                return Err(format!(
+                    "the file has Git's digest {found} instead of {expected}; it was not kept"
+                ));
+            }
+        }
         Ok(Verified { bytes: self.length, sha256 })
     }
 
@@ -338,9 +358,14 @@ impl Partial {
         context.observer.on_event(PullEvent::FileVerified {
             file: name,
             sha256: &verified.sha256,
-            digest_was_known: expected.sha256.is_some(),
+            digest_was_known: expected.has_digest(),
         });
-        Ok(ManifestFile { file: name.to_owned(), bytes: verified.bytes, sha256: verified.sha256 })
+        Ok(ManifestFile {
+            file: name.to_owned(),
+            bytes: verified.bytes,
+            sha256: verified.sha256,
+            verified: expected.has_digest(),
+        })
     }
 
     /// Deletes the file.
@@ -351,6 +376,21 @@ impl Partial {
             }
         }
         Ok(())
+    }
+}
+
+/// Git's name for a file's contents: SHA-1 over a head with their length, and the contents
+/// (<https://git-scm.com/book/en/v2/Git-Internals-Git-Objects>).
+fn git_blob(path: &Path, length: u64) -> std::io::Result<String> {
+    let mut digest = Sha1::new();
+    digest.update(format!("blob {length}\0"));
+    let mut file = File::open(path)?;
+    let mut buffer = vec![0; BUFFER_BYTES];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(hexadecimal(&digest.finalize())),
+            read => digest.update(&buffer[..read]),
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use ureq::http::{Method, Request, Response, header};
 use ureq::tls::{RootCerts, TlsConfig};
 use ureq::{Agent, Body, Proxy};
+use url::{Position, Url};
 
 use super::{PullError, PullOptions, Secret};
 
@@ -56,7 +57,7 @@ impl HttpClient {
         follow: Follow,
     ) -> Result<Response<Body>, String> {
         let mut url = url.to_owned();
-        let first_origin = origin(&url).to_owned();
+        let first_origin = origin(&url);
         for _ in 0..=MAX_REDIRECTS {
             let mut request = Request::builder().method(method.clone()).uri(&url);
             for (name, value) in headers {
@@ -71,7 +72,9 @@ impl HttpClient {
                 return Ok(response);
             }
             let Some(location) = header_text(&response, "location") else { return Ok(response) };
-            let next = join(&url, &location);
+            let Some(next) = join(&url, &location) else {
+                return Err(format!("{} redirects to an address that is none", host_of(&url)));
+            };
             if origin(&next) != first_origin && follow == Follow::SameHost {
                 return Ok(response);
             }
@@ -112,37 +115,24 @@ pub(crate) fn retry_after(response: &Response<Body>) -> Option<Duration> {
     Duration::try_from_secs_f64(seconds).ok()
 }
 
-/// Scheme, host and port.
-fn origin(url: &str) -> &str {
-    let after_scheme = url.find("://").map_or(0, |position| position + 3);
-    let end = url[after_scheme..].find(['/', '?', '#']).map_or(url.len(), |position| after_scheme + position);
-    &url[..end]
+/// Scheme, host and port of an address of the web; `None` for any other text.
+fn origin(url: &str) -> Option<String> {
+    let url = Url::parse(url).ok().filter(|url| matches!(url.scheme(), "http" | "https"))?;
+    Some(url.origin().ascii_serialization())
 }
 
 /// Host and port, for people.
-pub(crate) fn host_of(url: &str) -> &str {
-    let origin = origin(url);
-    origin.split_once("://").map_or(origin, |(_, host)| host)
+pub(crate) fn host_of(url: &str) -> String {
+    match Url::parse(url) {
+        Ok(parsed) if parsed.has_host() => parsed[Position::BeforeHost..Position::AfterPort].to_owned(),
+        _ => url.split(['?', '#']).next().unwrap_or_default().to_owned(),
+    }
 }
 
-/// An address found in an answer from `base`.
-pub(crate) fn join(base: &str, location: &str) -> String {
-    if location.contains("://") {
-        return location.to_owned();
-    }
-    if let Some(rest) = location.strip_prefix("//") {
-        let scheme = base.split_once("://").map_or("https", |(scheme, _)| scheme);
-        return format!("{scheme}://{rest}");
-    }
-    if location.starts_with('/') {
-        return format!("{}{location}", origin(base));
-    }
-    let path_end = base.find(['?', '#']).unwrap_or(base.len());
-    let folder = base[..path_end].rfind('/').filter(|&position| position >= origin(base).len());
-    match folder {
-        Some(position) => format!("{}/{location}", &base[..position]),
-        None => format!("{}/{location}", origin(base)),
-    }
+/// An address found in an answer from `base`, as a browser reads it; `None` for one that leaves the web.
+pub(crate) fn join(base: &str, location: &str) -> Option<String> {
+    let joined = Url::parse(base).ok()?.join(location).ok()?;
+    matches!(joined.scheme(), "http" | "https").then(|| joined.into())
 }
 
 /// The address marked `rel="next"` in a `Link` header.
@@ -175,13 +165,38 @@ mod tests {
     #[test]
     fn locations_are_joined_like_a_browser_does() {
         let base = "https://hub.example:8443/a/b?c=d";
-        assert_eq!(join(base, "https://cdn.example/x"), "https://cdn.example/x");
-        assert_eq!(join(base, "//cdn.example/x"), "https://cdn.example/x");
-        assert_eq!(join(base, "/x/y"), "https://hub.example:8443/x/y");
-        assert_eq!(join(base, "x"), "https://hub.example:8443/a/x");
-        assert_eq!(join("https://hub.example", "x"), "https://hub.example/x");
-        assert_eq!(origin("http://h:1/p"), "http://h:1");
-        assert_eq!(host_of("http://h:1/p"), "h:1");
+        for (location, expected) in [
+            ("https://cdn.example/x", "https://cdn.example/x"),
+            ("//cdn.example/x", "https://cdn.example/x"),
+            ("/x/y", "https://hub.example:8443/x/y"),
+            ("x", "https://hub.example:8443/a/x"),
+            ("../x", "https://hub.example:8443/x"),
+            ("?page=2", "https://hub.example:8443/a/b?page=2"),
+            // Regression: an address inside the query was taken for the whole.
+            (
+                "/login?next=https://evil.example/x",
+                "https://hub.example:8443/login?next=https://evil.example/x",
+            ),
+            ("file?from=http://a.example", "https://hub.example:8443/a/file?from=http://a.example"),
+        ] {
+            assert_eq!(join(base, location).as_deref(), Some(expected), "{location}");
+        }
+        assert_eq!(join("https://hub.example", "x").as_deref(), Some("https://hub.example/x"));
+        for location in ["file:///etc/passwd", "data:,x", "ftp://h/x", "javascript:x"] {
+            assert_eq!(join(base, location), None, "{location}");
+        }
+    }
+
+    #[test]
+    fn an_address_has_the_origin_that_is_really_asked() {
+        assert_eq!(origin("http://h:1/p").as_deref(), Some("http://h:1"));
+        assert_eq!(origin("https://hub.example:443/p"), origin("https://HUB.example"));
+        assert_ne!(origin("https://hub.example"), origin("https://hub.example@evil.example/"));
+        assert_eq!(
+            (host_of("http://h:1/p"), host_of("https://name:word@h/p?q")),
+            ("h:1".to_owned(), "h".to_owned())
+        );
+        assert_eq!(origin("no address"), None);
     }
 
     #[test]

@@ -17,7 +17,7 @@ pub use observer::{PullEvent, PullObserver, SilentObserver};
 pub use options::{PullOptions, Secret, Timeouts};
 
 pub(crate) use disk_space::check as check_disk_space;
-pub(crate) use download::{Expected, FileRequest, Partial};
+pub(crate) use download::{Expected, FileRequest, Partial, download};
 pub(crate) use errors::SourceError;
 pub(crate) use http::{Follow, HttpClient, encode_path, header_text, host_of, join, next_page};
 pub(crate) use observer::DownloadProgress;
@@ -86,7 +86,9 @@ pub fn pull(
                     files: fetched.files,
                     sampling: plan.sampling.clone(),
                 };
-                return Ok(store.record(&reference, &manifest)?);
+                let model = store.record(&reference, &manifest)?;
+                discard_unfinished(&folder);
+                return Ok(model);
             }
             Err(SourceError::Stop(error)) => return Err(*error),
             Err(SourceError::Failed(reason)) => {
@@ -96,6 +98,20 @@ pub fn pull(
         }
     }
     Err(PullError::AllSourcesFailed { name: name.to_owned(), failures })
+}
+
+/// Deletes what a source that failed left for the next try; it is of no use once the model is whole.
+fn discard_unfinished(folder: &Path) {
+    let Ok(entries) = fs::read_dir(folder) else { return };
+    for path in entries.flatten().map(|entry| entry.path()) {
+        let is_unfinished = path
+            .file_name()
+            .and_then(|name| name.to_str())
+            .is_some_and(|name| name.ends_with(".partial") || name.ends_with(".partial.json"));
+        if is_unfinished && let Err(error) = fs::remove_file(&path) {
+            tracing::warn!(path = %path.display(), %error, "an unfinished file of another source stays");
+        }
+    }
 }
 
 /// What to fetch, and from where.
@@ -161,8 +177,21 @@ fn download_all(remote: &[RemoteFile], context: &PullContext<'_>) -> Result<Vec<
     let mut files = Vec::with_capacity(remote.len());
     for file in remote {
         let destination = destination(context.folder, &file.file)?;
-        let verified = download::download(context, &file.request, &file.file, &destination, &mut progress)?;
-        files.push(ManifestFile { file: file.file.clone(), bytes: verified.bytes, sha256: verified.sha256 });
+        let verified = download(context, &file.request, &file.file, &destination, &mut progress)?;
+        let known = file.request.expected.has_digest();
+        if !known {
+            tracing::warn!(
+                file = file.file,
+                sha256 = verified.sha256,
+                "the source gives no digest: this file is unverified"
+            );
+        }
+        files.push(ManifestFile {
+            file: file.file.clone(),
+            bytes: verified.bytes,
+            sha256: verified.sha256,
+            verified: known,
+        });
     }
     zhenjin_files::sync_folder(context.folder)?;
     Ok(files)

@@ -48,13 +48,13 @@ pub enum PullEvent<'a> {
         /// Why.
         reason: &'a str,
     },
-    /// A file is complete and has the right digest.
+    /// A file is complete, and has the right digest if the source or the catalogue gave one.
     FileVerified {
         /// Its name.
         file: &'a str,
         /// SHA-256 in hexadecimal.
         sha256: &'a str,
-        /// Whether the digest was known beforehand; otherwise it is recorded now.
+        /// Whether a digest was known beforehand; otherwise the file is unverified, and its digest recorded now.
         digest_was_known: bool,
     },
 }

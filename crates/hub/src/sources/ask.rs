@@ -11,7 +11,7 @@ use crate::pull::{
 };
 
 /// Lists of files; the largest repositories need a few megabytes.
-const MAX_JSON_BYTES: u64 = 16 << 20;
+pub(super) const MAX_JSON_BYTES: u64 = 16 << 20;
 
 /// A question with the explanation of refusals.
 pub(super) struct Question<'a> {
@@ -19,6 +19,8 @@ pub(super) struct Question<'a> {
     pub(super) url: &'a str,
     pub(super) token: Option<&'a Secret>,
     pub(super) follow: Follow,
+    /// The media types that are understood, where there are several.
+    pub(super) accept: Option<&'static str>,
     /// Explains a status that will not change.
     pub(super) refusal: &'a dyn Fn(u16) -> String,
 }
@@ -28,7 +30,8 @@ pub(super) struct Question<'a> {
 /// # Errors
 /// [`SourceError::Failed`] when the hub cannot be reached or refuses.
 pub(super) fn ask(context: &PullContext<'_>, question: &Question<'_>) -> Result<Response<Body>, SourceError> {
-    let headers = [("accept-encoding", "identity".to_owned())];
+    let mut headers = vec![("accept-encoding", "identity".to_owned())];
+    headers.extend(question.accept.map(|types| ("accept", types.to_owned())));
     let mut retries = Retries::default();
     loop {
         if context.observer.is_cancelled() {
@@ -59,8 +62,12 @@ pub(super) fn json(
     token: Option<&Secret>,
     refusal: &dyn Fn(u16) -> String,
 ) -> Result<(Value, Option<String>), SourceError> {
-    let response = ask(context, &Question { method: Method::GET, url, token, follow: Follow::All, refusal })?;
-    let next = header_text(&response, "link").as_deref().and_then(next_page).map(|next| join(url, &next));
+    let response = ask(
+        context,
+        &Question { method: Method::GET, url, token, follow: Follow::All, accept: None, refusal },
+    )?;
+    let next =
+        header_text(&response, "link").as_deref().and_then(next_page).and_then(|next| join(url, &next));
     let reader = response.into_body().into_with_config().limit(MAX_JSON_BYTES).reader();
     let json = serde_json::from_reader(reader).map_err(|error| {
         SourceError::Failed(format!("{}: its list of files cannot be read: {error}", host_of(url)))

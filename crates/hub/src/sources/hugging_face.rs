@@ -7,7 +7,7 @@ use ureq::http::Method;
 
 use super::ask::{Question, ask, json};
 use super::choose::{self, ListedFile};
-use super::{Content, Offer, agree, as_sha256, holds_weights};
+use super::{Content, Offer, agree, as_sha256, holds_weights, is_sha1};
 use crate::CatalogueFile;
 use crate::pull::{FileRequest, Follow, PullContext, PullOptions, RemoteFile, SourceError};
 use crate::pull::{encode_path, header_text, host_of};
@@ -27,8 +27,8 @@ pub(super) fn offer_files(
     revision: Option<&str>,
     files: &[CatalogueFile],
 ) -> Result<Vec<RemoteFile>, SourceError> {
-    let revision = revision.unwrap_or(DEFAULT_REVISION);
-    files.iter().map(|file| look_up(context, repository, revision, file)).collect()
+    let commit = commit(context, repository, revision.unwrap_or(DEFAULT_REVISION))?;
+    files.iter().map(|file| look_up(context, repository, &commit, file)).collect()
 }
 
 /// The files that make one model of a repository outside the catalogue.
@@ -37,7 +37,8 @@ pub(super) fn offer_repository(
     repository: &str,
     file: Option<&str>,
 ) -> Result<Offer, SourceError> {
-    let listed = list(context, repository)?;
+    let commit = commit(context, repository, DEFAULT_REVISION)?;
+    let listed = list(context, repository, &commit)?;
     let chosen = choose::choose(&listed, repository, file).map_err(SourceError::Failed)?;
     let mut files = Vec::with_capacity(chosen.files.len());
     for file in &chosen.files {
@@ -47,9 +48,27 @@ pub(super) fn offer_repository(
             approximate_bytes: None,
             sha256: file.sha256.clone(),
         };
-        files.push(look_up(context, repository, DEFAULT_REVISION, &known)?);
+        files.push(look_up(context, repository, &commit, &known)?);
     }
     Ok(Offer { open: chosen.open, content: Content::Files(files) })
+}
+
+/// The commit that a revision is now. All files of a pull are of this one, also when the repository changes meanwhile.
+fn commit(context: &PullContext<'_>, repository: &str, revision: &str) -> Result<String, SourceError> {
+    if is_sha1(revision) {
+        return Ok(revision.to_owned());
+    }
+    let endpoint = context.options.hugging_face_endpoint.trim_end_matches('/');
+    let url = format!("{endpoint}/api/models/{repository}/revision/{}", encode_path(revision));
+    let token = context.options.hugging_face_token.as_ref();
+    let (described, _) = json(context, &url, token, &|status| refusal(context, repository, status, None))?;
+    match described["sha"].as_str().filter(|commit| is_sha1(commit)) {
+        Some(commit) => Ok(commit.to_owned()),
+        None => Err(SourceError::Failed(format!(
+            "{} does not say which commit `{revision}` is, so its files might be of several",
+            host_of(endpoint)
+        ))),
+    }
 }
 
 /// Asks for a file's head: the hub answers with size and digest before it redirects to the contents.
@@ -70,6 +89,7 @@ fn look_up(
             url: &url,
             token: token.as_ref(),
             follow: Follow::SameHost,
+            accept: None,
             refusal: &|status| refusal(context, repository, status, Some(&known.file)),
         },
     )?;
@@ -90,11 +110,11 @@ fn look_up(
     Ok(RemoteFile { file: known.file.clone(), request: FileRequest { url, token, expected } })
 }
 
-/// All files of a repository.
-fn list(context: &PullContext<'_>, repository: &str) -> Result<Vec<ListedFile>, SourceError> {
+/// All files of a repository at one commit.
+fn list(context: &PullContext<'_>, repository: &str, commit: &str) -> Result<Vec<ListedFile>, SourceError> {
     let endpoint = context.options.hugging_face_endpoint.trim_end_matches('/');
     let token = context.options.hugging_face_token.as_ref();
-    let mut next = Some(format!("{endpoint}/api/models/{repository}/tree/{DEFAULT_REVISION}?recursive=true"));
+    let mut next = Some(format!("{endpoint}/api/models/{repository}/tree/{commit}?recursive=true"));
     let mut files = Vec::new();
     for _ in 0..MAX_PAGES {
         let Some(url) = next.take() else { break };

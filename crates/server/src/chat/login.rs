@@ -1,8 +1,10 @@
 //! Logging a browser in with an API key, and out again.
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use axum::extract::State;
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde_json::Value;
 use zhenjin_store::Store;
@@ -11,7 +13,7 @@ use super::fields::{self, LoginBody};
 use crate::body::ApiJson;
 use crate::errors::{ApiError, ErrorBody};
 use crate::openai::fields::check;
-use crate::security::{Credential, SESSION_COOKIE};
+use crate::security::{Credential, LoginThrottle, Peer, session_cookie};
 
 /// How long a browser stays logged in.
 const SESSION: Duration = Duration::from_secs(30 * 24 * 60 * 60);
@@ -20,21 +22,26 @@ const SESSION: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 #[utoipa::path(post, path = "/api/login", operation_id = "login", tag = "chat", request_body = LoginBody, responses(
     (status = 204, description = "Logged in; the cookie is set."),
     (status = 400, description = "A field is wrong.", body = ErrorBody),
-    (status = 401, description = "The key is unknown or revoked.", body = ErrorBody)))]
+    (status = 401, description = "The key is unknown or revoked.", body = ErrorBody),
+    (status = 429, description = "Too many failed logins from this address.", body = ErrorBody)))]
 pub(crate) async fn login(
     State(store): State<Store>,
-    headers: HeaderMap,
+    State(logins): State<Arc<LoginThrottle>>,
+    parts: Parts,
     ApiJson(body): ApiJson<Value>,
 ) -> Result<(StatusCode, [(header::HeaderName, HeaderValue); 1]), ApiError> {
     let fields = check(fields::LOGIN, &body)?;
     let key = fields::full_text(&fields, "key")?.trim();
+    let (peer, now) = (Peer::of(&parts.extensions), Instant::now());
+    logins.check(peer, now)?;
     let Some(key) = store.verify_api_key(key).await? else {
+        logins.failed(peer, now);
         return Err(
             ApiError::unauthorised("this API key is not known here, or was revoked").with_param("key")
         );
     };
     let session = store.create_session(&key.id, SESSION).await?;
-    let cookie = cookie(session.expose(), SESSION.as_secs(), &headers)?;
+    let cookie = cookie(session.expose(), SESSION, &parts.headers)?;
     Ok((StatusCode::NO_CONTENT, [(header::SET_COOKIE, cookie)]))
 }
 
@@ -48,17 +55,15 @@ pub(crate) async fn logout(
     if let Some(Credential::Session(session)) = Credential::from_headers(&headers) {
         store.end_session(&session).await?;
     }
-    Ok((StatusCode::NO_CONTENT, [(header::SET_COOKIE, cookie("", 0, &headers)?)]))
+    Ok((StatusCode::NO_CONTENT, [(header::SET_COOKIE, cookie("", Duration::ZERO, &headers)?)]))
 }
 
 /// A page that came over TLS, to us or to a proxy before us, gets a cookie that never leaves it. A proxy that says so in vain, or
 /// a caller who only claims it, gets a cookie that its own browser does not send in the clear.
-fn cookie(value: &str, seconds: u64, headers: &HeaderMap) -> Result<HeaderValue, ApiError> {
+fn cookie(value: &str, length: Duration, headers: &HeaderMap) -> Result<HeaderValue, ApiError> {
     let origin = headers.get(header::ORIGIN).map(HeaderValue::as_bytes).unwrap_or_default();
     let is_secure = origin.starts_with(b"https://") || came_over_tls(headers);
-    let secure = if is_secure { "; Secure" } else { "" };
-    let text =
-        format!("{SESSION_COOKIE}={value}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Strict{secure}");
+    let text = session_cookie(value, length, is_secure).to_string();
     let mut cookie =
         HeaderValue::from_str(&text).map_err(|_| ApiError::internal("the session has no cookie"))?;
     cookie.set_sensitive(true);
@@ -86,7 +91,7 @@ mod tests {
     fn cookie_with(name: &'static str, value: &'static str) -> String {
         let headers =
             HeaderMap::from_iter([(header::HeaderName::from_static(name), HeaderValue::from_static(value))]);
-        cookie("x", 1, &headers).expect("a cookie").to_str().expect("text").to_owned()
+        cookie("x", Duration::from_secs(1), &headers).expect("a cookie").to_str().expect("text").to_owned()
     }
 
     #[test]
@@ -98,7 +103,8 @@ mod tests {
             ("forwarded", "for=192.0.2.60;proto=https;by=203.0.113.43, for=10.0.0.1;proto=http"),
             ("forwarded", "Proto=\"https\""),
         ] {
-            assert!(cookie_with(name, value).ends_with("; Secure"), "{name}: {value}");
+            let cookie = cookie_with(name, value);
+            assert!(cookie.split("; ").any(|attribute| attribute == "Secure"), "{name}: {value}: {cookie}");
         }
         for (name, value) in [
             ("origin", "http://localhost:8080"),

@@ -27,6 +27,7 @@ use utoipa_axum::routes;
 use zhenjin_store::Store;
 
 use crate::options::ServerOptions;
+use crate::security::LoginThrottle;
 use crate::shutdown::Shutdown;
 use crate::stream_limit::StreamLimit;
 
@@ -47,6 +48,7 @@ where
     Shutdown: FromRef<S>,
     Store: FromRef<S>,
     StreamLimit: FromRef<S>,
+    Arc<LoginThrottle>: FromRef<S>,
     Arc<RunningAnswers>: FromRef<S>,
     Arc<ModelMenu>: FromRef<S>,
 {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::HeaderMap;
+use axum::http::request::Parts;
 use serde::Serialize;
 use utoipa::ToSchema;
 use zhenjin_store::{KeyRole, Store};
@@ -12,7 +12,7 @@ use zhenjin_store::{KeyRole, Store};
 use super::models::ModelMenu;
 use crate::errors::ApiError;
 use crate::options::ServerOptions;
-use crate::security::identify;
+use crate::security::{identify, needs_key};
 
 /// The server and its machine.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
@@ -54,9 +54,9 @@ pub(crate) async fn status(
     State(menu): State<Arc<ModelMenu>>,
     State(options): State<Arc<ServerOptions>>,
     State(store): State<Store>,
-    headers: HeaderMap,
+    parts: Parts,
 ) -> Result<Json<ServerStatus>, ApiError> {
-    let caller = identify(&options, &store, &headers).await?;
+    let caller = identify(&options, &store, &parts).await?;
     let serving = menu.serving();
     Ok(Json(ServerStatus {
         version: env!("CARGO_PKG_VERSION"),
@@ -65,7 +65,7 @@ pub(crate) async fn status(
         memory_limit: serving.memory_bytes,
         simd: serving.compute.simd.to_string(),
         threads: serving.compute.threads,
-        needs_key: options.needs_key(),
+        needs_key: needs_key(&options, &parts),
         role: caller.map(|caller| match caller.role() {
             KeyRole::Operator => CallerRole::Operator,
             KeyRole::User => CallerRole::User,

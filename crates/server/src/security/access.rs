@@ -1,21 +1,25 @@
 //! Keys: where requests carry them, and whose they are.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use axum::extract::{FromRequestParts, MatchedPath, Request, State};
+use axum::extract::{FromRequestParts, Request, State};
 use axum::http::request::Parts;
 use axum::http::{Extensions, HeaderMap, header};
 use axum::middleware::Next;
 use axum::response::Response;
+use cookie::time::Duration as CookieDuration;
+use cookie::{Cookie, SameSite};
 use zhenjin_assistant::CacheSalt;
 use zhenjin_store::{KeyRole, Owner, Store, StoreError};
 
-use super::rules::{Access, access};
+use super::proxies::is_proxied;
+use super::rules::{Access, access_of};
 use crate::errors::ApiError;
 use crate::options::ServerOptions;
 
 /// The cookie that the web chat's login sets.
-pub(crate) const SESSION_COOKIE: &str = "zhenjin_session";
+const SESSION_COOKIE: &str = "zhenjin_session";
 
 /// The header in which Anthropic's clients send a key.
 const KEY_HEADER: &str = "x-api-key";
@@ -43,11 +47,23 @@ impl Credential {
             return Some(Credential::Key(key));
         }
         let cookies = headers.get_all(header::COOKIE).into_iter().filter_map(|value| value.to_str().ok());
-        cookies.flat_map(|line| line.split(';')).find_map(|pair| {
-            let (name, value) = pair.trim().split_once('=')?;
-            (name == SESSION_COOKIE && !value.is_empty()).then(|| Credential::Session(value.to_owned()))
-        })
+        let mut cookies = cookies.flat_map(Cookie::split_parse).flatten();
+        let session = cookies.find(|cookie| cookie.name() == SESSION_COOKIE && !cookie.value().is_empty())?;
+        Some(Credential::Session(session.value().to_owned()))
     }
+}
+
+/// The cookie that gives a browser a session for so long; page scripts cannot read it, and other sites' pages cannot use it. `secure`:
+/// the browser sends it over TLS only.
+pub(crate) fn session_cookie(value: &str, length: Duration, secure: bool) -> Cookie<'_> {
+    let length = CookieDuration::try_from(length).unwrap_or(CookieDuration::ZERO);
+    Cookie::build((SESSION_COOKIE, value))
+        .path("/")
+        .max_age(length)
+        .http_only(true)
+        .same_site(SameSite::Strict)
+        .secure(secure)
+        .build()
 }
 
 /// Who asks: whose conversations they have, and what they may do to the server.
@@ -98,25 +114,35 @@ impl<S: Sync> FromRequestParts<S> for Caller {
     }
 }
 
+/// Whether this request needs a key: on every server that others can reach, and on one that only this machine reaches for what a
+/// proxy passes on, which others may have asked for.
+pub(crate) fn needs_key(options: &ServerOptions, parts: &Parts) -> bool {
+    options.needs_key() || is_proxied(parts)
+}
+
 /// Middleware: finds out who asks, and refuses what they may not do.
 pub(crate) async fn authenticate(
     State(options): State<Arc<ServerOptions>>,
     State(store): State<Store>,
-    mut request: Request,
+    request: Request,
     next: Next,
 ) -> Result<Response, ApiError> {
-    let route = request.extensions().get::<MatchedPath>();
-    let access = access(request.method(), route.map_or("", MatchedPath::as_str));
+    let access = access_of(&request);
     if access == Access::Open {
         return Ok(next.run(request).await);
     }
-    let Some(caller) = identify(&options, &store, request.headers()).await? else {
-        return Err(match Credential::from_headers(request.headers()) {
-            Some(_) => ApiError::unauthorised("this API key is not known here, or was revoked"),
-            None => ApiError::unauthorised(
-                "this server needs an API key: send it as the header `Authorization: Bearer KEY`",
-            ),
-        });
+    let (mut parts, body) = request.into_parts();
+    let Some(caller) = identify(&options, &store, &parts).await? else {
+        return Err(ApiError::unauthorised(match Credential::from_headers(&parts.headers) {
+            Some(_) => "this API key is not known here, or was revoked",
+            None if options.needs_key() => {
+                "this server needs an API key: send it as the header `Authorization: Bearer KEY`"
+            }
+            None => {
+                "a proxy passed this request on, so others may reach this server: it needs an API key here, as the header \
+                 `Authorization: Bearer KEY`"
+            }
+        }));
     };
     if access == Access::Operator && !caller.is_operator() {
         return Err(ApiError::forbidden(
@@ -124,20 +150,20 @@ pub(crate) async fn authenticate(
         )
         .with_code("operator_only"));
     }
-    request.extensions_mut().insert(caller);
-    Ok(next.run(request).await)
+    parts.extensions.insert(caller);
+    Ok(next.run(Request::from_parts(parts, body)).await)
 }
 
-/// Who sends these headers. `None` for nobody that is known here, on a server that asks for a key.
+/// Who asks. `None` for nobody that is known here, where a key is needed.
 pub(crate) async fn identify(
     options: &ServerOptions,
     store: &Store,
-    headers: &HeaderMap,
+    parts: &Parts,
 ) -> Result<Option<Caller>, StoreError> {
-    if !options.needs_key() {
+    if !needs_key(options, parts) {
         return Ok(Some(Caller::LOCAL));
     }
-    let key = match Credential::from_headers(headers) {
+    let key = match Credential::from_headers(&parts.headers) {
         None => None,
         Some(Credential::Key(key)) => store.verify_api_key(&key).await?,
         Some(Credential::Session(session)) => store.verify_session(&session).await?,

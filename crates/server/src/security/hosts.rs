@@ -1,20 +1,35 @@
-//! Which host names and which pages' origins may address this server.
+//! Which host names may address this server.
 //!
-//! A page of another site can make a browser on this machine call a loopback server in two ways. DNS rebinding: the
-//! site's own name is pointed at 127.0.0.1, so the browser sees one origin; but then `Host` carries that name, which is
-//! refused. A plain cross-origin request: then `Origin` carries the site, which is refused unless the operator allowed
-//! it.
+//! A page of another site can make a browser on this machine call a loopback server by DNS rebinding: the site's own name is pointed
+//! at 127.0.0.1, so the browser sees one origin; but then `Host` carries that name, which is refused. Where a key is needed such a
+//! page has none, and names need not be known, except by browsers that are logged in.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::http::header;
 use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 
+use super::access::{Credential, needs_key};
 use crate::errors::ApiError;
 use crate::options::ServerOptions;
+
+/// Names of the machine itself, and those under which containers see the machine that they run on. Nobody can register them:
+/// `.localhost` and `.internal` are reserved.
+const OWN_NAMES: [&str; 7] = [
+    "localhost",
+    "localhost.localdomain",
+    "ip6-localhost",
+    "ip6-loopback",
+    "host.docker.internal",
+    "gateway.docker.internal",
+    "host.containers.internal",
+];
+
+/// The route by which a browser gets its cookie.
+const LOGIN: &str = "/api/login";
 
 /// Middleware that refuses host names which nobody gave to this server.
 pub(crate) async fn check_host(
@@ -22,12 +37,15 @@ pub(crate) async fn check_host(
     request: Request,
     next: Next,
 ) -> Result<Response, ApiError> {
-    let header = request.headers().get(header::HOST).map(|value| value.to_str().unwrap_or("?"));
-    let target = request.uri().authority().map(|authority| authority.as_str());
+    let (parts, body) = request.into_parts();
+    let header = parts.headers.get(header::HOST).map(|value| value.to_str().unwrap_or("?"));
+    let target = parts.uri.authority().map(|authority| authority.as_str());
     if header.is_none() && target.is_none() {
         return Err(ApiError::bad_request("the header `Host` is missing"));
     }
-    for authority in header.into_iter().chain(target) {
+    let by_cookie = matches!(Credential::from_headers(&parts.headers), Some(Credential::Session(_)));
+    let protected = needs_key(&options, &parts) && !by_cookie && parts.uri.path() != LOGIN;
+    for authority in header.into_iter().chain(target).filter(|_| !protected) {
         if !is_allowed_host(host_of(authority), &options.allowed_hosts) {
             return Err(ApiError::forbidden(format!(
                 "this server does not answer under the host name `{}`; if it is yours, add it to the server's allowed hosts",
@@ -36,16 +54,18 @@ pub(crate) async fn check_host(
             .with_code("host_not_allowed"));
         }
     }
-    Ok(next.run(request).await)
+    Ok(next.run(Request::from_parts(parts, body)).await)
 }
 
 /// An IP address cannot be rebound, so every one is fine; a name must be known.
 fn is_allowed_host(host: &str, allowed: &[String]) -> bool {
     let bare = host.trim_start_matches('[').trim_end_matches(']');
-    host.eq_ignore_ascii_case("localhost")
+    let name = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
+    OWN_NAMES.contains(&name.as_str())
+        || name.ends_with(".localhost")
         || host.parse::<Ipv4Addr>().is_ok()
         || (host.starts_with('[') && bare.parse::<Ipv6Addr>().is_ok())
-        || allowed.iter().any(|name| name.eq_ignore_ascii_case(host))
+        || allowed.iter().any(|allowed| allowed.eq_ignore_ascii_case(&name))
 }
 
 /// `host:port` without the port.
@@ -56,60 +76,6 @@ fn host_of(authority: &str) -> &str {
     }
 }
 
-/// Middleware that refuses requests made by other sites' pages, and answers the browser's questions about allowed ones.
-pub(crate) async fn check_origin(
-    State(options): State<Arc<ServerOptions>>,
-    request: Request,
-    next: Next,
-) -> Result<Response, ApiError> {
-    let Some(origin) = request.headers().get(header::ORIGIN).cloned() else {
-        return Ok(next.run(request).await);
-    };
-    let text = origin.to_str().unwrap_or("");
-    if is_same_origin(text, request.headers()) {
-        return Ok(next.run(request).await);
-    }
-    if !options.cors_origins.iter().any(|allowed| allowed == text) {
-        return Err(ApiError::forbidden(format!(
-            "pages of the origin `{text}` may not call this server; if they are yours, add it to the server's CORS origins"
-        ))
-        .with_code("origin_not_allowed"));
-    }
-    let is_preflight = request.method() == Method::OPTIONS
-        && request.headers().contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
-    let mut response =
-        if is_preflight { StatusCode::NO_CONTENT.into_response() } else { next.run(request).await };
-    let headers = response.headers_mut();
-    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
-    headers.append(header::VARY, HeaderValue::from_static("origin"));
-    headers
-        .insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("retry-after, x-request-id"));
-    if is_preflight {
-        headers.insert(
-            header::ACCESS_CONTROL_ALLOW_METHODS,
-            HeaderValue::from_static("GET, POST, PATCH, PUT, DELETE"),
-        );
-        headers.insert(
-            header::ACCESS_CONTROL_ALLOW_HEADERS,
-            HeaderValue::from_static(
-                "authorization, content-type, x-request-id, x-api-key, anthropic-version",
-            ),
-        );
-        headers.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"));
-    }
-    Ok(response)
-}
-
-/// Schemes are not compared: behind a proxy the browser says https while the server hears http.
-fn is_same_origin(origin: &str, headers: &HeaderMap) -> bool {
-    let authority = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
-    let host = headers.get(header::HOST).and_then(|value| value.to_str().ok());
-    match (authority, host) {
-        (Some(authority), Some(host)) => authority.eq_ignore_ascii_case(host),
-        _ => false,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -117,10 +83,35 @@ mod tests {
     #[test]
     fn a_rebound_name_is_refused_and_addresses_are_not() {
         let allowed = vec!["chat.example.org".to_owned()];
-        for host in ["localhost", "LOCALHOST", "127.0.0.1", "[::1]", "192.168.1.7", "chat.example.org"] {
+        for host in [
+            "localhost",
+            "LOCALHOST",
+            "127.0.0.1",
+            "[::1]",
+            "192.168.1.7",
+            "chat.example.org",
+            "chat.example.org.",
+            "localhost.",
+            "zhenjin.localhost",
+            "host.docker.internal",
+            "ip6-localhost",
+        ] {
             assert!(is_allowed_host(host, &allowed), "{host}");
         }
-        for host in ["evil.example", "localhost.evil.example", "127.0.0.1.nip.io", "::1", "", "[evil]", "?"] {
+        for host in [
+            "evil.example",
+            "localhost.evil.example",
+            "127.0.0.1.nip.io",
+            "::1",
+            "",
+            "[evil]",
+            "?",
+            "evillocalhost",
+            ".",
+            "docker.internal",
+            "evil.docker.internal",
+            "localhost..",
+        ] {
             assert!(!is_allowed_host(host, &allowed), "{host}");
         }
     }

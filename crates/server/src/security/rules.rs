@@ -1,6 +1,7 @@
 //! Which request needs what: the one table of access rules. A route that is not in it is for everybody who has a key, where one is
 //! needed; so a new route is closed to strangers until somebody opens it here.
 
+use axum::extract::{MatchedPath, Request};
 use axum::http::Method;
 
 /// What a request needs.
@@ -29,11 +30,17 @@ const RULES: &[(&str, &[Method], Access)] = &[
 ];
 
 /// What a request to the route with this pattern needs.
-pub(crate) fn access(method: &Method, route: &str) -> Access {
+fn access(method: &Method, route: &str) -> Access {
     let row = RULES
         .iter()
         .find(|(pattern, methods, _)| *pattern == route && (methods.is_empty() || methods.contains(method)));
     row.map_or(Access::User, |(_, _, access)| *access)
+}
+
+/// What this request needs; one that no route takes needs a key, so that strangers do not learn which routes there are.
+pub(crate) fn access_of(request: &Request) -> Access {
+    let route = request.extensions().get::<MatchedPath>();
+    access(request.method(), route.map_or("", MatchedPath::as_str))
 }
 
 #[cfg(test)]

@@ -1,0 +1,158 @@
+//! One limit for all bodies, whatever the route, before and after authentication, encoded or not.
+
+mod support;
+
+use std::convert::Infallible;
+use std::io::Write;
+
+use axum::body::Body;
+use axum::http::{Method, header};
+use bytes::Bytes;
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use support::{Answer, Application, request};
+use zhenjin_server::{ServerOptions, openapi_document};
+use zhenjin_store::NewApiKey;
+
+const LIMIT: usize = 8 << 20;
+const OPEN: [&str; 5] = ["/api/login", "/api/status", "/health", "/healthz", "/readyz"];
+
+/// Every documented route, its parameters filled in.
+fn routes() -> Vec<(Method, String)> {
+    let document = openapi_document();
+    let mut found = Vec::new();
+    for (path, methods) in document["paths"].as_object().expect("paths") {
+        let parts: Vec<&str> = path
+            .split('/')
+            .map(|part| if part.starts_with('{') { "01ARZ3NDEKTSV4RRFFQ69G5FAV" } else { part })
+            .collect();
+        for method in methods.as_object().expect("methods").keys() {
+            found.push((method.to_uppercase().parse().expect("a method"), parts.join("/")));
+        }
+    }
+    assert!(found.len() > 25, "{found:?}");
+    found
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    encoder.write_all(bytes).expect("memory");
+    encoder.finish().expect("memory")
+}
+
+/// `{}` with so many spaces that it has `length` bytes.
+fn object(length: usize) -> Bytes {
+    let mut text = vec![b' '; length];
+    text[0] = b'{';
+    text[length - 1] = b'}';
+    text.into()
+}
+
+struct Asked<'a> {
+    app: &'a Application,
+    key: Option<&'a str>,
+}
+
+impl Asked<'_> {
+    async fn send(
+        &self,
+        method: &Method,
+        path: &str,
+        body: Bytes,
+        headers: &[(&str, &str)],
+        announced: bool,
+    ) -> Answer {
+        let mut builder = request(method.clone(), path).header(header::CONTENT_TYPE, "application/json");
+        for (name, value) in headers {
+            builder = builder.header(*name, *value);
+        }
+        if let Some(key) = self.key {
+            builder = builder.header(header::AUTHORIZATION, format!("Bearer {key}"));
+        }
+        let body = if announced {
+            builder = builder.header(header::CONTENT_LENGTH, body.len());
+            Body::from(body)
+        } else {
+            let pieces: Vec<_> = body
+                .chunks(1 << 20)
+                .map(|piece| Ok::<_, Infallible>(Bytes::copy_from_slice(piece)))
+                .collect();
+            Body::from_stream(futures_util::stream::iter(pieces))
+        };
+        self.app.send(builder.body(body).expect("valid")).await
+    }
+}
+
+#[tokio::test]
+async fn every_route_has_the_one_limit_after_authentication_and_almost_none_before() {
+    let app = Application::with(ServerOptions { require_key: true, ..ServerOptions::default() }).await;
+    let (_, secret) = app.state.store.create_api_key(NewApiKey::named("operator")).await.expect("a key");
+    let holder = Asked { app: &app, key: Some(secret.expose()) };
+    let stranger = Asked { app: &app, key: None };
+    let (largest, beyond) = (object(LIMIT), object(LIMIT + 1));
+    for (method, path) in routes() {
+        if path.ends_with("/events") {
+            continue;
+        }
+        let is_open = OPEN.contains(&path.as_str());
+        for announced in [true, false] {
+            let place = format!("{method} {path}, announced: {announced}");
+            let answer = holder.send(&method, &path, beyond.clone(), &[], announced).await;
+            assert_eq!(
+                (answer.status.as_u16(), answer.error().1.as_str()),
+                (413, "request_too_large"),
+                "{place}"
+            );
+            let expected = if is_open { 413 } else { 401 };
+            for body in [&beyond, &largest, &object(20 << 10)] {
+                let answer = stranger.send(&method, &path, body.clone(), &[], announced).await;
+                assert_eq!(answer.status.as_u16(), expected, "{place}: {}", body.len());
+            }
+        }
+        if !is_open {
+            let answer = holder.send(&method, &path, largest.clone(), &[], false).await;
+            assert!(!matches!(answer.status.as_u16(), 413 | 500..), "{method} {path}: {}", answer.text);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_gzipped_body_is_decoded_within_the_limit_and_nothing_else_is() {
+    let app = Application::new().await;
+    let asked = Asked { app: &app, key: None };
+    let path = "/v1/chat/completions";
+    let chat = br#"{"model": "tiny", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 1}"#;
+    for name in ["gzip", "GZIP", "x-gzip", "identity, gzip"] {
+        let answer =
+            asked.send(&Method::POST, path, gzip(chat).into(), &[("content-encoding", name)], true).await;
+        assert_eq!(answer.status, 200, "{name}: {}", answer.text);
+    }
+    let bomb = gzip(&vec![b' '; LIMIT + 1]);
+    assert!(bomb.len() < LIMIT / 50);
+    let cases: [(&str, Vec<u8>, u16, &str); 5] = [
+        ("gzip", bomb, 413, "request_too_large"),
+        ("gzip", chat.to_vec(), 400, "invalid_gzip"),
+        ("gzip", gzip(chat)[..20].to_vec(), 400, "invalid_gzip"),
+        ("br", chat.to_vec(), 415, "unsupported_content_encoding"),
+        ("gzip, gzip", gzip(&gzip(chat)), 415, "unsupported_content_encoding"),
+    ];
+    for (name, body, status, code) in cases {
+        let answer = asked.send(&Method::POST, path, body.into(), &[("content-encoding", name)], true).await;
+        assert_eq!((answer.status.as_u16(), answer.error().1.as_str()), (status, code), "{name}");
+    }
+    let plain = asked
+        .send(&Method::POST, path, Bytes::from_static(chat), &[("content-encoding", "identity")], true)
+        .await;
+    assert_eq!(plain.status, 200);
+}
+
+#[tokio::test]
+async fn a_byte_order_mark_before_json_is_skipped() {
+    let app = Application::new().await;
+    let body = "\u{feff}{\"model\": \"tiny\", \"messages\": [{\"role\": \"user\", \"content\": \"hi\"}], \"max_tokens\": 1}";
+    for path in ["/v1/chat/completions", "/api/conversations"] {
+        let body = if path.starts_with("/api") { "\u{feff}{}" } else { body };
+        let answer = app.post(path, body).await;
+        assert!(answer.status.is_success(), "{path}: {}", answer.text);
+    }
+}

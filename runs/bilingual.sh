@@ -5,37 +5,16 @@
 # CHINESE and ENGLISH are files or folders of text, JSON lines or Parquet; the formats say what in a JSON line is text, as for
 # `zhenjin tokenize`. Of both, as many bytes are taken. Four models of one shape are trained: one for each language with a tokenizer
 # of its own, on T tokens; one for both with a common tokenizer, on T tokens (as much as each) and on 2 T (as much as both together).
-# N minutes in all, on two cores. Cut off at any moment, the same command goes on where it was. ZHENJIN names the program
-# [target/release/zhenjin].
-set -euo pipefail
+# N minutes in all, on two cores. Cut off at any moment, the same command goes on where it was.
 cd "$(dirname "$0")/.."
+. runs/common.sh
 
 usage='CHINESE ENGLISH: two files or folders of text'
 chinese=${1:?$usage} english=${2:?$usage}
 shift 2
-minutes=40 depth=4 bytes=64MB split=paragraph vocabulary=8192 out=out/bilingual format_chinese={text} format_english={text}
-while [ $# -gt 0 ]; do
-    case $1 in
-    --minutes) minutes=$2 ;;
-    --depth) depth=$2 ;;
-    --bytes) bytes=$2 ;;
-    --format) format_chinese=$2 format_english=$2 ;;
-    --format-chinese) format_chinese=$2 ;;
-    --format-english) format_english=$2 ;;
-    --split) split=$2 ;;
-    --vocabulary) vocabulary=$2 ;;
-    --out) out=$2 ;;
-    *) echo "runs/bilingual.sh: unknown option $1; its first lines say which there are" >&2; exit 2 ;;
-    esac
-    shift 2
-done
-zhenjin=${ZHENJIN:-target/release/zhenjin}
-[ -x "$zhenjin" ] || make build
-mkdir -p "$out"
-
-step() { echo; echo "== $* =="; }
-number() { sed -n "s/.*\"$1\": *\([0-9.e-]*\).*/\1/p" "$2" | head -1; }
-calculate() { awk "BEGIN { $1 }"; }
+minutes=40 depth=4 bytes=64MB split=paragraph vocabulary=8192 out=out/bilingual format={text} format_chinese= format_english=
+begin "minutes depth bytes format format-chinese format-english split vocabulary out" "$@"
+: "${format_chinese:=$format}" "${format_english:=$format}"
 
 step "equal bytes"
 excerpt() { # NAME PATH FORMAT BYTES

@@ -3,29 +3,14 @@
 # runs/moe.sh PATH [--minutes N] [--depth N] [--experts E] [--active K] [--out FOLDER]
 #
 # PATH is a folder of token shards (`zhenjin tokenize`), or poems as JSON lines for runs/poet.sh's tokenizer. All together takes at most
-# the minutes given. Cut off at any moment, the same command goes on where it was. ZHENJIN names the program [target/release/zhenjin].
-set -euo pipefail
+# the minutes given. Cut off at any moment, the same command goes on where it was.
 cd "$(dirname "$0")/.."
+. runs/common.sh
 
 minutes=40 depth=4 experts=8 active=2 out=out/moe
 path=${1:?PATH: a folder of token shards, or poems as JSON lines}
 shift
-while [ $# -gt 0 ]; do
-    case $1 in
-    --minutes) minutes=$2 ;;
-    --depth) depth=$2 ;;
-    --experts) experts=$2 ;;
-    --active) active=$2 ;;
-    --out) out=$2 ;;
-    *) echo "runs/moe.sh: unknown option $1; there are --minutes, --depth, --experts, --active and --out" >&2; exit 2 ;;
-    esac
-    shift 2
-done
-zhenjin=${ZHENJIN:-target/release/zhenjin}
-[ -x "$zhenjin" ] || make build
-mkdir -p "$out"
-
-step() { echo; echo "== $* =="; }
+begin "minutes depth experts active out" "$@"
 
 shards=$path
 if [ ! -e "$path/corpus.json" ]; then
@@ -44,7 +29,7 @@ mixture=(--experts "$experts" --active "$active")
 # run that goes on, have the same.
 if [ ! -e "$out/tokens" ]; then
     step "measuring"
-    half=$(awk "BEGIN { print $minutes * 0.48 }")
+    half=$(calculate "print $minutes * 0.48")
     "$zhenjin" pretrain "${dial[@]}" "${mixture[@]}" --minutes "$half" --out "$out/mixture" --dry-run >"$out/measured.toml"
     awk '$1 ~ /^(steps|micro_batches|sequences|sequence_length)$/ { product = product ? product * $3 : $3 } END { print product }' \
         "$out/measured.toml" >"$out/tokens.unfinished"

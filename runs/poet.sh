@@ -2,32 +2,19 @@
 # A model that writes classical Chinese poems, from text to chat: runs/poet.sh POEMS [--minutes N] [--depth N] [--out FOLDER]
 #
 # POEMS is a file or folder of JSON lines, plain or compressed, with `kind` (tang, song or ci), `title` (of a ci: its tune), `author`
-# and `lines`. Cut off at any moment, the same command goes on where it was. ZHENJIN names the program [target/release/zhenjin].
-set -euo pipefail
+# and `lines`. Cut off at any moment, the same command goes on where it was.
 cd "$(dirname "$0")/.."
+. runs/common.sh
 
 minutes=90 depth=4 out=out/poet
 poems=${1:?POEMS: a file or folder of poems as JSON lines}
 shift
-while [ $# -gt 0 ]; do
-    case $1 in
-    --minutes) minutes=$2 ;;
-    --depth) depth=$2 ;;
-    --out) out=$2 ;;
-    *) echo "runs/poet.sh: unknown option $1; there are --minutes, --depth and --out" >&2; exit 2 ;;
-    esac
-    shift 2
-done
-zhenjin=${ZHENJIN:-target/release/zhenjin}
-[ -x "$zhenjin" ] || make build
-mkdir -p "$out"
+begin "minutes depth out" "$@"
 
 # The head of a document says what the poem is; generation begins behind a head, or in the middle of one.
 format='<|kind|>{kind}<|title|>{title}<|author|>{author}\n<|poem|>{lines}'
 # The same poem under two titles is one poem for the division into training and validation.
 same=(--format "$format" --identity '{lines}')
-
-step() { echo; echo "== $* =="; }
 
 if [ ! -e "$out/tokenizer/tokenizer.json" ]; then
     step "tokenizer"

@@ -3,28 +3,14 @@
 #
 # Two models of one shape learn the same arithmetic on as many tokens: one with the worked steps between question and answer, one
 # with the answer alone. Then both solve problems that neither has seen. N minutes in all, on two cores; of them, 2 are not training.
-# Cut off at any moment, the same command goes on where it was. ZHENJIN names the program [target/release/zhenjin].
-set -euo pipefail
+# Cut off at any moment, the same command goes on where it was.
 cd "$(dirname "$0")/.."
+. runs/common.sh
 
 minutes=25 depth=4 problems=2000 out=out/reason
-while [ $# -gt 0 ]; do
-    case $1 in
-    --minutes) minutes=$2 ;;
-    --depth) depth=$2 ;;
-    --problems) problems=$2 ;;
-    --out) out=$2 ;;
-    *) echo "runs/reason.sh: unknown option $1; there are --minutes, --depth, --problems and --out" >&2; exit 2 ;;
-    esac
-    shift 2
-done
-zhenjin=${ZHENJIN:-target/release/zhenjin}
-[ -x "$zhenjin" ] || make build
-mkdir -p "$out"
-
-step() { echo; echo "== $* =="; }
+begin "minutes depth problems out" "$@"
 # What a share of the minutes is, as a number.
-part() { awk -v minutes="$minutes" "BEGIN { print $1 }"; }
+part() { calculate "minutes = $minutes; print $1"; }
 
 step "problems"
 # About as many as the training reads once with answers alone: 12 tokens each.

@@ -2,26 +2,12 @@
 # The first training, in about five minutes: runs/tiny.sh [--minutes N] [--stories N] [--out FOLDER]
 #
 # Little stories that the program makes up, a tokenizer, token shards, a model of three layers that trains for N minutes [4], its
-# report, and what it answers when it is served. Cut off at any moment, the same command goes on where it was. ZHENJIN names the
-# program [target/release/zhenjin].
-set -euo pipefail
+# report, and what it answers when it is served. Cut off at any moment, the same command goes on where it was.
 cd "$(dirname "$0")/.."
+. runs/common.sh
 
 minutes=4 stories=60000 out=out/tiny
-while [ $# -gt 0 ]; do
-    case $1 in
-    --minutes) minutes=$2 ;;
-    --stories) stories=$2 ;;
-    --out) out=$2 ;;
-    *) echo "runs/tiny.sh: unknown option $1; there are --minutes, --stories and --out" >&2; exit 2 ;;
-    esac
-    shift 2
-done
-zhenjin=${ZHENJIN:-target/release/zhenjin}
-[ -x "$zhenjin" ] || make build
-mkdir -p "$out"
-
-step() { echo; echo "== $* =="; }
+begin "minutes stories out" "$@"
 
 step "stories"
 [ -e "$out/stories.txt" ] || "$zhenjin" generate stories --count "$stories" --out "$out/stories.txt"

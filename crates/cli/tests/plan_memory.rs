@@ -46,14 +46,22 @@ fn planned_and_taken(data: &Path, settings: &[&str]) -> (f64, f64) {
 fn a_run_takes_the_memory_that_was_planned() {
     let data = tempfile::tempdir().expect("a folder");
     make_shards(data.path(), 4000);
-    let settings = [
-        "model.vocabulary_size=8192",
-        "data.sequence_length=256",
-        "batch.micro_batches=1",
-        "batch.sequences=32",
-        "optimiser.kind=adamw",
+    let whole_batch = ["model.vocabulary_size=8192", "batch.micro_batches=1", "batch.sequences=32"];
+    let shapes: [&[&str]; 4] = [
+        &["data.sequence_length=256", "optimiser.kind=adamw"],
+        &["data.sequence_length=128", "batch.micro_batches=4"],
+        &[
+            "data.sequence_length=256",
+            "model.experts=8",
+            "model.active_experts=2",
+            "model.expert_intermediate_size=128",
+        ],
+        &["data.sequence_length=1024", "batch.sequences=8", "optimiser.average_decay=0.99"],
     ];
-    let (planned, taken) = planned_and_taken(data.path(), &settings);
-    let ratio = planned / taken;
-    assert!((0.9..=1.1).contains(&ratio), "{planned} planned, {taken} taken: {ratio}");
+    for shape in shapes {
+        let settings: Vec<&str> = whole_batch.iter().chain(shape).copied().collect();
+        let (planned, taken) = planned_and_taken(data.path(), &settings);
+        let ratio = planned / taken;
+        assert!((0.9..=1.1).contains(&ratio), "{shape:?}: {planned} planned, {taken} taken: {ratio}");
+    }
 }

@@ -157,6 +157,7 @@ fn run_shape(shape: &Shape) -> RunShape {
         micro_batches: 1,
         steps: 1,
         document_length: None,
+        documents: 0,
         optimiser: OptimiserMemory::Adamw,
         averages_weights: false,
         recomputed_layers: None,

@@ -12,6 +12,7 @@
 mod order;
 mod packing;
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::random::Generator;
@@ -55,6 +56,8 @@ pub struct Loader {
     validation: Packing,
     /// The latest epochs: at an epoch's end two are in use.
     epochs: Mutex<Vec<Arc<Epoch>>>,
+    /// Documents that were read since the shards' pages were given back.
+    documents_read: AtomicU64,
 }
 
 /// The order of one epoch.
@@ -67,6 +70,9 @@ struct Epoch {
 }
 
 const KEPT_EPOCHS: usize = 2;
+/// After so many documents the shards' pages are given back. A document makes the system map at most two stretches of 64 KiB,
+/// so that a run takes 8 MiB for its data however large they are.
+const DOCUMENTS_BETWEEN_RELEASES: u64 = 64;
 
 /// Whether a document with this [`ShardSet::content_hash`] is for validation, where `share` of the documents are.
 pub fn is_for_validation(content_hash: u64, share: f64) -> bool {
@@ -104,7 +110,9 @@ impl Loader {
             ));
         }
         let validation = Packing::new(&set, validation);
-        Ok(Loader { set, options, training, training_tokens, validation, epochs: Mutex::default() })
+        set.release();
+        let (epochs, documents_read) = (Mutex::default(), AtomicU64::new(0));
+        Ok(Loader { set, options, training, training_tokens, validation, epochs, documents_read })
     }
 
     /// The data.
@@ -171,6 +179,13 @@ impl Loader {
 
     fn packed(&self, packing: &Packing, rows: std::ops::Range<u64>) -> Result<PackedSequence, CorpusError> {
         let mut sequence = packing.sequence(&self.set, rows)?;
+        let documents = sequence.document_lengths.len() as u64;
+        if self.documents_read.fetch_add(documents, Ordering::Relaxed) + documents
+            >= DOCUMENTS_BETWEEN_RELEASES
+        {
+            self.documents_read.store(0, Ordering::Relaxed);
+            self.set.release();
+        }
         if self.options.across_documents {
             sequence.document_lengths = vec![sequence.tokens.len()];
         }
@@ -186,6 +201,7 @@ impl Loader {
         let documents = shuffled(self.training.clone(), &mut generator);
         let windows = shuffled((0..self.sequences_per_epoch() as u32).collect(), &mut generator);
         let epoch = Arc::new(Epoch { number, packing: Packing::new(&self.set, documents), windows });
+        self.set.release();
         if epochs.len() == KEPT_EPOCHS {
             epochs.remove(0);
         }

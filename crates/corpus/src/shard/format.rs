@@ -162,6 +162,11 @@ impl<B: AsRef<[u8]>> Shard<B> {
         Ok(())
     }
 
+    /// Where the contents come from.
+    pub(super) fn source(&self) -> &B {
+        &self.bytes
+    }
+
     /// A field of the document table: 0 tokens' end, 1 bytes' end, 2 characters' end, 3 hash.
     fn entry(&self, document: usize, field: usize) -> u64 {
         Reader(self.bytes.as_ref()).u64(HEADER_BYTES + document * DOCUMENT_BYTES + field * 8)

@@ -258,6 +258,14 @@ impl ShardSet {
             .map_err(|reason| self.shard_error(&self.manifest.shards[shard], reason))
     }
 
+    /// Gives back the memory of the pages that were read; they are read from the file again when they are needed.
+    pub(crate) fn release(&self) {
+        for shard in &self.shards {
+            let mapping = shard.source();
+            mapping.release(0..mapping.as_ref().len());
+        }
+    }
+
     fn shard_error(&self, entry: &ShardEntry, reason: String) -> CorpusError {
         CorpusError::Shard { path: self.folder.join(&entry.file), reason }
     }

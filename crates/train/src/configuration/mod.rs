@@ -392,6 +392,7 @@ impl Configuration {
             micro_batches: self.batch.micro_batches,
             steps: self.schedule.steps,
             document_length,
+            documents: 0,
             optimiser: match self.optimiser.kind {
                 OptimiserKind::Adamw => OptimiserMemory::Adamw,
                 OptimiserKind::Muon => OptimiserMemory::Muon,

@@ -32,6 +32,8 @@ pub struct RunShape {
     pub steps: u64,
     /// Mean length of the documents in a sequence, if it is known; attention never crosses documents.
     pub document_length: Option<usize>,
+    /// Documents of the data; 0 if they are not known.
+    pub documents: u64,
     /// What the optimiser keeps.
     pub optimiser: OptimiserMemory,
     /// A moving average of the weights is kept.

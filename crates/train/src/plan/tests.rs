@@ -26,6 +26,7 @@ fn shape() -> RunShape {
         micro_batches: 8,
         steps: 100,
         document_length: None,
+        documents: 0,
         optimiser: OptimiserMemory::Adamw,
         averages_weights: false,
         recomputed_layers: None,

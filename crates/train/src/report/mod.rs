@@ -70,7 +70,7 @@ pub fn report(input: &ReportInput<'_>) -> String {
         input.machine.iter().map(|(name, value)| (name.clone(), escape(value))).collect();
     body += &section(words.hardware, &table(&machine));
     body += &section(words.configuration, &format!("<pre>{}</pre>\n", escape(input.configuration)));
-    document(words.tag, &format!("{}: {}", words.title, input.name), &body)
+    document(words.tag, &format!("{}{}{}", words.title, words.colon, input.name), &body)
 }
 
 fn section(title: &str, contents: &str) -> String {

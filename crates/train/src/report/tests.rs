@@ -64,7 +64,7 @@ fn a_report_has_everything_in_both_languages() {
         assert!(english.contains(part), "{part}");
     }
     let chinese = page(Language::Chinese);
-    for part in ["训练报告", "学习率", "许可证", "明月光 50", "lang=\"zh-CN\""] {
+    for part in ["训练报告：", "学习率", "许可证", "明月光 50", "lang=\"zh-CN\""] {
         assert!(chinese.contains(part), "{part}");
     }
     assert_eq!(english.matches("<svg").count(), 6);

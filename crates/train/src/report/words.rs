@@ -13,6 +13,7 @@ pub enum Language {
 pub(super) struct Words {
     pub(super) tag: &'static str,
     pub(super) title: &'static str,
+    pub(super) colon: &'static str,
     pub(super) summary: &'static str,
     pub(super) curves: &'static str,
     pub(super) samples: &'static str,
@@ -62,6 +63,7 @@ impl Language {
 const ENGLISH: Words = Words {
     tag: "en",
     title: "Training report",
+    colon: ": ",
     summary: "In short",
     curves: "Curves",
     samples: "What the model wrote",
@@ -102,6 +104,7 @@ const ENGLISH: Words = Words {
 const CHINESE: Words = Words {
     tag: "zh-CN",
     title: "训练报告",
+    colon: "：",
     summary: "概要",
     curves: "曲线",
     samples: "模型写出的文字",

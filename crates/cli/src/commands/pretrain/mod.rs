@@ -280,7 +280,11 @@ impl Inputs<'_> {
     fn shape(&self, configuration: &Configuration) -> RunShape {
         let asked = self.arguments.recompute.then_some(usize::MAX);
         let length = self.document_length(configuration);
-        RunShape { ranks: self.ranks.size(), ..configuration.run_shape(length, asked) }
+        RunShape {
+            ranks: self.ranks.size(),
+            documents: self.set.documents(),
+            ..configuration.run_shape(length, asked)
+        }
     }
 
     /// Mean tokens of a document, where attention does not cross from one to another.

@@ -228,7 +228,10 @@ fn a_named_or_required_tool_is_called_with_valid_arguments() {
     let answer = read(assistant.chat(&request).unwrap());
     let is_object = || serde_json::from_str::<Value>(&answer.text).is_ok_and(|value| value.is_object());
     let was_cut = answer.reason == Some(FinishReason::Length);
-    assert!(!answer.calls.is_empty() || is_object() || (was_cut && answer.text.trim_start().starts_with('{')), "{answer:?}");
+    assert!(
+        !answer.calls.is_empty() || is_object() || (was_cut && answer.text.trim_start().starts_with('{')),
+        "{answer:?}"
+    );
 }
 
 #[test]

@@ -267,17 +267,10 @@ impl ServedModels {
 
     /// Takes the model `name` out of memory unless it is in use; the next request loads it again. True if it was taken out.
     pub fn unload(&self, name: &str) -> bool {
-        let mut state = self.shared.lock();
-        let idle = state.entries.iter_mut().find(|entry| {
-            entry.spec.name == name
-                && matches!(&entry.slot, Slot::Loaded { assistant, .. } if !Assistant::is_in_use(assistant))
-        });
-        let Some(entry) = idle else { return false };
-        let slot = std::mem::replace(&mut entry.slot, Slot::Idle);
-        drop(state);
-        tracing::info!(model = name, "unloaded: a request asked for it");
         // Dropped outside the lock: an engine's thread takes a moment to end.
-        drop(slot);
+        let Some(unloaded) = self.shared.lock().take_idle(Some(name)) else { return false };
+        tracing::info!(model = name, "unloaded: a request asked for it");
+        drop(unloaded);
         true
     }
 

@@ -28,9 +28,10 @@ impl State {
         limit.saturating_sub(models + self.adapters.bytes() + self.reserved)
     }
 
-    /// Takes the least recently used idle model out, with its name.
-    fn take_idle(&mut self) -> Option<(String, Arc<Assistant>)> {
-        let idle = self.entries.iter_mut().filter_map(|entry| match &entry.slot {
+    /// Takes the least recently used idle model out, with its name; with `name` only that one.
+    pub(super) fn take_idle(&mut self, name: Option<&str>) -> Option<(String, Arc<Assistant>)> {
+        let named = self.entries.iter_mut().filter(|entry| name.is_none_or(|name| entry.spec.name == name));
+        let idle = named.filter_map(|entry| match &entry.slot {
             Slot::Loaded { assistant, last_use } if assistant.users() == 0 => Some((*last_use, entry)),
             _ => None,
         });
@@ -78,7 +79,7 @@ impl Shared {
             }
             let available = state.available(limit);
             if available < estimate.full_context().min(limit)
-                && let Some((idle, assistant)) = state.take_idle()
+                && let Some((idle, assistant)) = state.take_idle(None)
             {
                 drop(state);
                 tracing::info!(model = %idle, for_model = name, "unloaded: idle, and its memory is needed");

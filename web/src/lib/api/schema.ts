@@ -1136,6 +1136,8 @@ export interface components {
             message: components["schemas"]["AnswerMessage"];
             logprobs?: components["schemas"]["ChatLogprobs"] | null;
             finish_reason: string;
+            /** @description `repetition_detected`: the answer repeated itself without end, and was ended. */
+            stop_reason?: string | null;
         };
         /** @description A whole chat answer. */
         ChatCompletion: {
@@ -1191,6 +1193,8 @@ export interface components {
             delta: components["schemas"]["ChunkDelta"];
             logprobs?: components["schemas"]["ChatLogprobs"] | null;
             finish_reason?: string | null;
+            /** @description `repetition_detected`: the answer repeated itself without end, and was ended. */
+            stop_reason?: string | null;
         };
         /** @description What is added. */
         ChunkDelta: {
@@ -1222,6 +1226,8 @@ export interface components {
             logprobs?: components["schemas"]["CompletionLogprobs"] | null;
             /** @description null in all but the last piece of a stream. */
             finish_reason?: string | null;
+            /** @description `repetition_detected`: the answer repeated itself without end, and was ended. */
+            stop_reason?: string | null;
         };
         /** @description The log-probabilities of a completion's tokens, one entry of each list for each token. */
         CompletionLogprobs: {
@@ -1238,14 +1244,14 @@ export interface components {
             conversation_id?: string | null;
             /** @description The answer that the question follows. Null: the question begins the conversation, or a second beginning of it. */
             parent_id?: string | null;
-            /** @description The question as it stands, perhaps unfinished. Null or empty: the conversation up to `parent_id` alone. */
-            content?: string | null;
             /** @description A question before `parent_id`: what is before it is not counted. Null: the whole branch. */
             from_id?: string | null;
             /** @description The model that answers. Default for a new conversation: the server's own. */
             model?: string | null;
             /** @description Text that the model reads before the conversation. Null or empty: none. */
             system_prompt?: string | null;
+            /** @description The question as it stands, perhaps unfinished. Null or empty: the conversation up to `parent_id` alone. */
+            content?: string | null;
         };
         /** @description How full the model's context is. */
         ContextUse: {
@@ -1312,7 +1318,7 @@ export interface components {
                 seed?: number | null;
                 /** @description The most tokens to generate. Default, and -1: what the context has room for. */
                 max_tokens?: (number | null) | -1;
-                /** @description Whether an answer that repeats itself without end is ended. */
+                /** @description Whether an answer that repeats itself without end is ended, with `finish_reason` `length` and `stop_reason` `repetition_detected`. true: if it repeats the same 512 tokens or more, at least 4 times a pattern of 16 different tokens or more and at most 512, or 1,024 tokens of any pattern. An object: if a pattern of `min_pattern_size` to `max_pattern_size` tokens stands there `min_count` times (`max_pattern_size` 0: never). Default: as the server was told, else true. Not part of OpenAI's API. */
                 repetition_detection?: (boolean | {
                     max_pattern_size?: number | null;
                     min_pattern_size?: number | null;
@@ -1432,7 +1438,7 @@ export interface components {
                 seed?: number | null;
                 /** @description The most tokens to generate. Default, and -1: what the context has room for. */
                 max_tokens?: (number | null) | -1;
-                /** @description Whether an answer that repeats itself without end is ended. */
+                /** @description Whether an answer that repeats itself without end is ended, with `finish_reason` `length` and `stop_reason` `repetition_detected`. true: if it repeats the same 512 tokens or more, at least 4 times a pattern of 16 different tokens or more and at most 512, or 1,024 tokens of any pattern. An object: if a pattern of `min_pattern_size` to `max_pattern_size` tokens stands there `min_count` times (`max_pattern_size` 0: never). Default: as the server was told, else true. Not part of OpenAI's API. */
                 repetition_detection?: (boolean | {
                     max_pattern_size?: number | null;
                     min_pattern_size?: number | null;
@@ -1593,7 +1599,7 @@ export interface components {
                 seed?: number | null;
                 /** @description The most tokens to generate. Default, and -1: what the context has room for. */
                 max_tokens?: (number | null) | -1;
-                /** @description Whether an answer that repeats itself without end is ended. */
+                /** @description Whether an answer that repeats itself without end is ended, with `finish_reason` `length` and `stop_reason` `repetition_detected`. true: if it repeats the same 512 tokens or more, at least 4 times a pattern of 16 different tokens or more and at most 512, or 1,024 tokens of any pattern. An object: if a pattern of `min_pattern_size` to `max_pattern_size` tokens stands there `min_count` times (`max_pattern_size` 0: never). Default: as the server was told, else true. Not part of OpenAI's API. */
                 repetition_detection?: (boolean | {
                     max_pattern_size?: number | null;
                     min_pattern_size?: number | null;
@@ -2096,7 +2102,7 @@ export interface components {
             seed: number | null;
             /** @description The most tokens to generate. Default, and -1: what the context has room for. */
             max_tokens: (number | null) | -1;
-            /** @description Whether an answer that repeats itself without end is ended. */
+            /** @description Whether an answer that repeats itself without end is ended, with `finish_reason` `length` and `stop_reason` `repetition_detected`. true: if it repeats the same 512 tokens or more, at least 4 times a pattern of 16 different tokens or more and at most 512, or 1,024 tokens of any pattern. An object: if a pattern of `min_pattern_size` to `max_pattern_size` tokens stands there `min_count` times (`max_pattern_size` 0: never). Default: as the server was told, else true. Not part of OpenAI's API. */
             repetition_detection: (boolean | {
                 max_pattern_size?: number | null;
                 min_pattern_size?: number | null;
@@ -2225,6 +2231,12 @@ export interface components {
             regex?: string | null;
             /** @description A grammar in Lark's notation that the whole answer matches. Only one of `regex`, `grammar` and a JSON `response_format`. Not part of OpenAI's API. */
             grammar?: string | null;
+            /** @description Whether an answer that repeats itself without end is ended, with `finish_reason` `length` and `stop_reason` `repetition_detected`. true: if it repeats the same 512 tokens or more, at least 4 times a pattern of 16 different tokens or more and at most 512, or 1,024 tokens of any pattern. An object: if a pattern of `min_pattern_size` to `max_pattern_size` tokens stands there `min_count` times (`max_pattern_size` 0: never). Default: as the server was told, else true. Not part of OpenAI's API. */
+            repetition_detection?: (boolean | {
+                max_pattern_size?: number | null;
+                min_pattern_size?: number | null;
+                min_count?: number | null;
+            }) | null;
             /** @description No effect here. Users are not told apart. */
             user?: string | null;
             /** @description The conversation. Roles `system`, `developer`, `user`, `assistant`, `tool`; contents are texts, or lists of text parts. Images, audio and files are refused. An answer comes back as it was given: with `reasoning_content` or `reasoning`, which the template gets where it asks for it, and with fields without effect such as `annotations`, `parsed`, `cache_control` and `index`. */
@@ -2600,7 +2612,7 @@ export interface components {
             logprobs?: boolean | null;
             /** @description Report so many most likely tokens at each place. Only together with `logprobs`. */
             top_logprobs?: number | null;
-            /** @description `text`, `json_object` (with a `schema` beside it, if you like), or `json_schema`, whose schema then holds whether or not `strict` is set. */
+            /** @description `text`, `json_object` (with a `schema` beside it, if you like), or `json_schema`, whose schema then holds whether or not `strict` is set. Objects with `properties` or `patternProperties` and without `additionalProperties` have no other properties. With tools, the answer is calls or in this format; where a call is required, the format has no effect. */
             response_format?: ({
                 /** @constant */
                 type: "text";
@@ -3110,6 +3122,12 @@ export interface components {
             regex?: string | null;
             /** @description A grammar in Lark's notation that the whole answer matches. Only one of `regex`, `grammar` and a JSON `response_format`. Not part of OpenAI's API. */
             grammar?: string | null;
+            /** @description Whether an answer that repeats itself without end is ended, with `finish_reason` `length` and `stop_reason` `repetition_detected`. true: if it repeats the same 512 tokens or more, at least 4 times a pattern of 16 different tokens or more and at most 512, or 1,024 tokens of any pattern. An object: if a pattern of `min_pattern_size` to `max_pattern_size` tokens stands there `min_count` times (`max_pattern_size` 0: never). Default: as the server was told, else true. Not part of OpenAI's API. */
+            repetition_detection?: (boolean | {
+                max_pattern_size?: number | null;
+                min_pattern_size?: number | null;
+                min_count?: number | null;
+            }) | null;
             /** @description No effect here. Users are not told apart. */
             user?: string | null;
             /** @description One text, a list of texts, a list of token ids, or a list of such lists; at most 32 prompts. The texts of special tokens stay plain text. */
@@ -5760,6 +5778,15 @@ export interface operations {
             };
             /** @description The key is unknown or revoked. */
             401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Too many failed logins from this address. */
+            429: {
                 headers: {
                     [name: string]: unknown;
                 };

@@ -123,7 +123,7 @@ fn steps_stay_within_the_planned_workspace() {
             assert!(taken <= planned, "{taken} bytes of {planned}");
             if count == 64 {
                 // The fullest step that was planned for: the plan is no wild guess.
-                assert!(planned <= 2 * taken, "{planned} bytes are planned, but {taken} taken");
+                assert!(planned <= 4 * taken, "{planned} bytes are planned, but {taken} taken");
             }
         }
     }

@@ -445,7 +445,7 @@ async fn a_schema_that_cannot_be_held_to_is_refused_by_its_pointer() {
     for (schema, pointer) in [
         (json!({ "properties": { "a": { "$ref": "#/$defs/b" } } }), "`/properties/a/$ref`"),
         (
-            json!({ "properties": { "a": { "type": "integer", "minimum": 2, "maximum": 1 } } }),
+            json!({ "properties": { "a": { "type": "integer", "minimum": 2, "maximum": 1 } }, "required": ["a"] }),
             "`/properties/a/minimum`",
         ),
         (json!({ "properties": { "a": { "type": "list" } } }), "`/properties/a/type`"),

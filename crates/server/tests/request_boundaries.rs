@@ -568,7 +568,7 @@ async fn bodies_that_are_no_requests() {
         ("[]".to_owned(), 400, "must be a JSON object"),
         ("{\"model\":\n  tiny}".to_owned(), 400, "line 2 column 4"),
         ("{} {}".to_owned(), 400, "trailing characters"),
-        ("\u{feff}{}".to_owned(), 400, "not valid JSON"),
+        ("\u{feff}{}".to_owned(), 400, "`model` is missing"),
         (deep, 400, "recursion limit exceeded"),
         (nested, 400, "`messages[0]` must be an object"),
         (wide, 400, "more than 500000 values"),

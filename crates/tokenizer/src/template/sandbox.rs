@@ -19,7 +19,7 @@ use crate::TemplateError;
 /// nanoseconds, so a hostile template is stopped after a few milliseconds in an ordinary conversation.
 const BASE_FUEL: u64 = 20_000;
 /// More for every value in the conversation (a message has about four), so that long ones render.
-const FUEL_PER_VALUE: u64 = 120;
+const FUEL_PER_VALUE: u64 = 240;
 /// One unit more for so many bytes of the conversation.
 const INPUT_BYTES_PER_FUEL: u64 = 8;
 /// Upper limit of the budget: bounds time and memory for any conversation.

@@ -19,11 +19,11 @@ use crate::TemplateError;
 /// nanoseconds, so a hostile template is stopped after a few milliseconds in an ordinary conversation.
 const BASE_FUEL: u64 = 20_000;
 /// More for every value in the conversation (a message has about four), so that long ones render.
-const FUEL_PER_VALUE: u64 = 240;
+const FUEL_PER_VALUE: u64 = 120;
 /// One unit more for so many bytes of the conversation.
-const INPUT_BYTES_PER_FUEL: u64 = 8;
+const INPUT_BYTES_PER_FUEL: u64 = 4;
 /// Upper limit of the budget: bounds time and memory for any conversation.
-const MAX_FUEL: u64 = 1_500_000;
+const MAX_FUEL: u64 = 3_000_000;
 /// Bytes of code between two braces, texts in quotes not counted. The engine walks a chain such as `1 + 1 + 1 …` with one
 /// stack frame per link; real templates stay below a few hundred bytes.
 const MAX_TAG_BYTES: usize = 2048;

@@ -51,7 +51,7 @@ pub(super) async fn create(
     let ready = answering.open(&model).await?;
     let heading = Heading::new("resp", ready.assistant());
     let echo = echo.with_sampling(&request.options.sampling.resolve(ready.assistant().default_sampling()));
-    let memory = remembers.then(|| (recent, caller.owner));
+    let memory = remembers.then_some((recent, caller.owner));
     let writer = Writer::new(heading, echo, memory);
     let generations = ready.chat(request, 1, refusal).await?;
     if stream {

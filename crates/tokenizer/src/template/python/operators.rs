@@ -287,7 +287,7 @@ fn slice(
             return Ok(Value::from(text.part(first..end)));
         }
         // Characters are collected one by one here.
-        state.consume_fuel((text.length() / ITEMS_PER_FUEL) as u64)?;
+        state.consume_fuel((text.length() / 4) as u64)?;
         let characters = text.characters();
         let parts = (0..indices.1)
             .map(|index| text.part(characters[(indices.0 as i64 + index as i64 * step) as usize].clone()));

@@ -14,9 +14,9 @@ const SERVER = '../crates/server/src';
 
 /** Of requests that the page does not make, and of fields whose error stands beside them. */
 const NOT_OF_THE_PAGE = new Set([
-  'adapter_not_found', 'adapter_not_loadable', 'invalid_json', 'invalid_type', 'method_not_allowed',
-  'missing_required_parameter', 'unknown_parameter', 'unknown_url', 'unsupported_media_type', 'unsupported_parameter',
-  'unsupported_value',
+  'adapter_not_found', 'adapter_not_loadable', 'invalid_gzip', 'invalid_json', 'invalid_type', 'method_not_allowed',
+  'missing_required_parameter', 'unknown_parameter', 'unknown_url', 'unsupported_content_encoding', 'unsupported_media_type',
+  'unsupported_parameter', 'unsupported_value',
 ]); // prettier-ignore
 
 test('every error code that the page can meet has words in every language', () => {

@@ -16,7 +16,7 @@ use crate::openai::fields::Kind::{Structured, Text};
 use crate::openai::fields::Treatment::{Honoured, Required};
 use crate::openai::fields::{CheckedFields, Field, Kind, Origin, Treatment, body_schema, check};
 use crate::openai::request::node::Node;
-use crate::openai::request::sampling::read_options;
+use crate::openai::request::sampling::{read_options, read_repetition_detection};
 
 /// Characters in a title.
 const TITLE_CHARACTERS: usize = 200;
@@ -186,6 +186,9 @@ pub(crate) fn read_settings(node: &Node<'_>) -> Result<Value, ApiError> {
     for field in SETTING_FIELDS.iter() {
         if let Some(place) = settings.get(field.name) {
             field.check_at(&place)?;
+            if field.name == "repetition_detection" {
+                read_repetition_detection(&place)?;
+            }
             kept.insert(field.name.to_owned(), place.value.clone());
         }
     }
@@ -347,6 +350,8 @@ mod tests {
         assert_eq!(refused(json!({ "max_tokens": 0 })), "settings.max_tokens");
         assert_eq!(refused(json!({ "temprature": 1 })), "settings.temprature");
         assert_eq!(refused(json!({ "model": "x" })), "settings.model");
+        let pattern = json!({ "repetition_detection": { "max_pattern_size": "5k" } });
+        assert_eq!(refused(pattern), "settings.repetition_detection.max_pattern_size");
         assert_eq!(refused(json!([])), "settings");
 
         let given = json!({ "temperature": 0.5, "top_p": null, "seed": 7, "max_tokens": 10 });

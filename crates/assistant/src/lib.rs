@@ -39,7 +39,7 @@ pub use request::{
 pub use served::{
     AdapterSpec, ModelSpec, ModelState, ObserverOfModel, ServeOptions, ServedModelInfo, ServedModels,
 };
-pub use thinking::{ThinkingSupport, thinks};
+pub use thinking::{REQUEST_VARIABLES, ThinkingSupport, thinks};
 pub use zhenjin_engine::{CacheSalt, EngineObserver, EngineStats, StepReport, Timings, Usage};
 pub use zhenjin_model::{MemoryEstimate, MemoryPlan};
 pub use zhenjin_tokenizer::{ControlText, Specials};

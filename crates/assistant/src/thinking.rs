@@ -163,6 +163,18 @@ impl ThinkingStyle {
     }
 }
 
+/// Variables of a chat template that follow from the request itself.
+pub const REQUEST_VARIABLES: [&str; 8] = [
+    "messages",
+    "tools",
+    "documents",
+    "add_generation_prompt",
+    "bos_token",
+    "eos_token",
+    "raise_exception",
+    "strftime_now",
+];
+
 /// Refuses variables that the template does not read: they would change nothing without a word.
 ///
 /// # Errors
@@ -171,21 +183,11 @@ pub(crate) fn check_variables(
     template: &ChatTemplate,
     variables: &Map<String, Value>,
 ) -> Result<(), AssistantError> {
-    const SET_HERE: [&str; 8] = [
-        "messages",
-        "tools",
-        "documents",
-        "add_generation_prompt",
-        "bos_token",
-        "eos_token",
-        "raise_exception",
-        "strftime_now",
-    ];
     let Some(unread) = variables.keys().find(|name| template.variables().all(|read| read != name.as_str()))
     else {
         return Ok(());
     };
-    let read: Vec<&str> = template.variables().filter(|name| !SET_HERE.contains(name)).collect();
+    let read: Vec<&str> = template.variables().filter(|name| !REQUEST_VARIABLES.contains(name)).collect();
     let others = if read.is_empty() { "none".to_owned() } else { read.join(", ") };
     let reason = format!("this model's chat template does not read `{unread}`; what it reads: {others}");
     Err(AssistantError::invalid("chat_template_kwargs", reason))

@@ -89,8 +89,9 @@ fn read_thinking(fields: &CheckedFields<'_>) -> Result<ThinkingWish, ApiError> {
     }
 }
 
+const EFFORTS: [&str; 5] = ["low", "medium", "high", "xhigh", "max"];
+
 fn read_output_config(fields: &CheckedFields<'_>) -> Result<(OutputFormat, Option<String>), ApiError> {
-    const EFFORTS: [&str; 5] = ["low", "medium", "high", "xhigh", "max"];
     let Some(node) = fields.get("output_config") else { return Ok((OutputFormat::Text, None)) };
     let values = node.object(&["format", "effort"])?;
     let format = match values.get("format") {
@@ -128,5 +129,5 @@ pub(super) fn output_config_schema() -> Value {
         "properties": { "type": { "const": "json_schema" }, "schema": { "type": "object", "description": "A JSON schema." } } });
     json!({ "type": "object", "additionalProperties": false, "properties": {
         "format": { "anyOf": [format, { "type": "null" }] },
-        "effort": { "enum": ["low", "medium", "high", "xhigh", "max", null] } } })
+        "effort": { "enum": EFFORTS.map(Some).into_iter().chain([None]).collect::<Vec<_>>() } } })
 }

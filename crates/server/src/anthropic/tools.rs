@@ -6,23 +6,13 @@ use zhenjin_assistant::{Tool, ToolChoice};
 use crate::errors::ApiError;
 use crate::openai::request::limits;
 use crate::openai::request::node::Node;
-use crate::openai::request::tools::{read_function_name, read_schema};
+use crate::openai::request::tools::{
+    known_name, name_schema, read_each, read_function_name, read_schema, refuse_others, with_tools,
+};
 
 /// Takes `tools` apart.
 pub(super) fn read_tools(node: &Node<'_>) -> Result<Vec<Tool>, ApiError> {
-    let items = node.list()?;
-    if items.len() > limits::TOOLS {
-        return Err(node.error(format!("must hold at most {} tools, not {}", limits::TOOLS, items.len())));
-    }
-    let mut tools: Vec<Tool> = Vec::with_capacity(items.len());
-    for item in items {
-        let tool = read_tool(&item)?;
-        if tools.iter().any(|earlier| earlier.name == tool.name) {
-            return Err(item.error(format!("repeats the name `{}`", tool.name)));
-        }
-        tools.push(tool);
-    }
-    Ok(tools)
+    read_each(node, |item| Ok((read_tool(&item)?, item)))
 }
 
 fn read_tool(item: &Node<'_>) -> Result<Tool, ApiError> {
@@ -47,17 +37,14 @@ fn read_tool(item: &Node<'_>) -> Result<Tool, ApiError> {
         "defer_loading",
         "input_examples",
     ])?;
-    for (name, neutral) in [
-        ("allowed_callers", json!(["direct"])),
-        ("defer_loading", json!(false)),
-        ("input_examples", json!([])),
-    ] {
-        if let Some(given) = fields.get(name).filter(|given| *given.value != neutral) {
-            return Err(given
-                .error("is not supported here: leave it out")
-                .with_code("unsupported_parameter"));
-        }
-    }
+    refuse_others(
+        &fields,
+        &[
+            ("allowed_callers", json!(["direct"])),
+            ("defer_loading", json!(false)),
+            ("input_examples", json!([])),
+        ],
+    )?;
     for name in ["strict", "eager_input_streaming"] {
         fields.get(name).map(|node| node.boolean()).transpose()?;
     }
@@ -73,25 +60,19 @@ pub(super) fn read_tool_choice(
     node: Option<&Node<'_>>,
     tools: &[Tool],
 ) -> Result<(ToolChoice, bool), ApiError> {
-    let automatic = if tools.is_empty() { ToolChoice::None } else { ToolChoice::Auto };
-    let Some(node) = node else { return Ok((automatic, true)) };
+    let Some(node) = node else {
+        return Ok((if tools.is_empty() { ToolChoice::None } else { ToolChoice::Auto }, true));
+    };
     let fields = node.object(&["type", "name", "disable_parallel_tool_use"])?;
     let kind = fields.required("type")?;
     let choice = match kind.text()? {
-        "auto" => automatic,
+        "auto" => ToolChoice::Auto,
         "none" => ToolChoice::None,
-        "any" if tools.is_empty() => return Err(node.error("asks for a call, but there are no `tools`")),
         "any" => ToolChoice::Required,
-        "tool" => {
-            let name = fields.required("name")?;
-            let named = name.text()?;
-            if !tools.iter().any(|tool| tool.name == named) {
-                return Err(name.error(format!("names `{named}`, which is not among `tools`")));
-            }
-            ToolChoice::Named(named.to_owned())
-        }
+        "tool" => ToolChoice::Named(known_name(&fields, tools)?),
         other => return Err(kind.error(format!("must be auto, any, tool or none, not `{other}`"))),
     };
+    let choice = with_tools(choice, node, tools)?;
     let single =
         fields.get("disable_parallel_tool_use").map(|node| node.boolean()).transpose()?.unwrap_or(false);
     Ok((choice, !single))
@@ -101,7 +82,7 @@ pub(super) fn tools_schema() -> Value {
     json!({ "type": "array", "maxItems": limits::TOOLS, "items": {
         "type": "object", "required": ["name", "input_schema"], "additionalProperties": false, "properties": {
             "type": { "enum": ["custom", null] },
-            "name": { "type": "string", "pattern": "^[a-zA-Z0-9_-]{1,64}$" },
+            "name": name_schema(),
             "description": { "type": ["string", "null"] },
             "input_schema": { "type": "object", "description": "A JSON schema." },
             "strict": { "type": ["boolean", "null"] },

@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 use std::sync::LazyLock;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use utoipa::openapi::schema::Schema;
 use utoipa::openapi::{ObjectBuilder, RefOr};
 use utoipa::{PartialSchema, ToSchema};
@@ -14,9 +14,9 @@ use crate::errors::ApiError;
 use crate::openai::field_tables::CHAT;
 use crate::openai::fields::Kind::{Structured, Text};
 use crate::openai::fields::Treatment::{Honoured, Required};
-use crate::openai::fields::{CheckedFields, Field, Kind, Origin, Treatment, body_schema, check};
+use crate::openai::fields::{CheckedFields, Field, Kind, Origin, Treatment, body_schema, check_within};
 use crate::openai::request::node::Node;
-use crate::openai::request::sampling::{read_options, read_repetition_detection};
+use crate::openai::request::sampling::read_options;
 
 /// Characters in a title.
 const TITLE_CHARACTERS: usize = 200;
@@ -182,23 +182,19 @@ fn settings_schema() -> Value {
 pub(crate) fn read_settings(node: &Node<'_>) -> Result<Value, ApiError> {
     let known: Vec<&'static str> = SETTING_FIELDS.iter().map(|field| field.name).collect();
     let settings = node.object(&known)?;
-    let mut kept = Map::new();
-    for field in SETTING_FIELDS.iter() {
-        if let Some(place) = settings.get(field.name) {
-            field.check_at(&place)?;
-            if field.name == "repetition_detection" {
-                read_repetition_detection(&place)?;
-            }
-            kept.insert(field.name.to_owned(), place.value.clone());
-        }
-    }
-    Ok(Value::Object(kept))
+    let given = known.iter().filter_map(|name| Some(((*name).to_owned(), settings.get(name)?.value.clone())));
+    let kept = Value::Object(given.collect());
+    options_within("settings.", &kept)?;
+    Ok(kept)
 }
 
 /// A conversation's kept settings as `assistant` takes them.
 pub(crate) fn generation_options(settings: &Value) -> Result<GenerationOptions, ApiError> {
-    let table: &[&'static [Field]] = &[SETTING_FIELDS.as_slice()];
-    let fields: CheckedFields<'_> = check(table, settings)?;
+    options_within("", settings)
+}
+
+fn options_within(prefix: &'static str, settings: &Value) -> Result<GenerationOptions, ApiError> {
+    let fields = check_within(prefix, &[SETTING_FIELDS.as_slice()], settings)?;
     read_options(&fields, fields.count("max_tokens"), None)
 }
 

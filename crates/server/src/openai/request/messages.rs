@@ -1,7 +1,7 @@
 //! The conversation that a chat request sends.
 
 use serde_json::{Map, Value, json};
-use zhenjin_assistant::{Message, Role, ToolCall};
+use zhenjin_assistant::{Message, REQUEST_VARIABLES, Role, ToolCall};
 
 use super::limits;
 use super::node::{Node, ObjectNode};
@@ -248,18 +248,8 @@ fn read_thought_part(part: &Node<'_>) -> Result<String, ApiError> {
 
 /// Takes `chat_template_kwargs` apart: any names, any values, within the request's own bounds.
 pub(crate) fn read_template_variables(node: &Node<'_>) -> Result<Map<String, Value>, ApiError> {
-    const TAKEN: &[&str] = &[
-        "messages",
-        "tools",
-        "documents",
-        "add_generation_prompt",
-        "bos_token",
-        "eos_token",
-        "raise_exception",
-        "strftime_now",
-    ];
     let variables = node.entries()?;
-    match variables.keys().find(|name| TAKEN.contains(&name.as_str())) {
+    match variables.keys().find(|name| REQUEST_VARIABLES.contains(&name.as_str())) {
         Some(name) => Err(node.error(format!("must not set `{name}`, which the request itself sets"))),
         None => Ok(variables.clone()),
     }

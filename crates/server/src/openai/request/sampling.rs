@@ -107,7 +107,7 @@ pub(crate) fn read_delivery(fields: &CheckedFields<'_>) -> Result<Delivery, ApiE
 }
 
 /// A switch, or a rule in the shape that vLLM gives it.
-pub(crate) fn read_repetition_detection(node: &Node<'_>) -> Result<RepetitionDetection, ApiError> {
+fn read_repetition_detection(node: &Node<'_>) -> Result<RepetitionDetection, ApiError> {
     if let Value::Bool(is_on) = node.value {
         return Ok(if *is_on { RepetitionDetection::Standard } else { RepetitionDetection::Off });
     }

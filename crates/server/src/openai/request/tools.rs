@@ -9,28 +9,54 @@ use crate::errors::ApiError;
 
 /// Takes `tools` apart.
 pub(crate) fn read_tools(node: &Node<'_>) -> Result<Vec<Tool>, ApiError> {
+    read_each(node, |item| {
+        let function = function_of(&item)?;
+        let fields = function.object(&["name", "description", "parameters", "strict"])?;
+        if let Some(strict) = fields.get("strict") {
+            strict.boolean()?;
+        }
+        Ok((read_function(&fields)?, function))
+    })
+}
+
+/// Takes a list of tools apart, whatever a dialect's tools look like: `read` does it for one of them, and gives the place
+/// where a repeated name is complained of.
+pub(crate) fn read_each<'a>(
+    node: &Node<'a>,
+    mut read: impl FnMut(Node<'a>) -> Result<(Tool, Node<'a>), ApiError>,
+) -> Result<Vec<Tool>, ApiError> {
     let items = node.list()?;
     if items.len() > limits::TOOLS {
         return Err(node.error(format!("must hold at most {} tools, not {}", limits::TOOLS, items.len())));
     }
     let mut tools: Vec<Tool> = Vec::with_capacity(items.len());
     for item in items {
-        let function = function_of(&item)?;
-        let fields = function.object(&["name", "description", "parameters", "strict"])?;
-        if let Some(strict) = fields.get("strict") {
-            strict.boolean()?;
-        }
-        let tool = Tool {
-            name: read_function_name(&fields)?,
-            description: fields.get("description").map(|text| text.text().map(str::to_owned)).transpose()?,
-            parameters: fields.get("parameters").map(|schema| read_schema(&schema)).transpose()?,
-        };
+        let (tool, place) = read(item)?;
         if tools.iter().any(|earlier| earlier.name == tool.name) {
-            return Err(function.error(format!("repeats the name `{}`", tool.name)));
+            return Err(place.error(format!("repeats the name `{}`", tool.name)));
         }
         tools.push(tool);
     }
     Ok(tools)
+}
+
+/// A function's `name`, `description` and `parameters`.
+pub(crate) fn read_function(fields: &ObjectNode<'_>) -> Result<Tool, ApiError> {
+    Ok(Tool {
+        name: read_function_name(fields)?,
+        description: fields.get("description").map(|text| text.text().map(str::to_owned)).transpose()?,
+        parameters: fields.get("parameters").map(|schema| read_schema(&schema)).transpose()?,
+    })
+}
+
+/// Refuses fields of tools that have another value than the one that changes nothing.
+pub(crate) fn refuse_others(fields: &ObjectNode<'_>, neutral: &[(&str, Value)]) -> Result<(), ApiError> {
+    match neutral.iter().find_map(|(name, neutral)| fields.get(name).filter(|given| given.value != neutral)) {
+        Some(given) => {
+            Err(given.error("is not supported here: leave it out").with_code("unsupported_parameter"))
+        }
+        None => Ok(()),
+    }
 }
 
 /// The `function` of `{"type": "function", "function": …}`.
@@ -82,14 +108,7 @@ pub(crate) fn read_tool_choice(
         return Ok(if tools.is_empty() { ToolChoice::None } else { ToolChoice::Auto });
     };
     let choice = match node.value {
-        Value::String(word) => match word.as_str() {
-            "none" => ToolChoice::None,
-            "auto" => ToolChoice::Auto,
-            "required" => ToolChoice::Required,
-            other => {
-                return Err(node.error(format!("must be none, auto, required or an object, not `{other}`")));
-            }
-        },
+        Value::String(word) => read_word(node, word)?,
         Value::Object(_) if node.peek("type")?.value == "allowed_tools" => read_allowed_tools(node, tools)?,
         Value::Object(_) => {
             let function = function_of(node)?.object(&["name"])?;
@@ -97,6 +116,34 @@ pub(crate) fn read_tool_choice(
         }
         _ => return Err(node.error("must be none, auto, required or an object")),
     };
+    with_tools(choice, node, tools)
+}
+
+/// `tool_choice` as a word.
+pub(crate) fn read_word(node: &Node<'_>, word: &str) -> Result<ToolChoice, ApiError> {
+    match word {
+        "none" => Ok(ToolChoice::None),
+        "auto" => Ok(ToolChoice::Auto),
+        "required" => Ok(ToolChoice::Required),
+        other => Err(node.error(format!("must be none, auto, required or an object, not `{other}`"))),
+    }
+}
+
+/// The `mode` of `allowed_tools`.
+pub(crate) fn read_mode(node: &Node<'_>) -> Result<ToolChoice, ApiError> {
+    match node.text()? {
+        "auto" => Ok(ToolChoice::Auto),
+        "required" => Ok(ToolChoice::Required),
+        other => Err(node.error(format!("must be auto or required, not `{other}`"))),
+    }
+}
+
+/// The choice that is left with these tools.
+pub(crate) fn with_tools(
+    choice: ToolChoice,
+    node: &Node<'_>,
+    tools: &[Tool],
+) -> Result<ToolChoice, ApiError> {
     match choice {
         ToolChoice::Auto if tools.is_empty() => Ok(ToolChoice::None),
         ToolChoice::Required if tools.is_empty() => {
@@ -109,12 +156,7 @@ pub(crate) fn read_tool_choice(
 fn read_allowed_tools(node: &Node<'_>, tools: &mut Vec<Tool>) -> Result<ToolChoice, ApiError> {
     let allowed = node.object(&["type", "allowed_tools"])?.required("allowed_tools")?;
     let fields = allowed.object(&["mode", "tools"])?;
-    let mode = fields.required("mode")?;
-    let choice = match mode.text()? {
-        "auto" => ToolChoice::Auto,
-        "required" => ToolChoice::Required,
-        other => return Err(mode.error(format!("must be auto or required, not `{other}`"))),
-    };
+    let choice = read_mode(&fields.required("mode")?)?;
     let names = fields
         .required("tools")?
         .list()?
@@ -124,7 +166,8 @@ fn read_allowed_tools(node: &Node<'_>, tools: &mut Vec<Tool>) -> Result<ToolChoi
     Ok(choice)
 }
 
-fn known_name(fields: &ObjectNode<'_>, tools: &[Tool]) -> Result<String, ApiError> {
+/// The `name` of one of the tools.
+pub(crate) fn known_name(fields: &ObjectNode<'_>, tools: &[Tool]) -> Result<String, ApiError> {
     let node = fields.required("name")?;
     let name = node.text()?;
     match tools.iter().find(|tool| tool.name == name) {
@@ -138,7 +181,7 @@ fn function_schema(function: Value) -> Value {
         "properties": { "type": { "const": "function" }, "function": function } })
 }
 
-fn name_schema() -> Value {
+pub(crate) fn name_schema() -> Value {
     json!({ "type": "string", "pattern": "^[a-zA-Z0-9_-]{1,64}$" })
 }
 

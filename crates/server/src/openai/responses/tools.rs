@@ -5,17 +5,15 @@ use zhenjin_assistant::{Tool, ToolChoice};
 
 use crate::errors::ApiError;
 use crate::openai::request::limits;
-use crate::openai::request::node::{Node, ObjectNode};
-use crate::openai::request::tools::{read_function_name, read_schema};
+use crate::openai::request::node::Node;
+use crate::openai::request::tools::{
+    known_name, name_schema, read_each, read_function, read_mode, read_word, refuse_others, with_tools,
+};
 
 /// Takes `tools` apart: what the model is told, and what the answer repeats.
 pub(super) fn read_tools(node: &Node<'_>) -> Result<(Vec<Tool>, Vec<Value>), ApiError> {
-    let items = node.list()?;
-    if items.len() > limits::TOOLS {
-        return Err(node.error(format!("must hold at most {} tools, not {}", limits::TOOLS, items.len())));
-    }
-    let (mut tools, mut echoes): (Vec<Tool>, Vec<Value>) = (Vec::new(), Vec::new());
-    for item in items {
+    let mut echoes: Vec<Value> = Vec::new();
+    let tools = read_each(node, |item| {
         let kind = item.peek("type")?;
         if kind.value != "function" {
             let message = format!(
@@ -34,26 +32,13 @@ pub(super) fn read_tools(node: &Node<'_>) -> Result<(Vec<Tool>, Vec<Value>), Api
             "allowed_callers",
             "output_schema",
         ])?;
-        for (name, neutral) in [("defer_loading", json!(false)), ("allowed_callers", json!(["direct"]))] {
-            if let Some(given) = fields.get(name).filter(|given| *given.value != neutral) {
-                return Err(given
-                    .error("is not supported here: leave it out")
-                    .with_code("unsupported_parameter"));
-            }
-        }
+        refuse_others(&fields, &[("defer_loading", json!(false)), ("allowed_callers", json!(["direct"]))])?;
         let strict = fields.get("strict").map(|node| node.boolean()).transpose()?;
-        let tool = Tool {
-            name: read_function_name(&fields)?,
-            description: fields.get("description").map(|text| text.text().map(str::to_owned)).transpose()?,
-            parameters: fields.get("parameters").map(|schema| read_schema(&schema)).transpose()?,
-        };
-        if tools.iter().any(|earlier| earlier.name == tool.name) {
-            return Err(item.error(format!("repeats the name `{}`", tool.name)));
-        }
+        let tool = read_function(&fields)?;
         echoes.push(json!({ "type": "function", "name": tool.name, "description": tool.description,
             "parameters": tool.parameters, "strict": strict }));
-        tools.push(tool);
-    }
+        Ok((tool, item))
+    })?;
     Ok((tools, echoes))
 }
 
@@ -66,15 +51,14 @@ pub(super) fn read_tool_choice(
         return Ok(if tools.is_empty() { ToolChoice::None } else { ToolChoice::Auto });
     };
     let choice = match node.value {
-        Value::String(word) => read_mode(node, word, true)?,
+        Value::String(word) => read_word(node, word)?,
         Value::Object(_) => {
             let kind = node.peek("type")?;
             match kind.text()? {
                 "function" => ToolChoice::Named(known_name(&node.object(&["type", "name"])?, tools)?),
                 "allowed_tools" => {
                     let fields = node.object(&["type", "mode", "tools"])?;
-                    let mode = fields.required("mode")?;
-                    let choice = read_mode(&mode, mode.text()?, false)?;
+                    let choice = read_mode(&fields.required("mode")?)?;
                     let names = fields.required("tools")?.list()?;
                     let names = names.map(|item| known_name(&item.object(&["type", "name"])?, tools));
                     let names = names.collect::<Result<Vec<String>, ApiError>>()?;
@@ -92,35 +76,7 @@ pub(super) fn read_tool_choice(
         }
         _ => return Err(node.error("must be none, auto, required or an object")),
     };
-    match choice {
-        ToolChoice::Auto if tools.is_empty() => Ok(ToolChoice::None),
-        ToolChoice::Required if tools.is_empty() => {
-            Err(node.error("asks for a call, but there are no `tools`"))
-        }
-        choice => Ok(choice),
-    }
-}
-
-fn read_mode(node: &Node<'_>, word: &str, may_be_none: bool) -> Result<ToolChoice, ApiError> {
-    match word {
-        "none" if may_be_none => Ok(ToolChoice::None),
-        "auto" => Ok(ToolChoice::Auto),
-        "required" => Ok(ToolChoice::Required),
-        other => Err(node.error(format!("must be none, auto, required or an object, not `{other}`"))),
-    }
-}
-
-fn known_name(fields: &ObjectNode<'_>, tools: &[Tool]) -> Result<String, ApiError> {
-    let node = fields.required("name")?;
-    let name = node.text()?;
-    match tools.iter().find(|tool| tool.name == name) {
-        Some(tool) => Ok(tool.name.clone()),
-        None => Err(node.error(format!("names `{name}`, which is not among `tools`"))),
-    }
-}
-
-fn name_schema() -> Value {
-    json!({ "type": "string", "pattern": "^[a-zA-Z0-9_-]{1,64}$" })
+    with_tools(choice, node, tools)
 }
 
 pub(super) fn tools_schema() -> Value {

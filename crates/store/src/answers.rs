@@ -135,14 +135,8 @@ impl Store {
 
     /// Declares every unfinished answer interrupted. Only the process that holds the lock may, and only before it begins answers.
     pub(crate) async fn interrupt_unfinished(&self) -> Result<u64, StoreError> {
-        let doing = "marking interrupted answers";
-        let mut write = self.write_durably(doing).await?;
-        let done = sqlx::query("UPDATE messages SET status = 'interrupted' WHERE status = 'generating'")
-            .execute(&mut *write.transaction)
-            .await
-            .map_err(self.failed(doing))?;
-        write.commit().await?;
-        Ok(done.rows_affected())
+        let statement = sqlx::query("UPDATE messages SET status = 'interrupted' WHERE status = 'generating'");
+        self.execute_durably("marking interrupted answers", statement).await
     }
 
     async fn why_not_generating(&self, owner: &Owner, id: &MessageId) -> StoreError {

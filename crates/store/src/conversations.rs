@@ -232,22 +232,15 @@ impl Store {
     /// # Errors
     /// [`StoreError::NotFound`] when there is none, or it is deleted already.
     pub async fn delete_conversation(&self, owner: &Owner, id: &ConversationId) -> Result<(), StoreError> {
-        let doing = "deleting a conversation";
-        let mut write = self.write_durably(doing).await?;
-        let done = sqlx::query(
+        let statement = sqlx::query(
             "UPDATE conversations SET deleted_at = ? WHERE id = ? AND owner = ? AND deleted_at IS NULL",
         )
         .bind(Timestamp::now().milliseconds())
         .bind(id.as_str())
-        .bind(owner.as_str())
-        .execute(&mut *write.transaction)
-        .await
-        .map_err(self.failed(doing))?;
-        write.commit().await?;
-        if done.rows_affected() == 0 {
-            Err(StoreError::not_found("conversation", id.as_str()))
-        } else {
-            Ok(())
+        .bind(owner.as_str());
+        match self.execute_durably("deleting a conversation", statement).await? {
+            0 => Err(StoreError::not_found("conversation", id.as_str())),
+            _ => Ok(()),
         }
     }
 

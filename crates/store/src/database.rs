@@ -11,7 +11,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{ConnectOptions, Connection, Sqlite, SqliteConnection, SqlitePool, Transaction};
+use sqlx::{
+    ConnectOptions, Connection, Execute, Executor, Sqlite, SqliteConnection, SqlitePool, Transaction,
+};
 use tokio::sync::{Mutex, MutexGuard};
 
 use crate::lock::ProcessLock;
@@ -146,6 +148,18 @@ impl Store {
     /// Begins a transaction whose commit reaches the disk before it returns.
     pub(crate) async fn write_durably(&self, doing: &'static str) -> Result<Write<'_>, StoreError> {
         self.write(&self.database.durable, doing).await
+    }
+
+    /// Carries out one statement, durably, and says how many rows it changed.
+    pub(crate) async fn execute_durably<'q>(
+        &self,
+        doing: &'static str,
+        statement: impl Execute<'q, Sqlite> + 'q,
+    ) -> Result<u64, StoreError> {
+        let mut write = self.write_durably(doing).await?;
+        let done = (&mut *write.transaction).execute(statement).await.map_err(self.failed(doing))?;
+        write.commit().await?;
+        Ok(done.rows_affected())
     }
 
     /// Begins a transaction whose commit survives the process, and the machine once a durable commit follows.

@@ -77,17 +77,11 @@ impl Store {
     /// # Errors
     /// [`StoreError::NotFound`] when there is none, or it is not deleted.
     pub async fn erase_conversation(&self, owner: &Owner, id: &ConversationId) -> Result<(), StoreError> {
-        let doing = "erasing a conversation";
-        let mut write = self.write_durably(doing).await?;
-        let done =
+        let statement =
             sqlx::query("DELETE FROM conversations WHERE id = ? AND owner = ? AND deleted_at IS NOT NULL")
                 .bind(id.as_str())
-                .bind(owner.as_str())
-                .execute(&mut *write.transaction)
-                .await
-                .map_err(self.failed(doing))?;
-        write.commit().await?;
-        match done.rows_affected() {
+                .bind(owner.as_str());
+        match self.execute_durably("erasing a conversation", statement).await? {
             0 => Err(StoreError::not_found("conversation", id.as_str())),
             _ => Ok(()),
         }
@@ -98,15 +92,9 @@ impl Store {
     /// # Errors
     /// When the database refuses.
     pub async fn empty_trash(&self, owner: &Owner) -> Result<u64, StoreError> {
-        let doing = "emptying the trash";
-        let mut write = self.write_durably(doing).await?;
-        let done = sqlx::query("DELETE FROM conversations WHERE owner = ? AND deleted_at IS NOT NULL")
-            .bind(owner.as_str())
-            .execute(&mut *write.transaction)
-            .await
-            .map_err(self.failed(doing))?;
-        write.commit().await?;
-        Ok(done.rows_affected())
+        let statement = sqlx::query("DELETE FROM conversations WHERE owner = ? AND deleted_at IS NOT NULL")
+            .bind(owner.as_str());
+        self.execute_durably("emptying the trash", statement).await
     }
 
     /// Erases the conversations, whosever they are, that were deleted more than 30 days ago, with their messages. Returns how many.
@@ -122,14 +110,8 @@ impl Store {
     /// # Errors
     /// When the database refuses.
     pub async fn purge_deleted(&self, moment: Timestamp) -> Result<u64, StoreError> {
-        let doing = "purging deleted conversations";
-        let mut write = self.write_durably(doing).await?;
-        let done = sqlx::query("DELETE FROM conversations WHERE deleted_at < ?")
-            .bind(moment.milliseconds())
-            .execute(&mut *write.transaction)
-            .await
-            .map_err(self.failed(doing))?;
-        write.commit().await?;
-        Ok(done.rows_affected())
+        let statement =
+            sqlx::query("DELETE FROM conversations WHERE deleted_at < ?").bind(moment.milliseconds());
+        self.execute_durably("purging deleted conversations", statement).await
     }
 }

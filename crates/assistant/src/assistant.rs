@@ -2,6 +2,8 @@
 
 use std::sync::{Arc, OnceLock};
 
+use time::OffsetDateTime;
+use zhenjin_conversation::{ConversationStyle, Prompt, PromptOptions, ThinkingSupport, Tool, ToolStyle};
 use zhenjin_engine::sampling::random;
 use zhenjin_engine::{Engine, EngineStats, PromptLogprobs, Request, Sampling};
 use zhenjin_model::{Adapter, Fingerprint};
@@ -16,11 +18,9 @@ use crate::constraint::limits;
 use crate::error::AssistantError;
 use crate::generation::TextGeneration;
 use crate::lease::{Lease, Leases};
-use crate::prompt::{self, Prompt, ToolStyle};
 use crate::request::{
-    ChatRequest, CompletionPrompt, CompletionRequest, GenerationOptions, OutputFormat, Tool, ToolChoice,
+    ChatRequest, CompletionPrompt, CompletionRequest, GenerationOptions, OutputFormat, ToolChoice,
 };
-use crate::thinking::{ThinkingStyle, ThinkingSupport};
 use crate::tools;
 use crate::tools::parser::ToolCallParser;
 
@@ -58,8 +58,7 @@ pub(crate) struct LoadedModel {
     pub(crate) info: AssistantInfo,
     pub(crate) tokenizer: Tokenizer,
     pub(crate) template: Option<ChatTemplate>,
-    pub(crate) tool_style: ToolStyle,
-    pub(crate) thinking: ThinkingStyle,
+    pub(crate) style: ConversationStyle,
     pub(crate) default_sampling: Sampling,
     /// When an answer counts as a loop, where a request says nothing.
     pub(crate) repetition_detection: RepetitionDetection,
@@ -145,7 +144,7 @@ impl Assistant {
         choices: usize,
     ) -> Result<Vec<TextGeneration>, AssistantError> {
         let tools = self.offered_tools(request)?;
-        let Prompt { tokens: prompt, opens_thought } = self.prompt_of(request, &tools)?;
+        let Prompt { tokens: prompt, opens_thought, .. } = self.prompt_of(request, &tools)?;
         let constraint = match request.tool_choice {
             ToolChoice::Required | ToolChoice::Named(_) => {
                 Some(self.calls_constraint(request, &tools, None)?)
@@ -156,10 +155,10 @@ impl Assistant {
             ToolChoice::Auto | ToolChoice::None => self.format_constraint(&request.output_format)?,
         };
         let parser =
-            self.model.tool_style.format().filter(|_| !tools.is_empty()).map(|format| {
+            self.model.style.tools.format().filter(|_| !tools.is_empty()).map(|format| {
                 ToolCallParser::new(format, tools.iter().map(|tool| tool.name.clone()).collect())
             });
-        let markers = self.model.thinking.markers;
+        let markers = self.model.style.thinking.markers;
         let thoughts = ThoughtReading { markers, is_open: opens_thought };
         let (thoughts, constraint) = match constraint {
             // What an answer must look like holds after the thought that its prompt opens; without one, for all of it.
@@ -285,7 +284,7 @@ impl Assistant {
         for parameters in tools.iter().filter_map(|tool| tool.parameters.as_ref()) {
             limits::check_schema("tools", parameters)?;
         }
-        if !tools.is_empty() && self.model.tool_style == ToolStyle::Unknown {
+        if !tools.is_empty() && self.model.style.tools == ToolStyle::Unknown {
             let reason = "this model's chat template writes tool calls in a format that is not supported \
                           (supported: Hermes and Qwen's <tool_call>, Llama 3's JSON)";
             return Err(AssistantError::invalid("tools", reason));
@@ -298,8 +297,13 @@ impl Assistant {
             let reason = "this model has no chat template, so it cannot answer conversations; ask it for a completion instead";
             return Err(AssistantError::invalid("messages", reason));
         };
-        let LoadedModel { tokenizer, tool_style, thinking, .. } = &*self.model;
-        prompt::of_conversation(tokenizer, template, *tool_style, thinking, request, tools)
+        let options = PromptOptions {
+            thinking: &request.thinking,
+            template_variables: &request.template_variables,
+            now: request.now.unwrap_or_else(OffsetDateTime::now_utc),
+        };
+        let LoadedModel { tokenizer, style, .. } = &*self.model;
+        Ok(style.prompt(tokenizer, template, &request.messages, tools, &options)?)
     }
 
     fn format_constraint(&self, format: &OutputFormat) -> Result<Option<CompiledFormat>, AssistantError> {
@@ -313,7 +317,7 @@ impl Assistant {
         tools: &[&Tool],
         answer: Option<&OutputFormat>,
     ) -> Result<CompiledFormat, AssistantError> {
-        let Some(format) = self.model.tool_style.format() else { return Err(no_answer()) };
+        let Some(format) = self.model.style.tools.format() else { return Err(no_answer()) };
         self.format_compiler()?.compile_calls(format, tools, request.may_call_several(), answer)
     }
 

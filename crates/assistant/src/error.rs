@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use zhenjin_conversation::ConversationError;
 use zhenjin_engine::SubmitError;
 
 /// Why a request was not accepted, or a model not loaded.
@@ -92,6 +93,15 @@ pub enum AssistantError {
 impl AssistantError {
     pub(crate) fn invalid(field: &'static str, reason: impl Into<String>) -> AssistantError {
         AssistantError::Invalid { field, reason: reason.into() }
+    }
+}
+
+impl From<ConversationError> for AssistantError {
+    fn from(error: ConversationError) -> Self {
+        match error {
+            ConversationError::Invalid { field, reason } => AssistantError::Invalid { field, reason },
+            ConversationError::Template(reason) => AssistantError::Internal(reason),
+        }
     }
 }
 

@@ -17,10 +17,8 @@ mod error;
 mod event;
 mod generation;
 mod lease;
-mod prompt;
 mod request;
 mod served;
-mod thinking;
 mod tools;
 
 pub use answer::repetition::{MAX_COUNT, MAX_PATTERN, RepetitionDetection};
@@ -31,15 +29,16 @@ pub use constraint::matcher::GrammarConstraint;
 pub use error::AssistantError;
 pub use event::{Echo, Failure, FinishReason, StopCause, TextEvent, TokenCandidate, TokenInfo};
 pub use generation::TextGeneration;
-pub use prompt::takes_tools;
 pub use request::{
-    ChatRequest, CompletionPrompt, CompletionRequest, GenerationOptions, Message, OutputFormat, Role,
-    SamplingSettings, ThinkingWish, Tool, ToolCall, ToolChoice,
+    ChatRequest, CompletionPrompt, CompletionRequest, GenerationOptions, OutputFormat, SamplingSettings,
+    ToolChoice,
 };
 pub use served::{
     AdapterSpec, ModelSpec, ModelState, ObserverOfModel, ServeOptions, ServedModelInfo, ServedModels,
 };
-pub use thinking::{REQUEST_VARIABLES, ThinkingSupport, thinks};
+pub use zhenjin_conversation::{
+    Message, REQUEST_VARIABLES, Role, ThinkingSupport, ThinkingWish, Tool, ToolCall, takes_tools, thinks,
+};
 pub use zhenjin_engine::{CacheSalt, EngineObserver, EngineStats, StepReport, Timings, Usage};
 pub use zhenjin_model::{MemoryEstimate, MemoryPlan};
 pub use zhenjin_tokenizer::{ControlText, Specials};

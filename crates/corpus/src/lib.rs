@@ -34,5 +34,6 @@ pub use shard::{
 };
 pub use source::{
     Discovered, Document, DocumentFormat, Input, InputFile, InputKind, InputOptions, Piece, Split, discover,
+    open_unpacked,
 };
 pub use tokenize::{BrokenRecord, Counts, Summary, TokenizeEvent, TokenizeOptions, TokenizerFiles, tokenize};

@@ -158,6 +158,47 @@ impl Tokenizer {
         Ok((encoded.ids, mask))
     }
 
+    /// The ids of what follows a prompt in a rendered conversation, as a model that was given the prompt has to write them:
+    /// the first `prompt_bytes` bytes of the text are the prompt, whose ids are `prompt`.
+    ///
+    /// They are the ids behind the prompt's in the ids of the whole text. Where a token of the whole text reaches across the
+    /// end of the prompt, the rest is encoded by itself.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::encode_rendered_from`].
+    pub fn encode_rendered_behind(
+        &self,
+        rendered: &Rendered,
+        prompt: &[u32],
+        prompt_bytes: usize,
+    ) -> Result<Vec<u32>, TokenizerError> {
+        match self.encode_rendered(rendered)?.strip_prefix(prompt) {
+            Some(rest) => Ok(rest.to_vec()),
+            None => self.encode_rendered_from(rendered, prompt_bytes),
+        }
+    }
+
+    /// The ids of a rendered conversation's text from byte `start` on, encoded by itself.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::encode`], and [`TokenizerError::Encode`] where `start` lies inside a character, or where the tokens spell
+    /// something else than the text, as they do where a vocabulary puts a space before every text.
+    pub fn encode_rendered_from(
+        &self,
+        rendered: &Rendered,
+        start: usize,
+    ) -> Result<Vec<u32>, TokenizerError> {
+        let wrong = |reason: &str| TokenizerError::Encode(reason.to_owned());
+        let text = rendered.text.get(start..).ok_or_else(|| wrong("it begins inside a character"))?;
+        let breaks = rendered.plain_text_breaks.iter();
+        let breaks: Vec<usize> = breaks.filter_map(|place| place.checked_sub(start)).collect();
+        let ids = self.ids(text, ControlTokens::ExceptAcross(&breaks))?;
+        if self.decode_bytes(&ids, ControlText::Show)? != text.as_bytes() {
+            return Err(wrong("its tokens behind the prompt do not spell it"));
+        }
+        Ok(ids)
+    }
+
     fn ids(&self, text: &str, control: ControlTokens<'_>) -> Result<Vec<u32>, TokenizerError> {
         check_whitespace_runs(text)?;
         if let Some(encoder) = self.byte_level_encoder()

@@ -1,5 +1,22 @@
 //! Examples: what people write them in, and what methods train on.
+//!
+//! [`Dataset::read`] recognises and checks files, [`Dataset::for_kind`] makes of them what a method needs, and an [`Encoder`]
+//! turns them into tokens with the code that serves.
 
+mod dataset;
+mod encode_all;
 mod encoded;
+mod encoder;
+mod errors;
+mod example;
+mod formats;
+mod purpose;
+mod records;
 
+pub use dataset::{Dataset, ReadOptions, is_held_out};
+pub use encode_all::{EncodeCounts, EncodeOptions, Encoded, HashTokens, Overlong};
 pub use encoded::{EncodedPair, EncodedTask, EncodedThumb};
+pub use encoder::{Encoder, LearntAnswers, PromptSettings};
+pub use errors::{BadCount, BadKind, BadPolicy, BadRecord, BadRecords, DataError, Fault};
+pub use example::{Body, Conversation, Example, Kind, Origin, Pair, ReadFile, Task, Thumb};
+pub use records::MAX_FILE_BYTES;

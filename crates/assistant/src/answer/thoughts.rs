@@ -3,44 +3,8 @@
 //! The rule: an answer that begins with the opening marker (white space before it aside), or whose prompt ends with it, is a
 //! thought up to the closing marker. White space around the thought belongs to neither part. Markers further on are text.
 
-use zhenjin_tokenizer::{ChatTemplate, ControlText, StreamDecoder, Tokenizer, TokenizerError};
-
-/// The texts around a thought.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct ThoughtMarkers {
-    pub(crate) opening: &'static str,
-    pub(crate) closing: &'static str,
-}
-
-/// The markers in which [`Transcript`] writes thoughts, and those of most models.
-pub(crate) const COMMON: ThoughtMarkers = ThoughtMarkers { opening: "<think>", closing: "</think>" };
-
-/// The markers of published models. To add a pair: a line here.
-const KNOWN: &[ThoughtMarkers] = &[
-    COMMON,
-    ThoughtMarkers { opening: "[THINK]", closing: "[/THINK]" },
-    ThoughtMarkers { opening: "<seed:think>", closing: "</seed:think>" },
-    ThoughtMarkers { opening: "<|START_THINKING|>", closing: "<|END_THINKING|>" },
-    ThoughtMarkers { opening: "<|begin_of_thought|>", closing: "<|end_of_thought|>" },
-    ThoughtMarkers { opening: "◁think▷", closing: "◁/think▷" },
-    ThoughtMarkers { opening: "<thinking>", closing: "</thinking>" },
-    ThoughtMarkers { opening: "<thought>", closing: "</thought>" },
-    ThoughtMarkers { opening: "<reasoning>", closing: "</reasoning>" },
-];
-
-impl ThoughtMarkers {
-    /// The markers that a template names, if it names any.
-    pub(crate) fn of_template(template: &ChatTemplate) -> Option<ThoughtMarkers> {
-        KNOWN.iter().copied().find(|markers| template.mentions(markers.closing))
-    }
-
-    /// The markers that are control tokens of a vocabulary.
-    pub(crate) fn of_tokenizer(tokenizer: &Tokenizer) -> Option<ThoughtMarkers> {
-        KNOWN.iter().copied().find(|markers| {
-            [markers.opening, markers.closing].iter().all(|text| tokenizer.special_id(text).is_some())
-        })
-    }
-}
+use zhenjin_conversation::ThoughtMarkers;
+use zhenjin_tokenizer::{ControlText, StreamDecoder, Tokenizer, TokenizerError};
 
 /// How to find an answer's thought.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,7 +50,7 @@ impl ThoughtSplitter {
             Some(ThoughtReading { is_open: false, .. }) => State::Beginning,
             Some(ThoughtReading { is_open: true, .. }) => State::Thought(false),
         };
-        let markers = reading.map_or(COMMON, |reading| reading.markers);
+        let markers = reading.map_or(ThoughtMarkers::COMMON, |reading| reading.markers);
         ThoughtSplitter { markers, state, held: String::new() }
     }
 
@@ -259,7 +223,7 @@ impl Transcript {
             (false, true) => text.to_owned(),
             (false, false) => {
                 self.in_thought = true;
-                format!("{}\n{text}", COMMON.opening)
+                format!("{}\n{text}", ThoughtMarkers::COMMON.opening)
             }
         }
     }
@@ -270,12 +234,13 @@ impl Transcript {
             return text.to_owned();
         }
         self.in_thought = false;
-        format!("\n{}\n\n{text}", COMMON.closing)
+        format!("\n{}\n\n{text}", ThoughtMarkers::COMMON.closing)
     }
 
     /// Thought and answer of a whole text.
     pub fn split(text: &str) -> (Option<String>, String) {
-        let mut splitter = ThoughtSplitter::new(Some(ThoughtReading { markers: COMMON, is_open: false }));
+        let mut splitter =
+            ThoughtSplitter::new(Some(ThoughtReading { markers: ThoughtMarkers::COMMON, is_open: false }));
         let (mut thought, mut answer) = (String::new(), String::new());
         let pieces = splitter.push(text);
         for piece in pieces.into_iter().chain(splitter.finish()) {
@@ -296,7 +261,8 @@ mod tests {
 
     /// Thought, whether it was closed, and answer.
     fn run(is_open: bool, pieces: &[&str]) -> (String, bool, String) {
-        let mut splitter = ThoughtSplitter::new(Some(ThoughtReading { markers: COMMON, is_open }));
+        let mut splitter =
+            ThoughtSplitter::new(Some(ThoughtReading { markers: ThoughtMarkers::COMMON, is_open }));
         let (mut thought, mut closed, mut answer) = (String::new(), false, String::new());
         let mut take = |piece: Piece| match piece {
             Piece::Thought(text) => thought.push_str(&text),
@@ -335,7 +301,8 @@ mod tests {
 
     #[test]
     fn a_thought_is_passed_on_as_it_comes() {
-        let mut splitter = ThoughtSplitter::new(Some(ThoughtReading { markers: COMMON, is_open: true }));
+        let mut splitter =
+            ThoughtSplitter::new(Some(ThoughtReading { markers: ThoughtMarkers::COMMON, is_open: true }));
         assert_eq!(splitter.push("\n one "), [Piece::Thought("one".to_owned())]);
         assert_eq!(splitter.push("two<"), [Piece::Thought(" two".to_owned())]);
         assert_eq!(splitter.rest_of_closing(), Some("/think>"));

@@ -5,6 +5,7 @@ use llguidance::toktrie::{ApproximateTokEnv, InferenceCapabilities, TokEnv, TokR
 use llguidance::{Matcher, ParserFactory};
 use serde_json::{Value, json};
 use std::sync::Arc;
+use zhenjin_conversation::{Tool, ToolFormat};
 use zhenjin_tokenizer::Tokenizer;
 
 use super::limits;
@@ -13,8 +14,7 @@ use super::schema::{AnswerCheck, Rewritten, SchemaError, prepare, rewrite, witho
 use crate::answer::checks::AnswerChecks;
 use crate::answer::thoughts::ThoughtReading;
 use crate::error::AssistantError;
-use crate::request::{OutputFormat, Tool};
-use crate::tools::format::ToolFormat;
+use crate::request::OutputFormat;
 use crate::tools::grammar;
 
 /// The formats' field in the API.

@@ -3,6 +3,7 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
+use zhenjin_conversation::{ConversationStyle, ToolStyle};
 use zhenjin_engine::{Engine, EngineOptions, Sampling};
 use zhenjin_hub::GenerationDefaults;
 use zhenjin_model::{Fingerprint, LoadOptions, MemoryEstimate, MemoryPlan, Model, Runner, RunnerOptions};
@@ -10,11 +11,8 @@ use zhenjin_tensor::{KvDtype, ThreadTeam};
 
 use super::memory::PREFILL_ROWS;
 use super::{ModelSpec, ServeOptions};
-use crate::answer::thoughts::ThoughtMarkers;
 use crate::assistant::{Assistant, AssistantInfo, LoadedModel, system_fingerprint};
 use crate::error::AssistantError;
-use crate::prompt::ToolStyle;
-use crate::thinking::ThinkingStyle;
 
 /// Loads the model of `spec` with the memory that `reserve` grants.
 ///
@@ -70,17 +68,15 @@ pub(super) fn load(
     let engine =
         Engine::start(Box::new(runner), engine_options).map_err(|error| failed(error.to_string()))?;
 
-    let tool_style = opened.template.as_ref().map_or(ToolStyle::Unknown, ToolStyle::of_template);
-    let thinking =
-        ThinkingStyle::of(opened.template.as_ref(), ThoughtMarkers::of_tokenizer(&opened.tokenizer));
+    let style = ConversationStyle::of(opened.template.as_ref(), &opened.tokenizer);
     let info = AssistantInfo {
         name: spec.name.clone(),
         architecture: config.architecture.clone(),
         context_length: plan.context,
         memory_bytes: plan.bytes,
         has_template: opened.template.is_some(),
-        template_knows_tools: matches!(tool_style, ToolStyle::Template(_)),
-        thinking: thinking.support(),
+        template_knows_tools: matches!(style.tools, ToolStyle::Template(_)),
+        thinking: style.thinking.support(),
         fingerprint,
     };
     tracing::info!(
@@ -95,8 +91,7 @@ pub(super) fn load(
         info,
         tokenizer: opened.tokenizer,
         template: opened.template,
-        tool_style,
-        thinking,
+        style,
         default_sampling: default_sampling(&opened.generation_defaults),
         repetition_detection: options.repetition_detection,
         engine,

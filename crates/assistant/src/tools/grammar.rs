@@ -2,8 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::format::ToolFormat;
-use crate::request::Tool;
+use zhenjin_conversation::{Tool, ToolFormat};
 
 /// The schema of a function's arguments.
 pub(crate) fn parameters_of(tool: &Tool) -> Value {

@@ -1,23 +1,21 @@
-//! Tools: telling the model of them, recognising its calls while they are written, and making it call where
+//! Tools: recognising the model's calls while they are written, and making it call where
 //! it must.
 //!
-//! * [`format`]: the ways in which models write calls, and which one a template uses.
-//! * [`instructions`]: tools in a system message, for templates that do not know tools.
 //! * [`parser`]: text → text and calls, piece by piece, with [`call_scanner`] for the JSON inside.
 //! * [`grammar`]: the grammar of calls for `tool_choice` required or named.
 //!
 //! Nothing here runs a tool.
 
 pub(crate) mod call_scanner;
-pub(crate) mod format;
 pub(crate) mod grammar;
-pub(crate) mod instructions;
 pub(crate) mod parser;
 
 use std::collections::BTreeSet;
 
+use zhenjin_conversation::Tool;
+
 use crate::error::AssistantError;
-use crate::request::{ChatRequest, Tool, ToolChoice};
+use crate::request::{ChatRequest, ToolChoice};
 
 const MAX_TOOLS: usize = 128;
 const MAX_NAME_BYTES: usize = 64;
@@ -73,7 +71,7 @@ fn check_name(name: &str) -> Result<(), AssistantError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::request::{Message, Role};
+    use zhenjin_conversation::{Message, Role};
 
     fn tool(name: &str) -> Tool {
         Tool { name: name.to_owned(), description: None, parameters: None }

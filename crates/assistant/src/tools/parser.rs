@@ -2,8 +2,8 @@
 //! nothing is lost. Knows the formats only through [`super::format`].
 
 use super::call_scanner::{CallEvent, CallScanner};
-use super::format::{CallBeginning, ToolFormat};
 use crate::answer::thoughts::possible_marker;
+use zhenjin_conversation::{CallBeginning, ToolFormat};
 
 /// A part of the answer.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -27,23 +27,30 @@ pub(super) struct Lines {
     at_start: bool,
 }
 
+/// Opens a file for reading what it holds, unpacked where it is compressed (gzip, zstd), which its first bytes say.
+///
+/// # Errors
+/// The operating system's, or that the file stands for another one (Git LFS).
+pub fn open_unpacked(path: &Path) -> std::io::Result<Box<dyn BufRead + Send>> {
+    let mut file = BufReader::with_capacity(BUFFER_BYTES, File::open(path)?);
+    let start = file.fill_buf()?;
+    zhenjin_files::check_no_lfs_pointer(path, start)
+        .map_err(|error| std::io::Error::other(error.problem()))?;
+    if start.starts_with(&[0x1F, 0x8B]) {
+        let decoder = flate2::bufread::MultiGzDecoder::new(file);
+        return Ok(Box::new(BufReader::with_capacity(BUFFER_BYTES, decoder)));
+    }
+    if start.starts_with(&[0x28, 0xB5, 0x2F, 0xFD]) {
+        let decoder = zstd::stream::read::Decoder::with_buffer(file)?;
+        return Ok(Box::new(BufReader::with_capacity(BUFFER_BYTES, decoder)));
+    }
+    Ok(Box::new(file))
+}
+
 impl Lines {
     /// Opens a file; what it is compressed with is known from its first bytes.
     pub(super) fn open(path: &Path) -> std::io::Result<Lines> {
-        let mut file = BufReader::with_capacity(BUFFER_BYTES, File::open(path)?);
-        let start = file.fill_buf()?;
-        zhenjin_files::check_no_lfs_pointer(path, start)
-            .map_err(|error| std::io::Error::other(error.problem()))?;
-        let reader: Box<dyn BufRead + Send> = if start.starts_with(&[0x1F, 0x8B]) {
-            let decoder = flate2::bufread::MultiGzDecoder::new(file);
-            Box::new(BufReader::with_capacity(BUFFER_BYTES, decoder))
-        } else if start.starts_with(&[0x28, 0xB5, 0x2F, 0xFD]) {
-            let decoder = zstd::stream::read::Decoder::with_buffer(file)?;
-            Box::new(BufReader::with_capacity(BUFFER_BYTES, decoder))
-        } else {
-            Box::new(file)
-        };
-        Ok(Lines { reader, carried: Vec::new(), at_start: true })
+        Ok(Lines { reader: open_unpacked(path)?, carried: Vec::new(), at_start: true })
     }
 
     /// The next line, or its next part where it has more than `limit` bytes; parts are not cut inside a character.

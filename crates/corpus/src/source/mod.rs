@@ -11,6 +11,7 @@ pub use discover::{Discovered, Input, InputFile, discover};
 pub use document::{Document, Piece};
 pub use format::DocumentFormat;
 pub(crate) use lines::for_each_block;
+pub use lines::open_unpacked;
 pub(crate) use records::{Record, RecordReader};
 
 use crate::CorpusError;

@@ -1,12 +1,12 @@
 //! Thinking models: how a model's template and vocabulary mark thoughts, how it is told to think or not, and how an earlier
-//! thought goes back into a conversation. Does not read answers; see [`crate::answer::thoughts`].
+//! thought goes back into a conversation. Does not read answers.
 
 use serde_json::{Map, Value, json};
 use zhenjin_tokenizer::ChatTemplate;
 
-use crate::answer::thoughts::{COMMON, ThoughtMarkers};
-use crate::error::AssistantError;
-use crate::request::{Message, ThinkingWish};
+use crate::error::ConversationError;
+use crate::markers::ThoughtMarkers;
+use crate::message::{Message, ThinkingWish};
 
 /// Whether a model thinks before it answers, and whether it can be told to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -36,8 +36,9 @@ pub fn thinks(template: &ChatTemplate) -> bool {
 
 /// How a model thinks.
 #[derive(Clone, Debug)]
-pub(crate) struct ThinkingStyle {
-    pub(crate) markers: ThoughtMarkers,
+pub struct ThinkingStyle {
+    /// The texts around its thoughts.
+    pub markers: ThoughtMarkers,
     /// The template's variable that switches thinking.
     switch: Option<&'static str>,
     takes_effort: bool,
@@ -61,10 +62,7 @@ enum ThoughtHistory {
 
 impl ThinkingStyle {
     /// Finds out by the variables and words of the template; `of_vocabulary` are markers that are control tokens.
-    pub(crate) fn of(
-        template: Option<&ChatTemplate>,
-        of_vocabulary: Option<ThoughtMarkers>,
-    ) -> ThinkingStyle {
+    pub fn of(template: Option<&ChatTemplate>, of_vocabulary: Option<ThoughtMarkers>) -> ThinkingStyle {
         let named = template.and_then(ThoughtMarkers::of_template);
         let reads =
             |name: &str| template.is_some_and(|template| template.variables().any(|known| known == name));
@@ -82,7 +80,7 @@ impl ThinkingStyle {
             .any(|text| mentions(text))
         });
         ThinkingStyle {
-            markers: named.or(of_vocabulary).unwrap_or(COMMON),
+            markers: named.or(of_vocabulary).unwrap_or(ThoughtMarkers::COMMON),
             switch: SWITCHES.into_iter().find(|switch| reads(switch)),
             takes_effort: reads(EFFORT),
             takes_no_effort: reads(EFFORT) && (mentions("'none'") || mentions("\"none\"")),
@@ -96,7 +94,7 @@ impl ThinkingStyle {
     }
 
     /// Whether the model thinks, and whether it can be told to.
-    pub(crate) fn support(&self) -> ThinkingSupport {
+    pub fn support(&self) -> ThinkingSupport {
         match self {
             ThinkingStyle { takes_effort: true, .. } => ThinkingSupport::Effort,
             ThinkingStyle { switch: Some(_), .. } => ThinkingSupport::Switch,
@@ -105,15 +103,20 @@ impl ThinkingStyle {
         }
     }
 
+    /// Whether an earlier thought reaches the template.
+    pub fn takes_thoughts(&self) -> bool {
+        self.history != ThoughtHistory::LeftOut
+    }
+
     /// Writes what is wished for into the template's variables.
     ///
     /// # Errors
-    /// [`AssistantError::Invalid`] for `reasoning_effort` where the template has no switch for it.
-    pub(crate) fn apply(
+    /// [`ConversationError::Invalid`] for `reasoning_effort` where the template has no switch for it.
+    pub fn apply(
         &self,
         wish: &ThinkingWish,
         variables: &mut Map<String, Value>,
-    ) -> Result<(), AssistantError> {
+    ) -> Result<(), ConversationError> {
         let mut set = |name: &str, value: Value| {
             variables.insert(name.to_owned(), value);
             Ok(())
@@ -143,7 +146,7 @@ impl ThinkingStyle {
     }
 
     /// The message as the template expects it, with the thought where the template looks for it.
-    pub(crate) fn template_value(&self, message: &Message) -> Value {
+    pub fn template_value(&self, message: &Message) -> Value {
         let Some(thought) = message.thought.as_deref().filter(|thought| !thought.is_empty()) else {
             return message.to_template_value();
         };
@@ -178,11 +181,11 @@ pub const REQUEST_VARIABLES: [&str; 8] = [
 /// Refuses variables that the template does not read: they would change nothing without a word.
 ///
 /// # Errors
-/// [`AssistantError::Invalid`] for `chat_template_kwargs`, with the variables that there are.
+/// [`ConversationError::Invalid`] for `chat_template_kwargs`, with the variables that there are.
 pub(crate) fn check_variables(
     template: &ChatTemplate,
     variables: &Map<String, Value>,
-) -> Result<(), AssistantError> {
+) -> Result<(), ConversationError> {
     let Some(unread) = variables.keys().find(|name| template.variables().all(|read| read != name.as_str()))
     else {
         return Ok(());
@@ -190,17 +193,17 @@ pub(crate) fn check_variables(
     let read: Vec<&str> = template.variables().filter(|name| !REQUEST_VARIABLES.contains(name)).collect();
     let others = if read.is_empty() { "none".to_owned() } else { read.join(", ") };
     let reason = format!("this model's chat template does not read `{unread}`; what it reads: {others}");
-    Err(AssistantError::invalid("chat_template_kwargs", reason))
+    Err(ConversationError::invalid("chat_template_kwargs", reason))
 }
 
-fn refused(reason: &str) -> AssistantError {
-    AssistantError::invalid(EFFORT, reason)
+fn refused(reason: &str) -> ConversationError {
+    ConversationError::invalid(EFFORT, reason)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::request::Role;
+    use crate::message::Role;
 
     const QWEN: &str = "{% for m in messages %}{% if m.reasoning_content is string %}<think>{{ m.reasoning_content }}</think>{% endif %}\
         {{ m.content }}{% endfor %}{% if enable_thinking is defined and enable_thinking is false %}<think>\n\n</think>{% endif %}";

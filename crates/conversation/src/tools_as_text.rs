@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use crate::request::{Message, Role, Tool};
+use crate::message::{Message, Role, Tool};
 
 /// The messages with everything about tools written as plain text: descriptions in the system message, calls
 /// in the assistant's messages, results in user messages.
@@ -74,7 +74,7 @@ fn result_text(message: &Message) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::request::ToolCall;
+    use crate::message::ToolCall;
 
     #[test]
     fn everything_about_tools_becomes_text() {

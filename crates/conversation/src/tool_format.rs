@@ -1,12 +1,12 @@
 //! The ways in which models write tool calls. To add one: a variant here, its recognition in
-//! [`ToolFormat::of_rendering`], its texts in the functions below, and its beginning in `parser`. Nothing
-//! else knows the formats apart.
+//! [`ToolFormat::of_rendering`], its texts in the functions below, and its beginning in the parser of calls.
+//! Nothing else knows the formats apart.
 
 use serde_json::Value;
 
 /// How a model writes a tool call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum ToolFormat {
+pub enum ToolFormat {
     /// `<tool_call>` {"name": …, "arguments": {…}} `</tool_call>`: Hermes, Qwen 2.5, Qwen 3.
     Hermes,
     /// {"name": …, "parameters": {…}} as the whole answer: Llama 3.1 and later.
@@ -15,7 +15,7 @@ pub(crate) enum ToolFormat {
 
 /// Where a call begins in the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum CallBeginning {
+pub enum CallBeginning {
     /// After this marker, anywhere.
     Marker(&'static str),
     /// With an object at the beginning of the answer, or after another call.
@@ -25,7 +25,7 @@ pub(crate) enum CallBeginning {
 impl ToolFormat {
     /// The format in which a template wrote a call to `name`, found in what it rendered; `None` if it is none
     /// of those known here. The call must be the last place where the name stands.
-    pub(crate) fn of_rendering(text: &str, name: &str) -> Option<ToolFormat> {
+    pub fn of_rendering(text: &str, name: &str) -> Option<ToolFormat> {
         let (before, after) = text.split_at(text.rfind(name)?);
         if let Some(marker) = before.rfind("<tool_call>") {
             let object = before[marker + "<tool_call>".len()..].trim_start();
@@ -37,7 +37,7 @@ impl ToolFormat {
     }
 
     /// How a call begins.
-    pub(crate) fn beginning(self) -> CallBeginning {
+    pub fn beginning(self) -> CallBeginning {
         match self {
             ToolFormat::Hermes => CallBeginning::Marker("<tool_call>"),
             ToolFormat::LlamaJson => CallBeginning::ObjectFirst,
@@ -45,7 +45,7 @@ impl ToolFormat {
     }
 
     /// What follows the object of a call.
-    pub(crate) fn end_marker(self) -> Option<&'static str> {
+    pub fn end_marker(self) -> Option<&'static str> {
         match self {
             ToolFormat::Hermes => Some("</tool_call>"),
             ToolFormat::LlamaJson => None,
@@ -53,7 +53,7 @@ impl ToolFormat {
     }
 
     /// The text of a call up to its arguments, the text after them, and what stands between two calls.
-    pub(crate) fn call_texts(self, name: &str) -> CallTexts {
+    pub fn call_texts(self, name: &str) -> CallTexts {
         let name = Value::from(name);
         match self {
             ToolFormat::Hermes => CallTexts {
@@ -72,10 +72,13 @@ impl ToolFormat {
 
 /// The fixed texts of a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct CallTexts {
-    pub(crate) before_arguments: String,
-    pub(crate) after_arguments: &'static str,
-    pub(crate) between_calls: &'static str,
+pub struct CallTexts {
+    /// Up to its arguments.
+    pub before_arguments: String,
+    /// Behind them.
+    pub after_arguments: &'static str,
+    /// Between two calls.
+    pub between_calls: &'static str,
 }
 
 #[cfg(test)]

@@ -1,0 +1,186 @@
+//! Files of examples, read and checked.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use super::errors::{BadKind, BadPolicy, BadRecord, BadRecords, DataError, Fault};
+use super::example::{Body, Example, Kind, Origin, ReadFile};
+use super::formats::{self, Format, Recognised, Unread};
+use super::records::{self, MAX_FILE_BYTES};
+
+/// How files are read.
+#[derive(Clone, Copy, Debug)]
+pub struct ReadOptions {
+    /// What happens to bad records.
+    pub bad: BadPolicy,
+    /// The most bytes of one file, unpacked.
+    pub max_file_bytes: u64,
+}
+
+impl Default for ReadOptions {
+    fn default() -> ReadOptions {
+        ReadOptions { bad: BadPolicy::Stop, max_file_bytes: MAX_FILE_BYTES }
+    }
+}
+
+/// Examples of one or several files, in their order.
+#[derive(Clone, Debug, Default)]
+pub struct Dataset {
+    /// The files.
+    pub files: Vec<ReadFile>,
+    /// The good examples.
+    pub examples: Vec<Example>,
+    /// The bad records that were left out.
+    pub bad: BadRecords,
+    /// Fields that have no effect, and how many records have them.
+    pub unread_fields: BTreeMap<String, u64>,
+    /// What was done beside reading, and to how many records.
+    pub notes: BTreeMap<String, u64>,
+}
+
+impl Dataset {
+    /// Reads files, each of one format, which the fields of its records tell.
+    ///
+    /// # Errors
+    /// [`DataError::Io`] and [`DataError::File`] for a file that cannot be read, [`DataError::Unrecognised`] for a record of no
+    /// known format, [`DataError::Mixed`] for two formats in one file, and [`DataError::Bad`] for the first bad record, where
+    /// bad ones are not to be dropped.
+    pub fn read(paths: &[PathBuf], options: &ReadOptions) -> Result<Dataset, DataError> {
+        let mut dataset = Dataset::default();
+        for path in paths {
+            dataset.read_file(path, options)?;
+        }
+        Ok(dataset)
+    }
+
+    fn read_file(&mut self, path: &Path, options: &ReadOptions) -> Result<(), DataError> {
+        let records = records::read(path, options.max_file_bytes)?;
+        let format = format_of(path, &records)?;
+        let file = self.files.len();
+        self.files.push(ReadFile {
+            path: path.to_owned(),
+            format: format.map(Format::name),
+            records: records.len() as u64,
+        });
+        let mut unread = Unread::default();
+        for (line, record) in records {
+            let bodies = match (record, format) {
+                (Ok(record), Some(format)) => formats::read(format, &record, &mut unread),
+                (Err(reason), _) => Err(Fault::new(BadKind::NotJson, reason)),
+                (Ok(_), None) => Ok(Vec::new()),
+            };
+            let origin = Origin { file, line };
+            match bodies {
+                Ok(bodies) => {
+                    self.examples.extend(bodies.into_iter().map(|body| Example { origin, body }));
+                }
+                Err(fault) => self.bad.take(self.bad_record(origin, fault), options.bad)?,
+            }
+        }
+        for (field, count) in unread.fields {
+            *self.unread_fields.entry(field).or_default() += count;
+        }
+        for (note, count) in unread.notes {
+            *self.notes.entry(note.to_owned()).or_default() += count;
+        }
+        Ok(())
+    }
+
+    pub(super) fn bad_record(&self, origin: Origin, fault: Fault) -> BadRecord {
+        let file = self.files.get(origin.file).map(|file| file.path.display().to_string());
+        let Fault { kind, reason } = fault;
+        BadRecord { file: file.unwrap_or_default(), line: origin.line, kind, reason }
+    }
+
+    /// Where an example stands, as `file:line`.
+    pub fn place(&self, origin: Origin) -> String {
+        let file = self.files.get(origin.file).map(|file| file.path.display().to_string());
+        format!("{}:{}", file.unwrap_or_default(), origin.line)
+    }
+
+    /// The kinds of examples, and how many there are of each.
+    pub fn kinds(&self) -> BTreeMap<Kind, u64> {
+        let mut kinds = BTreeMap::new();
+        for example in &self.examples {
+            *kinds.entry(example.body.kind()).or_default() += 1;
+        }
+        kinds
+    }
+
+    /// SHA-256 over the contents of all examples in their order, in hexadecimal: what a checkpoint remembers of its data. It
+    /// does not depend on file names or on how the files are written.
+    pub fn fingerprint(&self) -> String {
+        let mut hash = Sha256::new();
+        hash.update(b"zhenjin alignment data 1");
+        for example in &self.examples {
+            hash.update(example.body.content_hash());
+        }
+        hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// Divides the examples into those to train on and those to hold out.
+    ///
+    /// An example's place depends on `seed` and on how its conversation begins, and on nothing else: examples that grew out of one
+    /// question are never on both sides, whatever else the files hold and in whatever order.
+    ///
+    /// # Errors
+    /// [`DataError::Setting`] for a share that is not from 0 to below 1.
+    pub fn split(self, held_out_share: f64, seed: u64) -> Result<(Dataset, Dataset), DataError> {
+        if !(0.0..1.0).contains(&held_out_share) {
+            let reason = format!("{held_out_share} is not from 0 to below 1");
+            return Err(DataError::Setting { field: "held_out_share", reason });
+        }
+        let held_out = |example: &Example| is_held_out(&example.body, held_out_share, seed);
+        let (test, train): (Vec<Example>, Vec<Example>) = self.examples.into_iter().partition(held_out);
+        let rest = Dataset { files: self.files.clone(), examples: test, ..Dataset::default() };
+        Ok((Dataset { examples: train, ..Dataset { examples: Vec::new(), ..self } }, rest))
+    }
+}
+
+/// Whether an example is held out: a function of the seed and of how its conversation begins.
+pub fn is_held_out(body: &Body, share: f64, seed: u64) -> bool {
+    let mut hash = Sha256::new();
+    hash.update(b"zhenjin held out");
+    hash.update(seed.to_le_bytes());
+    hash.update(body.opening_hash());
+    let hash: [u8; 32] = hash.finalize().into();
+    let [a, b, c, d, e, f, g, h, ..] = hash;
+    zhenjin_corpus::is_for_validation(u64::from_le_bytes([a, b, c, d, e, f, g, h]), share)
+}
+
+/// The format of a file's records; `None` where there is not one that is JSON.
+fn format_of(path: &Path, records: &[records::Record]) -> Result<Option<Format>, DataError> {
+    let mut found: Option<(u64, Format)> = None;
+    let mut unanswered: Option<(u64, &Value)> = None;
+    for (line, record) in records {
+        let Ok(record) = record else { continue };
+        let recognised = formats::recognise(record).map_err(|(found, expected)| DataError::Unrecognised {
+            path: path.to_owned(),
+            line: *line,
+            found,
+            expected,
+        })?;
+        match (recognised, found) {
+            (Recognised::Unanswered, _) => unanswered = unanswered.or(Some((*line, record))),
+            (Recognised::As(format), None) => found = Some((*line, format)),
+            (Recognised::As(format), Some((first_line, first))) if format != first => {
+                return Err(mixed(path, (first_line, first), (*line, format)));
+            }
+            (Recognised::As(_), Some(_)) => {}
+        }
+    }
+    match (found, unanswered) {
+        (Some((_, Format::Messages)), _) | (Some(_), None) => Ok(found.map(|(_, format)| format)),
+        (Some(first), Some((line, _))) if first.0 < line => Err(mixed(path, first, (line, Format::Tasks))),
+        (Some(other), Some((line, _))) => Err(mixed(path, (line, Format::Tasks), other)),
+        (None, Some(_)) => Ok(Some(Format::Tasks)),
+        (None, None) => Ok(None),
+    }
+}
+
+fn mixed(path: &Path, (first_line, first): (u64, Format), (line, other): (u64, Format)) -> DataError {
+    DataError::Mixed { path: path.to_owned(), first_line, first: first.name(), line, other: other.name() }
+}

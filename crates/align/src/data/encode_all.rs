@@ -1,0 +1,395 @@
+//! All examples of a data set → tokens, on several threads; too long ones dropped or split, and everything counted.
+
+use std::num::NonZeroUsize;
+use std::sync::Mutex;
+use std::thread;
+
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+use zhenjin_conversation::{Message, Role};
+use zhenjin_tokenizer::EncodedDialogue;
+
+use super::dataset::Dataset;
+use super::encoded::{EncodedPair, EncodedTask, EncodedThumb};
+use super::encoder::{Encoder, LearntAnswers};
+use super::errors::{BadPolicy, BadRecords, DataError, Fault};
+use super::example::{Body, Conversation, Example, Kind, Origin};
+
+/// Examples that a thread takes at once.
+const AT_ONCE: usize = 16;
+
+/// What happens to examples with more tokens than the context.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Overlong {
+    /// The first one is an error.
+    #[default]
+    Error,
+    /// They are left out and counted.
+    Drop,
+    /// Conversations are divided between turns, each part with the system message; a turn that is too long alone is left out.
+    /// For other kinds this cannot be.
+    Split,
+}
+
+/// How examples are encoded.
+#[derive(Clone, Copy, Debug)]
+pub struct EncodeOptions {
+    /// The most tokens of an example; of a prompt for rewards, the most tokens of the prompt.
+    pub context: usize,
+    /// What happens to longer ones.
+    pub overlong: Overlong,
+    /// What happens to examples that the template cannot write.
+    pub bad: BadPolicy,
+    /// Which answers of a conversation are learnt.
+    pub learnt: LearntAnswers,
+    /// Threads; no result depends on them.
+    pub threads: NonZeroUsize,
+}
+
+/// What was done to examples.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct EncodeCounts {
+    /// Examples, or turns that stood alone, that were too long and left out.
+    pub too_long: u64,
+    /// Conversations that were divided because they were too long.
+    pub split: u64,
+    /// Into how many parts.
+    pub parts: u64,
+    /// Conversations whose answers are examples of their own, because the template rewrites what was said before.
+    pub turns_apart: u64,
+}
+
+/// Examples in tokens, in the order of the data.
+#[derive(Clone, Debug)]
+pub struct Encoded<T> {
+    /// The examples.
+    pub examples: Vec<T>,
+    /// Where each stands.
+    pub origins: Vec<Origin>,
+    /// Those that the template cannot write.
+    pub bad: BadRecords,
+    /// What was done to the others.
+    pub counts: EncodeCounts,
+}
+
+/// What one example became.
+struct Outcome<T> {
+    parts: Vec<T>,
+    counts: EncodeCounts,
+}
+
+/// Why an example is not there.
+enum Missing {
+    Bad(Fault),
+    TooLong(usize),
+}
+
+impl From<Fault> for Missing {
+    fn from(fault: Fault) -> Missing {
+        Missing::Bad(fault)
+    }
+}
+
+impl Encoder<'_> {
+    /// Conversations to imitate.
+    ///
+    /// # Errors
+    /// [`DataError::Purpose`] for examples of another kind (see [`Dataset::for_kind`]), [`DataError::Bad`] and
+    /// [`DataError::TooLong`] where the options say so.
+    pub fn encode_conversations(
+        &self,
+        data: &Dataset,
+        options: &EncodeOptions,
+    ) -> Result<Encoded<EncodedDialogue>, DataError> {
+        encode_all(data, options, Kind::Conversations, |body| match body {
+            Body::Conversation(conversation) => Some(self.conversation_within(conversation, options)),
+            _ => None,
+        })
+    }
+
+    /// Preference pairs.
+    ///
+    /// # Errors
+    /// As [`Encoder::encode_conversations`], and [`DataError::Setting`] where long ones are to be split.
+    pub fn encode_pairs(
+        &self,
+        data: &Dataset,
+        options: &EncodeOptions,
+    ) -> Result<Encoded<EncodedPair>, DataError> {
+        cannot_split(options, "a pair")?;
+        encode_all(data, options, Kind::Pairs, |body| match body {
+            Body::Pair(pair) => Some(self.pair(pair).map_err(Missing::from).and_then(|pair| {
+                let tokens = pair.chosen.ids.len().max(pair.rejected.ids.len());
+                whole(pair, tokens, options)
+            })),
+            _ => None,
+        })
+    }
+
+    /// Judged answers.
+    ///
+    /// # Errors
+    /// As [`Encoder::encode_pairs`].
+    pub fn encode_thumbs(
+        &self,
+        data: &Dataset,
+        options: &EncodeOptions,
+    ) -> Result<Encoded<EncodedThumb>, DataError> {
+        cannot_split(options, "a judged answer")?;
+        encode_all(data, options, Kind::Thumbs, |body| match body {
+            Body::Thumb(thumb) => Some(self.thumb(thumb).map_err(Missing::from).and_then(|thumb| {
+                let tokens = thumb.dialogue.ids.len();
+                whole(thumb, tokens, options)
+            })),
+            _ => None,
+        })
+    }
+
+    /// Prompts for rewards.
+    ///
+    /// # Errors
+    /// As [`Encoder::encode_pairs`].
+    pub fn encode_tasks(
+        &self,
+        data: &Dataset,
+        options: &EncodeOptions,
+    ) -> Result<Encoded<EncodedTask>, DataError> {
+        cannot_split(options, "a prompt")?;
+        encode_all(data, options, Kind::Tasks, |body| match body {
+            Body::Task(task) => Some(self.task(task).map_err(Missing::from).and_then(|task| {
+                let tokens = task.prompt.len();
+                whole(task, tokens, options)
+            })),
+            _ => None,
+        })
+    }
+
+    fn conversation_within(
+        &self,
+        conversation: &Conversation,
+        options: &EncodeOptions,
+    ) -> Result<Outcome<EncodedDialogue>, Missing> {
+        let examples = self.conversation(conversation, options.learnt)?;
+        let mut counts =
+            EncodeCounts { turns_apart: u64::from(examples.len() > 1), ..EncodeCounts::default() };
+        let longest = examples.iter().map(|example| example.ids.len()).max().unwrap_or(0);
+        if longest <= options.context {
+            return Ok(Outcome { parts: examples, counts });
+        }
+        match options.overlong {
+            Overlong::Error => Err(Missing::TooLong(longest)),
+            Overlong::Drop => {
+                let (parts, dropped): (Vec<_>, Vec<_>) =
+                    examples.into_iter().partition(|example| example.ids.len() <= options.context);
+                counts.too_long = dropped.len() as u64;
+                Ok(Outcome { parts, counts })
+            }
+            Overlong::Split => {
+                let (parts, too_long) = self.split(conversation, options)?;
+                counts.too_long = too_long;
+                counts.split = u64::from(!parts.is_empty());
+                counts.parts = parts.len() as u64;
+                Ok(Outcome { parts, counts })
+            }
+        }
+    }
+
+    /// The conversation in parts that fit, each as many turns as fit, and how many turns are too long alone.
+    fn split(
+        &self,
+        conversation: &Conversation,
+        options: &EncodeOptions,
+    ) -> Result<(Vec<EncodedDialogue>, u64), Missing> {
+        let messages = &conversation.messages;
+        let system = messages.iter().take_while(|message| message.role == Role::System).count();
+        let mut starts: Vec<usize> =
+            (system..messages.len()).filter(|&place| begins_turn(messages, place)).collect();
+        starts.push(messages.len());
+        let (mut parts, mut too_long, mut first) = (Vec::new(), 0, 0);
+        while first + 1 < starts.len() {
+            let mut best = None;
+            for last in first + 1..starts.len() {
+                let part = part_of(conversation, system, starts[first], starts[last]);
+                if !has_learnt_answer(&part) {
+                    best = Some((last, Vec::new()));
+                    continue;
+                }
+                let examples = self.conversation(&part, options.learnt)?;
+                if examples.iter().any(|example| example.ids.len() > options.context) {
+                    break;
+                }
+                best = Some((last, examples));
+            }
+            match best {
+                Some((last, examples)) => {
+                    parts.extend(examples);
+                    first = last;
+                }
+                None => {
+                    too_long += 1;
+                    first += 1;
+                }
+            }
+        }
+        Ok((parts, too_long))
+    }
+}
+
+fn begins_turn(messages: &[Message], place: usize) -> bool {
+    let follows = place.checked_sub(1).map(|before| messages[before].role);
+    messages[place].role == Role::User || follows.is_none_or(|role| role == Role::System)
+}
+
+fn part_of(conversation: &Conversation, system: usize, start: usize, end: usize) -> Conversation {
+    let messages = [&conversation.messages[..system], &conversation.messages[start..end]].concat();
+    let moved = |place: &usize| (start..end).contains(place).then(|| *place - start + system);
+    let unlearnt = conversation.unlearnt.iter().filter_map(moved).collect();
+    Conversation { messages, tools: conversation.tools.clone(), unlearnt }
+}
+
+fn has_learnt_answer(conversation: &Conversation) -> bool {
+    let mut places = conversation.messages.iter().enumerate();
+    places.any(|(place, message)| message.role == Role::Assistant && !conversation.unlearnt.contains(&place))
+}
+
+fn cannot_split(options: &EncodeOptions, what: &str) -> Result<(), DataError> {
+    if options.overlong != Overlong::Split {
+        return Ok(());
+    }
+    let reason =
+        format!("only conversations can be split at their turns; {what} cannot, but it can be dropped");
+    Err(DataError::Setting { field: "overlong", reason })
+}
+
+/// An example that is used whole or not at all.
+fn whole<T>(example: T, tokens: usize, options: &EncodeOptions) -> Result<Outcome<T>, Missing> {
+    let counts = EncodeCounts::default();
+    if tokens <= options.context {
+        return Ok(Outcome { parts: vec![example], counts });
+    }
+    match options.overlong {
+        Overlong::Error => Err(Missing::TooLong(tokens)),
+        _ => Ok(Outcome { parts: Vec::new(), counts: EncodeCounts { too_long: 1, ..counts } }),
+    }
+}
+
+fn encode_all<T: Send>(
+    data: &Dataset,
+    options: &EncodeOptions,
+    kind: Kind,
+    encode: impl Fn(&Body) -> Option<Result<Outcome<T>, Missing>> + Sync,
+) -> Result<Encoded<T>, DataError> {
+    let mut results: Vec<Option<Result<Outcome<T>, Missing>>> = Vec::new();
+    results.resize_with(data.examples.len(), || None);
+    {
+        let parts = Mutex::new(data.examples.chunks(AT_ONCE).zip(results.chunks_mut(AT_ONCE)));
+        let work = || {
+            loop {
+                let part = parts.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).next();
+                let Some((examples, results)) = part else { break };
+                for (example, result) in examples.iter().zip(results) {
+                    *result = encode(&example.body);
+                }
+            }
+        };
+        thread::scope(|scope| {
+            for _ in 1..options.threads.get().min(data.examples.len().div_ceil(AT_ONCE)) {
+                scope.spawn(work);
+            }
+            work();
+        });
+    }
+    collect(data, options, kind, results)
+}
+
+fn collect<T>(
+    data: &Dataset,
+    options: &EncodeOptions,
+    kind: Kind,
+    results: Vec<Option<Result<Outcome<T>, Missing>>>,
+) -> Result<Encoded<T>, DataError> {
+    let (bad, counts) = (BadRecords::default(), EncodeCounts::default());
+    let mut encoded = Encoded { examples: Vec::new(), origins: Vec::new(), bad, counts };
+    for (Example { origin, body }, result) in data.examples.iter().zip(results) {
+        match result {
+            Some(Ok(Outcome { parts, counts })) => {
+                encoded.origins.extend(parts.iter().map(|_| *origin));
+                encoded.examples.extend(parts);
+                encoded.counts.too_long += counts.too_long;
+                encoded.counts.split += counts.split;
+                encoded.counts.parts += counts.parts;
+                encoded.counts.turns_apart += counts.turns_apart;
+            }
+            Some(Err(Missing::Bad(fault))) => {
+                encoded.bad.take(data.bad_record(*origin, fault), options.bad)?;
+            }
+            Some(Err(Missing::TooLong(tokens))) => {
+                return Err(DataError::TooLong {
+                    origin: data.place(*origin),
+                    tokens,
+                    context: options.context,
+                    can_split: kind == Kind::Conversations,
+                });
+            }
+            None => {
+                let path = data.files.get(origin.file).map(|file| file.path.clone()).unwrap_or_default();
+                let hint = String::new();
+                return Err(DataError::Purpose {
+                    path,
+                    found: body.kind().name(),
+                    needed: kind.name(),
+                    hint,
+                });
+            }
+        }
+    }
+    Ok(encoded)
+}
+
+/// Examples whose tokens have a hash.
+pub trait HashTokens {
+    /// Adds everything that is trained on.
+    fn hash_tokens(&self, hash: &mut Sha256);
+}
+
+impl HashTokens for EncodedDialogue {
+    fn hash_tokens(&self, hash: &mut Sha256) {
+        hash.update((self.ids.len() as u64).to_le_bytes());
+        for (id, is_learnt) in self.ids.iter().zip(&self.assistant_mask) {
+            hash.update(id.to_le_bytes());
+            hash.update([u8::from(*is_learnt)]);
+        }
+    }
+}
+
+impl HashTokens for EncodedPair {
+    fn hash_tokens(&self, hash: &mut Sha256) {
+        self.chosen.hash_tokens(hash);
+        self.rejected.hash_tokens(hash);
+        hash.update(self.margin.map_or(u32::MAX, f32::to_bits).to_le_bytes());
+    }
+}
+
+impl HashTokens for EncodedThumb {
+    fn hash_tokens(&self, hash: &mut Sha256) {
+        self.dialogue.hash_tokens(hash);
+        hash.update([u8::from(self.liked)]);
+    }
+}
+
+impl HashTokens for EncodedTask {
+    fn hash_tokens(&self, hash: &mut Sha256) {
+        hash.update((self.prompt.len() as u64).to_le_bytes());
+        self.prompt.iter().for_each(|id| hash.update(id.to_le_bytes()));
+        hash.update(serde_json::Value::Object(self.fields.clone()).to_string());
+    }
+}
+
+impl<T: HashTokens> Encoded<T> {
+    /// SHA-256 over all tokens and what is learnt of them, in hexadecimal: what a checkpoint remembers of its data.
+    pub fn fingerprint(&self) -> String {
+        let mut hash = Sha256::new();
+        self.examples.iter().for_each(|example| example.hash_tokens(&mut hash));
+        hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+}

@@ -1,0 +1,336 @@
+//! Messages → tokens, with the code that serves: an answer's tokens stand behind exactly those of the prompt that a server
+//! would have made.
+//!
+//! For every answer that is to be learnt, its prompt is made as for a request, and the answer is what the template writes behind
+//! that prompt up to the first token that ends the turn. Answers of one conversation share an example where the prompt of the
+//! later one begins with the tokens of the earlier one and its answer. Where a template rewrites what was said before (many
+//! leave out earlier thoughts), each answer becomes an example of its own.
+
+use serde_json::{Map, Value};
+use time::OffsetDateTime;
+use zhenjin_conversation::{
+    ConversationError, ConversationStyle, Message, Prompt, PromptOptions, Role, ThinkingWish, Tool, ToolStyle,
+};
+use zhenjin_tokenizer::{ChatTemplate, EncodedDialogue, Rendered, Specials, Tokenizer, TokenizerError};
+
+use super::encoded::{EncodedPair, EncodedTask, EncodedThumb};
+use super::errors::{BadKind, DataError, Fault};
+use super::example::{Conversation, Pair, Task, Thumb};
+
+/// Which of a conversation's answers are learnt.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LearntAnswers {
+    /// All of them.
+    #[default]
+    All,
+    /// The last one.
+    Last,
+}
+
+/// What a prompt depends on beside the conversation: the same settings as when a model is served.
+#[derive(Clone, Debug)]
+pub struct PromptSettings {
+    /// Whether the model shall think before it answers.
+    pub thinking: ThinkingWish,
+    /// More variables for the template; one that it does not read is refused.
+    pub template_variables: Map<String, Value>,
+    /// The time that templates show. A run keeps it, so that the tokens are the same when it goes on.
+    pub now: OffsetDateTime,
+}
+
+impl PromptSettings {
+    /// As a request that asks for nothing, at this time.
+    pub fn at(now: OffsetDateTime) -> PromptSettings {
+        PromptSettings { thinking: ThinkingWish::ModelsOwn, template_variables: Map::new(), now }
+    }
+}
+
+/// Encodes for one model.
+#[derive(Debug)]
+pub struct Encoder<'a> {
+    tokenizer: &'a Tokenizer,
+    template: &'a ChatTemplate,
+    style: ConversationStyle,
+    settings: PromptSettings,
+}
+
+/// A prompt and the answer behind it, in tokens.
+#[derive(Debug)]
+struct Answered {
+    prompt: Vec<u32>,
+    answer: Vec<u32>,
+}
+
+impl<'a> Encoder<'a> {
+    /// An encoder for a model's tokenizer and template.
+    ///
+    /// # Errors
+    /// [`DataError::Template`] where the model has no template, where the template refuses a question with its answer, or where
+    /// the end of that answer is no token that ends a turn: a model trained so would never learn to stop.
+    pub fn new(
+        tokenizer: &'a Tokenizer,
+        template: Option<&'a ChatTemplate>,
+        settings: PromptSettings,
+    ) -> Result<Encoder<'a>, DataError> {
+        let no_template =
+            "the model has no chat template, so it is not known how conversations are written for it";
+        let template = template.ok_or_else(|| DataError::Template(no_template.to_owned()))?;
+        let style = ConversationStyle::of(Some(template), tokenizer);
+        let encoder = Encoder { tokenizer, template, style, settings };
+        encoder.check_end()?;
+        Ok(encoder)
+    }
+
+    /// Tries one question and its answer.
+    fn check_end(&self) -> Result<(), DataError> {
+        let mut answer = Message::new(Role::Assistant, "Yes.");
+        answer.thought = self.style.thinking.takes_thoughts().then(|| "Short.".to_owned());
+        let messages = [Message::new(Role::User, "Hello?"), answer];
+        let fault = match self.answered(&messages, &[]) {
+            Ok(_) => return Ok(()),
+            Err(fault) => fault,
+        };
+        Err(DataError::Template(format!("this chat template cannot be trained with: {}", fault.reason)))
+    }
+
+    /// A conversation as examples: one, or several where the template rewrites what was said before.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn conversation(
+        &self,
+        conversation: &Conversation,
+        learnt: LearntAnswers,
+    ) -> Result<Vec<EncodedDialogue>, Fault> {
+        let is_learnt = |place: &usize| {
+            conversation.messages[*place].role == Role::Assistant && !conversation.unlearnt.contains(place)
+        };
+        let mut places: Vec<usize> = (0..conversation.messages.len()).filter(is_learnt).collect();
+        if learnt == LearntAnswers::Last && places.len() > 1 {
+            places.drain(..places.len() - 1);
+        }
+        self.dialogues(&conversation.messages, &conversation.tools, &places)
+    }
+
+    /// The examples of the answers at `places`.
+    fn dialogues(
+        &self,
+        messages: &[Message],
+        tools: &[Tool],
+        places: &[usize],
+    ) -> Result<Vec<EncodedDialogue>, Fault> {
+        let mut examples: Vec<EncodedDialogue> = Vec::new();
+        for &place in places {
+            let Answered { prompt, answer } = self.answered(&messages[..=place], tools)?;
+            let example = match examples.last_mut() {
+                Some(last) if prompt.starts_with(&last.ids) => {
+                    last.assistant_mask.resize(prompt.len(), false);
+                    last.ids = prompt;
+                    last
+                }
+                _ => {
+                    let assistant_mask = vec![false; prompt.len()];
+                    examples.push(EncodedDialogue { ids: prompt, assistant_mask });
+                    let Some(example) = examples.last_mut() else { continue };
+                    example
+                }
+            };
+            example.ids.extend_from_slice(&answer);
+            example.assistant_mask.resize(example.ids.len(), true);
+        }
+        if examples.is_empty() {
+            return Err(Fault::new(BadKind::NoAnswer, "there is no answer to learn"));
+        }
+        Ok(examples)
+    }
+
+    /// A preference pair; both dialogues begin with the prompt's tokens.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn pair(&self, pair: &Pair) -> Result<EncodedPair, Fault> {
+        let chosen = self.answer_to(&pair.prompt, &pair.chosen, &pair.tools)?;
+        let rejected = self.answer_to(&pair.prompt, &pair.rejected, &pair.tools)?;
+        if chosen.ids == rejected.ids {
+            let reason = "the template writes the chosen answer and the rejected one alike";
+            return Err(Fault::new(BadKind::SameAnswers, reason));
+        }
+        Ok(EncodedPair { chosen, rejected, margin: pair.margin })
+    }
+
+    /// A judged answer.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn thumb(&self, thumb: &Thumb) -> Result<EncodedThumb, Fault> {
+        let dialogue = self.answer_to(&thumb.prompt, &thumb.answer, &thumb.tools)?;
+        Ok(EncodedThumb { dialogue, liked: thumb.liked })
+    }
+
+    fn answer_to(
+        &self,
+        prompt: &[Message],
+        answer: &[Message],
+        tools: &[Tool],
+    ) -> Result<EncodedDialogue, Fault> {
+        let messages = [prompt, answer].concat();
+        let is_answer = |place: &usize| messages[*place].role == Role::Assistant;
+        let places: Vec<usize> = (prompt.len()..messages.len()).filter(is_answer).collect();
+        let mut examples = self.dialogues(&messages, tools, &places)?;
+        match (examples.pop(), examples.is_empty()) {
+            (Some(example), true) => Ok(example),
+            _ => {
+                let reason = "the answer has several turns, and the template rewrites earlier ones: they are not one text";
+                Err(Fault::new(BadKind::NotWritable, reason))
+            }
+        }
+    }
+
+    /// A prompt for rewards.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn task(&self, task: &Task) -> Result<EncodedTask, Fault> {
+        let prompt = self.prompt(&task.messages, &task.tools)?.tokens;
+        let messages = task.messages.iter().map(Message::to_template_value).collect();
+        Ok(EncodedTask { prompt, messages, fields: task.fields.clone() })
+    }
+
+    /// The prompt that a server would make.
+    ///
+    /// # Errors
+    /// What is wrong with the conversation.
+    pub fn prompt(&self, messages: &[Message], tools: &[Tool]) -> Result<Prompt, Fault> {
+        self.check_writable(messages, tools)?;
+        let tools: Vec<&Tool> = tools.iter().collect();
+        let prompt = self.style.prompt(self.tokenizer, self.template, messages, &tools, &self.options());
+        prompt.map_err(|error| refused(&error))
+    }
+
+    fn options(&self) -> PromptOptions<'_> {
+        let PromptSettings { thinking, template_variables, now } = &self.settings;
+        PromptOptions { thinking, template_variables, now: *now }
+    }
+
+    fn check_writable(&self, messages: &[Message], tools: &[Tool]) -> Result<(), Fault> {
+        let calls = messages.iter().any(|message| !message.tool_calls.is_empty());
+        if self.style.tools == ToolStyle::Unknown && (calls || !tools.is_empty()) {
+            let reason = "the template writes tool calls in a format that is not known here";
+            return Err(Fault::new(BadKind::NotWritable, reason));
+        }
+        let has_thought =
+            |message: &Message| message.thought.as_ref().is_some_and(|thought| !thought.is_empty());
+        if !self.style.thinking.takes_thoughts() && messages.iter().any(has_thought) {
+            let reason = "an answer has a thought, and the template knows no thoughts";
+            return Err(Fault::new(BadKind::NotWritable, reason));
+        }
+        Ok(())
+    }
+
+    fn rendered(&self, messages: &[Message], tools: &[Tool]) -> Result<Rendered, Fault> {
+        let tools: Vec<&Tool> = tools.iter().collect();
+        let written = self.style.written(self.template, messages, &tools, &self.options());
+        let written = written.map_err(|error| refused(&error))?;
+        self.template
+            .render(&written.input(false))
+            .map_err(|error| Fault::new(BadKind::RefusedByTemplate, error.to_string()))
+    }
+
+    /// The last message as the answer to those before it.
+    fn answered(&self, messages: &[Message], tools: &[Tool]) -> Result<Answered, Fault> {
+        let Some((last, before)) = messages.split_last() else {
+            return Err(Fault::new(BadKind::NoAnswer, "there are no messages"));
+        };
+        self.check_writable(messages, tools)?;
+        let prompt = self.prompt(before, tools)?;
+        let rendered = self.rendered(messages, tools)?;
+        let answer = if rendered.text.starts_with(&prompt.text) {
+            self.behind(&rendered, &prompt)?
+        } else {
+            self.behind_another(&prompt, last, before)?
+        };
+        let answer = self.up_to_the_end(answer)?;
+        Ok(Answered { prompt: prompt.tokens, answer })
+    }
+
+    fn behind(&self, rendered: &Rendered, prompt: &Prompt) -> Result<Vec<u32>, Fault> {
+        let bytes = prompt.text.len();
+        self.tokenizer
+            .encode_rendered_behind(rendered, &prompt.tokens, bytes)
+            .map_err(|error| not_encodable(&error))
+    }
+
+    /// The answer where the template does not write the prompt's text before it: as it writes it behind the question alone, or
+    /// with the thought that the prompt opens.
+    fn behind_another(&self, prompt: &Prompt, last: &Message, before: &[Message]) -> Result<Vec<u32>, Fault> {
+        let question = before.iter().rposition(|message| message.role == Role::User);
+        let alone = &before[question.unwrap_or(0)..];
+        let rendered = self.rendered(&[alone, std::slice::from_ref(last)].concat(), &[])?;
+        let short = self.prompt(alone, &[])?;
+        if rendered.text.starts_with(&short.text) {
+            return self.behind(&rendered, &short);
+        }
+        let opening = self.style.thinking.markers.opening;
+        let closed = short.text.trim_end().strip_suffix(opening).filter(|_| prompt.opens_thought);
+        let Some(start) = closed.filter(|closed| rendered.text.starts_with(closed)).map(str::len) else {
+            let reason = "the template does not write the answer behind the prompt that it makes for it";
+            return Err(Fault::new(BadKind::NotEncodable, reason));
+        };
+        self.with_thought(&rendered, start, last)
+    }
+
+    /// The answer behind a prompt that opens a thought, where the template leaves the thought out of what was said.
+    fn with_thought(&self, rendered: &Rendered, start: usize, message: &Message) -> Result<Vec<u32>, Fault> {
+        let markers = self.style.thinking.markers;
+        let written = &rendered.text[start..];
+        let encoded =
+            |from| self.tokenizer.encode_rendered_from(rendered, from).map_err(|error| not_encodable(&error));
+        if let Some(place) = written.find(markers.opening).filter(|&place| written[..place].trim().is_empty())
+        {
+            let thought = start + place + markers.opening.len();
+            let spaces = rendered.text[thought..].len() - rendered.text[thought..].trim_start().len();
+            return encoded(thought + spaces);
+        }
+        let Some(thought) = message.thought.as_deref().map(str::trim).filter(|thought| !thought.is_empty())
+        else {
+            let reason = "the prompt opens a thought, and the answer has none (`reasoning_content`)";
+            return Err(Fault::new(BadKind::NotWritable, reason));
+        };
+        let end_of_thought = format!("\n{}\n\n", markers.closing);
+        let pieces = [(thought, Specials::AsText), (end_of_thought.as_str(), Specials::Parse)];
+        let mut ids = self.tokenizer.encode_pieces(&pieces).map_err(|error| not_encodable(&error))?;
+        ids.extend(encoded(start)?);
+        Ok(ids)
+    }
+
+    /// The answer up to the first token that ends the turn, where a server stops.
+    fn up_to_the_end(&self, mut answer: Vec<u32>) -> Result<Vec<u32>, Fault> {
+        let ends = self.tokenizer.end_of_turn();
+        let Some(end) = answer.iter().position(|id| ends.contains(id)) else {
+            let reason = "the template ends an answer with no token that ends a turn: \
+                the end of the answer would never be learnt";
+            return Err(Fault::new(BadKind::NotEncodable, reason));
+        };
+        let bytes = answer[end + 1..].iter().filter_map(|&id| self.tokenizer.token_bytes(id));
+        let is_blank = |bytes: &[u8]| bytes.iter().all(u8::is_ascii_whitespace);
+        let is_end = |id: &u32| ends.contains(id);
+        let rest_is_blank = bytes.zip(&answer[end + 1..]).all(|(bytes, id)| is_blank(bytes) || is_end(id));
+        if !rest_is_blank {
+            let reason = "the template writes more behind the token that ends the turn, which a model would never come to write";
+            return Err(Fault::new(BadKind::NotEncodable, reason));
+        }
+        if end == 0 {
+            return Err(Fault::new(BadKind::EmptyAnswer, "the template writes nothing of the answer"));
+        }
+        answer.truncate(end + 1);
+        Ok(answer)
+    }
+}
+
+fn refused(error: &ConversationError) -> Fault {
+    Fault::new(BadKind::RefusedByTemplate, error.to_string())
+}
+
+fn not_encodable(error: &TokenizerError) -> Fault {
+    Fault::new(BadKind::NotEncodable, error.to_string())
+}

@@ -1,0 +1,267 @@
+//! Messages and tools, in OpenAI's shape or ShareGPT's.
+
+use serde_json::{Map, Value};
+use zhenjin_conversation::{Message, Role, Tool, ToolCall};
+
+use super::super::errors::{BadKind, Fault};
+use super::Unread;
+use super::fields::{Fields, meant, shape, wrong};
+
+/// Names of roles that data use, in lower case.
+const ROLES: [(&str, Role); 25] = [
+    ("system", Role::System),
+    ("developer", Role::System),
+    ("系统", Role::System),
+    ("user", Role::User),
+    ("human", Role::User),
+    ("prompter", Role::User),
+    ("customer", Role::User),
+    ("用户", Role::User),
+    ("人类", Role::User),
+    ("assistant", Role::Assistant),
+    ("gpt", Role::Assistant),
+    ("chatgpt", Role::Assistant),
+    ("bot", Role::Assistant),
+    ("chatbot", Role::Assistant),
+    ("model", Role::Assistant),
+    ("ai", Role::Assistant),
+    ("bing", Role::Assistant),
+    ("bard", Role::Assistant),
+    ("助手", Role::Assistant),
+    ("tool", Role::Tool),
+    ("function", Role::Tool),
+    ("observation", Role::Tool),
+    ("function_response", Role::Tool),
+    ("tool_response", Role::Tool),
+    ("工具", Role::Tool),
+];
+
+/// The role of ShareGPT's messages that are a call.
+const CALL_ROLES: [&str; 2] = ["function_call", "tool_call"];
+
+/// A list of messages, and the places of the assistant's that are not to be learnt.
+#[derive(Debug, Default)]
+pub(super) struct Messages {
+    pub(super) messages: Vec<Message>,
+    pub(super) unlearnt: Vec<usize>,
+}
+
+/// Reads a list of messages.
+pub(super) fn read(name: &str, value: &Value, unread: &mut Unread) -> Result<Messages, Fault> {
+    let items = value.as_array().ok_or_else(|| wrong(name, "a list of messages", value))?;
+    let mut read = Messages::default();
+    for (place, item) in items.iter().enumerate() {
+        let path = format!("{name}[{place}]");
+        let (message, is_learnt) = read_one(&path, item, unread)?;
+        if !is_learnt {
+            read.unlearnt.push(place);
+        }
+        read.messages.push(message);
+    }
+    Ok(read)
+}
+
+/// Reads one message; `false` beside it where it is not to be learnt.
+fn read_one(path: &str, value: &Value, unread: &mut Unread) -> Result<(Message, bool), Fault> {
+    let map = value.as_object().ok_or_else(|| wrong(path, "a message (an object)", value))?;
+    let fields = Fields::new(map);
+    let (name_of_role, role_value) = fields
+        .first(&["role", "from"])
+        .ok_or_else(|| wrong(path, "a message with `role` and `content` (or `from` and `value`)", value))?;
+    let role_text =
+        role_value.as_str().ok_or_else(|| wrong(&format!("{path}.{name_of_role}"), "a text", role_value))?;
+    let content = fields.first(&["content", "value"]);
+    let (content_name, content) = content.map_or(("content", None), |(name, value)| (name, Some(value)));
+    let content_path = format!("{path}.{content_name}");
+    let mut message = if CALL_ROLES.contains(&role_text.to_lowercase().as_str()) {
+        call_message(&content_path, content)?
+    } else {
+        let role = role(path, role_text)?;
+        Message::new(role, content.map_or(Ok(String::new()), |content| text_of(&content_path, content))?)
+    };
+    if message.role == Role::Assistant {
+        read_assistants(path, &fields, &mut message)?;
+    }
+    message.name = fields.text("name")?.map(str::to_owned);
+    message.tool_call_id = fields.text("tool_call_id")?.map(str::to_owned);
+    let is_learnt = match fields.number("weight")? {
+        None => true,
+        Some(weight) if weight == 0.0 || weight == 1.0 => weight == 1.0,
+        Some(weight) => {
+            return Err(Fault::new(BadKind::WrongField, format!("`{path}.weight` is {weight}, not 0 or 1")));
+        }
+    };
+    for (name, _) in fields.unread() {
+        unread.add(format!("messages[].{name}"));
+    }
+    Ok((message, is_learnt))
+}
+
+/// What only the assistant's messages have.
+fn read_assistants(path: &str, fields: &Fields<'_>, message: &mut Message) -> Result<(), Fault> {
+    for name in ["reasoning_content", "reasoning", "thinking"] {
+        match (fields.text(name)?, &message.thought) {
+            (Some(thought), Some(earlier)) if thought != earlier => {
+                let reason =
+                    format!("`{path}.{name}` differs from the thought that stands elsewhere in the message");
+                return Err(Fault::new(BadKind::WrongField, reason));
+            }
+            (Some(thought), _) if !thought.is_empty() => message.thought = Some(thought.to_owned()),
+            _ => {}
+        }
+    }
+    if let Some(refusal) = fields.text("refusal")?
+        && message.content.is_empty()
+    {
+        message.content = refusal.to_owned();
+    }
+    if let Some(calls) = fields.get("tool_calls") {
+        let path = format!("{path}.tool_calls");
+        let calls = calls.as_array().ok_or_else(|| wrong(&path, "a list of calls", calls))?;
+        for (place, call) in calls.iter().enumerate() {
+            message.tool_calls.push(read_call(&format!("{path}[{place}]"), call, place)?);
+        }
+    }
+    if let Some(call) = fields.get("function_call") {
+        message.tool_calls.push(read_call(&format!("{path}.function_call"), call, message.tool_calls.len())?);
+    }
+    Ok(())
+}
+
+/// ShareGPT's message that is a call: its text is the JSON of one, or of a list.
+fn call_message(path: &str, content: Option<&Value>) -> Result<Message, Fault> {
+    let missing = || Fault::new(BadKind::WrongField, format!("`{path}` must be the JSON of a call"));
+    let parsed;
+    let value = match content.ok_or_else(missing)? {
+        Value::String(text) => {
+            parsed = serde_json::from_str(text).map_err(|_| missing())?;
+            &parsed
+        }
+        other => other,
+    };
+    let calls = value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice);
+    let mut message = Message::new(Role::Assistant, "");
+    for (place, call) in calls.iter().enumerate() {
+        message.tool_calls.push(read_call(&format!("{path}[{place}]"), call, place)?);
+    }
+    if message.tool_calls.is_empty() { Err(missing()) } else { Ok(message) }
+}
+
+/// A call: OpenAI's, or name and arguments alone.
+fn read_call(path: &str, value: &Value, place: usize) -> Result<ToolCall, Fault> {
+    let function = value.get("function").filter(|function| function.is_object()).unwrap_or(value);
+    let name = function.get("name").and_then(Value::as_str);
+    let name = name.ok_or_else(|| wrong(path, "a call with a `name`", value))?.to_owned();
+    let arguments = function.get("arguments").or_else(|| function.get("parameters"));
+    let object = |text: &str| serde_json::from_str::<Map<String, Value>>(text).is_ok();
+    let arguments = match arguments {
+        None | Some(Value::Null) => "{}".to_owned(),
+        Some(Value::String(text)) if object(text) => text.clone(),
+        Some(arguments @ Value::Object(_)) => arguments.to_string(),
+        Some(other) => return Err(wrong(&format!("{path}.arguments"), "a JSON object", other)),
+    };
+    let id = value.get("id").and_then(Value::as_str).map_or_else(|| format!("call_{place}"), str::to_owned);
+    Ok(ToolCall { id, name, arguments })
+}
+
+pub(super) fn role(path: &str, text: &str) -> Result<Role, Fault> {
+    let lower = text.to_lowercase();
+    if let Some((_, role)) = ROLES.iter().find(|(name, _)| *name == lower) {
+        return Ok(*role);
+    }
+    let names = ROLES.map(|(name, _)| name);
+    let hint = meant(text, &names).map_or(String::new(), |name| format!(", did you mean `{name}`?"));
+    let reason = format!(
+        "{path}: nobody knows the role `{text}`{}known are system, user (human), assistant (gpt), tool (observation)",
+        if hint.is_empty() { "; ".to_owned() } else { format!("{hint} ") }
+    );
+    Err(Fault::new(BadKind::UnknownRole, reason))
+}
+
+/// A message's content: a text, or parts that are texts.
+fn text_of(path: &str, value: &Value) -> Result<String, Fault> {
+    let parts = match value {
+        Value::String(text) => return Ok(text.clone()),
+        Value::Array(parts) => parts,
+        other => return Err(wrong(path, "a text or a list of text parts", other)),
+    };
+    let mut text = String::new();
+    for part in parts {
+        match (part.get("type").and_then(Value::as_str), part.get("text").and_then(Value::as_str)) {
+            (Some("text" | "input_text" | "output_text"), Some(part)) => text.push_str(part),
+            (Some(kind), _) => {
+                let reason = format!("`{path}` has a part of type `{kind}`; only text can be learnt");
+                return Err(Fault::new(BadKind::WrongField, reason));
+            }
+            _ => return Err(wrong(path, "a list of parts with `type` and `text`", part)),
+        }
+    }
+    Ok(text)
+}
+
+/// The functions that the assistant could call: a list, or its JSON text.
+pub(super) fn read_tools(fields: &Fields<'_>) -> Result<Vec<Tool>, Fault> {
+    let Some(value) = fields.get("tools").or_else(|| fields.get("functions")) else { return Ok(Vec::new()) };
+    let parsed;
+    let value = match value {
+        Value::String(text) if text.trim().is_empty() => return Ok(Vec::new()),
+        Value::String(text) => {
+            parsed = serde_json::from_str::<Value>(text)
+                .map_err(|error| Fault::new(BadKind::WrongField, format!("`tools` is not JSON: {error}")))?;
+            &parsed
+        }
+        other => other,
+    };
+    let items = value.as_array().ok_or_else(|| wrong("tools", "a list of tools", value))?;
+    items.iter().enumerate().map(|(place, item)| read_tool(&format!("tools[{place}]"), item)).collect()
+}
+
+fn read_tool(path: &str, value: &Value) -> Result<Tool, Fault> {
+    let function = value.get("function").filter(|function| function.is_object()).unwrap_or(value);
+    let name = function.get("name").and_then(Value::as_str);
+    let name = name.ok_or_else(|| wrong(path, "a tool with a `name`", value))?.to_owned();
+    let description = function.get("description").and_then(Value::as_str).map(str::to_owned);
+    let parameters = function.get("parameters").filter(|parameters| !parameters.is_null()).cloned();
+    if let Some(parameters) = parameters.as_ref().filter(|parameters| !parameters.is_object()) {
+        return Err(wrong(&format!("{path}.parameters"), "a JSON schema (an object)", parameters));
+    }
+    Ok(Tool { name, description, parameters })
+}
+
+/// An answer that stands alone: a text, a message, or a list of messages that begins with the assistant's.
+pub(super) fn read_answer(name: &str, value: &Value, unread: &mut Unread) -> Result<Vec<Message>, Fault> {
+    match value {
+        Value::String(text) => Ok(vec![Message::new(Role::Assistant, text.as_str())]),
+        Value::Object(_) => Ok(vec![read_one(name, value, unread)?.0]),
+        Value::Array(_) => Ok(read(name, value, unread)?.messages),
+        other => Err(wrong(name, "a text, a message or a list of messages", other)),
+    }
+}
+
+/// A dialogue written as text: paragraphs that begin with `Human:` or `Assistant:`.
+pub(super) fn of_text(name: &str, text: &str) -> Result<Vec<Message>, Fault> {
+    const MARKS: [(&str, Role); 2] = [("\n\nHuman:", Role::User), ("\n\nAssistant:", Role::Assistant)];
+    let next = |text: &str| {
+        let found = MARKS.iter().filter_map(|&(mark, role)| Some((text.find(mark)?, mark, role)));
+        found.min_by_key(|&(place, ..)| place)
+    };
+    // A text may lack the blank line before its first mark.
+    let text = if text.starts_with('\n') { text.to_owned() } else { format!("\n\n{text}") };
+    let mut messages = Vec::new();
+    let mut rest = text.as_str();
+    while let Some((place, mark, role)) = next(rest) {
+        if messages.is_empty() && !rest[..place].trim().is_empty() {
+            break;
+        }
+        let after = &rest[place + mark.len()..];
+        let end = next(after).map_or(after.len(), |(place, ..)| place);
+        messages.push(Message::new(role, after[..end].trim()));
+        rest = &after[end..];
+    }
+    if messages.is_empty() {
+        let found = shape(&Value::from(text.trim_start()));
+        let reason = format!("`{name}` must begin with \"Human:\" or \"Assistant:\", not with {found}");
+        return Err(Fault::new(BadKind::WrongField, reason));
+    }
+    Ok(messages)
+}

@@ -1,0 +1,262 @@
+//! What people write examples in: each format is known by the fields of its records.
+//!
+//! To add one: a variant of [`Format`] with its name, its recognition in [`recognise`], and a reader in one of the files here.
+
+mod answers;
+mod fields;
+mod messages;
+mod preferences;
+mod prompts;
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value};
+use zhenjin_conversation::{Message, Role};
+
+use super::errors::{BadKind, Fault};
+use super::example::Body;
+use fields::{Fields, meant, shape};
+
+/// What a file's records are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Format {
+    Messages,
+    MessageList,
+    Alpaca,
+    PromptAndCompletion,
+    Dialogue,
+    Pairs,
+    RankedAnswers,
+    Thumbs,
+    QuestionAndAnswer,
+    Turns,
+    Tasks,
+}
+
+impl Format {
+    /// In words, as what a record is.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Format::Messages => "a conversation (messages)",
+            Format::MessageList => "a conversation (a list of messages)",
+            Format::Alpaca => "an instruction with its output (Alpaca)",
+            Format::PromptAndCompletion => "a prompt with its completion",
+            Format::Dialogue => "a dialogue in one text (Human:, Assistant:)",
+            Format::Pairs => "a preference pair (chosen, rejected)",
+            Format::RankedAnswers => "a list of ranked answers",
+            Format::Thumbs => "an answer with a thumb (label)",
+            Format::QuestionAndAnswer => "a question with its answer",
+            Format::Turns => "a list of questions (turns)",
+            Format::Tasks => "a prompt for rewards",
+        }
+    }
+}
+
+/// Fields and other things that have no effect, counted.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Unread {
+    pub(super) fields: BTreeMap<String, u64>,
+    pub(super) notes: BTreeMap<&'static str, u64>,
+}
+
+impl Unread {
+    pub(super) fn add(&mut self, field: String) {
+        *self.fields.entry(field).or_default() += 1;
+    }
+
+    pub(super) fn note(&mut self, what: &'static str) {
+        *self.notes.entry(what).or_default() += 1;
+    }
+
+    fn add_all(&mut self, fields: &Fields<'_>) {
+        fields.unread().into_iter().for_each(|(name, _)| self.add(name.clone()));
+    }
+}
+
+/// What a record is by its fields.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Recognised {
+    As(Format),
+    /// A conversation that ends with no answer: cut short, or a prompt for rewards. The file's other records tell.
+    Unanswered,
+}
+
+const PREFERRED: [&str; 2] = ["chosen", "response_chosen"];
+const OTHER: [&str; 2] = ["rejected", "response_rejected"];
+const MESSAGES: [&str; 3] = ["messages", "conversations", "conversation"];
+const LISTS_OF_ANSWERS: [&str; 6] =
+    ["answers", "responses", "completions", "candidates", "outputs", "generations"];
+const LABELS: [&str; 2] = ["label", "kto_tag"];
+const COMPLETIONS: [&str; 3] = ["completion", "response", "output"];
+const QUESTIONS: [&str; 3] = ["question", "query", "problem"];
+/// Fields by which formats are known, for "did you mean".
+const KNOWN: [&str; 21] = [
+    "messages",
+    "conversations",
+    "instruction",
+    "output",
+    "prompt",
+    "completion",
+    "response",
+    "chosen",
+    "rejected",
+    "answers",
+    "responses",
+    "completions",
+    "label",
+    "kto_tag",
+    "question",
+    "answer",
+    "problem",
+    "turns",
+    "text",
+    "scores",
+    "ranks",
+];
+
+/// Finds out what a record is.
+///
+/// # Errors
+/// What was found, and what was expected.
+pub(super) fn recognise(record: &Value) -> Result<Recognised, (String, String)> {
+    let map = match record {
+        Value::Object(map) => map,
+        Value::Array(items) if !items.is_empty() && items.iter().all(is_message) => {
+            return Ok(Recognised::As(Format::MessageList));
+        }
+        other => return Err((format!("the record is {}", shape(other)), expected(&[]))),
+    };
+    let value = |name: &str| map.get(name).filter(|value| !value.is_null());
+    let any = |names: &[&str]| names.iter().any(|name| value(name).is_some());
+    let is = |name: &str, test: fn(&Value) -> bool| value(name).is_some_and(test);
+    let recognised = |format| Ok(Recognised::As(format));
+    if any(&PREFERRED) && any(&OTHER) {
+        return recognised(Format::Pairs);
+    }
+    let has_prompt = any(&MESSAGES) || any(&["prompt", "instruction"]) || any(&QUESTIONS);
+    if has_prompt && LISTS_OF_ANSWERS.iter().any(|name| is(name, Value::is_array)) {
+        return recognised(Format::RankedAnswers);
+    }
+    if has_prompt && LABELS.iter().any(|name| is(name, Value::is_boolean)) {
+        return recognised(Format::Thumbs);
+    }
+    if let Some(list) = MESSAGES.iter().find_map(|name| value(name)) {
+        let answered = list.as_array().and_then(|list| list.last()).is_some_and(is_assistants);
+        return if answered { recognised(Format::Messages) } else { Ok(Recognised::Unanswered) };
+    }
+    if is("instruction", Value::is_string) && any(&["output", "response", "completion"]) {
+        return recognised(Format::Alpaca);
+    }
+    if any(&["prompt"]) {
+        return recognised(if any(&COMPLETIONS) { Format::PromptAndCompletion } else { Format::Tasks });
+    }
+    if QUESTIONS.iter().any(|name| is(name, Value::is_string)) {
+        return recognised(Format::QuestionAndAnswer);
+    }
+    if is("turns", Value::is_array) {
+        return recognised(Format::Turns);
+    }
+    if value("text").and_then(Value::as_str).is_some_and(|text| text.contains("\n\nAssistant:")) {
+        return recognised(Format::Dialogue);
+    }
+    let found = format!("the record is {}", shape(record));
+    let names: Vec<&str> = map.keys().map(String::as_str).collect();
+    Err((found, expected(&names)))
+}
+
+fn is_message(value: &Value) -> bool {
+    value.get("role").or_else(|| value.get("from")).is_some_and(Value::is_string)
+}
+
+fn is_assistants(message: &Value) -> bool {
+    let role =
+        message.get("role").or_else(|| message.get("from")).and_then(Value::as_str).unwrap_or_default();
+    messages::role("", role).is_ok_and(|role| role == Role::Assistant)
+        || matches!(role, "function_call" | "tool_call")
+}
+
+/// What a record could be, and which of its fields may be misspelt.
+fn expected(names: &[&str]) -> String {
+    let meant = names
+        .iter()
+        .filter(|name| !KNOWN.contains(name))
+        .find_map(|name| meant(name, &KNOWN).map(|known| format!("did you mean `{known}` by `{name}`? ")));
+    format!(
+        "{}expected are `messages` or `conversations`, `instruction` and `output`, `prompt` and `completion`, `chosen` and \
+         `rejected` (with or without `prompt`), a prompt with `answers` and their `scores` or `ranks`, an answer with \
+         `label` true or false, or `prompt` or `question` with whatever a reward reads{}",
+        meant.unwrap_or_default(),
+        if names.contains(&"text") { "; plain text is for pre-training" } else { "" }
+    )
+}
+
+/// Reads a record of a known format: the examples that it makes.
+pub(super) fn read(format: Format, record: &Value, unread: &mut Unread) -> Result<Vec<Body>, Fault> {
+    let empty = Map::new();
+    let fields = Fields::new(record.as_object().unwrap_or(&empty));
+    let bodies = match format {
+        Format::Messages => vec![answers::conversation(&fields, unread)?],
+        Format::MessageList => {
+            vec![answers::of_messages(messages::read("", record, unread)?, Vec::new(), unread)?]
+        }
+        Format::Alpaca | Format::PromptAndCompletion => vec![answers::completed(&fields, unread)?],
+        Format::Dialogue => vec![answers::dialogue(&fields, unread)?],
+        Format::Pairs => vec![preferences::pair(&fields, unread)?],
+        Format::RankedAnswers => preferences::ranked(&fields, unread)?,
+        Format::Thumbs => vec![answers::thumb(&fields, unread)?],
+        Format::QuestionAndAnswer | Format::Tasks | Format::Turns => {
+            return Ok(vec![prompts::task(format, &fields, unread)?]);
+        }
+    };
+    unread.add_all(&fields);
+    Ok(bodies)
+}
+
+/// Refuses conversations in which somebody speaks who cannot, or says nothing.
+fn check(messages: &[Message]) -> Result<(), Fault> {
+    let mut last: Option<&Message> = None;
+    for (place, message) in messages.iter().enumerate() {
+        let out_of_order = |reason: &str| {
+            let role = message.role.name();
+            Fault::new(BadKind::RolesOutOfOrder, format!("message {} ({role}): {reason}", place + 1))
+        };
+        let before = last.map(|last| last.role);
+        match message.role {
+            Role::System if before.is_some_and(|before| before != Role::System) => {
+                return Err(out_of_order("a system message stands behind others"));
+            }
+            Role::User if before == Some(Role::User) => {
+                return Err(out_of_order("it follows another of the user's"));
+            }
+            Role::Assistant if before == Some(Role::Assistant) => {
+                return Err(out_of_order("it follows another of the assistant's"));
+            }
+            Role::Tool if !follows_call(&messages[..place]) => {
+                return Err(out_of_order("a tool's result follows no call"));
+            }
+            _ => {}
+        }
+        if message.content.trim().is_empty() {
+            let number = place + 1;
+            match message.role {
+                Role::Assistant if message.tool_calls.is_empty() => {
+                    let reason = format!("message {number}: the assistant says nothing and calls nothing");
+                    return Err(Fault::new(BadKind::EmptyAnswer, reason));
+                }
+                Role::User | Role::System => {
+                    let reason = format!("message {number}: the {} says nothing", message.role.name());
+                    return Err(Fault::new(BadKind::EmptyMessage, reason));
+                }
+                Role::Assistant | Role::Tool => {}
+            }
+        }
+        last = Some(message);
+    }
+    Ok(())
+}
+
+/// Whether a tool's result can stand behind these messages.
+fn follows_call(before: &[Message]) -> bool {
+    let asked = before.iter().rev().find(|message| message.role != Role::Tool);
+    asked.is_some_and(|asked| !asked.tool_calls.is_empty())
+}

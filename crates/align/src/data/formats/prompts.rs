@@ -1,0 +1,133 @@
+//! What stands before an answer, and prompts that wait for one.
+
+use serde_json::{Map, Value};
+use zhenjin_conversation::{Message, Role};
+
+use super::super::errors::{BadKind, Fault};
+use super::super::example::{Body, Task};
+use super::fields::{Fields, wrong};
+use super::{Format, MESSAGES, QUESTIONS, Unread, check, messages};
+
+/// What was said before the answer, in whichever field it stands; `None` where the record has no such field. The places of
+/// answers in it that are not to be learnt stand beside it.
+pub(super) fn before(fields: &Fields<'_>, unread: &mut Unread) -> Result<Option<messages::Messages>, Fault> {
+    let mut read = messages::Messages::default();
+    if let Some((name, value)) = fields.first(&MESSAGES) {
+        read = messages::read(name, value, unread)?;
+    } else if let Some(prompt) = fields.get("prompt") {
+        read.messages = match prompt {
+            Value::String(text) if text.starts_with("\n\nHuman:") => dialogue_prompt(text)?,
+            Value::String(text) => vec![Message::new(Role::User, text.as_str())],
+            Value::Array(_) => messages::read("prompt", prompt, unread)?.messages,
+            other => return Err(wrong("prompt", "a text or a list of messages", other)),
+        };
+    } else if let Some(instruction) = fields.text("instruction")? {
+        let input = fields.text("input")?.unwrap_or_default();
+        let text = match (instruction.trim().is_empty(), input.trim().is_empty()) {
+            (_, true) => instruction.to_owned(),
+            (true, false) => input.to_owned(),
+            (false, false) => format!("{instruction}\n{input}"),
+        };
+        read.messages = vec![Message::new(Role::User, text)];
+    } else if let Some((name, _)) = fields.first(&QUESTIONS) {
+        let text = fields.text(name)?.unwrap_or_default();
+        read.messages = vec![Message::new(Role::User, text)];
+    } else {
+        return Ok(None);
+    }
+    let mut start = history(fields)?;
+    if let Some(system) = system(fields)? {
+        if read.messages.first().is_some_and(|first| first.role == Role::System) {
+            let reason = "there is a field `system` and a system message; one of them must go";
+            return Err(Fault::new(BadKind::WrongField, reason));
+        }
+        start.insert(0, Message::new(Role::System, system));
+    }
+    read.unlearnt.iter_mut().for_each(|place| *place += start.len());
+    start.append(&mut read.messages);
+    read.messages = start;
+    leave_out_empty_system(&mut read, unread);
+    Ok(Some(read))
+}
+
+/// A system message without a word, which some exports have always, is none.
+fn leave_out_empty_system(read: &mut messages::Messages, unread: &mut Unread) {
+    let is_empty = |first: &Message| first.role == Role::System && first.content.trim().is_empty();
+    if read.messages.first().is_some_and(is_empty) {
+        read.messages.remove(0);
+        read.unlearnt.iter_mut().for_each(|place| *place -= 1);
+        unread.note("system messages without a word, which are left out");
+    }
+}
+
+fn system<'a>(fields: &Fields<'a>) -> Result<Option<&'a str>, Fault> {
+    for name in ["system", "system_prompt"] {
+        if let Some(text) = fields.text(name)?.filter(|text| !text.trim().is_empty()) {
+            return Ok(Some(text));
+        }
+    }
+    Ok(None)
+}
+
+/// Alpaca's earlier turns: pairs of a question and its answer.
+fn history(fields: &Fields<'_>) -> Result<Vec<Message>, Fault> {
+    let Some(value) = fields.get("history") else { return Ok(Vec::new()) };
+    let expected = "a list of pairs of texts, each a question and its answer";
+    let turns = value.as_array().ok_or_else(|| wrong("history", expected, value))?;
+    let mut messages = Vec::new();
+    for (place, turn) in turns.iter().enumerate() {
+        let texts = turn.as_array().map(|turn| turn.iter().map(Value::as_str).collect::<Vec<_>>());
+        let Some([Some(question), Some(answer)]) = texts.as_deref() else {
+            return Err(wrong(&format!("history[{place}]"), "a question and its answer", turn));
+        };
+        messages.push(Message::new(Role::User, *question));
+        messages.push(Message::new(Role::Assistant, *answer));
+    }
+    Ok(messages)
+}
+
+/// A prompt in one text, which ends where the assistant is to speak.
+fn dialogue_prompt(text: &str) -> Result<Vec<Message>, Fault> {
+    let mut messages = messages::of_text("prompt", text)?;
+    if messages.last().is_some_and(|last| last.role == Role::Assistant && last.content.is_empty()) {
+        messages.pop();
+    }
+    Ok(messages)
+}
+
+/// A prompt with the fields that a reward reads.
+pub(super) fn task(format: Format, fields: &Fields<'_>, unread: &mut Unread) -> Result<Body, Fault> {
+    let messages = if format == Format::Turns {
+        first_turn(fields, unread)?
+    } else {
+        let missing = || Fault::new(BadKind::WrongField, "there is no prompt");
+        before(fields, unread)?.ok_or_else(missing)?.messages
+    };
+    let tools = messages::read_tools(fields)?;
+    if messages.last().is_none_or(|last| matches!(last.role, Role::Assistant | Role::System)) {
+        let reason = "the prompt must end with what somebody asks or a tool says";
+        return Err(Fault::new(BadKind::RolesOutOfOrder, reason));
+    }
+    check(&messages)?;
+    let others = fields.unread().into_iter().map(|(name, value)| (name.clone(), value.clone()));
+    let mut others: Map<String, Value> = others.collect();
+    if format == Format::Turns
+        && let Some(turns) = fields.get("turns")
+    {
+        others.insert("turns".to_owned(), turns.clone());
+    }
+    Ok(Body::Task(Task { messages, tools, fields: others }))
+}
+
+/// The first of several questions; those after it need answers between them, and stay a field.
+fn first_turn(fields: &Fields<'_>, unread: &mut Unread) -> Result<Vec<Message>, Fault> {
+    let turns = fields.get("turns").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+    let first = turns.first().and_then(Value::as_str);
+    let expected = || Fault::new(BadKind::WrongField, "`turns` must be a list of texts");
+    if turns.len() > 1 {
+        unread.note(
+            "lists of questions of which the first is the prompt; all of them stay in the field `turns`",
+        );
+    }
+    Ok(vec![Message::new(Role::User, first.ok_or_else(expected)?)])
+}

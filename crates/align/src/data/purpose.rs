@@ -1,0 +1,125 @@
+//! Examples of one kind as examples of another: the chosen answers of pairs to imitate, the prompts of anything for rewards.
+
+use serde_json::{Value, json};
+use zhenjin_conversation::{Message, Role};
+
+use super::dataset::Dataset;
+use super::errors::DataError;
+use super::example::{Body, Conversation, Example, Kind, Pair, Task, Thumb};
+
+impl Dataset {
+    /// The examples as those of `kind`. What had to be done for it is among the notes, with counts.
+    ///
+    /// Pairs become conversations with the chosen answer, two thumbs, or prompts; thumbs become conversations where they are
+    /// up, or prompts; conversations become prompts with their last answer in the field `answer`; questions with a text as
+    /// `answer` become conversations.
+    ///
+    /// # Errors
+    /// [`DataError::Purpose`] where examples cannot be used so, [`DataError::Empty`] where none is left.
+    pub fn for_kind(mut self, kind: Kind) -> Result<Dataset, DataError> {
+        let mut examples = Vec::with_capacity(self.examples.len());
+        for example in std::mem::take(&mut self.examples) {
+            let from = example.body.kind();
+            if from == kind {
+                examples.push(example);
+                continue;
+            }
+            let origin = example.origin;
+            let Some((note, bodies)) = converted(example.body, kind) else {
+                let path = self.files.get(origin.file).map(|file| file.path.clone()).unwrap_or_default();
+                return Err(refused(path, from, kind));
+            };
+            *self.notes.entry(note.to_owned()).or_default() += 1;
+            examples.extend(bodies.into_iter().map(|body| Example { origin, body }));
+        }
+        if examples.is_empty() {
+            let bad = match self.bad.total() {
+                0 => "the files hold none".to_owned(),
+                bad => format!("{bad} records are bad"),
+            };
+            return Err(DataError::Empty(bad));
+        }
+        Ok(Dataset { examples, ..self })
+    }
+}
+
+fn refused(path: std::path::PathBuf, from: Kind, kind: Kind) -> DataError {
+    let hint = match (from, kind) {
+        (Kind::Thumbs, Kind::Pairs) => "; KTO learns from thumbs",
+        (Kind::Conversations, Kind::Pairs | Kind::Thumbs) => {
+            "; supervised fine-tuning learns from conversations"
+        }
+        (Kind::Tasks, _) => "; PPO, GRPO and best-of-n learn from prompts with rewards",
+        _ => "",
+    };
+    DataError::Purpose { path, found: from.name(), needed: kind.name(), hint: hint.to_owned() }
+}
+
+/// What an example of one kind is as examples of another, and what is said of it.
+fn converted(body: Body, kind: Kind) -> Option<(&'static str, Vec<Body>)> {
+    match (body, kind) {
+        (Body::Pair(pair), Kind::Conversations) => {
+            let unlearnt = earlier_answers(&pair.prompt);
+            let messages = [pair.prompt, pair.chosen].concat();
+            let conversation = Conversation { messages, tools: pair.tools, unlearnt };
+            Some(("pairs of which the chosen answer is imitated", vec![Body::Conversation(conversation)]))
+        }
+        (Body::Pair(pair), Kind::Thumbs) => {
+            let Pair { prompt, tools, chosen, rejected, .. } = pair;
+            let thumb = |answer, liked| {
+                Body::Thumb(Thumb { prompt: prompt.clone(), tools: tools.clone(), answer, liked })
+            };
+            Some((
+                "pairs that count as a thumb up and a thumb down",
+                vec![thumb(chosen, true), thumb(rejected, false)],
+            ))
+        }
+        (Body::Pair(pair), Kind::Tasks) => {
+            let task = Task { messages: pair.prompt, tools: pair.tools, fields: serde_json::Map::new() };
+            Some(("pairs of which the prompt alone is used", vec![Body::Task(task)]))
+        }
+        (Body::Thumb(thumb), Kind::Conversations) if thumb.liked => {
+            let unlearnt = earlier_answers(&thumb.prompt);
+            let messages = [thumb.prompt, thumb.answer].concat();
+            let conversation = Conversation { messages, tools: thumb.tools, unlearnt };
+            Some(("answers with a thumb up, which are imitated", vec![Body::Conversation(conversation)]))
+        }
+        (Body::Thumb(_), Kind::Conversations) => {
+            Some(("answers with a thumb down, which are left out", Vec::new()))
+        }
+        (Body::Thumb(thumb), Kind::Tasks) => {
+            let task = Task { messages: thumb.prompt, tools: thumb.tools, fields: serde_json::Map::new() };
+            Some(("judged answers of which the prompt alone is used", vec![Body::Task(task)]))
+        }
+        (Body::Conversation(conversation), Kind::Tasks) => Some((
+            "conversations of which the prompt of the last answer is used",
+            vec![task_of(conversation)],
+        )),
+        (Body::Task(task), Kind::Conversations) => {
+            let answer = task.fields.get("answer").and_then(Value::as_str)?.to_owned();
+            if answer.trim().is_empty() {
+                return None;
+            }
+            let mut messages = task.messages;
+            messages.push(Message::new(Role::Assistant, answer));
+            let conversation = Conversation { messages, tools: task.tools, unlearnt: Vec::new() };
+            Some(("questions whose `answer` is imitated", vec![Body::Conversation(conversation)]))
+        }
+        _ => None,
+    }
+}
+
+/// Answers in a prompt are not what somebody chose or liked.
+fn earlier_answers(prompt: &[Message]) -> Vec<usize> {
+    let places = prompt.iter().enumerate();
+    places.filter(|(_, message)| message.role == Role::Assistant).map(|(place, _)| place).collect()
+}
+
+fn task_of(conversation: Conversation) -> Body {
+    let Conversation { mut messages, tools, .. } = conversation;
+    let last = messages.iter().rposition(|message| message.role == Role::Assistant).unwrap_or(0);
+    let answer = messages.get(last).map(|message| message.content.clone()).unwrap_or_default();
+    messages.truncate(last);
+    let fields = [("answer".to_owned(), json!(answer))].into_iter().collect();
+    Body::Task(Task { messages, tools, fields })
+}

@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use toml::{Table, Value};
-
-use super::Configuration;
 
 /// Names that are further away than this are no suggestion.
 const SIMILAR: f64 = 0.6;
@@ -24,13 +24,15 @@ pub enum ConfigurationError {
     /// No such setting.
     #[error("there is no setting `{key}`{}", match nearest {
         Some(nearest) => format!("; did you mean `{nearest}`?"),
-        None => format!("; the sections are {SECTIONS}"),
+        None => format!("; the sections are {sections}"),
     })]
     UnknownKey {
         /// What was given.
         key: String,
         /// The nearest setting that exists.
         nearest: Option<String>,
+        /// The sections that there are.
+        sections: String,
     },
     /// A value of the wrong type.
     #[error("`{key}` must be {expected}, found {found}")]
@@ -52,8 +54,6 @@ pub enum ConfigurationError {
     },
 }
 
-const SECTIONS: &str = "model, data, batch, optimiser, schedule, loss, faults, intervals";
-
 /// Keys of a configuration with values; later ones replace earlier ones.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Overrides {
@@ -69,7 +69,7 @@ impl Overrides {
     /// Adds everything that a TOML text sets, in sections as the effective configuration has them.
     ///
     /// # Errors
-    /// [`ConfigurationError::Syntax`]; whether the keys exist is seen by [`Configuration::resolve`].
+    /// [`ConfigurationError::Syntax`]; whether the keys exist is seen by [`Overrides::apply`].
     pub fn add_toml(&mut self, text: &str, origin: &Path) -> Result<(), ConfigurationError> {
         let table: Table = text.parse().map_err(|error: toml::de::Error| ConfigurationError::Syntax {
             origin: origin.to_owned(),
@@ -120,8 +120,11 @@ impl Overrides {
         Overrides { settings }
     }
 
-    /// `base` with these settings.
-    pub(super) fn apply(&self, base: &Configuration) -> Result<Configuration, ConfigurationError> {
+    /// `base`, a structure of named fields and sections of such, with these settings.
+    ///
+    /// # Errors
+    /// [`ConfigurationError::UnknownKey`] and [`ConfigurationError::WrongType`].
+    pub fn apply<T: Serialize + DeserializeOwned>(&self, base: &T) -> Result<T, ConfigurationError> {
         let mut table = table_of(base);
         for (key, value) in &self.settings {
             set(&mut table, key, value)?;
@@ -134,7 +137,7 @@ impl Overrides {
 }
 
 /// The keys in which two configurations differ, with both values.
-pub fn differing_keys(ours: &Configuration, theirs: &Configuration) -> Vec<(String, String, String)> {
+pub fn differing_keys<T: Serialize>(ours: &T, theirs: &T) -> Vec<(String, String, String)> {
     let [ours, theirs] = [ours, theirs].map(|configuration| {
         let mut settings = Vec::new();
         flatten("", &table_of(configuration), &mut settings);
@@ -151,7 +154,7 @@ fn assignment_text(assignment: &str) -> String {
     assignment.split_once('=').map_or_else(String::new, |(_, value)| value.trim().to_owned())
 }
 
-fn table_of(configuration: &Configuration) -> Table {
+fn table_of(configuration: &impl Serialize) -> Table {
     // A structure of named fields is a table.
     Table::try_from(configuration).unwrap_or_default()
 }
@@ -171,7 +174,9 @@ fn set(table: &mut Table, key: &str, value: &Value) -> Result<(), ConfigurationE
         let mut known = Vec::new();
         flatten("", table, &mut known);
         let nearest = nearest(key, known.iter().map(|(known, _)| known.as_str())).map(str::to_owned);
-        ConfigurationError::UnknownKey { key: key.to_owned(), nearest }
+        let sections = table.iter().filter(|(_, value)| value.is_table()).map(|(name, _)| name.as_str());
+        let sections = sections.collect::<Vec<_>>().join(", ");
+        ConfigurationError::UnknownKey { key: key.to_owned(), nearest, sections }
     };
     let whole = table.clone();
     let place = match key.split_once('.') {

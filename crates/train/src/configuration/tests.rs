@@ -161,7 +161,7 @@ fn unknown_settings_are_refused_with_the_nearest_name() {
         }
     }
     let error = resolve(2, &["qqqqqqqq.zzzzzz=1"]).unwrap_err();
-    assert!(error.to_string().contains("the sections are model, data"), "{error}");
+    assert!(error.to_string().contains("the sections are batch, data, faults"), "{error}");
 }
 
 #[test]

@@ -10,10 +10,11 @@ mod tensorboard;
 
 pub use error::MetricsError;
 pub use json_lines::{JsonLines, ReadEvents, Resumption, SyncPolicy, read_events};
-pub use plain::{PlainLines, Progress, duration_text, quantity_text};
+pub use plain::{PlainLines, Progress, duration_text, measures_text, quantity_text};
 pub use tensorboard::TensorBoard;
 
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 /// Energy that was used, and whether a counter of the machine said so.
@@ -96,6 +97,9 @@ pub struct StepMetrics {
     /// The routers, in a model with experts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub routers: Option<RouterMetrics>,
+    /// What else the method measures in each step, by name: a reward, a divergence, a share of clipped tokens.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty", with = "number::map")]
+    pub measures: BTreeMap<String, f64>,
     /// Why the weights did not change in this step, if they did not.
     pub skipped: Option<String>,
 }
@@ -117,6 +121,18 @@ pub struct ValidationMetrics {
     pub bytes: u64,
 }
 
+/// What a method measures on examples that it does not train on.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
+pub struct HeldOutMetrics {
+    /// The last step before it.
+    pub step: u64,
+    /// How many examples were measured.
+    pub examples: u64,
+    /// The means over them, by name; `loss` is the training loss.
+    #[serde(with = "number::map")]
+    pub measures: BTreeMap<String, f64>,
+}
+
 /// Text that the model wrote.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 pub struct SampleText {
@@ -136,6 +152,8 @@ pub enum Event {
     Step(StepMetrics),
     /// The validation split was scored.
     Validation(ValidationMetrics),
+    /// Examples that are not trained on were measured.
+    HeldOut(HeldOutMetrics),
     /// The model wrote a sample.
     Sample(SampleText),
     /// A checkpoint is whole on disk.
@@ -160,6 +178,7 @@ impl Event {
         match self {
             Self::Step(metrics) => metrics.step,
             Self::Validation(metrics) => metrics.step,
+            Self::HeldOut(metrics) => metrics.step,
             Self::Sample(sample) => sample.step,
             Self::Checkpoint { step, .. } | Self::Note { step, .. } => *step,
         }
@@ -222,6 +241,7 @@ pub(crate) mod tests {
             network: Some(NetworkUse { bytes_sent: 1 << 20, waited_seconds: 0.25 }),
             targets: 4090,
             routers: None,
+            measures: BTreeMap::from([("reward".to_owned(), 0.5), ("kl".to_owned(), f64::NAN)]),
             skipped: None,
         })
     }
@@ -238,6 +258,11 @@ pub(crate) mod tests {
                 bits_per_byte: 1.9,
                 targets: 100,
                 bytes: 300,
+            }),
+            Event::HeldOut(HeldOutMetrics {
+                step: 3,
+                examples: 20,
+                measures: BTreeMap::from([("loss".to_owned(), f64::INFINITY), ("accuracy".to_owned(), 0.75)]),
             }),
             Event::Sample(SampleText {
                 step: 3, prompt: "床前".into(), text: "明月光\n\u{1b}[31m".into()
@@ -262,7 +287,8 @@ pub(crate) mod tests {
         slow.resident_bytes = None;
         slow.peak_fraction = Some(0.1);
         slow.energy = None;
-        assert_eq!(Event::Step(slow).reproducible(), fast.reproducible());
+        // A NaN is not equal to itself.
+        assert_eq!(format!("{:?}", Event::Step(slow).reproducible()), format!("{:?}", fast.reproducible()));
         assert_ne!(step(3, 5.5).reproducible(), step(3, 5.6).reproducible());
     }
 }

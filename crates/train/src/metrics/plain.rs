@@ -1,6 +1,7 @@
 //! Progress as plain lines, for logs and for terminals that cannot be drawn on.
 
 use super::{Event, MetricsError, Observer, StepMetrics};
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::Write;
 
@@ -71,6 +72,12 @@ impl<W: Write + Send> PlainLines<W> {
                 "step {}: validation loss {:.4}, {:.4} bits per byte",
                 metrics.step, metrics.loss, metrics.bits_per_byte
             )),
+            Event::HeldOut(metrics) => Some(format!(
+                "step {}: {} held-out examples: {}",
+                metrics.step,
+                metrics.examples,
+                measures_text(&metrics.measures)
+            )),
             Event::Sample(sample) => {
                 Some(format!("step {}: sample: {}", sample.step, one_line(&sample.prompt, &sample.text)))
             }
@@ -105,6 +112,9 @@ fn step_line(metrics: &StepMetrics, progress: &Progress) -> String {
     if let Some(routers) = &metrics.routers {
         let _ = write!(line, ", busiest expert {:.2} × the mean", routers.imbalance);
     }
+    if !metrics.measures.is_empty() {
+        let _ = write!(line, ", {}", measures_text(&metrics.measures));
+    }
     if let Some(seconds) = progress.seconds_left() {
         let _ = write!(line, ", {} left", duration_text(seconds));
     }
@@ -112,6 +122,17 @@ fn step_line(metrics: &StepMetrics, progress: &Progress) -> String {
         let _ = write!(line, "; weights unchanged: {reason}");
     }
     line
+}
+
+/// Measures by their names, with as many digits as tell them apart.
+pub fn measures_text(measures: &BTreeMap<String, f64>) -> String {
+    let text = |(name, value): (&String, &f64)| match value.abs() {
+        0.001..100.0 => format!("{name} {value:.4}"),
+        100.0..1e6 => format!("{name} {value:.1}"),
+        0.0 => format!("{name} 0"),
+        _ => format!("{name} {value:.2e}"),
+    };
+    measures.iter().map(text).collect::<Vec<_>>().join(", ")
 }
 
 /// A sample without line breaks and control characters: a model's text must not steer the terminal.

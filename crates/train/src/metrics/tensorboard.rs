@@ -175,6 +175,9 @@ fn values(event: &Event) -> Vec<Value> {
                 values.push(scalar("experts/balance_loss", routers.balance));
                 values.push(scalar("experts/router_entropy", routers.entropy));
             }
+            values.extend(
+                metrics.measures.iter().map(|(name, value)| scalar(&format!("train/{name}"), *value)),
+            );
             values.extend(metrics.peak_fraction.map(|fraction| scalar("speed/peak_fraction", fraction)));
             let mebibytes = metrics.resident_bytes.map(|bytes| bytes as f64 / (1 << 20) as f64);
             values.extend(mebibytes.map(|size| scalar("machine/resident_mebibytes", size)));
@@ -186,6 +189,9 @@ fn values(event: &Event) -> Vec<Value> {
                 scalar("validation/loss", metrics.loss),
                 scalar("validation/bits_per_byte", metrics.bits_per_byte),
             ]
+        }
+        Event::HeldOut(metrics) => {
+            metrics.measures.iter().map(|(name, value)| scalar(&format!("held_out/{name}"), *value)).collect()
         }
         // Markdown: an indented block is shown as it is.
         Event::Sample(sample) => {

@@ -7,11 +7,13 @@ mod words;
 pub use words::Language;
 
 use crate::metrics::{
-    Event, ReadEvents, SampleText, StepMetrics, ValidationMetrics, duration_text, quantity_text,
+    Event, HeldOutMetrics, ReadEvents, SampleText, StepMetrics, ValidationMetrics, duration_text,
+    quantity_text,
 };
 use crate::plan::{Prices, bytes_text};
 use chart::{Chart, Series};
 use page::{document, escape, table};
+use std::collections::BTreeSet;
 use words::Words;
 
 /// Samples that a report shows: those of the last step that has some, and the first of earlier ones.
@@ -82,6 +84,7 @@ fn section(title: &str, contents: &str) -> String {
 struct Log<'a> {
     steps: Vec<&'a StepMetrics>,
     validations: Vec<&'a ValidationMetrics>,
+    held_out: Vec<&'a HeldOutMetrics>,
     samples: Vec<&'a SampleText>,
     notes: Vec<(u64, &'a str)>,
 }
@@ -93,6 +96,7 @@ impl<'a> Log<'a> {
             match event {
                 Event::Step(metrics) => log.steps.push(metrics),
                 Event::Validation(metrics) => log.validations.push(metrics),
+                Event::HeldOut(metrics) => log.held_out.push(metrics),
                 Event::Sample(sample) => log.samples.push(sample),
                 Event::Note { step, text } => log.notes.push((*step, text)),
                 Event::Checkpoint { .. } => {}
@@ -167,7 +171,10 @@ fn curves(log: &Log<'_>, words: &Words) -> String {
             Series {
                 name: words.validation_loss.to_owned(),
                 class: "b",
-                points: validations(|metrics| metrics.loss),
+                points: validations(|metrics| metrics.loss)
+                    .into_iter()
+                    .chain(held_out(log, "loss"))
+                    .collect(),
             },
         ],
         from_zero: false,
@@ -190,7 +197,42 @@ fn curves(log: &Log<'_>, words: &Words) -> String {
         one(words.tokens_per_second, steps(&|metrics| Some(metrics.tokens_per_second)), true),
         one(words.peak_fraction, steps(&|metrics| metrics.peak_fraction.map(|share| 100.0 * share)), true),
     ];
-    charts.iter().filter_map(Chart::svg).collect()
+    charts.iter().filter_map(Chart::svg).chain(measure_curves(log, words)).collect()
+}
+
+/// A curve for everything that the method measures, beside the same on examples that are held out.
+fn measure_curves(log: &Log<'_>, words: &Words) -> Vec<String> {
+    let of_steps = log.steps.iter().map(|metrics| &metrics.measures);
+    let of_held_out = log.held_out.iter().map(|metrics| &metrics.measures);
+    let names: BTreeSet<&str> = of_steps
+        .chain(of_held_out)
+        .flatten()
+        .map(|(name, _)| name.as_str())
+        .filter(|name| *name != "loss")
+        .collect();
+    let curve = |name: &str| {
+        let steps = log.steps.iter();
+        let points =
+            steps.filter_map(|metrics| Some((metrics.step as f64, *metrics.measures.get(name)?))).collect();
+        let title = words.measure(name);
+        let chart = Chart {
+            title: &title,
+            step_label: words.step,
+            series: vec![
+                Series { name: words.training_loss.to_owned(), class: "a", points },
+                Series { name: words.held_out.to_owned(), class: "b", points: held_out(log, name) },
+            ],
+            from_zero: false,
+        };
+        chart.svg()
+    };
+    names.into_iter().filter_map(curve).collect()
+}
+
+/// A measure of held-out examples over the steps.
+fn held_out(log: &Log<'_>, name: &str) -> Vec<(f64, f64)> {
+    let values = log.held_out.iter();
+    values.filter_map(|metrics| Some((metrics.step as f64, *metrics.measures.get(name)?))).collect()
 }
 
 fn samples(log: &Log<'_>, words: &Words) -> String {

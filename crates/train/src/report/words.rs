@@ -49,6 +49,49 @@ pub(super) struct Words {
     pub(super) unreadable_lines: &'static str,
     pub(super) skipped_steps: &'static str,
     pub(super) none: &'static str,
+    pub(super) held_out: &'static str,
+    measures: fn((&'static str, &'static str)) -> &'static str,
+}
+
+/// What methods measure: the name in the log, in English and in Chinese.
+const MEASURES: [(&str, (&str, &str)); 26] = [
+    ("accuracy", ("Preferred answers ranked first (share)", "更优回答排在前面的比例")),
+    ("margin", ("Margin of the implicit rewards", "隐式奖励的差距")),
+    ("chosen_reward", ("Implicit reward of preferred answers", "更优回答的隐式奖励")),
+    ("rejected_reward", ("Implicit reward of other answers", "较差回答的隐式奖励")),
+    ("chosen_log_probability", ("Log-probability of preferred answers", "更优回答的对数概率")),
+    ("rejected_log_probability", ("Log-probability of other answers", "较差回答的对数概率")),
+    ("liked_reward", ("Implicit reward of liked answers", "获好评回答的隐式奖励")),
+    ("disliked_reward", ("Implicit reward of disliked answers", "获差评回答的隐式奖励")),
+    ("kl", ("Divergence from the reference (nats per token)", "与参考模型的散度(奈特/词元)")),
+    ("reward", ("Reward", "奖励")),
+    ("reward_deviation", ("Deviation of the rewards within a prompt", "同一提示内奖励的标准差")),
+    ("judge", ("Reward by the held-out judge", "未参与训练的评判者给出的奖励")),
+    ("advantage", ("Advantage (mean of absolute values)", "优势(绝对值的均值)")),
+    ("entropy", ("Entropy of the policy (nats per token)", "策略的熵(奈特/词元)")),
+    ("answer_tokens", ("Length of answers (tokens)", "回答长度(词元)")),
+    ("ended", ("Answers that ended by themselves (share)", "自行结束的回答比例")),
+    ("repetition", ("Tokens in repeated 4-grams (share)", "重复四元组中的词元比例")),
+    ("distinct_2", ("Distinct pairs of tokens (share)", "不同二元组的比例")),
+    ("uniform_groups", ("Prompts whose answers all have one reward (share)", "所有回答奖励相同的提示比例")),
+    ("clipped_tokens", ("Clipped tokens (share)", "被裁剪的词元比例")),
+    ("ratio_least", ("Least ratio of probabilities", "最小概率比")),
+    ("ratio_mean", ("Mean ratio of probabilities", "平均概率比")),
+    ("ratio_greatest", ("Greatest ratio of probabilities", "最大概率比")),
+    ("value_loss", ("Loss of the critic", "评论家损失")),
+    (
+        "explained_variance",
+        ("Variance of returns that the critic explains (share)", "评论家解释的回报方差比例"),
+    ),
+    ("copied", ("Longest run copied from the data (share of the answer)", "照抄数据的最长片段(占回答比例)")),
+];
+
+impl Words {
+    /// The title of a measure's curve; its name in the log where there is none.
+    pub(super) fn measure(&self, name: &str) -> String {
+        let known = MEASURES.iter().find(|(known, _)| *known == name);
+        known.map_or_else(|| name.to_owned(), |(_, titles)| (self.measures)(*titles).to_owned())
+    }
 }
 
 impl Language {
@@ -99,6 +142,8 @@ const ENGLISH: Words = Words {
     unreadable_lines: "lines of the log could not be read",
     skipped_steps: "Steps that changed nothing",
     none: "not known",
+    held_out: "held out",
+    measures: |(english, _)| english,
 };
 
 const CHINESE: Words = Words {
@@ -140,4 +185,6 @@ const CHINESE: Words = Words {
     unreadable_lines: "行日志无法读取",
     skipped_steps: "未更新权重的步数",
     none: "未知",
+    held_out: "留出",
+    measures: |(_, chinese)| chinese,
 };

@@ -117,6 +117,7 @@ impl Trainer {
             network,
             targets,
             routers: routers.metrics(),
+            measures: std::collections::BTreeMap::new(),
             skipped,
         };
         Ok((metrics, stop))

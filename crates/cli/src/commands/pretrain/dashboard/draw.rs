@@ -79,10 +79,7 @@ fn draw_curve(frame: &mut Frame<'_>, area: Rect, state: &State) {
 
 fn number_lines(state: &State) -> Vec<Line<'static>> {
     let mut lines = Vec::new();
-    let mut line = |name: &'static str, value: String| {
-        let name = Span::styled(format!("{name:<15}"), Style::new().fg(Color::DarkGray));
-        lines.push(Line::from(vec![name, Span::styled(value, Style::new().add_modifier(Modifier::BOLD))]));
-    };
+    let mut line = |name: &'static str, value: String| lines.push(named_line(name, value));
     let none = || "–".to_owned();
     let step = state.step.as_ref();
     let of_step =
@@ -105,12 +102,27 @@ fn number_lines(state: &State) -> Vec<Line<'static>> {
         line("busiest expert", format!("{:.2} × mean", routers.imbalance));
         line("router entropy", format!("{:.3} nats", routers.entropy));
     }
+    for (name, value) in step.iter().flat_map(|metrics| &metrics.measures) {
+        lines.push(measure_line(name, *value));
+    }
+    let mut line = |name: &'static str, value: String| lines.push(named_line(name, value));
     let memory = step.and_then(|metrics| metrics.resident_bytes);
     line("memory", memory.map_or_else(none, bytes_text));
     let estimate = if state.is_energy_measured { "" } else { " (estimate)" };
     line("energy", format!("{:.4} kWh{estimate}", state.joules / 3.6e6));
     line("money", format!("{:.4} {}", state.price(), clean(&state.prices.currency)));
     lines
+}
+
+fn named_line(name: &str, value: String) -> Line<'static> {
+    let name = Span::styled(format!("{name:<15}"), Style::new().fg(Color::DarkGray));
+    Line::from(vec![name, Span::styled(value, Style::new().add_modifier(Modifier::BOLD))])
+}
+
+/// What the method measures, under its own name.
+fn measure_line(name: &str, value: f64) -> Line<'static> {
+    let shown: String = clean(name).replace('_', " ").chars().take(14).collect();
+    named_line(&shown, format!("{value:.4}"))
 }
 
 fn draw_samples(frame: &mut Frame<'_>, area: Rect, state: &State) {
@@ -175,6 +187,7 @@ mod tests {
                     entropy: 1.987,
                     shares: Vec::new(),
                 }),
+                measures: std::collections::BTreeMap::from([("reward".to_owned(), 0.75)]),
                 skipped: None,
             }));
         }
@@ -212,6 +225,7 @@ mod tests {
             "62 %",
             "1.23 × mean",
             "1.987 nats",
+            "0.7500",
             "700 MiB",
             "1.0000 kWh (estimate)",
             "0.3000 EUR",

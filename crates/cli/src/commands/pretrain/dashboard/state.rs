@@ -1,6 +1,6 @@
 //! What the dashboard knows of a run.
 
-use zhenjin_train::metrics::{Event, Progress, SampleText, StepMetrics, ValidationMetrics};
+use zhenjin_train::metrics::{Event, Progress, SampleText, StepMetrics, ValidationMetrics, measures_text};
 use zhenjin_train::plan::Prices;
 
 /// Points of the curve that are kept; when there are more, every other one goes.
@@ -52,6 +52,13 @@ impl State {
                     self.validation_losses.push((metrics.step as f64, metrics.loss));
                 }
                 self.validation = Some(metrics.clone());
+            }
+            Event::HeldOut(metrics) => {
+                if let Some(loss) = metrics.measures.get("loss").filter(|loss| loss.is_finite()) {
+                    self.validation_losses.push((metrics.step as f64, *loss));
+                }
+                self.note =
+                    Some(format!("step {}: held out: {}", metrics.step, measures_text(&metrics.measures)));
             }
             Event::Sample(sample) => {
                 self.samples.retain(|shown| shown.step == sample.step);

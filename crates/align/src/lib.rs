@@ -1,6 +1,21 @@
 //! Alignment: from examples of good answers, preferences or rewards to an adapter or new weights.
 //!
-//! [`data`] reads examples and encodes them with the template that serves; [`losses`] are the formulas of all methods.
+//! [`data`] reads examples and encodes them with the template that serves; [`losses`] are the formulas of all methods; [`methods`] say what
+//! a step is; [`run`] makes the steps. Answers are written by the engine that serves ([`rollouts`]), with the numbers that are trained.
 
+pub mod configuration;
 pub mod data;
+mod error;
 pub mod losses;
+mod measures;
+pub mod methods;
+mod order;
+mod packed;
+mod prepared;
+pub mod rollouts;
+pub mod run;
+pub mod trainee;
+pub mod watch;
+
+pub use error::AlignError;
+pub use measures::Measures;

@@ -20,7 +20,7 @@ mod text;
 use anyhow::{Context, Result};
 use arguments::{Arguments, Command};
 use clap::Parser;
-use commands::pretrain::Interrupted;
+use commands::training::Interrupted;
 use home::Home;
 use std::process::ExitCode;
 use zhenjin_train::configuration::ConfigurationError;

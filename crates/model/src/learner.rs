@@ -8,18 +8,19 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use zhenjin_tensor::{
-    Activations, Executor, Gradients, Matrix, NonFinite, Recorded, RecordingExecutor, RotaryFrequencies,
-    RouterStatistics, ScoreGradient, ScoreTarget, TensorError, ThreadTeam, TokenScore, Vector,
-    WantedGradient,
+    Activations, DirectExecutor, Executor, Gradients, Matrix, NonFinite, ParameterShape, Recorded,
+    RecordingExecutor, RotaryFrequencies, RouterStatistics, ScoreGradient, ScoreTarget, TensorError,
+    ThreadTeam, TokenScore, Vector, WantedGradient, row_values,
 };
 
+use crate::adapter::Adapter;
 use crate::config::ModelConfig;
 use crate::errors::ModelError;
-use crate::forward::{Transformer, attention_shape};
+use crate::forward::{AdapterRows, Transformer, attention_shape};
 use crate::names::Naming;
 use crate::rope;
 use crate::tensor_source::WeightName;
-use crate::weights::{LoadOptions, ParameterTable, Weights};
+use crate::weights::{LoadOptions, ParameterTable, Weight, Weights};
 
 /// Documents one after the other, one row per token.
 #[derive(Clone, Copy, Debug)]
@@ -73,6 +74,59 @@ pub enum TokenBatchError {
         /// The model's positions.
         context_length: usize,
     },
+}
+
+/// What a [`Learner`] computes with: weights, and an adapter to them that all rows have.
+#[derive(Clone, Copy, Debug)]
+pub struct Learned<'a> {
+    /// The weights, parameters from 0 on. Those that do not learn can be in any type that serves.
+    pub weights: &'a Weights,
+    /// The adapter, whose matrices are the parameters that follow ([`Adapter::with_parameters`]).
+    pub adapter: Option<&'a Adapter>,
+    /// The head of a model with values, the parameter behind all others.
+    pub values: Option<&'a Vector>,
+}
+
+impl<'a> Learned<'a> {
+    /// The same with an adapter.
+    #[must_use]
+    pub fn with_adapter(self, adapter: Option<&'a Adapter>) -> Learned<'a> {
+        Learned { adapter, ..self }
+    }
+
+    /// The same with a head for values.
+    #[must_use]
+    pub fn with_values(self, values: Option<&'a Vector>) -> Learned<'a> {
+        Learned { values, ..self }
+    }
+
+    /// The shapes of all parameters in the order of their numbers: weights, adapter, head for values.
+    pub fn parameter_shapes(&self) -> Vec<ParameterShape> {
+        let mut shapes = self.weights.parameter_shapes();
+        shapes.extend(self.adapter.iter().flat_map(|adapter| adapter.parameter_shapes()));
+        shapes.extend(self.values.map(|values| ParameterShape::Vector { len: values.len() }));
+        shapes
+    }
+
+    /// The adapter for all of so many rows.
+    fn rows(&self, rows: usize) -> Vec<AdapterRows<'a, Matrix>> {
+        self.adapter.into_iter().map(|adapter| AdapterRows { rows: 0..rows, adapter }).collect()
+    }
+
+    fn table(&self) -> ParameterTable<'a> {
+        let mut table = self.weights.parameter_table();
+        if let Some(adapter) = self.adapter {
+            adapter.parameters().for_each(|(_, matrix)| table.push(Weight::Matrix(matrix)));
+        }
+        self.values.into_iter().for_each(|values| table.push(Weight::Vector(values)));
+        table
+    }
+}
+
+impl<'a> From<&'a Weights> for Learned<'a> {
+    fn from(weights: &'a Weights) -> Learned<'a> {
+        Learned { weights, adapter: None, values: None }
+    }
 }
 
 /// How a [`Learner`] computes.
@@ -166,14 +220,14 @@ impl Learner {
     /// # Errors
     /// [`ModelError::TokenBatch`], before anything is computed; [`ModelError::Tensor`] when a matrix is not in f32, `gradients`
     /// is for other parameters, or memory is short: some gradients may have been added to then.
-    pub fn accumulate(
+    pub fn accumulate<'a>(
         &mut self,
-        weights: &Weights,
+        learned: impl Into<Learned<'a>>,
         batch: &TokenBatch<'_>,
         row_gradient: &RowGradient<'_>,
         gradients: &mut Gradients,
     ) -> Result<Vec<TokenScore>, ModelError> {
-        self.accumulate_by_layer(weights, batch, row_gradient, gradients, &mut |_, _| {})
+        self.accumulate_by_layer(learned, batch, row_gradient, gradients, &mut |_, _| {})
     }
 
     /// As [`Learner::accumulate`]; `finished` is called for each layer, from the last to the first, while the layers below it are still to be
@@ -181,25 +235,123 @@ impl Learner {
     ///
     /// # Errors
     /// As for [`Learner::accumulate`].
-    pub fn accumulate_by_layer(
+    pub fn accumulate_by_layer<'a>(
         &mut self,
-        weights: &Weights,
+        learned: impl Into<Learned<'a>>,
         batch: &TokenBatch<'_>,
         row_gradient: &RowGradient<'_>,
         gradients: &mut Gradients,
         finished: &mut FinishedLayer<'_>,
     ) -> Result<Vec<TokenScore>, ModelError> {
-        let Some(rows) = self.begin(batch)? else {
-            return Ok(vec![TokenScore::default(); batch.tokens.len()]);
+        let mut scores = Vec::new();
+        self.pass(learned.into(), batch, gradients, finished, &mut |head, gradients| {
+            scores = head.score(row_gradient, gradients)?;
+            Ok(())
+        })?;
+        Ok(scores)
+    }
+
+    /// As [`Learner::accumulate`], for a loss whose derivatives depend on all scores of the batch: `slopes` is given one score for each row and
+    /// says the derivatives of the loss by each. The head is computed twice.
+    ///
+    /// # Errors
+    /// As for [`Learner::accumulate`].
+    pub fn accumulate_together<'a>(
+        &mut self,
+        learned: impl Into<Learned<'a>>,
+        batch: &TokenBatch<'_>,
+        slopes: &mut dyn FnMut(&[TokenScore]) -> Vec<ScoreGradient>,
+        gradients: &mut Gradients,
+    ) -> Result<Vec<TokenScore>, ModelError> {
+        let mut scores = Vec::new();
+        self.pass(learned.into(), batch, gradients, &mut |_, _| {}, &mut |head, gradients| {
+            scores = head.score_only()?;
+            let slopes = slopes(&scores);
+            let slope = |row: usize, _| slopes.get(row).copied().unwrap_or_default();
+            head.score(&slope, gradients)?;
+            Ok(())
+        })?;
+        Ok(scores)
+    }
+
+    /// The values of a batch's rows that have a target (which one does not matter), in their order, under the head [`Learned::values`].
+    /// `slopes` is given all of them and says the derivative of the loss by each; the derivatives by all parameters are added to `gradients`.
+    ///
+    /// # Errors
+    /// As for [`Learner::accumulate`]; without a head for values [`TensorError::NotAParameter`].
+    pub fn accumulate_values<'a>(
+        &mut self,
+        learned: impl Into<Learned<'a>>,
+        batch: &TokenBatch<'_>,
+        slopes: &mut dyn FnMut(&[f32]) -> Vec<f32>,
+        gradients: &mut Gradients,
+    ) -> Result<Vec<f32>, ModelError> {
+        let mut values = Vec::new();
+        self.pass(learned.into(), batch, gradients, &mut |_, _| {}, &mut |head, gradients| {
+            values = head.values(slopes, gradients)?;
+            Ok(())
+        })?;
+        Ok(values)
+    }
+
+    /// The values of a batch, with the bits that [`Learner::accumulate_values`] gives them.
+    ///
+    /// # Errors
+    /// As for [`Learner::accumulate_values`].
+    pub fn values<'a>(
+        &mut self,
+        learned: impl Into<Learned<'a>>,
+        batch: &TokenBatch<'_>,
+    ) -> Result<Vec<f32>, ModelError> {
+        let learned = learned.into();
+        let Some(rows) = self.begin(batch)? else { return Ok(Vec::new()) };
+        let normalised = self.normalised(learned, batch, &rows)?;
+        let head = learned.values.ok_or(TensorError::NotAParameter { what: "head for values" })?;
+        let values = row_values(&normalised, head)?;
+        self.executor.direct().discard(normalised);
+        Ok(values)
+    }
+
+    /// A forward pass on the tape, what `finish` does with its end, and the way back.
+    fn pass(
+        &mut self,
+        learned: Learned<'_>,
+        batch: &TokenBatch<'_>,
+        gradients: &mut Gradients,
+        finished: &mut FinishedLayer<'_>,
+        finish: &mut Finish<'_>,
+    ) -> Result<(), ModelError> {
+        let rows = self.begin(batch)?;
+        let Some(rows) = rows else {
+            let nothing = TargetRows { selected: Vec::new(), targets: Vec::new() };
+            let mut head = Head::Nothing { rows: batch.tokens.len(), of: &nothing };
+            return Ok(finish(&mut head, gradients)?);
         };
-        let table = weights.parameter_table();
-        let step = Step { weights, table: &table, batch, rows: &rows, row_gradient };
-        let scores = match self.recomputed_layers {
-            0 => self.recorded(&step, gradients, finished),
-            _ => self.recomputed(&step, gradients, finished),
+        let table = learned.table();
+        let adapters: Vec<AdapterRows<'_, Matrix>> = learned.rows(batch.tokens.len());
+        let step = Step { learned, table: &table, adapters: &adapters, batch, rows: &rows };
+        let outcome = match self.recomputed_layers {
+            0 => self.recorded(&step, gradients, finished, finish),
+            _ => self.recomputed(&step, gradients, finished, finish),
         };
         self.executor.clear_tape();
-        Ok(rows.scatter(scores?, batch.tokens.len()))
+        Ok(outcome?)
+    }
+
+    /// The normalised hidden states of the rows that have a target, without a record.
+    fn normalised(
+        &mut self,
+        learned: Learned<'_>,
+        batch: &TokenBatch<'_>,
+        rows: &TargetRows,
+    ) -> Result<Activations, TensorError> {
+        let adapters = learned.rows(batch.tokens.len());
+        let transformer = Transformer { config: &self.config, weights: learned.weights, adapters: &adapters };
+        let executor = self.executor.direct();
+        let hidden = transformer.hidden_states(executor, batch.tokens, &rows.selected)?;
+        let normalised = transformer.final_norm(executor, &hidden)?;
+        executor.discard(hidden);
+        Ok(normalised)
     }
 
     /// Adds to the loss of coming batches, in each layer named here, Σ slope_e · p_e for every row with a target, over the
@@ -218,23 +370,18 @@ impl Learner {
     ///
     /// # Errors
     /// As for [`Learner::accumulate`].
-    pub fn score(
+    pub fn score<'a>(
         &mut self,
-        weights: &Weights,
+        learned: impl Into<Learned<'a>>,
         batch: &TokenBatch<'_>,
     ) -> Result<Vec<TokenScore>, ModelError> {
+        let learned = learned.into();
         let Some(rows) = self.begin(batch)? else {
             return Ok(vec![TokenScore::default(); batch.tokens.len()]);
         };
-        let transformer = Transformer { config: &self.config, weights, adapters: &[] };
-        let executor = self.executor.direct();
-        let hidden = transformer.hidden_states(executor, batch.tokens, &rows.selected)?;
-        let normalised = transformer.final_norm(executor, &hidden)?;
-        executor.discard(hidden);
-        let target = |target: &Option<u32>| ScoreTarget { output: target.unwrap_or(0) as usize, top: 0 };
-        let targets: Vec<ScoreTarget> = rows.targets.iter().map(target).collect();
-        let mut scores = Vec::with_capacity(targets.len());
-        executor.token_scores(&normalised, weights.head(), self.usable_vocabulary, &targets, &mut scores)?;
+        let normalised = self.normalised(learned, batch, &rows)?;
+        let (executor, head) = (self.executor.direct(), learned.weights.head());
+        let scores = rows.scores(executor, &normalised, head, self.usable_vocabulary)?;
         executor.discard(normalised);
         Ok(rows.scatter(scores, batch.tokens.len()))
     }
@@ -244,13 +391,15 @@ impl Learner {
     ///
     /// # Errors
     /// As for [`Learner::accumulate`].
-    pub fn find_non_finite(
+    pub fn find_non_finite<'a>(
         &mut self,
-        weights: &Weights,
+        learned: impl Into<Learned<'a>>,
         batch: &TokenBatch<'_>,
         row_gradient: &RowGradient<'_>,
         gradients: &mut Gradients,
     ) -> Result<Option<NonFiniteOrigin>, ModelError> {
+        let learned = learned.into();
+        let weights = learned.weights;
         if let Some((name, index)) = weights.first_non_finite() {
             return Ok(Some(NonFiniteOrigin::Parameter(name, index)));
         }
@@ -258,7 +407,7 @@ impl Learner {
         let recomputed_layers = std::mem::take(&mut self.recomputed_layers);
         gradients.clear(&self.team);
         self.executor.set_trace(true);
-        let outcome = self.accumulate(weights, batch, row_gradient, gradients);
+        let outcome = self.accumulate(learned, batch, row_gradient, gradients);
         let found = self.executor.non_finite().cloned();
         self.executor.set_trace(false);
         self.recomputed_layers = recomputed_layers;
@@ -329,19 +478,21 @@ impl Learner {
         step: &Step<'_>,
         gradients: &mut Gradients,
         finished: &mut FinishedLayer<'_>,
-    ) -> Result<Vec<TokenScore>, TensorError> {
+        finish: &mut Finish<'_>,
+    ) -> Result<(), TensorError> {
         let transformer = step.transformer(&self.config);
         let executor = &mut self.executor;
-        let mut hidden = executor.embedding(&step.weights.embedding, step.batch.tokens)?;
-        for index in 0..step.weights.layers.len() {
+        let mut hidden = executor.embedding(&step.learned.weights.embedding, step.batch.tokens)?;
+        for index in 0..step.learned.weights.layers.len() {
             executor.set_layer(Some(index));
             hidden = transformer.layer(executor, index, hidden, step.selected(index))?;
         }
         executor.set_layer(None);
-        let scores = head(&transformer, executor, self.usable_vocabulary, step, &hidden, gradients)?;
+        let normalised = transformer.final_norm(executor, &hidden)?;
         executor.discard(hidden);
-        executor.backward_by_layer(step.table, gradients, finished)?;
-        Ok(scores)
+        let outputs = self.usable_vocabulary;
+        finish(&mut Head::Rows { executor, normalised: Some(normalised), outputs, step }, gradients)?;
+        executor.backward_by_layer(step.table, gradients, finished)
     }
 
     /// The first layers without a record but for their inputs, the others on the tape; on the way back, the first layers once more,
@@ -351,13 +502,14 @@ impl Learner {
         step: &Step<'_>,
         gradients: &mut Gradients,
         finished: &mut FinishedLayer<'_>,
-    ) -> Result<Vec<TokenScore>, TensorError> {
+        finish: &mut Finish<'_>,
+    ) -> Result<(), TensorError> {
         let transformer = step.transformer(&self.config);
         let executor = &mut self.executor;
-        let layers = step.weights.layers.len();
+        let layers = step.learned.weights.layers.len();
         let recomputed = self.recomputed_layers.min(layers);
         let mut inputs: Vec<Activations> = Vec::with_capacity(recomputed);
-        let mut hidden = executor.direct().embedding(&step.weights.embedding, step.batch.tokens)?;
+        let mut hidden = executor.direct().embedding(&step.learned.weights.embedding, step.batch.tokens)?;
         for index in 0..recomputed {
             inputs.push(executor.direct().copy(&hidden)?);
             hidden = transformer.layer(executor.direct(), index, hidden, step.selected(index))?;
@@ -368,8 +520,10 @@ impl Learner {
             hidden = transformer.layer(executor, index, hidden, step.selected(index))?;
         }
         executor.set_layer(None);
-        let scores = head(&transformer, executor, self.usable_vocabulary, step, &hidden, gradients)?;
+        let normalised = transformer.final_norm(executor, &hidden)?;
         executor.discard(hidden);
+        let outputs = self.usable_vocabulary;
+        finish(&mut Head::Rows { executor, normalised: Some(normalised), outputs, step }, gradients)?;
         let mut gradient = go_back(executor, step, wanted, gradients, finished)?;
         while let Some(values) = inputs.pop() {
             let index = inputs.len();
@@ -380,27 +534,90 @@ impl Learner {
             gradient = go_back(executor, step, wanted, gradients, finished)?;
         }
         executor.set_layer(None);
-        let out = executor.embedding(&step.weights.embedding, step.batch.tokens)?;
+        let out = executor.embedding(&step.learned.weights.embedding, step.batch.tokens)?;
         executor.set_gradient(out, gradient)?;
-        executor.backward(step.table, gradients)?;
-        Ok(scores)
+        executor.backward(step.table, gradients)
     }
 }
 
-/// The last norm and the head with its loss.
-fn head(
-    transformer: &Transformer<'_, Matrix, Vector>,
-    executor: &mut RecordingExecutor,
-    outputs: usize,
-    step: &Step<'_>,
-    hidden: &Recorded,
-    gradients: &mut Gradients,
-) -> Result<Vec<TokenScore>, TensorError> {
-    let normalised = transformer.final_norm(executor, hidden)?;
-    let selected = &step.rows.selected;
-    let row_gradient = |row: usize, score| (step.row_gradient)(selected[row], score);
-    let head = step.weights.head();
-    executor.head_loss(normalised, head, outputs, &step.rows.targets, &row_gradient, gradients)
+/// What a pass does at its end.
+type Finish<'a> = dyn FnMut(&mut Head<'_, '_>, &mut Gradients) -> Result<(), TensorError> + 'a;
+
+/// The end of a forward pass: the normalised hidden states of the rows that have a target.
+enum Head<'a, 'b> {
+    Rows {
+        executor: &'a mut RecordingExecutor,
+        /// Until a loss has used it up.
+        normalised: Option<Recorded>,
+        outputs: usize,
+        step: &'a Step<'b>,
+    },
+    /// No row has a target.
+    Nothing { rows: usize, of: &'a TargetRows },
+}
+
+impl Head<'_, '_> {
+    /// Scores of all rows, without gradients.
+    fn score_only(&mut self) -> Result<Vec<TokenScore>, TensorError> {
+        match self {
+            Head::Nothing { rows, of } => Ok(of.scatter(Vec::new(), *rows)),
+            Head::Rows { executor, normalised, outputs, step } => {
+                let Some(normalised) = normalised else {
+                    return Err(TensorError::NotOnTape { what: "scores" });
+                };
+                let width = normalised.width();
+                let values = executor.values(normalised)?.values().to_vec();
+                let direct = executor.direct();
+                let input = direct.tensor(&values, width)?;
+                let scores = step.rows.scores(direct, &input, step.learned.weights.head(), *outputs)?;
+                direct.discard(input);
+                Ok(step.rows.scatter(scores, step.batch.tokens.len()))
+            }
+        }
+    }
+
+    /// Scores of all rows, and the derivatives by everything before them.
+    fn score(
+        &mut self,
+        row_gradient: &RowGradient<'_>,
+        gradients: &mut Gradients,
+    ) -> Result<Vec<TokenScore>, TensorError> {
+        match self {
+            Head::Nothing { rows, of } => Ok(of.scatter(Vec::new(), *rows)),
+            Head::Rows { executor, normalised, outputs, step } => {
+                let normalised = normalised.take().ok_or(TensorError::NotOnTape { what: "scores" })?;
+                let rows = step.rows;
+                let row_gradient = |row: usize, score| row_gradient(rows.selected[row], score);
+                let head = step.learned.weights.head();
+                let scores = executor.head_loss(
+                    normalised,
+                    head,
+                    *outputs,
+                    &rows.targets,
+                    &row_gradient,
+                    gradients,
+                )?;
+                Ok(rows.scatter(scores, step.batch.tokens.len()))
+            }
+        }
+    }
+
+    /// Values of the rows that have a target, and the derivatives by everything before them.
+    fn values(
+        &mut self,
+        slopes: &mut dyn FnMut(&[f32]) -> Vec<f32>,
+        gradients: &mut Gradients,
+    ) -> Result<Vec<f32>, TensorError> {
+        match self {
+            Head::Nothing { .. } => Ok(Vec::new()),
+            Head::Rows { executor, normalised, step, .. } => {
+                let normalised = normalised.take().ok_or(TensorError::NotOnTape { what: "values" })?;
+                let head = step.learned.values;
+                let head = head.ok_or(TensorError::NotAParameter { what: "head for values" })?;
+                executor.value_loss(normalised, head, slopes, gradients)
+            }
+        }
+    }
 }
 
 /// Goes back to `input`, takes its gradient and empties the tape.
@@ -419,21 +636,21 @@ fn go_back(
 
 /// What one pass computes with.
 struct Step<'a> {
-    weights: &'a Weights,
+    learned: Learned<'a>,
     table: &'a ParameterTable<'a>,
+    adapters: &'a [AdapterRows<'a, Matrix>],
     batch: &'a TokenBatch<'a>,
     rows: &'a TargetRows,
-    row_gradient: &'a RowGradient<'a>,
 }
 
 impl<'a> Step<'a> {
     fn transformer<'b>(&'b self, config: &'b ModelConfig) -> Transformer<'b, Matrix, Vector> {
-        Transformer { config, weights: self.weights, adapters: &[] }
+        Transformer { config, weights: self.learned.weights, adapters: self.adapters }
     }
 
     /// Behind the attention of the last layer, only rows with a target are computed.
     fn selected(&self, layer: usize) -> Option<&'a [usize]> {
-        (layer + 1 == self.weights.layers.len()).then_some(&self.rows.selected)
+        (layer + 1 == self.learned.weights.layers.len()).then_some(&self.rows.selected)
     }
 }
 
@@ -444,6 +661,21 @@ struct TargetRows {
 }
 
 impl TargetRows {
+    /// The scores of the targets, given the normalised hidden states of their rows.
+    fn scores(
+        &self,
+        executor: &mut DirectExecutor,
+        normalised: &Activations,
+        head: &Matrix,
+        outputs: usize,
+    ) -> Result<Vec<TokenScore>, TensorError> {
+        let target = |target: &Option<u32>| ScoreTarget { output: target.unwrap_or(0) as usize, top: 0 };
+        let targets: Vec<ScoreTarget> = self.targets.iter().map(target).collect();
+        let mut scores = Vec::with_capacity(targets.len());
+        executor.token_scores(normalised, head, outputs, &targets, &mut scores)?;
+        Ok(scores)
+    }
+
     /// The scores of all rows.
     fn scatter(&self, scores: Vec<TokenScore>, rows: usize) -> Vec<TokenScore> {
         if scores.len() == rows {

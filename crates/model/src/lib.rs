@@ -33,7 +33,7 @@ pub mod testing;
 mod weights;
 pub mod write;
 
-pub use adapter::{Adapter, AdapterValues, LowRank, LowRankValues};
+pub use adapter::{Adapter, AdapterValues, FreshAdapter, LowRank, LowRankValues, WrittenAdapter};
 pub use batch::{BatchError, HiddenFor, LogitsFor, OutputRows, Scoring, SequenceChunk, StepOutputs};
 pub use config::ModelConfig;
 pub use errors::{FormatError, ModelError};
@@ -42,7 +42,9 @@ pub use fingerprint::Fingerprint;
 pub use forward::{AdapterRows, Transformer};
 pub use initialise::{Deviation, InitialisationRule, initialise};
 pub use kv_cache::KvCacheDtype;
-pub use learner::{FinishedLayer, Learner, LearnerOptions, NonFiniteOrigin, TokenBatch, TokenBatchError};
+pub use learner::{
+    FinishedLayer, Learned, Learner, LearnerOptions, NonFiniteOrigin, TokenBatch, TokenBatchError,
+};
 pub use memory::{MemoryEstimate, MemoryPlan, ServingLimits};
 pub use model::Model;
 pub use pooling::{Pool, Pooling, PoolingRows};

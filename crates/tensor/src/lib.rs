@@ -50,7 +50,8 @@ pub use ops::top::TopLogit;
 pub use parameter::{ParameterId, Vector};
 pub use quantise::quantise;
 pub use recording::{
-    NonFinite, Pass, Recorded, RecordingExecutor, RouterStatistics, ScoreGradient, TokenScore, WantedGradient,
+    NonFinite, Pass, Recorded, RecordingExecutor, RouterStatistics, ScoreGradient, TokenScore,
+    WantedGradient, row_values,
 };
 pub use reference_executor::{ReferenceExecutor, ReferenceTensor};
 pub use reference_gradients::{ReferenceParameter, ReferenceTape, TapedTensor};

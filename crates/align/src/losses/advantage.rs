@@ -17,19 +17,23 @@ const DEVIATION_FLOOR: f64 = 1e-4;
 
 /// The advantages of the answers to one prompt; zero where all rewards are equal, and for an answer alone.
 pub fn of_group(rewards: &[f64], scale: GroupScale) -> Vec<f64> {
-    let count = rewards.len() as f64;
-    let mean = rewards.iter().sum::<f64>() / count.max(1.0);
-    let deviation = match scale {
+    let mean = rewards.iter().sum::<f64>() / rewards.len().max(1) as f64;
+    let divisor = match scale {
         GroupScale::None => 1.0,
-        GroupScale::Deviation => {
-            let squares: f64 = rewards.iter().map(|reward| (reward - mean).powi(2)).sum();
-            (squares / (count - 1.0).max(1.0)).sqrt() + DEVIATION_FLOOR
-        }
+        GroupScale::Deviation => deviation(rewards) + DEVIATION_FLOOR,
     };
     if is_uniform(rewards) {
         return vec![0.0; rewards.len()];
     }
-    rewards.iter().map(|reward| (reward - mean) / deviation).collect()
+    rewards.iter().map(|reward| (reward - mean) / divisor).collect()
+}
+
+/// The sample deviation; 0 of fewer than two.
+pub fn deviation(values: &[f64]) -> f64 {
+    let count = values.len() as f64;
+    let mean = values.iter().sum::<f64>() / count.max(1.0);
+    let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
+    (squares / (count - 1.0).max(1.0)).sqrt()
 }
 
 /// Whether nothing can be learnt from the group: all rewards are equal.
@@ -55,10 +59,8 @@ pub fn generalised(rewards: &[f64], values: &[f64], gamma: f64, lambda: f64) -> 
 
 /// Advantages of a batch with mean 0 and deviation 1 ("whitening"); unchanged if there are fewer than two, or if all are equal.
 pub fn whitened(advantages: &[f64]) -> Vec<f64> {
-    let count = advantages.len() as f64;
-    let mean = advantages.iter().sum::<f64>() / count.max(1.0);
-    let squares: f64 = advantages.iter().map(|advantage| (advantage - mean).powi(2)).sum();
-    let deviation = (squares / (count - 1.0).max(1.0)).sqrt();
+    let mean = advantages.iter().sum::<f64>() / advantages.len().max(1) as f64;
+    let deviation = deviation(advantages);
     if advantages.len() < 2 || deviation == 0.0 {
         return advantages.to_vec();
     }

@@ -20,3 +20,4 @@ pub(crate) mod serve;
 mod text_input;
 pub(crate) mod tokenize;
 pub(crate) mod tokenizer;
+pub(crate) mod training;

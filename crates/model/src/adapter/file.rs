@@ -47,29 +47,41 @@ impl AdapterValues {
             );
             return Err(ModelError::NotAnAdapter { path: path.to_owned(), reason });
         }
+        AdapterValues::read(&settings_path, &tensors_path, config)
+    }
+
+    /// Reads an adapter from its two files, whatever they are called.
+    ///
+    /// # Errors
+    /// As [`AdapterValues::open`].
+    pub fn read(
+        settings_path: &Path,
+        tensors_path: &Path,
+        config: &ModelConfig,
+    ) -> Result<AdapterValues, ModelError> {
         let fault = |file: &Path, error| ModelError::Format { file: file.to_owned(), error };
-        let text = Mapping::open(&settings_path)?;
-        let settings = Settings::read(text.as_ref()).map_err(|error| fault(&settings_path, error))?;
-        let file = Mapping::open(&tensors_path)?;
-        let header = parse_header(file.as_ref()).map_err(|error| fault(&tensors_path, error))?;
+        let text = Mapping::open(settings_path)?;
+        let settings = Settings::read(text.as_ref()).map_err(|error| fault(settings_path, error))?;
+        let file = Mapping::open(tensors_path)?;
+        let header = parse_header(file.as_ref()).map_err(|error| fault(tensors_path, error))?;
         let mut pairs: BTreeMap<String, (Place, Pair<'_>)> = BTreeMap::new();
         for tensor in header.tensors() {
-            let (at, is_up) = read_name(&tensor.name, config).map_err(|error| fault(&tensors_path, error))?;
+            let (at, is_up) = read_name(&tensor.name, config).map_err(|error| fault(tensors_path, error))?;
             let module = module(WeightName::Layer(at.0, at.1));
             let (_, pair) = pairs.entry(module).or_insert((at, Pair::default()));
             let slot = if is_up { &mut pair.up } else { &mut pair.down };
             if let Some(other) = slot.replace(tensor) {
                 let problem = format!("it is the same as {}", quoted(&other.name));
-                return Err(fault(&tensors_path, FormatError::new(quoted_tensor(&tensor.name), problem)));
+                return Err(fault(tensors_path, FormatError::new(quoted_tensor(&tensor.name), problem)));
             }
         }
         if pairs.is_empty() {
             let error = FormatError::new("header", "it holds no tensors, so there is nothing to adapt");
-            return Err(fault(&tensors_path, error));
+            return Err(fault(tensors_path, error));
         }
-        let reading = Reading { path: &tensors_path, bytes: file.as_ref(), settings: &settings, config };
+        let reading = Reading { path: tensors_path, bytes: file.as_ref(), settings: &settings, config };
         let additions = pairs.iter().map(|(module, (at, pair))| reading.addition(module, *at, pair));
-        AdapterValues::new(&tensors_path, config, additions.collect::<Result<_, _>>()?)
+        AdapterValues::new(tensors_path, config, additions.collect::<Result<_, _>>()?)
     }
 }
 

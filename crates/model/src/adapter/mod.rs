@@ -7,13 +7,19 @@
 //! or from training; [`Adapter`] is one in the form of an executor.
 
 mod file;
+mod fresh;
 mod settings;
 mod values;
+mod write;
 
-use zhenjin_tensor::Matrix;
+use zhenjin_tensor::{Matrix, ParameterId, ParameterShape};
 
+pub use fresh::FreshAdapter;
 pub use values::{AdapterValues, LowRankValues};
+pub use write::WrittenAdapter;
 
+use crate::config::ModelConfig;
+use crate::errors::ModelError;
 use crate::fingerprint::Fingerprint;
 use crate::tensor_source::LayerWeightName;
 
@@ -63,5 +69,64 @@ impl<M> Adapter<M> {
     /// Bytes of memory that it takes.
     pub fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// Layers, projections and additions, in the order of computation.
+    pub fn additions(&self) -> impl Iterator<Item = (usize, LayerWeightName, &LowRank<M>)> {
+        self.layers.iter().enumerate().flat_map(|(layer, places)| {
+            let additions = ADAPTED.iter().zip(places);
+            additions.filter_map(move |(projection, addition)| Some((layer, *projection, addition.as_ref()?)))
+        })
+    }
+}
+
+impl Adapter {
+    /// The same adapter, whose matrices are the parameters from number `first` on: A and B of each addition, in the order of computation.
+    #[must_use]
+    pub fn with_parameters(self, first: usize) -> Adapter {
+        let mut next = first as u32;
+        let mut numbered = |matrix: Matrix| {
+            let matrix = matrix.with_parameter(ParameterId(next));
+            next += 1;
+            matrix
+        };
+        let mut number = |addition: LowRank| LowRank {
+            down: numbered(addition.down),
+            up: numbered(addition.up),
+            scale: addition.scale,
+        };
+        let layers = self.layers.into_iter().map(|places| places.map(|addition| addition.map(&mut number)));
+        Adapter { layers: layers.collect(), ..self }
+    }
+
+    /// Its matrices in the order of their numbers, with the names that the `peft` library gives them.
+    pub fn parameters(&self) -> impl Iterator<Item = (String, &Matrix)> {
+        self.additions().flat_map(|(layer, projection, addition)| {
+            let name = |part| values::tensor_name(layer, projection, part);
+            [(name("lora_A"), &addition.down), (name("lora_B"), &addition.up)]
+        })
+    }
+
+    /// As [`Adapter::parameters`], to be changed, without names. The fingerprint stays that of the values that it was made of.
+    pub fn parameters_mut(&mut self) -> impl Iterator<Item = &mut Matrix> {
+        let additions = self.layers.iter_mut().flatten().flatten();
+        additions.flat_map(|addition| [&mut addition.down, &mut addition.up])
+    }
+
+    /// The shapes of its matrices, in their order.
+    pub fn parameter_shapes(&self) -> Vec<ParameterShape> {
+        let shape = |(_, matrix): (String, &Matrix)| ParameterShape::Matrix {
+            rows: matrix.rows(),
+            columns: matrix.columns(),
+        };
+        self.parameters().map(shape).collect()
+    }
+
+    /// Its numbers as they are now.
+    ///
+    /// # Errors
+    /// [`zhenjin_tensor::TensorError::NotF32`]; adapters are in f32.
+    pub fn values(&self, config: &ModelConfig) -> Result<AdapterValues, ModelError> {
+        AdapterValues::of_packed(self, config)
     }
 }

@@ -33,6 +33,23 @@ impl LowRankValues {
     fn weight(&self) -> WeightName {
         WeightName::Layer(self.layer, self.projection)
     }
+
+    /// Whether its outputs are turned by the rotary embedding.
+    fn is_rotated(&self) -> bool {
+        matches!(self.projection, LayerWeightName::Query | LayerWeightName::Key)
+    }
+
+    /// B in the order of Hugging Face files, of an addition whose rows are interleaved.
+    pub(super) fn with_half_split_rows(&self, head_dim: usize) -> Vec<f32> {
+        let mut up = self.up.clone();
+        if self.is_rotated() {
+            for (row, values) in self.up.chunks_exact(self.rank).enumerate() {
+                let place = half_split_row(row, head_dim) * self.rank;
+                up[place..place + self.rank].copy_from_slice(values);
+            }
+        }
+        up
+    }
 }
 
 /// An adapter in numbers, checked against the shapes of its model. Rows of B are in the order of the model's own rows.
@@ -101,6 +118,21 @@ impl AdapterValues {
             }
         }
         Ok(AdapterValues { origin: origin.to_owned(), layers: config.layers, additions })
+    }
+
+    /// The numbers of an adapter in memory, whose rows are in the order of its model already.
+    pub(super) fn of_packed(adapter: &Adapter, config: &ModelConfig) -> Result<AdapterValues, ModelError> {
+        let mut additions = Vec::new();
+        for (layer, projection, LowRank { down, up, scale }) in adapter.additions() {
+            let values = |matrix: &Matrix| {
+                let mut values = vec![0.0; matrix.rows() * matrix.columns()];
+                matrix.unpack_f32(&mut values).map(|()| values)
+            };
+            let (rank, scale) = (down.rows(), *scale);
+            let (down, up) = (values(down)?, values(up)?);
+            additions.push(LowRankValues { layer, projection, rank, down, up, scale });
+        }
+        Ok(AdapterValues { origin: PathBuf::from("adapter in memory"), layers: config.layers, additions })
     }
 
     /// The additions, in the order of computation.
@@ -181,16 +213,25 @@ pub(super) fn place(projection: LayerWeightName) -> Option<usize> {
     ADAPTED.iter().position(|adapted| *adapted == projection)
 }
 
+/// The name that the `peft` library gives a matrix.
+pub(super) fn tensor_name(layer: usize, projection: LayerWeightName, part: &str) -> String {
+    format!("base_model.model.{}.{part}.weight", module(WeightName::Layer(layer, projection)))
+}
+
 /// Rows of B for queries and keys in the order of interleaved rotary embedding: row `i` of half `j` of a head goes to `2 i + j`.
 fn interleave(addition: &mut LowRankValues, head_dim: usize) {
-    if !matches!(addition.projection, LayerWeightName::Query | LayerWeightName::Key) {
+    if !addition.is_rotated() {
         return;
     }
-    let (rank, half) = (addition.rank, head_dim / 2);
+    let rank = addition.rank;
     let old = addition.up.clone();
     for (row, values) in addition.up.chunks_exact_mut(rank).enumerate() {
-        let (head, within) = (row / head_dim, row % head_dim);
-        let source = head * head_dim + within % 2 * half + within / 2;
-        values.copy_from_slice(&old[source * rank..][..rank]);
+        values.copy_from_slice(&old[half_split_row(row, head_dim) * rank..][..rank]);
     }
+}
+
+/// The row in the order of Hugging Face files that is row `row` where rotary pairs are neighbours.
+fn half_split_row(row: usize, head_dim: usize) -> usize {
+    let (head, within) = (row / head_dim, row % head_dim);
+    head * head_dim + within % 2 * (head_dim / 2) + within / 2
 }

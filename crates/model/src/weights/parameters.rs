@@ -101,6 +101,13 @@ pub struct ParameterTable<'a> {
     weights: Vec<Weight<&'a Matrix, &'a Vector>>,
 }
 
+impl<'a> ParameterTable<'a> {
+    /// Adds the next parameter.
+    pub(crate) fn push(&mut self, weight: Weight<&'a Matrix, &'a Vector>) {
+        self.weights.push(weight);
+    }
+}
+
 impl ParameterSource for ParameterTable<'_> {
     fn matrix(&self, id: ParameterId) -> Option<&Matrix> {
         match self.weights.get(id.0 as usize) {

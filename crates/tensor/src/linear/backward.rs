@@ -2,7 +2,8 @@
 //! columns.
 //!
 //! Every element is one chain of fused multiply-adds over ascending outputs (dX) or rows (dW, db), so that it depends on
-//! the weights' shape and the rows alone. A matrix's gradient is packed like the matrix: element `[output, input]` is at
+//! the weights' shape and the rows alone. dX goes through matrices of every type: of one that is not in f32 through the values that
+//! its blocks stand for, some outputs at a time. A matrix's gradient is packed like the matrix: element `[output, input]` is at
 //! `(output / 16 · inputs + input) · 16 + output % 16`.
 
 use std::ops::Range;
@@ -45,8 +46,7 @@ impl BackwardScratch {
 /// begins with what is there, or 0.
 ///
 /// # Errors
-/// [`TensorError::NotF32`], [`TensorError::Length`] when an operand does not have the length that the shapes ask for,
-/// [`TensorError::OutOfMemory`].
+/// [`TensorError::Length`] when an operand does not have the length that the shapes ask for, [`TensorError::OutOfMemory`].
 pub fn input_gradient(
     team: &ThreadTeam,
     output_gradient: &[f32],
@@ -75,7 +75,6 @@ pub(crate) fn input_gradient_of(
     accumulate: bool,
 ) -> Result<(), TensorError> {
     let (simd, inputs) = (matrix.simd(), matrix.columns());
-    let packed = matrix.f32_packed()?;
     check("input gradient: output gradient", outputs, rows, output_gradient.len())?;
     check("input gradient: input gradient", inputs, rows, input_gradient.len())?;
     if outputs > matrix.rows() {
@@ -93,7 +92,10 @@ pub(crate) fn input_gradient_of(
         let range = start..outputs.min(start + piece);
         let tile_step = range.len().next_multiple_of(TILE_ROWS) * TILE_ROWS;
         let transposed = scratch.transposed(input_tiles * tile_step)?;
-        transpose(team, simd, packed, inputs, range.clone(), transposed);
+        match matrix.f32_packed() {
+            Ok(packed) => transpose(team, simd, packed, inputs, range.clone(), transposed),
+            Err(_) => expand(team, matrix, range.clone(), tile_step, transposed),
+        }
         let right = Right {
             start: transposed.as_ptr(),
             tile_step,
@@ -145,6 +147,30 @@ fn transpose(
         // SAFETY: the inputs exist in every tile of `packed`, the chunk has space for all of them, and a matrix exists
         // only where its instruction set does.
         unsafe { lanes::dispatch(simd, kernel) };
+    });
+}
+
+/// Writes the outputs `outputs` of a matrix of any type as tiles of 16 inputs, `[tile][output][16]`, `tile_step` values each. Places of
+/// inputs and outputs that do not exist are not written.
+fn expand(
+    team: &ThreadTeam,
+    matrix: &Matrix,
+    outputs: Range<usize>,
+    tile_step: usize,
+    transposed: &mut [f32],
+) {
+    let inputs = matrix.columns();
+    let places = DisjointMut::new(transposed);
+    team.for_ranges(outputs.len(), |range| {
+        let mut row = vec![0.0; inputs];
+        for output in range {
+            matrix.row(outputs.start + output, &mut row);
+            for (tile, values) in row.chunks(TILE_ROWS).enumerate() {
+                let start = tile * tile_step + output * TILE_ROWS;
+                // SAFETY: every output has places of its own, and outputs are split over the parts.
+                unsafe { places.slice(start..start + values.len()) }.copy_from_slice(values);
+            }
+        }
     });
 }
 

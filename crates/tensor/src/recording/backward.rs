@@ -117,6 +117,7 @@ impl RecordingExecutor {
                 if let Some(gradient) = self.tape.nodes[out].gradient.take() {
                     let matrix = sources.matrix(table)?;
                     if let Some(sum) = sources.matrix_gradient(table, matrix.rows(), matrix.columns())? {
+                        matrix.f32_packed()?;
                         scatter_rows(&self.direct.team, gradient.values(), &tokens, matrix.columns(), sum);
                     }
                     give_back(&mut self.direct.workspace, gradient);
@@ -283,6 +284,7 @@ impl RecordingExecutor {
             let matrix = sources.matrix(product.matrix)?;
             let (team, simd) = (&self.direct.team, self.direct.simd);
             if let Some(sum) = sources.matrix_gradient(product.matrix, matrix.rows(), matrix.columns())? {
+                matrix.f32_packed()?;
                 weight_gradient(team, simd, gradient.values(), values.values(), rows, sum)?;
             }
             if let Some(bias) = product.bias

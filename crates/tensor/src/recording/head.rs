@@ -44,7 +44,8 @@ impl RecordingExecutor {
     ///
     /// # Errors
     /// [`TensorError::Length`] when there are not as many rows as targets, [`TensorError::RowOutOfRange`] when a target or
-    /// `outputs` is beyond the matrix, [`TensorError::NotAParameter`], [`TensorError::NotF32`], [`TensorError::OutOfMemory`].
+    /// `outputs` is beyond the matrix, [`TensorError::NotAParameter`], [`TensorError::NotF32`] when a head that learns is not in f32,
+    /// [`TensorError::OutOfMemory`].
     pub fn head_loss(
         &mut self,
         normalised: Recorded,
@@ -55,11 +56,14 @@ impl RecordingExecutor {
         gradients: &mut Gradients,
     ) -> Result<Vec<TokenScore>, TensorError> {
         let id = parameter("head", head.parameter())?;
-        head.f32_packed()?;
         let node = self.tape.node("head", &normalised)?;
         check_targets(head, outputs, targets, normalised.rows(), normalised.width())?;
         let shape = ParameterShape::Matrix { rows: head.rows(), columns: head.columns() };
         let mut sum = gradients.of("head", id, shape)?;
+        if sum.is_some() {
+            head.f32_packed()?;
+        }
+        let mut quantised = QuantisedRows::new();
         let mut result = self.direct.workspace.take(normalised.rows(), normalised.width())?;
         let input = self.tape.values("head", node)?;
         let (width, all) = (normalised.width(), head.rows());
@@ -72,7 +76,10 @@ impl RecordingExecutor {
             let (first, rows) = (index * rows_together, targets.len());
             let input = input.rows_values(first..first + rows);
             let logits = &mut logits.values_mut()[..rows * all];
-            linear_part(team, input, rows, &QuantisedRows::new(), head, 0..all, logits)?;
+            if head.dtype().is_quantised() {
+                quantised.quantise(input, rows, head.simd(), team)?;
+            }
+            linear_part(team, input, rows, &quantised, head, 0..all, logits)?;
             let scores = DisjointMut::new(&mut scores[first..first + rows]);
             team.for_each_chunk(logits, all, |row, logits| {
                 let (usable, unusable) = logits.split_at_mut(outputs);

@@ -10,6 +10,7 @@ mod mixture;
 mod routers;
 mod tape;
 mod trace;
+mod values;
 
 use std::sync::Arc;
 
@@ -29,6 +30,7 @@ use tape::{Operation, Record, RecordedAddition, RecordedAttention, RecordedProdu
 pub use tape::{Recorded, WantedGradient};
 use trace::Trace;
 pub use trace::{NonFinite, Pass};
+pub use values::row_values;
 
 /// Computes at once, and remembers what the backward pass needs. See the head of this file.
 #[derive(Debug)]
@@ -233,7 +235,6 @@ impl Executor for RecordingExecutor {
 
     fn embedding(&mut self, table: &Matrix, tokens: &[u32]) -> Result<Recorded, TensorError> {
         let id = parameter("embedding", table.parameter())?;
-        table.f32_packed()?;
         let out = self.direct.embedding(table, tokens)?;
         Ok(self.record(out, false, |out| Operation::Embedding { table: id, tokens: tokens.to_vec(), out }))
     }
@@ -264,7 +265,6 @@ impl Executor for RecordingExecutor {
         for projection in &projections {
             parameter("linear", projection.matrix.parameter())?;
             projection.bias.map(|bias| parameter("bias", bias.parameter())).transpose()?;
-            projection.matrix.f32_packed()?;
             for addition in projection.additions {
                 parameter("low-rank addition", addition.down.parameter())?;
                 parameter("low-rank addition", addition.up.parameter())?;

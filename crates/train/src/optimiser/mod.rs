@@ -150,7 +150,21 @@ impl Optimiser {
         options: &OptimiserSection,
         shards: Vec<Shard>,
     ) -> Result<Optimiser, TensorError> {
-        let descriptions = describe(config, options.kind);
+        Optimiser::of_descriptions(describe(config, options.kind), options, shards)
+    }
+
+    /// The state of some shards of any parameters before their first update.
+    ///
+    /// # Errors
+    /// [`TensorError::OutOfMemory`].
+    ///
+    /// # Panics
+    /// As for [`Optimiser::of_shards`].
+    pub fn of_descriptions(
+        descriptions: Vec<Description>,
+        options: &OptimiserSection,
+        shards: Vec<Shard>,
+    ) -> Result<Optimiser, TensorError> {
         let mut lengths = Vec::with_capacity(2 * shards.len());
         for shard in &shards {
             let Description { elements, rule, .. } = descriptions[shard.parameter];

@@ -1,19 +1,14 @@
 //! `zhenjin pretrain`: from text or token shards to a trained model, in a folder that a killed run goes on from.
 
 mod arguments;
-mod dashboard;
 mod ranks;
-mod run_folder;
 mod sampling;
-mod signals;
 mod text_data;
 
 pub(crate) use arguments::{EXAMPLES, ExpertArguments, PretrainArguments};
-pub(crate) use signals::Interrupted;
 
+use super::training::{self, Interrupted, RunFolder};
 use anyhow::{Context, Result, anyhow, bail};
-use dashboard::Dashboard;
-use run_folder::RunFolder;
 use sampling::EngineSampler;
 use std::cell::Cell;
 use std::path::Path;
@@ -26,7 +21,7 @@ use zhenjin_tokenizer::{Tokenizer, TokenizerConfig};
 use zhenjin_train::checkpoint::Checkpoint;
 use zhenjin_train::configuration::{Configuration, Overrides};
 use zhenjin_train::energy::{EnergyMeter, POWER_CAPPING_FOLDER};
-use zhenjin_train::metrics::{Observer, PlainLines, TensorBoard};
+use zhenjin_train::metrics::{Observer, TensorBoard};
 use zhenjin_train::plan::{
     Machine, MemoryEstimate, Plan, Probe, RunShape, fewest_recomputed_layers, plan_text, probe_training,
 };
@@ -40,8 +35,6 @@ const SHARE_OF_STEPS: f64 = 0.93;
 const PROBE: Duration = Duration::from_millis(300);
 /// The same where the length of the run depends on it.
 const LONG_PROBE: Duration = Duration::from_secs(3);
-/// Steps that are told as plain lines in a run.
-const LINES: u64 = 200;
 /// Vocabularies are filled up to whole tiles of the matrix kernels.
 const VOCABULARY_MULTIPLE: usize = 64;
 
@@ -57,7 +50,7 @@ pub(crate) fn run(arguments: &PretrainArguments) -> Result<()> {
         Ok(folder.to_str().context("--data must have a name in UTF-8")?.to_owned())
     })?;
     let set = Arc::new(ShardSet::open(Path::new(&data))?);
-    let companions = run_folder::companions(set.folder())?;
+    let companions = training::companions(set.folder())?;
     let tokenizer = tokenizer(&companions, set.folder())?;
     let sharing = ranks::sharing(&ranks)?;
     let compute = compute(arguments, &ranks, sharing)?;
@@ -98,8 +91,8 @@ pub(crate) fn run(arguments: &PretrainArguments) -> Result<()> {
     }
     inputs.ranks.of_first(|| {
         let written = match &resuming {
-            None => folder.create(&configuration, &inputs.companions),
-            Some(_) => folder.update(&configuration),
+            None => folder.create(&configuration.to_toml(), &inputs.companions),
+            Some(_) => folder.update(&configuration.to_toml()),
         };
         written.map(|()| Vec::new())
     })?;
@@ -293,16 +286,6 @@ impl Inputs<'_> {
         (!configuration.data.across_documents).then_some(mean.max(1) as usize)
     }
 
-    /// The dashboard, or lines where there is no terminal.
-    fn display(&self, steps: u64) -> Result<Box<dyn Observer>> {
-        if self.arguments.plain || !Dashboard::is_possible() {
-            return Ok(Box::new(PlainLines::new(std::io::stderr(), steps, (steps / LINES).max(1))));
-        }
-        let name = self.folder.path().display().to_string();
-        let prices = self.arguments.prices.prices(self.load.team.threads());
-        Ok(Box::new(Dashboard::open(name, steps, prices)?))
-    }
-
     fn setup(&self, configuration: &Configuration) -> Result<Setup> {
         Ok(Setup {
             folder: self.folder.path().to_owned(),
@@ -330,11 +313,17 @@ fn train(
         true => vec![
             Box::new(inputs.folder.metrics(checkpoint)?),
             Box::new(TensorBoard::create(inputs.folder.path())?),
-            inputs.display(steps)?,
+            training::display(
+                inputs.folder,
+                steps,
+                inputs.arguments.plain,
+                &inputs.arguments.prices,
+                inputs.load.team.threads(),
+            )?,
         ],
         false => Vec::new(),
     };
-    let stop = signals::listen()?;
+    let stop = training::listen()?;
     let sampler: Option<&mut dyn Sampler> = if is_first { Some(&mut samples) } else { None };
     let outcome = trainer.run(&mut observers, sampler, &|| stop.is_asked());
     // The dashboard gives the terminal back before anything else is said.

@@ -1,10 +1,10 @@
 //! `--data` that is text: a tokenizer and token shards in the run's folder, made once and used again.
 
 use super::PretrainArguments;
-use super::run_folder::RunFolder;
 use crate::commands::text_input::{BrokenRecords, threads};
 use crate::commands::tokenize::open_tokenizer;
 use crate::commands::tokenizer::train_tokenizer;
+use crate::commands::training::RunFolder;
 use anyhow::{Context, Result, bail};
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;

@@ -17,7 +17,7 @@ use zhenjin_train::plan::Prices;
 /// The picture is not drawn more often than that.
 const EVERY: Duration = Duration::from_millis(250);
 
-pub(super) struct Dashboard {
+pub(crate) struct Dashboard {
     terminal: Terminal<CrosstermBackend<Stderr>>,
     state: State,
     drawn: Option<Instant>,
@@ -25,12 +25,12 @@ pub(super) struct Dashboard {
 
 impl Dashboard {
     /// Whether there is a terminal that can be drawn on.
-    pub(super) fn is_possible() -> bool {
+    pub(crate) fn is_possible() -> bool {
         std::io::stderr().is_terminal() && std::env::var("TERM").is_ok_and(|terminal| terminal != "dumb")
     }
 
     /// Takes the terminal over until it is dropped, or the program panics.
-    pub(super) fn open(name: String, total_steps: u64, prices: Prices) -> Result<Dashboard, MetricsError> {
+    pub(crate) fn open(name: String, total_steps: u64, prices: Prices) -> Result<Dashboard, MetricsError> {
         let earlier = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |panic| {
             restore();

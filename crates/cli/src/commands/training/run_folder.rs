@@ -3,7 +3,6 @@
 use anyhow::{Context, Result, bail};
 use std::path::{Path, PathBuf};
 use zhenjin_train::checkpoint::{Checkpoint, Checkpoints};
-use zhenjin_train::configuration::Configuration;
 use zhenjin_train::metrics::{Event, JsonLines, Observer, SyncPolicy};
 
 /// The effective configuration.
@@ -18,36 +17,36 @@ const COMPANIONS: [&str; 4] =
 /// Checkpoints that are looked through; how many are kept is the configuration's.
 const ANY_NUMBER: usize = usize::MAX;
 
-pub(super) struct RunFolder {
+pub(crate) struct RunFolder {
     path: PathBuf,
 }
 
 impl RunFolder {
-    pub(super) fn new(path: &Path) -> RunFolder {
+    pub(crate) fn new(path: &Path) -> RunFolder {
         RunFolder { path: path.to_owned() }
     }
 
-    pub(super) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
-    pub(super) fn data(&self) -> PathBuf {
+    pub(crate) fn data(&self) -> PathBuf {
         self.path.join(DATA)
     }
 
-    pub(super) fn checkpoints(&self) -> Checkpoints {
+    pub(crate) fn checkpoints(&self) -> Checkpoints {
         Checkpoints::new(&self.path.join(CHECKPOINTS), ANY_NUMBER)
     }
 
     /// The folder of the last checkpoint, as its name says.
-    pub(super) fn last_checkpoint(&self) -> Option<PathBuf> {
+    pub(crate) fn last_checkpoint(&self) -> Option<PathBuf> {
         let entries = std::fs::read_dir(self.path.join(CHECKPOINTS)).ok()?.flatten();
         let names = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with("step-"));
         names.map(|entry| entry.path()).max()
     }
 
     /// Refuses a folder that has something in it; only data that was made for a run that did not begin may be there.
-    pub(super) fn expect_new(&self) -> Result<()> {
+    pub(crate) fn expect_new(&self) -> Result<()> {
         let has_something = match std::fs::read_dir(&self.path) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => false,
             entries => {
@@ -65,7 +64,7 @@ impl RunFolder {
     }
 
     /// Makes room for a run that was killed before its first checkpoint: its log moves aside.
-    pub(super) fn begin_anew(&self) -> Result<()> {
+    pub(crate) fn begin_anew(&self) -> Result<()> {
         let metrics = self.path.join(METRICS);
         if metrics.exists() {
             let aside = (1..).map(|number| self.path.join(format!("metrics.before-{number}.jsonl")));
@@ -78,14 +77,10 @@ impl RunFolder {
         Ok(())
     }
 
-    /// Makes the folder with the effective configuration and the tokenizer.
-    pub(super) fn create(
-        &self,
-        configuration: &Configuration,
-        companions: &[(String, Vec<u8>)],
-    ) -> Result<()> {
+    /// Makes the folder with the effective configuration, as TOML, and the tokenizer.
+    pub(crate) fn create(&self, configuration: &str, companions: &[(String, Vec<u8>)]) -> Result<()> {
         std::fs::create_dir_all(&self.path).with_context(|| format!("making {}", self.path.display()))?;
-        zhenjin_files::write_whole(&self.path.join(CONFIGURATION), &[configuration.to_toml().as_bytes()])?;
+        zhenjin_files::write_whole(&self.path.join(CONFIGURATION), &[configuration.as_bytes()])?;
         for (name, contents) in companions {
             zhenjin_files::write_whole(&self.path.join(name), &[contents])?;
         }
@@ -93,16 +88,16 @@ impl RunFolder {
     }
 
     /// Writes the effective configuration of a run that goes on, which may have another schedule than before.
-    pub(super) fn update(&self, configuration: &Configuration) -> Result<()> {
-        let (path, text) = (self.path.join(CONFIGURATION), configuration.to_toml());
-        if std::fs::read_to_string(&path).is_ok_and(|before| before == text) {
+    pub(crate) fn update(&self, configuration: &str) -> Result<()> {
+        let path = self.path.join(CONFIGURATION);
+        if std::fs::read_to_string(&path).is_ok_and(|before| before == configuration) {
             return Ok(());
         }
-        Ok(zhenjin_files::write_whole(&path, &[text.as_bytes()])?)
+        Ok(zhenjin_files::write_whole(&path, &[configuration.as_bytes()])?)
     }
 
     /// The log of a run that goes on from `checkpoint`, without lines of later steps; of a new one without.
-    pub(super) fn metrics(&self, checkpoint: Option<&Checkpoint>) -> Result<JsonLines> {
+    pub(crate) fn metrics(&self, checkpoint: Option<&Checkpoint>) -> Result<JsonLines> {
         let path = self.path.join(METRICS);
         let step = checkpoint.map_or(0, |checkpoint| checkpoint.state.step);
         let (mut lines, resumption) = JsonLines::resume(&path, step, SyncPolicy::OnFlush)?;
@@ -125,7 +120,7 @@ impl RunFolder {
 }
 
 /// The tokenizer's files in a folder of shards, to be put beside the weights.
-pub(super) fn companions(folder: &Path) -> Result<Vec<(String, Vec<u8>)>> {
+pub(crate) fn companions(folder: &Path) -> Result<Vec<(String, Vec<u8>)>> {
     let mut files = Vec::new();
     for name in COMPANIONS {
         let path = folder.join(name);

@@ -1,0 +1,72 @@
+use super::*;
+
+const METHODS: [Method; 6] =
+    [Method::Sft, Method::Reward, Method::Dpo, Method::Kto, Method::Ppo, Method::Grpo];
+
+fn resolve(method: Method, settings: &[&str]) -> Result<Configuration, ConfigurationError> {
+    let mut overrides = Overrides::new();
+    for setting in settings {
+        overrides.add_assignment(setting)?;
+    }
+    Configuration::resolve(method, TuningKind::Lora, 100, &overrides)
+}
+
+#[test]
+fn every_methods_own_values_can_be_written_and_read() {
+    for method in METHODS {
+        for tuning in [TuningKind::Lora, TuningKind::Full] {
+            let configuration = Configuration::resolve(method, tuning, 1000, &Overrides::new()).unwrap();
+            let text = configuration.to_toml();
+            assert_eq!(Configuration::from_toml(&text, Path::new("run.toml")).unwrap(), configuration);
+            // The effective configuration gives itself.
+            let mut overrides = Overrides::new();
+            overrides.add_toml(&text, Path::new("run.toml")).unwrap();
+            assert_eq!(Configuration::resolve(method, tuning, 1, &overrides).unwrap(), configuration);
+        }
+    }
+}
+
+#[test]
+fn a_setting_of_another_method_is_refused_by_name() {
+    for (method, setting) in [
+        (Method::Sft, "preference.beta=0.2"),
+        (Method::Dpo, "policy.kl=0.1"),
+        (Method::Grpo, "critic.gamma=1"),
+        (Method::Ppo, "group.scale=none"),
+        (Method::Reward, "judged.beta=1"),
+    ] {
+        let error = resolve(method, &[setting]).unwrap_err().to_string();
+        assert!(error.contains(setting.split('=').next().unwrap()), "{error}");
+    }
+    let error = resolve(Method::Dpo, &["preference.betta=1"]).unwrap_err().to_string();
+    assert!(error.contains("did you mean `preference.beta`"), "{error}");
+}
+
+#[test]
+fn impossible_values_are_refused_by_name() {
+    for (method, setting) in [
+        (Method::Sft, "schedule.steps=0"),
+        (Method::Sft, "tuning.rank=0"),
+        (Method::Sft, "optimiser.kind=muon"),
+        (Method::Sft, "optimiser.learning_rate=1e6"),
+        (Method::Dpo, "preference.beta=0"),
+        (Method::Dpo, "preference.label_smoothing=0.5"),
+        (Method::Grpo, "rollout.answers=1"),
+        (Method::Grpo, "rollout.temperature=0"),
+        (Method::Grpo, "policy.dual_clip=1.1"),
+        (Method::Grpo, "policy.minibatches=65"),
+        (Method::Ppo, "critic.lambda=1.5"),
+    ] {
+        let error = resolve(method, &[setting]).unwrap_err().to_string();
+        assert!(error.contains(setting.split('=').next().unwrap()), "{setting}: {error}");
+    }
+    let error = resolve(Method::Grpo, &["policy.kl=0.1", "policy.kl_estimator=k1"]).unwrap_err().to_string();
+    assert!(error.contains("policy.kl_estimator"), "{error}");
+}
+
+#[test]
+fn one_pass_over_the_examples_unless_somebody_says_how_many_steps() {
+    assert_eq!(resolve(Method::Sft, &[]).unwrap().schedule.steps, 7);
+    assert_eq!(resolve(Method::Sft, &["batch.examples=10"]).unwrap().schedule.steps, 10);
+    assert_eq!(resolve(Method::Sft, &["schedule.steps=3"]).unwrap().schedule.steps, 3);
+}

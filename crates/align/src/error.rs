@@ -1,0 +1,120 @@
+//! What can end a run.
+
+use std::path::PathBuf;
+
+use zhenjin_engine::{StartError, SubmitError};
+use zhenjin_model::ModelError;
+use zhenjin_tensor::TensorError;
+use zhenjin_train::checkpoint::CheckpointError;
+use zhenjin_train::configuration::ConfigurationError;
+use zhenjin_train::metrics::MetricsError;
+use zhenjin_train::optimiser::StateError;
+
+/// Everything that can go wrong with a run.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AlignError {
+    /// The settings.
+    #[error(transparent)]
+    Configuration(#[from] ConfigurationError),
+    /// The model.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// A product.
+    #[error(transparent)]
+    Tensor(#[from] TensorError),
+    /// A checkpoint.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// The optimiser's state in a checkpoint.
+    #[error("{}: {error}", checkpoint.display())]
+    State {
+        /// The checkpoint.
+        checkpoint: PathBuf,
+        /// What is wrong.
+        error: StateError,
+    },
+    /// The files of metrics.
+    #[error(transparent)]
+    Metrics(#[from] MetricsError),
+    /// The engine that writes answers.
+    #[error(transparent)]
+    Engine(#[from] StartError),
+    /// A request to it.
+    #[error("a rollout was refused: {0}")]
+    Rollout(#[from] SubmitError),
+    /// An answer that did not come.
+    #[error("a rollout failed: {0}")]
+    Answer(String),
+    /// Numbers that the method asserts.
+    #[error(
+        "answer {answer}, token {token}: the policy's log-probability is {now}, and {then} when it was written, although the weights \
+         are the same; this is a fault of the program"
+    )]
+    Ratio {
+        /// The answer's number in the step.
+        answer: usize,
+        /// The token's place in the answer.
+        token: usize,
+        /// By the learner.
+        now: f32,
+        /// By the engine.
+        then: f32,
+    },
+    /// A number is not finite.
+    #[error("step {step}: {what} is {value}, in the examples {examples:?}; {hint}")]
+    NonFinite {
+        /// The step that was not made.
+        step: u64,
+        /// The loss, or the gradient's norm.
+        what: &'static str,
+        /// What it is.
+        value: f64,
+        /// The step's examples.
+        examples: Vec<usize>,
+        /// Where it comes from, and what helps.
+        hint: String,
+    },
+    /// A rule of the section `watch` ended the run.
+    #[error(
+        "step {step}: {reason}; the weights before it are in the last checkpoint (section `watch` has this rule)"
+    )]
+    Watched {
+        /// The step.
+        step: u64,
+        /// Which rule, and the value.
+        reason: String,
+    },
+    /// A checkpoint of another run.
+    #[error("{} was made with other settings: {}", checkpoint.display(), differences(keys))]
+    OtherConfiguration {
+        /// The checkpoint.
+        checkpoint: PathBuf,
+        /// Key, value now, value of the checkpoint.
+        keys: Vec<(String, String, String)>,
+    },
+    /// A checkpoint of other data or another model.
+    #[error(
+        "{} was made with other data or another model (fingerprint {theirs}, now {ours}); give those that the run began with",
+        checkpoint.display()
+    )]
+    OtherData {
+        /// The checkpoint.
+        checkpoint: PathBuf,
+        /// What was given.
+        ours: String,
+        /// What the checkpoint has.
+        theirs: String,
+    },
+    /// Something that the run was given and that cannot be used.
+    #[error("{0}")]
+    Input(String),
+    /// Weights that somebody else still uses.
+    #[error("the weights are still used for answers, so they cannot be changed")]
+    WeightsInUse,
+}
+
+fn differences(keys: &[(String, String, String)]) -> String {
+    let text = |(key, ours, theirs): &(String, String, String)| format!("{key} is {ours}, there {theirs}");
+    keys.iter().map(text).collect::<Vec<_>>().join("; ")
+}

@@ -1,0 +1,17 @@
+//! The methods: what a step of each does.
+
+mod dialogues;
+mod examples;
+mod judged;
+mod offline;
+mod online;
+mod preference;
+mod reward;
+
+pub use dialogues::Dialogues;
+pub use examples::Examples;
+pub use judged::Judged;
+pub use offline::{Answerer, Offline};
+pub use online::{Critic, Decode, Judgement, Online, OnlineParts, RewardSource, WrittenAnswer};
+pub use preference::Preferences;
+pub use reward::RewardPairs;

@@ -1,0 +1,177 @@
+//! Runs of methods that learn from given answers.
+
+use std::path::{Path, PathBuf};
+
+use zhenjin_train::checkpoint::{Checkpoint, CheckpointError, FileSums};
+
+use super::examples::Examples;
+use crate::configuration::Configuration;
+use crate::error::AlignError;
+use crate::measures::Measures;
+use crate::order::Order;
+use crate::packed::groups;
+use crate::prepared::PreparedFile;
+use crate::run::{HeldOut, StepOutcome, Training};
+use crate::trainee::Trainee;
+
+/// Writes answers with the model as it is, for sample texts.
+pub trait Answerer {
+    /// Answers to prompts, with the prompts, as texts.
+    ///
+    /// # Errors
+    /// [`AlignError`].
+    fn answers(&mut self, trainee: &Trainee, prompts: &[&[u32]])
+    -> Result<Vec<(String, String)>, AlignError>;
+}
+
+/// Prompts of which sample texts are written.
+const SAMPLES: usize = 3;
+
+/// A method with its examples, those that are held out, and the model that learns.
+pub struct Offline<E> {
+    configuration: Configuration,
+    trainee: Trainee,
+    examples: E,
+    held_out: E,
+    order: Order,
+    answerer: Option<Box<dyn Answerer>>,
+    fingerprint: String,
+}
+
+impl<E> std::fmt::Debug for Offline<E> {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Offline").field("method", &self.configuration.method).finish_non_exhaustive()
+    }
+}
+
+impl<E: Examples> Offline<E> {
+    /// A run on `examples`, measured on `held_out`. `fingerprint` is that of the data; that of the model is added.
+    ///
+    /// # Errors
+    /// [`AlignError::Input`] without examples.
+    pub fn new(
+        configuration: Configuration,
+        trainee: Trainee,
+        examples: E,
+        held_out: E,
+        answerer: Option<Box<dyn Answerer>>,
+        fingerprint: &str,
+    ) -> Result<Offline<E>, AlignError> {
+        if examples.count() == 0 {
+            return Err(AlignError::Input("there are no examples to train on".to_owned()));
+        }
+        let order = Order::new(configuration.seed, examples.count());
+        let fingerprint = format!("{fingerprint}, model {}", trainee.base_fingerprint());
+        Ok(Offline { configuration, trainee, examples, held_out, order, answerer, fingerprint })
+    }
+
+    /// Computes what the examples need of the reference, or reads it from `file` if it was computed for the same data and model before.
+    /// `progress` is told how many of how many examples are done.
+    ///
+    /// # Errors
+    /// [`AlignError`].
+    pub fn prepare(
+        &mut self,
+        file: PathBuf,
+        progress: &mut dyn FnMut(usize, usize),
+    ) -> Result<(), AlignError> {
+        let file = PreparedFile::new(file, self.fingerprint.clone());
+        if let Some(prepared) = file.read()
+            && prepared.len() == 2
+            && self.examples.restore(&prepared[0])
+            && self.held_out.restore(&prepared[1])
+        {
+            return Ok(());
+        }
+        let of_first = self.examples.count();
+        let all = of_first + self.held_out.count();
+        self.examples.prepare(&mut self.trainee, &mut |done| progress(done, all))?;
+        self.held_out.prepare(&mut self.trainee, &mut |done| progress(of_first + done, all))?;
+        let prepared = [self.examples.prepared(), self.held_out.prepared()];
+        self.trainee.forget_reference();
+        if prepared.iter().all(Vec::is_empty) { Ok(()) } else { file.write(&prepared) }
+    }
+
+    /// The model that learns.
+    pub fn trainee(&self) -> &Trainee {
+        &self.trainee
+    }
+
+    fn micro_batches(examples: &E, of: &[usize], most: usize) -> Vec<std::ops::Range<usize>> {
+        groups(&of.iter().map(|example| examples.rows(*example)).collect::<Vec<_>>(), most)
+    }
+}
+
+impl<E: Examples> Training for Offline<E> {
+    fn step(&mut self, step: u64, rate_factor: f64) -> Result<StepOutcome, AlignError> {
+        let count = self.configuration.batch.examples;
+        let of_step = self.order.examples(step * count as u64, count);
+        let divisor = self.examples.begin(&mut self.trainee, &of_step)?;
+        let mut outcome = StepOutcome::default();
+        let tokens: usize = of_step.iter().map(|example| self.examples.rows(*example)).sum();
+        outcome.tokens = tokens as u64;
+        outcome.model_flops = self.trainee.flops_per_token() * tokens as f64;
+        if divisor == 0.0 {
+            outcome.skipped = Some("none of the step's tokens is to be learnt".to_owned());
+            return Ok(outcome);
+        }
+        for range in Self::micro_batches(&self.examples, &of_step, self.configuration.batch.micro_tokens) {
+            let micro = &of_step[range];
+            let targets =
+                self.examples.judge(&mut self.trainee, micro, divisor, true, &mut outcome.measures)?;
+            outcome.targets += targets as u64;
+        }
+        outcome.loss = outcome.measures.take_mean("loss").unwrap_or_default();
+        let update = self.trainee.update(rate_factor)?;
+        for (what, value) in [("the loss", outcome.loss), ("the gradient's norm", update.norm)] {
+            if !value.is_finite() {
+                let hint = self.trainee.why_not_finite();
+                return Err(AlignError::NonFinite { step: step + 1, what, value, examples: of_step, hint });
+            }
+        }
+        outcome.gradient_norm = update.norm;
+        outcome.clipped = update.clipped;
+        Ok(outcome)
+    }
+
+    fn held_out(&mut self) -> Result<Option<HeldOut>, AlignError> {
+        let count = self.held_out.count();
+        if count == 0 {
+            return Ok(None);
+        }
+        let mut measures = Measures::default();
+        let all: Vec<usize> = (0..count).collect();
+        // Losses that depend on the other examples of a step do so here as well.
+        for of_step in all.chunks(self.configuration.batch.examples) {
+            let divisor = self.held_out.begin(&mut self.trainee, of_step)?;
+            for range in Self::micro_batches(&self.held_out, of_step, self.configuration.batch.micro_tokens) {
+                self.held_out.judge(&mut self.trainee, &of_step[range], divisor, false, &mut measures)?;
+            }
+        }
+        Ok(Some(HeldOut { examples: count as u64, measures }))
+    }
+
+    fn samples(&mut self) -> Result<Vec<(String, String)>, AlignError> {
+        let Some(answerer) = &mut self.answerer else { return Ok(Vec::new()) };
+        let source = if self.held_out.count() > 0 { &self.held_out } else { &self.examples };
+        let prompts: Vec<&[u32]> =
+            (0..source.count()).filter_map(|example| source.prompt(example)).take(SAMPLES).collect();
+        answerer.answers(&self.trainee, &prompts)
+    }
+
+    fn write(&self, folder: &Path) -> Result<FileSums, CheckpointError> {
+        self.trainee.write(folder)
+    }
+
+    fn load(&mut self, checkpoint: &Checkpoint) -> Result<(), AlignError> {
+        self.trainee.load(&checkpoint.path, checkpoint.state.updates)
+    }
+
+    fn updates(&self) -> u64 {
+        self.trainee.updates()
+    }
+
+    fn fingerprint(&self) -> String {
+        self.fingerprint.clone()
+    }
+}

@@ -1,0 +1,203 @@
+//! The updates of a step: clipped policy gradients over minibatches of its answers.
+
+use zhenjin_tensor::{ScoreGradient, TokenScore};
+
+use super::Online;
+use super::episode::Episode;
+use crate::configuration::DivergencePlace;
+use crate::error::AlignError;
+use crate::losses::policy::{Clip, DivergenceEstimator};
+use crate::measures::Measures;
+use crate::order::Generator;
+use crate::packed::{Packed, groups};
+use crate::run::StepOutcome;
+
+/// The least and the greatest ratio of probabilities of a step.
+#[derive(Debug)]
+struct Ratios {
+    least: f64,
+    greatest: f64,
+}
+
+impl Online {
+    /// Learns from the answers, as often as the configuration says.
+    pub(super) fn learn(
+        &mut self,
+        step: u64,
+        rate_factor: f64,
+        episodes: &mut [Episode],
+        outcome: &mut StepOutcome,
+    ) -> Result<(), AlignError> {
+        let mut ratios = Ratios { least: f64::INFINITY, greatest: f64::NEG_INFINITY };
+        let mut updates = 0;
+        for epoch in 0..self.policy.epochs {
+            let place = step * self.policy.epochs as u64 + epoch as u64;
+            let order = match self.policy.minibatches {
+                1 => (0..episodes.len()).collect(),
+                _ => Generator::of(self.configuration.seed, "minibatches", place).shuffled(episodes.len()),
+            };
+            let size = order.len().div_ceil(self.policy.minibatches);
+            for minibatch in order.chunks(size.max(1)) {
+                let of_minibatch: Vec<&Episode> = minibatch
+                    .iter()
+                    .map(|index| &episodes[*index])
+                    .filter(|episode| episode.counts)
+                    .collect();
+                let is_first = epoch == 0 && updates == 0;
+                let loss = self.minibatch(&of_minibatch, is_first, &mut ratios, &mut outcome.measures)?;
+                let Some(loss) = loss else { continue };
+                updates += 1;
+                let update = self.parts.trainee.update(rate_factor)?;
+                for (what, value) in [("the loss", loss), ("the gradient's norm", update.norm)] {
+                    if !value.is_finite() {
+                        let hint = self.parts.trainee.why_not_finite();
+                        let examples = of_minibatch.iter().map(|episode| episode.task).collect();
+                        return Err(AlignError::NonFinite { step: step + 1, what, value, examples, hint });
+                    }
+                }
+                outcome.loss = loss;
+                outcome.gradient_norm = outcome.gradient_norm.max(update.norm);
+                outcome.clipped |= update.clipped;
+                if let Some(critic) = &mut self.parts.critic {
+                    critic.learn(&of_minibatch, &self.parts.tasks, rate_factor, &mut outcome.measures)?;
+                }
+            }
+        }
+        if updates == 0 {
+            let reason = "no answer of the step has an advantage: all rewards of each prompt are equal, or no answer counts";
+            outcome.skipped = Some(reason.to_owned());
+        } else {
+            outcome.measures.add("ratio_least", ratios.least);
+            outcome.measures.add("ratio_greatest", ratios.greatest);
+        }
+        Ok(())
+    }
+
+    /// Adds the gradient of some answers; their loss, or `None` if nothing is to be learnt from them.
+    fn minibatch(
+        &mut self,
+        episodes: &[&Episode],
+        is_first: bool,
+        ratios: &mut Ratios,
+        measures: &mut Measures,
+    ) -> Result<Option<f64>, AlignError> {
+        let policy = self.policy;
+        let in_loss = policy.kl > 0.0 && policy.kl_in == DivergencePlace::Loss;
+        let all_tokens: usize = episodes.iter().map(|episode| episode.answer.tokens.len()).sum();
+        // An answer without advantage has no gradient; it still counts in the means.
+        let learnt: Vec<&Episode> = episodes
+            .iter()
+            .filter(|episode| in_loss || episode.advantages.iter().any(|advantage| *advantage != 0.0))
+            .copied()
+            .collect();
+        if learnt.is_empty() {
+            return Ok(None);
+        }
+        let is_exact = is_first && self.is_exact();
+        let tasks = &self.parts.tasks;
+        let losses = TokenLosses {
+            clip: Clip {
+                low: policy.clip_low,
+                high: policy.clip_high,
+                dual: if policy.dual_clip == 0.0 { f64::INFINITY } else { policy.dual_clip },
+            },
+            kl: if in_loss { policy.kl } else { 0.0 },
+            estimator: policy.kl_estimator,
+        };
+        let sizes: Vec<usize> = learnt.iter().map(|episode| episode.rows(tasks)).collect();
+        let mut loss = 0.0;
+        for range in groups(&sizes, self.configuration.batch.micro_tokens) {
+            let mut packed = Packed::default();
+            let mut rows = Vec::new();
+            for episode in &learnt[range.clone()] {
+                packed.push_answer(&tasks[episode.task].prompt, &episode.answer.tokens);
+                let tokens = episode.answer.tokens.len();
+                let weight =
+                    policy.aggregation.weight(tokens, episodes.len(), all_tokens, self.rollout.max_tokens);
+                rows.resize(packed.tokens.len() - tokens, None);
+                rows.extend((0..tokens).map(|token| Some(Row::of(episode, token, weight))));
+            }
+            let slope = |row: usize, score: TokenScore| {
+                let slope = rows[row].map_or(0.0, |row| losses.of(&row, score).slope);
+                ScoreGradient { log_probability: slope as f32, log_sum_exp: 0.0 }
+            };
+            let scores = self.parts.trainee.accumulate_rows(&packed, &slope)?;
+            for (document, answer) in packed.documents().zip(range) {
+                for (token, row) in document.clone().filter(|row| rows[*row].is_some()).enumerate() {
+                    let (Some(of_row), score) = (rows[row], scores[row]) else { continue };
+                    if is_exact && score.log_probability.to_bits() != of_row.old.to_bits() {
+                        let (now, then) = (score.log_probability, of_row.old);
+                        return Err(AlignError::Ratio { answer, token, now, then });
+                    }
+                    let TokenLoss { loss: value, ratio, clipped, .. } = losses.of(&of_row, score);
+                    loss += value;
+                    (ratios.least, ratios.greatest) = (ratios.least.min(ratio), ratios.greatest.max(ratio));
+                    measures.add("ratio_mean", ratio);
+                    measures.add("clipped_tokens", f64::from(u8::from(clipped)));
+                }
+            }
+        }
+        Ok(Some(loss))
+    }
+}
+
+/// A token of an answer as the loss sees it.
+#[derive(Clone, Copy, Debug)]
+struct Row {
+    old: f32,
+    reference: f32,
+    advantage: f64,
+    /// Of the mismatch between the engine's numbers and the learner's.
+    correction: f64,
+    /// The token's share of the loss.
+    weight: f64,
+}
+
+impl Row {
+    fn of(episode: &Episode, token: usize, weight: f64) -> Row {
+        Row {
+            old: episode.old[token],
+            reference: episode.reference.get(token).copied().unwrap_or(f32::NAN),
+            advantage: episode.advantages.get(token).copied().unwrap_or(0.0),
+            correction: episode.corrections.get(token).copied().unwrap_or(1.0),
+            weight,
+        }
+    }
+}
+
+/// The weighted loss of a token.
+#[derive(Clone, Copy, Debug)]
+struct TokenLoss {
+    loss: f64,
+    slope: f64,
+    ratio: f64,
+    clipped: bool,
+}
+
+/// How the tokens of answers are judged.
+struct TokenLosses {
+    clip: Clip,
+    /// Weight of the divergence in the loss.
+    kl: f64,
+    estimator: DivergenceEstimator,
+}
+
+impl TokenLosses {
+    fn of(&self, row: &Row, score: TokenScore) -> TokenLoss {
+        let log_ratio = f64::from(score.log_probability) - f64::from(row.old);
+        let of = self.clip.loss(log_ratio, row.advantage);
+        let (mut loss, mut slope) = (row.correction * of.loss, row.correction * of.slope);
+        if self.kl > 0.0 {
+            let now = f64::from(score.log_probability);
+            let (divergence, by_token) = self.estimator.of(now, f64::from(row.reference));
+            loss += self.kl * divergence;
+            slope += self.kl * by_token;
+        }
+        TokenLoss {
+            loss: row.weight * loss,
+            slope: row.weight * slope,
+            ratio: log_ratio.exp(),
+            clipped: of.clipped,
+        }
+    }
+}

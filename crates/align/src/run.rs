@@ -1,0 +1,309 @@
+//! The loop of a run: steps, measurements, sample texts, checkpoints; what a step is, the method says.
+//!
+//! A run is a function of its configuration, its model and its data: a killed run that goes on from a checkpoint ends with the bits of an
+//! undisturbed one.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use zhenjin_train::checkpoint::{Best, Checkpoint, CheckpointError, Checkpoints, FileSums, RunState};
+use zhenjin_train::configuration::differing_keys;
+use zhenjin_train::energy::EnergyMeter;
+use zhenjin_train::metrics::{Event, HeldOutMetrics, Observer, SampleText, StepMetrics};
+use zhenjin_train::training::{Gauges, Outcome};
+
+use crate::configuration::Configuration;
+use crate::error::AlignError;
+use crate::measures::Measures;
+
+/// What a step did.
+#[derive(Clone, Debug, Default)]
+pub struct StepOutcome {
+    /// The loss that was differentiated.
+    pub loss: f64,
+    /// Tokens that were read or written.
+    pub tokens: u64,
+    /// Tokens that the loss is of.
+    pub targets: u64,
+    /// Norm of the gradient before clipping; of several updates the greatest.
+    pub gradient_norm: f64,
+    /// Whether it was clipped.
+    pub clipped: bool,
+    /// Operations by the model's formula.
+    pub model_flops: f64,
+    /// What else was measured.
+    pub measures: Measures,
+    /// What a reader of the log should know.
+    pub notes: Vec<String>,
+    /// Why the weights did not change, if they did not.
+    pub skipped: Option<String>,
+}
+
+/// Held-out examples, measured.
+#[derive(Clone, Debug, Default)]
+pub struct HeldOut {
+    /// How many.
+    pub examples: u64,
+    /// Their means; `loss` is the training loss.
+    pub measures: Measures,
+}
+
+/// A method with its model and its data.
+pub trait Training {
+    /// Makes step `step`, counted from 0, with learning rates times `rate_factor`.
+    ///
+    /// # Errors
+    /// [`AlignError`] when the step cannot be made; the run ends.
+    fn step(&mut self, step: u64, rate_factor: f64) -> Result<StepOutcome, AlignError>;
+
+    /// Measures examples that are not trained on; `None` if there are none.
+    ///
+    /// # Errors
+    /// [`AlignError`]; the run ends.
+    fn held_out(&mut self) -> Result<Option<HeldOut>, AlignError>;
+
+    /// Prompts and what the model answers now.
+    ///
+    /// # Errors
+    /// Why there are none; the run goes on.
+    fn samples(&mut self) -> Result<Vec<(String, String)>, AlignError>;
+
+    /// Writes what a checkpoint holds beside its state.
+    ///
+    /// # Errors
+    /// [`CheckpointError`].
+    fn write(&self, folder: &Path) -> Result<FileSums, CheckpointError>;
+
+    /// Takes over a checkpoint.
+    ///
+    /// # Errors
+    /// [`AlignError`] when a file of it cannot be read or does not fit.
+    fn load(&mut self, checkpoint: &Checkpoint) -> Result<(), AlignError>;
+
+    /// Updates of the weights so far.
+    fn updates(&self) -> u64;
+
+    /// What earlier steps left to be remembered, as bits.
+    fn memory(&self) -> Vec<[u64; 2]> {
+        Vec::new()
+    }
+
+    /// Takes that over.
+    fn remember(&mut self, _: &[[u64; 2]]) {}
+
+    /// Changes with the data and the model that the run begins with.
+    fn fingerprint(&self) -> String;
+}
+
+/// A run of a method.
+pub struct Run<T> {
+    configuration: Configuration,
+    training: T,
+    checkpoints: Checkpoints,
+    last_checkpoint: Option<PathBuf>,
+    state: RunState,
+    gauges: Gauges,
+}
+
+impl<T> std::fmt::Debug for Run<T> {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Run").field("step", &self.state.step).finish_non_exhaustive()
+    }
+}
+
+impl<T: Training> Run<T> {
+    /// A run before its first step, or where `checkpoint` was saved. Checkpoints go into `folder/checkpoints`.
+    ///
+    /// # Errors
+    /// [`AlignError::OtherConfiguration`], [`AlignError::OtherData`], and when the checkpoint cannot be read.
+    pub fn new(
+        configuration: Configuration,
+        training: T,
+        folder: &Path,
+        gauges: Gauges,
+        checkpoint: Option<&Checkpoint>,
+    ) -> Result<Run<T>, AlignError> {
+        let state = RunState::new(configuration.to_toml(), training.fingerprint());
+        let checkpoints = Checkpoints::new(&folder.join("checkpoints"), configuration.intervals.keep);
+        let mut run = Run { configuration, training, checkpoints, last_checkpoint: None, state, gauges };
+        if let Some(checkpoint) = checkpoint {
+            run.load(checkpoint)?;
+        }
+        Ok(run)
+    }
+
+    fn load(&mut self, checkpoint: &Checkpoint) -> Result<(), AlignError> {
+        let (path, state) = (&checkpoint.path, &checkpoint.state);
+        let theirs = Configuration::from_toml(&state.configuration, path)?;
+        let mut keys = differing_keys(&self.configuration, &theirs);
+        keys.retain(|(key, ..)| !key.starts_with("intervals."));
+        if !keys.is_empty() {
+            return Err(AlignError::OtherConfiguration { checkpoint: path.clone(), keys });
+        }
+        if state.data != self.state.data {
+            let (ours, theirs) = (self.state.data.clone(), state.data.clone());
+            return Err(AlignError::OtherData { checkpoint: path.clone(), ours, theirs });
+        }
+        self.training.load(checkpoint)?;
+        self.training.remember(&state.window);
+        self.state = RunState {
+            files: BTreeMap::new(),
+            window: Vec::new(),
+            configuration: self.state.configuration.clone(),
+            ..state.clone()
+        };
+        self.last_checkpoint = Some(path.clone());
+        Ok(())
+    }
+
+    /// The method.
+    pub fn training(&self) -> &T {
+        &self.training
+    }
+
+    /// Steps made.
+    pub fn steps(&self) -> u64 {
+        self.state.step
+    }
+
+    /// The newest checkpoint, if one was saved.
+    pub fn last_checkpoint(&self) -> Option<&Path> {
+        self.last_checkpoint.as_deref()
+    }
+
+    /// Trains until the schedule's last step, or until `stop` says so between two steps; then saves.
+    ///
+    /// # Errors
+    /// [`AlignError`]; checkpoints that cannot be saved end the run only if nothing would be left of it.
+    pub fn run(
+        &mut self,
+        observers: &mut [Box<dyn Observer>],
+        stop: &dyn Fn() -> bool,
+    ) -> Result<Outcome, AlignError> {
+        let steps = self.configuration.schedule.steps;
+        if self.state.step == 0 && self.configuration.intervals.held_out > 0 {
+            self.measure(observers)?;
+        }
+        while self.state.step < steps {
+            if stop() {
+                self.save(observers, true)?;
+                return Ok(Outcome::Stopped { step: self.state.step });
+            }
+            let (metrics, notes) = self.step()?;
+            let step = metrics.step;
+            tell(observers, &Event::Step(metrics))?;
+            notes.into_iter().try_for_each(|text| tell(observers, &Event::Note { step, text }))?;
+            let is_due = |interval: u64| step == steps || (interval > 0 && step.is_multiple_of(interval));
+            let intervals = self.configuration.intervals;
+            let mut loss = None;
+            if intervals.held_out > 0 && is_due(intervals.held_out) {
+                loss = self.measure(observers)?;
+            }
+            if intervals.samples > 0 && is_due(intervals.samples) {
+                self.sample(observers)?;
+            }
+            if is_due(intervals.checkpoint) {
+                self.note_best(loss);
+                self.save(observers, step == steps)?;
+            }
+        }
+        observers.iter_mut().try_for_each(|observer| observer.flush())?;
+        Ok(Outcome::Finished)
+    }
+
+    fn step(&mut self) -> Result<(StepMetrics, Vec<String>), AlignError> {
+        let started = Instant::now();
+        let rate_factor = self.configuration.schedule.factor(self.state.step);
+        let outcome = self.training.step(self.state.step, rate_factor)?;
+        self.state.step += 1;
+        self.state.tokens += outcome.tokens;
+        self.state.updates = self.training.updates();
+        let seconds = started.elapsed().as_secs_f64();
+        let gauges = &mut self.gauges;
+        let metrics = StepMetrics {
+            step: self.state.step,
+            tokens: self.state.tokens,
+            loss: outcome.loss,
+            z_loss: 0.0,
+            gradient_norm: outcome.gradient_norm,
+            clipped: outcome.clipped,
+            learning_rate: self.configuration.optimiser.learning_rate * rate_factor,
+            seconds,
+            tokens_per_second: outcome.tokens as f64 / seconds,
+            model_flops: outcome.model_flops,
+            peak_fraction: gauges.peak_flops.map(|peak| outcome.model_flops / seconds / peak),
+            resident_bytes: gauges.resident_bytes.as_ref().and_then(|read| read()),
+            energy: gauges.energy.as_mut().map(EnergyMeter::since_last),
+            network: None,
+            targets: outcome.targets,
+            routers: None,
+            measures: outcome.measures.means(),
+            skipped: outcome.skipped,
+        };
+        Ok((metrics, outcome.notes))
+    }
+
+    /// Measures held-out examples; their loss.
+    fn measure(&mut self, observers: &mut [Box<dyn Observer>]) -> Result<Option<f64>, AlignError> {
+        let Some(HeldOut { examples, measures }) = self.training.held_out()? else { return Ok(None) };
+        let step = self.state.step;
+        let measures = measures.means();
+        let loss = measures.get("loss").copied();
+        tell(observers, &Event::HeldOut(HeldOutMetrics { step, examples, measures }))?;
+        Ok(loss)
+    }
+
+    fn sample(&mut self, observers: &mut [Box<dyn Observer>]) -> Result<(), AlignError> {
+        let step = self.state.step;
+        match self.training.samples() {
+            Ok(samples) => samples.into_iter().try_for_each(|(prompt, text)| {
+                tell(observers, &Event::Sample(SampleText { step, prompt, text }))
+            }),
+            Err(error) => tell(observers, &Event::Note { step, text: format!("no sample texts: {error}") }),
+        }
+    }
+
+    /// Remembers the coming checkpoint as the best if its held-out loss is lower than all before.
+    fn note_best(&mut self, loss: Option<f64>) {
+        let is_lower = |loss: &f64| self.state.best.is_none_or(|best| *loss < best.loss());
+        if let Some(loss) = loss.filter(is_lower) {
+            self.state.best = Some(Best { step: self.state.step, loss_bits: loss.to_bits() });
+        }
+    }
+
+    /// Saves a checkpoint. Where it cannot be saved and is not `needed`, the observers are told and the run goes on.
+    fn save(&mut self, observers: &mut [Box<dyn Observer>], needed: bool) -> Result<(), AlignError> {
+        let state = RunState { window: self.training.memory(), ..self.state.clone() };
+        let step = state.step;
+        let training = &self.training;
+        let mut flushed = Ok(());
+        let saved = self.checkpoints.save(state, &mut |folder| training.write(folder), &mut || {
+            flushed = observers.iter_mut().try_for_each(|observer| observer.flush());
+            match &flushed {
+                Ok(()) => Ok(()),
+                Err(error) => Err(CheckpointError::Damaged {
+                    path: PathBuf::from("the run's log"),
+                    problem: error.to_string(),
+                }),
+            }
+        });
+        flushed?;
+        match saved {
+            Ok(path) => {
+                tell(observers, &Event::Checkpoint { step, path: path.clone() })?;
+                self.last_checkpoint = Some(path);
+                Ok(())
+            }
+            Err(error) if needed => Err(error.into()),
+            Err(error) => {
+                let text = format!("no checkpoint was saved: {error}; it is tried again at the next one");
+                tell(observers, &Event::Note { step, text })
+            }
+        }
+    }
+}
+
+fn tell(observers: &mut [Box<dyn Observer>], event: &Event) -> Result<(), AlignError> {
+    Ok(observers.iter_mut().try_for_each(|observer| observer.event(event))?)
+}

@@ -1,0 +1,576 @@
+//! A model that learns: its weights or an adapter to it, perhaps with a head for values, and the optimiser's state.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use zhenjin_model::write::{NewTensor, WrittenFile, config_json, write_safetensors, write_tensors};
+use zhenjin_model::{
+    Adapter, AdapterValues, FreshAdapter, LayerWeightName, Learned, Learner, LearnerOptions, LoadOptions,
+    Model, ModelFile, TokenBatch, Weight, Weights, WrittenAdapter,
+};
+use zhenjin_tensor::{Dtype, Gradients, ParameterId, ParameterShape, ScoreGradient, TokenScore, Vector};
+use zhenjin_train::checkpoint::{
+    CheckpointError, FileSum, FileSums, OPTIMISER_FILE, OptimiserFile, WEIGHTS_FILE, write_file,
+    write_optimiser,
+};
+use zhenjin_train::configuration::{OptimiserKind, OptimiserSection};
+use zhenjin_train::optimiser::{Description, Optimiser, Parameter, Rule, Shard, StepNumbers, describe};
+
+use crate::configuration::{Projections, TuningKind, TuningSection};
+use crate::error::AlignError;
+use crate::packed::Packed;
+
+/// The file of a head for values: one tensor `score.weight`, `[1, hidden_size]`, in f32.
+pub const VALUES_FILE: &str = "score.safetensors";
+const VALUES_TENSOR: &str = "score.weight";
+const CONFIG_FILE: &str = "config.json";
+const TILE_ROWS: usize = 16;
+
+/// Rows whose values are asked for, in documents one after the other.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ValueBatch {
+    tokens: Vec<u32>,
+    lengths: Vec<usize>,
+    /// A row that is asked for has a target; which does not matter.
+    wanted: Vec<Option<u32>>,
+}
+
+impl ValueBatch {
+    /// Adds a document, of which the value at its last token is asked for.
+    pub fn push_last(&mut self, tokens: &[u32]) {
+        self.push(tokens, tokens.len().saturating_sub(1));
+    }
+
+    /// Adds a prompt with an answer, of which the values before each token of the answer are asked for.
+    pub fn push_answer(&mut self, prompt: &[u32], answer: &[u32]) {
+        let mut tokens = prompt.to_vec();
+        tokens.extend(answer);
+        tokens.pop();
+        self.push(&tokens, prompt.len().saturating_sub(1));
+    }
+
+    fn push(&mut self, tokens: &[u32], first_wanted: usize) {
+        self.tokens.extend(tokens);
+        self.lengths.push(tokens.len());
+        self.wanted.extend((0..tokens.len()).map(|row| (row >= first_wanted).then_some(0)));
+    }
+
+    fn batch(&self) -> TokenBatch<'_> {
+        TokenBatch { tokens: &self.tokens, document_lengths: &self.lengths, targets: &self.wanted }
+    }
+}
+
+/// What an update did.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Update {
+    /// Norm of the gradient before clipping.
+    pub norm: f64,
+    /// Whether it was clipped.
+    pub clipped: bool,
+}
+
+/// How a model begins to learn.
+pub struct TraineeOptions {
+    /// Which weights learn.
+    pub tuning: TuningSection,
+    /// What an update does.
+    pub optimiser: OptimiserSection,
+    /// Of a new adapter.
+    pub seed: u64,
+    /// Instructions and threads.
+    pub load: LoadOptions,
+    /// Tokens that the tokenizer has.
+    pub usable_vocabulary: usize,
+    /// So many layers are computed again on the way back.
+    pub recomputed_layers: usize,
+    /// What the adapter's settings call the model.
+    pub base_name: String,
+    /// Small files that every checkpoint of whole weights has as well: the tokenizer's. Names and contents.
+    pub companions: Vec<(String, Vec<u8>)>,
+}
+
+impl std::fmt::Debug for TraineeOptions {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("TraineeOptions").field("tuning", &self.tuning).finish_non_exhaustive()
+    }
+}
+
+/// A model that learns. See the head of this file.
+#[derive(Debug)]
+pub struct Trainee {
+    model: Arc<Model>,
+    adapter: Option<Arc<Adapter>>,
+    values: Option<Vector>,
+    /// What an adapter without updates is measured against: the adapter that training began with, if there was one.
+    reference_adapter: Option<Arc<Adapter>>,
+    /// The weights that full training began with, as long as somebody needs them.
+    reference_model: Option<Arc<Model>>,
+    learner: Learner,
+    optimiser: Optimiser,
+    gradients: Gradients,
+    options: TraineeOptions,
+    has_pending: bool,
+}
+
+impl Trainee {
+    /// A model before its first update. `adapter` continues one that was trained before; a head for values learns as well if it is given.
+    ///
+    /// # Errors
+    /// [`AlignError::Input`] when all weights are to learn and they are not in f32; [`AlignError::Model`].
+    pub fn new(
+        model: Arc<Model>,
+        adapter: Option<&AdapterValues>,
+        values: Option<Vec<f32>>,
+        options: TraineeOptions,
+    ) -> Result<Trainee, AlignError> {
+        let config = &model.config;
+        let base = model.weights.parameters().count();
+        let is_full = options.tuning.kind == TuningKind::Full;
+        let load = &options.load;
+        let pack = |values: &AdapterValues| values.pack(load.simd, &load.team);
+        let (learning, reference_adapter) = match (is_full, adapter) {
+            (true, Some(_)) => {
+                let problem =
+                    "an adapter cannot be trained further together with all weights: merge it first";
+                return Err(AlignError::Input(problem.to_owned()));
+            }
+            (true, None) => {
+                check_floats(&model)?;
+                (None, None)
+            }
+            (false, Some(values)) => (Some(pack(values)?), Some(Arc::new(pack(values)?))),
+            (false, None) => (Some(pack(&fresh(&options.tuning).values(config, options.seed)?)?), None),
+        };
+        let adapter = learning.map(|adapter| Arc::new(adapter.with_parameters(base)));
+        let of_adapter = adapter.as_ref().map_or(0, |adapter| adapter.parameters().count());
+        let values =
+            values.map(|values| Vector::from(values).with_parameter(ParameterId((base + of_adapter) as u32)));
+        if let Some(values) = &values
+            && values.len() != config.hidden_size
+        {
+            return Err(AlignError::Input(format!(
+                "the head for values has {} numbers, but the model's hidden size is {}",
+                values.len(),
+                config.hidden_size
+            )));
+        }
+        let learned =
+            Learned::from(&model.weights).with_adapter(adapter.as_deref()).with_values(values.as_ref());
+        let shapes = learned.parameter_shapes();
+        let gradients = Gradients::of_some(&shapes, |id| is_full || id.0 as usize >= base)?;
+        let descriptions = descriptions(&model, &shapes, adapter.as_deref(), is_full);
+        let shards = descriptions.iter().enumerate().filter(|(parameter, _)| is_full || *parameter >= base);
+        let shards = shards
+            .map(|(parameter, description)| Shard { parameter, elements: 0..description.elements })
+            .collect();
+        let optimiser = Optimiser::of_descriptions(descriptions, &options.optimiser, shards)?;
+        let learner = Learner::new(config, LearnerOptions { load: options.load.clone(), recompute: false })?
+            .with_recomputed_layers(options.recomputed_layers)
+            .with_usable_vocabulary(options.usable_vocabulary);
+        Ok(Trainee {
+            reference_adapter,
+            reference_model: None,
+            learner,
+            optimiser,
+            gradients,
+            options,
+            model,
+            adapter,
+            values,
+            has_pending: false,
+        })
+    }
+
+    /// Keeps `model`, the weights that full training begins with, to measure against.
+    #[must_use]
+    pub fn with_reference(self, model: Arc<Model>) -> Trainee {
+        Trainee { reference_model: Some(model), ..self }
+    }
+
+    /// Lets go of the reference's weights: nobody needs them any more.
+    pub fn forget_reference(&mut self) {
+        self.reference_model = None;
+    }
+
+    /// The model; the one that learns, if all weights do.
+    pub fn model(&self) -> &Arc<Model> {
+        &self.model
+    }
+
+    /// The adapter that learns.
+    pub fn adapter(&self) -> Option<&Arc<Adapter>> {
+        self.adapter.as_ref()
+    }
+
+    /// Tokens that the tokenizer has.
+    pub fn usable_vocabulary(&self) -> usize {
+        self.options.usable_vocabulary
+    }
+
+    /// The fingerprint of the model as it was loaded.
+    pub fn base_fingerprint(&self) -> String {
+        self.model.fingerprint.to_string()
+    }
+
+    /// Updates so far.
+    pub fn updates(&self) -> u64 {
+        self.optimiser.updates()
+    }
+
+    /// Operations for each token that is learnt from: 2 for each parameter that multiplies on the way forward, as many for the derivatives by
+    /// activations, and as many for those by weights that learn (Chowdhery et al. 2022, appendix B; attention is left out).
+    pub fn flops_per_token(&self) -> f64 {
+        let factor = if self.options.tuning.kind == TuningKind::Full { 6.0 } else { 4.0 };
+        factor / 2.0 * self.forward_flops_per_token()
+    }
+
+    /// Operations of a forward pass for each token.
+    pub fn forward_flops_per_token(&self) -> f64 {
+        2.0 * self.model.config.parameters() as f64
+    }
+
+    /// Scores of the targets by the model as it is.
+    ///
+    /// # Errors
+    /// [`AlignError::Model`].
+    pub fn scores(&mut self, packed: &Packed) -> Result<Vec<TokenScore>, AlignError> {
+        let learned = Learned::from(&self.model.weights).with_adapter(self.adapter.as_deref());
+        Ok(self.learner.score(learned, &packed.batch())?)
+    }
+
+    /// Scores by the model that training began with.
+    ///
+    /// # Errors
+    /// [`AlignError::Model`]; [`AlignError::Input`] when its weights are not there any more.
+    pub fn reference_scores(&mut self, packed: &Packed) -> Result<Vec<TokenScore>, AlignError> {
+        let is_full = self.options.tuning.kind == TuningKind::Full;
+        let weights = match (&self.reference_model, is_full && self.updates() > 0) {
+            (Some(model), _) => &model.weights,
+            (None, false) => &self.model.weights,
+            (None, true) => {
+                let problem = "the weights that training began with are not in memory, but they are needed to measure against";
+                return Err(AlignError::Input(problem.to_owned()));
+            }
+        };
+        let learned = Learned::from(weights).with_adapter(self.reference_adapter.as_deref());
+        Ok(self.learner.score(learned, &packed.batch())?)
+    }
+
+    /// Adds the derivatives of a loss whose derivative by each target's score depends on that score alone.
+    ///
+    /// # Errors
+    /// [`AlignError::Model`].
+    pub fn accumulate_rows(
+        &mut self,
+        packed: &Packed,
+        slope: &(dyn Fn(usize, TokenScore) -> ScoreGradient + Sync),
+    ) -> Result<Vec<TokenScore>, AlignError> {
+        self.has_pending = true;
+        let learned = Learned::from(&self.model.weights).with_adapter(self.adapter.as_deref());
+        Ok(self.learner.accumulate(learned, &packed.batch(), slope, &mut self.gradients)?)
+    }
+
+    /// Adds the derivatives of a loss that depends on all scores of the batch together.
+    ///
+    /// # Errors
+    /// [`AlignError::Model`].
+    pub fn accumulate(
+        &mut self,
+        packed: &Packed,
+        slopes: &mut dyn FnMut(&[TokenScore]) -> Vec<ScoreGradient>,
+    ) -> Result<Vec<TokenScore>, AlignError> {
+        self.has_pending = true;
+        let learned = Learned::from(&self.model.weights).with_adapter(self.adapter.as_deref());
+        Ok(self.learner.accumulate_together(learned, &packed.batch(), slopes, &mut self.gradients)?)
+    }
+
+    /// Values of the rows that are asked for.
+    ///
+    /// # Errors
+    /// [`AlignError::Model`], without a head for values.
+    pub fn values(&mut self, batch: &ValueBatch) -> Result<Vec<f32>, AlignError> {
+        let learned = Learned::from(&self.model.weights)
+            .with_adapter(self.adapter.as_deref())
+            .with_values(self.values.as_ref());
+        Ok(self.learner.values(learned, &batch.batch())?)
+    }
+
+    /// Adds the derivatives of a loss of the values.
+    ///
+    /// # Errors
+    /// As for [`Trainee::values`].
+    pub fn accumulate_values(
+        &mut self,
+        batch: &ValueBatch,
+        slopes: &mut dyn FnMut(&[f32]) -> Vec<f32>,
+    ) -> Result<Vec<f32>, AlignError> {
+        self.has_pending = true;
+        let learned = Learned::from(&self.model.weights)
+            .with_adapter(self.adapter.as_deref())
+            .with_values(self.values.as_ref());
+        Ok(self.learner.accumulate_values(learned, &batch.batch(), slopes, &mut self.gradients)?)
+    }
+
+    /// Makes an update by the gradients that were added, and forgets them. Where their norm is not finite, nothing changes.
+    ///
+    /// # Errors
+    /// [`AlignError::WeightsInUse`] while somebody else has the weights; [`AlignError::Tensor`].
+    pub fn update(&mut self, rate_factor: f64) -> Result<Update, AlignError> {
+        let team = Arc::clone(&self.options.load.team);
+        let norm = self.gradients.squared_norm(&team).sqrt();
+        if !norm.is_finite() {
+            return Ok(Update { norm, clipped: false });
+        }
+        let clip = self.options.optimiser.clip;
+        let clipped = clip > 0.0 && norm > clip;
+        let gradient_factor = if clipped { (clip / norm) as f32 } else { 1.0 };
+        let numbers = StepNumbers { gradient_factor, rate_factor };
+        let is_full = self.options.tuning.kind == TuningKind::Full;
+        // The weights of a frozen model are not touched, and may be in use.
+        let mut frozen = Vec::new();
+        let mut parameters: Vec<&mut [f32]> = Vec::with_capacity(self.gradients.len());
+        if is_full {
+            let model = Arc::get_mut(&mut self.model).ok_or(AlignError::WeightsInUse)?;
+            for (_, weight) in model.weights.parameters_mut() {
+                parameters.push(match weight {
+                    Weight::Matrix(matrix) => matrix.f32_packed_mut()?,
+                    Weight::Vector(vector) => &mut vector[..],
+                });
+            }
+        } else {
+            frozen.resize_with(self.model.weights.parameters().count(), Vec::<f32>::new);
+            parameters.extend(frozen.iter_mut().map(|nothing| &mut nothing[..]));
+        }
+        if let Some(adapter) = &mut self.adapter {
+            let adapter = Arc::get_mut(adapter).ok_or(AlignError::WeightsInUse)?;
+            for matrix in adapter.parameters_mut() {
+                parameters.push(matrix.f32_packed_mut()?);
+            }
+        }
+        parameters.extend(self.values.as_mut().map(|values| &mut values[..]));
+        let gradients = &self.gradients;
+        let parameters = parameters
+            .into_iter()
+            .enumerate()
+            .map(|(index, values)| Parameter { values, gradient: gradients.get(ParameterId(index as u32)) });
+        self.optimiser.step(parameters.collect(), numbers, &team)?;
+        self.gradients.clear(&team);
+        self.has_pending = false;
+        self.renew_adapter()?;
+        Ok(Update { norm, clipped })
+    }
+
+    /// Gives the adapter the fingerprint of its new numbers: the engine finds keys and values by it.
+    fn renew_adapter(&mut self) -> Result<(), AlignError> {
+        let Some(adapter) = &self.adapter else { return Ok(()) };
+        let values = adapter.values(&self.model.config)?;
+        let load = &self.options.load;
+        let base = self.model.weights.parameters().count();
+        self.adapter = Some(Arc::new(values.pack(load.simd, &load.team)?.with_parameters(base)));
+        Ok(())
+    }
+
+    /// Where a number that is not finite comes from, as far as parameters tell, and what helps.
+    pub fn why_not_finite(&self) -> String {
+        let parameter = self.model.weights.first_non_finite().map(|(name, index)| {
+            let name = zhenjin_model::names::Naming::HuggingFace.spell(name);
+            format!("element {index} of `{name}` is not finite")
+        });
+        let gradient = self.gradients.first_non_finite().map(|(id, index)| {
+            let descriptions = self.optimiser.descriptions();
+            let name = descriptions.get(id.0 as usize).map_or("?", |description| &description.name);
+            format!("the first gradient that is not finite is element {index} of that of `{name}`")
+        });
+        let found =
+            parameter.or(gradient).unwrap_or_else(|| "all parameters and gradients are finite".to_owned());
+        format!("{found}; a smaller optimiser.learning_rate may help")
+    }
+
+    /// Writes what it needs to go on.
+    ///
+    /// # Errors
+    /// [`CheckpointError`].
+    pub fn write(&self, folder: &Path) -> Result<FileSums, CheckpointError> {
+        self.write_as(folder, "")
+    }
+
+    /// As [`Trainee::write`], with `prefix` before the name of every file.
+    ///
+    /// # Errors
+    /// [`CheckpointError`].
+    pub fn write_as(&self, folder: &Path, prefix: &str) -> Result<FileSums, CheckpointError> {
+        let mut files = FileSums::new();
+        let named = |name: &str| format!("{prefix}{name}");
+        let path = |name: &str| folder.join(named(name));
+        let state: Vec<_> = self.optimiser.state().collect();
+        files.insert(named(OPTIMISER_FILE), sum(write_optimiser(&path(OPTIMISER_FILE), &state)?));
+        if let Some(values) = &self.values {
+            files.insert(named(VALUES_FILE), sum(write_values(&path(VALUES_FILE), values)?));
+        }
+        match &self.adapter {
+            Some(adapter) => {
+                let values = adapter.values(&self.model.config)?;
+                let written = values.write_matrices(&path(WrittenAdapter::TENSORS), &self.model.config)?;
+                files.insert(named(WrittenAdapter::TENSORS), sum(written));
+                let settings = values.settings_json(&self.options.base_name);
+                let name = named(WrittenAdapter::SETTINGS);
+                files.insert(name.clone(), write_file(folder, &name, settings.as_bytes())?);
+            }
+            None => {
+                let written = write_safetensors(
+                    &path(WEIGHTS_FILE),
+                    &self.model.config,
+                    &self.model.weights,
+                    &std::collections::BTreeMap::new(),
+                )?;
+                files.insert(named(WEIGHTS_FILE), sum(written));
+                let config = config_json(&self.model.config).map_err(|error| CheckpointError::Damaged {
+                    path: path(CONFIG_FILE),
+                    problem: error.to_string(),
+                })?;
+                let name = named(CONFIG_FILE);
+                files.insert(name.clone(), write_file(folder, &name, format!("{config:#}\n").as_bytes())?);
+                if prefix.is_empty() {
+                    for (name, contents) in &self.options.companions {
+                        files.insert(name.clone(), write_file(folder, name, contents)?);
+                    }
+                }
+            }
+        }
+        Ok(files)
+    }
+
+    /// Takes over what was written after `updates` updates.
+    ///
+    /// # Errors
+    /// [`AlignError`] when a file cannot be read or does not fit.
+    pub fn load(&mut self, folder: &Path, updates: u64) -> Result<(), AlignError> {
+        self.load_as(folder, "", updates)
+    }
+
+    /// As [`Trainee::load`], with `prefix` before the name of every file.
+    ///
+    /// # Errors
+    /// [`AlignError`].
+    pub fn load_as(&mut self, folder: &Path, prefix: &str, updates: u64) -> Result<(), AlignError> {
+        let path = |name: &str| folder.join(format!("{prefix}{name}"));
+        if let Some(values) = &mut self.values {
+            let read = read_values(&path(VALUES_FILE))?;
+            if read.len() != values.len() {
+                return Err(AlignError::Input(format!(
+                    "{} has {} numbers instead of {}",
+                    path(VALUES_FILE).display(),
+                    read.len(),
+                    values.len()
+                )));
+            }
+            values.copy_from_slice(&read);
+        }
+        if self.adapter.is_some() {
+            let config = &self.model.config;
+            let values =
+                AdapterValues::read(&path(WrittenAdapter::SETTINGS), &path(WrittenAdapter::TENSORS), config)?;
+            let load = &self.options.load;
+            let base = self.model.weights.parameters().count();
+            self.adapter = Some(Arc::new(values.pack(load.simd, &load.team)?.with_parameters(base)));
+        } else {
+            let file = ModelFile::open(&path(WEIGHTS_FILE))?;
+            let weights = Weights::load(&self.model.config, &file, &self.options.load)?;
+            Arc::get_mut(&mut self.model).ok_or(AlignError::WeightsInUse)?.weights = weights;
+        }
+        let arrays = OptimiserFile::open(&path(OPTIMISER_FILE))?;
+        self.optimiser
+            .restore(updates, |name| arrays.array(name))
+            .map_err(|error| AlignError::State { checkpoint: folder.to_owned(), error })
+    }
+}
+
+/// Full training changes every weight in place, which only floats of 32 bits can be.
+fn check_floats(model: &Model) -> Result<(), AlignError> {
+    let other = model.weights.parameters().find_map(|(name, weight)| match weight {
+        Weight::Matrix(matrix) if matrix.dtype() != Dtype::F32 => Some((name, matrix.dtype())),
+        _ => None,
+    });
+    match other {
+        None => Ok(()),
+        Some((name, dtype)) => Err(AlignError::Input(format!(
+            "all weights can be trained only in F32, but `{}` is in {dtype}: train an adapter, which leaves the model as it is, or convert \
+             the model to F32 first",
+            zhenjin_model::names::Naming::HuggingFace.spell(name)
+        ))),
+    }
+}
+
+fn fresh(tuning: &TuningSection) -> FreshAdapter {
+    use LayerWeightName::{Down, Gate, Key, Output, Query, Up, Value};
+    let projections = match tuning.projections {
+        Projections::All => vec![Query, Key, Value, Output, Gate, Up, Down],
+        Projections::Attention => vec![Query, Key, Value, Output],
+        Projections::QueryValue => vec![Query, Value],
+    };
+    let TuningSection { rank, alpha, rank_stabilised, .. } = *tuning;
+    FreshAdapter { rank, alpha, rank_stabilised, projections }
+}
+
+/// All parameters as the optimiser sees them.
+fn descriptions(
+    model: &Model,
+    shapes: &[ParameterShape],
+    adapter: Option<&Adapter>,
+    is_full: bool,
+) -> Vec<Description> {
+    let mut descriptions = describe(&model.config, OptimiserKind::Adamw);
+    if !is_full {
+        // A frozen parameter has no elements that could change.
+        descriptions.iter_mut().for_each(|description| description.elements = 0);
+    }
+    let names = adapter.into_iter().flat_map(|adapter| adapter.parameters().map(|(name, _)| name));
+    let names = names.chain(std::iter::once(VALUES_TENSOR.to_owned()));
+    let first = descriptions.len();
+    let more = shapes[first..].iter().zip(names).map(|(shape, name)| match *shape {
+        ParameterShape::Matrix { rows, columns } => Description {
+            name,
+            matrix: Some((rows, columns)),
+            elements: rows.next_multiple_of(TILE_ROWS) * columns,
+            rule: Rule::Matrix,
+        },
+        ParameterShape::Vector { len } => {
+            Description { name, matrix: None, elements: len, rule: Rule::Vector }
+        }
+    });
+    descriptions.extend(more.collect::<Vec<_>>());
+    descriptions
+}
+
+fn write_values(path: &Path, values: &[f32]) -> Result<WrittenFile, CheckpointError> {
+    let tensor =
+        NewTensor { name: VALUES_TENSOR.to_owned(), dtype: Dtype::F32, shape: vec![1, values.len()] };
+    let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+    let metadata = std::collections::BTreeMap::from([("format".to_owned(), "pt".to_owned())]);
+    Ok(write_tensors(path, &[tensor], &metadata, &mut |_, out| out.write(&bytes))?)
+}
+
+/// Reads a head for values.
+///
+/// # Errors
+/// [`AlignError::Input`] when the file is not one.
+pub fn read_values(path: &Path) -> Result<Vec<f32>, AlignError> {
+    let not_one = |problem: &str| AlignError::Input(format!("{} {problem}", path.display()));
+    let mapping = zhenjin_files::Mapping::open(path).map_err(CheckpointError::from)?;
+    let bytes: &[u8] = mapping.as_ref();
+    let header = zhenjin_model::safetensors::parse_header(bytes)
+        .map_err(|error| not_one(&format!("is not a safetensors file: {error}")))?;
+    let record = header
+        .tensor(VALUES_TENSOR)
+        .filter(|record| record.element_type.dtype == Some(Dtype::F32))
+        .ok_or_else(|| not_one(&format!("has no tensor `{VALUES_TENSOR}` in F32")))?;
+    let data = bytes.get(record.data.clone()).unwrap_or_default();
+    Ok(data.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect())
+}
+
+fn sum(written: WrittenFile) -> FileSum {
+    FileSum {
+        bytes: written.bytes,
+        sha256: written.sha256.iter().map(|byte| format!("{byte:02x}")).collect(),
+    }
+}

@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 use zhenjin_model::config::{RopeLayout, SlidingWindow};
-use zhenjin_model::testing::{RandomWeights, tiny_config};
+use zhenjin_model::testing::{RandomWeights, random_adapter, tiny_config};
 use zhenjin_model::{
-    Learner, LearnerOptions, LoadOptions, Model, ModelConfig, PAGE_TOKENS, PageId, Runner, RunnerOptions,
-    Scoring, SequenceChunk, TokenBatch,
+    Adapter, Learned, Learner, LearnerOptions, LoadOptions, Model, ModelConfig, PAGE_TOKENS, PageId, Runner,
+    RunnerOptions, Scoring, SequenceChunk, TokenBatch,
 };
-use zhenjin_tensor::{Dtype, Gradients, KvDtype, ScoreGradient, SimdLevel, ThreadTeam};
+use zhenjin_tensor::{Dtype, Gradients, KvDtype, ScoreGradient, SimdLevel, ThreadTeam, TokenScore};
 
 const PAGES: usize = 5;
 const LONGEST: usize = PAGES * PAGE_TOKENS;
@@ -78,7 +78,7 @@ fn tokens(case: &Case) -> Vec<Vec<u32>> {
 }
 
 /// Bits of the log-probability of every token after a sequence's first, as a server computes them.
-fn served(model: &Arc<Model>, case: &Case, tokens: &[Vec<u32>]) -> Vec<Vec<u32>> {
+fn served(model: &Arc<Model>, adapter: Option<&Adapter>, case: &Case, tokens: &[Vec<u32>]) -> Vec<Vec<u32>> {
     let options = RunnerOptions {
         pages: SEQUENCES * PAGES,
         kv_dtype: KvDtype::F32,
@@ -110,6 +110,7 @@ fn served(model: &Arc<Model>, case: &Case, tokens: &[Vec<u32>]) -> Vec<Vec<u32>>
                 start: from,
                 pages: &pages[*own],
                 scores: Scoring { first_row: 0, targets, top: 0 },
+                adapter,
                 ..SequenceChunk::default()
             }
         };
@@ -125,7 +126,7 @@ fn served(model: &Arc<Model>, case: &Case, tokens: &[Vec<u32>]) -> Vec<Vec<u32>>
 }
 
 /// The same as a trainer computes them, in the given order of the documents.
-fn trained(model: &Model, case: &Case, tokens: &[Vec<u32>]) -> Vec<Vec<u32>> {
+fn trained(model: &Model, adapter: Option<&Adapter>, case: &Case, tokens: &[Vec<u32>]) -> Vec<Vec<u32>> {
     let load = LoadOptions { simd: model.simd, team: team(case.threads) };
     let options = LearnerOptions { load, recompute: case.seed.is_multiple_of(2) };
     let mut learner = Learner::new(&model.config, options).unwrap().with_usable_vocabulary(USABLE);
@@ -137,11 +138,21 @@ fn trained(model: &Model, case: &Case, tokens: &[Vec<u32>]) -> Vec<Vec<u32>> {
         .flat_map(|own| tokens[*own][1..].iter().copied().map(Some).chain([None]))
         .collect();
     let batch = TokenBatch { tokens: &all, document_lengths: &lengths, targets: &targets };
-    let scores = learner.score(&model.weights, &batch).unwrap();
-    let mut gradients = Gradients::new(&model.weights.parameter_shapes()).unwrap();
+    let learned = Learned::from(&model.weights).with_adapter(adapter);
+    let scores = learner.score(learned, &batch).unwrap();
+    let base = model.weights.parameters().count();
+    let learns_all = model.layer_dtype() == Dtype::F32;
+    let mut gradients =
+        Gradients::of_some(&learned.parameter_shapes(), |id| learns_all || id.0 as usize >= base).unwrap();
     let row_gradient = |_, _| ScoreGradient { log_probability: -1.0, log_sum_exp: 0.0 };
-    let learnt = learner.accumulate(&model.weights, &batch, &row_gradient, &mut gradients).unwrap();
+    let learnt = learner.accumulate(learned, &batch, &row_gradient, &mut gradients).unwrap();
     assert_eq!(learnt, scores);
+    let mut slopes = |found: &[TokenScore]| {
+        assert_eq!(found, scores);
+        vec![ScoreGradient { log_probability: -1.0, log_sum_exp: 0.0 }; found.len()]
+    };
+    let together = learner.accumulate_together(learned, &batch, &mut slopes, &mut gradients).unwrap();
+    assert_eq!(together, scores);
     let mut results = vec![Vec::new(); SEQUENCES];
     let mut first = 0;
     for own in &case.packing {
@@ -163,8 +174,29 @@ proptest! {
         for simd in SimdLevel::available() {
             let options = LoadOptions { simd, team: team(2) };
             let model = Arc::new(Model::from_source(config.clone(), &source, &options).unwrap());
-            let (served, trained) = (served(&model, &case, &tokens), trained(&model, &case, &tokens));
+            let (served, trained) = (served(&model, None, &case, &tokens), trained(&model, None, &case, &tokens));
             prop_assert!(served == trained, "{simd}");
+        }
+    }
+
+    /// With an adapter as well, and where the weights below it are in another type: keys and values in f32 are those of training.
+    #[test]
+    fn adapters_on_weights_of_any_type_are_served_as_they_are_trained(
+        case in cases(),
+        shape in 0usize..4,
+        dtype in prop::sample::select(vec![Dtype::F32, Dtype::Q8_0, Dtype::Q4_1, Dtype::Bf16]),
+    ) {
+        let config = configs()[shape].clone();
+        let source = RandomWeights::new(config.clone(), dtype, 3);
+        let tokens = tokens(&case);
+        for simd in SimdLevel::available() {
+            let options = LoadOptions { simd, team: team(2) };
+            let model = Arc::new(Model::from_source(config.clone(), &source, &options).unwrap());
+            let adapter = random_adapter(&config, 5, 7).pack(simd, &options.team).unwrap();
+            let adapter = adapter.with_parameters(model.weights.parameters().count());
+            let with_adapter = served(&model, Some(&adapter), &case, &tokens);
+            prop_assert!(with_adapter == trained(&model, Some(&adapter), &case, &tokens), "{simd} {dtype}");
+            prop_assert!(with_adapter != served(&model, None, &case, &tokens), "{simd} {dtype}");
         }
     }
 }

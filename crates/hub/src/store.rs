@@ -249,14 +249,18 @@ impl ModelStore {
     }
 }
 
-/// The catalogue's advice for the model at `path`, when it lies in a store. A damaged description is reported in the log.
+/// The catalogue's advice for the model at `path`, when it lies in a store. For a model that the catalogue knows by its name it
+/// is today's, because advice gets better after a pull; for another one, what was recorded when it was pulled. A damaged
+/// description is reported in the log.
 pub(crate) fn sampling_advice(path: &Path) -> Option<GenerationDefaults> {
     let folder = if path.is_dir() { path } else { path.parent()? };
     let manifest = read_manifest(folder).unwrap_or_else(|error| {
         tracing::warn!(%error, "a model's description cannot be read, so its advice for sampling is not used");
         None
     })?;
-    (local_model(folder, manifest.clone()).path == path).then_some(manifest.sampling)
+    (local_model(folder, manifest.clone()).path == path).then(|| {
+        Catalogue::embedded().get(&manifest.name).map_or(manifest.sampling, |entry| entry.sampling.clone())
+    })
 }
 
 fn known_models() -> String {

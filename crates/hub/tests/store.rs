@@ -73,7 +73,7 @@ fn an_opened_model_follows_the_catalogues_advice_for_sampling() {
     fs::copy(&source, &file).unwrap();
     let bytes = fs::metadata(&file).unwrap().len();
     let manifest = serde_json::json!({
-        "name": "smollm2:135m", "source": "a test", "open": "model.gguf",
+        "name": "tiny:1m", "source": "a test", "open": "model.gguf",
         "files": [{"file": "model.gguf", "bytes": bytes, "sha256": ""}],
         "sampling": {"temperature": 0.25, "top_p": 0.875},
     });
@@ -84,6 +84,12 @@ fn an_opened_model_follows_the_catalogues_advice_for_sampling() {
         zhenjin_hub::open(&source).unwrap().generation_defaults.temperature.filter(|t| *t == 0.25),
         None
     );
+    // Regression: a model that was pulled by an older program kept that program's advice for ever.
+    let mut known = manifest;
+    known["name"] = "smollm2:135m".into();
+    fs::write(folder.join("model.json"), known.to_string()).unwrap();
+    let entry = zhenjin_hub::Catalogue::embedded().get("smollm2:135m").unwrap();
+    assert_eq!(zhenjin_hub::open(&file).unwrap().generation_defaults, entry.sampling);
 }
 
 /// Regression: `tiny--1m` and `tiny:1m` had one folder, so removing the one deleted the other.

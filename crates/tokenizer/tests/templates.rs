@@ -231,3 +231,29 @@ fn a_template_sees_guarded_text_as_it_was_written() {
         "21 True 2 11 a<| True True a<|im_end|>b!c < <-| |im+_end|>b</think>c c>kniht/<b>|dne_mi|<a"
     );
 }
+
+/// Regression: a template that reads `thinking` lost a thought that came as `reasoning_content`, without a word.
+#[test]
+fn a_thought_is_found_under_either_name() {
+    let source = "{% for m in messages %}{{ m.thinking }}|{{ m.reasoning_content }}|{{ m | tojson }}\n{% endfor %}";
+    let template =
+        ChatTemplate::with_special_texts(source, "<s>", "</s>", Vec::new(), Vec::new()).unwrap();
+    let messages = [
+        json!({"role": "assistant", "content": "a", "reasoning_content": "r"}),
+        json!({"role": "assistant", "content": "a", "thinking": "t"}),
+        json!({"role": "assistant", "content": "a", "reasoning": "q", "thinking": null}),
+        json!({"role": "assistant", "content": "a", "reasoning_content": "r", "thinking": "t"}),
+        json!({"role": "assistant", "content": "a", "reasoning_content": null}),
+    ];
+    let rendered = template.render(&RenderInput { messages: &messages, ..RenderInput::default() }).unwrap();
+    // As Hugging Face's library writes it.
+    assert_eq!(
+        rendered.text,
+        r#"r|r|{"thinking": "r", "role": "assistant", "content": "a", "reasoning_content": "r"}
+t|t|{"thinking": "t", "role": "assistant", "content": "a", "reasoning_content": "t"}
+None|q|{"thinking": null, "role": "assistant", "content": "a", "reasoning": "q", "reasoning_content": "q"}
+t|r|{"thinking": "t", "role": "assistant", "content": "a", "reasoning_content": "r"}
+|None|{"role": "assistant", "content": "a", "reasoning_content": null}
+"#
+    );
+}

@@ -30,7 +30,7 @@ pub(super) struct Rendering<'a, 'source> {
 impl Conversation {
     pub(super) fn of(input: &RenderInput<'_>) -> Self {
         Self {
-            messages: input.messages.iter().map(with_parsed_arguments).collect(),
+            messages: input.messages.iter().map(prepared).collect(),
             tools: input.tools.to_vec(),
             add_generation_prompt: input.add_generation_prompt,
             now: input.now,
@@ -119,9 +119,19 @@ impl<'a, 'source> Rendering<'a, 'source> {
     }
 }
 
-/// OpenAI writes a tool call's arguments as JSON text, templates expect the object.
-fn with_parsed_arguments(message: &Value) -> Value {
+/// Names under which a message brings an earlier thought, as Hugging Face's library knows them.
+const THOUGHTS: [&str; 3] = ["reasoning_content", "thinking", "reasoning"];
+
+/// A message as templates expect it: an earlier thought stands under both names that templates read, and a tool call's
+/// arguments are an object, which OpenAI writes as JSON text.
+fn prepared(message: &Value) -> Value {
     let mut message = message.clone();
+    let thought = THOUGHTS.iter().find_map(|name| message.get(name).filter(|value| !value.is_null()));
+    if let (Some(thought), Some(fields)) = (thought.cloned(), message.as_object_mut()) {
+        let own = fields.shift_remove("thinking");
+        fields.shift_insert(0, "thinking".to_owned(), own.unwrap_or_else(|| thought.clone()));
+        fields.insert("reasoning_content".to_owned(), thought);
+    }
     let calls = message.get_mut("tool_calls").and_then(Value::as_array_mut);
     for call in calls.into_iter().flatten() {
         let arguments = match call.get_mut("function") {

@@ -73,6 +73,14 @@ CONVERSATIONS = [
     [message("system", "Use tools."), message("user", "Weather?"), message("assistant", None, tool_calls=[CALL, {**CALL, "id": "bcdefghij"}]),
      message("tool", "21", tool_call_id="abcdefghi"), message("tool", "22", tool_call_id="bcdefghij")],
     [message("user", [{"type": "text", "text": "Look: "}, {"type": "text", "text": "here"}])],
+    [message("developer", "Be brief."), message("user", "Hi"), message("user", "Still there?")],
+    [message("system", ""), message("user", ""), message("assistant", ""), message("user", "?")],
+    [message("user", "Hi"), message("assistant", "Hel")],
+    [message("system", "Only this.")],
+    [message("user", "Weather?"), message("assistant", "One moment.", tool_calls=[CALL], reasoning_content="A tool knows."),
+     message("tool", [{"type": "text", "text": "21"}], tool_call_id="abcdefghi", name="get_weather")],
+    [message("user", [{"type": "text", "text": "What is this?"}, {"type": "image"}]), message("assistant", [{"type": "text", "text": "A cat."}]), message("user", "Sure?")],
+    [message("user", "Weather?"), message("assistant", "", tool_calls=[{"type": "function", "id": "abcdefghi", "function": {"name": "stop", "arguments": {}}}]), message("tool", "", tool_call_id="abcdefghi")],
 ]
 
 

@@ -14,6 +14,8 @@ use super::{invalid, json, operators, print, rewrite, type_name, values};
 /// Filters of the engine that go through their value and give a generator in Jinja.
 const GENERATING: [&str; 9] =
     ["map", "select", "reject", "selectattr", "rejectattr", "unique", "batch", "slice", "items"];
+/// Filters of those called through functions here that take `None`.
+const FOR_NONE_TOO: [&str; 6] = ["map", "select", "reject", "selectattr", "rejectattr", "items"];
 /// Filters whose arguments the engine takes by name only, with their names in Jinja's order.
 const NAMED: [(&str, &[&str]); 6] = [
     ("sort", &["reverse", "case_sensitive", "attribute"]),
@@ -25,7 +27,7 @@ const NAMED: [(&str, &[&str]); 6] = [
 ];
 
 /// Filters of the engine that are called through functions here; `rewrite` puts those in their places.
-pub(super) const WRAPPED: [&str; 15] = [
+pub(super) const WRAPPED: [&str; 17] = [
     "map",
     "select",
     "reject",
@@ -41,6 +43,8 @@ pub(super) const WRAPPED: [&str; 15] = [
     "max",
     "groupby",
     "last",
+    "first",
+    "sum",
 ];
 
 pub(super) fn add_to(environment: &mut Environment<'static>) {
@@ -89,6 +93,10 @@ pub(super) fn add_to(environment: &mut Environment<'static>) {
 /// The engine's filter with Python's arguments and results.
 fn wrapped(state: &mut State<'_, '_>, name: &str, values: &[Value]) -> Result<Value, Error> {
     let (value, rest) = values.split_first().ok_or_else(|| Error::from(ErrorKind::MissingArgument))?;
+    // Jinja's `map`, `select` and their like give nothing for every value that counts as false, and so does the engine.
+    if value.is_none() && FOR_NONE_TOO.iter().all(|taking| *taking != name) {
+        return Err(invalid(format!("{name}: None has no items")));
+    }
     if name == "last" && operators::has_no_text(value).is_some() {
         return Err(invalid(format!("{name}: not of {}", type_name(value))));
     }
@@ -142,7 +150,7 @@ fn length(value: &Value) -> Result<usize, Error> {
         .ok_or_else(|| invalid(format!("length: {} has no length", type_name(value))))
 }
 
-fn list(state: &State<'_, '_>, value: &Value) -> Result<Vec<Value>, Error> {
+pub(super) fn list(state: &State<'_, '_>, value: &Value) -> Result<Vec<Value>, Error> {
     if let Some(text) = value.as_str() {
         state.consume_fuel(text.len() as u64)?;
         let text = Text::new(text);

@@ -6,6 +6,7 @@ mod characters;
 mod filters;
 mod json;
 mod lists;
+mod loops;
 mod methods;
 mod operators;
 mod print;
@@ -27,6 +28,7 @@ pub(super) fn add_to(environment: &mut Environment<'static>) {
     filters::add_to(environment);
     tests::add_to(environment);
     operators::add_to(environment);
+    loops::add_to(environment);
     values::add_to(environment);
 }
 

@@ -11,7 +11,7 @@ use minijinja::machinery::{Instruction, Instructions};
 use minijinja::value::Value;
 use minijinja::{Error, ErrorKind};
 
-use super::{filters, values};
+use super::{filters, loops, values};
 
 pub(super) const ADD: &str = "+";
 pub(super) const REMAINDER: &str = "%";
@@ -87,6 +87,9 @@ pub(in crate::template) fn replace_instructions(instructions: &mut Instructions<
         };
         *instruction = replacement;
         index += 1;
+    }
+    if let Some(extended) = loops::with_calls(instructions) {
+        *instructions = extended;
     }
     Ok(())
 }

@@ -240,6 +240,9 @@ pub(super) fn is_namespace(value: &Value) -> bool {
 fn namespace(state: &mut State<'_, '_>, from: Option<Value>, named: Kwargs) -> Result<Value, Error> {
     let mut fields: Vec<(Value, Value)> = Vec::new();
     if let Some(from) = from {
+        if from.is_none() {
+            return Err(invalid("namespace: None has no fields"));
+        }
         for field in from.try_iter()? {
             fields.push(match from.kind() {
                 ValueKind::Map => (field.clone(), from.get_item(&field)?),
@@ -266,6 +269,9 @@ fn dict(from: Rest<ValueOrKwargs>) -> Result<Value, Error> {
     let arguments = super::arguments::Arguments::new(&from)?;
     let mut fields: Vec<(Value, Value)> = Vec::new();
     if let Some(first) = arguments.get(0, "")? {
+        if first.is_none() {
+            return Err(invalid("dict: None has no fields"));
+        }
         for field in first.try_iter()? {
             fields.push(match first.kind() {
                 ValueKind::Map => (field.clone(), first.get_item(&field)?),

@@ -137,6 +137,38 @@ async fn a_model_is_listed_described_loaded_and_unloaded() {
     assert!(!card["template"].as_str().expect("a template").is_empty());
 }
 
+/// Regression: a model stayed for ever, whatever time above 0 `keep_alive` named.
+#[tokio::test]
+async fn a_model_stays_as_long_as_keep_alive_says() {
+    let application = Application::new().await;
+    let expires_at = async || application.get("/api/ps").await.json()["models"][0]["expires_at"].clone();
+    let load = |keep_alive: Value| json!({ "model": "tiny", "keep_alive": keep_alive }).to_string();
+    let never = json!("9999-12-31T23:59:59Z");
+
+    application.post("/api/generate", load(json!("1h"))).await;
+    let an_hour = expires_at().await;
+    let now = time::OffsetDateTime::now_utc();
+    let format = &time::format_description::well_known::Rfc3339;
+    let at = time::OffsetDateTime::parse(an_hour.as_str().expect("a time"), format).expect("a time");
+    assert!((3500..=3600).contains(&(at - now).whole_seconds()), "{an_hour}");
+    // The last word counts: another time, none, for ever.
+    application.post("/api/chat", chat_body(json!({ "keep_alive": 7200, "stream": false }))).await;
+    assert!(expires_at().await.as_str() > an_hour.as_str());
+    for stay in [json!({ "stream": false }), json!({ "keep_alive": -1 })] {
+        application.post("/api/generate", load(json!("1h"))).await;
+        application.post("/api/chat", chat_body(stay)).await;
+        assert_eq!(expires_at().await, never);
+    }
+
+    application.post("/api/generate", load(json!("50ms"))).await;
+    let gone = async {
+        while application.get("/api/ps").await.json()["models"] != json!([]) {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(60), gone).await.expect("it is unloaded");
+}
+
 #[tokio::test]
 async fn every_option_is_known_or_refused_by_name() {
     let application = Application::new().await;

@@ -235,9 +235,9 @@ fn a_template_sees_guarded_text_as_it_was_written() {
 /// Regression: a template that reads `thinking` lost a thought that came as `reasoning_content`, without a word.
 #[test]
 fn a_thought_is_found_under_either_name() {
-    let source = "{% for m in messages %}{{ m.thinking }}|{{ m.reasoning_content }}|{{ m | tojson }}\n{% endfor %}";
-    let template =
-        ChatTemplate::with_special_texts(source, "<s>", "</s>", Vec::new(), Vec::new()).unwrap();
+    let source =
+        "{% for m in messages %}{{ m.thinking }}|{{ m.reasoning_content }}|{{ m | tojson }}\n{% endfor %}";
+    let template = ChatTemplate::with_special_texts(source, "<s>", "</s>", Vec::new(), Vec::new()).unwrap();
     let messages = [
         json!({"role": "assistant", "content": "a", "reasoning_content": "r"}),
         json!({"role": "assistant", "content": "a", "thinking": "t"}),

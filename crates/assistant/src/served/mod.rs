@@ -4,13 +4,14 @@
 //! one. A request gets the model that it named or an error, never another one.
 
 mod adapters;
+mod expiry;
 mod load;
 mod memory;
 mod reserve;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::sync::watch;
 use zhenjin_engine::{EngineObserver, EngineStats, Speculation};
@@ -21,6 +22,7 @@ use crate::answer::repetition::RepetitionDetection;
 use crate::assistant::{Assistant, LoadedModel};
 use crate::error::AssistantError;
 use adapters::Adapters;
+use expiry::Expiry;
 
 pub use adapters::AdapterSpec;
 
@@ -78,6 +80,8 @@ pub struct ServedModelInfo {
     pub context_length: Option<usize>,
     /// What its engine counted, if it is loaded.
     pub stats: Option<EngineStats>,
+    /// When it will be unloaded if nobody uses it until then; `None`: it stays until its memory is needed.
+    pub expires_at: Option<SystemTime>,
 }
 
 /// Whether a model is in memory.
@@ -97,7 +101,7 @@ type Outcome = Option<Result<Arc<Assistant>, AssistantError>>;
 enum Slot {
     Idle,
     Loading(watch::Receiver<Outcome>),
-    Loaded { assistant: Arc<Assistant>, last_use: u64 },
+    Loaded { assistant: Arc<Assistant>, last_use: u64, expiry: Option<Expiry> },
 }
 
 struct Entry {
@@ -265,8 +269,10 @@ impl ServedModels {
         true
     }
 
-    /// Takes the model `name` out of memory unless it is in use; the next request loads it again. True if it was taken out.
+    /// Takes the model `name`, or the model of an adapter of that name, out of memory unless it is in use; the next request loads
+    /// it again. True if it was taken out.
     pub fn unload(&self, name: &str) -> bool {
+        let name = &*self.model_of(name);
         // Dropped outside the lock: an engine's thread takes a moment to end.
         let Some(unloaded) = self.shared.lock().take_idle(Some(name)) else { return false };
         tracing::info!(model = name, "unloaded: a request asked for it");
@@ -321,8 +327,9 @@ impl Shared {
             return Err(AssistantError::UnknownModel { name: name.to_owned(), known: state.names() });
         };
         match &mut entry.slot {
-            Slot::Loaded { assistant, last_use } => {
+            Slot::Loaded { assistant, last_use, expiry } => {
                 *last_use = use_number;
+                *expiry = None;
                 Ok(Found::Loaded(Arc::new(assistant.leased())))
             }
             Slot::Loading(receiver) => {
@@ -373,7 +380,7 @@ impl Shared {
             .find(|entry| entry.spec == *spec && matches!(entry.slot, Slot::Loading(_)));
         match (&outcome, entry) {
             (Ok(assistant), Some(entry)) => {
-                entry.slot = Slot::Loaded { assistant: Arc::clone(assistant), last_use }
+                entry.slot = Slot::Loaded { assistant: Arc::clone(assistant), last_use, expiry: None }
             }
             (Err(_), Some(entry)) => entry.slot = Slot::Idle,
             // No longer served; callers that waited for it still get it.
@@ -399,12 +406,14 @@ impl Entry {
             memory_bytes: None,
             context_length: None,
             stats: None,
+            expires_at: None,
         };
         match &self.slot {
             Slot::Idle => {}
             Slot::Loading(_) => info.state = ModelState::Loading,
-            Slot::Loaded { assistant, .. } => {
+            Slot::Loaded { assistant, expiry, .. } => {
                 info.state = ModelState::Loaded;
+                info.expires_at = expiry.as_ref().map(|expiry| expiry.at);
                 info.users = assistant.users();
                 info.memory_bytes = Some(assistant.info().memory_bytes);
                 info.context_length = Some(assistant.info().context_length);

@@ -32,7 +32,7 @@ impl State {
     pub(super) fn take_idle(&mut self, name: Option<&str>) -> Option<(String, Arc<Assistant>)> {
         let named = self.entries.iter_mut().filter(|entry| name.is_none_or(|name| entry.spec.name == name));
         let idle = named.filter_map(|entry| match &entry.slot {
-            Slot::Loaded { assistant, last_use } if assistant.users() == 0 => Some((*last_use, entry)),
+            Slot::Loaded { assistant, last_use, .. } if assistant.users() == 0 => Some((*last_use, entry)),
             _ => None,
         });
         let (_, entry) = idle.min_by_key(|(last_use, _)| *last_use)?;

@@ -1,5 +1,7 @@
 //! Durations as Ollama's clients write them: `5m`, `1h30m`, `-1`, or a number of seconds.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use crate::errors::ApiError;
@@ -11,8 +13,12 @@ pub(super) enum KeepAlive {
     /// Until its memory is needed.
     #[default]
     Stay,
-    /// It is unloaded once nothing uses it.
-    Unload,
+    /// It is unloaded after this time, unless it is used again before; at once for 0.
+    For(Duration),
+}
+
+impl KeepAlive {
+    pub(super) const UNLOAD: KeepAlive = KeepAlive::For(Duration::ZERO);
 }
 
 /// Takes `keep_alive` apart.
@@ -23,8 +29,11 @@ pub(super) fn read_keep_alive(node: &Node<'_>) -> Result<KeepAlive, ApiError> {
         _ => None,
     };
     match seconds {
-        Some(0.0) => Ok(KeepAlive::Unload),
-        Some(seconds) if seconds.is_finite() => Ok(KeepAlive::Stay),
+        Some(seconds) if seconds < 0.0 => Ok(KeepAlive::Stay),
+        // What is too long for a duration is longer than any program runs.
+        Some(seconds) if seconds.is_finite() => {
+            Ok(Duration::try_from_secs_f64(seconds).map_or(KeepAlive::Stay, KeepAlive::For))
+        }
         _ => Err(node.error("must be a number of seconds, or a duration such as 5m, 1h30m, 0 or -1")),
     }
 }
@@ -93,11 +102,13 @@ mod tests {
     }
 
     #[test]
-    fn zero_alone_unloads() {
+    fn a_model_stays_as_long_as_it_says() {
         let read = |value: Value| read_keep_alive(&Node::new(&value, "keep_alive"));
-        assert_eq!(read(json!(0)), Ok(KeepAlive::Unload));
-        assert_eq!(read(json!("0s")), Ok(KeepAlive::Unload));
-        for stay in [json!(-1), json!("5m"), json!(3600)] {
+        for (value, seconds) in [(json!(0), 0.0), (json!("0s"), 0.0), (json!("5m"), 300.0), (json!(1.5), 1.5)]
+        {
+            assert_eq!(read(value), Ok(KeepAlive::For(Duration::from_secs_f64(seconds))));
+        }
+        for stay in [json!(-1), json!("-1m"), json!(1e300)] {
             assert_eq!(read(stay), Ok(KeepAlive::Stay));
         }
         for wrong in [json!(true), json!("soon"), json!([])] {

@@ -164,7 +164,8 @@ const COMMON: &[Field] = &[
         "keep_alive",
         Structured(durations::schema),
         Honoured,
-        "0 unloads the model after the answer, unless others use it. Any other duration: it stays until its memory is needed.",
+        "So long the model stays in memory after the answer; 0 unloads it at once. A use before that keeps it, and what is said there \
+         counts then. Negative, or left out: it stays until its memory is needed.",
     ),
     field("logprobs", Boolean, Honoured, "Report the log-probability of every generated token."),
     field(

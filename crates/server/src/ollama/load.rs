@@ -36,7 +36,7 @@ pub(super) async fn answer(
         sent_calls: 0,
         _unload: unload,
     };
-    if matches!(task, Task::Load) && keep_alive == KeepAlive::Unload {
+    if matches!(task, Task::Load) && keep_alive == KeepAlive::UNLOAD {
         return Ok(Json(writer.loaded("unload")).into_response());
     }
     let caller = answering.caller().clone();

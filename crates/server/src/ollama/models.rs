@@ -56,7 +56,9 @@ pub(super) async fn ps(State(menu): State<Arc<ModelMenu>>) -> Result<Json<Ollama
                 size: served.memory_bytes.unwrap_or(0),
                 digest: digest(&model),
                 details: details(&menu, &model),
-                expires_at: NEVER,
+                expires_at: served
+                    .expires_at
+                    .map_or_else(|| NEVER.to_owned(), |at| written(OffsetDateTime::from(at))),
                 size_vram: 0,
                 context_length: served.context_length.unwrap_or(0),
             });

@@ -140,8 +140,8 @@ pub(super) struct OllamaRunningModel {
     pub(super) size: u64,
     pub(super) digest: String,
     pub(super) details: OllamaDetails,
-    /// Always far in the future: a model stays until its memory is needed.
-    pub(super) expires_at: &'static str,
+    /// When it is unloaded unless it is used before; far in the future if it stays until its memory is needed.
+    pub(super) expires_at: String,
     /// Always 0: nothing lies in a graphics card's memory.
     pub(super) size_vram: u64,
     /// The most tokens of one conversation.

@@ -37,23 +37,32 @@ pub(super) struct Writer {
     pub(super) _unload: Option<Unload>,
 }
 
-/// Unloads a model when it is dropped, unless others use it.
+/// When it is dropped, the time begins after which a model is unloaded, unless others use it.
 pub(super) struct Unload {
     models: Arc<ServedModels>,
     name: String,
+    after: Duration,
 }
 
 impl Unload {
     /// For a model that the request wants gone.
     pub(super) fn wanted(keep_alive: KeepAlive, models: &Arc<ServedModels>, name: &str) -> Option<Unload> {
-        let unload = || Unload { models: Arc::clone(models), name: name.to_owned() };
-        (keep_alive == KeepAlive::Unload).then(unload)
+        match keep_alive {
+            KeepAlive::Stay => None,
+            KeepAlive::For(after) => {
+                Some(Unload { models: Arc::clone(models), name: name.to_owned(), after })
+            }
+        }
     }
 }
 
 impl Drop for Unload {
     fn drop(&mut self) {
-        self.models.unload(&self.name);
+        if self.after.is_zero() {
+            self.models.unload(&self.name);
+        } else {
+            self.models.unload_after(&self.name, self.after);
+        }
     }
 }
 

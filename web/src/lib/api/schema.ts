@@ -1797,7 +1797,7 @@ export interface components {
             size: number;
             digest: string;
             details: components["schemas"]["OllamaDetails"];
-            /** @description Always far in the future: a model stays until its memory is needed. */
+            /** @description When it is unloaded unless it is used before; far in the future if it stays until its memory is needed. */
             expires_at: string;
             /**
              * Format: int64
@@ -4719,7 +4719,7 @@ export interface components {
             format?: (("" | "json") | Record<string, never>) | null;
             /** @description Whether the model thinks before it answers, and how much, by the switches of its chat template; refused where the template has none. Thoughts stand in `thinking`. */
             think?: (boolean | ("low" | "medium" | "high")) | null;
-            /** @description 0 unloads the model after the answer, unless others use it. Any other duration: it stays until its memory is needed. */
+            /** @description So long the model stays in memory after the answer; 0 unloads it at once. A use before that keeps it, and what is said there counts then. Negative, or left out: it stays until its memory is needed. */
             keep_alive?: (string | number) | null;
             /** @description Report the log-probability of every generated token. */
             logprobs?: boolean | null;
@@ -4894,7 +4894,7 @@ export interface components {
             format?: (("" | "json") | Record<string, never>) | null;
             /** @description Whether the model thinks before it answers, and how much, by the switches of its chat template; refused where the template has none. Thoughts stand in `thinking`. */
             think?: (boolean | ("low" | "medium" | "high")) | null;
-            /** @description 0 unloads the model after the answer, unless others use it. Any other duration: it stays until its memory is needed. */
+            /** @description So long the model stays in memory after the answer; 0 unloads it at once. A use before that keeps it, and what is said there counts then. Negative, or left out: it stays until its memory is needed. */
             keep_alive?: (string | number) | null;
             /** @description Report the log-probability of every generated token. */
             logprobs?: boolean | null;

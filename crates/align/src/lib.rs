@@ -1,7 +1,7 @@
 //! Alignment: from examples of good answers, preferences or rewards to an adapter or new weights.
 //!
-//! [`data`] reads examples and encodes them with the template that serves; [`losses`] are the formulas of all methods; [`methods`] say what
-//! a step is; [`run`] makes the steps. Answers are written by the engine that serves ([`rollouts`]), with the numbers that are trained.
+//! [`data`] reads examples and encodes them with the template that serves; [`rewards`] judge answers; [`losses`] are the
+//! formulas of all methods; [`methods`] say what a step is; [`run`] makes the steps. Answers are written by the engine that serves ([`rollouts`]), with the numbers that are trained.
 
 pub mod configuration;
 pub mod data;
@@ -12,6 +12,7 @@ pub mod methods;
 mod order;
 mod packed;
 mod prepared;
+pub mod rewards;
 pub mod rollouts;
 pub mod run;
 pub mod trainee;

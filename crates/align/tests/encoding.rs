@@ -137,6 +137,7 @@ fn masks_cover_what_the_assistant_wrote_and_nothing_else() {
         // This template writes a new line behind the prompt that it makes, which a model then has to write. In what was said
         // before, the two new lines are one token: the turns are examples of their own.
         ("generation_tag", vec![vec!["\n A <|im_end|>"], vec!["\nB<|im_end|>"]]),
+        ("always", vec![vec!["\n A <|im_end|>", "\nB<|im_end|>"]]),
         // The system message moves to the last question: each turn is an example of its own.
         ("instruct", vec![vec![" A</s>"], vec![" B</s>"]]),
         // The last answer has a thought, which is gone when it is no longer the last.
@@ -205,6 +206,9 @@ fn a_template_without_an_end_of_turn_is_refused() {
     let template = template("endless", &tokenizer);
     let error = Encoder::new(&tokenizer, Some(&template), settings()).unwrap_err().to_string();
     assert!(error.contains("the end of the answer would never be learnt"), "{error}");
+    let template = support::template("signed", &tokenizer);
+    let error = Encoder::new(&tokenizer, Some(&template), settings()).unwrap_err().to_string();
+    assert!(error.contains("more behind the token that ends the turn"), "{error}");
     let error = Encoder::new(&tokenizer, None, settings()).unwrap_err().to_string();
     assert!(error.contains("no chat template"), "{error}");
 }

@@ -124,6 +124,9 @@ pub(crate) enum Command {
     /// Turn text into token shards, the data that training reads
     #[command(after_help = TOKENIZE_EXAMPLES)]
     Tokenize(TokenizeArguments),
+    /// Look at examples for alignment before training on them: what they hold, and their exact tokens
+    #[command(subcommand)]
+    Data(crate::commands::data::DataCommand),
     /// Make data for experiments: arithmetic, short stories, excerpts of texts
     #[command(subcommand)]
     Generate(GenerateCommand),

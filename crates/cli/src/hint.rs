@@ -1,6 +1,7 @@
 //! What to type after a library's error: libraries speak of limits and options, and here are the flags
 //! and commands that set them.
 
+use zhenjin_align::data::{BadKind, DataError};
 use zhenjin_assistant::AssistantError;
 use zhenjin_corpus::CorpusError;
 use zhenjin_hub::ModelStoreError;
@@ -13,7 +14,8 @@ pub(crate) fn hint(error: &anyhow::Error) -> Option<String> {
         let hub = cause.downcast_ref().and_then(of_hub);
         let server = cause.downcast_ref().and_then(of_server);
         let corpus = cause.downcast_ref().and_then(of_corpus);
-        assistant.or(hub).or(server).or(corpus)
+        let data = cause.downcast_ref().and_then(of_data);
+        assistant.or(hub).or(server).or(corpus).or(data)
     })
 }
 
@@ -41,6 +43,25 @@ fn of_corpus(error: &CorpusError) -> Option<String> {
         }
         _ => None,
     }
+}
+
+fn of_data(error: &DataError) -> Option<String> {
+    let hint = match error {
+        DataError::Bad(bad) if bad.kind == BadKind::NotWritable => {
+            "`--bad drop` leaves such records out and counts them; `--thinking off` is for models that need not think"
+        }
+        DataError::Bad(_) => {
+            "`--bad drop` leaves such records out and counts them; `zhenjin data check FILE` counts all kinds of them"
+        }
+        DataError::TooLong { can_split: true, .. } => {
+            "`--overlong drop` leaves such examples out, `--overlong split` divides them at their turns, `--context TOKENS` allows more"
+        }
+        DataError::TooLong { .. } => {
+            "`--overlong drop` leaves such examples out, `--context TOKENS` allows more"
+        }
+        _ => return None,
+    };
+    Some(hint.to_owned())
 }
 
 fn of_server(error: &ServeError) -> Option<String> {

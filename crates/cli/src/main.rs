@@ -78,6 +78,7 @@ fn run(arguments: Arguments) -> Result<()> {
         Command::Pretrain(command) => commands::pretrain::run(&command),
         Command::Tokenizer(command) => commands::tokenizer::run(&command),
         Command::Tokenize(command) => commands::tokenize::run(&command),
+        Command::Data(command) => commands::data::run(&home()?, &command),
         Command::Generate(command) => commands::generate::run(&command),
         Command::Key(command) => wait_for(commands::key::run(&home()?, command)),
         Command::Completions { shell } => {

@@ -11,7 +11,9 @@ use time::OffsetDateTime;
 use zhenjin_conversation::{
     ConversationError, ConversationStyle, Message, Prompt, PromptOptions, Role, ThinkingWish, Tool, ToolStyle,
 };
-use zhenjin_tokenizer::{ChatTemplate, EncodedDialogue, Rendered, Specials, Tokenizer, TokenizerError};
+use zhenjin_tokenizer::{
+    ChatTemplate, ControlText, EncodedDialogue, Rendered, Specials, Tokenizer, TokenizerError,
+};
 
 use super::encoded::{EncodedPair, EncodedTask, EncodedThumb};
 use super::errors::{BadKind, DataError, Fault};
@@ -249,7 +251,7 @@ impl<'a> Encoder<'a> {
         } else {
             self.behind_another(&prompt, last, before)?
         };
-        let answer = self.up_to_the_end(answer)?;
+        let answer = self.up_to_the_end(&prompt.text, answer)?;
         Ok(Answered { prompt: prompt.tokens, answer })
     }
 
@@ -304,17 +306,18 @@ impl<'a> Encoder<'a> {
     }
 
     /// The answer up to the first token that ends the turn, where a server stops.
-    fn up_to_the_end(&self, mut answer: Vec<u32>) -> Result<Vec<u32>, Fault> {
+    fn up_to_the_end(&self, prompt: &str, mut answer: Vec<u32>) -> Result<Vec<u32>, Fault> {
         let ends = self.tokenizer.end_of_turn();
         let Some(end) = answer.iter().position(|id| ends.contains(id)) else {
             let reason = "the template ends an answer with no token that ends a turn: \
                 the end of the answer would never be learnt";
             return Err(Fault::new(BadKind::NotEncodable, reason));
         };
-        let bytes = answer[end + 1..].iter().filter_map(|&id| self.tokenizer.token_bytes(id));
-        let is_blank = |bytes: &[u8]| bytes.iter().all(u8::is_ascii_whitespace);
-        let is_end = |id: &u32| ends.contains(id);
-        let rest_is_blank = bytes.zip(&answer[end + 1..]).all(|(bytes, id)| is_blank(bytes) || is_end(id));
+        let rest = self.tokenizer.decode_bytes(&answer[end + 1..], ControlText::Show).unwrap_or_default();
+        let is_end = |id: &u32| ends.contains(id) || self.tokenizer.token_bytes(*id).is_some_and(is_blank);
+        // Some templates begin the next answer whether they are asked to or not.
+        let begins_next = prompt.as_bytes().ends_with(&rest);
+        let rest_is_blank = begins_next || answer[end + 1..].iter().all(is_end);
         if !rest_is_blank {
             let reason = "the template writes more behind the token that ends the turn, which a model would never come to write";
             return Err(Fault::new(BadKind::NotEncodable, reason));
@@ -325,6 +328,10 @@ impl<'a> Encoder<'a> {
         answer.truncate(end + 1);
         Ok(answer)
     }
+}
+
+fn is_blank(bytes: &[u8]) -> bool {
+    bytes.iter().all(u8::is_ascii_whitespace)
 }
 
 fn refused(error: &ConversationError) -> Fault {

@@ -3,6 +3,7 @@
 //! [`Dataset::read`] recognises and checks files, [`Dataset::for_kind`] makes of them what a method needs, and an [`Encoder`]
 //! turns them into tokens with the code that serves.
 
+mod check;
 mod dataset;
 mod encode_all;
 mod encoded;
@@ -10,9 +11,11 @@ mod encoder;
 mod errors;
 mod example;
 mod formats;
+mod likeness;
 mod purpose;
 mod records;
 
+pub use check::{Alike, CheckOptions, FileReport, Leaks, Lengths, Report, TokenReport, check};
 pub use dataset::{Dataset, ReadOptions, is_held_out};
 pub use encode_all::{EncodeCounts, EncodeOptions, Encoded, HashTokens, Overlong};
 pub use encoded::{EncodedPair, EncodedTask, EncodedThumb};

@@ -33,6 +33,12 @@ pub(crate) const TEMPLATES: [(&str, &str); 6] = [
 /// Opens every prompt with a thought, and leaves thoughts out of what was said before.
 pub(crate) const OPENING: &str = "{% for m in messages %}{% if m.role == 'assistant' %}<|im_start|>assistant\n{{ m.content.split('</think>')[-1].lstrip('\n') }}<|im_end|>\n{% else %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endif %}{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n<think>\n{% endif %}";
 
+/// Begins the next answer whether it is asked to or not.
+pub(crate) const ALWAYS: &str = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}<|im_start|>assistant\n";
+
+/// Writes something behind the end of an answer.
+pub(crate) const SIGNED: &str = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>{% if m.role == 'assistant' %}signed{% endif %}{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
+
 /// Ends turns with nothing.
 pub(crate) const ENDLESS: &str = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}{% if add_generation_prompt %}assistant: {% endif %}";
 
@@ -67,6 +73,8 @@ pub(crate) fn template(name: &str, tokenizer: &Tokenizer) -> ChatTemplate {
     let source = match name {
         "opening" => OPENING,
         "endless" => ENDLESS,
+        "always" => ALWAYS,
+        "signed" => SIGNED,
         name => TEMPLATES.iter().find(|(known, _)| *known == name).unwrap().1,
     };
     ChatTemplate::new(source, tokenizer).unwrap()

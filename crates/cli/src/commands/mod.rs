@@ -3,6 +3,7 @@
 pub(crate) mod bench;
 pub(crate) mod chat;
 pub(crate) mod cost;
+pub(crate) mod data;
 pub(crate) mod evaluate;
 pub(crate) mod export;
 pub(crate) mod generate;

@@ -1,0 +1,198 @@
+//! Rewards: how good an answer is, by a rule, a program or a service.
+//!
+//! A text such as `0.7*number+0.3*length:tokens<=64` is a [`RewardExpression`]; [`RewardExpression::build`] makes of it
+//! [`WeightedRewards`], which give every answer a sum and keep each part for plots. To add a reward: a file here that implements
+//! [`Reward`], and its name in `build.rs`.
+
+mod build;
+mod child;
+mod code;
+mod expression;
+mod http;
+mod numbers;
+mod process;
+mod rules;
+mod verse;
+
+pub use build::{BuildOptions, REWARDS, RewardError};
+pub use code::SandboxLimits;
+pub use expression::{RewardExpression, RewardSyntaxError, RewardTerm};
+pub use http::HttpReward;
+pub use numbers::{Rational, last_number};
+pub use process::ProcessReward;
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::data::EncodedTask;
+
+/// An answer that is to be judged.
+#[derive(Clone, Copy, Debug)]
+pub struct Answer<'a> {
+    /// What was asked.
+    pub task: &'a EncodedTask,
+    /// The answer's text, without control tokens.
+    pub text: &'a str,
+    /// Its tokens, that which ends the turn included where there is one.
+    pub tokens: &'a [u32],
+    /// Whether the model ended it, and not a limit.
+    pub ended: bool,
+}
+
+/// Why an answer has no score.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum RewardFault {
+    /// The example lacks what the answer is compared with, or holds something else there.
+    #[error("the example's field `{field}` {problem}")]
+    Field {
+        /// Which field.
+        field: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// Nothing came back in time.
+    #[error("{who} gave no score within {} s, {attempts} times", limit.as_secs_f64())]
+    TimedOut {
+        /// The process or service.
+        who: String,
+        /// How long it had.
+        limit: Duration,
+        /// How often it was tried.
+        attempts: u32,
+    },
+    /// The process cannot be started, or ended before it gave a score.
+    #[error("{who} {what}")]
+    Died {
+        /// The process.
+        who: String,
+        /// How it ended, with the last it wrote to standard error.
+        what: String,
+    },
+    /// What came back is no score.
+    #[error("{who} gave no score but `{got}`; expected is {expected}")]
+    Garbage {
+        /// The process or service.
+        who: String,
+        /// The beginning of what it gave.
+        got: String,
+        /// What it should give.
+        expected: &'static str,
+    },
+    /// The score is not a finite number.
+    #[error("{who} gave a score that is not a finite number: {value}")]
+    NotFinite {
+        /// The reward, process or service.
+        who: String,
+        /// What it gave.
+        value: String,
+    },
+    /// The service cannot be reached or refuses.
+    #[error("{who}: {reason} ({attempts} attempts)")]
+    Service {
+        /// The service.
+        who: String,
+        /// What went wrong.
+        reason: String,
+        /// How often it was tried.
+        attempts: u32,
+    },
+    /// A part of a sum has a fault.
+    #[error("{part}: {fault}")]
+    Part {
+        /// The part, as it was written.
+        part: String,
+        /// Its fault.
+        fault: Box<RewardFault>,
+    },
+}
+
+/// Judges answers.
+pub trait Reward: Send + Sync {
+    /// A score, or a fault, for each answer, in their order. It returns within a time that the reward's own limits bound.
+    fn score(&self, answers: &[Answer<'_>]) -> Vec<Result<f64, RewardFault>>;
+}
+
+/// A score and what it is the sum of.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Score {
+    /// The weighted sum.
+    pub total: f64,
+    /// Each part's own value, not weighted, in the order of the parts.
+    pub parts: Vec<f64>,
+}
+
+/// A part of a sum of rewards.
+pub struct WeightedPart {
+    /// As it was written, without its weight.
+    pub name: String,
+    /// What its value counts.
+    pub weight: f64,
+    /// Its reward.
+    pub reward: Box<dyn Reward>,
+}
+
+/// A weighted sum of rewards.
+pub struct WeightedRewards {
+    parts: Vec<WeightedPart>,
+}
+
+impl std::fmt::Debug for WeightedRewards {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let parts = self.parts.iter().map(|part| (&part.name, part.weight));
+        formatter.debug_list().entries(parts).finish()
+    }
+}
+
+impl WeightedRewards {
+    /// A sum of these parts.
+    pub fn new(parts: Vec<WeightedPart>) -> WeightedRewards {
+        WeightedRewards { parts }
+    }
+
+    /// The names of the parts, in order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.parts.iter().map(|part| part.name.as_str())
+    }
+
+    /// A score, or a fault, for each answer, in their order; a fault names the part.
+    pub fn score(&self, answers: &[Answer<'_>]) -> Vec<Result<Score, RewardFault>> {
+        let empty = || Score { total: 0.0, parts: Vec::with_capacity(self.parts.len()) };
+        let mut scores: Vec<Result<Score, RewardFault>> = answers.iter().map(|_| Ok(empty())).collect();
+        for part in &self.parts {
+            let named = |fault| RewardFault::Part { part: part.name.clone(), fault: Box::new(fault) };
+            let mut values = part.reward.score(answers).into_iter();
+            for score in &mut scores {
+                let missing = || {
+                    Err(RewardFault::Died { who: part.name.clone(), what: "gave too few scores".to_owned() })
+                };
+                let value = values.next().unwrap_or_else(missing).and_then(|value| finite(&part.name, value));
+                *score = match (std::mem::replace(score, Ok(empty())), value) {
+                    (Ok(mut score), Ok(value)) => {
+                        score.total += part.weight * value;
+                        score.parts.push(value);
+                        Ok(score)
+                    }
+                    (Err(fault), _) => Err(fault),
+                    (Ok(_), Err(fault)) => Err(named(fault)),
+                };
+            }
+        }
+        scores
+    }
+}
+
+fn finite(who: &str, value: f64) -> Result<f64, RewardFault> {
+    if value.is_finite() {
+        return Ok(value);
+    }
+    Err(RewardFault::NotFinite { who: who.to_owned(), value: value.to_string() })
+}
+
+/// The beginning of what somebody wrote, in one line.
+fn shortened(text: &str) -> String {
+    const MOST: usize = 120;
+    let line: String = text.chars().take(MOST).map(|one| if one.is_control() { ' ' } else { one }).collect();
+    let line = line.trim().to_owned();
+    if text.chars().count() > MOST { line + "…" } else { line }
+}

@@ -1,0 +1,288 @@
+//! Numbers in texts, compared exactly: `1,234.50`, `-3/4`, `１２`, `三百二十一`, `2万`.
+
+use serde_json::Value;
+
+use super::{Answer, Reward, RewardFault};
+
+/// A fraction in lowest terms, with a positive denominator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rational {
+    numerator: i128,
+    denominator: i128,
+}
+
+impl Rational {
+    /// `None` for a denominator of 0.
+    pub fn new(numerator: i128, denominator: i128) -> Option<Rational> {
+        if denominator == 0 || numerator == i128::MIN || denominator == i128::MIN {
+            return None;
+        }
+        let (mut a, mut b) = (numerator.abs(), denominator.abs());
+        while b != 0 {
+            (a, b) = (b, a % b);
+        }
+        let sign = if denominator < 0 { -1 } else { 1 };
+        Some(Rational { numerator: sign * numerator / a, denominator: denominator.abs() / a })
+    }
+
+    fn times(self, factor: i128) -> Option<Rational> {
+        Rational::new(self.numerator.checked_mul(factor)?, self.denominator)
+    }
+}
+
+/// The last number of a text; `None` where there is none that has at most about 36 digits.
+pub fn last_number(text: &str) -> Option<Rational> {
+    let characters: Vec<char> = text.chars().map(plain).collect();
+    let mut end = characters.len();
+    while end > 0 {
+        if !is_digit_like(characters[end - 1]) {
+            end -= 1;
+            continue;
+        }
+        let start = start_of_number(&characters, end);
+        let written: String = characters[start..end].iter().collect();
+        let number = value_of(&written);
+        let is_negative = start > 0
+            && matches!(characters[start - 1], '-' | '负' | '負')
+            && !(start > 1 && characters[start - 1] == '-' && is_operand(characters[start - 2]));
+        if let Some(number) = number {
+            return if is_negative { number.times(-1) } else { Some(number) };
+        }
+        end = start.min(end - 1);
+    }
+    None
+}
+
+/// Digits and signs of other widths as the usual ones.
+fn plain(character: char) -> char {
+    match character {
+        '０'..='９' => {
+            char::from_u32(u32::from(character) - u32::from('０') + u32::from('0')).unwrap_or(character)
+        }
+        '−' | '－' | '﹣' => '-',
+        '，' => ',',
+        '．' => '.',
+        '／' => '/',
+        other => other,
+    }
+}
+
+fn is_operand(character: char) -> bool {
+    character.is_alphanumeric() || character == ')'
+}
+
+const HAN_DIGITS: &str = "零一二三四五六七八九";
+
+fn han_digit(character: char) -> Option<i128> {
+    match character {
+        '〇' => Some(0),
+        '两' | '兩' => Some(2),
+        _ => HAN_DIGITS.chars().position(|digit| digit == character).map(|place| place as i128),
+    }
+}
+
+fn han_unit(character: char) -> Option<i128> {
+    Some(match character {
+        '十' => 10,
+        '百' => 100,
+        '千' => 1000,
+        '万' | '萬' => 10_000,
+        '亿' | '億' => 100_000_000,
+        _ => return None,
+    })
+}
+
+fn is_han_number(character: char) -> bool {
+    han_digit(character).is_some() || han_unit(character).is_some()
+}
+
+fn is_digit_like(character: char) -> bool {
+    character.is_ascii_digit() || is_han_number(character)
+}
+
+/// Where the number that ends before `end` begins. Marks between digits belong to it where digits stand on both sides.
+fn start_of_number(characters: &[char], end: usize) -> usize {
+    let mut start = end - 1;
+    while start > 0 {
+        let before = characters[start - 1];
+        let joins = matches!(before, '.' | ',' | '/' | '点' | '點')
+            && start > 1
+            && is_digit_like(characters[start - 2]);
+        if is_digit_like(before) || joins {
+            start -= 1;
+        } else {
+            break;
+        }
+    }
+    start
+}
+
+/// The value of digits with marks between them.
+fn value_of(written: &str) -> Option<Rational> {
+    if let Some((over, under)) = written.rsplit_once('/') {
+        // A date such as 3/4/5 is no fraction: its last part counts.
+        if over.contains('/') {
+            return value_of(under);
+        }
+        let (over, under) = (value_of(over)?, value_of(under)?);
+        let numerator = over.numerator.checked_mul(under.denominator)?;
+        return Rational::new(numerator, over.denominator.checked_mul(under.numerator)?);
+    }
+    if written.contains(is_han_number) {
+        return han_value(written);
+    }
+    let without_groups = ungrouped(written)?;
+    decimal(&without_groups)
+}
+
+/// Digits without thousands separators; where commas do not divide thousands, they divide numbers, and the last one counts.
+fn ungrouped(written: &str) -> Option<String> {
+    let (whole, fraction) =
+        written.split_once('.').map_or((written, ""), |(whole, fraction)| (whole, fraction));
+    let mut groups = whole.split(',');
+    let first = groups.next()?;
+    let are_thousands = (1..=3).contains(&first.len()) && groups.all(|group| group.len() == 3);
+    if whole.contains(',') && !(are_thousands && !fraction.contains(',')) {
+        return ungrouped(written.rsplit(',').next()?);
+    }
+    let whole = whole.replace(',', "");
+    Some(if fraction.is_empty() { whole } else { format!("{whole}.{fraction}") })
+}
+
+fn decimal(text: &str) -> Option<Rational> {
+    let (whole, fraction) = match text.matches('.').count() {
+        0 => (text, ""),
+        1 => text.split_once('.')?,
+        // A version or an address such as 1.2.3: its last part counts.
+        _ => (text.rsplit('.').next()?, ""),
+    };
+    let digits: i128 = format!("{whole}{fraction}").parse().ok()?;
+    Rational::new(digits, 10i128.checked_pow(u32::try_from(fraction.len()).ok()?)?)
+}
+
+/// Chinese numerals, also behind digits (`2万`) and with a fraction (`三点五`).
+fn han_value(written: &str) -> Option<Rational> {
+    let (whole, fraction) = written.split_once(['点', '點', '.']).unwrap_or((written, ""));
+    let digit = |character: char| character.to_digit(10).map(i128::from).or_else(|| han_digit(character));
+    let (fraction, unit) = match fraction.chars().last().and_then(han_unit) {
+        Some(unit) => (fraction.trim_end_matches(|last| han_unit(last).is_some()), unit),
+        None => (fraction, 1),
+    };
+    let mut numerator = han_whole(whole)?;
+    let mut denominator = 1i128;
+    for character in fraction.chars() {
+        numerator = numerator.checked_mul(10)?.checked_add(digit(character)?)?;
+        denominator = denominator.checked_mul(10)?;
+    }
+    Rational::new(numerator.checked_mul(unit)?, denominator)
+}
+
+fn han_whole(written: &str) -> Option<i128> {
+    // Digits one after another, as in a year: 二〇二六.
+    if written.chars().count() > 1 && written.chars().all(|one| han_digit(one).is_some()) {
+        return written.chars().try_fold(0i128, |sum, one| sum.checked_mul(10)?.checked_add(han_digit(one)?));
+    }
+    // What 亿 has closed, what 万 has closed since, what stands since then, and the last digits.
+    let (mut closed, mut myriads, mut section, mut digits) = (0i128, 0i128, 0i128, None);
+    for character in written.chars() {
+        if let Some(digit) = character.to_digit(10) {
+            digits = Some(digits.unwrap_or(0i128).checked_mul(10)?.checked_add(i128::from(digit))?);
+        } else if let Some(digit) = han_digit(character) {
+            digits = Some(digit);
+        } else if let Some(unit) = han_unit(character) {
+            if unit < 10_000 {
+                section = section.checked_add(digits.take().unwrap_or(1).checked_mul(unit)?)?;
+                continue;
+            }
+            let before = section.checked_add(digits.take().unwrap_or(0))?;
+            section = 0;
+            if unit == 10_000 {
+                myriads = myriads.checked_add(before.max(1).checked_mul(unit)?)?;
+            } else {
+                let before = closed.checked_add(myriads)?.checked_add(before)?;
+                (closed, myriads) = (before.max(1).checked_mul(unit)?, 0);
+            }
+        } else if character != ',' {
+            return None;
+        }
+    }
+    closed.checked_add(myriads)?.checked_add(section)?.checked_add(digits.unwrap_or(0))
+}
+
+/// 1 where the last number of the answer is that of a field, else 0.
+pub(super) struct NumberReward {
+    pub(super) field: String,
+}
+
+impl Reward for NumberReward {
+    fn score(&self, answers: &[Answer<'_>]) -> Vec<Result<f64, RewardFault>> {
+        let right = |answer: &Answer<'_>| {
+            let field =
+                |problem: &str| RewardFault::Field { field: self.field.clone(), problem: problem.to_owned() };
+            let expected = match answer.task.fields.get(&self.field) {
+                None => return Err(field("is missing; `number` compares with it")),
+                Some(Value::String(text)) => last_number(text),
+                Some(Value::Number(number)) => last_number(&number.to_string()),
+                Some(_) => return Err(field("is neither a text nor a number")),
+            };
+            let expected = expected.ok_or_else(|| field("holds no number"))?;
+            Ok(f64::from(u8::from(last_number(answer.text) == Some(expected))))
+        };
+        answers.iter().map(right).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn number(text: &str) -> Option<(i128, i128)> {
+        last_number(text).map(|number| (number.numerator, number.denominator))
+    }
+
+    #[test]
+    fn the_last_number_of_a_text_is_read_as_people_write_it() {
+        for (text, expected) in [
+            ("#### 18", Some((18, 1))),
+            ("It costs $1,234.50.", Some((2469, 2))),
+            ("so x = -3/4", Some((-3, 4))),
+            ("5-3", Some((3, 1))),
+            ("from 5 to −7", Some((-7, 1))),
+            ("3.0", Some((3, 1))),
+            ("1,2,3", Some((3, 1))),
+            ("12,345,678", Some((12_345_678, 1))),
+            ("答案是１２。", Some((12, 1))),
+            ("一共三百二十一个", Some((321, 1))),
+            ("十二", Some((12, 1))),
+            ("两千零五", Some((2005, 1))),
+            ("一万二千", Some((12_000, 1))),
+            ("三亿五千万", Some((350_000_000, 1))),
+            ("2万人", Some((20_000, 1))),
+            ("3.5万", Some((35_000, 1))),
+            ("三点五", Some((7, 2))),
+            ("负八", Some((-8, 1))),
+            ("二〇二六年", Some((2026, 1))),
+            ("none", None),
+            ("1/0", None),
+            ("", None),
+        ] {
+            assert_eq!(number(text), expected, "{text}");
+        }
+        assert_eq!(last_number("0.5"), last_number("1/2"));
+        assert_eq!(number(&"9".repeat(60)), None);
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_is_too_odd(text in "[0-9,./一十百千万亿点负 a-]{0,30}") {
+            let _ = last_number(&text);
+        }
+
+        #[test]
+        fn whole_numbers_come_back(value in -1_000_000_000i128..1_000_000_000) {
+            prop_assert_eq!(number(&format!("is {value}.")), Some((value, 1)));
+        }
+    }
+}

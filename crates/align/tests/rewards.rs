@@ -1,0 +1,292 @@
+//! Rewards by rules, programs and services; whatever goes wrong with one is named, and nothing waits for ever.
+
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use zhenjin_align::data::EncodedTask;
+use zhenjin_align::rewards::{
+    Answer, BuildOptions, RewardExpression, RewardFault, SandboxLimits, Score, WeightedRewards,
+};
+
+fn task(fields: Value) -> EncodedTask {
+    let messages = vec![json!({"role": "user", "content": "?"})];
+    EncodedTask { prompt: vec![1], messages, fields: fields.as_object().unwrap().clone() }
+}
+
+fn options() -> BuildOptions {
+    BuildOptions {
+        limit: Duration::from_secs(60),
+        attempts: 2,
+        python: PathBuf::from("python3"),
+        sandbox: SandboxLimits { wall: Duration::from_secs(60), cpu_seconds: 2, ..SandboxLimits::default() },
+        threads: 2,
+    }
+}
+
+/// For what is late always.
+fn impatient() -> BuildOptions {
+    BuildOptions { limit: Duration::from_millis(300), ..options() }
+}
+
+fn build(text: &str) -> WeightedRewards {
+    RewardExpression::parse(text).unwrap().build(&options()).unwrap()
+}
+
+fn scores(rewards: &WeightedRewards, task: &EncodedTask, texts: &[&str]) -> Vec<Result<Score, RewardFault>> {
+    let tokens = [7; 8];
+    let answer = |text| Answer { task, text, tokens: &tokens, ended: true };
+    let answers: Vec<Answer<'_>> = texts.iter().map(|text| answer(*text)).collect();
+    rewards.score(&answers)
+}
+
+fn totals(text: &str, fields: Value, texts: &[&str]) -> Vec<f64> {
+    scores(&build(text), &task(fields), texts).into_iter().map(|score| score.unwrap().total).collect()
+}
+
+fn fault(text: &str, fields: Value) -> RewardFault {
+    fault_within(text, fields, &options())
+}
+
+fn fault_within(text: &str, fields: Value, options: &BuildOptions) -> RewardFault {
+    let rewards = RewardExpression::parse(text).unwrap().build(options).unwrap();
+    match scores(&rewards, &task(fields), &["an answer"]).remove(0) {
+        Err(RewardFault::Part { fault, .. }) => *fault,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn rules_judge_texts() {
+    let answer = json!({"answer": "so it is #### 1,234"});
+    assert_eq!(
+        totals("number", answer, &["1234", "The sum: 1234.0!", "1235", "none", "一千二百三十四"]),
+        [1.0, 1.0, 0.0, 0.0, 1.0]
+    );
+    assert_eq!(totals("number:n", json!({"n": 0.5}), &["1/2", "2"]), [1.0, 0.0]);
+    assert_eq!(totals("exact", json!({"answer": "是"}), &[" 是\n", "是的"]), [1.0, 0.0]);
+    assert_eq!(totals(r#"regex:"^\d+$""#, json!({}), &["12", "a12"]), [1.0, 0.0]);
+    let schema = json!({"schema": {"type": "object", "required": ["a"]}});
+    assert_eq!(
+        totals("json", schema, &["{\"a\": 1}", "```json\n{\"a\": 1}\n```", "{}", "a"]),
+        [1.0, 1.0, 0.5, 0.0]
+    );
+    assert_eq!(totals("json", json!({}), &["[]", "]"]), [1.0, 0.0]);
+    assert_eq!(
+        totals("length:characters<=4", json!({}), &["四個漢字", "12345", "12345678"]),
+        [1.0, 0.75, 0.0]
+    );
+    assert_eq!(totals("length:tokens>=16", json!({}), &["x"]), [0.5]);
+    assert_eq!(totals("length:characters=2", json!({}), &["ab", "a", "abc"]), [1.0, 0.5, 0.5]);
+}
+
+#[test]
+fn poems_are_judged_by_form_rhyme_and_tones() {
+    let poem = "白日依山盡，黃河入海流。欲窮千里目，更上一層樓。";
+    let broken = "白日依山，黃河入海流。欲窮千里目。";
+    for text in ["poem:4x5", "poem-form:五言絕句", "poem-rhyme", "poem-tones"] {
+        let [real, other, none] = totals(text, json!({}), &[poem, broken, "no poem"])[..] else { panic!() };
+        assert!(real == 1.0 && other < 1.0 && none == 0.0, "{text}: {real} {other} {none}");
+    }
+    assert_eq!(totals("poem-form", json!({"form": "5x5"}), &[poem]), [0.4]);
+    assert!(matches!(fault("poem", json!({})), RewardFault::Field { field, .. } if field == "form"));
+}
+
+#[test]
+fn sums_keep_the_value_of_each_part() {
+    let score = scores(&build("0.7*number+-0.5*length:characters<=1"), &task(json!({"answer": 12})), &["12"])
+        .remove(0);
+    assert_eq!(score, Ok(Score { total: 0.7, parts: vec![1.0, 0.0] }));
+    let names: Vec<String> = build("2*number + exact:x").names().map(str::to_owned).collect();
+    assert_eq!(names, ["number", "exact:x"]);
+}
+
+#[test]
+fn rewards_that_cannot_be_say_where_and_why() {
+    for (text, at, reason) in [
+        ("numbr", 0, "did you mean `number`?"),
+        ("number+regx:a", 7, "did you mean `regex`?"),
+        ("regex:(", 0, "unclosed group"),
+        ("length:12", 0, "tokens<=64"),
+        ("regex", 0, "needs an expression"),
+        ("http:ftp://x", 0, "no address"),
+        ("json:/no/such/file", 0, "cannot read"),
+        ("poem:4", 0, "no form"),
+    ] {
+        let error = RewardExpression::parse(text).unwrap().build(&options()).unwrap_err();
+        assert!(error.at == at && error.to_string().contains(reason), "{text}: {error}");
+    }
+}
+
+#[test]
+fn examples_without_what_is_compared_are_named() {
+    for (text, fields) in [
+        ("number", json!({})),
+        ("number", json!({"answer": "none"})),
+        ("exact", json!({})),
+        ("code", json!({})),
+    ] {
+        assert!(matches!(fault(text, fields), RewardFault::Field { .. }), "{text}");
+    }
+}
+
+#[test]
+fn code_passes_its_tests_or_does_not() {
+    let fields = json!({"tests": ["assert add(1, 2) == 3", "assert add(-1, 1) == 0"]});
+    let good = "Here it is:\n```python\ndef add(a, b):\n    return a + b\n```\nDone.";
+    let texts = [
+        good,
+        "def add(a, b): return a - b",
+        "syntax error(",
+        // Ending early is no success.
+        "import sys\nsys.exit(0)",
+        "import os\nos._exit(0)",
+    ];
+    assert_eq!(totals("code", fields, &texts), [1.0, 0.0, 0.0, 0.0, 0.0]);
+    let human_eval = json!({
+        "entry_point": "double", "prompt_code": "def double(x):\n",
+        "test": "def check(candidate):\n    assert candidate(2) == 4\n"
+    });
+    assert_eq!(totals("code", human_eval, &["    return 2 * x\n", "    return x\n"]), [1.0, 0.0]);
+}
+
+#[test]
+fn code_cannot_take_more_than_its_limits() {
+    let started = Instant::now();
+    let fields = json!({"tests": ["pass"]});
+    let texts = [
+        "while True: pass",
+        "x = bytearray(4 << 30)",
+        "open('big', 'wb').write(bytes(64 << 20))",
+        "files = [open('f%d' % n, 'w') for n in range(1000)]",
+    ];
+    assert_eq!(totals("code", fields.clone(), &texts), [0.0; 4]);
+    let options = BuildOptions {
+        sandbox: SandboxLimits { wall: Duration::from_secs(5), ..SandboxLimits::default() },
+        ..options()
+    };
+    let rewards = RewardExpression::parse("code").unwrap().build(&options).unwrap();
+    assert_eq!(
+        scores(&rewards, &task(fields), &["import time\ntime.sleep(60)"])[0].as_ref().unwrap().total,
+        0.0
+    );
+    assert!(started.elapsed() < Duration::from_secs(300));
+}
+
+#[test]
+fn a_sandbox_that_cannot_start_is_a_fault_and_not_a_score() {
+    let options = BuildOptions { python: PathBuf::from("/no/such/python"), ..options() };
+    let rewards = RewardExpression::parse("code").unwrap().build(&options).unwrap();
+    let score = scores(&rewards, &task(json!({"tests": ["pass"]})), &["pass"]).remove(0);
+    assert!(matches!(score, Err(RewardFault::Part { .. })), "{score:?}");
+}
+
+/// A Python program that gives a score for each line.
+fn process(body: &str) -> String {
+    format!(
+        "process:\"python3 -u -c '\nimport json, sys, time\nfor line in sys.stdin:\n    a = json.loads(line)\n    {body}'\""
+    )
+}
+
+#[test]
+fn a_process_gives_scores_in_any_order() {
+    let length = process(
+        "print(json.dumps({\\\"id\\\": a[\\\"id\\\"], \\\"score\\\": len(a[\\\"answer\\\"]) + a[\\\"fields\\\"][\\\"n\\\"]}))",
+    );
+    assert_eq!(totals(&length, json!({"n": 1}), &["a", "漢字", ""]), [2.0, 3.0, 1.0]);
+    let backwards = "process:\"python3 -u -c 'import sys\nlines = [sys.stdin.readline() for _ in range(2)]\nprint(chr(123) + chr(34) + \\\"id\\\" + chr(34) + \\\":1,\\\" + chr(34) + \\\"score\\\" + chr(34) + \\\":5\\\" + chr(125))\nprint(chr(123) + chr(34) + \\\"id\\\" + chr(34) + \\\":0,\\\" + chr(34) + \\\"score\\\" + chr(34) + \\\":4\\\" + chr(125))\nsys.stdin.read()'\"";
+    assert_eq!(totals(backwards, json!({}), &["a", "b"]), [4.0, 5.0]);
+}
+
+#[test]
+fn a_process_that_hangs_dies_or_prints_garbage_is_named_and_never_waited_for() {
+    let started = Instant::now();
+    match fault_within("process:sleep 1000", json!({}), &impatient()) {
+        RewardFault::TimedOut { who, attempts: 2, .. } => assert!(who.contains("sleep 1000")),
+        other => panic!("{other:?}"),
+    }
+    match fault("process:echo broken >&2; exit 3", json!({})) {
+        RewardFault::Died { what, .. } => {
+            assert!(what.contains("exit code 3") && what.contains("broken"), "{what}");
+        }
+        other => panic!("{other:?}"),
+    }
+    for (command, expected) in [
+        ("process:echo hello; cat", "hello"),
+        ("process:echo '{}'; cat", "{}"),
+        ("process:yes | tr -d '\\n'", "without an end"),
+    ] {
+        match fault(command, json!({})) {
+            RewardFault::Garbage { got, .. } => assert!(got.contains(expected), "{got}"),
+            other => panic!("{command}: {other:?}"),
+        }
+    }
+    let nan = process("print(json.dumps({\\\"id\\\": 0, \\\"score\\\": float(\\\"nan\\\")}))");
+    assert!(matches!(fault(&nan, json!({})), RewardFault::NotFinite { value, .. } if value == "NaN"));
+    assert!(started.elapsed() < Duration::from_secs(300));
+}
+
+#[test]
+fn what_a_process_gave_before_it_died_is_kept_and_another_goes_on() {
+    // Each process answers one line and ends; two attempts answer two of the three.
+    let one = "process:\"python3 -u -c 'import json, sys\na = json.loads(sys.stdin.readline())\nprint(json.dumps(dict(id=a[\\\"id\\\"], score=1)))'\"";
+    let found = scores(&build(one), &task(json!({})), &["a", "b", "c"]);
+    assert!(found[0].is_ok() && found[1].is_ok() && found[2].is_err(), "{found:?}");
+}
+
+/// Serves one answer a connection, and gives its address.
+fn serve(answers: Vec<(u16, String)>) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for (status, body) in answers {
+            let Ok((mut stream, _)) = listener.accept() else { return };
+            let mut request = Vec::new();
+            let mut buffer = [0; 4096];
+            while !request.windows(2).any(|pair| pair == b"]}") {
+                match stream.read(&mut buffer) {
+                    Ok(count @ 1..) => request.extend_from_slice(&buffer[..count]),
+                    _ => break,
+                }
+            }
+            let head =
+                format!("HTTP/1.1 {status} x\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", body.len());
+            stream.write_all((head + &body).as_bytes()).unwrap();
+        }
+    });
+    format!("http:http://{address}/score")
+}
+
+#[test]
+fn a_service_gives_scores_and_is_asked_again_when_that_may_help() {
+    let good = || (200, json!({"scores": [0.5, 2]}).to_string());
+    assert_eq!(totals(&serve(vec![good()]), json!({}), &["a", "b"]), [0.5, 2.0]);
+    assert_eq!(totals(&serve(vec![(503, "busy".to_owned()), good()]), json!({}), &["a", "b"]), [0.5, 2.0]);
+    match fault(&serve(vec![(400, "wrong".to_owned())]), json!({})) {
+        RewardFault::Service { reason, attempts: 1, .. } => assert!(reason.contains("wrong"), "{reason}"),
+        other => panic!("{other:?}"),
+    }
+    assert!(matches!(
+        fault(&serve(vec![(200, "<html>".to_owned())]), json!({})),
+        RewardFault::Garbage { .. }
+    ));
+    assert!(matches!(fault(&serve(vec![good()]), json!({})), RewardFault::Garbage { .. }));
+    let nan = (200, "{\"scores\": [NaN]}".to_owned());
+    assert!(matches!(fault(&serve(vec![nan]), json!({})), RewardFault::NotFinite { .. }));
+}
+
+#[test]
+fn a_service_that_does_not_answer_is_a_fault_in_time() {
+    let started = Instant::now();
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = silent.local_addr().unwrap();
+    let late = fault_within(&format!("http:http://{address}/"), json!({}), &impatient());
+    assert!(matches!(late, RewardFault::TimedOut { .. }), "{late:?}");
+    drop(silent);
+    let gone = fault(&format!("http:http://{address}/"), json!({}));
+    assert!(matches!(gone, RewardFault::Service { attempts: 2, .. }), "{gone:?}");
+    assert!(started.elapsed() < Duration::from_secs(300));
+}

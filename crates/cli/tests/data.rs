@@ -1,0 +1,134 @@
+//! `zhenjin data check` and `zhenjin data show` as people run them.
+
+#[path = "../../../tests/tiny_model.rs"]
+mod tiny_model;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use serde_json::{Value, json};
+use zhenjin_model::write::FloatType;
+
+struct Place {
+    folder: tempfile::TempDir,
+}
+
+impl Place {
+    /// A folder with a tiny model.
+    fn new() -> Place {
+        let place = Place { folder: tempfile::tempdir().expect("a folder") };
+        tiny_model::write_tiny_model(&place.path("model"), FloatType::F32);
+        place
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn write(&self, name: &str, records: &[Value]) -> PathBuf {
+        let lines: Vec<String> = records.iter().map(Value::to_string).collect();
+        std::fs::write(self.path(name), lines.join("\n")).expect("a file");
+        self.path(name)
+    }
+
+    fn run(&self, command: &str, file: &Path, arguments: &[&str]) -> (Option<i32>, String, String) {
+        let mut program = Command::new(env!("CARGO_BIN_EXE_zhenjin"));
+        program.env("ZHENJIN_HOME", self.folder.path()).env_remove("ZHENJIN_LOG").env_remove("NO_COLOR");
+        program.stdin(Stdio::null()).args(["data", command]).arg(file).args(arguments);
+        let Output { status, stdout, stderr } = program.output().expect("the program starts");
+        let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
+        (status.code(), text(stdout), text(stderr))
+    }
+
+    fn model(&self) -> String {
+        self.path("model").to_str().expect("a path").to_owned()
+    }
+}
+
+fn talk(question: &str, answer: &str) -> Value {
+    json!({"messages": [{"role": "user", "content": question}, {"role": "assistant", "content": answer}], "id": 1})
+}
+
+#[test]
+fn a_check_counts_what_a_file_holds() {
+    let place = Place::new();
+    let long = "a long question about the weather in the mountains and what to take along. ".repeat(3);
+    let records = [
+        talk("hello", "hell"),
+        talk("hello", "hell"),
+        talk(&long, "a coat"),
+        talk(&long.to_uppercase(), "a coat"),
+        talk("天气如何？", "晴。"),
+        talk("x", ""),
+    ];
+    let file = place.write("talk.jsonl", &records);
+    let test = place.write("test.jsonl", &[talk("天气如何？", "雨。"), talk("hello", "hell")]);
+    let test = test.to_str().expect("a path");
+    let model = place.model();
+    let arguments = ["--model", &model, "--context", "100", "--against", test, "--json"];
+    let (code, stdout, stderr) = place.run("check", &file, &arguments);
+    assert_eq!(code, Some(0), "{stderr}");
+    let report: Value = serde_json::from_str(&stdout).expect("JSON");
+    assert_eq!(report["kinds"], json!({"conversations": 5}));
+    assert_eq!(report["roles"], json!({"assistant": 5, "user": 5}));
+    assert_eq!(report["duplicates"]["count"], 1);
+    assert_eq!(report["near_duplicates"]["count"], 1);
+    assert_eq!(report["bad"]["empty_answer"]["count"], 1);
+    assert_eq!(report["bad"]["empty_answer"]["first"]["line"], 6);
+    assert_eq!(report["leaks"]["examples"]["count"], 2);
+    assert_eq!(report["leaks"]["questions"]["count"], 3);
+    assert_eq!(report["unread_fields"], json!({"id": 6}));
+    // <|im_start|> hell o <|im_end|> <|im_start|> hell <|im_end|>
+    assert_eq!(report["tokens"]["lengths"]["least"], 7);
+    assert_eq!(report["tokens"]["learnt"]["least"], 2);
+    assert_eq!(report["tokens"]["too_long"], 2);
+    let (code, stdout, _) = place.run("check", &file, &["--model", &model]);
+    assert_eq!(code, Some(0));
+    for expected in
+        ["5 conversations", "empty answer: 1", "talk.jsonl:6", "the same as an earlier example: 1"]
+    {
+        assert!(stdout.contains(expected), "{expected}: {stdout}");
+    }
+}
+
+#[test]
+fn wrong_files_are_errors_that_name_the_line() {
+    let place = Place::new();
+    let mixed =
+        place.write("mixed.jsonl", &[talk("a", "b"), json!({"prompt": "a", "chosen": "b", "rejected": "c"})]);
+    let unknown = place.write("unknown.jsonl", &[json!({"mesages": []})]);
+    for (file, expected) in [
+        (mixed, "line 1 is a conversation (messages), line 2 is a preference pair"),
+        (unknown, "did you mean `messages`"),
+        (place.path("missing.jsonl"), "cannot read"),
+        (place.path("model"), "it is a folder"),
+    ] {
+        let (code, stdout, stderr) = place.run("check", &file, &[]);
+        assert_eq!((code, stdout.as_str()), (Some(1), ""));
+        assert!(stderr.contains(expected), "{stderr}");
+    }
+}
+
+#[test]
+fn the_tokens_of_an_example_are_shown_with_marks() {
+    let place = Place::new();
+    let file = place.write("talk.jsonl", &[talk("hello\n", "hell 好")]);
+    let model = place.model();
+    let (code, stdout, stderr) = place.run("show", &file, &["--model", &model]);
+    assert_eq!(code, Some(0), "{stderr}");
+    assert!(
+        stdout.ends_with("‹<|im_start|>›|hell|o|↵\n|‹<|im_end|>›|‹<|im_start|>›⟦hell| |好₃|‹<|im_end|>›⟧\n"),
+        "{stdout}"
+    );
+    assert!(!stdout.contains('\u{1b}'), "no colours in a pipe: {stdout:?}");
+    let (_, stdout, _) = place.run("show", &file, &["--model", &model, "--json"]);
+    let shown: Value = serde_json::from_str(&stdout).expect("JSON");
+    let tokens = shown["parts"][0]["tokens"].as_array().expect("tokens");
+    assert_eq!(
+        (tokens.len(), &tokens[1]),
+        (12, &json!({"id": 258, "text": "hell", "learnt": false, "control": false}))
+    );
+    let (code, _, stderr) = place.run("show", &file, &["--model", &model, "--index", "1"]);
+    assert_eq!(code, Some(1));
+    assert!(stderr.contains("there is no example 1; it has 1 good ones"), "{stderr}");
+}

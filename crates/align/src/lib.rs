@@ -1,7 +1,8 @@
 //! Alignment: from examples of good answers, preferences or rewards to an adapter or new weights.
 //!
 //! [`data`] reads examples and encodes them with the template that serves; [`rewards`] judge answers; [`losses`] are the
-//! formulas of all methods; [`methods`] say what a step is; [`run`] makes the steps. Answers are written by the engine that serves ([`rollouts`]), with the numbers that are trained.
+//! formulas of all methods; [`methods`] say what a step is; [`run`] makes the steps. Answers are written by the engine that
+//! serves ([`rollouts`]), with the numbers that are trained.
 
 pub mod configuration;
 pub mod data;

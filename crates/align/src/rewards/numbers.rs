@@ -142,7 +142,7 @@ fn ungrouped(written: &str) -> Option<String> {
     let mut groups = whole.split(',');
     let first = groups.next()?;
     let are_thousands = (1..=3).contains(&first.len()) && groups.all(|group| group.len() == 3);
-    if whole.contains(',') && !(are_thousands && !fraction.contains(',')) {
+    if whole.contains(',') && (!are_thousands || fraction.contains(',')) {
         return ungrouped(written.rsplit(',').next()?);
     }
     let whole = whole.replace(',', "");

@@ -8,9 +8,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use zhenjin_tensor::{
-    Activations, DirectExecutor, Executor, Gradients, Matrix, NonFinite, ParameterShape, Recorded,
-    RecordingExecutor, RotaryFrequencies, RouterStatistics, ScoreGradient, ScoreTarget, TensorError,
-    ThreadTeam, TokenScore, Vector, WantedGradient, row_values,
+    Activations, DirectExecutor, Executor, Gradients, Matrix, NonFinite, ParameterId, ParameterShape,
+    Recorded, RecordingExecutor, RotaryFrequencies, RouterStatistics, ScoreGradient, ScoreTarget,
+    TensorError, ThreadTeam, TokenScore, Vector, WantedGradient, row_values,
 };
 
 use crate::adapter::Adapter;
@@ -120,6 +120,23 @@ impl<'a> Learned<'a> {
         }
         self.values.into_iter().for_each(|values| table.push(Weight::Vector(values)));
         table
+    }
+}
+
+impl Learned<'_> {
+    /// Where the lowest parameter that learns is: 0 for the embedding, 1 + its number for a layer, the number of layers + 1 for what is
+    /// behind them. The input of layer `n` needs a gradient where this is at most `n`.
+    fn first_learning(&self, gradients: &Gradients) -> usize {
+        let behind = self.weights.layers.len() + 1;
+        let of_weights = self.weights.parameters().map(|(name, _)| match name {
+            WeightName::Embedding => 0,
+            WeightName::Layer(layer, _) => layer + 1,
+            WeightName::FinalNorm | WeightName::Head => behind,
+        });
+        let additions = self.adapter.into_iter().flat_map(Adapter::additions);
+        let places = of_weights.chain(additions.flat_map(|(layer, ..)| [layer + 1; 2]));
+        let learning = places.zip(0..).filter(|(_, id)| gradients.learns(ParameterId(*id)));
+        learning.map(|(place, _)| place).min().unwrap_or(behind)
     }
 }
 
@@ -329,7 +346,9 @@ impl Learner {
         };
         let table = learned.table();
         let adapters: Vec<AdapterRows<'_, Matrix>> = learned.rows(batch.tokens.len());
-        let step = Step { learned, table: &table, adapters: &adapters, batch, rows: &rows };
+        let first_learning = learned.first_learning(gradients);
+        self.executor.set_learning(gradients);
+        let step = Step { learned, table: &table, adapters: &adapters, batch, rows: &rows, first_learning };
         let outcome = match self.recomputed_layers {
             0 => self.recorded(&step, gradients, finished, finish),
             _ => self.recomputed(&step, gradients, finished, finish),
@@ -508,13 +527,16 @@ impl Learner {
         let executor = &mut self.executor;
         let layers = step.learned.weights.layers.len();
         let recomputed = self.recomputed_layers.min(layers);
-        let mut inputs: Vec<Activations> = Vec::with_capacity(recomputed);
+        let mut inputs: Vec<(usize, Activations)> = Vec::with_capacity(recomputed);
         let mut hidden = executor.direct().embedding(&step.learned.weights.embedding, step.batch.tokens)?;
         for index in 0..recomputed {
-            inputs.push(executor.direct().copy(&hidden)?);
+            // Below, nothing learns.
+            if step.first_learning <= index + 1 {
+                inputs.push((index, executor.direct().copy(&hidden)?));
+            }
             hidden = transformer.layer(executor.direct(), index, hidden, step.selected(index))?;
         }
-        let (mut hidden, wanted) = executor.input(hidden);
+        let (mut hidden, wanted) = step.input(executor, recomputed, hidden);
         for index in recomputed..layers {
             executor.set_layer(Some(index));
             hidden = transformer.layer(executor, index, hidden, step.selected(index))?;
@@ -525,15 +547,16 @@ impl Learner {
         let outputs = self.usable_vocabulary;
         finish(&mut Head::Rows { executor, normalised: Some(normalised), outputs, step }, gradients)?;
         let mut gradient = go_back(executor, step, wanted, gradients, finished)?;
-        while let Some(values) = inputs.pop() {
-            let index = inputs.len();
+        while let Some((index, values)) = inputs.pop() {
+            let Some(of_output) = gradient.take() else { break };
             executor.set_layer(Some(index));
-            let (input, wanted) = executor.input(values);
+            let (input, wanted) = step.input(executor, index, values);
             let out = transformer.layer(executor, index, input, step.selected(index))?;
-            executor.set_gradient(out, gradient)?;
+            executor.set_gradient(out, of_output)?;
             gradient = go_back(executor, step, wanted, gradients, finished)?;
         }
         executor.set_layer(None);
+        let Some(gradient) = gradient else { return Ok(()) };
         let out = executor.embedding(&step.learned.weights.embedding, step.batch.tokens)?;
         executor.set_gradient(out, gradient)?;
         executor.backward(step.table, gradients)
@@ -620,18 +643,21 @@ impl Head<'_, '_> {
     }
 }
 
-/// Goes back to `input`, takes its gradient and empties the tape.
+/// Goes back to `input`, takes its gradient and empties the tape; `None` where nothing below the input learns.
 fn go_back(
     executor: &mut RecordingExecutor,
     step: &Step<'_>,
-    input: WantedGradient,
+    input: Option<WantedGradient>,
     gradients: &mut Gradients,
     finished: &mut FinishedLayer<'_>,
-) -> Result<Activations, TensorError> {
+) -> Result<Option<Activations>, TensorError> {
     executor.backward_by_layer(step.table, gradients, finished)?;
-    let gradient = executor.take_gradient(input)?;
+    let gradient = input.map(|input| executor.take_gradient(input)).transpose()?;
     executor.clear_tape();
-    gradient.ok_or(TensorError::NotOnTape { what: "gradient of a layer's input" })
+    match gradient {
+        Some(None) => Err(TensorError::NotOnTape { what: "gradient of a layer's input" }),
+        found => Ok(found.flatten()),
+    }
 }
 
 /// What one pass computes with.
@@ -641,9 +667,25 @@ struct Step<'a> {
     adapters: &'a [AdapterRows<'a, Matrix>],
     batch: &'a TokenBatch<'a>,
     rows: &'a TargetRows,
+    /// See [`Learned::first_learning`].
+    first_learning: usize,
 }
 
 impl<'a> Step<'a> {
+    /// A layer's input on the tape, with its gradient where anything below it learns.
+    fn input(
+        &self,
+        executor: &mut RecordingExecutor,
+        layer: usize,
+        values: Activations,
+    ) -> (Recorded, Option<WantedGradient>) {
+        if self.first_learning > layer {
+            return (executor.constant(values), None);
+        }
+        let (input, wanted) = executor.input(values);
+        (input, Some(wanted))
+    }
+
     fn transformer<'b>(&'b self, config: &'b ModelConfig) -> Transformer<'b, Matrix, Vector> {
         Transformer { config, weights: self.learned.weights, adapters: self.adapters }
     }

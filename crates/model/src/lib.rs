@@ -33,7 +33,7 @@ pub mod testing;
 mod weights;
 pub mod write;
 
-pub use adapter::{Adapter, AdapterValues, FreshAdapter, LowRank, LowRankValues, WrittenAdapter};
+pub use adapter::{Adapter, AdapterValues, FreshAdapter, LowRank, LowRankValues, MergedRows, WrittenAdapter};
 pub use batch::{BatchError, HiddenFor, LogitsFor, OutputRows, Scoring, SequenceChunk, StepOutputs};
 pub use config::ModelConfig;
 pub use errors::{FormatError, ModelError};

@@ -9,7 +9,7 @@ use zhenjin_tensor::Dtype;
 use crate::errors::ModelError;
 
 /// One weight of the transformer, whatever its file calls it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum WeightName {
     /// Token embedding, `[vocabulary_size, hidden_size]`.
     Embedding,
@@ -22,7 +22,7 @@ pub enum WeightName {
 }
 
 /// One weight of a transformer layer. Shapes are `[outputs, inputs]`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum LayerWeightName {
     /// Norm before attention, `[hidden_size]`.
     AttentionNorm,

@@ -154,6 +154,12 @@ impl Gradients {
         &mut self.buffers[id.0 as usize]
     }
 
+    /// Whether parameter `id` learns: whether its gradient is there, and was not taken out.
+    pub fn learns(&self, id: ParameterId) -> bool {
+        let index = id.0 as usize;
+        self.shapes.get(index).is_some_and(|shape| self.buffers[index].len() == shape.packed_len())
+    }
+
     /// Takes a parameter's gradient out, for work beside the backward pass. Until [`Gradients::put`] it is empty, as that of a parameter
     /// that does not learn.
     ///

@@ -8,6 +8,7 @@
 
 mod file;
 mod fresh;
+mod merge;
 mod settings;
 mod values;
 mod write;
@@ -15,6 +16,7 @@ mod write;
 use zhenjin_tensor::{Matrix, ParameterId, ParameterShape};
 
 pub use fresh::FreshAdapter;
+pub use merge::MergedRows;
 pub use values::{AdapterValues, LowRankValues};
 pub use write::WrittenAdapter;
 

@@ -70,27 +70,29 @@ pub(crate) struct RmsNormGradient<'a> {
     /// Whether the derivative by x is added to `out` or replaces it.
     pub(crate) adds: bool,
     pub(crate) out: &'a mut [f32],
-    /// The derivative by the weight is added to it.
-    pub(crate) weight_gradient: &'a mut [f32],
+    /// The derivative by the weight is added to it, where the weight learns.
+    pub(crate) weight_gradient: Option<&'a mut [f32]>,
 }
 
 impl LaneKernel for RmsNormGradient<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<L: Lanes>(self, lanes: L) {
+    fn run<L: Lanes>(mut self, lanes: L) {
         let width = self.weight.len().max(1);
         let rows = self.rows.chunks_exact(width).zip(self.gradient.chunks_exact(width));
         for ((row, gradient), out) in rows.zip(self.out.chunks_exact_mut(width)) {
             let scale = inverse_root(sum_of_products(lanes, row, row), width, self.epsilon);
             let dot = sum_of_three(lanes, row, gradient, self.weight);
             let factors = (scale, -(scale * scale * scale * (dot / width as f32)));
-            let (weights, sums) = (self.weight, &mut *self.weight_gradient);
-            gradient_of_row(lanes, row, gradient, weights, factors, self.adds, out, sums);
+            gradient_of_row(lanes, [row, gradient, self.weight], factors, self.adds, out);
+            if let Some(sums) = &mut self.weight_gradient {
+                weight_gradient_of_row(lanes, row, gradient, scale, sums);
+            }
         }
     }
 
-    fn reference(self) {
+    fn reference(mut self) {
         let width = self.weight.len().max(1);
         let rows = self.rows.chunks_exact(width).zip(self.gradient.chunks_exact(width));
         for ((row, gradient), out) in rows.zip(self.out.chunks_exact_mut(width)) {
@@ -101,8 +103,9 @@ impl LaneKernel for RmsNormGradient<'_> {
             let of_mean = -(scale * scale * scale * (dot / width as f32));
             for index in 0..width {
                 let (value, gradient) = (row[index], gradient[index]);
-                let sum = &mut self.weight_gradient[index];
-                *sum = gradient.mul_add(value * scale, *sum);
+                if let Some(sums) = &mut self.weight_gradient {
+                    sums[index] = gradient.mul_add(value * scale, sums[index]);
+                }
                 let result = value.mul_add(of_mean, gradient * self.weight[index] * scale);
                 out[index] = if self.adds { out[index] + result } else { result };
             }
@@ -168,37 +171,49 @@ fn sum_of_three<L: Lanes>(lanes: L, row: &[f32], gradient: &[f32], weight: &[f32
 
 /// A row of [`RmsNormGradient`], given s and the factor of x.
 #[inline(always)]
-#[allow(clippy::too_many_arguments, reason = "the operands of one row")]
 fn gradient_of_row<L: Lanes>(
     lanes: L,
-    row: &[f32],
-    gradient: &[f32],
-    weight: &[f32],
+    [row, gradient, weight]: [&[f32]; 3],
     (scale, of_mean): (f32, f32),
     adds: bool,
     out: &mut [f32],
-    sums: &mut [f32],
 ) {
     let (scale, of_mean) = (lanes.splat(scale), lanes.splat(of_mean));
     let parts = [row, gradient, weight].map(<[f32]>::as_chunks::<LANES>);
     let [(row, row_tail), (gradient, gradient_tail), (weight, weight_tail)] = parts;
-    let ((out, out_tail), (sums, sums_tail)) = (out.as_chunks_mut::<LANES>(), sums.as_chunks_mut::<LANES>());
-    let inputs = row.iter().zip(gradient).zip(weight);
-    for (((row, gradient), weight), (out, sum)) in inputs.zip(out.iter_mut().zip(sums)) {
+    let (out, out_tail) = out.as_chunks_mut::<LANES>();
+    for (((row, gradient), weight), out) in row.iter().zip(gradient).zip(weight).zip(out) {
         let (value, gradient) = (lanes.load(row), lanes.load(gradient));
-        lanes.store(lanes.fma(gradient, lanes.mul(value, scale), lanes.load(sum)), sum);
         let direct = lanes.mul(lanes.mul(gradient, lanes.load(weight)), scale);
         let result = lanes.fma(value, of_mean, direct);
         lanes.store(if adds { lanes.add(lanes.load(out), result) } else { result }, out);
     }
     if !out_tail.is_empty() {
         let (value, gradient) = (lanes.load_head(row_tail), lanes.load_head(gradient_tail));
-        let sum = lanes.fma(gradient, lanes.mul(value, scale), lanes.load_head(sums_tail));
-        lanes.store_head(sum, sums_tail);
         let direct = lanes.mul(lanes.mul(gradient, lanes.load_head(weight_tail)), scale);
         let result = lanes.fma(value, of_mean, direct);
         let result = if adds { lanes.add(lanes.load_head(out_tail), result) } else { result };
         lanes.store_head(result, out_tail);
+    }
+}
+
+/// Adds a row's share of the derivative by the weight to `sums`, given s.
+#[inline(always)]
+fn weight_gradient_of_row<L: Lanes>(lanes: L, row: &[f32], gradient: &[f32], scale: f32, sums: &mut [f32]) {
+    let scale = lanes.splat(scale);
+    let ((row, row_tail), (gradient, gradient_tail)) =
+        (row.as_chunks::<LANES>(), gradient.as_chunks::<LANES>());
+    let (sums, sums_tail) = sums.as_chunks_mut::<LANES>();
+    for ((row, gradient), sum) in row.iter().zip(gradient).zip(sums) {
+        let scaled = lanes.mul(lanes.load(row), scale);
+        lanes.store(lanes.fma(lanes.load(gradient), scaled, lanes.load(sum)), sum);
+    }
+    if !sums_tail.is_empty() {
+        let scaled = lanes.mul(lanes.load_head(row_tail), scale);
+        lanes.store_head(
+            lanes.fma(lanes.load_head(gradient_tail), scaled, lanes.load_head(sums_tail)),
+            sums_tail,
+        );
     }
 }
 

@@ -130,7 +130,15 @@ fn rms_norm_gradient() {
                 let (rows, weight) = (&input[..], &weight[..]);
                 apply(
                     simd,
-                    RmsNormGradient { rows, weight, epsilon: 1e-2, gradient, adds, out, weight_gradient },
+                    RmsNormGradient {
+                        rows,
+                        weight,
+                        epsilon: 1e-2,
+                        gradient,
+                        adds,
+                        out,
+                        weight_gradient: Some(weight_gradient),
+                    },
                 );
             });
             // The derivatives in f64 of Σ gradient · norm, by central differences of the formula.

@@ -117,7 +117,6 @@ impl RecordingExecutor {
                 if let Some(gradient) = self.tape.nodes[out].gradient.take() {
                     let matrix = sources.matrix(table)?;
                     if let Some(sum) = sources.matrix_gradient(table, matrix.rows(), matrix.columns())? {
-                        matrix.f32_packed()?;
                         scatter_rows(&self.direct.team, gradient.values(), &tokens, matrix.columns(), sum);
                     }
                     give_back(&mut self.direct.workspace, gradient);
@@ -132,8 +131,8 @@ impl RecordingExecutor {
                 self.norm_back(input, weight, epsilon, out, sources)?;
                 Ok([Some(input), None, None])
             }
-            Operation::Linear { input, products } => {
-                self.linear_back(input, &products, sources)?;
+            Operation::Linear { input, products, reads_input } => {
+                self.linear_back(input, &products, reads_input, sources)?;
                 Ok([Some(input), None, None])
             }
             Operation::Rope { input, head_dim, out } => {
@@ -232,7 +231,8 @@ impl RecordingExecutor {
         let rows = values.values().len() / width;
         let block = (NORM_BLOCK_VALUES / width).max(1);
         let blocks = rows.div_ceil(block);
-        let mut partials = self.direct.workspace.take(blocks, width)?;
+        let learns = sources.vector_gradient(weight, width)?.is_some();
+        let mut partials = self.direct.workspace.take(if learns { blocks } else { 0 }, width)?;
         partials.values_mut().fill(0.0);
         {
             let results = DisjointMut::new(result.values_mut());
@@ -240,8 +240,9 @@ impl RecordingExecutor {
             self.direct.team.run(blocks, &|_, index| {
                 let range = index * block * width..rows.min((index + 1) * block) * width;
                 // SAFETY: the blocks are disjoint, and so are their sums.
-                let (out, weight_gradient) =
-                    unsafe { (results.slice(range.clone()), sums.slice(index * width..(index + 1) * width)) };
+                let out = unsafe { results.slice(range.clone()) };
+                let weight_gradient =
+                    learns.then(|| unsafe { sums.slice(index * width..(index + 1) * width) });
                 self.direct.run(RmsNormGradient {
                     rows: &values.values()[range.clone()],
                     weight: weights,
@@ -261,30 +262,33 @@ impl RecordingExecutor {
         self.direct.workspace.give_back(partials);
         give_back(&mut self.direct.workspace, gradient);
         self.put(input, values);
-        self.tape.nodes[input].gradient = Some(Arc::new(result));
-        Ok(())
+        // It holds what was there.
+        self.add_gradient(input, Arc::new(result))
     }
 
     fn linear_back(
         &mut self,
         input: usize,
         products: &[RecordedProduct],
+        reads_input: bool,
         sources: &mut Sources<'_>,
     ) -> Result<(), TensorError> {
         if products.iter().all(|product| self.tape.nodes[product.out].gradient.is_none()) {
-            self.tape.release(input, &mut self.direct.workspace);
+            if reads_input {
+                self.tape.release(input, &mut self.direct.workspace);
+            }
             return Ok(());
         }
-        let values = self.values_again(input, sources)?;
-        let (rows, width) = (values.rows(), values.width());
+        let values = if reads_input { Some(self.values_again(input, sources)?) } else { None };
         // For each low-rank addition, in order, the derivative by what is between its two products.
         let mut of_between = Vec::new();
         for product in products {
             let Some(gradient) = self.tape.nodes[product.out].gradient.clone() else { continue };
-            let matrix = sources.matrix(product.matrix)?;
+            let (matrix, rows) = (sources.matrix(product.matrix)?, gradient.rows());
             let (team, simd) = (&self.direct.team, self.direct.simd);
-            if let Some(sum) = sources.matrix_gradient(product.matrix, matrix.rows(), matrix.columns())? {
-                matrix.f32_packed()?;
+            if let Some(values) = &values
+                && let Some(sum) = sources.matrix_gradient(product.matrix, matrix.rows(), matrix.columns())?
+            {
                 weight_gradient(team, simd, gradient.values(), values.values(), rows, sum)?;
             }
             if let Some(bias) = product.bias
@@ -293,56 +297,88 @@ impl RecordingExecutor {
                 bias_gradient(team, simd, gradient.values(), rows, sum)?;
             }
             for addition in &product.additions {
-                of_between.push(self.low_rank_back(addition, &gradient, &values, sources)?);
+                of_between.push(self.low_rank_back(addition, &gradient, values.as_ref(), sources)?);
             }
         }
-        let mut result = self.direct.workspace.take(rows, width)?;
-        self.put(input, values);
+        if let Some(values) = values {
+            self.put(input, values);
+        }
+        self.input_back(input, products, of_between, sources)
+    }
+
+    /// The derivative by the input of some products, given those by what is between the two products of each low-rank addition. It
+    /// frees them, and the products' gradients.
+    fn input_back(
+        &mut self,
+        input: usize,
+        products: &[RecordedProduct],
+        of_between: Vec<Activations>,
+        sources: &Sources<'_>,
+    ) -> Result<(), TensorError> {
         let mut of_between = of_between.into_iter();
-        let mut accumulates = false;
+        let mut result: Option<Activations> = None;
         for product in products {
             let Some(gradient) = self.tape.nodes[product.out].gradient.take() else { continue };
-            let matrix = sources.matrix(product.matrix)?;
+            let own = of_between.by_ref().take(product.additions.len());
+            if !self.tape.nodes[input].needs_gradient {
+                own.for_each(|of_between| self.direct.workspace.give_back(of_between));
+                give_back(&mut self.direct.workspace, gradient);
+                continue;
+            }
+            let (matrix, rows) = (sources.matrix(product.matrix)?, gradient.rows());
+            let width = matrix.columns();
+            let accumulates = result.is_some();
+            let mut sum = match result.take() {
+                Some(sum) => sum,
+                None => self.direct.workspace.take(rows, width)?,
+            };
             let (team, scratch) = (&self.direct.team, &mut self.products);
-            let out = result.values_mut();
+            let out = sum.values_mut();
             input_gradient(team, gradient.values(), rows, matrix, scratch, out, accumulates)?;
-            accumulates = true;
-            for (addition, of_between) in product.additions.iter().zip(of_between.by_ref()) {
+            for (addition, of_between) in product.additions.iter().zip(own) {
                 let down = sources.matrix(addition.down)?;
                 let rows = addition.rows.clone();
-                let out = &mut result.values_mut()[rows.start * width..rows.end * width];
+                let out = &mut sum.values_mut()[rows.start * width..rows.end * width];
                 input_gradient(team, of_between.values(), rows.len(), down, scratch, out, true)?;
                 self.direct.workspace.give_back(of_between);
             }
             give_back(&mut self.direct.workspace, gradient);
+            result = Some(sum);
         }
-        self.add_gradient(input, Arc::new(result))
+        match result {
+            Some(result) => self.add_gradient(input, Arc::new(result)),
+            None => Ok(()),
+        }
     }
 
-    /// The gradients of A and B of a low-rank addition, and the derivative by input · Aᵀ.
+    /// The gradients of A and B of a low-rank addition, which read the input, and the derivative by input · Aᵀ.
     fn low_rank_back(
         &mut self,
         addition: &RecordedAddition,
         gradient: &Activations,
-        input: &Activations,
+        input: Option<&Activations>,
         sources: &mut Sources<'_>,
     ) -> Result<Activations, TensorError> {
         let (down, up) = (sources.matrix(addition.down)?, sources.matrix(addition.up)?);
         let count = addition.rows.len();
-        let (input, gradient) =
-            (input.rows_values(addition.rows.clone()), gradient.rows_values(addition.rows.clone()));
+        let gradient = gradient.rows_values(addition.rows.clone());
+        let input = input.map(|input| input.rows_values(addition.rows.clone()));
         let (team, simd) = (&self.direct.team, self.direct.simd);
         let scale = |values: &mut [f32]| values.iter_mut().for_each(|value| *value *= addition.scale);
         let mut between = self.direct.workspace.take(count, down.rows())?;
-        let products = &mut [Product { matrix: down, output: between.values_mut() }];
-        linear(team, input, count, &mut QuantisedRows::new(), products)?;
-        scale(between.values_mut());
-        if let Some(sum) = sources.matrix_gradient(addition.up, up.rows(), up.columns())? {
+        if let Some(input) = input
+            && let Some(sum) = sources.matrix_gradient(addition.up, up.rows(), up.columns())?
+        {
+            let products = &mut [Product { matrix: down, output: between.values_mut() }];
+            linear(team, input, count, &mut QuantisedRows::new(), products)?;
+            scale(between.values_mut());
             weight_gradient(team, simd, gradient, between.values(), count, sum)?;
         }
         input_gradient(team, gradient, count, up, &mut self.products, between.values_mut(), false)?;
         scale(between.values_mut());
-        if let Some(sum) = sources.matrix_gradient(addition.down, down.rows(), down.columns())? {
+        if let Some(input) = input
+            && let Some(sum) = sources.matrix_gradient(addition.down, down.rows(), down.columns())?
+        {
             weight_gradient(team, simd, between.values(), input, count, sum)?;
         }
         Ok(between)

@@ -60,8 +60,9 @@ fn elements(range: &Range<usize>, width: usize) -> Range<usize> {
     range.start * width..range.end * width
 }
 
-/// Checks a mixture's shapes, and that its weights are parameters in f32; the parameters, and the experts' width.
+/// Checks a mixture's shapes, and that its weights are parameters, in f32 those that learn; the parameters, and the experts' width.
 fn check(
+    learns: impl Fn(ParameterId) -> bool,
     width: usize,
     router: &Matrix,
     experts: &[Expert<Matrix>],
@@ -69,16 +70,21 @@ fn check(
 ) -> Result<(Vec<Expert<ParameterId>>, usize), TensorError> {
     expect("mixture of experts: experts", router.rows(), experts.len())?;
     expect("mixture of experts: active experts", choice.active.clamp(1, experts.len()), choice.active)?;
-    router.f32_packed()?;
+    let id = |matrix: &Matrix| {
+        let id = parameter(WHAT, matrix.parameter())?;
+        if learns(id) {
+            matrix.f32_packed()?;
+        }
+        Ok::<_, TensorError>(id)
+    };
+    id(router)?;
     let inner = experts.first().map_or(0, |expert| expert.gate.rows());
     let mut ids = Vec::with_capacity(experts.len());
     for Expert { gate, up, down } in experts {
         for (matrix, rows, columns) in [(gate, inner, width), (up, inner, width), (down, width, inner)] {
-            matrix.f32_packed()?;
             expect("mixture of experts: outputs of an expert's matrix", rows, matrix.rows())?;
             expect("mixture of experts: inputs of an expert's matrix", columns, matrix.columns())?;
         }
-        let id = |matrix: &Matrix| parameter(WHAT, matrix.parameter());
         ids.push(Expert { gate: id(gate)?, up: id(up)?, down: id(down)? });
     }
     Ok((ids, inner))
@@ -96,7 +102,7 @@ impl RecordingExecutor {
         let (rows, width) = (input.rows(), input.width());
         let input = self.tape.node(WHAT, input)?;
         let router_id = parameter(WHAT, router.parameter())?;
-        let (ids, inner) = check(width, router, experts, choice)?;
+        let (ids, inner) = check(|id| self.learns(id), width, router, experts, choice)?;
         let values = self.tape.values(WHAT, input)?;
         let [scores] = self.direct.linear_of(values, &[projection(router)])?;
         let mut routes = Routes::default();
@@ -136,9 +142,20 @@ impl RecordingExecutor {
         }
         self.direct.workspace.give_back(own);
         self.direct.workspace.give_back(activated);
-        self.tape.nodes[input].reads += 1;
+        let learns = |expert: &Expert<ParameterId>| {
+            [expert.gate, expert.up, expert.down].into_iter().any(|id| self.learns(id))
+        };
+        let needs = self.need_gradients(&[input]) || self.learns(router_id) || ids.iter().any(learns);
+        self.reads(needs, &[input]);
         self.consume(input);
-        Ok(self.record(out, false, |out| {
+        if !needs {
+            for tensor in [scores, gate, up] {
+                self.direct.workspace.give_back(tensor);
+            }
+            let out = self.constant(out);
+            return Ok(out);
+        }
+        Ok(self.record(out, true, false, |out| {
             let (router, normalise) = (router_id, choice.normalise);
             let mixture = RecordedMixture {
                 input,

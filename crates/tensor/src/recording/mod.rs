@@ -19,9 +19,9 @@ use crate::error::expect_whole;
 use crate::linear::backward::BackwardScratch;
 use crate::ops::rope::{RotaryAngles, RotaryFrequencies, RotaryLayout};
 use crate::{
-    Activations, AttentionShape, DirectExecutor, Executor, Expert, ExpertChoice, KvCache, KvDtype, KvShape,
-    LowRankAddition, Matrix, ParameterId, Projection, SequenceRows, SimdLevel, TensorError, ThreadTeam,
-    Vector,
+    Activations, AttentionShape, DirectExecutor, Executor, Expert, ExpertChoice, Gradients, KvCache, KvDtype,
+    KvShape, LowRankAddition, Matrix, ParameterId, Projection, SequenceRows, SimdLevel, TensorError,
+    ThreadTeam, Vector,
 };
 pub use head::{ScoreGradient, TokenScore};
 pub use routers::RouterStatistics;
@@ -43,6 +43,8 @@ pub struct RecordingExecutor {
     back: RotaryAngles,
     attention: AttentionGradientScratch,
     products: BackwardScratch,
+    /// Which parameters learn; all without it.
+    learning: Option<Vec<bool>>,
     layer: Option<usize>,
     routers: Routers,
     trace: Trace,
@@ -69,6 +71,7 @@ impl RecordingExecutor {
             back: RotaryAngles::new(RotaryLayout::HalfSplit),
             attention: AttentionGradientScratch::default(),
             products: BackwardScratch::default(),
+            learning: None,
             layer: None,
             routers: Routers::default(),
             trace: Trace::default(),
@@ -80,6 +83,19 @@ impl RecordingExecutor {
         &mut self.direct
     }
 
+    /// Says that only the parameters learn for which `gradients` has room, until the next call; without a call all do. What is recorded from
+    /// then on keeps and computes only what their gradients need: nothing below the first of them goes on the tape.
+    pub fn set_learning(&mut self, gradients: &Gradients) {
+        let learning: Vec<bool> =
+            (0..gradients.len() as u32).map(|id| gradients.learns(ParameterId(id))).collect();
+        self.learning = (!learning.iter().all(|learns| *learns)).then_some(learning);
+    }
+
+    /// Whether a parameter learns. One that [`RecordingExecutor::set_learning`] was not told of does, so that the backward pass reports it.
+    fn learns(&self, id: ParameterId) -> bool {
+        self.learning.as_ref().is_none_or(|learning| learning.get(id.0 as usize).copied().unwrap_or(true))
+    }
+
     /// Says which layer the coming operations belong to, for reports.
     pub fn set_layer(&mut self, layer: Option<usize>) {
         self.layer = layer;
@@ -88,10 +104,24 @@ impl RecordingExecutor {
     /// Puts a tensor on the tape whose gradient the caller wants: the tensor, and what to ask for its gradient with
     /// ([`RecordingExecutor::take_gradient`]).
     pub fn input(&mut self, values: Activations) -> (Recorded, WantedGradient) {
-        let tensor = self.tape.push(values, None);
-        self.tape.nodes[tensor.node].is_input = true;
+        let tensor = self.constant(values);
+        let node = &mut self.tape.nodes[tensor.node];
+        (node.is_input, node.needs_gradient) = (true, true);
         let wanted = WantedGradient { batch: tensor.batch, node: tensor.node };
         (tensor, wanted)
+    }
+
+    /// Puts a tensor on the tape whose gradient nobody wants.
+    pub fn constant(&mut self, values: Activations) -> Recorded {
+        self.tape.push(values, None)
+    }
+
+    /// Whether a tensor depends on anything that learns, or on a tensor of [`RecordingExecutor::input`].
+    ///
+    /// # Errors
+    /// [`TensorError::NotOnTape`].
+    pub fn needs_gradient(&self, tensor: &Recorded) -> Result<bool, TensorError> {
+        Ok(self.tape.nodes[self.tape.node("needs a gradient", tensor)?].needs_gradient)
     }
 
     /// The values of a tensor that no later operation has used up.
@@ -148,6 +178,10 @@ impl RecordingExecutor {
     }
 
     fn add_gradient(&mut self, node: usize, gradient: Arc<Activations>) -> Result<(), TensorError> {
+        if !self.tape.nodes[node].needs_gradient {
+            tape::give_back(&mut self.direct.workspace, gradient);
+            return Ok(());
+        }
         let Some(sum) = self.tape.nodes[node].gradient.take() else {
             self.tape.nodes[node].gradient = Some(gradient);
             return Ok(());
@@ -159,14 +193,16 @@ impl RecordingExecutor {
         Ok(())
     }
 
-    /// Records an operation whose output has these values.
+    /// Records an operation on `inputs` whose output has these values; one that nothing learns through leaves its output only.
     fn record(
         &mut self,
         values: Activations,
+        needs_gradient: bool,
         is_cheap: bool,
         operation: impl FnOnce(usize) -> Operation,
     ) -> Recorded {
-        let out = self.tape.push(values, is_cheap.then_some(self.tape.records.len()));
+        let out = self.tape.push(values, (needs_gradient && is_cheap).then_some(self.tape.records.len()));
+        self.tape.nodes[out.node].needs_gradient = needs_gradient;
         let operation = operation(out.node);
         self.push(operation, &[out.node]);
         out
@@ -178,7 +214,21 @@ impl RecordingExecutor {
                 self.trace.check(Pass::Forward, operation.name(), self.layer, values);
             }
         }
-        self.tape.records.push(Record { operation, layer: self.layer });
+        if outputs.iter().any(|out| self.tape.nodes[*out].needs_gradient) {
+            self.tape.records.push(Record { operation, layer: self.layer });
+        }
+    }
+
+    /// Whether any of these tensors needs a gradient.
+    fn need_gradients(&self, nodes: &[usize]) -> bool {
+        nodes.iter().any(|node| self.tape.nodes[*node].needs_gradient)
+    }
+
+    /// Says that the backward pass of an operation reads these tensors' values, if it has one.
+    fn reads(&mut self, needs_gradient: bool, nodes: &[usize]) {
+        if needs_gradient {
+            nodes.iter().for_each(|node| self.tape.nodes[*node].reads += 1);
+        }
     }
 
     fn consume(&mut self, node: usize) {
@@ -235,25 +285,35 @@ impl Executor for RecordingExecutor {
 
     fn embedding(&mut self, table: &Matrix, tokens: &[u32]) -> Result<Recorded, TensorError> {
         let id = parameter("embedding", table.parameter())?;
+        let learns = self.learns(id);
+        if learns {
+            table.f32_packed()?;
+        }
         let out = self.direct.embedding(table, tokens)?;
-        Ok(self.record(out, false, |out| Operation::Embedding { table: id, tokens: tokens.to_vec(), out }))
+        Ok(self.record(out, learns, false, |out| Operation::Embedding {
+            table: id,
+            tokens: tokens.to_vec(),
+            out,
+        }))
     }
 
     fn rms_norm(&mut self, input: &Recorded, weight: &Vector, epsilon: f32) -> Result<Recorded, TensorError> {
         let id = parameter("rms_norm", weight.parameter())?;
         let input = self.tape.node("rms_norm", input)?;
         let out = self.direct.rms_norm(self.tape.values("rms_norm", input)?, weight, epsilon)?;
-        self.tape.nodes[input].reads += 1;
-        Ok(self.record(out, true, |out| Operation::RmsNorm { input, weight: id, epsilon, out }))
+        let needs = self.learns(id) || self.need_gradients(&[input]);
+        self.reads(needs, &[input]);
+        Ok(self.record(out, needs, true, |out| Operation::RmsNorm { input, weight: id, epsilon, out }))
     }
 
     fn head_norm(&mut self, input: Recorded, weight: &Vector, epsilon: f32) -> Result<Recorded, TensorError> {
         let id = parameter("head_norm", weight.parameter())?;
         let input = self.tape.node("head_norm", &input)?;
         let out = self.direct.head_norm_of(self.tape.values("head_norm", input)?, weight, epsilon)?;
-        self.tape.nodes[input].reads += 1;
+        let needs = self.learns(id) || self.need_gradients(&[input]);
+        self.reads(needs, &[input]);
         self.consume(input);
-        Ok(self.record(out, true, |out| Operation::HeadNorm { input, weight: id, epsilon, out }))
+        Ok(self.record(out, needs, true, |out| Operation::HeadNorm { input, weight: id, epsilon, out }))
     }
 
     fn linear<const N: usize>(
@@ -262,28 +322,48 @@ impl Executor for RecordingExecutor {
         projections: [Projection<'_, Matrix, Vector>; N],
     ) -> Result<[Recorded; N], TensorError> {
         let input = self.tape.node("linear", &input)?;
+        let mut products = Vec::with_capacity(N);
         for projection in &projections {
-            parameter("linear", projection.matrix.parameter())?;
-            projection.bias.map(|bias| parameter("bias", bias.parameter())).transpose()?;
-            for addition in projection.additions {
-                parameter("low-rank addition", addition.down.parameter())?;
-                parameter("low-rank addition", addition.up.parameter())?;
+            let Projection { matrix, bias, additions } = projection;
+            let product = RecordedProduct {
+                matrix: parameter("linear", matrix.parameter())?,
+                bias: bias.map(|bias| parameter("bias", bias.parameter())).transpose()?,
+                additions: additions.iter().map(recorded_addition).collect::<Result<_, _>>()?,
+                out: 0,
+            };
+            if self.learns(product.matrix) {
+                matrix.f32_packed()?;
             }
+            for addition in *additions {
+                addition.down.f32_packed()?;
+                addition.up.f32_packed()?;
+            }
+            products.push(product);
         }
         let outputs = self.direct.linear_of(self.tape.values("linear", input)?, &projections)?;
-        self.tape.nodes[input].reads += 1;
+        let through = self.need_gradients(&[input]);
+        let learns_of_addition =
+            |addition: &RecordedAddition| self.learns(addition.down) || self.learns(addition.up);
+        // The gradients of a matrix and of a low-rank addition read the input; that of the input, and a bias's, do not.
+        let reads_of_product = |product: &RecordedProduct| {
+            self.learns(product.matrix) || product.additions.iter().any(learns_of_addition)
+        };
+        let reads: Vec<bool> = products.iter().map(reads_of_product).collect();
+        let needs: Vec<bool> = products
+            .iter()
+            .zip(&reads)
+            .map(|(product, reads)| *reads || through || product.bias.is_some_and(|bias| self.learns(bias)))
+            .collect();
+        let reads_input = reads.contains(&true);
+        self.reads(reads_input, &[input]);
         self.consume(input);
-        let mut products = Vec::with_capacity(N);
         let outputs = outputs.map(|output| self.tape.push(output, None));
-        for (out, projection) in outputs.iter().zip(&projections) {
-            products.push(RecordedProduct {
-                matrix: parameter("linear", projection.matrix.parameter())?,
-                bias: projection.bias.and_then(Vector::parameter),
-                additions: projection.additions.iter().map(recorded_addition).collect::<Result<_, _>>()?,
-                out: out.node,
-            });
+        for ((out, product), needs) in outputs.iter().zip(&mut products).zip(needs) {
+            product.out = out.node;
+            self.tape.nodes[out.node].needs_gradient = needs;
         }
-        self.push(Operation::Linear { input, products }, &outputs.each_ref().map(|out| out.node));
+        let operation = Operation::Linear { input, products, reads_input };
+        self.push(operation, &outputs.each_ref().map(|out| out.node));
         Ok(outputs)
     }
 
@@ -296,7 +376,8 @@ impl Executor for RecordingExecutor {
         };
         self.direct.rotate(&mut values, head_dim)?;
         self.consume(input);
-        Ok(self.record(values, is_cheap, |out| Operation::Rope { input, head_dim, out }))
+        let needs = self.need_gradients(&[input]);
+        Ok(self.record(values, needs, is_cheap, |out| Operation::Rope { input, head_dim, out }))
     }
 
     fn attention(
@@ -314,15 +395,21 @@ impl Executor for RecordingExecutor {
         let of = |node| self.tape.values(WHAT, node);
         let (q, k, v) = (of(queries)?, of(keys)?, of(values)?);
         let (out, log_sums) = self.direct.attention_and_log_sums(0, shape, window, q, k, v)?;
-        for node in [queries, keys, values] {
-            self.tape.nodes[node].reads += 1;
-            self.consume(node);
-        }
-        let out = self.record(out, false, |out| {
-            let attention = RecordedAttention { shape, window, queries, keys, values, out, log_sums };
-            Operation::Attention(Box::new(attention))
-        });
-        self.tape.nodes[out.node].reads += 1;
+        let needs = self.need_gradients(&[queries, keys, values]);
+        self.reads(needs, &[queries, keys, values]);
+        [queries, keys, values].into_iter().for_each(|node| self.consume(node));
+        let out = self.tape.push(out, None);
+        self.tape.nodes[out.node].needs_gradient = needs;
+        self.reads(needs, &[out.node]);
+        let log_sums = match needs {
+            true => log_sums,
+            false => {
+                self.direct.workspace.give_back(log_sums);
+                Activations::default()
+            }
+        };
+        let attention = RecordedAttention { shape, window, queries, keys, values, out: out.node, log_sums };
+        self.push(Operation::Attention(Box::new(attention)), &[out.node]);
         Ok(out)
     }
 
@@ -330,11 +417,10 @@ impl Executor for RecordingExecutor {
         const WHAT: &str = "swiglu";
         let (gate, up) = (self.tape.node(WHAT, &gate)?, self.tape.node(WHAT, &up)?);
         let out = self.direct.swiglu_of(self.tape.values(WHAT, gate)?, self.tape.values(WHAT, up)?)?;
-        for node in [gate, up] {
-            self.tape.nodes[node].reads += 1;
-            self.consume(node);
-        }
-        Ok(self.record(out, true, |out| Operation::SwiGlu { gate, up, out }))
+        let needs = self.need_gradients(&[gate, up]);
+        self.reads(needs, &[gate, up]);
+        [gate, up].into_iter().for_each(|node| self.consume(node));
+        Ok(self.record(out, needs, true, |out| Operation::SwiGlu { gate, up, out }))
     }
 
     fn mixture_of_experts(
@@ -361,7 +447,8 @@ impl Executor for RecordingExecutor {
         self.direct.add_to(&mut values, self.tape.values("add", other)?)?;
         self.consume(sum);
         self.consume(addend);
-        Ok(self.record(values, false, |out| Operation::Add { sum, addend, out }))
+        let needs = self.need_gradients(&[sum, addend]);
+        Ok(self.record(values, needs, false, |out| Operation::Add { sum, addend, out }))
     }
 
     fn select_rows(&mut self, input: Recorded, rows: &[usize]) -> Result<Recorded, TensorError> {
@@ -372,7 +459,8 @@ impl Executor for RecordingExecutor {
         let out = self.direct.copy_rows(self.tape.values("select_rows", node)?, rows)?;
         self.consume(node);
         let (rows, input_rows) = (rows.to_vec(), input.rows());
-        Ok(self.record(out, false, |out| Operation::SelectRows { input: node, rows, input_rows, out }))
+        let needs = self.need_gradients(&[node]);
+        Ok(self.record(out, needs, false, |out| Operation::SelectRows { input: node, rows, input_rows, out }))
     }
 
     fn discard(&mut self, tensor: Recorded) {

@@ -50,6 +50,8 @@ pub(super) struct Node {
     pub(super) gradient: Option<Arc<Activations>>,
     /// Whether the gradient is the caller's.
     pub(super) is_input: bool,
+    /// Whether the values depend on anything that learns, or are an input.
+    pub(super) needs_gradient: bool,
 }
 
 /// One of the matrices that an input was multiplied with.
@@ -73,16 +75,52 @@ pub(super) struct RecordedAddition {
 /// An operation and the nodes of its tensors.
 #[derive(Debug)]
 pub(super) enum Operation {
-    Embedding { table: ParameterId, tokens: Vec<u32>, out: usize },
-    RmsNorm { input: usize, weight: ParameterId, epsilon: f32, out: usize },
-    HeadNorm { input: usize, weight: ParameterId, epsilon: f32, out: usize },
-    Linear { input: usize, products: Vec<RecordedProduct> },
-    Rope { input: usize, head_dim: usize, out: usize },
+    Embedding {
+        table: ParameterId,
+        tokens: Vec<u32>,
+        out: usize,
+    },
+    RmsNorm {
+        input: usize,
+        weight: ParameterId,
+        epsilon: f32,
+        out: usize,
+    },
+    HeadNorm {
+        input: usize,
+        weight: ParameterId,
+        epsilon: f32,
+        out: usize,
+    },
+    /// `reads_input` says whether the way back reads the input's values.
+    Linear {
+        input: usize,
+        products: Vec<RecordedProduct>,
+        reads_input: bool,
+    },
+    Rope {
+        input: usize,
+        head_dim: usize,
+        out: usize,
+    },
     Attention(Box<RecordedAttention>),
-    SwiGlu { gate: usize, up: usize, out: usize },
+    SwiGlu {
+        gate: usize,
+        up: usize,
+        out: usize,
+    },
     Mixture(Box<RecordedMixture>),
-    Add { sum: usize, addend: usize, out: usize },
-    SelectRows { input: usize, rows: Vec<usize>, input_rows: usize, out: usize },
+    Add {
+        sum: usize,
+        addend: usize,
+        out: usize,
+    },
+    SelectRows {
+        input: usize,
+        rows: Vec<usize>,
+        input_rows: usize,
+        out: usize,
+    },
 }
 
 #[derive(Debug)]

@@ -257,3 +257,29 @@ t|r|{"thinking": "t", "role": "assistant", "content": "a", "reasoning_content": 
 "#
     );
 }
+
+#[test]
+fn guarded_text_is_written_as_ascii_without_its_marks() {
+    let source = "{{ messages[0].content | tojson(ensure_ascii=true) }}";
+    let specials = vec!["<|im_end|>".to_owned()];
+    let template = ChatTemplate::with_special_texts(source, "", "", specials, Vec::new()).unwrap();
+    let messages = [message("user", "a<|im_end|>é\u{f8c1}")];
+    let rendered = template.render(&RenderInput { messages: &messages, ..RenderInput::default() }).unwrap();
+    assert_eq!(rendered.text, r#""a<|im_end|>\u00e9\uf8c1""#);
+}
+
+#[test]
+fn errors_name_the_types_as_python_does() {
+    for (source, expected) in [
+        ("{{ 'a' + messages | length }}", "+ cannot add int to str"),
+        ("{{ 'a' + 0.5 * messages | length }}", "+ cannot add float to str"),
+        ("{{ messages + {} }}", "+ cannot add dict to list"),
+        ("{{ messages[0].x + 'a' }}", "+ cannot add str to an undefined value"),
+    ] {
+        let template = ChatTemplate::with_special_texts(source, "", "", Vec::new(), Vec::new()).unwrap();
+        let messages = [message("user", "a")];
+        let error =
+            template.render(&RenderInput { messages: &messages, ..RenderInput::default() }).unwrap_err();
+        assert!(error.to_string().contains(expected), "{source}: {error}");
+    }
+}

@@ -119,3 +119,23 @@ impl AboutPrompt {
         (std::mem::take(&mut self.reports), pooled)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sampling::Sampling;
+
+    #[test]
+    fn hidden_states_are_wanted_of_the_rows_that_are_pooled_alone() {
+        let about = |rows| {
+            let pooling = Some(Pooling { rows, normalise: false });
+            let request = Request { pooling, ..Request::new(vec![7; 10], 0, Sampling::greedy()) };
+            AboutPrompt::new(&request, &[7; 10])
+        };
+        let last = about(PoolingRows::Last);
+        assert_eq!(last.wanted(0..9).hidden, HiddenFor::None);
+        assert_eq!(last.wanted(4..10).hidden, HiddenFor::Last);
+        let mean = about(PoolingRows::Mean);
+        assert_eq!((mean.wanted(0..4).hidden, mean.wanted(0..10).hidden), (HiddenFor::All, HiddenFor::All));
+    }
+}

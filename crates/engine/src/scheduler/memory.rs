@@ -146,3 +146,107 @@ impl Scheduler {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use zhenjin_model::{SequenceChunk, StepOutputs};
+
+    use super::*;
+    use crate::inbox::{Inbox, Submission};
+    use crate::options::EngineOptions;
+    use crate::request::Request;
+    use crate::sampling::Sampling;
+    use crate::stats::EngineStats;
+    use crate::step_model::{StepError, StepModel};
+    use crate::weights::WeightsVersion;
+
+    /// So many pages; nothing is computed here.
+    struct Pages(usize);
+
+    impl StepModel for Pages {
+        fn usable_vocabulary(&self) -> usize {
+            1000
+        }
+
+        fn context_length(&self) -> usize {
+            1000
+        }
+
+        fn page_count(&self) -> usize {
+            self.0
+        }
+
+        fn max_rows(&self) -> usize {
+            512
+        }
+
+        fn max_logits_rows(&self) -> usize {
+            32
+        }
+
+        fn step(&mut self, _chunks: &[SequenceChunk<'_>]) -> Result<StepOutputs<'_>, StepError> {
+            Err("nothing is computed here".into())
+        }
+    }
+
+    fn scheduler(pages: usize) -> Scheduler {
+        let weights = WeightsVersion::first(None);
+        let inbox = Inbox::new(4, 4, EngineStats::default(), weights);
+        Scheduler::new(Box::new(Pages(pages)), EngineOptions::default(), 1000, inbox)
+    }
+
+    fn sequence(id: u64, tokens: std::ops::Range<u32>) -> Sequence {
+        let submission = Submission {
+            id,
+            request: Request::new(tokens.collect(), 8, Sampling::greedy()),
+            seed: 0,
+            submitted: std::time::Instant::now(),
+            events: tokio::sync::mpsc::unbounded_channel().0,
+            weights: WeightsVersion::first(None),
+        };
+        Sequence::new(submission, 1000)
+    }
+
+    /// Whether `waiting` runs once memory was given out.
+    fn is_admitted(mut scheduler: Scheduler, waiting: Sequence) -> bool {
+        let id = waiting.id;
+        scheduler.waiting.insert(id, waiting);
+        scheduler.admit();
+        scheduler.running.contains_key(&id)
+    }
+
+    #[test]
+    fn a_request_waits_until_pages_suffice_for_it_and_those_that_run() {
+        // Two pages for the tokens of each and their next one, and one more for the one that runs.
+        for (pages, expected) in [(4, false), (5, true)] {
+            let mut scheduler = scheduler(pages);
+            scheduler.running.insert(0, sequence(0, 0..40));
+            assert_eq!(is_admitted(scheduler, sequence(1, 100..140)), expected, "{pages} pages");
+        }
+    }
+
+    #[test]
+    fn a_prompts_last_token_is_computed_so_its_page_counts_as_missing() {
+        // Both have the same two full pages. The second one takes over the first page, and needs two of its own.
+        for (pages, expected) in [(5, false), (6, true)] {
+            let mut scheduler = scheduler(pages);
+            let mut first = sequence(0, 0..64);
+            first.pages.extend((0..2).filter_map(|_| scheduler.pool.allocate()));
+            first.computed = 64;
+            publish_full_pages(&mut scheduler.pool, &mut first);
+            scheduler.running.insert(0, first);
+            assert_eq!(is_admitted(scheduler, sequence(1, 0..64)), expected, "{pages} pages");
+        }
+    }
+
+    #[test]
+    fn the_newest_request_gives_its_pages_to_the_oldest_in_the_same_step() {
+        let mut scheduler = scheduler(2);
+        let mut newest = sequence(1, 100..120);
+        newest.pages.extend(scheduler.pool.allocate());
+        scheduler.running.extend([(0, sequence(0, 0..40)), (1, newest)]);
+        let plan = scheduler.secure_pages(BTreeMap::from([(0, 40), (1, 20)]));
+        assert_eq!(plan.iter().map(|chunk| (chunk.id, chunk.rows)).collect::<Vec<_>>(), [(0, 40)]);
+        assert!(scheduler.waiting.contains_key(&1) && scheduler.stats.preemptions == 1);
+    }
+}

@@ -89,3 +89,16 @@ impl fmt::Debug for Secret {
         formatter.write_str("Secret(…)")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_not_printed() {
+        let token = Secret::new("hf_abc");
+        let options = PullOptions { hugging_face_token: Some(token), ..PullOptions::default() };
+        let printed = format!("{options:?}");
+        assert!(printed.contains("Secret(…)") && !printed.contains("hf_abc"), "{printed}");
+    }
+}

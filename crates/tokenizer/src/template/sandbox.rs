@@ -108,9 +108,7 @@ fn check_tags(source: &str) -> Result<(), Error> {
             }
             position += 1;
         }
-        while position < source.len() && !source.is_char_boundary(position) {
-            position += 1;
-        }
+        // It stands at a closing brace, or behind the end after a last backslash.
         position = position.min(source.len());
     }
     Ok(())

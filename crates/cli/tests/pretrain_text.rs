@@ -93,6 +93,37 @@ fn data_of_a_run_that_did_not_begin_is_made_again_when_the_text_has_changed() {
     assert!(text.contains("training a tokenizer") && text.contains("400 documents"), "{text}");
 }
 
+/// Regression: a path that is not UTF-8 was refused after all work on the text was done.
+#[cfg(unix)]
+#[test]
+fn a_path_of_data_may_be_any_bytes() {
+    use std::os::unix::ffi::OsStrExt;
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = |name: &[u8]| folder.path().join(std::ffi::OsStr::from_bytes(name));
+    let (data, out) = (path(b"d\xE9"), path(b"out"));
+    let (code, text) = pretrain(&data, &path(b"o\xFF"), &tiny());
+    assert!(code == Some(1) && text.contains("the name must be UTF-8"), "{text}");
+    std::fs::create_dir(&data).expect("a folder");
+    std::fs::write(data.join("a.jsonl"), poems(300)).expect("a file");
+    let format = ["--format", "<|title|>{title}<|lines|>{lines}"];
+    let (code, text) = pretrain(&data, &out, &[&tiny()[..], &format].concat());
+    assert_eq!(code, Some(0), "{text}");
+    assert!(out.join("run.toml").is_file() && out.join("data/shards").is_dir());
+}
+
+/// Regression: the pointer was read as JSON, and its first character was to blame.
+#[test]
+fn a_git_lfs_pointer_in_place_of_the_tokenizer_says_what_it_is() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let [data, tokenizer] = ["a.txt", "tokenizer.json"].map(|name| folder.path().join(name));
+    std::fs::write(&data, "a b c").expect("a file");
+    std::fs::write(&tokenizer, "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n")
+        .expect("a file");
+    let tokenizer = tokenizer.to_str().expect("a name in UTF-8");
+    let (code, text) = pretrain(&data, &folder.path().join("out"), &["--tokenizer", tokenizer]);
+    assert!(code == Some(1) && text.contains("Git LFS pointer") && text.contains("12345 bytes"), "{text}");
+}
+
 #[test]
 fn what_is_neither_text_nor_shards_is_refused_by_name() {
     let folder = tempfile::tempdir().expect("a folder");

@@ -55,6 +55,37 @@ fn a_folder_becomes_a_gguf_file_and_a_folder_again() {
     assert_eq!(open(&again).unwrap().generation_defaults, first.generation_defaults);
 }
 
+/// `config.json` and `generation_config.json` often name different ids: a model stops at any of them.
+#[test]
+fn a_turn_ends_at_every_id_that_either_file_names() {
+    let temporary = tempfile::tempdir().unwrap();
+    let folder = &temporary.path().join("model");
+    write_tiny_model(folder, FloatType::F32);
+    let ends_with = |config: serde_json::Value, generation: serde_json::Value| {
+        for (file, ids) in [("config.json", config), ("generation_config.json", generation)] {
+            let path = folder.join(file);
+            let mut json: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+            json["eos_token_id"] = ids;
+            fs::write(&path, json.to_string()).unwrap();
+        }
+        let mut ends = open(folder).unwrap().tokenizer.end_of_turn().to_vec();
+        ends.sort_unstable();
+        ends
+    };
+    let json = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap();
+    let tokenizers_own = ends_with(json("null"), json("null"));
+    for (config, generation, named) in [
+        ("5", "[7, 9]", vec![5, 7, 9]),
+        ("[5, 6]", "7", vec![5, 6, 7]),
+        ("5", "null", vec![5]),
+        ("null", "7", vec![7]),
+    ] {
+        let mut expected: Vec<u32> = tokenizers_own.iter().copied().chain(named).collect();
+        expected.sort_unstable();
+        assert_eq!(ends_with(json(config), json(generation)), expected, "{config} {generation}");
+    }
+}
+
 #[test]
 fn a_folder_without_advice_gets_what_other_programs_ask_for() {
     let temporary = tempfile::tempdir().unwrap();

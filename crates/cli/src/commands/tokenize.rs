@@ -144,5 +144,7 @@ fn read(path: &Path) -> Result<Vec<u8>> {
     if size > MAX_TOKENIZER_JSON_BYTES as u64 {
         bail!("{} has {size} bytes: this is not a tokenizer", path.display());
     }
-    std::fs::read(path).with_context(|| format!("reading {}", path.display()))
+    let contents = std::fs::read(path).with_context(|| format!("reading {}", path.display()))?;
+    zhenjin_files::check_no_lfs_pointer(path, &contents)?;
+    Ok(contents)
 }

@@ -83,7 +83,7 @@ pub(crate) struct PretrainArguments {
     pub(crate) seed: Option<u64>,
     /// Go on with a run: `auto` takes the newest whole checkpoint of --out if there is one, PATH that one
     #[arg(long, value_name = "auto|PATH")]
-    pub(crate) resume: Option<String>,
+    pub(crate) resume: Option<std::ffi::OsString>,
     /// What sample texts begin with (repeatable) [default: the first words of some training documents]
     #[arg(long, value_name = "TEXT")]
     pub(crate) sample_prompt: Vec<String>,

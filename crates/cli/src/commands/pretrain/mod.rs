@@ -39,17 +39,19 @@ const LONG_PROBE: Duration = Duration::from_secs(3);
 const VOCABULARY_MULTIPLE: usize = 64;
 
 pub(crate) fn run(arguments: &PretrainArguments) -> Result<()> {
+    // It stands in the run's metrics, which are JSON.
+    arguments
+        .out
+        .to_str()
+        .with_context(|| format!("--out {}: the name must be UTF-8", arguments.out.display()))?;
     let ranks = ranks::join()?;
     let folder = RunFolder::new(&arguments.out);
     let resuming = agreed_checkpoint(arguments, &folder, &ranks)?;
     if resuming.is_none() {
         check_settings(arguments)?;
     }
-    let data = ranks::text_of_first(&ranks, || {
-        let folder = text_data::shards(arguments, &folder, resuming.is_some())?;
-        Ok(folder.to_str().context("--data must have a name in UTF-8")?.to_owned())
-    })?;
-    let set = Arc::new(ShardSet::open(Path::new(&data))?);
+    let data = ranks::path_of_first(&ranks, || text_data::shards(arguments, &folder, resuming.is_some()))?;
+    let set = Arc::new(ShardSet::open(&data)?);
     let companions = training::companions(set.folder())?;
     let tokenizer = tokenizer(&companions, set.folder())?;
     let sharing = ranks::sharing(&ranks)?;
@@ -421,12 +423,12 @@ fn agreed_checkpoint(
     ranks: &Ranks,
 ) -> Result<Option<Checkpoint>> {
     let mut found = None;
-    let path = ranks::text_of_first(ranks, || {
+    let path = ranks::path_of_first(ranks, || {
         found = resumed_checkpoint(arguments, folder)?;
-        Ok(found.as_ref().map(|checkpoint| checkpoint.path.display().to_string()).unwrap_or_default())
+        Ok(found.as_ref().map(|checkpoint| checkpoint.path.clone()).unwrap_or_default())
     })?;
-    if !ranks.is_first() && !path.is_empty() {
-        found = Some(Checkpoint::open(Path::new(&path))?);
+    if !ranks.is_first() && path != Path::new("") {
+        found = Some(Checkpoint::open(&path)?);
     }
     Ok(found)
 }
@@ -439,7 +441,7 @@ fn resumed_checkpoint(arguments: &PretrainArguments, folder: &RunFolder) -> Resu
             folder.expect_new()?;
             Ok(None)
         }
-        Some("auto") => {
+        Some(auto) if auto == "auto" => {
             let checkpoints = folder.checkpoints();
             checkpoints.clean()?;
             let found = checkpoints.find()?;

@@ -1,5 +1,7 @@
 //! The other processes of a run: whether `mpirun` or Slurm started several, and what they must agree on before they train.
 
+use std::path::PathBuf;
+
 use anyhow::Result;
 use zhenjin_train::communication::CommError;
 use zhenjin_train::training::Ranks;
@@ -47,6 +49,25 @@ pub(super) fn text_of_first(ranks: &Ranks, own: impl FnOnce() -> Result<String>)
     let bytes = ranks.of_first::<anyhow::Error>(|| Ok(own()?.into_bytes()))?;
     Ok(String::from_utf8(bytes)
         .map_err(|_| CommError::Backend("rank 0 sent a text that is not UTF-8".to_owned()))?)
+}
+
+/// The first rank's path, on all ranks. Where paths are bytes, any path.
+pub(super) fn path_of_first(ranks: &Ranks, own: impl FnOnce() -> Result<PathBuf>) -> Result<PathBuf> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::ffi::OsStringExt;
+        let bytes = ranks.of_first::<anyhow::Error>(|| Ok(own()?.into_os_string().into_vec()))?;
+        Ok(PathBuf::from(std::ffi::OsString::from_vec(bytes)))
+    }
+    #[cfg(not(unix))]
+    {
+        use anyhow::Context;
+        let text = |path: PathBuf| {
+            let text = path.to_str().map(str::to_owned);
+            text.with_context(|| format!("{} must have a name in UTF-8", path.display()))
+        };
+        text_of_first(ranks, || text(own()?)).map(PathBuf::from)
+    }
 }
 
 /// How many ranks compute on the same processors as this one, itself included. A launcher that gives each rank processors of its own makes it 1.

@@ -126,6 +126,7 @@ pub(crate) fn companions(folder: &Path) -> Result<Vec<(String, Vec<u8>)>> {
         let path = folder.join(name);
         if path.is_file() {
             let contents = std::fs::read(&path).with_context(|| format!("reading {}", path.display()))?;
+            zhenjin_files::check_no_lfs_pointer(&path, &contents)?;
             files.push((name.to_owned(), contents));
         }
     }

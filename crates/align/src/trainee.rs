@@ -14,7 +14,9 @@ use zhenjin_train::checkpoint::{
     write_optimiser,
 };
 use zhenjin_train::configuration::{OptimiserKind, OptimiserSection};
-use zhenjin_train::optimiser::{Description, Optimiser, Parameter, Rule, Shard, StepNumbers, describe};
+use zhenjin_train::optimiser::{
+    Description, Optimiser, Parameter, Rule, Shard, StateTensor, StepNumbers, describe,
+};
 
 use crate::configuration::{Projections, TuningKind, TuningSection};
 use crate::error::AlignError;
@@ -24,6 +26,8 @@ use crate::packed::Packed;
 pub const VALUES_FILE: &str = "score.safetensors";
 const VALUES_TENSOR: &str = "score.weight";
 const CONFIG_FILE: &str = "config.json";
+/// Whole weights that are not a model of their own: flat arrays in packed order.
+const PACKED_FILE: &str = "weights.safetensors";
 const TILE_ROWS: usize = 16;
 
 /// Rows whose values are asked for, in documents one after the other.
@@ -109,7 +113,6 @@ pub struct Trainee {
     optimiser: Optimiser,
     gradients: Gradients,
     options: TraineeOptions,
-    has_pending: bool,
 }
 
 impl Trainee {
@@ -177,7 +180,6 @@ impl Trainee {
             model,
             adapter,
             values,
-            has_pending: false,
         })
     }
 
@@ -265,7 +267,6 @@ impl Trainee {
         packed: &Packed,
         slope: &(dyn Fn(usize, TokenScore) -> ScoreGradient + Sync),
     ) -> Result<Vec<TokenScore>, AlignError> {
-        self.has_pending = true;
         let learned = Learned::from(&self.model.weights).with_adapter(self.adapter.as_deref());
         Ok(self.learner.accumulate(learned, &packed.batch(), slope, &mut self.gradients)?)
     }
@@ -279,7 +280,6 @@ impl Trainee {
         packed: &Packed,
         slopes: &mut dyn FnMut(&[TokenScore]) -> Vec<ScoreGradient>,
     ) -> Result<Vec<TokenScore>, AlignError> {
-        self.has_pending = true;
         let learned = Learned::from(&self.model.weights).with_adapter(self.adapter.as_deref());
         Ok(self.learner.accumulate_together(learned, &packed.batch(), slopes, &mut self.gradients)?)
     }
@@ -304,7 +304,6 @@ impl Trainee {
         batch: &ValueBatch,
         slopes: &mut dyn FnMut(&[f32]) -> Vec<f32>,
     ) -> Result<Vec<f32>, AlignError> {
-        self.has_pending = true;
         let learned = Learned::from(&self.model.weights)
             .with_adapter(self.adapter.as_deref())
             .with_values(self.values.as_ref());
@@ -326,6 +325,7 @@ impl Trainee {
         let gradient_factor = if clipped { (clip / norm) as f32 } else { 1.0 };
         let numbers = StepNumbers { gradient_factor, rate_factor };
         let is_full = self.options.tuning.kind == TuningKind::Full;
+        let mut adapter = self.adapter.take().map(|adapter| self.own(adapter)).transpose()?;
         // The weights of a frozen model are not touched, and may be in use.
         let mut frozen = Vec::new();
         let mut parameters: Vec<&mut [f32]> = Vec::with_capacity(self.gradients.len());
@@ -341,8 +341,7 @@ impl Trainee {
             frozen.resize_with(self.model.weights.parameters().count(), Vec::<f32>::new);
             parameters.extend(frozen.iter_mut().map(|nothing| &mut nothing[..]));
         }
-        if let Some(adapter) = &mut self.adapter {
-            let adapter = Arc::get_mut(adapter).ok_or(AlignError::WeightsInUse)?;
+        if let Some(adapter) = &mut adapter {
             for matrix in adapter.parameters_mut() {
                 parameters.push(matrix.f32_packed_mut()?);
             }
@@ -355,19 +354,27 @@ impl Trainee {
             .map(|(index, values)| Parameter { values, gradient: gradients.get(ParameterId(index as u32)) });
         self.optimiser.step(parameters.collect(), numbers, &team)?;
         self.gradients.clear(&team);
-        self.has_pending = false;
-        self.renew_adapter()?;
+        if let Some(mut adapter) = adapter {
+            // The engine finds keys and values by it.
+            adapter.renew_fingerprint(&self.model.config)?;
+            self.adapter = Some(Arc::new(adapter));
+        }
         Ok(Update { norm, clipped })
     }
 
-    /// Gives the adapter the fingerprint of its new numbers: the engine finds keys and values by it.
-    fn renew_adapter(&mut self) -> Result<(), AlignError> {
-        let Some(adapter) = &self.adapter else { return Ok(()) };
-        let values = adapter.values(&self.model.config)?;
+    /// The adapter, or a copy of it while an answer that was just written still holds it.
+    fn own(&self, adapter: Arc<Adapter>) -> Result<Adapter, AlignError> {
+        match Arc::try_unwrap(adapter) {
+            Ok(adapter) => Ok(adapter),
+            Err(shared) => self.packed(&shared.values(&self.model.config)?),
+        }
+    }
+
+    /// An adapter in memory, whose matrices are the parameters behind the weights.
+    fn packed(&self, values: &AdapterValues) -> Result<Adapter, AlignError> {
         let load = &self.options.load;
         let base = self.model.weights.parameters().count();
-        self.adapter = Some(Arc::new(values.pack(load.simd, &load.team)?.with_parameters(base)));
-        Ok(())
+        Ok(values.pack(load.simd, &load.team)?.with_parameters(base))
     }
 
     /// Where a number that is not finite comes from, as far as parameters tell, and what helps.
@@ -416,6 +423,24 @@ impl Trainee {
                 let name = named(WrittenAdapter::SETTINGS);
                 files.insert(name.clone(), write_file(folder, &name, settings.as_bytes())?);
             }
+            None if !prefix.is_empty() => {
+                let descriptions = self.optimiser.descriptions();
+                let mut state = Vec::new();
+                for ((_, weight), description) in self.model.weights.parameters().zip(descriptions) {
+                    let values = match weight {
+                        Weight::Matrix(matrix) => {
+                            matrix.f32_packed().map_err(zhenjin_model::ModelError::from)?
+                        }
+                        Weight::Vector(vector) => vector,
+                    };
+                    state.push(StateTensor {
+                        name: description.name.clone(),
+                        elements: 0..values.len(),
+                        values,
+                    });
+                }
+                files.insert(named(PACKED_FILE), sum(write_optimiser(&path(PACKED_FILE), &state)?));
+            }
             None => {
                 let written = write_safetensors(
                     &path(WEIGHTS_FILE),
@@ -430,10 +455,8 @@ impl Trainee {
                 })?;
                 let name = named(CONFIG_FILE);
                 files.insert(name.clone(), write_file(folder, &name, format!("{config:#}\n").as_bytes())?);
-                if prefix.is_empty() {
-                    for (name, contents) in &self.options.companions {
-                        files.insert(name.clone(), write_file(folder, name, contents)?);
-                    }
+                for (name, contents) in &self.options.companions {
+                    files.insert(name.clone(), write_file(folder, name, contents)?);
                 }
             }
         }
@@ -470,18 +493,45 @@ impl Trainee {
             let config = &self.model.config;
             let values =
                 AdapterValues::read(&path(WrittenAdapter::SETTINGS), &path(WrittenAdapter::TENSORS), config)?;
-            let load = &self.options.load;
-            let base = self.model.weights.parameters().count();
-            self.adapter = Some(Arc::new(values.pack(load.simd, &load.team)?.with_parameters(base)));
+            self.adapter = Some(Arc::new(self.packed(&values)?));
+        } else if !prefix.is_empty() {
+            self.load_packed(&path(PACKED_FILE))?;
         } else {
-            let file = ModelFile::open(&path(WEIGHTS_FILE))?;
-            let weights = Weights::load(&self.model.config, &file, &self.options.load)?;
+            let file = ModelFile::open(folder)?;
+            let mut weights = Weights::load(file.config(), &file, &self.options.load)?;
+            // The file's rows are in the order of Hugging Face, whatever the model's own order is.
+            if file.config().rope.layout != self.model.config.rope.layout {
+                weights.interleave(&self.model.config)?;
+            }
             Arc::get_mut(&mut self.model).ok_or(AlignError::WeightsInUse)?.weights = weights;
         }
         let arrays = OptimiserFile::open(&path(OPTIMISER_FILE))?;
         self.optimiser
             .restore(updates, |name| arrays.array(name))
             .map_err(|error| AlignError::State { checkpoint: folder.to_owned(), error })
+    }
+}
+
+impl Trainee {
+    /// Takes over whole weights from flat arrays in packed order.
+    fn load_packed(&mut self, path: &Path) -> Result<(), AlignError> {
+        let arrays = OptimiserFile::open(path)?;
+        let names: Vec<String> =
+            self.optimiser.descriptions().iter().map(|description| description.name.clone()).collect();
+        let model = Arc::get_mut(&mut self.model).ok_or(AlignError::WeightsInUse)?;
+        for ((_, weight), name) in model.weights.parameters_mut().zip(names) {
+            let values = match weight {
+                Weight::Matrix(matrix) => matrix.f32_packed_mut()?,
+                Weight::Vector(vector) => &mut vector[..],
+            };
+            let read = arrays.array(&name).filter(|read| read.len() == values.len());
+            let Some(read) = read else {
+                let problem = format!("{} has no `{name}` of {} numbers", path.display(), values.len());
+                return Err(AlignError::Input(problem));
+            };
+            values.copy_from_slice(&read);
+        }
+        Ok(())
     }
 }
 

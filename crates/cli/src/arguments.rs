@@ -1,5 +1,6 @@
 //! The command line: every command, option and example.
 
+use crate::commands::align::{AlignArguments, OnlineArguments};
 use crate::commands::export::ExportArguments;
 use crate::commands::generate::GenerateCommand;
 use crate::commands::plan::PlanArguments;
@@ -118,6 +119,24 @@ pub(crate) enum Command {
     /// Train a language model from scratch, on text or token shards
     #[command(after_help = crate::commands::pretrain::EXAMPLES)]
     Pretrain(PretrainArguments),
+    /// Fine-tune a model on answers: an adapter, or with --full all weights
+    #[command(after_help = crate::commands::align::SFT_EXAMPLES)]
+    Sft(AlignArguments),
+    /// Train a reward model on preference pairs
+    #[command(after_help = crate::commands::align::PAIR_EXAMPLES)]
+    Reward(AlignArguments),
+    /// Train on preference pairs: DPO, IPO and relatives
+    #[command(after_help = crate::commands::align::PAIR_EXAMPLES)]
+    Dpo(AlignArguments),
+    /// Train on answers with thumbs: KTO
+    #[command(after_help = crate::commands::align::PAIR_EXAMPLES)]
+    Kto(AlignArguments),
+    /// Train on answers that the model writes, with a critic: PPO
+    #[command(after_help = crate::commands::align::ONLINE_EXAMPLES)]
+    Ppo(OnlineArguments),
+    /// Train on groups of answers that the model writes: GRPO
+    #[command(after_help = crate::commands::align::ONLINE_EXAMPLES)]
+    Grpo(OnlineArguments),
     /// Make a tokenizer from text
     #[command(subcommand)]
     Tokenizer(TokenizerCommand),

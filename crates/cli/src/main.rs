@@ -23,6 +23,7 @@ use clap::Parser;
 use commands::training::Interrupted;
 use home::Home;
 use std::process::ExitCode;
+use zhenjin_align::configuration::Method;
 use zhenjin_train::configuration::ConfigurationError;
 
 fn main() -> ExitCode {
@@ -76,6 +77,12 @@ fn run(arguments: Arguments) -> Result<()> {
         Command::Plan(command) => commands::plan::run(&command),
         Command::Report(command) => commands::report::run(&command),
         Command::Pretrain(command) => commands::pretrain::run(&command),
+        Command::Sft(command) => commands::align::run_offline(&home()?, Method::Sft, &command),
+        Command::Reward(command) => commands::align::run_offline(&home()?, Method::Reward, &command),
+        Command::Dpo(command) => commands::align::run_offline(&home()?, Method::Dpo, &command),
+        Command::Kto(command) => commands::align::run_offline(&home()?, Method::Kto, &command),
+        Command::Ppo(command) => commands::align::run_online(&home()?, Method::Ppo, &command),
+        Command::Grpo(command) => commands::align::run_online(&home()?, Method::Grpo, &command),
         Command::Tokenizer(command) => commands::tokenizer::run(&command),
         Command::Tokenize(command) => commands::tokenize::run(&command),
         Command::Data(command) => commands::data::run(&home()?, &command),

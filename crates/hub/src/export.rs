@@ -96,6 +96,19 @@ pub fn export_gguf(
     Ok(write_gguf(file, model.file.config(), &FileRows(&model.file), quantisation, &metadata)?)
 }
 
+/// The small files that say how text becomes tokens and how the model wants to be sampled, as they stand in a folder that `transformers`
+/// opens: names and contents.
+///
+/// # Errors
+/// [`ExportError`] when one cannot be read or said.
+pub fn tokenizer_files(model: &OpenedModel) -> Result<Vec<(String, Vec<u8>)>, ExportError> {
+    let files = match model.file.hugging_face() {
+        Some(files) => copied_files(model, files)?,
+        None => files_of_gguf(model)?,
+    };
+    Ok(files.into_iter().map(|file| (file.name, file.bytes)).collect())
+}
+
 fn require_floats(model: &OpenedModel) -> Result<(), ExportError> {
     for name in model.file.config().weights() {
         let view = model.file.tensor(name)?;

@@ -51,7 +51,7 @@ pub use pooling::{Pool, Pooling, PoolingRows};
 pub use runner::{Runner, RunnerOptions};
 pub use tensor_source::{LayerWeightName, TensorSource, TensorView, WeightName};
 pub use weights::{
-    Experts, FeedForward, LayerWeights, Linear, LoadOptions, PackingLoader, ParameterTable, ReferenceLoader,
-    ReferenceTapeLoader, Weight, WeightLoader, Weights,
+    ExpandingLoader, Experts, FeedForward, LayerWeights, Linear, LoadOptions, PackingLoader, ParameterTable,
+    ReferenceLoader, ReferenceTapeLoader, Weight, WeightLoader, Weights,
 };
 pub use zhenjin_tensor::{PAGE_TOKENS, PageId, RowScore};

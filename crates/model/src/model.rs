@@ -12,7 +12,7 @@ use crate::file::ModelFile;
 use crate::fingerprint::{Fingerprint, FingerprintedSource};
 use crate::kv_cache::KvCacheDtype;
 use crate::tensor_source::TensorSource;
-use crate::weights::{FeedForward, LoadOptions, Weights};
+use crate::weights::{ExpandingLoader, FeedForward, LoadOptions, Weights};
 
 /// A model in memory.
 #[derive(Debug)]
@@ -48,6 +48,21 @@ impl Model {
     ) -> Result<Model, ModelError> {
         let source = FingerprintedSource::new(source, &options.team);
         let weights = Weights::load(&config, &source, options)?;
+        let fingerprint = source.fingerprint(&config);
+        Ok(Model { config, weights, simd: options.simd, fingerprint })
+    }
+
+    /// As [`Model::from_source`], with all matrices in f32, whatever type the source has them in: weights that learn.
+    ///
+    /// # Errors
+    /// As [`Weights::load_with`].
+    pub fn from_source_in_f32(
+        config: ModelConfig,
+        source: &dyn TensorSource,
+        options: &LoadOptions,
+    ) -> Result<Model, ModelError> {
+        let source = FingerprintedSource::new(source, &options.team);
+        let weights = Weights::load_with(&config, &source, &mut ExpandingLoader::new(options.clone()))?;
         let fingerprint = source.fingerprint(&config);
         Ok(Model { config, weights, simd: options.simd, fingerprint })
     }

@@ -10,7 +10,7 @@ mod reference;
 use zhenjin_tensor::{Expert, ExpertChoice, LowRankAddition, Matrix, Projection, Vector};
 
 pub(crate) use load::WeightMaker;
-pub use load::{LoadOptions, PackingLoader, WeightLoader};
+pub use load::{ExpandingLoader, LoadOptions, PackingLoader, WeightLoader};
 pub use parameters::{ParameterTable, Weight};
 pub use reference::{ReferenceLoader, ReferenceTapeLoader};
 

@@ -21,6 +21,7 @@ pub(super) fn configuration(method: Method, tuning: TuningKind) -> Configuration
     Configuration {
         method,
         seed: 0,
+        time: 0,
         tuning: TuningSection {
             kind: tuning,
             rank: if is_lora { 16 } else { 0 },

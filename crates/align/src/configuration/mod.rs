@@ -60,6 +60,8 @@ pub struct Configuration {
     pub method: Method,
     /// Of new matrices, of the order of the data, of sampling.
     pub seed: u64,
+    /// The time that chat templates show, in seconds since 1970: when the run began.
+    pub time: u64,
     /// What is trained.
     pub tuning: TuningSection,
     /// How examples become batches.

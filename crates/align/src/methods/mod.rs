@@ -12,6 +12,6 @@ pub use dialogues::Dialogues;
 pub use examples::Examples;
 pub use judged::Judged;
 pub use offline::{Answerer, Offline};
-pub use online::{Critic, Decode, Judgement, Online, OnlineParts, RewardSource, WrittenAnswer};
+pub use online::{Critic, Decode, Judgement, Online, OnlineParts, RewardSource};
 pub use preference::Preferences;
 pub use reward::RewardPairs;

@@ -1,5 +1,6 @@
 //! One file or folder per command.
 
+pub(crate) mod align;
 pub(crate) mod bench;
 pub(crate) mod chat;
 pub(crate) mod cost;

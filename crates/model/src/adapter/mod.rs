@@ -124,6 +124,15 @@ impl Adapter {
         self.parameters().map(shape).collect()
     }
 
+    /// Makes the fingerprint that of the numbers as they are now.
+    ///
+    /// # Errors
+    /// As for [`Adapter::values`].
+    pub fn renew_fingerprint(&mut self, config: &ModelConfig) -> Result<(), ModelError> {
+        self.fingerprint = self.values(config)?.fingerprint();
+        Ok(())
+    }
+
     /// Its numbers as they are now.
     ///
     /// # Errors

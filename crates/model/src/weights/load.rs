@@ -73,6 +73,45 @@ impl WeightLoader for PackingLoader {
     }
 }
 
+/// Packs matrices of every type in f32, so that they can be changed in place.
+#[derive(Debug)]
+pub struct ExpandingLoader {
+    options: LoadOptions,
+    memory: MatrixMemory,
+}
+
+impl ExpandingLoader {
+    /// A loader that has taken no memory yet.
+    pub fn new(options: LoadOptions) -> ExpandingLoader {
+        ExpandingLoader { options, memory: MatrixMemory::new() }
+    }
+}
+
+impl WeightLoader for ExpandingLoader {
+    type Matrix = Matrix;
+    type Vector = Vector;
+
+    fn matrix(&mut self, id: ParameterId, view: &TensorView<'_>) -> Result<Matrix, TensorError> {
+        let (rows, columns) = (view.shape[0], view.shape[1]);
+        let LoadOptions { simd, team } = &self.options;
+        let bytes = view.bytes.len() / rows.max(1);
+        let fill = |row: usize, values: &mut [f32]| {
+            let row = &view.bytes[row * bytes..(row + 1) * bytes];
+            // The view has the shape that was checked, and whole blocks in each row.
+            let _ = dequantise(view.dtype, row, values);
+        };
+        // One row tells whether the type can be expanded at all.
+        dequantise(view.dtype, &view.bytes[..bytes], &mut vec![0.0; columns])?;
+        Ok(Matrix::make_f32(&self.memory, rows, columns, *simd, team, fill)?.with_parameter(id))
+    }
+
+    fn vector(&mut self, id: ParameterId, view: &TensorView<'_>) -> Result<Vector, TensorError> {
+        let mut values = vec![0.0; view.shape[0]];
+        dequantise(view.dtype, view.bytes, &mut values)?;
+        Ok(Vector::from(values).with_parameter(id))
+    }
+}
+
 impl Weights {
     /// Reads every weight that `config` implies from `source`, packed for the kernels.
     ///

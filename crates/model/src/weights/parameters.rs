@@ -1,8 +1,9 @@
 //! A model's parameters one by one, in the order of [`crate::ModelConfig::weights`]: for optimisers, checkpoints, sums.
 
-use zhenjin_tensor::{Expert, Matrix, ParameterId, ParameterShape, ParameterSource, Vector};
+use zhenjin_tensor::{Expert, Matrix, ParameterId, ParameterShape, ParameterSource, TensorError, Vector};
 
 use super::{Experts, FeedForward, LayerWeights, Linear, Weights};
+use crate::config::ModelConfig;
 use crate::tensor_source::{LayerWeightName, WeightName};
 
 /// A weight of either kind.
@@ -81,6 +82,35 @@ impl Weights {
     /// The parameters by their numbers, for a backward pass.
     pub fn parameter_table(&self) -> ParameterTable<'_> {
         ParameterTable { weights: self.parameters().map(|(_, weight)| weight).collect() }
+    }
+
+    /// Brings the rows of query and key projections in f32 from the order of Hugging Face files, where the two halves of a head turn together,
+    /// into that where neighbours do.
+    ///
+    /// # Errors
+    /// [`TensorError::NotF32`].
+    pub fn interleave(&mut self, config: &ModelConfig) -> Result<(), TensorError> {
+        let head_dim = config.head_dim;
+        let source = |row: usize| {
+            let (head, within) = (row / head_dim, row % head_dim);
+            head * head_dim + within % 2 * (head_dim / 2) + within / 2
+        };
+        for layer in &mut self.layers {
+            for linear in [&mut layer.query, &mut layer.key] {
+                let (rows, columns) = (linear.matrix.rows(), linear.matrix.columns());
+                let mut values = vec![0.0; rows * columns];
+                linear.matrix.unpack_f32(&mut values)?;
+                let ordered: Vec<f32> = (0..rows)
+                    .flat_map(|row| values[source(row) * columns..][..columns].iter().copied())
+                    .collect();
+                linear.matrix.write_f32(&ordered)?;
+                if let Some(bias) = &mut linear.bias {
+                    let values = bias.to_vec();
+                    bias.iter_mut().enumerate().for_each(|(row, place)| *place = values[source(row)]);
+                }
+            }
+        }
+        Ok(())
     }
 
     /// The first value of a parameter in f32 that is NaN or infinite: of which, and where in its packed order.

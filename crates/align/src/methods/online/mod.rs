@@ -28,7 +28,7 @@ use crate::trainee::Trainee;
 use crate::watch::{Watch, Watched, correlation, distinct_pairs, repetition};
 pub use critic::Critic;
 use episode::Episode;
-pub use rewards::{Judgement, RewardSource, WrittenAnswer};
+pub use rewards::{Judgement, RewardSource};
 
 /// Turns tokens into text for rewards.
 pub type Decode = Box<dyn Fn(&[u32]) -> String>;

@@ -3,19 +3,7 @@
 use super::episode::Episode;
 use crate::data::EncodedTask;
 use crate::error::AlignError;
-
-/// An answer to be judged.
-#[derive(Clone, Copy, Debug)]
-pub struct WrittenAnswer<'a> {
-    /// The prompt and what is known of it.
-    pub task: &'a EncodedTask,
-    /// The answer's tokens, the stop token included.
-    pub tokens: &'a [u32],
-    /// The answer as text, without the stop token.
-    pub text: &'a str,
-    /// Whether it ended by itself.
-    pub ended: bool,
-}
+use crate::rewards::{Answer, Score, WeightedRewards};
 
 /// What an answer is worth.
 #[derive(Clone, Debug, PartialEq)]
@@ -32,7 +20,20 @@ pub trait RewardSource {
     ///
     /// # Errors
     /// [`AlignError`] when no answer can be judged any more; what concerns one answer stands in its judgement.
-    fn judge(&mut self, answers: &[WrittenAnswer<'_>]) -> Result<Vec<Judgement>, AlignError>;
+    fn judge(&mut self, answers: &[Answer<'_>]) -> Result<Vec<Judgement>, AlignError>;
+}
+
+impl RewardSource for WeightedRewards {
+    fn judge(&mut self, answers: &[Answer<'_>]) -> Result<Vec<Judgement>, AlignError> {
+        let names: Vec<String> = self.names().map(str::to_owned).collect();
+        let judgement = |score: Result<Score, _>| match score {
+            Ok(Score { total, parts }) => {
+                Judgement { total: Ok(total), parts: names.iter().cloned().zip(parts).collect() }
+            }
+            Err(fault) => Judgement { total: Err(fault.to_string()), parts: Vec::new() },
+        };
+        Ok(self.score(answers).into_iter().map(judgement).collect())
+    }
 }
 
 /// Judgements of all answers; a number that is not finite is none.
@@ -41,9 +42,9 @@ pub(super) fn judge(
     tasks: &[EncodedTask],
     episodes: &[Episode],
 ) -> Result<Vec<Judgement>, AlignError> {
-    let answers: Vec<WrittenAnswer<'_>> = episodes
+    let answers: Vec<Answer<'_>> = episodes
         .iter()
-        .map(|episode| WrittenAnswer {
+        .map(|episode| Answer {
             task: &tasks[episode.task],
             tokens: &episode.answer.tokens,
             text: &episode.text,

@@ -437,29 +437,7 @@ fn agreed_checkpoint(
 fn resumed_checkpoint(arguments: &PretrainArguments, folder: &RunFolder) -> Result<Option<Checkpoint>> {
     match arguments.resume.as_deref() {
         None if arguments.replay.is_some() || arguments.dry_run => Ok(None),
-        None => {
-            folder.expect_new()?;
-            Ok(None)
-        }
-        Some(auto) if auto == "auto" => {
-            let checkpoints = folder.checkpoints();
-            checkpoints.clean()?;
-            let found = checkpoints.find()?;
-            for (path, error) in &found.passed_over {
-                eprintln!("{} is passed over: {error}", path.display());
-            }
-            match &found.newest {
-                Some(checkpoint) => {
-                    eprintln!("going on from {} (step {})", checkpoint.path.display(), checkpoint.state.step);
-                }
-                None => {
-                    eprintln!("{} has no whole checkpoint: the run begins anew", folder.path().display());
-                    folder.begin_anew()?;
-                }
-            }
-            Ok(found.newest)
-        }
-        Some(path) => Ok(Some(Checkpoint::open(Path::new(path))?)),
+        resume => folder.checkpoint_to_resume(resume),
     }
 }
 

@@ -1,6 +1,7 @@
 //! A run's folder: what lies in it, and that it is never overwritten.
 
 use anyhow::{Context, Result, bail};
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use zhenjin_train::checkpoint::{Checkpoint, Checkpoints};
 use zhenjin_train::metrics::{Event, JsonLines, Observer, SyncPolicy};
@@ -43,6 +44,37 @@ impl RunFolder {
         let entries = std::fs::read_dir(self.path.join(CHECKPOINTS)).ok()?.flatten();
         let names = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with("step-"));
         names.map(|entry| entry.path()).max()
+    }
+
+    /// The checkpoint that `resume` asks for (`auto`: the newest whole one, if there is one), with a line about every newer one that is
+    /// damaged. Without `resume` the folder must be new.
+    pub(crate) fn checkpoint_to_resume(&self, resume: Option<&OsStr>) -> Result<Option<Checkpoint>> {
+        match resume {
+            None => {
+                self.expect_new()?;
+                Ok(None)
+            }
+            Some(auto) if auto == "auto" => {
+                let checkpoints = self.checkpoints();
+                checkpoints.clean()?;
+                let found = checkpoints.find()?;
+                for (path, error) in &found.passed_over {
+                    eprintln!("{} is passed over: {error}", path.display());
+                }
+                match &found.newest {
+                    Some(checkpoint) => {
+                        let step = checkpoint.state.step;
+                        eprintln!("going on from {} (step {step})", checkpoint.path.display());
+                    }
+                    None => {
+                        eprintln!("{} has no whole checkpoint: the run begins anew", self.path.display());
+                        self.begin_anew()?;
+                    }
+                }
+                Ok(found.newest)
+            }
+            Some(path) => Ok(Some(Checkpoint::open(Path::new(path))?)),
+        }
     }
 
     /// Refuses a folder that has something in it; only data that was made for a run that did not begin may be there.

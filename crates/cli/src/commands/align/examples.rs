@@ -1,0 +1,96 @@
+//! The run's examples: read, divided, encoded, and what was done to them told.
+
+use super::AlignArguments;
+use super::opened::Opened;
+use anyhow::{Context, Result, bail};
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use time::OffsetDateTime;
+use zhenjin_align::data::{
+    Dataset, EncodeOptions, Encoded, Encoder, HashTokens, Kind, PromptSettings, ReadOptions,
+};
+
+/// Examples to learn from and to measure on, in tokens.
+pub(super) struct Examples<T> {
+    pub(super) training: Vec<T>,
+    pub(super) held_out: Vec<T>,
+    pub(super) fingerprint: String,
+}
+
+/// How one kind of examples is encoded.
+type Encode<T> =
+    fn(&Encoder<'_>, &Dataset, &EncodeOptions) -> Result<Encoded<T>, zhenjin_align::data::DataError>;
+
+/// Reads the examples of `kind`. `room` tokens of the model's context are left for answers.
+pub(super) fn read<T: HashTokens>(
+    arguments: &AlignArguments,
+    opened: &Opened,
+    kind: Kind,
+    time: OffsetDateTime,
+    room: usize,
+    seed: u64,
+    encode: Encode<T>,
+) -> Result<Examples<T>> {
+    let options = ReadOptions { bad: arguments.bad(), ..ReadOptions::default() };
+    let read = |paths: &[PathBuf]| -> Result<Dataset> { Ok(Dataset::read(paths, &options)?.for_kind(kind)?) };
+    let all = read(&arguments.data)?;
+    tell(&all);
+    let (training, held_out) = match arguments.held_out.is_empty() {
+        false => {
+            let held_out = read(&arguments.held_out)?;
+            tell(&held_out);
+            (all, held_out)
+        }
+        true => all.split(arguments.held_out_share, seed)?,
+    };
+    let model = &opened.model;
+    let longest = model.file.config().context_length;
+    let context = arguments.context.unwrap_or(longest.saturating_sub(room));
+    if context + room > longest {
+        bail!("--context {context}: with {room} tokens for answers that is more than the model's {longest}");
+    }
+    let encoder = Encoder::new(&model.tokenizer, model.template.as_ref(), PromptSettings::at(time))
+        .with_context(|| format!("{}", arguments.model.display()))?;
+    let options = EncodeOptions {
+        context,
+        overlong: arguments.overlong(),
+        bad: arguments.bad(),
+        learnt: arguments.learnt(),
+        threads: NonZeroUsize::new(opened.load.team.threads()).unwrap_or(NonZeroUsize::MIN),
+    };
+    let training = encode(&encoder, &training, &options)?;
+    let held_out = encode(&encoder, &held_out, &options)?;
+    count("to learn from", &training);
+    count("held out", &held_out);
+    let fingerprint = format!("{}+{}", training.fingerprint(), held_out.fingerprint());
+    Ok(Examples { training: training.examples, held_out: held_out.examples, fingerprint })
+}
+
+/// What reading did beside reading.
+fn tell(dataset: &Dataset) {
+    for (note, count) in &dataset.notes {
+        eprintln!("{count} {note}");
+    }
+    for (field, count) in &dataset.unread_fields {
+        eprintln!("the field `{field}` of {count} records has no effect");
+    }
+    if dataset.bad.total() > 0 {
+        eprintln!("{} bad records are left out; `zhenjin data check` lists them", dataset.bad.total());
+    }
+}
+
+fn count<T>(what: &str, encoded: &Encoded<T>) {
+    let counts = &encoded.counts;
+    let mut text = format!("{} examples {what}", encoded.examples.len());
+    for (count, of) in [
+        (counts.too_long, "too long and left out"),
+        (counts.split, "too long and divided"),
+        (counts.turns_apart, "with answers apart, because the template rewrites what was said before"),
+        (encoded.bad.total(), "that the template cannot write left out"),
+    ] {
+        if count > 0 {
+            text += &format!(", {count} {of}");
+        }
+    }
+    eprintln!("{text}");
+}

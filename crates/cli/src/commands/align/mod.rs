@@ -1,0 +1,145 @@
+//! `zhenjin sft`, `reward`, `dpo`, `kto`, `ppo`, `grpo`: a model trained further, in a folder that a killed run goes on from.
+
+mod answerer;
+mod arguments;
+mod examples;
+mod offline;
+mod online;
+mod opened;
+
+pub(crate) use arguments::{AlignArguments, ONLINE_EXAMPLES, OnlineArguments, PAIR_EXAMPLES, SFT_EXAMPLES};
+
+use super::training::{self, Interrupted, RunFolder};
+use crate::home::Home;
+use anyhow::{Context, Result, anyhow};
+use std::path::Path;
+use time::OffsetDateTime;
+use zhenjin_align::configuration::{Configuration, Method};
+use zhenjin_align::run::{Run, Training};
+use zhenjin_tensor::{ComputeOptions, TensorError};
+use zhenjin_train::checkpoint::Checkpoint;
+use zhenjin_train::configuration::Overrides;
+use zhenjin_train::energy::{EnergyMeter, POWER_CAPPING_FOLDER};
+use zhenjin_train::metrics::{Observer, TensorBoard};
+use zhenjin_train::training::{Gauges, Outcome};
+
+pub(crate) fn run_offline(home: &Home, method: Method, arguments: &AlignArguments) -> Result<()> {
+    offline::run(home, method, arguments)
+}
+
+pub(crate) fn run_online(home: &Home, method: Method, arguments: &OnlineArguments) -> Result<()> {
+    online::run(home, method, arguments)
+}
+
+/// A run's folder, the checkpoint that it goes on from, and its settings.
+struct Begun {
+    folder: RunFolder,
+    checkpoint: Option<Checkpoint>,
+    overrides: Overrides,
+}
+
+impl Begun {
+    fn new(arguments: &AlignArguments, overrides: Overrides) -> Result<Begun> {
+        let folder = RunFolder::new(&arguments.out);
+        let checkpoint = match &arguments.resume {
+            None if arguments.dry_run => None,
+            resume => folder.checkpoint_to_resume(resume.as_deref())?,
+        };
+        Ok(Begun { folder, checkpoint, overrides })
+    }
+
+    /// The time that templates show: when the run began.
+    fn time(&self) -> Result<OffsetDateTime> {
+        let Some(checkpoint) = &self.checkpoint else { return Ok(OffsetDateTime::now_utc()) };
+        let configuration =
+            Configuration::from_toml(&checkpoint.state.configuration, &checkpoint.path)?;
+        let time = i64::try_from(configuration.time).ok();
+        time.and_then(|time| OffsetDateTime::from_unix_timestamp(time).ok())
+            .with_context(|| format!("{} was begun at no possible time", checkpoint.path.display()))
+    }
+
+    /// The effective configuration for so many examples.
+    fn configuration(
+        &self,
+        method: Method,
+        arguments: &AlignArguments,
+        examples: usize,
+        time: OffsetDateTime,
+    ) -> Result<Configuration> {
+        let configuration = match &self.checkpoint {
+            Some(checkpoint) => {
+                let begun = Configuration::from_toml(&checkpoint.state.configuration, &checkpoint.path)?;
+                self.overrides.apply(&begun)?
+            }
+            None => {
+                let mut overrides = self.overrides.clone();
+                if !overrides.has("time") {
+                    overrides.add("time", time.unix_timestamp().max(0));
+                }
+                Configuration::resolve(method, arguments.tuning(), examples, &overrides)?
+            }
+        };
+        configuration.check()?;
+        Ok(configuration)
+    }
+}
+
+/// Trains, shows it, and says where the result is.
+fn train<T: Training>(
+    begun: &Begun,
+    configuration: &Configuration,
+    arguments: &AlignArguments,
+    threads: usize,
+    training: T,
+) -> Result<()> {
+    let Begun { folder, checkpoint, .. } = begun;
+    let text = configuration.to_toml();
+    match checkpoint {
+        None => folder.create(&text, &[])?,
+        Some(_) => folder.update(&text)?,
+    }
+    let gauges = Gauges {
+        peak_flops: None,
+        resident_bytes: Some(Box::new(crate::machine::resident_bytes)),
+        energy: Some(EnergyMeter::new(
+            Path::new(POWER_CAPPING_FOLDER),
+            arguments.prices.prices(threads).watts,
+        )),
+    };
+    let mut run = Run::new(configuration.clone(), training, folder.path(), gauges, checkpoint.as_ref())?;
+    let steps = configuration.schedule.steps;
+    let mut observers: Vec<Box<dyn Observer>> = vec![
+        Box::new(folder.metrics(checkpoint.as_ref())?),
+        Box::new(TensorBoard::create(folder.path())?),
+        training::display(folder, steps, arguments.plain, &arguments.prices, threads)?,
+    ];
+    let stop = training::listen()?;
+    let outcome = run.run(&mut observers, &|| stop.is_asked());
+    // The dashboard gives the terminal back before anything else is said.
+    drop(observers);
+    match outcome? {
+        Outcome::Stopped { step } => Err(Interrupted { step }.into()),
+        Outcome::Finished => {
+            let last = run.last_checkpoint().map(|path| path.display().to_string()).unwrap_or_default();
+            eprintln!("finished after step {steps}: {last}");
+            let model = arguments.model.to_string_lossy();
+            match (configuration.method, arguments.full) {
+                (Method::Reward, _) => {
+                    eprintln!("`zhenjin ppo {model} --reward-model {last} …` trains by it");
+                }
+                (_, true) => eprintln!("`zhenjin serve {last}` serves it"),
+                (_, false) => eprintln!("`zhenjin serve {model} --adapter NAME={last}` serves it"),
+            }
+            eprintln!("`zhenjin report {}` shows the run", folder.path().display());
+            Ok(())
+        }
+    }
+}
+
+fn compute(arguments: &AlignArguments) -> Result<ComputeOptions> {
+    let threads = arguments.threads.map(usize::from);
+    ComputeOptions::resolve(arguments.simd.as_deref(), threads).map_err(|error| match error {
+        TensorError::ThreadCount { .. } => anyhow!("--threads: {error}"),
+        error => anyhow!("--simd: {error}"),
+    })
+}

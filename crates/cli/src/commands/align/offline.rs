@@ -1,0 +1,155 @@
+//! The methods that learn from given answers.
+
+use super::answerer::Samples;
+use super::opened::Opened;
+use super::{AlignArguments, Begun, examples, train};
+use crate::home::Home;
+use anyhow::{Context, Result};
+use std::sync::Arc;
+use time::OffsetDateTime;
+use zhenjin_align::configuration::{Configuration, Method};
+use zhenjin_align::data::{Encoder, Kind};
+use zhenjin_align::losses::judged::JudgedLoss;
+use zhenjin_align::losses::preference::PreferenceLoss;
+use zhenjin_align::methods::{Answerer, Dialogues, Examples, Judged, Offline, Preferences, RewardPairs};
+use zhenjin_align::rollouts::RolloutOptions;
+use zhenjin_tensor::KvDtype;
+
+/// Where log-probabilities of the reference are kept.
+const REFERENCE: &str = "reference.json";
+
+pub(super) fn run(home: &Home, method: Method, arguments: &AlignArguments) -> Result<()> {
+    let begun = Begun::new(arguments, arguments.overrides()?)?;
+    // Settings that cannot be are refused before anything is read.
+    let time = begun.time()?;
+    begun.configuration(method, arguments, 1, time)?;
+    let opened = Opened::new(home, arguments)?;
+    let run = OfflineRun { arguments, begun: &begun, opened: &opened, method, time };
+    match method {
+        Method::Sft => run.sft(),
+        Method::Kto => run.kto(),
+        Method::Reward => run.reward(),
+        _ => run.dpo(),
+    }
+}
+
+struct OfflineRun<'a> {
+    arguments: &'a AlignArguments,
+    begun: &'a Begun,
+    opened: &'a Opened,
+    method: Method,
+    time: OffsetDateTime,
+}
+
+impl OfflineRun<'_> {
+    fn seed(&self) -> u64 {
+        self.begun.overrides.whole_number("seed").unwrap_or(0)
+    }
+
+    fn read<T: zhenjin_align::data::HashTokens>(
+        &self,
+        kind: Kind,
+        encode: fn(
+            &Encoder<'_>,
+            &zhenjin_align::data::Dataset,
+            &zhenjin_align::data::EncodeOptions,
+        ) -> Result<zhenjin_align::data::Encoded<T>, zhenjin_align::data::DataError>,
+    ) -> Result<(examples::Examples<T>, Configuration)> {
+        let read =
+            examples::read(self.arguments, self.opened, kind, self.time, 0, self.seed(), encode)?;
+        let configuration =
+            self.begun.configuration(self.method, self.arguments, read.training.len(), self.time)?;
+        Ok((read, configuration))
+    }
+
+    fn sft(&self) -> Result<()> {
+        let (read, configuration) = self.read(Kind::Conversations, |encoder, data, options| {
+            encoder.encode_conversations(data, options)
+        })?;
+        let (training, held_out) = (Dialogues::new(read.training), Dialogues::new(read.held_out));
+        self.train(configuration, training, held_out, &read.fingerprint)
+    }
+
+    fn dpo(&self) -> Result<()> {
+        let (read, configuration) =
+            self.read(Kind::Pairs, |encoder, data, options| encoder.encode_pairs(data, options))?;
+        let section = configuration.preference.context("a configuration of DPO")?;
+        let loss = PreferenceLoss {
+            kind: section.loss,
+            beta: section.beta,
+            label_smoothing: section.label_smoothing,
+        };
+        let micro_tokens = configuration.batch.micro_tokens;
+        let pairs = |pairs| Preferences::new(pairs, loss, section.sft_weight, micro_tokens);
+        self.train(configuration.clone(), pairs(read.training), pairs(read.held_out), &read.fingerprint)
+    }
+
+    fn kto(&self) -> Result<()> {
+        let (read, configuration) =
+            self.read(Kind::Thumbs, |encoder, data, options| encoder.encode_thumbs(data, options))?;
+        let section = configuration.judged.context("a configuration of KTO")?;
+        let loss = JudgedLoss {
+            beta: section.beta,
+            liked_weight: section.liked_weight,
+            disliked_weight: section.disliked_weight,
+        };
+        let context = self.opened.model.file.config().context_length;
+        let micro_tokens = configuration.batch.micro_tokens;
+        let training = Judged::new(read.training, loss, context, micro_tokens)?;
+        let held_out = Judged::new(read.held_out, loss, context, micro_tokens)?;
+        self.train(configuration, training, held_out, &read.fingerprint)
+    }
+
+    fn reward(&self) -> Result<()> {
+        let (read, configuration) =
+            self.read(Kind::Pairs, |encoder, data, options| encoder.encode_pairs(data, options))?;
+        let section = configuration.reward.context("a configuration of a reward model")?;
+        let pairs = |pairs| RewardPairs::new(pairs, section.centring);
+        self.train(configuration, pairs(read.training), pairs(read.held_out), &read.fingerprint)
+    }
+
+    fn train<E: Examples>(
+        &self,
+        configuration: Configuration,
+        training: E,
+        held_out: E,
+        fingerprint: &str,
+    ) -> Result<()> {
+        if self.arguments.dry_run {
+            print!("{}", configuration.to_toml());
+            return Ok(());
+        }
+        // A new head says that all answers are worth the same.
+        let width = self.opened.model.file.config().hidden_size;
+        let values = (self.method == Method::Reward).then(|| vec![0.0; width]);
+        let needs_reference = matches!(self.method, Method::Dpo | Method::Kto);
+        let trainee = self.opened.trainee(self.arguments, &configuration, needs_reference, values)?;
+        let answerer = (self.method != Method::Reward).then(|| self.answerer(&configuration)).transpose()?;
+        let mut offline =
+            Offline::new(configuration.clone(), trainee, training, held_out, answerer, fingerprint)?;
+        std::fs::create_dir_all(self.begun.folder.path())?;
+        let mut told = 0;
+        offline.prepare(self.begun.folder.path().join(REFERENCE), &mut |done, all| {
+            if done * 10 / all > told {
+                told = done * 10 / all;
+                eprintln!("the reference's log-probabilities: {done} of {all} examples");
+            }
+        })?;
+        let threads = self.opened.load.team.threads();
+        train(self.begun, &configuration, self.arguments, threads, offline)
+    }
+
+    fn answerer(&self, configuration: &Configuration) -> Result<Box<dyn Answerer>> {
+        Ok(Box::new(Samples {
+            tokenizer: Arc::new(self.opened.model.tokenizer.clone()),
+            options: RolloutOptions {
+                section: Samples::section(),
+                stop_tokens: self.opened.stop_tokens(),
+                usable_vocabulary: self.opened.usable_vocabulary(),
+                kv_dtype: KvDtype::F32,
+                team: Arc::clone(&self.opened.load.team),
+            },
+            seed: configuration.seed,
+        }))
+    }
+}

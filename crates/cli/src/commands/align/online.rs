@@ -1,0 +1,236 @@
+//! The methods whose model writes its own answers: PPO and GRPO.
+
+use super::answerer::Samples;
+use super::opened::{Opened, open};
+use super::{AlignArguments, Begun, OnlineArguments, examples, train};
+use crate::home::Home;
+use anyhow::{Context, Result, bail};
+use std::path::Path;
+use std::sync::Arc;
+use time::OffsetDateTime;
+use zhenjin_align::AlignError;
+use zhenjin_align::configuration::{Configuration, Method, TuningKind};
+use zhenjin_align::data::{EncodedTask, Kind};
+use zhenjin_align::methods::{Critic, Judgement, Online, OnlineParts, RewardSource};
+use zhenjin_align::rewards::{Answer, BuildOptions, RewardExpression, WeightedRewards};
+use zhenjin_align::rollouts::{RolloutOptions, Rollouts};
+use zhenjin_align::trainee::{Trainee, ValueBatch};
+use zhenjin_model::Model;
+use zhenjin_tensor::KvDtype;
+use zhenjin_tokenizer::ControlText;
+
+/// What a reward model's part of a sum is called.
+const REWARD_MODEL: &str = "reward_model";
+
+pub(super) fn run(home: &Home, method: Method, arguments: &OnlineArguments) -> Result<()> {
+    let align = &arguments.align;
+    let begun = Begun::new(align, arguments.overrides()?)?;
+    // Settings that cannot be are refused before anything is read.
+    let time = begun.time()?;
+    let configuration = begun.configuration(method, align, 1, time)?;
+    let rewards = arguments.reward.as_deref().map(expression).transpose()?;
+    let judge = arguments.judge.as_deref().map(expression).transpose()?;
+    let opened = Opened::new(home, align)?;
+    let run = OnlineRun { home, arguments, begun: &begun, opened: &opened, method, time };
+    run.run(&configuration, rewards, judge)
+}
+
+fn expression(text: &str) -> Result<WeightedRewards> {
+    let expression: RewardExpression = text.parse()?;
+    Ok(expression.build(&BuildOptions::default())?)
+}
+
+struct OnlineRun<'a> {
+    home: &'a Home,
+    arguments: &'a OnlineArguments,
+    begun: &'a Begun,
+    opened: &'a Opened,
+    method: Method,
+    time: OffsetDateTime,
+}
+
+impl OnlineRun<'_> {
+    fn run(
+        &self,
+        first: &Configuration,
+        rewards: Option<WeightedRewards>,
+        judge: Option<WeightedRewards>,
+    ) -> Result<()> {
+        let (align, opened) = (&self.arguments.align, self.opened);
+        let rollout = first.rollout.context("a configuration of a method that writes answers")?;
+        let read = examples::read(
+            align,
+            opened,
+            Kind::Tasks,
+            self.time,
+            rollout.max_tokens,
+            first.seed,
+            |encoder, data, options| encoder.encode_tasks(data, options),
+        )?;
+        let configuration = self.begun.configuration(self.method, align, read.training.len(), self.time)?;
+        if align.dry_run {
+            print!("{}", configuration.to_toml());
+            return Ok(());
+        }
+        let fingerprint = format!("{}, {}", read.fingerprint, self.rewards_text());
+        let policy = configuration.policy.context("a configuration of a policy")?;
+        let needs_reference = policy.kl > 0.0 || configuration.watch.is_some_and(|watch| watch.most_kl > 0.0);
+        let trainee = opened.trainee(align, &configuration, needs_reference, None)?;
+        let parts = OnlineParts {
+            critic: self.critic(&configuration)?,
+            tasks: read.training,
+            held_out: read.held_out,
+            rewards: self.rewards(&configuration, rewards, self.arguments.reward_model.as_deref())?,
+            judge: self.judge(&configuration, judge)?,
+            rollouts: Rollouts::new(self.rollout_options(rollout)),
+            rollout_model: self.rollout_model()?,
+            decode: self.decode(),
+            answerer: Some(Box::new(self.samples(&configuration))),
+            fingerprint,
+            trainee,
+        };
+        let online = Online::new(configuration.clone(), parts)?;
+        train(self.begun, &configuration, align, opened.load.team.threads(), online)
+    }
+
+    /// What the rewards are, for the fingerprint.
+    fn rewards_text(&self) -> String {
+        let path = |path: &Option<std::path::PathBuf>| {
+            path.as_ref().map(|path| path.display().to_string()).unwrap_or_default()
+        };
+        format!(
+            "reward {} {}",
+            self.arguments.reward.as_deref().unwrap_or_default(),
+            path(&self.arguments.reward_model)
+        )
+    }
+
+    fn rollout_options(&self, section: zhenjin_align::configuration::RolloutSection) -> RolloutOptions {
+        RolloutOptions {
+            section,
+            stop_tokens: self.opened.stop_tokens(),
+            usable_vocabulary: self.opened.usable_vocabulary(),
+            kv_dtype: KvDtype::F32,
+            team: Arc::clone(&self.opened.load.team),
+        }
+    }
+
+    fn samples(&self, configuration: &Configuration) -> Samples {
+        Samples {
+            tokenizer: Arc::new(self.opened.model.tokenizer.clone()),
+            options: self.rollout_options(Samples::section()),
+            seed: configuration.seed,
+        }
+    }
+
+    fn decode(&self) -> zhenjin_align::methods::Decode {
+        let tokenizer = self.opened.model.tokenizer.clone();
+        Box::new(move |tokens| tokenizer.decode(tokens, ControlText::Hide).unwrap_or_default())
+    }
+
+    fn rewards(
+        &self,
+        configuration: &Configuration,
+        rewards: Option<WeightedRewards>,
+        reward_model: Option<&Path>,
+    ) -> Result<Box<dyn RewardSource>> {
+        let model = reward_model
+            .map(|folder| self.opened.reward_model(&self.arguments.align, configuration, folder))
+            .transpose()?;
+        match (rewards, model) {
+            (None, None) => bail!("--reward or --reward-model says what an answer is worth"),
+            (Some(rewards), None) => Ok(Box::new(rewards)),
+            (rewards, Some(model)) => Ok(Box::new(ModelRewards {
+                model,
+                micro_tokens: configuration.batch.micro_tokens,
+                rewards,
+            })),
+        }
+    }
+
+    fn judge(
+        &self,
+        configuration: &Configuration,
+        judge: Option<WeightedRewards>,
+    ) -> Result<Option<Box<dyn RewardSource>>> {
+        let folder = self.arguments.judge_model.as_deref();
+        match (&judge, folder) {
+            (None, None) => Ok(None),
+            _ => self.rewards(configuration, judge, folder).map(Some),
+        }
+    }
+
+    /// PPO's critic begins as the reward model, which knows most of what it has to learn, or as the model itself.
+    fn critic(&self, configuration: &Configuration) -> Result<Option<Critic>> {
+        let Some(section) = configuration.critic else { return Ok(None) };
+        let align = &self.arguments.align;
+        let mut of_critic = configuration.clone();
+        of_critic.optimiser.learning_rate = section.learning_rate;
+        of_critic.optimiser.embedding_learning_rate = section.learning_rate;
+        let trainee = match &self.arguments.reward_model {
+            Some(folder) => self.opened.reward_model(align, &of_critic, folder)?,
+            None => {
+                let values = vec![0.0; self.opened.model.file.config().hidden_size];
+                self.opened.trainee(&without_adapter(align), &of_critic, false, Some(values))?
+            }
+        };
+        Ok(Some(Critic::new(trainee, section, configuration.batch.micro_tokens)))
+    }
+
+    /// Other weights of the same shape and tokenizer to write answers with.
+    fn rollout_model(&self) -> Result<Option<Arc<Model>>> {
+        let Some(name) = &self.arguments.rollout_model else { return Ok(None) };
+        let other = open(self.home, name)?;
+        let (ours, theirs) = (self.opened.model.file.config(), other.file.config());
+        if ours != theirs {
+            bail!(
+                "--rollout-model {}: it has another configuration than the model that learns; give a copy of the same model in another type",
+                name.display()
+            );
+        }
+        let model = Model::from_source(theirs.clone(), &other.file, &self.opened.load)?;
+        Ok(Some(Arc::new(model)))
+    }
+}
+
+/// The critic's adapter is its own, whatever the policy continues.
+fn without_adapter(arguments: &AlignArguments) -> AlignArguments {
+    AlignArguments { adapter: None, ..arguments.clone() }
+}
+
+/// What a reward model says of answers, added to other rewards.
+struct ModelRewards {
+    model: Trainee,
+    micro_tokens: usize,
+    rewards: Option<WeightedRewards>,
+}
+
+impl RewardSource for ModelRewards {
+    fn judge(&mut self, answers: &[Answer<'_>]) -> Result<Vec<Judgement>, AlignError> {
+        let mut values = Vec::with_capacity(answers.len());
+        let (mut batch, mut tokens) = (ValueBatch::default(), 0);
+        for answer in answers {
+            let EncodedTask { prompt, .. } = answer.task;
+            let whole = [&prompt[..], answer.tokens].concat();
+            if tokens > 0 && tokens + whole.len() > self.micro_tokens {
+                values.extend(self.model.values(&std::mem::take(&mut batch))?);
+                tokens = 0;
+            }
+            tokens += whole.len();
+            batch.push_last(&whole);
+        }
+        values.extend(self.model.values(&batch)?);
+        let mut judgements = match &mut self.rewards {
+            Some(rewards) => RewardSource::judge(rewards, answers)?,
+            None => answers.iter().map(|_| Judgement { total: Ok(0.0), parts: Vec::new() }).collect(),
+        };
+        for (judgement, value) in judgements.iter_mut().zip(values) {
+            let value = f64::from(value);
+            judgement.parts.push((REWARD_MODEL.to_owned(), value));
+            if let Ok(total) = &mut judgement.total {
+                *total += value;
+            }
+        }
+        Ok(judgements)
+    }
+}

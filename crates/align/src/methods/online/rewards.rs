@@ -3,7 +3,7 @@
 use super::episode::Episode;
 use crate::data::EncodedTask;
 use crate::error::AlignError;
-use crate::rewards::{Answer, Score, WeightedRewards};
+use crate::rewards::{Answer, RewardFault, Score, WeightedRewards};
 
 /// What an answer is worth.
 #[derive(Clone, Debug, PartialEq)]
@@ -26,7 +26,7 @@ pub trait RewardSource {
 impl RewardSource for WeightedRewards {
     fn judge(&mut self, answers: &[Answer<'_>]) -> Result<Vec<Judgement>, AlignError> {
         let names: Vec<String> = self.names().map(str::to_owned).collect();
-        let judgement = |score: Result<Score, _>| match score {
+        let judgement = |score: Result<Score, RewardFault>| match score {
             Ok(Score { total, parts }) => {
                 Judgement { total: Ok(total), parts: names.iter().cloned().zip(parts).collect() }
             }

@@ -171,7 +171,8 @@ impl AlignArguments {
     pub(crate) fn overrides(&self) -> Result<Overrides> {
         let mut overrides = Overrides::new();
         if let Some(path) = &self.config {
-            let text = std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
+            let text =
+                std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
             overrides.add_toml(&text, Path::new(path))?;
         }
         for assignment in &self.set {
@@ -234,4 +235,3 @@ impl OnlineArguments {
         Ok(overrides)
     }
 }
-

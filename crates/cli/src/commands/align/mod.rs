@@ -51,8 +51,7 @@ impl Begun {
     /// The time that templates show: when the run began.
     fn time(&self) -> Result<OffsetDateTime> {
         let Some(checkpoint) = &self.checkpoint else { return Ok(OffsetDateTime::now_utc()) };
-        let configuration =
-            Configuration::from_toml(&checkpoint.state.configuration, &checkpoint.path)?;
+        let configuration = Configuration::from_toml(&checkpoint.state.configuration, &checkpoint.path)?;
         let time = i64::try_from(configuration.time).ok();
         time.and_then(|time| OffsetDateTime::from_unix_timestamp(time).ok())
             .with_context(|| format!("{} was begun at no possible time", checkpoint.path.display()))

@@ -55,8 +55,7 @@ impl OfflineRun<'_> {
             &zhenjin_align::data::EncodeOptions,
         ) -> Result<zhenjin_align::data::Encoded<T>, zhenjin_align::data::DataError>,
     ) -> Result<(examples::Examples<T>, Configuration)> {
-        let read =
-            examples::read(self.arguments, self.opened, kind, self.time, 0, self.seed(), encode)?;
+        let read = examples::read(self.arguments, self.opened, kind, self.time, 0, self.seed(), encode)?;
         let configuration =
             self.begun.configuration(self.method, self.arguments, read.training.len(), self.time)?;
         Ok((read, configuration))

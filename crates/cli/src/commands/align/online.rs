@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 use time::OffsetDateTime;
 use zhenjin_align::AlignError;
-use zhenjin_align::configuration::{Configuration, Method, TuningKind};
+use zhenjin_align::configuration::{Configuration, Method};
 use zhenjin_align::data::{EncodedTask, Kind};
 use zhenjin_align::methods::{Critic, Judgement, Online, OnlineParts, RewardSource};
 use zhenjin_align::rewards::{Answer, BuildOptions, RewardExpression, WeightedRewards};
@@ -36,7 +36,7 @@ pub(super) fn run(home: &Home, method: Method, arguments: &OnlineArguments) -> R
 }
 
 fn expression(text: &str) -> Result<WeightedRewards> {
-    let expression: RewardExpression = text.parse()?;
+    let expression = RewardExpression::parse(text)?;
     Ok(expression.build(&BuildOptions::default())?)
 }
 
@@ -140,11 +140,9 @@ impl OnlineRun<'_> {
         match (rewards, model) {
             (None, None) => bail!("--reward or --reward-model says what an answer is worth"),
             (Some(rewards), None) => Ok(Box::new(rewards)),
-            (rewards, Some(model)) => Ok(Box::new(ModelRewards {
-                model,
-                micro_tokens: configuration.batch.micro_tokens,
-                rewards,
-            })),
+            (rewards, Some(model)) => {
+                Ok(Box::new(ModelRewards { model, micro_tokens: configuration.batch.micro_tokens, rewards }))
+            }
         }
     }
 

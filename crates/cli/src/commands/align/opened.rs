@@ -67,7 +67,8 @@ impl Opened {
             base_name,
             companions: if is_full { self.companions()? } else { Vec::new() },
         };
-        let trainee = Trainee::new(self.weights(is_full || arguments.f32)?, adapter.as_ref(), values, options)?;
+        let trainee =
+            Trainee::new(self.weights(is_full || arguments.f32)?, adapter.as_ref(), values, options)?;
         Ok(match is_full && needs_reference {
             true => trainee.with_reference(self.weights(true)?),
             false => trainee,
@@ -88,10 +89,7 @@ impl Opened {
     ) -> Result<Trainee> {
         let head = folder.join(VALUES_FILE);
         if !head.is_file() {
-            bail!(
-                "{} is no checkpoint of `zhenjin reward`: it has no {VALUES_FILE}",
-                folder.display()
-            );
+            bail!("{} is no checkpoint of `zhenjin reward`: it has no {VALUES_FILE}", folder.display());
         }
         let values = read_values(&head)?;
         let has_adapter = folder.join("adapter_config.json").is_file();

@@ -1,0 +1,204 @@
+//! `zhenjin sft`, `reward`, `dpo`, `kto`, `ppo` and `grpo` as people run them: from files to checkpoints that the engine serves.
+
+#[path = "../../../tests/tiny_model.rs"]
+mod tiny_model;
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+use serde_json::{Value, json};
+use zhenjin_model::write::FloatType;
+
+struct Place {
+    folder: tempfile::TempDir,
+}
+
+impl Place {
+    /// A folder with a tiny model and some examples.
+    fn new() -> Place {
+        let place = Place { folder: tempfile::tempdir().expect("a folder") };
+        tiny_model::write_tiny_model(&place.path("model"), FloatType::F32);
+        let numbers = || 0..20;
+        let talk = |number: i32| {
+            json!({"messages": [
+                {"role": "user", "content": format!("say {number}")},
+                {"role": "assistant", "content": format!("{number} it is")},
+            ]})
+        };
+        let pair = |number: i32| {
+            json!({
+                "prompt": [{"role": "user", "content": format!("say {number}")}],
+                "chosen": [{"role": "assistant", "content": format!("{number}")}],
+                "rejected": [{"role": "assistant", "content": "no"}],
+            })
+        };
+        let thumb = |number: i32| {
+            json!({
+                "prompt": [{"role": "user", "content": format!("say {number}")}],
+                "completion": [{"role": "assistant", "content": if number % 2 == 0 { "yes" } else { "no" }}],
+                "label": number % 2 == 0,
+            })
+        };
+        let problem =
+            |number: i32| json!({"prompt": format!("{number}+1="), "answer": format!("{}", number + 1)});
+        place.write("talks.jsonl", numbers().map(talk));
+        place.write("pairs.jsonl", numbers().map(pair));
+        place.write("thumbs.jsonl", numbers().map(thumb));
+        place.write("problems.jsonl", numbers().map(problem));
+        place
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn text(&self, name: &str) -> String {
+        self.path(name).to_str().expect("a path").to_owned()
+    }
+
+    fn write(&self, name: &str, records: impl Iterator<Item = Value>) {
+        let lines: Vec<String> = records.map(|record| record.to_string()).collect();
+        std::fs::write(self.path(name), lines.join("\n")).expect("a file");
+    }
+
+    fn program(&self, arguments: &[&str]) -> Command {
+        let mut program = Command::new(env!("CARGO_BIN_EXE_zhenjin"));
+        program.env("ZHENJIN_HOME", self.folder.path()).env_remove("ZHENJIN_LOG");
+        program.stdin(Stdio::null()).args(arguments);
+        program
+    }
+
+    /// Trains `method` on `data` into the folder `out`.
+    fn train(&self, method: &str, data: &str, out: &str, more: &[&str]) -> Command {
+        let (model, data, out) = (self.text("model"), self.text(data), self.text(out));
+        let mut program =
+            self.program(&[method, &model, "--data", &data, "--out", &out, "--threads", "1", "--plain"]);
+        program.args(["--batch", "4", "--held-out-share", "0.2"]).args(more);
+        program
+    }
+
+    /// The only checkpoint's folder, or the last.
+    fn last(&self, out: &str) -> PathBuf {
+        let entries = std::fs::read_dir(self.path(out).join("checkpoints")).expect("checkpoints");
+        entries.map(|entry| entry.expect("an entry").path()).max().expect("a checkpoint")
+    }
+}
+
+fn run(mut program: Command) -> (Option<i32>, String) {
+    let Output { status, stdout, stderr } = program.output().expect("the program starts");
+    let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
+    (status.code(), text(stdout) + &text(stderr))
+}
+
+fn succeed(program: Command) -> String {
+    let (code, text) = run(program);
+    assert_eq!(code, Some(0), "{text}");
+    text
+}
+
+fn bytes(folder: &Path, name: &str) -> Vec<u8> {
+    std::fs::read(folder.join(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
+}
+
+#[test]
+fn every_method_trains_and_its_result_is_used() {
+    let place = Place::new();
+    for (method, data) in [("sft", "talks.jsonl"), ("dpo", "pairs.jsonl"), ("kto", "thumbs.jsonl")] {
+        let text = succeed(place.train(method, data, method, &["--steps", "3"]));
+        assert!(text.contains("step 3/3") && text.contains("held-out examples"), "{text}");
+        let last = place.last(method);
+        assert!(last.join("adapter_model.safetensors").is_file());
+        let answer = succeed(place.program(&["report", &place.text(method), "--language", "zh"]));
+        assert!(answer.contains("report.html"), "{answer}");
+    }
+    let more = ["--steps", "3", "--adapter", place.last("sft").to_str().expect("a path")];
+    succeed(place.train("dpo", "pairs.jsonl", "after-sft", &more));
+    succeed(place.train("reward", "pairs.jsonl", "reward", &["--steps", "3"]));
+    let reward_model = place.last("reward");
+    let reward_model = reward_model.to_str().expect("a path");
+    let more = ["--steps", "2", "--max-tokens", "6", "--reward-model", reward_model];
+    let text = succeed(place.train("ppo", "pairs.jsonl", "ppo", &more));
+    assert!(text.contains("reward/reward_model") && text.contains("value_loss"), "{text}");
+    let more =
+        ["--steps", "2", "--max-tokens", "6", "--answers", "3", "--reward", "number+0.1*length:tokens<=4"];
+    let text = succeed(place.train("grpo", "problems.jsonl", "grpo", &more));
+    assert!(text.contains("uniform_groups") && text.contains("answer_tokens"), "{text}");
+}
+
+#[test]
+fn full_training_leaves_a_model_that_is_served() {
+    let place = Place::new();
+    succeed(place.train("sft", "talks.jsonl", "full", &["--full", "--steps", "2"]));
+    let last = place.last("full");
+    for name in ["model.safetensors", "config.json", "tokenizer.json"] {
+        assert!(last.join(name).is_file(), "{name}");
+    }
+    let answer = succeed(place.program(&["inspect", last.to_str().expect("a path"), "--json"]));
+    assert!(answer.contains("\"architecture\""), "{answer}");
+    let chat =
+        ["chat", last.to_str().expect("a path"), "-p", "say 3", "--max-tokens", "4", "--temperature", "0"];
+    succeed(place.program(&chat));
+}
+
+#[test]
+fn a_killed_run_goes_on_and_ends_with_the_bits_of_an_undisturbed_one() {
+    let place = Place::new();
+    for (method, data, more) in [
+        ("dpo", "pairs.jsonl", vec!["--steps", "40"]),
+        (
+            "grpo",
+            "problems.jsonl",
+            vec!["--steps", "12", "--max-tokens", "8", "--answers", "3", "--reward", "number"],
+        ),
+    ] {
+        let more = [&more[..], &["--set", "intervals.checkpoint=2", "--set", "time=1700000000"]].concat();
+        succeed(place.train(method, data, &format!("{method}-whole"), &more));
+        let killed = format!("{method}-killed");
+        let mut program = place.train(method, data, &killed, &more);
+        let mut child: Child =
+            program.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("a process");
+        let first = place.path(&killed).join("checkpoints").join("step-00000002");
+        let started = std::time::Instant::now();
+        while !first.exists() && child.try_wait().expect("a process").is_none() {
+            assert!(started.elapsed().as_secs() < 60, "no checkpoint appears");
+            std::thread::yield_now();
+        }
+        child.kill().expect("a process");
+        child.wait().expect("a process");
+        let text = succeed(place.train(method, data, &killed, &[&more[..], &["--resume", "auto"]].concat()));
+        assert!(text.contains("going on from"), "{text}");
+        for name in ["adapter_model.safetensors", "optimiser.safetensors"] {
+            let whole = bytes(&place.last(&format!("{method}-whole")), name);
+            assert!(bytes(&place.last(&killed), name) == whole, "{method}: {name}");
+        }
+    }
+}
+
+#[test]
+fn what_cannot_be_is_said_in_a_sentence() {
+    let place = Place::new();
+    std::fs::write(
+        place.path("broken.jsonl"),
+        "{\"messages\": [{\"role\": \"user\", \"content\": \"x\"}, {\"role\": \"assistant\", \"content\": \"\"}]}\n",
+    )
+    .expect("a file");
+    for (method, data, more, expected, code) in [
+        ("sft", "talks.jsonl", vec!["--set", "preference.beta=1"], "preference.beta", 2),
+        ("sft", "talks.jsonl", vec!["--set", "optimiser.learning_rate=1e6"], "optimiser.learning_rate", 2),
+        ("sft", "broken.jsonl", vec![], "broken.jsonl:1", 1),
+        ("dpo", "talks.jsonl", vec![], "talks.jsonl", 1),
+        ("grpo", "problems.jsonl", vec!["--reward", "nubmer"], "number", 1),
+        ("grpo", "problems.jsonl", vec!["--reward", "number", "--max-tokens", "100000"], "tokens", 1),
+        ("ppo", "pairs.jsonl", vec!["--reward-model", "/nonexistent"], "score.safetensors", 1),
+        ("sft", "talks.jsonl", vec!["--adapter", "/nonexistent"], "/nonexistent", 1),
+    ] {
+        let (found, text) = run(place.train(method, data, &format!("{method}-{code}-x"), &more));
+        assert_eq!(found, Some(code), "{method} {more:?}: {text}");
+        assert!(text.contains(expected), "{method} {more:?}: {text}");
+        assert!(!text.contains("panicked"), "{text}");
+    }
+    // A run is never overwritten.
+    succeed(place.train("sft", "talks.jsonl", "sft", &["--steps", "1"]));
+    let (code, text) = run(place.train("sft", "talks.jsonl", "sft", &["--steps", "1"]));
+    assert!(code == Some(1) && text.contains("--resume auto"), "{text}");
+}

@@ -13,7 +13,7 @@ ZHENJIN := target/release/zhenjin
 # Where the fetched model lies: tests run on the real one.
 TEST_MODEL = $(shell $(ZHENJIN) inspect $(MODEL) --json | sed -n 's/^  "path": "\(.*\)",$$/\1/p')
 
-.PHONY: slurm link mpi-program help run test build web model setup setup-test format lint unit mpi doc-test deny clients browser fuzz sanitise soak bench bench-server bench-train clean
+.PHONY: slurm link mpi-program help run test build web model setup setup-test format lint unit mpi doc-test deny clients browser fuzz sanitise soak bench bench-server bench-train bench-align clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 16
@@ -80,6 +80,9 @@ bench-server: model ## measure the server beside llama-server under load; writes
 bench-train: ## time training steps beside PyTorch, eager and compiled, on a quiet machine; writes docs/bench/training.md
 	cargo build --release --locked --package zhenjin-train --example train_speed
 	bench/train.sh $(BENCH)
+
+bench-align: model ## time steps of SFT, DPO and GRPO beside TRL on a quiet machine; writes docs/bench/align.md
+	ZHENJIN_BIN=$(CURDIR)/$(ZHENJIN) ZHENJIN_BENCH_MODEL="$(MODEL)" bench/align.sh $(BENCH)
 
 sanitise: ## the tensor crate's tests under Miri (scalar code) and AddressSanitizer (every level of instructions)
 	scripts/sanitise

@@ -111,7 +111,8 @@ fn every_method_trains_and_its_result_is_used() {
         let answer = succeed(place.program(&["report", &place.text(method), "--language", "zh"]));
         assert!(answer.contains("report.html"), "{answer}");
     }
-    let more = ["--steps", "3", "--adapter", place.last("sft").to_str().expect("a path")];
+    let sft = place.last("sft");
+    let more = ["--steps", "3", "--adapter", sft.to_str().expect("a path")];
     succeed(place.train("dpo", "pairs.jsonl", "after-sft", &more));
     succeed(place.train("reward", "pairs.jsonl", "reward", &["--steps", "3"]));
     let reward_model = place.last("reward");

@@ -8,7 +8,7 @@ use zhenjin_model::write::{
     FileRows, FloatType, FolderFile, MetadataValue, Quantisation, WrittenFile, WrittenGguf, write_gguf,
     write_hugging_face,
 };
-use zhenjin_model::{HuggingFaceFiles, ModelError, TensorSource};
+use zhenjin_model::{AdapterValues, HuggingFaceFiles, MergedRows, ModelError, TensorSource};
 use zhenjin_tokenizer::{GgufVocabulary, MAX_TEMPLATE_BYTES, MAX_TOKENIZER_JSON_BYTES, TokenizerError};
 
 use crate::open::{MAX_GENERATION_CONFIG_BYTES, read, read_config, read_vocabulary};
@@ -48,16 +48,18 @@ pub enum ExportError {
     },
 }
 
-/// Writes `model` as a folder that `transformers` opens.
+/// Writes `model` as a folder that `transformers` opens; with `adapter`, merged into the weights, which may be quantised then: the sum is
+/// rounded once.
 ///
 /// # Errors
 /// [`ExportError`] names the file or tensor and what to do.
 pub fn export_hugging_face(
     model: &OpenedModel,
+    adapter: Option<&AdapterValues>,
     folder: &Path,
     dtype: FloatType,
 ) -> Result<WrittenFile, ExportError> {
-    require_floats(model)?;
+    require_floats_without(model, adapter)?;
     let files = match model.file.hugging_face() {
         Some(files) => copied_files(model, files)?,
         None => files_of_gguf(model)?,
@@ -65,19 +67,26 @@ pub fn export_hugging_face(
     let id = |id: Option<u32>| json!(id);
     let settings = [("bos_token_id", id(model.tokenizer.bos())), ("eos_token_id", id(model.tokenizer.eos()))];
     let config = model.file.config();
-    Ok(write_hugging_face(folder, config, &FileRows(&model.file), dtype, &settings, &files)?)
+    let rows = FileRows(&model.file);
+    Ok(match adapter {
+        Some(adapter) => {
+            write_hugging_face(folder, config, &MergedRows::new(&rows, adapter), dtype, &settings, &files)?
+        }
+        None => write_hugging_face(folder, config, &rows, dtype, &settings, &files)?,
+    })
 }
 
-/// Writes `model` as a GGUF file of these types.
+/// Writes `model` as a GGUF file of these types; with `adapter` as [`export_hugging_face`].
 ///
 /// # Errors
 /// [`ExportError`] names the file or tensor and what to do.
 pub fn export_gguf(
     model: &OpenedModel,
+    adapter: Option<&AdapterValues>,
     file: &Path,
     quantisation: Quantisation,
 ) -> Result<WrittenGguf, ExportError> {
-    require_floats(model)?;
+    require_floats_without(model, adapter)?;
     let metadata = match (model.file.hugging_face(), model.file.gguf()) {
         (Some(files), _) => metadata_of_folder(model, files)?,
         (None, Some(gguf)) => {
@@ -93,7 +102,11 @@ pub fn export_gguf(
         }
         (None, None) => Vec::new(),
     };
-    Ok(write_gguf(file, model.file.config(), &FileRows(&model.file), quantisation, &metadata)?)
+    let (config, rows) = (model.file.config(), FileRows(&model.file));
+    Ok(match adapter {
+        Some(adapter) => write_gguf(file, config, &MergedRows::new(&rows, adapter), quantisation, &metadata)?,
+        None => write_gguf(file, config, &rows, quantisation, &metadata)?,
+    })
 }
 
 /// The small files that say how text becomes tokens and how the model wants to be sampled, as they stand in a folder that `transformers`
@@ -109,7 +122,11 @@ pub fn tokenizer_files(model: &OpenedModel) -> Result<Vec<(String, Vec<u8>)>, Ex
     Ok(files.into_iter().map(|file| (file.name, file.bytes)).collect())
 }
 
-fn require_floats(model: &OpenedModel) -> Result<(), ExportError> {
+/// Weights that were rounded are not rounded again, unless an adapter changes them anyhow.
+fn require_floats_without(model: &OpenedModel, adapter: Option<&AdapterValues>) -> Result<(), ExportError> {
+    if adapter.is_some() {
+        return Ok(());
+    }
     for name in model.file.config().weights() {
         let view = model.file.tensor(name)?;
         if view.dtype.is_quantised() {

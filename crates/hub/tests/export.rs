@@ -24,9 +24,9 @@ fn a_folder_becomes_a_gguf_file_and_a_folder_again() {
     let [source, gguf, back] = ["source", "model.gguf", "back"].map(|name| temporary.path().join(name));
     write_tiny_model(&source, FloatType::F32);
     let first = open(&source).unwrap();
-    export_gguf(&first, &gguf, F32).unwrap();
+    export_gguf(&first, None, &gguf, F32).unwrap();
     let second = open(&gguf).unwrap();
-    export_hugging_face(&second, &back, FloatType::F32).unwrap();
+    export_hugging_face(&second, None, &back, FloatType::F32).unwrap();
     let third = open(&back).unwrap();
     assert_eq!(weights(&source), weights(&back));
     assert_eq!(third.file.config(), first.file.config());
@@ -50,7 +50,7 @@ fn a_folder_becomes_a_gguf_file_and_a_folder_again() {
     assert_eq!(fs::read_to_string(back.join("chat_template.jinja")).unwrap(), TEMPLATE);
     // A GGUF file made of the GGUF file keeps its tokenizer and template as they are.
     let again = temporary.path().join("again.gguf");
-    export_gguf(&second, &again, F32).unwrap();
+    export_gguf(&second, None, &again, F32).unwrap();
     assert_eq!(fs::read(&gguf).unwrap().len(), fs::read(&again).unwrap().len());
     assert_eq!(open(&again).unwrap().generation_defaults, first.generation_defaults);
 }
@@ -94,7 +94,7 @@ fn a_folder_without_advice_gets_what_other_programs_ask_for() {
     for file in ["generation_config.json", "tokenizer_config.json"] {
         fs::remove_file(source.join(file)).unwrap();
     }
-    export_hugging_face(&open(&source).unwrap(), &copy, FloatType::F32).unwrap();
+    export_hugging_face(&open(&source).unwrap(), None, &copy, FloatType::F32).unwrap();
     let json = |file: &str| -> serde_json::Value {
         serde_json::from_slice(&fs::read(copy.join(file)).unwrap()).unwrap()
     };
@@ -115,14 +115,14 @@ fn what_cannot_be_written_is_refused() {
     let path = |name: &str| temporary.path().join(name);
     write_tiny_model(&path("source"), FloatType::F16);
     let source = open(&path("source")).unwrap();
-    let written = export_gguf(&source, &path("q8.gguf"), Quantisation::Q8_0).unwrap();
+    let written = export_gguf(&source, None, &path("q8.gguf"), Quantisation::Q8_0).unwrap();
     assert!(written.fallbacks.is_empty());
     let quantised = open(&path("q8.gguf")).unwrap();
     let view = quantised.file.tensor(zhenjin_model::WeightName::Embedding).unwrap();
     assert_eq!(view.dtype.name(), "Q8_0");
     for error in [
-        export_gguf(&quantised, &path("again.gguf"), Quantisation::Q8_0).unwrap_err(),
-        export_hugging_face(&quantised, &path("folder"), FloatType::F32).unwrap_err(),
+        export_gguf(&quantised, None, &path("again.gguf"), Quantisation::Q8_0).unwrap_err(),
+        export_hugging_face(&quantised, None, &path("folder"), FloatType::F32).unwrap_err(),
     ] {
         assert!(matches!(error, ExportError::Quantised { dtype: "Q8_0", .. }), "{error}");
         assert!(error.to_string().contains("token_embd.weight"), "{error}");
@@ -131,14 +131,14 @@ fn what_cannot_be_written_is_refused() {
     let (tokenizer, _) = vocabulary().padded_to(300).to_tokenizer_json().unwrap();
     fs::write(path("source").join("tokenizer.json"), tokenizer.to_string()).unwrap();
     let larger = open(&path("source")).unwrap();
-    let error = export_gguf(&larger, &path("larger.gguf"), F32).unwrap_err().to_string();
+    let error = export_gguf(&larger, None, &path("larger.gguf"), F32).unwrap_err().to_string();
     assert!(error.contains("300 tokens") && error.contains("264 rows"), "{error}");
     // Words that no GGUF file has a name for.
     let (mut tokenizer, _) = vocabulary().to_tokenizer_json().unwrap();
     tokenizer["normalizer"] = serde_json::json!({ "type": "Lowercase" });
     fs::write(path("source").join("tokenizer.json"), tokenizer.to_string()).unwrap();
     let lowercase = open(&path("source")).unwrap();
-    let error = export_gguf(&lowercase, &path("lowercase.gguf"), F32).unwrap_err().to_string();
+    let error = export_gguf(&lowercase, None, &path("lowercase.gguf"), F32).unwrap_err().to_string();
     assert!(error.contains("tokenizer.json") && error.contains("Lowercase"), "{error}");
     assert!(!path("lowercase.gguf").exists() && !path("larger.gguf").exists());
 }

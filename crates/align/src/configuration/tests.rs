@@ -1,3 +1,5 @@
+//! Tests of configurations: every method has its own values, and nothing that has no effect is accepted.
+
 use super::*;
 
 const METHODS: [Method; 6] =

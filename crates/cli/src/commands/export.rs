@@ -7,8 +7,8 @@ use clap::{Args, ValueEnum};
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use zhenjin_hub::{ModelStore, OpenedModel};
-use zhenjin_model::TensorSource;
 use zhenjin_model::write::{FloatType, Quantisation};
+use zhenjin_model::{AdapterValues, TensorSource};
 use zhenjin_tensor::Dtype;
 use zhenjin_train::checkpoint::Checkpoints;
 
@@ -24,6 +24,9 @@ pub(crate) struct ExportArguments {
     /// Element type of the weights [default: that of SOURCE]
     #[arg(long, value_enum, value_name = "TYPE")]
     pub(crate) dtype: Option<FloatName>,
+    /// Merge this adapter into the weights: a folder as PEFT or a run writes it; SOURCE may be quantised then
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) adapter: Option<PathBuf>,
     /// The folder or file to write; there is none of that name yet
     #[arg(value_name = "OUT")]
     pub(crate) out: PathBuf,
@@ -62,10 +65,13 @@ pub(crate) fn run(home: &Home, arguments: &ExportArguments) -> Result<()> {
     refuse_existing(&arguments.out)?;
     let opened = zhenjin_hub::open(&source)?;
     let dtype = arguments.dtype.map_or_else(|| float_type(&opened), |name| Ok(name.float_type()))?;
+    let adapter = open_adapter(&opened, arguments.adapter.as_deref())?;
+    let adapter = adapter.as_ref();
     let bytes = match arguments.to {
-        Format::Hf => zhenjin_hub::export_hugging_face(&opened, &arguments.out, dtype)?.bytes,
+        Format::Hf => zhenjin_hub::export_hugging_face(&opened, adapter, &arguments.out, dtype)?.bytes,
         Format::Gguf => {
-            zhenjin_hub::export_gguf(&opened, &arguments.out, Quantisation::Floats(dtype))?.file.bytes
+            let types = Quantisation::Floats(dtype);
+            zhenjin_hub::export_gguf(&opened, adapter, &arguments.out, types)?.file.bytes
         }
     };
     println!(
@@ -75,6 +81,15 @@ pub(crate) fn run(home: &Home, arguments: &ExportArguments) -> Result<()> {
         dtype.dtype()
     );
     Ok(())
+}
+
+/// The adapter that is to be merged.
+pub(crate) fn open_adapter(opened: &OpenedModel, path: Option<&Path>) -> Result<Option<AdapterValues>> {
+    let open = |path: &Path| {
+        AdapterValues::open(path, opened.file.config())
+            .with_context(|| format!("opening the adapter {}", path.display()))
+    };
+    path.map(open).transpose()
 }
 
 /// What a command is given to write anew: a model's name or path, or a training run's folder, of which the newest whole

@@ -1,6 +1,6 @@
 //! `zhenjin quantize`: a model in the types that are served fast, and what that costs, measured on a text.
 
-use super::export::{refuse_existing, source};
+use super::export::{open_adapter, refuse_existing, source};
 use super::perplexity::{Measurement, read_text};
 use crate::arguments::EngineArguments;
 use crate::home::Home;
@@ -24,6 +24,9 @@ pub(crate) struct QuantizeArguments {
     /// that name understands by it
     #[arg(long = "type", value_name = "TYPE", value_parser = quantisation)]
     pub(crate) quantisation: Quantisation,
+    /// Merge this adapter into the weights first: a folder as PEFT or a run writes it; SOURCE may be quantised then
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) adapter: Option<PathBuf>,
     /// A UTF-8 text on which the perplexity of both models is measured
     #[arg(long, value_name = "FILE")]
     pub(crate) text: Option<PathBuf>,
@@ -52,7 +55,9 @@ pub(crate) fn run(home: &Home, arguments: &QuantizeArguments) -> Result<()> {
     refuse_existing(&arguments.out)?;
     let text = arguments.text.as_deref().map(read_text).transpose()?;
     let opened = zhenjin_hub::open(&source)?;
-    let written = zhenjin_hub::export_gguf(&opened, &arguments.out, arguments.quantisation)?;
+    let adapter = open_adapter(&opened, arguments.adapter.as_deref())?;
+    let written =
+        zhenjin_hub::export_gguf(&opened, adapter.as_ref(), &arguments.out, arguments.quantisation)?;
     let (parameters, before) = (opened.file.config().parameters(), opened.file.file_bytes());
     drop(opened);
     if !arguments.json {

@@ -120,7 +120,7 @@ pub(crate) struct AlignArguments {
     pub(crate) seed: Option<u32>,
     /// Go on with a run: `auto` takes the newest whole checkpoint of --out if there is one, PATH that one
     #[arg(long, value_name = "auto|PATH")]
-    pub(crate) resume: Option<String>,
+    pub(crate) resume: Option<OsString>,
     /// Compute layers a second time on the way back instead of keeping their activations: less memory, slower, the same numbers
     #[arg(long)]
     pub(crate) recompute: bool,

@@ -4,23 +4,26 @@
 //! are those of a [`crate::Runner`] over the same tokens, bit for bit, whatever the documents are packed with. What the loss is
 //! made of is the caller's: this file asks for its derivative by each target's score. It does not know optimisers.
 
+mod learned;
+mod pass;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use zhenjin_tensor::{
-    Activations, DirectExecutor, Executor, Gradients, Matrix, NonFinite, ParameterId, ParameterShape,
-    Recorded, RecordingExecutor, RotaryFrequencies, RouterStatistics, ScoreGradient, ScoreTarget,
-    TensorError, ThreadTeam, TokenScore, Vector, WantedGradient, row_values,
+    Activations, Executor, Gradients, Matrix, NonFinite, RecordingExecutor, RotaryFrequencies,
+    RouterStatistics, ScoreGradient, TensorError, ThreadTeam, TokenScore, row_values,
 };
 
-use crate::adapter::Adapter;
 use crate::config::ModelConfig;
 use crate::errors::ModelError;
 use crate::forward::{AdapterRows, Transformer, attention_shape};
 use crate::names::Naming;
 use crate::rope;
 use crate::tensor_source::WeightName;
-use crate::weights::{LoadOptions, ParameterTable, Weight, Weights};
+use crate::weights::LoadOptions;
+pub use learned::Learned;
+use pass::{Finish, Head, Step, TargetRows, go_back};
 
 /// Documents one after the other, one row per token.
 #[derive(Clone, Copy, Debug)]
@@ -74,76 +77,6 @@ pub enum TokenBatchError {
         /// The model's positions.
         context_length: usize,
     },
-}
-
-/// What a [`Learner`] computes with: weights, and an adapter to them that all rows have.
-#[derive(Clone, Copy, Debug)]
-pub struct Learned<'a> {
-    /// The weights, parameters from 0 on. Those that do not learn can be in any type that serves.
-    pub weights: &'a Weights,
-    /// The adapter, whose matrices are the parameters that follow ([`Adapter::with_parameters`]).
-    pub adapter: Option<&'a Adapter>,
-    /// The head of a model with values, the parameter behind all others.
-    pub values: Option<&'a Vector>,
-}
-
-impl<'a> Learned<'a> {
-    /// The same with an adapter.
-    #[must_use]
-    pub fn with_adapter(self, adapter: Option<&'a Adapter>) -> Learned<'a> {
-        Learned { adapter, ..self }
-    }
-
-    /// The same with a head for values.
-    #[must_use]
-    pub fn with_values(self, values: Option<&'a Vector>) -> Learned<'a> {
-        Learned { values, ..self }
-    }
-
-    /// The shapes of all parameters in the order of their numbers: weights, adapter, head for values.
-    pub fn parameter_shapes(&self) -> Vec<ParameterShape> {
-        let mut shapes = self.weights.parameter_shapes();
-        shapes.extend(self.adapter.iter().flat_map(|adapter| adapter.parameter_shapes()));
-        shapes.extend(self.values.map(|values| ParameterShape::Vector { len: values.len() }));
-        shapes
-    }
-
-    /// The adapter for all of so many rows.
-    fn rows(&self, rows: usize) -> Vec<AdapterRows<'a, Matrix>> {
-        self.adapter.into_iter().map(|adapter| AdapterRows { rows: 0..rows, adapter }).collect()
-    }
-
-    fn table(&self) -> ParameterTable<'a> {
-        let mut table = self.weights.parameter_table();
-        if let Some(adapter) = self.adapter {
-            adapter.parameters().for_each(|(_, matrix)| table.push(Weight::Matrix(matrix)));
-        }
-        self.values.into_iter().for_each(|values| table.push(Weight::Vector(values)));
-        table
-    }
-}
-
-impl Learned<'_> {
-    /// Where the lowest parameter that learns is: 0 for the embedding, 1 + its number for a layer, the number of layers + 1 for what is
-    /// behind them. The input of layer `n` needs a gradient where this is at most `n`.
-    fn first_learning(&self, gradients: &Gradients) -> usize {
-        let behind = self.weights.layers.len() + 1;
-        let of_weights = self.weights.parameters().map(|(name, _)| match name {
-            WeightName::Embedding => 0,
-            WeightName::Layer(layer, _) => layer + 1,
-            WeightName::FinalNorm | WeightName::Head => behind,
-        });
-        let additions = self.adapter.into_iter().flat_map(Adapter::additions);
-        let places = of_weights.chain(additions.flat_map(|(layer, ..)| [layer + 1; 2]));
-        let learning = places.zip(0..).filter(|(_, id)| gradients.learns(ParameterId(*id)));
-        learning.map(|(place, _)| place).min().unwrap_or(behind)
-    }
-}
-
-impl<'a> From<&'a Weights> for Learned<'a> {
-    fn from(weights: &'a Weights) -> Learned<'a> {
-        Learned { weights, adapter: None, values: None }
-    }
 }
 
 /// How a [`Learner`] computes.
@@ -560,171 +493,5 @@ impl Learner {
         let out = executor.embedding(&step.learned.weights.embedding, step.batch.tokens)?;
         executor.set_gradient(out, gradient)?;
         executor.backward(step.table, gradients)
-    }
-}
-
-/// What a pass does at its end.
-type Finish<'a> = dyn FnMut(&mut Head<'_, '_>, &mut Gradients) -> Result<(), TensorError> + 'a;
-
-/// The end of a forward pass: the normalised hidden states of the rows that have a target.
-enum Head<'a, 'b> {
-    Rows {
-        executor: &'a mut RecordingExecutor,
-        /// Until a loss has used it up.
-        normalised: Option<Recorded>,
-        outputs: usize,
-        step: &'a Step<'b>,
-    },
-    /// No row has a target.
-    Nothing { rows: usize, of: &'a TargetRows },
-}
-
-impl Head<'_, '_> {
-    /// Scores of all rows, without gradients.
-    fn score_only(&mut self) -> Result<Vec<TokenScore>, TensorError> {
-        match self {
-            Head::Nothing { rows, of } => Ok(of.scatter(Vec::new(), *rows)),
-            Head::Rows { executor, normalised, outputs, step } => {
-                let Some(normalised) = normalised else {
-                    return Err(TensorError::NotOnTape { what: "scores" });
-                };
-                let width = normalised.width();
-                let values = executor.values(normalised)?.values().to_vec();
-                let direct = executor.direct();
-                let input = direct.tensor(&values, width)?;
-                let scores = step.rows.scores(direct, &input, step.learned.weights.head(), *outputs)?;
-                direct.discard(input);
-                Ok(step.rows.scatter(scores, step.batch.tokens.len()))
-            }
-        }
-    }
-
-    /// Scores of all rows, and the derivatives by everything before them.
-    fn score(
-        &mut self,
-        row_gradient: &RowGradient<'_>,
-        gradients: &mut Gradients,
-    ) -> Result<Vec<TokenScore>, TensorError> {
-        match self {
-            Head::Nothing { rows, of } => Ok(of.scatter(Vec::new(), *rows)),
-            Head::Rows { executor, normalised, outputs, step } => {
-                let normalised = normalised.take().ok_or(TensorError::NotOnTape { what: "scores" })?;
-                let rows = step.rows;
-                let row_gradient = |row: usize, score| row_gradient(rows.selected[row], score);
-                let head = step.learned.weights.head();
-                let scores = executor.head_loss(
-                    normalised,
-                    head,
-                    *outputs,
-                    &rows.targets,
-                    &row_gradient,
-                    gradients,
-                )?;
-                Ok(rows.scatter(scores, step.batch.tokens.len()))
-            }
-        }
-    }
-
-    /// Values of the rows that have a target, and the derivatives by everything before them.
-    fn values(
-        &mut self,
-        slopes: &mut dyn FnMut(&[f32]) -> Vec<f32>,
-        gradients: &mut Gradients,
-    ) -> Result<Vec<f32>, TensorError> {
-        match self {
-            Head::Nothing { .. } => Ok(Vec::new()),
-            Head::Rows { executor, normalised, step, .. } => {
-                let normalised = normalised.take().ok_or(TensorError::NotOnTape { what: "values" })?;
-                let head = step.learned.values;
-                let head = head.ok_or(TensorError::NotAParameter { what: "head for values" })?;
-                executor.value_loss(normalised, head, slopes, gradients)
-            }
-        }
-    }
-}
-
-/// Goes back to `input`, takes its gradient and empties the tape; `None` where nothing below the input learns.
-fn go_back(
-    executor: &mut RecordingExecutor,
-    step: &Step<'_>,
-    input: Option<WantedGradient>,
-    gradients: &mut Gradients,
-    finished: &mut FinishedLayer<'_>,
-) -> Result<Option<Activations>, TensorError> {
-    executor.backward_by_layer(step.table, gradients, finished)?;
-    let gradient = input.map(|input| executor.take_gradient(input)).transpose()?;
-    executor.clear_tape();
-    match gradient {
-        Some(None) => Err(TensorError::NotOnTape { what: "gradient of a layer's input" }),
-        found => Ok(found.flatten()),
-    }
-}
-
-/// What one pass computes with.
-struct Step<'a> {
-    learned: Learned<'a>,
-    table: &'a ParameterTable<'a>,
-    adapters: &'a [AdapterRows<'a, Matrix>],
-    batch: &'a TokenBatch<'a>,
-    rows: &'a TargetRows,
-    /// See [`Learned::first_learning`].
-    first_learning: usize,
-}
-
-impl<'a> Step<'a> {
-    /// A layer's input on the tape, with its gradient where anything below it learns.
-    fn input(
-        &self,
-        executor: &mut RecordingExecutor,
-        layer: usize,
-        values: Activations,
-    ) -> (Recorded, Option<WantedGradient>) {
-        if self.first_learning > layer {
-            return (executor.constant(values), None);
-        }
-        let (input, wanted) = executor.input(values);
-        (input, Some(wanted))
-    }
-
-    fn transformer<'b>(&'b self, config: &'b ModelConfig) -> Transformer<'b, Matrix, Vector> {
-        Transformer { config, weights: self.learned.weights, adapters: self.adapters }
-    }
-
-    /// Behind the attention of the last layer, only rows with a target are computed.
-    fn selected(&self, layer: usize) -> Option<&'a [usize]> {
-        (layer + 1 == self.learned.weights.layers.len()).then_some(&self.rows.selected)
-    }
-}
-
-/// The rows that have a target, and their targets.
-struct TargetRows {
-    selected: Vec<usize>,
-    targets: Vec<Option<u32>>,
-}
-
-impl TargetRows {
-    /// The scores of the targets, given the normalised hidden states of their rows.
-    fn scores(
-        &self,
-        executor: &mut DirectExecutor,
-        normalised: &Activations,
-        head: &Matrix,
-        outputs: usize,
-    ) -> Result<Vec<TokenScore>, TensorError> {
-        let target = |target: &Option<u32>| ScoreTarget { output: target.unwrap_or(0) as usize, top: 0 };
-        let targets: Vec<ScoreTarget> = self.targets.iter().map(target).collect();
-        let mut scores = Vec::with_capacity(targets.len());
-        executor.token_scores(normalised, head, outputs, &targets, &mut scores)?;
-        Ok(scores)
-    }
-
-    /// The scores of all rows.
-    fn scatter(&self, scores: Vec<TokenScore>, rows: usize) -> Vec<TokenScore> {
-        if scores.len() == rows {
-            return scores;
-        }
-        let mut all = vec![TokenScore::default(); rows];
-        self.selected.iter().zip(scores).for_each(|(row, score)| all[*row] = score);
-        all
     }
 }

@@ -1,0 +1,177 @@
+//! One pass: its rows with targets, the end of the forward pass, and the way back.
+
+use zhenjin_tensor::{
+    Activations, DirectExecutor, Executor, Gradients, Matrix, Recorded, RecordingExecutor, ScoreTarget,
+    TensorError, TokenScore, Vector, WantedGradient,
+};
+
+use super::{FinishedLayer, Learned, RowGradient, TokenBatch};
+use crate::config::ModelConfig;
+use crate::forward::{AdapterRows, Transformer};
+use crate::weights::ParameterTable;
+
+/// What a pass does at its end.
+pub(super) type Finish<'a> = dyn FnMut(&mut Head<'_, '_>, &mut Gradients) -> Result<(), TensorError> + 'a;
+
+/// The end of a forward pass: the normalised hidden states of the rows that have a target.
+pub(super) enum Head<'a, 'b> {
+    Rows {
+        executor: &'a mut RecordingExecutor,
+        /// Until a loss has used it up.
+        normalised: Option<Recorded>,
+        outputs: usize,
+        step: &'a Step<'b>,
+    },
+    /// No row has a target.
+    Nothing { rows: usize, of: &'a TargetRows },
+}
+
+impl Head<'_, '_> {
+    /// Scores of all rows, without gradients.
+    pub(super) fn score_only(&mut self) -> Result<Vec<TokenScore>, TensorError> {
+        match self {
+            Head::Nothing { rows, of } => Ok(of.scatter(Vec::new(), *rows)),
+            Head::Rows { executor, normalised, outputs, step } => {
+                let Some(normalised) = normalised else {
+                    return Err(TensorError::NotOnTape { what: "scores" });
+                };
+                let width = normalised.width();
+                let values = executor.values(normalised)?.values().to_vec();
+                let direct = executor.direct();
+                let input = direct.tensor(&values, width)?;
+                let scores = step.rows.scores(direct, &input, step.learned.weights.head(), *outputs)?;
+                direct.discard(input);
+                Ok(step.rows.scatter(scores, step.batch.tokens.len()))
+            }
+        }
+    }
+
+    /// Scores of all rows, and the derivatives by everything before them.
+    pub(super) fn score(
+        &mut self,
+        row_gradient: &RowGradient<'_>,
+        gradients: &mut Gradients,
+    ) -> Result<Vec<TokenScore>, TensorError> {
+        match self {
+            Head::Nothing { rows, of } => Ok(of.scatter(Vec::new(), *rows)),
+            Head::Rows { executor, normalised, outputs, step } => {
+                let normalised = normalised.take().ok_or(TensorError::NotOnTape { what: "scores" })?;
+                let rows = step.rows;
+                let row_gradient = |row: usize, score| row_gradient(rows.selected[row], score);
+                let head = step.learned.weights.head();
+                let scores = executor.head_loss(
+                    normalised,
+                    head,
+                    *outputs,
+                    &rows.targets,
+                    &row_gradient,
+                    gradients,
+                )?;
+                Ok(rows.scatter(scores, step.batch.tokens.len()))
+            }
+        }
+    }
+
+    /// Values of the rows that have a target, and the derivatives by everything before them.
+    pub(super) fn values(
+        &mut self,
+        slopes: &mut dyn FnMut(&[f32]) -> Vec<f32>,
+        gradients: &mut Gradients,
+    ) -> Result<Vec<f32>, TensorError> {
+        match self {
+            Head::Nothing { .. } => Ok(Vec::new()),
+            Head::Rows { executor, normalised, step, .. } => {
+                let normalised = normalised.take().ok_or(TensorError::NotOnTape { what: "values" })?;
+                let head = step.learned.values;
+                let head = head.ok_or(TensorError::NotAParameter { what: "head for values" })?;
+                executor.value_loss(normalised, head, slopes, gradients)
+            }
+        }
+    }
+}
+
+/// Goes back to `input`, takes its gradient and empties the tape; `None` where nothing below the input learns.
+pub(super) fn go_back(
+    executor: &mut RecordingExecutor,
+    step: &Step<'_>,
+    input: Option<WantedGradient>,
+    gradients: &mut Gradients,
+    finished: &mut FinishedLayer<'_>,
+) -> Result<Option<Activations>, TensorError> {
+    executor.backward_by_layer(step.table, gradients, finished)?;
+    let gradient = input.map(|input| executor.take_gradient(input)).transpose()?;
+    executor.clear_tape();
+    match gradient {
+        Some(None) => Err(TensorError::NotOnTape { what: "gradient of a layer's input" }),
+        found => Ok(found.flatten()),
+    }
+}
+
+/// What one pass computes with.
+pub(super) struct Step<'a> {
+    pub(super) learned: Learned<'a>,
+    pub(super) table: &'a ParameterTable<'a>,
+    pub(super) adapters: &'a [AdapterRows<'a, Matrix>],
+    pub(super) batch: &'a TokenBatch<'a>,
+    pub(super) rows: &'a TargetRows,
+    /// See [`Learned::first_learning`].
+    pub(super) first_learning: usize,
+}
+
+impl<'a> Step<'a> {
+    /// A layer's input on the tape, with its gradient where anything below it learns.
+    pub(super) fn input(
+        &self,
+        executor: &mut RecordingExecutor,
+        layer: usize,
+        values: Activations,
+    ) -> (Recorded, Option<WantedGradient>) {
+        if self.first_learning > layer {
+            return (executor.constant(values), None);
+        }
+        let (input, wanted) = executor.input(values);
+        (input, Some(wanted))
+    }
+
+    pub(super) fn transformer<'b>(&'b self, config: &'b ModelConfig) -> Transformer<'b, Matrix, Vector> {
+        Transformer { config, weights: self.learned.weights, adapters: self.adapters }
+    }
+
+    /// Behind the attention of the last layer, only rows with a target are computed.
+    pub(super) fn selected(&self, layer: usize) -> Option<&'a [usize]> {
+        (layer + 1 == self.learned.weights.layers.len()).then_some(&self.rows.selected)
+    }
+}
+
+/// The rows that have a target, and their targets.
+pub(super) struct TargetRows {
+    pub(super) selected: Vec<usize>,
+    pub(super) targets: Vec<Option<u32>>,
+}
+
+impl TargetRows {
+    /// The scores of the targets, given the normalised hidden states of their rows.
+    pub(super) fn scores(
+        &self,
+        executor: &mut DirectExecutor,
+        normalised: &Activations,
+        head: &Matrix,
+        outputs: usize,
+    ) -> Result<Vec<TokenScore>, TensorError> {
+        let target = |target: &Option<u32>| ScoreTarget { output: target.unwrap_or(0) as usize, top: 0 };
+        let targets: Vec<ScoreTarget> = self.targets.iter().map(target).collect();
+        let mut scores = Vec::with_capacity(targets.len());
+        executor.token_scores(normalised, head, outputs, &targets, &mut scores)?;
+        Ok(scores)
+    }
+
+    /// The scores of all rows.
+    pub(super) fn scatter(&self, scores: Vec<TokenScore>, rows: usize) -> Vec<TokenScore> {
+        if scores.len() == rows {
+            return scores;
+        }
+        let mut all = vec![TokenScore::default(); rows];
+        self.selected.iter().zip(scores).for_each(|(row, score)| all[*row] = score);
+        all
+    }
+}

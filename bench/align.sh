@@ -27,7 +27,13 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 path = Path(sys.argv[1])
 given = dict(gguf_file=path.name)
-AutoModelForCausalLM.from_pretrained(path.parent, dtype=torch.float32, **given).save_pretrained(sys.argv[2])
+expanded = AutoModelForCausalLM.from_pretrained(path.parent, dtype=torch.float32, **given)
+config = expanded.config
+# The weights are in f32 now, whatever their file says.
+del config.quantization_config
+model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+model.load_state_dict(expanded.state_dict())
+model.save_pretrained(sys.argv[2])
 AutoTokenizer.from_pretrained(path.parent, **given).save_pretrained(sys.argv[2])
 PYTHON
 "$python" "$here/align/compare.py" --python "$python" --zhenjin "${ZHENJIN_BIN:-$root/target/release/zhenjin}" --model "$model" "$@"

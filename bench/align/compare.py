@@ -114,14 +114,22 @@ def main() -> None:
                 row["trl"].append(theirs(workload, arguments, Path(arguments.model), examples))
             rows.append(row)
             print(table([row]), flush=True)
-    import peft, torch, transformers, trl
+            # After each workload, so that a run that is cut off leaves what it measured.
+            write(rows, arguments)
+
+
+def write(rows: list, arguments) -> None:
+    import peft
+    import torch
+    import transformers
+    import trl
 
     versions = f"TRL {trl.__version__}, peft {peft.__version__}, transformers {transformers.__version__}, PyTorch {torch.__version__}"
     host = machine.describe()
     head = f"""# Speed of alignment beside TRL
 
-{host['cpu']}, {host['cores']} cores ({', '.join(host['instructions'])}), {arguments.threads} threads, SmolLM2-135M in f32. {arguments.rounds} rounds in which the programs took turns of
-{arguments.steps} steps; the first step of a turn does not count. {versions}.
+{host['cpu']}, {host['cores']} cores ({', '.join(host['instructions'])}), {arguments.threads} threads, SmolLM2-135M in f32. {arguments.rounds} rounds in which the
+programs took turns of {arguments.steps} steps; the first step of a turn does not count. {versions}.
 GRPO's seconds hold rollouts and the update; TRL's are those of all its steps divided by their number. `make bench-align` writes this page.
 
 """

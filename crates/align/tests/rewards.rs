@@ -92,7 +92,9 @@ fn poems_are_judged_by_form_rhyme_and_tones() {
         assert!(real == 1.0 && other < 1.0 && none == 0.0, "{text}: {real} {other} {none}");
     }
     assert_eq!(totals("poem-form", json!({"form": "5x5"}), &[poem]), [0.4]);
-    assert!(matches!(fault("poem", json!({})), RewardFault::Field { field, .. } if field == "form"));
+    // Without a form, the nearest of regulated verse.
+    assert_eq!(totals("poem-form", json!({}), &[poem]), [1.0]);
+    assert!(matches!(fault("poem", json!({"form": 3})), RewardFault::Field { field, .. } if field == "form"));
 }
 
 #[test]

@@ -425,7 +425,7 @@ fn equal_rewards_are_said_aloud_and_change_nothing() {
     assert!(
         events
             .iter()
-            .any(|event| matches!(event, Event::Note { text, .. } if text.contains("the same reward")))
+            .any(|event| matches!(event, Event::Note { text, .. } if text.contains("have the same reward")))
     );
 }
 

@@ -74,13 +74,26 @@ impl<'a> Encoder<'a> {
         template: Option<&'a ChatTemplate>,
         settings: PromptSettings,
     ) -> Result<Encoder<'a>, DataError> {
+        let encoder = Encoder::for_prompts(tokenizer, template, settings)?;
+        encoder.check_end()?;
+        Ok(encoder)
+    }
+
+    /// An encoder for prompts alone: answers are written by the model and ended by the tokenizer's tokens, whatever the template writes behind
+    /// them.
+    ///
+    /// # Errors
+    /// [`DataError::Template`] where the model has no template.
+    pub fn for_prompts(
+        tokenizer: &'a Tokenizer,
+        template: Option<&'a ChatTemplate>,
+        settings: PromptSettings,
+    ) -> Result<Encoder<'a>, DataError> {
         let no_template =
             "the model has no chat template, so it is not known how conversations are written for it";
         let template = template.ok_or_else(|| DataError::Template(no_template.to_owned()))?;
         let style = ConversationStyle::of(Some(template), tokenizer);
-        let encoder = Encoder { tokenizer, template, style, settings };
-        encoder.check_end()?;
-        Ok(encoder)
+        Ok(Encoder { tokenizer, template, style, settings })
     }
 
     /// Tries one question and its answer.

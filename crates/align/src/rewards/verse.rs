@@ -18,8 +18,16 @@ pub(super) enum Aspect {
     All,
 }
 
+/// The forms of regulated verse, of which the nearest counts where none is asked for.
+const REGULATED: [Form; 4] = [
+    Form { lines: 4, characters: 5 },
+    Form { lines: 4, characters: 7 },
+    Form { lines: 8, characters: 5 },
+    Form { lines: 8, characters: 7 },
+];
+
 /// The form of a poem, from 0 to 1. What is asked for is the argument, or the example's field `form`: `4x7`, or a name such as
-/// 七言絕句. Rhymes and tones need no form; an answer without a poem has 0.
+/// 七言絕句; without either, any form of regulated verse. Rhymes and tones need no form; an answer without a poem has 0.
 pub(super) struct VerseReward {
     pub(super) aspect: Aspect,
     pub(super) form: Option<Form>,
@@ -56,7 +64,12 @@ impl Reward for VerseReward {
 impl VerseReward {
     fn of_answer(&self, answer: &Answer<'_>) -> Result<f64, RewardFault> {
         let poem = Poem::parse(answer.text);
-        let form = || -> Result<f64, RewardFault> { Ok(kept_form(&poem, self.form_for(answer)?)) };
+        let form = || -> Result<f64, RewardFault> {
+            Ok(match self.form_for(answer)? {
+                Some(form) => kept_form(&poem, form),
+                None => REGULATED.into_iter().map(|form| kept_form(&poem, form)).fold(0.0, f64::max),
+            })
+        };
         let rhyme = || {
             let rhymes = poem.shi_rhymes_by(self.standard);
             // A line alone rhymes with nothing.
@@ -79,18 +92,15 @@ impl VerseReward {
         })
     }
 
-    fn form_for(&self, answer: &Answer<'_>) -> Result<Form, RewardFault> {
+    /// The form that is asked for; `None` where nobody asks for one.
+    fn form_for(&self, answer: &Answer<'_>) -> Result<Option<Form>, RewardFault> {
         if let Some(form) = self.form {
-            return Ok(form);
+            return Ok(Some(form));
         }
         let fault =
             |problem: &str| RewardFault::Field { field: "form".to_owned(), problem: problem.to_owned() };
-        let Some(value) = answer.task.fields.get("form") else {
-            return Err(fault(
-                "is missing; the poem's form stands there or behind the reward's name, as in `poem:4x7`",
-            ));
-        };
-        value.as_str().and_then(form_of).ok_or_else(|| match value {
+        let Some(value) = answer.task.fields.get("form") else { return Ok(None) };
+        value.as_str().and_then(form_of).map(Some).ok_or_else(|| match value {
             Value::String(_) => fault("is no form such as 4x7 or 七言絕句"),
             _ => fault("is no text"),
         })

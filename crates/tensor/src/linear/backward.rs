@@ -168,7 +168,8 @@ fn expand(
             for (tile, values) in row.chunks(TILE_ROWS).enumerate() {
                 let start = tile * tile_step + output * TILE_ROWS;
                 // SAFETY: every output has places of its own, and outputs are split over the parts.
-                unsafe { places.slice(start..start + values.len()) }.copy_from_slice(values);
+                let place = unsafe { places.slice(start..start + values.len()) };
+                place.copy_from_slice(values);
             }
         }
     });

@@ -257,9 +257,11 @@ impl Online {
                     }
                 }
                 outcome.measures.add("uniform_groups", uniform as f64 / groups.max(1) as f64);
-                if uniform == groups {
-                    let note = "all answers to each of the step's prompts have the same reward: nothing can be learnt from them";
-                    outcome.notes.push(note.to_owned());
+                if uniform * 5 > groups * 4 {
+                    outcome.notes.push(format!(
+                        "for {uniform} of {groups} prompts all answers have the same reward: nothing can be learnt from them; prompts that are \
+                         sometimes answered well teach most"
+                    ));
                 }
             }
             (None, None) => {}
@@ -333,6 +335,11 @@ impl Training for Online {
             self.parts.trainee.flops_per_token() * tokens as f64 * self.policy.epochs as f64
                 + self.parts.trainee.forward_flops_per_token() * tokens as f64;
         self.learn(step, rate_factor, &mut episodes, &mut outcome)?;
+        if step == 0 && self.configuration.group.is_some() {
+            let note = "the loss of GRPO is near 0 by its construction (the ratio is 1 and advantages sum to 0): rewards and the gradient's norm tell \
+                        whether it learns";
+            outcome.notes.push(note.to_owned());
+        }
         Ok(outcome)
     }
 

@@ -49,7 +49,11 @@ pub(super) fn read<T: HashTokens>(
     if context + room > longest {
         bail!("--context {context}: with {room} tokens for answers that is more than the model's {longest}");
     }
-    let encoder = Encoder::new(&model.tokenizer, model.template.as_ref(), PromptSettings::at(time))
+    let encoder = match kind {
+        Kind::Tasks => Encoder::for_prompts,
+        _ => Encoder::new,
+    };
+    let encoder = encoder(&model.tokenizer, model.template.as_ref(), PromptSettings::at(time))
         .with_context(|| format!("{}", arguments.model.display()))?;
     let options = EncodeOptions {
         context,

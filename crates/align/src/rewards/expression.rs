@@ -181,7 +181,10 @@ mod tests {
 
     use super::*;
 
-    fn parse(text: &str) -> Result<Vec<(f64, String, Option<String>)>, (usize, String)> {
+    /// Weight, name and argument of each term.
+    type Terms = Vec<(f64, String, Option<String>)>;
+
+    fn parse(text: &str) -> Result<Terms, (usize, String)> {
         let expression = RewardExpression::parse(text).map_err(|error| (error.at, error.reason))?;
         Ok(expression.terms.into_iter().map(|term| (term.weight, term.name, term.argument)).collect())
     }

@@ -239,10 +239,11 @@ impl RecordingExecutor {
             let sums = DisjointMut::new(partials.values_mut());
             self.direct.team.run(blocks, &|_, index| {
                 let range = index * block * width..rows.min((index + 1) * block) * width;
-                // SAFETY: the blocks are disjoint, and so are their sums.
+                // SAFETY: the blocks are disjoint.
                 let out = unsafe { results.slice(range.clone()) };
-                let weight_gradient =
-                    learns.then(|| unsafe { sums.slice(index * width..(index + 1) * width) });
+                // SAFETY: every block has a sum of its own.
+                let sum = || unsafe { sums.slice(index * width..(index + 1) * width) };
+                let weight_gradient = learns.then(sum);
                 self.direct.run(RmsNormGradient {
                     rows: &values.values()[range.clone()],
                     weight: weights,

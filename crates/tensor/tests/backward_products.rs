@@ -3,9 +3,11 @@
 
 mod reference;
 
-use reference::{Random, ScaleKind, random_activations};
+use reference::{Random, ScaleKind, random_activations, random_weights};
 use zhenjin_tensor::linear::backward::{BackwardScratch, bias_gradient, input_gradient, weight_gradient};
-use zhenjin_tensor::{Dtype, Matrix, Product, QuantisedRows, SimdLevel, TensorError, ThreadTeam, linear};
+use zhenjin_tensor::{
+    Dtype, Matrix, Product, QuantisedRows, SimdLevel, TensorError, ThreadTeam, dequantise, linear,
+};
 
 /// Rows, inputs and outputs: alone, around the sizes of tiles, panels and stretches, and over several of each.
 const SHAPES: [(usize, usize, usize); 14] = [
@@ -203,7 +205,7 @@ fn bias_gradients_are_bit_equal_to_plain_sums() {
 }
 
 #[test]
-fn wrong_lengths_and_types_are_errors() {
+fn wrong_lengths_are_errors() {
     let (team, simd) = (ThreadTeam::new(1).unwrap(), SimdLevel::Scalar);
     let matrix = Operands::new(1, (2, 4, 3)).matrix(simd, &team);
     let mut scratch = BackwardScratch::default();
@@ -214,7 +216,42 @@ fn wrong_lengths_and_types_are_errors() {
     length(weight_gradient(&team, simd, &[0.0; 6], &[0.0; 8], 2, &mut [0.0; 63]));
     length(weight_gradient(&team, simd, &[0.0; 6], &[0.0; 8], 0, &mut [0.0; 64]));
     length(bias_gradient(&team, simd, &[0.0; 5], 2, &mut [0.0; 3]));
-    let half = Matrix::pack(Dtype::F16, 3, 4, &[0; 24], simd, &team).unwrap();
-    let result = input_gradient(&team, &[0.0; 6], 2, &half, &mut scratch, &mut [0.0; 8], false);
-    assert!(matches!(result, Err(TensorError::NotF32 { .. })));
+}
+
+/// The way back through a matrix of any type is that through the values that its blocks stand for, bit for bit.
+#[test]
+fn input_gradients_of_other_types_are_those_of_the_expanded_matrix() {
+    // More outputs than are expanded at once, and no whole number of tiles.
+    for (dtype, rows, inputs, outputs) in [
+        (Dtype::F16, 3, 37, 21),
+        (Dtype::Bf16, 5, 40, 17),
+        (Dtype::Q8_0, 49, 64, 33),
+        (Dtype::Q4_0, 2, 96, 50),
+        (Dtype::Q4_1, 13, 32, 70),
+        (Dtype::Q5_0, 7, 64, 19),
+        (Dtype::Q4K, 4, 256, 35),
+        (Dtype::Q6K, 6, 512, 18),
+        (Dtype::Q8_0, 3, 1_024, 1_100),
+    ] {
+        let mut random = Random::new(5);
+        let bytes = random_weights(&mut random, dtype, outputs * inputs, ScaleKind::Usual);
+        let gradient = random_activations(&mut random, rows * outputs, ScaleKind::Usual);
+        let mut values = vec![0.0; outputs * inputs];
+        dequantise(dtype, &bytes, &mut values).unwrap();
+        let expanded: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        for simd in SimdLevel::available() {
+            let mut found = Vec::new();
+            for threads in [1, 3] {
+                let team = ThreadTeam::new(threads).unwrap();
+                for (dtype, bytes) in [(dtype, &bytes), (Dtype::F32, &expanded)] {
+                    let matrix = Matrix::pack(dtype, outputs, inputs, bytes, simd, &team).unwrap();
+                    let mut scratch = BackwardScratch::default();
+                    let mut result = vec![0.5; rows * inputs];
+                    input_gradient(&team, &gradient, rows, &matrix, &mut scratch, &mut result, true).unwrap();
+                    found.push(bits(&result));
+                }
+            }
+            assert!(found.iter().all(|bits| *bits == found[0]), "{dtype} {simd}");
+        }
+    }
 }

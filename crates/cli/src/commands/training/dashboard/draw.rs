@@ -85,6 +85,10 @@ fn number_lines(state: &State) -> Vec<Line<'static>> {
     let of_step =
         |text: &dyn Fn(&zhenjin_train::metrics::StepMetrics) -> String| step.map_or_else(none, text);
     line("loss", of_step(&|metrics| format!("{:.4}", metrics.loss)));
+    let measures = step.iter().flat_map(|metrics| &metrics.measures);
+    // What a method measures tells more than the loss: small terminals show it before the rest.
+    lines.extend(measures.map(|(name, value)| measure_line(name, *value)));
+    let mut line = |name: &'static str, value: String| lines.push(named_line(name, value));
     let validation = state.validation.as_ref();
     line("bits per byte", validation.map_or_else(none, |metrics| format!("{:.4}", metrics.bits_per_byte)));
     line("learning rate", of_step(&|metrics| format!("{:.2e}", metrics.learning_rate)));
@@ -102,10 +106,6 @@ fn number_lines(state: &State) -> Vec<Line<'static>> {
         line("busiest expert", format!("{:.2} × mean", routers.imbalance));
         line("router entropy", format!("{:.3} nats", routers.entropy));
     }
-    for (name, value) in step.iter().flat_map(|metrics| &metrics.measures) {
-        lines.push(measure_line(name, *value));
-    }
-    let mut line = |name: &'static str, value: String| lines.push(named_line(name, value));
     let memory = step.and_then(|metrics| metrics.resident_bytes);
     line("memory", memory.map_or_else(none, bytes_text));
     let estimate = if state.is_energy_measured { "" } else { " (estimate)" };
@@ -187,7 +187,7 @@ mod tests {
                     entropy: 1.987,
                     shares: Vec::new(),
                 }),
-                measures: std::collections::BTreeMap::from([("reward".to_owned(), 0.75)]),
+                measures: std::collections::BTreeMap::new(),
                 skipped: None,
             }));
         }
@@ -225,7 +225,6 @@ mod tests {
             "62 %",
             "1.23 × mean",
             "1.987 nats",
-            "0.7500",
             "700 MiB",
             "1.0000 kWh (estimate)",
             "0.3000 EUR",
@@ -236,6 +235,19 @@ mod tests {
             assert!(picture.contains(part), "{part} in\n{picture}");
         }
         assert!(!picture.contains('\u{1b}'));
+    }
+
+    #[test]
+    fn what_a_method_measures_is_shown_first() {
+        let mut state = state();
+        let Some(last) = state.step.clone() else { panic!("a step") };
+        let measures =
+            [("reward", 0.75), ("a_name_of_many_letters", 1.5)].map(|(name, value)| (name.to_owned(), value));
+        state.take(&Event::Step(StepMetrics { step: 101, measures: measures.into(), ..last }));
+        let picture = picture(&state, 80, 24);
+        for part in ["reward         0.7500", "a name of many 1.5000"] {
+            assert!(picture.contains(part), "{part} in\n{picture}");
+        }
     }
 
     #[test]

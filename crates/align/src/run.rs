@@ -45,8 +45,10 @@ pub struct StepOutcome {
 pub struct HeldOut {
     /// How many.
     pub examples: u64,
-    /// Their means; `loss` is the training loss.
+    /// Their means.
     pub measures: Measures,
+    /// What decides which checkpoint is the best: the lowest.
+    pub lowest_is_best: Option<f64>,
 }
 
 /// A method with its model and its data.
@@ -244,14 +246,15 @@ impl<T: Training> Run<T> {
         Ok((metrics, outcome.notes))
     }
 
-    /// Measures held-out examples; their loss.
+    /// Measures held-out examples; what the best checkpoint is chosen by.
     fn measure(&mut self, observers: &mut [Box<dyn Observer>]) -> Result<Option<f64>, AlignError> {
-        let Some(HeldOut { examples, measures }) = self.training.held_out()? else { return Ok(None) };
+        let Some(HeldOut { examples, measures, lowest_is_best }) = self.training.held_out()? else {
+            return Ok(None);
+        };
         let step = self.state.step;
         let measures = measures.means();
-        let loss = measures.get("loss").copied();
         tell(observers, &Event::HeldOut(HeldOutMetrics { step, examples, measures }))?;
-        Ok(loss)
+        Ok(lowest_is_best)
     }
 
     fn sample(&mut self, observers: &mut [Box<dyn Observer>]) -> Result<(), AlignError> {

@@ -148,7 +148,8 @@ impl<E: Examples> Training for Offline<E> {
                 self.held_out.judge(&mut self.trainee, &of_step[range], divisor, false, &mut measures)?;
             }
         }
-        Ok(Some(HeldOut { examples: count as u64, measures }))
+        let lowest_is_best = measures.mean("loss");
+        Ok(Some(HeldOut { examples: count as u64, measures, lowest_is_best }))
     }
 
     fn samples(&mut self) -> Result<Vec<(String, String)>, AlignError> {

@@ -128,7 +128,7 @@ pub struct HeldOutMetrics {
     pub step: u64,
     /// How many examples were measured.
     pub examples: u64,
-    /// The means over them, by name; `loss` is the training loss.
+    /// The means over them, by name; `loss` is the method's loss, if it has one for given answers.
     #[serde(with = "number::map")]
     pub measures: BTreeMap<String, f64>,
 }

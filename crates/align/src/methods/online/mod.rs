@@ -363,10 +363,8 @@ impl Training for Online {
             }
         }
         // The best checkpoint is that with the greatest reward.
-        if let Some(reward) = measures.mean("reward") {
-            measures.add("loss", -reward);
-        }
-        Ok(Some(HeldOut { examples: count as u64, measures }))
+        let lowest_is_best = measures.mean("reward").map(|reward| -reward);
+        Ok(Some(HeldOut { examples: count as u64, measures, lowest_is_best }))
     }
 
     fn samples(&mut self) -> Result<Vec<(String, String)>, AlignError> {

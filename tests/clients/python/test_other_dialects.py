@@ -116,7 +116,9 @@ def test_anthropic_whole_and_streamed(claude, model):
         model=model, max_tokens=40, extra_body=GREEDY, system="Answer briefly.", messages=[{"role": "user", "content": FRANCE}]
     )
     whole = claude.messages.create(**options)
-    assert "Paris" in whole.content[0].text and whole.stop_reason == "end_turn"
+    assert "Paris" in whole.content[0].text
+    # Whether the model has come to an end within the limit is its own affair.
+    assert whole.stop_reason == ("max_tokens" if whole.usage.output_tokens == 40 else "end_turn")
     with claude.messages.stream(**options) as stream:
         text = "".join(stream.text_stream)
         final = stream.get_final_message()
@@ -132,14 +134,16 @@ def test_anthropic_tools(claude, model):
     tools = [{"name": "weather", "description": "The weather.", "input_schema": CITY}]
     asked = {"role": "user", "content": "What is the weather in Rome?"}
     options = dict(model=model, max_tokens=60, extra_body=GREEDY, tools=tools)
-    answer = claude.messages.create(**options, messages=[asked], tool_choice={"type": "any"})
+    # One call: how many a small model would add is its own affair.
+    one = {"disable_parallel_tool_use": True}
+    answer = claude.messages.create(**options, messages=[asked], tool_choice={"type": "any", **one})
     assert answer.stop_reason == "tool_use"
     call = next(block for block in answer.content if block.type == "tool_use")
     assert call.input["city"] in ("Rome", "Oslo")
     result = {"role": "user", "content": [{"type": "tool_result", "tool_use_id": call.id, "content": "sunny"}]}
     again = claude.messages.create(**options, messages=[asked, {"role": "assistant", "content": answer.content}, result])
     assert again.content
-    with claude.messages.stream(**options, messages=[asked], tool_choice={"type": "tool", "name": "weather"}) as stream:
+    with claude.messages.stream(**options, messages=[asked], tool_choice={"type": "tool", "name": "weather", **one}) as stream:
         final = stream.get_final_message()
     assert next(block for block in final.content if block.type == "tool_use").input["city"] in ("Rome", "Oslo")
 

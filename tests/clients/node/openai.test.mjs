@@ -81,7 +81,7 @@ test("what an answer was can be sent back as it is", async () => {
   assert.equal(new Set(counts).size, 1);
 
   const strict = { ...weather, function: { ...weather.function, strict: true } };
-  const calling = { model, messages, tools: [strict], tool_choice: "required", temperature: 0, max_tokens: 100 };
+  const calling = { model, messages, tools: [strict], tool_choice: "required", parallel_tool_calls: false, temperature: 0, max_tokens: 100 };
   for (const message of [
     (await client.chat.completions.create(calling)).choices[0].message,
     await client.chat.completions.stream(calling).finalMessage(),

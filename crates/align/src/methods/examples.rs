@@ -106,3 +106,46 @@ pub(super) fn log_probabilities<'a>(
     }
     Ok(sums)
 }
+
+/// What the reference says of the two documents of each example: the sums of their log-probabilities, computed once.
+#[derive(Debug, Default)]
+pub(super) struct References(Vec<[f64; 2]>);
+
+impl References {
+    pub(super) fn of(&self, example: usize) -> [f64; 2] {
+        self.0[example]
+    }
+
+    /// Computes all; `progress` is told how many examples are done.
+    pub(super) fn compute<'a>(
+        &mut self,
+        trainee: &mut Trainee,
+        examples: impl Iterator<Item = [&'a zhenjin_tokenizer::EncodedDialogue; 2]>,
+        micro_tokens: usize,
+        progress: &mut dyn FnMut(usize),
+    ) -> Result<(), AlignError> {
+        self.0.clear();
+        for (index, documents) in examples.enumerate() {
+            let sums = log_probabilities(documents.into_iter(), micro_tokens, &mut |packed| {
+                trainee.reference_scores(packed)
+            })?;
+            self.0.push([sums[0], sums[1]]);
+            progress(index + 1);
+        }
+        Ok(())
+    }
+
+    /// All numbers, to be kept beside the run.
+    pub(super) fn prepared(&self) -> Vec<f64> {
+        self.0.concat()
+    }
+
+    /// Takes over the numbers of `examples` examples; false if they are of another number.
+    pub(super) fn restore(&mut self, prepared: &[f64], examples: usize) -> bool {
+        let is_ours = prepared.len() == 2 * examples;
+        if is_ours {
+            self.0 = prepared.as_chunks().0.to_vec();
+        }
+        is_ours
+    }
+}

@@ -3,7 +3,7 @@
 use zhenjin_tensor::{ScoreGradient, TokenScore};
 use zhenjin_tokenizer::EncodedDialogue;
 
-use super::examples::{Examples, log_probabilities, log_probability, prompt_of, spread};
+use super::examples::{Examples, References, log_probabilities, log_probability, prompt_of, spread};
 use crate::data::EncodedThumb;
 use crate::error::AlignError;
 use crate::losses::judged::{JudgedLoss, divergence};
@@ -20,7 +20,7 @@ pub struct Judged {
     loss: JudgedLoss,
     micro_tokens: usize,
     /// Of each: log π_ref of its answer, and of the mismatched one.
-    reference: Vec<[f64; 2]>,
+    reference: References,
     /// The estimate of the divergence for the step that was begun.
     divergence: f64,
 }
@@ -45,7 +45,14 @@ impl Judged {
                                answers to other prompts); use DPO or SFT for these data";
                 AlignError::Input(problem.to_owned())
             })?;
-        Ok(Judged { thumbs, mismatched, loss, micro_tokens, reference: Vec::new(), divergence: 0.0 })
+        Ok(Judged {
+            thumbs,
+            mismatched,
+            loss,
+            micro_tokens,
+            reference: References::default(),
+            divergence: 0.0,
+        })
     }
 
     fn losses(
@@ -60,7 +67,7 @@ impl Judged {
         for (example, rows) in examples.iter().zip(packed.documents()) {
             let liked = self.thumbs[*example].liked;
             let (sum, _) = log_probability(packed, scores, &rows);
-            let log_ratio = sum - self.reference[*example][0];
+            let log_ratio = sum - self.reference.of(*example)[0];
             let (loss, slope) = self.loss.of(log_ratio, liked, self.divergence);
             spread(packed, &rows, slope / divisor, &mut gradients);
             measures.add("loss", loss);
@@ -97,35 +104,24 @@ impl Examples for Judged {
     }
 
     fn prepare(&mut self, trainee: &mut Trainee, progress: &mut dyn FnMut(usize)) -> Result<(), AlignError> {
-        self.reference.clear();
-        for (index, (thumb, mismatched)) in self.thumbs.iter().zip(&self.mismatched).enumerate() {
-            let documents = [&thumb.dialogue, mismatched].into_iter();
-            let sums = log_probabilities(documents, self.micro_tokens, &mut |packed| {
-                trainee.reference_scores(packed)
-            })?;
-            self.reference.push([sums[0], sums[1]]);
-            progress(index + 1);
-        }
-        Ok(())
+        let examples =
+            self.thumbs.iter().zip(&self.mismatched).map(|(thumb, other)| [&thumb.dialogue, other]);
+        self.reference.compute(trainee, examples, self.micro_tokens, progress)
     }
 
     fn prepared(&self) -> Vec<f64> {
-        self.reference.concat()
+        self.reference.prepared()
     }
 
     fn restore(&mut self, prepared: &[f64]) -> bool {
-        let is_ours = prepared.len() == 2 * self.thumbs.len();
-        if is_ours {
-            self.reference = prepared.as_chunks().0.to_vec();
-        }
-        is_ours
+        self.reference.restore(prepared, self.thumbs.len())
     }
 
     fn begin(&mut self, trainee: &mut Trainee, examples: &[usize]) -> Result<f64, AlignError> {
         let documents = examples.iter().map(|example| &self.mismatched[*example]);
         let sums = log_probabilities(documents, self.micro_tokens, &mut |packed| trainee.scores(packed))?;
         let ratios: Vec<f64> =
-            sums.iter().zip(examples).map(|(sum, example)| sum - self.reference[*example][1]).collect();
+            sums.iter().zip(examples).map(|(sum, example)| sum - self.reference.of(*example)[1]).collect();
         self.divergence = divergence(&ratios).unwrap_or(0.0);
         Ok(examples.len() as f64)
     }

@@ -2,7 +2,7 @@
 
 use zhenjin_tensor::{ScoreGradient, TokenScore};
 
-use super::examples::{Examples, log_probabilities, log_probability, prompt_of, spread};
+use super::examples::{Examples, References, log_probability, prompt_of, spread};
 use crate::data::EncodedPair;
 use crate::error::AlignError;
 use crate::losses::preference::{PairScores, PreferenceLoss};
@@ -19,7 +19,7 @@ pub struct Preferences {
     sft_weight: f64,
     micro_tokens: usize,
     /// Of each pair: log π_ref of the chosen and of the rejected answer.
-    reference: Vec<[f64; 2]>,
+    reference: References,
 }
 
 impl Preferences {
@@ -30,7 +30,7 @@ impl Preferences {
         sft_weight: f64,
         micro_tokens: usize,
     ) -> Preferences {
-        Preferences { pairs, loss, sft_weight, micro_tokens, reference: Vec::new() }
+        Preferences { pairs, loss, sft_weight, micro_tokens, reference: References::default() }
     }
 
     /// The loss of a batch and its derivatives by the rows' log-probabilities.
@@ -47,7 +47,7 @@ impl Preferences {
         for (example, rows) in examples.iter().zip(documents.chunks_exact(2)) {
             let (chosen, chosen_tokens) = log_probability(packed, scores, &rows[0]);
             let (rejected, rejected_tokens) = log_probability(packed, scores, &rows[1]);
-            let [reference_chosen, reference_rejected] = self.reference[*example];
+            let [reference_chosen, reference_rejected] = self.reference.of(*example);
             let pair = PairScores {
                 chosen,
                 rejected,
@@ -84,28 +84,16 @@ impl Examples for Preferences {
     }
 
     fn prepare(&mut self, trainee: &mut Trainee, progress: &mut dyn FnMut(usize)) -> Result<(), AlignError> {
-        self.reference.clear();
-        for (index, pair) in self.pairs.iter().enumerate() {
-            let documents = [&pair.chosen, &pair.rejected].into_iter();
-            let sums = log_probabilities(documents, self.micro_tokens, &mut |packed| {
-                trainee.reference_scores(packed)
-            })?;
-            self.reference.push([sums[0], sums[1]]);
-            progress(index + 1);
-        }
-        Ok(())
+        let examples = self.pairs.iter().map(|pair| [&pair.chosen, &pair.rejected]);
+        self.reference.compute(trainee, examples, self.micro_tokens, progress)
     }
 
     fn prepared(&self) -> Vec<f64> {
-        self.reference.concat()
+        self.reference.prepared()
     }
 
     fn restore(&mut self, prepared: &[f64]) -> bool {
-        let is_ours = prepared.len() == 2 * self.pairs.len();
-        if is_ours {
-            self.reference = prepared.as_chunks().0.to_vec();
-        }
-        is_ours
+        self.reference.restore(prepared, self.pairs.len())
     }
 
     fn begin(&mut self, _: &mut Trainee, examples: &[usize]) -> Result<f64, AlignError> {

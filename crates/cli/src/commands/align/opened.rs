@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use std::ffi::OsStr;
 use std::path::Path;
 use std::sync::Arc;
-use zhenjin_align::configuration::{Configuration, TuningKind};
+use zhenjin_align::configuration::{Configuration, TuningKind, TuningSection};
 use zhenjin_align::trainee::{Trainee, TraineeOptions, VALUES_FILE, read_values};
 use zhenjin_hub::{ModelStore, OpenedModel};
 use zhenjin_model::{AdapterValues, LoadOptions, Model};
@@ -56,17 +56,8 @@ impl Opened {
     ) -> Result<Trainee> {
         let is_full = configuration.tuning.kind == TuningKind::Full;
         let adapter = arguments.adapter.as_deref().map(|path| self.adapter(path)).transpose()?;
-        let base_name = arguments.model.to_string_lossy().into_owned();
-        let options = TraineeOptions {
-            tuning: configuration.tuning,
-            optimiser: configuration.optimiser.clone(),
-            seed: configuration.seed,
-            load: self.load.clone(),
-            usable_vocabulary: self.usable_vocabulary(),
-            recomputed_layers: if arguments.recompute { usize::MAX } else { 0 },
-            base_name,
-            companions: if is_full { self.companions()? } else { Vec::new() },
-        };
+        let companions = if is_full { self.companions()? } else { Vec::new() };
+        let options = self.options(arguments, configuration, configuration.tuning, companions);
         let trainee =
             Trainee::new(self.weights(is_full || arguments.f32)?, adapter.as_ref(), values, options)?;
         Ok(match is_full && needs_reference {
@@ -106,7 +97,18 @@ impl Opened {
                 (Arc::new(Model::from_source(file.config().clone(), &file, &self.load)?), None)
             }
         };
-        let options = TraineeOptions {
+        let options = self.options(arguments, configuration, tuning, Vec::new());
+        Ok(Trainee::new(model, adapter.as_ref(), Some(values), options)?)
+    }
+
+    fn options(
+        &self,
+        arguments: &AlignArguments,
+        configuration: &Configuration,
+        tuning: TuningSection,
+        companions: Vec<(String, Vec<u8>)>,
+    ) -> TraineeOptions {
+        TraineeOptions {
             tuning,
             optimiser: configuration.optimiser.clone(),
             seed: configuration.seed,
@@ -114,9 +116,8 @@ impl Opened {
             usable_vocabulary: self.usable_vocabulary(),
             recomputed_layers: if arguments.recompute { usize::MAX } else { 0 },
             base_name: arguments.model.to_string_lossy().into_owned(),
-            companions: Vec::new(),
-        };
-        Ok(Trainee::new(model, adapter.as_ref(), Some(values), options)?)
+            companions,
+        }
     }
 
     /// The tokenizer's files beside whole weights, so that a checkpoint is a model that can be served.

@@ -259,6 +259,11 @@ impl Assistant {
         &self.info
     }
 
+    /// The source of its chat template; `None` without one.
+    pub fn template_source(&self) -> Option<&str> {
+        self.model.template.as_ref().map(ChatTemplate::source)
+    }
+
     /// Text ↔ token ids.
     pub fn tokenizer(&self) -> &Tokenizer {
         &self.model.tokenizer

@@ -10,7 +10,9 @@ impl From<StoreError> for ApiError {
         match error {
             StoreError::NotFound { .. } => ApiError::not_found(message),
             StoreError::InvalidParent { .. } => ApiError::invalid("parent_id", message),
-            StoreError::NotGenerating { .. } => ApiError::conflict(message),
+            StoreError::NotGenerating { .. } | StoreError::StillGenerating { .. } => {
+                ApiError::conflict(message)
+            }
             StoreError::Invalid { field, .. } => ApiError::invalid(field, message),
             StoreError::Busy { .. } => ApiError::unavailable("the database is busy; try again"),
             error => {

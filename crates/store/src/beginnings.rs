@@ -52,6 +52,7 @@ impl Store {
                 content: message.content,
                 status: message.status,
                 model: message.model,
+                finish_reason: message.finish_reason,
                 ..blank(made.id.clone(), parent, message.role)?
             };
             self.insert(&mut write, &copy).await?;

@@ -123,6 +123,12 @@ pub enum StoreError {
         /// Its state.
         status: Status,
     },
+    /// An answer was judged before it ended.
+    #[error("answer {id} is still being written; judge it when it has ended")]
+    StillGenerating {
+        /// The answer.
+        id: MessageId,
+    },
     /// A value that the store itself limits.
     #[error("{field}: {reason}")]
     Invalid {

@@ -1,7 +1,8 @@
 //! What exactly a model was asked and what it sampled, as token ids: the same text can be made of different tokens, and
 //! only the ids say which.
 
-use sqlx::Row;
+use sqlx::sqlite::SqliteRow;
+use sqlx::{FromRow, Row};
 
 use crate::database::{Store, Write};
 use crate::{MessageId, Owner, StoreError};
@@ -24,6 +25,28 @@ pub struct GenerationRecord {
     /// The natural logarithm of each sampled token's probability by the model's own distribution; `None` where they were not
     /// computed.
     pub logprobs: Option<Vec<f32>>,
+    /// SHA-256 of the chat template that made the prompt, in hexadecimal; `None` for answers from before this was kept.
+    pub template: Option<String>,
+}
+
+impl FromRow<'_, SqliteRow> for GenerationRecord {
+    fn from_row(row: &SqliteRow) -> Result<GenerationRecord, sqlx::Error> {
+        let settings: String = row.try_get("settings")?;
+        let settings = serde_json::from_str(&settings).map_err(|source| sqlx::Error::ColumnDecode {
+            index: "settings".to_owned(),
+            source: Box::new(source),
+        })?;
+        Ok(GenerationRecord {
+            model: row.try_get("model")?,
+            fingerprint: row.try_get("fingerprint")?,
+            seed: row.try_get::<Option<i64>, _>("seed")?.map(i64::cast_unsigned),
+            settings,
+            prompt_tokens: tokens(row.try_get("prompt_tokens")?),
+            sampled_tokens: tokens(row.try_get("sampled_tokens")?),
+            logprobs: row.try_get::<Option<&[u8]>, _>("logprobs")?.map(logprobs),
+            template: row.try_get("template")?,
+        })
+    }
 }
 
 impl Store {
@@ -36,31 +59,16 @@ impl Store {
         owner: &Owner,
         answer: &MessageId,
     ) -> Result<Option<GenerationRecord>, StoreError> {
-        let read = sqlx::query(
+        sqlx::query_as(
             "SELECT g.* FROM generations g JOIN messages m ON m.id = g.message_id
                  JOIN conversations c ON c.id = m.conversation_id
              WHERE g.message_id = ? AND c.owner = ?",
         )
         .bind(answer.as_str())
         .bind(owner.as_str())
-        .try_map(|row: sqlx::sqlite::SqliteRow| {
-            let settings: String = row.try_get("settings")?;
-            let settings = serde_json::from_str(&settings).map_err(|source| sqlx::Error::ColumnDecode {
-                index: "settings".to_owned(),
-                source: Box::new(source),
-            })?;
-            Ok(GenerationRecord {
-                model: row.try_get("model")?,
-                fingerprint: row.try_get("fingerprint")?,
-                seed: row.try_get::<Option<i64>, _>("seed")?.map(i64::cast_unsigned),
-                settings,
-                prompt_tokens: tokens(row.try_get("prompt_tokens")?),
-                sampled_tokens: tokens(row.try_get("sampled_tokens")?),
-                logprobs: row.try_get::<Option<&[u8]>, _>("logprobs")?.map(logprobs),
-            })
-        })
-        .fetch_optional(self.readers());
-        read.await.map_err(self.failed("reading a generation"))
+        .fetch_optional(self.readers())
+        .await
+        .map_err(self.failed("reading a generation"))
     }
 
     pub(crate) async fn insert_generation(
@@ -70,8 +78,9 @@ impl Store {
         generation: &GenerationRecord,
     ) -> Result<(), StoreError> {
         sqlx::query(
-            "INSERT INTO generations (message_id, model, seed, settings, prompt_tokens, sampled_tokens, fingerprint, logprobs)
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO generations (message_id, model, seed, settings, prompt_tokens, sampled_tokens, fingerprint, logprobs,
+                 template)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
         )
         .bind(answer.as_str())
         .bind(&generation.model)
@@ -81,6 +90,7 @@ impl Store {
         .bind(bytes(&generation.sampled_tokens))
         .bind(&generation.fingerprint)
         .bind(generation.logprobs.as_deref().map(logprob_bytes))
+        .bind(&generation.template)
         .execute(&mut *write.transaction)
         .await
         .map_err(self.failed("keeping a generation"))?;

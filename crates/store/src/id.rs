@@ -73,6 +73,12 @@ id_type!(
     "message"
 );
 id_type!(
+    /// Names a judgement of an answer: a rating with or without a correction, or a choice between two answers. A judgement that
+    /// is changed has another name.
+    FeedbackId,
+    "feedback"
+);
+id_type!(
     /// Names an API key; not secret.
     ApiKeyId,
     "API key"

@@ -273,8 +273,9 @@ impl Store {
 
     pub(crate) async fn insert(&self, write: &mut Write<'_>, message: &Message) -> Result<(), StoreError> {
         sqlx::query(
-            "INSERT INTO messages (id, conversation_id, parent_id, role, content, status, model, created_at)
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO messages (id, conversation_id, parent_id, role, content, status, model, created_at,
+                 finish_reason)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
         )
         .bind(message.id.as_str())
         .bind(message.conversation_id.as_str())
@@ -284,6 +285,7 @@ impl Store {
         .bind(message.status.as_str())
         .bind(message.model.as_deref())
         .bind(message.created_at.milliseconds())
+        .bind(message.finish_reason.as_deref())
         .execute(&mut *write.transaction)
         .await
         .map_err(self.failed("adding a message"))?;

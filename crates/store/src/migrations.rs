@@ -4,7 +4,7 @@
 use sqlx::SqlSafeStr;
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 
-const HISTORY: [(i64, &str, &str); 7] = [
+const HISTORY: [(i64, &str, &str); 8] = [
     (1, "conversations", include_str!("../migrations/0001_conversations.sql")),
     (2, "search", include_str!("../migrations/0002_search.sql")),
     (3, "generations", include_str!("../migrations/0003_generations.sql")),
@@ -12,6 +12,7 @@ const HISTORY: [(i64, &str, &str); 7] = [
     (5, "generation fingerprints", include_str!("../migrations/0005_generation_fingerprints.sql")),
     (6, "owners", include_str!("../migrations/0006_owners.sql")),
     (7, "trash", include_str!("../migrations/0007_trash.sql")),
+    (8, "feedback", include_str!("../migrations/0008_feedback.sql")),
 ];
 
 /// Version of the newest migration that this program knows.

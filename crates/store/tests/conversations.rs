@@ -132,6 +132,7 @@ async fn an_answer_grows_ends_once_and_never_changes_again() {
         prompt_tokens: vec![1, 2, u32::MAX],
         sampled_tokens: vec![7],
         logprobs: Some(vec![-0.25]),
+        template: Some("5e1f".to_owned()),
     };
     let end = AnswerEnd {
         text: "。".to_owned(),

@@ -6,8 +6,10 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 
-use common::{new_conversation, question};
-use zhenjin_store::{ConversationId, MessageId, NewApiKey, Owner, Status, Store, StoreError};
+use common::{exchange, new_conversation, question};
+use zhenjin_store::{
+    ConversationId, MessageId, NewApiKey, NewFeedback, Owner, Rating, Status, Store, StoreError,
+};
 
 /// Tells the re-run test binary to be the writer, and where.
 const DATABASE: &str = "ZHENJIN_STORE_TEST_DATABASE";
@@ -26,11 +28,25 @@ async fn writer_process() {
     let id = new_conversation(&store).await.id;
     let (_, answer) = store.ask(&Owner::Local, question(&id, None, "question")).await.unwrap();
     say(format!("asked {id} {}", answer.id));
+    let (_, first) = exchange(&store, &id, None, "another", "One.").await;
+    for number in 0..JUDGED {
+        let liked = NewFeedback {
+            rating: Some(Rating::Up),
+            comment: Some(format!("{number}")),
+            ..NewFeedback::default()
+        };
+        store.set_feedback(&Owner::Local, &first.id, liked).await.unwrap();
+    }
+    store.set_training_consent(&Owner::Local, true).await.unwrap();
+    say(format!("judged {}", first.id));
     for number in 0_u64.. {
         store.append_to_answer(&Owner::Local, &answer.id, &format!("{number} ")).await.unwrap();
         say(format!("piece {number}"));
     }
 }
+
+/// How often the writer changes its mind about an answer.
+const JUDGED: usize = 3;
 
 fn start_writer(path: &Path) -> (Child, BufReader<ChildStdout>) {
     let mut child = Command::new(std::env::current_exe().unwrap())
@@ -72,7 +88,7 @@ async fn what_was_acknowledged_survives_kill_9() {
     let store = Store::open(&path).await.unwrap();
     for (conversation, answer, last) in answers {
         let messages = store.messages(&Owner::Local, &conversation).await.unwrap();
-        assert_eq!(messages.len(), 2);
+        assert_eq!(messages.len(), 4);
         assert_eq!((messages[1].id.clone(), messages[1].status), (answer, Status::Interrupted));
         let acknowledged: String = (0..=last).map(|number| format!("{number} ")).collect();
         let unacknowledged = format!("{} ", last + 1);
@@ -106,4 +122,18 @@ async fn a_second_process_is_refused_and_a_key_maker_is_not() {
     let store = Store::open(&path).await.unwrap();
     assert_eq!(store.message(&Owner::Local, &answer).await.unwrap().status, Status::Interrupted);
     assert!(store.has_api_key().await.unwrap());
+}
+
+#[tokio::test]
+async fn feedback_and_consent_survive_kill_9_right_after_they_were_acknowledged() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("zhenjin.db");
+    let (mut child, mut output) = start_writer(&path);
+    let answer: MessageId = next_line(&mut output, "judged ").expect("the writer judges").parse().unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let store = Store::open(&path).await.unwrap();
+    let kept = store.feedback(&Owner::Local, &answer).await.unwrap().expect("what was acknowledged is there");
+    assert_eq!((kept.said.rating, kept.said.comment), (Some(Rating::Up), Some((JUDGED - 1).to_string())));
+    assert!(store.training_consent(&Owner::Local).await.unwrap().allowed);
 }

@@ -10,7 +10,7 @@ use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions, Connection, SqlSafeStr};
 use tempfile::TempDir;
-use zhenjin_store::{KeyRole, NewApiKey, Owner, Status, Store, StoreError};
+use zhenjin_store::{KeyRole, NewApiKey, NewFeedback, Owner, Rating, Status, Store, StoreError};
 
 async fn run_sql(path: &Path, sql: &'static str) {
     let mut connection =
@@ -50,6 +50,10 @@ async fn a_database_of_the_first_schema_is_brought_up_to_date() {
     }
     store.create_api_key(NewApiKey::named("new table")).await.unwrap();
     exchange(&store, &conversations[0].id, Some(&messages[3].id), "And?", "So.").await;
+    assert!(!store.training_consent(&Owner::Local).await.unwrap().allowed, "nobody has allowed anything");
+    let liked = NewFeedback { rating: Some(Rating::Up), ..NewFeedback::default() };
+    store.set_feedback(&Owner::Local, &messages[1].id, liked).await.unwrap();
+    assert_eq!(store.training_feedback().await.unwrap().len(), 1);
     store.close().await;
     drop(store);
     assert_eq!(

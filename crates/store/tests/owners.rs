@@ -56,6 +56,7 @@ async fn no_call_reaches_another_owners_conversation() {
         prompt_tokens: vec![1],
         sampled_tokens: vec![2],
         logprobs: None,
+        template: None,
     };
     let end = AnswerEnd { generation: Some(generation.clone()), ..AnswerEnd::new(Status::Complete) };
     store.end_answer(&mine, &answer.id, end).await.unwrap();

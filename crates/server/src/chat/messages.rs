@@ -10,6 +10,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 use zhenjin_assistant::{Assistant, ChatRequest, TextGeneration};
 use zhenjin_store::{Conversation, ConversationId, Message, MessageId, Question, Role, Store, turns};
 
@@ -206,6 +207,7 @@ pub(super) async fn submit(
     let provenance = Provenance {
         model: model.to_owned(),
         fingerprint: assistant.info().fingerprint.clone(),
+        template: assistant.template_source().map(hash),
         settings: effective_settings(&request, &assistant),
         context_length: assistant.info().context_length,
         asked: std::time::Instant::now(),
@@ -213,6 +215,11 @@ pub(super) async fn submit(
     request.options.cache_salt = caller.cache_salt();
     let generation = blocking(move || assistant.chat(&request).map_err(fault)).await?;
     Ok((generation, provenance))
+}
+
+/// SHA-256 in hexadecimal.
+fn hash(text: &str) -> String {
+    Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The settings in force: the conversation's, and the model's defaults for those that it leaves open.

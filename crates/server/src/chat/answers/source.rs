@@ -50,6 +50,8 @@ pub(crate) struct Provenance {
     pub(crate) model: String,
     /// Names the model's weights, its adapter and the code that computes with them.
     pub(crate) fingerprint: String,
+    /// SHA-256 of its chat template, in hexadecimal.
+    pub(crate) template: Option<String>,
     /// The sampling settings in force, as JSON.
     pub(crate) settings: Value,
     /// The most tokens that the model takes in, prompt and answer together.

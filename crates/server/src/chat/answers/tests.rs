@@ -66,6 +66,7 @@ impl Desk {
         let provenance = Provenance {
             model: "tiny".to_owned(),
             fingerprint: "fp_tiny".to_owned(),
+            template: Some("5e1f".to_owned()),
             settings: serde_json::json!({ "temperature": 0 }),
             context_length: 2048,
             asked: std::time::Instant::now(),
@@ -145,6 +146,7 @@ async fn an_answer_is_written_and_measured() {
     assert_eq!(generation.sampled_tokens, [0, 1, 2, 3, 4, 5]);
     assert_eq!(generation.fingerprint.as_deref(), Some("fp_tiny"));
     assert_eq!(generation.logprobs, Some(vec![-0.5; 6]));
+    assert_eq!(generation.template.as_deref(), Some("5e1f"));
 }
 
 #[tokio::test]

@@ -185,6 +185,7 @@ fn answer_end(ending: &Ending, buffer: &AnswerBuffer, provenance: &Provenance, t
             prompt_tokens: tokens.prompt,
             sampled_tokens: tokens.sampled,
             logprobs: tokens.logprobs,
+            template: provenance.template.clone(),
         }),
         ..AnswerEnd::new(ending.status)
     }

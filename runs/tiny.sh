@@ -30,15 +30,7 @@ step "report"
 
 step "served"
 model=$(ls -d "$out"/run/checkpoints/step-* | tail -1)
-# Any free port; the server says which. The log of an earlier server would name another one.
-rm -f "$out/server.log"
-"$zhenjin" --home "$out/home" serve "$model" --addr 127.0.0.1:0 > "$out/server.log" 2>&1 &
-server=$!
-trap 'kill $server 2>/dev/null || true' EXIT
-until address=$(sed -n 's|^listening on http://||p' "$out/server.log" 2>/dev/null) && [ -n "$address" ]; do
-    kill -0 $server 2>/dev/null || { cat "$out/server.log" >&2; exit 1; }
-    sleep 0.1
-done
+serve "$model"
 curl --silent --show-error --fail "http://$address/v1/completions" --header 'Content-Type: application/json' \
     --data "{\"model\": \"$model\", \"prompt\": \"One day\", \"max_tokens\": 40, \"temperature\": 0.7, \"seed\": 1}" | tee "$out/answer.json"
 echo

@@ -7,6 +7,7 @@
 pub mod configuration;
 pub mod data;
 mod error;
+pub mod evaluation;
 pub mod losses;
 mod measures;
 pub mod methods;

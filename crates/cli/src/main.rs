@@ -20,6 +20,7 @@ mod text;
 use anyhow::{Context, Result};
 use arguments::{Arguments, Command};
 use clap::Parser;
+use commands::evaluate::EvaluateCommand;
 use commands::training::Interrupted;
 use home::Home;
 use std::process::ExitCode;
@@ -73,7 +74,17 @@ fn run(arguments: Arguments) -> Result<()> {
         Command::Export(command) => commands::export::run(&home()?, &command),
         Command::Quantize(command) => commands::quantize::run(&home()?, &command),
         Command::Bench(command) => commands::bench::run(&home()?, &command),
-        Command::Evaluate(command) => wait_for(commands::evaluate::run(&home()?, command)),
+        Command::Evaluate(command) => match command {
+            // Rollouts are waited for without a runtime.
+            EvaluateCommand::Preferences(command) => commands::evaluate::preferences(&home()?, &command),
+            EvaluateCommand::Wins(command) => commands::evaluate::wins(&home()?, &command),
+            EvaluateCommand::Rewards(command) => commands::evaluate::rewards(&home()?, &command),
+            EvaluateCommand::Text(command) => wait_for(commands::evaluate::text(&home()?, &command)),
+            EvaluateCommand::Poems(command) => wait_for(commands::evaluate::poems(&home()?, &command)),
+            EvaluateCommand::Arithmetic(command) => {
+                wait_for(commands::evaluate::arithmetic(&home()?, &command))
+            }
+        },
         Command::Plan(command) => commands::plan::run(&command),
         Command::Report(command) => commands::report::run(&command),
         Command::Pretrain(command) => commands::pretrain::run(&command),

@@ -127,6 +127,74 @@ fn every_method_trains_and_its_result_is_used() {
 }
 
 #[test]
+fn what_was_trained_is_measured_on_pairs_and_by_wins() {
+    let place = Place::new();
+    succeed(place.train("dpo", "pairs.jsonl", "dpo", &["--steps", "6"]));
+    succeed(place.train("reward", "pairs.jsonl", "reward", &["--steps", "6"]));
+    let [policy, judge] = ["dpo", "reward"].map(|out| place.last(out).to_str().expect("a path").to_owned());
+    let (model, pairs) = (place.text("model"), place.text("pairs.jsonl"));
+    let evaluate = |what: &str, more: &[&str]| {
+        let mut program = place.program(&["evaluate", what, &model, "--data", &pairs, "--threads", "1"]);
+        program.args(more);
+        program
+    };
+    let json = |what: &str, more: &[&str]| -> Value {
+        let save = place.text(&format!("{what}.json"));
+        let more = [more, &["--save", &save]].concat();
+        succeed(evaluate(what, &more));
+        serde_json::from_str(&std::fs::read_to_string(save).expect("a file")).expect("JSON")
+    };
+    let found = json("preferences", &["--adapter", &policy]);
+    assert_eq!(found["pairs"], 20);
+    let accuracy = |key: &str| found["accuracy"][key]["accuracy"]["mean"].as_f64().expect("a share");
+    // The DPO run saw 16 of the 20.
+    assert!(accuracy("implicit_reward") > 0.7, "{found}");
+    let difference = &found["differences"][0];
+    let of = difference["difference"]["accuracy"]["mean"].as_f64().expect("a difference");
+    assert!((of - (accuracy("implicit_reward") - accuracy("base_log_probability"))).abs() < 1e-9, "{found}");
+    let alone = json("preferences", &[]);
+    assert_eq!(alone["accuracy"]["base_log_probability"], found["accuracy"]["base_log_probability"]);
+    assert!(alone["accuracy"]["implicit_reward"].is_null());
+    // Only what that training held out.
+    let held_out = json("preferences", &["--held-out-share", "0.2", "--reward-model", &judge]);
+    assert!(held_out["pairs"].as_u64().is_some_and(|pairs| (1..10).contains(&pairs)), "{held_out}");
+    assert!(held_out["calibration"]["brier"].is_number());
+    let text = succeed(evaluate("preferences", &["--adapter", &policy]));
+    assert!(text.contains("| policy against base (implicit reward) | 20 |"), "{text}");
+    let wins = ["--adapter", &policy, "--judge-model", &judge, "--max-tokens", "5", "--answers", "2"];
+    let found = json("wins", &[&wins[..], &["--against", "base"]].concat());
+    assert_eq!(found["wins"]["prompts"], 20);
+    let count = |key: &str| found["wins"][key].as_u64().expect("a number");
+    assert_eq!(count("wins") + count("ties") + count("losses"), 40);
+    assert_eq!(json("wins", &[&wins[..], &["--against", "base"]].concat()), found);
+    // A model against itself ties everywhere, as both sides sample alike.
+    let found = json("wins", &[&wins[..], &["--against", &policy]].concat());
+    assert_eq!(found["wins"]["ties"], 40);
+    assert_eq!(found["wins"]["rate"]["lower"], 0.5);
+    let (code, text) = run(evaluate("wins", &["--judge-model", &judge, "--against", "base"]));
+    assert!(code == Some(1) && text.contains("both sides are"), "{text}");
+    let (code, text) = run(evaluate("preferences", &["--reward-model", &policy]));
+    assert!(code == Some(1) && text.contains("score.safetensors"), "{text}");
+    // Rewards of the 20 problems, by a field of theirs.
+    let problems = place.text("problems.jsonl");
+    let save = place.text("rewards.json");
+    let rewards = ["evaluate", "rewards", &model, "--data", &problems, "--max-tokens", "4", "--threads", "1"];
+    let more = ["--reward", "length:tokens<=4", "--adapter", &policy, "--against", "base", "--by", "answer"];
+    let mut program = place.program(&rewards);
+    program.args(more).args(["--save", &save]);
+    let text = succeed(program);
+    assert!(text.contains("| all | 20 | 1.000 (1.000–1.000) | 1.000 (1.000–1.000) | +0.000"), "{text}");
+    let found: Value = serde_json::from_str(&std::fs::read_to_string(save).expect("a file")).expect("JSON");
+    assert_eq!(found["rows"].as_array().map(Vec::len), Some(21));
+    let mut program = place.program(&rewards);
+    program.args(["--reward", "number", "--by", "digits"]);
+    let (code, text) = run(program);
+    assert!(code == Some(1) && text.contains("--by digits: prompt 1"), "{text}");
+    let (code, text) = run(evaluate("preferences", &["--reward-model", &policy]));
+    assert!(code == Some(1) && text.contains("score.safetensors"), "{text}");
+}
+
+#[test]
 fn full_training_leaves_a_model_that_is_served() {
     let place = Place::new();
     succeed(place.train("sft", "talks.jsonl", "full", &["--full", "--steps", "2"]));

@@ -50,7 +50,7 @@ impl ValueBatch {
         self.wanted.extend((0..tokens.len()).map(|row| (row >= first_wanted).then_some(0)));
     }
 
-    fn batch(&self) -> TokenBatch<'_> {
+    pub(crate) fn batch(&self) -> TokenBatch<'_> {
         TokenBatch { tokens: &self.tokens, document_lengths: &self.lengths, targets: &self.wanted }
     }
 }

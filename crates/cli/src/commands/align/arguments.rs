@@ -40,6 +40,16 @@ pub(crate) enum OverlongArgument {
     Split,
 }
 
+impl OverlongArgument {
+    pub(crate) fn policy(self) -> Overlong {
+        match self {
+            OverlongArgument::Error => Overlong::Error,
+            OverlongArgument::Drop => Overlong::Drop,
+            OverlongArgument::Split => Overlong::Split,
+        }
+    }
+}
+
 /// What happens to records that are not examples.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum BadArgument {
@@ -47,6 +57,15 @@ pub(crate) enum BadArgument {
     Stop,
     /// They are left out and counted
     Drop,
+}
+
+impl BadArgument {
+    pub(crate) fn policy(self) -> BadPolicy {
+        match self {
+            BadArgument::Stop => BadPolicy::Stop,
+            BadArgument::Drop => BadPolicy::Drop,
+        }
+    }
 }
 
 /// Which answers of a conversation are learnt.
@@ -146,18 +165,11 @@ impl AlignArguments {
     }
 
     pub(crate) fn overlong(&self) -> Overlong {
-        match self.overlong {
-            OverlongArgument::Error => Overlong::Error,
-            OverlongArgument::Drop => Overlong::Drop,
-            OverlongArgument::Split => Overlong::Split,
-        }
+        self.overlong.policy()
     }
 
     pub(crate) fn bad(&self) -> BadPolicy {
-        match self.bad {
-            BadArgument::Stop => BadPolicy::Stop,
-            BadArgument::Drop => BadPolicy::Drop,
-        }
+        self.bad.policy()
     }
 
     pub(crate) fn learnt(&self) -> LearntAnswers {

@@ -7,7 +7,11 @@ mod offline;
 mod online;
 mod opened;
 
-pub(crate) use arguments::{AlignArguments, ONLINE_EXAMPLES, OnlineArguments, PAIR_EXAMPLES, SFT_EXAMPLES};
+pub(crate) use arguments::{
+    AlignArguments, BadArgument, ONLINE_EXAMPLES, OnlineArguments, OverlongArgument, PAIR_EXAMPLES,
+    SFT_EXAMPLES,
+};
+pub(crate) use opened::open;
 
 use super::training::{self, Interrupted, RunFolder};
 use crate::home::Home;

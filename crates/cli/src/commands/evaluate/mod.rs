@@ -1,14 +1,24 @@
 //! `zhenjin evaluate`: measures of what a model writes.
 
+mod alignment;
 mod arithmetic;
 mod generation;
 mod poem_documents;
 mod poems;
+mod preferences;
+mod rewards;
 mod text;
+mod wins;
+
+use alignment::{AlignmentArguments, WritingArguments};
+pub(crate) use arithmetic::run as arithmetic;
+pub(crate) use poems::run as poems;
+pub(crate) use preferences::run as preferences;
+pub(crate) use rewards::run as rewards;
+pub(crate) use text::run as text;
+pub(crate) use wins::run as wins;
 
 use crate::arguments::EngineArguments;
-use crate::home::Home;
-use anyhow::Result;
 use clap::{Args, Subcommand};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -26,6 +36,63 @@ pub(crate) enum EvaluateCommand {
   zhenjin generate arithmetic --count 1000 --test --out test.jsonl
   zhenjin evaluate arithmetic ./worked ./plain --data test.jsonl --training train.jsonl")]
     Arithmetic(ArithmeticArguments),
+    /// Preferences: how often a policy, the model it began as, or a reward model prefers the answer that people preferred
+    #[command(after_help = "Examples:
+  zhenjin evaluate preferences smollm2:135m --data held-out.jsonl
+  zhenjin evaluate preferences smollm2:135m --adapter runs/dpo/checkpoints/step-00000100 --data held-out.jsonl
+  zhenjin evaluate preferences smollm2:135m --reward-model runs/reward/checkpoints/step-00000100 --data pairs.jsonl --held-out-share 0.05")]
+    Preferences(PreferencesArguments),
+    /// Wins: two models answer the same prompts, and a reward model says whose answers are better
+    #[command(after_help = "Examples:
+  zhenjin evaluate wins smollm2:135m --adapter runs/dpo/checkpoints/step-00000100 --against base --data prompts.jsonl \\
+    --judge-model runs/judge/checkpoints/step-00000100 --overlong drop")]
+    Wins(WinsArguments),
+    /// Rewards: what a model's answers to prompts are worth by rewards that can be checked, beside another model's
+    #[command(after_help = "Examples:
+  zhenjin evaluate rewards smollm2:135m --adapter runs/grpo/checkpoints/step-00000100 --against base --data problems.jsonl --reward number
+  zhenjin evaluate rewards smollm2:135m --data problems.jsonl --reward number --temperature 0 --by digits")]
+    Rewards(RewardsArguments),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PreferencesArguments {
+    /// A fetched model's name, a GGUF file or a Hugging Face folder
+    #[arg(value_name = "MODEL")]
+    pub(crate) model: OsString,
+    /// The policy: an adapter to MODEL, a folder as PEFT or a run writes it [default: MODEL itself]
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) adapter: Option<PathBuf>,
+    /// What the policy is measured against: `base`, which is MODEL without an adapter, an adapter to it, or another model
+    #[arg(long, value_name = "base|FOLDER|MODEL")]
+    pub(crate) against: Option<OsString>,
+    /// Measure a reward model on MODEL instead: a checkpoint of `zhenjin reward`
+    #[arg(long, value_name = "FOLDER", conflicts_with_all = ["adapter", "against"])]
+    pub(crate) reward_model: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) common: AlignmentArguments,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct WinsArguments {
+    /// A fetched model's name, a GGUF file or a Hugging Face folder
+    #[arg(value_name = "MODEL")]
+    pub(crate) model: OsString,
+    /// The first side: an adapter to MODEL, a folder as PEFT or a run writes it [default: MODEL itself]
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) adapter: Option<PathBuf>,
+    /// The second side: `base`, which is MODEL without an adapter, an adapter to it, or another model
+    #[arg(long, value_name = "base|FOLDER|MODEL")]
+    pub(crate) against: OsString,
+    /// Who judges: a checkpoint of `zhenjin reward` that neither side was trained by
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) judge_model: PathBuf,
+    /// The model that the judge is an adapter to [default: MODEL]
+    #[arg(long, value_name = "MODEL")]
+    pub(crate) judge_base: Option<OsString>,
+    #[command(flatten)]
+    pub(crate) writing: WritingArguments,
+    #[command(flatten)]
+    pub(crate) common: AlignmentArguments,
 }
 
 #[derive(Debug, Args)]
@@ -115,10 +182,25 @@ pub(crate) struct ArithmeticArguments {
     pub(crate) engine: EngineArguments,
 }
 
-pub(crate) async fn run(home: &Home, command: EvaluateCommand) -> Result<()> {
-    match command {
-        EvaluateCommand::Poems(arguments) => poems::run(home, &arguments).await,
-        EvaluateCommand::Text(arguments) => text::run(home, &arguments).await,
-        EvaluateCommand::Arithmetic(arguments) => arithmetic::run(home, &arguments).await,
-    }
+#[derive(Debug, Args)]
+pub(crate) struct RewardsArguments {
+    /// A fetched model's name, a GGUF file or a Hugging Face folder
+    #[arg(value_name = "MODEL")]
+    pub(crate) model: OsString,
+    /// Measure this adapter to MODEL, a folder as PEFT or a run writes it [default: MODEL itself]
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) adapter: Option<PathBuf>,
+    /// What it is compared with: `base`, which is MODEL without an adapter, an adapter to it, or another model [default: nothing]
+    #[arg(long, value_name = "base|FOLDER|MODEL")]
+    pub(crate) against: Option<OsString>,
+    /// What an answer is worth: `number`, `regex:…`, `process:CMD` …, with weights as in 0.7*number+0.3*length:tokens<=64
+    #[arg(long, value_name = "REWARD")]
+    pub(crate) reward: String,
+    /// Results for each value of this field of the data as well
+    #[arg(long, value_name = "FIELD")]
+    pub(crate) by: Option<String>,
+    #[command(flatten)]
+    pub(crate) writing: WritingArguments,
+    #[command(flatten)]
+    pub(crate) common: AlignmentArguments,
 }

@@ -1,0 +1,15 @@
+//! What a model that was trained further is worth, measured on examples that it has not seen.
+//!
+//! [`scorer`] computes log-probabilities and a reward model's values, [`pairs`] how often the preferred answer is preferred, [`wins`] how often
+//! a judge prefers one model's answers to another's, and [`bootstrap`] how far all that may be from the truth. Nothing here reads files of
+//! examples: documents are tokens, and results are numbers.
+
+pub mod bootstrap;
+pub mod pairs;
+pub mod scorer;
+pub mod wins;
+
+pub use bootstrap::{Interval, interval, mean_interval};
+pub use pairs::{Calibration, PairAccuracy, PairMargin, calibration, pair_accuracy, pair_margins};
+pub use scorer::{Perplexity, RewardModel, Scorer, perplexity, reward_scores};
+pub use wins::{Wins, answers, win_rate};

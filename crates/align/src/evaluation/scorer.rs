@@ -1,0 +1,240 @@
+//! Log-probabilities and values of given texts, without anything that learning needs.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use zhenjin_model::{
+    Adapter, AdapterValues, Learned, Learner, LearnerOptions, LoadOptions, Model, ModelFile, WrittenAdapter,
+};
+use zhenjin_tensor::Vector;
+use zhenjin_tokenizer::EncodedDialogue;
+
+use crate::data::EncodedPair;
+use crate::error::AlignError;
+use crate::packed::{Packed, groups};
+use crate::trainee::{VALUES_FILE, ValueBatch, read_values};
+
+/// Tokens that are computed together.
+const MICRO_TOKENS: usize = 2048;
+
+/// A model that scores texts, with any of its adapters.
+pub struct Scorer {
+    model: Arc<Model>,
+    learner: Learner,
+    load: LoadOptions,
+}
+
+impl std::fmt::Debug for Scorer {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Scorer").field("model", &self.model.fingerprint).finish_non_exhaustive()
+    }
+}
+
+impl Scorer {
+    /// A scorer with these weights. Probabilities are those among the first `usable_vocabulary` tokens, which the tokenizer has.
+    ///
+    /// # Errors
+    /// [`AlignError::Model`].
+    pub fn new(model: Arc<Model>, load: LoadOptions, usable_vocabulary: usize) -> Result<Scorer, AlignError> {
+        let options = LearnerOptions { load: load.clone(), recompute: false };
+        let learner = Learner::new(&model.config, options)?.with_usable_vocabulary(usable_vocabulary);
+        Ok(Scorer { model, learner, load })
+    }
+
+    /// The weights.
+    pub fn model(&self) -> &Arc<Model> {
+        &self.model
+    }
+
+    /// An adapter to these weights, as `peft` or a run wrote it.
+    ///
+    /// # Errors
+    /// [`AlignError::Model`] when the folder holds none, or one for another model.
+    pub fn open_adapter(&self, folder: &Path) -> Result<Arc<Adapter>, AlignError> {
+        let values = AdapterValues::open(folder, &self.model.config)?;
+        Ok(Arc::new(values.pack(self.load.simd, &self.load.team)?))
+    }
+
+    /// log π of each document's answers: the sum over the tokens that the assistant wrote.
+    ///
+    /// # Errors
+    /// [`AlignError::Model`]; [`AlignError::Input`] for a sum that is not finite.
+    pub fn dialogue_scores(
+        &mut self,
+        adapter: Option<&Arc<Adapter>>,
+        documents: &[&EncodedDialogue],
+        progress: &mut dyn FnMut(usize),
+    ) -> Result<Vec<f64>, AlignError> {
+        let sizes: Vec<usize> = documents.iter().map(|document| document.ids.len()).collect();
+        let mut sums = Vec::with_capacity(documents.len());
+        for range in groups(&sizes, MICRO_TOKENS) {
+            let mut packed = Packed::default();
+            documents[range].iter().for_each(|document| packed.push(document));
+            self.add_sums(adapter, &packed, &mut sums)?;
+            progress(sums.len());
+        }
+        Ok(sums)
+    }
+
+    /// log π of the chosen and the rejected answer of each pair. `progress` is told how many documents are scored, of two for each pair.
+    ///
+    /// # Errors
+    /// As for [`Scorer::dialogue_scores`].
+    pub fn pair_scores(
+        &mut self,
+        adapter: Option<&Arc<Adapter>>,
+        pairs: &[EncodedPair],
+        progress: &mut dyn FnMut(usize),
+    ) -> Result<Vec<[f64; 2]>, AlignError> {
+        let documents: Vec<&EncodedDialogue> =
+            pairs.iter().flat_map(|pair| [&pair.chosen, &pair.rejected]).collect();
+        let sums = self.dialogue_scores(adapter, &documents, progress)?;
+        Ok(sums.as_chunks::<2>().0.to_vec())
+    }
+
+    fn add_sums(
+        &mut self,
+        adapter: Option<&Arc<Adapter>>,
+        packed: &Packed,
+        sums: &mut Vec<f64>,
+    ) -> Result<(), AlignError> {
+        let learned = Learned::from(&self.model.weights).with_adapter(adapter.map(|adapter| &**adapter));
+        let scores = self.learner.score(learned, &packed.batch())?;
+        for rows in packed.documents() {
+            let scored = rows.filter(|row| packed.targets[*row].is_some());
+            let sum: f64 = scored.map(|row| f64::from(scores[row].log_probability)).sum();
+            if !sum.is_finite() {
+                let number = sums.len() + 1;
+                return Err(AlignError::Input(format!(
+                    "the log-probability of text {number} is {sum}: the model or the adapter has numbers that are not finite"
+                )));
+            }
+            sums.push(sum);
+        }
+        Ok(())
+    }
+}
+
+/// What a model says of plain texts.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Perplexity {
+    /// −log p of each text in nats, its first token aside, which nothing stands before.
+    pub nats: Vec<f64>,
+    /// The tokens of each text that have a probability.
+    pub tokens: Vec<usize>,
+}
+
+impl Perplexity {
+    /// e to the mean of −log p over all tokens; `None` where no token has a probability.
+    pub fn value(&self) -> Option<f64> {
+        let tokens: usize = self.tokens.iter().sum();
+        (tokens > 0).then(|| (self.nats.iter().sum::<f64>() / tokens as f64).exp())
+    }
+}
+
+/// Scores every token of plain texts but the first of each.
+///
+/// # Errors
+/// [`AlignError::Model`]; [`AlignError::Input`] for a number that is not finite.
+pub fn perplexity(
+    scorer: &mut Scorer,
+    adapter: Option<&Arc<Adapter>>,
+    texts: &[Vec<u32>],
+) -> Result<Perplexity, AlignError> {
+    let sizes: Vec<usize> = texts.iter().map(Vec::len).collect();
+    let mut sums = Vec::with_capacity(texts.len());
+    for range in groups(&sizes, MICRO_TOKENS) {
+        let mut packed = Packed::default();
+        for text in &texts[range] {
+            let (first, rest) = text.split_at(text.len().min(1));
+            packed.push_answer(first, rest);
+        }
+        scorer.add_sums(adapter, &packed, &mut sums)?;
+    }
+    Ok(Perplexity {
+        nats: sums.into_iter().map(|sum| -sum).collect(),
+        tokens: texts.iter().map(|text| text.len().saturating_sub(1)).collect(),
+    })
+}
+
+/// A reward model: weights, perhaps with an adapter, and a head for values.
+#[derive(Debug)]
+pub struct RewardModel {
+    scorer: Scorer,
+    adapter: Option<Arc<Adapter>>,
+    head: Vector,
+}
+
+impl RewardModel {
+    /// Opens a checkpoint of a reward model: an adapter to `base` with a head, or whole weights with a head, which need no base.
+    ///
+    /// # Errors
+    /// [`AlignError::Input`] when the folder has no head for values or one of another width; [`AlignError::Model`] when the rest cannot be read
+    /// or does not fit.
+    pub fn open(
+        folder: &Path,
+        base: &Arc<Model>,
+        load: &LoadOptions,
+        usable_vocabulary: usize,
+    ) -> Result<RewardModel, AlignError> {
+        let head = folder.join(VALUES_FILE);
+        if !head.is_file() {
+            let folder = folder.display();
+            return Err(AlignError::Input(format!(
+                "{folder} is no checkpoint of a reward model: it has no {VALUES_FILE}"
+            )));
+        }
+        let values = read_values(&head)?;
+        let has_adapter = folder.join(WrittenAdapter::SETTINGS).is_file();
+        let model = match has_adapter {
+            true => Arc::clone(base),
+            false => {
+                let file = ModelFile::open(folder)?;
+                Arc::new(Model::from_source(file.config().clone(), &file, load)?)
+            }
+        };
+        let width = model.config.hidden_size;
+        if values.len() != width {
+            return Err(AlignError::Input(format!(
+                "the head for values in {} has {} numbers, but the model's hidden size is {width}",
+                head.display(),
+                values.len()
+            )));
+        }
+        let scorer = Scorer::new(model, load.clone(), usable_vocabulary)?;
+        let adapter = has_adapter.then(|| scorer.open_adapter(folder)).transpose()?;
+        Ok(RewardModel { scorer, adapter, head: Vector::from(values) })
+    }
+}
+
+/// The reward model's values of whole dialogues, at the last token of each. `progress` is told how many are done.
+///
+/// # Errors
+/// [`AlignError::Model`]; [`AlignError::Input`] for a dialogue without tokens or a value that is not finite.
+pub fn reward_scores(
+    model: &mut RewardModel,
+    dialogues: &[&[u32]],
+    progress: &mut dyn FnMut(usize),
+) -> Result<Vec<f64>, AlignError> {
+    if let Some(number) = dialogues.iter().position(|dialogue| dialogue.is_empty()) {
+        return Err(AlignError::Input(format!("dialogue {} has no tokens", number + 1)));
+    }
+    let sizes: Vec<usize> = dialogues.iter().map(|dialogue| dialogue.len()).collect();
+    let mut values = Vec::with_capacity(dialogues.len());
+    for range in groups(&sizes, MICRO_TOKENS) {
+        let mut batch = ValueBatch::default();
+        dialogues[range].iter().for_each(|dialogue| batch.push_last(dialogue));
+        let learned = Learned::from(&model.scorer.model.weights)
+            .with_adapter(model.adapter.as_deref())
+            .with_values(Some(&model.head));
+        let found = model.scorer.learner.values(learned, &batch.batch())?;
+        values.extend(found.into_iter().map(f64::from));
+        progress(values.len());
+    }
+    match values.iter().position(|value| !value.is_finite()) {
+        Some(number) => {
+            Err(AlignError::Input(format!("the reward of dialogue {} is {}", number + 1, values[number])))
+        }
+        None => Ok(values),
+    }
+}

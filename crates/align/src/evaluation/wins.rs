@@ -1,0 +1,119 @@
+//! Two models' answers to the same prompts, and which of them a judge prefers.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+use zhenjin_model::{Adapter, Model};
+
+use super::bootstrap::{Interval, mean_interval};
+use crate::error::AlignError;
+use crate::order::Generator;
+use crate::rollouts::{Answer, Job, Rollouts};
+
+/// Answers that the engine writes at once: memory for keys and values grows with them.
+const TOGETHER: usize = 64;
+
+/// Writes `each` answers to every prompt. The seed of an answer is a function of `seed`, the prompt's number and the answer's number alone, so
+/// that models which are compared sample alike.
+///
+/// # Errors
+/// As for [`Rollouts::write`].
+pub fn answers(
+    rollouts: &mut Rollouts,
+    model: &Arc<Model>,
+    adapter: Option<&Arc<Adapter>>,
+    prompts: &[&[u32]],
+    each: usize,
+    seed: u64,
+    progress: &mut dyn FnMut(usize),
+) -> Result<Vec<Vec<Answer>>, AlignError> {
+    let jobs: Vec<Job<'_>> = (0..prompts.len() * each)
+        .map(|place| Job {
+            prompt: prompts[place / each],
+            seed: Generator::of(seed, "evaluated answers", place as u64).next(),
+        })
+        .collect();
+    let mut written = Vec::with_capacity(jobs.len());
+    for some in jobs.chunks(TOGETHER) {
+        written.extend(rollouts.write(model, adapter, some)?);
+        progress(written.len());
+    }
+    let mut written = written.into_iter();
+    Ok(prompts.iter().map(|_| written.by_ref().take(each).collect()).collect())
+}
+
+/// How often the first of two answers is preferred.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Wins {
+    /// Prompts.
+    pub prompts: usize,
+    /// Pairs of answers whose first is preferred.
+    pub wins: usize,
+    /// Pairs whose answers are judged alike.
+    pub ties: usize,
+    /// Pairs whose second is preferred.
+    pub losses: usize,
+    /// Wins and half the ties, over all pairs; the interval is by resampling prompts with all their answers.
+    pub rate: Interval,
+    /// The mean difference of the judge's scores.
+    pub difference: Interval,
+}
+
+/// The win rate by the judge's scores: for each prompt, of each pair of answers the score of the first and that of the second. `None`
+/// without prompts, or where a prompt has no answers.
+pub fn win_rate(scores: &[Vec<[f64; 2]>], seed: u64) -> Option<Wins> {
+    let won = |[first, second]: &[f64; 2]| match first.partial_cmp(second) {
+        Some(std::cmp::Ordering::Greater) => 1.0,
+        Some(std::cmp::Ordering::Less) => 0.0,
+        _ => 0.5,
+    };
+    if scores.iter().any(Vec::is_empty) {
+        return None;
+    }
+    let mean = |of: &dyn Fn(&[f64; 2]) -> f64| -> Vec<f64> {
+        scores.iter().map(|pairs| pairs.iter().map(of).sum::<f64>() / pairs.len() as f64).collect()
+    };
+    let count = |value: f64| scores.iter().flatten().filter(|pair| won(pair) == value).count();
+    Some(Wins {
+        prompts: scores.len(),
+        wins: count(1.0),
+        ties: count(0.5),
+        losses: count(0.0),
+        rate: mean_interval(&mean(&won), seed)?,
+        difference: mean_interval(&mean(&|[first, second]| first - second), seed)?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ties_count_half_and_prompts_are_resampled_with_all_their_answers() {
+        let scores = vec![vec![[1.0, 0.0], [0.0, 0.0]], vec![[0.0, 2.0], [3.0, 1.0]]];
+        let wins = win_rate(&scores, 1).unwrap();
+        assert_eq!((wins.prompts, wins.wins, wins.ties, wins.losses), (2, 2, 1, 1));
+        // The means of the prompts are ¾ and ½.
+        assert_eq!(wins.rate, Interval { mean: 0.625, lower: 0.5, upper: 0.75 });
+        assert_eq!(wins.difference, Interval { mean: 0.25, lower: 0.0, upper: 0.5 });
+        assert_eq!(win_rate(&[], 1), None);
+        assert_eq!(win_rate(&[vec![]], 1), None);
+    }
+
+    #[test]
+    fn the_same_answers_win_half() {
+        let wins = win_rate(&vec![vec![[0.3, 0.3]]; 50], 1).unwrap();
+        assert_eq!(wins.rate, Interval { mean: 0.5, lower: 0.5, upper: 0.5 });
+        assert_eq!(wins.ties, 50);
+    }
+
+    /// 60 of 100: the binomial distribution has its 2.5 % points at 50 and 69.
+    #[test]
+    fn the_interval_of_a_win_rate_is_the_binomial_one() {
+        let scores: Vec<Vec<[f64; 2]>> =
+            (0..100).map(|number| vec![if number % 5 < 3 { [1.0, 0.0] } else { [0.0, 1.0] }]).collect();
+        let rate = win_rate(&scores, 1).unwrap().rate;
+        assert_eq!(rate.mean, 0.6);
+        assert!((rate.lower - 0.50).abs() < 0.012 && (rate.upper - 0.695).abs() < 0.012, "{rate:?}");
+    }
+}

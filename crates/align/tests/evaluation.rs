@@ -1,0 +1,194 @@
+//! Evaluations on a small random model: they measure what training measures, and read what it wrote.
+
+use std::sync::Arc;
+
+use zhenjin_align::configuration::{Configuration, Method, RolloutSection, TuningKind};
+use zhenjin_align::data::EncodedPair;
+use zhenjin_align::evaluation::{
+    RewardModel, Scorer, answers, pair_accuracy, pair_margins, perplexity, reward_scores,
+};
+use zhenjin_align::losses::preference::PreferenceLoss;
+use zhenjin_align::methods::{Examples, Offline, Preferences, RewardPairs};
+use zhenjin_align::rollouts::{RolloutOptions, Rollouts};
+use zhenjin_align::run::Training;
+use zhenjin_align::trainee::{Trainee, TraineeOptions, ValueBatch};
+use zhenjin_model::testing::{RandomWeights, tiny_config};
+use zhenjin_model::{LoadOptions, Model};
+use zhenjin_tensor::{Dtype, KvDtype, SimdLevel, ThreadTeam};
+use zhenjin_tokenizer::EncodedDialogue;
+use zhenjin_train::configuration::Overrides;
+
+const VOCABULARY: usize = 96;
+const END: u32 = 95;
+
+fn load() -> LoadOptions {
+    LoadOptions { simd: SimdLevel::detect(), team: Arc::new(ThreadTeam::new(1).unwrap()) }
+}
+
+fn model(load: &LoadOptions) -> Arc<Model> {
+    let source = RandomWeights::new(tiny_config(), Dtype::F32, 5);
+    Arc::new(Model::from_source(tiny_config(), &source, load).unwrap())
+}
+
+fn configuration(method: Method) -> Configuration {
+    let mut overrides = Overrides::new();
+    for setting in ["optimiser.learning_rate=3e-3", "schedule.steps=12"] {
+        overrides.add_assignment(setting).unwrap();
+    }
+    Configuration::resolve(method, TuningKind::Lora, 16, &overrides).unwrap()
+}
+
+fn trainee(configuration: &Configuration, values: bool, load: &LoadOptions) -> Trainee {
+    let options = TraineeOptions {
+        tuning: configuration.tuning,
+        optimiser: configuration.optimiser.clone(),
+        seed: configuration.seed,
+        load: load.clone(),
+        usable_vocabulary: VOCABULARY,
+        recomputed_layers: 0,
+        base_name: "tiny".to_owned(),
+        companions: Vec::new(),
+    };
+    let values = values.then(|| vec![0.0; tiny_config().hidden_size]);
+    Trainee::new(model(load), None, values, options).unwrap()
+}
+
+fn dialogue(number: u32, answer: &[u32]) -> EncodedDialogue {
+    let mut ids: Vec<u32> = (0..4 + number % 5).map(|place| (number * 7 + place * 3) % 60).collect();
+    let mut assistant_mask = vec![false; ids.len()];
+    ids.extend(answer.iter().chain([&END]));
+    assistant_mask.resize(ids.len(), true);
+    EncodedDialogue { ids, assistant_mask }
+}
+
+fn pairs() -> Vec<EncodedPair> {
+    let pair = |number: u32| EncodedPair {
+        chosen: dialogue(number, &[70, 71 + number % 3, 72]),
+        rejected: dialogue(number, if number.is_multiple_of(2) { &[80, 85] } else { &[81, 85, 82, 83] }),
+        margin: None,
+    };
+    (0..16).map(pair).collect()
+}
+
+/// Trains a few steps and gives the checkpoint's folder.
+fn train<E: Examples>(configuration: &Configuration, examples: E, held_out: E) -> (tempfile::TempDir, f64) {
+    let load = load();
+    let values = configuration.method == Method::Reward;
+    let trainee = trainee(configuration, values, &load);
+    let folder = tempfile::tempdir().unwrap();
+    let mut offline = Offline::new(configuration.clone(), trainee, examples, held_out, None, "test").unwrap();
+    offline.prepare(folder.path().join("reference.json"), &mut |_, _| ()).unwrap();
+    for step in 0..configuration.schedule.steps {
+        offline.step(step, 1.0).unwrap();
+    }
+    let accuracy = offline.held_out().unwrap().unwrap().measures.mean("accuracy").unwrap();
+    offline.write(folder.path()).unwrap();
+    (folder, accuracy)
+}
+
+#[test]
+fn the_margins_of_a_trained_adapter_are_those_that_training_measured() {
+    let configuration = configuration(Method::Dpo);
+    let section = configuration.preference.unwrap();
+    let loss =
+        PreferenceLoss { kind: section.loss, beta: section.beta, label_smoothing: section.label_smoothing };
+    let examples = || Preferences::new(pairs(), loss, 0.0, 64);
+    let (folder, accuracy) = train(&configuration, examples(), examples());
+    let load = load();
+    let mut scorer = Scorer::new(model(&load), load.clone(), VOCABULARY).unwrap();
+    let adapter = scorer.open_adapter(folder.path()).unwrap();
+    let pairs = pairs();
+    let mut told = 0;
+    let margins =
+        pair_margins(&mut scorer, Some(&adapter), None, &pairs, &mut |done, all| told = all - done).unwrap();
+    assert_eq!(told, 0);
+    assert_eq!(margins[0].tokens, [4, 3]);
+    assert_eq!(margins[1].tokens, [4, 5]);
+    let rewards: Vec<f64> = margins.iter().map(|margin| margin.implicit_reward()).collect();
+    let tokens: Vec<[usize; 2]> = margins.iter().map(|margin| margin.tokens).collect();
+    let of = pair_accuracy(&rewards, &tokens, 1).unwrap();
+    assert_eq!(of.accuracy.mean, accuracy);
+    assert!(accuracy > 0.9, "{accuracy}");
+    // What is compared with itself prefers nothing.
+    let same = pair_margins(&mut scorer, Some(&adapter), Some(&adapter), &pairs, &mut |_, _| ()).unwrap();
+    assert!(same.iter().all(|margin| margin.implicit_reward() == 0.0));
+    let another = pair_margins(&mut scorer, None, None, &pairs, &mut |_, _| ()).unwrap();
+    assert!(margins.iter().zip(&another).all(|(one, other)| one.reference == other.policy));
+}
+
+#[test]
+fn a_reward_model_that_is_opened_gives_the_values_that_training_measured() {
+    let configuration = configuration(Method::Reward);
+    let (folder, accuracy) =
+        train(&configuration, RewardPairs::new(pairs(), 0.01), RewardPairs::new(pairs(), 0.01));
+    let load = load();
+    let mut judge = RewardModel::open(folder.path(), &model(&load), &load, VOCABULARY).unwrap();
+    let pairs = pairs();
+    let dialogues: Vec<&[u32]> =
+        pairs.iter().flat_map(|pair| [&pair.chosen.ids[..], &pair.rejected.ids[..]]).collect();
+    let scores = reward_scores(&mut judge, &dialogues, &mut |_| ()).unwrap();
+    let correct = scores.as_chunks::<2>().0.iter().filter(|[chosen, rejected]| chosen > rejected).count();
+    assert_eq!(correct as f64 / 16.0, accuracy);
+    assert!(accuracy > 0.9, "{accuracy}");
+    let mut trained = trainee(&configuration, true, &load);
+    trained.load(folder.path(), configuration.schedule.steps).unwrap();
+    let mut batch = ValueBatch::default();
+    dialogues.iter().for_each(|dialogue| batch.push_last(dialogue));
+    let values: Vec<f64> = trained.values(&batch).unwrap().into_iter().map(f64::from).collect();
+    assert_eq!(scores, values);
+    let error = reward_scores(&mut judge, &[&[]], &mut |_| ()).unwrap_err().to_string();
+    assert!(error.contains("dialogue 1"), "{error}");
+    let empty = tempfile::tempdir().unwrap();
+    let error = RewardModel::open(empty.path(), &model(&load), &load, VOCABULARY).unwrap_err().to_string();
+    assert!(error.contains("score.safetensors"), "{error}");
+}
+
+#[test]
+fn perplexity_is_that_of_the_tokens_behind_the_first_of_each_text() {
+    let load = load();
+    let mut scorer = Scorer::new(model(&load), load.clone(), VOCABULARY).unwrap();
+    let texts = vec![vec![3, 1, 4, 1, 5], vec![9], vec![], vec![2, 6, 5]];
+    let of = perplexity(&mut scorer, None, &texts).unwrap();
+    assert_eq!(of.tokens, [4, 0, 0, 2]);
+    assert_eq!((of.nats[1], of.nats[2]), (0.0, 0.0));
+    let alone = perplexity(&mut scorer, None, &texts[3..]).unwrap();
+    assert_eq!(alone.nats[0], of.nats[3]);
+    let value = of.value().unwrap();
+    assert!((value.ln() * 6.0 - (of.nats[0] + of.nats[3])).abs() < 1e-9);
+    // A random model knows little more than the number of tokens.
+    assert!((20.0..400.0).contains(&value), "{value}");
+    assert_eq!(perplexity(&mut scorer, None, &texts[1..3]).unwrap().value(), None);
+}
+
+#[test]
+fn answers_depend_on_the_seed_the_prompt_and_their_numbers_alone() {
+    let load = load();
+    let model = model(&load);
+    let mut rollouts = Rollouts::new(RolloutOptions {
+        section: RolloutSection {
+            answers: 1,
+            max_tokens: 6,
+            temperature: 1.0,
+            top_p: 1.0,
+            top_k: 0,
+            drop_overlong: false,
+        },
+        stop_tokens: vec![END],
+        usable_vocabulary: VOCABULARY,
+        kv_dtype: KvDtype::F32,
+        team: Arc::clone(&load.team),
+    });
+    // More than are written at once.
+    let prompts: Vec<Vec<u32>> = (0..50).map(|number| vec![number, 3, number]).collect();
+    let prompts: Vec<&[u32]> = prompts.iter().map(Vec::as_slice).collect();
+    let mut write = |prompts: &[&[u32]], seed| {
+        answers(&mut rollouts, &model, None, prompts, 2, seed, &mut |_| ()).unwrap()
+    };
+    let first = write(&prompts, 1);
+    assert_eq!(first.len(), 50);
+    assert!(first.iter().all(|answers| answers.len() == 2 && answers[0].tokens.len() <= 6));
+    assert_ne!(first[0][0], first[0][1]);
+    assert_eq!(write(&prompts, 1), first);
+    assert_eq!(write(&prompts[..3], 1), first[..3]);
+    assert_ne!(write(&prompts, 2), first);
+}

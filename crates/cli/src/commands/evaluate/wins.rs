@@ -1,0 +1,97 @@
+//! `zhenjin evaluate wins`: whose answers to the same prompts a reward model prefers.
+
+use super::WinsArguments;
+use super::alignment::{Against, Loaded, Sample, Side, samples, samples_json, samples_text, tenths};
+use super::preferences::percent;
+use crate::home::Home;
+use anyhow::{Context, Result, bail};
+use serde_json::{Value, json};
+use zhenjin_align::data::EncodedTask;
+use zhenjin_align::evaluation::{Interval, RewardModel, Wins, reward_scores, win_rate};
+
+pub(crate) fn run(home: &Home, arguments: &WinsArguments) -> Result<()> {
+    let (common, writing) = (&arguments.common, &arguments.writing);
+    let against = Against::new(&arguments.against);
+    if arguments.adapter.is_none() && matches!(against, Against::Base) {
+        bail!("both sides are {}: give --adapter, or another --against", arguments.model.display());
+    }
+    let model = Loaded::new(home, &arguments.model, &common.load()?)?;
+    let mut judge = judge(home, arguments, &model)?;
+    let tasks = writing.tasks(common, &model)?;
+    let adapter = arguments.adapter.as_deref();
+    let first = writing.write(&model, adapter, &tasks, common.seed, "answers of the first model")?;
+    let second = writing.write_other(home, &model, &against, &tasks, common.seed)?;
+    let name = adapter.map_or(arguments.model.as_os_str(), |folder| folder.as_os_str());
+    let mut sides = [(name, first), (arguments.against.as_os_str(), second)].map(|(name, answers)| Side {
+        name: name.to_string_lossy().into_owned(),
+        answers,
+        scores: Vec::new(),
+    });
+    sides.iter_mut().try_for_each(|side| score(&mut judge, &tasks, side))?;
+    let scores: Vec<Vec<[f64; 2]>> = sides[0]
+        .scores
+        .iter()
+        .zip(&sides[1].scores)
+        .map(|(first, second)| first.iter().zip(second).map(|(first, second)| [*first, *second]).collect())
+        .collect();
+    let wins = win_rate(&scores, common.seed).context("there are no prompts to answer")?;
+    let samples = samples(&model, &tasks, &sides, writing.show);
+    common.tell(&json(&wins, &sides, &samples), &table(&wins, &sides, &samples))
+}
+
+fn judge(home: &Home, arguments: &WinsArguments, model: &Loaded) -> Result<RewardModel> {
+    let open = |base: &Loaded| {
+        RewardModel::open(&arguments.judge_model, &base.weights, &base.load, base.usable_vocabulary())
+    };
+    match &arguments.judge_base {
+        None => Ok(open(model)?),
+        Some(name) => {
+            let base = Loaded::new(home, name, &model.load)?;
+            model.check_tokens(&base, name)?;
+            Ok(open(&base)?)
+        }
+    }
+}
+
+/// What the judge says of a side's answers behind the prompts.
+fn score(judge: &mut RewardModel, tasks: &[EncodedTask], side: &mut Side) -> Result<()> {
+    let dialogues: Vec<Vec<u32>> = tasks
+        .iter()
+        .zip(&side.answers)
+        .flat_map(|(task, answers)| {
+            answers.iter().map(|answer| [&task.prompt[..], &answer.tokens[..]].concat())
+        })
+        .collect();
+    let dialogues: Vec<&[u32]> = dialogues.iter().map(Vec::as_slice).collect();
+    let mut progress = tenths("answers judged", dialogues.len());
+    let mut scores = reward_scores(judge, &dialogues, &mut progress)?.into_iter();
+    side.scores = side.answers.iter().map(|answers| scores.by_ref().take(answers.len()).collect()).collect();
+    Ok(())
+}
+
+fn json(wins: &Wins, sides: &[Side; 2], samples: &[Sample]) -> Value {
+    let side = |side: &Side| json!({ "name": side.name, "mean_tokens": side.tokens(), "ended": side.ended(), "mean_score": side.score() });
+    json!({ "wins": wins, "sides": sides.iter().map(side).collect::<Vec<_>>(), "samples": samples_json(samples) })
+}
+
+/// The results as a table in Markdown, and samples.
+fn table(wins: &Wins, sides: &[Side; 2], samples: &[Sample]) -> String {
+    let Wins { prompts, wins: won, ties, losses, rate, difference } = wins;
+    let Interval { mean, lower, upper } = difference;
+    let mut text = format!(
+        "The first wins {}: {won} wins, {ties} ties (half each), {losses} losses on {prompts} prompts.\nThe judge's scores differ by \
+         {mean:+.3} ({lower:+.3} to {upper:+.3}). In brackets 95 % intervals (bootstrap over prompts).\n\n\
+         | answers of | tokens | ended by themselves | judge's score |\n|---|---:|---:|---:|\n",
+        percent(*rate)
+    );
+    for side in sides {
+        text += &format!(
+            "| {} | {:.1} | {:.1} % | {:.3} |\n",
+            side.name,
+            side.tokens(),
+            100.0 * side.ended(),
+            side.score()
+        );
+    }
+    text + &samples_text(samples)
+}

@@ -13,6 +13,7 @@ use bytes::Bytes;
 use flate2::read::MultiGzDecoder;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use crate::blocking::blocking;
 use crate::errors::ApiError;
@@ -133,6 +134,24 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for ApiJson<T> {
     }
 }
 
+/// A JSON body as [`ApiJson`] takes it; no body at all is `null`.
+#[derive(Clone, Debug)]
+pub(crate) struct OptionalJson(pub(crate) Value);
+
+impl<S: Send + Sync> FromRequest<S> for OptionalJson {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
+        let (parts, body) = request.into_parts();
+        let bytes = all_bytes(Request::new(body)).await?;
+        if bytes.is_empty() {
+            return Ok(OptionalJson(Value::Null));
+        }
+        let bytes = json_bytes(Request::from_parts(parts, Body::from(bytes))).await?;
+        json::typed(&bytes).map(OptionalJson)
+    }
+}
+
 /// The body's bytes, once its content type says JSON.
 ///
 /// A page of another origin can send `text/plain` without asking first, so only JSON's own type is taken.
@@ -148,6 +167,10 @@ pub(crate) async fn json_bytes(request: Request) -> Result<Bytes, ApiError> {
         )
         .with_code("unsupported_media_type"));
     }
+    all_bytes(request).await
+}
+
+async fn all_bytes(request: Request) -> Result<Bytes, ApiError> {
     Bytes::from_request(request, &())
         .await
         .map_err(|error| ApiError::bad_request(format!("the request's body could not be read: {error}")))

@@ -88,6 +88,8 @@ async fn another_owners_conversations_and_messages_are_not_there() {
                 (&Method::POST, _) if path.ends_with("/continue") => {
                     Some(json!({ "from_id": answer, "parent_id": answer }))
                 }
+                (&Method::PUT, _) if path.ends_with("/feedback") => Some(json!({ "rating": "up" })),
+                (&Method::PUT, _) if path.ends_with("/choice") => Some(json!({ "rejected": [answer] })),
                 _ => None,
             };
             let answered = shared.call(who, method.clone(), &path.replace("{id}", id), body).await;
@@ -173,6 +175,9 @@ async fn only_an_operator_administers_models_and_adapters() {
         let reached = shared.call(OPERATOR, method.clone(), path, body).await;
         assert_eq!(reached.status, 404, "{method} {path}: {}", reached.text);
     }
+    let counts = "/api/feedback/statistics";
+    assert_eq!(shared.call(ANNA, Method::GET, counts, None).await.error().1, "operator_only");
+    assert_eq!(shared.call(OPERATOR, Method::GET, counts, None).await.status, 200);
     for path in ["/api/models", "/api/adapters", "/v1/models"] {
         assert_eq!(shared.call(ANNA, Method::GET, path, None).await.status, 200, "{path}");
     }

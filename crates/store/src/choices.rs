@@ -36,7 +36,7 @@ impl Store {
         let mut write = self.write_durably(doing).await?;
         let best = self.ended_answer(&mut write.transaction, owner, chosen, doing).await?;
         if rejected.is_empty() {
-            return Err(invalid("rejected", "`rejected` must name at least one other answer"));
+            return Err(invalid("rejected", "must name at least one other answer"));
         }
         for (place, id) in rejected.iter().enumerate() {
             if id == chosen {

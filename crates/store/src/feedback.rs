@@ -124,23 +124,21 @@ impl NewFeedback {
     fn check(&self, answer: &str) -> Result<(), StoreError> {
         let blank = |text: &Option<String>| text.as_deref().is_some_and(|text| text.trim().is_empty());
         if blank(&self.comment) {
-            return Err(invalid("comment", "`comment` must not be empty: leave it out"));
+            return Err(invalid("comment", "must not be empty; leave it out"));
         }
         if blank(&self.correction) {
-            return Err(invalid("correction", "`correction` must not be empty: leave it out"));
+            return Err(invalid("correction", "must not be empty; leave it out"));
         }
         if self.correction.as_deref().is_some_and(|correction| correction.trim() == answer.trim()) {
-            return Err(invalid(
-                "correction",
-                "`correction` is the answer itself: change it, or rate the answer up",
-            ));
+            return Err(invalid("correction", "is the answer itself; change it, or rate the answer up"));
         }
         let Some(rating) = self.rating else {
             if !self.reasons.is_empty() {
-                return Err(invalid("reasons", "`reasons` need a `rating` for which they are the reasons"));
+                return Err(invalid("reasons", "need a `rating` for which they are the reasons"));
             }
             if self.comment.is_none() && self.correction.is_none() {
-                let reason = "feedback needs a `rating`, a `comment` or a `correction`; DELETE takes back what was said";
+                let reason =
+                    "is needed, or a `comment`, or a `correction`; to take back what was said, send DELETE";
                 return Err(invalid("rating", reason));
             }
             return Ok(());

@@ -1,5 +1,6 @@
 //! Conversations over HTTP: listing, making, reading, changing, deleting and its undo.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Json;
@@ -8,10 +9,11 @@ use axum::http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use utoipa::IntoParams;
-use zhenjin_store::{ConversationChange, ConversationId, MessageId, NewConversation, Store};
+use zhenjin_store::{ConversationChange, ConversationId, Message, MessageId, NewConversation, Store};
 
 use super::answers::RunningAnswers;
 use super::extract::{ApiPath, ApiQuery};
+use super::feedback::ChoiceJson;
 use super::fields::{self, ConversationChangeBody, NewConversationBody};
 use super::models::ModelMenu;
 use super::title::clean;
@@ -95,10 +97,17 @@ pub(crate) async fn retrieve(
     let id: ConversationId = id.parse()?;
     let conversation = store.conversation(&caller.owner, &id).await?.into();
     let messages = store.messages(&caller.owner, &id).await?;
-    Ok(Json(ConversationWithMessagesJson {
-        conversation,
-        messages: messages.into_iter().map(MessageJson::from).collect(),
-    }))
+    let said = store.feedback_in(&caller.owner, &id).await?;
+    let mut said: BTreeMap<_, _> =
+        said.into_iter().map(|feedback| (feedback.message_id.clone(), feedback)).collect();
+    let judged = |message: Message| {
+        let feedback = said.remove(&message.id);
+        MessageJson::judged(message, feedback)
+    };
+    let messages = messages.into_iter().map(judged).collect();
+    let choices = store.choices_in(&caller.owner, &id).await?;
+    let choices = choices.into_iter().map(ChoiceJson::from).collect();
+    Ok(Json(ConversationWithMessagesJson { conversation, messages, choices }))
 }
 
 /// Changes the fields that the body has; the others stay.

@@ -9,10 +9,11 @@ use utoipa::openapi::schema::Schema;
 use utoipa::openapi::{ObjectBuilder, RefOr};
 use utoipa::{PartialSchema, ToSchema};
 use zhenjin_assistant::GenerationOptions;
+use zhenjin_store::{Rating, reasons};
 
 use crate::errors::ApiError;
 use crate::openai::field_tables::CHAT;
-use crate::openai::fields::Kind::{Structured, Text};
+use crate::openai::fields::Kind::{Boolean, OneOf, Structured, Text};
 use crate::openai::fields::Treatment::{Honoured, Required};
 use crate::openai::fields::{CheckedFields, Field, Kind, Origin, Treatment, body_schema, check_within};
 use crate::openai::request::node::Node;
@@ -30,6 +31,12 @@ const ID_CHARACTERS: usize = 64;
 pub(crate) const FOLDER_CHARACTERS: usize = 64;
 /// Characters in a poem: the longest of the classical ones have some 2,500.
 pub(crate) const POEM_CHARACTERS: usize = 4_000;
+/// Characters in a comment on an answer.
+pub(crate) const COMMENT_CHARACTERS: usize = 2_000;
+/// Characters in a correction of an answer.
+pub(crate) const CORRECTION_CHARACTERS: usize = CONTENT_CHARACTERS;
+/// Answers that one answer can be chosen over at once.
+pub(crate) const REJECTED_ANSWERS: usize = 64;
 /// Characters in an API key.
 const KEY_CHARACTERS: usize = 200;
 
@@ -128,6 +135,65 @@ pub(crate) const CONTEXT: &[&[Field]] = &[&[
         "The question as it stands, perhaps unfinished. Null or empty: the conversation up to `parent_id` alone.",
     ),
 ]];
+
+/// `POST /api/messages/{id}/regenerate`.
+pub(crate) const REGENERATION: &[&[Field]] = &[&[field(
+    "model",
+    Text { max: MODEL_CHARACTERS },
+    Honoured,
+    "The model that answers this time. Null: the conversation's.",
+)]];
+
+/// `PUT /api/messages/{id}/feedback`.
+pub(crate) const FEEDBACK: &[&[Field]] = &[&[
+    field(
+        "rating",
+        OneOf(&["up", "down"]),
+        Honoured,
+        "Whether the answer is liked. Null: nothing is said of that.",
+    ),
+    field(
+        "reasons",
+        Structured(reasons_schema),
+        Honoured,
+        "Why it has its rating: each word once, all of them for that rating. For `up`: accurate, helpful, clear, well_written, \
+         good_tone. For `down`: wrong, not_helpful, did_not_follow, too_long, too_short, bad_style, unsafe, other.",
+    ),
+    field(
+        "comment",
+        Text { max: COMMENT_CHARACTERS },
+        Honoured,
+        "Why, in the person's own words; not empty. Nothing is trained on it.",
+    ),
+    field(
+        "correction",
+        Text { max: CORRECTION_CHARACTERS },
+        Honoured,
+        "The answer as it should have been: not empty, and not the answer itself.",
+    ),
+]];
+
+/// `PUT /api/messages/{id}/choice`.
+pub(crate) const CHOICE: &[&[Field]] = &[&[field(
+    "rejected",
+    Structured(rejected_schema),
+    Required,
+    "The ids of other answers to the same question, which are not as good.",
+)]];
+
+/// `PUT /api/feedback/consent`.
+pub(crate) const CONSENT: &[&[Field]] =
+    &[&[field("allowed", Boolean, Required, "Whether models may learn from the caller's feedback.")]];
+
+fn reasons_schema() -> Value {
+    let words = || [Rating::Up, Rating::Down].into_iter().flat_map(reasons);
+    json!({ "type": "array", "items": { "type": "string", "enum": words().collect::<Vec<_>>() }, "maxItems": words().count() })
+}
+
+fn rejected_schema() -> Value {
+    let id = json!({ "type": "string", "minLength": 1, "maxLength": ID_CHARACTERS });
+    json!({ "type": "array", "items": id, "minItems": 1, "maxItems": REJECTED_ANSWERS })
+}
 
 /// `PUT /api/adapters/{name}`.
 pub(crate) const ADAPTER: &[&[Field]] = &[&[field(
@@ -250,6 +316,26 @@ described_body!(
     CONTEXT
 );
 described_body!(
+    /// The body of [`REGENERATION`].
+    RegenerationBody,
+    REGENERATION
+);
+described_body!(
+    /// The body of [`FEEDBACK`].
+    FeedbackBody,
+    FEEDBACK
+);
+described_body!(
+    /// The body of [`CHOICE`].
+    ChoiceBody,
+    CHOICE
+);
+described_body!(
+    /// The body of [`CONSENT`].
+    ConsentBody,
+    CONSENT
+);
+described_body!(
     /// The body of [`ADAPTER`].
     AdapterBody,
     ADAPTER
@@ -317,6 +403,10 @@ mod tests {
             CONVERSATION_CHANGE,
             QUESTION,
             CONTEXT,
+            REGENERATION,
+            FEEDBACK,
+            CHOICE,
+            CONSENT,
             ADAPTER,
             PROSODY,
             LOGIN,

@@ -17,13 +17,13 @@ use zhenjin_store::{Conversation, ConversationId, Message, MessageId, Question, 
 use super::answers::{Provenance, RunningAnswers};
 use super::conversations::{read_model, read_new};
 use super::extract::ApiPath;
-use super::fields::{self, ContextBody, QuestionBody};
+use super::fields::{self, ContextBody, QuestionBody, RegenerationBody};
 use super::models::ModelMenu;
 use super::prompt::chat_request;
 use super::title::title_of;
 use super::wire::{ContextUse, Exchange, MessageJson, Regenerated};
 use crate::blocking::{blocking, detached};
-use crate::body::ApiJson;
+use crate::body::{ApiJson, OptionalJson};
 use crate::errors::{ApiError, ErrorBody};
 use crate::json;
 use crate::openai::fault;
@@ -70,10 +70,11 @@ pub(crate) async fn ask(
     Ok((StatusCode::CREATED, Json(exchange.await?)))
 }
 
-/// Answers again: another answer beside this one, which stays.
-#[utoipa::path(post, path = "/api/messages/{id}/regenerate", operation_id = "regenerate_answer", tag = "chat", params(("id" = String, Path)), responses(
+/// Answers again: another answer beside this one, which stays. Another model can be asked this once.
+#[utoipa::path(post, path = "/api/messages/{id}/regenerate", operation_id = "regenerate_answer", tag = "chat", params(("id" = String, Path)),
+    request_body = Option<RegenerationBody>, responses(
     (status = 201, description = "The answer that is being written.", body = Regenerated),
-    (status = 400, description = "The message is no answer, or the conversation does not fit into the model's context.", body = ErrorBody),
+    (status = 400, description = "A field is wrong, the message is no answer, or the conversation does not fit into the model's context.", body = ErrorBody),
     (status = 404, description = "There is no such message or model.", body = ErrorBody),
     (status = 429, description = "The model's queue is full.", body = ErrorBody),
     (status = 503, description = "The model cannot be had now.", body = ErrorBody)))]
@@ -83,8 +84,11 @@ pub(crate) async fn regenerate(
     State(menu): State<Arc<ModelMenu>>,
     caller: Caller,
     ApiPath(id): ApiPath<String>,
+    OptionalJson(body): OptionalJson,
 ) -> Result<(StatusCode, Json<Regenerated>), ApiError> {
     let id: MessageId = id.parse()?;
+    let body = if body.is_null() { json!({}) } else { body };
+    let model = read_model(&check(fields::REGENERATION, &body)?)?;
     let regenerated = detached(async move {
         let answer = store.message(&caller.owner, &id).await?;
         let Some(question) = answer.parent_id.filter(|_| answer.role == Role::Assistant) else {
@@ -95,8 +99,9 @@ pub(crate) async fn regenerate(
         let conversation = store.conversation(&caller.owner, &answer.conversation_id).await?;
         let branch = store.branch(&caller.owner, &question).await?;
         let request = request_for(&conversation, &branch, None)?;
-        let (generation, provenance) = submit(&answers, &menu, &conversation.model, request, &caller).await?;
-        let add = store.answer_again(&caller.owner, &question, conversation.model);
+        let model = model.unwrap_or(conversation.model);
+        let (generation, provenance) = submit(&answers, &menu, &model, request, &caller).await?;
+        let add = store.answer_again(&caller.owner, &question, model);
         let answer = answers.begin(&caller.owner, generation, provenance, add, |answer| answer).await?;
         Ok(Regenerated { answer: answer.into() })
     });
@@ -108,11 +113,14 @@ pub(crate) async fn regenerate(
     (status = 200, description = "The answer as it ended.", body = MessageJson),
     (status = 404, description = "There is no such message.", body = ErrorBody)))]
 pub(crate) async fn stop(
+    State(store): State<Store>,
     State(answers): State<Arc<RunningAnswers>>,
     caller: Caller,
     ApiPath(id): ApiPath<String>,
 ) -> Result<Json<MessageJson>, ApiError> {
-    Ok(Json(answers.stop(&caller.owner, &id.parse()?).await?.into()))
+    let stopped = answers.stop(&caller.owner, &id.parse()?).await?;
+    let feedback = store.feedback(&caller.owner, &stopped.id).await?;
+    Ok(Json(MessageJson::judged(stopped, feedback)))
 }
 
 /// How much of the model's context a question would take, with the conversation before it.

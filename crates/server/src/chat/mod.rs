@@ -5,6 +5,7 @@ mod answers;
 mod beginnings;
 mod conversations;
 mod extract;
+mod feedback;
 mod fields;
 mod login;
 mod messages;
@@ -71,6 +72,12 @@ where
         .routes(routes!(messages::regenerate))
         .routes(routes!(messages::stop))
         .routes(routes!(messages::context))
+        .routes(routes!(feedback::say, feedback::forget))
+        .routes(routes!(feedback::choose, feedback::forget_choice))
+        .routes(routes!(feedback::own::consent, feedback::own::set_consent))
+        .routes(routes!(feedback::own::export, feedback::own::erase))
+        .routes(routes!(feedback::own::learned_from))
+        .routes(routes!(feedback::statistics::statistics))
         .routes(routes!(stream::follow))
         .routes(routes!(search::search))
         .routes(routes!(prosody::prosody))

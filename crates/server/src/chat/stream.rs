@@ -10,11 +10,11 @@ use futures_util::{Stream, stream};
 use serde::{Deserialize, Serialize};
 use tokio::sync::OwnedSemaphorePermit;
 use utoipa::IntoParams;
-use zhenjin_store::{Message, MessageId};
+use zhenjin_store::{MessageId, Store};
 
 use super::answers::{Followed, Follower, RunningAnswers, byte_of_code_point};
 use super::extract::{ApiPath, ApiQuery};
-use super::wire::{AnswerEvent, Delta};
+use super::wire::{AnswerEvent, Delta, MessageJson};
 use crate::errors::{ApiError, ErrorBody};
 use crate::security::Caller;
 use crate::stream_limit::StreamLimit;
@@ -34,7 +34,7 @@ pub(crate) struct Place {
 /// What comes next.
 enum Source {
     Running(Follower),
-    Ended { message: Box<Message>, offset: usize },
+    Ended { message: Box<MessageJson>, offset: usize },
     Done,
 }
 
@@ -47,6 +47,7 @@ enum Source {
     (status = 404, description = "There is no such message.", body = ErrorBody),
     (status = 429, description = "Too many streams are open.", body = ErrorBody)))]
 pub(crate) async fn follow(
+    State(store): State<Store>,
     State(answers): State<Arc<RunningAnswers>>,
     State(streams): State<StreamLimit>,
     caller: Caller,
@@ -63,7 +64,8 @@ pub(crate) async fn follow(
             byte_of_code_point(&message.content, offset).ok_or_else(|| {
                 ApiError::invalid("offset", format!("the answer has fewer than {offset} characters"))
             })?;
-            Source::Ended { message: Box::new(message), offset }
+            let feedback = store.feedback(&caller.owner, &id).await?;
+            Source::Ended { message: Box::new(MessageJson::judged(message, feedback)), offset }
         }
     };
     Ok(Sse::new(events(source, permit)).keep_alive(KeepAlive::new().interval(HEARTBEAT)))
@@ -77,11 +79,11 @@ fn events(source: Source, permit: OwnedSemaphorePermit) -> impl Stream<Item = Re
                 Followed::Text { offset, text } => {
                     (event(&AnswerEvent::Delta(Delta { offset, text })), Source::Running(follower))
                 }
-                Followed::End(message) => (done(message.as_ref().clone()), Source::Done),
+                Followed::End(message) => (done(message.as_ref().clone().into()), Source::Done),
             },
             Source::Ended { message, offset } => {
-                match byte_of_code_point(&message.content, offset)
-                    .map(|byte| message.content[byte..].to_owned())
+                match byte_of_code_point(message.content(), offset)
+                    .map(|byte| message.content()[byte..].to_owned())
                 {
                     Some(text) if !text.is_empty() => {
                         let end = offset + text.chars().count();
@@ -98,8 +100,8 @@ fn events(source: Source, permit: OwnedSemaphorePermit) -> impl Stream<Item = Re
     })
 }
 
-fn done(message: Message) -> Event {
-    event(&AnswerEvent::Done(Box::new(message.into())))
+fn done(message: MessageJson) -> Event {
+    event(&AnswerEvent::Done(Box::new(message)))
 }
 
 /// The server-sent event that serialises as `{"event": its name, "data": its data}`, which is how the OpenAPI document

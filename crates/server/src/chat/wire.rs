@@ -3,8 +3,11 @@
 use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
-use zhenjin_store::{Conversation, DeletedConversation, KEEP_DELETED, Message, Role, SearchHit, Status};
+use zhenjin_store::{
+    Conversation, DeletedConversation, Feedback, KEEP_DELETED, Message, Role, SearchHit, Status,
+};
 
+use super::feedback::{ChoiceJson, FeedbackJson};
 use super::fields::{AllSettings, all_settings};
 
 /// A conversation without its messages.
@@ -81,6 +84,8 @@ pub(crate) struct ConversationWithMessagesJson {
     pub(crate) conversation: ConversationJson,
     /// The whole tree, oldest first.
     pub(crate) messages: Vec<MessageJson>,
+    /// Which answers were chosen over others, in the order of the chosen ones.
+    pub(crate) choices: Vec<ChoiceJson>,
 }
 
 /// Who wrote a message.
@@ -176,8 +181,24 @@ pub(crate) struct MessageJson {
     /// The most tokens that prompt and answer could have had together.
     #[schema(required)]
     context_length: Option<u32>,
+    /// What the caller said of it; null for nothing, and for questions.
+    #[schema(required)]
+    feedback: Option<FeedbackJson>,
 }
 
+impl MessageJson {
+    /// Its text.
+    pub(crate) fn content(&self) -> &str {
+        &self.content
+    }
+
+    /// The message, with what was said of it.
+    pub(crate) fn judged(message: Message, feedback: Option<Feedback>) -> MessageJson {
+        MessageJson { feedback: feedback.map(FeedbackJson::from), ..message.into() }
+    }
+}
+
+/// A message of which nothing was said.
 impl From<Message> for MessageJson {
     fn from(message: Message) -> Self {
         MessageJson {
@@ -197,6 +218,7 @@ impl From<Message> for MessageJson {
             time_to_first_token_ms: message.time_to_first_token_ms,
             tokens_per_second: message.tokens_per_second,
             context_length: message.context_length,
+            feedback: None,
         }
     }
 }

@@ -209,6 +209,7 @@ impl Field {
             (Treatment::Required, Kind::Text { max }) => {
                 json!({ "type": "string", "minLength": 1, "maxLength": max })
             }
+            (Treatment::Required, Kind::Boolean) => json!({ "type": "boolean" }),
             (_, Kind::Boolean) => json!({ "type": ["boolean", "null"] }),
             (_, Kind::Integer { min, max }) => {
                 json!({ "type": ["integer", "null"], "minimum": min, "maximum": max })
@@ -220,7 +221,7 @@ impl Field {
             }
             (_, Kind::Text { max }) => json!({ "type": ["string", "null"], "maxLength": max }),
             (_, Kind::OneOf(choices)) => {
-                json!({ "enum": choices.iter().map(|text| json!(text)).chain([Value::Null]).collect::<Vec<Value>>() })
+                json!({ "type": ["string", "null"], "enum": choices.iter().map(|text| json!(text)).chain([Value::Null]).collect::<Vec<Value>>() })
             }
             (_, Kind::TextMap { pairs, key, value }) => json!({
                 "type": ["object", "null"],

@@ -25,6 +25,7 @@ const RULES: &[(&str, &[Method], Access)] = &[
     ("/api/models/{name}", &[Method::DELETE], Access::Operator),
     ("/api/models/{name}/pull", &[Method::POST, Method::DELETE], Access::Operator),
     ("/api/adapters/{name}", &[Method::PUT, Method::DELETE], Access::Operator),
+    ("/api/feedback/statistics", &[], Access::Operator),
     ("/api/pull", &[Method::POST], Access::Operator),
     ("/api/delete", &[Method::DELETE], Access::Operator),
 ];

@@ -188,6 +188,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/conversations/{id}/trained": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The improvements of models that learned from feedback in this chat. They do not forget it when the chat is deleted or erased. */
+        get: operations["learned_from"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/copy": {
         parameters: {
             query?: never;
@@ -273,6 +290,59 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/feedback": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** All of the caller's feedback with everything that is kept about it, to take along. */
+        get: operations["export_feedback"];
+        put?: never;
+        post?: never;
+        /** Erases all of the caller's feedback, choices too, and that of chats in the trash. The chats stay. This cannot be undone. */
+        delete: operations["erase_feedback"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/feedback/consent": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Whether models may learn from the caller's feedback. They may not until the caller says so. */
+        get: operations["get_consent"];
+        /** Says whether models may learn from the caller's feedback, from now on. */
+        put: operations["set_consent"];
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/feedback/statistics": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** How much feedback there is, of which kind, and how much of it can be learned from. For operators; nobody's words are in it. */
+        get: operations["count_feedback"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/generate": {
         parameters: {
             query?: never;
@@ -324,6 +394,45 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/messages/{id}/choice": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        /** Chooses this answer over others to the same question. A pair that was judged before is judged anew. */
+        put: operations["choose_answer"];
+        post?: never;
+        /** Forgets the choices in which this answer was chosen. */
+        delete: operations["forget_choice"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/messages/{id}/feedback": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        /**
+         * Says what the caller thinks of an answer, in the place of what was said before: whether it is liked, why, and how it should have
+         *     been.
+         */
+        put: operations["say_feedback"];
+        post?: never;
+        /** Forgets what the caller said of an answer. */
+        delete: operations["forget_feedback"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/messages/{id}/regenerate": {
         parameters: {
             query?: never;
@@ -333,7 +442,7 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        /** Answers again: another answer beside this one, which stays. */
+        /** Answers again: another answer beside this one, which stays. Another model can be asked this once. */
         post: operations["regenerate_answer"];
         delete?: never;
         options?: never;
@@ -1187,6 +1296,24 @@ export interface components {
             bytes: number[];
             top_logprobs: components["schemas"]["ChatCandidate"][];
         };
+        /** @description An answer that was chosen over others to the same question. */
+        Choice: {
+            /** @description The question. */
+            question_id: string;
+            /** @description The answer that is better. */
+            chosen: string;
+            /** @description Those that it was chosen over, the oldest first. */
+            rejected: string[];
+            /**
+             * Format: int64
+             * @description When the last of these pairs was judged; milliseconds since 1970 (UTC).
+             */
+            created_at: number;
+        };
+        ChoiceBody: {
+            /** @description The ids of other answers to the same question, which are not as good. */
+            rejected: string[];
+        };
         /** @description What a piece adds to one answer. */
         ChunkChoice: {
             index: number;
@@ -1238,6 +1365,20 @@ export interface components {
             top_logprobs?: Record<string, never>[] | null;
             /** @description Where each token begins, in characters from the beginning of the text. */
             text_offset: number[];
+        };
+        /** @description Whether models may learn from the caller's feedback. */
+        Consent: {
+            /** @description They may only if the caller has said so. */
+            allowed: boolean;
+            /**
+             * Format: int64
+             * @description When the caller last said so or not, in milliseconds since 1970 (UTC); null for never.
+             */
+            changed_at: number | null;
+        };
+        ConsentBody: {
+            /** @description Whether models may learn from the caller's feedback. */
+            allowed: boolean;
         };
         ContextBody: {
             /** @description The conversation. Null: one that does not exist yet. A model or a system prompt of this body stands for its own. */
@@ -1332,6 +1473,8 @@ export interface components {
         ConversationWithMessages: components["schemas"]["Conversation"] & {
             /** @description The whole tree, oldest first. */
             messages: components["schemas"]["Message"][];
+            /** @description Which answers were chosen over others, in the order of the chosen ones. */
+            choices: components["schemas"]["Choice"][];
         };
         DefaultSampling: {
             /** Format: double */
@@ -1381,6 +1524,16 @@ export interface components {
              */
             erased: number;
         };
+        /** @description What an erasure of feedback did. */
+        ErasedFeedback: {
+            /**
+             * Format: int64
+             * @description Judgements that were erased.
+             */
+            erased: number;
+            /** @description Improvements of models that learned from the caller's feedback and do not forget it by this. */
+            trained: string[];
+        };
         /** @description The body of every error answer. */
         ErrorBody: {
             /** @description What went wrong. */
@@ -1403,6 +1556,174 @@ export interface components {
             user: components["schemas"]["Message"];
             /** @description The answer, which is being written. */
             answer: components["schemas"]["Message"];
+        };
+        /** @description What was said of an answer. */
+        Feedback: {
+            rating: components["schemas"]["Rating"] | null;
+            /** @description Why. */
+            reasons: components["schemas"]["FeedbackReason"][];
+            /** @description Why, in the person's own words. */
+            comment: string | null;
+            /** @description The answer as it should have been. */
+            correction: string | null;
+            /**
+             * Format: int64
+             * @description When something was first said of the answer; milliseconds since 1970 (UTC).
+             */
+            created_at: number;
+            /**
+             * Format: int64
+             * @description When it was last changed.
+             */
+            updated_at: number;
+        };
+        FeedbackBody: {
+            /**
+             * @description Whether the answer is liked. Null: nothing is said of that.
+             * @enum {string|null}
+             */
+            rating?: "up" | "down" | null;
+            /** @description Why it has its rating: each word once, all of them for that rating. For `up`: accurate, helpful, clear, well_written, good_tone. For `down`: wrong, not_helpful, did_not_follow, too_long, too_short, bad_style, unsafe, other. */
+            reasons?: ("accurate" | "helpful" | "clear" | "well_written" | "good_tone" | "wrong" | "not_helpful" | "did_not_follow" | "too_long" | "too_short" | "bad_style" | "unsafe" | "other")[] | null;
+            /** @description Why, in the person's own words; not empty. Nothing is trained on it. */
+            comment?: string | null;
+            /** @description The answer as it should have been: not empty, and not the answer itself. */
+            correction?: string | null;
+        };
+        /** @description Some judgements, counted. One answer can have a rating, a comment and a correction. */
+        FeedbackCounts: {
+            /**
+             * Format: int64
+             * @description How many judgements.
+             */
+            judgements: number;
+            /**
+             * Format: int64
+             * @description Answers that are liked.
+             */
+            up: number;
+            /**
+             * Format: int64
+             * @description Answers that are not.
+             */
+            down: number;
+            /**
+             * Format: int64
+             * @description Answers that were corrected.
+             */
+            corrections: number;
+            /**
+             * Format: int64
+             * @description Pairs of answers between which somebody chose.
+             */
+            choices: number;
+            /**
+             * Format: int64
+             * @description Answers with a comment.
+             */
+            comments: number;
+            /**
+             * Format: int64
+             * @description Judgements that at least one improvement learned from.
+             */
+            trained: number;
+            /**
+             * Format: int64
+             * @description Judgements that none learned from yet and that one may.
+             */
+            new: number;
+        };
+        /** @description All of the caller's feedback. */
+        FeedbackExport: {
+            /** @description Whether models may learn from it. */
+            consent: components["schemas"]["Consent"];
+            /** @description Every judgement, the oldest first, those of chats in the trash too. */
+            rows: components["schemas"]["FeedbackRecord"][];
+        };
+        /** @description The most that one judgement may hold. */
+        FeedbackLimits: {
+            /** @description Characters of a comment. */
+            comment_characters: number;
+            /** @description Characters of a correction. */
+            correction_characters: number;
+            /** @description Answers that one is chosen over at once. */
+            rejected_answers: number;
+        };
+        /**
+         * @description Why: `accurate` to `good_tone` for an answer that is liked, `wrong` to `other` for one that is not.
+         * @enum {string}
+         */
+        FeedbackReason: "accurate" | "helpful" | "clear" | "well_written" | "good_tone" | "wrong" | "not_helpful" | "did_not_follow" | "too_long" | "too_short" | "bad_style" | "unsafe" | "other";
+        /** @description A judgement with all that is kept about it. */
+        FeedbackRecord: {
+            /** @description Its id. It changes when the rating or the correction changes. */
+            id: string;
+            /** @description What it is about. */
+            kind: components["schemas"]["JudgementKind"];
+            /** @description The chat. */
+            conversation_id: string;
+            /** @description The question that was answered. */
+            question_id: string;
+            /**
+             * Format: int64
+             * @description When it was first said; milliseconds since 1970 (UTC).
+             */
+            created_at: number;
+            /**
+             * Format: int64
+             * @description When it was last changed.
+             */
+            updated_at: number;
+            /** @description Whether the chat is in the trash, where feedback does not count. */
+            in_trash: boolean;
+            /** @description Improvements that learned from it. */
+            trained: string[];
+            /** @description The chat's system prompt; null for none. */
+            system_prompt: string | null;
+            /** @description What was said, from the first message to the question. */
+            turns: components["schemas"]["Turn"][];
+            /** @description The answer that was judged, or chosen. */
+            answer: components["schemas"]["JudgedAnswer"];
+            rejected: components["schemas"]["JudgedAnswer"] | null;
+            rating: components["schemas"]["Rating"] | null;
+            /** @description Why. */
+            reasons: components["schemas"]["FeedbackReason"][];
+            /** @description Why, in the caller's own words. */
+            comment: string | null;
+            /** @description The answer as it should have been. */
+            correction: string | null;
+        };
+        /** @description Judgements, counted. All counts but `in_trash` leave out chats in the trash. */
+        FeedbackStatistics: {
+            /** @description All of them. */
+            all: components["schemas"]["FeedbackCounts"];
+            /** @description By the words that say why. */
+            reasons: {
+                [key: string]: number;
+            };
+            /** @description By the model that wrote the answer that was judged, or chosen. */
+            models: {
+                [key: string]: number;
+            };
+            /** @description By owner. */
+            owners: components["schemas"]["OwnersFeedback"][];
+            /**
+             * Format: int64
+             * @description Judgements of owners who allow learning from them.
+             */
+            with_consent: number;
+            /**
+             * Format: int64
+             * @description Judgements of owners who do not.
+             */
+            without_consent: number;
+            /**
+             * Format: int64
+             * @description Judgements in chats in the trash.
+             */
+            in_trash: number;
+            /** @description What one judgement may hold. */
+            limits: components["schemas"]["FeedbackLimits"];
         };
         /** @description A new conversation with its first question and the place of the answer. */
         FirstExchange: {
@@ -1478,6 +1799,20 @@ export interface components {
             /** @description Always 0: no kind of input costs more than another. */
             cache_write_tokens: number;
         };
+        /** @description An answer that was judged. */
+        JudgedAnswer: {
+            /** @description The message. */
+            id: string;
+            /** @description The model that wrote it. */
+            model: string | null;
+            /** @description Its text. */
+            content: string;
+            /** @description What became of it. */
+            status: components["schemas"]["MessageStatus"];
+            /** @description Why the model came to an end. */
+            finish_reason: string | null;
+            sampling: components["schemas"]["SamplingRecord"] | null;
+        };
         /** @description Rhymes and rules by one of the tables. */
         Judgement: {
             /** @description The rhyme that most of the lines share which should; null when no two do. */
@@ -1487,6 +1822,16 @@ export interface components {
             /** @description Lines that should and do not. */
             missing: number[];
             rules: components["schemas"]["ToneRules"] | null;
+        };
+        /**
+         * @description What a judgement is about: one answer, or two.
+         * @enum {string}
+         */
+        JudgementKind: "feedback" | "choice";
+        /** @description Improvements of models that learned from a chat. */
+        LearnedFrom: {
+            /** @description Their ids. */
+            improvements: string[];
         };
         LoginBody: {
             /** @description An API key, as it was shown when it was made. */
@@ -1547,6 +1892,7 @@ export interface components {
              * @description The most tokens that prompt and answer could have had together.
              */
             context_length: number | null;
+            feedback: components["schemas"]["Feedback"] | null;
         };
         /**
          * @description Who wrote a message.
@@ -1837,6 +2183,15 @@ export interface components {
             /** @description Thoughts. */
             reasoning_tokens: number;
         };
+        /** @description One owner's judgements. */
+        OwnersFeedback: {
+            /** @description `local`, or the id of the key with which the chats began. */
+            owner: string;
+            /** @description Whether the owner allows learning from them. */
+            allowed: boolean;
+            /** @description How many there are. */
+            counts: components["schemas"]["FeedbackCounts"];
+        };
         /** @description Where a prompt's tokens came from. */
         PromptTokensDetails: {
             /** @description Found in the cache instead of computed. */
@@ -1897,10 +2252,19 @@ export interface components {
             /** @description The question, not empty. */
             content: string;
         };
+        /**
+         * @description Whether an answer is liked.
+         * @enum {string}
+         */
+        Rating: "up" | "down";
         /** @description Another answer to a question. */
         Regenerated: {
             /** @description The answer, which is being written. */
             answer: components["schemas"]["Message"];
+        };
+        RegenerationBody: {
+            /** @description The model that answers this time. Null: the conversation's. */
+            model?: string | null;
         };
         /**
          * @description A rule about the tones of regulated verse.
@@ -2013,6 +2377,23 @@ export interface components {
             output_tokens: number;
             output_tokens_details: components["schemas"]["OutputTokensDetails"];
             total_tokens: number;
+        };
+        /** @description What exactly a model was asked and what it sampled. */
+        SamplingRecord: {
+            /** @description Names the weights, the adapter and the code that computed with them; null where that was not kept. */
+            fingerprint: string | null;
+            /** @description SHA-256 of the chat template, in hexadecimal; null where that was not kept. */
+            template: string | null;
+            /** @description The seed of the random numbers, as text: it can be larger than what JavaScript's numbers hold. */
+            seed: string | null;
+            /** @description The sampling settings that were in force. */
+            settings: Record<string, never>;
+            /** @description Ids of the whole prompt's tokens. */
+            prompt_tokens: number[];
+            /** @description Ids of the sampled tokens. */
+            sampled_tokens: number[];
+            /** @description The natural logarithm of each sampled token's probability; null where they were not kept. */
+            logprobs: number[] | null;
         };
         /** @description A place that a search found. */
         SearchHit: {
@@ -2145,6 +2526,13 @@ export interface components {
             id?: string | null;
             type?: string | null;
             function: components["schemas"]["FunctionDelta"];
+        };
+        /** @description One message before an answer. */
+        Turn: {
+            /** @description Who wrote it. */
+            role: components["schemas"]["MessageRole"];
+            /** @description Its text. */
+            content: string;
         };
         /** @description How many tokens a request used. */
         UsageReport: {
@@ -2672,7 +3060,7 @@ export interface components {
             chat_template_kwargs?: Record<string, never> | null;
             /**
              * @description How much a thinking model thinks before it answers: `none` is off. Where its chat template only has a switch, every other value is on; where it has none, what cannot be changed is refused. Default: the template's own.
-             * @enum {unknown}
+             * @enum {string|null}
              */
             reasoning_effort?: "none" | "minimal" | "low" | "medium" | "high" | "xhigh" | "max" | null;
             /** @description Whether a thinking model thinks before it answers; refused where its chat template has no switch for it. Not part of OpenAI's API. */
@@ -2700,7 +3088,7 @@ export interface components {
             store?: false | null;
             /**
              * @description No effect here. There is one tier; the answer names it `default`.
-             * @enum {unknown}
+             * @enum {string|null}
              */
             service_tier?: "auto" | "default" | "flex" | "scale" | "priority" | "fast" | null;
             /** @description No effect here. Users are not told apart. */
@@ -2709,7 +3097,7 @@ export interface components {
             prompt_cache_key?: string | null;
             /**
              * @description No effect here. Computed prompts stay in memory until the room is needed.
-             * @enum {unknown}
+             * @enum {string|null}
              */
             prompt_cache_retention?: "in_memory" | "24h" | null;
             /** @description No effect here. Computed prompts stay in memory until the room is needed. */
@@ -3717,7 +4105,7 @@ export interface components {
             } | null;
             /**
              * @description No effect here. There is one tier; the answer names it `default`.
-             * @enum {unknown}
+             * @enum {string|null}
              */
             service_tier?: "auto" | "default" | "flex" | "scale" | "priority" | "fast" | null;
             /** @description No effect here. Users are not told apart. */
@@ -3728,7 +4116,7 @@ export interface components {
             prompt_cache_key?: string | null;
             /**
              * @description No effect here. See `prompt_cache_key`.
-             * @enum {unknown}
+             * @enum {string|null}
              */
             prompt_cache_retention?: "in_memory" | "24h" | null;
             /** @description No effect here. See `prompt_cache_key`. */
@@ -4359,12 +4747,12 @@ export interface components {
             metadata?: unknown;
             /**
              * @description No effect here. There is one tier.
-             * @enum {unknown}
+             * @enum {string|null}
              */
             service_tier?: "auto" | "standard_only" | null;
             /**
              * @description No effect here. There is one speed: as fast as it goes.
-             * @enum {unknown}
+             * @enum {string|null}
              */
             speed?: "standard" | "fast" | null;
             /** @description No effect here. Answers are computed on the server's own machine. */
@@ -5557,6 +5945,37 @@ export interface operations {
             };
         };
     };
+    learned_from: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Their ids. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["LearnedFrom"];
+                };
+            };
+            /** @description There is no such conversation, and none was learned from. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
     ollama_copy: {
         parameters: {
             query?: never;
@@ -5682,6 +6101,119 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["OllamaError"];
+                };
+            };
+        };
+    };
+    export_feedback: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The feedback, the oldest first. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FeedbackExport"];
+                };
+            };
+        };
+    };
+    erase_feedback: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description It is erased. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErasedFeedback"];
+                };
+            };
+        };
+    };
+    get_consent: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description What the caller has said. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Consent"];
+                };
+            };
+        };
+    };
+    set_consent: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ConsentBody"];
+            };
+        };
+        responses: {
+            /** @description It is kept. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Consent"];
+                };
+            };
+            /** @description A field is wrong. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    count_feedback: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The counts. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FeedbackStatistics"];
                 };
             };
         };
@@ -5814,7 +6346,60 @@ export interface operations {
             };
         };
     };
-    regenerate_answer: {
+    choose_answer: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ChoiceBody"];
+            };
+        };
+        responses: {
+            /** @description All that this answer is chosen over. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Choice"];
+                };
+            };
+            /** @description A field is wrong, or these are no different answers to one question. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description There is no such message. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description One of the answers is still being written. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    forget_choice: {
         parameters: {
             query?: never;
             header?: never;
@@ -5825,6 +6410,121 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
+            /** @description It is chosen over no other any more. */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description There is no such message. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    say_feedback: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["FeedbackBody"];
+            };
+        };
+        responses: {
+            /** @description It is kept. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Feedback"];
+                };
+            };
+            /** @description A field is wrong, nothing is said, or the message is a question. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description There is no such message. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The answer is still being written. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    forget_feedback: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Nothing is said of it any more. */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description There is no such message. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    regenerate_answer: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                "application/json": components["schemas"]["RegenerationBody"] | null;
+            };
+        };
+        responses: {
             /** @description The answer that is being written. */
             201: {
                 headers: {
@@ -5834,7 +6534,7 @@ export interface operations {
                     "application/json": components["schemas"]["Regenerated"];
                 };
             };
-            /** @description The message is no answer, or the conversation does not fit into the model's context. */
+            /** @description A field is wrong, the message is no answer, or the conversation does not fit into the model's context. */
             400: {
                 headers: {
                     [name: string]: unknown;

@@ -21,6 +21,8 @@ export class MockChats extends EventEmitter {
   deleted = new Set();
   /** @type {Map<string, Message>} */
   messages = new Map();
+  /** Every answer to a question is the same, as with a temperature of 0. */
+  sameAnswers = false;
   /** @type {Map<string, ReturnType<typeof setInterval>>} */
   #growing = new Map();
   #next = 1;
@@ -78,7 +80,7 @@ export class MockChats extends EventEmitter {
       status: role === 'user' ? 'complete' : 'generating', error: null,
       model: role === 'user' ? null : conversation.model, created_at: Date.now(), finish_reason: null,
       prompt_tokens: null, completion_tokens: null, cached_tokens: null, time_to_first_token_ms: null,
-      tokens_per_second: null, context_length: null,
+      tokens_per_second: null, context_length: null, feedback: null,
     }; // prettier-ignore
     this.messages.set(message.id, message);
     conversation.current_leaf = message.id;
@@ -132,18 +134,26 @@ export class MockChats extends EventEmitter {
     this.deleted.delete(id);
   }
 
-  /** @param {Message} answer */
-  regenerate(answer) {
+  /** @param {Message} answer @param {string} [model] */
+  regenerate(answer, model) {
     const conversation = this.conversations.get(answer.conversation_id);
     const question = this.messages.get(answer.parent_id ?? '');
     if (!conversation || !question) throw new Error('an answer without a question');
-    return { answer: this.#answer(conversation, question) };
+    return { answer: this.#answer(conversation, question, model) };
   }
 
-  /** @param {Conversation} conversation @param {Message} question */
-  #answer(conversation, question) {
+  /** Another version has other words. @param {Message} question */
+  #text(question) {
+    const earlier = [...this.messages.values()].filter(({ parent_id }) => parent_id === question.id).length;
+    const text = answerTo(question.content);
+    return earlier === 0 || this.sameAnswers ? text : `(${earlier + 1}) ${text}`;
+  }
+
+  /** @param {Conversation} conversation @param {Message} question @param {string} [model] */
+  #answer(conversation, question, model) {
+    const pieces = tokens(this.#text(question));
     const answer = this.#add(conversation, question.id, 'assistant', '');
-    const pieces = tokens(answerTo(question.content));
+    answer.model = model ?? answer.model;
     const started = Date.now();
     let given = 0;
     const timer = setInterval(() => {

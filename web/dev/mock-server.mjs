@@ -5,6 +5,8 @@ import { createServer } from 'node:http';
 import { extname, join, normalize } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { MockChats } from './mock-chats.mjs';
+import { MockFeedback } from './mock-feedback.mjs';
+import { MockImprovements } from './mock-improvements.mjs';
 import { MockModels } from './mock-models.mjs';
 import { prosodyOf } from './mock-prosody.mjs';
 
@@ -32,11 +34,13 @@ class Refusal extends Error {
 
 /**
  * @param {{ port?: number, tokenMilliseconds?: number, key?: string | null, contextLength?: number }} options
- * @returns {Promise<{ url: string, chats: MockChats, close: () => Promise<void> }>}
+ * @returns {Promise<{ url: string, chats: MockChats, feedback: MockFeedback, close: () => Promise<void> }>}
  */
 export function startMockServer({ port = 0, tokenMilliseconds = 15, key = null, contextLength = 2048 } = {}) {
   const chats = new MockChats(tokenMilliseconds);
   const models = new MockModels();
+  const feedback = new MockFeedback(chats);
+  const improvements = new MockImprovements(tokenMilliseconds * 40);
   /** @type {Map<string, { name: string, model: string, folder: string, users: number }>} */
   const adapters = new Map();
   const server = createServer((request, response) => {
@@ -134,9 +138,14 @@ export function startMockServer({ port = 0, tokenMilliseconds = 15, key = null, 
       if (!adapters.delete(name)) throw new Refusal(404, 'no such adapter', 'adapter_not_found');
       send(response, 204);
     },
-    'GET conversations': ([id], _body, query, response) => {
+    'GET conversations': ([id, action], _body, query, response) => {
+      if (id && action === 'trained') {
+        if (!chats.conversations.has(id)) throw new Refusal(404, 'no such conversation');
+        return send(response, 200, { improvements: feedback.trained.get(id) ?? [] });
+      }
       if (id) {
-        return send(response, 200, { ...conversationOf(id), messages: chats.messagesOf(id) });
+        const choices = feedback.choices(id);
+        return send(response, 200, { ...conversationOf(id), messages: chats.messagesOf(id), choices });
       }
       const list = chats.list();
       const before = query.get('before');
@@ -198,10 +207,14 @@ export function startMockServer({ port = 0, tokenMilliseconds = 15, key = null, 
       chats.deleted.add(conversationOf(id).id);
       send(response, 204);
     },
-    'POST messages': ([id, action], _body, _query, response) => {
+    'POST messages': ([id, action], body, _query, response) => {
       const message = messageOf(id);
       if (action === 'stop') send(response, 200, chats.stop(message));
-      else send(response, 201, chats.regenerate(message));
+      else {
+        const name = String(body.model ?? '').replace(/\+base$/, '');
+        if (name !== '' && !models.find(name)) throw new Refusal(404, 'no such model', 'model_not_found');
+        send(response, 201, chats.regenerate(message, body.model ?? undefined));
+      }
     },
     'GET messages': ([id], _body, query, response) => {
       const message = messageOf(id);
@@ -218,6 +231,55 @@ export function startMockServer({ port = 0, tokenMilliseconds = 15, key = null, 
         event === 'done' ? finish() : writeEvent(response, 'delta', event);
       chats.on(message.id, listener);
       response.on('close', () => chats.off(message.id, listener));
+    },
+    'PUT messages': ([id, action], body, _query, response) => {
+      const message = messageOf(id);
+      if (message.status === 'generating') throw new Refusal(409, 'it is being written', 'conflict');
+      if (action === 'feedback') {
+        const problem = feedback.problem(message, body);
+        if (problem !== null) throw new Refusal(400, problem);
+        return send(response, 200, feedback.judge(message, body));
+      }
+      const rejected = body.rejected.map(messageOf);
+      for (const other of rejected) {
+        const equal = other.content.trim() === message.content.trim();
+        if (other.parent_id !== message.parent_id || equal)
+          throw new Refusal(400, 'nothing to choose between');
+      }
+      send(response, 200, feedback.choose(message, rejected));
+    },
+    'DELETE messages': ([id, action], _body, _query, response) => {
+      const message = messageOf(id);
+      if (action === 'feedback') message.feedback = null;
+      else feedback.forgetChoice(message.id);
+      send(response, 204);
+    },
+    'GET feedback': ([part], _body, _query, response) => {
+      if (part === 'consent') return send(response, 200, feedback.consent);
+      if (part === 'statistics') return send(response, 200, feedback.statistics());
+      send(response, 200, { consent: feedback.consent, rows: feedback.rows() });
+    },
+    'PUT feedback': (_parts, body, _query, response) => send(response, 200, feedback.allow(body.allowed)),
+    'DELETE feedback': (_parts, _body, _query, response) => send(response, 200, feedback.erase()),
+    'GET improvements': (_parts, _body, _query, response) => send(response, 200, improvements.list()),
+    'POST improvements': ([id], body, _query, response) => {
+      if (id === undefined) {
+        if (improvements.running) throw new Refusal(409, 'one runs already', 'conflict');
+        return send(response, 202, { id: improvements.start(body) });
+      }
+      const wanted = improvements.improvements.find((improvement) => improvement.id === id);
+      if (wanted?.state !== 'passed') throw new Refusal(409, 'it has not passed its gate', 'conflict');
+      send(response, 200, improvements.promote(wanted));
+    },
+    'DELETE improvements': ([id], _body, _query, response) => {
+      if (improvements.running?.id !== id) throw new Refusal(404, 'it does not run');
+      improvements.cancel();
+      send(response, 204);
+    },
+    'POST promotions': ([model = ''], _body, _query, response) => {
+      const promotion = improvements.rollBack(model);
+      if (!promotion) throw new Refusal(409, 'the model itself answers already', 'conflict');
+      send(response, 200, promotion);
     },
     'GET search': (_parts, _body, query, response) => {
       const offset = Number(query.get('offset') ?? 0);
@@ -242,9 +304,11 @@ export function startMockServer({ port = 0, tokenMilliseconds = 15, key = null, 
       resolve({
         url: `http://127.0.0.1:${bound}`,
         chats,
+        feedback,
         close: () =>
           new Promise((closed) => {
             chats.close();
+            improvements.cancel();
             server.close(() => closed());
             server.closeAllConnections();
           }),

@@ -59,13 +59,21 @@ export async function startServer({ needsKey = false } = {}): Promise<Server> {
 }
 
 /** `tokenMilliseconds`: slow enough that a spec can act in the middle of an answer. */
-export type MockServer = Server & { chats: Awaited<ReturnType<typeof startMockServer>>['chats'] };
+export type MockServer = Server & Pick<Awaited<ReturnType<typeof startMockServer>>, 'chats' | 'feedback'>;
 
 export async function startMock(needsKey = false, options = {}): Promise<MockServer> {
   const key = needsKey ? 'the key of the mock server' : null;
   const mock = await startMockServer({ tokenMilliseconds: 8, key, ...options });
   const never = () => Promise.reject(new Error('the mock server cannot be killed'));
-  return { url: mock.url, chats: mock.chats, key, kill: never, restart: never, close: mock.close };
+  return {
+    url: mock.url,
+    chats: mock.chats,
+    feedback: mock.feedback,
+    key,
+    kill: never,
+    restart: never,
+    close: mock.close,
+  };
 }
 
 async function startProgram(needsKey: boolean): Promise<Server> {
@@ -209,7 +217,8 @@ export async function write(page: Page, text: string): Promise<void> {
 }
 
 export async function finished(page: Page): Promise<void> {
-  await growing(page).waitFor({ state: 'detached', timeout: 60_000 });
+  // Two at once, where two answers are asked for.
+  await expect.poll(() => growing(page).count(), { timeout: 60_000 }).toBe(0);
 }
 
 /** Sends a question and waits for the whole answer. */
@@ -258,13 +267,13 @@ export async function openWithAnswer(
 ): Promise<Page> {
   const common = {
     conversation_id: 'x', error: null, model: null, created_at: 1, finish_reason: null, prompt_tokens: null, status: 'complete',
-    completion_tokens: null, cached_tokens: null, time_to_first_token_ms: null, tokens_per_second: null, context_length: null,
+    completion_tokens: null, cached_tokens: null, time_to_first_token_ms: null, tokens_per_second: null, context_length: null, feedback: null,
   }; // prettier-ignore
   await owner.context.route('**/api/conversations/x', (route) =>
     route.fulfill({
       json: {
         id: 'x', title: text.slice(0, 40), model: null, created_at: 1, updated_at: 1, current_leaf: 'a', system_prompt: null,
-        settings: {},
+        settings: {}, choices: [],
         messages: [
           { ...common, id: 'q', parent_id: null, role: 'user', content: text },
           { ...common, id: 'a', parent_id: 'q', role: 'assistant', content: text, ...fields },

@@ -5,7 +5,7 @@ import { readDraft } from '$lib/state/drafts';
 import type { Message } from '$lib/api/types';
 import { brokenStream, conversation, fakeServer, message, type Call } from './fakes';
 
-const events = { changed: vi.fn(), asked: vi.fn(), finished: vi.fn(), failed: vi.fn() };
+const events = { changed: vi.fn(), asked: vi.fn(), finished: vi.fn(), judged: vi.fn(), failed: vi.fn() };
 
 /** A server that keeps one conversation, and whose answers are a fixed text. */
 function setUp(
@@ -53,7 +53,7 @@ function setUp(
       messages.set(id, finished);
       return brokenStream(finished, path, options.pieces ?? 3);
     },
-    'GET /api/conversations/c': () => ({ ...conversation(), messages: [...messages.values()] }),
+    'GET /api/conversations/c': () => ({ ...conversation(), messages: [...messages.values()], choices: [] }),
     'PATCH /api/conversations/c': ({ body }) => ({ ...conversation(), ...(body as object) }),
   });
   const chat = new Chat(server.client, events, () => ({ model: 'm' }));

@@ -7,7 +7,7 @@ export function message(fields: Partial<Message> & { id: string }): Message {
   return {
     conversation_id: 'c', parent_id: null, role: 'user', content: '', status: 'complete', error: null, model: null,
     created_at: 0, finish_reason: null, prompt_tokens: null, completion_tokens: null, cached_tokens: null,
-    time_to_first_token_ms: null, tokens_per_second: null, context_length: null, ...fields,
+    time_to_first_token_ms: null, tokens_per_second: null, context_length: null, feedback: null, ...fields,
   }; // prettier-ignore
 }
 

@@ -3,23 +3,12 @@
 // event is checked against its schema.
 import { Ajv2020 } from 'ajv/dist/2020.js';
 import { readFileSync } from 'node:fs';
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { afterAll, beforeAll, expect, test, vi } from 'vitest';
 import { startMockServer } from '../dev/mock-server.mjs';
+import { completed, type Document } from './contract';
 import { EventParser, type ServerSentEvent } from '../src/lib/api/sse';
 
-interface Content {
-  schema?: object;
-}
-interface Operation {
-  tags: string[];
-  responses: Record<string, { content?: Record<string, Content> }>;
-}
-interface Document {
-  paths: Record<string, Record<string, Operation>>;
-  components: object;
-}
-
-const document = JSON.parse(readFileSync('../docs/openapi.json', 'utf8')) as Document;
+const document = completed(JSON.parse(readFileSync('../docs/openapi.json', 'utf8')) as Document);
 const ajv = new Ajv2020({ strict: false, validateFormats: false, allErrors: true });
 ajv.addSchema({ $id: 'closed', components: closed(document.components) as object });
 ajv.addSchema({ $id: 'open', components: document.components });
@@ -168,6 +157,64 @@ test('a first question and the trash are as described', async () => {
   await ask('DELETE', '/api/trash/{id}', { id: first.conversation.id });
   expect((await ask('DELETE', '/api/trash/{id}', { id: first.conversation.id })).response.status).toBe(404);
   expect((await ask('DELETE', '/api/trash')).json.erased).toBe(1);
+});
+
+test('feedback, choices and consent are as described', async () => {
+  const { json: first } = await ask('POST', '/api/questions', {}, { content: 'What is tin?' });
+  const whole = async (id: string) =>
+    events(await ask('GET', '/api/messages/{id}/stream', { id }), () => false);
+  const id = first.answer.id as string;
+  const early = await ask('PUT', '/api/messages/{id}/feedback', { id }, { rating: 'up' });
+  expect(early.response.status).toBe(409);
+  await whole(id);
+  const said = { rating: 'down', reasons: ['wrong'], comment: 'No.', correction: 'Tin is a metal.' };
+  const { json: feedback } = await ask('PUT', '/api/messages/{id}/feedback', { id }, said);
+  expect(feedback).toMatchObject(said);
+  for (const wrong of [{}, { rating: 'up', reasons: ['wrong'] }, { correction: ' ' }]) {
+    const { response } = await ask('PUT', '/api/messages/{id}/feedback', { id }, wrong);
+    expect(response.status, JSON.stringify(wrong)).toBe(400);
+  }
+  const model = 'smollm2:135m';
+  const { json: again } = await ask('POST', '/api/messages/{id}/regenerate', { id }, { model });
+  const other = again.answer.id as string;
+  await whole(other);
+  const { json: choice } = await ask('PUT', '/api/messages/{id}/choice', { id: other }, { rejected: [id] });
+  expect(choice).toMatchObject({ chosen: other, rejected: [id], question_id: first.user.id });
+  const chat = { id: first.conversation.id as string };
+  const { json: opened } = await ask('GET', '/api/conversations/{id}', chat);
+  expect(opened.choices).toEqual([choice]);
+  expect((await ask('GET', '/api/conversations/{id}/trained', chat)).json).toEqual({ improvements: [] });
+  // Chosen the other way round, it is that choice which counts.
+  await ask('PUT', '/api/messages/{id}/choice', { id }, { rejected: [other] });
+  expect((await ask('GET', '/api/conversations/{id}', chat)).json.choices).toHaveLength(1);
+  expect((await ask('PUT', '/api/messages/{id}/choice', { id }, { rejected: [id] })).response.status).toBe(
+    400,
+  );
+  expect((await ask('GET', '/api/feedback/consent')).json).toEqual({ allowed: false, changed_at: null });
+  expect((await ask('PUT', '/api/feedback/consent', {}, { allowed: true })).json.allowed).toBe(true);
+  expect((await ask('GET', '/api/feedback')).json.rows).toHaveLength(2);
+  await ask('GET', '/api/feedback/statistics');
+  await ask('DELETE', '/api/messages/{id}/choice', { id });
+  await ask('DELETE', '/api/messages/{id}/feedback', { id });
+  await ask('PUT', '/api/messages/{id}/feedback', { id }, { rating: 'up' });
+  expect((await ask('DELETE', '/api/feedback')).json).toEqual({ erased: 1, trained: [] });
+});
+
+test('an improvement is made, promoted and rolled back as described', async () => {
+  const { json: started } = await ask('POST', '/api/improvements', {}, { method: 'dpo' });
+  expect((await ask('POST', '/api/improvements', {}, {})).response.status).toBe(409);
+  await vi.waitFor(async () => {
+    expect((await ask('GET', '/api/improvements')).json.improvements[0].id).toBe(started.id);
+  }, 5000);
+  const { json: promotion } = await ask('POST', '/api/improvements/{id}/promote', { id: started.id });
+  expect(promotion).toMatchObject({ improvement: started.id, method: 'dpo' });
+  const model = promotion.model as string;
+  const { json: back } = await ask('POST', '/api/promotions/{model}/rollback', { model });
+  expect(back.improvement).toBeNull();
+  expect((await ask('POST', '/api/promotions/{model}/rollback', { model })).response.status).toBe(409);
+  const { json: next } = await ask('POST', '/api/improvements', {}, {});
+  await ask('DELETE', '/api/improvements/{id}', { id: next.id });
+  expect((await ask('DELETE', '/api/improvements/{id}', { id: next.id })).response.status).toBe(404);
 });
 
 test('tones and rhymes are as described', async () => {

@@ -3,7 +3,7 @@ import { ApiClient } from './api/client';
 import { ApiError, isAbort, NetworkError } from './api/errors';
 import { explain } from './problems';
 import { given } from './settings';
-import type { Conversation, Id, ModelInfo } from './api/types';
+import type { Conversation, Id, Message, ModelInfo } from './api/types';
 import { i18n } from './i18n/i18n.svelte';
 import { Announcer } from './state/announcer.svelte';
 import { Chat } from './state/chat.svelte';
@@ -13,6 +13,8 @@ import { Composer } from './state/composer.svelte';
 import { Connection } from './state/connection.svelte';
 import { readDraft } from './state/drafts';
 import { ContextMeter } from './state/context.svelte';
+import { Improving } from './state/improving.svelte';
+import { Judging } from './state/judging.svelte';
 import { Models } from './state/models.svelte';
 import { Panels } from './state/panels.svelte';
 import { Preferences } from './state/preferences.svelte';
@@ -37,6 +39,8 @@ export const search = new Search(api, report);
 export const context = new ContextMeter(api, report);
 /** How the chat on the start page will begin. */
 export const beginning = new Beginning(preferences);
+/** For operators. */
+export const improving = new Improving(api);
 const tabs = new Tabs();
 
 export const models = new Models(api, (model, event) => {
@@ -66,6 +70,9 @@ export const chat: Chat = new Chat(
       tabs.tell('changed', answer.conversation_id);
       void refreshChats();
     },
+    judged() {
+      if (chat.id !== null) tabs.tell('changed', chat.id);
+    },
     failed: report,
   },
   () => {
@@ -78,7 +85,8 @@ export const chat: Chat = new Chat(
   },
 );
 
-export const composer = new Composer(chat, report, router.route.conversation);
+export const composer = new Composer(chat, report, router.route.conversation, () => preferences.twoAnswers);
+export const judging = new Judging(api, (answer, judgement) => chat.judge(answer, judgement), report);
 
 /** The model that answers the next message; null when the wanted one is not on this machine. */
 export function currentModel(): ModelInfo | null {
@@ -189,14 +197,35 @@ export async function renameChat(id: Id, title: string): Promise<void> {
 }
 
 export async function deleteChat(id: Id, title: string): Promise<void> {
+  const trained = await trainedBy(id);
   if (!(await attempt(() => chats.delete(id)))) return;
   const wasOpen = router.route.conversation === id;
   if (wasOpen) router.go(null);
   tabs.tell('deleted', id);
-  toasts.show('info', i18n.t.chat.deleted(title), {
+  const { chat: words, feedback } = i18n.t;
+  const notices = [words.deleted(title), ...(trained.length > 0 ? [feedback.learned(trained)] : [])];
+  toasts.show('info', notices.join(i18n.t.feedback.noticeBreak), {
     label: i18n.t.chat.undo,
     run: () => void restoreChat(id, wasOpen),
   });
+}
+
+/** The improvements that learned from a chat's feedback; empty when the chat itself is gone, which whatever follows will say. */
+export async function trainedBy(id: Id): Promise<string[]> {
+  try {
+    return await api.trainedBy(id);
+  } catch (error) {
+    if (!(error instanceof ApiError && error.status === 404)) report(error);
+    return [];
+  }
+}
+
+/** The chat goes on with the better of two answers. */
+export async function chooseAnswer(chosen: Message, rejected: Message): Promise<void> {
+  if (!(await attempt(() => chat.choose(chosen, rejected)))) return;
+  announcer.say(i18n.t.feedback.choiceSaved);
+  setTimeout(() => document.getElementById(`message-${chosen.id}`)?.focus({ preventScroll: true }));
+  await judging.wonder(chosen.id);
 }
 
 export async function restoreChat(id: Id, show = false): Promise<boolean> {

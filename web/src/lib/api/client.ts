@@ -2,7 +2,10 @@
 import { ApiError, errorFromResponse, isAbort, NetworkError } from './errors';
 import { readEvents, type ServerSentEvent } from './sse';
 import type {
+  Adapters,
   AnswerEvent,
+  Choice,
+  Consent,
   ContextQuestion,
   ContextUse,
   Continuation,
@@ -10,14 +13,23 @@ import type {
   ConversationPatch,
   ConversationWithMessages,
   DeletedConversation,
+  ErasedFeedback,
   Exchange,
+  Feedback,
+  FeedbackExport,
+  FeedbackStatistics,
   FirstExchange,
   FirstQuestion,
   Id,
+  Improvements,
+  ImprovementWish,
+  Judgement,
+  LearnedFrom,
   Login,
   Message,
   ModelEvent,
   ModelInfo,
+  Promotion,
   Prosody,
   ProsodyQuestion,
   Question,
@@ -110,14 +122,70 @@ export class ApiClient {
   ask(conversation: Id, question: Question): Promise<Exchange> {
     return this.#json('POST', `/api/conversations/${segment(conversation)}/messages`, question);
   }
-  regenerate(message: Id): Promise<Regenerated> {
-    return this.#json('POST', `/api/messages/${segment(message)}/regenerate`);
+  /** Another answer beside this one; from `model` where it is named, else from the conversation's. */
+  regenerate(message: Id, model?: string): Promise<Regenerated> {
+    const path = `/api/messages/${segment(message)}/regenerate`;
+    return this.#json('POST', path, model === undefined ? undefined : { model });
   }
   stop(message: Id): Promise<Message> {
     return this.#json('POST', `/api/messages/${segment(message)}/stop`);
   }
   answerEvents(message: Id, offset: number, signal: AbortSignal): Promise<AsyncGenerator<AnswerEvent>> {
     return this.#events(`/api/messages/${segment(message)}/stream?offset=${offset}`, signal);
+  }
+
+  /** Replaces all that was said of the answer. */
+  judge(answer: Id, judgement: Judgement): Promise<Feedback> {
+    return this.#json('PUT', `/api/messages/${segment(answer)}/feedback`, judgement);
+  }
+  forgetJudgement(answer: Id): Promise<void> {
+    return this.#empty('DELETE', `/api/messages/${segment(answer)}/feedback`);
+  }
+  choose(answer: Id, rejected: Id[]): Promise<Choice> {
+    return this.#json('PUT', `/api/messages/${segment(answer)}/choice`, { rejected });
+  }
+  /** Forgets every choice in which this answer was chosen. */
+  forgetChoice(answer: Id): Promise<void> {
+    return this.#empty('DELETE', `/api/messages/${segment(answer)}/choice`);
+  }
+  consent(): Promise<Consent> {
+    return this.#json('GET', '/api/feedback/consent');
+  }
+  setConsent(allowed: boolean): Promise<Consent> {
+    return this.#json('PUT', '/api/feedback/consent', { allowed });
+  }
+  ownFeedback(): Promise<FeedbackExport> {
+    return this.#json('GET', '/api/feedback');
+  }
+  eraseFeedback(): Promise<ErasedFeedback> {
+    return this.#json('DELETE', '/api/feedback');
+  }
+  feedbackStatistics(): Promise<FeedbackStatistics> {
+    return this.#json('GET', '/api/feedback/statistics');
+  }
+  /** The improvements that learned from the feedback of a chat. */
+  async trainedBy(conversation: Id): Promise<string[]> {
+    const path = `/api/conversations/${segment(conversation)}/trained`;
+    return (await this.#json<LearnedFrom>('GET', path)).improvements;
+  }
+
+  improvements(): Promise<Improvements> {
+    return this.#json('GET', '/api/improvements');
+  }
+  improve(wish: ImprovementWish): Promise<{ id: string }> {
+    return this.#json('POST', '/api/improvements', wish);
+  }
+  cancelImprovement(id: string): Promise<void> {
+    return this.#empty('DELETE', `/api/improvements/${segment(id)}`);
+  }
+  promote(id: string): Promise<Promotion> {
+    return this.#json('POST', `/api/improvements/${segment(id)}/promote`);
+  }
+  rollBack(model: string): Promise<Promotion> {
+    return this.#json('POST', `/api/promotions/${segment(model)}/rollback`);
+  }
+  adapters(): Promise<Adapters> {
+    return this.#json('GET', '/api/adapters');
   }
 
   search(query: string, offset: number, signal?: AbortSignal): Promise<SearchHit[]> {

@@ -42,3 +42,90 @@ export type VerseCharacter = Schemas['VerseCharacter'];
 export type BrokenRule = Schemas['BrokenRule'];
 export type Login = Schemas['LoginBody'];
 export type ErrorBody = Schemas['ErrorBody'];
+export type AdapterInfo = Schemas['Adapter'];
+export type Adapters = Schemas['Adapters'];
+
+export type Rating = Schemas['Rating'];
+export type Reason = Schemas['FeedbackReason'];
+export type Feedback = Schemas['Feedback'];
+/** What a reader says of an answer. */
+export type Judgement = Pick<Feedback, 'rating' | 'reasons' | 'comment' | 'correction'>;
+export type Choice = Schemas['Choice'];
+export type Consent = Schemas['Consent'];
+export type FeedbackExport = Schemas['FeedbackExport'];
+export type FeedbackRecord = Schemas['FeedbackRecord'];
+export type ErasedFeedback = Schemas['ErasedFeedback'];
+export type FeedbackStatistics = Schemas['FeedbackStatistics'];
+export type LearnedFrom = Schemas['LearnedFrom'];
+
+export type ImprovementMethod = 'dpo' | 'kto' | 'sft';
+export type CriterionName =
+  'preference_accuracy' | 'win_rate' | 'liked_answers' | 'perplexity_en' | 'perplexity_zh' | 'speed';
+
+/** One criterion of the gate: what was measured, and whether it is good enough; `passed` is null where nothing was measured. */
+export interface Criterion {
+  name: CriterionName;
+  value: number | null;
+  /** The same of the model that answers now. */
+  base: number | null;
+  /** The 95 % interval. */
+  lower: number | null;
+  upper: number | null;
+  limit: number | null;
+  examples: number;
+  passed: boolean | null;
+}
+
+export interface ImprovementData {
+  pairs: number;
+  ratings: number;
+  corrections: number;
+  train: number;
+  held_out: number;
+  conversations: number;
+  owners: number;
+  left_out: { reason: string; count: number }[];
+}
+
+export interface Improvement {
+  id: string;
+  model: string;
+  method: ImprovementMethod;
+  created_at: number;
+  finished_at: number | null;
+  state: 'running' | 'failed' | 'refused' | 'passed';
+  error: string | null;
+  /** Whether it answers now. */
+  promoted: boolean;
+  data: ImprovementData;
+  gate: Criterion[];
+}
+
+export interface RunningImprovement {
+  id: string;
+  model: string;
+  phase: 'collecting' | 'training' | 'judging';
+  step: number | null;
+  steps: number | null;
+  started_at: number;
+}
+
+/** What answers under a model's name: an improvement, or the model itself. */
+export interface Promotion {
+  model: string;
+  improvement: string | null;
+  method: string | null;
+  since: number | null;
+  earlier: string[];
+}
+
+export interface Improvements {
+  running: RunningImprovement | null;
+  improvements: Improvement[];
+  promotions: Promotion[];
+}
+
+export interface ImprovementWish {
+  model?: string;
+  method?: ImprovementMethod;
+}

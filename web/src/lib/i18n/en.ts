@@ -1,6 +1,7 @@
 // The English words of the page, and the type that every other catalogue must fill.
 // Names that people give (titles, searches) stand between isolates, so that their direction does not turn the sentence.
 import { isolated } from '../util/text';
+import { feedback, improvements } from './en-feedback';
 
 export const en = {
   languageName: 'English',
@@ -142,6 +143,7 @@ export const en = {
       `Runs on ${local ? 'this machine' : 'the server'}. Small models make mistakes: check what matters.`,
     unkept: 'This browser has no room to keep this draft: it will be gone when you close the page.',
     refused: 'The server refused this message:',
+    twoAnswers: 'Always ask for two answers',
   },
   context: {
     label: 'Context',
@@ -300,6 +302,8 @@ export const en = {
       'Give the chat a character with the system prompt, in the settings.',
     ],
   },
+  feedback,
+  improvements,
   login: {
     title: 'This Zhenjin asks for a key',
     explain: 'It is reachable from the network, so its owner protected it. A key is made with:',

@@ -1,6 +1,7 @@
 // 界面的中文文字。键与英文目录相同，由类型与测试保证。
 import { isolated } from '../util/text';
 import type { Messages } from './en';
+import { feedback, improvements } from './zh-feedback';
 
 export const zh: Messages = {
   languageName: '简体中文',
@@ -133,6 +134,7 @@ export const zh: Messages = {
     private: (local) => `在${local ? '本机' : '服务器上'}运行。小模型会出错，重要的内容请核实。`,
     unkept: '这个浏览器没有空间保存草稿：关闭页面后它就没了。',
     refused: '服务器拒绝了这条消息：',
+    twoAnswers: '每次都要两个回答',
   },
   context: {
     label: '上下文',
@@ -274,6 +276,8 @@ export const zh: Messages = {
       '在设置里写系统提示，给这个对话一个性格。',
     ],
   },
+  feedback,
+  improvements,
   login: {
     title: '这个真金需要密钥',
     explain: '它可以从网络访问，因此主人设了保护。密钥这样生成：',

@@ -2,9 +2,18 @@
 // It calls the server through ApiClient and imports no component.
 import type { ApiClient } from '../api/client';
 import { followAnswer } from '../api/follow';
-import type { Conversation, ConversationPatch, Id, Message, NewConversation } from '../api/types';
+import type {
+  Choice,
+  Conversation,
+  ConversationPatch,
+  Id,
+  Judgement,
+  Message,
+  NewConversation,
+} from '../api/types';
 import { MODEL_DEFAULTS } from '../settings';
 import { codePoints } from '../util/text';
+import { keptPair, keepPair, type Pair } from './pair';
 import { newestLeaf, openingLeaf, pathTo, Versions } from '../tree';
 
 export interface ChatEvents {
@@ -13,6 +22,8 @@ export interface ChatEvents {
   /** A question or another answer was taken. */
   asked(): void;
   finished(answer: Message): void;
+  /** An answer was judged, or one chosen from two. */
+  judged(): void;
   failed(error: unknown): void;
 }
 
@@ -30,10 +41,25 @@ export class Chat {
   sending = $state(false);
   /** The question that is being edited. */
   editing: Id | null = $state(null);
+  /** What was chosen between the answers of this chat. */
+  choices: Choice[] = $state.raw([]);
+  #pair: Pair | null = $state.raw(null);
   readonly path: Message[] = $derived(pathTo(this.messages, this.leaf));
   readonly #versions = $derived(new Versions(this.messages));
   readonly last: Message | null = $derived(this.path.at(-1) ?? null);
-  readonly growing: Message | null = $derived(this.last?.status === 'generating' ? this.last : null);
+  /** The two answers that are shown side by side, the earlier first, where the path comes to one of them. */
+  readonly pair: readonly [Message, Message] | null = $derived.by(() => {
+    const [left, right] = (this.#pair ?? []).map((id) => this.messages[id]);
+    if (!left || !right || !this.path.some(({ id }) => id === left.id || id === right.id)) return null;
+    return [left, right];
+  });
+  readonly #allGrowing: Message[] = $derived(
+    [...(this.pair ?? []), ...(this.last && !this.#pair?.includes(this.last.id) ? [this.last] : [])].filter(
+      ({ status }) => status === 'generating',
+    ),
+  );
+  /** An answer in sight that is being written. */
+  readonly growing: Message | null = $derived(this.#allGrowing[0] ?? null);
 
   readonly #api: ApiClient;
   readonly #events: ChatEvents;
@@ -44,6 +70,9 @@ export class Chat {
   #opening = 0;
   /** Grows with every reading of the chat from the server: only the latest counts. */
   #reading = 0;
+  /** In which reading each answer was judged, and something chosen: a list that was on its way by then does not know. */
+  readonly #judged = new Map<Id, number>();
+  #chose = 0;
 
   constructor(api: ApiClient, events: ChatEvents, beginning: Beginning) {
     this.#api = api;
@@ -63,27 +92,35 @@ export class Chat {
   startNew(): void {
     this.#opening++;
     this.#unfollowAll();
+    this.#clear();
+    this.loading = false;
+  }
+
+  #clear(): void {
     this.conversation = null;
     this.messages = {};
     this.leaf = null;
-    this.loading = false;
+    this.choices = [];
+    this.#pair = null;
+    this.#judged.clear();
+    this.#chose = 0;
   }
 
   async open(id: Id): Promise<void> {
     if (this.id !== id) {
       this.#opening++;
       this.#unfollowAll();
-      this.conversation = null;
-      this.messages = {};
-      this.leaf = null;
+      this.#clear();
     }
     const opening = this.#opening;
     const reading = ++this.#reading;
     const isCurrent = () => opening === this.#opening && reading === this.#reading;
     this.loading = true;
     try {
-      const { messages, ...conversation } = await this.#api.conversation(id);
-      if (isCurrent()) this.#take(conversation, messages);
+      const { messages, choices, ...conversation } = await this.#api.conversation(id);
+      if (!isCurrent()) return;
+      this.#take(conversation, messages, reading);
+      this.#takeChoices(choices, reading);
     } finally {
       if (isCurrent()) this.loading = false;
     }
@@ -94,13 +131,14 @@ export class Chat {
     if (this.id !== null) await this.open(this.id);
   }
 
-  async ask(content: string): Promise<void> {
-    await this.#ask(this.leaf, content);
+  /** `twice`: a second answer beside the first. */
+  async ask(content: string, twice = false): Promise<void> {
+    await this.#ask(this.leaf, content, twice);
   }
 
   /** A new branch beside `question`; the old one stays. */
-  async edit(question: Message, content: string): Promise<void> {
-    await this.#ask(question.parent_id, content);
+  async edit(question: Message, content: string, twice = false): Promise<void> {
+    await this.#ask(question.parent_id, content, twice);
   }
 
   async regenerate(answer: Message): Promise<void> {
@@ -110,11 +148,66 @@ export class Chat {
     });
   }
 
+  /** Another answer to the same question, shown beside this one; the chat stays on this one until the reader chooses. */
+  async compare(answer: Message, model?: string): Promise<void> {
+    const fresh = await this.#begin(
+      async () => [(await this.#api.regenerate(answer.id, model)).answer],
+      false,
+    );
+    if (!fresh) return;
+    this.#show([answer.id, fresh.id]);
+    // The server takes the newest answer for the one that is shown.
+    if (this.leaf !== null) await this.update({ current_leaf: this.leaf });
+  }
+
+  /** Shows two answers that are there already side by side. */
+  lookAtBoth(one: Message, other: Message): void {
+    const ids = this.siblings(one).map(({ id }) => id);
+    const inOrder = ids.indexOf(one.id) < ids.indexOf(other.id);
+    this.#show(inOrder ? [one.id, other.id] : [other.id, one.id]);
+  }
+
+  /** One of two again: that which the chat goes on with. */
+  endComparison(): void {
+    this.#show(null);
+  }
+
+  /** The chat goes on with the answer that is better. */
+  async choose(chosen: Message, rejected: Message): Promise<void> {
+    const choice = await this.#api.choose(chosen.id, [rejected.id]);
+    this.#chose = this.#reading;
+    // What comes back names all that the answer was ever chosen over.
+    const others = this.#without([chosen.id, rejected.id]).filter((one) => one.chosen !== chosen.id);
+    if (this.messages[chosen.id]) this.choices = [...others, choice];
+    this.#events.judged();
+    if (!this.messages[chosen.id]) return;
+    this.endComparison();
+    await this.show(chosen);
+  }
+
+  async forgetChoice(chosen: Message): Promise<void> {
+    await this.#api.forgetChoice(chosen.id);
+    this.#chose = this.#reading;
+    this.choices = this.choices.filter((choice) => choice.chosen !== chosen.id);
+    this.#events.judged();
+  }
+
+  /** What the reader says of an answer, in place of what was said before; null takes all of it back. */
+  async judge(answer: Id, judgement: Judgement | null): Promise<void> {
+    const feedback = judgement && (await this.#api.judge(answer, judgement));
+    if (judgement === null) await this.#api.forgetJudgement(answer);
+    this.#judged.set(answer, this.#reading);
+    const message = this.messages[answer];
+    if (message) message.feedback = feedback;
+    this.#events.judged();
+  }
+
   async stop(): Promise<void> {
-    const answer = this.growing;
-    if (!answer) return;
-    const stopped = await this.#api.stop(answer.id);
-    if (stopped.status !== 'generating') this.#finish(stopped);
+    const stopping = this.#allGrowing.map(async ({ id }) => {
+      const stopped = await this.#api.stop(id);
+      if (stopped.status !== 'generating') this.#finish(stopped);
+    });
+    await Promise.all(stopping);
   }
 
   /** Shows the branch of `message`, at its newest leaf, and lets the server remember it. */
@@ -144,9 +237,9 @@ export class Chat {
     }
   }
 
-  async #ask(parent: Id | null, content: string): Promise<void> {
+  async #ask(parent: Id | null, content: string, twice: boolean): Promise<void> {
     const opening = this.#opening;
-    await this.#begin(async () => {
+    const answer = await this.#begin(async () => {
       if (this.id !== null) {
         const { user, answer } = await this.#api.ask(this.id, { parent_id: parent, content });
         return [user, answer];
@@ -157,29 +250,55 @@ export class Chat {
       this.#events.changed(conversation);
       return [user, answer];
     });
+    // The question was taken: what becomes of the second answer does not change that.
+    if (twice && answer) await this.compare(answer).catch((error: unknown) => this.#events.failed(error));
   }
 
-  /** `send` returns the new messages, the answer last. */
-  async #begin(send: () => Promise<Message[]>): Promise<void> {
-    if (this.sending) return;
+  /** `send` returns the new messages, the answer last; so does this, unless the reader has gone to another chat. */
+  async #begin(send: () => Promise<Message[]>, showIt = true): Promise<Message | undefined> {
+    if (this.sending) return undefined;
     this.sending = true;
     const opening = this.#opening;
     try {
       const messages = await send();
       // The reader may have gone to another chat meanwhile; the answer goes on without us.
-      if (opening !== this.#opening) return;
+      if (opening !== this.#opening) return undefined;
       for (const message of messages) this.#put(message);
       const answer = messages.at(-1);
-      if (!answer) return;
-      this.leaf = answer.id;
+      if (!answer) return undefined;
+      if (showIt) {
+        this.endComparison();
+        this.leaf = answer.id;
+      }
       if (answer.status === 'generating') this.#follow(answer.id);
       this.#events.asked();
+      return answer;
     } finally {
       this.sending = false;
     }
   }
 
-  #take(conversation: Conversation, messages: Message[]): void {
+  #show(pair: Pair | null): void {
+    this.#pair = pair;
+    if (this.id !== null) keepPair(this.id, pair);
+  }
+
+  /** The choices but those between these two. */
+  #without(pair: Pair): Choice[] {
+    const isOther = (chosen: Id, rejected: Id) => !pair.includes(chosen) || !pair.includes(rejected);
+    return this.choices
+      .map((one) => ({ ...one, rejected: one.rejected.filter((id) => isOther(one.chosen, id)) }))
+      .filter(({ rejected }) => rejected.length > 0);
+  }
+
+  #takeChoices(choices: Choice[], reading: number): void {
+    if (this.#chose < reading) this.choices = choices;
+    const kept = this.id === null || this.#pair !== null ? null : keptPair(this.id);
+    if (kept?.every((id) => this.messages[id]) && this.#without(kept).length === this.choices.length)
+      this.#pair = kept;
+  }
+
+  #take(conversation: Conversation, messages: Message[], reading: number): void {
     this.conversation = conversation;
     // Messages are never removed: one that is not in the list was added while the list was on its way.
     const kept: Record<Id, Message> = { ...this.messages };
@@ -187,6 +306,8 @@ export class Chat {
       // An answer that we follow is ahead of what the server had when it wrote this list.
       const ours = this.#following.has(message.id) ? this.messages[message.id] : undefined;
       kept[message.id] = ours && message.status === 'generating' ? ours : message;
+      const judged = this.messages[message.id]?.feedback ?? null;
+      if ((this.#judged.get(message.id) ?? 0) >= reading) kept[message.id] = { ...message, feedback: judged };
     }
     this.messages = kept;
     // A chat that is open stays on the branch that its reader looks at, and shows how that goes on; which branch another tab

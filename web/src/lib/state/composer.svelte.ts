@@ -13,13 +13,21 @@ export class Composer {
   element: HTMLTextAreaElement | null = null;
   readonly #chat: Chat;
   readonly #report: (error: unknown) => void;
+  readonly #twice: () => boolean;
   #conversation: Id | null;
   /** Sent, and not acknowledged yet. */
   #sent = '';
 
-  constructor(chat: Chat, report: (error: unknown) => void, conversation: Id | null = null) {
+  /** `twice`: whether the reader wants two answers to every question. */
+  constructor(
+    chat: Chat,
+    report: (error: unknown) => void,
+    conversation: Id | null = null,
+    twice: () => boolean = () => false,
+  ) {
     this.#chat = chat;
     this.#report = report;
+    this.#twice = twice;
     this.#conversation = conversation;
     this.text = readDraft(conversation);
   }
@@ -63,7 +71,7 @@ export class Composer {
       this.text = '';
     }
     try {
-      await this.#chat.ask(content);
+      await this.#chat.ask(content, this.#twice());
       this.#sent = '';
       // In another chat by now, the draft of this one is that message alone. Here, the reader may have written on.
       if (written && this.#isAt(from)) this.#save();

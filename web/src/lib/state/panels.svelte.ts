@@ -1,6 +1,6 @@
 // Which window lies over the chat; at most one.
 
-export type Panel = 'models' | 'settings' | 'shortcuts' | 'trash' | 'continuation';
+export type Panel = 'models' | 'settings' | 'shortcuts' | 'trash' | 'continuation' | 'improvements';
 
 export class Panels {
   open: Panel | null = $state(null);

@@ -12,6 +12,7 @@ interface Saved {
   model: string | null;
   systemPrompt: string;
   settings: Partial<SamplingSettings>;
+  twoAnswers: boolean;
 }
 
 const DEFAULTS: Saved = {
@@ -21,6 +22,7 @@ const DEFAULTS: Saved = {
   model: null,
   systemPrompt: '',
   settings: {},
+  twoAnswers: false,
 };
 
 export class Preferences {
@@ -57,6 +59,11 @@ export class Preferences {
   }
   get settings(): Partial<SamplingSettings> {
     return this.#saved.settings;
+  }
+
+  /** Every question gets two answers, of which the reader chooses one. */
+  get twoAnswers(): boolean {
+    return this.#saved.twoAnswers;
   }
 
   update(change: Partial<Saved>): void {

@@ -22,6 +22,15 @@ export function formatDuration(milliseconds: number, locale: string): string {
   return `${formatNumber(milliseconds / 1000, locale, 2)} s`;
 }
 
+/** A day and a time, from milliseconds since 1970. */
+export function formatDate(milliseconds: number, locale: string): string {
+  return new Date(milliseconds).toLocaleString(locale, { dateStyle: 'medium', timeStyle: 'short' });
+}
+
+export function formatPercent(share: number, locale: string): string {
+  return share.toLocaleString(locale, { style: 'percent', maximumFractionDigits: 1 });
+}
+
 /** "Chinese and English", 中文和英语. */
 export function languageNames(codes: readonly string[], locale: string): string {
   return new Intl.ListFormat(locale).format(codes.map((code) => languageName(code, locale)));

@@ -1,0 +1,119 @@
+// The mock improvements: one takes a few seconds and passes its gate; an earlier one did not.
+
+/** @typedef {import('../src/lib/api/types.ts').Improvement} Improvement */
+/** @typedef {import('../src/lib/api/types.ts').Promotion} Promotion */
+/** @typedef {import('../src/lib/api/types.ts').RunningImprovement} RunningImprovement */
+/** @typedef {import('../src/lib/api/types.ts').Criterion} Criterion */
+
+const DATA = {
+  pairs: 214, ratings: 37, corrections: 9, train: 208, held_out: 52, conversations: 61, owners: 3,
+  left_out: [{ reason: 'no consent', count: 18 }, { reason: 'over the limit of one person', count: 940 }],
+}; // prettier-ignore
+
+/** @param {number} wins @returns {Criterion[]} */
+const gate = (wins) => [
+  { name: 'preference_accuracy', value: 0.731, base: 0.519, lower: 0.596, upper: 0.837, limit: 0.5, examples: 52, passed: true },
+  { name: 'win_rate', value: wins, base: null, lower: wins - 0.11, upper: wins + 0.11, limit: 0.5, examples: 52, passed: wins > 0.6 },
+  { name: 'liked_answers', value: -1.204, base: -1.211, lower: -0.021, upper: 0.035, limit: -0.05, examples: 24, passed: true },
+  { name: 'perplexity_en', value: 21.44, base: 21.13, lower: null, upper: null, limit: 21.76, examples: 64, passed: true },
+  { name: 'perplexity_zh', value: null, base: null, lower: null, upper: null, limit: null, examples: 0, passed: null },
+  { name: 'speed', value: 0.97, base: 1, lower: 0.95, upper: 0.99, limit: 0.8, examples: 8, passed: true },
+]; // prettier-ignore
+
+export class MockImprovements {
+  /** @type {RunningImprovement | null} */
+  running = null;
+  /** @type {Improvement[]} */
+  improvements = [
+    {
+      id: '2026-11-25-1', model: 'smollm2:135m', method: 'kto', created_at: Date.now() - 2 * 86_400_000, finished_at: Date.now(),
+      state: 'refused', error: null, promoted: false, data: DATA, gate: gate(0.52),
+    },
+  ]; // prettier-ignore
+  /** @type {Promotion[]} */
+  promotions = [];
+  #next = 1;
+  #stepMilliseconds;
+  /** @type {ReturnType<typeof setInterval> | undefined} */
+  #timer;
+
+  /** @param {number} stepMilliseconds */
+  constructor(stepMilliseconds) {
+    this.#stepMilliseconds = stepMilliseconds;
+  }
+
+  list() {
+    return { running: this.running, improvements: this.improvements, promotions: this.promotions };
+  }
+
+  /** @param {{ model?: string, method?: Improvement['method'] }} wish */
+  start({ model = 'smollm2:135m', method = 'dpo' }) {
+    const id = `2026-11-27-${this.#next++}`;
+    this.running = { id, model, phase: 'collecting', step: null, steps: null, started_at: Date.now() };
+    let step = 0;
+    this.#timer = setInterval(() => {
+      step++;
+      if (step > 12) return this.#finish(id, model, method);
+      const phase = step < 2 ? 'collecting' : step < 11 ? 'training' : 'judging';
+      const steps = phase === 'training' ? 8 : null;
+      const done = phase === 'training' ? step - 2 : null;
+      this.running = { id, model, phase, step: done, steps, started_at: this.running?.started_at ?? 0 };
+    }, this.#stepMilliseconds);
+    return id;
+  }
+
+  /** @param {string} id @param {string} model @param {Improvement['method']} method */
+  #finish(id, model, method) {
+    this.cancel();
+    this.improvements = [
+      {
+        id, model, method, created_at: Date.now(), finished_at: Date.now(), state: 'passed', error: null, promoted: false,
+        data: DATA, gate: gate(0.68),
+      },
+      ...this.improvements,
+    ]; // prettier-ignore
+  }
+
+  cancel() {
+    clearInterval(this.#timer);
+    this.running = null;
+  }
+
+  /** @param {string} model */
+  #promotion(model) {
+    return this.promotions.find((promotion) => promotion.model === model);
+  }
+
+  /** @param {Improvement} improvement @returns {Promotion} */
+  promote({ id, model, method }) {
+    const before = this.#promotion(model);
+    const earlier = [...(before?.earlier ?? []), ...(before?.improvement ? [before.improvement] : [])];
+    return this.#put({ model, improvement: id, method, since: Date.now(), earlier });
+  }
+
+  /** What answered before answers again. @param {string} model @returns {Promotion | null} */
+  rollBack(model) {
+    const now = this.#promotion(model);
+    if (!now?.improvement) return null;
+    const earlier = [...now.earlier];
+    const improvement = earlier.pop() ?? null;
+    const method = this.improvements.find(({ id }) => id === improvement)?.method ?? null;
+    return this.#put({
+      model,
+      improvement,
+      method,
+      since: improvement === null ? null : Date.now(),
+      earlier,
+    });
+  }
+
+  /** @param {Promotion} promotion */
+  #put(promotion) {
+    this.promotions = [...this.promotions.filter(({ model }) => model !== promotion.model), promotion];
+    for (const improvement of this.improvements) {
+      if (improvement.model === promotion.model)
+        improvement.promoted = improvement.id === promotion.improvement;
+    }
+    return promotion;
+  }
+}

@@ -1,0 +1,251 @@
+// What the reader sees and presses to judge: thumbs, the panel, the question for consent, two answers, an improvement's gate.
+import { flushSync, mount, unmount, type Component } from 'svelte';
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
+import { ApiError } from '$lib/api/errors';
+import type { Feedback, Improvement, Message } from '$lib/api/types';
+import { api, chat, judging } from '$lib/app.svelte';
+import { reasons } from '$lib/feedback';
+import { catalogues, i18n, locales } from '$lib/i18n/i18n.svelte';
+import ComparedAnswers from '../src/components/ComparedAnswers.svelte';
+import ImprovementCard from '../src/components/ImprovementCard.svelte';
+import JudgeButtons from '../src/components/JudgeButtons.svelte';
+import Judgement from '../src/components/Judgement.svelte';
+import { conversation, message } from './fakes';
+
+const TEXT = 'Gold rusts quickly.';
+const views: Record<string, unknown>[] = [];
+let target: HTMLElement;
+
+function show<P extends Record<string, unknown>>(component: Component<P>, props: P) {
+  views.push(mount(component, { target, props }) as Record<string, unknown>);
+  flushSync();
+}
+
+/** Buttons, fields and groups by the name that a screen reader says. */
+function named<T extends HTMLElement>(selector: string, name: string): T {
+  const nameOf = (element: Element) =>
+    element.getAttribute('aria-label') ??
+    document.querySelector(`label[for="${element.id}"]`)?.textContent ??
+    element.textContent;
+  const found = [...target.querySelectorAll<T>(selector)].filter((one) => nameOf(one)?.trim() === name);
+  if (found.length !== 1) throw new Error(`${found.length} of ${selector} are called ${name}`);
+  return found[0]!;
+}
+const button = (name: string) => named<HTMLButtonElement>('button', name);
+
+function type(field: HTMLTextAreaElement, text: string) {
+  field.value = text;
+  field.dispatchEvent(new InputEvent('input', { bubbles: true }));
+  flushSync();
+}
+
+async function press(one: HTMLElement) {
+  one.click();
+  await vi.waitFor(() => flushSync());
+}
+
+function showAnswer(fields: Partial<Message> = {}) {
+  chat.conversation = conversation();
+  chat.messages = {
+    q: message({ id: 'q' }),
+    a: message({ id: 'a', parent_id: 'q', role: 'assistant', content: TEXT, created_at: 1, ...fields }),
+    b: message({ id: 'b', parent_id: 'q', role: 'assistant', content: 'Not at all.', created_at: 2 }),
+  };
+  chat.leaf = 'a';
+  const answer = chat.messages.a!;
+  show(JudgeButtons, { message: answer });
+  show(Judgement, { message: answer, text: TEXT });
+  return answer;
+}
+
+const feedback = (fields: Partial<Feedback> = {}): Feedback => ({
+  rating: 'down',
+  reasons: [],
+  comment: null,
+  correction: null,
+  created_at: 0,
+  updated_at: 0,
+  ...fields,
+});
+
+beforeEach(() => {
+  target = document.createElement('div');
+  document.body.append(target);
+  judging.forget();
+  judging.consent = { allowed: true, changed_at: 1 };
+});
+afterEach(() => {
+  for (const view of views.splice(0)) void unmount(view);
+  chat.startNew();
+  judging.asking = null;
+  vi.restoreAllMocks();
+  i18n.use('en', []);
+  document.body.replaceChildren();
+});
+
+describe.each(locales)('in %s', (locale) => {
+  const t = catalogues[locale].feedback;
+
+  test('a thumb is pressed, the panel has its reasons in words, and saving it closes the panel', async () => {
+    i18n.use(locale, []);
+    const judge = vi
+      .spyOn(api, 'judge')
+      .mockImplementation((_, said) => Promise.resolve(feedback({ ...said })));
+    showAnswer();
+    expect(button(t.down).getAttribute('aria-pressed')).toBe('false');
+    await press(button(t.down));
+    await vi.waitFor(() => expect(button(t.down).getAttribute('aria-pressed')).toBe('true'));
+    expect(button(t.up).getAttribute('aria-pressed')).toBe('false');
+    for (const reason of reasons.down)
+      expect(button(t.reasons[reason]).getAttribute('aria-pressed')).toBe('false');
+
+    await press(button(t.reasons.wrong));
+    expect(button(t.reasons.wrong).getAttribute('aria-pressed')).toBe('true');
+    type(named('textarea', t.comment), 'It does not rust.');
+    await press(button(t.correct));
+    const correction = named<HTMLTextAreaElement>('textarea', t.correctionLabel);
+    expect(correction.value).toBe(TEXT);
+    expect(document.activeElement).toBe(correction);
+    type(correction, ' ');
+    expect(button(t.save).disabled).toBe(true);
+    expect(target.querySelector('[role=alert]')?.textContent).toContain(t.correctionBlank);
+    type(correction, 'Gold does not rust.');
+    await press(button(t.save));
+    await vi.waitFor(() => {
+      flushSync();
+      expect(target.querySelector('form')).toBeNull();
+    });
+    expect(judge).toHaveBeenLastCalledWith('a', {
+      rating: 'down',
+      reasons: ['wrong'],
+      comment: 'It does not rust.',
+      correction: 'Gold does not rust.',
+    });
+    expect(target.textContent).toContain(t.correctionShown);
+    expect(target.textContent).toContain('Gold does not rust.');
+  });
+
+  test('a judgement that is not saved keeps every word and says why', async () => {
+    i18n.use(locale, []);
+    vi.spyOn(api, 'judge').mockRejectedValue(new ApiError(500, 'disk', 'store_failed'));
+    showAnswer();
+    await press(button(t.up));
+    type(named('textarea', t.comment), 'Short and good');
+    await press(button(t.save));
+    await vi.waitFor(() => {
+      flushSync();
+      expect(target.querySelector('[role=alert]')?.textContent).toContain(
+        catalogues[locale].problems.store_failed,
+      );
+    });
+    expect(target.querySelector('[role=alert]')?.textContent).toContain(t.stillHere);
+    expect(named<HTMLTextAreaElement>('textarea', t.comment).value).toBe('Short and good');
+    await vi.waitFor(() => expect(button(t.save).disabled).toBe(false));
+  });
+
+  test('consent is asked in place, and said no to', async () => {
+    i18n.use(locale, []);
+    judging.consent = null;
+    const asked = vi.spyOn(api, 'consent').mockResolvedValue({ allowed: false, changed_at: null });
+    const set = vi.spyOn(api, 'setConsent').mockResolvedValue({ allowed: false, changed_at: 5 });
+    showAnswer();
+    await judging.wonder('a');
+    flushSync();
+    expect(target.textContent).toContain(t.consentQuestion);
+    expect(target.textContent).toContain(t.consentDetail);
+    await press(button(t.consentNo));
+    await vi.waitFor(() => {
+      flushSync();
+      expect(target.textContent).not.toContain(t.consentQuestion);
+    });
+    expect(asked).toHaveBeenCalledOnce();
+    expect(set).toHaveBeenCalledWith(false);
+  });
+});
+
+describe('two answers', () => {
+  const t = catalogues.en.feedback;
+  const pair = (left: Partial<Message>, right: Partial<Message>) => {
+    const common = { parent_id: 'q', role: 'assistant' as const };
+    show(ComparedAnswers, {
+      pair: [
+        message({ id: 'a', ...common, content: 'One.', ...left }),
+        message({ id: 'b', ...common, content: 'Two.', ...right }),
+      ],
+    });
+    return [t.answerNumber(1), t.answerNumber(2)].map((answer) => button(t.chooseNumber(answer)).disabled);
+  };
+
+  test('can be chosen from when both are finished and differ', () => {
+    expect(pair({}, { model: 'other' })).toEqual([false, false]);
+    expect(target.textContent).toContain(t.chooseHint);
+    expect(target.textContent).toContain('other');
+  });
+  test('wait for each other', () => {
+    expect(pair({}, { status: 'generating' })).toEqual([true, true]);
+    expect(target.textContent).toContain(t.waitForBoth);
+  });
+  test('that are the same say so', () => {
+    expect(pair({ content: 'Same.' }, { content: 'Same. ' })).toEqual([true, true]);
+    expect(target.textContent).toContain(t.equalAnswers);
+  });
+  test('of which one failed are no choice', () => {
+    expect(pair({}, { status: 'failed', error: 'no memory' })).toEqual([true, true]);
+    expect(target.textContent).toContain(t.brokenAnswer);
+  });
+});
+
+test('what was chosen is shown at both answers, and taken back', async () => {
+  const t = catalogues.en.feedback;
+  const forget = vi.spyOn(api, 'forgetChoice').mockResolvedValue();
+  showAnswer();
+  chat.choices = [{ question_id: 'q', chosen: 'a', rejected: ['b'], created_at: 1 }];
+  flushSync();
+  expect(target.textContent).toContain(t.better(t.versionNumber(2)));
+  await press(button(t.forgetChoice));
+  await vi.waitFor(() => {
+    flushSync();
+    expect(target.textContent).not.toContain(t.better(t.versionNumber(2)));
+  });
+  expect(forget).toHaveBeenCalledWith('a');
+  chat.choices = [{ question_id: 'q', chosen: 'b', rejected: ['a'], created_at: 1 }];
+  flushSync();
+  expect(target.textContent).toContain(t.worse(t.versionNumber(2)));
+});
+
+test('the gate shows each criterion with its figures, and what was not measured', () => {
+  const t = catalogues.en.improvements;
+  const nothing = { base: null, lower: null, upper: null, limit: null, examples: 0 };
+  const improvement: Improvement = {
+    id: 'i7',
+    model: 'm',
+    method: 'dpo',
+    created_at: 0,
+    finished_at: 1,
+    state: 'refused',
+    error: null,
+    promoted: false,
+    data: {
+      pairs: 3, ratings: 2, corrections: 1, train: 4, held_out: 2, conversations: 5, owners: 1,
+      left_out: [{ reason: 'no consent', count: 9 }],
+    },
+    gate: [
+      { name: 'win_rate', value: 0.412, base: null, lower: 0.3, upper: 0.52, limit: 0.5, examples: 40, passed: false },
+      { name: 'perplexity_en', value: 21.123, base: 20.9, lower: null, upper: null, limit: 21.5, examples: 64, passed: true },
+      { name: 'perplexity_zh', value: null, ...nothing, passed: null },
+    ],
+  }; // prettier-ignore
+  show(ImprovementCard, { improvement });
+  const rows = [...target.querySelectorAll('tbody tr')].map((row) =>
+    [...row.children].map((cell) => cell.textContent?.trim()),
+  );
+  expect(rows).toEqual([
+    [t.criteria.win_rate, '41.2%', '–', '30% – 52%', '50%', '40', t.failed],
+    [t.criteria.perplexity_en, '21.123', '20.9', '–', '21.5', '64', t.passed],
+    [t.criteria.perplexity_zh, '–', '–', '–', '–', '0', t.notMeasured],
+  ]);
+  expect(target.textContent).toContain(t.states.refused);
+  expect(target.textContent).toContain(t.leftOutCount('9', 'no consent'));
+  // What did not pass cannot be promoted.
+  expect([...target.querySelectorAll('button')]).toEqual([]);
+});

@@ -149,6 +149,9 @@ pub(crate) enum Command {
     /// Make data for experiments: arithmetic, short stories, excerpts of texts
     #[command(subcommand)]
     Generate(GenerateCommand),
+    /// What people say of answers in the chat page: counted, written as data for training, erased
+    #[command(subcommand, after_help = crate::commands::feedback::EXAMPLES)]
+    Feedback(crate::commands::feedback::FeedbackCommand),
     /// Keys for clients of a server that others can reach
     #[command(
         subcommand,

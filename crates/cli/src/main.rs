@@ -98,6 +98,7 @@ fn run(arguments: Arguments) -> Result<()> {
         Command::Tokenize(command) => commands::tokenize::run(&command),
         Command::Data(command) => commands::data::run(&home()?, &command),
         Command::Generate(command) => commands::generate::run(&command),
+        Command::Feedback(command) => wait_for(commands::feedback::run(&home()?, command)),
         Command::Key(command) => wait_for(commands::key::run(&home()?, command)),
         Command::Completions { shell } => {
             commands::manual::completions(shell);

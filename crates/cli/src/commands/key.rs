@@ -28,8 +28,7 @@ async fn make(
 ) -> Result<()> {
     let owner = match chats_of.as_deref() {
         None => None,
-        Some(LOCAL) => Some(Owner::Local),
-        Some(other) => Some(owner_of(&store.api_keys().await?, other)?),
+        Some(name) => Some(owner_named(store, name, "--chats-of").await?),
     };
     let new = NewApiKey { name, role: role.map(KeyRole::from), owner };
     let (key, secret) = store.create_api_key(new).await?;
@@ -97,8 +96,12 @@ fn active<'a>(keys: &'a [ApiKey], wanted: &str) -> Result<&'a ApiKey> {
     }
 }
 
-/// Whose chats the key of that name or id opens, or opened before it was revoked.
-fn owner_of(keys: &[ApiKey], wanted: &str) -> Result<Owner> {
+/// The owner that an option names: `local`, or the name or id of a key, which may be revoked, that opens the owner's chats.
+pub(crate) async fn owner_named(store: &Store, wanted: &str, option: &str) -> Result<Owner> {
+    if wanted == LOCAL {
+        return Ok(Owner::Local);
+    }
+    let keys = store.api_keys().await?;
     let mut owners: Vec<&Owner> = keys
         .iter()
         .filter(|key| key.name == wanted || key.id.as_str() == wanted)
@@ -107,10 +110,10 @@ fn owner_of(keys: &[ApiKey], wanted: &str) -> Result<Owner> {
     owners.sort();
     owners.dedup();
     match owners[..] {
-        [] => bail!("--chats-of: no key has the name or id `{wanted}`; see: zhenjin key list"),
+        [] => bail!("{option}: no key has the name or id `{wanted}`; see: zhenjin key list"),
         [owner] => Ok(owner.clone()),
         _ => bail!(
-            "--chats-of: several keys with different chats have the name `{wanted}`; give an id of: zhenjin key list"
+            "{option}: several keys with different chats have the name `{wanted}`; give an id of: zhenjin key list"
         ),
     }
 }

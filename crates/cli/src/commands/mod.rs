@@ -7,6 +7,7 @@ pub(crate) mod cost;
 pub(crate) mod data;
 pub(crate) mod evaluate;
 pub(crate) mod export;
+pub(crate) mod feedback;
 pub(crate) mod generate;
 pub(crate) mod inspect;
 pub(crate) mod key;

@@ -159,7 +159,7 @@ export class MockFeedback {
     return {
       all, reasons, models, owners: all.judgements > 0 ? [{ owner: 'local', allowed, counts: all }] : [],
       with_consent: allowed ? all.judgements : 0, without_consent: allowed ? 0 : all.judgements, in_trash: 0,
-      limits: { comment_characters: 4000, correction_characters: 100_000, rejected_answers: 16 },
+      limits: { comment_characters: 2000, correction_characters: 100_000, rejected_answers: 16 },
     }; // prettier-ignore
   }
 

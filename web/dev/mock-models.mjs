@@ -59,6 +59,11 @@ export class MockModels extends EventEmitter {
     return this.list.find((model) => model.name === name);
   }
 
+  /** Models with an adapter are models of their own. @param {string[]} names */
+  adapted(names) {
+    return names.map((name) => model({ name, title: name, source: 'local', installed: true, served: true }));
+  }
+
   /** How far each known download is, as events tell it. */
   pulls() {
     return this.list.flatMap((model) => (model.pull ? [{ name: model.name, ...model.pull }] : []));

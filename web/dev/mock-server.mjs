@@ -104,7 +104,8 @@ export function startMockServer({ port = 0, tokenMilliseconds = 15, key = null, 
         threads: 2, needs_key: key !== null, role: isOpen(response.req) ? 'operator' : null,
       }), // prettier-ignore
     'GET models': ([name], _body, _query, response) => {
-      if (name !== 'events') return send(response, 200, models.list);
+      if (name !== 'events')
+        return send(response, 200, [...models.list, ...models.adapted([...adapters.keys()])]);
       startEvents(response);
       const listener = (/** @type {unknown} */ event) => writeEvent(response, 'pull', event);
       models.pulls().forEach(listener);

@@ -2,14 +2,16 @@
 import { flushSync, mount, unmount, type Component } from 'svelte';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { ApiError } from '$lib/api/errors';
-import type { Feedback, Improvement, Message } from '$lib/api/types';
-import { api, chat, judging } from '$lib/app.svelte';
+import type { Feedback, Improvement, Message, ModelInfo } from '$lib/api/types';
+import { api, chat, improving, judging, models } from '$lib/app.svelte';
 import { reasons } from '$lib/feedback';
 import { catalogues, i18n, locales } from '$lib/i18n/i18n.svelte';
 import ComparedAnswers from '../src/components/ComparedAnswers.svelte';
 import ImprovementCard from '../src/components/ImprovementCard.svelte';
+import ModelCard from '../src/components/ModelCard.svelte';
 import JudgeButtons from '../src/components/JudgeButtons.svelte';
 import Judgement from '../src/components/Judgement.svelte';
+import { formatDate } from '$lib/util/format';
 import { conversation, message } from './fakes';
 
 const TEXT = 'Gold rusts quickly.';
@@ -161,6 +163,59 @@ describe.each(locales)('in %s', (locale) => {
     expect(asked).toHaveBeenCalledOnce();
     expect(set).toHaveBeenCalledWith(false);
   });
+});
+
+test('a comment that is too long is said to be before it is sent, and nothing of it is cut', async () => {
+  const t = catalogues.en.feedback;
+  vi.spyOn(api, 'judge').mockImplementation((_, said) => Promise.resolve(feedback({ ...said })));
+  showAnswer();
+  await press(button(t.up));
+  const comment = named<HTMLTextAreaElement>('textarea', t.comment);
+  type(comment, '金'.repeat(2001));
+  expect(target.textContent).toContain(t.commentTooLong('2,001', '2,000'));
+  expect(button(t.save).disabled).toBe(true);
+  expect(comment.value).toHaveLength(2001);
+  // Counted as the server does: a character beyond the first plane is one.
+  type(comment, '😀'.repeat(2000));
+  expect(button(t.save).disabled).toBe(false);
+});
+
+test('a model says which improvement answers for it, and an adapter where it is from', () => {
+  const t = catalogues.en.improvements;
+  const known = { installed: true, languages: [], pull: null, size_bytes: null, context_length: null };
+  const named = (name: string) =>
+    ({
+      ...known,
+      name,
+      title: name,
+      licence: null,
+      least_memory_bytes: null,
+      fits: null,
+    }) as unknown as ModelInfo;
+  models.list = [named('m'), named('m+poet'), named('m+i7'), named('m+start')];
+  models.adapters = [
+    { name: 'm+poet', model: 'm', folder: 'poet', users: 0 },
+    { name: 'm+i7', model: 'm', folder: 'i7', users: 0 },
+    { name: 'm+start', model: 'm', folder: null, users: 0 },
+  ];
+  const learned = { id: 'i7', model: 'm', method: 'kto', created_at: 0, gate: [] } as unknown as Improvement;
+  const promotion = { model: 'm', improvement: 'i7', method: 'kto', since: 0, earlier: [] };
+  improving.known = { running: null, improvements: [learned], promotions: [promotion] };
+  const date = formatDate(0, 'en');
+  const origins = models.list.map((model) => {
+    show(ModelCard, { model });
+    return [...target.querySelectorAll('.origin')].at(-1)?.textContent?.trim();
+  });
+  expect(origins).toEqual([
+    t.modelOrigin(t.answeringSince('i7', 'KTO', date)),
+    `${t.adapterOf('m')} · ${t.adapterFolder('poet')}`,
+    `${t.adapterOf('m')} · ${t.learned('i7', 'KTO', date)}`,
+    `${t.adapterOf('m')} · ${t.adapterStart}`,
+  ]);
+  // An adapter is unloaded, not deleted like a downloaded model.
+  expect(target.querySelectorAll(`[aria-label^="${catalogues.en.models.remove}"]`)).toHaveLength(1);
+  improving.known = null;
+  models.list = [];
 });
 
 describe('two answers', () => {

@@ -30,6 +30,8 @@ export const feedback = {
   },
   comment: 'Comment',
   commentPlaceholder: 'Anything else about this answer',
+  commentTooLong: (used: string, total: string) =>
+    `The comment has ${used} characters; at most ${total} can be kept.`,
   correct: 'Write what it should have said',
   correctionLabel: 'This is what it should have said',
   correctionHint: 'Change the text until it is the answer that you wanted. The answer itself stays as it is.',
@@ -200,8 +202,7 @@ export const improvements = {
   failed: 'not passed',
   notMeasured: 'not measured',
   error: (reason: string) => `It failed: ${reason}`,
-  adapters: 'Adapters',
-  adapterOf: (model: string) => `for ${isolated(model)}`,
+  adapterOf: (model: string) => `Adapter for ${isolated(model)}`,
   adapterFolder: (folder: string) => `from the folder ${isolated(folder)}`,
   adapterStart: 'named when the server started',
   learned: (improvement: string, method: string, date: string) =>

@@ -1,7 +1,7 @@
 // The models: those available, those on this machine, and the progress of downloads.
 import type { ApiClient } from '../api/client';
 import { ApiError, isAbort } from '../api/errors';
-import type { ModelInfo, PullEvent } from '../api/types';
+import type { AdapterInfo, ModelInfo, PullEvent } from '../api/types';
 import { locales, type Locale } from '../i18n/i18n.svelte';
 import { backoff, sleep } from '../util/time';
 
@@ -39,6 +39,8 @@ export function smallestFor(models: readonly ModelInfo[], language: string): Mod
 export class Models {
   list: ModelInfo[] = $state([]);
   loaded = $state(false);
+  /** Those of the models that are a model with an adapter, and where the adapter is from. */
+  adapters: AdapterInfo[] = $state.raw([]);
   readonly #api: ApiClient;
   readonly #onFinished: (model: ModelInfo, event: PullEvent) => void;
   #watching: AbortController | null = null;
@@ -75,6 +77,14 @@ export class Models {
     this.list = await this.#api.models();
     this.loaded = true;
     if (this.list.some((model) => model.pull?.state === 'running')) this.watch();
+  }
+
+  async refreshAdapters(): Promise<void> {
+    this.adapters = (await this.#api.adapters()).served;
+  }
+
+  adapterOf(model: ModelInfo): AdapterInfo | undefined {
+    return this.adapters.find(({ name }) => name === model.name);
   }
 
   async pull(name: string): Promise<void> {

@@ -293,6 +293,22 @@ describe('two answers', () => {
     expect(chat.path).toHaveLength(2);
   });
 
+  test('are over when another window chose between them, and open over a reload until then', async () => {
+    const { chat, ended } = setUp();
+    await chat.ask('What is tin?', true);
+    await ended();
+    await chat.reload();
+    const [left, right] = chat.pair!;
+    await client().choose(right.id, [left.id]);
+    await chat.reload();
+    expect(chat.pair).toBeNull();
+    expect(chat.choices).toMatchObject([{ chosen: right.id, rejected: [left.id] }]);
+    // Looked at again, they stay until the reader leaves them.
+    chat.lookAtBoth(left, right);
+    await chat.reload();
+    expect(chat.pair).not.toBeNull();
+  });
+
   test('are left by another question', async () => {
     const { chat, ended } = setUp();
     await chat.ask('What is tin?', true);

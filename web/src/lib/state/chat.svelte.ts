@@ -283,6 +283,12 @@ export class Chat {
     if (this.id !== null) keepPair(this.id, pair);
   }
 
+  #isChosen(pair: Pair): boolean {
+    return this.choices.some(
+      ({ chosen, rejected }) => pair.includes(chosen) && rejected.some((id) => pair.includes(id)),
+    );
+  }
+
   /** The choices but those between these two. */
   #without(pair: Pair): Choice[] {
     const isOther = (chosen: Id, rejected: Id) => !pair.includes(chosen) || !pair.includes(rejected);
@@ -292,10 +298,12 @@ export class Chat {
   }
 
   #takeChoices(choices: Choice[], reading: number): void {
+    const open = this.#pair !== null && !this.#isChosen(this.#pair);
     if (this.#chose < reading) this.choices = choices;
+    // Chosen in another window.
+    if (open && this.#pair && this.#isChosen(this.#pair)) this.#show(null);
     const kept = this.id === null || this.#pair !== null ? null : keptPair(this.id);
-    if (kept?.every((id) => this.messages[id]) && this.#without(kept).length === this.choices.length)
-      this.#pair = kept;
+    if (kept?.every((id) => this.messages[id]) && !this.#isChosen(kept)) this.#pair = kept;
   }
 
   #take(conversation: Conversation, messages: Message[], reading: number): void {

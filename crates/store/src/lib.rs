@@ -1,4 +1,4 @@
-//! Conversations, messages, full-text search and API keys, kept in one SQLite file.
+//! Conversations, messages, full-text search, feedback of answers, consent and API keys, kept in one SQLite file.
 //!
 //! Promises: a call about conversations reaches those of the owner that it names and no others; what a call acknowledged is there after `kill -9`; a conversation is a tree in which nothing is overwritten;
 //! a file that is damaged, foreign or newer is refused by name and left as it was.

@@ -48,6 +48,17 @@ const promotion = object({
   improvement: orNull(text),
   method: orNull(text),
   since: orNull(count),
+  promoted: orNull(
+    object({
+      id: text,
+      kind: text,
+      since: count,
+      method: orNull(text),
+      data: orNull(text),
+      gate: orNull(text),
+      improvement: orNull(text),
+    }),
+  ),
   earlier: list(text),
 });
 const figure = orNull({ type: 'number' });
@@ -60,6 +71,7 @@ const criterion = object({
   limit: figure,
   examples: count,
   passed: orNull(flag),
+  note: orNull(text),
 });
 const improvement = object({
   id: text,
@@ -67,7 +79,7 @@ const improvement = object({
   method: word('dpo', 'kto', 'sft'),
   created_at: count,
   finished_at: orNull(count),
-  state: word('running', 'failed', 'refused', 'passed'),
+  state: word('running', 'interrupted', 'failed', 'refused', 'passed'),
   error: orNull(text),
   promoted: flag,
   data: object({

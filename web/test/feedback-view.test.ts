@@ -199,7 +199,8 @@ test('a model says which improvement answers for it, and an adapter where it is 
     { name: 'm+start', model: 'm', folder: null, users: 0 },
   ];
   const learned = { id: 'i7', model: 'm', method: 'kto', created_at: 0, gate: [] } as unknown as Improvement;
-  const promotion = { model: 'm', improvement: 'i7', method: 'kto', since: 0, earlier: [] };
+  const promoted = { kind: 'adapter', since: 0, data: null, gate: null };
+  const promotion = { model: 'm', improvement: 'i7', method: 'kto', since: 0, promoted, earlier: [] };
   improving.known = { running: null, improvements: [learned], promotions: [promotion] };
   const date = formatDate(0, 'en');
   const origins = models.list.map((model) => {
@@ -285,9 +286,9 @@ test('the gate shows each criterion with its figures, and what was not measured'
       left_out: [{ reason: 'no consent', count: 9 }],
     },
     gate: [
-      { name: 'win_rate', value: 0.412, base: null, lower: 0.3, upper: 0.52, limit: 0.5, examples: 40, passed: false },
-      { name: 'perplexity_en', value: 21.123, base: 20.9, lower: null, upper: null, limit: 21.5, examples: 64, passed: true },
-      { name: 'perplexity_zh', value: null, ...nothing, passed: null },
+      { name: 'win_rate', value: 0.412, base: null, lower: 0.3, upper: 0.52, limit: 0.5, examples: 40, passed: false, note: 'there are no held-out questions' },
+      { name: 'perplexity_en', value: 21.123, base: 20.9, lower: null, upper: null, limit: 21.5, examples: 64, passed: true, note: null },
+      { name: 'perplexity_zh', value: null, ...nothing, passed: null, note: null },
     ],
   }; // prettier-ignore
   show(ImprovementCard, { improvement });
@@ -295,12 +296,13 @@ test('the gate shows each criterion with its figures, and what was not measured'
     [...row.children].map((cell) => cell.textContent?.trim()),
   );
   expect(rows).toEqual([
-    [t.criteria.win_rate, '41.2%', '–', '30% – 52%', '50%', '40', t.failed],
-    [t.criteria.perplexity_en, '21.123', '20.9', '–', '21.5', '64', t.passed],
+    [t.criteria.win_rate, '41.2%', '–', '30% – 52%', '> 50%', '40', t.failed],
+    [t.criteria.perplexity_en, '21.123', '20.9', '–', '< 21.5', '64', t.passed],
     [t.criteria.perplexity_zh, '–', '–', '–', '–', '0', t.notMeasured],
   ]);
   expect(target.textContent).toContain(t.states.refused);
   expect(target.textContent).toContain(t.leftOutCount('9', 'no consent'));
+  expect(target.querySelector('.notes')?.textContent).toContain('there are no held-out questions');
   // What did not pass cannot be promoted.
   expect([...target.querySelectorAll('button')]).toEqual([]);
 });

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { ApiError } from '$lib/api/errors';
 import { catalogues, i18n, locales } from '$lib/i18n/i18n.svelte';
+import { recorded, records } from '$lib/i18n/zh-records';
 import { explain } from '$lib/problems';
 import { exampleLanguage } from '$lib/state/models.svelte';
 import type { ModelInfo } from '$lib/api/types';
@@ -82,4 +83,19 @@ test('titles are one line that turns nothing around it', () => {
   expect(oneLine('a\u202eb\u0000c\nd\ud800')).toBe('a b c d\ufffd');
   expect(oneLine(' عنوان\u200f \u200dx ')).toBe('عنوان\u200f \u200dx');
   expect(isolated('\u2069x\u2068')).toBe('\u2068x\u2069');
+});
+
+test('what the record of an improvement says in English is Chinese on a Chinese page', () => {
+  expect(recorded("another model's answers")).toBe('是其他模型的回答');
+  expect(recorded("more than one person's share: the newest 200 of `key 1` count")).toBe(
+    '超过一个人的份额：key 1 只计最新的 200 条',
+  );
+  const judged = 'the judge agrees with 0.61 (0.5 to 0.7) of 40 judgements that it did not see';
+  expect(recorded(judged)).toContain('一致率为 0.61（0.5 至 0.7）');
+  expect(recorded(`${judged}: too little to decide anything`)).toContain('不足以作判断');
+  for (const [english, chinese] of Object.entries(records)) {
+    const parts = (text: string) => [...text.matchAll(/\{\w+\}/g)].map(([part]) => part).sort();
+    expect(parts(chinese), english).toEqual(parts(english));
+  }
+  expect(recorded('something new')).toBe('something new');
 });

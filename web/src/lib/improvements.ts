@@ -1,14 +1,16 @@
-// What answers under a model's name, and where an adapter is from, in the page's language.
-import type { AdapterInfo, Promotion } from './api/types';
+// Improvements in the page's language: what answers under a model's name, where an adapter is from, and the figures of a gate.
+import type { AdapterInfo, Criterion, Promotion } from './api/types';
 import { improving, models } from './app.svelte';
 import { i18n } from './i18n/i18n.svelte';
-import { formatDate } from './util/format';
+import { formatDate, formatNumber, formatPercent } from './util/format';
 
-export function whatAnswers({ improvement, method, since }: Promotion): string {
-  const { itself, answeringSince, learnedBy } = i18n.t.improvements;
-  if (improvement === null) return itself;
-  if (method === null || since === null) return learnedBy(improvement);
-  return answeringSince(improvement, method.toUpperCase(), formatDate(since, i18n.tag));
+export function whatAnswers({ promoted, improvement, method }: Promotion): string {
+  const { itself, answeringSince, elsewhere } = i18n.t.improvements;
+  if (promoted === null) return itself;
+  const since = formatDate(promoted.since, i18n.tag);
+  return improvement === null
+    ? elsewhere(since)
+    : answeringSince(improvement, method?.toUpperCase() ?? '', since);
 }
 
 /** An improvement, a folder, or the server's start. */
@@ -21,4 +23,30 @@ export function whereFrom({ name, model, folder }: AdapterInfo): string {
       ? adapterStart
       : adapterFolder(folder);
   return `${adapterOf(models.find(model)?.title ?? model)} · ${origin}`;
+}
+
+const SHARES = ['preference_accuracy', 'win_rate'];
+/** Where the measured value itself, or the lower end of its interval, has to lie; the rest must reach the limit. */
+const SIGNS: Partial<Record<string, string>> = {
+  preference_accuracy: '>',
+  win_rate: '>',
+  perplexity_en: '<',
+  perplexity_zh: '<',
+};
+
+/** A figure of one criterion; a dash where there is none. */
+export function figure({ name }: Criterion, value: number | null): string {
+  if (value === null) return '–';
+  return SHARES.includes(name) ? formatPercent(value, i18n.tag) : formatNumber(value, i18n.tag, 3);
+}
+
+export function interval(criterion: Criterion): string {
+  const { lower, upper } = criterion;
+  if (lower === null && upper === null) return '–';
+  return `${figure(criterion, lower)} – ${figure(criterion, upper)}`;
+}
+
+export function limit(criterion: Criterion): string {
+  if (criterion.limit === null) return '–';
+  return `${SIGNS[criterion.name] ?? '≥'} ${figure(criterion, criterion.limit)}`;
 }

@@ -74,6 +74,8 @@ export interface Criterion {
   limit: number | null;
   examples: number;
   passed: boolean | null;
+  /** What a reader should know of it, in English. */
+  note: string | null;
 }
 
 export interface ImprovementData {
@@ -93,7 +95,7 @@ export interface Improvement {
   method: ImprovementMethod;
   created_at: number;
   finished_at: number | null;
-  state: 'running' | 'failed' | 'refused' | 'passed';
+  state: 'running' | 'interrupted' | 'failed' | 'refused' | 'passed';
   error: string | null;
   /** Whether it answers now. */
   promoted: boolean;
@@ -116,6 +118,8 @@ export interface Promotion {
   improvement: string | null;
   method: string | null;
   since: number | null;
+  /** What answers; null for the model's own weights. Those from elsewhere come from no improvement. */
+  promoted: { kind: string; since: number; data: string | null; gate: string | null } | null;
   earlier: string[];
 }
 

@@ -154,13 +154,11 @@ export const improvements = {
   itself: 'the model itself',
   answeringSince: (improvement: string, method: string, date: string) =>
     `improvement ${isolated(improvement)}, ${method}, since ${date}`,
-  learnedBy: (improvement: string) => `improvement ${isolated(improvement)}`,
+  elsewhere: (date: string) => `weights from elsewhere, since ${date}`,
   rollBack: 'Roll back',
   rollBackOf: (model: string) => `Roll back ${isolated(model)}`,
-  rolledBack: (model: string, improvement: string | null) =>
-    improvement === null
-      ? `${isolated(model)} answers without an improvement from the next question on`
-      : `${isolated(model)} answers with improvement ${isolated(improvement)} from the next question on`,
+  rolledBack: (model: string, what: string) =>
+    `${isolated(model)} answers from the next question on with: ${what}`,
   promote: 'Promote',
   promoteOf: (improvement: string) => `Promote improvement ${isolated(improvement)}`,
   promoted: (model: string, improvement: string) =>
@@ -169,6 +167,7 @@ export const improvements = {
   none: 'There is none yet.',
   states: {
     running: 'Running',
+    interrupted: 'Interrupted: it goes on when the same is asked for again',
     failed: 'Failed',
     refused: 'Did not pass the gate',
     passed: 'Passed the gate',
@@ -180,7 +179,7 @@ export const improvements = {
   split: (train: string, heldOut: string) => `${train} to learn from, ${heldOut} held out`,
   leftOut: 'Left out',
   leftOutCount: (count: string, reason: string) => `${count}: ${reason}`,
-  gate: 'Gate',
+  gate: (id: string) => `Gate of improvement ${isolated(id)}`,
   columns: {
     criterion: 'Criterion',
     value: 'Measured',
@@ -193,11 +192,14 @@ export const improvements = {
   criteria: {
     preference_accuracy: 'Agrees with held-out choices',
     win_rate: 'Wins against the model before',
-    liked_answers: 'Answers that were liked',
+    liked_answers: 'Liked answers: change of log-probability per token',
     perplexity_en: 'Perplexity of neutral English text',
     perplexity_zh: 'Perplexity of neutral Chinese text',
-    speed: 'Speed',
+    speed: 'Speed, tokens per second',
   },
+  colon: ': ',
+  /** What the record of an improvement says, in the server's English. */
+  recorded: (words: string) => words,
   passed: 'passed',
   failed: 'not passed',
   notMeasured: 'not measured',

@@ -378,6 +378,7 @@ export const en = {
     memory_in_use: 'Other models’ answers are using the memory. Try again in a few seconds.',
     model_in_use: 'This model is answering at the moment. Try again when it has finished.',
     not_found: 'This is not there any more.',
+    improvement_not_found: 'This improvement is not there any more.',
     conflict: 'This cannot be done at the moment: something else is under way.',
     store_failed: 'The server could not read or save chats: its disk may be full. Its log says more.',
     internal_error: 'The server made a mistake. Its log says more.',

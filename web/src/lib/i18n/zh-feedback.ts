@@ -1,5 +1,6 @@
 // 关于反馈与改进的中文文字。
 import { isolated } from '../util/text';
+import { recorded } from './zh-records';
 import type { Messages } from './en';
 
 export const feedback: Messages['feedback'] = {
@@ -147,13 +148,10 @@ export const improvements: Messages['improvements'] = {
   answering: '现在由谁回答',
   itself: '模型本身',
   answeringSince: (improvement, method, date) => `改进 ${isolated(improvement)}，${method}，自 ${date} 起`,
-  learnedBy: (improvement) => `改进 ${isolated(improvement)}`,
+  elsewhere: (date) => `来自别处的权重，自 ${date} 起`,
   rollBack: '回退',
   rollBackOf: (model) => `回退 ${isolated(model)}`,
-  rolledBack: (model, improvement) =>
-    improvement === null
-      ? `从下一个问题起，${isolated(model)} 不带改进作答`
-      : `从下一个问题起，${isolated(model)} 用改进 ${isolated(improvement)} 作答`,
+  rolledBack: (model, what) => `从下一个问题起，${isolated(model)} 作答用的是：${what}`,
   promote: '上线',
   promoteOf: (improvement) => `上线改进 ${isolated(improvement)}`,
   promoted: (model, improvement) => `从下一个问题起，${isolated(model)} 用改进 ${isolated(improvement)} 作答`,
@@ -161,6 +159,7 @@ export const improvements: Messages['improvements'] = {
   none: '还没有。',
   states: {
     running: '进行中',
+    interrupted: '已中断：再次要求同样的改进时会继续',
     failed: '失败',
     refused: '未通过检验',
     passed: '已通过检验',
@@ -172,7 +171,7 @@ export const improvements: Messages['improvements'] = {
   split: (train, heldOut) => `${train} 条用于学习，${heldOut} 条留作检验`,
   leftOut: '未采用',
   leftOutCount: (count, reason) => `${count}：${reason}`,
-  gate: '检验',
+  gate: (id) => `改进 ${isolated(id)} 的检验`,
   columns: {
     criterion: '标准',
     value: '测得',
@@ -185,11 +184,13 @@ export const improvements: Messages['improvements'] = {
   criteria: {
     preference_accuracy: '与留出的选择一致',
     win_rate: '胜过之前的模型',
-    liked_answers: '曾受好评的回答',
+    liked_answers: '曾受好评的回答：每个词元对数概率的变化',
     perplexity_en: '中性英文的困惑度',
     perplexity_zh: '中性中文的困惑度',
-    speed: '速度',
+    speed: '速度（词元/秒）',
   },
+  colon: '：',
+  recorded,
   passed: '通过',
   failed: '未通过',
   notMeasured: '未测',

@@ -344,6 +344,7 @@ export const zh: Messages = {
     memory_in_use: '其他模型的回答正占用内存，请过几秒再试。',
     model_in_use: '这个模型正在回答，请等它答完再试。',
     not_found: '它已经不在了。',
+    improvement_not_found: '这个改进已经不在了。',
     conflict: '现在做不了：另一项操作正在进行。',
     store_failed: '服务器无法读取或保存对话，磁盘可能已满。详情见服务器日志。',
     internal_error: '服务器出错了，详情见服务器日志。',

@@ -1,0 +1,51 @@
+// 改进的记录由服务器用英文写成；这里是它们的中文。没有列出的句子照原样显示。
+
+/** 英文句子中的 {…} 是会变的部分，在中文里按同样的名字填回。 */
+export const records: Record<string, string> = {
+  'whoever judged does not allow that models learn from it': '评价的人不同意用于训练',
+  "another model's answers": '是其他模型的回答',
+  'the answer that is liked breaks off': '受好评的回答没有写完',
+  'no question before the answer': '回答前没有问题',
+  'nothing that {method} learns from': '{method} 学不了这类评价',
+  'the same person judged the same both ways': '同一个人对同样的内容给出相反的评价',
+  'the same judgement twice': '重复的评价',
+  "more than one person's share: the newest {limit} of `{owner}` count":
+    '超过一个人的份额：{owner} 只计最新的 {limit} 条',
+  'of the candidate: whether it prefers the chosen answer more than what answers now does; of what answers now: whether it finds the chosen answer more probable for each token':
+    '改进后：是否比现在作答的模型更偏向被选中的回答；现在作答的模型：是否认为被选中的回答每个词元的概率更高',
+  'how often a liked answer became more probable than a disliked one, each against what answers now':
+    '与现在作答的模型相比，受好评的回答比受差评的回答概率升得更多的比例',
+  'the share of good answers that became more probable than they are for what answers now':
+    '与现在作答的模型相比，概率升高的好回答的比例',
+  'a judge learns from pairs, and there are none': '评判模型要从成对的回答中学习，而这里没有',
+  'there are too few held-out pairs for a judge to learn from': '留出的成对回答太少，评判模型学不了',
+  'there are no pairs to test the judge on': '没有成对的回答可用来检验评判模型',
+  'the judge agrees with {share} ({lower} to {upper}) of {count} judgements that it did not see':
+    '评判模型与它没见过的 {count} 个评价的一致率为 {share}（{lower} 至 {upper}）',
+  'the judge agrees with {share} ({lower} to {upper}) of {count} judgements that it did not see: too little to decide anything':
+    '评判模型与它没见过的 {count} 个评价的一致率只有 {share}（{lower} 至 {upper}），不足以作判断',
+  'there are no held-out questions': '没有留出的问题',
+  "nothing held out fits into the model's context": '留出的内容都放不进模型的上下文',
+};
+
+const patterns = Object.entries(records).map(([english, chinese]) => {
+  const names = [...english.matchAll(/\{(\w+)\}/g)].map(([, name]) => name ?? '');
+  const source = english
+    .split(/\{\w+\}/)
+    .map((part) => part.replace(/[.*+?^${}()|[\]\\]/g, '\\$&'))
+    .join('(.+?)');
+  return { pattern: new RegExp(`^${source}$`), names, chinese };
+});
+
+/** 服务器的一句英文，用中文说。 */
+export function recorded(words: string): string {
+  for (const { pattern, names, chinese } of patterns) {
+    const match = pattern.exec(words);
+    if (!match) continue;
+    return names.reduce(
+      (text, name, index) => text.replace(`{${name}}`, () => match[index + 1] ?? ''),
+      chinese,
+    );
+  }
+  return words;
+}

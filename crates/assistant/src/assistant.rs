@@ -125,6 +125,13 @@ impl Assistant {
         Assistant { model: Arc::clone(&self.model), info, adapter: Some(adapter), leases }
     }
 
+    /// The same under another name.
+    pub(crate) fn named(&self, name: &str) -> Assistant {
+        let Assistant { model, info, adapter, leases } = self;
+        let info = AssistantInfo { name: name.to_owned(), ..info.clone() };
+        Assistant { model: Arc::clone(model), info, adapter: adapter.clone(), leases: leases.clone() }
+    }
+
     /// Answers a conversation.
     ///
     /// # Errors

@@ -34,7 +34,8 @@ pub use request::{
     ToolChoice,
 };
 pub use served::{
-    AdapterSpec, ModelSpec, ModelState, ObserverOfModel, ServeOptions, ServedModelInfo, ServedModels,
+    AdapterSpec, ModelSpec, ModelState, ObserverOfModel, PromotedWeights, ServeOptions, ServedModelInfo,
+    ServedModels,
 };
 pub use zhenjin_conversation::{
     Message, REQUEST_VARIABLES, Role, ThinkingSupport, ThinkingWish, Tool, ToolCall, takes_tools, thinks,

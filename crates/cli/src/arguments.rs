@@ -152,6 +152,15 @@ pub(crate) enum Command {
     /// What people say of answers in the chat page: counted, written as data for training, erased
     #[command(subcommand, after_help = crate::commands::feedback::EXAMPLES)]
     Feedback(crate::commands::feedback::FeedbackCommand),
+    /// Make a model better by what people judged in the chat, measured before it may answer
+    #[command(after_help = crate::commands::improve::EXAMPLES)]
+    Improve(crate::commands::improve::ImproveArguments),
+    /// Let trained weights answer under a model's name, also in a server that is running
+    #[command(after_help = crate::commands::promote::PROMOTE_EXAMPLES)]
+    Promote(crate::commands::promote::PromoteArguments),
+    /// Take a promotion back: what answered before answers again
+    #[command(after_help = "Examples:\n  zhenjin rollback smollm2:135m")]
+    Rollback(crate::commands::promote::RollbackArguments),
     /// Keys for clients of a server that others can reach
     #[command(
         subcommand,

@@ -22,6 +22,20 @@ impl Home {
         Ok(Self { root })
     }
 
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// What was promoted to answer under models' names.
+    pub(crate) fn promoted(&self) -> PathBuf {
+        self.root.join("promoted")
+    }
+
+    /// The records of improvements.
+    pub(crate) fn improvements(&self) -> PathBuf {
+        self.root.join("improvements")
+    }
+
     pub(crate) fn models(&self) -> PathBuf {
         self.root.join("models")
     }

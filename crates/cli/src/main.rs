@@ -99,6 +99,9 @@ fn run(arguments: Arguments) -> Result<()> {
         Command::Data(command) => commands::data::run(&home()?, &command),
         Command::Generate(command) => commands::generate::run(&command),
         Command::Feedback(command) => wait_for(commands::feedback::run(&home()?, command)),
+        Command::Improve(command) => wait_for(commands::improve::run(&home()?, command)),
+        Command::Promote(command) => commands::promote::promote(&home()?, &command),
+        Command::Rollback(command) => commands::promote::roll_back(&home()?, &command),
         Command::Key(command) => wait_for(commands::key::run(&home()?, command)),
         Command::Completions { shell } => {
             commands::manual::completions(shell);

@@ -33,7 +33,7 @@ mod stream_limit;
 mod unread;
 
 pub use app::{openapi_document, router};
-pub use chat::Library;
+pub use chat::{ImproveCommand, Library, apply_promotions};
 pub use errors::{ApiError, ErrorBody, ErrorObject};
 pub use metrics::Metrics;
 pub use openai::reference::field_reference;

@@ -95,6 +95,7 @@ impl Server {
         let upkeep =
             tokio::spawn(crate::operations::keep_up(state.metrics.clone(), Arc::clone(&state.models)));
         let purging = tokio::spawn(crate::chat::keep_up(state.store.clone()));
+        let promotions = tokio::spawn(crate::chat::follow_promotions(Arc::clone(&state.menu)));
         let mut stop = pin!(stop);
         loop {
             let accepted = tokio::select! {
@@ -115,6 +116,7 @@ impl Server {
         state.shutdown.drain();
         end_connections(connections, &state).await;
         upkeep.abort();
+        promotions.abort();
         purging.abort();
     }
 }
@@ -185,5 +187,6 @@ async fn end_connections(mut connections: JoinSet<()>, state: &AppState) {
 async fn all_ended(connections: &mut JoinSet<()>, state: &AppState) {
     while connections.join_next().await.is_some() {}
     state.menu.cancel_pulls();
+    state.menu.improvement.stop(None);
     state.answers.all_saved().await;
 }

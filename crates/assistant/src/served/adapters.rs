@@ -1,18 +1,19 @@
 //! The adapters served beside their base models, each under the name `MODEL+ADAPTER`: loaded whole, replaced and unloaded while
 //! answers run. An answer keeps the adapter that it began with.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 
 use zhenjin_model::{Adapter, AdapterValues, ModelError, ModelFile};
-use zhenjin_tensor::ThreadTeam;
 
-use super::{ModelState, ServeOptions, ServedModelInfo, ServedModels, State};
+use super::{ModelState, ServedModelInfo, ServedModels, Shared, State};
 use crate::error::AssistantError;
 use crate::lease::{Lease, Leases};
 
 /// What stands between a model's name and its adapter's.
 const SEPARATOR: char = '+';
+/// The name that no adapter may have: `MODEL+base` is the model alone, whatever is promoted.
+pub(super) const BASE: &str = "base";
 /// The longest name of an adapter, in characters.
 const NAME_LIMIT: usize = 64;
 
@@ -36,6 +37,10 @@ impl AdapterSpec {
     fn check_name(&self) -> Result<(), AssistantError> {
         let allowed = |character: char| character.is_alphanumeric() || matches!(character, '-' | '_' | '.');
         let length = self.name.chars().count();
+        if self.name == BASE {
+            let reason = format!("`{BASE}` is no name for an adapter: it means the model without one");
+            return Err(AssistantError::invalid("adapter", reason));
+        }
         if (1..=NAME_LIMIT).contains(&length) && self.name.chars().all(allowed) {
             return Ok(());
         }
@@ -58,13 +63,16 @@ pub(super) struct AdapterEntry {
 #[derive(Default)]
 pub(super) struct Adapters {
     entries: Vec<AdapterEntry>,
+    /// Those that answer under their models' own names; `spec.name` is the promotion's.
+    promoted: Vec<AdapterEntry>,
     departed: Vec<Weak<Adapter>>,
 }
 
 impl Adapters {
     /// The model and the adapter that requests mean by `name`, with a use of the adapter.
     pub(super) fn find(&self, name: &str) -> Option<(String, Arc<Adapter>, Lease)> {
-        let entry = self.entries.iter().find(|entry| entry.spec.served_name() == name)?;
+        let named = self.entries.iter().find(|entry| entry.spec.served_name() == name);
+        let entry = named.or_else(|| self.promoted.iter().find(|entry| entry.spec.model == name))?;
         Some((entry.spec.model.clone(), Arc::clone(&entry.adapter), entry.leases.lease()))
     }
 
@@ -76,7 +84,7 @@ impl Adapters {
     pub(super) fn bytes(&mut self) -> u64 {
         self.departed.retain(|adapter| adapter.strong_count() > 0);
         let departed = self.departed.iter().filter_map(Weak::upgrade);
-        let served = self.entries.iter().map(|entry| Arc::clone(&entry.adapter));
+        let served = self.entries.iter().chain(&self.promoted).map(|entry| Arc::clone(&entry.adapter));
         served.chain(departed).map(|adapter| adapter.bytes() as u64).sum()
     }
 
@@ -89,12 +97,36 @@ impl Adapters {
         self.entries.len() < before
     }
 
+    /// Lets `adapter` answer under its model's own name in the place of the one that does; `None`: none does.
+    pub(super) fn promote(&mut self, model: &str, adapter: Option<(AdapterSpec, Arc<Adapter>)>) {
+        for entry in self.promoted.extract_if(.., |entry| entry.spec.model == model) {
+            self.departed.push(Arc::downgrade(&entry.adapter));
+        }
+        self.promoted.extend(adapter.map(|(spec, adapter)| AdapterEntry {
+            spec,
+            adapter,
+            leases: Leases::default(),
+        }));
+    }
+
+    /// Whether an adapter answers under the model's own name.
+    pub(super) fn has_promoted(&self, model: &str) -> bool {
+        self.promoted.iter().any(|entry| entry.spec.model == model)
+    }
+
+    /// The names of a model's adapters.
+    pub(super) fn names_of(&self, model: &str) -> Vec<String> {
+        let of_model = self.entries.iter().filter(|entry| entry.spec.model == model);
+        of_model.map(|entry| entry.spec.served_name()).collect()
+    }
+
     /// The adapters of the model that `base` describes, as models of their own.
     pub(super) fn of_model(&self, base: &ServedModelInfo) -> Vec<ServedModelInfo> {
         let info = |entry: &AdapterEntry| ServedModelInfo {
             name: entry.spec.served_name(),
             path: entry.spec.path.clone(),
             base: Some(base.name.clone()),
+            promoted: None,
             users: entry.leases.count(),
             memory_bytes: (base.state == ModelState::Loaded).then(|| entry.adapter.bytes() as u64),
             ..base.clone()
@@ -126,20 +158,9 @@ impl ServedModels {
             }
             entry.spec.clone()
         };
-        let failed = |reason: String| AssistantError::Load { name: spec.served_name(), reason };
-        let config = |error: ModelError| failed(error.to_string());
-        let file = ModelFile::open(&base.path).map_err(config)?;
-        let adapter = read(&spec, &file, &shared.options, &shared.team).map_err(failed)?;
+        let adapter = shared.read_adapter(&spec, &base.path)?;
         let mut state = shared.lock();
-        let available = state.available(shared.options.memory_bytes);
-        if adapter.bytes() as u64 > available {
-            let reason = format!(
-                "it takes {} bytes of memory, but of the limit of {} bytes only {available} are left",
-                adapter.bytes(),
-                shared.options.memory_bytes
-            );
-            return Err(failed(reason));
-        }
+        state.check_room(&spec, &adapter, shared.options.memory_bytes)?;
         if !state.entries.iter().any(|entry| entry.spec == base) {
             return Err(AssistantError::UnknownModel { name: spec.model, known: state.names() });
         }
@@ -174,17 +195,50 @@ impl ServedModels {
 impl State {
     /// Everything that requests can name.
     pub(super) fn names(&self) -> Vec<String> {
-        self.entries.iter().map(|entry| entry.spec.name.clone()).chain(self.adapters.names()).collect()
+        let models = self.entries.iter().map(|entry| entry.spec.name.clone());
+        let alone = self.entries.iter().filter(|entry| self.adapters.has_promoted(&entry.spec.name));
+        models.chain(alone.map(|entry| base_name(&entry.spec.name))).chain(self.adapters.names()).collect()
+    }
+
+    /// Refuses an adapter for which the limit leaves no memory.
+    pub(super) fn check_room(
+        &mut self,
+        spec: &AdapterSpec,
+        adapter: &Adapter,
+        limit: u64,
+    ) -> Result<(), AssistantError> {
+        let available = self.available(limit);
+        if adapter.bytes() as u64 <= available {
+            return Ok(());
+        }
+        let reason = format!(
+            "it takes {} bytes of memory, but of the limit of {limit} bytes only {available} are left",
+            adapter.bytes()
+        );
+        Err(AssistantError::Load { name: spec.served_name(), reason })
     }
 }
 
-/// The adapter, packed for the model's kernels.
-fn read(
-    spec: &AdapterSpec,
-    base: &ModelFile,
-    options: &ServeOptions,
-    team: &ThreadTeam,
-) -> Result<Adapter, String> {
-    let values = AdapterValues::open(&spec.path, base.config()).map_err(|error| error.to_string())?;
-    values.pack(options.compute.simd, team).map_err(|error| error.to_string())
+impl Shared {
+    /// The adapter of `spec` to the model at `base`, packed for its kernels.
+    ///
+    /// # Errors
+    /// [`AssistantError::Load`].
+    pub(super) fn read_adapter(&self, spec: &AdapterSpec, base: &Path) -> Result<Adapter, AssistantError> {
+        let failed =
+            |error: ModelError| AssistantError::Load { name: spec.served_name(), reason: error.to_string() };
+        let file = ModelFile::open(base).map_err(failed)?;
+        let values = AdapterValues::open(&spec.path, file.config()).map_err(failed)?;
+        values.pack(self.options.compute.simd, &self.team).map_err(failed)
+    }
+}
+
+/// The name of a model without what is promoted.
+pub(super) fn base_name(model: &str) -> String {
+    format!("{model}{SEPARATOR}{BASE}")
+}
+
+/// The model that is meant by the name of one without what is promoted.
+pub(super) fn without_base(name: &str) -> Option<&str> {
+    name.strip_suffix(BASE)?.strip_suffix(SEPARATOR)
 }

@@ -47,8 +47,9 @@ impl ServedModels {
 
     /// The model that is computed with under the name: an adapter's names its model as well.
     pub(super) fn model_of(&self, name: &str) -> String {
-        let adapted = self.shared.lock().adapters.find(name);
-        adapted.map_or_else(|| name.to_owned(), |(model, _, _)| model)
+        let state = self.shared.lock();
+        let adapted = state.adapters.find(name);
+        adapted.map_or_else(|| state.model_alone(name), |(model, _, _)| model)
     }
 }
 

@@ -101,6 +101,24 @@ pub(super) fn load(
     Ok(Assistant::new(model))
 }
 
+impl super::Shared {
+    /// Refuses files that could never be loaded here: they cannot be read, or even a short context does not fit into the limit.
+    ///
+    /// # Errors
+    /// [`AssistantError::Load`], [`AssistantError::OutOfMemory`].
+    pub(super) fn check_loadable(&self, name: &str, path: &std::path::Path) -> Result<(), AssistantError> {
+        let failed = |reason: String| AssistantError::Load { name: name.to_owned(), reason };
+        let opened = zhenjin_hub::open(path).map_err(|error| failed(error.to_string()))?;
+        let estimate =
+            self.options.memory_estimate(&opened.file).map_err(|error| failed(error.to_string()))?;
+        let (needed_bytes, limit_bytes) = (estimate.least(), self.options.memory_bytes);
+        if needed_bytes > limit_bytes {
+            return Err(AssistantError::OutOfMemory { name: name.to_owned(), needed_bytes, limit_bytes });
+        }
+        Ok(())
+    }
+}
+
 fn warn_of_short_context(name: &str, context: usize, models_own: usize, options: &ServeOptions) {
     let asked = options.context.unwrap_or(models_own);
     if asked > models_own {

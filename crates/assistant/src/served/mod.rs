@@ -7,6 +7,7 @@ mod adapters;
 mod expiry;
 mod load;
 mod memory;
+mod promoted;
 mod reserve;
 
 use std::path::PathBuf;
@@ -25,6 +26,7 @@ use adapters::Adapters;
 use expiry::Expiry;
 
 pub use adapters::AdapterSpec;
+pub use promoted::PromotedWeights;
 
 /// A model to serve.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,6 +72,8 @@ pub struct ServedModelInfo {
     pub path: PathBuf,
     /// For a model with an adapter: the name of the model alone. `path` and `memory_bytes` are then the adapter's.
     pub base: Option<String>,
+    /// What was promoted to answer under its name, if its own weights do not.
+    pub promoted: Option<String>,
     /// Whether it is in memory.
     pub state: ModelState,
     /// Requests, or other holders, that use it now.
@@ -104,8 +108,26 @@ enum Slot {
     Loaded { assistant: Arc<Assistant>, last_use: u64, expiry: Option<Expiry> },
 }
 
+impl Slot {
+    /// The memory that its model takes until the last answer of it ends.
+    fn departing(&self) -> Option<Departed> {
+        match self {
+            Slot::Loaded { assistant, .. } => Some(Departed {
+                model: Arc::downgrade(&assistant.model),
+                bytes: assistant.info().memory_bytes,
+            }),
+            _ => None,
+        }
+    }
+}
+
 struct Entry {
+    /// The name, and the files whose weights answer.
     spec: ModelSpec,
+    /// The files with which it was added.
+    own_path: PathBuf,
+    /// The promotion that answers; `None`: the model's own weights.
+    promoted: Option<String>,
     slot: Slot,
 }
 
@@ -186,7 +208,7 @@ impl ServedModels {
         let with_adapters = |entry: &Entry| {
             let info = entry.info();
             let adapters = state.adapters.of_model(&info);
-            std::iter::once(info).chain(adapters)
+            std::iter::once(info.clone()).chain(state.without_promoted(info)).chain(adapters)
         };
         state.entries.iter().flat_map(with_adapters).collect()
     }
@@ -200,7 +222,11 @@ impl ServedModels {
     pub async fn get(&self, name: &str) -> Result<Arc<Assistant>, AssistantError> {
         let adapted = self.shared.lock().adapters.find(name);
         match adapted {
-            None => self.get_model(name).await,
+            None => {
+                let model = self.shared.lock().model_alone(name);
+                let assistant = self.get_model(&model).await?;
+                Ok(if model == name { assistant } else { Arc::new(assistant.named(name)) })
+            }
             Some((model, adapter, lease)) => {
                 let assistant = self.get_model(&model).await?;
                 Ok(Arc::new(assistant.with_adapter(name, adapter, lease)))
@@ -239,10 +265,11 @@ impl ServedModels {
     pub fn add(&self, spec: ModelSpec) -> Result<(), AssistantError> {
         let mut state = self.shared.lock();
         match state.entries.iter().find(|entry| entry.spec.name == spec.name) {
-            Some(entry) if entry.spec.path == spec.path => Ok(()),
+            Some(entry) if entry.own_path == spec.path => Ok(()),
             Some(entry) => Err(AssistantError::NameTaken { name: spec.name, path: entry.spec.path.clone() }),
             None => {
-                state.entries.push(Entry { spec, slot: Slot::Idle });
+                let own_path = spec.path.clone();
+                state.entries.push(Entry { spec, own_path, promoted: None, slot: Slot::Idle });
                 Ok(())
             }
         }
@@ -256,11 +283,8 @@ impl ServedModels {
         };
         let entry = state.entries.remove(index);
         state.adapters.remove(|adapter| adapter.model == name);
-        if let Slot::Loaded { assistant, .. } = &entry.slot {
-            let departed =
-                Departed { model: Arc::downgrade(&assistant.model), bytes: assistant.info().memory_bytes };
-            state.departed.push(departed);
-        }
+        state.adapters.promote(name, None);
+        state.departed.extend(entry.slot.departing());
         drop(state);
         tracing::info!(model = name, "no longer served");
         // Dropped outside the lock: this may be the last holder, and an engine's thread takes a moment to
@@ -401,6 +425,7 @@ impl Entry {
             name: self.spec.name.clone(),
             path: self.spec.path.clone(),
             base: None,
+            promoted: self.promoted.clone(),
             state: ModelState::Idle,
             users: 0,
             memory_bytes: None,

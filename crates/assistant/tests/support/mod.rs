@@ -6,6 +6,7 @@
 mod real_model;
 pub(crate) use real_model::real_model;
 
+use std::path::Path;
 use zhenjin_assistant::{
     ChatRequest, FinishReason, Message, ModelSpec, Role, SamplingSettings, ServeOptions, ServedModels,
     TextEvent, TextGeneration, TokenInfo, Usage,
@@ -93,4 +94,35 @@ pub(crate) fn question(text: &str) -> ChatRequest {
     request.options.sampling = SamplingSettings::greedy();
     request.options.max_tokens = Some(64);
     request
+}
+
+/// Hidden size, and width of the queries, of the real model.
+const WIDTH: usize = 576;
+
+/// Writes an adapter of rank 1 to the query projections of the first layers, as `peft` would.
+pub(crate) fn write_adapter(folder: &Path, strength: f32) {
+    std::fs::create_dir_all(folder).unwrap();
+    let settings = r#"{"peft_type": "LORA", "r": 1, "lora_alpha": 1, "target_modules": ["q_proj"]}"#;
+    std::fs::write(folder.join("adapter_config.json"), settings).unwrap();
+    let (mut header, mut data) = (Vec::new(), Vec::<u8>::new());
+    for layer in 0..8 {
+        for (part, shape) in [("lora_A", [1, WIDTH]), ("lora_B", [WIDTH, 1])] {
+            let begin = data.len();
+            for index in 0..WIDTH {
+                let value = strength * ((index * 37 + layer * 11) % 17) as f32 / 17.0;
+                data.extend(value.to_le_bytes());
+            }
+            header.push(format!(
+                r#""base_model.model.model.layers.{layer}.self_attn.q_proj.{part}.weight":{{"dtype":"F32","shape":{shape:?},"data_offsets":[{begin},{}]}}"#,
+                data.len()
+            ));
+        }
+    }
+    let header = format!("{{{}}}", header.join(","));
+    let mut file = (header.len() as u64).to_le_bytes().to_vec();
+    file.extend(header.as_bytes());
+    file.extend(data);
+    // A file is replaced by renaming: the old one may be mapped.
+    std::fs::write(folder.join("new"), file).unwrap();
+    std::fs::rename(folder.join("new"), folder.join("adapter_model.safetensors")).unwrap();
 }

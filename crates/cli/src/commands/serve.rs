@@ -4,12 +4,14 @@ use crate::arguments::ServeArguments;
 use crate::home::Home;
 use crate::machine;
 use crate::memory_size::MemorySize;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use std::ffi::OsString;
+use std::process::Command;
 use std::sync::Arc;
 use zhenjin_assistant::{AdapterSpec, ModelSpec, RepetitionDetection, ServedModels};
 use zhenjin_hub::ModelStore;
-use zhenjin_server::{Library, Metrics, Server, ServerOptions, Services};
+use zhenjin_promotions::{Improvements, Promotions};
+use zhenjin_server::{ImproveCommand, Library, Metrics, Server, ServerOptions, Services};
 use zhenjin_store::Store;
 
 pub(crate) async fn run(home: &Home, arguments: ServeArguments) -> Result<()> {
@@ -40,6 +42,12 @@ pub(crate) async fn run(home: &Home, arguments: ServeArguments) -> Result<()> {
         let name = spec.served_name();
         models.load_adapter(spec).with_context(|| format!("--adapter {name}"))?;
     }
+    let promotions = Promotions::new(home.promoted());
+    if let Some((model, error)) = zhenjin_server::apply_promotions(&models, &promotions)?.into_iter().next() {
+        bail!(
+            "what was promoted for `{model}` cannot be served: {error}; `zhenjin rollback {model}` takes it back"
+        );
+    }
     let store = Store::open(&home.database()).await?;
     let server_options = ServerOptions {
         address: arguments.addr,
@@ -52,6 +60,9 @@ pub(crate) async fn run(home: &Home, arguments: ServeArguments) -> Result<()> {
     let library = Library {
         models: model_store,
         adapters: home.adapters(),
+        promotions,
+        improvements: Improvements::new(home.improvements()),
+        improve: Some(improve_command(home)?),
         pull: machine::pull_options(),
         memory_total: machine::memory()?.total,
     };
@@ -64,6 +75,21 @@ pub(crate) async fn run(home: &Home, arguments: ServeArguments) -> Result<()> {
     store.close().await;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// An improvement is made by this program, behind everything else that the machine does.
+fn improve_command(home: &Home) -> Result<ImproveCommand> {
+    let program = std::env::current_exe().context("finding this program's own file")?;
+    let home = home.root().to_owned();
+    Ok(ImproveCommand::new(move |id, model, method| {
+        let mut command = Command::new(&program);
+        command.arg("--home").arg(&home).args(["improve", "--background", "--id", id]);
+        if let Some(method) = method {
+            command.args(["--method", method]);
+        }
+        command.arg("--").arg(model);
+        command
+    }))
 }
 
 fn specs(store: &ModelStore, names: &[OsString]) -> Result<Vec<ModelSpec>> {

@@ -204,6 +204,30 @@ pub(crate) const ADAPTER: &[&[Field]] = &[&[field(
      from, or else the folder with the adapter's own name.",
 )]];
 
+/// `PUT /api/promotions/{model}`.
+pub(crate) const PROMOTION: &[&[Field]] = &[&[field(
+    "folder",
+    Text { max: FOLDER_CHARACTERS },
+    Required,
+    "The adapter's folder in the server's adapter folder: one name, not a path.",
+)]];
+
+/// `POST /api/improvements`.
+pub(crate) const IMPROVEMENT: &[&[Field]] = &[&[
+    field(
+        "model",
+        Text { max: MODEL_CHARACTERS },
+        Honoured,
+        "The model that is to be improved. Null: the one that answers where nobody names one.",
+    ),
+    field(
+        "method",
+        Kind::OneOf(&["dpo", "kto", "sft"]),
+        Honoured,
+        "How it learns. Null: what the judgements allow, pairs before thumbs before corrected answers.",
+    ),
+]];
+
 /// `POST /api/prosody`.
 pub(crate) const PROSODY: &[&[Field]] = &[&[field(
     "text",
@@ -341,6 +365,16 @@ described_body!(
     ADAPTER
 );
 described_body!(
+    /// The body of [`PROMOTION`].
+    PromotionBody,
+    PROMOTION
+);
+described_body!(
+    /// The body of [`IMPROVEMENT`].
+    ImprovementBody,
+    IMPROVEMENT
+);
+described_body!(
     /// The body of [`PROSODY`].
     ProsodyBody,
     PROSODY
@@ -408,6 +442,8 @@ mod tests {
             CHOICE,
             CONSENT,
             ADAPTER,
+            PROMOTION,
+            IMPROVEMENT,
             PROSODY,
             LOGIN,
         ] {

@@ -34,10 +34,11 @@ use crate::stream_limit::StreamLimit;
 
 pub(crate) use answers::RunningAnswers;
 pub(crate) use extract::ApiQuery;
-pub use models::Library;
+pub(crate) use models::promotions::follow as follow_promotions;
 pub(crate) use models::{
     Begun, Description, KnownModel, ModelMenu, PullJson, PullState, begin_pull, remove_model,
 };
+pub use models::{ImproveCommand, Library, apply_promotions};
 
 const HOUR: Duration = Duration::from_secs(60 * 60);
 
@@ -61,6 +62,11 @@ where
         .routes(routes!(models::follow))
         .routes(routes!(models::adapters::list))
         .routes(routes!(models::adapters::load, models::adapters::unload))
+        .routes(routes!(models::promotions::promote))
+        .routes(routes!(models::promotions::roll_back))
+        .routes(routes!(models::improvements::list, models::improvements::begin))
+        .routes(routes!(models::improvements::stop))
+        .routes(routes!(models::improvements::promote))
         .routes(routes!(conversations::list, conversations::create))
         .routes(routes!(conversations::retrieve, conversations::change, conversations::delete))
         .routes(routes!(conversations::restore))

@@ -26,6 +26,11 @@ const RULES: &[(&str, &[Method], Access)] = &[
     ("/api/models/{name}/pull", &[Method::POST, Method::DELETE], Access::Operator),
     ("/api/adapters/{name}", &[Method::PUT, Method::DELETE], Access::Operator),
     ("/api/feedback/statistics", &[], Access::Operator),
+    ("/api/promotions/{model}", &[Method::PUT], Access::Operator),
+    ("/api/promotions/{model}/rollback", &[Method::POST], Access::Operator),
+    ("/api/improvements", &[], Access::Operator),
+    ("/api/improvements/{id}", &[], Access::Operator),
+    ("/api/improvements/{id}/promote", &[], Access::Operator),
     ("/api/pull", &[Method::POST], Access::Operator),
     ("/api/delete", &[Method::DELETE], Access::Operator),
 ];

@@ -17,6 +17,7 @@ use tempfile::TempDir;
 use tower::ServiceExt;
 use zhenjin_assistant::{ModelSpec, ServeOptions, ServedModels};
 use zhenjin_hub::{ModelStore, PullOptions};
+use zhenjin_promotions::{Improvements, Promotions};
 use zhenjin_server::{AppState, Library, Metrics, ServerOptions, Services, router};
 use zhenjin_store::Store;
 use zhenjin_tensor::ComputeOptions;
@@ -27,7 +28,7 @@ pub use tiny_model::{CONTEXT, VOCABULARY, template_that_ends_with, write_scripte
 pub struct Application {
     pub router: Router,
     pub state: AppState,
-    folder: TempDir,
+    pub folder: TempDir,
 }
 
 /// What came back.
@@ -82,6 +83,9 @@ async fn services_with(folder: &TempDir, write_model: impl FnOnce(&Path)) -> Ser
     let library = Library {
         models: ModelStore::new(folder.path().join("models")),
         adapters: folder.path().join("adapters"),
+        promotions: Promotions::new(folder.path().join("promoted")),
+        improvements: Improvements::new(folder.path().join("improvements")),
+        improve: None,
         pull: PullOptions::default(),
         memory_total: 1 << 30,
     };

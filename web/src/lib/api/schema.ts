@@ -360,6 +360,61 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/improvements": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Lists improvements, the one that is being made, and what answers. */
+        get: operations["list_improvements"];
+        put?: never;
+        /**
+         * Begins an improvement: a program of its own learns from what people judged, and measures whether that made the model better. One
+         *     that was interrupted goes on.
+         */
+        post: operations["improve"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/improvements/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /** Ends the improvement that is being made. What it has computed is kept: the same asked for again goes on there. */
+        delete: operations["stop_improvement"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/improvements/{id}/promote": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Lets an improvement that passed its gate answer, from the next request on. */
+        post: operations["promote_improvement"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/login": {
         parameters: {
             query?: never;
@@ -551,6 +606,43 @@ export interface paths {
         post: operations["pull_model"];
         /** Stops a download. What it has so far is kept: the next one goes on from there. */
         delete: operations["cancel_pull"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/promotions/{model}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        /**
+         * Promotes the weights in a folder of the server's adapter folder: they answer under the model's own name from the next request on.
+         *     Answers that are under way end with what they began with.
+         */
+        put: operations["promote"];
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/promotions/{model}/rollback": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Lets what answered before answer again, at last the model's own weights. */
+        post: operations["roll_back"];
+        delete?: never;
         options?: never;
         head?: never;
         patch?: never;
@@ -1216,6 +1308,11 @@ export interface components {
         };
         /** @description All served models, in the caller's dialect. */
         AnyModelList: components["schemas"]["ServedModelList"] | components["schemas"]["AnthropicModelList"];
+        /** @description An improvement that was begun. */
+        BegunImprovement: {
+            /** @description Its name. */
+            id: string;
+        };
         /** @description A rule that a poem breaks. */
         BrokenRule: {
             rule: components["schemas"]["RegulatedVerseRule"];
@@ -1475,6 +1572,42 @@ export interface components {
             messages: components["schemas"]["Message"][];
             /** @description Which answers were chosen over others, in the order of the chosen ones. */
             choices: components["schemas"]["Choice"][];
+        };
+        /** @description One criterion of the gate. */
+        Criterion: {
+            /** @description Its name. */
+            name: string;
+            /**
+             * Format: double
+             * @description What was measured; null if it could not be.
+             */
+            value: number | null;
+            /**
+             * Format: double
+             * @description The same of what answered then.
+             */
+            base: number | null;
+            /**
+             * Format: double
+             * @description The lower end of the 95 % interval.
+             */
+            lower: number | null;
+            /**
+             * Format: double
+             * @description The upper end of it.
+             */
+            upper: number | null;
+            /**
+             * Format: double
+             * @description What had to be reached.
+             */
+            limit: number;
+            /** @description Examples that it was measured on. */
+            examples: number;
+            /** @description Null if it could not be measured. */
+            passed: boolean | null;
+            /** @description What a reader should know. */
+            note: string | null;
         };
         DefaultSampling: {
             /** Format: double */
@@ -1787,6 +1920,71 @@ export interface components {
             /** @description The program's version. */
             version: string;
         };
+        /** @description An improvement's record. */
+        Improvement: {
+            /** @description Its name. */
+            id: string;
+            /** @description The model that it is for. */
+            model: string;
+            /** @description `dpo`, `kto` or `sft`. */
+            method: string;
+            /**
+             * Format: int64
+             * @description Milliseconds since 1970 (UTC).
+             */
+            created_at: number;
+            /**
+             * Format: int64
+             * @description When it ended.
+             */
+            finished_at: number | null;
+            /** @description `running`, `interrupted` (it goes on when the same is asked for again), `failed`, `refused` by the gate, or `passed`. */
+            state: string;
+            /** @description Why it failed. */
+            error: string | null;
+            /** @description Whether it answers now. */
+            promoted: boolean;
+            /** @description What it learned from. */
+            data: components["schemas"]["ImprovementData"];
+            /** @description What was measured. */
+            gate: components["schemas"]["Criterion"][];
+        };
+        ImprovementBody: {
+            /** @description The model that is to be improved. Null: the one that answers where nobody names one. */
+            model?: string | null;
+            /**
+             * @description How it learns. Null: what the judgements allow, pairs before thumbs before corrected answers.
+             * @enum {string|null}
+             */
+            method?: "dpo" | "kto" | "sft" | null;
+        };
+        /** @description What an improvement learned from, counted. */
+        ImprovementData: {
+            /** @description Choices between two answers. */
+            pairs: number;
+            /** @description Thumbs. */
+            ratings: number;
+            /** @description Corrected answers. */
+            corrections: number;
+            /** @description Examples that were learned from. */
+            train: number;
+            /** @description Examples that were only measured. */
+            held_out: number;
+            /** @description Conversations that they come from. */
+            conversations: number;
+            /** @description People that they come from. */
+            owners: number;
+            /** @description What was not used. */
+            left_out: components["schemas"]["LeftOut"][];
+        };
+        /** @description All improvements, and what answers. */
+        Improvements: {
+            running: components["schemas"]["RunningImprovement"] | null;
+            /** @description All, the newest first. */
+            improvements: components["schemas"]["Improvement"][];
+            /** @description What answers under the names of models that had a promotion. */
+            promotions: components["schemas"]["Promotion"][];
+        };
         /** @description Why an answer is incomplete. */
         IncompleteDetails: {
             /** @description `max_output_tokens`: it has as many tokens as were asked for, or as fit. */
@@ -1832,6 +2030,13 @@ export interface components {
         LearnedFrom: {
             /** @description Their ids. */
             improvements: string[];
+        };
+        /** @description Judgements that were not used. */
+        LeftOut: {
+            /** @description Why. */
+            reason: string;
+            /** @description How many. */
+            count: number;
         };
         LoginBody: {
             /** @description An API key, as it was shown when it was made. */
@@ -1999,6 +2204,7 @@ export interface components {
             good_for: components["schemas"]["GoodFor"] | null;
             /** @description The most tokens of one conversation. */
             context_length: number | null;
+            promoted: components["schemas"]["Promoted"] | null;
             pull: components["schemas"]["Pull"] | null;
         };
         /** @description An answer to a chat, or a piece of one. */
@@ -2192,6 +2398,47 @@ export interface components {
             /** @description How many there are. */
             counts: components["schemas"]["FeedbackCounts"];
         };
+        /** @description Weights that answer under a model's name in the place of its own. */
+        Promoted: {
+            /** @description Its name: a hash of its files. */
+            id: string;
+            /** @description `adapter`, or `model` for weights in the place of the model's own. */
+            kind: string;
+            /**
+             * Format: int64
+             * @description When it was promoted: milliseconds since 1970 (UTC).
+             */
+            since: number;
+            /** @description The method that trained it. */
+            method: string | null;
+            /** @description What it learned from. */
+            data: string | null;
+            /** @description What was measured before it was promoted. */
+            gate: string | null;
+            /** @description The improvement that it comes from. */
+            improvement: string | null;
+        };
+        /** @description What answers under a model's name, and what answered before. */
+        Promotion: {
+            /** @description The model. */
+            model: string;
+            /** @description The improvement that answers; null for the model's own weights, or weights from elsewhere. */
+            improvement: string | null;
+            /** @description The method that trained what answers. */
+            method: string | null;
+            /**
+             * Format: int64
+             * @description Since when it answers.
+             */
+            since: number | null;
+            promoted: components["schemas"]["Promoted"] | null;
+            /** @description What answered before, the latest last: ids, `base` for the model's own weights. */
+            earlier: string[];
+        };
+        PromotionBody: {
+            /** @description The adapter's folder in the server's adapter folder: one name, not a path. */
+            folder: string;
+        };
         /** @description Where a prompt's tokens came from. */
         PromptTokensDetails: {
             /** @description Found in the cache instead of computed. */
@@ -2377,6 +2624,30 @@ export interface components {
             output_tokens: number;
             output_tokens_details: components["schemas"]["OutputTokensDetails"];
             total_tokens: number;
+        };
+        /** @description An improvement that is being made. */
+        RunningImprovement: {
+            /** @description Its name. */
+            id: string;
+            /** @description The model. */
+            model: string;
+            /** @description `collecting`, `training` or `judging`. */
+            phase: string;
+            /**
+             * Format: int64
+             * @description Steps of the phase that are made, where they are counted.
+             */
+            step: number | null;
+            /**
+             * Format: int64
+             * @description Its steps.
+             */
+            steps: number | null;
+            /**
+             * Format: int64
+             * @description Milliseconds since 1970 (UTC).
+             */
+            started_at: number;
         };
         /** @description What exactly a model was asked and what it sampled. */
         SamplingRecord: {
@@ -6279,6 +6550,146 @@ export interface operations {
             };
         };
     };
+    list_improvements: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The improvements. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Improvements"];
+                };
+            };
+        };
+    };
+    improve: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ImprovementBody"];
+            };
+        };
+        responses: {
+            /** @description It is under way. */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["BegunImprovement"];
+                };
+            };
+            /** @description A field is wrong. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description There is no such model. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description One is under way already. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    stop_improvement: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description It has ended. */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description This server makes no such improvement now. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    promote_improvement: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description What answers now. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Promotion"];
+                };
+            };
+            /** @description There is no such improvement or model. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description It did not pass. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
     login: {
         parameters: {
             query?: never;
@@ -6818,6 +7229,90 @@ export interface operations {
             };
             /** @description No such download is under way. */
             404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    promote: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                model: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["PromotionBody"];
+            };
+        };
+        responses: {
+            /** @description What answers now. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Promotion"];
+                };
+            };
+            /** @description The weights do not fit the model or the memory. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description There is no such model or folder. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    roll_back: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                model: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description What answers now. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Promotion"];
+                };
+            };
+            /** @description There is no such model. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Nothing answered before. */
+            409: {
                 headers: {
                     [name: string]: unknown;
                 };

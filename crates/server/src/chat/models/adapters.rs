@@ -132,7 +132,7 @@ fn load_from(menu: &ModelMenu, name: &str, folder: Option<&str>) -> Result<Adapt
 }
 
 /// Here the caller chose the files: that they cannot be loaded is no fault of the server's.
-fn refusal(error: AssistantError) -> ApiError {
+pub(super) fn refusal(error: AssistantError) -> ApiError {
     let message = error.to_string();
     match error {
         AssistantError::Load { .. } => ApiError::invalid("folder", message).with_code("adapter_not_loadable"),
@@ -152,7 +152,7 @@ fn served(menu: &ModelMenu) -> Vec<AdapterJson> {
 
 /// The path of a folder in the adapter folder. A name is one part of a path, of few kinds of characters: no separators, no
 /// drives, no parent folders, nothing hidden.
-fn find_folder(root: &Path, name: &str) -> Result<PathBuf, ApiError> {
+pub(super) fn find_folder(root: &Path, name: &str) -> Result<PathBuf, ApiError> {
     if !is_folder_name(name) {
         let message = format!(
             "`{name}` is not the name of a folder in this server's adapter folder: it takes 1 to {FOLDER_CHARACTERS} letters, \

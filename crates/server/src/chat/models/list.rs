@@ -9,6 +9,7 @@ use zhenjin_hub::{CatalogueEntry, LocalModel};
 
 use super::estimates::least_by_file_size;
 use super::menu::{ModelMenu, menu_fault};
+use super::promotions::PromotedJson;
 use super::pulls::PullJson;
 use crate::errors::ApiError;
 
@@ -54,6 +55,9 @@ pub(crate) struct ModelJson {
     /// The most tokens of one conversation.
     #[schema(required)]
     context_length: Option<usize>,
+    /// What was promoted to answer under its name; null while its own weights answer.
+    #[schema(required)]
+    promoted: Option<PromotedJson>,
     /// Its latest download since the server began.
     #[schema(required)]
     pull: Option<PullJson>,
@@ -144,6 +148,7 @@ fn describe(menu: &ModelMenu, known: &Known<'_>) -> ModelJson {
         good_for: entry
             .map(|entry| GoodForJson { en: entry.good_for.en.clone(), zh: entry.good_for.zh.clone() }),
         context_length,
+        promoted: served.and_then(|model| model.promoted.as_ref()).and_then(|_| menu.promoted(known.name)),
         pull: menu.pulls.get(known.name),
     }
 }

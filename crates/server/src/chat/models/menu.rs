@@ -5,9 +5,11 @@ use std::sync::Arc;
 
 use zhenjin_assistant::{Assistant, AssistantError, ModelSpec, ServeOptions, ServedModelInfo, ServedModels};
 use zhenjin_hub::{Catalogue, LocalModel, ModelStore, ModelStoreError, PullOptions};
+use zhenjin_promotions::{Improvements, Promotions};
 
 use super::description::{Description, Descriptions};
 use super::estimates::Estimates;
+use super::improvements::{ImproveCommand, RunningImprovement};
 use super::pulls::Pulls;
 use crate::blocking::blocking;
 use crate::errors::ApiError;
@@ -21,6 +23,12 @@ pub struct Library {
     pub models: ModelStore,
     /// A folder of adapters, each in a folder of its own, that requests may load. It need not exist.
     pub adapters: PathBuf,
+    /// What was promoted to answer under models' names.
+    pub promotions: Promotions,
+    /// The records of improvements.
+    pub improvements: Improvements,
+    /// How one is made; `None`: not by requests.
+    pub improve: Option<ImproveCommand>,
     /// How to get others.
     pub pull: PullOptions,
     /// Bytes of memory that the machine has.
@@ -47,6 +55,8 @@ pub(crate) struct ModelMenu {
     descriptions: Descriptions,
     /// Held by the request that loads an adapter.
     pub(super) adapter_turn: Arc<tokio::sync::Mutex<()>>,
+    /// The program that makes an improvement.
+    pub(crate) improvement: Arc<RunningImprovement>,
     /// The model for new conversations that the operator chose.
     chosen: Option<String>,
 }
@@ -60,6 +70,7 @@ impl ModelMenu {
             estimates: Estimates::default(),
             descriptions: Descriptions::default(),
             adapter_turn: Arc::default(),
+            improvement: Arc::default(),
             chosen,
         }
     }
@@ -131,7 +142,8 @@ impl ModelMenu {
     }
 
     pub(super) fn serve(&self, model: &LocalModel) -> Result<(), ApiError> {
-        self.served.add(ModelSpec { name: model.name.clone(), path: model.path.clone() }).map_err(fault)
+        self.served.add(ModelSpec { name: model.name.clone(), path: model.path.clone() }).map_err(fault)?;
+        self.apply_promotion(&model.name).map(|_| ())
     }
 }
 

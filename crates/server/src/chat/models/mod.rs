@@ -5,8 +5,10 @@ mod description;
 mod download;
 mod estimates;
 mod events;
+pub(crate) mod improvements;
 mod list;
 mod menu;
+pub(crate) mod promotions;
 mod pulls;
 
 use std::convert::Infallible;
@@ -32,8 +34,10 @@ use menu::{find_installed, menu_fault};
 use pulls::ModelEvent;
 
 pub(crate) use description::Description;
+pub use improvements::ImproveCommand;
 pub use menu::Library;
 pub(crate) use menu::{KnownModel, ModelMenu};
+pub use promotions::apply_promotions;
 pub(crate) use pulls::{PullJson, PullState};
 
 /// Every model that is in the catalogue, on this machine, or served.

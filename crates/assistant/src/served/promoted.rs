@@ -1,0 +1,160 @@
+//! Trained weights that answer under a model's own name, from the next request on: an adapter, or files in the place of the model's own.
+//! Answers that are under way end with what they began with.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::adapters::{AdapterSpec, base_name, without_base};
+use super::{Entry, ModelSpec, ServedModelInfo, ServedModels, Slot, State};
+use crate::error::AssistantError;
+
+/// Weights to answer under a model's name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PromotedWeights {
+    /// An adapter to the model's own weights.
+    Adapter {
+        /// The promotion's name.
+        id: String,
+        /// A folder as the `peft` library writes it.
+        path: PathBuf,
+    },
+    /// Files in the place of the model's own: a GGUF file or a Hugging Face folder.
+    Model {
+        /// The promotion's name.
+        id: String,
+        /// The files.
+        path: PathBuf,
+    },
+}
+
+impl PromotedWeights {
+    fn id(&self) -> &str {
+        match self {
+            PromotedWeights::Adapter { id, .. } | PromotedWeights::Model { id, .. } => id,
+        }
+    }
+}
+
+impl ServedModels {
+    /// Lets `weights` answer requests to `model` from now on; `None`: the model's own weights. `MODEL+base` remains the model without
+    /// them. Where whole weights change, the adapters that were served to the ones before are no longer served; their names are returned.
+    /// The files are read before anything changes; async callers should call it where blocking is allowed.
+    ///
+    /// # Errors
+    /// [`AssistantError::UnknownModel`] when the model is not served, [`AssistantError::Load`] when the files cannot be read or do not fit
+    /// the model, [`AssistantError::OutOfMemory`] when they could never be loaded within the limit; then the same weights as before
+    /// answer.
+    pub fn promote(
+        &self,
+        model: &str,
+        weights: Option<PromotedWeights>,
+    ) -> Result<Vec<String>, AssistantError> {
+        let shared = &self.shared;
+        let own_path = {
+            let state = shared.lock();
+            let entry = state.entries.iter().find(|entry| entry.spec.name == model);
+            let unknown = || AssistantError::UnknownModel { name: model.to_owned(), known: state.names() };
+            let entry = entry.ok_or_else(unknown)?;
+            if entry.promoted.as_deref() == weights.as_ref().map(PromotedWeights::id) {
+                return Ok(Vec::new());
+            }
+            entry.own_path.clone()
+        };
+        let promoted = weights.as_ref().map(|weights| weights.id().to_owned());
+        let (adapter, path) = match weights {
+            None => (None, own_path.clone()),
+            Some(PromotedWeights::Adapter { id, path }) => {
+                let spec = AdapterSpec { model: model.to_owned(), name: id, path };
+                let adapter = Arc::new(shared.read_adapter(&spec, &own_path)?);
+                (Some((spec, adapter)), own_path.clone())
+            }
+            Some(PromotedWeights::Model { path, .. }) => {
+                shared.check_loadable(model, &path)?;
+                (None, path)
+            }
+        };
+        let mut state = shared.lock();
+        if let Some((spec, adapter)) = &adapter {
+            state.check_room(spec, adapter, shared.options.memory_bytes)?;
+        }
+        let mut orphans = Vec::new();
+        let known = state.names();
+        let Some(entry) =
+            state.entries.iter_mut().find(|entry| entry.spec.name == model && entry.own_path == own_path)
+        else {
+            return Err(AssistantError::UnknownModel { name: model.to_owned(), known });
+        };
+        entry.promoted.clone_from(&promoted);
+        let mut replaced = None;
+        if entry.spec.path != path {
+            entry.spec.path.clone_from(&path);
+            let slot = std::mem::replace(&mut entry.slot, Slot::Idle);
+            let departing = slot.departing();
+            state.departed.extend(departing);
+            orphans = state.adapters.names_of(model);
+            state.adapters.remove(|adapter| adapter.model == model);
+            replaced = Some(slot);
+        }
+        state.adapters.promote(model, adapter);
+        let departed = state.keep_alone(model, &own_path, path != own_path);
+        drop(state);
+        // Dropped outside the lock: an engine's thread takes a moment to end.
+        drop((replaced, departed));
+        tracing::info!(
+            model,
+            promoted = promoted.as_deref().unwrap_or("none: its own weights"),
+            "answers from now on"
+        );
+        if !orphans.is_empty() {
+            let adapters = orphans.join(", ");
+            tracing::warn!(
+                model,
+                adapters,
+                "no longer served: they belong to the weights that answered before"
+            );
+        }
+        Ok(orphans)
+    }
+}
+
+impl State {
+    /// The model of whose weights alone `name` speaks, or `name` itself.
+    pub(super) fn model_alone(&self, name: &str) -> String {
+        let is_model = |name: &str| self.entries.iter().any(|entry| entry.spec.name == name);
+        let model = without_base(name).filter(|model| !is_model(name) && is_model(model));
+        model.unwrap_or(name).to_owned()
+    }
+
+    /// The model that `info` describes without the adapter that is promoted, if one is.
+    pub(super) fn without_promoted(&self, info: ServedModelInfo) -> Option<ServedModelInfo> {
+        let is_adapted = self.adapters.has_promoted(&info.name);
+        is_adapted.then(|| ServedModelInfo {
+            name: base_name(&info.name),
+            promoted: None,
+            // It shares the model's memory and engine.
+            memory_bytes: info.memory_bytes.map(|_| 0),
+            stats: None,
+            ..info
+        })
+    }
+
+    /// Serves the model's own files beside what answers in their place, or no longer does.
+    fn keep_alone(&mut self, model: &str, own_path: &std::path::Path, is_replaced: bool) -> Option<Slot> {
+        let name = base_name(model);
+        let present = self.entries.iter().position(|entry| entry.spec.name == name);
+        match (present, is_replaced) {
+            (None, true) => {
+                let own_path = own_path.to_owned();
+                let spec = ModelSpec { name, path: own_path.clone() };
+                self.entries.push(Entry { spec, own_path, promoted: None, slot: Slot::Idle });
+                None
+            }
+            (Some(index), false) => {
+                let entry = self.entries.remove(index);
+                self.departed.extend(entry.slot.departing());
+                Some(entry.slot)
+            }
+            _ => None,
+        }
+    }
+}

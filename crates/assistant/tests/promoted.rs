@@ -1,0 +1,145 @@
+//! Trained weights that answer under a model's own name: promoted, replaced and rolled back while answers run.
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use support::{block_on, question, read, served, write_adapter};
+use zhenjin_assistant::{AdapterSpec, AssistantError, PromotedWeights, ServedModels, TextGeneration};
+
+const QUESTION: &str = "Name the largest planet.";
+
+fn adapter(id: &str, folder: &Path) -> Option<PromotedWeights> {
+    Some(PromotedWeights::Adapter { id: id.to_owned(), path: folder.to_owned() })
+}
+
+/// Which weights answer, and what they answer.
+fn answer(models: &ServedModels, name: &str) -> (String, String) {
+    let assistant = block_on(models.get(name)).unwrap();
+    assert_eq!(assistant.info().name, name);
+    let fingerprint = assistant.info().fingerprint.clone();
+    let mut request = question(QUESTION);
+    request.options.max_tokens = Some(8);
+    (fingerprint, read(assistant.chat(&request).unwrap()).text)
+}
+
+/// An answer that is under way.
+fn begin(models: &ServedModels) -> TextGeneration {
+    let mut request = question(QUESTION);
+    request.options.max_tokens = Some(8);
+    block_on(models.get("smollm2")).unwrap().chat(&request).unwrap()
+}
+
+fn poet() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/poet.gguf")
+}
+
+#[test]
+fn what_is_promoted_answers_under_the_models_own_name_and_the_base_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    write_adapter(folder.path(), 1.0);
+    let models = served(Some(512), 1);
+    let plain = answer(&models, "smollm2");
+    let running = begin(&models);
+    assert_eq!(models.promote("smollm2", adapter("first", folder.path())).unwrap(), [""; 0]);
+    assert_eq!(read(running).text, plain.1);
+    let promoted = answer(&models, "smollm2");
+    assert_ne!(promoted.0, plain.0);
+    assert_ne!(promoted.1, plain.1);
+    assert_eq!(answer(&models, "smollm2+base"), plain);
+    let listed: Vec<_> = models.list().into_iter().map(|model| (model.name, model.promoted)).collect();
+    let first = Some("first".to_owned());
+    assert_eq!(listed, [("smollm2".to_owned(), first), ("smollm2+base".to_owned(), None)]);
+    assert_eq!(models.promote("smollm2", None).unwrap(), [""; 0]);
+    assert_eq!(answer(&models, "smollm2"), plain);
+    assert_eq!(models.list().len(), 1);
+}
+
+#[test]
+fn whole_weights_replace_the_models_own_and_are_taken_back() {
+    let folder = tempfile::tempdir().unwrap();
+    write_adapter(folder.path(), 1.0);
+    let models = served(Some(512), 1);
+    let plain = answer(&models, "smollm2");
+    let spec =
+        AdapterSpec { model: "smollm2".to_owned(), name: "tuned".to_owned(), path: folder.path().to_owned() };
+    models.load_adapter(spec).unwrap();
+    let running = begin(&models);
+    let whole = PromotedWeights::Model { id: "whole".to_owned(), path: poet() };
+    assert_eq!(models.promote("smollm2", Some(whole)).unwrap(), ["smollm2+tuned"]);
+    assert_eq!(read(running).text, plain.1);
+    let replaced = answer(&models, "smollm2");
+    assert_ne!(replaced.0, plain.0);
+    assert_eq!(answer(&models, "smollm2+base"), plain);
+    let error = block_on(models.get("smollm2+tuned")).unwrap_err();
+    assert!(matches!(error, AssistantError::UnknownModel { .. }), "{error}");
+    models.promote("smollm2", adapter("first", folder.path())).unwrap();
+    assert_eq!(answer(&models, "smollm2+base"), plain);
+    models.promote("smollm2", None).unwrap();
+    assert_eq!(answer(&models, "smollm2"), plain);
+}
+
+#[test]
+fn what_cannot_be_served_is_refused_and_the_same_weights_answer() {
+    let folder = tempfile::tempdir().unwrap();
+    write_adapter(folder.path(), 1.0);
+    let models = served(Some(512), 1);
+    models.promote("smollm2", adapter("first", folder.path())).unwrap();
+    let promoted = answer(&models, "smollm2");
+    let nowhere = Path::new("/nowhere");
+    let refused =
+        |weights: Option<PromotedWeights>| models.promote("smollm2", weights).unwrap_err().to_string();
+    assert!(refused(adapter("second", nowhere)).contains("/nowhere"));
+    let whole = PromotedWeights::Model { id: "whole".to_owned(), path: nowhere.to_owned() };
+    assert!(refused(Some(whole)).contains("/nowhere"));
+    let unknown = models.promote("other", adapter("first", folder.path())).unwrap_err().to_string();
+    assert!(unknown.contains("served: smollm2, smollm2+base"), "{unknown}");
+    assert_eq!(answer(&models, "smollm2"), promoted);
+    let base =
+        AdapterSpec { model: "smollm2".to_owned(), name: "base".to_owned(), path: folder.path().to_owned() };
+    assert!(models.load_adapter(base).unwrap_err().to_string().contains("the model without one"));
+}
+
+#[test]
+fn two_hundred_promotions_under_load_give_no_wrong_token() {
+    let folders = [1.0, 0.7].map(|strength| {
+        let folder = tempfile::tempdir().unwrap();
+        write_adapter(folder.path(), strength);
+        folder
+    });
+    let models = served(Some(512), 1);
+    // Each alone first, by the fingerprint of what answered.
+    let states = [None, adapter("one", folders[0].path()), adapter("two", folders[1].path())];
+    let alone: BTreeMap<String, String> = states
+        .iter()
+        .map(|state| {
+            models.promote("smollm2", state.clone()).unwrap();
+            answer(&models, "smollm2")
+        })
+        .collect();
+    assert_eq!(alone.len(), 3);
+    let seen = Mutex::new(BTreeMap::<String, usize>::new());
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                while !is_over.load(Ordering::Relaxed) {
+                    let (fingerprint, text) = answer(&models, "smollm2");
+                    assert_eq!(Some(&text), alone.get(&fingerprint), "{fingerprint}");
+                    *seen.lock().unwrap().entry(fingerprint).or_default() += 1;
+                }
+            });
+        }
+        for round in 0..200 {
+            models.promote("smollm2", states[round % 3].clone()).unwrap();
+            // A request that comes after the promotion is answered by it.
+            let (fingerprint, text) = answer(&models, "smollm2");
+            assert_eq!(Some(&text), alone.get(&fingerprint), "round {round}");
+        }
+        is_over.store(true, Ordering::Relaxed);
+    });
+    assert_eq!(seen.into_inner().unwrap().len(), 3);
+}

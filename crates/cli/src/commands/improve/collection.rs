@@ -1,0 +1,194 @@
+//! The judgements of an improvement: read from the store, written as files of examples while it is made, and forgotten afterwards.
+
+use super::Stage;
+use anyhow::{Context, Result, bail};
+use sha2::Digest;
+use std::collections::BTreeSet;
+use zhenjin_files::write_whole;
+use zhenjin_improve::{Collection, Item, Judged, Judgement, Limits, Method, Turn, collect};
+use zhenjin_promotions::{Improvement, ImprovementState, Improvements};
+use zhenjin_store::{FeedbackId, Role, Store, TrainingFeedback};
+
+const TRAIN: &str = "train.jsonl";
+const HELD_OUT: &str = "held_out.jsonl";
+
+/// A judgement, and its name in the store.
+#[derive(Clone, Debug)]
+pub(super) struct Row {
+    id: FeedbackId,
+    judged: Judged,
+}
+
+/// Examples as they are written to files.
+pub(super) struct Collected {
+    pub(super) collection: Collection,
+    /// The names of all judgements behind them.
+    pub(super) rows: Vec<String>,
+    pub(super) train_sha256: String,
+    pub(super) held_out_sha256: String,
+    train: String,
+    held_out: String,
+}
+
+/// All judgements in the store.
+pub(super) async fn read(store: &Store) -> Result<Vec<Row>> {
+    Ok(store.training_feedback().await?.into_iter().map(row).collect())
+}
+
+fn row(feedback: TrainingFeedback) -> Row {
+    use zhenjin_store::Judgement as Stored;
+    let turn = |role: &str, content: String| Turn { role: role.to_owned(), content };
+    let system = Some(feedback.system_prompt).filter(|prompt| !prompt.trim().is_empty());
+    let said = feedback.turns.into_iter().map(|(role, content)| match role {
+        Role::User => turn("user", content),
+        Role::Assistant => turn("assistant", content),
+    });
+    let judgement = match feedback.judgement {
+        Stored::Rating { answer, up, .. } => Judgement::Rating { answer, up },
+        Stored::Correction { answer, correction } => Judgement::Correction { answer, correction },
+        Stored::Choice { chosen, rejected } => Judgement::Choice { chosen, rejected },
+    };
+    let judged = Judged {
+        id: feedback.id.to_string(),
+        owner: feedback.owner.to_string(),
+        conversation: feedback.conversation.to_string(),
+        question: feedback.question.to_string(),
+        at: feedback.at.milliseconds(),
+        model: feedback.model,
+        consents: feedback.consents,
+        breaks_off: feedback.liked_is_cut_short,
+        prompt: system.into_iter().map(|prompt| turn("system", prompt)).chain(said).collect(),
+        judgement,
+    };
+    Row { id: feedback.id, judged }
+}
+
+/// The one model whose answers were judged.
+pub(super) fn only_model(rows: &[Row]) -> Result<String> {
+    let base = |row: &Row| row.judged.model.split('+').next().unwrap_or_default().to_owned();
+    let models: BTreeSet<String> = rows.iter().map(base).collect();
+    match models.len() {
+        0 => bail!(
+            "nobody judged an answer yet: thumbs, corrections and choices in the chat page are what a model learns from"
+        ),
+        1 => Ok(models.into_iter().next().unwrap_or_default()),
+        _ => bail!(
+            "answers of several models were judged: name one of {}",
+            models.into_iter().collect::<Vec<_>>().join(", ")
+        ),
+    }
+}
+
+/// The judgements of these names.
+pub(super) fn only(rows: &[Row], names: &[String]) -> Result<Vec<Row>> {
+    let wanted: BTreeSet<&str> = names.iter().map(String::as_str).collect();
+    let found: Vec<Row> =
+        rows.iter().filter(|row| wanted.contains(row.judged.id.as_str())).cloned().collect();
+    let there: BTreeSet<&str> = found.iter().map(|row| row.judged.id.as_str()).collect();
+    if there.len() < wanted.len() {
+        bail!(
+            "{} of the {} judgements that it learned from are not there any more: they were erased, or are in the trash",
+            wanted.len() - there.len(),
+            wanted.len()
+        );
+    }
+    Ok(found)
+}
+
+/// Refuses to do the same again.
+pub(super) fn expect_news(improvements: &Improvements, model: &str, collected: &Collected) -> Result<()> {
+    let ended = |record: &Improvement| {
+        record.model == model && matches!(record.state, ImprovementState::Passed | ImprovementState::Refused)
+    };
+    let Some(last) = improvements.list()?.into_iter().find(ended) else { return Ok(()) };
+    let known: BTreeSet<&String> = last.recipe.rows.iter().collect();
+    let new = collected.rows.iter().filter(|row| !known.contains(row)).count();
+    if new == 0 {
+        bail!("nothing was judged since the improvement {}; --again makes another one", last.id);
+    }
+    eprintln!("{new} new judgements since the improvement {}", last.id);
+    Ok(())
+}
+
+impl Collected {
+    pub(super) fn of(
+        rows: &[Row],
+        model: &str,
+        method: Option<Method>,
+        limits: &Limits,
+    ) -> Result<Collected> {
+        let judged: Vec<Judged> = rows.iter().map(|row| row.judged.clone()).collect();
+        let collection = collect(&judged, model, method, limits)?;
+        let lines = |items: &[Item]| items.iter().map(|item| format!("{}\n", item.to_json())).collect();
+        let (train, held_out): (String, String) = (lines(&collection.train), lines(&collection.held_out));
+        let items = collection.train.iter().chain(&collection.held_out);
+        let names: BTreeSet<String> = items.flat_map(|item| item.rows.iter().cloned()).collect();
+        Ok(Collected {
+            rows: names.into_iter().collect(),
+            train_sha256: sha256(train.as_bytes()),
+            held_out_sha256: sha256(held_out.as_bytes()),
+            collection,
+            train,
+            held_out,
+        })
+    }
+
+    pub(super) fn write(&self, stage: &Stage<'_>) -> Result<()> {
+        write_whole(&stage.path(TRAIN), &[self.train.as_bytes()])?;
+        Ok(write_whole(&stage.path(HELD_OUT), &[self.held_out.as_bytes()])?)
+    }
+
+    /// Notes in the store what is learned from, before it is: whoever erases it meanwhile is told.
+    pub(super) async fn note(&self, store: &Store, rows: &[Row], id: &str) -> Result<()> {
+        let used: BTreeSet<&String> = self.rows.iter().collect();
+        let mut ids: Vec<FeedbackId> =
+            rows.iter().filter(|row| used.contains(&row.judged.id)).map(|row| row.id.clone()).collect();
+        ids.dedup();
+        Ok(store.note_training(id, &ids).await?)
+    }
+}
+
+/// The files of examples must be those of the record: an improvement that goes on learns from what it began with.
+pub(super) fn expect_files(stage: &Stage<'_>, record: &Improvement) -> Result<()> {
+    for (name, expected) in [(TRAIN, &record.recipe.train_sha256), (HELD_OUT, &record.recipe.held_out_sha256)]
+    {
+        let found = super::file_sha256(&stage.path(name))?;
+        if found != *expected {
+            bail!("{} is not what the improvement began with: begin a new one", stage.path(name).display());
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn train_file(stage: &Stage<'_>) -> std::path::PathBuf {
+    stage.path(TRAIN)
+}
+
+pub(super) fn held_out_file(stage: &Stage<'_>) -> std::path::PathBuf {
+    stage.path(HELD_OUT)
+}
+
+/// Removes what holds people's words, and the checkpoints, which nobody needs any more.
+pub(super) fn forget(stage: &Stage<'_>) -> Result<()> {
+    for name in [TRAIN, HELD_OUT] {
+        match std::fs::remove_file(stage.path(name)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(error).with_context(|| format!("removing {}", stage.path(name).display()));
+            }
+            _ => {}
+        }
+    }
+    for name in ["run/checkpoints", "judge"] {
+        match std::fs::remove_dir_all(stage.path(name)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(error).with_context(|| format!("removing {}", stage.path(name).display()));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    sha2::Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,431 @@
+//! An improvement's gate: what is measured on held-out judgements, on answers to held-out questions, and on neutral text.
+
+use super::training::{Data, arguments};
+use super::{Stage, collection};
+use crate::commands::align::{open, run_offline};
+use crate::commands::training::RunFolder;
+use anyhow::{Context, Result, bail};
+use std::collections::BTreeSet;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+use time::OffsetDateTime;
+use zhenjin_align::configuration::{Method, RolloutSection};
+use zhenjin_align::data::{
+    Dataset, EncodeOptions, Encoded, EncodedPair, EncodedThumb, Encoder, Kind, PromptSettings, ReadOptions,
+};
+use zhenjin_align::evaluation::{
+    Interval, RewardModel, Scorer, answers, interval, mean_interval, perplexity, reward_scores, win_rate,
+};
+use zhenjin_align::rollouts::{Answer, RolloutOptions, Rollouts};
+use zhenjin_hub::OpenedModel;
+use zhenjin_improve::gate::{self, Measured};
+use zhenjin_improve::neutral;
+use zhenjin_model::{Adapter, LoadOptions, Model};
+use zhenjin_promotions::{Criterion, Improvement, Promotions, WeightsKind};
+use zhenjin_tensor::{ComputeOptions, KvDtype};
+use zhenjin_tokenizer::{EncodedDialogue, Specials};
+
+/// Of intervals by resampling and of sampled answers.
+const SEED: u64 = 1;
+/// Pairs below which no judge is trained.
+const LEAST_JUDGE_PAIRS: usize = 16;
+/// Passes of the judge over its pairs.
+const JUDGE_PASSES: usize = 4;
+/// Pairs on which the judge is tested, and prompts that both models answer.
+const MOST_TESTED: usize = 128;
+const MOST_PROMPTS: usize = 64;
+/// The longest answer to a held-out question.
+const ANSWER_TOKENS: usize = 160;
+/// Rounds of the comparison of speed, and the tokens of each.
+const SPEED_ROUNDS: usize = 5;
+const SPEED_TOKENS: usize = 48;
+
+/// Everything that the criteria are measured with.
+struct Bench<'a> {
+    stage: &'a Stage<'a>,
+    record: &'a Improvement,
+    opened: OpenedModel,
+    load: LoadOptions,
+    model: Arc<Model>,
+    scorer: Scorer,
+    candidate: Arc<Adapter>,
+    /// What answers now, if it is an adapter.
+    current: Option<Arc<Adapter>>,
+}
+
+/// Measures all criteria.
+pub(super) fn judge(stage: &Stage<'_>, record: &mut Improvement) -> Result<Vec<Criterion>> {
+    let mut told = 0;
+    let id = record.id.clone();
+    let mut tell = || {
+        told += 1;
+        stage.tell(&id, "judging", Some((told - 1, 6)))
+    };
+    tell()?;
+    let mut bench = Bench::new(stage, record)?;
+    let base_fingerprint = bench.model.fingerprint.to_string();
+    let mut criteria = bench.preferences()?;
+    tell()?;
+    criteria.push(bench.wins()?);
+    tell()?;
+    for (language, text) in [("en", neutral::ENGLISH), ("zh", neutral::CHINESE)] {
+        criteria.push(bench.perplexity(language, text)?);
+        tell()?;
+    }
+    criteria.push(bench.speed()?);
+    record.recipe.base_fingerprint = base_fingerprint;
+    Ok(criteria)
+}
+
+impl<'a> Bench<'a> {
+    fn new(stage: &'a Stage<'a>, record: &'a Improvement) -> Result<Bench<'a>> {
+        let opened = open(stage.home, record.model.as_ref())?;
+        let compute = ComputeOptions::resolve(None, stage.arguments.threads.map(usize::from))?;
+        let load = LoadOptions { simd: compute.simd, team: Arc::new(compute.start_team()?) };
+        let model = Arc::new(Model::from_source(opened.file.config().clone(), &opened.file, &load)?);
+        let vocabulary = opened.tokenizer.vocabulary_size().min(model.config.vocabulary_size);
+        let scorer = Scorer::new(Arc::clone(&model), load.clone(), vocabulary)?;
+        let candidate = scorer.open_adapter(&stage.improvements.adapter_of(&record.id)?)?;
+        let promotions = Promotions::new(stage.home.promoted());
+        let now = promotions.read()?.remove(&record.model).and_then(|of_model| of_model.now);
+        let current = match now {
+            None => None,
+            Some(now) if now.kind == WeightsKind::Adapter => {
+                Some(scorer.open_adapter(&now.path(promotions.folder()))?)
+            }
+            Some(_) => bail!(
+                "whole weights were promoted for `{}`, and an adapter to its own weights cannot be compared with them: roll them back first",
+                record.model
+            ),
+        };
+        Ok(Bench { stage, record, opened, load, model, scorer, candidate, current })
+    }
+
+    /// Held-out or trained examples of a kind, in tokens; those that are too long are left out, as in training.
+    fn examples<T>(
+        &self,
+        file: PathBuf,
+        kind: Kind,
+        encode: impl Fn(
+            &Encoder<'_>,
+            &Dataset,
+            &EncodeOptions,
+        ) -> Result<Encoded<T>, zhenjin_align::data::DataError>,
+    ) -> Result<Vec<T>> {
+        let time = OffsetDateTime::from_unix_timestamp(self.record.created_at.max(0) / 1000)?;
+        let template = self.opened.template.as_ref();
+        let encoder = Encoder::new(&self.opened.tokenizer, template, PromptSettings::at(time))?;
+        let arguments = arguments(self.stage, self.record, &self.data("unused"), 1, &[])?;
+        let options = EncodeOptions {
+            context: self.model.config.context_length,
+            overlong: arguments.overlong(),
+            learnt: arguments.learnt(),
+            bad: arguments.bad(),
+            threads: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
+        };
+        let dataset = Dataset::read(&[file], &ReadOptions::default())?.for_kind(kind)?;
+        Ok(encode(&encoder, &dataset, &options)?.examples)
+    }
+
+    fn pairs(&self, file: PathBuf) -> Result<Vec<EncodedPair>> {
+        self.examples(file, Kind::Pairs, |encoder, data, options| encoder.encode_pairs(data, options))
+    }
+
+    fn data(&self, out: &str) -> Data {
+        Data {
+            train: collection::train_file(self.stage),
+            held_out: collection::held_out_file(self.stage),
+            out: self.stage.path(out),
+        }
+    }
+
+    /// log π of the candidate and of what answers now.
+    fn scores(&mut self, documents: &[&EncodedDialogue]) -> Result<[Vec<f64>; 2]> {
+        let candidate = self.scorer.dialogue_scores(Some(&self.candidate), documents, &mut |_| {})?;
+        let current = self.scorer.dialogue_scores(self.current.as_ref(), documents, &mut |_| {})?;
+        Ok([candidate, current])
+    }
+
+    /// The agreement with held-out judgements, and what became of liked answers.
+    fn preferences(&mut self) -> Result<Vec<Criterion>> {
+        match self.record.method.as_str() {
+            "dpo" => self.paired(),
+            _ => self.unpaired(),
+        }
+    }
+
+    fn paired(&mut self) -> Result<Vec<Criterion>> {
+        let pairs = self.pairs(collection::held_out_file(self.stage))?;
+        let documents: Vec<&EncodedDialogue> =
+            pairs.iter().flat_map(|pair| [&pair.chosen, &pair.rejected]).collect();
+        let [candidate, current] = self.scores(&documents)?;
+        let mut agreement = Vec::new();
+        let mut agreed_before = Vec::new();
+        let mut liked = Vec::new();
+        for ((pair, candidate), current) in
+            pairs.iter().zip(candidate.chunks_exact(2)).zip(current.chunks_exact(2))
+        {
+            let tokens = [&pair.chosen, &pair.rejected].map(|dialogue| answer_tokens(dialogue) as f64);
+            agreement.push(preferred((candidate[0] - current[0]) - (candidate[1] - current[1])));
+            agreed_before.push(preferred(current[0] / tokens[0] - current[1] / tokens[1]));
+            liked.push((candidate[0] - current[0]) / tokens[0]);
+        }
+        let note = "of the candidate: whether it prefers the chosen answer more than what answers now does; of what answers now: whether it \
+                    finds the chosen answer more probable for each token";
+        let base = agreed_before.iter().sum::<f64>() / agreed_before.len().max(1) as f64;
+        Ok(vec![
+            match mean(&agreement) {
+                Some(measured) => gate::preference_accuracy(measured, base, Some(note.to_owned())),
+                None => nothing_held_out("preference_accuracy", gate::CHANCE),
+            },
+            liked_criterion(&liked),
+        ])
+    }
+
+    fn unpaired(&mut self) -> Result<Vec<Criterion>> {
+        let thumbs = match self.record.method.as_str() {
+            "kto" => self.examples(
+                collection::held_out_file(self.stage),
+                Kind::Thumbs,
+                |encoder, data, options| encoder.encode_thumbs(data, options),
+            )?,
+            _ => self
+                .examples(
+                    collection::held_out_file(self.stage),
+                    Kind::Conversations,
+                    |encoder, data, options| encoder.encode_conversations(data, options),
+                )?
+                .into_iter()
+                .map(|dialogue| EncodedThumb { dialogue, liked: true })
+                .collect(),
+        };
+        let documents: Vec<&EncodedDialogue> = thumbs.iter().map(|thumb| &thumb.dialogue).collect();
+        let [candidate, current] = self.scores(&documents)?;
+        let change = |index: usize| {
+            (candidate[index] - current[index]) / answer_tokens(&thumbs[index].dialogue) as f64
+        };
+        let changes: Vec<f64> = (0..thumbs.len()).map(change).collect();
+        let is_liked = |index: usize| thumbs[index].liked;
+        let liked: Vec<f64> =
+            (0..thumbs.len()).filter(|index| is_liked(*index)).map(|index| changes[index]).collect();
+        let (measured, note) = if liked.len() < thumbs.len() {
+            let area = |indices: &[usize]| area_under_curve(indices, &changes, &is_liked);
+            let note = "how often a liked answer became more probable than a disliked one, each against what answers now";
+            (interval(thumbs.len(), SEED, &area).map(|found| measured(found, thumbs.len())), note)
+        } else {
+            let gains: Vec<f64> = liked.iter().map(|change| preferred(*change)).collect();
+            (
+                mean(&gains),
+                "the share of good answers that became more probable than they are for what answers now",
+            )
+        };
+        Ok(vec![
+            match measured {
+                Some(measured) => gate::preference_accuracy(measured, gate::CHANCE, Some(note.to_owned())),
+                None => nothing_held_out("preference_accuracy", gate::CHANCE),
+            },
+            liked_criterion(&liked),
+        ])
+    }
+
+    /// Who writes better answers to held-out questions, by a judge that learned from the held-out pairs alone.
+    fn wins(&mut self) -> Result<Criterion> {
+        let unmeasured = |why: &str| Ok(gate::not_measured("win_rate", gate::CHANCE, why.to_owned()));
+        if self.record.method != "dpo" {
+            return unmeasured("a judge learns from pairs, and there are none");
+        }
+        let held_out = self.pairs(collection::held_out_file(self.stage))?;
+        if held_out.len() < LEAST_JUDGE_PAIRS {
+            return unmeasured("there are too few held-out pairs for a judge to learn from");
+        }
+        let mut judge = self.train_judge(held_out.len())?;
+        let mut tested = self.pairs(collection::train_file(self.stage))?;
+        tested.truncate(MOST_TESTED);
+        let ids: Vec<&[u32]> =
+            tested.iter().flat_map(|pair| [&pair.chosen.ids[..], &pair.rejected.ids[..]]).collect();
+        let values = reward_scores(&mut judge, &ids, &mut |_| {})?;
+        let agreed: Vec<f64> =
+            values.chunks_exact(2).map(|values| preferred(values[0] - values[1])).collect();
+        let Some(accuracy) = mean(&agreed) else {
+            return unmeasured("there are no pairs to test the judge on");
+        };
+        let judged = format!(
+            "the judge agrees with {:.3} ({:.3} to {:.3}) of {} judgements that it did not see",
+            accuracy.mean, accuracy.lower, accuracy.upper, accuracy.examples
+        );
+        if accuracy.lower <= gate::CHANCE {
+            return unmeasured(&format!("{judged}: too little to decide anything"));
+        }
+        let scores = self.compared_answers(&held_out, &mut judge)?;
+        match win_rate(&scores, SEED) {
+            Some(wins) => Ok(gate::win_rate(measured(wins.rate, wins.prompts), Some(judged))),
+            None => unmeasured("there are no held-out questions"),
+        }
+    }
+
+    fn train_judge(&self, pairs: usize) -> Result<RewardModel> {
+        let Data { train, held_out, .. } = self.data("judge");
+        let out = self.stage.path("judge");
+        // The other way round: it learns from what was held out.
+        let data = Data { train: held_out, held_out: train, out: out.clone() };
+        let steps = (pairs * JUDGE_PASSES).div_ceil(8);
+        let settings = [
+            format!("time={}", self.record.created_at.max(0) / 1000),
+            format!("schedule.warmup_steps={}", steps.div_ceil(10)),
+        ];
+        let arguments = arguments(self.stage, self.record, &data, steps, &settings)?;
+        run_offline(self.stage.home, Method::Reward, &arguments)?;
+        let last = RunFolder::new(&out).last_checkpoint().context("the judge's run left no checkpoint")?;
+        let vocabulary = self.opened.tokenizer.vocabulary_size().min(self.model.config.vocabulary_size);
+        Ok(RewardModel::open(&last, &self.model, &self.load, vocabulary)?)
+    }
+
+    /// The judge's scores of both models' answers to each held-out question.
+    fn compared_answers(&self, pairs: &[EncodedPair], judge: &mut RewardModel) -> Result<Vec<Vec<[f64; 2]>>> {
+        let room = self.model.config.context_length.saturating_sub(ANSWER_TOKENS);
+        let prompt = |pair: &EncodedPair| {
+            let end = pair.chosen.assistant_mask.iter().position(|is_answer| *is_answer);
+            pair.chosen.ids[..end.unwrap_or(0)].to_vec()
+        };
+        let prompts: BTreeSet<Vec<u32>> =
+            pairs.iter().map(prompt).filter(|prompt| !prompt.is_empty() && prompt.len() <= room).collect();
+        let prompts: Vec<Vec<u32>> = prompts.into_iter().take(MOST_PROMPTS).collect();
+        let asked: Vec<&[u32]> = prompts.iter().map(Vec::as_slice).collect();
+        let mut rollouts = self.rollouts(ANSWER_TOKENS);
+        let mut write = |adapter: Option<&Arc<Adapter>>| {
+            answers(&mut rollouts, &self.model, adapter, &asked, 1, SEED, &mut |_| {})
+        };
+        let written = [write(Some(&self.candidate))?, write(self.current.as_ref())?];
+        let dialogue = |prompt: &[u32], answers: &[Answer]| {
+            let answer = answers.iter().flat_map(|answer| answer.tokens.iter().copied());
+            prompt.iter().copied().chain(answer).collect::<Vec<u32>>()
+        };
+        let mut values = Vec::new();
+        for of_model in &written {
+            let dialogues: Vec<Vec<u32>> =
+                asked.iter().zip(of_model).map(|(prompt, answers)| dialogue(prompt, answers)).collect();
+            let dialogues: Vec<&[u32]> = dialogues.iter().map(Vec::as_slice).collect();
+            values.push(reward_scores(judge, &dialogues, &mut |_| {})?);
+        }
+        Ok(values[0].iter().zip(&values[1]).map(|(ours, theirs)| vec![[*ours, *theirs]]).collect())
+    }
+
+    fn rollouts(&self, max_tokens: usize) -> Rollouts {
+        Rollouts::new(RolloutOptions {
+            section: RolloutSection {
+                answers: 1,
+                max_tokens,
+                temperature: 0.7,
+                top_p: 0.95,
+                top_k: 0,
+                drop_overlong: false,
+            },
+            stop_tokens: self.opened.tokenizer.end_of_turn().to_vec(),
+            usable_vocabulary: self.opened.tokenizer.vocabulary_size().min(self.model.config.vocabulary_size),
+            kv_dtype: KvDtype::F32,
+            team: Arc::clone(&self.load.team),
+        })
+    }
+
+    fn perplexity(&mut self, language: &str, text: &str) -> Result<Criterion> {
+        let mut texts = Vec::new();
+        for paragraph in text.split("\n\n").filter(|paragraph| !paragraph.trim().is_empty()) {
+            texts.push(self.opened.tokenizer.encode(paragraph.trim(), Specials::AsText)?);
+        }
+        let mut of = |adapter: Option<&Arc<Adapter>>| -> Result<(f64, usize)> {
+            let found = perplexity(&mut self.scorer, adapter, &texts)?;
+            Ok((found.value().context("the neutral text has no tokens")?, found.tokens.iter().sum()))
+        };
+        let (candidate, tokens) = of(Some(&self.candidate))?;
+        let (current, _) = of(self.current.as_ref())?;
+        Ok(gate::perplexity(language, candidate, current, tokens))
+    }
+
+    /// Tokens per second of one answer, with the candidate and with what answers now in turns.
+    fn speed(&self) -> Result<Criterion> {
+        let mut rollouts = self.rollouts(SPEED_TOKENS);
+        let prompt = self.opened.tokenizer.encode("The weather today is", Specials::AsText)?;
+        let mut of = |adapter: Option<&Arc<Adapter>>| -> Result<f64> {
+            let started = Instant::now();
+            let written = answers(&mut rollouts, &self.model, adapter, &[&prompt], 1, SEED, &mut |_| {})?;
+            let tokens: usize = written.iter().flatten().map(|answer| answer.tokens.len()).sum();
+            Ok(tokens as f64 / started.elapsed().as_secs_f64())
+        };
+        of(self.current.as_ref())?;
+        let (mut candidates, mut currents) = (Vec::new(), Vec::new());
+        for _ in 0..SPEED_ROUNDS {
+            candidates.push(of(Some(&self.candidate))?);
+            currents.push(of(self.current.as_ref())?);
+        }
+        Ok(gate::speed(median(candidates), median(currents), SPEED_ROUNDS))
+    }
+}
+
+/// Tokens that the assistant wrote, at least 1.
+fn answer_tokens(dialogue: &EncodedDialogue) -> usize {
+    dialogue.assistant_mask.iter().filter(|is_answer| **is_answer).count().max(1)
+}
+
+/// 1 where the first is preferred, 0 where the other is, ½ where both are alike.
+fn preferred(margin: f64) -> f64 {
+    if margin > 0.0 {
+        1.0
+    } else if margin < 0.0 {
+        0.0
+    } else {
+        0.5
+    }
+}
+
+/// Of all pairs of a liked and a disliked example, the share whose liked one has the greater value (Mann and Whitney 1947); `None` without
+/// pairs.
+fn area_under_curve(indices: &[usize], values: &[f64], is_liked: &dyn Fn(usize) -> bool) -> Option<f64> {
+    let (liked, disliked): (Vec<usize>, Vec<usize>) = indices.iter().partition(|index| is_liked(**index));
+    if liked.is_empty() || disliked.is_empty() {
+        return None;
+    }
+    let won: f64 = liked
+        .iter()
+        .flat_map(|liked| disliked.iter().map(|disliked| preferred(values[*liked] - values[*disliked])))
+        .sum();
+    Some(won / (liked.len() * disliked.len()) as f64)
+}
+
+fn mean(values: &[f64]) -> Option<Measured> {
+    mean_interval(values, SEED).map(|found| measured(found, values.len()))
+}
+
+fn measured(found: Interval, examples: usize) -> Measured {
+    Measured { mean: found.mean, lower: found.lower, upper: found.upper, examples }
+}
+
+fn liked_criterion(changes: &[f64]) -> Criterion {
+    match mean(changes) {
+        Some(change) => gate::liked_answers(change),
+        None => nothing_held_out("liked_answers", -gate::MOST_LIKED_LOSS),
+    }
+}
+
+fn nothing_held_out(name: &str, limit: f64) -> Criterion {
+    gate::not_measured(name, limit, "nothing held out fits into the model's context".to_owned())
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(0.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_area_is_the_share_of_pairs_in_order() {
+        let values = [3.0, 1.0, 2.0, 0.0];
+        let liked = |index: usize| index < 2;
+        assert_eq!(area_under_curve(&[0, 1, 2, 3], &values, &liked), Some(0.75));
+        assert_eq!(area_under_curve(&[0, 1], &values, &liked), None);
+    }
+}

@@ -1,0 +1,291 @@
+//! `zhenjin improve`: from what people judged in the chat to an adapter, measured before it may answer.
+
+mod collection;
+mod judging;
+mod show;
+mod training;
+
+use super::promote::{now, promote_improvement};
+use crate::home::Home;
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use collection::Collected;
+use std::path::{Path, PathBuf};
+use zhenjin_improve::{Limits, Method};
+use zhenjin_promotions::{Improvement, ImprovementState, Improvements, Progress, Recipe};
+use zhenjin_store::Store;
+
+pub(crate) const EXAMPLES: &str = "Examples:
+  zhenjin improve smollm2:135m
+  zhenjin improve smollm2:135m --auto
+  zhenjin improve --list
+  zhenjin improve --show 20261127-101500
+  zhenjin improve --reproduce 20261127-101500
+
+Only judgements of people who allow it are used (`zhenjin feedback stats`). What passes its gate is promoted with --auto, by
+`zhenjin promote MODEL --improvement ID`, or in the chat page; `zhenjin rollback MODEL` takes it back.";
+
+#[derive(Debug, Args)]
+pub(crate) struct ImproveArguments {
+    /// The model that is to be improved [default: the only one whose answers were judged]
+    #[arg(value_name = "MODEL")]
+    model: Option<String>,
+    /// How it learns [default: from pairs if there are enough, else from thumbs, else from good answers]
+    #[arg(long, value_name = "dpo|kto|sft")]
+    method: Option<Method>,
+    /// Promote it at once if it passes
+    #[arg(long)]
+    auto: bool,
+    /// The most examples of one person, the newest first [default: as many as all others have, at least 200, at most 500]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    per_person: Option<u32>,
+    /// Passes over the examples
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
+    passes: u32,
+    /// Make one even if nothing was judged since the last one
+    #[arg(long)]
+    again: bool,
+    /// Let other programs go first
+    #[arg(long)]
+    background: bool,
+    /// Threads [default: the number of cores]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
+    /// The name of the improvement [default: the time]
+    #[arg(long, value_name = "ID", hide = true)]
+    id: Option<String>,
+    /// List all improvements and end
+    #[arg(long, conflicts_with_all = ["model", "show", "reproduce"])]
+    list: bool,
+    /// Show one improvement's record and end
+    #[arg(long, value_name = "ID", conflicts_with_all = ["model", "reproduce"])]
+    show: Option<String>,
+    /// Train an improvement's adapter again from its record, and compare
+    #[arg(long, value_name = "ID", conflicts_with = "model")]
+    reproduce: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// How far behind other programs one in the background goes, of 19.
+#[cfg(unix)]
+const NICENESS: i32 = 10;
+
+/// What the stages of an improvement work with.
+struct Stage<'a> {
+    home: &'a Home,
+    arguments: &'a ImproveArguments,
+    improvements: &'a Improvements,
+    folder: PathBuf,
+}
+
+impl Stage<'_> {
+    fn tell(&self, id: &str, phase: &str, step: Option<(u64, u64)>) -> Result<()> {
+        let progress =
+            Progress { phase: phase.to_owned(), step: step.map(|at| at.0), steps: step.map(|at| at.1) };
+        Ok(self.improvements.tell(id, &progress)?)
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+}
+
+pub(crate) async fn run(home: &Home, arguments: ImproveArguments) -> Result<()> {
+    let improvements = Improvements::new(home.improvements());
+    if arguments.list {
+        return show::list(&improvements, arguments.json);
+    }
+    if let Some(id) = &arguments.show {
+        return show::record(&improvements.read(id)?, arguments.json);
+    }
+    if arguments.background {
+        go_behind();
+    }
+    let _running = improvements.begin()?;
+    let store = Store::open_beside_owner(&home.database()).await?;
+    let done = match &arguments.reproduce {
+        Some(id) => reproduce(home, &arguments, &improvements, &store, id).await,
+        None => improve(home, &arguments, &improvements, &store).await,
+    };
+    store.close().await;
+    done
+}
+
+async fn improve(
+    home: &Home,
+    arguments: &ImproveArguments,
+    improvements: &Improvements,
+    store: &Store,
+) -> Result<()> {
+    let judged = collection::read(store).await?;
+    let model = match &arguments.model {
+        Some(model) => model.clone(),
+        None => collection::only_model(&judged)?,
+    };
+    let method = arguments.method.map(Method::as_str);
+    let id = match &arguments.id {
+        Some(id) => id.clone(),
+        None => improvements.next_id(&model, method, now())?,
+    };
+    let stage = Stage { home, arguments, improvements, folder: improvements.folder_of(&id)? };
+    let mut record = match begun(improvements, &id)? {
+        Some(record) => {
+            eprintln!("going on with the improvement {id}");
+            record
+        }
+        None => begin(&stage, store, &judged, &id, &model).await?,
+    };
+    let ended = make(&stage, &mut record).await;
+    record.finished_at = Some(now());
+    if let Err(error) = &ended {
+        if error.is::<super::training::Interrupted>() {
+            return ended;
+        }
+        record.state = ImprovementState::Failed;
+        record.error = Some(format!("{error:#}"));
+    }
+    improvements.write(&record)?;
+    // What people wrote stays in the store alone, where it can be erased.
+    collection::forget(&stage)?;
+    ended?;
+    show::record(&record, arguments.json)?;
+    if arguments.auto && record.state == ImprovementState::Passed {
+        let promoted = promote_improvement(home, &model, &id)?;
+        eprintln!("promoted: {} answers as {model} from now on", promoted.id);
+    }
+    Ok(())
+}
+
+/// The record of an improvement that was interrupted.
+fn begun(improvements: &Improvements, id: &str) -> Result<Option<Improvement>> {
+    let is_there = improvements.list()?.into_iter().find(|record| record.id == id);
+    match is_there {
+        Some(record) if record.state == ImprovementState::Running => Ok(Some(record)),
+        Some(_) => bail!("the improvement {id} has ended already"),
+        None => Ok(None),
+    }
+}
+
+async fn begin(
+    stage: &Stage<'_>,
+    store: &Store,
+    judged: &[collection::Row],
+    id: &str,
+    model: &str,
+) -> Result<Improvement> {
+    let arguments = stage.arguments;
+    let limits = Limits { of_a_person: arguments.per_person.map(|n| n as usize), ..Limits::default() };
+    let collected = Collected::of(judged, model, arguments.method, &limits)?;
+    if !arguments.again {
+        collection::expect_news(stage.improvements, model, &collected)?;
+    }
+    let mut settings = std::collections::BTreeMap::new();
+    settings.insert("passes".to_owned(), arguments.passes.to_string());
+    let recipe = Recipe {
+        program: env!("CARGO_PKG_VERSION").to_owned(),
+        settings,
+        rows: collected.rows.clone(),
+        train_sha256: collected.train_sha256.clone(),
+        held_out_sha256: collected.held_out_sha256.clone(),
+        ..Recipe::default()
+    };
+    let record = Improvement {
+        id: id.to_owned(),
+        model: model.to_owned(),
+        method: collected.collection.method.as_str().to_owned(),
+        created_at: now(),
+        finished_at: None,
+        state: ImprovementState::Running,
+        error: None,
+        data: collected.collection.counts.clone(),
+        gate: Vec::new(),
+        recipe,
+    };
+    std::fs::create_dir_all(&stage.folder)
+        .with_context(|| format!("making the folder {}", stage.folder.display()))?;
+    collected.write(stage)?;
+    collected.note(store, judged, id).await?;
+    stage.improvements.write(&record)?;
+    stage.tell(id, "collecting", None)?;
+    show::data(&record, collected.collection.divided_by_question);
+    Ok(record)
+}
+
+/// Trains and judges; the record is complete afterwards.
+async fn make(stage: &Stage<'_>, record: &mut Improvement) -> Result<()> {
+    // The library of databases needs its own threads while this one computes.
+    tokio::task::block_in_place(|| {
+        collection::expect_files(stage, record)?;
+        training::train(stage, record)?;
+        stage.improvements.write(record)?;
+        record.gate = judging::judge(stage, record)?;
+        record.state = match zhenjin_improve::gate::passes(&record.gate) {
+            true => ImprovementState::Passed,
+            false => ImprovementState::Refused,
+        };
+        Ok(())
+    })
+}
+
+/// Trains an adapter again by its record, beside it, and compares.
+async fn reproduce(
+    home: &Home,
+    arguments: &ImproveArguments,
+    improvements: &Improvements,
+    store: &Store,
+    id: &str,
+) -> Result<()> {
+    let record = improvements.read(id)?;
+    if record.recipe.adapter_sha256.is_empty() {
+        bail!("the improvement {id} has no adapter: it was not trained to its end");
+    }
+    let judged = collection::read(store).await?;
+    let rows = collection::only(&judged, &record.recipe.rows)?;
+    let method = record.method.parse().map_err(anyhow::Error::msg)?;
+    let limits = Limits { of_a_person: Some(usize::MAX), ..Limits::default() };
+    let collected = Collected::of(&rows, &record.model, Some(method), &limits)?;
+    let recipe = &record.recipe;
+    if collected.train_sha256 != recipe.train_sha256 || collected.held_out_sha256 != recipe.held_out_sha256 {
+        bail!("what the improvement {id} learned from has changed since: somebody judged again or edited");
+    }
+    let folder = improvements.folder_of(id)?.join("again");
+    let _ = std::fs::remove_dir_all(&folder);
+    std::fs::create_dir_all(&folder).with_context(|| format!("making the folder {}", folder.display()))?;
+    let stage = Stage { home, arguments, improvements, folder: folder.clone() };
+    collected.write(&stage)?;
+    let mut again = record.clone();
+    let trained = tokio::task::block_in_place(|| training::train(&stage, &mut again));
+    // What people wrote does not stay here.
+    std::fs::remove_dir_all(&folder).with_context(|| format!("removing {}", folder.display()))?;
+    trained?;
+    if again.recipe.adapter_sha256 == recipe.adapter_sha256 {
+        println!("the same adapter, bit for bit: SHA-256 {}", recipe.adapter_sha256);
+        return Ok(());
+    }
+    bail!(
+        "another adapter: SHA-256 {} instead of {}; then by the program {} with {}, now by {} with {}",
+        again.recipe.adapter_sha256,
+        recipe.adapter_sha256,
+        recipe.program,
+        recipe.simd,
+        env!("CARGO_PKG_VERSION"),
+        again.recipe.simd
+    )
+}
+
+/// Asks the system to let other programs go first.
+fn go_behind() {
+    #[cfg(unix)]
+    if let Err(error) = rustix::process::setpriority_process(None, NICENESS) {
+        tracing::warn!(%error, "the system does not let this program go behind others");
+    }
+}
+
+/// The SHA-256 of a file, in hexadecimal digits.
+fn file_sha256(path: &Path) -> Result<String> {
+    use sha2::Digest;
+    let bytes = std::fs::read(path).with_context(|| format!("reading {}", path.display()))?;
+    Ok(sha2::Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect())
+}

@@ -1,0 +1,159 @@
+//! An improvement's training: a run like any other, in its folder, which a killed one goes on from.
+
+use super::{Stage, collection, file_sha256};
+use crate::commands::align::{AlignArguments, run_offline};
+use crate::commands::training::RunFolder;
+use anyhow::{Context, Result};
+use clap::Parser;
+use std::ffi::OsString;
+use std::path::Path;
+use std::sync::mpsc::RecvTimeoutError;
+use std::time::Duration;
+use zhenjin_align::configuration::Method;
+use zhenjin_files::NewFolder;
+use zhenjin_promotions::Improvement;
+use zhenjin_tensor::ComputeOptions;
+
+/// Examples of an update.
+const BATCH: usize = 8;
+/// The files of an adapter.
+const ADAPTER_FILES: [&str; 2] = ["adapter_config.json", "adapter_model.safetensors"];
+
+/// How often the progress is written down.
+const TELL_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The options of a run, without the program around them.
+#[derive(Debug, Parser)]
+struct RunArguments {
+    #[command(flatten)]
+    align: AlignArguments,
+}
+
+/// Trains the adapter of the record into `adapter`, and completes the recipe.
+pub(super) fn train(stage: &Stage<'_>, record: &mut Improvement) -> Result<()> {
+    let method = match record.method.as_str() {
+        "kto" => Method::Kto,
+        "sft" => Method::Sft,
+        _ => Method::Dpo,
+    };
+    let passes: usize =
+        record.recipe.settings.get("passes").and_then(|passes| passes.parse().ok()).unwrap_or(1);
+    let steps = (record.data.train * passes).div_ceil(BATCH);
+    stage.tell(&record.id, "training", Some((0, steps as u64)))?;
+    let mut settings = vec![
+        format!("time={}", record.created_at.max(0) / 1000),
+        format!("intervals.held_out={}", steps.div_ceil(6)),
+        format!("intervals.checkpoint={}", steps.div_ceil(6).max(1)),
+        // Sample texts would keep what people asked.
+        "intervals.samples=0".to_owned(),
+        format!("schedule.warmup_steps={}", steps.div_ceil(10)),
+    ];
+    if method == Method::Dpo {
+        // What is preferred becomes more likely, not only less unlikely than the other answer.
+        settings.push("preference.sft_weight=0.2".to_owned());
+    }
+    if method != Method::Sft {
+        settings.push("optimiser.learning_rate=0.0001".to_owned());
+    }
+    let run = stage.path("run");
+    let folder = RunFolder::new(&run);
+    if !stage.path("adapter").is_dir() {
+        let data = Data {
+            train: collection::train_file(stage),
+            held_out: collection::held_out_file(stage),
+            out: run.clone(),
+        };
+        let arguments = arguments(stage, record, &data, steps, &settings)?;
+        while_telling(stage, &record.id, steps, || run_offline(stage.home, method, &arguments))?;
+        keep_adapter(&folder, stage)?;
+    }
+    let recipe = &mut record.recipe;
+    recipe.configuration =
+        std::fs::read_to_string(run.join("run.toml")).context("reading the run's configuration")?;
+    recipe.adapter_sha256 = file_sha256(&stage.path("adapter").join(ADAPTER_FILES[1]))?;
+    recipe.simd = ComputeOptions::resolve(None, None)?.simd.name().to_owned();
+    Ok(())
+}
+
+/// The files of a run.
+pub(super) struct Data {
+    pub(super) train: std::path::PathBuf,
+    pub(super) held_out: std::path::PathBuf,
+    pub(super) out: std::path::PathBuf,
+}
+
+/// A run's options, as if they were given on the command line.
+pub(super) fn arguments(
+    stage: &Stage<'_>,
+    record: &Improvement,
+    data: &Data,
+    steps: usize,
+    settings: &[String],
+) -> Result<AlignArguments> {
+    let mut words: Vec<OsString> = vec!["zhenjin".into(), (&record.model).into()];
+    let mut add = |name: &str, value: OsString| words.extend([name.into(), value]);
+    add("--data", data.train.clone().into());
+    add("--held-out", data.held_out.clone().into());
+    add("--out", data.out.clone().into());
+    add("--steps", steps.to_string().into());
+    add("--batch", BATCH.to_string().into());
+    add("--seed", "1".into());
+    add("--resume", "auto".into());
+    add("--overlong", "drop".into());
+    add("--learn", "last".into());
+    for setting in settings {
+        add("--set", setting.into());
+    }
+    if let Some(threads) = stage.arguments.threads {
+        add("--threads", threads.to_string().into());
+    }
+    words.push("--plain".into());
+    Ok(RunArguments::try_parse_from(words)?.align)
+}
+
+/// Does `work` and says meanwhile how far the run has come, by its own log.
+fn while_telling<T>(
+    stage: &Stage<'_>,
+    id: &str,
+    steps: usize,
+    work: impl FnOnce() -> Result<T>,
+) -> Result<T> {
+    let (done, is_done) = std::sync::mpsc::channel::<()>();
+    std::thread::scope(|scope| {
+        let metrics = stage.path("run/metrics.jsonl");
+        scope.spawn(move || {
+            while is_done.recv_timeout(TELL_INTERVAL) == Err(RecvTimeoutError::Timeout) {
+                let step = last_step(&metrics).unwrap_or(0);
+                if let Err(error) = stage.tell(id, "training", Some((step, steps as u64))) {
+                    tracing::warn!("how far the improvement has come cannot be written down: {error:#}");
+                }
+            }
+        });
+        let result = work();
+        drop(done);
+        result
+    })
+}
+
+/// The latest step of a run's log.
+fn last_step(metrics: &Path) -> Option<u64> {
+    let text = std::fs::read_to_string(metrics).ok()?;
+    text.lines()
+        .rev()
+        .find_map(|line| serde_json::from_str::<serde_json::Value>(line).ok()?.get("step")?.as_u64())
+}
+
+/// Copies the adapter out of the last checkpoint.
+fn keep_adapter(run: &RunFolder, stage: &Stage<'_>) -> Result<()> {
+    let last = run.last_checkpoint().context("the run left no checkpoint")?;
+    let new = NewFolder::create(&stage.path("adapter"))?;
+    for name in ADAPTER_FILES {
+        copy(&last.join(name), &new.temporary_path().join(name))?;
+    }
+    Ok(new.finish()?)
+}
+
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    let bytes = std::fs::read(from).with_context(|| format!("reading {}", from.display()))?;
+    Ok(zhenjin_files::write_whole(to, &[&bytes])?)
+}

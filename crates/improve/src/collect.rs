@@ -1,0 +1,157 @@
+//! Which judgements a model learns from, how, and which are held out.
+
+use std::collections::BTreeSet;
+
+use zhenjin_promotions::{DataCounts, LeftOut};
+
+use crate::example::{Item, Judged, Judgement, Method, hash};
+use crate::limits::Limits;
+use crate::read::{Examples, LeftOutCounts, OneKind, examples};
+
+/// Conversations below which questions are divided instead.
+const LEAST_CONVERSATIONS: usize = 10;
+/// What stands between a model's name and that of its adapter.
+const SEPARATOR: char = '+';
+
+/// Examples to learn from, and examples that are only measured.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Collection {
+    /// How a model learns from them.
+    pub method: Method,
+    /// What it learns from, in the order of the judgements.
+    pub train: Vec<Item>,
+    /// What is only measured: of other conversations.
+    pub held_out: Vec<Item>,
+    /// What was counted.
+    pub counts: DataCounts,
+    /// Whether the held-out examples share conversations with the others, as there were too few conversations.
+    pub divided_by_question: bool,
+}
+
+/// Too few examples, and what there is.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[error(
+    "there are too few judgements to learn from: {train} examples to learn from and {held_out} held out by {method}, at least {least_train} and \
+     {least_held_out} are needed{}",
+    left_out_text(.counts)
+)]
+pub struct TooFew {
+    /// The method that was chosen or asked for.
+    pub method: Method,
+    /// Examples to learn from.
+    pub train: usize,
+    /// Held-out ones.
+    pub held_out: usize,
+    /// The fewest to learn from.
+    pub least_train: usize,
+    /// The fewest held-out ones.
+    pub least_held_out: usize,
+    /// What was counted.
+    pub counts: Box<DataCounts>,
+}
+
+fn left_out_text(counts: &DataCounts) -> String {
+    let parts: Vec<String> =
+        counts.left_out.iter().map(|left_out| format!("{} ({})", left_out.count, left_out.reason)).collect();
+    if parts.is_empty() { String::new() } else { format!("; left out: {}", parts.join(", ")) }
+}
+
+/// What [`collect`] gives.
+pub type Collected = Result<Collection, TooFew>;
+
+/// Makes examples for `model` of all judgements; `method` where it is not to be chosen by what there is.
+///
+/// # Errors
+/// [`TooFew`].
+pub fn collect(rows: &[Judged], model: &str, method: Option<Method>, limits: &Limits) -> Collected {
+    let mut left_out = LeftOutCounts::default();
+    let usable: Vec<&Judged> = rows.iter().filter(|row| is_usable(row, model, &mut left_out)).collect();
+    let made = examples(&usable, limits);
+    let method = method.unwrap_or_else(|| choose(&made, &usable));
+    let OneKind { items, rows, left_out: of_kind } = match method {
+        Method::Dpo => made.pairs,
+        Method::Kto => made.thumbs,
+        Method::Sft => made.answers,
+    };
+    for (reason, count) in of_kind.0 {
+        left_out.add(&reason, count);
+    }
+    let unused = usable.iter().filter(|row| !rows.contains(&row.id)).count();
+    left_out.add(&format!("nothing that {method} learns from"), unused);
+    let used: BTreeSet<&str> = items.iter().flat_map(|item| item.rows.iter().map(String::as_str)).collect();
+    let is_used = |row: &&&Judged| used.contains(row.id.as_str());
+    let count =
+        |is: fn(&Judgement) -> bool| usable.iter().filter(is_used).filter(|row| is(&row.judgement)).count();
+    let counts = DataCounts {
+        pairs: count(|judgement| matches!(judgement, Judgement::Choice { .. })),
+        ratings: count(|judgement| matches!(judgement, Judgement::Rating { .. })),
+        corrections: count(|judgement| matches!(judgement, Judgement::Correction { .. })),
+        train: 0,
+        held_out: 0,
+        conversations: items.iter().map(|item| &item.conversation).collect::<BTreeSet<_>>().len(),
+        owners: items.iter().map(|item| &item.owner).collect::<BTreeSet<_>>().len(),
+        left_out: left_out.0.into_iter().map(|(reason, count)| LeftOut { reason, count }).collect(),
+    };
+    divide(method, items, counts, limits)
+}
+
+/// Holds out a share of the conversations. Which ones depends on their names alone, so that what was held out once is never learned from
+/// later.
+fn divide(method: Method, items: Vec<Item>, counts: DataCounts, limits: &Limits) -> Collected {
+    let divided_by_question = counts.conversations < LEAST_CONVERSATIONS;
+    let is_held_out = |item: &Item| {
+        let unit = if divided_by_question { &item.question } else { &item.conversation };
+        let digits = hash(["held out", unit.as_str()]);
+        let number = u32::from_str_radix(&digits[..8], 16).unwrap_or(0);
+        f64::from(number) / f64::from(u32::MAX) < limits.held_out_share
+    };
+    let (held_out, train): (Vec<Item>, Vec<Item>) = items.into_iter().partition(is_held_out);
+    let counts = DataCounts { train: train.len(), held_out: held_out.len(), ..counts };
+    if train.len() < limits.least_train || held_out.len() < limits.least_held_out {
+        return Err(TooFew {
+            method,
+            train: train.len(),
+            held_out: held_out.len(),
+            least_train: limits.least_train,
+            least_held_out: limits.least_held_out,
+            counts: Box::new(counts),
+        });
+    }
+    Ok(Collection { method, train, held_out, counts, divided_by_question })
+}
+
+fn is_usable(row: &Judged, model: &str, left_out: &mut LeftOutCounts) -> bool {
+    let base = row.model.split(SEPARATOR).next().unwrap_or_default();
+    let reason = if !row.consents {
+        "whoever judged does not allow that models learn from it"
+    } else if base != model && row.model != model {
+        "another model's answers"
+    } else if row.breaks_off {
+        "the answer that is liked breaks off"
+    } else if row.prompt.is_empty() {
+        "no question before the answer"
+    } else {
+        return true;
+    };
+    left_out.add(reason, 1);
+    false
+}
+
+/// Pairs say the most; thumbs need both kinds; good answers are left.
+fn choose(made: &Examples, usable: &[&Judged]) -> Method {
+    let of_pairs = |judgement: &Judgement| !matches!(judgement, Judgement::Rating { .. });
+    let ratings = usable.iter().filter(|row| !of_pairs(&row.judgement)).count();
+    let has = |liked: bool| {
+        made.thumbs
+            .items
+            .iter()
+            .any(|item| matches!(item.example, crate::Example::Thumb { liked: is, .. } if is == liked))
+    };
+    if made.pairs.items.len() * 2 >= ratings {
+        Method::Dpo
+    } else if has(true) && has(false) {
+        Method::Kto
+    } else {
+        Method::Sft
+    }
+}

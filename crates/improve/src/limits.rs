@@ -1,0 +1,71 @@
+//! How much of one person's judgements counts, so that nobody decides for all.
+
+use std::collections::BTreeMap;
+
+use crate::example::Item;
+
+/// Bounds of a collection.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Limits {
+    /// The most examples of one person, the newest first; `None`: as many as all other people together have, but at least
+    /// [`Limits::LEAST_OF_A_PERSON`] and at most [`Limits::MOST_OF_A_PERSON`].
+    pub of_a_person: Option<usize>,
+    /// The share of conversations that is held out.
+    pub held_out_share: f64,
+    /// The fewest examples to learn from.
+    pub least_train: usize,
+    /// The fewest held-out examples.
+    pub least_held_out: usize,
+}
+
+impl Limits {
+    /// What everybody may contribute, however few others judge.
+    pub const LEAST_OF_A_PERSON: usize = 200;
+    /// What nobody may exceed.
+    pub const MOST_OF_A_PERSON: usize = 500;
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits { of_a_person: None, held_out_share: 0.2, least_train: 20, least_held_out: 5 }
+    }
+}
+
+/// Takes out what is beyond each person's share, the oldest first, and says how many each person's share was cut by.
+pub(crate) fn cut(items: &mut Vec<Item>, limits: &Limits) -> BTreeMap<String, (usize, usize)> {
+    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    for item in items.iter() {
+        *counts.entry(item.owner.clone()).or_default() += 1;
+    }
+    let bounded = |count: usize| count.min(Limits::MOST_OF_A_PERSON);
+    let all: usize = counts.values().copied().map(bounded).sum();
+    let share = |count: usize| match limits.of_a_person {
+        Some(limit) => limit,
+        None if counts.len() == 1 => Limits::MOST_OF_A_PERSON,
+        None => (all - bounded(count)).clamp(Limits::LEAST_OF_A_PERSON, Limits::MOST_OF_A_PERSON),
+    };
+    let shares: BTreeMap<String, usize> =
+        counts.iter().map(|(owner, count)| (owner.clone(), share(*count))).collect();
+    let mut kept: BTreeMap<String, usize> = BTreeMap::new();
+    let mut newest: Vec<usize> = (0..items.len()).collect();
+    newest.sort_by(|left, right| (items[*right].at, right).cmp(&(items[*left].at, left)));
+    let mut stays = vec![false; items.len()];
+    for index in newest {
+        let owner = &items[index].owner;
+        let taken = kept.entry(owner.clone()).or_default();
+        if *taken < shares[owner] {
+            *taken += 1;
+            stays[index] = true;
+        }
+    }
+    let mut index = 0;
+    items.retain(|_| {
+        index += 1;
+        stays[index - 1]
+    });
+    let beyond = |(owner, count): (String, usize)| {
+        let limit = shares[&owner];
+        (count > limit).then(|| (owner, (count - limit, limit)))
+    };
+    counts.into_iter().filter_map(beyond).collect()
+}

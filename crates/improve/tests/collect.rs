@@ -1,0 +1,212 @@
+//! Which judgements count, how a model learns from them, and which are held out.
+
+use std::collections::BTreeSet;
+
+use proptest::prelude::*;
+use zhenjin_improve::{Collection, Example, Item, Judged, Judgement, Limits, Method, Turn, collect};
+
+const MODEL: &str = "smollm2";
+
+fn judged(number: usize, owner: &str, judgement: Judgement) -> Judged {
+    Judged {
+        id: format!("{owner}-{number}"),
+        owner: owner.to_owned(),
+        conversation: format!("{owner}-conversation-{number}"),
+        question: format!("{owner}-question-{number}"),
+        at: number as i64,
+        model: MODEL.to_owned(),
+        consents: true,
+        breaks_off: false,
+        prompt: vec![Turn { role: "user".to_owned(), content: format!("question {number}") }],
+        judgement,
+    }
+}
+
+fn choice(number: usize, owner: &str) -> Judged {
+    let judgement = Judgement::Choice { chosen: format!("good {number}"), rejected: format!("bad {number}") };
+    judged(number, owner, judgement)
+}
+
+fn rating(number: usize, owner: &str, answer: &str, up: bool) -> Judged {
+    judged(number, owner, Judgement::Rating { answer: answer.to_owned(), up })
+}
+
+fn choices(count: usize, owner: &str) -> Vec<Judged> {
+    (0..count).map(|number| choice(number, owner)).collect()
+}
+
+fn collected(rows: &[Judged]) -> Collection {
+    collect(rows, MODEL, None, &Limits::default()).expect("enough")
+}
+
+fn left_out(collection: &Collection, part: &str) -> usize {
+    let found = collection.counts.left_out.iter().filter(|left_out| left_out.reason.contains(part));
+    found.map(|left_out| left_out.count).sum()
+}
+
+#[test]
+fn choices_and_corrections_become_pairs() {
+    let mut rows = choices(100, "a");
+    rows.push(judged(
+        200,
+        "a",
+        Judgement::Correction { answer: "wrong".to_owned(), correction: "right".to_owned() },
+    ));
+    let collection = collected(&rows);
+    assert_eq!(collection.method, Method::Dpo);
+    assert_eq!(
+        (collection.counts.pairs, collection.counts.corrections, collection.counts.ratings),
+        (100, 1, 0)
+    );
+    assert_eq!(collection.train.len() + collection.held_out.len(), 101);
+    assert!((10..32).contains(&collection.held_out.len()), "{}", collection.held_out.len());
+    let all = collection.train.iter().chain(&collection.held_out);
+    let corrected = all.clone().find(|item| item.rows == ["a-200"]).expect("the correction");
+    assert_eq!(corrected.example, Example::Pair { chosen: "right".to_owned(), rejected: "wrong".to_owned() });
+    assert_eq!(
+        corrected.to_json().to_string(),
+        r#"{"prompt":[{"role":"user","content":"question 200"}],"chosen":[{"role":"assistant","content":"right"}],"rejected":[{"role":"assistant","content":"wrong"}]}"#
+    );
+}
+
+#[test]
+fn no_conversation_is_learned_from_and_held_out() {
+    let mut rows = Vec::new();
+    for number in 0..200 {
+        rows.push(Judged { conversation: format!("conversation {}", number / 4), ..choice(number, "a") });
+    }
+    let collection = collected(&rows);
+    assert!(!collection.divided_by_question);
+    let of = |items: &[Item]| items.iter().map(|item| item.conversation.clone()).collect::<BTreeSet<_>>();
+    assert!(of(&collection.train).is_disjoint(&of(&collection.held_out)));
+    // What was held out once stays so when more judgements come.
+    let mut more = choices(300, "b");
+    more.extend(rows);
+    let later = collected(&more);
+    assert!(of(&later.train).is_disjoint(&of(&collection.held_out)));
+}
+
+#[test]
+fn a_few_long_conversations_are_divided_by_question() {
+    let rows: Vec<Judged> = choices(100, "a")
+        .into_iter()
+        .map(|row| Judged { conversation: "the only one".to_owned(), ..row })
+        .collect();
+    let collection = collected(&rows);
+    assert!(collection.divided_by_question);
+    let of = |items: &[Item]| items.iter().map(|item| item.question.clone()).collect::<BTreeSet<_>>();
+    assert!(of(&collection.train).is_disjoint(&of(&collection.held_out)));
+}
+
+#[test]
+fn thumbs_on_answers_to_one_question_become_a_pair_and_others_are_learned_one_by_one() {
+    let mut rows = Vec::new();
+    for number in 0..60 {
+        rows.push(rating(number, "a", &format!("answer {number}"), number % 2 == 0));
+    }
+    let collection = collected(&rows);
+    assert_eq!((collection.method, collection.counts.ratings), (Method::Kto, 60));
+    let beside: Vec<Judged> = (0..60)
+        .map(|number| {
+            let mut row = rating(number / 2, "a", &format!("answer {number}"), number % 2 == 0);
+            row.id = format!("row {number}");
+            row
+        })
+        .collect();
+    let collection = collected(&beside);
+    assert_eq!((collection.method, collection.train.len() + collection.held_out.len()), (Method::Dpo, 30));
+    let liked: Vec<Judged> = (0..60).map(|number| rating(number, "a", &number.to_string(), true)).collect();
+    assert_eq!(collected(&liked).method, Method::Sft);
+}
+
+#[test]
+fn nobody_learns_from_what_was_not_allowed_or_is_of_another_model() {
+    let mut rows = choices(100, "a");
+    rows.extend(choices(30, "b").into_iter().map(|row| Judged { consents: false, ..row }));
+    rows.extend(choices(20, "c").into_iter().map(|row| Judged { model: "other".to_owned(), ..row }));
+    rows.extend(choices(10, "d").into_iter().map(|row| Judged { model: "smollm2+tuned".to_owned(), ..row }));
+    let collection = collected(&rows);
+    assert_eq!(collection.counts.pairs, 110);
+    assert_eq!((left_out(&collection, "does not allow"), left_out(&collection, "another model")), (30, 20));
+}
+
+#[test]
+fn one_person_who_contradicts_themselves_a_thousand_times_has_no_say() {
+    let honest = choices(100, "honest");
+    let mut rows = honest.clone();
+    for number in 0..500 {
+        let pair = |id: &str, chosen: &str, rejected: &str| Judged {
+            id: id.to_owned(),
+            ..judged(
+                number,
+                "troll",
+                Judgement::Choice { chosen: chosen.to_owned(), rejected: rejected.to_owned() },
+            )
+        };
+        rows.push(pair(&format!("{number} one way"), "x", "y"));
+        rows.push(pair(&format!("{number} other way"), "y", "x"));
+    }
+    let collection = collected(&rows);
+    assert_eq!(left_out(&collection, "both ways"), 1000);
+    assert_eq!(collection.train, collected(&honest).train);
+    assert_eq!(collection.held_out, collected(&honest).held_out);
+}
+
+#[test]
+fn nobody_counts_for_more_than_all_others_together() {
+    let mut rows = choices(300, "a");
+    rows.extend(choices(1000, "b"));
+    let collection = collected(&rows);
+    let all: Vec<&Item> = collection.train.iter().chain(&collection.held_out).collect();
+    let of = |owner: &str| all.iter().filter(|item| item.owner == owner).count();
+    assert_eq!((of("a"), of("b")), (300, 300));
+    // The newest ones count.
+    assert!(all.iter().filter(|item| item.owner == "b").all(|item| item.at >= 700));
+    assert_eq!(left_out(&collection, "the newest 300 of `b` count"), 700);
+    let limits = Limits { of_a_person: Some(400), ..Limits::default() };
+    let collection = collect(&rows, MODEL, None, &limits).expect("enough");
+    assert_eq!(collection.counts.train + collection.counts.held_out, 700);
+    assert_eq!(collected(&choices(1000, "alone")).counts.pairs, Limits::MOST_OF_A_PERSON);
+}
+
+#[test]
+fn too_few_judgements_are_counted_in_the_error() {
+    let mut rows = choices(10, "a");
+    rows.extend(choices(30, "b").into_iter().map(|row| Judged { consents: false, ..row }));
+    let error = collect(&rows, MODEL, None, &Limits::default()).expect_err("too few").to_string();
+    assert!(error.contains("at least 20") && error.contains("30 (whoever judged does not allow"), "{error}");
+    assert!(collect(&[], MODEL, None, &Limits::default()).is_err());
+}
+
+proptest! {
+    #[test]
+    fn the_order_of_judgements_and_repetitions_do_not_matter(
+        kinds in proptest::collection::vec((0_usize..40, 0_usize..3, 0_usize..4, any::<bool>(), any::<bool>()), 0..120),
+    ) {
+        let rows: Vec<Judged> = kinds
+            .iter()
+            .enumerate()
+            .map(|(index, (number, owner, kind, up, consents))| {
+                let owner = ["a", "b", "c"][*owner];
+                let answers = [format!("one {number}"), format!("two {number}")];
+                let [chosen, rejected] = if *up { answers } else { let [one, two] = answers; [two, one] };
+                let judgement = match kind {
+                    0 => Judgement::Choice { chosen, rejected },
+                    1 => Judgement::Correction { answer: rejected, correction: chosen },
+                    _ => Judgement::Rating { answer: chosen, up: *up },
+                };
+                Judged { id: format!("row {index}"), consents: *consents, ..judged(*number, owner, judgement) }
+            })
+            .collect();
+        let limits = Limits { least_train: 0, least_held_out: 0, ..Limits::default() };
+        let collection = collect(&rows, MODEL, None, &limits).expect("no least");
+        let backwards: Vec<Judged> = rows.iter().rev().cloned().collect();
+        prop_assert_eq!(&collect(&backwards, MODEL, None, &limits).expect("no least"), &collection);
+        for item in collection.train.iter().chain(&collection.held_out) {
+            for id in &item.rows {
+                let row = rows.iter().find(|row| row.id == *id).expect("a judgement");
+                prop_assert!(row.consents && row.owner == item.owner);
+            }
+        }
+    }
+}

@@ -1,0 +1,405 @@
+//! The records of improvements: what each learned from, how, what was measured, and how it ended. One folder each, with its `improvement.json`.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use zhenjin_files::write_whole;
+
+use crate::error::{PromotionError, io};
+use crate::weights::Origin;
+
+const RECORD_FILE: &str = "improvement.json";
+const PROGRESS_FILE: &str = "progress.json";
+const LOCK_FILE: &str = "running.lock";
+/// The longest record that is read.
+const RECORD_BYTES: u64 = 16 << 20;
+/// The longest name of an improvement, in bytes.
+const ID_BYTES: usize = 64;
+
+/// How an improvement stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ImprovementState {
+    /// It is under way, or was interrupted and goes on when it is asked for again.
+    Running,
+    /// It ended by an error.
+    Failed,
+    /// It did not pass the gate.
+    Refused,
+    /// It passed the gate.
+    Passed,
+}
+
+/// What an improvement learned from, counted.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DataCounts {
+    /// Choices between two answers.
+    pub pairs: usize,
+    /// Thumbs.
+    pub ratings: usize,
+    /// Answers that a person corrected.
+    pub corrections: usize,
+    /// Examples that were learned from.
+    pub train: usize,
+    /// Examples that were only measured.
+    pub held_out: usize,
+    /// Conversations that all of them come from.
+    pub conversations: usize,
+    /// People that all of them come from.
+    pub owners: usize,
+    /// What was not used, and why.
+    pub left_out: Vec<LeftOut>,
+}
+
+/// Judgements that were not used.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeftOut {
+    /// Why.
+    pub reason: String,
+    /// How many.
+    pub count: usize,
+}
+
+/// One criterion of the gate.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Criterion {
+    /// Its name, such as `preference_accuracy`.
+    pub name: String,
+    /// What was measured; `None` if it could not be.
+    pub value: Option<f64>,
+    /// The same of what answers now.
+    pub base: Option<f64>,
+    /// The lower end of the value's 95 % interval.
+    pub lower: Option<f64>,
+    /// The upper end of it.
+    pub upper: Option<f64>,
+    /// What the value, or the end of its interval, has to reach.
+    pub limit: f64,
+    /// Examples that it was measured on.
+    pub examples: usize,
+    /// Whether it passed; `None` if it could not be measured.
+    pub passed: Option<bool>,
+    /// What a reader should know of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+}
+
+/// The record of an improvement.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Improvement {
+    /// Its name, which is its folder's.
+    pub id: String,
+    /// The model that it is for.
+    pub model: String,
+    /// The method: `dpo`, `kto` or `sft`.
+    pub method: String,
+    /// When it was begun: milliseconds since 1970 (UTC).
+    pub created_at: i64,
+    /// When it ended.
+    pub finished_at: Option<i64>,
+    /// How it stands.
+    pub state: ImprovementState,
+    /// Why it failed.
+    pub error: Option<String>,
+    /// What it learned from.
+    pub data: DataCounts,
+    /// What was measured before it could be promoted.
+    #[serde(default)]
+    pub gate: Vec<Criterion>,
+    /// What else makes the same adapter again.
+    #[serde(default)]
+    pub recipe: Recipe,
+}
+
+impl Improvement {
+    /// What its promotion says of it.
+    pub fn origin(&self) -> Origin {
+        let DataCounts { train, held_out, conversations, owners, .. } = self.data;
+        let data = format!(
+            "{train} examples, {held_out} held out, of {conversations} conversations of {owners} people"
+        );
+        let measured = |criterion: &Criterion| {
+            let value = criterion.value?;
+            let number = format!("{} {value:.3}", criterion.name);
+            Some(match (criterion.lower, criterion.upper) {
+                (Some(lower), Some(upper)) => format!("{number} ({lower:.3} to {upper:.3})"),
+                _ => number,
+            })
+        };
+        let gate: Vec<String> = self.gate.iter().filter_map(measured).collect();
+        Origin {
+            method: Some(self.method.clone()),
+            data: Some(data),
+            gate: (!gate.is_empty()).then(|| gate.join(", ")),
+            improvement: Some(self.id.clone()),
+            source: None,
+        }
+    }
+}
+
+/// What makes an improvement's adapter again, bit for bit, as long as nothing that it learned from was erased.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Recipe {
+    /// This program's version.
+    pub program: String,
+    /// Hash of the base model's weights.
+    pub base_fingerprint: String,
+    /// The instructions that the kernels used.
+    pub simd: String,
+    /// The settings of the collection: seed, limits, shares.
+    pub settings: std::collections::BTreeMap<String, String>,
+    /// Names of the judgements that were used.
+    pub rows: Vec<String>,
+    /// SHA-256 of the examples that were learned from.
+    pub train_sha256: String,
+    /// SHA-256 of those that were only measured.
+    pub held_out_sha256: String,
+    /// The configuration of the training run.
+    pub configuration: String,
+    /// SHA-256 of the adapter's matrices.
+    pub adapter_sha256: String,
+}
+
+/// How far a running improvement has come.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    /// `collecting`, `training` or `judging`.
+    pub phase: String,
+    /// Steps made of the phase, where they are counted.
+    pub step: Option<u64>,
+    /// Its steps.
+    pub steps: Option<u64>,
+}
+
+/// The folder of improvements.
+#[derive(Clone, Debug)]
+pub struct Improvements {
+    folder: PathBuf,
+}
+
+/// Held by the program that makes an improvement; the system lets go of it when the program ends, however it ends.
+#[derive(Debug)]
+pub struct Running {
+    _file: File,
+}
+
+impl Improvements {
+    /// The improvements in `folder`, which need not exist.
+    pub fn new(folder: PathBuf) -> Improvements {
+        Improvements { folder }
+    }
+
+    /// The folder of the improvement `id`.
+    ///
+    /// # Errors
+    /// [`PromotionError::BadId`] for what cannot be a name, so that no path leads out of the folder.
+    pub fn folder_of(&self, id: &str) -> Result<PathBuf, PromotionError> {
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+        if (1..=ID_BYTES).contains(&id.len()) && id.bytes().all(allowed) {
+            return Ok(self.folder.join(id));
+        }
+        Err(PromotionError::BadId { id: id.to_owned() })
+    }
+
+    /// Where its trained adapter lies.
+    ///
+    /// # Errors
+    /// As for [`Improvements::folder_of`].
+    pub fn adapter_of(&self, id: &str) -> Result<PathBuf, PromotionError> {
+        Ok(self.folder_of(id)?.join("adapter"))
+    }
+
+    /// The name of the improvement to make next: of one of the model, and of the method if one is named, that was interrupted; else a new
+    /// one, made of the time in milliseconds since 1970.
+    ///
+    /// # Errors
+    /// As for [`Improvements::list`].
+    pub fn next_id(&self, model: &str, method: Option<&str>, now: i64) -> Result<String, PromotionError> {
+        let records = self.list()?;
+        let goes_on = |record: &&Improvement| {
+            record.state == ImprovementState::Running
+                && record.model == model
+                && method.is_none_or(|method| method == record.method)
+        };
+        if let Some(interrupted) = records.iter().find(goes_on) {
+            return Ok(interrupted.id.clone());
+        }
+        let at = time::OffsetDateTime::from_unix_timestamp(now.div_euclid(1000))
+            .unwrap_or(time::OffsetDateTime::UNIX_EPOCH);
+        let (date, time) = (at.date(), at.time());
+        let id = format!(
+            "{:04}{:02}{:02}-{:02}{:02}{:02}",
+            date.year(),
+            u8::from(date.month()),
+            date.day(),
+            time.hour(),
+            time.minute(),
+            time.second()
+        );
+        let is_taken = |id: &str| records.iter().any(|record| record.id == id);
+        let numbered = (2..).map(|number| format!("{id}-{number}"));
+        let mut ids = std::iter::once(id.clone()).chain(numbered);
+        Ok(ids.find(|id| !is_taken(id)).unwrap_or(id))
+    }
+
+    /// All records, the newest first.
+    ///
+    /// # Errors
+    /// [`PromotionError::Damaged`] when one is not a record, [`PromotionError::Io`] when one cannot be read.
+    pub fn list(&self) -> Result<Vec<Improvement>, PromotionError> {
+        let entries = match std::fs::read_dir(&self.folder) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries.map_err(io("read the folder", &self.folder))?,
+        };
+        let mut found = Vec::new();
+        for entry in entries {
+            let path = entry.map_err(io("read the folder", &self.folder))?.path();
+            if path.join(RECORD_FILE).is_file() {
+                found.push(read_record(&path)?);
+            }
+        }
+        found.sort_by(|left, right| (right.created_at, &right.id).cmp(&(left.created_at, &left.id)));
+        Ok(found)
+    }
+
+    /// The record of the improvement `id`.
+    ///
+    /// # Errors
+    /// [`PromotionError::BadId`], [`PromotionError::Unknown`], and as for [`Improvements::list`].
+    pub fn read(&self, id: &str) -> Result<Improvement, PromotionError> {
+        let folder = self.folder_of(id)?;
+        if !folder.join(RECORD_FILE).is_file() {
+            return Err(PromotionError::Unknown { id: id.to_owned() });
+        }
+        read_record(&folder)
+    }
+
+    /// Writes a record, in the place of an earlier one of the same improvement.
+    ///
+    /// # Errors
+    /// [`PromotionError::BadId`], [`PromotionError::Io`], [`PromotionError::File`].
+    pub fn write(&self, improvement: &Improvement) -> Result<(), PromotionError> {
+        let folder = self.folder_of(&improvement.id)?;
+        std::fs::create_dir_all(&folder).map_err(io("make the folder", &folder))?;
+        let path = folder.join(RECORD_FILE);
+        let text = serde_json::to_string_pretty(improvement)
+            .map_err(|error| PromotionError::Damaged { path: path.clone(), problem: error.to_string() })?;
+        Ok(write_whole(&path, &[text.as_bytes(), b"\n"])?)
+    }
+
+    /// Says how far an improvement has come.
+    ///
+    /// # Errors
+    /// As for [`Improvements::write`].
+    pub fn tell(&self, id: &str, progress: &Progress) -> Result<(), PromotionError> {
+        let path = self.folder_of(id)?.join(PROGRESS_FILE);
+        let text = serde_json::to_vec(progress)
+            .map_err(|error| PromotionError::Damaged { path: path.clone(), problem: error.to_string() })?;
+        Ok(write_whole(&path, &[&text])?)
+    }
+
+    /// How far it has come, as it said last.
+    pub fn progress(&self, id: &str) -> Option<Progress> {
+        let text = std::fs::read(self.folder_of(id).ok()?.join(PROGRESS_FILE)).ok()?;
+        serde_json::from_slice(&text).ok()
+    }
+
+    /// The right to make improvements, which one program at a time has.
+    ///
+    /// # Errors
+    /// [`PromotionError::Busy`] while another program makes one.
+    pub fn begin(&self) -> Result<Running, PromotionError> {
+        std::fs::create_dir_all(&self.folder).map_err(io("make the folder", &self.folder))?;
+        let path = self.folder.join(LOCK_FILE);
+        let file = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&path)
+            .map_err(io("open", &path))?;
+        match file.try_lock() {
+            Ok(()) => Ok(Running { _file: file }),
+            Err(TryLockError::WouldBlock) => Err(PromotionError::Busy),
+            Err(TryLockError::Error(error)) => Err(io("lock", &path)(error)),
+        }
+    }
+
+    /// Whether a program makes an improvement now.
+    pub fn is_running(&self) -> bool {
+        matches!(self.begin(), Err(PromotionError::Busy))
+    }
+}
+
+fn read_record(folder: &Path) -> Result<Improvement, PromotionError> {
+    let path = folder.join(RECORD_FILE);
+    let damaged = |problem: String| PromotionError::Damaged { path: path.clone(), problem };
+    let length = std::fs::metadata(&path).map_err(io("read", &path))?.len();
+    if length > RECORD_BYTES {
+        return Err(damaged(format!("it has {length} bytes, more than {RECORD_BYTES}")));
+    }
+    let bytes = std::fs::read(&path).map_err(io("read", &path))?;
+    let record: Improvement = serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))?;
+    if folder.file_name().and_then(|name| name.to_str()) != Some(&record.id) {
+        return Err(damaged(format!("it is the record of `{}`", record.id)));
+    }
+    Ok(record)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(id: &str, created_at: i64) -> Improvement {
+        Improvement {
+            id: id.to_owned(),
+            model: "smollm2".to_owned(),
+            method: "dpo".to_owned(),
+            created_at,
+            finished_at: None,
+            state: ImprovementState::Running,
+            error: None,
+            data: DataCounts::default(),
+            gate: Vec::new(),
+            recipe: Recipe::default(),
+        }
+    }
+
+    #[test]
+    fn records_are_listed_the_newest_first() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let improvements = Improvements::new(folder.path().join("improvements"));
+        assert_eq!(improvements.list().expect("a list"), []);
+        let [old, new] = [record("a", 1), record("b", 2)];
+        improvements.write(&old).expect("written");
+        improvements.write(&new).expect("written");
+        assert_eq!(improvements.list().expect("a list"), [new, old.clone()]);
+        assert_eq!(improvements.read("a").expect("a record"), old);
+        assert!(matches!(improvements.read("c"), Err(PromotionError::Unknown { .. })));
+        assert!(matches!(improvements.read("../a"), Err(PromotionError::BadId { .. })));
+        assert_eq!(improvements.next_id("smollm2", None, 0).expect("an id"), "b");
+        assert_eq!(improvements.next_id("smollm2", Some("kto"), 0).expect("an id"), "19700101-000000");
+        improvements
+            .write(&Improvement { model: "other".to_owned(), ..record("19700101-000000", 0) })
+            .expect("written");
+        assert_eq!(improvements.next_id("third", None, 999).expect("an id"), "19700101-000000-2");
+        let progress = Progress { phase: "training".to_owned(), step: Some(3), steps: Some(9) };
+        improvements.tell("a", &progress).expect("told");
+        assert_eq!(improvements.progress("a"), Some(progress));
+        std::fs::write(folder.path().join("improvements/a").join(RECORD_FILE), "{").expect("a file");
+        let error = improvements.list().expect_err("damaged").to_string();
+        assert!(error.contains(RECORD_FILE), "{error}");
+    }
+
+    #[test]
+    fn one_program_at_a_time_makes_improvements() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let improvements = Improvements::new(folder.path().to_owned());
+        assert!(!improvements.is_running());
+        let running = improvements.begin().expect("nobody else");
+        assert!(improvements.is_running());
+        assert!(matches!(improvements.begin(), Err(PromotionError::Busy)));
+        drop(running);
+        assert!(!improvements.is_running());
+    }
+}

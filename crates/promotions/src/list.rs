@@ -1,0 +1,291 @@
+//! The list of what answers under which name, and what answered before.
+
+use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use zhenjin_files::write_whole;
+
+use crate::error::{PromotionError, io};
+use crate::weights::{Origin, Promoted, take};
+
+const LIST_FILE: &str = "promotions.json";
+const LOCK_FILE: &str = "promotions.lock";
+/// The longest list that is read.
+const LIST_BYTES: u64 = 16 << 20;
+/// Earlier promotions that a model keeps.
+const KEPT: usize = 64;
+
+/// What answers under a model's name.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModelPromotions {
+    /// What answers; `None`: the model's own weights.
+    pub now: Option<Promoted>,
+    /// What answered before, the latest last; `None`: the model's own weights.
+    #[serde(default)]
+    pub earlier: Vec<Option<Promoted>>,
+}
+
+/// The folder of promotions.
+#[derive(Clone, Debug)]
+pub struct Promotions {
+    folder: PathBuf,
+}
+
+/// Held while the list is changed; the system lets go of it when the process ends, however it ends.
+struct Lock {
+    _file: File,
+}
+
+impl Promotions {
+    /// The promotions in `folder`, which need not exist.
+    pub fn new(folder: PathBuf) -> Promotions {
+        Promotions { folder }
+    }
+
+    /// The folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// What answers under each name that ever had a promotion.
+    ///
+    /// # Errors
+    /// [`PromotionError::Damaged`] when the list is not one, [`PromotionError::Io`] when it cannot be read.
+    pub fn read(&self) -> Result<BTreeMap<String, ModelPromotions>, PromotionError> {
+        let path = self.folder.join(LIST_FILE);
+        let damaged = |problem: String| PromotionError::Damaged { path: path.clone(), problem };
+        match std::fs::metadata(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
+            Err(error) => return Err(io("read", &path)(error)),
+            Ok(found) if found.len() > LIST_BYTES => {
+                return Err(damaged(format!("it has {} bytes, more than {LIST_BYTES}", found.len())));
+            }
+            Ok(_) => {}
+        }
+        let bytes = std::fs::read(&path).map_err(io("read", &path))?;
+        parse(&bytes).map_err(damaged)
+    }
+
+    /// Changes whenever the list changes; `None` without one.
+    pub fn version(&self) -> Option<(std::time::SystemTime, u64)> {
+        let found = std::fs::metadata(self.folder.join(LIST_FILE)).ok()?;
+        Some((found.modified().ok()?, found.len()))
+    }
+
+    /// Copies the weights at `source` and lets them answer for `model`. `now` is the time in milliseconds since 1970. Weights that
+    /// answer already stay as they are.
+    ///
+    /// # Errors
+    /// [`PromotionError::NoWeights`], and when files cannot be read or written; then nothing has changed.
+    pub fn promote(
+        &self,
+        model: &str,
+        source: &Path,
+        now: i64,
+        origin: Origin,
+    ) -> Result<Promoted, PromotionError> {
+        std::fs::create_dir_all(&self.folder).map_err(io("make the folder", &self.folder))?;
+        let promoted = take(&self.folder, source, now, origin)?;
+        let _lock = self.lock()?;
+        let mut list = self.read()?;
+        let of_model = list.entry(model.to_owned()).or_default();
+        if let Some(present) = of_model.now.as_ref().filter(|present| present.id == promoted.id) {
+            return Ok(present.clone());
+        }
+        let before = of_model.now.replace(promoted.clone());
+        of_model.earlier.push(before);
+        let surplus = of_model.earlier.len().saturating_sub(KEPT);
+        of_model.earlier.drain(..surplus);
+        self.write(&list)?;
+        Ok(promoted)
+    }
+
+    /// Lets what answered before answer again: `None` is the model's own weights. What is rolled back keeps its folder.
+    ///
+    /// # Errors
+    /// [`PromotionError::NothingEarlier`], and when the list cannot be read or written.
+    pub fn roll_back(&self, model: &str) -> Result<Option<Promoted>, PromotionError> {
+        std::fs::create_dir_all(&self.folder).map_err(io("make the folder", &self.folder))?;
+        let _lock = self.lock()?;
+        let mut list = self.read()?;
+        let of_model = list.get_mut(model);
+        let earlier = of_model.and_then(|of_model| {
+            let earlier = of_model.earlier.pop()?;
+            of_model.now.clone_from(&earlier);
+            Some(earlier)
+        });
+        let nothing = || PromotionError::NothingEarlier { model: model.to_owned() };
+        let now = earlier.ok_or_else(nothing)?;
+        self.write(&list)?;
+        Ok(now)
+    }
+
+    fn write(&self, list: &BTreeMap<String, ModelPromotions>) -> Result<(), PromotionError> {
+        let path = self.folder.join(LIST_FILE);
+        let text = serde_json::to_string_pretty(list)
+            .map_err(|error| PromotionError::Damaged { path: path.clone(), problem: error.to_string() })?;
+        Ok(write_whole(&path, &[text.as_bytes(), b"\n"])?)
+    }
+
+    fn lock(&self) -> Result<Lock, PromotionError> {
+        let path = self.folder.join(LOCK_FILE);
+        let file = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&path)
+            .map_err(io("open", &path))?;
+        file.lock().map_err(io("lock", &path))?;
+        Ok(Lock { _file: file })
+    }
+}
+
+/// The list that `bytes` hold.
+fn parse(bytes: &[u8]) -> Result<BTreeMap<String, ModelPromotions>, String> {
+    let list: BTreeMap<String, ModelPromotions> =
+        serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+    for (model, of_model) in &list {
+        let all = of_model.earlier.iter().chain([&of_model.now]).flatten();
+        if let Some(wrong) = all.into_iter().find(|promoted| !promoted.is_plausible()) {
+            return Err(format!("`{}` under `{model}` is not the name of a promotion's folder", wrong.id));
+        }
+    }
+    Ok(list)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::WeightsKind;
+
+    fn adapter(folder: &Path, content: &str) -> PathBuf {
+        std::fs::create_dir_all(folder).expect("a folder");
+        std::fs::write(folder.join("adapter_config.json"), "{}").expect("a file");
+        std::fs::write(folder.join("adapter_model.safetensors"), content).expect("a file");
+        std::fs::write(folder.join("optimiser.safetensors"), "not copied").expect("a file");
+        folder.to_owned()
+    }
+
+    fn promotions() -> (tempfile::TempDir, Promotions) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let promotions = Promotions::new(folder.path().join("promoted"));
+        (folder, promotions)
+    }
+
+    #[test]
+    fn promoted_replaced_and_rolled_back_in_order() {
+        let (folder, promotions) = promotions();
+        assert_eq!(promotions.read().expect("a list"), BTreeMap::new());
+        let [one, two] = ["one", "two"].map(|name| adapter(&folder.path().join(name), name));
+        let origin = Origin { method: Some("dpo".to_owned()), ..Origin::default() };
+        let first = promotions.promote("a", &one, 1, origin.clone()).expect("promoted");
+        let second = promotions
+            .promote("a", &two.join("adapter_config.json"), 2, Origin::default())
+            .expect("promoted");
+        assert_ne!(first.id, second.id);
+        assert_eq!((first.kind, first.since, &first.origin), (WeightsKind::Adapter, 1, &origin));
+        let list = promotions.read().expect("a list");
+        assert_eq!(list["a"].now.as_ref(), Some(&second));
+        assert_eq!(list["a"].earlier, [None, Some(first.clone())]);
+        // Its source may go.
+        std::fs::remove_dir_all(&one).expect("removed");
+        assert_eq!(promotions.roll_back("a").expect("rolled back"), Some(first.clone()));
+        let copied = first.path(promotions.folder());
+        assert_eq!(std::fs::read_to_string(copied.join("adapter_model.safetensors")).expect("a file"), "one");
+        assert!(!copied.join("optimiser.safetensors").exists());
+        assert_eq!(promotions.roll_back("a").expect("rolled back"), None);
+        let error = promotions.roll_back("a").expect_err("nothing is left").to_string();
+        assert!(error.contains("`a`"), "{error}");
+    }
+
+    #[test]
+    fn the_same_weights_once_more_change_nothing() {
+        let (folder, promotions) = promotions();
+        let one = adapter(&folder.path().join("one"), "one");
+        let first = promotions.promote("a", &one, 1, Origin::default()).expect("promoted");
+        assert_eq!(promotions.promote("a", &one, 2, Origin::default()).expect("promoted"), first);
+        assert_eq!(promotions.read().expect("a list")["a"].earlier, [None]);
+    }
+
+    #[test]
+    fn whole_models_are_folders_or_gguf_files() {
+        let (folder, promotions) = promotions();
+        let model = folder.path().join("model");
+        std::fs::create_dir_all(&model).expect("a folder");
+        for name in
+            ["config.json", "model-00001-of-00001.safetensors", "model.safetensors.index.json", "state.json"]
+        {
+            std::fs::write(model.join(name), name).expect("a file");
+        }
+        let promoted = promotions.promote("a", &model, 1, Origin::default()).expect("promoted");
+        assert_eq!(promoted.kind, WeightsKind::Folder);
+        let copy = promoted.path(promotions.folder());
+        assert!(copy.join("model-00001-of-00001.safetensors").is_file() && !copy.join("state.json").exists());
+        let file = folder.path().join("small.gguf");
+        std::fs::write(&file, "GGUF").expect("a file");
+        let promoted = promotions.promote("a", &file, 2, Origin::default()).expect("promoted");
+        assert_eq!((promoted.kind, promoted.path(promotions.folder()).is_file()), (WeightsKind::Gguf, true));
+        let nothing =
+            promotions.promote("a", folder.path(), 3, Origin::default()).expect_err("no weights").to_string();
+        assert!(nothing.contains("adapter_config.json"), "{nothing}");
+    }
+
+    #[test]
+    fn a_list_that_points_elsewhere_is_refused() {
+        let (_folder, promotions) = promotions();
+        std::fs::create_dir_all(promotions.folder()).expect("a folder");
+        let text = r#"{"a": {"now": {"id": "../../../../etc", "kind": "adapter", "since": 0}}}"#;
+        std::fs::write(promotions.folder().join(LIST_FILE), text).expect("a file");
+        let error = promotions.read().expect_err("a path").to_string();
+        assert!(error.contains("../../../../etc"), "{error}");
+    }
+
+    #[test]
+    fn promotions_made_at_once_are_all_kept() {
+        let (folder, promotions) = promotions();
+        std::thread::scope(|scope| {
+            for index in 0..8 {
+                let (folder, promotions) = (folder.path(), &promotions);
+                scope.spawn(move || {
+                    let source = adapter(&folder.join(format!("source-{index}")), &format!("{}", index % 4));
+                    promotions
+                        .promote(&format!("model-{}", index % 2), &source, index, Origin::default())
+                        .expect("promoted");
+                });
+            }
+        });
+        let list = promotions.read().expect("a list");
+        for name in ["model-0", "model-1"] {
+            let mut ids: Vec<_> = list[name]
+                .earlier
+                .iter()
+                .chain([&list[name].now])
+                .flatten()
+                .map(|promoted| promoted.id.clone())
+                .collect();
+            ids.sort();
+            ids.dedup();
+            assert_eq!(ids.len(), 2, "{list:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_the_list_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = parse(&bytes);
+        }
+
+        #[test]
+        fn whatever_is_written_is_read_back(id in "[0-9a-f]{16}", since in any::<i64>(), text in ".*", has_more in any::<bool>()) {
+            let origin = Origin { data: Some(text.clone()), ..Origin::default() };
+            let promoted = Promoted { id, kind: WeightsKind::Gguf, since, origin };
+            let of_model = ModelPromotions { now: has_more.then(|| promoted.clone()), earlier: vec![None, Some(promoted)] };
+            let list = BTreeMap::from([(text, of_model)]);
+            prop_assert_eq!(parse(&serde_json::to_vec(&list).expect("JSON")), Ok(list));
+        }
+    }
+}

@@ -1,0 +1,432 @@
+//! Improvements over HTTP: their records, beginning one in a program of its own, and promoting what passed.
+
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use serde::Serialize;
+use serde_json::Value;
+use utoipa::ToSchema;
+use zhenjin_promotions::{Criterion, Improvement, ImprovementState, Improvements, LeftOut, PromotionError};
+
+use super::menu::ModelMenu;
+use super::promotions::{PromotionJson, now, promotion_fault};
+use crate::blocking::blocking;
+use crate::body::ApiJson;
+use crate::chat::extract::ApiPath;
+use crate::chat::fields::{self, ImprovementBody};
+use crate::errors::{ApiError, ErrorBody};
+use crate::openai::fields::check;
+use crate::shutdown::Shutdown;
+
+/// Bytes of the end of a broken program's log that its record keeps.
+const LOG_BYTES: usize = 2000;
+
+/// Makes the command that makes an improvement, of its name, the model and the method, if one is named.
+type MakeCommand = dyn Fn(&str, &str, Option<&str>) -> Command + Send + Sync;
+
+/// How the program that makes an improvement is started.
+#[derive(Clone)]
+pub struct ImproveCommand(Arc<MakeCommand>);
+
+impl ImproveCommand {
+    /// Started by the command that `make` makes of the improvement's name, the model and the method, if one is named.
+    pub fn new(make: impl Fn(&str, &str, Option<&str>) -> Command + Send + Sync + 'static) -> ImproveCommand {
+        ImproveCommand(Arc::new(make))
+    }
+}
+
+impl std::fmt::Debug for ImproveCommand {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("ImproveCommand").finish_non_exhaustive()
+    }
+}
+
+/// The program that makes an improvement, while it runs.
+#[derive(Default)]
+pub(crate) struct RunningImprovement(Mutex<Option<(String, Child)>>);
+
+/// All improvements, and what answers.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+#[schema(as = Improvements)]
+pub(crate) struct ImprovementsJson {
+    /// The one that is being made.
+    #[schema(required)]
+    running: Option<RunningJson>,
+    /// All, the newest first.
+    improvements: Vec<ImprovementJson>,
+    /// What answers under the names of models that had a promotion.
+    promotions: Vec<PromotionJson>,
+}
+
+/// An improvement that is being made.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+#[schema(as = RunningImprovement)]
+pub(crate) struct RunningJson {
+    /// Its name.
+    id: String,
+    /// The model.
+    model: String,
+    /// `collecting`, `training` or `judging`.
+    phase: String,
+    /// Steps of the phase that are made, where they are counted.
+    #[schema(required)]
+    step: Option<u64>,
+    /// Its steps.
+    #[schema(required)]
+    steps: Option<u64>,
+    /// Milliseconds since 1970 (UTC).
+    started_at: i64,
+}
+
+/// An improvement's record.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+#[schema(as = Improvement)]
+pub(crate) struct ImprovementJson {
+    /// Its name.
+    id: String,
+    /// The model that it is for.
+    model: String,
+    /// `dpo`, `kto` or `sft`.
+    method: String,
+    /// Milliseconds since 1970 (UTC).
+    created_at: i64,
+    /// When it ended.
+    #[schema(required)]
+    finished_at: Option<i64>,
+    /// `running`, `interrupted` (it goes on when the same is asked for again), `failed`, `refused` by the gate, or `passed`.
+    state: &'static str,
+    /// Why it failed.
+    #[schema(required)]
+    error: Option<String>,
+    /// Whether it answers now.
+    promoted: bool,
+    /// What it learned from.
+    data: ImprovementDataJson,
+    /// What was measured.
+    gate: Vec<CriterionJson>,
+}
+
+/// What an improvement learned from, counted.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+#[schema(as = ImprovementData)]
+pub(crate) struct ImprovementDataJson {
+    /// Choices between two answers.
+    pairs: usize,
+    /// Thumbs.
+    ratings: usize,
+    /// Corrected answers.
+    corrections: usize,
+    /// Examples that were learned from.
+    train: usize,
+    /// Examples that were only measured.
+    held_out: usize,
+    /// Conversations that they come from.
+    conversations: usize,
+    /// People that they come from.
+    owners: usize,
+    /// What was not used.
+    left_out: Vec<LeftOutJson>,
+}
+
+/// Judgements that were not used.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+#[schema(as = LeftOut)]
+pub(crate) struct LeftOutJson {
+    /// Why.
+    reason: String,
+    /// How many.
+    count: usize,
+}
+
+/// One criterion of the gate.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+#[schema(as = Criterion)]
+pub(crate) struct CriterionJson {
+    /// Its name.
+    name: String,
+    /// What was measured; null if it could not be.
+    #[schema(required)]
+    value: Option<f64>,
+    /// The same of what answered then.
+    #[schema(required)]
+    base: Option<f64>,
+    /// The lower end of the 95 % interval.
+    #[schema(required)]
+    lower: Option<f64>,
+    /// The upper end of it.
+    #[schema(required)]
+    upper: Option<f64>,
+    /// What had to be reached.
+    limit: f64,
+    /// Examples that it was measured on.
+    examples: usize,
+    /// Null if it could not be measured.
+    #[schema(required)]
+    passed: Option<bool>,
+    /// What a reader should know.
+    #[schema(required)]
+    note: Option<String>,
+}
+
+/// An improvement that was begun.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+pub(crate) struct BegunImprovement {
+    /// Its name.
+    id: String,
+}
+
+/// Lists improvements, the one that is being made, and what answers.
+#[utoipa::path(get, path = "/api/improvements", operation_id = "list_improvements", tag = "improvements",
+    responses((status = 200, description = "The improvements.", body = ImprovementsJson)))]
+pub(crate) async fn list(State(menu): State<Arc<ModelMenu>>) -> Result<Json<ImprovementsJson>, ApiError> {
+    blocking(move || menu.improvements()).await.map(Json)
+}
+
+/// Begins an improvement: a program of its own learns from what people judged, and measures whether that made the model better. One
+/// that was interrupted goes on.
+#[utoipa::path(post, path = "/api/improvements", operation_id = "improve", tag = "improvements", request_body = ImprovementBody, responses(
+    (status = 202, description = "It is under way.", body = BegunImprovement),
+    (status = 400, description = "A field is wrong.", body = ErrorBody),
+    (status = 404, description = "There is no such model.", body = ErrorBody),
+    (status = 409, description = "One is under way already.", body = ErrorBody)))]
+pub(crate) async fn begin(
+    State(menu): State<Arc<ModelMenu>>,
+    State(shutdown): State<Shutdown>,
+    ApiJson(body): ApiJson<Value>,
+) -> Result<(StatusCode, Json<BegunImprovement>), ApiError> {
+    if shutdown.is_draining() {
+        return Err(ApiError::shutting_down());
+    }
+    let fields = check(fields::IMPROVEMENT, &body)?;
+    let model = fields.text("model").map(str::to_owned);
+    let method = fields.text("method").map(str::to_owned);
+    let turn = Arc::clone(&menu.adapter_turn).lock_owned().await;
+    let id = blocking(move || {
+        let _turn = turn;
+        menu.begin_improvement(model, method.as_deref())
+    })
+    .await?;
+    Ok((StatusCode::ACCEPTED, Json(BegunImprovement { id })))
+}
+
+/// Ends the improvement that is being made. What it has computed is kept: the same asked for again goes on there.
+#[utoipa::path(delete, path = "/api/improvements/{id}", operation_id = "stop_improvement", tag = "improvements",
+    params(("id" = String, Path)), responses(
+    (status = 204, description = "It has ended."),
+    (status = 404, description = "This server makes no such improvement now.", body = ErrorBody)))]
+pub(crate) async fn stop(
+    State(menu): State<Arc<ModelMenu>>,
+    ApiPath(id): ApiPath<String>,
+) -> Result<StatusCode, ApiError> {
+    blocking(move || {
+        if menu.improvement.stop(Some(&id)) {
+            return Ok(StatusCode::NO_CONTENT);
+        }
+        Err(ApiError::not_found(format!("the improvement `{id}` is not being made by this server"))
+            .with_param("id")
+            .with_code("improvement_not_found"))
+    })
+    .await
+}
+
+/// Lets an improvement that passed its gate answer, from the next request on.
+#[utoipa::path(post, path = "/api/improvements/{id}/promote", operation_id = "promote_improvement", tag = "improvements",
+    params(("id" = String, Path)), responses(
+    (status = 200, description = "What answers now.", body = PromotionJson),
+    (status = 404, description = "There is no such improvement or model.", body = ErrorBody),
+    (status = 409, description = "It did not pass.", body = ErrorBody)))]
+pub(crate) async fn promote(
+    State(menu): State<Arc<ModelMenu>>,
+    ApiPath(id): ApiPath<String>,
+) -> Result<Json<PromotionJson>, ApiError> {
+    let turn = Arc::clone(&menu.adapter_turn).lock_owned().await;
+    blocking(move || {
+        let _turn = turn;
+        let improvements = &menu.library.improvements;
+        let record = improvements.read(&id).map_err(promotion_fault)?;
+        if record.state != ImprovementState::Passed {
+            let message = format!("the improvement `{id}` did not pass its gate, so it is not promoted");
+            return Err(ApiError::conflict(message));
+        }
+        let source = improvements.adapter_of(&id).map_err(promotion_fault)?;
+        menu.promote(&record.model, &source, record.origin())
+    })
+    .await
+    .map(Json)
+}
+
+impl ModelMenu {
+    fn improvements(&self) -> Result<ImprovementsJson, ApiError> {
+        let improvements = &self.library.improvements;
+        let records = improvements.list().map_err(promotion_fault)?;
+        let is_running = improvements.is_running();
+        let running = records.iter().find(|record| is_running && record.state == ImprovementState::Running);
+        let running = running.map(|record| {
+            let progress = improvements.progress(&record.id);
+            RunningJson {
+                id: record.id.clone(),
+                model: record.model.clone(),
+                phase: progress.as_ref().map_or_else(|| "collecting".to_owned(), |at| at.phase.clone()),
+                step: progress.as_ref().and_then(|at| at.step),
+                steps: progress.and_then(|at| at.steps),
+                started_at: record.created_at,
+            }
+        });
+        let promotions = self.promotions()?;
+        let answers = |id: &str| promotions.iter().any(|promotion| promotion.improvement() == Some(id));
+        let improvements = records.into_iter().map(|record| {
+            let promoted = answers(&record.id);
+            let is_this = running.as_ref().is_some_and(|running| running.id == record.id);
+            ImprovementJson::of(record, promoted, is_this)
+        });
+        Ok(ImprovementsJson { improvements: improvements.collect(), running, promotions })
+    }
+
+    fn begin_improvement(&self, model: Option<String>, method: Option<&str>) -> Result<String, ApiError> {
+        let Some(command) = &self.library.improve else {
+            return Err(ApiError::conflict("this server was started without a way to make improvements"));
+        };
+        let known: Vec<String> = self.served.list().into_iter().map(|served| served.name).collect();
+        let model = model.or_else(|| self.default_model()).unwrap_or_default();
+        if !known.contains(&model) {
+            return Err(crate::openai::fault(zhenjin_assistant::AssistantError::UnknownModel {
+                name: model,
+                known,
+            }));
+        }
+        let improvements = &self.library.improvements;
+        if improvements.is_running() {
+            return Err(promotion_fault(PromotionError::Busy));
+        }
+        let id = improvements.next_id(&model, method, now()).map_err(promotion_fault)?;
+        let child = start(command, improvements, &id, &model, method)?;
+        tracing::info!(improvement = %id, %model, "an improvement was begun");
+        self.improvement.keep(id.clone(), child, improvements.clone());
+        Ok(id)
+    }
+}
+
+/// Starts the program; its words go to a log in the improvement's folder.
+fn start(
+    command: &ImproveCommand,
+    improvements: &Improvements,
+    id: &str,
+    model: &str,
+    method: Option<&str>,
+) -> Result<Child, ApiError> {
+    let mut process = (command.0)(id, model, method);
+    let failed = |error: std::io::Error| {
+        tracing::error!(%error, "an improvement could not be begun");
+        ApiError::internal(
+            "the program that makes improvements could not be started; the server's log says more",
+        )
+    };
+    let folder = improvements.folder_of(id).map_err(promotion_fault)?;
+    std::fs::create_dir_all(&folder).map_err(failed)?;
+    let log = std::fs::File::create(folder.join("log.txt")).map_err(failed)?;
+    process.stdin(Stdio::null()).stdout(log.try_clone().map_err(failed)?).stderr(log);
+    process.spawn().map_err(failed)
+}
+
+impl RunningImprovement {
+    /// Keeps the program, and waits for its end in a thread of its own.
+    fn keep(self: &Arc<Self>, id: String, child: Child, improvements: Improvements) {
+        *self.lock() = Some((id.clone(), child));
+        let running = Arc::clone(self);
+        std::thread::spawn(move || {
+            let status = loop {
+                match running.lock().as_mut() {
+                    Some((kept, child)) if *kept == id => match child.try_wait() {
+                        Ok(None) => {}
+                        ended => break ended,
+                    },
+                    _ => return,
+                }
+                std::thread::sleep(std::time::Duration::from_millis(200));
+            };
+            running.lock().take();
+            let succeeded = matches!(&status, Ok(Some(status)) if status.success());
+            tracing::info!(improvement = %id, succeeded, "an improvement has ended");
+            if !succeeded {
+                note_failure(&improvements, &id);
+            }
+        });
+    }
+
+    /// Ends the program, if it makes the improvement `id`, or whatever it makes; true if there was one.
+    pub(crate) fn stop(&self, id: Option<&str>) -> bool {
+        let mut running = self.lock();
+        let Some((_, child)) = running.as_mut().filter(|(kept, _)| id.is_none_or(|id| id == kept)) else {
+            return false;
+        };
+        // What it wrote is whole at every instant, and it goes on from there.
+        if let Err(error) = child.kill().and_then(|()| child.wait()) {
+            tracing::warn!(%error, "the program that makes an improvement could not be ended");
+        }
+        running.take();
+        true
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<(String, Child)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A program that broke before it could say so leaves no record, or one that still says that it runs.
+fn note_failure(improvements: &Improvements, id: &str) {
+    let Ok(mut record) = improvements.read(id) else { return };
+    if record.state != ImprovementState::Running {
+        return;
+    }
+    let log =
+        improvements.folder_of(id).map(|folder| std::fs::read(folder.join("log.txt")).unwrap_or_default());
+    let log = String::from_utf8_lossy(&log.unwrap_or_default()).into_owned();
+    let start = log.char_indices().map(|(at, _)| at).find(|at| log.len() - at <= LOG_BYTES).unwrap_or(0);
+    record.state = ImprovementState::Failed;
+    record.error = Some(log[start..].trim().to_owned());
+    record.finished_at = Some(now());
+    if let Err(error) = improvements.write(&record) {
+        tracing::error!(improvement = id, %error, "its failure could not be written down");
+    }
+}
+
+impl ImprovementJson {
+    fn of(record: Improvement, promoted: bool, is_running: bool) -> ImprovementJson {
+        let data = record.data;
+        let left_out = |LeftOut { reason, count }| LeftOutJson { reason, count };
+        let criterion = |criterion: Criterion| {
+            let Criterion { name, value, base, lower, upper, limit, examples, passed, note } = criterion;
+            CriterionJson { name, value, base, lower, upper, limit, examples, passed, note }
+        };
+        ImprovementJson {
+            id: record.id,
+            model: record.model,
+            method: record.method,
+            created_at: record.created_at,
+            finished_at: record.finished_at,
+            state: match record.state {
+                ImprovementState::Running if is_running => "running",
+                ImprovementState::Running => "interrupted",
+                ImprovementState::Failed => "failed",
+                ImprovementState::Refused => "refused",
+                ImprovementState::Passed => "passed",
+            },
+            error: record.error,
+            promoted,
+            data: ImprovementDataJson {
+                pairs: data.pairs,
+                ratings: data.ratings,
+                corrections: data.corrections,
+                train: data.train,
+                held_out: data.held_out,
+                conversations: data.conversations,
+                owners: data.owners,
+                left_out: data.left_out.into_iter().map(left_out).collect(),
+            },
+            gate: record.gate.into_iter().map(criterion).collect(),
+        }
+    }
+}

@@ -1,0 +1,277 @@
+//! What was promoted, and the models that are served: one follows the other, whichever program made the change.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::State;
+use serde::Serialize;
+use serde_json::Value;
+use utoipa::ToSchema;
+use zhenjin_assistant::{AssistantError, PromotedWeights, ServedModels};
+use zhenjin_promotions::{ModelPromotions, Origin, Promoted, PromotionError, Promotions, WeightsKind};
+
+use super::adapters::{find_folder, refusal};
+use super::menu::ModelMenu;
+use crate::blocking::blocking;
+use crate::body::ApiJson;
+use crate::chat::extract::ApiPath;
+use crate::chat::fields::{self, PromotionBody};
+use crate::errors::{ApiError, ErrorBody};
+use crate::openai::fields::check;
+use crate::shutdown::Shutdown;
+
+/// How often the list of promotions is looked at for other programs' changes.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Weights that answer under a model's name in the place of its own.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+#[schema(as = Promoted)]
+pub(crate) struct PromotedJson {
+    /// Its name: a hash of its files.
+    id: String,
+    /// `adapter`, or `model` for weights in the place of the model's own.
+    kind: &'static str,
+    /// When it was promoted: milliseconds since 1970 (UTC).
+    since: i64,
+    /// The method that trained it.
+    #[schema(required)]
+    method: Option<String>,
+    /// What it learned from.
+    #[schema(required)]
+    data: Option<String>,
+    /// What was measured before it was promoted.
+    #[schema(required)]
+    gate: Option<String>,
+    /// The improvement that it comes from.
+    #[schema(required)]
+    improvement: Option<String>,
+}
+
+impl From<Promoted> for PromotedJson {
+    fn from(promoted: Promoted) -> Self {
+        let Promoted { id, kind, since, origin } = promoted;
+        let Origin { method, data, gate, improvement, .. } = origin;
+        let kind = match kind {
+            WeightsKind::Adapter => "adapter",
+            WeightsKind::Folder | WeightsKind::Gguf => "model",
+        };
+        PromotedJson { id, kind, since, method, data, gate, improvement }
+    }
+}
+
+/// What answers under a model's name, and what answered before.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+#[schema(as = Promotion)]
+pub(crate) struct PromotionJson {
+    /// The model.
+    model: String,
+    /// The improvement that answers; null for the model's own weights, or weights from elsewhere.
+    #[schema(required)]
+    improvement: Option<String>,
+    /// The method that trained what answers.
+    #[schema(required)]
+    method: Option<String>,
+    /// Since when it answers.
+    #[schema(required)]
+    since: Option<i64>,
+    /// What answers; null for the model's own weights.
+    #[schema(required)]
+    promoted: Option<PromotedJson>,
+    /// What answered before, the latest last: ids, `base` for the model's own weights.
+    earlier: Vec<String>,
+}
+
+impl PromotionJson {
+    pub(super) fn improvement(&self) -> Option<&str> {
+        self.improvement.as_deref()
+    }
+
+    pub(super) fn of(model: String, promotions: ModelPromotions) -> PromotionJson {
+        let ModelPromotions { now, earlier } = promotions;
+        let id =
+            |earlier: Option<Promoted>| earlier.map_or_else(|| "base".to_owned(), |promoted| promoted.id);
+        PromotionJson {
+            model,
+            improvement: now.as_ref().and_then(|now| now.origin.improvement.clone()),
+            method: now.as_ref().and_then(|now| now.origin.method.clone()),
+            since: now.as_ref().map(|now| now.since),
+            promoted: now.map(PromotedJson::from),
+            earlier: earlier.into_iter().map(id).collect(),
+        }
+    }
+}
+
+/// Promotes the weights in a folder of the server's adapter folder: they answer under the model's own name from the next request on.
+/// Answers that are under way end with what they began with.
+#[utoipa::path(put, path = "/api/promotions/{model}", operation_id = "promote", tag = "models",
+    params(("model" = String, Path)), request_body = PromotionBody, responses(
+    (status = 200, description = "What answers now.", body = PromotionJson),
+    (status = 400, description = "The weights do not fit the model or the memory.", body = ErrorBody),
+    (status = 404, description = "There is no such model or folder.", body = ErrorBody)))]
+pub(crate) async fn promote(
+    State(menu): State<Arc<ModelMenu>>,
+    State(shutdown): State<Shutdown>,
+    ApiPath(model): ApiPath<String>,
+    ApiJson(body): ApiJson<Value>,
+) -> Result<Json<PromotionJson>, ApiError> {
+    if shutdown.is_draining() {
+        return Err(ApiError::shutting_down());
+    }
+    let fields = check(fields::PROMOTION, &body)?;
+    let folder = fields.text("folder").unwrap_or_default().to_owned();
+    let turn = Arc::clone(&menu.adapter_turn).lock_owned().await;
+    blocking(move || {
+        let _turn = turn;
+        let source = find_folder(&menu.library.adapters, &folder)?;
+        let origin = Origin { source: Some(folder), ..Origin::default() };
+        menu.promote(&model, &source, origin)
+    })
+    .await
+    .map(Json)
+}
+
+/// Lets what answered before answer again, at last the model's own weights.
+#[utoipa::path(post, path = "/api/promotions/{model}/rollback", operation_id = "roll_back", tag = "models",
+    params(("model" = String, Path)), responses(
+    (status = 200, description = "What answers now.", body = PromotionJson),
+    (status = 404, description = "There is no such model.", body = ErrorBody),
+    (status = 409, description = "Nothing answered before.", body = ErrorBody)))]
+pub(crate) async fn roll_back(
+    State(menu): State<Arc<ModelMenu>>,
+    ApiPath(model): ApiPath<String>,
+) -> Result<Json<PromotionJson>, ApiError> {
+    let turn = Arc::clone(&menu.adapter_turn).lock_owned().await;
+    blocking(move || {
+        let _turn = turn;
+        menu.library.promotions.roll_back(&model).map_err(promotion_fault)?;
+        menu.apply_promotion(&model)
+    })
+    .await
+    .map(Json)
+}
+
+impl ModelMenu {
+    /// Promotes weights and lets them answer. Weights that cannot be served are refused before anything is written down.
+    pub(super) fn promote(
+        &self,
+        model: &str,
+        source: &std::path::Path,
+        origin: Origin,
+    ) -> Result<PromotionJson, ApiError> {
+        let known: Vec<String> = self.served.list().into_iter().map(|served| served.name).collect();
+        if !known.iter().any(|name| name == model) {
+            let name = model.to_owned();
+            return Err(crate::openai::fault(AssistantError::UnknownModel { name, known }));
+        }
+        let promotions = &self.library.promotions;
+        promotions.promote(model, source, now(), origin).map_err(promotion_fault)?;
+        self.apply_promotion(model).inspect_err(|_| {
+            // What cannot be served must not stay in the list: the server would not start with it.
+            if let Err(error) = promotions.roll_back(model) {
+                tracing::error!(model, %error, "a promotion that cannot be served stays in the list");
+            }
+        })
+    }
+
+    /// Lets answer what the list of promotions says, for one model.
+    pub(super) fn apply_promotion(&self, model: &str) -> Result<PromotionJson, ApiError> {
+        let promotions = &self.library.promotions;
+        let mut list = promotions.read().map_err(promotion_fault)?;
+        let of_model = list.remove(model).unwrap_or_default();
+        apply(&self.served, promotions, model, &of_model).map_err(refusal)?;
+        Ok(PromotionJson::of(model.to_owned(), of_model))
+    }
+
+    /// What answers under the names of all models that ever had a promotion.
+    pub(super) fn promotions(&self) -> Result<Vec<PromotionJson>, ApiError> {
+        let list = self.library.promotions.read().map_err(promotion_fault)?;
+        Ok(list.into_iter().map(|(model, of_model)| PromotionJson::of(model, of_model)).collect())
+    }
+
+    /// What is promoted for a model that is served.
+    pub(super) fn promoted(&self, model: &str) -> Option<PromotedJson> {
+        let list = self.library.promotions.read().ok()?;
+        list.get(model)?.now.clone().map(PromotedJson::from)
+    }
+}
+
+fn apply(
+    models: &ServedModels,
+    promotions: &Promotions,
+    model: &str,
+    of_model: &ModelPromotions,
+) -> Result<(), AssistantError> {
+    let weights = of_model.now.as_ref().map(|now| {
+        let (id, path) = (now.id.clone(), now.path(promotions.folder()));
+        match now.kind {
+            WeightsKind::Adapter => PromotedWeights::Adapter { id, path },
+            WeightsKind::Folder | WeightsKind::Gguf => PromotedWeights::Model { id, path },
+        }
+    });
+    models.promote(model, weights).map(|_orphans| ())
+}
+
+/// Lets answer what was promoted, for all models that are served.
+///
+/// # Errors
+/// [`PromotionError`] when the list cannot be read; the models and the reasons where what was promoted cannot be served: what answered
+/// before goes on there.
+pub fn apply_promotions(
+    models: &ServedModels,
+    promotions: &Promotions,
+) -> Result<Vec<(String, AssistantError)>, PromotionError> {
+    let list = promotions.read()?;
+    let served: Vec<String> = models.list().into_iter().map(|served| served.name).collect();
+    let of_served = list.iter().filter(|(model, _)| served.contains(model));
+    let failed = of_served.filter_map(|(model, of_model)| {
+        apply(models, promotions, model, of_model).err().map(|error| (model.clone(), error))
+    });
+    Ok(failed.collect())
+}
+
+/// Follows the changes that other programs make, for as long as the server runs.
+pub(crate) async fn follow(menu: Arc<ModelMenu>) {
+    // The first look applies again what the start applied: a change in between is not missed.
+    let mut seen = None;
+    loop {
+        tokio::time::sleep(LOOK_INTERVAL).await;
+        let found = menu.library.promotions.version();
+        if found == seen {
+            continue;
+        }
+        seen = found;
+        let turn = Arc::clone(&menu.adapter_turn).lock_owned().await;
+        let menu = Arc::clone(&menu);
+        let applied = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
+            apply_promotions(&menu.served, &menu.library.promotions)
+        });
+        match applied.await {
+            Ok(Ok(failed)) => failed.iter().for_each(|(model, error)| {
+                tracing::error!(model, %error, "what was promoted cannot be served: what answered before goes on");
+            }),
+            Ok(Err(error)) => tracing::error!(%error, "the list of promotions cannot be read"),
+            Err(error) => tracing::error!(%error, "a task broke"),
+        }
+    }
+}
+
+pub(super) fn promotion_fault(error: PromotionError) -> ApiError {
+    let message = error.to_string();
+    match error {
+        PromotionError::NothingEarlier { .. } | PromotionError::Busy => ApiError::conflict(message),
+        PromotionError::BadId { .. } => ApiError::invalid("id", message),
+        PromotionError::Unknown { .. } => {
+            ApiError::not_found(message).with_param("id").with_code("improvement_not_found")
+        }
+        PromotionError::NoWeights { .. } => ApiError::invalid("folder", message),
+        _ => ApiError::internal(message),
+    }
+}
+
+/// Milliseconds since 1970 (UTC).
+pub(super) fn now() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}

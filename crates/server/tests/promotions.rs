@@ -1,0 +1,169 @@
+//! Promotions and improvements over HTTP: trained weights answer under the model's own name, and what answered before comes back.
+
+mod support;
+
+use std::path::{Path, PathBuf};
+
+use axum::body::Body;
+use axum::http::{Method, StatusCode, header};
+use serde_json::{Value, json};
+use support::{Answer, Application, request};
+use zhenjin_promotions::{DataCounts, Improvement, ImprovementState, Origin, Recipe};
+
+/// An application whose adapter folder holds the folders `poet` and `clerk`, for its tiny model.
+async fn application() -> Application {
+    Application::with_library(|library| {
+        copy_adapter("llama-every", &library.adapters.join("poet"));
+        copy_adapter("llama-attention", &library.adapters.join("clerk"));
+    })
+    .await
+}
+
+fn copy_adapter(name: &str, to: &Path) {
+    let from = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../model/tests/golden/adapters").join(name);
+    std::fs::create_dir_all(to).expect("a folder");
+    for file in ["adapter_config.json", "adapter_model.safetensors"] {
+        std::fs::copy(from.join(file), to.join(file)).expect(file);
+    }
+}
+
+async fn send(app: &Application, method: Method, path: &str, body: Value) -> Answer {
+    let asked = request(method, path).header(header::CONTENT_TYPE, "application/json");
+    app.send(asked.body(Body::from(body.to_string())).expect("valid")).await
+}
+
+/// What answers, and with which weights.
+async fn answer(app: &Application, model: &str) -> (String, String) {
+    let question = json!({
+        "model": model, "temperature": 0, "max_tokens": 40, "messages": [{ "role": "user", "content": "Who?" }]
+    });
+    let answer = app.post("/v1/chat/completions", question.to_string()).await;
+    assert_eq!(answer.status, StatusCode::OK, "{}", answer.text);
+    let answer = answer.json();
+    let text = |value: &Value| value.as_str().expect("a text").to_owned();
+    (text(&answer["system_fingerprint"]), text(&answer["choices"][0]["message"]["content"]))
+}
+
+#[tokio::test]
+async fn weights_are_promoted_replaced_and_rolled_back_while_serving() {
+    let app = application().await;
+    let base = answer(&app, "tiny").await;
+    let promote = async |folder: &str| {
+        send(&app, Method::PUT, "/api/promotions/tiny", json!({ "folder": folder })).await
+    };
+    let promoted = promote("poet").await;
+    assert_eq!(promoted.status, StatusCode::OK, "{}", promoted.text);
+    let described = promoted.json();
+    assert_eq!((&described["model"], &described["earlier"]), (&json!("tiny"), &json!(["base"])));
+    assert_eq!(described["promoted"]["kind"], "adapter");
+    let poet = answer(&app, "tiny").await;
+    assert!(poet.0 != base.0 && poet.1 != base.1, "{poet:?}");
+    assert_eq!(answer(&app, "tiny+base").await, base);
+    let listed = app.get("/api/models").await.json();
+    let tiny = listed.as_array().expect("a list").iter().find(|model| model["name"] == "tiny").expect("tiny");
+    assert_eq!(tiny["promoted"]["id"], described["promoted"]["id"]);
+
+    assert_eq!(promote("clerk").await.status, StatusCode::OK);
+    let clerk = answer(&app, "tiny").await;
+    assert!(clerk.0 != poet.0 && clerk.0 != base.0, "{clerk:?}");
+    let back = async || send(&app, Method::POST, "/api/promotions/tiny/rollback", json!({})).await;
+    assert_eq!(back().await.json()["promoted"]["id"], described["promoted"]["id"]);
+    assert_eq!(answer(&app, "tiny").await, poet);
+    assert_eq!(back().await.json()["promoted"], Value::Null);
+    assert_eq!(answer(&app, "tiny").await, base);
+    assert_eq!(back().await.status, StatusCode::CONFLICT);
+
+    let nowhere = promote("nowhere").await;
+    assert_eq!(nowhere.status, StatusCode::NOT_FOUND, "{}", nowhere.text);
+    let other = send(&app, Method::PUT, "/api/promotions/other", json!({ "folder": "poet" })).await;
+    assert_eq!(other.status, StatusCode::NOT_FOUND, "{}", other.text);
+    assert_eq!(answer(&app, "tiny").await, base);
+}
+
+#[tokio::test]
+async fn what_cannot_be_served_is_not_promoted() {
+    let app = Application::with_library(|library| {
+        let broken = library.adapters.join("broken");
+        std::fs::create_dir_all(&broken).expect("a folder");
+        std::fs::write(broken.join("adapter_config.json"), "{").expect("a file");
+        std::fs::write(broken.join("adapter_model.safetensors"), "no").expect("a file");
+    })
+    .await;
+    let base = answer(&app, "tiny").await;
+    let refused = send(&app, Method::PUT, "/api/promotions/tiny", json!({ "folder": "broken" })).await;
+    assert_eq!(refused.status, StatusCode::BAD_REQUEST, "{}", refused.text);
+    assert_eq!(answer(&app, "tiny").await, base);
+    let promotions = app.get("/api/improvements").await.json()["promotions"].clone();
+    assert_eq!(promotions[0]["promoted"], Value::Null, "{promotions}");
+}
+
+#[tokio::test]
+async fn an_improvement_is_promoted_if_it_passed() {
+    let record = |id: &str, state| Improvement {
+        id: id.to_owned(),
+        model: "tiny".to_owned(),
+        method: "dpo".to_owned(),
+        created_at: 1,
+        finished_at: Some(2),
+        state,
+        error: None,
+        data: DataCounts { train: 30, held_out: 8, owners: 2, ..DataCounts::default() },
+        gate: Vec::new(),
+        recipe: Recipe::default(),
+    };
+    let app = Application::with_library(|library| {
+        let improvements = &library.improvements;
+        for (id, state) in [("good", ImprovementState::Passed), ("bad", ImprovementState::Refused)] {
+            improvements.write(&record(id, state)).expect("written");
+            copy_adapter("llama-every", &improvements.adapter_of(id).expect("a path"));
+        }
+        improvements.write(&record("half", ImprovementState::Running)).expect("written");
+    })
+    .await;
+    let base = answer(&app, "tiny").await;
+    let refused = send(&app, Method::POST, "/api/improvements/bad/promote", json!({})).await;
+    assert_eq!(refused.status, StatusCode::CONFLICT, "{}", refused.text);
+    let unknown = send(&app, Method::POST, "/api/improvements/none/promote", json!({})).await;
+    assert_eq!(unknown.status, StatusCode::NOT_FOUND, "{}", unknown.text);
+    let promoted = send(&app, Method::POST, "/api/improvements/good/promote", json!({})).await;
+    assert_eq!(promoted.status, StatusCode::OK, "{}", promoted.text);
+    assert_eq!(
+        (&promoted.json()["improvement"], &promoted.json()["method"]),
+        (&json!("good"), &json!("dpo"))
+    );
+    assert_ne!(answer(&app, "tiny").await, base);
+    let list = app.get("/api/improvements").await.json();
+    let states: Vec<_> = list["improvements"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|record| (record["id"].as_str(), record["state"].as_str(), record["promoted"].as_bool()))
+        .collect();
+    assert_eq!(
+        states,
+        [
+            (Some("half"), Some("interrupted"), Some(false)),
+            (Some("good"), Some("passed"), Some(true)),
+            (Some("bad"), Some("refused"), Some(false)),
+        ]
+    );
+    // Nobody told this server how improvements are made.
+    let begun = app.post("/api/improvements", "{}").await;
+    assert_eq!(begun.status, StatusCode::CONFLICT, "{}", begun.text);
+}
+
+#[tokio::test]
+async fn a_server_follows_what_other_programs_promote() {
+    let app = application().await;
+    let base = answer(&app, "tiny").await;
+    let promotions = zhenjin_promotions::Promotions::new(app.folder.path().join("promoted"));
+    let source = app.folder.path().join("adapters/poet");
+    promotions.promote("tiny", &source, 1, Origin::default()).expect("promoted");
+    let failed = zhenjin_server::apply_promotions(&app.state.models, &promotions).expect("a list");
+    assert!(failed.is_empty(), "{failed:?}");
+    let poet = answer(&app, "tiny").await;
+    assert_ne!(poet, base);
+    promotions.roll_back("tiny").expect("rolled back");
+    zhenjin_server::apply_promotions(&app.state.models, &promotions).expect("a list");
+    assert_eq!(answer(&app, "tiny").await, base);
+}

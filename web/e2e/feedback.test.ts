@@ -144,6 +144,10 @@ describe('a thumb', () => {
     await page.getByText('What shall we talk about?').waitFor();
     await page.goBack();
     expect(await page.getByRole('textbox', { name: 'Comment' }).inputValue()).toBe('A long thought.');
+    // Nor does it need this page: the browser keeps it.
+    await page.reload();
+    expect(await page.getByRole('textbox', { name: 'Comment' }).inputValue()).toBe('A long thought.');
+    expect(await pressed(page, 'Bad answer')).toBe('true');
     await page.unroute('**/feedback');
     await button(page, 'Save').click();
     await panel(page).waitFor({ state: 'detached' });

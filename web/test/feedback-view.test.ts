@@ -165,6 +165,31 @@ describe.each(locales)('in %s', (locale) => {
   });
 });
 
+test('what is being written is there when the page is opened again, unless the server has it', async () => {
+  const t = catalogues.en.feedback;
+  vi.spyOn(api, 'judge').mockImplementation((_, said) => Promise.resolve(feedback({ ...said })));
+  const reopen = async () => {
+    for (const view of views.splice(0)) await unmount(view);
+    const said = chat.messages.a?.feedback ?? null;
+    judging.drafts = {};
+    showAnswer({ feedback: said });
+  };
+  showAnswer();
+  await press(button(t.up));
+  await vi.waitFor(() => expect(chat.messages.a?.feedback?.rating).toBe('up'));
+  flushSync();
+  // A thumb that is saved opens nothing.
+  await reopen();
+  expect(target.querySelector('form')).toBeNull();
+  await press(button(t.sayWhy));
+  type(named('textarea', t.comment), 'Not yet sent');
+  await reopen();
+  expect(named<HTMLTextAreaElement>('textarea', t.comment).value).toBe('Not yet sent');
+  await press(button(t.cancel));
+  await reopen();
+  expect(target.querySelector('form')).toBeNull();
+});
+
 test('a comment that is too long is said to be before it is sent, and nothing of it is cut', async () => {
   const t = catalogues.en.feedback;
   vi.spyOn(api, 'judge').mockImplementation((_, said) => Promise.resolve(feedback({ ...said })));

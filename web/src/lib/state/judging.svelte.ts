@@ -1,8 +1,9 @@
 // Judging answers: what is being said of each of them, and whether it may be used for training. What is being written stays here
-// until the server has it, also while another chat is shown.
+// until the server has it, also while another chat is shown, and in this browser when the page is closed.
 import type { ApiClient } from '../api/client';
 import type { Consent, Id, Judgement, Message, Rating, Reason } from '../api/types';
 import { rated, saidIn, saysNothing, unrated } from '../feedback';
+import { readJudgement, saveJudgement } from './judgement-drafts';
 
 /** A judgement that is being written. */
 export interface Draft {
@@ -41,7 +42,8 @@ export class Judging {
   /** The thumb that is shown as pressed. */
   rating(answer: Message): Rating | null {
     const sent = this.#sent[answer.id];
-    return sent === undefined ? (answer.feedback?.rating ?? null) : sent;
+    if (sent !== undefined) return sent;
+    return (this.drafts[answer.id] ?? answer.feedback)?.rating ?? null;
   }
 
   /** A thumb: pressed again, it is taken back. The first press saves it and opens the panel for more. */
@@ -50,7 +52,7 @@ export class Judging {
     const before = saidIn(answer.feedback);
     const takenBack = this.rating(answer) === rating;
     const wanted = takenBack ? unrated(before) : rated(before, rating);
-    if (takenBack) delete this.drafts[id];
+    if (takenBack) this.#close(id);
     else {
       const draft = this.drafts[id];
       const said = rated({ ...before, reasons: draft?.reasons ?? before.reasons }, rating);
@@ -91,8 +93,28 @@ export class Judging {
     return done;
   }
 
+  /** What was being written when the page was closed. */
+  restore(answer: Message): void {
+    const kept = this.drafts[answer.id] === undefined ? readJudgement(answer.id) : null;
+    if (kept) this.drafts[answer.id] = kept;
+  }
+
+  /** Keeps what is being written, as far as the server does not have it. */
+  keep(answer: Message): void {
+    const draft = $state.snapshot(this.drafts[answer.id]);
+    const { rating, reasons, comment, correction } = saidIn(answer.feedback);
+    const saved: Draft = { rating, reasons, comment: comment ?? '', correction };
+    const isNew = draft !== undefined && JSON.stringify(ordered(draft)) !== JSON.stringify(ordered(saved));
+    saveJudgement(answer.id, isNew ? draft : null);
+  }
+
+  #close(id: Id): void {
+    delete this.drafts[id];
+    saveJudgement(id, null);
+  }
+
   cancel(answer: Message): void {
-    delete this.drafts[answer.id];
+    this.#close(answer.id);
     delete this.errors[answer.id];
     delete this.#sent[answer.id];
   }
@@ -113,7 +135,7 @@ export class Judging {
 
   /** Everything that was said has been erased. */
   forget(): void {
-    this.drafts = {};
+    for (const id of Object.keys(this.drafts)) this.#close(id);
     this.errors = {};
     this.#sent = {};
   }
@@ -144,3 +166,5 @@ export class Judging {
     return sending;
   }
 }
+
+const ordered = ({ rating, reasons, comment, correction }: Draft) => [rating, reasons, comment, correction];

@@ -93,37 +93,53 @@ export class MockImprovements {
     return this.promotions.find((promotion) => promotion.model === model);
   }
 
-  /** @param {Improvement} improvement @returns {Promotion} */
+  /** What answers in the place of a model. @param {string} model */
+  promoted(model) {
+    return this.#promotion(model)?.promoted ?? null;
+  }
+
+  /** @param {Improvement} improvement */
   promote({ id, model, method }) {
-    const before = this.#promotion(model);
-    const earlier = [...(before?.earlier ?? []), ...(before?.improvement ? [before.improvement] : [])];
-    return this.#put(model, id, method, earlier);
+    return this.#put(model, id, method, this.#earlier(model));
+  }
+
+  /** Weights that no improvement made. @param {string} model */
+  promoteFolder(model) {
+    return this.#put(model, null, null, this.#earlier(model), true);
+  }
+
+  /** @param {string} model */
+  #earlier(model) {
+    const now = this.#promotion(model);
+    return now ? [...now.earlier, now.improvement ?? 'base'] : ['base'];
   }
 
   /** What answered before answers again. @param {string} model @returns {Promotion | null} */
   rollBack(model) {
-    const now = this.#promotion(model);
-    if (!now?.improvement) return null;
-    const earlier = [...now.earlier];
-    const improvement = earlier.pop() ?? null;
-    const method = this.improvements.find(({ id }) => id === improvement)?.method ?? null;
-    return this.#put(model, improvement, method, earlier);
+    const earlier = [...(this.#promotion(model)?.earlier ?? [])];
+    const before = earlier.pop();
+    if (before === undefined) return null;
+    const improvement = this.improvements.find(({ id }) => id === before);
+    return this.#put(model, improvement?.id ?? null, improvement?.method ?? null, earlier);
   }
 
-  /** @param {string} model @param {string | null} improvement @param {string | null} method @param {string[]} earlier */
-  #put(model, improvement, method, earlier) {
-    const since = improvement === null ? null : Date.now();
+  /**
+   * @param {string} model @param {string | null} improvement @param {string | null} method @param {string[]} earlier
+   * @param {boolean} [fromElsewhere]
+   */
+  #put(model, improvement, method, earlier, fromElsewhere = false) {
+    const since = improvement === null && !fromElsewhere ? null : Date.now();
+    const made = {
+      data: '208 examples, 52 held out, of 61 conversations of 3 people',
+      gate: 'preference_accuracy 0.731 (0.596 to 0.837), win_rate 0.680 (0.570 to 0.790), perplexity_en 21.440',
+    };
+    const origin = improvement === null ? { data: null, gate: null } : made;
     const promoted =
-      since === null
-        ? null
-        : { id: '9f2c', kind: 'adapter', since, method, data: null, gate: null, improvement };
+      since === null ? null : { id: '9f2c', kind: 'adapter', since, method, ...origin, improvement };
     /** @type {Promotion} */
     const promotion = { model, improvement, method, since, promoted, earlier };
-    this.promotions = [...this.promotions.filter(({ model }) => model !== promotion.model), promotion];
-    for (const improvement of this.improvements) {
-      if (improvement.model === promotion.model)
-        improvement.promoted = improvement.id === promotion.improvement;
-    }
+    this.promotions = [...this.promotions.filter((other) => other.model !== model), promotion];
+    for (const one of this.improvements) if (one.model === model) one.promoted = one.id === improvement;
     return promotion;
   }
 }

@@ -20,6 +20,7 @@ const model = (model) => ({
   good_for: null,
   context_length: 2048,
   pull: null,
+  promoted: null,
   ...model,
 });
 

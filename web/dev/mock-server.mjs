@@ -104,8 +104,14 @@ export function startMockServer({ port = 0, tokenMilliseconds = 15, key = null, 
         threads: 2, needs_key: key !== null, role: isOpen(response.req) ? 'operator' : null,
       }), // prettier-ignore
     'GET models': ([name], _body, _query, response) => {
-      if (name !== 'events')
-        return send(response, 200, [...models.list, ...models.adapted([...adapters.keys()])]);
+      if (name !== 'events') {
+        const listed = [...models.list, ...models.adapted([...adapters.keys()])];
+        return send(
+          response,
+          200,
+          listed.map((one) => ({ ...one, promoted: improvements.promoted(one.name) })),
+        );
+      }
       startEvents(response);
       const listener = (/** @type {unknown} */ event) => writeEvent(response, 'pull', event);
       models.pulls().forEach(listener);
@@ -276,6 +282,11 @@ export function startMockServer({ port = 0, tokenMilliseconds = 15, key = null, 
       if (improvements.running?.id !== id) throw new Refusal(404, 'it does not run');
       improvements.cancel();
       send(response, 204);
+    },
+    'PUT promotions': ([model = ''], body, _query, response) => {
+      if (!models.find(model)) throw new Refusal(404, 'no such model', 'model_not_found');
+      if (body.folder !== 'poet') throw new Refusal(404, 'no such folder', 'adapter_not_found');
+      send(response, 200, improvements.promoteFolder(model));
     },
     'POST promotions': ([model = ''], _body, _query, response) => {
       const promotion = improvements.rollBack(model);

@@ -224,9 +224,11 @@ test('a model says which improvement answers for it, and an adapter where it is 
     { name: 'm+start', model: 'm', folder: null, users: 0 },
   ];
   const learned = { id: 'i7', model: 'm', method: 'kto', created_at: 0, gate: [] } as unknown as Improvement;
-  const promoted = { kind: 'adapter', since: 0, data: null, gate: null };
-  const promotion = { model: 'm', improvement: 'i7', method: 'kto', since: 0, promoted, earlier: [] };
-  improving.known = { running: null, improvements: [learned], promotions: [promotion] };
+  models.list[0]!.promoted = {
+    id: '9f', kind: 'adapter', since: 0, method: 'kto', improvement: 'i7',
+    data: '4 examples, 2 held out, of 5 conversations of 1 people', gate: 'win_rate 0.61 (0.5 to 0.7), speed 41.0',
+  }; // prettier-ignore
+  improving.known = { running: null, improvements: [learned], promotions: [] };
   const date = formatDate(0, 'en');
   const origins = models.list.map((model) => {
     show(ModelCard, { model });
@@ -238,6 +240,9 @@ test('a model says which improvement answers for it, and an adapter where it is 
     `${t.adapterOf('m')} · ${t.learned('i7', 'KTO', date)}`,
     `${t.adapterOf('m')} · ${t.adapterStart}`,
   ]);
+  // What it learned from, and how it did at the gate.
+  expect(target.textContent).toContain('4 examples, 2 held out');
+  expect(target.textContent).toContain(`${t.criteria.win_rate} 0.61 (0.5 to 0.7), ${t.criteria.speed} 41.0`);
   // An adapter is unloaded, not deleted like a downloaded model.
   expect(target.querySelectorAll(`[aria-label^="${catalogues.en.models.remove}"]`)).toHaveLength(1);
   improving.known = null;
@@ -296,7 +301,7 @@ test('what was chosen is shown at both answers, and taken back', async () => {
 
 test('the gate shows each criterion with its figures, and what was not measured', () => {
   const t = catalogues.en.improvements;
-  const nothing = { base: null, lower: null, upper: null, limit: null, examples: 0 };
+  const nothing = { base: null, lower: null, upper: null, limit: 21, examples: 0 };
   const improvement: Improvement = {
     id: 'i7',
     model: 'm',
@@ -323,7 +328,7 @@ test('the gate shows each criterion with its figures, and what was not measured'
   expect(rows).toEqual([
     [t.criteria.win_rate, '41.2%', '–', '30% – 52%', '> 50%', '40', t.failed],
     [t.criteria.perplexity_en, '21.123', '20.9', '–', '< 21.5', '64', t.passed],
-    [t.criteria.perplexity_zh, '–', '–', '–', '–', '0', t.notMeasured],
+    [t.criteria.perplexity_zh, '–', '–', '–', '< 21', '0', t.notMeasured],
   ]);
   expect(target.textContent).toContain(t.states.refused);
   expect(target.textContent).toContain(t.leftOutCount('9', 'no consent'));

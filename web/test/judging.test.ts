@@ -325,7 +325,7 @@ describe('improvements', () => {
     vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
     const improving = new Improving(client());
     await improving.refresh();
-    expect(improving.promotion('smollm2:135m')).toBeNull();
+    expect(improving.known?.promotions).toEqual([]);
     await improving.start({ method: 'dpo' });
     expect(improving.known?.running?.phase).toBe('collecting');
     const watching = new AbortController();
@@ -339,7 +339,7 @@ describe('improvements', () => {
     const made = improving.known!.improvements[0]!;
     expect(made.state).toBe('passed');
     await improving.promote(made.id);
-    expect(improving.promotion('smollm2:135m')?.improvement).toBe(made.id);
+    expect(improving.known?.promotions).toMatchObject([{ model: 'smollm2:135m', improvement: made.id }]);
     expect(improving.known?.improvements[0]?.promoted).toBe(true);
     expect((await improving.rollBack('smollm2:135m')).improvement).toBeNull();
     expect(improving.known?.improvements[0]?.promoted).toBe(false);

@@ -5,10 +5,21 @@ import { Ajv2020 } from 'ajv/dist/2020.js';
 import { readFileSync } from 'node:fs';
 import { afterAll, beforeAll, expect, test, vi } from 'vitest';
 import { startMockServer } from '../dev/mock-server.mjs';
-import { completed, type Document } from './contract';
 import { EventParser, type ServerSentEvent } from '../src/lib/api/sse';
 
-const document = completed(JSON.parse(readFileSync('../docs/openapi.json', 'utf8')) as Document);
+interface Content {
+  schema?: object;
+}
+interface Operation {
+  tags: string[];
+  responses: Record<string, { content?: Record<string, Content> }>;
+}
+interface Document {
+  paths: Record<string, Record<string, Operation>>;
+  components: object;
+}
+
+const document = JSON.parse(readFileSync('../docs/openapi.json', 'utf8')) as Document;
 const ajv = new Ajv2020({ strict: false, validateFormats: false, allErrors: true });
 ajv.addSchema({ $id: 'closed', components: closed(document.components) as object });
 ajv.addSchema({ $id: 'open', components: document.components });
@@ -212,6 +223,12 @@ test('an improvement is made, promoted and rolled back as described', async () =
   const { json: back } = await ask('POST', '/api/promotions/{model}/rollback', { model });
   expect(back.improvement).toBeNull();
   expect((await ask('POST', '/api/promotions/{model}/rollback', { model })).response.status).toBe(409);
+  const { json: elsewhere } = await ask('PUT', '/api/promotions/{model}', { model }, { folder: 'poet' });
+  expect(elsewhere).toMatchObject({ improvement: null, promoted: { kind: 'adapter' } });
+  const { json: offered } = await ask('GET', '/api/models');
+  expect(offered[0].promoted).toEqual(elsewhere.promoted);
+  const none = await ask('PUT', '/api/promotions/{model}', { model }, { folder: 'none' });
+  expect(none.response.status).toBe(404);
   const { json: next } = await ask('POST', '/api/improvements', {}, {});
   await ask('DELETE', '/api/improvements/{id}', { id: next.id });
   expect((await ask('DELETE', '/api/improvements/{id}', { id: next.id })).response.status).toBe(404);

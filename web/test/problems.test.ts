@@ -99,3 +99,18 @@ test('what the record of an improvement says in English is Chinese on a Chinese 
   }
   expect(recorded('something new')).toBe('something new');
 });
+
+test('the sentences that have Chinese words are those that the program writes', () => {
+  const folders = ['../crates/improve/src', '../crates/cli/src/commands/improve', '../crates/promotions/src'];
+  const files = folders.flatMap((folder) =>
+    readdirSync(folder, { recursive: true, encoding: 'utf8' }).map((file) => join(folder, file)),
+  );
+  const written = files
+    .filter((file) => file.endsWith('.rs'))
+    .map((file) => readFileSync(file, 'utf8').replace(/\\\n\s*/g, ''))
+    .join('\n');
+  const unwritten = Object.keys(records)
+    .flatMap((english) => english.split(/\{\w+\}|: /).map((part) => part.trim()))
+    .filter((part) => part.length > 3 && !written.includes(part));
+  expect(unwritten).toEqual([]);
+});

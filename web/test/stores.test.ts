@@ -82,7 +82,7 @@ test('preferences of two tabs do not undo each other', () => {
 
 function model(fields: Partial<ModelInfo> & { name: string }): ModelInfo {
   return {
-    title: fields.name, source: 'catalogue', installed: false, served: false, loaded: false, size_bytes: 1, least_memory_bytes: 1, planned_memory_bytes: null,
+    title: fields.name, source: 'catalogue', installed: false, served: false, loaded: false, size_bytes: 1, least_memory_bytes: 1, planned_memory_bytes: null, promoted: null,
     fits: true, languages: ['en'], licence: null, good_for: null, context_length: null, pull: null, ...fields,
   }; // prettier-ignore
 }

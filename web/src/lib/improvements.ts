@@ -1,16 +1,29 @@
 // Improvements in the page's language: what answers under a model's name, where an adapter is from, and the figures of a gate.
-import type { AdapterInfo, Criterion, Promotion } from './api/types';
+import type { AdapterInfo, Criterion, Promoted } from './api/types';
 import { improving, models } from './app.svelte';
 import { i18n } from './i18n/i18n.svelte';
 import { formatDate, formatNumber, formatPercent } from './util/format';
 
-export function whatAnswers({ promoted, improvement, method }: Promotion): string {
+/** The page's words for one of the server's; the server's own where it has a new one. */
+export function inWords(words: Record<string, string>, word: string): string {
+  return words[word] ?? word;
+}
+
+export function whatAnswers(promoted: Promoted | null): string {
   const { itself, answeringSince, elsewhere } = i18n.t.improvements;
   if (promoted === null) return itself;
-  const since = formatDate(promoted.since, i18n.tag);
+  const { improvement, method, since } = promoted;
+  const date = formatDate(since, i18n.tag);
   return improvement === null
-    ? elsewhere(since)
-    : answeringSince(improvement, method?.toUpperCase() ?? '', since);
+    ? elsewhere(date)
+    : answeringSince(improvement, method?.toUpperCase() ?? '', date);
+}
+
+/** What it learned from and what was measured before it was promoted, one line each. */
+export function evidence({ data, gate }: Promoted): string[] {
+  const { criteria, recorded } = i18n.t.improvements;
+  const measured = gate?.replace(/[a-z_]+(?= -?[\d.])/g, (name) => inWords(criteria, name)) ?? null;
+  return [data === null ? null : recorded(data), measured].filter((line) => line !== null);
 }
 
 /** An improvement, a folder, or the server's start. */
@@ -47,6 +60,5 @@ export function interval(criterion: Criterion): string {
 }
 
 export function limit(criterion: Criterion): string {
-  if (criterion.limit === null) return '–';
   return `${SIGNS[criterion.name] ?? '≥'} ${figure(criterion, criterion.limit)}`;
 }

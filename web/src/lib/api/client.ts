@@ -4,6 +4,7 @@ import { readEvents, type ServerSentEvent } from './sse';
 import type {
   Adapters,
   AnswerEvent,
+  BegunImprovement,
   Choice,
   Consent,
   ContextQuestion,
@@ -172,7 +173,7 @@ export class ApiClient {
   improvements(): Promise<Improvements> {
     return this.#json('GET', '/api/improvements');
   }
-  improve(wish: ImprovementWish): Promise<{ id: string }> {
+  improve(wish: ImprovementWish): Promise<BegunImprovement> {
     return this.#json('POST', '/api/improvements', wish);
   }
   cancelImprovement(id: string): Promise<void> {

@@ -58,78 +58,16 @@ export type ErasedFeedback = Schemas['ErasedFeedback'];
 export type FeedbackStatistics = Schemas['FeedbackStatistics'];
 export type LearnedFrom = Schemas['LearnedFrom'];
 
-export type ImprovementMethod = 'dpo' | 'kto' | 'sft';
-export type CriterionName =
-  'preference_accuracy' | 'win_rate' | 'liked_answers' | 'perplexity_en' | 'perplexity_zh' | 'speed';
-
-/** One criterion of the gate: what was measured, and whether it is good enough; `passed` is null where nothing was measured. */
-export interface Criterion {
-  name: CriterionName;
-  value: number | null;
-  /** The same of the model that answers now. */
-  base: number | null;
-  /** The 95 % interval. */
-  lower: number | null;
-  upper: number | null;
-  limit: number | null;
-  examples: number;
-  passed: boolean | null;
-  /** What a reader should know of it, in English. */
-  note: string | null;
-}
-
-export interface ImprovementData {
-  pairs: number;
-  ratings: number;
-  corrections: number;
-  train: number;
-  held_out: number;
-  conversations: number;
-  owners: number;
-  left_out: { reason: string; count: number }[];
-}
-
-export interface Improvement {
-  id: string;
-  model: string;
-  method: ImprovementMethod;
-  created_at: number;
-  finished_at: number | null;
-  state: 'running' | 'interrupted' | 'failed' | 'refused' | 'passed';
-  error: string | null;
-  /** Whether it answers now. */
-  promoted: boolean;
-  data: ImprovementData;
-  gate: Criterion[];
-}
-
-export interface RunningImprovement {
-  id: string;
-  model: string;
-  phase: 'collecting' | 'training' | 'judging';
-  step: number | null;
-  steps: number | null;
-  started_at: number;
-}
-
-/** What answers under a model's name: an improvement, or the model itself. */
-export interface Promotion {
-  model: string;
-  improvement: string | null;
-  method: string | null;
-  since: number | null;
-  /** What answers; null for the model's own weights. Those from elsewhere come from no improvement. */
-  promoted: { kind: string; since: number; data: string | null; gate: string | null } | null;
-  earlier: string[];
-}
-
-export interface Improvements {
-  running: RunningImprovement | null;
-  improvements: Improvement[];
-  promotions: Promotion[];
-}
-
-export interface ImprovementWish {
-  model?: string;
-  method?: ImprovementMethod;
-}
+export type Improvement = Schemas['Improvement'];
+export type ImprovementState = 'running' | 'interrupted' | 'failed' | 'refused' | 'passed';
+export type ImprovementMethod = NonNullable<Schemas['ImprovementBody']['method']>;
+export type ImprovementWish = Schemas['ImprovementBody'];
+export type BegunImprovement = Schemas['BegunImprovement'];
+/** One criterion of an improvement's gate. */
+export type Criterion = Schemas['Criterion'];
+export type RunningImprovement = Schemas['RunningImprovement'];
+export type Improvements = Schemas['Improvements'];
+/** Weights that answer in the place of a model's own. */
+export type Promoted = Schemas['Promoted'];
+/** What answers under a model's name. */
+export type Promotion = Schemas['Promotion'];

@@ -24,6 +24,8 @@ export const records: Record<string, string> = {
     '评判模型与它没见过的 {count} 个评价的一致率为 {share}（{lower} 至 {upper}）',
   'the judge agrees with {share} ({lower} to {upper}) of {count} judgements that it did not see: too little to decide anything':
     '评判模型与它没见过的 {count} 个评价的一致率只有 {share}（{lower} 至 {upper}），不足以作判断',
+  '{train} examples, {held_out} held out, of {conversations} conversations of {owners} people':
+    '来自 {owners} 人 {conversations} 个对话：{train} 条用于学习，{held_out} 条留作检验',
   'there are no held-out questions': '没有留出的问题',
   "nothing held out fits into the model's context": '留出的内容都放不进模型的上下文',
 };

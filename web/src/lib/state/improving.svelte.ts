@@ -16,11 +16,6 @@ export class Improving {
     this.#api = api;
   }
 
-  /** What answers under a model's name, where an improvement ever did. */
-  promotion(model: string): Promotion | null {
-    return this.known?.promotions.find((promotion) => promotion.model === model) ?? null;
-  }
-
   async refresh(): Promise<void> {
     this.known = await this.#api.improvements();
   }

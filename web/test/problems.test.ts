@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { ApiError } from '$lib/api/errors';
 import { catalogues, i18n, locales } from '$lib/i18n/i18n.svelte';
-import { recorded, records } from '$lib/i18n/zh-records';
+import { failure, recorded, records } from '$lib/i18n/zh-records';
 import { explain } from '$lib/problems';
 import { exampleLanguage } from '$lib/state/models.svelte';
 import type { ModelInfo } from '$lib/api/types';
@@ -97,6 +97,15 @@ test('what the record of an improvement says in English is Chinese on a Chinese 
     const parts = (text: string) => [...text.matchAll(/\{\w+\}/g)].map(([part]) => part).sort();
     expect(parts(chinese), english).toEqual(parts(english));
   }
+  const few =
+    'there are too few judgements to learn from: 6 examples to learn from and 1 held out by dpo, at least 20 and 5 are needed';
+  expect(failure(few)).toBe(
+    '失败了：评价太少，学不了：用 dpo 有 6 条可学习、1 条留作检验，至少需要 20 条和 5 条',
+  );
+  expect(failure(`${few}; left out: 3 (the same judgement twice), 2 (another model's answers)`)).toMatch(
+    /；未采用：3 条（重复的评价）、2 条（是其他模型的回答）$/,
+  );
+  expect(failure('something new')).not.toContain('something');
   expect(recorded('something new')).toBe('something new');
 });
 
@@ -110,7 +119,7 @@ test('the sentences that have Chinese words are those that the program writes', 
     .map((file) => readFileSync(file, 'utf8').replace(/\\\n\s*/g, ''))
     .join('\n');
   const unwritten = Object.keys(records)
-    .flatMap((english) => english.split(/\{\w+\}|: /).map((part) => part.trim()))
+    .flatMap((english) => english.split(/\{\w+\}|[:;] /).map((part) => part.trim()))
     .filter((part) => part.length > 3 && !written.includes(part));
   expect(unwritten).toEqual([]);
 });

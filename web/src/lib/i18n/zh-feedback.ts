@@ -1,6 +1,6 @@
 // 关于反馈与改进的中文文字。
 import { isolated } from '../util/text';
-import { recorded } from './zh-records';
+import { failure, recorded } from './zh-records';
 import type { Messages } from './en';
 
 export const feedback: Messages['feedback'] = {
@@ -194,7 +194,7 @@ export const improvements: Messages['improvements'] = {
   passed: '通过',
   failed: '未通过',
   notMeasured: '未测',
-  error: (_reason) => '失败了，原因见服务器日志。',
+  error: failure,
   adapterOf: (model) => `${isolated(model)} 的适配器`,
   adapterFolder: (folder) => `来自文件夹 ${isolated(folder)}`,
   adapterStart: '启动服务器时指定',

@@ -26,6 +26,10 @@ export const records: Record<string, string> = {
     '评判模型与它没见过的 {count} 个评价的一致率只有 {share}（{lower} 至 {upper}），不足以作判断',
   '{train} examples, {held_out} held out, of {conversations} conversations of {owners} people':
     '来自 {owners} 人 {conversations} 个对话：{train} 条用于学习，{held_out} 条留作检验',
+  'there are too few judgements to learn from: {train} examples to learn from and {held_out} held out by {method}, at least {least_train} and {least_held_out} are needed':
+    '评价太少，学不了：用 {method} 有 {train} 条可学习、{held_out} 条留作检验，至少需要 {least_train} 条和 {least_held_out} 条',
+  'there are too few judgements to learn from: {train} examples to learn from and {held_out} held out by {method}, at least {least_train} and {least_held_out} are needed; left out: {left_out}':
+    '评价太少，学不了：用 {method} 有 {train} 条可学习、{held_out} 条留作检验，至少需要 {least_train} 条和 {least_held_out} 条；未采用：{left_out}',
   'there are no held-out questions': '没有留出的问题',
   "nothing held out fits into the model's context": '留出的内容都放不进模型的上下文',
 };
@@ -39,15 +43,28 @@ const patterns = Object.entries(records).map(([english, chinese]) => {
   return { pattern: new RegExp(`^${source}$`), names, chinese };
 });
 
+/** “18 (原因), 3 (原因)”里的每个原因。 */
+function leftOut(parts: string): string {
+  const each = (_: string, count: string, reason: string) => `${count} 条（${recorded(reason)}）`;
+  return parts.replace(/(\d+) \(([^()]+)\)/g, each).replaceAll('）, ', '）、');
+}
+
 /** 服务器的一句英文，用中文说。 */
 export function recorded(words: string): string {
   for (const { pattern, names, chinese } of patterns) {
     const match = pattern.exec(words);
     if (!match) continue;
-    return names.reduce(
-      (text, name, index) => text.replace(`{${name}}`, () => match[index + 1] ?? ''),
-      chinese,
-    );
+    const filled = (text: string, name: string, index: number) => {
+      const value = match[index + 1] ?? '';
+      return text.replace(`{${name}}`, () => (name === 'left_out' ? leftOut(value) : value));
+    };
+    return names.reduce(filled, chinese);
   }
   return words;
+}
+
+/** 失败的原因；服务器没有中文说法的，只说去哪里看。 */
+export function failure(reason: string): string {
+  const said = recorded(reason);
+  return said === reason ? '失败了，原因见服务器日志。' : `失败了：${said}`;
 }

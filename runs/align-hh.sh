@@ -1,20 +1,20 @@
 #!/bin/bash
-# A model learns from people's preferences: runs/align-hh.sh PAIRS [--model MODEL] [--steps N] [--ppo N] [--context N] [--answers N]
-# [--tokens N] [--out FOLDER]; about 40 minutes
+# A model learns from people's preferences: runs/align-hh.sh PAIRS [--model MODEL] [--steps N] [--reward N] [--ppo N] [--context N]
+# [--answers N] [--tokens N] [--out FOLDER]; about an hour
 #
 # PAIRS are preference pairs of dialogues, such as hh-rlhf's harmless ones (JSON lines, plain or .gz). By a hash of how a dialogue begins they
 # become three parts: half A teaches, half B teaches a judge that nothing else sees, and the rest is held out. On half A: SFT, a reward
 # model, PPO by that model, and DPO beside it. Then the held-out accuracy of the reward models and of DPO, and how often the judge prefers
-# the answers of PPO and of DPO to those of SFT, for held-out prompts. --steps and --ppo are steps
-# of each training; --context leaves out longer dialogues, --tokens is an answer's most.
+# the answers of PPO and of DPO to those of SFT, for held-out prompts. --steps are those of SFT and
+# of DPO, --reward of the reward models; --context leaves out longer dialogues, --tokens is an answer's most.
 # Cut off at any moment, the same command goes on where it was.
 cd "$(dirname "$0")/.."
 . runs/common.sh
 
-model=smollm2:135m steps=80 ppo=30 context=256 answers=1 tokens=64 out=out/align-hh
+model=smollm2:135m steps=80 reward=80 ppo=40 context=256 answers=1 tokens=64 out=out/align-hh
 pairs=${1:?PAIRS: preference pairs, as JSON lines}
 shift
-begin "model steps ppo context answers tokens out" "$@"
+begin "model steps reward ppo context answers tokens out" "$@"
 
 if [ ! -e "$out/parts.txt" ]; then
     step "three parts"
@@ -61,30 +61,32 @@ train() { # METHOD NAME OPTIONS
     "$zhenjin" report "$out/$name" --language zh --out "$out/$name.zh.html"
 }
 
-train sft sft --data "$out/half-a.jsonl" --held-out "$out/held-out.jsonl" --learn last --steps "$steps" --batch 16
-train reward reward --data "$out/half-a.jsonl" --held-out "$out/held-out.jsonl" --adapter "$(newest sft)" \
-    --steps "$steps" --batch 8 --learning-rate 3e-4 --set intervals.held_out=$((steps / 2))
-# The judge has other data, another beginning and another order.
-train reward judge --data "$out/half-b.jsonl" --held-out "$out/held-out.jsonl" --steps "$steps" --batch 8 --learning-rate 3e-4 --seed 1 \
-    --set intervals.held_out=$((steps / 2))
-train dpo dpo --data "$out/half-a.jsonl" --held-out "$out/held-out.jsonl" --adapter "$(newest sft)" --steps "$steps" --batch 8 \
-    --learning-rate 1e-4 --set preference.beta=0.1 --set intervals.held_out=$((steps / 2))
-# The prompts that it learns from are those of half A; it looks at a few others while it goes.
-[ -e "$out/watched.jsonl" ] || head -16 "$out/half-b.jsonl" > "$out/watched.jsonl"
-train ppo ppo --data "$out/half-a.jsonl" --held-out "$out/watched.jsonl" --adapter "$(newest sft)" --reward-model "$(newest reward)" \
-    --judge-model "$(newest judge)" --steps "$ppo" --batch 16 --max-tokens "$tokens" --learning-rate 3e-4 --set policy.kl=0.03
-
-for name in reward judge; do
+accuracy() { # NAME OPTIONS
+    local name=$1
+    shift
     step "held-out accuracy: $name"
-    "$zhenjin" evaluate preferences "$model" --reward-model "$(newest $name)" --data "$out/held-out.jsonl" --context "$context" \
-        --overlong drop --save "$out/accuracy-$name.json" | tee "$out/accuracy-$name.md"
-done
-step "held-out accuracy: dpo"
-"$zhenjin" evaluate preferences "$model" --adapter "$(newest dpo)" --against "$(newest sft)" --data "$out/held-out.jsonl" \
-    --context "$context" --overlong drop --save "$out/accuracy-dpo.json" | tee "$out/accuracy-dpo.md"
-for name in ppo dpo; do
-    step "answers to held-out prompts: $name against sft, judged by what learnt from half B"
-    "$zhenjin" evaluate wins "$model" --adapter "$(newest $name)" --against "$(newest sft)" --judge-model "$(newest judge)" \
+    "$zhenjin" evaluate preferences "$model" "$@" --data "$out/held-out.jsonl" --context "$context" --overlong drop \
+        --save "$out/accuracy-$name.json" | tee "$out/accuracy-$name.md"
+}
+wins() { # NAME
+    step "answers to held-out prompts: $1 against sft, judged by what learnt from half B"
+    "$zhenjin" evaluate wins "$model" --adapter "$(newest "$1")" --against "$(newest sft)" --judge-model "$(newest judge)" \
         --data "$out/held-out.jsonl" --context "$context" --overlong drop --answers "$answers" --max-tokens "$tokens" \
-        --save "$out/wins-$name.json" | tee "$out/wins-$name.md"
-done
+        --save "$out/wins-$1.json" | tee "$out/wins-$1.md"
+}
+
+train sft sft --data "$out/half-a.jsonl" --held-out "$out/held-out.jsonl" --learn last --steps "$steps" --batch 16
+# What is held out is measured at the end, with intervals.
+at_end=(--held-out "$out/held-out.jsonl" --set intervals.held_out=0)
+train reward reward --data "$out/half-a.jsonl" "${at_end[@]}" --adapter "$(newest sft)" --steps "$reward" --batch 8 --learning-rate 3e-4
+# The judge has other data, another beginning and another order.
+train reward judge --data "$out/half-b.jsonl" "${at_end[@]}" --steps "$reward" --batch 8 --learning-rate 3e-4 --seed 1
+train ppo ppo --data "$out/half-a.jsonl" "${at_end[@]}" --adapter "$(newest sft)" --reward-model "$(newest reward)" \
+    --judge-model "$(newest judge)" --steps "$ppo" --batch 16 --max-tokens "$tokens" --learning-rate 3e-4 --set policy.kl=0.03
+accuracy reward --reward-model "$(newest reward)"
+wins ppo
+accuracy judge --reward-model "$(newest judge)"
+
+train dpo dpo --data "$out/half-a.jsonl" "${at_end[@]}" --adapter "$(newest sft)" --steps "$steps" --batch 8 --learning-rate 1e-4
+accuracy dpo --adapter "$(newest dpo)" --against "$(newest sft)"
+wins dpo

@@ -124,7 +124,7 @@ fn align_hh_judges_by_what_learnt_from_the_other_half() {
     let pairs = place.path("pairs.jsonl");
     std::fs::write(&pairs, records.join("\n")).expect("a file");
     let pairs = pairs.to_str().expect("a path");
-    let arguments = [pairs, "--steps", "2", "--ppo", "1", "--tokens", "6"];
+    let arguments = [pairs, "--steps", "2", "--reward", "2", "--ppo", "1", "--tokens", "6"];
     let text = place.script("align-hh.sh", &arguments);
     assert!(text.contains("; 1 that are no dialogues left out") && text.contains("The first wins"), "{text}");
     let openings = |name: &str| -> Vec<String> {

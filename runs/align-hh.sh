@@ -1,6 +1,6 @@
 #!/bin/bash
 # A model learns from people's preferences: runs/align-hh.sh PAIRS [--model MODEL] [--steps N] [--reward N] [--ppo N] [--context N]
-# [--answers N] [--tokens N] [--out FOLDER]; about an hour
+# [--answers N] [--tokens N] [--out FOLDER]
 #
 # PAIRS are preference pairs of dialogues, such as hh-rlhf's harmless ones (JSON lines, plain or .gz). By a hash of how a dialogue begins they
 # become three parts: half A teaches, half B teaches a judge that nothing else sees, and the rest is held out. On half A: SFT, a reward

@@ -1,6 +1,6 @@
 #!/bin/bash
 # Preferences in Chinese, and in English: runs/align-zh.sh CHINESE ENGLISH [--model MODEL] [--steps N] [--pairs N] [--held N]
-# [--longest N] [--out FOLDER]; about an hour
+# [--longest N] [--out FOLDER]
 #
 # CHINESE and ENGLISH are files of preference pairs (ShareGPT's form; several with commas between). For each language: DPO of an adapter on
 # the frozen model in the type of its file, N steps over at most --pairs pairs of at most --longest characters; then the accuracy on --held

@@ -139,7 +139,8 @@ async fn feedback_is_counted_exported_and_erased_beside_a_running_server() {
         assert!(!printed.contains("secret"), "{printed}");
     }
     let (_, wanted, _) = run(home, &["feedback", "export", "--as", "sft", "--owner", "anna"]);
-    let first: Value = serde_json::from_str(wanted.lines().next().expect("a line")).expect("JSON");
+    let line = wanted.lines().find(|line| line.contains("Two and two?")).expect("the liked answer");
+    let first: Value = serde_json::from_str(line).expect("JSON");
     let expected = json!([
         { "role": "system", "content": "Be brief." },
         { "role": "user", "content": "Hello" },

@@ -250,6 +250,9 @@ async fn everything_about_an_answer_is_exported_and_erased() {
     let (chat, question, first, second) = me.two_answers().await;
     me.put(&feedback_of(&first), json!({ "rating": "up", "reasons": ["clear"] })).await;
     me.put(&choice_of(&second), json!({ "rejected": [id(&first)] })).await;
+    // The model had read another system prompt than the one that the chat has now.
+    me.call(Method::PATCH, &format!("/api/conversations/{chat}"), json!({ "system_prompt": "Be rude." }))
+        .await;
     let exported = me.get("/api/feedback").await;
     assert_eq!(exported["consent"], json!({ "allowed": false, "changed_at": null }));
     let mut rows = exported["rows"].as_array().expect("rows").clone();
@@ -278,6 +281,12 @@ async fn everything_about_an_answer_is_exported_and_erased() {
     assert_eq!((&sampling["seed"], &sampling["settings"]["temperature"]), (&json!("7"), &json!(1.0)));
     assert!(sampling["fingerprint"].is_string());
     assert_eq!(sampling["template"].as_str().map(str::len), Some(64), "{sampling}");
+
+    let training = app.state.store.training_feedback().await.expect("read");
+    assert!(
+        training.len() == 2 && training.iter().all(|row| row.system_prompt == "Be brief."),
+        "{training:?}"
+    );
 
     let erased = me.call(Method::DELETE, "/api/feedback", Value::Null).await.json();
     assert_eq!(erased, json!({ "erased": 2, "trained": [] }));

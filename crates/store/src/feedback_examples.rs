@@ -13,7 +13,7 @@ pub struct Prompt {
     pub owner: Owner,
     /// The question that was answered.
     pub question: MessageId,
-    /// The chat's system prompt; may be empty.
+    /// The system prompt that the model had read; may be empty.
     pub system_prompt: String,
     /// What was said, from the first message to the question.
     pub turns: Vec<(Role, String)>,

@@ -22,7 +22,7 @@ pub struct JudgedAnswer {
 pub struct ExportedFeedback {
     /// The judgement.
     pub row: FeedbackRow,
-    /// The chat's system prompt; may be empty.
+    /// The system prompt that the answer's model had read; may be empty.
     pub system_prompt: String,
     /// The question that was answered.
     pub question: MessageId,
@@ -70,7 +70,7 @@ impl Store {
                 FeedbackKind::Said(_) => None,
                 FeedbackKind::Choice { rejected } => Some(judged(rejected)?),
             };
-            let system_prompt = texts.system_prompt(&row.conversation);
+            let system_prompt = texts.system_prompt(&answer.message);
             Some(ExportedFeedback { row, system_prompt, question, turns, answer, rejected })
         });
         Ok(exported.collect())

@@ -54,7 +54,10 @@ pub struct FeedbackRow {
 /// The texts behind judgements.
 #[derive(Debug, Default)]
 pub(crate) struct Texts {
+    /// Of chats, as they are now.
     system_prompts: BTreeMap<String, String>,
+    /// Of answers, where it was kept: what their models had read.
+    read_prompts: BTreeMap<MessageId, String>,
     messages: BTreeMap<MessageId, Message>,
 }
 
@@ -139,10 +142,20 @@ pub(crate) async fn read_texts(
         "{judged} SELECT id, system_prompt FROM conversations WHERE id IN judged"
     )))
     .bind(owner.map(Owner::as_str))
+    .fetch_all(&mut *connection)
+    .await?;
+    let read_prompts: Vec<(String, String)> = sqlx::query_as(
+        "SELECT message_id, system_prompt FROM generations WHERE system_prompt IS NOT NULL
+             AND message_id IN (SELECT message_id FROM feedback UNION SELECT chosen_id FROM choices)",
+    )
     .fetch_all(connection)
     .await?;
     Ok(Texts {
         system_prompts: system_prompts.into_iter().collect(),
+        read_prompts: read_prompts
+            .into_iter()
+            .map(|(id, read)| (MessageId::from_database(id), read))
+            .collect(),
         messages: messages.into_iter().map(|message| (message.id.clone(), message)).collect(),
     })
 }
@@ -153,9 +166,11 @@ impl Texts {
         self.messages.get(id)
     }
 
-    /// The chat's system prompt; empty without one.
-    pub(crate) fn system_prompt(&self, conversation: &ConversationId) -> String {
-        self.system_prompts.get(conversation.as_str()).cloned().unwrap_or_default()
+    /// The system prompt that the answer's model had read; empty without one.
+    pub(crate) fn system_prompt(&self, answer: &Message) -> String {
+        let read = self.read_prompts.get(&answer.id);
+        let read = read.or_else(|| self.system_prompts.get(answer.conversation_id.as_str()));
+        read.cloned().unwrap_or_default()
     }
 
     /// What was said up to the question that `answer` answers, oldest first, and the question's id.

@@ -27,6 +27,8 @@ pub struct GenerationRecord {
     pub logprobs: Option<Vec<f32>>,
     /// SHA-256 of the chat template that made the prompt, in hexadecimal; `None` for answers from before this was kept.
     pub template: Option<String>,
+    /// The system prompt that the model had read, empty for none; `None` for answers from before this was kept.
+    pub system_prompt: Option<String>,
 }
 
 impl FromRow<'_, SqliteRow> for GenerationRecord {
@@ -45,6 +47,7 @@ impl FromRow<'_, SqliteRow> for GenerationRecord {
             sampled_tokens: tokens(row.try_get("sampled_tokens")?),
             logprobs: row.try_get::<Option<&[u8]>, _>("logprobs")?.map(logprobs),
             template: row.try_get("template")?,
+            system_prompt: row.try_get("system_prompt")?,
         })
     }
 }
@@ -79,8 +82,8 @@ impl Store {
     ) -> Result<(), StoreError> {
         sqlx::query(
             "INSERT INTO generations (message_id, model, seed, settings, prompt_tokens, sampled_tokens, fingerprint, logprobs,
-                 template)
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                 template, system_prompt)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         )
         .bind(answer.as_str())
         .bind(&generation.model)
@@ -91,6 +94,7 @@ impl Store {
         .bind(&generation.fingerprint)
         .bind(generation.logprobs.as_deref().map(logprob_bytes))
         .bind(&generation.template)
+        .bind(&generation.system_prompt)
         .execute(&mut *write.transaction)
         .await
         .map_err(self.failed("keeping a generation"))?;

@@ -4,7 +4,7 @@
 use sqlx::SqlSafeStr;
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 
-const HISTORY: [(i64, &str, &str); 8] = [
+const HISTORY: [(i64, &str, &str); 9] = [
     (1, "conversations", include_str!("../migrations/0001_conversations.sql")),
     (2, "search", include_str!("../migrations/0002_search.sql")),
     (3, "generations", include_str!("../migrations/0003_generations.sql")),
@@ -13,6 +13,7 @@ const HISTORY: [(i64, &str, &str); 8] = [
     (6, "owners", include_str!("../migrations/0006_owners.sql")),
     (7, "trash", include_str!("../migrations/0007_trash.sql")),
     (8, "feedback", include_str!("../migrations/0008_feedback.sql")),
+    (9, "system prompts", include_str!("../migrations/0009_system_prompts.sql")),
 ];
 
 /// Version of the newest migration that this program knows.

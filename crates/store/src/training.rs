@@ -27,7 +27,7 @@ pub struct TrainingFeedback {
     pub consents: bool,
     /// The improvements that learned from it, by name.
     pub trained_in: Vec<String>,
-    /// The chat's system prompt; may be empty.
+    /// The system prompt that the model had read (of a choice, the chosen answer's); may be empty.
     pub system_prompt: String,
     /// What was said, from the first message to the question.
     pub turns: Vec<(Role, String)>,
@@ -165,7 +165,7 @@ fn judgements(row: &FeedbackRow, texts: &Texts) -> Vec<TrainingFeedback> {
             rejected_model,
             consents: row.consents,
             trained_in: row.trained_in.clone(),
-            system_prompt: texts.system_prompt(&row.conversation),
+            system_prompt: texts.system_prompt(answer),
             turns: turns.clone(),
             judgement,
             liked_is_cut_short,

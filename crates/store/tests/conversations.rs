@@ -133,6 +133,7 @@ async fn an_answer_grows_ends_once_and_never_changes_again() {
         sampled_tokens: vec![7],
         logprobs: Some(vec![-0.25]),
         template: Some("5e1f".to_owned()),
+        system_prompt: Some("Be brief.".to_owned()),
     };
     let end = AnswerEnd {
         text: "。".to_owned(),

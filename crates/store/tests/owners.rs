@@ -57,6 +57,7 @@ async fn no_call_reaches_another_owners_conversation() {
         sampled_tokens: vec![2],
         logprobs: None,
         template: None,
+        system_prompt: None,
     };
     let end = AnswerEnd { generation: Some(generation.clone()), ..AnswerEnd::new(Status::Complete) };
     store.end_answer(&mine, &answer.id, end).await.unwrap();

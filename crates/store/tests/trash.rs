@@ -3,7 +3,7 @@
 mod common;
 
 use common::{exchange, fresh_store, new_conversation, question};
-use zhenjin_store::{NewConversation, Owner, Role, Status, Store, StoreError};
+use zhenjin_store::{AnswerEnd, NewConversation, Owner, Role, Status, Store, StoreError};
 
 async fn trash(store: &Store, owner: &Owner) -> Vec<String> {
     let deleted = store.deleted_conversations(owner, 50, None).await.unwrap();
@@ -77,7 +77,13 @@ async fn a_conversation_continues_with_the_last_turns_of_another() {
     let (_folder, store) = fresh_store().await;
     let id = new_conversation(&store).await.id;
     let (first, one) = exchange(&store, &id, None, "first", "one").await;
-    let (second, two) = exchange(&store, &id, Some(&one.id), "second", "two").await;
+    let (second, two) = store.ask(&Owner::Local, question(&id, Some(&one.id), "second")).await.unwrap();
+    let cut = AnswerEnd {
+        text: "two".to_owned(),
+        finish_reason: Some("length".to_owned()),
+        ..AnswerEnd::new(Status::Complete)
+    };
+    let two = store.end_answer(&Owner::Local, &two.id, cut).await.unwrap();
     let (_, three) = exchange(&store, &id, Some(&two.id), "third", "three").await;
     let new = || NewConversation {
         title: "first, continued".to_owned(),
@@ -87,6 +93,7 @@ async fn a_conversation_continues_with_the_last_turns_of_another() {
     };
     let made = store.continue_conversation(&Owner::Local, new(), &second.id, &three.id).await.unwrap();
     let copies = store.messages(&Owner::Local, &made.id).await.unwrap();
+    assert_eq!(copies[1].finish_reason.as_deref(), Some("length"), "why it ended is known of the copy too");
     let texts: Vec<&str> = copies.iter().map(|message| message.content.as_str()).collect();
     assert_eq!(texts, ["second", "two", "third", "three"]);
     assert!(copies.iter().all(|message| message.status == Status::Complete));

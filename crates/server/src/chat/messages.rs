@@ -215,6 +215,7 @@ pub(super) async fn submit(
     let provenance = Provenance {
         model: model.to_owned(),
         fingerprint: assistant.info().fingerprint.clone(),
+        system_prompt: system_prompt(&request),
         template: assistant.template_source().map(hash),
         settings: effective_settings(&request, &assistant),
         context_length: assistant.info().context_length,
@@ -223,6 +224,12 @@ pub(super) async fn submit(
     request.options.cache_salt = caller.cache_salt();
     let generation = blocking(move || assistant.chat(&request).map_err(fault)).await?;
     Ok((generation, provenance))
+}
+
+/// What the model reads before the conversation.
+fn system_prompt(request: &ChatRequest) -> String {
+    let first = request.messages.first().filter(|first| first.role == zhenjin_assistant::Role::System);
+    first.map_or_else(String::new, |first| first.content.clone())
 }
 
 /// SHA-256 in hexadecimal.

@@ -1811,7 +1811,7 @@ export interface components {
             in_trash: boolean;
             /** @description Improvements that learned from it. */
             trained: string[];
-            /** @description The chat's system prompt; null for none. */
+            /** @description The system prompt that the answer's model had read; null for none. */
             system_prompt: string | null;
             /** @description What was said, from the first message to the question. */
             turns: components["schemas"]["Turn"][];

@@ -52,6 +52,8 @@ pub(crate) struct Provenance {
     pub(crate) fingerprint: String,
     /// SHA-256 of its chat template, in hexadecimal.
     pub(crate) template: Option<String>,
+    /// The system prompt that it reads; empty for none.
+    pub(crate) system_prompt: String,
     /// The sampling settings in force, as JSON.
     pub(crate) settings: Value,
     /// The most tokens that the model takes in, prompt and answer together.

@@ -67,6 +67,7 @@ impl Desk {
             model: "tiny".to_owned(),
             fingerprint: "fp_tiny".to_owned(),
             template: Some("5e1f".to_owned()),
+            system_prompt: "Be brief.".to_owned(),
             settings: serde_json::json!({ "temperature": 0 }),
             context_length: 2048,
             asked: std::time::Instant::now(),
@@ -147,6 +148,7 @@ async fn an_answer_is_written_and_measured() {
     assert_eq!(generation.fingerprint.as_deref(), Some("fp_tiny"));
     assert_eq!(generation.logprobs, Some(vec![-0.5; 6]));
     assert_eq!(generation.template.as_deref(), Some("5e1f"));
+    assert_eq!(generation.system_prompt.as_deref(), Some("Be brief."));
 }
 
 #[tokio::test]

@@ -186,6 +186,7 @@ fn answer_end(ending: &Ending, buffer: &AnswerBuffer, provenance: &Provenance, t
             sampled_tokens: tokens.sampled,
             logprobs: tokens.logprobs,
             template: provenance.template.clone(),
+            system_prompt: Some(provenance.system_prompt.clone()),
         }),
         ..AnswerEnd::new(ending.status)
     }

@@ -173,7 +173,7 @@ pub(crate) struct FeedbackRecordJson {
     in_trash: bool,
     /// Improvements that learned from it.
     trained: Vec<String>,
-    /// The chat's system prompt; null for none.
+    /// The system prompt that the answer's model had read; null for none.
     #[schema(required)]
     system_prompt: Option<String>,
     /// What was said, from the first message to the question.

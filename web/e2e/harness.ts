@@ -54,8 +54,8 @@ async function freePort(): Promise<number> {
   });
 }
 
-export async function startServer({ needsKey = false } = {}): Promise<Server> {
-  return isReal ? startProgram(needsKey) : startMock(needsKey);
+export async function startServer({ needsKey = false, model = '' } = {}): Promise<Server> {
+  return isReal ? startProgram(needsKey, model || testModel()) : startMock(needsKey);
 }
 
 /** `tokenMilliseconds`: slow enough that a spec can act in the middle of an answer. */
@@ -76,7 +76,7 @@ export async function startMock(needsKey = false, options = {}): Promise<MockSer
   };
 }
 
-async function startProgram(needsKey: boolean): Promise<Server> {
+async function startProgram(needsKey: boolean, model: string): Promise<Server> {
   const data = mkdtempSync(join(tmpdir(), 'zhenjin-e2e-'));
   const url = `http://127.0.0.1:${await freePort()}`;
   const key = needsKey ? newKey(data) : null;
@@ -85,7 +85,7 @@ async function startProgram(needsKey: boolean): Promise<Server> {
   async function start() {
     const started = spawn(
       binary ?? '',
-      ['serve', testModel(), '--addr', new URL(url).host, ...(needsKey ? ['--require-key'] : [])],
+      ['serve', model, '--addr', new URL(url).host, ...(needsKey ? ['--require-key'] : [])],
       {
         env: programEnvironment(data),
         stdio: ['ignore', 'ignore', 'pipe'],

@@ -349,3 +349,21 @@ fn prompts_for_rewards_keep_their_fields() {
     let encoded = encoder.encode_conversations(&as_conversations, &options()).unwrap();
     assert_eq!(learnt(&tokenizer, &encoded.examples[0]), ["#### 7<|im_end|>"]);
 }
+
+#[test]
+fn where_a_template_writes_prompts_alone_the_answer_is_its_text_and_the_end_of_the_sequence() {
+    let tokenizer = tokenizer();
+    let template = template("prompts", &tokenizer);
+    let encoder = encoder(&tokenizer, &template);
+    let record = json!({"messages": [message("user", "春夜"), message("assistant", "春眠不覺曉<|im_end|>")]});
+    let encoded = encoder.encode_conversations(&data(std::slice::from_ref(&record)), &options()).unwrap();
+    let [example] = &encoded.examples[..] else { panic!("one example") };
+    let end = *tokenizer.end_of_turn().first().unwrap();
+    assert_eq!(example.ids.last(), Some(&end));
+    // What looks like a token in an answer is text.
+    assert_eq!(example.ids.iter().filter(|id| tokenizer.end_of_turn().contains(id)).count(), 1);
+    let Body::Conversation(read) = &data(&[record]).examples[0].body else { panic!("a conversation") };
+    let prompt = encoder.prompt(&read.messages[..1], &[]).unwrap().tokens;
+    assert!(example.ids.starts_with(&prompt));
+    assert_eq!(example.assistant_mask.iter().position(|learnt| *learnt), Some(prompt.len()));
+}

@@ -259,6 +259,9 @@ impl<'a> Encoder<'a> {
         self.check_writable(messages, tools)?;
         let prompt = self.prompt(before, tools)?;
         let rendered = self.rendered(messages, tools)?;
+        if rendered.text == prompt.text && !last.content.trim().is_empty() && last.tool_calls.is_empty() {
+            return Ok(Answered { prompt: prompt.tokens, answer: self.behind_a_prompt_alone(last)? });
+        }
         let answer = if rendered.text.starts_with(&prompt.text) {
             self.behind(&rendered, &prompt)?
         } else {
@@ -273,6 +276,20 @@ impl<'a> Encoder<'a> {
         self.tokenizer
             .encode_rendered_behind(rendered, &prompt.tokens, bytes)
             .map_err(|error| not_encodable(&error))
+    }
+
+    /// The answer where the template writes prompts alone, as those of models that only continue what they are given: its text, and the
+    /// token that ends a sequence, where a server stops.
+    fn behind_a_prompt_alone(&self, last: &Message) -> Result<Vec<u32>, Fault> {
+        let Some(end) = self.tokenizer.end_of_turn().first() else {
+            let reason = "the template writes no answers and the tokenizer has no token that ends one: \
+                the end of the answer would never be learnt";
+            return Err(Fault::new(BadKind::NotEncodable, reason));
+        };
+        let pieces = [(last.content.as_str(), Specials::AsText)];
+        let mut ids = self.tokenizer.encode_pieces(&pieces).map_err(|error| not_encodable(&error))?;
+        ids.push(*end);
+        Ok(ids)
     }
 
     /// The answer where the template does not write the prompt's text before it: as it writes it behind the question alone, or

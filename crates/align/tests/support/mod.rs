@@ -36,6 +36,10 @@ pub(crate) const OPENING: &str = "{% for m in messages %}{% if m.role == 'assist
 /// Begins the next answer whether it is asked to or not.
 pub(crate) const ALWAYS: &str = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}<|im_start|>assistant\n";
 
+/// Writes the question alone, whether an answer follows or not.
+const PROMPTS: &str =
+    "<|title|>{{ (messages | selectattr('role', 'equalto', 'user') | list | last).content }}<|poem|>";
+
 /// Writes something behind the end of an answer.
 pub(crate) const SIGNED: &str = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>{% if m.role == 'assistant' %}signed{% endif %}{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
 
@@ -75,6 +79,7 @@ pub(crate) fn template(name: &str, tokenizer: &Tokenizer) -> ChatTemplate {
         "endless" => ENDLESS,
         "always" => ALWAYS,
         "signed" => SIGNED,
+        "prompts" => PROMPTS,
         name => TEMPLATES.iter().find(|(known, _)| *known == name).unwrap().1,
     };
     ChatTemplate::new(source, tokenizer).unwrap()

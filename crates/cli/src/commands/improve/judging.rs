@@ -7,11 +7,11 @@ use crate::commands::training::RunFolder;
 use anyhow::{Context, Result, bail};
 use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 use time::OffsetDateTime;
-use zhenjin_align::configuration::{Method, RolloutSection};
+use zhenjin_align::configuration::{Configuration, Method, RolloutSection};
 use zhenjin_align::data::{
     Dataset, EncodeOptions, Encoded, EncodedPair, EncodedThumb, Encoder, Kind, PromptSettings, ReadOptions,
 };
@@ -29,6 +29,10 @@ use zhenjin_tokenizer::{EncodedDialogue, Specials};
 
 /// Of intervals by resampling and of sampled answers.
 const SEED: u64 = 1;
+/// Of the adapter: how much of what it learned is added.
+const STRENGTHS: [f64; 4] = [1.0, 0.75, 0.5, 0.35];
+/// The file with an adapter's settings, as the `peft` library calls it.
+const ADAPTER_SETTINGS: &str = "adapter_config.json";
 /// Pairs below which no judge is trained.
 const LEAST_JUDGE_PAIRS: usize = 16;
 /// Passes of the judge over its pairs.
@@ -61,21 +65,21 @@ pub(super) fn judge(stage: &Stage<'_>, record: &mut Improvement) -> Result<Vec<C
     let id = record.id.clone();
     let mut tell = || {
         told += 1;
-        stage.tell(&id, "judging", Some((told - 1, 6)))
+        stage.tell(&id, "judging", Some((told - 1, 4)))
     };
     tell()?;
     let mut bench = Bench::new(stage, record)?;
     let base_fingerprint = bench.model.fingerprint.to_string();
+    let (strength, of_text) = bench.choose_strength()?;
+    tell()?;
     let mut criteria = bench.preferences()?;
     tell()?;
     criteria.push(bench.wins()?);
     tell()?;
-    for (language, text) in [("en", neutral::ENGLISH), ("zh", neutral::CHINESE)] {
-        criteria.push(bench.perplexity(language, text)?);
-        tell()?;
-    }
+    criteria.extend(of_text);
     criteria.push(bench.speed()?);
     record.recipe.base_fingerprint = base_fingerprint;
+    record.recipe.settings.insert("strength".to_owned(), strength.to_string());
     Ok(criteria)
 }
 
@@ -312,6 +316,45 @@ impl<'a> Bench<'a> {
         Ok(values[0].iter().zip(&values[1]).map(|(ours, theirs)| vec![[*ours, *theirs]]).collect())
     }
 
+    /// The greatest strength of the adapter at which neutral text in both languages stays what it was, with what was measured there; the
+    /// least one if none is small enough. A small set of judgements teaches best by going too far and taking a part of it back.
+    fn choose_strength(&mut self) -> Result<(f64, Vec<Criterion>)> {
+        let folder = self.stage.improvements.adapter_of(&self.record.id)?;
+        let mut found = (1.0, Vec::new());
+        for strength in STRENGTHS {
+            self.set_strength(&folder, strength)?;
+            self.candidate = self.scorer.open_adapter(&folder)?;
+            let mut criteria = Vec::new();
+            for (language, text) in [("en", neutral::ENGLISH), ("zh", neutral::CHINESE)] {
+                criteria.push(self.perplexity(language, text)?);
+            }
+            if strength < 1.0 {
+                let note = format!("the adapter at {strength} of its strength, as more of it changes neutral text too much");
+                criteria.iter_mut().for_each(|criterion| criterion.note = Some(note.clone()));
+            }
+            let is_small = criteria.iter().all(|criterion| criterion.passed == Some(true));
+            found = (strength, criteria);
+            if is_small {
+                break;
+            }
+        }
+        Ok(found)
+    }
+
+    /// Multiplies what the adapter adds: its files say by how much.
+    fn set_strength(&self, folder: &Path, strength: f64) -> Result<()> {
+        let origin = Path::new("the configuration of the improvement's run");
+        let configuration = Configuration::from_toml(&self.record.recipe.configuration, origin)?;
+        let path = folder.join(ADAPTER_SETTINGS);
+        let text = std::fs::read(&path).with_context(|| format!("reading {}", path.display()))?;
+        let mut settings: serde_json::Value =
+            serde_json::from_slice(&text).with_context(|| format!("reading {}", path.display()))?;
+        let alpha = configuration.tuning.alpha * strength;
+        settings["lora_alpha"] = serde_json::json!(alpha);
+        let text = serde_json::to_vec_pretty(&settings)?;
+        Ok(zhenjin_files::write_whole(&path, &[&text])?)
+    }
+
     fn rollouts(&self, max_tokens: usize) -> Rollouts {
         Rollouts::new(RolloutOptions {
             section: RolloutSection {
@@ -332,7 +375,8 @@ impl<'a> Bench<'a> {
     fn perplexity(&mut self, language: &str, text: &str) -> Result<Criterion> {
         let mut texts = Vec::new();
         for paragraph in text.split("\n\n").filter(|paragraph| !paragraph.trim().is_empty()) {
-            texts.push(self.opened.tokenizer.encode(paragraph.trim(), Specials::AsText)?);
+            let tokens = self.opened.tokenizer.encode(paragraph.trim(), Specials::AsText)?;
+            texts.extend(tokens.chunks(self.model.config.context_length).map(<[u32]>::to_vec));
         }
         let mut of = |adapter: Option<&Arc<Adapter>>| -> Result<(f64, usize)> {
             let found = perplexity(&mut self.scorer, adapter, &texts)?;

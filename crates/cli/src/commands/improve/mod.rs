@@ -40,8 +40,11 @@ pub(crate) struct ImproveArguments {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     per_person: Option<u32>,
     /// Passes over the examples
-    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=100))]
     passes: u32,
+    /// One setting of its training, as for `zhenjin dpo` (repeatable), such as optimiser.learning_rate=1e-4
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
     /// Make one even if nothing was judged since the last one
     #[arg(long)]
     again: bool,
@@ -183,6 +186,7 @@ async fn begin(
     }
     let mut settings = std::collections::BTreeMap::new();
     settings.insert("passes".to_owned(), arguments.passes.to_string());
+    settings.insert("set".to_owned(), arguments.set.join("\n"));
     let recipe = Recipe {
         program: env!("CARGO_PKG_VERSION").to_owned(),
         settings,

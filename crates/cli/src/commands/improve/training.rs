@@ -14,6 +14,10 @@ use zhenjin_files::NewFolder;
 use zhenjin_promotions::Improvement;
 use zhenjin_tensor::ComputeOptions;
 
+/// Rank of the adapter: a small one, as every answer pays for it.
+const RANK: usize = 8;
+/// Of the adapter's matrices; the log has the runs that it was chosen by.
+const LEARNING_RATE: f64 = 3e-4;
 /// Examples of an update.
 const BATCH: usize = 8;
 /// The files of an adapter.
@@ -50,11 +54,13 @@ pub(super) fn train(stage: &Stage<'_>, record: &mut Improvement) -> Result<()> {
     ];
     if method == Method::Dpo {
         // What is preferred becomes more likely, not only less unlikely than the other answer.
-        settings.push("preference.sft_weight=0.2".to_owned());
+        settings.push("preference.sft_weight=1".to_owned());
     }
-    if method != Method::Sft {
-        settings.push("optimiser.learning_rate=0.0001".to_owned());
+    for key in ["optimiser.learning_rate", "optimiser.embedding_learning_rate"] {
+        settings.push(format!("{key}={LEARNING_RATE}"));
     }
+    let given = record.recipe.settings.get("set").map(String::as_str).unwrap_or_default();
+    settings.extend(given.lines().map(str::to_owned));
     let run = stage.path("run");
     let folder = RunFolder::new(&run);
     if !stage.path("adapter").is_dir() {
@@ -97,6 +103,7 @@ pub(super) fn arguments(
     add("--out", data.out.clone().into());
     add("--steps", steps.to_string().into());
     add("--batch", BATCH.to_string().into());
+    add("--rank", RANK.to_string().into());
     add("--seed", "1".into());
     add("--resume", "auto".into());
     add("--overlong", "drop".into());

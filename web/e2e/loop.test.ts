@@ -3,7 +3,7 @@
 // a property of its poems); runs/loop.sh makes it large.
 import type { Browser, Page } from 'playwright-core';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { finished, isReal, Reader, startBrowser, startServer, type Server } from './harness';
+import { answers, finished, isReal, Reader, startBrowser, startServer, write, type Server } from './harness';
 
 const model = process.env.ZHENJIN_LOOP_MODEL ?? 'poet';
 const choices = Number(process.env.ZHENJIN_LOOP_CHOICES ?? 60);
@@ -103,18 +103,18 @@ const fingerprint = async () =>
     })
   ).system_fingerprint as string;
 
-/** Asks in a new chat of the same tab. */
+/** Asks in a new chat of the same tab, and waits until all answers are whole. */
 async function ask(page: Page, question: string) {
   await page.getByRole('button', { name: 'New chat' }).first().click();
-  const composer = page.locator('#composer');
-  await composer.fill(question);
-  await composer.press('Enter');
-  await page.locator('[data-role=assistant]').last().waitFor();
+  await expect.poll(() => answers(page).count()).toBe(0);
+  await write(page, question);
+  await answers(page).first().waitFor();
+  await finished(page);
 }
 
 /** The open chat's answers, as the server has them. */
 async function answersOf(page: Page): Promise<{ id: string; content: string }[]> {
-  const id = new URL(page.url()).pathname.split('/').pop() ?? '';
+  const id = /^#\/c\/([^/]+)/.exec(new URL(page.url()).hash)?.[1] ?? '';
   const chat = await api(`/api/conversations/${id}`);
   return chat.messages.filter((message: { role: string }) => message.role === 'assistant');
 }
@@ -123,7 +123,6 @@ async function share(page: Page, asked: string[]): Promise<number> {
   let found = 0;
   for (const question of asked) {
     await ask(page, question);
-    await finished(page);
     const answer = (await answersOf(page)).at(-1)?.content ?? '';
     if (has(answer)) found += 1;
   }
@@ -136,7 +135,14 @@ test.runIf(isReal)(
   async () => {
     const order = shuffled(questions);
     const [judged, held] = [order.slice(0, choices * 2), order.slice(choices * 2, choices * 2 + unseen)];
-    const page = await reader.open();
+    const page = await reader.context.newPage();
+    // As the model advises, with answers as long as they become.
+    await page.addInitScript(() => {
+      if (location.protocol === 'http:')
+        localStorage.setItem('zhenjin.preferences', JSON.stringify({ settings: { max_tokens: null } }));
+    });
+    await page.goto(server.url);
+    await page.locator('#composer').waitFor();
     const before = await fingerprint();
     const sharedBefore = await share(page, held);
 
@@ -148,7 +154,6 @@ test.runIf(isReal)(
       await ask(page, question);
       const region = page.getByRole('region', { name: 'Two answers to your question' });
       await region.waitFor();
-      await finished(page);
       const [first, second] = await answersOf(page);
       if (!first || !second) throw new Error('there are no two answers');
       const difference = nearer(first.content, second.content);
@@ -165,7 +170,10 @@ test.runIf(isReal)(
     await dialog.getByRole('button', { name: 'Improve now' }).click();
     const promote = dialog.getByRole('button', { name: /^Promote improvement/ });
     const refused = dialog.getByText(/Did not pass the gate|Failed/);
-    await promote.or(refused).first().waitFor({ timeout: minutes * 45_000 });
+    await promote
+      .or(refused)
+      .first()
+      .waitFor({ timeout: minutes * 45_000 });
     const record = (await api('/api/improvements')).improvements[0];
     console.log(JSON.stringify({ chosen, gate: record.gate, data: record.data }));
     expect(record.state, JSON.stringify(record)).toBe('passed');

@@ -329,7 +329,9 @@ impl<'a> Bench<'a> {
                 criteria.push(self.perplexity(language, text)?);
             }
             if strength < 1.0 {
-                let note = format!("the adapter at {strength} of its strength, as more of it changes neutral text too much");
+                let note = format!(
+                    "the adapter at {strength} of its strength, as more of it changes neutral text too much"
+                );
                 criteria.iter_mut().for_each(|criterion| criterion.note = Some(note.clone()));
             }
             let is_small = criteria.iter().all(|criterion| criterion.passed == Some(true));

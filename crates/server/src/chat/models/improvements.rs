@@ -48,6 +48,14 @@ impl std::fmt::Debug for ImproveCommand {
 #[derive(Default)]
 pub(crate) struct RunningImprovement(Mutex<Option<(String, Child)>>);
 
+/// What was asked for.
+struct Begun {
+    id: String,
+    model: String,
+    method: Option<String>,
+    at: i64,
+}
+
 /// All improvements, and what answers.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 #[schema(as = Improvements)]
@@ -304,7 +312,8 @@ impl ModelMenu {
         let id = improvements.next_id(&model, method, now()).map_err(promotion_fault)?;
         let child = start(command, improvements, &id, &model, method)?;
         tracing::info!(improvement = %id, %model, "an improvement was begun");
-        self.improvement.keep(id.clone(), child, improvements.clone());
+        let begun = Begun { id: id.clone(), model, method: method.map(str::to_owned), at: now() };
+        self.improvement.keep(begun, child, improvements.clone());
         Ok(id)
     }
 }
@@ -333,7 +342,8 @@ fn start(
 
 impl RunningImprovement {
     /// Keeps the program, and waits for its end in a thread of its own.
-    fn keep(self: &Arc<Self>, id: String, child: Child, improvements: Improvements) {
+    fn keep(self: &Arc<Self>, begun: Begun, child: Child, improvements: Improvements) {
+        let id = begun.id.clone();
         *self.lock() = Some((id.clone(), child));
         let running = Arc::clone(self);
         std::thread::spawn(move || {
@@ -351,7 +361,7 @@ impl RunningImprovement {
             let succeeded = matches!(&status, Ok(Some(status)) if status.success());
             tracing::info!(improvement = %id, succeeded, "an improvement has ended");
             if !succeeded {
-                note_failure(&improvements, &id);
+                note_failure(&improvements, &begun);
             }
         });
     }
@@ -375,21 +385,33 @@ impl RunningImprovement {
     }
 }
 
-/// A program that broke before it could say so leaves no record, or one that still says that it runs.
-fn note_failure(improvements: &Improvements, id: &str) {
-    let Ok(mut record) = improvements.read(id) else { return };
-    if record.state != ImprovementState::Running {
-        return;
-    }
-    let log =
-        improvements.folder_of(id).map(|folder| std::fs::read(folder.join("log.txt")).unwrap_or_default());
+/// A program that broke before it could say so leaves no record, or one that still says that it runs; whoever asked for it learns why.
+fn note_failure(improvements: &Improvements, begun: &Begun) {
+    let id = &begun.id;
+    let mut record = match improvements.read(id) {
+        Ok(record) if record.state != ImprovementState::Running => return,
+        Ok(record) => record,
+        Err(_) => Improvement {
+            id: id.clone(),
+            model: begun.model.clone(),
+            method: begun.method.clone().unwrap_or_default(),
+            created_at: begun.at,
+            finished_at: None,
+            state: ImprovementState::Running,
+            error: None,
+            data: DataCounts::default(),
+            gate: Vec::new(),
+            recipe: Recipe::default(),
+        },
+    };
+    let log = improvements.folder_of(id).map(|folder| std::fs::read(folder.join("log.txt")).unwrap_or_default());
     let log = String::from_utf8_lossy(&log.unwrap_or_default()).into_owned();
     let start = log.char_indices().map(|(at, _)| at).find(|at| log.len() - at <= LOG_BYTES).unwrap_or(0);
     record.state = ImprovementState::Failed;
     record.error = Some(log[start..].trim().to_owned());
     record.finished_at = Some(now());
     if let Err(error) = improvements.write(&record) {
-        tracing::error!(improvement = id, %error, "its failure could not be written down");
+        tracing::error!(improvement = %id, %error, "its failure could not be written down");
     }
 }
 

@@ -7,7 +7,7 @@ pub const MOST_PERPLEXITY_RATIO: f64 = 1.03;
 /// What the log-probability of a liked answer may lose on average, in nats for each token.
 pub const MOST_LIKED_LOSS: f64 = 0.25;
 /// The least share of its speed that the model keeps.
-pub const LEAST_SPEED_RATIO: f64 = 0.6;
+pub const LEAST_SPEED_RATIO: f64 = 0.5;
 /// What a guess reaches.
 pub const CHANCE: f64 = 0.5;
 

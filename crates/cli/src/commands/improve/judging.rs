@@ -40,6 +40,8 @@ const JUDGE_PASSES: usize = 4;
 /// Pairs on which the judge is tested, and prompts that both models answer.
 const MOST_TESTED: usize = 128;
 const MOST_PROMPTS: usize = 64;
+/// Answers of each model to one question, at most.
+const MOST_ANSWERS: usize = 8;
 /// The longest answer to a held-out question.
 const ANSWER_TOKENS: usize = 160;
 /// Rounds of the comparison of speed, and the tokens of each.
@@ -298,22 +300,26 @@ impl<'a> Bench<'a> {
         let prompts: Vec<Vec<u32>> = prompts.into_iter().take(MOST_PROMPTS).collect();
         let asked: Vec<&[u32]> = prompts.iter().map(Vec::as_slice).collect();
         let mut rollouts = self.rollouts(ANSWER_TOKENS);
+        // Of few questions more answers each, so that chance decides less.
+        let each = (MOST_PROMPTS / asked.len().max(1)).clamp(1, MOST_ANSWERS);
         let mut write = |adapter: Option<&Arc<Adapter>>| {
-            answers(&mut rollouts, &self.model, adapter, &asked, 1, SEED, &mut |_| {})
+            answers(&mut rollouts, &self.model, adapter, &asked, each, SEED, &mut |_| {})
         };
         let written = [write(Some(&self.candidate))?, write(self.current.as_ref())?];
-        let dialogue = |prompt: &[u32], answers: &[Answer]| {
-            let answer = answers.iter().flat_map(|answer| answer.tokens.iter().copied());
-            prompt.iter().copied().chain(answer).collect::<Vec<u32>>()
-        };
         let mut values = Vec::new();
         for of_model in &written {
-            let dialogues: Vec<Vec<u32>> =
-                asked.iter().zip(of_model).map(|(prompt, answers)| dialogue(prompt, answers)).collect();
+            let dialogue = |prompt: &[u32], answer: &Answer| [prompt, &answer.tokens].concat();
+            let dialogues: Vec<Vec<u32>> = asked
+                .iter()
+                .zip(of_model)
+                .flat_map(|(prompt, answers)| answers.iter().map(|answer| dialogue(prompt, answer)))
+                .collect();
             let dialogues: Vec<&[u32]> = dialogues.iter().map(Vec::as_slice).collect();
             values.push(reward_scores(judge, &dialogues, &mut |_| {})?);
         }
-        Ok(values[0].iter().zip(&values[1]).map(|(ours, theirs)| vec![[*ours, *theirs]]).collect())
+        let pairs: Vec<[f64; 2]> =
+            values[0].iter().zip(&values[1]).map(|(ours, theirs)| [*ours, *theirs]).collect();
+        Ok(pairs.chunks(each).map(<[[f64; 2]]>::to_vec).collect())
     }
 
     /// The greatest strength of the adapter at which neutral text in both languages stays what it was, with what was measured there; the

@@ -9,7 +9,9 @@ use axum::http::StatusCode;
 use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
-use zhenjin_promotions::{Criterion, Improvement, ImprovementState, Improvements, LeftOut, PromotionError};
+use zhenjin_promotions::{
+    Criterion, DataCounts, Improvement, ImprovementState, Improvements, LeftOut, PromotionError, Recipe,
+};
 
 use super::menu::ModelMenu;
 use super::promotions::{PromotionJson, now, promotion_fault};
@@ -404,7 +406,8 @@ fn note_failure(improvements: &Improvements, begun: &Begun) {
             recipe: Recipe::default(),
         },
     };
-    let log = improvements.folder_of(id).map(|folder| std::fs::read(folder.join("log.txt")).unwrap_or_default());
+    let log =
+        improvements.folder_of(id).map(|folder| std::fs::read(folder.join("log.txt")).unwrap_or_default());
     let log = String::from_utf8_lossy(&log.unwrap_or_default()).into_owned();
     let start = log.char_indices().map(|(at, _)| at).find(|at| log.len() - at <= LOG_BYTES).unwrap_or(0);
     record.state = ImprovementState::Failed;

@@ -48,10 +48,11 @@ impl std::fmt::Debug for ImproveCommand {
 
 /// The program that makes an improvement, while it runs.
 #[derive(Default)]
-pub(crate) struct RunningImprovement(Mutex<Option<(String, Child)>>);
+pub(crate) struct RunningImprovement(Mutex<Option<(Begun, Child)>>);
 
 /// What was asked for.
-struct Begun {
+#[derive(Clone)]
+pub(crate) struct Begun {
     id: String,
     model: String,
     method: Option<String>,
@@ -285,6 +286,12 @@ impl ModelMenu {
                 started_at: record.created_at,
             }
         });
+        // The program needs a moment until its record is there.
+        let running = running.or_else(|| {
+            let Begun { id, model, at, .. } = self.improvement.begun()?;
+            let phase = "collecting".to_owned();
+            Some(RunningJson { id, model, phase, step: None, steps: None, started_at: at })
+        });
         let promotions = self.promotions()?;
         let answers = |id: &str| promotions.iter().any(|promotion| promotion.improvement() == Some(id));
         let improvements = records.into_iter().map(|record| {
@@ -346,12 +353,12 @@ impl RunningImprovement {
     /// Keeps the program, and waits for its end in a thread of its own.
     fn keep(self: &Arc<Self>, begun: Begun, child: Child, improvements: Improvements) {
         let id = begun.id.clone();
-        *self.lock() = Some((id.clone(), child));
+        *self.lock() = Some((begun.clone(), child));
         let running = Arc::clone(self);
         std::thread::spawn(move || {
             let status = loop {
                 match running.lock().as_mut() {
-                    Some((kept, child)) if *kept == id => match child.try_wait() {
+                    Some((kept, child)) if kept.id == id => match child.try_wait() {
                         Ok(None) => {}
                         ended => break ended,
                     },
@@ -371,7 +378,7 @@ impl RunningImprovement {
     /// Ends the program, if it makes the improvement `id`, or whatever it makes; true if there was one.
     pub(crate) fn stop(&self, id: Option<&str>) -> bool {
         let mut running = self.lock();
-        let Some((_, child)) = running.as_mut().filter(|(kept, _)| id.is_none_or(|id| id == kept)) else {
+        let Some((_, child)) = running.as_mut().filter(|(kept, _)| id.is_none_or(|id| id == kept.id)) else {
             return false;
         };
         // What it wrote is whole at every instant, and it goes on from there.
@@ -382,7 +389,12 @@ impl RunningImprovement {
         true
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<(String, Child)>> {
+    /// What this server's program makes now, from the moment on when it was asked for.
+    fn begun(&self) -> Option<Begun> {
+        self.lock().as_ref().map(|(begun, _)| begun.clone())
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<(Begun, Child)>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -39,7 +39,7 @@ pub(crate) struct ImproveArguments {
     /// The most examples of one person, the newest first [default: as many as all others have, at least 200, at most 500]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     per_person: Option<u32>,
-    /// Passes over the examples
+    /// Passes over the examples, at most: after 40 updates only the first pass goes on
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=100))]
     passes: u32,
     /// One setting of its training, as for `zhenjin dpo` (repeatable), such as optimiser.learning_rate=1e-4

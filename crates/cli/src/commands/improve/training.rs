@@ -14,6 +14,8 @@ use zhenjin_files::NewFolder;
 use zhenjin_promotions::Improvement;
 use zhenjin_tensor::ComputeOptions;
 
+/// Updates, unless a single pass has more: further ones at this rate change neutral text more than they teach.
+const MOST_STEPS: usize = 40;
 /// Rank of the adapter: a small one, as every answer pays for it.
 const RANK: usize = 8;
 /// Of the adapter's matrices; the log has the runs that it was chosen by.
@@ -42,7 +44,8 @@ pub(super) fn train(stage: &Stage<'_>, record: &mut Improvement) -> Result<()> {
     };
     let passes: usize =
         record.recipe.settings.get("passes").and_then(|passes| passes.parse().ok()).unwrap_or(1);
-    let steps = (record.data.train * passes).div_ceil(BATCH);
+    let one_pass = record.data.train.div_ceil(BATCH);
+    let steps = (record.data.train * passes).div_ceil(BATCH).min(one_pass.max(MOST_STEPS));
     stage.tell(&record.id, "training", Some((0, steps as u64)))?;
     let mut settings = vec![
         format!("time={}", record.created_at.max(0) / 1000),

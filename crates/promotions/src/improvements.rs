@@ -1,19 +1,17 @@
 //! The records of improvements: what each learned from, how, what was measured, and how it ended. One folder each, with its `improvement.json`.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use zhenjin_files::write_whole;
 
 use crate::error::{PromotionError, io};
+use crate::json_file;
 use crate::weights::Origin;
 
 const RECORD_FILE: &str = "improvement.json";
 const PROGRESS_FILE: &str = "progress.json";
 const LOCK_FILE: &str = "running.lock";
-/// The longest record that is read.
-const RECORD_BYTES: u64 = 16 << 20;
 /// The longest name of an improvement, in bytes.
 const ID_BYTES: usize = 64;
 
@@ -255,8 +253,8 @@ impl Improvements {
         let mut found = Vec::new();
         for entry in entries {
             let path = entry.map_err(io("read the folder", &self.folder))?.path();
-            if path.join(RECORD_FILE).is_file() {
-                found.push(read_record(&path)?);
+            if path.is_dir() {
+                found.extend(read_record(&path)?);
             }
         }
         found.sort_by(|left, right| (right.created_at, &right.id).cmp(&(left.created_at, &left.id)));
@@ -268,11 +266,8 @@ impl Improvements {
     /// # Errors
     /// [`PromotionError::BadId`], [`PromotionError::Unknown`], and as for [`Improvements::list`].
     pub fn read(&self, id: &str) -> Result<Improvement, PromotionError> {
-        let folder = self.folder_of(id)?;
-        if !folder.join(RECORD_FILE).is_file() {
-            return Err(PromotionError::Unknown { id: id.to_owned() });
-        }
-        read_record(&folder)
+        let record = read_record(&self.folder_of(id)?)?;
+        record.ok_or_else(|| PromotionError::Unknown { id: id.to_owned() })
     }
 
     /// Writes a record, in the place of an earlier one of the same improvement.
@@ -282,10 +277,7 @@ impl Improvements {
     pub fn write(&self, improvement: &Improvement) -> Result<(), PromotionError> {
         let folder = self.folder_of(&improvement.id)?;
         std::fs::create_dir_all(&folder).map_err(io("make the folder", &folder))?;
-        let path = folder.join(RECORD_FILE);
-        let text = serde_json::to_string_pretty(improvement)
-            .map_err(|error| PromotionError::Damaged { path: path.clone(), problem: error.to_string() })?;
-        Ok(write_whole(&path, &[text.as_bytes(), b"\n"])?)
+        json_file::write(&folder.join(RECORD_FILE), improvement)
     }
 
     /// Says how far an improvement has come.
@@ -293,16 +285,12 @@ impl Improvements {
     /// # Errors
     /// As for [`Improvements::write`].
     pub fn tell(&self, id: &str, progress: &Progress) -> Result<(), PromotionError> {
-        let path = self.folder_of(id)?.join(PROGRESS_FILE);
-        let text = serde_json::to_vec(progress)
-            .map_err(|error| PromotionError::Damaged { path: path.clone(), problem: error.to_string() })?;
-        Ok(write_whole(&path, &[&text])?)
+        json_file::write(&self.folder_of(id)?.join(PROGRESS_FILE), progress)
     }
 
     /// How far it has come, as it said last.
     pub fn progress(&self, id: &str) -> Option<Progress> {
-        let text = std::fs::read(self.folder_of(id).ok()?.join(PROGRESS_FILE)).ok()?;
-        serde_json::from_slice(&text).ok()
+        json_file::read(&self.folder_of(id).ok()?.join(PROGRESS_FILE)).ok()?
     }
 
     /// The right to make improvements, which one program at a time has.
@@ -310,18 +298,11 @@ impl Improvements {
     /// # Errors
     /// [`PromotionError::Busy`] while another program makes one.
     pub fn begin(&self) -> Result<Running, PromotionError> {
-        std::fs::create_dir_all(&self.folder).map_err(io("make the folder", &self.folder))?;
-        let path = self.folder.join(LOCK_FILE);
-        let file = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(&path)
-            .map_err(io("open", &path))?;
+        let file = json_file::open_lock(&self.folder, LOCK_FILE)?;
         match file.try_lock() {
             Ok(()) => Ok(Running { _file: file }),
             Err(TryLockError::WouldBlock) => Err(PromotionError::Busy),
-            Err(TryLockError::Error(error)) => Err(io("lock", &path)(error)),
+            Err(TryLockError::Error(error)) => Err(io("lock", &self.folder.join(LOCK_FILE))(error)),
         }
     }
 
@@ -331,19 +312,17 @@ impl Improvements {
     }
 }
 
-fn read_record(folder: &Path) -> Result<Improvement, PromotionError> {
+/// The record in an improvement's folder; `None` if there is none.
+fn read_record(folder: &Path) -> Result<Option<Improvement>, PromotionError> {
     let path = folder.join(RECORD_FILE);
-    let damaged = |problem: String| PromotionError::Damaged { path: path.clone(), problem };
-    let length = std::fs::metadata(&path).map_err(io("read", &path))?.len();
-    if length > RECORD_BYTES {
-        return Err(damaged(format!("it has {length} bytes, more than {RECORD_BYTES}")));
+    let record: Option<Improvement> = json_file::read(&path)?;
+    match &record {
+        Some(record) if folder.file_name().and_then(|name| name.to_str()) != Some(&record.id) => {
+            let problem = format!("it is the record of `{}`", record.id);
+            Err(PromotionError::Damaged { path, problem })
+        }
+        _ => Ok(record),
     }
-    let bytes = std::fs::read(&path).map_err(io("read", &path))?;
-    let record: Improvement = serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))?;
-    if folder.file_name().and_then(|name| name.to_str()) != Some(&record.id) {
-        return Err(damaged(format!("it is the record of `{}`", record.id)));
-    }
-    Ok(record)
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@
 
 mod error;
 mod improvements;
+mod json_file;
 mod list;
 mod weights;
 

@@ -1,19 +1,17 @@
 //! The list of what answers under which name, and what answered before.
 
 use std::collections::BTreeMap;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use zhenjin_files::write_whole;
 
 use crate::error::{PromotionError, io};
+use crate::json_file;
 use crate::weights::{Origin, Promoted, take};
 
 const LIST_FILE: &str = "promotions.json";
 const LOCK_FILE: &str = "promotions.lock";
-/// The longest list that is read.
-const LIST_BYTES: u64 = 16 << 20;
 /// Earlier promotions that a model keeps.
 const KEPT: usize = 64;
 
@@ -55,17 +53,9 @@ impl Promotions {
     /// [`PromotionError::Damaged`] when the list is not one, [`PromotionError::Io`] when it cannot be read.
     pub fn read(&self) -> Result<BTreeMap<String, ModelPromotions>, PromotionError> {
         let path = self.folder.join(LIST_FILE);
-        let damaged = |problem: String| PromotionError::Damaged { path: path.clone(), problem };
-        match std::fs::metadata(&path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
-            Err(error) => return Err(io("read", &path)(error)),
-            Ok(found) if found.len() > LIST_BYTES => {
-                return Err(damaged(format!("it has {} bytes, more than {LIST_BYTES}", found.len())));
-            }
-            Ok(_) => {}
-        }
-        let bytes = std::fs::read(&path).map_err(io("read", &path))?;
-        parse(&bytes).map_err(damaged)
+        let list = json_file::read(&path)?.unwrap_or_default();
+        check(&list).map_err(|problem| PromotionError::Damaged { path, problem })?;
+        Ok(list)
     }
 
     /// Changes whenever the list changes; `None` without one.
@@ -107,7 +97,6 @@ impl Promotions {
     /// # Errors
     /// [`PromotionError::NothingEarlier`], and when the list cannot be read or written.
     pub fn roll_back(&self, model: &str) -> Result<Option<Promoted>, PromotionError> {
-        std::fs::create_dir_all(&self.folder).map_err(io("make the folder", &self.folder))?;
         let _lock = self.lock()?;
         let mut list = self.read()?;
         let of_model = list.get_mut(model);
@@ -123,36 +112,25 @@ impl Promotions {
     }
 
     fn write(&self, list: &BTreeMap<String, ModelPromotions>) -> Result<(), PromotionError> {
-        let path = self.folder.join(LIST_FILE);
-        let text = serde_json::to_string_pretty(list)
-            .map_err(|error| PromotionError::Damaged { path: path.clone(), problem: error.to_string() })?;
-        Ok(write_whole(&path, &[text.as_bytes(), b"\n"])?)
+        json_file::write(&self.folder.join(LIST_FILE), list)
     }
 
     fn lock(&self) -> Result<Lock, PromotionError> {
-        let path = self.folder.join(LOCK_FILE);
-        let file = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(&path)
-            .map_err(io("open", &path))?;
-        file.lock().map_err(io("lock", &path))?;
+        let file = json_file::open_lock(&self.folder, LOCK_FILE)?;
+        file.lock().map_err(io("lock", &self.folder.join(LOCK_FILE)))?;
         Ok(Lock { _file: file })
     }
 }
 
-/// The list that `bytes` hold.
-fn parse(bytes: &[u8]) -> Result<BTreeMap<String, ModelPromotions>, String> {
-    let list: BTreeMap<String, ModelPromotions> =
-        serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
-    for (model, of_model) in &list {
+/// Refuses a list that names folders elsewhere.
+fn check(list: &BTreeMap<String, ModelPromotions>) -> Result<(), String> {
+    for (model, of_model) in list {
         let all = of_model.earlier.iter().chain([&of_model.now]).flatten();
         if let Some(wrong) = all.into_iter().find(|promoted| !promoted.is_plausible()) {
             return Err(format!("`{}` under `{model}` is not the name of a promotion's folder", wrong.id));
         }
     }
-    Ok(list)
+    Ok(())
 }
 
 #[cfg(test)]
@@ -276,7 +254,10 @@ mod tests {
     proptest! {
         #[test]
         fn no_bytes_make_the_list_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let _ = parse(&bytes);
+            let (_folder, promotions) = promotions();
+            std::fs::create_dir_all(promotions.folder()).expect("a folder");
+            std::fs::write(promotions.folder().join(LIST_FILE), bytes).expect("a file");
+            let _ = promotions.read();
         }
 
         #[test]
@@ -285,7 +266,10 @@ mod tests {
             let promoted = Promoted { id, kind: WeightsKind::Gguf, since, origin };
             let of_model = ModelPromotions { now: has_more.then(|| promoted.clone()), earlier: vec![None, Some(promoted)] };
             let list = BTreeMap::from([(text, of_model)]);
-            prop_assert_eq!(parse(&serde_json::to_vec(&list).expect("JSON")), Ok(list));
+            let (_folder, promotions) = promotions();
+            std::fs::create_dir_all(promotions.folder()).expect("a folder");
+            promotions.write(&list).expect("written");
+            prop_assert_eq!(promotions.read().expect("a list"), list);
         }
     }
 }

@@ -10,6 +10,8 @@ pub mod scorer;
 pub mod wins;
 
 pub use bootstrap::{Interval, interval, mean_interval};
-pub use pairs::{Calibration, PairAccuracy, PairMargin, calibration, pair_accuracy, pair_margins};
+pub use pairs::{
+    Calibration, PairAccuracy, PairMargin, calibration, correct, learned_tokens, pair_accuracy, pair_margins,
+};
 pub use scorer::{Perplexity, RewardModel, Scorer, perplexity, reward_scores};
-pub use wins::{Wins, answers, win_rate};
+pub use wins::{Wins, answer_scores, answers, paired_scores, win_rate};

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 use zhenjin_model::Adapter;
+use zhenjin_tokenizer::EncodedDialogue;
 
 use super::bootstrap::{Interval, interval, mean_interval};
 use super::scorer::Scorer;
@@ -88,8 +89,12 @@ pub fn margins(pairs: &[EncodedPair], policy: &[[f64; 2]], reference: &[[f64; 2]
 
 /// Tokens of the chosen and of the rejected answer.
 pub fn answer_tokens(pair: &EncodedPair) -> [usize; 2] {
-    [&pair.chosen, &pair.rejected]
-        .map(|dialogue| dialogue.assistant_mask.iter().skip(1).filter(|is_answer| **is_answer).count())
+    [&pair.chosen, &pair.rejected].map(learned_tokens)
+}
+
+/// Tokens of a dialogue that the assistant wrote and that have a probability: nothing stands before the first.
+pub fn learned_tokens(dialogue: &EncodedDialogue) -> usize {
+    dialogue.assistant_mask.iter().skip(1).filter(|is_answer| **is_answer).count()
 }
 
 /// The share of pairs whose chosen answer is preferred; a margin of exactly 0 counts half.
@@ -160,7 +165,8 @@ pub fn accuracy_difference(
     })
 }
 
-fn correct(margin: f64) -> f64 {
+/// 1 for a margin above 0, ½ for one of exactly 0, else 0.
+pub fn correct(margin: f64) -> f64 {
     match margin {
         margin if margin > 0.0 => 1.0,
         0.0 => 0.5,

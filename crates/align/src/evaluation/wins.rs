@@ -6,6 +6,7 @@ use serde::Serialize;
 use zhenjin_model::{Adapter, Model};
 
 use super::bootstrap::{Interval, mean_interval};
+use super::scorer::{RewardModel, reward_scores};
 use crate::error::AlignError;
 use crate::order::Generator;
 use crate::rollouts::{Answer, Job, Rollouts};
@@ -40,6 +41,34 @@ pub fn answers(
     }
     let mut written = written.into_iter();
     Ok(prompts.iter().map(|_| written.by_ref().take(each).collect()).collect())
+}
+
+/// What the judge says of answers behind their prompts, as many for each prompt as there are answers. `progress` is told how many are done.
+///
+/// # Errors
+/// As for [`reward_scores`].
+pub fn answer_scores(
+    judge: &mut RewardModel,
+    prompts: &[&[u32]],
+    written: &[Vec<Answer>],
+    progress: &mut dyn FnMut(usize),
+) -> Result<Vec<Vec<f64>>, AlignError> {
+    let dialogues: Vec<Vec<u32>> = prompts
+        .iter()
+        .zip(written)
+        .flat_map(|(prompt, answers)| answers.iter().map(|answer| [prompt, &answer.tokens[..]].concat()))
+        .collect();
+    let dialogues: Vec<&[u32]> = dialogues.iter().map(Vec::as_slice).collect();
+    let mut scores = reward_scores(judge, &dialogues, progress)?.into_iter();
+    Ok(written.iter().map(|answers| scores.by_ref().take(answers.len()).collect()).collect())
+}
+
+/// For each prompt, the score of each answer of the first side beside that of the second side's answer with the same number.
+pub fn paired_scores(first: &[Vec<f64>], second: &[Vec<f64>]) -> Vec<Vec<[f64; 2]>> {
+    let of_prompt = |(first, second): (&Vec<f64>, &Vec<f64>)| {
+        first.iter().zip(second).map(|(first, second)| [*first, *second]).collect()
+    };
+    first.iter().zip(second).map(of_prompt).collect()
 }
 
 /// How often the first of two answers is preferred.

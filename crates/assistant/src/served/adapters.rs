@@ -59,6 +59,14 @@ pub(super) struct AdapterEntry {
     leases: Leases,
 }
 
+/// What requests mean by a name.
+pub(super) struct Meant {
+    /// The model that is computed with.
+    pub(super) model: String,
+    /// An adapter to it, with a use of it.
+    pub(super) adapter: Option<(Arc<Adapter>, Lease)>,
+}
+
 /// The adapters in memory: those that are served, and those that only answers under way still hold.
 #[derive(Default)]
 pub(super) struct Adapters {
@@ -69,11 +77,12 @@ pub(super) struct Adapters {
 }
 
 impl Adapters {
-    /// The model and the adapter that requests mean by `name`, with a use of the adapter.
-    pub(super) fn find(&self, name: &str) -> Option<(String, Arc<Adapter>, Lease)> {
+    /// The model and the adapter that requests mean by `name`, if they mean one.
+    fn find(&self, name: &str) -> Option<Meant> {
         let named = self.entries.iter().find(|entry| entry.spec.served_name() == name);
         let entry = named.or_else(|| self.promoted.iter().find(|entry| entry.spec.model == name))?;
-        Some((entry.spec.model.clone(), Arc::clone(&entry.adapter), entry.leases.lease()))
+        let adapter = Some((Arc::clone(&entry.adapter), entry.leases.lease()));
+        Some(Meant { model: entry.spec.model.clone(), adapter })
     }
 
     pub(super) fn names(&self) -> impl Iterator<Item = String> {
@@ -193,6 +202,12 @@ impl ServedModels {
 }
 
 impl State {
+    /// What requests mean by `name`, whether it is served or not.
+    pub(super) fn meant(&self, name: &str) -> Meant {
+        let alone = || Meant { model: self.model_alone(name), adapter: None };
+        self.adapters.find(name).unwrap_or_else(alone)
+    }
+
     /// Everything that requests can name.
     pub(super) fn names(&self) -> Vec<String> {
         let models = self.entries.iter().map(|entry| entry.spec.name.clone());

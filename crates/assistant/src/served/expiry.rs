@@ -47,9 +47,7 @@ impl ServedModels {
 
     /// The model that is computed with under the name: an adapter's names its model as well.
     pub(super) fn model_of(&self, name: &str) -> String {
-        let state = self.shared.lock();
-        let adapted = state.adapters.find(name);
-        adapted.map_or_else(|| state.model_alone(name), |(model, _, _)| model)
+        self.shared.lock().meant(name).model
     }
 }
 

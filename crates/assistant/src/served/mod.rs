@@ -22,7 +22,7 @@ use zhenjin_tensor::{ComputeOptions, ThreadTeam};
 use crate::answer::repetition::RepetitionDetection;
 use crate::assistant::{Assistant, LoadedModel};
 use crate::error::AssistantError;
-use adapters::Adapters;
+use adapters::{Adapters, Meant};
 use expiry::Expiry;
 
 pub use adapters::AdapterSpec;
@@ -220,18 +220,13 @@ impl ServedModels {
     /// # Errors [`AssistantError::UnknownModel`], [`AssistantError::OutOfMemory`],
     /// [`AssistantError::MemoryInUse`], [`AssistantError::Load`].
     pub async fn get(&self, name: &str) -> Result<Arc<Assistant>, AssistantError> {
-        let adapted = self.shared.lock().adapters.find(name);
-        match adapted {
-            None => {
-                let model = self.shared.lock().model_alone(name);
-                let assistant = self.get_model(&model).await?;
-                Ok(if model == name { assistant } else { Arc::new(assistant.named(name)) })
-            }
-            Some((model, adapter, lease)) => {
-                let assistant = self.get_model(&model).await?;
-                Ok(Arc::new(assistant.with_adapter(name, adapter, lease)))
-            }
-        }
+        let Meant { model, adapter } = self.shared.lock().meant(name);
+        let assistant = self.get_model(&model).await?;
+        Ok(match adapter {
+            Some((adapter, lease)) => Arc::new(assistant.with_adapter(name, adapter, lease)),
+            None if model == name => assistant,
+            None => Arc::new(assistant.named(name)),
+        })
     }
 
     async fn get_model(&self, name: &str) -> Result<Arc<Assistant>, AssistantError> {

@@ -3,6 +3,7 @@
 mod answerer;
 mod arguments;
 mod examples;
+mod loaded;
 mod offline;
 mod online;
 mod opened;
@@ -11,7 +12,9 @@ pub(crate) use arguments::{
     AlignArguments, BadArgument, ONLINE_EXAMPLES, OnlineArguments, OverlongArgument, PAIR_EXAMPLES,
     SFT_EXAMPLES,
 };
-pub(crate) use opened::open;
+pub(crate) use loaded::Loaded;
+
+use opened::open;
 
 use super::training::{self, Interrupted, RunFolder};
 use crate::home::Home;

@@ -127,7 +127,7 @@ impl Opened {
 }
 
 /// A model's file, tokenizer and template.
-pub(crate) fn open(home: &Home, model: &OsStr) -> Result<OpenedModel> {
+pub(super) fn open(home: &Home, model: &OsStr) -> Result<OpenedModel> {
     let local = machine::resolve(&ModelStore::new(home.models()), model)?;
     let opened = zhenjin_hub::open(&local.path)?;
     opened.warnings.iter().for_each(|warning| eprintln!("{}: {warning}", local.path.display()));

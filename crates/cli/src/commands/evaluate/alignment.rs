@@ -1,7 +1,7 @@
 //! What evaluations of models that were trained further have in common: their options, the model, and examples in tokens.
 
 use crate::arguments::at_least_one;
-use crate::commands::align::{BadArgument, OverlongArgument, open};
+use crate::commands::align::{BadArgument, Loaded, OverlongArgument};
 use crate::home::Home;
 use anyhow::{Context, Result, bail};
 use clap::Args;
@@ -15,11 +15,11 @@ use zhenjin_align::configuration::RolloutSection;
 use zhenjin_align::data::{
     Dataset, EncodeOptions, Encoded, EncodedTask, Encoder, Kind, LearntAnswers, PromptSettings, ReadOptions,
 };
-use zhenjin_align::evaluation::{Scorer, answers};
-use zhenjin_align::rollouts::{Answer, RolloutOptions, Rollouts};
+use zhenjin_align::evaluation::answers;
+use zhenjin_align::rollouts::Answer;
 use zhenjin_hub::OpenedModel;
-use zhenjin_model::{LoadOptions, Model};
-use zhenjin_tensor::{ComputeOptions, KvDtype};
+use zhenjin_model::LoadOptions;
+use zhenjin_tensor::ComputeOptions;
 use zhenjin_tokenizer::ControlText;
 
 /// Which examples are measured, and how they are computed.
@@ -107,19 +107,13 @@ impl WritingArguments {
     ) -> Result<Vec<Vec<Answer>>> {
         let adapter = adapter.map(|folder| model.scorer()?.open_adapter(folder).map_err(anyhow::Error::from));
         let adapter = adapter.transpose()?;
-        let mut rollouts = Rollouts::new(RolloutOptions {
-            section: RolloutSection {
-                answers: self.answers,
-                max_tokens: self.max_tokens,
-                temperature: self.temperature,
-                top_p: self.top_p,
-                top_k: 0,
-                drop_overlong: false,
-            },
-            stop_tokens: model.opened.tokenizer.end_of_turn().to_vec(),
-            usable_vocabulary: model.usable_vocabulary(),
-            kv_dtype: KvDtype::F32,
-            team: Arc::clone(&model.load.team),
+        let mut rollouts = model.rollouts(RolloutSection {
+            answers: self.answers,
+            max_tokens: self.max_tokens,
+            temperature: self.temperature,
+            top_p: self.top_p,
+            top_k: 0,
+            drop_overlong: false,
         });
         let prompts: Vec<&[u32]> = tasks.iter().map(|task| &task.prompt[..]).collect();
         let mut progress = tenths(what, prompts.len() * self.answers);
@@ -219,13 +213,6 @@ pub(super) fn samples_text(samples: &[Sample]) -> String {
     text
 }
 
-/// A model in memory.
-pub(super) struct Loaded {
-    pub(super) opened: OpenedModel,
-    pub(super) weights: Arc<Model>,
-    pub(super) load: LoadOptions,
-}
-
 /// How one kind of examples is encoded.
 type Encode<T> =
     fn(&Encoder<'_>, &Dataset, &EncodeOptions) -> Result<Encoded<T>, zhenjin_align::data::DataError>;
@@ -303,37 +290,6 @@ impl AlignmentArguments {
         match self.json {
             true => println!("{found:#}"),
             false => print!("{table}"),
-        }
-        Ok(())
-    }
-}
-
-impl Loaded {
-    /// A model by its name or path, in the type of its file.
-    pub(super) fn new(home: &Home, name: &OsStr, load: &LoadOptions) -> Result<Loaded> {
-        let opened = open(home, name)?;
-        let config = opened.file.config().clone();
-        let weights = Model::from_source(config, &opened.file, load)?;
-        Ok(Loaded { opened, weights: Arc::new(weights), load: load.clone() })
-    }
-
-    /// Tokens that the tokenizer has, of those that the model has.
-    pub(super) fn usable_vocabulary(&self) -> usize {
-        self.opened.tokenizer.vocabulary_size().min(self.weights.config.vocabulary_size)
-    }
-
-    pub(super) fn scorer(&self) -> Result<Scorer> {
-        Ok(Scorer::new(Arc::clone(&self.weights), self.load.clone(), self.usable_vocabulary())?)
-    }
-
-    /// Refuses another model whose tokens are not this one's.
-    pub(super) fn check_tokens(&self, other: &Loaded, name: &OsStr) -> Result<()> {
-        let (ours, theirs) = (&self.opened.tokenizer, &other.opened.tokenizer);
-        let count = ours.vocabulary_size();
-        let is_same = count == theirs.vocabulary_size()
-            && (0..count as u32).all(|id| ours.token_bytes(id) == theirs.token_bytes(id));
-        if !is_same {
-            bail!("{} has another tokenizer, so its numbers are of other tokens", name.display());
         }
         Ok(())
     }

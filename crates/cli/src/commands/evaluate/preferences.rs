@@ -1,7 +1,8 @@
 //! `zhenjin evaluate preferences`: how often a policy, what it began as, or a reward model prefers the answer that people preferred.
 
 use super::PreferencesArguments;
-use super::alignment::{Against, Loaded, tenths};
+use super::alignment::{Against, tenths};
+use crate::commands::align::Loaded;
 use crate::home::Home;
 use anyhow::{Context, Result};
 use serde_json::{Value, json};

@@ -1,7 +1,8 @@
 //! `zhenjin evaluate rewards`: what answers to prompts are worth by rewards that can be checked.
 
 use super::RewardsArguments;
-use super::alignment::{Against, Loaded, Side, samples, samples_json, samples_text};
+use super::alignment::{Against, Side, samples, samples_json, samples_text};
+use crate::commands::align::Loaded;
 use crate::home::Home;
 use anyhow::{Context, Result, anyhow};
 use serde::Serialize;

@@ -1,13 +1,14 @@
 //! `zhenjin evaluate wins`: whose answers to the same prompts a reward model prefers.
 
 use super::WinsArguments;
-use super::alignment::{Against, Loaded, Sample, Side, samples, samples_json, samples_text, tenths};
+use super::alignment::{Against, Sample, Side, samples, samples_json, samples_text, tenths};
 use super::preferences::percent;
+use crate::commands::align::Loaded;
 use crate::home::Home;
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 use zhenjin_align::data::EncodedTask;
-use zhenjin_align::evaluation::{Interval, RewardModel, Wins, reward_scores, win_rate};
+use zhenjin_align::evaluation::{Interval, RewardModel, Wins, answer_scores, paired_scores, win_rate};
 
 pub(crate) fn run(home: &Home, arguments: &WinsArguments) -> Result<()> {
     let (common, writing) = (&arguments.common, &arguments.writing);
@@ -28,12 +29,7 @@ pub(crate) fn run(home: &Home, arguments: &WinsArguments) -> Result<()> {
         scores: Vec::new(),
     });
     sides.iter_mut().try_for_each(|side| score(&mut judge, &tasks, side))?;
-    let scores: Vec<Vec<[f64; 2]>> = sides[0]
-        .scores
-        .iter()
-        .zip(&sides[1].scores)
-        .map(|(first, second)| first.iter().zip(second).map(|(first, second)| [*first, *second]).collect())
-        .collect();
+    let scores = paired_scores(&sides[0].scores, &sides[1].scores);
     let wins = win_rate(&scores, common.seed).context("there are no prompts to answer")?;
     let samples = samples(&model, &tasks, &sides, writing.show);
     common.tell(&json(&wins, &sides, &samples), &table(&wins, &sides, &samples))
@@ -55,17 +51,9 @@ fn judge(home: &Home, arguments: &WinsArguments, model: &Loaded) -> Result<Rewar
 
 /// What the judge says of a side's answers behind the prompts.
 fn score(judge: &mut RewardModel, tasks: &[EncodedTask], side: &mut Side) -> Result<()> {
-    let dialogues: Vec<Vec<u32>> = tasks
-        .iter()
-        .zip(&side.answers)
-        .flat_map(|(task, answers)| {
-            answers.iter().map(|answer| [&task.prompt[..], &answer.tokens[..]].concat())
-        })
-        .collect();
-    let dialogues: Vec<&[u32]> = dialogues.iter().map(Vec::as_slice).collect();
-    let mut progress = tenths("answers judged", dialogues.len());
-    let mut scores = reward_scores(judge, &dialogues, &mut progress)?.into_iter();
-    side.scores = side.answers.iter().map(|answers| scores.by_ref().take(answers.len()).collect()).collect();
+    let prompts: Vec<&[u32]> = tasks.iter().map(|task| &task.prompt[..]).collect();
+    let mut progress = tenths("answers judged", side.answers.iter().map(Vec::len).sum());
+    side.scores = answer_scores(judge, &prompts, &side.answers, &mut progress)?;
     Ok(())
 }
 

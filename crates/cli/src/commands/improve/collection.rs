@@ -1,8 +1,7 @@
 //! The judgements of an improvement: read from the store, written as files of examples while it is made, and forgotten afterwards.
 
-use super::Stage;
+use super::{Stage, file_sha256, sha256};
 use anyhow::{Context, Result, bail};
-use sha2::Digest;
 use std::collections::BTreeSet;
 use zhenjin_files::write_whole;
 use zhenjin_improve::{Collection, Item, Judged, Judgement, Limits, Method, Turn, collect};
@@ -152,7 +151,7 @@ impl Collected {
 pub(super) fn expect_files(stage: &Stage<'_>, record: &Improvement) -> Result<()> {
     for (name, expected) in [(TRAIN, &record.recipe.train_sha256), (HELD_OUT, &record.recipe.held_out_sha256)]
     {
-        let found = super::file_sha256(&stage.path(name))?;
+        let found = file_sha256(&stage.path(name))?;
         if found != *expected {
             bail!("{} is not what the improvement began with: begin a new one", stage.path(name).display());
         }
@@ -170,25 +169,17 @@ pub(super) fn held_out_file(stage: &Stage<'_>) -> std::path::PathBuf {
 
 /// Removes what holds people's words, and the checkpoints, which nobody needs any more.
 pub(super) fn forget(stage: &Stage<'_>) -> Result<()> {
-    for name in [TRAIN, HELD_OUT] {
-        match std::fs::remove_file(stage.path(name)) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(error).with_context(|| format!("removing {}", stage.path(name).display()));
-            }
-            _ => {}
+    let gone = |name: &str, removed: std::io::Result<()>| match removed {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("removing {}", stage.path(name).display()))
         }
+        _ => Ok(()),
+    };
+    for name in [TRAIN, HELD_OUT] {
+        gone(name, std::fs::remove_file(stage.path(name)))?;
     }
     for name in ["run/checkpoints", "judge"] {
-        match std::fs::remove_dir_all(stage.path(name)) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(error).with_context(|| format!("removing {}", stage.path(name).display()));
-            }
-            _ => {}
-        }
+        gone(name, std::fs::remove_dir_all(stage.path(name)))?;
     }
     Ok(())
-}
-
-fn sha256(bytes: &[u8]) -> String {
-    sha2::Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -1,8 +1,8 @@
 //! An improvement's gate: what is measured on held-out judgements, on answers to held-out questions, and on neutral text.
 
-use super::training::{Data, arguments};
+use super::training::{ADAPTER_FILES, BATCH, Data, arguments};
 use super::{Stage, collection};
-use crate::commands::align::{open, run_offline};
+use crate::commands::align::{Loaded, run_offline};
 use crate::commands::training::RunFolder;
 use anyhow::{Context, Result, bail};
 use std::collections::BTreeSet;
@@ -13,26 +13,26 @@ use std::time::Instant;
 use time::OffsetDateTime;
 use zhenjin_align::configuration::{Configuration, Method, RolloutSection};
 use zhenjin_align::data::{
-    Dataset, EncodeOptions, Encoded, EncodedPair, EncodedThumb, Encoder, Kind, PromptSettings, ReadOptions,
+    BadPolicy, Dataset, EncodeOptions, Encoded, EncodedPair, EncodedThumb, Encoder, Kind, LearntAnswers,
+    Overlong, PromptSettings, ReadOptions,
 };
 use zhenjin_align::evaluation::{
-    Interval, RewardModel, Scorer, answers, interval, mean_interval, perplexity, reward_scores, win_rate,
+    Interval, RewardModel, Scorer, answer_scores, answers, correct, interval, learned_tokens, mean_interval,
+    paired_scores, perplexity, reward_scores, win_rate,
 };
-use zhenjin_align::rollouts::{Answer, RolloutOptions, Rollouts};
+use zhenjin_align::rollouts::{Answer, Rollouts};
 use zhenjin_hub::OpenedModel;
 use zhenjin_improve::gate::{self, Measured};
 use zhenjin_improve::neutral;
-use zhenjin_model::{Adapter, LoadOptions, Model};
+use zhenjin_model::{Adapter, LoadOptions};
 use zhenjin_promotions::{Criterion, Improvement, Promotions, WeightsKind};
-use zhenjin_tensor::{ComputeOptions, KvDtype};
+use zhenjin_tensor::ComputeOptions;
 use zhenjin_tokenizer::{EncodedDialogue, Specials};
 
 /// Of intervals by resampling and of sampled answers.
 const SEED: u64 = 1;
 /// Of the adapter: how much of what it learned is added.
 const STRENGTHS: [f64; 4] = [1.0, 0.75, 0.5, 0.35];
-/// The file with an adapter's settings, as the `peft` library calls it.
-const ADAPTER_SETTINGS: &str = "adapter_config.json";
 /// Pairs below which no judge is trained.
 const LEAST_JUDGE_PAIRS: usize = 16;
 /// Passes of the judge over its pairs.
@@ -52,9 +52,7 @@ const SPEED_TOKENS: usize = 48;
 struct Bench<'a> {
     stage: &'a Stage<'a>,
     record: &'a Improvement,
-    opened: OpenedModel,
-    load: LoadOptions,
-    model: Arc<Model>,
+    model: Loaded,
     scorer: Scorer,
     candidate: Arc<Adapter>,
     /// What answers now, if it is an adapter.
@@ -71,7 +69,7 @@ pub(super) fn judge(stage: &Stage<'_>, record: &mut Improvement) -> Result<Vec<C
     };
     tell()?;
     let mut bench = Bench::new(stage, record)?;
-    let base_fingerprint = bench.model.fingerprint.to_string();
+    let base_fingerprint = bench.model.weights.fingerprint.to_string();
     let (strength, of_text) = bench.choose_strength()?;
     tell()?;
     let mut criteria = bench.preferences()?;
@@ -87,12 +85,10 @@ pub(super) fn judge(stage: &Stage<'_>, record: &mut Improvement) -> Result<Vec<C
 
 impl<'a> Bench<'a> {
     fn new(stage: &'a Stage<'a>, record: &'a Improvement) -> Result<Bench<'a>> {
-        let opened = open(stage.home, record.model.as_ref())?;
         let compute = ComputeOptions::resolve(None, stage.arguments.threads.map(usize::from))?;
         let load = LoadOptions { simd: compute.simd, team: Arc::new(compute.start_team()?) };
-        let model = Arc::new(Model::from_source(opened.file.config().clone(), &opened.file, &load)?);
-        let vocabulary = opened.tokenizer.vocabulary_size().min(model.config.vocabulary_size);
-        let scorer = Scorer::new(Arc::clone(&model), load.clone(), vocabulary)?;
+        let model = Loaded::new(stage.home, record.model.as_ref(), &load)?;
+        let scorer = model.scorer()?;
         let candidate = scorer.open_adapter(&stage.improvements.adapter_of(&record.id)?)?;
         let promotions = Promotions::new(stage.home.promoted());
         let now = promotions.read()?.remove(&record.model).and_then(|of_model| of_model.now);
@@ -106,7 +102,7 @@ impl<'a> Bench<'a> {
                 record.model
             ),
         };
-        Ok(Bench { stage, record, opened, load, model, scorer, candidate, current })
+        Ok(Bench { stage, record, model, scorer, candidate, current })
     }
 
     /// Held-out or trained examples of a kind, in tokens; those that are too long are left out, as in training.
@@ -121,15 +117,14 @@ impl<'a> Bench<'a> {
         ) -> Result<Encoded<T>, zhenjin_align::data::DataError>,
     ) -> Result<Vec<T>> {
         let time = OffsetDateTime::from_unix_timestamp(self.record.created_at.max(0) / 1000)?;
-        let template = self.opened.template.as_ref();
-        let encoder = Encoder::new(&self.opened.tokenizer, template, PromptSettings::at(time))?;
-        let arguments = arguments(self.stage, self.record, &self.data("unused"), 1, &[])?;
+        let OpenedModel { tokenizer, template, .. } = &self.model.opened;
+        let encoder = Encoder::new(tokenizer, template.as_ref(), PromptSettings::at(time))?;
         let options = EncodeOptions {
-            context: self.model.config.context_length,
-            overlong: arguments.overlong(),
-            learnt: arguments.learnt(),
-            bad: arguments.bad(),
-            threads: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
+            context: self.model.weights.config.context_length,
+            overlong: Overlong::Drop,
+            learnt: LearntAnswers::Last,
+            bad: BadPolicy::Stop,
+            threads: NonZeroUsize::new(self.model.load.team.threads()).unwrap_or(NonZeroUsize::MIN),
         };
         let dataset = Dataset::read(&[file], &ReadOptions::default())?.for_kind(kind)?;
         Ok(encode(&encoder, &dataset, &options)?.examples)
@@ -137,14 +132,6 @@ impl<'a> Bench<'a> {
 
     fn pairs(&self, file: PathBuf) -> Result<Vec<EncodedPair>> {
         self.examples(file, Kind::Pairs, |encoder, data, options| encoder.encode_pairs(data, options))
-    }
-
-    fn data(&self, out: &str) -> Data {
-        Data {
-            train: collection::train_file(self.stage),
-            held_out: collection::held_out_file(self.stage),
-            out: self.stage.path(out),
-        }
     }
 
     /// log π of the candidate and of what answers now.
@@ -173,9 +160,9 @@ impl<'a> Bench<'a> {
         for ((pair, candidate), current) in
             pairs.iter().zip(candidate.chunks_exact(2)).zip(current.chunks_exact(2))
         {
-            let tokens = [&pair.chosen, &pair.rejected].map(|dialogue| answer_tokens(dialogue) as f64);
-            agreement.push(preferred((candidate[0] - current[0]) - (candidate[1] - current[1])));
-            agreed_before.push(preferred(current[0] / tokens[0] - current[1] / tokens[1]));
+            let tokens = [&pair.chosen, &pair.rejected].map(answer_tokens);
+            agreement.push(correct((candidate[0] - current[0]) - (candidate[1] - current[1])));
+            agreed_before.push(correct(current[0] / tokens[0] - current[1] / tokens[1]));
             liked.push((candidate[0] - current[0]) / tokens[0]);
         }
         let note = "of the candidate: whether it prefers the chosen answer more than what answers now does; of what answers now: whether it \
@@ -209,9 +196,8 @@ impl<'a> Bench<'a> {
         };
         let documents: Vec<&EncodedDialogue> = thumbs.iter().map(|thumb| &thumb.dialogue).collect();
         let [candidate, current] = self.scores(&documents)?;
-        let change = |index: usize| {
-            (candidate[index] - current[index]) / answer_tokens(&thumbs[index].dialogue) as f64
-        };
+        let change =
+            |index: usize| (candidate[index] - current[index]) / answer_tokens(&thumbs[index].dialogue);
         let changes: Vec<f64> = (0..thumbs.len()).map(change).collect();
         let is_liked = |index: usize| thumbs[index].liked;
         let liked: Vec<f64> =
@@ -221,7 +207,7 @@ impl<'a> Bench<'a> {
             let note = "how often a liked answer became more probable than a disliked one, each against what answers now";
             (interval(thumbs.len(), SEED, &area).map(|found| measured(found, thumbs.len())), note)
         } else {
-            let gains: Vec<f64> = liked.iter().map(|change| preferred(*change)).collect();
+            let gains: Vec<f64> = liked.iter().map(|change| correct(*change)).collect();
             (
                 mean(&gains),
                 "the share of good answers that became more probable than they are for what answers now",
@@ -252,8 +238,7 @@ impl<'a> Bench<'a> {
         let ids: Vec<&[u32]> =
             tested.iter().flat_map(|pair| [&pair.chosen.ids[..], &pair.rejected.ids[..]]).collect();
         let values = reward_scores(&mut judge, &ids, &mut |_| {})?;
-        let agreed: Vec<f64> =
-            values.chunks_exact(2).map(|values| preferred(values[0] - values[1])).collect();
+        let agreed: Vec<f64> = values.chunks_exact(2).map(|values| correct(values[0] - values[1])).collect();
         let Some(accuracy) = mean(&agreed) else {
             return unmeasured("there are no pairs to test the judge on");
         };
@@ -272,11 +257,14 @@ impl<'a> Bench<'a> {
     }
 
     fn train_judge(&self, pairs: usize) -> Result<RewardModel> {
-        let Data { train, held_out, .. } = self.data("judge");
         let out = self.stage.path("judge");
         // The other way round: it learns from what was held out.
-        let data = Data { train: held_out, held_out: train, out: out.clone() };
-        let steps = (pairs * JUDGE_PASSES).div_ceil(8);
+        let data = Data {
+            train: collection::held_out_file(self.stage),
+            held_out: collection::train_file(self.stage),
+            out: out.clone(),
+        };
+        let steps = (pairs * JUDGE_PASSES).div_ceil(BATCH);
         let settings = [
             format!("time={}", self.record.created_at.max(0) / 1000),
             format!("schedule.warmup_steps={}", steps.div_ceil(10)),
@@ -284,13 +272,13 @@ impl<'a> Bench<'a> {
         let arguments = arguments(self.stage, self.record, &data, steps, &settings)?;
         run_offline(self.stage.home, Method::Reward, &arguments)?;
         let last = RunFolder::new(&out).last_checkpoint().context("the judge's run left no checkpoint")?;
-        let vocabulary = self.opened.tokenizer.vocabulary_size().min(self.model.config.vocabulary_size);
-        Ok(RewardModel::open(&last, &self.model, &self.load, vocabulary)?)
+        let Loaded { weights, load, .. } = &self.model;
+        Ok(RewardModel::open(&last, weights, load, self.model.usable_vocabulary())?)
     }
 
     /// The judge's scores of both models' answers to each held-out question.
     fn compared_answers(&self, pairs: &[EncodedPair], judge: &mut RewardModel) -> Result<Vec<Vec<[f64; 2]>>> {
-        let room = self.model.config.context_length.saturating_sub(ANSWER_TOKENS);
+        let room = self.model.weights.config.context_length.saturating_sub(ANSWER_TOKENS);
         let prompt = |pair: &EncodedPair| {
             let end = pair.chosen.assistant_mask.iter().position(|is_answer| *is_answer);
             pair.chosen.ids[..end.unwrap_or(0)].to_vec()
@@ -303,36 +291,33 @@ impl<'a> Bench<'a> {
         // Of few questions more answers each, so that chance decides less.
         let each = (MOST_PROMPTS / asked.len().max(1)).clamp(1, MOST_ANSWERS);
         let mut write = |adapter: Option<&Arc<Adapter>>| {
-            answers(&mut rollouts, &self.model, adapter, &asked, each, SEED, &mut |_| {})
+            answers(&mut rollouts, &self.model.weights, adapter, &asked, each, SEED, &mut |_| {})
         };
         let written = [write(Some(&self.candidate))?, write(self.current.as_ref())?];
-        let mut values = Vec::new();
-        for of_model in &written {
-            let dialogue = |prompt: &[u32], answer: &Answer| [prompt, &answer.tokens].concat();
-            let dialogues: Vec<Vec<u32>> = asked
-                .iter()
-                .zip(of_model)
-                .flat_map(|(prompt, answers)| answers.iter().map(|answer| dialogue(prompt, answer)))
-                .collect();
-            let dialogues: Vec<&[u32]> = dialogues.iter().map(Vec::as_slice).collect();
-            values.push(reward_scores(judge, &dialogues, &mut |_| {})?);
-        }
-        let pairs: Vec<[f64; 2]> =
-            values[0].iter().zip(&values[1]).map(|(ours, theirs)| [*ours, *theirs]).collect();
-        Ok(pairs.chunks(each).map(<[[f64; 2]]>::to_vec).collect())
+        let mut score = |written: &[Vec<Answer>]| answer_scores(judge, &asked, written, &mut |_| {});
+        Ok(paired_scores(&score(&written[0])?, &score(&written[1])?))
     }
 
     /// The greatest strength of the adapter at which neutral text in both languages stays what it was, with what was measured there; the
     /// least one if none is small enough. A small set of judgements teaches best by going too far and taking a part of it back.
     fn choose_strength(&mut self) -> Result<(f64, Vec<Criterion>)> {
         let folder = self.stage.improvements.adapter_of(&self.record.id)?;
+        let origin = Path::new("the configuration of the improvement's run");
+        let alpha = Configuration::from_toml(&self.record.recipe.configuration, origin)?.tuning.alpha;
+        let mut texts = Vec::new();
+        for (language, text) in [("en", neutral::ENGLISH), ("zh", neutral::CHINESE)] {
+            let tokens = self.tokens(text)?;
+            let current = self.perplexity(&tokens, false)?;
+            texts.push((language, tokens, current));
+        }
         let mut found = (1.0, Vec::new());
         for strength in STRENGTHS {
-            self.set_strength(&folder, strength)?;
+            set_alpha(&folder, alpha * strength)?;
             self.candidate = self.scorer.open_adapter(&folder)?;
             let mut criteria = Vec::new();
-            for (language, text) in [("en", neutral::ENGLISH), ("zh", neutral::CHINESE)] {
-                criteria.push(self.perplexity(language, text)?);
+            for (language, tokens, (current, count)) in &texts {
+                let (candidate, _) = self.perplexity(tokens, true)?;
+                criteria.push(gate::perplexity(language, candidate, *current, *count));
             }
             if strength < 1.0 {
                 let note = format!(
@@ -349,59 +334,42 @@ impl<'a> Bench<'a> {
         Ok(found)
     }
 
-    /// Multiplies what the adapter adds: its files say by how much.
-    fn set_strength(&self, folder: &Path, strength: f64) -> Result<()> {
-        let origin = Path::new("the configuration of the improvement's run");
-        let configuration = Configuration::from_toml(&self.record.recipe.configuration, origin)?;
-        let path = folder.join(ADAPTER_SETTINGS);
-        let text = std::fs::read(&path).with_context(|| format!("reading {}", path.display()))?;
-        let mut settings: serde_json::Value =
-            serde_json::from_slice(&text).with_context(|| format!("reading {}", path.display()))?;
-        let alpha = configuration.tuning.alpha * strength;
-        settings["lora_alpha"] = serde_json::json!(alpha);
-        let text = serde_json::to_vec_pretty(&settings)?;
-        Ok(zhenjin_files::write_whole(&path, &[&text])?)
-    }
-
     fn rollouts(&self, max_tokens: usize) -> Rollouts {
-        Rollouts::new(RolloutOptions {
-            section: RolloutSection {
-                answers: 1,
-                max_tokens,
-                temperature: 0.7,
-                top_p: 0.95,
-                top_k: 0,
-                drop_overlong: false,
-            },
-            stop_tokens: self.opened.tokenizer.end_of_turn().to_vec(),
-            usable_vocabulary: self.opened.tokenizer.vocabulary_size().min(self.model.config.vocabulary_size),
-            kv_dtype: KvDtype::F32,
-            team: Arc::clone(&self.load.team),
+        self.model.rollouts(RolloutSection {
+            answers: 1,
+            max_tokens,
+            temperature: 0.7,
+            top_p: 0.95,
+            top_k: 0,
+            drop_overlong: false,
         })
     }
 
-    fn perplexity(&mut self, language: &str, text: &str) -> Result<Criterion> {
+    /// The paragraphs of a text, each in pieces that the model can read.
+    fn tokens(&self, text: &str) -> Result<Vec<Vec<u32>>> {
         let mut texts = Vec::new();
         for paragraph in text.split("\n\n").filter(|paragraph| !paragraph.trim().is_empty()) {
-            let tokens = self.opened.tokenizer.encode(paragraph.trim(), Specials::AsText)?;
-            texts.extend(tokens.chunks(self.model.config.context_length).map(<[u32]>::to_vec));
+            let tokens = self.model.opened.tokenizer.encode(paragraph.trim(), Specials::AsText)?;
+            texts.extend(tokens.chunks(self.model.weights.config.context_length).map(<[u32]>::to_vec));
         }
-        let mut of = |adapter: Option<&Arc<Adapter>>| -> Result<(f64, usize)> {
-            let found = perplexity(&mut self.scorer, adapter, &texts)?;
-            Ok((found.value().context("the neutral text has no tokens")?, found.tokens.iter().sum()))
-        };
-        let (candidate, tokens) = of(Some(&self.candidate))?;
-        let (current, _) = of(self.current.as_ref())?;
-        Ok(gate::perplexity(language, candidate, current, tokens))
+        Ok(texts)
+    }
+
+    /// The perplexity of texts for the candidate or for what answers now, and the tokens behind it.
+    fn perplexity(&mut self, texts: &[Vec<u32>], is_candidate: bool) -> Result<(f64, usize)> {
+        let adapter = if is_candidate { Some(&self.candidate) } else { self.current.as_ref() };
+        let found = perplexity(&mut self.scorer, adapter, texts)?;
+        Ok((found.value().context("the neutral text has no tokens")?, found.tokens.iter().sum()))
     }
 
     /// Tokens per second of one answer, with the candidate and with what answers now in turns.
     fn speed(&self) -> Result<Criterion> {
         let mut rollouts = self.rollouts(SPEED_TOKENS);
-        let prompt = self.opened.tokenizer.encode("The weather today is", Specials::AsText)?;
+        let prompt = self.model.opened.tokenizer.encode("The weather today is", Specials::AsText)?;
         let mut of = |adapter: Option<&Arc<Adapter>>| -> Result<f64> {
             let started = Instant::now();
-            let written = answers(&mut rollouts, &self.model, adapter, &[&prompt], 1, SEED, &mut |_| {})?;
+            let written =
+                answers(&mut rollouts, &self.model.weights, adapter, &[&prompt], 1, SEED, &mut |_| {})?;
             let tokens: usize = written.iter().flatten().map(|answer| answer.tokens.len()).sum();
             Ok(tokens as f64 / started.elapsed().as_secs_f64())
         };
@@ -415,20 +383,19 @@ impl<'a> Bench<'a> {
     }
 }
 
-/// Tokens that the assistant wrote, at least 1.
-fn answer_tokens(dialogue: &EncodedDialogue) -> usize {
-    dialogue.assistant_mask.iter().filter(|is_answer| **is_answer).count().max(1)
+/// Writes by how much an adapter's matrices are multiplied.
+fn set_alpha(folder: &Path, alpha: f64) -> Result<()> {
+    let path = folder.join(ADAPTER_FILES[0]);
+    let text = std::fs::read(&path).with_context(|| format!("reading {}", path.display()))?;
+    let mut settings: serde_json::Value =
+        serde_json::from_slice(&text).with_context(|| format!("reading {}", path.display()))?;
+    settings["lora_alpha"] = serde_json::json!(alpha);
+    Ok(zhenjin_files::write_whole(&path, &[&serde_json::to_vec_pretty(&settings)?])?)
 }
 
-/// 1 where the first is preferred, 0 where the other is, ½ where both are alike.
-fn preferred(margin: f64) -> f64 {
-    if margin > 0.0 {
-        1.0
-    } else if margin < 0.0 {
-        0.0
-    } else {
-        0.5
-    }
+/// Tokens that the log-probability of an answer is of, at least 1.
+fn answer_tokens(dialogue: &EncodedDialogue) -> f64 {
+    learned_tokens(dialogue).max(1) as f64
 }
 
 /// Of all pairs of a liked and a disliked example, the share whose liked one has the greater value (Mann and Whitney 1947); `None` without
@@ -440,7 +407,7 @@ fn area_under_curve(indices: &[usize], values: &[f64], is_liked: &dyn Fn(usize) 
     }
     let won: f64 = liked
         .iter()
-        .flat_map(|liked| disliked.iter().map(|disliked| preferred(values[*liked] - values[*disliked])))
+        .flat_map(|liked| disliked.iter().map(|disliked| correct(values[*liked] - values[*disliked])))
         .sum();
     Some(won / (liked.len() * disliked.len()) as f64)
 }

@@ -10,6 +10,7 @@ use crate::home::Home;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use collection::Collected;
+use sha2::Digest;
 use std::path::{Path, PathBuf};
 use zhenjin_improve::{Limits, Method};
 use zhenjin_promotions::{Improvement, ImprovementState, Improvements, Progress, Recipe};
@@ -287,9 +288,13 @@ fn go_behind() {
     }
 }
 
-/// The SHA-256 of a file, in hexadecimal digits.
+/// The SHA-256 of bytes, in hexadecimal digits.
+fn sha256(bytes: &[u8]) -> String {
+    sha2::Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// That of a file.
 fn file_sha256(path: &Path) -> Result<String> {
-    use sha2::Digest;
     let bytes = std::fs::read(path).with_context(|| format!("reading {}", path.display()))?;
-    Ok(sha2::Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(sha256(&bytes))
 }

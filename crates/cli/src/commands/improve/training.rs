@@ -21,9 +21,9 @@ const RANK: usize = 8;
 /// Of the adapter's matrices; the log has the runs that it was chosen by.
 const LEARNING_RATE: f64 = 3e-4;
 /// Examples of an update.
-const BATCH: usize = 8;
+pub(super) const BATCH: usize = 8;
 /// The files of an adapter.
-const ADAPTER_FILES: [&str; 2] = ["adapter_config.json", "adapter_model.safetensors"];
+pub(super) const ADAPTER_FILES: [&str; 2] = ["adapter_config.json", "adapter_model.safetensors"];
 
 /// How often the progress is written down.
 const TELL_INTERVAL: Duration = Duration::from_secs(1);

@@ -306,14 +306,8 @@ impl ModelMenu {
         let Some(command) = &self.library.improve else {
             return Err(ApiError::conflict("this server was started without a way to make improvements"));
         };
-        let known: Vec<String> = self.served.list().into_iter().map(|served| served.name).collect();
         let model = model.or_else(|| self.default_model()).unwrap_or_default();
-        if !known.contains(&model) {
-            return Err(crate::openai::fault(zhenjin_assistant::AssistantError::UnknownModel {
-                name: model,
-                known,
-            }));
-        }
+        self.expect_served(&model)?;
         let improvements = &self.library.improvements;
         if improvements.is_running() {
             return Err(promotion_fault(PromotionError::Busy));

@@ -6,6 +6,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use zhenjin_assistant::{ModelState, ServedModelInfo};
 use zhenjin_hub::{CatalogueEntry, LocalModel};
+use zhenjin_promotions::Promoted;
 
 use super::estimates::least_by_file_size;
 use super::menu::{ModelMenu, menu_fault};
@@ -89,6 +90,8 @@ struct Known<'a> {
     entry: Option<&'a CatalogueEntry>,
     installed: Option<&'a LocalModel>,
     served: Option<&'a ServedModelInfo>,
+    /// What is promoted, if that answers.
+    promoted: Option<&'a Promoted>,
 }
 
 /// All models: the catalogue's in its order, then those on this machine, then those served from elsewhere.
@@ -105,11 +108,19 @@ pub(super) fn list(menu: &ModelMenu) -> Result<Vec<ModelJson>, ApiError> {
             names.push(name);
         }
     }
-    let known = names.into_iter().map(|name| Known {
-        name,
-        entry: menu.catalogue().get(name),
-        installed: installed.iter().find(|model| model.name == name),
-        served: served.iter().find(|model| model.name == name),
+    // A list that cannot be read is told where promotions are administered; the models are here all the same.
+    let promotions = menu.library.promotions.read().unwrap_or_default();
+    let known = names.into_iter().map(|name| {
+        let served = served.iter().find(|model| model.name == name);
+        let is_promoted = served.is_some_and(|model| model.promoted.is_some());
+        let of_model = promotions.get(name).filter(|_| is_promoted);
+        Known {
+            name,
+            entry: menu.catalogue().get(name),
+            installed: installed.iter().find(|model| model.name == name),
+            served,
+            promoted: of_model.and_then(|of_model| of_model.now.as_ref()),
+        }
     });
     Ok(known.map(|known| describe(menu, &known)).collect())
 }
@@ -148,7 +159,7 @@ fn describe(menu: &ModelMenu, known: &Known<'_>) -> ModelJson {
         good_for: entry
             .map(|entry| GoodForJson { en: entry.good_for.en.clone(), zh: entry.good_for.zh.clone() }),
         context_length,
-        promoted: served.and_then(|model| model.promoted.as_ref()).and_then(|_| menu.promoted(known.name)),
+        promoted: known.promoted.cloned().map(PromotedJson::from),
         pull: menu.pulls.get(known.name),
     }
 }

@@ -82,6 +82,15 @@ impl ModelMenu {
         chosen.or_else(|| served.into_iter().next())
     }
 
+    /// Refuses a model that is not served.
+    pub(super) fn expect_served(&self, model: &str) -> Result<(), ApiError> {
+        let known: Vec<String> = self.served.list().into_iter().map(|served| served.name).collect();
+        if known.iter().any(|name| name == model) {
+            return Ok(());
+        }
+        Err(fault(AssistantError::UnknownModel { name: model.to_owned(), known }))
+    }
+
     /// How models are served.
     pub(crate) fn serving(&self) -> &ServeOptions {
         self.served.options()

@@ -159,11 +159,7 @@ impl ModelMenu {
         source: &std::path::Path,
         origin: Origin,
     ) -> Result<PromotionJson, ApiError> {
-        let known: Vec<String> = self.served.list().into_iter().map(|served| served.name).collect();
-        if !known.iter().any(|name| name == model) {
-            let name = model.to_owned();
-            return Err(crate::openai::fault(AssistantError::UnknownModel { name, known }));
-        }
+        self.expect_served(model)?;
         let promotions = &self.library.promotions;
         promotions.promote(model, source, now(), origin).map_err(promotion_fault)?;
         self.apply_promotion(model).inspect_err(|_| {
@@ -187,12 +183,6 @@ impl ModelMenu {
     pub(super) fn promotions(&self) -> Result<Vec<PromotionJson>, ApiError> {
         let list = self.library.promotions.read().map_err(promotion_fault)?;
         Ok(list.into_iter().map(|(model, of_model)| PromotionJson::of(model, of_model)).collect())
-    }
-
-    /// What is promoted for a model that is served.
-    pub(super) fn promoted(&self, model: &str) -> Option<PromotedJson> {
-        let list = self.library.promotions.read().ok()?;
-        list.get(model)?.now.clone().map(PromotedJson::from)
     }
 }
 

@@ -1,0 +1,62 @@
+//! A model in memory whose answers and probabilities are measured.
+
+use super::open;
+use crate::home::Home;
+use anyhow::{Result, bail};
+use std::ffi::OsStr;
+use std::sync::Arc;
+use zhenjin_align::configuration::RolloutSection;
+use zhenjin_align::evaluation::Scorer;
+use zhenjin_align::rollouts::{RolloutOptions, Rollouts};
+use zhenjin_hub::OpenedModel;
+use zhenjin_model::{LoadOptions, Model};
+use zhenjin_tensor::KvDtype;
+
+/// A model in memory.
+pub(crate) struct Loaded {
+    pub(crate) opened: OpenedModel,
+    pub(crate) weights: Arc<Model>,
+    pub(crate) load: LoadOptions,
+}
+
+impl Loaded {
+    /// A model by its name or path, in the type of its file.
+    pub(crate) fn new(home: &Home, name: &OsStr, load: &LoadOptions) -> Result<Loaded> {
+        let opened = open(home, name)?;
+        let config = opened.file.config().clone();
+        let weights = Model::from_source(config, &opened.file, load)?;
+        Ok(Loaded { opened, weights: Arc::new(weights), load: load.clone() })
+    }
+
+    /// Tokens that the tokenizer has, of those that the model has.
+    pub(crate) fn usable_vocabulary(&self) -> usize {
+        self.opened.tokenizer.vocabulary_size().min(self.weights.config.vocabulary_size)
+    }
+
+    pub(crate) fn scorer(&self) -> Result<Scorer> {
+        Ok(Scorer::new(Arc::clone(&self.weights), self.load.clone(), self.usable_vocabulary())?)
+    }
+
+    /// An engine that writes answers, with keys and values in f32: the log-probabilities that training has.
+    pub(crate) fn rollouts(&self, section: RolloutSection) -> Rollouts {
+        Rollouts::new(RolloutOptions {
+            section,
+            stop_tokens: self.opened.tokenizer.end_of_turn().to_vec(),
+            usable_vocabulary: self.usable_vocabulary(),
+            kv_dtype: KvDtype::F32,
+            team: Arc::clone(&self.load.team),
+        })
+    }
+
+    /// Refuses another model whose tokens are not this one's.
+    pub(crate) fn check_tokens(&self, other: &Loaded, name: &OsStr) -> Result<()> {
+        let (ours, theirs) = (&self.opened.tokenizer, &other.opened.tokenizer);
+        let count = ours.vocabulary_size();
+        let is_same = count == theirs.vocabulary_size()
+            && (0..count as u32).all(|id| ours.token_bytes(id) == theirs.token_bytes(id));
+        if !is_same {
+            bail!("{} has another tokenizer, so its numbers are of other tokens", name.display());
+        }
+        Ok(())
+    }
+}

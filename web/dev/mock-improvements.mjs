@@ -42,6 +42,7 @@ export class MockImprovements {
   /** @type {Promotion[]} */
   promotions = [];
   #next = 1;
+  #recorded = false;
   #stepMilliseconds;
   /** @type {ReturnType<typeof setInterval> | undefined} */
   #timer;
@@ -52,16 +53,23 @@ export class MockImprovements {
   }
 
   list() {
-    return { running: this.running, improvements: this.improvements, promotions: this.promotions };
+    // Its record comes a moment after the answer that it has begun.
+    return {
+      running: this.#recorded ? this.running : null,
+      improvements: this.improvements,
+      promotions: this.promotions,
+    };
   }
 
   /** @param {{ model?: string, method?: Improvement['method'] }} wish */
   start({ model = 'smollm2:135m', method = 'dpo' }) {
     const id = `2026-11-27-${this.#next++}`;
     this.running = { id, model, phase: 'collecting', step: null, steps: null, started_at: Date.now() };
+    this.#recorded = false;
     let step = 0;
     this.#timer = setInterval(() => {
       step++;
+      this.#recorded = true;
       if (step > 12) return this.#finish(id, model, method);
       const phase = step < 2 ? 'collecting' : step < 11 ? 'training' : 'judging';
       const steps = phase === 'training' ? 8 : null;

@@ -243,6 +243,14 @@ test('a model says which improvement answers for it, and an adapter where it is 
   // What it learned from, and how it did at the gate.
   expect(target.textContent).toContain('4 examples, 2 held out');
   expect(target.textContent).toContain(`${t.criteria.win_rate} 0.61 (0.5 to 0.7), ${t.criteria.speed} 41.0`);
+  i18n.use('zh', []);
+  flushSync();
+  const zh = catalogues.zh.improvements;
+  expect(target.textContent).toContain(
+    `${zh.criteria.win_rate} 0.61（0.5 至 0.7），${zh.criteria.speed} 41.0`,
+  );
+  i18n.use('en', []);
+  flushSync();
   // An adapter is unloaded, not deleted like a downloaded model.
   expect(target.querySelectorAll(`[aria-label^="${catalogues.en.models.remove}"]`)).toHaveLength(1);
   improving.known = null;

@@ -2,6 +2,7 @@
 // Judging, choosing and improving, from the stores through the client to the mock server.
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { startMockServer } from '../dev/mock-server.mjs';
+import { fakeServer } from './fakes';
 import { ApiClient } from '$lib/api/client';
 import { ApiError } from '$lib/api/errors';
 import type { Judgement as Said, Message } from '$lib/api/types';
@@ -322,16 +323,22 @@ describe('two answers', () => {
 
 describe('improvements', () => {
   test('run, pass, are promoted and rolled back', async () => {
-    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
     const improving = new Improving(client());
     await improving.refresh();
     expect(improving.known?.promotions).toEqual([]);
     await improving.start({ method: 'dpo' });
-    expect(improving.known?.running?.phase).toBe('collecting');
+    // The program is starting: the server's list has nothing of it yet.
+    expect(improving.known?.running).toBeNull();
+    expect(improving.running?.phase).toBe('collecting');
+    await vi.waitFor(async () => {
+      await improving.refresh();
+      expect(improving.known?.running).not.toBeNull();
+    });
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
     const watching = new AbortController();
     const failed = vi.fn();
     const watched = improving.watch(watching.signal, failed);
-    while (improving.known?.running) await vi.advanceTimersByTimeAsync(2000);
+    while (improving.running) await vi.advanceTimersByTimeAsync(2000);
     watching.abort();
     await watched;
     vi.useRealTimers();
@@ -345,11 +352,41 @@ describe('improvements', () => {
     expect(improving.known?.improvements[0]?.promoted).toBe(false);
   });
 
+  test.each([true, false])(
+    'one that fails before its first record: it leaves one afterwards: %s',
+    async (leaves) => {
+      vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
+      const failedOne = { id: 'i', state: 'failed', error: 'zhenjin: too few' };
+      let looks = 0;
+      const { client: fake } = fakeServer({
+        'POST /api/improvements': () => ({ id: 'i' }),
+        'GET /api/improvements': () => ({
+          running: null,
+          promotions: [],
+          improvements: leaves && ++looks > 3 ? [failedOne] : [],
+        }),
+        'GET /api/feedback/statistics': () => ({}),
+      });
+      const improving = new Improving(fake);
+      await improving.start({});
+      const watching = new AbortController();
+      const failed = vi.fn();
+      const watched = improving.watch(watching.signal, failed);
+      while (improving.running) await vi.advanceTimersByTimeAsync(2000);
+      watching.abort();
+      await watched;
+      vi.useRealTimers();
+      expect(improving.known?.improvements).toEqual(leaves ? [failedOne] : []);
+      // Nothing at all is told as well, after a minute.
+      expect(failed).toHaveBeenCalledTimes(leaves ? 0 : 1);
+    },
+  );
+
   test('a second one is refused while one runs, and the running one is cancelled', async () => {
     const improving = new Improving(client());
     await improving.start({});
     await expect(improving.start({})).rejects.toThrow(ApiError);
-    await improving.cancel(improving.known!.running!.id);
-    expect(improving.known?.running).toBeNull();
+    await improving.cancel(improving.running!.id);
+    expect(improving.running).toBeNull();
   });
 });

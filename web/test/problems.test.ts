@@ -105,6 +105,7 @@ test('what the record of an improvement says in English is Chinese on a Chinese 
   expect(failure(`${few}; left out: 3 (the same judgement twice), 2 (another model's answers)`)).toMatch(
     /；未采用：3 条（重复的评价）、2 条（是其他模型的回答）$/,
   );
+  expect(failure(`step 1\nzhenjin: ${few}`)).toBe(failure(few));
   expect(failure('something new')).not.toContain('something');
   expect(recorded('something new')).toBe('something new');
 });

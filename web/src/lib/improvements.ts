@@ -21,9 +21,9 @@ export function whatAnswers(promoted: Promoted | null): string {
 
 /** What it learned from and what was measured before it was promoted, one line each. */
 export function evidence({ data, gate }: Promoted): string[] {
-  const { criteria, recorded } = i18n.t.improvements;
-  const measured = gate?.replace(/[a-z_]+(?= -?[\d.])/g, (name) => inWords(criteria, name)) ?? null;
-  return [data === null ? null : recorded(data), measured].filter((line) => line !== null);
+  const { criteria, recorded, measured } = i18n.t.improvements;
+  const named = gate?.replace(/[a-z_]+(?= -?[\d.])/g, (name) => inWords(criteria, name)) ?? null;
+  return [data && recorded(data), named && measured(named)].filter((line) => line !== null);
 }
 
 /** An improvement, a folder, or the server's start. */

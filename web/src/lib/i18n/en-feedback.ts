@@ -140,6 +140,7 @@ export const improvements = {
     kto: 'KTO (thumbs)',
     sft: 'SFT (corrections and liked answers)',
   },
+  beginning: 'The improvement is beginning',
   running: (model: string) => `${isolated(model)} is being improved`,
   phases: {
     collecting: 'Collecting the feedback',
@@ -198,6 +199,8 @@ export const improvements = {
     speed: 'Speed, tokens per second',
   },
   colon: ': ',
+  /** What was measured before a promotion, one figure after the other. */
+  measured: (figures: string) => figures,
   /** What the record of an improvement says, in the server's English. */
   recorded: (words: string) => words,
   passed: 'passed',

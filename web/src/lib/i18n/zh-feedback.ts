@@ -135,6 +135,7 @@ export const improvements: Messages['improvements'] = {
     kto: 'KTO（好评与差评）',
     sft: 'SFT（更正与好评的回答）',
   },
+  beginning: '正在开始改进',
   running: (model) => `正在改进 ${isolated(model)}`,
   phases: {
     collecting: '正在收集反馈',
@@ -190,6 +191,8 @@ export const improvements: Messages['improvements'] = {
     speed: '速度（词元/秒）',
   },
   colon: '：',
+  measured: (figures) =>
+    figures.replace(/ \(([-\d.]+) to ([-\d.]+)\)/g, '（$1 至 $2）').replaceAll(', ', '，'),
   recorded,
   passed: '通过',
   failed: '未通过',

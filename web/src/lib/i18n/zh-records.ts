@@ -65,6 +65,12 @@ export function recorded(words: string): string {
 
 /** 失败的原因；服务器没有中文说法的，只说去哪里看。 */
 export function failure(reason: string): string {
-  const said = recorded(reason);
-  return said === reason ? '失败了，原因见服务器日志。' : `失败了：${said}`;
+  // 程序的日志里，错误在最后一个“zhenjin: ”之后。
+  const words =
+    reason
+      .split(/(?:^|\n)zhenjin: /)
+      .at(-1)
+      ?.trim() ?? reason;
+  const said = recorded(words);
+  return said === words ? '失败了，原因见服务器日志。' : `失败了：${said}`;
 }

@@ -1,15 +1,28 @@
 // Improvements of the models from feedback, for operators: those there are, the one that runs, and what answers now.
 import type { ApiClient } from '../api/client';
-import { isAbort } from '../api/errors';
-import type { FeedbackStatistics, Improvements, ImprovementWish, Promotion } from '../api/types';
+import { ApiError, isAbort } from '../api/errors';
+import type {
+  FeedbackStatistics,
+  Improvements,
+  ImprovementWish,
+  Promotion,
+  RunningImprovement,
+} from '../api/types';
 import { sleep } from '../util/time';
 
 /** Milliseconds between two looks at an improvement that runs. */
 const PAUSE = 2000;
+/** After so many looks, an improvement that was begun and is nowhere to be seen will not come any more. */
+const MOST_LOOKS = 30;
 
 export class Improving {
   known: Improvements | null = $state.raw(null);
   statistics: FeedbackStatistics | null = $state.raw(null);
+  /** Begun, and not in the server's list yet: its program is starting. */
+  #begun: RunningImprovement | null = $state.raw(null);
+  #looks = 0;
+  /** The one that is being made. */
+  readonly running: RunningImprovement | null = $derived(this.known?.running ?? this.#begun);
   readonly #api: ApiClient;
 
   constructor(api: ApiClient) {
@@ -18,6 +31,9 @@ export class Improving {
 
   async refresh(): Promise<void> {
     this.known = await this.#api.improvements();
+    const { running, improvements } = this.known;
+    const id = this.#begun?.id;
+    if (running !== null || improvements.some((one) => one.id === id)) this.#begun = null;
   }
 
   async refreshStatistics(): Promise<void> {
@@ -25,12 +41,16 @@ export class Improving {
   }
 
   async start(wish: ImprovementWish): Promise<void> {
-    await this.#api.improve(wish);
+    const { id } = await this.#api.improve(wish);
+    const model = wish.model ?? '';
+    this.#begun = { id, model, phase: 'collecting', step: null, steps: null, started_at: Date.now() };
+    this.#looks = 0;
     await this.refresh();
   }
 
   async cancel(id: string): Promise<void> {
     await this.#api.cancelImprovement(id);
+    this.#begun = null;
     await this.refresh();
   }
 
@@ -50,10 +70,14 @@ export class Improving {
   async watch(signal: AbortSignal, failed: (error: unknown) => void): Promise<void> {
     while (!signal.aborted) {
       await sleep(PAUSE, signal);
-      if (signal.aborted || this.known?.running == null) continue;
+      if (signal.aborted || this.running === null) continue;
       try {
         await this.refresh();
-        if (this.known.running === null) await this.refreshStatistics();
+        if (this.running === null) await this.refreshStatistics();
+        else if (this.#begun !== null && ++this.#looks === MOST_LOOKS) {
+          this.#begun = null;
+          throw new ApiError(500, 'the improvement left no record', 'internal_error');
+        }
       } catch (error) {
         if (!isAbort(error)) failed(error);
       }

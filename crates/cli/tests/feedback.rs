@@ -119,13 +119,17 @@ async fn feedback_is_counted_exported_and_erased_beside_a_running_server() {
     let file = home.join("examples.jsonl");
     let file = file.to_str().expect("a path");
     for (kind, name, examples, left_out) in [
-        ("preference", "pairs", 3, "left out, said both ways by one owner: 2"),
-        ("kto", "thumbs", 6, "left out, said both ways by one owner: 4"),
-        ("sft", "conversations", 2, "left out, said both ways by one owner: 1"),
+        ("preference", "pairs", 3, "left out, the same person judged the same both ways: 2"),
+        ("kto", "thumbs", 6, "left out, the same person judged the same both ways: 4"),
+        ("sft", "conversations", 2, "left out, the same person judged the same both ways: 1"),
     ] {
         let (code, out, said) = run(home, &["feedback", "export", "--as", kind, "--output", file]);
         assert_eq!((code, out.as_str()), (Some(0), ""), "{said}");
-        assert!(said.contains("left out, without consent: 1") && said.contains(left_out), "{kind}: {said}");
+        assert!(
+            said.contains("left out, whoever judged does not allow that models learn from it: 1")
+                && said.contains(left_out),
+            "{kind}: {said}"
+        );
         let report = checked(home, file);
         assert_eq!(report["kinds"].as_object().map(|kinds| kinds.len()), Some(1), "{report}");
         let (found, count) =

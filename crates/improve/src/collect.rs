@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use zhenjin_promotions::{DataCounts, LeftOut};
 
 use crate::example::{Item, Judged, Judgement, Method, hash};
-use crate::limits::Limits;
-use crate::read::{Examples, LeftOutCounts, OneKind, examples};
+use crate::limits::{Limits, cut};
+use crate::read::{Examples, LeftOutCounts, OneKind, all_examples, is_usable};
 
 /// Conversations below which questions are divided instead.
 const LEAST_CONVERSATIONS: usize = 10;
@@ -65,14 +65,17 @@ pub type Collected = Result<Collection, TooFew>;
 /// [`TooFew`].
 pub fn collect(rows: &[Judged], model: &str, method: Option<Method>, limits: &Limits) -> Collected {
     let mut left_out = LeftOutCounts::default();
-    let usable: Vec<&Judged> = rows.iter().filter(|row| is_usable(row, model, &mut left_out)).collect();
-    let made = examples(&usable, limits);
+    let usable: Vec<&Judged> =
+        rows.iter().filter(|row| is_usable(row, &mut left_out) && is_of(row, model, &mut left_out)).collect();
+    let mut made = all_examples(&usable);
+    for kind in [&mut made.pairs, &mut made.thumbs, &mut made.answers] {
+        for (owner, (count, limit)) in cut(&mut kind.items, limits) {
+            let reason = format!("more than one person's share: the newest {limit} of `{owner}` count");
+            kind.left_out.add(&reason, count);
+        }
+    }
     let method = method.unwrap_or_else(|| choose(&made, &usable));
-    let OneKind { items, rows, left_out: of_kind } = match method {
-        Method::Dpo => made.pairs,
-        Method::Kto => made.thumbs,
-        Method::Sft => made.answers,
-    };
+    let OneKind { items, rows, left_out: of_kind } = made.of(method);
     for (reason, count) in of_kind.0 {
         left_out.add(&reason, count);
     }
@@ -120,21 +123,12 @@ fn divide(method: Method, items: Vec<Item>, counts: DataCounts, limits: &Limits)
     Ok(Collection { method, train, held_out, counts, divided_by_question })
 }
 
-fn is_usable(row: &Judged, model: &str, left_out: &mut LeftOutCounts) -> bool {
+/// Whether a judgement is of this model's answers; if not, it is counted.
+fn is_of(row: &Judged, model: &str, left_out: &mut LeftOutCounts) -> bool {
     let base = row.model.split(SEPARATOR).next().unwrap_or_default();
-    let reason = if !row.consents {
-        "whoever judged does not allow that models learn from it"
-    } else if base != model && row.model != model {
-        "another model's answers"
-    } else if row.breaks_off {
-        "the answer that is liked breaks off"
-    } else if row.prompt.is_empty() {
-        "no question before the answer"
-    } else {
-        return true;
-    };
-    left_out.add(reason, 1);
-    false
+    let is_of = base == model || row.model == model;
+    left_out.add("another model's answers", usize::from(!is_of));
+    is_of
 }
 
 /// Pairs say the most; thumbs need both kinds; good answers are left.

@@ -49,8 +49,48 @@ impl FromStr for Method {
 pub struct Turn {
     /// `system`, `user` or `assistant`.
     pub role: String,
-    /// The text.
+    /// The text, without a thought.
     pub content: String,
+    /// What a model thought before it.
+    pub thought: Option<String>,
+}
+
+impl Turn {
+    /// One without a thought.
+    pub fn new(role: &str, content: impl Into<String>) -> Turn {
+        Turn { role: role.to_owned(), content: content.into(), thought: None }
+    }
+
+    fn to_json(&self) -> Value {
+        let mut message = json!({ "role": self.role, "content": self.content });
+        if let Some(thought) = &self.thought {
+            message["reasoning_content"] = json!(thought);
+        }
+        message
+    }
+}
+
+/// A model's answer.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Answer {
+    /// What a person reads.
+    pub text: String,
+    /// What the model thought before.
+    pub thought: Option<String>,
+}
+
+impl Answer {
+    fn to_json(&self) -> Value {
+        let Answer { text, thought } = self.clone();
+        Turn { role: "assistant".to_owned(), content: text, thought }.to_json()
+    }
+}
+
+impl From<&str> for Answer {
+    /// One without a thought.
+    fn from(text: &str) -> Answer {
+        Answer { text: text.to_owned(), thought: None }
+    }
 }
 
 /// What somebody judged.
@@ -59,23 +99,23 @@ pub enum Judgement {
     /// A thumb.
     Rating {
         /// The answer.
-        answer: String,
+        answer: Answer,
         /// Up or down.
         up: bool,
     },
     /// What an answer should have been.
     Correction {
         /// The answer.
-        answer: String,
+        answer: Answer,
         /// What it should have been.
         correction: String,
     },
     /// The better one of two answers.
     Choice {
         /// The better one.
-        chosen: String,
+        chosen: Answer,
         /// The other one.
-        rejected: String,
+        rejected: Answer,
     },
 }
 
@@ -110,19 +150,31 @@ pub enum Example {
     /// Two answers, one better than the other.
     Pair {
         /// The better one.
-        chosen: String,
+        chosen: Answer,
         /// The other one.
-        rejected: String,
+        rejected: Answer,
     },
     /// An answer that was liked or not.
     Thumb {
         /// The answer.
-        answer: String,
+        answer: Answer,
         /// Whether it was liked.
         liked: bool,
     },
     /// A good answer.
-    Answer(String),
+    Answer(Answer),
+}
+
+impl Example {
+    /// Its answers.
+    pub(crate) fn answers(&self) -> impl Iterator<Item = &Answer> {
+        match self {
+            Example::Pair { chosen, rejected } => [Some(chosen), Some(rejected)],
+            Example::Thumb { answer, .. } | Example::Answer(answer) => [Some(answer), None],
+        }
+        .into_iter()
+        .flatten()
+    }
 }
 
 /// An example with where it comes from.
@@ -147,19 +199,20 @@ pub struct Item {
 impl Item {
     /// A record of a file of examples, as training reads it.
     pub fn to_json(&self) -> Value {
-        let message = |role: &str, content: &str| json!({ "role": role, "content": content });
-        let prompt: Vec<Value> = self.prompt.iter().map(|turn| message(&turn.role, &turn.content)).collect();
-        let answer = |content: &str| json!([message("assistant", content)]);
+        let mut messages: Vec<Value> = self.prompt.iter().map(Turn::to_json).collect();
         match &self.example {
             Example::Pair { chosen, rejected } => {
-                json!({ "prompt": prompt, "chosen": answer(chosen), "rejected": answer(rejected) })
+                json!({ "prompt": messages, "chosen": [chosen.to_json()], "rejected": [rejected.to_json()] })
             }
-            Example::Thumb { answer: content, liked } => {
-                json!({ "prompt": prompt, "completion": answer(content), "label": liked })
+            Example::Thumb { answer, liked } => {
+                json!({ "prompt": messages, "completion": [answer.to_json()], "label": liked })
             }
-            Example::Answer(content) => {
-                let messages: Vec<Value> =
-                    prompt.into_iter().chain([message("assistant", content)]).collect();
+            Example::Answer(answer) => {
+                // Nobody has said that the earlier answers are good.
+                for message in messages.iter_mut().filter(|message| message["role"] == "assistant") {
+                    message["weight"] = json!(0);
+                }
+                messages.push(answer.to_json());
                 json!({ "messages": messages })
             }
         }

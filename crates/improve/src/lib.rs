@@ -1,8 +1,8 @@
 //! From what people judged to examples that a model learns from, and whether what it learned made it better.
 //!
 //! [`collect`] decides which judgements count, how the model learns from them and which are held out; [`gate`] decides on what was measured
-//! with those. Both are functions of their arguments alone: the same judgements give the same examples, wherever and whenever. This crate
-//! does not know databases, models or files.
+//! with those; [`examples`] makes the examples alone. All are functions of their arguments: the same judgements give the same examples,
+//! wherever and whenever. This crate does not know databases, models or files.
 
 mod collect;
 mod example;
@@ -12,5 +12,6 @@ pub mod neutral;
 mod read;
 
 pub use collect::{Collected, Collection, TooFew, collect};
-pub use example::{Example, Item, Judged, Judgement, Method, Turn};
+pub use example::{Answer, Example, Item, Judged, Judgement, Method, Turn};
 pub use limits::Limits;
+pub use read::examples;

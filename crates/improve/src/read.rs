@@ -1,9 +1,10 @@
 //! Judgements to examples: which count, which contradict each other, which say the same.
+//!
+//! What a person reads is compared: texts without thoughts and without white space at their ends.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::example::{Example, Item, Judged, Judgement, Turn};
-use crate::limits::{Limits, cut};
+use crate::example::{Answer, Example, Item, Judged, Judgement, Method};
 
 /// Examples of each kind.
 #[derive(Debug, Default)]
@@ -13,6 +14,16 @@ pub(crate) struct Examples {
     pub(crate) answers: OneKind,
 }
 
+impl Examples {
+    pub(crate) fn of(self, method: Method) -> OneKind {
+        match method {
+            Method::Dpo => self.pairs,
+            Method::Kto => self.thumbs,
+            Method::Sft => self.answers,
+        }
+    }
+}
+
 /// Examples of one kind, and what was left out of them.
 #[derive(Debug, Default)]
 pub(crate) struct OneKind {
@@ -20,13 +31,6 @@ pub(crate) struct OneKind {
     /// All judgements that say something of this kind, used or not.
     pub(crate) rows: BTreeSet<String>,
     pub(crate) left_out: LeftOutCounts,
-}
-
-impl OneKind {
-    fn push(&mut self, item: Item) {
-        self.rows.extend(item.rows.iter().cloned());
-        self.items.push(item);
-    }
 }
 
 /// Counts what is left out, by reason.
@@ -41,48 +45,83 @@ impl LeftOutCounts {
     }
 }
 
+/// Something said, before it is known whether it counts.
+struct Candidate {
+    item: Item,
+    /// Whether an answer that it likes breaks off.
+    breaks_off: bool,
+}
+
+/// The examples that `method` learns from, whatever the model and however many one person has: in the order in which they were said,
+/// with the count of what was left out, by reason.
+pub fn examples(rows: &[Judged], method: Method) -> (Vec<Item>, BTreeMap<String, usize>) {
+    let mut left_out = LeftOutCounts::default();
+    let usable: Vec<&Judged> = rows.iter().filter(|row| is_usable(row, &mut left_out)).collect();
+    let made = all_examples(&usable).of(method);
+    for (reason, count) in made.left_out.0 {
+        left_out.add(&reason, count);
+    }
+    (made.items, left_out.0)
+}
+
+/// Whether anything may be learned from a judgement; if not, it is counted.
+pub(crate) fn is_usable(row: &Judged, left_out: &mut LeftOutCounts) -> bool {
+    let reason = if !row.consents {
+        "whoever judged does not allow that models learn from it"
+    } else if row.prompt.is_empty() {
+        "no question before the answer"
+    } else {
+        return true;
+    };
+    left_out.add(reason, 1);
+    false
+}
+
 /// All examples that the judgements make.
-pub(crate) fn examples(judged: &[&Judged], limits: &Limits) -> Examples {
-    let mut examples = Examples::default();
+pub(crate) fn all_examples(judged: &[&Judged]) -> Examples {
+    let [mut pairs, mut thumbs, mut answers] = [Vec::new(), Vec::new(), Vec::new()];
     let mut ratings: BTreeMap<(&str, &str), Vec<&Judged>> = BTreeMap::new();
     for row in judged {
-        let item = |example: Example| item(&[row], example);
+        let said = |example: Example, breaks_off: bool| candidate(&[row], example, breaks_off);
+        let thumb = |answer: &Answer, liked| Example::Thumb { answer: answer.clone(), liked };
         match &row.judgement {
             Judgement::Rating { answer, up } => {
-                examples.thumbs.push(item(Example::Thumb { answer: answer.clone(), liked: *up }));
+                thumbs.push(said(thumb(answer, *up), *up && row.breaks_off));
                 if *up {
-                    examples.answers.push(item(Example::Answer(answer.clone())));
+                    answers.push(said(Example::Answer(answer.clone()), row.breaks_off));
                 }
                 ratings.entry((&row.owner, &row.question)).or_default().push(row);
             }
-            Judgement::Correction { answer: rejected, correction: chosen }
-            | Judgement::Choice { chosen, rejected } => {
-                let [chosen, rejected] = [chosen, rejected].map(Clone::clone);
-                examples.thumbs.push(item(Example::Thumb { answer: chosen.clone(), liked: true }));
-                examples.thumbs.push(item(Example::Thumb { answer: rejected.clone(), liked: false }));
-                examples.answers.push(item(Example::Answer(chosen.clone())));
-                examples.pairs.push(item(Example::Pair { chosen, rejected }));
+            Judgement::Correction { answer, correction } => {
+                // The thought stays: without it, a model would learn not to think.
+                let better = Answer { text: correction.clone(), thought: answer.thought.clone() };
+                thumbs.push(said(thumb(&better, true), false));
+                thumbs.push(said(thumb(answer, false), false));
+                answers.push(said(Example::Answer(better.clone()), false));
+                pairs.push(said(Example::Pair { chosen: better, rejected: answer.clone() }, false));
+            }
+            // The chosen one is better than the other, which does not make it one to imitate.
+            Judgement::Choice { chosen, rejected } => {
+                thumbs.push(said(thumb(chosen, true), row.breaks_off));
+                thumbs.push(said(thumb(rejected, false), false));
+                let pair = Example::Pair { chosen: chosen.clone(), rejected: rejected.clone() };
+                pairs.push(said(pair, row.breaks_off));
             }
         }
     }
-    for of_question in ratings.values() {
-        rated_siblings(of_question).into_iter().for_each(|item| examples.pairs.push(item));
+    pairs.extend(ratings.values().flat_map(|of_question| rated_siblings(of_question)));
+    let disliked: BTreeSet<_> = thumbs.iter().filter(|said| !is_liked(said)).map(about_owned).collect();
+    let (disputed, answers): (Vec<_>, Vec<_>) =
+        answers.into_iter().partition(|said| disliked.contains(&about_owned(said)));
+    Examples {
+        pairs: one_kind(pairs, Vec::new()),
+        thumbs: one_kind(thumbs, Vec::new()),
+        answers: one_kind(answers, disputed),
     }
-    for kind in [&mut examples.pairs, &mut examples.thumbs, &mut examples.answers] {
-        let OneKind { items, left_out, .. } = kind;
-        items.sort_by(|left, right| (left.at, &left.rows).cmp(&(right.at, &right.rows)));
-        left_out.add("the same person judged the same both ways", remove_contradictions(items));
-        left_out.add("the same judgement twice", remove_repeated(items));
-        for (owner, (count, limit)) in cut(items, limits) {
-            let reason = format!("more than one person's share: the newest {limit} of `{owner}` count");
-            left_out.add(&reason, count);
-        }
-    }
-    examples
 }
 
 /// Of answers to one question, each one that was liked beside each one that was not.
-fn rated_siblings(of_question: &[&Judged]) -> Vec<Item> {
+fn rated_siblings(of_question: &[&Judged]) -> Vec<Candidate> {
     let rated = |liked: bool| {
         of_question.iter().filter_map(move |row| match &row.judgement {
             Judgement::Rating { answer, up } if *up == liked => Some((*row, answer)),
@@ -91,15 +130,16 @@ fn rated_siblings(of_question: &[&Judged]) -> Vec<Item> {
     };
     let pairs = rated(true).flat_map(|(liked, chosen)| {
         rated(false).map(move |(disliked, rejected)| {
-            item(&[liked, disliked], Example::Pair { chosen: chosen.clone(), rejected: rejected.clone() })
+            let pair = Example::Pair { chosen: chosen.clone(), rejected: rejected.clone() };
+            candidate(&[liked, disliked], pair, liked.breaks_off)
         })
     });
     pairs.collect()
 }
 
-fn item(rows: &[&Judged], example: Example) -> Item {
+fn candidate(rows: &[&Judged], example: Example, breaks_off: bool) -> Candidate {
     let first = rows[0];
-    Item {
+    let item = Item {
         rows: rows.iter().map(|row| row.id.clone()).collect(),
         owner: first.owner.clone(),
         conversation: first.conversation.clone(),
@@ -107,47 +147,84 @@ fn item(rows: &[&Judged], example: Example) -> Item {
         at: rows.iter().map(|row| row.at).max().unwrap_or(first.at),
         prompt: first.prompt.clone(),
         example,
-    }
-}
-
-/// What an example is about, and what it says of it.
-type Statement<'a> = ((&'a str, &'a [Turn], BTreeSet<&'a str>), &'a str);
-
-fn statement(item: &Item) -> Statement<'_> {
-    let (about, says) = match &item.example {
-        Example::Pair { chosen, rejected } => {
-            (BTreeSet::from([chosen.as_str(), rejected.as_str()]), chosen.as_str())
-        }
-        Example::Thumb { answer, liked: true } => (BTreeSet::from([answer.as_str()]), "liked"),
-        Example::Thumb { answer, liked: false } => (BTreeSet::from([answer.as_str()]), "disliked"),
-        Example::Answer(answer) => (BTreeSet::from([answer.as_str()]), ""),
     };
-    ((&item.owner, &item.prompt, about), says)
+    Candidate { item, breaks_off }
 }
 
-/// Takes out everything of which one person says both; two answers that are alike say nothing either.
-fn remove_contradictions(items: &mut Vec<Item>) -> usize {
-    let mut said: BTreeMap<_, BTreeSet<&str>> = BTreeMap::new();
-    for item in items.iter() {
-        let (about, says) = statement(item);
-        said.entry(about).or_default().insert(says);
+fn is_liked(said: &Candidate) -> bool {
+    matches!(said.item.example, Example::Thumb { liked: true, .. })
+}
+
+/// Sorts out what counts; `disputed` does not.
+fn one_kind(mut said: Vec<Candidate>, disputed: Vec<Candidate>) -> OneKind {
+    let rows = said.iter().chain(&disputed).flat_map(|said| said.item.rows.iter().cloned()).collect();
+    let mut left_out = LeftOutCounts::default();
+    said.sort_by(|left, right| (left.item.at, &left.item.rows).cmp(&(right.item.at, &right.item.rows)));
+    let contradictions = disputed.len() + remove_contradictions(&mut said);
+    left_out.add("the same person judged the same both ways", contradictions);
+    let count = said.len();
+    said.retain(|said| !said.breaks_off);
+    left_out.add("the answer that is liked breaks off", count - said.len());
+    let mut items: Vec<Item> = said.into_iter().map(|said| said.item).collect();
+    let count = items.len();
+    items.retain(|item| {
+        let earlier = item.prompt.iter().filter(|turn| turn.role == "assistant").map(|turn| &turn.content);
+        let texts = item.example.answers().map(|answer| &answer.text);
+        earlier.chain(texts).all(|text| !text.trim().is_empty())
+    });
+    left_out.add("an answer without words, here or earlier in the chat", count - items.len());
+    left_out.add("the same judgement twice", remove_repeated(&mut items));
+    OneKind { items, rows, left_out }
+}
+
+/// What an example is about: the person, what was said before, and the answers.
+type About<'a> = (&'a str, Vec<(&'a str, &'a str)>, BTreeSet<&'a str>);
+
+fn about(item: &Item) -> About<'_> {
+    let prompt = item.prompt.iter().map(|turn| (turn.role.as_str(), turn.content.trim())).collect();
+    (&item.owner, prompt, item.example.answers().map(|answer| answer.text.trim()).collect())
+}
+
+/// The same of a candidate, as text.
+fn about_owned(said: &Candidate) -> String {
+    format!("{:?}", about(&said.item))
+}
+
+/// What an example says of what it is about.
+fn says(item: &Item) -> &str {
+    match &item.example {
+        Example::Pair { chosen, .. } => chosen.text.trim(),
+        Example::Thumb { liked: true, .. } => "liked",
+        Example::Thumb { liked: false, .. } => "disliked",
+        Example::Answer(_) => "",
     }
-    let is_alike =
-        |item: &Item| matches!(&item.example, Example::Pair { chosen, rejected } if chosen == rejected);
-    let stays: Vec<bool> =
-        items.iter().map(|item| said[&statement(item).0].len() == 1 && !is_alike(item)).collect();
-    retain(items, &stays)
+}
+
+/// Takes out everything of which one person says both; two answers that read alike say nothing either.
+fn remove_contradictions(said: &mut Vec<Candidate>) -> usize {
+    let mut of_each: BTreeMap<About<'_>, BTreeSet<&str>> = BTreeMap::new();
+    for Candidate { item, .. } in said.iter() {
+        of_each.entry(about(item)).or_default().insert(says(item));
+    }
+    let stays = |item: &Item| {
+        let about = about(item);
+        let is_alike = matches!(item.example, Example::Pair { .. }) && about.2.len() == 1;
+        of_each[&about].len() == 1 && !is_alike
+    };
+    let stays: Vec<bool> = said.iter().map(|said| stays(&said.item)).collect();
+    drop(of_each);
+    retain(said, &stays)
 }
 
 /// Takes out what the same person said before in the same words.
 fn remove_repeated(items: &mut Vec<Item>) -> usize {
     let mut seen = BTreeSet::new();
-    let stays: Vec<bool> = items.iter().map(|item| seen.insert(statement(item))).collect();
+    let stays: Vec<bool> = items.iter().map(|item| seen.insert((about(item), says(item)))).collect();
     drop(seen);
     retain(items, &stays)
 }
 
-fn retain(items: &mut Vec<Item>, stays: &[bool]) -> usize {
+fn retain<T>(items: &mut Vec<T>, stays: &[bool]) -> usize {
     let before = items.len();
     let mut stays = stays.iter();
     items.retain(|_| stays.next().copied().unwrap_or(false));

@@ -17,18 +17,21 @@ fn judged(number: usize, owner: &str, judgement: Judgement) -> Judged {
         model: MODEL.to_owned(),
         consents: true,
         breaks_off: false,
-        prompt: vec![Turn { role: "user".to_owned(), content: format!("question {number}") }],
+        prompt: vec![Turn::new("user", format!("question {number}"))],
         judgement,
     }
 }
 
 fn choice(number: usize, owner: &str) -> Judged {
-    let judgement = Judgement::Choice { chosen: format!("good {number}"), rejected: format!("bad {number}") };
-    judged(number, owner, judgement)
+    judged(number, owner, choose(&format!("good {number}"), &format!("bad {number}")))
+}
+
+fn choose(chosen: &str, rejected: &str) -> Judgement {
+    Judgement::Choice { chosen: chosen.into(), rejected: rejected.into() }
 }
 
 fn rating(number: usize, owner: &str, answer: &str, up: bool) -> Judged {
-    judged(number, owner, Judgement::Rating { answer: answer.to_owned(), up })
+    judged(number, owner, Judgement::Rating { answer: answer.into(), up })
 }
 
 fn choices(count: usize, owner: &str) -> Vec<Judged> {
@@ -50,7 +53,7 @@ fn choices_and_corrections_become_pairs() {
     rows.push(judged(
         200,
         "a",
-        Judgement::Correction { answer: "wrong".to_owned(), correction: "right".to_owned() },
+        Judgement::Correction { answer: "wrong".into(), correction: "right".to_owned() },
     ));
     let collection = collected(&rows);
     assert_eq!(collection.method, Method::Dpo);
@@ -62,7 +65,7 @@ fn choices_and_corrections_become_pairs() {
     assert!((10..32).contains(&collection.held_out.len()), "{}", collection.held_out.len());
     let all = collection.train.iter().chain(&collection.held_out);
     let corrected = all.clone().find(|item| item.rows == ["a-200"]).expect("the correction");
-    assert_eq!(corrected.example, Example::Pair { chosen: "right".to_owned(), rejected: "wrong".to_owned() });
+    assert_eq!(corrected.example, Example::Pair { chosen: "right".into(), rejected: "wrong".into() });
     assert_eq!(
         corrected.to_json().to_string(),
         r#"{"prompt":[{"role":"user","content":"question 200"}],"chosen":[{"role":"assistant","content":"right"}],"rejected":[{"role":"assistant","content":"wrong"}]}"#
@@ -137,11 +140,7 @@ fn one_person_who_contradicts_themselves_a_thousand_times_has_no_say() {
     for number in 0..500 {
         let pair = |id: &str, chosen: &str, rejected: &str| Judged {
             id: id.to_owned(),
-            ..judged(
-                number,
-                "troll",
-                Judgement::Choice { chosen: chosen.to_owned(), rejected: rejected.to_owned() },
-            )
+            ..judged(number, "troll", choose(chosen, rejected))
         };
         rows.push(pair(&format!("{number} one way"), "x", "y"));
         rows.push(pair(&format!("{number} other way"), "y", "x"));
@@ -191,9 +190,9 @@ proptest! {
                 let answers = [format!("one {number}"), format!("two {number}")];
                 let [chosen, rejected] = if *up { answers } else { let [one, two] = answers; [two, one] };
                 let judgement = match kind {
-                    0 => Judgement::Choice { chosen, rejected },
-                    1 => Judgement::Correction { answer: rejected, correction: chosen },
-                    _ => Judgement::Rating { answer: chosen, up: *up },
+                    0 => choose(&chosen, &rejected),
+                    1 => Judgement::Correction { answer: rejected.as_str().into(), correction: chosen },
+                    _ => Judgement::Rating { answer: chosen.as_str().into(), up: *up },
                 };
                 Judged { id: format!("row {index}"), consents: *consents, ..judged(*number, owner, judgement) }
             })

@@ -14,7 +14,6 @@ mod conversations;
 mod database;
 mod error;
 mod feedback;
-mod feedback_examples;
 mod feedback_export;
 mod feedback_rows;
 mod feedback_statistics;
@@ -42,10 +41,6 @@ pub use conversations::{Conversation, ConversationChange, NewConversation};
 pub use database::Store;
 pub use error::StoreError;
 pub use feedback::{ErasedFeedback, Feedback, NewFeedback, Rating, reasons};
-pub use feedback_examples::{
-    FeedbackExamples, LeftOut, PreferencePair, Prompt, RatedAnswer, preference_pairs, rated_answers,
-    wanted_answers,
-};
 pub use feedback_export::{ExportedFeedback, JudgedAnswer};
 pub use feedback_rows::{FeedbackKind, FeedbackRow};
 pub use feedback_statistics::{FeedbackCounts, FeedbackStatistics};

@@ -9,6 +9,7 @@ export const records: Record<string, string> = {
   'nothing that {method} learns from': '{method} 学不了这类评价',
   'the same person judged the same both ways': '同一个人对同样的内容给出相反的评价',
   'the same judgement twice': '重复的评价',
+  'an answer without words, here or earlier in the chat': '这个回答或聊天中更早的回答没有文字',
   "more than one person's share: the newest {limit} of `{owner}` count":
     '超过一个人的份额：{owner} 只计最新的 {limit} 条',
   'of the candidate: whether it prefers the chosen answer more than what answers now does; of what answers now: whether it finds the chosen answer more probable for each token':

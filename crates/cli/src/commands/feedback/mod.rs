@@ -1,6 +1,6 @@
 //! `zhenjin feedback`: what people say of answers, counted, written as data for training, and erased.
 
-mod records;
+mod judged;
 mod stats;
 
 use std::io::Write;
@@ -9,10 +9,12 @@ use std::path::PathBuf;
 use anyhow::{Result, bail};
 use clap::{Args, Subcommand, ValueEnum};
 use zhenjin_files::NewFile;
+use zhenjin_improve::{Item, Judged, Method, examples};
 use zhenjin_store::{FeedbackStatistics, Owner, Store, TrainingFeedback};
 
 use super::key::owner_named;
 use crate::home::Home;
+pub(crate) use judged::judged;
 
 pub(crate) const EXAMPLES: &str = "Examples:
   zhenjin feedback stats
@@ -63,6 +65,17 @@ pub(crate) enum ExampleKind {
     Kto,
 }
 
+impl ExampleKind {
+    /// What learns from them.
+    fn method(self) -> Method {
+        match self {
+            ExampleKind::Preference => Method::Dpo,
+            ExampleKind::Sft => Method::Sft,
+            ExampleKind::Kto => Method::Kto,
+        }
+    }
+}
+
 pub(crate) async fn run(home: &Home, command: FeedbackCommand) -> Result<()> {
     let store = Store::open_beside_owner(&home.database()).await?;
     match command {
@@ -87,10 +100,13 @@ async fn export(store: &Store, arguments: &FeedbackExportArguments) -> Result<()
         rows.retain(|row| row.owner == owner);
         in_trash.retain(|row| row.owner == owner);
     }
-    let exported = records::records(arguments.kind, &rows);
-    write(arguments.output.as_deref(), &exported.lines)?;
-    eprintln!("{} examples from {}", exported.lines.len(), judgements(&rows));
-    for (reason, count) in &exported.left_out {
+    let from = judgements(&rows);
+    let rows: Vec<Judged> = rows.into_iter().map(judged).collect();
+    let (items, left_out) = examples(&rows, arguments.kind.method());
+    let lines: Vec<serde_json::Value> = items.iter().map(Item::to_json).collect();
+    write(arguments.output.as_deref(), &lines)?;
+    eprintln!("{} examples from {from}", lines.len());
+    for (reason, count) in &left_out {
         eprintln!("left out, {reason}: {count}");
     }
     match FeedbackStatistics::of(&in_trash).in_trash {

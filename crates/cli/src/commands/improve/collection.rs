@@ -1,12 +1,13 @@
 //! The judgements of an improvement: read from the store, written as files of examples while it is made, and forgotten afterwards.
 
 use super::{Stage, file_sha256, sha256};
+use crate::commands::feedback::judged;
 use anyhow::{Context, Result, bail};
 use std::collections::BTreeSet;
 use zhenjin_files::write_whole;
-use zhenjin_improve::{Collection, Item, Judged, Judgement, Limits, Method, Turn, collect};
+use zhenjin_improve::{Collection, Item, Judged, Limits, Method, collect};
 use zhenjin_promotions::{Improvement, ImprovementState, Improvements};
-use zhenjin_store::{FeedbackId, Role, Store, TrainingFeedback};
+use zhenjin_store::{FeedbackId, Store, TrainingFeedback};
 
 const TRAIN: &str = "train.jsonl";
 const HELD_OUT: &str = "held_out.jsonl";
@@ -35,31 +36,7 @@ pub(super) async fn read(store: &Store) -> Result<Vec<Row>> {
 }
 
 fn row(feedback: TrainingFeedback) -> Row {
-    use zhenjin_store::Judgement as Stored;
-    let turn = |role: &str, content: String| Turn { role: role.to_owned(), content };
-    let system = Some(feedback.system_prompt).filter(|prompt| !prompt.trim().is_empty());
-    let said = feedback.turns.into_iter().map(|(role, content)| match role {
-        Role::User => turn("user", content),
-        Role::Assistant => turn("assistant", content),
-    });
-    let judgement = match feedback.judgement {
-        Stored::Rating { answer, up, .. } => Judgement::Rating { answer, up },
-        Stored::Correction { answer, correction } => Judgement::Correction { answer, correction },
-        Stored::Choice { chosen, rejected } => Judgement::Choice { chosen, rejected },
-    };
-    let judged = Judged {
-        id: feedback.id.to_string(),
-        owner: feedback.owner.to_string(),
-        conversation: feedback.conversation.to_string(),
-        question: feedback.question.to_string(),
-        at: feedback.at.milliseconds(),
-        model: feedback.model,
-        consents: feedback.consents,
-        breaks_off: feedback.liked_is_cut_short,
-        prompt: system.into_iter().map(|prompt| turn("system", prompt)).chain(said).collect(),
-        judgement,
-    };
-    Row { id: feedback.id, judged }
+    Row { id: feedback.id.clone(), judged: judged(feedback) }
 }
 
 /// The one model whose answers were judged.

@@ -4,6 +4,7 @@
 //! formulas of all methods; [`methods`] say what a step is; [`run`] makes the steps. Answers are written by the engine that
 //! serves ([`rollouts`]), with the numbers that are trained.
 
+pub mod best_of;
 pub mod configuration;
 pub mod data;
 mod error;
@@ -17,6 +18,7 @@ mod prepared;
 pub mod rewards;
 pub mod rollouts;
 pub mod run;
+pub mod teacher;
 pub mod trainee;
 pub mod watch;
 

@@ -68,6 +68,11 @@ impl Rollouts {
         Rollouts { options, running: None }
     }
 
+    /// Most tokens of an answer.
+    pub fn max_tokens(&self) -> usize {
+        self.options.section.max_tokens
+    }
+
     /// Ends the engine and gives the model back, so that its weights can be changed.
     pub fn stop(&mut self) {
         self.running = None;

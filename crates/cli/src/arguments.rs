@@ -1,6 +1,6 @@
 //! The command line: every command, option and example.
 
-use crate::commands::align::{AlignArguments, OnlineArguments};
+use crate::commands::align::{AlignArguments, DistillArguments, OnlineArguments};
 use crate::commands::export::ExportArguments;
 use crate::commands::generate::GenerateCommand;
 use crate::commands::plan::PlanArguments;
@@ -137,6 +137,12 @@ pub(crate) enum Command {
     /// Train on groups of answers that the model writes: GRPO
     #[command(after_help = crate::commands::align::ONLINE_EXAMPLES)]
     Grpo(OnlineArguments),
+    /// Train a model to say what another one, the teacher, would say: distillation
+    #[command(after_help = crate::commands::align::DISTILL_EXAMPLES)]
+    Distill(DistillArguments),
+    /// Write several answers to each prompt and keep the best, as examples for `sft` or pairs for `dpo`: best-of-n, rejection sampling
+    #[command(name = "best-of-n", after_help = crate::commands::best_of_n::EXAMPLES)]
+    BestOfN(crate::commands::best_of_n::BestOfArguments),
     /// Make a tokenizer from text
     #[command(subcommand)]
     Tokenizer(TokenizerCommand),

@@ -94,6 +94,8 @@ fn run(arguments: Arguments) -> Result<()> {
         Command::Kto(command) => commands::align::run_offline(&home()?, Method::Kto, &command),
         Command::Ppo(command) => commands::align::run_online(&home()?, Method::Ppo, &command),
         Command::Grpo(command) => commands::align::run_online(&home()?, Method::Grpo, &command),
+        Command::Distill(command) => commands::align::distill(&home()?, &command),
+        Command::BestOfN(command) => commands::best_of_n::run(&home()?, &command),
         Command::Tokenizer(command) => commands::tokenizer::run(&command),
         Command::Tokenize(command) => commands::tokenize::run(&command),
         Command::Data(command) => commands::data::run(&home()?, &command),

@@ -43,7 +43,8 @@ pub use forward::{AdapterRows, Transformer};
 pub use initialise::{Deviation, InitialisationRule, initialise};
 pub use kv_cache::KvCacheDtype;
 pub use learner::{
-    FinishedLayer, Learned, Learner, LearnerOptions, NonFiniteOrigin, TokenBatch, TokenBatchError,
+    FinishedLayer, Learned, Learner, LearnerOptions, NonFiniteOrigin, TargetLogits, TokenBatch,
+    TokenBatchError,
 };
 pub use memory::{MemoryEstimate, MemoryPlan, ServingLimits};
 pub use model::Model;

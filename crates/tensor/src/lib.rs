@@ -50,7 +50,7 @@ pub use ops::top::TopLogit;
 pub use parameter::{ParameterId, Vector};
 pub use quantise::quantise;
 pub use recording::{
-    NonFinite, Pass, Recorded, RecordingExecutor, RouterStatistics, ScoreGradient, TokenScore,
+    LogitLoss, NonFinite, Pass, Recorded, RecordingExecutor, RouterStatistics, ScoreGradient, TokenScore,
     WantedGradient, row_values,
 };
 pub use reference_executor::{ReferenceExecutor, ReferenceTensor};

@@ -2,7 +2,8 @@
 
 use zhenjin_train::configuration::{ConfigurationError, OptimiserKind};
 
-use super::{Configuration, DivergencePlace, PolicySection, RolloutSection, TuningKind};
+use super::{Configuration, DistillationSection, DivergencePlace, PolicySection, RolloutSection, TuningKind};
+use crate::losses::distillation::TeacherDivergence;
 use crate::losses::policy::DivergenceEstimator;
 
 /// Ranks beyond this have no use, and would take much memory.
@@ -32,6 +33,9 @@ impl Configuration {
         }
         if let Some(reward) = &self.reward {
             number("reward.centring", reward.centring, 0.0, 1e3)?;
+        }
+        if let Some(distillation) = &self.distillation {
+            self.check_distillation(distillation)?;
         }
         if let Some(rollout) = &self.rollout {
             self.check_rollout(rollout)?;
@@ -99,6 +103,36 @@ impl Configuration {
         }
         number("schedule.decay_share", schedule.decay_share, 0.0, 1.0)?;
         number("schedule.final_share", schedule.final_share, 0.0, 1.0)
+    }
+
+    fn check_distillation(&self, distillation: &DistillationSection) -> Result<(), ConfigurationError> {
+        match distillation.divergence {
+            TeacherDivergence::JensenShannon => {
+                number("distillation.beta", distillation.beta, 1e-6, 1.0 - 1e-6)?;
+            }
+            _ if distillation.beta != 0.0 => {
+                let problem =
+                    "is of the jensen-shannon divergence; for others it has no effect and must be 0";
+                return Err(out_of_range("distillation.beta", problem));
+            }
+            _ => {}
+        }
+        number("distillation.temperature", distillation.temperature, 0.01, 100.0)?;
+        number("distillation.weight", distillation.weight, 0.0, 1.0)?;
+        number("distillation.own_answers", distillation.own_answers, 0.0, 1.0)?;
+        match &self.rollout {
+            Some(rollout) if rollout.answers != 1 => {
+                Err(out_of_range("rollout.answers", "must be 1 for distillation: an example has one answer"))
+            }
+            Some(rollout) if rollout.drop_overlong => Err(out_of_range(
+                "rollout.drop_overlong",
+                "has no effect on distillation, which learns from each token alone, and must be false",
+            )),
+            None if distillation.own_answers > 0.0 => {
+                Err(out_of_range("distillation.own_answers", "needs the section `rollout`"))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn check_rollout(&self, rollout: &RolloutSection) -> Result<(), ConfigurationError> {

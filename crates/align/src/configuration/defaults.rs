@@ -5,11 +5,12 @@ use zhenjin_train::configuration::{
 };
 
 use super::{
-    BatchSection, Configuration, CriticSection, DivergencePlace, GroupSection, IntervalSection,
-    JudgedSection, Method, PolicySection, PreferenceSection, Projections, RewardSection, RolloutSection,
-    TuningKind, TuningSection, WatchSection,
+    BatchSection, Configuration, CriticSection, DistillationSection, DivergencePlace, GroupSection,
+    IntervalSection, JudgedSection, Method, PolicySection, PreferenceSection, Projections, RewardSection,
+    RolloutSection, TuningKind, TuningSection, WatchSection,
 };
 use crate::losses::advantage::GroupScale;
+use crate::losses::distillation::TeacherDivergence;
 use crate::losses::policy::{Aggregation, DivergenceEstimator};
 use crate::losses::preference::PreferenceLossKind;
 
@@ -50,14 +51,14 @@ pub(super) fn configuration(method: Method, tuning: TuningKind) -> Configuration
             disliked_weight: 1.0,
         }),
         reward: (method == Method::Reward).then_some(RewardSection { centring: 0.01 }),
-        rollout: method.is_online().then_some(RolloutSection {
-            answers: if method == Method::Grpo { 8 } else { 1 },
-            max_tokens: 256,
+        distillation: (method == Method::Distill).then_some(DistillationSection {
+            divergence: TeacherDivergence::ForwardKl,
+            beta: 0.0,
             temperature: 1.0,
-            top_p: 1.0,
-            top_k: 0,
-            drop_overlong: false,
+            weight: 1.0,
+            own_answers: 0.0,
         }),
+        rollout: method.is_online().then(|| rollout(if method == Method::Grpo { 8 } else { 1 })),
         policy: method.is_online().then_some(policy(method)),
         group: (method == Method::Grpo).then_some(GroupSection { scale: GroupScale::Deviation }),
         critic: (method == Method::Ppo).then_some(CriticSection {
@@ -77,10 +78,16 @@ pub(super) fn configuration(method: Method, tuning: TuningKind) -> Configuration
     }
 }
 
+/// How a method that writes answers does so, `answers` to each prompt.
+pub(super) fn rollout(answers: usize) -> RolloutSection {
+    let (max_tokens, temperature, top_p, top_k) = (256, 1.0, 1.0, 0);
+    RolloutSection { answers, max_tokens, temperature, top_p, top_k, drop_overlong: false }
+}
+
 fn optimiser(method: Method, is_lora: bool) -> OptimiserSection {
     let learning_rate = match (method, is_lora) {
-        (Method::Sft, true) => 2e-4,
-        (Method::Sft, false) => 2e-5,
+        (Method::Sft | Method::Distill, true) => 2e-4,
+        (Method::Sft | Method::Distill, false) => 2e-5,
         (Method::Reward, true) => 1e-4,
         (Method::Reward, false) => 1e-5,
         (Method::Dpo | Method::Kto, true) => 5e-5,
@@ -127,6 +134,15 @@ pub(super) fn derive(configuration: &mut Configuration, examples: usize, overrid
             true => ONLINE_STEPS,
             false => examples.div_ceil(configuration.batch.examples.max(1)) as u64,
         };
+    }
+    if let Some(distillation) = &mut configuration.distillation {
+        if distillation.divergence == TeacherDivergence::JensenShannon && !overrides.has("distillation.beta")
+        {
+            distillation.beta = 0.5;
+        }
+        if distillation.own_answers == 0.0 {
+            configuration.rollout = None;
+        }
     }
     let steps = configuration.schedule.steps;
     let tenth = steps.div_ceil(10);

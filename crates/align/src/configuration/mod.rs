@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use zhenjin_train::configuration::{ConfigurationError, OptimiserSection, Overrides, ScheduleSection};
 
 use crate::losses::advantage::GroupScale;
+use crate::losses::distillation::TeacherDivergence;
 use crate::losses::policy::{Aggregation, DivergenceEstimator};
 use crate::losses::preference::PreferenceLossKind;
 
@@ -31,6 +32,8 @@ pub enum Method {
     Ppo,
     /// Group-relative policy optimisation.
     Grpo,
+    /// Distillation: a teacher's distributions of tokens.
+    Distill,
 }
 
 impl Method {
@@ -48,6 +51,7 @@ impl Method {
             Method::Kto => "kto",
             Method::Ppo => "ppo",
             Method::Grpo => "grpo",
+            Method::Distill => "distill",
         }
     }
 }
@@ -79,6 +83,9 @@ pub struct Configuration {
     /// Of reward models.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reward: Option<RewardSection>,
+    /// Of distillation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub distillation: Option<DistillationSection>,
     /// How answers are written during the run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollout: Option<RolloutSection>,
@@ -178,6 +185,23 @@ pub struct JudgedSection {
 pub struct RewardSection {
     /// Weight of (r_chosen + r_rejected)², which keeps rewards around 0; 0 leaves it out.
     pub centring: f64,
+}
+
+/// Of distillation.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DistillationSection {
+    /// Which divergence from the teacher is made small.
+    pub divergence: TeacherDivergence,
+    /// β of the Jensen–Shannon divergence, above 0 and below 1; 0 for the others.
+    pub beta: f64,
+    /// What both models' logits are divided by.
+    pub temperature: f64,
+    /// The share of the divergence in the loss; the rest is the cross entropy with the data's tokens.
+    pub weight: f64,
+    /// The share of examples that the model answers itself, each time they come, so that it learns where its own answers lead; with it the
+    /// section `rollout` says how.
+    pub own_answers: f64,
 }
 
 /// How answers are written during the run.
@@ -298,7 +322,10 @@ impl Configuration {
         examples: usize,
         overrides: &Overrides,
     ) -> Result<Configuration, ConfigurationError> {
-        let start = defaults::configuration(method, tuning);
+        let mut start = defaults::configuration(method, tuning);
+        if method == Method::Distill && overrides.has("distillation.own_answers") {
+            start.rollout = Some(defaults::rollout(1));
+        }
         let mut configuration: Configuration = overrides.apply(&start)?;
         defaults::derive(&mut configuration, examples, overrides);
         configuration.check()?;

@@ -2,8 +2,8 @@
 
 use super::*;
 
-const METHODS: [Method; 6] =
-    [Method::Sft, Method::Reward, Method::Dpo, Method::Kto, Method::Ppo, Method::Grpo];
+const METHODS: [Method; 7] =
+    [Method::Sft, Method::Reward, Method::Dpo, Method::Kto, Method::Ppo, Method::Grpo, Method::Distill];
 
 fn resolve(method: Method, settings: &[&str]) -> Result<Configuration, ConfigurationError> {
     let mut overrides = Overrides::new();
@@ -36,6 +36,8 @@ fn a_setting_of_another_method_is_refused_by_name() {
         (Method::Grpo, "critic.gamma=1"),
         (Method::Ppo, "group.scale=none"),
         (Method::Reward, "judged.beta=1"),
+        (Method::Sft, "distillation.weight=1"),
+        (Method::Distill, "rollout.max_tokens=9"),
     ] {
         let error = resolve(method, &[setting]).unwrap_err().to_string();
         assert!(error.contains(setting.split('=').next().unwrap()), "{error}");
@@ -58,6 +60,9 @@ fn impossible_values_are_refused_by_name() {
         (Method::Grpo, "policy.dual_clip=1.1"),
         (Method::Grpo, "policy.minibatches=65"),
         (Method::Ppo, "critic.lambda=1.5"),
+        (Method::Distill, "distillation.beta=0.5"),
+        (Method::Distill, "distillation.temperature=0"),
+        (Method::Distill, "distillation.weight=1.1"),
     ] {
         let error = resolve(method, &[setting]).unwrap_err().to_string();
         assert!(error.contains(setting.split('=').next().unwrap()), "{setting}: {error}");
@@ -71,4 +76,18 @@ fn one_pass_over_the_examples_unless_somebody_says_how_many_steps() {
     assert_eq!(resolve(Method::Sft, &[]).unwrap().schedule.steps, 7);
     assert_eq!(resolve(Method::Sft, &["batch.examples=10"]).unwrap().schedule.steps, 10);
     assert_eq!(resolve(Method::Sft, &["schedule.steps=3"]).unwrap().schedule.steps, 3);
+}
+
+#[test]
+fn what_follows_from_a_setting_of_distillation() {
+    let resolve = |settings: &[&str]| resolve(Method::Distill, settings);
+    let section = |settings: &[&str]| resolve(settings).unwrap().distillation.unwrap();
+    assert_eq!(section(&[]).beta, 0.0);
+    assert_eq!(section(&["distillation.divergence=jensen-shannon"]).beta, 0.5);
+    assert_eq!(section(&["distillation.divergence=jensen-shannon", "distillation.beta=0.1"]).beta, 0.1);
+    let own = resolve(&["distillation.own_answers=0.5", "rollout.max_tokens=9"]).unwrap();
+    assert_eq!(own.rollout.unwrap().max_tokens, 9);
+    assert!(resolve(&["distillation.own_answers=0"]).unwrap().rollout.is_none());
+    let error = resolve(&["distillation.own_answers=0.5", "rollout.answers=2"]).unwrap_err().to_string();
+    assert!(error.contains("rollout.answers"), "{error}");
 }

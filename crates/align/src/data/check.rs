@@ -222,7 +222,7 @@ fn tokens(data: &Dataset, encoder: &Encoder<'_>, options: &CheckOptions) -> Resu
     for (kind, part) in data.by_kind() {
         macro_rules! collect {
             ($encoded:expr, |$example:ident| $dialogues:expr) => {{
-                let Encoded { examples, origins, bad: others, counts: more } = $encoded;
+                let Encoded { examples, origins, sources: _, bad: others, counts: more } = $encoded;
                 for ($example, origin) in examples.iter().zip(origins) {
                     add(&|| data.place(origin), &$dialogues);
                 }

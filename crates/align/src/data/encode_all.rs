@@ -66,6 +66,8 @@ pub struct Encoded<T> {
     pub examples: Vec<T>,
     /// Where each stands.
     pub origins: Vec<Origin>,
+    /// Of which example of the data each was made, by its place there.
+    pub sources: Vec<usize>,
     /// Those that the template cannot write.
     pub bad: BadRecords,
     /// What was done to the others.
@@ -309,11 +311,12 @@ fn collect<T>(
     results: Vec<Option<Result<Outcome<T>, Missing>>>,
 ) -> Result<Encoded<T>, DataError> {
     let (bad, counts) = (BadRecords::default(), EncodeCounts::default());
-    let mut encoded = Encoded { examples: Vec::new(), origins: Vec::new(), bad, counts };
-    for (Example { origin, body }, result) in data.examples.iter().zip(results) {
+    let mut encoded = Encoded { examples: Vec::new(), origins: Vec::new(), sources: Vec::new(), bad, counts };
+    for (source, (Example { origin, body }, result)) in data.examples.iter().zip(results).enumerate() {
         match result {
             Some(Ok(Outcome { parts, counts })) => {
                 encoded.origins.extend(parts.iter().map(|_| *origin));
+                encoded.sources.extend(parts.iter().map(|_| source));
                 encoded.examples.extend(parts);
                 encoded.counts.too_long += counts.too_long;
                 encoded.counts.split += counts.split;

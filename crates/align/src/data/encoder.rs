@@ -19,6 +19,15 @@ use super::encoded::{EncodedPair, EncodedTask, EncodedThumb};
 use super::errors::{BadKind, DataError, Fault};
 use super::example::{Conversation, Pair, Task, Thumb};
 
+/// Why an answer that a model wrote is none of a conversation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WrittenFault {
+    /// It has no words.
+    Empty,
+    /// The template would write other text than the model wrote.
+    Rewritten,
+}
+
 /// Which of a conversation's answers are learnt.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LearntAnswers {
@@ -222,6 +231,50 @@ impl<'a> Encoder<'a> {
         prompt.map_err(|error| refused(&error))
     }
 
+    /// The assistant's message that a model wrote behind the prompt of `task`, without the token that ends it; its thought apart, where the
+    /// template knows thoughts. White space at its ends may be lost, as templates cut it off.
+    ///
+    /// # Errors
+    /// [`WrittenFault`].
+    pub fn written_answer(&self, task: &Task, answer: &[u32]) -> Result<Message, WrittenFault> {
+        let prompt = self.prompt(&task.messages, &task.tools).map_err(|_| WrittenFault::Rewritten)?;
+        let shown = |ids: &[u32]| {
+            let bytes = self.tokenizer.decode_bytes(ids, ControlText::Show).unwrap_or_default();
+            // Half a character is no text.
+            String::from_utf8(bytes).map_err(|_| WrittenFault::Rewritten)
+        };
+        let text = shown(answer)?;
+        let mut message = Message::new(Role::Assistant, "");
+        let markers = self.style.thinking.markers;
+        let thought = text.trim_start().strip_prefix(markers.opening);
+        let thought = thought.or(prompt.opens_thought.then_some(&text)).filter(|_| self.takes_thoughts());
+        message.content = match thought {
+            None => text.clone(),
+            // A thought that did not end has no answer behind it.
+            Some(thought) => {
+                let (thought, said) = thought.split_once(markers.closing).ok_or(WrittenFault::Empty)?;
+                message.thought = Some(thought.trim().to_owned()).filter(|thought| !thought.is_empty());
+                said.trim_start().to_owned()
+            }
+        };
+        if message.content.trim().is_empty() {
+            return Err(WrittenFault::Empty);
+        }
+        let messages = [&task.messages[..], std::slice::from_ref(&message)].concat();
+        let again = self.answered(&messages, &task.tools).map_err(|_| WrittenFault::Rewritten)?.answer;
+        let again = &again[..again.len().saturating_sub(1)];
+        let specials =
+            |ids: &[u32]| ids.iter().copied().filter(|id| self.tokenizer.is_special(*id)).collect::<Vec<_>>();
+        let is_same =
+            without_spaces(&shown(again)?) == without_spaces(&text) && specials(again) == specials(answer);
+        if is_same { Ok(message) } else { Err(WrittenFault::Rewritten) }
+    }
+
+    /// Whether the template knows what was thought before an answer.
+    pub fn takes_thoughts(&self) -> bool {
+        self.style.thinking.takes_thoughts()
+    }
+
     fn options(&self) -> PromptOptions<'_> {
         let PromptSettings { thinking, template_variables, now } = &self.settings;
         PromptOptions { thinking, template_variables, now: *now }
@@ -358,6 +411,11 @@ impl<'a> Encoder<'a> {
         answer.truncate(end + 1);
         Ok(answer)
     }
+}
+
+/// Words alone: around a thought templates write their own white space.
+fn without_spaces(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 fn is_blank(bytes: &[u8]) -> bool {

@@ -19,7 +19,7 @@ pub use check::{Alike, CheckOptions, FileReport, Leaks, Lengths, Report, TokenRe
 pub use dataset::{Dataset, ReadOptions, is_held_out};
 pub use encode_all::{EncodeCounts, EncodeOptions, Encoded, HashTokens, Overlong};
 pub use encoded::{EncodedPair, EncodedTask, EncodedThumb};
-pub use encoder::{Encoder, LearntAnswers, PromptSettings};
+pub use encoder::{Encoder, LearntAnswers, PromptSettings, WrittenFault};
 pub use errors::{BadCount, BadKind, BadPolicy, BadRecord, BadRecords, DataError, Fault};
 pub use example::{Body, Conversation, Example, Kind, Origin, Pair, ReadFile, Task, Thumb};
 pub use records::MAX_FILE_BYTES;

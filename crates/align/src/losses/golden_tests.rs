@@ -1,7 +1,9 @@
 //! Losses and gradients against those of TRL 1.16 on random numbers (`tests/golden/make_losses.py`).
 
 use serde_json::Value;
+use zhenjin_tensor::SimdLevel;
 
+use super::distillation::{DistillationLoss, TeacherDivergence};
 use super::judged::{JudgedLoss, divergence};
 use super::policy::{Aggregation, Clip, DivergenceEstimator};
 use super::preference::{PairScores, PreferenceLoss, PreferenceLossKind};
@@ -147,5 +149,43 @@ fn policies_are_trained_as_in_trl() {
             }
         }
         assert_close(total, number("loss"), &case);
+    }
+}
+
+/// Rows of logits are in f32, so their losses and gradients are as near as that allows.
+#[test]
+fn students_learn_from_teachers_as_in_trl() {
+    const NEAR: f64 = 2e-6;
+    for case in cases("distillation") {
+        let number = |key: &str| case[key].as_f64().unwrap();
+        let beta = number("beta");
+        let divergence = match beta {
+            0.0 => TeacherDivergence::ForwardKl,
+            1.0 => TeacherDivergence::ReverseKl,
+            _ => TeacherDivergence::JensenShannon,
+        };
+        let loss = DistillationLoss {
+            divergence,
+            beta,
+            temperature: number("temperature"),
+            weight: number("weight"),
+        };
+        let [student, teacher, gradients] = ["student", "teacher", "gradients"].map(|key| rows(&case[key]));
+        let single = |row: &[f64]| row.iter().map(|logit| *logit as f32).collect::<Vec<f32>>();
+        let count = student.len() as f64;
+        let (mut total, mut divergence) = (0.0, 0.0);
+        for row in 0..student.len() {
+            let target = case["targets"][row].as_u64().unwrap() as usize;
+            let mut slopes = single(&student[row]);
+            let token =
+                loss.of_row(SimdLevel::detect(), &mut slopes, &single(&teacher[row]), target, 1.0 / count);
+            total += loss.value(&token) / count;
+            divergence += token.divergence / count;
+            for (slope, expected) in slopes.iter().zip(&gradients[row]) {
+                assert!((f64::from(*slope) - expected).abs() < NEAR, "{slope} instead of {expected}: {case}");
+            }
+        }
+        assert!((total - number("loss")).abs() < NEAR, "{total}: {case}");
+        assert!((divergence - number("divergence")).abs() < NEAR, "{divergence}: {case}");
     }
 }

@@ -4,6 +4,7 @@
 //! Nothing here knows models, batches or text.
 
 pub mod advantage;
+pub mod distillation;
 pub mod judged;
 pub mod policy;
 pub mod preference;

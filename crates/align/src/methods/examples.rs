@@ -17,6 +17,11 @@ pub trait Examples {
     /// Rows of an example in a batch.
     fn rows(&self, example: usize) -> usize;
 
+    /// Operations for each row beside those of the model that learns.
+    fn other_flops_per_row(&self) -> f64 {
+        0.0
+    }
+
     /// Computes once what the examples need of the model before it learns. `progress` is told how many examples are done.
     ///
     /// # Errors

@@ -1,6 +1,7 @@
 //! The methods: what a step of each does.
 
 mod dialogues;
+mod distillation;
 mod examples;
 mod judged;
 mod offline;
@@ -9,6 +10,7 @@ mod preference;
 mod reward;
 
 pub use dialogues::Dialogues;
+pub use distillation::{Distillation, OwnAnswers, SharedTeacher};
 pub use examples::Examples;
 pub use judged::Judged;
 pub use offline::{Answerer, Offline};

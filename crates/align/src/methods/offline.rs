@@ -110,7 +110,8 @@ impl<E: Examples> Training for Offline<E> {
         let mut outcome = StepOutcome::default();
         let tokens: usize = of_step.iter().map(|example| self.examples.rows(*example)).sum();
         outcome.tokens = tokens as u64;
-        outcome.model_flops = self.trainee.flops_per_token() * tokens as f64;
+        let flops = self.trainee.flops_per_token() + self.examples.other_flops_per_row();
+        outcome.model_flops = flops * tokens as f64;
         if divisor == 0.0 {
             outcome.skipped = Some("none of the step's tokens is to be learnt".to_owned());
             return Ok(outcome);

@@ -8,7 +8,9 @@ use zhenjin_model::{
     Adapter, AdapterValues, FreshAdapter, LayerWeightName, Learned, Learner, LearnerOptions, LoadOptions,
     Model, TokenBatch, Weight,
 };
-use zhenjin_tensor::{Dtype, Gradients, ParameterId, ParameterShape, ScoreGradient, TokenScore, Vector};
+use zhenjin_tensor::{
+    Dtype, Gradients, LogitLoss, ParameterId, ParameterShape, ScoreGradient, TokenScore, Vector,
+};
 use zhenjin_train::configuration::{OptimiserKind, OptimiserSection};
 use zhenjin_train::optimiser::{Description, Optimiser, Parameter, Rule, Shard, StepNumbers, describe};
 
@@ -273,6 +275,32 @@ impl Trainee {
     ) -> Result<Vec<TokenScore>, AlignError> {
         let learned = Learned::from(&self.model.weights).with_adapter(self.adapter.as_deref());
         Ok(self.learner.accumulate_together(learned, &packed.batch(), slopes, &mut self.gradients)?)
+    }
+
+    /// Scores of the rows that have a target by a loss of their logits, whose derivatives are added.
+    ///
+    /// # Errors
+    /// [`AlignError::Model`], and those of `loss`.
+    pub fn accumulate_logits<L: LogitLoss>(
+        &mut self,
+        packed: &Packed,
+        loss: &mut L,
+    ) -> Result<Vec<L::Score>, AlignError> {
+        let learned = Learned::from(&self.model.weights).with_adapter(self.adapter.as_deref());
+        Ok(self.learner.accumulate_logits(learned, &packed.batch(), loss, &mut self.gradients)?)
+    }
+
+    /// The same scores without derivatives.
+    ///
+    /// # Errors
+    /// As for [`Trainee::accumulate_logits`].
+    pub fn score_logits<L: LogitLoss>(
+        &mut self,
+        packed: &Packed,
+        loss: &mut L,
+    ) -> Result<Vec<L::Score>, AlignError> {
+        let learned = Learned::from(&self.model.weights).with_adapter(self.adapter.as_deref());
+        Ok(self.learner.score_logits(learned, &packed.batch(), loss)?)
     }
 
     /// Values of the rows that are asked for.

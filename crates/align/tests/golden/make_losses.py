@@ -13,6 +13,8 @@ from types import SimpleNamespace
 from unittest.mock import MagicMock
 
 import torch
+from torch.nn import functional
+from trl.experimental.gkd.gkd_trainer import GKDTrainer
 from trl.trainer.dpo_trainer import DPOTrainer
 from trl.trainer.grpo_trainer import GRPOTrainer
 from trl.trainer.kto_trainer import KTOTrainer
@@ -167,6 +169,24 @@ def policy(loss_type, low, high, delta, beta):
     }
 
 
+def distillation(beta, temperature, weight):
+    # The trainer's 0 is KL(teacher || student) and its 1 is KL(student || teacher).
+    rows, vocabulary = 2, 9
+    student = [numbers(vocabulary, -3, 3) for _ in range(rows)]
+    teacher = [numbers(vocabulary, -3, 3) for _ in range(rows)]
+    targets = [random.randrange(vocabulary) for _ in range(rows)]
+    values = torch.tensor(student).requires_grad_()
+    divergence = GKDTrainer.generalized_jsd_loss(
+        values, torch.tensor(teacher), beta=beta, temperature=temperature, reduction="sum"
+    ) / rows
+    loss = weight * divergence + (1 - weight) * functional.cross_entropy(values, torch.tensor(targets))
+    loss.backward()
+    return {
+        "beta": beta, "temperature": temperature, "weight": weight, "student": student, "teacher": teacher, "targets": targets,
+        "divergence": divergence.item(), "loss": loss.item(), "gradients": values.grad.tolist(),
+    }
+
+
 with contextlib.redirect_stdout(None):
     cases = {
         "preference": [preference(kind, beta) for kind in ("sigmoid", "ipo", "sigmoid_norm", "hinge") for beta in (0.1, 0.5)],
@@ -176,6 +196,11 @@ with contextlib.redirect_stdout(None):
             policy(kind, low, high, delta, beta)
             for kind in ("grpo", "bnpo", "dr_grpo", "dapo")
             for low, high, delta, beta in ((0.2, 0.2, None, 0.0), (0.2, 0.28, None, 0.04), (0.2, 0.2, 1.5, 0.1))
+        ],
+        "distillation": [
+            distillation(beta, temperature, weight)
+            for beta in (0.0, 1.0, 0.5, 0.1)
+            for temperature, weight in ((1.0, 1.0), (2.0, 1.0), (1.0, 0.5), (3.0, 0.25))
         ],
     }
 Path(__file__).with_name("losses.json").write_text(json.dumps(cases, indent=1) + "\n")

@@ -2,6 +2,7 @@
 
 pub(crate) mod align;
 pub(crate) mod bench;
+pub(crate) mod best_of_n;
 pub(crate) mod chat;
 pub(crate) mod cost;
 pub(crate) mod data;

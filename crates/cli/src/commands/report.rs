@@ -36,7 +36,7 @@ pub(crate) struct ReportArguments {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum ReportLanguage {
+pub(crate) enum ReportLanguage {
     /// English
     En,
     /// Chinese

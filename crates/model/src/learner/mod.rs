@@ -5,6 +5,7 @@
 //! made of is the caller's: this file asks for its derivative by each target's score. It does not know optimisers.
 
 mod learned;
+mod logits;
 mod pass;
 
 use std::collections::BTreeMap;
@@ -23,6 +24,7 @@ use crate::rope;
 use crate::tensor_source::WeightName;
 use crate::weights::LoadOptions;
 pub use learned::Learned;
+pub use logits::TargetLogits;
 use pass::{Finish, Head, Step, TargetRows, go_back};
 
 /// Documents one after the other, one row per token.

@@ -1,8 +1,8 @@
 //! One pass: its rows with targets, the end of the forward pass, and the way back.
 
 use zhenjin_tensor::{
-    Activations, DirectExecutor, Executor, Gradients, Matrix, Recorded, RecordingExecutor, ScoreTarget,
-    TensorError, TokenScore, Vector, WantedGradient,
+    Activations, DirectExecutor, Executor, Gradients, LogitLoss, Matrix, Recorded, RecordingExecutor,
+    ScoreTarget, TensorError, TokenScore, Vector, WantedGradient,
 };
 
 use super::{FinishedLayer, Learned, RowGradient, TokenBatch};
@@ -68,6 +68,21 @@ impl Head<'_, '_> {
                     gradients,
                 )?;
                 Ok(rows.scatter(scores, step.batch.tokens.len()))
+            }
+        }
+    }
+
+    /// Scores of the rows that have a target by a loss of their logits, and the derivatives by everything before them.
+    pub(super) fn logits<L: LogitLoss>(
+        &mut self,
+        loss: &mut L,
+        gradients: &mut Gradients,
+    ) -> Result<Vec<L::Score>, TensorError> {
+        match self {
+            Head::Nothing { .. } => Ok(Vec::new()),
+            Head::Rows { executor, normalised, outputs, step } => {
+                let normalised = normalised.take().ok_or(TensorError::NotOnTape { what: "logits" })?;
+                executor.logit_loss(normalised, step.learned.weights.head(), *outputs, loss, gradients)
             }
         }
     }

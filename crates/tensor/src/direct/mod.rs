@@ -61,7 +61,7 @@ pub struct DirectExecutor {
     packed: PackedDocuments,
     is_packed: bool,
     angles: RotaryAngles,
-    quantised: QuantisedRows,
+    pub(crate) quantised: QuantisedRows,
     pub(crate) workspace: Workspace,
     attention: AttentionScratch,
     scoring: Vec<RowState>,

@@ -1,5 +1,6 @@
-//! The head with its loss: log-probabilities of the targets, and their gradients, some rows at a time.
+//! The head with its loss: log-probabilities of the targets, or any loss of the logits, and their gradients, some rows at a time.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::{Recorded, RecordingExecutor, parameter};
@@ -8,7 +9,9 @@ use crate::linear::backward::{input_gradient, weight_gradient};
 use crate::linear::{QuantisedRows, linear_part};
 use crate::ops::softmax::scaled_probabilities;
 use crate::team::DisjointMut;
-use crate::{Gradients, LogSumExp, Matrix, ParameterShape, TensorError};
+use crate::{
+    Activations, DirectExecutor, Gradients, LogSumExp, Matrix, ParameterShape, SimdLevel, TensorError,
+};
 
 /// Logits that are in memory at once, at most: 32 MiB.
 const LOGITS: usize = 8 << 20;
@@ -36,6 +39,59 @@ pub struct ScoreGradient {
     pub log_sum_exp: f32,
 }
 
+/// A loss of whole rows of logits.
+pub trait LogitLoss: Sync {
+    /// What is said of a row.
+    type Score: Clone + Default + Send;
+
+    /// Is told which rows come next, before [`LogitLoss::row`] is asked about them; rows ascend.
+    ///
+    /// # Errors
+    /// [`TensorError`], which ends the pass.
+    fn begin(&mut self, rows: Range<usize>) -> Result<(), TensorError>;
+
+    /// Overwrites the logits of row `row` with the derivatives of the loss by them. Threads ask about different rows at once.
+    fn row(&self, row: usize, logits: &mut [f32]) -> Self::Score;
+}
+
+/// A loss of the targets' scores.
+struct TargetLoss<'a> {
+    simd: SimdLevel,
+    targets: &'a [Option<u32>],
+    row_gradient: &'a (dyn Fn(usize, TokenScore) -> ScoreGradient + Sync),
+}
+
+impl LogitLoss for TargetLoss<'_> {
+    type Score = TokenScore;
+
+    fn begin(&mut self, _: Range<usize>) -> Result<(), TensorError> {
+        Ok(())
+    }
+
+    fn row(&self, row: usize, logits: &mut [f32]) -> TokenScore {
+        let Some(target) = self.targets[row] else {
+            logits.fill(0.0);
+            return TokenScore::default();
+        };
+        let mut total = LogSumExp::default();
+        total.add(self.simd, logits);
+        let score = TokenScore {
+            log_probability: total.log_probability(logits[target as usize]),
+            log_sum_exp: total.value() as f32,
+        };
+        let gradient = (self.row_gradient)(row, score);
+        let factor = gradient.log_sum_exp - gradient.log_probability;
+        scaled_probabilities(self.simd, logits, score.log_sum_exp, factor);
+        logits[target as usize] += gradient.log_probability;
+        score
+    }
+}
+
+/// How many rows of so many logits are computed together.
+fn rows_together(outputs: usize) -> usize {
+    (LOGITS / outputs.max(1)).clamp(FEWEST_ROWS, MOST_ROWS)
+}
+
 impl RecordingExecutor {
     /// Scores of the targets under softmax over the first `outputs` outputs of `normalised · headᵀ`, and in the same pass the
     /// gradients: of the head, added to `gradients`, and of `normalised`, from which [`RecordingExecutor::backward`] goes on.
@@ -55,25 +111,44 @@ impl RecordingExecutor {
         row_gradient: &(dyn Fn(usize, TokenScore) -> ScoreGradient + Sync),
         gradients: &mut Gradients,
     ) -> Result<Vec<TokenScore>, TensorError> {
+        check_targets(head, outputs, targets, normalised.rows(), normalised.width())?;
+        let mut loss = TargetLoss { simd: self.direct.simd, targets, row_gradient };
+        self.logit_loss(normalised, head, outputs, &mut loss, gradients)
+    }
+
+    /// As [`RecordingExecutor::head_loss`], for any loss of the first `outputs` logits of each row: its score of every row.
+    ///
+    /// # Errors
+    /// As for [`RecordingExecutor::head_loss`], and those of `loss`.
+    pub fn logit_loss<L: LogitLoss>(
+        &mut self,
+        normalised: Recorded,
+        head: &Matrix,
+        outputs: usize,
+        loss: &mut L,
+        gradients: &mut Gradients,
+    ) -> Result<Vec<L::Score>, TensorError> {
         let id = parameter("head", head.parameter())?;
         let node = self.tape.node("head", &normalised)?;
-        check_targets(head, outputs, targets, normalised.rows(), normalised.width())?;
+        check_outputs(head, outputs, normalised.width())?;
         let shape = ParameterShape::Matrix { rows: head.rows(), columns: head.columns() };
         let mut sum = gradients.of("head", id, shape)?;
         if sum.is_some() {
             head.f32_packed()?;
         }
         let mut quantised = QuantisedRows::new();
-        let mut result = self.direct.workspace.take(normalised.rows(), normalised.width())?;
+        let count = normalised.rows();
+        let mut result = self.direct.workspace.take(count, normalised.width())?;
         let input = self.tape.values("head", node)?;
         let (width, all) = (normalised.width(), head.rows());
-        let rows_together = (LOGITS / all.max(1)).clamp(FEWEST_ROWS, MOST_ROWS);
-        let mut logits = self.direct.workspace.take(rows_together.min(targets.len()), all)?;
-        let mut scores = vec![TokenScore::default(); targets.len()];
+        let rows_together = rows_together(all);
+        let mut logits = self.direct.workspace.take(rows_together.min(count), all)?;
+        let mut scores = vec![L::Score::default(); count];
         let simd = self.direct.simd;
         let team = &self.direct.team;
-        for (index, targets) in targets.chunks(rows_together).enumerate() {
-            let (first, rows) = (index * rows_together, targets.len());
+        for first in (0..count).step_by(rows_together) {
+            let rows = rows_together.min(count - first);
+            loss.begin(first..first + rows)?;
             let input = input.rows_values(first..first + rows);
             let logits = &mut logits.values_mut()[..rows * all];
             if head.dtype().is_quantised() {
@@ -81,26 +156,13 @@ impl RecordingExecutor {
             }
             linear_part(team, input, rows, &quantised, head, 0..all, logits)?;
             let scores = DisjointMut::new(&mut scores[first..first + rows]);
+            let loss = &*loss;
             team.for_each_chunk(logits, all, |row, logits| {
                 let (usable, unusable) = logits.split_at_mut(outputs);
                 unusable.fill(0.0);
-                let Some(target) = targets[row] else {
-                    usable.fill(0.0);
-                    return;
-                };
-                let mut total = LogSumExp::default();
-                total.add(simd, usable);
-                let score = TokenScore {
-                    log_probability: total.log_probability(usable[target as usize]),
-                    log_sum_exp: total.value() as f32,
-                };
                 // SAFETY: every row has a score of its own.
                 let place = unsafe { scores.slice(row..row + 1) };
-                place[0] = score;
-                let gradient = row_gradient(first + row, score);
-                let factor = gradient.log_sum_exp - gradient.log_probability;
-                scaled_probabilities(simd, usable, score.log_sum_exp, factor);
-                usable[target as usize] += gradient.log_probability;
+                place[0] = loss.row(first + row, usable);
             });
             if let Some(sum) = &mut sum {
                 weight_gradient(team, simd, logits, input, rows, sum)?;
@@ -116,6 +178,71 @@ impl RecordingExecutor {
     }
 }
 
+impl DirectExecutor {
+    /// The scores that [`RecordingExecutor::logit_loss`] gives, without gradients.
+    ///
+    /// # Errors
+    /// As for [`RecordingExecutor::logit_loss`]; no parameter need learn.
+    pub fn logit_scores<L: LogitLoss>(
+        &mut self,
+        normalised: &Activations,
+        head: &Matrix,
+        outputs: usize,
+        loss: &mut L,
+    ) -> Result<Vec<L::Score>, TensorError> {
+        check_outputs(head, outputs, normalised.width())?;
+        let (count, all) = (normalised.rows(), head.rows());
+        let mut scores = vec![L::Score::default(); count];
+        for first in (0..count).step_by(rows_together(all)) {
+            let rows = first..count.min(first + rows_together(all));
+            loss.begin(rows.clone())?;
+            let mut logits = self.row_logits(normalised, rows.clone(), head)?;
+            let scores = DisjointMut::new(&mut scores[rows]);
+            let loss = &*loss;
+            self.team.for_each_chunk(logits.values_mut(), all, |row, logits| {
+                // SAFETY: every row has a score of its own.
+                let place = unsafe { scores.slice(row..row + 1) };
+                place[0] = loss.row(first + row, &mut logits[..outputs]);
+            });
+            self.workspace.give_back(logits);
+        }
+        Ok(scores)
+    }
+
+    /// The logits of some rows of `normalised`, `[rows, outputs of the head]`, with the bits that [`crate::Executor::linear`] gives them.
+    ///
+    /// # Errors
+    /// [`TensorError::RowOutOfRange`] when there are not so many rows, [`TensorError::Length`] when the widths differ,
+    /// [`TensorError::OutOfMemory`].
+    pub fn row_logits(
+        &mut self,
+        normalised: &Activations,
+        rows: Range<usize>,
+        head: &Matrix,
+    ) -> Result<Activations, TensorError> {
+        expect("head: width of the rows", head.columns(), normalised.width())?;
+        if rows.end > normalised.rows() || rows.start > rows.end {
+            return Err(TensorError::RowOutOfRange { row: rows.end, rows: normalised.rows() });
+        }
+        let (count, all) = (rows.len(), head.rows());
+        let input = normalised.rows_values(rows);
+        let mut logits = self.workspace.take(count, all)?;
+        if head.dtype().is_quantised() {
+            self.quantised.quantise(input, count, head.simd(), &self.team)?;
+        }
+        linear_part(&self.team, input, count, &self.quantised, head, 0..all, logits.values_mut())?;
+        Ok(logits)
+    }
+}
+
+fn check_outputs(head: &Matrix, outputs: usize, width: usize) -> Result<(), TensorError> {
+    expect("head: width of the rows", head.columns(), width)?;
+    match outputs > head.rows() {
+        true => Err(TensorError::RowOutOfRange { row: outputs, rows: head.rows() }),
+        false => Ok(()),
+    }
+}
+
 fn check_targets(
     head: &Matrix,
     outputs: usize,
@@ -124,10 +251,7 @@ fn check_targets(
     width: usize,
 ) -> Result<(), TensorError> {
     expect("head: rows", rows, targets.len())?;
-    expect("head: width of the rows", head.columns(), width)?;
-    if outputs > head.rows() {
-        return Err(TensorError::RowOutOfRange { row: outputs, rows: head.rows() });
-    }
+    check_outputs(head, outputs, width)?;
     match targets.iter().flatten().find(|target| **target as usize >= outputs) {
         Some(target) => Err(TensorError::RowOutOfRange { row: *target as usize, rows: outputs }),
         None => Ok(()),

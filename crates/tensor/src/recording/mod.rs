@@ -23,7 +23,7 @@ use crate::{
     KvShape, LowRankAddition, Matrix, ParameterId, Projection, SequenceRows, SimdLevel, TensorError,
     ThreadTeam, Vector,
 };
-pub use head::{ScoreGradient, TokenScore};
+pub use head::{LogitLoss, ScoreGradient, TokenScore};
 pub use routers::RouterStatistics;
 use routers::Routers;
 use tape::{Operation, Record, RecordedAddition, RecordedAttention, RecordedProduct, Tape};

@@ -54,7 +54,7 @@ pub(super) struct Words {
 }
 
 /// What methods measure: the name in the log, in English and in Chinese.
-const MEASURES: [(&str, (&str, &str)); 26] = [
+const MEASURES: [(&str, (&str, &str)); 31] = [
     ("accuracy", ("Preferred answers ranked first (share)", "更优回答排在前面的比例")),
     ("margin", ("Margin of the implicit rewards", "隐式奖励的差距")),
     ("chosen_reward", ("Implicit reward of preferred answers", "更优回答的隐式奖励")),
@@ -64,6 +64,20 @@ const MEASURES: [(&str, (&str, &str)); 26] = [
     ("liked_reward", ("Implicit reward of liked answers", "获好评回答的隐式奖励")),
     ("disliked_reward", ("Implicit reward of disliked answers", "获差评回答的隐式奖励")),
     ("kl", ("Divergence from the reference (nats per token)", "与参考模型的散度(奈特/词元)")),
+    ("divergence", ("Divergence from the teacher (nats per token)", "与教师模型的散度(奈特/词元)")),
+    ("cross_entropy", ("Cross entropy with the data (nats per token)", "对数据的交叉熵(奈特/词元)")),
+    (
+        "teacher_cross_entropy",
+        ("The teacher's cross entropy with the data (nats per token)", "教师模型对数据的交叉熵(奈特/词元)"),
+    ),
+    (
+        "agreement",
+        (
+            "Tokens where student and teacher find the same one likeliest (share)",
+            "学生与教师认为最可能的词元相同的比例",
+        ),
+    ),
+    ("own_answers", ("Examples that the model answered itself (share)", "由模型自己作答的样本比例")),
     ("reward", ("Reward", "奖励")),
     ("reward_deviation", ("Deviation of the rewards within a prompt", "同一提示内奖励的标准差")),
     ("judge", ("Reward by the held-out judge", "未参与训练的评判者给出的奖励")),

@@ -1,8 +1,9 @@
 //! The options of the commands that train a model further.
 
 use crate::arguments::at_least_one;
+use crate::commands::best_of_n::SamplingArguments;
 use crate::commands::cost::PriceArguments;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -28,6 +29,15 @@ pub(crate) const ONLINE_EXAMPLES: &str = "Examples:
   zhenjin grpo smollm2:135m --data problems.jsonl --reward number --out runs/grpo
   zhenjin grpo smollm2:135m --data prompts.jsonl --reward '0.8*process:./judge.py+0.2*length:tokens<=64' --out runs/grpo
   zhenjin ppo smollm2:135m --data pairs.jsonl --reward-model runs/reward/checkpoints/step-00000100 --out runs/ppo";
+
+pub(crate) const DISTILL_EXAMPLES: &str = "Examples:
+  zhenjin distill smollm2:135m --teacher runs/large/checkpoints/step-00000100 --data chat.jsonl --out runs/small
+  zhenjin distill smollm2:135m --teacher smollm2:135m --teacher-adapter runs/chat/checkpoints/step-00000100 --data chat.jsonl --out runs/d
+  zhenjin distill smollm2:135m --teacher smollm2:360m --divergence jensen-shannon --own-answers 0.5 --data chat.jsonl --out runs/gkd
+
+  zhenjin distill smollm2:135m --teacher qwen2.5-coder-0.5b.gguf --from text --data prompts.jsonl --out runs/text
+
+For logits the teacher must have the student's vocabulary; padding at its end does not count.";
 
 /// What happens to examples with too many tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -203,6 +213,152 @@ impl AlignArguments {
         if let Some(rate) = self.learning_rate {
             overrides.add("optimiser.learning_rate", rate);
             overrides.add("optimiser.embedding_learning_rate", rate);
+        }
+        Ok(overrides)
+    }
+}
+
+/// Which divergence from the teacher is made small.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DivergenceArgument {
+    /// KL(teacher ‖ student): the student covers everything that the teacher may say
+    ForwardKl,
+    /// KL(student ‖ teacher): the student says nothing that the teacher would not say
+    ReverseKl,
+    /// Between the two, by --beta
+    JensenShannon,
+}
+
+impl DivergenceArgument {
+    fn name(self) -> &'static str {
+        match self {
+            DivergenceArgument::ForwardKl => "forward-kl",
+            DivergenceArgument::ReverseKl => "reverse-kl",
+            DivergenceArgument::JensenShannon => "jensen-shannon",
+        }
+    }
+}
+
+/// What the student learns from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum TeachingArgument {
+    /// The teacher's distribution of each token of the data's answers
+    Logits,
+    /// Answers that the teacher writes to the data's prompts, through its own chat template: vocabularies may differ
+    Text,
+}
+
+/// The options of distillation.
+#[derive(Debug, Args)]
+pub(crate) struct DistillArguments {
+    #[command(flatten)]
+    pub(crate) align: AlignArguments,
+    /// The model that is learnt from: a fetched model's name, a GGUF file or a Hugging Face folder
+    #[arg(long, value_name = "MODEL")]
+    pub(crate) teacher: OsString,
+    /// An adapter to the teacher: a folder as PEFT or a run writes it
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) teacher_adapter: Option<PathBuf>,
+    /// What the student learns from
+    #[arg(long, value_enum, default_value_t = TeachingArgument::Logits, value_name = "WHAT")]
+    pub(crate) from: TeachingArgument,
+    /// Which divergence from the teacher is made small (distillation.divergence) [default: forward-kl]
+    #[arg(long, value_enum)]
+    pub(crate) divergence: Option<DivergenceArgument>,
+    /// The teacher's share in the mixture of jensen-shannon (distillation.beta) [default: 0.5]
+    #[arg(long, value_name = "BETA")]
+    pub(crate) beta: Option<f64>,
+    /// What both models' logits are divided by (distillation.temperature) [default: 1]; with --from text, of the teacher's answers
+    /// [default: 0, the likeliest token each time; 1 with several answers]
+    #[arg(long, value_name = "T")]
+    pub(crate) temperature: Option<f64>,
+    /// The divergence's share of the loss; the rest is the cross entropy with the data (distillation.weight) [default: 1]
+    #[arg(long, value_name = "SHARE")]
+    pub(crate) weight: Option<f64>,
+    /// The share of examples that the student answers itself, each time they come (distillation.own_answers) [default: 0]
+    #[arg(long, value_name = "SHARE")]
+    pub(crate) own_answers: Option<f64>,
+    /// Most tokens of the student's own answer (rollout.max_tokens), or with --from text of the teacher's [default: 256]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) max_tokens: Option<u32>,
+    /// With --from text: answers of the teacher to each prompt, the best of which is learnt [default: 1]
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    pub(crate) answers: Option<usize>,
+    /// With --from text: what an answer is worth, as for `best-of-n`
+    #[arg(long, value_name = "REWARD")]
+    pub(crate) reward: Option<String>,
+    /// With --from text: leave out answers that are worth less
+    #[arg(long, value_name = "REWARD", allow_negative_numbers = true, requires = "reward")]
+    pub(crate) least: Option<f64>,
+}
+
+impl DistillArguments {
+    /// Refuses options that have no effect on what the student learns from.
+    pub(crate) fn check(&self) -> Result<()> {
+        let of_text = [
+            ("--answers", self.answers.is_some()),
+            ("--reward", self.reward.is_some()),
+            ("--least", self.least.is_some()),
+        ];
+        let of_logits = [
+            ("--divergence", self.divergence.is_some()),
+            ("--beta", self.beta.is_some()),
+            ("--weight", self.weight.is_some()),
+            ("--own-answers", self.own_answers.is_some()),
+        ];
+        let (others, needed) = match self.from {
+            TeachingArgument::Logits => (&of_text[..], "text"),
+            TeachingArgument::Text => (&of_logits[..], "logits"),
+        };
+        if let Some((option, _)) = others.iter().find(|(_, is_given)| *is_given) {
+            bail!("{option} is of --from {needed}");
+        }
+        if self.from == TeachingArgument::Logits && self.max_tokens.is_some() && self.own_answers.is_none() {
+            bail!("--max-tokens is of the student's --own-answers, or of --from text");
+        }
+        Ok(())
+    }
+
+    /// How the teacher writes answers; `seed` is that of the run.
+    pub(crate) fn teachers_answers(&self, seed: u64) -> Result<(SamplingArguments, f64)> {
+        let answers = self.answers.unwrap_or(1);
+        let temperature = self.temperature.unwrap_or(if answers > 1 { 1.0 } else { 0.0 });
+        if answers > 1 && self.reward.is_none() {
+            bail!("--answers {answers}: --reward says which of them is the best");
+        }
+        let sampling = SamplingArguments {
+            answers,
+            reward: self.reward.clone(),
+            reward_model: None,
+            reward_base: None,
+            max_tokens: self.max_tokens.map_or(256, |tokens| tokens as usize),
+            temperature: Some(temperature),
+            top_p: 1.0,
+            top_k: 0,
+            seed,
+            keep_cut: false,
+        };
+        sampling.check(temperature)?;
+        Ok((sampling, temperature))
+    }
+
+    pub(crate) fn overrides(&self) -> Result<Overrides> {
+        let mut overrides = self.align.overrides()?;
+        if let Some(divergence) = self.divergence {
+            overrides.add("distillation.divergence", divergence.name());
+        }
+        for (key, value) in [
+            ("distillation.beta", self.beta),
+            ("distillation.temperature", self.temperature),
+            ("distillation.weight", self.weight),
+            ("distillation.own_answers", self.own_answers),
+        ] {
+            if let Some(value) = value {
+                overrides.add(key, value);
+            }
+        }
+        if let Some(tokens) = self.max_tokens {
+            overrides.add("rollout.max_tokens", i64::from(tokens));
         }
         Ok(overrides)
     }

@@ -44,10 +44,12 @@ pub(super) fn read<T: HashTokens>(
         true => all.split(arguments.held_out_share, seed)?,
     };
     let model = &opened.model;
-    let longest = model.file.config().context_length;
+    let longest = opened.longest;
     let context = arguments.context.unwrap_or(longest.saturating_sub(room));
     if context + room > longest {
-        bail!("--context {context}: with {room} tokens for answers that is more than the model's {longest}");
+        bail!(
+            "--context {context}: with {room} tokens for answers that is more than the {longest} that there are"
+        );
     }
     let encoder = match kind {
         Kind::Tasks => Encoder::for_prompts,

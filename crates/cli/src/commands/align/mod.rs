@@ -1,18 +1,22 @@
-//! `zhenjin sft`, `reward`, `dpo`, `kto`, `ppo`, `grpo`: a model trained further, in a folder that a killed run goes on from.
+//! `zhenjin sft`, `reward`, `dpo`, `kto`, `ppo`, `grpo`, `distill`: a model trained further, in a folder that a killed run goes on from.
 
 mod answerer;
 mod arguments;
+mod distill;
 mod examples;
 mod loaded;
 mod offline;
 mod online;
 mod opened;
+mod rewards;
+mod teaching;
 
 pub(crate) use arguments::{
-    AlignArguments, BadArgument, ONLINE_EXAMPLES, OnlineArguments, OverlongArgument, PAIR_EXAMPLES,
-    SFT_EXAMPLES,
+    AlignArguments, BadArgument, DISTILL_EXAMPLES, DistillArguments, ONLINE_EXAMPLES, OnlineArguments,
+    OverlongArgument, PAIR_EXAMPLES, SFT_EXAMPLES,
 };
 pub(crate) use loaded::Loaded;
+pub(crate) use rewards::{ModelRewards, reward_expression};
 
 use opened::open;
 
@@ -36,6 +40,10 @@ pub(crate) fn run_offline(home: &Home, method: Method, arguments: &AlignArgument
 
 pub(crate) fn run_online(home: &Home, method: Method, arguments: &OnlineArguments) -> Result<()> {
     online::run(home, method, arguments)
+}
+
+pub(crate) fn distill(home: &Home, arguments: &DistillArguments) -> Result<()> {
+    distill::run(home, arguments)
 }
 
 /// A run's folder, the checkpoint that it goes on from, and its settings.

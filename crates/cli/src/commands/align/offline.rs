@@ -33,12 +33,12 @@ pub(super) fn run(home: &Home, method: Method, arguments: &AlignArguments) -> Re
     }
 }
 
-struct OfflineRun<'a> {
-    arguments: &'a AlignArguments,
-    begun: &'a Begun,
-    opened: &'a Opened,
-    method: Method,
-    time: OffsetDateTime,
+pub(super) struct OfflineRun<'a> {
+    pub(super) arguments: &'a AlignArguments,
+    pub(super) begun: &'a Begun,
+    pub(super) opened: &'a Opened,
+    pub(super) method: Method,
+    pub(super) time: OffsetDateTime,
 }
 
 impl OfflineRun<'_> {
@@ -46,7 +46,7 @@ impl OfflineRun<'_> {
         self.begun.overrides.whole_number("seed").unwrap_or(0)
     }
 
-    fn read<T: zhenjin_align::data::HashTokens>(
+    pub(super) fn read<T: zhenjin_align::data::HashTokens>(
         &self,
         kind: Kind,
         encode: fn(
@@ -61,7 +61,7 @@ impl OfflineRun<'_> {
         Ok((read, configuration))
     }
 
-    fn sft(&self) -> Result<()> {
+    pub(super) fn sft(&self) -> Result<()> {
         let (read, configuration) = self.read(Kind::Conversations, |encoder, data, options| {
             encoder.encode_conversations(data, options)
         })?;
@@ -107,7 +107,7 @@ impl OfflineRun<'_> {
         self.train(configuration, pairs(read.training), pairs(read.held_out), &read.fingerprint)
     }
 
-    fn train<E: Examples>(
+    pub(super) fn train<E: Examples>(
         &self,
         configuration: Configuration,
         training: E,
@@ -144,7 +144,7 @@ impl OfflineRun<'_> {
             options: RolloutOptions {
                 section: Samples::section(),
                 stop_tokens: self.opened.stop_tokens(),
-                usable_vocabulary: self.opened.usable_vocabulary(),
+                usable_vocabulary: self.opened.usable_vocabulary,
                 kv_dtype: KvDtype::F32,
                 team: Arc::clone(&self.opened.load.team),
             },

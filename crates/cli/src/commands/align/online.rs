@@ -2,6 +2,7 @@
 
 use super::answerer::Samples;
 use super::opened::{Opened, open};
+use super::rewards::{ModelRewards, reward_expression};
 use super::{AlignArguments, Begun, OnlineArguments, examples, train};
 use crate::home::Home;
 use anyhow::{Context, Result, bail};
@@ -10,17 +11,14 @@ use std::sync::Arc;
 use time::OffsetDateTime;
 use zhenjin_align::AlignError;
 use zhenjin_align::configuration::{Configuration, Method};
-use zhenjin_align::data::{EncodedTask, Kind};
-use zhenjin_align::methods::{Critic, Judgement, Online, OnlineParts, RewardSource};
-use zhenjin_align::rewards::{Answer, BuildOptions, RewardExpression, WeightedRewards};
+use zhenjin_align::data::Kind;
+use zhenjin_align::methods::{Critic, Online, OnlineParts, RewardSource};
+use zhenjin_align::rewards::WeightedRewards;
 use zhenjin_align::rollouts::{RolloutOptions, Rollouts};
 use zhenjin_align::trainee::{Trainee, ValueBatch};
 use zhenjin_model::Model;
 use zhenjin_tensor::KvDtype;
 use zhenjin_tokenizer::ControlText;
-
-/// What a reward model's part of a sum is called.
-const REWARD_MODEL: &str = "reward_model";
 
 pub(super) fn run(home: &Home, method: Method, arguments: &OnlineArguments) -> Result<()> {
     let align = &arguments.align;
@@ -28,16 +26,11 @@ pub(super) fn run(home: &Home, method: Method, arguments: &OnlineArguments) -> R
     // Settings that cannot be are refused before anything is read.
     let time = begun.time()?;
     let configuration = begun.configuration(method, align, 1, time)?;
-    let rewards = arguments.reward.as_deref().map(expression).transpose()?;
-    let judge = arguments.judge.as_deref().map(expression).transpose()?;
+    let rewards = arguments.reward.as_deref().map(reward_expression).transpose()?;
+    let judge = arguments.judge.as_deref().map(reward_expression).transpose()?;
     let opened = Opened::new(home, align)?;
     let run = OnlineRun { home, arguments, begun: &begun, opened: &opened, method, time };
     run.run(&configuration, rewards, judge)
-}
-
-fn expression(text: &str) -> Result<WeightedRewards> {
-    let expression = RewardExpression::parse(text)?;
-    Ok(expression.build(&BuildOptions::default())?)
 }
 
 struct OnlineRun<'a> {
@@ -109,7 +102,7 @@ impl OnlineRun<'_> {
         RolloutOptions {
             section,
             stop_tokens: self.opened.stop_tokens(),
-            usable_vocabulary: self.opened.usable_vocabulary(),
+            usable_vocabulary: self.opened.usable_vocabulary,
             kv_dtype: KvDtype::F32,
             team: Arc::clone(&self.opened.load.team),
         }
@@ -140,8 +133,11 @@ impl OnlineRun<'_> {
         match (rewards, model) {
             (None, None) => bail!("--reward or --reward-model says what an answer is worth"),
             (Some(rewards), None) => Ok(Box::new(rewards)),
-            (rewards, Some(model)) => {
-                Ok(Box::new(ModelRewards { model, micro_tokens: configuration.batch.micro_tokens, rewards }))
+            (rewards, Some(mut model)) => {
+                let micro_tokens = configuration.batch.micro_tokens;
+                let values =
+                    Box::new(move |dialogues: &[Vec<u32>]| last_values(&mut model, dialogues, micro_tokens));
+                Ok(Box::new(ModelRewards { values, rewards }))
             }
         }
     }
@@ -196,39 +192,22 @@ fn without_adapter(arguments: &AlignArguments) -> AlignArguments {
     AlignArguments { adapter: None, ..arguments.clone() }
 }
 
-/// What a reward model says of answers, added to other rewards.
-struct ModelRewards {
-    model: Trainee,
+/// The values of whole dialogues, at the last token of each, some together.
+fn last_values(
+    model: &mut Trainee,
+    dialogues: &[Vec<u32>],
     micro_tokens: usize,
-    rewards: Option<WeightedRewards>,
-}
-
-impl RewardSource for ModelRewards {
-    fn judge(&mut self, answers: &[Answer<'_>]) -> Result<Vec<Judgement>, AlignError> {
-        let mut values = Vec::with_capacity(answers.len());
-        let (mut batch, mut tokens) = (ValueBatch::default(), 0);
-        for answer in answers {
-            let EncodedTask { prompt, .. } = answer.task;
-            let whole = [&prompt[..], answer.tokens].concat();
-            if tokens > 0 && tokens + whole.len() > self.micro_tokens {
-                values.extend(self.model.values(&std::mem::take(&mut batch))?);
-                tokens = 0;
-            }
-            tokens += whole.len();
-            batch.push_last(&whole);
+) -> Result<Vec<f64>, AlignError> {
+    let mut values = Vec::with_capacity(dialogues.len());
+    let (mut batch, mut tokens) = (ValueBatch::default(), 0);
+    for dialogue in dialogues {
+        if tokens > 0 && tokens + dialogue.len() > micro_tokens {
+            values.extend(model.values(&std::mem::take(&mut batch))?);
+            tokens = 0;
         }
-        values.extend(self.model.values(&batch)?);
-        let mut judgements = match &mut self.rewards {
-            Some(rewards) => RewardSource::judge(rewards, answers)?,
-            None => answers.iter().map(|_| Judgement { total: Ok(0.0), parts: Vec::new() }).collect(),
-        };
-        for (judgement, value) in judgements.iter_mut().zip(values) {
-            let value = f64::from(value);
-            judgement.parts.push((REWARD_MODEL.to_owned(), value));
-            if let Ok(total) = &mut judgement.total {
-                *total += value;
-            }
-        }
-        Ok(judgements)
+        tokens += dialogue.len();
+        batch.push_last(dialogue);
     }
+    values.extend(model.values(&batch)?);
+    Ok(values.into_iter().map(f64::from).collect())
 }

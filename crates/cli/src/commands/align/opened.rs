@@ -16,18 +16,20 @@ use zhenjin_model::{AdapterValues, LoadOptions, Model};
 pub(super) struct Opened {
     pub(super) model: OpenedModel,
     pub(super) load: LoadOptions,
+    /// Tokens that the tokenizer has, of those that the model has.
+    pub(super) usable_vocabulary: usize,
+    /// Most tokens of an example, its answer included.
+    pub(super) longest: usize,
 }
 
 impl Opened {
     pub(super) fn new(home: &Home, arguments: &AlignArguments) -> Result<Opened> {
         let compute = super::compute(arguments)?;
         let load = LoadOptions { simd: compute.simd, team: Arc::new(compute.start_team()?) };
-        Ok(Opened { model: open(home, &arguments.model)?, load })
-    }
-
-    /// Tokens that the tokenizer has, of those that the model has.
-    pub(super) fn usable_vocabulary(&self) -> usize {
-        self.model.tokenizer.vocabulary_size().min(self.model.file.config().vocabulary_size)
+        let model = open(home, &arguments.model)?;
+        let config = model.file.config();
+        let usable_vocabulary = model.tokenizer.vocabulary_size().min(config.vocabulary_size);
+        Ok(Opened { usable_vocabulary, longest: config.context_length, model, load })
     }
 
     /// The tokens that end an answer.
@@ -113,7 +115,7 @@ impl Opened {
             optimiser: configuration.optimiser.clone(),
             seed: configuration.seed,
             load: self.load.clone(),
-            usable_vocabulary: self.usable_vocabulary(),
+            usable_vocabulary: self.usable_vocabulary,
             recomputed_layers: if arguments.recompute { usize::MAX } else { 0 },
             base_name: arguments.model.to_string_lossy().into_owned(),
             companions,

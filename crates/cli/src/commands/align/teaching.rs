@@ -1,0 +1,93 @@
+//! Distillation from text: the teacher answers the data's prompts through its own template, and the student learns the answers as by `sft`.
+//! All answers are kept in the run's folder.
+
+use super::offline::OfflineRun;
+use super::opened::Opened;
+use super::{AlignArguments, Begun, DistillArguments, Loaded};
+use crate::commands::best_of_n::{self, Prompts, ReadPrompts, Writer, answers_file};
+use crate::commands::report::ReportLanguage;
+use crate::home::Home;
+use anyhow::{Context, Result, bail};
+use std::path::Path;
+use zhenjin_align::best_of::{Candidate, Choice, Summary};
+use zhenjin_align::configuration::Method;
+use zhenjin_align::data::{Encoder, PromptSettings};
+
+/// What the student learns, in the run's folder of data.
+const EXAMPLES: &str = "teacher.jsonl";
+
+pub(super) fn run(home: &Home, arguments: &DistillArguments) -> Result<()> {
+    let align = &arguments.align;
+    let begun = Begun::new(align, align.overrides()?)?;
+    // Settings that cannot be are refused before anything is read or written.
+    let time = begun.time()?;
+    let first = begun.configuration(Method::Sft, align, 1, time)?;
+    let opened = Opened::new(home, align)?;
+    let examples = begun.folder.data().join(EXAMPLES);
+    if let Some(prompts) = teach(home, arguments, &opened, &examples, first.seed)? {
+        print!("{}", begun.configuration(Method::Sft, align, prompts, time)?.to_toml());
+        return Ok(());
+    }
+    let align = AlignArguments { data: vec![examples], ..align.clone() };
+    let run = OfflineRun { arguments: &align, begun: &begun, opened: &opened, method: Method::Sft, time };
+    run.sft()
+}
+
+/// Lets the teacher answer, and writes what the student learns; or says how many prompts there are, where nothing is to be written.
+fn teach(
+    home: &Home,
+    arguments: &DistillArguments,
+    student: &Opened,
+    examples: &Path,
+    seed: u64,
+) -> Result<Option<usize>> {
+    let align = &arguments.align;
+    let (sampling, temperature) = arguments.teachers_answers(seed)?;
+    let teacher = Loaded::new(home, &arguments.teacher, &student.load)?;
+    let folder = arguments.teacher_adapter.as_deref();
+    let adapter = folder.map(|folder| {
+        teacher.scorer()?.open_adapter(folder).with_context(|| format!("opening {}", folder.display()))
+    });
+    let answers = answers_file(examples);
+    let prompts = ReadPrompts {
+        data: &align.data,
+        bad: align.bad(),
+        overlong: align.overlong(),
+        context: None,
+        room: sampling.max_tokens,
+        most: None,
+        time: best_of_n::settings(&answers)?.map(|settings| settings.time),
+    };
+    let prompts = prompts.prompts(&teacher)?;
+    let writer =
+        Writer { home, model: &teacher, adapter: adapter.transpose()?, sampling: &sampling, temperature };
+    if align.dry_run {
+        return Ok(Some(prompts.tasks.len()));
+    }
+    std::fs::create_dir_all(examples.parent().unwrap_or(Path::new(".")))?;
+    let mut written = writer.answers(&prompts, &answers)?;
+    eprint!("{}", best_of_n::counts(&Summary::of(&written, sampling.answers, seed), ReportLanguage::En));
+    leave_out_thoughts(student, &prompts, &mut written)?;
+    let choice = Choice::Best { keep: 1, least: arguments.least.unwrap_or(f64::NEG_INFINITY) };
+    let chosen = best_of_n::write(examples, &prompts.tasks, &written, &choice)?;
+    if chosen.records == 0 {
+        bail!("none of the teacher's answers can be learnt; {} has all of them", answers.display());
+    }
+    eprintln!("the student learns {} answers of the teacher: {}", chosen.records, examples.display());
+    Ok(None)
+}
+
+/// A student whose template knows no thoughts learns the answers alone.
+fn leave_out_thoughts(student: &Opened, prompts: &Prompts, answers: &mut [Vec<Candidate>]) -> Result<()> {
+    let model = &student.model;
+    let settings = PromptSettings::at(prompts.settings.now);
+    let encoder = Encoder::for_prompts(&model.tokenizer, model.template.as_ref(), settings)?;
+    if encoder.takes_thoughts() {
+        return Ok(());
+    }
+    let thoughts = answers.iter_mut().flatten().filter_map(|answer| answer.thought.take()).count();
+    if thoughts > 0 {
+        eprintln!("{thoughts} thoughts of the teacher are left out: the student's template knows none");
+    }
+    Ok(())
+}

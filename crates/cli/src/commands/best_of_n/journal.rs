@@ -1,0 +1,135 @@
+//! All answers to all prompts, one line for each prompt, behind a line that says what they depend on. A line that was not written whole is
+//! written again.
+
+use anyhow::{Context, Result, bail};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use zhenjin_align::best_of::Candidate;
+
+/// Of the file's format and of how seeds are made.
+pub(crate) const VERSION: u32 = 1;
+
+/// What answers and their rewards depend on.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Settings {
+    pub(crate) version: u32,
+    pub(crate) model: String,
+    pub(crate) adapter: Option<String>,
+    pub(crate) prompts: String,
+    /// What templates show, in seconds since 1970.
+    pub(crate) time: i64,
+    pub(crate) answers: usize,
+    pub(crate) max_tokens: usize,
+    pub(crate) temperature: f64,
+    pub(crate) top_p: f64,
+    pub(crate) top_k: usize,
+    pub(crate) seed: u64,
+    pub(crate) keep_cut: bool,
+    pub(crate) reward: Option<String>,
+    pub(crate) reward_model: Option<String>,
+    pub(crate) reward_base: Option<String>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Line {
+    prompt: usize,
+    answers: Vec<Candidate>,
+}
+
+/// The file, and the answers in it.
+pub(super) struct Journal {
+    path: PathBuf,
+    file: File,
+    pub(super) answers: Vec<Vec<Candidate>>,
+}
+
+/// The whole lines of a file; nothing where there is none.
+fn whole_lines(path: &Path) -> Result<String> {
+    let mut text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(String::new()),
+        Err(error) => return Err(error).with_context(|| format!("reading {}", path.display())),
+    };
+    text.truncate(text.rfind('\n').map_or(0, |end| end + 1));
+    Ok(text)
+}
+
+/// What the answers in a file depend on, if there is one.
+pub(crate) fn settings(path: &Path) -> Result<Option<Settings>> {
+    let text = whole_lines(path)?;
+    let Some(first) = text.lines().next() else { return Ok(None) };
+    let settings = serde_json::from_str(first).with_context(|| {
+        format!(
+            "{} is not a file of answers of this command: delete it, or give another --out",
+            path.display()
+        )
+    })?;
+    Ok(Some(settings))
+}
+
+impl Journal {
+    /// Opens the file, or makes it. Half a line at its end is removed.
+    pub(super) fn open(path: &Path, settings: &Settings) -> Result<Journal> {
+        let reading = || format!("reading {}", path.display());
+        let mut answers = Vec::new();
+        let text = whole_lines(path)?;
+        if let Some(theirs) = self::settings(path)? {
+            let different = differences(settings, &theirs)?;
+            if !different.is_empty() {
+                bail!(
+                    "{} has answers of another command ({}): delete it, or give another --out",
+                    path.display(),
+                    different.join("; ")
+                );
+            }
+            for (number, line) in text.lines().skip(1).enumerate() {
+                let line: Line = serde_json::from_str(line)
+                    .with_context(|| format!("{}: line {}", path.display(), number + 2))?;
+                if line.prompt != number || line.answers.len() != settings.answers {
+                    bail!(
+                        "{}: line {} is not of prompt {number}: delete the file",
+                        path.display(),
+                        number + 2
+                    );
+                }
+                answers.push(line.answers);
+            }
+            if !answers.is_empty() {
+                eprintln!("{} prompts are answered in {} already", answers.len(), path.display());
+            }
+        }
+        let mut file = OpenOptions::new().append(true).create(true).open(path).with_context(reading)?;
+        file.set_len(text.len() as u64).with_context(reading)?;
+        if text.is_empty() {
+            writeln!(file, "{}", serde_json::to_string(settings)?)?;
+        }
+        Ok(Journal { path: path.to_owned(), file, answers })
+    }
+
+    /// Adds the answers to the next prompts.
+    pub(super) fn append(&mut self, answers: Vec<Vec<Candidate>>) -> Result<()> {
+        let mut lines = String::new();
+        for answers in answers {
+            let line = Line { prompt: self.answers.len(), answers };
+            lines += &serde_json::to_string(&line)?;
+            lines.push('\n');
+            self.answers.push(line.answers);
+        }
+        let writing = || format!("writing {}", self.path.display());
+        self.file.write_all(lines.as_bytes()).with_context(writing)?;
+        self.file.sync_data().with_context(writing)
+    }
+}
+
+/// In what two commands differ.
+fn differences(ours: &Settings, theirs: &Settings) -> Result<Vec<String>> {
+    let [ours, theirs] = [ours, theirs].map(serde_json::to_value);
+    let (Value::Object(ours), Value::Object(theirs)) = (ours?, theirs?) else { return Ok(Vec::new()) };
+    let different = ours.iter().filter(|(key, value)| theirs.get(*key) != Some(value));
+    Ok(different
+        .map(|(key, value)| format!("{key} is {value}, there {}", theirs.get(key).unwrap_or(&Value::Null)))
+        .collect())
+}

@@ -1,0 +1,34 @@
+//! What answers are worth.
+
+use super::SamplingArguments;
+use crate::commands::align::{Loaded, ModelRewards, reward_expression};
+use crate::home::Home;
+use anyhow::Result;
+use zhenjin_align::evaluation::{RewardModel, reward_scores};
+use zhenjin_align::methods::RewardSource;
+
+/// The rewards of the options; nothing without any.
+pub(super) fn source(
+    home: &Home,
+    model: &Loaded,
+    sampling: &SamplingArguments,
+) -> Result<Option<Box<dyn RewardSource>>> {
+    let rewards = sampling.reward.as_deref().map(reward_expression).transpose()?;
+    let Some(folder) = &sampling.reward_model else {
+        return Ok(rewards.map(|rewards| Box::new(rewards) as Box<dyn RewardSource>));
+    };
+    let open = |base: &Loaded| RewardModel::open(folder, &base.weights, &base.load, base.usable_vocabulary());
+    let mut judge = match &sampling.reward_base {
+        None => open(model)?,
+        Some(name) => {
+            let base = Loaded::new(home, name, &model.load)?;
+            model.check_tokens(&base, name)?;
+            open(&base)?
+        }
+    };
+    let values = Box::new(move |dialogues: &[Vec<u32>]| {
+        let dialogues: Vec<&[u32]> = dialogues.iter().map(Vec::as_slice).collect();
+        reward_scores(&mut judge, &dialogues, &mut |_| {})
+    });
+    Ok(Some(Box::new(ModelRewards { values, rewards })))
+}

@@ -1,0 +1,209 @@
+//! `zhenjin best-of-n` as people run it: prompts and a reward to examples that `sft` and `dpo` learn.
+
+#[path = "../../../tests/tiny_model.rs"]
+mod tiny_model;
+
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+
+use serde_json::{Value, json};
+use zhenjin_model::write::FloatType;
+
+struct Place {
+    folder: tempfile::TempDir,
+}
+
+impl Place {
+    /// A folder with a tiny model, prompts, and an adapter with which answers end.
+    fn new() -> Place {
+        let place = Place { folder: tempfile::tempdir().expect("a folder") };
+        tiny_model::write_tiny_model(&place.path("model"), FloatType::F32);
+        let talk = |number: i32| {
+            json!({"messages": [
+                {"role": "user", "content": format!("say {number}")},
+                {"role": "assistant", "content": format!("{number} it is")},
+            ]})
+        };
+        let prompt = |number: i32| json!({"prompt": format!("say {number}"), "answer": number.to_string()});
+        place.write("talks.jsonl", (0..20).map(talk));
+        place.write("prompts.jsonl", (0..20).map(prompt));
+        succeed(place.train("sft", "talks.jsonl", "sft", &["--steps", "40", "--learning-rate", "0.01"]));
+        place
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn text(&self, name: &str) -> String {
+        self.path(name).to_str().expect("a path").to_owned()
+    }
+
+    fn read(&self, name: &str) -> String {
+        std::fs::read_to_string(self.path(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
+    }
+
+    fn records(&self, name: &str) -> Vec<Value> {
+        self.read(name).lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+    }
+
+    fn write(&self, name: &str, records: impl Iterator<Item = Value>) {
+        let lines: Vec<String> = records.map(|record| record.to_string()).collect();
+        std::fs::write(self.path(name), lines.join("\n")).expect("a file");
+    }
+
+    fn program(&self, arguments: &[&str]) -> Command {
+        let mut program = Command::new(env!("CARGO_BIN_EXE_zhenjin"));
+        program.env("ZHENJIN_HOME", self.folder.path()).env_remove("ZHENJIN_LOG");
+        program.stdin(Stdio::null()).args(arguments);
+        program
+    }
+
+    fn train(&self, method: &str, data: &str, out: &str, more: &[&str]) -> Command {
+        let (model, data, out) = (self.text("model"), self.text(data), self.text(out));
+        let mut program =
+            self.program(&[method, &model, "--data", &data, "--out", &out, "--threads", "1", "--plain"]);
+        program.args(["--batch", "4"]).args(more);
+        program
+    }
+
+    /// Answers the prompts with the adapter in at most 20 tokens, into the file `out`; answers that contain a 1 are worth more.
+    fn best_of(&self, out: &str, more: &[&str]) -> Command {
+        self.judged(out, &[&["--max-tokens", "20", "--reward", "regex:1"], more].concat())
+    }
+
+    /// The same with other limits and rewards.
+    fn judged(&self, out: &str, more: &[&str]) -> Command {
+        let checkpoints = std::fs::read_dir(self.path("sft").join("checkpoints")).expect("checkpoints");
+        let adapter = checkpoints.map(|entry| entry.expect("an entry").path()).max().expect("a checkpoint");
+        let (model, prompts, out) = (self.text("model"), self.text("prompts.jsonl"), self.text(out));
+        let mut program = self.program(&["best-of-n", &model, "--data", &prompts, "--out", &out]);
+        program.arg("--adapter").arg(adapter).args(more);
+        program
+    }
+}
+
+fn run(mut program: Command) -> (Option<i32>, String) {
+    let Output { status, stdout, stderr } = program.output().expect("the program starts");
+    let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
+    (status.code(), text(stdout) + &text(stderr))
+}
+
+fn succeed(program: Command) -> String {
+    let (code, text) = run(program);
+    assert_eq!(code, Some(0), "{text}");
+    text
+}
+
+#[test]
+fn the_best_answers_are_examples_and_the_best_and_the_worst_are_pairs() {
+    let place = Place::new();
+    let text = succeed(place.best_of("best.jsonl", &["--n", "4", "--threads", "1"]));
+    assert!(text.contains("20 prompts, 80 answers") && text.contains("| 4 |"), "{text}");
+    let answers = place.records("best.jsonl.answers.jsonl");
+    assert_eq!(answers.len(), 21, "a line of settings, and one for each prompt");
+    let reward = |candidate: &Value| -> Option<f64> {
+        candidate["reward"].as_f64().filter(|_| candidate["unusable"].is_null())
+    };
+    for record in place.records("best.jsonl") {
+        let messages = record["messages"].as_array().expect("messages");
+        let prompt = messages[0]["content"].as_str().expect("a text");
+        let number: usize = prompt.strip_prefix("say ").expect("a prompt").parse().expect("a number");
+        let candidates = answers[number + 1]["answers"].as_array().expect("answers");
+        let best = candidates.iter().filter_map(reward).fold(f64::NEG_INFINITY, f64::max);
+        let chosen = candidates.iter().find(|candidate| candidate["text"] == messages[1]["content"]);
+        assert_eq!(chosen.and_then(reward), Some(best), "{record}");
+        assert_eq!(best, f64::from(u8::from(messages[1]["content"].as_str().expect("a text").contains('1'))));
+    }
+    succeed(place.train("sft", "best.jsonl", "again", &["--steps", "1"]));
+    // Rejection sampling: other choices need no new answers, whatever the threads.
+    let text =
+        succeed(place.best_of("best.jsonl", &["--n", "4", "--least", "1", "--keep", "2", "--threads", "2"]));
+    assert!(text.contains("20 prompts are answered"), "{text}");
+    let rejected = place.records("best.jsonl");
+    assert!(
+        !rejected.is_empty()
+            && rejected.iter().all(|record| {
+                record["messages"][1]["content"].as_str().is_some_and(|text| text.contains('1'))
+            })
+    );
+    // The first of more answers are those of fewer, with another number of threads as well.
+    succeed(place.best_of("two.jsonl", &["--n", "2", "--threads", "2"]));
+    for (two, four) in place.records("two.jsonl.answers.jsonl")[1..].iter().zip(&answers[1..]) {
+        let four = &four["answers"].as_array().expect("answers")[..2];
+        assert_eq!(two["answers"].as_array().expect("answers"), four);
+    }
+    let pairs = ["--n", "8", "--as", "preference", "--least-margin", "0.5", "--language", "zh"];
+    let text = succeed(place.best_of("pairs.jsonl", &pairs));
+    assert!(text.contains("20 个提示,160 个回答") && text.contains("对偏好"), "{text}");
+    for record in place.records("pairs.jsonl") {
+        assert_eq!((&record["chosen_score"], &record["rejected_score"]), (&json!(1.0), &json!(0.0)));
+    }
+    succeed(place.train("dpo", "pairs.jsonl", "dpo", &["--steps", "1"]));
+    let found = succeed(place.best_of("pairs.jsonl", &[&pairs[..], &["--json"]].concat()));
+    let json = &found[found.find("{\n").expect("JSON")..=found.rfind("\n}").expect("JSON") + 1];
+    let found: Value = serde_json::from_str(json).expect("JSON");
+    let best_of = found["summary"]["best_of"].as_array().expect("a list");
+    let means: Vec<f64> = best_of.iter().filter_map(|best| best["reward"]["mean"].as_f64()).collect();
+    assert!(means.windows(2).all(|pair| pair[0] <= pair[1]), "{means:?}");
+}
+
+#[test]
+fn a_command_that_was_cut_off_goes_on_to_the_same_files() {
+    let place = Place::new();
+    let more = ["--n", "3", "--threads", "1"];
+    succeed(place.best_of("whole.jsonl", &more));
+    let answers = place.read("whole.jsonl.answers.jsonl");
+    // Ends within the line of the sixth prompt; then within the first line.
+    let sixth = answers.match_indices('\n').nth(6).expect("lines").0;
+    for bytes in [sixth - 9, 20, 0] {
+        std::fs::write(place.path("cut.jsonl.answers.jsonl"), &answers[..bytes]).expect("a file");
+        let time = place.records("whole.jsonl.answers.jsonl")[0]["time"].clone();
+        succeed(place.best_of("cut.jsonl", &more));
+        let text = place.read("cut.jsonl.answers.jsonl");
+        let begun_at = place.records("cut.jsonl.answers.jsonl")[0]["time"].clone();
+        let text = text.replacen(&format!("\"time\":{begun_at}"), &format!("\"time\":{time}"), 1);
+        assert!(text == answers, "cut at byte {bytes}");
+        assert_eq!(place.read("cut.jsonl"), place.read("whole.jsonl"));
+    }
+    let (code, text) = run(place.best_of("whole.jsonl", &["--n", "3", "--seed", "7"]));
+    assert!(code == Some(1) && text.contains("seed is 7, there 0"), "{text}");
+    assert_eq!(place.read("whole.jsonl.answers.jsonl"), answers);
+}
+
+#[test]
+fn what_cannot_be_chosen_is_counted_and_named() {
+    let place = Place::new();
+    let text = succeed(
+        place.judged("a.jsonl", &["--n", "2", "--max-tokens", "2", "--keep-cut", "--reward", "regex:."]),
+    );
+    assert!(text.contains("20 prompts, 40 answers, 2.0 tokens"), "{text}");
+    let (code, text) =
+        run(place.judged("b.jsonl", &["--n", "2", "--max-tokens", "2", "--reward", "regex:."]));
+    assert!(code == Some(1) && text.contains("40 answers were cut at --max-tokens"), "{text}");
+    assert!(text.contains("nothing could be chosen") && place.read("b.jsonl").is_empty(), "{text}");
+    let (code, text) = run(place
+        .judged("c.jsonl", &["--n", "2", "--max-tokens", "4", "--keep-cut", "--reward", "number:solution"]));
+    assert!(code == Some(1) && text.contains("40 answers have no reward"), "{text}");
+    assert!(text.contains("the first") && text.contains("`solution`"), "{text}");
+    for (more, expected, code) in [
+        (vec!["--n", "0"], "--n", 2),
+        (vec!["--n", "2000"], "at most 1024", 1),
+        (vec!["--temperature", "0"], "the same", 1),
+        (vec!["--as", "preference", "--keep", "2"], "--keep", 1),
+        (vec!["--least-margin", "1"], "--as preference", 1),
+        (vec!["--reward-model", "/nonexistent"], "score.safetensors", 1),
+    ] {
+        let (found, text) = run(place.best_of("d.jsonl", &more));
+        assert_eq!(found, Some(code), "{more:?}: {text}");
+        assert!(text.contains(expected) && !text.contains("panicked"), "{more:?}: {text}");
+    }
+    for (more, expected) in [
+        (["--reward", "nubmer", "--n", "2"], "did you mean `number`"),
+        (["--reward", "number", "--max-tokens", "100000"], "--max-tokens"),
+        (["--n", "2", "--max-tokens", "4"], "--reward or --reward-model"),
+    ] {
+        let (found, text) = run(place.judged("d.jsonl", &more));
+        assert!(found == Some(1) && text.contains(expected), "{more:?}: {text}");
+    }
+}

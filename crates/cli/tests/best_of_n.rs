@@ -178,9 +178,14 @@ fn what_cannot_be_chosen_is_counted_and_named() {
         place.judged("a.jsonl", &["--n", "2", "--max-tokens", "2", "--keep-cut", "--reward", "regex:."]),
     );
     assert!(text.contains("20 prompts, 40 answers, 2.0 tokens"), "{text}");
+    // The same answers without --keep-cut.
+    assert!(!place.read("a.jsonl").is_empty());
+    let (code, text) =
+        run(place.judged("a.jsonl", &["--n", "2", "--max-tokens", "2", "--reward", "regex:."]));
+    assert!(code == Some(1) && text.contains("20 prompts are answered"), "{text}");
     let (code, text) =
         run(place.judged("b.jsonl", &["--n", "2", "--max-tokens", "2", "--reward", "regex:."]));
-    assert!(code == Some(1) && text.contains("40 answers were cut at --max-tokens"), "{text}");
+    assert!(code == Some(1) && text.contains(" answers were cut at --max-tokens"), "{text}");
     assert!(text.contains("nothing could be chosen") && place.read("b.jsonl").is_empty(), "{text}");
     let (code, text) = run(place
         .judged("c.jsonl", &["--n", "2", "--max-tokens", "4", "--keep-cut", "--reward", "number:solution"]));

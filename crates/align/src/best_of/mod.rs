@@ -68,6 +68,11 @@ impl Candidate {
         self.reward.filter(|_| self.unusable.is_none())
     }
 
+    /// Lets it be chosen although it was cut.
+    pub fn keep_cut(&mut self) {
+        self.unusable = self.unusable.filter(|reason| *reason != Unusable::Cut);
+    }
+
     /// Whether both say the same.
     fn is_same(&self, other: &Candidate) -> bool {
         (self.text.trim(), &self.thought) == (other.text.trim(), &other.thought)
@@ -92,8 +97,6 @@ pub struct Sampler<'a> {
     pub answers: usize,
     /// Of sampling.
     pub seed: u64,
-    /// Whether answers that were cut at the most tokens can be chosen.
-    pub keeps_cut: bool,
 }
 
 impl std::fmt::Debug for Sampler<'_> {
@@ -149,7 +152,7 @@ impl Sampler<'_> {
             Err(WrittenFault::Empty) => (None, Some(Unusable::Empty)),
             Err(WrittenFault::Rewritten) => (None, Some(Unusable::Rewritten)),
         };
-        let cut = (!answer.ended && !self.keeps_cut).then_some(Unusable::Cut);
+        let cut = (!answer.ended).then_some(Unusable::Cut);
         let (text, thought) = match message {
             Some(Message { content, thought, .. }) => (content, thought),
             None => ((self.decode)(said), None),

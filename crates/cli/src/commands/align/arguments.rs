@@ -336,7 +336,6 @@ impl DistillArguments {
             top_p: 1.0,
             top_k: 0,
             seed,
-            keep_cut: false,
         };
         sampling.check(temperature)?;
         Ok((sampling, temperature))

@@ -59,9 +59,6 @@ pub(crate) struct SamplingArguments {
     /// Seed of sampling
     #[arg(long, default_value_t = 0, value_name = "N")]
     pub(crate) seed: u64,
-    /// Also choose answers that were cut at --max-tokens: imitated, they teach to stop in the middle
-    #[arg(long)]
-    pub(crate) keep_cut: bool,
 }
 
 /// The options of the command.
@@ -93,6 +90,9 @@ pub(crate) struct BestOfArguments {
     /// Leave out pairs whose rewards are nearer to each other
     #[arg(long, value_name = "DIFFERENCE")]
     pub(crate) least_margin: Option<f64>,
+    /// Also choose answers that were cut at --max-tokens: imitated, they teach to stop in the middle
+    #[arg(long)]
+    pub(crate) keep_cut: bool,
     /// Prompts, the first of --data [default: all]
     #[arg(long, value_name = "N", value_parser = at_least_one)]
     pub(crate) prompts: Option<usize>,

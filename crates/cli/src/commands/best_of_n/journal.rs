@@ -27,7 +27,6 @@ pub(crate) struct Settings {
     pub(crate) top_p: f64,
     pub(crate) top_k: usize,
     pub(crate) seed: u64,
-    pub(crate) keep_cut: bool,
     pub(crate) reward: Option<String>,
     pub(crate) reward_model: Option<String>,
     pub(crate) reward_base: Option<String>,

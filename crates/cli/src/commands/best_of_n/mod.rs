@@ -52,7 +52,10 @@ pub(crate) fn run(home: &Home, arguments: &BestOfArguments) -> Result<()> {
     let prompts = read.prompts(&model)?;
     let writer =
         Writer { home, model: &model, adapter, sampling, temperature: sampling.temperature.unwrap_or(1.0) };
-    let answers = writer.answers(&prompts, &path)?;
+    let mut answers = writer.answers(&prompts, &path)?;
+    if arguments.keep_cut {
+        answers.iter_mut().flatten().for_each(Candidate::keep_cut);
+    }
     let chosen = write(&arguments.out, &prompts.tasks, &answers, &choice)?;
     let summary = Summary::of(&answers, sampling.answers, sampling.seed);
     match arguments.json {
@@ -117,7 +120,6 @@ impl Writer<'_> {
             rewards: rewards::source(self.home, self.model, sampling)?,
             answers: sampling.answers,
             seed: sampling.seed,
-            keeps_cut: sampling.keep_cut,
         };
         let all = prompts.tasks.len();
         let mut told = done * 10 / all;
@@ -188,7 +190,6 @@ impl Writer<'_> {
             top_p: sampling.top_p,
             top_k: sampling.top_k,
             seed: sampling.seed,
-            keep_cut: sampling.keep_cut,
             reward: sampling.reward.clone(),
             reward_model: sampling.reward_model.as_ref().map(hash).transpose()?,
             reward_base: base,

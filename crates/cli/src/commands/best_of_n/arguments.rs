@@ -1,7 +1,7 @@
 //! The options of `zhenjin best-of-n`, and those of writing several answers.
 
 use crate::arguments::at_least_one;
-use crate::commands::align::{BadArgument, OverlongArgument};
+use crate::commands::align::{BadArgument, OverlongArgument, reward_expression};
 use crate::commands::report::ReportLanguage;
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
@@ -9,6 +9,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::Arc;
 use zhenjin_align::best_of::Choice;
+use zhenjin_align::trainee::VALUES_FILE;
 use zhenjin_model::LoadOptions;
 use zhenjin_tensor::ComputeOptions;
 
@@ -120,8 +121,13 @@ pub(crate) struct BestOfArguments {
 }
 
 impl SamplingArguments {
-    /// Refuses what cannot be; `temperature` is the one in effect.
+    /// Refuses what cannot be, before anything is read; `temperature` is the one in effect.
     pub(crate) fn check(&self, temperature: f64) -> Result<()> {
+        self.reward.as_deref().map(reward_expression).transpose()?;
+        if let Some(folder) = self.reward_model.as_ref().filter(|folder| !folder.join(VALUES_FILE).is_file())
+        {
+            bail!("{} is no checkpoint of `zhenjin reward`: it has no {VALUES_FILE}", folder.display());
+        }
         const MOST_ANSWERS: usize = 1024;
         if self.answers > MOST_ANSWERS {
             bail!("--n {}: at most {MOST_ANSWERS} answers to a prompt", self.answers);

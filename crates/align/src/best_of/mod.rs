@@ -33,7 +33,7 @@ pub enum Unusable {
     Cut,
     /// It has no words.
     Empty,
-    /// The template would write other text than the model wrote.
+    /// The template would write other text than the model wrote, or it is no text: half a character, control tokens.
     Rewritten,
 }
 

@@ -64,7 +64,7 @@ fn agree(arguments: &DistillArguments, opened: &mut Opened, teacher: &OpenedMode
     let student = &opened.model;
     let name = arguments.teacher.display();
     let common = common_tokens(&student.tokenizer, &teacher.tokenizer).with_context(|| {
-        format!("--teacher {name} has another vocabulary, so the two models' distributions are of different tokens")
+        format!("--teacher {name} has another vocabulary, so the two models' distributions are of different tokens; --from text learns what it writes instead")
     })?;
     let (ours, theirs) = (student.file.config(), teacher.file.config());
     let tokens = common.min(theirs.vocabulary_size).min(ours.vocabulary_size);

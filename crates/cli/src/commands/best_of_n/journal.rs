@@ -4,7 +4,7 @@
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use zhenjin_align::best_of::Candidate;
@@ -72,7 +72,13 @@ pub(crate) fn settings(path: &Path) -> Result<Option<Settings>> {
 impl Journal {
     /// Opens the file, or makes it. Half a line at its end is removed.
     pub(super) fn open(path: &Path, settings: &Settings) -> Result<Journal> {
-        let reading = || format!("reading {}", path.display());
+        let opening = || format!("opening {}", path.display());
+        let mut file = OpenOptions::new().append(true).create(true).open(path).with_context(opening)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => bail!("another command is writing {}", path.display()),
+            Err(TryLockError::Error(error)) => return Err(error).with_context(opening),
+        }
         let mut answers = Vec::new();
         let text = whole_lines(path)?;
         if let Some(theirs) = self::settings(path)? {
@@ -100,8 +106,7 @@ impl Journal {
                 eprintln!("{} prompts are answered in {} already", answers.len(), path.display());
             }
         }
-        let mut file = OpenOptions::new().append(true).create(true).open(path).with_context(reading)?;
-        file.set_len(text.len() as u64).with_context(reading)?;
+        file.set_len(text.len() as u64).with_context(opening)?;
         if text.is_empty() {
             writeln!(file, "{}", serde_json::to_string(settings)?)?;
         }

@@ -64,7 +64,7 @@ pub(crate) fn run(home: &Home, arguments: &BestOfArguments) -> Result<()> {
     }
     if chosen.records == 0 {
         bail!(
-            "nothing could be chosen, so {} has no examples; {} has all answers with their rewards",
+            "nothing could be chosen, so {} is not written; {} has all answers with their rewards",
             arguments.out.display(),
             path.display()
         );

@@ -9,7 +9,8 @@ use zhenjin_align::best_of::{Candidate, Choice, Chosen, conversation_record, pai
 use zhenjin_align::data::Task;
 use zhenjin_files::NewFile;
 
-/// Writes what is chosen of the answers to each prompt into a file that is there whole or not at all.
+/// Writes what is chosen of the answers to each prompt into a file that is there whole or not at all; where nothing is chosen, a file of that
+/// name stays as it is.
 pub(crate) fn write(
     path: &Path,
     tasks: &[Task],
@@ -44,7 +45,9 @@ pub(crate) fn write(
             writeln!(out, "{line}")?;
         }
     }
-    out.finish()?;
+    if written.records > 0 {
+        out.finish()?;
+    }
     written.mean_reward = (count > 0).then(|| sum / count as f64);
     Ok(written)
 }

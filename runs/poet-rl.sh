@@ -1,35 +1,24 @@
 #!/bin/bash
-# The poet learns form: runs/poet-rl.sh POEMS [--steps N] [--model MODEL] [--out FOLDER]; about 25 minutes.
+# The poet learns form: runs/poet-rl.sh POEMS [--steps N] [--samples N] [--ci N] [--model MODEL] [--out FOLDER]; about 10 minutes.
 #
-# GRPO on a model that writes classical poems (runs/poet.sh made the one that the program carries): the reward is the form of regulated verse,
-# its rhymes and its tone pattern, 1 for a perfect poem. POEMS are JSON lines with `kind` and `title`, plain or .zst (the program zstd reads
-# those); titles of Tang and Song shi are the prompts. Then poems to held-out titles by both models, measured side by side.
+# GRPO on a model that writes classical poems (runs/poet.sh made the one that the program carries). POEMS are JSON lines with `kind`, `title`,
+# `author` and `lines`, plain or .zst (the program zstd reads those). The prompts are heads of 6,000 poems: of shi, whose reward is the mean
+# of form, rhymes and tones of regulated verse, and --ci of them of ci, whose reward is the form of the tune: the characters of each line, as
+# three or more of POEMS have them. Then poems by both models from the same heads of held-out poems, shi and ci, --samples of each.
 # Cut off at any moment, the same command goes on where it was.
 cd "$(dirname "$0")/.."
 . runs/common.sh
 
-steps=150 model=poet out=out/poet-rl
+steps=100 samples=1000 ci=0 model=poet out=out/poet-rl
 poems=${1:?POEMS: poems as JSON lines}
 shift
-begin "steps model out" "$@"
+begin "steps samples ci model out" "$@"
 
 if [ ! -e "$out/prompts.jsonl" ]; then
     step "prompts"
     reader=(cat)
     [[ "$poems" != *.zst ]] || reader=(zstd -dc)
-    "${reader[@]}" "$poems" | python3 -c '
-import hashlib, json, sys
-seen = set()
-for line in sys.stdin:
-    poem = json.loads(line)
-    title = poem["title"].strip()
-    if poem["kind"] not in ("tang", "song") or not 2 <= len(title) <= 8 or title in seen or "\n" in title or " " in title:
-        continue
-    seen.add(title)
-order = sorted(seen, key=lambda title: hashlib.sha256(title.encode()).digest())
-for title in order[:6000]:
-    print(json.dumps({"prompt": title}, ensure_ascii=False))
-' > "$out/prompts.part"
+    "${reader[@]}" "$poems" | python3 runs/poem_prompts.py 6000 "$ci" > "$out/prompts.part"
     mv "$out/prompts.part" "$out/prompts.jsonl"
 fi
 head -3 "$out/prompts.jsonl"
@@ -39,8 +28,8 @@ resume=()
 [ ! -e "$out/run/run.toml" ] || resume=(--resume auto)
 # All weights: the model is small. A step keeps the poet near what it was, so that it goes on to write as its poets did.
 "$zhenjin" grpo "$model" --full --data "$out/prompts.jsonl" --out "$out/run" "${resume[@]}" --steps "$steps" --batch 24 --answers 8 \
-    --max-tokens 100 --learning-rate 5e-5 --reward 'poem' --held-out-share 0.05 \
-    --set policy.kl=0.02 --set rollout.temperature=1 --set schedule.final_share=0.2
+    --max-tokens 128 --learning-rate 5e-5 --reward 'poem' --held-out-share 0.01 \
+    --set policy.kl=0.03 --set rollout.temperature=1 --set schedule.final_share=0.2
 
 step "report"
 "$zhenjin" report "$out/run"
@@ -49,6 +38,20 @@ step "report"
 step "the model"
 last=$(ls -d "$out"/run/checkpoints/step-* | tail -1)
 [ -e "$out/poet-rl.gguf" ] || "$zhenjin" quantize "$last" "$out/poet-rl.gguf" --type q8_0
+
+step "poems from heads of held-out poems"
+# As runs/poet.sh makes them, with the model's own tokenizer.
+format='<|kind|>{kind}<|title|>{title}<|author|>{author}\n<|poem|>{lines}'
+"$zhenjin" tokenize "$poems" --format "$format" --identity '{lines}' --tokenizer "$last" --licence MIT --out "$out/shards" > "$out/tokenize.txt"
+for name in before after; do
+    [ "$name" = before ] && judged=$model || judged=$out/poet-rl.gguf
+    [ -e "$out/poems-$name.txt" ] || {
+        "$zhenjin" evaluate poems "$judged" --data "$out/shards" --samples "$samples" --scored 1000 --show 8 --temperature 0.7 --top-p 0.95 \
+            > "$out/poems-$name.part" && mv "$out/poems-$name.part" "$out/poems-$name.txt"
+    }
+    step "$name"
+    cat "$out/poems-$name.txt"
+done
+
 echo
 echo "talk with it: $zhenjin chat $out/poet-rl.gguf -p '春夜'"
-echo "measure both: $zhenjin evaluate poems $out/poet-rl.gguf --data SHARDS, where SHARDS are those of runs/poet.sh"

@@ -98,6 +98,24 @@ fn poems_are_judged_by_form_rhyme_and_tones() {
 }
 
 #[test]
+fn tunes_of_ci_are_judged_by_the_characters_of_each_line() {
+    let first = "明月幾時有，把酒問青天。不知天上宮闕，今夕是何年。";
+    let short = "明月幾時有，把酒問青天。不知天上宮闕。";
+    let tune = json!({"form": [[5, 5, 6, 5], [7, 7]]});
+    // Three of four lines; and the whole poem is its form alone, since tunes have tones and rhymes of their own.
+    assert_eq!(totals("poem-form", tune.clone(), &[first, short, "no poem"]), [1.0, 0.375, 0.0]);
+    assert_eq!(totals("poem", tune, &[first, short, "no poem"]), [1.0, 0.375, 0.0]);
+    // The nearest of several counts, and names of forms stand beside lengths of lines.
+    assert_eq!(totals("poem-form", json!({"form": ["4x7", [5, 5, 6]]}), &[short]), [1.0]);
+    // A line too many is neither the number of lines nor among the right ones.
+    assert_eq!(totals("poem-form", json!({"form": [[5, 5, 6]]}), &[first]), [0.375]);
+    for form in [json!([]), json!([[]]), json!([[5, 0]]), json!([[5, "x"]]), json!(["4"]), json!([5, 5])] {
+        let found = fault("poem", json!({"form": form}));
+        assert!(matches!(&found, RewardFault::Field { field, .. } if field == "form"), "{form}: {found:?}");
+    }
+}
+
+#[test]
 fn sums_keep_the_value_of_each_part() {
     let score = scores(&build("0.7*number+-0.5*length:characters<=1"), &task(json!({"answer": 12})), &["12"])
         .remove(0);

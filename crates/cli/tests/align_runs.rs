@@ -147,6 +147,8 @@ fn align_hh_judges_by_what_learnt_from_the_other_half() {
     assert!(all.len() == 60 && parts.iter().all(|part| part.len() > 5), "{parts:?}");
     let wins = place.json("wins-ppo.json");
     assert_eq!(wins["wins"]["prompts"].as_u64(), Some(parts[2].len() as u64), "{wins}");
+    assert!(text.contains("| length-controlled: the mean of both |"), "{text}");
+    assert!(wins["by_length"].get("length_controlled").is_some(), "{wins}");
     let accuracy = place.json("accuracy-reward.json");
     assert!(accuracy["accuracy"]["reward_model"]["accuracy"]["lower"].is_number(), "{accuracy}");
     assert!(place.json("accuracy-dpo.json")["differences"].is_array());

@@ -1,6 +1,6 @@
 //! How far generated poems keep the rules of their forms.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 use zhenjin_prosody::{Poem, Standard, is_han};
@@ -40,6 +40,9 @@ impl KnownForms {
 
 /// Training poems that must have a form before it counts as right.
 const TIMES_SEEN: usize = 3;
+/// Pairs of characters among which the distinct ones are counted, at most: the share falls with their number, so that sets of poems can be
+/// compared only over as many.
+const PAIRS_COMPARED: usize = 10_000;
 
 /// How far a set of poems keeps the rules of rhyme and tone, by one standard. Shares are of the poems that the row above them counts.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -88,6 +91,15 @@ pub struct PoemScores {
     pub poems: usize,
     /// Poems whose numbers of lines and characters occur in three training poems of that kind or tune.
     pub right_form: usize,
+    /// Poems that are no ci, and those of them with a right form.
+    pub shi: usize,
+    /// See [`PoemScores::shi`].
+    pub shi_right_form: usize,
+    /// Chinese characters of all poems.
+    pub characters: usize,
+    /// The share of different ones among the pairs of neighbouring characters of the first poems, 10,000 pairs at most (distinct-2; Li et al.
+    /// 2016, arXiv 1510.03055). `None` without a pair.
+    pub distinct_pairs: Option<f64>,
     /// Rhymes and tones by the Pingshui rhyme book, of ci by 《詞林正韻》.
     pub by_rhyme_book: VerseScores,
     /// The same by modern readings and 《中華新韻》.
@@ -109,11 +121,21 @@ pub fn copy_finder(poems: &[JudgedPoem]) -> CopyFinder {
     CopyFinder::new(texts.iter().map(String::as_str))
 }
 
+/// Distinct pairs of neighbouring characters, punctuation aside; none reaches from one poem into the next.
+fn distinct_pairs(poems: &[JudgedPoem]) -> Option<f64> {
+    let texts = poems.iter().map(|poem| chinese_characters(&poem.text).collect::<Vec<char>>());
+    let pairs = texts.flat_map(|text| text.windows(2).map(|pair| [pair[0], pair[1]]).collect::<Vec<_>>());
+    let compared: Vec<[char; 2]> = pairs.take(PAIRS_COMPARED).collect();
+    let distinct: BTreeSet<&[char; 2]> = compared.iter().collect();
+    (!compared.is_empty()).then(|| distinct.len() as f64 / compared.len() as f64)
+}
+
 impl PoemScores {
     /// Judges `poems`; `copied` has the longest copied run of each.
     pub fn of(poems: &[JudgedPoem], forms: &KnownForms, copied: &[CopiedRun]) -> PoemScores {
         let mut scores = PoemScores { poems: poems.len(), ..PoemScores::default() };
         poems.iter().for_each(|poem| scores.add(poem, forms));
+        scores.distinct_pairs = distinct_pairs(poems);
         let mut runs: Vec<&CopiedRun> = copied.iter().collect();
         runs.sort_by_key(|run| run.characters);
         if let Some(longest) = runs.last() {
@@ -126,7 +148,13 @@ impl PoemScores {
 
     fn add(&mut self, judged: &JudgedPoem, forms: &KnownForms) {
         let poem = Poem::parse(&judged.text);
-        self.right_form += usize::from(forms.is_known(&judged.form, &poem.lengths(), TIMES_SEEN));
+        let is_right = usize::from(forms.is_known(&judged.form, &poem.lengths(), TIMES_SEEN));
+        self.right_form += is_right;
+        if !judged.is_ci {
+            self.shi += 1;
+            self.shi_right_form += is_right;
+        }
+        self.characters += poem.lengths().iter().sum::<usize>();
         self.by_rhyme_book.add(&poem, judged.is_ci, Standard::RhymeBook);
         self.by_modern_readings.add(&poem, judged.is_ci, Standard::Modern);
     }
@@ -151,6 +179,9 @@ mod tests {
         finder.read(chinese_characters("更上一層樓"));
         let scores = PoemScores::of(&poems, &forms, &finder.longest());
         assert_eq!((scores.poems, scores.right_form), (2, 1));
+        assert_eq!((scores.shi, scores.shi_right_form, scores.characters), (2, 1, 34));
+        // 19 and 13 pairs; all of the second poem's stand in the first, but 山黃 and 流欲 bridge what it leaves out.
+        assert_eq!(scores.distinct_pairs, Some(20.0 / 32.0));
         let by_book = &scores.by_rhyme_book;
         assert_eq!((by_book.with_tone_pattern, by_book.regulated), (1, 1));
         assert_eq!((by_book.with_rhymes, by_book.all_rhyme), (1, 1));

@@ -14,4 +14,4 @@ pub use pairs::{
     Calibration, PairAccuracy, PairMargin, calibration, correct, learned_tokens, pair_accuracy, pair_margins,
 };
 pub use scorer::{Perplexity, RewardModel, Scorer, perplexity, reward_scores};
-pub use wins::{Wins, answer_scores, answers, paired_scores, win_rate};
+pub use wins::{Wins, WinsByLength, answer_scores, answers, paired_scores, win_rate, wins_by_length};

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use serde::Serialize;
 use zhenjin_model::{Adapter, Model};
 
-use super::bootstrap::{Interval, mean_interval};
+use super::bootstrap::{Interval, interval, mean_interval};
+use super::pairs::Group;
 use super::scorer::{RewardModel, reward_scores};
 use crate::error::AlignError;
 use crate::order::Generator;
@@ -88,14 +89,70 @@ pub struct Wins {
     pub difference: Interval,
 }
 
-/// The win rate by the judge's scores: for each prompt, of each pair of answers the score of the first and that of the second. `None`
-/// without prompts, or where a prompt has no answers.
-pub fn win_rate(scores: &[Vec<[f64; 2]>], seed: u64) -> Option<Wins> {
-    let won = |[first, second]: &[f64; 2]| match first.partial_cmp(second) {
+/// Win rates where the first of two answers is shorter and where it is longer, in tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct WinsByLength {
+    /// Pairs whose first answer has fewer tokens, and the share of them that it wins.
+    pub first_shorter: Option<Group>,
+    /// Pairs whose first answer has more tokens, and the share of them that it wins.
+    pub first_longer: Option<Group>,
+    /// The mean of these two shares: a judge who merely prefers shorter answers, or longer ones, gives ½. `None` where one of them has no
+    /// pairs.
+    pub length_controlled: Option<Interval>,
+}
+
+/// Win rates by the judge's scores for pairs of answers with these numbers of tokens, in the order of `scores`; ties count half, and
+/// intervals are by resampling prompts with all their answers.
+pub fn wins_by_length(scores: &[Vec<[f64; 2]>], tokens: &[Vec<[usize; 2]>], seed: u64) -> WinsByLength {
+    // Of each prompt: wins and pairs whose first answer is shorter, and those whose first answer is longer.
+    let sums: Vec<[(f64, usize); 2]> = scores
+        .iter()
+        .zip(tokens)
+        .map(|(scores, tokens)| {
+            let mut sums = [(0.0, 0); 2];
+            for (score, [first, second]) in scores.iter().zip(tokens) {
+                if first != second {
+                    let (won_of, count) = &mut sums[usize::from(first > second)];
+                    *won_of += won(score);
+                    *count += 1;
+                }
+            }
+            sums
+        })
+        .collect();
+    let share = |indices: &[usize], group: usize| {
+        let (won, count) = indices.iter().fold((0.0, 0), |(won, count), index| {
+            let (of_prompt, pairs) = sums[*index][group];
+            (won + of_prompt, count + pairs)
+        });
+        (count > 0).then(|| won / count as f64)
+    };
+    let group = |group: usize| {
+        let pairs = sums.iter().map(|sums| sums[group].1).sum();
+        let accuracy = interval(sums.len(), seed, &|indices| share(indices, group))?;
+        Some(Group { pairs, accuracy })
+    };
+    WinsByLength {
+        first_shorter: group(0),
+        first_longer: group(1),
+        length_controlled: interval(sums.len(), seed, &|indices| {
+            Some((share(indices, 0)? + share(indices, 1)?) / 2.0)
+        }),
+    }
+}
+
+/// 1 where the first has the greater score, ½ where both are alike.
+fn won([first, second]: &[f64; 2]) -> f64 {
+    match first.partial_cmp(second) {
         Some(std::cmp::Ordering::Greater) => 1.0,
         Some(std::cmp::Ordering::Less) => 0.0,
         _ => 0.5,
-    };
+    }
+}
+
+/// The win rate by the judge's scores: for each prompt, of each pair of answers the score of the first and that of the second. `None`
+/// without prompts, or where a prompt has no answers.
+pub fn win_rate(scores: &[Vec<[f64; 2]>], seed: u64) -> Option<Wins> {
     if scores.iter().any(Vec::is_empty) {
         return None;
     }
@@ -127,6 +184,34 @@ mod tests {
         assert_eq!(wins.difference, Interval { mean: 0.25, lower: 0.0, upper: 0.5 });
         assert_eq!(win_rate(&[], 1), None);
         assert_eq!(win_rate(&[vec![]], 1), None);
+    }
+
+    #[test]
+    fn a_judge_of_length_alone_gives_half_when_lengths_are_controlled() {
+        // The shorter answer wins always; the first is the shorter one three times in four.
+        let tokens: Vec<Vec<[usize; 2]>> =
+            (0..40).map(|number| vec![if number % 4 == 0 { [9, 4] } else { [4, 9] }]).collect();
+        let scores: Vec<Vec<[f64; 2]>> = tokens
+            .iter()
+            .map(|pairs| pairs.iter().map(|pair| pair.map(|count| -(count as f64))).collect())
+            .collect();
+        assert_eq!(win_rate(&scores, 1).unwrap().rate.mean, 0.75);
+        let by_length = wins_by_length(&scores, &tokens, 1);
+        assert_eq!(by_length.length_controlled, Some(Interval { mean: 0.5, lower: 0.5, upper: 0.5 }));
+        let group = by_length.first_shorter.unwrap();
+        assert_eq!((group.pairs, group.accuracy.mean), (30, 1.0));
+        assert_eq!(by_length.first_longer.map(|group| group.pairs), Some(10));
+    }
+
+    #[test]
+    fn answers_of_one_length_tell_nothing_about_lengths() {
+        let scores = vec![vec![[1.0, 0.0], [2.0, 0.0]], vec![[0.0, 1.0]]];
+        let equal = wins_by_length(&scores, &[vec![[3, 3], [2, 2]], vec![[1, 1]]], 1);
+        assert_eq!(equal, WinsByLength { first_shorter: None, first_longer: None, length_controlled: None });
+        // Ties count half; pairs of equal length do not count.
+        let scores = vec![vec![[1.0, 1.0], [1.0, 0.0]], vec![[1.0, 0.0]]];
+        let some = wins_by_length(&scores, &[vec![[3, 4], [5, 4]], vec![[1, 1]]], 1);
+        assert_eq!(some.length_controlled.map(|interval| interval.mean), Some(0.75));
     }
 
     #[test]

@@ -27,11 +27,51 @@ const REGULATED: [Form; 4] = [
 ];
 
 /// The form of a poem, from 0 to 1. What is asked for is the argument, or the example's field `form`: `4x7`, or a name such as
-/// 七言絕句; without either, any form of regulated verse. Rhymes and tones need no form; an answer without a poem has 0.
+/// 七言絕句; or a list of such forms and of lists of the characters of each line, as a tune of ci has them, of which the nearest counts;
+/// without either, any form of regulated verse. Rhymes and tones need no form; an answer without a poem has 0.
+///
+/// A tune has rules of its own for rhymes and tones, which are not known here: where the form is the characters of each line, all aspects
+/// together are the form alone.
 pub(super) struct VerseReward {
     pub(super) aspect: Aspect,
     pub(super) form: Option<Form>,
     pub(super) standard: Standard,
+}
+
+/// A form that is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Asked {
+    /// Lines of equally many characters.
+    Even(Form),
+    /// The characters of each line.
+    Lines(Vec<usize>),
+}
+
+impl Asked {
+    fn of_text(text: &str) -> Result<Asked, &'static str> {
+        form_of(text).map(Asked::Even).ok_or("is no form such as 4x7 or 七言絕句")
+    }
+
+    /// One of the alternatives in a list.
+    fn of_value(value: &Value) -> Result<Asked, &'static str> {
+        match value {
+            Value::String(text) => Asked::of_text(text),
+            Value::Array(lines) if !lines.is_empty() => {
+                let characters = lines.iter().map(|line| line.as_u64().filter(|line| *line > 0));
+                let read: Option<Vec<usize>> =
+                    characters.map(|line| line.and_then(|line| usize::try_from(line).ok())).collect();
+                read.map(Asked::Lines).ok_or("has a line that is no number of characters")
+            }
+            _ => Err("has an alternative that is neither a form nor a list of the characters of each line"),
+        }
+    }
+
+    fn kept(&self, poem: &Poem) -> f64 {
+        match self {
+            Asked::Even(form) => kept_lines(poem, std::iter::repeat_n(form.characters, form.lines)),
+            Asked::Lines(lines) => kept_lines(poem, lines.iter().copied()),
+        }
+    }
 }
 
 /// Reads `4x7`, `4×7`, or the name of a form in traditional or simplified characters.
@@ -64,12 +104,6 @@ impl Reward for VerseReward {
 impl VerseReward {
     fn of_answer(&self, answer: &Answer<'_>) -> Result<f64, RewardFault> {
         let poem = Poem::parse(answer.text);
-        let form = || -> Result<f64, RewardFault> {
-            Ok(match self.form_for(answer)? {
-                Some(form) => kept_form(&poem, form),
-                None => REGULATED.into_iter().map(|form| kept_form(&poem, form)).fold(0.0, f64::max),
-            })
-        };
         let rhyme = || {
             let rhymes = poem.shi_rhymes_by(self.standard);
             // A line alone rhymes with nothing.
@@ -84,35 +118,41 @@ impl VerseReward {
             }
             _ => 0.0,
         };
-        Ok(match self.aspect {
-            Aspect::Form => form()?,
-            Aspect::Rhyme => rhyme(),
-            Aspect::Tones => tones(),
-            Aspect::All => (form()? + rhyme() + tones()) / 3.0,
-        })
+        let asked = match self.aspect {
+            Aspect::Rhyme => return Ok(rhyme()),
+            Aspect::Tones => return Ok(tones()),
+            Aspect::Form | Aspect::All => self.asked_for(answer)?,
+        };
+        let form = asked.iter().map(|form| form.kept(&poem)).fold(0.0, f64::max);
+        let is_tune = asked.iter().any(|form| matches!(form, Asked::Lines(_)));
+        Ok(if self.aspect == Aspect::Form || is_tune { form } else { (form + rhyme() + tones()) / 3.0 })
     }
 
-    /// The form that is asked for; `None` where nobody asks for one.
-    fn form_for(&self, answer: &Answer<'_>) -> Result<Option<Form>, RewardFault> {
+    /// The forms of which one is asked for.
+    fn asked_for(&self, answer: &Answer<'_>) -> Result<Vec<Asked>, RewardFault> {
         if let Some(form) = self.form {
-            return Ok(Some(form));
+            return Ok(vec![Asked::Even(form)]);
         }
         let fault =
             |problem: &str| RewardFault::Field { field: "form".to_owned(), problem: problem.to_owned() };
-        let Some(value) = answer.task.fields.get("form") else { return Ok(None) };
-        value.as_str().and_then(form_of).map(Some).ok_or_else(|| match value {
-            Value::String(_) => fault("is no form such as 4x7 or 七言絕句"),
-            _ => fault("is no text"),
-        })
+        match answer.task.fields.get("form") {
+            None => Ok(REGULATED.into_iter().map(Asked::Even).collect()),
+            Some(Value::String(text)) => Ok(vec![Asked::of_text(text).map_err(fault)?]),
+            Some(Value::Array(forms)) if !forms.is_empty() => {
+                forms.iter().map(Asked::of_value).collect::<Result<_, _>>().map_err(fault)
+            }
+            Some(_) => Err(fault("is neither a text nor a list of forms")),
+        }
     }
 }
 
-fn kept_form(poem: &Poem, form: Form) -> f64 {
+/// Half for the number of lines, half for the share of lines with as many characters as they should have; lines too many count among all.
+fn kept_lines(poem: &Poem, asked: impl ExactSizeIterator<Item = usize>) -> f64 {
     let lengths = poem.lengths();
     if lengths.is_empty() {
         return 0.0;
     }
-    let right = lengths.iter().filter(|length| **length == form.characters).count();
-    let lines = f64::from(u8::from(lengths.len() == form.lines));
-    0.5 * lines + 0.5 * right as f64 / lengths.len().max(form.lines) as f64
+    let (lines, longer) = (asked.len(), lengths.len().max(asked.len()));
+    let right = lengths.iter().zip(asked).filter(|(length, asked)| *length == asked).count();
+    0.5 * f64::from(u8::from(lengths.len() == lines)) + 0.5 * right as f64 / longer as f64
 }

@@ -186,6 +186,14 @@ fn print(measured: &Measured) {
     };
     row("poems", &|scores| scores.poems.to_string());
     row("right number of lines and characters", &|scores| share(scores.right_form, scores.poems));
+    row("  of shi", &|scores| share(scores.shi_right_form, scores.shi));
+    row("  of ci", &|scores| share(scores.right_form - scores.shi_right_form, scores.poems - scores.shi));
+    row("characters of a poem, mean", &|scores| {
+        format!("{:.1}", scores.characters as f64 / scores.poems.max(1) as f64)
+    });
+    row("distinct pairs of characters, of 10,000", &|scores| {
+        scores.distinct_pairs.map_or("–".to_owned(), |share| format!("{share:.3}"))
+    });
     for (standard, of) in [("rhyme book", RHYME_BOOK), ("modern readings", MODERN_READINGS)] {
         println!("by the {standard}");
         let row = |name: &str, part: fn(&VerseScores) -> [usize; 2]| {

@@ -36,4 +36,4 @@ model.load_state_dict(expanded.state_dict())
 model.save_pretrained(sys.argv[2])
 AutoTokenizer.from_pretrained(path.parent, **given).save_pretrained(sys.argv[2])
 PYTHON
-"$python" "$here/align/compare.py" --python "$python" --zhenjin "${ZHENJIN_BIN:-$root/target/release/zhenjin}" --model "$model" "$@"
+"$python" "$here/align/compare.py" --python "$python" --zhenjin "${ZHENJIN_BIN:-$root/target/release/zhenjin}" --model "$model" --gguf "$file" "$@"

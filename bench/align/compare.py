@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Times steps of SFT, DPO and GRPO beside TRL: the same model in f32, the same examples, taking turns. `make bench-align` calls this.
+"""Times rollouts and steps of SFT, DPO and GRPO beside TRL: the same model in f32, the same examples, taking turns. `make bench-align` calls this.
 
 Ours is the program itself, `zhenjin METHOD`, whose log says the seconds of each step. Writes docs/bench/align.md and align.json.
 """
@@ -19,17 +19,21 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT / "bench"))
 
 import machine
-from align.workloads import WORKLOADS, Workload, write_examples
+from align.workloads import FROZEN, WORKLOADS, Workload, write_examples
 
 
 def ours(workload: Workload, arguments, model: Path, examples: Path) -> dict:
+    if workload.method == "rollouts":
+        return our_answers(workload, arguments, model)
     folder = Path(tempfile.mkdtemp())
     command = [
         arguments.zhenjin, workload.method, str(model), "--data", str(examples), "--out", str(folder / "run"), "--plain",
         "--steps", str(arguments.steps), "--batch", str(workload.batch), "--threads", str(arguments.threads), "--held-out-share", "0",
         "--set", f"intervals.checkpoint={arguments.steps}", "--set", "intervals.held_out=0", "--set", "intervals.samples=0",
     ]
-    command += ["--full"] if workload.full else ["--rank", "16", "--f32"]
+    command += ["--full"] if workload.full else ["--rank", "16"]
+    if not workload.full and workload is not FROZEN:
+        command.append("--f32")
     if workload.method == "grpo":
         command += ["--answers", str(workload.answers), "--max-tokens", str(workload.answer_tokens)]
         # No answer ends early, as in the time that TRL is given: every one has all tokens.
@@ -49,6 +53,21 @@ def ours(workload: Workload, arguments, model: Path, examples: Path) -> dict:
     }
     shutil.rmtree(folder)
     return result
+
+
+def our_answers(workload: Workload, arguments, model: Path) -> dict:
+    """Seconds of the answers of a batch by the engine that writes rollouts, keys and values in f32."""
+    command = [arguments.zhenjin, "bench", str(model), "--prefill", "0", "--decode", "0", "--answers", str(workload.answer_tokens)]
+    command += ["--prompt", str(workload.length), "--batch", str(workload.batch), "--temperature", "1", "--kv-cache-dtype", "f32"]
+    command += ["--threads", str(arguments.threads), "--repeat", str(arguments.steps), "--no-limits", "--json"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    lines = process.stdout.read().splitlines()
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise SystemExit(f"zhenjin bench ended with {process.returncode}")
+    seconds = [workload.tokens / speed for speed in json.loads(lines[-1])["tok_s"]]
+    return {"seconds": seconds, "peak_bytes": usage.ru_maxrss * 1024, "tokens": workload.tokens}
 
 
 def theirs(workload: Workload, arguments, model: Path, examples: Path) -> dict:
@@ -92,6 +111,7 @@ def main() -> None:
     parser.add_argument("--zhenjin", default=str(ROOT / "target/release/zhenjin"))
     parser.add_argument("--python", default=sys.executable)
     parser.add_argument("--model", required=True, help="a Hugging Face folder in f32")
+    parser.add_argument("--gguf", help="the file of 4 bits that the folder was expanded from, for what is measured alone")
     parser.add_argument("--steps", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
@@ -107,7 +127,8 @@ def main() -> None:
             if workload.name not in arguments.workloads.split(","):
                 continue
             examples = Path(folder) / f"{workload.name}.jsonl"
-            write_examples(workload, tokenizer, examples, arguments.steps)
+            if workload.method != "rollouts":
+                write_examples(workload, tokenizer, examples, arguments.steps)
             row = {"name": workload.name, "title": workload.title, "tokens": workload.tokens, "zhenjin": [], "trl": []}
             for _ in range(arguments.rounds):
                 row["zhenjin"].append(ours(workload, arguments, Path(arguments.model), examples))
@@ -115,10 +136,37 @@ def main() -> None:
             rows.append(row)
             print(table([row]), flush=True)
             # After each workload, so that a run that is cut off leaves what it measured.
-            write(rows, arguments)
+            write(rows, [], arguments)
+        if arguments.gguf:
+            examples = Path(folder) / f"{FROZEN.name}.jsonl"
+            write_examples(FROZEN, tokenizer, examples, arguments.steps)
+            write(rows, alone(arguments, examples), arguments)
 
 
-def write(rows: list, arguments) -> None:
+def alone(arguments, examples: Path) -> list:
+    """What is measured of our program, from a file of 4 bits: training on it, and the time before the first step."""
+    turns = [ours(FROZEN, arguments, Path(arguments.gguf), examples) for _ in range(arguments.rounds)]
+    seconds = sorted(value for turn in turns for value in later(turn))
+    starts = sorted(turn["loaded"] for turn in turns)
+    peak = max(turn["peak_bytes"] for turn in turns)
+    load = "import time; start = time.perf_counter(); from pathlib import Path; import sys, torch; from transformers import AutoModelForCausalLM, AutoTokenizer; "
+    load += "path = Path(sys.argv[1]); given = dict(gguf_file=path.name); AutoTokenizer.from_pretrained(path.parent, **given); "
+    load += "AutoModelForCausalLM.from_pretrained(path.parent, dtype=torch.float32, **given); print(time.perf_counter() - start)"
+    loads = []
+    for _ in range(arguments.rounds):
+        done = subprocess.run([arguments.python, "-c", load, arguments.gguf], capture_output=True, text=True, env={**os.environ, "HF_HUB_OFFLINE": "1"})
+        if done.returncode != 0:
+            raise SystemExit(done.stderr[-4000:])
+        loads.append(float(done.stdout.strip().splitlines()[-1]))
+    spread = lambda values: f"{min(values):.2f} / {statistics.median(values):.2f} / {max(values):.2f}"
+    return [
+        f"| {FROZEN.title} | {spread(seconds)} s a step, {FROZEN.tokens / statistics.median(seconds):,.0f} tok/s, {peak / 1e6:,.0f} MB |",
+        f"| the whole of such a run but for its steps: start, load, save | {spread(starts)} s |",
+        f"| loading the same file by transformers, with its tokenizer | {spread(loads)} s |",
+    ]
+
+
+def write(rows: list, alone: list, arguments) -> None:
     import peft
     import torch
     import transformers
@@ -130,12 +178,14 @@ def write(rows: list, arguments) -> None:
 
 {host['cpu']}, {host['cores']} cores ({', '.join(host['instructions'])}), {arguments.threads} threads, SmolLM2-135M in f32. {arguments.rounds} rounds in which the
 programs took turns of {arguments.steps} steps; the first step of a turn does not count. {versions}.
-GRPO's seconds hold rollouts and the update; TRL's are those of all its steps divided by their number. `make bench-align` writes this page.
+GRPO's seconds hold rollouts and the update; TRL's are those of all its steps divided by their number. Sampling: new tokens by the engine, and by
+`generate` of transformers; all seconds of a turn's repeats but the first. `make bench-align` writes this page.
 
 """
     out = Path(arguments.out)
-    (out / "align.md").write_text(head + table(rows))
-    (out / "align.json").write_text(json.dumps({"versions": versions, "rows": rows}, indent=1) + "\n")
+    tail = "\n| alone | least / median / greatest |\n| --- | --- |\n" + "\n".join(alone) + "\n" if alone else ""
+    (out / "align.md").write_text(head + table(rows) + tail)
+    (out / "align.json").write_text(json.dumps({"versions": versions, "rows": rows, "alone": alone}, indent=1) + "\n")
 
 
 main()

@@ -22,7 +22,7 @@ torch.set_num_threads(int(threads))
 workload = next(workload for workload in WORKLOADS if workload.name == name)
 tokenizer = AutoTokenizer.from_pretrained(model_path)
 model = AutoModelForCausalLM.from_pretrained(model_path, dtype=torch.float32)
-records = [json.loads(line) for line in open(examples)]
+records = [] if workload.method == "rollouts" else [json.loads(line) for line in open(examples)]
 loaded = time.perf_counter() - started
 projections = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 lora = None if workload.full else LoraConfig(r=16, lora_alpha=32, target_modules=projections, task_type="CAUSAL_LM")
@@ -37,6 +37,20 @@ class Clock(TrainerCallback):
     def on_step_end(self, *_, **__):
         self.seconds.append(time.perf_counter() - self.start)
 
+
+if workload.method == "rollouts":
+    prompts = torch.randint(100, 40_000, (workload.batch, workload.length), generator=torch.Generator().manual_seed(1))
+    seconds = []
+    for _ in range(steps):
+        begun = time.perf_counter()
+        with torch.no_grad():
+            model.generate(
+                prompts, attention_mask=torch.ones_like(prompts), do_sample=True, temperature=1.0, top_k=0, min_new_tokens=workload.answer_tokens,
+                max_new_tokens=workload.answer_tokens, pad_token_id=0,
+            )
+        seconds.append(time.perf_counter() - begun)
+    print(json.dumps({"seconds": seconds, "loaded": loaded, "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}))
+    sys.exit()
 
 common = dict(
     output_dir="unused", max_steps=steps, learning_rate=1e-4, report_to=[], save_strategy="no", logging_strategy="no",

@@ -20,18 +20,26 @@ class Workload:
 
     @property
     def tokens(self) -> int:
-        """Tokens of a step, as both programs count them."""
+        """Tokens of a step, as both programs count them; of rollouts those that are written."""
+        if self.method == "rollouts":
+            return self.batch * self.answer_tokens
         if self.method == "grpo":
             return self.batch * self.answers * (self.length + self.answer_tokens)
         return self.batch * self.length * (2 if self.method == "dpo" else 1)
 
 
 WORKLOADS = [
+    Workload("rollouts-1", "sampling, 64-token prompt, 64 new, 1 at once", "rollouts", False, 1, 64, 1, 64),
+    Workload("rollouts-16", "sampling, 64-token prompts, 64 new, 16 at once", "rollouts", False, 16, 64, 1, 64),
     Workload("sft-lora", "LoRA SFT, r 16, 4 × 256", "sft", False, 4, 256),
     Workload("sft-full", "full fine-tuning, 4 × 256", "sft", True, 4, 256),
     Workload("dpo-lora", "DPO, LoRA, 4 pairs of 157 tokens each side", "dpo", False, 4, 157),
     Workload("grpo-lora", "GRPO, LoRA, 8 prompts × 8 answers × 64 tokens, no KL", "grpo", False, 8, 64, 8, 64),
 ]
+
+
+# Ours alone: no other program of the table trains an adapter on a frozen file of 4 bits.
+FROZEN = Workload("sft-q4", "LoRA SFT on the frozen Q4_1 file, 1 × 512", "sft", False, 1, 512)
 
 
 def ids(tokenizer, messages: list, prompt: bool = False) -> list:

@@ -382,6 +382,9 @@ pub(crate) struct BenchArguments {
     /// Prompt length of each answer
     #[arg(long, default_value_t = 100, value_name = "TOKENS")]
     pub(crate) prompt: usize,
+    /// Temperature at which answers are sampled, from 0 (greedy) to 2
+    #[arg(long, default_value_t = 0.0, value_name = "T")]
+    pub(crate) temperature: f32,
     /// Sequences at once
     #[arg(long, value_delimiter = ',', default_value = "1,16", value_name = "N")]
     pub(crate) batch: Vec<usize>,

@@ -133,8 +133,13 @@ fn inspect_perplexity_and_bench_print_json() {
     );
 
     let options = ["--prefill", "32", "--decode", "4", "--answers", "4", "--prompt", "8", "--batch", "1,2"];
-    let (code, lines, stderr) =
-        run(zhenjin(home.path()).arg("bench").arg(&model).args(options).args(["--repeat", "2", "--json"]));
+    let sampled = ["--temperature", "1"];
+    let (code, lines, stderr) = run(zhenjin(home.path())
+        .arg("bench")
+        .arg(&model)
+        .args(options)
+        .args(sampled)
+        .args(["--repeat", "2", "--json"]));
     assert_eq!(code, Some(0), "{stderr}");
     let tests: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
     let names: Vec<&str> = tests.iter().filter_map(|test| test["test"].as_str()).collect();

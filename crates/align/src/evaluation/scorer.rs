@@ -37,7 +37,9 @@ impl Scorer {
     /// [`AlignError::Model`].
     pub fn new(model: Arc<Model>, load: LoadOptions, usable_vocabulary: usize) -> Result<Scorer, AlignError> {
         let options = LearnerOptions { load: load.clone(), recompute: false };
-        let learner = Learner::new(&model.config, options)?.with_usable_vocabulary(usable_vocabulary);
+        let learner = Learner::new(&model.config, options)?
+            .with_usable_vocabulary(usable_vocabulary)
+            .with_shared_beginnings();
         Ok(Scorer { model, learner, load })
     }
 

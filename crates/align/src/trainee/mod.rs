@@ -162,7 +162,8 @@ impl Trainee {
         let optimiser = Optimiser::of_descriptions(descriptions, &options.optimiser, shards)?;
         let learner = Learner::new(config, LearnerOptions { load: options.load.clone(), recompute: false })?
             .with_recomputed_layers(options.recomputed_layers)
-            .with_usable_vocabulary(options.usable_vocabulary);
+            .with_usable_vocabulary(options.usable_vocabulary)
+            .with_shared_beginnings();
         Ok(Trainee {
             reference_adapter,
             reference_model: None,

@@ -40,7 +40,7 @@ impl Learner {
     ) -> Result<Vec<L::Score>, ModelError> {
         let learned = learned.into();
         let Some(rows) = self.begin(batch)? else { return Ok(Vec::new()) };
-        let normalised = self.normalised(learned, batch, &rows)?;
+        let normalised = self.normalised(learned, &rows)?;
         let (executor, head) = (self.executor.direct(), learned.weights.head());
         let scores = executor.logit_scores(&normalised, head, self.usable_vocabulary, loss)?;
         executor.discard(normalised);
@@ -58,7 +58,7 @@ impl Learner {
     ) -> Result<TargetLogits<'l>, ModelError> {
         let learned = learned.into();
         let normalised = match self.begin(batch)? {
-            Some(rows) => Some(self.normalised(learned, batch, &rows)?),
+            Some(rows) => Some(self.normalised(learned, &rows)?),
             None => None,
         };
         let outputs = self.usable_vocabulary;

@@ -7,6 +7,7 @@
 mod learned;
 mod logits;
 mod pass;
+mod prefixes;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -26,6 +27,7 @@ use crate::weights::LoadOptions;
 pub use learned::Learned;
 pub use logits::TargetLogits;
 use pass::{Finish, Head, Step, TargetRows, go_back};
+use prefixes::ComputedRows;
 
 /// Documents one after the other, one row per token.
 #[derive(Clone, Copy, Debug)]
@@ -132,6 +134,7 @@ pub struct Learner {
     /// So many layers, the first ones, are computed again on the way back.
     recomputed_layers: usize,
     usable_vocabulary: usize,
+    shares_beginnings: bool,
     team: Arc<ThreadTeam>,
 }
 
@@ -148,6 +151,7 @@ impl Learner {
             executor: RecordingExecutor::new(attention_shape(config), simd, team)?,
             recomputed_layers: if recompute { usize::MAX } else { 0 },
             usable_vocabulary: config.vocabulary_size,
+            shares_beginnings: false,
             config: config.clone(),
         })
     }
@@ -157,6 +161,13 @@ impl Learner {
     pub fn with_usable_vocabulary(self, tokens: usize) -> Learner {
         let usable_vocabulary = tokens.min(self.config.vocabulary_size);
         Learner { usable_vocabulary, ..self }
+    }
+
+    /// Computes what documents of a batch begin with in common only once. Scores have the same bits; the gradient of a shared row is a sum over
+    /// its documents, in their order, so that gradients are rounded in other places.
+    #[must_use]
+    pub fn with_shared_beginnings(self) -> Learner {
+        Learner { shares_beginnings: true, ..self }
     }
 
     /// Computes only the first `layers` layers again on the way back, and keeps the activations of the others: memory between that of
@@ -204,7 +215,8 @@ impl Learner {
     }
 
     /// As [`Learner::accumulate`], for a loss whose derivatives depend on all scores of the batch: `slopes` is given one score for each row and
-    /// says the derivatives of the loss by each. The head is computed twice.
+    /// says the derivatives of the loss by each. A head that learns is computed twice, with the same bits; one that does not
+    /// learn is computed once, and the gradients are rounded in another place.
     ///
     /// # Errors
     /// As for [`Learner::accumulate`].
@@ -217,10 +229,7 @@ impl Learner {
     ) -> Result<Vec<TokenScore>, ModelError> {
         let mut scores = Vec::new();
         self.pass(learned.into(), batch, gradients, &mut |_, _| {}, &mut |head, gradients| {
-            scores = head.score_only()?;
-            let slopes = slopes(&scores);
-            let slope = |row: usize, _| slopes.get(row).copied().unwrap_or_default();
-            head.score(&slope, gradients)?;
+            scores = head.score_together(slopes, gradients)?;
             Ok(())
         })?;
         Ok(scores)
@@ -257,7 +266,7 @@ impl Learner {
     ) -> Result<Vec<f32>, ModelError> {
         let learned = learned.into();
         let Some(rows) = self.begin(batch)? else { return Ok(Vec::new()) };
-        let normalised = self.normalised(learned, batch, &rows)?;
+        let normalised = self.normalised(learned, &rows)?;
         let head = learned.values.ok_or(TensorError::NotAParameter { what: "head for values" })?;
         let values = row_values(&normalised, head)?;
         self.executor.direct().discard(normalised);
@@ -275,12 +284,12 @@ impl Learner {
     ) -> Result<(), ModelError> {
         let rows = self.begin(batch)?;
         let Some(rows) = rows else {
-            let nothing = TargetRows { selected: Vec::new(), targets: Vec::new() };
+            let nothing = TargetRows::default();
             let mut head = Head::Nothing { rows: batch.tokens.len(), of: &nothing };
             return Ok(finish(&mut head, gradients)?);
         };
         let table = learned.table();
-        let adapters: Vec<AdapterRows<'_, Matrix>> = learned.rows(batch.tokens.len());
+        let adapters: Vec<AdapterRows<'_, Matrix>> = learned.rows(rows.tokens.len());
         let first_learning = learned.first_learning(gradients);
         self.executor.set_learning(gradients);
         let step = Step { learned, table: &table, adapters: &adapters, batch, rows: &rows, first_learning };
@@ -293,19 +302,14 @@ impl Learner {
     }
 
     /// The normalised hidden states of the rows that have a target, without a record.
-    fn normalised(
-        &mut self,
-        learned: Learned<'_>,
-        batch: &TokenBatch<'_>,
-        rows: &TargetRows,
-    ) -> Result<Activations, TensorError> {
-        let adapters = learned.rows(batch.tokens.len());
+    fn normalised(&mut self, learned: Learned<'_>, rows: &TargetRows) -> Result<Activations, TensorError> {
+        let adapters = learned.rows(rows.tokens.len());
         let transformer = Transformer { config: &self.config, weights: learned.weights, adapters: &adapters };
         let executor = self.executor.direct();
-        let hidden = transformer.hidden_states(executor, batch.tokens, &rows.selected)?;
+        let hidden = transformer.hidden_states(executor, &rows.tokens, &rows.computed)?;
         let normalised = transformer.final_norm(executor, &hidden)?;
         executor.discard(hidden);
-        Ok(normalised)
+        rows.with_targets(executor, normalised)
     }
 
     /// Adds to the loss of coming batches, in each layer named here, Σ slope_e · p_e for every row with a target, over the
@@ -333,7 +337,7 @@ impl Learner {
         let Some(rows) = self.begin(batch)? else {
             return Ok(vec![TokenScore::default(); batch.tokens.len()]);
         };
-        let normalised = self.normalised(learned, batch, &rows)?;
+        let normalised = self.normalised(learned, &rows)?;
         let (executor, head) = (self.executor.direct(), learned.weights.head());
         let scores = rows.scores(executor, &normalised, head, self.usable_vocabulary)?;
         executor.discard(normalised);
@@ -387,10 +391,16 @@ impl Learner {
         if selected.is_empty() {
             return Ok(None);
         }
-        let targets = selected.iter().map(|row| batch.targets[*row]).collect();
-        self.executor.begin_packed(batch.document_lengths, &self.rotary)?;
-        self.executor.set_counted_rows(batch.targets.iter().map(Option::is_some).collect());
-        Ok(Some(TargetRows { selected, targets }))
+        let computed = match self.shares_beginnings {
+            true => ComputedRows::of_beginnings(batch)?,
+            false => ComputedRows::of_all(batch)?,
+        };
+        self.executor.begin_documents(&computed.documents, &self.rotary)?;
+        let rows = TargetRows::new(batch, selected, computed);
+        let mut counted = vec![false; rows.tokens.len()];
+        rows.computed.iter().for_each(|row| counted[*row] = true);
+        self.executor.set_counted_rows(counted);
+        Ok(Some(rows))
     }
 
     fn check(&self, batch: &TokenBatch<'_>) -> Result<(), TokenBatchError> {
@@ -436,7 +446,7 @@ impl Learner {
     ) -> Result<(), TensorError> {
         let transformer = step.transformer(&self.config);
         let executor = &mut self.executor;
-        let mut hidden = executor.embedding(&step.learned.weights.embedding, step.batch.tokens)?;
+        let mut hidden = executor.embedding(&step.learned.weights.embedding, &step.rows.tokens)?;
         for index in 0..step.learned.weights.layers.len() {
             executor.set_layer(Some(index));
             hidden = transformer.layer(executor, index, hidden, step.selected(index))?;
@@ -444,6 +454,7 @@ impl Learner {
         executor.set_layer(None);
         let normalised = transformer.final_norm(executor, &hidden)?;
         executor.discard(hidden);
+        let normalised = step.rows.with_targets(executor, normalised)?;
         let outputs = self.usable_vocabulary;
         finish(&mut Head::Rows { executor, normalised: Some(normalised), outputs, step }, gradients)?;
         executor.backward_by_layer(step.table, gradients, finished)
@@ -463,7 +474,7 @@ impl Learner {
         let layers = step.learned.weights.layers.len();
         let recomputed = self.recomputed_layers.min(layers);
         let mut inputs: Vec<(usize, Activations)> = Vec::with_capacity(recomputed);
-        let mut hidden = executor.direct().embedding(&step.learned.weights.embedding, step.batch.tokens)?;
+        let mut hidden = executor.direct().embedding(&step.learned.weights.embedding, &step.rows.tokens)?;
         for index in 0..recomputed {
             // Below, nothing learns.
             if step.first_learning <= index + 1 {
@@ -479,6 +490,7 @@ impl Learner {
         executor.set_layer(None);
         let normalised = transformer.final_norm(executor, &hidden)?;
         executor.discard(hidden);
+        let normalised = step.rows.with_targets(executor, normalised)?;
         let outputs = self.usable_vocabulary;
         finish(&mut Head::Rows { executor, normalised: Some(normalised), outputs, step }, gradients)?;
         let mut gradient = go_back(executor, step, wanted, gradients, finished)?;
@@ -492,7 +504,7 @@ impl Learner {
         }
         executor.set_layer(None);
         let Some(gradient) = gradient else { return Ok(()) };
-        let out = executor.embedding(&step.learned.weights.embedding, step.batch.tokens)?;
+        let out = executor.embedding(&step.learned.weights.embedding, &step.rows.tokens)?;
         executor.set_gradient(out, gradient)?;
         executor.backward(step.table, gradients)
     }

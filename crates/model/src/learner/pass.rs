@@ -2,9 +2,10 @@
 
 use zhenjin_tensor::{
     Activations, DirectExecutor, Executor, Gradients, LogitLoss, Matrix, Recorded, RecordingExecutor,
-    ScoreTarget, TensorError, TokenScore, Vector, WantedGradient,
+    ScoreGradient, ScoreTarget, TensorError, TokenScore, Vector, WantedGradient,
 };
 
+use super::prefixes::ComputedRows;
 use super::{FinishedLayer, Learned, RowGradient, TokenBatch};
 use crate::config::ModelConfig;
 use crate::forward::{AdapterRows, Transformer};
@@ -27,25 +28,6 @@ pub(super) enum Head<'a, 'b> {
 }
 
 impl Head<'_, '_> {
-    /// Scores of all rows, without gradients.
-    pub(super) fn score_only(&mut self) -> Result<Vec<TokenScore>, TensorError> {
-        match self {
-            Head::Nothing { rows, of } => Ok(of.scatter(Vec::new(), *rows)),
-            Head::Rows { executor, normalised, outputs, step } => {
-                let Some(normalised) = normalised else {
-                    return Err(TensorError::NotOnTape { what: "scores" });
-                };
-                let width = normalised.width();
-                let values = executor.values(normalised)?.values().to_vec();
-                let direct = executor.direct();
-                let input = direct.tensor(&values, width)?;
-                let scores = step.rows.scores(direct, &input, step.learned.weights.head(), *outputs)?;
-                direct.discard(input);
-                Ok(step.rows.scatter(scores, step.batch.tokens.len()))
-            }
-        }
-    }
-
     /// Scores of all rows, and the derivatives by everything before them.
     pub(super) fn score(
         &mut self,
@@ -68,6 +50,40 @@ impl Head<'_, '_> {
                     gradients,
                 )?;
                 Ok(rows.scatter(scores, step.batch.tokens.len()))
+            }
+        }
+    }
+
+    /// The same for a loss whose derivatives depend on all scores: `slopes` is given one for each row.
+    pub(super) fn score_together(
+        &mut self,
+        slopes: &mut dyn FnMut(&[TokenScore]) -> Vec<ScoreGradient>,
+        gradients: &mut Gradients,
+    ) -> Result<Vec<TokenScore>, TensorError> {
+        match self {
+            Head::Nothing { rows, of } => {
+                let scores = of.scatter(Vec::new(), *rows);
+                slopes(&scores);
+                Ok(scores)
+            }
+            Head::Rows { executor, normalised, outputs, step } => {
+                let normalised = normalised.take().ok_or(TensorError::NotOnTape { what: "scores" })?;
+                let (rows, all) = (step.rows, step.batch.tokens.len());
+                let mut of_selected = |scores: &[TokenScore]| {
+                    let slopes = slopes(&rows.scatter(scores.to_vec(), all));
+                    let of_row = |row: &usize| slopes.get(*row).copied().unwrap_or_default();
+                    rows.selected.iter().map(of_row).collect()
+                };
+                let head = step.learned.weights.head();
+                let scores = executor.head_loss_together(
+                    normalised,
+                    head,
+                    *outputs,
+                    &rows.targets,
+                    &mut of_selected,
+                    gradients,
+                )?;
+                Ok(rows.scatter(scores, all))
             }
         }
     }
@@ -154,17 +170,48 @@ impl<'a> Step<'a> {
 
     /// Behind the attention of the last layer, only rows with a target are computed.
     pub(super) fn selected(&self, layer: usize) -> Option<&'a [usize]> {
-        (layer + 1 == self.learned.weights.layers.len()).then_some(&self.rows.selected)
+        (layer + 1 == self.learned.weights.layers.len()).then_some(&self.rows.computed)
     }
 }
 
-/// The rows that have a target, and their targets.
+/// The rows of a batch that have a target, and the rows that are computed for them.
+#[derive(Default)]
 pub(super) struct TargetRows {
+    /// Rows of the batch.
     pub(super) selected: Vec<usize>,
     pub(super) targets: Vec<Option<u32>>,
+    /// The tokens of all rows that are computed; fewer than the batch's where documents share rows.
+    pub(super) tokens: Vec<u32>,
+    /// Of these rows, ascending, those of the selected ones.
+    pub(super) computed: Vec<usize>,
+    /// The place of each selected row among `computed`: a row that documents share may have a target in each.
+    places: Vec<usize>,
 }
 
 impl TargetRows {
+    pub(super) fn new(batch: &TokenBatch<'_>, selected: Vec<usize>, rows: ComputedRows) -> TargetRows {
+        let ComputedRows { documents, tokens } = rows;
+        let targets = selected.iter().map(|row| batch.targets[*row]).collect();
+        let of_selected: Vec<usize> = selected.iter().map(|row| documents.of_positions()[*row]).collect();
+        let mut computed = of_selected.clone();
+        computed.sort_unstable();
+        computed.dedup();
+        let places = of_selected.iter().map(|row| computed.partition_point(|other| other < row)).collect();
+        TargetRows { selected, targets, tokens, computed, places }
+    }
+
+    /// A row for each target, given one for each computed row.
+    pub(super) fn with_targets<E: Executor>(
+        &self,
+        executor: &mut E,
+        computed: E::Tensor,
+    ) -> Result<E::Tensor, TensorError> {
+        if self.places.len() == self.computed.len() && self.places.is_sorted() {
+            return Ok(computed);
+        }
+        executor.select_rows(computed, &self.places)
+    }
+
     /// The scores of the targets, given the normalised hidden states of their rows.
     pub(super) fn scores(
         &self,

@@ -38,6 +38,8 @@ pub(crate) struct AttentionPlan {
     /// The pages of all sequences, one after the other.
     pages: Vec<PageId>,
     writes: Vec<PageWrite>,
+    /// Rows that are written into further pages, in rounds in which every page stands at most once.
+    copies: Vec<Vec<PageWrite>>,
     items: Vec<Item>,
     joins: Vec<Join>,
     partial_elements: usize,
@@ -108,6 +110,7 @@ impl AttentionPlan {
             sequences: Vec::new(),
             pages: Vec::new(),
             writes: Vec::new(),
+            copies: Vec::new(),
             items: Vec::new(),
             joins: Vec::new(),
             partial_elements: 0,
@@ -129,7 +132,8 @@ impl AttentionPlan {
         threads: usize,
     ) -> Result<(), TensorError> {
         self.clear();
-        let outcome = self.add_sequences(sequences);
+        let outcome =
+            self.add_sequences(sequences).and_then(|()| self.check_that_written_pages_have_one_user());
         for write in &self.writes {
             self.writers[write.page.0 as usize] = 0;
         }
@@ -141,11 +145,37 @@ impl AttentionPlan {
         Ok(())
     }
 
+    /// As [`AttentionPlan::set`], for sequences all of whose keys and values are rows of the batch. They may read what others write: `copies` says
+    /// which rows are written once more, behind all others, in rounds in which every page stands at most once.
+    ///
+    /// # Errors
+    /// As for that.
+    pub(super) fn set_packed<'a>(
+        &mut self,
+        sequences: impl Iterator<Item = SequenceRows<'a>>,
+        copies: Vec<Vec<PageWrite>>,
+        threads: usize,
+    ) -> Result<(), TensorError> {
+        self.clear();
+        let outcome = self.add_sequences(sequences);
+        for write in &self.writes {
+            self.writers[write.page.0 as usize] = 0;
+        }
+        if outcome.is_err() {
+            self.clear();
+            return outcome;
+        }
+        self.copies = copies;
+        self.divide(threads);
+        Ok(())
+    }
+
     /// Makes it a plan of nothing.
     pub(super) fn clear(&mut self) {
         self.sequences.clear();
         self.pages.clear();
         self.writes.clear();
+        self.copies.clear();
         self.items.clear();
         self.joins.clear();
         (self.partial_elements, self.scores, self.rows, self.block_rows) = (0, 0, 0, 0);
@@ -182,7 +212,7 @@ impl AttentionPlan {
             });
             self.rows += sequence.rows;
         }
-        self.check_that_written_pages_have_one_user()
+        Ok(())
     }
 
     fn add_writes(
@@ -299,6 +329,11 @@ impl AttentionPlan {
     /// Where the rows' keys and values go; every page at most once.
     pub(crate) fn writes(&self) -> &[PageWrite] {
         &self.writes
+    }
+
+    /// Rows that are written into further pages behind these: rounds in which every page stands at most once.
+    pub(crate) fn copies(&self) -> &[Vec<PageWrite>] {
+        &self.copies
     }
 
     /// The position of every row.

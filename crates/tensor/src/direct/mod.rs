@@ -22,7 +22,10 @@ use crate::linear::QuantisedRows;
 use crate::ops::rms_norm::RmsNorm;
 use crate::ops::rope::{RotaryAngles, RotaryFrequencies, RotaryLayout};
 use crate::team::DisjointMut;
-use crate::{Executor, Expert, ExpertChoice, Matrix, Projection, SimdLevel, TensorError, ThreadTeam, Vector};
+use crate::{
+    DocumentRows, Executor, Expert, ExpertChoice, Matrix, Projection, SimdLevel, TensorError, ThreadTeam,
+    Vector,
+};
 pub(crate) use mixture::projection;
 pub(crate) use routes::Routes;
 use scoring::RowState;
@@ -206,12 +209,31 @@ impl DirectExecutor {
         expect("attention: queries", rows * shape.heads * shape.head_dim, queries.values().len())?;
         expect("attention: keys", rows * shape.kv_heads * shape.head_dim, keys.values().len())?;
         expect("attention: values", rows * shape.kv_heads * shape.head_dim, values.values().len())?;
-        cache.write(layer, plan.writes(), keys.values(), values.values(), self.simd, &self.team);
+        for writes in std::iter::once(plan.writes()).chain(plan.copies().iter().map(Vec::as_slice)) {
+            cache.write(layer, writes, keys.values(), values.values(), self.simd, &self.team);
+        }
         let mut out = self.workspace.take(rows, shape.heads * shape.head_dim)?;
         let call = AttentionCall { plan, cache, layer, window, queries: queries.values() };
         let outputs = AttentionOutputs { rows: out.values_mut(), log_sums };
         attend(&call, outputs, &mut self.attention, self.simd, &self.team);
         Ok(out)
+    }
+
+    /// [`Executor::begin_packed`] of documents that may share their first rows. Every row has the bits that it has in a batch of its document
+    /// alone.
+    ///
+    /// # Errors
+    /// As for that.
+    pub fn begin_documents(
+        &mut self,
+        documents: &DocumentRows,
+        rotary: &RotaryFrequencies,
+    ) -> Result<(), TensorError> {
+        self.check_rotary(rotary)?;
+        self.is_packed = true;
+        self.packed.set(documents, self.team.threads())?;
+        self.angles.set(rotary, documents.positions());
+        Ok(())
     }
 
     fn check_rotary(&self, rotary: &RotaryFrequencies) -> Result<(), TensorError> {
@@ -262,11 +284,13 @@ impl Executor for DirectExecutor {
     }
 
     fn begin_packed(&mut self, lengths: &[usize], rotary: &RotaryFrequencies) -> Result<(), TensorError> {
-        self.check_rotary(rotary)?;
-        self.is_packed = true;
-        self.packed.set(lengths, self.team.threads())?;
-        self.angles.set(rotary, self.packed.plan.positions());
-        Ok(())
+        let documents = DocumentRows::separate(lengths);
+        if documents.is_err() {
+            // What is computed next is not to be taken for rows of the former batch.
+            self.is_packed = true;
+            self.packed.clear();
+        }
+        self.begin_documents(&documents?, rotary)
     }
 
     fn embedding(&mut self, table: &Matrix, tokens: &[u32]) -> Result<Activations, TensorError> {

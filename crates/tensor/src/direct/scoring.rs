@@ -150,7 +150,7 @@ impl DirectExecutor {
         states.iter_mut().zip(targets).for_each(|(state, target)| state.begin(*target));
         let simd = self.simd;
         let piece = piece(rows);
-        let mut buffer = self.workspace.take(rows, piece.min(outputs))?;
+        let mut buffer = self.workspace.take_fixed(rows, piece.min(outputs))?;
         for first in (0..outputs).step_by(piece) {
             let range = first..outputs.min(first + piece);
             let width = range.len();

@@ -62,28 +62,62 @@ impl Activations {
 /// What is not used of a buffer takes no memory.
 #[derive(Debug, Default)]
 pub(crate) struct Workspace {
-    free: Vec<Zeroed>,
+    free: Vec<Free>,
     sizes: [usize; 2],
-    /// Whether buffers are about as long as their tensors and are all kept: see [`Workspace::keep_all`].
-    keeps_all: bool,
+    /// Where buffers are about as long as their tensors and are kept: see [`Workspace::keep_batches`].
+    batches: Option<Batches>,
+}
+
+#[derive(Debug)]
+struct Free {
+    buffer: Zeroed,
+    /// The number of the batch that used it last.
+    batch: u64,
+}
+
+/// Batches whose tensors have a row for each of theirs.
+#[derive(Clone, Copy, Debug)]
+struct Batches {
+    number: u64,
+    rows: usize,
+    /// Rows of the largest one.
+    most_rows: usize,
+}
+
+impl Batches {
+    /// Values of a tensor that has so many in this batch, in the largest batch.
+    fn in_largest(&self, length: usize) -> usize {
+        let scaled = length as u128 * self.most_rows as u128 / self.rows.max(1) as u128;
+        usize::try_from(scaled).unwrap_or(length).max(length)
+    }
 }
 
 impl Workspace {
     /// A tensor whose values are to be overwritten: what they are now is unspecified.
     pub(crate) fn take(&mut self, rows: usize, width: usize) -> Result<Activations, TensorError> {
+        let length = checked_length(rows, width)?;
+        let size = self.batches.map_or(length, |batches| batches.in_largest(length));
+        self.take_of(length, size, width)
+    }
+
+    /// A tensor whose length does not depend on the batch's rows.
+    pub(crate) fn take_fixed(&mut self, rows: usize, width: usize) -> Result<Activations, TensorError> {
+        let length = checked_length(rows, width)?;
+        self.take_of(length, length, width)
+    }
+
+    fn take_of(&mut self, length: usize, size: usize, width: usize) -> Result<Activations, TensorError> {
         const WHAT: &str = "activations";
-        let length =
-            rows.checked_mul(width).ok_or(TensorError::TooLarge { what: WHAT, rows, columns: width })?;
         // A small tensor in a long buffer would make the next long one take new memory.
-        let longest = if self.keeps_all { length.saturating_add(length / 4) } else { usize::MAX };
-        let fits = |buffer: &Zeroed| (length..=longest).contains(&buffer.len());
+        let longest = if self.batches.is_some() { size.saturating_add(size / 4) } else { usize::MAX };
+        let fits = |free: &Free| (size..=longest).contains(&free.buffer.len());
         let fitting = (0..self.free.len()).filter(|index| fits(&self.free[*index]));
-        let buffer = match fitting.min_by_key(|index| self.free[*index].len()) {
-            Some(tightest) => self.free.swap_remove(tightest),
-            None if self.keeps_all => Zeroed::new(WHAT, rounded_up(length))?,
+        let buffer = match fitting.min_by_key(|index| self.free[*index].buffer.len()) {
+            Some(tightest) => self.free.swap_remove(tightest).buffer,
+            None if self.batches.is_some() => Zeroed::new(WHAT, rounded_up(size))?,
             None => {
                 // One that is too short for what comes is of no use any more.
-                self.free.retain(|buffer| self.sizes.contains(&buffer.len()));
+                self.free.retain(|free| self.sizes.contains(&free.buffer.len()));
                 let size = self.sizes.into_iter().filter(|size| *size >= length).min().unwrap_or(length);
                 Zeroed::new(WHAT, size)?
             }
@@ -96,22 +130,43 @@ impl Workspace {
         self.sizes = [elements, longest];
     }
 
-    /// Makes buffers hardly longer than their tensors from now on and keeps them all, until the next call: for a backward pass, which
-    /// takes the same tensors of many sizes in every step. What is free now is given back to the system.
-    pub(crate) fn keep_all(&mut self) {
+    /// Makes buffers hardly longer from now on than their tensors are in the largest batch: for a backward pass, which takes tensors of many
+    /// sizes, the same in every batch but for the batch's rows. Fresh memory costs more than to write to it again, so what one batch took
+    /// serves the next.
+    pub(crate) fn keep_batches(&mut self) {
         self.free.clear();
-        self.keeps_all = true;
+        self.batches = Some(Batches { number: 0, rows: 0, most_rows: 0 });
+    }
+
+    /// Says that a batch of so many rows begins. Buffers that are too short for its tensors, and those that no batch has used for some
+    /// time, are given back to the system.
+    pub(crate) fn begin_batch(&mut self, rows: usize) {
+        const UNUSED_BATCHES: u64 = 16;
+        let Some(batches) = &mut self.batches else { return };
+        batches.number += 1;
+        batches.rows = rows;
+        if rows > batches.most_rows {
+            batches.most_rows = rows;
+            self.free.clear();
+        }
+        let number = batches.number;
+        self.free.retain(|free| free.batch + UNUSED_BATCHES >= number);
     }
 
     /// Bytes of the free buffers.
     pub(super) fn bytes(&self) -> usize {
-        self.free.iter().map(|buffer| size_of_val(&buffer[..])).sum()
+        self.free.iter().map(|free| size_of_val(&free.buffer[..])).sum()
     }
 
     /// Takes a tensor's memory back.
     pub(crate) fn give_back(&mut self, tensor: Activations) {
-        self.free.extend(tensor.buffer);
+        let batch = self.batches.map_or(0, |batches| batches.number);
+        self.free.extend(tensor.buffer.map(|buffer| Free { buffer, batch }));
     }
+}
+
+fn checked_length(rows: usize, width: usize) -> Result<usize, TensorError> {
+    rows.checked_mul(width).ok_or(TensorError::TooLarge { what: "activations", rows, columns: width })
 }
 
 /// The length of a buffer for `length` values, up to an eighth longer: tensors of a few rows more or less, which have a row for each target
@@ -156,7 +211,8 @@ mod tests {
     #[test]
     fn tensors_of_a_few_rows_more_or_less_share_a_buffer() {
         let mut workspace = Workspace::default();
-        workspace.keep_all();
+        workspace.keep_batches();
+        workspace.begin_batch(8192);
         for rows in [4000, 4090, 4001, 4096, 3900] {
             let tensor = workspace.take(rows, 64).unwrap();
             assert_eq!(tensor.rows(), rows);
@@ -166,6 +222,44 @@ mod tests {
         for length in [0, 1, 7, 8, 9, 1000, usize::MAX] {
             assert!((length..=length.saturating_add(length / 8)).contains(&rounded_up(length)), "{length}");
         }
+    }
+
+    /// A batch with fewer rows than the largest takes the same memory again, also for the second time; a larger one takes new memory once.
+    #[test]
+    fn batches_of_different_rows_share_buffers() {
+        let mut workspace = Workspace::default();
+        workspace.keep_batches();
+        let mut batch = |rows: usize| {
+            workspace.begin_batch(rows);
+            let tensors = [(rows, 576), (rows, 192), (rows / 2, 576), (rows, 1536)]
+                .map(|(rows, width)| workspace.take(rows, width).unwrap());
+            assert!(tensors.iter().all(|tensor| tensor.values().len() == tensor.rows() * tensor.width()));
+            let mut addresses = tensors.each_ref().map(|tensor| tensor.values().as_ptr() as usize);
+            addresses.sort_unstable();
+            tensors.into_iter().for_each(|tensor| workspace.give_back(tensor));
+            addresses
+        };
+        let small = batch(500);
+        let large = batch(2000);
+        assert_ne!(small, large);
+        for rows in [2000, 1500, 300, 2000, 2] {
+            assert_eq!(batch(rows), large, "{rows} rows");
+        }
+    }
+
+    #[test]
+    fn what_no_batch_uses_is_given_back() {
+        let mut workspace = Workspace::default();
+        workspace.keep_batches();
+        workspace.begin_batch(100);
+        let rare = workspace.take_fixed(1, 1_000_000).unwrap();
+        workspace.give_back(rare);
+        for _ in 0..20 {
+            workspace.begin_batch(100);
+            let often = workspace.take(100, 64).unwrap();
+            workspace.give_back(often);
+        }
+        assert!(workspace.bytes() < 100 * 64 * 5, "{}", workspace.bytes());
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::lanes::{LANES, LaneKernel, Lanes};
 const PARTS: usize = 4;
 /// Ranks between the products that are kept at once.
 const RANKS: usize = 64;
-/// Rows that share what is loaded of A and B.
+/// Rows that share what is loaded of A and B; with 32 registers twice as many.
 const ROWS: usize = 4;
 
 /// Adds to every row of `out` the low-rank product of the same row of `input`.
@@ -39,6 +39,12 @@ impl LaneKernel for AddLowRank<'_> {
     fn run<L: Lanes>(mut self, lanes: L) {
         let rows = self.out.len() / self.outputs.max(1);
         let mut row = 0;
+        if L::SCORE_ROWS >= 12 {
+            while row + 2 * ROWS <= rows {
+                self.add_to::<L, { 2 * ROWS }>(lanes, row);
+                row += 2 * ROWS;
+            }
+        }
         while row + ROWS <= rows {
             self.add_to::<L, ROWS>(lanes, row);
             row += ROWS;
@@ -210,7 +216,7 @@ mod tests {
         } else {
             &[(1, 1, 1), (5, 17, 3), (64, 100, 16), (66, 15, 17), (577, 33, 64), (40, 48, 65), (31, 70, 130)]
         };
-        const ROWS: usize = 9;
+        const ROWS: usize = 13;
         for &(inputs, outputs, rank) in shapes {
             let (a, b) = (values(rank * inputs, 1), values(outputs * rank, 2));
             let (down, up) = (packed(rank, inputs, &a), packed(outputs, rank, &b));

@@ -417,7 +417,7 @@ impl RecordingExecutor {
         let call = AttentionGradientCall {
             shape,
             window,
-            lengths: &self.lengths,
+            documents: &self.documents,
             queries: q.values(),
             keys: k.values(),
             values: v.values(),

@@ -128,11 +128,97 @@ impl RecordingExecutor {
         loss: &mut L,
         gradients: &mut Gradients,
     ) -> Result<Vec<L::Score>, TensorError> {
+        let (scores, result) = self.logit_gradients(&normalised, head, outputs, loss, gradients)?;
+        self.end_at_head(&normalised, result)?;
+        Ok(scores)
+    }
+
+    /// As [`RecordingExecutor::head_loss`], for a loss whose derivatives depend on the scores of all rows: `slopes` is given these and says the
+    /// derivatives by each. Of a head that does not learn, logits are computed once: a row's gradient is multiplied with its derivative at the
+    /// end, which rounds in another place. Of one that learns they are computed twice, and the gradients have the same bits.
+    ///
+    /// # Errors
+    /// As for that; [`TensorError::Length`] when there are not as many slopes as rows.
+    pub fn head_loss_together(
+        &mut self,
+        normalised: Recorded,
+        head: &Matrix,
+        outputs: usize,
+        targets: &[Option<u32>],
+        slopes: &mut dyn FnMut(&[TokenScore]) -> Vec<ScoreGradient>,
+        gradients: &mut Gradients,
+    ) -> Result<Vec<TokenScore>, TensorError> {
+        const WHAT: &str = "head: slopes";
+        check_targets(head, outputs, targets, normalised.rows(), normalised.width())?;
         let id = parameter("head", head.parameter())?;
-        let node = self.tape.node("head", &normalised)?;
+        let simd = self.direct.simd;
+        if gradients.of("head", id, shape_of(head))?.is_some() {
+            let mut loss = TargetLoss { simd, targets, row_gradient: &|_, _| ScoreGradient::default() };
+            let node = self.tape.node("head", &normalised)?;
+            let scores =
+                self.direct.logit_scores(self.tape.values("head", node)?, head, outputs, &mut loss)?;
+            let slopes = slopes(&scores);
+            expect(WHAT, targets.len(), slopes.len())?;
+            return self.head_loss(normalised, head, outputs, targets, &|row, _| slopes[row], gradients);
+        }
+        let unit = ScoreGradient { log_probability: -1.0, log_sum_exp: 0.0 };
+        let mut loss = TargetLoss { simd, targets, row_gradient: &|_, _| unit };
+        let (scores, mut result) = self.logit_gradients(&normalised, head, outputs, &mut loss, gradients)?;
+        let slopes = slopes(&scores);
+        expect(WHAT, targets.len(), slopes.len())?;
+        self.scale_rows(&mut result, head, targets, &slopes);
+        self.end_at_head(&normalised, result)?;
+        Ok(scores)
+    }
+
+    /// Turns the derivatives of −log-probability by the head's input into those of a loss: with w for the target's row of the head, a row's
+    /// gradient is (by log-sum-exp − by log-probability) · it + by log-sum-exp · w.
+    fn scale_rows(
+        &self,
+        result: &mut Activations,
+        head: &Matrix,
+        targets: &[Option<u32>],
+        slopes: &[ScoreGradient],
+    ) {
+        let width = head.columns();
+        self.direct.for_rows(result, |rows, values| {
+            let mut weights = Vec::new();
+            for (row, values) in rows.zip(values.chunks_exact_mut(width.max(1))) {
+                let Some(target) = targets[row] else { continue };
+                let ScoreGradient { log_probability, log_sum_exp } = slopes[row];
+                let factor = log_sum_exp - log_probability;
+                values.iter_mut().for_each(|value| *value *= factor);
+                if log_sum_exp != 0.0 {
+                    weights.resize(width, 0.0);
+                    head.row(target as usize, &mut weights);
+                    let pairs = values.iter_mut().zip(&weights);
+                    pairs.for_each(|(value, weight)| *value += log_sum_exp * weight);
+                }
+            }
+        });
+    }
+
+    /// Goes on from the derivatives by the head's input.
+    fn end_at_head(&mut self, normalised: &Recorded, result: Activations) -> Result<(), TensorError> {
+        let node = self.tape.node("head", normalised)?;
+        self.trace.check(super::Pass::Backward, "head", None, &result);
+        self.tape.consume(node, &mut self.direct.workspace);
+        self.add_gradient(node, Arc::new(result))
+    }
+
+    /// The scores of all rows, and the derivatives by the head's input; those by the head are added to `gradients` if it learns.
+    fn logit_gradients<L: LogitLoss>(
+        &mut self,
+        normalised: &Recorded,
+        head: &Matrix,
+        outputs: usize,
+        loss: &mut L,
+        gradients: &mut Gradients,
+    ) -> Result<(Vec<L::Score>, Activations), TensorError> {
+        let id = parameter("head", head.parameter())?;
+        let node = self.tape.node("head", normalised)?;
         check_outputs(head, outputs, normalised.width())?;
-        let shape = ParameterShape::Matrix { rows: head.rows(), columns: head.columns() };
-        let mut sum = gradients.of("head", id, shape)?;
+        let mut sum = gradients.of("head", id, shape_of(head))?;
         if sum.is_some() {
             head.f32_packed()?;
         }
@@ -142,7 +228,7 @@ impl RecordingExecutor {
         let input = self.tape.values("head", node)?;
         let (width, all) = (normalised.width(), head.rows());
         let rows_together = rows_together(all);
-        let mut logits = self.direct.workspace.take(rows_together.min(count), all)?;
+        let mut logits = self.direct.workspace.take_fixed(rows_together.min(count), all)?;
         let mut scores = vec![L::Score::default(); count];
         let simd = self.direct.simd;
         let team = &self.direct.team;
@@ -171,11 +257,12 @@ impl RecordingExecutor {
             input_gradient(team, logits, rows, head, &mut self.products, out, false)?;
         }
         self.direct.workspace.give_back(logits);
-        self.trace.check(super::Pass::Backward, "head", None, &result);
-        self.tape.consume(node, &mut self.direct.workspace);
-        self.add_gradient(node, Arc::new(result))?;
-        Ok(scores)
+        Ok((scores, result))
     }
+}
+
+fn shape_of(head: &Matrix) -> ParameterShape {
+    ParameterShape::Matrix { rows: head.rows(), columns: head.columns() }
 }
 
 impl DirectExecutor {
@@ -226,7 +313,7 @@ impl DirectExecutor {
         }
         let (count, all) = (rows.len(), head.rows());
         let input = normalised.rows_values(rows);
-        let mut logits = self.workspace.take(count, all)?;
+        let mut logits = self.workspace.take_fixed(count, all)?;
         if head.dtype().is_quantised() {
             self.quantised.quantise(input, count, head.simd(), &self.team)?;
         }

@@ -19,9 +19,9 @@ use crate::error::expect_whole;
 use crate::linear::backward::BackwardScratch;
 use crate::ops::rope::{RotaryAngles, RotaryFrequencies, RotaryLayout};
 use crate::{
-    Activations, AttentionShape, DirectExecutor, Executor, Expert, ExpertChoice, Gradients, KvCache, KvDtype,
-    KvShape, LowRankAddition, Matrix, ParameterId, Projection, SequenceRows, SimdLevel, TensorError,
-    ThreadTeam, Vector,
+    Activations, AttentionShape, DirectExecutor, DocumentRows, Executor, Expert, ExpertChoice, Gradients,
+    KvCache, KvDtype, KvShape, LowRankAddition, Matrix, ParameterId, Projection, SequenceRows, SimdLevel,
+    TensorError, ThreadTeam, Vector,
 };
 pub use head::{LogitLoss, ScoreGradient, TokenScore};
 pub use routers::RouterStatistics;
@@ -37,8 +37,8 @@ pub use values::row_values;
 pub struct RecordingExecutor {
     direct: DirectExecutor,
     tape: Tape,
-    /// Rows of each document of the batch.
-    lengths: Vec<usize>,
+    /// The documents of the batch.
+    documents: DocumentRows,
     /// The angles that turn heads back.
     back: RotaryAngles,
     attention: AttentionGradientScratch,
@@ -63,11 +63,11 @@ impl RecordingExecutor {
         let AttentionShape { kv_heads, head_dim, .. } = shape;
         let kv_shape = KvShape { dtype: KvDtype::F32, layers: 1, kv_heads, head_dim };
         let mut direct = DirectExecutor::new(KvCache::new(kv_shape, 0)?, shape, simd, team)?;
-        direct.workspace.keep_all();
+        direct.workspace.keep_batches();
         Ok(RecordingExecutor {
             direct,
             tape: Tape::default(),
-            lengths: Vec::new(),
+            documents: DocumentRows::default(),
             back: RotaryAngles::new(RotaryLayout::HalfSplit),
             attention: AttentionGradientScratch::default(),
             products: BackwardScratch::default(),
@@ -94,6 +94,29 @@ impl RecordingExecutor {
     /// Whether a parameter learns. One that [`RecordingExecutor::set_learning`] was not told of does, so that the backward pass reports it.
     fn learns(&self, id: ParameterId) -> bool {
         self.learning.as_ref().is_none_or(|learning| learning.get(id.0 as usize).copied().unwrap_or(true))
+    }
+
+    /// [`Executor::begin_packed`] of documents that may share their first rows: a shared row is computed once, and its gradient is the sum of what
+    /// each document adds, in their order.
+    ///
+    /// # Errors
+    /// As for that.
+    pub fn begin_documents(
+        &mut self,
+        documents: &DocumentRows,
+        rotary: &RotaryFrequencies,
+    ) -> Result<(), TensorError> {
+        self.tape.clear(&mut self.direct.workspace);
+        self.documents = DocumentRows::default();
+        self.direct.begin_documents(documents, rotary)?;
+        self.documents.clone_from(documents);
+        self.direct.workspace.begin_batch(documents.rows());
+        let radians = rotary.radians.iter().map(|radians| -radians).collect();
+        let back = RotaryFrequencies { radians, ..rotary.clone() };
+        self.back.set(&back, documents.positions());
+        self.routers.clear_statistics();
+        self.layer = None;
+        Ok(())
     }
 
     /// Says which layer the coming operations belong to, for reports.
@@ -266,21 +289,7 @@ impl Executor for RecordingExecutor {
     }
 
     fn begin_packed(&mut self, lengths: &[usize], rotary: &RotaryFrequencies) -> Result<(), TensorError> {
-        self.tape.clear(&mut self.direct.workspace);
-        let rows = |lengths: &[usize]| lengths.iter().sum::<usize>();
-        if rows(lengths) != rows(&self.lengths) {
-            // Buffers of the former number of rows would only lie about.
-            self.direct.workspace.keep_all();
-        }
-        self.lengths.clear();
-        self.direct.begin_packed(lengths, rotary)?;
-        self.lengths.extend_from_slice(lengths);
-        let radians = rotary.radians.iter().map(|radians| -radians).collect();
-        let back = RotaryFrequencies { radians, ..rotary.clone() };
-        self.back.set(&back, lengths.iter().flat_map(|length| 0..*length));
-        self.routers.clear_statistics();
-        self.layer = None;
-        Ok(())
+        self.begin_documents(&DocumentRows::separate(lengths)?, rotary)
     }
 
     fn embedding(&mut self, table: &Matrix, tokens: &[u32]) -> Result<Recorded, TensorError> {

@@ -16,9 +16,10 @@ pub(super) struct Answers {
     pub(super) prompt: usize,
     pub(super) tokens: usize,
     pub(super) kv_dtype: KvDtype,
+    pub(super) temperature: f32,
 }
 
-/// Times `answers`, greedy, all asked for at once: a warm-up and then the repeats.
+/// Times `answers`, all asked for at once: a warm-up and then the repeats.
 pub(super) fn measure(
     model: &Arc<Model>,
     team: &Arc<ThreadTeam>,
@@ -55,6 +56,14 @@ fn start(model: &Arc<Model>, team: &Arc<ThreadTeam>, answers: Answers) -> Result
     Ok(Engine::start(Box::new(runner), EngineOptions { simd: model.simd, ..options })?)
 }
 
+/// From all tokens, each answer with a seed of its own.
+fn sampling(temperature: f32, sequence: usize) -> Sampling {
+    if temperature == 0.0 {
+        return Sampling::greedy();
+    }
+    Sampling { temperature, top_p: 1.0, top_k: 0, seed: Some(sequence as u64), ..Sampling::default() }
+}
+
 fn once(engine: &Engine, answers: Answers, run: usize) -> Result<()> {
     let requests = (0..answers.batch).map(|index| {
         let sequence = run * answers.batch + index;
@@ -63,7 +72,7 @@ fn once(engine: &Engine, answers: Answers, run: usize) -> Result<()> {
             .collect();
         match answers.tokens {
             0 => Request::score(prompt, 0, 0),
-            tokens => Request::new(prompt, tokens, Sampling::greedy()),
+            tokens => Request::new(prompt, tokens, sampling(answers.temperature, sequence)),
         }
     });
     let generations = requests.map(|request| engine.submit(request)).collect::<Result<Vec<_>, _>>()?;

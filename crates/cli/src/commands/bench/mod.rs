@@ -32,7 +32,7 @@ pub(crate) fn run(home: &Home, arguments: &BenchArguments) -> Result<()> {
         report.add(Test { kind: Kind::Prefill, tokens, batch: 1 }, &bench.prefill(tokens)?)?;
     }
     for &prompt in wanted(&arguments.score) {
-        let scored = Answers { batch: 1, prompt, tokens: 0, kv_dtype };
+        let scored = Answers { batch: 1, prompt, tokens: 0, kv_dtype, temperature: 0.0 };
         let times = answers::measure(&model, &team, scored, Repeat::of(arguments))?;
         report.add(Test { kind: Kind::Score, tokens: prompt, batch: 1 }, &times)?;
     }
@@ -43,8 +43,8 @@ pub(crate) fn run(home: &Home, arguments: &BenchArguments) -> Result<()> {
     }
     for &tokens in wanted(&arguments.answers) {
         for &batch in &arguments.batch {
-            let prompt = arguments.prompt;
-            let answers = Answers { batch, prompt, tokens, kv_dtype };
+            let (prompt, temperature) = (arguments.prompt, arguments.temperature);
+            let answers = Answers { batch, prompt, tokens, kv_dtype, temperature };
             let times = answers::measure(&model, &team, answers, Repeat::of(arguments))?;
             report.add(Test { kind: Kind::Answers { prompt }, tokens, batch }, &times)?;
         }
@@ -70,6 +70,10 @@ fn check(arguments: &BenchArguments) -> Result<()> {
         if let Some(value) = values.iter().find(|value| !(least..=1 << 20).contains(*value)) {
             bail!("{name} {value}: give numbers from {least} to {}", 1 << 20);
         }
+    }
+    let temperature = arguments.temperature;
+    if !(0.0..=2.0).contains(&temperature) {
+        bail!("--temperature {temperature}: give a number from 0 to 2");
     }
     Ok(())
 }

@@ -92,31 +92,32 @@ impl Scratch {
 pub(super) fn unit_gradient<L: Lanes>(
     lanes: L,
     call: &AttentionGradientCall<'_>,
-    unit: Unit,
+    unit: &Unit<'_>,
     scratch: &mut Scratch,
     outputs: &SharedOutputs<'_>,
 ) {
     let (head_dim, group) = (call.shape.head_dim, call.group());
     let padded = head_dim.next_multiple_of(LANES);
-    let rows = unit.positions * group;
+    let rows = unit.own() * group;
     scratch.reserve(rows, head_dim);
     load_queries(lanes, call, unit, scratch, padded);
-    for first_key in (0..unit.positions).step_by(KEYS) {
-        let keys = first_key..unit.positions.min(first_key + KEYS);
+    // Queries begin behind what the document shares; each is as far on in its rows as its position is behind that.
+    let row_of = |position: usize| position.saturating_sub(unit.document.shared) * group;
+    for first_key in (0..unit.positions()).step_by(KEYS) {
+        let keys = first_key..unit.positions().min(first_key + KEYS);
         load_keys(call, unit, keys.clone(), scratch, padded);
-        let last = call.window.map_or(unit.positions, |window| unit.positions.min(keys.end - 1 + window));
-        let mut first = first_key * group;
-        while first < last * group {
-            let tile = Tile { first, count: ROWS.min(last * group - first), first_key, padded, head_dim };
+        let last = call.window.map_or(unit.positions(), |window| unit.positions().min(keys.end - 1 + window));
+        let (mut first, last) = (row_of(first_key), row_of(last));
+        while first < last {
+            let first_position = unit.document.shared;
+            let count = ROWS.min(last - first);
+            let tile = Tile { first, count, first_position, first_key, padded, head_dim };
             tile_gradient(lanes, call, tile, scratch);
             first += ROWS;
         }
         for (index, position) in keys.enumerate() {
-            let start = call.key_start(unit, position);
-            // SAFETY: units have disjoint rows or heads.
-            let (of_key, of_value) = unsafe {
-                (outputs.keys.slice(start..start + head_dim), outputs.values.slice(start..start + head_dim))
-            };
+            // SAFETY: units have disjoint places.
+            let (of_key, of_value) = unsafe { outputs.of_key_and_value(call, unit, position) };
             of_key.copy_from_slice(&scratch.of_keys[index * padded..][..head_dim]);
             of_value.copy_from_slice(&scratch.of_values[index * padded..][..head_dim]);
         }
@@ -135,12 +136,12 @@ pub(super) fn unit_gradient<L: Lanes>(
 fn load_queries<L: Lanes>(
     lanes: L,
     call: &AttentionGradientCall<'_>,
-    unit: Unit,
+    unit: &Unit<'_>,
     scratch: &mut Scratch,
     padded: usize,
 ) {
     let head_dim = call.shape.head_dim;
-    let rows = unit.positions * call.group();
+    let rows = unit.own() * call.group();
     scratch.of_queries[..rows * padded].fill(0.0);
     for row in 0..rows {
         let start = call.query_start(unit, row);
@@ -169,7 +170,7 @@ fn load_queries<L: Lanes>(
 #[inline(always)]
 fn load_keys(
     call: &AttentionGradientCall<'_>,
-    unit: Unit,
+    unit: &Unit<'_>,
     keys: Range<usize>,
     scratch: &mut Scratch,
     padded: usize,
@@ -198,6 +199,8 @@ fn load_keys(
 struct Tile {
     first: usize,
     count: usize,
+    /// The position of row 0.
+    first_position: usize,
     first_key: usize,
     padded: usize,
     head_dim: usize,
@@ -250,7 +253,7 @@ fn weigh<L: Lanes>(
 ) {
     let group = call.group();
     for row in 0..tile.count {
-        let position = (tile.first + row) / group;
+        let position = tile.first_position + (tile.first + row) / group;
         let from = call.first_seen(position).saturating_sub(tile.first_key).min(KEYS);
         let to = (position + 1).saturating_sub(tile.first_key).min(KEYS);
         let log_sum = lanes.splat(-log_sums[tile.first + row]);

@@ -5,18 +5,15 @@ use crate::lanes::{LANES, sum_lanes};
 use crate::ops::exponential_of_one;
 
 /// See [`super::UnitKernel`].
-pub(super) fn unit_gradient(call: &AttentionGradientCall<'_>, unit: Unit, outputs: &SharedOutputs<'_>) {
+pub(super) fn unit_gradient(call: &AttentionGradientCall<'_>, unit: &Unit<'_>, outputs: &SharedOutputs<'_>) {
     let (head_dim, scale) = (call.shape.head_dim, call.shape.scale);
-    for position in 0..unit.positions {
-        let start = call.key_start(unit, position);
-        // SAFETY: units have disjoint rows or heads.
-        let (keys, values) = unsafe {
-            (outputs.keys.slice(start..start + head_dim), outputs.values.slice(start..start + head_dim))
-        };
+    for position in 0..unit.positions() {
+        // SAFETY: units have disjoint places.
+        let (keys, values) = unsafe { outputs.of_key_and_value(call, unit, position) };
         keys.fill(0.0);
         values.fill(0.0);
     }
-    for row in 0..unit.positions * call.group() {
+    for row in 0..unit.own() * call.group() {
         let start = call.query_start(unit, row);
         let query: Vec<f32> =
             call.queries[start..start + head_dim].iter().map(|value| value * scale).collect();
@@ -24,15 +21,14 @@ pub(super) fn unit_gradient(call: &AttentionGradientCall<'_>, unit: Unit, output
         let of_output = dot_in_lanes(gradient, &call.outputs[start..start + head_dim]);
         let log_sum = call.log_sums[call.head_index(unit, row)];
         let mut of_query = vec![0.0f32; head_dim];
-        let position = row / call.group();
+        let position = unit.position(row / call.group());
         for seen in call.first_seen(position)..=position {
             let at = call.key_start(unit, seen);
             let key = &call.keys[at..at + head_dim];
             let weight = exponential_of_one(dot(&query, key) - log_sum);
             let of_score = weight * (dot(gradient, &call.values[at..at + head_dim]) - of_output);
             // SAFETY: as above; the slices end with this pass of the loop.
-            let (keys, values) =
-                unsafe { (outputs.keys.slice(at..at + head_dim), outputs.values.slice(at..at + head_dim)) };
+            let (keys, values) = unsafe { outputs.of_key_and_value(call, unit, seen) };
             for index in 0..head_dim {
                 values[index] = weight.mul_add(gradient[index], values[index]);
                 keys[index] = of_score.mul_add(query[index], keys[index]);

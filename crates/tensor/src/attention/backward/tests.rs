@@ -37,6 +37,7 @@ fn no_rotation() -> RotaryFrequencies {
 
 /// Queries, keys, values and the derivative of the loss by the result.
 struct Inputs {
+    documents: DocumentRows,
     lengths: Vec<usize>,
     parts: [Vec<f32>; 4],
     widths: [usize; 3],
@@ -44,7 +45,20 @@ struct Inputs {
 
 impl Inputs {
     fn new(lengths: &[usize], shape: AttentionShape) -> Inputs {
-        let rows: usize = lengths.iter().sum();
+        Inputs::of(lengths, DocumentRows::separate(lengths).unwrap(), shape)
+    }
+
+    /// The second document begins as the first does, over a page and a half; the third as the second where it has left the first; the fourth is the
+    /// first's beginning, the fifth has nothing in common with them.
+    fn sharing(shape: AttentionShape) -> Inputs {
+        let rows = [0..70, 0..48, 70..133, 0..48, 70..102, 133..150, 0..33, 150..195];
+        let lengths = [70, 48 + 63, 48 + 32 + 17, 33, 45];
+        let documents = DocumentRows::new(&lengths, rows.into_iter().flatten().collect()).unwrap();
+        Inputs::of(&lengths, documents, shape)
+    }
+
+    fn of(lengths: &[usize], documents: DocumentRows, shape: AttentionShape) -> Inputs {
+        let rows = documents.rows();
         let [wide, narrow] = [shape.heads, shape.kv_heads].map(|heads| heads * shape.head_dim);
         let parts = [(wide, 4.0), (narrow, 1.0), (narrow, 1.0), (wide, 1.0)];
         let mut seed = 0;
@@ -52,7 +66,7 @@ impl Inputs {
             seed += 1;
             numbers(rows * width, seed, factor)
         });
-        Inputs { lengths: lengths.to_vec(), parts, widths: [wide, narrow, narrow] }
+        Inputs { documents, lengths: lengths.to_vec(), parts, widths: [wide, narrow, narrow] }
     }
 
     /// The derivatives by queries, keys and values; `None` for the definition.
@@ -69,14 +83,14 @@ impl Inputs {
             KvShape { dtype: KvDtype::F32, layers: 1, kv_heads: shape.kv_heads, head_dim: shape.head_dim };
         let cache = KvCache::new(kv_shape, 0).unwrap();
         let mut executor = DirectExecutor::new(cache, shape, level, Arc::clone(&team)).unwrap();
-        executor.begin_packed(&self.lengths, &no_rotation()).unwrap();
+        executor.begin_documents(&self.documents, &no_rotation()).unwrap();
         let [q, k, v] = [0, 1, 2].map(|part| executor.tensor(&self.parts[part], self.widths[part]).unwrap());
         let (outputs, log_sums) = executor.attention_and_log_sums(0, shape, window, &q, &k, &v).unwrap();
         let [queries, keys, values, gradient] = &self.parts;
         let call = AttentionGradientCall {
             shape,
             window,
-            lengths: &self.lengths,
+            documents: &self.documents,
             queries,
             keys,
             values,
@@ -95,8 +109,10 @@ impl Inputs {
 
 #[test]
 fn every_level_and_number_of_threads_has_the_bits_of_the_definition() {
-    for (shape, window) in cases() {
-        let inputs = Inputs::new(&LENGTHS, shape);
+    let inputs = |(shape, window)| {
+        [Inputs::new(&LENGTHS, shape), Inputs::sharing(shape)].map(|inputs| (inputs, shape, window))
+    };
+    for (inputs, shape, window) in cases().into_iter().flat_map(inputs) {
         let bits =
             |parts: [Vec<f32>; 3]| parts.map(|part| part.iter().map(|x| x.to_bits()).collect::<Vec<_>>());
         let expected = bits(inputs.derivatives(shape, window, None, 1));
@@ -104,6 +120,46 @@ fn every_level_and_number_of_threads_has_the_bits_of_the_definition() {
             for threads in [1, 2, 3] {
                 let actual = bits(inputs.derivatives(shape, window, Some(simd), threads));
                 assert!(actual == expected, "{shape:?}, {window:?}, {simd}, {threads} threads");
+            }
+        }
+    }
+}
+
+/// A row that documents share has the sum of its derivatives in each.
+#[test]
+fn shared_rows_have_the_derivatives_of_the_same_documents_apart() {
+    for (shape, window) in cases() {
+        let inputs = Inputs::sharing(shape);
+        let rows = inputs.documents.of_positions();
+        let mut apart = Inputs::new(&inputs.lengths, shape);
+        let mut seen = 0;
+        for (place, row) in rows.iter().enumerate() {
+            let is_own = *row == seen;
+            seen += usize::from(is_own);
+            for (part, width) in [0, 1, 2, 0].map(|part| inputs.widths[part]).into_iter().enumerate() {
+                let values = &inputs.parts[part][row * width..(row + 1) * width];
+                let out = &mut apart.parts[part][place * width..(place + 1) * width];
+                out.copy_from_slice(values);
+                if part == 3 && !is_own {
+                    // Its result counts once.
+                    out.fill(0.0);
+                }
+            }
+        }
+        let simd = Some(SimdLevel::detect());
+        let actual = inputs.derivatives(shape, window, simd, 2);
+        let of_places = apart.derivatives(shape, window, simd, 2);
+        for ((actual, of_places), width) in actual.iter().zip(&of_places).zip(inputs.widths) {
+            let mut expected = vec![0.0f64; actual.len()];
+            for (place, row) in rows.iter().enumerate() {
+                for column in 0..width {
+                    expected[row * width + column] += f64::from(of_places[place * width + column]);
+                }
+            }
+            let largest = expected.iter().fold(1.0f64, |largest, value| largest.max(value.abs()));
+            for (actual, expected) in actual.iter().zip(expected) {
+                let error = (f64::from(*actual) - expected).abs() / largest;
+                assert!(error < 1e-6, "{shape:?}, {window:?}: {actual} instead of {expected}");
             }
         }
     }

@@ -7,10 +7,10 @@ use std::num::NonZeroUsize;
 use serde_json::{Value, json};
 use support::*;
 use zhenjin_align::data::{
-    BadKind, BadPolicy, Body, DataError, EncodeOptions, Encoder, Kind, LearntAnswers, Overlong,
+    BadKind, BadPolicy, Body, DataError, EncodeOptions, Encoder, Kind, LearntAnswers, Overlong, WrittenFault,
 };
 use zhenjin_conversation::Role;
-use zhenjin_tokenizer::{ControlText, EncodedDialogue, RenderInput, Tokenizer};
+use zhenjin_tokenizer::{ControlText, EncodedDialogue, RenderInput, Specials, Tokenizer};
 
 fn options() -> EncodeOptions {
     EncodeOptions {
@@ -366,4 +366,33 @@ fn where_a_template_writes_prompts_alone_the_answer_is_its_text_and_the_end_of_t
     let prompt = encoder.prompt(&read.messages[..1], &[]).unwrap().tokens;
     assert!(example.ids.starts_with(&prompt));
     assert_eq!(example.assistant_mask.iter().position(|learnt| *learnt), Some(prompt.len()));
+}
+
+#[test]
+fn what_a_model_wrote_becomes_a_message_if_the_template_writes_it_back() {
+    let tokenizer = tokenizer();
+    let written = |name: &str, ids: &[u32]| -> Result<(Option<String>, String), WrittenFault> {
+        let template = template(name, &tokenizer);
+        let encoder = Encoder::for_prompts(&tokenizer, Some(&template), settings()).unwrap();
+        let prompts = data(&[json!({"prompt": "Why?", "answer": "."})]).for_kind(Kind::Tasks).unwrap();
+        let Body::Task(task) = &prompts.examples[0].body else { panic!("no prompt") };
+        encoder.written_answer(task, ids).map(|message| (message.thought, message.content))
+    };
+    let text = |text: &str| tokenizer.encode(text, Specials::AsText).unwrap();
+    let said = |thought: Option<&str>, content: &str| Ok((thought.map(str::to_owned), content.to_owned()));
+    assert_eq!(written("plain", &text("Yes, 青天。")), said(None, "Yes, 青天。"));
+    assert_eq!(written("plain", &text(" \n ")), Err(WrittenFault::Empty));
+    let thought = text("<think>\nShort.\n</think>\n\nYes.");
+    assert_eq!(written("thinking", &thought), said(Some("Short."), "Yes."));
+    assert_eq!(written("opening", &text("Short.\n</think>\n\nYes.")), said(Some("Short."), "Yes."));
+    // The template would write an empty thought before it; and a thought without an end has no answer.
+    assert_eq!(written("thinking", &text("Yes.")), Err(WrittenFault::Rewritten));
+    assert_eq!(written("thinking", &text("<think>\nShort.")), Err(WrittenFault::Empty));
+    // A control token is none once it is text, and half a character is no text.
+    let control = tokenizer.encode("a<|im_start|>b", Specials::Parse).unwrap();
+    assert_eq!(written("plain", &control), Err(WrittenFault::Rewritten));
+    assert_eq!(written("plain", &text("<|im_start|>")), said(None, "<|im_start|>"));
+    let half = text("青");
+    assert!(half.len() > 1);
+    assert_eq!(written("plain", &half[..1]), Err(WrittenFault::Rewritten));
 }

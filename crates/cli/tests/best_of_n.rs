@@ -140,6 +140,19 @@ fn the_best_answers_are_examples_and_the_best_and_the_worst_are_pairs() {
         assert_eq!((&record["chosen_score"], &record["rejected_score"]), (&json!(1.0), &json!(0.0)));
     }
     succeed(place.train("dpo", "pairs.jsonl", "dpo", &["--steps", "1"]));
+    succeed(place.train("reward", "pairs.jsonl", "judge", &["--steps", "2"]));
+    let checkpoints = std::fs::read_dir(place.path("judge").join("checkpoints")).expect("checkpoints");
+    let judge = checkpoints.map(|entry| entry.expect("an entry").path()).max().expect("a checkpoint");
+    let judge = judge.to_str().expect("a path");
+    succeed(place.judged("judged.jsonl", &["--n", "2", "--max-tokens", "20", "--reward-model", judge]));
+    for line in &place.records("judged.jsonl.answers.jsonl")[1..] {
+        for answer in line["answers"].as_array().expect("answers") {
+            assert!(
+                answer["reward"].is_f64() && answer["reward"] == answer["parts"]["reward_model"],
+                "{answer}"
+            );
+        }
+    }
     let found = succeed(place.best_of("pairs.jsonl", &[&pairs[..], &["--json"]].concat()));
     let json = &found[found.find("{\n").expect("JSON")..=found.rfind("\n}").expect("JSON") + 1];
     let found: Value = serde_json::from_str(json).expect("JSON");
@@ -186,7 +199,7 @@ fn what_cannot_be_chosen_is_counted_and_named() {
     let (code, text) =
         run(place.judged("b.jsonl", &["--n", "2", "--max-tokens", "2", "--reward", "regex:."]));
     assert!(code == Some(1) && text.contains(" answers were cut at --max-tokens"), "{text}");
-    assert!(text.contains("nothing could be chosen") && !place.path("b.jsonl").exists(), "{text}");
+    assert!(text.contains("--keep-cut chooses") && !place.path("b.jsonl").exists(), "{text}");
     assert!(!place.read("a.jsonl").is_empty(), "what was chosen before stays");
     let (code, text) = run(place
         .judged("c.jsonl", &["--n", "2", "--max-tokens", "4", "--keep-cut", "--reward", "number:solution"]));

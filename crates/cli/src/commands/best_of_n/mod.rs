@@ -22,7 +22,7 @@ use journal::{Journal, Settings};
 use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use zhenjin_align::best_of::{Candidate, Sampler, Summary};
+use zhenjin_align::best_of::{Candidate, Sampler, Summary, Unusable};
 use zhenjin_align::configuration::RolloutSection;
 use zhenjin_align::data::Encoder;
 use zhenjin_model::Adapter;
@@ -64,9 +64,14 @@ pub(crate) fn run(home: &Home, arguments: &BestOfArguments) -> Result<()> {
     }
     if chosen.records == 0 {
         bail!(
-            "nothing could be chosen, so {} is not written; {} has all answers with their rewards",
+            "nothing could be chosen, so {} is not written; {} has all answers with their rewards{}",
             arguments.out.display(),
-            path.display()
+            path.display(),
+            if summary.unusable.contains_key(&Unusable::Cut) {
+                "; --keep-cut chooses those that were cut as well"
+            } else {
+                ""
+            }
         );
     }
     let out = arguments.out.display();

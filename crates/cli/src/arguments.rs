@@ -349,6 +349,9 @@ pub(crate) struct PerplexityArguments {
     /// A UTF-8 text file
     #[arg(value_name = "FILE")]
     pub(crate) file: PathBuf,
+    /// A folder with an adapter (PEFT's format) that is added to the weights
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) adapter: Option<PathBuf>,
     /// Tokens in a window; the second half of each is scored
     #[arg(long, default_value_t = 512, value_name = "TOKENS")]
     pub(crate) ctx: usize,

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use zhenjin_tensor::{KvDtype, PAGE_TOKENS, PageId, SimdLevel, ThreadTeam};
 
+use crate::adapter::Adapter;
 use crate::batch::{Scoring, SequenceChunk};
 use crate::errors::ModelError;
 use crate::model::Model;
@@ -30,6 +31,8 @@ pub struct PerplexityOptions {
     pub bos: Option<u32>,
     /// The token ids below it can be predicted; see [`RunnerOptions::usable_vocabulary`].
     pub usable_vocabulary: Option<usize>,
+    /// What is added to the weights.
+    pub adapter: Option<Arc<Adapter>>,
     /// How keys and values are kept.
     pub kv_dtype: KvDtype,
     /// The instruction set of the small operations and of attention.
@@ -141,7 +144,7 @@ pub fn measure(
         if let Some(bos) = options.bos {
             input[0] = bos;
         }
-        score_window(&mut runner, &input, &mut sums)?;
+        score_window(&mut runner, options.adapter.as_deref(), &input, &mut sums)?;
         observe(&PerplexityProgress { window: index + 1, windows, perplexity: sums.mean().exp() });
     }
     let perplexity = sums.mean().exp();
@@ -150,7 +153,12 @@ pub fn measure(
 }
 
 /// Scores the predictions of the window's second half, except the last, whose truth lies in the next window.
-fn score_window(runner: &mut Runner, window: &[u32], sums: &mut Sums) -> Result<(), ModelError> {
+fn score_window(
+    runner: &mut Runner,
+    adapter: Option<&Adapter>,
+    window: &[u32],
+    sums: &mut Sums,
+) -> Result<(), ModelError> {
     let pages: Vec<PageId> = (0..).take(window.len().div_ceil(PAGE_TOKENS)).map(PageId).collect();
     let first = window.len() / 2;
     let last = window.len() - 1;
@@ -165,6 +173,7 @@ fn score_window(runner: &mut Runner, window: &[u32], sums: &mut Sums) -> Result<
             start,
             pages: &pages,
             scores,
+            adapter,
             ..SequenceChunk::default()
         };
         for score in runner.step(&[chunk])?.scores {
@@ -227,6 +236,7 @@ mod tests {
                 windows: None,
                 bos: None,
                 usable_vocabulary: None,
+                adapter: None,
                 kv_dtype: KvDtype::F32,
                 simd,
                 team,

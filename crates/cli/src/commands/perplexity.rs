@@ -11,12 +11,14 @@ use std::path::Path;
 use std::sync::Arc;
 use zhenjin_hub::ModelStore;
 use zhenjin_model::perplexity::{self, Perplexity, PerplexityOptions};
-use zhenjin_model::{LoadOptions, Model};
+use zhenjin_model::{AdapterValues, LoadOptions, Model};
 use zhenjin_tensor::KvDtype;
 use zhenjin_tokenizer::Specials;
 
 /// How a model is measured on a text.
 pub(crate) struct Measurement<'a> {
+    /// The folder of an adapter that is added to the weights.
+    pub(crate) adapter: Option<&'a Path>,
     pub(crate) text: &'a str,
     pub(crate) ctx: usize,
     pub(crate) windows: Option<usize>,
@@ -41,12 +43,17 @@ impl Measurement<'_> {
         let compute = machine::compute(self.engine)?;
         let (simd, team) = (compute.simd, Arc::new(compute.start_team()?));
         let model = Arc::new(Model::load(path, &LoadOptions { simd, team: Arc::clone(&team) })?);
+        let adapter = match self.adapter {
+            Some(folder) => Some(Arc::new(AdapterValues::open(folder, &model.config)?.pack(simd, &team)?)),
+            None => None,
+        };
         let kv_dtype = model.kv_dtype(self.engine.kv_cache_dtype);
         let options = PerplexityOptions {
             context: self.ctx,
             windows: self.windows,
             bos,
             usable_vocabulary: Some(opened.tokenizer.vocabulary_size()),
+            adapter,
             kv_dtype,
             simd,
             team,
@@ -75,6 +82,7 @@ pub(crate) fn read_text(path: &Path) -> Result<String> {
 pub(crate) fn run(home: &Home, arguments: &PerplexityArguments) -> Result<()> {
     let local = machine::resolve(&ModelStore::new(home.models()), &arguments.model)?;
     let measurement = Measurement {
+        adapter: arguments.adapter.as_deref(),
         text: &read_text(&arguments.file)?,
         ctx: arguments.ctx,
         windows: arguments.chunks,

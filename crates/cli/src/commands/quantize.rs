@@ -65,14 +65,17 @@ pub(crate) fn run(home: &Home, arguments: &QuantizeArguments) -> Result<()> {
     }
     let mut measured = None;
     if let Some(text) = &text {
+        // Like beside like: what was written has the adapter in its weights.
         let measurement = Measurement {
+            adapter: arguments.adapter.as_deref(),
             text,
             ctx: arguments.ctx,
             windows: arguments.chunks,
             engine: &arguments.engine,
             shows_progress: !arguments.json,
         };
-        let (first, second) = (measurement.of(&source)?, measurement.of(&arguments.out)?);
+        let first = measurement.of(&source)?;
+        let second = Measurement { adapter: None, ..measurement }.of(&arguments.out)?;
         ensure!(
             first.tokens == second.tokens,
             "the written tokenizer cuts the text into other tokens than the source's; please report this"

@@ -9,8 +9,8 @@ use zhenjin_align::data::{EncodedPair, EncodedTask, EncodedThumb};
 use zhenjin_align::losses::judged::JudgedLoss;
 use zhenjin_align::losses::preference::PreferenceLoss;
 use zhenjin_align::methods::{
-    Critic, Dialogues, Examples, Judged, Judgement, Offline, Online, OnlineParts, Preferences, RewardPairs,
-    RewardSource,
+    Anchor, Critic, Dialogues, Examples, Judged, Judgement, Offline, Online, OnlineParts, Preferences,
+    RewardPairs, RewardSource,
 };
 use zhenjin_align::rewards::Answer;
 use zhenjin_align::rollouts::{RolloutOptions, Rollouts};
@@ -507,4 +507,37 @@ fn a_checkpoint_of_another_run_is_refused_by_name() {
     assert!(error.contains("optimiser.clip is 3.0, there 1.0"), "{error}");
     let error = run(&["schedule.steps=4"], "other data").unwrap_err().to_string();
     assert!(error.contains("other data or another model"), "{error}");
+}
+
+/// An anchor of next to no weight measures and changes nothing: what text loses without one. A run that is stopped goes on with the same bits.
+#[test]
+fn an_anchor_keeps_other_text_as_probable_as_it_was() {
+    let text = |number: u32| (0..20).map(|place| (number * 5 + place * 11) % 64).collect();
+    let texts: Vec<Vec<u32>> = (0..6).map(text).collect();
+    let change = |weight: &str, stop: Option<u64>| {
+        let settings =
+            ["schedule.steps=20", "batch.examples=8", "intervals.checkpoint=5", "anchor.tokens=64", weight];
+        let configuration = configuration(Method::Dpo, TuningKind::Lora, &settings);
+        let folder = tempfile::tempdir().unwrap();
+        let begin = |threads: usize| {
+            let trainee = trainee(&configuration, Dtype::F32, false, threads);
+            let (pairs, held_out) = (preferences(0..24, &configuration), preferences(24..26, &configuration));
+            let anchor = Anchor::new(&texts, &configuration.anchor.unwrap()).unwrap();
+            let offline =
+                Offline::new(configuration.clone(), trainee, pairs, held_out, None, "data").unwrap();
+            let mut offline = offline.with_anchor(anchor);
+            offline.prepare(folder.path().join("reference.json"), &mut |_, _| {}).unwrap();
+            offline
+        };
+        if let Some(step) = stop {
+            train(&configuration, begin(1), folder.path(), step).unwrap();
+        }
+        let (steps, _) = train(&configuration, begin(2), folder.path(), 99).unwrap();
+        let of_last = steps.steps().last().unwrap().measures["anchor"];
+        (of_last, sums(folder.path()))
+    };
+    let (free, _) = change("anchor.weight=1e-9", None);
+    let (held, undisturbed) = change("anchor.weight=30", None);
+    assert!(held < 0.3 * free, "{held} with an anchor, {free} without");
+    assert_eq!(change("anchor.weight=30", Some(10)).1, undisturbed);
 }

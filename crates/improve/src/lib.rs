@@ -4,6 +4,7 @@
 //! with those; [`examples`] makes the examples alone. All are functions of their arguments: the same judgements give the same examples,
 //! wherever and whenever. This crate does not know databases, models or files.
 
+pub mod anchor;
 mod collect;
 mod example;
 pub mod gate;

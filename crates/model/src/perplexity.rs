@@ -220,7 +220,7 @@ mod tests {
 
     use super::*;
     use crate::batch::LogitsFor;
-    use crate::testing::{RandomWeights, tiny_config};
+    use crate::testing::{RandomWeights, random_adapter, tiny_config};
     use crate::weights::LoadOptions;
 
     fn model() -> (Arc<Model>, PerplexityOptions) {
@@ -325,6 +325,16 @@ mod tests {
         let expected = reference(&model, &options, &windows);
         assert!((result.perplexity / expected - 1.0).abs() < 1e-6, "{result:?} instead of {expected}");
         assert!(result.perplexity < 0.8 * all.perplexity, "{result:?}, with 96 tokens {all:?}");
+    }
+
+    #[test]
+    fn an_adapter_is_measured_with_the_model() {
+        let (model, options) = model();
+        let alone = measure(Arc::clone(&model), &text(700), &options, &mut |_| {}).unwrap();
+        let adapter = random_adapter(&model.config, 4, 9).pack(options.simd, &options.team).unwrap();
+        let options = PerplexityOptions { adapter: Some(Arc::new(adapter)), ..options };
+        let adapted = measure(Arc::clone(&model), &text(700), &options, &mut |_| {}).unwrap();
+        assert!((adapted.perplexity / alone.perplexity - 1.0).abs() > 1e-4, "{adapted:?}, alone {alone:?}");
     }
 
     #[test]

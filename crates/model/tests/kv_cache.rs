@@ -97,7 +97,8 @@ fn perplexity_as_served_is_that_with_keys_and_values_in_f32() {
             windows: None,
             bos: None,
             usable_vocabulary: None,
-            adapter: None,            kv_dtype,
+            adapter: None,
+            kv_dtype,
             simd: model.simd,
             team: Arc::new(ThreadTeam::new(1).unwrap()),
         };

@@ -41,7 +41,8 @@ fn perplexity_is_within_one_percent_of_llama_cpp() {
             windows: None,
             bos: None,
             usable_vocabulary: None,
-            adapter: None,            kv_dtype,
+            adapter: None,
+            kv_dtype,
             simd,
             team: Arc::clone(&team),
         };

@@ -37,6 +37,10 @@ impl Configuration {
         if let Some(distillation) = &self.distillation {
             self.check_distillation(distillation)?;
         }
+        if let Some(anchor) = &self.anchor {
+            number("anchor.weight", anchor.weight, 0.0, 1e6)?;
+            whole("anchor.tokens", anchor.tokens, 16, 1 << 20)?;
+        }
         if let Some(rollout) = &self.rollout {
             self.check_rollout(rollout)?;
         }

@@ -5,9 +5,9 @@ use zhenjin_train::configuration::{
 };
 
 use super::{
-    BatchSection, Configuration, CriticSection, DistillationSection, DivergencePlace, GroupSection,
-    IntervalSection, JudgedSection, Method, PolicySection, PreferenceSection, Projections, RewardSection,
-    RolloutSection, TuningKind, TuningSection, WatchSection,
+    AnchorSection, BatchSection, Configuration, CriticSection, DistillationSection, DivergencePlace,
+    GroupSection, IntervalSection, JudgedSection, Method, PolicySection, PreferenceSection, Projections,
+    RewardSection, RolloutSection, TuningKind, TuningSection, WatchSection,
 };
 use crate::losses::advantage::GroupScale;
 use crate::losses::distillation::TeacherDivergence;
@@ -58,6 +58,7 @@ pub(super) fn configuration(method: Method, tuning: TuningKind) -> Configuration
             weight: 1.0,
             own_answers: 0.0,
         }),
+        anchor: None,
         rollout: method.is_online().then(|| rollout(if method == Method::Grpo { 8 } else { 1 })),
         policy: method.is_online().then_some(policy(method)),
         group: (method == Method::Grpo).then_some(GroupSection { scale: GroupScale::Deviation }),
@@ -82,6 +83,13 @@ pub(super) fn configuration(method: Method, tuning: TuningKind) -> Configuration
 pub(super) fn rollout(answers: usize) -> RolloutSection {
     let (max_tokens, temperature, top_p, top_k) = (256, 1.0, 1.0, 0);
     RolloutSection { answers, max_tokens, temperature, top_p, top_k, drop_overlong: false }
+}
+
+/// Of a run with an anchor.
+pub(super) fn anchor(method: Method, overrides: &Overrides) -> Option<AnchorSection> {
+    let is_asked = ["anchor.weight", "anchor.tokens"].iter().any(|key| overrides.has(key));
+    let can_have = matches!(method, Method::Sft | Method::Dpo | Method::Kto);
+    (is_asked && can_have).then_some(AnchorSection { weight: 10.0, tokens: 512 })
 }
 
 fn optimiser(method: Method, is_lora: bool) -> OptimiserSection {

@@ -86,6 +86,9 @@ pub struct Configuration {
     /// Of distillation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub distillation: Option<DistillationSection>,
+    /// Of text that stays as probable as it was, of the methods that learn from given answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub anchor: Option<AnchorSection>,
     /// How answers are written during the run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollout: Option<RolloutSection>,
@@ -204,6 +207,16 @@ pub struct DistillationSection {
     pub own_answers: f64,
 }
 
+/// Of text that stays as probable as it was.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AnchorSection {
+    /// Weight of half the mean squared change of its tokens' log-probabilities.
+    pub weight: f64,
+    /// Its tokens in each step, at most; a text that has more is taken alone.
+    pub tokens: usize,
+}
+
 /// How answers are written during the run.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -312,7 +325,7 @@ pub struct IntervalSection {
 }
 
 impl Configuration {
-    /// The method's own values for `examples` examples, with `overrides` on top.
+    /// The method's own values for `examples` examples, with `overrides` on top. There is an anchor if one of its settings is given.
     ///
     /// # Errors
     /// [`ConfigurationError`] names the setting that does not exist, has the wrong type, or is out of range.
@@ -326,6 +339,7 @@ impl Configuration {
         if method == Method::Distill && overrides.has("distillation.own_answers") {
             start.rollout = Some(defaults::rollout(1));
         }
+        start.anchor = defaults::anchor(method, overrides);
         let mut configuration: Configuration = overrides.apply(&start)?;
         defaults::derive(&mut configuration, examples, overrides);
         configuration.check()?;

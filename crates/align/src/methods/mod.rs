@@ -1,5 +1,6 @@
 //! The methods: what a step of each does.
 
+mod anchor;
 mod dialogues;
 mod distillation;
 mod examples;
@@ -9,6 +10,7 @@ mod online;
 mod preference;
 mod reward;
 
+pub use anchor::Anchor;
 pub use dialogues::Dialogues;
 pub use distillation::{Distillation, OwnAnswers, SharedTeacher};
 pub use examples::Examples;

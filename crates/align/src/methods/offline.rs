@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use zhenjin_train::checkpoint::{Checkpoint, CheckpointError, FileSums};
 
+use super::anchor::Anchor;
 use super::examples::Examples;
 use crate::configuration::Configuration;
 use crate::error::AlignError;
@@ -34,6 +35,7 @@ pub struct Offline<E> {
     examples: E,
     held_out: E,
     order: Order,
+    anchor: Option<Anchor>,
     answerer: Option<Box<dyn Answerer>>,
     fingerprint: String,
 }
@@ -62,7 +64,14 @@ impl<E: Examples> Offline<E> {
         }
         let order = Order::new(configuration.seed, examples.count());
         let fingerprint = format!("{fingerprint}, model {}", trainee.base_fingerprint());
-        Ok(Offline { configuration, trainee, examples, held_out, order, answerer, fingerprint })
+        Ok(Offline { configuration, trainee, examples, held_out, order, anchor: None, answerer, fingerprint })
+    }
+
+    /// Keeps this text as probable as it is.
+    #[must_use]
+    pub fn with_anchor(self, anchor: Anchor) -> Offline<E> {
+        let fingerprint = format!("{}, anchor {}", self.fingerprint, anchor.fingerprint());
+        Offline { anchor: Some(anchor), fingerprint, ..self }
     }
 
     /// Computes what the examples need of the reference, or reads it from `file` if it was computed for the same data and model before.
@@ -77,9 +86,10 @@ impl<E: Examples> Offline<E> {
     ) -> Result<(), AlignError> {
         let file = PreparedFile::new(file, self.fingerprint.clone());
         if let Some(prepared) = file.read()
-            && prepared.len() == 2
+            && prepared.len() == 3
             && self.examples.restore(&prepared[0])
             && self.held_out.restore(&prepared[1])
+            && self.anchor.as_mut().is_none_or(|anchor| anchor.restore(&prepared[2]))
         {
             return Ok(());
         }
@@ -87,7 +97,11 @@ impl<E: Examples> Offline<E> {
         let all = of_first + self.held_out.count();
         self.examples.prepare(&mut self.trainee, &mut |done| progress(done, all))?;
         self.held_out.prepare(&mut self.trainee, &mut |done| progress(of_first + done, all))?;
-        let prepared = [self.examples.prepared(), self.held_out.prepared()];
+        if let Some(anchor) = &mut self.anchor {
+            anchor.prepare(&mut self.trainee)?;
+        }
+        let of_anchor = self.anchor.as_ref().map(Anchor::prepared).unwrap_or_default();
+        let prepared = [self.examples.prepared(), self.held_out.prepared(), of_anchor];
         self.trainee.forget_reference();
         if prepared.iter().all(Vec::is_empty) { Ok(()) } else { file.write(&prepared) }
     }
@@ -121,6 +135,10 @@ impl<E: Examples> Training for Offline<E> {
             let targets =
                 self.examples.judge(&mut self.trainee, micro, divisor, true, &mut outcome.measures)?;
             outcome.targets += targets as u64;
+        }
+        if let Some(anchor) = &self.anchor {
+            anchor.learn(&mut self.trainee, step, &mut outcome.measures)?;
+            outcome.model_flops += self.trainee.flops_per_token() * anchor.tokens(step) as f64;
         }
         outcome.loss = outcome.measures.take_mean("loss").unwrap_or_default();
         let update = self.trainee.update(rate_factor)?;

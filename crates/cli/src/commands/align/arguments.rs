@@ -99,6 +99,10 @@ pub(crate) struct AlignArguments {
     /// Files of examples that are measured and not learnt (repeatable) [default: a share of --data]
     #[arg(long, value_name = "FILE")]
     pub(crate) held_out: Vec<PathBuf>,
+    /// Files of plain text that stays as probable as it is (repeatable; sft, dpo, kto): paragraphs, divided by empty lines. What is learned
+    /// changes other text less; anchor.weight says how much that matters
+    #[arg(long, value_name = "FILE")]
+    pub(crate) anchor: Vec<PathBuf>,
     /// The share of --data that is held out, by conversation
     #[arg(long, value_name = "SHARE", default_value_t = 0.05)]
     pub(crate) held_out_share: f64,

@@ -2,6 +2,7 @@
 
 use super::AlignArguments;
 use super::opened::Opened;
+use crate::text;
 use anyhow::{Context, Result, bail};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -9,6 +10,7 @@ use time::OffsetDateTime;
 use zhenjin_align::data::{
     Dataset, EncodeOptions, Encoded, Encoder, HashTokens, Kind, PromptSettings, ReadOptions,
 };
+use zhenjin_tokenizer::{Specials, Tokenizer};
 
 /// Examples to learn from and to measure on, in tokens.
 pub(super) struct Examples<T> {
@@ -70,6 +72,26 @@ pub(super) fn read<T: HashTokens>(
     count("held out", &held_out);
     let fingerprint = format!("{}+{}", training.fingerprint(), held_out.fingerprint());
     Ok(Examples { training: training.examples, held_out: held_out.examples, fingerprint })
+}
+
+/// The paragraphs of the anchor's files, in pieces that fit into the model's context.
+pub(super) fn anchor(arguments: &AlignArguments, opened: &Opened) -> Result<Vec<Vec<u32>>> {
+    let longest = opened.model.file.config().context_length;
+    let mut pieces = Vec::new();
+    for path in &arguments.anchor {
+        pieces.extend(paragraphs(&text::of_file(path)?, &opened.model.tokenizer, longest)?);
+    }
+    Ok(pieces)
+}
+
+/// The paragraphs of a text, each in pieces of at most `longest` tokens.
+pub(crate) fn paragraphs(text: &str, tokenizer: &Tokenizer, longest: usize) -> Result<Vec<Vec<u32>>> {
+    let mut pieces = Vec::new();
+    for paragraph in text.split("\n\n").map(str::trim).filter(|paragraph| !paragraph.is_empty()) {
+        let tokens = tokenizer.encode(paragraph, Specials::AsText)?;
+        pieces.extend(tokens.chunks(longest.max(1)).map(<[u32]>::to_vec));
+    }
+    Ok(pieces)
 }
 
 /// What reading did beside reading.

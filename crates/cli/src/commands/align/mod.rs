@@ -15,6 +15,7 @@ pub(crate) use arguments::{
     AlignArguments, BadArgument, DISTILL_EXAMPLES, DistillArguments, ONLINE_EXAMPLES, OnlineArguments,
     OverlongArgument, PAIR_EXAMPLES, SFT_EXAMPLES,
 };
+pub(crate) use examples::paragraphs;
 pub(crate) use loaded::Loaded;
 pub(crate) use rewards::{ModelRewards, reward_expression};
 
@@ -22,7 +23,7 @@ use opened::open;
 
 use super::training::{self, Interrupted, RunFolder};
 use crate::home::Home;
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, bail};
 use std::path::Path;
 use time::OffsetDateTime;
 use zhenjin_align::configuration::{Configuration, Method};
@@ -45,6 +46,9 @@ pub(crate) fn run_online(home: &Home, method: Method, arguments: &OnlineArgument
 pub(crate) fn distill(home: &Home, arguments: &DistillArguments) -> Result<()> {
     distill::run(home, arguments)
 }
+
+/// How much it matters that an anchor's text stays as probable as it is; the log has the runs that it was chosen by.
+const ANCHOR_WEIGHT: f64 = 10.0;
 
 /// A run's folder, the checkpoint that it goes on from, and its settings.
 struct Begun {
@@ -90,11 +94,18 @@ impl Begun {
                 if !overrides.has("time") {
                     overrides.add("time", time.unix_timestamp().max(0));
                 }
+                if !arguments.anchor.is_empty() && !overrides.has("anchor.weight") {
+                    overrides.add("anchor.weight", ANCHOR_WEIGHT);
+                }
                 Configuration::resolve(method, arguments.tuning(), examples, &overrides)?
             }
         };
         configuration.check()?;
-        Ok(configuration)
+        match (&configuration.anchor, arguments.anchor.is_empty()) {
+            (Some(_), true) => bail!("the settings have an anchor: name its text with --anchor FILE"),
+            (None, false) => bail!("the run that goes on has no anchor: leave --anchor out, or begin anew"),
+            _ => Ok(configuration),
+        }
     }
 }
 

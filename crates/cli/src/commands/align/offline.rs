@@ -11,7 +11,9 @@ use zhenjin_align::configuration::{Configuration, Method};
 use zhenjin_align::data::{Encoder, Kind};
 use zhenjin_align::losses::judged::JudgedLoss;
 use zhenjin_align::losses::preference::PreferenceLoss;
-use zhenjin_align::methods::{Answerer, Dialogues, Examples, Judged, Offline, Preferences, RewardPairs};
+use zhenjin_align::methods::{
+    Anchor, Answerer, Dialogues, Examples, Judged, Offline, Preferences, RewardPairs,
+};
 use zhenjin_align::rollouts::RolloutOptions;
 use zhenjin_tensor::KvDtype;
 
@@ -121,11 +123,16 @@ impl OfflineRun<'_> {
         // A new head says that all answers are worth the same.
         let width = self.opened.model.file.config().hidden_size;
         let values = (self.method == Method::Reward).then(|| vec![0.0; width]);
-        let needs_reference = matches!(self.method, Method::Dpo | Method::Kto);
+        let needs_reference =
+            matches!(self.method, Method::Dpo | Method::Kto) || configuration.anchor.is_some();
         let trainee = self.opened.trainee(self.arguments, &configuration, needs_reference, values)?;
         let answerer = (self.method != Method::Reward).then(|| self.answerer(&configuration)).transpose()?;
         let mut offline =
             Offline::new(configuration.clone(), trainee, training, held_out, answerer, fingerprint)?;
+        if let Some(section) = &configuration.anchor {
+            let texts = examples::anchor(self.arguments, self.opened)?;
+            offline = offline.with_anchor(Anchor::new(&texts, section)?);
+        }
         std::fs::create_dir_all(self.begun.folder.path())?;
         let mut told = 0;
         offline.prepare(self.begun.folder.path().join(REFERENCE), &mut |done, all| {

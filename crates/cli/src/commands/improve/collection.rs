@@ -5,12 +5,13 @@ use crate::commands::feedback::judged;
 use anyhow::{Context, Result, bail};
 use std::collections::BTreeSet;
 use zhenjin_files::write_whole;
-use zhenjin_improve::{Collection, Item, Judged, Limits, Method, collect};
+use zhenjin_improve::{Collection, Item, Judged, Limits, Method, anchor, collect};
 use zhenjin_promotions::{Improvement, ImprovementState, Improvements};
 use zhenjin_store::{FeedbackId, Store, TrainingFeedback};
 
 const TRAIN: &str = "train.jsonl";
 const HELD_OUT: &str = "held_out.jsonl";
+const ANCHOR: &str = "anchor.txt";
 
 /// A judgement, and its name in the store.
 #[derive(Clone, Debug)]
@@ -111,7 +112,9 @@ impl Collected {
 
     pub(super) fn write(&self, stage: &Stage<'_>) -> Result<()> {
         write_whole(&stage.path(TRAIN), &[self.train.as_bytes()])?;
-        Ok(write_whole(&stage.path(HELD_OUT), &[self.held_out.as_bytes()])?)
+        write_whole(&stage.path(HELD_OUT), &[self.held_out.as_bytes()])?;
+        let texts = [anchor::ENGLISH, "\n", anchor::CHINESE].map(str::as_bytes);
+        Ok(write_whole(&stage.path(ANCHOR), &texts)?)
     }
 
     /// Notes in the store what is learned from, before it is: whoever erases it meanwhile is told.
@@ -140,6 +143,10 @@ pub(super) fn train_file(stage: &Stage<'_>) -> std::path::PathBuf {
     stage.path(TRAIN)
 }
 
+pub(super) fn anchor_file(stage: &Stage<'_>) -> std::path::PathBuf {
+    stage.path(ANCHOR)
+}
+
 pub(super) fn held_out_file(stage: &Stage<'_>) -> std::path::PathBuf {
     stage.path(HELD_OUT)
 }
@@ -152,7 +159,7 @@ pub(super) fn forget(stage: &Stage<'_>) -> Result<()> {
         }
         _ => Ok(()),
     };
-    for name in [TRAIN, HELD_OUT] {
+    for name in [TRAIN, HELD_OUT, ANCHOR] {
         gone(name, std::fs::remove_file(stage.path(name)))?;
     }
     for name in ["run/checkpoints", "judge"] {

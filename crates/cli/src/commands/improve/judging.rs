@@ -1,8 +1,8 @@
 //! An improvement's gate: what is measured on held-out judgements, on answers to held-out questions, and on neutral text.
 
-use super::training::{ADAPTER_FILES, BATCH, Data, arguments};
+use super::training::{ADAPTER_FILES, BATCH, Data, arguments, lower_rate};
 use super::{Stage, collection};
-use crate::commands::align::{Loaded, run_offline};
+use crate::commands::align::{Loaded, paragraphs, run_offline};
 use crate::commands::training::RunFolder;
 use anyhow::{Context, Result, bail};
 use std::collections::BTreeSet;
@@ -32,7 +32,9 @@ use zhenjin_tokenizer::{EncodedDialogue, Specials};
 /// Of intervals by resampling and of sampled answers.
 const SEED: u64 = 1;
 /// Of the adapter: how much of what it learned is added.
-const STRENGTHS: [f64; 4] = [1.0, 0.75, 0.5, 0.35];
+const STRENGTHS: [f64; 9] = [1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2];
+/// The strength below which a lower learning rate is tried.
+const LEAST_STRENGTH: f64 = 0.8;
 /// Pairs below which no judge is trained.
 const LEAST_JUDGE_PAIRS: usize = 16;
 /// Passes of the judge over its pairs.
@@ -59,8 +61,16 @@ struct Bench<'a> {
     current: Option<Arc<Adapter>>,
 }
 
+/// What became of a candidate.
+pub(super) enum Judged {
+    /// All criteria.
+    Measured(Vec<Criterion>),
+    /// Little of it can be kept without changing neutral text; it should be trained at this learning rate instead.
+    TooStrong { rate: f64 },
+}
+
 /// Measures all criteria.
-pub(super) fn judge(stage: &Stage<'_>, record: &mut Improvement) -> Result<Vec<Criterion>> {
+pub(super) fn judge(stage: &Stage<'_>, record: &mut Improvement) -> Result<Judged> {
     let mut told = 0;
     let id = record.id.clone();
     let mut tell = || {
@@ -71,6 +81,11 @@ pub(super) fn judge(stage: &Stage<'_>, record: &mut Improvement) -> Result<Vec<C
     let mut bench = Bench::new(stage, record)?;
     let base_fingerprint = bench.model.weights.fingerprint.to_string();
     let (strength, of_text) = bench.choose_strength()?;
+    if strength < LEAST_STRENGTH
+        && let Some(rate) = lower_rate(record)
+    {
+        return Ok(Judged::TooStrong { rate });
+    }
     tell()?;
     let mut criteria = bench.preferences()?;
     tell()?;
@@ -80,7 +95,7 @@ pub(super) fn judge(stage: &Stage<'_>, record: &mut Improvement) -> Result<Vec<C
     criteria.push(bench.speed()?);
     record.recipe.base_fingerprint = base_fingerprint;
     record.recipe.settings.insert("strength".to_owned(), strength.to_string());
-    Ok(criteria)
+    Ok(Judged::Measured(criteria))
 }
 
 impl<'a> Bench<'a> {
@@ -262,6 +277,7 @@ impl<'a> Bench<'a> {
         let data = Data {
             train: collection::held_out_file(self.stage),
             held_out: collection::train_file(self.stage),
+            anchor: None,
             out: out.clone(),
         };
         let steps = (pairs * JUDGE_PASSES).div_ceil(BATCH);
@@ -345,14 +361,9 @@ impl<'a> Bench<'a> {
         })
     }
 
-    /// The paragraphs of a text, each in pieces that the model can read.
+    /// The paragraphs of a text, in tokens.
     fn tokens(&self, text: &str) -> Result<Vec<Vec<u32>>> {
-        let mut texts = Vec::new();
-        for paragraph in text.split("\n\n").filter(|paragraph| !paragraph.trim().is_empty()) {
-            let tokens = self.model.opened.tokenizer.encode(paragraph.trim(), Specials::AsText)?;
-            texts.extend(tokens.chunks(self.model.weights.config.context_length).map(<[u32]>::to_vec));
-        }
-        Ok(texts)
+        paragraphs(text, &self.model.opened.tokenizer, self.model.weights.config.context_length)
     }
 
     /// The perplexity of texts for the candidate or for what answers now, and the tokens behind it.

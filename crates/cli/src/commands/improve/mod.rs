@@ -10,6 +10,7 @@ use crate::home::Home;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use collection::Collected;
+use judging::Judged;
 use sha2::Digest;
 use std::path::{Path, PathBuf};
 use zhenjin_improve::{Limits, Method};
@@ -223,9 +224,17 @@ async fn make(stage: &Stage<'_>, record: &mut Improvement) -> Result<()> {
     // The library of databases needs its own threads while this one computes.
     tokio::task::block_in_place(|| {
         collection::expect_files(stage, record)?;
-        training::train(stage, record)?;
-        stage.improvements.write(record)?;
-        record.gate = judging::judge(stage, record)?;
+        record.gate = loop {
+            training::train(stage, record)?;
+            stage.improvements.write(record)?;
+            match judging::judge(stage, record)? {
+                Judged::Measured(criteria) => break criteria,
+                Judged::TooStrong { rate } => {
+                    eprintln!("that learning rate changes neutral text too much: again at {rate}");
+                    training::begin_anew(stage, record, rate)?;
+                }
+            }
+        };
         record.state = match zhenjin_improve::gate::passes(&record.gate) {
             true => ImprovementState::Passed,
             false => ImprovementState::Refused,

@@ -284,6 +284,8 @@ impl<'a> Bench<'a> {
         let settings = [
             format!("time={}", self.record.created_at.max(0) / 1000),
             format!("schedule.warmup_steps={}", steps.div_ceil(10)),
+            // It is tested once, at its end.
+            "intervals.held_out=0".to_owned(),
         ];
         let arguments = arguments(self.stage, self.record, &data, steps, &settings)?;
         run_offline(self.stage.home, Method::Reward, &arguments)?;

@@ -52,7 +52,7 @@ pub(super) fn train(stage: &Stage<'_>, record: &mut Improvement) -> Result<()> {
     stage.tell(&record.id, "training", Some((0, steps as u64)))?;
     let mut settings = vec![
         format!("time={}", record.created_at.max(0) / 1000),
-        format!("intervals.held_out={}", steps.div_ceil(6)),
+        format!("intervals.held_out={}", steps.div_ceil(3)),
         format!("intervals.checkpoint={}", steps.div_ceil(6).max(1)),
         // Sample texts would keep what people asked.
         "intervals.samples=0".to_owned(),

@@ -61,6 +61,9 @@ pub enum AlignError {
         /// By the engine.
         then: f32,
     },
+    /// Nothing of a step can be learnt from.
+    #[error("no answer of this step has a reward: {0}")]
+    NoReward(String),
     /// A number is not finite.
     #[error("step {step}: {what} is {value}, in the examples {examples:?}; {hint}")]
     NonFinite {

@@ -14,6 +14,7 @@ mod measures;
 pub mod methods;
 mod order;
 mod packed;
+pub mod plan;
 mod prepared;
 pub mod rewards;
 pub mod rollouts;

@@ -10,9 +10,9 @@ use crate::configuration::RolloutSection;
 use crate::error::AlignError;
 
 /// Prompt tokens of one step, over all requests.
-const PREFILL_CHUNK: usize = 512;
+pub(crate) const PREFILL_CHUNK: usize = 512;
 /// Answers that run at once, at most.
-const MOST_AT_ONCE: usize = 256;
+pub(crate) const MOST_AT_ONCE: usize = 256;
 
 /// What the engine writes with.
 #[derive(Clone, Debug)]

@@ -104,6 +104,8 @@ pub struct Run<T> {
     training: T,
     checkpoints: Checkpoints,
     last_checkpoint: Option<PathBuf>,
+    /// The step of the newest checkpoint; 0 before there is one.
+    saved_step: u64,
     state: RunState,
     gauges: Gauges,
 }
@@ -128,7 +130,8 @@ impl<T: Training> Run<T> {
     ) -> Result<Run<T>, AlignError> {
         let state = RunState::new(configuration.to_toml(), training.fingerprint());
         let checkpoints = Checkpoints::new(&folder.join("checkpoints"), configuration.intervals.keep);
-        let mut run = Run { configuration, training, checkpoints, last_checkpoint: None, state, gauges };
+        let mut run =
+            Run { configuration, training, checkpoints, last_checkpoint: None, saved_step: 0, state, gauges };
         if let Some(checkpoint) = checkpoint {
             run.load(checkpoint)?;
         }
@@ -155,6 +158,7 @@ impl<T: Training> Run<T> {
             configuration: self.state.configuration.clone(),
             ..state.clone()
         };
+        self.saved_step = self.state.step;
         self.last_checkpoint = Some(path.clone());
         Ok(())
     }
@@ -192,7 +196,16 @@ impl<T: Training> Run<T> {
                 self.save(observers, true)?;
                 return Ok(Outcome::Stopped { step: self.state.step });
             }
-            let (metrics, notes) = self.step()?;
+            let (metrics, notes) = match self.step() {
+                Ok(made) => made,
+                Err(error) => {
+                    // The weights are those of the step before: what was learnt is not lost.
+                    if matches!(error, AlignError::NoReward(_)) && self.saved_step < self.state.step {
+                        self.save(observers, false)?;
+                    }
+                    return Err(error);
+                }
+            };
             let step = metrics.step;
             tell(observers, &Event::Step(metrics))?;
             notes.into_iter().try_for_each(|text| tell(observers, &Event::Note { step, text }))?;
@@ -295,6 +308,7 @@ impl<T: Training> Run<T> {
         match saved {
             Ok(path) => {
                 tell(observers, &Event::Checkpoint { step, path: path.clone() })?;
+                self.saved_step = step;
                 self.last_checkpoint = Some(path);
                 Ok(())
             }

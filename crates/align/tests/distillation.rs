@@ -63,6 +63,7 @@ fn trainee(configuration: &Configuration, dtype: Dtype, threads: usize) -> Train
         usable_vocabulary: VOCABULARY,
         recomputed_layers: 0,
         base_name: "tiny".to_owned(),
+        padding_token: None,
         companions: Vec::new(),
     };
     Trainee::new(model(tiny_config(), dtype, &load), None, None, options).unwrap()

@@ -1,18 +1,20 @@
 //! Evaluations on a small random model: they measure what training measures, and read what it wrote.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use zhenjin_align::configuration::{Configuration, Method, RolloutSection, TuningKind};
 use zhenjin_align::data::EncodedPair;
 use zhenjin_align::evaluation::{
-    RewardModel, Scorer, answers, pair_accuracy, pair_margins, perplexity, reward_scores,
+    Endings, RewardModel, Scorer, answers, pair_accuracy, pair_margins, perplexity, reward_scores,
 };
 use zhenjin_align::losses::preference::PreferenceLoss;
 use zhenjin_align::methods::{Examples, Offline, Preferences, RewardPairs};
 use zhenjin_align::rollouts::{RolloutOptions, Rollouts};
 use zhenjin_align::run::Training;
-use zhenjin_align::trainee::{Trainee, TraineeOptions, ValueBatch};
+use zhenjin_align::trainee::{RewardFiles, Trainee, TraineeOptions, ValueBatch};
 use zhenjin_model::testing::{RandomWeights, tiny_config};
+use zhenjin_model::write::{NewTensor, reward_config_json, write_reward_safetensors, write_tensors};
 use zhenjin_model::{LoadOptions, Model};
 use zhenjin_tensor::{Dtype, KvDtype, SimdLevel, ThreadTeam};
 use zhenjin_tokenizer::EncodedDialogue;
@@ -47,6 +49,7 @@ fn trainee(configuration: &Configuration, values: bool, load: &LoadOptions) -> T
         usable_vocabulary: VOCABULARY,
         recomputed_layers: 0,
         base_name: "tiny".to_owned(),
+        padding_token: None,
         companions: Vec::new(),
     };
     let values = values.then(|| vec![0.0; tiny_config().hidden_size]);
@@ -138,9 +141,64 @@ fn a_reward_model_that_is_opened_gives_the_values_that_training_measured() {
     assert_eq!(scores, values);
     let error = reward_scores(&mut judge, &[&[]], &mut |_| ()).unwrap_err().to_string();
     assert!(error.contains("dialogue 1"), "{error}");
+    // What an earlier version wrote: the head in a file of its own, the adapter as one to a model that writes text.
+    let old = tempfile::tempdir().unwrap();
+    let values = trained.adapter().unwrap().values(&tiny_config()).unwrap();
+    values.write_matrices(&old.path().join("adapter_model.safetensors"), &tiny_config()).unwrap();
+    std::fs::write(old.path().join("adapter_config.json"), values.settings_json("tiny")).unwrap();
+    let head = RewardFiles::open(folder.path(), &tiny_config()).unwrap().head;
+    let tensor =
+        NewTensor { name: "score.weight".to_owned(), dtype: Dtype::F32, shape: vec![1, head.weight.len()] };
+    let bytes: Vec<u8> = head.weight.iter().flat_map(|value| value.to_le_bytes()).collect();
+    let file = old.path().join("score.safetensors");
+    write_tensors(&file, &[tensor], &BTreeMap::new(), &mut |_, out| out.write(&bytes)).unwrap();
+    let mut earlier = RewardModel::open(old.path(), &model(&load), &load, VOCABULARY).unwrap();
+    assert_eq!(reward_scores(&mut earlier, &dialogues, &mut |_| ()).unwrap(), scores);
     let empty = tempfile::tempdir().unwrap();
     let error = RewardModel::open(empty.path(), &model(&load), &load, VOCABULARY).unwrap_err().to_string();
-    assert!(error.contains("score.safetensors"), "{error}");
+    assert!(error.contains("is no reward model"), "{error}");
+}
+
+/// A reward model that others trained: its scores are at the end of what the template writes, padding aside.
+#[test]
+fn texts_end_for_the_reward_models_of_others_as_their_template_ends_them() {
+    let load = load();
+    let source = RandomWeights::new(tiny_config(), Dtype::F32, 5);
+    let weights = Model::from_source(tiny_config(), &source, &load).unwrap();
+    let head: Vec<f32> = (0..tiny_config().hidden_size).map(|place| (place as f32).sin()).collect();
+    let folder = |padding: Option<u32>, place: Option<&str>| {
+        let folder = tempfile::tempdir().unwrap();
+        let json = reward_config_json(&tiny_config(), padding).unwrap();
+        std::fs::write(folder.path().join("config.json"), json.to_string()).unwrap();
+        let path = folder.path().join("model.safetensors");
+        write_reward_safetensors(&path, &tiny_config(), &weights.weights, &head).unwrap();
+        if place.is_none() {
+            let bytes = std::fs::read(&path).unwrap();
+            let of = |text: &[u8]| bytes.windows(text.len()).position(|window| window == text).unwrap();
+            let mut bytes = bytes.clone();
+            bytes[of(b"score_position")] = b'x';
+            std::fs::write(&path, bytes).unwrap();
+        }
+        folder
+    };
+    let endings = Endings { end_of_turn: vec![END], behind: vec![7, 8], padding: Some(3) };
+    let scores = |folder: &tempfile::TempDir, dialogue: &[u32], endings: &Endings| {
+        let judge = RewardModel::open(folder.path(), &model(&load), &load, VOCABULARY).unwrap();
+        reward_scores(&mut judge.with_endings(endings.clone()), &[dialogue], &mut |_| ()).unwrap()[0]
+    };
+    let (ours, theirs) = (folder(Some(0), Some("ours")), folder(None, None));
+    let plain = Endings::default();
+    let dialogue = [5, 6, END];
+    assert_eq!(scores(&ours, &dialogue, &endings), scores(&ours, &dialogue, &plain));
+    assert_eq!(scores(&theirs, &dialogue, &endings), scores(&ours, &[5, 6, END, 7, 8], &plain));
+    // An answer that was cut off has no end that something could follow.
+    assert_eq!(scores(&theirs, &[5, 6], &endings), scores(&ours, &[5, 6], &plain));
+    let padded = folder(Some(8), None);
+    assert_eq!(scores(&padded, &dialogue, &endings), scores(&ours, &[5, 6, END, 7], &plain));
+    let padded_with_the_end = folder(Some(END), None);
+    assert_eq!(scores(&padded_with_the_end, &dialogue, &plain), scores(&ours, &[5, 6], &plain));
+    // An adapter's base says what padding is; whole weights say it themselves.
+    assert_eq!(scores(&theirs, &[5, 6, 3], &endings), scores(&ours, &[5, 6, 3], &plain));
 }
 
 #[test]

@@ -198,7 +198,10 @@ fn a_record_of_no_format_is_an_error_with_its_place_and_what_was_meant() {
     let error = Dataset::read(std::slice::from_ref(&path), &ReadOptions::default()).unwrap_err().to_string();
     let place = format!("{}:2: ", path.display());
     assert!(error.starts_with(&place) && error.contains("did you mean `messages` by `mesages`?"), "{error}");
-    for other in [json!("text"), json!(5), json!([1]), json!({"text": "only text"}), json!({})] {
+    for other in [json!("text"), json!(5), Value::Null] {
+        assert!(matches!(read(&[other]), Err(DataError::Bad(bad)) if bad.kind == BadKind::NoRecord));
+    }
+    for other in [json!([1]), json!({"text": "only text"}), json!({})] {
         assert!(matches!(read(&[other]), Err(DataError::Unrecognised { line: 1, .. })));
     }
 }
@@ -230,6 +233,11 @@ fn bad_records_are_counted_by_kind_with_the_first_line_of_each() {
             talk(json!([message("user", "a"), message("user", "b"), message("assistant", "c")])),
         ),
         bad(BadKind::RolesOutOfOrder, talk(json!([message("assistant", "a"), message("assistant", "b")]))),
+        bad(
+            BadKind::RolesOutOfOrder,
+            talk(json!([message("assistant", "a"), message("user", "b"), message("assistant", "c")])),
+        ),
+        bad(BadKind::RolesOutOfOrder, talk(json!([message("system", "a"), message("assistant", "b")]))),
         bad(
             BadKind::RolesOutOfOrder,
             talk(json!([message("user", "a"), message("system", "b"), message("assistant", "c")])),
@@ -272,15 +280,15 @@ fn bad_records_are_counted_by_kind_with_the_first_line_of_each() {
     assert_eq!(
         counted,
         [
-            (BadKind::NotJson, 1, 23),
-            (BadKind::WrongField, 3, 17),
+            (BadKind::NotJson, 1, 27),
+            (BadKind::WrongField, 3, 21),
             (BadKind::UnknownRole, 1, 1),
-            (BadKind::RolesOutOfOrder, 4, 3),
-            (BadKind::EmptyAnswer, 2, 11),
-            (BadKind::EmptyMessage, 1, 15)
+            (BadKind::RolesOutOfOrder, 6, 3),
+            (BadKind::EmptyAnswer, 2, 15),
+            (BadKind::EmptyMessage, 1, 19)
         ]
     );
-    assert_eq!((data.examples.len(), data.bad.total()), (11, 12));
+    assert_eq!((data.examples.len(), data.bad.total()), (13, 14));
 }
 
 #[test]

@@ -257,6 +257,22 @@ fn what_a_process_gave_before_it_died_is_kept_and_another_goes_on() {
     assert!(found[0].is_ok() && found[1].is_ok() && found[2].is_err(), "{found:?}");
 }
 
+/// Scores that a process had given twice were taken for those of the next step's answers.
+#[test]
+fn a_score_that_comes_twice_is_that_of_no_other_answer() {
+    let twice = process(
+        "print(json.dumps({\\\"id\\\": a[\\\"id\\\"], \\\"score\\\": len(a[\\\"answer\\\"])}))\n    if a[\\\"answer\\\"] == \\\"bbb\\\": print(json.dumps({\\\"id\\\": 0, \\\"score\\\": 777}))",
+    );
+    let rewards = build(&twice);
+    let totals = |texts: &[&str]| -> Vec<f64> {
+        let found = scores(&rewards, &task(json!({})), texts);
+        found.into_iter().map(|score| score.map_or(f64::NAN, |score| score.total)).collect()
+    };
+    assert_eq!(totals(&["a", "bbb"]), [1.0, 3.0]);
+    // The line too much is no score of these; another process gives them.
+    assert_eq!(totals(&["cc", "dddd"]), [2.0, 4.0]);
+}
+
 /// Serves one answer a connection, and gives its address.
 fn serve(answers: Vec<(u16, String)>) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();

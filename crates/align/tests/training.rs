@@ -56,6 +56,7 @@ fn trainee(configuration: &Configuration, dtype: Dtype, values: bool, threads: u
         usable_vocabulary: VOCABULARY as usize,
         recomputed_layers: 0,
         base_name: "tiny".to_owned(),
+        padding_token: None,
         companions: Vec::new(),
     };
     let values = values.then(|| vec![0.0; tiny_config().hidden_size]);
@@ -320,6 +321,16 @@ fn online(
     threads: usize,
     reward: Box<dyn RewardSource>,
 ) -> Online {
+    online_with(configuration, dtype, threads, reward, None)
+}
+
+fn online_with(
+    configuration: &Configuration,
+    dtype: Dtype,
+    threads: usize,
+    reward: Box<dyn RewardSource>,
+    judge: Option<Box<dyn RewardSource>>,
+) -> Online {
     let trainee_ = trainee(configuration, dtype, false, threads);
     let critic = configuration.critic.map(|section| {
         let mut of_critic = configuration.clone();
@@ -339,7 +350,7 @@ fn online(
         tasks: tasks(0..12),
         held_out: tasks(12..16),
         rewards: reward,
-        judge: None,
+        judge,
         rollouts,
         rollout_model: None,
         decode: Box::new(|tokens| format!("{tokens:?}")),
@@ -429,6 +440,61 @@ fn equal_rewards_are_said_aloud_and_change_nothing() {
     );
 }
 
+/// A reward that ends after some steps, as a program does.
+struct Ending(usize);
+
+impl RewardSource for Ending {
+    fn judge(&mut self, answers: &[Answer<'_>]) -> Result<Vec<Judgement>, AlignError> {
+        if self.0 == 0 {
+            let dead = || Judgement { total: Err("it ended".to_owned()), parts: Vec::new() };
+            return Ok(answers.iter().map(|_| dead()).collect());
+        }
+        self.0 -= 1;
+        Wished(3).judge(answers)
+    }
+}
+
+/// Steps between the last checkpoint and the end of a reward program were lost.
+#[test]
+fn a_reward_that_ends_loses_no_step() {
+    let settings =
+        ["schedule.steps=6", "intervals.checkpoint=99", "intervals.held_out=0", "rollout.answers=4"];
+    let configuration = configuration(Method::Grpo, TuningKind::Lora, &[&ONLINE[..], &settings].concat());
+    let run = |folder: &Path, steps: usize| {
+        let training = online(&configuration, Dtype::F32, 1, Box::new(Ending(steps)));
+        train(&configuration, training, folder, 99).map(|(_, run)| run)
+    };
+    let (whole, broken) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    run(whole.path(), 6).unwrap();
+    let error = run(broken.path(), 3).unwrap_err().to_string();
+    assert!(error.contains("no answer of this step has a reward: it ended"), "{error}");
+    let again = run(broken.path(), 6).unwrap();
+    assert_eq!(again.steps(), 6);
+    assert!(broken.path().join("checkpoints/step-00000003").is_dir());
+    assert_eq!(sums(whole.path()), sums(broken.path()));
+    // One that never works leaves nothing.
+    let nothing = tempfile::tempdir().unwrap();
+    run(nothing.path(), 0).unwrap_err();
+    assert!(!nothing.path().join("checkpoints/step-00000000").exists());
+}
+
+#[test]
+fn a_judge_that_says_nothing_is_said_aloud() {
+    let settings = [&ONLINE[..], &["schedule.steps=2"]].concat();
+    let configuration = configuration(Method::Grpo, TuningKind::Lora, &settings);
+    let folder = tempfile::tempdir().unwrap();
+    let training = online_with(&configuration, Dtype::F32, 1, Box::new(Flat), Some(Box::new(Ending(0))));
+    let (steps, _) = train(&configuration, training, folder.path(), 99).unwrap();
+    let events = steps.0.lock().unwrap();
+    let is_told = |event: &Event| matches!(event, Event::Note { text, .. } if text.contains("the judge says nothing of"));
+    assert!(events.iter().any(is_told), "{events:?}");
+    let shares = events.iter().filter_map(|event| match event {
+        Event::HeldOut(metrics) => metrics.measures.get("without_judgement").copied(),
+        _ => None,
+    });
+    assert!(shares.clone().count() > 0 && shares.clone().all(|share| share == 1.0));
+}
+
 /// A reward that is sometimes no number.
 struct Broken;
 
@@ -476,6 +542,16 @@ fn interrupted_runs_end_with_the_bits_of_whole_ones_at_any_number_of_threads() {
             let trainee = trainee(&configuration, Dtype::F32, false, threads);
             let (examples, held_out) =
                 (preferences(0..24, &configuration), preferences(24..28, &configuration));
+            let training = offline(&configuration, trainee, examples, held_out, folder);
+            train(&configuration, training, folder, until).unwrap().0
+        });
+    }
+    for tuning in [TuningKind::Lora, TuningKind::Full] {
+        whole_and_in_parts(&|folder, until, threads| {
+            let configuration = configuration(Method::Reward, tuning, &settings);
+            let trainee = trainee(&configuration, Dtype::F32, true, threads);
+            let (examples, held_out) =
+                (RewardPairs::new(pairs(0..24), 0.01), RewardPairs::new(pairs(24..28), 0.01));
             let training = offline(&configuration, trainee, examples, held_out, folder);
             train(&configuration, training, folder, until).unwrap().0
         });

@@ -1,7 +1,9 @@
 //! What to type after a library's error: libraries speak of limits and options, and here are the flags
 //! and commands that set them.
 
+use std::io::ErrorKind;
 use zhenjin_align::data::{BadKind, DataError};
+use zhenjin_align::plan::PlanRefusal;
 use zhenjin_assistant::AssistantError;
 use zhenjin_corpus::CorpusError;
 use zhenjin_hub::ModelStoreError;
@@ -15,7 +17,9 @@ pub(crate) fn hint(error: &anyhow::Error) -> Option<String> {
         let server = cause.downcast_ref().and_then(of_server);
         let corpus = cause.downcast_ref().and_then(of_corpus);
         let data = cause.downcast_ref().and_then(of_data);
-        assistant.or(hub).or(server).or(corpus).or(data)
+        let plan = cause.downcast_ref().map(of_plan);
+        let disk = cause.downcast_ref().and_then(of_disk);
+        assistant.or(hub).or(server).or(corpus).or(data).or(plan).or(disk)
     })
 }
 
@@ -64,6 +68,25 @@ fn of_data(error: &DataError) -> Option<String> {
     Some(hint.to_owned())
 }
 
+fn of_plan(refusal: &PlanRefusal) -> String {
+    let hint = match refusal {
+        PlanRefusal::Memory { .. } => {
+            "`--recompute` computes layers again, `--set SECTION.KEY=VALUE` lowers a setting, `--memory SIZE` says that there is more memory"
+        }
+        PlanRefusal::Disk { .. } => {
+            "`--set intervals.keep=1` keeps one checkpoint beside the best, `--out FOLDER` chooses a folder"
+        }
+    };
+    hint.to_owned()
+}
+
+fn of_disk(error: &std::io::Error) -> Option<String> {
+    let is_full = matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded);
+    is_full.then(|| {
+        "make room on the disk; a training run then goes on from its newest whole checkpoint with `--resume auto`".to_owned()
+    })
+}
+
 fn of_server(error: &ServeError) -> Option<String> {
     let hint = match error {
         ServeError::Bind { .. } => "`--addr HOST:PORT` chooses another address",
@@ -103,6 +126,13 @@ mod tests {
         assert!(hint_of(ServeError::from(origin)).contains("--cors-origin"));
         let host = OptionsError::Host { host: "x/".to_owned() };
         assert!(hint_of(ServeError::from(host)).contains("--allowed-host"));
+    }
+
+    #[test]
+    fn a_full_disk_says_how_a_run_goes_on() {
+        assert!(hint_of(std::io::Error::from(ErrorKind::StorageFull)).contains("--resume auto"));
+        let refused = PlanRefusal::Disk { needed: 2, available: 1 };
+        assert!(hint_of(refused).contains("intervals.keep"));
     }
 
     #[test]

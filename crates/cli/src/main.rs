@@ -33,7 +33,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("zhenjin: {}", text::shown(&format!("{error:#}")));
+            eprintln!("zhenjin: {}", text::shown(&text::of_error(&error)));
             if let Some(hint) = hint::hint(&error) {
                 eprintln!("hint: {}", text::shown(&hint));
             }

@@ -41,6 +41,20 @@ fn is_steering(character: char) -> bool {
     turns || (character.is_control() && !matches!(character, '\n' | '\t'))
 }
 
+/// An error with its causes. Many errors of libraries repeat the text of their cause, which is shown once.
+pub(crate) fn of_error(error: &anyhow::Error) -> String {
+    let mut text = error.to_string();
+    let mut last = text.clone();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !last.contains(&cause) {
+            text += ": ";
+            text += &cause;
+            last = cause;
+        }
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -55,5 +69,15 @@ mod tests {
         assert_eq!(of_bytes("真金".into(), "x"), "真金");
         assert_eq!(of_bytes(b"caf\xE9 \xFF!".to_vec(), "x"), "caf\u{FFFD} \u{FFFD}!");
         assert_eq!(of_bytes(b"\xE7\x9C".to_vec(), "x"), "\u{FFFD}");
+    }
+
+    #[test]
+    fn a_cause_that_the_error_repeats_is_shown_once() {
+        let cause = || std::io::Error::other("no space left");
+        let repeating = zhenjin_align::data::DataError::Io { path: "a".into(), source: cause() };
+        assert_eq!(of_error(&anyhow::Error::from(repeating)), "cannot read a: no space left");
+        let plain = anyhow::Error::from(cause()).context("writing b");
+        assert_eq!(of_error(&plain), "writing b: no space left");
+        assert_eq!(of_error(&plain.context("saving")), "saving: writing b: no space left");
     }
 }

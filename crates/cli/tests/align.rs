@@ -174,7 +174,7 @@ fn what_was_trained_is_measured_on_pairs_and_by_wins() {
     let (code, text) = run(evaluate("wins", &["--judge-model", &judge, "--against", "base"]));
     assert!(code == Some(1) && text.contains("both sides are"), "{text}");
     let (code, text) = run(evaluate("preferences", &["--reward-model", &policy]));
-    assert!(code == Some(1) && text.contains("score.safetensors"), "{text}");
+    assert!(code == Some(1) && text.contains("the task type SEQ_CLS"), "{text}");
     // Rewards of the 20 problems, by a field of theirs.
     let problems = place.text("problems.jsonl");
     let save = place.text("rewards.json");
@@ -191,7 +191,7 @@ fn what_was_trained_is_measured_on_pairs_and_by_wins() {
     let (code, text) = run(program);
     assert!(code == Some(1) && text.contains("--by digits: prompt 1"), "{text}");
     let (code, text) = run(evaluate("preferences", &["--reward-model", &policy]));
-    assert!(code == Some(1) && text.contains("score.safetensors"), "{text}");
+    assert!(code == Some(1) && text.contains("the task type SEQ_CLS"), "{text}");
 }
 
 #[test]
@@ -258,7 +258,7 @@ fn what_cannot_be_is_said_in_a_sentence() {
         ("dpo", "talks.jsonl", vec![], "talks.jsonl", 1),
         ("grpo", "problems.jsonl", vec!["--reward", "nubmer"], "number", 1),
         ("grpo", "problems.jsonl", vec!["--reward", "number", "--max-tokens", "100000"], "tokens", 1),
-        ("ppo", "pairs.jsonl", vec!["--reward-model", "/nonexistent"], "score.safetensors", 1),
+        ("ppo", "pairs.jsonl", vec!["--reward-model", "/nonexistent"], "is no reward model", 1),
         ("sft", "talks.jsonl", vec!["--adapter", "/nonexistent"], "/nonexistent", 1),
     ] {
         let (found, text) = run(place.train(method, data, &format!("{method}-{code}-x"), &more));

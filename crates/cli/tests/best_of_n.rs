@@ -211,7 +211,7 @@ fn what_cannot_be_chosen_is_counted_and_named() {
         (vec!["--temperature", "0"], "the same", 1),
         (vec!["--as", "preference", "--keep", "2"], "--keep", 1),
         (vec!["--least-margin", "1"], "--as preference", 1),
-        (vec!["--reward-model", "/nonexistent"], "score.safetensors", 1),
+        (vec!["--reward-model", "/nonexistent"], "is no reward model", 1),
     ] {
         let (found, text) = run(place.best_of("d.jsonl", &more));
         assert_eq!(found, Some(code), "{more:?}: {text}");

@@ -24,7 +24,7 @@ mod store;
 pub use catalogue::{Catalogue, CatalogueEntry, CatalogueFile, CatalogueSource, GoodFor, Licence};
 pub use errors::{ModelStoreError, OpenError};
 pub use export::{ExportError, export_gguf, export_hugging_face, tokenizer_files};
-pub use open::{GenerationDefaults, OpenedModel, open};
+pub use open::{GenerationDefaults, OpenedModel, open, tokenizer_of_folder};
 pub use pull::{PullError, PullEvent, PullObserver, PullOptions, Secret, SilentObserver, Timeouts, pull};
 pub use reference::ModelReference;
 pub use store::{LocalModel, ManifestFile, ModelManifest, ModelStore};

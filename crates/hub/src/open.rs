@@ -109,6 +109,15 @@ fn warning_of(gguf: &Gguf<Mapping>) -> Option<String> {
     })
 }
 
+/// The tokenizer of a Hugging Face folder, whatever its weights are; `None` where it has no `tokenizer.json`.
+///
+/// # Errors
+/// [`OpenError`] names the file and what is wrong with it.
+pub fn tokenizer_of_folder(folder: &Path) -> Result<Option<Tokenizer>, OpenError> {
+    let files = HuggingFaceFiles::in_folder(folder);
+    files.tokenizer.is_some().then(|| open_folder(&files).map(|(tokenizer, ..)| tokenizer)).transpose()
+}
+
 type TextParts = (Tokenizer, Option<ChatTemplate>, GenerationDefaults);
 
 fn open_gguf(path: &Path, gguf: &Gguf<Mapping>) -> Result<TextParts, OpenError> {

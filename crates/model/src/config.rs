@@ -9,7 +9,7 @@ mod shapes;
 
 pub(crate) use from_gguf::ROPE_DIVISORS;
 pub use from_gguf::from_gguf;
-pub use from_json::{MAX_CONFIG_BYTES, from_json};
+pub use from_json::{MAX_CONFIG_BYTES, ModelClass, from_json, from_json_as};
 
 use crate::tensor_source::{LayerWeightName, WeightName};
 
@@ -20,6 +20,8 @@ pub struct ConfigReading {
     pub config: ModelConfig,
     /// Names of settings that have no meaning for the model's family, quoted for display.
     pub unread: Vec<String>,
+    /// The token that fills up texts, if the file names one.
+    pub padding: Option<u32>,
 }
 
 /// Shape and switches of a decoder-only transformer.

@@ -16,11 +16,12 @@ pub use hugging_face::HuggingFaceFiles;
 pub use part::FileTensor;
 use part::{Contents, Part, fault};
 
-use crate::config::{self, ConfigReading, ModelConfig, ROPE_DIVISORS};
+use crate::config::{self, ConfigReading, ModelClass, ModelConfig, ROPE_DIVISORS};
 use crate::errors::{FormatError, ModelError, quoted};
 use crate::gguf::Gguf;
 use crate::names::Naming;
 use crate::safetensors::ShardIndex;
+use crate::score_head::{SCORE_TENSOR, ScoreHead, check_no_bias};
 use crate::tensor_source::{TensorSource, TensorView, WeightName};
 
 /// An opened model: its files mapped into memory, its headers parsed, its configuration and its tensors checked.
@@ -34,6 +35,7 @@ pub struct ModelFile {
     config: ModelConfig,
     unread_settings: Vec<String>,
     unused_tensors: Vec<String>,
+    padding_token: Option<u32>,
 }
 
 /// The two kinds of model files.
@@ -73,19 +75,49 @@ impl ModelFile {
         let mut file = if !metadata.is_dir() {
             ModelFile::open_gguf(path)?
         } else if hugging_face::has_weights(path) {
-            ModelFile::open_hugging_face(path)?
+            ModelFile::open_hugging_face(path, ModelClass::CausalLm)?
         } else {
             // Some folders of GGUF files also have the config.json of the model that they were made from.
             match only_gguf(path) {
                 Ok(gguf) => ModelFile::open_gguf(&gguf)?,
-                Err(_) if path.join(hugging_face::CONFIG).is_file() => ModelFile::open_hugging_face(path)?,
+                Err(_) if path.join(hugging_face::CONFIG).is_file() => {
+                    ModelFile::open_hugging_face(path, ModelClass::CausalLm)?
+                }
                 Err(error) => return Err(error),
             }
         };
-        file.check_names_apart()?;
-        file.check_expected_tensors()?;
-        file.unused_tensors = file.sort_out_other_tensors()?;
+        file.check()?;
         Ok(file)
+    }
+
+    /// Opens a folder with a reward model: `…ForSequenceClassification` of the `transformers` library with one label. The configuration says that
+    /// its head is the embedding; it has none for tokens.
+    ///
+    /// # Errors
+    /// As [`ModelFile::open`]; [`ModelError::MissingTensor`] without a head for scores, [`ModelError::Format`] for one with several scores, another
+    /// width or a bias.
+    pub fn open_reward_model(folder: &Path) -> Result<(ModelFile, ScoreHead), ModelError> {
+        let mut file = ModelFile::open_hugging_face(folder, ModelClass::SequenceClassification)?;
+        file.check()?;
+        let missing =
+            || ModelError::MissingTensor { file: folder.to_owned(), tensor: SCORE_TENSOR.to_owned() };
+        let (part, tensor) = file.find(SCORE_TENSOR).ok_or_else(missing)?;
+        let place = ScoreHead::place(part.metadata()).map_err(|error| fault(&part.path, error))?;
+        let weight = ScoreHead::read(&tensor, file.config.hidden_size)?;
+        for tensor in file.tensors() {
+            check_no_bias(tensor.file, tensor.name, "score")?;
+        }
+        let head = ScoreHead { weight, padding: file.padding_token, place };
+        let used = quoted(SCORE_TENSOR);
+        file.unused_tensors.retain(|name| *name != used);
+        Ok((file, head))
+    }
+
+    fn check(&mut self) -> Result<(), ModelError> {
+        self.check_names_apart()?;
+        self.check_expected_tensors()?;
+        self.unused_tensors = self.sort_out_other_tensors()?;
+        Ok(())
     }
 
     fn open_gguf(path: &Path) -> Result<ModelFile, ModelError> {
@@ -108,10 +140,11 @@ impl ModelFile {
         Ok(ModelFile::new(path, parts, None, None, reading))
     }
 
-    fn open_hugging_face(folder: &Path) -> Result<ModelFile, ModelError> {
+    fn open_hugging_face(folder: &Path, class: ModelClass) -> Result<ModelFile, ModelError> {
         let files = HuggingFaceFiles::in_folder(folder);
         let text = Mapping::open(&files.config)?;
-        let reading = config::from_json(text.as_ref()).map_err(|error| fault(&files.config, error))?;
+        let reading =
+            config::from_json_as(text.as_ref(), class).map_err(|error| fault(&files.config, error))?;
         let (parts, index) = hugging_face::open_weights(folder)?;
         Ok(ModelFile::new(folder, parts, index, Some(files), reading))
     }
@@ -131,6 +164,7 @@ impl ModelFile {
             config: reading.config,
             unread_settings: reading.unread,
             unused_tensors: Vec::new(),
+            padding_token: reading.padding,
         }
     }
 
@@ -165,6 +199,11 @@ impl ModelFile {
     /// Every tensor of every file, in the files' order.
     pub fn tensors(&self) -> impl Iterator<Item = FileTensor<'_>> {
         self.parts.iter().flat_map(Part::tensors)
+    }
+
+    /// The token that fills up texts in a batch, if the files name one.
+    pub fn padding_token(&self) -> Option<u32> {
+        self.padding_token
     }
 
     /// Settings of the file that have no meaning for the model's family and were not read, quoted for display.

@@ -27,6 +27,7 @@ mod random;
 pub mod rope;
 mod runner;
 pub mod safetensors;
+mod score_head;
 mod selection;
 mod tensor_source;
 pub mod testing;
@@ -50,6 +51,7 @@ pub use memory::{MemoryEstimate, MemoryPlan, ServingLimits};
 pub use model::Model;
 pub use pooling::{Pool, Pooling, PoolingRows};
 pub use runner::{Runner, RunnerOptions};
+pub use score_head::{SCORE_TENSOR, ScoreHead, ScorePlace};
 pub use tensor_source::{LayerWeightName, TensorSource, TensorView, WeightName};
 pub use weights::{
     ExpandingLoader, Experts, FeedForward, LayerWeights, Linear, LoadOptions, PackingLoader, ParameterTable,

@@ -65,9 +65,20 @@ impl Dataset {
             format: format.map(Format::name),
             records: records.len() as u64,
         });
+        if records.is_empty() {
+            // It stays visible where other files have examples.
+            *self.notes.entry(format!("{} holds no records", path.display())).or_default() += 1;
+        }
         let mut unread = Unread::default();
         for (line, record) in records {
             let bodies = match (record, format) {
+                (Ok(record), _) if !is_possible(&record) => Err(Fault::new(
+                    BadKind::NoRecord,
+                    format!(
+                        "a record is an object with fields, and {} stands there",
+                        formats::shape(&record)
+                    ),
+                )),
                 (Ok(record), Some(format)) => formats::read(format, &record, &mut unread),
                 (Err(reason), _) => Err(Fault::new(BadKind::NotJson, reason)),
                 (Ok(_), None) => Ok(Vec::new()),
@@ -151,12 +162,20 @@ pub fn is_held_out(body: &Body, share: f64, seed: u64) -> bool {
     zhenjin_corpus::is_for_validation(u64::from_le_bytes([a, b, c, d, e, f, g, h]), share)
 }
 
+/// Whether a value can be a record at all.
+fn is_possible(value: &Value) -> bool {
+    value.is_object() || value.is_array()
+}
+
 /// The format of a file's records; `None` where there is not one that is JSON.
 fn format_of(path: &Path, records: &[records::Record]) -> Result<Option<Format>, DataError> {
     let mut found: Option<(u64, Format)> = None;
     let mut unanswered: Option<(u64, &Value)> = None;
     for (line, record) in records {
         let Ok(record) = record else { continue };
+        if !is_possible(record) {
+            continue;
+        }
         let recognised = formats::recognise(record).map_err(|(found, expected)| DataError::Unrecognised {
             path: path.to_owned(),
             line: *line,

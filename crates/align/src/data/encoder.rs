@@ -324,6 +324,23 @@ impl<'a> Encoder<'a> {
         Ok(Answered { prompt: prompt.tokens, answer })
     }
 
+    /// What the template writes behind the token that ends a conversation's last answer, such as a line break. None where the template refuses
+    /// a question with its answer, or does not write the prompt's text before the answer.
+    pub fn behind_the_last_turn(&self) -> Vec<u32> {
+        let messages = [Message::new(Role::User, "Hello?"), Message::new(Role::Assistant, "Yes.")];
+        let behind = || -> Result<Vec<u32>, Fault> {
+            let prompt = self.prompt(&messages[..1], &[])?;
+            let rendered = self.rendered(&messages, &[])?;
+            match rendered.text.starts_with(&prompt.text) {
+                true => self.behind(&rendered, &prompt),
+                false => Ok(Vec::new()),
+            }
+        };
+        let Ok(mut tokens) = behind() else { return Vec::new() };
+        let end = tokens.iter().rposition(|token| self.tokenizer.end_of_turn().contains(token));
+        end.map_or_else(Vec::new, |end| tokens.split_off(end + 1))
+    }
+
     fn behind(&self, rendered: &Rendered, prompt: &Prompt) -> Result<Vec<u32>, Fault> {
         let bytes = prompt.text.len();
         self.tokenizer

@@ -113,6 +113,8 @@ impl DataError {
 pub enum BadKind {
     /// It is not JSON.
     NotJson,
+    /// It is JSON, but no object with fields.
+    NoRecord,
     /// A field holds something else than it should.
     WrongField,
     /// A role that nobody knows.
@@ -144,6 +146,7 @@ impl BadKind {
     pub fn description(self) -> &'static str {
         match self {
             BadKind::NotJson => "not JSON",
+            BadKind::NoRecord => "no record",
             BadKind::WrongField => "a field that holds something else",
             BadKind::UnknownRole => "unknown role",
             BadKind::RolesOutOfOrder => "roles out of order",

@@ -10,6 +10,9 @@ use super::errors::DataError;
 /// The most bytes of one file, unpacked: everything is in memory while it is encoded.
 pub const MAX_FILE_BYTES: u64 = 4 << 30;
 
+/// The most bytes of a line. No model's context is so long.
+const MAX_RECORD_BYTES: usize = 64 << 20;
+
 /// A record: its line, counted from 1, and what stands there, or why it is not JSON.
 pub(super) type Record = (u64, Result<Value, String>);
 
@@ -32,15 +35,44 @@ pub(super) fn read(path: &Path, max_bytes: u64) -> Result<Vec<Record>, DataError
     if bytes.starts_with(b"PAR1") {
         return Err(refused("it is Parquet, which is not read here; write it as JSON lines".to_owned()));
     }
+    if let Some(reason) = of_another_encoding(&bytes) {
+        return Err(refused(reason));
+    }
     let text = std::str::from_utf8(&bytes).map_err(|error| {
         let line = 1 + count_lines(&bytes[..error.valid_up_to()]);
         refused(format!("line {line} is not UTF-8; files are JSON lines or one JSON array"))
     })?;
     let text = text.strip_prefix('\u{FEFF}').unwrap_or(text);
+    if text.contains('\r') && !text.contains('\n') && text.trim().contains('\r') {
+        return Err(refused(
+            "its lines end with carriage returns alone, which end no line here; end them with line feeds"
+                .to_owned(),
+        ));
+    }
     match array_start(text) {
         Some(start) => of_array(text, start).map_err(refused),
         None => Ok(of_lines(text)),
     }
+}
+
+/// What the first bytes say of a file that is no UTF-8 text: other ways to write Unicode leave a zero byte beside every Latin letter.
+fn of_another_encoding(bytes: &[u8]) -> Option<String> {
+    let start = &bytes[..bytes.len().min(64)];
+    let zeros = |of: usize| start.iter().skip(of).step_by(2).filter(|byte| **byte == 0).count();
+    let (even, odd) = (zeros(0), zeros(1));
+    let most = start.len() / 4;
+    let name = match start {
+        [0xFF, 0xFE, 0, 0, ..] | [0, 0, 0xFE, 0xFF, ..] => "UTF-32",
+        [0xFF, 0xFE, ..] | [0xFE, 0xFF, ..] => "UTF-16",
+        _ if (even > most) != (odd > most) => "UTF-16",
+        _ if even + odd > 0 => {
+            return Some(
+                "it holds zero bytes, so it is no text; files are JSON lines or one JSON array".to_owned(),
+            );
+        }
+        _ => return None,
+    };
+    Some(format!("it is {name}, not UTF-8; write it anew as UTF-8"))
 }
 
 /// Where the elements begin, if the text is one array. A file of JSON lines may have arrays as records: its first line is whole.
@@ -66,10 +98,23 @@ fn of_lines(text: &str) -> Vec<Record> {
     let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
     lines
         .map(|(number, line)| {
-            let value = serde_json::from_str(line).map_err(|error| error.to_string());
+            // Files put together of several have such marks at lines within.
+            let line = line.strip_prefix('\u{FEFF}').unwrap_or(line);
+            let value = match line.len() > MAX_RECORD_BYTES {
+                true => Err(format!(
+                    "the line has {} bytes, and no record has more than {MAX_RECORD_BYTES}: is it one array, or are line ends missing?",
+                    line.len()
+                )),
+                false => serde_json::from_str(line).map_err(|error| without_line(&error)),
+            };
             (number as u64 + 1, value)
         })
         .collect()
+}
+
+/// An error of a text of one line: its column is enough.
+fn without_line(error: &serde_json::Error) -> String {
+    error.to_string().replace("at line 1 column", "at column")
 }
 
 fn of_array(text: &str, start: usize) -> Result<Vec<Record>, String> {
@@ -161,5 +206,42 @@ mod tests {
         let zstd = zstd::encode_all(&b"[{}]"[..], 1).expect("bytes");
         assert_eq!(lines(&zstd), Ok(vec![(1, true)]));
         assert!(lines(b"\xFF\n{}").is_err_and(|message| message.contains("line 1 is not UTF-8")));
+    }
+
+    #[test]
+    fn other_encodings_are_named() {
+        let utf16 = |bytes: fn(u16) -> [u8; 2], mark: bool| {
+            let mark = mark.then_some('\u{FEFF}');
+            let text: String =
+                mark.into_iter().chain("{\"a\": \"詩 of a long line of text\"}\n".chars()).collect();
+            text.encode_utf16().flat_map(bytes).collect::<Vec<u8>>()
+        };
+        for bytes in [
+            utf16(u16::to_le_bytes, true),
+            utf16(u16::to_be_bytes, true),
+            utf16(u16::to_le_bytes, false),
+            utf16(u16::to_be_bytes, false),
+        ] {
+            let message = lines(&bytes).expect_err("UTF-16");
+            assert!(message.contains("it is UTF-16"), "{message}");
+        }
+        let utf32 = [0xFF, 0xFE, 0, 0, b'{', 0, 0, 0, b'}', 0, 0, 0];
+        assert!(lines(&utf32).is_err_and(|message| message.contains("UTF-32")));
+        assert!(lines(&[0; 500]).is_err_and(|message| message.contains("zero bytes")));
+        assert!(lines(b"{}\r{}\r").is_err_and(|message| message.contains("carriage returns")));
+        assert_eq!(lines(b"{}\r\n{}\r\n"), Ok(vec![(1, true), (2, true)]));
+        // Two files with marks put together.
+        assert_eq!(lines("\u{FEFF}{}\n\u{FEFF}{}\n".as_bytes()), Ok(vec![(1, true), (2, true)]));
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_line_is_said_with_its_column() {
+        let line = format!("{{\"a\": \"{}\"}}", "x".repeat(MAX_RECORD_BYTES));
+        let records = of_lines(&format!("{{}}\n{{\"a\": NaN}}\n{line}\n{}", "[".repeat(200_000)));
+        let reason = |place: usize| records[place].1.as_ref().expect_err("no record");
+        assert!(records[0].1.is_ok());
+        assert!(reason(1).ends_with("at column 7"), "{}", reason(1));
+        assert!(reason(2).contains("67108873 bytes"), "{}", reason(2));
+        assert!(reason(3).contains("recursion limit"), "{}", reason(3));
     }
 }

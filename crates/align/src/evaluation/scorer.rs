@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use zhenjin_model::{
-    Adapter, AdapterValues, Learned, Learner, LearnerOptions, LoadOptions, Model, ModelFile, WrittenAdapter,
+    Adapter, AdapterValues, Learned, Learner, LearnerOptions, LoadOptions, Model, ScorePlace,
 };
 use zhenjin_tensor::Vector;
 use zhenjin_tokenizer::EncodedDialogue;
@@ -12,7 +12,7 @@ use zhenjin_tokenizer::EncodedDialogue;
 use crate::data::EncodedPair;
 use crate::error::AlignError;
 use crate::packed::{Packed, groups};
-use crate::trainee::{VALUES_FILE, ValueBatch, read_values};
+use crate::trainee::{RewardFiles, RewardWeights, ValueBatch};
 
 /// Tokens that are computed together.
 const MICRO_TOKENS: usize = 2048;
@@ -165,51 +165,83 @@ pub struct RewardModel {
     scorer: Scorer,
     adapter: Option<Arc<Adapter>>,
     head: Vector,
+    place: ScorePlace,
+    /// Not read at a text's end.
+    padding: Option<u32>,
+    endings: Endings,
+}
+
+/// How conversations end, for reward models that others trained: on everything that the chat template writes, with their score at the last token
+/// that is not padding.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Endings {
+    /// The tokens that end a turn.
+    pub end_of_turn: Vec<u32>,
+    /// What the template writes behind the last turn's end.
+    pub behind: Vec<u32>,
+    /// The base's padding token, which counts where the reward model is an adapter to it.
+    pub padding: Option<u32>,
 }
 
 impl RewardModel {
-    /// Opens a checkpoint of a reward model: an adapter to `base` with a head, or whole weights with a head, which need no base.
+    /// Opens a reward model, as training or the `transformers` and `peft` libraries write it: an adapter to `base` with a head, or whole weights with
+    /// a head, which need no base.
     ///
     /// # Errors
-    /// [`AlignError::Input`] when the folder has no head for values or one of another width; [`AlignError::Model`] when the rest cannot be read
-    /// or does not fit.
+    /// As [`RewardFiles::open`]; [`AlignError::Input`] for whole weights with fewer tokens than `usable_vocabulary`.
     pub fn open(
         folder: &Path,
         base: &Arc<Model>,
         load: &LoadOptions,
         usable_vocabulary: usize,
     ) -> Result<RewardModel, AlignError> {
-        let head = folder.join(VALUES_FILE);
-        if !head.is_file() {
-            let folder = folder.display();
-            return Err(AlignError::Input(format!(
-                "{folder} is no checkpoint of a reward model: it has no {VALUES_FILE}"
-            )));
-        }
-        let values = read_values(&head)?;
-        let has_adapter = folder.join(WrittenAdapter::SETTINGS).is_file();
-        let model = match has_adapter {
-            true => Arc::clone(base),
-            false => {
-                let file = ModelFile::open(folder)?;
-                Arc::new(Model::from_source(file.config().clone(), &file, load)?)
+        let RewardFiles { weights, head } = RewardFiles::open(folder, &base.config)?;
+        let (model, adapter) = match weights {
+            RewardWeights::Adapter(values) => (Arc::clone(base), Some(values)),
+            RewardWeights::Whole(file) => {
+                (Arc::new(Model::from_source(file.config().clone(), &*file, load)?), None)
             }
         };
-        let width = model.config.hidden_size;
-        if values.len() != width {
+        let tokens = model.config.vocabulary_size;
+        if tokens < usable_vocabulary {
             return Err(AlignError::Input(format!(
-                "the head for values in {} has {} numbers, but the model's hidden size is {width}",
-                head.display(),
-                values.len()
+                "the reward model {} knows {tokens} tokens, but the model whose answers it is to judge has {usable_vocabulary}: it has another \
+                 tokenizer",
+                folder.display()
             )));
         }
+        let adapter = adapter.map(|values| values.pack(load.simd, &load.team)).transpose()?.map(Arc::new);
         let scorer = Scorer::new(model, load.clone(), usable_vocabulary)?;
-        let adapter = has_adapter.then(|| scorer.open_adapter(folder)).transpose()?;
-        Ok(RewardModel { scorer, adapter, head: Vector::from(values) })
+        let (head, place, padding) = (Vector::from(head.weight), head.place, head.padding);
+        Ok(RewardModel { scorer, adapter, head, place, padding, endings: Endings::default() })
+    }
+
+    /// The same, told how conversations end. It matters only for models that others trained.
+    #[must_use]
+    pub fn with_endings(self, endings: Endings) -> RewardModel {
+        let of_base =
+            endings.padding.filter(|_| self.adapter.is_some() && self.place == ScorePlace::EndOfText);
+        RewardModel { padding: self.padding.or(of_base), endings, ..self }
+    }
+
+    /// A dialogue as the model was trained on, up to the token at which its score is.
+    fn scored(&self, dialogue: &[u32]) -> Vec<u32> {
+        let mut tokens = dialogue.to_vec();
+        let Endings { end_of_turn, behind, .. } = &self.endings;
+        let is_ended = dialogue.last().is_some_and(|last| end_of_turn.contains(last));
+        let longest = self.scorer.model.config.context_length;
+        if self.place == ScorePlace::EndOfText && is_ended && tokens.len() + behind.len() <= longest {
+            tokens.extend(behind);
+        }
+        if let Some(padding) = self.padding {
+            let end = tokens.iter().rposition(|token| *token != padding);
+            tokens.truncate(end.map_or(1, |end| end + 1));
+        }
+        tokens
     }
 }
 
-/// The reward model's values of whole dialogues, at the last token of each. `progress` is told how many are done.
+/// The reward model's values of whole dialogues, at the end of each. `progress` is told how many are done.
 ///
 /// # Errors
 /// [`AlignError::Model`]; [`AlignError::Input`] for a dialogue without tokens or a value that is not finite.
@@ -221,7 +253,8 @@ pub fn reward_scores(
     if let Some(number) = dialogues.iter().position(|dialogue| dialogue.is_empty()) {
         return Err(AlignError::Input(format!("dialogue {} has no tokens", number + 1)));
     }
-    let sizes: Vec<usize> = dialogues.iter().map(|dialogue| dialogue.len()).collect();
+    let dialogues: Vec<Vec<u32>> = dialogues.iter().map(|dialogue| model.scored(dialogue)).collect();
+    let sizes: Vec<usize> = dialogues.iter().map(Vec::len).collect();
     let mut values = Vec::with_capacity(dialogues.len());
     for range in groups(&sizes, MICRO_TOKENS) {
         let mut batch = ValueBatch::default();

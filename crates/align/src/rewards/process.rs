@@ -1,5 +1,7 @@
 //! The user's own reward: a process that speaks JSON lines.
 //!
+//! Numbers of answers are never used twice in the life of a process, so that a score that comes late is taken for no other answer.
+//!
 //! It is given one line an answer, `{"id": 0, "messages": […], "answer": "…", "tokens": 12, "ended": true, "fields": {…}}`, and
 //! gives one line a score, `{"id": 0, "score": 0.5}`, in any order. It goes on for the whole run.
 
@@ -14,12 +16,18 @@ use super::{Answer, Reward, RewardFault, shortened};
 
 const EXPECTED: &str = "a line such as {\"id\": 0, \"score\": 0.5}";
 
+/// A process, and the number of the first answer that it has not been given.
+struct Running {
+    process: LineProcess,
+    next: usize,
+}
+
 /// A process that gives scores.
 pub struct ProcessReward {
     command: String,
     limit: Duration,
     attempts: u32,
-    running: Mutex<Option<LineProcess>>,
+    running: Mutex<Option<Running>>,
 }
 
 impl ProcessReward {
@@ -41,24 +49,26 @@ impl ProcessReward {
     /// Asks for the scores that are open; what is there stays when it fails.
     fn ask(
         &self,
-        running: &mut Option<LineProcess>,
+        running: &mut Option<Running>,
         answers: &[Answer<'_>],
         scores: &mut [Option<Result<f64, RewardFault>>],
     ) -> Result<(), RewardFault> {
-        let process = match running {
-            Some(process) => process,
+        let Running { process, next } = match running {
+            Some(running) => running,
             None => {
                 let started = LineProcess::start(Command::new("/bin/sh").arg("-c").arg(&self.command));
                 let started = started.map_err(|error| RewardFault::Died {
                     who: self.who(),
                     what: format!("cannot be started: {error}"),
                 })?;
-                running.insert(started)
+                running.insert(Running { process: started, next: 0 })
             }
         };
         let open: Vec<usize> = (0..answers.len()).filter(|&place| scores[place].is_none()).collect();
-        for &place in &open {
-            process.send(request(place, &answers[place]).to_string());
+        let first = *next;
+        *next += open.len();
+        for (id, &place) in (first..).zip(&open) {
+            process.send(request(id, &answers[place]).to_string());
         }
         for _ in &open {
             let line = match process.line(Instant::now() + self.limit) {
@@ -73,8 +83,13 @@ impl ProcessReward {
                 Err(NoLine::Ended) => return Err(RewardFault::Died { who: self.who(), what: process.end() }),
                 Err(NoLine::TooLong) => return Err(self.garbage("a line without an end")),
             };
-            let (place, score) = self.read(&line)?;
-            match scores.get_mut(place) {
+            let (id, score) = self.read(&line)?;
+            let place = id.checked_sub(first).and_then(|place| open.get(place).copied());
+            let score_of = match place {
+                Some(place) => scores.get_mut(place),
+                None => None,
+            };
+            match score_of {
                 Some(open @ None) => *open = Some(score),
                 _ => return Err(self.garbage(&line)),
             }

@@ -3,10 +3,11 @@
 mod files;
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use zhenjin_model::{
     Adapter, AdapterValues, FreshAdapter, LayerWeightName, Learned, Learner, LearnerOptions, LoadOptions,
-    Model, TokenBatch, Weight,
+    Model, SCORE_TENSOR, TokenBatch, Weight,
 };
 use zhenjin_tensor::{
     Dtype, Gradients, LogitLoss, ParameterId, ParameterShape, ScoreGradient, TokenScore, Vector,
@@ -18,9 +19,8 @@ use crate::configuration::{Projections, TuningKind, TuningSection};
 use crate::error::AlignError;
 use crate::packed::Packed;
 
-pub use files::{VALUES_FILE, read_values};
+pub use files::{RewardFiles, RewardWeights};
 
-const VALUES_TENSOR: &str = "score.weight";
 const TILE_ROWS: usize = 16;
 
 /// Rows whose values are asked for, in documents one after the other.
@@ -82,6 +82,8 @@ pub struct TraineeOptions {
     pub recomputed_layers: usize,
     /// What the adapter's settings call the model.
     pub base_name: String,
+    /// A token that ends no text: a reward model's files name it as padding, as `transformers` reads scores at the last other token.
+    pub padding_token: Option<u32>,
     /// Small files that every checkpoint of whole weights has as well: the tokenizer's. Names and contents.
     pub companions: Vec<(String, Vec<u8>)>,
 }
@@ -128,6 +130,10 @@ impl Trainee {
             (true, Some(_)) => {
                 let problem =
                     "an adapter cannot be trained further together with all weights: merge it first";
+                return Err(AlignError::Input(problem.to_owned()));
+            }
+            (true, None) if values.is_some() && !config.tied_embeddings => {
+                let problem = "a model that gives values has no head for tokens: load it as if its embedding were its head";
                 return Err(AlignError::Input(problem.to_owned()));
             }
             (true, None) => {
@@ -330,6 +336,42 @@ impl Trainee {
         Ok(self.learner.accumulate_values(learned, &batch.batch(), slopes, &mut self.gradients)?)
     }
 
+    /// Seconds for a row of passes over `rows` rows: for scores or values alone, and with gradients, which are forgotten. For plans; nothing changes.
+    ///
+    /// # Errors
+    /// [`AlignError::Model`].
+    pub fn pace(&mut self, rows: usize) -> Result<(f64, f64), AlignError> {
+        let rows = rows.clamp(2, self.model.config.context_length.max(2));
+        let tokens: Vec<u32> =
+            (0..rows).map(|row| (row * 7 % self.options.usable_vocabulary) as u32).collect();
+        let mut packed = Packed::default();
+        packed.push_answer(&tokens[..1], &tokens[1..]);
+        let mut batch = ValueBatch::default();
+        batch.push_last(&tokens);
+        let mut seconds = [0.0; 2];
+        // The first round takes memory from the system and does not count.
+        for _ in 0..2 {
+            for (place, learns) in [false, true].into_iter().enumerate() {
+                let begun = Instant::now();
+                match (self.values.is_some(), learns) {
+                    (true, false) => drop(self.values(&batch)?),
+                    (true, true) => {
+                        drop(self.accumulate_values(&batch, &mut |values| vec![1.0; values.len()])?);
+                    }
+                    (false, false) => drop(self.scores(&packed)?),
+                    (false, true) => {
+                        let slope = |_, _| ScoreGradient { log_probability: -1.0, log_sum_exp: 0.0 };
+                        drop(self.accumulate_rows(&packed, &slope)?);
+                    }
+                }
+                seconds[place] = begun.elapsed().as_secs_f64() / rows as f64;
+            }
+            let team = Arc::clone(&self.options.load.team);
+            self.gradients.clear(&team);
+        }
+        Ok((seconds[0], seconds[1]))
+    }
+
     /// Makes an update by the gradients that were added, and forgets them. Where their norm is not finite, nothing changes.
     ///
     /// # Errors
@@ -430,7 +472,7 @@ fn check_floats(model: &Model) -> Result<(), AlignError> {
     }
 }
 
-fn fresh(tuning: &TuningSection) -> FreshAdapter {
+pub(crate) fn fresh(tuning: &TuningSection) -> FreshAdapter {
     use LayerWeightName::{Down, Gate, Key, Output, Query, Up, Value};
     let projections = match tuning.projections {
         Projections::All => vec![Query, Key, Value, Output, Gate, Up, Down],
@@ -454,7 +496,7 @@ fn descriptions(
         descriptions.iter_mut().for_each(|description| description.elements = 0);
     }
     let names = adapter.into_iter().flat_map(|adapter| adapter.parameters().map(|(name, _)| name));
-    let names = names.chain(std::iter::once(VALUES_TENSOR.to_owned()));
+    let names = names.chain(std::iter::once(SCORE_TENSOR.to_owned()));
     let first = descriptions.len();
     let more = shapes[first..].iter().zip(names).map(|(shape, name)| match *shape {
         ParameterShape::Matrix { rows, columns } => Description {

@@ -6,12 +6,14 @@ use std::path::{Path, PathBuf};
 use zhenjin_files::Mapping;
 use zhenjin_tensor::dequantise;
 
-use super::settings::Settings;
+use super::settings::{Purpose, Settings};
 use super::values::{AdapterValues, LowRankValues, module, outputs_and_inputs, place};
 use crate::config::ModelConfig;
 use crate::errors::{FormatError, ModelError, quoted};
+use crate::file::FileTensor;
 use crate::names::Naming;
-use crate::safetensors::{TensorRecord, parse_header};
+use crate::safetensors::{Header, TensorRecord, parse_header};
+use crate::score_head::{ScoreHead, check_no_bias};
 use crate::tensor_source::{LayerWeightName, WeightName};
 
 const SETTINGS: &str = "adapter_config.json";
@@ -20,6 +22,9 @@ const TENSORS: &str = "adapter_model.safetensors";
 const PICKLE: &str = "adapter_model.bin";
 /// What precedes a module's name.
 const PREFIX: &str = "base_model.model.";
+/// The head for scores, and its tensor.
+const SCORE_MODULE: &str = "base_model.model.score";
+pub(super) const SCORE: &str = "base_model.model.score.weight";
 
 /// A layer and one of its projections.
 type Place = (usize, LayerWeightName);
@@ -38,16 +43,23 @@ impl AdapterValues {
     /// # Errors
     /// [`ModelError`] naming the file, the setting or tensor, and the shapes.
     pub fn open(path: &Path, config: &ModelConfig) -> Result<AdapterValues, ModelError> {
-        let folder = folder_of(path)?;
-        let (settings_path, tensors_path) = (folder.join(SETTINGS), folder.join(TENSORS));
-        if !tensors_path.is_file() && folder.join(PICKLE).is_file() {
-            let reason = format!(
-                "it has {PICKLE} only, a PyTorch pickle, which can run code when it is read; save the adapter with \
-                 safe_serialization=True"
-            );
-            return Err(ModelError::NotAnAdapter { path: path.to_owned(), reason });
-        }
-        AdapterValues::read(&settings_path, &tensors_path, config)
+        let [settings, tensors] = files_of(path)?;
+        AdapterValues::read(&settings, &tensors, config)
+    }
+
+    /// Opens an adapter that makes the model a reward model, with its head for scores: task type SEQ_CLS of the `peft` library.
+    ///
+    /// # Errors
+    /// As [`AdapterValues::open`]; [`ModelError::MissingTensor`] without a head, [`ModelError::Format`] for a head with several scores, another
+    /// width or a bias, and for an adapter to models that write text.
+    pub fn open_reward_model(
+        path: &Path,
+        config: &ModelConfig,
+    ) -> Result<(AdapterValues, ScoreHead), ModelError> {
+        let [settings, tensors] = files_of(path)?;
+        let (values, head) = read(&settings, &tensors, config, Purpose::Scores)?;
+        let missing = ModelError::MissingTensor { file: tensors, tensor: SCORE.to_owned() };
+        head.map(|head| (values, head)).ok_or(missing)
     }
 
     /// Reads an adapter from its two files, whatever they are called.
@@ -59,30 +71,87 @@ impl AdapterValues {
         tensors_path: &Path,
         config: &ModelConfig,
     ) -> Result<AdapterValues, ModelError> {
-        let fault = |file: &Path, error| ModelError::Format { file: file.to_owned(), error };
-        let text = Mapping::open(settings_path)?;
-        let settings = Settings::read(text.as_ref()).map_err(|error| fault(settings_path, error))?;
-        let file = Mapping::open(tensors_path)?;
-        let header = parse_header(file.as_ref()).map_err(|error| fault(tensors_path, error))?;
-        let mut pairs: BTreeMap<String, (Place, Pair<'_>)> = BTreeMap::new();
-        for tensor in header.tensors() {
-            let (at, is_up) = read_name(&tensor.name, config).map_err(|error| fault(tensors_path, error))?;
-            let module = module(WeightName::Layer(at.0, at.1));
-            let (_, pair) = pairs.entry(module).or_insert((at, Pair::default()));
-            let slot = if is_up { &mut pair.up } else { &mut pair.down };
-            if let Some(other) = slot.replace(tensor) {
-                let problem = format!("it is the same as {}", quoted(&other.name));
-                return Err(fault(tensors_path, FormatError::new(quoted_tensor(&tensor.name), problem)));
-            }
-        }
-        if pairs.is_empty() {
-            let error = FormatError::new("header", "it holds no tensors, so there is nothing to adapt");
-            return Err(fault(tensors_path, error));
-        }
-        let reading = Reading { path: tensors_path, bytes: file.as_ref(), settings: &settings, config };
-        let additions = pairs.iter().map(|(module, (at, pair))| reading.addition(module, *at, pair));
-        AdapterValues::new(tensors_path, config, additions.collect::<Result<_, _>>()?)
+        read(settings_path, tensors_path, config, Purpose::Text).map(|(values, _)| values)
     }
+}
+
+/// The two files of an adapter.
+fn files_of(path: &Path) -> Result<[PathBuf; 2], ModelError> {
+    let folder = folder_of(path)?;
+    let (settings_path, tensors_path) = (folder.join(SETTINGS), folder.join(TENSORS));
+    if !tensors_path.is_file() && folder.join(PICKLE).is_file() {
+        let reason = format!(
+            "it has {PICKLE} only, a PyTorch pickle, which can run code when it is read; save the adapter with \
+                 safe_serialization=True"
+        );
+        return Err(ModelError::NotAnAdapter { path: path.to_owned(), reason });
+    }
+    Ok([settings_path, tensors_path])
+}
+
+/// Reads an adapter, with the head for scores that such an adapter has.
+fn read(
+    settings_path: &Path,
+    tensors_path: &Path,
+    config: &ModelConfig,
+    purpose: Purpose,
+) -> Result<(AdapterValues, Option<ScoreHead>), ModelError> {
+    let fault = |file: &Path, error| ModelError::Format { file: file.to_owned(), error };
+    let text = Mapping::open(settings_path)?;
+    let settings = Settings::read(text.as_ref(), purpose).map_err(|error| fault(settings_path, error))?;
+    let file = Mapping::open(tensors_path)?;
+    let header = parse_header(file.as_ref()).map_err(|error| fault(tensors_path, error))?;
+    let mut pairs: BTreeMap<String, (Place, Pair<'_>)> = BTreeMap::new();
+    let mut head = None;
+    for tensor in header.tensors() {
+        if purpose == Purpose::Scores && tensor.name.starts_with(SCORE_MODULE) {
+            head = Some(read_head(tensors_path, file.as_ref(), &header, tensor, config)?);
+            continue;
+        }
+        let (at, is_up) = read_name(&tensor.name, config).map_err(|error| fault(tensors_path, error))?;
+        let module = module(WeightName::Layer(at.0, at.1));
+        let (_, pair) = pairs.entry(module).or_insert((at, Pair::default()));
+        let slot = if is_up { &mut pair.up } else { &mut pair.down };
+        if let Some(other) = slot.replace(tensor) {
+            let problem = format!("it is the same as {}", quoted(&other.name));
+            return Err(fault(tensors_path, FormatError::new(quoted_tensor(&tensor.name), problem)));
+        }
+    }
+    if pairs.is_empty() {
+        let error = FormatError::new("header", "it holds no tensors, so there is nothing to adapt");
+        return Err(fault(tensors_path, error));
+    }
+    let reading = Reading { path: tensors_path, bytes: file.as_ref(), settings: &settings, config };
+    let additions = pairs.iter().map(|(module, (at, pair))| reading.addition(module, *at, pair));
+    Ok((AdapterValues::new(tensors_path, config, additions.collect::<Result<_, _>>()?)?, head))
+}
+
+/// The head for scores that an adapter brings along.
+fn read_head(
+    path: &Path,
+    bytes: &[u8],
+    header: &Header,
+    tensor: &TensorRecord,
+    config: &ModelConfig,
+) -> Result<ScoreHead, ModelError> {
+    let fault = |error| ModelError::Format { file: path.to_owned(), error };
+    let plain = tensor.name.replace(".modules_to_save", "").replace(".default", "");
+    check_no_bias(path, &plain, SCORE_MODULE)?;
+    if plain != SCORE {
+        let problem = format!("the head for scores has one tensor, `{SCORE}`");
+        return Err(fault(FormatError::new(quoted_tensor(&tensor.name), problem)));
+    }
+    let view = FileTensor {
+        name: &tensor.name,
+        type_name: tensor.element_type.name,
+        dtype: tensor.element_type.dtype,
+        shape: &tensor.shape,
+        bytes: &bytes[tensor.data.clone()],
+        file: path,
+        offset: tensor.data.start,
+    };
+    let place = ScoreHead::place(header.metadata()).map_err(fault)?;
+    Ok(ScoreHead { weight: ScoreHead::read(&view, config.hidden_size)?, padding: None, place })
 }
 
 /// What the tensors are read with.

@@ -10,6 +10,8 @@ use crate::config::fields::Fields;
 use crate::errors::{FormatError, quoted};
 use crate::json;
 
+/// The task type of adapters to models that give scores.
+pub(super) const SCORES_TASK: &str = "SEQ_CLS";
 /// The longest `adapter_config.json` that is read. Real ones have about a kilobyte.
 const MAX_SETTINGS_BYTES: usize = 1 << 20;
 /// The most patterns of ranks or of alphas.
@@ -57,6 +59,15 @@ const WITHOUT_EFFECT: [&str; 18] = [
 /// against a base whose weights were changed, which is not the base that is served.
 const PLAIN_BEGINNINGS: [&str; 3] = ["gaussian", "eva", "orthogonal"];
 
+/// What an adapter's model gives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// Text.
+    Text,
+    /// One score of a text: task type SEQ_CLS, with the head for scores saved beside the low-rank products.
+    Scores,
+}
+
 /// The settings that change numbers.
 #[derive(Debug)]
 pub(super) struct Settings {
@@ -72,7 +83,7 @@ impl Settings {
     ///
     /// # Errors
     /// [`FormatError`] naming the field.
-    pub(super) fn read(text: &[u8]) -> Result<Settings, FormatError> {
+    pub(super) fn read(text: &[u8], purpose: Purpose) -> Result<Settings, FormatError> {
         let document = json::parse(text, MAX_SETTINGS_BYTES)?;
         let object = document
             .as_object()
@@ -86,7 +97,8 @@ impl Settings {
             }
             None => return Err(fields.missing("peft_type")),
         }
-        refuse_what_is_not_supported(&fields)?;
+        check_purpose(&fields, purpose)?;
+        refuse_what_is_not_supported(&fields, purpose)?;
         let rank = fields.required_size("r")?;
         check_rank(rank).map_err(|problem| fields.fault("r", problem))?;
         Ok(Settings {
@@ -150,7 +162,34 @@ fn first_match<T: Copy>(patterns: &[(Regex, T)], module: &str) -> Option<T> {
     patterns.iter().find(|(pattern, _)| pattern.is_match(module)).map(|(_, value)| *value)
 }
 
-fn refuse_what_is_not_supported(fields: &Fields<'_>) -> Result<(), FormatError> {
+/// Adapters to models that write text and to models that give scores are not used in each other's place.
+fn check_purpose(fields: &Fields<'_>, purpose: Purpose) -> Result<(), FormatError> {
+    let task = fields.text("task_type")?;
+    match (purpose, task) {
+        (Purpose::Text, Some(SCORES_TASK)) => Err(fields.fault(
+            "task_type",
+            format!(
+                "{SCORES_TASK} is an adapter to a model that gives scores and writes no text; it can be used as a reward model only"
+            ),
+        )),
+        (Purpose::Scores, task) if task != Some(SCORES_TASK) => {
+            let found = task.map_or_else(|| "none".to_owned(), quoted);
+            Err(fields.fault(
+                "task_type",
+                format!("a reward model's adapter has the task type {SCORES_TASK}, but this one has {found}"),
+            ))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Of the modules saved whole, an adapter to a model that gives scores has the head; `peft` names all the heads that such models may have.
+fn are_heads(value: &Value) -> bool {
+    let is_head = |name: &Value| matches!(name.as_str(), Some("score" | "classifier"));
+    value.as_array().is_some_and(|names| names.iter().all(is_head))
+}
+
+fn refuse_what_is_not_supported(fields: &Fields<'_>, purpose: Purpose) -> Result<(), FormatError> {
     match fields.text("bias")? {
         None | Some("none") => {}
         Some(other) => {
@@ -172,6 +211,9 @@ fn refuse_what_is_not_supported(fields: &Fields<'_>) -> Result<(), FormatError> 
     }
     for (name, value) in fields.object {
         if HONOURED.contains(&name.as_str()) || WITHOUT_EFFECT.contains(&name.as_str()) || is_neutral(value) {
+            continue;
+        }
+        if name == "modules_to_save" && purpose == Purpose::Scores && are_heads(value) {
             continue;
         }
         let what = match name.as_str() {
@@ -210,7 +252,7 @@ mod tests {
         for (name, value) in changes.as_object().unwrap() {
             settings[name] = value.clone();
         }
-        Settings::read(settings.to_string().as_bytes())
+        Settings::read(settings.to_string().as_bytes(), Purpose::Text)
     }
 
     #[test]
@@ -251,6 +293,8 @@ mod tests {
             (json!({"bias": "all"}), "field `bias`"),
             (json!({"fan_in_fan_out": true}), "field `fan_in_fan_out`"),
             (json!({"modules_to_save": ["lm_head"]}), "field `modules_to_save`"),
+            (json!({"modules_to_save": ["score"]}), "field `modules_to_save`"),
+            (json!({"task_type": "SEQ_CLS"}), "as a reward model only"),
             (json!({"init_lora_weights": "pissa"}), "field `init_lora_weights`"),
             (json!({"layer_replication": [[0, 2]]}), "field `layer_replication`"),
             (json!({"trainable_token_indices": [3]}), "field `trainable_token_indices`"),

@@ -6,10 +6,13 @@ use std::path::Path;
 use serde_json::{Map, Value, json};
 use zhenjin_tensor::Dtype;
 
+use super::file::SCORE;
+use super::settings::{Purpose, SCORES_TASK};
 use super::values::{module, tensor_name};
 use super::{AdapterValues, LowRankValues};
 use crate::config::{ModelConfig, RopeLayout};
 use crate::errors::ModelError;
+use crate::score_head::ScoreHead;
 use crate::tensor_source::WeightName;
 use crate::write::{NewTensor, WrittenFile, write_tensors};
 
@@ -28,6 +31,15 @@ impl AdapterValues {
     /// The text of the `adapter_config.json` of an adapter to the model that `base` names. Ranks and scales are those of the first addition;
     /// of others that differ, patterns say so.
     pub fn settings_json(&self, base: &str) -> String {
+        self.settings_for(base, Purpose::Text)
+    }
+
+    /// As [`AdapterValues::settings_json`], for an adapter that makes the model a reward model.
+    pub fn reward_settings_json(&self, base: &str) -> String {
+        self.settings_for(base, Purpose::Scores)
+    }
+
+    fn settings_for(&self, base: &str, purpose: Purpose) -> String {
         let rank = self.additions().first().map_or(1, |addition| addition.rank);
         let alpha_of = |addition: &LowRankValues| f64::from(addition.scale) * addition.rank as f64;
         let alpha = self.additions().first().map_or(1.0, alpha_of);
@@ -46,9 +58,13 @@ impl AdapterValues {
         let number = |value: f64| {
             if value.fract() == 0.0 && value.abs() < 1e15 { json!(value as i64) } else { json!(value) }
         };
+        let (task, saved) = match purpose {
+            Purpose::Text => ("CAUSAL_LM", Value::Null),
+            Purpose::Scores => (SCORES_TASK, json!(["score"])),
+        };
         let settings = json!({
             "peft_type": "LORA",
-            "task_type": "CAUSAL_LM",
+            "task_type": task,
             "base_model_name_or_path": base,
             "r": rank,
             "lora_alpha": number(alpha),
@@ -60,7 +76,7 @@ impl AdapterValues {
             "bias": "none",
             "fan_in_fan_out": false,
             "init_lora_weights": true,
-            "modules_to_save": null,
+            "modules_to_save": saved,
             "inference_mode": true,
         });
         format!("{settings:#}\n")
@@ -72,6 +88,28 @@ impl AdapterValues {
     /// # Errors
     /// [`ModelError::Io`] when the disk refuses.
     pub fn write_matrices(&self, file: &Path, config: &ModelConfig) -> Result<WrittenFile, ModelError> {
+        self.write_with(file, config, None)
+    }
+
+    /// As [`AdapterValues::write_matrices`], with the head of a reward model, `[hidden_size]`, whose score is at the token that ends a turn.
+    ///
+    /// # Errors
+    /// [`ModelError::Io`] when the disk refuses.
+    pub fn write_reward_model(
+        &self,
+        file: &Path,
+        config: &ModelConfig,
+        score: &[f32],
+    ) -> Result<WrittenFile, ModelError> {
+        self.write_with(file, config, Some(score))
+    }
+
+    fn write_with(
+        &self,
+        file: &Path,
+        config: &ModelConfig,
+        score: Option<&[f32]>,
+    ) -> Result<WrittenFile, ModelError> {
         let mut tensors = Vec::new();
         for LowRankValues { layer, projection, rank, down, up, .. } in self.additions() {
             for (part, shape) in
@@ -81,9 +119,21 @@ impl AdapterValues {
                 tensors.push(NewTensor { name, dtype: Dtype::F32, shape: shape.to_vec() });
             }
         }
-        let metadata = BTreeMap::from([("format".to_owned(), "pt".to_owned())]);
+        let mut metadata = BTreeMap::from([("format".to_owned(), "pt".to_owned())]);
+        if let Some(score) = score {
+            tensors.push(NewTensor {
+                name: SCORE.to_owned(),
+                dtype: Dtype::F32,
+                shape: vec![1, score.len()],
+            });
+            metadata.extend(ScoreHead::metadata());
+        }
         write_tensors(file, &tensors, &metadata, &mut |index, out| {
-            let addition = &self.additions()[index / 2];
+            let Some(addition) = self.additions().get(index / 2) else {
+                let bytes: Vec<u8> =
+                    score.into_iter().flatten().flat_map(|value| value.to_le_bytes()).collect();
+                return out.write(&bytes);
+            };
             let plain;
             let values = match (index % 2, config.rope.layout) {
                 (0, _) => &addition.down,

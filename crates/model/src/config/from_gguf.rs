@@ -171,7 +171,9 @@ pub fn from_gguf<B: AsRef<[u8]>>(file: &Gguf<B>) -> Result<ConfigReading, Format
         experts: settings.experts(family)?,
     };
     config.check().map_err(|problem| FormatError::new("metadata", problem))?;
-    Ok(ConfigReading { config, unread })
+    let padding = file.unsigned("tokenizer.ggml.padding_token_id").ok().flatten();
+    let padding = padding.and_then(|id| u32::try_from(id).ok());
+    Ok(ConfigReading { config, unread, padding })
 }
 
 /// The keys under the architecture's prefix.

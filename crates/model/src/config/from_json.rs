@@ -118,6 +118,31 @@ const REFUSED: [(&str, Neutral); 28] = [
     ("clip_qkv", Neutral::Null),
 ];
 
+/// What a model's last layer gives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ModelClass {
+    /// Logits of the next token: `…ForCausalLM`.
+    CausalLm,
+    /// One score of a text: `…ForSequenceClassification` with one label. Its configuration says that the head is the embedding, as it has no head
+    /// for tokens.
+    SequenceClassification,
+}
+
+impl ModelClass {
+    const SEQUENCE_CLASSIFICATION: &'static str = "ForSequenceClassification";
+
+    /// The name of this class for a family.
+    pub(crate) fn name(self, family: &Family) -> String {
+        match self {
+            ModelClass::CausalLm => family.class.to_owned(),
+            ModelClass::SequenceClassification => {
+                let stem = family.class.strip_suffix("ForCausalLM").unwrap_or(family.class);
+                format!("{stem}{}", ModelClass::SEQUENCE_CLASSIFICATION)
+            }
+        }
+    }
+}
+
 /// The value with which a setting changes nothing. Null always is.
 #[derive(Clone, Copy)]
 enum Neutral {
@@ -145,17 +170,30 @@ impl Neutral {
     }
 }
 
-/// Reads a `config.json`.
+/// Reads the `config.json` of a model that writes text.
 ///
 /// # Errors
 /// [`FormatError`] naming the field that is missing, of the wrong type, impossible or not supported.
 pub fn from_json(text: &[u8]) -> Result<ConfigReading, FormatError> {
+    from_json_as(text, ModelClass::CausalLm)
+}
+
+/// Reads the `config.json` of a model of this class.
+///
+/// # Errors
+/// As [`from_json`]; also for more labels than one.
+pub fn from_json_as(text: &[u8], class: ModelClass) -> Result<ConfigReading, FormatError> {
     let document = json::parse(text, MAX_CONFIG_BYTES)?;
     let object =
         document.as_object().ok_or_else(|| FormatError::new("JSON", "the document must be an object"))?;
     let fields = Fields { object, prefix: "" };
-    let family = family(&fields)?;
-    let unread = sort_out(&fields)?;
+    let family = family(&fields, class)?;
+    let mut unread = sort_out(&fields)?;
+    let scores = class == ModelClass::SequenceClassification;
+    if scores {
+        check_one_label(&fields)?;
+        unread.retain(|name| name != "`num_labels`");
+    }
 
     let heads = fields.required_size("num_attention_heads")?;
     let hidden_size = fields.required_size("hidden_size")?;
@@ -175,7 +213,7 @@ pub fn from_json(text: &[u8]) -> Result<ConfigReading, FormatError> {
         rope,
         sliding_window: window(&fields, family, layers)?,
         rms_norm_epsilon: fields.required_number("rms_norm_eps")? as f32,
-        tied_embeddings: fields.bool("tie_word_embeddings")?.unwrap_or(false),
+        tied_embeddings: scores || fields.bool("tie_word_embeddings")?.unwrap_or(false),
         attention_bias: bias(&fields, family.attention_bias, "attention_bias")?,
         attention_output_bias: match family.attention_output_bias {
             Bias::Setting(name) => bias(&fields, Bias::Setting(name), name)?,
@@ -186,28 +224,53 @@ pub fn from_json(text: &[u8]) -> Result<ConfigReading, FormatError> {
         experts: experts(&fields, family)?,
     };
     config.check().map_err(|problem| FormatError::new("configuration", problem))?;
-    Ok(ConfigReading { config, unread })
+    let padding = fields.get("pad_token_id").and_then(Value::as_u64).and_then(|id| u32::try_from(id).ok());
+    Ok(ConfigReading { config, unread, padding })
 }
 
-fn family(fields: &Fields<'_>) -> Result<&'static Family, FormatError> {
+fn family(fields: &Fields<'_>, class: ModelClass) -> Result<&'static Family, FormatError> {
     let model_type = fields.text("model_type")?.ok_or_else(|| fields.missing("model_type"))?;
     let family = Family::of_model_type(model_type).ok_or_else(|| {
         let names = supported(|family| family.model_type);
         fields.fault("model_type", format!("{} is not supported; supported are {names}", quoted(model_type)))
     })?;
-    if let Some(class) = fields.list("architectures")?.and_then(<[Value]>::first)
-        && class.as_str() != Some(family.class)
+    let expected = class.name(family);
+    if let Some(found) = fields.list("architectures")?.and_then(<[Value]>::first)
+        && found.as_str() != Some(&expected)
     {
+        let hint = match found.as_str() {
+            Some(name) if name == ModelClass::SequenceClassification.name(family) => {
+                "; such a model gives scores to texts and writes none, so it can be used as a reward model only"
+            }
+            _ => "",
+        };
         return Err(fields.fault(
             "architectures",
             format!(
-                "must be `{}` for model_type `{model_type}`, found {}",
-                family.class,
-                quoted(&class.to_string())
+                "must be `{expected}` for model_type `{model_type}`, found {}{hint}",
+                quoted(&found.to_string())
             ),
         ));
     }
     Ok(family)
+}
+
+/// A reward model gives one score; files that name no labels leave it to the head's shape.
+fn check_one_label(fields: &Fields<'_>) -> Result<(), FormatError> {
+    let named = fields.fields("id2label", "id2label.")?.map(|labels| labels.object.len());
+    for (name, labels) in [("num_labels", fields.size("num_labels")?), ("id2label", named)] {
+        if let Some(labels) = labels
+            && labels != 1
+        {
+            return Err(fields.fault(
+                name,
+                format!(
+                    "a reward model gives one score, but this model has {labels} labels (num_labels {labels})"
+                ),
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// Refuses settings that change the numbers in unsupported ways, and lists those that nothing reads.

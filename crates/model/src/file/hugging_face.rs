@@ -32,7 +32,7 @@ pub struct HuggingFaceFiles {
 
 impl HuggingFaceFiles {
     /// Looks which of the files `folder` has.
-    pub(super) fn in_folder(folder: &Path) -> HuggingFaceFiles {
+    pub fn in_folder(folder: &Path) -> HuggingFaceFiles {
         let existing = |name: &str| Some(folder.join(name)).filter(|path| path.is_file());
         HuggingFaceFiles {
             folder: folder.to_owned(),

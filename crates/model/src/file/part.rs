@@ -1,5 +1,6 @@
 //! One file of a model: a GGUF file or a safetensors file, with the same view of its tensors.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -26,7 +27,7 @@ pub struct FileTensor<'a> {
     /// The file that holds it.
     pub file: &'a Path,
     /// Where in the file the data begins.
-    pub(super) offset: usize,
+    pub(crate) offset: usize,
 }
 
 impl FileTensor<'_> {
@@ -64,6 +65,15 @@ impl Part {
         match &self.contents {
             Contents::Gguf(gguf) => gguf.bytes(),
             Contents::Safetensors(mapping, _) => mapping,
+        }
+    }
+
+    /// What the file says beside its tensors; nothing for GGUF files.
+    pub(super) fn metadata(&self) -> &BTreeMap<String, String> {
+        static NONE: BTreeMap<String, String> = BTreeMap::new();
+        match &self.contents {
+            Contents::Gguf(_) => &NONE,
+            Contents::Safetensors(_, header) => header.metadata(),
         }
     }
 

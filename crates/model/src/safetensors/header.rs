@@ -1,5 +1,6 @@
 //! The header of one safetensors file: a 64-bit length, a JSON object of tensors, then their data without gaps.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
 
@@ -80,12 +81,18 @@ pub struct TensorRecord {
 #[derive(Debug, Clone)]
 pub struct Header {
     tensors: Vec<TensorRecord>,
+    metadata: BTreeMap<String, String>,
 }
 
 impl Header {
     /// All tensors, sorted by name.
     pub fn tensors(&self) -> &[TensorRecord] {
         &self.tensors
+    }
+
+    /// What the file says beside its tensors.
+    pub fn metadata(&self) -> &BTreeMap<String, String> {
+        &self.metadata
     }
 
     /// One tensor by its name in the file.
@@ -123,14 +130,14 @@ pub fn parse_header(file: &[u8]) -> Result<Header, FormatError> {
         return Err(fault("does not begin with `{`; this is not a safetensors file".to_owned()));
     }
     let mut deserializer = serde_json::Deserializer::from_slice(text);
-    let mut tensors = TensorsVisitor
+    let (mut tensors, metadata) = TensorsVisitor
         .deserialize(&mut deserializer)
-        .and_then(|tensors| deserializer.end().map(|()| tensors))
+        .and_then(|read| deserializer.end().map(|()| read))
         .map_err(|error| fault(error.to_string()))?;
     locate(&mut tensors, 8 + length, file.len())?;
     tensors.sort_unstable_by(|a, b| a.name.cmp(&b.name));
     match tensors.windows(2).find(|pair| pair[0].name == pair[1].name) {
-        None => Ok(Header { tensors }),
+        None => Ok(Header { tensors, metadata }),
         Some(pair) => {
             Err(FormatError::new(format!("tensor {}", quoted(&pair[0].name)), "the name occurs twice"))
         }
@@ -179,11 +186,11 @@ fn locate(tensors: &mut [TensorRecord], data_start: usize, file_bytes: usize) ->
     Ok(())
 }
 
-/// Walks the header's object: tensors by name, and `__metadata__`, which is checked and dropped.
+/// Walks the header's object: tensors by name, and `__metadata__`.
 struct TensorsVisitor;
 
 impl<'de> DeserializeSeed<'de> for TensorsVisitor {
-    type Value = Vec<TensorRecord>;
+    type Value = (Vec<TensorRecord>, BTreeMap<String, String>);
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
         deserializer.deserialize_map(self)
@@ -191,7 +198,7 @@ impl<'de> DeserializeSeed<'de> for TensorsVisitor {
 }
 
 impl<'de> Visitor<'de> for TensorsVisitor {
-    type Value = Vec<TensorRecord>;
+    type Value = (Vec<TensorRecord>, BTreeMap<String, String>);
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str("an object of tensors")
@@ -199,11 +206,13 @@ impl<'de> Visitor<'de> for TensorsVisitor {
 
     fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Self::Value, A::Error> {
         let mut tensors = Vec::new();
+        let mut metadata = BTreeMap::new();
         while let Some(name) = access.next_key::<String>()? {
             if name == "__metadata__" {
-                access
+                let read = access
                     .next_value_seed(MetadataVisitor)
                     .map_err(|error| A::Error::custom(format!("`__metadata__`: {error}")))?;
+                metadata.extend(read);
                 continue;
             }
             if name.is_empty() || name.len() > MAX_NAME_BYTES {
@@ -223,7 +232,7 @@ impl<'de> Visitor<'de> for TensorsVisitor {
                 .map_err(|error| A::Error::custom(format!("tensor {}: {error}", quoted(&name))))?;
             tensors.push(record);
         }
-        Ok(tensors)
+        Ok((tensors, metadata))
     }
 }
 
@@ -231,23 +240,26 @@ impl<'de> Visitor<'de> for TensorsVisitor {
 struct MetadataVisitor;
 
 impl<'de> DeserializeSeed<'de> for MetadataVisitor {
-    type Value = ();
+    type Value = BTreeMap<String, String>;
 
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
         deserializer.deserialize_map(self)
     }
 }
 
 impl<'de> Visitor<'de> for MetadataVisitor {
-    type Value = ();
+    type Value = BTreeMap<String, String>;
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str("an object of strings")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<(), A::Error> {
-        while access.next_entry::<String, String>()?.is_some() {}
-        Ok(())
+    fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Self::Value, A::Error> {
+        let mut metadata = BTreeMap::new();
+        while let Some((key, value)) = access.next_entry::<String, String>()? {
+            metadata.insert(key, value);
+        }
+        Ok(metadata)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::config::{ModelConfig, RopeLayout, RopeScaling, from_json};
+use crate::config::{ModelClass, ModelConfig, RopeLayout, RopeScaling, from_json_as};
 use crate::errors::FormatError;
 use crate::families::{Bias, Family, WindowRule};
 
@@ -12,10 +12,30 @@ use crate::families::{Bias, Family, WindowRule};
 /// # Errors
 /// [`FormatError`] names what no `config.json` of the model's family can say.
 pub fn config_json(config: &ModelConfig) -> Result<Value, FormatError> {
+    json_of(config, ModelClass::CausalLm)
+}
+
+/// The `config.json` of a reward model with this configuration: `…ForSequenceClassification` with one label. `transformers` reads the score at
+/// the last token that is not `padding`, so this must be a token that ends no text.
+///
+/// # Errors
+/// As [`config_json`].
+pub fn reward_config_json(config: &ModelConfig, padding: Option<u32>) -> Result<Value, FormatError> {
+    // There is no head for tokens.
+    let config = ModelConfig { tied_embeddings: true, ..config.clone() };
+    let mut json = json_of(&config, ModelClass::SequenceClassification)?;
+    json["num_labels"] = json!(1);
+    json["id2label"] = json!({ "0": "LABEL_0" });
+    json["label2id"] = json!({ "LABEL_0": 0 });
+    json["pad_token_id"] = json!(padding);
+    Ok(json)
+}
+
+fn json_of(config: &ModelConfig, class: ModelClass) -> Result<Value, FormatError> {
     let family = family_of(config)?;
     let mut json = Map::new();
     let mut set = |name: &str, value: Value| json.insert(name.to_owned(), value);
-    set("architectures", json!([family.class]));
+    set("architectures", json!([class.name(family)]));
     set("model_type", json!(family.model_type));
     set("vocab_size", json!(config.vocabulary_size));
     set("max_position_embeddings", json!(config.context_length));
@@ -57,7 +77,7 @@ pub fn config_json(config: &ModelConfig) -> Result<Value, FormatError> {
     }
     set("torch_dtype", json!("float32"));
     let json = Value::Object(json);
-    check_that_it_says(config, &json)?;
+    check_that_it_says(config, &json, class)?;
     Ok(json)
 }
 
@@ -113,10 +133,10 @@ fn rope_scaling(config: &ModelConfig) -> Result<Value, FormatError> {
 }
 
 /// Read back, the text must be the same configuration: a switch that the family has no setting for is found here.
-fn check_that_it_says(config: &ModelConfig, json: &Value) -> Result<(), FormatError> {
+fn check_that_it_says(config: &ModelConfig, json: &Value, class: ModelClass) -> Result<(), FormatError> {
     let mut expected = config.clone();
     expected.rope.layout = RopeLayout::HalfSplit;
-    let mut found = from_json(json.to_string().as_bytes())?.config;
+    let mut found = from_json_as(json.to_string().as_bytes(), class)?.config;
     found.architecture.clone_from(&expected.architecture);
     // The reader of JSON may be off by the last bit of a number of 17 digits, which changes no f32.
     round(&mut expected);

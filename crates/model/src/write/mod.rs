@@ -13,11 +13,13 @@ mod quantisation;
 mod rows;
 mod safetensors;
 
-pub use config_json::config_json;
+pub use config_json::{config_json, reward_config_json};
 pub use gguf::{Fallback, WrittenGguf, write_gguf};
 pub use hashed_file::{HashedFile, WrittenFile};
 pub use hugging_face::{FolderFile, write_hugging_face};
 pub use metadata::MetadataValue;
 pub use quantisation::{FloatType, Quantisation};
 pub use rows::{FileRows, WeightRows};
-pub use safetensors::{NewTensor, write_safetensors, write_safetensors_as, write_tensors};
+pub use safetensors::{
+    NewTensor, write_reward_safetensors, write_safetensors, write_safetensors_as, write_tensors,
+};

@@ -11,6 +11,7 @@ use super::rows::{WeightRows, check, write_weight};
 use crate::config::{ModelConfig, RopeLayout};
 use crate::errors::ModelError;
 use crate::names::Naming;
+use crate::score_head::{SCORE_TENSOR, ScoreHead};
 use crate::tensor_source::WeightName;
 
 /// The data begins on a multiple of this, so that mapped elements are aligned.
@@ -54,6 +55,32 @@ pub fn write_safetensors_as(
     dtype: Dtype,
     metadata: &BTreeMap<String, String>,
 ) -> Result<WrittenFile, ModelError> {
+    write_with(file, config, weights, dtype, metadata, None)
+}
+
+/// As [`write_safetensors`], of a reward model: without a head for tokens, and with `score`, `[hidden_size]`, whose score is at the token that ends
+/// a turn.
+///
+/// # Errors
+/// As [`write_safetensors`].
+pub fn write_reward_safetensors(
+    file: &Path,
+    config: &ModelConfig,
+    weights: &dyn WeightRows,
+    score: &[f32],
+) -> Result<WrittenFile, ModelError> {
+    let config = ModelConfig { tied_embeddings: true, ..config.clone() };
+    write_with(file, &config, weights, Dtype::F32, &ScoreHead::metadata(), Some(score))
+}
+
+fn write_with(
+    file: &Path,
+    config: &ModelConfig,
+    weights: &dyn WeightRows,
+    dtype: Dtype,
+    metadata: &BTreeMap<String, String>,
+    score: Option<&[f32]>,
+) -> Result<WrittenFile, ModelError> {
     check(config, weights)?;
     let names: Vec<WeightName> = config.weights().collect();
     let tensor = |name: &WeightName| NewTensor {
@@ -61,11 +88,22 @@ pub fn write_safetensors_as(
         dtype,
         shape: config.shape(*name),
     };
-    let tensors: Vec<NewTensor> = names.iter().map(tensor).collect();
+    let mut tensors: Vec<NewTensor> = names.iter().map(tensor).collect();
+    if let Some(score) = score {
+        tensors.push(NewTensor {
+            name: SCORE_TENSOR.to_owned(),
+            dtype: Dtype::F32,
+            shape: vec![1, score.len()],
+        });
+    }
     let mut metadata = metadata.clone();
     metadata.entry("format".to_owned()).or_insert_with(|| "pt".to_owned());
     write_tensors(file, &tensors, &metadata, &mut |index, out| {
-        write_weight(out, config, weights, names[index], RopeLayout::HalfSplit, dtype)
+        let Some(name) = names.get(index) else {
+            let bytes: Vec<u8> = score.into_iter().flatten().flat_map(|value| value.to_le_bytes()).collect();
+            return out.write(&bytes);
+        };
+        write_weight(out, config, weights, *name, RopeLayout::HalfSplit, dtype)
     })
 }
 

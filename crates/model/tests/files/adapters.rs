@@ -5,7 +5,8 @@
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
-use zhenjin_model::AdapterValues;
+use zhenjin_model::write::{FileRows, FloatType, Quantisation, write_gguf, write_hugging_face};
+use zhenjin_model::{AdapterValues, MergedRows, ModelFile};
 use zhenjin_tensor::SimdLevel;
 
 use crate::golden::{Case, TOLERANCE, gguf, reference_logits};
@@ -51,6 +52,48 @@ fn gguf_files_give_the_logits_of_peft() {
         interleaved += usize::from(case.model_config().architecture == "llama");
     }
     assert_eq!(interleaved, 2);
+}
+
+/// Adapters merged into the weights, from files of both formats into files of both: the logits are those of base and adapter together, within what
+/// the written type rounds. Among the cases are tied embeddings, rank and alpha by pattern, and rank-stabilised scales.
+#[test]
+fn merged_files_give_the_logits_of_base_and_adapter() {
+    for case in cases() {
+        let folder = tempfile::tempdir().unwrap();
+        let source = folder.path().join("source");
+        std::fs::create_dir(&source).unwrap();
+        write_folder(&source, &case.config, &case.tensors());
+        let source_gguf = folder.path().join("source.gguf");
+        std::fs::write(&source_gguf, gguf(&case).unwrap().bytes()).unwrap();
+        for (number, path) in [&source, &source_gguf].into_iter().enumerate() {
+            let file = ModelFile::open(path).unwrap();
+            let config = file.config();
+            let values = AdapterValues::open(&saved(&case.name), config).unwrap();
+            let base = FileRows(&file);
+            let rows = MergedRows::new(&base, &values);
+            let out = |name: &str| folder.path().join(format!("{number}-{name}"));
+            let check = |written: &Path, most: f32| {
+                let difference = case.difference_with(written, None, SimdLevel::detect());
+                assert!(difference <= most, "{} {}: {difference}", case.name, written.display());
+                difference
+            };
+            write_hugging_face(&out("hf"), config, &rows, FloatType::F32, &[], &[]).unwrap();
+            check(&out("hf"), TOLERANCE);
+            let name = out("f32.gguf");
+            write_gguf(&name, config, &rows, Quantisation::Floats(FloatType::F32), &[]).unwrap();
+            check(&name, TOLERANCE);
+            // What is merged is not adapted once more by mistake: the plain model is far away.
+            let plain = case.difference_with(path, None, SimdLevel::detect());
+            let name = out("f16.gguf");
+            write_gguf(&name, config, &rows, Quantisation::Floats(FloatType::F16), &[]).unwrap();
+            let f16 = check(&name, 0.1);
+            let name = out("q8_0.gguf");
+            let q8_0 = Quantisation::from_name("q8_0").unwrap();
+            write_gguf(&name, config, &rows, q8_0, &[]).unwrap();
+            let q8 = check(&name, 1.0);
+            assert!(plain > 4.0 * q8 && plain > 40.0 * f16, "{}: {plain} {q8} {f16}", case.name);
+        }
+    }
 }
 
 /// A small adapter of the tiny Llama, of rank 2 to its query projection, with the changes of `edit`.

@@ -10,4 +10,5 @@ mod malformed_gguf;
 mod malformed_hugging_face;
 mod mutations;
 mod opening;
+mod reward_models;
 mod writing;

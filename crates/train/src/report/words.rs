@@ -54,7 +54,7 @@ pub(super) struct Words {
 }
 
 /// What methods measure: the name in the log, in English and in Chinese.
-const MEASURES: [(&str, (&str, &str)); 31] = [
+const MEASURES: [(&str, (&str, &str)); 33] = [
     ("accuracy", ("Preferred answers ranked first (share)", "更优回答排在前面的比例")),
     ("margin", ("Margin of the implicit rewards", "隐式奖励的差距")),
     ("chosen_reward", ("Implicit reward of preferred answers", "更优回答的隐式奖励")),
@@ -87,6 +87,8 @@ const MEASURES: [(&str, (&str, &str)); 31] = [
     ("ended", ("Answers that ended by themselves (share)", "自行结束的回答比例")),
     ("repetition", ("Tokens in repeated 4-grams (share)", "重复四元组中的词元比例")),
     ("distinct_2", ("Distinct pairs of tokens (share)", "不同二元组的比例")),
+    ("without_reward", ("Answers without a reward (share)", "没有奖励的回答比例")),
+    ("without_judgement", ("Answers of which the judge says nothing (share)", "评判者未作评价的回答比例")),
     ("uniform_groups", ("Prompts whose answers all have one reward (share)", "所有回答奖励相同的提示比例")),
     ("clipped_tokens", ("Clipped tokens (share)", "被裁剪的词元比例")),
     ("ratio_least", ("Least ratio of probabilities", "最小概率比")),

@@ -60,7 +60,7 @@ pub(super) fn wrong(name: &str, expected: &str, found: &Value) -> Fault {
 }
 
 /// What a value is, shortly.
-pub(super) fn shape(value: &Value) -> String {
+pub(in crate::data) fn shape(value: &Value) -> String {
     match value {
         Value::Null => "null".to_owned(),
         Value::Bool(value) => value.to_string(),

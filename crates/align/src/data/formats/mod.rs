@@ -15,7 +15,8 @@ use zhenjin_conversation::{Message, Role};
 
 use super::errors::{BadKind, Fault};
 use super::example::Body;
-use fields::{Fields, meant, shape};
+pub(super) use fields::shape;
+use fields::{Fields, meant};
 
 /// What a file's records are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -227,6 +228,9 @@ fn check(messages: &[Message]) -> Result<(), Fault> {
             }
             Role::User if before == Some(Role::User) => {
                 return Err(out_of_order("it follows another of the user's"));
+            }
+            Role::Assistant if before.is_none_or(|before| before == Role::System) => {
+                return Err(out_of_order("nobody has asked anything before it"));
             }
             Role::Assistant if before == Some(Role::Assistant) => {
                 return Err(out_of_order("it follows another of the assistant's"));

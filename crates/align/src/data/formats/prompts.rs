@@ -105,7 +105,10 @@ pub(super) fn task(format: Format, fields: &Fields<'_>, unread: &mut Unread) -> 
     };
     let tools = messages::read_tools(fields)?;
     if messages.last().is_none_or(|last| matches!(last.role, Role::Assistant | Role::System)) {
-        let reason = "the prompt must end with what somebody asks or a tool says";
+        let reason = match messages.is_empty() {
+            true => "there are no messages",
+            false => "the prompt must end with what somebody asks or a tool says",
+        };
         return Err(Fault::new(BadKind::RolesOutOfOrder, reason));
     }
     check(&messages)?;

@@ -168,7 +168,7 @@ impl Online {
         }
         if let Some(fault) = first_fault {
             if faults == episodes.len() {
-                return Err(AlignError::Input(format!("no answer of this step has a reward: {fault}")));
+                return Err(AlignError::NoReward(fault));
             }
             let all = episodes.len();
             outcome.notes.push(format!(
@@ -180,10 +180,21 @@ impl Online {
                 episode.reward.is_some() && (episode.answer.ended || !self.rollout.drop_overlong);
         }
         if let Some(judge) = &mut self.parts.judge {
+            let (mut faults, mut first_fault) = (0, None);
             for judgement in rewards::judge(judge.as_mut(), tasks, episodes)? {
-                if let Ok(total) = judgement.total {
-                    outcome.measures.add("judge", total);
+                match judgement.total {
+                    Ok(total) => outcome.measures.add("judge", total),
+                    Err(fault) => {
+                        faults += 1;
+                        first_fault.get_or_insert(fault);
+                    }
                 }
+            }
+            if let Some(fault) = first_fault {
+                let all = episodes.len();
+                outcome
+                    .notes
+                    .push(format!("the judge says nothing of {faults} of {all} answers; the first: {fault}"));
             }
         }
         Ok(())
@@ -355,10 +366,12 @@ impl Training for Online {
         for (episode, judgement) in episodes.iter().zip(judgements) {
             measures.add("answer_tokens", episode.answer.tokens.len() as f64);
             measures.add("ended", f64::from(u8::from(episode.answer.ended)));
+            measures.add("without_reward", f64::from(u8::from(judgement.total.is_err())));
             judgement.total.into_iter().for_each(|total| measures.add("reward", total));
         }
         if let Some(judge) = &mut self.parts.judge {
             for judgement in rewards::judge(judge.as_mut(), &self.parts.held_out, &episodes)? {
+                measures.add("without_judgement", f64::from(u8::from(judgement.total.is_err())));
                 judgement.total.into_iter().for_each(|total| measures.add("judge", total));
             }
         }

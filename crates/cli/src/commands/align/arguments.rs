@@ -3,6 +3,7 @@
 use crate::arguments::at_least_one;
 use crate::commands::best_of_n::SamplingArguments;
 use crate::commands::cost::PriceArguments;
+use crate::memory_size::MemorySize;
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use std::ffi::OsString;
@@ -157,7 +158,10 @@ pub(crate) struct AlignArguments {
     /// Compute layers a second time on the way back instead of keeping their activations: less memory, slower, the same numbers
     #[arg(long)]
     pub(crate) recompute: bool,
-    /// Show the effective configuration and what the data are, and end
+    /// Most memory that the run may take, such as 4G; one that needs more is refused before it begins [default: what is free]
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) memory: Option<MemorySize>,
+    /// Show the effective configuration, what the data are, and what the run would cost, with times measured on them; and end
     #[arg(long)]
     pub(crate) dry_run: bool,
     /// Lines instead of the dashboard, also on a terminal
@@ -375,13 +379,13 @@ pub(crate) struct OnlineArguments {
     /// What an answer is worth: `number`, `regex:…`, `process:CMD` …, with weights as in 0.7*number+0.3*length:tokens<=64
     #[arg(long, value_name = "REWARD", required_unless_present = "reward_model")]
     pub(crate) reward: Option<String>,
-    /// Or what a reward model says: a checkpoint of `zhenjin reward` on the same model; added to --reward
+    /// Or what a reward model says: a checkpoint of `zhenjin reward`, or a reward model of transformers or peft for the same tokens; added to --reward
     #[arg(long, value_name = "FOLDER")]
     pub(crate) reward_model: Option<PathBuf>,
     /// A reward that is only measured, against self-deception
     #[arg(long, value_name = "REWARD")]
     pub(crate) judge: Option<String>,
-    /// A reward model that is only measured
+    /// A reward model that is only measured, as for --reward-model
     #[arg(long, value_name = "FOLDER", conflicts_with = "judge")]
     pub(crate) judge_model: Option<PathBuf>,
     /// Answers to each prompt (rollout.answers)

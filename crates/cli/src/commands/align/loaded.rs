@@ -1,12 +1,14 @@
 //! A model in memory whose answers and probabilities are measured.
 
-use super::open;
+use super::reward_models::has_same_tokens;
+use super::{open, open_reward_model};
 use crate::home::Home;
 use anyhow::{Result, bail};
 use std::ffi::OsStr;
+use std::path::Path;
 use std::sync::Arc;
 use zhenjin_align::configuration::RolloutSection;
-use zhenjin_align::evaluation::Scorer;
+use zhenjin_align::evaluation::{RewardModel, Scorer};
 use zhenjin_align::rollouts::{RolloutOptions, Rollouts};
 use zhenjin_hub::OpenedModel;
 use zhenjin_model::{LoadOptions, Model};
@@ -33,6 +35,11 @@ impl Loaded {
         self.opened.tokenizer.vocabulary_size().min(self.weights.config.vocabulary_size)
     }
 
+    /// A reward model that judges this model's answers: an adapter to these weights, or weights of its own.
+    pub(crate) fn reward_model(&self, folder: &Path) -> Result<RewardModel> {
+        open_reward_model(folder, &self.opened, &self.weights, &self.load)
+    }
+
     pub(crate) fn scorer(&self) -> Result<Scorer> {
         Ok(Scorer::new(Arc::clone(&self.weights), self.load.clone(), self.usable_vocabulary())?)
     }
@@ -50,11 +57,7 @@ impl Loaded {
 
     /// Refuses another model whose tokens are not this one's.
     pub(crate) fn check_tokens(&self, other: &Loaded, name: &OsStr) -> Result<()> {
-        let (ours, theirs) = (&self.opened.tokenizer, &other.opened.tokenizer);
-        let count = ours.vocabulary_size();
-        let is_same = count == theirs.vocabulary_size()
-            && (0..count as u32).all(|id| ours.token_bytes(id) == theirs.token_bytes(id));
-        if !is_same {
+        if !has_same_tokens(&self.opened.tokenizer, &other.opened.tokenizer) {
             bail!("{} has another tokenizer, so its numbers are of other tokens", name.display());
         }
         Ok(())

@@ -8,6 +8,8 @@ mod loaded;
 mod offline;
 mod online;
 mod opened;
+mod planned;
+mod reward_models;
 mod rewards;
 mod teaching;
 
@@ -17,6 +19,7 @@ pub(crate) use arguments::{
 };
 pub(crate) use examples::paragraphs;
 pub(crate) use loaded::Loaded;
+pub(crate) use reward_models::open_reward_model;
 pub(crate) use rewards::{ModelRewards, reward_expression};
 
 use opened::open;

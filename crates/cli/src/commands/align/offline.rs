@@ -2,7 +2,8 @@
 
 use super::answerer::Samples;
 use super::opened::Opened;
-use super::{AlignArguments, Begun, examples, train};
+use super::planned::Planning;
+use super::{AlignArguments, Begun, examples, planned, train};
 use crate::home::Home;
 use anyhow::{Context, Result};
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use zhenjin_align::losses::preference::PreferenceLoss;
 use zhenjin_align::methods::{
     Anchor, Answerer, Dialogues, Examples, Judged, Offline, Preferences, RewardPairs,
 };
+use zhenjin_align::plan::StepTokens;
 use zhenjin_align::rollouts::RolloutOptions;
 use zhenjin_tensor::KvDtype;
 
@@ -116,16 +118,28 @@ impl OfflineRun<'_> {
         held_out: E,
         fingerprint: &str,
     ) -> Result<()> {
+        let planning = Planning {
+            arguments: self.arguments,
+            begun: self.begun,
+            opened: self.opened,
+            configuration: &configuration,
+            tokens: StepTokens::of_examples(&configuration, &training),
+            examples: training.count(),
+            models: planned::models(self.opened, self.arguments, &configuration, &[], 0)?,
+        };
         if self.arguments.dry_run {
             print!("{}", configuration.to_toml());
-            return Ok(());
         }
+        planning.show()?;
         // A new head says that all answers are worth the same.
         let width = self.opened.model.file.config().hidden_size;
         let values = (self.method == Method::Reward).then(|| vec![0.0; width]);
         let needs_reference =
             matches!(self.method, Method::Dpo | Method::Kto) || configuration.anchor.is_some();
-        let trainee = self.opened.trainee(self.arguments, &configuration, needs_reference, values)?;
+        let mut trainee = self.opened.trainee(self.arguments, &configuration, needs_reference, values)?;
+        if self.arguments.dry_run {
+            return planning.show_measured(&mut trainee, None);
+        }
         let answerer = (self.method != Method::Reward).then(|| self.answerer(&configuration)).transpose()?;
         let mut offline =
             Offline::new(configuration.clone(), trainee, training, held_out, answerer, fingerprint)?;
@@ -133,7 +147,8 @@ impl OfflineRun<'_> {
             let texts = examples::anchor(self.arguments, self.opened)?;
             offline = offline.with_anchor(Anchor::new(&texts, section)?);
         }
-        std::fs::create_dir_all(self.begun.folder.path())?;
+        let folder = self.begun.folder.path();
+        std::fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
         let mut told = 0;
         offline.prepare(self.begun.folder.path().join(REFERENCE), &mut |done, all| {
             if done * 10 / all > told {

@@ -2,6 +2,8 @@
 
 use super::answerer::Samples;
 use super::opened::{Opened, open};
+use super::planned::{self, Planning};
+use super::reward_models::open_reward_model;
 use super::rewards::{ModelRewards, reward_expression};
 use super::{AlignArguments, Begun, OnlineArguments, examples, train};
 use crate::home::Home;
@@ -9,13 +11,14 @@ use anyhow::{Context, Result, bail};
 use std::path::Path;
 use std::sync::Arc;
 use time::OffsetDateTime;
-use zhenjin_align::AlignError;
 use zhenjin_align::configuration::{Configuration, Method};
-use zhenjin_align::data::Kind;
+use zhenjin_align::data::{Encoder, Kind, PromptSettings};
+use zhenjin_align::evaluation::{RewardModel, reward_scores};
 use zhenjin_align::methods::{Critic, Online, OnlineParts, RewardSource};
+use zhenjin_align::plan::{PlannedModel, StepTokens};
 use zhenjin_align::rewards::WeightedRewards;
 use zhenjin_align::rollouts::{RolloutOptions, Rollouts};
-use zhenjin_align::trainee::{Trainee, ValueBatch};
+use zhenjin_align::trainee::Trainee;
 use zhenjin_model::Model;
 use zhenjin_tensor::KvDtype;
 use zhenjin_tokenizer::ControlText;
@@ -60,21 +63,39 @@ impl OnlineRun<'_> {
             first.seed,
             |encoder, data, options| encoder.encode_tasks(data, options),
         )?;
+        self.tell_how_answers_end();
         let configuration = self.begun.configuration(self.method, align, read.training.len(), self.time)?;
+        let lengths: Vec<usize> = read.training.iter().map(|task| task.prompt.len()).collect();
+        let planning = Planning {
+            arguments: align,
+            begun: self.begun,
+            opened,
+            configuration: &configuration,
+            tokens: StepTokens::of_prompts(&configuration, &lengths),
+            examples: lengths.len(),
+            models: self.planned_models(&configuration)?,
+        };
         if align.dry_run {
             print!("{}", configuration.to_toml());
-            return Ok(());
         }
+        planning.show()?;
         let fingerprint = format!("{}, {}", read.fingerprint, self.rewards_text());
         let policy = configuration.policy.context("a configuration of a policy")?;
         let needs_reference = policy.kl > 0.0 || configuration.watch.is_some_and(|watch| watch.most_kl > 0.0);
-        let trainee = opened.trainee(align, &configuration, needs_reference, None)?;
+        let mut trainee = opened.trainee(align, &configuration, needs_reference, None)?;
+        if align.dry_run {
+            let other = self.rollout_model()?;
+            let writer = other.unwrap_or_else(|| Arc::clone(trainee.model()));
+            let prompts: Vec<&[u32]> = read.training.iter().map(|task| &task.prompt[..]).collect();
+            return planning
+                .show_measured(&mut trainee, Some((self.rollout_options(rollout), &writer, &prompts)));
+        }
         let parts = OnlineParts {
             critic: self.critic(&configuration)?,
             tasks: read.training,
             held_out: read.held_out,
-            rewards: self.rewards(&configuration, rewards, self.arguments.reward_model.as_deref())?,
-            judge: self.judge(&configuration, judge)?,
+            rewards: self.rewards(&trainee, rewards, self.arguments.reward_model.as_deref())?,
+            judge: self.judge(&trainee, judge)?,
             rollouts: Rollouts::new(self.rollout_options(rollout)),
             rollout_model: self.rollout_model()?,
             decode: self.decode(),
@@ -96,6 +117,33 @@ impl OnlineRun<'_> {
             self.arguments.reward.as_deref().unwrap_or_default(),
             path(&self.arguments.reward_model)
         )
+    }
+
+    /// Says where answers cannot end as the template ends them.
+    fn tell_how_answers_end(&self) {
+        let model = &self.opened.model;
+        let name = self.arguments.align.model.display();
+        if self.opened.stop_tokens().is_empty() {
+            eprintln!(
+                "{name}: the tokenizer has no token that ends an answer: every answer will be as long as it may be"
+            );
+        } else if let Err(error) =
+            Encoder::new(&model.tokenizer, model.template.as_ref(), PromptSettings::at(self.time))
+        {
+            eprintln!("{name}: answers end at the tokenizer's own end token, as {error}");
+        }
+    }
+
+    fn planned_models(&self, configuration: &Configuration) -> Result<PlannedModel> {
+        let arguments = self.arguments;
+        let reward_models = [&arguments.reward_model, &arguments.judge_model];
+        let reward_models: Vec<&Path> =
+            reward_models.into_iter().filter_map(|path| path.as_deref()).collect();
+        let rollout_weights = match &arguments.rollout_model {
+            Some(name) => planned::bytes_of(&open(self.home, name)?.file)?,
+            None => 0,
+        };
+        planned::models(self.opened, &arguments.align, configuration, &reward_models, rollout_weights)
     }
 
     fn rollout_options(&self, section: zhenjin_align::configuration::RolloutSection) -> RolloutOptions {
@@ -123,34 +171,40 @@ impl OnlineRun<'_> {
 
     fn rewards(
         &self,
-        configuration: &Configuration,
+        trainee: &Trainee,
         rewards: Option<WeightedRewards>,
         reward_model: Option<&Path>,
     ) -> Result<Box<dyn RewardSource>> {
-        let model = reward_model
-            .map(|folder| self.opened.reward_model(&self.arguments.align, configuration, folder))
-            .transpose()?;
+        let model = reward_model.map(|folder| self.reward_model(trainee, folder)).transpose()?;
         match (rewards, model) {
             (None, None) => bail!("--reward or --reward-model says what an answer is worth"),
             (Some(rewards), None) => Ok(Box::new(rewards)),
             (rewards, Some(mut model)) => {
-                let micro_tokens = configuration.batch.micro_tokens;
-                let values =
-                    Box::new(move |dialogues: &[Vec<u32>]| last_values(&mut model, dialogues, micro_tokens));
+                let values = Box::new(move |dialogues: &[Vec<u32>]| {
+                    let dialogues: Vec<&[u32]> = dialogues.iter().map(|dialogue| &dialogue[..]).collect();
+                    reward_scores(&mut model, &dialogues, &mut |_| ())
+                });
                 Ok(Box::new(ModelRewards { values, rewards }))
             }
         }
     }
 
+    /// Weights that stay as they are serve the reward model's adapter as well.
+    fn reward_model(&self, trainee: &Trainee, folder: &Path) -> Result<RewardModel> {
+        let is_frozen = trainee.adapter().is_some();
+        let base = if is_frozen { Arc::clone(trainee.model()) } else { self.opened.weights(true)? };
+        open_reward_model(folder, &self.opened.model, &base, &self.opened.load)
+    }
+
     fn judge(
         &self,
-        configuration: &Configuration,
+        trainee: &Trainee,
         judge: Option<WeightedRewards>,
     ) -> Result<Option<Box<dyn RewardSource>>> {
         let folder = self.arguments.judge_model.as_deref();
         match (&judge, folder) {
             (None, None) => Ok(None),
-            _ => self.rewards(configuration, judge, folder).map(Some),
+            _ => self.rewards(trainee, judge, folder).map(Some),
         }
     }
 
@@ -162,7 +216,7 @@ impl OnlineRun<'_> {
         of_critic.optimiser.learning_rate = section.learning_rate;
         of_critic.optimiser.embedding_learning_rate = section.learning_rate;
         let trainee = match &self.arguments.reward_model {
-            Some(folder) => self.opened.reward_model(align, &of_critic, folder)?,
+            Some(folder) => self.opened.critic_of(align, &of_critic, folder)?,
             None => {
                 let values = vec![0.0; self.opened.model.file.config().hidden_size];
                 self.opened.trainee(&without_adapter(align), &of_critic, false, Some(values))?
@@ -190,24 +244,4 @@ impl OnlineRun<'_> {
 /// The critic's adapter is its own, whatever the policy continues.
 fn without_adapter(arguments: &AlignArguments) -> AlignArguments {
     AlignArguments { adapter: None, ..arguments.clone() }
-}
-
-/// The values of whole dialogues, at the last token of each, some together.
-fn last_values(
-    model: &mut Trainee,
-    dialogues: &[Vec<u32>],
-    micro_tokens: usize,
-) -> Result<Vec<f64>, AlignError> {
-    let mut values = Vec::with_capacity(dialogues.len());
-    let (mut batch, mut tokens) = (ValueBatch::default(), 0);
-    for dialogue in dialogues {
-        if tokens > 0 && tokens + dialogue.len() > micro_tokens {
-            values.extend(model.values(&std::mem::take(&mut batch))?);
-            tokens = 0;
-        }
-        tokens += dialogue.len();
-        batch.push_last(dialogue);
-    }
-    values.extend(model.values(&batch)?);
-    Ok(values.into_iter().map(f64::from).collect())
 }

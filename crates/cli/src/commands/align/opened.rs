@@ -3,14 +3,14 @@
 use super::AlignArguments;
 use crate::home::Home;
 use crate::machine;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use std::ffi::OsStr;
 use std::path::Path;
 use std::sync::Arc;
 use zhenjin_align::configuration::{Configuration, TuningKind, TuningSection};
-use zhenjin_align::trainee::{Trainee, TraineeOptions, VALUES_FILE, read_values};
+use zhenjin_align::trainee::{RewardFiles, RewardWeights, Trainee, TraineeOptions};
 use zhenjin_hub::{ModelStore, OpenedModel};
-use zhenjin_model::{AdapterValues, LoadOptions, Model};
+use zhenjin_model::{AdapterValues, LoadOptions, Model, ModelConfig};
 
 /// A model's file, tokenizer and template, and how it is computed.
 pub(super) struct Opened {
@@ -39,8 +39,11 @@ impl Opened {
 
     /// The weights in memory, in f32 where they are to be changed or the caller wants it.
     pub(super) fn weights(&self, in_f32: bool) -> Result<Arc<Model>> {
+        self.weights_as(self.model.file.config().clone(), in_f32)
+    }
+
+    fn weights_as(&self, config: ModelConfig, in_f32: bool) -> Result<Arc<Model>> {
         let file = &self.model.file;
-        let config = file.config().clone();
         let model = match in_f32 {
             true => Model::from_source_in_f32(config, file, &self.load),
             false => Model::from_source(config, file, &self.load),
@@ -60,8 +63,11 @@ impl Opened {
         let adapter = arguments.adapter.as_deref().map(|path| self.adapter(path)).transpose()?;
         let companions = if is_full { self.companions()? } else { Vec::new() };
         let options = self.options(arguments, configuration, configuration.tuning, companions);
-        let trainee =
-            Trainee::new(self.weights(is_full || arguments.f32)?, adapter.as_ref(), values, options)?;
+        let mut config = self.model.file.config().clone();
+        // A model that gives values has no head for tokens, which would learn nothing.
+        config.tied_embeddings |= is_full && values.is_some();
+        let weights = self.weights_as(config, is_full || arguments.f32)?;
+        let trainee = Trainee::new(weights, adapter.as_ref(), values, options)?;
         Ok(match is_full && needs_reference {
             true => trainee.with_reference(self.weights(true)?),
             false => trainee,
@@ -73,34 +79,29 @@ impl Opened {
             .with_context(|| format!("opening the adapter {}", path.display()))
     }
 
-    /// A reward model: an adapter (or none) and the head of a checkpoint of `zhenjin reward`.
-    pub(super) fn reward_model(
+    /// A critic that begins as a reward model.
+    pub(super) fn critic_of(
         &self,
         arguments: &AlignArguments,
         configuration: &Configuration,
         folder: &Path,
     ) -> Result<Trainee> {
-        let head = folder.join(VALUES_FILE);
-        if !head.is_file() {
-            bail!("{} is no checkpoint of `zhenjin reward`: it has no {VALUES_FILE}", folder.display());
-        }
-        let values = read_values(&head)?;
-        let has_adapter = folder.join("adapter_config.json").is_file();
+        let RewardFiles { weights, head } = RewardFiles::open(folder, self.model.file.config())?;
         let mut tuning = configuration.tuning;
-        let (model, adapter) = match has_adapter {
-            true => {
+        let (model, adapter) = match weights {
+            RewardWeights::Adapter(values) => {
                 tuning.kind = TuningKind::Lora;
                 tuning.rank = tuning.rank.max(1);
-                (self.weights(arguments.f32 || arguments.full)?, Some(self.adapter(folder)?))
+                (self.weights(arguments.f32 || arguments.full)?, Some(values))
             }
-            false => {
-                let file = zhenjin_model::ModelFile::open(folder)?;
+            RewardWeights::Whole(file) => {
                 tuning.kind = TuningKind::Full;
-                (Arc::new(Model::from_source(file.config().clone(), &file, &self.load)?), None)
+                let model = Model::from_source_in_f32(file.config().clone(), &*file, &self.load)?;
+                (Arc::new(model), None)
             }
         };
         let options = self.options(arguments, configuration, tuning, Vec::new());
-        Ok(Trainee::new(model, adapter.as_ref(), Some(values), options)?)
+        Ok(Trainee::new(model, adapter.as_ref(), Some(head.weight), options)?)
     }
 
     fn options(
@@ -118,8 +119,18 @@ impl Opened {
             usable_vocabulary: self.usable_vocabulary,
             recomputed_layers: if arguments.recompute { usize::MAX } else { 0 },
             base_name: arguments.model.to_string_lossy().into_owned(),
+            padding_token: self.padding_token(),
             companions,
         }
+    }
+
+    /// A token that ends no text: the file's own for padding, unless it ends turns, as that of many chat models does; else another special one.
+    fn padding_token(&self) -> Option<u32> {
+        let tokenizer = &self.model.tokenizer;
+        let special = tokenizer.special_ids().filter(|id| Some(*id) != tokenizer.bos());
+        let candidates = self.model.file.padding_token().into_iter().chain(special).chain(tokenizer.bos());
+        let ends_turns = |id: &u32| tokenizer.end_of_turn().contains(id);
+        candidates.into_iter().find(|id| !ends_turns(id))
     }
 
     /// The tokenizer's files beside whole weights, so that a checkpoint is a model that can be served.

@@ -6,10 +6,9 @@ use crate::commands::report::ReportLanguage;
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use zhenjin_align::best_of::Choice;
-use zhenjin_align::trainee::VALUES_FILE;
 use zhenjin_model::LoadOptions;
 use zhenjin_tensor::ComputeOptions;
 
@@ -124,9 +123,14 @@ impl SamplingArguments {
     /// Refuses what cannot be, before anything is read; `temperature` is the one in effect.
     pub(crate) fn check(&self, temperature: f64) -> Result<()> {
         self.reward.as_deref().map(reward_expression).transpose()?;
-        if let Some(folder) = self.reward_model.as_ref().filter(|folder| !folder.join(VALUES_FILE).is_file())
-        {
-            bail!("{} is no checkpoint of `zhenjin reward`: it has no {VALUES_FILE}", folder.display());
+        let is_reward_model = |folder: &Path| {
+            ["config.json", "adapter_config.json"].iter().any(|name| folder.join(name).is_file())
+        };
+        if let Some(folder) = self.reward_model.as_deref().filter(|folder| !is_reward_model(folder)) {
+            bail!(
+                "{} is no reward model: it has neither a model's config.json nor an adapter's adapter_config.json",
+                folder.display()
+            );
         }
         const MOST_ANSWERS: usize = 1024;
         if self.answers > MOST_ANSWERS {

@@ -4,7 +4,7 @@ use super::SamplingArguments;
 use crate::commands::align::{Loaded, ModelRewards, reward_expression};
 use crate::home::Home;
 use anyhow::Result;
-use zhenjin_align::evaluation::{RewardModel, reward_scores};
+use zhenjin_align::evaluation::reward_scores;
 use zhenjin_align::methods::RewardSource;
 
 /// The rewards of the options; nothing without any.
@@ -17,13 +17,12 @@ pub(super) fn source(
     let Some(folder) = &sampling.reward_model else {
         return Ok(rewards.map(|rewards| Box::new(rewards) as Box<dyn RewardSource>));
     };
-    let open = |base: &Loaded| RewardModel::open(folder, &base.weights, &base.load, base.usable_vocabulary());
     let mut judge = match &sampling.reward_base {
-        None => open(model)?,
+        None => model.reward_model(folder)?,
         Some(name) => {
             let base = Loaded::new(home, name, &model.load)?;
             model.check_tokens(&base, name)?;
-            open(&base)?
+            base.reward_model(folder)?
         }
     };
     let values = Box::new(move |dialogues: &[Vec<u32>]| {

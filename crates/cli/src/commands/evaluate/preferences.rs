@@ -29,6 +29,8 @@ struct Found {
     /// What is greater by how much than what.
     differences: Vec<(&'static str, &'static str, AccuracyDifference)>,
     calibration: Option<Calibration>,
+    /// A reward model's scores of the chosen and the rejected answer of each pair.
+    scores: Vec<[f64; 2]>,
 }
 
 pub(crate) fn run(home: &Home, arguments: &PreferencesArguments) -> Result<()> {
@@ -38,8 +40,7 @@ pub(crate) fn run(home: &Home, arguments: &PreferencesArguments) -> Result<()> {
         common.read(&model, Kind::Pairs, 0, |encoder, data, options| encoder.encode_pairs(data, options))?;
     let found = match &arguments.reward_model {
         Some(folder) => {
-            let mut judge =
-                RewardModel::open(folder, &model.weights, &model.load, model.usable_vocabulary())?;
+            let mut judge = model.reward_model(folder)?;
             of_rewards(&mut judge, &pairs, common.seed)?
         }
         None => of_policies(home, arguments, &model, &pairs)?,
@@ -51,10 +52,10 @@ fn of_rewards(judge: &mut RewardModel, pairs: &[EncodedPair], seed: u64) -> Resu
     let dialogues: Vec<&[u32]> =
         pairs.iter().flat_map(|pair| [&pair.chosen.ids[..], &pair.rejected.ids[..]]).collect();
     let scores = reward_scores(judge, &dialogues, &mut tenths("answers judged", dialogues.len()))?;
-    let margins: Vec<f64> =
-        scores.as_chunks::<2>().0.iter().map(|[chosen, rejected]| chosen - rejected).collect();
+    let scores = scores.as_chunks::<2>().0.to_vec();
+    let margins: Vec<f64> = scores.iter().map(|[chosen, rejected]| chosen - rejected).collect();
     let tokens: Vec<[usize; 2]> = pairs.iter().map(answer_tokens).collect();
-    let mut found = Found { calibration: calibration(&margins), ..Found::default() };
+    let mut found = Found { calibration: calibration(&margins), scores, ..Found::default() };
     found.add("reward model", "reward_model", &margins, &tokens, seed)?;
     Ok(found)
 }
@@ -147,7 +148,13 @@ impl Found {
             .iter()
             .map(|(ours, theirs, of)| json!({ "of": ours, "less": theirs, "difference": of }))
             .collect();
-        json!({ "pairs": pairs, "accuracy": rows, "differences": differences, "calibration": self.calibration })
+        let mut found = json!({
+            "pairs": pairs, "accuracy": rows, "differences": differences, "calibration": self.calibration,
+        });
+        if !self.scores.is_empty() {
+            found["scores"] = json!(self.scores);
+        }
+        found
     }
 
     /// The results as tables in Markdown.

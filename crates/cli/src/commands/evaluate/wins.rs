@@ -44,15 +44,12 @@ pub(crate) fn run(home: &Home, arguments: &WinsArguments) -> Result<()> {
 }
 
 fn judge(home: &Home, arguments: &WinsArguments, model: &Loaded) -> Result<RewardModel> {
-    let open = |base: &Loaded| {
-        RewardModel::open(&arguments.judge_model, &base.weights, &base.load, base.usable_vocabulary())
-    };
     match &arguments.judge_base {
-        None => Ok(open(model)?),
+        None => model.reward_model(&arguments.judge_model),
         Some(name) => {
             let base = Loaded::new(home, name, &model.load)?;
             model.check_tokens(&base, name)?;
-            Ok(open(&base)?)
+            base.reward_model(&arguments.judge_model)
         }
     }
 }

@@ -290,8 +290,7 @@ impl<'a> Bench<'a> {
         let arguments = arguments(self.stage, self.record, &data, steps, &settings)?;
         run_offline(self.stage.home, Method::Reward, &arguments)?;
         let last = RunFolder::new(&out).last_checkpoint().context("the judge's run left no checkpoint")?;
-        let Loaded { weights, load, .. } = &self.model;
-        Ok(RewardModel::open(&last, weights, load, self.model.usable_vocabulary())?)
+        self.model.reward_model(&last)
     }
 
     /// The judge's scores of both models' answers to each held-out question.

@@ -81,6 +81,9 @@ impl RunFolder {
     pub(crate) fn expect_new(&self) -> Result<()> {
         let has_something = match std::fs::read_dir(&self.path) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => false,
+            Err(_) if self.path.is_file() => {
+                bail!("{} is a file; --out names the run's folder", self.path.display());
+            }
             entries => {
                 let mut entries = entries.with_context(|| format!("reading {}", self.path.display()))?;
                 entries.any(|entry| entry.map_or(true, |entry| entry.file_name() != DATA))

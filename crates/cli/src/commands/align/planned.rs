@@ -18,6 +18,9 @@ const MEASURED_ROWS: usize = 512;
 /// Tokens of the answers that are measured: the second number less the first is the time of tokens alone.
 const MEASURED_TOKENS: [usize; 2] = [2, 6];
 
+/// How answers are written, with which model, to which prompts.
+type Writing<'a> = (RolloutOptions, &'a Arc<Model>, &'a [&'a [u32]]);
+
 /// What a plan is made of beside the configuration.
 pub(super) struct Planning<'a> {
     pub(super) arguments: &'a AlignArguments,
@@ -43,11 +46,7 @@ impl Planning<'_> {
     }
 
     /// Shows the plan with times that are measured with the run's model.
-    pub(super) fn show_measured(
-        &self,
-        trainee: &mut Trainee,
-        answers: Option<(RolloutOptions, &Arc<Model>, &[&[u32]])>,
-    ) -> Result<()> {
+    pub(super) fn show_measured(&self, trainee: &mut Trainee, answers: Option<Writing<'_>>) -> Result<()> {
         let rows = self.tokens.largest_micro_batch.clamp(1, MEASURED_ROWS);
         let (forward, learning) = trainee.pace(rows)?;
         let writing = match answers {

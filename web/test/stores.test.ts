@@ -88,6 +88,13 @@ function model(fields: Partial<ModelInfo> & { name: string }): ModelInfo {
 }
 
 describe('models', () => {
+  test('the carried poet is not suggested to whoever wants to talk in Chinese', () => {
+    const poet = model({ name: 'poet', languages: ['zh'], size_bytes: 1, installed: true });
+    const talker = model({ name: 'talker', languages: ['en', 'zh'], size_bytes: 9 });
+    expect(smallestFor([poet, talker], 'zh')?.name).toBe('talker');
+    expect(smallestFor([poet], 'zh')).toBeNull();
+  });
+
   test('the smallest that speaks a language and fits is suggested', () => {
     const list = [
       model({ name: 'big', languages: ['zh', 'en'], size_bytes: 9 }),

@@ -282,7 +282,7 @@ export const en = {
     speaks: (languages: string) => `It speaks ${languages}.`,
     speaksNot: (language: string) => `It was not made for ${language}: ask it in another language.`,
     unknownLanguages: 'Which languages it speaks is not known.',
-    wantChinese: 'For Chinese, download a Qwen model:',
+    wantChinese: 'For Chinese:',
     getModel: (title: string, size: string) => `Get ${title} (${size})`,
     useModel: (title: string) => `Use ${title}`,
     noModel: (local: boolean): string => `There is no model on ${local ? 'this machine' : 'the server'} yet.`,

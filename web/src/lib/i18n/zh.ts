@@ -256,7 +256,7 @@ export const zh: Messages = {
     speaks: (languages) => `它会${languages}。`,
     speaksNot: (language) => `它不会${language}：请用别的语言提问。`,
     unknownLanguages: '不知道它会哪些语言。',
-    wantChinese: '想用中文，请下载一个 Qwen 模型：',
+    wantChinese: '想用中文：',
     getModel: (title, size) => `下载 ${title}（${size}）`,
     useModel: (title) => `使用 ${title}`,
     noModel: (local) => `${local ? '这台机器' : '服务器'}上还没有模型。`,

@@ -30,9 +30,16 @@ export function isRemovable(model: ModelInfo): boolean {
   return model.installed && !/^(?:[/.~]|[a-z]:[\\/])/i.test(model.name);
 }
 
-/** The smallest model that speaks `language` and fits this machine. */
+/** The carried poet answers everything with a poem. */
+export function converses(model: ModelInfo): boolean {
+  return model.name !== 'poet';
+}
+
+/** The smallest model that speaks `language`, converses and fits this machine. */
 export function smallestFor(models: readonly ModelInfo[], language: string): ModelInfo | null {
-  const fitting = models.filter((model) => speaks(model, language) && model.fits !== false);
+  const fitting = models.filter(
+    (model) => speaks(model, language) && converses(model) && model.fits !== false,
+  );
   return fitting.sort((a, b) => (a.size_bytes ?? Infinity) - (b.size_bytes ?? Infinity))[0] ?? null;
 }
 

@@ -110,9 +110,10 @@ pub(crate) fn all_examples(judged: &[&Judged]) -> Examples {
         }
     }
     pairs.extend(ratings.values().flat_map(|of_question| rated_siblings(of_question)));
-    let disliked: BTreeSet<_> = thumbs.iter().filter(|said| !is_liked(said)).map(about_owned).collect();
+    let disliked: BTreeSet<_> =
+        thumbs.iter().filter(|said| !is_liked(said)).map(|said| about(&said.item)).collect();
     let (disputed, answers): (Vec<_>, Vec<_>) =
-        answers.into_iter().partition(|said| disliked.contains(&about_owned(said)));
+        answers.into_iter().partition(|said| disliked.contains(&about(&said.item)));
     Examples {
         pairs: one_kind(pairs, Vec::new()),
         thumbs: one_kind(thumbs, Vec::new()),
@@ -183,11 +184,6 @@ type About<'a> = (&'a str, Vec<(&'a str, &'a str)>, BTreeSet<&'a str>);
 fn about(item: &Item) -> About<'_> {
     let prompt = item.prompt.iter().map(|turn| (turn.role.as_str(), turn.content.trim())).collect();
     (&item.owner, prompt, item.example.answers().map(|answer| answer.text.trim()).collect())
-}
-
-/// The same of a candidate, as text.
-fn about_owned(said: &Candidate) -> String {
-    format!("{:?}", about(&said.item))
 }
 
 /// What an example says of what it is about.

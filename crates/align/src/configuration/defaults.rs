@@ -89,7 +89,7 @@ pub(super) fn rollout(answers: usize) -> RolloutSection {
 pub(super) fn anchor(method: Method, overrides: &Overrides) -> Option<AnchorSection> {
     let is_asked = ["anchor.weight", "anchor.tokens"].iter().any(|key| overrides.has(key));
     let can_have = matches!(method, Method::Sft | Method::Dpo | Method::Kto);
-    (is_asked && can_have).then_some(AnchorSection { weight: 10.0, tokens: 512 })
+    (is_asked && can_have).then_some(AnchorSection { weight: AnchorSection::WEIGHT, tokens: 512 })
 }
 
 fn optimiser(method: Method, is_lora: bool) -> OptimiserSection {

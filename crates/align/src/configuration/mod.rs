@@ -217,6 +217,11 @@ pub struct AnchorSection {
     pub tokens: usize,
 }
 
+impl AnchorSection {
+    /// The weight where nobody says another; the log has the runs that it was chosen by.
+    pub const WEIGHT: f64 = 10.0;
+}
+
 /// How answers are written during the run.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

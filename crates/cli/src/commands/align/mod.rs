@@ -29,7 +29,7 @@ use crate::home::Home;
 use anyhow::{Context, Result, anyhow, bail};
 use std::path::Path;
 use time::OffsetDateTime;
-use zhenjin_align::configuration::{Configuration, Method};
+use zhenjin_align::configuration::{AnchorSection, Configuration, Method};
 use zhenjin_align::run::{Run, Training};
 use zhenjin_tensor::{ComputeOptions, TensorError};
 use zhenjin_train::checkpoint::Checkpoint;
@@ -49,9 +49,6 @@ pub(crate) fn run_online(home: &Home, method: Method, arguments: &OnlineArgument
 pub(crate) fn distill(home: &Home, arguments: &DistillArguments) -> Result<()> {
     distill::run(home, arguments)
 }
-
-/// How much it matters that an anchor's text stays as probable as it is; the log has the runs that it was chosen by.
-const ANCHOR_WEIGHT: f64 = 10.0;
 
 /// A run's folder, the checkpoint that it goes on from, and its settings.
 struct Begun {
@@ -98,7 +95,7 @@ impl Begun {
                     overrides.add("time", time.unix_timestamp().max(0));
                 }
                 if !arguments.anchor.is_empty() && !overrides.has("anchor.weight") {
-                    overrides.add("anchor.weight", ANCHOR_WEIGHT);
+                    overrides.add("anchor.weight", AnchorSection::WEIGHT);
                 }
                 Configuration::resolve(method, arguments.tuning(), examples, &overrides)?
             }

@@ -62,7 +62,7 @@ struct Bench<'a> {
 }
 
 /// What became of a candidate.
-pub(super) enum Judged {
+pub(super) enum Verdict {
     /// All criteria.
     Measured(Vec<Criterion>),
     /// Little of it can be kept without changing neutral text; it should be trained at this learning rate instead.
@@ -70,7 +70,7 @@ pub(super) enum Judged {
 }
 
 /// Measures all criteria.
-pub(super) fn judge(stage: &Stage<'_>, record: &mut Improvement) -> Result<Judged> {
+pub(super) fn judge(stage: &Stage<'_>, record: &mut Improvement) -> Result<Verdict> {
     let mut told = 0;
     let id = record.id.clone();
     let mut tell = || {
@@ -84,7 +84,7 @@ pub(super) fn judge(stage: &Stage<'_>, record: &mut Improvement) -> Result<Judge
     if strength < LEAST_STRENGTH
         && let Some(rate) = lower_rate(record)
     {
-        return Ok(Judged::TooStrong { rate });
+        return Ok(Verdict::TooStrong { rate });
     }
     tell()?;
     let mut criteria = bench.preferences()?;
@@ -95,7 +95,7 @@ pub(super) fn judge(stage: &Stage<'_>, record: &mut Improvement) -> Result<Judge
     criteria.push(bench.speed()?);
     record.recipe.base_fingerprint = base_fingerprint;
     record.recipe.settings.insert("strength".to_owned(), strength.to_string());
-    Ok(Judged::Measured(criteria))
+    Ok(Verdict::Measured(criteria))
 }
 
 impl<'a> Bench<'a> {

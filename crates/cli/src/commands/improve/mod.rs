@@ -10,7 +10,7 @@ use crate::home::Home;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use collection::Collected;
-use judging::Judged;
+use judging::Verdict;
 use sha2::Digest;
 use std::path::{Path, PathBuf};
 use zhenjin_improve::{Limits, Method};
@@ -228,8 +228,8 @@ async fn make(stage: &Stage<'_>, record: &mut Improvement) -> Result<()> {
             training::train(stage, record)?;
             stage.improvements.write(record)?;
             match judging::judge(stage, record)? {
-                Judged::Measured(criteria) => break criteria,
-                Judged::TooStrong { rate } => {
+                Verdict::Measured(criteria) => break criteria,
+                Verdict::TooStrong { rate } => {
                     eprintln!("that learning rate changes neutral text too much: again at {rate}");
                     training::begin_anew(stage, record, rate)?;
                 }

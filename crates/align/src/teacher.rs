@@ -1,6 +1,7 @@
 //! The model that another one learns from: its logits, some rows at a time.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use zhenjin_model::{
     Adapter, AdapterValues, Learned, Learner, LearnerOptions, LoadOptions, Model, TargetLogits,
@@ -44,6 +45,27 @@ impl Teacher {
     /// Operations of a forward pass for each token.
     pub fn flops_per_token(&self) -> f64 {
         2.0 * self.model.config.parameters() as f64
+    }
+
+    /// Seconds for a row of a pass over `rows` rows with its head. For plans; nothing changes.
+    ///
+    /// # Errors
+    /// [`AlignError::Model`].
+    pub fn pace(&mut self, rows: usize) -> Result<f64, AlignError> {
+        let config = &self.model.config;
+        let rows = rows.clamp(2, config.context_length.max(2));
+        let tokens: Vec<u32> = (0..rows).map(|row| (row * 7 % config.vocabulary_size) as u32).collect();
+        let mut packed = Packed::default();
+        packed.push_answer(&tokens[..1], &tokens[1..]);
+        let mut seconds = 0.0;
+        // The first round takes memory from the system and does not count.
+        for _ in 0..2 {
+            let begun = Instant::now();
+            let learned = Learned::from(&self.model.weights).with_adapter(self.adapter.as_ref());
+            self.learner.score(learned, &packed.batch())?;
+            seconds = begun.elapsed().as_secs_f64() / rows as f64;
+        }
+        Ok(seconds)
     }
 
     /// The logits of the rows that have a target.

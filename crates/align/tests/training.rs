@@ -7,9 +7,10 @@ use std::path::Path;
 use runs::*;
 use zhenjin_align::AlignError;
 use zhenjin_align::configuration::{Configuration, Method, TuningKind};
-use zhenjin_align::data::EncodedTask;
+use zhenjin_align::data::{EncodedTask, EncodedThumb};
+use zhenjin_align::losses::judged::JudgedLoss;
 use zhenjin_align::methods::{
-    Anchor, Critic, Dialogues, Judgement, Offline, Online, OnlineParts, RewardPairs, RewardSource,
+    Anchor, Critic, Dialogues, Judged, Judgement, Offline, Online, OnlineParts, RewardPairs, RewardSource,
 };
 use zhenjin_align::rewards::Answer;
 use zhenjin_align::rollouts::{RolloutOptions, Rollouts};
@@ -109,6 +110,33 @@ fn judged_answers_are_learnt() {
     assert!(*accuracy.last().unwrap() > 0.9, "{accuracy:?}");
     let last = steps.steps().pop().unwrap();
     assert!(last.measures["liked_reward"] > last.measures["disliked_reward"], "{last:?}");
+}
+
+/// Of people who mostly dislike, the few liked answers once became less likely than before, only less so than the others.
+#[test]
+fn what_few_people_like_becomes_more_likely_where_most_is_disliked() {
+    let settings = ["schedule.steps=20", "batch.examples=8"];
+    let configuration = configuration(Method::Kto, TuningKind::Lora, &settings);
+    // Likes and dislikes begin alike, so that making one unlikely makes the other so.
+    let thumbs = |range: std::ops::Range<u32>| -> Vec<EncodedThumb> {
+        let thumb = |number: u32| {
+            let liked = number.is_multiple_of(8);
+            let dialogue = dialogue(number, &[70, 71, 72, if liked { 73 } else { 74 }]);
+            EncodedThumb { dialogue, liked }
+        };
+        range.map(thumb).collect()
+    };
+    let reward = |loss: JudgedLoss, sft_weight: f64| {
+        let folder = tempfile::tempdir().unwrap();
+        let trainee = trainee(&configuration, Dtype::F32, false, 2);
+        let examples = |range| Judged::new(thumbs(range), loss, 512, 64).unwrap().with_sft_weight(sft_weight);
+        let training = offline(&configuration, trainee, examples(0..32), examples(32..64), folder.path());
+        let (steps, _) = train(&configuration, training, folder.path(), 99).unwrap();
+        *steps.held_out("liked_reward").last().unwrap()
+    };
+    let plain = reward(JudgedLoss { beta: 0.1, liked_weight: 1.0, disliked_weight: 1.0 }, 0.0);
+    let balanced = reward(JudgedLoss { beta: 0.1, liked_weight: 4.0, disliked_weight: 4.0 / 7.0 }, 1.0);
+    assert!(plain < 0.0 && balanced > 0.0, "{plain} {balanced}");
 }
 
 #[test]

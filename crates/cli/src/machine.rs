@@ -4,6 +4,7 @@ use crate::arguments::EngineArguments;
 use crate::home::Home;
 use anyhow::{Context, Result, anyhow, bail};
 use std::ffi::OsStr;
+use std::path::Path;
 use sysinfo::{MemoryRefreshKind, System};
 use zhenjin_assistant::{ModelSpec, RepetitionDetection, ServeOptions};
 use zhenjin_engine::Speculation;
@@ -11,6 +12,7 @@ use zhenjin_hub::{
     Catalogue, CatalogueEntry, LocalModel, ModelStore, ModelStoreError, PullOptions, Secret, SilentObserver,
     pull,
 };
+use zhenjin_model::{AdapterValues, ModelFile};
 use zhenjin_tensor::{ComputeOptions, TensorError};
 
 /// The share of free memory that models may take when `--memory` does not say.
@@ -105,6 +107,22 @@ pub(crate) fn resolve(store: &ModelStore, model: impl AsRef<OsStr>) -> Result<Lo
         }
         other => Ok(other?),
     }
+}
+
+/// An adapter to a model. One that says it belongs to another model opens if its shapes fit, and that is said.
+pub(crate) fn open_adapter(folder: &Path, model: &ModelFile) -> Result<AdapterValues> {
+    let values = AdapterValues::open(folder, model.config())
+        .with_context(|| format!("opening the adapter {}", folder.display()))?;
+    if let Some(base) = values.other_base(model.path()) {
+        eprintln!(
+            "note: the adapter {} says that it was trained on `{}`, which seems to be another model than {}: its shapes fit, but what it adds was \
+             learnt beside other weights",
+            folder.display(),
+            crate::text::shown(base),
+            model.path().display()
+        );
+    }
+    Ok(values)
 }
 
 /// All fetched models.

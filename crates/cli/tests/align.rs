@@ -244,6 +244,21 @@ fn a_killed_run_goes_on_and_ends_with_the_bits_of_an_undisturbed_one() {
 }
 
 #[test]
+fn thumbs_of_which_one_kind_is_rare_are_told_with_the_weights_that_even_them_out() {
+    let place = Place::new();
+    let thumb = |number: i32| json!({"prompt": format!("say {number}"), "completion": format!("{number}"), "label": number % 10 == 0});
+    place.write("rare.jsonl", (0..40).map(thumb));
+    let held_out = place.text("thumbs.jsonl");
+    let all = ["--held-out", &held_out, "--steps", "1"];
+    let text = succeed(place.train("kto", "rare.jsonl", "rare", &all));
+    assert!(text.contains("4 answers are liked and 36 are not"), "{text}");
+    assert!(text.contains("judged.liked_weight=5.000 --set judged.disliked_weight=0.556"), "{text}");
+    let even = ["--set", "judged.liked_weight=5", "--set", "judged.disliked_weight=0.556"];
+    let text = succeed(place.train("kto", "rare.jsonl", "even", &[&all[..], &even].concat()));
+    assert!(!text.contains("outweighs"), "{text}");
+}
+
+#[test]
 fn what_cannot_be_is_said_in_a_sentence() {
     let place = Place::new();
     std::fs::write(
@@ -251,7 +266,26 @@ fn what_cannot_be_is_said_in_a_sentence() {
         "{\"messages\": [{\"role\": \"user\", \"content\": \"x\"}, {\"role\": \"assistant\", \"content\": \"\"}]}\n",
     )
     .expect("a file");
+    std::fs::write(place.path("empty.jsonl"), "").expect("a file");
+    std::fs::write(place.path("lines.jsonl"), "\n \n\n").expect("a file");
+    let lines = place.text("lines.jsonl");
     for (method, data, more, expected, code) in [
+        // A file without records was once not named.
+        ("sft", "empty.jsonl", vec![], "empty.jsonl holds no records", 1),
+        ("dpo", "lines.jsonl", vec![], "lines.jsonl holds no records", 1),
+        ("grpo", "lines.jsonl", vec!["--reward", "number"], "lines.jsonl holds no records", 1),
+        ("sft", "talks.jsonl", vec!["--held-out", &lines], "lines.jsonl holds no records", 1),
+        ("sft", "talks.jsonl", vec!["--anchor", &lines], "lines.jsonl: it has no text", 1),
+        ("sft", "broken.jsonl", vec!["--bad", "drop"], "all 1 records are bad, such as", 1),
+        // Where nothing was left, the error was once about the number of steps.
+        ("sft", "talks.jsonl", vec!["--context", "4", "--overlong", "drop"], "are too long for 4 tokens", 1),
+        (
+            "sft",
+            "talks.jsonl",
+            vec!["--set", "tuning.projections=mlp"],
+            "`tuning.projections` takes no such value",
+            2,
+        ),
         ("sft", "talks.jsonl", vec!["--set", "preference.beta=1"], "preference.beta", 2),
         ("sft", "talks.jsonl", vec!["--set", "optimiser.learning_rate=1e6"], "optimiser.learning_rate", 2),
         ("sft", "broken.jsonl", vec![], "broken.jsonl:1", 1),

@@ -184,6 +184,22 @@ fn vocabularies_must_agree_and_padding_does_not_count() {
     }
 }
 
+/// A dry run once showed no plan, and a run's plan had no teacher in it.
+#[test]
+fn what_a_distillation_will_cost_is_shown_with_its_teacher() {
+    let place = Place::new();
+    for more in [vec!["--own-answers", "0.5", "--max-tokens", "6"], vec![]] {
+        let text = succeed(place.distill("dry", &[&more[..], &["--dry-run"]].concat()));
+        assert!(text.contains("method = \"distill\"") && text.contains("teacher "), "{text}");
+        assert!(text.contains("measured with this model and these examples"), "{text}");
+        assert_eq!(text.contains("for writing answers"), !more.is_empty(), "{text}");
+        assert_eq!(text.lines().filter(|line| line.starts_with("memory ")).count(), 1, "{text}");
+        assert!(!place.path("dry").exists());
+    }
+    let (code, text) = run(place.distill("small", &["--memory", "1M"]));
+    assert!(code == Some(1) && text.contains("teacher "), "{text}");
+}
+
 #[test]
 fn a_student_of_another_vocabulary_learns_what_the_teacher_writes() {
     let place = Place::new();
@@ -197,6 +213,8 @@ fn a_student_of_another_vocabulary_learns_what_the_teacher_writes() {
     let all = [&arguments[..], &teaching, &more].concat();
     let text = succeed(place.program(&[&all[..], &["--dry-run"]].concat()));
     assert!(text.contains("method = \"sft\"") && !place.path("text").join("data").exists(), "{text}");
+    assert!(text.contains("writes 1 answers of at most 24 tokens to each of 20 prompts"), "{text}");
+    assert!(text.contains("measured with this model and these examples"), "{text}");
     let text = succeed(place.program(&all));
     assert!(text.contains("20 prompts, 20 answers") && text.contains("finished after step 20"), "{text}");
     let written =

@@ -30,6 +30,7 @@ impl Configuration {
             number("judged.beta", judged.beta, 1e-6, 1e3)?;
             number("judged.liked_weight", judged.liked_weight, 0.0, 1e3)?;
             number("judged.disliked_weight", judged.disliked_weight, 0.0, 1e3)?;
+            number("judged.sft_weight", judged.sft_weight, 0.0, 1e3)?;
         }
         if let Some(reward) = &self.reward {
             number("reward.centring", reward.centring, 0.0, 1e3)?;

@@ -49,6 +49,7 @@ pub(super) fn configuration(method: Method, tuning: TuningKind) -> Configuration
             beta: 0.1,
             liked_weight: 1.0,
             disliked_weight: 1.0,
+            sft_weight: 0.0,
         }),
         reward: (method == Method::Reward).then_some(RewardSection { centring: 0.01 }),
         distillation: (method == Method::Distill).then_some(DistillationSection {

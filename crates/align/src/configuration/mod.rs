@@ -180,6 +180,9 @@ pub struct JudgedSection {
     pub liked_weight: f64,
     /// Weight of disliked answers.
     pub disliked_weight: f64,
+    /// Weight of a liked answer's mean negative log-probability, beside and times `liked_weight`; 0 leaves it out, as the paper does.
+    #[serde(default)]
+    pub sft_weight: f64,
 }
 
 /// Of reward models.

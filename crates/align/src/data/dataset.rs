@@ -67,7 +67,7 @@ impl Dataset {
         });
         if records.is_empty() {
             // It stays visible where other files have examples.
-            *self.notes.entry(format!("{} holds no records", path.display())).or_default() += 1;
+            *self.notes.entry(format!("file without records: {}", path.display())).or_default() += 1;
         }
         let mut unread = Unread::default();
         for (line, record) in records {

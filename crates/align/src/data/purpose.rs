@@ -33,13 +33,32 @@ impl Dataset {
             examples.extend(bodies.into_iter().map(|body| Example { origin, body }));
         }
         if examples.is_empty() {
-            let bad = match self.bad.total() {
-                0 => "the files hold none".to_owned(),
-                bad => format!("{bad} records are bad"),
-            };
-            return Err(DataError::Empty(bad));
+            return Err(DataError::Empty(self.why_empty()));
         }
         Ok(Dataset { examples, ..self })
+    }
+
+    /// Which files hold nothing, and what is wrong with the records that there are.
+    fn why_empty(&self) -> String {
+        let mut reasons: Vec<String> = self
+            .files
+            .iter()
+            .filter(|file| file.records == 0)
+            .map(|file| file.path.display().to_string())
+            .collect();
+        if !reasons.is_empty() {
+            let verb = if reasons.len() == 1 { "holds" } else { "hold" };
+            reasons = vec![format!(
+                "{} {verb} no records, at most empty lines or an empty array",
+                reasons.join(", ")
+            )];
+        }
+        if let Some((_, first)) = self.bad.by_kind().next() {
+            reasons.push(format!("all {} records are bad, such as {}", self.bad.total(), first.first));
+        } else if reasons.is_empty() {
+            reasons.push("no record is one to learn from in this way".to_owned());
+        }
+        reasons.join("; ")
     }
 }
 

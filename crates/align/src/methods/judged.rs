@@ -18,6 +18,8 @@ pub struct Judged {
     /// Of each, its prompt with the answer to the next other prompt.
     mismatched: Vec<EncodedDialogue>,
     loss: JudgedLoss,
+    /// Weight of a liked answer's mean negative log-probability, times that of liked answers.
+    sft_weight: f64,
     micro_tokens: usize,
     /// Of each: log π_ref of its answer, and of the mismatched one.
     reference: References,
@@ -49,10 +51,17 @@ impl Judged {
             thumbs,
             mismatched,
             loss,
+            sft_weight: 0.0,
             micro_tokens,
             reference: References::default(),
             divergence: 0.0,
         })
+    }
+
+    /// The same with this weight of a liked answer's mean negative log-probability: liked answers become more likely, and do not merely fall
+    /// less than disliked ones.
+    pub fn with_sft_weight(self, sft_weight: f64) -> Judged {
+        Judged { sft_weight, ..self }
     }
 
     fn losses(
@@ -66,11 +75,13 @@ impl Judged {
         let mut gradients = vec![ScoreGradient::default(); scores.len()];
         for (example, rows) in examples.iter().zip(packed.documents()) {
             let liked = self.thumbs[*example].liked;
-            let (sum, _) = log_probability(packed, scores, &rows);
+            let (sum, tokens) = log_probability(packed, scores, &rows);
             let log_ratio = sum - self.reference.of(*example)[0];
             let (loss, slope) = self.loss.of(log_ratio, liked, self.divergence);
-            spread(packed, &rows, slope / divisor, &mut gradients);
-            measures.add("loss", loss);
+            let imitated = if liked { self.sft_weight * self.loss.liked_weight } else { 0.0 };
+            let per_token = imitated / tokens.max(1) as f64;
+            spread(packed, &rows, (slope - per_token) / divisor, &mut gradients);
+            measures.add("loss", loss - per_token * sum);
             measures.add("accuracy", f64::from(u8::from((log_ratio > self.divergence) == liked)));
             let name = if liked { "liked_reward" } else { "disliked_reward" };
             measures.add(name, self.loss.beta * log_ratio);

@@ -33,8 +33,27 @@ pub struct PlannedModel {
     pub rollout_weights: u64,
     /// Elements of an adapter that is trained further, if one is.
     pub adapter_elements: Option<u64>,
+    /// The model that is learnt from, if there is one.
+    pub teacher: Option<PlannedTeacher>,
     /// All layers are computed again on the way back.
     pub recomputes: bool,
+}
+
+/// A model that only computes beside the one that learns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct PlannedTeacher {
+    /// Bytes of its weights as they are computed with.
+    pub weights: u64,
+    /// Bytes that a pass takes.
+    pub pass: u64,
+}
+
+impl PlannedTeacher {
+    /// One of this shape, with `weights` bytes, that reads at most `rows` rows at a time.
+    pub fn of(config: &ModelConfig, weights: u64, rows: usize) -> PlannedTeacher {
+        let pass = pass(config, rows, true);
+        PlannedTeacher { weights, pass: pass.workspace + pass.logits }
+    }
 }
 
 /// Bytes of memory at a run's peak.
@@ -60,6 +79,8 @@ pub struct PlannedMemory {
     pub critic: u64,
     /// Reward models and judges.
     pub reward_models: u64,
+    /// A teacher: its weights and a pass of it.
+    pub teacher: u64,
     /// The program itself, its tokenizer, and what the allocator cannot use.
     pub program: u64,
     /// All of it.
@@ -110,6 +131,7 @@ impl PlannedMemory {
             },
             reward_models: models.reward_weights
                 + models.reward_models as u64 * (FLOAT * adapter + pass.workspace),
+            teacher: models.teacher.map_or(0, |teacher| teacher.weights + teacher.pass),
             program: PROGRAM_BYTES
                 + BYTES_PER_TOKEN_OF_VOCABULARY * config.vocabulary_size as u64
                 + activations / LOST_PART,
@@ -132,6 +154,7 @@ impl PlannedMemory {
             ("answers being written", self.rollouts),
             ("critic", self.critic),
             ("reward models", self.reward_models),
+            ("teacher", self.teacher),
             ("program", self.program),
         ]
         .into_iter()

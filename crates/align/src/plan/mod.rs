@@ -3,7 +3,7 @@
 mod memory;
 mod text;
 
-pub use memory::{PlannedMemory, PlannedModel};
+pub use memory::{PlannedMemory, PlannedModel, PlannedTeacher};
 pub use text::plan_text;
 
 use serde::Serialize;
@@ -33,7 +33,12 @@ impl StepTokens {
     /// Of a method that learns from given answers.
     pub fn of_examples<E: Examples>(configuration: &Configuration, examples: &E) -> StepTokens {
         let sizes: Vec<usize> = (0..examples.count()).map(|example| examples.rows(example)).collect();
-        StepTokens::of_sizes(configuration, &sizes, 1)
+        StepTokens::of_rows(configuration, &sizes)
+    }
+
+    /// Of examples that have so many rows each.
+    pub fn of_rows(configuration: &Configuration, rows: &[usize]) -> StepTokens {
+        StepTokens::of_sizes(configuration, rows, 1)
     }
 
     /// Of a method that writes answers to prompts of these lengths.
@@ -76,6 +81,8 @@ pub struct Pace {
     pub learning: f64,
     /// For a token of an answer, all of a step's answers at once; 0 where none are written.
     pub writing: f64,
+    /// For a token that a teacher reads; 0 where there is none.
+    pub teacher: f64,
     /// Whether it was measured with the run's own model and examples, and not estimated from the machine's greatest speed.
     pub measured: bool,
 }
@@ -91,7 +98,7 @@ impl Pace {
         let forward = 2.0 * ParameterCount::of(config).active() as f64 / (REACHED * peak_flops);
         let factor = if tuning == TuningKind::Full { 3.0 } else { 2.0 };
         let writing = forward * REACHED / REACHED_WRITING;
-        Pace { forward, learning: factor * forward, writing, measured: false }
+        Pace { forward, learning: factor * forward, writing, teacher: 0.0, measured: false }
     }
 }
 
@@ -227,6 +234,11 @@ impl AlignPlan {
                 preparing *= 2.0;
                 step += pace.forward * tokens.mean;
             }
+        } else if let Some(distillation) = configuration.distillation {
+            let room = configuration.rollout.map_or(0, |rollout| rollout.max_tokens);
+            let own = distillation.own_answers * (configuration.batch.examples * room) as f64;
+            writing = pace.writing * own;
+            step += writing + pace.teacher * tokens.mean;
         }
         let seconds = preparing + step * steps as f64;
         let joules = seconds * prices.watts;
@@ -299,6 +311,9 @@ impl AlignPlan {
         }
         if (memory.critic + memory.reward_models) * 4 > memory.total {
             advice.push("take a reward model that is an adapter, or a method without a critic");
+        }
+        if memory.teacher * 4 > memory.total {
+            advice.push("take a teacher that is smaller or quantised, or let it write answers first (distill --from text)");
         }
         if advice.is_empty() {
             advice.push("lower batch.micro_tokens, or take a smaller model");

@@ -13,15 +13,25 @@ fn configuration(method: Method, tuning: TuningKind, settings: &[&str]) -> Confi
 }
 
 fn plan(configuration: &Configuration, tokens: StepTokens, memory: u64) -> AlignPlan {
+    let weights = 4 * ParameterCount::of(&tiny_config()).total();
+    plan_with(configuration, tokens, memory, PlannedModel { weights, ..PlannedModel::default() })
+}
+
+fn plan_with(
+    configuration: &Configuration,
+    tokens: StepTokens,
+    memory: u64,
+    models: PlannedModel,
+) -> AlignPlan {
     let config = tiny_config();
     let circumstances = Circumstances {
         config: &config,
         tokens,
         examples: 100,
-        models: PlannedModel { weights: 4 * ParameterCount::of(&config).total(), ..PlannedModel::default() },
+        models,
         memory_bytes: Some(memory),
         disk_bytes: Some(1 << 40),
-        pace: Pace { forward: 0.001, learning: 0.002, writing: 0.01, measured: true },
+        pace: Pace { forward: 0.001, learning: 0.002, writing: 0.01, teacher: 0.004, measured: true },
         prices: Prices {
             watts: 20.0,
             watts_known: false,
@@ -92,6 +102,13 @@ fn times_are_those_of_a_steps_passes() {
     let grpo = plan(&configuration(Method::Grpo, TuningKind::Lora, &settings), tokens, u64::MAX);
     assert!((grpo.writing_seconds - 0.6).abs() < 1e-12);
     assert!((grpo.step_seconds - (0.6 + 2.0 * 0.2)).abs() < 1e-12, "{}", grpo.step_seconds);
+    // A teacher reads what the student learns, some of which the student has written.
+    let distilled = |settings: &[&str]| {
+        plan(&configuration(Method::Distill, TuningKind::Lora, settings), tokens, u64::MAX)
+    };
+    assert!((distilled(&[]).step_seconds - (0.2 + 0.4)).abs() < 1e-12);
+    let own = ["batch.examples=4", "distillation.own_answers=0.5", "rollout.max_tokens=10"];
+    assert!((distilled(&own).writing_seconds - 0.2).abs() < 1e-12);
     let text = plan_text(&grpo);
     assert!(text.contains("2 prompts with 3 answers each") && text.contains("measured"), "{text}");
 }
@@ -113,6 +130,12 @@ fn a_run_that_cannot_fit_is_refused_with_figures_and_what_to_lower() {
     let error = refused(Method::Grpo, &["rollout.answers=64", "batch.examples=64"], small, 60 * MIB);
     assert!(error.contains("answers being written") && error.contains("rollout.answers"), "{error}");
     plan(&configuration(Method::Sft, TuningKind::Lora, &[]), small, 1 << 30).check().unwrap();
+    // A teacher that does not fit is refused before it is loaded.
+    let distill = configuration(Method::Distill, TuningKind::Lora, &[]);
+    let teacher = PlannedTeacher::of(&tiny_config(), 1 << 30, small.largest_micro_batch);
+    let models = PlannedModel { teacher: Some(teacher), ..PlannedModel::default() };
+    let error = plan_with(&distill, small, 1 << 30, models).check().unwrap_err().to_string();
+    assert!(error.contains("teacher 1.00 GiB") && error.contains("--from text"), "{error}");
     let mut no_disk = plan(&configuration(Method::Sft, TuningKind::Full, &[]), small, 1 << 40);
     no_disk.disk_available = Some(1000);
     let error = no_disk.check().unwrap_err().to_string();

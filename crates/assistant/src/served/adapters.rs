@@ -244,6 +244,14 @@ impl Shared {
             |error: ModelError| AssistantError::Load { name: spec.served_name(), reason: error.to_string() };
         let file = ModelFile::open(base).map_err(failed)?;
         let values = AdapterValues::open(&spec.path, file.config()).map_err(failed)?;
+        if let Some(trained_on) = values.other_base(base) {
+            tracing::warn!(
+                adapter = spec.served_name(),
+                trained_on,
+                base = %base.display(),
+                "the adapter says that it was trained on another model; its shapes fit"
+            );
+        }
         values.pack(self.options.compute.simd, &self.team).map_err(failed)
     }
 }

@@ -85,11 +85,7 @@ pub(crate) fn run(home: &Home, arguments: &ExportArguments) -> Result<()> {
 
 /// The adapter that is to be merged.
 pub(crate) fn open_adapter(opened: &OpenedModel, path: Option<&Path>) -> Result<Option<AdapterValues>> {
-    let open = |path: &Path| {
-        AdapterValues::open(path, opened.file.config())
-            .with_context(|| format!("opening the adapter {}", path.display()))
-    };
-    path.map(open).transpose()
+    path.map(|path| machine::open_adapter(path, &opened.file)).transpose()
 }
 
 /// What a command is given to write anew: a model's name or path, or a training run's folder, of which the newest whole

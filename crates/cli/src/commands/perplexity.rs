@@ -11,7 +11,7 @@ use std::path::Path;
 use std::sync::Arc;
 use zhenjin_hub::ModelStore;
 use zhenjin_model::perplexity::{self, Perplexity, PerplexityOptions};
-use zhenjin_model::{AdapterValues, LoadOptions, Model};
+use zhenjin_model::{LoadOptions, Model};
 use zhenjin_tensor::KvDtype;
 use zhenjin_tokenizer::Specials;
 
@@ -44,7 +44,7 @@ impl Measurement<'_> {
         let (simd, team) = (compute.simd, Arc::new(compute.start_team()?));
         let model = Arc::new(Model::load(path, &LoadOptions { simd, team: Arc::clone(&team) })?);
         let adapter = match self.adapter {
-            Some(folder) => Some(Arc::new(AdapterValues::open(folder, &model.config)?.pack(simd, &team)?)),
+            Some(folder) => Some(Arc::new(machine::open_adapter(folder, &opened.file)?.pack(simd, &team)?)),
             None => None,
         };
         let kv_dtype = model.kv_dtype(self.engine.kv_cache_dtype);

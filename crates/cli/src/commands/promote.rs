@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use time::OffsetDateTime;
 use zhenjin_align::configuration::Configuration;
 use zhenjin_hub::ModelStore;
-use zhenjin_model::{AdapterValues, ModelFile};
+use zhenjin_model::ModelFile;
 use zhenjin_promotions::{ImprovementState, Improvements, ModelPromotions, Origin, Promoted, Promotions};
 
 pub(crate) const PROMOTE_EXAMPLES: &str = "Examples:
@@ -19,8 +19,8 @@ pub(crate) const PROMOTE_EXAMPLES: &str = "Examples:
   zhenjin promote
   zhenjin rollback smollm2:135m
 
-What is promoted answers under the model's own name from the next request on, also in a server that is running; MODEL+base is the
-model without it.";
+What is promoted answers under the model's own name; a server that is running notices within a second, and answers under way end as they
+began. MODEL+base is the model without it.";
 
 #[derive(Debug, Args)]
 pub(crate) struct PromoteArguments {
@@ -89,7 +89,7 @@ fn check(home: &Home, model: &OsString, weights: &Path) -> Result<()> {
         || weights.file_name().is_some_and(|name| name.to_string_lossy().starts_with("adapter_"));
     if is_adapter {
         let file = ModelFile::open(&local.path)?;
-        AdapterValues::open(weights, file.config())
+        machine::open_adapter(weights, &file)
             .with_context(|| format!("{} is no adapter to {}", weights.display(), model.to_string_lossy()))?;
     } else {
         zhenjin_hub::open(weights)?;

@@ -26,6 +26,11 @@ const PREFIX: &str = "base_model.model.";
 const SCORE_MODULE: &str = "base_model.model.score";
 pub(super) const SCORE: &str = "base_model.model.score.weight";
 
+const ADAPTED_HEAD: &str =
+    "an adapted head (lm_head) is not supported; leave it out of target_modules and modules_to_save";
+const ADAPTED_EMBEDDING: &str =
+    "adapted token embeddings are not supported; leave them out of target_modules and modules_to_save";
+
 /// A layer and one of its projections.
 type Place = (usize, LayerWeightName);
 
@@ -123,7 +128,8 @@ fn read(
     }
     let reading = Reading { path: tensors_path, bytes: file.as_ref(), settings: &settings, config };
     let additions = pairs.iter().map(|(module, (at, pair))| reading.addition(module, *at, pair));
-    Ok((AdapterValues::new(tensors_path, config, additions.collect::<Result<_, _>>()?)?, head))
+    let values = AdapterValues::new(tensors_path, config, additions.collect::<Result<_, _>>()?)?;
+    Ok((values.with_base(settings.base.clone()), head))
 }
 
 /// The head for scores that an adapter brings along.
@@ -243,7 +249,7 @@ fn read_name(name: &str, config: &ModelConfig) -> Result<(Place, bool), FormatEr
             ".lora_magnitude_vector",
             "weights decomposed into magnitude and direction (DoRA) are not supported",
         ),
-        (".lora_embedding_", "adapted token embeddings are not supported"),
+        (".lora_embedding_", ADAPTED_EMBEDDING),
         (".modules_to_save.", "whole modules beside the low-rank products are not supported"),
     ] {
         if inner.contains(part) {
@@ -255,11 +261,12 @@ fn read_name(name: &str, config: &ModelConfig) -> Result<(Place, bool), FormatEr
         Some((module, is_up, rest))
     });
     let Some((module, is_up, rest)) = split else {
-        let is_weight = Naming::HuggingFace.read(inner).is_some();
-        return Err(if is_weight {
-            fault("whole weights beside the low-rank products are not supported")
-        } else {
-            unknown()
+        // `peft` saves the weights of an adapted head or embedding too, as `lm_head.base_layer.weight`.
+        return Err(match Naming::HuggingFace.read(&inner.replace(".base_layer.", ".")) {
+            Some(WeightName::Head) => fault(ADAPTED_HEAD),
+            Some(WeightName::Embedding) => fault(ADAPTED_EMBEDDING),
+            Some(_) => fault("whole weights beside the low-rank products are not supported"),
+            None => unknown(),
         });
     };
     match rest {
@@ -275,8 +282,8 @@ fn read_name(name: &str, config: &ModelConfig) -> Result<(Place, bool), FormatEr
         {
             Ok(((layer, projection), is_up))
         }
-        Some(WeightName::Head) => Err(fault("an adapted head (lm_head) is not supported")),
-        Some(WeightName::Embedding) => Err(fault("adapted token embeddings are not supported")),
+        Some(WeightName::Head) => Err(fault(ADAPTED_HEAD)),
+        Some(WeightName::Embedding) => Err(fault(ADAPTED_EMBEDDING)),
         _ => Err(fault(&format!(
             "this {} model of {} layers has no projection {}",
             config.architecture,

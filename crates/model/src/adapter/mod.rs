@@ -6,6 +6,7 @@
 //! [`settings`] and [`file`] read what the `peft` library writes; [`AdapterValues`] is an adapter in plain numbers, from a file
 //! or from training; [`Adapter`] is one in the form of an executor.
 
+mod base;
 mod file;
 mod fresh;
 mod merge;

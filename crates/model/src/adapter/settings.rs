@@ -76,6 +76,8 @@ pub(super) struct Settings {
     rank_stabilised: bool,
     rank_patterns: Vec<(Regex, usize)>,
     alpha_patterns: Vec<(Regex, f64)>,
+    /// The model that it was trained on, by name or path.
+    pub(super) base: Option<String>,
 }
 
 impl Settings {
@@ -104,6 +106,7 @@ impl Settings {
         Ok(Settings {
             rank,
             alpha: fields.required_number("lora_alpha")?,
+            base: fields.text("base_model_name_or_path")?.map(str::to_owned),
             rank_stabilised: fields.bool("use_rslora")?.unwrap_or(false),
             rank_patterns: patterns(&fields, "rank_pattern", |value| {
                 let rank = value.as_u64().and_then(|rank| usize::try_from(rank).ok()).unwrap_or(0);

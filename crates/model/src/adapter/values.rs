@@ -58,6 +58,7 @@ pub struct AdapterValues {
     origin: PathBuf,
     layers: usize,
     additions: Vec<LowRankValues>,
+    base: Option<String>,
 }
 
 impl AdapterValues {
@@ -117,7 +118,7 @@ impl AdapterValues {
                 interleave(addition, config.head_dim);
             }
         }
-        Ok(AdapterValues { origin: origin.to_owned(), layers: config.layers, additions })
+        Ok(AdapterValues { origin: origin.to_owned(), layers: config.layers, additions, base: None })
     }
 
     /// The numbers of an adapter in memory, whose rows are in the order of its model already.
@@ -132,7 +133,18 @@ impl AdapterValues {
             let (down, up) = (values(down)?, values(up)?);
             additions.push(LowRankValues { layer, projection, rank, down, up, scale });
         }
-        Ok(AdapterValues { origin: PathBuf::from("adapter in memory"), layers: config.layers, additions })
+        let origin = PathBuf::from("adapter in memory");
+        Ok(AdapterValues { origin, layers: config.layers, additions, base: None })
+    }
+
+    /// The same, of a model with this name or path.
+    pub(super) fn with_base(self, base: Option<String>) -> AdapterValues {
+        AdapterValues { base, ..self }
+    }
+
+    /// The name or path of the model that it was trained on, where its settings give one.
+    pub fn base(&self) -> Option<&str> {
+        self.base.as_deref()
     }
 
     /// The additions, in the order of computation.

@@ -132,7 +132,7 @@ fn fingerprints_are_of_every_value() {
 #[test]
 fn what_is_not_supported_or_does_not_fit_is_refused_by_name() {
     type Edit = fn(&mut Value, &mut Vec<FolderTensor>);
-    let refused: [(Edit, &[&str]); 16] = [
+    let refused: [(Edit, &[&str]); 17] = [
         (
             |settings, _| settings["r"] = 4.into(),
             &["adapter_model.safetensors", "q_proj.lora_A.weight", "[4, 64]", "[2, 64]"],
@@ -152,6 +152,11 @@ fn what_is_not_supported_or_does_not_fit_is_refused_by_name() {
         (
             |_, tensors| renamed("model.layers.1.self_attn.q_proj", "lm_head", tensors),
             &["lm_head", "not supported"],
+        ),
+        // What `peft` saves beside an adapted head that is tied to the embedding.
+        (
+            |_, tensors| renamed("model.layers.1.self_attn.q_proj.lora_B", "lm_head.base_layer", tensors),
+            &["lm_head.base_layer.weight", "an adapted head (lm_head) is not supported"],
         ),
         (|_, tensors| renamed("layers.1.self_attn.q_proj", "embed_tokens", tensors), &["token embeddings"]),
         (|_, tensors| renamed("lora_A", "lora_embedding_A", tensors), &["token embeddings"]),

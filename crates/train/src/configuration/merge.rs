@@ -123,15 +123,27 @@ impl Overrides {
     /// `base`, a structure of named fields and sections of such, with these settings.
     ///
     /// # Errors
-    /// [`ConfigurationError::UnknownKey`] and [`ConfigurationError::WrongType`].
+    /// [`ConfigurationError::UnknownKey`], [`ConfigurationError::WrongType`], and [`ConfigurationError::OutOfRange`] for a word that a setting
+    /// does not take.
     pub fn apply<T: Serialize + DeserializeOwned>(&self, base: &T) -> Result<T, ConfigurationError> {
         let mut table = table_of(base);
         for (key, value) in &self.settings {
             set(&mut table, key, value)?;
         }
-        table.try_into().map_err(|error: toml::de::Error| ConfigurationError::Syntax {
-            origin: PathBuf::from("settings"),
-            problem: error.message().to_owned(),
+        table.try_into().map_err(|error: toml::de::Error| {
+            // The words that a setting takes are known to its type alone, which does not say which setting it is.
+            let refused = |(key, value): &&(String, Value)| {
+                let mut alone = table_of(base);
+                set(&mut alone, key, value).is_ok() && alone.try_into::<T>().is_err()
+            };
+            let problem = error.message().to_owned();
+            match self.settings.iter().find(refused) {
+                Some((key, _)) => ConfigurationError::OutOfRange {
+                    key: key.clone(),
+                    problem: format!("takes no such value: {problem}"),
+                },
+                None => ConfigurationError::Syntax { origin: PathBuf::from("settings"), problem },
+            }
         })
     }
 }

@@ -178,7 +178,7 @@ fn impossible_values_are_refused_by_name() {
         ("model.head_dim=7", "multiple of 8"),
         ("model.kv_heads=0", "must be 1 to"),
         ("data.sequence_length=1", "at least 2"),
-        ("optimiser.kind=sgd", "unknown variant `sgd`"),
+        ("optimiser.kind=sgd", "`optimiser.kind` takes no such value: unknown variant `sgd`"),
         ("schedule.warmup_steps=1000000000", "more than the"),
         ("intervals.keep=0", "at least 1"),
         ("model.tied_embeddings=1", "true or false"),

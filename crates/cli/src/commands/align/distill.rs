@@ -4,8 +4,10 @@ use super::arguments::TeachingArgument;
 use super::examples;
 use super::offline::OfflineRun;
 use super::opened::{Opened, open};
+use super::planned::{self, Planning};
 use super::{Begun, DistillArguments, teaching};
 use crate::home::Home;
+use crate::machine;
 use anyhow::{Context, Result, bail};
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -14,10 +16,11 @@ use zhenjin_align::configuration::{Configuration, Method};
 use zhenjin_align::data::Kind;
 use zhenjin_align::losses::distillation::DistillationLoss;
 use zhenjin_align::methods::{Distillation, OwnAnswers};
+use zhenjin_align::plan::{PlannedModel, PlannedTeacher, StepTokens};
 use zhenjin_align::rollouts::{RolloutOptions, Rollouts};
 use zhenjin_align::teacher::{Teacher, common_tokens};
 use zhenjin_hub::OpenedModel;
-use zhenjin_model::{AdapterValues, Model};
+use zhenjin_model::Model;
 use zhenjin_tensor::KvDtype;
 use zhenjin_tokenizer::EncodedDialogue;
 
@@ -41,11 +44,39 @@ fn from_logits(home: &Home, arguments: &DistillArguments) -> Result<()> {
     let run = OfflineRun { arguments: align, begun: &begun, opened: &opened, method: Method::Distill, time };
     let (read, configuration) =
         run.read(Kind::Conversations, |encoder, data, options| encoder.encode_conversations(data, options))?;
+    let prompts: Vec<&[u32]> = read.training.iter().map(prompt_of).collect();
+    // What the student writes itself may be longer than the data's answers.
+    let room = configuration.rollout.map_or(0, |rollout| rollout.max_tokens);
+    let rows = |(dialogue, prompt): (&EncodedDialogue, &&[u32])| {
+        dialogue.ids.len().saturating_sub(1).max(if room > 0 { prompt.len() + room } else { 0 })
+    };
+    let rows: Vec<usize> = read.training.iter().zip(&prompts).map(rows).collect();
+    let longest_prompt = prompts.iter().map(|prompt| prompt.len()).max().unwrap_or(0);
+    let tokens = StepTokens { longest_prompt, ..StepTokens::of_rows(&configuration, &rows) };
+    let theirs = teacher.file.config();
+    let beside = PlannedTeacher::of(theirs, planned::bytes_of(&teacher.file)?, tokens.largest_micro_batch);
+    let models = planned::models(&opened, align, &configuration, &[], 0)?;
+    let planning = Planning {
+        arguments: align,
+        begun: &begun,
+        opened: &opened,
+        configuration: &configuration,
+        tokens,
+        examples: rows.len(),
+        models: PlannedModel { teacher: Some(beside), ..models },
+        teacher: Some(theirs),
+    };
     if align.dry_run {
         print!("{}", configuration.to_toml());
-        return Ok(());
     }
-    let teacher = load(arguments, &opened, &teacher)?;
+    planning.show()?;
+    let mut teacher = load(arguments, &opened, &teacher)?;
+    if align.dry_run {
+        let mut trainee = run.trainee(&configuration)?;
+        let model = Arc::clone(trainee.model());
+        let writing = own_rollouts(&opened, &configuration).map(|options| (options, &model, &prompts[..]));
+        return planning.show_measured(&mut trainee, writing, Some(&mut teacher));
+    }
     let examples::Examples { training, held_out, fingerprint } = read;
     let fingerprint = format!("{fingerprint}, teacher {}", teacher.fingerprint());
     let teacher = Rc::new(RefCell::new(teacher));
@@ -56,7 +87,7 @@ fn from_logits(home: &Home, arguments: &DistillArguments) -> Result<()> {
     };
     let training = examples(training, own_answers(&opened, &configuration))?;
     let held_out = examples(held_out, None)?;
-    run.train(configuration, training, held_out, &fingerprint)
+    run.learn(configuration, training, held_out, &fingerprint)
 }
 
 /// Bounds the student by what both models know: tokens, and the length of an example.
@@ -86,10 +117,8 @@ fn agree(arguments: &DistillArguments, opened: &mut Opened, teacher: &OpenedMode
 
 fn load(arguments: &DistillArguments, opened: &Opened, teacher: &OpenedModel) -> Result<Teacher> {
     let config = teacher.file.config();
-    let adapter = arguments.teacher_adapter.as_deref().map(|folder| {
-        AdapterValues::open(folder, config)
-            .with_context(|| format!("opening the teacher's adapter {}", folder.display()))
-    });
+    let folder = arguments.teacher_adapter.as_deref();
+    let adapter = folder.map(|folder| machine::open_adapter(folder, &teacher.file));
     let adapter = adapter.transpose()?;
     let model = Model::from_source(config.clone(), &teacher.file, &opened.load)?;
     Ok(Teacher::new(Arc::new(model), adapter.as_ref(), &opened.load, opened.usable_vocabulary)?)
@@ -108,12 +137,22 @@ fn loss(configuration: &Configuration) -> Result<DistillationLoss> {
 /// How the student answers examples itself, if it does.
 fn own_answers(opened: &Opened, configuration: &Configuration) -> Option<OwnAnswers> {
     let share = configuration.distillation?.own_answers;
-    let rollouts = Rollouts::new(RolloutOptions {
+    let rollouts = Rollouts::new(own_rollouts(opened, configuration)?);
+    Some(OwnAnswers { rollouts, context: opened.longest, share, seed: configuration.seed })
+}
+
+fn own_rollouts(opened: &Opened, configuration: &Configuration) -> Option<RolloutOptions> {
+    Some(RolloutOptions {
         section: configuration.rollout?,
         stop_tokens: opened.stop_tokens(),
         usable_vocabulary: opened.usable_vocabulary,
         kv_dtype: KvDtype::F32,
         team: Arc::clone(&opened.load.team),
-    });
-    Some(OwnAnswers { rollouts, context: opened.longest, share, seed: configuration.seed })
+    })
+}
+
+/// An example up to its first answer.
+fn prompt_of(dialogue: &EncodedDialogue) -> &[u32] {
+    let end = dialogue.assistant_mask.iter().position(|is_answer| *is_answer);
+    &dialogue.ids[..end.unwrap_or(dialogue.ids.len())]
 }

@@ -70,6 +70,15 @@ pub(super) fn read<T: HashTokens>(
     let held_out = encode(&encoder, &held_out, &options)?;
     count("to learn from", &training);
     count("held out", &held_out);
+    if training.examples.is_empty() {
+        bail!(
+            "no example is left to learn from: {} are too long for {context} tokens (--context), {} are held out (--held-out-share), {} cannot be \
+             written by the template",
+            training.counts.too_long,
+            held_out.examples.len(),
+            training.bad.total()
+        );
+    }
     let fingerprint = format!("{}+{}", training.fingerprint(), held_out.fingerprint());
     Ok(Examples { training: training.examples, held_out: held_out.examples, fingerprint })
 }
@@ -79,7 +88,11 @@ pub(super) fn anchor(arguments: &AlignArguments, opened: &Opened) -> Result<Vec<
     let longest = opened.model.file.config().context_length;
     let mut pieces = Vec::new();
     for path in &arguments.anchor {
-        pieces.extend(paragraphs(&text::of_file(path)?, &opened.model.tokenizer, longest)?);
+        let of_file = paragraphs(&text::of_file(path)?, &opened.model.tokenizer, longest)?;
+        if of_file.is_empty() {
+            bail!("--anchor {}: it has no text", path.display());
+        }
+        pieces.extend(of_file);
     }
     Ok(pieces)
 }

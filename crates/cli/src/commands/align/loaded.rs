@@ -3,6 +3,7 @@
 use super::reward_models::has_same_tokens;
 use super::{open, open_reward_model};
 use crate::home::Home;
+use crate::machine;
 use anyhow::{Result, bail};
 use std::ffi::OsStr;
 use std::path::Path;
@@ -11,7 +12,7 @@ use zhenjin_align::configuration::RolloutSection;
 use zhenjin_align::evaluation::{RewardModel, Scorer};
 use zhenjin_align::rollouts::{RolloutOptions, Rollouts};
 use zhenjin_hub::OpenedModel;
-use zhenjin_model::{LoadOptions, Model};
+use zhenjin_model::{Adapter, LoadOptions, Model};
 use zhenjin_tensor::KvDtype;
 
 /// A model in memory.
@@ -44,15 +45,25 @@ impl Loaded {
         Ok(Scorer::new(Arc::clone(&self.weights), self.load.clone(), self.usable_vocabulary())?)
     }
 
+    /// An adapter to these weights.
+    pub(crate) fn adapter(&self, folder: &Path) -> Result<Arc<Adapter>> {
+        let values = machine::open_adapter(folder, &self.opened.file)?;
+        Ok(Arc::new(values.pack(self.load.simd, &self.load.team)?))
+    }
+
     /// An engine that writes answers, with keys and values in f32: the log-probabilities that training has.
     pub(crate) fn rollouts(&self, section: RolloutSection) -> Rollouts {
-        Rollouts::new(RolloutOptions {
+        Rollouts::new(self.rollout_options(section))
+    }
+
+    pub(crate) fn rollout_options(&self, section: RolloutSection) -> RolloutOptions {
+        RolloutOptions {
             section,
             stop_tokens: self.opened.tokenizer.end_of_turn().to_vec(),
             usable_vocabulary: self.usable_vocabulary(),
             kv_dtype: KvDtype::F32,
             team: Arc::clone(&self.load.team),
-        })
+        }
     }
 
     /// Refuses another model whose tokens are not this one's.

@@ -8,8 +8,9 @@ use crate::home::Home;
 use anyhow::{Context, Result};
 use std::sync::Arc;
 use time::OffsetDateTime;
+use zhenjin_align::AlignError;
 use zhenjin_align::configuration::{Configuration, Method};
-use zhenjin_align::data::{Encoder, Kind};
+use zhenjin_align::data::{EncodedThumb, Encoder, Kind};
 use zhenjin_align::losses::judged::JudgedLoss;
 use zhenjin_align::losses::preference::PreferenceLoss;
 use zhenjin_align::methods::{
@@ -17,6 +18,7 @@ use zhenjin_align::methods::{
 };
 use zhenjin_align::plan::StepTokens;
 use zhenjin_align::rollouts::RolloutOptions;
+use zhenjin_align::trainee::Trainee;
 use zhenjin_tensor::KvDtype;
 
 /// Where log-probabilities of the reference are kept.
@@ -96,10 +98,14 @@ impl OfflineRun<'_> {
             liked_weight: section.liked_weight,
             disliked_weight: section.disliked_weight,
         };
+        tell_balance(&read.training, &loss);
         let context = self.opened.model.file.config().context_length;
         let micro_tokens = configuration.batch.micro_tokens;
-        let training = Judged::new(read.training, loss, context, micro_tokens)?;
-        let held_out = Judged::new(read.held_out, loss, context, micro_tokens)?;
+        let judged = |thumbs| {
+            let judged = Judged::new(thumbs, loss, context, micro_tokens)?;
+            Ok::<_, AlignError>(judged.with_sft_weight(section.sft_weight))
+        };
+        let (training, held_out) = (judged(read.training)?, judged(read.held_out)?);
         self.train(configuration, training, held_out, &read.fingerprint)
     }
 
@@ -126,20 +132,35 @@ impl OfflineRun<'_> {
             tokens: StepTokens::of_examples(&configuration, &training),
             examples: training.count(),
             models: planned::models(self.opened, self.arguments, &configuration, &[], 0)?,
+            teacher: None,
         };
         if self.arguments.dry_run {
             print!("{}", configuration.to_toml());
+            planning.show()?;
+            return planning.show_measured(&mut self.trainee(&configuration)?, None, None);
         }
         planning.show()?;
+        self.learn(configuration, training, held_out, fingerprint)
+    }
+
+    pub(super) fn trainee(&self, configuration: &Configuration) -> Result<Trainee> {
         // A new head says that all answers are worth the same.
         let width = self.opened.model.file.config().hidden_size;
         let values = (self.method == Method::Reward).then(|| vec![0.0; width]);
         let needs_reference =
             matches!(self.method, Method::Dpo | Method::Kto) || configuration.anchor.is_some();
-        let mut trainee = self.opened.trainee(self.arguments, &configuration, needs_reference, values)?;
-        if self.arguments.dry_run {
-            return planning.show_measured(&mut trainee, None);
-        }
+        self.opened.trainee(self.arguments, configuration, needs_reference, values)
+    }
+
+    /// Trains by a plan that was shown.
+    pub(super) fn learn<E: Examples>(
+        &self,
+        configuration: Configuration,
+        training: E,
+        held_out: E,
+        fingerprint: &str,
+    ) -> Result<()> {
+        let trainee = self.trainee(&configuration)?;
         let answerer = (self.method != Method::Reward).then(|| self.answerer(&configuration)).transpose()?;
         let mut offline =
             Offline::new(configuration.clone(), trainee, training, held_out, answerer, fingerprint)?;
@@ -173,4 +194,23 @@ impl OfflineRun<'_> {
             seed: configuration.seed,
         }))
     }
+}
+
+/// Says where one kind of thumbs outweighs the other: then all answers become less likely, or all more (Ethayarajh et al. 2024, section 4.2,
+/// want the weights times the numbers of both kinds to be near each other).
+fn tell_balance(thumbs: &[EncodedThumb], loss: &JudgedLoss) {
+    let liked = thumbs.iter().filter(|thumb| thumb.liked).count();
+    let disliked = thumbs.len() - liked;
+    let weights = [loss.liked_weight * liked as f64, loss.disliked_weight * disliked as f64];
+    let is_even = 2.0 * weights[0].min(weights[1]) >= weights[0].max(weights[1]);
+    if is_even || liked == 0 || disliked == 0 {
+        return;
+    }
+    let even = |count: usize| thumbs.len() as f64 / (2 * count) as f64;
+    eprintln!(
+        "{liked} answers are liked and {disliked} are not, and one kind outweighs the other: --set judged.liked_weight={:.3} --set \
+         judged.disliked_weight={:.3} would let both weigh the same",
+        even(liked),
+        even(disliked)
+    );
 }

@@ -74,6 +74,7 @@ impl OnlineRun<'_> {
             tokens: StepTokens::of_prompts(&configuration, &lengths),
             examples: lengths.len(),
             models: self.planned_models(&configuration)?,
+            teacher: None,
         };
         if align.dry_run {
             print!("{}", configuration.to_toml());
@@ -87,8 +88,8 @@ impl OnlineRun<'_> {
             let other = self.rollout_model()?;
             let writer = other.unwrap_or_else(|| Arc::clone(trainee.model()));
             let prompts: Vec<&[u32]> = read.training.iter().map(|task| &task.prompt[..]).collect();
-            return planning
-                .show_measured(&mut trainee, Some((self.rollout_options(rollout), &writer, &prompts)));
+            let writing = (self.rollout_options(rollout), &writer, &prompts[..]);
+            return planning.show_measured(&mut trainee, Some(writing), None);
         }
         let parts = OnlineParts {
             critic: self.critic(&configuration)?,

@@ -3,7 +3,7 @@
 use super::AlignArguments;
 use crate::home::Home;
 use crate::machine;
-use anyhow::{Context, Result};
+use anyhow::Result;
 use std::ffi::OsStr;
 use std::path::Path;
 use std::sync::Arc;
@@ -75,8 +75,7 @@ impl Opened {
     }
 
     pub(super) fn adapter(&self, path: &Path) -> Result<AdapterValues> {
-        AdapterValues::open(path, self.model.file.config())
-            .with_context(|| format!("opening the adapter {}", path.display()))
+        machine::open_adapter(path, &self.model.file)
     }
 
     /// A critic that begins as a reward model.

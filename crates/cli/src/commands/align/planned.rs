@@ -9,8 +9,9 @@ use std::time::Instant;
 use zhenjin_align::configuration::{Configuration, RolloutSection, TuningKind};
 use zhenjin_align::plan::{AlignPlan, Circumstances, Pace, PlannedModel, StepTokens, plan_text};
 use zhenjin_align::rollouts::{Job, RolloutOptions, Rollouts};
+use zhenjin_align::teacher::Teacher;
 use zhenjin_align::trainee::Trainee;
-use zhenjin_model::{AdapterValues, Model, TensorSource};
+use zhenjin_model::{Adapter, AdapterValues, Model, ModelConfig, TensorSource};
 use zhenjin_tensor::linear::peak;
 
 /// Rows of the passes that are measured, at most.
@@ -30,32 +31,45 @@ pub(super) struct Planning<'a> {
     pub(super) tokens: StepTokens,
     pub(super) examples: usize,
     pub(super) models: PlannedModel,
+    /// The shape of the model that is learnt from, if there is one.
+    pub(super) teacher: Option<&'a ModelConfig>,
 }
 
 impl Planning<'_> {
-    /// Shows the plan with an estimate of the time, and refuses what cannot fit.
+    /// Shows the plan with an estimate of the time, unless times are measured next, and refuses what cannot fit.
     pub(super) fn show(&self) -> Result<()> {
         let load = &self.opened.load;
         let peak = peak::float_operations(load.simd, &load.team)?;
-        let pace = Pace::estimate(self.opened.model.file.config(), self.configuration.tuning.kind, peak);
-        let plan = self.plan(pace)?;
+        let tuning = self.configuration.tuning.kind;
+        let pace = Pace::estimate(self.opened.model.file.config(), tuning, peak);
+        let teacher = self.teacher.map_or(0.0, |config| Pace::estimate(config, tuning, peak).forward);
+        let plan = self.plan(Pace { teacher, ..pace })?;
         // What cannot be is said with its figures.
         plan.check()?;
-        eprint!("{}", plan_text(&plan));
+        if !self.arguments.dry_run {
+            eprint!("{}", plan_text(&plan));
+        }
         Ok(())
     }
 
     /// Shows the plan with times that are measured with the run's model.
-    pub(super) fn show_measured(&self, trainee: &mut Trainee, answers: Option<Writing<'_>>) -> Result<()> {
+    pub(super) fn show_measured(
+        &self,
+        trainee: &mut Trainee,
+        answers: Option<Writing<'_>>,
+        teacher: Option<&mut Teacher>,
+    ) -> Result<()> {
         let rows = self.tokens.largest_micro_batch.clamp(1, MEASURED_ROWS);
         let (forward, learning) = trainee.pace(rows)?;
         let writing = match answers {
             Some((options, model, prompts)) => {
-                writing_pace(options, model, trainee, prompts, self.configuration)?
+                let at_once = self.configuration.batch.examples;
+                writing_pace(options, model, trainee.adapter(), prompts, at_once)?
             }
             None => 0.0,
         };
-        let plan = self.plan(Pace { forward, learning, writing, measured: true })?;
+        let teacher = teacher.map(|teacher| teacher.pace(rows)).transpose()?.unwrap_or(0.0);
+        let plan = self.plan(Pace { forward, learning, writing, teacher, measured: true })?;
         eprint!("{}", plan_text(&plan));
         Ok(plan.check()?)
     }
@@ -79,20 +93,20 @@ impl Planning<'_> {
     }
 }
 
-/// Seconds for a token of an answer, with all answers of a step at once and prompts of the data.
-fn writing_pace(
+/// Seconds for a token of an answer, with answers to `at_once` prompts of the data written together.
+pub(super) fn writing_pace(
     options: RolloutOptions,
     model: &Arc<Model>,
-    trainee: &Trainee,
+    adapter: Option<&Arc<Adapter>>,
     prompts: &[&[u32]],
-    configuration: &Configuration,
+    at_once: usize,
 ) -> Result<f64> {
-    let Some(rollout) = configuration.rollout else { return Ok(0.0) };
-    let count = configuration.batch.examples * rollout.answers;
+    let rollout = options.section;
+    let count = at_once * rollout.answers;
     let jobs: Vec<Job<'_>> = prompts
         .iter()
         .cycle()
-        .take(configuration.batch.examples)
+        .take(at_once)
         .flat_map(|prompt| std::iter::repeat_n(*prompt, rollout.answers))
         .zip(0..)
         .map(|(prompt, seed)| Job { prompt, seed })
@@ -104,7 +118,7 @@ fn writing_pace(
         let mut rollouts =
             Rollouts::new(RolloutOptions { section, stop_tokens: Vec::new(), ..options.clone() });
         let begun = Instant::now();
-        rollouts.write(model, trainee.adapter(), &jobs)?;
+        rollouts.write(model, adapter, &jobs)?;
         seconds[place] = begun.elapsed().as_secs_f64();
     }
     let tokens = (MEASURED_TOKENS[1] - MEASURED_TOKENS[0]) * count;
@@ -137,7 +151,8 @@ pub(super) fn models(
             .filter_map(|entry| Some(entry.metadata().ok()?.len()))
             .sum::<u64>();
     }
-    let adapter = arguments.adapter.as_deref().map(|path| opened.adapter(path)).transpose()?;
+    let adapter = arguments.adapter.as_deref().map(|path| AdapterValues::open(path, file.config()));
+    let adapter = adapter.transpose()?;
     let elements = |values: AdapterValues| -> u64 {
         values.additions().iter().map(|addition| (addition.down.len() + addition.up.len()) as u64).sum()
     };
@@ -147,6 +162,7 @@ pub(super) fn models(
         reward_models: reward_models.len(),
         rollout_weights,
         adapter_elements: adapter.map(elements),
+        teacher: None,
         recomputes: arguments.recompute,
     })
 }

@@ -3,18 +3,23 @@
 
 use super::offline::OfflineRun;
 use super::opened::Opened;
+use super::planned::{self, Planning, writing_pace};
 use super::{AlignArguments, Begun, DistillArguments, Loaded};
 use crate::commands::best_of_n::{self, Prompts, ReadPrompts, Writer, answers_file};
 use crate::commands::report::ReportLanguage;
 use crate::home::Home;
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use std::path::Path;
 use zhenjin_align::best_of::{Candidate, Choice, Summary};
 use zhenjin_align::configuration::Method;
 use zhenjin_align::data::{Encoder, PromptSettings};
+use zhenjin_align::plan::StepTokens;
+use zhenjin_train::metrics::duration_text;
 
 /// What the student learns, in the run's folder of data.
 const EXAMPLES: &str = "teacher.jsonl";
+/// Prompts whose answers are written together to know how long it takes.
+const MEASURED_PROMPTS: usize = 16;
 
 pub(super) fn run(home: &Home, arguments: &DistillArguments) -> Result<()> {
     let align = &arguments.align;
@@ -24,30 +29,42 @@ pub(super) fn run(home: &Home, arguments: &DistillArguments) -> Result<()> {
     let first = begun.configuration(Method::Sft, align, 1, time)?;
     let opened = Opened::new(home, align)?;
     let examples = begun.folder.data().join(EXAMPLES);
-    if let Some(prompts) = teach(home, arguments, &opened, &examples, first.seed)? {
-        print!("{}", begun.configuration(Method::Sft, align, prompts, time)?.to_toml());
-        return Ok(());
+    if let Some(rows) = teach(home, arguments, &opened, &examples, first.seed)? {
+        let configuration = begun.configuration(Method::Sft, align, rows.len(), time)?;
+        print!("{}", configuration.to_toml());
+        let planning = Planning {
+            arguments: align,
+            begun: &begun,
+            opened: &opened,
+            configuration: &configuration,
+            tokens: StepTokens::of_rows(&configuration, &rows),
+            examples: rows.len(),
+            models: planned::models(&opened, align, &configuration, &[], 0)?,
+            teacher: None,
+        };
+        planning.show()?;
+        let run = OfflineRun { arguments: align, begun: &begun, opened: &opened, method: Method::Sft, time };
+        return planning.show_measured(&mut run.trainee(&configuration)?, None, None);
     }
     let align = AlignArguments { data: vec![examples], ..align.clone() };
     let run = OfflineRun { arguments: &align, begun: &begun, opened: &opened, method: Method::Sft, time };
     run.sft()
 }
 
-/// Lets the teacher answer, and writes what the student learns; or says how many prompts there are, where nothing is to be written.
+/// Lets the teacher answer, and writes what the student learns; or, where nothing is to be written, says what that would take and gives the
+/// most tokens of each example.
 fn teach(
     home: &Home,
     arguments: &DistillArguments,
     student: &Opened,
     examples: &Path,
     seed: u64,
-) -> Result<Option<usize>> {
+) -> Result<Option<Vec<usize>>> {
     let align = &arguments.align;
     let (sampling, temperature) = arguments.teachers_answers(seed)?;
     let teacher = Loaded::new(home, &arguments.teacher, &student.load)?;
     let folder = arguments.teacher_adapter.as_deref();
-    let adapter = folder.map(|folder| {
-        teacher.scorer()?.open_adapter(folder).with_context(|| format!("opening {}", folder.display()))
-    });
+    let adapter = folder.map(|folder| teacher.adapter(folder));
     let answers = answers_file(examples);
     let prompts = ReadPrompts {
         data: &align.data,
@@ -62,7 +79,20 @@ fn teach(
     let writer =
         Writer { home, model: &teacher, adapter: adapter.transpose()?, sampling: &sampling, temperature };
     if align.dry_run {
-        return Ok(Some(prompts.tasks.len()));
+        let encoded: Vec<&[u32]> = prompts.encoded.iter().map(|task| &task.prompt[..]).collect();
+        let (answers, tokens) = (sampling.answers, sampling.max_tokens);
+        let options = teacher.rollout_options(writer.section());
+        let at_once = encoded.len().min(MEASURED_PROMPTS);
+        let pace = writing_pace(options, &teacher.weights, writer.adapter.as_ref(), &encoded, at_once)?;
+        let seconds = pace * (encoded.len() * answers * tokens) as f64;
+        eprintln!(
+            "{:<12} writes {answers} answers of at most {tokens} tokens to each of {} prompts first: at most {}, measured; the student learns \
+             afterwards",
+            "teacher",
+            encoded.len(),
+            duration_text(seconds)
+        );
+        return Ok(Some(encoded.iter().map(|prompt| prompt.len() + tokens).collect()));
     }
     std::fs::create_dir_all(examples.parent().unwrap_or(Path::new(".")))?;
     let mut written = writer.answers(&prompts, &answers)?;

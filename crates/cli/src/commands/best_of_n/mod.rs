@@ -33,11 +33,7 @@ pub(crate) fn run(home: &Home, arguments: &BestOfArguments) -> Result<()> {
     let sampling = &arguments.sampling;
     let load = arguments.load()?;
     let model = Loaded::new(home, &arguments.model, &load)?;
-    let adapter = arguments
-        .adapter
-        .as_deref()
-        .map(|folder| model.scorer()?.open_adapter(folder).map_err(anyhow::Error::from));
-    let adapter = adapter.transpose()?;
+    let adapter = arguments.adapter.as_deref().map(|folder| model.adapter(folder)).transpose()?;
     let path = answers_file(&arguments.out);
     let earlier = settings(&path)?;
     let read = ReadPrompts {
@@ -142,7 +138,7 @@ impl Writer<'_> {
         Ok(journal.answers)
     }
 
-    fn section(&self) -> RolloutSection {
+    pub(crate) fn section(&self) -> RolloutSection {
         let SamplingArguments { answers, max_tokens, top_p, top_k, .. } = *self.sampling;
         RolloutSection {
             answers,

@@ -40,8 +40,16 @@ pub(super) fn run(home: &Home, arguments: &CheckArguments) -> Result<()> {
 
 fn print(out: &mut impl Write, report: &Report, context: Option<usize>) -> std::io::Result<()> {
     for file in &report.files {
-        let format = file.format.map_or_else(|| "no records".to_owned(), |format| format!("each {format}"));
-        writeln!(out, "{}: {} records, {format}", file.path, file.records)?;
+        let format =
+            file.format.map_or_else(|| "none of them JSON".to_owned(), |format| format!("each {format}"));
+        match file.records {
+            0 => writeln!(
+                out,
+                "{}: no records; it is empty, or has only empty lines or an empty array",
+                file.path
+            )?,
+            records => writeln!(out, "{}: {records} records, {format}", file.path)?,
+        }
     }
     for (kind, count) in &report.kinds {
         writeln!(out, "{count} {}", kind.name())?;

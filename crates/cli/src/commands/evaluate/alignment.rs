@@ -105,8 +105,7 @@ impl WritingArguments {
         seed: u64,
         what: &'static str,
     ) -> Result<Vec<Vec<Answer>>> {
-        let adapter = adapter.map(|folder| model.scorer()?.open_adapter(folder).map_err(anyhow::Error::from));
-        let adapter = adapter.transpose()?;
+        let adapter = adapter.map(|folder| model.adapter(folder)).transpose()?;
         let mut rollouts = model.rollouts(RolloutSection {
             answers: self.answers,
             max_tokens: self.max_tokens,

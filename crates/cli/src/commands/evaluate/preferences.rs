@@ -75,7 +75,7 @@ fn of_policies(
             scorer.pair_scores(None, pairs, &mut tenths("answers scored by the base", documents))?
         }
         Against::Adapter(folder) => {
-            let adapter = scorer.open_adapter(folder)?;
+            let adapter = model.adapter(folder)?;
             scorer.pair_scores(Some(&adapter), pairs, &mut tenths("answers scored by the base", documents))?
         }
         Against::Model(name) => {
@@ -90,8 +90,7 @@ fn of_policies(
     let policy = match is_policy {
         false => None,
         true => {
-            let adapter =
-                arguments.adapter.as_deref().map(|folder| scorer.open_adapter(folder)).transpose()?;
+            let adapter = arguments.adapter.as_deref().map(|folder| model.adapter(folder)).transpose()?;
             let mut progress = tenths("answers scored by the policy", documents);
             Some(scorer.pair_scores(adapter.as_ref(), pairs, &mut progress)?)
         }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use zhenjin_promotions::{DataCounts, LeftOut};
 
-use crate::example::{Item, Judged, Judgement, Method, hash};
+use crate::example::{Example, Item, Judged, Judgement, Method, hash};
 use crate::limits::{Limits, cut};
 use crate::read::{Examples, LeftOutCounts, OneKind, all_examples, is_usable};
 
@@ -26,6 +26,17 @@ pub struct Collection {
     pub counts: DataCounts,
     /// Whether the held-out examples share conversations with the others, as there were too few conversations.
     pub divided_by_question: bool,
+}
+
+impl Collection {
+    /// Of the thumbs to learn from, those up and those down.
+    pub fn liked_and_disliked(&self) -> (usize, usize) {
+        let count = |wanted: bool| {
+            let is = |item: &&Item| matches!(item.example, Example::Thumb { liked, .. } if liked == wanted);
+            self.train.iter().filter(is).count()
+        };
+        (count(true), count(false))
+    }
 }
 
 /// Too few examples, and what there is.
@@ -131,17 +142,18 @@ fn is_of(row: &Judged, model: &str, left_out: &mut LeftOutCounts) -> bool {
     is_of
 }
 
-/// Pairs say the most; thumbs need both kinds; good answers are left.
+/// Pairs say the most; thumbs need both kinds; good answers are left. Only what counts decides: not what somebody said both ways, nor what is
+/// beyond a person's share.
 fn choose(made: &Examples, usable: &[&Judged]) -> Method {
-    let of_pairs = |judgement: &Judgement| !matches!(judgement, Judgement::Rating { .. });
-    let ratings = usable.iter().filter(|row| !of_pairs(&row.judgement)).count();
+    let is_rating = |row: &&&Judged| matches!(row.judgement, Judgement::Rating { .. });
+    let ratings: BTreeSet<&str> = usable.iter().filter(is_rating).map(|row| row.id.as_str()).collect();
+    let is_rated = |item: &&Item| item.rows.iter().any(|row| ratings.contains(row.as_str()));
+    let rated = made.thumbs.items.iter().filter(is_rated).count();
     let has = |liked: bool| {
-        made.thumbs
-            .items
-            .iter()
-            .any(|item| matches!(item.example, crate::Example::Thumb { liked: is, .. } if is == liked))
+        let is = |item: &Item| matches!(item.example, Example::Thumb { liked: is, .. } if is == liked);
+        made.thumbs.items.iter().any(is)
     };
-    if made.pairs.items.len() * 2 >= ratings {
+    if made.pairs.items.len() * 2 >= rated {
         Method::Dpo
     } else if has(true) && has(false) {
         Method::Kto

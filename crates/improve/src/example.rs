@@ -126,6 +126,8 @@ pub struct Judged {
     pub id: String,
     /// Who judged.
     pub owner: String,
+    /// Whether that is the operator, whose machine it is.
+    pub is_operator: bool,
     /// The conversation of the answer.
     pub conversation: String,
     /// The question that was answered.
@@ -184,6 +186,8 @@ pub struct Item {
     pub rows: Vec<String>,
     /// Who judged.
     pub owner: String,
+    /// Whether that is the operator, whose machine it is.
+    pub is_operator: bool,
     /// The conversation.
     pub conversation: String,
     /// The question.

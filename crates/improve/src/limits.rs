@@ -1,14 +1,15 @@
 //! How much of one person's judgements counts, so that nobody decides for all.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::example::Item;
 
 /// Bounds of a collection.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Limits {
-    /// The most examples of one person, the newest first; `None`: as many as all other people together have, but at least
-    /// [`Limits::LEAST_OF_A_PERSON`] and at most [`Limits::MOST_OF_A_PERSON`].
+    /// The most examples of one person, the newest first; `None`: as many as the other person with the most has, and half as many as all others
+    /// have together, so that whoever contradicts all others is outvoted; but at least [`Limits::LEAST_OF_A_PERSON`] ([`Limits::LEAST_OF_THE_OPERATOR`]) and at most
+    /// [`Limits::MOST_OF_A_PERSON`]. Who is alone has the most.
     pub of_a_person: Option<usize>,
     /// The share of conversations that is held out.
     pub held_out_share: f64,
@@ -20,7 +21,9 @@ pub struct Limits {
 
 impl Limits {
     /// What everybody may contribute, however few others judge.
-    pub const LEAST_OF_A_PERSON: usize = 200;
+    pub const LEAST_OF_A_PERSON: usize = 20;
+    /// What the operator may contribute, who could promote anything without a gate.
+    pub const LEAST_OF_THE_OPERATOR: usize = 200;
     /// What nobody may exceed.
     pub const MOST_OF_A_PERSON: usize = 500;
 }
@@ -34,18 +37,33 @@ impl Default for Limits {
 /// Takes out what is beyond each person's share, the oldest first, and says how many each person's share was cut by.
 pub(crate) fn cut(items: &mut Vec<Item>, limits: &Limits) -> BTreeMap<String, (usize, usize)> {
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    let mut operators = BTreeSet::new();
     for item in items.iter() {
         *counts.entry(item.owner.clone()).or_default() += 1;
+        if item.is_operator {
+            operators.insert(item.owner.clone());
+        }
     }
     let bounded = |count: usize| count.min(Limits::MOST_OF_A_PERSON);
     let all: usize = counts.values().copied().map(bounded).sum();
-    let share = |count: usize| match limits.of_a_person {
+    let most_of_another = |owner: &String| {
+        let others = counts.iter().filter(|(other, _)| *other != owner);
+        others.map(|(_, count)| bounded(*count)).max().unwrap_or(0)
+    };
+    let share = |owner: &String, count: usize| match limits.of_a_person {
         Some(limit) => limit,
         None if counts.len() == 1 => Limits::MOST_OF_A_PERSON,
-        None => (all - bounded(count)).clamp(Limits::LEAST_OF_A_PERSON, Limits::MOST_OF_A_PERSON),
+        None => {
+            let least = match operators.contains(owner) {
+                true => Limits::LEAST_OF_THE_OPERATOR,
+                false => Limits::LEAST_OF_A_PERSON,
+            };
+            let half_of_others = (all - bounded(count)) / 2;
+            half_of_others.min(most_of_another(owner)).clamp(least, Limits::MOST_OF_A_PERSON)
+        }
     };
     let shares: BTreeMap<String, usize> =
-        counts.iter().map(|(owner, count)| (owner.clone(), share(*count))).collect();
+        counts.iter().map(|(owner, count)| (owner.clone(), share(owner, *count))).collect();
     let mut kept: BTreeMap<String, usize> = BTreeMap::new();
     let mut newest: Vec<usize> = (0..items.len()).collect();
     newest.sort_by(|left, right| (items[*right].at, right).cmp(&(items[*left].at, left)));

@@ -121,17 +121,26 @@ pub(crate) fn all_examples(judged: &[&Judged]) -> Examples {
     }
 }
 
+/// Of answers to one question, so many newest ones that were liked, and so many that were not, make pairs: their number is the product of
+/// both.
+const MOST_SIBLINGS: usize = 16;
+
 /// Of answers to one question, each one that was liked beside each one that was not.
 fn rated_siblings(of_question: &[&Judged]) -> Vec<Candidate> {
     let rated = |liked: bool| {
-        of_question.iter().filter_map(move |row| match &row.judgement {
+        let rated = of_question.iter().filter_map(|row| match &row.judgement {
             Judgement::Rating { answer, up } if *up == liked => Some((*row, answer)),
             _ => None,
-        })
+        });
+        let mut rated: Vec<(&Judged, &Answer)> = rated.collect();
+        rated.sort_by(|(left, _), (right, _)| (right.at, &right.id).cmp(&(left.at, &left.id)));
+        rated.truncate(MOST_SIBLINGS);
+        rated
     };
-    let pairs = rated(true).flat_map(|(liked, chosen)| {
-        rated(false).map(move |(disliked, rejected)| {
-            let pair = Example::Pair { chosen: chosen.clone(), rejected: rejected.clone() };
+    let (liked, disliked) = (rated(true), rated(false));
+    let pairs = liked.iter().flat_map(|(liked, chosen)| {
+        disliked.iter().map(|(disliked, rejected)| {
+            let pair = Example::Pair { chosen: (*chosen).clone(), rejected: (*rejected).clone() };
             candidate(&[liked, disliked], pair, liked.breaks_off)
         })
     });
@@ -143,6 +152,7 @@ fn candidate(rows: &[&Judged], example: Example, breaks_off: bool) -> Candidate 
     let item = Item {
         rows: rows.iter().map(|row| row.id.clone()).collect(),
         owner: first.owner.clone(),
+        is_operator: first.is_operator,
         conversation: first.conversation.clone(),
         question: first.question.clone(),
         at: rows.iter().map(|row| row.at).max().unwrap_or(first.at),

@@ -11,6 +11,7 @@ fn judged(number: usize, owner: &str, judgement: Judgement) -> Judged {
     Judged {
         id: format!("{owner}-{number}"),
         owner: owner.to_owned(),
+        is_operator: owner == "operator",
         conversation: format!("{owner}-conversation-{number}"),
         question: format!("{owner}-question-{number}"),
         at: number as i64,
@@ -124,7 +125,7 @@ fn thumbs_on_answers_to_one_question_become_a_pair_and_others_are_learned_one_by
 
 #[test]
 fn nobody_learns_from_what_was_not_allowed_or_is_of_another_model() {
-    let mut rows = choices(100, "a");
+    let mut rows = choices(100, "operator");
     rows.extend(choices(30, "b").into_iter().map(|row| Judged { consents: false, ..row }));
     rows.extend(choices(20, "c").into_iter().map(|row| Judged { model: "other".to_owned(), ..row }));
     rows.extend(choices(10, "d").into_iter().map(|row| Judged { model: "smollm2+tuned".to_owned(), ..row }));
@@ -151,21 +152,69 @@ fn one_person_who_contradicts_themselves_a_thousand_times_has_no_say() {
     assert_eq!(collection.held_out, collected(&honest).held_out);
 }
 
+/// The troll's thousand thumbs once made the honest people's choices be learned as thumbs.
 #[test]
-fn nobody_counts_for_more_than_all_others_together() {
-    let mut rows = choices(300, "a");
-    rows.extend(choices(1000, "b"));
+fn what_does_not_count_does_not_choose_the_method() {
+    let honest = choices(100, "honest");
+    let mut rows = honest.clone();
+    for number in 0..500 {
+        rows.push(Judged { id: format!("{number} up"), ..rating(number, "troll", "x", true) });
+        rows.push(Judged { id: format!("{number} down"), ..rating(number, "troll", "x", false) });
+    }
+    let collection = collected(&rows);
+    assert_eq!(collection.method, Method::Dpo);
+    assert_eq!(collection.train, collected(&honest).train);
+    assert_eq!(collection.held_out, collected(&honest).held_out);
+    // Nor do thumbs beyond a person's share.
+    let mut rows = honest;
+    rows.extend(
+        (0..1000).map(|number| rating(number, "troll", &format!("answer {number}"), number % 2 == 0)),
+    );
+    let collection = collected(&rows);
+    assert_eq!(collection.method, Method::Dpo, "{:?}", collection.counts);
+}
+
+#[test]
+fn whoever_contradicts_all_others_is_outvoted() {
+    let mut rows: Vec<Judged> = ["a", "b", "c"].iter().flat_map(|owner| choices(20, owner)).collect();
+    rows.extend(choices(1000, "troll"));
     let collection = collected(&rows);
     let all: Vec<&Item> = collection.train.iter().chain(&collection.held_out).collect();
     let of = |owner: &str| all.iter().filter(|item| item.owner == owner).count();
-    assert_eq!((of("a"), of("b")), (300, 300));
+    assert_eq!((of("a"), of("b"), of("c"), of("troll")), (20, 20, 20, 20));
     // The newest ones count.
-    assert!(all.iter().filter(|item| item.owner == "b").all(|item| item.at >= 700));
-    assert_eq!(left_out(&collection, "the newest 300 of `b` count"), 700);
+    assert!(all.iter().filter(|item| item.owner == "troll").all(|item| item.at >= 980));
+    assert_eq!(left_out(&collection, "the newest 20 of `troll` count"), 980);
+    // Few others do not silence the person whose machine it is, nor anybody wholly.
+    let counted = |rows: &[Judged], limits: &Limits| {
+        let collection = collect(rows, MODEL, None, limits).expect("enough");
+        (collection.counts.train + collection.counts.held_out, collection.counts.owners)
+    };
+    let with_operator: Vec<Judged> = [choices(300, "operator"), choices(20, "guest")].concat();
+    assert_eq!(counted(&with_operator, &Limits::default()), (220, 2));
+    let with_user: Vec<Judged> = [choices(300, "user"), choices(20, "guest")].concat();
+    assert_eq!(counted(&with_user, &Limits::default()), (40, 2));
     let limits = Limits { of_a_person: Some(400), ..Limits::default() };
-    let collection = collect(&rows, MODEL, None, &limits).expect("enough");
-    assert_eq!(collection.counts.train + collection.counts.held_out, 700);
+    assert_eq!(counted(&rows, &limits), (460, 4));
     assert_eq!(collected(&choices(1000, "alone")).counts.pairs, Limits::MOST_OF_A_PERSON);
+}
+
+#[test]
+fn a_thousand_thumbs_on_answers_to_one_question_do_not_make_a_quarter_million_pairs() {
+    let mut rows = choices(30, "honest");
+    for number in 0..1000 {
+        let row = rating(number, "busy", &format!("answer {number}"), number % 2 == 0);
+        rows.push(Judged {
+            question: "the only one".to_owned(),
+            prompt: vec![Turn::new("user", "?")],
+            ..row
+        });
+    }
+    let limits = Limits { of_a_person: Some(usize::MAX), ..Limits::default() };
+    let collection = collect(&rows, MODEL, Some(Method::Dpo), &limits).expect("enough");
+    assert_eq!(collection.counts.train + collection.counts.held_out, 30 + 16 * 16);
+    let all = collection.train.iter().chain(&collection.held_out).filter(|item| item.owner == "busy");
+    assert!(all.clone().count() == 256 && all.clone().all(|item| item.at >= 968));
 }
 
 #[test]

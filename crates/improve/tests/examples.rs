@@ -15,6 +15,7 @@ fn row(owner: &str, question: &str, judgement: Judgement) -> Judged {
     Judged {
         id: format!("{owner} {question} {judgement:?}"),
         owner: owner.to_owned(),
+        is_operator: false,
         conversation: "chat".to_owned(),
         question: question.to_owned(),
         at: 0,

@@ -2,7 +2,7 @@
 
 use zhenjin_assistant::Transcript;
 use zhenjin_improve::{Answer, Judged, Judgement, Turn};
-use zhenjin_store::{Judgement as Stored, Role, TrainingFeedback};
+use zhenjin_store::{Judgement as Stored, Owner, Role, TrainingFeedback};
 
 /// A judgement of the store, ready to be made an example of.
 pub(crate) fn judged(feedback: TrainingFeedback) -> Judged {
@@ -25,6 +25,7 @@ pub(crate) fn judged(feedback: TrainingFeedback) -> Judged {
     };
     Judged {
         id: feedback.id.to_string(),
+        is_operator: feedback.owner == Owner::Local,
         owner: feedback.owner.to_string(),
         conversation: feedback.conversation.to_string(),
         question: feedback.question.to_string(),

@@ -38,7 +38,8 @@ pub(crate) struct ImproveArguments {
     /// Promote it at once if it passes
     #[arg(long)]
     auto: bool,
-    /// The most examples of one person, the newest first [default: as many as all others have, at least 200, at most 500]
+    /// The most examples of one person, the newest first [default: as many as the other person with the most has, at most half as many as all others
+    /// have; at least 20, of the operator 200, at most 500]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     per_person: Option<u32>,
     /// Passes over the examples, at most: after 40 updates only the first pass goes on
@@ -189,6 +190,10 @@ async fn begin(
     let mut settings = std::collections::BTreeMap::new();
     settings.insert("passes".to_owned(), arguments.passes.to_string());
     settings.insert("set".to_owned(), arguments.set.join("\n"));
+    if collected.collection.method == Method::Kto {
+        let (liked, disliked) = collected.collection.liked_and_disliked();
+        settings.extend([training::judged_settings(liked, disliked)]);
+    }
     let recipe = Recipe {
         program: env!("CARGO_PKG_VERSION").to_owned(),
         settings,

@@ -23,6 +23,10 @@ const RANK: usize = 8;
 const LEARNING_RATES: [f64; 3] = [2e-3, 7e-4, 3e-4];
 /// The name of the chosen one in a recipe.
 const LEARNING_RATE: &str = "learning_rate";
+/// The name of a recipe's settings of KTO, one a line.
+const JUDGED: &str = "judged";
+/// The greatest weight of a kind of thumbs.
+const MOST_WEIGHT: f64 = 100.0;
 /// Examples of an update.
 pub(super) const BATCH: usize = 8;
 /// The files of an adapter.
@@ -62,6 +66,9 @@ pub(super) fn train(stage: &Stage<'_>, record: &mut Improvement) -> Result<()> {
         // What is preferred becomes more likely, not only less unlikely than the other answer.
         settings.push("preference.sft_weight=1".to_owned());
     }
+    settings.extend(
+        record.recipe.settings.get(JUDGED).map(String::as_str).unwrap_or_default().lines().map(str::to_owned),
+    );
     let rate = record.recipe.settings.entry(LEARNING_RATE.to_owned());
     let rate = rate.or_insert_with(|| LEARNING_RATES[0].to_string());
     for key in ["optimiser.learning_rate", "optimiser.embedding_learning_rate"] {
@@ -87,6 +94,19 @@ pub(super) fn train(stage: &Stage<'_>, record: &mut Improvement) -> Result<()> {
     recipe.adapter_sha256 = file_sha256(&stage.path("adapter").join(ADAPTER_FILES[1]))?;
     recipe.simd = ComputeOptions::resolve(None, None)?.simd.name().to_owned();
     Ok(())
+}
+
+/// Settings of KTO for so many liked and disliked answers. Both kinds weigh the same, however rare one is: people who mostly dislike
+/// would otherwise make all answers less likely, the liked ones too (Ethayarajh et al. 2024, section 4.2, want the weights times the numbers
+/// to be near each other). And what is liked becomes more likely, not only less unlikely than the rest.
+pub(super) fn judged_settings(liked: usize, disliked: usize) -> (String, String) {
+    let weight = |count: usize| ((liked + disliked) as f64 / (2 * count.max(1)) as f64).min(MOST_WEIGHT);
+    let settings = format!(
+        "judged.liked_weight={:.4}\njudged.disliked_weight={:.4}\njudged.sft_weight=1",
+        weight(liked),
+        weight(disliked)
+    );
+    (JUDGED.to_owned(), settings)
 }
 
 /// The settings that whoever asked for the improvement gave.

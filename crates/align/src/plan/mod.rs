@@ -313,7 +313,9 @@ impl AlignPlan {
             advice.push("take a reward model that is an adapter, or a method without a critic");
         }
         if memory.teacher * 4 > memory.total {
-            advice.push("take a teacher that is smaller or quantised, or let it write answers first (distill --from text)");
+            advice.push(
+                "take a teacher that is smaller or quantised, or learn from answers that it writes first",
+            );
         }
         if advice.is_empty() {
             advice.push("lower batch.micro_tokens, or take a smaller model");

@@ -135,7 +135,7 @@ fn a_run_that_cannot_fit_is_refused_with_figures_and_what_to_lower() {
     let teacher = PlannedTeacher::of(&tiny_config(), 1 << 30, small.largest_micro_batch);
     let models = PlannedModel { teacher: Some(teacher), ..PlannedModel::default() };
     let error = plan_with(&distill, small, 1 << 30, models).check().unwrap_err().to_string();
-    assert!(error.contains("teacher 1.00 GiB") && error.contains("--from text"), "{error}");
+    assert!(error.contains("teacher 1.00 GiB") && error.contains("answers that it writes first"), "{error}");
     let mut no_disk = plan(&configuration(Method::Sft, TuningKind::Full, &[]), small, 1 << 40);
     no_disk.disk_available = Some(1000);
     let error = no_disk.check().unwrap_err().to_string();

@@ -4,6 +4,7 @@
 //! * [`Assistant`] is one loaded model: tokenizer, chat template, engine. It renders, tokenises, submits,
 //!   detokenises as the tokens come, divides thought from answer, cuts at stop strings, recognises tool calls, and compiles output formats
 //!   (JSON schemas, regular expressions, grammars).
+//! * [`Embedder`] is one loaded encoder: texts in, vectors out.
 //! * [`ServedModels`] loads models at first use and unloads idle ones within a memory limit.
 //!
 //! This crate does not know HTTP, OpenAI's field names beyond those in its error messages, accounts,
@@ -13,6 +14,7 @@
 mod answer;
 mod assistant;
 mod constraint;
+mod embedder;
 mod error;
 mod event;
 mod generation;
@@ -26,6 +28,7 @@ pub use answer::thoughts::Transcript;
 pub use assistant::{Assistant, AssistantInfo};
 pub use constraint::compiler::{CompiledFormat, FormatCompiler};
 pub use constraint::matcher::GrammarConstraint;
+pub use embedder::{EmbedError, EmbedInput, Embedder, EmbedderError};
 pub use error::AssistantError;
 pub use event::{Echo, Failure, FinishReason, StopCause, TextEvent, TokenCandidate, TokenInfo};
 pub use generation::TextGeneration;
@@ -41,5 +44,6 @@ pub use zhenjin_conversation::{
     Message, REQUEST_VARIABLES, Role, ThinkingSupport, ThinkingWish, Tool, ToolCall, takes_tools, thinks,
 };
 pub use zhenjin_engine::{CacheSalt, EngineObserver, EngineStats, StepReport, Timings, Usage};
+pub use zhenjin_model::encoder::{EncoderPooling, EncoderTextError, PoolingMode};
 pub use zhenjin_model::{MemoryEstimate, MemoryPlan};
 pub use zhenjin_tokenizer::{ControlText, Specials};

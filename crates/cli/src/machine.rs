@@ -6,7 +6,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use std::ffi::OsStr;
 use std::path::Path;
 use sysinfo::{MemoryRefreshKind, System};
-use zhenjin_assistant::{ModelSpec, RepetitionDetection, ServeOptions};
+use zhenjin_assistant::{Embedder, ModelSpec, RepetitionDetection, ServeOptions};
 use zhenjin_engine::Speculation;
 use zhenjin_hub::{
     Catalogue, CatalogueEntry, LocalModel, ModelStore, ModelStoreError, PullOptions, Secret, SilentObserver,
@@ -80,12 +80,15 @@ pub(crate) fn serve_options(
     })
 }
 
-/// The model that a command names, or the first fetched one.
+/// The model that a command names, or the first fetched one that writes.
 pub(crate) fn model_spec(home: &Home, model: Option<impl AsRef<OsStr>>) -> Result<ModelSpec> {
     let store = ModelStore::new(home.models());
     match model {
         Some(model) => named_spec(&store, model.as_ref()),
-        None => every_model(&store)?.into_iter().next().with_context(no_model),
+        None => {
+            let mut writers = every_model(&store)?.into_iter().filter(|spec| !Embedder::is_at(&spec.path));
+            writers.next().with_context(no_model)
+        }
     }
 }
 

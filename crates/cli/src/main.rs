@@ -70,6 +70,7 @@ fn run(arguments: Arguments) -> Result<()> {
         Command::Inspect(command) => commands::inspect::run(&home()?, &command),
         Command::Serve(command) => wait_for(commands::serve::run(&home()?, command)),
         Command::Chat(command) => wait_for(commands::chat::run(&home()?, command)),
+        Command::Embed(command) => commands::embed::run(&home()?, &command),
         Command::Perplexity(command) => commands::perplexity::run(&home()?, &command),
         Command::Export(command) => commands::export::run(&home()?, &command),
         Command::Quantize(command) => commands::quantize::run(&home()?, &command),

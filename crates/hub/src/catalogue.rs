@@ -36,12 +36,19 @@ pub struct CatalogueEntry {
     pub context_length: usize,
     /// What to expect of it.
     pub good_for: GoodFor,
+    /// It is an encoder: it makes embeddings and writes no text.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub embeds: bool,
     /// The maker's advice for sampling.
     pub sampling: GenerationDefaults,
-    /// Its files; the first one is opened.
+    /// Its files; the first one is opened. If that is `config.json`, the folder is.
     pub files: Vec<CatalogueFile>,
     /// Where to get the files, in the order in which to try.
     pub sources: Vec<CatalogueSource>,
+}
+
+fn is_false(value: &bool) -> bool {
+    !*value
 }
 
 /// Terms of use.
@@ -194,6 +201,7 @@ mod tests {
             "qwen2.5:1.5b",
             "qwen2.5:3b",
             "poet",
+            "all-minilm:l6",
         ] {
             assert!(catalogue.get(expected).is_some(), "{expected}");
         }

@@ -44,6 +44,14 @@ pub enum OpenError {
         /// Which field, and what is wrong.
         reason: String,
     },
+    /// A file that says how vectors are made from an encoder's hidden states.
+    #[error("{}: {reason}", path.display())]
+    SentenceTransformers {
+        /// The file.
+        path: PathBuf,
+        /// Which field, and what is wrong.
+        reason: String,
+    },
     /// A file that the model needs is missing.
     #[error("{} has no {file}; a model folder needs it to turn text into tokens", folder.display())]
     Missing {

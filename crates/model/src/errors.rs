@@ -8,6 +8,7 @@ use zhenjin_files::FileError;
 use zhenjin_tensor::TensorError;
 
 use crate::batch::BatchError;
+use crate::encoder::EncoderTextError;
 use crate::learner::TokenBatchError;
 
 /// How many characters of a name that comes from a file are repeated in an error.
@@ -79,6 +80,10 @@ pub enum ModelError {
     /// A batch to learn from does not fit together or the model.
     #[error(transparent)]
     TokenBatch(#[from] TokenBatchError),
+
+    /// A text that an encoder cannot read.
+    #[error(transparent)]
+    EncoderText(#[from] EncoderTextError),
 
     /// A tensor has another shape than the configuration implies.
     #[error("{}: tensor `{tensor}`: the configuration implies shape {}, but the file has {}", file.display(), shape(expected), shape(found))]

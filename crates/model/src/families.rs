@@ -143,6 +143,57 @@ pub const FAMILIES: [Family; 5] = [
     },
 ];
 
+/// The switches of one family of encoders: transformers that read a whole text at once and write none (Devlin et al. 2019, "BERT").
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EncoderFamily {
+    /// What `model_type` of a `config.json` says.
+    pub model_type: &'static str,
+    /// What the classes that `architectures` of a `config.json` names begin with.
+    pub class_stem: &'static str,
+    /// What stands before every tensor's name in files of a model with a head for tokens.
+    pub prefix: &'static str,
+    /// The position of a text's first token.
+    pub first_position: FirstPosition,
+}
+
+/// The row of the position embeddings that belongs to a text's first token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FirstPosition {
+    /// The first.
+    Zero,
+    /// The one behind that of the padding token's id; padding tokens in a text have that one, and are not counted.
+    BehindPadding,
+}
+
+/// Every supported family of encoders.
+pub const ENCODER_FAMILIES: [EncoderFamily; 3] = [
+    EncoderFamily {
+        model_type: "bert",
+        class_stem: "Bert",
+        prefix: "bert.",
+        first_position: FirstPosition::Zero,
+    },
+    EncoderFamily {
+        model_type: "xlm-roberta",
+        class_stem: "XLMRoberta",
+        prefix: "roberta.",
+        first_position: FirstPosition::BehindPadding,
+    },
+    EncoderFamily {
+        model_type: "roberta",
+        class_stem: "Roberta",
+        prefix: "roberta.",
+        first_position: FirstPosition::BehindPadding,
+    },
+];
+
+impl EncoderFamily {
+    /// The family of a `config.json`.
+    pub fn of_model_type(model_type: &str) -> Option<&'static EncoderFamily> {
+        ENCODER_FAMILIES.iter().find(|family| family.model_type == model_type)
+    }
+}
+
 impl Family {
     /// The family of a `config.json`.
     pub fn of_model_type(model_type: &str) -> Option<&'static Family> {

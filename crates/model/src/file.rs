@@ -12,9 +12,11 @@ use std::path::{Path, PathBuf};
 
 use zhenjin_files::Mapping;
 
+pub(crate) use hugging_face::FolderWeights;
 pub use hugging_face::HuggingFaceFiles;
 pub use part::FileTensor;
-use part::{Contents, Part, fault};
+pub(crate) use part::fault;
+use part::{Contents, Part};
 
 use crate::config::{self, ConfigReading, ModelClass, ModelConfig, ROPE_DIVISORS};
 use crate::errors::{FormatError, ModelError, quoted};
@@ -244,14 +246,7 @@ impl ModelFile {
     }
 
     fn find(&self, name: &str) -> Option<(&Part, FileTensor<'_>)> {
-        let in_part = |part| Part::tensor(part, name).map(|tensor| (part, tensor));
-        match &self.index {
-            None => self.parts.iter().find_map(in_part),
-            Some(index) => {
-                let place = index.tensors.binary_search_by(|(known, _)| known.as_str().cmp(name)).ok()?;
-                in_part(&self.parts[index.tensors[place].1])
-            }
-        }
+        hugging_face::find(&self.parts, self.index.as_ref(), name)
     }
 
     /// A name may occur in one part only, unless an index says which one is meant.

@@ -1,4 +1,5 @@
-//! A language model: its files (GGUF, safetensors), its configuration, its weights, and one forward pass for all families.
+//! A language model: its files (GGUF, safetensors), its configuration, its weights, and one forward pass for all families; and encoders
+//! ([`encoder`]), which give vectors of texts.
 //!
 //! This crate does not know text, tokenizers, chat templates, sampling, scheduling or HTTP; it turns token ids into logits,
 //! log-probabilities of given tokens and hidden states.
@@ -7,6 +8,7 @@
 mod adapter;
 mod batch;
 pub mod config;
+pub mod encoder;
 mod errors;
 pub mod families;
 mod file;

@@ -143,3 +143,39 @@ pub trait Executor {
     /// Takes back the memory of a tensor that is not needed any more.
     fn discard(&mut self, tensor: Self::Tensor);
 }
+
+/// What encoders need beside the operations of [`Executor`]. They read whole documents and remember nothing.
+pub trait EncoderExecutor: Executor {
+    /// Says that the rows of the coming operations are whole documents, one after the other, of `lengths` rows each, until the next call
+    /// of this or of the other beginnings. [`EncoderExecutor::attention_to_all`] needs it; rotation does not know their positions.
+    fn begin_encoding(&mut self, lengths: &[usize]) -> Result<(), TensorError>;
+
+    /// LayerNorm over each row: `(x − mean(x)) / √(mean((x − mean(x))²) + ε) · weight + bias`.
+    fn layer_norm(
+        &mut self,
+        input: &Self::Tensor,
+        weight: &Self::Vector,
+        bias: &Self::Vector,
+        epsilon: f32,
+    ) -> Result<Self::Tensor, TensorError>;
+
+    /// [`Executor::linear`] of an input that stays the caller's.
+    fn project<const N: usize>(
+        &mut self,
+        input: &Self::Tensor,
+        projections: [Projection<'_, Self::Matrix, Self::Vector>; N],
+    ) -> Result<[Self::Tensor; N], TensorError>;
+
+    /// `x · Φ(x)`, element by element, with the normal distribution function Φ.
+    fn gelu(&mut self, input: Self::Tensor) -> Result<Self::Tensor, TensorError>;
+
+    /// Grouped-query attention in which every row sees all rows of its document, `[rows, heads · head_dim]`; sizes as for
+    /// [`Executor::attention`].
+    fn attention_to_all(
+        &mut self,
+        shape: AttentionShape,
+        queries: Self::Tensor,
+        keys: Self::Tensor,
+        values: Self::Tensor,
+    ) -> Result<Self::Tensor, TensorError>;
+}

@@ -26,6 +26,7 @@ mod ops;
 mod parameter;
 pub mod quantise;
 mod recording;
+mod reference_encoding;
 mod reference_executor;
 mod reference_gradients;
 mod rotation;
@@ -41,7 +42,7 @@ pub use direct::{Activations, DirectExecutor, RowScore, ScoreTarget, WorkspaceLi
 pub use documents::DocumentRows;
 pub use dtype::Dtype;
 pub use error::TensorError;
-pub use executor::{Executor, Expert, ExpertChoice, LowRankAddition, Projection};
+pub use executor::{EncoderExecutor, Executor, Expert, ExpertChoice, LowRankAddition, Projection};
 pub use gradients::{GradientBuffer, Gradients, NORM_ELEMENTS, ParameterShape, ParameterSource};
 pub use kv::{KvCache, KvDtype, KvShape, PAGE_TOKENS, PageId, SequenceRows};
 pub use linear::{Product, QuantisedRows, linear};

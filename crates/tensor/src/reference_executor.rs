@@ -23,7 +23,7 @@ pub struct ReferenceTensor {
 
 impl ReferenceTensor {
     /// A tensor of rows of `width` values each.
-    fn from_rows(width: usize, rows: impl Iterator<Item = Vec<f64>>) -> ReferenceTensor {
+    pub(crate) fn from_rows(width: usize, rows: impl Iterator<Item = Vec<f64>>) -> ReferenceTensor {
         ReferenceTensor { width, values: rows.flatten().collect() }
     }
 
@@ -48,15 +48,15 @@ enum Slot {
 
 /// A row of the batch: its position, and where the keys and values of its sequence are, up to and with that position.
 #[derive(Clone, Debug)]
-struct Row {
-    position: usize,
+pub(crate) struct Row {
+    pub(crate) position: usize,
     slots: Vec<Slot>,
 }
 
 /// Computes in f64. See the head of this file.
 #[derive(Debug, Default)]
 pub struct ReferenceExecutor {
-    rows: Vec<Row>,
+    pub(crate) rows: Vec<Row>,
     rotary: Option<RotaryFrequencies>,
     /// Key and value `[kv_heads · head_dim]` by layer and slot.
     cache: BTreeMap<(usize, Slot), (Vec<f64>, Vec<f64>)>,
@@ -335,13 +335,13 @@ pub(crate) fn choose(scores: &[f64], choice: ExpertChoice) -> Vec<(usize, f64)> 
     chosen.iter().map(|expert| (*expert, exponential(expert) / sum)).collect()
 }
 
-fn dot(a: &[f64], b: &[f64]) -> f64 {
+pub(crate) fn dot(a: &[f64], b: &[f64]) -> f64 {
     a.iter().zip(b).map(|(a, b)| a * b).sum()
 }
 
 /// One query's attention to `keys` with `values`, one of each per visible position, and the logarithm of the sum of
 /// `e^score` that the weights are divided by.
-fn attend(query: &[f64], keys: &[Vec<f64>], values: &[Vec<f64>], scale: f64) -> (Vec<f64>, f64) {
+pub(crate) fn attend(query: &[f64], keys: &[Vec<f64>], values: &[Vec<f64>], scale: f64) -> (Vec<f64>, f64) {
     let scores: Vec<f64> = keys.iter().map(|key| scale * dot(query, key)).collect();
     let greatest = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     // e^score alone could be infinite.

@@ -293,7 +293,7 @@ pub(crate) fn read_part<T: DeserializeOwned>(
         .map_err(|error| TokenizerError::Part { part, reason: error.to_string() })
 }
 
-fn check_steps(
+pub(crate) fn check_steps(
     part: &'static str,
     value: &Value,
     supported: &[&str],
@@ -319,7 +319,10 @@ fn check_steps(
             check_size("a pattern", pattern.len(), MAX_PATTERN_BYTES)?;
         }
     }
-    let inner = ["normalizers", "pretokenizers"].iter().filter_map(|key| value[*key].as_array()).flatten();
+    let inner = ["normalizers", "pretokenizers", "processors"]
+        .iter()
+        .filter_map(|key| value[*key].as_array())
+        .flatten();
     for step in inner {
         check_steps(part, step, supported, steps)?;
     }

@@ -3,6 +3,7 @@
 //! * [`Tokenizer`] is built from a Hugging Face `tokenizer.json` or from the vocabulary inside a GGUF file; both end in
 //!   the same byte-pair encoder of the `tokenizers` library and the same table of bytes per token.
 //! * [`StreamDecoder`] turns ids into text while they are generated, whole characters only.
+//! * [`TextEncoder`] gives the ids that encoders read.
 //! * [`train_byte_level`] makes a new vocabulary from text.
 //! * [`ChatTemplate`] renders a conversation with the model's own Jinja template inside a sandbox, remembers which text
 //!   users wrote (it can never become a control token) and which text the assistant wrote (training needs it).
@@ -22,6 +23,7 @@ mod hugging_face;
 mod pre_tokenizers;
 mod stream;
 mod template;
+mod text_encoder;
 mod tokenizer;
 mod training;
 mod vocabulary;
@@ -33,5 +35,6 @@ pub use hugging_face::{MAX_TOKENIZER_JSON_BYTES, TokenizerConfig};
 pub use pre_tokenizers::KNOWN_PRE_TOKENIZERS;
 pub use stream::{ControlText, StreamDecoder};
 pub use template::{ChatTemplate, MAX_TEMPLATE_BYTES, RenderInput, Rendered};
+pub use text_encoder::TextEncoder;
 pub use tokenizer::{Specials, Tokenizer};
 pub use training::{CHAT_TOKENS, TokenizerTraining, TrainedTokenizer, train_byte_level};

@@ -395,7 +395,7 @@ fn cut(
     Ok(parts)
 }
 
-fn check_whitespace_runs(text: &str) -> Result<(), TokenizerError> {
+pub(crate) fn check_whitespace_runs(text: &str) -> Result<(), TokenizerError> {
     if text.len() <= MAX_WHITESPACE_RUN {
         return Ok(());
     }

@@ -212,7 +212,8 @@ impl State {
     pub(super) fn names(&self) -> Vec<String> {
         let models = self.entries.iter().map(|entry| entry.spec.name.clone());
         let alone = self.entries.iter().filter(|entry| self.adapters.has_promoted(&entry.spec.name));
-        models.chain(alone.map(|entry| base_name(&entry.spec.name))).chain(self.adapters.names()).collect()
+        let adapted = alone.map(|entry| base_name(&entry.spec.name)).chain(self.adapters.names());
+        models.chain(adapted).chain(self.embedders.names()).collect()
     }
 
     /// Refuses an adapter for which the limit leaves no memory.

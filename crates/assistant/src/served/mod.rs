@@ -4,6 +4,7 @@
 //! one. A request gets the model that it named or an error, never another one.
 
 mod adapters;
+mod embedders;
 mod expiry;
 mod load;
 mod memory;
@@ -21,8 +22,10 @@ use zhenjin_tensor::{ComputeOptions, ThreadTeam};
 
 use crate::answer::repetition::RepetitionDetection;
 use crate::assistant::{Assistant, LoadedModel};
+use crate::embedder::Embedder;
 use crate::error::AssistantError;
 use adapters::{Adapters, Meant};
+use embedders::Embedders;
 use expiry::Expiry;
 
 pub use adapters::AdapterSpec;
@@ -140,6 +143,7 @@ struct Departed {
 struct State {
     entries: Vec<Entry>,
     adapters: Adapters,
+    embedders: Embedders,
     departed: Vec<Departed>,
     /// Bytes granted to models that are being loaded.
     reserved: u64,
@@ -177,6 +181,7 @@ impl ServedModels {
         let state = State {
             entries: Vec::new(),
             adapters: Adapters::default(),
+            embedders: Embedders::default(),
             departed: Vec::new(),
             reserved: 0,
             uses: 0,
@@ -202,7 +207,8 @@ impl ServedModels {
         &self.shared.team
     }
 
-    /// All models, in the order in which they were added, each followed by itself with its adapters.
+    /// All models that write, in the order in which they were added, each followed by itself with its adapters; see
+    /// [`ServedModels::embedders`] for the others.
     pub fn list(&self) -> Vec<ServedModelInfo> {
         let state = self.shared.lock();
         let with_adapters = |entry: &Entry| {
@@ -218,7 +224,7 @@ impl ServedModels {
     /// on even if all of them are cancelled.
     ///
     /// # Errors [`AssistantError::UnknownModel`], [`AssistantError::OutOfMemory`],
-    /// [`AssistantError::MemoryInUse`], [`AssistantError::Load`].
+    /// [`AssistantError::MemoryInUse`], [`AssistantError::Load`]; [`AssistantError::Invalid`] for an encoder, which writes nothing.
     pub async fn get(&self, name: &str) -> Result<Arc<Assistant>, AssistantError> {
         let Meant { model, adapter } = self.shared.lock().meant(name);
         let assistant = self.get_model(&model).await?;
@@ -253,15 +259,27 @@ impl ServedModels {
         })
     }
 
-    /// Serves one more model. The same model under the same name once more changes nothing.
+    /// Serves one more model, which writes or is an encoder. The same model under the same name once more changes nothing.
     ///
     /// # Errors
     /// [`AssistantError::NameTaken`] if another file is served under the name.
     pub fn add(&self, spec: ModelSpec) -> Result<(), AssistantError> {
+        let embeds = Embedder::is_at(&spec.path);
         let mut state = self.shared.lock();
+        match state.embedders.find(&spec.name) {
+            Some(known) if *known == spec => return Ok(()),
+            Some(known) => {
+                return Err(AssistantError::NameTaken { name: spec.name, path: known.path.clone() });
+            }
+            None => {}
+        }
         match state.entries.iter().find(|entry| entry.spec.name == spec.name) {
             Some(entry) if entry.own_path == spec.path => Ok(()),
             Some(entry) => Err(AssistantError::NameTaken { name: spec.name, path: entry.spec.path.clone() }),
+            None if embeds => {
+                state.embedders.add(spec);
+                Ok(())
+            }
             None => {
                 let own_path = spec.path.clone();
                 state.entries.push(Entry { spec, own_path, promoted: None, slot: Slot::Idle });
@@ -273,6 +291,10 @@ impl ServedModels {
     /// No longer serves the model `name`; running answers go on. True if it was served.
     pub fn remove(&self, name: &str) -> bool {
         let mut state = self.shared.lock();
+        if state.embedders.remove(name) {
+            tracing::info!(model = name, "no longer served");
+            return true;
+        }
         let Some(index) = state.entries.iter().position(|entry| entry.spec.name == name) else {
             return false;
         };
@@ -342,6 +364,7 @@ impl Shared {
         }
         state.uses += 1;
         let use_number = state.uses;
+        state.check_writes(name)?;
         let Some(entry) = state.entries.iter_mut().find(|entry| entry.spec.name == name) else {
             return Err(AssistantError::UnknownModel { name: name.to_owned(), known: state.names() });
         };

@@ -8,12 +8,20 @@ use zhenjin_model::{MemoryEstimate, MemoryPlan};
 
 use super::{Departed, Shared, Slot, State};
 use crate::assistant::Assistant;
+use crate::embedder::Embedder;
 use crate::error::AssistantError;
 
 /// How long a load waits for models in use to become idle.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 /// Polling interval: nothing is signalled when the last holder of a model drops it.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
+
+/// A model that was taken out of memory, to be dropped outside the lock.
+#[expect(dead_code, reason = "it is only dropped")]
+pub(super) enum Unloaded {
+    Model(Arc<Assistant>),
+    Embedder(Arc<Embedder>),
+}
 
 impl State {
     /// Bytes that are not taken.
@@ -25,11 +33,27 @@ impl State {
         });
         let departed = self.departed.iter().map(|departed| departed.bytes);
         let models = loaded.chain(departed).sum::<u64>();
-        limit.saturating_sub(models + self.adapters.bytes() + self.reserved)
+        limit.saturating_sub(models + self.adapters.bytes() + self.embedders.bytes() + self.reserved)
     }
 
     /// Takes the least recently used idle model out, with its name; with `name` only that one.
-    pub(super) fn take_idle(&mut self, name: Option<&str>) -> Option<(String, Arc<Assistant>)> {
+    pub(super) fn take_idle(&mut self, name: Option<&str>) -> Option<(String, Unloaded)> {
+        let of_embedders = self.embedders.idle(name);
+        let of_models = self.entries.iter().filter(|entry| name.is_none_or(|name| entry.spec.name == name));
+        let of_models = of_models.filter_map(|entry| match &entry.slot {
+            Slot::Loaded { assistant, last_use, .. } if assistant.users() == 0 => Some(*last_use),
+            _ => None,
+        });
+        match (of_embedders, of_models.min()) {
+            (Some((last_use, idle)), model) if model.is_none_or(|model| last_use < model) => {
+                let embedder = self.embedders.unload(&idle)?;
+                Some((idle, Unloaded::Embedder(embedder)))
+            }
+            _ => self.take_idle_model(name).map(|(name, model)| (name, Unloaded::Model(model))),
+        }
+    }
+
+    fn take_idle_model(&mut self, name: Option<&str>) -> Option<(String, Arc<Assistant>)> {
         let named = self.entries.iter_mut().filter(|entry| name.is_none_or(|name| entry.spec.name == name));
         let idle = named.filter_map(|entry| match &entry.slot {
             Slot::Loaded { assistant, last_use, .. } if assistant.users() == 0 => Some((*last_use, entry)),

@@ -1,5 +1,6 @@
 //! `zhenjin inspect`: what a model file holds, and the memory that serving it takes.
 
+use super::inspect_encoder;
 use crate::arguments::InspectArguments;
 use crate::home::Home;
 use crate::machine;
@@ -8,6 +9,7 @@ use anyhow::Result;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::io::Write;
+use zhenjin_assistant::Embedder;
 use zhenjin_hub::{ModelStore, OpenedModel};
 use zhenjin_model::config::{ExpertsConfig, RopeConfig, RopeLayout, RopeScaling};
 use zhenjin_model::{FileTensor, PAGE_TOKENS};
@@ -81,6 +83,9 @@ struct TensorLine {
 
 pub(crate) fn run(home: &Home, arguments: &InspectArguments) -> Result<()> {
     let local = machine::resolve(&ModelStore::new(home.models()), &arguments.model)?;
+    if Embedder::is_at(&local.path) {
+        return inspect_encoder::run(&local.name, &local.path, arguments);
+    }
     let opened = zhenjin_hub::open(&local.path)?;
     let inspection = inspect(&local.name, &opened, arguments)?;
     let mut out = std::io::stdout().lock();

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use std::ffi::OsString;
 use std::process::Command;
 use std::sync::Arc;
-use zhenjin_assistant::{AdapterSpec, ModelSpec, RepetitionDetection, ServedModels};
+use zhenjin_assistant::{AdapterSpec, Embedder, ModelSpec, RepetitionDetection, ServedModels};
 use zhenjin_hub::ModelStore;
 use zhenjin_promotions::{Improvements, Promotions};
 use zhenjin_server::{ImproveCommand, Library, Metrics, Server, ServerOptions, Services};
@@ -32,7 +32,7 @@ pub(crate) async fn run(home: &Home, arguments: ServeArguments) -> Result<()> {
         models = specs.iter().map(|spec| spec.name.as_str()).collect::<Vec<_>>().join(", "),
         "serving"
     );
-    let first = specs.first().map(|spec| spec.name.clone());
+    let first = specs.iter().find(|spec| !Embedder::is_at(&spec.path)).map(|spec| spec.name.clone());
     let models = Arc::new(ServedModels::new(specs, options)?);
     for adapter in arguments.adapter {
         let model = adapter.model.or_else(|| first.clone());

@@ -23,6 +23,10 @@ const WELCOME: &[&str] = &[
     "generation_config.json",
     "chat_template.jinja",
     "additional_chat_templates/tool_use.jinja",
+    "modules.json",
+    "sentence_bert_config.json",
+    "config_sentence_transformers.json",
+    "1_Pooling/config.json",
 ];
 const SINGLE: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";

@@ -83,7 +83,11 @@ pub(crate) fn offer(
         }
         Source::Catalogue(CatalogueSource::Program) => Content::Program,
     };
-    let open = files.first().map(|file| file.file.clone()).unwrap_or_default();
+    let open = match files.first().map(|file| file.file.as_str()) {
+        // Of a model in many files, the folder is opened.
+        Some("config.json") => ".".to_owned(),
+        first => first.unwrap_or_default().to_owned(),
+    };
     Ok(Offer { open, content })
 }
 

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use zhenjin_files::Mapping;
 
-use super::part::{Part, fault};
+use super::part::{FileTensor, Part, fault};
 use crate::errors::{FormatError, ModelError, quoted};
 use crate::safetensors::{ShardIndex, parse_index};
 
@@ -91,4 +91,50 @@ pub(super) fn open_weights(folder: &Path) -> Result<(Vec<Part>, Option<ShardInde
         }
     }
     Ok((shards, Some(index)))
+}
+
+/// The weights of a folder, for models that [`super::ModelFile`] does not describe.
+#[derive(Debug)]
+pub(crate) struct FolderWeights {
+    parts: Vec<Part>,
+    index: Option<ShardIndex>,
+}
+
+impl FolderWeights {
+    pub(crate) fn open(folder: &Path) -> Result<FolderWeights, ModelError> {
+        let (parts, index) = open_weights(folder)?;
+        Ok(FolderWeights { parts, index })
+    }
+
+    /// Every tensor of every file, in the files' order.
+    pub(crate) fn tensors(&self) -> impl Iterator<Item = FileTensor<'_>> {
+        self.parts.iter().flat_map(Part::tensors)
+    }
+
+    pub(crate) fn find(&self, name: &str) -> Option<FileTensor<'_>> {
+        find(&self.parts, self.index.as_ref(), name).map(|(_, tensor)| tensor)
+    }
+
+    /// Gives the memory-mapped pages of a tensor back.
+    pub(crate) fn release(&self, tensor: &FileTensor<'_>) {
+        if let Some(part) = self.parts.iter().find(|part| part.path == tensor.file) {
+            part.mapping().release(tensor.range());
+        }
+    }
+}
+
+/// The tensor of that name, and the file that holds it: where an index names one, that one.
+pub(super) fn find<'a>(
+    parts: &'a [Part],
+    index: Option<&ShardIndex>,
+    name: &str,
+) -> Option<(&'a Part, FileTensor<'a>)> {
+    let in_part = |part: &'a Part| part.tensor(name).map(|tensor| (part, tensor));
+    match index {
+        None => parts.iter().find_map(in_part),
+        Some(index) => {
+            let place = index.tensors.binary_search_by(|(known, _)| known.as_str().cmp(name)).ok()?;
+            in_part(&parts[index.tensors[place].1])
+        }
+    }
 }

@@ -120,6 +120,6 @@ impl Part {
     }
 }
 
-pub(super) fn fault(path: &Path, error: FormatError) -> ModelError {
+pub(crate) fn fault(path: &Path, error: FormatError) -> ModelError {
     ModelError::Format { file: path.to_owned(), error }
 }

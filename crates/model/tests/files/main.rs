@@ -3,6 +3,7 @@
 
 mod adapters;
 mod configuration;
+mod encoders;
 mod gguf_writer;
 mod golden;
 mod hugging_face_writer;

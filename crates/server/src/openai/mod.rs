@@ -3,6 +3,7 @@
 
 mod chat;
 mod completions;
+mod embeddings;
 mod faults;
 pub(crate) mod field_tables;
 pub(crate) mod fields;
@@ -45,16 +46,18 @@ where
         .routes(routes!(chat::create))
         .routes(routes!(completions::create))
         .routes(routes!(responses::create))
+        .routes(routes!(embeddings::create))
         .routes(routes!(tokens::tokenize))
         .routes(routes!(tokens::detokenize))
 }
 
 /// The request bodies by their names in the OpenAPI document.
-pub(crate) fn request_schemas() -> [(&'static str, serde_json::Value); 5] {
+pub(crate) fn request_schemas() -> [(&'static str, serde_json::Value); 6] {
     [
         ("ChatCompletionRequest", fields::body_schema(field_tables::CHAT)),
         ("CompletionRequest", fields::body_schema(field_tables::COMPLETION)),
         ("ResponsesRequest", fields::body_schema(responses::TABLE)),
+        ("EmbeddingRequest", fields::body_schema(embeddings::EMBEDDINGS)),
         ("TokenizeRequest", fields::body_schema(tokens::TOKENIZE)),
         ("DetokenizeRequest", fields::body_schema(tokens::DETOKENIZE)),
     ]

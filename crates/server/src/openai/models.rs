@@ -63,14 +63,14 @@ impl ServedModel {
     }
 }
 
-/// Lists the models that requests can name; to requests with the header `anthropic-version`, in Anthropic's shape.
+/// Lists the models that requests can name, encoders last; to requests with the header `anthropic-version`, in Anthropic's shape and without encoders.
 #[utoipa::path(get, path = "/v1/models", operation_id = "listModels", tag = "openai",
     responses((status = 200, description = "All served models.", body = AnyModelList)))]
 pub(super) async fn list(State(models): State<Arc<ServedModels>>, headers: HeaderMap) -> Json<AnyModelList> {
     if headers.contains_key(anthropic::VERSION_HEADER) {
         return Json(AnyModelList::Anthropic(anthropic::list_models(&models)));
     }
-    let data = models.list().into_iter().map(ServedModel::of).collect();
+    let data = models.list().into_iter().chain(models.embedders()).map(ServedModel::of).collect();
     Json(AnyModelList::OpenAi(ServedModelList { object: "list", data }))
 }
 
@@ -84,7 +84,7 @@ pub(super) async fn retrieve(
     State(models): State<Arc<ServedModels>>,
     Path(name): Path<String>,
 ) -> Result<Json<ServedModel>, ApiError> {
-    let mut served = models.list();
+    let mut served: Vec<ServedModelInfo> = models.list().into_iter().chain(models.embedders()).collect();
     match served.iter().position(|info| info.name == name) {
         Some(index) => Ok(Json(ServedModel::of(served.swap_remove(index)))),
         None => {

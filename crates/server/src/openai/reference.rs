@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use super::embeddings::EMBEDDINGS;
 use super::field_tables::{CHAT, COMPLETION};
 use super::fields::{Field, Kind, Origin, Treatment};
 use super::responses::TABLE as RESPONSES;
@@ -15,6 +16,7 @@ pub fn field_reference() -> String {
         ("POST /v1/chat/completions", CHAT),
         ("POST /v1/completions", COMPLETION),
         ("POST /v1/responses", RESPONSES),
+        ("POST /v1/embeddings", EMBEDDINGS),
         ("POST /tokenize", TOKENIZE),
         ("POST /detokenize", DETOKENIZE),
     ];

@@ -3,6 +3,8 @@
 #![allow(unreachable_pub, reason = "each test program takes what it needs")]
 #![allow(dead_code, unused_imports, reason = "each test file uses its own part")]
 
+#[path = "../../../../tests/tiny_encoder.rs"]
+mod tiny_encoder;
 mod tiny_model;
 
 use std::path::Path;
@@ -22,6 +24,7 @@ use zhenjin_server::{AppState, Library, Metrics, ServerOptions, Services, router
 use zhenjin_store::Store;
 use zhenjin_tensor::ComputeOptions;
 
+pub use tiny_encoder::{ENCODER_LIMIT, ENCODER_WIDTH, write_tiny_encoder};
 pub use tiny_model::{CONTEXT, VOCABULARY, template_that_ends_with, write_scripted_model, write_tiny_model};
 
 /// The application, and the folder that its files lie in.
@@ -118,6 +121,15 @@ impl Application {
         change(&mut services.library);
         let state = AppState::new(ServerOptions::default(), services);
         Application { router: router(state.clone()), state, folder }
+    }
+
+    /// An application that also serves an encoder called `encoder`.
+    pub async fn with_encoder() -> Self {
+        let application = Self::new().await;
+        let path = application.folder.path().join("encoder");
+        write_tiny_encoder(&path);
+        application.state.models.add(ModelSpec { name: "encoder".to_owned(), path }).expect("a new name");
+        application
     }
 
     pub async fn send(&self, request: Request<Body>) -> Answer {

@@ -25,6 +25,8 @@ pub(super) struct Block<'a> {
     pub(super) first_position: usize,
     pub(super) positions: usize,
     pub(super) window: Option<usize>,
+    /// The positions of the sequence, where every row sees all of them; there is no window then.
+    pub(super) all: Option<usize>,
     /// Values per row of the batch's queries.
     pub(super) query_width: usize,
 }
@@ -42,6 +44,9 @@ impl Block<'_> {
 
     /// The pages (numbers within the sequence) of which some row sees something.
     pub(super) fn visible_pages(&self) -> Range<usize> {
+        if let Some(all) = self.all {
+            return 0..all.div_ceil(PAGE_TOKENS);
+        }
         let first = self.first_seen(self.first_position);
         first / PAGE_TOKENS..(self.first_position + self.positions).div_ceil(PAGE_TOKENS)
     }
@@ -54,6 +59,9 @@ impl Block<'_> {
     pub(super) fn visible_keys(&self, row: usize, page: usize) -> Range<usize> {
         if row >= self.rows() {
             return 0..0;
+        }
+        if let Some(all) = self.all {
+            return 0..all.saturating_sub(page * PAGE_TOKENS).min(PAGE_TOKENS);
         }
         let position = self.first_position + row / self.group;
         let base = page * PAGE_TOKENS;

@@ -37,11 +37,16 @@ impl PackedDocuments {
         self.plan.clear();
     }
 
-    /// Replaces the documents by others.
+    /// Replaces the documents by others. With `sees_all`, rows see all of their document; documents share nothing then.
     ///
     /// # Errors
     /// [`TensorError::OutOfMemory`] when there is none for their keys and values; there are no documents then.
-    pub(crate) fn set(&mut self, documents: &DocumentRows, threads: usize) -> Result<(), TensorError> {
+    pub(crate) fn set(
+        &mut self,
+        documents: &DocumentRows,
+        sees_all: bool,
+        threads: usize,
+    ) -> Result<(), TensorError> {
         const WHAT: &str = "keys and values of packed documents";
         self.plan.clear();
         let of_own = |document: &Document| match document.own_rows() {
@@ -85,7 +90,7 @@ impl PackedDocuments {
             start: document.shared,
             pages,
         });
-        self.plan.set_packed(sequences, copies.rounds, threads)
+        self.plan.set_packed(sequences, copies.rounds, sees_all, threads)
     }
 
     /// Bytes of the pages.

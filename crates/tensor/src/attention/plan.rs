@@ -47,6 +47,8 @@ pub(crate) struct AttentionPlan {
     rows: usize,
     /// Query rows of the largest block.
     block_rows: usize,
+    /// Rows see all of their sequence, also what is behind them.
+    sees_all: bool,
     /// For every page of the pool, one more than the sequence that writes it; zeros between steps.
     writers: Vec<u32>,
 }
@@ -117,6 +119,7 @@ impl AttentionPlan {
             scores: 0,
             rows: 0,
             block_rows: 0,
+            sees_all: false,
             writers: vec![0; pages],
         })
     }
@@ -146,7 +149,8 @@ impl AttentionPlan {
     }
 
     /// As [`AttentionPlan::set`], for sequences all of whose keys and values are rows of the batch. They may read what others write: `copies` says
-    /// which rows are written once more, behind all others, in rounds in which every page stands at most once.
+    /// which rows are written once more, behind all others, in rounds in which every page stands at most once. With `sees_all`, rows see all of
+    /// their sequence, not only what is before them.
     ///
     /// # Errors
     /// As for that.
@@ -154,6 +158,7 @@ impl AttentionPlan {
         &mut self,
         sequences: impl Iterator<Item = SequenceRows<'a>>,
         copies: Vec<Vec<PageWrite>>,
+        sees_all: bool,
         threads: usize,
     ) -> Result<(), TensorError> {
         self.clear();
@@ -166,6 +171,7 @@ impl AttentionPlan {
             return outcome;
         }
         self.copies = copies;
+        self.sees_all = sees_all;
         self.divide(threads);
         Ok(())
     }
@@ -179,6 +185,7 @@ impl AttentionPlan {
         self.items.clear();
         self.joins.clear();
         (self.partial_elements, self.scores, self.rows, self.block_rows) = (0, 0, 0, 0);
+        self.sees_all = false;
     }
 
     fn add_sequences<'a>(
@@ -272,7 +279,8 @@ impl AttentionPlan {
                 let to_boundary = positions - (start + first) % positions;
                 let count = to_boundary.min(rows - first);
                 self.block_rows = self.block_rows.max(count * group);
-                let splits = (start + first + count).div_ceil(SPLIT_PAGES * PAGE_TOKENS);
+                let seen = if self.sees_all { start + rows } else { start + first + count };
+                let splits = seen.div_ceil(SPLIT_PAGES * PAGE_TOKENS);
                 for kv_head in 0..kv_heads {
                     if few && splits > 1 && count * group <= SPLIT_ROWS {
                         self.add_split_items(index, kv_head, first, count, splits);
@@ -290,9 +298,11 @@ impl AttentionPlan {
             }
         }
         // The longest first: what is left for the end is short.
-        let sequences = &self.sequences;
+        let (sequences, sees_all) = (&self.sequences, self.sees_all);
         self.items.sort_unstable_by_key(|item| {
-            let end = sequences[item.sequence].start + item.first + item.positions;
+            let sequence = &sequences[item.sequence];
+            let rows = if sees_all { sequence.rows } else { item.first + item.positions };
+            let end = sequence.start + rows;
             let seen = if matches!(item.work, Work::Whole) { end } else { SPLIT_PAGES * PAGE_TOKENS };
             std::cmp::Reverse(item.positions * seen)
         });
@@ -375,6 +385,7 @@ impl AttentionPlan {
             first_position: sequence.start + item.first,
             positions: item.positions,
             window: call.window,
+            all: self.sees_all.then_some(sequence.start + sequence.rows),
             query_width: self.shape.heads * self.shape.head_dim,
         }
     }

@@ -3,6 +3,7 @@
 //! Large operations are split over the thread team by rows; small ones run on the caller, because waking the team would
 //! take longer. Neither changes a bit of the result. It does not know models: shapes come with the operands.
 
+mod encoding;
 mod low_rank;
 mod mixture;
 mod parts;
@@ -231,7 +232,7 @@ impl DirectExecutor {
     ) -> Result<(), TensorError> {
         self.check_rotary(rotary)?;
         self.is_packed = true;
-        self.packed.set(documents, self.team.threads())?;
+        self.packed.set(documents, false, self.team.threads())?;
         self.angles.set(rotary, documents.positions());
         Ok(())
     }

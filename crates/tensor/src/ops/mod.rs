@@ -4,6 +4,8 @@
 
 pub(crate) mod add;
 mod exponential;
+pub(crate) mod gelu;
+pub(crate) mod layer_norm;
 pub(crate) mod low_rank;
 pub(crate) mod rms_norm;
 pub(crate) mod rope;

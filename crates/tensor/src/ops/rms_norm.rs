@@ -6,7 +6,7 @@
 use crate::lanes::{LANES, LaneKernel, Lanes, sum_lanes};
 
 /// Groups of lanes among which the squares are dealt.
-const GROUPS: usize = 4;
+pub(super) const GROUPS: usize = 4;
 
 /// Normalises every row of `rows` (width `weight.len()`) into `out` of the same shape.
 pub(crate) struct RmsNorm<'a> {
@@ -124,7 +124,7 @@ pub(super) fn reference_sum(pairs: impl Iterator<Item = (f32, f32)>) -> f32 {
 }
 
 #[inline(always)]
-fn inverse_root(sum_of_squares: f32, width: usize, epsilon: f32) -> f32 {
+pub(super) fn inverse_root(sum_of_squares: f32, width: usize, epsilon: f32) -> f32 {
     1.0 / (sum_of_squares / width as f32 + epsilon).sqrt()
 }
 

@@ -3,6 +3,8 @@
 //! must not be touched.
 
 use super::add::AddToRows;
+use super::gelu::Gelu;
+use super::layer_norm::LayerNorm;
 use super::rms_norm::{RmsNorm, RmsNormGradient};
 use super::rope::{RotaryAngles, RotaryFrequencies, RotaryLayout, Rotate};
 use super::routing::WeightedRows;
@@ -11,6 +13,7 @@ use super::swiglu::{SwiGlu, SwiGluGradient};
 use crate::SimdLevel;
 use crate::guarded::{Guarded, Side};
 use crate::lanes::{LaneKernel, dispatch};
+use crate::reference_encoding::error_function;
 
 /// Widths around and between whole vectors and groups of vectors.
 const WIDTHS: &[usize] =
@@ -99,6 +102,64 @@ fn rms_norm_of_zeros_and_of_huge_values() {
         // The squares of 1e30 overflow to ∞, of which the inverse root is 0.
         assert!(result.iter().all(|x| *x == expected || (x.is_nan() && expected.is_nan())), "{result:?}");
     }
+}
+
+#[test]
+fn layer_norm() {
+    for &width in WIDTHS {
+        for rows in [0, 1, 3] {
+            let parts = [(rows * width, 1), (width, 2), (width, 3)].map(|(count, seed)| values(count, seed));
+            let [input, weight, bias] = &parts;
+            let result = at_every_level(&vec![f32::NAN; rows * width], "layer_norm", |simd, out| {
+                apply(simd, LayerNorm { rows: input, weight, bias, epsilon: 1e-5, out });
+            });
+            for (row, result) in input.chunks_exact(width).zip(result.chunks_exact(width)) {
+                let row: Vec<f64> = row.iter().map(|x| f64::from(*x)).collect();
+                let mean = row.iter().sum::<f64>() / width as f64;
+                let squares: f64 = row.iter().map(|x| (x - mean).powi(2)).sum();
+                let scale = 1.0 / (squares / width as f64 + f64::from(1e-5f32)).sqrt();
+                let of_weights = weight.iter().zip(bias.iter()).map(|(w, b)| (f64::from(*w), f64::from(*b)));
+                let exact: Vec<f64> =
+                    row.iter().zip(of_weights).map(|(x, (w, b))| (x - mean) * scale * w + b).collect();
+                assert_near(result, &exact, 3e-6, "layer_norm");
+            }
+        }
+    }
+}
+
+#[test]
+fn gelu() {
+    let exact = |x: f32| {
+        let x = f64::from(x);
+        0.5 * x * (1.0 + error_function(x * std::f64::consts::FRAC_1_SQRT_2))
+    };
+    for &width in WIDTHS {
+        let input = values(width, 5);
+        let result = at_every_level(&input, "gelu", |simd, values| apply(simd, Gelu { values }));
+        let exact: Vec<f64> = input.iter().map(|x| exact(*x)).collect();
+        assert_near(&result, &exact, 4e-7, "gelu");
+    }
+    // Small results keep their relative precision.
+    for x in [-1e-6f32, -0.5, -3.0, -6.0, -9.0] {
+        let result = at_every_level(&[x], "gelu", |simd, values| apply(simd, Gelu { values }))[0];
+        if x > -5.0 {
+            assert!((f64::from(result) / exact(x) - 1.0).abs() < 3e-6, "gelu({x}) = {result}");
+        }
+        assert!(result < 0.0, "gelu({x}) = {result}");
+    }
+    let ends = [-1e30, -200.0, 0.0, 200.0, 1e30];
+    let result = at_every_level(&ends, "gelu", |simd, values| apply(simd, Gelu { values }));
+    assert_eq!(result, [0.0, 0.0, 0.0, 200.0, 1e30]);
+    assert!(
+        at_every_level(&[0.0; 3], "gelu of NaN", |simd, values| {
+            values.fill(f32::NAN);
+            apply(simd, Gelu { values });
+            assert!(values.iter().all(|value| value.is_nan()));
+            values.fill(0.0);
+        })
+        .iter()
+        .all(|value| *value == 0.0)
+    );
 }
 
 #[test]

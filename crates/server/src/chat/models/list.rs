@@ -9,7 +9,7 @@ use zhenjin_hub::{CatalogueEntry, LocalModel};
 use zhenjin_promotions::Promoted;
 
 use super::estimates::least_by_file_size;
-use super::menu::{ModelMenu, menu_fault};
+use super::menu::{ModelMenu, menu_fault, writers_among};
 use super::promotions::PromotedJson;
 use super::pulls::PullJson;
 use crate::errors::ApiError;
@@ -94,11 +94,12 @@ struct Known<'a> {
     promoted: Option<&'a Promoted>,
 }
 
-/// All models: the catalogue's in its order, then those on this machine, then those served from elsewhere.
+/// All models that write: the catalogue's in its order, then those on this machine, then those served from elsewhere.
 pub(super) fn list(menu: &ModelMenu) -> Result<Vec<ModelJson>, ApiError> {
-    let installed = menu.library.models.list().map_err(menu_fault)?;
+    let installed = writers_among(menu.library.models.list().map_err(menu_fault)?);
     let served = menu.served.list();
-    let mut names: Vec<&str> = menu.catalogue().models().iter().map(|entry| entry.name.as_str()).collect();
+    let offered = menu.catalogue().models().iter().filter(|entry| !entry.embeds);
+    let mut names: Vec<&str> = offered.map(|entry| entry.name.as_str()).collect();
     let others = installed
         .iter()
         .map(|model| model.name.as_str())

@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use zhenjin_assistant::{Assistant, AssistantError, ModelSpec, ServeOptions, ServedModelInfo, ServedModels};
+use zhenjin_assistant::{
+    Assistant, AssistantError, Embedder, ModelSpec, ServeOptions, ServedModelInfo, ServedModels,
+};
 use zhenjin_hub::{Catalogue, LocalModel, ModelStore, ModelStoreError, PullOptions};
 use zhenjin_promotions::{Improvements, Promotions};
 
@@ -126,7 +128,7 @@ impl ModelMenu {
     /// The models that requests can name: those served, each followed by itself with its adapters, then those that are on this
     /// machine and would be served if they were named.
     pub(crate) fn known_models(&self) -> Result<Vec<KnownModel>, ApiError> {
-        let mut installed = self.library.models.list().map_err(menu_fault)?;
+        let mut installed = writers_among(self.library.models.list().map_err(menu_fault)?);
         let mut known = Vec::new();
         for served in self.served.list() {
             let here = installed.iter().position(|model| model.name == served.name);
@@ -159,6 +161,12 @@ impl ModelMenu {
 /// The model of that name in the store, not at a path.
 pub(super) fn find_installed(models: &ModelStore, name: &str) -> Result<Option<LocalModel>, ApiError> {
     Ok(models.list().map_err(menu_fault)?.into_iter().find(|model| model.name == name))
+}
+
+/// Those models that write. Encoders are not offered for conversations.
+pub(super) fn writers_among(mut models: Vec<LocalModel>) -> Vec<LocalModel> {
+    models.retain(|model| !Embedder::is_at(&model.path));
+    models
 }
 
 /// The model store's errors as HTTP answers.

@@ -6,6 +6,8 @@ pub(crate) const CHOICES: i64 = 32;
 pub(crate) const PROMPTS: usize = 32;
 /// Prompts times answers in one completion request.
 pub(crate) const SEQUENCES: usize = 64;
+/// Texts in one embedding request.
+pub(crate) const EMBEDDINGS: usize = 2048;
 /// Texts in `stop`.
 pub(crate) const STOPS: usize = 16;
 /// Bytes in each text of `stop`.

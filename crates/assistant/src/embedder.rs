@@ -1,0 +1,247 @@
+//! One loaded encoder: texts to vectors. It needs no engine: a text is read once and nothing is remembered.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use zhenjin_hub::{OpenError, OpenedEncoder};
+use zhenjin_model::encoder::{
+    EncoderConfig, EncoderFile, EncoderPooling, EncoderRunner, EncoderTextError, normalise,
+};
+use zhenjin_model::{LoadOptions, MemoryEstimate, ModelError};
+use zhenjin_tensor::KvDtype;
+use zhenjin_tokenizer::{TextEncoder, TokenizerError};
+
+/// The most tokens of one pass, over all texts, if no single text has more. More are no faster: the matrices are in the caches by then.
+const PASS_ROWS: usize = 512;
+/// Bytes of a tokenizer for each token of its vocabulary: its text in a hash table and in a list, and the library's caches.
+const TOKENIZER_BYTES_PER_TOKEN: u64 = 300;
+
+/// A text to embed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EmbedInput {
+    /// A text, which gets the tokenizer's special tokens.
+    Text(String),
+    /// Token ids, which are taken as they are.
+    Tokens(Vec<u32>),
+}
+
+/// Why texts are not embedded.
+#[derive(Debug, thiserror::Error)]
+pub enum EmbedError {
+    /// A text that the model cannot read.
+    #[error(transparent)]
+    Text(#[from] EncoderTextError),
+    /// A text that the tokenizer cannot read.
+    #[error("text {text}: {error}")]
+    Tokenizer {
+        /// Which text, from 0.
+        text: usize,
+        /// Why.
+        error: TokenizerError,
+    },
+    /// A shorter vector was asked for than there is, or none.
+    #[error("{asked} dimensions were asked for, but the model's vectors have {most}; ask for 1 to {most}")]
+    Dimensions {
+        /// Asked for.
+        asked: usize,
+        /// The width of the model's vectors.
+        most: usize,
+    },
+    /// A prompt before texts whose tokens are not to be pooled.
+    #[error(
+        "this model leaves the tokens of prompts out of its vectors, which is not supported; leave the prompt out"
+    )]
+    Prompt,
+    /// Nobody waits for the result any more.
+    #[error("nobody waits for the embeddings any more")]
+    Cancelled,
+    /// Something broke that the texts did not cause.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+}
+
+/// Why an encoder is not loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum EmbedderError {
+    /// Its files.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The folder does not say how its hidden states become one vector.
+    #[error(
+        "the model's folder has no modules.json (of sentence-transformers) that says how its hidden states become one vector: {}; say it, or add that file",
+        modes()
+    )]
+    NoPooling,
+    /// Its weights.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+}
+
+fn modes() -> String {
+    zhenjin_model::encoder::PoolingMode::ALL.map(|mode| mode.name()).join(", ")
+}
+
+/// One loaded encoder.
+#[derive(Debug)]
+pub struct Embedder {
+    config: EncoderConfig,
+    tokenizer: TextEncoder,
+    pooling: EncoderPooling,
+    max_tokens: usize,
+    lowercases: bool,
+    pools_prompts: bool,
+    prompts: BTreeMap<String, String>,
+    warnings: Vec<String>,
+    runner: Mutex<EncoderRunner>,
+}
+
+impl Embedder {
+    /// Whether there is an encoder at this path.
+    pub fn is_at(path: &Path) -> bool {
+        EncoderFile::is_at(path)
+    }
+
+    /// The memory that an opened encoder takes on so many threads.
+    pub fn memory_estimate(opened: &OpenedEncoder, threads: usize) -> MemoryEstimate {
+        let config = opened.file.config();
+        MemoryEstimate {
+            weights: opened.file.weight_bytes(),
+            tokenizer: config.vocabulary_size as u64 * TOKENIZER_BYTES_PER_TOKEN,
+            workspace: EncoderRunner::workspace_bytes(config, PASS_ROWS, threads) as u64,
+            page: 0,
+            kv_dtype: KvDtype::F32,
+            context: opened.max_tokens,
+            max_batch: 1,
+        }
+    }
+
+    /// Loads the encoder in `folder`. `pooling` takes the place of what the folder says.
+    ///
+    /// # Errors
+    /// [`EmbedderError`] with the file and the place in it.
+    pub fn load(
+        folder: &Path,
+        pooling: Option<EncoderPooling>,
+        options: &LoadOptions,
+    ) -> Result<Embedder, EmbedderError> {
+        Embedder::from_opened(zhenjin_hub::open_encoder(folder)?, pooling, options)
+    }
+
+    pub(crate) fn from_opened(
+        opened: OpenedEncoder,
+        pooling: Option<EncoderPooling>,
+        options: &LoadOptions,
+    ) -> Result<Embedder, EmbedderError> {
+        let OpenedEncoder {
+            file, tokenizer, max_tokens, lowercases, pools_prompts, prompts, warnings, ..
+        } = opened;
+        let pooling = pooling.or(opened.pooling).ok_or(EmbedderError::NoPooling)?;
+        let runner = EncoderRunner::load(&file, options, PASS_ROWS)?;
+        let config = file.config().clone();
+        let runner = Mutex::new(runner);
+        Ok(Embedder {
+            config,
+            tokenizer,
+            pooling,
+            max_tokens,
+            lowercases,
+            pools_prompts,
+            prompts,
+            warnings,
+            runner,
+        })
+    }
+
+    /// The most tokens of a text, special ones included.
+    pub fn max_tokens(&self) -> usize {
+        self.max_tokens
+    }
+
+    /// Width of a vector.
+    pub fn dimensions(&self) -> usize {
+        self.pooling.width(self.config.hidden_size)
+    }
+
+    /// Beginnings of texts that the makers name.
+    pub fn prompts(&self) -> &BTreeMap<String, String> {
+        &self.prompts
+    }
+
+    /// What is to be known of the model's files, as sentences.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    /// The tokens of every input, all of which the model can read. `prompt` is put before every text.
+    ///
+    /// # Errors
+    /// [`EmbedError::Text`] or [`EmbedError::Tokenizer`] with the number of the first input that cannot be read.
+    pub fn tokens(&self, inputs: &[EmbedInput], prompt: Option<&str>) -> Result<Vec<Vec<u32>>, EmbedError> {
+        let prompt = prompt.unwrap_or("");
+        if !prompt.is_empty() && !self.pools_prompts {
+            return Err(EmbedError::Prompt);
+        }
+        let of_input = |(text, input): (usize, &EmbedInput)| match input {
+            EmbedInput::Tokens(tokens) => Ok(tokens.clone()),
+            EmbedInput::Text(words) => {
+                let words = format!("{prompt}{words}");
+                let words = if self.lowercases { words.to_lowercase() } else { words };
+                self.tokenizer.encode(&words).map_err(|error| EmbedError::Tokenizer { text, error })
+            }
+        };
+        let tokens = inputs.iter().enumerate().map(of_input).collect::<Result<Vec<_>, _>>()?;
+        EncoderRunner::check(&self.config, &tokens, Some(self.max_tokens))?;
+        Ok(tokens)
+    }
+
+    /// Refuses a number of dimensions that no vector of the model has.
+    ///
+    /// # Errors
+    /// [`EmbedError::Dimensions`].
+    pub fn check_dimensions(&self, dimensions: Option<usize>) -> Result<(), EmbedError> {
+        let most = self.dimensions();
+        match dimensions {
+            Some(asked) if !(1..=most).contains(&asked) => Err(EmbedError::Dimensions { asked, most }),
+            _ => Ok(()),
+        }
+    }
+
+    /// The vectors of texts, as tokens, in their order; with `dimensions`, the first so many values of each, of unit length again if the
+    /// whole ones are. A text's vector has the same bits whatever other texts there are. Between two passes others may compute; once
+    /// `is_cancelled` is true, it ends.
+    ///
+    /// # Errors
+    /// [`EmbedError::Text`] for texts that [`Embedder::tokens`] did not give, [`EmbedError::Dimensions`], [`EmbedError::Cancelled`],
+    /// [`EmbedError::Model`] without memory.
+    pub fn embed(
+        &self,
+        texts: &[Vec<u32>],
+        dimensions: Option<usize>,
+        is_cancelled: &AtomicBool,
+    ) -> Result<Vec<Vec<f32>>, EmbedError> {
+        self.check_dimensions(dimensions)?;
+        EncoderRunner::check(&self.config, texts, Some(self.max_tokens))?;
+        let mut vectors = Vec::with_capacity(texts.len());
+        while vectors.len() < texts.len() {
+            if is_cancelled.load(Ordering::Relaxed) {
+                return Err(EmbedError::Cancelled);
+            }
+            // A panic in another request's pass leaves nothing behind that the next pass reads.
+            let mut runner = self.runner.lock().unwrap_or_else(PoisonError::into_inner);
+            let left = &texts[vectors.len()..];
+            let pass = &left[..runner.texts_of_a_pass(left)];
+            vectors.extend(runner.embed(pass, &self.pooling)?);
+        }
+        if let Some(dimensions) = dimensions {
+            for vector in &mut vectors {
+                vector.truncate(dimensions);
+                if self.pooling.normalise {
+                    normalise(vector);
+                }
+            }
+        }
+        Ok(vectors)
+    }
+}

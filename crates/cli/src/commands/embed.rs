@@ -1,0 +1,227 @@
+//! `zhenjin embed`: texts to vectors, one JSON line for each.
+
+use crate::home::Home;
+use crate::machine;
+use crate::text;
+use anyhow::{Context, Result, anyhow, bail};
+use clap::Args;
+use serde::Serialize;
+use serde_json::Value;
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{BufRead, BufReader, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use zhenjin_assistant::{
+    EmbedError, EmbedInput, Embedder, EmbedderError, EncoderPooling, EncoderTextError, PoolingMode,
+};
+use zhenjin_hub::ModelStore;
+use zhenjin_model::LoadOptions;
+use zhenjin_tensor::ComputeOptions;
+
+pub(crate) const EXAMPLES: &str = "Examples:
+  zhenjin embed all-minilm:l6 'How do I boil an egg?' 'Boiling eggs'
+  zhenjin embed all-minilm:l6 --lines titles.txt > vectors.jsonl
+  zhenjin embed ./multilingual-e5-small --prompt 'query: ' 'How do I boil an egg?'
+  zhenjin embed all-minilm:l6 --jsonl documents.jsonl --field body --dimensions 128";
+
+/// Texts that are read, embedded and written together.
+const AT_ONCE: usize = 256;
+/// The longest line that is read, in bytes; far more than any model reads.
+const LINE_LIMIT: usize = 8 << 20;
+
+#[derive(Debug, Args)]
+pub(crate) struct EmbedArguments {
+    /// An encoder: a fetched model's name or a Hugging Face folder (BERT, XLM-RoBERTa, RoBERTa)
+    #[arg(value_name = "MODEL")]
+    model: OsString,
+    /// Texts [default: the lines of standard input]
+    #[arg(value_name = "TEXT", value_parser = text::argument(), conflicts_with_all = ["lines", "jsonl"])]
+    texts: Vec<String>,
+    /// A file with a text on each line; - for standard input
+    #[arg(long, value_name = "FILE", conflicts_with = "jsonl")]
+    lines: Option<PathBuf>,
+    /// A file with a JSON string, or an object with the text in a field, on each line; - for standard input
+    #[arg(long, value_name = "FILE")]
+    jsonl: Option<PathBuf>,
+    /// The field of --jsonl's objects that holds the text
+    #[arg(long, value_name = "NAME", default_value = "text", requires = "jsonl")]
+    field: String,
+    /// Put this before every text; some models were trained with such beginnings, as E5 with 'query: ' and 'passage: '
+    #[arg(long, value_name = "TEXT", value_parser = text::argument())]
+    prompt: Option<String>,
+    /// Put the prompt before every text that the model's makers gave this name
+    #[arg(long, value_name = "NAME", conflicts_with = "prompt")]
+    prompt_name: Option<String>,
+    /// Keep the first N values of each vector, of unit length again if the whole ones are
+    #[arg(long, value_name = "N")]
+    dimensions: Option<usize>,
+    /// How hidden states become one vector: cls, max, mean, mean_sqrt_len_tokens, weightedmean, lasttoken [default: as the model's folder says]
+    #[arg(long, value_name = "MODE", value_parser = pooling_mode)]
+    pooling: Option<PoolingMode>,
+    /// With --pooling, divide every vector by its length
+    #[arg(long, requires = "pooling")]
+    normalise: bool,
+    /// Threads [default: the number of cores]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
+    /// Instructions to use: scalar, avx2, avxvnni, avx512vnni [default: the best that this machine has]
+    #[arg(long, env = "ZHENJIN_SIMD", value_name = "LEVEL", hide_env_values = true)]
+    simd: Option<String>,
+}
+
+fn pooling_mode(name: &str) -> Result<PoolingMode, String> {
+    PoolingMode::of_name(name).ok_or_else(|| {
+        let names = PoolingMode::ALL.map(PoolingMode::name).join(", ");
+        format!("there is no such way to pool; there are {names}")
+    })
+}
+
+/// One line of the output.
+#[derive(Serialize)]
+struct Line<'a> {
+    index: usize,
+    /// Tokens that the model read, special ones included.
+    tokens: usize,
+    embedding: &'a [f32],
+}
+
+pub(crate) fn run(home: &Home, arguments: &EmbedArguments) -> Result<()> {
+    let path = machine::resolve(&ModelStore::new(home.models()), &arguments.model)?.path;
+    let embedder = load(&path, arguments)?;
+    for warning in embedder.warnings() {
+        eprintln!("note: {}", text::shown(warning));
+    }
+    let prompt = match &arguments.prompt_name {
+        Some(name) => Some(named_prompt(&embedder, name)?),
+        None => arguments.prompt.as_deref(),
+    };
+    embedder.check_dimensions(arguments.dimensions).map_err(|error| anyhow!("--dimensions: {error}"))?;
+    let mut texts = arguments.texts()?;
+    let mut first = 0;
+    loop {
+        let together: Vec<EmbedInput> = texts.by_ref().take(AT_ONCE).collect::<Result<_>>()?;
+        if together.is_empty() {
+            return Ok(());
+        }
+        let named = |error: EmbedError| behind(error, first);
+        let tokens = embedder.tokens(&together, prompt).map_err(named)?;
+        let vectors =
+            embedder.embed(&tokens, arguments.dimensions, &AtomicBool::new(false)).map_err(named)?;
+        let mut out = std::io::stdout().lock();
+        for (place, (embedding, tokens)) in vectors.iter().zip(&tokens).enumerate() {
+            let line = Line { index: first + place, tokens: tokens.len(), embedding };
+            serde_json::to_writer(&mut out, &line).map_err(std::io::Error::from)?;
+            out.write_all(b"\n")?;
+        }
+        first += together.len();
+    }
+}
+
+fn load(path: &Path, arguments: &EmbedArguments) -> Result<Embedder> {
+    if !Embedder::is_at(path) {
+        // What it is instead decides what is said.
+        zhenjin_hub::open(path)?;
+        bail!(
+            "{}: this model writes text and makes no embeddings; give an encoder such as BERT (all-minilm:l6)",
+            path.display()
+        );
+    }
+    let compute = ComputeOptions::resolve(arguments.simd.as_deref(), arguments.threads.map(usize::from))?;
+    let team = compute.start_team().context("starting the threads that compute")?;
+    let options = LoadOptions { simd: compute.simd, team: Arc::new(team) };
+    let pooling =
+        arguments.pooling.map(|mode| EncoderPooling { modes: vec![mode], normalise: arguments.normalise });
+    Embedder::load(path, pooling, &options).map_err(|error| match error {
+        EmbedderError::NoPooling => anyhow!("{}: {error} (here: --pooling MODE)", path.display()),
+        error => error.into(),
+    })
+}
+
+fn named_prompt<'a>(embedder: &'a Embedder, name: &str) -> Result<&'a str> {
+    match embedder.prompts().get(name) {
+        Some(prompt) => Ok(prompt),
+        None => {
+            let names: Vec<&str> = embedder.prompts().keys().map(String::as_str).collect();
+            let names = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+            bail!("--prompt-name {name}: the model has no prompt of that name; it has {names}")
+        }
+    }
+}
+
+/// The error with the text's number in the whole input, for texts of which the first has the number `first`.
+fn behind(error: EmbedError, first: usize) -> anyhow::Error {
+    let error = match error {
+        EmbedError::Text(EncoderTextError::Empty { text }) => {
+            EncoderTextError::Empty { text: text + first }.into()
+        }
+        EmbedError::Text(EncoderTextError::TooLong { text, tokens, limit }) => {
+            EncoderTextError::TooLong { text: text + first, tokens, limit }.into()
+        }
+        EmbedError::Tokenizer { text, error } => EmbedError::Tokenizer { text: text + first, error },
+        other => other,
+    };
+    error.into()
+}
+
+type Texts = Box<dyn Iterator<Item = Result<EmbedInput>>>;
+
+impl EmbedArguments {
+    fn texts(&self) -> Result<Texts> {
+        let field = self.field.clone();
+        if let Some(path) = &self.jsonl {
+            let lines = lines_of(path)?.enumerate();
+            return Ok(Box::new(lines.map(move |(index, line)| of_json(&line?, &field, index))));
+        }
+        let path = match &self.lines {
+            Some(path) => path,
+            None if !self.texts.is_empty() => {
+                let texts = self.texts.clone().into_iter();
+                return Ok(Box::new(texts.map(|text| Ok(EmbedInput::Text(text)))));
+            }
+            None if std::io::stdin().is_terminal() => {
+                bail!(
+                    "there is nothing to embed: give TEXT, --lines FILE, --jsonl FILE, or lines on standard input"
+                )
+            }
+            None => Path::new("-"),
+        };
+        Ok(Box::new(lines_of(path)?.map(|line| Ok(EmbedInput::Text(line?)))))
+    }
+}
+
+fn lines_of(path: &Path) -> Result<impl Iterator<Item = Result<String>> + use<>> {
+    let (mut reader, name): (Box<dyn BufRead>, String) = if path == Path::new("-") {
+        (Box::new(std::io::stdin().lock()), "standard input".to_owned())
+    } else {
+        let file = File::open(path).with_context(|| format!("opening {}", path.display()))?;
+        (Box::new(BufReader::new(file)), path.display().to_string())
+    };
+    let mut number = 0;
+    Ok(std::iter::from_fn(move || {
+        number += 1;
+        let mut line = Vec::new();
+        let mut limited = std::io::Read::take(&mut reader, LINE_LIMIT as u64 + 1);
+        match limited.read_until(b'\n', &mut line) {
+            Ok(0) => None,
+            Ok(_) if line.len() > LINE_LIMIT => {
+                Some(Err(anyhow!("{name}: line {number} has more than {LINE_LIMIT} bytes")))
+            }
+            Ok(_) => {
+                let line = String::from_utf8(line).map_err(|_| anyhow!("{name}: line {number} is not UTF-8"));
+                Some(line.map(|line| line.trim_end_matches(['\n', '\r']).to_owned()))
+            }
+            Err(error) => Some(Err(anyhow!(error).context(format!("reading {name}")))),
+        }
+    }))
+}
+
+fn of_json(line: &str, field: &str, index: usize) -> Result<EmbedInput> {
+    let value: Value = serde_json::from_str(line).with_context(|| format!("line {}", index + 1))?;
+    let found = if value.is_string() { &value } else { &value[field] };
+    match found.as_str() {
+        Some(text) => Ok(EmbedInput::Text(text.to_owned())),
+        None => bail!("line {}: it is neither a string nor an object with a text in `{field}`", index + 1),
+    }
+}

@@ -1,0 +1,143 @@
+//! `zhenjin inspect` of an encoder: how it makes vectors of texts.
+
+use crate::arguments::InspectArguments;
+use crate::machine;
+use crate::memory_size::MemorySize;
+use anyhow::Result;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::Path;
+use zhenjin_assistant::{Embedder, PoolingMode};
+
+#[derive(Serialize)]
+struct Inspection {
+    name: String,
+    path: String,
+    embeds: bool,
+    architecture: &'static str,
+    parameters: u64,
+    layers: usize,
+    hidden_size: usize,
+    intermediate_size: usize,
+    heads: usize,
+    /// Tokens of a text, special ones included.
+    max_tokens: usize,
+    vocabulary_size: usize,
+    /// None where the folder does not say.
+    pooling: Option<Vec<&'static str>>,
+    normalises: Option<bool>,
+    dimensions: Option<usize>,
+    lowercases: bool,
+    prompts: BTreeMap<String, String>,
+    weights_bytes: u64,
+    memory_bytes: u64,
+    unused_tensors: Vec<String>,
+    warnings: Vec<String>,
+    tensors: Vec<TensorLine>,
+}
+
+#[derive(Serialize)]
+struct TensorLine {
+    name: String,
+    r#type: &'static str,
+    shape: Vec<usize>,
+    bytes: u64,
+}
+
+pub(crate) fn run(name: &str, path: &Path, arguments: &InspectArguments) -> Result<()> {
+    let opened = zhenjin_hub::open_encoder(path)?;
+    let estimate = Embedder::memory_estimate(&opened, machine::compute(&arguments.engine)?.threads);
+    let config = opened.file.config();
+    let pooling = opened.pooling.as_ref();
+    let inspection = Inspection {
+        name: name.to_owned(),
+        path: path.display().to_string(),
+        embeds: true,
+        architecture: config.family.model_type,
+        parameters: opened.file.parameters(),
+        layers: config.layers,
+        hidden_size: config.hidden_size,
+        intermediate_size: config.intermediate_size,
+        heads: config.heads,
+        max_tokens: opened.max_tokens,
+        vocabulary_size: opened.tokenizer.vocabulary_size(),
+        pooling: pooling.map(|pooling| pooling.modes.iter().map(|mode| PoolingMode::name(*mode)).collect()),
+        normalises: pooling.map(|pooling| pooling.normalise),
+        dimensions: pooling.map(|pooling| pooling.width(config.hidden_size)),
+        lowercases: opened.lowercases,
+        prompts: opened.prompts.clone(),
+        weights_bytes: estimate.weights,
+        memory_bytes: estimate.least(),
+        unused_tensors: opened.file.unused_tensors().to_vec(),
+        warnings: opened.warnings.clone(),
+        tensors: opened
+            .file
+            .tensors()
+            .map(|tensor| TensorLine {
+                name: tensor.name.to_owned(),
+                r#type: tensor.type_name,
+                shape: tensor.shape.to_vec(),
+                bytes: tensor.bytes.len() as u64,
+            })
+            .collect(),
+    };
+    let mut out = std::io::stdout().lock();
+    if arguments.json {
+        writeln!(out, "{}", serde_json::to_string_pretty(&inspection)?)?;
+        return Ok(());
+    }
+    print(&mut out, &inspection, arguments.tensors)?;
+    Ok(())
+}
+
+fn print(out: &mut impl Write, inspection: &Inspection, with_tensors: bool) -> std::io::Result<()> {
+    writeln!(out, "{} · an encoder: it makes embeddings and writes no text", inspection.name)?;
+    writeln!(out, "  {}", inspection.path)?;
+    let millions = inspection.parameters as f64 / 1e6;
+    writeln!(out, "\nArchitecture: {}, {millions:.1} M parameters", inspection.architecture)?;
+    let Inspection { layers, hidden_size, intermediate_size, heads, .. } = inspection;
+    writeln!(
+        out,
+        "  {layers} layers of width {hidden_size}, {intermediate_size} in the feed-forward network, {heads} heads"
+    )?;
+    writeln!(
+        out,
+        "Texts: at most {} tokens; {} tokens in the vocabulary{}",
+        inspection.max_tokens,
+        inspection.vocabulary_size,
+        if inspection.lowercases { "; put into lower case" } else { "" }
+    )?;
+    match (&inspection.pooling, inspection.dimensions) {
+        (Some(pooling), Some(dimensions)) => {
+            let length = if inspection.normalises == Some(true) { ", of unit length" } else { "" };
+            writeln!(out, "Vectors: {dimensions} values by {}{length}", pooling.join(" and "))?;
+        }
+        _ => writeln!(out, "Vectors: the folder has no modules.json that says how; `embed` needs --pooling")?,
+    }
+    for (name, prompt) in &inspection.prompts {
+        writeln!(out, "Prompt {name}: {prompt:?}")?;
+    }
+    let size = |bytes: u64| MemorySize(bytes).to_string();
+    writeln!(
+        out,
+        "Memory: {}, of which weights {}",
+        size(inspection.memory_bytes),
+        size(inspection.weights_bytes)
+    )?;
+    for (what, names) in
+        [("Tensors not used", &inspection.unused_tensors), ("Warnings", &inspection.warnings)]
+    {
+        if !names.is_empty() {
+            writeln!(out, "{what}: {}", names.join(", "))?;
+        }
+    }
+    if with_tensors {
+        writeln!(out, "\nTensors:")?;
+        for TensorLine { name, r#type, shape, bytes } in &inspection.tensors {
+            let shape = shape.iter().map(ToString::to_string).collect::<Vec<_>>().join(" × ");
+            writeln!(out, "  {type:6} {shape:>16} {bytes:>12}  {name}")?;
+        }
+    }
+    Ok(())
+}

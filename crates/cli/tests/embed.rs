@@ -1,0 +1,128 @@
+//! `zhenjin embed` as people and scripts run it: texts from everywhere, the same vectors, and what is refused.
+
+#[path = "../../../tests/tiny_encoder.rs"]
+mod tiny_encoder;
+
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+use tiny_encoder::{ENCODER_WIDTH, write_tiny_encoder};
+
+/// Exit code, lines of standard output, standard error.
+fn embed(folder: &Path, arguments: &[&str], input: Option<&str>) -> (Option<i32>, Vec<Value>, String) {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_zhenjin"))
+        .env("ZHENJIN_HOME", folder)
+        .env_remove("ZHENJIN_LOG")
+        .arg("embed")
+        .arg(folder.join("encoder"))
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program starts");
+    // The program may end before it has read everything.
+    let _ = child.stdin.take().expect("a pipe").write_all(input.unwrap_or("").as_bytes());
+    let output = child.wait_with_output().expect("the program ends");
+    let text = String::from_utf8(output.stdout).expect("UTF-8");
+    let lines = text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    (output.status.code(), lines, String::from_utf8(output.stderr).expect("UTF-8"))
+}
+
+fn vectors(lines: &[Value]) -> Vec<&Value> {
+    lines.iter().map(|line| &line["embedding"]).collect()
+}
+
+#[test]
+fn texts_come_from_arguments_lines_and_json_and_give_the_same_vectors() {
+    let folder = tempfile::tempdir().expect("a folder");
+    write_tiny_encoder(&folder.path().join("encoder"));
+    let (code, given, stderr) = embed(folder.path(), &["the cat sat", "dogs"], None);
+    assert_eq!((code, given.len(), stderr.as_str()), (Some(0), 2, ""));
+    assert_eq!(given[0]["embedding"].as_array().map(Vec::len), Some(ENCODER_WIDTH));
+    assert_eq!((&given[0]["tokens"], &given[1]["index"]), (&Value::from(5), &Value::from(1)));
+    let file = folder.path().join("texts");
+    std::fs::write(&file, "{\"text\": \"the cat sat\", \"id\": 1}\n\"dogs\"\n").expect("a file");
+    let jsonl = ["--jsonl", file.to_str().expect("a path")];
+    for (arguments, input) in [
+        (&[][..], "the cat sat\ndogs"),
+        (&["--lines", "-"], "the cat sat\r\ndogs\n"),
+        (&jsonl, ""),
+        (&["--jsonl", "-", "--field", "body"], "{\"body\": \"the cat sat\"}\n{\"body\": \"dogs\"}\n"),
+        (&["--lines", "-", "--threads", "2", "--prompt", "THE "], "cat sat\ndogs\n"),
+    ] {
+        let (code, lines, stderr) = embed(folder.path(), arguments, Some(input));
+        assert_eq!(code, Some(0), "{arguments:?}: {stderr}");
+        assert_eq!(vectors(&lines)[0], vectors(&given)[0], "{arguments:?}");
+        assert_eq!(
+            vectors(&lines)[1] == vectors(&given)[1],
+            !arguments.contains(&"--prompt"),
+            "{arguments:?}"
+        );
+    }
+    // More texts than are embedded together, with their numbers.
+    let many = "the cat sat\n".repeat(600);
+    let (_, lines, _) = embed(folder.path(), &[], Some(&many));
+    assert_eq!((lines.len(), &lines[599]["index"]), (600, &Value::from(599)));
+    assert!(vectors(&lines).iter().all(|vector| *vector == vectors(&given)[0]));
+    let (_, short, _) = embed(folder.path(), &["--dimensions", "3", "dogs"], None);
+    assert_eq!(short[0]["embedding"].as_array().map(Vec::len), Some(3));
+}
+
+#[test]
+fn inspect_says_how_vectors_are_made() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let encoder = folder.path().join("encoder");
+    write_tiny_encoder(&encoder);
+    let run = |option: Option<&str>| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_zhenjin"));
+        command.env("ZHENJIN_HOME", folder.path()).arg("inspect").arg(&encoder).args(option);
+        let output = command.output().expect("the program starts");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).expect("UTF-8")
+    };
+    let said: Value = serde_json::from_str(&run(Some("--json"))).expect("JSON");
+    assert_eq!((&said["architecture"], &said["max_tokens"]), (&Value::from("bert"), &Value::from(12)));
+    assert_eq!((&said["pooling"][0], &said["normalises"]), (&Value::from("mean"), &Value::from(true)));
+    assert_eq!((&said["dimensions"], &said["parameters"]), (&Value::from(32), &Value::from(8528)));
+    assert!(run(None).contains("32 values by mean, of unit length"), "{}", run(None));
+    assert!(run(Some("--tensors")).contains("embeddings.word_embeddings.weight"));
+}
+
+#[test]
+fn what_cannot_be_embedded_is_said() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let encoder = folder.path().join("encoder");
+    write_tiny_encoder(&encoder);
+    let long = format!("{}{}\n", "dogs\n".repeat(300), "cat ".repeat(20));
+    for (arguments, input, words) in [
+        (&["--lines", "-"][..], long.as_str(), "text 300 has 22 tokens, but the model reads 12 at most"),
+        (&["--jsonl", "-"], "\"a\"\n{\"body\": \"b\"}\n", "line 2: it is neither a string nor an object"),
+        (&["--jsonl", "-"], "a\n", "line 1"),
+        (&["--lines", "/nowhere"], "", "/nowhere"),
+        (&["--dimensions", "33", "a"], "", "--dimensions: 33 dimensions were asked for"),
+        (
+            &["--prompt-name", "query", "a"],
+            "",
+            "--prompt-name query: the model has no prompt of that name; it has none",
+        ),
+    ] {
+        let (code, _, stderr) = embed(folder.path(), arguments, Some(input));
+        assert_eq!(code, Some(1), "{arguments:?}: {stderr}");
+        assert!(stderr.contains(words), "{arguments:?}: {stderr}");
+    }
+    assert_eq!(embed(folder.path(), &["--pooling", "median", "a"], None).0, Some(2));
+    // Without sentence-transformers' files, how to pool has to be said.
+    let (_, before, _) = embed(folder.path(), &["the cat sat"], None);
+    std::fs::remove_file(encoder.join("modules.json")).expect("a file");
+    let (code, _, stderr) = embed(folder.path(), &["the cat sat"], None);
+    assert!(code == Some(1) && stderr.contains("--pooling MODE"), "{stderr}");
+    let (_, said, _) = embed(folder.path(), &["--pooling", "mean", "--normalise", "the cat sat"], None);
+    assert_eq!(vectors(&said), vectors(&before));
+    // What is no encoder says what it is.
+    std::fs::write(encoder.join("config.json"), r#"{"model_type": "gpt2"}"#).expect("a file");
+    let (code, _, stderr) = embed(folder.path(), &["a"], None);
+    assert!(code == Some(1) && stderr.contains("`gpt2` is not supported"), "{stderr}");
+}

@@ -1,0 +1,251 @@
+//! Encoders: hidden states of every family against Hugging Face transformers, the same bits in any batch, and folders that are refused.
+//!
+//! `tests/golden/make_encoders.py` computed the numbers.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+use zhenjin_model::encoder::{
+    Encoder, EncoderFile, EncoderPooling, EncoderRunner, EncoderTextError, EncoderWeights, PoolingMode,
+};
+use zhenjin_model::testing::golden_weights as weights;
+use zhenjin_model::{LoadOptions, ModelError, ModelFile, ReferenceLoader};
+use zhenjin_tensor::{EncoderExecutor, ReferenceExecutor, SimdLevel, ThreadTeam};
+
+use crate::hugging_face_writer::{FolderTensor, write_folder};
+
+/// How far a value may be from that of transformers; the values reach 2.
+const TOLERANCE: f64 = 2e-5;
+
+#[derive(Deserialize)]
+struct Case {
+    name: String,
+    config: Value,
+    tokens: Vec<u32>,
+    positions: Vec<usize>,
+    hidden: Vec<Vec<f32>>,
+}
+
+fn cases() -> Vec<Case> {
+    serde_json::from_str(include_str!("../golden/encoders.json")).unwrap()
+}
+
+/// Names and shapes of a model's weights.
+fn shapes(config: &Value) -> Vec<(String, Vec<usize>)> {
+    let size = |name: &str| config[name].as_u64().unwrap() as usize;
+    let (hidden, inner) = (size("hidden_size"), size("intermediate_size"));
+    let mut shapes = vec![
+        ("embeddings.word_embeddings.weight".to_owned(), vec![size("vocab_size"), hidden]),
+        ("embeddings.position_embeddings.weight".to_owned(), vec![size("max_position_embeddings"), hidden]),
+        ("embeddings.token_type_embeddings.weight".to_owned(), vec![size("type_vocab_size"), hidden]),
+        ("embeddings.LayerNorm.weight".to_owned(), vec![hidden]),
+        ("embeddings.LayerNorm.bias".to_owned(), vec![hidden]),
+    ];
+    for layer in 0..size("num_hidden_layers") {
+        for (name, outputs, inputs) in [
+            ("attention.self.query", hidden, Some(hidden)),
+            ("attention.self.key", hidden, Some(hidden)),
+            ("attention.self.value", hidden, Some(hidden)),
+            ("attention.output.dense", hidden, Some(hidden)),
+            ("attention.output.LayerNorm", hidden, None),
+            ("intermediate.dense", inner, Some(hidden)),
+            ("output.dense", hidden, Some(inner)),
+            ("output.LayerNorm", hidden, None),
+        ] {
+            let name = format!("encoder.layer.{layer}.{name}");
+            let shape = [outputs].into_iter().chain(inputs).collect();
+            shapes.push((format!("{name}.weight"), shape));
+            shapes.push((format!("{name}.bias"), vec![outputs]));
+        }
+    }
+    shapes
+}
+
+fn tensors(config: &Value) -> Vec<FolderTensor> {
+    let tensor = |(name, shape): (String, Vec<usize>)| {
+        FolderTensor::f32(&name, &shape, &weights(&name, shape.iter().product()))
+    };
+    shapes(config).into_iter().map(tensor).collect()
+}
+
+fn write(case: &Case) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    write_folder(folder.path(), &case.config, &tensors(&case.config));
+    folder
+}
+
+fn runner(path: &Path, simd: SimdLevel, threads: usize, max_rows: usize) -> EncoderRunner {
+    let options = LoadOptions { simd, team: Arc::new(ThreadTeam::new(threads).unwrap()) };
+    EncoderRunner::load(&EncoderFile::open(path).unwrap(), &options, max_rows).unwrap()
+}
+
+fn pooling(mode: PoolingMode) -> EncoderPooling {
+    EncoderPooling { modes: vec![mode], normalise: false }
+}
+
+fn assert_near(actual: impl Iterator<Item = f64>, expected: &[f32], what: &str) {
+    let actual: Vec<f64> = actual.collect();
+    assert_eq!(actual.len(), expected.len(), "{what}");
+    for (actual, expected) in actual.iter().zip(expected) {
+        let difference = (actual - f64::from(*expected)).abs();
+        assert!(difference <= TOLERANCE, "{what}: {actual} instead of {expected}");
+    }
+}
+
+#[test]
+fn hidden_states_are_those_of_transformers() {
+    for case in cases() {
+        let folder = write(&case);
+        assert!(EncoderFile::is_at(folder.path()));
+        let file = EncoderFile::open(folder.path()).unwrap();
+        assert_eq!(file.unread_settings(), &[] as &[String], "{}", case.name);
+        for simd in SimdLevel::available() {
+            let mut runner = runner(folder.path(), simd, 2, 64);
+            let texts = [case.tokens.clone()];
+            let first = runner.embed(&texts, &pooling(PoolingMode::Cls)).unwrap();
+            let last = runner.embed(&texts, &pooling(PoolingMode::Last)).unwrap();
+            for (vectors, expected) in [(first, 0), (last, 2)] {
+                let what = format!("{} at {simd}", case.name);
+                assert_near(vectors[0].iter().map(|value| f64::from(*value)), &case.hidden[expected], &what);
+            }
+        }
+        let mut executor = ReferenceExecutor::new();
+        executor.begin_encoding(&[case.tokens.len()]).unwrap();
+        let weights = EncoderWeights::load(&file, &mut ReferenceLoader).unwrap();
+        let positions: Vec<u32> = file.config().positions_of(&case.tokens).collect();
+        let encoder = Encoder { config: file.config(), weights: &weights };
+        let hidden = encoder.hidden_states(&mut executor, &case.tokens, &positions).unwrap();
+        for (position, expected) in case.positions.iter().zip(&case.hidden) {
+            assert_near(hidden.rows().nth(*position).unwrap().iter().copied(), expected, &case.name);
+        }
+    }
+}
+
+/// A text's vector does not depend on the texts beside it, on threads, or on how texts are divided into passes.
+#[test]
+fn a_vector_has_the_same_bits_in_any_batch() {
+    let case = &cases()[0];
+    let folder = write(case);
+    let texts: Vec<Vec<u32>> =
+        [48, 1, 33, 7, 32, 20, 2].iter().map(|length| case.tokens[48 - length..].to_vec()).collect();
+    let pooling = EncoderPooling { modes: vec![PoolingMode::Mean], normalise: true };
+    let bits = |vector: &Vec<f32>| vector.iter().map(|value| value.to_bits()).collect::<Vec<u32>>();
+    for simd in SimdLevel::available() {
+        let mut alone = runner(folder.path(), simd, 1, 64);
+        let expected: Vec<Vec<u32>> = texts
+            .iter()
+            .map(|text| bits(&alone.embed(std::slice::from_ref(text), &pooling).unwrap()[0]))
+            .collect();
+        for threads in [1, 2, 3] {
+            let mut together = runner(folder.path(), simd, threads, 64);
+            let vectors = together.embed(&texts, &pooling).unwrap();
+            assert!(vectors.iter().map(bits).eq(expected.iter().cloned()), "{simd}, {threads} threads");
+            let mut backwards = texts.clone();
+            backwards.reverse();
+            let vectors = together.embed(&backwards, &pooling).unwrap();
+            assert!(vectors.iter().rev().map(bits).eq(expected.iter().cloned()), "{simd}, backwards");
+        }
+        // 64 rows are room for the first two texts, then for two, then for three.
+        assert_eq!(alone.texts_of_a_pass(&texts), 2);
+        assert_eq!(alone.texts_of_a_pass(&texts[2..]), 2);
+        assert_eq!(alone.texts_of_a_pass(&[]), 0);
+        assert!(alone.embed(&[], &pooling).unwrap().is_empty());
+    }
+}
+
+#[test]
+fn heads_prefixes_and_old_names_are_understood() {
+    let case = &cases()[0];
+    let mut renamed = tensors(&case.config);
+    for tensor in &mut renamed {
+        let name = tensor.name.replace("LayerNorm.weight", "LayerNorm.gamma");
+        tensor.name = format!("bert.{}", name.replace("LayerNorm.bias", "LayerNorm.beta"));
+    }
+    renamed.push(FolderTensor::f32("cls.predictions.bias", &[64], &[0.0; 64]));
+    renamed.push(FolderTensor::f32("bert.pooler.dense.bias", &[64], &[0.0; 64]));
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = case.config.clone();
+    config["architectures"] = json!(["BertForMaskedLM"]);
+    write_folder(folder.path(), &config, &renamed);
+    let file = EncoderFile::open(folder.path()).unwrap();
+    let mut unused = file.unused_tensors().to_vec();
+    unused.sort();
+    assert_eq!(unused, ["`bert.pooler.dense.bias`", "`cls.predictions.bias`"]);
+    let simd = SimdLevel::detect();
+    let vectors = [folder.path(), write(case).path()].map(|path| {
+        runner(path, simd, 1, 64).embed(&[case.tokens.clone()], &pooling(PoolingMode::Mean)).unwrap()
+    });
+    assert_eq!(vectors[0], vectors[1]);
+}
+
+#[test]
+fn texts_that_cannot_be_read_are_refused() {
+    let case = &cases()[2];
+    let folder = write(case);
+    let mut runner = runner(folder.path(), SimdLevel::detect(), 1, 64);
+    // Positions 0 and 1 are no token's, and one is the padding token's.
+    assert_eq!(runner.config().context_length(), 54);
+    let good = vec![5; 54];
+    for (text, expected) in [
+        (vec![], EncoderTextError::Empty { text: 1 }),
+        (vec![5; 55], EncoderTextError::TooLong { text: 1, tokens: 55, limit: 54 }),
+        (vec![5, 64], EncoderTextError::UnknownToken { text: 1, index: 1, token: 64, vocabulary_size: 64 }),
+    ] {
+        let error = runner.embed(&[good.clone(), text], &pooling(PoolingMode::Mean)).unwrap_err();
+        assert!(matches!(&error, ModelError::EncoderText(found) if *found == expected), "{error}");
+    }
+    let vectors = runner.embed(&[good.clone(), good], &pooling(PoolingMode::Max)).unwrap();
+    assert_eq!(vectors[0], vectors[1]);
+}
+
+#[test]
+fn folders_that_are_no_encoders_are_refused_by_name() {
+    let case = &cases()[0];
+    let refusal = |config: &Value, tensors: &[FolderTensor]| {
+        let folder = tempfile::tempdir().unwrap();
+        write_folder(folder.path(), config, tensors);
+        EncoderFile::open(folder.path()).unwrap_err().to_string()
+    };
+    let good = tensors(&case.config);
+    for (name, value, words) in [
+        (
+            "model_type",
+            json!("gpt2"),
+            "`gpt2` is not an encoder that makes embeddings here; such are bert, xlm-roberta",
+        ),
+        ("architectures", json!(["BertForSequenceClassification"]), "must be one of BertModel"),
+        ("hidden_act", json!("gelu_new"), "must be `gelu`, found `gelu_new`"),
+        ("position_embedding_type", json!("relative_key"), "must be `absolute`"),
+        ("is_decoder", json!(true), "the value `true` is not supported"),
+        ("quantization_config", json!({ "quant_method": "gptq" }), "quantised weights are not supported"),
+        ("num_attention_heads", json!(5), "cannot be divided among 5 attention heads"),
+        ("num_attention_heads", json!(0), "the number of attention heads must be 1 to"),
+        ("num_attention_heads", json!(16), "the width of a head must be a multiple of 8"),
+        ("hidden_size", json!(1_000_000_000u64), "the hidden size must be 1 to"),
+        ("layer_norm_eps", json!(0), "the epsilon of LayerNorm"),
+        ("pad_token_id", json!(64), "the padding token 64 is outside the vocabulary"),
+        ("vocab_size", json!(null), "field `vocab_size`: the field is missing"),
+        ("vocab_size", json!(63), "the configuration implies shape [63, 64], but the file has [64, 64]"),
+        ("num_hidden_layers", json!(1), "this bert model of 1 layers has no such weight"),
+        ("num_hidden_layers", json!(3), "tensor `encoder.layer.2.attention.self.query.weight` is missing"),
+    ] {
+        let mut config = case.config.clone();
+        config[name] = value;
+        let error = refusal(&config, &good);
+        assert!(error.contains(words), "{name}: {error}");
+    }
+    let mut config = case.config.clone();
+    config["a_new_setting"] = json!(1);
+    let folder = tempfile::tempdir().unwrap();
+    write_folder(folder.path(), &config, &good);
+    assert_eq!(EncoderFile::open(folder.path()).unwrap().unread_settings(), ["`a_new_setting`"]);
+    let mut more = good.clone();
+    more.push(FolderTensor::f32("encoder.layer.0.attention.self.distance_embedding.weight", &[1], &[0.0]));
+    assert!(refusal(&case.config, &more).contains("has no such weight"));
+    // As a model that writes, it is refused with what it is good for.
+    let error = ModelFile::open(folder.path()).unwrap_err().to_string();
+    assert!(error.contains("`bert` is an encoder") && error.contains("zhenjin embed"), "{error}");
+    assert!(!EncoderFile::is_at(Path::new("/nowhere")));
+}

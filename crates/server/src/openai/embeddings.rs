@@ -1,0 +1,308 @@
+//! `POST /v1/embeddings`: texts as vectors, by the encoders that are served.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use axum::Json;
+use axum::extract::{Request, State};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde::Serialize;
+use serde_json::{Value, json};
+use utoipa::ToSchema;
+use zhenjin_assistant::{EmbedError, EmbedInput, Embedder, EncoderTextError, ServedModels};
+
+use super::faults::fault;
+use super::field_tables::field;
+use super::fields::Kind::{Boolean, Integer, OneOf, Structured, Text};
+use super::fields::Origin::{Extension, OpenAi};
+use super::fields::Treatment::{Honoured, NoEffect, Refused, Required};
+use super::fields::{Field, check};
+use super::request::limits;
+use super::request::node::Node;
+use super::request::sampling::read_token_ids;
+use crate::blocking::blocking;
+use crate::body::json_bytes;
+use crate::errors::{ApiError, ErrorBody};
+use crate::json;
+use crate::stream_limit::StreamLimit;
+
+/// The fields of `/v1/embeddings`.
+pub(crate) const EMBEDDINGS: &[&[Field]] = &[&[
+    field(
+        "model",
+        Text { max: 512 },
+        Required,
+        OpenAi,
+        "An encoder's name, as `/v1/models` lists it. Models that write text make no embeddings.",
+    ),
+    field(
+        "input",
+        Structured(input_schema),
+        Required,
+        OpenAi,
+        "A text, a list of texts, a list of token ids, or a list of such lists; at most 2,048 of them. Texts get the model's special tokens, \
+         token ids are taken as they are. A text that is longer than the model reads is refused, never cut.",
+    ),
+    field(
+        "encoding_format",
+        OneOf(&["float", "base64"]),
+        Honoured,
+        OpenAi,
+        "`float`: a list of numbers; `base64`: their bytes, 32-bit floats, least significant byte first. Default: `float`.",
+    ),
+    field(
+        "dimensions",
+        Integer { min: 1, max: 65_536 },
+        Honoured,
+        OpenAi,
+        "Keeps the first so many values of each vector, of unit length again if the model's are. Default: all.",
+    ),
+    field(
+        "prompt",
+        Text { max: 4096 },
+        Honoured,
+        Extension,
+        "Put before every text, as `query: ` for models of the E5 family. Nothing is ever put there unasked. Not for token ids.",
+    ),
+    field("user", Text { max: 512 }, NoEffect, OpenAi, "Users are not told apart."),
+    field(
+        "truncate",
+        Boolean,
+        Refused { except: &["false"] },
+        Extension,
+        "texts that are too long are refused, never cut.",
+    ),
+    field(
+        "truncate_prompt_tokens",
+        Integer { min: -1, max: i64::MAX },
+        Refused { except: &[] },
+        Extension,
+        "texts that are too long are refused, never cut.",
+    ),
+    field(
+        "input_type",
+        Text { max: 64 },
+        Refused { except: &[] },
+        Extension,
+        "the field `prompt` says what stands before texts.",
+    ),
+]];
+
+fn input_schema() -> Value {
+    let text = json!({ "type": "string", "minLength": 1 });
+    let tokens = json!({ "type": "array", "minItems": 1, "items": { "type": "integer", "minimum": 0, "maximum": u32::MAX } });
+    json!({ "anyOf": [
+        text,
+        { "type": "array", "items": text, "minItems": 1, "maxItems": limits::EMBEDDINGS },
+        tokens,
+        { "type": "array", "items": tokens, "minItems": 1, "maxItems": limits::EMBEDDINGS },
+    ] })
+}
+
+/// Vectors of the inputs, in their order.
+#[derive(Serialize, ToSchema)]
+pub(super) struct EmbeddingList {
+    /// `list`
+    object: &'static str,
+    data: Vec<Embedding>,
+    /// The model's name.
+    model: String,
+    usage: EmbeddingUsage,
+}
+
+/// The vector of one input.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Embedding {
+    /// `embedding`
+    object: &'static str,
+    /// Which input, from 0.
+    index: usize,
+    embedding: EmbeddingValues,
+}
+
+/// As `encoding_format` asks.
+#[derive(Serialize, ToSchema)]
+#[serde(untagged)]
+pub(super) enum EmbeddingValues {
+    /// Numbers.
+    Floats(Vec<f32>),
+    /// Their bytes in base64.
+    Bytes(String),
+}
+
+/// Tokens that the model read.
+#[derive(Serialize, ToSchema)]
+pub(super) struct EmbeddingUsage {
+    /// Special tokens included.
+    prompt_tokens: usize,
+    /// The same.
+    total_tokens: usize,
+}
+
+/// A request whose every field is fine by itself.
+struct Asked {
+    model: String,
+    inputs: Vec<EmbedInput>,
+    /// Whether `input` is a list of inputs.
+    is_list: bool,
+    in_base64: bool,
+    dimensions: Option<usize>,
+    prompt: Option<String>,
+}
+
+/// Gives vectors of texts.
+#[utoipa::path(post, path = "/v1/embeddings", operation_id = "createEmbedding", tag = "openai",
+    request_body(content = ref("#/components/schemas/EmbeddingRequest"), content_type = "application/json"),
+    responses(
+        (status = 200, description = "The vectors.", body = EmbeddingList),
+        (status = 400, description = "The request is wrong, or the model makes no embeddings; `param` names the field.", body = ErrorBody),
+        (status = 404, description = "No model of this name is served.", body = ErrorBody),
+        (status = 429, description = "Too many requests; `Retry-After` says when to come again.", body = ErrorBody),
+        (status = 503, description = "The model cannot be had now.", body = ErrorBody)))]
+pub(super) async fn create(
+    State(models): State<Arc<ServedModels>>,
+    State(streams): State<StreamLimit>,
+    request: Request,
+) -> Result<Json<EmbeddingList>, ApiError> {
+    let body = json::value(&json_bytes(request).await?)?;
+    let asked = read(&body)?;
+    // The right to compute comes first: whoever is refused it loads nothing.
+    let permit = streams.permit()?;
+    let embedder = models.embedder(&asked.model).await.map_err(fault)?;
+    // Dropped with this request, should its client go away.
+    let waiting = Waiting::default();
+    let is_cancelled = Arc::clone(&waiting.is_over);
+    blocking(move || {
+        let list = embed(&embedder, asked, &is_cancelled);
+        drop(permit);
+        list
+    })
+    .await
+    .map(Json)
+}
+
+/// A client that waits.
+#[derive(Default)]
+struct Waiting {
+    is_over: Arc<AtomicBool>,
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.is_over.store(true, Ordering::Relaxed);
+    }
+}
+
+fn read(body: &Value) -> Result<Asked, ApiError> {
+    let fields = check(EMBEDDINGS, body)?;
+    let (inputs, is_list) =
+        fields.get("input").map(|node| read_input(&node)).transpose()?.unwrap_or_default();
+    let prompt = fields.text("prompt").map(str::to_owned);
+    let has_tokens = inputs.iter().any(|input| matches!(input, EmbedInput::Tokens(_)));
+    if has_tokens && prompt.as_deref().is_some_and(|prompt| !prompt.is_empty()) {
+        let message = "`prompt` is put before texts; token ids are taken as they are";
+        return Err(ApiError::invalid("prompt", message));
+    }
+    Ok(Asked {
+        model: fields.text("model").unwrap_or_default().to_owned(),
+        inputs,
+        is_list,
+        in_base64: fields.text("encoding_format") == Some("base64"),
+        dimensions: fields.count("dimensions"),
+        prompt,
+    })
+}
+
+fn read_input(node: &Node<'_>) -> Result<(Vec<EmbedInput>, bool), ApiError> {
+    const EXPECTED: &str =
+        "must be a string, a list of strings, a list of token ids, or a list of such lists";
+    let items = match node.value {
+        Value::String(_) => return Ok((vec![read_text(node)?], false)),
+        Value::Array(items) => items,
+        _ => return Err(node.error(EXPECTED)),
+    };
+    let read: fn(&Node<'_>) -> Result<EmbedInput, ApiError> = match items.first() {
+        None => return Err(node.error("must not be an empty list")),
+        Some(Value::Number(_)) => return Ok((vec![read_tokens(node)?], false)),
+        Some(Value::String(_)) => read_text,
+        Some(Value::Array(_)) => read_tokens,
+        Some(_) => return Err(node.error(EXPECTED)),
+    };
+    if items.len() > limits::EMBEDDINGS {
+        let most = limits::EMBEDDINGS;
+        return Err(node.error(format!("must hold at most {most} inputs, not {}", items.len())));
+    }
+    let inputs = node.list()?.map(|item| read(&item)).collect::<Result<_, ApiError>>()?;
+    Ok((inputs, true))
+}
+
+fn read_text(node: &Node<'_>) -> Result<EmbedInput, ApiError> {
+    match node.text()? {
+        "" => Err(node.error("must not be an empty string")),
+        text => Ok(EmbedInput::Text(text.to_owned())),
+    }
+}
+
+fn read_tokens(node: &Node<'_>) -> Result<EmbedInput, ApiError> {
+    let tokens = read_token_ids(node, usize::MAX)?;
+    if tokens.is_empty() {
+        return Err(node.error("must not be an empty list"));
+    }
+    Ok(EmbedInput::Tokens(tokens))
+}
+
+fn embed(embedder: &Embedder, asked: Asked, is_cancelled: &AtomicBool) -> Result<EmbeddingList, ApiError> {
+    let refused = |error: EmbedError| refusal(error, asked.is_list);
+    embedder.check_dimensions(asked.dimensions).map_err(refused)?;
+    let tokens = embedder.tokens(&asked.inputs, asked.prompt.as_deref()).map_err(refused)?;
+    let vectors = embedder.embed(&tokens, asked.dimensions, is_cancelled).map_err(refused)?;
+    let prompt_tokens = tokens.iter().map(Vec::len).sum();
+    let values = |vector: Vec<f32>| match asked.in_base64 {
+        false => EmbeddingValues::Floats(vector),
+        true => {
+            let bytes: Vec<u8> = vector.iter().flat_map(|value| value.to_le_bytes()).collect();
+            EmbeddingValues::Bytes(STANDARD.encode(bytes))
+        }
+    };
+    let embedding = |(index, vector)| Embedding { object: "embedding", index, embedding: values(vector) };
+    Ok(EmbeddingList {
+        object: "list",
+        data: vectors.into_iter().enumerate().map(embedding).collect(),
+        model: asked.model,
+        usage: EmbeddingUsage { prompt_tokens, total_tokens: prompt_tokens },
+    })
+}
+
+/// Why the encoder refused, with the place of the input in the request.
+fn refusal(error: EmbedError, is_list: bool) -> ApiError {
+    let place = |text: usize| if is_list { format!("input[{text}]") } else { "input".to_owned() };
+    match error {
+        EmbedError::Text(EncoderTextError::TooLong { text, tokens, limit }) => {
+            let path = place(text);
+            let message = format!(
+                "`{path}` has {tokens} tokens, but the model reads {limit} at most; shorten or divide it: nothing is cut here"
+            );
+            ApiError::invalid(path, message).with_code("context_length_exceeded")
+        }
+        EmbedError::Text(EncoderTextError::Empty { text }) => {
+            ApiError::invalid(place(text), format!("`{}` has no tokens", place(text)))
+        }
+        EmbedError::Text(EncoderTextError::UnknownToken { text, index, token, vocabulary_size }) => {
+            let path = format!("{}[{index}]", place(text));
+            let message =
+                format!("`{path}` is {token}, but the model's tokens are 0 to {}", vocabulary_size - 1);
+            ApiError::invalid(path, message)
+        }
+        EmbedError::Tokenizer { text, error } => {
+            ApiError::invalid(place(text), format!("`{}`: {error}", place(text)))
+        }
+        EmbedError::Dimensions { asked, most } => ApiError::invalid(
+            "dimensions",
+            format!("`dimensions` must be 1 to {most} for this model, not {asked}"),
+        ),
+        EmbedError::Prompt => ApiError::invalid("prompt", format!("`prompt`: {error}")),
+        EmbedError::Cancelled => ApiError::shutting_down(),
+        EmbedError::Model(error) => ApiError::internal(error.to_string()),
+    }
+}

@@ -1,0 +1,206 @@
+//! `/v1/embeddings`: what it gives, what it refuses, and that encoders are served for nothing else.
+
+mod support;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Value, json};
+use support::{Application, ENCODER_LIMIT, ENCODER_WIDTH};
+
+const EMBEDDINGS: &str = "/v1/embeddings";
+
+async fn embed(application: &Application, input: Value, more: Value) -> Value {
+    let mut body = json!({ "model": "encoder", "input": input });
+    for (name, value) in more.as_object().expect("an object") {
+        body[name] = value.clone();
+    }
+    let answer = application.post(EMBEDDINGS, body.to_string()).await;
+    assert_eq!(answer.status, 200, "{body}: {}", answer.text);
+    answer.json()
+}
+
+fn vector(answer: &Value, index: usize) -> Vec<f32> {
+    let values = answer["data"][index]["embedding"].as_array().expect("a list");
+    values.iter().map(|value| value.as_f64().expect("a number") as f32).collect()
+}
+
+fn length(vector: &[f32]) -> f64 {
+    vector.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>().sqrt()
+}
+
+#[tokio::test]
+async fn texts_and_tokens_become_vectors_in_their_order() {
+    let application = Application::with_encoder().await;
+    let one = embed(&application, json!("The cat sat"), json!({})).await;
+    assert_eq!((&one["object"], &one["model"]), (&json!("list"), &json!("encoder")));
+    assert_eq!((&one["data"][0]["object"], &one["data"][0]["index"]), (&json!("embedding"), &json!(0)));
+    assert_eq!(one["usage"], json!({ "prompt_tokens": 5, "total_tokens": 5 }));
+    let of_one = vector(&one, 0);
+    assert_eq!(of_one.len(), ENCODER_WIDTH);
+    assert!((length(&of_one) - 1.0).abs() < 1e-6);
+
+    // The bits do not depend on what is beside a text.
+    let texts = ["dogs", "the cat sat", "a mat on the mat on the mat on", "the cat sat"];
+    let several = embed(&application, json!(texts), json!({})).await;
+    assert_eq!(several["usage"]["total_tokens"], 4 + 5 + 11 + 5);
+    assert_eq!(several["data"].as_array().map(Vec::len), Some(4));
+    assert_eq!((vector(&several, 1), vector(&several, 3)), (of_one.clone(), of_one.clone()));
+    assert_ne!(vector(&several, 0), of_one);
+
+    // Tokens are taken as they are.
+    let tokens = embed(&application, json!([2, 8, 5, 6, 3]), json!({})).await;
+    assert_eq!((vector(&tokens, 0), &tokens["usage"]["total_tokens"]), (of_one.clone(), &json!(5)));
+    let lists = embed(&application, json!([[5, 6], [2, 8, 5, 6, 3]]), json!({})).await;
+    assert_eq!(vector(&lists, 1), of_one);
+    assert_ne!(vector(&lists, 0), of_one);
+}
+
+#[tokio::test]
+async fn vectors_come_in_base64_shorter_and_behind_a_prompt() {
+    let application = Application::with_encoder().await;
+    let whole = vector(&embed(&application, json!("the cat sat"), json!({})).await, 0);
+    let coded =
+        embed(&application, json!("the cat sat"), json!({ "encoding_format": "base64", "user": "me" })).await;
+    let bytes = STANDARD.decode(coded["data"][0]["embedding"].as_str().expect("a text")).expect("base64");
+    let values: Vec<f32> = bytes.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
+    assert_eq!(values, whole);
+
+    let short = vector(&embed(&application, json!("the cat sat"), json!({ "dimensions": 8 })).await, 0);
+    let divisor = length(&whole[..8]);
+    let expected: Vec<f32> = whole[..8].iter().map(|value| (f64::from(*value) / divisor) as f32).collect();
+    assert_eq!(short, expected);
+    let all = json!({ "dimensions": ENCODER_WIDTH, "encoding_format": "float" });
+    let all = vector(&embed(&application, json!("the cat sat"), all).await, 0);
+    assert!(all.iter().zip(&whole).all(|(one, other)| (one - other).abs() < 1e-6));
+
+    let prompted = embed(&application, json!(["cat sat"]), json!({ "prompt": "the " })).await;
+    assert_eq!(vector(&prompted, 0), whole);
+}
+
+#[tokio::test]
+async fn what_is_wrong_is_said_with_its_place() {
+    let application = Application::with_encoder().await;
+    let long = "cat ".repeat(ENCODER_LIMIT);
+    let too_long = "`input[1]` has 14 tokens, but the model reads 12 at most";
+    for (body, param, words) in [
+        (json!({ "input": "a" }), "model", "`model` is missing"),
+        (json!({ "model": "encoder" }), "input", "`input` is missing"),
+        (json!({ "model": "other", "input": "a" }), "model", "not served here; served: tiny, encoder"),
+        (json!({ "model": "tiny", "input": "a" }), "model", "`tiny` writes text and makes no embeddings"),
+        (json!({ "model": "encoder", "input": ["a", long] }), "input[1]", too_long),
+        (json!({ "model": "encoder", "input": long }), "input", "`input` has 14 tokens"),
+        (json!({ "model": "encoder", "input": vec![5; 13] }), "input", "`input` has 13 tokens"),
+        (json!({ "model": "encoder", "input": "" }), "input", "must not be an empty string"),
+        (json!({ "model": "encoder", "input": ["a", ""] }), "input[1]", "must not be an empty string"),
+        (json!({ "model": "encoder", "input": [] }), "input", "must not be an empty list"),
+        (json!({ "model": "encoder", "input": [[]] }), "input[0]", "must not be an empty list"),
+        (json!({ "model": "encoder", "input": ["a", 5] }), "input[1]", "must be a string, not a number"),
+        (json!({ "model": "encoder", "input": [5, "a"] }), "input[1]", "must be a whole number"),
+        (json!({ "model": "encoder", "input": { "a": 1 } }), "input", "must be a string, a list of strings"),
+        (json!({ "model": "encoder", "input": [true] }), "input", "must be a string, a list of strings"),
+        (
+            json!({ "model": "encoder", "input": [5, 12] }),
+            "input[1]",
+            "is 12, but the model's tokens are 0 to 11",
+        ),
+        (json!({ "model": "encoder", "input": [[5], [-1]] }), "input[1][0]", "must be a whole number"),
+        (json!({ "model": "encoder", "input": vec!["a"; 2049] }), "input", "at most 2048 inputs, not 2049"),
+        (
+            json!({ "model": "encoder", "input": "a", "dimensions": 33 }),
+            "dimensions",
+            "must be 1 to 32 for this model",
+        ),
+        (json!({ "model": "encoder", "input": "a", "dimensions": 0 }), "dimensions", "from 1 to 65536"),
+        (
+            json!({ "model": "encoder", "input": "a", "encoding_format": "hex" }),
+            "encoding_format",
+            "float, base64",
+        ),
+        (
+            json!({ "model": "encoder", "input": [5], "prompt": "a " }),
+            "prompt",
+            "token ids are taken as they are",
+        ),
+        (json!({ "model": "encoder", "input": "a", "truncate": true }), "truncate", "never cut"),
+        (json!({ "model": "encoder", "input": "a", "inputs": "b" }), "inputs", "did you mean `input`?"),
+    ] {
+        let answer = application.post(EMBEDDINGS, body.to_string()).await;
+        let (message, code, at) = answer.error();
+        assert!(answer.status.is_client_error() && message.contains(words), "{body}: {}", answer.text);
+        assert_eq!(at, param, "{body}: {}", answer.text);
+        assert_eq!(
+            code == "context_length_exceeded",
+            words.contains("tokens, but") || words.ends_with("tokens"),
+            "{body}"
+        );
+    }
+    // As many tokens as the model reads are fine, also with what other clients send.
+    let fits = json!("cat ".repeat(ENCODER_LIMIT - 2));
+    embed(&application, fits, json!({ "truncate": false, "dimensions": null })).await;
+}
+
+#[tokio::test]
+async fn encoders_are_listed_but_not_offered_for_conversations() {
+    let application = Application::with_encoder().await;
+    let ids = |list: &Value| -> Vec<String> {
+        let models = list["data"].as_array().expect("a list").iter();
+        models.map(|model| model["id"].as_str().unwrap_or("").to_owned()).collect()
+    };
+    let listed = application.get("/v1/models").await.json();
+    assert_eq!(ids(&listed), ["tiny", "encoder"]);
+    assert_eq!(listed["data"][1]["loaded"], false);
+    embed(&application, json!("a"), json!({})).await;
+    let loaded = application.get("/v1/models/encoder").await.json();
+    assert_eq!((&loaded["loaded"], &loaded["context_length"]), (&json!(true), &json!(ENCODER_LIMIT)));
+    let menu = application.get("/api/models").await;
+    assert!(!menu.text.contains("encoder") && !menu.text.contains("minilm"), "{}", menu.text);
+    let message = json!([{ "role": "user", "content": "hi" }]);
+    for (path, body) in [
+        ("/v1/chat/completions", json!({ "model": "encoder", "messages": message })),
+        ("/v1/completions", json!({ "model": "encoder", "prompt": "a" })),
+    ] {
+        let answer = application.post(path, body.to_string()).await;
+        let (message, _, param) = answer.error();
+        assert_eq!((answer.status.as_u16(), param.as_str()), (400, "model"), "{path}: {}", answer.text);
+        assert!(message.contains("`encoder` is an encoder"), "{path}: {message}");
+    }
+    // Its memory is given back on demand, and the next request loads it again.
+    assert!(application.state.models.unload("encoder"));
+    assert!(!application.state.models.unload("encoder"));
+    embed(&application, json!("a"), json!({})).await;
+    assert!(application.state.models.remove("encoder"));
+    let gone = application.post(EMBEDDINGS, json!({ "model": "encoder", "input": "a" }).to_string()).await;
+    assert_eq!(gone.status, 404, "{}", gone.text);
+}
+
+#[tokio::test]
+async fn folders_that_do_not_say_how_to_pool_are_not_guessed_at() {
+    let application = Application::with_encoder().await;
+    let folder = application.folder.path().join("encoder");
+    let refusal = async |words: &str| {
+        let body = json!({ "model": "encoder", "input": "a" }).to_string();
+        let answer = application.post(EMBEDDINGS, body).await;
+        assert_eq!((answer.status.as_u16(), answer.error().1.as_str()), (500, "model_not_loadable"));
+        assert!(answer.error().0.contains(words), "{}", answer.text);
+    };
+    let write = |name: &str, text: &str| std::fs::write(folder.join(name), text).expect("a file");
+    let pooling = std::fs::read_to_string(folder.join("1_Pooling/config.json")).expect("a file");
+    let modules = std::fs::read_to_string(folder.join("modules.json")).expect("a file");
+    write("1_Pooling/config.json", r#"{"word_embedding_dimension": 31, "pooling_mode_mean_tokens": true}"#);
+    refusal("word_embedding_dimension is 31, but the model's width is 32").await;
+    write("1_Pooling/config.json", r#"{"pooling_mode_mean_tokens": false}"#);
+    refusal("no pooling mode is switched on").await;
+    write("1_Pooling/config.json", r#"{"pooling_mode": "median"}"#);
+    refusal("the pooling mode \"median\" is not supported").await;
+    std::fs::remove_file(folder.join("1_Pooling/config.json")).expect("a file");
+    refusal("it says how hidden states become one vector").await;
+    write("1_Pooling/config.json", &pooling);
+    write("modules.json", &modules.replace("models.Normalize", "models.Dense"));
+    refusal("module 2 is `Dense`").await;
+    write("modules.json", &modules.replace("1_Pooling", "../elsewhere"));
+    refusal("is not a folder inside the model's own").await;
+    std::fs::remove_file(folder.join("modules.json")).expect("a file");
+    refusal("has no modules.json").await;
+    write("modules.json", &modules);
+    embed(&application, json!("a"), json!({})).await;
+}

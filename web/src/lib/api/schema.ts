@@ -1006,6 +1006,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/embeddings": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Gives vectors of texts. */
+        post: operations["createEmbedding"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/messages": {
         parameters: {
             query?: never;
@@ -1047,7 +1064,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Lists the models that requests can name; to requests with the header `anthropic-version`, in Anthropic's shape. */
+        /** Lists the models that requests can name, encoders last; to requests with the header `anthropic-version`, in Anthropic's shape and without encoders. */
         get: operations["listModels"];
         put?: never;
         post?: never;
@@ -1649,6 +1666,32 @@ export interface components {
             /** @description The text that follows them. */
             text: string;
         };
+        /** @description The vector of one input. */
+        Embedding: {
+            /** @description `embedding` */
+            object: string;
+            /** @description Which input, from 0. */
+            index: number;
+            embedding: components["schemas"]["EmbeddingValues"];
+        };
+        /** @description Vectors of the inputs, in their order. */
+        EmbeddingList: {
+            /** @description `list` */
+            object: string;
+            data: components["schemas"]["Embedding"][];
+            /** @description The model's name. */
+            model: string;
+            usage: components["schemas"]["EmbeddingUsage"];
+        };
+        /** @description Tokens that the model read. */
+        EmbeddingUsage: {
+            /** @description Special tokens included. */
+            prompt_tokens: number;
+            /** @description The same. */
+            total_tokens: number;
+        };
+        /** @description As `encoding_format` asks. */
+        EmbeddingValues: number[] | string;
         /** @description What was erased. */
         Erased: {
             /**
@@ -4398,6 +4441,47 @@ export interface components {
             image?: unknown;
             /** @description No effect here. Nothing runs in the background. */
             background_options?: unknown;
+        };
+        EmbeddingRequest: {
+            /** @description An encoder's name, as `/v1/models` lists it. Models that write text make no embeddings. */
+            model: string;
+            /** @description A text, a list of texts, a list of token ids, or a list of such lists; at most 2,048 of them. Texts get the model's special tokens, token ids are taken as they are. A text that is longer than the model reads is refused, never cut. */
+            input: string | string[] | [
+                number,
+                ...number[]
+            ] | [
+                number,
+                ...number[]
+            ][];
+            /**
+             * @description `float`: a list of numbers; `base64`: their bytes, 32-bit floats, least significant byte first. Default: `float`.
+             * @enum {string|null}
+             */
+            encoding_format?: "float" | "base64" | null;
+            /** @description Keeps the first so many values of each vector, of unit length again if the model's are. Default: all. */
+            dimensions?: number | null;
+            /** @description Put before every text, as `query: ` for models of the E5 family. Nothing is ever put there unasked. Not for token ids. Not part of OpenAI's API. */
+            prompt?: string | null;
+            /** @description No effect here. Users are not told apart. */
+            user?: string | null;
+            /**
+             * @deprecated
+             * @description Refused. Texts that are too long are refused, never cut. Not part of OpenAI's API.
+             * @enum {unknown}
+             */
+            truncate?: false | null;
+            /**
+             * @deprecated
+             * @description Refused. Texts that are too long are refused, never cut. Not part of OpenAI's API.
+             * @enum {unknown}
+             */
+            truncate_prompt_tokens?: null;
+            /**
+             * @deprecated
+             * @description Refused. The field `prompt` says what stands before texts. Not part of OpenAI's API.
+             * @enum {unknown}
+             */
+            input_type?: null;
         };
         TokenizeRequest: {
             /** @description The model's name, as `/v1/models` lists it. May be left out where one model is served. Not part of OpenAI's API. */
@@ -8028,6 +8112,66 @@ export interface operations {
                 };
             };
             /** @description The request is wrong; `param` names the field. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description No model of this name is served. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Too many requests; `Retry-After` says when to come again. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The model cannot be had now. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    createEmbedding: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                "application/json": components["schemas"]["EmbeddingRequest"];
+            };
+        };
+        responses: {
+            /** @description The vectors. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["EmbeddingList"];
+                };
+            };
+            /** @description The request is wrong, or the model makes no embeddings; `param` names the field. */
             400: {
                 headers: {
                     [name: string]: unknown;

@@ -175,7 +175,9 @@ fn heads_prefixes_and_old_names_are_understood() {
     assert_eq!(unused, ["`bert.pooler.dense.bias`", "`cls.predictions.bias`"]);
     let simd = SimdLevel::detect();
     let vectors = [folder.path(), write(case).path()].map(|path| {
-        runner(path, simd, 1, 64).embed(&[case.tokens.clone()], &pooling(PoolingMode::Mean)).unwrap()
+        runner(path, simd, 1, 64)
+            .embed(std::slice::from_ref(&case.tokens), &pooling(PoolingMode::Mean))
+            .unwrap()
     });
     assert_eq!(vectors[0], vectors[1]);
 }

@@ -178,7 +178,8 @@ def write(rows: list, alone: list, arguments) -> None:
 
 {host['cpu']}, {host['cores']} cores ({', '.join(host['instructions'])}), {arguments.threads} threads, SmolLM2-135M in f32. {arguments.rounds} rounds in which the
 programs took turns of {arguments.steps} steps; the first step of a turn does not count. {versions}.
-GRPO's seconds hold rollouts and the update; TRL's are those of all its steps divided by their number. Sampling: new tokens by the engine, and by
+GRPO's seconds hold rollouts and the update; TRL's are those of all its steps divided by their number, and it learns from a quarter of the answers at a time,
+as all at once take more than 24 GB. Sampling: new tokens by the engine, and by
 `generate` of transformers; all seconds of a turn's repeats but the first. `make bench-align` writes this page.
 
 """

@@ -31,7 +31,8 @@ impl Teacher {
         tokens: usize,
     ) -> Result<Teacher, AlignError> {
         let options = LearnerOptions { load: load.clone(), recompute: false };
-        let learner = Learner::new(&model.config, options)?.with_usable_vocabulary(tokens);
+        let learner =
+            Learner::new(&model.config, options)?.with_usable_vocabulary(tokens).with_shared_beginnings();
         let adapter = adapter.map(|values| values.pack(load.simd, &load.team)).transpose()?;
         Ok(Teacher { model, adapter, learner })
     }

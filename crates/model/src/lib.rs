@@ -26,6 +26,7 @@ pub mod names;
 pub mod perplexity;
 mod pooling;
 mod random;
+mod repeated_head;
 pub mod rope;
 mod runner;
 pub mod safetensors;
@@ -52,6 +53,7 @@ pub use learner::{
 pub use memory::{MemoryEstimate, MemoryPlan, ServingLimits};
 pub use model::Model;
 pub use pooling::{Pool, Pooling, PoolingRows};
+pub use repeated_head::head_repeats_embedding;
 pub use runner::{Runner, RunnerOptions};
 pub use score_head::{SCORE_TENSOR, ScoreHead, ScorePlace};
 pub use tensor_source::{LayerWeightName, TensorSource, TensorView, WeightName};

@@ -12,7 +12,7 @@ use std::io::Write;
 use zhenjin_assistant::Embedder;
 use zhenjin_hub::{ModelStore, OpenedModel};
 use zhenjin_model::config::{ExpertsConfig, RopeConfig, RopeLayout, RopeScaling};
-use zhenjin_model::{FileTensor, PAGE_TOKENS};
+use zhenjin_model::{FileTensor, PAGE_TOKENS, WeightName};
 use zhenjin_tokenizer::ChatTemplate;
 
 #[derive(Serialize)]
@@ -22,7 +22,10 @@ struct Inspection {
     format: &'static str,
     file_bytes: u64,
     architecture: String,
+    /// Each once.
     parameters: u64,
+    /// Of a head that holds the embedding's values a second time.
+    repeated_parameters: u64,
     config: BTreeMap<&'static str, String>,
     tokenizer: Tokens,
     has_chat_template: bool,
@@ -106,13 +109,21 @@ fn inspect(name: &str, opened: &OpenedModel, arguments: &InspectArguments) -> Re
         total.tensors += 1;
         total.bytes += tensor.bytes.len() as u64;
     }
+    let repeated = if zhenjin_model::head_repeats_embedding(file)? {
+        let shape = file.config().shape(WeightName::Head);
+        shape.iter().map(|length| *length as u64).product()
+    } else {
+        0
+    };
+    let stored: u64 = file.tensors().map(|tensor| elements(&tensor)).sum();
     Ok(Inspection {
         name: name.to_owned(),
         path: file.path().display().to_string(),
         format: file.format().name(),
         file_bytes: file.file_bytes(),
         architecture: file.config().architecture.clone(),
-        parameters: file.tensors().map(|tensor| elements(&tensor)).sum(),
+        parameters: stored - repeated,
+        repeated_parameters: repeated,
         config: config_lines(opened),
         tokenizer: Tokens {
             vocabulary_size: tokenizer.vocabulary_size(),
@@ -288,6 +299,13 @@ fn print(out: &mut impl Write, inspection: &Inspection, with_tensors: bool) -> s
         inspection.architecture,
         inspection.parameters as f64 / 1e6
     )?;
+    if inspection.repeated_parameters > 0 {
+        writeln!(
+            out,
+            "  the head is the embedding stored a second time, {:.1} M parameters that are not counted",
+            inspection.repeated_parameters as f64 / 1e6
+        )?;
+    }
     for (name, value) in &inspection.config {
         writeln!(out, "  {name}: {value}")?;
     }

@@ -1,15 +1,16 @@
 #!/bin/bash
-# Does a model learn to calculate from its own tries? runs/reason-rl.sh [--model MODEL] [--steps N] [--rl N] [--problems N] [--out FOLDER]
+# Does a model learn to calculate from its own tries? runs/reason-rl.sh [--minutes N] [--sft N] [--rl N] [--problems N] [--out FOLDER]
 #
-# Sums and differences that the program makes up. SFT: N steps on worked solutions with numbers of 2 and 3 digits. GRPO: N steps on questions
-# alone, of the same lengths; the reward is whether the last number is right. Then both models answer held-out questions, N for each
-# number of digits: those of 4 and 5 digits are longer than anything that either training had.
+# Sums and differences that the program makes up, for a small model (4 layers, 256 wide, a token for each byte). Pretraining: N minutes of
+# worked solutions with numbers of up to 6 digits. SFT: N steps on chats with worked solutions of 2 and 3 digits. GRPO: N steps on questions
+# alone, of 3 and 4 digits; the reward is whether the last number is right. Then the models before and after GRPO answer the same held-out
+# questions, N for each number of digits: those of 5 and 6 digits are longer than anything that SFT or GRPO had.
 # Cut off at any moment, the same command goes on where it was.
 cd "$(dirname "$0")/.."
 . runs/common.sh
 
-model=smollm2:135m steps=70 rl=30 problems=80 out=out/reason-rl
-begin "model steps rl problems out" "$@"
+minutes=2 sft=60 rl=250 problems=400 out=out/reason-rl
+begin "minutes sft rl problems out" "$@"
 
 step "problems"
 generate() { # NAME COUNT OF-EACH KIND DIGITS OPTIONS
@@ -21,25 +22,46 @@ generate() { # NAME COUNT OF-EACH KIND DIGITS OPTIONS
     mv "$out/$name.part" "$out/$name.jsonl"
     rm "$out/problems.jsonl"
 }
+if [ ! -e "$out/worked.jsonl" ]; then
+    "$zhenjin" generate arithmetic --count 260000 --digits 6 --out "$out/problems.jsonl"
+    # Products have other steps, and very long ones.
+    grep -v '\*' "$out/problems.jsonl" > "$out/worked.part"
+    mv "$out/worked.part" "$out/worked.jsonl"
+fi
 # Of each number of digits as many as are needed.
-generate solved 20000 $((steps * 10)) solved 2,3 --digits 3
-generate asked 30000 $((rl * 6 + 60)) asked 2,3 --digits 3 --seed 5
-generate test 30000 "$problems" asked 2,3,4,5 --digits 5 --seed 7 --test
+generate solved 30000 $((sft * 16)) solved 2,3 --digits 3 --seed 4
+generate asked 80000 3000 asked 3,4 --digits 4 --seed 5
+generate test 200000 "$problems" asked 2,3,4,5,6 --digits 6 --seed 7 --test
 # Held-out questions that the run looks at while it goes; nothing is chosen by them.
-generate watched 30000 12 asked 2,3,4 --digits 4 --seed 9 --test
+generate watched 30000 24 asked 3,4,5 --digits 5 --seed 9 --test
 head -1 "$out/solved.jsonl"
 head -1 "$out/asked.jsonl"
 
 newest() { ls -d "$out/$1"/checkpoints/step-* | tail -1; }
 resume() { [ ! -e "$out/$1/run.toml" ] || echo --resume auto; }
 
+step "pretraining"
+format='{question}\n{steps}\n{answer}'
+# The 256 bytes and three control tokens: every digit is a token.
+[ -e "$out/tokenizer/tokenizer.json" ] || "$zhenjin" tokenizer train "$out/worked.jsonl" \
+    --format "$format" --max-text 1MiB --vocabulary 259 --out "$out/tokenizer"
+"$zhenjin" tokenize "$out/worked.jsonl" --format "$format" --identity '{question}' --tokenizer "$out/tokenizer" \
+    --licence CC0-1.0 --out "$out/shards"
+# Training takes the tokenizer and the chat template from beside the shards into the run: a chat is a question and its solution.
+cat > "$out/shards/chat_template.jinja" <<'TEMPLATE'
+{%- set question = (messages | selectattr('role', 'equalto', 'user') | map(attribute='content') | list | last).strip() -%}
+{{ question + '\n' }}
+TEMPLATE
+"$zhenjin" pretrain --data "$out/shards" --out "$out/base" $(resume base) --minutes "$minutes" --depth 4 \
+    --set data.sequence_length=256 --sample-tokens 40 --sample-prompt '47+36='
+
 step "SFT"
-"$zhenjin" sft "$model" --data "$out/solved.jsonl" --out "$out/sft" $(resume sft) --steps "$steps" --batch 16 --learning-rate 5e-4 \
-    --held-out-share 0.02
+"$zhenjin" sft "$(newest base)" --full --data "$out/solved.jsonl" --out "$out/sft" $(resume sft) --steps "$sft" --batch 32 \
+    --learning-rate 1e-4 --held-out-share 0.02
 
 step "GRPO"
-"$zhenjin" grpo "$model" --adapter "$(newest sft)" --data "$out/asked.jsonl" --held-out "$out/watched.jsonl" --out "$out/grpo" \
-    $(resume grpo) --steps "$rl" --batch 8 --answers 8 --max-tokens 80 --reward number --learning-rate 2e-4
+"$zhenjin" grpo "$(newest sft)" --full --data "$out/asked.jsonl" --held-out "$out/watched.jsonl" --out "$out/grpo" $(resume grpo) \
+    --steps "$rl" --batch 16 --answers 16 --max-tokens 64 --reward number --learning-rate 3e-5
 
 step "reports"
 for name in sft grpo; do
@@ -48,5 +70,5 @@ for name in sft grpo; do
 done
 
 step "held-out questions"
-"$zhenjin" evaluate rewards "$model" --adapter "$(newest grpo)" --against "$(newest sft)" --data "$out/test.jsonl" --reward number \
-    --by digits --temperature 0 --max-tokens 96 --save "$out/results.json" | tee "$out/results.md"
+"$zhenjin" evaluate rewards "$(newest grpo)" --against "$(newest sft)" --data "$out/test.jsonl" --reward number --by digits \
+    --temperature 0 --max-tokens 96 --save "$out/results.json" | tee "$out/results.md"

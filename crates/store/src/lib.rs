@@ -24,6 +24,7 @@ mod lock;
 mod messages;
 mod migrations;
 mod owner;
+mod pieces;
 mod random;
 mod search;
 mod secret;

@@ -12,7 +12,7 @@ use std::marker::PhantomData;
 /// How many bytes of a tile ahead of their use weights are fetched into the second-level cache.
 const AHEAD: usize = 1536;
 /// Rows up to which tiles are used about as fast as memory delivers them.
-const ROWS_AT_THE_SPEED_OF_MEMORY: usize = 4;
+const ROWS_AT_THE_SPEED_OF_MEMORY: usize = 8;
 
 /// A float type of weights.
 pub(super) trait FloatFormat: 'static {

@@ -1,16 +1,16 @@
 #!/bin/bash
-# Does a model learn to calculate from its own tries? runs/reason-rl.sh [--minutes N] [--sft N] [--rl N] [--problems N] [--out FOLDER]
+# Does a model learn to calculate from its own tries? runs/reason-rl.sh [--pretraining N] [--sft N] [--rl N] [--problems N] [--out FOLDER]
 #
-# Sums and differences that the program makes up, for a small model (4 layers, 256 wide, a token for each byte). Pretraining: N minutes of
-# worked solutions with numbers of up to 6 digits. SFT: N steps on chats with worked solutions of 2 and 3 digits. GRPO: N steps on questions
+# Sums and differences that the program makes up, for a small model (4 layers, 256 wide, a token for each byte). Pretraining: N steps of 16 times
+# 256 tokens of worked solutions with numbers of up to 6 digits. SFT: N steps on chats with worked solutions of 2 and 3 digits. GRPO: N steps on questions
 # alone, of 3 and 4 digits; the reward is whether the last number is right. Then the models before and after GRPO answer the same held-out
 # questions, N for each number of digits: those of 5 and 6 digits are longer than anything that SFT or GRPO had.
 # Cut off at any moment, the same command goes on where it was.
 cd "$(dirname "$0")/.."
 . runs/common.sh
 
-minutes=2 sft=60 rl=250 problems=400 out=out/reason-rl
-begin "minutes sft rl problems out" "$@"
+pretraining=200 sft=40 rl=250 problems=400 out=out/reason-rl
+begin "pretraining sft rl problems out" "$@"
 
 step "problems"
 generate() { # NAME COUNT OF-EACH KIND DIGITS OPTIONS
@@ -29,7 +29,7 @@ if [ ! -e "$out/worked.jsonl" ]; then
     mv "$out/worked.part" "$out/worked.jsonl"
 fi
 # Of each number of digits as many as are needed.
-generate solved 30000 $((sft * 16)) solved 2,3 --digits 3 --seed 4
+generate solved 30000 $((sft * 16 + 20)) solved 2,3 --digits 3 --seed 4
 generate asked 80000 3000 asked 3,4 --digits 4 --seed 5
 generate test 200000 "$problems" asked 2,3,4,5,6 --digits 6 --seed 7 --test
 # Held-out questions that the run looks at while it goes; nothing is chosen by them.
@@ -52,8 +52,8 @@ cat > "$out/shards/chat_template.jinja" <<'TEMPLATE'
 {%- set question = (messages | selectattr('role', 'equalto', 'user') | map(attribute='content') | list | last).strip() -%}
 {{ question + '\n' }}
 TEMPLATE
-"$zhenjin" pretrain --data "$out/shards" --out "$out/base" $(resume base) --minutes "$minutes" --depth 4 \
-    --set data.sequence_length=256 --sample-tokens 40 --sample-prompt '47+36='
+"$zhenjin" pretrain --data "$out/shards" --out "$out/base" $(resume base) --depth 4 \
+    --set schedule.steps="$pretraining" --set batch.sequences=16 --set batch.micro_batches=1 --set data.sequence_length=256 --sample-tokens 40 --sample-prompt '47+36='
 
 step "SFT"
 "$zhenjin" sft "$(newest base)" --full --data "$out/solved.jsonl" --out "$out/sft" $(resume sft) --steps "$sft" --batch 32 \

@@ -87,8 +87,12 @@ mod tests {
         let embedding: Vec<f32> = (0..400).map(|index| ((index * 37 % 101) as f32 - 50.0) / 50.0).collect();
         let rounded: Vec<f32> = embedding.iter().map(|value| (value * 16.0).round() / 16.0).collect();
         let other: Vec<f32> = embedding.iter().rev().copied().collect();
-        let answer =
-            |head| head_repeats_embedding(&Two { embedding: embedding.clone(), head }).expect("read");
+        let stored =
+            |values: &[f32]| values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>();
+        let answer = |head: Option<Vec<f32>>| {
+            let source = Two { embedding: stored(&embedding), head: head.as_deref().map(stored) };
+            head_repeats_embedding(&source).expect("two tensors")
+        };
         assert!(answer(Some(rounded)));
         assert!(!answer(Some(other)));
         assert!(!answer(None));

@@ -2,13 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::example::Item;
+use crate::example::{Example, Item};
 
 /// Bounds of a collection.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Limits {
     /// The most examples of one person, the newest first; `None`: as many as the other person with the most has, and half as many as all others
-    /// have together, so that whoever contradicts all others is outvoted; but at least [`Limits::LEAST_OF_A_PERSON`] ([`Limits::LEAST_OF_THE_OPERATOR`]) and at most
+    /// have together, so that whoever contradicts all others is outvoted; but at least [`Limits::LEAST_OF_A_PERSON`] ([`Limits::LEAST_CONSIDERED`] of the
+    /// operator's, and of choices and corrections where there is only one other person, against whom nobody can be outvoted) and at most
     /// [`Limits::MOST_OF_A_PERSON`]. Who is alone has the most.
     pub of_a_person: Option<usize>,
     /// The share of conversations that is held out.
@@ -22,8 +23,9 @@ pub struct Limits {
 impl Limits {
     /// What everybody may contribute, however few others judge.
     pub const LEAST_OF_A_PERSON: usize = 20;
-    /// What the operator may contribute, who could promote anything without a gate.
-    pub const LEAST_OF_THE_OPERATOR: usize = 200;
+    /// What the operator may contribute, who could promote anything without a gate, and what one of two people may by choices and corrections,
+    /// which take more thought than thumbs.
+    pub const LEAST_CONSIDERED: usize = 200;
     /// What nobody may exceed.
     pub const MOST_OF_A_PERSON: usize = 500;
 }
@@ -38,10 +40,15 @@ impl Default for Limits {
 pub(crate) fn cut(items: &mut Vec<Item>, limits: &Limits) -> BTreeMap<String, (usize, usize)> {
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();
     let mut operators = BTreeSet::new();
+    let mut considered: BTreeMap<String, usize> = BTreeMap::new();
     for item in items.iter() {
         *counts.entry(item.owner.clone()).or_default() += 1;
         if item.is_operator {
             operators.insert(item.owner.clone());
+        }
+        // A pair of two judgements is one of two thumbs.
+        if matches!(item.example, Example::Pair { .. }) && item.rows.len() == 1 {
+            *considered.entry(item.owner.clone()).or_default() += 1;
         }
     }
     let bounded = |count: usize| count.min(Limits::MOST_OF_A_PERSON);
@@ -54,9 +61,10 @@ pub(crate) fn cut(items: &mut Vec<Item>, limits: &Limits) -> BTreeMap<String, (u
         Some(limit) => limit,
         None if counts.len() == 1 => Limits::MOST_OF_A_PERSON,
         None => {
+            let of_two = if counts.len() == 2 { considered.get(owner).copied().unwrap_or(0) } else { 0 };
             let least = match operators.contains(owner) {
-                true => Limits::LEAST_OF_THE_OPERATOR,
-                false => Limits::LEAST_OF_A_PERSON,
+                true => Limits::LEAST_CONSIDERED,
+                false => of_two.clamp(Limits::LEAST_OF_A_PERSON, Limits::LEAST_CONSIDERED),
             };
             let half_of_others = (all - bounded(count)) / 2;
             half_of_others.min(most_of_another(owner)).clamp(least, Limits::MOST_OF_A_PERSON)

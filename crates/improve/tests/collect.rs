@@ -193,7 +193,12 @@ fn whoever_contradicts_all_others_is_outvoted() {
     let with_operator: Vec<Judged> = [choices(300, "operator"), choices(20, "guest")].concat();
     assert_eq!(counted(&with_operator, &Limits::default()), (220, 2));
     let with_user: Vec<Judged> = [choices(300, "user"), choices(20, "guest")].concat();
-    assert_eq!(counted(&with_user, &Limits::default()), (40, 2));
+    assert_eq!(counted(&with_user, &Limits::default()), (220, 2), "against one other nobody can be outvoted");
+    let thumbs = |count: usize, owner: &'static str| {
+        (0..count).map(move |number| rating(number, owner, &format!("answer {number}"), number % 2 == 0))
+    };
+    let rated: Vec<Judged> = thumbs(300, "user").chain(thumbs(20, "guest")).collect();
+    assert_eq!(counted(&rated, &Limits::default()), (40, 2), "thumbs are cheap");
     let limits = Limits { of_a_person: Some(400), ..Limits::default() };
     assert_eq!(counted(&rows, &limits), (460, 4));
     assert_eq!(collected(&choices(1000, "alone")).counts.pairs, Limits::MOST_OF_A_PERSON);

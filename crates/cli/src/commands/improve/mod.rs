@@ -39,7 +39,7 @@ pub(crate) struct ImproveArguments {
     #[arg(long)]
     auto: bool,
     /// The most examples of one person, the newest first [default: as many as the other person with the most has, at most half as many as all others
-    /// have; at least 20, of the operator 200, at most 500]
+    /// have; at least 20, of the operator, or of one of two people by choices and corrections, 200; at most 500]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     per_person: Option<u32>,
     /// Passes over the examples, at most: after 40 updates only the first pass goes on

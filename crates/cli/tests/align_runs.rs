@@ -3,6 +3,7 @@
 #[path = "../../../tests/tiny_model.rs"]
 mod tiny_model;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -25,12 +26,17 @@ impl Place {
         self.folder.path().join(name)
     }
 
-    /// Runs a script, which must succeed; what it printed.
+    /// Runs a script on the model, which must succeed; what it printed.
     fn script(&self, name: &str, arguments: &[&str]) -> String {
+        let model = self.path("model");
+        self.script_alone(name, &[arguments, &["--model", model.to_str().expect("a path")]].concat())
+    }
+
+    /// The same for a script that makes its model.
+    fn script_alone(&self, name: &str, arguments: &[&str]) -> String {
         let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../runs").join(name);
         let mut command = Command::new("bash");
-        command.arg(path).args(arguments).arg("--model").arg(self.path("model"));
-        command.arg("--out").arg(self.path("out"));
+        command.arg(path).args(arguments).arg("--out").arg(self.path("out"));
         command.env("ZHENJIN", env!("CARGO_BIN_EXE_zhenjin")).env("ZHENJIN_HOME", self.path("home"));
         command.env_remove("ZHENJIN_LOG").stdin(Stdio::null());
         let output = command.output().expect("bash");
@@ -86,26 +92,29 @@ fn json_measures_the_house_format_with_and_without_adapter_and_constraint() {
 #[test]
 fn reason_measures_lengths_that_stood_in_no_solution() {
     let place = Place::new();
-    let arguments = ["--steps", "2", "--rl", "1", "--problems", "3"];
-    let text = place.script("reason-rl.sh", &arguments);
-    assert!(text.contains("| digits 5 | 3 |") && text.contains("| all | 12 |"), "{text}");
+    let arguments = ["--pretraining", "3", "--sft", "2", "--rl", "1", "--problems", "3"];
+    let text = place.script_alone("reason-rl.sh", &arguments);
+    assert!(text.contains("| digits 6 | 3 |") && text.contains("| all | 15 |"), "{text}");
     let results = place.json("results.json");
-    assert_eq!(results["rows"].as_array().map(Vec::len), Some(5), "{results}");
+    assert_eq!(results["rows"].as_array().map(Vec::len), Some(6), "{results}");
     // A question of the test stands in no training.
     let lines = |name: &str| String::from_utf8(place.bytes(name)).expect("UTF-8");
     let question = |line: &str| -> String {
         let record: Value = serde_json::from_str(line).expect("JSON");
+        if let Some(question) = record["question"].as_str() {
+            return question.to_owned();
+        }
         let messages = if record["prompt"].is_null() { &record["messages"] } else { &record["prompt"] };
         messages[1]["content"].as_str().expect("a question").to_owned()
     };
-    let training = [lines("solved.jsonl"), lines("asked.jsonl")].concat();
-    let training: Vec<String> = training.lines().map(question).collect();
+    let training = [lines("worked.jsonl"), lines("solved.jsonl"), lines("asked.jsonl")].concat();
+    let training: BTreeSet<String> = training.lines().map(question).collect();
     assert!(training.len() > 100, "{}", training.len());
     for name in ["test.jsonl", "watched.jsonl"] {
         assert!(lines(name).lines().map(question).all(|question| !training.contains(&question)), "{name}");
     }
     let before = place.bytes("results.json");
-    place.script("reason-rl.sh", &arguments);
+    place.script_alone("reason-rl.sh", &arguments);
     assert!(place.bytes("results.json") == before);
 }
 

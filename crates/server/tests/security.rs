@@ -323,7 +323,7 @@ async fn unknown_routes_and_methods_answer_in_the_apis_shape() {
     for (method, path, status, code) in [
         (Method::GET, "/v1/nothing", 404, "unknown_url"),
         (Method::GET, "/api/nothing", 404, "unknown_url"),
-        (Method::POST, "/v1/embeddings", 404, "unknown_url"),
+        (Method::POST, "/v1/audio/speech", 404, "unknown_url"),
         (Method::GET, "/v1/chat/completions", 405, "method_not_allowed"),
         (Method::DELETE, "/v1/models", 405, "method_not_allowed"),
     ] {

@@ -60,11 +60,20 @@ impl Store {
         id: &MessageId,
         text: &str,
     ) -> Result<(), StoreError> {
-        if self.write_piece(owner, id, text).await? {
-            Ok(())
-        } else {
-            Err(self.why_not_generating(owner, id).await)
-        }
+        let doing = "adding text to an answer";
+        let mut write = self.write_streaming(doing).await?;
+        let done = sqlx::query(
+            "UPDATE messages SET content = content || ? WHERE id = ? AND status = 'generating'
+                 AND conversation_id IN (SELECT id FROM conversations WHERE owner = ?)",
+        )
+        .bind(text)
+        .bind(id.as_str())
+        .bind(owner.as_str())
+        .execute(&mut *write.transaction)
+        .await
+        .map_err(self.failed(doing))?;
+        write.commit().await?;
+        if done.rows_affected() == 0 { Err(self.why_not_generating(owner, id).await) } else { Ok(()) }
     }
 
     /// Ends an answer; from then on its text never changes. It is on the disk when this returns.

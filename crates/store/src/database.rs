@@ -17,7 +17,6 @@ use sqlx::{
 use tokio::sync::{Mutex, MutexGuard};
 
 use crate::lock::ProcessLock;
-use crate::pieces::WaitingPieces;
 use crate::{StoreError, migrations};
 
 /// "ZHJN", as the first migration writes it into the file's header.
@@ -44,7 +43,6 @@ struct Database {
     durable: SqlitePool,
     streaming: SqlitePool,
     write_turn: Mutex<()>,
-    waiting_pieces: WaitingPieces,
     _owner: Option<ProcessLock>,
 }
 
@@ -116,7 +114,6 @@ impl Store {
             streaming: pool(1, writing(SqliteSynchronous::Normal)),
             readers: pool(READERS, connection(path).pragma("query_only", "ON")),
             write_turn: Mutex::new(()),
-            waiting_pieces: WaitingPieces::default(),
             _owner: owner,
         };
         if migrate {
@@ -170,35 +167,8 @@ impl Store {
         self.write(&self.database.streaming, doing).await
     }
 
-    /// The same, for whoever has the turn.
-    pub(crate) async fn begin_streaming<'a>(
-        &'a self,
-        turn: MutexGuard<'a, ()>,
-        doing: &'static str,
-    ) -> Result<Write<'a>, StoreError> {
-        self.begin(turn, &self.database.streaming, doing).await
-    }
-
-    /// Waits until nobody else writes.
-    pub(crate) async fn write_turn(&self) -> MutexGuard<'_, ()> {
-        self.database.write_turn.lock().await
-    }
-
-    pub(crate) fn waiting_pieces(&self) -> &WaitingPieces {
-        &self.database.waiting_pieces
-    }
-
     async fn write(&self, pool: &SqlitePool, doing: &'static str) -> Result<Write<'_>, StoreError> {
-        let turn = self.write_turn().await;
-        self.begin(turn, pool, doing).await
-    }
-
-    async fn begin<'a>(
-        &'a self,
-        turn: MutexGuard<'a, ()>,
-        pool: &SqlitePool,
-        doing: &'static str,
-    ) -> Result<Write<'a>, StoreError> {
+        let turn = self.database.write_turn.lock().await;
         // IMMEDIATE: a transaction that begins by reading could not become a writer once another process has written.
         let transaction = pool.begin_with("BEGIN IMMEDIATE").await.map_err(self.failed(doing))?;
         Ok(Write { transaction, path: &self.database.path, doing, _turn: turn })

@@ -24,7 +24,6 @@ mod lock;
 mod messages;
 mod migrations;
 mod owner;
-mod pieces;
 mod random;
 mod search;
 mod secret;

@@ -15,7 +15,7 @@ const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
 /// Longest pause; more than this cannot be lost to a power cut.
 const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 
-/// Each write rewrites the row, so the pause grows by a millisecond for so many bytes of text, and for each answer that is being written.
+/// Each write rewrites the row, so the pause grows by a millisecond for so many bytes of text.
 const BYTES_PER_MILLISECOND: usize = 512;
 
 /// The part of an answer that is not in the store yet.
@@ -122,7 +122,7 @@ async fn take_down(
                 running.publish(&buffer.pending);
                 buffer.stored += buffer.pending.len();
                 buffer.pending.clear();
-                next_write = Instant::now() + pause(buffer.stored, *answers.count.borrow());
+                next_write = Instant::now() + pause(buffer.stored);
             }
             event = source.next() => match event {
                 Some(TextEvent::Started { prompt_tokens, cached_tokens, .. }) => {
@@ -150,8 +150,8 @@ async fn take_down(
     }
 }
 
-fn pause(stored: usize, answers: usize) -> Duration {
-    let grown = Duration::from_millis((stored / BYTES_PER_MILLISECOND + answers) as u64);
+fn pause(stored: usize) -> Duration {
+    let grown = Duration::from_millis((stored / BYTES_PER_MILLISECOND) as u64);
     grown.clamp(SHORTEST_PAUSE, LONGEST_PAUSE)
 }
 

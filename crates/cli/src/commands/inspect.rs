@@ -77,11 +77,31 @@ struct PlannedMemory {
 }
 
 #[derive(Serialize)]
-struct TensorLine {
+pub(super) struct TensorLine {
     name: String,
     r#type: &'static str,
     shape: Vec<usize>,
     bytes: u64,
+}
+
+impl From<FileTensor<'_>> for TensorLine {
+    fn from(tensor: FileTensor<'_>) -> TensorLine {
+        TensorLine {
+            name: tensor.name.to_owned(),
+            r#type: tensor.type_name,
+            shape: tensor.shape.to_vec(),
+            bytes: tensor.bytes.len() as u64,
+        }
+    }
+}
+
+pub(super) fn print_tensors(out: &mut impl Write, tensors: &[TensorLine]) -> std::io::Result<()> {
+    writeln!(out, "\nTensors:")?;
+    for TensorLine { name, r#type, shape, bytes } in tensors {
+        let shape = shape.iter().map(ToString::to_string).collect::<Vec<_>>().join(" × ");
+        writeln!(out, "  {type:6} {shape:>16} {bytes:>12}  {name}")?;
+    }
+    Ok(())
 }
 
 pub(crate) fn run(home: &Home, arguments: &InspectArguments) -> Result<()> {
@@ -139,15 +159,7 @@ fn inspect(name: &str, opened: &OpenedModel, arguments: &InspectArguments) -> Re
         unread_settings: file.unread_settings().to_vec(),
         unused_tensors: file.unused_tensors().to_vec(),
         warnings: opened.warnings.clone(),
-        tensors: file
-            .tensors()
-            .map(|tensor| TensorLine {
-                name: tensor.name.to_owned(),
-                r#type: tensor.type_name,
-                shape: tensor.shape.to_vec(),
-                bytes: tensor.bytes.len() as u64,
-            })
-            .collect(),
+        tensors: file.tensors().map(TensorLine::from).collect(),
     })
 }
 
@@ -340,17 +352,7 @@ fn print(out: &mut impl Write, inspection: &Inspection, with_tensors: bool) -> s
     }
     print_memory(out, &inspection.memory)?;
     if with_tensors {
-        writeln!(out, "\nTensors:")?;
-        for tensor in &inspection.tensors {
-            writeln!(
-                out,
-                "  {:6} {:>16} {:>12}  {}",
-                tensor.r#type,
-                tensor.shape.iter().map(ToString::to_string).collect::<Vec<_>>().join(" × "),
-                tensor.bytes,
-                tensor.name
-            )?;
-        }
+        print_tensors(out, &inspection.tensors)?;
     }
     Ok(())
 }

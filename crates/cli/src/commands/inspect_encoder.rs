@@ -1,5 +1,6 @@
 //! `zhenjin inspect` of an encoder: how it makes vectors of texts.
 
+use super::inspect::{TensorLine, print_tensors};
 use crate::arguments::InspectArguments;
 use crate::machine;
 use crate::memory_size::MemorySize;
@@ -37,14 +38,6 @@ struct Inspection {
     tensors: Vec<TensorLine>,
 }
 
-#[derive(Serialize)]
-struct TensorLine {
-    name: String,
-    r#type: &'static str,
-    shape: Vec<usize>,
-    bytes: u64,
-}
-
 pub(crate) fn run(name: &str, path: &Path, arguments: &InspectArguments) -> Result<()> {
     let opened = zhenjin_hub::open_encoder(path)?;
     let estimate = Embedder::memory_estimate(&opened, machine::compute(&arguments.engine)?.threads);
@@ -71,16 +64,7 @@ pub(crate) fn run(name: &str, path: &Path, arguments: &InspectArguments) -> Resu
         memory_bytes: estimate.least(),
         unused_tensors: opened.file.unused_tensors().to_vec(),
         warnings: opened.warnings.clone(),
-        tensors: opened
-            .file
-            .tensors()
-            .map(|tensor| TensorLine {
-                name: tensor.name.to_owned(),
-                r#type: tensor.type_name,
-                shape: tensor.shape.to_vec(),
-                bytes: tensor.bytes.len() as u64,
-            })
-            .collect(),
+        tensors: opened.file.tensors().map(TensorLine::from).collect(),
     };
     let mut out = std::io::stdout().lock();
     if arguments.json {
@@ -133,11 +117,7 @@ fn print(out: &mut impl Write, inspection: &Inspection, with_tensors: bool) -> s
         }
     }
     if with_tensors {
-        writeln!(out, "\nTensors:")?;
-        for TensorLine { name, r#type, shape, bytes } in &inspection.tensors {
-            let shape = shape.iter().map(ToString::to_string).collect::<Vec<_>>().join(" × ");
-            writeln!(out, "  {type:6} {shape:>16} {bytes:>12}  {name}")?;
-        }
+        print_tensors(out, &inspection.tensors)?;
     }
     Ok(())
 }

@@ -27,7 +27,7 @@ def ours(workload: Workload, arguments, model: Path, examples: Path) -> dict:
         return our_answers(workload, arguments, model)
     folder = Path(tempfile.mkdtemp())
     command = [
-        arguments.zhenjin, workload.method, str(model), "--data", str(examples), "--out", str(folder / "run"), "--plain",
+        arguments.zhenjin, workload.method, str(model), "--data", str(examples), "--out", str(folder / "run"), "--plain", "--priority", "normal",
         "--steps", str(arguments.steps), "--batch", str(workload.batch), "--threads", str(arguments.threads), "--held-out-share", "0",
         "--set", f"intervals.checkpoint={arguments.steps}", "--set", "intervals.held_out=0", "--set", "intervals.samples=0",
     ]

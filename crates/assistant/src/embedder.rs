@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use zhenjin_hub::{OpenError, OpenedEncoder};
 use zhenjin_model::encoder::{
     EncoderConfig, EncoderFile, EncoderPooling, EncoderRunner, EncoderTextError, normalise,
 };
 use zhenjin_model::{LoadOptions, MemoryEstimate, ModelError};
-use zhenjin_tensor::KvDtype;
+use zhenjin_tensor::{KvDtype, ThreadTeam};
 use zhenjin_tokenizer::{TextEncoder, TokenizerError};
 
 /// The most tokens of one pass, over all texts, if no single text has more. More are no faster: the matrices are in the caches by then.
@@ -95,6 +95,7 @@ pub struct Embedder {
     prompts: BTreeMap<String, String>,
     warnings: Vec<String>,
     runner: Mutex<EncoderRunner>,
+    team: Arc<ThreadTeam>,
 }
 
 impl Embedder {
@@ -151,6 +152,7 @@ impl Embedder {
             prompts,
             warnings,
             runner,
+            team: Arc::clone(&options.team),
         })
     }
 
@@ -209,8 +211,8 @@ impl Embedder {
     }
 
     /// The vectors of texts, as tokens, in their order; with `dimensions`, the first so many values of each, of unit length again if the
-    /// whole ones are. A text's vector has the same bits whatever other texts there are. Between two passes others may compute; once
-    /// `is_cancelled` is true, it ends.
+    /// whole ones are. A text's vector has the same bits whatever other texts there are. It is computed behind chats of the same thread
+    /// team; between two passes others may compute; once `is_cancelled` is true, it ends.
     ///
     /// # Errors
     /// [`EmbedError::Text`] for texts that [`Embedder::tokens`] did not give, [`EmbedError::Dimensions`], [`EmbedError::Cancelled`],
@@ -232,7 +234,7 @@ impl Embedder {
             let mut runner = self.runner.lock().unwrap_or_else(PoisonError::into_inner);
             let left = &texts[vectors.len()..];
             let pass = &left[..runner.texts_of_a_pass(left)];
-            vectors.extend(runner.embed(pass, &self.pooling)?);
+            vectors.extend(self.team.in_background(|| runner.embed(pass, &self.pooling))?);
         }
         if let Some(dimensions) = dimensions {
             for vector in &mut vectors {

@@ -274,6 +274,10 @@ pub(crate) struct ServeArguments {
     /// Requests that may wait; one more gets 429
     #[arg(long, default_value_t = 256, value_name = "N")]
     pub(crate) queue: usize,
+    /// Answers that may be generated, waited for or streamed at once, over all models; one more gets 429 [default: --max-batch plus
+    /// --queue]
+    #[arg(long, value_name = "N")]
+    pub(crate) streams: Option<NonZeroUsize>,
     /// Guess the next tokens by what came before them in the chat and check several at once: ngram, or off.
     /// Answers that repeat or quote come faster; no answer changes
     #[arg(long, default_value = "ngram", value_name = "HOW")]

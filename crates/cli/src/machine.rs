@@ -45,6 +45,34 @@ pub(crate) fn allowed_processors() -> Option<String> {
     Some(list.trim().to_owned())
 }
 
+/// So many connections, or as many as this process may have files open for: the system is asked for more first.
+pub(crate) fn connections_with_files(connections: usize) -> usize {
+    #[cfg(unix)]
+    {
+        /// Files besides connections: models, the database, logs, sockets.
+        const OTHER_FILES: u64 = 128;
+        use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+        let needed = (connections as u64).saturating_add(OTHER_FILES);
+        let limits = getrlimit(Resource::Nofile);
+        let mut allowed = limits.current.unwrap_or(u64::MAX);
+        if allowed < needed {
+            let more = limits.maximum.map_or(needed, |maximum| maximum.min(needed));
+            if setrlimit(Resource::Nofile, Rlimit { current: Some(more), ..limits }).is_ok() {
+                allowed = more;
+            }
+        }
+        if allowed < needed {
+            let connections = usize::try_from(allowed.saturating_sub(OTHER_FILES)).unwrap_or(1).max(1);
+            tracing::warn!(
+                connections,
+                "this process may open {allowed} files (`ulimit -n`), so further clients wait"
+            );
+            return connections;
+        }
+    }
+    connections
+}
+
 /// The instructions and threads that the arguments ask for, or the best that there are.
 pub(crate) fn compute(arguments: &EngineArguments) -> Result<ComputeOptions> {
     let simd = arguments.simd.as_deref();

@@ -15,6 +15,7 @@ mod home;
 mod logging;
 mod machine;
 mod memory_size;
+mod priority;
 mod text;
 
 use anyhow::{Context, Result};

@@ -58,7 +58,7 @@ pub struct StepReport {
     pub duration: Duration,
 }
 
-/// Told by the engine's thread what happens, as it happens. Must return quickly.
+/// Told by the engine's threads what happens, as it happens; by several at once. Must return quickly.
 pub trait EngineObserver: Send + Sync {
     /// A step is done.
     fn step(&self, _report: &StepReport) {}

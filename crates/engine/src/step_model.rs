@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use zhenjin_model::{Model, Runner, SequenceChunk, StepOutputs};
+use zhenjin_tensor::ThreadTeam;
 
 /// Why a step failed.
 pub type StepError = Box<dyn std::error::Error + Send + Sync>;
@@ -23,6 +24,10 @@ pub trait StepModel: Send {
     fn max_rows(&self) -> usize;
     /// The most rows of logits of one step, over all chunks.
     fn max_logits_rows(&self) -> usize;
+    /// The threads that compute its steps, among which the engine shares what it does with the outputs.
+    fn team(&self) -> Option<&Arc<ThreadTeam>> {
+        None
+    }
     /// The weights that steps are computed with, if they can be replaced.
     fn weights(&self) -> Option<&Arc<Model>> {
         None
@@ -61,6 +66,10 @@ impl StepModel for Runner {
 
     fn max_logits_rows(&self) -> usize {
         Runner::max_logits_rows(self)
+    }
+
+    fn team(&self) -> Option<&Arc<ThreadTeam>> {
+        Some(Runner::team(self))
     }
 
     fn weights(&self) -> Option<&Arc<Model>> {

@@ -154,6 +154,11 @@ impl Runner {
         &self.model
     }
 
+    /// The threads that compute its steps.
+    pub fn team(&self) -> &Arc<ThreadTeam> {
+        self.executor.team()
+    }
+
     /// Computes further steps with other weights, such as those of a later training step. Keys and values in the pages stay what
     /// the old weights computed; it is the caller who must not mix them.
     ///

@@ -204,3 +204,60 @@ async fn folders_that_do_not_say_how_to_pool_are_not_guessed_at() {
     write("modules.json", &modules);
     embed(&application, json!("a"), json!({})).await;
 }
+
+#[tokio::test]
+async fn ollamas_clients_get_the_same_vectors() {
+    let application = Application::with_encoder().await;
+    let expected = vector(&embed(&application, json!("the cat sat"), json!({})).await, 0);
+    let values = |list: &Value| -> Vec<f32> {
+        let values = list.as_array().expect("a list").iter();
+        values.map(|value| value.as_f64().expect("a number") as f32).collect()
+    };
+    let ask = |path: &'static str, body: Value| application.post(path, body.to_string());
+    for name in ["encoder", "encoder:latest"] {
+        let one =
+            ask("/api/embed", json!({ "model": name, "input": "the cat sat", "keep_alive": "5m" })).await;
+        assert_eq!(one.status, 200, "{}", one.text);
+        let one = one.json();
+        assert_eq!((&one["model"], &one["prompt_eval_count"]), (&json!(name), &json!(5)));
+        assert!(one["total_duration"].as_u64() >= one["load_duration"].as_u64(), "{one}");
+        assert_eq!(values(&one["embeddings"][0]), expected);
+    }
+    let several =
+        json!({ "model": "encoder", "input": ["dogs", "the cat sat"], "truncate": false, "options": {} });
+    let several = ask("/api/embed", several).await.json();
+    assert_eq!(several["embeddings"].as_array().map(Vec::len), Some(2));
+    assert_eq!(values(&several["embeddings"][1]), expected);
+    let none = ask("/api/embed", json!({ "model": "encoder", "input": [] })).await;
+    assert_eq!((none.status.as_u16(), &none.json()["embeddings"]), (200, &json!([])));
+    let short = json!({ "model": "encoder", "input": "the cat sat", "dimensions": 8 });
+    assert_eq!(values(&ask("/api/embed", short).await.json()["embeddings"][0]).len(), 8);
+    let older = ask("/api/embeddings", json!({ "model": "encoder", "prompt": "the cat sat" })).await.json();
+    assert_eq!(values(&older["embedding"]), expected);
+
+    let long = "cat ".repeat(ENCODER_LIMIT);
+    for (path, body, status, words) in [
+        ("/api/embed", json!({ "model": "encoder", "input": ["a", long] }), 400, "`input[1]` has"),
+        ("/api/embeddings", json!({ "model": "encoder", "prompt": long }), 400, "`prompt` has"),
+        (
+            "/api/embed",
+            json!({ "model": "encoder", "input": "a", "truncate": true }),
+            400,
+            "nothing is ever cut",
+        ),
+        ("/api/embed", json!({ "model": "encoder", "input": 1 }), 400, "`input`"),
+        ("/api/embed", json!({ "model": "encoder" }), 400, "`input`"),
+        (
+            "/api/embed",
+            json!({ "model": "tiny", "input": "a" }),
+            400,
+            "`tiny` writes text and makes no embeddings",
+        ),
+        ("/api/embed", json!({ "model": "nobody", "input": "a" }), 404, "nobody"),
+    ] {
+        let answer = ask(path, body).await;
+        assert_eq!(answer.status, status, "{path}: {}", answer.text);
+        let error = answer.json()["error"].as_str().expect("words").to_owned();
+        assert!(error.contains(words), "{path}: {error}");
+    }
+}

@@ -47,6 +47,7 @@ pub use gradients::{GradientBuffer, Gradients, NORM_ELEMENTS, ParameterShape, Pa
 pub use kv::{KvCache, KvDtype, KvShape, PAGE_TOKENS, PageId, SequenceRows};
 pub use linear::{Product, QuantisedRows, linear};
 pub use matrix::{Matrix, MatrixMemory};
+pub use ops::blocks::{LOGIT_BLOCK, greatest_of_blocks, logit_weights, weights_of_blocks};
 pub use ops::rope::{RotaryFrequencies, RotaryLayout};
 pub use ops::softmax::{LogSumExp, log_softmax, log_sum_exp, softmax};
 pub use ops::top::TopLogit;

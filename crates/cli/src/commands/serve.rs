@@ -49,7 +49,12 @@ pub(crate) async fn run(home: &Home, arguments: ServeArguments) -> Result<()> {
         );
     }
     let store = Store::open(&home.database()).await?;
+    let waiting_and_running = usize::from(arguments.max_batch).saturating_add(arguments.queue);
+    let streams = arguments.streams.map_or(waiting_and_running, usize::from);
+    let connections = streams.saturating_mul(2).max(ServerOptions::default().connection_limit);
     let server_options = ServerOptions {
+        stream_limit: streams,
+        connection_limit: machine::connections_with_files(connections),
         address: arguments.addr,
         require_key: arguments.require_key,
         allowed_hosts: arguments.allowed_host,

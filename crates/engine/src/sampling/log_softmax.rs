@@ -2,7 +2,7 @@
 //! penalties, bias or masks. The sum is `zhenjin_tensor::log_sum_exp`, as in the model's scores of given tokens, so
 //! that both have the same bits for the same weights and tokens.
 
-use zhenjin_tensor::{LogSumExp, SimdLevel, TopLogit, log_sum_exp};
+use zhenjin_tensor::{LOGIT_BLOCK, LogSumExp, SimdLevel, TopLogit, greatest_of_blocks, log_sum_exp};
 
 use super::truncation::highest_candidates;
 use crate::request::TokenLogprob;
@@ -23,34 +23,12 @@ impl From<TopLogit> for BrokenLogit {
     }
 }
 
-/// Logits are scanned this many at a time.
-const LANES: usize = 16;
-
-/// The highest logit.
-///
-/// # Errors
-/// [`BrokenLogit`] if a logit is NaN or +∞. (-∞ is a token that the model excludes.)
-pub(crate) fn highest(logits: &[f32]) -> Result<f32, BrokenLogit> {
-    let mut lanes = [f32::NEG_INFINITY; LANES];
-    let mut broken = [false; LANES];
-    let (whole, rest) = logits.as_chunks::<LANES>();
-    for chunk in whole {
-        for lane in 0..LANES {
-            let x = chunk[lane];
-            broken[lane] |= x.is_nan() | (x == f32::INFINITY);
-            lanes[lane] = if x > lanes[lane] { x } else { lanes[lane] };
-        }
+impl BrokenLogit {
+    /// The first of `logits` that is NaN or +∞; token 0 if there is none.
+    pub(crate) fn first_of(logits: &[f32]) -> BrokenLogit {
+        let token = logits.iter().position(|x| x.is_nan() || *x == f32::INFINITY).unwrap_or(0);
+        BrokenLogit { token: token as u32, nan: logits.get(token).is_some_and(|logit| logit.is_nan()) }
     }
-    for (lane, &x) in rest.iter().enumerate() {
-        broken[lane] |= x.is_nan() | (x == f32::INFINITY);
-        lanes[lane] = if x > lanes[lane] { x } else { lanes[lane] };
-    }
-    if broken.contains(&true)
-        && let Some(token) = logits.iter().position(|x| x.is_nan() || *x == f32::INFINITY)
-    {
-        return Err(BrokenLogit { token: token as u32, nan: logits[token].is_nan() });
-    }
-    Ok(lanes.into_iter().fold(f32::NEG_INFINITY, f32::max))
 }
 
 /// What turns a row of logits into log-probabilities.
@@ -67,7 +45,7 @@ impl LogSoftmax {
     pub fn of(simd: SimdLevel, logits: &[f32]) -> Result<LogSoftmax, BrokenLogit> {
         let total = log_sum_exp(simd, logits);
         if total.is_broken() {
-            highest(logits)?;
+            return Err(BrokenLogit::first_of(logits));
         }
         if total.value() == f64::NEG_INFINITY {
             return Err(BrokenLogit { token: 0, nan: false });
@@ -81,9 +59,13 @@ impl LogSoftmax {
     }
 
     /// The `count` most likely tokens among `logits`, most likely first, the lower id first among equals.
-    pub fn top(&self, logits: &[f32], count: usize) -> Vec<TokenLogprob> {
+    pub fn top(&self, simd: SimdLevel, logits: &[f32], count: usize) -> Vec<TokenLogprob> {
         let mut best = Vec::new();
-        highest_candidates(logits, count, &mut best);
+        if count > 0 {
+            let mut greatest = vec![0.0; logits.len().div_ceil(LOGIT_BLOCK)];
+            greatest_of_blocks(simd, logits, &mut greatest);
+            highest_candidates(logits, &greatest, count, &mut best);
+        }
         let report = |logit: f32, id: u32| TokenLogprob { id, logprob: self.log_probability(logit) };
         best.into_iter().map(|candidate| report(candidate.logit, candidate.id)).collect()
     }
@@ -101,7 +83,7 @@ mod tests {
         for &logit in &logits {
             assert!((f64::from(softmax.log_probability(logit)) - (f64::from(logit) - exact)).abs() < 1e-5);
         }
-        let top = softmax.top(&logits, 5);
+        let top = softmax.top(SimdLevel::detect(), &logits, 5);
         let mut order: Vec<u32> = (0..1000).collect();
         order.sort_by(|&a, &b| logits[b as usize].total_cmp(&logits[a as usize]).then(a.cmp(&b)));
         assert_eq!(top.iter().map(|t| t.id).collect::<Vec<_>>(), order[..5]);

@@ -52,8 +52,13 @@ impl TokenMask {
     /// Sets the logit of every token that is not in the set to -∞, ids beyond the set's range included.
     pub(crate) fn exclude_others(&self, logits: &mut [f32]) {
         for (word, logits) in self.words.iter().zip(logits.chunks_mut(32)) {
-            if *word == u32::MAX {
-                continue;
+            match *word {
+                u32::MAX => continue,
+                0 => {
+                    logits.fill(f32::NEG_INFINITY);
+                    continue;
+                }
+                _ => {}
             }
             for (bit, logit) in logits.iter_mut().enumerate() {
                 if word & (1 << bit) == 0 {

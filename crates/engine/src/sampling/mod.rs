@@ -1,6 +1,6 @@
 //! Choosing the next token from a row of logits.
 //!
-//! One file for each part: [`penalties`] (what was said before), [`mask`] (what a grammar allows),
+//! One file for each part: [`penalties`] (what was said before), [`mask`] (what a grammar allows), [`blocks`] (one pass over the row),
 //! [`truncation`] (top-k, top-p, min-p), [`random`] (the number that decides), [`log_softmax`] (the
 //! model's own log-probabilities). The order in which they act:
 //!
@@ -13,6 +13,7 @@
 //! Everything is computed in a fixed order, so that the choice depends on the logits, the settings, the seed and the
 //! position only: not on what else runs, nor on how often the request was interrupted.
 
+pub mod blocks;
 pub mod log_softmax;
 pub mod mask;
 pub mod penalties;

@@ -1,11 +1,12 @@
 //! One token from one row of logits. Holds the scratch space; keeps nothing from one row to the next.
 
-use zhenjin_tensor::{SimdLevel, softmax};
+use zhenjin_tensor::SimdLevel;
 
-use super::log_softmax::{BrokenLogit, highest};
+use super::blocks::{Blocks, Row, draw};
+use super::log_softmax::BrokenLogit;
 use super::mask::TokenMask;
 use super::penalties::{TokenHistory, add_bias};
-use super::truncation::{Candidate, candidates_of_mass, highest_candidates, kept_count};
+use super::truncation::{Candidate, highest_candidates, kept_count, likely_candidates, nucleus};
 use super::{Sampling, random};
 
 /// Why no token could be chosen.
@@ -36,28 +37,30 @@ pub struct Choice<'a> {
     pub position: usize,
 }
 
-/// Probabilities are summed in blocks of this many.
-const BLOCK: usize = 256;
+/// Weights e^((logit − highest) / temperature) are 0 for every lower logit from this inverse temperature on.
+const GREATEST_SCALE: f32 = 1e30;
 
-/// Scratch space for choosing tokens, reused from row to row.
+/// Scratch space for choosing tokens, reused from row to row. A row's logits are read once, by blocks, and then only those blocks that
+/// can hold what is drawn.
 #[derive(Debug)]
 pub struct Sampler {
     simd: SimdLevel,
-    logits: Vec<f32>,
-    probabilities: Vec<f32>,
-    block_sums: Vec<f64>,
+    /// The logits, where anything changes them.
+    changed: Vec<f32>,
+    blocks: Blocks,
     candidates: Vec<Candidate>,
+    weights: Vec<f32>,
 }
 
 impl Sampler {
-    /// A sampler whose exponentials use the instructions of `simd`.
+    /// A sampler that uses the instructions of `simd`.
     pub fn new(simd: SimdLevel) -> Sampler {
         Sampler {
             simd,
-            logits: Vec::new(),
-            probabilities: Vec::new(),
-            block_sums: Vec::new(),
+            changed: Vec::new(),
+            blocks: Blocks::default(),
             candidates: Vec::new(),
+            weights: Vec::new(),
         }
     }
 
@@ -66,135 +69,65 @@ impl Sampler {
     /// # Errors
     /// [`SampleError`] if the logits are broken or nothing is allowed.
     pub fn sample(&mut self, logits: &[f32], choice: Choice<'_>) -> Result<u32, SampleError> {
-        let sampling = choice.sampling;
-        let raw_highest = highest(logits)?;
-        let unchanged = choice.history.is_none() && choice.mask.is_none() && sampling.logit_bias.is_empty();
-        if unchanged && sampling.temperature == 0.0 {
-            return first_with(logits, raw_highest);
-        }
-        self.logits.clear();
-        self.logits.extend_from_slice(logits);
-        if let Some(history) = choice.history {
-            history.penalise(sampling, &mut self.logits);
-        }
-        add_bias(&sampling.logit_bias, &mut self.logits);
-        if let Some(mask) = choice.mask {
-            mask.exclude_others(&mut self.logits);
-        }
-        let highest = highest(&self.logits)?;
+        let Sampler { simd, changed, blocks, candidates, weights } = self;
+        let (simd, sampling) = (*simd, choice.sampling);
+        let logits = match changes(&choice) {
+            false => logits,
+            true => {
+                // What the model says is looked at as it is: a mask could hide that it is broken.
+                blocks.find_highest(simd, logits)?;
+                change(logits, &choice, changed);
+                changed
+            }
+        };
         if sampling.temperature == 0.0 {
-            return first_with(&self.logits, highest);
+            let highest = blocks.find_highest(simd, logits)?;
+            return blocks.first_with(logits, highest).ok_or(SampleError::NothingAllowed);
         }
+        let row = Row { logits, scale: (1.0 / sampling.temperature).min(GREATEST_SCALE), simd };
+        let truncates_by_rank = sampling.top_k > 0 && sampling.top_k < logits.len();
+        let highest = match truncates_by_rank {
+            true => blocks.find_highest(simd, logits)?,
+            false => blocks.weigh(&row)?,
+        };
         if highest == f32::NEG_INFINITY {
             return Err(SampleError::NothingAllowed);
         }
-        self.weigh(highest, sampling.temperature);
         let random = random::uniform(choice.seed, choice.position as u64);
-        Ok(self.draw(sampling, random))
-    }
-
-    /// probabilities = softmax((logits - highest) / temperature), and their sums by block. The highest is
-    /// taken off before the division, so that no temperature is too small.
-    fn weigh(&mut self, highest: f32, temperature: f32) {
-        self.probabilities.clear();
-        self.probabilities.extend(self.logits.iter().map(|&logit| (logit - highest) / temperature));
-        softmax(self.simd, &mut self.probabilities);
-        self.sum_blocks();
-    }
-
-    fn sum_blocks(&mut self) {
-        self.block_sums.clear();
-        let blocks = self.probabilities.chunks(BLOCK);
-        self.block_sums.extend(blocks.map(|block| block.iter().copied().map(f64::from).sum::<f64>()));
-    }
-
-    fn draw(&mut self, sampling: &Sampling, random: f64) -> u32 {
-        let truncates_by_rank = sampling.top_k > 0 && sampling.top_k < self.logits.len();
         if truncates_by_rank {
-            highest_candidates(&self.logits, sampling.top_k, &mut self.candidates);
+            highest_candidates(logits, blocks.greatest(), sampling.top_k, candidates);
         } else if sampling.top_p < 1.0 {
-            let total: f64 = self.block_sums.iter().sum();
-            candidates_of_mass(
-                &self.logits,
-                &self.probabilities,
-                f64::from(sampling.top_p) * total,
-                &mut self.candidates,
-            );
+            let mass = f64::from(sampling.top_p) * blocks.total();
+            nucleus(&row, highest, blocks.greatest(), mass, sampling.min_p, weights, candidates);
+        } else if sampling.min_p > 0.0 {
+            likely_candidates(&row, highest, blocks.greatest(), sampling.min_p, weights, candidates);
         } else {
-            if sampling.min_p > 0.0 {
-                let lowest = sampling.min_p * self.highest_probability();
-                let unlikely = self.probabilities.iter_mut().filter(|probability| **probability < lowest);
-                unlikely.for_each(|probability| *probability = 0.0);
-                self.sum_blocks();
-            }
-            return self.draw_from_all(random);
+            return blocks.draw(&row, random).ok_or(SampleError::NothingAllowed);
         }
-        let weights = self.candidates.iter().map(|candidate| self.probabilities[candidate.id as usize]);
-        let total = if truncates_by_rank {
-            weights.clone().map(f64::from).sum()
-        } else {
-            self.block_sums.iter().sum()
-        };
-        let kept = kept_count(weights, total, sampling.top_p, sampling.min_p).min(self.candidates.len());
-        self.draw_from_candidates(kept, random)
-    }
-
-    fn draw_from_candidates(&self, kept: usize, random: f64) -> u32 {
-        let weight = |candidate: &Candidate| f64::from(self.probabilities[candidate.id as usize]);
-        let kept = &self.candidates[..kept];
-        let target = random * kept.iter().map(weight).sum::<f64>();
-        let mut sum = 0.0;
-        for candidate in kept {
-            sum += weight(candidate);
-            if sum > target {
-                return candidate.id;
-            }
+        row.weigh(candidates.iter().map(|candidate| candidate.logit), highest, weights);
+        if truncates_by_rank {
+            weights.truncate(kept_count(weights, sampling.top_p, sampling.min_p));
         }
-        // Rounding can leave the sum at the target; the most likely token is always among the kept.
-        kept[0].id
-    }
-
-    /// Walks over the blocks' sums, then inside one block.
-    fn draw_from_all(&self, random: f64) -> u32 {
-        let target = random * self.block_sums.iter().sum::<f64>();
-        let mut before = 0.0;
-        for (block, &block_total) in self.block_sums.iter().enumerate() {
-            if before + block_total <= target {
-                before += block_total;
-                continue;
-            }
-            let start = block * BLOCK;
-            let end = (start + BLOCK).min(self.probabilities.len());
-            let mut sum = before;
-            let mut last_possible = start;
-            for id in start..end {
-                if self.probabilities[id] > 0.0 {
-                    last_possible = id;
-                    sum += f64::from(self.probabilities[id]);
-                    if sum > target {
-                        return id as u32;
-                    }
-                }
-            }
-            // The sum of the block from `before` on can round differently from the block's own sum.
-            return last_possible as u32;
-        }
-        // `random` below 1 times the total can still round to the total: the most likely token is always
-        // possible.
-        let highest = self.highest_probability();
-        self.probabilities.iter().position(|&probability| probability == highest).unwrap_or(0) as u32
-    }
-
-    fn highest_probability(&self) -> f32 {
-        self.probabilities.iter().copied().fold(0.0, f32::max)
+        draw(weights, random).map(|place| candidates[place].id).ok_or(SampleError::NothingAllowed)
     }
 }
 
-fn first_with(logits: &[f32], highest: f32) -> Result<u32, SampleError> {
-    if highest == f32::NEG_INFINITY {
-        return Err(SampleError::NothingAllowed);
+/// Whether anything but the model decides the logits.
+fn changes(choice: &Choice<'_>) -> bool {
+    choice.history.is_some() || choice.mask.is_some() || !choice.sampling.logit_bias.is_empty()
+}
+
+/// Writes the logits after penalties, bias and mask into `changed`.
+fn change(logits: &[f32], choice: &Choice<'_>, changed: &mut Vec<f32>) {
+    changed.clear();
+    changed.extend_from_slice(logits);
+    if let Some(history) = choice.history {
+        history.penalise(choice.sampling, changed);
     }
-    logits.iter().position(|&logit| logit == highest).map(|id| id as u32).ok_or(SampleError::NothingAllowed)
+    add_bias(&choice.sampling.logit_bias, changed);
+    if let Some(mask) = choice.mask {
+        mask.exclude_others(changed);
+    }
 }
 
 #[cfg(test)]

@@ -1,22 +1,20 @@
-//! Runs a planned step and reads its outputs: reports, samples, ends requests. Does not decide who takes part.
+//! Runs a planned step, has its outputs read, and ends requests. Does not decide who takes part.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Instant;
 
 use zhenjin_model::{HiddenFor, LogitsFor, PAGE_TOKENS, Scoring, SequenceChunk, StepOutputs};
-use zhenjin_tensor::SimdLevel;
 
+use super::choose::{Choosing, Reading};
 use super::memory::publish_full_pages;
 use super::rows::is_answering;
-use super::sequence::{Sequence, TokenTime};
+use super::sequence::Sequence;
 use super::{PlannedChunk, Scheduler};
-use crate::request::{EndReason, Event, TokenReport};
-use crate::sampling::log_softmax::{BrokenLogit, LogSoftmax};
-use crate::sampling::sampler::{Choice, Sampler};
-use crate::stats::{EngineObserver, StepReport};
+use crate::request::EndReason;
+use crate::stats::StepReport;
 use crate::step_model::StepModel;
 
 impl PlannedChunk {
@@ -37,18 +35,18 @@ impl PlannedChunk {
     }
 
     /// Positions of the tokens that are scored.
-    fn scored(&self) -> Range<usize> {
+    pub(super) fn scored(&self) -> Range<usize> {
         let first = self.start + self.prompt.first_scored_row + 1;
         first..first + self.prompt.scored
     }
 }
 
 /// Where the outputs of a chunk are among those of its step.
-struct ChunkOutputs<'a> {
-    outputs: StepOutputs<'a>,
-    logits: Range<usize>,
-    scores: Range<usize>,
-    hidden: Range<usize>,
+pub(super) struct ChunkOutputs<'a> {
+    pub(super) outputs: StepOutputs<'a>,
+    pub(super) logits: Range<usize>,
+    pub(super) scores: Range<usize>,
+    pub(super) hidden: Range<usize>,
 }
 
 impl<'a> ChunkOutputs<'a> {
@@ -164,8 +162,7 @@ impl Scheduler {
     /// One call of the model. Returns the requests that end with it, still running. On an error no request
     /// has moved.
     fn step(&mut self, plan: &[PlannedChunk]) -> Result<Vec<(u64, EndReason)>, String> {
-        let Scheduler { model, running, pool, sampler, stats, options, .. } = self;
-        let mut choosing = Choosing { sampler, simd: options.simd, observer: options.observer.as_deref() };
+        let Scheduler { model, running, pool, samplers, stats, options, .. } = self;
         if let Some(first) = plan.first().and_then(|chunk| running.get(&chunk.id)) {
             use_weights(&mut **model, first)?;
         }
@@ -193,18 +190,22 @@ impl Scheduler {
             });
         }
         let model = &mut **model;
+        let team = model.team().cloned();
         let outputs = without_panic(|| model.step(&chunks))
             .map_err(|panic| format!("the model's step panicked: {panic}"))?
             .map_err(|error| error.to_string())?;
+        let outputs = ChunkOutputs::of(plan, outputs)?;
+        let choosing = Choosing { simd: options.simd, observer: options.observer.as_deref() };
+        let mut sequences: BTreeMap<u64, &mut Sequence> =
+            running.iter_mut().map(|(id, sequence)| (*id, sequence)).collect();
+        let mut readings = Vec::with_capacity(plan.len());
+        for (chunk, outputs) in plan.iter().zip(outputs) {
+            let Some(sequence) = sequences.remove(&chunk.id) else { continue };
+            readings.push(Reading::new(chunk, outputs, sequence));
+        }
         let mut ended = Vec::new();
-        for (chunk, outputs) in plan.iter().zip(ChunkOutputs::of(plan, outputs)?) {
-            let Some(sequence) = running.get_mut(&chunk.id) else { continue };
-            sequence.computed += chunk.rows - chunk.drafted;
-            let (generated_before, computed_before) = (sequence.completion_tokens(), sequence.computed);
-            let ending = without_panic(|| read_outputs(sequence, chunk, &outputs, &mut choosing))
-                .unwrap_or_else(|panic| {
-                    Some(EndReason::Error(format!("choosing a token panicked: {panic}")))
-                });
+        for reading in choosing.read(readings, samplers, team.as_deref()) {
+            let Reading { chunk, sequence, ending, generated_before, computed_before, .. } = reading;
             publish_full_pages(pool, sequence);
             stats.decode_tokens += (sequence.completion_tokens() - generated_before) as u64;
             if chunk.drafted > 0 {
@@ -231,130 +232,9 @@ fn use_weights(model: &mut dyn StepModel, sequence: &Sequence) -> Result<(), Str
     }
 }
 
-/// Turns rows of logits into tokens and reports.
-struct Choosing<'a> {
-    sampler: &'a mut Sampler,
-    simd: SimdLevel,
-    observer: Option<&'a dyn EngineObserver>,
-}
-
-impl Choosing<'_> {
-    /// Log-probabilities of `token` and of the `count` most likely tokens, if a count is given.
-    fn report(&self, logits: &[f32], token: u32, count: Option<usize>) -> Result<TokenReport, BrokenLogit> {
-        let Some(count) = count else { return Ok(TokenReport { id: token, logprob: None, top: Vec::new() }) };
-        let softmax = LogSoftmax::of(self.simd, logits)?;
-        let logprob = Some(softmax.log_probability(logits[token as usize]));
-        Ok(TokenReport { id: token, logprob, top: softmax.top(logits, count) })
-    }
-}
-
-/// Takes in what was asked about the prompt and generates the next tokens, as far as the chunk's outputs allow. Returns why
-/// the request ends, if it does.
-fn read_outputs(
-    sequence: &mut Sequence,
-    chunk: &PlannedChunk,
-    outputs: &ChunkOutputs<'_>,
-    choosing: &mut Choosing<'_>,
-) -> Option<EndReason> {
-    let targets = &sequence.tokens[chunk.scored()];
-    let scores = &outputs.outputs.scores[outputs.scores.clone()];
-    if let Err(broken) = sequence.about_prompt.add_scores(targets, scores) {
-        return Some(EndReason::Error(broken.to_string()));
-    }
-    let end = chunk.start + chunk.rows;
-    sequence.about_prompt.add_hidden(end, outputs.outputs.hidden, outputs.hidden.clone());
-    if sequence.computed < sequence.tokens.len() {
-        return None;
-    }
-    if !sequence.prompt_announced {
-        sequence.prompt_announced = true;
-        let (tokens, pooled) = sequence.about_prompt.take();
-        if pooled.iter().flatten().any(|value| !value.is_finite()) {
-            let message =
-                "the model's hidden states are not finite: the weights or the calculation are broken";
-            return Some(EndReason::Error(message.to_owned()));
-        }
-        sequence.send(Event::Prompt { cached_tokens: sequence.cached_tokens, tokens, pooled });
-    }
-    if sequence.request.max_tokens == 0 {
-        return Some(EndReason::Length);
-    }
-    let rows: Vec<&[f32]> = outputs.logits.clone().map(|row| outputs.outputs.logits.row(row)).collect();
-    let Some(first) = rows.len().checked_sub(1 + chunk.drafted) else {
-        return Some(EndReason::Error("the model returned no logits".to_owned()));
-    };
-    for (row, logits) in rows[first..].iter().enumerate() {
-        let (token, ending) = match generate(sequence, logits, choosing) {
-            Ok(generated) => generated,
-            Err(message) => return Some(EndReason::Error(message)),
-        };
-        if ending.is_some() {
-            return ending;
-        }
-        if row == chunk.drafted || sequence.draft_rows[row + 1] != token {
-            // The rows behind come after a token that was not chosen; the next step writes over their keys
-            // and values.
-            break;
-        }
-        // The draft's row was the chosen token's: it need not be computed again.
-        sequence.computed += 1;
-    }
-    None
-}
-
-/// Chooses the next token by the logits after the last one. Returns it, and why the request ends with it, if
-/// it does.
-fn generate(
-    sequence: &mut Sequence,
-    logits: &[f32],
-    choosing: &mut Choosing<'_>,
-) -> Result<(u32, Option<EndReason>), String> {
-    if let (Some(constraint), Some(mask)) = (&mut sequence.request.constraint, &mut sequence.mask) {
-        mask.clear();
-        constraint.mask(mask).map_err(|error| format!("the constraint failed: {error}"))?;
-    }
-    let choice = Choice {
-        sampling: &sequence.request.sampling,
-        history: sequence.history.as_ref(),
-        mask: sequence.mask.as_ref(),
-        seed: sequence.seed,
-        position: sequence.tokens.len(),
-    };
-    let token = choosing.sampler.sample(logits, choice).map_err(|error| error.to_string())?;
-    let report =
-        choosing.report(logits, token, sequence.request.logprobs).map_err(|error| error.to_string())?;
-    let is_stop = sequence.request.stop_tokens.contains(&token);
-    let (mut is_complete, mut condition_met) = (false, false);
-    if !is_stop && let Some(constraint) = &mut sequence.request.constraint {
-        constraint.accept(token).map_err(|error| format!("the constraint failed: {error}"))?;
-        is_complete = constraint.is_finished();
-    }
-    if !is_stop && let Some(condition) = &mut sequence.request.stop_condition {
-        condition_met = condition.ends_with(token);
-    }
-    match (sequence.push(token, Instant::now()), choosing.observer) {
-        (TokenTime::First(time), Some(observer)) => observer.first_token(time),
-        (TokenTime::Next(time), Some(observer)) => observer.next_token(time),
-        _ => {}
-    }
-    sequence.send(Event::Token { report, is_stop });
-    let ending = if is_stop {
-        Some(EndReason::StopToken(token))
-    } else if condition_met {
-        Some(EndReason::StopCondition)
-    } else if is_complete {
-        Some(EndReason::ConstraintFinished)
-    } else if sequence.completion_tokens() >= sequence.request.max_tokens {
-        Some(EndReason::Length)
-    } else {
-        None
-    };
-    Ok((token, ending))
-}
-
 /// Runs third-party or numeric code so that a panic becomes its message: one request's failure must not end the
 /// engine.
-fn without_panic<T>(run: impl FnOnce() -> T) -> Result<T, String> {
+pub(super) fn without_panic<T>(run: impl FnOnce() -> T) -> Result<T, String> {
     catch_unwind(AssertUnwindSafe(run)).map_err(|panic| {
         match (panic.downcast_ref::<&str>(), panic.downcast_ref::<String>()) {
             (Some(message), _) => (*message).to_owned(),

@@ -1,10 +1,11 @@
 //! The engine's thread: takes requests, plans a step, computes it, hands out tokens, and again.
 //!
-//! [`rows`] decides how many rows each request gets, [`drafts`] which answers get drafts, [`memory`] which get pages, [`execute`] runs the step and
-//! reads its logits, [`about_prompt`] collects what a request asks about its prompt. Requests are ordered by age (their id) everywhere, so that the schedule is a function of arrivals
+//! [`rows`] decides how many rows each request gets, [`drafts`] which answers get drafts, [`memory`] which get pages, [`execute`] runs the step,
+//! [`choose`] reads its logits, [`about_prompt`] collects what a request asks about its prompt. Requests are ordered by age (their id) everywhere, so that the schedule is a function of arrivals
 //! and measured time, and answers of neither.
 
 mod about_prompt;
+mod choose;
 mod drafts;
 mod execute;
 mod memory;
@@ -12,7 +13,7 @@ mod rows;
 mod sequence;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use zhenjin_model::LogitsFor;
@@ -53,7 +54,8 @@ pub(crate) struct Scheduler {
     /// By age. A request is in one of the two from its arrival to its end.
     waiting: BTreeMap<u64, Sequence>,
     running: BTreeMap<u64, Sequence>,
-    sampler: Sampler,
+    /// One for each thread that reads outputs.
+    samplers: Vec<Mutex<Sampler>>,
     pace: Pace,
     row_cost: RowCost,
     stats: EngineStats,
@@ -79,7 +81,8 @@ impl Scheduler {
     ) -> Scheduler {
         let weights = inbox.weights();
         let pool = PagePool::new(model.page_count());
-        let sampler = Sampler::new(options.simd);
+        let threads = model.team().map_or(1, |team| team.threads());
+        let samplers = (0..threads).map(|_| Mutex::new(Sampler::new(options.simd))).collect();
         Scheduler {
             model,
             options,
@@ -88,7 +91,7 @@ impl Scheduler {
             pool,
             waiting: BTreeMap::new(),
             running: BTreeMap::new(),
-            sampler,
+            samplers,
             pace: Pace::default(),
             row_cost: RowCost::default(),
             stats: EngineStats::default(),

@@ -27,11 +27,13 @@ impl Pace {
         });
     }
 
-    /// How many prompt rows fit into `step_time` beside `decode_rows`: at least a page, at most `most`.
+    /// How many prompt rows fit into `step_time` beside `decode_rows`, at most `most`. At least a page, and half as many as answers have:
+    /// where these alone take the time, prompts would wait for ever else.
     pub(crate) fn prefill_rows(&self, decode_rows: usize, step_time: Duration, most: usize) -> usize {
         let Some(seconds_per_row) = self.seconds_per_row.filter(|_| decode_rows > 0) else { return most };
         let rows = (step_time.as_secs_f64() / seconds_per_row) as usize;
-        rows.saturating_sub(decode_rows).max(PAGE_TOKENS).min(most)
+        let fair = decode_rows.div_ceil(2).next_multiple_of(PAGE_TOKENS);
+        rows.saturating_sub(decode_rows).max(fair).min(most)
     }
 }
 
@@ -130,6 +132,7 @@ mod tests {
     use crate::inbox::Submission;
     use crate::request::Request;
     use crate::sampling::Sampling;
+    use proptest::prelude::*;
 
     fn running(prompts: &[Vec<u32>]) -> BTreeMap<u64, Sequence> {
         let sequence = |(index, prompt): (usize, &Vec<u32>)| {
@@ -178,6 +181,46 @@ mod tests {
         assert_eq!(rows, BTreeMap::from([(0, 200), (3, 32)]));
     }
 
+    proptest! {
+        /// Hundreds of answers that alone take longer than a step may: every prompt is computed, whatever arrives after it.
+        #[test]
+        fn no_prompt_starves_beside_hundreds_of_answers(
+            lengths in proptest::collection::vec(2usize..700, 1..24),
+            answers in 1usize..600,
+            arrivals_every in 1usize..4,
+        ) {
+            let mut pace = Pace::default();
+            pace.note(100, 0, Duration::from_secs(1));
+            let rows_of_step = pace.prefill_rows(answers, Duration::from_millis(10), 512);
+            prop_assert!(rows_of_step >= PAGE_TOKENS && 2 * rows_of_step >= answers.min(1024));
+            let prompts: Vec<Vec<u32>> =
+                (0..).zip(&lengths).map(|(index, &length)| prompt(index * 1000, length)).collect();
+            let mut to_come = running(&prompts);
+            let mut sequences = BTreeMap::new();
+            // The oldest gets half of a step's rows, in whole pages if it can be, and once less, to the end of a page.
+            let half = if rows_of_step < 2 * PAGE_TOKENS { rows_of_step / 2 } else { rows_of_step / 2 / PAGE_TOKENS * PAGE_TOKENS };
+            let most_steps: usize = lengths.iter().map(|length| length.div_ceil(half) + 1 + arrivals_every).sum();
+            for step in 0..most_steps {
+                if step % arrivals_every == 0 && let Some((id, sequence)) = to_come.pop_first() {
+                    sequences.insert(id, sequence);
+                }
+                let rows = choose_rows(&sequences, StepLimits { prefill_rows: rows_of_step });
+                prop_assert!(rows.values().sum::<usize>() <= rows_of_step + sequences.len());
+                prop_assert!(sequences.first_key_value().is_none_or(|(id, _)| rows.contains_key(id)));
+                for (id, rows) in rows {
+                    let is_done = sequences.get_mut(&id).is_some_and(|sequence| {
+                        sequence.computed += rows;
+                        sequence.pending() == 0
+                    });
+                    if is_done {
+                        sequences.remove(&id);
+                    }
+                }
+            }
+            prop_assert!(to_come.is_empty() && sequences.is_empty(), "{} prompts are left", sequences.len());
+        }
+    }
+
     #[test]
     fn pace_keeps_steps_short_only_while_answers_run() {
         let mut pace = Pace::default();
@@ -186,5 +229,6 @@ mod tests {
         assert_eq!(pace.prefill_rows(4, Duration::from_millis(100), 512), 96);
         assert_eq!(pace.prefill_rows(0, Duration::from_millis(100), 512), 512);
         assert_eq!(pace.prefill_rows(4, Duration::from_millis(1), 512), PAGE_TOKENS);
+        assert_eq!(pace.prefill_rows(500, Duration::from_millis(1), 512), 256);
     }
 }

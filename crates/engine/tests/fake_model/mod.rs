@@ -106,7 +106,11 @@ fn score(logits: &[f32], target: u32, top: usize) -> RowScore {
     match LogSoftmax::of(SimdLevel::detect(), logits) {
         Ok(softmax) => RowScore {
             log_probability: softmax.log_probability(logits[target as usize]),
-            top: softmax.top(logits, top).iter().map(|top| (top.id as usize, top.logprob)).collect(),
+            top: softmax
+                .top(SimdLevel::detect(), logits, top)
+                .iter()
+                .map(|top| (top.id as usize, top.logprob))
+                .collect(),
             broken: None,
         },
         Err(_) => RowScore {

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{durations, messages, options};
+use super::{durations, embed, messages, options};
 use crate::openai::fields::Kind::{Anything, Boolean, Integer, Structured, Text};
 use crate::openai::fields::Treatment::{Honoured, NoEffect, Refused, Required};
 use crate::openai::fields::{Field, Kind, Origin, Treatment};
@@ -84,6 +84,64 @@ pub(super) const GENERATE: &[&[Field]] = &[
         field("steps", Anything, Refused { except: &["0"] }, "models here do not make images."),
     ],
     COMMON,
+];
+
+/// `POST /api/embed`.
+pub(super) const EMBED: &[&[Field]] = &[
+    &[
+        ENCODER,
+        field(
+            "input",
+            Structured(embed::input_schema),
+            Required,
+            "A text, or a list of at most 2,048. One that is longer than the model reads is refused, never cut.",
+        ),
+        field(
+            "truncate",
+            Boolean,
+            Refused { except: &["false"] },
+            "a text that is longer than the model reads is an error, nothing is ever cut.",
+        ),
+        field(
+            "dimensions",
+            Integer { min: 1, max: 65_536 },
+            Honoured,
+            "Keeps the first so many values of each vector, of unit length again if the model's are. Default: all.",
+        ),
+    ],
+    ENCODERS,
+];
+
+/// `POST /api/embeddings`.
+pub(super) const EMBEDDINGS: &[&[Field]] = &[
+    &[
+        ENCODER,
+        field(
+            "prompt",
+            Text { max: PROMPT_CHARACTERS },
+            Required,
+            "The text. One that is longer than the model reads is refused, never cut.",
+        ),
+    ],
+    ENCODERS,
+];
+
+const ENCODER: Field = field(
+    "model",
+    Text { max: 512 },
+    Required,
+    "An encoder's name, as `/v1/models` lists it, with or without the tag `latest`; without a tag, the only encoder that has it with one. \
+     Models that write text make no embeddings.",
+);
+
+const ENCODERS: &[Field] = &[
+    field("options", Anything, Refused { except: &["{}"] }, "encoders have no settings."),
+    field(
+        "keep_alive",
+        Structured(durations::schema),
+        NoEffect,
+        "An encoder stays in memory until its memory is needed.",
+    ),
 ];
 
 /// `POST /api/show`.
@@ -197,4 +255,4 @@ fn think_schema() -> Value {
 }
 
 /// Limits that the documents name.
-const _: () = assert!(limits::TOOLS == 128);
+const _: () = assert!(limits::TOOLS == 128 && limits::EMBEDDINGS == 2048);

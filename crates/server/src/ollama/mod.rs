@@ -3,6 +3,7 @@
 mod body;
 mod chat;
 mod durations;
+mod embed;
 mod fields;
 mod generate;
 mod load;
@@ -54,8 +55,8 @@ where
         .routes(routes!(models::version))
         .routes(routes!(show::show))
         .routes(routes!(pull::pull))
-        .routes(routes!(refused::embed))
-        .routes(routes!(refused::embeddings))
+        .routes(routes!(embed::embed))
+        .routes(routes!(embed::embeddings))
         .routes(routes!(refused::create))
         .routes(routes!(refused::copy))
         .routes(routes!(refused::push))
@@ -98,10 +99,12 @@ impl ErrorLine {
 }
 
 /// The request bodies by their names in the OpenAPI document.
-pub(crate) fn request_schemas() -> [(&'static str, serde_json::Value); 5] {
+pub(crate) fn request_schemas() -> [(&'static str, serde_json::Value); 7] {
     [
         ("OllamaChatRequest", body_schema(fields::CHAT)),
         ("OllamaGenerateRequest", body_schema(fields::GENERATE)),
+        ("OllamaEmbedRequest", body_schema(fields::EMBED)),
+        ("OllamaEmbeddingsRequest", body_schema(fields::EMBEDDINGS)),
         ("OllamaShowRequest", body_schema(fields::SHOW)),
         ("OllamaPullRequest", body_schema(fields::PULL)),
         ("OllamaDeleteRequest", body_schema(fields::DELETE)),
@@ -109,11 +112,13 @@ pub(crate) fn request_schemas() -> [(&'static str, serde_json::Value); 5] {
 }
 
 /// The routes' fields, for the documentation.
-pub(crate) fn field_tables() -> [(&'static str, &'static [&'static [Field]]); 6] {
+pub(crate) fn field_tables() -> [(&'static str, &'static [&'static [Field]]); 8] {
     [
         ("POST /api/chat", fields::CHAT),
         ("POST /api/generate", fields::GENERATE),
         ("`options` of /api/chat and /api/generate", options::TABLE),
+        ("POST /api/embed", fields::EMBED),
+        ("POST /api/embeddings", fields::EMBEDDINGS),
         ("POST /api/show", fields::SHOW),
         ("POST /api/pull", fields::PULL),
         ("DELETE /api/delete", fields::DELETE),

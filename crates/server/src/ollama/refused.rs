@@ -1,6 +1,5 @@
 //! What Ollama can do and this server cannot: said by name, instead of a route that is not there.
 
-use axum::extract::Request;
 use axum::http::StatusCode;
 
 use super::ErrorLine;
@@ -8,28 +7,6 @@ use crate::errors::ApiError;
 
 fn not_implemented(message: &str) -> ApiError {
     ApiError::new(StatusCode::BAD_REQUEST, "invalid_request_error", message).with_code("unsupported_endpoint")
-}
-
-async fn no_embedding(request: Request) -> Result<(), ApiError> {
-    let body = super::body::read(request).await?;
-    let model = body.get("model").and_then(|name| name.as_str()).unwrap_or_default();
-    let message =
-        format!("the model `{model}` cannot embed: models here write text; embeddings are not supported yet");
-    Err(ApiError::invalid("model", message).with_code("unsupported_value"))
-}
-
-/// Says that models here cannot embed.
-#[utoipa::path(post, path = "/api/embed", operation_id = "ollama_embed", tag = "ollama",
-    responses((status = 400, description = "Models here do not embed.", body = ErrorLine)))]
-pub(super) async fn embed(request: Request) -> Result<(), ApiError> {
-    no_embedding(request).await
-}
-
-/// Says that models here cannot embed.
-#[utoipa::path(post, path = "/api/embeddings", operation_id = "ollama_embeddings", tag = "ollama",
-    responses((status = 400, description = "Models here do not embed.", body = ErrorLine)))]
-pub(super) async fn embeddings(request: Request) -> Result<(), ApiError> {
-    no_embedding(request).await
 }
 
 /// Says that models are not made by requests.

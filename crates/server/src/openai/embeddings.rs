@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use axum::Json;
 use axum::extract::{Request, State};
@@ -10,7 +11,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 use serde_json::{Value, json};
 use utoipa::ToSchema;
-use zhenjin_assistant::{EmbedError, EmbedInput, Embedder, EncoderTextError, ServedModels};
+use zhenjin_assistant::{EmbedError, EmbedInput, EncoderTextError, ServedModels};
 
 use super::faults::fault;
 use super::field_tables::field;
@@ -142,13 +143,30 @@ pub(super) struct EmbeddingUsage {
 
 /// A request whose every field is fine by itself.
 struct Asked {
-    model: String,
-    inputs: Vec<EmbedInput>,
-    /// Whether `input` is a list of inputs.
-    is_list: bool,
+    wanted: Wanted,
     in_base64: bool,
-    dimensions: Option<usize>,
-    prompt: Option<String>,
+}
+
+/// Texts whose vectors are wanted.
+pub(crate) struct Wanted {
+    /// The encoder's name.
+    pub(crate) model: String,
+    pub(crate) inputs: Vec<EmbedInput>,
+    /// What the inputs are called in the request, and whether that field is a list of them.
+    pub(crate) field: &'static str,
+    pub(crate) is_list: bool,
+    pub(crate) dimensions: Option<usize>,
+    pub(crate) prompt: Option<String>,
+}
+
+/// The vectors.
+pub(crate) struct Vectors {
+    /// In the inputs' order.
+    pub(crate) vectors: Vec<Vec<f32>>,
+    /// Tokens that the model read, special ones included.
+    pub(crate) tokens: usize,
+    /// From the request to the loaded model.
+    pub(crate) load: Duration,
 }
 
 /// Gives vectors of texts.
@@ -167,19 +185,47 @@ pub(super) async fn create(
 ) -> Result<Json<EmbeddingList>, ApiError> {
     let body = json::value(&json_bytes(request).await?)?;
     let asked = read(&body)?;
+    let model = asked.wanted.model.clone();
+    let Vectors { vectors, tokens, .. } = vectors(&models, &streams, asked.wanted).await?;
+    let values = |vector: Vec<f32>| match asked.in_base64 {
+        false => EmbeddingValues::Floats(vector),
+        true => {
+            let bytes: Vec<u8> = vector.iter().flat_map(|value| value.to_le_bytes()).collect();
+            EmbeddingValues::Bytes(STANDARD.encode(bytes))
+        }
+    };
+    let embedding = |(index, vector)| Embedding { object: "embedding", index, embedding: values(vector) };
+    Ok(Json(EmbeddingList {
+        object: "list",
+        data: vectors.into_iter().enumerate().map(embedding).collect(),
+        model,
+        usage: EmbeddingUsage { prompt_tokens: tokens, total_tokens: tokens },
+    }))
+}
+
+/// Computes what is wanted, as long as the client waits.
+pub(crate) async fn vectors(
+    models: &ServedModels,
+    streams: &StreamLimit,
+    wanted: Wanted,
+) -> Result<Vectors, ApiError> {
+    let asked = Instant::now();
     // The right to compute comes first: whoever is refused it loads nothing.
     let permit = streams.permit()?;
-    let embedder = models.embedder(&asked.model).await.map_err(fault)?;
+    let embedder = models.embedder(&wanted.model).await.map_err(fault)?;
+    let load = asked.elapsed();
     // Dropped with this request, should its client go away.
     let waiting = Waiting::default();
     let is_cancelled = Arc::clone(&waiting.is_over);
     blocking(move || {
-        let list = embed(&embedder, asked, &is_cancelled);
+        let refused = |error: EmbedError| refusal(error, wanted.field, wanted.is_list);
+        embedder.check_dimensions(wanted.dimensions).map_err(refused)?;
+        let tokens = embedder.tokens(&wanted.inputs, wanted.prompt.as_deref()).map_err(refused)?;
+        let vectors = embedder.embed(&tokens, wanted.dimensions, &is_cancelled).map_err(refused)?;
         drop(permit);
-        list
+        Ok(Vectors { vectors, tokens: tokens.iter().map(Vec::len).sum(), load })
     })
     .await
-    .map(Json)
 }
 
 /// A client that waits.
@@ -205,12 +251,15 @@ fn read(body: &Value) -> Result<Asked, ApiError> {
         return Err(ApiError::invalid("prompt", message));
     }
     Ok(Asked {
-        model: fields.text("model").unwrap_or_default().to_owned(),
-        inputs,
-        is_list,
+        wanted: Wanted {
+            model: fields.text("model").unwrap_or_default().to_owned(),
+            inputs,
+            field: "input",
+            is_list,
+            dimensions: fields.count("dimensions"),
+            prompt,
+        },
         in_base64: fields.text("encoding_format") == Some("base64"),
-        dimensions: fields.count("dimensions"),
-        prompt,
     })
 }
 
@@ -252,31 +301,9 @@ fn read_tokens(node: &Node<'_>) -> Result<EmbedInput, ApiError> {
     Ok(EmbedInput::Tokens(tokens))
 }
 
-fn embed(embedder: &Embedder, asked: Asked, is_cancelled: &AtomicBool) -> Result<EmbeddingList, ApiError> {
-    let refused = |error: EmbedError| refusal(error, asked.is_list);
-    embedder.check_dimensions(asked.dimensions).map_err(refused)?;
-    let tokens = embedder.tokens(&asked.inputs, asked.prompt.as_deref()).map_err(refused)?;
-    let vectors = embedder.embed(&tokens, asked.dimensions, is_cancelled).map_err(refused)?;
-    let prompt_tokens = tokens.iter().map(Vec::len).sum();
-    let values = |vector: Vec<f32>| match asked.in_base64 {
-        false => EmbeddingValues::Floats(vector),
-        true => {
-            let bytes: Vec<u8> = vector.iter().flat_map(|value| value.to_le_bytes()).collect();
-            EmbeddingValues::Bytes(STANDARD.encode(bytes))
-        }
-    };
-    let embedding = |(index, vector)| Embedding { object: "embedding", index, embedding: values(vector) };
-    Ok(EmbeddingList {
-        object: "list",
-        data: vectors.into_iter().enumerate().map(embedding).collect(),
-        model: asked.model,
-        usage: EmbeddingUsage { prompt_tokens, total_tokens: prompt_tokens },
-    })
-}
-
 /// Why the encoder refused, with the place of the input in the request.
-fn refusal(error: EmbedError, is_list: bool) -> ApiError {
-    let place = |text: usize| if is_list { format!("input[{text}]") } else { "input".to_owned() };
+fn refusal(error: EmbedError, field: &str, is_list: bool) -> ApiError {
+    let place = |text: usize| if is_list { format!("{field}[{text}]") } else { field.to_owned() };
     match error {
         EmbedError::Text(EncoderTextError::TooLong { text, tokens, limit }) => {
             let path = place(text);

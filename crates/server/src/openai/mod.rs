@@ -3,7 +3,7 @@
 
 mod chat;
 mod completions;
-mod embeddings;
+pub(crate) mod embeddings;
 mod faults;
 pub(crate) mod field_tables;
 pub(crate) mod fields;

@@ -112,6 +112,11 @@ impl DirectExecutor {
         self.cache.set_key_centres(centres)
     }
 
+    /// The threads that it computes on.
+    pub fn team(&self) -> &Arc<ThreadTeam> {
+        &self.team
+    }
+
     /// The KV cache.
     pub fn cache(&self) -> &KvCache {
         &self.cache

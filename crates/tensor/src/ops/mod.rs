@@ -3,6 +3,7 @@
 //! They work on slices and on one thread; the executor splits rows over the team. They do not know models or caches.
 
 pub(crate) mod add;
+pub(crate) mod blocks;
 mod exponential;
 pub(crate) mod gelu;
 pub(crate) mod layer_norm;

@@ -1,8 +1,9 @@
-//! How many workers a caller asks for: fewer than the team has where other callers compute too, and where the process may
-//! use fewer processors. A clock says when to look again, which is harmless: no result depends on it.
+//! How many workers a caller asks for: fewer than the team has where other callers compute too (those in the background do not
+//! count for those in the foreground), and where the process may use fewer processors. A clock says when to look again, which is harmless: no result depends on it.
 
 use super::PLACES;
 use super::affinity;
+use super::background::foreground_computes;
 use super::job::Place;
 use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -90,8 +91,15 @@ impl Helpers {
             self.next_look_at_processors.store(next.as_nanos() as u64, Ordering::Relaxed);
             self.look_at_processors();
         }
+        let is_background = places[place].is_background();
+        if is_background && foreground_computes(places) {
+            return self.callers[place].helpers.store(0, Ordering::Relaxed);
+        }
         let mut callers = 1;
         for (index, other) in places.iter().enumerate().filter(|(index, _)| *index != place) {
+            if other.is_background() && !is_background {
+                continue;
+            }
             let (is_running, runs) = other.activity();
             let (seen, looks) = &self.callers[place].others[index];
             if is_running || seen.swap(runs, Ordering::Relaxed) != runs {

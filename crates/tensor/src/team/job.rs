@@ -29,6 +29,8 @@ pub(super) struct Place {
     taken: OwnLine<AtomicBool>,
     /// Runs that were begun here, to see from elsewhere whether somebody computes.
     runs: OwnLine<AtomicUsize>,
+    /// Whether the caller's work may wait for that of others.
+    background: AtomicBool,
     state: OwnLine<AtomicUsize>,
     /// Workers that may be inside at once.
     helpers: AtomicUsize,
@@ -70,10 +72,11 @@ impl Place {
         Place { shares: (0..shares).map(|_| OwnLine::default()).collect(), ..Place::default() }
     }
 
-    /// Takes the place for a run; false if somebody has it.
-    pub(super) fn take(&self) -> bool {
+    /// Takes the place for a run, perhaps one in the background; false if somebody has it.
+    pub(super) fn take(&self, background: bool) -> bool {
         let is_free = !self.taken.0.load(Ordering::Relaxed) && !self.taken.0.swap(true, Ordering::Acquire);
         if is_free {
+            self.background.store(background, Ordering::Relaxed);
             // Nobody else writes it.
             self.runs.0.store(self.runs.0.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
         }
@@ -88,6 +91,11 @@ impl Place {
     /// Whether somebody has a run here, and how many there have been.
     pub(super) fn activity(&self) -> (bool, usize) {
         (self.taken.0.load(Ordering::Relaxed), self.runs.0.load(Ordering::Relaxed))
+    }
+
+    /// Whether the latest run here was one in the background.
+    pub(super) fn is_background(&self) -> bool {
+        self.background.load(Ordering::Relaxed)
     }
 
     /// Lets up to `helpers` workers take parts of `0..parts`. Only for the caller that has taken the place, and only until
@@ -117,8 +125,8 @@ impl Place {
         state & OPEN != 0 && state & !OPEN < self.helpers.load(Ordering::Relaxed)
     }
 
-    /// Does parts as a worker, if the job is open; returns whether it was.
-    pub(super) fn help(&self, worker: usize) -> bool {
+    /// Does parts as a worker, if the job is open and as long as `may_go_on`; returns whether it was open.
+    pub(super) fn help(&self, worker: usize, may_go_on: impl FnMut() -> bool) -> bool {
         let mut state = self.state.0.load(Ordering::SeqCst);
         loop {
             if !self.may_enter(state) {
@@ -132,23 +140,29 @@ impl Place {
             }
         }
         // SAFETY: this thread has entered an open job, so it was stored, and stays while this thread is inside.
-        if let Some(job) = unsafe { *self.job.get() } {
-            self.take_parts(job, worker);
+        let nothing_left =
+            unsafe { *self.job.get() }.is_none_or(|job| self.take_parts(job, worker, may_go_on));
+        // From here on the job is not touched.
+        if nothing_left {
+            // Nobody needs to come any more.
+            self.state.0.fetch_and(!OPEN, Ordering::SeqCst);
         }
-        // Nothing is left: nobody needs to come any more. From here on the job is not touched.
-        self.state.0.fetch_and(!OPEN, Ordering::SeqCst);
         if self.state.0.fetch_sub(1, Ordering::SeqCst) == 1 {
             self.caller.wake(1);
         }
         true
     }
 
-    /// Does parts as the caller until none is left, closes the job and waits for the workers inside. Returns a panic of
-    /// one of the parts.
-    pub(super) fn finish(&self) -> Option<Box<dyn Any + Send>> {
+    /// Does parts as the caller until none is left, closes the job and waits for the workers inside. `between` is called before
+    /// each part. Returns a panic of one of the parts.
+    pub(super) fn finish(&self, mut between: impl FnMut()) -> Option<Box<dyn Any + Send>> {
+        let go_on = || {
+            between();
+            true
+        };
         // SAFETY: written by this thread, and nobody else writes it.
         if let Some(job) = unsafe { *self.job.get() } {
-            self.take_parts(job, 0);
+            self.take_parts(job, 0, go_on);
         }
         let is_empty = || self.state.0.load(Ordering::SeqCst) == 0;
         if self.state.0.fetch_and(!OPEN, Ordering::SeqCst) & !OPEN != 0 && !spin(CALLER_SPINS, is_empty) {
@@ -159,14 +173,17 @@ impl Place {
         lock(&self.panic).take()
     }
 
-    /// Runs parts, those of the worker's own share first, until none is left. A panic is kept for the caller, and the
-    /// other parts are run all the same.
-    fn take_parts(&self, job: Job, worker: usize) {
+    /// Runs parts, those of the worker's own share first, until none is left or `may_go_on` says no; returns whether none is left. A
+    /// panic is kept for the caller, and the other parts are run all the same.
+    fn take_parts(&self, job: Job, worker: usize, mut may_go_on: impl FnMut() -> bool) -> bool {
         let own = worker % job.shares;
         for index in (own..job.shares).chain(0..own) {
             let OwnLine(share) = &self.shares[index];
             let end = share.end.load(Ordering::Relaxed);
             while share.next.load(Ordering::Relaxed) < end {
+                if !may_go_on() {
+                    return false;
+                }
                 let part = share.next.fetch_add(1, Ordering::Relaxed);
                 if part >= end {
                     break;
@@ -178,5 +195,6 @@ impl Place {
                 }
             }
         }
+        true
     }
 }

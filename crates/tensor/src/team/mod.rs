@@ -6,6 +6,7 @@
 //! nothing of what the work is; it never splits a sum, and who computes which part never reaches a result.
 
 mod affinity;
+mod background;
 mod disjoint;
 mod helpers;
 mod job;
@@ -38,7 +39,8 @@ pub struct TeamOptions {
 /// Threads that run the parts of a job together. The thread that calls [`ThreadTeam::run`] is worker 0 of its run.
 ///
 /// One team serves all callers of a process: with several at once, each computes its own run, and workers help only as
-/// long as fewer threads compute than the team has, and than there are processors.
+/// long as fewer threads compute than the team has, and than there are processors. Callers that are
+/// [in the background](ThreadTeam::in_background) get what the others leave, and a small share of the time beside them.
 pub struct ThreadTeam {
     shared: Arc<Shared>,
     workers: Vec<JoinHandle<()>>,
@@ -124,28 +126,44 @@ impl ThreadTeam {
         self.shared.helpers.of(PLACE.get()) + 1
     }
 
+    /// Does `work` with the calling thread's runs in the background: while other callers compute they have no workers, and pause after
+    /// each part. A matter of time only.
+    pub fn in_background<R>(&self, work: impl FnOnce() -> R) -> R {
+        background::in_background(work)
+    }
+
     /// Runs `work(worker, part)` once for every part of `0..parts` and returns when all have finished. A worker runs one
     /// part at a time; the caller is worker 0. Within a part, a further `run` computes its own parts on the same thread.
     ///
     /// # Panics
     /// When a part panics, the panic goes on in the caller after all parts have been run.
     pub fn run(&self, parts: usize, work: &(dyn Fn(usize, usize) + Sync)) {
-        if parts <= 1 || self.workers.is_empty() || INSIDE_A_RUN.get() {
-            return (0..parts).for_each(|part| work(0, part));
-        }
-        let Some(turn) = self.shared.take_place() else {
-            return (0..parts).for_each(|part| work(0, part));
-        };
         let shared = &*self.shared;
+        let is_background = background::is_background() && !INSIDE_A_RUN.get();
+        let before_part = || {
+            if is_background {
+                background::before_part(&shared.places[..shared.used()]);
+            }
+        };
+        let alone = || {
+            (0..parts).for_each(|part| {
+                before_part();
+                work(0, part);
+            });
+        };
+        if parts <= 1 || self.workers.is_empty() || INSIDE_A_RUN.get() {
+            return alone();
+        }
+        let Some(turn) = shared.take_place() else { return alone() };
         let place = &shared.places[turn.place];
         let helpers = shared.helpers.for_run(turn.place, &shared.places[..shared.used()]).min(parts - 1);
         if helpers == 0 {
-            return (0..parts).for_each(|part| work(0, part));
+            return alone();
         }
         place.open(work, parts, helpers);
         let awake = self.workers.len().saturating_sub(shared.idle.asleep());
         shared.idle.wake(shared.helpers.in_all().saturating_sub(awake));
-        let panic = place.finish();
+        let panic = place.finish(before_part);
         drop(turn);
         if let Some(panic) = panic {
             resume_unwind(panic);
@@ -206,7 +224,9 @@ impl Shared {
     /// A place for a run of the calling thread, if there is one.
     fn take_place(&self) -> Option<Turn<'_>> {
         let last = PLACE.get();
-        let place = std::iter::once(last).chain(0..PLACES).find(|&place| self.places[place].take())?;
+        let background = background::is_background();
+        let place =
+            std::iter::once(last).chain(0..PLACES).find(|&place| self.places[place].take(background))?;
         if place != last {
             PLACE.set(place);
         }
@@ -230,8 +250,12 @@ impl Shared {
             if self.stop.load(Ordering::SeqCst) {
                 return;
             }
-            for place in &self.places[..self.used()] {
-                place.help(worker);
+            let places = &self.places[..self.used()];
+            for place in places.iter().filter(|place| !place.is_background()) {
+                place.help(worker, || true);
+            }
+            for place in places.iter().filter(|place| place.is_background()) {
+                place.help(worker, || !background::foreground_wants_workers(places));
             }
         }
     }

@@ -201,6 +201,89 @@ fn no_more_threads_compute_than_there_are_processors() {
     assert!((1..=2).contains(&most.into_inner()));
 }
 
+/// A thread in the background runs parts for ever; the foreground's run has the worker all the same.
+#[test]
+fn a_background_caller_leaves_the_workers_to_the_foreground() {
+    let team = team_of(2);
+    let (stop, done) = (AtomicBool::new(false), AtomicUsize::new(0));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            team.in_background(|| {
+                while !stop.load(Ordering::SeqCst) {
+                    team.run(64, &|_, _| {
+                        std::hint::black_box((0..1000).sum::<usize>());
+                        done.fetch_add(1, Ordering::SeqCst);
+                    });
+                }
+            });
+        });
+        while done.load(Ordering::SeqCst) < 1000 {
+            std::thread::yield_now();
+        }
+        for _ in 0..3 {
+            // Ends only if the worker comes, though the background always has parts for it.
+            let both_are_here = Barrier::new(2);
+            team.run(2, &|_, _| {
+                both_are_here.wait();
+            });
+        }
+        // The background goes on.
+        let before = done.load(Ordering::SeqCst);
+        while done.load(Ordering::SeqCst) < before + 200 {
+            std::thread::yield_now();
+        }
+        stop.store(true, Ordering::SeqCst);
+    });
+}
+
+/// A run of the foreground counts for a moment, so that the gaps between an engine's operations are no invitation.
+#[test]
+fn a_background_caller_notices_runs_of_the_foreground_that_have_ended() {
+    let team = team_of(2);
+    std::thread::scope(|scope| {
+        let computing = scope.spawn(|| {
+            let places = &team.shared.places;
+            assert!(!background::foreground_computes(places));
+            std::thread::scope(|inner| {
+                inner.spawn(|| team.run(4, &|_, _| {}));
+            });
+            assert!(background::foreground_computes(places));
+            team.in_background(|| team.run(4, &|_, _| {}));
+            let started = std::time::Instant::now();
+            while background::foreground_computes(places) && started.elapsed() < Duration::from_secs(60) {
+                std::thread::yield_now();
+            }
+            started.elapsed() < Duration::from_secs(60)
+        });
+        assert!(computing.join().unwrap());
+    });
+}
+
+#[test]
+fn every_part_of_the_background_runs_once_beside_a_foreground() {
+    let (team, rounds) = (team_of(3), if cfg!(miri) { 3 } else { 100 });
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(Ordering::SeqCst) {
+                team.run(16, &|_, _| {
+                    std::hint::black_box((0..100).sum::<usize>());
+                });
+            }
+        });
+        team.in_background(|| {
+            for _ in 0..rounds {
+                let counts = counts(9);
+                team.run(9, &|_, part| {
+                    counts[part].fetch_add(1, Ordering::Relaxed);
+                });
+                assert_each_is(&counts, 1);
+            }
+        });
+        stop.store(true, Ordering::SeqCst);
+    });
+}
+
 #[test]
 fn chunks_are_each_visited_once() {
     let team = ThreadTeam::with_options(TeamOptions { threads: 3, pin: true }).unwrap();

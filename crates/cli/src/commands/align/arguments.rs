@@ -4,6 +4,7 @@ use crate::arguments::at_least_one;
 use crate::commands::best_of_n::SamplingArguments;
 use crate::commands::cost::PriceArguments;
 use crate::memory_size::MemorySize;
+use crate::priority::PriorityArgument;
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use std::ffi::OsString;
@@ -167,6 +168,8 @@ pub(crate) struct AlignArguments {
     /// Lines instead of the dashboard, also on a terminal
     #[arg(long)]
     pub(crate) plain: bool,
+    #[command(flatten)]
+    pub(crate) priority: PriorityArgument,
     #[command(flatten)]
     pub(crate) prices: PriceArguments,
     /// Threads [default: the number of cores]

@@ -39,14 +39,17 @@ use zhenjin_train::metrics::{Observer, TensorBoard};
 use zhenjin_train::training::{Gauges, Outcome};
 
 pub(crate) fn run_offline(home: &Home, method: Method, arguments: &AlignArguments) -> Result<()> {
+    let _priority = arguments.priority.begin();
     offline::run(home, method, arguments)
 }
 
 pub(crate) fn run_online(home: &Home, method: Method, arguments: &OnlineArguments) -> Result<()> {
+    let _priority = arguments.align.priority.begin();
     online::run(home, method, arguments)
 }
 
 pub(crate) fn distill(home: &Home, arguments: &DistillArguments) -> Result<()> {
+    let _priority = arguments.align.priority.begin();
     distill::run(home, arguments)
 }
 

@@ -74,10 +74,6 @@ pub(crate) struct ImproveArguments {
     json: bool,
 }
 
-/// How far behind other programs one in the background goes, of 19.
-#[cfg(unix)]
-const NICENESS: i32 = 10;
-
 /// What the stages of an improvement work with.
 struct Stage<'a> {
     home: &'a Home,
@@ -107,7 +103,7 @@ pub(crate) async fn run(home: &Home, arguments: ImproveArguments) -> Result<()> 
         return show::record(&improvements.read(id)?, arguments.json);
     }
     if arguments.background {
-        go_behind();
+        crate::priority::go_behind();
     }
     let _running = improvements.begin()?;
     let store = Store::open_beside_owner(&home.database()).await?;
@@ -292,14 +288,6 @@ async fn reproduce(
         env!("CARGO_PKG_VERSION"),
         again.recipe.simd
     )
-}
-
-/// Asks the system to let other programs go first.
-fn go_behind() {
-    #[cfg(unix)]
-    if let Err(error) = rustix::process::setpriority_process(None, NICENESS) {
-        tracing::warn!(%error, "the system does not let this program go behind others");
-    }
 }
 
 /// The SHA-256 of bytes, in hexadecimal digits.

@@ -172,7 +172,8 @@ pub(super) fn arguments(
     if let Some(threads) = stage.arguments.threads {
         add("--threads", threads.to_string().into());
     }
-    words.push("--plain".into());
+    // Whether it goes behind others was decided for the whole improvement.
+    words.extend(["--plain", "--priority", "normal"].map(Into::into));
     Ok(RunArguments::try_parse_from(words)?.align)
 }
 

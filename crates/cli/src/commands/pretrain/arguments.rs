@@ -3,6 +3,7 @@
 use crate::commands::cost::PriceArguments;
 use crate::commands::text_input::DocumentArguments;
 use crate::memory_size::MemorySize;
+use crate::priority::PriorityArgument;
 use clap::Args;
 use std::path::PathBuf;
 use zhenjin_train::configuration::Overrides;
@@ -108,6 +109,8 @@ pub(crate) struct PretrainArguments {
     /// Lines instead of the dashboard, also on a terminal
     #[arg(long)]
     pub(crate) plain: bool,
+    #[command(flatten)]
+    pub(crate) priority: PriorityArgument,
     #[command(flatten)]
     pub(crate) prices: PriceArguments,
     /// Threads [default: the number of cores]

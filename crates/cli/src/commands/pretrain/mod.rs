@@ -44,6 +44,7 @@ pub(crate) fn run(arguments: &PretrainArguments) -> Result<()> {
         .out
         .to_str()
         .with_context(|| format!("--out {}: the name must be UTF-8", arguments.out.display()))?;
+    let _priority = arguments.priority.begin();
     let ranks = ranks::join()?;
     let folder = RunFolder::new(&arguments.out);
     let resuming = agreed_checkpoint(arguments, &folder, &ranks)?;

@@ -1,0 +1,133 @@
+//! `POST /api/embed` and the older `POST /api/embeddings`: texts as vectors, by the encoders that are served.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::Json;
+use axum::extract::{Request, State};
+use serde::Serialize;
+use serde_json::{Value, json};
+use utoipa::ToSchema;
+use zhenjin_assistant::{EmbedInput, ServedModels};
+
+use super::{ErrorLine, body, fields, names};
+use crate::chat::ModelMenu;
+use crate::errors::ApiError;
+use crate::openai::embeddings::{Vectors, Wanted, vectors};
+use crate::openai::fields::{Field, check};
+use crate::openai::request::limits;
+use crate::openai::request::node::Node;
+use crate::stream_limit::StreamLimit;
+
+/// The vectors of texts.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct OllamaEmbeddings {
+    /// The model, as the request named it.
+    model: String,
+    /// In the order of the texts.
+    embeddings: Vec<Vec<f32>>,
+    /// From the request's arrival to its end, in nanoseconds.
+    total_duration: u64,
+    /// Until the model was loaded, in nanoseconds.
+    load_duration: u64,
+    /// Tokens that the model read, special ones included.
+    prompt_eval_count: usize,
+}
+
+/// The vector of one text.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct OllamaEmbedding {
+    embedding: Vec<f32>,
+}
+
+/// Gives vectors of texts.
+#[utoipa::path(post, path = "/api/embed", operation_id = "ollama_embed", tag = "ollama",
+    request_body(content = ref("#/components/schemas/OllamaEmbedRequest"), content_type = "application/json"),
+    responses(
+        (status = 200, description = "The vectors.", body = OllamaEmbeddings),
+        (status = 400, description = "The request is wrong, or the model makes no embeddings; the message names the field.", body = ErrorLine),
+        (status = 404, description = "There is no model of this name.", body = ErrorLine),
+        (status = 429, description = "Too many requests; `Retry-After` says when to come again.", body = ErrorLine)))]
+pub(super) async fn embed(
+    State(models): State<Arc<ServedModels>>,
+    State(menu): State<Arc<ModelMenu>>,
+    State(streams): State<StreamLimit>,
+    request: Request,
+) -> Result<Json<OllamaEmbeddings>, ApiError> {
+    let asked = Instant::now();
+    let body = body::read(request).await?;
+    let (model, wanted) = read(fields::EMBED, "input", &body)?;
+    let Vectors { vectors: embeddings, tokens, load } =
+        computed(&models, &menu, &streams, &model, wanted).await?;
+    Ok(Json(OllamaEmbeddings {
+        model,
+        embeddings,
+        total_duration: nanoseconds(asked.elapsed()),
+        load_duration: nanoseconds(load),
+        prompt_eval_count: tokens,
+    }))
+}
+
+/// Gives the vector of one text, in the older shape.
+#[utoipa::path(post, path = "/api/embeddings", operation_id = "ollama_embeddings", tag = "ollama",
+    request_body(content = ref("#/components/schemas/OllamaEmbeddingsRequest"), content_type = "application/json"),
+    responses(
+        (status = 200, description = "The vector.", body = OllamaEmbedding),
+        (status = 400, description = "The request is wrong, or the model makes no embeddings; the message names the field.", body = ErrorLine),
+        (status = 404, description = "There is no model of this name.", body = ErrorLine),
+        (status = 429, description = "Too many requests; `Retry-After` says when to come again.", body = ErrorLine)))]
+pub(super) async fn embeddings(
+    State(models): State<Arc<ServedModels>>,
+    State(menu): State<Arc<ModelMenu>>,
+    State(streams): State<StreamLimit>,
+    request: Request,
+) -> Result<Json<OllamaEmbedding>, ApiError> {
+    let body = body::read(request).await?;
+    let (model, wanted) = read(fields::EMBEDDINGS, "prompt", &body)?;
+    let mut computed = computed(&models, &menu, &streams, &model, wanted).await?;
+    Ok(Json(OllamaEmbedding { embedding: computed.vectors.pop().unwrap_or_default() }))
+}
+
+async fn computed(
+    models: &Arc<ServedModels>,
+    menu: &Arc<ModelMenu>,
+    streams: &StreamLimit,
+    model: &str,
+    wanted: Wanted,
+) -> Result<Vectors, ApiError> {
+    let encoders: Vec<String> = models.embedders().into_iter().map(|encoder| encoder.name).collect();
+    let name = match names::resolve(model, &encoders)? {
+        Some(name) => name,
+        // A model that writes is refused by its name, an unknown one as anywhere.
+        None => names::find(menu, model).await?,
+    };
+    vectors(models, streams, Wanted { model: name, ..wanted }).await
+}
+
+/// The model that the request names, and what it wants.
+fn read(table: &[&'static [Field]], field: &'static str, body: &Value) -> Result<(String, Wanted), ApiError> {
+    let fields = check(table, body)?;
+    let model = fields.text("model").unwrap_or_default().to_owned();
+    let (inputs, is_list) = fields.get(field).map(|node| read_texts(&node)).transpose()?.unwrap_or_default();
+    let dimensions = fields.count("dimensions");
+    Ok((model, Wanted { model: String::new(), inputs, field, is_list, dimensions, prompt: None }))
+}
+
+fn read_texts(node: &Node<'_>) -> Result<(Vec<EmbedInput>, bool), ApiError> {
+    let read = |node: &Node<'_>| node.text().map(|text| EmbedInput::Text(text.to_owned()));
+    let Value::Array(items) = node.value else { return Ok((vec![read(node)?], false)) };
+    if items.len() > limits::EMBEDDINGS {
+        let most = limits::EMBEDDINGS;
+        return Err(node.error(format!("must hold at most {most} texts, not {}", items.len())));
+    }
+    Ok((node.list()?.map(|item| read(&item)).collect::<Result<_, ApiError>>()?, true))
+}
+
+fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+pub(super) fn input_schema() -> Value {
+    let text = json!({ "type": "string" });
+    json!({ "anyOf": [text, { "type": "array", "items": text, "maxItems": limits::EMBEDDINGS }] })
+}

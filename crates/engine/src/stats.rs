@@ -56,6 +56,8 @@ pub struct StepReport {
     pub accepted_rows: usize,
     /// From planning to the last choice.
     pub duration: Duration,
+    /// Of it, reading the model's outputs: masks, sampling, reports.
+    pub choosing: Duration,
 }
 
 /// Told by the engine's threads what happens, as it happens; by several at once. Must return quickly.

@@ -15,6 +15,7 @@ const HTTP_SECONDS: &str = "zhenjin_http_request_seconds";
 const FIRST_TOKEN: &str = "zhenjin_time_to_first_token_seconds";
 const NEXT_TOKEN: &str = "zhenjin_inter_token_seconds";
 const STEP_SECONDS: &str = "zhenjin_step_seconds";
+const SAMPLING_SECONDS: &str = "zhenjin_sampling_seconds";
 const BATCH: &str = "zhenjin_batch_size";
 const ROWS: &str = "zhenjin_tokens_computed_total";
 const FINISHED: &str = "zhenjin_generations_total";
@@ -49,6 +50,7 @@ impl Default for Metrics {
             (FIRST_TOKEN, LATENCIES),
             (NEXT_TOKEN, LATENCIES),
             (STEP_SECONDS, LATENCIES),
+            (SAMPLING_SECONDS, LATENCIES),
             (BATCH, BATCHES),
         ] {
             // It fails on an empty list of buckets alone, and then the histogram becomes a summary.
@@ -103,6 +105,7 @@ impl Metrics {
             first_token: self.histogram(FIRST_TOKEN, one()),
             next_token: self.histogram(NEXT_TOKEN, one()),
             step: self.histogram(STEP_SECONDS, one()),
+            sampling: self.histogram(SAMPLING_SECONDS, one()),
             batch: self.histogram(BATCH, one()),
             prefill_rows: self.counter(ROWS, with("phase", "prefill")),
             decode_rows: self.counter(ROWS, with("phase", "decode")),
@@ -188,6 +191,7 @@ fn describe(recorder: &PrometheusRecorder) {
     histogram(FIRST_TOKEN, Unit::Seconds, "From a generation's submission to its first token.");
     histogram(NEXT_TOKEN, Unit::Seconds, "Between two tokens of one generation.");
     histogram(STEP_SECONDS, Unit::Seconds, "One step of the engine.");
+    histogram(SAMPLING_SECONDS, Unit::Seconds, "Of a step of the engine, choosing the next tokens.");
     histogram(BATCH, Unit::Count, "Generations in one step of the engine.");
 }
 
@@ -196,6 +200,7 @@ struct EngineMetrics {
     first_token: Histogram,
     next_token: Histogram,
     step: Histogram,
+    sampling: Histogram,
     batch: Histogram,
     prefill_rows: Counter,
     decode_rows: Counter,
@@ -214,6 +219,7 @@ struct EngineMetrics {
 impl EngineObserver for EngineMetrics {
     fn step(&self, report: &StepReport) {
         self.step.record(report.duration.as_secs_f64());
+        self.sampling.record(report.choosing.as_secs_f64());
         self.batch.record(report.sequences as f64);
         self.prefill_rows.increment(report.prefill_rows as u64);
         self.decode_rows.increment(report.decode_rows as u64);
@@ -263,6 +269,7 @@ mod tests {
             draft_rows: 5,
             accepted_rows: 3,
             duration: Duration::from_millis(5),
+            choosing: Duration::from_millis(1),
         });
         let usage = Usage { prompt_tokens: 7, cached_tokens: 3, completion_tokens: 5 };
         observer.finished(Some(&EndReason::Length), &usage, &Timings::default());
@@ -276,6 +283,7 @@ mod tests {
             r#"zhenjin_http_requests_total{method="POST",route="/v1/chat/completions",status="200"} 1"#,
             r#"zhenjin_time_to_first_token_seconds_bucket{model="small",le="0.025"} 1"#,
             r#"zhenjin_inter_token_seconds_count{model="small"} 1"#,
+            r#"zhenjin_sampling_seconds_sum{model="small"} 0.001"#,
             r#"zhenjin_prompt_tokens_total{model="small"} 7"#,
             r#"zhenjin_generations_total{model="small",end="length"} 1"#,
             r#"zhenjin_kv_pages{model="small",state="total"} 9"#,

@@ -77,8 +77,9 @@ fn keep_mass(row: &Row<'_>, highest: f32, mass: f64, weights: &[f32], found: &mu
         sum >= mass
     });
     let Some(reached) = reached else { return };
-    let mut last: Vec<(Candidate, f32)> = found.iter().copied().zip(weights.iter().copied()).collect();
-    last.retain(|(candidate, _)| class(candidate.logit) == reached);
+    let weighed = found.iter().copied().zip(weights.iter().copied());
+    let mut last: Vec<(Candidate, f32)> =
+        weighed.filter(|(candidate, _)| class(candidate.logit) == reached).collect();
     last.sort_unstable_by(|(a, _), (b, _)| by_likelihood(a, b));
     found.retain(|candidate| class(candidate.logit) < reached);
     let mut sum: f64 = masses[..reached].iter().sum();

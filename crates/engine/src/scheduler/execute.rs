@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use zhenjin_model::{HiddenFor, LogitsFor, PAGE_TOKENS, Scoring, SequenceChunk, StepOutputs};
 
@@ -101,6 +101,7 @@ impl Scheduler {
         let draft_rows = plan.iter().map(|chunk| chunk.drafted).sum::<usize>();
         let prefill_rows = plan.iter().map(|chunk| chunk.rows).sum::<usize>() - decode_rows - draft_rows;
         let before = self.stats;
+        self.choosing = Duration::ZERO;
         let ended = self.step_each_version(plan);
         let duration = started.elapsed();
         self.pace.note(prefill_rows, decode_rows + draft_rows, duration);
@@ -118,6 +119,7 @@ impl Scheduler {
                 draft_rows: (self.stats.drafted_tokens - before.drafted_tokens) as usize,
                 accepted_rows: (self.stats.accepted_tokens - before.accepted_tokens) as usize,
                 duration,
+                choosing: self.choosing,
             });
         }
         // Last, so that the counts include the step when the receiver sees the answer's end.
@@ -162,7 +164,7 @@ impl Scheduler {
     /// One call of the model. Returns the requests that end with it, still running. On an error no request
     /// has moved.
     fn step(&mut self, plan: &[PlannedChunk]) -> Result<Vec<(u64, EndReason)>, String> {
-        let Scheduler { model, running, pool, samplers, stats, options, .. } = self;
+        let Scheduler { model, running, pool, samplers, stats, options, choosing: choosing_time, .. } = self;
         if let Some(first) = plan.first().and_then(|chunk| running.get(&chunk.id)) {
             use_weights(&mut **model, first)?;
         }
@@ -203,8 +205,11 @@ impl Scheduler {
             let Some(sequence) = sequences.remove(&chunk.id) else { continue };
             readings.push(Reading::new(chunk, outputs, sequence));
         }
+        let started = Instant::now();
+        let readings = choosing.read(readings, samplers, team.as_deref());
+        *choosing_time += started.elapsed();
         let mut ended = Vec::new();
-        for reading in choosing.read(readings, samplers, team.as_deref()) {
+        for reading in readings {
             let Reading { chunk, sequence, ending, generated_before, computed_before, .. } = reading;
             publish_full_pages(pool, sequence);
             stats.decode_tokens += (sequence.completion_tokens() - generated_before) as u64;

@@ -14,7 +14,7 @@ mod sequence;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use zhenjin_model::LogitsFor;
 
@@ -59,6 +59,8 @@ pub(crate) struct Scheduler {
     pace: Pace,
     row_cost: RowCost,
     stats: EngineStats,
+    /// How long reading the outputs of the latest step took.
+    choosing: Duration,
     /// The weights of new requests.
     weights: WeightsVersion,
 }
@@ -95,6 +97,7 @@ impl Scheduler {
             pace: Pace::default(),
             row_cost: RowCost::default(),
             stats: EngineStats::default(),
+            choosing: Duration::ZERO,
             weights,
         }
     }

@@ -38,7 +38,7 @@ def three(values: list[float]) -> str:
 
 
 def less_is_better(row: dict) -> bool:
-    return row["unit"] != "tok/s"
+    return row["unit"] not in ("tok/s", "share")
 
 
 def cell_ratios(row: dict, name: str, ours_name: str = OURS) -> list[float]:

@@ -24,6 +24,7 @@ from servers import LlamaServer, Setup, ZhenjinServer
 
 ROOT = Path(__file__).parent.parent
 CHATS = [1, 4, 8, 16]
+CROWD = [1, 16, 64, 256, 512]
 
 
 class Contest:
@@ -47,9 +48,9 @@ class Contest:
             "tests": [],
         }
 
-    def start(self, is_long: bool) -> list:
+    def start(self, is_long: bool, seats: int | None = None) -> list:
         """Both servers, loaded and paused."""
-        setup = Setup(self.model, self.arguments.threads, is_long)
+        setup = Setup(self.model, self.arguments.threads, is_long, seats)
         kinds = [(ZhenjinServer, self.arguments.zhenjin, self.extra), (LlamaServer, self.arguments.llama_server, [])]
         running = []
         for kind, program, extra in kinds:
@@ -60,7 +61,8 @@ class Contest:
                 server.load = self.load_for(server)
                 server.load.first_token()
                 server.pause()
-                self.results["commands"][f"{server.name}{' (long prompt)' if is_long else ''}"] = server.command
+                part = " (long prompt)" if is_long else " (crowd)" if seats else ""
+                self.results["commands"][server.name + part] = server.command
         return running
 
     def load_for(self, server) -> Load:
@@ -96,6 +98,8 @@ class Contest:
         self.seed = number * 10_000
         if "load" in self.arguments.parts:
             self.loading()
+        if "crowd" in self.arguments.parts:
+            self.crowd()
         for part in ("chats", "long"):
             if part not in self.arguments.parts:
                 continue
@@ -125,6 +129,28 @@ class Contest:
         plural = "chat" if count == 1 else "chats"
         self.note(f"{count} {plural}: all tokens", "tok/s", server, measured["tok_s"])
         self.note(f"{count} {plural}: slowest first token", "s", server, measured["first_token_s"])
+
+    def crowd(self) -> None:
+        """More and more chats on one server that may work on all of them at once."""
+        servers = self.start(False, CROWD[-1])
+        speeds = {server.name: [] for server in servers}
+        try:
+            for count in CROWD:
+                self.turn([server for server in servers if server.follows(count)], lambda server: self.many(server, count, speeds))
+            for server in servers:
+                self.note("crowd: least total speed of 16 chats and more, of the greatest", "share", server, min(speeds[server.name][1:]) / max(speeds[server.name]))
+        finally:
+            for server in servers:
+                server.stop()
+
+    def many(self, server, count: int, speeds: dict) -> None:
+        measured = server.load.chats(count)
+        speeds[server.name].append(measured["tok_s"])
+        label = f"crowd, {count} {'chat' if count == 1 else 'chats'}"
+        self.note(f"{label}: all tokens", "tok/s", server, measured["tok_s"])
+        self.note(f"{label}: slowest first token", "s", server, measured["first_token_s"])
+        self.note(f"{label}: p99 of the gaps between tokens", "s", server, measured["gap_p99_s"])
+        self.note(f"{label}: peak memory until then", "MB", server, peak_memory(str(server.process.pid)) / 1e6)
 
     def gaps(self, server) -> None:
         measured = server.load.gaps()
@@ -166,7 +192,7 @@ def main() -> None:
     parser.add_argument("--zhenjin-arguments", default="", help="more options of zhenjin serve")
     parser.add_argument("--llama-server", required=True)
     parser.add_argument("--servers", type=lambda text: text.split(","), default=["zhenjin", "llama-server"])
-    parser.add_argument("--parts", type=lambda text: text.split(","), default=["load", "chats", "long"])
+    parser.add_argument("--parts", type=lambda text: text.split(","), default=["load", "crowd", "chats", "long"])
     parser.add_argument("--out", default=str(ROOT / "docs/bench"))
     parser.add_argument("--readme", help="put the table between this file's marks")
     arguments = parser.parse_args()

@@ -35,7 +35,8 @@ class Load:
         asyncio.run(self.ask(1, 1, Answer(0)))
 
     def chats(self, count: int) -> dict:
-        """Total tokens a second, from the first request to the last answer's end, and the slowest first token."""
+        """Total tokens a second, from the first request to the last answer's end; the slowest first token; and the 99th percentile of the
+        gaps between two tokens of an answer."""
         answers = asyncio.run(self._chats(count))
         short = [answer.tokens for answer in answers if answer.tokens != NEW_TOKENS]
         if short:
@@ -44,6 +45,7 @@ class Load:
         return {
             "tok_s": sum(answer.tokens for answer in answers) / seconds,
             "first_token_s": max(answer.first_token() for answer in answers),
+            "gap_p99_s": percentile([gap for answer in answers for gap in between(answer)], 0.99),
         }
 
     async def _chats(self, count: int) -> list[Answer]:
@@ -74,6 +76,10 @@ class Load:
             "gap_p99_s": percentile([gap for answer in answers for gap in gaps(answer, begun, ended)], 0.99),
             "long_first_token_s": long.first_token(),
         }
+
+
+def between(answer: Answer) -> list[float]:
+    return [later - earlier for earlier, later in zip(answer.arrivals, answer.arrivals[1:])]
 
 
 def gaps(answer: Answer, begun: float, ended: float) -> list[float]:

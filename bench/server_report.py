@@ -30,6 +30,8 @@ Written by `make bench-server`; the numbers are those of `server.json` in this f
 A chat is a prompt of 119 token ids sent to `/v1/completions` and 64 new tokens, greedy, streamed, all asked for at once. No prompt is sent twice.
 llama-server is built from the sources in the sdist of llama-cpp-python; prompt caches are off,
 it has room for 1,024 tokens a chat, and a second one, with one shared KV buffer, takes the long prompt. One server runs at a time, the other is stopped.
+A crowd is more and more chats at once on one server: `--max-batch 512` here, 64 seats in llama-server, which is not asked for more. The client that reads
+all streams runs on the same processors.
 
 {table(results)}
 
@@ -41,7 +43,8 @@ it has room for 1,024 tokens a chat, and a second one, with one shared KV buffer
 
 def summary(results: dict) -> str:
     """One sentence on the most chats at once that were measured."""
-    loads = [row for row in results["tests"] if row["label"].endswith("chats: all tokens")]
+    both = [row for row in results["tests"] if OURS in row["servers"] and THEIRS in row["servers"]]
+    loads = [row for row in both if row["label"].endswith("chats: all tokens") and not row["label"].startswith("crowd")]
     if not loads:
         return "Over HTTP nothing was measured."
     row = loads[-1]

@@ -12,6 +12,8 @@ from pathlib import Path
 import leftovers
 
 SEATS = 16
+# Chats that llama-server follows: with more its KV cache, one part of the context for each, takes gigabytes.
+FOLLOWED_SEATS = 64
 # Room for one chat, as `zhenjin serve` plans it; and for all of them in the test with a long prompt.
 SEAT_TOKENS = 1024
 LONG_TOKENS = 4096 + SEATS * 1024
@@ -19,11 +21,12 @@ LONG_TOKENS = 4096 + SEATS * 1024
 
 @dataclass(frozen=True)
 class Setup:
-    """`is_long`: one conversation may be far longer than the others."""
+    """`is_long`: one conversation may be far longer than the others. `seats`: chats that are worked on at once; `None`: the default."""
 
     model: str
     threads: int
     is_long: bool
+    seats: int | None = None
 
 
 class Server:
@@ -57,6 +60,10 @@ class Server:
         except OSError:
             return False
 
+    def follows(self, chats: int) -> bool:
+        """Whether so many chats at once are asked of it."""
+        return True
+
     def pause(self) -> None:
         os.killpg(self.process.pid, signal.SIGSTOP)
 
@@ -82,18 +89,23 @@ class ZhenjinServer(Server):
 
     def options(self, setup: Setup) -> list[str]:
         address = f"127.0.0.1:{self.port}"
-        return ["serve", setup.model, "--home", self.home.name, "--addr", address, "--threads", str(setup.threads)]
+        seats = ["--max-batch", str(setup.seats)] if setup.seats else []
+        return ["serve", setup.model, "--home", self.home.name, "--addr", address, "--threads", str(setup.threads), *seats]
 
 
 class LlamaServer(Server):
     name, ready = "llama-server", "/health"
 
+    def follows(self, chats: int) -> bool:
+        return chats <= FOLLOWED_SEATS
+
     def options(self, setup: Setup) -> list[str]:
         threads = str(setup.threads)
         # Separate streams are faster, but cut the context into equal parts.
-        context = ["-c", str(LONG_TOKENS), "--kv-unified"] if setup.is_long else ["-c", str(SEATS * SEAT_TOKENS)]
+        seats = min(setup.seats or SEATS, FOLLOWED_SEATS)
+        context = ["-c", str(LONG_TOKENS), "--kv-unified"] if setup.is_long else ["-c", str(seats * SEAT_TOKENS)]
         return [
-            *("-m", setup.model, "--host", "127.0.0.1", "--port", str(self.port), "-np", str(SEATS), *context),
+            *("-m", setup.model, "--host", "127.0.0.1", "--port", str(self.port), "-np", str(seats), *context),
             *("-t", threads, "-tb", threads, "-fa", "on", "--cont-batching", "--no-cache-prompt", "--cache-ram", "0"),
             *("--no-ui", "-fit", "off"),
         ]

@@ -196,6 +196,38 @@ fn code_cannot_take_more_than_its_limits() {
     assert!(started.elapsed() < Duration::from_secs(300));
 }
 
+/// A program that a model wrote could read and remove what belongs to whoever trained it.
+#[test]
+fn code_sees_none_of_the_users_files_and_no_network() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("private");
+    std::fs::write(&file, "private").unwrap();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    // Each must pass.
+    let passes = [
+        format!("import os\nassert not os.path.exists({:?})", file.display().to_string()),
+        "import os\nassert not os.path.exists('/etc/passwd') and not os.path.exists('/old')".to_owned(),
+        "import os\nassert os.listdir('/answer') == ['answer.py'] and os.listdir('/tmp') == []".to_owned(),
+        "open('/tmp/mine', 'w').write('x')\nassert open('/tmp/mine').read() == 'x'".to_owned(),
+    ];
+    // And each must fail.
+    let fails = [
+        "open('/usr/mine', 'w')".to_owned(),
+        "import os\nos.mkdir('/usr/lib/mine')".to_owned(),
+        "import os\nos.chroot('/usr')".to_owned(),
+        "import subprocess\nsubprocess.run(['mount', '-o', 'remount,bind,rw', '/usr'], check=True)"
+            .to_owned(),
+        "import subprocess\nsubprocess.run(['umount', '/usr'], check=True)".to_owned(),
+        format!("import socket\nsocket.create_connection(('127.0.0.1', {port}), 1)"),
+    ];
+    let texts: Vec<&str> = passes.iter().chain(&fails).map(String::as_str).collect();
+    let found = totals("code", json!({"tests": ["pass"]}), &texts);
+    let expected: Vec<f64> = passes.iter().map(|_| 1.0).chain(fails.iter().map(|_| 0.0)).collect();
+    assert_eq!(found, expected);
+    assert_eq!(std::fs::read_to_string(file).unwrap(), "private");
+}
+
 #[test]
 fn a_sandbox_that_cannot_start_is_a_fault_and_not_a_score() {
     let options = BuildOptions { python: PathBuf::from("/no/such/python"), ..options() };

@@ -130,11 +130,9 @@ fn reward(term: &RewardTerm, options: &BuildOptions) -> Result<Box<dyn Reward>, 
         "poem-rhyme" => verse(Aspect::Rhyme, argument)?,
         "poem-tones" => verse(Aspect::Tones, argument)?,
         "code" if argument.is_some() => return Err("it takes no argument".to_owned()),
-        "code" => Box::new(CodeReward {
-            python: options.python.clone(),
-            limits: options.sandbox.clone(),
-            threads: options.threads,
-        }),
+        "code" => {
+            Box::new(CodeReward::new(options.python.clone(), options.sandbox.clone(), options.threads)?)
+        }
         "process" => Box::new(ProcessReward::new(needed("a command")?, options.limit, options.attempts)),
         "http" | "https" => Box::new(HttpReward::new(&address(term)?, options.limit, options.attempts)),
         other => {

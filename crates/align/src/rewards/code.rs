@@ -1,21 +1,19 @@
 //! Code that passes tests, run in a process with limits.
 //!
-//! The process is Python, isolated from its environment (`-I`), in an empty folder that is removed afterwards. It limits its own
-//! CPU time, memory, file sizes, open files and processes before it becomes the program under test, which cannot raise them. Where
-//! the system allows namespaces without rights (`unshare`), it has no network, sees no other process, and all that it started ends
-//! with it. The file system is not hidden from it: it can read what the user can read.
+//! The process is Python, isolated from its environment (`-I`), in a [`Sandbox`]. It limits its own CPU time, memory, file sizes, open
+//! files and processes before it becomes the program under test, which cannot raise them.
 
 use std::fs;
 use std::io::Read;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
-use std::sync::OnceLock;
+use std::process::Stdio;
 use std::thread;
 use std::time::Duration;
 
 use serde_json::Value;
 
 use super::child::{end_group, how_it_ended, in_group, wait};
+use super::sandbox::Sandbox;
 use super::{Answer, Reward, RewardFault};
 
 /// Sets the limits, then becomes the program.
@@ -70,9 +68,10 @@ impl Default for SandboxLimits {
 /// list of statements. The code is the answer's last fenced block, or all of it; where it does not define `entry_point`, it goes on
 /// from the field `prompt_code`, or from the last message.
 pub(super) struct CodeReward {
-    pub(super) python: PathBuf,
-    pub(super) limits: SandboxLimits,
-    pub(super) threads: usize,
+    python: PathBuf,
+    limits: SandboxLimits,
+    threads: usize,
+    sandbox: Sandbox,
 }
 
 impl Reward for CodeReward {
@@ -93,6 +92,15 @@ impl Reward for CodeReward {
 }
 
 impl CodeReward {
+    /// Runs programs with `python`, so many at once.
+    ///
+    /// # Errors
+    /// If this system cannot keep programs from the user's files.
+    pub(super) fn new(python: PathBuf, limits: SandboxLimits, threads: usize) -> Result<CodeReward, String> {
+        let sandbox = Sandbox::for_python(&python)?;
+        Ok(CodeReward { python, limits, threads, sandbox })
+    }
+
     fn of_answer(&self, answer: &Answer<'_>) -> Result<f64, RewardFault> {
         let program = program(answer)?;
         let failed = |what: String| RewardFault::Died { who: "the sandbox".to_owned(), what };
@@ -102,8 +110,11 @@ impl CodeReward {
         let program = format!("{program}\nopen({secret:?}, 'w').write({PASSED:?})\n");
         fs::write(folder.path().join("answer.py"), program)
             .map_err(|error| failed(format!("cannot write the program: {error}")))?;
-        let mut command = self.command();
-        command.current_dir(folder.path()).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let SandboxLimits { cpu_seconds, memory_bytes, file_bytes, open_files, processes, .. } = &self.limits;
+        let mut command = self.sandbox.command(folder.path(), &secret);
+        command.arg(&self.python).args(["-I", "-c", LAUNCHER]);
+        command.args([cpu_seconds, memory_bytes, open_files, processes, file_bytes].map(u64::to_string));
+        command.stdout(Stdio::piped()).stderr(Stdio::null());
         in_group(&mut command);
         let mut child = command
             .spawn()
@@ -122,55 +133,9 @@ impl CodeReward {
             return Err(failed(format!("cannot start {}: {how}", self.python.display())));
         }
         let ended_well = status.is_some_and(|status| status.success());
-        let reached = fs::read_to_string(folder.path().join(&secret)).is_ok_and(|text| text == PASSED);
+        let reached = fs::read_to_string(folder.path().join("result")).is_ok_and(|text| text == PASSED);
         Ok(f64::from(u8::from(ended_well && reached)))
     }
-
-    fn command(&self) -> Command {
-        let SandboxLimits { cpu_seconds, memory_bytes, file_bytes, open_files, processes, .. } = &self.limits;
-        let mut command = if can_unshare() {
-            let mut command = Command::new("unshare");
-            command.args([
-                "--user",
-                "--map-root-user",
-                "--net",
-                "--pid",
-                "--ipc",
-                "--fork",
-                "--kill-child",
-                "--",
-            ]);
-            command.arg(&self.python);
-            command
-        } else {
-            Command::new(&self.python)
-        };
-        command.args(["-I", "-c", LAUNCHER]);
-        command.args([cpu_seconds, memory_bytes, open_files, processes, file_bytes].map(u64::to_string));
-        command.env_clear().env("PATH", "/usr/local/bin:/usr/bin:/bin");
-        command
-    }
-}
-
-/// Whether the system allows namespaces without rights.
-pub(super) fn can_unshare() -> bool {
-    static CAN: OnceLock<bool> = OnceLock::new();
-    *CAN.get_or_init(|| {
-        let mut command = Command::new("unshare");
-        command.args([
-            "--user",
-            "--map-root-user",
-            "--net",
-            "--pid",
-            "--ipc",
-            "--fork",
-            "--kill-child",
-            "--",
-            "true",
-        ]);
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        command.status().is_ok_and(|status| status.success())
-    })
 }
 
 /// The program under test: code, tests, and their call.

@@ -12,6 +12,7 @@ mod http;
 mod numbers;
 mod process;
 mod rules;
+mod sandbox;
 mod verse;
 
 pub use build::{BuildOptions, REWARDS, RewardError};

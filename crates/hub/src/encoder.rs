@@ -1,12 +1,15 @@
 //! Opening an encoder: its file, its tokenizer, and how the library sentence-transformers makes vectors with it, from that library's files in
-//! the folder. What a folder does not say is not guessed.
+//! the folder; or all of that from a GGUF file. What these do not say is not guessed.
 
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 
 use serde_json::Value;
+use zhenjin_files::Mapping;
 use zhenjin_model::encoder::{EncoderFile, EncoderPooling, PoolingMode};
-use zhenjin_tokenizer::{MAX_TOKENIZER_JSON_BYTES, TextEncoder};
+use zhenjin_model::gguf::Gguf;
+use zhenjin_model::{FormatError, HuggingFaceFiles};
+use zhenjin_tokenizer::{GgufTextVocabulary, MAX_TOKENIZER_JSON_BYTES, TextEncoder};
 
 use crate::OpenError;
 use crate::open::{MAX_GENERATION_CONFIG_BYTES as MAX_CONFIG_BYTES, read};
@@ -45,14 +48,75 @@ pub struct OpenedEncoder {
     pub warnings: Vec<String>,
 }
 
-/// Opens a Hugging Face folder with an encoder.
+/// Opens a Hugging Face folder or a GGUF file with an encoder.
 ///
 /// # Errors
 /// [`OpenError`] names the file and what is wrong with it.
-pub fn open_encoder(folder: &Path) -> Result<OpenedEncoder, OpenError> {
-    let file = EncoderFile::open(folder)?;
-    let Some(path) = &file.files().tokenizer else {
-        return Err(OpenError::Missing { folder: folder.to_owned(), file: "tokenizer.json" });
+pub fn open_encoder(path: &Path) -> Result<OpenedEncoder, OpenError> {
+    let file = EncoderFile::open(path)?;
+    match file.files().cloned() {
+        Some(files) => open_folder(&files, file),
+        None => open_gguf(path, file),
+    }
+}
+
+fn open_gguf(path: &Path, file: EncoderFile) -> Result<OpenedEncoder, OpenError> {
+    let Some(gguf) = file.gguf() else {
+        return Err(OpenError::Missing { folder: path.to_owned(), file: "tokenizer.json" });
+    };
+    let metadata_error = |error| OpenError::Metadata { path: path.to_owned(), error };
+    let vocabulary = read_vocabulary(gguf).map_err(metadata_error)?;
+    let tokenizer = TextEncoder::from_gguf(&vocabulary)
+        .map_err(|error| OpenError::Tokenizer { path: path.to_owned(), error })?;
+    let unread = file.unread_settings().iter();
+    Ok(OpenedEncoder {
+        tokenizer,
+        pooling: file.pooling()?,
+        max_tokens: file.config().context_length(),
+        lowercases: false,
+        pools_prompts: true,
+        prompts: BTreeMap::new(),
+        warnings: unread.map(|name| format!("nothing reads the setting {name}")).collect(),
+        file,
+    })
+}
+
+fn read_vocabulary(gguf: &Gguf<Mapping>) -> Result<GgufTextVocabulary, FormatError> {
+    let id = |names: &[&str]| -> Result<Option<u32>, FormatError> {
+        for name in names {
+            let key = format!("tokenizer.ggml.{name}_token_id");
+            if let Some(value) = gguf.unsigned(&key)? {
+                let id = u32::try_from(value);
+                let outside =
+                    || FormatError::new(format!("metadata `{key}`"), format!("{value} is out of range"));
+                return id.map(Some).map_err(|_| outside());
+            }
+        }
+        Ok(None)
+    };
+    let integers =
+        |key: &str| -> Result<Vec<i64>, FormatError> { Ok(gguf.integers(key)?.unwrap_or_default()) };
+    let types = integers("tokenizer.ggml.token_type")?;
+    let bytes = integers("tokenizer.ggml.precompiled_charsmap")?;
+    let is_added = |key: &str| -> Result<bool, FormatError> { Ok(gguf.bool(key)?.unwrap_or(true)) };
+    let tokens = gguf.strings("tokenizer.ggml.tokens")?;
+    Ok(GgufTextVocabulary {
+        model: gguf.string("tokenizer.ggml.model")?.unwrap_or_default().to_owned(),
+        tokens: tokens.map(|tokens| tokens.map(str::to_owned).collect()).unwrap_or_default(),
+        token_types: types.into_iter().map(|kind| i32::try_from(kind).unwrap_or(0)).collect(),
+        scores: gguf.floats("tokenizer.ggml.scores")?.unwrap_or_default(),
+        character_map: bytes.into_iter().map(|byte| byte as u8).collect(),
+        // The name of the separator's key is written so.
+        first: if is_added("tokenizer.ggml.add_bos_token")? { id(&["cls", "bos"])? } else { None },
+        last: if is_added("tokenizer.ggml.add_eos_token")? { id(&["seperator", "eos"])? } else { None },
+        unknown: id(&["unknown"])?,
+    })
+}
+
+fn open_folder(files: &HuggingFaceFiles, file: EncoderFile) -> Result<OpenedEncoder, OpenError> {
+    let folder = &files.folder;
+    let Some(path) = &files.tokenizer else {
+        return Err(OpenError::Missing { folder: folder.clone(), file: "tokenizer.json" });
     };
     let tokenizer = TextEncoder::from_tokenizer_json(&read(path, MAX_TOKENIZER_JSON_BYTES)?)
         .map_err(|error| OpenError::Tokenizer { path: path.clone(), error })?;

@@ -12,8 +12,8 @@ use std::path::{Path, PathBuf};
 
 use zhenjin_files::Mapping;
 
-pub(crate) use hugging_face::FolderWeights;
 pub use hugging_face::HuggingFaceFiles;
+pub(crate) use hugging_face::OtherWeights;
 pub use part::FileTensor;
 pub(crate) use part::fault;
 use part::{Contents, Part};

@@ -163,7 +163,7 @@ impl EncoderConfig {
         weights
     }
 
-    fn check(&self) -> Result<(), String> {
+    pub(super) fn check(&self) -> Result<(), String> {
         for (what, value, most) in [
             ("the vocabulary", self.vocabulary_size, MAX_VOCABULARY),
             ("the number of positions", self.positions, MAX_POSITIONS),

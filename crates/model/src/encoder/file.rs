@@ -1,19 +1,25 @@
-//! An encoder on disk: a Hugging Face folder, its configuration and tensors checked against each other when it is opened.
+//! An encoder on disk, a Hugging Face folder or a GGUF file, its configuration and tensors checked against each other when it is opened.
 
-use std::path::Path;
+use std::io::Read;
+use std::path::{Path, PathBuf};
 
 use zhenjin_files::Mapping;
 
-use super::config::{EncoderConfig, from_json, is_encoder};
+use super::config::{EncoderConfig, EncoderReading, from_json, is_encoder};
+use super::gguf;
+use super::pooling::EncoderPooling;
 use crate::errors::{FormatError, ModelError, quoted};
-use crate::file::{FileTensor, FolderWeights, HuggingFaceFiles, fault};
+use crate::file::{FileTensor, HuggingFaceFiles, OtherWeights, fault};
+use crate::gguf::Gguf;
 use crate::tensor_source::TensorView;
 
 /// An opened encoder.
 #[derive(Debug)]
 pub struct EncoderFile {
-    files: HuggingFaceFiles,
-    weights: FolderWeights,
+    path: PathBuf,
+    /// `None` for a GGUF file.
+    files: Option<HuggingFaceFiles>,
+    weights: OtherWeights,
     config: EncoderConfig,
     /// What stands before every tensor's name.
     prefix: &'static str,
@@ -22,26 +28,55 @@ pub struct EncoderFile {
 }
 
 impl EncoderFile {
-    /// Whether a path is a folder whose configuration is that of an encoder. False where nothing can be read: what opens it as a model then
-    /// says why.
+    /// Whether a path is a folder or a GGUF file whose configuration is that of an encoder. False where nothing can be read: what opens it
+    /// as a model then says why.
     pub fn is_at(path: &Path) -> bool {
+        if path.is_file() {
+            return architecture_of(path).is_some_and(|name| name == gguf::ARCHITECTURE);
+        }
         let config = HuggingFaceFiles::in_folder(path).config;
         config.is_file() && Mapping::open(&config).is_ok_and(|text| is_encoder(text.as_ref()))
     }
 
-    /// Opens a folder with `config.json` and safetensors. Every tensor that the configuration implies must be there with the right shape and
-    /// a supported type, and no layer may have others.
+    /// Opens a folder with `config.json` and safetensors, or a GGUF file. Every tensor that the configuration implies must be there with the
+    /// right shape and a supported type, and no layer may have others.
     ///
     /// # Errors
     /// [`ModelError`] naming the file and the place in it.
-    pub fn open(folder: &Path) -> Result<EncoderFile, ModelError> {
+    pub fn open(path: &Path) -> Result<EncoderFile, ModelError> {
+        if path.is_file() { EncoderFile::open_gguf(path) } else { EncoderFile::open_folder(path) }
+    }
+
+    fn open_folder(folder: &Path) -> Result<EncoderFile, ModelError> {
         let files = HuggingFaceFiles::in_folder(folder);
         let text = Mapping::open(&files.config)?;
         let reading = from_json(text.as_ref()).map_err(|error| fault(&files.config, error))?;
-        let weights = FolderWeights::open(folder)?;
+        let weights = OtherWeights::in_folder(folder)?;
         let has_head = weights.tensors().any(|tensor| tensor.name.starts_with(reading.config.family.prefix));
         let prefix = if has_head { reading.config.family.prefix } else { "" };
+        EncoderFile::checked(folder, Some(files), weights, prefix, reading)
+    }
+
+    fn open_gguf(path: &Path) -> Result<EncoderFile, ModelError> {
+        let weights = OtherWeights::in_gguf(path)?;
+        let not_an_encoder = || ModelError::NotAModel {
+            path: path.to_owned(),
+            reason: format!("it is not a GGUF file of the architecture `{}`", gguf::ARCHITECTURE),
+        };
+        let file = weights.gguf().filter(|file| gguf::is_encoder(file)).ok_or_else(not_an_encoder)?;
+        let reading = gguf::read(file).map_err(|error| fault(path, error))?;
+        EncoderFile::checked(path, None, weights, "", reading)
+    }
+
+    fn checked(
+        path: &Path,
+        files: Option<HuggingFaceFiles>,
+        weights: OtherWeights,
+        prefix: &'static str,
+        reading: EncoderReading,
+    ) -> Result<EncoderFile, ModelError> {
         let mut file = EncoderFile {
+            path: path.to_owned(),
             files,
             weights,
             config: reading.config,
@@ -53,14 +88,28 @@ impl EncoderFile {
         Ok(file)
     }
 
-    /// The folder.
+    /// The folder, or the GGUF file.
     pub fn path(&self) -> &Path {
-        &self.files.folder
+        &self.path
     }
 
-    /// Where the folder's other files lie.
-    pub fn files(&self) -> &HuggingFaceFiles {
-        &self.files
+    /// Where the folder's other files lie; `None` for a GGUF file, which holds all itself.
+    pub fn files(&self) -> Option<&HuggingFaceFiles> {
+        self.files.as_ref()
+    }
+
+    /// The parsed GGUF file with its metadata; `None` for a folder.
+    pub fn gguf(&self) -> Option<&Gguf<Mapping>> {
+        self.weights.gguf()
+    }
+
+    /// How a GGUF file says that hidden states become one vector; `None` where it does not say, and for a folder.
+    ///
+    /// # Errors
+    /// [`ModelError::Format`] for a way that makes no vector.
+    pub fn pooling(&self) -> Result<Option<EncoderPooling>, ModelError> {
+        let pooling = self.gguf().map(gguf::pooling).transpose();
+        Ok(pooling.map_err(|error| fault(&self.path, error))?.flatten())
     }
 
     /// Shape and switches.
@@ -100,8 +149,7 @@ impl EncoderFile {
     /// [`ModelError::MissingTensor`], [`ModelError::Format`] for an unsupported type.
     pub(super) fn tensor(&self, name: &str) -> Result<TensorView<'_>, ModelError> {
         let Some(tensor) = self.find(name) else {
-            let tensor = format!("{}{name}", self.prefix);
-            return Err(ModelError::MissingTensor { file: self.path().to_owned(), tensor });
+            return Err(ModelError::MissingTensor { file: self.path.clone(), tensor: self.spelled(name) });
         };
         let dtype = tensor.dtype.ok_or_else(|| {
             let problem = format!(
@@ -125,10 +173,18 @@ impl EncoderFile {
         }
     }
 
-    /// Old files call the parameters of LayerNorm gamma and beta.
+    /// Old folders call the parameters of LayerNorm gamma and beta.
     fn find(&self, name: &str) -> Option<FileTensor<'_>> {
-        let name = format!("{}{name}", self.prefix);
+        let name = self.spelled(name);
         self.weights.find(&name).or_else(|| self.weights.find(&old_name(&name)?))
+    }
+
+    /// What the files call a tensor.
+    fn spelled(&self, name: &str) -> String {
+        match &self.files {
+            Some(_) => format!("{}{name}", self.prefix),
+            None => gguf::tensor_name(name).unwrap_or_else(|| name.to_owned()),
+        }
     }
 
     fn check(&self) -> Result<Vec<String>, ModelError> {
@@ -147,7 +203,8 @@ impl EncoderFile {
             expected.push(view.name);
         }
         expected.sort();
-        let layers = format!("{}encoder.", self.prefix);
+        let layers =
+            if self.files.is_some() { format!("{}encoder.", self.prefix) } else { "blk.".to_owned() };
         let mut unused = Vec::new();
         for tensor in self.weights.tensors() {
             if expected.binary_search_by(|name| name.as_str().cmp(tensor.name)).is_ok() {
@@ -165,6 +222,21 @@ impl EncoderFile {
         }
         Ok(unused)
     }
+}
+
+/// The architecture that a GGUF file names. It stands at the beginning of the file: nothing else of it is read.
+fn architecture_of(path: &Path) -> Option<String> {
+    const KEY: &[u8] = b"general.architecture";
+    const STRING: [u8; 4] = 8u32.to_le_bytes();
+    const BEGINNING: u64 = 1 << 16;
+    let mut start = Vec::new();
+    std::fs::File::open(path).ok()?.take(BEGINNING).read_to_end(&mut start).ok()?;
+    let place =
+        start.windows(KEY.len()).position(|bytes| bytes == KEY).filter(|_| start.starts_with(b"GGUF"))?;
+    let value = start[place + KEY.len()..].strip_prefix(&STRING)?;
+    let (length, text) = value.split_first_chunk::<8>()?;
+    let text = text.get(..usize::try_from(u64::from_le_bytes(*length)).ok()?)?;
+    String::from_utf8(text.to_vec()).ok()
 }
 
 fn old_name(name: &str) -> Option<String> {

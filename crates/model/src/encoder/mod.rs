@@ -7,6 +7,7 @@
 mod config;
 mod file;
 mod forward;
+mod gguf;
 mod pooling;
 mod runner;
 mod weights;

@@ -4,8 +4,10 @@ use std::path::{Path, PathBuf};
 
 use zhenjin_files::Mapping;
 
-use super::part::{FileTensor, Part, fault};
+use super::part::{Contents, FileTensor, Part, fault};
+use super::split;
 use crate::errors::{FormatError, ModelError, quoted};
+use crate::gguf::Gguf;
 use crate::safetensors::{ShardIndex, parse_index};
 
 /// The name of the configuration, by which a folder is recognised.
@@ -93,17 +95,29 @@ pub(super) fn open_weights(folder: &Path) -> Result<(Vec<Part>, Option<ShardInde
     Ok((shards, Some(index)))
 }
 
-/// The weights of a folder, for models that [`super::ModelFile`] does not describe.
+/// The weights of a folder or a GGUF file, for models that [`super::ModelFile`] does not describe.
 #[derive(Debug)]
-pub(crate) struct FolderWeights {
+pub(crate) struct OtherWeights {
     parts: Vec<Part>,
     index: Option<ShardIndex>,
 }
 
-impl FolderWeights {
-    pub(crate) fn open(folder: &Path) -> Result<FolderWeights, ModelError> {
+impl OtherWeights {
+    pub(crate) fn in_folder(folder: &Path) -> Result<OtherWeights, ModelError> {
         let (parts, index) = open_weights(folder)?;
-        Ok(FolderWeights { parts, index })
+        Ok(OtherWeights { parts, index })
+    }
+
+    pub(crate) fn in_gguf(path: &Path) -> Result<OtherWeights, ModelError> {
+        Ok(OtherWeights { parts: split::open(path)?, index: None })
+    }
+
+    /// The parsed GGUF file (the first of a split model); `None` for a folder.
+    pub(crate) fn gguf(&self) -> Option<&Gguf<Mapping>> {
+        match &self.parts.first()?.contents {
+            Contents::Gguf(gguf) => Some(gguf),
+            Contents::Safetensors(..) => None,
+        }
     }
 
     /// Every tensor of every file, in the files' order.

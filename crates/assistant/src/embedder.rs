@@ -70,7 +70,7 @@ pub enum EmbedderError {
     Open(#[from] OpenError),
     /// The folder does not say how its hidden states become one vector.
     #[error(
-        "the model's folder has no modules.json (of sentence-transformers) that says how its hidden states become one vector: {}; say it, or add that file",
+        "the model's folder has no modules.json (of sentence-transformers), or its GGUF file no pooling type, that says how its hidden states become one vector: {}; say it, or add that",
         modes()
     )]
     NoPooling,

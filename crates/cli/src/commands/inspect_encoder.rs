@@ -97,7 +97,7 @@ fn print(out: &mut impl Write, inspection: &Inspection, with_tensors: bool) -> s
             let length = if inspection.normalises == Some(true) { ", of unit length" } else { "" };
             writeln!(out, "Vectors: {dimensions} values by {}{length}", pooling.join(" and "))?;
         }
-        _ => writeln!(out, "Vectors: the folder has no modules.json that says how; `embed` needs --pooling")?,
+        _ => writeln!(out, "Vectors: no modules.json and no pooling type says how; `embed` needs --pooling")?,
     }
     for (name, prompt) in &inspection.prompts {
         writeln!(out, "Prompt {name}: {prompt:?}")?;

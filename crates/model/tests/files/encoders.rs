@@ -14,6 +14,7 @@ use zhenjin_model::testing::golden_weights as weights;
 use zhenjin_model::{LoadOptions, ModelError, ModelFile, ReferenceLoader};
 use zhenjin_tensor::{EncoderExecutor, ReferenceExecutor, SimdLevel, ThreadTeam};
 
+use crate::gguf_writer::{GgufWriter, RawValue};
 use crate::hugging_face_writer::{FolderTensor, write_folder};
 
 /// How far a value may be from that of transformers; the values reach 2.
@@ -250,4 +251,114 @@ fn folders_that_are_no_encoders_are_refused_by_name() {
     let error = ModelFile::open(folder.path()).unwrap_err().to_string();
     assert!(error.contains("`bert` is an encoder") && error.contains("zhenjin embed"), "{error}");
     assert!(!EncoderFile::is_at(Path::new("/nowhere")));
+}
+
+/// The case as llama.cpp's converter writes it.
+fn gguf_of(case: &Case) -> GgufWriter {
+    let size = |name: &str| RawValue::u32(case.config[name].as_u64().unwrap() as u32);
+    let mut writer = GgufWriter::new();
+    writer.set("general.architecture", RawValue::string("bert"));
+    for (key, name) in [
+        ("bert.block_count", "num_hidden_layers"),
+        ("bert.context_length", "max_position_embeddings"),
+        ("bert.embedding_length", "hidden_size"),
+        ("bert.feed_forward_length", "intermediate_size"),
+        ("bert.attention.head_count", "num_attention_heads"),
+    ] {
+        writer.set(key, size(name));
+    }
+    let epsilon = case.config["layer_norm_eps"].as_f64().unwrap() as f32;
+    writer.set("bert.attention.layer_norm_epsilon", RawValue::f32(epsilon));
+    writer.set("bert.attention.causal", RawValue::bool(0));
+    writer.set("bert.pooling_type", RawValue::u32(1));
+    for tensor in tensors(&case.config) {
+        let values: Vec<f32> = weights(&tensor.name, tensor.shape.iter().product());
+        writer.tensor_f32(&gguf_name(&tensor.name), &tensor.shape, &values);
+    }
+    writer
+}
+
+fn gguf_name(name: &str) -> String {
+    let mut name = name.replace("encoder.layer.", "blk.");
+    for (from, to) in [
+        ("embeddings.word_embeddings", "token_embd"),
+        ("embeddings.position_embeddings", "position_embd"),
+        ("embeddings.token_type_embeddings", "token_types"),
+        ("embeddings.LayerNorm", "token_embd_norm"),
+        ("attention.self.query", "attn_q"),
+        ("attention.self.key", "attn_k"),
+        ("attention.self.value", "attn_v"),
+        ("attention.output.dense", "attn_output"),
+        ("attention.output.LayerNorm", "attn_output_norm"),
+        ("intermediate.dense", "ffn_up"),
+        ("output.dense", "ffn_down"),
+        ("output.LayerNorm", "layer_output_norm"),
+    ] {
+        name = name.replace(from, to);
+    }
+    name
+}
+
+#[test]
+fn a_gguf_file_gives_the_bits_of_the_folder() {
+    let case = &cases()[0];
+    let (folder, place) = (write(case), tempfile::tempdir().unwrap());
+    let path = place.path().join("encoder.gguf");
+    std::fs::write(&path, gguf_of(case).bytes()).unwrap();
+    assert!(EncoderFile::is_at(&path));
+    let file = EncoderFile::open(&path).unwrap();
+    assert_eq!(file.config(), EncoderFile::open(folder.path()).unwrap().config());
+    let expected = EncoderPooling { modes: vec![PoolingMode::Mean], normalise: true };
+    assert_eq!(file.pooling().unwrap(), Some(expected.clone()));
+    let vectors = [path.as_path(), folder.path()].map(|path| {
+        runner(path, SimdLevel::detect(), 2, 64).embed(std::slice::from_ref(&case.tokens), &expected).unwrap()
+    });
+    assert_eq!(vectors[0], vectors[1]);
+    let error = ModelFile::open(&path).unwrap_err().to_string();
+    assert!(error.contains("`bert` is an encoder"), "{error}");
+}
+
+#[test]
+fn gguf_files_that_are_no_encoders_are_refused_by_name() {
+    let case = &cases()[0];
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path().join("encoder.gguf");
+    let refusal = |change: &dyn Fn(&mut GgufWriter)| {
+        let mut writer = gguf_of(case);
+        change(&mut writer);
+        std::fs::write(&path, writer.bytes()).unwrap();
+        let opened = EncoderFile::open(&path).and_then(|file| file.pooling());
+        opened.unwrap_err().to_string()
+    };
+    for (change, words) in [
+        (
+            &(|w: &mut GgufWriter| w.set("general.architecture", RawValue::string("llama")))
+                as &dyn Fn(&mut _),
+            "not a GGUF file of the architecture `bert`",
+        ),
+        (
+            &|w: &mut GgufWriter| w.remove("bert.block_count"),
+            "metadata `bert.block_count`: the key is missing",
+        ),
+        (&|w: &mut GgufWriter| w.set("bert.attention.causal", RawValue::bool(1)), "encoders read both ways"),
+        (&|w: &mut GgufWriter| w.set("bert.pooling_type", RawValue::u32(4)), "a model that ranks"),
+        (&|w: &mut GgufWriter| w.set("bert.pooling_type", RawValue::u32(9)), "9 is not known"),
+        (
+            &|w: &mut GgufWriter| w.set("bert.attention.head_count", RawValue::u32(5)),
+            "cannot be divided among 5",
+        ),
+        (&|w: &mut GgufWriter| w.set("bert.block_count", RawValue::u32(1)), "has no such weight"),
+        (
+            &|w: &mut GgufWriter| w.set("bert.block_count", RawValue::u32(3)),
+            "tensor `blk.2.attn_q.weight` is missing",
+        ),
+        (
+            &|w: &mut GgufWriter| w.set("bert.feed_forward_length", RawValue::u32(8)),
+            "the configuration implies shape",
+        ),
+        (&|w: &mut GgufWriter| drop(w.tensors.remove(0)), "tensor `token_embd.weight`: it is missing"),
+    ] {
+        let error = refusal(change);
+        assert!(error.contains(words), "{words}: {error}");
+    }
 }

@@ -116,8 +116,8 @@ fn word_piece(vocabulary: &GgufTextVocabulary) -> Result<Parts, TokenizerError> 
         let piece = match (is_special(id), token.strip_prefix(SPACE)) {
             (true, _) => token.clone(),
             (false, Some(word)) => {
-                // `[unused1]` is a word of the lists without capitals too.
-                has_capitals |= !word.starts_with('[') && word.chars().any(char::is_uppercase);
+                // The lists without capitals have `[UNK]` and signs such as ℝ too.
+                has_capitals |= !word.starts_with('[') && word.chars().any(|letter| letter.is_ascii_uppercase());
                 word.to_owned()
             }
             (false, None) => format!("##{token}"),
@@ -213,7 +213,7 @@ mod tests {
 
     #[test]
     fn words_and_their_pieces_are_told_apart() {
-        let encoder = TextEncoder::from_gguf(&bert(&["▁un", "able", "▁able", "▁你", "▁好"])).unwrap();
+        let encoder = TextEncoder::from_gguf(&bert(&["▁un", "able", "▁able", "▁你", "▁好", "▁ℝ"])).unwrap();
         assert_eq!(encoder.encode("Unable ÀBLE 你好 x").unwrap(), [2, 4, 5, 6, 7, 8, 1, 3]);
         assert_eq!(encoder.encode("able [SEP]").unwrap(), [2, 6, 3, 3]);
     }

@@ -33,7 +33,7 @@ const LINE_LIMIT: usize = 8 << 20;
 
 #[derive(Debug, Args)]
 pub(crate) struct EmbedArguments {
-    /// An encoder: a fetched model's name or a Hugging Face folder (BERT, XLM-RoBERTa, RoBERTa)
+    /// An encoder: a fetched model's name or a Hugging Face folder or a GGUF file (BERT, XLM-RoBERTa, RoBERTa)
     #[arg(value_name = "MODEL")]
     model: OsString,
     /// Texts [default: the lines of standard input]

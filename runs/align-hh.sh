@@ -82,7 +82,7 @@ train reward reward --data "$out/half-a.jsonl" "${at_end[@]}" --adapter "$(newes
 # The judge has other data, another beginning and another order.
 train reward judge --data "$out/half-b.jsonl" "${at_end[@]}" --steps "$reward" --batch 8 --learning-rate 3e-4 --seed 1
 train ppo ppo --data "$out/half-a.jsonl" "${at_end[@]}" --adapter "$(newest sft)" --reward-model "$(newest reward)" \
-    --judge-model "$(newest judge)" --steps "$ppo" --batch 16 --max-tokens "$tokens" --learning-rate 3e-4 --set policy.kl=0.03
+    --judge-model "$(newest judge)" --steps "$ppo" --batch 16 --max-tokens "$tokens" --learning-rate 3e-4 --set policy.kl=0.2
 accuracy reward --reward-model "$(newest reward)"
 wins ppo
 accuracy judge --reward-model "$(newest judge)"

@@ -265,7 +265,7 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        /** Says that models here cannot embed. */
+        /** Gives vectors of texts. */
         post: operations["ollama_embed"];
         delete?: never;
         options?: never;
@@ -282,7 +282,7 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        /** Says that models here cannot embed. */
+        /** Gives the vector of one text, in the older shape. */
         post: operations["ollama_embeddings"];
         delete?: never;
         options?: never;
@@ -2266,6 +2266,29 @@ export interface components {
             families: string[];
             parameter_size: string;
             quantization_level: string;
+        };
+        /** @description The vector of one text. */
+        OllamaEmbedding: {
+            embedding: number[];
+        };
+        /** @description The vectors of texts. */
+        OllamaEmbeddings: {
+            /** @description The model, as the request named it. */
+            model: string;
+            /** @description In the order of the texts. */
+            embeddings: number[][];
+            /**
+             * Format: int64
+             * @description From the request's arrival to its end, in nanoseconds.
+             */
+            total_duration: number;
+            /**
+             * Format: int64
+             * @description Until the model was loaded, in nanoseconds.
+             */
+            load_duration: number;
+            /** @description Tokens that the model read, special ones included. */
+            prompt_eval_count: number;
         };
         /** @description Whether the answer is complete, and then why and how long it took. Durations are in nanoseconds. */
         OllamaEnding: {
@@ -5656,6 +5679,42 @@ export interface components {
              */
             shift?: false | null;
         };
+        OllamaEmbedRequest: {
+            /** @description An encoder's name, as `/v1/models` lists it, with or without the tag `latest`; without a tag, the only encoder that has it with one. Models that write text make no embeddings. */
+            model: string;
+            /** @description A text, or a list of at most 2,048. One that is longer than the model reads is refused, never cut. */
+            input: string | string[];
+            /**
+             * @deprecated
+             * @description Refused. A text that is longer than the model reads is an error, nothing is ever cut.
+             * @enum {unknown}
+             */
+            truncate?: false | null;
+            /** @description Keeps the first so many values of each vector, of unit length again if the model's are. Default: all. */
+            dimensions?: number | null;
+            /**
+             * @deprecated
+             * @description Refused. Encoders have no settings.
+             * @enum {unknown}
+             */
+            options?: Record<string, never> | null;
+            /** @description No effect here. An encoder stays in memory until its memory is needed. */
+            keep_alive?: (string | number) | null;
+        };
+        OllamaEmbeddingsRequest: {
+            /** @description An encoder's name, as `/v1/models` lists it, with or without the tag `latest`; without a tag, the only encoder that has it with one. Models that write text make no embeddings. */
+            model: string;
+            /** @description The text. One that is longer than the model reads is refused, never cut. */
+            prompt: string;
+            /**
+             * @deprecated
+             * @description Refused. Encoders have no settings.
+             * @enum {unknown}
+             */
+            options?: Record<string, never> | null;
+            /** @description No effect here. An encoder stays in memory until its memory is needed. */
+            keep_alive?: (string | number) | null;
+        };
         OllamaShowRequest: {
             /** @description The model's name. */
             model?: string | null;
@@ -6427,10 +6486,41 @@ export interface operations {
             path?: never;
             cookie?: never;
         };
-        requestBody?: never;
+        requestBody?: {
+            content: {
+                "application/json": components["schemas"]["OllamaEmbedRequest"];
+            };
+        };
         responses: {
-            /** @description Models here do not embed. */
+            /** @description The vectors. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OllamaEmbeddings"];
+                };
+            };
+            /** @description The request is wrong, or the model makes no embeddings; the message names the field. */
             400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OllamaError"];
+                };
+            };
+            /** @description There is no model of this name. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OllamaError"];
+                };
+            };
+            /** @description Too many requests; `Retry-After` says when to come again. */
+            429: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -6447,10 +6537,41 @@ export interface operations {
             path?: never;
             cookie?: never;
         };
-        requestBody?: never;
+        requestBody?: {
+            content: {
+                "application/json": components["schemas"]["OllamaEmbeddingsRequest"];
+            };
+        };
         responses: {
-            /** @description Models here do not embed. */
+            /** @description The vector. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OllamaEmbedding"];
+                };
+            };
+            /** @description The request is wrong, or the model makes no embeddings; the message names the field. */
             400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OllamaError"];
+                };
+            };
+            /** @description There is no model of this name. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OllamaError"];
+                };
+            };
+            /** @description Too many requests; `Retry-After` says when to come again. */
+            429: {
                 headers: {
                     [name: string]: unknown;
                 };

@@ -117,7 +117,8 @@ fn word_piece(vocabulary: &GgufTextVocabulary) -> Result<Parts, TokenizerError> 
             (true, _) => token.clone(),
             (false, Some(word)) => {
                 // The lists without capitals have `[UNK]` and signs such as ℝ too.
-                has_capitals |= !word.starts_with('[') && word.chars().any(|letter| letter.is_ascii_uppercase());
+                has_capitals |=
+                    !word.starts_with('[') && word.chars().any(|letter| letter.is_ascii_uppercase());
                 word.to_owned()
             }
             (false, None) => format!("##{token}"),

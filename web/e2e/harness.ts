@@ -216,9 +216,9 @@ export async function write(page: Page, text: string): Promise<void> {
   await page.locator('#composer').press('Enter');
 }
 
-export async function finished(page: Page): Promise<void> {
+export async function finished(page: Page, timeout = 60_000): Promise<void> {
   // Two at once, where two answers are asked for.
-  await expect.poll(() => growing(page).count(), { timeout: 60_000 }).toBe(0);
+  await expect.poll(() => growing(page).count(), { timeout }).toBe(0);
 }
 
 /** Sends a question and waits for the whole answer. */

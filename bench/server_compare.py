@@ -124,11 +124,13 @@ class Contest:
             test(server)
             server.pause()
 
-    def chats(self, server, count: int) -> None:
+    def chats(self, server, count: int, part: str = "") -> tuple[dict, str]:
+        """What was measured, and how it is called."""
         measured = server.load.chats(count)
-        plural = "chat" if count == 1 else "chats"
-        self.note(f"{count} {plural}: all tokens", "tok/s", server, measured["tok_s"])
-        self.note(f"{count} {plural}: slowest first token", "s", server, measured["first_token_s"])
+        label = f"{part}{count} {'chat' if count == 1 else 'chats'}"
+        self.note(f"{label}: all tokens", "tok/s", server, measured["tok_s"])
+        self.note(f"{label}: slowest first token", "s", server, measured["first_token_s"])
+        return measured, label
 
     def crowd(self) -> None:
         """More and more chats on one server that may work on all of them at once."""
@@ -144,11 +146,8 @@ class Contest:
                 server.stop()
 
     def many(self, server, count: int, speeds: dict) -> None:
-        measured = server.load.chats(count)
+        measured, label = self.chats(server, count, "crowd, ")
         speeds[server.name].append(measured["tok_s"])
-        label = f"crowd, {count} {'chat' if count == 1 else 'chats'}"
-        self.note(f"{label}: all tokens", "tok/s", server, measured["tok_s"])
-        self.note(f"{label}: slowest first token", "s", server, measured["first_token_s"])
         self.note(f"{label}: p99 of the gaps between tokens", "s", server, measured["gap_p99_s"])
         self.note(f"{label}: peak memory until then", "MB", server, peak_memory(str(server.process.pid)) / 1e6)
 

@@ -12,7 +12,9 @@ use zhenjin_model::{FormatError, HuggingFaceFiles};
 use zhenjin_tokenizer::{GgufTextVocabulary, MAX_TOKENIZER_JSON_BYTES, TextEncoder};
 
 use crate::OpenError;
-use crate::open::{MAX_GENERATION_CONFIG_BYTES as MAX_CONFIG_BYTES, read};
+use crate::open::{
+    MAX_GENERATION_CONFIG_BYTES as MAX_CONFIG_BYTES, out_of_range, read, token_id, token_types,
+};
 
 /// The names of the file with a transformer's own settings, in the order in which that library looks for them.
 const TRANSFORMER_SETTINGS: [&str; 3] =
@@ -82,30 +84,26 @@ fn open_gguf(path: &Path, file: EncoderFile) -> Result<OpenedEncoder, OpenError>
 }
 
 fn read_vocabulary(gguf: &Gguf<Mapping>) -> Result<GgufTextVocabulary, FormatError> {
+    const CHARACTER_MAP: &str = "tokenizer.ggml.precompiled_charsmap";
     let id = |names: &[&str]| -> Result<Option<u32>, FormatError> {
         for name in names {
-            let key = format!("tokenizer.ggml.{name}_token_id");
-            if let Some(value) = gguf.unsigned(&key)? {
-                let id = u32::try_from(value);
-                let outside =
-                    || FormatError::new(format!("metadata `{key}`"), format!("{value} is out of range"));
-                return id.map(Some).map_err(|_| outside());
+            if let Some(id) = token_id(gguf, &format!("tokenizer.ggml.{name}_token_id"))? {
+                return Ok(Some(id));
             }
         }
         Ok(None)
     };
-    let integers =
-        |key: &str| -> Result<Vec<i64>, FormatError> { Ok(gguf.integers(key)?.unwrap_or_default()) };
-    let types = integers("tokenizer.ggml.token_type")?;
-    let bytes = integers("tokenizer.ggml.precompiled_charsmap")?;
+    let bytes = gguf.integers(CHARACTER_MAP)?.unwrap_or_default().into_iter();
     let is_added = |key: &str| -> Result<bool, FormatError> { Ok(gguf.bool(key)?.unwrap_or(true)) };
     let tokens = gguf.strings("tokenizer.ggml.tokens")?;
     Ok(GgufTextVocabulary {
         model: gguf.string("tokenizer.ggml.model")?.unwrap_or_default().to_owned(),
         tokens: tokens.map(|tokens| tokens.map(str::to_owned).collect()).unwrap_or_default(),
-        token_types: types.into_iter().map(|kind| i32::try_from(kind).unwrap_or(0)).collect(),
+        token_types: token_types(gguf)?,
         scores: gguf.floats("tokenizer.ggml.scores")?.unwrap_or_default(),
-        character_map: bytes.into_iter().map(|byte| byte as u8).collect(),
+        character_map: bytes
+            .map(|byte| u8::try_from(byte).map_err(|_| out_of_range(CHARACTER_MAP, byte)))
+            .collect::<Result<_, _>>()?,
         // The name of the separator's key is written so.
         first: if is_added("tokenizer.ggml.add_bos_token")? { id(&["cls", "bos"])? } else { None },
         last: if is_added("tokenizer.ggml.add_eos_token")? { id(&["seperator", "eos"])? } else { None },

@@ -140,10 +140,7 @@ pub(crate) fn read_vocabulary(gguf: &Gguf<Mapping>) -> Result<GgufVocabulary, Fo
     let texts = |key: &str| -> Result<Vec<String>, FormatError> {
         Ok(gguf.strings(key)?.map(|values| values.map(str::to_owned).collect()).unwrap_or_default())
     };
-    let id = |key: &str| -> Result<Option<u32>, FormatError> {
-        let value = gguf.unsigned(key)?;
-        value.map(|value| u32::try_from(value).map_err(|_| out_of_range(key, value))).transpose()
-    };
+    let id = |key: &str| token_id(gguf, key);
     // One id, or a list of them.
     let ids = |key: &str| -> Result<Vec<u32>, FormatError> {
         match gguf.get(key) {
@@ -162,16 +159,11 @@ pub(crate) fn read_vocabulary(gguf: &Gguf<Mapping>) -> Result<GgufVocabulary, Fo
     let end_of_message = ids("tokenizer.ggml.eom_token_id")?;
     let mut more_ends = ids("tokenizer.ggml.eos_token_ids")?;
     more_ends.extend([&eos, &end_of_turn, &end_of_message].into_iter().flat_map(|ids| ids.iter().skip(1)));
-    let types = gguf.integers("tokenizer.ggml.token_type")?.unwrap_or_default();
-    let token_types = types
-        .into_iter()
-        .map(|kind| i32::try_from(kind).map_err(|_| out_of_range("tokenizer.ggml.token_type", kind)))
-        .collect::<Result<Vec<i32>, FormatError>>()?;
     Ok(GgufVocabulary {
         model: text("tokenizer.ggml.model")?.unwrap_or_default(),
         pre: text("tokenizer.ggml.pre")?,
         tokens: texts("tokenizer.ggml.tokens")?,
-        token_types,
+        token_types: token_types(gguf)?,
         merges: texts("tokenizer.ggml.merges")?,
         scores: gguf.floats("tokenizer.ggml.scores")?.unwrap_or_default(),
         bos: id("tokenizer.ggml.bos_token_id")?,
@@ -185,7 +177,20 @@ pub(crate) fn read_vocabulary(gguf: &Gguf<Mapping>) -> Result<GgufVocabulary, Fo
     })
 }
 
-fn out_of_range(key: &str, value: impl std::fmt::Display) -> FormatError {
+/// A token's id.
+pub(crate) fn token_id(gguf: &Gguf<Mapping>, key: &str) -> Result<Option<u32>, FormatError> {
+    let value = gguf.unsigned(key)?;
+    value.map(|value| u32::try_from(value).map_err(|_| out_of_range(key, value))).transpose()
+}
+
+/// The types of all tokens.
+pub(crate) fn token_types(gguf: &Gguf<Mapping>) -> Result<Vec<i32>, FormatError> {
+    const KEY: &str = "tokenizer.ggml.token_type";
+    let types = gguf.integers(KEY)?.unwrap_or_default().into_iter();
+    types.map(|kind| i32::try_from(kind).map_err(|_| out_of_range(KEY, kind))).collect()
+}
+
+pub(crate) fn out_of_range(key: &str, value: impl std::fmt::Display) -> FormatError {
     FormatError::new(format!("metadata `{key}`"), format!("{value} is out of range"))
 }
 

@@ -4,6 +4,7 @@
 //! parsed.
 
 use crate::config::RopeLayout;
+use crate::errors::quoted;
 
 /// The switches of one family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -212,4 +213,16 @@ pub(crate) fn supported(name: impl Fn(&Family) -> &'static str) -> String {
     let mut names: Vec<&str> = FAMILIES.iter().map(name).collect();
     names.dedup();
     names.join(", ")
+}
+
+/// Why a model whose files name its kind so is not opened as one that writes; `spelling` is how such files name the families.
+pub(crate) fn not_a_writer(name: &str, spelling: impl Fn(&Family) -> &'static str) -> String {
+    let (quoted_name, names) = (quoted(name), supported(spelling));
+    // GGUF files call encoders as a `config.json` does.
+    match EncoderFamily::of_model_type(name) {
+        Some(_) => format!(
+            "{quoted_name} is an encoder: it gives vectors of texts (`zhenjin embed`, `/v1/embeddings`) and writes none; models that write are {names}"
+        ),
+        None => format!("{quoted_name} is not supported; supported are {names}"),
+    }
 }

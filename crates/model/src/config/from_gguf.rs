@@ -4,7 +4,7 @@
 
 use super::{ConfigReading, ExpertsConfig, ModelConfig, RopeConfig, RopeScaling, SlidingWindow};
 use crate::errors::{FormatError, quoted, shape};
-use crate::families::{Bias, EncoderFamily, Family, supported};
+use crate::families::{Bias, Family, not_a_writer};
 use crate::gguf::{Gguf, GgufTensor, Value};
 use crate::names::Naming;
 use crate::tensor_source::{LayerWeightName, WeightName};
@@ -121,14 +121,7 @@ pub fn from_gguf<B: AsRef<[u8]>>(file: &Gguf<B>) -> Result<ConfigReading, Format
         .string("general.architecture")?
         .ok_or_else(|| FormatError::new("metadata `general.architecture`", "the key is missing"))?;
     let family = Family::of_gguf_architecture(architecture).ok_or_else(|| {
-        let names = supported(|family| family.gguf_architecture);
-        let problem = match EncoderFamily::of_model_type(architecture) {
-            Some(_) => format!(
-                "{} is an encoder: it gives vectors of texts (`zhenjin embed`, `/v1/embeddings`) and writes none; models that write are {names}",
-                quoted(architecture)
-            ),
-            None => format!("{} is not supported; supported are {names}", quoted(architecture)),
-        };
+        let problem = not_a_writer(architecture, |family| family.gguf_architecture);
         FormatError::new("metadata `general.architecture`", problem)
     })?;
     let settings = Settings { file, architecture };

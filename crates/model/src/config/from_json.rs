@@ -9,7 +9,7 @@ use super::fields::Fields;
 use super::rope_from_json::rope;
 use super::{ConfigReading, ExpertsConfig, ModelConfig, RopeScaling, SlidingWindow};
 use crate::errors::{FormatError, quoted};
-use crate::families::{Bias, DefaultKvHeads, EncoderFamily, Family, WindowRule, supported};
+use crate::families::{Bias, DefaultKvHeads, Family, WindowRule, not_a_writer};
 use crate::json;
 
 /// The longest `config.json` that is read. Real ones have a few kilobytes.
@@ -231,14 +231,7 @@ pub fn from_json_as(text: &[u8], class: ModelClass) -> Result<ConfigReading, For
 fn family(fields: &Fields<'_>, class: ModelClass) -> Result<&'static Family, FormatError> {
     let model_type = fields.text("model_type")?.ok_or_else(|| fields.missing("model_type"))?;
     let family = Family::of_model_type(model_type).ok_or_else(|| {
-        let names = supported(|family| family.model_type);
-        let problem = match EncoderFamily::of_model_type(model_type) {
-            Some(_) => format!(
-                "{} is an encoder: it gives vectors of texts (`zhenjin embed`, `/v1/embeddings`) and writes none; models that write are {names}",
-                quoted(model_type)
-            ),
-            None => format!("{} is not supported; supported are {names}", quoted(model_type)),
-        };
+        let problem = not_a_writer(model_type, |family| family.model_type);
         fields.fault("model_type", problem)
     })?;
     let expected = class.name(family);

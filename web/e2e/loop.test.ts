@@ -70,6 +70,12 @@ function shuffled(list: string[]): string[] {
     .map(({ item }) => item);
 }
 
+const begun = Date.now();
+/** What a large run has done so far, and after how many seconds. */
+function report(what: string) {
+  if (isLarge) console.log(`${((Date.now() - begun) / 1000).toFixed(0)} s: ${what}`);
+}
+
 let server: Server;
 let browser: Browser;
 let reader: Reader;
@@ -148,6 +154,7 @@ test.runIf(isReal)(
     await page.locator('#composer').waitFor();
     const before = await fingerprint();
     const sharedBefore = await share(page, held);
+    report(`${held.length} questions asked, ${sharedBefore} of the answers have the property`);
 
     await api('/api/feedback/consent', 'PUT', { allowed: true });
     await page.getByRole('button', { name: 'Always ask for two answers' }).click();
@@ -165,6 +172,7 @@ test.runIf(isReal)(
       await region.getByRole('button', { name: `This one is better: ${better}` }).click();
       await region.waitFor({ state: 'detached' });
       chosen += 1;
+      if (chosen % 50 === 0) report(`${chosen} choices`);
     }
     // Two answers that are alike decide nothing; there are questions enough all the same.
     expect(chosen).toBe(choices);
@@ -180,6 +188,7 @@ test.runIf(isReal)(
     };
     await expect.poll(ended, { timeout: minutes * 45_000, interval: 1000 }).toBe(true);
     const record = (await api('/api/improvements')).improvements[0];
+    report(`the improvement has ended: ${record.state}`);
     console.log(JSON.stringify({ chosen, state: record.state, gate: record.gate, data: record.data }));
     if (!isLarge && record.state === 'refused') {
       // A dozen held-out choices may be too few for the gate to be certain: then nothing is offered, and nothing has changed.
@@ -196,6 +205,7 @@ test.runIf(isReal)(
 
     expect(await fingerprint()).not.toBe(before);
     const sharedAfter = await share(page, held);
+    report(`the same questions asked again, ${sharedAfter} of the answers have the property`);
     console.log(JSON.stringify({ model, chosen, sharedBefore, sharedAfter }));
     for (const language of ['en', 'zh']) {
       const { value, base } = record.gate.find(

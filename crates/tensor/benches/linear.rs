@@ -17,7 +17,7 @@ const LAYER: [(&[usize], usize); 4] =
 const HEAD: [(&[usize], usize); 1] = [(&[49152], 576)];
 /// Layers, each with its own weights, so that they come from memory as in a model.
 const LAYERS: usize = 30;
-const ROWS: [usize; 7] = [1, 2, 4, 8, 16, 32, 512];
+const ROWS: [usize; 8] = [1, 2, 4, 8, 16, 32, 64, 512];
 
 struct Machine {
     integer: f64,

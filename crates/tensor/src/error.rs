@@ -107,7 +107,7 @@ pub enum TensorError {
         available: Vec<SimdLevel>,
     },
     /// The name of an instruction set is not known.
-    #[error("unknown instruction set `{name}`; known are scalar, avx2, avxvnni, avx512vnni")]
+    #[error("unknown instruction set `{name}`; known are scalar, avx2, avxvnni, avx512vnni, amx")]
     UnknownSimd {
         /// The name given.
         name: String,

@@ -16,12 +16,14 @@ pub enum SimdLevel {
     AvxVnni,
     /// AVX-512 F, BW, VL, DQ and VNNI: `vpdpbusd` on 512 bits.
     Avx512Vnni,
+    /// [`SimdLevel::Avx512Vnni`] plus AMX with bf16: products of floats as sums of products of three bf16 parts, in f32.
+    Amx,
 }
 
 impl SimdLevel {
     /// Every level, slowest first.
-    pub const ALL: [SimdLevel; 4] =
-        [SimdLevel::Scalar, SimdLevel::Avx2, SimdLevel::AvxVnni, SimdLevel::Avx512Vnni];
+    pub const ALL: [SimdLevel; 5] =
+        [SimdLevel::Scalar, SimdLevel::Avx2, SimdLevel::AvxVnni, SimdLevel::Avx512Vnni, SimdLevel::Amx];
 
     /// The fastest level that this processor supports.
     pub fn detect() -> SimdLevel {
@@ -65,6 +67,7 @@ impl SimdLevel {
                     && is_x86_feature_detected!("avx512dq")
                     && is_x86_feature_detected!("avx512vnni")
             }
+            SimdLevel::Amx => SimdLevel::Avx512Vnni.is_supported() && amx::is_usable(),
         }
     }
 
@@ -81,7 +84,53 @@ impl SimdLevel {
             SimdLevel::Avx2 => "avx2",
             SimdLevel::AvxVnni => "avxvnni",
             SimdLevel::Avx512Vnni => "avx512vnni",
+            SimdLevel::Amx => "amx",
         }
+    }
+}
+
+/// Whether tile registers can be used.
+#[cfg(target_arch = "x86_64")]
+mod amx {
+    use std::arch::x86_64::{__cpuid, __cpuid_count, _xgetbv};
+    use std::sync::OnceLock;
+
+    /// Bits of leaf 7, EDX: AMX-BF16 and AMX-TILE (Intel SDM, volume 2, CPUID).
+    const FEATURES: u32 = 1 << 22 | 1 << 24;
+    /// Bits of the extended control register: the system saves the tiles' configuration and data.
+    const SAVED: u64 = 1 << 17 | 1 << 18;
+    /// Of `arch_prctl`: asks for the tiles' data, which a process has only then (Linux, `x86/xstate.rst`).
+    #[cfg(target_os = "linux")]
+    const PERMISSION: (libc::c_long, libc::c_long) = (0x1023, 18);
+
+    pub(super) fn is_usable() -> bool {
+        static IS_USABLE: OnceLock<bool> = OnceLock::new();
+        *IS_USABLE.get_or_init(|| has_features() && is_permitted())
+    }
+
+    /// The caller has found AVX-512, so that the extended control register can be read.
+    fn has_features() -> bool {
+        let leaves = __cpuid(0).eax;
+        // SAFETY: see above.
+        leaves >= 7 && __cpuid_count(7, 0).edx & FEATURES == FEATURES && unsafe { saved() } & SAVED == SAVED
+    }
+
+    #[target_feature(enable = "xsave")]
+    fn saved() -> u64 {
+        // SAFETY: register 0 is there wherever the instruction is.
+        unsafe { _xgetbv(0) }
+    }
+
+    /// For all threads of the process, from now on.
+    #[cfg(target_os = "linux")]
+    fn is_permitted() -> bool {
+        // SAFETY: the call changes nothing but what the process may use.
+        unsafe { libc::syscall(libc::SYS_arch_prctl, PERMISSION.0, PERMISSION.1) == 0 }
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn is_permitted() -> bool {
+        false
     }
 }
 

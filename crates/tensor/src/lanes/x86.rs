@@ -22,7 +22,7 @@ pub(super) struct Avx2(());
 pub(super) fn dispatch<K: LaneKernel>(simd: SimdLevel, kernel: K) -> K::Output {
     match simd {
         // SAFETY: the guard has checked that the processor has these instructions.
-        SimdLevel::Avx512Vnni if simd.is_supported() => unsafe { run_avx512(kernel) },
+        SimdLevel::Avx512Vnni | SimdLevel::Amx if simd.is_supported() => unsafe { run_avx512(kernel) },
         // SAFETY: as above.
         SimdLevel::Avx2 | SimdLevel::AvxVnni if SimdLevel::Avx2.is_supported() => unsafe { run_avx2(kernel) },
         _ => kernel.reference(),

@@ -2,7 +2,10 @@
 //!
 //! Four rows form a panel; a panel is a sequence of records, one for each block of 32 columns. A record has,
 //! for each group of four columns, the four bytes of each row, then the numbers that belong to the block, so
-//! that a kernel walks through one stretch of memory whatever the number of rows.
+//! that a kernel walks through one stretch of memory whatever the number of rows. For tile registers, which take many rows at
+//! once, the same numbers stand in strips of sixteen rows as well, row after row.
+
+use std::ops::Range;
 
 use crate::team::DisjointMut;
 use crate::{SimdLevel, TensorError, ThreadTeam};
@@ -31,6 +34,18 @@ pub(super) const FIRST_HALF_SUMS: usize = SUMS + NUMBERS;
 /// Bytes of a record.
 pub(super) const RECORD: usize = FIRST_HALF_SUMS + NUMBERS;
 
+/// Rows of a strip.
+pub(super) const STRIP_ROWS: usize = 16;
+/// Offset in a strip's record of the f32 scales; the 32 bytes of each row are before them.
+pub(super) const STRIP_SCALES: usize = STRIP_ROWS * BLOCK;
+/// Offset in a strip's record of the f32 `d·Σq`.
+pub(super) const STRIP_SCALED_SUMS: usize = STRIP_SCALES + 4 * STRIP_ROWS;
+/// Bytes of a strip's record of one block.
+pub(super) const STRIP_RECORD: usize = STRIP_SCALED_SUMS + 4 * STRIP_ROWS;
+/// Rows of a product that goes through tile registers where there are any: with fewer, the registers are mostly empty; with more, it
+/// pays to expand tiles for the vector units, which need not wait for sums to go through memory.
+const ROWS_WORTH_STRIPS: Range<usize> = 12..65;
+
 /// 64 bytes that start on a cache line.
 #[derive(Debug, Clone, Copy)]
 #[repr(align(64))]
@@ -45,6 +60,9 @@ pub struct QuantisedRows {
     rows: usize,
     columns: usize,
     lines: Vec<Line>,
+    /// See [`QuantisedRows::strips`].
+    strips: Vec<Line>,
+    has_strips: bool,
 }
 
 impl QuantisedRows {
@@ -53,20 +71,16 @@ impl QuantisedRows {
         QuantisedRows::default()
     }
 
-    /// A store that will not allocate for up to `rows` rows of `columns` columns.
-    pub fn with_capacity(rows: usize, columns: usize) -> QuantisedRows {
-        let lines = vec![Line([0; 64]); panel_lines(columns) * rows.div_ceil(PANEL_ROWS)];
-        QuantisedRows { rows: 0, columns: 0, lines }
-    }
-
-    /// Bytes that `rows` rows of `columns` columns take.
+    /// Bytes that `rows` rows of `columns` columns take at the level of instructions that takes most.
     pub fn bytes_for(rows: usize, columns: usize) -> usize {
-        panel_bytes(columns).saturating_mul(rows.div_ceil(PANEL_ROWS))
+        let panels = panel_bytes(columns).saturating_mul(rows.div_ceil(PANEL_ROWS));
+        let strips = rows.min(ROWS_WORTH_STRIPS.end).div_ceil(STRIP_ROWS);
+        panels.saturating_add(strip_bytes(columns).saturating_mul(strips))
     }
 
     /// Bytes that have been taken so far.
     pub fn bytes(&self) -> usize {
-        size_of_val(self.lines.as_slice())
+        size_of_val(self.lines.as_slice()) + size_of_val(self.strips.as_slice())
     }
 
     /// Rows in the store.
@@ -108,7 +122,7 @@ impl QuantisedRows {
             self.lines.resize(panels * lines, Line([0; 64]));
         }
         let memory = DisjointMut::new(&mut self.lines);
-        let quantise_panels = |range: std::ops::Range<usize>| {
+        let quantise_panels = |range: Range<usize>| {
             for panel in range {
                 // SAFETY: each panel is given to one worker.
                 let panel_lines = unsafe { memory.slice(panel * lines..(panel + 1) * lines) };
@@ -123,7 +137,41 @@ impl QuantisedRows {
         } else {
             team.for_ranges(panels, quantise_panels);
         }
+        self.has_strips = needs_strips(simd, rows);
+        if self.has_strips {
+            self.fill_strips(team);
+        }
         Ok(())
+    }
+
+    /// Copies the panels into strips.
+    fn fill_strips(&mut self, team: &ThreadTeam) {
+        let (strips, lines) = (self.rows.div_ceil(STRIP_ROWS), strip_bytes(self.columns) / size_of::<Line>());
+        if self.strips.len() < strips * lines {
+            self.strips.resize(strips * lines, Line([0; 64]));
+        }
+        let mut memory = std::mem::take(&mut self.strips);
+        let places = DisjointMut::new(&mut memory);
+        let panels = self.panels();
+        team.for_ranges(strips, |range| {
+            for strip in range {
+                // SAFETY: each strip is given to one worker.
+                let strip_lines = unsafe { places.slice(strip * lines..(strip + 1) * lines) };
+                let first = strip * STRIP_ROWS / PANEL_ROWS * panel_bytes(self.columns);
+                let end = panels.len().min(first + STRIP_ROWS / PANEL_ROWS * panel_bytes(self.columns));
+                fill_strip(&panels[first..end], self.columns, strip_lines);
+            }
+        });
+        self.strips = memory;
+    }
+
+    /// The strips, [`strip_bytes`] each, if the level and the number of rows are worth them; their bytes follow the level's.
+    pub(super) fn strips(&self) -> Option<&[u8]> {
+        let lines = self.rows.div_ceil(STRIP_ROWS) * strip_bytes(self.columns) / size_of::<Line>();
+        // SAFETY: the bytes of these lines, under the same borrow.
+        self.has_strips.then(|| unsafe {
+            std::slice::from_raw_parts(self.strips.as_ptr().cast(), size_of_val(&self.strips[..lines]))
+        })
     }
 
     /// The panels, [`panel_bytes`] each.
@@ -137,6 +185,49 @@ impl QuantisedRows {
 /// Bytes of a panel of rows of `columns` columns.
 pub(super) fn panel_bytes(columns: usize) -> usize {
     columns / BLOCK * RECORD
+}
+
+/// Bytes of a strip of rows of `columns` columns.
+pub(super) fn strip_bytes(columns: usize) -> usize {
+    columns / BLOCK * STRIP_RECORD
+}
+
+fn needs_strips(simd: SimdLevel, rows: usize) -> bool {
+    simd == SimdLevel::Amx && ROWS_WORTH_STRIPS.contains(&rows)
+}
+
+/// Copies up to four panels into a strip; rows that are not there are zeros.
+fn fill_strip(panels: &[u8], columns: usize, strip: &mut [Line]) {
+    // SAFETY: the bytes of these lines, under the same borrow.
+    let strip =
+        unsafe { std::slice::from_raw_parts_mut(strip.as_mut_ptr().cast::<u8>(), size_of_val(strip)) };
+    let words = |bytes: &[u8]| -> [[u8; 4]; PANEL_ROWS] {
+        std::array::from_fn(|row| {
+            [bytes[4 * row], bytes[4 * row + 1], bytes[4 * row + 2], bytes[4 * row + 3]]
+        })
+    };
+    for (block, record) in strip.chunks_exact_mut(STRIP_RECORD).enumerate() {
+        for panel in 0..STRIP_ROWS / PANEL_ROWS {
+            let start = panel * panel_bytes(columns) + block * RECORD;
+            let Some(from) = panels.get(start..start + RECORD) else {
+                let rows = panel * PANEL_ROWS..STRIP_ROWS;
+                record[rows.start * BLOCK..STRIP_SCALES].fill(0);
+                record[STRIP_SCALES + 4 * rows.start..STRIP_SCALED_SUMS].fill(0);
+                record[STRIP_SCALED_SUMS + 4 * rows.start..].fill(0);
+                break;
+            };
+            for (group, four) in from[VALUES..SCALES].chunks_exact(GROUP_BYTES).enumerate() {
+                for (row, word) in words(four).into_iter().enumerate() {
+                    let place = (panel * PANEL_ROWS + row) * BLOCK + 4 * group;
+                    record[place..place + 4].copy_from_slice(&word);
+                }
+            }
+            for (to, at) in [(STRIP_SCALES, SCALES), (STRIP_SCALED_SUMS, SCALED_SUMS)] {
+                let to = to + NUMBERS * panel;
+                record[to..to + NUMBERS].copy_from_slice(&from[at..at + NUMBERS]);
+            }
+        }
+    }
 }
 
 fn panel_lines(columns: usize) -> usize {

@@ -20,6 +20,9 @@ use crate::{Matrix, SimdLevel, TensorError, ThreadTeam};
 /// Elements of a matrix that are transposed together: 4 MiB, which stay in the third-level cache.
 const TRANSPOSED_ELEMENTS: usize = 1 << 20;
 
+/// Pieces of outputs are a multiple of this, so that no block of a product's chain is in two of them.
+const PIECE_MULTIPLE: usize = 2 * TILE_ROWS;
+
 /// Memory that products of the backward pass use again and again.
 #[derive(Debug, Default)]
 pub struct BackwardScratch {
@@ -87,7 +90,8 @@ pub(crate) fn input_gradient_of(
         return Ok(());
     }
     let input_tiles = inputs.div_ceil(TILE_ROWS);
-    let piece = (TRANSPOSED_ELEMENTS / (input_tiles * TILE_ROWS)).max(TILE_ROWS) / TILE_ROWS * TILE_ROWS;
+    let piece = (TRANSPOSED_ELEMENTS / (input_tiles * TILE_ROWS)).max(PIECE_MULTIPLE) / PIECE_MULTIPLE
+        * PIECE_MULTIPLE;
     for start in (0..outputs).step_by(piece) {
         let range = start..outputs.min(start + piece);
         let tile_step = range.len().next_multiple_of(TILE_ROWS) * TILE_ROWS;
@@ -115,6 +119,7 @@ pub(crate) fn input_gradient_of(
             depth: range.len(),
             rights: &[Some(right)],
             resume: accumulate || start > 0,
+            is_backward: true,
         };
         // SAFETY: the lengths have been checked, the output is borrowed exclusively, and a matrix exists only where its
         // instruction set does.
@@ -222,6 +227,7 @@ pub fn weight_gradient(
         depth: rows,
         rights: &[Some(right)],
         resume: true,
+        is_backward: true,
     };
     // SAFETY: the lengths and the level have been checked, and the output is borrowed exclusively.
     unsafe { product.run(team) };

@@ -20,6 +20,8 @@ pub(super) trait Quants: 'static {
     const BYTES: usize;
     /// See [`Format::ROWS_WORTH_EXPANDING`].
     const ROWS_WORTH_EXPANDING: usize;
+    /// See [`Format::ROWS_WORTH_EXPANDING_WITH_AMX`].
+    const ROWS_WORTH_EXPANDING_WITH_AMX: usize = Self::ROWS_WORTH_EXPANDING;
     /// The four columns of `group` (0–7), four bytes for each row. `block` points to a block.
     unsafe fn group<S: TileLanes>(block: *const u8, group: usize) -> S::Words;
 }
@@ -68,6 +70,8 @@ pub(super) trait Format: 'static {
     /// From this many rows on, tiles are expanded once instead of being unpacked for every four rows. Measured:
     /// 4-bit quants are unpacked by units that the products leave idle, so expanding them never pays.
     const ROWS_WORTH_EXPANDING: usize;
+    /// The same on processors with AMX, which unpack with the units that compute the products.
+    const ROWS_WORTH_EXPANDING_WITH_AMX: usize;
     /// See [`Quants::group`].
     unsafe fn group<S: TileLanes>(block: *const u8, group: usize) -> S::Words;
     /// See [`Scales::scales`].
@@ -88,6 +92,7 @@ impl<Q: Quants, C: Scales> Format for Packed<Q, C> {
     const SCALES_STEP: usize = C::BYTES;
     const FROM_MEMORY: bool = true;
     const ROWS_WORTH_EXPANDING: usize = Q::ROWS_WORTH_EXPANDING;
+    const ROWS_WORTH_EXPANDING_WITH_AMX: usize = Q::ROWS_WORTH_EXPANDING_WITH_AMX;
 
     #[inline(always)]
     unsafe fn group<S: TileLanes>(block: *const u8, group: usize) -> S::Words {
@@ -152,6 +157,7 @@ impl<F: Format> Format for Expanded<F> {
     const SCALES_STEP: usize = Self::RECORD;
     const FROM_MEMORY: bool = false;
     const ROWS_WORTH_EXPANDING: usize = usize::MAX;
+    const ROWS_WORTH_EXPANDING_WITH_AMX: usize = usize::MAX;
 
     #[inline(always)]
     unsafe fn group<S: TileLanes>(block: *const u8, group: usize) -> S::Words {
@@ -197,6 +203,7 @@ impl Quants for Nibbles {
     const BITS: u32 = 4;
     const BYTES: usize = NIBBLES_BYTES;
     const ROWS_WORTH_EXPANDING: usize = usize::MAX;
+    const ROWS_WORTH_EXPANDING_WITH_AMX: usize = 48;
 
     #[inline(always)]
     unsafe fn group<S: TileLanes>(block: *const u8, group: usize) -> S::Words {

@@ -4,6 +4,8 @@
 //! threads; see `integer.rs` and `float.rs` for the sequences. This module knows no operation but this one.
 
 mod activations;
+#[cfg(target_arch = "x86_64")]
+mod amx;
 pub mod backward;
 mod float;
 mod formats;
@@ -13,6 +15,8 @@ mod outputs;
 mod panels;
 pub mod peak;
 mod schedule;
+#[cfg(target_arch = "x86_64")]
+mod tile_registers;
 
 use std::ops::Range;
 

@@ -1,7 +1,9 @@
 //! How a product is divided into parts, and how one part is computed: which tiles and rows, in which order, directly from
 //! the packed tiles or by way of expanded ones. The division and the order change the speed, never a bit.
 
-use super::activations::{PANEL_ROWS, QuantisedRows, RECORD, panel_bytes};
+use super::activations::{PANEL_ROWS, QuantisedRows, RECORD, STRIP_ROWS, panel_bytes, strip_bytes};
+#[cfg(target_arch = "x86_64")]
+use super::amx;
 use super::float::{self, Bf16, F16, F32, FloatFormat};
 use super::formats::{self, Expanded, Format};
 use super::integer;
@@ -47,6 +49,8 @@ pub(super) struct Work<'a> {
     input: &'a [f32],
     /// The same rows in panels; read by quantised matrices.
     panels: &'a [u8],
+    /// The same rows in strips, where the kernels for tile registers are worth their while.
+    strips: Option<&'a [u8]>,
     /// [rows, width].
     output: *mut f32,
     rows: usize,
@@ -77,6 +81,7 @@ impl<'a> Work<'a> {
             tiles: matrix.tiles(),
             input,
             panels: quantised.panels(),
+            strips: quantised.strips(),
             output,
             rows,
             division: Division::default(),
@@ -162,9 +167,18 @@ impl<'a> Work<'a> {
     /// # Safety
     /// As for [`Work::run`].
     unsafe fn integers<F: Format>(&self, tiles: Range<usize>, rows: Range<usize>) {
+        #[cfg(target_arch = "x86_64")]
+        if let Some(strips) = self.strips {
+            // SAFETY: passed on from the caller; there are strips only where there are tile registers.
+            return unsafe { self.strip_products::<F>(strips, tiles, rows) };
+        }
         let layout = self.layout;
         let blocks = self.columns / BLOCK_COLUMNS;
         let blocking = lanes::blocking(self.simd);
+        let worth_expanding = match self.simd {
+            SimdLevel::Amx => F::ROWS_WORTH_EXPANDING_WITH_AMX,
+            _ => F::ROWS_WORTH_EXPANDING,
+        };
         let mut tile = tiles.start;
         while tile < tiles.end {
             let (count, _) = integer::step(blocking, tiles.end - tile, rows.len());
@@ -173,13 +187,41 @@ impl<'a> Work<'a> {
                 Source { quants, scales: quants.wrapping_add(layout.scales), tile_step: layout.bytes };
             // SAFETY: the tiles and rows exist; the rest is passed on from the caller.
             unsafe {
-                if rows.len() < F::ROWS_WORTH_EXPANDING {
+                if rows.len() < worth_expanding {
                     self.integer_rows::<F>(source, tile, count, 0..blocks, rows.clone());
                 } else {
                     self.expanded::<F>(source, tile, count, blocks, rows.clone());
                 }
             }
             tile += count;
+        }
+    }
+
+    /// Multiplies each tile with strips of rows.
+    ///
+    /// # Safety
+    /// As for [`Work::run`]; the processor has tile registers.
+    #[cfg(target_arch = "x86_64")]
+    unsafe fn strip_products<F: Format>(&self, strips: &[u8], tiles: Range<usize>, rows: Range<usize>) {
+        debug_assert!(rows.start.is_multiple_of(STRIP_ROWS));
+        let strip_step = strip_bytes(self.columns);
+        // SAFETY: the tiles and rows exist, and the registers have the shape that the products ask for.
+        unsafe {
+            let registers = amx::Registers::configure(amx::TileProduct::<F>::PART_COLUMNS);
+            for tile in tiles {
+                let quants = self.tile(tile);
+                let product = amx::TileProduct::<F> {
+                    quants,
+                    scales: quants.wrapping_add(self.layout.scales),
+                    tile_step: self.layout.bytes,
+                    blocks: self.columns / BLOCK_COLUMNS,
+                    strips: strips[rows.start / STRIP_ROWS * strip_step..].as_ptr(),
+                    strip_step,
+                    outputs: self.outputs(rows.clone(), tile, false),
+                    format: PhantomData,
+                };
+                product.run(&registers);
+            }
         }
     }
 
@@ -378,8 +420,10 @@ pub(super) unsafe fn run_panels(team: &ThreadTeam, works: &mut [Option<Work<'_>>
             },
         });
     }
+    let product =
+        PanelProduct { simd, left, rows, depth, rights: &rights, resume: false, is_backward: false };
     // SAFETY: passed on from the caller.
-    unsafe { PanelProduct { simd, left, rows, depth, rights: &rights, resume: false }.run(team) }
+    unsafe { product.run(team) }
 }
 
 /// Packed tiles, or expanded ones.
@@ -409,7 +453,7 @@ struct Division {
 
 impl Division {
     /// Threads split the tiles; where there are few tiles and many rows, they split the rows as well, at multiples of a
-    /// panel.
+    /// strip.
     fn new(tiles: usize, tile_bytes: usize, columns: usize, rows: usize, shares: usize) -> Division {
         /// With fewer tiles per thread, another thread on the same tiles costs less than the loss of blocking.
         const FEWEST_TILES: usize = 3;
@@ -426,7 +470,7 @@ impl Division {
         } else {
             (enough / multiple * multiple).max(multiple)
         };
-        let share_rows = rows.div_ceil(PANEL_ROWS).div_ceil(row_shares) * PANEL_ROWS;
+        let share_rows = rows.div_ceil(STRIP_ROWS).div_ceil(row_shares) * STRIP_ROWS;
         Division {
             tiles,
             rows,
@@ -447,8 +491,8 @@ impl Division {
         if index >= self.tile_shares * self.row_shares {
             return (0..0, 0..0);
         }
-        let panels = share(self.rows.div_ceil(PANEL_ROWS), self.row_shares, index / self.tile_shares);
-        let rows = panels.start * PANEL_ROWS..(panels.end * PANEL_ROWS).min(self.rows);
+        let strips = share(self.rows.div_ceil(STRIP_ROWS), self.row_shares, index / self.tile_shares);
+        let rows = strips.start * STRIP_ROWS..(strips.end * STRIP_ROWS).min(self.rows);
         let rows = piece(rows, ROWS_TOGETHER, part / self.tile_parts);
         let tiles = share(self.tiles, self.tile_shares, index % self.tile_shares);
         (piece(tiles, self.tiles_together, part % self.tile_parts), rows)

@@ -4,7 +4,7 @@
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
 use half::f16;
-use zhenjin_tensor::{Dtype, dequantise};
+use zhenjin_tensor::{Dtype, SimdLevel, dequantise};
 
 /// A block of 32 columns: unsigned quants, what is subtracted from them, one scale per part, a signed minimum.
 pub(crate) struct Block {
@@ -148,6 +148,43 @@ pub(crate) fn product(dtype: Dtype, weights: &[u8], input: &[f32]) -> f32 {
     }
     let (values, scales) = quantise_activations(input);
     integer_product(&blocks(dtype, weights), &values, &scales)
+}
+
+/// The chain of a product of the backward pass from `start` on, over pairs of numbers of the left and the right factor: of fused
+/// multiply-adds, but for AMX as `panels/amx` states it.
+pub(crate) fn backward_chain(simd: SimdLevel, start: f32, pairs: impl Iterator<Item = (f32, f32)>) -> f32 {
+    if simd != SimdLevel::Amx {
+        return pairs.fold(start, |sum, (left, right)| right.mul_add(left, sum));
+    }
+    let pairs: Vec<_> = pairs.map(|(left, right)| (parts(left), parts(right))).collect();
+    let (high, middle, low) = (0, 1, 2);
+    let steps = [(low, high), (middle, high), (middle, middle), (high, middle), (high, high), (high, low)];
+    let mut sum = start;
+    for block in pairs.chunks(32) {
+        for (left, right) in steps {
+            let mut halves = [0.0; 2];
+            for (k, (a, b)) in block.iter().enumerate() {
+                let half = &mut halves[k % 2];
+                *half = flushed(flushed(a[left]).mul_add(flushed(b[right]), *half));
+            }
+            sum = flushed(flushed(sum) + flushed(halves[0] + halves[1]));
+        }
+    }
+    sum
+}
+
+/// A number as the sum of three bf16.
+fn parts(number: f32) -> [f32; 3] {
+    let upper_half = |number: f32| f32::from_bits(number.to_bits() & 0xFFFF_0000);
+    let rounded = |number: f32| upper_half(f32::from_bits(number.to_bits().wrapping_add(0x8000)));
+    let high = rounded(number);
+    let middle = rounded(number - high);
+    [high, middle, upper_half(number - high - middle)]
+}
+
+/// Zero instead of a subnormal number.
+fn flushed(number: f32) -> f32 {
+    if number.is_subnormal() { 0.0_f32.copysign(number) } else { number }
 }
 
 fn integer_product(blocks: &[Block], values: &[i32], scales: &[f32]) -> f32 {

@@ -106,7 +106,7 @@ pub(super) unsafe fn sum_of_bytes(bytes: __m128i) -> i32 {
 
 /// Columns of four rows of four as rows.
 #[inline(always)]
-pub(super) unsafe fn transpose_floats(from: *const f32, from_step: usize, to: *mut f32, to_step: usize) {
+pub(crate) unsafe fn transpose_floats(from: *const f32, from_step: usize, to: *mut f32, to_step: usize) {
     unsafe {
         let (a, b) = (_mm_loadu_ps(from), _mm_loadu_ps(from.add(from_step)));
         let (c, d) = (_mm_loadu_ps(from.add(2 * from_step)), _mm_loadu_ps(from.add(3 * from_step)));

@@ -9,7 +9,7 @@ use crate::rounding::{MAGNITUDE, ROUND, SIGNED_LEVELS, scale_of};
 use std::arch::x86_64::*;
 
 /// AVX-512 F, BW, VL, DQ and VNNI.
-pub(super) struct Avx512;
+pub(in crate::linear) struct Avx512;
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
 #[inline(never)]

@@ -17,7 +17,9 @@ mod scalar;
 
 use crate::SimdLevel;
 #[cfg(target_arch = "x86_64")]
-pub(crate) use avx2::{eight_largest, exact_dot, sixteen_rounded_bytes};
+pub(crate) use avx2::{eight_largest, exact_dot, sixteen_rounded_bytes, transpose_floats};
+#[cfg(target_arch = "x86_64")]
+pub(in crate::linear) use avx512::Avx512;
 
 /// Vector operations on 16 lanes of 32 bits.
 ///
@@ -148,7 +150,7 @@ pub(crate) enum Blocking {
 pub(crate) fn blocking(level: SimdLevel) -> Blocking {
     match level {
         #[cfg(target_arch = "x86_64")]
-        SimdLevel::Avx512Vnni => avx512::Avx512::BLOCKING,
+        SimdLevel::Avx512Vnni | SimdLevel::Amx => avx512::Avx512::BLOCKING,
         #[cfg(target_arch = "x86_64")]
         SimdLevel::AvxVnni => avx2::AvxVnni::BLOCKING,
         #[cfg(target_arch = "x86_64")]
@@ -167,7 +169,7 @@ pub(crate) unsafe fn dispatch<K: TileKernel>(level: SimdLevel, kernel: K) {
     unsafe {
         match level {
             #[cfg(target_arch = "x86_64")]
-            SimdLevel::Avx512Vnni => avx512::Avx512::enter(kernel),
+            SimdLevel::Avx512Vnni | SimdLevel::Amx => avx512::Avx512::enter(kernel),
             #[cfg(target_arch = "x86_64")]
             SimdLevel::AvxVnni => avx2::AvxVnni::enter(kernel),
             #[cfg(target_arch = "x86_64")]

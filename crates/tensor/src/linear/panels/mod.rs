@@ -6,6 +6,8 @@
 //! ascending k, whatever the number of rows, the blocking and the threads. The product forward and both products of the
 //! backward pass are this one, with other strides.
 
+#[cfg(target_arch = "x86_64")]
+mod amx;
 mod kernel;
 mod pack;
 
@@ -68,6 +70,9 @@ pub(super) struct PanelProduct<'a> {
     pub(super) rights: &'a [Option<Right>],
     /// Whether the sums go on from what is in the output, or start from zero.
     pub(super) resume: bool,
+    /// Whether the sums may be those of AMX where the processor has it. Not forward: few rows, which wait for memory, would be slower,
+    /// and have to have the bits of many.
+    pub(super) is_backward: bool,
 }
 
 // SAFETY: parts have disjoint outputs (see `Division`), everything else is only read.
@@ -86,8 +91,14 @@ impl PanelProduct<'_> {
         if self.rows == 0 {
             return;
         }
+        #[cfg(target_arch = "x86_64")]
+        if self.is_backward && self.simd == SimdLevel::Amx {
+            // SAFETY: passed on from the caller.
+            return unsafe { amx::run(self, team) };
+        }
         let pairs = self.rights.iter().flatten().map(Right::pairs).sum();
-        let division = Division::new(self.rows.div_ceil(PANEL_ROWS), pairs, team.width());
+        let panels = self.rows.div_ceil(PANEL_ROWS);
+        let division = Division::new(panels, pairs, team.width(), PANELS_TOGETHER, PAIRS_OF_A_PART);
         team.run(division.parts(), &|_, part| {
             let (panels, pairs) = division.part(part);
             // SAFETY: passed on from the caller; every part has its own outputs.
@@ -192,11 +203,17 @@ struct Division {
 }
 
 impl Division {
-    fn new(panels: usize, pairs: usize, shares: usize) -> Division {
+    fn new(
+        panels: usize,
+        pairs: usize,
+        shares: usize,
+        panels_together: usize,
+        pairs_of_a_part: usize,
+    ) -> Division {
         /// With fewer panels per part, a tile is not used often enough once it is in the first-level cache.
         const FEWEST_PANELS: usize = 4;
-        let mut panel_blocks = panels.div_ceil(PANELS_TOGETHER);
-        let mut pair_blocks = pairs.div_ceil(PAIRS_OF_A_PART);
+        let mut panel_blocks = panels.div_ceil(panels_together);
+        let mut pair_blocks = pairs.div_ceil(pairs_of_a_part);
         if panels >= FEWEST_PANELS * shares {
             panel_blocks = panel_blocks.next_multiple_of(shares);
         } else if !(panel_blocks * pair_blocks).is_multiple_of(shares) {
@@ -225,7 +242,7 @@ mod tests {
         for shares in 1..9 {
             for panels in [1, 2, 3, 7, 12, 13, 24, 25, 48, 86, 342] {
                 for pairs in [0, 1, 2, 7, 18, 48, 49, 1536] {
-                    let division = Division::new(panels, pairs, shares);
+                    let division = Division::new(panels, pairs, shares, PANELS_TOGETHER, PAIRS_OF_A_PART);
                     let mut seen = vec![0; panels * pairs];
                     for part in 0..division.parts() {
                         let (panel_range, pair_range) = division.part(part);

@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""Measures what guessing tokens by prompt lookup gives: `zhenjin serve --speculation ngram` beside `--speculation off`.
+"""Measures what guessing tokens gives, by prompt lookup and by a draft model: `zhenjin serve --speculation ngram`, and the same with
+`--draft SMALL`, beside `--speculation off`.
 
-    python3 scripts/bench_speculation.py target/release/zhenjin MODEL.gguf [--repeat 5] [--tokens 192] [--sequences 8,16]
+    python3 scripts/bench_speculation.py target/release/zhenjin MODEL.gguf [--draft SMALL] [--repeat 5] [--tokens 192] [--sequences 8,16]
 
-Both servers run at once and answer in turn, so that other work on the machine hits both. Every answer is compared: they
+All servers run at once and answer in turn, so that other work on the machine hits all. Every answer is compared: they
 must be equal. Printed are ratios of tokens per second (with / without; min / median / max over prompts, each by the median
 of its repeats) for single requests of each kind, then for many requests at once. Needs nothing but Python.
 """
@@ -74,13 +75,12 @@ PROMPTS = {
         "给我的姑姑写一句生日祝福。",
     ],
 }
-WAYS = ("off", "ngram")
 
 
 class Server:
-    def __init__(self, program: str, model: str, home: str, way: str):
+    def __init__(self, program: str, model: str, home: str, way: list[str]):
         command = [program, "--home", home, "--log", "error", "serve", model, "--addr", "127.0.0.1:0"]
-        self.process = subprocess.Popen(command + ["--speculation", way], stdout=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen(command + way, stdout=subprocess.PIPE, text=True)
         self.address = re.search(r"http://\S+", self.process.stdout.readline())[0]
         with urllib.request.urlopen(self.address + "/v1/models") as answer:
             self.model = json.load(answer)["data"][0]["id"]
@@ -115,48 +115,54 @@ class Server:
                     text += piece
         return text, count, time.perf_counter() - (first or time.perf_counter())
 
-    def drafts(self) -> dict[str, int]:
+    def drafts(self) -> dict[tuple[str, str], int]:
+        """Tokens drafted by whom, with which end."""
+        pattern = r'^zhenjin_draft_tokens_total\{.*by="(\w+)",end="(\w+)"\} (\d+)'
         with urllib.request.urlopen(self.address + "/metrics") as answer:
-            found = re.findall(r'^zhenjin_draft_tokens_total\{.*end="(\w+)"\} (\d+)', answer.read().decode(), re.M)
-        return {end: int(count) for end, count in found}
+            found = re.findall(pattern, answer.read().decode(), re.M)
+        return {(by, end): int(count) for by, end, count in found}
 
     def stop(self) -> None:
         self.process.terminate()
         self.process.wait()
 
 
-def alone(servers: dict[str, Server], prompts: list[str], temperature: float, options) -> list[float]:
-    """For each prompt: how many times as fast the answer comes with drafts."""
-    ratios = []
+def alone(servers: dict[str, Server], prompts: list[str], temperature: float, options) -> dict[str, list[float]]:
+    """For each way but the first, and each prompt: how many times as fast the answer comes as in the first way."""
+    first, *others = servers
+    ratios = {way: [] for way in others}
     for prompt in prompts:
-        seconds = {way: [] for way in WAYS}
+        seconds = {way: [] for way in servers}
         texts = set()
         for _ in range(options.repeat):
-            for way in WAYS:
-                text, count, spent = servers[way].answer(prompt, temperature, options.tokens)
+            for way, server in servers.items():
+                text, count, spent = server.answer(prompt, temperature, options.tokens)
                 texts.add((text, count))
                 seconds[way].append(spent)
         assert len(texts) == 1, f"the answers to {prompt!r} differ"
         if count >= 16:
-            ratios.append(statistics.median(seconds["off"]) / statistics.median(seconds["ngram"]))
+            for way in others:
+                ratios[way].append(statistics.median(seconds[first]) / statistics.median(seconds[way]))
     return ratios
 
 
-def together(servers: dict[str, Server], sequences: int, options) -> list[float]:
-    """For each repeat: how many times as fast so many chats at once are with drafts."""
+def together(servers: dict[str, Server], sequences: int, options) -> dict[str, list[float]]:
+    """For each way but the first, and each repeat: how many times as fast so many chats at once are."""
+    first, *others = servers
     every = [prompt for prompts in PROMPTS.values() for prompt in prompts]
     prompts = [every[number % len(every)] for number in range(sequences)]
-    ratios = []
+    ratios = {way: [] for way in others}
     with concurrent.futures.ThreadPoolExecutor(sequences) as pool:
         for _ in range(options.repeat):
             seconds, answers = {}, {}
-            for way in WAYS:
+            for way, server in servers.items():
                 started = time.perf_counter()
-                jobs = [pool.submit(servers[way].answer, prompt, 0.7, options.tokens) for prompt in prompts]
+                jobs = [pool.submit(server.answer, prompt, 0.7, options.tokens) for prompt in prompts]
                 answers[way] = [job.result()[:2] for job in jobs]
                 seconds[way] = time.perf_counter() - started
-            assert answers["off"] == answers["ngram"], f"answers of {sequences} chats at once differ"
-            ratios.append(seconds["off"] / seconds["ngram"])
+            for way in others:
+                assert answers[first] == answers[way], f"answers of {sequences} chats at once differ"
+                ratios[way].append(seconds[first] / seconds[way])
     return ratios
 
 
@@ -164,14 +170,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("program")
     parser.add_argument("model", type=pathlib.Path)
+    parser.add_argument("--draft", type=pathlib.Path, help="a small model that guesses")
+    parser.add_argument("--prompts", type=int, default=6, help="so many of each kind")
+    parser.add_argument("--temperatures", default="0,0.7", help="of single requests")
     parser.add_argument("--repeat", type=int, default=5)
     parser.add_argument("--tokens", type=int, default=192, help="longest answer")
     parser.add_argument("--kinds", default=",".join(str(number) for number in range(len(PROMPTS))), help="which prompts")
     parser.add_argument("--sequences", default="4,8,16", help="requests at once, after the single ones")
     options = parser.parse_args()
+    ways = {"off": ["--speculation", "off"], "lookup": ["--speculation", "ngram"]}
+    if options.draft:
+        ways["lookup and draft model"] = ["--draft", str(options.draft)]
     with tempfile.TemporaryDirectory() as home:
         servers = {
-            way: Server(options.program, str(options.model), str(pathlib.Path(home, way)), way) for way in WAYS
+            way: Server(options.program, str(options.model), str(pathlib.Path(home, str(number))), arguments)
+            for number, (way, arguments) in enumerate(ways.items())
         }
         try:
             measure(servers, options)
@@ -183,23 +196,33 @@ def main() -> None:
 def measure(servers: dict[str, Server], options) -> None:
     for server in servers.values():
         server.answer("Hello", 0.0, 32)
-    print("| requests | temperature | times as fast, min / median / max | drafts right |\n|---|---:|---:|---:|")
-    before = servers["ngram"].drafts()
+    print(
+        "| requests | temperature | drafts | times as fast, min / median / max | lookups right | guesses right |\n"
+        "|---|---:|---|---:|---:|---:|"
+    )
+    before = {way: server.drafts() for way, server in servers.items()}
 
-    def row(name: str, temperature: float, ratios: list[float]) -> None:
-        nonlocal before
-        now = servers["ngram"].drafts()
-        right, wrong = (now.get(end, 0) - before.get(end, 0) for end in ("accepted", "rejected"))
-        before = now
-        share = f"{right} of {right + wrong}"
-        low, middle, high = min(ratios), statistics.median(ratios), max(ratios)
-        print(f"| {name} | {temperature} | {low:.2f} / {middle:.2f} / {high:.2f} | {share} |", flush=True)
+    def row(name: str, temperature: float, ratios: dict[str, list[float]]) -> None:
+        for way, found in ratios.items():
+            now = servers[way].drafts()
+            shares = []
+            for by in ("lookup", "model"):
+                right, wrong = (
+                    now.get((by, end), 0) - before[way].get((by, end), 0) for end in ("accepted", "rejected")
+                )
+                shares.append(f"{right} of {right + wrong}")
+            before[way] = now
+            low, middle, high = min(found), statistics.median(found), max(found)
+            speed = f"{low:.2f} / {middle:.2f} / {high:.2f}"
+            print(f"| {name} | {temperature} | {way} | {speed} | {' | '.join(shares)} |", flush=True)
 
     kinds = list(PROMPTS)
+    temperatures = [float(temperature) for temperature in options.temperatures.split(",") if temperature]
     for number in (int(number) for number in options.kinds.split(",") if number):
-        for temperature in (0.0, 0.7):
+        for temperature in temperatures:
             name = kinds[number]
-            row(f"{name}, 1 at once", temperature, alone(servers, PROMPTS[name], temperature, options))
+            ratios = alone(servers, PROMPTS[name][: options.prompts], temperature, options)
+            row(f"{name}, 1 at once", temperature, ratios)
     for sequences in (int(number) for number in options.sequences.split(",") if number):
         row(f"all kinds, {sequences} at once", 0.7, together(servers, sequences, options))
 

@@ -115,6 +115,7 @@ impl Embedder {
             kv_dtype: KvDtype::F32,
             context: opened.max_tokens,
             max_batch: 1,
+            draft: None,
         }
     }
 

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use std::ffi::OsStr;
 use std::path::Path;
 use sysinfo::{MemoryRefreshKind, System};
-use zhenjin_assistant::{Embedder, ModelSpec, RepetitionDetection, ServeOptions};
+use zhenjin_assistant::{DraftSpec, Embedder, ModelSpec, RepetitionDetection, ServeOptions};
 use zhenjin_engine::Speculation;
 use zhenjin_hub::{
     Catalogue, CatalogueEntry, LocalModel, ModelStore, ModelStoreError, PullOptions, Secret, SilentObserver,
@@ -103,6 +103,7 @@ pub(crate) fn serve_options(
         max_batch,
         queue_limit,
         speculation: Speculation::default(),
+        drafts: Vec::new(),
         repetition_detection: RepetitionDetection::default(),
         observer: None,
     })
@@ -123,6 +124,12 @@ pub(crate) fn model_spec(home: &Home, model: Option<impl AsRef<OsStr>>) -> Resul
 /// The model of that name or at that path.
 pub(crate) fn named_spec(store: &ModelStore, model: &OsStr) -> Result<ModelSpec> {
     Ok(ModelSpec { name: model.to_string_lossy().into_owned(), path: resolve(store, model)?.path })
+}
+
+/// The draft model of that name or at that path, for a served model.
+pub(crate) fn draft_spec(store: &ModelStore, model: String, draft: &OsStr) -> Result<DraftSpec> {
+    let local = resolve(store, draft).with_context(|| format!("--draft {}", draft.display()))?;
+    Ok(DraftSpec { model, path: local.path })
 }
 
 /// A fetched model, a local file, or a model that the program carries, which is put into the store at its first use.

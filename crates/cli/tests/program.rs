@@ -2,6 +2,8 @@
 
 #[path = "../../../tests/real_model.rs"]
 mod real_model;
+#[path = "../../../tests/tiny_encoder.rs"]
+mod tiny_encoder;
 #[path = "../../../tests/tiny_model.rs"]
 mod tiny_model;
 
@@ -50,6 +52,48 @@ fn wrong_usage_is_exit_code_2_and_wrong_input_1_with_the_reason_on_standard_erro
         assert_eq!(found, Some(code), "{arguments:?}: {stderr}");
         assert!(stderr.contains(reason), "{arguments:?}: {stderr}");
         assert!(stdout.is_empty(), "{arguments:?}: {stdout}");
+    }
+}
+
+#[test]
+fn a_draft_model_needs_the_same_tokens_and_changes_no_answer() {
+    let home = tempfile::tempdir().expect("a folder");
+    let path = |name: &str| home.path().join(name).to_str().expect("a path").to_owned();
+    let (model, encoder) = (path("model"), path("encoder"));
+    tiny_model::write_tiny_model(Path::new(&model), zhenjin_model::write::FloatType::F32);
+    tiny_encoder::write_tiny_encoder(Path::new(&encoder));
+    let of_nobody = format!("nobody={model}");
+    let refusals: [(&[&str], &str); 7] = [
+        (
+            &["chat", &model, "--draft", "poet", "-p", "Hi"],
+            "has another tokenizer, so it would guess other tokens: token ",
+        ),
+        (&["serve", &model, "--draft", "poet"], "in the draft model's of "),
+        (&["serve", &model, "--draft", &encoder], "is an encoder, which writes no text"),
+        (&["serve", &encoder, "--draft", &model], "no model that it could draft for"),
+        (&["serve", &model, "--draft", &of_nobody], "the model `nobody` is not served here"),
+        (&["serve", &model, "--draft", &model, "--draft", &model], "has two draft models"),
+        (&["serve", &model, "--draft", &model, "--speculation", "off"], "leave one of them out"),
+    ];
+    for (arguments, reason) in refusals {
+        let (code, stdout, stderr) = run(zhenjin(home.path()).args(arguments));
+        assert_eq!(code, Some(1), "{arguments:?}: {stderr}");
+        assert!(stderr.contains(reason), "{arguments:?}: {stderr}");
+        assert!(stdout.is_empty(), "{arguments:?}: {stdout}");
+    }
+    let (code, _, stderr) = run(zhenjin(home.path()).args(["serve", &model, "--draft", "=x"]));
+    assert_eq!(code, Some(2), "{stderr}");
+
+    let ask = |more: &[&str]| -> Value {
+        let arguments = ["chat", &model, "--json", "--seed", "7", "--max-tokens", "60", "-p", "hello"];
+        let (code, stdout, stderr) = run(zhenjin(home.path()).args(arguments).args(more));
+        assert_eq!(code, Some(0), "{stderr}");
+        serde_json::from_str(&stdout).expect("one JSON object")
+    };
+    let (plain, drafted) = (ask(&[]), ask(&["--draft", &model]));
+    assert!(plain["completion_tokens"].as_u64().is_some_and(|tokens| tokens > 0), "{plain}");
+    for field in ["answer", "completion_tokens", "finish_reason"] {
+        assert_eq!(plain[field], drafted[field], "{field}");
     }
 }
 

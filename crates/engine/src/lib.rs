@@ -8,11 +8,13 @@
 //! This crate knows token ids. It does not know text, tokenizers, templates, grammars, HTTP, or how a step of
 //! the model is computed. It never reads the environment or the terminal.
 
+mod draft_model;
 mod engine;
 mod generation;
 mod inbox;
 mod kv;
 mod options;
+mod panics;
 mod request;
 pub mod sampling;
 mod scheduler;

@@ -29,6 +29,14 @@ pub struct EngineStats {
     pub drafted_tokens: u64,
     /// Of these, right ones: each saved a step.
     pub accepted_tokens: u64,
+    /// Of the tokens guessed and checked, those that the draft model guessed.
+    pub model_drafted_tokens: u64,
+    /// Of these, right ones.
+    pub model_accepted_tokens: u64,
+    /// Pages of the draft model's keys and values; 0 without one.
+    pub draft_pages_total: usize,
+    /// Of these, pages that it holds for running requests.
+    pub draft_pages_used: usize,
     /// Prompt tokens found in the cache instead of computed so far.
     pub prefix_hit_tokens: u64,
     /// How often a request had to give its pages to an older one.
@@ -39,6 +47,18 @@ pub struct EngineStats {
     pub cancelled: u64,
     /// Requests that failed so far; counted in `finished` as well.
     pub failed: u64,
+}
+
+impl EngineStats {
+    /// So many tokens were guessed, by the draft model or not, and checked.
+    pub(crate) fn note_draft(&mut self, by_model: bool, drafted: usize, accepted: usize) {
+        self.drafted_tokens += drafted as u64;
+        self.accepted_tokens += accepted as u64;
+        if by_model {
+            self.model_drafted_tokens += drafted as u64;
+            self.model_accepted_tokens += accepted as u64;
+        }
+    }
 }
 
 /// One step of the model.
@@ -54,7 +74,13 @@ pub struct StepReport {
     pub draft_rows: usize,
     /// Of these, right ones.
     pub accepted_rows: usize,
-    /// From planning to the last choice.
+    /// Of the rows of drafts, those that the draft model guessed.
+    pub model_draft_rows: usize,
+    /// Of these, right ones.
+    pub model_accepted_rows: usize,
+    /// How long the draft model guessed before the step.
+    pub drafting: Duration,
+    /// From the end of planning to the last choice.
     pub duration: Duration,
     /// Of it, reading the model's outputs: masks, sampling, reports.
     pub choosing: Duration,

@@ -44,6 +44,9 @@ fn start(model: &Arc<Model>, kv_dtype: KvDtype, threads: usize) -> Engine {
         simd: model.simd,
         team: team(threads),
     };
+    // Guesses of a model that knows no adapters.
+    let draft = model_like(model, 99);
+    let draft = Runner::new(draft, RunnerOptions { pages: 60, ..options.clone() }).unwrap();
     let runner = Runner::new(Arc::clone(model), options).unwrap();
     let options = EngineOptions {
         max_batch: 16,
@@ -52,7 +55,12 @@ fn start(model: &Arc<Model>, kv_dtype: KvDtype, threads: usize) -> Engine {
         simd: model.simd,
         ..EngineOptions::default()
     };
-    Engine::start(Box::new(runner), options).unwrap()
+    Engine::start_with_draft_model(Box::new(runner), Some(Box::new(draft)), options).unwrap()
+}
+
+/// The same shape with other weights.
+fn model_like(model: &Model, seed: u64) -> Arc<Model> {
+    self::model(model.config.clone(), Dtype::Q8_0, seed)
 }
 
 fn prompt(length: usize, seed: u32) -> Vec<u32> {

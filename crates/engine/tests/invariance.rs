@@ -1,13 +1,14 @@
 //! The same request gets the same answer, bit for bit: alone or in a crowd, with or without a prefix hit,
 //! with its prompt in one piece or in many, with enough memory or hardly any, by one thread or two, token by
-//! token or by drafts.
+//! token or by drafts, of its own text or of another model.
 
 mod support;
 
 use std::sync::Arc;
 
 use zhenjin_engine::{
-    Engine, EngineOptions, Event, Generation, PromptLogprobs, Request, Sampling, Speculation,
+    Engine, EngineOptions, EngineStats, Event, Generation, PromptLogprobs, Request, Sampling, Speculation,
+    StepModel,
 };
 use zhenjin_model::testing::{RandomWeights, tiny_config};
 use zhenjin_model::{LoadOptions, Model, ModelConfig, Runner, RunnerOptions};
@@ -21,6 +22,17 @@ struct Setting {
     pages: usize,
     kv_dtype: KvDtype,
     speculation: Speculation,
+    draft: Draft,
+}
+
+/// Which model drafts, and how many pages it has.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Draft {
+    None,
+    /// The model itself.
+    Same(usize),
+    /// Another random one with the same vocabulary.
+    Other(usize),
 }
 
 const PLAIN: Setting = Setting {
@@ -29,6 +41,7 @@ const PLAIN: Setting = Setting {
     pages: 256,
     kv_dtype: KvDtype::F32,
     speculation: Speculation::Off,
+    draft: Draft::None,
 };
 
 fn team(threads: usize) -> Arc<ThreadTeam> {
@@ -46,6 +59,15 @@ fn start(model: &Arc<Model>, setting: Setting) -> Engine {
         simd: model.simd,
         team: team(setting.threads),
     };
+    let draft_runner = |model: Arc<Model>, pages| {
+        let options = RunnerOptions { pages, max_rows: 100, max_logits_rows: 8, ..options.clone() };
+        Box::new(Runner::new(model, options).unwrap()) as Box<dyn StepModel>
+    };
+    let draft = match setting.draft {
+        Draft::None => None,
+        Draft::Same(pages) => Some(draft_runner(Arc::clone(model), pages)),
+        Draft::Other(pages) => Some(draft_runner(other_model(model), pages)),
+    };
     let runner = Runner::new(Arc::clone(model), options).unwrap();
     let options = EngineOptions {
         max_batch: 16,
@@ -54,7 +76,19 @@ fn start(model: &Arc<Model>, setting: Setting) -> Engine {
         simd: model.simd,
         ..EngineOptions::default()
     };
-    Engine::start(Box::new(runner), options).unwrap()
+    Engine::start_with_draft_model(Box::new(runner), draft, options).unwrap()
+}
+
+/// A smaller one with the same vocabulary.
+fn other_model(model: &Model) -> Arc<Model> {
+    let config = ModelConfig {
+        vocabulary_size: model.config.vocabulary_size,
+        layers: 1,
+        head_dim: 32,
+        ..tiny_config()
+    };
+    let weights = RandomWeights::new(config.clone(), Dtype::Q8_0, 8);
+    Arc::new(Model::from_source(config, &weights, &load_options()).unwrap())
 }
 
 fn load_options() -> LoadOptions {
@@ -142,6 +176,43 @@ fn check_with(kv_dtype: KvDtype, model: &Arc<Model>, new_tokens: usize, settings
             let stats = engine.stats();
             assert!(stats.accepted_tokens > 0 && stats.accepted_tokens < stats.drafted_tokens, "{stats:?}");
         }
+        check_draft_model(engine.stats(), setting);
+    }
+}
+
+fn check_draft_model(stats: EngineStats, setting: Setting) {
+    assert_eq!(stats.draft_pages_used, 0);
+    match setting.draft {
+        Draft::None => assert_eq!(stats.model_drafted_tokens, 0),
+        Draft::Same(_) | Draft::Other(_) => assert!(stats.model_drafted_tokens > 0, "{stats:?} {setting:?}"),
+    }
+}
+
+/// A model's own guesses of greedy answers are right whatever else runs, because a row has the same bits in every batch.
+#[test]
+fn a_model_that_drafts_for_itself_is_never_wrong() {
+    let config = ModelConfig { head_dim: 32, ..tiny_config() };
+    let weights = RandomWeights::new(config.clone(), Dtype::Q8_0, 3);
+    let model = Arc::new(Model::from_source(config, &weights, &load_options()).unwrap());
+    let greedy = |number: u32| {
+        let prompt = (0..5 + 11 * number).map(|index| (index * index * 31 + number) % 96).collect();
+        Request { logprobs: Some(3), ..Request::new(prompt, 60, Sampling::greedy()) }
+    };
+    for kv_dtype in KvDtype::ALL {
+        let plain = Setting { kv_dtype, ..PLAIN };
+        let drafted =
+            Setting { threads: 2, speculation: Speculation::ModelAlways, draft: Draft::Same(256), ..plain };
+        for batch in [1, 12] {
+            let engine = start(&model, drafted);
+            let together: Vec<Generation> =
+                (0..batch).map(|number| engine.submit(greedy(number)).unwrap()).collect();
+            for (number, generation) in (0..batch).zip(together) {
+                assert_eq!(bits(generation), bits(start(&model, plain).submit(greedy(number)).unwrap()));
+            }
+            let stats = engine.stats();
+            assert_eq!(stats.model_accepted_tokens, stats.model_drafted_tokens, "{kv_dtype:?} {stats:?}");
+            assert!(stats.model_accepted_tokens > u64::from(batch) * 40, "{kv_dtype:?} {stats:?}");
+        }
     }
 }
 
@@ -154,6 +225,22 @@ fn tiny_models_of_every_kind_of_weights() {
         Setting { threads: 2, prefill_chunk: 64, pages: 24, speculation: Speculation::Ngram, ..PLAIN },
         Setting { speculation: Speculation::NgramAlways, ..PLAIN },
         Setting { threads: 2, prefill_chunk: 64, pages: 24, speculation: Speculation::NgramAlways, ..PLAIN },
+        Setting { speculation: Speculation::ModelAlways, draft: Draft::Same(256), ..PLAIN },
+        Setting { threads: 2, speculation: Speculation::NgramAlways, draft: Draft::Other(256), ..PLAIN },
+        Setting {
+            prefill_chunk: 33,
+            pages: 24,
+            speculation: Speculation::ModelAlways,
+            draft: Draft::Other(12),
+            ..PLAIN
+        },
+        Setting {
+            threads: 2,
+            pages: 24,
+            speculation: Speculation::NgramAlways,
+            draft: Draft::Same(12),
+            ..PLAIN
+        },
     ];
     // Heads as int8 takes them.
     let config = ModelConfig { head_dim: 32, ..tiny_config() };
@@ -168,5 +255,6 @@ fn tiny_models_of_every_kind_of_weights() {
 fn the_real_model() {
     let model = Arc::new(Model::load(&support::real_model(), &load_options()).unwrap());
     let speculation = Speculation::NgramAlways;
-    check(&model, 8, &[Setting { threads: 2, prefill_chunk: 96, pages: 40, speculation, ..PLAIN }]);
+    let setting = Setting { threads: 2, prefill_chunk: 96, pages: 40, speculation, ..PLAIN };
+    check(&model, 8, &[setting, Setting { draft: Draft::Other(40), ..setting }]);
 }

@@ -11,7 +11,7 @@ use fake_model::{FakeModel, Faults, VOCABULARY};
 use proptest::prelude::*;
 use zhenjin_engine::{
     ConstraintError, EndReason, Engine, EngineOptions, Event, Generation, Pooling, PoolingRows,
-    PromptLogprobs, Request, Sampling, Speculation, StopCondition, TokenConstraint, TokenMask,
+    PromptLogprobs, Request, Sampling, Speculation, StepModel, StopCondition, TokenConstraint, TokenMask,
 };
 
 /// Allows tokens of one parity, ends after a number of tokens.
@@ -154,6 +154,57 @@ fn read(generation: &mut Generation, patience: Option<usize>) -> Vec<String> {
     events
 }
 
+/// A draft model for the same load.
+#[derive(Clone, Debug)]
+struct DraftOrder {
+    /// The model's own weights, or others.
+    is_same: bool,
+    pages: usize,
+    context: usize,
+    max_rows: usize,
+    fail_every: Option<usize>,
+    /// It fails at this token, and writes NaN behind the next one.
+    poison: Option<u32>,
+}
+
+impl DraftOrder {
+    fn model(&self, repeats_itself: bool) -> FakeModel {
+        let mut model = FakeModel::new(self.pages);
+        model.repeats_itself = repeats_itself;
+        model.weights += u64::from(!self.is_same);
+        model.context = self.context;
+        model.max_rows = self.max_rows;
+        model.max_logits_rows = 5;
+        model.faults = Faults {
+            fail_every: self.fail_every,
+            poison: self.poison,
+            nan_after: self.poison.map(|token| token + 1),
+            ..Faults::default()
+        };
+        model
+    }
+}
+
+fn draft_orders() -> impl Strategy<Value = Option<DraftOrder>> {
+    let order = (
+        any::<bool>(),
+        prop_oneof![Just(0usize), 1usize..20, Just(64usize)],
+        prop_oneof![Just(1000usize), 1usize..250],
+        prop_oneof![Just(96usize), 5usize..40],
+        prop_oneof![2 => Just(None), 1 => (2usize..9).prop_map(Some)],
+        prop_oneof![2 => Just(None), 1 => (0u32..49).prop_map(Some)],
+    );
+    let order = order.prop_map(|(is_same, pages, context, max_rows, fail_every, poison)| DraftOrder {
+        is_same,
+        pages,
+        context,
+        max_rows,
+        fail_every,
+        poison,
+    });
+    prop_oneof![1 => Just(None), 2 => order.prop_map(Some)]
+}
+
 fn start(model: FakeModel, options: EngineOptions) -> Engine {
     Engine::start(Box::new(model), options).unwrap()
 }
@@ -195,8 +246,10 @@ proptest! {
         fail_every in prop_oneof![2 => Just(None), 1 => (2usize..9).prop_map(Some)],
         repeats_itself in any::<bool>(),
         speculation in prop_oneof![
-            1 => Just(Speculation::Off), 1 => Just(Speculation::Ngram), 2 => Just(Speculation::NgramAlways)
+            1 => Just(Speculation::Off), 1 => Just(Speculation::Ngram), 2 => Just(Speculation::NgramAlways),
+            2 => Just(Speculation::ModelAlways)
         ],
+        draft in draft_orders(),
     ) {
         silence_injected_panics();
         let mut model = FakeModel::new(pages);
@@ -204,7 +257,8 @@ proptest! {
         model.faults.fail_every = fail_every;
         let options =
             EngineOptions { max_batch, prefill_chunk, queue_limit: 100, speculation, ..EngineOptions::default() };
-        let engine = start(model, options);
+        let draft_model = draft.as_ref().map(|draft| Box::new(draft.model(repeats_itself)) as Box<dyn StepModel>);
+        let engine = Engine::start_with_draft_model(Box::new(model), draft_model, options).unwrap();
         std::thread::scope(|scope| {
             let mut readers = Vec::new();
             for order in &orders {
@@ -226,6 +280,10 @@ proptest! {
         prop_assert_eq!(stats.failed, 0);
         prop_assert!(stats.accepted_tokens <= stats.drafted_tokens);
         prop_assert!(speculation != Speculation::Off || stats.drafted_tokens == 0);
+        prop_assert!(stats.model_accepted_tokens <= stats.model_drafted_tokens);
+        prop_assert!(stats.model_drafted_tokens <= stats.drafted_tokens);
+        prop_assert!(draft.is_some() || stats.model_drafted_tokens == 0);
+        prop_assert_eq!(stats.draft_pages_used, 0);
     }
 }
 

@@ -50,7 +50,7 @@ pub use learner::{
     FinishedLayer, Learned, Learner, LearnerOptions, NonFiniteOrigin, TargetLogits, TokenBatch,
     TokenBatchError,
 };
-pub use memory::{MemoryEstimate, MemoryPlan, ServingLimits};
+pub use memory::{DraftMemory, MemoryEstimate, MemoryPlan, ServingLimits};
 pub use model::Model;
 pub use pooling::{Pool, Pooling, PoolingRows};
 pub use repeated_head::head_repeats_embedding;

@@ -51,6 +51,21 @@ pub struct MemoryEstimate {
     pub context: usize,
     /// The most sequences that run at once.
     pub max_batch: usize,
+    /// A second model that drafts for this one.
+    pub draft: Option<DraftMemory>,
+}
+
+/// What a model takes that drafts for another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DraftMemory {
+    /// Bytes of its weights and workspace.
+    pub fixed: u64,
+    /// Bytes of one page of its KV cache.
+    pub page: u64,
+    /// Pages without which it is not loaded.
+    pub least_pages: usize,
+    /// Pages that it can use.
+    pub most_pages: usize,
 }
 
 /// How a model is served within a given amount of memory.
@@ -60,7 +75,9 @@ pub struct MemoryPlan {
     pub pages: usize,
     /// The most tokens of one sequence.
     pub context: usize,
-    /// All bytes: weights, tokenizer, workspace and KV cache.
+    /// Pages of the draft model's KV cache; 0 without one.
+    pub draft_pages: usize,
+    /// All bytes: weights, tokenizer, workspace and KV cache, and the same of the draft model.
     pub bytes: u64,
 }
 
@@ -86,7 +103,30 @@ impl MemoryEstimate {
         let affordable = (available - self.fixed()) / self.page.max(1);
         let pages = desired.min(usize::try_from(affordable).unwrap_or(usize::MAX));
         let context = self.context.min(pages.saturating_mul(PAGE_TOKENS));
-        Some(MemoryPlan { pages, context, bytes: self.with_pages(pages) })
+        let bytes = self.with_pages(pages);
+        let Some(draft) = self.draft else {
+            return Some(MemoryPlan { pages, context, draft_pages: 0, bytes });
+        };
+        // What is short is short for drafts first.
+        let affordable = usize::try_from((available - bytes) / draft.page.max(1)).unwrap_or(usize::MAX);
+        let more = affordable.min(draft.most_pages.saturating_sub(draft.least_pages));
+        let bytes = bytes.saturating_add((more as u64).saturating_mul(draft.page));
+        Some(MemoryPlan { pages, context, draft_pages: draft.least_pages + more, bytes })
+    }
+
+    /// The same model with another one that drafts for it and takes `draft` alone, of which the tokenizer is not kept. So many sequences
+    /// are drafted at once.
+    #[must_use]
+    pub fn with_draft(self, draft: &MemoryEstimate, sequences: usize) -> MemoryEstimate {
+        let context = draft.context.min(self.context);
+        let tokens = context.max(sequences.saturating_mul(TOKENS_PER_REQUEST.min(context)));
+        let draft = DraftMemory {
+            fixed: draft.weights.saturating_add(draft.workspace),
+            page: draft.page,
+            least_pages: context.min(LEAST_TOKENS).div_ceil(PAGE_TOKENS),
+            most_pages: tokens.div_ceil(PAGE_TOKENS),
+        };
+        MemoryEstimate { draft: Some(draft), ..self }
     }
 
     /// Bytes of the KV cache for one token.
@@ -94,9 +134,12 @@ impl MemoryEstimate {
         self.page / PAGE_TOKENS as u64
     }
 
-    /// What does not depend on the length of the KV cache.
+    /// What does not depend on the length of the KV cache, with the least of the draft model.
     fn fixed(&self) -> u64 {
-        self.weights.saturating_add(self.tokenizer).saturating_add(self.workspace)
+        let of_draft = self.draft.map_or(0, |draft| {
+            draft.fixed.saturating_add((draft.least_pages as u64).saturating_mul(draft.page))
+        });
+        self.weights.saturating_add(self.tokenizer).saturating_add(self.workspace).saturating_add(of_draft)
     }
 
     fn with_tokens(&self, tokens: usize) -> u64 {
@@ -143,6 +186,7 @@ impl ModelFile {
             kv_dtype,
             context: limits.context.unwrap_or(usize::MAX).min(config.context_length),
             max_batch: limits.max_batch,
+            draft: None,
         })
     }
 
@@ -175,14 +219,43 @@ mod tests {
             kv_dtype: KvDtype::F32,
             context: 4096,
             max_batch: 8,
+            draft: None,
         };
         assert_eq!((estimate.least(), estimate.full_context()), (1_000 + 640, 1_000 + 1_280));
         assert_eq!(estimate.plan(1_639), None);
-        let plan = |pages, context, bytes| Some(MemoryPlan { pages, context, bytes });
+        let plan = |pages, context, bytes| Some(MemoryPlan { pages, context, draft_pages: 0, bytes });
         assert_eq!(estimate.plan(1_640), plan(64, 2048, 1_640));
         assert_eq!(estimate.plan(1_009 + 1_280), plan(128, 4096, 2_280));
         assert_eq!(estimate.plan(1 << 40), plan(256, 4096, 1_000 + 2_560));
         let short = MemoryEstimate { context: 512, ..estimate };
         assert_eq!(short.plan(short.least()), plan(16, 512, 1_160));
+    }
+
+    #[test]
+    fn a_draft_model_gets_the_least_and_then_what_the_model_leaves() {
+        let large = MemoryEstimate {
+            weights: 850,
+            tokenizer: 50,
+            workspace: 100,
+            page: 10,
+            kv_dtype: KvDtype::F32,
+            context: 4096,
+            max_batch: 8,
+            draft: None,
+        };
+        let small =
+            MemoryEstimate { weights: 90, tokenizer: 50, workspace: 10, page: 1, context: 8192, ..large };
+        let both = large.with_draft(&small, 8);
+        // Weights, workspace and 64 pages of the small one.
+        assert_eq!(both.least(), large.least() + 100 + 64);
+        assert_eq!(both.plan(both.least() - 1), None);
+        let plan = |available| both.plan(available).map(|plan| (plan.pages, plan.draft_pages, plan.bytes));
+        assert_eq!(plan(both.least()), Some((64, 64, both.least())));
+        let without = large.with_pages(256) + 164;
+        assert_eq!(plan(without), Some((256, 64, without)));
+        assert_eq!(plan(without + 9), Some((256, 73, without + 9)));
+        assert_eq!(plan(1 << 40), Some((256, 256, without + 192)));
+        let short = large.with_draft(&MemoryEstimate { context: 100, ..small }, 2);
+        assert_eq!(short.plan(1 << 40).map(|plan| plan.draft_pages), Some(7));
     }
 }

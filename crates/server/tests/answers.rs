@@ -310,6 +310,37 @@ async fn what_happened_is_counted() {
     }
 }
 
+#[tokio::test]
+async fn a_draft_model_changes_no_answer_and_its_guesses_are_counted() {
+    let (plain, drafted) = (Application::new().await, Application::with_draft().await);
+    drafted.state.models.check_drafts().expect("one tokenizer");
+    for more in [
+        json!({ "temperature": 0 }),
+        json!({ "temperature": 1, "seed": 3, "logprobs": true, "top_logprobs": 2 }),
+        json!({ "temperature": 1, "seed": 4, "presence_penalty": 1 }),
+        json!({ "temperature": 0, "response_format": { "type": "json_object" } }),
+        json!({ "temperature": 1, "seed": 5, "n": 3 }),
+    ] {
+        let mut long = json!({ "max_tokens": 80 });
+        merge(&mut long, more.clone());
+        let [expected, found] =
+            [&plain, &drafted].map(|application| application.post(CHAT, chat_body(long.clone())));
+        let (expected, found) = (expected.await.json(), found.await.json());
+        assert_eq!(found["choices"], expected["choices"], "{more}");
+        assert_eq!(found["system_fingerprint"], expected["system_fingerprint"]);
+        assert!(expected["choices"][0]["message"].is_object(), "{expected}");
+    }
+    let text = drafted.get("/metrics").await.text;
+    let guessed = text.lines().filter_map(|line| {
+        line.strip_prefix(r#"zhenjin_draft_tokens_total{model="tiny",by="model",end=""#)?.rsplit(' ').next()
+    });
+    let guessed: u64 = guessed.map(|count| count.parse::<u64>().expect("a count")).sum();
+    assert!(guessed > 0, "{text}");
+    // Weights and workspace count twice.
+    let memory = |application: &Application| application.state.models.list()[0].memory_bytes.expect("loaded");
+    assert!(memory(&drafted) > memory(&plain) * 5 / 4, "{} {}", memory(&drafted), memory(&plain));
+}
+
 /// A client takes an answer for greedy if each token's log-probability is the largest of the list at its place.
 #[tokio::test]
 async fn every_reported_pair_of_log_probabilities_is_equal() {

@@ -15,6 +15,7 @@
 mod added_tokens;
 mod byte_level;
 mod byte_level_encoder;
+mod comparison;
 mod convert;
 mod dialogues;
 mod errors;
@@ -29,6 +30,7 @@ mod tokenizer;
 mod training;
 mod vocabulary;
 
+pub use comparison::{VocabularyDifference, common_tokens};
 pub use dialogues::{DialogueError, EncodedDialogue, encode_dialogues};
 pub use errors::{TemplateError, TokenizerError};
 pub use gguf::GgufVocabulary;

@@ -4,7 +4,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use zhenjin_conversation::{ConversationStyle, ToolStyle};
-use zhenjin_engine::{Engine, EngineOptions, Sampling};
+use zhenjin_engine::{Engine, EngineOptions, Sampling, StepModel};
 use zhenjin_hub::GenerationDefaults;
 use zhenjin_model::{Fingerprint, LoadOptions, MemoryEstimate, MemoryPlan, Model, Runner, RunnerOptions};
 use zhenjin_tensor::{KvDtype, ThreadTeam};
@@ -28,7 +28,10 @@ pub(super) fn load(
     let begun = Instant::now();
     let opened = zhenjin_hub::open(&spec.path).map_err(|error| failed(error.to_string()))?;
     let config = opened.file.config().clone();
-    let estimate = options.memory_estimate(&opened.file).map_err(|error| failed(error.to_string()))?;
+    let draft = options.open_draft(&spec.name, &opened).map_err(failed)?;
+    let estimate = options
+        .drafted_memory_estimate(&opened.file, draft.as_ref())
+        .map_err(|error| failed(error.to_string()))?;
     let kv_dtype = estimate.kv_dtype;
     let plan = reserve(estimate)?;
     for setting in opened.file.unread_settings() {
@@ -65,8 +68,11 @@ pub(super) fn load(
         observer: options.observer.as_ref().map(|observer| observer(&spec.name)),
         ..EngineOptions::default()
     };
-    let engine =
-        Engine::start(Box::new(runner), engine_options).map_err(|error| failed(error.to_string()))?;
+    let draft = draft.map(|draft| draft.load(options, team, &plan)).transpose();
+    let draft = draft.map_err(|error| failed(format!("its draft model: {error}")))?;
+    let draft = draft.map(|runner| Box::new(runner) as Box<dyn StepModel>);
+    let engine = Engine::start_with_draft_model(Box::new(runner), draft, engine_options)
+        .map_err(|error| failed(error.to_string()))?;
 
     let style = ConversationStyle::of(opened.template.as_ref(), &opened.tokenizer);
     let info = AssistantInfo {
@@ -85,6 +91,7 @@ pub(super) fn load(
         memory_bytes = plan.bytes,
         context = plan.context,
         capacity_tokens = engine.capacity_tokens(),
+        draft_pages = plan.draft_pages,
         "model loaded"
     );
     let model = LoadedModel {
@@ -109,8 +116,9 @@ impl super::Shared {
     pub(super) fn check_loadable(&self, name: &str, path: &std::path::Path) -> Result<(), AssistantError> {
         let failed = |reason: String| AssistantError::Load { name: name.to_owned(), reason };
         let opened = zhenjin_hub::open(path).map_err(|error| failed(error.to_string()))?;
-        let estimate =
-            self.options.memory_estimate(&opened.file).map_err(|error| failed(error.to_string()))?;
+        let draft = self.options.open_draft(name, &opened).map_err(failed)?;
+        let estimate = self.options.drafted_memory_estimate(&opened.file, draft.as_ref());
+        let estimate = estimate.map_err(|error| failed(error.to_string()))?;
         let (needed_bytes, limit_bytes) = (estimate.least(), self.options.memory_bytes);
         if needed_bytes > limit_bytes {
             return Err(AssistantError::OutOfMemory { name: name.to_owned(), needed_bytes, limit_bytes });

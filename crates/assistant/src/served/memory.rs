@@ -14,7 +14,7 @@ pub(super) const PREFILL_ROWS: usize = 512;
 const TOKENIZER_BYTES_PER_TOKEN: usize = 450;
 
 impl ServeOptions {
-    /// The memory that serving the model in `file` takes with these options.
+    /// The memory that serving the model in `file` takes with these options, without a draft model.
     ///
     /// # Errors
     /// As [`ModelFile::memory_estimate`].

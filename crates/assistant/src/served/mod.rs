@@ -1,9 +1,10 @@
 //! The models served: by name, loaded at first use, unloaded when idle and the memory is needed.
 //!
 //! [`memory`] estimates what a model takes, [`reserve`] decides which idle models are unloaded for it, [`load`] loads
-//! one. A request gets the model that it named or an error, never another one.
+//! one, with its [`draft`] model if it has one. A request gets the model that it named or an error, never another one.
 
 mod adapters;
+mod draft;
 mod embedders;
 mod expiry;
 mod load;
@@ -29,6 +30,7 @@ use embedders::Embedders;
 use expiry::Expiry;
 
 pub use adapters::AdapterSpec;
+pub use draft::DraftSpec;
 pub use promoted::PromotedWeights;
 
 /// A model to serve.
@@ -60,6 +62,8 @@ pub struct ServeOptions {
     pub queue_limit: usize,
     /// How the next tokens of answers are guessed, so that one step can check several.
     pub speculation: Speculation,
+    /// Models that guess the next tokens of served ones, at most one for each.
+    pub drafts: Vec<DraftSpec>,
     /// When an answer counts as a loop and is ended, where a request says nothing.
     pub repetition_detection: RepetitionDetection,
     /// Told what each model's engine does.

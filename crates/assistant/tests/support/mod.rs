@@ -29,6 +29,7 @@ pub(crate) fn options(context: Option<usize>, threads: usize) -> ServeOptions {
         max_batch: 16,
         queue_limit: 64,
         speculation: zhenjin_engine::Speculation::default(),
+        drafts: Vec::new(),
         repetition_detection: zhenjin_assistant::RepetitionDetection::default(),
         observer: None,
     }

@@ -1,6 +1,6 @@
 //! `zhenjin serve`: the chat page and the OpenAI API, until Ctrl-C or SIGTERM.
 
-use crate::arguments::ServeArguments;
+use crate::arguments::{DraftArgument, ServeArguments};
 use crate::home::Home;
 use crate::machine;
 use crate::memory_size::MemorySize;
@@ -8,7 +8,8 @@ use anyhow::{Context, Result, bail};
 use std::ffi::OsString;
 use std::process::Command;
 use std::sync::Arc;
-use zhenjin_assistant::{AdapterSpec, Embedder, ModelSpec, RepetitionDetection, ServedModels};
+use zhenjin_assistant::{AdapterSpec, DraftSpec, Embedder, ModelSpec, RepetitionDetection, ServedModels};
+use zhenjin_engine::Speculation;
 use zhenjin_hub::ModelStore;
 use zhenjin_promotions::{Improvements, Promotions};
 use zhenjin_server::{ImproveCommand, Library, Metrics, Server, ServerOptions, Services};
@@ -33,7 +34,9 @@ pub(crate) async fn run(home: &Home, arguments: ServeArguments) -> Result<()> {
         "serving"
     );
     let first = specs.iter().find(|spec| !Embedder::is_at(&spec.path)).map(|spec| spec.name.clone());
+    options.drafts = drafts(&model_store, &arguments, first.as_deref())?;
     let models = Arc::new(ServedModels::new(specs, options)?);
+    models.check_drafts().context("--draft")?;
     for adapter in arguments.adapter {
         let model = adapter.model.or_else(|| first.clone());
         let model =
@@ -95,6 +98,21 @@ fn improve_command(home: &Home) -> Result<ImproveCommand> {
         command.arg("--").arg(model);
         command
     }))
+}
+
+/// The models that draft for served ones; `first` is the served model for which an argument without a name is meant.
+fn drafts(store: &ModelStore, arguments: &ServeArguments, first: Option<&str>) -> Result<Vec<DraftSpec>> {
+    if !arguments.draft.is_empty() && arguments.speculation == Speculation::Off {
+        bail!(
+            "--draft guesses tokens, and --speculation off says that none are guessed; leave one of them out"
+        );
+    }
+    let draft = |argument: &DraftArgument| {
+        let model = argument.model.clone().or_else(|| first.map(str::to_owned));
+        let model = model.context("--draft: there is no model that it could draft for; name one to serve")?;
+        machine::draft_spec(store, model, &argument.draft)
+    };
+    arguments.draft.iter().map(draft).collect()
 }
 
 fn specs(store: &ModelStore, names: &[OsString]) -> Result<Vec<ModelSpec>> {

@@ -7,8 +7,9 @@ use std::time::Instant;
 use zhenjin_tensor::{SimdLevel, ThreadTeam};
 
 use super::PlannedChunk;
-use super::execute::{ChunkOutputs, without_panic};
+use super::execute::ChunkOutputs;
 use super::sequence::{Sequence, TokenTime};
+use crate::panics::without_panic;
 use crate::request::{EndReason, Event, TokenReport};
 use crate::sampling::log_softmax::{BrokenLogit, LogSoftmax};
 use crate::sampling::sampler::{Choice, Sampler};

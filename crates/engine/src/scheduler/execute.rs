@@ -2,17 +2,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use zhenjin_model::{HiddenFor, LogitsFor, PAGE_TOKENS, Scoring, SequenceChunk, StepOutputs};
 
 use super::choose::{Choosing, Reading};
+use super::drafts::Checked;
 use super::memory::publish_full_pages;
 use super::rows::is_answering;
 use super::sequence::Sequence;
 use super::{PlannedChunk, Scheduler};
+use crate::panics::without_panic;
 use crate::request::EndReason;
 use crate::stats::StepReport;
 use crate::step_model::StepModel;
@@ -108,6 +109,9 @@ impl Scheduler {
         if prefill_rows == 0 {
             self.row_cost.note(decode_rows, draft_rows, duration.as_secs_f64());
         }
+        if let Some(draft_model) = &mut self.draft_model {
+            draft_model.cost.earn(duration.as_secs_f64());
+        }
         self.stats.steps += 1;
         self.stats.batch = plan.len();
         self.stats.prefill_tokens += prefill_rows as u64;
@@ -118,6 +122,10 @@ impl Scheduler {
                 decode_rows,
                 draft_rows: (self.stats.drafted_tokens - before.drafted_tokens) as usize,
                 accepted_rows: (self.stats.accepted_tokens - before.accepted_tokens) as usize,
+                model_draft_rows: (self.stats.model_drafted_tokens - before.model_drafted_tokens) as usize,
+                model_accepted_rows: (self.stats.model_accepted_tokens - before.model_accepted_tokens)
+                    as usize,
+                drafting: self.drafting,
                 duration,
                 choosing: self.choosing,
             });
@@ -164,7 +172,17 @@ impl Scheduler {
     /// One call of the model. Returns the requests that end with it, still running. On an error no request
     /// has moved.
     fn step(&mut self, plan: &[PlannedChunk]) -> Result<Vec<(u64, EndReason)>, String> {
-        let Scheduler { model, running, pool, samplers, stats, options, choosing: choosing_time, .. } = self;
+        let Scheduler {
+            model,
+            draft_model,
+            running,
+            pool,
+            samplers,
+            stats,
+            options,
+            choosing: choosing_time,
+            ..
+        } = self;
         if let Some(first) = plan.first().and_then(|chunk| running.get(&chunk.id)) {
             use_weights(&mut **model, first)?;
         }
@@ -215,9 +233,10 @@ impl Scheduler {
             stats.decode_tokens += (sequence.completion_tokens() - generated_before) as u64;
             if chunk.drafted > 0 {
                 let accepted = sequence.computed - computed_before;
-                sequence.learn_from_draft(chunk.drafted, accepted, ending.is_some());
-                stats.drafted_tokens += chunk.drafted as u64;
-                stats.accepted_tokens += accepted as u64;
+                stats.note_draft(sequence.draft.is_of_model(), chunk.drafted, accepted);
+                let checked = Checked { drafted: chunk.drafted, accepted, has_ended: ending.is_some() };
+                let of_all = draft_model.as_mut().map(|model| &mut model.acceptance);
+                sequence.learn_from_draft(checked, of_all);
             }
             if let Some(reason) = ending {
                 ended.push((chunk.id, reason));
@@ -235,16 +254,4 @@ fn use_weights(model: &mut dyn StepModel, sequence: &Sequence) -> Result<(), Str
         }
         _ => Ok(()),
     }
-}
-
-/// Runs third-party or numeric code so that a panic becomes its message: one request's failure must not end the
-/// engine.
-pub(super) fn without_panic<T>(run: impl FnOnce() -> T) -> Result<T, String> {
-    catch_unwind(AssertUnwindSafe(run)).map_err(|panic| {
-        match (panic.downcast_ref::<&str>(), panic.downcast_ref::<String>()) {
-            (Some(message), _) => (*message).to_owned(),
-            (_, Some(message)) => message.clone(),
-            _ => "no message".to_owned(),
-        }
-    })
 }

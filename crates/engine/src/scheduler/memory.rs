@@ -130,6 +130,9 @@ impl Scheduler {
             }
             let Some((newest, mut sequence)) = self.running.pop_last() else { return false };
             release_pages(&mut self.pool, &mut sequence);
+            if let Some(draft_model) = &mut self.draft_model {
+                draft_model.forget(newest);
+            }
             if !sequence.prompt_announced {
                 sequence.cached_tokens = 0;
             }
@@ -192,7 +195,7 @@ mod tests {
     fn scheduler(pages: usize) -> Scheduler {
         let weights = WeightsVersion::first(None);
         let inbox = Inbox::new(4, 4, EngineStats::default(), weights);
-        Scheduler::new(Box::new(Pages(pages)), EngineOptions::default(), 1000, inbox)
+        Scheduler::new(Box::new(Pages(pages)), None, EngineOptions::default(), 1000, inbox)
     }
 
     fn sequence(id: u64, tokens: std::ops::Range<u32>) -> Sequence {

@@ -1,6 +1,6 @@
 //! The engine's thread: takes requests, plans a step, computes it, hands out tokens, and again.
 //!
-//! [`rows`] decides how many rows each request gets, [`drafts`] which answers get drafts, [`memory`] which get pages, [`execute`] runs the step,
+//! [`rows`] decides how many rows each request gets, [`drafts`] which answers get drafts, [`model_drafts`] on which ones the draft model guesses, [`memory`] which get pages, [`execute`] runs the step,
 //! [`choose`] reads its logits, [`about_prompt`] collects what a request asks about its prompt. Requests are ordered by age (their id) everywhere, so that the schedule is a function of arrivals
 //! and measured time, and answers of neither.
 
@@ -9,6 +9,7 @@ mod choose;
 mod drafts;
 mod execute;
 mod memory;
+mod model_drafts;
 mod rows;
 mod sequence;
 
@@ -18,6 +19,7 @@ use std::time::{Duration, Instant};
 
 use zhenjin_model::LogitsFor;
 
+use crate::draft_model::DraftModel;
 use crate::inbox::{Inbox, Phase};
 use crate::kv::page_pool::PagePool;
 use crate::options::EngineOptions;
@@ -47,6 +49,8 @@ struct PlannedChunk {
 /// Everything that the engine's thread owns.
 pub(crate) struct Scheduler {
     model: Box<dyn StepModel>,
+    /// Guesses how answers go on; `None` for an engine without one.
+    draft_model: Option<DraftModel>,
     options: EngineOptions,
     usable_vocabulary: usize,
     inbox: Arc<Inbox>,
@@ -61,6 +65,8 @@ pub(crate) struct Scheduler {
     stats: EngineStats,
     /// How long reading the outputs of the latest step took.
     choosing: Duration,
+    /// How long the draft model guessed for the latest step.
+    drafting: Duration,
     /// The weights of new requests.
     weights: WeightsVersion,
 }
@@ -77,16 +83,19 @@ impl Drop for CloseAtEnd {
 impl Scheduler {
     pub(crate) fn new(
         model: Box<dyn StepModel>,
+        draft_model: Option<Box<dyn StepModel>>,
         options: EngineOptions,
         usable_vocabulary: usize,
         inbox: Arc<Inbox>,
     ) -> Scheduler {
+        let draft_model = draft_model.map(|model| DraftModel::new(model, usable_vocabulary, options.simd));
         let weights = inbox.weights();
         let pool = PagePool::new(model.page_count());
         let threads = model.team().map_or(1, |team| team.threads());
         let samplers = (0..threads).map(|_| Mutex::new(Sampler::new(options.simd))).collect();
         Scheduler {
             model,
+            draft_model,
             options,
             usable_vocabulary,
             inbox,
@@ -98,6 +107,7 @@ impl Scheduler {
             row_cost: RowCost::default(),
             stats: EngineStats::default(),
             choosing: Duration::ZERO,
+            drafting: Duration::ZERO,
             weights,
         }
     }
@@ -163,6 +173,7 @@ impl Scheduler {
         let limits =
             StepLimits { prefill_rows: self.pace.prefill_rows(decode_rows, self.options.step_time, most) };
         let rows = rows::choose_rows(&self.running, limits);
+        self.drafting = Duration::ZERO;
         self.choose_drafts(&rows);
         let mut plan = self.secure_pages(rows);
         // Neighbours with the same adapter are computed together.
@@ -179,6 +190,9 @@ impl Scheduler {
             return;
         };
         memory::release_pages(&mut self.pool, &mut sequence);
+        if let Some(draft_model) = &mut self.draft_model {
+            draft_model.forget(id);
+        }
         let (usage, timings) = (sequence.usage(), sequence.timings(Instant::now()));
         self.stats.finished += 1;
         self.stats.cancelled += u64::from(reason.is_none());
@@ -202,6 +216,9 @@ impl Scheduler {
         self.stats.pages_total = self.pool.total();
         self.stats.pages_used = self.pool.held();
         self.stats.pages_cached = self.pool.cached();
+        if let Some(draft_model) = &self.draft_model {
+            (self.stats.draft_pages_total, self.stats.draft_pages_used) = draft_model.pages();
+        }
         self.inbox.publish(self.stats);
     }
 }

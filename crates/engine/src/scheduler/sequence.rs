@@ -11,7 +11,9 @@ use crate::kv::prefix_cache::{ChainId, PageTokens, PrefixScope};
 use crate::request::{Event, Request, Timings, Usage};
 use crate::sampling::mask::TokenMask;
 use crate::sampling::penalties::TokenHistory;
-use crate::speculation::drafter::{Draft, Drafter, LONGEST_DRAFT};
+use crate::speculation::acceptance::Acceptance;
+use crate::speculation::draft::{Draft, LONGEST_DRAFT};
+use crate::speculation::drafter::Drafter;
 use crate::weights::WeightsVersion;
 
 /// A request, its tokens so far, and the pages that hold their keys and values.
@@ -43,6 +45,8 @@ pub(crate) struct Sequence {
     pub(crate) mask: Option<TokenMask>,
     /// Made when the first draft is asked for.
     pub(crate) drafter: Option<Box<Drafter>>,
+    /// How often the draft model was right here; made when it could first guess.
+    pub(crate) model_acceptance: Option<Box<Acceptance>>,
     pub(crate) draft: Draft,
     /// The last token and the draft after it, as the next step computes them; empty without a draft.
     pub(crate) draft_rows: Vec<u32>,
@@ -74,6 +78,7 @@ impl Sequence {
             history: request.sampling.has_penalties().then(|| TokenHistory::of_prompt(&tokens)),
             mask: request.constraint.is_some().then(|| TokenMask::none(usable_vocabulary)),
             drafter: None,
+            model_acceptance: None,
             draft: Draft::default(),
             draft_rows: Vec::new(),
             events,
@@ -89,6 +94,11 @@ impl Sequence {
     /// What its pages are kept under.
     pub(crate) fn scope(&self) -> PrefixScope {
         scope(&self.request, &self.weights)
+    }
+
+    /// What the draft model's pages are kept under: it knows no adapters and keeps its weights.
+    pub(crate) fn draft_scope(&self) -> PrefixScope {
+        PrefixScope { salt: self.request.cache_salt, ..PrefixScope::default() }
     }
 
     /// Tokens whose keys and values are not computed yet: at least one.

@@ -1,25 +1,14 @@
 //! Drafts of one answer, and how often it keeps to them.
 
+use super::draft::{Draft, DraftedBy};
 use super::ngram_index::NgramIndex;
 
-/// The most tokens of a draft.
-pub(crate) const LONGEST_DRAFT: usize = 7;
 /// The n-grams looked up, the longest first, and the acceptance rate that is assumed before
 /// any draft was checked. Lengths and likelihoods are the best of those tried on quoting, editing and chatting.
 const LOOKUPS: [(usize, f64); 2] = [(4, 0.8), (2, 0.5)];
 const WEIGHT_OF_LATEST: f64 = 1.0 / 8.0;
 /// Of the drafts that do not pay, one in so many is tried all the same, since the answer may have become predictable.
 const TRY_AGAIN_AFTER: u32 = 16;
-
-/// The tokens that may come next.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct Draft {
-    /// At most as many as asked for; empty if the last tokens have not occurred before.
-    pub(crate) tokens: Vec<u32>,
-    /// How likely each token is the next one if those before it were.
-    pub(crate) acceptance: f64,
-    lookup: usize,
-}
 
 /// Drafts by what followed earlier occurrences, and learns from whether they were accepted.
 #[derive(Debug)]
@@ -56,12 +45,14 @@ impl Drafter {
         // An occurrence that reaches the end goes on with the draft itself, as a repetition does.
         let period = tokens.len() - follower;
         let draft = (0..most).map(|offset| tokens[follower + offset % period]).collect();
-        Draft { tokens: draft, acceptance: self.lookups[number].acceptance, lookup: number }
+        let acceptance = vec![self.lookups[number].acceptance; most];
+        Draft { tokens: draft, acceptance, drafted_by: DraftedBy::Lookup(number) }
     }
 
     /// `draft` was left out because it does not pay. True if its first token should be tried all the same.
     pub(crate) fn pass_over(&mut self, draft: &Draft) -> bool {
-        let lookup = &mut self.lookups[draft.lookup];
+        let DraftedBy::Lookup(number) = draft.drafted_by else { return false };
+        let lookup = &mut self.lookups[number];
         lookup.passed_over += 1;
         let is_due = lookup.passed_over >= TRY_AGAIN_AFTER;
         if is_due {
@@ -73,7 +64,8 @@ impl Drafter {
     /// The answer went on with the first `accepted` tokens of `draft`, and then, if `was_refuted`, with
     /// another one than the draft's.
     pub(crate) fn learn(&mut self, draft: &Draft, accepted: usize, was_refuted: bool) {
-        let acceptance = &mut self.lookups[draft.lookup].acceptance;
+        let DraftedBy::Lookup(number) = draft.drafted_by else { return };
+        let acceptance = &mut self.lookups[number].acceptance;
         for _ in 0..accepted {
             *acceptance += WEIGHT_OF_LATEST * (1.0 - *acceptance);
         }
@@ -113,11 +105,11 @@ mod tests {
         let tokens = [5, 6, 5, 6];
         let draft = drafter.draft(&tokens, 2);
         drafter.learn(&draft, 2, false);
-        assert!(drafter.draft(&tokens, 2).acceptance > draft.acceptance);
+        assert!(drafter.draft(&tokens, 2).acceptance[0] > draft.acceptance[0]);
         for _ in 0..100 {
             drafter.learn(&draft, 0, true);
         }
-        let low = drafter.draft(&tokens, 2).acceptance;
+        let low = drafter.draft(&tokens, 2).acceptance[0];
         assert!(low > 0.0 && low < 0.01);
         let tries = (0..160).filter(|_| drafter.pass_over(&draft)).count();
         assert_eq!(tries, 10);

@@ -1,16 +1,20 @@
-//! Guessing the next tokens of an answer, so that one step can check several: speculative decoding by prompt
-//! lookup. Knows tokens and times; does not know requests, pages or the model.
+//! Guessing the next tokens of an answer, so that one step can check several: speculative decoding, by prompt
+//! lookup and by a smaller model. Knows tokens, probabilities and times; does not know requests, pages or models.
 //!
 //! A step over the last token and a draft of the next ones costs little more than a step over the last token
 //! alone, because both read all weights once (Leviathan et al. 2023, "Fast inference from transformers via
 //! speculative decoding"). The draft is what followed the last tokens when they occurred before (Saxena 2023,
-//! "Prompt lookup decoding"). The scheduler then chooses token after token exactly as without a draft, by the
+//! "Prompt lookup decoding"), or what a smaller model says comes next. The scheduler then chooses token after token exactly as without a draft, by the
 //! logits that single steps would have given, and goes on within the step as long as the draft holds the
 //! token that was chosen. So drafts decide how long an answer takes, never what it is.
 //!
 //! [`ngram_index`] finds earlier occurrences, [`drafter`] proposes and learns how often an answer keeps to
-//! its drafts, [`row_cost`] learns what a row more costs on this machine.
+//! its drafts, [`row_cost`] learns what a row more costs on this machine. [`acceptance`] learns how often a smaller model guesses
+//! right, [`draft_cost`] what its guesses cost.
 
+pub(crate) mod acceptance;
+pub(crate) mod draft;
+pub(crate) mod draft_cost;
 pub(crate) mod drafter;
 mod ngram_index;
 pub(crate) mod row_cost;
@@ -22,12 +26,14 @@ use std::str::FromStr;
 pub enum Speculation {
     /// Not at all: one token of each answer in a step.
     Off,
-    /// By what followed the same tokens earlier in the prompt and the answer, as long as that pays: while few
-    /// requests run, and in answers that repeat what came before.
+    /// By what followed the same tokens earlier in the prompt and the answer, and by the engine's draft model if it has one, as
+    /// long as that pays: while few requests run, and in answers that can be guessed.
     #[default]
     Ngram,
     /// The same, whether it pays or not: for tests.
     NgramAlways,
+    /// By the draft model alone, whether it pays or not: for tests.
+    ModelAlways,
 }
 
 impl Speculation {
@@ -38,8 +44,18 @@ impl Speculation {
         match self {
             Speculation::Off => 0,
             Speculation::Ngram => BOUND_BY_MEMORY,
-            Speculation::NgramAlways => usize::MAX,
+            Speculation::NgramAlways | Speculation::ModelAlways => usize::MAX,
         }
+    }
+
+    /// True if drafts are checked whether they pay or not.
+    pub(crate) fn is_forced(self) -> bool {
+        matches!(self, Speculation::NgramAlways | Speculation::ModelAlways)
+    }
+
+    /// True if the sequence's own tokens are searched for drafts.
+    pub(crate) fn looks_up(self) -> bool {
+        matches!(self, Speculation::Ngram | Speculation::NgramAlways)
     }
 }
 

@@ -57,6 +57,12 @@ pub(crate) struct FakeModel {
     pub(crate) faults: Faults,
     /// The last token decides most of the logits, so that answers repeat themselves, with exceptions.
     pub(crate) repeats_itself: bool,
+    /// How much the rest of the history decides then.
+    pub(crate) share_of_history: f32,
+    /// Other numbers are other weights.
+    pub(crate) weights: u64,
+    /// The ids below it can be generated.
+    pub(crate) usable_vocabulary: usize,
     pages: Vec<[u32; PAGE_TOKENS]>,
     steps: usize,
     logits: Vec<f32>,
@@ -72,6 +78,9 @@ impl FakeModel {
             max_logits_rows: 48,
             faults: Faults::default(),
             repeats_itself: false,
+            share_of_history: 1.0 / 32.0,
+            weights: 17,
+            usable_vocabulary: VOCABULARY,
             pages: vec![[EMPTY; PAGE_TOKENS]; pages],
             steps: 0,
             logits: Vec::new(),
@@ -84,14 +93,15 @@ impl FakeModel {
         let token_at = |position: usize| {
             self.pages[chunk.pages[position / PAGE_TOKENS].0 as usize][position % PAGE_TOKENS]
         };
-        let history = (0..=position).fold(17u64, |hash, position| mix(hash ^ u64::from(token_at(position))));
+        let history =
+            (0..=position).fold(self.weights, |hash, position| mix(hash ^ u64::from(token_at(position))));
         if self.faults.nan_after == Some(token_at(position)) {
             return vec![f32::NAN; VOCABULARY];
         }
         let logit = |of: u64, id: u64| (mix(of ^ id << 40) >> 40) as f32 / (1 << 21) as f32;
-        let last = mix(u64::from(token_at(position)));
+        let last = mix(u64::from(token_at(position)) ^ self.weights << 32);
         let logit = |id| match self.repeats_itself {
-            true => logit(last, id) + logit(history, id) / 32.0,
+            true => logit(last, id) + logit(history, id) * self.share_of_history,
             false => logit(history, id),
         };
         (0..VOCABULARY as u64).map(logit).collect()
@@ -128,7 +138,7 @@ fn mix(value: u64) -> u64 {
 
 impl StepModel for FakeModel {
     fn usable_vocabulary(&self) -> usize {
-        VOCABULARY
+        self.usable_vocabulary
     }
 
     fn context_length(&self) -> usize {
@@ -211,8 +221,8 @@ impl StepModel for FakeModel {
         assert!(rows.len() <= self.max_logits_rows);
         rows.reverse();
         self.logits = rows.concat();
-        let logits =
-            OutputRows::new(&self.logits, VOCABULARY, VOCABULARY).ok_or("rows of the wrong width")?;
+        let logits = OutputRows::new(&self.logits, VOCABULARY, self.usable_vocabulary)
+            .ok_or("rows of the wrong width")?;
         let hidden = OutputRows::new(&self.hidden, HIDDEN, HIDDEN).ok_or("states of the wrong width")?;
         Ok(StepOutputs { logits, scores: &self.scores, hidden })
     }

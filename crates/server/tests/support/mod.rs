@@ -17,7 +17,7 @@ use http_body_util::BodyExt;
 use serde_json::Value;
 use tempfile::TempDir;
 use tower::ServiceExt;
-use zhenjin_assistant::{ModelSpec, ServeOptions, ServedModels};
+use zhenjin_assistant::{DraftSpec, ModelSpec, ServeOptions, ServedModels};
 use zhenjin_hub::{ModelStore, PullOptions};
 use zhenjin_promotions::{Improvements, Promotions};
 use zhenjin_server::{AppState, Library, Metrics, ServerOptions, Services, router};
@@ -62,14 +62,18 @@ impl Answer {
 
 /// What a server works with: one model called `tiny`, and an empty store.
 pub async fn services(folder: &TempDir) -> Services {
-    services_with(folder, write_tiny_model).await
+    services_with(folder, write_tiny_model, |_| ()).await
 }
 
-async fn services_with(folder: &TempDir, write_model: impl FnOnce(&Path)) -> Services {
+async fn services_with(
+    folder: &TempDir,
+    write_model: impl FnOnce(&Path),
+    change: impl FnOnce(&mut ServeOptions),
+) -> Services {
     let model = folder.path().join("tiny");
     write_model(&model);
     let metrics = Metrics::default();
-    let serve = ServeOptions {
+    let mut serve = ServeOptions {
         memory_bytes: 256 << 20,
         compute: ComputeOptions { threads: 1, ..ComputeOptions::detect() },
         kv_cache_dtype: Default::default(),
@@ -77,9 +81,11 @@ async fn services_with(folder: &TempDir, write_model: impl FnOnce(&Path)) -> Ser
         max_batch: 8,
         queue_limit: 64,
         speculation: zhenjin_engine::Speculation::default(),
+        drafts: Vec::new(),
         repetition_detection: zhenjin_assistant::RepetitionDetection::default(),
         observer: Some(metrics.observer_of_model()),
     };
+    change(&mut serve);
     let specs = vec![ModelSpec { name: "tiny".to_owned(), path: model }];
     let models = Arc::new(ServedModels::new(specs, serve).expect("one model"));
     let store = Store::open(&folder.path().join("store.sqlite")).await.expect("an empty store");
@@ -109,7 +115,17 @@ impl Application {
     /// An application whose model answers every conversation with `script`; see [`write_scripted_model`].
     pub async fn with_script(template: &str, script: &[&str]) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let services = services_with(&folder, |model| write_scripted_model(model, template, script)).await;
+        let services =
+            services_with(&folder, |model| write_scripted_model(model, template, script), |_| ()).await;
+        let state = AppState::new(ServerOptions::default(), services);
+        Application { router: router(state.clone()), state, folder }
+    }
+
+    /// An application whose model drafts for itself.
+    pub async fn with_draft() -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let draft = DraftSpec { model: "tiny".to_owned(), path: folder.path().join("tiny") };
+        let services = services_with(&folder, write_tiny_model, |serve| serve.drafts.push(draft)).await;
         let state = AppState::new(ServerOptions::default(), services);
         Application { router: router(state.clone()), state, folder }
     }

@@ -18,11 +18,11 @@ use zhenjin_align::losses::distillation::DistillationLoss;
 use zhenjin_align::methods::{Distillation, OwnAnswers};
 use zhenjin_align::plan::{PlannedModel, PlannedTeacher, StepTokens};
 use zhenjin_align::rollouts::{RolloutOptions, Rollouts};
-use zhenjin_align::teacher::{Teacher, common_tokens};
+use zhenjin_align::teacher::Teacher;
 use zhenjin_hub::OpenedModel;
 use zhenjin_model::Model;
 use zhenjin_tensor::KvDtype;
-use zhenjin_tokenizer::EncodedDialogue;
+use zhenjin_tokenizer::{EncodedDialogue, common_tokens};
 
 pub(super) fn run(home: &Home, arguments: &DistillArguments) -> Result<()> {
     arguments.check()?;
@@ -94,7 +94,8 @@ fn from_logits(home: &Home, arguments: &DistillArguments) -> Result<()> {
 fn agree(arguments: &DistillArguments, opened: &mut Opened, teacher: &OpenedModel) -> Result<()> {
     let student = &opened.model;
     let name = arguments.teacher.display();
-    let common = common_tokens(&student.tokenizer, &teacher.tokenizer).with_context(|| {
+    let tokenizers = (("student's", &student.tokenizer), ("teacher's", &teacher.tokenizer));
+    let common = common_tokens(tokenizers.0, tokenizers.1).with_context(|| {
         format!("--teacher {name} has another vocabulary, so the two models' distributions are of different tokens; --from text learns what it writes instead")
     })?;
     let (ours, theirs) = (student.file.config(), teacher.file.config());

@@ -17,6 +17,7 @@ use zhenjin_assistant::{
     Assistant, ChatRequest, GenerationOptions, Message, RepetitionDetection, Role, SamplingSettings,
     ServedModels,
 };
+use zhenjin_hub::ModelStore;
 
 /// The most bytes read from a pipe; far more than any context holds.
 const PIPE_LIMIT: u64 = 16 << 20;
@@ -24,7 +25,11 @@ const PIPE_LIMIT: u64 = 16 << 20;
 pub(crate) async fn run(home: &Home, arguments: ChatArguments) -> Result<()> {
     let spec = machine::model_spec(home, arguments.model.as_deref())?;
     let name = spec.name.clone();
-    let options = machine::serve_options(&arguments.engine, 1, 1)?;
+    let mut options = machine::serve_options(&arguments.engine, 1, 1)?;
+    if let Some(draft) = &arguments.draft {
+        let store = ModelStore::new(home.models());
+        options.drafts.push(machine::draft_spec(&store, name.clone(), draft)?);
+    }
     let models = ServedModels::new(vec![spec], options)?;
     let piped = !std::io::stdin().is_terminal();
     if piped || arguments.prompt.is_some() || arguments.json {

@@ -4,7 +4,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use zhenjin_conversation::{ConversationStyle, ToolStyle};
-use zhenjin_engine::{Engine, EngineOptions, Sampling, StepModel};
+use zhenjin_engine::{Engine, EngineOptions, Sampling, StartError, StepModel};
 use zhenjin_hub::GenerationDefaults;
 use zhenjin_model::{Fingerprint, LoadOptions, MemoryEstimate, MemoryPlan, Model, Runner, RunnerOptions};
 use zhenjin_tensor::{KvDtype, ThreadTeam};
@@ -59,20 +59,9 @@ pub(super) fn load(
         team: Arc::clone(team),
     };
     let runner = Runner::new(Arc::new(model), runner_options).map_err(|error| failed(error.to_string()))?;
-    let engine_options = EngineOptions {
-        max_batch: options.max_batch,
-        prefill_chunk: PREFILL_ROWS,
-        queue_limit: options.queue_limit,
-        speculation: options.speculation,
-        simd,
-        observer: options.observer.as_ref().map(|observer| observer(&spec.name)),
-        ..EngineOptions::default()
-    };
     let draft = draft.map(|draft| draft.load(options, team, &plan)).transpose();
     let draft = draft.map_err(|error| failed(format!("its draft model: {error}")))?;
-    let draft = draft.map(|runner| Box::new(runner) as Box<dyn StepModel>);
-    let engine = Engine::start_with_draft_model(Box::new(runner), draft, engine_options)
-        .map_err(|error| failed(error.to_string()))?;
+    let engine = start(spec, options, runner, draft).map_err(|error| failed(error.to_string()))?;
 
     let style = ConversationStyle::of(opened.template.as_ref(), &opened.tokenizer);
     let info = AssistantInfo {
@@ -106,6 +95,26 @@ pub(super) fn load(
         format_compiler: OnceLock::new(),
     };
     Ok(Assistant::new(model))
+}
+
+/// The engine of a loaded model, with its draft model if it has one.
+fn start(
+    spec: &ModelSpec,
+    options: &ServeOptions,
+    runner: Runner,
+    draft: Option<Runner>,
+) -> Result<Engine, StartError> {
+    let engine_options = EngineOptions {
+        max_batch: options.max_batch,
+        prefill_chunk: PREFILL_ROWS,
+        queue_limit: options.queue_limit,
+        speculation: options.speculation,
+        simd: options.compute.simd,
+        observer: options.observer.as_ref().map(|observer| observer(&spec.name)),
+        ..EngineOptions::default()
+    };
+    let draft = draft.map(|runner| Box::new(runner) as Box<dyn StepModel>);
+    Engine::start_with_draft_model(Box::new(runner), draft, engine_options)
 }
 
 impl super::Shared {

@@ -247,7 +247,7 @@ pub(crate) struct EngineArguments {
     /// Memory for models and their KV caches, such as 4GiB [default: 60 % of what is free]
     #[arg(long, value_name = "SIZE")]
     pub(crate) memory: Option<MemorySize>,
-    /// Instructions to use: scalar, avx2, avxvnni, avx512vnni, amx [default: the best that this machine has]
+    /// Instructions to use: scalar, avx2, avxvnni, avx512vnni, amx; on AArch64 neon, dotprod, i8mm [default: the best that this machine has]
     #[arg(long, env = "ZHENJIN_SIMD", value_name = "LEVEL", hide_env_values = true)]
     pub(crate) simd: Option<String>,
     /// How keys and values are kept: f32, int8 (a quarter of the memory, faster, slightly less exact), or auto: int8 with quantised weights

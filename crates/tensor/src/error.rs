@@ -107,7 +107,9 @@ pub enum TensorError {
         available: Vec<SimdLevel>,
     },
     /// The name of an instruction set is not known.
-    #[error("unknown instruction set `{name}`; known are scalar, avx2, avxvnni, avx512vnni, amx")]
+    #[error(
+        "unknown instruction set `{name}`; known are scalar, avx2, avxvnni, avx512vnni, amx, neon, dotprod, i8mm"
+    )]
     UnknownSimd {
         /// The name given.
         name: String,

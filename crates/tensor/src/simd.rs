@@ -18,12 +18,26 @@ pub enum SimdLevel {
     Avx512Vnni,
     /// [`SimdLevel::Avx512Vnni`] plus AMX with bf16: products of floats as sums of products of three bf16 parts, in f32.
     Amx,
+    /// AArch64's NEON: 128-bit vectors, integer products by widening multiplications.
+    Neon,
+    /// [`SimdLevel::Neon`] plus the dot product of signed bytes `sdot`.
+    DotProd,
+    /// [`SimdLevel::DotProd`] plus products of unsigned with signed bytes: `usdot`, and `usmmla` for matrices of 2 · 8.
+    I8mm,
 }
 
 impl SimdLevel {
-    /// Every level, slowest first.
-    pub const ALL: [SimdLevel; 5] =
-        [SimdLevel::Scalar, SimdLevel::Avx2, SimdLevel::AvxVnni, SimdLevel::Avx512Vnni, SimdLevel::Amx];
+    /// Every level of every processor; those of one kind of processor slowest first.
+    pub const ALL: [SimdLevel; 8] = [
+        SimdLevel::Scalar,
+        SimdLevel::Avx2,
+        SimdLevel::AvxVnni,
+        SimdLevel::Avx512Vnni,
+        SimdLevel::Amx,
+        SimdLevel::Neon,
+        SimdLevel::DotProd,
+        SimdLevel::I8mm,
+    ];
 
     /// The fastest level that this processor supports.
     pub fn detect() -> SimdLevel {
@@ -68,11 +82,27 @@ impl SimdLevel {
                     && is_x86_feature_detected!("avx512vnni")
             }
             SimdLevel::Amx => SimdLevel::Avx512Vnni.is_supported() && amx::is_usable(),
+            SimdLevel::Neon | SimdLevel::DotProd | SimdLevel::I8mm => false,
         }
     }
 
     /// Whether this processor (and operating system) supports the level.
-    #[cfg(not(target_arch = "x86_64"))]
+    #[cfg(target_arch = "aarch64")]
+    pub fn is_supported(self) -> bool {
+        use std::arch::is_aarch64_feature_detected;
+        let neon = || is_aarch64_feature_detected!("neon");
+        let dot_products = || neon() && is_aarch64_feature_detected!("dotprod");
+        match self {
+            SimdLevel::Scalar => true,
+            SimdLevel::Neon => neon(),
+            SimdLevel::DotProd => dot_products(),
+            SimdLevel::I8mm => dot_products() && is_aarch64_feature_detected!("i8mm"),
+            SimdLevel::Avx2 | SimdLevel::AvxVnni | SimdLevel::Avx512Vnni | SimdLevel::Amx => false,
+        }
+    }
+
+    /// Whether this processor (and operating system) supports the level.
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
     pub fn is_supported(self) -> bool {
         self == SimdLevel::Scalar
     }
@@ -85,6 +115,9 @@ impl SimdLevel {
             SimdLevel::AvxVnni => "avxvnni",
             SimdLevel::Avx512Vnni => "avx512vnni",
             SimdLevel::Amx => "amx",
+            SimdLevel::Neon => "neon",
+            SimdLevel::DotProd => "dotprod",
+            SimdLevel::I8mm => "i8mm",
         }
     }
 }

@@ -115,7 +115,8 @@ impl Memory {
 /// never wrong.
 #[cfg(target_os = "linux")]
 fn map(bytes: usize, large_pages: bool) -> Option<Memory> {
-    const PAGE: usize = 4096;
+    // The largest page that Linux counts in (on some AArch64 systems); pages that nothing touches take no memory.
+    const PAGE: usize = 64 << 10;
     const HUGE_PAGE: usize = 2 << 20;
     let bytes = bytes.checked_next_multiple_of(PAGE)?;
     let reserved = bytes.checked_add(HUGE_PAGE)?;

@@ -160,12 +160,14 @@ fn an_input_gradient_in_several_pieces_has_the_same_bits() {
     // More elements than are transposed together.
     let operands = Operands::new(3, (2, 1100, 1000));
     let team = ThreadTeam::new(2).unwrap();
-    let matrix = operands.matrix(SimdLevel::detect(), &team);
-    let mut gradient = vec![f32::NAN; 2 * 1100];
-    let mut scratch = BackwardScratch::default();
-    input_gradient(&team, &operands.output_gradient, 2, &matrix, &mut scratch, &mut gradient, false).unwrap();
-    assert_eq!(bits(&gradient), bits(&operands.input_gradient(SimdLevel::detect(), &[0.0; 2200])));
-    assert!(scratch.bytes() <= 4 << 20, "{} bytes", scratch.bytes());
+    for simd in SimdLevel::available() {
+        let matrix = operands.matrix(simd, &team);
+        let mut gradient = vec![f32::NAN; 2 * 1100];
+        let (dy, mut scratch) = (&operands.output_gradient, BackwardScratch::default());
+        input_gradient(&team, dy, 2, &matrix, &mut scratch, &mut gradient, false).unwrap();
+        assert_eq!(bits(&gradient), bits(&operands.input_gradient(simd, &[0.0; 2200])), "{simd}");
+        assert!(scratch.bytes() <= 4 << 20, "{} bytes", scratch.bytes());
+    }
 }
 
 #[test]
@@ -186,12 +188,15 @@ fn weight_gradients_are_bit_equal_to_plain_loops_and_leave_padding_zero() {
 #[test]
 fn rows_in_two_calls_give_the_weight_gradient_of_one() {
     let operands = Operands::new(4, (300, 40, 37));
-    let (team, simd) = (ThreadTeam::new(2).unwrap(), SimdLevel::detect());
-    let mut gradient = vec![0.0; operands.packed_len()];
+    let team = ThreadTeam::new(2).unwrap();
     let (dy, input) = (&operands.output_gradient, &operands.input);
-    weight_gradient(&team, simd, &dy[..128 * 37], &input[..128 * 40], 128, &mut gradient).unwrap();
-    weight_gradient(&team, simd, &dy[128 * 37..], &input[128 * 40..], 172, &mut gradient).unwrap();
-    assert_eq!(bits(&gradient), bits(&operands.weight_gradient(simd, &vec![0.0; operands.packed_len()])));
+    let zeros = vec![0.0; operands.packed_len()];
+    for simd in SimdLevel::available() {
+        let mut gradient = zeros.clone();
+        weight_gradient(&team, simd, &dy[..128 * 37], &input[..128 * 40], 128, &mut gradient).unwrap();
+        weight_gradient(&team, simd, &dy[128 * 37..], &input[128 * 40..], 172, &mut gradient).unwrap();
+        assert_eq!(bits(&gradient), bits(&operands.weight_gradient(simd, &zeros)), "{simd}");
+    }
 }
 
 #[test]

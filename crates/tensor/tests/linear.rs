@@ -101,19 +101,20 @@ fn the_number_of_threads_changes_no_bit() {
         for (outputs, rows) in [(16, 1), (40, 1), (40, 5), (70, 130), (16, 200)] {
             let weights = random_weights(&mut random, dtype, outputs * columns, ScaleKind::Usual);
             let input = random_activations(&mut random, rows * columns, ScaleKind::Usual);
-            let outputs_with = |threads| {
+            let outputs_with = |simd, threads| {
                 let team = ThreadTeam::new(threads).unwrap();
-                let matrix =
-                    Matrix::pack(dtype, outputs, columns, &weights, SimdLevel::detect(), &team).unwrap();
+                let matrix = Matrix::pack(dtype, outputs, columns, &weights, simd, &team).unwrap();
                 bits(&run(&team, &matrix, &input, rows))
             };
-            let one = outputs_with(1);
-            for threads in [2, 3, 7] {
-                assert_eq!(
-                    outputs_with(threads),
-                    one,
-                    "{dtype}: {threads} threads, {rows} rows, {outputs} outputs"
-                );
+            for simd in SimdLevel::available() {
+                let one = outputs_with(simd, 1);
+                for threads in [2, 3, 7] {
+                    assert_eq!(
+                        outputs_with(simd, threads),
+                        one,
+                        "{dtype} {simd}: {threads} threads, {rows} rows, {outputs} outputs"
+                    );
+                }
             }
         }
     }
@@ -178,10 +179,15 @@ fn activations_in_8_bits_stay_within_the_stated_bound_of_the_f32_product() {
         let mut random = Random::new(5);
         let weights = random_weights(&mut random, dtype, outputs * columns, ScaleKind::Usual);
         let input = random_activations(&mut random, columns, ScaleKind::Usual);
-        let matrix = Matrix::pack(dtype, outputs, columns, &weights, SimdLevel::detect(), &team).unwrap();
-        let output = run(&team, &matrix, &input, 1);
+        let run_at = |simd| {
+            let matrix = Matrix::pack(dtype, outputs, columns, &weights, simd, &team).unwrap();
+            run(&team, &matrix, &input, 1)
+        };
+        let rows = weights.chunks_exact(weights.len() / outputs);
         let mut row = vec![0.0; columns];
-        for (weights, output) in weights.chunks_exact(weights.len() / outputs).zip(output) {
+        for (weights, output) in
+            SimdLevel::available().into_iter().flat_map(|simd| rows.clone().zip(run_at(simd)))
+        {
             dequantise(dtype, weights, &mut row).unwrap();
             let exact: f64 = row.iter().zip(&input).map(|(w, a)| f64::from(*w) * f64::from(*a)).sum();
             let bound: f64 = row

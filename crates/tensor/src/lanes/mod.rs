@@ -4,6 +4,8 @@
 //! Every lane operation is correctly rounded and every sum over lanes has one order, so all levels give the same bits,
 //! and so does the scalar reference beside each kernel. This module does not know what is computed.
 
+#[cfg(target_arch = "aarch64")]
+mod aarch64;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
@@ -97,7 +99,11 @@ pub(crate) fn dispatch<K: LaneKernel>(simd: SimdLevel, kernel: K) -> K::Output {
     {
         x86::dispatch(simd, kernel)
     }
-    #[cfg(not(target_arch = "x86_64"))]
+    #[cfg(target_arch = "aarch64")]
+    {
+        aarch64::dispatch(simd, kernel)
+    }
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
     {
         let _ = simd;
         kernel.reference()
@@ -115,4 +121,53 @@ pub(crate) fn sum_lanes(lanes: [f32; LANES]) -> f32 {
         half /= 2;
     }
     sums[0]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Sums, four unsigned and four signed bytes for each lane.
+    struct Dots([u8; 4 * LANES], [u8; 4 * LANES]);
+
+    impl LaneKernel for Dots {
+        type Output = [f32; LANES];
+
+        #[inline(always)]
+        fn run<L: Lanes>(self, lanes: L) -> [f32; LANES] {
+            let dots = lanes.dot(lanes.splat_int(1000), lanes.load_bytes(&self.0), lanes.load_bytes(&self.1));
+            let mut out = [0.0; LANES];
+            lanes.store(lanes.to_floats(dots), &mut out);
+            out
+        }
+
+        fn reference(self) -> [f32; LANES] {
+            std::array::from_fn(|lane| {
+                let bytes = 4 * lane..4 * lane + 4;
+                let product = |byte: usize| i32::from(self.0[byte]) * i32::from(self.1[byte].cast_signed());
+                (1000 + bytes.map(product).sum::<i32>()) as f32
+            })
+        }
+    }
+
+    #[test]
+    fn products_of_bytes_are_exact_at_every_level() {
+        const EXTREMES: ([u8; 8], [i8; 8]) =
+            ([0, 1, 64, 127, 128, 129, 254, 255], [i8::MIN, -127, -64, -1, 0, 1, 126, i8::MAX]);
+        for simd in SimdLevel::available() {
+            // Every pair of extremes meets every other one in a lane.
+            for step in 0..64 * 64 {
+                let pair = |byte: usize| (step >> (6 * (byte % 2))) % 64;
+                let unsigned = std::array::from_fn(|byte| EXTREMES.0[pair(byte) % 8]);
+                let signed = std::array::from_fn(|byte| EXTREMES.1[pair(byte) / 8].cast_unsigned());
+                let expected = Dots(unsigned, signed).reference();
+                assert_eq!(dispatch(simd, Dots(unsigned, signed)), expected, "{simd}");
+            }
+            // Bytes are not taken for those of other lanes.
+            let unsigned = std::array::from_fn(|byte| (byte * 37 % 256) as u8);
+            let signed = std::array::from_fn(|byte| (byte * 91 % 256) as u8);
+            let expected = Dots(unsigned, signed).reference();
+            assert_eq!(dispatch(simd, Dots(unsigned, signed)), expected, "{simd}");
+        }
+    }
 }

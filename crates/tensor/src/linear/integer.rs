@@ -261,6 +261,9 @@ impl<F: Format, const T: usize, const M: usize> Product<F, T, M> {
         // SAFETY: all addresses are within the tiles and panels that the kernel's conditions name.
         unsafe {
             let mut dots = [[S::zero_ints(); M]; T];
+            if S::FOUR_ROWS_TOGETHER && M == 4 {
+                self.dot_four_rows::<S>(panel, block, part, &mut dots);
+            }
             if F::MINIMUMS == Minimums::None {
                 for row in 0..M {
                     let mut sum = S::broadcast_int(panel.number(row, block, SUMS).cast());
@@ -268,11 +271,14 @@ impl<F: Format, const T: usize, const M: usize> Product<F, T, M> {
                         let first = S::broadcast_int(panel.number(row, block, FIRST_HALF_SUMS).cast());
                         sum = if part == 0 { first } else { S::subtract(sum, first) };
                     }
-                    let offset = S::subtract(S::zero_ints(), S::shift_left(sum, F::CENTRE_BITS));
+                    let offset = S::shift_left(sum, F::CENTRE_BITS);
                     for tile in 0..T {
-                        dots[tile][row] = offset;
+                        dots[tile][row] = S::subtract(dots[tile][row], offset);
                     }
                 }
+            }
+            if S::FOUR_ROWS_TOGETHER && M == 4 {
+                return dots;
             }
             for group in part * groups..(part + 1) * groups {
                 let quants = self.0.quants.add(block * F::QUANTS_STEP);
@@ -288,6 +294,32 @@ impl<F: Format, const T: usize, const M: usize> Product<F, T, M> {
                 }
             }
             dots
+        }
+    }
+
+    /// The same sums, with the centre not yet subtracted, of kernels of four rows; others do nothing.
+    #[inline(always)]
+    unsafe fn dot_four_rows<S: TileLanes>(
+        &self,
+        panel: Panel<M>,
+        block: usize,
+        part: usize,
+        dots: &mut [[S::Ints; M]; T],
+    ) {
+        let groups = 8 / F::PARTS;
+        for tile in 0..T {
+            let Some(sums) = dots[tile].as_chunks_mut::<4>().0.first_mut() else { return };
+            for group in (part * groups..(part + 1) * groups).step_by(2) {
+                // SAFETY: all addresses are within the tiles and panels that the kernel's conditions name.
+                unsafe {
+                    let quants = self.0.quants.add(tile * self.0.tile_step + block * F::QUANTS_STEP);
+                    let weights = [F::group::<S>(quants, group), F::group::<S>(quants, group + 1)];
+                    let first = panel.number(0, block, group * GROUP_BYTES);
+                    S::dot_four_rows(sums, weights, [first, first.add(GROUP_BYTES)], F::WIDE);
+                }
+            }
+            // SAFETY: the instruction set is there by the kernel's condition.
+            *sums = unsafe { S::in_rows(*sums) };
         }
     }
 }

@@ -36,7 +36,8 @@ struct Memory {
 
 #[cfg(all(unix, not(miri)))]
 impl Memory {
-    const PAGE: usize = 4096;
+    /// A multiple of the page of every system.
+    const PAGE: usize = 64 << 10;
 
     fn new(bytes: usize) -> Memory {
         let inner = bytes.next_multiple_of(Self::PAGE);

@@ -175,7 +175,7 @@ pub(crate) struct AlignArguments {
     /// Threads [default: the number of cores]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(crate) threads: Option<u16>,
-    /// Instructions to use: scalar, avx2, avxvnni, avx512vnni, amx [default: the best that this machine has]
+    /// Instructions to use: scalar, avx2, avxvnni, avx512vnni, amx; on AArch64 neon, dotprod, i8mm [default: the best that this machine has]
     #[arg(long, env = "ZHENJIN_SIMD", value_name = "LEVEL", hide_env_values = true)]
     pub(crate) simd: Option<String>,
 }

@@ -119,7 +119,7 @@ pub(crate) struct PretrainArguments {
     /// Most memory that the run may take, such as 4GiB [default: what is free]
     #[arg(long, value_name = "SIZE")]
     pub(crate) memory: Option<MemorySize>,
-    /// Instructions to use: scalar, avx2, avxvnni, avx512vnni, amx [default: the best that this machine has]
+    /// Instructions to use: scalar, avx2, avxvnni, avx512vnni, amx; on AArch64 neon, dotprod, i8mm [default: the best that this machine has]
     #[arg(long, env = "ZHENJIN_SIMD", value_name = "LEVEL", hide_env_values = true)]
     pub(crate) simd: Option<String>,
 }

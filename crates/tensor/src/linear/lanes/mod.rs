@@ -13,6 +13,10 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(target_arch = "aarch64")]
+mod neon;
+#[cfg(target_arch = "aarch64")]
+pub(crate) mod neon_bytes;
 mod scalar;
 
 use crate::SimdLevel;
@@ -35,6 +39,8 @@ pub(crate) trait TileLanes: 'static {
     type Floats: Copy;
     /// How much of a product fits in this instruction set's registers.
     const BLOCKING: Blocking;
+    /// Whether kernels of four rows should use [`TileLanes::dot_four_rows`].
+    const FOUR_ROWS_TOGETHER: bool = false;
 
     /// Runs `kernel` compiled for this instruction set.
     unsafe fn enter<K: TileKernel>(kernel: K);
@@ -66,6 +72,31 @@ pub(crate) trait TileLanes: 'static {
     /// Adds to each lane the exact dot product of its four unsigned bytes of `weights` with the four signed
     /// bytes of `activations`. `wide` says that weights may exceed 127.
     unsafe fn dot(sum: Self::Ints, weights: Self::Words, activations: Self::Ints, wide: bool) -> Self::Ints;
+    /// [`TileLanes::dot`] for four rows and eight columns. `weights` are two groups of four columns, `activations` point to the
+    /// words of four rows for each group. `sums` begin as zeros and may be in an order of their own until
+    /// [`TileLanes::in_rows`].
+    #[inline(always)]
+    unsafe fn dot_four_rows(
+        sums: &mut [Self::Ints; 4],
+        weights: [Self::Words; 2],
+        activations: [*const u8; 2],
+        wide: bool,
+    ) {
+        for group in 0..2 {
+            for (row, sum) in sums.iter_mut().enumerate() {
+                // SAFETY: passed on from the caller.
+                unsafe {
+                    let four = Self::broadcast_int(activations[group].cast::<i32>().add(row));
+                    *sum = Self::dot(*sum, weights[group], four, wide);
+                }
+            }
+        }
+    }
+    /// The sums of [`TileLanes::dot_four_rows`] by row.
+    #[inline(always)]
+    unsafe fn in_rows(sums: [Self::Ints; 4]) -> [Self::Ints; 4] {
+        sums
+    }
     /// Converts to f32; exact below 2²⁴.
     unsafe fn to_floats(ints: Self::Ints) -> Self::Floats;
 
@@ -139,8 +170,9 @@ pub(crate) trait TileKernel {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Blocking {
     /// 32 registers that each hold 16 lanes.
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "only x86-64 has them"))]
     ThirtyTwoFull,
-    /// 16 registers that each hold 8 lanes.
+    /// 16 registers that each hold 8 lanes, or 32 that each hold 4.
     SixteenHalf,
     /// No vector registers to speak of.
     None,
@@ -155,6 +187,12 @@ pub(crate) fn blocking(level: SimdLevel) -> Blocking {
         SimdLevel::AvxVnni => avx2::AvxVnni::BLOCKING,
         #[cfg(target_arch = "x86_64")]
         SimdLevel::Avx2 => avx2::Avx2::BLOCKING,
+        #[cfg(target_arch = "aarch64")]
+        SimdLevel::Neon => neon::Neon::BLOCKING,
+        #[cfg(target_arch = "aarch64")]
+        SimdLevel::DotProd => neon::DotProd::BLOCKING,
+        #[cfg(target_arch = "aarch64")]
+        SimdLevel::I8mm => neon::I8mm::BLOCKING,
         _ => scalar::Scalar::BLOCKING,
     }
 }
@@ -174,6 +212,12 @@ pub(crate) unsafe fn dispatch<K: TileKernel>(level: SimdLevel, kernel: K) {
             SimdLevel::AvxVnni => avx2::AvxVnni::enter(kernel),
             #[cfg(target_arch = "x86_64")]
             SimdLevel::Avx2 => avx2::Avx2::enter(kernel),
+            #[cfg(target_arch = "aarch64")]
+            SimdLevel::I8mm => neon::I8mm::enter(kernel),
+            #[cfg(target_arch = "aarch64")]
+            SimdLevel::DotProd => neon::DotProd::enter(kernel),
+            #[cfg(target_arch = "aarch64")]
+            SimdLevel::Neon => neon::Neon::enter(kernel),
             _ => scalar::Scalar::enter(kernel),
         }
     }

@@ -23,14 +23,22 @@ fn team(threads: usize) -> Arc<ThreadTeam> {
 }
 
 fn model(config: ModelConfig, dtype: Dtype, seed: u64) -> Arc<Model> {
+    model_at(SimdLevel::detect(), config, dtype, seed)
+}
+
+fn model_at(simd: SimdLevel, config: ModelConfig, dtype: Dtype, seed: u64) -> Arc<Model> {
     let source = RandomWeights::new(config.clone(), dtype, seed);
-    let options = LoadOptions { simd: SimdLevel::detect(), team: team(1) };
+    let options = LoadOptions { simd, team: team(1) };
     Arc::new(Model::from_source(config, &source, &options).unwrap())
 }
 
 fn adapter(rank: usize, seed: u64) -> Arc<Adapter> {
+    adapter_at(SimdLevel::detect(), rank, seed)
+}
+
+fn adapter_at(simd: SimdLevel, rank: usize, seed: u64) -> Arc<Adapter> {
     let values = random_adapter(&config(), rank, seed);
-    Arc::new(values.pack(SimdLevel::detect(), &team(1)).unwrap())
+    Arc::new(values.pack(simd, &team(1)).unwrap())
 }
 
 fn start(model: &Arc<Model>, kv_dtype: KvDtype, threads: usize) -> Engine {
@@ -121,9 +129,12 @@ fn adapters_alternate_on_one_prompt_for_two_hundred_rounds() {
 /// Requests of every kind in the same steps, their adapters in any order.
 #[test]
 fn a_crowd_with_adapters_gets_the_bits_of_each_alone() {
-    for (dtype, kv_dtype) in [(Dtype::F32, KvDtype::F32), (Dtype::Q8_0, KvDtype::Int8)] {
-        let model = model(config(), dtype, 2);
-        let adapters = [None, Some(adapter(1, 20)), Some(adapter(16, 21)), None, Some(adapter(33, 22))];
+    let types = [(Dtype::F32, KvDtype::F32), (Dtype::Q8_0, KvDtype::Int8)];
+    let at_levels = |simd| types.map(|(dtype, kv_dtype)| (simd, dtype, kv_dtype));
+    for (simd, dtype, kv_dtype) in SimdLevel::available().into_iter().flat_map(at_levels) {
+        let model = model_at(simd, config(), dtype, 2);
+        let adapter = |rank, seed| Some(adapter_at(simd, rank, seed));
+        let adapters = [None, adapter(1, 20), adapter(16, 21), None, adapter(33, 22)];
         let requests = || {
             (0..32).map(|number: usize| {
                 let prompt = prompt(1 + number * 37 % 90, number as u32 % 3);
@@ -133,7 +144,7 @@ fn a_crowd_with_adapters_gets_the_bits_of_each_alone() {
         let engine = start(&model, kv_dtype, 2);
         let together: Vec<Generation> = requests().map(|request| engine.submit(request).unwrap()).collect();
         for (generation, request) in together.into_iter().zip(requests()) {
-            assert_eq!(answer(generation).0, alone(&model, kv_dtype, request), "{dtype}");
+            assert_eq!(answer(generation).0, alone(&model, kv_dtype, request), "{dtype}, {simd}");
         }
     }
 }

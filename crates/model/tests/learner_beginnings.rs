@@ -19,6 +19,13 @@ fn configs() -> Vec<ModelConfig> {
     vec![tiny_config(), qwen3, qwen2, mistral]
 }
 
+/// All of them with the processor's best instructions, the first at every level.
+fn configs_and_levels() -> Vec<(ModelConfig, SimdLevel)> {
+    let best = configs().into_iter().map(|config| (config, SimdLevel::detect()));
+    let others = SimdLevel::available().into_iter().filter(|simd| *simd != SimdLevel::detect());
+    best.chain(others.map(|simd| (tiny_config(), simd))).collect()
+}
+
 struct Model {
     config: ModelConfig,
     weights: Weights,
@@ -29,9 +36,9 @@ struct Model {
 
 impl Model {
     /// With an adapter, only it and the head for values learn.
-    fn new(config: &ModelConfig, dtype: Dtype, with_adapter: bool, threads: usize) -> Model {
+    fn new(config: &ModelConfig, dtype: Dtype, with_adapter: bool, simd: SimdLevel, threads: usize) -> Model {
         let team = Arc::new(ThreadTeam::new(threads).unwrap());
-        let options = LoadOptions { simd: SimdLevel::detect(), team };
+        let options = LoadOptions { simd, team };
         let weights = Weights::load(config, &RandomWeights::new(config.clone(), dtype, 3), &options).unwrap();
         let first = weights.parameters().count();
         let pack = || random_adapter(config, 5, 9).pack(options.simd, &options.team).unwrap();
@@ -143,14 +150,14 @@ fn bits(gradients: &Gradients) -> Vec<Vec<u32>> {
 
 #[test]
 fn what_documents_share_has_the_bits_of_each_alone_and_the_sum_of_their_gradients() {
-    for config in configs() {
+    for (config, simd) in configs_and_levels() {
         let batch = Batch::new(config.vocabulary_size);
         for (dtype, with_adapter) in [(Dtype::F32, true), (Dtype::Q4_1, true), (Dtype::F32, false)] {
-            let model = Model::new(&config, dtype, with_adapter, 2);
+            let model = Model::new(&config, dtype, with_adapter, simd, 2);
             let (scores, values, gradients) = learn(&model, &batch, false, false);
             let (same_scores, same_values, shared) = learn(&model, &batch, false, true);
-            assert_eq!(same_scores, scores, "{dtype}, {with_adapter}");
-            assert_eq!(same_values, values, "{dtype}, {with_adapter}");
+            assert_eq!(same_scores, scores, "{dtype}, {with_adapter}, {simd}");
+            assert_eq!(same_values, values, "{dtype}, {with_adapter}, {simd}");
             for id in (0..gradients.len() as u32).map(ParameterId) {
                 let (expected, actual) = (gradients.get(id), shared.get(id));
                 assert_eq!(expected.len(), actual.len());
@@ -166,14 +173,14 @@ fn what_documents_share_has_the_bits_of_each_alone_and_the_sum_of_their_gradient
 
 #[test]
 fn threads_and_recomputation_do_not_change_a_bit_of_shared_rows() {
-    for config in configs() {
+    for (config, simd) in configs_and_levels() {
         let batch = Batch::new(config.vocabulary_size);
         for dtype in [Dtype::F32, Dtype::Q4_1] {
-            let expected = bits(&learn(&Model::new(&config, dtype, true, 1), &batch, false, true).2);
+            let expected = bits(&learn(&Model::new(&config, dtype, true, simd, 1), &batch, false, true).2);
             for (threads, recompute) in [(2, false), (3, false), (1, true), (2, true)] {
-                let model = Model::new(&config, dtype, true, threads);
+                let model = Model::new(&config, dtype, true, simd, threads);
                 let actual = bits(&learn(&model, &batch, recompute, true).2);
-                assert!(actual == expected, "{threads} threads, recompute {recompute}, {dtype}");
+                assert!(actual == expected, "{threads} threads, recompute {recompute}, {dtype}, {simd}");
             }
         }
     }
@@ -183,7 +190,7 @@ fn threads_and_recomputation_do_not_change_a_bit_of_shared_rows() {
 #[test]
 fn shared_rows_take_no_memory() {
     let config = tiny_config();
-    let model = Model::new(&config, Dtype::F32, true, 1);
+    let model = Model::new(&config, Dtype::F32, true, SimdLevel::detect(), 1);
     let documents = 32;
     let tokens: Vec<u32> = (0..documents).flat_map(|document| (0..63).chain([document + 1])).collect();
     let batch = Batch {

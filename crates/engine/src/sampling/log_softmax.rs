@@ -78,25 +78,30 @@ mod tests {
     #[test]
     fn equals_the_textbook_formula() {
         let logits: Vec<f32> = (0..1000).map(|i| ((i * 7919) % 613) as f32 * 0.031 - 9.0).collect();
-        let softmax = LogSoftmax::of(SimdLevel::detect(), &logits).unwrap();
         let exact = logits.iter().map(|&x| f64::from(x).exp()).sum::<f64>().ln();
-        for &logit in &logits {
-            assert!((f64::from(softmax.log_probability(logit)) - (f64::from(logit) - exact)).abs() < 1e-5);
-        }
-        let top = softmax.top(SimdLevel::detect(), &logits, 5);
         let mut order: Vec<u32> = (0..1000).collect();
         order.sort_by(|&a, &b| logits[b as usize].total_cmp(&logits[a as usize]).then(a.cmp(&b)));
-        assert_eq!(top.iter().map(|t| t.id).collect::<Vec<_>>(), order[..5]);
+        for simd in SimdLevel::available() {
+            let softmax = LogSoftmax::of(simd, &logits).unwrap();
+            for &logit in &logits {
+                let expected = f64::from(logit) - exact;
+                assert!((f64::from(softmax.log_probability(logit)) - expected).abs() < 1e-5, "{simd}");
+            }
+            let top = softmax.top(simd, &logits, 5);
+            assert_eq!(top.iter().map(|t| t.id).collect::<Vec<_>>(), order[..5], "{simd}");
+        }
     }
 
     #[test]
     fn broken_logits_are_named() {
         let mut logits = vec![0.5f32; 100];
-        logits[77] = f32::NAN;
-        assert_eq!(LogSoftmax::of(SimdLevel::detect(), &logits), Err(BrokenLogit { token: 77, nan: true }));
-        logits[77] = f32::INFINITY;
-        assert_eq!(LogSoftmax::of(SimdLevel::detect(), &logits), Err(BrokenLogit { token: 77, nan: false }));
-        logits[77] = f32::NEG_INFINITY;
-        assert!(LogSoftmax::of(SimdLevel::detect(), &logits).is_ok());
+        for simd in SimdLevel::available() {
+            logits[77] = f32::NAN;
+            assert_eq!(LogSoftmax::of(simd, &logits), Err(BrokenLogit { token: 77, nan: true }));
+            logits[77] = f32::INFINITY;
+            assert_eq!(LogSoftmax::of(simd, &logits), Err(BrokenLogit { token: 77, nan: false }));
+            logits[77] = f32::NEG_INFINITY;
+            assert!(LogSoftmax::of(simd, &logits).is_ok());
+        }
     }
 }

@@ -144,12 +144,11 @@ mod tests {
         let mut logits = vec![0.0f32; 1000];
         logits[700] = 3.0;
         logits[300] = 3.0;
-        assert_eq!(
-            Sampler::new(SimdLevel::detect()).sample(&logits, choice(&Sampling::greedy(), 0)),
-            Ok(300)
-        );
         let biased = Sampling { logit_bias: vec![(700, 1.0)], ..Sampling::greedy() };
-        assert_eq!(Sampler::new(SimdLevel::detect()).sample(&logits, choice(&biased, 0)), Ok(700));
+        for simd in SimdLevel::available() {
+            assert_eq!(Sampler::new(simd).sample(&logits, choice(&Sampling::greedy(), 0)), Ok(300));
+            assert_eq!(Sampler::new(simd).sample(&logits, choice(&biased, 0)), Ok(700));
+        }
     }
 
     #[test]
@@ -182,12 +181,12 @@ mod tests {
         let logits = [0.0, 1.0, f32::NAN, 0.0];
         for sampling in [Sampling::greedy(), Sampling::default()] {
             let constrained = Choice { mask: Some(&mask), ..choice(&sampling, 0) };
-            assert_eq!(
-                Sampler::new(SimdLevel::detect()).sample(&[0.0; 4], constrained),
-                Err(SampleError::NothingAllowed)
-            );
-            let broken = Sampler::new(SimdLevel::detect()).sample(&logits, choice(&sampling, 0));
-            assert_eq!(broken, Err(SampleError::BrokenLogit(BrokenLogit { token: 2, nan: true })));
+            for simd in SimdLevel::available() {
+                let nothing = Sampler::new(simd).sample(&[0.0; 4], constrained);
+                assert_eq!(nothing, Err(SampleError::NothingAllowed));
+                let broken = Sampler::new(simd).sample(&logits, choice(&sampling, 0));
+                assert_eq!(broken, Err(SampleError::BrokenLogit(BrokenLogit { token: 2, nan: true })));
+            }
         }
     }
 
@@ -201,7 +200,9 @@ mod tests {
             let mut used = Sampler::new(SimdLevel::detect());
             used.sample(&[5.0; 900], choice(&Sampling::default(), 3)).unwrap();
             let token = used.sample(&logits, choice(&sampling, position)).unwrap();
-            prop_assert_eq!(token, Sampler::new(SimdLevel::detect()).sample(&logits, choice(&sampling, position)).unwrap());
+            for simd in SimdLevel::available() {
+                prop_assert_eq!(token, Sampler::new(simd).sample(&logits, choice(&sampling, position)).unwrap());
+            }
             let mine = logits[token as usize];
             let higher = logits.iter().filter(|&&logit| logit > mine).count();
             prop_assert!(top_k == 0 || higher < top_k);

@@ -88,7 +88,7 @@ fn other_model(model: &Model) -> Arc<Model> {
         ..tiny_config()
     };
     let weights = RandomWeights::new(config.clone(), Dtype::Q8_0, 8);
-    Arc::new(Model::from_source(config, &weights, &load_options()).unwrap())
+    Arc::new(Model::from_source(config, &weights, &load_options(model.simd)).unwrap())
 }
 
 fn load_options(simd: SimdLevel) -> LoadOptions {
@@ -193,7 +193,7 @@ fn check_draft_model(stats: EngineStats, setting: Setting) {
 fn a_model_that_drafts_for_itself_is_never_wrong() {
     let config = ModelConfig { head_dim: 32, ..tiny_config() };
     let weights = RandomWeights::new(config.clone(), Dtype::Q8_0, 3);
-    let model = Arc::new(Model::from_source(config, &weights, &load_options()).unwrap());
+    let model = Arc::new(Model::from_source(config, &weights, &load_options(SimdLevel::detect())).unwrap());
     let greedy = |number: u32| {
         let prompt = (0..5 + 11 * number).map(|index| (index * index * 31 + number) % 96).collect();
         Request { logprobs: Some(3), ..Request::new(prompt, 60, Sampling::greedy()) }

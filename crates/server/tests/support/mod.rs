@@ -125,7 +125,12 @@ impl Application {
     pub async fn with_draft() -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let draft = DraftSpec { model: "tiny".to_owned(), path: folder.path().join("tiny") };
-        let services = services_with(&folder, write_tiny_model, |serve| serve.drafts.push(draft)).await;
+        let services = services_with(&folder, write_tiny_model, |serve| {
+            serve.drafts.push(draft);
+            // Whether guesses pay depends on the time that steps take.
+            serve.speculation = zhenjin_engine::Speculation::ModelAlways;
+        })
+        .await;
         let state = AppState::new(ServerOptions::default(), services);
         Application { router: router(state.clone()), state, folder }
     }

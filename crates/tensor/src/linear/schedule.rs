@@ -1,7 +1,9 @@
 //! How a product is divided into parts, and how one part is computed: which tiles and rows, in which order, directly from
 //! the packed tiles or by way of expanded ones. The division and the order change the speed, never a bit.
 
-use super::activations::{PANEL_ROWS, QuantisedRows, RECORD, STRIP_ROWS, panel_bytes, strip_bytes};
+#[cfg(target_arch = "x86_64")]
+use super::activations::strip_bytes;
+use super::activations::{PANEL_ROWS, QuantisedRows, RECORD, STRIP_ROWS, panel_bytes};
 #[cfg(target_arch = "x86_64")]
 use super::amx;
 use super::float::{self, Bf16, F16, F32, FloatFormat};
@@ -50,6 +52,10 @@ pub(super) struct Work<'a> {
     /// The same rows in panels; read by quantised matrices.
     panels: &'a [u8],
     /// The same rows in strips, where the kernels for tile registers are worth their while.
+    #[cfg_attr(
+        not(target_arch = "x86_64"),
+        allow(dead_code, reason = "no other processor has tile registers")
+    )]
     strips: Option<&'a [u8]>,
     /// [rows, width].
     output: *mut f32,

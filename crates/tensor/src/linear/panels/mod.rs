@@ -72,6 +72,10 @@ pub(super) struct PanelProduct<'a> {
     pub(super) resume: bool,
     /// Whether the sums may be those of AMX where the processor has it. Not forward: few rows, which wait for memory, would be slower,
     /// and have to have the bits of many.
+    #[cfg_attr(
+        not(target_arch = "x86_64"),
+        allow(dead_code, reason = "no other processor has tile registers")
+    )]
     pub(super) is_backward: bool,
 }
 

@@ -16,7 +16,8 @@ pub enum SimdLevel {
     AvxVnni,
     /// AVX-512 F, BW, VL, DQ and VNNI: `vpdpbusd` on 512 bits.
     Avx512Vnni,
-    /// [`SimdLevel::Avx512Vnni`] plus AMX with bf16: products of floats as sums of products of three bf16 parts, in f32.
+    /// [`SimdLevel::Avx512Vnni`] plus AMX with bf16 and int8: backward products of floats as sums of products of
+    /// three bf16 parts, in f32, and exact integer sums of quantised ones.
     Amx,
     /// AArch64's NEON: 128-bit vectors, integer products by widening multiplications.
     Neon,
@@ -128,8 +129,8 @@ mod amx {
     use std::arch::x86_64::{__cpuid, __cpuid_count, _xgetbv};
     use std::sync::OnceLock;
 
-    /// Bits of leaf 7, EDX: AMX-BF16 and AMX-TILE (Intel SDM, volume 2, CPUID).
-    const FEATURES: u32 = 1 << 22 | 1 << 24;
+    /// Bits of leaf 7, EDX: AMX-BF16, AMX-TILE and AMX-INT8 (Intel SDM, volume 2, CPUID).
+    const FEATURES: u32 = 1 << 22 | 1 << 24 | 1 << 25;
     /// Bits of the extended control register: the system saves the tiles' configuration and data.
     const SAVED: u64 = 1 << 17 | 1 << 18;
     /// Of `arch_prctl`: asks for the tiles' data, which a process has only then (Linux, `x86/xstate.rst`).

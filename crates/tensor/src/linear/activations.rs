@@ -131,12 +131,7 @@ impl QuantisedRows {
                 quantise_panel(simd, input, columns, panel_lines);
             }
         };
-        // Waking the team costs more than a few thousand elements.
-        if input.len() < 8192 {
-            quantise_panels(0..panels);
-        } else {
-            team.for_ranges(panels, quantise_panels);
-        }
+        for_ranges(team, input.len(), panels, quantise_panels);
         self.has_strips = needs_strips(simd, rows);
         if self.has_strips {
             self.fill_strips(team);
@@ -153,7 +148,7 @@ impl QuantisedRows {
         let mut memory = std::mem::take(&mut self.strips);
         let places = DisjointMut::new(&mut memory);
         let panels = self.panels();
-        team.for_ranges(strips, |range| {
+        for_ranges(team, self.rows * self.columns, strips, |range| {
             for strip in range {
                 // SAFETY: each strip is given to one worker.
                 let strip_lines = unsafe { places.slice(strip * lines..(strip + 1) * lines) };
@@ -165,7 +160,7 @@ impl QuantisedRows {
         self.strips = memory;
     }
 
-    /// The strips, [`strip_bytes`] each, if the level and the number of rows are worth them; their bytes follow the level's.
+    /// The strips, [`strip_bytes`] each, if the level has tile registers and the number of rows is worth them.
     pub(super) fn strips(&self) -> Option<&[u8]> {
         let lines = self.rows.div_ceil(STRIP_ROWS) * strip_bytes(self.columns) / size_of::<Line>();
         // SAFETY: the bytes of these lines, under the same borrow.
@@ -179,6 +174,16 @@ impl QuantisedRows {
         let lines = &self.lines[..self.rows.div_ceil(PANEL_ROWS) * panel_lines(self.columns)];
         // SAFETY: the bytes of these lines, under the same borrow.
         unsafe { std::slice::from_raw_parts(lines.as_ptr().cast(), size_of_val(lines)) }
+    }
+}
+
+/// Goes through `count` panels or strips of so many elements, on the team if that pays: waking it costs more than a few thousand
+/// elements.
+fn for_ranges(team: &ThreadTeam, elements: usize, count: usize, work: impl Fn(Range<usize>) + Sync) {
+    if elements < 8192 {
+        work(0..count);
+    } else {
+        team.for_ranges(count, work);
     }
 }
 

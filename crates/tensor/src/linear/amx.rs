@@ -2,7 +2,7 @@
 //! outputs at once, and what follows is the sequence of operations that `integer.rs` states, so that the bits are those of every
 //! other level.
 //!
-//! Rows are in strips of 16 (see [`Strips`]). A tile is expanded some blocks at a time, quants as signed bytes around the centre of
+//! Rows are in strips of 16 (see `activations.rs`). A tile is expanded some blocks at a time, quants as signed bytes around the centre of
 //! centred types, and multiplied with every strip while it is in the first-level cache.
 
 #![allow(clippy::needless_range_loop, reason = "loops over rows index several arrays alike")]
@@ -14,7 +14,7 @@ use std::mem::MaybeUninit;
 use std::ops::Range;
 
 use super::activations::{STRIP_RECORD, STRIP_ROWS, STRIP_SCALED_SUMS, STRIP_SCALES};
-use super::formats::{Format, Minimums};
+use super::formats::{Expanded, Format, Minimums};
 use super::lanes::{Avx512, TileLanes};
 use super::outputs::Outputs;
 use super::tile_registers::{RegisterShape, TileRegisters};
@@ -87,7 +87,7 @@ macro_rules! part {
 }
 
 #[repr(align(64))]
-struct Expanded(MaybeUninit<[u8; BLOCKS_TOGETHER * MOST_RECORD]>);
+struct Records(MaybeUninit<[u8; BLOCKS_TOGETHER * MOST_RECORD]>);
 
 /// Integer sums of a strip, `[row][lane]`, of some parts that follow each other.
 #[repr(align(64))]
@@ -104,9 +104,8 @@ impl Dots {
 impl<F: Format> TileProduct<F> {
     /// Columns of a part of a block.
     pub(super) const PART_COLUMNS: usize = BLOCK / F::PARTS;
-    const MINIMUMS_AT: usize = EIGHT_BITS_BYTES + F::PARTS * VECTOR;
     /// Bytes of an expanded block.
-    const RECORD: usize = Self::MINIMUMS_AT + VECTOR;
+    const RECORD: usize = Expanded::<F>::RECORD;
 
     /// Computes the product.
     ///
@@ -115,8 +114,8 @@ impl<F: Format> TileProduct<F> {
     /// are configured for [`Self::PART_COLUMNS`].
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
     pub(super) unsafe fn run(&self, registers: &Registers) {
-        let mut expanded = Expanded(MaybeUninit::uninit());
-        let records = expanded.0.as_mut_ptr().cast::<u8>();
+        let mut records = Records(MaybeUninit::uninit());
+        let records = records.0.as_mut_ptr().cast::<u8>();
         for start in (0..self.blocks).step_by(BLOCKS_TOGETHER) {
             let blocks = start..self.blocks.min(start + BLOCKS_TOGETHER);
             // SAFETY: passed on from the caller; the records hold the most blocks that are expanded together.
@@ -155,14 +154,7 @@ impl<F: Format> TileProduct<F> {
                     let words = F::group::<Avx512>(self.quants.add(block * F::QUANTS_STEP), group);
                     _mm512_store_si512(record.add(group * VECTOR).cast(), _mm512_sub_epi8(words, centre));
                 }
-                for part in 0..F::PARTS {
-                    let scales = F::scales::<Avx512>(self.scales, block, part);
-                    Avx512::store(scales, record.add(EIGHT_BITS_BYTES + part * VECTOR).cast());
-                }
-                if F::MINIMUMS != Minimums::None {
-                    let minimums = F::minimums::<Avx512>(self.scales, block);
-                    Avx512::store(minimums, record.add(Self::MINIMUMS_AT).cast());
-                }
+                Expanded::<F>::expand_scales::<Avx512>(self.scales, block, record);
             }
         }
     }
@@ -190,8 +182,7 @@ impl<F: Format> TileProduct<F> {
                 Self::dots(registers, records, strip, number, &mut dots);
             }
             for index in 0..blocks.len() {
-                let (record, row_record) =
-                    (records.add(index * Self::RECORD), strip.add(index * STRIP_RECORD));
+                let row_record = strip.add(index * STRIP_RECORD);
                 if ahead {
                     self.fetch_ahead(blocks.start + index);
                 }
@@ -200,7 +191,7 @@ impl<F: Format> TileProduct<F> {
                     if number + LEAD < parts {
                         Self::dots(registers, records, strip, number + LEAD, &mut dots);
                     }
-                    let scales = Avx512::load(record.add(EIGHT_BITS_BYTES + part * VECTOR).cast());
+                    let scales = Expanded::<F>::scales::<Avx512>(records, index, part);
                     for row in 0..M {
                         let dot = _mm512_load_si512(dots.of(number).add(row).cast());
                         let scale = Avx512::broadcast(row_record.add(STRIP_SCALES + 4 * row).cast());
@@ -209,7 +200,7 @@ impl<F: Format> TileProduct<F> {
                     }
                 }
                 if F::MINIMUMS != Minimums::None {
-                    let minimums = Avx512::load(record.add(Self::MINIMUMS_AT).cast());
+                    let minimums = Expanded::<F>::minimums::<Avx512>(records, index);
                     for row in 0..M {
                         let sum = Avx512::broadcast(row_record.add(STRIP_SCALED_SUMS + 4 * row).cast());
                         sums[row] = if F::MINIMUMS == Minimums::Added {

@@ -137,6 +137,17 @@ impl<F: Format> Expanded<F> {
                 let words = F::group::<S>(quants.add(block * F::QUANTS_STEP), group);
                 S::store_words(words, record.add(group * VECTOR));
             }
+            Self::expand_scales::<S>(records, block, record);
+        }
+    }
+
+    /// Expands the scales and minimums of block `block` alone.
+    ///
+    /// # Safety
+    /// As for [`Expanded::expand`].
+    #[inline(always)]
+    pub(super) unsafe fn expand_scales<S: TileLanes>(records: *const u8, block: usize, record: *mut u8) {
+        unsafe {
             for part in 0..F::PARTS {
                 let scales = F::scales::<S>(records, block, part);
                 S::store(scales, record.add(Self::SCALES + part * VECTOR).cast());

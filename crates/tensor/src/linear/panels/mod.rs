@@ -102,7 +102,7 @@ impl PanelProduct<'_> {
         }
         let pairs = self.rights.iter().flatten().map(Right::pairs).sum();
         let panels = self.rows.div_ceil(PANEL_ROWS);
-        let division = Division::new(panels, pairs, team.width(), PANELS_TOGETHER, PAIRS_OF_A_PART);
+        let division = Division::new(panels, pairs, team.width(), PANELS_TOGETHER);
         team.run(division.parts(), &|_, part| {
             let (panels, pairs) = division.part(part);
             // SAFETY: passed on from the caller; every part has its own outputs.
@@ -207,17 +207,11 @@ struct Division {
 }
 
 impl Division {
-    fn new(
-        panels: usize,
-        pairs: usize,
-        shares: usize,
-        panels_together: usize,
-        pairs_of_a_part: usize,
-    ) -> Division {
+    fn new(panels: usize, pairs: usize, shares: usize, panels_together: usize) -> Division {
         /// With fewer panels per part, a tile is not used often enough once it is in the first-level cache.
         const FEWEST_PANELS: usize = 4;
         let mut panel_blocks = panels.div_ceil(panels_together);
-        let mut pair_blocks = pairs.div_ceil(pairs_of_a_part);
+        let mut pair_blocks = pairs.div_ceil(PAIRS_OF_A_PART);
         if panels >= FEWEST_PANELS * shares {
             panel_blocks = panel_blocks.next_multiple_of(shares);
         } else if !(panel_blocks * pair_blocks).is_multiple_of(shares) {
@@ -246,7 +240,7 @@ mod tests {
         for shares in 1..9 {
             for panels in [1, 2, 3, 7, 12, 13, 24, 25, 48, 86, 342] {
                 for pairs in [0, 1, 2, 7, 18, 48, 49, 1536] {
-                    let division = Division::new(panels, pairs, shares, PANELS_TOGETHER, PAIRS_OF_A_PART);
+                    let division = Division::new(panels, pairs, shares, PANELS_TOGETHER);
                     let mut seen = vec![0; panels * pairs];
                     for part in 0..division.parts() {
                         let (panel_range, pair_range) = division.part(part);

@@ -13,7 +13,7 @@ mod tiles;
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
-use super::{Division, PanelProduct, Right, Target};
+use super::{Division, PanelProduct, Right, Scratch, Target};
 use crate::ThreadTeam;
 use crate::matrix::TILE_ROWS;
 use split::{BLOCK, RightTiles, pack_left, pack_right};
@@ -25,10 +25,6 @@ const STRIPS_TOGETHER: usize = 16;
 const BLOCKS_OF_STRIPS: usize = 64;
 /// k of two tiles that are split together: 24 KiB of the first-level cache.
 const STRETCH: usize = RIGHT_BLOCKS * BLOCK;
-/// Pairs of tiles of a part: enough that splitting the rows for each part does not count.
-const PAIRS_OF_A_PART: usize = 48;
-#[repr(align(64))]
-struct Scratch<const BYTES: usize>(MaybeUninit<[u8; BYTES]>);
 
 /// Computes the product.
 ///
@@ -37,7 +33,7 @@ struct Scratch<const BYTES: usize>(MaybeUninit<[u8; BYTES]>);
 pub(super) unsafe fn run(product: &PanelProduct<'_>, team: &ThreadTeam) {
     let strips = product.rows.div_ceil(ROWS);
     let pairs = product.rights.iter().flatten().map(Right::pairs).sum();
-    let division = Division::new(strips, pairs, team.width(), STRIPS_TOGETHER, PAIRS_OF_A_PART);
+    let division = Division::new(strips, pairs, team.width(), STRIPS_TOGETHER);
     team.run(division.parts(), &|_, part| {
         let (strips, pairs) = division.part(part);
         // SAFETY: passed on from the caller; every part has its own outputs.
@@ -51,7 +47,7 @@ unsafe fn part(product: &PanelProduct<'_>, strips: Range<usize>, pairs: Range<us
     if strips.is_empty() || pairs.is_empty() {
         return;
     }
-    let mut memory = Scratch::<{ BLOCKS_OF_STRIPS * BLOCK_BYTES }>(MaybeUninit::uninit());
+    let mut memory = Scratch::<{ BLOCKS_OF_STRIPS * BLOCK_BYTES / size_of::<f32>() }>(MaybeUninit::uninit());
     let packed = memory.0.as_mut_ptr().cast::<u8>();
     let rows = strips.start * ROWS..product.rows.min(strips.end * ROWS);
     let together = BLOCKS_OF_STRIPS / strips.len() * BLOCK;
@@ -104,7 +100,7 @@ impl Stretch<'_> {
     /// # Safety
     /// As for [`run`].
     unsafe fn run(&self, pairs: Range<usize>) {
-        let mut split = Scratch::<{ 2 * RIGHT_BLOCKS * BLOCK_BYTES }>(MaybeUninit::uninit());
+        let mut split = Scratch::<{ 2 * RIGHT_STEP / size_of::<f32>() }>(MaybeUninit::uninit());
         let split = split.0.as_mut_ptr().cast::<u8>();
         let mut padded = [[[0.0; TILE_ROWS]; 2 * ROWS]; 2];
         let mut first = 0;

@@ -5,7 +5,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 MODEL ?= smollm2:135m
 ADDR ?= 127.0.0.1:8080
-# More options of bench/compare.py, bench/server_compare.py or bench/training/compare.py.
+# More options of bench/compare.py, bench/server_compare.py, bench/training/compare.py or bench/embeddings/compare.py.
 BENCH ?=
 SOAK_MINUTES ?= 30
 KILLS ?= 1000
@@ -13,7 +13,7 @@ ZHENJIN := target/release/zhenjin
 # Where the fetched model lies: tests run on the real one.
 TEST_MODEL = $(shell $(ZHENJIN) inspect $(MODEL) --json | sed -n 's/^  "path": "\(.*\)",$$/\1/p')
 
-.PHONY: slurm link mpi-program help run test build web model setup setup-test format lint unit mpi doc-test deny clients browser fuzz sanitise soak bench bench-server bench-train bench-align clean
+.PHONY: slurm link mpi-program help run test build web model setup setup-test format lint unit mpi doc-test deny clients browser fuzz sanitise soak bench bench-server bench-train bench-align bench-embeddings clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 16
@@ -83,6 +83,10 @@ bench-train: ## time training steps beside PyTorch, eager and compiled, on a qui
 
 bench-align: model ## time steps of SFT, DPO and GRPO beside TRL on a quiet machine; writes docs/bench/align.md
 	ZHENJIN_BIN=$(CURDIR)/$(ZHENJIN) ZHENJIN_BENCH_MODEL="$(MODEL)" bench/align.sh $(BENCH)
+
+bench-embeddings: ## time embeddings beside sentence-transformers, by PyTorch and by ONNX Runtime, on a quiet machine; writes docs/bench/embeddings.md
+	cargo build --release --locked --package zhenjin-assistant --example embed_speed
+	ZHENJIN_BIN=$(CURDIR)/$(ZHENJIN) bench/embeddings.sh $(BENCH)
 
 sanitise: ## the tensor crate's tests under Miri (scalar code) and AddressSanitizer (every level of instructions)
 	scripts/sanitise

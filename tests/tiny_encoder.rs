@@ -40,6 +40,10 @@ pub fn write_tiny_encoder(folder: &Path) {
     );
     let pooling = json!({ "word_embedding_dimension": ENCODER_WIDTH, "pooling_mode_mean_tokens": true });
     write("1_Pooling/config.json", json(pooling));
+    write(
+        "config_sentence_transformers.json",
+        json(json!({ "prompts": { "query": "the " }, "default_prompt_name": null })),
+    );
     write("sentence_bert_config.json", json(json!({ "max_seq_length": ENCODER_LIMIT })));
     write("model.safetensors", weights());
 }

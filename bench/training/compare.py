@@ -8,58 +8,19 @@ stopped. Writes a table and every number to docs/bench/. `make bench-train` prep
 import argparse
 import json
 import os
-import signal
 import statistics
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT / "bench"))
 
 import machine
+from program import Program
 from training.shapes import SHAPES, Shape
 
 TITLES = {"zhenjin": "Zhenjin", "eager": "PyTorch eager", "compiled": "`torch.compile`"}
-
-
-class Program:
-    """A process that takes training steps when it is asked to, and is stopped otherwise."""
-
-    def __init__(self, name: str, command: list[str], log: Path):
-        self.name, self.log = name, log
-        started = time.perf_counter()
-        self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=open(log, "w"), text=True, process_group=0
-        )
-        self.first = self.read()
-        # From the start of the process to the end of the first step.
-        self.first["first_step_seconds"] = time.perf_counter() - started
-        self.signal(signal.SIGSTOP)
-
-    def read(self) -> dict:
-        line = self.process.stdout.readline()
-        if not line:
-            code = self.process.wait()
-            raise RuntimeError(f"{self.name} ended with {code}; see {self.log}")
-        return json.loads(line)
-
-    def steps(self, count: int) -> dict:
-        self.signal(signal.SIGCONT)
-        self.process.stdin.write(f"{count}\n")
-        self.process.stdin.flush()
-        answer = self.read()
-        self.signal(signal.SIGSTOP)
-        return answer
-
-    def signal(self, number: int) -> None:
-        os.killpg(self.process.pid, number)
-
-    def close(self) -> None:
-        self.signal(signal.SIGCONT)
-        self.process.stdin.close()
-        self.process.wait()
 
 
 def measure(shape: Shape, programs: list[str], arguments: argparse.Namespace) -> dict:
@@ -73,7 +34,7 @@ def measure(shape: Shape, programs: list[str], arguments: argparse.Namespace) ->
         answers = {}
         for _ in range(arguments.rounds):
             for program in running:
-                answers[program.name] = program.steps(arguments.steps)
+                answers[program.name] = program.ask(str(arguments.steps))
                 # The best of a turn's steps would hide what every step pays; their middle one does not.
                 seconds[program.name].append(statistics.median(answers[program.name]["seconds"]))
         return {
@@ -82,6 +43,8 @@ def measure(shape: Shape, programs: list[str], arguments: argparse.Namespace) ->
             "programs": {
                 program.name: {
                     **program.first,
+                    # From the start of the process to the end of the first step.
+                    "first_step_seconds": program.ready_seconds,
                     "seconds": seconds[program.name],
                     "peak_bytes": answers[program.name]["peak_bytes"],
                     "tokens_per_second": shape.tokens / statistics.median(seconds[program.name]),

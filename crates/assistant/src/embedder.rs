@@ -107,8 +107,9 @@ impl Embedder {
     /// The memory that an opened encoder takes on so many threads.
     pub fn memory_estimate(opened: &OpenedEncoder, threads: usize) -> MemoryEstimate {
         let config = opened.file.config();
+        let of_layers = opened.pooling.as_ref().map_or(0, EncoderPooling::weight_bytes);
         MemoryEstimate {
-            weights: opened.file.weight_bytes(),
+            weights: opened.file.weight_bytes() + of_layers,
             tokenizer: config.vocabulary_size as u64 * TOKENIZER_BYTES_PER_TOKEN,
             workspace: EncoderRunner::workspace_bytes(config, PASS_ROWS, threads) as u64,
             page: 0,

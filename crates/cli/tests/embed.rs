@@ -52,13 +52,14 @@ fn texts_come_from_arguments_lines_and_json_and_give_the_same_vectors() {
         (&jsonl, ""),
         (&["--jsonl", "-", "--field", "body"], "{\"body\": \"the cat sat\"}\n{\"body\": \"dogs\"}\n"),
         (&["--lines", "-", "--threads", "2", "--prompt", "THE "], "cat sat\ndogs\n"),
+        (&["--prompt-name", "query"], "cat sat\ndogs\n"),
     ] {
         let (code, lines, stderr) = embed(folder.path(), arguments, Some(input));
         assert_eq!(code, Some(0), "{arguments:?}: {stderr}");
         assert_eq!(vectors(&lines)[0], vectors(&given)[0], "{arguments:?}");
         assert_eq!(
             vectors(&lines)[1] == vectors(&given)[1],
-            !arguments.contains(&"--prompt"),
+            !arguments.iter().any(|argument| argument.starts_with("--prompt")),
             "{arguments:?}"
         );
     }
@@ -104,9 +105,9 @@ fn what_cannot_be_embedded_is_said() {
         (&["--lines", "/nowhere"], "", "/nowhere"),
         (&["--dimensions", "33", "a"], "", "--dimensions: 33 dimensions were asked for"),
         (
-            &["--prompt-name", "query", "a"],
+            &["--prompt-name", "passage", "a"],
             "",
-            "--prompt-name query: the model has no prompt of that name; it has none",
+            "--prompt-name passage: the model has no prompt of that name; it has query",
         ),
     ] {
         let (code, _, stderr) = embed(folder.path(), arguments, Some(input));
@@ -125,4 +126,35 @@ fn what_cannot_be_embedded_is_said() {
     std::fs::write(encoder.join("config.json"), r#"{"model_type": "gpt2"}"#).expect("a file");
     let (code, _, stderr) = embed(folder.path(), &["a"], None);
     assert!(code == Some(1) && stderr.contains("`gpt2` is not supported"), "{stderr}");
+}
+
+#[test]
+fn a_fetched_encoder_is_listed_as_one_and_named_by_its_name() {
+    let home = tempfile::tempdir().expect("a folder");
+    let folder = home.path().join("models/all-minilm--l6");
+    write_tiny_encoder(&folder);
+    let manifest = r#"{ "name": "all-minilm:l6", "source": "here", "open": ".", "files": [] }"#;
+    std::fs::write(folder.join("model.json"), manifest).expect("a file");
+    let run = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_zhenjin"));
+        let output =
+            command.env("ZHENJIN_HOME", home.path()).args(arguments).output().expect("the program starts");
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (output.status.code(), text(&output.stdout), text(&output.stderr))
+    };
+    let (_, listed, _) = run(&["models", "--json"]);
+    let listed: Value = serde_json::from_str(&listed).expect("JSON");
+    assert_eq!(
+        (&listed["here"][0]["name"], &listed["here"][0]["embeds"]),
+        (&"all-minilm:l6".into(), &true.into())
+    );
+    assert!(run(&["models"]).1.contains("(an encoder: `zhenjin embed`)"));
+    assert!(run(&["inspect", "all-minilm:l6"]).1.starts_with("all-minilm:l6 · an encoder"));
+    assert!(run(&["embed", "all-minilm:l6", "the cat"]).1.contains("embedding"));
+    for arguments in [&["chat", "all-minilm:l6", "--prompt", "a"][..], &["bench", "all-minilm:l6"]] {
+        let (code, _, stderr) = run(arguments);
+        assert!(code == Some(1) && stderr.contains("is an encoder"), "{arguments:?}: {code:?} {stderr}");
+    }
+    assert_eq!(run(&["rm", "all-minilm:l6"]).0, Some(0));
+    assert!(!folder.exists());
 }

@@ -20,6 +20,7 @@ mod lock;
 mod open;
 mod pull;
 mod reference;
+mod sentence_transformers;
 mod sources;
 mod store;
 
@@ -30,4 +31,4 @@ pub use export::{ExportError, export_gguf, export_hugging_face, tokenizer_files}
 pub use open::{GenerationDefaults, OpenedModel, open, tokenizer_of_folder};
 pub use pull::{PullError, PullEvent, PullObserver, PullOptions, Secret, SilentObserver, Timeouts, pull};
 pub use reference::ModelReference;
-pub use store::{LocalModel, ManifestFile, ModelManifest, ModelStore};
+pub use store::{LocalModel, ManifestFile, ModelManifest, ModelStore, bytes_at};

@@ -270,7 +270,7 @@ fn known_models() -> String {
 
 /// A model that lies outside the store.
 fn local_file(path: &Path) -> Result<LocalModel, ModelStoreError> {
-    let bytes = size_of(path).map_err(ModelStoreError::io("read", path))?;
+    let bytes = bytes_at(path).map_err(ModelStoreError::io("read", path))?;
     Ok(LocalModel { name: path.display().to_string(), path: path.to_owned(), bytes, manifest: None })
 }
 
@@ -318,8 +318,11 @@ fn local_model(folder: &Path, manifest: ModelManifest) -> LocalModel {
     }
 }
 
-/// Size of a file, or of the files directly inside a folder.
-fn size_of(path: &Path) -> std::io::Result<u64> {
+/// Bytes of a file, or of the files directly inside a folder.
+///
+/// # Errors
+/// The operating system's reason.
+pub fn bytes_at(path: &Path) -> std::io::Result<u64> {
     let metadata = fs::metadata(path)?;
     if metadata.is_file() {
         return Ok(metadata.len());

@@ -69,24 +69,9 @@ impl ModelFile {
     /// # Errors
     /// [`ModelError`] naming the file and the place in it.
     pub fn open(path: &Path) -> Result<ModelFile, ModelError> {
-        let metadata = std::fs::metadata(path).map_err(|source| ModelError::Io {
-            path: path.to_owned(),
-            action: "open",
-            source,
-        })?;
-        let mut file = if !metadata.is_dir() {
-            ModelFile::open_gguf(path)?
-        } else if hugging_face::has_weights(path) {
-            ModelFile::open_hugging_face(path, ModelClass::CausalLm)?
-        } else {
-            // Some folders of GGUF files also have the config.json of the model that they were made from.
-            match only_gguf(path) {
-                Ok(gguf) => ModelFile::open_gguf(&gguf)?,
-                Err(_) if path.join(hugging_face::CONFIG).is_file() => {
-                    ModelFile::open_hugging_face(path, ModelClass::CausalLm)?
-                }
-                Err(error) => return Err(error),
-            }
+        let mut file = match Place::of(path)? {
+            Place::Gguf(file) => ModelFile::open_gguf(&file)?,
+            Place::Folder => ModelFile::open_hugging_face(path, ModelClass::CausalLm)?,
         };
         file.check()?;
         Ok(file)
@@ -314,6 +299,37 @@ impl ModelFile {
             }
         }
         Ok(unused)
+    }
+}
+
+/// What a model's path names.
+pub(crate) enum Place {
+    /// A GGUF file: the path itself, or the only model in the folder.
+    Gguf(PathBuf),
+    /// A folder with `config.json` and safetensors.
+    Folder,
+}
+
+impl Place {
+    /// # Errors
+    /// [`ModelError`] where there is nothing at the path, or a folder holds no model or several.
+    pub(crate) fn of(path: &Path) -> Result<Place, ModelError> {
+        let metadata = std::fs::metadata(path).map_err(|source| ModelError::Io {
+            path: path.to_owned(),
+            action: "open",
+            source,
+        })?;
+        if !metadata.is_dir() {
+            return Ok(Place::Gguf(path.to_owned()));
+        }
+        if hugging_face::has_weights(path) {
+            return Ok(Place::Folder);
+        }
+        // Some folders of GGUF files also have the config.json of the model that they were made from.
+        match only_gguf(path) {
+            Err(_) if path.join(hugging_face::CONFIG).is_file() => Ok(Place::Folder),
+            found => found.map(Place::Gguf),
+        }
     }
 }
 

@@ -5,8 +5,6 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use zhenjin_tensor::dequantise;
-
 use crate::errors::{FormatError, ModelError, quoted};
 use crate::file::FileTensor;
 
@@ -62,35 +60,15 @@ impl ScoreHead {
     /// # Errors
     /// [`ModelError::Format`] naming the tensor for another number of scores, another width, another type, or a number that is not finite.
     pub(crate) fn read(tensor: &FileTensor<'_>, hidden_size: usize) -> Result<Vec<f32>, ModelError> {
-        let fault = |problem: String| ModelError::Format {
-            file: tensor.file.to_owned(),
-            error: FormatError::new(format!("tensor {}", quoted(tensor.name)), problem),
-        };
         match tensor.shape {
-            [1, width] if *width == hidden_size => {}
-            [labels, width] if *labels != 1 && *width == hidden_size => {
-                return Err(fault(format!(
-                    "it gives {labels} scores (num_labels {labels}), but a reward model gives one: shape [1, {hidden_size}]"
-                )));
-            }
-            shape => {
-                return Err(fault(format!(
-                    "its shape is {}, but the model's hidden size implies [1, {hidden_size}]",
-                    crate::errors::shape(shape)
-                )));
-            }
-        }
-        let Some(dtype) = tensor.dtype else {
-            return Err(fault(format!(
-                "type {} is not supported; supported are F32, F16 and BF16",
-                tensor.type_name
-            )));
-        };
-        let mut weight = vec![0.0; hidden_size];
-        dequantise(dtype, tensor.bytes, &mut weight).map_err(|error| fault(error.to_string()))?;
-        match weight.iter().position(|value| !value.is_finite()) {
-            Some(place) => Err(fault(format!("element {place} is {}", weight[place]))),
-            None => Ok(weight),
+            [1, width] if *width == hidden_size => tensor.values(),
+            [labels, width] if *labels != 1 && *width == hidden_size => Err(tensor.fault(format!(
+                "it gives {labels} scores (num_labels {labels}), but a reward model gives one: shape [1, {hidden_size}]"
+            ))),
+            shape => Err(tensor.fault(format!(
+                "its shape is {}, but the model's hidden size implies [1, {hidden_size}]",
+                crate::errors::shape(shape)
+            ))),
         }
     }
 }

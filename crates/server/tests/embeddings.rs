@@ -5,7 +5,7 @@ mod support;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
-use support::{Application, ENCODER_LIMIT, ENCODER_WIDTH};
+use support::{Application, ENCODER_LIMIT, ENCODER_WIDTH, write_tiny_encoder};
 
 const EMBEDDINGS: &str = "/v1/embeddings";
 
@@ -75,6 +75,8 @@ async fn vectors_come_in_base64_shorter_and_behind_a_prompt() {
 
     let prompted = embed(&application, json!(["cat sat"]), json!({ "prompt": "the " })).await;
     assert_eq!(vector(&prompted, 0), whole);
+    let named = embed(&application, json!("cat sat"), json!({ "prompt_name": "query" })).await;
+    assert_eq!(vector(&named, 0), whole);
 }
 
 #[tokio::test]
@@ -121,6 +123,21 @@ async fn what_is_wrong_is_said_with_its_place() {
             "prompt",
             "token ids are taken as they are",
         ),
+        (
+            json!({ "model": "encoder", "input": "a", "prompt_name": "passage" }),
+            "prompt_name",
+            "the model has no prompt `passage`; it has query",
+        ),
+        (
+            json!({ "model": "encoder", "input": "a", "prompt": "a ", "prompt_name": "query" }),
+            "prompt_name",
+            "send one of them",
+        ),
+        (
+            json!({ "model": "encoder", "input": [5], "prompt_name": "query" }),
+            "prompt_name",
+            "token ids are taken as they are",
+        ),
         (json!({ "model": "encoder", "input": "a", "truncate": true }), "truncate", "never cut"),
         (json!({ "model": "encoder", "input": "a", "inputs": "b" }), "inputs", "did you mean `input`?"),
     ] {
@@ -148,21 +165,31 @@ async fn encoders_are_listed_but_not_offered_for_conversations() {
     };
     let listed = application.get("/v1/models").await.json();
     assert_eq!(ids(&listed), ["tiny", "encoder"]);
-    assert_eq!(listed["data"][1]["loaded"], false);
+    assert_eq!((&listed["data"][1]["loaded"], &listed["data"][1]["embeds"]), (&json!(false), &json!(true)));
+    assert_eq!(listed["data"][0]["embeds"], false);
     embed(&application, json!("a"), json!({})).await;
     let loaded = application.get("/v1/models/encoder").await.json();
     assert_eq!((&loaded["loaded"], &loaded["context_length"]), (&json!(true), &json!(ENCODER_LIMIT)));
     let menu = application.get("/api/models").await;
     assert!(!menu.text.contains("encoder") && !menu.text.contains("minilm"), "{}", menu.text);
-    let message = json!([{ "role": "user", "content": "hi" }]);
+    let messages = json!([{ "role": "user", "content": "hi" }]);
     for (path, body) in [
-        ("/v1/chat/completions", json!({ "model": "encoder", "messages": message })),
+        ("/v1/chat/completions", json!({ "model": "encoder", "messages": messages })),
         ("/v1/completions", json!({ "model": "encoder", "prompt": "a" })),
+        ("/v1/responses", json!({ "model": "encoder", "input": "a" })),
+        ("/v1/messages", json!({ "model": "encoder", "max_tokens": 4, "messages": messages })),
+        ("/v1/messages/count_tokens", json!({ "model": "encoder", "messages": messages })),
+        ("/api/chat", json!({ "model": "encoder:latest", "messages": messages })),
+        ("/api/chat", json!({ "model": "encoder", "messages": [] })),
+        ("/api/generate", json!({ "model": "encoder", "prompt": "a" })),
     ] {
         let answer = application.post(path, body.to_string()).await;
-        let (message, _, param) = answer.error();
-        assert_eq!((answer.status.as_u16(), param.as_str()), (400, "model"), "{path}: {}", answer.text);
-        assert!(message.contains("`encoder` is an encoder"), "{path}: {message}");
+        assert_eq!(answer.status.as_u16(), 400, "{path}: {}", answer.text);
+        let words = "`encoder` is an encoder: it makes embeddings (`/v1/embeddings`) and writes no text";
+        assert!(answer.text.contains(words), "{path}: {}", answer.text);
+        if path.starts_with("/v1/c") {
+            assert_eq!(answer.error().2, "model", "{path}: {}", answer.text);
+        }
     }
     // Its memory is given back on demand, and the next request loads it again.
     assert!(application.state.models.unload("encoder"));
@@ -195,8 +222,8 @@ async fn folders_that_do_not_say_how_to_pool_are_not_guessed_at() {
     std::fs::remove_file(folder.join("1_Pooling/config.json")).expect("a file");
     refusal("it says how hidden states become one vector").await;
     write("1_Pooling/config.json", &pooling);
-    write("modules.json", &modules.replace("models.Normalize", "models.Dense"));
-    refusal("module 2 is `Dense`").await;
+    write("modules.json", &modules.replace("models.Normalize", "models.LayerNorm"));
+    refusal("module 2 is `LayerNorm`").await;
     write("modules.json", &modules.replace("1_Pooling", "../elsewhere"));
     refusal("is not a folder inside the model's own").await;
     std::fs::remove_file(folder.join("modules.json")).expect("a file");
@@ -260,4 +287,66 @@ async fn ollamas_clients_get_the_same_vectors() {
         let error = answer.json()["error"].as_str().expect("words").to_owned();
         assert!(error.contains(words), "{path}: {error}");
     }
+}
+
+#[tokio::test]
+async fn ollamas_clients_see_encoders_as_such() {
+    let application = Application::with_encoder().await;
+    let named = |list: &Value, name: &str| -> Value {
+        let models = list["models"].as_array().expect("a list");
+        models.iter().find(|model| model["name"] == name).cloned().unwrap_or_default()
+    };
+    let listed = named(&application.get("/api/tags").await.json(), "encoder");
+    assert_eq!(
+        (&listed["details"]["family"], &listed["details"]["format"]),
+        (&json!("bert"), &json!("safetensors"))
+    );
+    let parameters = (&listed["details"]["parameter_size"], &listed["details"]["quantization_level"]);
+    assert_eq!(parameters, (&json!("8.53K"), &json!("F32")));
+    assert!(listed["size"].as_u64() > Some(8528 * 4), "{listed}");
+
+    let show =
+        async |name: &str| application.post("/api/show", json!({ "model": name }).to_string()).await.json();
+    let card = show("encoder:latest").await;
+    assert_eq!(card["capabilities"], json!(["embedding"]));
+    assert_eq!(show("tiny").await["capabilities"][0], "completion");
+    let expected = json!({
+        "general.architecture": "bert", "general.parameter_count": 8528, "bert.attention.causal": false, "bert.pooling_type": 1,
+        "bert.attention.head_count": 2, "bert.attention.head_count_kv": 2, "bert.block_count": 1, "bert.context_length": ENCODER_LIMIT,
+        "bert.embedding_length": ENCODER_WIDTH, "bert.feed_forward_length": 48, "bert.vocab_size": 12,
+    });
+    assert_eq!(card["model_info"], expected);
+
+    assert_eq!(application.get("/api/ps").await.json()["models"], json!([]));
+    embed(&application, json!("a"), json!({})).await;
+    let running = named(&application.get("/api/ps").await.json(), "encoder");
+    assert_eq!(running["context_length"], ENCODER_LIMIT);
+    assert!(running["size"].as_u64() > Some(8528 * 4), "{running}");
+}
+
+/// Regressions: Ollama's list left out what was fetched, an encoder that was fetched while the server ran was an error, and a removed one was
+/// served on.
+#[tokio::test]
+async fn a_fetched_encoder_is_served_at_its_first_use_and_removed() {
+    let application = Application::new().await;
+    let folder = application.folder.path().join("models/all-minilm--l6");
+    write_tiny_encoder(&folder);
+    let manifest = json!({ "name": "all-minilm:l6", "source": "here", "open": ".", "files": [] });
+    std::fs::write(folder.join("model.json"), manifest.to_string()).expect("a file");
+    assert!(application.get("/api/tags").await.text.contains("all-minilm:l6"));
+    let body = json!({ "model": "all-minilm", "input": "a" });
+    let answer = application.post("/api/embed", body.to_string()).await;
+    assert_eq!(answer.status, 200, "{}", answer.text);
+    assert!(application.get("/v1/models").await.text.contains("all-minilm:l6"));
+    let held = application.state.models.embedder("all-minilm:l6").await.expect("it is served");
+    let delete = async || {
+        let request = support::request(axum::http::Method::DELETE, "/api/models/all-minilm:l6");
+        application.send(request.body(axum::body::Body::empty()).expect("valid")).await
+    };
+    let answer = delete().await;
+    assert_eq!((answer.status.as_u16(), answer.error().1.as_str()), (409, "model_in_use"), "{}", answer.text);
+    drop(held);
+    assert_eq!(delete().await.status, 204);
+    assert!(!application.get("/v1/models").await.text.contains("all-minilm:l6"));
+    assert!(!folder.exists());
 }

@@ -2,7 +2,7 @@
 
 use crate::attention::AttentionShape;
 use crate::error::expect;
-use crate::reference_executor::{attend, dot};
+use crate::reference_executor::dot;
 use crate::{EncoderExecutor, Executor, Projection, ReferenceExecutor, ReferenceTensor, RotaryFrequencies};
 use crate::{RotaryLayout, TensorError};
 
@@ -10,7 +10,9 @@ impl EncoderExecutor for ReferenceExecutor {
     fn begin_encoding(&mut self, lengths: &[usize]) -> Result<(), TensorError> {
         let rotary =
             RotaryFrequencies { radians: Vec::new(), magnitude: 1.0, layout: RotaryLayout::HalfSplit };
-        self.begin_packed(lengths, &rotary)
+        self.begin_packed(lengths, &rotary)?;
+        self.see_whole_documents();
+        Ok(())
     }
 
     fn layer_norm(
@@ -54,31 +56,7 @@ impl EncoderExecutor for ReferenceExecutor {
         keys: ReferenceTensor,
         values: ReferenceTensor,
     ) -> Result<ReferenceTensor, TensorError> {
-        let AttentionShape { heads, kv_heads, head_dim, scale } = shape;
-        if kv_heads == 0 || !heads.is_multiple_of(kv_heads) || head_dim == 0 {
-            return Err(TensorError::HeadShape { heads, kv_heads, head_dim });
-        }
-        expect("attention: queries", self.rows.len() * heads * head_dim, queries.values.len())?;
-        expect("attention: keys", self.rows.len() * kv_heads * head_dim, keys.values.len())?;
-        expect("attention: values", self.rows.len() * kv_heads * head_dim, values.values.len())?;
-        let mut outputs = Vec::with_capacity(queries.values.len());
-        let mut first = 0;
-        for document in self.rows.chunk_by(|_, next| next.position > 0) {
-            let rows = first..first + document.len();
-            let of_head = |tensor: &ReferenceTensor, start: usize| -> Vec<Vec<f64>> {
-                let rows = tensor.rows().skip(rows.start).take(rows.len());
-                rows.map(|row| row[start..start + head_dim].to_vec()).collect()
-            };
-            for queries in queries.rows().skip(rows.start).take(rows.len()) {
-                for (head, query) in queries.chunks_exact(head_dim).enumerate() {
-                    let start = head / (heads / kv_heads) * head_dim;
-                    let (keys, values) = (of_head(&keys, start), of_head(&values, start));
-                    outputs.extend(attend(query, &keys, &values, f64::from(scale)).0);
-                }
-            }
-            first = rows.end;
-        }
-        Ok(ReferenceTensor { width: heads * head_dim, values: outputs })
+        self.attention(0, shape, None, queries, keys, values)
     }
 }
 

@@ -46,7 +46,8 @@ enum Slot {
     Packed(usize),
 }
 
-/// A row of the batch: its position, and where the keys and values of its sequence are, up to and with that position.
+/// A row of the batch: its position, and where the keys and values are that it sees: those of its sequence up to and with that position, or
+/// of the whole document.
 #[derive(Clone, Debug)]
 pub(crate) struct Row {
     pub(crate) position: usize,
@@ -66,6 +67,14 @@ impl ReferenceExecutor {
     /// An executor that remembers no keys and values yet.
     pub fn new() -> ReferenceExecutor {
         ReferenceExecutor::default()
+    }
+
+    /// Lets every row of packed documents see its whole document, whose first row has position 0.
+    pub(crate) fn see_whole_documents(&mut self) {
+        for document in self.rows.chunk_by_mut(|_, next| next.position > 0) {
+            let all = document.last().map(|row| row.slots.clone()).unwrap_or_default();
+            document.iter_mut().for_each(|row| row.slots.clone_from(&all));
+        }
     }
 
     /// [`Executor::attention`], and with it for every row and head the logarithm of the sum of `e^score` over what it sees:
@@ -341,7 +350,7 @@ pub(crate) fn dot(a: &[f64], b: &[f64]) -> f64 {
 
 /// One query's attention to `keys` with `values`, one of each per visible position, and the logarithm of the sum of
 /// `e^score` that the weights are divided by.
-pub(crate) fn attend(query: &[f64], keys: &[Vec<f64>], values: &[Vec<f64>], scale: f64) -> (Vec<f64>, f64) {
+fn attend(query: &[f64], keys: &[Vec<f64>], values: &[Vec<f64>], scale: f64) -> (Vec<f64>, f64) {
     let scores: Vec<f64> = keys.iter().map(|key| scale * dot(query, key)).collect();
     let greatest = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     // e^score alone could be infinite.

@@ -223,6 +223,11 @@ impl ServedModels {
         state.entries.iter().flat_map(with_adapters).collect()
     }
 
+    /// Whether requests can name `name`: a model that writes, one with an adapter, or an encoder.
+    pub fn serves(&self, name: &str) -> bool {
+        self.shared.lock().names().iter().any(|known| known == name)
+    }
+
     /// The model `name`, or the model with an adapter of that name, loaded if it is not. The model is not unloaded while the returned value, or an
     /// answer of it, is held. Requests that come while it is being loaded wait for the same load, which goes
     /// on even if all of them are cancelled.

@@ -57,7 +57,7 @@ pub(crate) struct EmbedArguments {
     /// Keep the first N values of each vector, of unit length again if the whole ones are
     #[arg(long, value_name = "N")]
     dimensions: Option<usize>,
-    /// How hidden states become one vector: cls, max, mean, mean_sqrt_len_tokens, weightedmean, lasttoken [default: as the model's folder says]
+    /// How hidden states become one vector, without a layer behind it: cls, max, mean, mean_sqrt_len_tokens, weightedmean, lasttoken [default: as the model's folder says]
     #[arg(long, value_name = "MODE", value_parser = pooling_mode)]
     pooling: Option<PoolingMode>,
     /// With --pooling, divide every vector by its length
@@ -131,8 +131,7 @@ fn load(path: &Path, arguments: &EmbedArguments) -> Result<Embedder> {
     let compute = ComputeOptions::resolve(arguments.simd.as_deref(), arguments.threads.map(usize::from))?;
     let team = compute.start_team().context("starting the threads that compute")?;
     let options = LoadOptions { simd: compute.simd, team: Arc::new(team) };
-    let pooling =
-        arguments.pooling.map(|mode| EncoderPooling { modes: vec![mode], normalise: arguments.normalise });
+    let pooling = arguments.pooling.map(|mode| EncoderPooling::of_mode(mode, arguments.normalise));
     Embedder::load(path, pooling, &options).map_err(|error| match error {
         EmbedderError::NoPooling => anyhow!("{}: {error} (here: --pooling MODE)", path.display()),
         error => error.into(),

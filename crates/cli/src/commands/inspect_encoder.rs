@@ -7,9 +7,11 @@ use crate::memory_size::MemorySize;
 use anyhow::Result;
 use serde::Serialize;
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::io::Write;
 use std::path::Path;
 use zhenjin_assistant::{Embedder, PoolingMode};
+use zhenjin_model::encoder::{Dense, DenseShape};
 
 #[derive(Serialize)]
 struct Inspection {
@@ -27,6 +29,8 @@ struct Inspection {
     vocabulary_size: usize,
     /// None where the folder does not say.
     pooling: Option<Vec<&'static str>>,
+    /// Layers that the pooled vector goes through.
+    dense: Vec<DenseLine>,
     normalises: Option<bool>,
     dimensions: Option<usize>,
     lowercases: bool,
@@ -36,6 +40,21 @@ struct Inspection {
     unused_tensors: Vec<String>,
     warnings: Vec<String>,
     tensors: Vec<TensorLine>,
+}
+
+#[derive(Serialize)]
+struct DenseLine {
+    inputs: usize,
+    outputs: usize,
+    bias: bool,
+    activation: &'static str,
+}
+
+impl DenseLine {
+    fn of(layer: &Dense) -> DenseLine {
+        let DenseShape { inputs, outputs, has_bias, activation } = layer.shape();
+        DenseLine { inputs, outputs, bias: has_bias, activation: activation.name() }
+    }
 }
 
 pub(crate) fn run(name: &str, path: &Path, arguments: &InspectArguments) -> Result<()> {
@@ -56,6 +75,7 @@ pub(crate) fn run(name: &str, path: &Path, arguments: &InspectArguments) -> Resu
         max_tokens: opened.max_tokens,
         vocabulary_size: opened.tokenizer.vocabulary_size(),
         pooling: pooling.map(|pooling| pooling.modes.iter().map(|mode| PoolingMode::name(*mode)).collect()),
+        dense: pooling.iter().flat_map(|pooling| &pooling.dense).map(DenseLine::of).collect(),
         normalises: pooling.map(|pooling| pooling.normalise),
         dimensions: pooling.map(|pooling| pooling.width(config.hidden_size)),
         lowercases: opened.lowercases,
@@ -95,7 +115,11 @@ fn print(out: &mut impl Write, inspection: &Inspection, with_tensors: bool) -> s
     match (&inspection.pooling, inspection.dimensions) {
         (Some(pooling), Some(dimensions)) => {
             let length = if inspection.normalises == Some(true) { ", of unit length" } else { "" };
-            writeln!(out, "Vectors: {dimensions} values by {}{length}", pooling.join(" and "))?;
+            let mut way = pooling.join(" and ");
+            for DenseLine { inputs, outputs, activation, .. } in &inspection.dense {
+                let _ = write!(way, ", a layer of {inputs} × {outputs} values with {activation}");
+            }
+            writeln!(out, "Vectors: {dimensions} values by {way}{length}")?;
         }
         _ => writeln!(out, "Vectors: no modules.json and no pooling type says how; `embed` needs --pooling")?,
     }

@@ -6,6 +6,7 @@ use crate::memory_size::MemorySize;
 use anyhow::Result;
 use serde_json::json;
 use std::io::Write;
+use zhenjin_assistant::Embedder;
 use zhenjin_hub::{Catalogue, CatalogueEntry, LocalModel, ModelStore};
 
 pub(crate) fn list(home: &Home, arguments: &ModelsArguments) -> Result<()> {
@@ -27,13 +28,9 @@ pub(crate) fn list(home: &Home, arguments: &ModelsArguments) -> Result<()> {
         writeln!(out, "  none yet; fetch one with: zhenjin pull smollm2:135m")?;
     }
     for model in &local {
-        writeln!(
-            out,
-            "  {:width$}  {:>10}  {}",
-            model.name,
-            MemorySize(model.bytes).to_string(),
-            source(model)
-        )?;
+        let kind = if Embedder::is_at(&model.path) { "  (an encoder: `zhenjin embed`)" } else { "" };
+        let size = MemorySize(model.bytes).to_string();
+        writeln!(out, "  {:width$}  {size:>10}  {}{kind}", model.name, source(model))?;
     }
     writeln!(out, "\nTo fetch with `zhenjin pull NAME`:")?;
     for entry in offered {
@@ -52,13 +49,14 @@ fn source(model: &LocalModel) -> &str {
 fn print_json(local: &[LocalModel], offered: &[&CatalogueEntry]) -> Result<()> {
     let here: Vec<_> = local
         .iter()
-        .map(|model| json!({"name": model.name, "bytes": model.bytes, "path": model.path.display().to_string(), "source": source(model)}))
+        .map(|model| json!({"name": model.name, "bytes": model.bytes, "path": model.path.display().to_string(), "source": source(model),
+                     "embeds": Embedder::is_at(&model.path)}))
         .collect();
     let catalogue: Vec<_> = offered
         .iter()
         .map(|entry| {
             json!({"name": entry.name, "bytes": entry.bytes(), "languages": entry.languages,
-                   "licence": entry.licence, "good_for": entry.good_for})
+                   "licence": entry.licence, "good_for": entry.good_for, "embeds": entry.embeds})
         })
         .collect();
     println!("{}", serde_json::to_string(&json!({"here": here, "catalogue": catalogue}))?);

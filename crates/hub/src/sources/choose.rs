@@ -25,8 +25,9 @@ const WELCOME: &[&str] = &[
     "additional_chat_templates/tool_use.jinja",
     "modules.json",
     "sentence_bert_config.json",
+    "sentence_roberta_config.json",
+    "sentence_xlm-roberta_config.json",
     "config_sentence_transformers.json",
-    "1_Pooling/config.json",
 ];
 const SINGLE: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
@@ -92,6 +93,14 @@ fn stem(path: &str) -> Option<&str> {
     (is_number(count) && is_number(part)).then_some(name)
 }
 
+/// Whether a file belongs to a module of sentence-transformers behind the transformer, as `1_Pooling/config.json`.
+fn is_of_module(path: &str) -> bool {
+    let Some((folder, file)) = path.split_once('/') else { return false };
+    let number = folder.split_once('_').map_or("", |(number, _)| number);
+    let is_number = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
+    is_number && ["config.json", SINGLE].contains(&file)
+}
+
 fn safetensors_folder(listed: &[ListedFile]) -> Result<Chosen<'_>, String> {
     let find = |path: &str| listed.iter().find(|file| file.path == path);
     let mut files = Vec::new();
@@ -101,6 +110,7 @@ fn safetensors_folder(listed: &[ListedFile]) -> Result<Chosen<'_>, String> {
         })?);
     }
     files.extend(WELCOME.iter().filter_map(|path| find(path)));
+    files.extend(listed.iter().filter(|file| is_of_module(&file.path)));
     if let Some(weights) = find(SINGLE) {
         files.push(weights);
     } else if let Some(index) = find(INDEX) {
@@ -176,5 +186,21 @@ mod tests {
         ];
         assert_eq!(chosen(&sharded, None).unwrap().1.len(), 5);
         assert!(chosen(&["config.json", "tokenizer.json"], None).unwrap_err().contains("no weights"));
+    }
+
+    #[test]
+    fn an_encoders_modules_come_with_it() {
+        let modules =
+            ["modules.json", "1_Pooling/config.json", "2_Dense/config.json", "2_Dense/model.safetensors"];
+        let others =
+            ["onnx/model.onnx", "2_Dense/pytorch_model.bin", "openvino/config.json", "x_1/config.json"];
+        let weights = ["config.json", "tokenizer.json", "model.safetensors"];
+        let (open, files) = chosen(&[&modules[..], &others, &weights].concat(), None).unwrap();
+        assert_eq!(open, ".");
+        assert!(
+            modules.iter().chain(&weights).all(|path| files.iter().any(|file| file == path)),
+            "{files:?}"
+        );
+        assert_eq!(files.len(), 7);
     }
 }

@@ -4,6 +4,31 @@ use serde_json::{Map, Value};
 
 use crate::errors::{FormatError, quoted};
 
+/// Settings of a `config.json` that change no model's numbers: those of training, labels, generation and files.
+const WITHOUT_EFFECT_ANYWHERE: [&str; 21] = [
+    "_name_or_path",
+    "_attn_implementation_autoset",
+    "transformers_version",
+    "torch_dtype",
+    "dtype",
+    "use_cache",
+    "initializer_range",
+    "bos_token_id",
+    "eos_token_id",
+    "output_attentions",
+    "output_hidden_states",
+    "return_dict",
+    "chunk_size_feed_forward",
+    "id2label",
+    "label2id",
+    "problem_type",
+    "tokenizer_class",
+    "task_specific_params",
+    "torchscript",
+    "transformers.js_config",
+    "gradient_checkpointing",
+];
+
 /// The fields of one object. A field that is null counts as absent.
 #[derive(Clone, Copy)]
 pub(crate) struct Fields<'a> {
@@ -15,6 +40,14 @@ pub(crate) struct Fields<'a> {
 impl<'a> Fields<'a> {
     pub(crate) fn get(&self, name: &str) -> Option<&'a Value> {
         self.object.get(name).filter(|value| !value.is_null())
+    }
+
+    /// The names that are in none of the lists and not without effect anywhere, quoted for display.
+    pub(crate) fn unread(&self, known: &[&[&str]]) -> Vec<String> {
+        let is_known = |name: &str| {
+            known.iter().any(|names| names.contains(&name)) || WITHOUT_EFFECT_ANYWHERE.contains(&name)
+        };
+        self.object.keys().filter(|name| !is_known(name)).map(|name| quoted(name)).collect()
     }
 
     pub(crate) fn fault(&self, name: &str, problem: impl Into<String>) -> FormatError {

@@ -51,36 +51,15 @@ const HONOURED: [&str; 32] = [
     "mlp_only_layers",
 ];
 
-/// Settings that have no effect on the logits of the supported families: those of training, generation and files.
-const WITHOUT_EFFECT: [&str; 31] = [
-    "_name_or_path",
-    "_attn_implementation_autoset",
-    "transformers_version",
-    "torch_dtype",
-    "dtype",
-    "use_cache",
-    "initializer_range",
+/// Settings that have no effect on the logits of the supported families, beside those that have none anywhere.
+const WITHOUT_EFFECT: [&str; 10] = [
     "attention_dropout",
     "hidden_dropout",
-    "bos_token_id",
-    "eos_token_id",
     "pad_token_id",
     "pretraining_tp",
-    "output_attentions",
-    "output_hidden_states",
-    "return_dict",
-    "chunk_size_feed_forward",
-    "id2label",
-    "label2id",
-    "problem_type",
-    "tokenizer_class",
-    "task_specific_params",
-    "torchscript",
-    "transformers.js_config",
     "is_llama_config",
     "unsloth_version",
     "unsloth_fixed",
-    "gradient_checkpointing",
     "is_decoder",
     "router_aux_loss_coef",
     "output_router_logits",
@@ -287,21 +266,16 @@ fn sort_out(fields: &Fields<'_>) -> Result<Vec<String>, FormatError> {
     {
         return Err(fields.fault("hidden_act", format!("must be `silu`, found {}", quoted(activation))));
     }
-    let mut unread = Vec::new();
-    for (name, value) in fields.object {
-        let name = name.as_str();
-        match REFUSED.iter().find(|(refused, _)| *refused == name) {
-            Some((_, neutral)) if !value.is_null() && !neutral.is(value) => {
-                return Err(
-                    fields.fault(name, format!("the value {} is not supported", quoted(&value.to_string())))
-                );
-            }
-            Some(_) => {}
-            None if HONOURED.contains(&name) || WITHOUT_EFFECT.contains(&name) => {}
-            None => unread.push(quoted(name)),
+    for (name, neutral) in REFUSED {
+        if let Some(value) = fields.get(name)
+            && !neutral.is(value)
+        {
+            let problem = format!("the value {} is not supported", quoted(&value.to_string()));
+            return Err(fields.fault(name, problem));
         }
     }
-    Ok(unread)
+    let refused = REFUSED.map(|(name, _)| name);
+    Ok(fields.unread(&[&HONOURED, &WITHOUT_EFFECT, &refused]))
 }
 
 /// The settings of mixtures of experts, which another family may have only as neutral values.

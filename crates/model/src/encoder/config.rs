@@ -2,19 +2,19 @@
 //!
 //! As for decoders, every setting that changes the numbers is honoured or refused by name, and those that nothing reads are listed.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::config::MAX_CONFIG_BYTES;
 use crate::config::fields::Fields;
 use crate::errors::{FormatError, quoted};
 use crate::families::{ENCODER_FAMILIES, EncoderFamily, FirstPosition};
-use crate::json;
+use crate::json::parse;
 
 /// The largest values that are accepted; products of any three of the sizes stay far below 2^64.
 const MAX_VOCABULARY: usize = 1 << 21;
 const MAX_POSITIONS: usize = 1 << 20;
 const MAX_LAYERS: usize = 1 << 10;
-const MAX_WIDTH: usize = 1 << 16;
+pub(super) const MAX_WIDTH: usize = 1 << 16;
 /// What the attention kernel is made for.
 const HEAD_DIM_STEP: usize = 8;
 const MAX_HEAD_DIM: usize = 256;
@@ -37,40 +37,19 @@ const HONOURED: [&str; 14] = [
     "quantization_config",
 ];
 
-/// Settings that have no effect on hidden states: those of training, heads, generation and files.
-const WITHOUT_EFFECT: [&str; 33] = [
-    "_name_or_path",
-    "_attn_implementation_autoset",
+/// Settings that have no effect on hidden states, beside those that have none anywhere.
+const WITHOUT_EFFECT: [&str; 12] = [
     "_num_labels",
-    "transformers_version",
-    "torch_dtype",
-    "dtype",
-    "use_cache",
-    "initializer_range",
     "initializer_factor",
     "attention_probs_dropout_prob",
     "hidden_dropout_prob",
     "classifier_dropout",
-    "bos_token_id",
-    "eos_token_id",
     "cls_token_id",
     "sep_token_id",
     "output_past",
-    "output_attentions",
-    "output_hidden_states",
-    "return_dict",
-    "chunk_size_feed_forward",
-    "id2label",
-    "label2id",
-    "problem_type",
-    "tokenizer_class",
-    "task_specific_params",
-    "torchscript",
-    "gradient_checkpointing",
     "tie_word_embeddings",
     "directionality",
     "pooler_fc_size",
-    "transformers.js_config",
     "is_encoder_decoder",
 ];
 
@@ -218,7 +197,7 @@ pub(crate) struct EncoderReading {
 
 /// Whether a `config.json` is that of an encoder. False for text that is no JSON object.
 pub(crate) fn is_encoder(text: &[u8]) -> bool {
-    let document = json::parse(text, MAX_CONFIG_BYTES).ok();
+    let document = parse(text, MAX_CONFIG_BYTES).ok();
     let model_type = document.as_ref().and_then(|document| document.get("model_type")?.as_str());
     model_type.and_then(EncoderFamily::of_model_type).is_some()
 }
@@ -228,7 +207,7 @@ pub(crate) fn is_encoder(text: &[u8]) -> bool {
 /// # Errors
 /// [`FormatError`] naming the field that is missing, of the wrong type, impossible or not supported.
 pub(crate) fn from_json(text: &[u8]) -> Result<EncoderReading, FormatError> {
-    let document = json::parse(text, MAX_CONFIG_BYTES)?;
+    let document = parse(text, MAX_CONFIG_BYTES)?;
     let object =
         document.as_object().ok_or_else(|| FormatError::new("JSON", "the document must be an object"))?;
     let fields = Fields { object, prefix: "" };
@@ -289,20 +268,13 @@ fn sort_out(fields: &Fields<'_>) -> Result<Vec<String>, FormatError> {
             return Err(fields.fault(name, format!("must be `{expected}`, found {}", quoted(found))));
         }
     }
-    let mut unread = Vec::new();
-    for (name, value) in fields.object {
-        let name = name.as_str();
-        if REFUSED.contains(&name) {
-            let is_empty = value.as_object().is_some_and(serde_json::Map::is_empty)
-                || value.as_array().is_some_and(Vec::is_empty);
-            if !(value.is_null() || value == &Value::Bool(false) || is_empty) {
-                return Err(
-                    fields.fault(name, format!("the value {} is not supported", quoted(&value.to_string())))
-                );
-            }
-        } else if !HONOURED.contains(&name) && !WITHOUT_EFFECT.contains(&name) {
-            unread.push(quoted(name));
+    for name in REFUSED {
+        if let Some(value) = fields.get(name)
+            && ![json!(false), json!({}), json!([])].contains(value)
+        {
+            let problem = format!("the value {} is not supported", quoted(&value.to_string()));
+            return Err(fields.fault(name, problem));
         }
     }
-    Ok(unread)
+    Ok(fields.unread(&[&HONOURED, &WITHOUT_EFFECT, &REFUSED]))
 }

@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 
 use zhenjin_files::Mapping;
 
-use super::config::{EncoderConfig, EncoderReading, from_json, is_encoder};
+use super::config::{EncoderConfig, EncoderReading, MAX_WIDTH, from_json, is_encoder};
 use super::gguf;
 use super::pooling::EncoderPooling;
-use crate::errors::{FormatError, ModelError, quoted};
-use crate::file::{FileTensor, HuggingFaceFiles, OtherWeights, fault};
+use crate::errors::{ModelError, quoted};
+use crate::file::{FileTensor, HuggingFaceFiles, OtherWeights, Place, fault};
 use crate::gguf::Gguf;
 use crate::tensor_source::TensorView;
 
@@ -28,23 +28,32 @@ pub struct EncoderFile {
 }
 
 impl EncoderFile {
+    /// The widest hidden state that is accepted.
+    pub const MAX_WIDTH: usize = MAX_WIDTH;
+
     /// Whether a path is a folder or a GGUF file whose configuration is that of an encoder. False where nothing can be read: what opens it
     /// as a model then says why.
     pub fn is_at(path: &Path) -> bool {
-        if path.is_file() {
-            return architecture_of(path).is_some_and(|name| name == gguf::ARCHITECTURE);
+        match Place::of(path) {
+            Ok(Place::Gguf(file)) => architecture_of(&file).is_some_and(|name| name == gguf::ARCHITECTURE),
+            Ok(Place::Folder) => {
+                let config = HuggingFaceFiles::in_folder(path).config;
+                Mapping::open(&config).is_ok_and(|text| is_encoder(text.as_ref()))
+            }
+            Err(_) => false,
         }
-        let config = HuggingFaceFiles::in_folder(path).config;
-        config.is_file() && Mapping::open(&config).is_ok_and(|text| is_encoder(text.as_ref()))
     }
 
-    /// Opens a folder with `config.json` and safetensors, or a GGUF file. Every tensor that the configuration implies must be there with the
-    /// right shape and a supported type, and no layer may have others.
+    /// Opens a folder with `config.json` and safetensors, a GGUF file, or a folder with a single GGUF model in it. Every tensor that the
+    /// configuration implies must be there with the right shape and a supported type, and no layer may have others.
     ///
     /// # Errors
     /// [`ModelError`] naming the file and the place in it.
     pub fn open(path: &Path) -> Result<EncoderFile, ModelError> {
-        if path.is_file() { EncoderFile::open_gguf(path) } else { EncoderFile::open_folder(path) }
+        match Place::of(path)? {
+            Place::Gguf(file) => EncoderFile::open_gguf(&file),
+            Place::Folder => EncoderFile::open_folder(path),
+        }
     }
 
     fn open_folder(folder: &Path) -> Result<EncoderFile, ModelError> {
@@ -152,11 +161,10 @@ impl EncoderFile {
             return Err(ModelError::MissingTensor { file: self.path.clone(), tensor: self.spelled(name) });
         };
         let dtype = tensor.dtype.ok_or_else(|| {
-            let problem = format!(
+            tensor.fault(format!(
                 "type {} is not supported for a weight; supported are F32, F16 and BF16",
                 tensor.type_name
-            );
-            fault(tensor.file, FormatError::new(format!("tensor {}", quoted(tensor.name)), problem))
+            ))
         })?;
         Ok(TensorView {
             name: tensor.name.to_owned(),
@@ -215,8 +223,7 @@ impl EncoderFile {
                     "the configuration says that this {} model of {} layers has no such weight",
                     self.config.family.model_type, self.config.layers
                 );
-                let place = format!("tensor {}", quoted(tensor.name));
-                return Err(fault(tensor.file, FormatError::new(place, problem)));
+                return Err(tensor.fault(problem));
             }
             unused.push(quoted(tensor.name));
         }

@@ -76,22 +76,18 @@ pub(super) fn read(gguf: &Gguf<Mapping>) -> Result<EncoderReading, FormatError> 
 /// # Errors
 /// [`FormatError`] for a way that makes no vector.
 pub(super) fn pooling(gguf: &Gguf<Mapping>) -> Result<Option<EncoderPooling>, FormatError> {
-    let mode = match gguf.unsigned(&key("pooling_type"))? {
+    let number = match gguf.unsigned(&key("pooling_type"))? {
         None | Some(0) => return Ok(None),
-        Some(1) => PoolingMode::Mean,
-        Some(2) => PoolingMode::Cls,
-        Some(3) => PoolingMode::Last,
         Some(4) => {
             let problem = "4 is that of a model that ranks, which makes no vectors";
             return Err(Settings { gguf }.fault("pooling_type", problem));
         }
-        Some(other) => {
-            let problem =
-                format!("{other} is not known; there are 1 (mean), 2 (first token) and 3 (last token)");
-            return Err(Settings { gguf }.fault("pooling_type", problem));
-        }
+        Some(number) => number,
     };
-    Ok(Some(EncoderPooling { modes: vec![mode], normalise: true }))
+    let mode = PoolingMode::ALL.into_iter().find(|mode| mode.gguf_number() == Some(number));
+    let unknown = || format!("{number} is not known; there are 1 (mean), 2 (first token) and 3 (last token)");
+    let mode = mode.ok_or_else(|| Settings { gguf }.fault("pooling_type", unknown()))?;
+    Ok(Some(EncoderPooling::of_mode(mode, true)))
 }
 
 /// The name in a GGUF file of a tensor that Hugging Face calls `name`; `None` for one that such files do not have.

@@ -5,6 +5,7 @@
 //! network has no gate, nothing is remembered and no token is predicted), so that every line of one would be a condition in the other.
 
 mod config;
+mod dense;
 mod file;
 mod forward;
 mod gguf;
@@ -13,6 +14,7 @@ mod runner;
 mod weights;
 
 pub use config::EncoderConfig;
+pub use dense::{Activation, Dense, DenseShape};
 pub use file::EncoderFile;
 pub use forward::Encoder;
 pub use pooling::{EncoderPooling, PoolingMode, normalise};

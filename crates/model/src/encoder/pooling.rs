@@ -2,17 +2,21 @@
 //!
 //! Sums are in f64 over ascending positions.
 
+use super::dense::Dense;
+
 /// How the hidden states of a text become one vector.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct EncoderPooling {
     /// One or several, whose results are put one behind the other.
     pub modes: Vec<PoolingMode>,
+    /// Layers that the vector then goes through.
+    pub dense: Vec<Dense>,
     /// Divide the vector by its Euclidean length, so that dot products are cosines. A vector of zeros stays one.
     pub normalise: bool,
 }
 
-/// A way to pool, in the order in which the results of several are put together.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// A way to pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PoolingMode {
     /// The first token's hidden state.
     Cls,
@@ -56,6 +60,16 @@ impl PoolingMode {
         PoolingMode::ALL.into_iter().find(|mode| mode.name() == name)
     }
 
+    /// The number that GGUF files have for it; `None` for a way that they cannot say.
+    pub fn gguf_number(self) -> Option<u64> {
+        match self {
+            PoolingMode::Mean => Some(1),
+            PoolingMode::Cls => Some(2),
+            PoolingMode::Last => Some(3),
+            PoolingMode::Max | PoolingMode::MeanSqrtLength | PoolingMode::WeightedMean => None,
+        }
+    }
+
     fn pool(self, rows: &[f32], width: usize) -> Vec<f32> {
         let count = rows.len() / width;
         let sums = |weight: &dyn Fn(usize) -> f64| {
@@ -89,14 +103,25 @@ impl PoolingMode {
 }
 
 impl EncoderPooling {
+    /// By one way, without a layer behind it.
+    pub fn of_mode(mode: PoolingMode, normalise: bool) -> EncoderPooling {
+        EncoderPooling { modes: vec![mode], dense: Vec::new(), normalise }
+    }
+
     /// Width of the vector that hidden states of `hidden_size` become.
     pub fn width(&self, hidden_size: usize) -> usize {
-        self.modes.len() * hidden_size
+        self.dense.last().map_or(self.modes.len() * hidden_size, Dense::outputs)
+    }
+
+    /// Bytes of the layers' weights.
+    pub fn weight_bytes(&self) -> u64 {
+        self.dense.iter().map(Dense::bytes).sum()
     }
 
     /// The vector of a text whose hidden states are `rows`, `[tokens, width]`; there is at least one token.
     pub fn pool(&self, rows: &[f32], width: usize) -> Vec<f32> {
-        let mut vector: Vec<f32> = self.modes.iter().flat_map(|mode| mode.pool(rows, width)).collect();
+        let pooled: Vec<f32> = self.modes.iter().flat_map(|mode| mode.pool(rows, width)).collect();
+        let mut vector = self.dense.iter().fold(pooled, |vector, layer| layer.apply(&vector));
         if self.normalise {
             normalise(&mut vector);
         }
@@ -127,11 +152,12 @@ mod tests {
             (PoolingMode::WeightedMean, [29.0 / 6.0, 14.0 / 6.0, -15.0 / 6.0]),
             (PoolingMode::Last, [6.0, -2.0, -3.0]),
         ] {
-            let pooling = EncoderPooling { modes: vec![mode], normalise: false };
+            let pooling = EncoderPooling::of_mode(mode, false);
             assert_eq!(pooling.pool(&rows, 3), expected, "{mode:?}");
             assert_eq!(PoolingMode::of_name(mode.name()), Some(mode));
         }
-        let both = EncoderPooling { modes: vec![PoolingMode::Cls, PoolingMode::Last], normalise: true };
+        let modes = vec![PoolingMode::Cls, PoolingMode::Last];
+        let both = EncoderPooling { modes, dense: Vec::new(), normalise: true };
         let vector = both.pool(&[3.0, 0.0, 0.0, 4.0], 2);
         assert_eq!((vector, both.width(2)), (vec![0.6, 0.0, 0.0, 0.8], 4));
         let mut zeros = [0.0; 3];

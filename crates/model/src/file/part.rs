@@ -5,9 +5,9 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use zhenjin_files::Mapping;
-use zhenjin_tensor::Dtype;
+use zhenjin_tensor::{Dtype, dequantise};
 
-use crate::errors::{FormatError, ModelError};
+use crate::errors::{FormatError, ModelError, quoted};
 use crate::gguf::{self, Gguf, GgufTensor};
 use crate::safetensors::{self, Header, TensorRecord};
 
@@ -33,6 +33,29 @@ pub struct FileTensor<'a> {
 impl FileTensor<'_> {
     pub(super) fn range(&self) -> Range<usize> {
         self.offset..self.offset + self.bytes.len()
+    }
+
+    /// The elements, row-major.
+    ///
+    /// # Errors
+    /// [`ModelError::Format`] naming the tensor for a type that is no weight's, or an element that is not finite.
+    pub(crate) fn values(&self) -> Result<Vec<f32>, ModelError> {
+        let Some(dtype) = self.dtype else {
+            let problem =
+                format!("type {} is not supported; supported are F32, F16 and BF16", self.type_name);
+            return Err(self.fault(problem));
+        };
+        let mut values = vec![0.0; self.shape.iter().product()];
+        dequantise(dtype, self.bytes, &mut values).map_err(|error| self.fault(error.to_string()))?;
+        match values.iter().position(|value| !value.is_finite()) {
+            Some(place) => Err(self.fault(format!("element {place} is {}", values[place]))),
+            None => Ok(values),
+        }
+    }
+
+    /// What is wrong with the tensor.
+    pub(crate) fn fault(&self, problem: impl Into<String>) -> ModelError {
+        fault(self.file, FormatError::new(format!("tensor {}", quoted(self.name)), problem))
     }
 }
 

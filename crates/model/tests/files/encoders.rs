@@ -83,7 +83,7 @@ fn runner(path: &Path, simd: SimdLevel, threads: usize, max_rows: usize) -> Enco
 }
 
 fn pooling(mode: PoolingMode) -> EncoderPooling {
-    EncoderPooling { modes: vec![mode], normalise: false }
+    EncoderPooling::of_mode(mode, false)
 }
 
 fn assert_near(actual: impl Iterator<Item = f64>, expected: &[f32], what: &str) {
@@ -131,7 +131,7 @@ fn a_vector_has_the_same_bits_in_any_batch() {
     let folder = write(case);
     let texts: Vec<Vec<u32>> =
         [48, 1, 33, 7, 32, 20, 2].iter().map(|length| case.tokens[48 - length..].to_vec()).collect();
-    let pooling = EncoderPooling { modes: vec![PoolingMode::Mean], normalise: true };
+    let pooling = EncoderPooling::of_mode(PoolingMode::Mean, true);
     let bits = |vector: &Vec<f32>| vector.iter().map(|value| value.to_bits()).collect::<Vec<u32>>();
     for simd in SimdLevel::available() {
         let mut alone = runner(folder.path(), simd, 1, 64);
@@ -308,14 +308,26 @@ fn a_gguf_file_gives_the_bits_of_the_folder() {
     assert!(EncoderFile::is_at(&path));
     let file = EncoderFile::open(&path).unwrap();
     assert_eq!(file.config(), EncoderFile::open(folder.path()).unwrap().config());
-    let expected = EncoderPooling { modes: vec![PoolingMode::Mean], normalise: true };
+    let expected = EncoderPooling::of_mode(PoolingMode::Mean, true);
     assert_eq!(file.pooling().unwrap(), Some(expected.clone()));
     let vectors = [path.as_path(), folder.path()].map(|path| {
         runner(path, SimdLevel::detect(), 2, 64).embed(std::slice::from_ref(&case.tokens), &expected).unwrap()
     });
     assert_eq!(vectors[0], vectors[1]);
-    let error = ModelFile::open(&path).unwrap_err().to_string();
-    assert!(error.contains("`bert` is an encoder"), "{error}");
+    for path in [path.as_path(), place.path()] {
+        let error = ModelFile::open(path).unwrap_err().to_string();
+        assert!(error.contains("`bert` is an encoder"), "{error}");
+    }
+    // A folder with this file alone is the same model, also beside the config.json that it was made from; two files are no model.
+    assert!(EncoderFile::is_at(place.path()));
+    std::fs::write(place.path().join("config.json"), case.config.to_string()).unwrap();
+    let found = EncoderFile::open(place.path()).unwrap();
+    assert_eq!((found.path(), found.config()), (path.as_path(), file.config()));
+    std::fs::remove_file(place.path().join("config.json")).unwrap();
+    std::fs::copy(&path, place.path().join("another.gguf")).unwrap();
+    assert!(!EncoderFile::is_at(place.path()));
+    let error = EncoderFile::open(place.path()).unwrap_err().to_string();
+    assert!(error.contains("holds 2 GGUF models; give the path of one of them"), "{error}");
 }
 
 #[test]

@@ -135,31 +135,46 @@ def values_of(name: str, shape) -> numpy.ndarray:
     return numpy.stack(experts)
 
 
+def tokens_of(name: str) -> list[int]:
+    """The tokens of a case."""
+    return ((numbers(name, TOKENS) + 0.5) * VOCABULARY).astype(int).tolist()
+
+
+def fill(model) -> None:
+    """Puts the formula's weights into a model."""
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            parameter.copy_(torch.from_numpy(values_of(name, parameter.shape)))
+
+
+def record(name: str, config, tokens: list[int], positions: list[int], **rows) -> dict:
+    """A case as it is stored: of each tensor `[tokens, width]` in `rows` those at `positions`."""
+    kept = {what: [[float(f"{value:.7g}") for value in values[at].tolist()] for at in positions] for what, values in rows.items()}
+    return {"name": name, "config": json.loads(config.to_json_string()), "tokens": tokens, "positions": positions, **kept}
+
+
 def case(name: str, family: str, changes: dict) -> dict:
     config = getattr(transformers, f"{family}Config")(**{**SIZES, **changes}, architectures=[f"{family}ForCausalLM"])
     config._attn_implementation = "eager"
     model = getattr(transformers, f"{family}ForCausalLM")(config).float().eval()
+    fill(model)
+    tokens = tokens_of(name)
     with torch.no_grad():
-        for parameter_name, parameter in model.named_parameters():
-            parameter.copy_(torch.from_numpy(values_of(parameter_name, parameter.shape)))
-        tokens = ((numbers(name, TOKENS) + 0.5) * VOCABULARY).astype(int).tolist()
         logits = model(torch.tensor([tokens])).logits[0]
-    return {
-        "name": name,
-        "config": json.loads(config.to_json_string()),
-        "tokens": tokens,
-        "positions": POSITIONS,
-        "logits": [[float(f"{value:.7g}") for value in logits[position].tolist()] for position in POSITIONS],
-    }
+    return record(name, config, tokens, POSITIONS, logits=logits)
+
+
+def write(file: str, cases: list[dict]) -> None:
+    """Writes a file of cases beside this one, a line for each."""
+    path = pathlib.Path(__file__).with_name(file)
+    lines = ",\n".join(json.dumps(case) for case in cases)
+    path.write_text(f"[\n{lines}\n]\n")
+    print(f"{path}: {len(cases)} cases, {path.stat().st_size} bytes, transformers {transformers.__version__}")
 
 
 def main() -> None:
     torch.set_num_threads(1)
-    cases = [case(name, family, changes) for name, (family, changes) in CASES.items()]
-    path = pathlib.Path(__file__).with_name("logits.json")
-    lines = ",\n".join(json.dumps(case) for case in cases)
-    path.write_text(f"[\n{lines}\n]\n")
-    print(f"{path}: {len(cases)} cases, {path.stat().st_size} bytes, transformers {transformers.__version__}")
+    write("logits.json", [case(name, family, changes) for name, (family, changes) in CASES.items()])
 
 
 if __name__ == "__main__":

@@ -7,13 +7,10 @@
 Weights and tokens come from the formulas of `make.py`.
 """
 
-import json
-import pathlib
-
 import torch
 import transformers
 
-from make import TOKENS, VOCABULARY, numbers, weights
+from make import TOKENS, VOCABULARY, fill, record, tokens_of, write
 
 POSITIONS = [0, 16, 47]
 SIZES = dict(
@@ -37,27 +34,17 @@ def case(name: str, family: str, changes: dict) -> dict:
     config = getattr(transformers, f"{family}Config")(**{**SIZES, **changes}, architectures=[f"{family}Model"])
     config._attn_implementation = "eager"
     model = getattr(transformers, f"{family}Model")(config, add_pooling_layer=False).float().eval()
+    fill(model)
+    tokens = tokens_of(name)
+    assert family == "Bert" or config.pad_token_id in tokens, name
     with torch.no_grad():
-        for parameter_name, parameter in model.named_parameters():
-            parameter.copy_(torch.from_numpy(weights(parameter_name, parameter.numel()).reshape(parameter.shape)))
-        tokens = ((numbers(name, TOKENS) + 0.5) * VOCABULARY).astype(int).tolist()
-        assert family == "Bert" or config.pad_token_id in tokens, name
         hidden = model(torch.tensor([tokens]), attention_mask=torch.ones(1, TOKENS)).last_hidden_state[0]
-    return {
-        "name": name,
-        "config": json.loads(config.to_json_string()),
-        "tokens": tokens,
-        "positions": POSITIONS,
-        "hidden": [[float(f"{value:.7g}") for value in hidden[position].tolist()] for position in POSITIONS],
-    }
+    return record(name, config, tokens, POSITIONS, hidden=hidden)
 
 
 def main() -> None:
     torch.set_num_threads(1)
-    cases = [case(name, family, changes) for name, (family, changes) in CASES.items()]
-    path = pathlib.Path(__file__).with_name("encoders.json")
-    path.write_text("[\n" + ",\n".join(json.dumps(case) for case in cases) + "\n]\n")
-    print(f"{path}: {len(cases)} cases, {path.stat().st_size} bytes, transformers {transformers.__version__}")
+    write("encoders.json", [case(name, family, changes) for name, (family, changes) in CASES.items()])
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ use axum::extract::{Request, State};
 use serde::Serialize;
 use serde_json::{Value, json};
 use utoipa::ToSchema;
-use zhenjin_assistant::{EmbedInput, ServedModels};
+use zhenjin_assistant::EmbedInput;
 
 use super::{ErrorLine, body, fields, names};
 use crate::chat::ModelMenu;
@@ -17,6 +17,7 @@ use crate::openai::embeddings::{Vectors, Wanted, vectors};
 use crate::openai::fields::{Field, check};
 use crate::openai::request::limits;
 use crate::openai::request::node::Node;
+use crate::security::Caller;
 use crate::stream_limit::StreamLimit;
 
 /// The vectors of texts.
@@ -49,16 +50,14 @@ pub(super) struct OllamaEmbedding {
         (status = 404, description = "There is no model of this name.", body = ErrorLine),
         (status = 429, description = "Too many requests; `Retry-After` says when to come again.", body = ErrorLine)))]
 pub(super) async fn embed(
-    State(models): State<Arc<ServedModels>>,
     State(menu): State<Arc<ModelMenu>>,
     State(streams): State<StreamLimit>,
+    caller: Caller,
     request: Request,
 ) -> Result<Json<OllamaEmbeddings>, ApiError> {
     let asked = Instant::now();
-    let body = body::read(request).await?;
-    let (model, wanted) = read(fields::EMBED, "input", &body)?;
-    let Vectors { vectors: embeddings, tokens, load } =
-        computed(&models, &menu, &streams, &model, wanted).await?;
+    let (model, computed) = answer(&menu, &streams, &caller, request, fields::EMBED, "input").await?;
+    let Vectors { vectors: embeddings, tokens, load } = computed;
     Ok(Json(OllamaEmbeddings {
         model,
         embeddings,
@@ -77,40 +76,32 @@ pub(super) async fn embed(
         (status = 404, description = "There is no model of this name.", body = ErrorLine),
         (status = 429, description = "Too many requests; `Retry-After` says when to come again.", body = ErrorLine)))]
 pub(super) async fn embeddings(
-    State(models): State<Arc<ServedModels>>,
     State(menu): State<Arc<ModelMenu>>,
     State(streams): State<StreamLimit>,
+    caller: Caller,
     request: Request,
 ) -> Result<Json<OllamaEmbedding>, ApiError> {
-    let body = body::read(request).await?;
-    let (model, wanted) = read(fields::EMBEDDINGS, "prompt", &body)?;
-    let mut computed = computed(&models, &menu, &streams, &model, wanted).await?;
+    let (_, mut computed) = answer(&menu, &streams, &caller, request, fields::EMBEDDINGS, "prompt").await?;
     Ok(Json(OllamaEmbedding { embedding: computed.vectors.pop().unwrap_or_default() }))
 }
 
-async fn computed(
-    models: &Arc<ServedModels>,
+/// The model that the request names, as it names it, and the vectors of the texts in `field`.
+async fn answer(
     menu: &Arc<ModelMenu>,
     streams: &StreamLimit,
-    model: &str,
-    wanted: Wanted,
-) -> Result<Vectors, ApiError> {
-    let encoders: Vec<String> = models.embedders().into_iter().map(|encoder| encoder.name).collect();
-    let name = match names::resolve(model, &encoders)? {
-        Some(name) => name,
-        // A model that writes is refused by its name, an unknown one as anywhere.
-        None => names::find(menu, model).await?,
-    };
-    vectors(models, streams, Wanted { model: name, ..wanted }).await
-}
-
-/// The model that the request names, and what it wants.
-fn read(table: &[&'static [Field]], field: &'static str, body: &Value) -> Result<(String, Wanted), ApiError> {
-    let fields = check(table, body)?;
+    caller: &Caller,
+    request: Request,
+    table: &[&'static [Field]],
+    field: &'static str,
+) -> Result<(String, Vectors), ApiError> {
+    let body = body::read(request).await?;
+    let fields = check(table, &body)?;
     let model = fields.text("model").unwrap_or_default().to_owned();
     let (inputs, is_list) = fields.get(field).map(|node| read_texts(&node)).transpose()?.unwrap_or_default();
-    let dimensions = fields.count("dimensions");
-    Ok((model, Wanted { model: String::new(), inputs, field, is_list, dimensions, prompt: None }))
+    let wanted = Wanted { inputs, field, is_list, dimensions: fields.count("dimensions"), prompt: None };
+    let name = names::find_encoder(menu, &model).await?;
+    let computed = vectors(menu.embedder(&name, caller), streams, wanted).await?;
+    Ok((model, computed))
 }
 
 fn read_texts(node: &Node<'_>) -> Result<(Vec<EmbedInput>, bool), ApiError> {

@@ -114,7 +114,7 @@ pub(super) fn modified_at(model: &KnownModel) -> String {
 
 fn size(model: &KnownModel) -> u64 {
     let files = model.files.as_ref().map(|files| files.bytes);
-    files.or_else(|| model.path.metadata().ok().map(|metadata| metadata.len())).unwrap_or(0)
+    files.or_else(|| zhenjin_hub::bytes_at(&model.path).ok()).unwrap_or(0)
 }
 
 fn digest(model: &KnownModel) -> String {

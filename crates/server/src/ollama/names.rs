@@ -5,7 +5,7 @@ use std::sync::Arc;
 use zhenjin_assistant::AssistantError;
 
 use crate::blocking::blocking;
-use crate::chat::ModelMenu;
+use crate::chat::{KnownModel, ModelMenu};
 use crate::errors::ApiError;
 use crate::openai::fault;
 
@@ -14,13 +14,32 @@ const DEFAULT_TAG: &str = ":latest";
 
 /// The name under which the model is known here that a client calls `name`: served, or on this machine.
 pub(super) async fn find(menu: &Arc<ModelMenu>, name: &str) -> Result<String, ApiError> {
+    find_among(menu, name, |_| false).await
+}
+
+/// As [`find`]; what an encoder and a model that writes may both be called is the encoder's name.
+pub(super) async fn find_encoder(menu: &Arc<ModelMenu>, name: &str) -> Result<String, ApiError> {
+    find_among(menu, name, |model| model.embeds).await
+}
+
+async fn find_among(
+    menu: &Arc<ModelMenu>,
+    name: &str,
+    is_preferred: fn(&KnownModel) -> bool,
+) -> Result<String, ApiError> {
     let (menu, name) = (Arc::clone(menu), name.to_owned());
     blocking(move || {
-        let known = menu.known_models()?.into_iter().map(|model| model.name).collect::<Vec<String>>();
-        match resolve(&name, &known)? {
-            Some(found) => Ok(found),
-            None => Err(fault(AssistantError::UnknownModel { name, known })),
-        }
+        let models = menu.known_models()?;
+        let names_of = |wanted: fn(&KnownModel) -> bool| -> Vec<String> {
+            models.iter().filter(|model| wanted(model)).map(|model| model.name.clone()).collect()
+        };
+        let known = names_of(|_| true);
+        let found = match resolve(&name, &names_of(is_preferred))? {
+            // A model of the other kind is later refused by its name, not as one that is not known.
+            None => resolve(&name, &known)?,
+            found => found,
+        };
+        found.ok_or_else(|| fault(AssistantError::UnknownModel { name, known }))
     })
     .await
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::{Request, State};
 use serde_json::{Map, Value, json};
+use zhenjin_assistant::PoolingMode;
 
 use super::models::{description, details, modified_at, read_name};
 use super::wire::OllamaModelCard;
@@ -47,8 +48,13 @@ fn card(menu: &ModelMenu, model: &KnownModel, described: &Description) -> Ollama
         // Writing into a string cannot fail.
         let _ = writeln!(modelfile, "PARAMETER {line}");
     }
-    let capabilities =
-        [("completion", true), ("tools", described.takes_tools), ("thinking", described.thinks)];
+    let embeds = described.vectors.is_some();
+    let capabilities = [
+        ("completion", !embeds),
+        ("tools", described.takes_tools),
+        ("thinking", described.thinks),
+        ("embedding", embeds),
+    ];
     OllamaModelCard {
         license: licence.map(|licence| format!("{}\n{}", licence.name, licence.url)).unwrap_or_default(),
         modelfile,
@@ -81,6 +87,7 @@ fn information(described: &Description) -> Value {
     let mut values = Map::new();
     values.insert("general.architecture".to_owned(), json!(architecture));
     values.insert("general.parameter_count".to_owned(), json!(described.parameters));
+    let mut insert = |name: &str, value: Value| values.insert(format!("{architecture}.{name}"), value);
     for (name, value) in [
         ("attention.head_count", described.heads),
         ("attention.head_count_kv", described.kv_heads),
@@ -90,7 +97,17 @@ fn information(described: &Description) -> Value {
         ("feed_forward_length", described.intermediate_size),
         ("vocab_size", described.vocabulary),
     ] {
-        values.insert(format!("{architecture}.{name}"), json!(value));
+        insert(name, json!(value));
+    }
+    if let Some(vectors) = &described.vectors {
+        insert("attention.causal", json!(false));
+        if let Some(number) = vectors.pooling.and_then(PoolingMode::gguf_number) {
+            insert("pooling_type", json!(number));
+        }
+        // Where it is not the width of the hidden states, as behind a dense layer.
+        if let Some(dimensions) = vectors.dimensions.filter(|width| *width != described.hidden_size) {
+            insert("embedding_length_out", json!(dimensions));
+        }
     }
     Value::Object(values)
 }

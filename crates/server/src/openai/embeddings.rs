@@ -11,7 +11,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 use serde_json::{Value, json};
 use utoipa::ToSchema;
-use zhenjin_assistant::{EmbedError, EmbedInput, EncoderTextError, ServedModels};
+use zhenjin_assistant::{EmbedError, EmbedInput, Embedder, EncoderTextError, ServedModels};
 
 use super::faults::fault;
 use super::field_tables::field;
@@ -65,6 +65,13 @@ pub(crate) const EMBEDDINGS: &[&[Field]] = &[&[
         Honoured,
         Extension,
         "Put before every text, as `query: ` for models of the E5 family. Nothing is ever put there unasked. Not for token ids.",
+    ),
+    field(
+        "prompt_name",
+        Text { max: 512 },
+        Honoured,
+        Extension,
+        "Puts the prompt before every text that the model's makers gave this name. Not beside `prompt`, not for token ids.",
     ),
     field("user", Text { max: 512 }, NoEffect, OpenAi, "Users are not told apart."),
     field(
@@ -143,20 +150,41 @@ pub(super) struct EmbeddingUsage {
 
 /// A request whose every field is fine by itself.
 struct Asked {
+    /// The encoder's name.
+    model: String,
     wanted: Wanted,
     in_base64: bool,
 }
 
 /// Texts whose vectors are wanted.
 pub(crate) struct Wanted {
-    /// The encoder's name.
-    pub(crate) model: String,
     pub(crate) inputs: Vec<EmbedInput>,
     /// What the inputs are called in the request, and whether that field is a list of them.
     pub(crate) field: &'static str,
     pub(crate) is_list: bool,
     pub(crate) dimensions: Option<usize>,
-    pub(crate) prompt: Option<String>,
+    pub(crate) prompt: Option<Prompt>,
+}
+
+/// What is put before every text.
+pub(crate) enum Prompt {
+    Words(String),
+    /// What the model's makers call so.
+    Named(String),
+}
+
+impl Prompt {
+    fn words<'a>(&'a self, embedder: &'a Embedder) -> Result<&'a str, ApiError> {
+        match self {
+            Prompt::Words(words) => Ok(words),
+            Prompt::Named(name) => embedder.prompts().get(name).map(String::as_str).ok_or_else(|| {
+                let names: Vec<&str> = embedder.prompts().keys().map(String::as_str).collect();
+                let names = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+                let message = format!("`prompt_name`: the model has no prompt `{name}`; it has {names}");
+                ApiError::invalid("prompt_name", message)
+            }),
+        }
+    }
 }
 
 /// The vectors.
@@ -185,8 +213,8 @@ pub(super) async fn create(
 ) -> Result<Json<EmbeddingList>, ApiError> {
     let body = json::value(&json_bytes(request).await?)?;
     let asked = read(&body)?;
-    let model = asked.wanted.model.clone();
-    let Vectors { vectors, tokens, .. } = vectors(&models, &streams, asked.wanted).await?;
+    let find = async { models.embedder(&asked.model).await.map_err(fault) };
+    let Vectors { vectors, tokens, .. } = vectors(find, &streams, asked.wanted).await?;
     let values = |vector: Vec<f32>| match asked.in_base64 {
         false => EmbeddingValues::Floats(vector),
         true => {
@@ -198,21 +226,21 @@ pub(super) async fn create(
     Ok(Json(EmbeddingList {
         object: "list",
         data: vectors.into_iter().enumerate().map(embedding).collect(),
-        model,
+        model: asked.model,
         usage: EmbeddingUsage { prompt_tokens: tokens, total_tokens: tokens },
     }))
 }
 
-/// Computes what is wanted, as long as the client waits.
+/// Computes what is wanted with the encoder that `find` loads, as long as the client waits.
 pub(crate) async fn vectors(
-    models: &ServedModels,
+    find: impl Future<Output = Result<Arc<Embedder>, ApiError>>,
     streams: &StreamLimit,
     wanted: Wanted,
 ) -> Result<Vectors, ApiError> {
     let asked = Instant::now();
     // The right to compute comes first: whoever is refused it loads nothing.
     let permit = streams.permit()?;
-    let embedder = models.embedder(&wanted.model).await.map_err(fault)?;
+    let embedder = find.await?;
     let load = asked.elapsed();
     // Dropped with this request, should its client go away.
     let waiting = Waiting::default();
@@ -220,7 +248,8 @@ pub(crate) async fn vectors(
     blocking(move || {
         let refused = |error: EmbedError| refusal(error, wanted.field, wanted.is_list);
         embedder.check_dimensions(wanted.dimensions).map_err(refused)?;
-        let tokens = embedder.tokens(&wanted.inputs, wanted.prompt.as_deref()).map_err(refused)?;
+        let prompt = wanted.prompt.as_ref().map(|prompt| prompt.words(&embedder)).transpose()?;
+        let tokens = embedder.tokens(&wanted.inputs, prompt).map_err(refused)?;
         let vectors = embedder.embed(&tokens, wanted.dimensions, &is_cancelled).map_err(refused)?;
         drop(permit);
         Ok(Vectors { vectors, tokens: tokens.iter().map(Vec::len).sum(), load })
@@ -244,21 +273,26 @@ fn read(body: &Value) -> Result<Asked, ApiError> {
     let fields = check(EMBEDDINGS, body)?;
     let (inputs, is_list) =
         fields.get("input").map(|node| read_input(&node)).transpose()?.unwrap_or_default();
-    let prompt = fields.text("prompt").map(str::to_owned);
     let has_tokens = inputs.iter().any(|input| matches!(input, EmbedInput::Tokens(_)));
-    if has_tokens && prompt.as_deref().is_some_and(|prompt| !prompt.is_empty()) {
-        let message = "`prompt` is put before texts; token ids are taken as they are";
-        return Err(ApiError::invalid("prompt", message));
-    }
+    let prompt = match (fields.text("prompt"), fields.text("prompt_name")) {
+        (Some(_), Some(_)) => {
+            let message = "`prompt` and `prompt_name` both say what is put before texts: send one of them";
+            return Err(ApiError::invalid("prompt_name", message));
+        }
+        (Some(words), None) if has_tokens && !words.is_empty() => {
+            let message = "`prompt` is put before texts; token ids are taken as they are";
+            return Err(ApiError::invalid("prompt", message));
+        }
+        (None, Some(_)) if has_tokens => {
+            let message = "`prompt_name` names what is put before texts; token ids are taken as they are";
+            return Err(ApiError::invalid("prompt_name", message));
+        }
+        (Some(words), None) => Some(Prompt::Words(words.to_owned())),
+        (None, name) => name.map(|name| Prompt::Named(name.to_owned())),
+    };
     Ok(Asked {
-        wanted: Wanted {
-            model: fields.text("model").unwrap_or_default().to_owned(),
-            inputs,
-            field: "input",
-            is_list,
-            dimensions: fields.count("dimensions"),
-            prompt,
-        },
+        model: fields.text("model").unwrap_or_default().to_owned(),
+        wanted: Wanted { inputs, field: "input", is_list, dimensions: fields.count("dimensions"), prompt },
         in_base64: fields.text("encoding_format") == Some("base64"),
     })
 }

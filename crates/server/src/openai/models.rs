@@ -27,8 +27,10 @@ pub(super) struct ServedModel {
     owned_by: &'static str,
     /// Whether it is in memory; if not, the next request loads it. Not part of OpenAI's API.
     loaded: bool,
-    /// Tokens in its context, if it is loaded. Not part of OpenAI's API.
+    /// Tokens in its context, of an encoder tokens of a text, if it is loaded. Not part of OpenAI's API.
     context_length: Option<usize>,
+    /// Whether it is an encoder: it answers `/v1/embeddings` and nothing else. Not part of OpenAI's API.
+    embeds: bool,
 }
 
 /// All served models.
@@ -48,7 +50,13 @@ pub(super) enum AnyModelList {
 }
 
 impl ServedModel {
-    fn of(info: ServedModelInfo) -> Self {
+    /// All, those that write first.
+    fn all(models: &ServedModels) -> Vec<ServedModel> {
+        let writers = models.list().into_iter().map(|info| ServedModel::of(info, false));
+        writers.chain(models.embedders().into_iter().map(|info| ServedModel::of(info, true))).collect()
+    }
+
+    fn of(info: ServedModelInfo, embeds: bool) -> Self {
         let written = std::fs::metadata(&info.path).and_then(|metadata| metadata.modified()).ok();
         let created =
             written.and_then(|time| time.duration_since(UNIX_EPOCH).ok()).map_or(0, |age| age.as_secs());
@@ -59,6 +67,7 @@ impl ServedModel {
             owned_by: "zhenjin",
             loaded: info.state == ModelState::Loaded,
             context_length: info.context_length,
+            embeds,
         }
     }
 }
@@ -70,8 +79,7 @@ pub(super) async fn list(State(models): State<Arc<ServedModels>>, headers: Heade
     if headers.contains_key(anthropic::VERSION_HEADER) {
         return Json(AnyModelList::Anthropic(anthropic::list_models(&models)));
     }
-    let data = models.list().into_iter().chain(models.embedders()).map(ServedModel::of).collect();
-    Json(AnyModelList::OpenAi(ServedModelList { object: "list", data }))
+    Json(AnyModelList::OpenAi(ServedModelList { object: "list", data: ServedModel::all(&models) }))
 }
 
 /// Describes one model.
@@ -84,11 +92,11 @@ pub(super) async fn retrieve(
     State(models): State<Arc<ServedModels>>,
     Path(name): Path<String>,
 ) -> Result<Json<ServedModel>, ApiError> {
-    let mut served: Vec<ServedModelInfo> = models.list().into_iter().chain(models.embedders()).collect();
-    match served.iter().position(|info| info.name == name) {
-        Some(index) => Ok(Json(ServedModel::of(served.swap_remove(index)))),
+    let mut served = ServedModel::all(&models);
+    match served.iter().position(|model| model.id == name) {
+        Some(index) => Ok(Json(served.swap_remove(index))),
         None => {
-            let known = served.into_iter().map(|info| info.name).collect();
+            let known = served.into_iter().map(|model| model.id).collect();
             Err(fault(AssistantError::UnknownModel { name, known }))
         }
     }

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
-use zhenjin_hub::{GenerationDefaults, OpenedModel};
+use zhenjin_assistant::{Embedder, PoolingMode};
+use zhenjin_hub::{GenerationDefaults, OpenError, OpenedEncoder, OpenedModel};
 
 /// What a model's files say about it.
 #[derive(Clone, Debug)]
@@ -31,23 +32,66 @@ pub(crate) struct Description {
     pub(crate) thinks: bool,
     /// The makers' advice for sampling.
     pub(crate) sampling: GenerationDefaults,
+    /// Of an encoder, which writes nothing.
+    pub(crate) vectors: Option<VectorDescription>,
+}
+
+/// What an encoder's files say about its vectors of texts.
+#[derive(Clone, Debug)]
+pub(crate) struct VectorDescription {
+    /// The one way in which hidden states are pooled; `None` for several, and where the files do not say.
+    pub(crate) pooling: Option<PoolingMode>,
+    /// Values of a vector; `None` where the files do not say how it is made.
+    pub(crate) dimensions: Option<usize>,
 }
 
 impl Description {
+    fn at(path: &Path) -> Result<Description, OpenError> {
+        if Embedder::is_at(path) {
+            zhenjin_hub::open_encoder(path).map(|opened| Description::of_encoder(&opened))
+        } else {
+            zhenjin_hub::open(path).map(|opened| Description::of(&opened))
+        }
+    }
+
+    fn of_encoder(opened: &OpenedEncoder) -> Description {
+        let (file, config) = (&opened.file, opened.file.config());
+        let pooling = opened.pooling.as_ref();
+        let vectors = VectorDescription {
+            pooling: pooling.and_then(|pooling| match pooling.modes[..] {
+                [mode] => Some(mode),
+                _ => None,
+            }),
+            dimensions: pooling.map(|pooling| pooling.width(config.hidden_size)),
+        };
+        Description {
+            format: if file.gguf().is_some() { "gguf" } else { "safetensors" },
+            architecture: config.family.model_type.to_owned(),
+            parameters: file.parameters(),
+            quantisation: most_bytes(file.tensors().map(|tensor| (tensor.type_name, tensor.bytes.len()))),
+            context_length: opened.max_tokens,
+            vocabulary: config.vocabulary_size,
+            layers: config.layers,
+            hidden_size: config.hidden_size,
+            intermediate_size: config.intermediate_size,
+            heads: config.heads,
+            kv_heads: config.heads,
+            template: None,
+            takes_tools: false,
+            thinks: false,
+            sampling: GenerationDefaults::default(),
+            vectors: Some(vectors),
+        }
+    }
+
     fn of(opened: &OpenedModel) -> Description {
         let (file, config) = (&opened.file, opened.file.config());
-        let mut types: BTreeMap<&str, usize> = BTreeMap::new();
-        let mut parameters = 0;
-        for tensor in file.tensors() {
-            *types.entry(tensor.type_name).or_default() += tensor.bytes.len();
-            parameters += tensor.shape.iter().map(|length| *length as u64).product::<u64>();
-        }
-        let most = types.into_iter().max_by_key(|(_, bytes)| *bytes);
+        let count = |shape: &[usize]| shape.iter().map(|length| *length as u64).product::<u64>();
         Description {
             format: if file.gguf().is_some() { "gguf" } else { "safetensors" },
             architecture: config.architecture.clone(),
-            parameters,
-            quantisation: most.map_or("", |(name, _)| name).to_owned(),
+            parameters: file.tensors().map(|tensor| count(tensor.shape)).sum(),
+            quantisation: most_bytes(file.tensors().map(|tensor| (tensor.type_name, tensor.bytes.len()))),
             context_length: config.context_length,
             vocabulary: config.vocabulary_size,
             layers: config.layers,
@@ -59,8 +103,18 @@ impl Description {
             takes_tools: opened.template.as_ref().is_some_and(zhenjin_assistant::takes_tools),
             thinks: opened.template.as_ref().is_some_and(zhenjin_assistant::thinks),
             sampling: opened.generation_defaults.clone(),
+            vectors: None,
         }
     }
+}
+
+/// Of tensors' types and bytes, the type that takes the most.
+fn most_bytes(tensors: impl Iterator<Item = (&'static str, usize)>) -> String {
+    let mut types: BTreeMap<&str, usize> = BTreeMap::new();
+    for (name, bytes) in tensors {
+        *types.entry(name).or_default() += bytes;
+    }
+    types.into_iter().max_by_key(|(_, bytes)| *bytes).map_or("", |(name, _)| name).to_owned()
 }
 
 type Remembered = (Option<(u64, SystemTime)>, Option<Arc<Description>>);
@@ -82,10 +136,10 @@ impl Descriptions {
         {
             return description;
         }
-        let opened = zhenjin_hub::open(path).inspect_err(|error| {
+        let description = Description::at(path).inspect_err(|error| {
             tracing::warn!(path = %path.display(), %error, "a model cannot be described");
         });
-        let description = opened.ok().map(|opened| Arc::new(Description::of(&opened)));
+        let description = description.ok().map(Arc::new);
         let remembered = (version, description.clone());
         self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(path.to_owned(), remembered);
         description

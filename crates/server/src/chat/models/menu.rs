@@ -46,6 +46,8 @@ pub(crate) struct KnownModel {
     pub(crate) files: Option<LocalModel>,
     /// How it is served; `None` if it is not yet.
     pub(crate) served: Option<ServedModelInfo>,
+    /// Whether it is an encoder, which makes embeddings and writes nothing.
+    pub(crate) embeds: bool,
 }
 
 /// What the model menu's requests share.
@@ -111,34 +113,45 @@ impl ModelMenu {
     /// The model of that name, loaded. One that is on this machine but was not served so far is served from now on, if an
     /// operator asks for it.
     pub(crate) async fn assistant(&self, name: &str, caller: &Caller) -> Result<Arc<Assistant>, ApiError> {
-        match self.served.get(name).await {
-            Err(AssistantError::UnknownModel { name, known }) if caller.is_operator() => {
-                let (models, wanted) = (self.library.models.clone(), name.clone());
-                let Some(installed) = blocking(move || find_installed(&models, &wanted)).await? else {
-                    return Err(fault(AssistantError::UnknownModel { name, known }));
-                };
-                tracing::info!(model = name, "a model that is on this machine is served from now on");
-                self.serve(&installed)?;
-                self.served.get(&name).await.map_err(fault)
-            }
-            other => other.map_err(fault),
-        }
+        self.serve_installed(name, caller).await?;
+        self.served.get(name).await.map_err(fault)
     }
 
-    /// The models that requests can name: those served, each followed by itself with its adapters, then those that are on this
-    /// machine and would be served if they were named.
+    /// As [`ModelMenu::assistant`], for an encoder.
+    pub(crate) async fn embedder(&self, name: &str, caller: &Caller) -> Result<Arc<Embedder>, ApiError> {
+        self.serve_installed(name, caller).await?;
+        self.served.embedder(name).await.map_err(fault)
+    }
+
+    async fn serve_installed(&self, name: &str, caller: &Caller) -> Result<(), ApiError> {
+        if self.served.serves(name) || !caller.is_operator() {
+            return Ok(());
+        }
+        let (models, wanted) = (self.library.models.clone(), name.to_owned());
+        if let Some(installed) = blocking(move || find_installed(&models, &wanted)).await? {
+            tracing::info!(model = name, "a model that is on this machine is served from now on");
+            self.serve(&installed)?;
+        }
+        Ok(())
+    }
+
+    /// The models that requests can name: those served that write, each followed by itself with its adapters, then the encoders,
+    /// then those that are on this machine and would be served if they were named.
     pub(crate) fn known_models(&self) -> Result<Vec<KnownModel>, ApiError> {
-        let mut installed = writers_among(self.library.models.list().map_err(menu_fault)?);
+        let mut installed = self.library.models.list().map_err(menu_fault)?;
         let mut known = Vec::new();
-        for served in self.served.list() {
-            let here = installed.iter().position(|model| model.name == served.name);
-            let files = here.map(|index| installed.remove(index));
-            let (name, path) = (served.name.clone(), served.path.clone());
-            known.push(KnownModel { name, path, files, served: Some(served) });
+        for (embeds, served) in [(false, self.served.list()), (true, self.served.embedders())] {
+            for served in served {
+                let here = installed.iter().position(|model| model.name == served.name);
+                let files = here.map(|index| installed.remove(index));
+                let (name, path) = (served.name.clone(), served.path.clone());
+                known.push(KnownModel { name, path, files, served: Some(served), embeds });
+            }
         }
         known.extend(installed.into_iter().map(|model| {
             let (name, path) = (model.name.clone(), model.path.clone());
-            KnownModel { name, path, files: Some(model), served: None }
+            let embeds = Embedder::is_at(&path);
+            KnownModel { name, path, files: Some(model), served: None, embeds }
         }));
         Ok(known)
     }
@@ -154,7 +167,8 @@ impl ModelMenu {
 
     pub(super) fn serve(&self, model: &LocalModel) -> Result<(), ApiError> {
         self.served.add(ModelSpec { name: model.name.clone(), path: model.path.clone() }).map_err(fault)?;
-        self.apply_promotion(&model.name).map(|_| ())
+        // Nothing is ever promoted for an encoder.
+        if Embedder::is_at(&model.path) { Ok(()) } else { self.apply_promotion(&model.name).map(|_| ()) }
     }
 }
 

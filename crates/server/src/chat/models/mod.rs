@@ -122,7 +122,8 @@ pub(crate) async fn remove(
 
 /// Removes a model's files from this machine, unless it is in use.
 pub(crate) fn remove_model(menu: &ModelMenu, name: &str) -> Result<(), ApiError> {
-    let served = menu.served.list().into_iter().find(|model| model.name == name);
+    let mut served = menu.served.list().into_iter().chain(menu.served.embedders());
+    let served = served.find(|model| model.name == name);
     let installed = find_installed(&menu.library.models, name)?;
     if let Some(served) = &served {
         if installed.is_none() {
@@ -169,7 +170,7 @@ fn unknown(name: &str) -> ApiError {
 
 fn in_use(name: &str, users: usize) -> ApiError {
     ApiError::conflict(format!(
-        "`{name}` is in use by {users} answers; stop them or wait for them, then remove it"
+        "`{name}` is in use by {users} requests; stop them or wait for them, then remove it"
     ))
     .with_code("model_in_use")
 }

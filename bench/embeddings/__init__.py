@@ -1,0 +1,1 @@
+"""Speed of embeddings beside sentence-transformers: compare.py drives, peer.py is the peer, texts.py makes what is read."""

@@ -1,0 +1,317 @@
+//! What the library sentence-transformers writes into an encoder's folder beside the model: how vectors are made from hidden states, how long a
+//! text may be, and which beginnings of texts the makers name. What changes vectors is honoured or refused by name; what nothing reads is said.
+
+use std::collections::BTreeMap;
+use std::path::{Component, Path, PathBuf};
+
+use serde_json::Value;
+use zhenjin_model::encoder::{Activation, Dense, DenseShape, EncoderFile, EncoderPooling, PoolingMode};
+
+use crate::OpenError;
+use crate::open::{MAX_GENERATION_CONFIG_BYTES as MAX_CONFIG_BYTES, read};
+
+/// The names of the file with a transformer's own settings, in the order in which that library looks for them.
+const TRANSFORMER_SETTINGS: [&str; 3] =
+    ["sentence_bert_config.json", "sentence_roberta_config.json", "sentence_xlm-roberta_config.json"];
+/// What such a file may say: honoured, checked, or (the last three) without effect on texts.
+const TRANSFORMER_KNOWN: [&str; 6] = [
+    "max_seq_length",
+    "do_lower_case",
+    "transformer_task",
+    "modality_config",
+    "module_output_name",
+    "unpad_inputs",
+];
+/// The settings of 1_Pooling/config.json that switch a way to pool on, in the order in which the results of several are put together.
+const POOLING_SWITCHES: [(&str, PoolingMode); 6] = [
+    ("pooling_mode_cls_token", PoolingMode::Cls),
+    ("pooling_mode_max_tokens", PoolingMode::Max),
+    ("pooling_mode_mean_tokens", PoolingMode::Mean),
+    ("pooling_mode_mean_sqrt_len_tokens", PoolingMode::MeanSqrtLength),
+    ("pooling_mode_weightedmean_tokens", PoolingMode::WeightedMean),
+    ("pooling_mode_lasttoken", PoolingMode::Last),
+];
+const POOLING_WIDTHS: [&str; 2] = ["word_embedding_dimension", "embedding_dimension"];
+const DENSE_KNOWN: [&str; 7] = [
+    "in_features",
+    "out_features",
+    "bias",
+    "activation_function",
+    "module_input_name",
+    "module_output_name",
+    "use_residual",
+];
+/// What a layer reads and writes: the vector of the whole text.
+const VECTOR: &str = "sentence_embedding";
+const PACKAGE: &str = "sentence_transformers.";
+
+/// What the files of a folder say.
+#[derive(Debug)]
+pub(crate) struct FolderSettings {
+    /// How hidden states become one vector; `None` where the folder does not say.
+    pub(crate) pooling: Option<EncoderPooling>,
+    /// The tokens of a prompt are pooled too.
+    pub(crate) pools_prompts: bool,
+    /// The most tokens of a text, special ones included, if a file says it.
+    pub(crate) max_tokens: Option<usize>,
+    /// Texts are put into lower case before they become tokens.
+    pub(crate) lowercases: bool,
+    /// Beginnings of texts that the makers name.
+    pub(crate) prompts: BTreeMap<String, String>,
+}
+
+/// Reads the files in the folder of `file`. What nothing reads is added to `warnings`.
+///
+/// # Errors
+/// [`OpenError`] naming the file and the setting that is wrong or not supported.
+pub(crate) fn folder_settings(
+    file: &EncoderFile,
+    warnings: &mut Vec<String>,
+) -> Result<FolderSettings, OpenError> {
+    let folder = file.path();
+    let (pooling, pools_prompts) = match Document::read(folder.join("modules.json"))? {
+        Some(modules) => {
+            let mut reading = Modules { modules: &modules, file, pools_prompts: true, warnings };
+            (Some(reading.pooling()?), reading.pools_prompts)
+        }
+        None => (None, true),
+    };
+    let mut settings = None;
+    for name in TRANSFORMER_SETTINGS {
+        settings = Document::read(folder.join(name))?;
+        if settings.is_some() {
+            break;
+        }
+    }
+    let settings = settings.unwrap_or_default();
+    settings.expect_text("transformer_task", "feature-extraction")?;
+    settings.list_unread(&TRANSFORMER_KNOWN, warnings);
+    let of_tokenizer = Document::read(folder.join("tokenizer_config.json"))?.unwrap_or_default();
+    let max_tokens = match settings.size("max_seq_length")? {
+        Some(most) => Some(most),
+        None => of_tokenizer.size("model_max_length")?,
+    };
+    let lowercases = settings.switch("do_lower_case")?.unwrap_or(false);
+    let prompts = Document::read(folder.join("config_sentence_transformers.json"))?.unwrap_or_default();
+    let prompts = prompts.prompts(warnings)?;
+    Ok(FolderSettings { pooling, pools_prompts, max_tokens, lowercases, prompts })
+}
+
+/// Reading modules.json and the folders that it names.
+struct Modules<'a> {
+    modules: &'a Document,
+    file: &'a EncoderFile,
+    pools_prompts: bool,
+    warnings: &'a mut Vec<String>,
+}
+
+impl Modules<'_> {
+    /// What is done behind the transformer.
+    fn pooling(&mut self) -> Result<EncoderPooling, OpenError> {
+        let document = self.modules;
+        let modules = document.value.as_array().ok_or_else(|| document.bad("it is not a list of modules"))?;
+        let mut pooling: Option<EncoderPooling> = None;
+        for (index, module) in modules.iter().enumerate() {
+            let class = module["type"].as_str().unwrap_or("");
+            let name = class.strip_prefix(PACKAGE).and_then(|class| class.rsplit('.').next());
+            let path = module["path"].as_str().unwrap_or("");
+            match (index, name.unwrap_or(class), &mut pooling) {
+                (0, "Transformer", _) if path.is_empty() => {}
+                (0, "Transformer", _) => {
+                    let problem = format!("the transformer lies in the folder `{path}`; give that folder");
+                    return Err(document.bad(problem));
+                }
+                (1, "Pooling", none) => *none = Some(self.pooling_at(path)?),
+                (_, "Dense", Some(pooling)) if !pooling.normalise => {
+                    let inputs = pooling.width(self.file.config().hidden_size);
+                    pooling.dense.push(self.dense_at(path, inputs)?);
+                }
+                (_, "Normalize", Some(pooling)) => pooling.normalise = true,
+                (_, name, _) => {
+                    return Err(document.bad(format!(
+                        "module {index} is `{name}`; supported are a Transformer, a Pooling behind it, then layers Dense, and Normalize last"
+                    )));
+                }
+            }
+        }
+        pooling.ok_or_else(|| document.bad("there is no Pooling module"))
+    }
+
+    /// The configuration of the module in the folder `path`.
+    fn configuration(&self, path: &str, what: &str) -> Result<Document, OpenError> {
+        let is_inside = Path::new(path).components().all(|part| matches!(part, Component::Normal(_)));
+        if !is_inside || path.is_empty() {
+            return Err(self.modules.bad(format!("`{path}` is not a folder inside the model's own")));
+        }
+        let config = self.file.path().join(path).join("config.json");
+        Document::read(config.clone())?.ok_or_else(|| OpenError::SentenceTransformers {
+            path: config,
+            reason: format!("it is missing; it says {what}"),
+        })
+    }
+
+    fn pooling_at(&mut self, path: &str) -> Result<EncoderPooling, OpenError> {
+        let config = self.configuration(path, "how hidden states become one vector")?;
+        let modes = config.pooling_modes()?;
+        let hidden_size = self.file.config().hidden_size;
+        for name in POOLING_WIDTHS {
+            config.expect_width(name, hidden_size, "the model's width")?;
+        }
+        let switches = POOLING_SWITCHES.iter().map(|(switch, _)| *switch);
+        let known: Vec<&str> =
+            switches.chain(POOLING_WIDTHS).chain(["pooling_mode", "include_prompt"]).collect();
+        config.list_unread(&known, self.warnings);
+        self.pools_prompts = config.switch("include_prompt")?.unwrap_or(true);
+        Ok(EncoderPooling { modes, dense: Vec::new(), normalise: false })
+    }
+
+    /// A layer into which vectors of `inputs` values go.
+    fn dense_at(&mut self, path: &str, inputs: usize) -> Result<Dense, OpenError> {
+        let config = self.configuration(path, "what the layer computes")?;
+        config.expect_width("in_features", inputs, "the width of what comes before it")?;
+        let outputs = config.size("out_features")?;
+        let outputs = outputs.ok_or_else(|| config.bad("out_features is missing"))?;
+        if outputs > EncoderFile::MAX_WIDTH {
+            let most = EncoderFile::MAX_WIDTH;
+            return Err(config.bad(format!("out_features must be 1 to {most}, found {outputs}")));
+        }
+        for name in ["module_input_name", "module_output_name"] {
+            config.expect_text(name, VECTOR)?;
+        }
+        if config.switch("use_residual")? == Some(true) {
+            return Err(config.bad("use_residual is not supported: the value must be false"));
+        }
+        config.list_unread(&DENSE_KNOWN, self.warnings);
+        let has_bias = config.switch("bias")?.unwrap_or(true);
+        let shape = DenseShape { inputs, outputs, has_bias, activation: config.activation()? };
+        Ok(Dense::open(&self.file.path().join(path), shape)?)
+    }
+}
+
+/// A JSON file, or nothing.
+#[derive(Debug, Default)]
+struct Document {
+    path: PathBuf,
+    value: Value,
+}
+
+impl Document {
+    /// `None` where there is no such file.
+    fn read(path: PathBuf) -> Result<Option<Document>, OpenError> {
+        if !path.is_file() {
+            return Ok(None);
+        }
+        let value = serde_json::from_slice(&read(&path, MAX_CONFIG_BYTES)?).map_err(|error| {
+            OpenError::SentenceTransformers { path: path.clone(), reason: error.to_string() }
+        })?;
+        Ok(Some(Document { path, value }))
+    }
+
+    fn bad(&self, reason: impl Into<String>) -> OpenError {
+        OpenError::SentenceTransformers { path: self.path.clone(), reason: reason.into() }
+    }
+
+    fn switch(&self, name: &str) -> Result<Option<bool>, OpenError> {
+        match &self.value[name] {
+            Value::Null => Ok(None),
+            Value::Bool(value) => Ok(Some(*value)),
+            _ => Err(self.bad(format!("{name} is neither true nor false"))),
+        }
+    }
+
+    /// Numbers beyond every size stand for no limit.
+    fn size(&self, name: &str) -> Result<Option<usize>, OpenError> {
+        match &self.value[name] {
+            Value::Null => Ok(None),
+            value => match (value.as_u64(), value.as_f64()) {
+                (Some(0), _) => Err(self.bad(format!("{name} is 0, which leaves no room for anything"))),
+                (Some(size), _) => Ok(Some(usize::try_from(size).unwrap_or(usize::MAX))),
+                (None, Some(size)) if size >= 1e18 => Ok(Some(usize::MAX)),
+                _ => Err(self.bad(format!("{name} is not a size"))),
+            },
+        }
+    }
+
+    fn expect_width(&self, name: &str, expected: usize, what: &str) -> Result<(), OpenError> {
+        match self.size(name)? {
+            Some(width) if width != expected => {
+                Err(self.bad(format!("{name} is {width}, but {what} is {expected}")))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn expect_text(&self, name: &str, expected: &str) -> Result<(), OpenError> {
+        match &self.value[name] {
+            Value::Null => Ok(()),
+            value if value == expected => Ok(()),
+            value => Err(self.bad(format!("{name} must be `{expected}`, found {value}"))),
+        }
+    }
+
+    /// Says which settings are not among those that are known.
+    fn list_unread(&self, known: &[&str], warnings: &mut Vec<String>) {
+        let names = self.value.as_object().into_iter().flat_map(|fields| fields.keys());
+        for name in names.filter(|name| !known.contains(&name.as_str())) {
+            warnings.push(format!("{}: nothing reads the setting `{name}`", self.path.display()));
+        }
+    }
+
+    /// The names of modes in `pooling_mode`, or else switches.
+    fn pooling_modes(&self) -> Result<Vec<PoolingMode>, OpenError> {
+        let names: Vec<&Value> = match &self.value["pooling_mode"] {
+            Value::Null => Vec::new(),
+            Value::Array(names) => names.iter().collect(),
+            name => vec![name],
+        };
+        let mut modes = Vec::new();
+        for name in &names {
+            let mode = name.as_str().and_then(PoolingMode::of_name);
+            modes.push(mode.ok_or_else(|| self.bad(format!("the pooling mode {name} is not supported")))?);
+        }
+        for (name, mode) in POOLING_SWITCHES {
+            if self.switch(name)?.unwrap_or(false) && names.is_empty() {
+                modes.push(mode);
+            }
+        }
+        if modes.is_empty() { Err(self.bad("no pooling mode is switched on")) } else { Ok(modes) }
+    }
+
+    /// The class that a layer's configuration names; where it names none, the hyperbolic tangent, as that library takes.
+    fn activation(&self) -> Result<Activation, OpenError> {
+        let class = match &self.value["activation_function"] {
+            Value::Null => return Ok(Activation::Tanh),
+            class => class.as_str().unwrap_or(""),
+        };
+        let name = class.strip_prefix("torch.nn.").and_then(|class| class.rsplit('.').next());
+        let found = Activation::ALL.into_iter().find(|activation| name == Some(activation.name()));
+        found.ok_or_else(|| {
+            let known = Activation::ALL.map(Activation::name).join(", ");
+            self.bad(format!(
+                "activation_function `{class}` is not supported; supported are PyTorch's {known}"
+            ))
+        })
+    }
+
+    fn prompts(&self, warnings: &mut Vec<String>) -> Result<BTreeMap<String, String>, OpenError> {
+        let mut prompts = BTreeMap::new();
+        match &self.value["prompts"] {
+            Value::Null => {}
+            Value::Object(named) => {
+                for (name, prompt) in named {
+                    let prompt =
+                        prompt.as_str().ok_or_else(|| self.bad(format!("the prompt `{name}` is no text")))?;
+                    prompts.insert(name.clone(), prompt.to_owned());
+                }
+            }
+            _ => return Err(self.bad("prompts is not an object of texts")),
+        }
+        if let Some(name) = self.value["default_prompt_name"].as_str() {
+            warnings.push(format!(
+                "the makers put the prompt `{name}` ({:?}) before texts; here it is put there only if it is asked for",
+                prompts.get(name).map_or("", String::as_str)
+            ));
+        }
+        Ok(prompts)
+    }
+}

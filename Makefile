@@ -9,14 +9,16 @@ ADDR ?= 127.0.0.1:8080
 BENCH ?=
 SOAK_MINUTES ?= 30
 KILLS ?= 1000
+# Of the processors that `make release` builds for: x86_64 or aarch64.
+ARCHITECTURE ?= x86_64
 ZHENJIN := target/release/zhenjin
 # Where the fetched model lies: tests run on the real one.
 TEST_MODEL = $(shell $(ZHENJIN) inspect $(MODEL) --json | sed -n 's/^  "path": "\(.*\)",$$/\1/p')
 
-.PHONY: slurm link mpi-program help run test build web model setup setup-test format lint unit mpi doc-test deny clients browser fuzz sanitise soak bench bench-server bench-train bench-align bench-embeddings clean
+.PHONY: release test-aarch64 slurm link mpi-program help run test build web model setup setup-test format lint unit mpi doc-test deny clients browser fuzz sanitise soak bench bench-server bench-train bench-align bench-embeddings clean
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 16
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /  \1\t/' | expand -t 16
 
 run: build model ## build, fetch the default model, serve the chat at http://127.0.0.1:8080
 	$(ZHENJIN) serve $(MODEL) --addr $(ADDR)
@@ -87,6 +89,12 @@ bench-align: model ## time steps of SFT, DPO and GRPO beside TRL on a quiet mach
 bench-embeddings: ## time embeddings beside sentence-transformers, by PyTorch and by ONNX Runtime, on a quiet machine; writes docs/bench/embeddings.md
 	cargo build --release --locked --package zhenjin-assistant --example embed_speed
 	ZHENJIN_BIN=$(CURDIR)/$(ZHENJIN) bench/embeddings.sh $(BENCH)
+
+release: ## the program for other machines, target/dist (ARCHITECTURE=aarch64 for ARM)
+	scripts/release $(ARCHITECTURE)
+
+test-aarch64: ## the tests of kernels, models and the engine as AArch64 programs, under QEMU
+	scripts/test-aarch64
 
 sanitise: ## the tensor crate's tests under Miri (scalar code) and AddressSanitizer (every level of instructions)
 	scripts/sanitise

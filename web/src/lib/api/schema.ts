@@ -2768,8 +2768,10 @@ export interface components {
             owned_by: string;
             /** @description Whether it is in memory; if not, the next request loads it. Not part of OpenAI's API. */
             loaded: boolean;
-            /** @description Tokens in its context, if it is loaded. Not part of OpenAI's API. */
+            /** @description Tokens in its context, of an encoder tokens of a text, if it is loaded. Not part of OpenAI's API. */
             context_length?: number | null;
+            /** @description Whether it is an encoder: it answers `/v1/embeddings` and nothing else. Not part of OpenAI's API. */
+            embeds: boolean;
         };
         /** @description All served models. */
         ServedModelList: {
@@ -4485,6 +4487,8 @@ export interface components {
             dimensions?: number | null;
             /** @description Put before every text, as `query: ` for models of the E5 family. Nothing is ever put there unasked. Not for token ids. Not part of OpenAI's API. */
             prompt?: string | null;
+            /** @description Puts the prompt before every text that the model's makers gave this name. Not beside `prompt`, not for token ids. Not part of OpenAI's API. */
+            prompt_name?: string | null;
             /** @description No effect here. Users are not told apart. */
             user?: string | null;
             /**

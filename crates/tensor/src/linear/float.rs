@@ -10,9 +10,7 @@ use crate::matrix::{TILE_ROWS, VECTOR};
 use std::marker::PhantomData;
 
 /// How many bytes of a tile ahead of their use weights are fetched into the second-level cache.
-const AHEAD: usize = 1536;
-/// Rows up to which tiles are used about as fast as memory delivers them.
-const ROWS_AT_THE_SPEED_OF_MEMORY: usize = 8;
+const AHEAD: usize = 3072;
 
 /// A float type of weights.
 pub(super) trait FloatFormat: 'static {
@@ -77,6 +75,19 @@ pub(super) struct Operands {
     pub(super) input_stride: usize,
     /// Where the sums go; at least one row.
     pub(super) outputs: Outputs,
+    /// What is fetched ahead of its use meanwhile.
+    pub(super) fetch: Fetch,
+}
+
+/// Which weights a product fetches into the second-level cache.
+#[derive(Clone, Copy)]
+pub(super) enum Fetch {
+    /// None: its own come from the cache.
+    Nothing,
+    /// Its own, [`AHEAD`] of their use, and then the beginning of as many tiles that follow.
+    Own,
+    /// Of as many tiles that follow the part that `rows` are of `all` rows.
+    Following { rows: (usize, usize), all: usize },
 }
 
 /// `tiles` tiles × up to `rows` rows, in the register blocking of the instruction set.
@@ -144,20 +155,35 @@ impl<F: FloatFormat, const T: usize, const M: usize> TileKernel for Product<F, T
                     sums[tile][row] = self.0.outputs.load::<S>(row, tile);
                 }
             }
-            for k in 0..self.0.columns {
-                let offset = k * F::BYTES * TILE_ROWS;
-                if M <= ROWS_AT_THE_SPEED_OF_MEMORY && offset.is_multiple_of(VECTOR) {
-                    self.prefetch::<S>(offset + AHEAD);
+            match self.0.fetch {
+                Fetch::Nothing => {
+                    for k in 0..self.0.columns {
+                        self.column::<S>(k, &input, &mut sums);
+                    }
                 }
-                let column = self.0.weights.add(offset);
-                let mut weights = [F::load::<S>(column); T];
-                for tile in 1..T {
-                    weights[tile] = F::load::<S>(column.add(tile * self.0.tile_step));
+                Fetch::Own => {
+                    for k in 0..self.0.columns {
+                        let offset = k * F::BYTES * TILE_ROWS;
+                        if offset.is_multiple_of(VECTOR) {
+                            self.prefetch_from_here::<S>(offset + AHEAD);
+                        }
+                        self.column::<S>(k, &input, &mut sums);
+                    }
                 }
-                for row in 0..M {
-                    let activation = S::broadcast(input[row].add(k));
-                    for tile in 0..T {
-                        sums[tile][row] = S::multiply_add(weights[tile], activation, sums[tile][row]);
+                Fetch::Following { rows: (first, end), all } => {
+                    let lines = self.0.columns * F::BYTES * TILE_ROWS / VECTOR;
+                    let lines = lines * first / all..lines * end / all;
+                    let columns_per_line = self.0.columns / lines.len().max(1);
+                    let mut k = 0;
+                    for line in lines {
+                        self.prefetch::<S>(T, line * VECTOR);
+                        for _ in 0..columns_per_line {
+                            self.column::<S>(k, &input, &mut sums);
+                            k += 1;
+                        }
+                    }
+                    for k in k..self.0.columns {
+                        self.column::<S>(k, &input, &mut sums);
                     }
                 }
             }
@@ -171,12 +197,39 @@ impl<F: FloatFormat, const T: usize, const M: usize> TileKernel for Product<F, T
 }
 
 impl<F: FloatFormat, const T: usize, const M: usize> Product<F, T, M> {
+    /// Adds the products of a column.
+    #[inline(always)]
+    unsafe fn column<S: TileLanes>(&self, k: usize, input: &[*const f32; M], sums: &mut [[S::Floats; M]; T]) {
+        // SAFETY: the column exists in all tiles and rows.
+        unsafe {
+            let column = self.0.weights.add(k * F::BYTES * TILE_ROWS);
+            let mut weights = [F::load::<S>(column); T];
+            for tile in 1..T {
+                weights[tile] = F::load::<S>(column.add(tile * self.0.tile_step));
+            }
+            for row in 0..M {
+                let activation = S::broadcast(input[row].add(k));
+                for tile in 0..T {
+                    sums[tile][row] = S::multiply_add(weights[tile], activation, sums[tile][row]);
+                }
+            }
+        }
+    }
+
     /// Fetches the line at `offset` of these tiles, or of the following ones where that is behind the last column.
     #[inline(always)]
-    unsafe fn prefetch<S: TileLanes>(&self, offset: usize) {
+    unsafe fn prefetch_from_here<S: TileLanes>(&self, offset: usize) {
         let bytes = self.0.columns * F::BYTES * TILE_ROWS;
-        let offset = if offset < bytes { offset } else { offset - bytes + T * self.0.tile_step };
-        for tile in 0..T {
+        // SAFETY: a prefetch reads nothing.
+        unsafe {
+            if offset < bytes { self.prefetch::<S>(0, offset) } else { self.prefetch::<S>(T, offset - bytes) }
+        }
+    }
+
+    /// Fetches the line at `offset` of the T tiles from `first` on.
+    #[inline(always)]
+    unsafe fn prefetch<S: TileLanes>(&self, first: usize, offset: usize) {
+        for tile in first..first + T {
             let line = self.0.weights.wrapping_add(offset + tile * self.0.tile_step);
             // SAFETY: a prefetch reads nothing.
             unsafe { S::prefetch_for_later(line) }

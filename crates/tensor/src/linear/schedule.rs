@@ -6,7 +6,7 @@ use super::activations::strip_bytes;
 use super::activations::{PANEL_ROWS, QuantisedRows, RECORD, STRIP_ROWS, panel_bytes};
 #[cfg(target_arch = "x86_64")]
 use super::amx;
-use super::float::{self, Bf16, F16, F32, FloatFormat};
+use super::float::{self, Bf16, F16, F32, Fetch, FloatFormat};
 use super::formats::{self, Expanded, Format};
 use super::integer;
 use super::lanes;
@@ -22,7 +22,7 @@ use std::ops::Range;
 /// From this many rows on, f32 tiles are multiplied with rows in panels.
 const ROWS_WORTH_PANELS: usize = 48;
 /// From this many rows on, float tiles are expanded to f32 once instead of being converted for every few rows.
-const ROWS_WORTH_EXPANDING_FLOATS: usize = 16;
+const ROWS_WORTH_EXPANDING_FLOATS: usize = 48;
 /// Rows that go through all tiles together; their activations should stay in the second-level cache.
 const ROWS_TOGETHER: usize = 128;
 /// Bytes of expanded tiles that are used together; they should stay in the second-level cache.
@@ -347,9 +347,13 @@ impl Work<'_> {
                         };
                         lanes::dispatch(self.simd, expand);
                         let expanded_step = columns * TILE_ROWS * size_of::<f32>();
-                        self.float_rows::<F32>(out.cast(), expanded_step, tile, count, range, rows.clone());
+                        let source =
+                            Floats { weights: out.cast(), tile_step: expanded_step, reads: Reads::Cache };
+                        self.float_rows::<F32>(source, tile, count, range, rows.clone());
                     } else {
-                        self.float_rows::<F>(weights, tile_step, tile, count, range, rows.clone());
+                        let reads = Reads::Memory { are_first: tile == tiles.start };
+                        let source = Floats { weights, tile_step, reads };
+                        self.float_rows::<F>(source, tile, count, range, rows.clone());
                     }
                 }
             }
@@ -357,25 +361,27 @@ impl Work<'_> {
         }
     }
 
-    /// Multiplies `count` tiles with every row. `weights` points to the first column of `columns`.
+    /// Multiplies `count` tiles with every row. `source` starts at the first column of `columns`.
     ///
     /// # Safety
     /// As for [`Work::run`]; the tiles and columns exist.
     unsafe fn float_rows<F: FloatFormat>(
         &self,
-        weights: *const u8,
-        tile_step: usize,
+        source: Floats,
         tile: usize,
         count: usize,
         columns: Range<usize>,
         rows: Range<usize>,
     ) {
         let simd = self.simd;
+        let Floats { weights, tile_step, reads } = source;
         let input_stride = self.columns;
         let mut row = rows.start;
         while row < rows.end {
             let left = rows.end - row;
             let (_, step) = float::step(lanes::blocking(simd), count, left);
+            let end = rows.end.min(row + step);
+            let fetch = reads.fetch(row - rows.start..end - rows.start, rows.len());
             let mut done = 0;
             while done < count {
                 // The last rows may be few, for which other blockings are better.
@@ -386,14 +392,15 @@ impl Work<'_> {
                     columns: columns.len(),
                     input: self.input.as_ptr().wrapping_add(row * input_stride + columns.start),
                     input_stride,
-                    outputs: self.outputs(row..rows.end.min(row + step), tile + done, columns.start > 0),
+                    outputs: self.outputs(row..end, tile + done, columns.start > 0),
+                    fetch,
                 };
                 let product = float::AnyProduct::<F> { tiles, rows: step, operands, format: PhantomData };
                 // SAFETY: tiles, columns, rows and outputs exist; the rest is passed on from the caller.
                 unsafe { lanes::dispatch(simd, product) };
                 done += tiles;
             }
-            row += step;
+            row = end;
         }
     }
 }
@@ -438,6 +445,37 @@ struct Source {
     quants: *const u8,
     scales: *const u8,
     tile_step: usize,
+}
+
+/// Tiles of floats, packed or expanded.
+#[derive(Clone, Copy)]
+struct Floats {
+    weights: *const u8,
+    tile_step: usize,
+    reads: Reads,
+}
+
+/// Where tiles of floats come from.
+#[derive(Clone, Copy)]
+enum Reads {
+    Cache,
+    /// `are_first`: no product with other tiles has fetched them.
+    Memory {
+        are_first: bool,
+    },
+}
+
+impl Reads {
+    /// What the product with `rows` of `all` rows fetches. Memory is read all the time where each of several products with the same tiles
+    /// fetches its part of those that follow.
+    fn fetch(self, rows: Range<usize>, all: usize) -> Fetch {
+        match self {
+            Reads::Cache => Fetch::Nothing,
+            Reads::Memory { are_first: true } if rows.start == 0 => Fetch::Own,
+            Reads::Memory { .. } if rows.len() == all => Fetch::Own,
+            Reads::Memory { .. } => Fetch::Following { rows: (rows.start, rows.end), all },
+        }
+    }
 }
 
 /// How the tiles and rows of a product are divided into shares, one for each thread that may come, and each share into

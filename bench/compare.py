@@ -45,6 +45,7 @@ class Comparison:
     def __init__(self, arguments: argparse.Namespace):
         self.arguments = arguments
         self.pythons = dict(pair.split("=", 1) for pair in arguments.python)
+        self.first: dict | None = None
         self.logs = Path(tempfile.mkdtemp(prefix="zhenjin-bench-"))
         self.results = {
             "machine": machine.describe(),
@@ -83,6 +84,10 @@ class Comparison:
             ).stdout
         )
         path, file_type = inspection["path"], type_of(inspection)
+        # Other types of the first model, or another model, which is named.
+        self.first = self.first or inspection
+        is_another = sizes_of(inspection) != sizes_of(self.first)
+        weights = f"{name_of(inspection)}, {file_type}" if is_another else file_type
         load = {
             "do": "load",
             "model": path,
@@ -91,12 +96,12 @@ class Comparison:
         }
         wanted = [
             test
-            for test in workload.tests_for(file_type, is_first)
-            if re.search(self.arguments.tests, f"{file_type} {test.label()}")
+            for test in workload.tests_for(file_type, is_first, is_another)
+            if re.search(self.arguments.tests, f"{weights} {test.label()}")
         ]
         if is_first and re.search(self.arguments.tests, "load"):
             self.loading(path, file_type, load)
-        rows = {test: self.row(file_type, test.label(), "tok/s") for test in wanted}
+        rows = {test: self.row(weights, test.label(), "tok/s") for test in wanted}
         children = {}
         for name in self.present():
             if not is_first and name == report.OURS_F32:
@@ -269,6 +274,16 @@ def type_of(inspection: dict) -> str:
     if named:
         return named[-1]
     return max(inspection["types"].items(), key=lambda item: item[1]["bytes"])[0]
+
+
+def sizes_of(inspection: dict) -> tuple:
+    """What all types of one model have in common."""
+    return inspection["architecture"], inspection["config"]["layers"], inspection["config"]["hidden size"]
+
+
+def name_of(inspection: dict) -> str:
+    """The file's name, without its type and ending."""
+    return re.sub(r"[-_.]?\b(I?Q\d\w*|BF16|F16|F32)$", "", Path(inspection["path"]).stem, flags=re.IGNORECASE)
 
 
 def last_of(row: dict) -> list[str]:

@@ -43,14 +43,15 @@ BUSY_TESTS = [DECODE, PREFILL]
 BUSY = 20.0
 WINDOW = 5.0
 
-# The first of the models is measured in every way; the types of weights that only prompts are compared for are named.
+# The first of the models is measured in every way, other models by one prompt and one answer; the types of weights of the first that only prompts
+# are compared for are named.
 PREFILL_ONLY = {"Q4_0", "Q4_K_M"}
 
 
-def tests_for(file_type: str, is_first: bool) -> list[Test]:
+def tests_for(file_type: str, is_first: bool, is_another: bool) -> list[Test]:
     if is_first:
         return [PREFILL, LONG_PREFILL, DECODE, *BATCHED, *ANSWERS]
-    return [PREFILL] if file_type in PREFILL_ONLY else [PREFILL, DECODE]
+    return [PREFILL] if file_type in PREFILL_ONLY and not is_another else [PREFILL, DECODE]
 
 
 def token(position: int, sequence: int, vocabulary: int) -> int:

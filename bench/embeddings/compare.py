@@ -32,8 +32,8 @@ def with_long_texts(folder: Path, place: Path) -> Path:
     for entry in folder.resolve().iterdir():
         (copy / entry.name).symlink_to(entry)
     settings = copy / "sentence_bert_config.json"
-    told = json.loads(settings.read_text())
-    settings.unlink()
+    told = json.loads(settings.read_text()) if settings.exists() else {}
+    settings.unlink(missing_ok=True)
     settings.write_text(json.dumps({**told, "max_seq_length": 512}))
     return copy
 

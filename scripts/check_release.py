@@ -3,7 +3,7 @@
 
     scripts/check_release.py target/dist/zhenjin-….tar.gz [--rounds N] [--with "qemu-aarch64 -cpu max"]
 
-An empty folder gets the program and becomes its whole file system (`chroot`, which needs root). There it has to serve the carried poet: the page, and
+An empty folder gets the program and `/proc`, and becomes its whole file system (`chroot`, which needs root). There it has to serve the carried poet: the page, and
 an answer. With `--with`, which names what runs programs of another processor, it runs beside the other files, with an empty environment.
 Prints, in each round, seconds from the start to `listening on` and from there to the end of the first answer. Exits with 1 where something is missing.
 """
@@ -47,7 +47,8 @@ def run_once(root: Path, runner: list[str]) -> tuple[float, float, str]:
     if runner:
         command = [*runner, str(root / "zhenjin"), *arguments, "--home", str(root / "home")]
     else:
-        command = ["chroot", str(root), "/zhenjin", *arguments, "--home", "/home"]
+        mounted = f"mount -t proc proc {shlex.quote(str(root / 'proc'))} && exec chroot {shlex.quote(str(root))} /zhenjin \"$@\""
+        command = ["unshare", "--mount", "sh", "-c", mounted, "sh", *arguments, "--home", "/home"]
     begun = time.monotonic()
     path = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
     with subprocess.Popen(command, env=path, stdout=subprocess.PIPE, text=True) as server:
@@ -82,6 +83,7 @@ def main() -> None:
         program = root / "zhenjin"
         program.write_bytes(archive.extractfile(members["zhenjin"]).read())
         program.chmod(0o755)
+        (root / "proc").mkdir()
         print(f"{arguments.archive.name}: {arguments.archive.stat().st_size:,} bytes, the program {program.stat().st_size:,}")
         answers = set()
         for number in range(1, arguments.rounds + 1):

@@ -61,19 +61,15 @@ impl Store {
         text: &str,
     ) -> Result<(), StoreError> {
         let doing = "adding text to an answer";
-        let mut write = self.write_streaming(doing).await?;
-        let done = sqlx::query(
+        let statement = sqlx::query(
             "UPDATE messages SET content = content || ? WHERE id = ? AND status = 'generating'
                  AND conversation_id IN (SELECT id FROM conversations WHERE owner = ?)",
         )
         .bind(text)
         .bind(id.as_str())
-        .bind(owner.as_str())
-        .execute(&mut *write.transaction)
-        .await
-        .map_err(self.failed(doing))?;
-        write.commit().await?;
-        if done.rows_affected() == 0 { Err(self.why_not_generating(owner, id).await) } else { Ok(()) }
+        .bind(owner.as_str());
+        let changed = self.execute_streaming(doing, statement).await?;
+        if changed == 0 { Err(self.why_not_generating(owner, id).await) } else { Ok(()) }
     }
 
     /// Ends an answer; from then on its text never changes. It is on the disk when this returns.

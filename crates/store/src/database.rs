@@ -147,7 +147,11 @@ impl Store {
 
     /// Begins a transaction whose commit reaches the disk before it returns.
     pub(crate) async fn write_durably(&self, doing: &'static str) -> Result<Write<'_>, StoreError> {
-        self.write(&self.database.durable, doing).await
+        let turn = self.database.write_turn.lock().await;
+        // IMMEDIATE: a transaction that begins by reading could not become a writer once another process has written.
+        let begun = self.database.durable.begin_with("BEGIN IMMEDIATE").await;
+        let transaction = begun.map_err(self.failed(doing))?;
+        Ok(Write { transaction, path: &self.database.path, doing, _turn: turn })
     }
 
     /// Carries out one statement, durably, and says how many rows it changed.
@@ -162,16 +166,16 @@ impl Store {
         Ok(done.rows_affected())
     }
 
-    /// Begins a transaction whose commit survives the process, and the machine once a durable commit follows.
-    pub(crate) async fn write_streaming(&self, doing: &'static str) -> Result<Write<'_>, StoreError> {
-        self.write(&self.database.streaming, doing).await
-    }
-
-    async fn write(&self, pool: &SqlitePool, doing: &'static str) -> Result<Write<'_>, StoreError> {
-        let turn = self.database.write_turn.lock().await;
-        // IMMEDIATE: a transaction that begins by reading could not become a writer once another process has written.
-        let transaction = pool.begin_with("BEGIN IMMEDIATE").await.map_err(self.failed(doing))?;
-        Ok(Write { transaction, path: &self.database.path, doing, _turn: turn })
+    /// Carries out one statement, whose change survives the process, and the machine once a durable commit follows; says how many
+    /// rows it changed. It is a transaction by itself: to begin and to commit one would wake the connection's thread twice more.
+    pub(crate) async fn execute_streaming<'q>(
+        &self,
+        doing: &'static str,
+        statement: impl Execute<'q, Sqlite> + 'q,
+    ) -> Result<u64, StoreError> {
+        let _turn = self.database.write_turn.lock().await;
+        let done = self.database.streaming.execute(statement).await.map_err(self.failed(doing))?;
+        Ok(done.rows_affected())
     }
 
     async fn schema_version(&self) -> Result<i64, StoreError> {

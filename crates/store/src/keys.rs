@@ -194,14 +194,9 @@ impl Store {
         if key.last_used_at.is_some_and(|last| now - last.milliseconds() < LAST_USED_GRAIN_MS) {
             return Ok(());
         }
-        let mut write = self.write_streaming(doing).await?;
-        sqlx::query("UPDATE api_keys SET last_used_at = ? WHERE id = ?")
-            .bind(now)
-            .bind(key.id.as_str())
-            .execute(&mut *write.transaction)
-            .await
-            .map_err(self.failed(doing))?;
-        write.commit().await
+        let statement = sqlx::query("UPDATE api_keys SET last_used_at = ? WHERE id = ?");
+        self.execute_streaming(doing, statement.bind(now).bind(key.id.as_str())).await?;
+        Ok(())
     }
 
     /// Gives a key another role, from its next request on. The conversations that it opens stay the same.

@@ -108,5 +108,18 @@ class ReportTest(unittest.TestCase):
         self.assertEqual(prompts[0][:2], [(16 * 104_729 + 13) % 49152, (7919 + 16 * 104_729 + 13) % 49152])
 
 
+class Models(unittest.TestCase):
+    def test_another_model_is_named_without_its_type(self):
+        from compare import name_of
+
+        for file, name in [
+            ("qwen2.5-coder-0.5b-instruct-q4_k_m.gguf", "qwen2.5-coder-0.5b-instruct"),
+            ("qwen3-1.7b-random.Q4_K_M.gguf", "qwen3-1.7b-random"),
+            ("SmolLM2-135M-Instruct.F32.gguf", "SmolLM2-135M-Instruct"),
+            ("Qwen3-4B.gguf", "Qwen3-4B"),
+        ]:
+            self.assertEqual(name_of({"path": f"/models/{file}"}), name)
+
+
 if __name__ == "__main__":
     unittest.main()

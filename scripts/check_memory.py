@@ -19,6 +19,7 @@ import sys
 import tempfile
 import threading
 import time
+import urllib.request
 from pathlib import Path
 
 WORDS = "the old library closed early because of storm 老图书馆 提前 关了门 因为 上周 的 暴风雨 and nobody noticed before 没有人 注意到".split()
@@ -26,8 +27,11 @@ GROWTH = 1.03
 
 
 class Load:
-    def __init__(self, port: int, arguments: argparse.Namespace, until: float):
-        self.port, self.arguments, self.until = port, arguments, until
+    def __init__(self, port: int, until: float):
+        self.port, self.until = port, until
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/v1/models") as answer:
+            served = json.load(answer)["data"]
+        self.model, self.encoder = (next(model["id"] for model in served if model["embeds"] is embeds) for embeds in (False, True))
         self.counts = {"chats": 0, "cut off": 0, "embedded texts": 0, "failed": 0}
         self.lock = threading.Lock()
 
@@ -52,7 +56,7 @@ class Load:
         chance = random.Random(number)
         while time.monotonic() < self.until:
             text = " ".join(chance.choices(WORDS, k=chance.choice([3, 20, 200])))
-            body = {"model": self.arguments.model, "messages": [{"role": "user", "content": text}], "max_tokens": chance.choice([8, 40, 120])}
+            body = {"model": self.model, "messages": [{"role": "user", "content": text}], "max_tokens": chance.choice([8, 40, 120])}
             is_cut_off = chance.random() < 0.1
             self.post("/v1/chat/completions", {**body, "stream": True}, 100 if is_cut_off else None)
             self.count("cut off" if is_cut_off else "chats")
@@ -61,7 +65,7 @@ class Load:
         chance = random.Random(number)
         while time.monotonic() < self.until:
             texts = [" ".join(chance.choices(WORDS, k=chance.choice([2, 10, 40]))) for _ in range(chance.choice([1, 8, 100]))]
-            self.post("/v1/embeddings", {"model": self.arguments.encoder, "input": texts})
+            self.post("/v1/embeddings", {"model": self.encoder, "input": texts})
             self.count("embedded texts", len(texts))
 
 
@@ -78,7 +82,7 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=15)
     parser.add_argument("--chats", type=int, default=40, help="chats at once")
     parser.add_argument("--embedding", type=int, default=3, help="requests for embeddings at once")
-    parser.add_argument("--home", help="the program's home [a new folder]")
+    parser.add_argument("--home", help="the program's home, where models that are named are found [a new folder]")
     parser.add_argument("--port", type=int, default=18437)
     arguments = parser.parse_args()
     home = arguments.home or tempfile.mkdtemp(prefix="zhenjin-memory-")
@@ -89,7 +93,7 @@ def main() -> int:
     try:
         if not server.stdout.readline().startswith("listening"):
             return 1
-        load = Load(arguments.port, arguments, time.monotonic() + arguments.minutes * 60)
+        load = Load(arguments.port, time.monotonic() + arguments.minutes * 60)
         workers = [threading.Thread(target=load.chat, args=(number,)) for number in range(arguments.chats)]
         workers += [threading.Thread(target=load.embed, args=(-1 - number,)) for number in range(arguments.embedding)]
         for worker in workers:

@@ -3,7 +3,7 @@
 # Arguments go to compare.py (--rounds 5, --tests EXPRESSION, …).
 #   ZHENJIN_BIN          the program [target/release/zhenjin]
 #   ZHENJIN_BENCH_MODEL  the model, a name or a file [smollm2:135m]; other types of weights are made from it
-#   ZHENJIN_BENCH_LARGER  larger models, names or files, with spaces between them [qwen2.5-coder:0.5b]
+#   ZHENJIN_BENCH_LARGER  larger models, names or files, with spaces between them [qwen2.5:0.5b]
 #   ZHENJIN_BENCH_SHAPES  shapes of random_model.py, with spaces between them [qwen3-1.7b]
 #   ZHENJIN_BENCH_MODEL_2  a second model for the table of perplexities, a name or a file [none]
 #   ZHENJIN_BENCH_TEXTS  UTF-8 texts for that table, with colons between them [this project's documents]
@@ -26,7 +26,7 @@ for type in Q8_0 Q4_0 Q4_K_M F32; do
     say "no $type model: it is made by llama.cpp's library, which is missing"
   fi
 done
-for larger in ${ZHENJIN_BENCH_LARGER-qwen2.5-coder:0.5b}; do
+for larger in ${ZHENJIN_BENCH_LARGER-qwen2.5:0.5b}; do
   if [ -e "$larger" ] || "$program" pull "$larger" >&2; then models+=("$larger"); else say "no rows of $larger: it cannot be fetched"; fi
 done
 for shape in ${ZHENJIN_BENCH_SHAPES-qwen3-1.7b}; do

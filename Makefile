@@ -102,7 +102,7 @@ sanitise: ## the tensor crate's tests under Miri (scalar code) and AddressSaniti
 soak: model ## 1,000 requests together against each alone, SOAK_MINUTES (30) of random load, a training run killed KILLS (1,000) times: nothing may change, leak or grow
 	cargo run --release --locked --package zhenjin-engine --example soak -- invariance --requests 1000 "$(TEST_MODEL)"
 	cargo run --release --locked --package zhenjin-engine --example soak -- endurance --minutes $(SOAK_MINUTES) "$(TEST_MODEL)"
-	ZHENJIN_KILLS=$(KILLS) cargo test --release --locked --package zhenjin-cli --test pretrain killed_at_random_instants
+	ZHENJIN_KILLS=$(KILLS) cargo test --release --locked --package zhenjin-cli --test suite killed_at_random_instants
 
 # Replaces the default program by one with the feature; the next `make build` brings it back.
 mpi-program: setup-test

@@ -1,11 +1,10 @@
 //! What is trained on is what is served: the tokens of an example are a request's prompt, the answer behind it, and its end.
 
-mod support;
-
 use std::num::NonZeroUsize;
 
+use crate::support;
+use crate::support::*;
 use serde_json::{Value, json};
-use support::*;
 use zhenjin_align::data::{
     BadKind, BadPolicy, Body, DataError, EncodeOptions, Encoder, Kind, LearntAnswers, Overlong, WrittenFault,
 };

@@ -1,9 +1,7 @@
 //! Every format in which people write examples, and every way in which a record can be bad.
 
-mod support;
-
+use crate::support::*;
 use serde_json::{Value, json};
-use support::*;
 use zhenjin_align::data::{BadKind, BadPolicy, Body, DataError, Dataset, Kind, ReadOptions};
 use zhenjin_conversation::Message;
 

@@ -1,10 +1,8 @@
 //! Whole runs of every method on a small random model: they learn, they can be killed, and what is served is what is trained.
 
-mod runs;
-
 use std::path::Path;
 
-use runs::*;
+use crate::runs::*;
 use zhenjin_align::AlignError;
 use zhenjin_align::configuration::{Configuration, Method, TuningKind};
 use zhenjin_align::data::{EncodedTask, EncodedThumb};

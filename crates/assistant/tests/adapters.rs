@@ -1,10 +1,8 @@
 //! Adapters beside a model: named, loaded, replaced and unloaded while answers run.
 
-mod support;
-
 use std::path::Path;
 
-use support::{block_on, question, read, served, write_adapter};
+use crate::support::{block_on, question, read, served, write_adapter};
 use zhenjin_assistant::{AdapterSpec, AssistantError, CacheSalt, ModelState, ServedModels};
 
 fn spec(name: &str, folder: &Path) -> AdapterSpec {

@@ -1,13 +1,11 @@
 //! Trained weights that answer under a model's own name: promoted, replaced and rolled back while answers run.
 
-mod support;
-
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use support::{block_on, question, read, served, write_adapter};
+use crate::support::{block_on, question, read, served, write_adapter};
 use zhenjin_assistant::{AdapterSpec, AssistantError, PromotedWeights, ServedModels, TextGeneration};
 
 const QUESTION: &str = "Name the largest planet.";

@@ -1,12 +1,10 @@
 //! Text over the real model: what a user, or a client of the API, sees.
 
-mod support;
-
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::support::{block_on, question, read, served};
 use serde_json::{Value, json};
-use support::{block_on, question, read, served};
 use zhenjin_assistant::{
     Assistant, AssistantError, ChatRequest, CompletionPrompt, CompletionRequest, FinishReason,
     GenerationOptions, Message, OutputFormat, Role, SamplingSettings, StopCause, Tool, ToolChoice,

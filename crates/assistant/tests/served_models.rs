@@ -1,11 +1,9 @@
 //! Several models within a memory limit: loaded once, unloaded when idle, never another one than named.
 
-mod support;
-
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use support::{block_on, options, question, read, real_model};
+use crate::support::{block_on, options, question, read, real_model};
 use zhenjin_assistant::{AssistantError, ModelSpec, ModelState, ServeOptions, ServedModels};
 
 fn spec(name: &str) -> ModelSpec {

@@ -1,5 +1,9 @@
 //! Who goes first on a machine where a model is served while another one is trained: the chats.
 
+use std::process::Child;
+#[cfg(target_os = "linux")]
+use std::process::{Command, Stdio};
+
 use clap::{Args, ValueEnum};
 
 /// The niceness of a program behind others, of 19: beside a program that wants all processors it has about a tenth of them.
@@ -36,7 +40,7 @@ impl PriorityArgument {
                 go_behind();
                 SessionPriority::lower()
             }
-            Priority::Normal => SessionPriority { before: None },
+            Priority::Normal => SessionPriority::unchanged(),
         }
     }
 }
@@ -49,36 +53,74 @@ pub(crate) fn go_behind() {
     }
 }
 
-/// The terminal session behind others; dropped, it is where it was.
+/// The terminal session behind others, until this is dropped or the process ends in any way, `kill -9` included: a shell that
+/// waits for the end of a pipe puts it back where it was.
 pub(crate) struct SessionPriority {
-    before: Option<String>,
+    guard: Option<Child>,
 }
 
 impl SessionPriority {
+    fn unchanged() -> SessionPriority {
+        SessionPriority { guard: None }
+    }
+
     #[cfg(target_os = "linux")]
     fn lower() -> SessionPriority {
         // Such as `/autogroup-168 nice 0`.
         let state = std::fs::read_to_string(SESSION).unwrap_or_default();
         let niceness =
             state.trim().rsplit_once(" nice ").and_then(|(_, niceness)| niceness.parse::<i32>().ok());
-        let is_lowered =
-            |niceness: &i32| *niceness < NICENESS && std::fs::write(SESSION, NICENESS.to_string()).is_ok();
-        SessionPriority { before: niceness.filter(is_lowered).map(|niceness| niceness.to_string()) }
+        let Some(before) = niceness.filter(|niceness| *niceness < NICENESS) else {
+            return SessionPriority::unchanged();
+        };
+        let guard = match start_guard(before) {
+            Ok(guard) => guard,
+            Err(error) => {
+                tracing::warn!(%error, "this terminal session is not put behind others: `sh`, which would put it back, cannot be started");
+                return SessionPriority::unchanged();
+            }
+        };
+        if let Err(error) = std::fs::write(SESSION, NICENESS.to_string()) {
+            tracing::debug!(%error, "{SESSION} cannot be written");
+        }
+        SessionPriority { guard: Some(guard) }
     }
 
     #[cfg(not(target_os = "linux"))]
     fn lower() -> SessionPriority {
-        SessionPriority { before: None }
+        SessionPriority::unchanged()
     }
+}
+
+/// The shell that gives the session its niceness of before. It is no member of this process's group, so that neither Ctrl-C nor a
+/// signal to the group ends it.
+#[cfg(target_os = "linux")]
+fn start_guard(before: i32) -> std::io::Result<Child> {
+    use std::os::unix::process::CommandExt;
+    // The system takes one such change in a tenth of a second from users without rights.
+    let script = format!(
+        "while read -r line; do :; done
+        for attempt in 1 2 3 4 5 6 7 8 9; do
+            echo {before} 2>/dev/null > {SESSION} && exit 0
+            sleep 0.2
+        done
+        exit 1"
+    );
+    Command::new("sh")
+        .args(["-c", &script])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .process_group(0)
+        .spawn()
 }
 
 impl Drop for SessionPriority {
     fn drop(&mut self) {
-        #[cfg(target_os = "linux")]
-        if let Some(before) = &self.before
-            && let Err(error) = std::fs::write(SESSION, before)
-        {
-            tracing::warn!(%error, "this terminal session stays behind others: {SESSION} cannot be written");
+        let Some(mut guard) = self.guard.take() else { return };
+        // `wait` closes the pipe.
+        if !guard.wait().is_ok_and(|status| status.success()) {
+            tracing::warn!("this terminal session stays behind others: its niceness cannot be set back");
         }
     }
 }

@@ -1,11 +1,9 @@
 //! `zhenjin sft`, `reward`, `dpo`, `kto`, `ppo` and `grpo` as people run them: from files to checkpoints that the engine serves.
 
-#[path = "../../../tests/tiny_model.rs"]
-mod tiny_model;
-
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
+use crate::tiny_model;
 use serde_json::{Value, json};
 use zhenjin_model::write::FloatType;
 

@@ -1,12 +1,10 @@
 //! The scripts of `runs/` that train a model further, at toy size on a tiny random model: they go through, and a second time where they were.
 
-#[path = "../../../tests/tiny_model.rs"]
-mod tiny_model;
-
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use crate::tiny_model;
 use serde_json::Value;
 use zhenjin_model::write::FloatType;
 

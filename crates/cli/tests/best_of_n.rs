@@ -1,11 +1,9 @@
 //! `zhenjin best-of-n` as people run it: prompts and a reward to examples that `sft` and `dpo` learn.
 
-#[path = "../../../tests/tiny_model.rs"]
-mod tiny_model;
-
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
+use crate::tiny_model;
 use serde_json::{Value, json};
 use zhenjin_model::write::FloatType;
 

@@ -1,11 +1,9 @@
 //! `zhenjin data check` and `zhenjin data show` as people run them.
 
-#[path = "../../../tests/tiny_model.rs"]
-mod tiny_model;
-
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+use crate::tiny_model;
 use serde_json::{Value, json};
 use zhenjin_model::write::FloatType;
 

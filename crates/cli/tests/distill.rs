@@ -1,11 +1,9 @@
 //! `zhenjin distill` as people run it: a teacher's distributions into a student, in one vocabulary or in two.
 
-#[path = "../../../tests/tiny_model.rs"]
-mod tiny_model;
-
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
+use crate::tiny_model;
 use serde_json::{Value, json};
 use zhenjin_model::write::FloatType;
 

@@ -1,14 +1,11 @@
 //! `zhenjin embed` as people and scripts run it: texts from everywhere, the same vectors, and what is refused.
 
-#[path = "../../../tests/tiny_encoder.rs"]
-mod tiny_encoder;
-
 use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use crate::tiny_encoder::{ENCODER_WIDTH, write_tiny_encoder};
 use serde_json::Value;
-use tiny_encoder::{ENCODER_WIDTH, write_tiny_encoder};
 
 /// Exit code, lines of standard output, standard error.
 fn embed(folder: &Path, arguments: &[&str], input: Option<&str>) -> (Option<i32>, Vec<Value>, String) {

@@ -1,14 +1,12 @@
 //! `zhenjin serve` is killed with SIGKILL while people judge answers over HTTP: everything that it answered with success is there afterwards.
 
-#[path = "../../../tests/tiny_model.rs"]
-mod tiny_model;
-
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::tiny_model;
 use zhenjin_model::write::FloatType;
 use zhenjin_store::{AnswerEnd, MessageId, NewConversation, Owner, Question, Rating, Status, Store};
 

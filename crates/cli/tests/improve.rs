@@ -1,11 +1,9 @@
 //! `zhenjin improve`, `promote` and `rollback` as people run them: from judgements in the store to an adapter that answers.
 
-#[path = "../../../tests/tiny_model.rs"]
-mod tiny_model;
-
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+use crate::tiny_model;
 use serde_json::Value;
 use zhenjin_model::write::FloatType;
 use zhenjin_store::{

@@ -2,14 +2,11 @@
 
 #![cfg(target_os = "linux")]
 
-#[path = "pretrain/shards.rs"]
-mod shards;
-
 use std::io::Read;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use shards::make_shards;
+use crate::shards::make_shards;
 
 /// Three steps of a run with some settings: what it planned and the most that was resident, in bytes.
 #[allow(clippy::zombie_processes, reason = "wait4 waits for it")]

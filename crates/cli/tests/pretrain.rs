@@ -1,15 +1,12 @@
 //! `zhenjin pretrain` as people and batch systems run it: killed, stopped, without room, with wrong settings, and served afterwards.
 
-#[path = "pretrain/shards.rs"]
-mod shards;
-
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use shards::make_shards;
+use crate::shards::make_shards;
 use zhenjin_train::checkpoint::{Checkpoint, Checkpoints};
 use zhenjin_train::metrics::{Event, read_events};
 

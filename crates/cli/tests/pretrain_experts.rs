@@ -1,12 +1,9 @@
 //! A model with experts as a person trains it: planned, trained with `--experts` and `--active`, written for other programs, and quantised.
 
-#[path = "pretrain/shards.rs"]
-mod shards;
-
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use shards::make_shards;
+use crate::shards::make_shards;
 use zhenjin_train::metrics::{Event, read_events};
 
 fn zhenjin(arguments: &[&str]) -> String {

@@ -1,17 +1,12 @@
 //! The program as a whole, run as people and scripts run it: exit codes, what goes to which stream, pipes.
 
-#[path = "../../../tests/real_model.rs"]
-mod real_model;
-#[path = "../../../tests/tiny_encoder.rs"]
-mod tiny_encoder;
-#[path = "../../../tests/tiny_model.rs"]
-mod tiny_model;
-
 use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-use real_model::real_model;
+use crate::real_model::real_model;
+use crate::tiny_encoder;
+use crate::tiny_model;
 use serde_json::Value;
 
 fn zhenjin(home: &Path) -> Command {

@@ -1,11 +1,9 @@
 //! The order of the data: complete, without leaks, and a function of seed and index alone.
 
-mod support;
-
 use std::sync::Arc;
 
+use crate::support::{END_OF_TEXT, documents, shard_set};
 use proptest::prelude::*;
-use support::{END_OF_TEXT, documents, shard_set};
 use zhenjin_corpus::{CorpusError, Loader, LoaderOptions, PackedSequence, ShardSet};
 
 fn options(sequence_length: usize) -> LoaderOptions {

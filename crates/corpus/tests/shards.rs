@@ -1,9 +1,7 @@
 //! Shards come back as they were written, and a damaged one is an error, never a panic and never other tokens.
 
-mod support;
-
+use crate::support::{VOCABULARY, content_hash, documents, shard_set};
 use proptest::prelude::*;
-use support::{VOCABULARY, content_hash, documents, shard_set};
 use zhenjin_corpus::{
     CorpusError, DocumentTokens, MANIFEST_FILE, ShardMetadata, ShardSet, ShardWriter, parse_shard,
 };

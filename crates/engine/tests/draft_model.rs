@@ -1,11 +1,9 @@
 //! A second model that drafts: it follows every sequence exactly, gives way where it brings nothing, and what goes wrong with it
 //! reaches no answer.
 
-mod fake_model;
-
 use std::sync::{Arc, Mutex};
 
-use fake_model::{FakeModel, Gate};
+use crate::fake_model::{FakeModel, Gate};
 use zhenjin_engine::{
     EndReason, Engine, EngineObserver, EngineOptions, EngineStats, Event, Generation, Request, Sampling,
     Speculation, StepReport,

@@ -2,10 +2,9 @@
 //! with its prompt in one piece or in many, with enough memory or hardly any, by one thread or two, token by
 //! token or by drafts, of its own text or of another model.
 
-mod support;
-
 use std::sync::Arc;
 
+use crate::support;
 use zhenjin_engine::{
     Engine, EngineOptions, EngineStats, Event, Generation, PromptLogprobs, Request, Sampling, Speculation,
     StepModel,

@@ -1,11 +1,9 @@
 //! What can be asked about a prompt: scores of its tokens from a position on, and its pooled hidden state. That neither
 //! depends on how the prompt is computed, and that scores are what answers report.
 
-mod fake_model;
-
 use std::sync::Arc;
 
-use fake_model::{FakeModel, VOCABULARY};
+use crate::fake_model::{FakeModel, VOCABULARY};
 use zhenjin_engine::{
     EndReason, Engine, EngineOptions, Event, Pooling, PoolingRows, Request, Sampling, TokenReport,
 };

@@ -3,11 +3,9 @@
 //! Every answer must equal the answer of the same request alone, every page must come back, and everybody
 //! must get a turn.
 
-mod fake_model;
-
 use std::time::{Duration, Instant};
 
-use fake_model::{FakeModel, Faults, VOCABULARY};
+use crate::fake_model::{self, FakeModel, Faults, VOCABULARY};
 use proptest::prelude::*;
 use zhenjin_engine::{
     ConstraintError, EndReason, Engine, EngineOptions, Event, Generation, Pooling, PoolingRows,

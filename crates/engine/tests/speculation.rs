@@ -1,11 +1,9 @@
 //! Drafts: they save steps, stay within their limits, and leave nothing behind that a single step would not.
 
-mod fake_model;
-
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
-use fake_model::{FakeModel, Gate};
+use crate::fake_model::{FakeModel, Gate};
 use zhenjin_engine::{
     EndReason, Engine, EngineObserver, EngineOptions, EngineStats, Event, Generation, Request, Sampling,
     Speculation, StepReport, Usage,

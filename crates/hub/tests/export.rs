@@ -1,12 +1,9 @@
 //! Models written anew: from a folder to a GGUF file and back, with all that text needs.
 
-#[path = "../../../tests/tiny_model.rs"]
-mod tiny_model;
-
 use std::fs;
 use std::path::Path;
 
-use tiny_model::{TEMPLATE, vocabulary, write_tiny_model};
+use crate::tiny_model::{TEMPLATE, vocabulary, write_tiny_model};
 use zhenjin_hub::{ExportError, export_gguf, export_hugging_face, open};
 use zhenjin_model::TensorSource;
 use zhenjin_model::write::{FloatType, Quantisation};

@@ -1,13 +1,11 @@
 //! A pull whose program is killed: what is left, and that the next pull goes on from there.
 
-mod support;
-
 use std::fs;
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use support::*;
+use crate::support::*;
 use zhenjin_hub::{ModelStore, SilentObserver, pull};
 
 const CHILD: &str = "ZHENJIN_HUB_TEST_CHILD";
@@ -30,7 +28,7 @@ fn a_killed_pull_leaves_no_model_and_the_next_one_continues() {
     let temporary = tempfile::tempdir().unwrap();
     let root = temporary.path().join("models");
     let mut child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "a_killed_pull_leaves_no_model_and_the_next_one_continues"])
+        .args(["--exact", "killed::a_killed_pull_leaves_no_model_and_the_next_one_continues"])
         .env(CHILD, format!("{}|{}", root.display(), hub.url()))
         .spawn()
         .unwrap();

@@ -1,13 +1,11 @@
 //! Pulling from servers that behave, and from servers that do not. New faults of hubs go here.
 
-mod support;
-
 use std::fs;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use crate::support::*;
 use serde_json::json;
-use support::*;
 use zhenjin_hub::{Catalogue, ModelStore, PullError, PullOptions, Secret, SilentObserver, pull};
 
 const LENGTH: usize = 3 << 20;

@@ -1,11 +1,9 @@
 //! The other sources: ModelScope, the Python package index, and repositories outside the catalogue.
 
-mod support;
-
 use std::fs;
 use std::io::Write;
 
-use support::*;
+use crate::support::*;
 use zhenjin_hub::{ModelStore, PullError, SilentObserver, pull};
 
 fn store() -> (tempfile::TempDir, ModelStore) {

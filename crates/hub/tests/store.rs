@@ -1,13 +1,9 @@
 //! The store by itself: names, paths, damage, removal.
 
-#[path = "../../../tests/real_model.rs"]
-mod real_model;
-mod support;
-
 use std::fs;
 
-use real_model::real_model;
-use support::*;
+use crate::real_model::real_model;
+use crate::support::*;
 use zhenjin_hub::{ModelStore, ModelStoreError, SilentObserver, pull};
 
 #[test]

@@ -1,9 +1,8 @@
 //! The real SmolLM2 file: what it holds, and its perplexity beside llama.cpp's on the same tokens.
 
-mod support;
-
 use std::sync::Arc;
 
+use crate::support;
 use serde::Deserialize;
 use zhenjin_model::perplexity::{self, PerplexityOptions};
 use zhenjin_model::{KvCacheDtype, LoadOptions, Model, ModelFile};

@@ -1,9 +1,8 @@
 //! What a runner refuses, and that it goes on afterwards; what a real model says.
 
-mod support;
-
 use std::sync::Arc;
 
+use crate::support;
 use zhenjin_model::testing::{RandomWeights, tiny_config};
 use zhenjin_model::{
     BatchError, HiddenFor, LoadOptions, LogitsFor, Model, ModelConfig, ModelError, PageId, Runner,

@@ -1,14 +1,12 @@
 //! Adapters over HTTP: loaded, replaced and unloaded while the server answers; and whose cached prompts a request may use.
 
-mod support;
-
 use std::path::{Path, PathBuf};
 
+use crate::support::{Answer, Application, request};
 use axum::body::Body;
 use axum::http::{Method, StatusCode, header};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
-use support::{Answer, Application, request};
 use tower::ServiceExt;
 use zhenjin_server::ServerOptions;
 

@@ -1,9 +1,7 @@
 //! What the routes answer when the request is right: shapes, streams, usage, log-probabilities, formats, tools.
 
-mod support;
-
+use crate::support::{self, Application, VOCABULARY};
 use serde_json::{Value, json};
-use support::{Application, VOCABULARY};
 
 const CHAT: &str = "/v1/chat/completions";
 const COMPLETION: &str = "/v1/completions";

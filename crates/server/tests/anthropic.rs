@@ -1,11 +1,9 @@
 //! Anthropic's API: shapes, streams, tools, counts, keys, errors.
 
-mod support;
-
+use crate::support::{Answer, Application, CONTEXT, request};
 use axum::body::Body;
 use axum::http::{Method, header};
 use serde_json::{Value, json};
-use support::{Answer, Application, CONTEXT, request};
 use zhenjin_server::ServerOptions;
 
 const MESSAGES: &str = "/v1/messages";

@@ -1,16 +1,14 @@
 //! One limit for all bodies, whatever the route, before and after authentication, encoded or not.
 
-mod support;
-
 use std::convert::Infallible;
 use std::io::Write;
 
+use crate::support::{Answer, Application, request};
 use axum::body::Body;
 use axum::http::{Method, header};
 use bytes::Bytes;
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use support::{Answer, Application, request};
 use zhenjin_server::{ServerOptions, openapi_document};
 use zhenjin_store::NewApiKey;
 

@@ -1,12 +1,10 @@
 //! What is written about the API agrees with the API: `/openapi.json`, `/docs`, `docs/api.md`.
 
-mod support;
-
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use crate::support::Application;
 use serde_json::Value;
-use support::Application;
 use zhenjin_server::{field_reference, openapi_document};
 
 const BEGIN: &str = "<!-- fields: begin; written by crates/server/tests/documents.rs -->\n";
@@ -26,7 +24,7 @@ fn the_api_page_lists_every_field_as_the_code_does() {
     }
     assert!(
         written == expected,
-        "docs/api.md is behind the code; `ZHENJIN_UPDATE_DOCS=1 cargo test --release -p zhenjin-server --test documents` writes it anew"
+        "docs/api.md is behind the code; `ZHENJIN_UPDATE_DOCS=1 cargo test --release -p zhenjin-server --test suite documents::` writes it anew"
     );
 }
 
@@ -41,7 +39,7 @@ fn the_stored_document_is_the_one_that_is_served() {
     }
     assert!(
         std::fs::read_to_string(&path).expect("docs/openapi.json") == expected,
-        "docs/openapi.json is behind the code; `ZHENJIN_UPDATE_DOCS=1 cargo test --release -p zhenjin-server --test documents` writes it \
+        "docs/openapi.json is behind the code; `ZHENJIN_UPDATE_DOCS=1 cargo test --release -p zhenjin-server --test suite documents::` writes it \
          anew, and `npm run api` in web/ makes the page's types from it"
     );
 }

@@ -1,11 +1,9 @@
 //! `/v1/embeddings`: what it gives, what it refuses, and that encoders are served for nothing else.
 
-mod support;
-
+use crate::support::{self, Application, ENCODER_LIMIT, ENCODER_WIDTH, write_tiny_encoder};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
-use support::{Application, ENCODER_LIMIT, ENCODER_WIDTH, write_tiny_encoder};
 
 const EMBEDDINGS: &str = "/v1/embeddings";
 

@@ -1,11 +1,9 @@
 //! Feedback over HTTP: what people say of answers is kept, shown, counted, taken along and erased, each owner's by itself.
 
-mod support;
-
+use crate::support::{Answer, Application, CONTEXT, request};
 use axum::body::Body;
 use axum::http::{Method, StatusCode, header};
 use serde_json::{Value, json};
-use support::{Answer, Application, CONTEXT, request};
 use zhenjin_server::ServerOptions;
 use zhenjin_store::NewApiKey;
 

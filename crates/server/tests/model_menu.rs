@@ -1,16 +1,14 @@
 //! The model menu: listing, downloading with progress and cancel, removing.
 
-mod support;
-
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::time::Duration;
 
+use crate::support::{self, Application, request};
 use axum::body::Body;
 use axum::http::{Method, StatusCode};
 use http_body_util::BodyExt;
 use serde_json::Value;
-use support::{Application, request};
 use tower::ServiceExt;
 
 /// A catalogue with one model that only a hub at a closed port has.

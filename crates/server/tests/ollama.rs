@@ -1,11 +1,9 @@
 //! Ollama's API: shapes, streams, names, options, errors.
 
-mod support;
-
+use crate::support::{self, Answer, Application, request};
 use axum::body::Body;
 use axum::http::{Method, header};
 use serde_json::{Value, json};
-use support::{Answer, Application, request};
 use zhenjin_server::ServerOptions;
 
 fn chat_body(more: Value) -> String {

@@ -1,10 +1,8 @@
 //! Fields, routes and addresses that clients of other servers use.
 
-mod support;
-
+use crate::support::{self, Application, template_that_ends_with};
 use axum::http::Method;
 use serde_json::{Value, json};
-use support::{Application, template_that_ends_with};
 
 const CHAT: &str = "/v1/chat/completions";
 

@@ -1,11 +1,9 @@
 //! Whose data is it? One owner's conversations are not there for another, and only an operator administers models.
 
-mod support;
-
+use crate::support::{Answer, Application, request};
 use axum::body::Body;
 use axum::http::{Method, header};
 use serde_json::{Value, json};
-use support::{Answer, Application, request};
 use zhenjin_server::{ServerOptions, openapi_document};
 use zhenjin_store::NewApiKey;
 

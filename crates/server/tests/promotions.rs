@@ -1,13 +1,11 @@
 //! Promotions and improvements over HTTP: trained weights answer under the model's own name, and what answered before comes back.
 
-mod support;
-
 use std::path::{Path, PathBuf};
 
+use crate::support::{Answer, Application, request};
 use axum::body::Body;
 use axum::http::{Method, StatusCode, header};
 use serde_json::{Value, json};
-use support::{Answer, Application, request};
 use zhenjin_promotions::{DataCounts, Improvement, ImprovementState, Origin, Recipe};
 
 /// An application whose adapter folder holds the folders `poet` and `clerk`, for its tiny model.

@@ -1,9 +1,7 @@
 //! `POST /api/prosody`, in process: tones and rhymes of poems, and texts that are none.
 
-mod support;
-
+use crate::support::Application;
 use serde_json::{Value, json};
-use support::Application;
 
 impl Application {
     async fn prosody(&self, text: &str) -> Value {

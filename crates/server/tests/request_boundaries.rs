@@ -1,12 +1,10 @@
 //! Every field of every request at, inside and outside its limits: which status, and which words. A wrong request is the
 //! caller's fault (4xx) and names the field; it is never a 5xx.
 
-mod support;
-
 use std::collections::BTreeSet;
 
+use crate::support::{self, Application};
 use serde_json::Value;
-use support::Application;
 
 const CHAT: &str = "/v1/chat/completions";
 const COMPLETION: &str = "/v1/completions";

@@ -1,9 +1,7 @@
 //! `/v1/responses`: shapes, streams, items, formats, tools, references, errors.
 
-mod support;
-
+use crate::support::{Answer, Application};
 use serde_json::{Value, json};
-use support::{Answer, Application};
 
 const RESPONSES: &str = "/v1/responses";
 

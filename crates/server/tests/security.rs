@@ -1,12 +1,10 @@
 //! Who gets in, from where, and what every answer carries.
 
-mod support;
-
 use std::collections::BTreeMap;
 
+use crate::support::{Answer, Application, request};
 use axum::body::Body;
 use axum::http::{Method, StatusCode, header};
-use support::{Answer, Application, request};
 use zhenjin_server::{OptionsError, ServerOptions};
 use zhenjin_store::NewApiKey;
 

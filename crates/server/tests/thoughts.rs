@@ -1,9 +1,7 @@
 //! Thinking models over the API: thought and answer apart, in whole answers and in streams, however the answer ends.
 
-mod support;
-
+use crate::support::{Application, template_that_ends_with};
 use serde_json::{Value, json};
-use support::{Application, template_that_ends_with};
 
 const CHAT: &str = "/v1/chat/completions";
 /// The whole of what the model writes where it opens its thought itself.

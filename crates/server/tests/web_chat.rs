@@ -1,11 +1,9 @@
 //! The web chat's own API, in process, with a tiny random model that really answers.
 
-mod support;
-
+use crate::support::{Answer, Application, CONTEXT, request};
 use axum::body::Body;
 use axum::http::{Method, StatusCode, header};
 use serde_json::{Value, json};
-use support::{Answer, Application, CONTEXT, request};
 use zhenjin_server::ServerOptions;
 
 impl Application {

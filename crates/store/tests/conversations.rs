@@ -1,8 +1,6 @@
 //! Conversations, messages and answers through the public interface.
 
-mod common;
-
-use common::{exchange, fresh_store, new_conversation, question};
+use crate::common::{exchange, fresh_store, new_conversation, question};
 use zhenjin_store::{
     AnswerEnd, ConversationChange, GenerationRecord, NewConversation, Owner, Role, Status, Store, StoreError,
     Timestamp,

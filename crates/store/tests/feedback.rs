@@ -1,8 +1,6 @@
 //! What people say of answers: kept, replaced, forgotten, erased with its chat, and given to training as it was said.
 
-mod common;
-
-use common::{exchange, fresh_store, new_conversation, question};
+use crate::common::{exchange, fresh_store, new_conversation, question};
 use zhenjin_store::{
     AnswerEnd, ConversationId, FeedbackKind, Judgement, Message, MessageId, NewApiKey, NewConversation,
     NewFeedback, Owner, Rating, Role, Status, Store, StoreError, TrainingFeedback,

@@ -1,10 +1,8 @@
 //! API keys: only the holder of the secret has it.
 
-mod common;
-
 use std::time::Duration;
 
-use common::fresh_store;
+use crate::common::fresh_store;
 use zhenjin_store::{KeyRole, NewApiKey, Owner, Store, StoreError};
 
 #[tokio::test]

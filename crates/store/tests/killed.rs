@@ -1,12 +1,10 @@
 //! The process is killed with SIGKILL while it writes; what it had acknowledged is there afterwards.
 
-mod common;
-
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 
-use common::{exchange, new_conversation, question};
+use crate::common::{exchange, new_conversation, question};
 use zhenjin_store::{
     ConversationId, MessageId, NewApiKey, NewFeedback, Owner, Rating, Status, Store, StoreError,
 };
@@ -50,7 +48,7 @@ const JUDGED: usize = 3;
 
 fn start_writer(path: &Path) -> (Child, BufReader<ChildStdout>) {
     let mut child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "writer_process", "--nocapture"])
+        .args(["--exact", "killed::writer_process", "--nocapture"])
         .env(DATABASE, path)
         .stdout(Stdio::piped())
         .stderr(Stdio::null())

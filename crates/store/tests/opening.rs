@@ -1,10 +1,8 @@
 //! Opening files of every kind: new, old, newer, foreign, damaged, in use.
 
-mod common;
-
 use std::path::{Path, PathBuf};
 
-use common::{exchange, fresh_store, new_conversation};
+use crate::common::{exchange, fresh_store, new_conversation};
 use sha2::{Digest, Sha256};
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::sqlite::SqliteConnectOptions;

@@ -1,8 +1,6 @@
 //! What belongs to one owner is not there for another, whichever call asks for it.
 
-mod common;
-
-use common::{fresh_store, new_conversation, question};
+use crate::common::{fresh_store, new_conversation, question};
 use zhenjin_store::{
     AnswerEnd, ConversationChange, GenerationRecord, NewApiKey, NewConversation, Owner, Status, Store,
     StoreError,

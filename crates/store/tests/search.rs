@@ -1,8 +1,6 @@
 //! Search in Chinese, English and emoji, with every character that has a meaning in FTS5 or LIKE.
 
-mod common;
-
-use common::{exchange, fresh_store, new_conversation, question};
+use crate::common::{exchange, fresh_store, new_conversation, question};
 use zhenjin_store::{AnswerEnd, ConversationChange, Owner, SearchHit, Status, Store, StoreError};
 
 async fn found(store: &Store, query: &str) -> Vec<String> {

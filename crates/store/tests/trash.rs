@@ -1,8 +1,6 @@
 //! The trash, and conversations that begin with messages.
 
-mod common;
-
-use common::{exchange, fresh_store, new_conversation, question};
+use crate::common::{exchange, fresh_store, new_conversation, question};
 use zhenjin_store::{AnswerEnd, NewConversation, Owner, Role, Status, Store, StoreError};
 
 async fn trash(store: &Store, owner: &Owner) -> Vec<String> {

@@ -1,10 +1,8 @@
 //! Random questions, edits, regenerations, deletions, restorations and reopenings: nothing is lost and nothing changes.
 
-mod common;
-
 use std::collections::BTreeMap;
 
-use common::{fresh_store, new_conversation, question};
+use crate::common::{fresh_store, new_conversation, question};
 use proptest::prelude::*;
 use zhenjin_store::{AnswerEnd, ConversationId, Message, MessageId, Owner, Role, Status, Store};
 

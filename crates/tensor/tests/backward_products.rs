@@ -1,9 +1,7 @@
 //! The products of the backward pass, and the forward product of many rows, at every instruction set of this machine:
 //! bit-equal to plain loops, on odd shapes, for any number of threads.
 
-mod reference;
-
-use reference::{Random, ScaleKind, backward_chain, random_activations, random_weights};
+use crate::reference::{Random, ScaleKind, backward_chain, random_activations, random_weights};
 use zhenjin_tensor::linear::backward::{BackwardScratch, bias_gradient, input_gradient, weight_gradient};
 use zhenjin_tensor::{
     Dtype, Matrix, Product, QuantisedRows, SimdLevel, TensorError, ThreadTeam, dequantise, linear,

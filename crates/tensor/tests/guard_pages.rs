@@ -2,11 +2,8 @@
 //! pages that end the process when they are touched, at every level, before and behind. The packed tiles, which belong
 //! to the matrix, are guarded in the tests beside the schedule.
 
-mod guarded;
-mod reference;
-
-use guarded::{Guarded, Side};
-use reference::{Random, ScaleKind, random_activations, random_weights};
+use crate::guarded::{Guarded, Side};
+use crate::reference::{Random, ScaleKind, random_activations, random_weights};
 use zhenjin_tensor::{
     Dtype, Matrix, Product, QuantisedRows, SimdLevel, ThreadTeam, dequantise, linear, log_softmax,
     log_sum_exp, quantise, softmax,

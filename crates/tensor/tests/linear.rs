@@ -2,9 +2,7 @@
 //! bit-equal to the reference; the same bits for any number of rows, products and threads; and how far
 //! activations in 8 bits are from the product in f32.
 
-mod reference;
-
-use reference::{Random, ScaleKind, random_activations, random_weights};
+use crate::reference::{self, Random, ScaleKind, random_activations, random_weights};
 use zhenjin_tensor::{
     Dtype, Matrix, Product, QuantisedRows, SimdLevel, TensorError, ThreadTeam, dequantise, linear,
 };

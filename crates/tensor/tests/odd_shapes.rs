@@ -1,9 +1,7 @@
 //! The matrix product of every type at every instruction set, for every number of rows up to 67, odd multiples of a
 //! block and outputs that fill no tile: bit-equal to the reference, whatever numbers the weights' scales are.
 
-mod reference;
-
-use reference::{Random, ScaleKind, products, random_activations, random_weights};
+use crate::reference::{Random, ScaleKind, products, random_activations, random_weights};
 use zhenjin_tensor::{Dtype, Matrix, Product, QuantisedRows, SimdLevel, ThreadTeam, linear};
 
 const OUTPUTS: [usize; 9] = [1, 17, 5, 33, 15, 31, 50, 7, 47];

@@ -1,13 +1,11 @@
 //! Rendering and encoding on many threads at once give what they give alone.
 
-mod support;
-
 use std::num::NonZeroUsize;
 use std::sync::Barrier;
 use std::thread;
 
+use crate::support::*;
 use serde_json::{Map, Value, json};
-use support::*;
 use time::{Duration, OffsetDateTime};
 use zhenjin_tokenizer::{
     ChatTemplate, DialogueError, EncodedDialogue, RenderInput, Rendered, TemplateError, Tokenizer,

@@ -1,9 +1,7 @@
 //! A tokenizer in one description and in the other: the same ids for every text.
 
-mod support;
-
+use crate::support::{byte_level_json, sentence_piece_json};
 use serde_json::{Value, json};
-use support::{byte_level_json, sentence_piece_json};
 use zhenjin_tokenizer::{ControlText, GgufVocabulary, Specials, Tokenizer, TokenizerConfig, TokenizerError};
 
 fn config() -> TokenizerConfig {

@@ -1,11 +1,9 @@
 //! Templates and tokenizer files that mean harm: they end soon, in an error, with little memory.
 
-mod support;
-
 use std::time::{Duration, Instant};
 
+use crate::support::*;
 use serde_json::{Value, json};
-use support::*;
 use zhenjin_tokenizer::{
     ChatTemplate, GgufVocabulary, MAX_TEMPLATE_BYTES, RenderInput, Specials, TemplateError, Tokenizer,
     TokenizerConfig,

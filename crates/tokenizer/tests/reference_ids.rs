@@ -1,10 +1,8 @@
 //! Ids against the references (llama.cpp, Hugging Face's tokenizers) on 1.1 MB of text, and the way back.
 
-mod support;
-
+use crate::support::generated_text::{KINDS, generated_text};
+use crate::support::*;
 use serde_json::Value;
-use support::generated_text::{KINDS, generated_text};
-use support::*;
 use zhenjin_tokenizer::{ControlText, Specials, Tokenizer};
 
 const GOLDEN: &str = include_str!("data/tokenizer_golden.json");

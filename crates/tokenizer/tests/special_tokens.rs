@@ -1,9 +1,7 @@
 //! Nobody but the template writes control tokens: for every one of every tokenizer, in every place that holds a text.
 
-mod support;
-
+use crate::support::*;
 use serde_json::{Value, json};
-use support::*;
 use zhenjin_tokenizer::{ChatTemplate, ControlText, GgufVocabulary, RenderInput, Specials, Tokenizer};
 
 const HERMES: &str = include_str!("data/templates/hermes_tools.jinja");
@@ -125,8 +123,8 @@ fn a_control_token_in_pieces_is_not_put_together() {
 fn text_without_control_tokens_is_encoded_as_the_whole_rendered_text() {
     for (name, tokenizer) in all_tokenizers() {
         let template = ChatTemplate::new(HERMES, &tokenizer).unwrap();
-        for kind in support::generated_text::KINDS {
-            let content = support::generated_text::generated_text(kind, 3000);
+        for kind in generated_text::KINDS {
+            let content = generated_text::generated_text(kind, 3000);
             let messages = [json!({ "role": "user", "content": content })];
             let input =
                 RenderInput { messages: &messages, add_generation_prompt: true, ..RenderInput::default() };

@@ -1,11 +1,9 @@
 //! Streaming detokenisation never emits half a character and never loses one.
 
-mod support;
-
 use std::sync::LazyLock;
 
+use crate::support::*;
 use proptest::prelude::*;
-use support::*;
 use zhenjin_tokenizer::{ControlText, Specials, StreamDecoder, Tokenizer};
 
 fn stream(tokenizer: &Tokenizer, ids: &[u32], control: ControlText) -> Vec<String> {

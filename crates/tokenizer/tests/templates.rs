@@ -1,9 +1,7 @@
 //! Rendered text against Hugging Face's library, and what is known about it: who wrote what.
 
-mod support;
-
+use crate::support::*;
 use serde_json::{Map, Value, json};
-use support::*;
 use time::macros::datetime;
 use zhenjin_tokenizer::{ChatTemplate, RenderInput, TemplateError, Tokenizer, TokenizerConfig};
 

@@ -1,9 +1,7 @@
 //! A tokenizer made from text: whole round trips, the chat format, and the same result whatever the threads and the order.
 
-mod support;
-
+use crate::support::generated_text::{KINDS, generated_text};
 use serde_json::json;
-use support::generated_text::{KINDS, generated_text};
 use zhenjin_tokenizer::{
     CHAT_TOKENS, ChatTemplate, ControlText, RenderInput, Specials, Tokenizer, TokenizerConfig,
     TokenizerTraining, TrainedTokenizer, train_byte_level,

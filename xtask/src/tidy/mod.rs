@@ -4,6 +4,7 @@ mod arrows;
 mod documents;
 mod flags;
 mod sources;
+mod tests;
 
 use anyhow::{Context, Result};
 use std::path::Path;
@@ -19,6 +20,7 @@ pub(crate) fn check(root: &Path) -> Result<Vec<Finding>> {
     findings.extend(sources::check(root, &files)?);
     findings.extend(flags::check(root, &files)?);
     findings.extend(documents::check(root, &files)?);
+    findings.extend(tests::check(root, &files)?);
     Ok(findings)
 }
 

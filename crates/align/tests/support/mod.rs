@@ -1,7 +1,5 @@
 //! A tokenizer with the control tokens of common templates, and those templates.
 
-#![allow(dead_code, reason = "each test uses a part")]
-
 use std::path::PathBuf;
 
 use serde_json::{Value, json};

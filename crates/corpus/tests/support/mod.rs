@@ -1,7 +1,5 @@
 //! Small sets of shards for tests.
 
-#![allow(dead_code)]
-
 use std::path::Path;
 use std::sync::Arc;
 

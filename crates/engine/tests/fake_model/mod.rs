@@ -2,8 +2,6 @@
 //! the whole history as found through the pages. A page handed out twice, given up too early or filled out of
 //! order changes the answer.
 
-#![allow(dead_code, reason = "each test file uses its own part")]
-
 use std::sync::{Arc, Condvar, Mutex};
 
 use zhenjin_engine::sampling::log_softmax::LogSoftmax;

@@ -1,7 +1,5 @@
 //! A server that speaks the hubs' protocols over real sockets, with faults on request.
 
-#![allow(dead_code)]
-
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};

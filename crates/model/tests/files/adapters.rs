@@ -9,8 +9,8 @@ use zhenjin_model::write::{FileRows, FloatType, Quantisation, write_gguf, write_
 use zhenjin_model::{AdapterValues, MergedRows, ModelFile};
 use zhenjin_tensor::SimdLevel;
 
-use crate::golden::{Case, TOLERANCE, gguf, reference_logits};
-use crate::hugging_face_writer::{FolderTensor, safetensors_bytes, write_folder};
+use super::golden::{Case, TOLERANCE, gguf, reference_logits};
+use super::hugging_face_writer::{FolderTensor, safetensors_bytes, write_folder};
 
 fn cases() -> Vec<Case> {
     serde_json::from_str(include_str!("../golden/adapters.json")).unwrap()

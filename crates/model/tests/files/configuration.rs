@@ -5,8 +5,8 @@ use zhenjin_model::ModelConfig;
 use zhenjin_model::config::{RopeLayout, RopeScaling, SlidingWindow, from_gguf, from_json};
 use zhenjin_model::gguf;
 
-use crate::gguf_writer::{RawValue, tiny_llama};
-use crate::hugging_face_writer::tiny_config;
+use super::gguf_writer::{RawValue, tiny_llama};
+use super::hugging_face_writer::tiny_config;
 
 fn read(config: &Value) -> ModelConfig {
     from_json(config.to_string().as_bytes()).unwrap().config

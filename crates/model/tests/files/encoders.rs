@@ -14,8 +14,8 @@ use zhenjin_model::testing::golden_weights as weights;
 use zhenjin_model::{LoadOptions, ModelError, ModelFile, ReferenceLoader};
 use zhenjin_tensor::{EncoderExecutor, ReferenceExecutor, SimdLevel, ThreadTeam};
 
-use crate::gguf_writer::{GgufWriter, RawValue};
-use crate::hugging_face_writer::{FolderTensor, write_folder};
+use super::gguf_writer::{GgufWriter, RawValue};
+use super::hugging_face_writer::{FolderTensor, write_folder};
 
 /// How far a value may be from that of transformers; the values reach 2.
 const TOLERANCE: f64 = 2e-5;

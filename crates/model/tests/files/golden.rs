@@ -17,8 +17,8 @@ use zhenjin_model::{
 };
 use zhenjin_tensor::{Executor, ReferenceExecutor, ReferenceTensor, SimdLevel, ThreadTeam};
 
-use crate::gguf_writer::{GgufWriter, RawValue};
-use crate::hugging_face_writer::{FolderTensor, write_folder};
+use super::gguf_writer::{GgufWriter, RawValue};
+use super::hugging_face_writer::{FolderTensor, write_folder};
 
 /// How far a logit may be from that of transformers; the logits themselves reach 25.
 pub(super) const TOLERANCE: f32 = 1e-4;

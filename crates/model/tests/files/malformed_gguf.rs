@@ -4,7 +4,7 @@ use std::path::Path;
 
 use zhenjin_model::ModelFile;
 
-use crate::gguf_writer::{GgufWriter, RawTensor, RawValue, string, tiny_llama};
+use super::gguf_writer::{GgufWriter, RawTensor, RawValue, string, tiny_llama};
 
 /// What a case does to the well-formed file.
 type Fault = fn(&mut GgufWriter);

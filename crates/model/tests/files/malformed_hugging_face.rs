@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 use zhenjin_model::ModelFile;
 
-use crate::hugging_face_writer::{
+use super::hugging_face_writer::{
     FolderTensor, safetensors_bytes, safetensors_with_header, tiny_config, tiny_tensors, write_folder,
 };
 

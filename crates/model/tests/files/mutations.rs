@@ -3,8 +3,8 @@
 use proptest::prelude::*;
 use zhenjin_model::{config, gguf, safetensors};
 
-use crate::gguf_writer::tiny_llama;
-use crate::hugging_face_writer::{safetensors_bytes, tiny_config, tiny_tensors};
+use super::gguf_writer::tiny_llama;
+use super::hugging_face_writer::{safetensors_bytes, tiny_config, tiny_tensors};
 
 /// A change of some bytes.
 #[derive(Debug, Clone)]

@@ -10,8 +10,8 @@ use zhenjin_model::{
 };
 use zhenjin_tensor::{SimdLevel, ThreadTeam};
 
-use crate::gguf_writer::{GgufWriter, RawValue, tiny_llama};
-use crate::hugging_face_writer::{FolderTensor, safetensors_bytes, tiny_config, tiny_tensors, write_folder};
+use super::gguf_writer::{GgufWriter, RawValue, tiny_llama};
+use super::hugging_face_writer::{FolderTensor, safetensors_bytes, tiny_config, tiny_tensors, write_folder};
 
 const DOWN: WeightName = WeightName::Layer(0, LayerWeightName::Down);
 

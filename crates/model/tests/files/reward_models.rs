@@ -17,7 +17,7 @@ use zhenjin_model::{
 };
 use zhenjin_tensor::{SimdLevel, ThreadTeam, Vector};
 
-use crate::hugging_face_writer::{FolderTensor, safetensors_bytes, write_folder};
+use super::hugging_face_writer::{FolderTensor, safetensors_bytes, write_folder};
 
 /// How far a score may be from that of the libraries; the scores reach 8.
 const TOLERANCE: f32 = 1e-4;

@@ -1,7 +1,6 @@
 //! A whole application in a temporary folder, with a tiny random model that knows every byte, asked without a network.
 
-#![allow(unreachable_pub, reason = "each test program takes what it needs")]
-#![allow(dead_code, unused_imports, reason = "each test file uses its own part")]
+#![allow(unreachable_pub, reason = "not a public interface")]
 
 #[path = "../../../../tests/tiny_encoder.rs"]
 mod tiny_encoder;

@@ -1,7 +1,5 @@
 //! What the store's tests share.
 
-#![allow(dead_code, reason = "each test binary uses its own part")]
-
 use tempfile::TempDir;
 use zhenjin_store::{
     AnswerEnd, Conversation, ConversationId, Message, MessageId, NewConversation, Owner, Question, Status,

@@ -1,8 +1,6 @@
 //! The matrix product as its documentation states it, computed from file blocks one number at a time: no tiles,
 //! no vectors, no threads. And random operands for it.
 
-#![allow(dead_code, reason = "each test program uses a part of it")]
-
 use half::f16;
 use zhenjin_tensor::{Dtype, SimdLevel, dequantise};
 

@@ -1,7 +1,5 @@
 //! The tokenizers that the tests use, built from the small vocabularies in `data`.
 
-#![allow(dead_code)]
-
 pub(crate) mod generated_text;
 
 use serde_json::{Value, json};

@@ -1,14 +1,10 @@
 //! The real model at full speed: requests of every kind together, each with the bits that it has alone. `make soak`
 //! does the same with many more and longer ones.
 
-#[path = "../examples/soak/crowd.rs"]
-mod crowd;
-#[path = "../examples/soak/requests.rs"]
-mod requests;
-mod support;
-
 use std::sync::Arc;
 
+use crate::crowd;
+use crate::support;
 use zhenjin_model::{LoadOptions, Model};
 use zhenjin_tensor::{SimdLevel, ThreadTeam};
 

@@ -1,14 +1,9 @@
 //! The real SmolLM2 file: its tokenizer against llama.cpp on 1.1 MB of text, its template, its defaults.
 
-#[path = "../../tokenizer/tests/support/generated_text.rs"]
-mod generated_text;
-#[path = "../../../tests/real_model.rs"]
-mod real_model;
-
 use std::collections::BTreeSet;
 
-use generated_text::{KINDS, generated_text};
-use real_model::real_model;
+use crate::generated_text::{KINDS, generated_text};
+use crate::real_model::real_model;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use zhenjin_hub::{OpenedModel, open};

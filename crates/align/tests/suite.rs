@@ -1,0 +1,10 @@
+//! The tests of `zhenjin-align` from outside, one program: each file here is one of its modules.
+
+mod distillation;
+mod encoding;
+mod evaluation;
+mod formats;
+mod rewards;
+mod runs;
+mod support;
+mod training;

@@ -1,0 +1,15 @@
+//! The tests of `zhenjin-hub` from outside, one program: each file here is one of its modules.
+
+mod export;
+#[path = "../../tokenizer/tests/support/generated_text.rs"]
+mod generated_text;
+mod killed;
+mod pull;
+#[path = "../../../tests/real_model.rs"]
+mod real_model;
+mod real_tokenizer;
+mod sources;
+mod store;
+mod support;
+#[path = "../../../tests/tiny_model.rs"]
+mod tiny_model;

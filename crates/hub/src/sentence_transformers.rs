@@ -10,8 +10,12 @@ use zhenjin_model::encoder::{Activation, Dense, DenseShape, EncoderFile, Encoder
 use crate::OpenError;
 use crate::open::{MAX_GENERATION_CONFIG_BYTES as MAX_CONFIG_BYTES, read};
 
+/// The file that lists a model's modules.
+pub(crate) const MODULES: &str = "modules.json";
+/// The file with the prompts' names and texts.
+pub(crate) const PROMPTS: &str = "config_sentence_transformers.json";
 /// The names of the file with a transformer's own settings, in the order in which that library looks for them.
-const TRANSFORMER_SETTINGS: [&str; 3] =
+pub(crate) const TRANSFORMER_SETTINGS: [&str; 3] =
     ["sentence_bert_config.json", "sentence_roberta_config.json", "sentence_xlm-roberta_config.json"];
 /// What such a file may say: honoured, checked, or (the last three) without effect on texts.
 const TRANSFORMER_KNOWN: [&str; 6] = [
@@ -69,7 +73,7 @@ pub(crate) fn folder_settings(
     warnings: &mut Vec<String>,
 ) -> Result<FolderSettings, OpenError> {
     let folder = file.path();
-    let (pooling, pools_prompts) = match Document::read(folder.join("modules.json"))? {
+    let (pooling, pools_prompts) = match Document::read(folder.join(MODULES))? {
         Some(modules) => {
             let mut reading = Modules { modules: &modules, file, pools_prompts: true, warnings };
             (Some(reading.pooling()?), reading.pools_prompts)
@@ -92,7 +96,7 @@ pub(crate) fn folder_settings(
         None => of_tokenizer.size("model_max_length")?,
     };
     let lowercases = settings.switch("do_lower_case")?.unwrap_or(false);
-    let prompts = Document::read(folder.join("config_sentence_transformers.json"))?.unwrap_or_default();
+    let prompts = Document::read(folder.join(PROMPTS))?.unwrap_or_default();
     let prompts = prompts.prompts(warnings)?;
     Ok(FolderSettings { pooling, pools_prompts, max_tokens, lowercases, prompts })
 }

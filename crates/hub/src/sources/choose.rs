@@ -1,5 +1,7 @@
 //! Which files of a repository make one model. This file does not know networks.
 
+use crate::sentence_transformers::{MODULES, PROMPTS, TRANSFORMER_SETTINGS};
+
 /// A file in a repository's list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct ListedFile {
@@ -23,11 +25,8 @@ const WELCOME: &[&str] = &[
     "generation_config.json",
     "chat_template.jinja",
     "additional_chat_templates/tool_use.jinja",
-    "modules.json",
-    "sentence_bert_config.json",
-    "sentence_roberta_config.json",
-    "sentence_xlm-roberta_config.json",
-    "config_sentence_transformers.json",
+    MODULES,
+    PROMPTS,
 ];
 const SINGLE: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
@@ -109,7 +108,7 @@ fn safetensors_folder(listed: &[ListedFile]) -> Result<Chosen<'_>, String> {
             format!("the repository has neither a GGUF file nor {path}; it has {}", names(listed))
         })?);
     }
-    files.extend(WELCOME.iter().filter_map(|path| find(path)));
+    files.extend(WELCOME.iter().chain(&TRANSFORMER_SETTINGS).filter_map(|path| find(path)));
     files.extend(listed.iter().filter(|file| is_of_module(&file.path)));
     if let Some(weights) = find(SINGLE) {
         files.push(weights);

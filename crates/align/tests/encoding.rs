@@ -6,10 +6,11 @@ use crate::support;
 use crate::support::*;
 use serde_json::{Value, json};
 use zhenjin_align::data::{
-    BadKind, BadPolicy, Body, DataError, EncodeOptions, Encoder, Kind, LearntAnswers, Overlong, WrittenFault,
+    BadKind, BadPolicy, Body, DataError, Dataset, EncodeOptions, Encoder, Kind, LearntAnswers, Overlong,
+    WrittenFault,
 };
 use zhenjin_conversation::Role;
-use zhenjin_tokenizer::{ControlText, EncodedDialogue, RenderInput, Specials, Tokenizer};
+use zhenjin_tokenizer::{ChatTemplate, ControlText, EncodedDialogue, RenderInput, Specials, Tokenizer};
 
 fn options() -> EncodeOptions {
     EncodeOptions {
@@ -305,6 +306,95 @@ fn only_the_last_answer_or_those_with_a_weight_can_be_learnt() {
     };
     assert_eq!(texts(LearntAnswers::All), ["d<|im_end|>", "f<|im_end|>"]);
     assert_eq!(texts(LearntAnswers::Last), ["f<|im_end|>"]);
+}
+
+/// An answer of weight 0 in a list beside its prompt or completion was once learnt.
+#[test]
+fn weights_count_in_the_lists_of_a_prompt_and_of_a_completion() {
+    let unlearnt = json!({"role": "assistant", "content": "b", "weight": 0});
+    let last = json!([message("user", "a"), unlearnt, message("user", "c")]);
+    let record = json!({"system": "s", "prompt": last, "completion": "d"});
+    assert_eq!(learnt_texts("plain", &record), [["d<|im_end|>"]]);
+    let completion = json!([unlearnt, message("user", "c"), message("assistant", "d")]);
+    let record = json!({"prompt": "a", "completion": completion});
+    assert_eq!(learnt_texts("plain", &record), [["d<|im_end|>"]]);
+}
+
+/// Of a conversation that was divided, the last answer of every part was once learnt where it was to be the last one alone.
+#[test]
+fn of_a_divided_conversation_the_last_answer_of_all_is_learnt_and_of_no_part_its_own() {
+    let tokenizer = tokenizer();
+    let template = template("plain", &tokenizer);
+    let encoder = encoder(&tokenizer, &template);
+    let talk = |weight: u8, last: &str| -> Dataset {
+        let mut messages = vec![message("system", "Be brief.")];
+        for turn in 0..19 {
+            let answer = format!("answer {turn}");
+            messages.push(message("user", &format!("question {turn}")));
+            messages.push(json!({"role": "assistant", "content": answer, "weight": weight}));
+        }
+        messages.extend([message("user", last), message("assistant", "the last answer")]);
+        data(&[json!({ "messages": messages })])
+    };
+    let split = |data: &Dataset, learnt: LearntAnswers| {
+        let options = EncodeOptions { overlong: Overlong::Split, context: 130, learnt, ..options() };
+        encoder.encode_conversations(data, &options).unwrap()
+    };
+    let long = "long ".repeat(200);
+    let divided = split(&talk(1, "a question"), LearntAnswers::Last);
+    assert_eq!((divided.counts.split, divided.counts.parts, divided.counts.too_long), (1, 1, 0));
+    let [part] = &divided.examples[..] else { panic!("{} examples", divided.examples.len()) };
+    assert_eq!(learnt(&tokenizer, part), ["the last answer<|im_end|>"]);
+    assert!(part.ids.len() <= 130, "{} tokens", part.ids.len());
+    // What fits of the turns before it is what it answers, behind the system message.
+    let text = tokenizer.decode(&part.ids, ControlText::Show).unwrap();
+    assert!(text.contains("Be brief.") && text.contains("question 18<"), "{text}");
+    assert!(!text.contains("question 0<"), "{text}");
+    // Weights say the same.
+    assert_eq!(split(&talk(0, "a question"), LearntAnswers::All).examples, divided.examples);
+    // Where the turn of the last answer is too long, there is no part with anything to learn.
+    let too_long = split(&talk(1, &long), LearntAnswers::Last);
+    assert_eq!((too_long.examples.len(), too_long.counts.too_long, too_long.counts.split), (0, 1, 0));
+    // Where all answers are learnt, every part learns some.
+    let all = split(&talk(1, &long), LearntAnswers::All);
+    assert_eq!((all.counts.too_long, all.counts.parts), (1, all.examples.len() as u64));
+    assert!(all.examples.len() > 1);
+    assert!(all.examples.iter().all(|example| example.assistant_mask.contains(&true)));
+}
+
+/// No test had a tokenizer that begins texts with a token by itself: beside the one that a template writes it would be the second.
+#[test]
+fn a_tokenizer_that_begins_texts_adds_nothing_to_conversations_served_or_trained_on() {
+    let tokenizers = [tokenizer_with_bos(false), tokenizer_with_bos(true)];
+    assert_eq!([tokenizers[0].adds_bos(), tokenizers[1].adds_bos()], [false, true]);
+    let bos = tokenizers[1].bos().unwrap();
+    let literal = format!("<s>{}", TEMPLATES[0].1);
+    let mut messages = conversations();
+    messages.push(json!([message("user", "<s> is text"), message("assistant", "So is <s>.")]));
+    for (name, source) in TEMPLATES.into_iter().chain([("literal", literal.as_str())]) {
+        // As many as the template writes, which is one where it writes any.
+        let expected = usize::from(["headers", "instruct", "literal"].contains(&name));
+        for messages in &messages {
+            let data = data(&[json!({ "messages": messages })]);
+            let Body::Conversation(conversation) = &data.examples[0].body else { panic!("a conversation") };
+            let (_, before) = conversation.messages.split_last().unwrap();
+            let encoded = tokenizers.each_ref().map(|tokenizer| {
+                let template = ChatTemplate::new(source, tokenizer).unwrap();
+                let encoder = encoder(tokenizer, &template);
+                let served = encoder.prompt(before, &[]).unwrap().tokens;
+                let examples = encoder.encode_conversations(&data, &options()).unwrap().examples;
+                let last = examples.last().unwrap();
+                assert!(last.ids.starts_with(&served) && last.ids.len() > served.len(), "{name}");
+                assert!(last.assistant_mask[served.len()..].iter().all(|learnt| *learnt), "{name}");
+                for ids in examples.iter().map(|example| &example.ids).chain([&served]) {
+                    assert_eq!(ids.iter().filter(|id| **id == bos).count(), expected, "{name}: {messages}");
+                    assert_eq!(ids.first() == Some(&bos), expected == 1, "{name}: {messages}");
+                }
+                examples
+            });
+            assert_eq!(encoded[0], encoded[1], "{name}");
+        }
+    }
 }
 
 #[test]

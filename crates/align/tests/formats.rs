@@ -57,6 +57,19 @@ fn conversations_are_read_in_every_spelling() {
     );
 }
 
+/// The place of an empty system message with a weight was once counted to below 0 when the message was left out.
+#[test]
+fn an_empty_system_message_with_a_weight_is_left_out_with_its_weight() {
+    let system = json!({"role": "system", "content": "", "weight": 0});
+    let earlier = json!({"role": "assistant", "content": "b", "weight": 0});
+    let messages =
+        json!([system, message("user", "a"), earlier, message("user", "c"), message("assistant", "d")]);
+    let data = read(&[json!({ "messages": messages })]).unwrap();
+    let Body::Conversation(conversation) = &data.examples[0].body else { panic!("a conversation") };
+    assert_eq!(said(&conversation.messages)[0], ("user", "a"));
+    assert_eq!(conversation.unlearnt, [1]);
+}
+
 #[test]
 fn tools_and_calls_are_read_in_both_shapes() {
     let tool = json!({"name": "add", "description": "Adds.", "parameters": {"type": "object"}});
@@ -124,37 +137,106 @@ fn preferences_have_a_prompt_of_their_own_or_a_common_beginning() {
         assert_eq!(prompt, [("user".to_owned(), "q".to_owned())], "{record}");
         assert_eq!((chosen.as_str(), rejected.as_str(), margin), ("good", "bad", None), "{record}");
     }
-    let scored =
-        json!({"prompt": "q", "chosen": "a", "rejected": "b", "score_chosen": 8, "score_rejected": 5.5});
-    assert_eq!(pair_of(scored).3, Some(2.5));
+}
+
+/// Differences of scores, which may be from 0 to 100, were once a reward model's margins, unasked and unsaid.
+#[test]
+fn only_a_field_of_that_name_is_a_margin() {
+    for (chosen, rejected) in [("score_chosen", "score_rejected"), ("chosen_score", "rejected_score")] {
+        let mut scored = json!({"prompt": "q", "chosen": "a", "rejected": "b"});
+        (scored[chosen], scored[rejected]) = (json!(95), json!(5.5));
+        let data = read(std::slice::from_ref(&scored)).unwrap();
+        let unread: Vec<(&str, u64)> =
+            data.unread_fields.iter().map(|(name, count)| (name.as_str(), *count)).collect();
+        assert_eq!(unread, [(chosen, 1), (rejected, 1)]);
+        assert_eq!(pair_of(scored.clone()).3, None);
+        scored["margin"] = json!(0.5);
+        assert_eq!(pair_of(scored).3, Some(0.5));
+    }
+    let endless = json!({"prompt": "q", "chosen": "a", "rejected": "b", "margin": 1e300});
+    assert!(matches!(read(&[endless]), Err(DataError::Bad(bad)) if bad.kind == BadKind::WrongField));
+}
+
+/// A prompt that both sides repeat: its messages, or why it is none.
+fn repeated(given: &Value, before: &[Value]) -> Result<Vec<(String, String)>, String> {
+    let with = |answer: &str| [before, &[message("assistant", answer)]].concat();
+    let mut record = given.clone();
+    (record["chosen"], record["rejected"]) = (json!(with("good")), json!(with("bad")));
+    match read(std::slice::from_ref(&record)) {
+        Ok(_) => Ok(pair_of(record).0),
+        Err(DataError::Bad(bad)) if bad.kind == BadKind::NoCommonPrompt => Err(bad.reason),
+        Err(other) => panic!("{record}: {other}"),
+    }
+}
+
+/// Of a prompt that is given beside sides that repeat it, everything but its last message was once dropped unseen.
+#[test]
+fn a_prompt_that_both_sides_repeat_is_compared_as_a_whole() {
+    let prompt = [message("user", "p"), message("assistant", "a"), message("user", "q")];
+    let given = |prompt: &[Value]| json!({ "prompt": prompt });
+    let same = repeated(&given(&prompt), &prompt).unwrap();
+    assert_eq!(same.len(), 3);
+    let spaced = [message("user", " p\n"), message("assistant", "a"), message("user", "q ")];
+    assert_eq!(repeated(&given(&spaced), &prompt).unwrap(), same);
+    // Records of longer dialogues often give only the first or the last question beside them.
+    for given in [given(&prompt[2..]), given(&prompt[..1]), json!({"prompt": "q"}), json!({"prompt": "p"})] {
+        assert_eq!(repeated(&given, &prompt).unwrap(), same, "{given}");
+    }
+    let other = [message("user", "p"), message("assistant", "apples"), message("user", "q")];
+    for (given, expected) in [
+        (given(&other), "from character 2 on, message 2 (assistant) is the text `pples` in the prompt"),
+        (given(&prompt[1..2]), "message 1 is the assistant's in the prompt and the user's in the dialogues"),
+        (json!({"prompt": "r"}), "and the text `p` in the dialogues"),
+    ] {
+        let reason = repeated(&given, &prompt).unwrap_err();
+        assert!(reason.contains(expected), "{reason}");
+    }
+}
+
+/// A system message that stands beside the sides was once dropped where they repeat the prompt, or unread where there is none.
+#[test]
+fn a_system_message_may_stand_beside_the_sides_or_in_them() {
+    let prompt = &[message("user", "q")][..];
+    let own = &[message("system", "s"), message("user", "q")][..];
+    let expected = Ok(vec![("system".to_owned(), "s".to_owned()), ("user".to_owned(), "q".to_owned())]);
+    for (given, before) in [
+        (json!({"prompt": own}), prompt),
+        (json!({"prompt": "q", "system": "s"}), prompt),
+        (json!({"system_prompt": "s"}), prompt),
+        (json!({"prompt": "q"}), own),
+        (json!({"prompt": own}), own),
+        (json!({"prompt": "q", "system": " s "}), own),
+        (json!({"system": "s"}), own),
+    ] {
+        assert_eq!(repeated(&given, before), expected, "{given}");
+    }
+    for given in [json!({"prompt": "q", "system": "another"}), json!({"system": "another"})] {
+        let reason = repeated(&given, own).unwrap_err();
+        assert!(reason.contains("message 1 (system) is the text `another` in the prompt"), "{reason}");
+    }
 }
 
 #[test]
 fn ranked_answers_become_a_pair_of_every_two_that_differ() {
-    let pairs = |record: Value| -> Vec<(String, String, Option<f32>)> {
+    let pairs = |record: Value| -> Vec<(String, String)> {
         let data = read(&[record]).unwrap();
         let bodies = data.examples.iter().map(|example| &example.body);
         bodies
             .map(|body| {
                 let Body::Pair(pair) = body else { panic!("a pair") };
-                (pair.chosen[0].content.clone(), pair.rejected[0].content.clone(), pair.margin)
+                assert_eq!(pair.margin, None, "scores are no margins");
+                (pair.chosen[0].content.clone(), pair.rejected[0].content.clone())
             })
             .collect()
     };
-    let pair = |chosen: &str, rejected: &str, margin| (chosen.to_owned(), rejected.to_owned(), margin);
+    let pair = |chosen: &str, rejected: &str| (chosen.to_owned(), rejected.to_owned());
     assert_eq!(
         pairs(json!({"prompt": "q", "answers": ["a", "b", "c"], "scores": [1, 3, 1]})),
-        [pair("b", "a", Some(2.0)), pair("b", "c", Some(2.0))]
+        [pair("b", "a"), pair("b", "c")]
     );
-    assert_eq!(
-        pairs(json!({"prompt": "q", "responses": ["a", "b"], "ranks": [2, 1]})),
-        [pair("b", "a", None)]
-    );
+    assert_eq!(pairs(json!({"prompt": "q", "responses": ["a", "b"], "ranks": [2, 1]})), [pair("b", "a")]);
     let answers = json!([{"text": "a", "score": 0.5}, {"text": "b", "score": 0.25, "model": "m"}]);
-    assert_eq!(
-        pairs(json!({"messages": [message("user", "q")], "answers": answers})),
-        [pair("a", "b", Some(0.25))]
-    );
+    assert_eq!(pairs(json!({"messages": [message("user", "q")], "answers": answers})), [pair("a", "b")]);
 }
 
 #[test]
@@ -219,6 +301,53 @@ fn two_formats_in_one_file_are_an_error_that_names_both_lines() {
     let data = read(&[cut, conversation]).unwrap();
     assert_eq!(data.kinds().into_iter().collect::<Vec<_>>(), [(Kind::Conversations, 2)]);
     assert_eq!(data.notes.values().sum::<u64>(), 1);
+    // Prompts for rewards in two spellings were once two formats of one name.
+    let data = read(&[json!({"prompt": "a", "answer": 1}), task]).unwrap();
+    assert_eq!(data.kinds().into_iter().collect::<Vec<_>>(), [(Kind::Tasks, 2)]);
+}
+
+/// A kind of bad records, how many there are, and the line of the first.
+type Counted = (BadKind, u64, u64);
+
+/// Reads records of which bad ones are left out: how many examples there are, and the bad kinds.
+fn read_dropping(records: &[Value]) -> Result<(usize, Vec<Counted>), DataError> {
+    let files = Files::new();
+    let options = ReadOptions { bad: BadPolicy::Drop, ..ReadOptions::default() };
+    let data = Dataset::read(&[files.lines("data.jsonl", records)], &options)?;
+    let bad = data.bad.by_kind().map(|(kind, bad)| (kind, bad.count, bad.first.line));
+    Ok((data.examples.len(), bad.collect()))
+}
+
+/// One record of no known or of another format once ended the command, whatever was to happen to bad ones.
+#[test]
+fn records_of_other_formats_are_left_out_as_bad_ones_are() {
+    let talk = json!({"messages": [message("user", "a"), message("assistant", "b")]});
+    let pair = json!({"prompt": "a", "chosen": "b", "rejected": "c"});
+    let unknown = json!({"mesages": []});
+    let [other, none] = [BadKind::OtherFormat, BadKind::Unrecognised];
+    for (records, expected) in [
+        (vec![&talk, &pair, &unknown, &talk, &unknown], (2, vec![(none, 2, 3), (other, 1, 2)])),
+        // The first record alone does not decide what the others are, but where there are as many of each.
+        (vec![&unknown, &pair, &talk, &talk], (2, vec![(none, 1, 1), (other, 1, 2)])),
+        (vec![&pair, &talk], (1, vec![(other, 1, 2)])),
+    ] {
+        let records: Vec<Value> = records.into_iter().cloned().collect();
+        assert_eq!(read_dropping(&records).unwrap(), expected);
+        assert!(matches!(read(&records), Err(DataError::Mixed { .. } | DataError::Unrecognised { .. })));
+    }
+    // Among pairs, a conversation without an answer is a prompt; among conversations, one that was cut short.
+    let cut = json!({"messages": [message("user", "a"), message("assistant", "b"), message("user", "c")]});
+    assert_eq!(
+        read_dropping(&[cut.clone(), pair.clone(), pair]).unwrap(),
+        (2, vec![(BadKind::OtherFormat, 1, 1)])
+    );
+    assert_eq!(read_dropping(&[cut, talk]).unwrap(), (2, Vec::new()));
+    let error = read_dropping(&[unknown.clone(), json!({"messages": []}), unknown]).unwrap_err();
+    assert!(matches!(error, DataError::NoneGood { records: 3, .. }), "{error}");
+    let error = error.to_string();
+    for expected in ["data.jsonl:1: of no known format", "did you mean `messages`", "2 of no known format"] {
+        assert!(error.contains(expected), "{expected}: {error}");
+    }
 }
 
 #[test]
@@ -293,6 +422,7 @@ fn bad_records_are_counted_by_kind_with_the_first_line_of_each() {
 #[test]
 fn bad_preferences_are_named() {
     let dialogue = |question: &str, answer: &str| format!("\n\nHuman: {question}\n\nAssistant: {answer}");
+    let talk = json!([message("user", "q"), message("assistant", "a")]);
     for (kind, record) in [
         (BadKind::SameAnswers, json!({"prompt": "q", "chosen": "a", "rejected": " a "})),
         (BadKind::SameAnswers, json!({"chosen": dialogue("q", "a"), "rejected": dialogue("q", "a")})),
@@ -303,6 +433,13 @@ fn bad_preferences_are_named() {
             BadKind::NoCommonPrompt,
             json!({"prompt": "p", "chosen": [message("user", "q"), message("assistant", "a")], "rejected": [message("user", "q"), message("assistant", "b")]}),
         ),
+        // A dialogue without a message once ended the program.
+        (BadKind::NoAnswer, json!({"chosen": [], "rejected": talk})),
+        (BadKind::NoAnswer, json!({"chosen": talk, "rejected": []})),
+        (BadKind::NoAnswer, json!({"chosen": [], "rejected": []})),
+        (BadKind::NoAnswer, json!({"prompt": "q", "chosen": [], "rejected": [message("assistant", "a")]})),
+        (BadKind::NoAnswer, json!({"prompt": "q", "chosen": "a", "rejected": []})),
+        (BadKind::NoAnswer, json!({"prompt": "q", "chosen": [], "rejected": []})),
         (BadKind::WrongField, json!({"chosen": "no dialogue", "rejected": "b"})),
         (BadKind::WrongField, json!({"prompt": "q", "chosen": 5, "rejected": "b"})),
         (BadKind::NoPreference, json!({"prompt": "q", "answers": ["a", "b"], "scores": [1, 1]})),

@@ -57,6 +57,9 @@ fn of_data(error: &DataError) -> Option<String> {
         DataError::Bad(_) => {
             "`--bad drop` leaves such records out and counts them; `zhenjin data check FILE` counts all kinds of them"
         }
+        DataError::Mixed { .. } | DataError::Unrecognised { .. } => {
+            "`--bad drop` leaves records of other forms out and counts them; `zhenjin data check FILE` says what a file holds"
+        }
         DataError::TooLong { can_split: true, .. } => {
             "`--overlong drop` leaves such examples out, `--overlong split` divides them at their turns, `--context TOKENS` allows more"
         }

@@ -93,12 +93,11 @@ fn a_check_counts_what_a_file_holds() {
 #[test]
 fn wrong_files_are_errors_that_name_the_line() {
     let place = Place::new();
-    let mixed =
-        place.write("mixed.jsonl", &[talk("a", "b"), json!({"prompt": "a", "chosen": "b", "rejected": "c"})]);
     let unknown = place.write("unknown.jsonl", &[json!({"mesages": []})]);
+    let broken = place.write("broken.jsonl", &[talk("a", " "), talk("b", ""), json!(5)]);
     for (file, expected) in [
-        (mixed, "line 1 is a conversation (messages), line 2 is a preference pair"),
         (unknown, "did you mean `messages`"),
+        (broken, "by kind: 1 no record, 2 empty answer"),
         (place.path("missing.jsonl"), "cannot read"),
         (place.path("model"), "it is a folder"),
     ] {
@@ -106,6 +105,43 @@ fn wrong_files_are_errors_that_name_the_line() {
         assert_eq!((code, stdout.as_str()), (Some(1), ""));
         assert!(stderr.contains(expected), "{stderr}");
     }
+}
+
+/// One record of another format once hid the whole file, and bad records of the files beside it were not told.
+#[test]
+fn a_check_counts_records_of_other_formats_and_bad_ones_of_the_other_files() {
+    let place = Place::new();
+    let pair = json!({"prompt": "a", "chosen": "b", "rejected": "c"});
+    let records = [pair, talk("a", "b"), json!({"mesages": []}), talk("c", "d")];
+    let mixed = place.write("mixed.jsonl", &records);
+    let test = place.write("test.jsonl", &[talk("a", "b"), talk("x", "")]);
+    let against = ["--against", test.to_str().expect("a path")];
+    let (code, stdout, stderr) = place.run("check", &mixed, &[&against[..], &["--json"]].concat());
+    assert_eq!(code, Some(0), "{stderr}");
+    let report: Value = serde_json::from_str(&stdout).expect("JSON");
+    assert_eq!(report["kinds"], json!({"conversations": 2}));
+    for (kind, line) in [("other_format", 1), ("unrecognised", 3)] {
+        let bad = &report["bad"][kind];
+        assert_eq!((&bad["count"], &bad["first"]["line"]), (&json!(1), &json!(line)), "{report}");
+    }
+    assert_eq!(report["leaks"]["against"], 1);
+    assert_eq!(report["leaks"]["examples"]["count"], 1);
+    assert_eq!(report["leaks"]["bad"]["empty_answer"]["first"]["line"], 2);
+    let (_, stdout, _) = place.run("check", &mixed, &against);
+    for expected in [
+        "4 records, the good ones each a conversation (messages)",
+        "of another format: 1",
+        "did you mean `messages`",
+        "bad records of the other files, with which nothing is compared: 1",
+        "test.jsonl:2",
+    ] {
+        assert!(stdout.contains(expected), "{expected}: {stdout}");
+    }
+    // Scores have no effect, and that is said.
+    let scored = json!({"prompt": "a", "chosen": "b", "rejected": "c", "chosen_score": 90});
+    let scored = place.write("scored.jsonl", &[scored]);
+    let (_, stdout, _) = place.run("check", &scored, &[]);
+    assert!(stdout.contains("fields without effect:\n  chosen_score: 1"), "{stdout}");
 }
 
 #[test]

@@ -17,7 +17,7 @@ pub fn conversation_record(task: &Task, candidate: &Candidate) -> Value {
     with_tools(json!({ "messages": messages }), &task.tools)
 }
 
-/// A prompt with the preferred answer and the other, and what both are worth: `zhenjin reward` takes the difference as a margin.
+/// A prompt with the preferred answer and the other, and what both are worth.
 pub fn pair_record(task: &Task, chosen: &Candidate, rejected: &Candidate) -> Value {
     let record = json!({
         "prompt": task.messages.iter().map(message).collect::<Vec<_>>(),

@@ -120,6 +120,8 @@ pub struct TokenReport {
 pub struct Leaks {
     /// Examples of the others.
     pub against: u64,
+    /// Records of the others that are bad, and are compared with nothing.
+    pub bad: BadRecords,
     /// Examples that are there word by word.
     pub examples: Alike,
     /// Examples whose conversation begins with the same question.
@@ -299,7 +301,8 @@ fn duplicates(data: &Dataset) -> (Alike, Alike) {
 }
 
 fn leaks(data: &Dataset, against: &Dataset) -> Leaks {
-    let mut leaks = Leaks { against: against.examples.len() as u64, ..Leaks::default() };
+    let (count, bad) = (against.examples.len() as u64, against.bad.clone());
+    let mut leaks = Leaks { against: count, bad, ..Leaks::default() };
     let (mut contents, mut openings) = (BTreeMap::new(), BTreeMap::new());
     let mut likenesses = Likenesses::default();
     for (number, example) in against.examples.iter().enumerate() {

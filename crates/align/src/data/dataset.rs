@@ -45,9 +45,10 @@ impl Dataset {
     /// Reads files, each of one format, which the fields of its records tell.
     ///
     /// # Errors
-    /// [`DataError::Io`] and [`DataError::File`] for a file that cannot be read, [`DataError::Unrecognised`] for a record of no
-    /// known format, [`DataError::Mixed`] for two formats in one file, and [`DataError::Bad`] for the first bad record, where
-    /// bad ones are not to be dropped.
+    /// [`DataError::Io`] and [`DataError::File`] for a file that cannot be read. Where bad records are not to be dropped,
+    /// [`DataError::Unrecognised`] for a record of no known format, [`DataError::Mixed`] for two formats in one file, and
+    /// [`DataError::Bad`] for the first bad record. Where they are, [`DataError::NoneGood`] for a file that has no others; its format
+    /// is then that of most of its records.
     pub fn read(paths: &[PathBuf], options: &ReadOptions) -> Result<Dataset, DataError> {
         let mut dataset = Dataset::default();
         for path in paths {
@@ -58,39 +59,38 @@ impl Dataset {
 
     fn read_file(&mut self, path: &Path, options: &ReadOptions) -> Result<(), DataError> {
         let records = records::read(path, options.max_file_bytes)?;
-        let format = format_of(path, &records)?;
-        let file = self.files.len();
-        self.files.push(ReadFile {
-            path: path.to_owned(),
-            format: format.map(Format::name),
-            records: records.len() as u64,
-        });
+        let format = match options.bad {
+            BadPolicy::Stop => format_of(path, &records)?,
+            BadPolicy::Drop => commonest_format(&records),
+        };
+        let (file, count) = (self.files.len(), records.len() as u64);
+        let format_name = format.map(Format::name);
+        self.files.push(ReadFile { path: path.to_owned(), format: format_name, records: count });
         if records.is_empty() {
             // It stays visible where other files have examples.
             *self.notes.entry(format!("file without records: {}", path.display())).or_default() += 1;
         }
         let mut unread = Unread::default();
+        let (mut bad, mut first_bad) = (BadRecords::default(), None);
+        let examples_before = self.examples.len();
         for (line, record) in records {
-            let bodies = match (record, format) {
-                (Ok(record), _) if !is_possible(&record) => Err(Fault::new(
-                    BadKind::NoRecord,
-                    format!(
-                        "a record is an object with fields, and {} stands there",
-                        formats::shape(&record)
-                    ),
-                )),
-                (Ok(record), Some(format)) => formats::read(format, &record, &mut unread),
-                (Err(reason), _) => Err(Fault::new(BadKind::NotJson, reason)),
-                (Ok(_), None) => Ok(Vec::new()),
-            };
             let origin = Origin { file, line };
-            match bodies {
+            match bodies_of(record, format, &mut unread) {
                 Ok(bodies) => {
                     self.examples.extend(bodies.into_iter().map(|body| Example { origin, body }));
                 }
-                Err(fault) => self.bad.take(self.bad_record(origin, fault), options.bad)?,
+                Err(fault) => {
+                    let record = self.bad_record(origin, fault);
+                    first_bad.get_or_insert_with(|| record.clone());
+                    bad.take(record, options.bad)?;
+                }
             }
         }
+        if let Some(first) = first_bad.filter(|_| self.examples.len() == examples_before) {
+            let (path, first, kinds) = (path.to_owned(), Box::new(first), bad.kinds());
+            return Err(DataError::NoneGood { path, records: count, first, kinds });
+        }
+        self.bad.merge(bad);
         for (field, count) in unread.fields {
             *self.unread_fields.entry(field).or_default() += count;
         }
@@ -167,7 +167,53 @@ fn is_possible(value: &Value) -> bool {
     value.is_object() || value.is_array()
 }
 
-/// The format of a file's records; `None` where there is not one that is JSON.
+/// The examples of a record of a file whose records are of `format`.
+fn bodies_of(
+    record: Result<Value, String>,
+    format: Option<Format>,
+    unread: &mut Unread,
+) -> Result<Vec<Body>, Fault> {
+    let record = record.map_err(|reason| Fault::new(BadKind::NotJson, reason))?;
+    if !is_possible(&record) {
+        let found = formats::shape(&record);
+        let reason = format!("a record is an object with fields, and {found} stands there");
+        return Err(Fault::new(BadKind::NoRecord, reason));
+    }
+    let recognised = formats::recognise(&record)
+        .map_err(|(found, expected)| Fault::new(BadKind::Unrecognised, format!("{found}; {expected}")))?;
+    let own = recognised.among(format);
+    match format {
+        Some(format) if format != own => {
+            let (own, files) = (own.name(), format.name());
+            let reason =
+                format!("it is {own}, and the file's format is {files}; one file has records of one format");
+            Err(Fault::new(BadKind::OtherFormat, reason))
+        }
+        _ => formats::read(own, &record, unread),
+    }
+}
+
+/// The format of most of a file's records, where others are left out; of several that are as frequent, the one that comes first. The first
+/// record alone does not decide, or a single stray one would leave out all others.
+fn commonest_format(records: &[records::Record]) -> Option<Format> {
+    let values = records.iter().filter_map(|(_, record)| record.as_ref().ok());
+    let possible = values.filter(|value| is_possible(value));
+    let recognised: Vec<Recognised> = possible.filter_map(|value| formats::recognise(value).ok()).collect();
+    let has_conversations = recognised.contains(&Recognised::As(Format::Messages));
+    let conversations = has_conversations.then_some(Format::Messages);
+    let mut counts: Vec<(Format, usize)> = Vec::new();
+    for recognised in recognised {
+        let format = recognised.among(conversations);
+        match counts.iter_mut().find(|(counted, _)| *counted == format) {
+            Some((_, count)) => *count += 1,
+            None => counts.push((format, 1)),
+        }
+    }
+    // Of equals `max_by_key` takes the last.
+    counts.into_iter().rev().max_by_key(|(_, count)| *count).map(|(format, _)| format)
+}
+
+/// The format of all records of a file; `None` where there is not one that is JSON.
 fn format_of(path: &Path, records: &[records::Record]) -> Result<Option<Format>, DataError> {
     let mut found: Option<(u64, Format)> = None;
     let mut unanswered: Option<(u64, &Value)> = None;
@@ -192,7 +238,9 @@ fn format_of(path: &Path, records: &[records::Record]) -> Result<Option<Format>,
         }
     }
     match (found, unanswered) {
-        (Some((_, Format::Messages)), _) | (Some(_), None) => Ok(found.map(|(_, format)| format)),
+        (Some((_, Format::Messages | Format::Tasks)), _) | (Some(_), None) => {
+            Ok(found.map(|(_, format)| format))
+        }
         (Some(first), Some((line, _))) if first.0 < line => Err(mixed(path, first, (line, Format::Tasks))),
         (Some(other), Some((line, _))) => Err(mixed(path, (line, Format::Tasks), other)),
         (None, Some(_)) => Ok(Some(Format::Tasks)),

@@ -1,6 +1,7 @@
 //! All examples of a data set → tokens, on several threads; too long ones dropped or split, and everything counted.
 
 use std::num::NonZeroUsize;
+use std::ops::Range;
 use std::sync::Mutex;
 use std::thread;
 
@@ -11,7 +12,7 @@ use zhenjin_tokenizer::EncodedDialogue;
 
 use super::dataset::Dataset;
 use super::encoded::{EncodedPair, EncodedTask, EncodedThumb};
-use super::encoder::{Encoder, LearntAnswers};
+use super::encoder::{Encoder, LearntAnswers, learnt_places};
 use super::errors::{BadPolicy, BadRecords, DataError, Fault};
 use super::example::{Body, Conversation, Example, Kind, Origin};
 
@@ -26,8 +27,8 @@ pub enum Overlong {
     Error,
     /// They are left out and counted.
     Drop,
-    /// Conversations are divided between turns, each part with the system message; a turn that is too long alone is left out.
-    /// For other kinds this cannot be.
+    /// Conversations are divided between turns, each part with the system message and with an answer that is learnt; a turn that is too
+    /// long alone is left out. For other kinds this cannot be.
     Split,
 }
 
@@ -196,42 +197,50 @@ impl Encoder<'_> {
         }
     }
 
-    /// The conversation in parts that fit, each as many turns as fit, and how many turns are too long alone.
+    /// The conversation in parts that fit, each as many turns as fit, and how many turns are too long alone. Turns without a learnt answer
+    /// are no parts of their own: those that fit stand before the next one that has one.
     fn split(
         &self,
         conversation: &Conversation,
         options: &EncodeOptions,
     ) -> Result<(Vec<EncodedDialogue>, u64), Missing> {
         let messages = &conversation.messages;
+        // Those of the whole conversation: a part by itself would learn its own last answer.
+        let learnt = learnt_places(conversation, options.learnt);
         let system = messages.iter().take_while(|message| message.role == Role::System).count();
         let mut starts: Vec<usize> =
             (system..messages.len()).filter(|&place| begins_turn(messages, place)).collect();
         starts.push(messages.len());
-        let (mut parts, mut too_long, mut first) = (Vec::new(), 0, 0);
-        while first + 1 < starts.len() {
-            let mut best = None;
-            for last in first + 1..starts.len() {
-                let part = part_of(conversation, system, starts[first], starts[last]);
-                if !has_learnt_answer(&part) {
-                    best = Some((last, Vec::new()));
-                    continue;
+        let next_learnt = |first: usize| -> Option<usize> {
+            let place = learnt.get(learnt.partition_point(|place| *place < starts[first]))?;
+            Some(starts.partition_point(|start| start <= place).saturating_sub(1))
+        };
+        // The turns as a part, if they fit.
+        let encoded = |first: usize, end: usize| -> Result<Option<Vec<EncodedDialogue>>, Missing> {
+            let part = part_of(conversation, system, starts[first]..starts[end], &learnt);
+            let examples = self.conversation(&part, LearntAnswers::All)?;
+            let fits = examples.iter().all(|example| example.ids.len() <= options.context);
+            Ok(fits.then_some(examples))
+        };
+        let (mut parts, mut too_long, mut behind) = (Vec::new(), 0, 0);
+        while let Some(turn) = next_learnt(behind) {
+            let (mut first, mut end) = (turn, turn + 1);
+            if let Some(mut examples) = encoded(first, end)? {
+                while first > behind
+                    && let Some(longer) = encoded(first - 1, end)?
+                {
+                    (examples, first) = (longer, first - 1);
                 }
-                let examples = self.conversation(&part, options.learnt)?;
-                if examples.iter().any(|example| example.ids.len() > options.context) {
-                    break;
+                while let Some(next) = next_learnt(end)
+                    && let Some(longer) = encoded(first, next + 1)?
+                {
+                    (examples, end) = (longer, next + 1);
                 }
-                best = Some((last, examples));
+                parts.extend(examples);
+            } else {
+                too_long += 1;
             }
-            match best {
-                Some((last, examples)) => {
-                    parts.extend(examples);
-                    first = last;
-                }
-                None => {
-                    too_long += 1;
-                    first += 1;
-                }
-            }
+            behind = end;
         }
         Ok((parts, too_long))
     }
@@ -242,16 +251,18 @@ fn begins_turn(messages: &[Message], place: usize) -> bool {
     messages[place].role == Role::User || follows.is_none_or(|role| role == Role::System)
 }
 
-fn part_of(conversation: &Conversation, system: usize, start: usize, end: usize) -> Conversation {
-    let messages = [&conversation.messages[..system], &conversation.messages[start..end]].concat();
-    let moved = |place: &usize| (start..end).contains(place).then(|| *place - start + system);
-    let unlearnt = conversation.unlearnt.iter().filter_map(moved).collect();
+/// Some messages with the system message before them. Of their answers those are learnt whose place in the whole is among `learnt`.
+fn part_of(
+    conversation: &Conversation,
+    system: usize,
+    places: Range<usize>,
+    learnt: &[usize],
+) -> Conversation {
+    let start = places.start;
+    let messages = [&conversation.messages[..system], &conversation.messages[places.clone()]].concat();
+    let unlearnt = places.filter(|place| learnt.binary_search(place).is_err());
+    let unlearnt = unlearnt.map(|place| place - start + system).collect();
     Conversation { messages, tools: conversation.tools.clone(), unlearnt }
-}
-
-fn has_learnt_answer(conversation: &Conversation) -> bool {
-    let mut places = conversation.messages.iter().enumerate();
-    places.any(|(place, message)| message.role == Role::Assistant && !conversation.unlearnt.contains(&place))
 }
 
 fn cannot_split(options: &EncodeOptions, what: &str) -> Result<(), DataError> {

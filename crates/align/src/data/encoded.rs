@@ -10,7 +10,7 @@ pub struct EncodedPair {
     pub chosen: EncodedDialogue,
     /// The dialogue with the other answer.
     pub rejected: EncodedDialogue,
-    /// By how much the first is better, where the data say it: a reward model's margin.
+    /// By how much the first is better, where a field `margin` says it: a reward model's margin.
     pub margin: Option<f32>,
 }
 

@@ -126,13 +126,7 @@ impl<'a> Encoder<'a> {
         conversation: &Conversation,
         learnt: LearntAnswers,
     ) -> Result<Vec<EncodedDialogue>, Fault> {
-        let is_learnt = |place: &usize| {
-            conversation.messages[*place].role == Role::Assistant && !conversation.unlearnt.contains(place)
-        };
-        let mut places: Vec<usize> = (0..conversation.messages.len()).filter(is_learnt).collect();
-        if learnt == LearntAnswers::Last && places.len() > 1 {
-            places.drain(..places.len() - 1);
-        }
+        let places = learnt_places(conversation, learnt);
         self.dialogues(&conversation.messages, &conversation.tools, &places)
     }
 
@@ -428,6 +422,18 @@ impl<'a> Encoder<'a> {
         answer.truncate(end + 1);
         Ok(answer)
     }
+}
+
+/// The places of the answers of a conversation that are learnt, ascending.
+pub(super) fn learnt_places(conversation: &Conversation, learnt: LearntAnswers) -> Vec<usize> {
+    let is_learnt = |place: &usize| {
+        conversation.messages[*place].role == Role::Assistant && !conversation.unlearnt.contains(place)
+    };
+    let mut places: Vec<usize> = (0..conversation.messages.len()).filter(is_learnt).collect();
+    if learnt == LearntAnswers::Last && places.len() > 1 {
+        places.drain(..places.len() - 1);
+    }
+    places
 }
 
 /// Words alone: around a thought templates write their own white space.

@@ -54,6 +54,18 @@ pub enum DataError {
         /// What that is.
         other: &'static str,
     },
+    /// A file without one good record, where bad ones are to be left out: it is something else than it was taken for.
+    #[error("{}: all {records} records are bad, such as {first}; by kind: {kinds}", path.display())]
+    NoneGood {
+        /// The file.
+        path: PathBuf,
+        /// Its records.
+        records: u64,
+        /// The first of them.
+        first: Box<BadRecord>,
+        /// How many are bad in which way.
+        kinds: String,
+    },
     /// A bad record, where the caller wants to stop at the first.
     #[error("{0}")]
     Bad(Box<BadRecord>),
@@ -115,6 +127,10 @@ pub enum BadKind {
     NotJson,
     /// It is JSON, but no object with fields.
     NoRecord,
+    /// Its fields are those of no known format.
+    Unrecognised,
+    /// It is of another format than the file's other records.
+    OtherFormat,
     /// A field holds something else than it should.
     WrongField,
     /// A role that nobody knows.
@@ -147,6 +163,8 @@ impl BadKind {
         match self {
             BadKind::NotJson => "not JSON",
             BadKind::NoRecord => "no record",
+            BadKind::Unrecognised => "of no known format",
+            BadKind::OtherFormat => "of another format",
             BadKind::WrongField => "a field that holds something else",
             BadKind::UnknownRole => "unknown role",
             BadKind::RolesOutOfOrder => "roles out of order",
@@ -248,6 +266,12 @@ impl BadRecords {
     /// All of them.
     pub fn total(&self) -> u64 {
         self.by_kind.values().map(|counted| counted.count).sum()
+    }
+
+    /// How many there are of each kind, in words.
+    pub(crate) fn kinds(&self) -> String {
+        let kinds = self.by_kind().map(|(kind, counted)| format!("{} {}", counted.count, kind.description()));
+        kinds.collect::<Vec<_>>().join(", ")
     }
 
     /// By kind, in a fixed order.

@@ -37,7 +37,7 @@ pub struct Pair {
     pub chosen: Vec<Message>,
     /// The other answer, likewise.
     pub rejected: Vec<Message>,
-    /// By how much the first is better, where the data say it.
+    /// By how much the first is better, where a field `margin` says it.
     pub margin: Option<f32>,
 }
 

@@ -53,10 +53,14 @@ impl Dataset {
                 reasons.join(", ")
             )];
         }
-        if let Some((_, first)) = self.bad.by_kind().next() {
-            reasons.push(format!("all {} records are bad, such as {}", self.bad.total(), first.first));
-        } else if reasons.is_empty() {
-            reasons.push("no record is one to learn from in this way".to_owned());
+        let bad = self.bad.by_kind().next();
+        if let Some((_, first)) = bad {
+            reasons.push(format!("{} records are bad, such as {}", self.bad.total(), first.first));
+        }
+        // A file of bad records alone is an error before: those that are left are good for something else.
+        if self.files.iter().any(|file| file.records > 0) {
+            let which = if bad.is_some() { "no other record" } else { "no record" };
+            reasons.push(format!("{which} is one to learn from in this way"));
         }
         reasons.join("; ")
     }

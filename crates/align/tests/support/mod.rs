@@ -46,6 +46,11 @@ pub(crate) const ENDLESS: &str = "{% for m in messages %}{{ m.role }}: {{ m.cont
 
 /// A byte-level tokenizer; its end of sequence is `</s>`.
 pub(crate) fn tokenizer() -> Tokenizer {
+    tokenizer_with_bos(false)
+}
+
+/// The same; `adds_bos` says whether it puts `<s>` before a text that is no conversation.
+pub(crate) fn tokenizer_with_bos(adds_bos: bool) -> Tokenizer {
     let vocabulary: Value =
         serde_json::from_str(include_str!("../../../tokenizer/tests/data/byte_level_vocabulary.json"))
             .unwrap();
@@ -65,7 +70,7 @@ pub(crate) fn tokenizer() -> Tokenizer {
         tokens: tokens.clone(),
         token_types,
         merges: texts("merges"),
-        add_bos: Some(false),
+        add_bos: Some(adds_bos),
         ..GgufVocabulary::default()
     })
     .unwrap()

@@ -42,7 +42,10 @@ pub(super) fn of_messages(
 pub(super) fn completed(fields: &Fields<'_>, unread: &mut Unread) -> Result<Body, Fault> {
     let missing = || Fault::new(BadKind::WrongField, "there is no prompt");
     let mut read = prompts::before(fields, unread)?.ok_or_else(missing)?;
-    read.messages.append(&mut completion(fields, unread)?);
+    let answer = completion(fields, unread)?;
+    let start = read.messages.len();
+    read.unlearnt.extend(answer.unlearnt.iter().map(|place| start + place));
+    read.messages.extend(answer.messages);
     of_messages(read, messages::read_tools(fields)?, unread)
 }
 
@@ -52,7 +55,7 @@ pub(super) fn dialogue(fields: &Fields<'_>, unread: &mut Unread) -> Result<Body,
     of_messages(messages::Messages { messages, unlearnt: Vec::new() }, Vec::new(), unread)
 }
 
-fn completion(fields: &Fields<'_>, unread: &mut Unread) -> Result<Vec<Message>, Fault> {
+fn completion(fields: &Fields<'_>, unread: &mut Unread) -> Result<messages::Messages, Fault> {
     let missing = || Fault::new(BadKind::NoAnswer, format!("none of {} is there", COMPLETIONS.join(", ")));
     let (name, value) = fields.first(&COMPLETIONS).ok_or_else(missing)?;
     messages::read_answer(name, value, unread)
@@ -69,7 +72,7 @@ pub(super) fn thumb(fields: &Fields<'_>, unread: &mut Unread) -> Result<Body, Fa
     let mut messages = prompts::before(fields, unread)?.ok_or_else(missing)?.messages;
     let tools = messages::read_tools(fields)?;
     if messages.last().is_none_or(|last| last.role != Role::Assistant) {
-        messages.append(&mut completion(fields, unread)?);
+        messages.append(&mut completion(fields, unread)?.messages);
     }
     check(&messages)?;
     let start = messages.iter().rposition(|message| message.role == Role::Assistant).unwrap_or(0);

@@ -39,7 +39,7 @@ const ROLES: [(&str, Role); 25] = [
 /// The role of ShareGPT's messages that are a call.
 const CALL_ROLES: [&str; 2] = ["function_call", "tool_call"];
 
-/// A list of messages, and the places of the assistant's that are not to be learnt.
+/// A list of messages, and the places of those with the weight 0, which are not to be learnt.
 #[derive(Debug, Default)]
 pub(super) struct Messages {
     pub(super) messages: Vec<Message>,
@@ -229,13 +229,15 @@ fn read_tool(path: &str, value: &Value) -> Result<Tool, Fault> {
 }
 
 /// An answer that stands alone: a text, a message, or a list of messages that begins with the assistant's.
-pub(super) fn read_answer(name: &str, value: &Value, unread: &mut Unread) -> Result<Vec<Message>, Fault> {
-    match value {
-        Value::String(text) => Ok(vec![Message::new(Role::Assistant, text.as_str())]),
-        Value::Object(_) => Ok(vec![read_one(name, value, unread)?.0]),
-        Value::Array(_) => Ok(read(name, value, unread)?.messages),
-        other => Err(wrong(name, "a text, a message or a list of messages", other)),
-    }
+pub(super) fn read_answer(name: &str, value: &Value, unread: &mut Unread) -> Result<Messages, Fault> {
+    let (message, is_learnt) = match value {
+        Value::String(text) => (Message::new(Role::Assistant, text.as_str()), true),
+        Value::Object(_) => read_one(name, value, unread)?,
+        Value::Array(_) => return read(name, value, unread),
+        other => return Err(wrong(name, "a text, a message or a list of messages", other)),
+    };
+    let unlearnt = if is_learnt { Vec::new() } else { vec![0] };
+    Ok(Messages { messages: vec![message], unlearnt })
 }
 
 /// A dialogue written as text: paragraphs that begin with `Human:` or `Assistant:`.

@@ -82,6 +82,17 @@ pub(super) enum Recognised {
     Unanswered,
 }
 
+impl Recognised {
+    /// The format of the record in a file whose records are of `format`.
+    pub(super) fn among(self, format: Option<Format>) -> Format {
+        match self {
+            Recognised::As(own) => own,
+            Recognised::Unanswered if format == Some(Format::Messages) => Format::Messages,
+            Recognised::Unanswered => Format::Tasks,
+        }
+    }
+}
+
 const PREFERRED: [&str; 2] = ["chosen", "response_chosen"];
 const OTHER: [&str; 2] = ["rejected", "response_rejected"];
 const MESSAGES: [&str; 3] = ["messages", "conversations", "conversation"];

@@ -5,34 +5,43 @@ use zhenjin_conversation::{Message, Role, Tool};
 
 use super::super::errors::{BadKind, Fault};
 use super::super::example::{Body, Pair};
-use super::fields::{Fields, wrong};
+use super::fields::{Fields, shape, wrong};
 use super::{LISTS_OF_ANSWERS, OTHER, PREFERRED, Unread, check, messages, prompts};
 
 /// The most answers of a list: with more, the pairs would be too many to be meant.
 const MAX_ANSWERS: usize = 64;
 
-/// A pair; where it has no prompt of its own, the prompt is what both sides begin with.
+/// A pair; where it has no prompt of its own, the prompt is what both sides begin with. Where it has one and both sides repeat it, they
+/// must agree.
 pub(super) fn pair(fields: &Fields<'_>, unread: &mut Unread) -> Result<Body, Fault> {
     let before = prompts::before(fields, unread)?.map(|read| read.messages);
     let tools = messages::read_tools(fields)?;
     let mut side = |names: &[&'static str]| -> Result<Vec<Message>, Fault> {
         let missing = || Fault::new(BadKind::WrongField, format!("`{}` is missing", names[0]));
         let (name, value) = fields.first(names).ok_or_else(missing)?;
-        match value {
-            Value::String(text) if before.is_none() => messages::of_text(name, text),
-            _ => messages::read_answer(name, value, unread),
+        let messages = match value {
+            Value::String(text) if before.is_none() => messages::of_text(name, text)?,
+            _ => messages::read_answer(name, value, unread)?.messages,
+        };
+        if messages.is_empty() {
+            let reason = format!("`{name}` is an empty list; the answer must stand in it");
+            return Err(Fault::new(BadKind::NoAnswer, reason));
         }
+        Ok(messages)
     };
     let (chosen, rejected) = (side(&PREFERRED)?, side(&OTHER)?);
     let speaks_first = |side: &[Message]| side.first().is_some_and(|first| first.role == Role::Assistant);
     let (prompt, chosen, rejected) = match before {
         Some(prompt) if speaks_first(&chosen) && speaks_first(&rejected) => (prompt, chosen, rejected),
-        Some(prompt) => {
+        before => {
             let (common, chosen, rejected) = divided(chosen, rejected)?;
-            agree(&prompt, &common)?;
-            (common, chosen, rejected)
+            let prompt = match before {
+                Some(given) => agreed(given, common)?,
+                // A record without a prompt of its own may still say who the assistant is.
+                None => with_system(prompts::system(fields)?.into_iter().collect(), common)?,
+            };
+            (prompt, chosen, rejected)
         }
-        None => divided(chosen, rejected)?,
     };
     let pair = checked(Pair { prompt, tools, chosen, rejected, margin: margin(fields)? })?;
     Ok(Body::Pair(pair))
@@ -49,7 +58,7 @@ fn divided(mut chosen: Vec<Message>, mut rejected: Vec<Message>) -> Result<Divid
     }
     // Where one dialogue goes on behind the end of the other, their last answer differs in what follows.
     if common == chosen.len() || common == rejected.len() {
-        common -= 1;
+        common = common.saturating_sub(1);
     }
     let answers_of = |side: &[Message]| side.get(common).map(|first| first.role);
     let both = [answers_of(&chosen), answers_of(&rejected)];
@@ -64,40 +73,109 @@ fn divided(mut chosen: Vec<Message>, mut rejected: Vec<Message>) -> Result<Divid
     Ok((chosen, chosen_answer, rejected_answer))
 }
 
-/// Where a prompt is given and both sides repeat it, it must be the same.
-fn agree(prompt: &[Message], common: &[Message]) -> Result<(), Fault> {
-    let last = |messages: &[Message]| messages.last().map(|message| message.content.trim().to_owned());
-    if last(prompt) == last(common) {
-        return Ok(());
+/// The prompt of a record that gives one and whose sides repeat it: they must be the same, but for a system message, which may stand in one of
+/// them alone. Records of longer dialogues often give only their first or their last question beside them, which are there anyway.
+fn agreed(mut given: Vec<Message>, common: Vec<Message>) -> Result<Vec<Message>, Fault> {
+    let given_system = system_messages(&given);
+    let asked = given.split_off(given_system);
+    let prompt = with_system(given, common)?;
+    let system = system_messages(&prompt);
+    let is_part = |part: &[Message]| part.iter().zip(&asked).all(|(one, other)| is_same(one, other));
+    if let Some(rest) = (prompt.len() - system).checked_sub(asked.len())
+        && !asked.is_empty()
+        && (is_part(&prompt[system..system + asked.len()]) || is_part(&prompt[system + rest..]))
+    {
+        return Ok(prompt);
     }
-    let reason = "the prompt is not the one with which both answers' dialogues begin";
-    Err(Fault::new(BadKind::NoCommonPrompt, reason))
+    match difference(&asked, &prompt[system..], system) {
+        None => Ok(prompt),
+        Some(difference) => Err(not_common(&difference)),
+    }
 }
 
-/// A difference of scores, or the field `margin`.
-fn margin(fields: &Fields<'_>) -> Result<Option<f32>, Fault> {
-    if let Some(margin) = fields.number("margin")? {
-        return Ok(Some(margin as f32));
+/// A prompt with the system messages that its record gives beside it. Where it has some already, they must be the same.
+fn with_system(mut given: Vec<Message>, mut prompt: Vec<Message>) -> Result<Vec<Message>, Fault> {
+    let own = &prompt[..system_messages(&prompt)];
+    if given.is_empty() || own.is_empty() {
+        given.append(&mut prompt);
+        return Ok(given);
     }
-    for [chosen, rejected] in [["score_chosen", "score_rejected"], ["chosen_score", "rejected_score"]] {
-        if let (Some(chosen), Some(rejected)) = (fields.number(chosen)?, fields.number(rejected)?) {
-            return Ok(Some((chosen - rejected) as f32));
+    match difference(&given, own, 0) {
+        None => Ok(prompt),
+        Some(difference) => Err(not_common(&difference)),
+    }
+}
+
+/// How many system messages stand at the beginning.
+fn system_messages(messages: &[Message]) -> usize {
+    messages.iter().take_while(|message| message.role == Role::System).count()
+}
+
+/// Where the prompt that is given differs first from that of the dialogues; `before` messages stand before both.
+fn difference(given: &[Message], common: &[Message], before: usize) -> Option<String> {
+    let both = |place: usize| (given.get(place), common.get(place));
+    let differs = |place: &usize| match both(*place) {
+        (Some(one), Some(other)) => !is_same(one, other),
+        _ => true,
+    };
+    let place = (0..given.len().max(common.len())).find(differs)?;
+    let number = before + place + 1;
+    Some(match both(place) {
+        (Some(one), Some(other)) if one.role == other.role => {
+            let role = one.role.name();
+            let (one, other) = (one.content.trim(), other.content.trim());
+            let alike = one.chars().zip(other.chars()).take_while(|(one, other)| one == other).count();
+            let rest = |text: &str| shape(&Value::from(text.chars().skip(alike).collect::<String>()));
+            match one == other {
+                true => format!("message {number} ({role}) has other calls or another thought"),
+                false => format!(
+                    "from character {} on, message {number} ({role}) is {} in the prompt and {} in the dialogues",
+                    alike + 1,
+                    rest(one),
+                    rest(other)
+                ),
+            }
         }
+        (one, other) => {
+            let whose = |message: Option<&Message>| {
+                message.map_or("missing".to_owned(), |message| format!("the {}'s", message.role.name()))
+            };
+            format!("message {number} is {} in the prompt and {} in the dialogues", whose(one), whose(other))
+        }
+    })
+}
+
+fn not_common(difference: &str) -> Fault {
+    let reason = format!(
+        "the prompt is not the one with which both answers' dialogues begin: {difference}; make both the same, or leave \
+         out what is given beside them"
+    );
+    Fault::new(BadKind::NoCommonPrompt, reason)
+}
+
+/// Whether two messages say the same, white space at the ends aside.
+fn is_same(one: &Message, other: &Message) -> bool {
+    (one.role, one.content.trim(), &one.tool_calls, &one.thought)
+        == (other.role, other.content.trim(), &other.tool_calls, &other.thought)
+}
+
+/// By how much the chosen answer is better. Scores do not say it: a difference of theirs has whatever scale they have, and a reward model
+/// that was to put its rewards 80 apart would learn nothing else.
+fn margin(fields: &Fields<'_>) -> Result<Option<f32>, Fault> {
+    match fields.number("margin")?.map(|margin| margin as f32) {
+        Some(margin) if !margin.is_finite() => {
+            Err(Fault::new(BadKind::WrongField, "`margin` is a number that is too large to be one"))
+        }
+        margin => Ok(margin),
     }
-    Ok(None)
 }
 
 fn checked(pair: Pair) -> Result<Pair, Fault> {
     if pair.prompt.is_empty() {
         return Err(Fault::new(BadKind::NoCommonPrompt, "nothing stands before the answers"));
     }
-    let is_same = |(one, other): (&Message, &Message)| {
-        (one.content.trim(), &one.tool_calls, &one.thought)
-            == (other.content.trim(), &other.tool_calls, &other.thought)
-            && one.role == other.role
-    };
     let as_long = pair.chosen.len() == pair.rejected.len();
-    if as_long && pair.chosen.iter().zip(&pair.rejected).all(is_same) {
+    if as_long && pair.chosen.iter().zip(&pair.rejected).all(|(one, other)| is_same(one, other)) {
         return Err(Fault::new(BadKind::SameAnswers, "the chosen answer and the rejected one are the same"));
     }
     for side in [&pair.chosen, &pair.rejected] {
@@ -139,7 +217,7 @@ pub(super) fn ranked(fields: &Fields<'_>, unread: &mut Unread) -> Result<Vec<Bod
 #[derive(Clone, Copy, Debug)]
 struct Goodness {
     value: f64,
-    /// Differences of scores mean something, those of ranks do not.
+    /// A score, where more is better, and not a rank: the two cannot be compared.
     is_score: bool,
 }
 
@@ -164,7 +242,9 @@ fn ranked_answer(
     item: &Value,
     unread: &mut Unread,
 ) -> Result<(Vec<Message>, Option<Goodness>), Fault> {
-    let Value::Object(map) = item else { return Ok((messages::read_answer(path, item, unread)?, None)) };
+    let Value::Object(map) = item else {
+        return Ok((messages::read_answer(path, item, unread)?.messages, None));
+    };
     let fields = Fields::new(map);
     let goodness = |name: &str, is_score: bool| -> Result<Option<Goodness>, Fault> {
         let sign = if is_score { 1.0 } else { -1.0 };
@@ -182,7 +262,7 @@ fn ranked_answer(
         fields.get("role");
         fields.get("from");
     }
-    let answer = messages::read_answer(&format!("{path}.{name}"), text, unread)?;
+    let answer = messages::read_answer(&format!("{path}.{name}"), text, unread)?.messages;
     fields.unread().into_iter().for_each(|(name, _)| unread.add(format!("answers[].{name}")));
     Ok((answer, own))
 }
@@ -206,7 +286,8 @@ fn pairs_of(
                 tools: tools.to_vec(),
                 chosen: chosen.clone(),
                 rejected: rejected.clone(),
-                margin: of_one.is_score.then_some(difference.abs() as f32),
+                // Only a field of that name is a margin, as for pairs.
+                margin: None,
             };
             pairs.push(Body::Pair(checked(pair)?));
         }

@@ -15,12 +15,13 @@ pub(super) fn before(fields: &Fields<'_>, unread: &mut Unread) -> Result<Option<
     if let Some((name, value)) = fields.first(&MESSAGES) {
         read = messages::read(name, value, unread)?;
     } else if let Some(prompt) = fields.get("prompt") {
-        read.messages = match prompt {
-            Value::String(text) if text.starts_with("\n\nHuman:") => dialogue_prompt(text)?,
-            Value::String(text) => vec![Message::new(Role::User, text.as_str())],
-            Value::Array(_) => messages::read("prompt", prompt, unread)?.messages,
+        match prompt {
+            Value::String(text) if text.starts_with("\n\nHuman:") => read.messages = dialogue_prompt(text)?,
+            Value::String(text) => read.messages = vec![Message::new(Role::User, text.as_str())],
+            // Its weights count as well, or an answer of weight 0 would be learnt beside the completion.
+            Value::Array(_) => read = messages::read("prompt", prompt, unread)?,
             other => return Err(wrong("prompt", "a text or a list of messages", other)),
-        };
+        }
     } else if let Some(instruction) = fields.text("instruction")? {
         let input = fields.text("input")?.unwrap_or_default();
         let text = match (instruction.trim().is_empty(), input.trim().is_empty()) {
@@ -41,7 +42,7 @@ pub(super) fn before(fields: &Fields<'_>, unread: &mut Unread) -> Result<Option<
             let reason = "there is a field `system` and a system message; one of them must go";
             return Err(Fault::new(BadKind::WrongField, reason));
         }
-        start.insert(0, Message::new(Role::System, system));
+        start.insert(0, system);
     }
     read.unlearnt.iter_mut().for_each(|place| *place += start.len());
     start.append(&mut read.messages);
@@ -55,15 +56,17 @@ fn leave_out_empty_system(read: &mut messages::Messages, unread: &mut Unread) {
     let is_empty = |first: &Message| first.role == Role::System && first.content.trim().is_empty();
     if read.messages.first().is_some_and(is_empty) {
         read.messages.remove(0);
-        read.unlearnt.iter_mut().for_each(|place| *place -= 1);
+        // It may have a weight of its own, whose place goes with it.
+        read.unlearnt = read.unlearnt.iter().filter_map(|place| place.checked_sub(1)).collect();
         unread.note("system messages without a word, which are left out");
     }
 }
 
-fn system<'a>(fields: &Fields<'a>) -> Result<Option<&'a str>, Fault> {
+/// The system message that stands in a field of its own.
+pub(super) fn system(fields: &Fields<'_>) -> Result<Option<Message>, Fault> {
     for name in ["system", "system_prompt"] {
         if let Some(text) = fields.text(name)?.filter(|text| !text.trim().is_empty()) {
-            return Ok(Some(text));
+            return Ok(Some(Message::new(Role::System, text)));
         }
     }
     Ok(None)

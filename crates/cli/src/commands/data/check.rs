@@ -39,9 +39,12 @@ pub(super) fn run(home: &Home, arguments: &CheckArguments) -> Result<()> {
 }
 
 fn print(out: &mut impl Write, report: &Report, context: Option<usize>) -> std::io::Result<()> {
+    let each = if report.bad.total() > 0 { "the good ones each" } else { "each" };
     for file in &report.files {
-        let format =
-            file.format.map_or_else(|| "none of them JSON".to_owned(), |format| format!("each {format}"));
+        let format = match file.format {
+            Some(format) => format!("{each} {format}"),
+            None => "none of a known format".to_owned(),
+        };
         match file.records {
             0 => writeln!(
                 out,
@@ -98,6 +101,9 @@ fn print_tokens(out: &mut impl Write, tokens: &TokenReport, context: Option<usiz
 }
 
 fn print_leaks(out: &mut impl Write, leaks: &Leaks) -> std::io::Result<()> {
+    if leaks.bad.total() > 0 {
+        bad(out, "bad records of the other files, with which nothing is compared", &leaks.bad)?;
+    }
     writeln!(out, "against {} other examples", leaks.against)?;
     alike(out, "  there word by word", &leaks.examples)?;
     alike(out, "  there with the same question", &leaks.questions)?;

@@ -200,7 +200,9 @@ impl<T: Training> Run<T> {
                 Ok(made) => made,
                 Err(error) => {
                     // The weights are those of the step before: what was learnt is not lost.
-                    if matches!(error, AlignError::NoReward(_)) && self.saved_step < self.state.step {
+                    let is_before_an_update =
+                        matches!(error, AlignError::NoReward(_) | AlignError::Watched { .. });
+                    if is_before_an_update && self.saved_step < self.state.step {
                         self.save(observers, false)?;
                     }
                     return Err(error);

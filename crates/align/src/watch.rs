@@ -17,6 +17,21 @@ pub fn repetition(tokens: &[u32]) -> f64 {
     repeated as f64 / (tokens.len() - 3) as f64
 }
 
+/// So many tokens in a row that also stand in the prompt are copied.
+const COPIED_RUN: usize = 8;
+
+/// The share of an answer's tokens that lie in a run of eight that stands in its prompt.
+pub fn copied(prompt: &[u32], answer: &[u32]) -> f64 {
+    let runs: HashSet<&[u32]> = prompt.windows(COPIED_RUN).collect();
+    let mut covered = vec![false; answer.len()];
+    for (start, run) in answer.windows(COPIED_RUN).enumerate() {
+        if runs.contains(run) {
+            covered[start..start + COPIED_RUN].fill(true);
+        }
+    }
+    covered.iter().filter(|covered| **covered).count() as f64 / answer.len().max(1) as f64
+}
+
 /// The share of distinct pairs of neighbouring tokens among all pairs of these answers (Li et al. 2016, "distinct-2").
 pub fn distinct_pairs<'a>(answers: impl Iterator<Item = &'a [u32]>) -> Option<f64> {
     let (mut distinct, mut all) = (HashSet::new(), 0usize);
@@ -169,6 +184,17 @@ mod tests {
         let answers: [&[u32]; 2] = [&[1, 2, 1, 2], &[1, 2]];
         assert_eq!(distinct_pairs(answers.into_iter()), Some(0.5));
         assert_eq!(distinct_pairs(std::iter::empty()), None);
+    }
+
+    #[test]
+    fn runs_of_the_prompt_are_copied_and_single_words_are_not() {
+        let prompt: Vec<u32> = (0..20).collect();
+        let answer: Vec<u32> = [50, 51].into_iter().chain(3..12).chain([5, 6, 7]).collect();
+        assert_eq!(copied(&prompt, &answer), 9.0 / 14.0);
+        assert_eq!(copied(&prompt, &prompt[..7]), 0.0);
+        assert_eq!(copied(&prompt, &prompt), 1.0);
+        assert_eq!(copied(&[], &answer), 0.0);
+        assert_eq!(copied(&prompt, &[]), 0.0);
     }
 
     #[test]

@@ -173,6 +173,71 @@ fn code_passes_its_tests_or_does_not() {
     assert_eq!(totals("code", human_eval, &["    return 2 * x\n", "    return x\n"]), [1.0, 0.0]);
 }
 
+/// A program that ends well if it finds neither a secret nor anything to read.
+const SEEKER: &str = "
+import gc, os, sys
+def is_secret(value):
+    return type(value) is bytes and len(value) == 32 and not value.strip(b'0123456789abcdef')
+frame, places = sys._getframe(), []
+while frame:
+    places += [frame.f_locals, frame.f_globals]
+    frame = frame.f_back
+places += [one for one in gc.get_objects() if type(one) in (dict, list, tuple)]
+for place in places:
+    assert not any(map(is_secret, list(place.values()) if isinstance(place, dict) else place))
+assert sys.stdin.read() == '' and os.read(0, 1) == b'' and not os.path.exists(sys.argv[0])
+def add(a, b): return a + b
+";
+
+/// The secret that proves that the tests were reached stood in the program's own file: its last line, run by itself, passed.
+#[test]
+fn code_that_reads_its_own_source_and_prints_the_secret_does_not_pass() {
+    let fields = json!({"tests": ["assert add(1, 2) == 3"]});
+    let passes = [
+        "def add(a, b): return a + b",
+        SEEKER,
+        // The module is the main one, also for those who look it up.
+        "import pickle
+class Pair: pass
+assert type(pickle.loads(pickle.dumps(Pair()))) is Pair
+if __name__ == '__main__':
+    def add(a, b): return a + b",
+        // What the answer leaves of functions does not matter to what judges it.
+        "import builtins, os\ndef add(a, b): return a + b\nbuiltins.exec = builtins.compile = os.write = None",
+    ];
+    let fails = [
+        "import os\nexec(open('answer.py').read().splitlines()[-1])\nos._exit(0)",
+        "import sys\nexec(open(sys.argv[0]).read().splitlines()[-1])\nsys.exit(0)",
+        "import os\nos._exit(0)",
+        "raise SystemExit",
+        // It writes where the secret goes: instead of it, and before it.
+        "import os
+for file in range(1, 32):
+    try: os.write(file, b'+passed' + bytes(32))
+    except OSError: pass
+os._exit(0)",
+        "import os
+for file in range(1, 32):
+    try: os.write(file, b'passed')
+    except OSError: pass
+def add(a, b): return a + b",
+        "import atexit, os\natexit.register(os._exit, 0)\ndef add(a, b): return 0",
+        "import builtins, os\nbuiltins.exec = lambda *given: None\ndef add(a, b): return 0",
+        "import sys\nsys._getframe(1).f_globals.update(run=lambda *given: None)\ndef add(a, b): return 0",
+    ];
+    let texts: Vec<&str> = passes.iter().chain(&fails).copied().collect();
+    let expected: Vec<f64> = passes.iter().map(|_| 1.0).chain(fails.iter().map(|_| 0.0)).collect();
+    assert_eq!(totals("code", fields, &texts), expected);
+}
+
+/// Answer and tests were one text, so an answer could make a string of its tests.
+#[test]
+fn code_that_leaves_a_quote_open_swallows_no_tests() {
+    let fields = json!({"tests": ["assert add(1, 2) == 3  # '''"]});
+    let texts = ["def add(a, b): return 0\nunused = '''", "def add(a, b): return a + b"];
+    assert_eq!(totals("code", fields, &texts), [0.0, 1.0]);
+}
+
 #[test]
 fn code_cannot_take_more_than_its_limits() {
     let started = Instant::now();
@@ -208,7 +273,7 @@ fn code_sees_none_of_the_users_files_and_no_network() {
     let passes = [
         format!("import os\nassert not os.path.exists({:?})", file.display().to_string()),
         "import os\nassert not os.path.exists('/etc/passwd') and not os.path.exists('/old')".to_owned(),
-        "import os\nassert os.listdir('/answer') == ['answer.py'] and os.listdir('/tmp') == []".to_owned(),
+        "import os\nassert os.listdir('/answer') == [] and os.listdir('/tmp') == []".to_owned(),
         "open('/tmp/mine', 'w').write('x')\nassert open('/tmp/mine').read() == 'x'".to_owned(),
     ];
     // And each must fail.
@@ -283,10 +348,75 @@ fn a_process_that_hangs_dies_or_prints_garbage_is_named_and_never_waited_for() {
 
 #[test]
 fn what_a_process_gave_before_it_died_is_kept_and_another_goes_on() {
-    // Each process answers one line and ends; two attempts answer two of the three.
+    // Each process answers one line and ends: none fails at the same answer twice.
     let one = "process:\"python3 -u -c 'import json, sys\na = json.loads(sys.stdin.readline())\nprint(json.dumps(dict(id=a[\\\"id\\\"], score=1)))'\"";
     let found = scores(&build(one), &task(json!({})), &["a", "b", "c"]);
-    assert!(found[0].is_ok() && found[1].is_ok() && found[2].is_err(), "{found:?}");
+    assert!(found.iter().all(Result::is_ok), "{found:?}");
+}
+
+/// What the part of a sum says of each answer: its score, or its fault.
+fn judged(text: &str, options: &BuildOptions, texts: &[&str]) -> Vec<Result<f64, RewardFault>> {
+    let rewards = RewardExpression::parse(text).unwrap().build(options).unwrap();
+    let found = scores(&rewards, &task(json!({})), texts).into_iter().map(|score| match score {
+        Ok(score) => Ok(score.total),
+        Err(RewardFault::Part { fault, .. }) => Err(*fault),
+        Err(fault) => Err(fault),
+    });
+    found.collect()
+}
+
+/// A line that was no number took the scores of all answers of the step.
+#[test]
+fn a_score_of_a_process_that_is_no_number_is_the_fault_of_its_own_answer() {
+    let float = process("print(json.dumps(dict(id=a[\\\"id\\\"], score=float(a[\\\"answer\\\"]))))");
+    let found = judged(&float, &options(), &["1", "nan", "2", "-inf", "3"]);
+    assert_eq!([0, 2, 4].map(|place| found[place].clone().ok()), [Some(1.0), Some(2.0), Some(3.0)]);
+    for (place, expected) in [(1, "NaN"), (3, "-Infinity")] {
+        let fault = found[place].clone().unwrap_err();
+        assert!(matches!(&fault, RewardFault::NotFinite { value, .. } if value == expected), "{fault:?}");
+    }
+    // As a process has no numbers for it, or none at all.
+    for score in [", score=None", ", score=str(5)", ""] {
+        let reply = format!("dict(id=a[\\\"id\\\"]{score})");
+        let good = "dict(id=a[\\\"id\\\"], score=1)";
+        let body = format!("print(json.dumps({reply} if a[\\\"answer\\\"] == \\\"b\\\" else {good}))");
+        let found = judged(&process(&body), &options(), &["a", "b", "c"]);
+        assert!(found[0] == Ok(1.0) && found[1].is_err() && found[2] == Ok(1.0), "{reply}: {found:?}");
+    }
+}
+
+/// An answer at which the process failed each time took the scores of all answers behind it.
+#[test]
+fn an_answer_that_a_process_fails_at_is_left_out_and_the_others_are_scored() {
+    let good = "print(json.dumps(dict(id=a[\\\"id\\\"], score=1)))";
+    let body = |bad: &str| process(&format!("{bad} if a[\\\"answer\\\"] == \\\"bad\\\" else {good}"));
+    let texts = ["a", "bad", "c", "bad", "bad", "f"];
+    let is_scored =
+        |found: &[Result<f64, RewardFault>]| -> Vec<bool> { found.iter().map(Result::is_ok).collect() };
+    let expected = [true, false, true, false, false, true];
+    let found = judged(&body("sys.exit(3)"), &options(), &texts);
+    assert_eq!(is_scored(&found), expected, "{found:?}");
+    let Err(RewardFault::Died { what, .. }) = &found[1] else { panic!("{found:?}") };
+    assert!(what.contains("exit code 3"), "{what}");
+    let found = judged(&body("print(\\\"Traceback\\\")"), &options(), &texts);
+    assert_eq!(is_scored(&found), expected, "{found:?}");
+    let Err(RewardFault::Garbage { got, .. }) = &found[3] else { panic!("{found:?}") };
+    assert_eq!(got, "Traceback");
+    let options = BuildOptions { limit: Duration::from_secs(5), attempts: 1, ..options() };
+    let found = judged(&body("time.sleep(1000)"), &options, &["a", "bad", "c"]);
+    assert_eq!(is_scored(&found), [true, false, true], "{found:?}");
+    assert!(matches!(&found[1], Err(RewardFault::TimedOut { .. })), "{found:?}");
+}
+
+#[test]
+fn a_process_that_only_fails_is_given_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let starts = folder.path().join("starts");
+    let command = format!("process:echo x >> {}; exit 3", starts.display());
+    let found = judged(&command, &options(), &["a"; 40]);
+    assert!(found.iter().all(Result::is_err), "{found:?}");
+    // Two attempts with each of sixteen answers.
+    assert_eq!(std::fs::read_to_string(starts).unwrap().lines().count(), 32);
 }
 
 /// Scores that a process had given twice were taken for those of the next step's answers.
@@ -346,6 +476,42 @@ fn a_service_gives_scores_and_is_asked_again_when_that_may_help() {
     assert!(matches!(fault(&serve(vec![nan]), json!({})), RewardFault::NotFinite { .. }));
 }
 
+/// One entry that was no number took the scores of the whole batch; NaN made the reply unreadable.
+#[test]
+fn a_score_of_a_service_that_is_no_number_is_the_fault_of_its_own_answer() {
+    let reply = r#"{"note": "NaN, \"[", "scores": [0.5, NaN, null, "NaN", -Infinity, 1e999, "high", 2]}"#;
+    let found = judged(&serve(vec![(200, reply.to_owned())]), &options(), &["x"; 8]);
+    assert!(found[0] == Ok(0.5) && found[7] == Ok(2.0), "{found:?}");
+    for fault in &found[1..6] {
+        assert!(matches!(fault, Err(RewardFault::NotFinite { .. })), "{found:?}");
+    }
+    let Err(RewardFault::Garbage { got, .. }) = &found[6] else { panic!("{found:?}") };
+    assert_eq!(got, "\"high\"");
+    // Where the number of scores is wrong, nobody knows whose they are.
+    let found = judged(&serve(vec![(200, reply.to_owned())]), &options(), &["x"; 7]);
+    for fault in &found {
+        let Err(RewardFault::Garbage { got, .. }) = fault else { panic!("{found:?}") };
+        assert!(got.starts_with("8 scores for 7 answers"), "{got}");
+    }
+}
+
+/// All answers of a step were one request under one time-out.
+#[test]
+fn a_service_is_asked_for_few_answers_at_once() {
+    let options = BuildOptions { threads: 1, ..options() };
+    let reply = |score: f64, count: usize| (200, json!({"scores": vec![score; count]}).to_string());
+    let refusal = (400, "wrong".to_owned());
+    let found = judged(&serve(vec![reply(1.0, 32), refusal, reply(3.0, 6)]), &options, &["x"; 70]);
+    assert!(found[..32].iter().all(|score| *score == Ok(1.0)), "{found:?}");
+    // A request that is refused takes no scores of the others.
+    assert!(found[32..64].iter().all(|score| matches!(score, Err(RewardFault::Service { .. }))), "{found:?}");
+    assert!(found[64..].iter().all(|score| *score == Ok(3.0)), "{found:?}");
+    // Requests that are open together come back in the order of the answers.
+    let options = BuildOptions { threads: 3, ..options };
+    let replies = (0..3).map(|_| reply(2.0, 32)).collect();
+    assert_eq!(judged(&serve(replies), &options, &["x"; 96]), vec![Ok(2.0); 96]);
+}
+
 #[test]
 fn a_service_that_does_not_answer_is_a_fault_in_time() {
     let started = Instant::now();
@@ -353,6 +519,11 @@ fn a_service_that_does_not_answer_is_a_fault_in_time() {
     let address = silent.local_addr().unwrap();
     let late = fault_within(&format!("http:http://{address}/"), json!({}), &impatient());
     assert!(matches!(late, RewardFault::TimedOut { .. }), "{late:?}");
+    // It is not waited for once for each request.
+    let options = BuildOptions { threads: 1, ..impatient() };
+    let found = judged(&format!("http:http://{address}/"), &options, &["x"; 3200]);
+    assert!(found.iter().all(|score| matches!(score, Err(RewardFault::TimedOut { .. }))), "{:?}", found[0]);
+    assert!(started.elapsed() < Duration::from_secs(25));
     drop(silent);
     let gone = fault(&format!("http:http://{address}/"), json!({}));
     assert!(matches!(gone, RewardFault::Service { attempts: 2, .. }), "{gone:?}");

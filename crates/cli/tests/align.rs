@@ -7,13 +7,13 @@ use crate::tiny_model;
 use serde_json::{Value, json};
 use zhenjin_model::write::FloatType;
 
-struct Place {
+pub(crate) struct Place {
     folder: tempfile::TempDir,
 }
 
 impl Place {
     /// A folder with a tiny model and some examples.
-    fn new() -> Place {
+    pub(crate) fn new() -> Place {
         let place = Place { folder: tempfile::tempdir().expect("a folder") };
         tiny_model::write_tiny_model(&place.path("model"), FloatType::F32);
         let numbers = || 0..20;
@@ -46,20 +46,20 @@ impl Place {
         place
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    fn text(&self, name: &str) -> String {
+    pub(crate) fn text(&self, name: &str) -> String {
         self.path(name).to_str().expect("a path").to_owned()
     }
 
-    fn write(&self, name: &str, records: impl Iterator<Item = Value>) {
+    pub(crate) fn write(&self, name: &str, records: impl Iterator<Item = Value>) {
         let lines: Vec<String> = records.map(|record| record.to_string()).collect();
         std::fs::write(self.path(name), lines.join("\n")).expect("a file");
     }
 
-    fn program(&self, arguments: &[&str]) -> Command {
+    pub(crate) fn program(&self, arguments: &[&str]) -> Command {
         let mut program = Command::new(env!("CARGO_BIN_EXE_zhenjin"));
         program.env("ZHENJIN_HOME", self.folder.path()).env_remove("ZHENJIN_LOG");
         program.stdin(Stdio::null()).args(arguments);
@@ -67,7 +67,7 @@ impl Place {
     }
 
     /// Trains `method` on `data` into the folder `out`.
-    fn train(&self, method: &str, data: &str, out: &str, more: &[&str]) -> Command {
+    pub(crate) fn train(&self, method: &str, data: &str, out: &str, more: &[&str]) -> Command {
         let (model, data, out) = (self.text("model"), self.text(data), self.text(out));
         let mut program =
             self.program(&[method, &model, "--data", &data, "--out", &out, "--threads", "1", "--plain"]);
@@ -76,19 +76,19 @@ impl Place {
     }
 
     /// The only checkpoint's folder, or the last.
-    fn last(&self, out: &str) -> PathBuf {
+    pub(crate) fn last(&self, out: &str) -> PathBuf {
         let entries = std::fs::read_dir(self.path(out).join("checkpoints")).expect("checkpoints");
         entries.map(|entry| entry.expect("an entry").path()).max().expect("a checkpoint")
     }
 }
 
-fn run(mut program: Command) -> (Option<i32>, String) {
+pub(crate) fn run(mut program: Command) -> (Option<i32>, String) {
     let Output { status, stdout, stderr } = program.output().expect("the program starts");
     let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
     (status.code(), text(stdout) + &text(stderr))
 }
 
-fn succeed(program: Command) -> String {
+pub(crate) fn succeed(program: Command) -> String {
     let (code, text) = run(program);
     assert_eq!(code, Some(0), "{text}");
     text

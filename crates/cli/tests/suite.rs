@@ -2,6 +2,7 @@
 
 mod align;
 mod align_runs;
+mod align_settings;
 mod best_of_n;
 mod data;
 mod distill;

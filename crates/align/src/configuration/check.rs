@@ -2,12 +2,16 @@
 
 use zhenjin_train::configuration::{ConfigurationError, OptimiserKind};
 
-use super::{Configuration, DistillationSection, DivergencePlace, PolicySection, RolloutSection, TuningKind};
+use super::{
+    Configuration, DistillationSection, DivergencePlace, PolicySection, Projections, RolloutSection,
+    TuningKind,
+};
 use crate::losses::distillation::TeacherDivergence;
 use crate::losses::policy::DivergenceEstimator;
+use crate::losses::preference::PreferenceLossKind;
 
 /// Ranks beyond this have no use, and would take much memory.
-const MOST_RANK: usize = 4096;
+const MOST_RANK: usize = 1024;
 /// Answers to one prompt, at most.
 const MOST_ANSWERS: usize = 1024;
 
@@ -24,6 +28,10 @@ impl Configuration {
         if let Some(preference) = &self.preference {
             number("preference.beta", preference.beta, 1e-6, 1e3)?;
             number("preference.label_smoothing", preference.label_smoothing, 0.0, 0.499)?;
+            if preference.label_smoothing > 0.0 && preference.loss != PreferenceLossKind::Sigmoid {
+                let problem = "is of the loss \"sigmoid\"; for others it has no effect and must be 0";
+                return Err(out_of_range("preference.label_smoothing", problem));
+            }
             number("preference.sft_weight", preference.sft_weight, 0.0, 1e3)?;
         }
         if let Some(judged) = &self.judged {
@@ -72,6 +80,10 @@ impl Configuration {
             }
             TuningKind::Full if tuning.rank != 0 || tuning.alpha != 0.0 => {
                 Err(out_of_range("tuning.rank", "and `tuning.alpha` must be 0 where all weights are trained"))
+            }
+            TuningKind::Full if tuning.rank_stabilised || tuning.projections != Projections::ALL => {
+                let problem = "and `tuning.projections` are of adapters: they must be false and \"all\" where all weights are trained";
+                Err(out_of_range("tuning.rank_stabilised", problem))
             }
             TuningKind::Full => Ok(()),
         }

@@ -28,7 +28,7 @@ pub(super) fn configuration(method: Method, tuning: TuningKind) -> Configuration
             rank: if is_lora { 16 } else { 0 },
             alpha: if is_lora { 32.0 } else { 0.0 },
             rank_stabilised: false,
-            projections: Projections::All,
+            projections: Projections::ALL,
         },
         batch: BatchSection { examples: if method.is_online() { 8 } else { 16 }, micro_tokens: 2048 },
         optimiser: optimiser(method, is_lora),

@@ -5,6 +5,7 @@
 
 mod check;
 mod defaults;
+mod projections;
 
 use std::path::Path;
 
@@ -15,6 +16,7 @@ use crate::losses::advantage::GroupScale;
 use crate::losses::distillation::TeacherDivergence;
 use crate::losses::policy::{Aggregation, DivergenceEstimator};
 use crate::losses::preference::PreferenceLossKind;
+pub use projections::Projections;
 
 /// How a model is trained further.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -116,18 +118,6 @@ pub enum TuningKind {
     Full,
     /// Low-rank additions (Hu et al. 2021, "LoRA"); the model itself stays as it is, in whatever type.
     Lora,
-}
-
-/// Which projections of the layers get an addition.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Projections {
-    /// All seven.
-    All,
-    /// Queries, keys, values and the output of attention.
-    Attention,
-    /// Queries and values, as in the paper.
-    QueryValue,
 }
 
 /// What is trained.

@@ -55,6 +55,8 @@ fn impossible_values_are_refused_by_name() {
         (Method::Sft, "optimiser.learning_rate=1e6"),
         (Method::Dpo, "preference.beta=0"),
         (Method::Dpo, "preference.label_smoothing=0.5"),
+        (Method::Sft, "tuning.rank=2048"),
+        (Method::Sft, "tuning.projections=q_proj,lm_head"),
         (Method::Grpo, "rollout.answers=1"),
         (Method::Grpo, "rollout.temperature=0"),
         (Method::Grpo, "policy.dual_clip=1.1"),
@@ -66,6 +68,15 @@ fn impossible_values_are_refused_by_name() {
     ] {
         let error = resolve(method, &[setting]).unwrap_err().to_string();
         assert!(error.contains(setting.split('=').next().unwrap()), "{setting}: {error}");
+    }
+    // Settings that would have no effect.
+    let error = resolve(Method::Dpo, &["preference.loss=ipo", "preference.label_smoothing=0.1"]).unwrap_err();
+    assert!(error.to_string().contains("preference.label_smoothing"), "{error}");
+    for setting in ["tuning.rank_stabilised=true", "tuning.projections=attention"] {
+        let mut overrides = Overrides::new();
+        overrides.add_assignment(setting).unwrap();
+        let error = Configuration::resolve(Method::Sft, TuningKind::Full, 100, &overrides).unwrap_err();
+        assert!(error.to_string().contains("all weights are trained"), "{error}");
     }
     let error = resolve(Method::Grpo, &["policy.kl=0.1", "policy.kl_estimator=k1"]).unwrap_err().to_string();
     assert!(error.contains("policy.kl_estimator"), "{error}");

@@ -87,7 +87,7 @@ fn judged_answers_count_as_in_trl() {
             .zip(numbers(&case["mismatched_reference"]))
             .map(|(row, reference)| sum(row) - reference)
             .collect();
-        let divergence = divergence(&ratios).unwrap();
+        let divergence = divergence(&ratios);
         let (answers, references) = (rows(&case["answers"]), numbers(&case["reference"]));
         let mut mean = 0.0;
         for (index, answer) in answers.iter().enumerate() {

@@ -25,10 +25,10 @@ impl JudgedLoss {
 }
 
 /// The estimate of KL(π ‖ π_ref) over a batch: the mean of log π − log π_ref of answers that belong to other prompts, at
-/// least 0. `None` for fewer than two answers: there is no other prompt.
-pub fn divergence(mismatched_log_ratios: &[f64]) -> Option<f64> {
-    let count = mismatched_log_ratios.len();
-    (count > 1).then(|| (mismatched_log_ratios.iter().sum::<f64>() / count as f64).max(0.0))
+/// least 0. Of no answer it is 0.
+pub fn divergence(mismatched_log_ratios: &[f64]) -> f64 {
+    let count = mismatched_log_ratios.len().max(1);
+    (mismatched_log_ratios.iter().sum::<f64>() / count as f64).max(0.0)
 }
 
 #[cfg(test)]
@@ -51,9 +51,10 @@ mod tests {
     }
 
     #[test]
-    fn a_divergence_is_not_negative_and_needs_two_answers() {
-        assert_eq!(divergence(&[3.0]), None);
-        assert_eq!(divergence(&[-3.0, 1.0]), Some(0.0));
-        assert_eq!(divergence(&[3.0, 1.0]), Some(2.0));
+    fn a_divergence_is_not_negative_and_one_answer_is_enough() {
+        assert_eq!(divergence(&[3.0]), 3.0);
+        assert_eq!(divergence(&[-3.0, 1.0]), 0.0);
+        assert_eq!(divergence(&[3.0, 1.0]), 2.0);
+        assert_eq!(divergence(&[]), 0.0);
     }
 }

@@ -28,19 +28,20 @@ pub struct Judged {
 }
 
 impl Judged {
-    /// These answers. `context_length` bounds the dialogues that are made of one's prompt and another's answer; `micro_tokens` are scored
-    /// together.
+    /// These answers. The divergence is estimated from prompts with answers to other prompts: of `thumbs`, or of `others` where all of `thumbs`
+    /// have one prompt, as a small held-out part may. `context_length` bounds these dialogues; `micro_tokens` are scored together.
     ///
     /// # Errors
     /// [`AlignError::Input`] when all answers are to one prompt: there is nothing to estimate the divergence from.
     pub fn new(
         thumbs: Vec<EncodedThumb>,
+        others: &[EncodedThumb],
         loss: JudgedLoss,
         context_length: usize,
         micro_tokens: usize,
     ) -> Result<Judged, AlignError> {
         let mismatched = (0..thumbs.len())
-            .map(|index| mismatched(&thumbs, index, context_length))
+            .map(|index| mismatched(&thumbs, others, index, context_length))
             .collect::<Option<Vec<_>>>()
             .ok_or_else(|| {
                 let problem = "KTO needs answers to at least two different prompts (the divergence from the reference is estimated from \
@@ -91,10 +92,16 @@ impl Judged {
 }
 
 /// The prompt of one with the answer of the next whose prompt is another one.
-fn mismatched(thumbs: &[EncodedThumb], index: usize, context_length: usize) -> Option<EncodedDialogue> {
+fn mismatched(
+    thumbs: &[EncodedThumb],
+    others: &[EncodedThumb],
+    index: usize,
+    context_length: usize,
+) -> Option<EncodedDialogue> {
     let prompt = prompt_of(&thumbs[index].dialogue);
-    let others = (1..thumbs.len()).map(|step| &thumbs[(index + step) % thumbs.len()].dialogue);
-    let other = others.into_iter().find(|other| prompt_of(other) != prompt)?;
+    let after = (1..thumbs.len()).map(|step| &thumbs[(index + step) % thumbs.len()]);
+    let mut candidates = after.chain(others).map(|thumb| &thumb.dialogue);
+    let other = candidates.find(|other| prompt_of(other) != prompt)?;
     let start = prompt_of(other).len();
     let mut ids = prompt.to_vec();
     ids.extend(&other.ids[start..]);
@@ -133,7 +140,7 @@ impl Examples for Judged {
         let sums = log_probabilities(documents, self.micro_tokens, &mut |packed| trainee.scores(packed))?;
         let ratios: Vec<f64> =
             sums.iter().zip(examples).map(|(sum, example)| sum - self.reference.of(*example)[1]).collect();
-        self.divergence = divergence(&ratios).unwrap_or(0.0);
+        self.divergence = divergence(&ratios);
         Ok(examples.len() as f64)
     }
 
@@ -147,7 +154,7 @@ impl Examples for Judged {
     ) -> Result<usize, AlignError> {
         let mut packed = Packed::default();
         examples.iter().for_each(|example| packed.push(&self.thumbs[*example].dialogue));
-        measures.add_weighted("kl", self.divergence, examples.len() as f64);
+        measures.add_weighted("answer_kl", self.divergence, examples.len() as f64);
         if learn {
             let mut loss = |scores: &[TokenScore]| self.losses(examples, &packed, scores, divisor, measures);
             trainee.accumulate(&packed, &mut loss)?;

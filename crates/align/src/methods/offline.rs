@@ -47,7 +47,7 @@ impl<E> std::fmt::Debug for Offline<E> {
 }
 
 impl<E: Examples> Offline<E> {
-    /// A run on `examples`, measured on `held_out`. `fingerprint` is that of the data; that of the model is added.
+    /// A run on `examples`, measured on `held_out`. `fingerprint` is that of the data; those of the model and of its adapter are added.
     ///
     /// # Errors
     /// [`AlignError::Input`] without examples.
@@ -63,7 +63,7 @@ impl<E: Examples> Offline<E> {
             return Err(AlignError::Input("there are no examples to train on".to_owned()));
         }
         let order = Order::new(configuration.seed, examples.count());
-        let fingerprint = format!("{fingerprint}, model {}", trainee.base_fingerprint());
+        let fingerprint = format!("{fingerprint}, {}", trainee.beginning());
         Ok(Offline { configuration, trainee, examples, held_out, order, anchor: None, answerer, fingerprint })
     }
 
@@ -91,6 +91,7 @@ impl<E: Examples> Offline<E> {
             && self.held_out.restore(&prepared[1])
             && self.anchor.as_mut().is_none_or(|anchor| anchor.restore(&prepared[2]))
         {
+            self.trainee.forget_reference();
             return Ok(());
         }
         let of_first = self.examples.count();
@@ -141,15 +142,28 @@ impl<E: Examples> Training for Offline<E> {
             outcome.model_flops += self.trainee.flops_per_token() * anchor.tokens(step) as f64;
         }
         outcome.loss = outcome.measures.take_mean("loss").unwrap_or_default();
+        let not_finite = |trainee: &Trainee, what, value| {
+            let hint = trainee.why_not_finite();
+            AlignError::NonFinite { step: step + 1, what, value, examples: of_step.clone(), hint }
+        };
+        // Looked at before the update, which such a loss would spoil.
+        if !outcome.loss.is_finite() {
+            return Err(not_finite(&self.trainee, "the loss", outcome.loss));
+        }
         let update = self.trainee.update(rate_factor)?;
-        for (what, value) in [("the loss", outcome.loss), ("the gradient's norm", update.norm)] {
-            if !value.is_finite() {
-                let hint = self.trainee.why_not_finite();
-                return Err(AlignError::NonFinite { step: step + 1, what, value, examples: of_step, hint });
-            }
+        if !update.norm.is_finite() {
+            return Err(not_finite(&self.trainee, "the gradient's norm", update.norm));
         }
         outcome.gradient_norm = update.norm;
         outcome.clipped = update.clipped;
+        let is_last = step + 1 == self.configuration.schedule.steps;
+        if is_last && let Some(reward) = outcome.measures.mean("chosen_reward").filter(|reward| *reward < 0.0)
+        {
+            outcome.notes.push(format!(
+                "preferred answers have become less likely than they were before training (their implicit reward is {reward:.4}), only less so than \
+                 the others: the loss asks for the difference alone; preference.sft_weight above 0 keeps them likely"
+            ));
+        }
         Ok(outcome)
     }
 

@@ -37,6 +37,8 @@ pub struct PlannedModel {
     pub teacher: Option<PlannedTeacher>,
     /// All layers are computed again on the way back.
     pub recomputes: bool,
+    /// The critic is a reward model with weights of its own, all of which learn.
+    pub whole_critic: bool,
 }
 
 /// A model that only computes beside the one that learns.
@@ -98,17 +100,18 @@ impl PlannedMemory {
         let parameters = ParameterCount::of(config).total();
         let adapter = adapter_elements(config, &configuration.tuning, models);
         let learning = if is_full { parameters } else { adapter };
-        let pass = pass(config, tokens.largest_micro_batch, models.recomputes);
+        let anchor_rows = configuration.anchor.map_or(0, |anchor| anchor.tokens.min(config.context_length));
+        let largest_pass = tokens.largest_micro_batch.max(anchor_rows);
+        let pass = pass(config, largest_pass, models.recomputes);
         // The A·x of every adapted projection is kept.
         let low_rank = match is_full {
             true => 0,
-            false => {
-                FLOAT * (tokens.largest_micro_batch * config.layers * 7 * configuration.tuning.rank) as u64
-            }
+            false => FLOAT * (largest_pass * config.layers * 7 * configuration.tuning.rank) as u64,
         };
         let activations = pass.activations + pass.workspace + low_rank;
         let needs_reference = match (configuration.method, configuration.policy) {
             (Method::Dpo | Method::Kto, _) => true,
+            (Method::Sft, _) => configuration.anchor.is_some(),
             (_, Some(policy)) => {
                 policy.kl > 0.0 || configuration.watch.is_some_and(|watch| watch.most_kl > 0.0)
             }
@@ -125,6 +128,7 @@ impl PlannedMemory {
             logits: if configuration.method == Method::Reward { 0 } else { pass.logits },
             rollouts: rollouts(configuration, config, tokens) + models.rollout_weights,
             critic: match configuration.critic {
+                Some(_) if models.whole_critic => 4 * FLOAT * parameters + activations,
                 // Its weights are its own: all of them learn, or an adapter does.
                 Some(_) => models.weights + 4 * FLOAT * learning + activations,
                 None => 0,

@@ -73,15 +73,15 @@ pub struct RewardError {
 /// Limits of rewards.
 #[derive(Clone, Debug)]
 pub struct BuildOptions {
-    /// How long a process may take for a score, and a service for a batch of them.
+    /// How long a process may take for a score, and a service for a request of at most 32 answers.
     pub limit: Duration,
-    /// How often processes and services are tried.
+    /// How often a process is tried with an answer, and a service with a request.
     pub attempts: u32,
     /// The Python that runs code.
     pub python: PathBuf,
     /// Limits on code.
     pub sandbox: SandboxLimits,
-    /// Programs under test at once.
+    /// Programs under test, and requests to a service, at once.
     pub threads: usize,
 }
 
@@ -134,7 +134,9 @@ fn reward(term: &RewardTerm, options: &BuildOptions) -> Result<Box<dyn Reward>, 
             Box::new(CodeReward::new(options.python.clone(), options.sandbox.clone(), options.threads)?)
         }
         "process" => Box::new(ProcessReward::new(needed("a command")?, options.limit, options.attempts)),
-        "http" | "https" => Box::new(HttpReward::new(&address(term)?, options.limit, options.attempts)),
+        "http" | "https" => {
+            Box::new(HttpReward::new(&address(term)?, options.limit, options.attempts, options.threads))
+        }
         other => {
             let meant = NAMES
                 .iter()

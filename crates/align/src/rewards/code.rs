@@ -1,12 +1,18 @@
 //! Code that passes tests, run in a process with limits.
 //!
 //! The process is Python, isolated from its environment (`-I`), in a [`Sandbox`]. It limits its own CPU time, memory, file sizes, open
-//! files and processes before it becomes the program under test, which cannot raise them.
+//! files and processes, then runs the answer and behind it the tests. A program that passed says a secret, which it got through a pipe and
+//! which no name of Python's leads to while the answer runs ([`HARNESS`]): neither files nor frames nor arguments hold it or the tests, so
+//! that an answer that prints what it finds, replaces functions or ends early does not pass.
+//!
+//! What remains possible, as tests need the answer's objects and so share an interpreter with it: to read the process's memory (`ctypes`),
+//! to jump over the tests in a trace function (`sys.settrace`), to replace the functions that the tests call, and to give objects that equal
+//! everything. Look at what is rewarded.
 
 use std::fs;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::path::PathBuf;
-use std::process::Stdio;
+use std::process::{Child, Stdio};
 use std::thread;
 use std::time::Duration;
 
@@ -16,21 +22,14 @@ use super::child::{end_group, how_it_ended, in_group, wait};
 use super::sandbox::Sandbox;
 use super::{Answer, Reward, RewardFault};
 
-/// Sets the limits, then becomes the program.
-const LAUNCHER: &str = "import os, resource, sys
-cpu, memory, files, processes, size = map(int, sys.argv[1:6])
-os.write(1, b'+')
-os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-for what, limit in ((resource.RLIMIT_CPU, cpu), (resource.RLIMIT_AS, memory), (resource.RLIMIT_NOFILE, files),
-                    (resource.RLIMIT_NPROC, processes), (resource.RLIMIT_FSIZE, size), (resource.RLIMIT_CORE, 0)):
-    hard = resource.getrlimit(what)[1]
-    limit = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
-    resource.setrlimit(what, (limit, limit))
-os.execv(sys.executable, [sys.executable, '-I', 'answer.py'])
-";
+/// Sets the limits, runs the answer and its tests, and says that they passed.
+const HARNESS: &str = include_str!("harness.py");
 
-/// What the end of a program that passed writes; a program cannot end early and pass.
-const PASSED: &str = "passed";
+/// What the harness writes as soon as the answer can run.
+const MARK: u8 = b'+';
+
+/// Characters of a secret.
+const SECRET_LENGTH: usize = 32;
 
 /// Limits on a program under test.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -102,44 +101,66 @@ impl CodeReward {
     }
 
     fn of_answer(&self, answer: &Answer<'_>) -> Result<f64, RewardFault> {
-        let program = program(answer)?;
+        let Program { code, tests } = program(answer)?;
         let failed = |what: String| RewardFault::Died { who: "the sandbox".to_owned(), what };
         let folder = tempfile::tempdir().map_err(|error| failed(format!("has no folder: {error}")))?;
-        // What ends the run well is known to nobody but this run: printing it beforehand needs it.
-        let secret = folder.path().file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let program = format!("{program}\nopen({secret:?}, 'w').write({PASSED:?})\n");
-        fs::write(folder.path().join("answer.py"), program)
-            .map_err(|error| failed(format!("cannot write the program: {error}")))?;
+        let secret = secret().map_err(|error| failed(format!("cannot read /dev/urandom: {error}")))?;
         let SandboxLimits { cpu_seconds, memory_bytes, file_bytes, open_files, processes, .. } = &self.limits;
-        let mut command = self.sandbox.command(folder.path(), &secret);
-        command.arg(&self.python).args(["-I", "-c", LAUNCHER]);
+        let mut command = self.sandbox.command(folder.path());
+        command.arg(&self.python).args(["-I", "-c", HARNESS]);
         command.args([cpu_seconds, memory_bytes, open_files, processes, file_bytes].map(u64::to_string));
-        command.stdout(Stdio::piped()).stderr(Stdio::null());
+        command.args([secret.len(), tests.len()].map(|length| length.to_string()));
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
         in_group(&mut command);
         let mut child = command
             .spawn()
             .map_err(|error| failed(format!("cannot start {}: {error}", self.python.display())))?;
+        hand_over(&mut child, [secret.as_str(), tests.as_str(), code.as_str()].concat());
         let status = wait(&mut child, self.limits.wall);
         end_group(&mut child);
-        // The launcher's mark, written before the program under test could do anything.
-        let mut mark = [0; 1];
-        let started = child
-            .stdout
-            .take()
-            .is_some_and(|mut output| output.read(&mut mark).is_ok_and(|count| count == 1));
-        if !started {
+        // What was ended may be gone a moment later and keep the pipe open until then: only the mark is read of it. Of the others one byte
+        // more is read than a program that passed has written, so that one that wrote more does not pass.
+        let most = if status.is_some() { SECRET_LENGTH + 2 } else { 1 };
+        let mut said = Vec::new();
+        if let Some(output) = child.stdout.take() {
+            // What was read before an error counts.
+            let _ = output.take(most as u64).read_to_end(&mut said);
+        }
+        let Some((&MARK, said)) = said.split_first() else {
             let how =
                 status.map_or_else(|| "it was not ready in time".to_owned(), |status| how_it_ended(&status));
             return Err(failed(format!("cannot start {}: {how}", self.python.display())));
-        }
+        };
         let ended_well = status.is_some_and(|status| status.success());
-        let reached = fs::read_to_string(folder.path().join("result")).is_ok_and(|text| text == PASSED);
-        Ok(f64::from(u8::from(ended_well && reached)))
+        Ok(f64::from(u8::from(ended_well && said == secret.as_bytes())))
     }
 }
 
+/// What nobody can guess.
+fn secret() -> std::io::Result<String> {
+    let mut bytes = [0; SECRET_LENGTH / 2];
+    fs::File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// Writes what a process reads, beside the wait for its end: it may never read it.
+fn hand_over(child: &mut Child, text: String) {
+    if let Some(mut input) = child.stdin.take() {
+        thread::spawn(move || {
+            // Where the process does not read it, its end says so.
+            let _ = input.write_all(text.as_bytes());
+        });
+    }
+}
+
+/// What is run, one after the other.
+struct Program {
+    code: String,
+    tests: String,
+}
+
 /// The program under test: code, tests, and their call.
-fn program(answer: &Answer<'_>) -> Result<String, RewardFault> {
+fn program(answer: &Answer<'_>) -> Result<Program, RewardFault> {
     let fields = &answer.task.fields;
     let text = |name: &str| fields.get(name).and_then(Value::as_str);
     let fault = |field: &str, problem: &str| RewardFault::Field {
@@ -152,33 +173,28 @@ fn program(answer: &Answer<'_>) -> Result<String, RewardFault> {
     {
         return Err(fault("entry_point", "is no name of a function"));
     }
-    let mut program = code_of(answer.text).to_owned();
+    let mut code = code_of(answer.text).to_owned();
     if let Some(name) = entry_point
-        && !program.contains(&format!("def {name}"))
+        && !code.contains(&format!("def {name}"))
     {
         let last = answer.task.messages.last().and_then(|message| message["content"].as_str());
         let start = text("prompt_code").or(last).unwrap_or_default();
-        program = format!("{start}{program}");
+        code = format!("{start}{code}");
     }
-    program.push_str("\n\n");
-    match (text("test"), fields.get("tests")) {
-        (Some(test), _) => {
-            program.push_str(test);
-            if let Some(name) = entry_point.filter(|_| test.contains("def check(")) {
-                program.push_str(&format!("\ncheck({name})\n"));
-            }
-        }
+    let tests = match (text("test"), fields.get("tests")) {
+        (Some(test), _) => match entry_point.filter(|_| test.contains("def check(")) {
+            Some(name) => format!("{test}\ncheck({name})\n"),
+            None => test.to_owned(),
+        },
         (None, Some(Value::Array(tests))) if !tests.is_empty() => {
-            for test in tests {
-                program.push_str(test.as_str().ok_or_else(|| fault("tests", "is not a list of texts"))?);
-                program.push('\n');
-            }
+            let tests: Option<Vec<&str>> = tests.iter().map(Value::as_str).collect();
+            tests.ok_or_else(|| fault("tests", "is not a list of texts"))?.join("\n")
         }
-        (None, Some(Value::String(tests))) if !tests.trim().is_empty() => program.push_str(tests),
+        (None, Some(Value::String(tests))) if !tests.trim().is_empty() => tests.clone(),
         (None, None) => return Err(fault("test", "is missing; `code` runs it")),
         (None, Some(_)) => return Err(fault("tests", "holds no tests")),
-    }
-    Ok(program)
+    };
+    Ok(Program { code, tests })
 }
 
 /// The last fenced block of an answer, or all of it.

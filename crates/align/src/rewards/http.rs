@@ -1,47 +1,86 @@
 //! The user's own reward: a service that is asked over HTTP.
 //!
-//! It is given `{"answers": [{"id": 0, …}, …]}` as a POST request, each answer as a reward process is told of it, and gives
-//! `{"scores": [0.5, …]}`, one number an answer, in their order.
+//! It is given `{"answers": [{"id": 0, …}, …]}` as a POST request, at most [`MOST_ANSWERS`] answers at once, each as a reward process is
+//! told of it and numbered within the request. It gives `{"scores": [0.5, …]}`, one number an answer, in their order.
 
+use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use ureq::Agent;
 
-use super::process::{not_finite, request};
+use super::process::request;
+use super::scores::{lenient, score_of};
 use super::{Answer, Reward, RewardFault, shortened};
 
 const EXPECTED: &str = "an object such as {\"scores\": [0.5, 1]} with one number an answer";
+/// Of one answer's score.
+const EXPECTED_SCORE: &str = "a number";
+/// Answers in a request, so that the time that a request may take does not depend on the size of a step.
+const MOST_ANSWERS: usize = 32;
+/// Requests one after another that no answer comes to in time, after which the service is asked no more for these answers: each costs the
+/// whole limit.
+const MOST_LATE: usize = 2;
 /// The largest answer that is read.
 const MAX_BYTES: u64 = 16 << 20;
 /// The pause before the second attempt; each later one is twice as long.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
+
+/// The scores of a request.
+type Scores = Vec<Result<f64, RewardFault>>;
 
 /// A service that gives scores.
 pub struct HttpReward {
     url: String,
     limit: Duration,
     attempts: u32,
+    threads: usize,
     agent: Agent,
 }
 
 impl HttpReward {
-    /// A service at `url`. `limit` is for all attempts together; connections that fail and the statuses 429 and 5xx are tried
-    /// again, `attempts` times in all.
-    pub fn new(url: &str, limit: Duration, attempts: u32) -> HttpReward {
+    /// A service at `url`. `limit` is for all attempts of a request together; connections that fail and the statuses 429 and 5xx are tried
+    /// again, `attempts` times in all. So many requests as `threads` are open at once.
+    pub fn new(url: &str, limit: Duration, attempts: u32, threads: usize) -> HttpReward {
         let config = Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(0)
             .user_agent(concat!("zhenjin/", env!("CARGO_PKG_VERSION")))
             .build();
-        HttpReward { url: url.to_owned(), limit, attempts: attempts.max(1), agent: config.new_agent() }
+        HttpReward {
+            url: url.to_owned(),
+            limit,
+            attempts: attempts.max(1),
+            threads: threads.max(1),
+            agent: config.new_agent(),
+        }
     }
 
     fn who(&self) -> String {
         format!("the reward service {}", self.url)
     }
 
-    fn ask(&self, body: &str, count: usize) -> Result<Vec<f64>, RewardFault> {
+    /// The scores of requests, one request after another.
+    fn ask_in_turn(&self, requests: &[&[Answer<'_>]], scores: &mut [Scores]) {
+        let mut late: Vec<RewardFault> = Vec::new();
+        for (answers, scores) in requests.iter().zip(scores) {
+            let found = match late.get(MOST_LATE - 1) {
+                Some(fault) => Err(fault.clone()),
+                None => self.ask(answers),
+            };
+            match &found {
+                Err(fault @ RewardFault::TimedOut { .. }) => late.push(fault.clone()),
+                _ => late.clear(),
+            }
+            *scores = found.unwrap_or_else(|fault| answers.iter().map(|_| Err(fault.clone())).collect());
+        }
+    }
+
+    /// The scores of one request.
+    fn ask(&self, answers: &[Answer<'_>]) -> Result<Scores, RewardFault> {
+        let requests: Vec<Value> =
+            answers.iter().enumerate().map(|(place, answer)| request(place, answer)).collect();
+        let body = json!({ "answers": requests }).to_string();
         let until = Instant::now() + self.limit;
         let mut pause = FIRST_PAUSE;
         let mut attempt = 0;
@@ -55,8 +94,8 @@ impl HttpReward {
                     attempts: attempt - 1,
                 });
             }
-            let again = match self.attempt(body, left) {
-                Ok(text) => return self.read(&text, count),
+            let again = match self.attempt(&body, left) {
+                Ok(text) => return self.read(&text, answers.len()),
                 Err(failure) => failure,
             };
             if !again.may_pass || attempt == self.attempts {
@@ -67,7 +106,7 @@ impl HttpReward {
                     false => RewardFault::Service { who, reason: again.reason, attempts },
                 });
             }
-            std::thread::sleep(pause.min(until.saturating_duration_since(Instant::now())));
+            thread::sleep(pause.min(until.saturating_duration_since(Instant::now())));
             pause *= 2;
         }
     }
@@ -92,13 +131,17 @@ impl HttpReward {
         Err(Failure { may_pass, reason: format!("status {status}: {}", shortened(&text)) })
     }
 
-    fn read(&self, text: &str, count: usize) -> Result<Vec<f64>, RewardFault> {
-        let garbage = || RewardFault::Garbage { who: self.who(), got: shortened(text), expected: EXPECTED };
-        let value: Value =
-            serde_json::from_str(text).map_err(|_| not_finite(&self.who(), text).unwrap_or_else(garbage))?;
-        let scores = value.get("scores").and_then(Value::as_array).ok_or_else(garbage)?;
-        let scores: Option<Vec<f64>> = scores.iter().map(Value::as_f64).collect();
-        scores.filter(|scores| scores.len() == count).ok_or_else(garbage)
+    /// Scores from a reply. One that is no number is a fault of its answer; where their number is wrong, none belongs to an answer for sure.
+    fn read(&self, text: &str, count: usize) -> Result<Scores, RewardFault> {
+        let garbage = |got: String| RewardFault::Garbage { who: self.who(), got, expected: EXPECTED };
+        let value = lenient(text);
+        let scores = value.as_ref().and_then(|value| value.get("scores")).and_then(Value::as_array);
+        let scores = scores.ok_or_else(|| garbage(shortened(text)))?;
+        if scores.len() != count {
+            let found = scores.len();
+            return Err(garbage(format!("{found} scores for {count} answers: {}", shortened(text))));
+        }
+        Ok(scores.iter().map(|score| score_of(score, &self.who(), EXPECTED_SCORE)).collect())
     }
 }
 
@@ -111,14 +154,14 @@ struct Failure {
 
 impl Reward for HttpReward {
     fn score(&self, answers: &[Answer<'_>]) -> Vec<Result<f64, RewardFault>> {
-        if answers.is_empty() {
-            return Vec::new();
-        }
-        let requests: Vec<Value> =
-            answers.iter().enumerate().map(|(place, answer)| request(place, answer)).collect();
-        match self.ask(&json!({ "answers": requests }).to_string(), answers.len()) {
-            Ok(scores) => scores.into_iter().map(Ok).collect(),
-            Err(fault) => answers.iter().map(|_| Err(fault.clone())).collect(),
-        }
+        let requests: Vec<&[Answer<'_>]> = answers.chunks(MOST_ANSWERS).collect();
+        let mut scores: Vec<Scores> = requests.iter().map(|_| Vec::new()).collect();
+        let share = requests.len().div_ceil(self.threads).max(1);
+        thread::scope(|scope| {
+            for (requests, scores) in requests.chunks(share).zip(scores.chunks_mut(share)) {
+                scope.spawn(move || self.ask_in_turn(requests, scores));
+            }
+        });
+        scores.into_iter().flatten().collect()
     }
 }

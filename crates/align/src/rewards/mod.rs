@@ -13,6 +13,7 @@ mod numbers;
 mod process;
 mod rules;
 mod sandbox;
+mod scores;
 mod verse;
 
 pub use build::{BuildOptions, REWARDS, RewardError};

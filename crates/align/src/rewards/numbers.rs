@@ -31,17 +31,30 @@ impl Rational {
 }
 
 /// The last number of a text; `None` where there is none that has at most about 36 digits.
+///
+/// Where a text has numbers in digits, most of its Chinese numerals are parts of words (仅此一个, 十分): such a numeral counts only where an
+/// answer stands, as in 答案是四十二.
 pub fn last_number(text: &str) -> Option<Rational> {
     let characters: Vec<char> = text.chars().map(plain).collect();
+    let in_digits =
+        if characters.iter().any(char::is_ascii_digit) { last_of(&characters, false) } else { None };
+    in_digits.or_else(|| last_of(&characters, true))
+}
+
+/// The last number, Chinese numerals inside words among them or not.
+fn last_of(characters: &[char], in_words: bool) -> Option<Rational> {
     let mut end = characters.len();
     while end > 0 {
         if !is_digit_like(characters[end - 1]) {
             end -= 1;
             continue;
         }
-        let start = start_of_number(&characters, end);
+        let start = start_of_number(characters, end);
         let written: String = characters[start..end].iter().collect();
-        let number = value_of(&written);
+        let counts = in_words
+            || written.contains(|character: char| character.is_ascii_digit())
+            || is_answer(characters, start, end);
+        let number = value_of(&written).filter(|_| counts);
         let is_negative = start > 0
             && matches!(characters[start - 1], '-' | '负' | '負')
             && !(start > 1 && characters[start - 1] == '-' && is_operand(characters[start - 2]));
@@ -61,6 +74,8 @@ fn plain(character: char) -> char {
         }
         '−' | '－' | '﹣' => '-',
         '，' => ',',
+        '：' => ':',
+        '＝' => '=',
         '．' => '.',
         '／' => '/',
         other => other,
@@ -100,21 +115,70 @@ fn is_digit_like(character: char) -> bool {
     character.is_ascii_digit() || is_han_number(character)
 }
 
-/// Where the number that ends before `end` begins. Marks between digits belong to it where digits stand on both sides.
+/// Where the number that ends before `end` begins. Marks between digits belong to it where digits of one kind stand on both sides; digits
+/// of the other kind are those of another number, as in 42，一个.
 fn start_of_number(characters: &[char], end: usize) -> usize {
     let mut start = end - 1;
     while start > 0 {
-        let before = characters[start - 1];
-        let joins = matches!(before, '.' | ',' | '/' | '点' | '點')
-            && start > 1
-            && is_digit_like(characters[start - 2]);
-        if is_digit_like(before) || joins {
-            start -= 1;
-        } else {
+        let (before, here) = (characters[start - 1], characters[start]);
+        let joins = match before {
+            '.' | ',' | '/' | '点' | '點' => {
+                let left = start.checked_sub(2).map(|place| characters[place]);
+                left.is_some_and(|left| joins_numbers(left, before, here))
+            }
+            _ => is_digit_like(before) && !are_of_two_kinds(before, here),
+        };
+        if !joins {
             break;
         }
+        start -= 1;
     }
     start
+}
+
+/// Whether a mark between two characters makes them one number. Between Chinese numerals a comma divides.
+fn joins_numbers(left: char, mark: char, right: char) -> bool {
+    (left.is_ascii_digit() && right.is_ascii_digit())
+        || (mark != ',' && is_han_number(left) && is_han_number(right))
+}
+
+/// Whether one is a digit and the other a Chinese one; units such as 万 follow both.
+fn are_of_two_kinds(one: char, other: char) -> bool {
+    (one.is_ascii_digit() && han_digit(other).is_some())
+        || (han_digit(one).is_some() && other.is_ascii_digit())
+}
+
+/// What an answer follows directly.
+const MARKS: [&str; 10] = ["是", "为", "為", "等于", "等於", "共", "共有", "=", ":", "即"];
+/// What ends as they do and is another word.
+const OTHER_WORDS: [&str; 14] = [
+    "不是", "但是", "可是", "于是", "於是", "还是", "還是", "因为", "因為", "认为", "認為", "以为", "以為",
+    "立即",
+];
+/// What makes a word of a single numeral before it: measure words, and the rest of words such as 三角 and 十分.
+const BEHIND_WORDS: &str = "个個种種些次样樣位名只隻条條项項类類组組者点點分角边邊步、";
+/// Numerals that most often begin words: 一定, 千万, 百姓.
+const BEGINNINGS: &str = "一百千万萬亿億";
+
+/// Whether a Chinese numeral stands where an answer does and is no part of a word.
+fn is_answer(characters: &[char], start: usize, end: usize) -> bool {
+    let between = characters[..start].iter().rev().take_while(|character| {
+        character.is_whitespace() || matches!(**character, '*' | '"' | '“' | '「' | '-' | '负' | '負')
+    });
+    let before = &characters[..start - between.count()];
+    let ends = |word: &&str| before.ends_with(&word.chars().collect::<Vec<char>>());
+    if !MARKS.iter().any(ends) || OTHER_WORDS.iter().any(ends) {
+        return false;
+    }
+    let written = &characters[start..end];
+    // Numerals of several characters are hardly ever parts of words, so 十二个 is a number and 一个 is not.
+    if written.len() > 1 && written.iter().any(|character| han_digit(*character).is_some()) {
+        return true;
+    }
+    let begins_words = BEGINNINGS.contains(characters[start]);
+    let is_han = |character: char| ('\u{4e00}'..='\u{9fff}').contains(&character);
+    let next = characters.get(end).copied();
+    !next.is_some_and(|next| BEHIND_WORDS.contains(next) || (begins_words && is_han(next)))
 }
 
 /// The value of digits with marks between them.
@@ -264,6 +328,7 @@ mod tests {
             ("三点五", Some((7, 2))),
             ("负八", Some((-8, 1))),
             ("二〇二六年", Some((2026, 1))),
+            ("十，二十", Some((20, 1))),
             ("none", None),
             ("1/0", None),
             ("", None),
@@ -272,6 +337,40 @@ mod tests {
         }
         assert_eq!(last_number("0.5"), last_number("1/2"));
         assert_eq!(number(&"9".repeat(60)), None);
+    }
+
+    /// The numeral in 仅此一个 was taken for the answer, 1.
+    #[test]
+    fn chinese_numerals_inside_words_are_no_answers_beside_digits() {
+        for (text, expected) in [
+            ("答案是42，仅此一个", 42),
+            ("答案是42，一个都不能少。", 42),
+            ("42.一个不多", 42),
+            ("答案是42。这是一个很好的结果", 42),
+            ("答案是42，这是一种巧合，十分有趣", 42),
+            ("答案是42，是千万不能忘的", 42),
+            ("答案是42，不是八", 42),
+            ("答案是42，因为三天前就这样", 42),
+            ("42。这是三角形的面积", 42),
+            ("答案：42。理由：一、它对", 42),
+            ("The answer is 42, 一次就对.", 42),
+            ("The answer is 42 (not 十二).", 42),
+            ("It is 3万, 十分 large", 30_000),
+            ("共有3个盒子，每盒14个，所以答案是四十二。", 42),
+            ("6×7＝四十二", 42),
+            ("6乘7等于 **四十二**", 42),
+            ("每盒3个，4盒，一共十二个", 12),
+            ("5元加3元等于八元", 8),
+            ("第1步：略。答案：负八", -8),
+            ("Not 8. In Chinese: 七", 7),
+            // Without digits every numeral counts.
+            ("一共三百二十一个", 321),
+            ("答案是八，还有两种", 2),
+        ] {
+            assert_eq!(number(text), Some((expected, 1)), "{text}");
+        }
+        // What stands in digits and is no number leaves the numerals.
+        assert_eq!(number("1/0 十二"), Some((12, 1)));
     }
 
     proptest! {

@@ -5,6 +5,7 @@
 //! It is given one line an answer, `{"id": 0, "messages": […], "answer": "…", "tokens": 12, "ended": true, "fields": {…}}`, and
 //! gives one line a score, `{"id": 0, "score": 0.5}`, in any order. It goes on for the whole run.
 
+use std::ops::Range;
 use std::process::Command;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -12,9 +13,15 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::child::{LineProcess, NoLine};
+use super::scores::{lenient, score_of};
 use super::{Answer, Reward, RewardFault, shortened};
 
 const EXPECTED: &str = "a line such as {\"id\": 0, \"score\": 0.5}";
+/// Answers one after another that a process fails at and gives no score between, after which the fault is the process's and not theirs.
+const MOST_SKIPPED: usize = 16;
+
+/// The score of an answer, once there is one or a fault in its place.
+type Open = Option<Result<f64, RewardFault>>;
 
 /// A process, and the number of the first answer that it has not been given.
 struct Running {
@@ -31,8 +38,9 @@ pub struct ProcessReward {
 }
 
 impl ProcessReward {
-    /// A shell command. `limit` is how long it may take for the next score; a process that takes longer, ends or writes something
-    /// else is ended, and its open answers are given to a new one, `attempts` times in all.
+    /// A shell command. `limit` is how long it may take for the next score; a process that takes longer, ends or writes what names no answer
+    /// is ended, and its open answers are given to a new one. The first of them is taken for the cause: after `attempts` such failures it has
+    /// a fault, and the others are asked for without it. A process that fails at one answer after another is given up.
     pub fn new(command: &str, limit: Duration, attempts: u32) -> ProcessReward {
         ProcessReward {
             command: command.to_owned(),
@@ -51,8 +59,12 @@ impl ProcessReward {
         &self,
         running: &mut Option<Running>,
         answers: &[Answer<'_>],
-        scores: &mut [Option<Result<f64, RewardFault>>],
+        scores: &mut [Open],
     ) -> Result<(), RewardFault> {
+        let open: Vec<usize> = (0..answers.len()).filter(|&place| scores[place].is_none()).collect();
+        if open.is_empty() {
+            return Ok(());
+        }
         let Running { process, next } = match running {
             Some(running) => running,
             None => {
@@ -64,7 +76,6 @@ impl ProcessReward {
                 running.insert(Running { process: started, next: 0 })
             }
         };
-        let open: Vec<usize> = (0..answers.len()).filter(|&place| scores[place].is_none()).collect();
         let first = *next;
         *next += open.len();
         for (id, &place) in (first..).zip(&open) {
@@ -85,11 +96,11 @@ impl ProcessReward {
             };
             let (id, score) = self.read(&line)?;
             let place = id.checked_sub(first).and_then(|place| open.get(place).copied());
-            let score_of = match place {
+            let open_score = match place {
                 Some(place) => scores.get_mut(place),
                 None => None,
             };
-            match score_of {
+            match open_score {
                 Some(open @ None) => *open = Some(score),
                 _ => return Err(self.garbage(&line)),
             }
@@ -101,25 +112,56 @@ impl ProcessReward {
         RewardFault::Garbage { who: self.who(), got: shortened(line), expected: EXPECTED }
     }
 
-    /// A line of the process: which answer, and its score or that it is no number.
+    /// A line of the process: which answer, and its score or why that is none.
     fn read(&self, line: &str) -> Result<(usize, Result<f64, RewardFault>), RewardFault> {
-        let value: Value = match serde_json::from_str(line) {
-            Ok(value) => value,
-            Err(_) => return not_finite(&self.who(), line).map_or_else(|| Err(self.garbage(line)), Err),
+        let value = lenient(line).ok_or_else(|| self.garbage(line))?;
+        let id = value.get("id").and_then(Value::as_u64).and_then(|id| usize::try_from(id).ok());
+        let id = id.ok_or_else(|| self.garbage(line))?;
+        let score = match value.get("score") {
+            Some(score) => score_of(score, &self.who(), EXPECTED),
+            None => Err(self.garbage(line)),
         };
-        let place = value.get("id").and_then(Value::as_u64).and_then(|id| usize::try_from(id).ok());
-        let score = value.get("score").and_then(Value::as_f64);
-        match (place, score) {
-            (Some(place), Some(score)) => Ok((place, Ok(score))),
-            _ => Err(self.garbage(line)),
-        }
+        Ok((id, score))
     }
 }
 
-/// JSON has no number that is not finite; several languages write them all the same.
-pub(super) fn not_finite(who: &str, text: &str) -> Option<RewardFault> {
-    let value = ["-Infinity", "Infinity", "NaN"].into_iter().find(|value| text.contains(value))?;
-    Some(RewardFault::NotFinite { who: who.to_owned(), value: value.to_owned() })
+/// How a process has failed since it last gave a score.
+struct Failures {
+    /// The first answer without a score, and how often the process failed there.
+    first: usize,
+    tries: u32,
+    /// Answers that had a score or a fault at the last failure.
+    done: usize,
+    /// Answers that have a fault since the last score, and when that was.
+    skipped: usize,
+    since: Instant,
+}
+
+impl Failures {
+    fn new() -> Failures {
+        Failures { first: 0, tries: 0, done: 0, skipped: 0, since: Instant::now() }
+    }
+
+    /// Counts a failure; the answers that it gives are not asked for again.
+    fn count(&mut self, scores: &[Open], reward: &ProcessReward) -> Range<usize> {
+        let done = scores.iter().flatten().count();
+        if done > self.done {
+            (self.done, self.skipped, self.since) = (done, 0, Instant::now());
+        }
+        let first = scores.iter().position(Option::is_none).unwrap_or(scores.len());
+        self.tries = if first == self.first { self.tries + 1 } else { 1 };
+        self.first = first;
+        if self.tries < reward.attempts {
+            return first..first;
+        }
+        self.skipped += 1;
+        self.done += 1;
+        // A process that hangs costs its limit each time, so one that only hangs is given up sooner.
+        let most = reward.limit.saturating_mul(reward.attempts).saturating_mul(2);
+        let is_given_up = self.skipped >= MOST_SKIPPED || self.since.elapsed() >= most;
+        let end = if is_given_up { scores.len() } else { scores.len().min(first + 1) };
+        first..end
+    }
 }
 
 /// An answer as a process or a service is told of it.
@@ -137,20 +179,19 @@ pub(super) fn request(place: usize, answer: &Answer<'_>) -> Value {
 impl Reward for ProcessReward {
     fn score(&self, answers: &[Answer<'_>]) -> Vec<Result<f64, RewardFault>> {
         let mut running = self.running.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        let mut scores: Vec<Option<Result<f64, RewardFault>>> = answers.iter().map(|_| None).collect();
-        let mut fault = None;
-        for _ in 0..self.attempts {
-            match self.ask(&mut running, answers, &mut scores) {
-                Ok(()) => break,
-                Err(found) => {
-                    // A process that was late or wrong once may still write what belongs to the answers before.
-                    *running = None;
-                    fault = Some(found);
+        let mut scores: Vec<Open> = answers.iter().map(|_| None).collect();
+        let mut failures = Failures::new();
+        while let Err(fault) = self.ask(&mut running, answers, &mut scores) {
+            // A process that was late or wrong once may still write what belongs to the answers before.
+            *running = None;
+            let skipped = failures.count(&scores, self);
+            for score in &mut scores[skipped] {
+                if score.is_none() {
+                    *score = Some(Err(fault.clone()));
                 }
             }
         }
         let missing = || RewardFault::Died { who: self.who(), what: "gave too few scores".to_owned() };
-        let fault = fault.unwrap_or_else(missing);
-        scores.into_iter().map(|score| score.unwrap_or_else(|| Err(fault.clone()))).collect()
+        scores.into_iter().map(|score| score.unwrap_or_else(|| Err(missing()))).collect()
     }
 }

@@ -42,14 +42,14 @@ impl Sandbox {
         Ok(Sandbox { readable })
     }
 
-    /// A command to which the program's is added. It works in a folder in memory that holds `answer.py` of the folder `work`; the file
-    /// `result` that it leaves comes into that folder's file `result` if it ended well.
-    pub(super) fn command(&self, work: &Path, result: &str) -> Command {
-        command(&self.readable, work, result)
+    /// A command to which the program's is added. It works in an empty folder in memory; `work` is an empty folder outside, in which that
+    /// memory is mounted.
+    pub(super) fn command(&self, work: &Path) -> Command {
+        command(&self.readable, work)
     }
 }
 
-fn command(readable: &[PathBuf], work: &Path, result: &str) -> Command {
+fn command(readable: &[PathBuf], work: &Path) -> Command {
     let mut command = Command::new("unshare");
     command.args([
         "--user",
@@ -61,7 +61,7 @@ fn command(readable: &[PathBuf], work: &Path, result: &str) -> Command {
         "--fork",
         "--kill-child",
     ]);
-    command.args(["--", "sh", "-c", SCRIPT, "sandbox"]).arg(work).arg(result).args(readable).arg("--");
+    command.args(["--", "sh", "-c", SCRIPT, "sandbox"]).arg(work).args(readable).arg("--");
     command.env_clear().env("PATH", SEARCH_PATH).stdin(Stdio::null());
     command
 }
@@ -76,7 +76,7 @@ fn try_out(readable: &[PathBuf]) -> Result<(), String> {
         )
     };
     let work = tempfile::tempdir().map_err(|error| lacks(&error.to_string()))?;
-    let output = command(readable, work.path(), "none").arg("true").output();
+    let output = command(readable, work.path()).arg("true").output();
     let output = output.map_err(|error| lacks(&format!("unshare: {error}")))?;
     match output.status.success() {
         true => Ok(()),

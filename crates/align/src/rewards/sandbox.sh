@@ -1,12 +1,10 @@
 # Runs a program that nobody trusts, in the namespaces that `unshare --user --map-root-user --mount --net --pid --ipc --fork` made:
-#     sandbox.sh WORK RESULT READABLE… -- COMMAND…
-# Its file system is in memory and holds the folders READABLE, which nobody can write, and WORK's answer.py. If COMMAND ends well, the
-# file RESULT that it left in its working folder comes into WORK's file `result`.
+#     sandbox.sh WORK READABLE… -- COMMAND…
+# Its file system is in memory, mounted in the folder WORK, and holds the folders READABLE, which nobody can write. COMMAND begins in an
+# empty folder.
 set -eu
-work=$1 result=$2
-shift 2
-exec 3> "$work/result"
-root=$work/root
+root=$1/root
+shift
 mkdir "$root"
 mount -t tmpfs -o mode=755,size=64m,nosuid,nodev sandbox "$root"
 mkdir "$root/dev" "$root/tmp" "$root/answer" "$root/old" "$root/proc"
@@ -27,7 +25,6 @@ for device in null zero random urandom; do
     : > "$root/dev/$device"
     mount --bind "/dev/$device" "$root/dev/$device"
 done
-if [ -e "$work/answer.py" ]; then cp "$work/answer.py" "$root/answer/"; fi
 # `umount` looks there for what is mounted.
 mount --rbind /proc "$root/proc"
 cd "$root"
@@ -39,6 +36,5 @@ rmdir /old /proc
 cd /answer
 status=0
 # Without capabilities it can neither undo these mounts nor leave.
-setpriv --no-new-privs --bounding-set=-all --inh-caps=-all -- "$@" 3>&- || status=$?
-if [ "$status" = 0 ] && [ -f "$result" ]; then head -c 64 "$result" >&3; fi
+setpriv --no-new-privs --bounding-set=-all --inh-caps=-all -- "$@" || status=$?
 exit "$status"

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use zhenjin_model::{
-    Adapter, AdapterValues, FreshAdapter, LayerWeightName, Learned, Learner, LearnerOptions, LoadOptions,
-    Model, SCORE_TENSOR, TokenBatch, Weight,
+    Adapter, AdapterValues, FreshAdapter, Learned, Learner, LearnerOptions, LoadOptions, Model, SCORE_TENSOR,
+    TokenBatch, Weight,
 };
 use zhenjin_tensor::{
     Dtype, Gradients, LogitLoss, ParameterId, ParameterShape, ScoreGradient, TokenScore, Vector,
@@ -15,7 +15,7 @@ use zhenjin_tensor::{
 use zhenjin_train::configuration::{OptimiserKind, OptimiserSection};
 use zhenjin_train::optimiser::{Description, Optimiser, Parameter, Rule, Shard, StepNumbers, describe};
 
-use crate::configuration::{Projections, TuningKind, TuningSection};
+use crate::configuration::{TuningKind, TuningSection};
 use crate::error::AlignError;
 use crate::packed::Packed;
 
@@ -209,9 +209,11 @@ impl Trainee {
         self.options.usable_vocabulary
     }
 
-    /// The fingerprint of the model as it was loaded.
-    pub fn base_fingerprint(&self) -> String {
-        self.model.fingerprint.to_string()
+    /// The fingerprints of the model as it was loaded and of the adapter that is trained further, if one is.
+    pub fn beginning(&self) -> String {
+        let adapter =
+            self.reference_adapter.as_ref().map(|adapter| format!(", adapter {}", adapter.fingerprint()));
+        format!("model {}{}", self.model.fingerprint, adapter.unwrap_or_default())
     }
 
     /// Updates so far.
@@ -473,12 +475,7 @@ fn check_floats(model: &Model) -> Result<(), AlignError> {
 }
 
 pub(crate) fn fresh(tuning: &TuningSection) -> FreshAdapter {
-    use LayerWeightName::{Down, Gate, Key, Output, Query, Up, Value};
-    let projections = match tuning.projections {
-        Projections::All => vec![Query, Key, Value, Output, Gate, Up, Down],
-        Projections::Attention => vec![Query, Key, Value, Output],
-        Projections::QueryValue => vec![Query, Value],
-    };
+    let projections = tuning.projections.weights().collect();
     let TuningSection { rank, alpha, rank_stabilised, .. } = *tuning;
     FreshAdapter { rank, alpha, rank_stabilised, projections }
 }

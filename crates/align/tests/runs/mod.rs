@@ -99,7 +99,7 @@ pub(crate) fn judged(range: std::ops::Range<u32>) -> Judged {
         EncodedThumb { dialogue: if liked { good(number) } else { bad(number) }, liked }
     });
     let loss = JudgedLoss { beta: 0.1, liked_weight: 1.0, disliked_weight: 1.0 };
-    Judged::new(thumbs.collect(), loss, 512, 64).unwrap()
+    Judged::new(thumbs.collect(), &[], loss, 512, 64).unwrap()
 }
 
 /// Remembers the steps.

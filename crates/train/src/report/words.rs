@@ -54,7 +54,7 @@ pub(super) struct Words {
 }
 
 /// What methods measure: the name in the log, in English and in Chinese.
-const MEASURES: [(&str, (&str, &str)); 33] = [
+const MEASURES: [(&str, (&str, &str)); 38] = [
     ("accuracy", ("Preferred answers ranked first (share)", "更优回答排在前面的比例")),
     ("margin", ("Margin of the implicit rewards", "隐式奖励的差距")),
     ("chosen_reward", ("Implicit reward of preferred answers", "更优回答的隐式奖励")),
@@ -64,6 +64,7 @@ const MEASURES: [(&str, (&str, &str)); 33] = [
     ("liked_reward", ("Implicit reward of liked answers", "获好评回答的隐式奖励")),
     ("disliked_reward", ("Implicit reward of disliked answers", "获差评回答的隐式奖励")),
     ("kl", ("Divergence from the reference (nats per token)", "与参考模型的散度(奈特/词元)")),
+    ("answer_kl", ("Divergence from the reference (nats per answer)", "与参考模型的散度(奈特/回答)")),
     ("divergence", ("Divergence from the teacher (nats per token)", "与教师模型的散度(奈特/词元)")),
     ("cross_entropy", ("Cross entropy with the data (nats per token)", "对数据的交叉熵(奈特/词元)")),
     (
@@ -86,6 +87,7 @@ const MEASURES: [(&str, (&str, &str)); 33] = [
     ("answer_tokens", ("Length of answers (tokens)", "回答长度(词元)")),
     ("ended", ("Answers that ended by themselves (share)", "自行结束的回答比例")),
     ("repetition", ("Tokens in repeated 4-grams (share)", "重复四元组中的词元比例")),
+    ("copied", ("Tokens copied from the prompt in runs of eight (share)", "连续八个以上照抄提示的词元比例")),
     ("distinct_2", ("Distinct pairs of tokens (share)", "不同二元组的比例")),
     ("without_reward", ("Answers without a reward (share)", "没有奖励的回答比例")),
     ("without_judgement", ("Answers of which the judge says nothing (share)", "评判者未作评价的回答比例")),
@@ -94,6 +96,12 @@ const MEASURES: [(&str, (&str, &str)); 33] = [
     ("ratio_least", ("Least ratio of probabilities", "最小概率比")),
     ("ratio_mean", ("Mean ratio of probabilities", "平均概率比")),
     ("ratio_greatest", ("Greatest ratio of probabilities", "最大概率比")),
+    (
+        "mismatch",
+        ("Mismatch of writer and learner (mean of |ln ratio|)", "采样与训练的不一致(|ln 概率比| 的均值)"),
+    ),
+    ("mismatch_least", ("Least ratio of learner and writer", "训练与采样的最小概率比")),
+    ("mismatch_greatest", ("Greatest ratio of learner and writer", "训练与采样的最大概率比")),
     ("value_loss", ("Loss of the critic", "评论家损失")),
     (
         "explained_variance",

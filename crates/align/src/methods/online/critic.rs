@@ -72,14 +72,18 @@ impl Critic {
         Ok(())
     }
 
-    /// Moves the values of some answers towards their returns.
+    pub(super) fn trainee(&self) -> &Trainee {
+        &self.trainee
+    }
+
+    /// Moves the values of some answers towards their returns; the gradient's norm. Where that is not finite, nothing moves.
     pub(super) fn learn(
         &mut self,
         episodes: &[&Episode],
         tasks: &[EncodedTask],
         rate_factor: f64,
         measures: &mut Measures,
-    ) -> Result<(), AlignError> {
+    ) -> Result<f64, AlignError> {
         let all: usize = episodes.iter().map(|episode| episode.answer.tokens.len()).sum();
         let sizes: Vec<usize> = episodes.iter().map(|episode| episode.rows(tasks)).collect();
         let clip = if self.section.value_clip == 0.0 { f64::INFINITY } else { self.section.value_clip };
@@ -97,8 +101,7 @@ impl Critic {
             };
             self.trainee.accumulate_values(&batch, &mut loss)?;
         }
-        self.trainee.update(rate_factor)?;
-        Ok(())
+        Ok(self.trainee.update(rate_factor)?.norm)
     }
 
     pub(super) fn write(&self, folder: &Path) -> Result<FileSums, CheckpointError> {

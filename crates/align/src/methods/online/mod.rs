@@ -25,7 +25,7 @@ use crate::packed::Packed;
 use crate::rollouts::{Job, Rollouts};
 use crate::run::{HeldOut, StepOutcome, Training};
 use crate::trainee::Trainee;
-use crate::watch::{Watch, Watched, correlation, distinct_pairs, repetition};
+use crate::watch::{Watch, Watched, copied, correlation, distinct_pairs, repetition};
 pub use critic::Critic;
 use episode::Episode;
 pub use rewards::{Judgement, RewardSource};
@@ -105,7 +105,10 @@ impl Online {
             )));
         }
         let order = Order::new(configuration.seed, parts.tasks.len());
-        let fingerprint = format!("{}, model {}", parts.fingerprint, parts.trainee.base_fingerprint());
+        let writer =
+            parts.rollout_model.as_ref().map(|model| format!(", answers by model {}", model.fingerprint));
+        let fingerprint =
+            format!("{}, {}{}", parts.fingerprint, parts.trainee.beginning(), writer.unwrap_or_default());
         Ok(Online { configuration, rollout, policy, parts, order, watch: Watch::new(watch), fingerprint })
     }
 
@@ -216,17 +219,21 @@ impl Online {
                 },
             )?;
             let cap = self.policy.mismatch_cap;
+            let (mut least, mut greatest) = (f64::INFINITY, f64::NEG_INFINITY);
             for episode in episodes.iter_mut() {
                 let pairs = episode.old.iter().zip(&episode.answer.log_probabilities);
                 let ratios: Vec<f64> =
                     pairs.map(|(old, written)| (f64::from(*old) - f64::from(*written)).exp()).collect();
                 for ratio in &ratios {
                     outcome.measures.add("mismatch", (ratio.ln()).abs());
+                    (least, greatest) = (least.min(*ratio), greatest.max(*ratio));
                 }
                 if cap > 0.0 {
                     episode.corrections = ratios.into_iter().map(|ratio| ratio.min(cap)).collect();
                 }
             }
+            outcome.measures.add("mismatch_least", least);
+            outcome.measures.add("mismatch_greatest", greatest);
         }
         if self.policy.kl > 0.0 || self.configuration.watch.is_some_and(|watch| watch.most_kl > 0.0) {
             let mut reference = |packed: &Packed| trainee.reference_scores(packed);
@@ -294,6 +301,7 @@ impl Online {
             measures.add("answer_tokens", tokens.len() as f64);
             measures.add("ended", f64::from(u8::from(episode.answer.ended)));
             measures.add("repetition", repetition(tokens));
+            measures.add("copied", copied(&self.parts.tasks[episode.task].prompt, tokens));
             for log_probability in &episode.old {
                 measures.add("entropy", -f64::from(*log_probability));
             }
@@ -346,6 +354,13 @@ impl Training for Online {
             self.parts.trainee.flops_per_token() * tokens as f64 * self.policy.epochs as f64
                 + self.parts.trainee.forward_flops_per_token() * tokens as f64;
         self.learn(step, rate_factor, &mut episodes, &mut outcome)?;
+        let RolloutSection { temperature, top_p, top_k, .. } = self.rollout;
+        if step == 0 && (temperature != 1.0 || top_p < 1.0 || top_k > 0) {
+            outcome.notes.push(format!(
+                "answers are drawn at temperature {temperature}, top-p {top_p} and top-k {top_k}, while ratios and divergences are those of the \
+                 model's own probabilities (temperature 1, all tokens): the update is not quite that of the policy which is drawn from"
+            ));
+        }
         if step == 0 && self.configuration.group.is_some() {
             let note = "the loss of GRPO is near 0 by its construction (the ratio is 1 and advantages sum to 0): rewards and the gradient's norm tell \
                         whether it learns";

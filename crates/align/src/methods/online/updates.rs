@@ -11,6 +11,7 @@ use crate::measures::Measures;
 use crate::order::Generator;
 use crate::packed::{Packed, groups};
 use crate::run::StepOutcome;
+use crate::trainee::Trainee;
 
 /// The least and the greatest ratio of probabilities of a step.
 #[derive(Debug)]
@@ -47,19 +48,27 @@ impl Online {
                 let loss = self.minibatch(&of_minibatch, is_first, &mut ratios, &mut outcome.measures)?;
                 let Some(loss) = loss else { continue };
                 updates += 1;
+                let not_finite = |trainee: &Trainee, what, value| {
+                    let hint = trainee.why_not_finite();
+                    let examples = of_minibatch.iter().map(|episode| episode.task).collect();
+                    AlignError::NonFinite { step: step + 1, what, value, examples, hint }
+                };
+                if !loss.is_finite() {
+                    return Err(not_finite(&self.parts.trainee, "the loss", loss));
+                }
                 let update = self.parts.trainee.update(rate_factor)?;
-                for (what, value) in [("the loss", loss), ("the gradient's norm", update.norm)] {
-                    if !value.is_finite() {
-                        let hint = self.parts.trainee.why_not_finite();
-                        let examples = of_minibatch.iter().map(|episode| episode.task).collect();
-                        return Err(AlignError::NonFinite { step: step + 1, what, value, examples, hint });
-                    }
+                if !update.norm.is_finite() {
+                    return Err(not_finite(&self.parts.trainee, "the gradient's norm", update.norm));
                 }
                 outcome.loss = loss;
                 outcome.gradient_norm = outcome.gradient_norm.max(update.norm);
                 outcome.clipped |= update.clipped;
                 if let Some(critic) = &mut self.parts.critic {
-                    critic.learn(&of_minibatch, &self.parts.tasks, rate_factor, &mut outcome.measures)?;
+                    let norm =
+                        critic.learn(&of_minibatch, &self.parts.tasks, rate_factor, &mut outcome.measures)?;
+                    if !norm.is_finite() {
+                        return Err(not_finite(critic.trainee(), "the norm of the critic's gradient", norm));
+                    }
                 }
             }
         }

@@ -1,5 +1,6 @@
 //! The options of the commands that train a model further.
 
+use super::rewards::RewardLimits;
 use crate::arguments::at_least_one;
 use crate::commands::best_of_n::SamplingArguments;
 use crate::commands::cost::PriceArguments;
@@ -117,7 +118,8 @@ pub(crate) struct AlignArguments {
     /// Train this adapter further instead of a new one: a folder as PEFT or a run writes it
     #[arg(long, value_name = "FOLDER")]
     pub(crate) adapter: Option<PathBuf>,
-    /// Rank of a new adapter (tuning.rank) [default: 16]
+    /// Rank of a new adapter (tuning.rank); tuning.projections says what is adapted: all, attention, query-value, or names with commas
+    /// between, such as q_proj,v_proj [default: 16]
     #[arg(long, value_name = "N", conflicts_with = "full")]
     pub(crate) rank: Option<u16>,
     /// Compute the frozen model below an adapter in f32 instead of the type of its file: exact, slower, more memory
@@ -301,16 +303,19 @@ pub(crate) struct DistillArguments {
     /// With --from text: leave out answers that are worth less
     #[arg(long, value_name = "REWARD", allow_negative_numbers = true, requires = "reward")]
     pub(crate) least: Option<f64>,
+    #[command(flatten)]
+    pub(crate) limits: RewardLimits,
 }
 
 impl DistillArguments {
     /// Refuses options that have no effect on what the student learns from.
     pub(crate) fn check(&self) -> Result<()> {
-        let of_text = [
+        let of_answers = [
             ("--answers", self.answers.is_some()),
             ("--reward", self.reward.is_some()),
             ("--least", self.least.is_some()),
         ];
+        let of_text = [&of_answers[..], &self.limits.given()[..]].concat();
         let of_logits = [
             ("--divergence", self.divergence.is_some()),
             ("--beta", self.beta.is_some()),
@@ -340,6 +345,7 @@ impl DistillArguments {
         let sampling = SamplingArguments {
             answers,
             reward: self.reward.clone(),
+            limits: self.limits.clone(),
             reward_model: None,
             reward_base: None,
             max_tokens: self.max_tokens.map_or(256, |tokens| tokens as usize),
@@ -385,6 +391,8 @@ pub(crate) struct OnlineArguments {
     /// Or what a reward model says: a checkpoint of `zhenjin reward`, or a reward model of transformers or peft for the same tokens; added to --reward
     #[arg(long, value_name = "FOLDER")]
     pub(crate) reward_model: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) limits: RewardLimits,
     /// A reward that is only measured, against self-deception
     #[arg(long, value_name = "REWARD")]
     pub(crate) judge: Option<String>,

@@ -37,11 +37,12 @@ fn from_logits(home: &Home, arguments: &DistillArguments) -> Result<()> {
     let begun = Begun::new(align, arguments.overrides()?)?;
     // Settings that cannot be are refused before anything is read.
     let time = begun.time()?;
-    begun.configuration(Method::Distill, align, 1, time)?;
+    let seed = begun.configuration(Method::Distill, align, 1, time)?.seed;
     let mut opened = Opened::new(home, align)?;
     let teacher = open(home, &arguments.teacher)?;
     agree(arguments, &mut opened, &teacher)?;
-    let run = OfflineRun { arguments: align, begun: &begun, opened: &opened, method: Method::Distill, time };
+    let (begun, opened, method) = (&begun, &opened, Method::Distill);
+    let run = OfflineRun { arguments: align, begun, opened, method, time, seed };
     let (read, configuration) =
         run.read(Kind::Conversations, |encoder, data, options| encoder.encode_conversations(data, options))?;
     let prompts: Vec<&[u32]> = read.training.iter().map(prompt_of).collect();
@@ -55,11 +56,11 @@ fn from_logits(home: &Home, arguments: &DistillArguments) -> Result<()> {
     let tokens = StepTokens { longest_prompt, ..StepTokens::of_rows(&configuration, &rows) };
     let theirs = teacher.file.config();
     let beside = PlannedTeacher::of(theirs, planned::bytes_of(&teacher.file)?, tokens.largest_micro_batch);
-    let models = planned::models(&opened, align, &configuration, &[], 0)?;
+    let models = planned::models(opened, align, &configuration, &[], 0)?;
     let planning = Planning {
         arguments: align,
-        begun: &begun,
-        opened: &opened,
+        begun,
+        opened,
         configuration: &configuration,
         tokens,
         examples: rows.len(),
@@ -70,11 +71,11 @@ fn from_logits(home: &Home, arguments: &DistillArguments) -> Result<()> {
         print!("{}", configuration.to_toml());
     }
     planning.show()?;
-    let mut teacher = load(arguments, &opened, &teacher)?;
+    let mut teacher = load(arguments, opened, &teacher)?;
     if align.dry_run {
         let mut trainee = run.trainee(&configuration)?;
         let model = Arc::clone(trainee.model());
-        let writing = own_rollouts(&opened, &configuration).map(|options| (options, &model, &prompts[..]));
+        let writing = own_rollouts(opened, &configuration).map(|options| (options, &model, &prompts[..]));
         return planning.show_measured(&mut trainee, writing, Some(&mut teacher));
     }
     let examples::Examples { training, held_out, fingerprint } = read;
@@ -85,7 +86,7 @@ fn from_logits(home: &Home, arguments: &DistillArguments) -> Result<()> {
     let examples = |dialogues: Vec<EncodedDialogue>, own| {
         Distillation::new(dialogues, Rc::clone(&teacher), loss, simd, own)
     };
-    let training = examples(training, own_answers(&opened, &configuration))?;
+    let training = examples(training, own_answers(opened, &configuration))?;
     let held_out = examples(held_out, None)?;
     run.learn(configuration, training, held_out, &fingerprint)
 }

@@ -2,6 +2,7 @@
 
 mod answerer;
 mod arguments;
+mod continued;
 mod distill;
 mod examples;
 mod loaded;
@@ -20,7 +21,7 @@ pub(crate) use arguments::{
 pub(crate) use examples::paragraphs;
 pub(crate) use loaded::Loaded;
 pub(crate) use reward_models::open_reward_model;
-pub(crate) use rewards::{ModelRewards, reward_expression};
+pub(crate) use rewards::{ModelRewards, RewardLimits, reward_expression};
 
 use opened::open;
 
@@ -67,16 +68,28 @@ impl Begun {
             None if arguments.dry_run => None,
             resume => folder.checkpoint_to_resume(resume.as_deref())?,
         };
+        let mut overrides = overrides;
+        if let (Some(adapter), None) = (&arguments.adapter, &checkpoint) {
+            continued::settings(adapter, arguments, &mut overrides)?;
+        }
         Ok(Begun { folder, checkpoint, overrides })
     }
 
-    /// The time that templates show: when the run began.
+    /// The time that templates show: the setting, or when the run began.
     fn time(&self) -> Result<OffsetDateTime> {
-        let Some(checkpoint) = &self.checkpoint else { return Ok(OffsetDateTime::now_utc()) };
-        let configuration = Configuration::from_toml(&checkpoint.state.configuration, &checkpoint.path)?;
-        let time = i64::try_from(configuration.time).ok();
-        time.and_then(|time| OffsetDateTime::from_unix_timestamp(time).ok())
-            .with_context(|| format!("{} was begun at no possible time", checkpoint.path.display()))
+        let seconds = match &self.checkpoint {
+            Some(checkpoint) => {
+                Configuration::from_toml(&checkpoint.state.configuration, &checkpoint.path)?.time
+            }
+            None => match self.overrides.whole_number("time") {
+                Some(seconds) => seconds,
+                None => return Ok(OffsetDateTime::now_utc()),
+            },
+        };
+        let time = i64::try_from(seconds).ok();
+        time.and_then(|time| OffsetDateTime::from_unix_timestamp(time).ok()).with_context(|| {
+            format!("the setting time = {seconds} is no possible time, in seconds since 1970")
+        })
     }
 
     /// The effective configuration for so many examples.

@@ -28,9 +28,9 @@ pub(super) fn run(home: &Home, method: Method, arguments: &AlignArguments) -> Re
     let begun = Begun::new(arguments, arguments.overrides()?)?;
     // Settings that cannot be are refused before anything is read.
     let time = begun.time()?;
-    begun.configuration(method, arguments, 1, time)?;
+    let seed = begun.configuration(method, arguments, 1, time)?.seed;
     let opened = Opened::new(home, arguments)?;
-    let run = OfflineRun { arguments, begun: &begun, opened: &opened, method, time };
+    let run = OfflineRun { arguments, begun: &begun, opened: &opened, method, time, seed };
     match method {
         Method::Sft => run.sft(),
         Method::Kto => run.kto(),
@@ -45,13 +45,11 @@ pub(super) struct OfflineRun<'a> {
     pub(super) opened: &'a Opened,
     pub(super) method: Method,
     pub(super) time: OffsetDateTime,
+    /// Divides the data into what is learned and what is held out, among others: that of the run, also of one that goes on.
+    pub(super) seed: u64,
 }
 
 impl OfflineRun<'_> {
-    fn seed(&self) -> u64 {
-        self.begun.overrides.whole_number("seed").unwrap_or(0)
-    }
-
     pub(super) fn read<T: zhenjin_align::data::HashTokens>(
         &self,
         kind: Kind,
@@ -61,7 +59,7 @@ impl OfflineRun<'_> {
             &zhenjin_align::data::EncodeOptions,
         ) -> Result<zhenjin_align::data::Encoded<T>, zhenjin_align::data::DataError>,
     ) -> Result<(examples::Examples<T>, Configuration)> {
-        let read = examples::read(self.arguments, self.opened, kind, self.time, 0, self.seed(), encode)?;
+        let read = examples::read(self.arguments, self.opened, kind, self.time, 0, self.seed, encode)?;
         let configuration =
             self.begun.configuration(self.method, self.arguments, read.training.len(), self.time)?;
         Ok((read, configuration))
@@ -101,11 +99,14 @@ impl OfflineRun<'_> {
         tell_balance(&read.training, &loss);
         let context = self.opened.model.file.config().context_length;
         let micro_tokens = configuration.batch.micro_tokens;
-        let judged = |thumbs| {
-            let judged = Judged::new(thumbs, loss, context, micro_tokens)?;
+        let judged = |thumbs, others: &[EncodedThumb]| {
+            let judged = Judged::new(thumbs, others, loss, context, micro_tokens)?;
             Ok::<_, AlignError>(judged.with_sft_weight(section.sft_weight))
         };
-        let (training, held_out) = (judged(read.training)?, judged(read.held_out)?);
+        // What is held out may have one prompt only; what is learned is not mixed with it.
+        let held_out = judged(read.held_out, &read.training);
+        let training = judged(read.training, &[])?;
+        let held_out = held_out?;
         self.train(configuration, training, held_out, &read.fingerprint)
     }
 

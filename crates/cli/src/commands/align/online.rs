@@ -29,8 +29,11 @@ pub(super) fn run(home: &Home, method: Method, arguments: &OnlineArguments) -> R
     // Settings that cannot be are refused before anything is read.
     let time = begun.time()?;
     let configuration = begun.configuration(method, align, 1, time)?;
-    let rewards = arguments.reward.as_deref().map(reward_expression).transpose()?;
-    let judge = arguments.judge.as_deref().map(reward_expression).transpose()?;
+    let limits = &arguments.limits;
+    limits.check(arguments.reward.is_some() || arguments.judge.is_some())?;
+    let expression = |text: &str| reward_expression(text, limits);
+    let rewards = arguments.reward.as_deref().map(expression).transpose()?;
+    let judge = arguments.judge.as_deref().map(expression).transpose()?;
     let opened = Opened::new(home, align)?;
     let run = OnlineRun { home, arguments, begun: &begun, opened: &opened, method, time };
     run.run(&configuration, rewards, judge)
@@ -144,7 +147,12 @@ impl OnlineRun<'_> {
             Some(name) => planned::bytes_of(&open(self.home, name)?.file)?,
             None => 0,
         };
-        planned::models(self.opened, &arguments.align, configuration, &reward_models, rollout_weights)
+        let is_whole = |folder: &std::path::PathBuf| !folder.join("adapter_config.json").is_file();
+        let whole_critic =
+            configuration.critic.is_some() && arguments.reward_model.as_ref().is_some_and(is_whole);
+        let models =
+            planned::models(self.opened, &arguments.align, configuration, &reward_models, rollout_weights)?;
+        Ok(PlannedModel { whole_critic, ..models })
     }
 
     fn rollout_options(&self, section: zhenjin_align::configuration::RolloutSection) -> RolloutOptions {

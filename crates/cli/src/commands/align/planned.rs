@@ -41,8 +41,11 @@ impl Planning<'_> {
         let load = &self.opened.load;
         let peak = peak::float_operations(load.simd, &load.team)?;
         let tuning = self.configuration.tuning.kind;
-        let pace = Pace::estimate(self.opened.model.file.config(), tuning, peak);
-        let teacher = self.teacher.map_or(0.0, |config| Pace::estimate(config, tuning, peak).forward);
+        let config = self.opened.model.file.config();
+        // Fewer than two bytes for a parameter.
+        let quantised = self.models.weights < 2 * config.parameters();
+        let pace = Pace::estimate(config, tuning, quantised, peak);
+        let teacher = self.teacher.map_or(0.0, |config| Pace::estimate(config, tuning, false, peak).forward);
         let plan = self.plan(Pace { teacher, ..pace })?;
         // What cannot be is said with its figures.
         plan.check()?;
@@ -164,6 +167,7 @@ pub(super) fn models(
         adapter_elements: adapter.map(elements),
         teacher: None,
         recomputes: arguments.recompute,
+        whole_critic: false,
     })
 }
 

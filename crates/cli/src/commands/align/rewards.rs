@@ -1,6 +1,8 @@
 //! What answers are worth: an expression of rewards, a reward model, or both together.
 
-use anyhow::Result;
+use anyhow::{Result, bail};
+use clap::Args;
+use std::time::Duration;
 use zhenjin_align::AlignError;
 use zhenjin_align::methods::{Judgement, RewardSource};
 use zhenjin_align::rewards::{Answer, BuildOptions, RewardExpression, WeightedRewards};
@@ -8,10 +10,57 @@ use zhenjin_align::rewards::{Answer, BuildOptions, RewardExpression, WeightedRew
 /// What a reward model's part of a sum is called.
 const REWARD_MODEL: &str = "reward_model";
 
+/// Limits of rewards that programs and services give.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct RewardLimits {
+    /// How long `process:` may take for the next score, and `http:` for a request of up to 32 answers with all its attempts [default: 60]
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub(crate) reward_timeout: Option<u64>,
+    /// How often `process:` is tried with an answer, and `http:` with a request [default: 3]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub(crate) reward_attempts: Option<u32>,
+    /// Programs of `code` that run at once, and requests of `http:` that are open at once [default: 1]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) reward_threads: Option<u16>,
+}
+
+impl RewardLimits {
+    /// The options, and whether they were given.
+    pub(crate) fn given(&self) -> [(&'static str, bool); 3] {
+        [
+            ("--reward-timeout", self.reward_timeout.is_some()),
+            ("--reward-attempts", self.reward_attempts.is_some()),
+            ("--reward-threads", self.reward_threads.is_some()),
+        ]
+    }
+
+    /// Refuses limits of rewards that there are not.
+    pub(crate) fn check(&self, has_rewards: bool) -> Result<()> {
+        match self.given().iter().find(|(_, is_given)| *is_given) {
+            Some((option, _)) if !has_rewards => {
+                bail!(
+                    "{option} limits rewards, and there are none: say what an answer is worth with --reward"
+                )
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn options(&self) -> BuildOptions {
+        let default = BuildOptions::default();
+        BuildOptions {
+            limit: self.reward_timeout.map_or(default.limit, Duration::from_secs),
+            attempts: self.reward_attempts.unwrap_or(default.attempts),
+            threads: self.reward_threads.map_or(default.threads, usize::from),
+            ..default
+        }
+    }
+}
+
 /// The rewards of an option's text.
-pub(crate) fn reward_expression(text: &str) -> Result<WeightedRewards> {
+pub(crate) fn reward_expression(text: &str, limits: &RewardLimits) -> Result<WeightedRewards> {
     let expression = RewardExpression::parse(text)?;
-    Ok(expression.build(&BuildOptions::default())?)
+    Ok(expression.build(&limits.options())?)
 }
 
 /// The values of whole dialogues by a reward model.
@@ -39,5 +88,46 @@ impl RewardSource for ModelRewards {
             }
         }
         Ok(judgements)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Options {
+        #[command(flatten)]
+        limits: RewardLimits,
+    }
+
+    fn limits(arguments: &[&str]) -> Result<RewardLimits, clap::Error> {
+        let arguments = [&["program"][..], arguments].concat();
+        Ok(Options::try_parse_from(arguments)?.limits)
+    }
+
+    /// Whatever was asked for, a process had 60 seconds and programs ran one after another.
+    #[test]
+    fn limits_of_rewards_are_those_that_were_asked_for() {
+        let default = BuildOptions::default();
+        let found = limits(&[]).expect("no options").options();
+        assert_eq!(
+            (found.limit, found.attempts, found.threads),
+            (default.limit, default.attempts, default.threads)
+        );
+        let given = ["--reward-timeout", "5", "--reward-attempts", "2", "--reward-threads", "4"];
+        let given = limits(&given).expect("all options");
+        let found = given.options();
+        assert_eq!((found.limit, found.attempts, found.threads), (Duration::from_secs(5), 2, 4));
+        assert!(given.check(true).is_ok());
+        let error = given.check(false).expect_err("no reward").to_string();
+        assert!(error.starts_with("--reward-timeout"), "{error}");
+        for option in ["--reward-timeout", "--reward-attempts", "--reward-threads"] {
+            for value in ["0", "100000", "-1", "x"] {
+                assert!(limits(&[option, value]).is_err(), "{option} {value}");
+            }
+        }
     }
 }

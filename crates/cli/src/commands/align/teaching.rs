@@ -28,6 +28,8 @@ pub(super) fn run(home: &Home, arguments: &DistillArguments) -> Result<()> {
     let time = begun.time()?;
     let first = begun.configuration(Method::Sft, align, 1, time)?;
     let opened = Opened::new(home, align)?;
+    let (method, seed) = (Method::Sft, first.seed);
+    let run = |arguments| OfflineRun { arguments, begun: &begun, opened: &opened, method, time, seed };
     let examples = begun.folder.data().join(EXAMPLES);
     if let Some(rows) = teach(home, arguments, &opened, &examples, first.seed)? {
         let configuration = begun.configuration(Method::Sft, align, rows.len(), time)?;
@@ -43,12 +45,9 @@ pub(super) fn run(home: &Home, arguments: &DistillArguments) -> Result<()> {
             teacher: None,
         };
         planning.show()?;
-        let run = OfflineRun { arguments: align, begun: &begun, opened: &opened, method: Method::Sft, time };
-        return planning.show_measured(&mut run.trainee(&configuration)?, None, None);
+        return planning.show_measured(&mut run(align).trainee(&configuration)?, None, None);
     }
-    let align = AlignArguments { data: vec![examples], ..align.clone() };
-    let run = OfflineRun { arguments: &align, begun: &begun, opened: &opened, method: Method::Sft, time };
-    run.sft()
+    run(&AlignArguments { data: vec![examples], ..align.clone() }).sft()
 }
 
 /// Lets the teacher answer, and writes what the student learns; or, where nothing is to be written, says what that would take and gives the

@@ -1,7 +1,7 @@
 //! The options of `zhenjin best-of-n`, and those of writing several answers.
 
 use crate::arguments::at_least_one;
-use crate::commands::align::{BadArgument, OverlongArgument, reward_expression};
+use crate::commands::align::{BadArgument, OverlongArgument, RewardLimits, reward_expression};
 use crate::commands::report::ReportLanguage;
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
@@ -44,6 +44,8 @@ pub(crate) struct SamplingArguments {
     /// The model that the reward model's adapter belongs to [default: MODEL]
     #[arg(long, value_name = "MODEL", requires = "reward_model")]
     pub(crate) reward_base: Option<OsString>,
+    #[command(flatten)]
+    pub(crate) limits: RewardLimits,
     /// Most tokens of an answer
     #[arg(long, default_value_t = 256, value_name = "N", value_parser = at_least_one)]
     pub(crate) max_tokens: usize,
@@ -122,7 +124,8 @@ pub(crate) struct BestOfArguments {
 impl SamplingArguments {
     /// Refuses what cannot be, before anything is read; `temperature` is the one in effect.
     pub(crate) fn check(&self, temperature: f64) -> Result<()> {
-        self.reward.as_deref().map(reward_expression).transpose()?;
+        self.limits.check(self.reward.is_some())?;
+        self.reward.as_deref().map(|text| reward_expression(text, &self.limits)).transpose()?;
         let is_reward_model = |folder: &Path| {
             ["config.json", "adapter_config.json"].iter().any(|name| folder.join(name).is_file())
         };

@@ -13,7 +13,8 @@ pub(super) fn source(
     model: &Loaded,
     sampling: &SamplingArguments,
 ) -> Result<Option<Box<dyn RewardSource>>> {
-    let rewards = sampling.reward.as_deref().map(reward_expression).transpose()?;
+    let expression = |text: &str| reward_expression(text, &sampling.limits);
+    let rewards = sampling.reward.as_deref().map(expression).transpose()?;
     let Some(folder) = &sampling.reward_model else {
         return Ok(rewards.map(|rewards| Box::new(rewards) as Box<dyn RewardSource>));
     };

@@ -19,6 +19,7 @@ pub(crate) use text::run as text;
 pub(crate) use wins::run as wins;
 
 use crate::arguments::EngineArguments;
+use crate::commands::align::RewardLimits;
 use clap::{Args, Subcommand};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -196,6 +197,8 @@ pub(crate) struct RewardsArguments {
     /// What an answer is worth: `number`, `regex:…`, `process:CMD` …, with weights as in 0.7*number+0.3*length:tokens<=64
     #[arg(long, value_name = "REWARD")]
     pub(crate) reward: String,
+    #[command(flatten)]
+    pub(crate) limits: RewardLimits,
     /// Results for each value of this field of the data as well
     #[arg(long, value_name = "FIELD")]
     pub(crate) by: Option<String>,

@@ -2,7 +2,7 @@
 
 use super::RewardsArguments;
 use super::alignment::{Against, Side, samples, samples_json, samples_text};
-use crate::commands::align::Loaded;
+use crate::commands::align::{Loaded, reward_expression};
 use crate::home::Home;
 use anyhow::{Context, Result, anyhow};
 use serde::Serialize;
@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use zhenjin_align::data::EncodedTask;
 use zhenjin_align::evaluation::{Interval, mean_interval};
 use zhenjin_align::methods::RewardSource;
-use zhenjin_align::rewards::{Answer, BuildOptions, RewardExpression, WeightedRewards};
+use zhenjin_align::rewards::{Answer, WeightedRewards};
 use zhenjin_tokenizer::ControlText;
 
 /// The rewards of some prompts.
@@ -28,7 +28,7 @@ struct Row {
 
 pub(crate) fn run(home: &Home, arguments: &RewardsArguments) -> Result<()> {
     let (common, writing) = (&arguments.common, &arguments.writing);
-    let mut rewards = RewardExpression::parse(&arguments.reward)?.build(&BuildOptions::default())?;
+    let mut rewards = reward_expression(&arguments.reward, &arguments.limits)?;
     let model = Loaded::new(home, &arguments.model, &common.load()?)?;
     let tasks = writing.tasks(common, &model)?;
     let adapter = arguments.adapter.as_deref();

@@ -1,0 +1,269 @@
+//! How runs end that cannot go on, and what they must not do without a word.
+
+use std::sync::Arc;
+
+use crate::runs::*;
+use crate::training::{ONLINE, Wished, online, online_parts};
+use zhenjin_align::AlignError;
+use zhenjin_align::configuration::{Configuration, Method, TuningKind};
+use zhenjin_align::data::EncodedThumb;
+use zhenjin_align::losses::judged::JudgedLoss;
+use zhenjin_align::losses::preference::PreferenceLoss;
+use zhenjin_align::methods::{Judged, Judgement, Offline, Online, OnlineParts, Preferences, RewardSource};
+use zhenjin_align::rewards::Answer;
+use zhenjin_align::run::Training;
+use zhenjin_align::trainee::{Trainee, TraineeOptions};
+use zhenjin_model::AdapterValues;
+use zhenjin_model::testing::tiny_config;
+use zhenjin_tensor::Dtype;
+use zhenjin_train::metrics::Event;
+
+fn notes(steps: &Steps) -> Vec<String> {
+    let events = steps.0.lock().unwrap();
+    let note = |event: &Event| match event {
+        Event::Note { text, .. } => Some(text.clone()),
+        _ => None,
+    };
+    events.iter().filter_map(note).collect()
+}
+
+/// A held-out part of two thumbs about one question once ended the run.
+#[test]
+fn one_held_out_prompt_is_enough_for_judged_answers() {
+    let thumb =
+        |number, liked| EncodedThumb { dialogue: if liked { good(number) } else { bad(number) }, liked };
+    let loss = JudgedLoss { beta: 0.1, liked_weight: 1.0, disliked_weight: 1.0 };
+    let others: Vec<EncodedThumb> = (0..8).map(|number| thumb(number, number % 2 == 0)).collect();
+    let one_prompt = || vec![thumb(9, true), thumb(9, false)];
+    assert!(Judged::new(one_prompt(), &[], loss, 512, 64).is_err());
+    let held_out = Judged::new(one_prompt(), &others, loss, 512, 64).unwrap();
+    let settings = ["schedule.steps=4", "batch.examples=1"];
+    let configuration = configuration(Method::Kto, TuningKind::Lora, &settings);
+    let folder = tempfile::tempdir().unwrap();
+    let trainee = trainee(&configuration, Dtype::F32, false, 1);
+    let training = Judged::new(others, &[], loss, 512, 64).unwrap();
+    let training = offline(&configuration, trainee, training, held_out, folder.path());
+    let (steps, _) = train(&configuration, training, folder.path(), 99).unwrap();
+    assert!(steps.held_out("answer_kl").iter().all(|divergence| divergence.is_finite()));
+    // The divergence of a single example counts as well: with one it was silently 0.
+    assert!(steps.steps().iter().all(|step| step.measures.contains_key("answer_kl")));
+}
+
+/// The steps between the last checkpoint and a rule of the section `watch` were lost, although the message said otherwise.
+#[test]
+fn a_stop_rule_loses_no_step() {
+    let settings =
+        ["schedule.steps=12", "intervals.checkpoint=99", "intervals.held_out=0", "rollout.answers=4"];
+    let measured = |more: &str| {
+        let settings = [&ONLINE[..], &settings, &[more]].concat();
+        let configuration = configuration(Method::Grpo, TuningKind::Lora, &settings);
+        let folder = tempfile::tempdir().unwrap();
+        let training = online(&configuration, Dtype::F32, 1, Box::new(Wished(3)));
+        let result = train(&configuration, training, folder.path(), 99);
+        (result, folder)
+    };
+    let (whole, _folder) = measured("watch.window=20");
+    let entropies: Vec<f64> = whole.unwrap().0.steps().iter().map(|step| step.measures["entropy"]).collect();
+    // A bound that a later step is the first to break.
+    let (broken_at, bound) = (1..entropies.len())
+        .map(|step| (step, entropies[step] + 1e-9))
+        .find(|(step, bound)| entropies[..*step].iter().all(|entropy| entropy > bound))
+        .expect("the policy becomes surer of itself");
+    let (result, folder) = measured(&format!("watch.least_entropy={bound}"));
+    let error = result.map(|_| ()).unwrap_err().to_string();
+    assert!(error.contains("watch.least_entropy"), "{error}");
+    assert!(folder.path().join(format!("checkpoints/step-{broken_at:08}")).is_dir(), "{error}");
+}
+
+/// A reward so great that the critic's gradient has no number.
+struct Enormous;
+
+impl RewardSource for Enormous {
+    fn judge(&mut self, answers: &[Answer<'_>]) -> Result<Vec<Judgement>, AlignError> {
+        let judge = |number: usize| Judgement { total: Ok(1e40 * (number % 2) as f64), parts: Vec::new() };
+        Ok((0..answers.len()).map(judge).collect())
+    }
+}
+
+/// The critic once went on without ever learning again, and nobody was told.
+#[test]
+fn a_critic_that_cannot_learn_ends_the_run() {
+    let settings = [&ONLINE[..], &["rollout.answers=4", "policy.kl=0", "intervals.held_out=0"]].concat();
+    let configuration = configuration(Method::Ppo, TuningKind::Lora, &settings);
+    let folder = tempfile::tempdir().unwrap();
+    let training = online(&configuration, Dtype::F32, 1, Box::new(Enormous));
+    let error = train(&configuration, training, folder.path(), 99).map(|_| ()).unwrap_err();
+    assert!(matches!(error, AlignError::NonFinite { what, .. } if what.contains("critic")), "{error}");
+}
+
+fn continued(configuration: &Configuration, adapter: Option<&AdapterValues>) -> Trainee {
+    let load = load(1);
+    let options = TraineeOptions {
+        tuning: configuration.tuning,
+        optimiser: configuration.optimiser.clone(),
+        seed: configuration.seed,
+        load: load.clone(),
+        usable_vocabulary: VOCABULARY as usize,
+        recomputed_layers: 0,
+        base_name: "tiny".to_owned(),
+        padding_token: None,
+        companions: Vec::new(),
+    };
+    Trainee::new(model(Dtype::F32, &load), adapter, None, options).unwrap()
+}
+
+/// A run that continued one adapter could go on with another, and the reference's numbers of one were taken for those of the other.
+#[test]
+fn the_adapter_that_a_run_begins_with_is_part_of_its_fingerprint() {
+    let configuration = configuration(Method::Dpo, TuningKind::Lora, &["schedule.steps=2"]);
+    let adapter = |seed| {
+        let fresh = continued(&Configuration { seed, ..configuration.clone() }, None);
+        fresh.adapter().unwrap().values(&tiny_config()).unwrap()
+    };
+    let fingerprint = |adapter: Option<&AdapterValues>| {
+        let pairs = |range| preferences(range, &configuration);
+        let trainee = continued(&configuration, adapter);
+        let (training, held_out) = (pairs(0..8), pairs(8..10));
+        Offline::new(configuration.clone(), trainee, training, held_out, None, "data").unwrap().fingerprint()
+    };
+    let (one, other) = (adapter(1), adapter(2));
+    let all = [fingerprint(None), fingerprint(Some(&one)), fingerprint(Some(&other))];
+    assert_ne!(all[0], all[1]);
+    assert_ne!(all[1], all[2]);
+    assert_eq!(all[1], fingerprint(Some(&one)));
+}
+
+/// A run that went on kept the reference's weights in memory to its end.
+#[test]
+fn the_reference_is_let_go_of_when_its_numbers_are_read() {
+    let configuration = configuration(Method::Dpo, TuningKind::Full, &["schedule.steps=2"]);
+    let folder = tempfile::tempdir().unwrap();
+    for _ in 0..2 {
+        let reference = model(Dtype::F32, &load(1));
+        let weak = Arc::downgrade(&reference);
+        let trainee = trainee(&configuration, Dtype::F32, false, 1).with_reference(reference);
+        let (examples, held_out) = (preferences(0..8, &configuration), preferences(8..10, &configuration));
+        let training = offline(&configuration, trainee, examples, held_out, folder.path());
+        assert!(weak.upgrade().is_none(), "the reference is still there");
+        drop(training);
+    }
+}
+
+/// The loss of pairs asks for a difference alone: both answers can become less likely.
+#[test]
+fn preferred_answers_that_become_less_likely_are_said_aloud_and_kept_likely_by_an_sft_weight() {
+    let run = |sft_weight: f64| {
+        let settings = ["schedule.steps=20", "batch.examples=8", "preference.beta=0.2"];
+        let mut configuration = configuration(Method::Dpo, TuningKind::Lora, &settings);
+        let section = configuration.preference.as_mut().unwrap();
+        section.sft_weight = sft_weight;
+        let loss = PreferenceLoss { kind: section.loss, beta: section.beta, label_smoothing: 0.0 };
+        // Answers that differ in one token share what becomes less likely.
+        let pair = |number: u32| zhenjin_align::data::EncodedPair {
+            chosen: dialogue(number, &[70, 71, 72, 73]),
+            rejected: dialogue(number, &[70, 71, 72, 74, 75, 76]),
+            margin: None,
+        };
+        let pairs = |range: std::ops::Range<u32>| {
+            Preferences::new(range.map(pair).collect(), loss, sft_weight, configuration.batch.micro_tokens)
+        };
+        let folder = tempfile::tempdir().unwrap();
+        let trainee = trainee(&configuration, Dtype::F32, false, 1);
+        let training = offline(&configuration, trainee, pairs(0..24), pairs(24..28), folder.path());
+        let (steps, _) = train(&configuration, training, folder.path(), 99).unwrap();
+        let reward = steps.steps().last().unwrap().measures["chosen_reward"];
+        let is_told =
+            notes(&steps).iter().any(|note| note.contains("less likely than they were before training"));
+        assert_eq!(is_told, reward < 0.0, "{reward}");
+        reward
+    };
+    let (plain, kept) = (run(0.0), run(1.0));
+    assert!(kept > 0.0 && kept > plain, "{plain} {kept}");
+}
+
+/// Answers written by quantised weights: the mismatch is measured, and the cap bounds the correction.
+#[test]
+fn answers_of_other_weights_are_measured_and_corrected() {
+    let run = |cap: &str| {
+        let more = ["schedule.steps=3", "rollout.answers=4", "intervals.held_out=0", cap];
+        let configuration = configuration(Method::Grpo, TuningKind::Lora, &[&ONLINE[..], &more].concat());
+        let folder = tempfile::tempdir().unwrap();
+        let parts = online_parts(&configuration, Dtype::F32, 2, Box::new(Wished(3)));
+        let parts = OnlineParts { rollout_model: Some(model(Dtype::Q4_0, &load(2))), ..parts };
+        let training = Online::new(configuration.clone(), parts).unwrap();
+        let fingerprint = training.fingerprint();
+        let (steps, _) = train(&configuration, training, folder.path(), 99).unwrap();
+        (steps.steps(), fingerprint, sums(folder.path()))
+    };
+    let (steps, fingerprint, corrected) = run("policy.mismatch_cap=2");
+    assert!(fingerprint.contains("answers by model"), "{fingerprint}");
+    for step in &steps {
+        let [mean, least, greatest] =
+            ["mismatch", "mismatch_least", "mismatch_greatest"].map(|name| step.measures[name]);
+        assert!(mean > 0.0 && least < 1.0 && greatest > 1.0, "{step:?}");
+    }
+    let (_, _, uncorrected) = run("policy.mismatch_cap=0");
+    assert_ne!(corrected, uncorrected);
+}
+
+/// Rewards long answers.
+struct Longer(f64);
+
+impl RewardSource for Longer {
+    fn judge(&mut self, answers: &[Answer<'_>]) -> Result<Vec<Judgement>, AlignError> {
+        let judge = |answer: &Answer<'_>| Judgement {
+            total: Ok(self.0 * answer.tokens.len() as f64),
+            parts: Vec::new(),
+        };
+        Ok(answers.iter().map(judge).collect())
+    }
+}
+
+#[test]
+fn a_reward_that_rises_while_the_judge_falls_is_said_aloud() {
+    let more = ["schedule.steps=24", "rollout.answers=8", "intervals.held_out=0", "watch.window=4"];
+    let configuration = configuration(Method::Grpo, TuningKind::Lora, &[&ONLINE[..], &more].concat());
+    let folder = tempfile::tempdir().unwrap();
+    let parts = online_parts(&configuration, Dtype::F32, 2, Box::new(Longer(1.0)));
+    let parts = OnlineParts { judge: Some(Box::new(Longer(-1.0))), ..parts };
+    let training = Online::new(configuration.clone(), parts).unwrap();
+    let (steps, _) = train(&configuration, training, folder.path(), 99).unwrap();
+    let notes = notes(&steps);
+    assert!(notes.iter().any(|note| note.contains("while the held-out judge fell")), "{notes:?}");
+}
+
+/// What was learned ends by itself: the end token is learned with the answer.
+#[test]
+fn answers_end_by_themselves_after_supervised_fine_tuning() {
+    let settings = ["schedule.steps=40", "batch.examples=8"];
+    let configuration = configuration(Method::Sft, TuningKind::Full, &settings);
+    let folder = tempfile::tempdir().unwrap();
+    let trainee = trainee(&configuration, Dtype::F32, false, 2);
+    let training = offline(&configuration, trainee, dialogues(0..24), dialogues(0..0), folder.path());
+    let (_, run) = train(&configuration, training, folder.path(), 99).unwrap();
+    let ended = share_that_ends(run.training());
+    assert!(ended >= 0.95, "{ended}");
+}
+
+fn share_that_ends<E: zhenjin_align::methods::Examples>(offline: &Offline<E>) -> f64 {
+    use zhenjin_align::rollouts::{Job, RolloutOptions, Rollouts};
+    let more = ["rollout.max_tokens=12"];
+    let section = configuration(Method::Grpo, TuningKind::Lora, &more).rollout.unwrap();
+    let mut rollouts = Rollouts::new(RolloutOptions {
+        section,
+        stop_tokens: vec![END],
+        usable_vocabulary: VOCABULARY as usize,
+        kv_dtype: zhenjin_tensor::KvDtype::F32,
+        team: load(2).team,
+    });
+    let prompts: Vec<Vec<u32>> = (0..24)
+        .map(|number| {
+            let dialogue = good(number);
+            let answer = dialogue.assistant_mask.iter().position(|learned| *learned).unwrap();
+            dialogue.ids[..answer].to_vec()
+        })
+        .collect();
+    let jobs: Vec<Job<'_>> = prompts.iter().zip(0..).map(|(prompt, seed)| Job { prompt, seed }).collect();
+    let written = rollouts.write(offline.trainee().model(), offline.trainee().adapter(), &jobs).unwrap();
+    written.iter().filter(|answer| answer.ended).count() as f64 / written.len() as f64
+}

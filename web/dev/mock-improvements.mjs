@@ -113,7 +113,7 @@ export class MockImprovements {
 
   /** Weights that no improvement made. @param {string} model */
   promoteFolder(model) {
-    return this.#put(model, null, null, this.#earlier(model), true);
+    return this.#put(model, null, 'dpo', this.#earlier(model), true);
   }
 
   /** @param {string} model */
@@ -141,11 +141,16 @@ export class MockImprovements {
       data: '208 examples, 52 held out, of 61 conversations of 3 people',
       gate: 'preference_accuracy 0.731 (0.596 to 0.837), win_rate 0.680 (0.570 to 0.790), perplexity_en 21.440',
     };
-    const origin = improvement === null ? { data: null, gate: null } : made;
+    const copied = { data: null, gate: null, source: 'poet' };
+    const origin = improvement === null ? copied : { ...made, source: null };
     const promoted =
       since === null ? null : { id: '9f2c', kind: 'adapter', since, method, ...origin, improvement };
     /** @type {Promotion} */
-    const promotion = { model, improvement, method, since, promoted, earlier };
+    const promotion = {
+      ...{ model, improvement, method, since, promoted, earlier },
+      unloaded_adapters: [],
+      loaded_adapters: [],
+    };
     this.promotions = [...this.promotions.filter((other) => other.model !== model), promotion];
     for (const one of this.improvements) if (one.model === model) one.promoted = one.id === improvement;
     return promotion;

@@ -41,7 +41,7 @@ export function startMockServer({ port = 0, tokenMilliseconds = 15, key = null, 
   const models = new MockModels();
   const feedback = new MockFeedback(chats);
   const improvements = new MockImprovements(tokenMilliseconds * 40);
-  /** @type {Map<string, { name: string, model: string, folder: string, users: number }>} */
+  /** @type {Map<string, import('../src/lib/api/types.ts').AdapterInfo>} */
   const adapters = new Map();
   const server = createServer((request, response) => {
     handle(request, response).catch((error) => {
@@ -138,7 +138,7 @@ export function startMockServer({ port = 0, tokenMilliseconds = 15, key = null, 
       const folder = body.folder ?? adapter;
       if (!models.find(model)) throw new Refusal(404, 'no such model', 'model_not_found');
       if (folder !== 'poet') throw new Refusal(404, 'no such folder', 'adapter_not_found');
-      adapters.set(name, { name, model, folder, users: 0 });
+      adapters.set(name, { name, model, folder, users: 0, method: 'dpo', data: null });
       send(response, 200, adapters.get(name));
     },
     'DELETE adapters': ([name = ''], _body, _query, response) => {

@@ -219,13 +219,13 @@ test('a model says which improvement answers for it, and an adapter where it is 
     }) as unknown as ModelInfo;
   models.list = [named('m'), named('m+poet'), named('m+i7'), named('m+start')];
   models.adapters = [
-    { name: 'm+poet', model: 'm', folder: 'poet', users: 0 },
-    { name: 'm+i7', model: 'm', folder: 'i7', users: 0 },
-    { name: 'm+start', model: 'm', folder: null, users: 0 },
+    { name: 'm+poet', model: 'm', folder: 'poet', users: 0, method: null, data: null },
+    { name: 'm+i7', model: 'm', folder: 'i7', users: 0, method: 'kto', data: null },
+    { name: 'm+start', model: 'm', folder: null, users: 0, method: 'dpo', data: '4 pairs' },
   ];
   const learned = { id: 'i7', model: 'm', method: 'kto', created_at: 0, gate: [] } as unknown as Improvement;
   models.list[0]!.promoted = {
-    id: '9f', kind: 'adapter', since: 0, method: 'kto', improvement: 'i7',
+    id: '9f', kind: 'adapter', since: 0, method: 'kto', improvement: 'i7', source: null,
     data: '4 examples, 2 held out, of 5 conversations of 1 people', gate: 'win_rate 0.61 (0.5 to 0.7), speed 41.0',
   }; // prettier-ignore
   improving.known = { running: null, improvements: [learned], promotions: [] };
@@ -238,8 +238,9 @@ test('a model says which improvement answers for it, and an adapter where it is 
     t.modelOrigin(t.answeringSince('i7', 'KTO', date)),
     `${t.adapterOf('m')} · ${t.adapterFolder('poet')}`,
     `${t.adapterOf('m')} · ${t.learned('i7', 'KTO', date)}`,
-    `${t.adapterOf('m')} · ${t.adapterStart}`,
+    `${t.adapterOf('m')} · ${t.adapterStart} · ${t.trainedBy('DPO')}`,
   ]);
+  expect(target.textContent).toContain('4 pairs');
   // What it learned from, and how it did at the gate.
   expect(target.textContent).toContain('4 examples, 2 held out');
   expect(target.textContent).toContain(`${t.criteria.win_rate} 0.61 (0.5 to 0.7), ${t.criteria.speed} 41.0`);
@@ -250,7 +251,13 @@ test('a model says which improvement answers for it, and an adapter where it is 
     `${zh.criteria.win_rate} 0.61（0.5 至 0.7），${zh.criteria.speed} 41.0`,
   );
   i18n.use('en', []);
+  // Weights that no improvement made say how they were trained and where they were copied from; once they said neither.
+  models.list[0]!.promoted = {
+    id: '9f', kind: 'adapter', since: 0, method: 'dpo', improvement: null, source: 'runs/dpo', data: null, gate: null,
+  }; // prettier-ignore
   flushSync();
+  expect(target.textContent).toContain(`${t.elsewhere(date)} · ${t.trainedBy('DPO')}`);
+  expect(target.textContent).toContain(t.copiedFrom('runs/dpo'));
   // An adapter is unloaded, not deleted like a downloaded model.
   expect(target.querySelectorAll(`[aria-label^="${catalogues.en.models.remove}"]`)).toHaveLength(1);
   improving.known = null;

@@ -37,8 +37,8 @@ pub use request::{
     ToolChoice,
 };
 pub use served::{
-    AdapterSpec, DraftSpec, ModelSpec, ModelState, ObserverOfModel, PromotedWeights, ServeOptions,
-    ServedModelInfo, ServedModels,
+    AdapterChanges, AdapterSpec, DraftSpec, ModelSpec, ModelState, ObserverOfModel, PromotedWeights,
+    ServeOptions, ServedModelInfo, ServedModels,
 };
 pub use zhenjin_conversation::{
     Message, REQUEST_VARIABLES, Role, ThinkingSupport, ThinkingWish, Tool, ToolCall, takes_tools, thinks,

@@ -6,12 +6,20 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::support::{block_on, question, read, served, write_adapter};
-use zhenjin_assistant::{AdapterSpec, AssistantError, PromotedWeights, ServedModels, TextGeneration};
+use zhenjin_assistant::{
+    AdapterChanges, AdapterSpec, AssistantError, PromotedWeights, ServedModels, TextGeneration,
+};
 
 const QUESTION: &str = "Name the largest planet.";
 
 fn adapter(id: &str, folder: &Path) -> Option<PromotedWeights> {
     Some(PromotedWeights::Adapter { id: id.to_owned(), path: folder.to_owned() })
+}
+
+/// Adapters that no longer answer, and those that answer again.
+fn changes(unloaded: &[&str], loaded: &[&str]) -> AdapterChanges {
+    let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+    AdapterChanges { unloaded: names(unloaded), loaded: names(loaded) }
 }
 
 /// Which weights answer, and what they answer.
@@ -42,7 +50,8 @@ fn what_is_promoted_answers_under_the_models_own_name_and_the_base_stays() {
     let models = served(Some(512), 1);
     let plain = answer(&models, "smollm2");
     let running = begin(&models);
-    assert_eq!(models.promote("smollm2", adapter("first", folder.path())).unwrap(), [""; 0]);
+    let unchanged = AdapterChanges::default();
+    assert_eq!(models.promote("smollm2", adapter("first", folder.path())).unwrap(), unchanged);
     assert_eq!(read(running).text, plain.1);
     let promoted = answer(&models, "smollm2");
     assert_ne!(promoted.0, plain.0);
@@ -51,7 +60,7 @@ fn what_is_promoted_answers_under_the_models_own_name_and_the_base_stays() {
     let listed: Vec<_> = models.list().into_iter().map(|model| (model.name, model.promoted)).collect();
     let first = Some("first".to_owned());
     assert_eq!(listed, [("smollm2".to_owned(), first), ("smollm2+base".to_owned(), None)]);
-    assert_eq!(models.promote("smollm2", None).unwrap(), [""; 0]);
+    assert_eq!(models.promote("smollm2", None).unwrap(), unchanged);
     assert_eq!(answer(&models, "smollm2"), plain);
     assert_eq!(models.list().len(), 1);
 }
@@ -65,19 +74,41 @@ fn whole_weights_replace_the_models_own_and_are_taken_back() {
     let spec =
         AdapterSpec { model: "smollm2".to_owned(), name: "tuned".to_owned(), path: folder.path().to_owned() };
     models.load_adapter(spec).unwrap();
+    let tuned = answer(&models, "smollm2+tuned");
     let running = begin(&models);
     let whole = PromotedWeights::Model { id: "whole".to_owned(), path: poet() };
-    assert_eq!(models.promote("smollm2", Some(whole)).unwrap(), ["smollm2+tuned"]);
+    assert_eq!(models.promote("smollm2", Some(whole)).unwrap(), changes(&["smollm2+tuned"], &[]));
     assert_eq!(read(running).text, plain.1);
     let replaced = answer(&models, "smollm2");
     assert_ne!(replaced.0, plain.0);
     assert_eq!(answer(&models, "smollm2+base"), plain);
     let error = block_on(models.get("smollm2+tuned")).unwrap_err();
     assert!(matches!(error, AssistantError::UnknownModel { .. }), "{error}");
-    models.promote("smollm2", adapter("first", folder.path())).unwrap();
+    // The adapter comes back with the weights that it belongs to; once it did not.
+    let back = models.promote("smollm2", adapter("first", folder.path())).unwrap();
+    assert_eq!(back, changes(&[], &["smollm2+tuned"]));
+    assert_eq!(answer(&models, "smollm2+tuned"), tuned);
     assert_eq!(answer(&models, "smollm2+base"), plain);
-    models.promote("smollm2", None).unwrap();
+    assert_eq!(models.promote("smollm2", None).unwrap(), AdapterChanges::default());
     assert_eq!(answer(&models, "smollm2"), plain);
+    assert_eq!(answer(&models, "smollm2+tuned"), tuned);
+}
+
+#[test]
+fn an_adapter_that_cannot_come_back_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    write_adapter(folder.path(), 1.0);
+    let models = served(Some(512), 1);
+    let plain = answer(&models, "smollm2");
+    let spec =
+        AdapterSpec { model: "smollm2".to_owned(), name: "tuned".to_owned(), path: folder.path().to_owned() };
+    models.load_adapter(spec).unwrap();
+    let whole = PromotedWeights::Model { id: "whole".to_owned(), path: poet() };
+    models.promote("smollm2", Some(whole)).unwrap();
+    std::fs::remove_dir_all(folder.path()).unwrap();
+    assert_eq!(models.promote("smollm2", None).unwrap(), changes(&["smollm2+tuned"], &[]));
+    assert_eq!(answer(&models, "smollm2"), plain);
+    assert_eq!(models.list().len(), 1);
 }
 
 #[test]

@@ -224,9 +224,9 @@ pub(crate) struct InspectArguments {
     /// The settings of `serve` for which memory is estimated
     #[command(flatten)]
     pub(crate) engine: EngineArguments,
-    /// Chats that the model works on at the same time, as in `serve`
-    #[arg(long, default_value_t = 32, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=512))]
-    pub(crate) max_batch: u16,
+    /// Chats that the model works on at the same time, as in `serve` [default: 32]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=512))]
+    pub(crate) max_batch: Option<u16>,
     /// List every tensor
     #[arg(long)]
     pub(crate) tensors: bool,

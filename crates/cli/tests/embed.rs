@@ -86,7 +86,32 @@ fn inspect_says_how_vectors_are_made() {
     assert_eq!((&said["pooling"][0], &said["normalises"]), (&Value::from("mean"), &Value::from(true)));
     assert_eq!((&said["dimensions"], &said["parameters"]), (&Value::from(32), &Value::from(8528)));
     assert!(run(None).contains("32 values by mean, of unit length"), "{}", run(None));
+    assert!(run(None).contains("Prompt query: “the ” before a text"), "{}", run(None));
     assert!(run(Some("--tensors")).contains("embeddings.word_embeddings.weight"));
+}
+
+/// Options of models that write were once ignored.
+#[test]
+fn inspect_refuses_options_that_have_no_effect_on_an_encoder() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let encoder = folder.path().join("encoder");
+    write_tiny_encoder(&encoder);
+    let run = |options: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_zhenjin"));
+        command.env("ZHENJIN_HOME", folder.path()).arg("inspect").arg(&encoder).args(options);
+        let output = command.output().expect("the program starts");
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    for options in
+        [["--context", "64"], ["--memory", "1GiB"], ["--max-batch", "32"], ["--kv-cache-dtype", "int8"]]
+    {
+        let (code, stderr) = run(&options);
+        assert_eq!(code, Some(1), "{options:?}: {stderr}");
+        assert!(stderr.contains(&format!("{}: without effect", options[0])), "{options:?}: {stderr}");
+    }
+    let (_, stderr) = run(&["--max-batch", "4", "--context", "64"]);
+    assert!(stderr.contains("--context, --max-batch: without effect"), "{stderr}");
+    assert_eq!(run(&["--threads", "1", "--tensors"]).0, Some(0));
 }
 
 #[test]

@@ -1,7 +1,9 @@
 //! `zhenjin improve`, `promote` and `rollback` as people run them: from judgements in the store to an adapter that answers.
 
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 
 use crate::tiny_model;
 use serde_json::Value;
@@ -118,6 +120,19 @@ impl Place {
         let mut program = self.program(&["improve", "--threads", "1"]);
         program.args(more);
         program
+    }
+
+    /// An improvement that is killed as soon as its examples are there.
+    fn begin_and_kill(&self, id: &str) {
+        let mut child = self.improve(&["--id", id, "--passes", "6"]).spawn().expect("the program starts");
+        let last_copy = self.path("improvements").join(id).join("anchor.txt");
+        while child.try_wait().expect("a status").is_none() && !last_copy.exists() {
+            std::thread::sleep(std::time::Duration::from_millis(2));
+        }
+        child.kill().expect("killed");
+        child.wait().expect("its end");
+        assert_eq!(self.record(id)["state"], "running", "it was killed before its end");
+        assert!(self.path("improvements").join(id).join("train.jsonl").is_file());
     }
 
     fn record(&self, id: &str) -> Value {
@@ -292,6 +307,60 @@ fn an_improvement_that_was_killed_goes_on_and_ends_with_the_same_bits() {
     assert!(text.contains("the same adapter, bit for bit"), "{text}");
 }
 
+/// The examples of an interrupted improvement once stayed in its folder, whatever was erased since.
+#[test]
+fn what_is_erased_does_not_stay_in_an_interrupted_improvement() {
+    let place = Place::new();
+    place.choose(&place.person("anna"), true, 0..60);
+    place.choose(&Owner::Local, true, 60..160);
+    place.begin_and_kill("one");
+    let text = succeed(place.program(&["feedback", "erase", "--owner", "anna"]));
+    assert!(text.contains("erased: 60 of") && text.contains("the improvement one is given up"), "{text}");
+    assert!(!text.contains("do not forget it"), "nothing is left that learned from it: {text}");
+    for name in ["train.jsonl", "held_out.jsonl", "run", "adapter"] {
+        assert!(!place.path("improvements/one").join(name).exists(), "{name}");
+    }
+    let record = place.record("one");
+    let error = record["error"].as_str().expect("a reason");
+    assert!(record["state"] == "failed" && error.contains("erased"), "{record}");
+}
+
+/// An interrupted improvement once went on with the words of people who no longer allow it.
+#[test]
+fn an_interrupted_improvement_does_not_go_on_with_what_is_no_longer_allowed() {
+    let place = Place::new();
+    let anna = place.person("anna");
+    place.choose(&anna, true, 0..60);
+    place.choose(&Owner::Local, true, 60..160);
+    place.begin_and_kill("one");
+    // No program looks at the folder when this is said.
+    place.with_store(async |store| {
+        store.set_training_consent(&anna, false).await.expect("kept");
+    });
+    let text = succeed(place.improve(&["--id", "one"]));
+    assert!(text.contains("the improvement one is given up") && !text.contains("going on with"), "{text}");
+    let record = place.record("one");
+    assert!(["passed", "refused"].contains(&record["state"].as_str().unwrap_or_default()), "{record}");
+    assert_eq!((&record["data"]["owners"], &record["data"]["pairs"]), (&1.into(), &100.into()));
+    let text = succeed(place.program(&["feedback", "erase", "--owner", "anna"]));
+    assert!(!text.contains("do not forget it"), "it learned from others alone: {text}");
+}
+
+/// The copies were once made before the record that says what they are of; they are made again where a crash left the record alone.
+#[test]
+fn an_improvement_without_its_examples_makes_them_again_and_goes_on() {
+    let place = Place::new();
+    place.choose(&Owner::Local, true, 0..100);
+    place.begin_and_kill("one");
+    for name in ["train.jsonl", "held_out.jsonl", "anchor.txt"] {
+        std::fs::remove_file(place.path("improvements/one").join(name)).expect("a copy");
+    }
+    let text = succeed(place.improve(&[]));
+    assert!(text.contains("going on with the improvement one"), "{text}");
+    let text = succeed(place.improve(&["--reproduce", "one"]));
+    assert!(text.contains("the same adapter, bit for bit"), "{text}");
+}
+
 /// What was trained on another model of the same shape was once accepted in silence.
 #[test]
 fn an_adapter_that_names_another_model_is_used_and_that_is_said() {
@@ -346,4 +415,106 @@ fn weights_are_promoted_shown_and_taken_back() {
     let text = succeed(place.program(&["rollback", &model]));
     assert!(text.contains("the model itself answers as"), "{text}");
     assert!(refuse(place.program(&["rollback", &model])).contains("nothing was ever promoted"));
+}
+
+/// A checkpoint once said nothing of its run where its path was short, or went through a link.
+#[test]
+fn what_is_promoted_says_which_method_trained_it() {
+    let place = Place::new();
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../model/tests/golden/adapters/llama-every");
+    let checkpoint = place.path("run/checkpoints/step-00000008");
+    std::fs::create_dir_all(&checkpoint).expect("a folder");
+    for file in ["adapter_config.json", "adapter_model.safetensors"] {
+        std::fs::copy(golden.join(file), checkpoint.join(file)).expect("a copy");
+    }
+    std::fs::write(place.path("run/run.toml"), "method = \"dpo\"\nseed = 1\n").expect("a file");
+    let mut program = place.program(&["promote", &place.model(), "step-00000008"]);
+    program.current_dir(place.path("run/checkpoints"));
+    let text = succeed(program);
+    assert!(text.contains("(dpo from step-00000008)"), "{text}");
+    let list: Value = serde_json::from_str(&succeed(place.program(&["promote", "--json"]))).expect("JSON");
+    assert_eq!(list[place.model()]["now"]["origin"]["method"], "dpo", "{list}");
+}
+
+/// A server, and the address that it listens on; it ends with this.
+struct Server {
+    child: Child,
+    address: String,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Server {
+    /// Serves models by the names that they have in the place's folder.
+    fn start(place: &Place, models: &[&str]) -> Server {
+        let mut program = place.program(&["serve", "--addr", "127.0.0.1:0", "--threads", "1"]);
+        program.args(models).current_dir(place.folder.path()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut child = program.spawn().expect("the program starts");
+        let output = BufReader::new(child.stdout.take().expect("a pipe"));
+        let line = output.lines().map_while(Result::ok).find(|line| line.contains("listening on http://"));
+        let line = line.expect("the server listens");
+        let address = line.rsplit("http://").next().expect("an address").trim().to_owned();
+        let server = Server { child, address };
+        wait_until(|| place.path("promoted/served.json").is_file());
+        server
+    }
+
+    /// What answers under the model's name in the place of its own weights.
+    fn promoted(&self, model: &str) -> Value {
+        let mut stream = TcpStream::connect(&self.address).expect("a connection");
+        let host = &self.address;
+        write!(stream, "GET /api/models HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n")
+            .expect("sent");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("an answer");
+        let body = answer.split_once("\r\n\r\n").expect("a body").1;
+        // The body may come in chunks, with their lengths around it.
+        let list = &body[body.find('[').expect("a list")..=body.rfind(']').expect("its end")];
+        let list: Value = serde_json::from_str(list).expect("JSON");
+        let list = list.as_array().expect("a list");
+        list.iter().find(|one| one["name"] == model).expect("the model")["promoted"].clone()
+    }
+}
+
+fn wait_until(is_so: impl Fn() -> bool) {
+    for _ in 0..1000 {
+        if is_so() {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    panic!("it did not come to it within 20 seconds");
+}
+
+/// Promoted under another way to write its path, a model once went on as it was, and the program said that it did not.
+#[test]
+fn a_model_is_promoted_under_the_name_that_the_server_has_for_it() {
+    let place = Place::new();
+    tiny_model::write_tiny_model(&place.path("other"), FloatType::F32);
+    let adapter = concat!(env!("CARGO_MANIFEST_DIR"), "/../model/tests/golden/adapters/llama-every");
+    let server = Server::start(&place, &["./model"]);
+    let text = succeed(place.program(&["promote", &place.model(), adapter]));
+    assert!(
+        text.contains("is known as ./model") && text.contains("answers as ./model from now on"),
+        "{text}"
+    );
+    wait_until(|| server.promoted("./model").is_object());
+    let text = succeed(place.program(&["rollback", &place.model()]));
+    assert!(text.contains("the model itself answers as ./model from now on"), "{text}");
+    wait_until(|| server.promoted("./model").is_null());
+    // Nobody serves this one, and that is said.
+    let other = place.path("other");
+    let text = succeed(place.program(&["promote", other.to_str().expect("a path"), adapter]));
+    assert!(
+        text.contains("when a server serves a model of that name: the one that runs serves ./model"),
+        "{text}"
+    );
+    drop(server);
+    let text = succeed(place.program(&["rollback", other.to_str().expect("a path")]));
+    assert!(text.contains("when a server serves a model of that name: none runs now"), "{text}");
 }

@@ -2,6 +2,7 @@
 
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -14,6 +15,9 @@ const PROGRESS_FILE: &str = "progress.json";
 const LOCK_FILE: &str = "running.lock";
 /// The longest name of an improvement, in bytes.
 const ID_BYTES: usize = 64;
+/// How often the right to make improvements is asked for, and the pause in between: who only looks whether one is made has it for an instant.
+const TRIES: usize = 10;
+const TRY_INTERVAL: Duration = Duration::from_millis(50);
 
 /// How an improvement stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -246,6 +250,16 @@ impl Improvements {
     /// # Errors
     /// [`PromotionError::Damaged`] when one is not a record, [`PromotionError::Io`] when one cannot be read.
     pub fn list(&self) -> Result<Vec<Improvement>, PromotionError> {
+        let mut found = Vec::new();
+        for folder in self.folders()? {
+            found.extend(read_record(&folder)?);
+        }
+        found.sort_by(|left, right| (right.created_at, &right.id).cmp(&(left.created_at, &left.id)));
+        Ok(found)
+    }
+
+    /// The folders of all improvements, and of what was begun and has no record.
+    pub(crate) fn folders(&self) -> Result<Vec<PathBuf>, PromotionError> {
         let entries = match std::fs::read_dir(&self.folder) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
             entries => entries.map_err(io("read the folder", &self.folder))?,
@@ -254,10 +268,9 @@ impl Improvements {
         for entry in entries {
             let path = entry.map_err(io("read the folder", &self.folder))?.path();
             if path.is_dir() {
-                found.extend(read_record(&path)?);
+                found.push(path);
             }
         }
-        found.sort_by(|left, right| (right.created_at, &right.id).cmp(&(left.created_at, &left.id)));
         Ok(found)
     }
 
@@ -298,6 +311,16 @@ impl Improvements {
     /// # Errors
     /// [`PromotionError::Busy`] while another program makes one.
     pub fn begin(&self) -> Result<Running, PromotionError> {
+        for _ in 1..TRIES {
+            match self.try_begin() {
+                Err(PromotionError::Busy) => std::thread::sleep(TRY_INTERVAL),
+                begun => return begun,
+            }
+        }
+        self.try_begin()
+    }
+
+    fn try_begin(&self) -> Result<Running, PromotionError> {
         let file = json_file::open_lock(&self.folder, LOCK_FILE)?;
         match file.try_lock() {
             Ok(()) => Ok(Running { _file: file }),
@@ -308,12 +331,12 @@ impl Improvements {
 
     /// Whether a program makes an improvement now.
     pub fn is_running(&self) -> bool {
-        matches!(self.begin(), Err(PromotionError::Busy))
+        matches!(self.try_begin(), Err(PromotionError::Busy))
     }
 }
 
 /// The record in an improvement's folder; `None` if there is none.
-fn read_record(folder: &Path) -> Result<Option<Improvement>, PromotionError> {
+pub(crate) fn read_record(folder: &Path) -> Result<Option<Improvement>, PromotionError> {
     let path = folder.join(RECORD_FILE);
     let record: Option<Improvement> = json_file::read(&path)?;
     match &record {

@@ -12,11 +12,16 @@ mod error;
 mod improvements;
 mod json_file;
 mod list;
+mod origin;
+mod serving;
 mod weights;
+mod words;
 
 pub use error::PromotionError;
 pub use improvements::{
     Criterion, DataCounts, Improvement, ImprovementState, Improvements, LeftOut, Progress, Recipe, Running,
 };
 pub use list::{ModelPromotions, Promotions};
+pub use serving::{ServedName, Serving};
 pub use weights::{Origin, Promoted, WeightsKind};
+pub use words::{AGAIN_FOLDER, ANCHOR_FILE, HELD_OUT_FILE, TRAIN_FILE};

@@ -94,7 +94,7 @@ impl Server {
         let mut connections = JoinSet::new();
         let upkeep =
             tokio::spawn(crate::operations::keep_up(state.metrics.clone(), Arc::clone(&state.models)));
-        let purging = tokio::spawn(crate::chat::keep_up(state.store.clone()));
+        let purging = tokio::spawn(crate::chat::keep_up(state.store.clone(), Arc::clone(&state.menu)));
         let promotions = tokio::spawn(crate::chat::follow_promotions(Arc::clone(&state.menu)));
         let mut stop = pin!(stop);
         loop {

@@ -8,6 +8,7 @@ use axum::http::{Method, StatusCode, header};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use tower::ServiceExt;
+use zhenjin_assistant::AdapterSpec;
 use zhenjin_server::ServerOptions;
 
 /// An application whose adapter folder holds the folders `poet` and `clerk`, for its tiny model, and what is no adapter.
@@ -72,7 +73,9 @@ async fn adapters_are_loaded_replaced_and_unloaded_while_serving() {
 
     let loaded = put(&app, "tiny+poet", json!({})).await;
     assert_eq!(loaded.status, StatusCode::OK, "{}", loaded.text);
-    let described = json!({ "name": "tiny+poet", "model": "tiny", "folder": "poet", "users": 0 });
+    let described = json!({
+        "name": "tiny+poet", "model": "tiny", "folder": "poet", "users": 0, "method": null, "data": null
+    });
     assert_eq!(loaded.json(), described);
     assert_eq!(app.get("/api/adapters").await.json()["served"], json!([described]));
     assert_eq!(models(&app).await, ["tiny", "tiny+poet"]);
@@ -99,6 +102,22 @@ async fn adapters_are_loaded_replaced_and_unloaded_while_serving() {
     assert_eq!((twice.status, twice.error().1.as_str()), (StatusCode::NOT_FOUND, "adapter_not_found"));
     assert_eq!(delete(&app, "tiny").await.status, StatusCode::NOT_FOUND, "a model is not an adapter");
     assert_eq!(text(&app, "tiny").await, base);
+}
+
+/// An adapter that was named when the server started once said nothing of the run that it is a checkpoint of.
+#[tokio::test]
+async fn a_checkpoint_of_a_run_says_which_method_trained_it() {
+    let app = application().await;
+    let run = app.folder.path().join("run");
+    let path = run.join("checkpoints/step-00000008");
+    copy_adapter("llama-every", &path);
+    std::fs::write(run.join("run.toml"), "method = \"dpo\"\nseed = 1\n").expect("a file");
+    let spec = AdapterSpec { model: "tiny".to_owned(), name: "tuned".to_owned(), path };
+    app.state.models.load_adapter(spec).expect("it fits");
+    let listed = app.get("/api/adapters").await.json();
+    let served = &listed["served"][0];
+    assert_eq!((&served["name"], &served["folder"]), (&json!("tiny+tuned"), &Value::Null), "{listed}");
+    assert_eq!((&served["method"], &served["data"]), (&json!("dpo"), &Value::Null), "{listed}");
 }
 
 #[tokio::test]

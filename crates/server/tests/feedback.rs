@@ -4,6 +4,7 @@ use crate::support::{Answer, Application, CONTEXT, request};
 use axum::body::Body;
 use axum::http::{Method, StatusCode, header};
 use serde_json::{Value, json};
+use zhenjin_promotions::{DataCounts, Improvement, ImprovementState, Improvements, Recipe, TRAIN_FILE};
 use zhenjin_server::ServerOptions;
 use zhenjin_store::NewApiKey;
 
@@ -317,6 +318,77 @@ async fn what_learned_from_a_chat_is_said_before_and_after_its_end() {
     assert_eq!(me.get("/api/feedback/statistics").await["in_trash"], 0);
     let erased = me.call(Method::DELETE, "/api/feedback", Value::Null).await.json();
     assert_eq!(erased, json!({ "erased": 0, "trained": ["tiny-1"] }));
+}
+
+/// An improvement that was interrupted, and the copy of what it learned from.
+fn interrupted(improvements: &Improvements, id: &str, rows: Vec<String>) -> std::path::PathBuf {
+    let record = Improvement {
+        id: id.to_owned(),
+        model: "tiny".to_owned(),
+        method: "kto".to_owned(),
+        created_at: 1,
+        finished_at: None,
+        state: ImprovementState::Running,
+        error: None,
+        data: DataCounts::default(),
+        gate: Vec::new(),
+        recipe: Recipe { rows, ..Recipe::default() },
+    };
+    improvements.write(&record).expect("written");
+    let copy = improvements.folder_of(id).expect("a folder").join(TRAIN_FILE);
+    std::fs::write(&copy, "words").expect("a file");
+    copy
+}
+
+/// A copy of what was erased or withdrawn once stayed in the folder of an improvement that was interrupted.
+#[tokio::test]
+async fn what_is_erased_or_withdrawn_does_not_stay_in_interrupted_improvements() {
+    let app = alone().await;
+    let me = Person { app: &app, key: None };
+    let improvements = Improvements::new(app.folder.path().join("improvements"));
+    let of_others = interrupted(&improvements, "others", Vec::new());
+    for case in ["erase", "opt-out", "delete", "forget"] {
+        me.put("/api/feedback/consent", json!({ "allowed": true })).await;
+        let (chat, _, first, _) = me.two_answers().await;
+        me.put(&feedback_of(&first), json!({ "rating": "up" })).await;
+        let rows = app.state.store.training_feedback().await.expect("read");
+        let row = rows.iter().find(|row| row.conversation.as_str() == chat).expect("a judgement").id.clone();
+        app.state.store.note_training(case, std::slice::from_ref(&row)).await.expect("noted");
+        let copy = interrupted(&improvements, case, vec![row.to_string()]);
+        let done = match case {
+            "erase" => me.call(Method::DELETE, "/api/feedback", Value::Null).await,
+            "opt-out" => me.put("/api/feedback/consent", json!({ "allowed": false })).await,
+            "delete" => me.call(Method::DELETE, &format!("/api/conversations/{chat}"), Value::Null).await,
+            _ => me.call(Method::DELETE, &feedback_of(&first), Value::Null).await,
+        };
+        assert!(done.status.is_success(), "{case}: {}", done.text);
+        if case == "erase" {
+            assert_eq!(done.json()["trained"], json!([]), "nothing is left that learned from it");
+        }
+        assert!(!copy.exists(), "{case}");
+        let record = improvements.read(case).expect("a record");
+        assert_eq!(record.state, ImprovementState::Failed, "{case}");
+        assert!(record.error.is_some_and(|error| error.contains("no longer allowed")), "{case}");
+    }
+    assert!(of_others.exists() && improvements.read("others").expect("a record").error.is_none());
+}
+
+/// While a program makes an improvement, nobody takes its examples away; that program looks itself when it ends.
+#[tokio::test]
+async fn what_is_erased_while_an_improvement_is_made_is_said() {
+    let app = alone().await;
+    let me = Person { app: &app, key: None };
+    let (_, _, first, _) = me.two_answers().await;
+    me.put(&feedback_of(&first), json!({ "rating": "up" })).await;
+    let rows = app.state.store.training_feedback().await.expect("read");
+    app.state.store.note_training("now", &[rows[0].id.clone()]).await.expect("noted");
+    let improvements = Improvements::new(app.folder.path().join("improvements"));
+    let copy = interrupted(&improvements, "now", vec![rows[0].id.to_string()]);
+    let making = improvements.begin().expect("nobody else");
+    let erased = me.call(Method::DELETE, "/api/feedback", Value::Null).await.json();
+    assert_eq!(erased, json!({ "erased": 1, "trained": ["now"] }));
+    assert!(copy.exists());
+    drop(making);
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::support::{Answer, Application, request};
+use crate::support::{Answer, Application, request, write_tiny_model};
 use axum::body::Body;
 use axum::http::{Method, StatusCode, header};
 use serde_json::{Value, json};
@@ -54,6 +54,9 @@ async fn weights_are_promoted_replaced_and_rolled_back_while_serving() {
     let described = promoted.json();
     assert_eq!((&described["model"], &described["earlier"]), (&json!("tiny"), &json!(["base"])));
     assert_eq!(described["promoted"]["kind"], "adapter");
+    // Where it came from was once dropped.
+    assert_eq!(described["promoted"]["source"], "poet");
+    assert_eq!((&described["unloaded_adapters"], &described["loaded_adapters"]), (&json!([]), &json!([])));
     let poet = answer(&app, "tiny").await;
     assert!(poet.0 != base.0 && poet.1 != base.1, "{poet:?}");
     assert_eq!(answer(&app, "tiny+base").await, base);
@@ -76,6 +79,34 @@ async fn weights_are_promoted_replaced_and_rolled_back_while_serving() {
     let other = send(&app, Method::PUT, "/api/promotions/other", json!({ "folder": "poet" })).await;
     assert_eq!(other.status, StatusCode::NOT_FOUND, "{}", other.text);
     assert_eq!(answer(&app, "tiny").await, base);
+}
+
+/// Adapters to the weights that answered before once went in silence, and did not come back with them.
+#[tokio::test]
+async fn adapters_go_and_come_back_with_their_weights_and_the_answer_names_them() {
+    let app = application().await;
+    let load = async |name: &str, folder: &str| {
+        let path = format!("/api/adapters/{name}");
+        let loaded = send(&app, Method::PUT, &path, json!({ "folder": folder })).await;
+        assert_eq!(loaded.status, StatusCode::OK, "{}", loaded.text);
+    };
+    load("tiny+poet", "poet").await;
+    let poet = answer(&app, "tiny+poet").await;
+    let whole = app.folder.path().join("whole");
+    write_tiny_model(&whole);
+    let promotions = zhenjin_promotions::Promotions::new(app.folder.path().join("promoted"));
+    promotions.promote("tiny", &whole, 1, Origin::default()).expect("promoted");
+    let failed = zhenjin_server::apply_promotions(&app.state.models, &promotions).expect("a list");
+    assert!(failed.is_empty(), "{failed:?}");
+    assert_eq!(app.get("/api/adapters").await.json()["served"], json!([]));
+    load("tiny+clerk", "clerk").await;
+    let back = send(&app, Method::POST, "/api/promotions/tiny/rollback", json!({})).await;
+    assert_eq!(back.status, StatusCode::OK, "{}", back.text);
+    let back = back.json();
+    assert_eq!(back["promoted"], Value::Null);
+    assert_eq!(back["unloaded_adapters"], json!(["tiny+clerk"]));
+    assert_eq!(back["loaded_adapters"], json!(["tiny+poet"]));
+    assert_eq!(answer(&app, "tiny+poet").await, poet);
 }
 
 #[tokio::test]

@@ -115,6 +115,16 @@ impl Store {
         write.commit().await
     }
 
+    /// Forgets what an improvement learned from. To be called when it was given up and nothing is left of what it had learned.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn forget_training(&self, improvement: &str) -> Result<(), StoreError> {
+        let statement = sqlx::query("DELETE FROM trained_feedback WHERE improvement = ?").bind(improvement);
+        self.execute_durably("forgetting what an improvement learned from", statement).await?;
+        Ok(())
+    }
+
     /// The improvements that learned from feedback in a chat of the owner's, by name, whether the chat is in use, in the trash or
     /// erased by now.
     ///

@@ -2,8 +2,8 @@
 
 use crate::common::{exchange, fresh_store, new_conversation, question};
 use zhenjin_store::{
-    AnswerEnd, ConversationId, FeedbackKind, Judgement, Message, MessageId, NewApiKey, NewConversation,
-    NewFeedback, Owner, Rating, Role, Status, Store, StoreError, TrainingFeedback,
+    AnswerEnd, ConversationId, FeedbackId, FeedbackKind, Judgement, Message, MessageId, NewApiKey,
+    NewConversation, NewFeedback, Owner, Rating, Role, Status, Store, StoreError, TrainingFeedback,
 };
 
 const MINE: Owner = Owner::Local;
@@ -252,6 +252,11 @@ async fn feedback_in_the_trash_does_not_count_comes_back_and_is_erased_with_its_
     assert!(store.export_feedback(&MINE).await.unwrap().is_empty());
 }
 
+/// The names of all judgements.
+async fn all_now(store: &Store) -> Vec<FeedbackId> {
+    store.training_feedback().await.unwrap().into_iter().map(|row| row.id).collect()
+}
+
 #[tokio::test]
 async fn what_was_learned_from_is_known_after_the_chat_and_its_feedback_are_gone() {
     let (_folder, store) = fresh_store().await;
@@ -283,6 +288,10 @@ async fn what_was_learned_from_is_known_after_the_chat_and_its_feedback_are_gone
         ["a-1", "b-2"],
         "all or nothing"
     );
+    store.note_training("given-up", &all_now(&store).await).await.unwrap();
+    store.forget_training("given-up").await.unwrap();
+    store.forget_training("never-noted").await.unwrap();
+    assert_eq!(store.improvements_of_conversation(&MINE, &id).await.unwrap(), ["a-1", "b-2"]);
 
     let erased = store.erase_feedback(&MINE).await.unwrap();
     assert_eq!((erased.erased, erased.trained), (2, vec!["a-1".to_owned(), "b-2".to_owned()]));

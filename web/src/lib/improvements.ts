@@ -1,5 +1,5 @@
 // Improvements in the page's language: what answers under a model's name, where an adapter is from, and the figures of a gate.
-import type { AdapterInfo, Criterion, Promoted } from './api/types';
+import type { AdapterInfo, Criterion, Promoted, Promotion } from './api/types';
 import { improving, models } from './app.svelte';
 import { i18n } from './i18n/i18n.svelte';
 import { formatDate, formatNumber, formatPercent } from './util/format';
@@ -14,20 +14,36 @@ export function whatAnswers(promoted: Promoted | null): string {
   if (promoted === null) return itself;
   const { improvement, method, since } = promoted;
   const date = formatDate(since, i18n.tag);
-  return improvement === null
-    ? elsewhere(date)
-    : answeringSince(improvement, method?.toUpperCase() ?? '', date);
+  if (improvement !== null) return answeringSince(improvement, method?.toUpperCase() ?? '', date);
+  return method === null ? elsewhere(date) : `${elsewhere(date)} · ${trained(method)}`;
 }
 
-/** What it learned from and what was measured before it was promoted, one line each. */
-export function evidence({ data, gate }: Promoted): string[] {
-  const { criteria, recorded, measured } = i18n.t.improvements;
+/** How weights were trained that no improvement of this server made. */
+function trained(method: string): string {
+  const { fromScratch, trainedBy } = i18n.t.improvements;
+  return method === 'pretrain' ? fromScratch : trainedBy(method.toUpperCase());
+}
+
+/** Where it was copied from, what it learned from and what was measured before it was promoted, one line each. */
+export function evidence({ data, gate, improvement, source }: Promoted): string[] {
+  const { copiedFrom, criteria, recorded, measured } = i18n.t.improvements;
+  const copied = improvement === null && source !== null ? copiedFrom(source) : null;
   const named = gate?.replace(/[a-z_]+(?= -?[\d.])/g, (name) => inWords(criteria, name)) ?? null;
-  return [data && recorded(data), named && measured(named)].filter((line) => line !== null);
+  return [copied, data && recorded(data), named && measured(named)].filter((line) => line !== null);
 }
 
-/** An improvement, a folder, or the server's start. */
-export function whereFrom({ name, model, folder }: AdapterInfo): string {
+/** Which adapters a change of weights took along or brought back, one line each. */
+export function adapterChanges(change: Promotion): string[] {
+  const { adaptersLoaded, adaptersUnloaded } = i18n.t.improvements;
+  const { unloaded_adapters: unloaded, loaded_adapters: loaded } = change;
+  const lines: string[] = [];
+  if (unloaded.length > 0) lines.push(adaptersUnloaded(unloaded.join(', ')));
+  if (loaded.length > 0) lines.push(adaptersLoaded(loaded.join(', ')));
+  return lines;
+}
+
+/** An improvement, a folder, or the server's start; and how it was trained. */
+export function whereFrom({ name, model, folder, method }: AdapterInfo): string {
   const { adapterOf, adapterFolder, adapterStart, learned } = i18n.t.improvements;
   const made = improving.known?.improvements.find(({ id }) => id === folder || name === `${model}+${id}`);
   const origin = made
@@ -35,7 +51,9 @@ export function whereFrom({ name, model, folder }: AdapterInfo): string {
     : folder === null
       ? adapterStart
       : adapterFolder(folder);
-  return `${adapterOf(models.find(model)?.title ?? model)} · ${origin}`;
+  const parts = [adapterOf(models.find(model)?.title ?? model), origin];
+  if (!made && method !== null) parts.push(trained(method));
+  return parts.join(' · ');
 }
 
 const SHARES = ['preference_accuracy', 'win_rate'];

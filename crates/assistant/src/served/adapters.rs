@@ -123,10 +123,10 @@ impl Adapters {
         self.promoted.iter().any(|entry| entry.spec.model == model)
     }
 
-    /// The names of a model's adapters.
-    pub(super) fn names_of(&self, model: &str) -> Vec<String> {
+    /// A model's adapters.
+    pub(super) fn specs_of(&self, model: &str) -> Vec<AdapterSpec> {
         let of_model = self.entries.iter().filter(|entry| entry.spec.model == model);
-        of_model.map(|entry| entry.spec.served_name()).collect()
+        of_model.map(|entry| entry.spec.clone()).collect()
     }
 
     /// The adapters of the model that `base` describes, as models of their own.

@@ -28,10 +28,11 @@ use crate::error::AssistantError;
 use adapters::{Adapters, Meant};
 use embedders::Embedders;
 use expiry::Expiry;
+use promoted::Parted;
 
 pub use adapters::AdapterSpec;
 pub use draft::DraftSpec;
-pub use promoted::PromotedWeights;
+pub use promoted::{AdapterChanges, PromotedWeights};
 
 /// A model to serve.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -135,6 +136,8 @@ struct Entry {
     own_path: PathBuf,
     /// The promotion that answers; `None`: the model's own weights.
     promoted: Option<String>,
+    /// Adapters of other weights than those that answer.
+    parted: Vec<Parted>,
     slot: Slot,
 }
 
@@ -223,6 +226,13 @@ impl ServedModels {
         state.entries.iter().flat_map(with_adapters).collect()
     }
 
+    /// The models that write, in the order in which they were added, with the files that they were added with, whatever is promoted.
+    pub fn own_files(&self) -> Vec<ModelSpec> {
+        let state = self.shared.lock();
+        let own = |entry: &Entry| ModelSpec { name: entry.spec.name.clone(), path: entry.own_path.clone() };
+        state.entries.iter().map(own).collect()
+    }
+
     /// Whether requests can name `name`: a model that writes, one with an adapter, or an encoder.
     pub fn serves(&self, name: &str) -> bool {
         self.shared.lock().names().iter().any(|known| known == name)
@@ -291,7 +301,7 @@ impl ServedModels {
             }
             None => {
                 let own_path = spec.path.clone();
-                state.entries.push(Entry { spec, own_path, promoted: None, slot: Slot::Idle });
+                state.entries.push(Entry::new(spec, own_path));
                 Ok(())
             }
         }
@@ -447,6 +457,10 @@ impl Shared {
 }
 
 impl Entry {
+    fn new(spec: ModelSpec, own_path: PathBuf) -> Entry {
+        Entry { spec, own_path, promoted: None, parted: Vec::new(), slot: Slot::Idle }
+    }
+
     fn info(&self) -> ServedModelInfo {
         let mut info = ServedModelInfo {
             name: self.spec.name.clone(),

@@ -1,7 +1,7 @@
 //! Trained weights that answer under a model's own name, from the next request on: an adapter, or files in the place of the model's own.
-//! Answers that are under way end with what they began with.
+//! Answers that are under way end with what they began with. Adapters go with the weights that they belong to, and come back with them.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::adapters::{AdapterSpec, base_name, without_base};
@@ -35,10 +35,27 @@ impl PromotedWeights {
     }
 }
 
+/// What became of a model's adapters when other weights began to answer.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AdapterChanges {
+    /// Those that no longer answer, by the names that requests have for them: they belong to the weights that answered before, or belong to
+    /// those that answer now and could not be loaded again.
+    pub unloaded: Vec<String>,
+    /// Those that answer again, with the weights that they belong to.
+    pub loaded: Vec<String>,
+}
+
+/// An adapter that is served again when the weights that it belongs to answer again.
+pub(super) struct Parted {
+    weights: PathBuf,
+    adapter: AdapterSpec,
+}
+
 impl ServedModels {
     /// Lets `weights` answer requests to `model` from now on; `None`: the model's own weights. `MODEL+base` remains the model without
-    /// them. Where whole weights change, the adapters that were served to the ones before are no longer served; their names are returned.
-    /// The files are read before anything changes; async callers should call it where blocking is allowed.
+    /// them. Where whole weights change, the adapters that were served to the ones before are no longer served, and those are again that were
+    /// served to these ones. The files are read before anything changes, those of such adapters afterwards; async callers should call it
+    /// where blocking is allowed.
     ///
     /// # Errors
     /// [`AssistantError::UnknownModel`] when the model is not served, [`AssistantError::Load`] when the files cannot be read or do not fit
@@ -48,7 +65,7 @@ impl ServedModels {
         &self,
         model: &str,
         weights: Option<PromotedWeights>,
-    ) -> Result<Vec<String>, AssistantError> {
+    ) -> Result<AdapterChanges, AssistantError> {
         let shared = &self.shared;
         let own_path = {
             let state = shared.lock();
@@ -56,7 +73,7 @@ impl ServedModels {
             let unknown = || AssistantError::UnknownModel { name: model.to_owned(), known: state.names() };
             let entry = entry.ok_or_else(unknown)?;
             if entry.promoted.as_deref() == weights.as_ref().map(PromotedWeights::id) {
-                return Ok(Vec::new());
+                return Ok(AdapterChanges::default());
             }
             entry.own_path.clone()
         };
@@ -77,43 +94,74 @@ impl ServedModels {
         if let Some((spec, adapter)) = &adapter {
             state.check_room(spec, adapter, shared.options.memory_bytes)?;
         }
-        let mut orphans = Vec::new();
         let known = state.names();
+        let departing_adapters = state.adapters.specs_of(model);
         let Some(entry) =
             state.entries.iter_mut().find(|entry| entry.spec.name == model && entry.own_path == own_path)
         else {
             return Err(AssistantError::UnknownModel { name: model.to_owned(), known });
         };
         entry.promoted.clone_from(&promoted);
+        let mut changes = AdapterChanges::default();
+        let mut returning = Vec::new();
         let mut replaced = None;
         if entry.spec.path != path {
+            changes.unloaded = departing_adapters.iter().map(AdapterSpec::served_name).collect();
+            returning = entry.part(departing_adapters, &path);
             entry.spec.path.clone_from(&path);
             let slot = std::mem::replace(&mut entry.slot, Slot::Idle);
             let departing = slot.departing();
             state.departed.extend(departing);
-            orphans = state.adapters.names_of(model);
             state.adapters.remove(|adapter| adapter.model == model);
             replaced = Some(slot);
         }
         state.adapters.promote(model, adapter);
         let departed = state.keep_alone(model, &own_path, path != own_path);
         drop(state);
-        // Dropped outside the lock: an engine's thread takes a moment to end.
+        // Dropped outside the lock, as an engine's thread takes a moment to end, and before others need its memory.
         drop((replaced, departed));
         tracing::info!(
             model,
             promoted = promoted.as_deref().unwrap_or("none: its own weights"),
             "answers from now on"
         );
-        if !orphans.is_empty() {
-            let adapters = orphans.join(", ");
+        if !changes.unloaded.is_empty() {
+            let adapters = changes.unloaded.join(", ");
             tracing::warn!(
                 model,
                 adapters,
                 "no longer served: they belong to the weights that answered before"
             );
         }
-        Ok(orphans)
+        self.load_again(returning, &mut changes);
+        Ok(changes)
+    }
+
+    /// Serves adapters again whose weights answer again, as far as their files still fit.
+    fn load_again(&self, adapters: Vec<AdapterSpec>, changes: &mut AdapterChanges) {
+        for spec in adapters {
+            let name = spec.served_name();
+            match self.load_adapter(spec) {
+                Ok(()) => changes.loaded.push(name),
+                Err(error) => {
+                    tracing::warn!(adapter = %name, %error, "not served again");
+                    changes.unloaded.push(name);
+                }
+            }
+        }
+    }
+}
+
+impl Entry {
+    /// Remembers which adapters belong to the weights that answer now, and gives those that belong to the weights at `path`, which are to
+    /// answer.
+    fn part(&mut self, adapters: Vec<AdapterSpec>, path: &Path) -> Vec<AdapterSpec> {
+        let returning = self.parted.extract_if(.., |parted| parted.weights == path);
+        let returning = returning.map(|parted| parted.adapter).collect();
+        self.parted.retain(|parted| parted.weights != self.spec.path);
+        let weights = &self.spec.path;
+        self.parted.extend(adapters.into_iter().map(|adapter| Parted { weights: weights.clone(), adapter }));
+        returning
     }
 }
 
@@ -139,14 +187,14 @@ impl State {
     }
 
     /// Serves the model's own files beside what answers in their place, or no longer does.
-    fn keep_alone(&mut self, model: &str, own_path: &std::path::Path, is_replaced: bool) -> Option<Slot> {
+    fn keep_alone(&mut self, model: &str, own_path: &Path, is_replaced: bool) -> Option<Slot> {
         let name = base_name(model);
         let present = self.entries.iter().position(|entry| entry.spec.name == name);
         match (present, is_replaced) {
             (None, true) => {
                 let own_path = own_path.to_owned();
                 let spec = ModelSpec { name, path: own_path.clone() };
-                self.entries.push(Entry { spec, own_path, promoted: None, slot: Slot::Idle });
+                self.entries.push(Entry::new(spec, own_path));
                 None
             }
             (Some(index), false) => {

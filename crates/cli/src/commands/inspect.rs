@@ -15,6 +15,9 @@ use zhenjin_model::config::{ExpertsConfig, RopeConfig, RopeLayout, RopeScaling};
 use zhenjin_model::{FileTensor, PAGE_TOKENS, WeightName};
 use zhenjin_tokenizer::ChatTemplate;
 
+/// Chats at the same time, as for `serve`.
+const MAX_BATCH: u16 = 32;
+
 #[derive(Serialize)]
 struct Inspection {
     name: String,
@@ -248,7 +251,8 @@ fn rope(rope: &RopeConfig) -> String {
 }
 
 fn memory(opened: &OpenedModel, arguments: &InspectArguments) -> Result<ServingMemory> {
-    let options = machine::serve_options(&arguments.engine, usize::from(arguments.max_batch), 0)?;
+    let max_batch = arguments.max_batch.unwrap_or(MAX_BATCH);
+    let options = machine::serve_options(&arguments.engine, usize::from(max_batch), 0)?;
     let estimate = options.memory_estimate(&opened.file)?;
     let planned = estimate.plan(options.memory_bytes).map(|plan| PlannedMemory {
         context: plan.context,
@@ -257,7 +261,7 @@ fn memory(opened: &OpenedModel, arguments: &InspectArguments) -> Result<ServingM
         bytes: plan.bytes,
     });
     Ok(ServingMemory {
-        max_batch: arguments.max_batch,
+        max_batch,
         limit_bytes: options.memory_bytes,
         weights_bytes: estimate.weights,
         tokenizer_bytes: estimate.tokenizer,

@@ -4,13 +4,15 @@ use super::inspect::{TensorLine, print_tensors};
 use crate::arguments::InspectArguments;
 use crate::machine;
 use crate::memory_size::MemorySize;
-use anyhow::Result;
+use crate::text;
+use anyhow::{Result, bail};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::Write;
 use std::path::Path;
 use zhenjin_assistant::{Embedder, PoolingMode};
+use zhenjin_model::KvCacheDtype;
 use zhenjin_model::encoder::{Dense, DenseShape};
 
 #[derive(Serialize)]
@@ -58,6 +60,7 @@ impl DenseLine {
 }
 
 pub(crate) fn run(name: &str, path: &Path, arguments: &InspectArguments) -> Result<()> {
+    check(name, arguments)?;
     let opened = zhenjin_hub::open_encoder(path)?;
     let estimate = Embedder::memory_estimate(&opened, machine::compute(&arguments.engine)?.threads);
     let config = opened.file.config();
@@ -95,6 +98,34 @@ pub(crate) fn run(name: &str, path: &Path, arguments: &InspectArguments) -> Resu
     Ok(())
 }
 
+/// Refuses options that say how models that write are served.
+fn check(name: &str, arguments: &InspectArguments) -> Result<()> {
+    let InspectArguments { engine, max_batch, .. } = arguments;
+    let options = [
+        ("--context", engine.context.is_some()),
+        ("--memory", engine.memory.is_some()),
+        ("--kv-cache-dtype", engine.kv_cache_dtype != KvCacheDtype::Auto),
+        ("--max-batch", max_batch.is_some()),
+    ];
+    let given: Vec<&str> =
+        options.into_iter().filter_map(|(option, is_given)| is_given.then_some(option)).collect();
+    if given.is_empty() {
+        return Ok(());
+    }
+    bail!(
+        "{}: without effect, as {name} is an encoder, which keeps nothing of the texts that it read; leave that out",
+        given.join(", ")
+    )
+}
+
+/// What is put before a text, in one line.
+fn prompt_in_words(prompt: &str) -> String {
+    match prompt {
+        "" => "nothing before a text".to_owned(),
+        prompt => format!("“{}” before a text", text::shown(prompt).replace('\n', "↵")),
+    }
+}
+
 fn print(out: &mut impl Write, inspection: &Inspection, with_tensors: bool) -> std::io::Result<()> {
     writeln!(out, "{} · an encoder: it makes embeddings and writes no text", inspection.name)?;
     writeln!(out, "  {}", inspection.path)?;
@@ -124,7 +155,7 @@ fn print(out: &mut impl Write, inspection: &Inspection, with_tensors: bool) -> s
         _ => writeln!(out, "Vectors: no modules.json and no pooling type says how; `embed` needs --pooling")?,
     }
     for (name, prompt) in &inspection.prompts {
-        writeln!(out, "Prompt {name}: {prompt:?}")?;
+        writeln!(out, "Prompt {}: {}", text::shown(name), prompt_in_words(prompt))?;
     }
     let size = |bytes: u64| MemorySize(bytes).to_string();
     writeln!(
@@ -144,4 +175,17 @@ fn print(out: &mut impl Write, inspection: &Inspection, with_tensors: bool) -> s
         print_tensors(out, &inspection.tensors)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A prompt was once printed as Rust's debug form of it.
+    #[test]
+    fn a_prompt_is_said_in_words() {
+        assert_eq!(prompt_in_words("say \"it\": "), "“say \"it\": ” before a text");
+        assert_eq!(prompt_in_words("一行\n\u{1b}[2J"), "“一行↵\u{FFFD}[2J” before a text");
+        assert_eq!(prompt_in_words(""), "nothing before a text");
+    }
 }

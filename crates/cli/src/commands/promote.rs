@@ -8,7 +8,6 @@ use clap::Args;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use time::OffsetDateTime;
-use zhenjin_align::configuration::Configuration;
 use zhenjin_hub::ModelStore;
 use zhenjin_model::ModelFile;
 use zhenjin_promotions::{ImprovementState, Improvements, ModelPromotions, Origin, Promoted, Promotions};
@@ -20,7 +19,7 @@ pub(crate) const PROMOTE_EXAMPLES: &str = "Examples:
   zhenjin rollback smollm2:135m
 
 What is promoted answers under the model's own name; a server that is running notices within a second, and answers under way end as they
-began. MODEL+base is the model without it.";
+began. MODEL+base is the model without it. A file or folder has the name by which the server was told to serve it.";
 
 #[derive(Debug, Args)]
 pub(crate) struct PromoteArguments {
@@ -48,7 +47,7 @@ pub(crate) struct RollbackArguments {
 pub(crate) fn promote(home: &Home, arguments: &PromoteArguments) -> Result<()> {
     let promotions = Promotions::new(home.promoted());
     let Some(model) = &arguments.model else { return show(&promotions, arguments.json) };
-    let name = model.to_string_lossy();
+    let name = known_name(home, &promotions, model)?;
     let promoted = match (&arguments.improvement, &arguments.weights) {
         (Some(id), _) => promote_improvement(home, &name, id)?,
         (None, Some(weights)) => {
@@ -57,8 +56,55 @@ pub(crate) fn promote(home: &Home, arguments: &PromoteArguments) -> Result<()> {
         }
         (None, None) => bail!("name the weights, or an improvement"),
     };
-    println!("{} answers as {} from now on", described(Some(&promoted)), shown(&name));
+    println!("{} {}", described(Some(&promoted)), answers(&promotions, &name)?);
     Ok(())
+}
+
+/// The name by which a server knows the model of that name or at that path: the running server's own name for these files, or the one under
+/// which something was promoted for them.
+fn known_name(home: &Home, promotions: &Promotions, model: &OsString) -> Result<String> {
+    let given = model.to_string_lossy().into_owned();
+    let local = ModelStore::new(home.models()).resolve(model).ok();
+    let path = local.and_then(|local| local.path.canonicalize().ok());
+    let is_same = |other: &Path| path.is_some() && other.canonicalize().ok() == path;
+    let served = promotions.served()?.unwrap_or_default();
+    let list = promotions.read()?;
+    if let Some(model) = served.iter().find(|model| model.name == given) {
+        return match (&path, model.path.canonicalize()) {
+            (Some(path), Ok(other)) if *path != other => bail!(
+                "the running server serves {} as `{given}`, and not {}: give the path of the one that is meant",
+                other.display(),
+                path.display()
+            ),
+            _ => Ok(given),
+        };
+    }
+    let of_server = served.iter().find(|model| is_same(&model.path)).map(|model| &model.name);
+    let of_list = || list.keys().find(|name| is_same(Path::new(name)));
+    match of_server.or_else(|| list.get_key_value(&given).map(|(name, _)| name)).or_else(of_list) {
+        Some(known) if *known != given => {
+            eprintln!("{} is known as {}", shown(&given), shown(known));
+            Ok(known.clone())
+        }
+        _ => Ok(given),
+    }
+}
+
+/// Whether requests to `name` are answered now by what was promoted for it.
+pub(super) fn answers(promotions: &Promotions, name: &str) -> Result<String> {
+    let shown_name = shown(name);
+    let now = match promotions.served()? {
+        Some(served) if served.iter().any(|model| model.name == name) => {
+            return Ok(format!("answers as {shown_name} from now on"));
+        }
+        None => "none runs now".to_owned(),
+        Some(served) if served.is_empty() => "the one that runs serves none yet".to_owned(),
+        Some(served) => {
+            let names: Vec<String> = served.iter().map(|model| shown(&model.name)).collect();
+            format!("the one that runs serves {}", names.join(", "))
+        }
+    };
+    Ok(format!("answers as {shown_name} when a server serves a model of that name: {now}"))
 }
 
 /// Promotes an improvement that passed its gate.
@@ -76,9 +122,15 @@ pub(super) fn promote_improvement(home: &Home, model: &str, id: &str) -> Result<
 }
 
 pub(crate) fn roll_back(home: &Home, arguments: &RollbackArguments) -> Result<()> {
-    let model = arguments.model.to_string_lossy();
-    let now = Promotions::new(home.promoted()).roll_back(&model)?;
-    println!("{} answers as {} again", described(now.as_ref()), shown(&model));
+    let promotions = Promotions::new(home.promoted());
+    let given = arguments.model.to_string_lossy().into_owned();
+    // What was promoted under exactly this name, even if no server has it.
+    let name = match promotions.read()?.contains_key(&given) {
+        true => given,
+        false => known_name(home, &promotions, &arguments.model)?,
+    };
+    let now = promotions.roll_back(&name)?;
+    println!("{} {}", described(now.as_ref()), answers(&promotions, &name)?);
     Ok(())
 }
 
@@ -97,18 +149,9 @@ fn check(home: &Home, model: &OsString, weights: &Path) -> Result<()> {
     Ok(())
 }
 
-/// What the weights' folder says of where they came from: a run's checkpoints lie in its folder.
+/// Where the weights are from, and what the files around them say.
 fn origin(weights: &Path) -> Origin {
-    let run = weights.parent().and_then(Path::parent);
-    let configuration = run.and_then(|run| {
-        let path = run.join("run.toml");
-        Configuration::from_toml(&std::fs::read_to_string(&path).ok()?, &path).ok()
-    });
-    Origin {
-        method: configuration.map(|configuration| configuration.method.name().to_owned()),
-        source: Some(weights.display().to_string()),
-        ..Origin::default()
-    }
+    Origin { source: Some(weights.display().to_string()), ..Origin::around(weights) }
 }
 
 fn show(promotions: &Promotions, json: bool) -> Result<()> {
@@ -131,15 +174,16 @@ fn show(promotions: &Promotions, json: bool) -> Result<()> {
 
 fn described(promoted: Option<&Promoted>) -> String {
     let Some(promoted) = promoted else { return "the model itself".to_owned() };
-    let Origin { method, improvement, source, gate, .. } = &promoted.origin;
+    let Origin { method, improvement, source, data, gate } = &promoted.origin;
     let method = method.as_deref().unwrap_or("weights");
     let from = match (improvement, source) {
         (Some(improvement), _) => format!(" of the improvement {improvement}"),
         (None, Some(source)) => format!(" from {source}"),
         (None, None) => String::new(),
     };
+    let data = data.as_ref().map(|data| format!(", {data}")).unwrap_or_default();
     let gate = gate.as_ref().map(|gate| format!(" ({gate})")).unwrap_or_default();
-    shown(&format!("{} ({method}{from}){gate}", promoted.id))
+    shown(&format!("{} ({method}{from}{data}){gate}", promoted.id))
 }
 
 /// Milliseconds since 1970 (UTC).

@@ -147,11 +147,13 @@ pub(crate) async fn delete(
     State(store): State<Store>,
     caller: Caller,
     State(answers): State<Arc<RunningAnswers>>,
+    State(menu): State<Arc<ModelMenu>>,
     ApiPath(id): ApiPath<String>,
 ) -> Result<StatusCode, ApiError> {
     let id: ConversationId = id.parse()?;
     answers.stop_conversation(&caller.owner, &id).await;
     store.delete_conversation(&caller.owner, &id).await?;
+    menu.forget_withdrawn(&store).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -91,13 +91,17 @@ where
         .routes(routes!(login::logout))
 }
 
-/// Erases conversations whose deletion can no longer be undone: at the server's start, and every hour while it runs.
-pub(crate) async fn keep_up(store: Store) {
+/// Erases conversations whose deletion can no longer be undone, and copies of what was erased: at the server's start, and every hour while it
+/// runs.
+pub(crate) async fn keep_up(store: Store, menu: Arc<ModelMenu>) {
     loop {
         match store.purge_expired().await {
             Ok(0) => {}
             Ok(purged) => tracing::info!(purged, "deleted conversations were erased"),
             Err(error) => tracing::warn!(%error, "deleted conversations could not be erased"),
+        }
+        if let Err(error) = menu.forget_withdrawn(&store).await {
+            tracing::warn!(%error, "unfinished improvements may hold copies of what was erased");
         }
         tokio::time::sleep(HOUR).await;
     }

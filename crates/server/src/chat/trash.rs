@@ -1,5 +1,7 @@
 //! The trash over HTTP: deleted conversations are listed, restored (beside the conversations) and erased.
 
+use std::sync::Arc;
+
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -9,6 +11,7 @@ use zhenjin_store::{ConversationId, Store};
 
 use super::conversations::Page;
 use super::extract::{ApiPath, ApiQuery};
+use super::models::ModelMenu;
 use super::wire::DeletedConversationJson;
 use crate::errors::{ApiError, ErrorBody};
 use crate::security::Caller;
@@ -38,8 +41,14 @@ pub(crate) async fn list(
 /// Erases all deleted conversations. This cannot be undone.
 #[utoipa::path(delete, path = "/api/trash", operation_id = "empty_trash", tag = "chat", responses(
     (status = 200, description = "They are erased.", body = Erased)))]
-pub(crate) async fn empty(State(store): State<Store>, caller: Caller) -> Result<Json<Erased>, ApiError> {
-    Ok(Json(Erased { erased: store.empty_trash(&caller.owner).await? }))
+pub(crate) async fn empty(
+    State(store): State<Store>,
+    State(menu): State<Arc<ModelMenu>>,
+    caller: Caller,
+) -> Result<Json<Erased>, ApiError> {
+    let erased = store.empty_trash(&caller.owner).await?;
+    menu.forget_withdrawn(&store).await?;
+    Ok(Json(Erased { erased }))
 }
 
 /// Erases one deleted conversation. This cannot be undone.
@@ -48,9 +57,11 @@ pub(crate) async fn empty(State(store): State<Store>, caller: Caller) -> Result<
     (status = 404, description = "There is none in the trash.", body = ErrorBody)))]
 pub(crate) async fn erase(
     State(store): State<Store>,
+    State(menu): State<Arc<ModelMenu>>,
     caller: Caller,
     ApiPath(id): ApiPath<String>,
 ) -> Result<StatusCode, ApiError> {
     store.erase_conversation(&caller.owner, &id.parse()?).await?;
+    menu.forget_withdrawn(&store).await?;
     Ok(StatusCode::NO_CONTENT)
 }

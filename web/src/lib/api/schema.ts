@@ -1139,6 +1139,10 @@ export interface components {
             folder: string | null;
             /** @description Answers that use it now, in its present version. */
             users: number;
+            /** @description The method that trained it, where the files around it say so. */
+            method: string | null;
+            /** @description What it learned from, where the files around it say so. */
+            data: string | null;
         };
         AdapterBody: {
             /** @description The adapter's folder in the server's adapter folder: one name, not a path. Null: where the adapter of this name is served from, or else the folder with the adapter's own name. */
@@ -2483,6 +2487,8 @@ export interface components {
             gate: string | null;
             /** @description The improvement that it comes from. */
             improvement: string | null;
+            /** @description Where it was copied from: a folder of the server's adapter folder, or the end of the path that the operator named. */
+            source: string | null;
         };
         /** @description What answers under a model's name, and what answered before. */
         Promotion: {
@@ -2500,6 +2506,10 @@ export interface components {
             promoted: components["schemas"]["Promoted"] | null;
             /** @description What answered before, the latest last: ids, `base` for the model's own weights. */
             earlier: string[];
+            /** @description In the answer to a change: adapters that no longer answer, as they belong to other weights or could not be loaded again. */
+            unloaded_adapters: string[];
+            /** @description In the answer to a change: adapters that answer again, with the weights that they belong to. */
+            loaded_adapters: string[];
         };
         PromotionBody: {
             /** @description The adapter's folder in the server's adapter folder: one name, not a path. */

@@ -156,6 +156,12 @@ export const improvements = {
   answeringSince: (improvement: string, method: string, date: string) =>
     `improvement ${isolated(improvement)}, ${method}, since ${date}`,
   elsewhere: (date: string) => `weights from elsewhere, since ${date}`,
+  trainedBy: (method: string) => `trained by ${method}`,
+  fromScratch: 'trained from scratch',
+  copiedFrom: (source: string) => `Copied from ${isolated(source)}`,
+  adaptersUnloaded: (names: string) =>
+    `These adapters no longer answer, as they belong to other weights: ${isolated(names)}`,
+  adaptersLoaded: (names: string) => `These adapters answer again: ${isolated(names)}`,
   rollBack: 'Roll back',
   rollBackOf: (model: string) => `Roll back ${isolated(model)}`,
   rolledBack: (model: string, what: string) =>

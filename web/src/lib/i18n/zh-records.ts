@@ -31,6 +31,10 @@ export const records: Record<string, string> = {
     '评价太少，学不了：用 {method} 有 {train} 条可学习、{held_out} 条留作检验，至少需要 {least_train} 条和 {least_held_out} 条',
   'there are too few judgements to learn from: {train} examples to learn from and {held_out} held out by {method}, at least {least_train} and {least_held_out} are needed; left out: {left_out}':
     '评价太少，学不了：用 {method} 有 {train} 条可学习、{held_out} 条留作检验，至少需要 {least_train} 条和 {least_held_out} 条；未采用：{left_out}',
+  'what it learned from was erased, changed or put into the trash before it had ended, or is no longer allowed; all that it had computed is removed: begin a new one':
+    '在结束之前，它所学的评价被清除、改动或放进了回收站，或者不再允许用于训练；已算出的内容都已删除，请重新开始改进',
+  'the examples that it had begun with are gone and cannot be made again as they were: begin a new one':
+    '开始时的例子已经不在，也无法照原样重新整理，请重新开始改进',
   'there are no held-out questions': '没有留出的问题',
   "nothing held out fits into the model's context": '留出的内容都放不进模型的上下文',
 };

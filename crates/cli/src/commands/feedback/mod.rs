@@ -10,8 +10,10 @@ use anyhow::{Result, bail};
 use clap::{Args, Subcommand, ValueEnum};
 use zhenjin_files::NewFile;
 use zhenjin_improve::{Item, Judged, Method, examples};
+use zhenjin_promotions::{Improvements, PromotionError};
 use zhenjin_store::{FeedbackStatistics, Owner, Store, TrainingFeedback};
 
+use super::improve::forget_withdrawn;
 use super::key::owner_named;
 use crate::home::Home;
 pub(crate) use judged::judged;
@@ -81,7 +83,7 @@ pub(crate) async fn run(home: &Home, command: FeedbackCommand) -> Result<()> {
     match command {
         FeedbackCommand::Stats { json } => stats::print(&store, json).await?,
         FeedbackCommand::Export(arguments) => export(&store, &arguments).await?,
-        FeedbackCommand::Erase { owner } => erase(&store, &owner).await?,
+        FeedbackCommand::Erase { owner } => erase(home, &store, &owner).await?,
     }
     store.close().await;
     Ok(())
@@ -136,10 +138,20 @@ fn write(file: Option<&std::path::Path>, lines: &[serde_json::Value]) -> Result<
     Ok(())
 }
 
-async fn erase(store: &Store, name: &str) -> Result<()> {
+async fn erase(home: &Home, store: &Store, name: &str) -> Result<()> {
     let owner: Owner = owner_named(store, name, "--owner").await?;
-    let erased = store.erase_feedback(&owner).await?;
+    let mut erased = store.erase_feedback(&owner).await?;
     eprintln!("erased: {} of {owner}", erased.erased);
+    let improvements = Improvements::new(home.improvements());
+    match improvements.begin() {
+        Ok(making) => {
+            let given_up = forget_withdrawn(&improvements, &making, store).await?;
+            erased.trained.retain(|improvement| !given_up.contains(improvement));
+        }
+        // The program that makes one looks itself when it ends.
+        Err(PromotionError::Busy) => {}
+        Err(error) => return Err(error.into()),
+    }
     if !erased.trained.is_empty() {
         eprintln!(
             "These improvements learned from it and do not forget it by this: {}",

@@ -1,17 +1,15 @@
 //! The judgements of an improvement: read from the store, written as files of examples while it is made, and forgotten afterwards.
 
-use super::{Stage, file_sha256, sha256};
+use super::{Stage, file_sha256, now, sha256};
 use crate::commands::feedback::judged;
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use std::collections::BTreeSet;
 use zhenjin_files::write_whole;
 use zhenjin_improve::{Collection, Item, Judged, Limits, Method, anchor, collect};
-use zhenjin_promotions::{Improvement, ImprovementState, Improvements};
+use zhenjin_promotions::{
+    ANCHOR_FILE, HELD_OUT_FILE, Improvement, ImprovementState, Improvements, Running, TRAIN_FILE,
+};
 use zhenjin_store::{FeedbackId, Store, TrainingFeedback};
-
-const TRAIN: &str = "train.jsonl";
-const HELD_OUT: &str = "held_out.jsonl";
-const ANCHOR: &str = "anchor.txt";
 
 /// A judgement, and its name in the store.
 #[derive(Clone, Debug)]
@@ -110,11 +108,22 @@ impl Collected {
         })
     }
 
+    /// What an improvement learned from, made once more of the judgements in the store; `None` where that gives other examples.
+    pub(super) fn again(rows: &[Row], record: &Improvement) -> Result<Option<Collected>> {
+        let rows = only(rows, &record.recipe.rows)?;
+        let method = record.method.parse().map_err(anyhow::Error::msg)?;
+        let limits = Limits { of_a_person: Some(usize::MAX), ..Limits::default() };
+        let collected = Collected::of(&rows, &record.model, Some(method), &limits)?;
+        let is_same = collected.train_sha256 == record.recipe.train_sha256
+            && collected.held_out_sha256 == record.recipe.held_out_sha256;
+        Ok(is_same.then_some(collected))
+    }
+
     pub(super) fn write(&self, stage: &Stage<'_>) -> Result<()> {
-        write_whole(&stage.path(TRAIN), &[self.train.as_bytes()])?;
-        write_whole(&stage.path(HELD_OUT), &[self.held_out.as_bytes()])?;
+        write_whole(&stage.path(TRAIN_FILE), &[self.train.as_bytes()])?;
+        write_whole(&stage.path(HELD_OUT_FILE), &[self.held_out.as_bytes()])?;
         let texts = [anchor::ENGLISH, "\n", anchor::CHINESE].map(str::as_bytes);
-        Ok(write_whole(&stage.path(ANCHOR), &texts)?)
+        Ok(write_whole(&stage.path(ANCHOR_FILE), &texts)?)
     }
 
     /// Notes in the store what is learned from, before it is: whoever erases it meanwhile is told.
@@ -129,7 +138,8 @@ impl Collected {
 
 /// The files of examples must be those of the record: an improvement that goes on learns from what it began with.
 pub(super) fn expect_files(stage: &Stage<'_>, record: &Improvement) -> Result<()> {
-    for (name, expected) in [(TRAIN, &record.recipe.train_sha256), (HELD_OUT, &record.recipe.held_out_sha256)]
+    for (name, expected) in
+        [(TRAIN_FILE, &record.recipe.train_sha256), (HELD_OUT_FILE, &record.recipe.held_out_sha256)]
     {
         let found = file_sha256(&stage.path(name))?;
         if found != *expected {
@@ -139,31 +149,52 @@ pub(super) fn expect_files(stage: &Stage<'_>, record: &Improvement) -> Result<()
     Ok(())
 }
 
+/// Whether an interrupted improvement has the examples that it began with. Where they are gone, they are made again of the judgements,
+/// which are all there: see [`forget_withdrawn`].
+pub(super) async fn restore(
+    stage: &Stage<'_>,
+    store: &Store,
+    rows: &[Row],
+    record: &Improvement,
+) -> Result<bool> {
+    if expect_files(stage, record).is_ok() && stage.path(ANCHOR_FILE).is_file() {
+        return Ok(true);
+    }
+    // What else stands against it, such as too few examples, is said when it begins anew.
+    let Ok(Some(collected)) = Collected::again(rows, record) else { return Ok(false) };
+    collected.note(store, rows, &record.id).await?;
+    collected.write(stage)?;
+    Ok(true)
+}
+
+/// Removes the copies that were made of what may no longer be learned from: it was erased, changed or put into the trash, or its owner no
+/// longer allows it. Says which unfinished improvements are given up by this, and gives their names.
+pub(in crate::commands) async fn forget_withdrawn(
+    improvements: &Improvements,
+    making: &Running,
+    store: &Store,
+) -> Result<Vec<String>> {
+    let rows = store.feedback_rows().await?;
+    let may_be_learned: BTreeSet<String> =
+        rows.iter().filter(|row| row.consents && !row.in_trash).map(|row| row.id.to_string()).collect();
+    let given_up = improvements.forget_withdrawn(making, &|row| may_be_learned.contains(row), now())?;
+    for record in &given_up {
+        // Nothing is left that learned from it.
+        store.forget_training(&record.id).await?;
+        let reason = record.error.as_deref().unwrap_or_default();
+        eprintln!("the improvement {} is given up: {reason}", record.id);
+    }
+    Ok(given_up.into_iter().map(|record| record.id).collect())
+}
+
 pub(super) fn train_file(stage: &Stage<'_>) -> std::path::PathBuf {
-    stage.path(TRAIN)
+    stage.path(TRAIN_FILE)
 }
 
 pub(super) fn anchor_file(stage: &Stage<'_>) -> std::path::PathBuf {
-    stage.path(ANCHOR)
+    stage.path(ANCHOR_FILE)
 }
 
 pub(super) fn held_out_file(stage: &Stage<'_>) -> std::path::PathBuf {
-    stage.path(HELD_OUT)
-}
-
-/// Removes what holds people's words, and the checkpoints, which nobody needs any more.
-pub(super) fn forget(stage: &Stage<'_>) -> Result<()> {
-    let gone = |name: &str, removed: std::io::Result<()>| match removed {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("removing {}", stage.path(name).display()))
-        }
-        _ => Ok(()),
-    };
-    for name in [TRAIN, HELD_OUT, ANCHOR] {
-        gone(name, std::fs::remove_file(stage.path(name)))?;
-    }
-    for name in ["run/checkpoints", "judge"] {
-        gone(name, std::fs::remove_dir_all(stage.path(name)))?;
-    }
-    Ok(())
+    stage.path(HELD_OUT_FILE)
 }

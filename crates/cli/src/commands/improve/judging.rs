@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 use time::OffsetDateTime;
-use zhenjin_align::configuration::{Configuration, Method, RolloutSection};
+use zhenjin_align::configuration::{Configuration, Method, RolloutSection, TuningSection};
 use zhenjin_align::data::{
     BadPolicy, Dataset, EncodeOptions, Encoded, EncodedPair, EncodedThumb, Encoder, Kind, LearntAnswers,
     Overlong, PromptSettings, ReadOptions,
@@ -320,7 +320,8 @@ impl<'a> Bench<'a> {
     fn choose_strength(&mut self) -> Result<(f64, Vec<Criterion>)> {
         let folder = self.stage.improvements.adapter_of(&self.record.id)?;
         let origin = Path::new("the configuration of the improvement's run");
-        let alpha = Configuration::from_toml(&self.record.recipe.configuration, origin)?.tuning.alpha;
+        let run = Configuration::from_toml(&self.record.recipe.configuration, origin)?;
+        let alpha = saved_alpha(&run.tuning);
         let mut texts = Vec::new();
         for (language, text) in [("en", neutral::ENGLISH), ("zh", neutral::CHINESE)] {
             let tokens = self.tokens(text)?;
@@ -396,6 +397,15 @@ impl<'a> Bench<'a> {
     }
 }
 
+/// The alpha with which training saved the adapter. A saved adapter is always multiplied with alpha / rank, so that of a rank-stabilised run
+/// is greater than the run's own.
+fn saved_alpha(tuning: &TuningSection) -> f64 {
+    let rank = tuning.rank as f64;
+    let divisor = if tuning.rank_stabilised { rank.sqrt() } else { rank };
+    // In f32 as in training, so that at full strength the adapter is what was trained, bit for bit.
+    f64::from((tuning.alpha / divisor) as f32) * rank
+}
+
 /// Writes by how much an adapter's matrices are multiplied.
 fn set_alpha(folder: &Path, alpha: f64) -> Result<()> {
     let path = folder.join(ADAPTER_FILES[0]);
@@ -451,6 +461,19 @@ fn fastest(rates: &[f64]) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use zhenjin_align::configuration::{Projections, TuningKind};
+
+    /// A rank-stabilised adapter was once weakened by the square root of its rank.
+    #[test]
+    fn at_full_strength_an_adapter_is_what_was_trained() {
+        for (rank, alpha, rank_stabilised) in [(8, 16.0, false), (8, 16.0, true), (3, 7.0, true)] {
+            let (kind, projections) = (TuningKind::Lora, Projections::ALL);
+            let saved = saved_alpha(&TuningSection { kind, rank, alpha, rank_stabilised, projections });
+            let divisor = if rank_stabilised { (rank as f64).sqrt() } else { rank as f64 };
+            // As a saved adapter is read, and as it was trained.
+            assert_eq!((saved / rank as f64) as f32, (alpha / divisor) as f32, "{rank} {rank_stabilised}");
+        }
+    }
 
     #[test]
     fn the_area_is_the_share_of_pairs_in_order() {

@@ -5,16 +5,19 @@ mod judging;
 mod show;
 mod training;
 
-use super::promote::{now, promote_improvement};
+use super::promote::{answers, now, promote_improvement};
 use crate::home::Home;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use collection::Collected;
+pub(super) use collection::forget_withdrawn;
 use judging::Verdict;
 use sha2::Digest;
 use std::path::{Path, PathBuf};
 use zhenjin_improve::{Limits, Method};
-use zhenjin_promotions::{Improvement, ImprovementState, Improvements, Progress, Recipe};
+use zhenjin_promotions::{
+    AGAIN_FOLDER, Improvement, ImprovementState, Improvements, Progress, Promotions, Recipe, Running,
+};
 use zhenjin_store::Store;
 
 pub(crate) const EXAMPLES: &str = "Examples:
@@ -105,14 +108,32 @@ pub(crate) async fn run(home: &Home, arguments: ImproveArguments) -> Result<()> 
     if arguments.background {
         crate::priority::go_behind();
     }
-    let _running = improvements.begin()?;
+    let making = improvements.begin()?;
     let store = Store::open_beside_owner(&home.database()).await?;
-    let done = match &arguments.reproduce {
-        Some(id) => reproduce(home, &arguments, &improvements, &store, id).await,
-        None => improve(home, &arguments, &improvements, &store).await,
-    };
+    let done = make_or_reproduce(home, &arguments, &improvements, &making, &store).await;
+    // What was withdrawn meanwhile does not stay in an interrupted improvement either.
+    let forgotten = forget_withdrawn(&improvements, &making, &store).await;
     store.close().await;
-    done
+    if let (Err(_), Err(error)) = (&done, &forgotten) {
+        eprintln!("what people wrote could not be removed from {}: {error:#}", home.improvements().display());
+    }
+    done?;
+    forgotten.map(|_| ())
+}
+
+async fn make_or_reproduce(
+    home: &Home,
+    arguments: &ImproveArguments,
+    improvements: &Improvements,
+    making: &Running,
+    store: &Store,
+) -> Result<()> {
+    // Nobody goes on with what was erased since.
+    let given_up = forget_withdrawn(improvements, making, store).await?;
+    match &arguments.reproduce {
+        Some(id) => reproduce(home, arguments, improvements, store, id).await,
+        None => improve(home, arguments, improvements, store, &given_up).await,
+    }
 }
 
 async fn improve(
@@ -120,6 +141,7 @@ async fn improve(
     arguments: &ImproveArguments,
     improvements: &Improvements,
     store: &Store,
+    given_up: &[String],
 ) -> Result<()> {
     let judged = collection::read(store).await?;
     let model = match &arguments.model {
@@ -132,11 +154,14 @@ async fn improve(
         None => improvements.next_id(&model, method, now())?,
     };
     let stage = Stage { home, arguments, improvements, folder: improvements.folder_of(&id)? };
-    let mut record = match begun(improvements, &id)? {
-        Some(record) => {
-            eprintln!("going on with the improvement {id}");
-            record
-        }
+    // Whoever asked for it by its name waits for that name.
+    let interrupted = if given_up.contains(&id) { None } else { begun(improvements, &id)? };
+    let going_on = match interrupted {
+        Some(record) => go_on(&stage, store, &judged, record).await?,
+        None => None,
+    };
+    let mut record = match going_on {
+        Some(record) => record,
         None => begin(&stage, store, &judged, &id, &model).await?,
     };
     let ended = make(&stage, &mut record).await;
@@ -150,12 +175,12 @@ async fn improve(
     }
     improvements.write(&record)?;
     // What people wrote stays in the store alone, where it can be erased.
-    collection::forget(&stage)?;
+    improvements.forget_words(&id)?;
     ended?;
     show::record(&record, arguments.json)?;
     if arguments.auto && record.state == ImprovementState::Passed {
         let promoted = promote_improvement(home, &model, &id)?;
-        eprintln!("promoted: {} answers as {model} from now on", promoted.id);
+        eprintln!("promoted: {} {}", promoted.id, answers(&Promotions::new(home.promoted()), &model)?);
     }
     Ok(())
 }
@@ -168,6 +193,28 @@ fn begun(improvements: &Improvements, id: &str) -> Result<Option<Improvement>> {
         Some(_) => bail!("the improvement {id} has ended already"),
         None => Ok(None),
     }
+}
+
+/// The record of an interrupted improvement, if it can go on; else it is given up.
+async fn go_on(
+    stage: &Stage<'_>,
+    store: &Store,
+    judged: &[collection::Row],
+    mut record: Improvement,
+) -> Result<Option<Improvement>> {
+    let id = record.id.clone();
+    if collection::restore(stage, store, judged, &record).await? {
+        eprintln!("going on with the improvement {id}");
+        return Ok(Some(record));
+    }
+    let reason =
+        "the examples that it had begun with are gone and cannot be made again as they were: begin a new one";
+    stage.improvements.give_up(&mut record, reason, now())?;
+    store.forget_training(&id).await?;
+    eprintln!(
+        "the improvement {id} begins anew: its examples are gone and cannot be made again as they were"
+    );
+    Ok(None)
 }
 
 async fn begin(
@@ -210,11 +257,10 @@ async fn begin(
         gate: Vec::new(),
         recipe,
     };
-    std::fs::create_dir_all(&stage.folder)
-        .with_context(|| format!("making the folder {}", stage.folder.display()))?;
-    collected.write(stage)?;
-    collected.note(store, judged, id).await?;
+    // The record first, then the note, then the copies: no copy is without a record that says what it is of, not even after a crash.
     stage.improvements.write(&record)?;
+    collected.note(store, judged, id).await?;
+    collected.write(stage)?;
     stage.tell(id, "collecting", None)?;
     show::data(&record, collected.collection.divided_by_question);
     Ok(record)
@@ -257,15 +303,11 @@ async fn reproduce(
         bail!("the improvement {id} has no adapter: it was not trained to its end");
     }
     let judged = collection::read(store).await?;
-    let rows = collection::only(&judged, &record.recipe.rows)?;
-    let method = record.method.parse().map_err(anyhow::Error::msg)?;
-    let limits = Limits { of_a_person: Some(usize::MAX), ..Limits::default() };
-    let collected = Collected::of(&rows, &record.model, Some(method), &limits)?;
     let recipe = &record.recipe;
-    if collected.train_sha256 != recipe.train_sha256 || collected.held_out_sha256 != recipe.held_out_sha256 {
+    let Some(collected) = Collected::again(&judged, &record)? else {
         bail!("what the improvement {id} learned from has changed since: somebody judged again or edited");
-    }
-    let folder = improvements.folder_of(id)?.join("again");
+    };
+    let folder = improvements.folder_of(id)?.join(AGAIN_FOLDER);
     let _ = std::fs::remove_dir_all(&folder);
     std::fs::create_dir_all(&folder).with_context(|| format!("making the folder {}", folder.display()))?;
     let stage = Stage { home, arguments, improvements, folder: folder.clone() };

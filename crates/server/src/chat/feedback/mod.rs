@@ -4,6 +4,8 @@ pub(super) mod own;
 pub(super) mod statistics;
 mod wire;
 
+use std::sync::Arc;
+
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -15,6 +17,7 @@ pub(super) use wire::{ChoiceJson, FeedbackJson};
 
 use super::extract::ApiPath;
 use super::fields::{self, ChoiceBody, FeedbackBody};
+use super::models::ModelMenu;
 use crate::body::ApiJson;
 use crate::errors::{ApiError, ErrorBody};
 use crate::openai::fields::{CheckedFields, check};
@@ -53,10 +56,12 @@ pub(crate) async fn say(
     (status = 404, description = "There is no such message.", body = ErrorBody)))]
 pub(crate) async fn forget(
     State(store): State<Store>,
+    State(menu): State<Arc<ModelMenu>>,
     caller: Caller,
     ApiPath(id): ApiPath<String>,
 ) -> Result<StatusCode, ApiError> {
     store.remove_feedback(&caller.owner, &id.parse()?).await?;
+    menu.forget_withdrawn(&store).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -85,10 +90,12 @@ pub(crate) async fn choose(
     (status = 404, description = "There is no such message.", body = ErrorBody)))]
 pub(crate) async fn forget_choice(
     State(store): State<Store>,
+    State(menu): State<Arc<ModelMenu>>,
     caller: Caller,
     ApiPath(id): ApiPath<String>,
 ) -> Result<StatusCode, ApiError> {
     store.remove_choice(&caller.owner, &id.parse()?).await?;
+    menu.forget_withdrawn(&store).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -1,5 +1,7 @@
 //! What a caller may do with all of their feedback: allow learning from it, take it along, erase it, see what learned from it.
 
+use std::sync::Arc;
+
 use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
@@ -11,6 +13,7 @@ use super::wire::{ConsentJson, ErasedFeedbackJson, FeedbackExportJson, FeedbackR
 use crate::body::ApiJson;
 use crate::chat::extract::ApiPath;
 use crate::chat::fields::{self, ConsentBody};
+use crate::chat::models::ModelMenu;
 use crate::errors::{ApiError, ErrorBody};
 use crate::openai::fields::check;
 use crate::security::Caller;
@@ -38,11 +41,16 @@ pub(crate) async fn consent(
     (status = 400, description = "A field is wrong.", body = ErrorBody)))]
 pub(crate) async fn set_consent(
     State(store): State<Store>,
+    State(menu): State<Arc<ModelMenu>>,
     caller: Caller,
     ApiJson(body): ApiJson<Value>,
 ) -> Result<Json<ConsentJson>, ApiError> {
     let allowed = check(fields::CONSENT, &body)?.boolean("allowed").unwrap_or(false);
-    Ok(Json(store.set_training_consent(&caller.owner, allowed).await?.into()))
+    let said = store.set_training_consent(&caller.owner, allowed).await?;
+    if !allowed {
+        menu.forget_withdrawn(&store).await?;
+    }
+    Ok(Json(said.into()))
 }
 
 /// All of the caller's feedback with everything that is kept about it, to take along.
@@ -64,9 +72,14 @@ pub(crate) async fn export(
     (status = 200, description = "It is erased.", body = ErasedFeedbackJson)))]
 pub(crate) async fn erase(
     State(store): State<Store>,
+    State(menu): State<Arc<ModelMenu>>,
     caller: Caller,
 ) -> Result<Json<ErasedFeedbackJson>, ApiError> {
-    Ok(Json(store.erase_feedback(&caller.owner).await?.into()))
+    let mut erased = store.erase_feedback(&caller.owner).await?;
+    // Of what had not ended yet nothing is left.
+    let given_up = menu.forget_withdrawn(&store).await?;
+    erased.trained.retain(|improvement| !given_up.contains(improvement));
+    Ok(Json(erased.into()))
 }
 
 /// The improvements of models that learned from feedback in this chat. They do not forget it when the chat is deleted or erased.

@@ -11,6 +11,7 @@ use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
 use zhenjin_assistant::{AdapterSpec, AssistantError, ServedModelInfo};
+use zhenjin_promotions::Origin;
 
 use super::menu::{ModelMenu, find_installed};
 use crate::blocking::blocking;
@@ -48,6 +49,12 @@ pub(crate) struct AdapterJson {
     folder: Option<String>,
     /// Answers that use it now, in its present version.
     users: usize,
+    /// The method that trained it, where the files around it say so.
+    #[schema(required)]
+    method: Option<String>,
+    /// What it learned from, where the files around it say so.
+    #[schema(required)]
+    data: Option<String>,
 }
 
 /// Lists the adapters that are served, and the folders from which others can be loaded.
@@ -102,7 +109,8 @@ pub(crate) async fn unload(
     if menu.served.unload_adapter(&name) {
         return Ok(StatusCode::NO_CONTENT);
     }
-    let known: Vec<String> = served(&menu).into_iter().map(|adapter| adapter.name).collect();
+    let known = menu.served.list().into_iter().filter(|served| served.base.is_some());
+    let known: Vec<String> = known.map(|adapter| adapter.name).collect();
     let message = format!("no adapter `{name}` is served; served: {}", names(&known));
     Err(ApiError::not_found(message).with_param("name").with_code("adapter_not_found"))
 }
@@ -143,9 +151,11 @@ pub(super) fn refusal(error: AssistantError) -> ApiError {
 
 fn served(menu: &ModelMenu) -> Vec<AdapterJson> {
     let describe = |info: ServedModelInfo| {
+        let model = info.base?;
         let folder = info.path.strip_prefix(&menu.library.adapters).ok().and_then(Path::to_str);
         let folder = folder.filter(|name| is_folder_name(name)).map(str::to_owned);
-        Some(AdapterJson { model: info.base?, folder, users: info.users, name: info.name })
+        let Origin { method, data, .. } = Origin::around(&info.path);
+        Some(AdapterJson { name: info.name, model, folder, users: info.users, method, data })
     };
     menu.served.list().into_iter().filter_map(describe).collect()
 }

@@ -12,6 +12,7 @@ use utoipa::ToSchema;
 use zhenjin_promotions::{
     Criterion, DataCounts, Improvement, ImprovementState, Improvements, LeftOut, PromotionError, Recipe,
 };
+use zhenjin_store::Store;
 
 use super::menu::ModelMenu;
 use super::promotions::{PromotionJson, now, promotion_fault};
@@ -229,18 +230,23 @@ pub(crate) async fn begin(
     (status = 204, description = "It has ended."),
     (status = 404, description = "This server makes no such improvement now.", body = ErrorBody)))]
 pub(crate) async fn stop(
+    State(store): State<Store>,
     State(menu): State<Arc<ModelMenu>>,
     ApiPath(id): ApiPath<String>,
 ) -> Result<StatusCode, ApiError> {
+    let improvement = Arc::clone(&menu.improvement);
     blocking(move || {
-        if menu.improvement.stop(Some(&id)) {
-            return Ok(StatusCode::NO_CONTENT);
+        if improvement.stop(Some(&id)) {
+            return Ok(());
         }
         Err(ApiError::not_found(format!("the improvement `{id}` is not being made by this server"))
             .with_param("id")
             .with_code("improvement_not_found"))
     })
-    .await
+    .await?;
+    // What was withdrawn while it ran does not wait in its folder for it to go on.
+    menu.forget_withdrawn(&store).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 /// Lets an improvement that passed its gate answer, from the next request on.
@@ -396,6 +402,11 @@ impl RunningImprovement {
 /// A program that broke before it could say so leaves no record, or one that still says that it runs; whoever asked for it learns why.
 fn note_failure(improvements: &Improvements, begun: &Begun) {
     let id = &begun.id;
+    let _making = match improvements.begin() {
+        // Another program goes on with it already.
+        Err(PromotionError::Busy) => return,
+        making => making,
+    };
     let mut record = match improvements.read(id) {
         Ok(record) if record.state != ImprovementState::Running => return,
         Ok(record) => record,
@@ -421,6 +432,10 @@ fn note_failure(improvements: &Improvements, begun: &Begun) {
     record.finished_at = Some(now());
     if let Err(error) = improvements.write(&record) {
         tracing::error!(improvement = %id, %error, "its failure could not be written down");
+    }
+    // Nobody goes on with it, so nobody needs what people wrote.
+    if let Err(error) = improvements.forget_words(id) {
+        tracing::error!(improvement = %id, %error, "what people wrote could not be removed from its folder");
     }
 }
 

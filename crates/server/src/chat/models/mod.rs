@@ -10,6 +10,7 @@ mod list;
 mod menu;
 pub(crate) mod promotions;
 mod pulls;
+mod withdrawn;
 
 use std::convert::Infallible;
 use std::path::Path;

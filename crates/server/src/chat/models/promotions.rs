@@ -8,8 +8,10 @@ use axum::extract::State;
 use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
-use zhenjin_assistant::{AssistantError, PromotedWeights, ServedModels};
-use zhenjin_promotions::{ModelPromotions, Origin, Promoted, PromotionError, Promotions, WeightsKind};
+use zhenjin_assistant::{AdapterChanges, AssistantError, ModelSpec, PromotedWeights, ServedModels};
+use zhenjin_promotions::{
+    ModelPromotions, Origin, Promoted, PromotionError, Promotions, ServedName, Serving, WeightsKind,
+};
 
 use super::adapters::{find_folder, refusal};
 use super::menu::ModelMenu;
@@ -46,18 +48,28 @@ pub(crate) struct PromotedJson {
     /// The improvement that it comes from.
     #[schema(required)]
     improvement: Option<String>,
+    /// Where it was copied from: a folder of the server's adapter folder, or the end of the path that the operator named.
+    #[schema(required)]
+    source: Option<String>,
 }
 
 impl From<Promoted> for PromotedJson {
     fn from(promoted: Promoted) -> Self {
         let Promoted { id, kind, since, origin } = promoted;
-        let Origin { method, data, gate, improvement, .. } = origin;
+        let Origin { method, data, gate, improvement, source } = origin;
         let kind = match kind {
             WeightsKind::Adapter => "adapter",
             WeightsKind::Folder | WeightsKind::Gguf => "model",
         };
-        PromotedJson { id, kind, since, method, data, gate, improvement }
+        let source = source.as_deref().map(end_of_path);
+        PromotedJson { id, kind, since, method, data, gate, improvement, source }
     }
+}
+
+/// The last parts of a path, which tell a run and its step apart; what is before them is the operator's own.
+fn end_of_path(path: &str) -> String {
+    let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
+    parts[parts.len().saturating_sub(3)..].join("/")
 }
 
 /// What answers under a model's name, and what answered before.
@@ -80,6 +92,10 @@ pub(crate) struct PromotionJson {
     promoted: Option<PromotedJson>,
     /// What answered before, the latest last: ids, `base` for the model's own weights.
     earlier: Vec<String>,
+    /// In the answer to a change: adapters that no longer answer, as they belong to other weights or could not be loaded again.
+    unloaded_adapters: Vec<String>,
+    /// In the answer to a change: adapters that answer again, with the weights that they belong to.
+    loaded_adapters: Vec<String>,
 }
 
 impl PromotionJson {
@@ -87,7 +103,7 @@ impl PromotionJson {
         self.improvement.as_deref()
     }
 
-    pub(super) fn of(model: String, promotions: ModelPromotions) -> PromotionJson {
+    fn of(model: String, promotions: ModelPromotions, adapters: AdapterChanges) -> PromotionJson {
         let ModelPromotions { now, earlier } = promotions;
         let id =
             |earlier: Option<Promoted>| earlier.map_or_else(|| "base".to_owned(), |promoted| promoted.id);
@@ -98,6 +114,8 @@ impl PromotionJson {
             since: now.as_ref().map(|now| now.since),
             promoted: now.map(PromotedJson::from),
             earlier: earlier.into_iter().map(id).collect(),
+            unloaded_adapters: adapters.unloaded,
+            loaded_adapters: adapters.loaded,
         }
     }
 }
@@ -124,7 +142,7 @@ pub(crate) async fn promote(
     blocking(move || {
         let _turn = turn;
         let source = find_folder(&menu.library.adapters, &folder)?;
-        let origin = Origin { source: Some(folder), ..Origin::default() };
+        let origin = Origin { source: Some(folder), ..Origin::around(&source) };
         menu.promote(&model, &source, origin)
     })
     .await
@@ -175,14 +193,15 @@ impl ModelMenu {
         let promotions = &self.library.promotions;
         let mut list = promotions.read().map_err(promotion_fault)?;
         let of_model = list.remove(model).unwrap_or_default();
-        apply(&self.served, promotions, model, &of_model).map_err(refusal)?;
-        Ok(PromotionJson::of(model.to_owned(), of_model))
+        let adapters = apply(&self.served, promotions, model, &of_model).map_err(refusal)?;
+        Ok(PromotionJson::of(model.to_owned(), of_model, adapters))
     }
 
     /// What answers under the names of all models that ever had a promotion.
     pub(super) fn promotions(&self) -> Result<Vec<PromotionJson>, ApiError> {
         let list = self.library.promotions.read().map_err(promotion_fault)?;
-        Ok(list.into_iter().map(|(model, of_model)| PromotionJson::of(model, of_model)).collect())
+        let promotion = |(model, of_model)| PromotionJson::of(model, of_model, AdapterChanges::default());
+        Ok(list.into_iter().map(promotion).collect())
     }
 }
 
@@ -191,7 +210,7 @@ fn apply(
     promotions: &Promotions,
     model: &str,
     of_model: &ModelPromotions,
-) -> Result<(), AssistantError> {
+) -> Result<AdapterChanges, AssistantError> {
     let weights = of_model.now.as_ref().map(|now| {
         let (id, path) = (now.id.clone(), now.path(promotions.folder()));
         match now.kind {
@@ -199,7 +218,7 @@ fn apply(
             WeightsKind::Folder | WeightsKind::Gguf => PromotedWeights::Model { id, path },
         }
     });
-    models.promote(model, weights).map(|_orphans| ())
+    models.promote(model, weights)
 }
 
 /// Lets answer what was promoted, for all models that are served.
@@ -220,11 +239,13 @@ pub fn apply_promotions(
     Ok(failed.collect())
 }
 
-/// Follows the changes that other programs make, for as long as the server runs.
+/// Follows the changes that other programs make, for as long as the server runs, and says to them which models answer here.
 pub(crate) async fn follow(menu: Arc<ModelMenu>) {
+    let mut announcement = Announcement::begin(&menu.library.promotions);
     // The first look applies again what the start applied: a change in between is not missed.
     let mut seen = None;
     loop {
+        announcement.renew(&menu.served).await;
         tokio::time::sleep(LOOK_INTERVAL).await;
         let found = menu.library.promotions.version();
         if found == seen {
@@ -242,6 +263,43 @@ pub(crate) async fn follow(menu: Arc<ModelMenu>) {
                 tracing::error!(model, %error, "what was promoted cannot be served: what answered before goes on");
             }),
             Ok(Err(error)) => tracing::error!(%error, "the list of promotions cannot be read"),
+            Err(error) => tracing::error!(%error, "a task broke"),
+        }
+    }
+}
+
+/// What other programs learn of the models that answer here.
+struct Announcement {
+    /// `None` where it cannot be said.
+    serving: Option<Arc<Serving>>,
+    said: Option<Vec<ModelSpec>>,
+}
+
+impl Announcement {
+    fn begin(promotions: &Promotions) -> Announcement {
+        let serving = promotions.begin_serving().unwrap_or_else(|error| {
+            tracing::warn!(%error, "other programs do not learn which models answer here");
+            None
+        });
+        Announcement { serving: serving.map(Arc::new), said: None }
+    }
+
+    /// Says it again if it has changed.
+    async fn renew(&mut self, models: &ServedModels) {
+        let own = models.own_files();
+        let Some(serving) = self.serving.clone().filter(|_| self.said.as_ref() != Some(&own)) else { return };
+        self.said = Some(own.clone());
+        let told = tokio::task::spawn_blocking(move || {
+            let name = |ModelSpec { name, path }| {
+                // A relative path means something else to a program that runs in another folder.
+                let path = path.canonicalize().unwrap_or(path);
+                ServedName { name, path }
+            };
+            serving.say(&own.into_iter().map(name).collect::<Vec<_>>())
+        });
+        match told.await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "other programs do not learn which models answer here"),
             Err(error) => tracing::error!(%error, "a task broke"),
         }
     }

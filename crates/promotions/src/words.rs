@@ -1,0 +1,236 @@
+//! What people wrote, in the folders of improvements: copies that are there only while a program learns from them. They go when it ends, and when
+//! what they were made of is erased or withdrawn.
+
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use zhenjin_files::{TEMPORARY_PREFIX, sync_folder};
+
+use crate::error::{PromotionError, io};
+use crate::improvements::{Improvement, ImprovementState, Improvements, Running, read_record};
+
+/// The examples that are learned from.
+pub const TRAIN_FILE: &str = "train.jsonl";
+/// Those that are only measured.
+pub const HELD_OUT_FILE: &str = "held_out.jsonl";
+/// The text that stays as probable as it is.
+pub const ANCHOR_FILE: &str = "anchor.txt";
+/// The folder in which an improvement is trained once more, to compare.
+pub const AGAIN_FOLDER: &str = "again";
+
+/// The reward model that judges answers, with its own run.
+const JUDGE_FOLDER: &str = "judge";
+/// What is there only while an improvement is made.
+const COPIES: [&str; 5] = [TRAIN_FILE, HELD_OUT_FILE, ANCHOR_FILE, JUDGE_FOLDER, AGAIN_FOLDER];
+/// Checkpoints, which nobody needs any more when the adapter is there.
+const CHECKPOINTS: &str = "run/checkpoints";
+/// What an unfinished improvement has computed.
+const COMPUTED: [&str; 2] = ["adapter", "run"];
+
+/// Why an improvement is given up whose judgements may no longer be learned from.
+const WITHDRAWN: &str = "what it learned from was erased, changed or put into the trash before it had ended, or is no longer allowed; all that it had \
+     computed is removed: begin a new one";
+
+impl Improvements {
+    /// Removes what holds people's words from the folder of an improvement that has ended, and its checkpoints.
+    ///
+    /// # Errors
+    /// [`PromotionError::BadId`], [`PromotionError::Io`], [`PromotionError::File`].
+    pub fn forget_words(&self, id: &str) -> Result<(), PromotionError> {
+        forget(&self.folder_of(id)?, &[CHECKPOINTS])
+    }
+
+    /// Whether the folder of any improvement holds people's words.
+    ///
+    /// # Errors
+    /// [`PromotionError::Io`].
+    pub fn hold_words(&self) -> Result<bool, PromotionError> {
+        for folder in self.folders()? {
+            if !copies_in(&folder)?.is_empty() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Removes people's words wherever nobody may learn from them any more: from improvements that have ended or have no record, and from
+    /// interrupted ones if `may_be_learned` says no to the name of a judgement of theirs. The latter are given up with all that they
+    /// computed, and returned. Whoever has the right to make improvements knows that nobody learns from them now. `now` is the time in
+    /// milliseconds since 1970.
+    ///
+    /// # Errors
+    /// [`PromotionError::Io`], [`PromotionError::File`].
+    pub fn forget_withdrawn(
+        &self,
+        _making: &Running,
+        may_be_learned: &dyn Fn(&str) -> bool,
+        now: i64,
+    ) -> Result<Vec<Improvement>, PromotionError> {
+        let mut given_up = Vec::new();
+        for folder in self.folders()? {
+            let record = match read_record(&folder) {
+                // Nobody can go on with it: nothing says what it learned from.
+                Err(PromotionError::Damaged { .. }) => None,
+                record => record?,
+            };
+            match record {
+                Some(mut record) if record.state == ImprovementState::Running => {
+                    if !record.recipe.rows.iter().all(|row| may_be_learned(row)) {
+                        self.give_up(&mut record, WITHDRAWN, now)?;
+                        given_up.push(record);
+                    }
+                }
+                _ => forget(&folder, &[CHECKPOINTS])?,
+            }
+        }
+        Ok(given_up)
+    }
+
+    /// Gives an unfinished improvement up: what it had copied and computed is removed, and its record says that it failed for this
+    /// `reason`.
+    ///
+    /// # Errors
+    /// [`PromotionError::BadId`], [`PromotionError::Io`], [`PromotionError::File`].
+    pub fn give_up(&self, record: &mut Improvement, reason: &str, now: i64) -> Result<(), PromotionError> {
+        // The record last: what is left after a crash in between is found again, as it still says that it may go on.
+        forget(&self.folder_of(&record.id)?, &COMPUTED)?;
+        record.state = ImprovementState::Failed;
+        record.finished_at = Some(now);
+        record.error = Some(reason.to_owned());
+        self.write(record)
+    }
+}
+
+/// What holds people's words in an improvement's folder, unfinished files of a killed program too.
+fn copies_in(folder: &Path) -> Result<Vec<PathBuf>, PromotionError> {
+    let entries = match std::fs::read_dir(folder) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.map_err(io("read the folder", folder))?,
+    };
+    let mut found = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(io("read the folder", folder))?;
+        let name = entry.file_name();
+        let is_copy =
+            name.to_str().is_some_and(|name| COPIES.contains(&name) || name.starts_with(TEMPORARY_PREFIX));
+        if is_copy {
+            found.push(entry.path());
+        }
+    }
+    Ok(found)
+}
+
+/// Removes people's words from an improvement's folder, and what else is named.
+fn forget(folder: &Path, more: &[&str]) -> Result<(), PromotionError> {
+    // The words last: as long as some are left, the folder is looked at again.
+    for name in more {
+        remove(&folder.join(name))?;
+    }
+    let copies = copies_in(folder)?;
+    copies.iter().try_for_each(|path| remove(path))?;
+    if !copies.is_empty() {
+        sync_folder(folder)?;
+    }
+    Ok(())
+}
+
+/// Removes a file or a folder, which need not be there. Of a link, what it leads to stays.
+fn remove(path: &Path) -> Result<(), PromotionError> {
+    let removed = match std::fs::symlink_metadata(path) {
+        Ok(found) if found.is_dir() => std::fs::remove_dir_all(path),
+        Ok(_) => std::fs::remove_file(path),
+        Err(error) => Err(error),
+    };
+    match removed {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(io("remove", path)(error)),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{DataCounts, Recipe};
+
+    /// An improvement that learned from `rows`, with people's words and what it had computed in its folder.
+    fn make(improvements: &Improvements, id: &str, state: ImprovementState, rows: &[&str]) -> PathBuf {
+        let rows = rows.iter().map(|row| (*row).to_owned()).collect();
+        let record = Improvement {
+            id: id.to_owned(),
+            model: "smollm2".to_owned(),
+            method: "dpo".to_owned(),
+            created_at: 1,
+            finished_at: None,
+            state,
+            error: None,
+            data: DataCounts::default(),
+            gate: Vec::new(),
+            recipe: Recipe { rows, ..Recipe::default() },
+        };
+        improvements.write(&record).expect("written");
+        let folder = improvements.folder_of(id).expect("a folder");
+        fill(&folder);
+        folder
+    }
+
+    fn fill(folder: &Path) {
+        for name in ["adapter", "run/checkpoints/step-1", "judge", "again"] {
+            std::fs::create_dir_all(folder.join(name)).expect("a folder");
+        }
+        for name in [TRAIN_FILE, HELD_OUT_FILE, ANCHOR_FILE, "again/train.jsonl", ".writing-x", "log.txt"] {
+            std::fs::write(folder.join(name), "words").expect("a file");
+        }
+    }
+
+    fn names(folder: &Path) -> Vec<String> {
+        let entries = std::fs::read_dir(folder).expect("a folder");
+        let mut names: Vec<String> = entries
+            .map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned())
+            .collect();
+        names.sort();
+        names
+    }
+
+    /// People's words once stayed in the folder of an improvement that was interrupted, erased or not.
+    #[test]
+    fn words_of_interrupted_improvements_go_when_they_are_withdrawn() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let improvements = Improvements::new(folder.path().join("improvements"));
+        assert!(!improvements.hold_words().expect("no folder"));
+        let [kept, withdrawn] = [("kept", ["a", "b"]), ("withdrawn", ["b", "c"])]
+            .map(|(id, rows)| make(&improvements, id, ImprovementState::Running, &rows));
+        let ended = make(&improvements, "ended", ImprovementState::Passed, &["c"]);
+        let orphan = improvements.folder_of("orphan").expect("a folder");
+        fill(&orphan);
+        assert!(improvements.hold_words().expect("folders"));
+        let making = improvements.begin().expect("nobody else");
+        let given_up = improvements.forget_withdrawn(&making, &|row| row != "c", 5).expect("removed");
+        assert_eq!(given_up.iter().map(|record| record.id.as_str()).collect::<Vec<_>>(), ["withdrawn"]);
+        let record = improvements.read("withdrawn").expect("a record");
+        assert_eq!(record, given_up[0]);
+        assert_eq!((record.state, record.finished_at), (ImprovementState::Failed, Some(5)));
+        assert_eq!(record.error.as_deref(), Some(WITHDRAWN));
+        assert_eq!(names(&withdrawn), ["improvement.json", "log.txt"]);
+        // What may still be learned from goes on, with all that it has.
+        assert!(
+            names(&kept).contains(&TRAIN_FILE.to_owned()) && kept.join("run/checkpoints/step-1").is_dir()
+        );
+        assert_eq!(improvements.read("kept").expect("a record").state, ImprovementState::Running);
+        assert_eq!(names(&ended), ["adapter", "improvement.json", "log.txt", "run"]);
+        assert_eq!(names(&orphan), ["adapter", "log.txt", "run"]);
+        improvements.forget_withdrawn(&making, &|_| false, 6).expect("removed");
+        assert!(!improvements.hold_words().expect("folders"));
+        assert_eq!(names(&kept), ["improvement.json", "log.txt"]);
+    }
+
+    #[test]
+    fn words_of_an_improvement_with_a_damaged_record_go() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let improvements = Improvements::new(folder.path().join("improvements"));
+        let damaged = make(&improvements, "damaged", ImprovementState::Running, &["a"]);
+        std::fs::write(damaged.join("improvement.json"), "{").expect("a file");
+        let making = improvements.begin().expect("nobody else");
+        assert_eq!(improvements.forget_withdrawn(&making, &|_| true, 1).expect("removed"), []);
+        assert_eq!(names(&damaged), ["adapter", "improvement.json", "log.txt", "run"]);
+    }
+}

@@ -50,8 +50,12 @@ test('a server with a key lets in who has it, and nobody else', async () => {
   await askBriefly(page, 'Say hello.');
   await page.reload();
   await page.locator('#composer').waitFor();
+  await page.locator('#composer').fill('half a thought');
   await page.getByRole('button', { name: 'Log out' }).click();
   await field.waitFor();
+  // Whoever comes next finds neither the words nor the chat of the one before.
+  expect(await page.evaluate(() => JSON.stringify(localStorage))).not.toContain('half a thought');
+  expect(new URL(page.url()).hash).toBe('#/');
   await page.reload();
   await field.waitFor();
   await stranger.leave();

@@ -290,6 +290,12 @@ describe('two answers', () => {
     expect(pair({ content: 'Same.' }, { content: 'Same. ' })).toEqual([true, true]);
     expect(target.textContent).toContain(t.equalAnswers);
   });
+  // They were compared with their thoughts, which nobody chooses by.
+  test('that differ in thoughts alone are the same', () => {
+    const answers = [{ content: '<think>Hm.</think>\n\nSame.' }, { content: 'Same.' }] as const;
+    expect(pair(...answers)).toEqual([true, true]);
+    expect(target.textContent).toContain(t.equalAnswers);
+  });
   test('of which one failed are no choice', () => {
     expect(pair({}, { status: 'failed', error: 'no memory' })).toEqual([true, true]);
     expect(target.textContent).toContain(t.brokenAnswer);

@@ -98,9 +98,12 @@ test('what the record of an improvement says in English is Chinese on a Chinese 
     expect(parts(chinese), english).toEqual(parts(english));
   }
   const few =
-    'there are too few judgements to learn from: 6 examples to learn from and 1 held out by dpo, at least 20 and 5 are needed';
+    'there are too few judgements to learn from: 6 examples to learn from and 1 held out, of 1 first questions of chats, by dpo; at least 20 examples and 5 held-out first questions are needed';
   expect(failure(few)).toBe(
-    '失败了：评价太少，学不了：用 dpo 有 6 条可学习、1 条留作检验，至少需要 20 条和 5 条',
+    '失败了：评价太少，学不了：用 dpo 有 6 条可学习、1 条（来自 1 个聊天的首个问题）留作检验，至少需要 20 条和 5 个首个问题',
+  );
+  expect(recorded(`${judged}; 40 examples of 12 first questions`)).toMatch(
+    /一致率为 0.61（0.5 至 0.7）；12 个首个问题的 40 条例子$/,
   );
   expect(failure(`${few}; left out: 3 (the same judgement twice), 2 (another model's answers)`)).toMatch(
     /；未采用：3 条（重复的评价）、2 条（是其他模型的回答）$/,

@@ -3,7 +3,7 @@ import { ApiClient } from './api/client';
 import { ApiError, isAbort, NetworkError } from './api/errors';
 import { explain } from './problems';
 import { given } from './settings';
-import type { Conversation, Id, Message, ModelInfo } from './api/types';
+import type { Conversation, ConversationPatch, Id, Message, ModelInfo, SamplingSettings } from './api/types';
 import { i18n } from './i18n/i18n.svelte';
 import { Announcer } from './state/announcer.svelte';
 import { Chat } from './state/chat.svelte';
@@ -20,10 +20,13 @@ import { Panels } from './state/panels.svelte';
 import { Preferences } from './state/preferences.svelte';
 import { Router } from './state/router.svelte';
 import { Search } from './state/search.svelte';
+import { rememberOwner, forgetOwner } from './state/owner';
 import { Session } from './state/session.svelte';
+import { SettingsEdits, type SettingsEdit } from './state/settings-edits.svelte';
 import { Tabs } from './state/tabs';
 import { splitThinking } from './thinking';
 import { onWide } from './util/screen';
+import { stopKeeping } from './util/storage';
 import { Toasts } from './state/toasts.svelte';
 
 export const api = new ApiClient();
@@ -32,7 +35,7 @@ export const toasts = new Toasts();
 export const announcer = new Announcer();
 export const panels = new Panels();
 export const router = new Router();
-export const session = new Session(api);
+export const session = new Session(api, { locked: hidePerson, left: leave });
 export const connection = new Connection(api);
 export const chats = new Chats(api);
 export const search = new Search(api, report);
@@ -86,6 +89,14 @@ export const chat: Chat = new Chat(
 );
 
 export const composer = new Composer(chat, report, router.route.conversation, () => preferences.twoAnswers);
+export const settingsEdits = new SettingsEdits({
+  save: saveSettings,
+  failed: report,
+  refused(conversation, error) {
+    // Where the settings are open, the field says it.
+    if (panels.open !== 'settings' || conversation !== chat.id) report(error);
+  },
+});
 export const judging = new Judging(api, (answer, judgement) => chat.judge(answer, judgement), report);
 
 /** The model that answers the next message; null when the wanted one is not on this machine. */
@@ -98,6 +109,38 @@ export function currentModel(): ModelInfo | null {
 export async function switchModel(name: string): Promise<void> {
   preferences.update({ model: name });
   await chat.update({ model: name });
+}
+
+async function saveSettings(id: Id, { systemPrompt, settings }: SettingsEdit): Promise<void> {
+  // Settings are replaced whole; what another window has changed meanwhile stays.
+  const patch = (kept: Partial<SamplingSettings>): ConversationPatch => ({
+    ...(systemPrompt !== null && { system_prompt: systemPrompt }),
+    ...(Object.keys(settings).length > 0 && { settings: given({ ...kept, ...settings }) }),
+  });
+  if (chat.conversation?.id === id) return chat.update(patch(chat.conversation.settings));
+  const { settings: kept } = await api.conversation(id);
+  chats.replace(await api.updateConversation(id, patch(kept)));
+  tabs.tell('changed', id);
+}
+
+/** The session has ended by itself: nothing of the person is shown or read out any more, and what is written is kept. */
+function hidePerson(): void {
+  chat.unfollowAll();
+  toasts.clear();
+  announcer.say('');
+}
+
+/** The person has left: what is in memory goes with the page, also that which is still on its way. */
+function leave(): void {
+  forgetOwner();
+  tabs.tellLeft();
+  startOver();
+}
+
+function startOver(): void {
+  stopKeeping();
+  chat.startNew();
+  router.restart();
 }
 
 /** Shows a failure once, in the place for its kind. */
@@ -148,16 +191,23 @@ export async function attempt(run: () => Promise<unknown>): Promise<boolean> {
 
 export async function start(): Promise<void> {
   await attempt(() => session.start());
-  if (session.phase === 'open') await loadLists();
+  if (session.phase === 'open') await catchUp();
 }
 
-export async function loadLists(): Promise<void> {
+/** What happened while the server was out of reach, or nobody logged in; what was to be saved then is saved now. */
+export async function catchUp(): Promise<void> {
+  // Saved first: a chat that is read before that has its old settings.
+  const chatIsRead = settingsEdits.saveAll().then(() => attempt(() => chat.reload()));
+  await Promise.all([loadLists(), chatIsRead]);
+}
+
+async function loadLists(): Promise<void> {
   await Promise.all([refreshChats(), attempt(() => models.refresh())]);
 }
 
 /** The list, and the open chat's title, which the server makes from the first question. */
 export async function refreshChats(): Promise<void> {
-  await attempt(() => chats.refresh());
+  if (await attempt(() => chats.refresh())) rememberOwner(chats.list);
   const listed = chats.list.find((other) => other.id === chat.id);
   if (chat.conversation && listed) chat.conversation = { ...chat.conversation, title: listed.title };
 }
@@ -263,14 +313,16 @@ export function pullFailure(model: ModelInfo, pull: { error: string | null }): s
 
 connection.onRestored(() => {
   toasts.show('info', i18n.t.connection.restored);
-  void (session.phase === 'open' ? loadLists() : start());
-  void attempt(() => chat.reload());
+  void (session.phase === 'open' ? catchUp() : start());
 });
 
 // A wide page has the list beside the chat: nothing lies over it any more.
 onWide(() => (panels.drawer = false));
 
-tabs.onChange(({ kind, conversation }) => {
+tabs.onChange((change) => {
+  if (change.kind === 'left') return startOver();
+  if (session.phase !== 'open') return;
+  const { kind, conversation } = change;
   if (kind === 'deleted' && conversation === router.route.conversation) {
     const title = chat.conversation?.title || i18n.t.chat.untitled;
     return leaveGone(conversation, i18n.t.chat.deletedElsewhere(title), {

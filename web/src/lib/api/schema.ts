@@ -620,7 +620,7 @@ export interface paths {
         };
         get?: never;
         /**
-         * Promotes the weights in a folder of the server's adapter folder: they answer under the model's own name from the next request on.
+         * Promotes the weights in a folder of the server's adapter folder, an adapter or a whole model of the same architecture: they answer under the model's own name from the next request on.
          *     Answers that are under way end with what they began with.
          */
         put: operations["promote"];
@@ -5102,7 +5102,7 @@ export interface components {
                 /** @enum {unknown} */
                 display?: "summarized" | null;
             } | null;
-            /** @description `format`: a JSON schema that the answer then has. `effort`: how much the model thinks, by its template's switches. */
+            /** @description `format`: a JSON schema that the answer then has. `effort`: how much the model thinks, by its template's switches; no effect beside `thinking` that is disabled. */
             output_config?: {
                 format?: {
                     /** @constant */
@@ -5335,7 +5335,7 @@ export interface components {
                 /** @enum {unknown} */
                 display?: "summarized" | null;
             } | null;
-            /** @description `format`: a JSON schema that the answer then has. `effort`: how much the model thinks, by its template's switches. */
+            /** @description `format`: a JSON schema that the answer then has. `effort`: how much the model thinks, by its template's switches; no effect beside `thinking` that is disabled. */
             output_config?: {
                 format?: {
                     /** @constant */
@@ -5499,7 +5499,7 @@ export interface components {
             format?: (("" | "json") | Record<string, never>) | null;
             /** @description Whether the model thinks before it answers, and how much, by the switches of its chat template; refused where the template has none. Thoughts stand in `thinking`. */
             think?: (boolean | ("low" | "medium" | "high")) | null;
-            /** @description So long the model stays in memory after the answer; 0 unloads it at once. A use before that keeps it, and what is said there counts then. Negative, or left out: it stays until its memory is needed. */
+            /** @description So long the model stays in memory after the answer; 0 unloads it at once. A use before that keeps it, and what is said there counts then. Negative, or left out: it stays until its memory is needed. With a user's key 0 is refused, and other values have no effect. */
             keep_alive?: (string | number) | null;
             /** @description Report the log-probability of every generated token. */
             logprobs?: boolean | null;
@@ -5674,7 +5674,7 @@ export interface components {
             format?: (("" | "json") | Record<string, never>) | null;
             /** @description Whether the model thinks before it answers, and how much, by the switches of its chat template; refused where the template has none. Thoughts stand in `thinking`. */
             think?: (boolean | ("low" | "medium" | "high")) | null;
-            /** @description So long the model stays in memory after the answer; 0 unloads it at once. A use before that keeps it, and what is said there counts then. Negative, or left out: it stays until its memory is needed. */
+            /** @description So long the model stays in memory after the answer; 0 unloads it at once. A use before that keeps it, and what is said there counts then. Negative, or left out: it stays until its memory is needed. With a user's key 0 is refused, and other values have no effect. */
             keep_alive?: (string | number) | null;
             /** @description Report the log-probability of every generated token. */
             logprobs?: boolean | null;
@@ -5696,15 +5696,15 @@ export interface components {
         OllamaEmbedRequest: {
             /** @description An encoder's name, as `/v1/models` lists it, with or without the tag `latest`; without a tag, the only encoder that has it with one. Models that write text make no embeddings. */
             model: string;
-            /** @description A text, or a list of at most 2,048. One that is longer than the model reads is refused, never cut. */
-            input: string | string[];
+            /** @description A text, or a list of at most 2,048. One that is longer than the model reads is refused, never cut. Empty or left out: no vectors. */
+            input?: (string | string[]) | null;
             /**
              * @deprecated
              * @description Refused. A text that is longer than the model reads is an error, nothing is ever cut.
              * @enum {unknown}
              */
             truncate?: false | null;
-            /** @description Keeps the first so many values of each vector, of unit length again if the model's are. Default: all. */
+            /** @description Keeps the first so many values of each vector, which has unit length again. Default: all. */
             dimensions?: number | null;
             /**
              * @deprecated
@@ -5718,8 +5718,8 @@ export interface components {
         OllamaEmbeddingsRequest: {
             /** @description An encoder's name, as `/v1/models` lists it, with or without the tag `latest`; without a tag, the only encoder that has it with one. Models that write text make no embeddings. */
             model: string;
-            /** @description The text. One that is longer than the model reads is refused, never cut. */
-            prompt: string;
+            /** @description The text. One that is longer than the model reads is refused, never cut. Empty or left out: an empty vector. */
+            prompt?: string | null;
             /**
              * @deprecated
              * @description Refused. Encoders have no settings.
@@ -5969,6 +5969,15 @@ export interface operations {
             };
             /** @description The request is wrong; the message names the field. */
             400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OllamaError"];
+                };
+            };
+            /** @description `keep_alive` is 0, and the key is a user's. */
+            403: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -6733,6 +6742,15 @@ export interface operations {
             };
             /** @description The request is wrong; the message names the field. */
             400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OllamaError"];
+                };
+            };
+            /** @description `keep_alive` is 0, and the key is a user's. */
+            403: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -7519,6 +7537,15 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Promotion"];
+                };
+            };
+            /** @description What answered before cannot be served any more. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
                 };
             };
             /** @description There is no such model. */

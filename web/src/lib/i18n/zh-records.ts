@@ -27,10 +27,13 @@ export const records: Record<string, string> = {
     '评判模型与它没见过的 {count} 个评价的一致率只有 {share}（{lower} 至 {upper}），不足以作判断',
   '{train} examples, {held_out} held out, of {conversations} conversations of {owners} people':
     '来自 {owners} 人 {conversations} 个对话：{train} 条用于学习，{held_out} 条留作检验',
-  'there are too few judgements to learn from: {train} examples to learn from and {held_out} held out by {method}, at least {least_train} and {least_held_out} are needed':
-    '评价太少，学不了：用 {method} 有 {train} 条可学习、{held_out} 条留作检验，至少需要 {least_train} 条和 {least_held_out} 条',
-  'there are too few judgements to learn from: {train} examples to learn from and {held_out} held out by {method}, at least {least_train} and {least_held_out} are needed; left out: {left_out}':
-    '评价太少，学不了：用 {method} 有 {train} 条可学习、{held_out} 条留作检验，至少需要 {least_train} 条和 {least_held_out} 条；未采用：{left_out}',
+  'there are too few judgements to learn from: {train} examples to learn from and {held_out} held out, of {units} first questions of chats, by {method}; at least {least_train} examples and {least_held_out} held-out first questions are needed':
+    '评价太少，学不了：用 {method} 有 {train} 条可学习、{held_out} 条（来自 {units} 个聊天的首个问题）留作检验，至少需要 {least_train} 条和 {least_held_out} 个首个问题',
+  'there are too few judgements to learn from: {train} examples to learn from and {held_out} held out, of {units} first questions of chats, by {method}; at least {least_train} examples and {least_held_out} held-out first questions are needed; left out: {left_out}':
+    '评价太少，学不了：用 {method} 有 {train} 条可学习、{held_out} 条（来自 {units} 个聊天的首个问题）留作检验，至少需要 {least_train} 条和 {least_held_out} 个首个问题；未采用：{left_out}',
+  "the held-out examples that fit into the model's context are of too few first questions: {examples} examples of {units}, and at least {least} are needed":
+    '放得进模型上下文的留出例子来自太少的首个问题：{units} 个问题的 {examples} 条例子，至少需要 {least} 个问题',
+  '{examples} examples of {units} first questions': '{units} 个首个问题的 {examples} 条例子',
   'what it learned from was erased, changed or put into the trash before it had ended, or is no longer allowed; all that it had computed is removed: begin a new one':
     '在结束之前，它所学的评价被清除、改动或放进了回收站，或者不再允许用于训练；已算出的内容都已删除，请重新开始改进',
   'the examples that it had begun with are gone and cannot be made again as they were: begin a new one':
@@ -56,6 +59,9 @@ function leftOut(parts: string): string {
 
 /** 服务器的一句英文，用中文说。 */
 export function recorded(words: string): string {
+  // 检验的说明后面可以跟着例子的数目。
+  const counted = /^(.+); (\d+ examples of \d+ first questions)$/.exec(words);
+  if (counted) return `${recorded(counted[1] ?? '')}；${recorded(counted[2] ?? '')}`;
   for (const { pattern, names, chinese } of patterns) {
     const match = pattern.exec(words);
     if (!match) continue;

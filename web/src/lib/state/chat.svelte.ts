@@ -91,7 +91,7 @@ export class Chat {
   /** An empty chat that becomes real with its first message. */
   startNew(): void {
     this.#opening++;
-    this.#unfollowAll();
+    this.unfollowAll();
     this.#clear();
     this.loading = false;
   }
@@ -109,7 +109,7 @@ export class Chat {
   async open(id: Id): Promise<void> {
     if (this.id !== id) {
       this.#opening++;
-      this.#unfollowAll();
+      this.unfollowAll();
       this.#clear();
     }
     const opening = this.#opening;
@@ -136,9 +136,11 @@ export class Chat {
     await this.#ask(this.leaf, content, twice);
   }
 
-  /** A new branch beside `question`; the old one stays. */
-  async edit(question: Message, content: string, twice = false): Promise<void> {
+  /** A new branch beside `question`; the old one stays. False when nothing was sent: another message is on its way. */
+  async edit(question: Message, content: string, twice = false): Promise<boolean> {
+    if (this.sending) return false;
     await this.#ask(question.parent_id, content, twice);
+    return true;
   }
 
   async regenerate(answer: Message): Promise<void> {
@@ -381,7 +383,8 @@ export class Chat {
     this.#following.delete(id);
   }
 
-  #unfollowAll(): void {
+  /** The answers go on without us; reading the chat again follows them again. */
+  unfollowAll(): void {
     for (const id of [...this.#following.keys()]) this.#unfollow(id);
   }
 }

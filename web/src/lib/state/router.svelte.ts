@@ -44,6 +44,12 @@ export class Router {
     this.route = parseRoute(location.hash);
   }
 
+  /** Loads the page anew at its start: nothing that it has in memory stays, and nothing that is on its way arrives. */
+  restart(): void {
+    history.replaceState(null, '', chatAddress(null));
+    location.reload();
+  }
+
   /** Without a new entry in the browser's history: a new chat has just got its id. */
   replace(conversation: Id): void {
     history.replaceState(null, '', chatAddress(conversation));

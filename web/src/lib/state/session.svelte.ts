@@ -2,14 +2,29 @@
 import type { ApiClient } from '../api/client';
 import { ApiError } from '../api/errors';
 import type { ServerStatus } from '../api/types';
+import { doubtOwner, forgetOwner, isOwnerDoubted, isOwnerOf, trustOwner } from './owner';
+
+/** As many chats as the server lists at once: among them, those of whoever was here before are looked for. */
+const MOST_CHATS = 200;
+
+export interface SessionEvents {
+  /** The session has ended by itself; the same person may come back. */
+  locked(): void;
+  /** The person has left, or somebody else has come: nothing of the one before may stay. */
+  left(): void;
+}
 
 export class Session {
   status: ServerStatus | null = $state.raw(null);
-  phase: 'starting' | 'locked' | 'open' = $state('starting');
+  phase: 'starting' | 'locked' | 'open' | 'leaving' = $state('starting');
+  /** Since the page was loaded: somebody's chats may be in its memory. */
+  #wasOpen = false;
   readonly #api: ApiClient;
+  readonly #events: SessionEvents;
 
-  constructor(api: ApiClient) {
+  constructor(api: ApiClient, events: SessionEvents = { locked: () => undefined, left: () => undefined }) {
     this.#api = api;
+    this.#events = events;
   }
 
   /** Downloading and removing models is for operators; who only has a user's key is not shown what would be refused. */
@@ -21,9 +36,13 @@ export class Session {
   async start(): Promise<void> {
     try {
       this.status = await this.#api.status();
-      // The status is public; a call that needs the key tells whether this browser has one.
-      if (this.status.needs_key) await this.#api.conversations(1);
+      const isStranger = this.status.needs_key && (await this.#isStranger());
+      if (this.phase === 'leaving') return;
+      // Where nothing was kept or shown of anybody, there is nothing to begin anew for.
+      if (isStranger && (forgetOwner() || this.#wasOpen)) return this.#leave();
+      trustOwner();
       this.phase = 'open';
+      this.#wasOpen = true;
     } catch (error) {
       if (!this.noticed(error)) throw error;
     }
@@ -31,6 +50,8 @@ export class Session {
 
   /** False when the server does not know the key. */
   async login(key: string): Promise<boolean> {
+    // Before the server lets in whoever it is: the page may be closed before that is settled.
+    doubtOwner();
     try {
       await this.#api.login(key);
     } catch (error) {
@@ -38,18 +59,34 @@ export class Session {
       throw error;
     }
     await this.start();
-    return this.phase === 'open';
+    return this.phase !== 'locked';
   }
 
   async logout(): Promise<void> {
     await this.#api.logout();
-    this.phase = 'locked';
+    this.#leave();
   }
 
   /** True when `error` means that a key is needed. */
   noticed(error: unknown): boolean {
     const locked = error instanceof ApiError && error.status === 401;
-    if (locked) this.phase = 'locked';
+    if (locked && this.phase !== 'leaving' && this.phase !== 'locked') {
+      this.phase = 'locked';
+      this.#events.locked();
+    }
     return locked;
+  }
+
+  /** Whether it may be somebody else than before. */
+  async #isStranger(): Promise<boolean> {
+    const doubted = this.phase === 'locked' || isOwnerDoubted();
+    // The status is public; a call that needs the key tells whether this browser has one.
+    const chats = await this.#api.conversations(doubted ? MOST_CHATS : 1);
+    return doubted && !isOwnerOf(chats);
+  }
+
+  #leave(): void {
+    this.phase = 'leaving';
+    this.#events.left();
   }
 }

@@ -1,11 +1,13 @@
-// Tells this browser's other tabs what happened to a chat, so that they show it too.
+// Tells this browser's other tabs what happened to a chat, so that they show it too, and that a person has left.
 import type { Id } from '../api/types';
 import { place } from '../util/storage';
 
-export interface Change {
+export interface ChatChange {
   kind: 'changed' | 'deleted' | 'restored';
   conversation: Id;
 }
+
+export type Change = ChatChange | { kind: 'left' };
 
 export class Tabs {
   #channel = typeof BroadcastChannel === 'undefined' ? null : new BroadcastChannel(`zhenjin ${place}`);
@@ -14,7 +16,12 @@ export class Tabs {
     this.#channel?.addEventListener('message', (event: MessageEvent<Change>) => run(event.data));
   }
 
-  tell(kind: Change['kind'], conversation: Id): void {
+  tell(kind: ChatChange['kind'], conversation: Id): void {
     this.#channel?.postMessage({ kind, conversation } satisfies Change);
+  }
+
+  /** All tabs share one session: who leaves it in one has left it in all. */
+  tellLeft(): void {
+    this.#channel?.postMessage({ kind: 'left' } satisfies Change);
   }
 }

@@ -28,6 +28,10 @@ export class Toasts {
     this.list = this.list.filter((toast) => toast.id !== id);
   }
 
+  clear(): void {
+    for (const { id } of this.list) this.dismiss(id);
+  }
+
   /** Whoever points at a notice is still reading it. */
   pause(id: number): void {
     clearTimeout(this.#timers.get(id));

@@ -5,6 +5,24 @@ export const place = typeof location === 'undefined' ? '/' : new URL('.', locati
 
 const PREFIX = place === '/' ? 'zhenjin.' : `zhenjin${place}`;
 
+let stopped = false;
+
+/** From now on nothing is kept: the page is about to be loaded anew, and what is still on its way was a person's who has left. */
+export function stopKeeping(stop = true): void {
+  stopped = stop;
+}
+
+/** The names of all that is kept. */
+export function names(): string[] {
+  try {
+    return Object.keys(localStorage)
+      .filter((key) => key.startsWith(PREFIX))
+      .map((key) => key.slice(PREFIX.length));
+  } catch {
+    return [];
+  }
+}
+
 export function read<T>(key: string, fallback: T): T {
   try {
     const text = localStorage.getItem(PREFIX + key);
@@ -16,6 +34,7 @@ export function read<T>(key: string, fallback: T): T {
 
 /** False when the browser does not keep it, being full or forbidden to. What it kept before is then forgotten: it is out of date. */
 export function write(key: string, value: unknown): boolean {
+  if (stopped) return true;
   try {
     localStorage.setItem(PREFIX + key, JSON.stringify(value));
     return true;

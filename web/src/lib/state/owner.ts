@@ -1,0 +1,55 @@
+// Whose words this browser keeps. The server names nobody, but it lists each chat to its owner alone: the ids of the newest ones
+// tell later whether it is the same person who logs in again.
+import type { Conversation, Id } from '../api/types';
+import { forget, names, read, write } from '../util/storage';
+
+const CHATS = 'owner.chats';
+const DOUBTED = 'owner.doubted';
+/** So many that some are found again after others were deleted elsewhere. */
+const REMEMBERED = 40;
+
+/** What a person leaves here. The rest, looks and language, is the browser's. */
+const WORDS = /^(?:draft\.|judgement\.|pair$)/;
+const OWN_PREFERENCES = ['model', 'systemPrompt', 'settings', 'twoAnswers'];
+
+export function rememberOwner(chats: readonly Conversation[]): void {
+  const ids = chats.slice(0, REMEMBERED).map(({ id }) => id);
+  write(CHATS, ids);
+}
+
+function remembered(): Id[] {
+  const ids = read<unknown>(CHATS, []);
+  return Array.isArray(ids) ? (ids as Id[]) : [];
+}
+
+/** Whether these are the chats of the person whose words are kept; false also where that cannot be told. */
+export function isOwnerOf(chats: readonly Conversation[]): boolean {
+  const known = remembered();
+  return chats.some(({ id }) => known.includes(id));
+}
+
+/** Somebody logs in, who may be anybody. Kept until it is settled, also when the page is closed before that. */
+export function doubtOwner(): void {
+  write(DOUBTED, true);
+}
+
+export function isOwnerDoubted(): boolean {
+  return read<unknown>(DOUBTED, false) === true;
+}
+
+export function trustOwner(): void {
+  forget(DOUBTED);
+}
+
+/** Removes all that a person left in this browser. True when there was something, or somebody. */
+export function forgetOwner(): boolean {
+  const isKnown = remembered().length > 0;
+  const words = names().filter((name) => WORDS.test(name));
+  for (const name of [...words, CHATS, DOUBTED]) forget(name);
+  const preferences = Object.entries(read<object | null>('preferences', null) ?? {});
+  const isOwn = ([name, value]: [string, unknown]) =>
+    OWN_PREFERENCES.includes(name) && !['null', '""', '{}', 'false'].includes(JSON.stringify(value));
+  if (!preferences.some(isOwn)) return isKnown || words.length > 0;
+  write('preferences', Object.fromEntries(preferences.filter(([name]) => !OWN_PREFERENCES.includes(name))));
+  return true;
+}

@@ -213,6 +213,91 @@ fn a_run_that_stops_between_shards_keeps_them_and_a_damaged_one_is_made_again() 
     assert!(contents(&out) == whole);
 }
 
+/// Another corpus was deleted without `--replace` where its first shard was damaged or missing.
+#[test]
+fn another_corpus_is_not_touched_also_where_it_is_damaged() {
+    let place = Place::new(600);
+    let out = place.path("out");
+    ok(&mut place.tokenize_poems("out"));
+    let whole = contents(&out);
+    let first = out.join("shard-00000.tokens");
+    std::fs::write(&first, "damaged").expect("a file");
+    ok(&mut place.tokenize_poems("out"));
+    assert!(contents(&out) == whole, "the same command mends its own shards");
+
+    std::fs::write(place.path("other.jsonl"), poems(50)).expect("a file");
+    let other = || {
+        let mut command = place.tokenize(&["other.jsonl"], "out");
+        command.args(["--format", FORMAT]);
+        command
+    };
+    let is_refused = |holds: &str| {
+        let before = contents(&out);
+        let error = refused(&mut other());
+        assert!(error.contains(holds) && error.contains("--replace"), "{holds} is not in:\n{error}");
+        assert!(contents_without_state(&out, &before) == before, "{holds}");
+    };
+    std::fs::write(&first, "damaged").expect("a file");
+    is_refused("already holds shards of other text, options or tokenizer, some damaged");
+    std::fs::remove_file(&first).expect("removed");
+    is_refused("already holds shards of other text, options or tokenizer, some damaged");
+    std::fs::write(out.join("corpus.json"), "damaged").expect("a file");
+    is_refused("already holds unfinished shards of other text, options or tokenizer");
+    for name in whole.keys().filter(|name| name.starts_with("shard-")) {
+        std::fs::write(out.join(name), "damaged").expect("a file");
+    }
+    is_refused("already holds a list of shards, corpus.json, that cannot be read");
+    std::fs::remove_file(out.join("corpus.json")).expect("removed");
+    is_refused("already holds damaged shards, of which nothing says what they were made from");
+    let replaced = ok(other().arg("--replace"));
+    assert_eq!(replaced["documents"].as_u64(), Some(50));
+    let shards = contents(&out).keys().filter(|name| name.starts_with("shard-")).count();
+    assert_eq!(replaced["shards"].as_u64(), Some(shards as u64));
+}
+
+/// The tokenizer of a model that was in the folder was overwritten unasked.
+#[test]
+fn the_tokenizer_of_a_model_is_not_replaced_unasked() {
+    let place = Place::new(300);
+    let model = place.path("model");
+    std::fs::create_dir(&model).expect("a folder");
+    for name in ["tokenizer.json", "tokenizer_config.json"] {
+        std::fs::write(model.join(name), "a model's").expect("a file");
+        let error = refused(&mut place.tokenize_poems("model"));
+        let holds = format!("already holds another {name}");
+        assert!(error.contains(&holds) && error.contains("--replace"), "{error}");
+        let tokenizer = contents(&model).into_iter().filter(|(name, _)| name.starts_with("tokenizer"));
+        assert_eq!(tokenizer.collect::<Vec<_>>(), [(name.to_owned(), b"a model's".to_vec())]);
+        std::fs::remove_file(model.join(name)).expect("removed");
+    }
+    std::fs::write(model.join("tokenizer.json"), "a model's").expect("a file");
+    ok(place.tokenize_poems("model").arg("--replace"));
+    assert!(contents(&model)["tokenizer.json"] == contents(&place.path("tokenizer"))["tokenizer.json"]);
+}
+
+/// `--strict` had no say in shards that an earlier run had finished without it.
+#[test]
+fn a_strict_run_accepts_no_shards_of_a_run_that_left_records_out() {
+    let place = Place::new(600);
+    let out = place.path("out");
+    std::fs::write(place.path("poems.jsonl"), format!("not json\n{}", poems(600))).expect("a file");
+    ok(&mut place.tokenize_poems("out"));
+    let whole = contents(&out);
+    let is_refused = || {
+        let error = refused(place.tokenize_poems("out").arg("--strict"));
+        assert!(error.contains("an earlier run left out 1 broken records"), "{error}");
+        assert!(error.contains("poems.jsonl:1: it is not a JSON object"), "{error}");
+    };
+    is_refused();
+    assert!(contents(&out) == whole);
+    // As if the earlier run had been cut off.
+    std::fs::remove_file(out.join("corpus.json")).expect("removed");
+    std::fs::remove_file(out.join("shard-00003.tokens")).expect("removed");
+    is_refused();
+    ok(&mut place.tokenize_poems("out"));
+    assert!(contents(&out) == whole);
+}
+
 #[test]
 fn a_full_disk_is_a_clear_error_and_nothing_is_lost() {
     let place = Place::new(600);

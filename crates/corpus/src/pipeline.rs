@@ -118,7 +118,7 @@ impl FilesReader<'_> {
         while bytes < limit {
             let Some(entry) = self.next()? else { break };
             if let Entry::Record(_, record) = &entry {
-                bytes += record.bytes() + 64;
+                bytes += record.memory() + 64;
             }
             group.push(entry);
         }

@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::Arc;
 
-use parquet::data_type::ByteArrayType;
+use parquet::data_type::{ByteArray, ByteArrayType};
 use parquet::file::properties::WriterProperties;
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::parser::parse_message_type;
@@ -31,8 +31,16 @@ fn write(path: &Path, titles: &[&str], texts: &[&str]) {
 }
 
 fn read(path: &Path, format: &str) -> Result<(TextSample, Vec<String>), String> {
-    let input =
-        InputOptions { format: DocumentFormat::parse(format).expect("a format"), ..InputOptions::default() };
+    read_within(InputOptions::default().max_document_bytes, path, format)
+}
+
+fn read_within(
+    max_document_bytes: usize,
+    path: &Path,
+    format: &str,
+) -> Result<(TextSample, Vec<String>), String> {
+    let format = DocumentFormat::parse(format).expect("a format");
+    let input = InputOptions { format, max_document_bytes, ..InputOptions::default() };
     let files =
         discover(&Input { path: path.to_owned(), licence: String::new() }, None).expect("a file").files;
     let threads = NonZeroUsize::MIN;
@@ -57,6 +65,46 @@ fn columns_become_documents_and_broken_rows_are_counted() {
     assert_eq!(broken, ["poems.parquet:2: it has no text"]);
     let error = read(&path, "{body}").expect_err("no such column");
     assert!(error.contains("no column `body` (there are title, text)"), "{error}");
+}
+
+/// One column of lists of texts: as many elements for each row as `lengths` says.
+fn write_lists(path: &Path, lengths: &[usize]) {
+    let schema = "message m { required group lines (LIST) { \
+                  repeated group list { required binary element (UTF8); } } }";
+    let schema = Arc::new(parse_message_type(schema).expect("a schema"));
+    let file = std::fs::File::create(path).expect("a file");
+    let mut writer = SerializedFileWriter::new(file, schema, Arc::default()).expect("a writer");
+    let mut group = writer.next_row_group().expect("a row group");
+    let mut column = group.next_column().expect("a column").expect("a column");
+    let values = vec![ByteArray::from("line"); lengths.iter().sum()];
+    // An element that is not its row's first repeats the list.
+    let repeats: Vec<i16> =
+        lengths.iter().flat_map(|&length| (0..length).map(|index| i16::from(index > 0))).collect();
+    let defined = vec![1i16; values.len()];
+    column.typed::<ByteArrayType>().write_batch(&values, Some(&defined), Some(&repeats)).expect("values");
+    column.close().expect("a column");
+    group.close().expect("a row group");
+    writer.close().expect("a file");
+}
+
+/// `--max-document` had no meaning for Parquet: whatever a row held was a document.
+#[test]
+fn rows_that_are_longer_than_a_document_may_be_are_broken() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("poems.parquet");
+    let long = "長".repeat(400);
+    write(&path, &["one", "two", "three"], &["text", &long, "text"]);
+    let (sample, broken) = read_within(1 << 10, &path, "{title}{text}").expect("documents");
+    assert_eq!(broken, ["poems.parquet:2: the row has 1203 bytes; the limit is 1024"]);
+    assert_eq!(sample.documents, 2);
+    // A column that is not read does not count.
+    let (sample, broken) = read_within(1 << 10, &path, "{title}").expect("documents");
+    assert_eq!((sample.documents, broken.len()), (3, 0));
+    write_lists(&path, &[2, 257, 256]);
+    let (sample, broken) = read_within(1 << 10, &path, "{lines}").expect("documents");
+    assert_eq!(broken, ["poems.parquet:2: the row has 1028 bytes; the limit is 1024"]);
+    assert_eq!(sample.documents, 2);
+    assert!([sample.training, sample.held_out].concat().contains(&"line\nline".to_owned()));
 }
 
 #[test]

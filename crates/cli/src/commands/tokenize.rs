@@ -37,10 +37,10 @@ pub(crate) struct TokenizeArguments {
     /// Tokens of a shard
     #[arg(long, value_name = "N", default_value_t = 4 << 20)]
     shard_tokens: u64,
-    /// Stop at the first broken line instead of leaving it out
+    /// Stop at the first broken line instead of leaving it out, and accept no shards of a run that left one out
     #[arg(long)]
     strict: bool,
-    /// Replace shards in the folder that were made from something else
+    /// Replace shards in the folder that were made from something else, and another tokenizer's files
     #[arg(long)]
     replace: bool,
     /// Print one JSON object with the counts

@@ -18,5 +18,6 @@ mod set;
 mod writer;
 
 pub use format::{DocumentTokens, Shard, ShardMetadata, TokenWidth, parse_shard};
+pub(crate) use set::read_origin;
 pub use set::{MANIFEST_FILE, ShardSet, ShardSetDescription, check_manifest};
 pub use writer::ShardWriter;

@@ -271,6 +271,14 @@ impl ShardSet {
     }
 }
 
+/// How a folder's shards were made, as its list says it, whether or not they are there and undamaged.
+///
+/// # Errors
+/// [`CorpusError::Io`] and [`CorpusError::Manifest`] when the list cannot be read.
+pub(crate) fn read_origin(folder: &Path) -> Result<serde_json::Value, CorpusError> {
+    Ok(read_manifest(&folder.join(MANIFEST_FILE))?.origin)
+}
+
 fn read_manifest(path: &Path) -> Result<Manifest, CorpusError> {
     parse_manifest(&read_bounded(path, MAX_MANIFEST_BYTES)?)
         .map_err(|reason| CorpusError::Manifest { path: path.to_owned(), reason })

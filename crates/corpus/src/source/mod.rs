@@ -49,7 +49,8 @@ pub struct InputOptions {
     pub format: DocumentFormat,
     /// Which fields decide whether two documents are the same, for the validation split; `None` for the whole document.
     pub identity: Option<DocumentFormat>,
-    /// The longest line or document. A longer JSON line is broken; a longer text is cut into several documents.
+    /// The longest line, row or document. A longer JSON line or Parquet row is broken; a longer text is cut into several
+    /// documents.
     pub max_document_bytes: usize,
 }
 

@@ -14,6 +14,9 @@ use serde_json::{Map, Value};
 /// A row group that says it is larger than this when unpacked is not believed.
 const MAX_ROW_GROUP_BYTES: i64 = 16 << 30;
 
+/// Rows of which the library holds a column's values at once: with its own 1,024, rows of long lists take gigabytes.
+const ROWS_AT_ONCE: usize = 128;
+
 /// A row's number, counted from 1, and its columns.
 pub(super) type NumberedRow = (u64, Map<String, Value>);
 
@@ -32,7 +35,10 @@ impl Rows {
             let reader = SerializedFileReader::new(file).map_err(|error| error.to_string())?;
             check_sizes(&reader)?;
             let schema = projection(reader.metadata().file_metadata().schema(), columns)?;
-            RowIter::from_file_into(Box::new(reader)).project(Some(schema)).map_err(|error| error.to_string())
+            RowIter::from_file_into(Box::new(reader))
+                .project(Some(schema))
+                .map(|rows| rows.with_batch_size(ROWS_AT_ONCE))
+                .map_err(|error| error.to_string())
         })?;
         Ok(Rows { rows, row: 0 })
     }

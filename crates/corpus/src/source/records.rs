@@ -9,6 +9,10 @@ use crate::CorpusError;
 
 /// Parts of lines that a text is read in; a text is cut, where it must be, between them.
 const PART_BYTES: usize = 64 << 10;
+/// Roughly the memory of a JSON value beside the text that it holds.
+const VALUE_BYTES: usize = 80;
+/// What a number counts as a part of a row.
+const NUMBER_BYTES: usize = 8;
 
 /// One record.
 #[derive(Debug)]
@@ -30,14 +34,44 @@ pub(crate) enum Body {
 }
 
 impl Record {
-    /// Roughly the memory that it takes.
+    /// The bytes of what it holds: of a line, or of all texts and numbers in a row.
     pub(crate) fn bytes(&self) -> usize {
         match &self.body {
             Body::Text(bytes) | Body::Json(bytes) => bytes.len(),
-            Body::Row(fields) => fields.values().map(|value| value.as_str().map_or(64, str::len)).sum(),
+            Body::Row(fields) => contents_of_all(fields).0,
             Body::Broken(reason) => reason.len(),
         }
     }
+
+    /// Roughly the memory that it takes, which for a row of lists is far more than the bytes that they hold.
+    pub(crate) fn memory(&self) -> usize {
+        match &self.body {
+            Body::Row(fields) => {
+                let (bytes, values) = contents_of_all(fields);
+                bytes + values * VALUE_BYTES
+            }
+            Body::Text(_) | Body::Json(_) | Body::Broken(_) => self.bytes(),
+        }
+    }
+}
+
+/// The bytes of all texts and numbers in a value, and how many values it consists of.
+fn contents(value: &Value) -> (usize, usize) {
+    match value {
+        Value::String(text) => (text.len(), 1),
+        Value::Array(values) => values.iter().map(contents).fold((0, 1), add),
+        Value::Object(fields) => add(contents_of_all(fields), (0, 1)),
+        Value::Null => (0, 1),
+        Value::Bool(_) | Value::Number(_) => (NUMBER_BYTES, 1),
+    }
+}
+
+fn contents_of_all(fields: &Map<String, Value>) -> (usize, usize) {
+    fields.values().map(contents).fold((0, 0), add)
+}
+
+fn add(left: (usize, usize), right: (usize, usize)) -> (usize, usize) {
+    (left.0 + right.0, left.1 + right.1)
 }
 
 /// Reads a file's records.
@@ -95,7 +129,8 @@ impl RecordReader {
                 let row = rows.next();
                 let row =
                     row.map_err(|reason| CorpusError::Input { path: self.file.path.clone(), reason })?;
-                Ok(row.map(|(line, fields)| Record { line, body: Body::Row(fields), is_cut: false }))
+                let limit = self.limit;
+                Ok(row.map(|(line, fields)| Record { line, body: row_within(limit, fields), is_cut: false }))
             }
             Source::Lines { lines, is_json, next } => {
                 let reader = TextReader { lines, next, line: &mut self.line, limit: self.limit };
@@ -111,6 +146,15 @@ impl RecordReader {
                 record.map_err(failed)
             }
         }
+    }
+}
+
+/// A row; a broken one where it is longer than a document may be, as a line is.
+fn row_within(limit: usize, fields: Map<String, Value>) -> Body {
+    let (bytes, _) = contents_of_all(&fields);
+    match bytes > limit {
+        true => Body::Broken(format!("the row has {bytes} bytes; the limit is {limit}")),
+        false => Body::Row(fields),
     }
 }
 
@@ -183,5 +227,31 @@ impl TextReader<'_> {
             }
         }
         Ok(first_line.map(|line| Record { line, body: Body::Text(text), is_cut }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn row(value: Value) -> Record {
+        let body = Body::Row(Map::from_iter([("column".to_owned(), value)]));
+        Record { line: 1, body, is_cut: false }
+    }
+
+    /// Whatever was no text counted 64 bytes, so that a group of rows with long lists grew to gigabytes.
+    #[test]
+    fn lists_and_nested_texts_count_with_all_that_they_hold() {
+        let text = "x".repeat(100);
+        for (value, bytes, values) in [
+            (json!(text), 100, 1),
+            (Value::from(vec![text.as_str(); 1_000]), 100_000, 1_001),
+            (Value::from(vec![1; 1_000]), 8_000, 1_001),
+            (json!({ "a": { "b": [text, null, true] } }), 108, 6),
+        ] {
+            let record = row(value);
+            assert_eq!((record.bytes(), record.memory()), (bytes, bytes + values * VALUE_BYTES));
+        }
     }
 }

@@ -46,9 +46,9 @@ pub struct TokenizeOptions {
     pub shard_tokens: u64,
     /// Threads that encode.
     pub threads: NonZeroUsize,
-    /// Stop at the first broken record.
+    /// Stop at the first broken record, and accept no shards of a run that left one out.
     pub strict: bool,
-    /// Replace what the folder holds, if it was made from something else.
+    /// Replace what the folder holds, if it was made from something else, and other tokenizer files in it.
     pub replace: bool,
 }
 
@@ -157,8 +157,8 @@ struct Progress {
 ///
 /// # Errors
 /// [`CorpusError::Input`] and [`CorpusError::Io`] when something cannot be read or written: finished shards stay, and a second
-/// call goes on behind them. [`CorpusError::Occupied`] when the folder was made from something else, [`CorpusError::NoText`]
-/// when there is no document, [`CorpusError::Broken`] with [`TokenizeOptions::strict`].
+/// call goes on behind them. [`CorpusError::Occupied`] when the folder was made from something else or holds another
+/// tokenizer's files, [`CorpusError::NoText`] when there is no document, [`CorpusError::Broken`] with [`TokenizeOptions::strict`].
 pub fn tokenize(
     tokenizer: &Tokenizer,
     files: &TokenizerFiles,
@@ -187,8 +187,11 @@ pub fn tokenize(
     let hashes = fingerprint::hash_inputs(folder, &inputs)?;
     let job = fingerprint::job(&description, options, &inputs, &hashes);
     let kept = resume::finished_shards(folder, &job, options.replace, observe)?;
+    if options.strict {
+        kept.check_nothing_was_left_out(folder, observe)?;
+    }
     // Also when nothing else is to do: the template may have changed since.
-    write_tokenizer(folder, files)?;
+    write_tokenizer(folder, files, options.replace || kept.is_same_job)?;
     if let Some(summary) = kept.whole {
         return Ok(summary);
     }
@@ -263,14 +266,26 @@ fn describe(
     Ok(ShardSetDescription { tokenizer_hash: sha256_text(&files.tokenizer_json), end_of_text, token_bytes })
 }
 
-fn write_tokenizer(folder: &Path, files: &TokenizerFiles) -> Result<(), CorpusError> {
+/// Puts the tokenizer's files into the folder. Other files by these names, such as those of a model, are replaced only where
+/// `may_replace` says so; nothing is written before all of them have been looked at.
+fn write_tokenizer(folder: &Path, files: &TokenizerFiles, may_replace: bool) -> Result<(), CorpusError> {
     let tokenizer = std::iter::once(("tokenizer.json", &files.tokenizer_json));
     let companions = files.companions.iter().map(|(name, contents)| (name.as_str(), contents));
+    let mut changed = Vec::new();
     for (name, contents) in tokenizer.chain(companions) {
         let path = folder.join(name);
-        if std::fs::read(&path).ok().as_ref() != Some(contents) {
-            zhenjin_files::write_whole(&path, &[contents])?;
+        match std::fs::read(&path) {
+            Ok(present) if present == *contents => {}
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => changed.push((path, contents)),
+            _ if may_replace => changed.push((path, contents)),
+            _ => {
+                let holds = format!("another {name}, which is perhaps a model's");
+                return Err(CorpusError::Occupied { path: folder.to_owned(), holds });
+            }
         }
+    }
+    for (path, contents) in changed {
+        zhenjin_files::write_whole(&path, &[contents])?;
     }
     Ok(())
 }

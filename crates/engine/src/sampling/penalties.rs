@@ -28,11 +28,15 @@ impl TokenHistory {
     pub fn penalise(&self, sampling: &Sampling, logits: &mut [f32]) {
         for (&token, &count) in &self.answered {
             let Some(logit) = logits.get_mut(token as usize) else { continue };
-            if *logit > 0.0 {
-                *logit /= sampling.repetition_penalty;
-            } else {
-                *logit *= sampling.repetition_penalty;
-            }
+            let penalised = match *logit > 0.0 {
+                true => *logit / sampling.repetition_penalty,
+                false => *logit * sampling.repetition_penalty,
+            };
+            // +∞ says that the model is broken and −∞ that it excludes a token: no penalty says either of them.
+            *logit = match logit.is_finite() {
+                true => penalised.clamp(f32::MIN, f32::MAX),
+                false => penalised,
+            };
             if count > 0 {
                 *logit -= sampling.presence_penalty + sampling.frequency_penalty * count as f32;
             }
@@ -70,5 +74,24 @@ mod tests {
         assert_eq!(logits, [2.0, -8.75, 1.0, 4.0]);
         add_bias(&[(3, -3.0), (9, 1.0)], &mut logits);
         assert_eq!(logits[3], 1.0);
+    }
+
+    /// 5 / 1e-38 became infinite, and the request failed as if the model's weights were broken.
+    #[test]
+    fn no_repetition_penalty_makes_a_logit_infinite() {
+        for (repetition_penalty, expected) in [
+            (1e-38, [f32::MAX, -5.0 * 1e-38, f32::NEG_INFINITY, 5.0]),
+            (3e38, [5.0 / 3e38, f32::MIN, f32::NEG_INFINITY, 5.0]),
+        ] {
+            let sampling = Sampling { repetition_penalty, presence_penalty: 2.0, ..Sampling::default() };
+            assert!(sampling.validate(4).is_ok());
+            let mut logits = [5.0, -5.0, f32::NEG_INFINITY, 5.0];
+            TokenHistory::of_prompt(&[0, 1, 2]).penalise(&sampling, &mut logits);
+            assert_eq!(logits.map(f32::to_bits), expected.map(f32::to_bits), "{logits:?}");
+            let mut history = TokenHistory::default();
+            (0..3).for_each(|token| history.push(token));
+            history.penalise(&sampling, &mut logits);
+            assert!(logits[..2].iter().all(|logit| logit.is_finite()), "{logits:?}");
+        }
     }
 }

@@ -190,6 +190,22 @@ mod tests {
         }
     }
 
+    /// A penalty near 0 made the logits of earlier tokens infinite, and the request failed.
+    #[test]
+    fn an_extreme_repetition_penalty_still_chooses_a_token() {
+        let history = TokenHistory::of_prompt(&[2]);
+        for (repetition_penalty, expected) in [(1e-38, 2), (3e38, 1)] {
+            for temperature in [0.0, 1.0] {
+                let sampling = Sampling { repetition_penalty, temperature, ..Sampling::default() };
+                let penalised = Choice { history: Some(&history), ..choice(&sampling, 0) };
+                for simd in SimdLevel::available() {
+                    let token = Sampler::new(simd).sample(&[-90.0, 90.0, 5.0], penalised);
+                    assert_eq!(token, Ok(expected), "{repetition_penalty} at {temperature}, {simd}");
+                }
+            }
+        }
+    }
+
     proptest! {
         #[test]
         fn draws_only_what_every_filter_keeps(

@@ -36,7 +36,7 @@ pub(crate) struct TrainArguments {
     /// Another control token beside the three of the chat format (repeatable)
     #[arg(long, value_name = "TOKEN")]
     special: Vec<String>,
-    /// Text to train on at most; of more, the documents are chosen by a hash of their contents
+    /// Text to train on at most; of more, the documents are chosen by a hash of their contents, as many as fit
     #[arg(long, value_name = "SIZE", default_value = "16MiB")]
     max_text: MemorySize,
     /// Print one JSON object with the numbers
@@ -150,7 +150,7 @@ impl Report<'_> {
         }
         if self.text.share < 1.0 {
             println!(
-                "the text is over {}; a share of {} of the documents was trained on, chosen by a hash of their contents",
+                "the text is over {}; a share of {:.3} of it was trained on, documents chosen by a hash of their contents",
                 self.arguments.max_text, self.text.share
             );
         }

@@ -5,6 +5,8 @@
 # `author` and `lines`, plain or .zst (the program zstd reads those). The prompts are heads of 6,000 poems: of shi, whose reward is the mean
 # of form, rhymes and tones of regulated verse, and --ci of them of ci, whose reward is the form of the tune: the characters of each line, as
 # three or more of POEMS have them. Then poems by both models from the same heads of held-out poems, shi and ci, --samples of each.
+# Held out is 1 % of POEMS, by a hash of the lines, as the poet's own training had it: these poems give no prompts and no forms, and neither does
+# any other poem with the head of one of them (runs/poem_prompts.py).
 # Cut off at any moment, the same command goes on where it was.
 cd "$(dirname "$0")/.."
 . runs/common.sh
@@ -14,20 +16,22 @@ poems=${1:?POEMS: poems as JSON lines}
 shift
 begin "steps samples ci model out" "$@"
 
-if [ ! -e "$out/prompts.jsonl" ]; then
+# Another name than before: prompts.jsonl of an earlier version of this script has heads of held-out poems. A run with them does not go on:
+# give another --out.
+if [ ! -e "$out/training-prompts.jsonl" ]; then
     step "prompts"
     reader=(cat)
     [[ "$poems" != *.zst ]] || reader=(zstd -dc)
     "${reader[@]}" "$poems" | python3 runs/poem_prompts.py 6000 "$ci" > "$out/prompts.part"
-    mv "$out/prompts.part" "$out/prompts.jsonl"
+    mv "$out/prompts.part" "$out/training-prompts.jsonl"
 fi
-head -3 "$out/prompts.jsonl"
+head -3 "$out/training-prompts.jsonl"
 
 step "GRPO"
 resume=()
 [ ! -e "$out/run/run.toml" ] || resume=(--resume auto)
 # All weights: the model is small. A step keeps the poet near what it was, so that it goes on to write as its poets did.
-"$zhenjin" grpo "$model" --full --data "$out/prompts.jsonl" --out "$out/run" "${resume[@]}" --steps "$steps" --batch 24 --answers 8 \
+"$zhenjin" grpo "$model" --full --data "$out/training-prompts.jsonl" --out "$out/run" "${resume[@]}" --steps "$steps" --batch 24 --answers 8 \
     --max-tokens 128 --learning-rate 5e-5 --reward 'poem' --held-out-share 0.01 \
     --set policy.kl=0.03 --set rollout.temperature=1 --set schedule.final_share=0.2
 

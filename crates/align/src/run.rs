@@ -104,8 +104,8 @@ pub struct Run<T> {
     training: T,
     checkpoints: Checkpoints,
     last_checkpoint: Option<PathBuf>,
-    /// The step of the newest checkpoint; 0 before there is one.
-    saved_step: u64,
+    /// The step whose state, as it is now, the run's folder has a checkpoint of.
+    saved_step: Option<u64>,
     state: RunState,
     gauges: Gauges,
 }
@@ -130,8 +130,15 @@ impl<T: Training> Run<T> {
     ) -> Result<Run<T>, AlignError> {
         let state = RunState::new(configuration.to_toml(), training.fingerprint());
         let checkpoints = Checkpoints::new(&folder.join("checkpoints"), configuration.intervals.keep);
-        let mut run =
-            Run { configuration, training, checkpoints, last_checkpoint: None, saved_step: 0, state, gauges };
+        let mut run = Run {
+            configuration,
+            training,
+            checkpoints,
+            last_checkpoint: None,
+            saved_step: None,
+            state,
+            gauges,
+        };
         if let Some(checkpoint) = checkpoint {
             run.load(checkpoint)?;
         }
@@ -158,7 +165,9 @@ impl<T: Training> Run<T> {
             configuration: self.state.configuration.clone(),
             ..state.clone()
         };
-        self.saved_step = self.state.step;
+        // A checkpoint in another folder, or one with other settings, does not say how this run goes on.
+        let is_own = state.configuration == self.state.configuration && self.checkpoints.holds(checkpoint);
+        self.saved_step = is_own.then_some(state.step);
         self.last_checkpoint = Some(path.clone());
         Ok(())
     }
@@ -193,7 +202,11 @@ impl<T: Training> Run<T> {
         }
         while self.state.step < steps {
             if stop() {
-                self.save(observers, true)?;
+                // One of this step would be replaced by itself.
+                match self.saved_step == Some(self.state.step) {
+                    true => observers.iter_mut().try_for_each(|observer| observer.flush())?,
+                    false => self.save(observers, true)?,
+                }
                 return Ok(Outcome::Stopped { step: self.state.step });
             }
             let (metrics, notes) = match self.step() {
@@ -202,7 +215,8 @@ impl<T: Training> Run<T> {
                     // The weights are those of the step before: what was learnt is not lost.
                     let is_before_an_update =
                         matches!(error, AlignError::NoReward(_) | AlignError::Watched { .. });
-                    if is_before_an_update && self.saved_step < self.state.step {
+                    let is_lost = self.state.step > 0 && self.saved_step != Some(self.state.step);
+                    if is_before_an_update && is_lost {
                         self.save(observers, false)?;
                     }
                     return Err(error);
@@ -221,8 +235,13 @@ impl<T: Training> Run<T> {
                 self.sample(observers)?;
             }
             if is_due(intervals.checkpoint) {
+                let best = self.state.best;
                 self.note_best(loss);
                 self.save(observers, step == steps)?;
+                // A best checkpoint that could not be saved would let the one before it be removed as an old one.
+                if self.saved_step != Some(step) {
+                    self.state.best = best;
+                }
             }
         }
         observers.iter_mut().try_for_each(|observer| observer.flush())?;
@@ -310,7 +329,7 @@ impl<T: Training> Run<T> {
         match saved {
             Ok(path) => {
                 tell(observers, &Event::Checkpoint { step, path: path.clone() })?;
-                self.saved_step = step;
+                self.saved_step = Some(step);
                 self.last_checkpoint = Some(path);
                 Ok(())
             }

@@ -13,8 +13,8 @@ use zhenjin_align::methods::{Judged, Judgement, Offline, Online, OnlineParts, Pr
 use zhenjin_align::rewards::Answer;
 use zhenjin_align::run::Training;
 use zhenjin_align::trainee::{Trainee, TraineeOptions};
-use zhenjin_model::AdapterValues;
-use zhenjin_model::testing::tiny_config;
+use zhenjin_model::testing::{RandomWeights, tiny_config};
+use zhenjin_model::{AdapterValues, Model};
 use zhenjin_tensor::Dtype;
 use zhenjin_train::metrics::Event;
 
@@ -97,6 +97,10 @@ fn a_critic_that_cannot_learn_ends_the_run() {
 }
 
 fn continued(configuration: &Configuration, adapter: Option<&AdapterValues>) -> Trainee {
+    trainee_of(configuration, model(Dtype::F32, &load(1)), adapter)
+}
+
+fn trainee_of(configuration: &Configuration, model: Arc<Model>, adapter: Option<&AdapterValues>) -> Trainee {
     let load = load(1);
     let options = TraineeOptions {
         tuning: configuration.tuning,
@@ -109,7 +113,7 @@ fn continued(configuration: &Configuration, adapter: Option<&AdapterValues>) -> 
         padding_token: None,
         companions: Vec::new(),
     };
-    Trainee::new(model(Dtype::F32, &load), adapter, None, options).unwrap()
+    Trainee::new(model, adapter, None, options).unwrap()
 }
 
 /// A run that continued one adapter could go on with another, and the reference's numbers of one were taken for those of the other.
@@ -131,6 +135,21 @@ fn the_adapter_that_a_run_begins_with_is_part_of_its_fingerprint() {
     assert_ne!(all[0], all[1]);
     assert_ne!(all[1], all[2]);
     assert_eq!(all[1], fingerprint(Some(&one)));
+}
+
+/// A run that began with the model in f32 went on with it in the type of its file, against the reference's numbers in f32.
+#[test]
+fn the_precision_of_the_model_is_part_of_a_runs_fingerprint() {
+    let configuration = configuration(Method::Dpo, TuningKind::Lora, &["schedule.steps=2"]);
+    let source = RandomWeights::new(tiny_config(), Dtype::Q8_0, 5);
+    let [as_stored, in_f32] = [false, true].map(|in_f32| {
+        let model = match in_f32 {
+            true => Model::from_source_in_f32(tiny_config(), &source, &load(1)),
+            false => Model::from_source(tiny_config(), &source, &load(1)),
+        };
+        trainee_of(&configuration, Arc::new(model.unwrap()), None).beginning()
+    });
+    assert_ne!(as_stored, in_f32);
 }
 
 /// A run that went on kept the reference's weights in memory to its end.

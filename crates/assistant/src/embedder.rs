@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use zhenjin_hub::{OpenError, OpenedEncoder};
 use zhenjin_model::encoder::{
@@ -13,7 +13,7 @@ use zhenjin_model::{LoadOptions, MemoryEstimate, ModelError};
 use zhenjin_tensor::{KvDtype, ThreadTeam};
 use zhenjin_tokenizer::{TextEncoder, TokenizerError};
 
-/// The most tokens of one pass, over all texts, if no single text has more. More are no faster: the matrices are in the caches by then.
+/// The most tokens of one pass of several texts; a longer text is computed alone. More are no faster: the matrices are in the caches by then.
 const PASS_ROWS: usize = 512;
 /// Bytes of a tokenizer for each token of its vocabulary: its text in a hash table and in a list, and the library's caches.
 const TOKENIZER_BYTES_PER_TOKEN: u64 = 300;
@@ -83,6 +83,51 @@ fn modes() -> String {
     zhenjin_model::encoder::PoolingMode::ALL.map(|mode| mode.name()).join(", ")
 }
 
+/// Who computes next: those who wait, in the order in which they came. A mutex promises no order, and one that is dropped and locked again
+/// at once is as good as never free.
+#[derive(Debug, Default)]
+struct Turns {
+    numbers: Mutex<TurnNumbers>,
+    over: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct TurnNumbers {
+    /// Of whoever comes next.
+    next: u64,
+    /// Of whoever has the turn.
+    current: u64,
+}
+
+impl Turns {
+    /// Waits for those who came before.
+    fn wait(&self) -> Turn<'_> {
+        let mut numbers = self.numbers();
+        let own = numbers.next;
+        numbers.next += 1;
+        while numbers.current != own {
+            numbers = self.over.wait(numbers).unwrap_or_else(PoisonError::into_inner);
+        }
+        Turn { turns: self }
+    }
+
+    fn numbers(&self) -> MutexGuard<'_, TurnNumbers> {
+        self.numbers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The right to compute, until it is dropped.
+struct Turn<'a> {
+    turns: &'a Turns,
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.turns.numbers().current += 1;
+        self.turns.over.notify_all();
+    }
+}
+
 /// One loaded encoder.
 #[derive(Debug)]
 pub struct Embedder {
@@ -94,6 +139,7 @@ pub struct Embedder {
     pools_prompts: bool,
     prompts: BTreeMap<String, String>,
     warnings: Vec<String>,
+    turns: Turns,
     runner: Mutex<EncoderRunner>,
     team: Arc<ThreadTeam>,
 }
@@ -153,6 +199,7 @@ impl Embedder {
             pools_prompts,
             prompts,
             warnings,
+            turns: Turns::default(),
             runner,
             team: Arc::clone(&options.team),
         })
@@ -214,7 +261,7 @@ impl Embedder {
 
     /// The vectors of texts, as tokens, in their order; with `dimensions`, the first so many values of each, of unit length again if the
     /// whole ones are. A text's vector has the same bits whatever other texts there are. It is computed behind chats of the same thread
-    /// team; between two passes others may compute; once `is_cancelled` is true, it ends.
+    /// team; the passes of several requests take turns; once `is_cancelled` is true, it ends.
     ///
     /// # Errors
     /// [`EmbedError::Text`] for texts that [`Embedder::tokens`] did not give, [`EmbedError::Dimensions`], [`EmbedError::Cancelled`],
@@ -229,6 +276,8 @@ impl Embedder {
         EncoderRunner::check(&self.config, texts, Some(self.max_tokens))?;
         let mut vectors = Vec::with_capacity(texts.len());
         while vectors.len() < texts.len() {
+            // Another request that waits has its pass before this one's next.
+            let _turn = self.turns.wait();
             if is_cancelled.load(Ordering::Relaxed) {
                 return Err(EmbedError::Cancelled);
             }
@@ -247,5 +296,38 @@ impl Embedder {
             }
         }
         Ok(vectors)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Regression: a request of many passes took the mutex again before those who waited, and had all its passes first.
+    #[test]
+    fn whoever_waits_is_before_the_next_pass_of_another() {
+        let turns = Turns::default();
+        let order = Mutex::new(Vec::new());
+        let note = |name: &'static str| order.lock().unwrap_or_else(PoisonError::into_inner).push(name);
+        std::thread::scope(|scope| {
+            let mut turn = turns.wait();
+            for (waiting, name) in ["second", "third"].into_iter().enumerate() {
+                let (turns, note) = (&turns, &note);
+                scope.spawn(move || {
+                    let _turn = turns.wait();
+                    note(name);
+                });
+                while turns.numbers().next < waiting as u64 + 2 {
+                    std::thread::yield_now();
+                }
+            }
+            note("first");
+            drop(turn);
+            turn = turns.wait();
+            note("first again");
+            drop(turn);
+        });
+        let order = order.into_inner().unwrap_or_else(PoisonError::into_inner);
+        assert_eq!(order, ["first", "second", "third", "first again"]);
     }
 }

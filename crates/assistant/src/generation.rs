@@ -196,18 +196,7 @@ impl TextGeneration {
             self.ready.push_back(TextEvent::Failed { failure, usage, timings });
             return;
         }
-        let has_calls = self.pipeline.calls() > 0;
-        let reason = match (self.ending.take(), reason) {
-            (None, EndReason::Length) => FinishReason::Length,
-            (Some(Ending::Repetition), _) => FinishReason::Repetition,
-            _ if has_calls => FinishReason::ToolCalls,
-            (Some(Ending::StopString(stop)), _) => FinishReason::Stop(StopCause::StopString(stop)),
-            (_, EndReason::StopToken(token)) if !self.model.tokenizer.end_of_turn().contains(&token) => {
-                FinishReason::Stop(StopCause::StopToken(token))
-            }
-            (_, EndReason::ConstraintFinished) => FinishReason::Stop(StopCause::FormatComplete),
-            _ => FinishReason::Stop(StopCause::EndOfTurn),
-        };
+        let reason = self.finish_reason(reason);
         // What the request's own stop text or token cut off is not what the schema is about.
         let is_complete = matches!(
             reason,
@@ -220,6 +209,29 @@ impl TextGeneration {
             _ => TextEvent::Finished { reason, usage, timings },
         };
         self.ready.push_back(event);
+    }
+
+    /// Why the answer ended, once it has been read to its end.
+    fn finish_reason(&mut self, reason: EndReason) -> FinishReason {
+        let has_calls = self.pipeline.calls() > 0;
+        let end_of_turn = self.model.tokenizer.end_of_turn();
+        // The request's own stop text or token, if that is what ended the answer.
+        let stop = match (&self.ending, &reason) {
+            (Some(Ending::StopString(stop)), _) => Some(StopCause::StopString(stop.clone())),
+            (None, EndReason::StopToken(token)) if !end_of_turn.contains(token) => {
+                Some(StopCause::StopToken(*token))
+            }
+            _ => None,
+        };
+        match (self.ending.take(), reason, stop) {
+            (None, EndReason::Length, _) => FinishReason::Length,
+            (Some(Ending::Repetition), ..) => FinishReason::Repetition,
+            // What it cut off is no call that a client could make.
+            (.., Some(stop)) if !has_calls || self.pipeline.ends_in_call() => FinishReason::Stop(stop),
+            _ if has_calls => FinishReason::ToolCalls,
+            (_, EndReason::ConstraintFinished, _) => FinishReason::Stop(StopCause::FormatComplete),
+            _ => FinishReason::Stop(StopCause::EndOfTurn),
+        }
     }
 }
 

@@ -108,6 +108,8 @@ fn every_method_trains_and_its_result_is_used() {
         assert!(last.join("adapter_model.safetensors").is_file());
         let answer = succeed(place.program(&["report", &place.text(method), "--language", "zh"]));
         assert!(answer.contains("report.html"), "{answer}");
+        let report = std::fs::read_to_string(place.path(method).join("report.html")).expect("a report");
+        assert_eq!(report.contains("损失(奈特/词元)"), method == "sft", "the title of the loss of {method}");
     }
     let sft = place.last("sft");
     let more = ["--steps", "3", "--adapter", sft.to_str().expect("a path")];
@@ -190,6 +192,73 @@ fn what_was_trained_is_measured_on_pairs_and_by_wins() {
     assert!(code == Some(1) && text.contains("--by digits: prompt 1"), "{text}");
     let (code, text) = run(evaluate("preferences", &["--reward-model", &policy]));
     assert!(code == Some(1) && text.contains("the task type SEQ_CLS"), "{text}");
+}
+
+/// One answer without a reward ended the command, and nothing was measured; it was named by its place among all answers.
+#[test]
+fn prompts_whose_answers_have_no_reward_are_left_out_and_counted() {
+    let place = Place::new();
+    let problem = |number: i32| {
+        let answer = if number == 2 { "none".to_owned() } else { (number + 1).to_string() };
+        json!({"prompt": format!("{number}+1="), "answer": answer, "digits": if number < 3 { 1 } else { 2 }})
+    };
+    place.write("gaps.jsonl", (0..6).map(problem));
+    place.write("none.jsonl", [2, 2].into_iter().map(problem));
+    let measure = |data: &str, save: &str| {
+        let (model, data, save) = (place.text("model"), place.text(data), place.text(save));
+        let mut program = place.program(&["evaluate", "rewards", &model, "--data", &data, "--save", &save]);
+        program.args(["--against", "base", "--reward", "number", "--by", "digits", "--answers", "2"]);
+        program.args(["--max-tokens", "4", "--threads", "1", "--show", "9"]);
+        program
+    };
+    let text = succeed(measure("gaps.jsonl", "gaps.json"));
+    assert!(text.contains("no reward: 1 of 6; the first is prompt 3: "), "{text}");
+    assert!(text.contains("`answer` holds no number") && text.matches("--- prompt").count() == 5, "{text}");
+    let saved = std::fs::read_to_string(place.path("gaps.json")).expect("a file");
+    let found: Value = serde_json::from_str(&saved).expect("JSON");
+    assert_eq!(found["left_out"]["prompts"], 1);
+    assert_eq!(found["left_out"]["first"]["prompt"], 3);
+    let rows = found["rows"].as_array().expect("rows");
+    let prompts: Vec<(&str, u64)> = rows
+        .iter()
+        .map(|row| (row["of"].as_str().expect("a name"), row["prompts"].as_u64().expect("a number")))
+        .collect();
+    assert_eq!(prompts, [("digits 1", 2), ("digits 2", 3), ("all", 5)]);
+    let (code, text) = run(measure("none.jsonl", "none.json"));
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.contains("each of the 2 prompts") && text.contains("prompt 1: "), "{text}");
+    assert!(!place.path("none.json").exists());
+}
+
+/// The prompts were heads of all poems, so `runs/poet-rl.sh` trained on heads that it then called held out.
+#[test]
+fn prompts_for_poems_are_no_heads_of_those_that_are_held_out() {
+    let place = Place::new();
+    let poem = |number: i32| {
+        let lines = [format!("line {number},"), "another".to_owned()];
+        json!({"kind": "tang", "title": format!("title{number}"), "author": "poet", "lines": lines})
+    };
+    place.write("poems.jsonl", (0..1500).map(poem));
+    let (poems, model, shards) = (place.text("poems.jsonl"), place.text("model"), place.text("shards"));
+    let mut program = place.program(&["tokenize", &poems, "--format", "{title} {lines}", "--out", &shards]);
+    program.args(["--identity", "{lines}", "--tokenizer", &model, "--licence", "MIT"]);
+    succeed(program);
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../runs/poem_prompts.py");
+    let mut python = Command::new("python3");
+    python.arg(script).args(["6000", "0"]).env("PYTHONIOENCODING", "utf-8");
+    python.stdin(std::fs::File::open(&poems).expect("a file"));
+    let text = succeed(python);
+    let prompt = |line: &str| serde_json::from_str::<Value>(line).expect("JSON")["prompt"].clone();
+    let prompts: Vec<Value> = text.lines().map(prompt).collect();
+    let set = zhenjin_corpus::ShardSet::open(&place.path("shards")).expect("shards");
+    let held_out: Vec<u64> = (0..set.documents())
+        .filter(|number| zhenjin_corpus::is_for_validation(set.content_hash(*number), 0.01))
+        .collect();
+    assert!(set.documents() == 1500 && !held_out.is_empty());
+    for number in 0..1500 {
+        let head = json!(format!("唐 title{number}\npoet"));
+        assert_eq!(prompts.contains(&head), !held_out.contains(&number), "poem {number}");
+    }
 }
 
 #[test]

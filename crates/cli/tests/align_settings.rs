@@ -47,6 +47,38 @@ fn settings_of_a_new_adapter_are_refused_beside_one_that_is_trained_further() {
     );
 }
 
+/// A run went on with another reward model that had been written into the same folder, and not with the same one in another place.
+#[test]
+fn a_run_goes_on_only_with_the_reward_model_that_it_began_with() {
+    let place = Place::new();
+    for (out, seed) in [("reward", "1"), ("other", "2")] {
+        succeed(place.train("reward", "pairs.jsonl", out, &["--steps", "2", "--seed", seed]));
+    }
+    let model = |name: &str| {
+        let folder = place.path(name);
+        std::fs::create_dir_all(&folder).expect("a folder");
+        folder.to_str().expect("a path").to_owned()
+    };
+    let copy = |from: &str, to: &str| {
+        for entry in std::fs::read_dir(place.last(from)).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            std::fs::copy(&path, place.path(to).join(path.file_name().expect("a name"))).expect("a copy");
+        }
+    };
+    let [here, moved] = [model("here"), model("moved")];
+    copy("reward", "here");
+    copy("reward", "moved");
+    let ppo = |folder: &str, more: &[&str]| {
+        let all = [&["--steps", "2", "--max-tokens", "6", "--reward-model", folder], more].concat();
+        place.train("ppo", "pairs.jsonl", "ppo", &all)
+    };
+    succeed(ppo(&here, &[]));
+    succeed(ppo(&moved, &["--resume", "auto"]));
+    copy("other", "here");
+    let (code, text) = run(ppo(&here, &["--resume", "auto"]));
+    assert!(code == Some(1) && text.contains("other data or another model"), "{text}");
+}
+
 /// Of a few questions one is held out, to which all held-out answers belong.
 #[test]
 fn kto_learns_from_few_questions() {

@@ -182,6 +182,60 @@ fn a_command_that_was_cut_off_goes_on_to_the_same_files() {
     assert_eq!(place.read("whole.jsonl.answers.jsonl"), answers);
 }
 
+/// A schema counted by its file's name, a reward model by its weights without its settings, and its base by name: with other contents the old
+/// scores were used.
+#[test]
+fn answers_that_were_judged_by_something_else_are_not_used_again() {
+    let place = Place::new();
+    let limits = ["--n", "2", "--max-tokens", "4", "--keep-cut", "--threads", "1"];
+    let schema = format!("json:{}", place.text("schema.json"));
+    // Whether anything can be chosen does not matter here.
+    let judged = |more: &[&str]| run(place.judged("judged.jsonl", &[&limits[..], more].concat()));
+    let answered = |more: &[&str]| {
+        let (_, text) = judged(more);
+        assert_eq!(place.records("judged.jsonl.answers.jsonl").len(), 21, "{text}");
+        let (_, text) = judged(more);
+        assert!(text.contains("20 prompts are answered"), "{text}");
+    };
+    let refused = |more: &[&str], expected: &str| {
+        let (code, text) = judged(more);
+        assert!(code == Some(1) && text.contains(expected), "{text}");
+    };
+    let of_schema = ["--reward", &schema];
+    std::fs::write(place.path("schema.json"), r#"{"type": "string"}"#).expect("a file");
+    answered(&of_schema);
+    std::fs::write(place.path("schema.json"), r#"{"type": "object"}"#).expect("a file");
+    refused(&of_schema, "reward_schemas is ");
+    std::fs::remove_file(place.path("judged.jsonl.answers.jsonl")).expect("a file");
+
+    let pair = |number: i32| {
+        json!({
+            "prompt": [{"role": "user", "content": format!("say {number}")}],
+            "chosen": [{"role": "assistant", "content": format!("{number}")}],
+            "rejected": [{"role": "assistant", "content": "no"}],
+        })
+    };
+    place.write("pairs.jsonl", (0..20).map(pair));
+    succeed(place.train("reward", "pairs.jsonl", "judge", &["--steps", "1"]));
+    let checkpoints = std::fs::read_dir(place.path("judge").join("checkpoints")).expect("checkpoints");
+    let judge = checkpoints.map(|entry| entry.expect("an entry").path()).max().expect("a checkpoint");
+    let base = place.text("base");
+    tiny_model::write_tiny_model(&place.path("base"), FloatType::F32);
+    let by_judge = ["--reward-model", judge.to_str().expect("a path"), "--reward-base", &base];
+    answered(&by_judge);
+    // The same name, other weights.
+    std::fs::remove_dir_all(place.path("base")).expect("a folder");
+    tiny_model::write_tiny_model(&place.path("base"), FloatType::F16);
+    refused(&by_judge, "(reward_base is ");
+    // The same weights, counted twice.
+    let settings = judge.join("adapter_config.json");
+    let text = std::fs::read_to_string(&settings).expect("a file");
+    let mut changed: Value = serde_json::from_str(&text).expect("JSON");
+    changed["lora_alpha"] = json!(2.0 * changed["lora_alpha"].as_f64().expect("a number"));
+    std::fs::write(&settings, changed.to_string()).expect("a file");
+    refused(&by_judge, "reward_model is ");
+}
+
 #[test]
 fn what_cannot_be_chosen_is_counted_and_named() {
     let place = Place::new();

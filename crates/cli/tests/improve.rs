@@ -57,6 +57,36 @@ impl Place {
         });
     }
 
+    /// Thumbs on answers to one question: so many up, and then so many down.
+    fn rate_one_question(&self, owner: &Owner, number: usize, up: usize, down: usize) {
+        self.with_store(async |store| {
+            store.set_training_consent(owner, true).await.expect("consent");
+            let texts = [0, 1].map(|answer| format!("{answer}, you see?"));
+            let mut ids: Vec<MessageId> = self.answers(store, owner, number, texts).await.into();
+            let first = store.message(owner, &ids[0]).await.expect("an answer");
+            let question = first.parent_id.expect("a question");
+            for answer in 2..up + down {
+                let text = match answer < up {
+                    true => format!("{answer}, you see?"),
+                    false => format!("it is {answer}."),
+                };
+                let id = store.answer_again(owner, &question, self.model()).await.expect("an answer").id;
+                let end = AnswerEnd {
+                    text,
+                    finish_reason: Some("stop".to_owned()),
+                    ..AnswerEnd::new(Status::Complete)
+                };
+                store.end_answer(owner, &id, end).await.expect("an end");
+                ids.push(id);
+            }
+            for (place, id) in ids.iter().enumerate() {
+                let rating = if place < up { Rating::Up } else { Rating::Down };
+                let said = NewFeedback { rating: Some(rating), ..NewFeedback::default() };
+                store.set_feedback(owner, id, said).await.expect("kept");
+            }
+        });
+    }
+
     /// Somebody with a key, who is not the operator.
     fn person(&self, name: &str) -> Owner {
         let mut owner = None;
@@ -357,6 +387,25 @@ fn an_improvement_without_its_examples_makes_them_again_and_goes_on() {
     }
     let text = succeed(place.improve(&[]));
     assert!(text.contains("going on with the improvement one"), "{text}");
+    let text = succeed(place.improve(&["--reproduce", "one"]));
+    assert!(text.contains("the same adapter, bit for bit"), "{text}");
+}
+
+/// Pairs beyond a person's share were once made again of the thumbs behind the others, and the improvement could not be reproduced: it was said that
+/// somebody had judged again.
+#[test]
+fn an_improvement_is_reproduced_where_a_persons_share_was_less_than_all_pairs() {
+    let place = Place::new();
+    for (number, name) in ["anna", "ben", "chen", "dora", "emil"].iter().enumerate() {
+        place.choose(&place.person(name), true, number * 20..number * 20 + 20);
+    }
+    place.rate_one_question(&place.person("rater"), 1000, 6, 4);
+    let text = succeed(place.improve(&[&place.model(), "--id", "one", "--per-person", "20"]));
+    assert!(text.contains("the newest 20 of"), "{text}");
+    let record = place.record("one");
+    assert_eq!(record["recipe"]["division"], "opening");
+    let without = record["recipe"]["without"].as_array().expect("the pairs that were left out");
+    assert_eq!(without.len(), 4, "{without:?}");
     let text = succeed(place.improve(&["--reproduce", "one"]));
     assert!(text.contains("the same adapter, bit for bit"), "{text}");
 }

@@ -13,6 +13,7 @@ mod improve;
 mod plan_memory;
 mod pretrain;
 mod pretrain_experts;
+mod pretrain_resumed;
 mod pretrain_text;
 mod priority;
 mod program;

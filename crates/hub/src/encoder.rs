@@ -12,7 +12,7 @@ use zhenjin_tokenizer::{GgufTextVocabulary, MAX_TOKENIZER_JSON_BYTES, TextEncode
 
 use crate::OpenError;
 use crate::open::{out_of_range, read, token_id, token_types};
-use crate::sentence_transformers::{FolderSettings, folder_settings};
+use crate::sentence_transformers::{FolderSettings, bert_settings, folder_settings};
 
 /// An encoder with everything that vectors of texts need.
 #[derive(Debug)]
@@ -94,6 +94,8 @@ fn read_vocabulary(gguf: &Gguf<Mapping>) -> Result<GgufTextVocabulary, FormatErr
         first: if is_added("tokenizer.ggml.add_bos_token")? { id(&["cls", "bos"])? } else { None },
         last: if is_added("tokenizer.ggml.add_eos_token")? { id(&["seperator", "eos"])? } else { None },
         unknown: id(&["unknown"])?,
+        lowercase: gguf.bool("tokenizer.ggml.normalizer.lowercase")?,
+        strip_accents: gguf.bool("tokenizer.ggml.normalizer.strip_accents")?,
     })
 }
 
@@ -102,7 +104,9 @@ fn open_folder(files: &HuggingFaceFiles, file: EncoderFile) -> Result<OpenedEnco
     let Some(path) = &files.tokenizer else {
         return Err(OpenError::Missing { folder: folder.clone(), file: "tokenizer.json" });
     };
-    let tokenizer = TextEncoder::from_tokenizer_json(&read(path, MAX_TOKENIZER_JSON_BYTES)?)
+    let settings = bert_settings(file.path())?;
+    let bytes = read(path, MAX_TOKENIZER_JSON_BYTES)?;
+    let tokenizer = TextEncoder::from_tokenizer_json_with(&bytes, settings)
         .map_err(|error| OpenError::Tokenizer { path: path.clone(), error })?;
     let mut warnings: Vec<String> = Vec::new();
     let unread = file.unread_settings().iter();

@@ -11,7 +11,7 @@ use zhenjin_model::write::{
 use zhenjin_model::{AdapterValues, HuggingFaceFiles, MergedRows, ModelError, TensorSource};
 use zhenjin_tokenizer::{GgufVocabulary, MAX_TEMPLATE_BYTES, MAX_TOKENIZER_JSON_BYTES, TokenizerError};
 
-use crate::open::{MAX_GENERATION_CONFIG_BYTES, read, read_config, read_vocabulary};
+use crate::open::{MAX_GENERATION_CONFIG_BYTES, read, read_config, read_vocabulary, tool_use_template};
 use crate::{OpenError, OpenedModel};
 
 /// Why a model cannot be written anew.
@@ -64,8 +64,8 @@ pub fn export_hugging_face(
         Some(files) => copied_files(model, files)?,
         None => files_of_gguf(model)?,
     };
-    let id = |id: Option<u32>| json!(id);
-    let settings = [("bos_token_id", id(model.tokenizer.bos())), ("eos_token_id", id(model.tokenizer.eos()))];
+    let settings =
+        [("bos_token_id", json!(model.tokenizer.bos())), ("eos_token_id", json!(ends_of_turn(model)))];
     let config = model.file.config();
     let rows = FileRows(&model.file);
     Ok(match adapter {
@@ -109,6 +109,21 @@ pub fn export_gguf(
     })
 }
 
+/// All ids at which the model stops, those of `config.json` and `generation_config.json` included; the end of text is the first.
+fn ends_of_turn(model: &OpenedModel) -> Value {
+    let mut ends: Vec<u32> = model.tokenizer.eos().into_iter().collect();
+    for id in model.tokenizer.end_of_turn() {
+        if !ends.contains(id) {
+            ends.push(*id);
+        }
+    }
+    match ends.as_slice() {
+        [] => Value::Null,
+        [end] => json!(end),
+        ends => json!(ends),
+    }
+}
+
 /// The small files that say how text becomes tokens and how the model wants to be sampled, as they stand in a folder that `transformers`
 /// opens: names and contents.
 ///
@@ -140,11 +155,18 @@ fn require_floats_without(model: &OpenedModel, adapter: Option<&AdapterValues>) 
 /// The files of the source's folder that say how text becomes tokens, and how the model wants to be sampled.
 fn copied_files(model: &OpenedModel, files: &HuggingFaceFiles) -> Result<Vec<FolderFile>, ExportError> {
     let mut copies = Vec::new();
+    let templates = match (&files.chat_template, tool_use_template(files)?) {
+        (Some(path), Some(tool_use)) => {
+            let template = String::from_utf8_lossy(&read(path, MAX_TEMPLATE_BYTES)?).into_owned();
+            Some(named_templates(&template, &tool_use))
+        }
+        _ => None,
+    };
     for (path, limit) in [
-        (&files.tokenizer, MAX_TOKENIZER_JSON_BYTES),
-        (&files.tokenizer_config, MAX_TOKENIZER_JSON_BYTES),
-        (&files.chat_template, MAX_TEMPLATE_BYTES),
-        (&files.generation_config, MAX_GENERATION_CONFIG_BYTES),
+        (files.tokenizer.as_ref(), MAX_TOKENIZER_JSON_BYTES),
+        (files.tokenizer_config.as_ref(), MAX_TOKENIZER_JSON_BYTES),
+        (files.chat_template.as_ref().filter(|_| templates.is_none()), MAX_TEMPLATE_BYTES),
+        (files.generation_config.as_ref(), MAX_GENERATION_CONFIG_BYTES),
     ] {
         if let Some(path) = path {
             copies.push(folder_file(path.file_name().and_then(|name| name.to_str()), read(path, limit)?));
@@ -163,6 +185,16 @@ fn copied_files(model: &OpenedModel, files: &HuggingFaceFiles) -> Result<Vec<Fol
         });
         copies.push(json_file("tokenizer_config.json", &config));
     }
+    if let Some(templates) = templates {
+        for copy in copies.iter_mut().filter(|copy| copy.name == "tokenizer_config.json") {
+            // It was read as an object when the model was opened.
+            let mut config: Value = serde_json::from_slice(&copy.bytes).unwrap_or_default();
+            if let Some(config) = config.as_object_mut() {
+                config.insert("chat_template".to_owned(), templates.clone());
+            }
+            *copy = json_file(&copy.name, &config);
+        }
+    }
     if files.generation_config.is_none() {
         copies.push(json_file("generation_config.json", &generation_config(model)));
     }
@@ -175,18 +207,28 @@ fn files_of_gguf(model: &OpenedModel) -> Result<Vec<FolderFile>, ExportError> {
     let Some(gguf) = model.file.gguf() else { return Ok(Vec::new()) };
     let metadata_error = |error| OpenError::Metadata { path: path.to_owned(), error };
     let vocabulary = read_vocabulary(gguf).map_err(metadata_error)?;
-    let (tokenizer, config) = vocabulary
+    let (tokenizer, mut config) = vocabulary
         .to_tokenizer_json()
         .map_err(|error| ExportError::Tokenizer { path: path.to_owned(), error })?;
+    let template = gguf.string("tokenizer.chat_template").map_err(metadata_error)?;
+    let tool_use = gguf.string("tokenizer.chat_template.tool_use").map_err(metadata_error)?;
+    if let (Some(template), Some(tool_use)) = (template, tool_use) {
+        config["chat_template"] = named_templates(template, tool_use);
+    }
     let mut files = vec![
         json_file("tokenizer.json", &tokenizer),
         json_file("tokenizer_config.json", &config),
         json_file("generation_config.json", &generation_config(model)),
     ];
-    if let Some(template) = gguf.string("tokenizer.chat_template").map_err(metadata_error)? {
+    if let Some(template) = template.filter(|_| tool_use.is_none()) {
         files.push(folder_file(Some("chat_template.jinja"), template.as_bytes().to_vec()));
     }
     Ok(files)
+}
+
+/// Two templates in one setting of `tokenizer_config.json`, which a template in a file of its own would hide.
+fn named_templates(default: &str, tool_use: &str) -> Value {
+    json!([{ "name": "default", "template": default }, { "name": "tool_use", "template": tool_use }])
 }
 
 fn generation_config(model: &OpenedModel) -> Value {
@@ -269,9 +311,18 @@ fn metadata_of_folder(
             set(key, MetadataValue::u32(id));
         }
     }
+    let ends: Vec<i32> =
+        model.tokenizer.end_of_turn().iter().filter_map(|id| i32::try_from(*id).ok()).collect();
+    if !ends.is_empty() {
+        set("ggml.eos_token_ids", MetadataValue::i32s(&ends));
+    }
     set("ggml.add_bos_token", MetadataValue::bool(model.tokenizer.adds_bos()));
-    if let Some(template) = template(files, &config)? {
+    let (template, tool_use) = templates(files, &config)?;
+    if let Some(template) = template {
         set("chat_template", MetadataValue::string(&template));
+        if let Some(tool_use) = tool_use {
+            set("chat_template.tool_use", MetadataValue::string(&tool_use));
+        }
     }
     let advice = &model.generation_defaults;
     for (key, value) in [
@@ -293,22 +344,25 @@ fn metadata_of_folder(
     Ok(metadata)
 }
 
-/// The chat template's source: the file wins, as when a model is opened.
-fn template(
+/// The sources of the chat template and of that for requests with tools: the files win, as when a model is opened.
+fn templates(
     files: &HuggingFaceFiles,
     config: &zhenjin_tokenizer::TokenizerConfig,
-) -> Result<Option<String>, ExportError> {
+) -> Result<(Option<String>, Option<String>), ExportError> {
     if let Some(path) = &files.chat_template {
-        return Ok(Some(String::from_utf8_lossy(&read(path, MAX_TEMPLATE_BYTES)?).into_owned()));
+        let template = String::from_utf8_lossy(&read(path, MAX_TEMPLATE_BYTES)?).into_owned();
+        return Ok((Some(template), tool_use_template(files)?));
     }
     Ok(match &config.chat_template {
-        Some(Value::String(source)) => Some(source.clone()),
+        Some(Value::String(source)) => (Some(source.clone()), None),
         // A list of named templates.
-        Some(Value::Array(templates)) => templates
-            .iter()
-            .find(|template| template["name"] == "default")
-            .and_then(|template| template["template"].as_str())
-            .map(str::to_owned),
-        _ => None,
+        Some(Value::Array(templates)) => {
+            let named = |name: &str| {
+                let found = templates.iter().find(|template| template["name"] == name)?;
+                found["template"].as_str().map(str::to_owned)
+            };
+            (named("default"), named("tool_use"))
+        }
+        _ => (None, None),
     })
 }

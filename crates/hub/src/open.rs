@@ -253,6 +253,15 @@ pub(crate) fn read_config(files: &HuggingFaceFiles) -> Result<TokenizerConfig, O
     TokenizerConfig::from_json(&bytes).map_err(|error| OpenError::Tokenizer { path: path.clone(), error })
 }
 
+/// The template for requests with tools, a file that belongs to a `chat_template.jinja`.
+pub(crate) fn tool_use_template(files: &HuggingFaceFiles) -> Result<Option<String>, OpenError> {
+    let path = files.folder.join("additional_chat_templates").join("tool_use.jinja");
+    if files.chat_template.is_none() || !path.is_file() {
+        return Ok(None);
+    }
+    Ok(Some(String::from_utf8_lossy(&read(&path, MAX_TEMPLATE_BYTES)?).into_owned()))
+}
+
 /// A template file wins over the one in `tokenizer_config.json`, as in Hugging Face's library.
 fn folder_template(
     files: &HuggingFaceFiles,
@@ -265,12 +274,7 @@ fn folder_template(
     };
     if let Some(path) = &files.chat_template {
         let source = String::from_utf8_lossy(&read(path, MAX_TEMPLATE_BYTES)?).into_owned();
-        let tool_use = files.folder.join("additional_chat_templates").join("tool_use.jinja");
-        let tool_use = if tool_use.is_file() {
-            Some(String::from_utf8_lossy(&read(&tool_use, MAX_TEMPLATE_BYTES)?).into_owned())
-        } else {
-            None
-        };
+        let tool_use = tool_use_template(files)?;
         return compile(&source, tool_use.as_deref(), tokenizer).map(Some).map_err(template_error(path));
     }
     let path = files.tokenizer_config.as_deref().unwrap_or(&files.folder);

@@ -6,6 +6,7 @@ use std::path::{Component, Path, PathBuf};
 
 use serde_json::Value;
 use zhenjin_model::encoder::{Activation, Dense, DenseShape, EncoderFile, EncoderPooling, PoolingMode};
+use zhenjin_tokenizer::BertSettings;
 
 use crate::OpenError;
 use crate::open::{MAX_GENERATION_CONFIG_BYTES as MAX_CONFIG_BYTES, read};
@@ -14,6 +15,10 @@ use crate::open::{MAX_GENERATION_CONFIG_BYTES as MAX_CONFIG_BYTES, read};
 pub(crate) const MODULES: &str = "modules.json";
 /// The file with the prompts' names and texts.
 pub(crate) const PROMPTS: &str = "config_sentence_transformers.json";
+/// The file with a tokenizer's settings that `tokenizer.json` may contradict.
+const TOKENIZER_SETTINGS: &str = "tokenizer_config.json";
+/// The classes of tokenizers that leave such settings aside and take `tokenizer.json` as it is.
+const PLAIN_TOKENIZERS: [&str; 2] = ["PreTrainedTokenizerFast", "TokenizersBackend"];
 /// The names of the file with a transformer's own settings, in the order in which that library looks for them.
 pub(crate) const TRANSFORMER_SETTINGS: [&str; 3] =
     ["sentence_bert_config.json", "sentence_roberta_config.json", "sentence_xlm-roberta_config.json"];
@@ -90,7 +95,7 @@ pub(crate) fn folder_settings(
     let settings = settings.unwrap_or_default();
     settings.expect_text("transformer_task", "feature-extraction")?;
     settings.list_unread(&TRANSFORMER_KNOWN, warnings);
-    let of_tokenizer = Document::read(folder.join("tokenizer_config.json"))?.unwrap_or_default();
+    let of_tokenizer = Document::read(folder.join(TOKENIZER_SETTINGS))?.unwrap_or_default();
     let max_tokens = match settings.size("max_seq_length")? {
         Some(most) => Some(most),
         None => of_tokenizer.size("model_max_length")?,
@@ -99,6 +104,22 @@ pub(crate) fn folder_settings(
     let prompts = Document::read(folder.join(PROMPTS))?.unwrap_or_default();
     let prompts = prompts.prompts(warnings)?;
     Ok(FolderSettings { pooling, pools_prompts, max_tokens, lowercases, prompts })
+}
+
+/// What tokenizer_config.json in `folder` says of letters, which a BERT tokenizer of transformers puts before `tokenizer.json`.
+///
+/// # Errors
+/// [`OpenError`] naming the file and the setting that is wrong.
+pub(crate) fn bert_settings(folder: &Path) -> Result<BertSettings, OpenError> {
+    let settings = Document::read(folder.join(TOKENIZER_SETTINGS))?.unwrap_or_default();
+    if PLAIN_TOKENIZERS.iter().any(|class| settings.value["tokenizer_class"] == *class) {
+        return Ok(BertSettings::default());
+    }
+    Ok(BertSettings {
+        lowercase: settings.switch("do_lower_case")?,
+        strip_accents: settings.switch("strip_accents")?,
+        handle_chinese_chars: settings.switch("tokenize_chinese_chars")?,
+    })
 }
 
 /// Reading modules.json and the folders that it names.
@@ -317,5 +338,28 @@ impl Document {
             ));
         }
         Ok(prompts)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Regression: these settings were not read at all.
+    #[test]
+    fn a_tokenizers_settings_are_those_of_its_class() {
+        let folder = tempfile::tempdir().unwrap();
+        let read = |text: &str| {
+            std::fs::write(folder.path().join(TOKENIZER_SETTINGS), text).unwrap();
+            bert_settings(folder.path())
+        };
+        assert_eq!(bert_settings(folder.path()).unwrap(), BertSettings::default());
+        let said = r#"{ "tokenizer_class": "BertTokenizer", "do_lower_case": false, "strip_accents": null }"#;
+        let expected = BertSettings { lowercase: Some(false), ..BertSettings::default() };
+        assert_eq!(read(said).unwrap(), expected);
+        let plain = said.replace("BertTokenizer", "PreTrainedTokenizerFast");
+        assert_eq!(read(&plain).unwrap(), BertSettings::default());
+        let error = read(r#"{ "tokenize_chinese_chars": "no" }"#).unwrap_err().to_string();
+        assert!(error.contains("tokenize_chinese_chars is neither true nor false"), "{error}");
     }
 }

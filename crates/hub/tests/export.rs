@@ -83,6 +83,52 @@ fn a_turn_ends_at_every_id_that_either_file_names() {
     }
 }
 
+/// Regressions: a GGUF file lost the ends of turns that only the two configurations name, both formats the template for tools, and a folder
+/// without `generation_config.json` the ends that `config.json` names.
+#[test]
+fn ends_of_turns_and_the_template_for_tools_come_along() {
+    const TOOLS: &str = "{% for tool in tools %}{{ tool.name }}{% endfor %}<|im_start|>";
+    let temporary = tempfile::tempdir().unwrap();
+    let [source, gguf, back, copy] =
+        ["source", "model.gguf", "back", "copy"].map(|name| temporary.path().join(name));
+    write_tiny_model(&source, FloatType::F32);
+    for (file, ids) in
+        [("config.json", serde_json::json!([5, 261])), ("generation_config.json", serde_json::json!([7, 9]))]
+    {
+        let path = source.join(file);
+        let mut json: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        json["eos_token_id"] = ids;
+        fs::write(&path, json.to_string()).unwrap();
+    }
+    fs::write(source.join("chat_template.jinja"), TEMPLATE).unwrap();
+    fs::create_dir(source.join("additional_chat_templates")).unwrap();
+    fs::write(source.join("additional_chat_templates/tool_use.jinja"), TOOLS).unwrap();
+    let first = open(&source).unwrap();
+    export_gguf(&first, None, &gguf, F32).unwrap();
+    let second = open(&gguf).unwrap();
+    export_hugging_face(&second, None, &back, FloatType::F32).unwrap();
+    export_hugging_face(&first, None, &copy, FloatType::F32).unwrap();
+    let (third, fourth) = (open(&back).unwrap(), open(&copy).unwrap());
+    for model in [&first, &second, &third, &fourth] {
+        let path = model.file.path();
+        let mut ends = model.tokenizer.end_of_turn().to_vec();
+        ends.sort_unstable();
+        assert_eq!(ends, [5, 7, 9, 259, 261], "{}", path.display());
+        assert_eq!(model.tokenizer.eos(), Some(261), "{}", path.display());
+        assert!(
+            model.template.as_ref().is_some_and(|template| template.supports_tools()),
+            "{}",
+            path.display()
+        );
+    }
+    let metadata = second.file.gguf().unwrap();
+    assert_eq!(metadata.string("tokenizer.chat_template").unwrap(), Some(TEMPLATE));
+    assert_eq!(metadata.string("tokenizer.chat_template.tool_use").unwrap(), Some(TOOLS));
+    let config: serde_json::Value =
+        serde_json::from_slice(&fs::read(copy.join("config.json")).unwrap()).unwrap();
+    assert_eq!(config["eos_token_id"][0], 261);
+}
+
 #[test]
 fn a_folder_without_advice_gets_what_other_programs_ask_for() {
     let temporary = tempfile::tempdir().unwrap();

@@ -5,10 +5,10 @@ use std::collections::BTreeSet;
 use zhenjin_promotions::{DataCounts, LeftOut};
 
 use crate::example::{Example, Item, Judged, Judgement, Method, hash};
-use crate::limits::{Limits, cut};
+use crate::limits::{Division, Limits, cut};
 use crate::read::{Examples, LeftOutCounts, OneKind, all_examples, is_usable};
 
-/// Conversations below which questions are divided instead.
+/// Conversations below which [`Division::Names`] divides questions instead.
 const LEAST_CONVERSATIONS: usize = 10;
 /// What stands between a model's name and that of its adapter.
 const SEPARATOR: char = '+';
@@ -20,15 +20,21 @@ pub struct Collection {
     pub method: Method,
     /// What it learns from, in the order of the judgements.
     pub train: Vec<Item>,
-    /// What is only measured: of other conversations.
+    /// What is only measured: of conversations that begin otherwise.
     pub held_out: Vec<Item>,
     /// What was counted.
     pub counts: DataCounts,
-    /// Whether the held-out examples share conversations with the others, as there were too few conversations.
-    pub divided_by_question: bool,
+    /// Names of the examples that the judgements of these make as well, and that are not among them: they were beyond a person's share, or
+    /// contradicted by, or said before in, a judgement of which nothing else is used. [`collect_again`] needs them.
+    pub without: Vec<Vec<String>>,
 }
 
 impl Collection {
+    /// First questions that the held-out examples are of.
+    pub fn held_out_units(&self) -> usize {
+        units(&self.held_out)
+    }
+
     /// Of the thumbs to learn from, those up and those down.
     pub fn liked_and_disliked(&self) -> (usize, usize) {
         let count = |wanted: bool| {
@@ -42,8 +48,8 @@ impl Collection {
 /// Too few examples, and what there is.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[error(
-    "there are too few judgements to learn from: {train} examples to learn from and {held_out} held out by {method}, at least {least_train} and \
-     {least_held_out} are needed{}",
+    "there are too few judgements to learn from: {train} examples to learn from and {held_out} held out, of {held_out_units} first questions of \
+     chats, by {method}; at least {least_train} examples and {least_held_out} held-out first questions are needed{}",
     left_out_text(.counts)
 )]
 pub struct TooFew {
@@ -53,9 +59,11 @@ pub struct TooFew {
     pub train: usize,
     /// Held-out ones.
     pub held_out: usize,
+    /// First questions that the held-out ones are of.
+    pub held_out_units: usize,
     /// The fewest to learn from.
     pub least_train: usize,
-    /// The fewest held-out ones.
+    /// The fewest first questions that held-out ones are of.
     pub least_held_out: usize,
     /// What was counted.
     pub counts: Box<DataCounts>,
@@ -75,6 +83,33 @@ pub type Collected = Result<Collection, TooFew>;
 /// # Errors
 /// [`TooFew`].
 pub fn collect(rows: &[Judged], model: &str, method: Option<Method>, limits: &Limits) -> Collected {
+    collect_without(rows, model, method, limits, &[])
+}
+
+/// Makes the examples of an earlier collection again: of `rows`, which are the judgements behind all its examples, those that are not named in
+/// `without` (see [`Collection::without`]), however many there are.
+///
+/// # Errors
+/// None: nothing is too few.
+pub fn collect_again(
+    rows: &[Judged],
+    model: &str,
+    method: Method,
+    division: Division,
+    without: &[Vec<String>],
+) -> Collected {
+    let of_a_person = Some(usize::MAX);
+    let limits = Limits { of_a_person, division, least_train: 0, least_held_out: 0, ..Limits::default() };
+    collect_without(rows, model, Some(method), &limits, without)
+}
+
+fn collect_without(
+    rows: &[Judged],
+    model: &str,
+    method: Option<Method>,
+    limits: &Limits,
+    without: &[Vec<String>],
+) -> Collected {
     let mut left_out = LeftOutCounts::default();
     let usable: Vec<&Judged> =
         rows.iter().filter(|row| is_usable(row, &mut left_out) && is_of(row, model, &mut left_out)).collect();
@@ -86,7 +121,9 @@ pub fn collect(rows: &[Judged], model: &str, method: Option<Method>, limits: &Li
         }
     }
     let method = method.unwrap_or_else(|| choose(&made, &usable));
-    let OneKind { items, rows, left_out: of_kind } = made.of(method);
+    let OneKind { mut items, rows, left_out: of_kind } = made.of(method);
+    let without: BTreeSet<&Vec<String>> = without.iter().collect();
+    items.retain(|item| !without.contains(&item.name()));
     for (reason, count) in of_kind.0 {
         left_out.add(&reason, count);
     }
@@ -106,32 +143,64 @@ pub fn collect(rows: &[Judged], model: &str, method: Option<Method>, limits: &Li
         owners: items.iter().map(|item| &item.owner).collect::<BTreeSet<_>>().len(),
         left_out: left_out.0.into_iter().map(|(reason, count)| LeftOut { reason, count }).collect(),
     };
-    divide(method, items, counts, limits)
+    let used: Vec<&Judged> = usable.iter().copied().filter(|row| used.contains(row.id.as_str())).collect();
+    let without = made_beside(&items, &used, method);
+    divide(items, counts, limits, method, without)
 }
 
-/// Holds out a share of the conversations. Which ones depends on their names alone, so that what was held out once is never learned from
-/// later.
-fn divide(method: Method, items: Vec<Item>, counts: DataCounts, limits: &Limits) -> Collected {
-    let divided_by_question = counts.conversations < LEAST_CONVERSATIONS;
-    let is_held_out = |item: &Item| {
-        let unit = if divided_by_question { &item.question } else { &item.conversation };
+/// Names of the examples that the judgements `used` make, and that are not among `items`, which are made of them.
+fn made_beside(items: &[Item], used: &[&Judged], method: Method) -> Vec<Vec<String>> {
+    let kept: BTreeSet<Vec<String>> = items.iter().map(Item::name).collect();
+    let all = all_examples(used).of(method).items;
+    all.iter().map(Item::name).filter(|name| !kept.contains(name)).collect()
+}
+
+/// Holds out a share of the first questions, at least as many as a gate needs where there are twice as many. Which ones depends on themselves,
+/// and of few questions on their order by hash, so that what was learned from is never held out later.
+fn divide(
+    items: Vec<Item>,
+    counts: DataCounts,
+    limits: &Limits,
+    method: Method,
+    without: Vec<Vec<String>>,
+) -> Collected {
+    let place = |item: &Item| {
+        let unit = match limits.division {
+            Division::Opening => item.opening(),
+            Division::Names if counts.conversations < LEAST_CONVERSATIONS => item.question.clone(),
+            Division::Names => item.conversation.clone(),
+        };
         let digits = hash(["held out", unit.as_str()]);
-        let number = u32::from_str_radix(&digits[..8], 16).unwrap_or(0);
-        f64::from(number) / f64::from(u32::MAX) < limits.held_out_share
+        u32::from_str_radix(&digits[..8], 16).unwrap_or(0)
+    };
+    let places: BTreeSet<u32> = items.iter().map(place).collect();
+    let has_enough = limits.division == Division::Opening && places.len() >= 2 * Limits::LEAST_HELD_OUT;
+    let needed = places.iter().nth(Limits::LEAST_HELD_OUT - 1).filter(|_| has_enough).copied();
+    let is_held_out = |item: &Item| {
+        let place = place(item);
+        needed.is_some_and(|needed| place <= needed)
+            || f64::from(place) / f64::from(u32::MAX) < limits.held_out_share
     };
     let (held_out, train): (Vec<Item>, Vec<Item>) = items.into_iter().partition(is_held_out);
     let counts = DataCounts { train: train.len(), held_out: held_out.len(), ..counts };
-    if train.len() < limits.least_train || held_out.len() < limits.least_held_out {
+    let held_out_units = units(&held_out);
+    if train.len() < limits.least_train || held_out_units < limits.least_held_out {
         return Err(TooFew {
             method,
             train: train.len(),
             held_out: held_out.len(),
+            held_out_units,
             least_train: limits.least_train,
             least_held_out: limits.least_held_out,
             counts: Box::new(counts),
         });
     }
-    Ok(Collection { method, train, held_out, counts, divided_by_question })
+    Ok(Collection { method, train, held_out, counts, without })
+}
+
+/// First questions that examples are of: those of one depend on each other, and say less than as many of different ones.
+fn units(items: &[Item]) -> usize {
+    items.iter().map(Item::opening).collect::<BTreeSet<_>>().len()
 }
 
 /// Whether a judgement is of this model's answers; if not, it is counted.

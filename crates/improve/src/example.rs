@@ -201,6 +201,22 @@ pub struct Item {
 }
 
 impl Item {
+    /// How its conversation begins: see [`opening`].
+    pub fn opening(&self) -> String {
+        opening(self.prompt.iter().map(|turn| (turn.role.as_str(), turn.content.as_str())))
+    }
+
+    /// Its name among all examples of its kind: the judgements that it is made of, and of a thumb whether it is up, as a correction and a
+    /// choice make one of each.
+    pub(crate) fn name(&self) -> Vec<String> {
+        let word = match &self.example {
+            Example::Thumb { liked: true, .. } => Some("liked"),
+            Example::Thumb { liked: false, .. } => Some("disliked"),
+            Example::Pair { .. } | Example::Answer(_) => None,
+        };
+        self.rows.iter().cloned().chain(word.map(str::to_owned)).collect()
+    }
+
     /// A record of a file of examples, as training reads it.
     pub fn to_json(&self) -> Value {
         let mut messages: Vec<Value> = self.prompt.iter().map(Turn::to_json).collect();
@@ -221,6 +237,15 @@ impl Item {
             }
         }
     }
+}
+
+/// A name for how a conversation of these turns (each a role and a text) begins: with all that was said before the first answer, white space at
+/// the ends aside. It is the same whoever asks and in whichever chat, and in all branches that grow out of one first question. The system prompt
+/// does not count, or two people with different ones would not ask the same.
+pub fn opening<'a>(turns: impl IntoIterator<Item = (&'a str, &'a str)>) -> String {
+    let before = turns.into_iter().take_while(|(role, _)| *role != "assistant");
+    let said = before.filter(|(role, _)| *role != "system").map(|(_, content)| content.trim());
+    hash(std::iter::once("opening").chain(said))
 }
 
 /// The SHA-256 of texts, each with its length, in hexadecimal digits.

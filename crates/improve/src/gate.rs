@@ -2,6 +2,8 @@
 
 use zhenjin_promotions::Criterion;
 
+use crate::limits::Limits;
+
 /// What nobody's perplexity may rise beyond: 3 %.
 pub const MOST_PERPLEXITY_RATIO: f64 = 1.03;
 /// What the log-probability of a liked answer may lose on average, in nats for each token.
@@ -22,16 +24,36 @@ pub struct Measured {
     pub upper: f64,
     /// Examples behind it.
     pub examples: usize,
+    /// First questions that the examples are of. Those of one depend on each other, so the interval is by resampling these.
+    pub units: usize,
 }
 
 /// The share of held-out judgements that the candidate agrees with must be better than a guess, with certainty.
 pub fn preference_accuracy(candidate: Measured, base: f64, note: Option<String>) -> Criterion {
-    Criterion { base: Some(base), note, ..above("preference_accuracy", candidate, CHANCE) }
+    let criterion = of_units("preference_accuracy", candidate, note);
+    Criterion { base: criterion.value.map(|_| base), ..criterion }
 }
 
 /// How often the candidate's answers win against those of what answers now must be better than a guess, with certainty.
 pub fn win_rate(candidate: Measured, note: Option<String>) -> Criterion {
-    Criterion { note, ..above("win_rate", candidate, CHANCE) }
+    of_units("win_rate", candidate, note)
+}
+
+/// A share that must be better than a guess. Few first questions decide nothing, however many examples they have: the interval of one has no
+/// width.
+fn of_units(name: &str, measured: Measured, note: Option<String>) -> Criterion {
+    let Measured { examples, units, .. } = measured;
+    if units < Limits::LEAST_HELD_OUT {
+        let least = Limits::LEAST_HELD_OUT;
+        let why = format!(
+            "the held-out examples that fit into the model's context are of too few first questions: {examples} examples of {units}, and at least \
+             {least} are needed"
+        );
+        return not_measured(name, CHANCE, why);
+    }
+    let counted = format!("{examples} examples of {units} first questions");
+    let note = note.map_or(counted.clone(), |note| format!("{note}; {counted}"));
+    Criterion { note: Some(note), ..above(name, measured, CHANCE) }
 }
 
 /// A criterion that could not be measured: it decides nothing, and says why.

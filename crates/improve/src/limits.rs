@@ -4,6 +4,42 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::example::{Example, Item};
 
+/// What decides whether an example is held out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Division {
+    /// How its conversation begins ([`opening`](crate::opening)): whoever asks the same in whichever chat is on the same side, and whatever else
+    /// is judged later changes nothing.
+    #[default]
+    Opening,
+    /// The name of its conversation; with fewer than ten conversations, that of its question. Earlier versions divided so, and what they
+    /// made is made again so.
+    Names,
+}
+
+impl Division {
+    /// Its word in a recipe.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Division::Opening => "opening",
+            Division::Names => "names",
+        }
+    }
+
+    /// The one that a recipe names; records of earlier versions name none.
+    ///
+    /// # Errors
+    /// A sentence, for a word that this version does not know.
+    pub fn of_recipe(word: &str) -> Result<Division, String> {
+        match word {
+            "opening" => Ok(Division::Opening),
+            "names" | "" => Ok(Division::Names),
+            _ => Err(format!(
+                "its recipe divides the examples by `{word}`, which this version of the program does not know: use the version that made it"
+            )),
+        }
+    }
+}
+
 /// Bounds of a collection.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Limits {
@@ -12,11 +48,13 @@ pub struct Limits {
     /// operator's, and of choices and corrections where there is only one other person, against whom nobody can be outvoted) and at most
     /// [`Limits::MOST_OF_A_PERSON`]. Who is alone has the most.
     pub of_a_person: Option<usize>,
-    /// The share of conversations that is held out.
+    /// What decides which examples are held out.
+    pub division: Division,
+    /// The share of first questions that is held out.
     pub held_out_share: f64,
     /// The fewest examples to learn from.
     pub least_train: usize,
-    /// The fewest held-out examples.
+    /// The fewest first questions that held-out examples are of: examples of one conversation depend on each other.
     pub least_held_out: usize,
 }
 
@@ -28,11 +66,19 @@ impl Limits {
     pub const LEAST_CONSIDERED: usize = 200;
     /// What nobody may exceed.
     pub const MOST_OF_A_PERSON: usize = 500;
+    /// First questions below which nothing held out decides anything.
+    pub const LEAST_HELD_OUT: usize = 5;
 }
 
 impl Default for Limits {
     fn default() -> Limits {
-        Limits { of_a_person: None, held_out_share: 0.2, least_train: 20, least_held_out: 5 }
+        Limits {
+            of_a_person: None,
+            division: Division::default(),
+            held_out_share: 0.2,
+            least_train: 20,
+            least_held_out: Limits::LEAST_HELD_OUT,
+        }
     }
 }
 

@@ -153,6 +153,13 @@ pub struct Recipe {
     pub settings: std::collections::BTreeMap<String, String>,
     /// Names of the judgements that were used.
     pub rows: Vec<String>,
+    /// The word for the rule that held examples out; empty in records of earlier versions, which divided by the names of conversations.
+    #[serde(default)]
+    pub division: String,
+    /// Names of the examples that the judgements would make as well, and that were not used, such as those beyond a person's share. Records of
+    /// earlier versions do not say them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub without: Vec<Vec<String>>,
     /// SHA-256 of the examples that were learned from.
     pub train_sha256: String,
     /// SHA-256 of those that were only measured.
@@ -391,6 +398,22 @@ mod tests {
         std::fs::write(folder.path().join("improvements/a").join(RECORD_FILE), "{").expect("a file");
         let error = improvements.list().expect_err("damaged").to_string();
         assert!(error.contains(RECORD_FILE), "{error}");
+    }
+
+    /// Records of earlier versions have neither a rule nor examples that were not used.
+    #[test]
+    fn earlier_recipes_are_read() {
+        let earlier = r#"{"program":"0.1.0","base_fingerprint":"","simd":"","settings":{},"rows":["a"],"train_sha256":"b",
+            "held_out_sha256":"c","configuration":"","adapter_sha256":""}"#;
+        let recipe: Recipe = serde_json::from_str(earlier).expect("a recipe");
+        assert_eq!((recipe.division.as_str(), recipe.without.len()), ("", 0));
+        let recipe = Recipe {
+            division: "opening".to_owned(),
+            without: vec![vec!["a".to_owned(), "liked".to_owned()]],
+            ..recipe
+        };
+        let text = serde_json::to_string(&recipe).expect("JSON");
+        assert_eq!(serde_json::from_str::<Recipe>(&text).expect("a recipe"), recipe);
     }
 
     #[test]

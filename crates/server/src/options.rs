@@ -27,7 +27,8 @@ pub struct ServerOptions {
     pub write_timeout: Duration,
     /// The most connections open at once; further ones wait to be accepted.
     pub connection_limit: usize,
-    /// The most requests that generate or stream at once; further ones get 429.
+    /// The most requests that generate or stream answers at once; further ones get 429. As many streams of events, at least 64, may follow
+    /// beside them, a quarter of them for one owner.
     pub stream_limit: usize,
     /// How long running answers may go on after the server was told to stop.
     pub shutdown_limit: Duration,

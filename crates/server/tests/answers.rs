@@ -504,3 +504,36 @@ async fn keys_come_to_an_end_where_nothing_forbids_more() {
     assert_eq!(names(&value), ["people"]);
     value["people"].as_array().expect("a list").iter().for_each(|person| assert_eq!(names(person), ["name"]));
 }
+
+/// Regression: a call that the request's own stop text or token cut off was reported as one to make, or failed as it broke its schema.
+#[tokio::test]
+async fn a_call_that_is_cut_off_is_none_to_make() {
+    let tools = json!([{ "type": "function", "function": { "name": "add" } }]);
+    let script = ["<tool_call>", "{\"name\": \"add\", \"arguments\": {\"a\":", " 12", "}}", "</tool_call>"];
+    let application = Application::with_script(&support::template_that_ends_with(""), &script).await;
+    for (more, reason, arguments) in [
+        (json!({}), "tool_calls", "{\"a\": 12}"),
+        (json!({ "stop": "12" }), "stop", "{\"a\": "),
+        (json!({ "stop_token_ids": [VOCABULARY + 2] }), "stop", "{\"a\":"),
+        // What comes after a whole call may be cut off.
+        (json!({ "stop": "</tool_call>" }), "tool_calls", "{\"a\": 12}"),
+    ] {
+        let mut body = more.clone();
+        body["tools"] = tools.clone();
+        body["max_tokens"] = json!(40);
+        let answer = chat(&application, body).await;
+        let choice = &answer["choices"][0];
+        assert_eq!(choice["finish_reason"], reason, "{more}: {answer}");
+        let call = &choice["message"]["tool_calls"][0]["function"];
+        assert_eq!(call["arguments"], arguments, "{more}: {answer}");
+    }
+
+    let application = Application::new().await;
+    let item = json!({ "type": "string", "pattern": "^a?$" });
+    let list = json!({ "type": "array", "items": item, "minItems": 2, "maxItems": 3, "uniqueItems": true });
+    let parameters = json!({ "type": "object", "properties": { "n": list }, "required": ["n"] });
+    let tools = json!([{ "type": "function", "function": { "name": "f", "parameters": parameters } }]);
+    let body = json!({ "tools": tools, "tool_choice": "required", "max_tokens": 300, "logit_bias": without_spaces(), "stop": "[" });
+    let answer = chat(&application, body).await;
+    assert_eq!(answer["choices"][0]["finish_reason"], "stop", "{answer}");
+}

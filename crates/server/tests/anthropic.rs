@@ -178,6 +178,12 @@ async fn what_is_wrong_is_named_in_anthropics_shape() {
             "tools[0].type",
         ),
         (json!({ "tool_choice": { "type": "any" } }), 400, "invalid_request_error", "tool_choice"),
+        (
+            json!({ "tool_choice": { "type": "any", "name": "f" } }),
+            400,
+            "invalid_request_error",
+            "`tool_choice.name`",
+        ),
         (json!({ "stop_sequences": "x" }), 400, "invalid_request_error", "stop_sequences"),
         (json!({ "container": "x" }), 400, "invalid_request_error", "`container`"),
         (json!({ "mcp_servers": [{}] }), 400, "invalid_request_error", "`mcp_servers`"),

@@ -253,10 +253,33 @@ async fn ollamas_clients_get_the_same_vectors() {
     let several = ask("/api/embed", several).await.json();
     assert_eq!(several["embeddings"].as_array().map(Vec::len), Some(2));
     assert_eq!(values(&several["embeddings"][1]), expected);
-    let none = ask("/api/embed", json!({ "model": "encoder", "input": [] })).await;
-    assert_eq!((none.status.as_u16(), &none.json()["embeddings"]), (200, &json!([])));
+    // Nothing gives nothing: clients load a model so.
+    for (path, body, name) in [
+        ("/api/embed", json!({ "model": "encoder", "input": [] }), "embeddings"),
+        ("/api/embed", json!({ "model": "encoder", "input": "" }), "embeddings"),
+        ("/api/embed", json!({ "model": "encoder" }), "embeddings"),
+        ("/api/embeddings", json!({ "model": "encoder", "prompt": "" }), "embedding"),
+        ("/api/embeddings", json!({ "model": "encoder" }), "embedding"),
+    ] {
+        let none = ask(path, body.clone()).await;
+        assert_eq!((none.status.as_u16(), &none.json()[name]), (200, &json!([])), "{path} {body}");
+    }
     let short = json!({ "model": "encoder", "input": "the cat sat", "dimensions": 8 });
     assert_eq!(values(&ask("/api/embed", short).await.json()["embeddings"][0]).len(), 8);
+    // Without the module that makes them so, the vectors of `/api/embed` are of unit length all the same, as Ollama's are.
+    let folder = application.folder.path().join("encoder");
+    let modules = std::fs::read_to_string(folder.join("modules.json")).expect("a file");
+    let mut fewer: Vec<Value> = serde_json::from_str(&modules).expect("a list");
+    fewer.truncate(2);
+    std::fs::write(folder.join("modules.json"), json!(fewer).to_string()).expect("a file");
+    assert!(application.state.models.unload("encoder"));
+    let as_it_is = vector(&embed(&application, json!("the cat sat"), json!({})).await, 0);
+    assert!((length(&as_it_is) - 1.0).abs() > 1e-3, "{}", length(&as_it_is));
+    let body = json!({ "model": "encoder", "input": "the cat sat" });
+    let unit = values(&ask("/api/embed", body).await.json()["embeddings"][0]);
+    assert!((length(&unit) - 1.0).abs() < 1e-6, "{}", length(&unit));
+    std::fs::write(folder.join("modules.json"), modules).expect("a file");
+    assert!(application.state.models.unload("encoder"));
     let older = ask("/api/embeddings", json!({ "model": "encoder", "prompt": "the cat sat" })).await.json();
     assert_eq!(values(&older["embedding"]), expected);
 
@@ -271,7 +294,6 @@ async fn ollamas_clients_get_the_same_vectors() {
             "nothing is ever cut",
         ),
         ("/api/embed", json!({ "model": "encoder", "input": 1 }), 400, "`input`"),
-        ("/api/embed", json!({ "model": "encoder" }), 400, "`input`"),
         (
             "/api/embed",
             json!({ "model": "tiny", "input": "a" }),

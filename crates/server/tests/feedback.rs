@@ -6,7 +6,7 @@ use axum::http::{Method, StatusCode, header};
 use serde_json::{Value, json};
 use zhenjin_promotions::{DataCounts, Improvement, ImprovementState, Improvements, Recipe, TRAIN_FILE};
 use zhenjin_server::ServerOptions;
-use zhenjin_store::NewApiKey;
+use zhenjin_store::{AnswerEnd, NewApiKey, Owner, Status};
 
 /// Somebody who asks, with a key or without.
 struct Person<'a> {
@@ -177,8 +177,7 @@ async fn an_answer_that_is_being_written_cannot_be_judged() {
     // The row of an answer whose model has not begun: it stays unfinished for as long as the test looks.
     let parent = id(&question).parse().expect("an id");
     let store = &app.state.store;
-    let waiting =
-        store.answer_again(&zhenjin_store::Owner::Local, &parent, "tiny".to_owned()).await.expect("a row");
+    let waiting = store.answer_again(&Owner::Local, &parent, "tiny".to_owned()).await.expect("a row");
     let waiting = json!({ "id": waiting.id.as_str() });
     let early = me.put(&feedback_of(&waiting), json!({ "rating": "up" })).await;
     assert_eq!((early.status, early.error().1.as_str()), (StatusCode::CONFLICT, "conflict"));
@@ -371,6 +370,69 @@ async fn what_is_erased_or_withdrawn_does_not_stay_in_interrupted_improvements()
         assert!(record.error.is_some_and(|error| error.contains("no longer allowed")), "{case}");
     }
     assert!(of_others.exists() && improvements.read("others").expect("a record").error.is_none());
+}
+
+/// What was judged anew once stayed in interrupted improvements for up to an hour, as it had been judged before.
+#[tokio::test]
+async fn what_is_judged_anew_does_not_stay_in_interrupted_improvements() {
+    let app = alone().await;
+    let me = Person { app: &app, key: None };
+    let improvements = Improvements::new(app.folder.path().join("improvements"));
+    me.put("/api/feedback/consent", json!({ "allowed": true })).await;
+    let (_, _, first, second) = me.two_answers().await;
+    let corrected = |correction: &str, comment: Option<&str>| {
+        (feedback_of(&first), json!({ "correction": correction, "comment": comment }))
+    };
+    let chosen = |best: &Value, other: &Value| (choice_of(best), json!({ "rejected": [id(other)] }));
+    let correction =
+        [corrected("Because.", None), corrected("Because.", Some("x")), corrected("Since.", None)];
+    let choice = [chosen(&first, &second), chosen(&first, &second), chosen(&second, &first)];
+    for (case, [said, again, anew]) in [("correction", correction), ("choice", choice)] {
+        let put = async |(path, body): (String, Value)| {
+            let kept = me.put(&path, body).await;
+            assert_eq!(kept.status, StatusCode::OK, "{case}: {}", kept.text);
+        };
+        put(said).await;
+        let rows = app.state.store.training_feedback().await.expect("read");
+        let ids: Vec<_> = rows.iter().map(|row| row.id.clone()).collect();
+        app.state.store.note_training(case, &ids).await.expect("noted");
+        let copy = interrupted(&improvements, case, ids.iter().map(ToString::to_string).collect());
+        put(again).await;
+        assert!(copy.exists(), "{case}: it is the same judgement");
+        put(anew).await;
+        assert!(!copy.exists(), "{case}");
+    }
+}
+
+/// Answers that differ in their thoughts alone count as the same, but could be chosen between.
+#[tokio::test]
+async fn answers_that_read_the_same_cannot_be_chosen_between() {
+    let app = alone().await;
+    let me = Person { app: &app, key: None };
+    let (_, question, ..) = me.two_answers().await;
+    let (store, owner) = (&app.state.store, Owner::Local);
+    let parent = id(&question).parse().expect("an id");
+    let mut answers = Vec::new();
+    for text in [
+        "<think>\nOne\n</think>\n\nYes.",
+        "<think>\nTwo\n</think>\n\nYes.",
+        "Yes.\n",
+        "<think>\nOne\n</think>\n\nNo.",
+    ] {
+        let begun = store.answer_again(&owner, &parent, "tiny".to_owned()).await.expect("a row");
+        let end = AnswerEnd { text: text.to_owned(), ..AnswerEnd::new(Status::Complete) };
+        let ended = store.end_answer(&owner, &begun.id, end).await.expect("an end");
+        answers.push(json!({ "id": ended.id.as_str() }));
+    }
+    let [one, two, bare, other] = &answers[..] else { panic!("four") };
+    for rejected in [two, bare] {
+        let refused = me.put(&choice_of(one), json!({ "rejected": [id(other), id(rejected)] })).await;
+        let (message, _, field) = refused.error();
+        assert_eq!((refused.status.as_u16(), field.as_str()), (400, "rejected"), "{message}");
+        assert!(message.contains("reads the same"), "{message}");
+    }
+    let kept = me.put(&choice_of(one), json!({ "rejected": [id(other)] })).await;
+    assert_eq!(kept.status, StatusCode::OK, "{}", kept.text);
 }
 
 /// While a program makes an improvement, nobody takes its examples away; that program looks itself when it ends.

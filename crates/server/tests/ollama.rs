@@ -201,6 +201,26 @@ async fn every_option_is_known_or_refused_by_name() {
     assert!(long["done_reason"] == "stop" || total == support::CONTEXT as u64, "{long}");
 }
 
+/// Regression: with `raw`, more tokens than there is room for were refused, where all other answers end with the context.
+#[tokio::test]
+async fn a_raw_answer_ends_with_the_context_as_well() {
+    let application = Application::new().await;
+    let prompt = "a".repeat(support::CONTEXT - 8);
+    let ask = async |prompt: &str| {
+        let body = json!({ "model": "tiny", "prompt": prompt, "raw": true, "stream": false,
+            "options": { "num_predict": 1_000_000, "temperature": 0 } });
+        application.post("/api/generate", body.to_string()).await
+    };
+    let answer = ask(&prompt).await;
+    assert_eq!(answer.status, 200, "{}", answer.text);
+    let answer = answer.json();
+    let count = |name: &str| answer[name].as_u64().expect("a count");
+    let total = count("prompt_eval_count") + count("eval_count");
+    assert!(answer["done_reason"] == "stop" || total == support::CONTEXT as u64, "{answer}");
+    // A prompt that leaves no room is refused all the same.
+    assert_eq!(ask(&"a".repeat(support::CONTEXT)).await.status, 400);
+}
+
 #[tokio::test]
 async fn what_cannot_be_done_is_said_in_ollamas_shape() {
     let application = Application::new().await;
@@ -299,19 +319,104 @@ async fn only_the_operator_pulls_and_deletes() {
         let body = json!({ "model": "no-such-model" }).to_string();
         application.send(built.body(Body::from(body)).expect("valid")).await.status.as_u16()
     };
-    let mut keys = Vec::new();
-    // The first key is the operator's, later ones are users'.
-    for name in ["first", "second"] {
-        let (_, secret) = application
-            .state
-            .store
-            .create_api_key(zhenjin_store::NewApiKey::named(name))
-            .await
-            .expect("a key");
-        keys.push(secret.expose().to_owned());
-    }
+    let keys = operators_and_users_key(&application).await;
     for (method, path) in [(Method::POST, "/api/pull"), (Method::DELETE, "/api/delete")] {
         assert_eq!(send(&keys[0], method.clone(), path).await, 404, "{path}");
         assert_eq!(send(&keys[1], method, path).await, 403, "{path}");
     }
+}
+
+/// Regression: Ollama's program shows the first twelve digits of every digest and stopped at the empty one of a model that is served by its path.
+#[tokio::test]
+async fn every_listed_model_has_a_digest_of_64_digits() {
+    let application = Application::with_encoder().await;
+    let fetched = application.folder.path().join("models/all-minilm--l6");
+    support::write_tiny_encoder(&fetched);
+    let manifest = json!({ "name": "all-minilm:l6", "source": "here", "open": ".", "files": [] });
+    std::fs::write(fetched.join("model.json"), manifest.to_string()).expect("a file");
+    assert_eq!(application.post("/api/generate", json!({ "model": "tiny" }).to_string()).await.status, 200);
+    for (path, names) in [("/api/tags", vec!["tiny", "encoder", "all-minilm:l6"]), ("/api/ps", vec!["tiny"])]
+    {
+        let listed = application.get(path).await.json();
+        let models = listed["models"].as_array().expect("a list");
+        for name in names {
+            let model = models.iter().find(|model| model["name"] == name).expect(name);
+            let digest = model["digest"].as_str().expect("a text");
+            assert!(
+                digest.len() == 64 && digest.bytes().all(|byte| byte.is_ascii_hexdigit()),
+                "{path}: {model}"
+            );
+        }
+    }
+    // It stays the same, and each model has its own.
+    let digests = async || {
+        let listed = application.get("/api/tags").await.json();
+        let models = listed["models"].as_array().expect("a list").iter();
+        models.map(|model| model["digest"].as_str().unwrap_or("").to_owned()).collect::<Vec<String>>()
+    };
+    let mut first = digests().await;
+    assert_eq!(first, digests().await);
+    let count = first.len();
+    first.sort();
+    first.dedup();
+    assert_eq!(first.len(), count);
+}
+
+async fn operators_and_users_key(application: &Application) -> [String; 2] {
+    let store = &application.state.store;
+    let mut keys = Vec::new();
+    // The first key is the operator's, later ones are users'.
+    for name in ["first", "second"] {
+        let (_, secret) = store.create_api_key(zhenjin_store::NewApiKey::named(name)).await.expect("a key");
+        keys.push(secret.expose().to_owned());
+    }
+    keys.try_into().expect("two keys")
+}
+
+/// Regression: anybody's `keep_alive` unloaded the model that all others used.
+#[tokio::test]
+async fn only_the_operator_says_how_long_a_model_stays() {
+    let application =
+        Application::with(ServerOptions { require_key: true, ..ServerOptions::default() }).await;
+    let [operator, user] = operators_and_users_key(&application).await;
+    let send = async |key: &str, method: Method, path: &str, body: String| {
+        let built = request(method, path)
+            .header(header::AUTHORIZATION, format!("Bearer {key}"))
+            .header(header::CONTENT_TYPE, "application/json");
+        application.send(built.body(Body::from(body)).expect("valid")).await
+    };
+    let running = async || {
+        let running = send(&operator, Method::GET, "/api/ps", String::new()).await.json();
+        running["models"].as_array().expect("a list").first().map(|model| model["expires_at"].clone())
+    };
+    let load = |keep_alive: Value| json!({ "model": "tiny", "keep_alive": keep_alive }).to_string();
+    let loaded = send(&operator, Method::POST, "/api/generate", load(json!(-1))).await;
+    assert_eq!(loaded.status, 200, "{}", loaded.text);
+    let never = Some(json!("9999-12-31T23:59:59Z"));
+    assert_eq!(running().await, never);
+    for keep_alive in [json!(0), json!("0s"), json!("0")] {
+        let question = chat_body(json!({ "keep_alive": keep_alive, "stream": false }));
+        let prompt = json!({ "model": "tiny", "prompt": "x", "keep_alive": keep_alive }).to_string();
+        for (path, body) in [
+            ("/api/chat", load(keep_alive.clone())),
+            ("/api/generate", load(keep_alive.clone())),
+            ("/api/chat", question),
+            ("/api/generate", prompt),
+        ] {
+            let refused = send(&user, Method::POST, path, body.clone()).await;
+            assert_eq!(refused.status, 403, "{path} {body}: {}", refused.text);
+            assert!(refused.text.contains("`keep_alive`"), "{}", refused.text);
+        }
+    }
+    assert_eq!(running().await, never);
+    // Clients send a time with every request: it has no effect, and their answers come.
+    for keep_alive in [json!("5m"), json!(1), json!("1ns"), json!(-1)] {
+        let question = chat_body(json!({ "keep_alive": keep_alive, "stream": false }));
+        let answer = send(&user, Method::POST, "/api/chat", question).await;
+        assert_eq!(answer.status, 200, "{keep_alive}: {}", answer.text);
+        assert_eq!(running().await, never, "{keep_alive}");
+    }
+    let unloaded = send(&operator, Method::POST, "/api/chat", load(json!(0))).await;
+    assert_eq!((unloaded.status.as_u16(), &unloaded.json()["done_reason"]), (200, &json!("unload")));
+    assert_eq!(running().await, None);
 }

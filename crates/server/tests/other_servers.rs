@@ -134,10 +134,29 @@ async fn texts_become_tokens_and_tokens_texts() {
     let back = post(&application, "/detokenize", json!({ "tokens": conversation["tokens"] })).await;
     assert_eq!(back["prompt"], "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n");
     assert_eq!(back["prompt"], back["content"]);
+    let tools = json!([{ "type": "function", "function": { "name": "f" } }]);
     for (path, body, words) in [
         ("/tokenize", json!({}), "one of `prompt`, `content` and `messages`"),
         ("/tokenize", json!({ "prompt": "a", "content": "b" }), "one of `prompt`, `content` and `messages`"),
         ("/tokenize", json!({ "prompt": "a", "model": "other" }), "not served here"),
+        ("/tokenize", json!({ "prompt": "a", "tools": tools }), "`tools` has no effect beside `prompt`"),
+        ("/tokenize", json!({ "content": "a", "tools": tools }), "`tools` has no effect beside `content`"),
+        (
+            "/tokenize",
+            json!({ "messages": messages, "parse_special": true }),
+            "`parse_special` has no effect",
+        ),
+        ("/tokenize", json!({ "messages": messages, "add_special": true }), "`add_special` has no effect"),
+        (
+            "/tokenize",
+            json!({ "messages": messages, "add_special_tokens": true }),
+            "`add_special_tokens` has no effect",
+        ),
+        (
+            "/tokenize",
+            json!({ "prompt": "a", "add_special_tokens": true, "add_special": false }),
+            "`add_special_tokens` and `add_special` contradict",
+        ),
         ("/detokenize", json!({}), "`tokens` is missing"),
         ("/detokenize", json!({ "tokens": [259] }), "`tokens`"),
     ] {

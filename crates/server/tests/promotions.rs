@@ -92,12 +92,12 @@ async fn adapters_go_and_come_back_with_their_weights_and_the_answer_names_them(
     };
     load("tiny+poet", "poet").await;
     let poet = answer(&app, "tiny+poet").await;
-    let whole = app.folder.path().join("whole");
-    write_tiny_model(&whole);
-    let promotions = zhenjin_promotions::Promotions::new(app.folder.path().join("promoted"));
-    promotions.promote("tiny", &whole, 1, Origin::default()).expect("promoted");
-    let failed = zhenjin_server::apply_promotions(&app.state.models, &promotions).expect("a list");
-    assert!(failed.is_empty(), "{failed:?}");
+    // Whole weights are promoted as adapters are.
+    write_tiny_model(&app.folder.path().join("adapters/whole"));
+    let whole = send(&app, Method::PUT, "/api/promotions/tiny", json!({ "folder": "whole" })).await;
+    assert_eq!(whole.status, StatusCode::OK, "{}", whole.text);
+    assert_eq!(whole.json()["promoted"]["kind"], "model");
+    assert_eq!(whole.json()["unloaded_adapters"], json!(["tiny+poet"]));
     assert_eq!(app.get("/api/adapters").await.json()["served"], json!([]));
     load("tiny+clerk", "clerk").await;
     let back = send(&app, Method::POST, "/api/promotions/tiny/rollback", json!({})).await;
@@ -124,6 +124,32 @@ async fn what_cannot_be_served_is_not_promoted() {
     assert_eq!(answer(&app, "tiny").await, base);
     let promotions = app.get("/api/improvements").await.json()["promotions"].clone();
     assert_eq!(promotions[0]["promoted"], Value::Null, "{promotions}");
+}
+
+/// The list once changed before it was known that the earlier weights can be served: the server did not start with it any more.
+#[tokio::test]
+async fn what_cannot_be_served_any_more_is_not_rolled_back_to() {
+    let app = application().await;
+    for folder in ["poet", "clerk"] {
+        let promoted = send(&app, Method::PUT, "/api/promotions/tiny", json!({ "folder": folder })).await;
+        assert_eq!(promoted.status, StatusCode::OK, "{}", promoted.text);
+    }
+    let clerk = answer(&app, "tiny").await;
+    let promotions = zhenjin_promotions::Promotions::new(app.folder.path().join("promoted"));
+    let source = app.folder.path().join("adapters/poet");
+    promotions.promote("other", &source, 1, Origin::default()).expect("promoted");
+    let before = promotions.read().expect("a list");
+    // A model that this server does not have is another server's.
+    let other = send(&app, Method::POST, "/api/promotions/other/rollback", json!({})).await;
+    assert_eq!(other.status, StatusCode::NOT_FOUND, "{}", other.text);
+    assert_eq!(promotions.read().expect("a list"), before);
+
+    let poet = before["tiny"].earlier[1].as_ref().expect("the poet");
+    std::fs::remove_dir_all(poet.path(promotions.folder())).expect("removed");
+    let refused = send(&app, Method::POST, "/api/promotions/tiny/rollback", json!({})).await;
+    assert_eq!(refused.status, StatusCode::BAD_REQUEST, "{}", refused.text);
+    assert_eq!(promotions.read().expect("a list"), before);
+    assert_eq!(answer(&app, "tiny").await, clerk);
 }
 
 #[tokio::test]
@@ -195,4 +221,52 @@ async fn a_server_follows_what_other_programs_promote() {
     promotions.roll_back("tiny").expect("rolled back");
     zhenjin_server::apply_promotions(&app.state.models, &promotions).expect("a list");
     assert_eq!(answer(&app, "tiny").await, base);
+}
+
+/// Ctrl-C in the server's terminal once reached the program too, which saved and ended, and the improvement was marked as failed.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn an_improvement_that_was_asked_to_stop_can_go_on() {
+    let seen = tempfile::tempdir().expect("a folder");
+    let group = seen.path().join("group");
+    let (script, made) = (
+        "read -r pid name state parent group rest < /proc/$$/stat; echo $pid $group > $0; exit 75",
+        group.clone(),
+    );
+    let app = Application::with_library(|library| {
+        let improvements = library.improvements.clone();
+        library.improve = Some(zhenjin_server::ImproveCommand::new(move |id, model, _| {
+            let record = Improvement {
+                id: id.to_owned(),
+                model: model.to_owned(),
+                method: "dpo".to_owned(),
+                created_at: 1,
+                finished_at: None,
+                state: ImprovementState::Running,
+                error: None,
+                data: DataCounts::default(),
+                gate: Vec::new(),
+                recipe: Recipe::default(),
+            };
+            improvements.write(&record).expect("written");
+            let mut program = std::process::Command::new("sh");
+            program.args(["-c", script]).arg(&made);
+            program
+        }));
+    })
+    .await;
+    let begun = app.post("/api/improvements", "{}").await;
+    assert!(begun.status.is_success(), "{}", begun.text);
+    let is_running = async || !app.get("/api/improvements").await.json()["running"].is_null();
+    for _ in 0..500 {
+        if !is_running().await {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    let list = app.get("/api/improvements").await.json();
+    assert_eq!(list["improvements"][0]["state"], "interrupted", "{list}");
+    let numbers = std::fs::read_to_string(&group).expect("the program ran");
+    let (process, group) = numbers.trim().split_once(' ').expect("two numbers");
+    assert_eq!(process, group, "the program has a group of its own");
 }

@@ -262,6 +262,10 @@ async fn what_is_not_done_is_refused_by_name() {
         (json!({ "include": ["everything"] }), "include[0]"),
         (json!({ "reasoning": { "effort": "huge" } }), "reasoning.effort"),
         (
+            json!({ "reasoning": { "effort": "low" }, "chat_template_kwargs": { "enable_thinking": false } }),
+            "chat_template_kwargs.enable_thinking",
+        ),
+        (
             json!({ "stream": true, "stream_options": { "include_obfuscation": true } }),
             "stream_options.include_obfuscation",
         ),

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use crate::support::{Answer, Application, request};
 use axum::body::Body;
 use axum::http::{Method, StatusCode, header};
+use tower::ServiceExt;
 use zhenjin_server::{OptionsError, ServerOptions};
 use zhenjin_store::NewApiKey;
 
@@ -349,4 +350,48 @@ async fn more_streams_than_allowed_are_told_when_to_come_again() {
     assert_eq!(answer.headers[header::RETRY_AFTER], "1");
     drop(held);
     assert_eq!(application.post("/v1/chat/completions", body).await.status, 200);
+}
+
+/// Regression: idle streams of events, which one user could open by the hundred, took the places of everybody's answers.
+#[tokio::test]
+async fn streams_that_only_follow_shut_out_nobody() {
+    let options = ServerOptions { require_key: true, stream_limit: 1, ..ServerOptions::default() };
+    let application = Application::with(options).await;
+    let mut keys = Vec::new();
+    for name in ["first", "second"] {
+        let (_, secret) =
+            application.state.store.create_api_key(NewApiKey::named(name)).await.expect("a key");
+        keys.push(secret.expose().to_owned());
+    }
+    let [others, own] = &keys[..] else { panic!("two keys") };
+    // The streams have no end: only their beginnings are waited for.
+    let open = async |key: &str| {
+        let request = request(Method::GET, "/api/models/events")
+            .header(header::AUTHORIZATION, format!("Bearer {key}"))
+            .body(Body::empty())
+            .expect("valid");
+        application.router.clone().oneshot(request).await.expect("infallible")
+    };
+    let mut streams = Vec::new();
+    let refused = loop {
+        let response = open(own).await;
+        if response.status() != StatusCode::OK {
+            break response;
+        }
+        streams.push(response);
+        assert!(streams.len() < 1000, "there is a limit");
+    };
+    assert_eq!((refused.status(), streams.len()), (StatusCode::TOO_MANY_REQUESTS, 16));
+    assert_eq!(refused.headers()[header::RETRY_AFTER], "1");
+    assert_eq!(open(others).await.status(), StatusCode::OK);
+    let body = r#"{"model": "tiny", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 1}"#;
+    for key in &keys {
+        let request = request(Method::POST, "/v1/chat/completions")
+            .header(header::CONTENT_TYPE, "application/json")
+            .header(header::AUTHORIZATION, format!("Bearer {key}"));
+        let answer = application.send(request.body(Body::from(body)).expect("valid")).await;
+        assert_eq!(answer.status, StatusCode::OK, "{}", answer.text);
+    }
+    drop(streams.pop());
+    assert_eq!(open(own).await.status(), StatusCode::OK);
 }

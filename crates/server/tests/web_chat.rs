@@ -216,6 +216,8 @@ async fn fields_are_checked_and_named() {
         (Method::POST, &messages, json!({ "content": "\n " }), 400, "content"),
         (Method::POST, &messages, json!({ "content": 5 }), 400, "content"),
         (Method::POST, "/api/context", json!({ "content": 5 }), 400, "content"),
+        (Method::POST, "/api/context", json!({ "content": "x", "parent_id": "x" }), 400, "parent_id"),
+        (Method::POST, "/api/context", json!({ "content": "x", "from_id": "x" }), 400, "from_id"),
         (Method::POST, "/api/login", json!({ "key": "zj-wrong" }), 401, "key"),
         (Method::DELETE, missing, Value::Null, 404, ""),
     ];

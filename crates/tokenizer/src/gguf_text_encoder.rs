@@ -1,7 +1,7 @@
 //! Rebuilding an encoder's tokenizer from the vocabulary inside a GGUF file: WordPiece (BERT) and Unigram (XLM-RoBERTa).
 //!
 //! llama.cpp's converter writes WordPiece's tokens in SentencePiece's way: `▁` before the first piece of a word, nothing before the others.
-//! It leaves out whether texts are put into lower case; a vocabulary without any capital letter says it.
+//! Older converters leave out whether texts are put into lower case; a vocabulary without any capital letter says it then.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -36,6 +36,10 @@ pub struct GgufTextVocabulary {
     pub last: Option<u32>,
     /// `unknown_token_id`.
     pub unknown: Option<u32>,
+    /// `normalizer.lowercase`: whether texts are put into lower case. Where it is absent, WordPiece's tokens say it, and Unigram does not.
+    pub lowercase: Option<bool>,
+    /// `normalizer.strip_accents`: whether letters lose their accents. Where it is absent, WordPiece takes them away with capitals.
+    pub strip_accents: Option<bool>,
 }
 
 impl TextEncoder {
@@ -133,8 +137,8 @@ fn word_piece(vocabulary: &GgufTextVocabulary) -> Result<Parts, TokenizerError> 
         "max_input_chars_per_word": 100, "vocab": pieces,
     });
     let normalizer = json!({
-        "type": "BertNormalizer", "clean_text": true, "handle_chinese_chars": true, "strip_accents": null,
-        "lowercase": !has_capitals,
+        "type": "BertNormalizer", "clean_text": true, "handle_chinese_chars": true,
+        "strip_accents": vocabulary.strip_accents, "lowercase": vocabulary.lowercase.unwrap_or(!has_capitals),
     });
     Ok((model, normalizer, json!({ "type": "BertPreTokenizer" })))
 }
@@ -152,12 +156,19 @@ fn unigram(vocabulary: &GgufTextVocabulary) -> Result<Parts, TokenizerError> {
         .collect();
     let model =
         json!({ "type": "Unigram", "unk_id": vocabulary.unknown, "vocab": pieces, "byte_fallback": false });
-    let normalizer = match vocabulary.character_map.is_empty() {
-        true => Value::Null,
-        false => {
-            json!({ "type": "Precompiled", "precompiled_charsmap": STANDARD.encode(&vocabulary.character_map) })
-        }
-    };
+    let mut steps = Vec::new();
+    if vocabulary.strip_accents == Some(true) {
+        steps.extend([json!({ "type": "NFD" }), json!({ "type": "StripAccents" })]);
+    }
+    if vocabulary.lowercase == Some(true) {
+        steps.push(json!({ "type": "Lowercase" }));
+    }
+    if !vocabulary.character_map.is_empty() {
+        let map = STANDARD.encode(&vocabulary.character_map);
+        steps.push(json!({ "type": "Precompiled", "precompiled_charsmap": map }));
+    }
+    let normalizer =
+        if steps.is_empty() { Value::Null } else { json!({ "type": "Sequence", "normalizers": steps }) };
     let pre_tokenizer = json!({ "type": "Sequence", "pretokenizers": [
         { "type": "WhitespaceSplit" },
         { "type": "Metaspace", "replacement": SPACE.to_string(), "prepend_scheme": "always", "split": true },
@@ -225,10 +236,37 @@ mod tests {
         assert_eq!(encoder.encode("Paris paris").unwrap(), [2, 4, 5, 3]);
     }
 
+    /// Regression: the two settings were ignored, and the tokens' letters decided.
     #[test]
-    fn unigram_takes_the_likeliest_pieces() {
+    fn what_the_file_says_of_letters_is_not_guessed() {
+        let ids = |lowercase: Option<bool>, strip_accents: Option<bool>, words: &[&str], text: &str| {
+            let vocabulary = GgufTextVocabulary { lowercase, strip_accents, ..bert(words) };
+            TextEncoder::from_gguf(&vocabulary).unwrap().encode(text).unwrap()
+        };
+        let (with_capitals, without) = (["▁Able", "▁able"], ["▁able", "▁àble"]);
+        assert_eq!(ids(None, None, &with_capitals, "Able"), [2, 4, 3]);
+        assert_eq!(ids(Some(true), None, &with_capitals, "Able"), [2, 5, 3]);
+        assert_eq!(ids(None, None, &without, "Able Àble"), [2, 4, 4, 3]);
+        assert_eq!(ids(Some(false), None, &without, "Able able"), [2, 1, 4, 3]);
+        assert_eq!(ids(Some(true), Some(false), &without, "Àble"), [2, 5, 3]);
+        assert_eq!(ids(Some(false), Some(true), &without, "àble"), [2, 4, 3]);
+    }
+
+    #[test]
+    fn unigram_changes_letters_only_where_the_file_says_so() {
+        let ids = |lowercase: Option<bool>, strip_accents: Option<bool>| {
+            let vocabulary = GgufTextVocabulary { lowercase, strip_accents, ..small_unigram() };
+            TextEncoder::from_gguf(&vocabulary).unwrap().encode("A á").unwrap()
+        };
+        assert_eq!(ids(Some(true), Some(true)), [0, 4, 4, 2]);
+        for plain in [ids(None, None), ids(Some(false), Some(false))] {
+            assert!(!plain.contains(&4), "{plain:?}");
+        }
+    }
+
+    fn small_unigram() -> GgufTextVocabulary {
         let tokens = ["<s>", "<pad>", "</s>", "<unk>", "▁a", "b", "▁ab", "▁"];
-        let vocabulary = GgufTextVocabulary {
+        GgufTextVocabulary {
             model: "t5".to_owned(),
             tokens: tokens.iter().map(|token| (*token).to_owned()).collect(),
             token_types: vec![3, 3, 3, 2, 1, 1, 1, 1],
@@ -237,8 +275,12 @@ mod tests {
             last: Some(2),
             unknown: Some(3),
             ..GgufTextVocabulary::default()
-        };
-        let encoder = TextEncoder::from_gguf(&vocabulary).unwrap();
+        }
+    }
+
+    #[test]
+    fn unigram_takes_the_likeliest_pieces() {
+        let encoder = TextEncoder::from_gguf(&small_unigram()).unwrap();
         assert_eq!(encoder.encode(" ab  a abb").unwrap(), [0, 6, 4, 6, 5, 2]);
     }
 

@@ -13,6 +13,7 @@ use tokenizers::{AddedToken, NormalizerWrapper, PreTokenizerWrapper};
 use crate::added_tokens::{AddedTokenEntry, AddedTokens};
 use crate::byte_level_encoder::ByteLevelEncoder;
 use crate::gguf::{END_OF_TURN_TEXTS, build_model, check_merges, split_merge, without_repeats};
+use crate::growth::check_growth;
 use crate::tokenizer::{SpecialIds, TokenizerParts};
 use crate::vocabulary::{MAX_VOCABULARY_SIZE, TokenAlphabet, TokenTable};
 use crate::{Tokenizer, TokenizerError};
@@ -202,6 +203,8 @@ impl Tokenizer {
         }
         let alphabet = alphabet_of(&json.decoder, &json.pre_tokenizer)?;
         let strips_leading_space = strips_leading_space(&json.decoder);
+        check_growth(&[&json.normalizer, &json.pre_tokenizer])?;
+        check_growth(&[&json.decoder])?;
         let normaliser: Option<NormalizerWrapper> = read_part("normaliser", json.normalizer, NORMALISERS)?;
         let pre_tokeniser: Option<PreTokenizerWrapper> =
             read_part("pre-tokeniser", json.pre_tokenizer, PRE_TOKENISERS)?;

@@ -9,7 +9,7 @@ pub mod pairs;
 pub mod scorer;
 pub mod wins;
 
-pub use bootstrap::{Interval, interval, mean_interval};
+pub use bootstrap::{Interval, cluster_interval, cluster_mean_interval, interval, mean_interval};
 pub use pairs::{
     Calibration, PairAccuracy, PairMargin, calibration, correct, learned_tokens, pair_accuracy, pair_margins,
 };

@@ -1,4 +1,4 @@
-//! Numbers in texts, compared exactly: `1,234.50`, `-3/4`, `１２`, `三百二十一`, `2万`.
+//! Numbers in texts, compared exactly: `1,234.50`, `-3/4`, `6.02e23`, `6.02×10^23`, `１２`, `三百二十一`, `2万`.
 
 use serde_json::Value;
 
@@ -28,6 +28,18 @@ impl Rational {
     fn times(self, factor: i128) -> Option<Rational> {
         Rational::new(self.numerator.checked_mul(factor)?, self.denominator)
     }
+
+    /// Times a power of ten, or divided by it; `None` where that has too many digits.
+    fn scaled(self, exponent: u32, divides: bool) -> Option<Rational> {
+        if self.numerator == 0 {
+            return Some(self);
+        }
+        let power = 10i128.checked_pow(exponent)?;
+        if divides {
+            return Rational::new(self.numerator, self.denominator.checked_mul(power)?);
+        }
+        self.times(power)
+    }
 }
 
 /// The last number of a text; `None` where there is none that has at most about 36 digits.
@@ -50,11 +62,13 @@ fn last_of(characters: &[char], in_words: bool) -> Option<Rational> {
             continue;
         }
         let start = start_of_number(characters, end);
-        let written: String = characters[start..end].iter().collect();
-        let counts = in_words
-            || written.contains(|character: char| character.is_ascii_digit())
-            || is_answer(characters, start, end);
-        let number = value_of(&written).filter(|_| counts);
+        let (start, number) = scientific(characters, start, end).unwrap_or_else(|| {
+            let written: String = characters[start..end].iter().collect();
+            let counts = in_words
+                || written.contains(|character: char| character.is_ascii_digit())
+                || is_answer(characters, start, end);
+            (start, value_of(&written).filter(|_| counts))
+        });
         let is_negative = start > 0
             && matches!(characters[start - 1], '-' | '负' | '負')
             && !(start > 1 && characters[start - 1] == '-' && is_operand(characters[start - 2]));
@@ -64,6 +78,56 @@ fn last_of(characters: &[char], in_words: bool) -> Option<Rational> {
         end = start.min(end - 1);
     }
     None
+}
+
+/// Where a number with a power of ten begins whose exponent are the digits from `start` to `end`, and its value, nothing where it has too many
+/// digits: otherwise the exponent of 6.02e23 would be taken for a number.
+fn scientific(characters: &[char], start: usize, end: usize) -> Option<(usize, Option<Rational>)> {
+    let exponent = &characters[start..end];
+    if !exponent.iter().all(char::is_ascii_digit) {
+        return None;
+    }
+    let (mantissa_end, divides) = end_of_mantissa(&characters[..start])?;
+    let mantissa_start = start_of_number(characters, mantissa_end);
+    let written: String = characters[mantissa_start..mantissa_end].iter().collect();
+    // Letters before it make it a name, such as x1e5, but for 1e3,2e3, where the first digits are another exponent.
+    let follows_letter = mantissa_start > 0 && characters[mantissa_start - 1].is_ascii_alphabetic();
+    let mantissa = match written.split_once(',') {
+        Some((_, behind)) if follows_letter => behind,
+        None if follows_letter => return None,
+        _ => written.as_str(),
+    };
+    let exponent: String = exponent.iter().collect();
+    let exponent = exponent.parse::<u32>().ok();
+    let value = exponent.and_then(|exponent| value_of(mantissa)?.scaled(exponent, divides));
+    Some((mantissa_start, value))
+}
+
+/// Where the digits end that an exponent directly behind `before` belongs to, and whether the exponent is negative: behind 6.02e, 1E-,
+/// 6.02×10^, 6.02 * 10**- and 6.02 \times 10^{.
+fn end_of_mantissa(before: &[char]) -> Option<(usize, bool)> {
+    let (before, divides) = match before {
+        [before @ .., '-'] => (before, true),
+        [before @ .., '+'] => (before, false),
+        _ => (before, false),
+    };
+    let mantissa = match before {
+        [mantissa @ .., 'e' | 'E'] => mantissa,
+        [before @ .., '1', '0', '^', '{']
+        | [before @ .., '1', '0', '^']
+        | [before @ .., '1', '0', '*', '*'] => match without_spaces(before) {
+            [mantissa @ .., '×' | '*' | 'x' | 'X' | '·' | '⋅'] => without_spaces(mantissa),
+            [mantissa @ .., '\\', 't', 'i', 'm', 'e', 's'] => without_spaces(mantissa),
+            _ => return None,
+        },
+        _ => return None,
+    };
+    mantissa.last().filter(|last| last.is_ascii_digit()).map(|_| (mantissa.len(), divides))
+}
+
+fn without_spaces(characters: &[char]) -> &[char] {
+    let spaces = characters.iter().rev().take_while(|character| character.is_whitespace()).count();
+    &characters[..characters.len() - spaces]
 }
 
 /// Digits and signs of other widths as the usual ones.
@@ -339,6 +403,49 @@ mod tests {
         assert_eq!(number(&"9".repeat(60)), None);
     }
 
+    /// The exponent was taken for the number: 6.02e23 was 23, and equal to it.
+    #[test]
+    fn powers_of_ten_belong_to_their_numbers() {
+        for (text, expected) in [
+            ("6.02e23 atoms", Some((602 * 10i128.pow(21), 1))),
+            ("6.02E+23", Some((602 * 10i128.pow(21), 1))),
+            ("about 1E-6.", Some((1, 1_000_000))),
+            ("-2.5e-3", Some((-1, 400))),
+            ("5-3e2", Some((300, 1))),
+            ("答案是１．５e３。", Some((1500, 1))),
+            ("1,200e1", Some((12_000, 1))),
+            ("1e3,2e3", Some((2000, 1))),
+            ("[1e3,200e3]", Some((200_000, 1))),
+            ("0e300", Some((0, 1))),
+            ("6.02×10^23", Some((602 * 10i128.pow(21), 1))),
+            ("6.02*10^23", Some((602 * 10i128.pow(21), 1))),
+            ("2 x 10^-3 m", Some((1, 500))),
+            ("2 * 10**3", Some((2000, 1))),
+            (r"$3 \times 10^{-2}$", Some((3, 100))),
+            (r"−3 \times 10^{2}", Some((-300, 1))),
+            // More digits than a number may have: neither the exponent nor what stands before it.
+            ("1e300", None),
+            ("1e-300", None),
+            ("1e99999999999999999999", None),
+            ("7, or 1e999", Some((7, 1))),
+            // These are no powers of ten.
+            ("variable x1e5", Some((5, 1))),
+            ("the e2", Some((2, 1))),
+            ("2^10", Some((10, 1))),
+            ("3×4", Some((4, 1))),
+            ("step 3*110^2", Some((2, 1))),
+        ] {
+            assert_eq!(number(text), expected, "{text}");
+        }
+        assert_eq!(last_number("6.02e23"), last_number("602000000000000000000000"));
+        assert_ne!(last_number("6.02e23"), last_number("23"));
+        // As JSON spells numbers of examples.
+        for (value, text) in [(1e-7, "0.0000001"), (6.02e23, "6.02×10^23")] {
+            let value = Value::from(value).to_string();
+            assert_eq!(last_number(&value), last_number(text), "{value}");
+        }
+    }
+
     /// The numeral in 仅此一个 was taken for the answer, 1.
     #[test]
     fn chinese_numerals_inside_words_are_no_answers_beside_digits() {
@@ -375,7 +482,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_text_is_too_odd(text in "[0-9,./一十百千万亿点负 a-]{0,30}") {
+        fn no_text_is_too_odd(text in "[0-9,./一十百千万亿点负 aeE^*×{+-]{0,30}") {
             let _ = last_number(&text);
         }
 

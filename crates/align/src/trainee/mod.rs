@@ -209,11 +209,17 @@ impl Trainee {
         self.options.usable_vocabulary
     }
 
-    /// The fingerprints of the model as it was loaded and of the adapter that is trained further, if one is.
+    /// The fingerprints of the model as it was loaded and of the adapter that is trained further, if one is, and whether the model is computed in
+    /// f32: its file may have another type.
     pub fn beginning(&self) -> String {
         let adapter =
             self.reference_adapter.as_ref().map(|adapter| format!(", adapter {}", adapter.fingerprint()));
-        format!("model {}{}", self.model.fingerprint, adapter.unwrap_or_default())
+        let in_f32 = self.model.weights.parameters().all(|(_, weight)| match weight {
+            Weight::Matrix(matrix) => matrix.dtype() == Dtype::F32,
+            Weight::Vector(_) => true,
+        });
+        let computed = if in_f32 { " in f32" } else { "" };
+        format!("model {}{computed}{}", self.model.fingerprint, adapter.unwrap_or_default())
     }
 
     /// Updates so far.

@@ -172,6 +172,11 @@ impl Pipeline {
         self.tool_calls.as_ref().map_or(0, ToolCallParser::calls)
     }
 
+    /// Whether the answer broke off in a call. To be asked once it has been finished.
+    pub(crate) fn ends_in_call(&self) -> bool {
+        self.tool_calls.as_ref().is_some_and(|calls| calls.completed() < calls.calls())
+    }
+
     fn parts_of(&mut self, text: &str) -> Vec<Part> {
         match &mut self.tool_calls {
             _ if text.is_empty() => Vec::new(),

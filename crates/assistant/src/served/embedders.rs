@@ -38,6 +38,12 @@ impl Embedders {
         self.entries.iter().map(|entry| entry.spec.name.clone())
     }
 
+    /// The names of those that hold memory now.
+    pub(super) fn in_memory(&self) -> impl Iterator<Item = String> {
+        let loaded = self.entries.iter().filter(|entry| entry.loaded.is_some());
+        loaded.map(|entry| entry.spec.name.clone())
+    }
+
     pub(super) fn add(&mut self, spec: ModelSpec) {
         self.entries.push(EmbedderEntry { spec, loaded: None, loading: Arc::default() });
     }

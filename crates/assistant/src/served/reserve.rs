@@ -74,7 +74,7 @@ impl State {
 
     fn in_use(&self) -> Vec<String> {
         let holds_memory = self.entries.iter().filter(|entry| !matches!(entry.slot, Slot::Idle));
-        holds_memory.map(|entry| entry.spec.name.clone()).collect()
+        holds_memory.map(|entry| entry.spec.name.clone()).chain(self.embedders.in_memory()).collect()
     }
 }
 

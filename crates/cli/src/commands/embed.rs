@@ -158,6 +158,9 @@ fn behind(error: EmbedError, first: usize) -> anyhow::Error {
         EmbedError::Text(EncoderTextError::TooLong { text, tokens, limit }) => {
             EncoderTextError::TooLong { text: text + first, tokens, limit }.into()
         }
+        EmbedError::Text(EncoderTextError::UnknownToken { text, index, token, vocabulary_size }) => {
+            EncoderTextError::UnknownToken { text: text + first, index, token, vocabulary_size }.into()
+        }
         EmbedError::Tokenizer { text, error } => EmbedError::Tokenizer { text: text + first, error },
         other => other,
     };
@@ -222,5 +225,21 @@ fn of_json(line: &str, field: &str, index: usize) -> Result<EmbedInput> {
     match found.as_str() {
         Some(text) => Ok(EmbedInput::Text(text.to_owned())),
         None => bail!("line {}: it is neither a string nor an object with a text in `{field}`", index + 1),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Regression: an unknown token of text 300 was reported as one of text 44, which is its number among those embedded together.
+    #[test]
+    fn every_error_names_the_text_by_its_number_in_the_whole_input() {
+        let unknown = EncoderTextError::UnknownToken { text: 44, index: 2, token: 99, vocabulary_size: 64 };
+        let long = EncoderTextError::TooLong { text: 44, tokens: 600, limit: 512 };
+        for error in [unknown, long, EncoderTextError::Empty { text: 44 }] {
+            let said = behind(error.into(), AT_ONCE).to_string();
+            assert!(said.starts_with("text 300"), "{said}");
+        }
     }
 }

@@ -5,6 +5,7 @@ use crate::arguments::InspectArguments;
 use crate::home::Home;
 use crate::machine;
 use crate::memory_size::MemorySize;
+use crate::text;
 use anyhow::Result;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -102,9 +103,18 @@ pub(super) fn print_tensors(out: &mut impl Write, tensors: &[TensorLine]) -> std
     writeln!(out, "\nTensors:")?;
     for TensorLine { name, r#type, shape, bytes } in tensors {
         let shape = shape.iter().map(ToString::to_string).collect::<Vec<_>>().join(" × ");
-        writeln!(out, "  {type:6} {shape:>16} {bytes:>12}  {name}")?;
+        writeln!(out, "  {type:6} {shape:>16} {bytes:>12}  {}", shown(name))?;
     }
     Ok(())
+}
+
+/// Names that the files hold, in one line: a name cannot steer the terminal, nor look like another line.
+pub(super) fn in_a_line(names: &[String]) -> String {
+    names.iter().map(|name| shown(name)).collect::<Vec<_>>().join(", ")
+}
+
+fn shown(name: &str) -> String {
+    text::shown(name).replace(['\n', '\t'], "\u{FFFD}")
 }
 
 pub(crate) fn run(home: &Home, arguments: &InspectArguments) -> Result<()> {
@@ -312,7 +322,7 @@ fn print(out: &mut impl Write, inspection: &Inspection, with_tensors: bool) -> s
     writeln!(
         out,
         "\nArchitecture: {}, {:.1} M parameters",
-        inspection.architecture,
+        shown(&inspection.architecture),
         inspection.parameters as f64 / 1e6
     )?;
     if inspection.repeated_parameters > 0 {
@@ -351,7 +361,7 @@ fn print(out: &mut impl Write, inspection: &Inspection, with_tensors: bool) -> s
         ("Warnings", &inspection.warnings),
     ] {
         if !names.is_empty() {
-            writeln!(out, "{what}: {}", names.join(", "))?;
+            writeln!(out, "{what}: {}", in_a_line(names))?;
         }
     }
     print_memory(out, &inspection.memory)?;
@@ -359,4 +369,21 @@ fn print(out: &mut impl Write, inspection: &Inspection, with_tensors: bool) -> s
         print_tensors(out, &inspection.tensors)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Regression: control characters in a tensor's name reached the terminal, which they can steer.
+    #[test]
+    fn names_in_files_cannot_steer_the_terminal() {
+        let name = "a\u{1b}[2J\nb".to_owned();
+        let tensor = TensorLine { name: name.clone(), r#type: "F32", shape: vec![2, 3], bytes: 24 };
+        let mut out = Vec::new();
+        print_tensors(&mut out, &[tensor]).unwrap();
+        let said = String::from_utf8(out).unwrap();
+        assert!(said.ends_with("24  a\u{FFFD}[2J\u{FFFD}b\n"), "{said:?}");
+        assert_eq!(in_a_line(&[name, "b".to_owned()]), "a\u{FFFD}[2J\u{FFFD}b, b");
+    }
 }

@@ -1,6 +1,6 @@
 //! `zhenjin inspect` of an encoder: how it makes vectors of texts.
 
-use super::inspect::{TensorLine, print_tensors};
+use super::inspect::{TensorLine, in_a_line, print_tensors};
 use crate::arguments::InspectArguments;
 use crate::machine;
 use crate::memory_size::MemorySize;
@@ -168,7 +168,7 @@ fn print(out: &mut impl Write, inspection: &Inspection, with_tensors: bool) -> s
         [("Tensors not used", &inspection.unused_tensors), ("Warnings", &inspection.warnings)]
     {
         if !names.is_empty() {
-            writeln!(out, "{what}: {}", names.join(", "))?;
+            writeln!(out, "{what}: {}", in_a_line(names))?;
         }
     }
     if with_tensors {

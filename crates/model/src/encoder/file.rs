@@ -169,9 +169,17 @@ impl EncoderFile {
         Ok(TensorView {
             name: tensor.name.to_owned(),
             dtype,
-            shape: tensor.shape.to_vec(),
+            shape: self.full_shape(name, tensor.shape),
             bytes: tensor.bytes,
         })
+    }
+
+    /// The shape with the dimension that llama.cpp drops when it writes a table of a single row, as XLM-RoBERTa's token types are.
+    fn full_shape(&self, name: &str, shape: &[usize]) -> Vec<usize> {
+        match shape {
+            [width] if self.files.is_none() && gguf::is_table(name) => vec![1, *width],
+            shape => shape.to_vec(),
+        }
     }
 
     /// Gives the memory-mapped pages of a tensor back, which has been read for the last time.

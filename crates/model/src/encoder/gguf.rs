@@ -90,6 +90,11 @@ pub(super) fn pooling(gguf: &Gguf<Mapping>) -> Result<Option<EncoderPooling>, Fo
     Ok(Some(EncoderPooling::of_mode(mode, true)))
 }
 
+/// Whether the tensor that Hugging Face calls `name` is a table with a row for each token, position or type.
+pub(super) fn is_table(name: &str) -> bool {
+    name.starts_with("embeddings.") && name.ends_with("_embeddings.weight")
+}
+
 /// The name in a GGUF file of a tensor that Hugging Face calls `name`; `None` for one that such files do not have.
 pub(super) fn tensor_name(name: &str) -> Option<String> {
     const EMBEDDINGS: [(&str, &str); 5] = [
@@ -146,7 +151,7 @@ impl Settings<'_> {
         let tensor = self.gguf.tensor(tensor).ok_or_else(|| fault("it is missing"))?;
         match tensor.shape {
             [rows, _] => Ok(*rows),
-            // One row, whose only dimension the converter keeps.
+            // One row, of which llama.cpp writes the width alone.
             [_] => Ok(1),
             _ => Err(fault("it is no matrix")),
         }

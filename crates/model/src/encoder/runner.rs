@@ -4,7 +4,8 @@
 use std::sync::Arc;
 
 use zhenjin_tensor::{
-    DirectExecutor, EncoderExecutor, Executor, KvCache, KvDtype, KvShape, Matrix, Vector, WorkspaceLimits,
+    DirectExecutor, EncoderExecutor, Executor, KvCache, KvDtype, KvShape, Matrix, PAGE_TOKENS, Vector,
+    WorkspaceLimits,
 };
 
 use super::config::EncoderConfig;
@@ -56,11 +57,12 @@ pub struct EncoderRunner {
     config: EncoderConfig,
     weights: EncoderWeights<Matrix, Vector>,
     executor: DirectExecutor,
+    /// Of a pass with several texts; a single text may have as many as the model reads.
     max_rows: usize,
 }
 
 impl EncoderRunner {
-    /// Loads the weights of an opened file. `max_rows` is the most tokens of a pass, if no single text has more.
+    /// Loads the weights of an opened file. `max_rows` is the most tokens of a pass, unless a single text has more: that one is computed alone.
     ///
     /// # Errors
     /// As [`EncoderWeights::load`], and [`ModelError::Tensor`] for heads or instructions that cannot be computed.
@@ -76,8 +78,8 @@ impl EncoderRunner {
             KvShape { dtype: KvDtype::F32, layers: 1, kv_heads: shape.kv_heads, head_dim: shape.head_dim };
         let cache = KvCache::new(kv_shape, 0)?;
         let mut executor = DirectExecutor::new(cache, shape, options.simd, Arc::clone(&options.team))?;
-        let max_rows = max_rows.max(config.context_length());
-        executor.prepare(max_rows, config.hidden_size.max(config.intermediate_size), 0);
+        let longest = max_rows.max(config.context_length());
+        executor.prepare(longest, config.hidden_size.max(config.intermediate_size), 0);
         Ok(EncoderRunner { config, weights, executor, max_rows })
     }
 
@@ -153,17 +155,18 @@ impl EncoderRunner {
 
     /// Bytes, besides weights, that passes of `max_rows` tokens take at most on so many threads.
     pub fn workspace_bytes(config: &EncoderConfig, max_rows: usize, threads: usize) -> usize {
-        let max_rows = max_rows.max(config.context_length());
+        let longest = max_rows.max(config.context_length());
         let bytes = DirectExecutor::workspace_bytes(&WorkspaceLimits {
             shape: attention_shape(config),
             threads,
-            max_rows,
+            max_rows: longest,
             widest: config.hidden_size.max(config.intermediate_size),
             context_length: config.context_length(),
             outputs: 0,
         });
-        // Keys and values of one layer, with a page that is not full for each text at worst.
-        let pages = max_rows.saturating_mul(32 * 2 * config.hidden_size * size_of::<f32>());
+        // Keys and values of one layer: pages of several texts, each of one token at worst, or those of the longest text alone.
+        let pages = max_rows.max(config.context_length().div_ceil(PAGE_TOKENS));
+        let pages = pages.saturating_mul(PAGE_TOKENS * 2 * config.hidden_size * size_of::<f32>());
         bytes.saturating_add(pages)
     }
 }

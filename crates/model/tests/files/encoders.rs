@@ -156,6 +156,34 @@ fn a_vector_has_the_same_bits_in_any_batch() {
     }
 }
 
+/// Regression: the limit of a pass was raised to the context length, and short texts were packed into passes as long as the longest text.
+#[test]
+fn a_pass_of_several_texts_keeps_its_limit_below_the_context_length() {
+    let case = &cases()[0];
+    let folder = write(case);
+    let texts: Vec<Vec<u32>> =
+        [48, 10, 6, 1, 33].iter().map(|length| case.tokens[48 - length..].to_vec()).collect();
+    let pooling = pooling(PoolingMode::Mean);
+    let mut narrow = runner(folder.path(), SimdLevel::detect(), 2, 16);
+    let mut wide = runner(folder.path(), SimdLevel::detect(), 2, 256);
+    assert_eq!(narrow.config().context_length(), 56);
+    let mut passes = Vec::new();
+    let mut vectors = Vec::new();
+    while vectors.len() < texts.len() {
+        let left = &texts[vectors.len()..];
+        let count = narrow.texts_of_a_pass(left);
+        vectors.extend(narrow.embed(&left[..count], &pooling).unwrap());
+        passes.push(count);
+    }
+    assert_eq!(passes, [1, 2, 1, 1]);
+    assert_eq!(wide.texts_of_a_pass(&texts), 5);
+    assert_eq!(vectors, wide.embed(&texts, &pooling).unwrap());
+    // Each of sixteen texts of one token takes a page; so the memory grows with the limit also below the context length.
+    let config = narrow.config();
+    let bytes = [2, 16, 64].map(|rows| EncoderRunner::workspace_bytes(config, rows, 2));
+    assert!(bytes[0] < bytes[1] && bytes[1] < bytes[2], "{bytes:?}");
+}
+
 #[test]
 fn heads_prefixes_and_old_names_are_understood() {
     let case = &cases()[0];
@@ -328,6 +356,38 @@ fn a_gguf_file_gives_the_bits_of_the_folder() {
     assert!(!EncoderFile::is_at(place.path()));
     let error = EncoderFile::open(place.path()).unwrap_err().to_string();
     assert!(error.contains("holds 2 GGUF models; give the path of one of them"), "{error}");
+}
+
+/// Regression: llama.cpp writes XLM-RoBERTa's single row of token types without its dimension of 1, and such files were refused.
+#[test]
+fn a_gguf_file_whose_table_of_one_row_has_one_dimension_gives_the_bits_of_the_folder() {
+    let cases = cases();
+    let case = cases.iter().find(|case| case.name == "xlm-roberta").unwrap();
+    let (folder, place) = (write(case), tempfile::tempdir().unwrap());
+    let (padding, hidden) = (1u32, 64u64);
+    let mut writer = gguf_of(case);
+    assert_eq!(writer.tensor("token_types.weight").dimensions, [hidden, 1]);
+    writer.tensor("token_types.weight").dimensions = vec![hidden];
+    // The converter leaves out the positions that no text has.
+    let positions = writer.tensor("position_embd.weight");
+    let left_out = u64::from(padding) + 1;
+    positions.dimensions[1] -= left_out;
+    positions.data.drain(..(left_out * hidden) as usize * size_of::<f32>());
+    let path = place.path().join("encoder.gguf");
+    std::fs::write(&path, writer.bytes()).unwrap();
+    let text: Vec<u32> = case.tokens.iter().copied().filter(|token| *token != padding).collect();
+    let mean = pooling(PoolingMode::Mean);
+    for simd in SimdLevel::available() {
+        let vectors = [path.as_path(), folder.path()]
+            .map(|path| runner(path, simd, 1, 64).embed(std::slice::from_ref(&text), &mean).unwrap());
+        assert_eq!(vectors[0], vectors[1], "{simd}");
+    }
+    // A row of another width is still refused.
+    writer.tensor("token_types.weight").dimensions = vec![hidden / 2];
+    writer.tensor("token_types.weight").data.truncate(hidden as usize / 2 * size_of::<f32>());
+    std::fs::write(&path, writer.bytes()).unwrap();
+    let error = EncoderFile::open(&path).unwrap_err().to_string();
+    assert!(error.contains("the configuration implies shape [1, 64], but the file has [1, 32]"), "{error}");
 }
 
 #[test]

@@ -116,8 +116,7 @@ impl Ready {
         let model = Arc::clone(&self.assistant);
         let (generations, reaches_context) = blocking(move || {
             let mut answered = model.chat_choices(&request, 1);
-            let has_room = matches!(&answered,
-                Err(AssistantError::ContextExceeded { prompt, context, .. }) if prompt < context);
+            let has_room = has_room_for_less(&answered);
             if has_room && request.options.max_tokens.take().is_some() {
                 answered = model.chat_choices(&request, 1);
             }
@@ -126,6 +125,25 @@ impl Ready {
         })
         .await?;
         Ok((self.follow(generations), reaches_context))
+    }
+
+    /// Lets it continue a text, with as many tokens as were asked for or as the context has room for.
+    pub(crate) async fn complete_within_context(
+        self,
+        mut request: CompletionRequest,
+        refusal: fn(AssistantError, &OutputFormat) -> ApiError,
+    ) -> Result<Generations, ApiError> {
+        request.options.cache_salt = self.caller.cache_salt();
+        let model = Arc::clone(&self.assistant);
+        let generations = blocking(move || {
+            let mut continued = model.complete_choices(&request, 1);
+            if has_room_for_less(&continued) && request.options.max_tokens.take().is_some() {
+                continued = model.complete_choices(&request, 1);
+            }
+            continued.map_err(|error| refusal(error, &request.output_format))
+        })
+        .await?;
+        Ok(self.follow(generations))
     }
 
     /// Lets it continue each text `choices` times.
@@ -167,4 +185,9 @@ impl Ready {
     fn follow(self, generations: Vec<zhenjin_assistant::TextGeneration>) -> Generations {
         Generations::new(generations, self.assistant, self.permit, self.shutdown, self.id)
     }
+}
+
+/// Whether it was refused only because more tokens were asked for than the context has room for behind the prompt.
+fn has_room_for_less<T>(answered: &Result<T, AssistantError>) -> bool {
+    matches!(answered, Err(AssistantError::ContextExceeded { prompt, context, .. }) if prompt < context)
 }

@@ -1,5 +1,7 @@
 //! The conversation of `/v1/messages`: messages of blocks, and the system message.
 
+use std::collections::HashMap;
+
 use serde_json::{Value, json};
 use zhenjin_assistant::{Message, Role, ToolCall};
 
@@ -12,11 +14,11 @@ const GAP: &str = "\n\n";
 
 /// Takes `system` and `messages` apart.
 pub(super) fn read(system: Option<Node<'_>>, node: &Node<'_>) -> Result<Vec<Message>, ApiError> {
-    let mut messages = Vec::new();
+    let mut conversation = Conversation::default();
     if let Some(system) = system {
         let text = read_texts(&system)?;
         if !text.is_empty() {
-            messages.push(Message::new(Role::System, text));
+            conversation.messages.push(Message::new(Role::System, text));
         }
     }
     let mut last = None;
@@ -24,9 +26,9 @@ pub(super) fn read(system: Option<Node<'_>>, node: &Node<'_>) -> Result<Vec<Mess
         let fields = item.object(&["role", "content"])?;
         let (role, content) = (fields.required("role")?, fields.required("content")?);
         match role.text()? {
-            "user" => read_user(&content, &mut messages)?,
-            "assistant" => read_assistant(&content, &mut messages)?,
-            "system" => join(&mut messages, Message::new(Role::System, read_texts(&content)?)),
+            "user" => read_user(&content, &mut conversation)?,
+            "assistant" => read_assistant(&content, &mut conversation)?,
+            "system" => conversation.join(Message::new(Role::System, read_texts(&content)?)),
             other => return Err(role.error(format!("must be user or assistant, not `{other}`"))),
         }
         last = Some(role);
@@ -38,21 +40,43 @@ pub(super) fn read(system: Option<Node<'_>>, node: &Node<'_>) -> Result<Vec<Mess
                 "must be user in the last message: beginning the answer for the model is not supported here",
             )
             .with_code("unsupported_value")),
-        Some(_) => Ok(messages),
+        Some(_) => Ok(conversation.messages),
     }
 }
 
-/// Appends a message, joined with the one before it if that is of the same role.
-fn join(messages: &mut Vec<Message>, message: Message) {
-    match messages.last_mut() {
-        Some(last) if last.role == message.role && message.role != Role::Tool => {
-            append(&mut last.content, &message.content);
-            last.tool_calls.extend(message.tool_calls);
-            if let Some(thought) = message.thought {
-                append(last.thought.get_or_insert_default(), &thought);
+/// The conversation so far.
+#[derive(Default)]
+struct Conversation {
+    messages: Vec<Message>,
+    /// The functions that the assistant's last message calls, by the calls' ids. Searching the messages for each of very many results would
+    /// take time that grows with their square.
+    calls: HashMap<String, String>,
+}
+
+impl Conversation {
+    /// Appends a message, joined with the one before it if that is of the same role.
+    fn join(&mut self, message: Message) {
+        let joins =
+            message.role != Role::Tool && self.messages.last().is_some_and(|last| last.role == message.role);
+        if message.role == Role::Assistant {
+            if !joins {
+                self.calls = HashMap::new();
+            }
+            for call in &message.tool_calls {
+                // Of several calls with one id the first counts.
+                self.calls.entry(call.id.clone()).or_insert_with(|| call.name.clone());
             }
         }
-        _ => messages.push(message),
+        match self.messages.last_mut() {
+            Some(last) if joins => {
+                append(&mut last.content, &message.content);
+                last.tool_calls.extend(message.tool_calls);
+                if let Some(thought) = message.thought {
+                    append(last.thought.get_or_insert_default(), &thought);
+                }
+            }
+            _ => self.messages.push(message),
+        }
     }
 }
 
@@ -63,18 +87,18 @@ fn append(text: &mut String, more: &str) {
     text.push_str(more);
 }
 
-fn read_user(content: &Node<'_>, messages: &mut Vec<Message>) -> Result<(), ApiError> {
+fn read_user(content: &Node<'_>, conversation: &mut Conversation) -> Result<(), ApiError> {
     if content.value.is_string() {
-        join(messages, Message::new(Role::User, content.text()?));
+        conversation.join(Message::new(Role::User, content.text()?));
         return Ok(());
     }
     for block in content.list()? {
         let kind = block.peek("type")?;
         match kind.text()? {
-            "text" => join(messages, Message::new(Role::User, read_text(&block)?)),
+            "text" => conversation.join(Message::new(Role::User, read_text(&block)?)),
             "tool_result" => {
-                let result = read_result(&block, messages)?;
-                messages.push(result);
+                let result = read_result(&block, &conversation.calls)?;
+                conversation.messages.push(result);
             }
             other => return Err(unsupported(&kind, other, "text or tool_result")),
         }
@@ -82,9 +106,9 @@ fn read_user(content: &Node<'_>, messages: &mut Vec<Message>) -> Result<(), ApiE
     Ok(())
 }
 
-fn read_assistant(content: &Node<'_>, messages: &mut Vec<Message>) -> Result<(), ApiError> {
+fn read_assistant(content: &Node<'_>, conversation: &mut Conversation) -> Result<(), ApiError> {
     if content.value.is_string() {
-        join(messages, Message::new(Role::Assistant, content.text()?));
+        conversation.join(Message::new(Role::Assistant, content.text()?));
         return Ok(());
     }
     let mut message = Message::new(Role::Assistant, "");
@@ -105,7 +129,7 @@ fn read_assistant(content: &Node<'_>, messages: &mut Vec<Message>) -> Result<(),
     if message.tool_calls.len() > limits::TOOL_CALLS {
         return Err(content.error(format!("must hold at most {} calls", limits::TOOL_CALLS)));
     }
-    join(messages, message);
+    conversation.join(message);
     Ok(())
 }
 
@@ -151,14 +175,13 @@ fn read_call(block: &Node<'_>) -> Result<ToolCall, ApiError> {
     })
 }
 
-fn read_result(block: &Node<'_>, messages: &[Message]) -> Result<Message, ApiError> {
+/// A call's result; `calls` has the functions that the assistant's last message calls, by the calls' ids.
+fn read_result(block: &Node<'_>, calls: &HashMap<String, String>) -> Result<Message, ApiError> {
     let fields =
         block.object(&["type", "tool_use_id", "content", "is_error", "cache_control", "toolset_name"])?;
     let node = fields.required("tool_use_id")?;
     let id = node.text()?;
-    let asked = messages.iter().rev().find(|message| message.role == Role::Assistant);
-    let call = asked.and_then(|message| message.tool_calls.iter().find(|call| call.id == id));
-    let Some(call) = call else {
+    let Some(function) = calls.get(id) else {
         return Err(node.error(format!("is `{id}`, which no `tool_use` of the assistant's last message has")));
     };
     let text = fields.get("content").map(|content| read_texts(&content)).transpose()?.unwrap_or_default();
@@ -166,7 +189,7 @@ fn read_result(block: &Node<'_>, messages: &[Message]) -> Result<Message, ApiErr
     let content = if failed { format!("Error: {text}") } else { text };
     Ok(Message {
         tool_call_id: Some(id.to_owned()),
-        name: Some(call.name.clone()),
+        name: Some(function.clone()),
         ..Message::new(Role::Tool, content)
     })
 }
@@ -204,4 +227,53 @@ pub(super) fn messages_schema() -> Value {
     let assistant = message(json!({ "const": "assistant" }), json!([text_block(), thinking, redacted, call]));
     let system = message(json!({ "const": "system" }), json!([text_block()]));
     json!({ "type": "array", "minItems": 1, "items": { "anyOf": [user, assistant, system] } })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::*;
+
+    /// For each result the messages and calls before it were once searched, which took minutes for a request within the limits.
+    #[test]
+    fn very_many_results_are_read_at_once() {
+        let call = |id: usize| json!({ "type": "tool_use", "id": id.to_string(), "name": "f", "input": {} });
+        let result = |id: usize| json!({ "type": "tool_result", "tool_use_id": id.to_string() });
+        // Messages of the assistant are joined, so that one has more calls than a request may write into it.
+        let asks = (0..500).map(|message| {
+            let calls: Vec<Value> = (0..100).map(|place| call(message * 100 + place)).collect();
+            json!({ "role": "assistant", "content": calls })
+        });
+        let results: Vec<Value> = (0..200_000).map(|place| result(place % 50_000)).collect();
+        let messages: Vec<Value> = asks.chain([json!({ "role": "user", "content": results })]).collect();
+        let body = Value::Array(messages);
+        let begun = Instant::now();
+        let read = read(None, &Node::new(&body, "messages")).expect("a conversation");
+        assert_eq!((read.len(), read[0].tool_calls.len()), (200_001, 50_000));
+        assert_eq!(read[200_000].name.as_deref(), Some("f"));
+        assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
+    }
+
+    #[test]
+    fn a_result_answers_the_assistants_last_message() {
+        let asks = |id: &str| {
+            let call = json!({ "type": "tool_use", "id": id, "name": "f", "input": {} });
+            json!({ "role": "assistant", "content": [call] })
+        };
+        let answers = |id: &str| {
+            let result = json!({ "type": "tool_result", "tool_use_id": id, "content": "x" });
+            json!({ "role": "user", "content": [result] })
+        };
+        let said = json!({ "role": "user", "content": "x" });
+        for (messages, is_fine) in [
+            (json!([asks("a"), answers("a")]), true),
+            // Joined messages are one.
+            (json!([asks("a"), asks("b"), answers("a"), answers("b")]), true),
+            (json!([asks("a"), said, asks("b"), answers("a")]), false),
+            (json!([said, answers("a")]), false),
+        ] {
+            assert_eq!(read(None, &Node::new(&messages, "messages")).is_ok(), is_fine, "{messages}");
+        }
+    }
 }

@@ -60,7 +60,8 @@ const CONVERSATION: &[Field] = &[
         "output_config",
         Structured(request::output_config_schema),
         Honoured,
-        "`format`: a JSON schema that the answer then has. `effort`: how much the model thinks, by its template's switches.",
+        "`format`: a JSON schema that the answer then has. `effort`: how much the model thinks, by its template's switches; no effect \
+         beside `thinking` that is disabled.",
     ),
     field(
         "cache_control",

@@ -53,6 +53,7 @@ pub(super) fn read_conversation(table: &[&'static [Field]], body: &Value) -> Res
     let (tool_choice, parallel) = tools::read_tool_choice(fields.get("tool_choice").as_ref(), &tools)?;
     let (output_format, effort) = read_output_config(&fields)?;
     let thinking = match (read_thinking(&fields)?, effort) {
+        // Anthropic's clients send an effort with every request; without thoughts there is nothing that it changes here.
         (ThinkingWish::Off, _) => ThinkingWish::Off,
         (_, Some(effort)) => ThinkingWish::Effort(effort),
         (wish, None) => wish,

@@ -65,6 +65,7 @@ pub(super) fn read_tool_choice(
     };
     let fields = node.object(&["type", "name", "disable_parallel_tool_use"])?;
     let kind = fields.required("type")?;
+    let name = fields.get("name").filter(|_| kind.value != "tool");
     let choice = match kind.text()? {
         "auto" => ToolChoice::Auto,
         "none" => ToolChoice::None,
@@ -72,6 +73,9 @@ pub(super) fn read_tool_choice(
         "tool" => ToolChoice::Named(known_name(&fields, tools)?),
         other => return Err(kind.error(format!("must be auto, any, tool or none, not `{other}`"))),
     };
+    if let Some(name) = name {
+        return Err(name.error("belongs to the type `tool` alone: leave it out, or let `type` be `tool`"));
+    }
     let choice = with_tools(choice, node, tools)?;
     let single =
         fields.get("disable_parallel_tool_use").map(|node| node.boolean()).transpose()?.unwrap_or(false);

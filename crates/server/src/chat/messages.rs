@@ -145,6 +145,7 @@ pub(crate) async fn context(
             (conversation.model, conversation.system_prompt, conversation.settings, said)
         }
         None => {
+            expect_no_branch(&fields)?;
             let new = read_new(&fields, &menu)?;
             (new.model, new.system_prompt, new.settings, Vec::new())
         }
@@ -159,6 +160,18 @@ pub(crate) async fn context(
     let request = chat_request(&system_prompt, &settings, &said, question)?;
     let prompt_tokens = blocking(move || assistant.count_prompt(&request).map_err(fault)).await?;
     Ok(Json(ContextUse { prompt_tokens, context_length }))
+}
+
+/// Refuses fields that name messages where no conversation is named that they could be in.
+fn expect_no_branch(fields: &CheckedFields<'_>) -> Result<(), ApiError> {
+    match ["parent_id", "from_id"].into_iter().find(|name| fields.get(name).is_some()) {
+        Some(name) => {
+            let message =
+                format!("`{name}` names a message of a conversation: send its `conversation_id` too");
+            Err(ApiError::invalid(name, message))
+        }
+        None => Ok(()),
+    }
 }
 
 /// The messages of the branch that are to be counted.

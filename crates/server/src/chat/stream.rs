@@ -8,7 +8,6 @@ use axum::extract::State;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use futures_util::{Stream, stream};
 use serde::{Deserialize, Serialize};
-use tokio::sync::OwnedSemaphorePermit;
 use utoipa::IntoParams;
 use zhenjin_store::{MessageId, Store};
 
@@ -17,7 +16,7 @@ use super::extract::{ApiPath, ApiQuery};
 use super::wire::{AnswerEvent, Delta, MessageJson};
 use crate::errors::{ApiError, ErrorBody};
 use crate::security::Caller;
-use crate::stream_limit::StreamLimit;
+use crate::stream_limit::{FollowPermit, StreamLimit};
 
 /// Interval of keep-alive comments, so that proxies keep the connection and a lost client is noticed.
 pub(super) const HEARTBEAT: Duration = Duration::from_secs(15);
@@ -56,7 +55,7 @@ pub(crate) async fn follow(
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, ApiError> {
     let id: MessageId = id.parse()?;
     let offset = place.offset.unwrap_or(0);
-    let permit = streams.permit()?;
+    let permit = streams.follow(&caller.owner)?;
     let source = match answers.follow(&caller.owner, &id, offset) {
         Some(follower) => Source::Running(follower),
         None => {
@@ -71,7 +70,7 @@ pub(crate) async fn follow(
     Ok(Sse::new(events(source, permit)).keep_alive(KeepAlive::new().interval(HEARTBEAT)))
 }
 
-fn events(source: Source, permit: OwnedSemaphorePermit) -> impl Stream<Item = Result<Event, Infallible>> {
+fn events(source: Source, permit: FollowPermit) -> impl Stream<Item = Result<Event, Infallible>> {
     stream::unfold((source, permit), |(source, permit)| async move {
         let (event, source) = match source {
             Source::Done => return None,

@@ -57,7 +57,8 @@ pub(super) async fn embed(
 ) -> Result<Json<OllamaEmbeddings>, ApiError> {
     let asked = Instant::now();
     let (model, computed) = answer(&menu, &streams, &caller, request, fields::EMBED, "input").await?;
-    let Vectors { vectors: embeddings, tokens, load } = computed;
+    let Vectors { vectors: mut embeddings, tokens, load } = computed;
+    embeddings.iter_mut().for_each(|vector| normalise(vector));
     Ok(Json(OllamaEmbeddings {
         model,
         embeddings,
@@ -104,7 +105,22 @@ async fn answer(
     Ok((model, computed))
 }
 
+/// Divides a vector by its length, as Ollama does for every model. One of unit length keeps its bits, and one of zeros is left as it is.
+fn normalise(vector: &mut [f32]) {
+    const TOLERANCE: f64 = 1e-5;
+    let length = vector.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>().sqrt();
+    if length > 0.0 && length.is_finite() && (length - 1.0).abs() > TOLERANCE {
+        for value in vector {
+            *value = (f64::from(*value) / length) as f32;
+        }
+    }
+}
+
+/// The texts, and whether they are a list. An empty text that stands alone is no text, as for Ollama, whose clients load a model so.
 fn read_texts(node: &Node<'_>) -> Result<(Vec<EmbedInput>, bool), ApiError> {
+    if node.value.as_str() == Some("") {
+        return Ok((Vec::new(), false));
+    }
     let read = |node: &Node<'_>| node.text().map(|text| EmbedInput::Text(text.to_owned()));
     let Value::Array(items) = node.value else { return Ok((vec![read(node)?], false)) };
     if items.len() > limits::EMBEDDINGS {
@@ -121,4 +137,22 @@ fn nanoseconds(duration: Duration) -> u64 {
 pub(super) fn input_schema() -> Value {
     let text = json!({ "type": "string" });
     json!({ "anyOf": [text, { "type": "array", "items": text, "maxItems": limits::EMBEDDINGS }] })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Regression: vectors of models that do not make them of unit length were given as they are, unlike Ollama's.
+    #[test]
+    fn vectors_are_of_unit_length() {
+        let of = |mut vector: Vec<f32>| {
+            normalise(&mut vector);
+            vector
+        };
+        assert_eq!(of(vec![3.0, 4.0]), [0.6, 0.8]);
+        assert_eq!(of(vec![0.6, 0.8]), [0.6, 0.8]);
+        assert_eq!(of(vec![0.0, 0.0]), [0.0, 0.0]);
+        assert_eq!(of(Vec::new()), [0.0; 0]);
+    }
 }

@@ -93,8 +93,8 @@ pub(super) const EMBED: &[&[Field]] = &[
         field(
             "input",
             Structured(embed::input_schema),
-            Required,
-            "A text, or a list of at most 2,048. One that is longer than the model reads is refused, never cut.",
+            Honoured,
+            "A text, or a list of at most 2,048. One that is longer than the model reads is refused, never cut. Empty or left out: no vectors.",
         ),
         field(
             "truncate",
@@ -106,7 +106,7 @@ pub(super) const EMBED: &[&[Field]] = &[
             "dimensions",
             Integer { min: 1, max: 65_536 },
             Honoured,
-            "Keeps the first so many values of each vector, of unit length again if the model's are. Default: all.",
+            "Keeps the first so many values of each vector, which has unit length again. Default: all.",
         ),
     ],
     ENCODERS,
@@ -119,8 +119,8 @@ pub(super) const EMBEDDINGS: &[&[Field]] = &[
         field(
             "prompt",
             Text { max: PROMPT_CHARACTERS },
-            Required,
-            "The text. One that is longer than the model reads is refused, never cut.",
+            Honoured,
+            "The text. One that is longer than the model reads is refused, never cut. Empty or left out: an empty vector.",
         ),
     ],
     ENCODERS,
@@ -223,7 +223,8 @@ const COMMON: &[Field] = &[
         Structured(durations::schema),
         Honoured,
         "So long the model stays in memory after the answer; 0 unloads it at once. A use before that keeps it, and what is said there \
-         counts then. Negative, or left out: it stays until its memory is needed.",
+         counts then. Negative, or left out: it stays until its memory is needed. With a user's key 0 is refused, and other values have no \
+         effect.",
     ),
     field("logprobs", Boolean, Honoured, "Report the log-probability of every generated token."),
     field(

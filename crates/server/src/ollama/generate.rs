@@ -23,6 +23,7 @@ use crate::errors::ApiError;
         (status = 200, description = "The answer; unless `stream` is false, one object a line.",
             content((OllamaGenerateAnswer = "application/json"), (OllamaGenerateAnswer = "application/x-ndjson"))),
         (status = 400, description = "The request is wrong; the message names the field.", body = ErrorLine),
+        (status = 403, description = "`keep_alive` is 0, and the key is a user's.", body = ErrorLine),
         (status = 404, description = "There is no model of this name.", body = ErrorLine),
         (status = 429, description = "Too many requests; `Retry-After` says when to come again.", body = ErrorLine),
         (status = 503, description = "The model cannot be had now.", body = ErrorLine)))]

@@ -14,6 +14,7 @@ use super::{names, refusal};
 use crate::answering::{Answering, send_lines};
 use crate::chat::ModelMenu;
 use crate::errors::ApiError;
+use crate::security::Caller;
 
 pub(super) async fn answer(
     answering: Answering,
@@ -24,6 +25,7 @@ pub(super) async fn answer(
     asked: Instant,
 ) -> Result<Response, ApiError> {
     let Asked { model, task, stream, keep_alive } = read;
+    let keep_alive = allowed(keep_alive, answering.caller())?;
     let name = names::find(&menu, &model).await?;
     let unload = Unload::wanted(keep_alive, &models, &name);
     let mut writer = Writer {
@@ -51,7 +53,7 @@ pub(super) async fn answer(
         }
         Task::Complete(request) => {
             writer.reports_logprobs = request.options.logprobs.is_some();
-            ready.complete(vec![*request], 1, refusal).await?
+            ready.complete_within_context(*request, refusal).await?
         }
     };
     if stream {
@@ -59,4 +61,18 @@ pub(super) async fn answer(
     }
     let answer = generations.gather(1).await?.pop().unwrap_or_default();
     Ok(Json(writer.whole(answer)).into_response())
+}
+
+/// What the caller may say of the time that a model stays in memory: that is the operator's to decide, as loading and unloading are.
+fn allowed(keep_alive: KeepAlive, caller: &Caller) -> Result<KeepAlive, ApiError> {
+    if caller.is_operator() {
+        return Ok(keep_alive);
+    }
+    if keep_alive == KeepAlive::UNLOAD {
+        let message = "only the operator of this server may unload its models, and this API key is a user's: leave `keep_alive` out, or \
+                       name a time above 0, which has no effect";
+        return Err(ApiError::forbidden(message).with_param("keep_alive").with_code("operator_only"));
+    }
+    // Many clients name a time with every request, whoever asks; the model is treated as if they had not.
+    Ok(KeepAlive::Stay)
 }

@@ -6,6 +6,7 @@ use axum::Json;
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
 use zhenjin_assistant::ModelState;
 
@@ -117,10 +118,32 @@ fn size(model: &KnownModel) -> u64 {
     files.or_else(|| zhenjin_hub::bytes_at(&model.path).ok()).unwrap_or(0)
 }
 
+/// 64 hexadecimal digits that stand for the model's files, always: Ollama's program shows the first twelve and stops where there are fewer.
 fn digest(model: &KnownModel) -> String {
     let manifest = model.files.as_ref().and_then(|files| files.manifest.as_ref());
-    let first = manifest.and_then(|manifest| manifest.files.iter().find(|file| file.file == manifest.open));
-    first.map(|file| file.sha256.clone()).unwrap_or_default()
+    let Some(manifest) = manifest else { return digest_of_place(model) };
+    let opened = manifest.files.iter().find(|file| file.file == manifest.open);
+    match opened.map(|file| file.sha256.to_ascii_lowercase()).filter(|digest| is_digest(digest)) {
+        Some(digest) => digest,
+        // A folder of several files; their list names the digest of each.
+        None => serde_json::to_vec(manifest).map_or_else(|_| digest_of_place(model), |list| digest_of(&list)),
+    }
+}
+
+/// Of a model that was not downloaded here: what tells it from others without reading all of it.
+fn digest_of_place(model: &KnownModel) -> String {
+    let (size, modified) = (size(model), modified_at(model));
+    let mut place = model.path.as_os_str().as_encoded_bytes().to_vec();
+    place.extend(format!("\0{size}\0{modified}").bytes());
+    digest_of(&place)
+}
+
+fn digest_of(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn is_digest(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 /// The files' description; of a model with an adapter, of the model alone.

@@ -188,19 +188,44 @@ fn read_asked(fields: &CheckedFields<'_>) -> Result<Asked, ApiError> {
             "one of `prompt`, `content` and `messages` says what to tokenise",
         ));
     };
+    refuse_without_effect(fields, name)?;
     if let Some(node) = fields.get("messages") {
         let mut request = ChatRequest::new(messages::read(&node)?);
         request.tools =
             fields.get("tools").map(|node| tools::read_tools(&node)).transpose()?.unwrap_or_default();
         return Ok(Asked::Conversation(Box::new(request)));
     }
-    let begins = fields.boolean("add_special_tokens").or(fields.boolean("add_special"));
+    let (newer, older) = (fields.boolean("add_special_tokens"), fields.boolean("add_special"));
+    if newer.is_some() && older.is_some() && newer != older {
+        let message = "`add_special_tokens` and `add_special` contradict each other: send one of them";
+        return Err(ApiError::invalid("add_special", message));
+    }
+    let begins = newer.or(older);
     let parses = fields.boolean("parse_special").unwrap_or(false);
     Ok(Asked::Text {
         text: fields.text(name).unwrap_or_default().to_owned(),
         begins: begins.unwrap_or(*name == "prompt"),
         specials: if parses { Specials::Parse } else { Specials::AsText },
     })
+}
+
+/// Refuses fields that say nothing about what is tokenised, the field `given`.
+fn refuse_without_effect(fields: &CheckedFields<'_>, given: &str) -> Result<(), ApiError> {
+    const OF_TEXTS: &[&str] = &["add_special_tokens", "add_special", "parse_special"];
+    const OF_CONVERSATIONS: &[&str] = &["tools"];
+    let is_conversation = given == "messages";
+    let (reason, names) = if is_conversation {
+        ("the chat template says where control tokens stand", OF_TEXTS)
+    } else {
+        ("functions belong to a conversation", OF_CONVERSATIONS)
+    };
+    match names.iter().copied().find(|name| fields.get(name).is_some()) {
+        Some(name) => {
+            let message = format!("`{name}` has no effect beside `{given}`, as {reason}: leave it out");
+            Err(ApiError::invalid(name, message))
+        }
+        None => Ok(()),
+    }
 }
 
 impl Asked {

@@ -27,6 +27,8 @@ pub const OPTIMISER_FILE: &str = "optimiser.safetensors";
 /// The names of unfinished and replaced folders begin so.
 const HIDDEN: &str = ".step-";
 const VISIBLE: &str = "step-";
+/// Names that are never taken for a checkpoint: what a run left behind when it went back to an older one.
+const ABANDONED: &str = "abandoned-";
 
 /// The files of a checkpoint by their names.
 pub type FileSums = BTreeMap<String, FileSum>;
@@ -162,15 +164,56 @@ impl Checkpoints {
         system.f_bavail.checked_mul(system.f_frsize)
     }
 
-    /// Removes what a killed run left unfinished.
+    /// Whether `checkpoint` is one of these, under its own name.
+    pub fn holds(&self, checkpoint: &Checkpoint) -> bool {
+        let own = std::fs::canonicalize(self.folder.join(name_of(checkpoint.state.step))).ok();
+        own.is_some() && own == std::fs::canonicalize(&checkpoint.path).ok()
+    }
+
+    /// Removes what a killed run left unfinished. A checkpoint that was being replaced comes back where nothing had taken its place.
     ///
     /// # Errors
     /// [`CheckpointError::Io`].
     pub fn clean(&self) -> Result<(), CheckpointError> {
         for path in self.entries(HIDDEN)? {
-            std::fs::remove_dir_all(&path).map_err(CheckpointError::io("remove", &path))?;
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            let replaced = name.strip_prefix('.').and_then(|name| name.strip_suffix(".replaced"));
+            match replaced.map(|name| self.folder.join(name)).filter(|visible| !visible.exists()) {
+                Some(visible) => {
+                    // Killed between two renames: it may be the only checkpoint that there is.
+                    std::fs::rename(&path, &visible).map_err(CheckpointError::io("rename", &path))?;
+                    sync_folder(&self.folder)?;
+                }
+                None => std::fs::remove_dir_all(&path).map_err(CheckpointError::io("remove", &path))?,
+            }
         }
         Ok(())
+    }
+
+    /// Gives every checkpoint after `step` a name that is never taken for one, and returns the new paths. A run that goes on from an
+    /// older checkpoint must not be mixed up with what it leaves behind.
+    ///
+    /// # Errors
+    /// [`CheckpointError::Io`].
+    pub fn set_aside_after(&self, step: u64) -> Result<Vec<PathBuf>, CheckpointError> {
+        let mut moved = Vec::new();
+        // The newest first: killed in between, what is left is a run that was stopped earlier.
+        for (newer, path) in self.list()?.into_iter().rev().filter(|(newer, _)| *newer > step) {
+            let mut number = 1;
+            let mut aside = self.abandoned(number, newer);
+            while aside.exists() {
+                number += 1;
+                aside = self.abandoned(number, newer);
+            }
+            std::fs::rename(&path, &aside).map_err(CheckpointError::io("rename", &path))?;
+            sync_folder(&self.folder)?;
+            moved.push(aside);
+        }
+        Ok(moved)
+    }
+
+    fn abandoned(&self, number: u64, step: u64) -> PathBuf {
+        self.folder.join(format!("{ABANDONED}{number}-{}", name_of(step)))
     }
 
     /// Writes a checkpoint: `write` puts files into the folder that it is given and returns their sums. Then the checkpoint
@@ -185,7 +228,7 @@ impl Checkpoints {
         before_visible: &mut dyn FnMut() -> Result<(), CheckpointError>,
     ) -> Result<PathBuf, CheckpointError> {
         std::fs::create_dir_all(&self.folder).map_err(CheckpointError::io("make", &self.folder))?;
-        let name = format!("{VISIBLE}{:08}", state.step);
+        let name = name_of(state.step);
         let unfinished = self.folder.join(format!(".{name}.unfinished"));
         let remove = |path: &Path| match std::fs::remove_dir_all(path) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
@@ -203,11 +246,18 @@ impl Checkpoints {
             before_visible()?;
             // A checkpoint of the same step can be there: a damaged one that was passed over.
             let replaced = self.folder.join(format!(".{name}.replaced"));
-            remove(&replaced)?;
-            if visible.exists() {
+            let is_replacement = visible.exists();
+            if is_replacement {
+                remove(&replaced)?;
                 std::fs::rename(&visible, &replaced).map_err(CheckpointError::io("rename", &visible))?;
             }
-            std::fs::rename(&unfinished, &visible).map_err(CheckpointError::io("rename", &unfinished))?;
+            if let Err(error) = std::fs::rename(&unfinished, &visible) {
+                if is_replacement {
+                    // The first error is the one that is told.
+                    let _ = std::fs::rename(&replaced, &visible);
+                }
+                return Err(CheckpointError::io("rename", &unfinished)(error));
+            }
             sync_folder(&self.folder)?;
             remove(&replaced)
         };
@@ -216,13 +266,15 @@ impl Checkpoints {
             let _ = std::fs::remove_dir_all(&unfinished);
             return Err(error);
         }
-        self.remove_old(state.best.map(|best| best.step))?;
+        self.remove_old(state.step, state.best.map(|best| best.step))?;
         Ok(visible)
     }
 
-    /// Removes all but the newest checkpoints and the best.
-    fn remove_old(&self, best: Option<u64>) -> Result<(), CheckpointError> {
-        let list = self.list()?;
+    /// Removes all but the newest checkpoints and the best. The one that was just written always stays.
+    fn remove_old(&self, written: u64, best: Option<u64>) -> Result<(), CheckpointError> {
+        let mut list = self.list()?;
+        // Later ones are damaged and were passed over: none to go on from, so they count for nothing. Their steps come again.
+        list.retain(|(step, _)| *step <= written);
         let old = list.len().saturating_sub(self.keep);
         for (step, path) in &list[..old] {
             if Some(*step) != best {
@@ -260,6 +312,11 @@ impl Checkpoints {
         }
         Ok(paths)
     }
+}
+
+/// The name of the checkpoint after `step`.
+fn name_of(step: u64) -> String {
+    format!("{VISIBLE}{step:08}")
 }
 
 /// Writes a small file into a checkpoint's folder, forces it to the disk and gives its sum.

@@ -116,6 +116,61 @@ fn what_a_killed_run_left_is_never_taken_and_removed_at_the_next_start() {
     assert!(!rest.exists() && whole.exists());
 }
 
+/// Regression: killed between the two renames of a replacement, the only checkpoint was hidden, and the next start removed it.
+#[test]
+fn a_checkpoint_that_was_being_replaced_comes_back() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let checkpoints = Checkpoints::new(folder.path(), 1);
+    let visible = save(&checkpoints, 3);
+    let [replaced, unfinished] =
+        ["replaced", "unfinished"].map(|end| folder.path().join(format!(".step-00000003.{end}")));
+    std::fs::rename(&visible, &replaced).expect("hidden");
+    std::fs::create_dir(&unfinished).expect("a folder");
+    assert!(checkpoints.find().expect("a folder").newest.is_none());
+    checkpoints.clean().expect("a clean folder");
+    assert_eq!(checkpoints.find().expect("a folder").newest.expect("a checkpoint").path, visible);
+    assert!(!replaced.exists() && !unfinished.exists());
+    // Killed after the second one, the old one goes.
+    std::fs::create_dir(&replaced).expect("a folder");
+    checkpoints.clean().expect("a clean folder");
+    assert!(!replaced.exists() && visible.exists());
+}
+
+/// Regression: beside newer checkpoints, damaged or of another branch, the one that was just written was removed at once.
+#[test]
+fn what_was_just_written_is_never_removed() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let checkpoints = Checkpoints::new(folder.path(), 1);
+    save(&checkpoints, 1);
+    std::fs::rename(folder.path().join("step-00000001"), folder.path().join("step-00000009")).expect("newer");
+    for step in 2..=4 {
+        let written = save(&checkpoints, step);
+        assert!(written.exists());
+        assert_eq!(steps(&checkpoints), [step, 9]);
+    }
+}
+
+#[test]
+fn newer_checkpoints_are_set_aside_under_names_that_no_checkpoint_has() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let checkpoints = Checkpoints::new(folder.path(), 5);
+    for step in 1..=3 {
+        save(&checkpoints, step);
+    }
+    assert!(checkpoints.set_aside_after(3).expect("a folder").is_empty());
+    let name = |number: u64, step: u64| folder.path().join(format!("abandoned-{number}-step-{step:08}"));
+    assert_eq!(checkpoints.set_aside_after(1).expect("a folder"), [name(1, 3), name(1, 2)]);
+    assert_eq!(steps(&checkpoints), [1]);
+    let again = save(&checkpoints, 2);
+    assert_eq!(checkpoints.set_aside_after(1).expect("a folder"), [name(2, 2)]);
+    assert!(!again.exists() && name(1, 2).join(STATE_FILE).exists());
+    checkpoints.clean().expect("a clean folder");
+    assert!(name(1, 3).exists());
+    let [own, left] = [folder.path().join("step-00000001"), name(1, 3)];
+    assert!(checkpoints.holds(&Checkpoint::open(&own).expect("a checkpoint")));
+    assert!(!checkpoints.holds(&Checkpoint::open(&left).expect("a checkpoint")));
+}
+
 #[test]
 fn a_save_that_fails_leaves_everything_as_it_was() {
     let folder = tempfile::tempdir().expect("a folder");

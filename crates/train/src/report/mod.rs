@@ -14,7 +14,7 @@ use crate::plan::{Prices, bytes_text};
 use chart::{Chart, Series};
 use page::{document, escape, table};
 use std::collections::BTreeSet;
-use words::Words;
+use words::{Method, Words};
 
 /// Samples that a report shows: those of the last step that has some, and the first of earlier ones.
 const MOST_SAMPLES: usize = 12;
@@ -43,9 +43,9 @@ pub struct ReportInput<'a> {
     pub configuration: &'a str,
     /// The data.
     pub data: &'a [DataSource],
-    /// The machine: names and values.
+    /// The machine that makes the report: names and values. The log does not say where the run was.
     pub machine: &'a [(String, String)],
-    /// What energy and time cost.
+    /// What energy and time cost. Watts count where they are known, and are otherwise those that the run had.
     pub prices: &'a Prices,
     /// Language of headings and labels.
     pub language: Language,
@@ -56,7 +56,8 @@ pub fn report(input: &ReportInput<'_>) -> String {
     let words = input.language.words();
     let log = Log::of(input.log);
     let mut body = section(words.summary, &table(&summary(input, &log, words)));
-    body += &section(words.curves, &format!("<div class=\"curves\">{}</div>\n", curves(&log, words)));
+    let curves = curves(&log, &Method::of(input.configuration), words);
+    body += &section(words.curves, &format!("<div class=\"curves\">{curves}</div>\n"));
     if !log.samples.is_empty() {
         body += &section(words.samples, &samples(&log, words));
     }
@@ -126,16 +127,12 @@ fn summary(input: &ReportInput<'_>, log: &Log<'_>, words: &Words) -> Vec<(String
     row(words.operations, format!("{operations:.3e}"));
     let memory = steps.iter().filter_map(|metrics| metrics.resident_bytes).max();
     row(words.memory, memory.map_or_else(|| words.none.to_owned(), bytes_text));
-    let energies: Vec<_> = steps.iter().filter_map(|metrics| metrics.energy).collect();
-    let is_measured = !energies.is_empty() && energies.iter().all(|energy| energy.measured);
-    let joules: f64 = match energies.is_empty() {
-        true => input.prices.watts * seconds,
-        false => energies.iter().map(|energy| energy.joules).sum(),
-    };
-    let how = if is_measured { words.energy_measured } else { words.energy_estimated };
-    row(words.energy, format!("{:.4} kWh ({how})", joules / 3.6e6));
-    let price = input.prices.of(joules, seconds);
-    row(words.price, crate::plan::money_text(price, &input.prices.currency));
+    let none = || words.none.to_owned();
+    let energy = energy(input.prices, steps, seconds, words);
+    row(words.energy, energy.map_or_else(none, |(joules, how)| format!("{:.4} kWh ({how})", joules / 3.6e6)));
+    let price = energy.map(|(joules, _)| input.prices.of(joules, seconds));
+    let money = |price| crate::plan::money_text(price, &input.prices.currency);
+    row(words.price, price.map_or_else(none, money));
     let skipped = steps.iter().filter(|metrics| metrics.skipped.is_some()).count();
     if skipped > 0 {
         row(words.skipped_steps, skipped.to_string());
@@ -146,7 +143,24 @@ fn summary(input: &ReportInput<'_>, log: &Log<'_>, words: &Words) -> Vec<(String
     rows
 }
 
-fn curves(log: &Log<'_>, words: &Words) -> String {
+/// The joules of all steps, and how they are known: by the watts that were given, else as the run's log says. Where it says nothing they are not
+/// known: how many watts this machine may take says nothing of the one that trained.
+fn energy(
+    prices: &Prices,
+    steps: &[&StepMetrics],
+    seconds: f64,
+    words: &Words,
+) -> Option<(f64, &'static str)> {
+    if prices.watts_known {
+        return Some((prices.watts * seconds, words.energy_given));
+    }
+    let energies: Vec<_> = steps.iter().filter_map(|metrics| metrics.energy).collect();
+    let is_measured = energies.iter().all(|energy| energy.measured);
+    let how = if is_measured { words.energy_measured } else { words.energy_estimated };
+    (!energies.is_empty()).then(|| (energies.iter().map(|energy| energy.joules).sum(), how))
+}
+
+fn curves(log: &Log<'_>, method: &Method, words: &Words) -> String {
     let steps = |of: &dyn Fn(&StepMetrics) -> Option<f64>| -> Vec<(f64, f64)> {
         log.steps.iter().filter_map(|metrics| Some((metrics.step as f64, of(metrics)?))).collect()
     };
@@ -160,7 +174,7 @@ fn curves(log: &Log<'_>, words: &Words) -> String {
         from_zero,
     };
     let loss = Chart {
-        title: words.loss,
+        title: words.loss(method),
         step_label: words.step,
         series: vec![
             Series {
@@ -197,11 +211,11 @@ fn curves(log: &Log<'_>, words: &Words) -> String {
         one(words.tokens_per_second, steps(&|metrics| Some(metrics.tokens_per_second)), true),
         one(words.peak_fraction, steps(&|metrics| metrics.peak_fraction.map(|share| 100.0 * share)), true),
     ];
-    charts.iter().filter_map(Chart::svg).chain(measure_curves(log, words)).collect()
+    charts.iter().filter_map(Chart::svg).chain(measure_curves(log, method, words)).collect()
 }
 
 /// A curve for everything that the method measures, beside the same on examples that are held out.
-fn measure_curves(log: &Log<'_>, words: &Words) -> Vec<String> {
+fn measure_curves(log: &Log<'_>, method: &Method, words: &Words) -> Vec<String> {
     let of_steps = log.steps.iter().map(|metrics| &metrics.measures);
     let of_held_out = log.held_out.iter().map(|metrics| &metrics.measures);
     let names: BTreeSet<&str> = of_steps
@@ -214,7 +228,7 @@ fn measure_curves(log: &Log<'_>, words: &Words) -> Vec<String> {
         let steps = log.steps.iter();
         let points =
             steps.filter_map(|metrics| Some((metrics.step as f64, *metrics.measures.get(name)?))).collect();
-        let title = words.measure(name);
+        let title = words.measure(method, name);
         let chart = Chart {
             title: &title,
             step_label: words.step,

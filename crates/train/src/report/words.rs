@@ -24,7 +24,7 @@ pub(super) struct Words {
     pub(super) step: &'static str,
     pub(super) steps: &'static str,
     pub(super) tokens: &'static str,
-    pub(super) loss: &'static str,
+    loss_of_tokens: &'static str,
     pub(super) training_loss: &'static str,
     pub(super) validation_loss: &'static str,
     pub(super) bits_per_byte: &'static str,
@@ -40,6 +40,7 @@ pub(super) struct Words {
     pub(super) memory: &'static str,
     pub(super) energy: &'static str,
     pub(super) energy_estimated: &'static str,
+    pub(super) energy_given: &'static str,
     pub(super) energy_measured: &'static str,
     pub(super) price: &'static str,
     pub(super) source: &'static str,
@@ -54,7 +55,7 @@ pub(super) struct Words {
 }
 
 /// What methods measure: the name in the log, in English and in Chinese.
-const MEASURES: [(&str, (&str, &str)); 38] = [
+const MEASURES: [(&str, (&str, &str)); 39] = [
     ("accuracy", ("Preferred answers ranked first (share)", "更优回答排在前面的比例")),
     ("margin", ("Margin of the implicit rewards", "隐式奖励的差距")),
     ("chosen_reward", ("Implicit reward of preferred answers", "更优回答的隐式奖励")),
@@ -107,14 +108,68 @@ const MEASURES: [(&str, (&str, &str)); 38] = [
         "explained_variance",
         ("Variance of returns that the critic explains (share)", "评论家解释的回报方差比例"),
     ),
-    ("copied", ("Longest run copied from the data (share of the answer)", "照抄数据的最长片段(占回答比例)")),
+    ("confidence", ("Accuracy that the model expects of itself (share)", "模型对自身准确率的估计")),
+    ("anchor", ("Distance from the reference on the anchor's text", "在锚定文本上与参考模型的距离")),
 ];
+
+/// What a method measures otherwise than the others do under the same name: the method, the name, the titles.
+const MEASURES_OF_METHODS: [(&str, &str, (&str, &str)); 3] = [
+    ("reward", "margin", ("Margin of the rewards", "奖励的差距")),
+    ("reward", "reward", ("Reward, mean of both answers", "两个回答奖励的均值")),
+    ("kto", "accuracy", ("Answers judged as people did (share)", "与人的评判一致的回答比例")),
+];
+
+/// Titles of losses that are not in nats per token: the method, behind a slash the formula where there are several, the titles.
+const LOSSES: [(&str, (&str, &str)); 9] = [
+    ("reward", ("Loss of the reward model (nats per pair)", "奖励模型的损失(奈特/对)")),
+    ("dpo/sigmoid", ("DPO loss (nats per pair)", "DPO 损失(奈特/对)")),
+    (
+        "dpo/sigmoid-per-token",
+        ("DPO loss on means over tokens (nats per pair)", "按词元平均的 DPO 损失(奈特/对)"),
+    ),
+    ("dpo/ipo", ("IPO loss (per pair)", "IPO 损失(每对)")),
+    ("dpo/ipo-sum", ("IPO loss on sums over tokens (per pair)", "按词元求和的 IPO 损失(每对)")),
+    ("dpo/hinge", ("Hinge loss (per pair)", "合页损失(每对)")),
+    ("kto", ("KTO loss (per answer)", "KTO 损失(每个回答)")),
+    ("ppo", ("Loss of the policy", "策略的损失")),
+    ("grpo", ("Loss of the policy", "策略的损失")),
+];
+
+/// What a run's configuration says of its method; nothing where it is pretraining.
+#[derive(Debug, Default)]
+pub(super) struct Method {
+    name: String,
+    /// The formula of a method that has several.
+    formula: Option<String>,
+}
+
+impl Method {
+    /// Of a configuration's text.
+    pub(super) fn of(configuration: &str) -> Method {
+        let Ok(settings) = configuration.parse::<toml::Table>() else { return Method::default() };
+        let text = |value: &toml::Value| value.as_str().map(str::to_owned);
+        let Some(name) = settings.get("method").and_then(text) else { return Method::default() };
+        let formula = settings.get("preference").and_then(|section| section.get("loss")).and_then(text);
+        Method { name, formula }
+    }
+}
 
 impl Words {
     /// The title of a measure's curve; its name in the log where there is none.
-    pub(super) fn measure(&self, name: &str) -> String {
-        let known = MEASURES.iter().find(|(known, _)| *known == name);
-        known.map_or_else(|| name.to_owned(), |(_, titles)| (self.measures)(*titles).to_owned())
+    pub(super) fn measure(&self, method: &Method, name: &str) -> String {
+        let of_method =
+            MEASURES_OF_METHODS.iter().find(|(of, known, _)| *of == method.name && *known == name);
+        let of_all = || MEASURES.iter().find(|(known, _)| *known == name).map(|(_, titles)| titles);
+        let known = of_method.map(|(_, _, titles)| titles).or_else(of_all);
+        known.map_or_else(|| name.to_owned(), |titles| (self.measures)(*titles).to_owned())
+    }
+
+    /// The title of the loss's curve.
+    pub(super) fn loss(&self, method: &Method) -> &'static str {
+        let with_formula = method.formula.as_ref().map(|formula| format!("{}/{formula}", method.name));
+        let name = with_formula.as_deref().unwrap_or(&method.name);
+        let known = LOSSES.iter().find(|(known, _)| *known == name);
+        known.map_or(self.loss_of_tokens, |(_, titles)| (self.measures)(*titles))
     }
 }
 
@@ -137,11 +192,11 @@ const ENGLISH: Words = Words {
     data: "Data",
     notes: "What happened",
     configuration: "Configuration",
-    hardware: "Machine",
+    hardware: "The machine that made this report",
     step: "step",
     steps: "Steps",
     tokens: "Tokens",
-    loss: "Loss (nats per token)",
+    loss_of_tokens: "Loss (nats per token)",
     training_loss: "training",
     validation_loss: "validation",
     bits_per_byte: "Validation: bits per byte",
@@ -157,6 +212,7 @@ const ENGLISH: Words = Words {
     memory: "Greatest memory",
     energy: "Energy",
     energy_estimated: "an estimate: assumed watts times seconds",
+    energy_given: "watts as given times seconds",
     energy_measured: "from the processor's counters",
     price: "Money",
     source: "Source",
@@ -180,11 +236,11 @@ const CHINESE: Words = Words {
     data: "数据",
     notes: "训练中发生的事",
     configuration: "配置",
-    hardware: "机器",
+    hardware: "生成本报告的机器",
     step: "步",
     steps: "步数",
     tokens: "词元数",
-    loss: "损失(奈特/词元)",
+    loss_of_tokens: "损失(奈特/词元)",
     training_loss: "训练",
     validation_loss: "验证",
     bits_per_byte: "验证:每字节比特数",
@@ -200,6 +256,7 @@ const CHINESE: Words = Words {
     memory: "最大内存",
     energy: "能耗",
     energy_estimated: "估算值:假定功率乘以时间",
+    energy_given: "给定功率乘以时间",
     energy_measured: "读自处理器计数器",
     price: "费用",
     source: "来源",

@@ -159,6 +159,8 @@ impl Trainer {
         self.load(&checkpoint)?;
         self.setup.ranks.compare(&self.model.weights, self.state.step)?;
         self.state.faults_in_a_row = faults;
+        // The place in the data is another one than the checkpoint's.
+        self.saved_step = None;
         self.rollbacks += 1;
         Ok(())
     }

@@ -11,7 +11,7 @@ mod step;
 mod validation;
 mod window;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use zhenjin_model::{
@@ -104,6 +104,8 @@ pub struct Trainer {
     tree: GradientTree,
     checkpoints: Checkpoints,
     last_checkpoint: Option<PathBuf>,
+    /// The step whose state, as it is now, the run's folder has a checkpoint of.
+    saved_step: Option<u64>,
     window: Window,
     state: RunState,
     /// Rolls back to the last checkpoint since it was made.
@@ -148,6 +150,7 @@ impl Trainer {
             window: Window::new(&configuration.faults),
             state: RunState::new(text, setup.source.fingerprint()),
             last_checkpoint: None,
+            saved_step: None,
             rollbacks: 0,
             notes: Vec::new(),
             model: Arc::new(model),
@@ -185,6 +188,11 @@ impl Trainer {
         &self.model
     }
 
+    /// The checkpoint that was saved last, or that the run goes on from.
+    pub fn last_checkpoint(&self) -> Option<&Path> {
+        self.last_checkpoint.as_deref()
+    }
+
     /// The effective configuration.
     pub fn configuration(&self) -> &Configuration {
         &self.configuration
@@ -208,7 +216,7 @@ impl Trainer {
         while self.state.step < steps {
             // Several ranks have agreed on it during the step before.
             if agreed.filter(|_| ranks.size() > 1).map_or_else(|| ranks.any(stop()), Ok)? {
-                self.save(observers, true)?;
+                self.save_before_a_stop(observers)?;
                 return Ok(Outcome::Stopped { step: self.state.step });
             }
             let (metrics, is_asked) = match ranks.size() {
@@ -245,8 +253,13 @@ impl Trainer {
             }
             self.tell_notes(observers)?;
             if is_due(intervals.checkpoint) {
+                let best = self.state.best;
                 self.note_best(measured);
                 self.save(observers, step == steps)?;
+                // A best checkpoint that could not be saved would let the one before it be removed as an old one.
+                if self.saved_step != Some(step) {
+                    self.state.best = best;
+                }
             }
         }
         observers.iter_mut().try_for_each(|observer| observer.flush())?;

@@ -27,6 +27,21 @@ impl Trainer {
         }
     }
 
+    /// Saves a checkpoint unless there is one of this step: it would be replaced by itself.
+    pub(super) fn save_before_a_stop(
+        &mut self,
+        observers: &mut [Box<dyn Observer>],
+    ) -> Result<(), TrainError> {
+        let is_saved = self.saved_step == Some(self.state.step);
+        // The first rank decides: the others may see its folder later.
+        let ranks = self.setup.ranks.clone();
+        let decided = ranks.of_first(|| Ok::<_, TrainError>(vec![u8::from(is_saved)]))?;
+        if decided[..] == [1] {
+            return Ok(observers.iter_mut().try_for_each(|observer| observer.flush())?);
+        }
+        self.save(observers, true)
+    }
+
     /// Saves a checkpoint. Where it cannot be saved and is not `needed`, the observers are told and the run goes on.
     pub(super) fn save(
         &mut self,
@@ -42,6 +57,7 @@ impl Trainer {
             let path = ranks.of_first(|| Ok::<_, TrainError>(Vec::new()))?;
             if let Some(path) = String::from_utf8(path).ok().filter(|path| !path.is_empty()) {
                 self.last_checkpoint = Some(PathBuf::from(path));
+                self.saved_step = Some(step);
                 self.rollbacks = 0;
             }
             return Ok(());
@@ -68,6 +84,7 @@ impl Trainer {
             Ok(path) => {
                 tell(observers, &Event::Checkpoint { step, path: path.clone() })?;
                 self.last_checkpoint = Some(path);
+                self.saved_step = Some(step);
                 self.rollbacks = 0;
                 Ok(())
             }
@@ -150,7 +167,15 @@ impl Trainer {
             .restore(state.updates, |name| arrays.array(name))
             .map_err(|error| TrainError::State { checkpoint: path.clone(), error })?;
         self.window.restore(&state.window);
-        self.state = RunState { files: BTreeMap::new(), window: Vec::new(), ..state.clone() };
+        // A checkpoint in another folder, or one with another schedule, does not say how this run goes on.
+        let is_own = state.configuration == self.state.configuration && self.checkpoints.holds(checkpoint);
+        self.saved_step = is_own.then_some(state.step);
+        self.state = RunState {
+            files: BTreeMap::new(),
+            window: Vec::new(),
+            configuration: self.state.configuration.clone(),
+            ..state.clone()
+        };
         self.last_checkpoint = Some(path.clone());
         Ok(())
     }

@@ -449,6 +449,46 @@ fn a_run_is_made_shorter_or_longer_while_its_learning_rate_is_constant() {
     }
 }
 
+/// Regression: checkpoints of a resumed run kept the schedule of the run before, so that the next plain resume went back to it.
+#[test]
+fn a_schedule_that_is_changed_at_a_resume_stays_changed() {
+    let folder = tempfile::tempdir().expect("a folder");
+    stopped(folder.path(), &configuration(&["schedule.steps=20"]), 6, 1);
+    let resume = |configuration: Configuration| {
+        let setup = setup(folder.path(), Made::plain(), 1);
+        Trainer::resume(configuration, setup, &newest(folder.path())).expect("a trainer")
+    };
+    let stops_after = |trainer: &mut Trainer, steps: u64| {
+        let asked = std::cell::Cell::new(0);
+        let stop = || asked.replace(asked.get() + 1) == steps;
+        trainer.run(&mut [], None, &stop).expect("a run")
+    };
+    // Asked to stop at once, the run has the new schedule as well.
+    let mut shorter = resume(configuration(&["schedule.steps=10"]));
+    assert_eq!(stops_after(&mut shorter, 0), Outcome::Stopped { step: 6 });
+    let kept = |path: &Path| {
+        let state = newest(path).state;
+        Configuration::from_toml(&state.configuration, path).expect("a configuration")
+    };
+    assert_eq!(kept(folder.path()).schedule.steps, 10);
+    // In the decay of ten steps, where a change back would be refused.
+    let mut shorter = resume(kept(folder.path()));
+    assert_eq!(stops_after(&mut shorter, 2), Outcome::Stopped { step: 8 });
+    let mut plain = resume(kept(folder.path()));
+    run(&mut plain).expect("a run");
+    assert_eq!(plain.steps(), 10);
+}
+
+/// Regression: a stop at a step that was due for saving saved it twice, and the second save hid the first for a moment.
+#[test]
+fn a_step_that_is_saved_is_not_saved_again_when_the_run_stops() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let is_save = |event: &&Event| matches!(event, Event::Checkpoint { .. });
+    let saves = |events: &[Event]| events.iter().filter(is_save).count();
+    assert_eq!(saves(&stopped(folder.path(), &configuration(&[]), 4, 1)), 1);
+    assert_eq!(saves(&stopped(folder.path(), &configuration(&[]), 5, 1)), 2);
+}
+
 #[test]
 fn a_save_that_fails_is_said_and_the_run_goes_on() {
     let folder = tempfile::tempdir().expect("a folder");

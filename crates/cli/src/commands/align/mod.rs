@@ -66,7 +66,13 @@ impl Begun {
         let folder = RunFolder::new(&arguments.out);
         let checkpoint = match &arguments.resume {
             None if arguments.dry_run => None,
-            resume => folder.checkpoint_to_resume(resume.as_deref())?,
+            Some(resume) if arguments.dry_run => folder.checkpoint_to_look_at(resume)?,
+            resume => {
+                let checkpoint = folder.checkpoint_to_resume(resume.as_deref())?;
+                // Before training, some methods work for long in the folder.
+                folder.lock()?;
+                checkpoint
+            }
         };
         let mut overrides = overrides;
         if let (Some(adapter), None) = (&arguments.adapter, &checkpoint) {
@@ -135,10 +141,6 @@ fn train<T: Training>(
 ) -> Result<()> {
     let Begun { folder, checkpoint, .. } = begun;
     let text = configuration.to_toml();
-    match checkpoint {
-        None => folder.create(&text, &[])?,
-        Some(_) => folder.update(&text)?,
-    }
     let gauges = Gauges {
         peak_flops: None,
         resident_bytes: Some(Box::new(crate::machine::resident_bytes)),
@@ -147,7 +149,9 @@ fn train<T: Training>(
             arguments.prices.prices(threads).watts,
         )),
     };
+    // A checkpoint of another run is refused before anything in the folder changes.
     let mut run = Run::new(configuration.clone(), training, folder.path(), gauges, checkpoint.as_ref())?;
+    folder.begin(checkpoint.as_ref(), &text, &[])?;
     let steps = configuration.schedule.steps;
     let mut observers: Vec<Box<dyn Observer>> = vec![
         Box::new(folder.metrics(checkpoint.as_ref())?),

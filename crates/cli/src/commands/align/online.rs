@@ -3,7 +3,7 @@
 use super::answerer::Samples;
 use super::opened::{Opened, open};
 use super::planned::{self, Planning};
-use super::reward_models::open_reward_model;
+use super::reward_models::{fingerprint_of, open_reward_model};
 use super::rewards::{ModelRewards, reward_expression};
 use super::{AlignArguments, Begun, OnlineArguments, examples, train};
 use crate::home::Home;
@@ -83,7 +83,7 @@ impl OnlineRun<'_> {
             print!("{}", configuration.to_toml());
         }
         planning.show()?;
-        let fingerprint = format!("{}, {}", read.fingerprint, self.rewards_text());
+        let fingerprint = format!("{}, {}", read.fingerprint, self.rewards_text()?);
         let policy = configuration.policy.context("a configuration of a policy")?;
         let needs_reference = policy.kl > 0.0 || configuration.watch.is_some_and(|watch| watch.most_kl > 0.0);
         let mut trainee = opened.trainee(align, &configuration, needs_reference, None)?;
@@ -112,15 +112,10 @@ impl OnlineRun<'_> {
     }
 
     /// What the rewards are, for the fingerprint.
-    fn rewards_text(&self) -> String {
-        let path = |path: &Option<std::path::PathBuf>| {
-            path.as_ref().map(|path| path.display().to_string()).unwrap_or_default()
-        };
-        format!(
-            "reward {} {}",
-            self.arguments.reward.as_deref().unwrap_or_default(),
-            path(&self.arguments.reward_model)
-        )
+    fn rewards_text(&self) -> Result<String> {
+        let model = self.arguments.reward_model.as_deref().map(fingerprint_of).transpose()?;
+        let text = self.arguments.reward.as_deref().unwrap_or_default();
+        Ok(format!("reward {text} {}", model.unwrap_or_default()))
     }
 
     /// Says where answers cannot end as the template ends them.

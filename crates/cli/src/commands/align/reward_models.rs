@@ -1,11 +1,13 @@
 //! Reward models beside the model whose answers they judge.
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
+use sha2::{Digest, Sha256};
 use std::path::Path;
 use std::sync::Arc;
 use time::OffsetDateTime;
 use zhenjin_align::data::{Encoder, PromptSettings};
 use zhenjin_align::evaluation::{Endings, RewardModel};
+use zhenjin_files::Mapping;
 use zhenjin_hub::OpenedModel;
 use zhenjin_model::{LoadOptions, Model};
 use zhenjin_tokenizer::Tokenizer;
@@ -40,6 +42,37 @@ pub(crate) fn open_reward_model(
         padding: opened.file.padding_token(),
     };
     Ok(RewardModel::open(folder, base, load, usable_vocabulary)?.with_endings(endings))
+}
+
+/// The SHA-256 of a reward model's weights and settings, in hexadecimal digits: what is in a folder, whatever the folder is called.
+pub(super) fn fingerprint_of(folder: &Path) -> Result<String> {
+    // What is no folder is refused, with what belongs into one, where it is opened.
+    if !folder.is_dir() {
+        return Ok(String::new());
+    }
+    let reading = || format!("reading the reward model {}", folder.display());
+    let mut paths = Vec::new();
+    for entry in std::fs::read_dir(folder).with_context(reading)? {
+        let path = entry.with_context(reading)?.path();
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let is_part = name == "config.json"
+            || name == "adapter_config.json"
+            || (name.ends_with(".safetensors") && !name.starts_with("optimiser"));
+        if is_part {
+            paths.push((name.to_owned(), path));
+        }
+    }
+    paths.sort();
+    let mut sum = Sha256::new();
+    for (name, path) in paths {
+        let file = Mapping::open(&path).with_context(|| format!("reading {}", path.display()))?;
+        let bytes: &[u8] = file.as_ref();
+        sum.update((name.len() as u64).to_le_bytes());
+        sum.update(name.as_bytes());
+        sum.update((bytes.len() as u64).to_le_bytes());
+        sum.update(bytes);
+    }
+    Ok(sum.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 /// Whether all ids of one tokenizer are the same tokens in the other.

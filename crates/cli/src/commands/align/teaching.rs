@@ -10,6 +10,7 @@ use crate::commands::report::ReportLanguage;
 use crate::home::Home;
 use anyhow::{Result, bail};
 use std::path::Path;
+use time::OffsetDateTime;
 use zhenjin_align::best_of::{Candidate, Choice, Summary};
 use zhenjin_align::configuration::Method;
 use zhenjin_align::data::{Encoder, PromptSettings};
@@ -31,7 +32,7 @@ pub(super) fn run(home: &Home, arguments: &DistillArguments) -> Result<()> {
     let (method, seed) = (Method::Sft, first.seed);
     let run = |arguments| OfflineRun { arguments, begun: &begun, opened: &opened, method, time, seed };
     let examples = begun.folder.data().join(EXAMPLES);
-    if let Some(rows) = teach(home, arguments, &opened, &examples, first.seed)? {
+    if let Some(rows) = teach(home, arguments, &opened, &examples, first.seed, time)? {
         let configuration = begun.configuration(Method::Sft, align, rows.len(), time)?;
         print!("{}", configuration.to_toml());
         let planning = Planning {
@@ -58,6 +59,7 @@ fn teach(
     student: &Opened,
     examples: &Path,
     seed: u64,
+    time: OffsetDateTime,
 ) -> Result<Option<Vec<usize>>> {
     let align = &arguments.align;
     let (sampling, temperature) = arguments.teachers_answers(seed)?;
@@ -72,7 +74,7 @@ fn teach(
         context: None,
         room: sampling.max_tokens,
         most: None,
-        time: best_of_n::settings(&answers)?.map(|settings| settings.time),
+        time: Some(best_of_n::settings(&answers)?.map_or(time.unix_timestamp(), |settings| settings.time)),
     };
     let prompts = prompts.prompts(&teacher)?;
     let writer =

@@ -1,7 +1,7 @@
 //! All answers to all prompts, one line for each prompt, behind a line that says what they depend on. A line that was not written whole is
 //! written again.
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::fs::{File, OpenOptions, TryLockError};
@@ -28,7 +28,12 @@ pub(crate) struct Settings {
     pub(crate) top_k: usize,
     pub(crate) seed: u64,
     pub(crate) reward: Option<String>,
+    /// Digests of the schemas that `reward` names.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) reward_schemas: Vec<String>,
+    /// A digest of the reward model's files.
     pub(crate) reward_model: Option<String>,
+    /// The fingerprint of the weights that the reward model is an adapter to, where they are not the model's.
     pub(crate) reward_base: Option<String>,
 }
 
@@ -47,13 +52,18 @@ pub(super) struct Journal {
 
 /// The whole lines of a file; nothing where there is none.
 fn whole_lines(path: &Path) -> Result<String> {
-    let mut text = match std::fs::read_to_string(path) {
-        Ok(text) => text,
+    let mut bytes = match std::fs::read(path) {
+        Ok(bytes) => bytes,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(String::new()),
         Err(error) => return Err(error).with_context(|| format!("reading {}", path.display())),
     };
-    text.truncate(text.rfind('\n').map_or(0, |end| end + 1));
-    Ok(text)
+    // Before decoding: a write may be cut off inside a character.
+    bytes.truncate(bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1));
+    String::from_utf8(bytes).map_err(|error| {
+        let whole = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        let line = whole.iter().filter(|byte| **byte == b'\n').count() + 1;
+        anyhow!("{}: line {line} is not UTF-8 text: delete the file, or give another --out", path.display())
+    })
 }
 
 /// What the answers in a file depend on, if there is one.
@@ -136,4 +146,70 @@ fn differences(ours: &Settings, theirs: &Settings) -> Result<Vec<String>> {
     Ok(different
         .map(|(key, value)| format!("{key} is {value}, there {}", theirs.get(key).unwrap_or(&Value::Null)))
         .collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings_of_a_test() -> Settings {
+        Settings {
+            version: VERSION,
+            model: "m".to_owned(),
+            adapter: None,
+            prompts: "p".to_owned(),
+            time: 0,
+            answers: 1,
+            max_tokens: 8,
+            temperature: 1.0,
+            top_p: 1.0,
+            top_k: 0,
+            seed: 0,
+            reward: Some("number".to_owned()),
+            reward_schemas: Vec::new(),
+            reward_model: None,
+            reward_base: None,
+        }
+    }
+
+    fn candidate(text: &str) -> Candidate {
+        Candidate { text: text.to_owned(), tokens: 3, reward: Some(1.0), ..Candidate::default() }
+    }
+
+    /// The file was decoded before its half line was dropped: one that was cut inside a Chinese character could not be opened again.
+    #[test]
+    fn a_file_that_was_cut_at_any_byte_goes_on_behind_its_last_whole_line() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("answers.jsonl");
+        let settings = settings_of_a_test();
+        let answers = [candidate("答案是四十二"), candidate("春夜")];
+        let mut journal = Journal::open(&path, &settings).expect("a new file");
+        journal.append(answers.iter().map(|answer| vec![answer.clone()]).collect()).expect("written");
+        drop(journal);
+        let whole = std::fs::read(&path).expect("a file");
+        for cut in 0..=whole.len() {
+            std::fs::write(&path, &whole[..cut]).expect("a file");
+            let mut journal =
+                Journal::open(&path, &settings).unwrap_or_else(|error| panic!("cut at {cut}: {error:#}"));
+            let done = journal.answers.len();
+            let lines = whole[..cut].iter().filter(|byte| **byte == b'\n').count();
+            assert_eq!(done, lines.saturating_sub(1), "cut at {cut}");
+            let rest = answers[done..].iter().map(|answer| vec![answer.clone()]).collect();
+            journal.append(rest).expect("written");
+            drop(journal);
+            assert!(std::fs::read(&path).expect("a file") == whole, "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn a_whole_line_that_is_no_text_is_named() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("answers.jsonl");
+        drop(Journal::open(&path, &settings_of_a_test()).expect("a new file"));
+        let mut bytes = std::fs::read(&path).expect("a file");
+        bytes.extend(b"{\"prompt\": 0, \"answers\": \"\xe7\xad\"}\n");
+        std::fs::write(&path, &bytes).expect("a file");
+        let error = format!("{:#}", settings(&path).expect_err("no text"));
+        assert!(error.contains("line 2 is not UTF-8"), "{error}");
+    }
 }

@@ -2,6 +2,7 @@
 //! pair for `dpo`.
 
 mod arguments;
+mod contents;
 mod journal;
 mod prompts;
 mod records;
@@ -16,10 +17,9 @@ pub(crate) use report::counts;
 
 use crate::commands::align::Loaded;
 use crate::home::Home;
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use arguments::ExampleKind;
 use journal::{Journal, Settings};
-use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use zhenjin_align::best_of::{Candidate, Sampler, Summary, Unusable};
@@ -102,7 +102,9 @@ impl Writer<'_> {
     /// The answers to all prompts; those that stand in the file `path` already are not written again.
     pub(crate) fn answers(&self, prompts: &Prompts, path: &Path) -> Result<Vec<Vec<Candidate>>> {
         let sampling = self.sampling;
-        let settings = self.settings(prompts)?;
+        let base = sampling.reward_base.as_deref();
+        let base = base.map(|name| Loaded::new(self.home, name, &self.model.load)).transpose()?;
+        let settings = self.settings(prompts, base.as_ref())?;
         let mut journal = Journal::open(path, &settings)?;
         let done = journal.answers.len();
         if done > prompts.tasks.len() {
@@ -118,7 +120,7 @@ impl Writer<'_> {
             adapter: self.adapter.clone(),
             encoder: &encoder,
             decode,
-            rewards: rewards::source(self.home, self.model, sampling)?,
+            rewards: rewards::source(self.model, base.as_ref(), sampling)?,
             answers: sampling.answers,
             seed: sampling.seed,
         };
@@ -160,25 +162,10 @@ impl Writer<'_> {
         Ok(OpenedParts { encoder, decode })
     }
 
-    /// Everything that answers and rewards depend on.
-    fn settings(&self, prompts: &Prompts) -> Result<Settings> {
+    /// Everything that answers and rewards depend on; `base` is the model that the reward model is an adapter to, where it is not the one that answers.
+    fn settings(&self, prompts: &Prompts, base: Option<&Loaded>) -> Result<Settings> {
         let sampling = self.sampling;
-        let hash = |folder: &PathBuf| -> Result<String> {
-            let mut hash = Sha256::new();
-            let mut files: Vec<PathBuf> = std::fs::read_dir(folder)
-                .with_context(|| format!("reading {}", folder.display()))?
-                .map(|entry| entry.map(|entry| entry.path()))
-                .collect::<std::io::Result<_>>()?;
-            files.sort();
-            for file in
-                files.iter().filter(|file| file.extension().is_some_and(|ending| ending == "safetensors"))
-            {
-                let mapping = zhenjin_files::Mapping::open(file)?;
-                hash.update(mapping.as_ref());
-            }
-            Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
-        };
-        let base = sampling.reward_base.as_ref().map(|name| name.to_string_lossy().into_owned());
+        let schemas = sampling.reward.as_deref().map(contents::of_schemas);
         Ok(Settings {
             version: journal::VERSION,
             model: self.model.weights.fingerprint.to_string(),
@@ -192,8 +179,9 @@ impl Writer<'_> {
             top_k: sampling.top_k,
             seed: sampling.seed,
             reward: sampling.reward.clone(),
-            reward_model: sampling.reward_model.as_ref().map(hash).transpose()?,
-            reward_base: base,
+            reward_schemas: schemas.transpose()?.unwrap_or_default(),
+            reward_model: sampling.reward_model.as_deref().map(contents::of_folder).transpose()?,
+            reward_base: base.map(|base| base.weights.fingerprint.to_string()),
         })
     }
 }

@@ -2,15 +2,14 @@
 
 use super::SamplingArguments;
 use crate::commands::align::{Loaded, ModelRewards, reward_expression};
-use crate::home::Home;
 use anyhow::Result;
 use zhenjin_align::evaluation::reward_scores;
 use zhenjin_align::methods::RewardSource;
 
-/// The rewards of the options; nothing without any.
+/// The rewards of the options; nothing without any. `base` is the model that the reward model is an adapter to, where it is another one.
 pub(super) fn source(
-    home: &Home,
     model: &Loaded,
+    base: Option<&Loaded>,
     sampling: &SamplingArguments,
 ) -> Result<Option<Box<dyn RewardSource>>> {
     let expression = |text: &str| reward_expression(text, &sampling.limits);
@@ -18,13 +17,12 @@ pub(super) fn source(
     let Some(folder) = &sampling.reward_model else {
         return Ok(rewards.map(|rewards| Box::new(rewards) as Box<dyn RewardSource>));
     };
-    let mut judge = match &sampling.reward_base {
-        None => model.reward_model(folder)?,
-        Some(name) => {
-            let base = Loaded::new(home, name, &model.load)?;
-            model.check_tokens(&base, name)?;
+    let mut judge = match (base, &sampling.reward_base) {
+        (Some(base), Some(name)) => {
+            model.check_tokens(base, name)?;
             base.reward_model(folder)?
         }
+        _ => model.reward_model(folder)?,
     };
     let values = Box::new(move |dialogues: &[Vec<u32>]| {
         let dialogues: Vec<&[u32]> = dialogues.iter().map(Vec::as_slice).collect();

@@ -4,7 +4,7 @@ use super::RewardsArguments;
 use super::alignment::{Against, Side, samples, samples_json, samples_text};
 use crate::commands::align::{Loaded, reward_expression};
 use crate::home::Home;
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, bail};
 use serde::Serialize;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -30,7 +30,8 @@ pub(crate) fn run(home: &Home, arguments: &RewardsArguments) -> Result<()> {
     let (common, writing) = (&arguments.common, &arguments.writing);
     let mut rewards = reward_expression(&arguments.reward, &arguments.limits)?;
     let model = Loaded::new(home, &arguments.model, &common.load()?)?;
-    let tasks = writing.tasks(common, &model)?;
+    let mut tasks = writing.tasks(common, &model)?;
+    let mut groups = groups(arguments.by.as_deref(), &tasks)?;
     let adapter = arguments.adapter.as_deref();
     let first = writing.write(&model, adapter, &tasks, common.seed, "answers of the first model")?;
     let name = adapter.map_or(arguments.model.as_os_str(), |folder| folder.as_os_str());
@@ -39,26 +40,104 @@ pub(crate) fn run(home: &Home, arguments: &RewardsArguments) -> Result<()> {
         let other = Against::new(against);
         written.push((against, writing.write_other(home, &model, &other, &tasks, common.seed)?));
     }
+    let mut left_out = LeftOut::none_of(tasks.len());
     let mut sides = Vec::new();
     for (name, answers) in written {
-        let mut side = Side { name: name.to_string_lossy().into_owned(), answers, scores: Vec::new() };
-        score(&mut rewards, &model, &tasks, &mut side)?;
-        sides.push(side);
+        let scores = left_out.take(score(&mut rewards, &model, &tasks, &answers)?);
+        sides.push(Side { name: name.to_string_lossy().into_owned(), answers, scores });
     }
-    let rows = rows(arguments, &tasks, &sides)?;
+    left_out.check()?;
+    left_out.remove_from(&mut tasks);
+    left_out.remove_from(&mut groups);
+    for side in &mut sides {
+        left_out.remove_from(&mut side.answers);
+        left_out.remove_from(&mut side.scores);
+    }
+    let rows = rows(common.seed, &groups, &sides)?;
     let samples = samples(&model, &tasks, &sides, writing.show);
-    let table = table(&rows, &sides) + &samples_text(&samples);
-    common.tell(&json(&rows, &sides, samples_json(&samples)), &table)
+    let table = table(&rows, &sides) + &left_out.text() + &samples_text(&samples);
+    common.tell(&json(&rows, &sides, &left_out, samples_json(&samples)), &table)
 }
 
+/// What each answer to a prompt is worth, or why that cannot be said.
+type Scores = Vec<Result<f64, String>>;
+
+/// Prompts with an answer that has no reward. Both sides are measured without them, as means of other prompts cannot be compared.
+struct LeftOut {
+    /// For each prompt, whether it is.
+    places: Vec<bool>,
+    /// The first of them, by its place, and why.
+    first: Option<(usize, String)>,
+}
+
+impl LeftOut {
+    fn none_of(prompts: usize) -> LeftOut {
+        LeftOut { places: vec![false; prompts], first: None }
+    }
+
+    /// The scores of a side; its prompts with a fault are left out, whatever stands in their places.
+    fn take(&mut self, scores: Vec<Scores>) -> Vec<Vec<f64>> {
+        let mut taken = Vec::with_capacity(scores.len());
+        for (place, scores) in scores.into_iter().enumerate() {
+            let scores = scores.into_iter().collect::<Result<Vec<f64>, String>>();
+            taken.push(scores.unwrap_or_else(|fault| {
+                self.places[place] = true;
+                if self.first.as_ref().is_none_or(|(first, _)| place < *first) {
+                    self.first = Some((place, fault));
+                }
+                Vec::new()
+            }));
+        }
+        taken
+    }
+
+    fn count(&self) -> usize {
+        self.places.iter().filter(|is_left_out| **is_left_out).count()
+    }
+
+    fn remove_from<T>(&self, of_prompts: &mut Vec<T>) {
+        let mut places = self.places.iter();
+        of_prompts.retain(|_| places.next() != Some(&true));
+    }
+
+    /// Refuses to measure nothing.
+    fn check(&self) -> Result<()> {
+        match &self.first {
+            Some((place, fault)) if self.count() == self.places.len() => bail!(
+                "each of the {} prompts has an answer without a reward, so nothing can be measured; prompt {}: {fault}",
+                self.places.len(),
+                place + 1
+            ),
+            _ => Ok(()),
+        }
+    }
+
+    /// For people.
+    fn text(&self) -> String {
+        let Some((place, fault)) = &self.first else { return String::new() };
+        format!(
+            "Prompts left out on all sides, as an answer has no reward: {} of {}; the first is prompt {}: {fault}\n",
+            self.count(),
+            self.places.len(),
+            place + 1
+        )
+    }
+
+    /// For programs; prompts are counted from 1.
+    fn json(&self) -> Value {
+        let first = self.first.as_ref().map(|(place, fault)| json!({ "prompt": place + 1, "fault": fault }));
+        json!({ "prompts": self.count(), "first": first })
+    }
+}
+
+/// The rewards of all answers, prompt by prompt.
 fn score(
     rewards: &mut WeightedRewards,
     model: &Loaded,
     tasks: &[EncodedTask],
-    side: &mut Side,
-) -> Result<()> {
-    let texts: Vec<Vec<String>> = side
-        .answers
+    written: &[Vec<zhenjin_align::rollouts::Answer>],
+) -> Result<Vec<Scores>> {
+    let texts: Vec<Vec<String>> = written
         .iter()
         .map(|answers| {
             let text = |answer: &zhenjin_align::rollouts::Answer| {
@@ -69,7 +148,7 @@ fn score(
             answers.iter().map(text).collect()
         })
         .collect();
-    let all = tasks.iter().zip(side.answers.iter().zip(&texts));
+    let all = tasks.iter().zip(written.iter().zip(&texts));
     let answers: Vec<Answer<'_>> = all
         .flat_map(|(task, (answers, texts))| {
             answers.iter().zip(texts).map(move |(answer, text)| Answer {
@@ -81,30 +160,34 @@ fn score(
         })
         .collect();
     let judgements = RewardSource::judge(rewards, &answers)?;
-    let totals = judgements.into_iter().enumerate().map(|(number, judgement)| {
-        judgement.total.map_err(|fault| anyhow!("answer {} has no reward: {fault}", number + 1))
+    let mut totals = judgements.into_iter().map(|judgement| match judgement.total {
+        // A sum of finite parts may be none.
+        Ok(total) if !total.is_finite() => Err(format!("the reward is {total}")),
+        total => total,
     });
-    let mut totals = totals.collect::<Result<Vec<f64>>>()?.into_iter();
-    side.scores = side.answers.iter().map(|answers| totals.by_ref().take(answers.len()).collect()).collect();
-    Ok(())
+    Ok(written.iter().map(|answers| totals.by_ref().take(answers.len()).collect()).collect())
 }
 
-/// All prompts, and those of each value of the field that was asked for.
-fn rows(arguments: &RewardsArguments, tasks: &[EncodedTask], sides: &[Side]) -> Result<Vec<Row>> {
-    let mut groups: BTreeMap<String, Vec<usize>> = BTreeMap::new();
-    if let Some(field) = &arguments.by {
-        for (place, task) in tasks.iter().enumerate() {
-            let value = match task.fields.get(field) {
-                None => return Err(anyhow!("--by {field}: prompt {} has no such field", place + 1)),
-                Some(Value::String(text)) => format!("{field} {text}"),
-                Some(other) => format!("{field} {other}"),
-            };
-            groups.entry(value).or_default().push(place);
-        }
+/// The name of each prompt's group, by the field that was asked for; none without one.
+fn groups(field: Option<&str>, tasks: &[EncodedTask]) -> Result<Vec<String>> {
+    let Some(field) = field else { return Ok(Vec::new()) };
+    let group = |(place, task): (usize, &EncodedTask)| match task.fields.get(field) {
+        None => Err(anyhow!("--by {field}: prompt {} has no such field", place + 1)),
+        Some(Value::String(text)) => Ok(format!("{field} {text}")),
+        Some(other) => Ok(format!("{field} {other}")),
+    };
+    tasks.iter().enumerate().map(group).collect()
+}
+
+/// All prompts, and those of each group.
+fn rows(seed: u64, groups: &[String], sides: &[Side]) -> Result<Vec<Row>> {
+    let mut places_of: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+    for (place, group) in groups.iter().enumerate() {
+        places_of.entry(group.clone()).or_default().push(place);
     }
+    let prompts = sides.first().map_or(0, |side| side.scores.len());
     let mut rows = Vec::new();
-    for (of, places) in groups.into_iter().chain([("all".to_owned(), (0..tasks.len()).collect())]) {
-        let seed = arguments.common.seed;
+    for (of, places) in places_of.into_iter().chain([("all".to_owned(), (0..prompts).collect())]) {
         let means = |side: &Side| -> Vec<f64> {
             let mean = |scores: &Vec<f64>| scores.iter().sum::<f64>() / scores.len().max(1) as f64;
             places.iter().map(|place| mean(&side.scores[*place])).collect()
@@ -125,10 +208,11 @@ fn rows(arguments: &RewardsArguments, tasks: &[EncodedTask], sides: &[Side]) -> 
     Ok(rows)
 }
 
-fn json(rows: &[Row], sides: &[Side], samples: Value) -> Value {
+fn json(rows: &[Row], sides: &[Side], left_out: &LeftOut, samples: Value) -> Value {
     let side =
         |side: &Side| json!({ "name": side.name, "mean_tokens": side.tokens(), "ended": side.ended() });
-    json!({ "rows": rows, "sides": sides.iter().map(side).collect::<Vec<_>>(), "samples": samples })
+    let sides: Vec<Value> = sides.iter().map(side).collect();
+    json!({ "rows": rows, "sides": sides, "left_out": left_out.json(), "samples": samples })
 }
 
 /// The results as tables in Markdown.

@@ -5,7 +5,7 @@ use crate::commands::feedback::judged;
 use anyhow::{Result, bail};
 use std::collections::BTreeSet;
 use zhenjin_files::write_whole;
-use zhenjin_improve::{Collection, Item, Judged, Limits, Method, anchor, collect};
+use zhenjin_improve::{Collection, Division, Item, Judged, Limits, Method, anchor, collect, collect_again};
 use zhenjin_promotions::{
     ANCHOR_FILE, HELD_OUT_FILE, Improvement, ImprovementState, Improvements, Running, TRAIN_FILE,
 };
@@ -54,6 +54,24 @@ pub(super) fn only_model(rows: &[Row]) -> Result<String> {
     }
 }
 
+fn judged_of(rows: &[Row]) -> Vec<Judged> {
+    rows.iter().map(|row| row.judged.clone()).collect()
+}
+
+/// Why the judgements in the store, which are all there, give other examples than those of the record.
+pub(super) fn why_not_again(record: &Improvement) -> String {
+    let id = &record.id;
+    if record.recipe.division.is_empty() {
+        return format!(
+            "the examples of the improvement {id} cannot be made again: an earlier version of this program made it, and did not write down which \
+             examples of these judgements it had left out; or somebody judged again, edited or withdrew their consent since"
+        );
+    }
+    format!(
+        "what the improvement {id} learned from has changed since: somebody judged again, edited or withdrew their consent"
+    )
+}
+
 /// The judgements of these names.
 pub(super) fn only(rows: &[Row], names: &[String]) -> Result<Vec<Row>> {
     let wanted: BTreeSet<&str> = names.iter().map(String::as_str).collect();
@@ -92,30 +110,36 @@ impl Collected {
         method: Option<Method>,
         limits: &Limits,
     ) -> Result<Collected> {
-        let judged: Vec<Judged> = rows.iter().map(|row| row.judged.clone()).collect();
-        let collection = collect(&judged, model, method, limits)?;
+        Ok(Collected::of_collection(collect(&judged_of(rows), model, method, limits)?))
+    }
+
+    fn of_collection(collection: Collection) -> Collected {
         let lines = |items: &[Item]| items.iter().map(|item| format!("{}\n", item.to_json())).collect();
         let (train, held_out): (String, String) = (lines(&collection.train), lines(&collection.held_out));
         let items = collection.train.iter().chain(&collection.held_out);
         let names: BTreeSet<String> = items.flat_map(|item| item.rows.iter().cloned()).collect();
-        Ok(Collected {
+        Collected {
             rows: names.into_iter().collect(),
             train_sha256: sha256(train.as_bytes()),
             held_out_sha256: sha256(held_out.as_bytes()),
             collection,
             train,
             held_out,
-        })
+        }
     }
 
     /// What an improvement learned from, made once more of the judgements in the store; `None` where that gives other examples.
     pub(super) fn again(rows: &[Row], record: &Improvement) -> Result<Option<Collected>> {
-        let rows = only(rows, &record.recipe.rows)?;
-        let method = record.method.parse().map_err(anyhow::Error::msg)?;
-        let limits = Limits { of_a_person: Some(usize::MAX), ..Limits::default() };
-        let collected = Collected::of(&rows, &record.model, Some(method), &limits)?;
-        let is_same = collected.train_sha256 == record.recipe.train_sha256
-            && collected.held_out_sha256 == record.recipe.held_out_sha256;
+        let recipe = &record.recipe;
+        let rows = judged_of(&only(rows, &recipe.rows)?);
+        let method: Method = record.method.parse().map_err(anyhow::Error::msg)?;
+        let division = Division::of_recipe(&recipe.division).map_err(|error| {
+            anyhow::anyhow!("the improvement {} cannot be made again: {error}", record.id)
+        })?;
+        let collected =
+            Collected::of_collection(collect_again(&rows, &record.model, method, division, &recipe.without)?);
+        let is_same = collected.train_sha256 == recipe.train_sha256
+            && collected.held_out_sha256 == recipe.held_out_sha256;
         Ok(is_same.then_some(collected))
     }
 

@@ -5,7 +5,7 @@ use super::{Stage, collection};
 use crate::commands::align::{Loaded, paragraphs, run_offline};
 use crate::commands::training::RunFolder;
 use anyhow::{Context, Result, bail};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,17 +13,17 @@ use std::time::Instant;
 use time::OffsetDateTime;
 use zhenjin_align::configuration::{Configuration, Method, RolloutSection, TuningSection};
 use zhenjin_align::data::{
-    BadPolicy, Dataset, EncodeOptions, Encoded, EncodedPair, EncodedThumb, Encoder, Kind, LearntAnswers,
-    Overlong, PromptSettings, ReadOptions,
+    BadPolicy, Body, Dataset, EncodeOptions, Encoded, EncodedPair, EncodedThumb, Encoder, Kind,
+    LearntAnswers, Overlong, PromptSettings, ReadOptions,
 };
 use zhenjin_align::evaluation::{
-    Interval, RewardModel, Scorer, answer_scores, answers, correct, interval, learned_tokens, mean_interval,
-    paired_scores, perplexity, reward_scores, win_rate,
+    Interval, RewardModel, Scorer, answer_scores, answers, cluster_interval, cluster_mean_interval, correct,
+    learned_tokens, paired_scores, perplexity, reward_scores, win_rate,
 };
 use zhenjin_align::rollouts::{Answer, Rollouts};
 use zhenjin_hub::OpenedModel;
 use zhenjin_improve::gate::{self, Measured};
-use zhenjin_improve::neutral;
+use zhenjin_improve::{Limits, neutral, opening};
 use zhenjin_model::{Adapter, LoadOptions};
 use zhenjin_promotions::{Criterion, Improvement, Promotions, WeightsKind};
 use zhenjin_tensor::ComputeOptions;
@@ -59,6 +59,13 @@ struct Bench<'a> {
     candidate: Arc<Adapter>,
     /// What answers now, if it is an adapter.
     current: Option<Arc<Adapter>>,
+}
+
+/// Examples in tokens, and how the conversation of each begins. Examples of conversations that begin alike depend on each other, such as the
+/// pairs of all liked and all disliked answers to one question, so they are resampled together.
+struct Measurable<T> {
+    examples: Vec<T>,
+    openings: Vec<String>,
 }
 
 /// What became of a candidate.
@@ -130,7 +137,7 @@ impl<'a> Bench<'a> {
             &Dataset,
             &EncodeOptions,
         ) -> Result<Encoded<T>, zhenjin_align::data::DataError>,
-    ) -> Result<Vec<T>> {
+    ) -> Result<Measurable<T>> {
         let time = OffsetDateTime::from_unix_timestamp(self.record.created_at.max(0) / 1000)?;
         let OpenedModel { tokenizer, template, .. } = &self.model.opened;
         let encoder = Encoder::new(tokenizer, template.as_ref(), PromptSettings::at(time))?;
@@ -142,10 +149,12 @@ impl<'a> Bench<'a> {
             threads: NonZeroUsize::new(self.model.load.team.threads()).unwrap_or(NonZeroUsize::MIN),
         };
         let dataset = Dataset::read(&[file], &ReadOptions::default())?.for_kind(kind)?;
-        Ok(encode(&encoder, &dataset, &options)?.examples)
+        let Encoded { examples, sources, .. } = encode(&encoder, &dataset, &options)?;
+        let openings = sources.iter().map(|source| opening_of(&dataset.examples[*source].body)).collect();
+        Ok(Measurable { examples, openings })
     }
 
-    fn pairs(&self, file: PathBuf) -> Result<Vec<EncodedPair>> {
+    fn pairs(&self, file: PathBuf) -> Result<Measurable<EncodedPair>> {
         self.examples(file, Kind::Pairs, |encoder, data, options| encoder.encode_pairs(data, options))
     }
 
@@ -165,7 +174,7 @@ impl<'a> Bench<'a> {
     }
 
     fn paired(&mut self) -> Result<Vec<Criterion>> {
-        let pairs = self.pairs(collection::held_out_file(self.stage))?;
+        let Measurable { examples: pairs, openings } = self.pairs(collection::held_out_file(self.stage))?;
         let documents: Vec<&EncodedDialogue> =
             pairs.iter().flat_map(|pair| [&pair.chosen, &pair.rejected]).collect();
         let [candidate, current] = self.scores(&documents)?;
@@ -184,30 +193,25 @@ impl<'a> Bench<'a> {
                     finds the chosen answer more probable for each token";
         let base = agreed_before.iter().sum::<f64>() / agreed_before.len().max(1) as f64;
         Ok(vec![
-            match mean(&agreement) {
-                Some(measured) => gate::preference_accuracy(measured, base, Some(note.to_owned())),
-                None => nothing_held_out("preference_accuracy", gate::CHANCE),
-            },
-            liked_criterion(&liked),
+            agreement_criterion(mean(&agreement, &openings), base, note),
+            liked_criterion(&liked, &openings),
         ])
     }
 
     fn unpaired(&mut self) -> Result<Vec<Criterion>> {
-        let thumbs = match self.record.method.as_str() {
-            "kto" => self.examples(
-                collection::held_out_file(self.stage),
-                Kind::Thumbs,
-                |encoder, data, options| encoder.encode_thumbs(data, options),
-            )?,
-            _ => self
-                .examples(
-                    collection::held_out_file(self.stage),
-                    Kind::Conversations,
-                    |encoder, data, options| encoder.encode_conversations(data, options),
-                )?
-                .into_iter()
-                .map(|dialogue| EncodedThumb { dialogue, liked: true })
-                .collect(),
+        let file = collection::held_out_file(self.stage);
+        let Measurable { examples: thumbs, openings } = match self.record.method.as_str() {
+            "kto" => self.examples(file, Kind::Thumbs, |encoder, data, options| {
+                encoder.encode_thumbs(data, options)
+            })?,
+            _ => {
+                let answers = self.examples(file, Kind::Conversations, |encoder, data, options| {
+                    encoder.encode_conversations(data, options)
+                })?;
+                let liked = |dialogue| EncodedThumb { dialogue, liked: true };
+                let examples = answers.examples.into_iter().map(liked).collect();
+                Measurable { examples, openings: answers.openings }
+            }
         };
         let documents: Vec<&EncodedDialogue> = thumbs.iter().map(|thumb| &thumb.dialogue).collect();
         let [candidate, current] = self.scores(&documents)?;
@@ -215,26 +219,23 @@ impl<'a> Bench<'a> {
             |index: usize| (candidate[index] - current[index]) / answer_tokens(&thumbs[index].dialogue);
         let changes: Vec<f64> = (0..thumbs.len()).map(change).collect();
         let is_liked = |index: usize| thumbs[index].liked;
-        let liked: Vec<f64> =
-            (0..thumbs.len()).filter(|index| is_liked(*index)).map(|index| changes[index]).collect();
+        let (liked, liked_openings): (Vec<f64>, Vec<&String>) = (0..thumbs.len())
+            .filter(|index| is_liked(*index))
+            .map(|index| (changes[index], &openings[index]))
+            .unzip();
         let (measured, note) = if liked.len() < thumbs.len() {
             let area = |indices: &[usize]| area_under_curve(indices, &changes, &is_liked);
             let note = "how often a liked answer became more probable than a disliked one, each against what answers now";
-            (interval(thumbs.len(), SEED, &area).map(|found| measured(found, thumbs.len())), note)
+            let found = cluster_interval(&openings, SEED, &area);
+            (found.map(|found| measured(found, thumbs.len(), count(&openings))), note)
         } else {
             let gains: Vec<f64> = liked.iter().map(|change| correct(*change)).collect();
             (
-                mean(&gains),
+                mean(&gains, &liked_openings),
                 "the share of good answers that became more probable than they are for what answers now",
             )
         };
-        Ok(vec![
-            match measured {
-                Some(measured) => gate::preference_accuracy(measured, gate::CHANCE, Some(note.to_owned())),
-                None => nothing_held_out("preference_accuracy", gate::CHANCE),
-            },
-            liked_criterion(&liked),
-        ])
+        Ok(vec![agreement_criterion(measured, gate::CHANCE, note), liked_criterion(&liked, &liked_openings)])
     }
 
     /// Who writes better answers to held-out questions, by a judge that learned from the held-out pairs alone.
@@ -244,29 +245,30 @@ impl<'a> Bench<'a> {
             return unmeasured("a judge learns from pairs, and there are none");
         }
         let held_out = self.pairs(collection::held_out_file(self.stage))?;
-        if held_out.len() < LEAST_JUDGE_PAIRS {
+        if held_out.examples.len() < LEAST_JUDGE_PAIRS {
             return unmeasured("there are too few held-out pairs for a judge to learn from");
         }
-        let mut judge = self.train_judge(held_out.len())?;
+        let mut judge = self.train_judge(held_out.examples.len())?;
         let mut tested = self.pairs(collection::train_file(self.stage))?;
-        tested.truncate(MOST_TESTED);
+        tested.examples.truncate(MOST_TESTED);
+        tested.openings.truncate(MOST_TESTED);
         let ids: Vec<&[u32]> =
-            tested.iter().flat_map(|pair| [&pair.chosen.ids[..], &pair.rejected.ids[..]]).collect();
+            tested.examples.iter().flat_map(|pair| [&pair.chosen.ids[..], &pair.rejected.ids[..]]).collect();
         let values = reward_scores(&mut judge, &ids, &mut |_| {})?;
         let agreed: Vec<f64> = values.chunks_exact(2).map(|values| correct(values[0] - values[1])).collect();
-        let Some(accuracy) = mean(&agreed) else {
+        let Some(accuracy) = mean(&agreed, &tested.openings) else {
             return unmeasured("there are no pairs to test the judge on");
         };
         let judged = format!(
             "the judge agrees with {:.3} ({:.3} to {:.3}) of {} judgements that it did not see",
             accuracy.mean, accuracy.lower, accuracy.upper, accuracy.examples
         );
-        if accuracy.lower <= gate::CHANCE {
+        if accuracy.units < Limits::LEAST_HELD_OUT || accuracy.lower <= gate::CHANCE {
             return unmeasured(&format!("{judged}: too little to decide anything"));
         }
-        let scores = self.compared_answers(&held_out, &mut judge)?;
+        let (scores, prompts) = self.compared_answers(&held_out, &mut judge)?;
         match win_rate(&scores, SEED) {
-            Some(wins) => Ok(gate::win_rate(measured(wins.rate, wins.prompts), Some(judged))),
+            Some(wins) => Ok(gate::win_rate(measured(wins.rate, prompts, wins.prompts), Some(judged))),
             None => unmeasured("there are no held-out questions"),
         }
     }
@@ -293,16 +295,27 @@ impl<'a> Bench<'a> {
         self.model.reward_model(&last)
     }
 
-    /// The judge's scores of both models' answers to each held-out question.
-    fn compared_answers(&self, pairs: &[EncodedPair], judge: &mut RewardModel) -> Result<Vec<Vec<[f64; 2]>>> {
+    /// The judge's scores of both models' answers to held-out questions, those of conversations that begin alike together; and the number of
+    /// questions.
+    fn compared_answers(
+        &self,
+        pairs: &Measurable<EncodedPair>,
+        judge: &mut RewardModel,
+    ) -> Result<(Vec<Vec<[f64; 2]>>, usize)> {
         let room = self.model.weights.config.context_length.saturating_sub(ANSWER_TOKENS);
         let prompt = |pair: &EncodedPair| {
             let end = pair.chosen.assistant_mask.iter().position(|is_answer| *is_answer);
             pair.chosen.ids[..end.unwrap_or(0)].to_vec()
         };
-        let prompts: BTreeSet<Vec<u32>> =
-            pairs.iter().map(prompt).filter(|prompt| !prompt.is_empty() && prompt.len() <= room).collect();
-        let prompts: Vec<Vec<u32>> = prompts.into_iter().take(MOST_PROMPTS).collect();
+        let prompts: BTreeMap<Vec<u32>, &String> = pairs
+            .examples
+            .iter()
+            .map(prompt)
+            .zip(&pairs.openings)
+            .filter(|(prompt, _)| !prompt.is_empty() && prompt.len() <= room)
+            .collect();
+        let (prompts, openings): (Vec<Vec<u32>>, Vec<&String>) =
+            prompts.into_iter().take(MOST_PROMPTS).unzip();
         let asked: Vec<&[u32]> = prompts.iter().map(Vec::as_slice).collect();
         let mut rollouts = self.rollouts(ANSWER_TOKENS);
         // Of few questions more answers each, so that chance decides less.
@@ -312,7 +325,12 @@ impl<'a> Bench<'a> {
         };
         let written = [write(Some(&self.candidate))?, write(self.current.as_ref())?];
         let mut score = |written: &[Vec<Answer>]| answer_scores(judge, &asked, written, &mut |_| {});
-        Ok(paired_scores(&score(&written[0])?, &score(&written[1])?))
+        let scores = paired_scores(&score(&written[0])?, &score(&written[1])?);
+        let mut alike: BTreeMap<&String, Vec<[f64; 2]>> = BTreeMap::new();
+        for (opening, scores) in openings.into_iter().zip(scores) {
+            alike.entry(opening).or_default().extend(scores);
+        }
+        Ok((alike.into_values().collect(), prompts.len()))
     }
 
     /// The greatest strength of the adapter at which neutral text in both languages stays what it was, with what was measured there; the
@@ -435,16 +453,35 @@ fn area_under_curve(indices: &[usize], values: &[f64], is_liked: &dyn Fn(usize) 
     Some(won / (liked.len() * disliked.len()) as f64)
 }
 
-fn mean(values: &[f64]) -> Option<Measured> {
-    mean_interval(values, SEED).map(|found| measured(found, values.len()))
+/// How the conversation of an example begins, as examples are divided by.
+fn opening_of(body: &Body) -> String {
+    opening(body.messages().map(|message| (message.role.name(), message.content.as_str())))
 }
 
-fn measured(found: Interval, examples: usize) -> Measured {
-    Measured { mean: found.mean, lower: found.lower, upper: found.upper, examples }
+/// The mean of values of examples whose conversations begin so, with its interval by resampling beginnings.
+fn mean<T: Ord>(values: &[f64], openings: &[T]) -> Option<Measured> {
+    let found = cluster_mean_interval(values, openings, SEED)?;
+    Some(measured(found, values.len(), count(openings)))
 }
 
-fn liked_criterion(changes: &[f64]) -> Criterion {
-    match mean(changes) {
+/// How many different ones there are.
+fn count<T: Ord>(openings: &[T]) -> usize {
+    openings.iter().collect::<BTreeSet<_>>().len()
+}
+
+fn measured(found: Interval, examples: usize, units: usize) -> Measured {
+    Measured { mean: found.mean, lower: found.lower, upper: found.upper, examples, units }
+}
+
+fn agreement_criterion(agreement: Option<Measured>, base: f64, note: &str) -> Criterion {
+    match agreement {
+        Some(measured) => gate::preference_accuracy(measured, base, Some(note.to_owned())),
+        None => nothing_held_out("preference_accuracy", gate::CHANCE),
+    }
+}
+
+fn liked_criterion<T: Ord>(changes: &[f64], openings: &[T]) -> Criterion {
+    match mean(changes, openings) {
         Some(change) => gate::liked_answers(change),
         None => nothing_held_out("liked_answers", -gate::MOST_LIKED_LOSS),
     }
@@ -473,6 +510,39 @@ mod tests {
             // As a saved adapter is read, and as it was trained.
             assert_eq!((saved / rank as f64) as f32, (alpha / divisor) as f32, "{rank} {rank_stabilised}");
         }
+    }
+
+    /// Of `units` first questions with `pairs` pairs each, the first `agreed` questions' pairs are agreed with, and those of the others are not.
+    fn agreement(units: usize, pairs: usize, agreed: usize) -> Criterion {
+        let openings: Vec<String> = (0..units * pairs).map(|pair| (pair / pairs).to_string()).collect();
+        let value = |pair: usize| f64::from(u8::from(pair / pairs < agreed));
+        let values: Vec<f64> = (0..units * pairs).map(value).collect();
+        agreement_criterion(mean(&values, &openings), 0.5, "note")
+    }
+
+    /// The pairs of four liked and four disliked answers to one question once counted as sixteen examples, and passed.
+    #[test]
+    fn sixteen_pairs_of_one_question_do_not_pass() {
+        let of_one = agreement(1, 16, 1);
+        assert_eq!((of_one.passed, of_one.value, of_one.base), (None, None, None));
+        let note = of_one.note.as_deref().expect("a reason");
+        assert!(note.contains("16 examples of 1, and at least 5"), "{note}");
+        assert!(!gate::passes(&[of_one]));
+        assert!(!gate::passes(&[agreement(4, 16, 4)]));
+        // 12 of 20 questions, with 16 pairs each, are as little as 12 of 20 pairs, and 192 of 320 pairs would be enough.
+        let of_twenty = agreement(20, 16, 12);
+        assert!(of_twenty.passed == Some(false) && of_twenty.lower < Some(0.45), "{of_twenty:?}");
+        assert_eq!((of_twenty.value, of_twenty.examples), (Some(0.6), 320));
+        let apart: Vec<usize> = (0..320).collect();
+        let values: Vec<f64> = apart.iter().map(|pair| f64::from(u8::from(*pair < 192))).collect();
+        assert!(mean(&values, &apart).expect("values").lower > 0.5);
+        // Where each pair is of a question of its own, nothing has changed.
+        let certain = agreement(40, 1, 32);
+        let note = certain.note.as_deref().expect("a note");
+        assert!(
+            certain.passed == Some(true) && note == "note; 40 examples of 40 first questions",
+            "{certain:?}"
+        );
     }
 
     #[test]

@@ -241,6 +241,8 @@ async fn begin(
         program: env!("CARGO_PKG_VERSION").to_owned(),
         settings,
         rows: collected.rows.clone(),
+        division: limits.division.as_str().to_owned(),
+        without: collected.collection.without.clone(),
         train_sha256: collected.train_sha256.clone(),
         held_out_sha256: collected.held_out_sha256.clone(),
         ..Recipe::default()
@@ -262,7 +264,8 @@ async fn begin(
     collected.note(store, judged, id).await?;
     collected.write(stage)?;
     stage.tell(id, "collecting", None)?;
-    show::data(&record, collected.collection.divided_by_question);
+    show::data(&record);
+    eprintln!("held-out examples are of {} first questions of chats", collected.collection.held_out_units());
     Ok(record)
 }
 
@@ -305,7 +308,7 @@ async fn reproduce(
     let judged = collection::read(store).await?;
     let recipe = &record.recipe;
     let Some(collected) = Collected::again(&judged, &record)? else {
-        bail!("what the improvement {id} learned from has changed since: somebody judged again or edited");
+        bail!("{}", collection::why_not_again(&record));
     };
     let folder = improvements.folder_of(id)?.join(AGAIN_FOLDER);
     let _ = std::fs::remove_dir_all(&folder);

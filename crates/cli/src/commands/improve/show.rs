@@ -40,7 +40,7 @@ fn state(record: &Improvement, is_running: bool) -> &'static str {
 }
 
 /// What it learns from, on stderr.
-pub(super) fn data(record: &Improvement, divided_by_question: bool) {
+pub(super) fn data(record: &Improvement) {
     let data = &record.data;
     eprintln!(
         "improvement {} of {} by {}: {} choices, {} corrections, {} thumbs of {} people in {} conversations; {} examples to learn from, {} \
@@ -56,9 +56,6 @@ pub(super) fn data(record: &Improvement, divided_by_question: bool) {
         data.train,
         data.held_out
     );
-    if divided_by_question {
-        eprintln!("so few conversations: held-out questions are of the same ones as the others");
-    }
     for LeftOut { reason, count } in &data.left_out {
         eprintln!("left out: {count} ({})", shown(reason));
     }
@@ -69,7 +66,7 @@ pub(super) fn record(record: &Improvement, json: bool) -> Result<()> {
         println!("{}", serde_json::to_string_pretty(record)?);
         return Ok(());
     }
-    data(record, false);
+    data(record);
     println!(
         "{:22} {:>9} {:>9} {:>19} {:>9} {:>9}  ",
         "criterion", "value", "now", "95 % interval", "limit", "examples"

@@ -4,7 +4,8 @@ use crate::commands::cost::PriceArguments;
 use crate::commands::text_input::DocumentArguments;
 use crate::memory_size::MemorySize;
 use crate::priority::PriorityArgument;
-use clap::Args;
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Args, Command, FromArgMatches};
 use std::path::PathBuf;
 use zhenjin_train::configuration::Overrides;
 
@@ -45,6 +46,56 @@ impl ExpertArguments {
     }
 }
 
+/// Names and spellings of a document's options that have a default value.
+const DEFAULTED: [(&str, &str); 2] = [("split", "--split"), ("max_document", "--max-document")];
+
+/// What in a text is a document, and which of the options with a default value were given all the same: they are refused where they have no
+/// effect.
+#[derive(Debug)]
+pub(crate) struct GivenDocument {
+    pub(crate) arguments: DocumentArguments,
+    pub(crate) given: Vec<&'static str>,
+}
+
+impl FromArgMatches for GivenDocument {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<GivenDocument, clap::Error> {
+        GivenDocument::from_arg_matches_mut(&mut matches.clone())
+    }
+
+    fn from_arg_matches_mut(matches: &mut ArgMatches) -> Result<GivenDocument, clap::Error> {
+        // First, as the values are taken out of the matches.
+        let mut given = Vec::new();
+        for (name, option) in DEFAULTED {
+            if matches.value_source(name) == Some(ValueSource::CommandLine) {
+                given.push(option);
+            }
+        }
+        Ok(GivenDocument { arguments: DocumentArguments::from_arg_matches_mut(matches)?, given })
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = GivenDocument::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+impl Args for GivenDocument {
+    fn augment_args(command: Command) -> Command {
+        DocumentArguments::augment_args(command)
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        DocumentArguments::augment_args_for_update(command)
+    }
+}
+
+impl PretrainArguments {
+    /// Whether nothing is trained, and so nothing in the run's folder is changed.
+    pub(crate) fn only_looks(&self) -> bool {
+        self.dry_run || self.replay.is_some()
+    }
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct PretrainArguments {
     /// Text: a file or folder of text, JSON lines or Parquet, plain or compressed; its token shards are made in the run's folder.
@@ -52,7 +103,7 @@ pub(crate) struct PretrainArguments {
     #[arg(long, value_name = "PATH")]
     pub(crate) data: PathBuf,
     #[command(flatten)]
-    pub(crate) document: DocumentArguments,
+    pub(crate) document: GivenDocument,
     /// The tokenizer for text: a folder with tokenizer.json, or the file itself [default: one that is trained on the text]
     #[arg(long, value_name = "PATH")]
     pub(crate) tokenizer: Option<PathBuf>,

@@ -93,11 +93,8 @@ pub(crate) fn run(arguments: &PretrainArguments) -> Result<()> {
         return replay(&mut trainer, batch);
     }
     inputs.ranks.of_first(|| {
-        let written = match &resuming {
-            None => folder.create(&configuration.to_toml(), &inputs.companions),
-            Some(_) => folder.update(&configuration.to_toml()),
-        };
-        written.map(|()| Vec::new())
+        folder.begin(resuming.as_ref(), &configuration.to_toml(), &inputs.companions)?;
+        anyhow::Ok(Vec::new())
     })?;
     let samples = EngineSampler::new(arguments, &inputs, &tokenizer, &configuration)?;
     train(trainer, &inputs, samples, resuming.as_ref())
@@ -339,7 +336,7 @@ fn train(
     match outcome {
         Outcome::Stopped { step } => Err(Interrupted { step }.into()),
         Outcome::Finished => {
-            if let Some(model) = inputs.folder.last_checkpoint().filter(|_| is_first) {
+            if let Some(model) = trainer.last_checkpoint().filter(|_| is_first) {
                 let run = inputs.folder.path().display();
                 eprintln!("finished after step {steps}: the model is in {}", model.display());
                 eprintln!(
@@ -434,10 +431,11 @@ fn agreed_checkpoint(
     Ok(found)
 }
 
-/// The checkpoint to go on from, with a line about every newer one that is damaged.
+/// The checkpoint to go on from. A dry run and a replay change nothing.
 fn resumed_checkpoint(arguments: &PretrainArguments, folder: &RunFolder) -> Result<Option<Checkpoint>> {
     match arguments.resume.as_deref() {
-        None if arguments.replay.is_some() || arguments.dry_run => Ok(None),
+        None if arguments.only_looks() => Ok(None),
+        Some(resume) if arguments.only_looks() => folder.checkpoint_to_look_at(resume),
         resume => folder.checkpoint_to_resume(resume),
     }
 }

@@ -32,11 +32,16 @@ pub(super) fn shards(arguments: &PretrainArguments, folder: &RunFolder, is_resum
     }
     check_is_text(&arguments.data)?;
     check_is_outside(folder.path(), &arguments.data)?;
-    let input = arguments.document.options()?;
+    let input = arguments.document.arguments.options()?;
     let files = discover(&Input { path: arguments.data.clone(), licence: String::new() }, input.kind)?.files;
+    // A dry run makes the data of a run that has not begun, but never replaces the data of one that has.
+    let is_kept = is_resumed || (arguments.only_looks() && folder.has_something()?);
+    if !(is_kept && arguments.only_looks()) {
+        folder.lock()?;
+    }
     let tokenizer = match &arguments.tokenizer {
         Some(path) => path.clone(),
-        None => own_tokenizer(arguments, &folder.data().join("tokenizer"), &files, &input, is_resumed)?,
+        None => own_tokenizer(arguments, &folder.data().join("tokenizer"), &files, &input, is_kept)?,
     };
     let out = folder.data().join("shards");
     let (tokenizer, tokenizer_files) = open_tokenizer(&tokenizer)?;
@@ -48,7 +53,7 @@ pub(super) fn shards(arguments: &PretrainArguments, folder: &RunFolder, is_resum
         threads: threads(arguments.threads),
         strict: false,
         // A run that has a checkpoint keeps the data that it began with.
-        replace: !is_resumed,
+        replace: !is_kept,
     };
     let mut broken = BrokenRecords::default();
     let summary = tokenize(&tokenizer, &tokenizer_files, &out, &options, &mut |event| match event {
@@ -57,7 +62,7 @@ pub(super) fn shards(arguments: &PretrainArguments, folder: &RunFolder, is_resum
         TokenizeEvent::Read(_) | TokenizeEvent::Shard(_) => {}
     });
     let summary = match summary {
-        Err(CorpusError::Occupied { path, .. }) if is_resumed && path == out => bail!(
+        Err(CorpusError::Occupied { path, .. }) if is_kept && path == out => bail!(
             "{}: the text, its options or the tokenizer are not those that the run began with; \
              go on with what it had, or begin another run in another --out",
             arguments.data.display()
@@ -78,15 +83,17 @@ pub(super) fn shards(arguments: &PretrainArguments, folder: &RunFolder, is_resum
 
 /// Options that say how text becomes tokens have no meaning for tokens.
 fn refuse_text_options(arguments: &PretrainArguments) -> Result<()> {
+    let document = &arguments.document.arguments;
     let given = [
         (arguments.tokenizer.is_some(), "--tokenizer"),
         (arguments.vocabulary.is_some(), "--vocabulary"),
-        (arguments.document.kind.is_some(), "--kind"),
-        (arguments.document.field.is_some(), "--field"),
-        (arguments.document.format.is_some(), "--format"),
-        (arguments.document.identity.is_some(), "--identity"),
+        (document.kind.is_some(), "--kind"),
+        (document.field.is_some(), "--field"),
+        (document.format.is_some(), "--format"),
+        (document.identity.is_some(), "--identity"),
     ];
-    if let Some((_, option)) = given.iter().find(|(is_given, _)| *is_given) {
+    let first = given.iter().find(|(is_given, _)| *is_given).map(|(_, option)| option);
+    if let Some(option) = first.or(arguments.document.given.first()) {
         bail!(
             "{}: these are token shards already, and {option} says how text becomes tokens; leave it out, or name the text",
             arguments.data.display()
@@ -137,7 +144,7 @@ fn own_tokenizer(
         return Ok(folder.to_owned());
     }
     eprintln!("{}: training a tokenizer on {}", folder.display(), arguments.data.display());
-    let special_tokens = control_tokens(arguments.document.format.as_deref().unwrap_or_default());
+    let special_tokens = control_tokens(arguments.document.arguments.format.as_deref().unwrap_or_default());
     let options = SampleOptions {
         input: input.clone(),
         limit_bytes: MAX_TRAINING_TEXT,

@@ -1,8 +1,11 @@
-//! A run's folder: what lies in it, and that it is never overwritten.
+//! A run's folder: what lies in it, that it is never overwritten, and that one process at a time trains in it.
 
 use anyhow::{Context, Result, bail};
 use std::ffi::OsStr;
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use zhenjin_train::checkpoint::{Checkpoint, Checkpoints};
 use zhenjin_train::metrics::{Event, JsonLines, Observer, SyncPolicy};
 
@@ -12,6 +15,8 @@ const METRICS: &str = "metrics.jsonl";
 const CHECKPOINTS: &str = "checkpoints";
 /// The tokenizer and shards of a run whose data is text.
 const DATA: &str = "data";
+/// Locked by the process that trains in the folder.
+const LOCK: &str = ".lock";
 /// The tokenizer's files that a model's folder has.
 const COMPANIONS: [&str; 4] =
     ["tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "generation_config.json"];
@@ -20,11 +25,13 @@ const ANY_NUMBER: usize = usize::MAX;
 
 pub(crate) struct RunFolder {
     path: PathBuf,
+    /// Once it is locked; dropped, it lets go.
+    lock: OnceLock<File>,
 }
 
 impl RunFolder {
     pub(crate) fn new(path: &Path) -> RunFolder {
-        RunFolder { path: path.to_owned() }
+        RunFolder { path: path.to_owned(), lock: OnceLock::new() }
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -46,50 +53,115 @@ impl RunFolder {
         names.map(|entry| entry.path()).max()
     }
 
-    /// The checkpoint that `resume` asks for (`auto`: the newest whole one, if there is one), with a line about every newer one that is
-    /// damaged. Without `resume` the folder must be new.
+    /// Keeps other processes that train out of the folder, which is made if it is missing, until this value is dropped or the process ends
+    /// in whatever way.
+    pub(crate) fn lock(&self) -> Result<()> {
+        if self.lock.get().is_some() {
+            return Ok(());
+        }
+        std::fs::create_dir_all(&self.path).with_context(|| format!("making {}", self.path.display()))?;
+        let path = self.path.join(LOCK);
+        let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
+        let file = file.with_context(|| format!("making {}", path.display()))?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => bail!(
+                "{}: another process is training in this folder; wait until it has ended, stop it, or give another --out",
+                self.path.display()
+            ),
+            Err(TryLockError::Error(error)) if error.kind() == ErrorKind::Unsupported => eprintln!(
+                "{}: this file system has no locks, so a second process would not be noticed; start only one",
+                self.path.display()
+            ),
+            Err(TryLockError::Error(error)) => {
+                return Err(error).with_context(|| format!("locking {}", path.display()));
+            }
+        }
+        // It was looked at above, and this process has one thread that begins runs.
+        let _ = self.lock.set(file);
+        Ok(())
+    }
+
+    /// The checkpoint that a run is to go on from, as `resume` asks (`auto`: the newest whole one, if there is one). Without `resume` the folder
+    /// must be new. A folder that is there is locked, and what a killed run left unfinished is removed; nothing else is changed before
+    /// [`RunFolder::begin`].
     pub(crate) fn checkpoint_to_resume(&self, resume: Option<&OsStr>) -> Result<Option<Checkpoint>> {
         match resume {
             None => {
                 self.expect_new()?;
+                if self.path.is_dir() {
+                    self.lock()?;
+                }
                 Ok(None)
             }
             Some(auto) if auto == "auto" => {
-                let checkpoints = self.checkpoints();
-                checkpoints.clean()?;
-                let found = checkpoints.find()?;
-                for (path, error) in &found.passed_over {
-                    eprintln!("{} is passed over: {error}", path.display());
+                if self.path.is_dir() {
+                    self.lock()?;
+                    self.checkpoints().clean()?;
                 }
-                match &found.newest {
-                    Some(checkpoint) => {
-                        let step = checkpoint.state.step;
-                        eprintln!("going on from {} (step {step})", checkpoint.path.display());
-                    }
-                    None => {
-                        eprintln!("{} has no whole checkpoint: the run begins anew", self.path.display());
-                        self.begin_anew()?;
-                    }
-                }
-                Ok(found.newest)
+                self.newest_checkpoint()
             }
-            Some(path) => Ok(Some(Checkpoint::open(Path::new(path))?)),
+            Some(path) => {
+                let checkpoint = Checkpoint::open(Path::new(path))?;
+                if self.has_something()? && !self.checkpoints().holds(&checkpoint) {
+                    bail!(
+                        "{} is none of the checkpoints of the run in {}, and a run is never overwritten; give the --out that it lies in, or a new one",
+                        checkpoint.path.display(),
+                        self.path.display()
+                    );
+                }
+                if self.path.is_dir() {
+                    self.lock()?;
+                    self.checkpoints().clean()?;
+                }
+                Ok(Some(checkpoint))
+            }
         }
     }
 
-    /// Refuses a folder that has something in it; only data that was made for a run that did not begin may be there.
-    pub(crate) fn expect_new(&self) -> Result<()> {
-        let has_something = match std::fs::read_dir(&self.path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => false,
+    /// The same checkpoint for whoever only looks: nothing is changed or locked, and any folder will do.
+    pub(crate) fn checkpoint_to_look_at(&self, resume: &OsStr) -> Result<Option<Checkpoint>> {
+        match resume == "auto" {
+            true => self.newest_checkpoint(),
+            false => Ok(Some(Checkpoint::open(Path::new(resume))?)),
+        }
+    }
+
+    /// The newest whole checkpoint, with a line about every newer one that is damaged.
+    fn newest_checkpoint(&self) -> Result<Option<Checkpoint>> {
+        let found = self.checkpoints().find()?;
+        for (path, error) in &found.passed_over {
+            eprintln!("{} is passed over: {error}", path.display());
+        }
+        match &found.newest {
+            Some(checkpoint) => {
+                let step = checkpoint.state.step;
+                eprintln!("going on from {} (step {step})", checkpoint.path.display());
+            }
+            None => eprintln!("{} has no whole checkpoint: the run begins anew", self.path.display()),
+        }
+        Ok(found.newest)
+    }
+
+    /// Whether there is more in the folder than data that was made for a run that did not begin.
+    pub(crate) fn has_something(&self) -> Result<bool> {
+        match std::fs::read_dir(&self.path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
             Err(_) if self.path.is_file() => {
                 bail!("{} is a file; --out names the run's folder", self.path.display());
             }
             entries => {
                 let mut entries = entries.with_context(|| format!("reading {}", self.path.display()))?;
-                entries.any(|entry| entry.map_or(true, |entry| entry.file_name() != DATA))
+                Ok(entries.any(|entry| {
+                    entry.map_or(true, |entry| entry.file_name() != DATA && entry.file_name() != LOCK)
+                }))
             }
-        };
-        if has_something {
+        }
+    }
+
+    /// Refuses a folder that has something in it.
+    fn expect_new(&self) -> Result<()> {
+        if self.has_something()? {
             bail!(
                 "{} is not empty, and a run is never overwritten; go on with it by `--resume auto`, or give another --out",
                 self.path.display()
@@ -99,7 +171,7 @@ impl RunFolder {
     }
 
     /// Makes room for a run that was killed before its first checkpoint: its log moves aside.
-    pub(crate) fn begin_anew(&self) -> Result<()> {
+    fn begin_anew(&self) -> Result<()> {
         let metrics = self.path.join(METRICS);
         if metrics.exists() {
             let aside = (1..).map(|number| self.path.join(format!("metrics.before-{number}.jsonl")));
@@ -112,18 +184,52 @@ impl RunFolder {
         Ok(())
     }
 
-    /// Makes the folder with the effective configuration, as TOML, and the tokenizer.
-    pub(crate) fn create(&self, configuration: &str, companions: &[(String, Vec<u8>)]) -> Result<()> {
-        std::fs::create_dir_all(&self.path).with_context(|| format!("making {}", self.path.display()))?;
-        zhenjin_files::write_whole(&self.path.join(CONFIGURATION), &[configuration.as_bytes()])?;
-        for (name, contents) in companions {
-            zhenjin_files::write_whole(&self.path.join(name), &[contents])?;
+    /// Makes the folder ready for a run that goes on from `checkpoint` or begins: the effective configuration, as TOML, which may have
+    /// another schedule than before, and the tokenizer. Newer checkpoints than that one move aside.
+    pub(crate) fn begin(
+        &self,
+        checkpoint: Option<&Checkpoint>,
+        configuration: &str,
+        companions: &[(String, Vec<u8>)],
+    ) -> Result<()> {
+        self.lock()?;
+        match checkpoint {
+            Some(checkpoint) if self.checkpoints().holds(checkpoint) => {
+                self.leave_newer_ones(checkpoint)?;
+                self.write_configuration(configuration)
+            }
+            _ => {
+                // Another process can have begun and ended here between this one's first look and the lock.
+                if let Some(checkpoint) = self.checkpoints().find()?.newest {
+                    bail!(
+                        "{} has appeared meanwhile, and a run is never overwritten; go on with it by `--resume auto`, or give another --out",
+                        checkpoint.path.display()
+                    );
+                }
+                self.begin_anew()?;
+                self.write_configuration(configuration)?;
+                for (name, contents) in companions {
+                    zhenjin_files::write_whole(&self.path.join(name), &[contents])?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Moves checkpoints aside that are newer than the one that the run goes on from. They would count as the newest ones, and the next
+    /// `--resume auto` would take them.
+    fn leave_newer_ones(&self, checkpoint: &Checkpoint) -> Result<()> {
+        let step = checkpoint.state.step;
+        for aside in self.checkpoints().set_aside_after(step)? {
+            eprintln!(
+                "the run goes on from step {step}: a newer checkpoint is now {}, which is never removed by itself",
+                aside.display()
+            );
         }
         Ok(())
     }
 
-    /// Writes the effective configuration of a run that goes on, which may have another schedule than before.
-    pub(crate) fn update(&self, configuration: &str) -> Result<()> {
+    fn write_configuration(&self, configuration: &str) -> Result<()> {
         let path = self.path.join(CONFIGURATION);
         if std::fs::read_to_string(&path).is_ok_and(|before| before == configuration) {
             return Ok(());

@@ -11,7 +11,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use serde_json::Value;
 use zhenjin_assistant::Transcript;
-use zhenjin_store::{MessageId, NewFeedback, Rating, Store};
+use zhenjin_store::{Message, MessageId, NewFeedback, Rating, Store};
 
 pub(super) use wire::{ChoiceJson, FeedbackJson};
 
@@ -33,6 +33,7 @@ use crate::security::Caller;
     (status = 409, description = "The answer is still being written.", body = ErrorBody)))]
 pub(crate) async fn say(
     State(store): State<Store>,
+    State(menu): State<Arc<ModelMenu>>,
     caller: Caller,
     ApiPath(id): ApiPath<String>,
     ApiJson(body): ApiJson<Value>,
@@ -47,7 +48,13 @@ pub(crate) async fn say(
             return Err(ApiError::invalid("correction", message));
         }
     }
-    Ok(Json(store.set_feedback(&caller.owner, &id, said).await?.into()))
+    let before = store.feedback(&caller.owner, &id).await?;
+    let kept = store.set_feedback(&caller.owner, &id, said).await?;
+    // A judgement of another name is another one: that before it may no longer be learned from.
+    if before.is_some_and(|before| before.id != kept.id) {
+        menu.forget_withdrawn(&store).await?;
+    }
+    Ok(Json(kept.into()))
 }
 
 /// Forgets what the caller said of an answer.
@@ -74,6 +81,7 @@ pub(crate) async fn forget(
     (status = 409, description = "One of the answers is still being written.", body = ErrorBody)))]
 pub(crate) async fn choose(
     State(store): State<Store>,
+    State(menu): State<Arc<ModelMenu>>,
     caller: Caller,
     ApiPath(id): ApiPath<String>,
     ApiJson(body): ApiJson<Value>,
@@ -81,7 +89,41 @@ pub(crate) async fn choose(
     let id: MessageId = id.parse()?;
     let rejected = texts(&check(fields::CHOICE, &body)?, "rejected", fields::REJECTED_ANSWERS)?;
     let rejected: Vec<MessageId> = rejected.iter().map(|id| id.parse()).collect::<Result<_, _>>()?;
-    Ok(Json(store.choose(&caller.owner, &id, &rejected).await?.into()))
+    let answer = store.message(&caller.owner, &id).await?;
+    expect_other_words(&store, &caller, &answer, &rejected).await?;
+    let before = store.choices_in(&caller.owner, &answer.conversation_id).await?;
+    let is_turned =
+        before.iter().any(|choice| choice.rejected.contains(&id) && rejected.contains(&choice.chosen));
+    let kept = store.choose(&caller.owner, &id, &rejected).await?;
+    if is_turned {
+        // The pair was judged the other way round, which may no longer be learned from.
+        menu.forget_withdrawn(&store).await?;
+    }
+    Ok(Json(kept.into()))
+}
+
+/// Refuses answers that read like the chosen one. The store compares whole texts; a person sees an answer without its thought.
+async fn expect_other_words(
+    store: &Store,
+    caller: &Caller,
+    chosen: &Message,
+    rejected: &[MessageId],
+) -> Result<(), ApiError> {
+    let (_, words) = Transcript::split(&chosen.content);
+    for id in rejected {
+        if *id == chosen.id {
+            continue;
+        }
+        let other = store.message(&caller.owner, id).await?;
+        if Transcript::split(&other.content).1.trim() == words.trim() && other.parent_id == chosen.parent_id {
+            let message = format!(
+                "`rejected` names answer {id}, which reads the same as {}: there is nothing to choose between",
+                chosen.id
+            );
+            return Err(ApiError::invalid("rejected", message));
+        }
+    }
+    Ok(())
 }
 
 /// Forgets the choices in which this answer was chosen.

@@ -25,6 +25,8 @@ use crate::shutdown::Shutdown;
 
 /// The file without which a folder holds no adapter.
 const SETTINGS_FILE: &str = "adapter_config.json";
+/// And the folder of a whole model.
+const MODEL_FILE: &str = "config.json";
 
 /// The adapters of this server.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
@@ -163,14 +165,7 @@ fn served(menu: &ModelMenu) -> Vec<AdapterJson> {
 /// The path of a folder in the adapter folder. A name is one part of a path, of few kinds of characters: no separators, no
 /// drives, no parent folders, nothing hidden.
 pub(super) fn find_folder(root: &Path, name: &str) -> Result<PathBuf, ApiError> {
-    if !is_folder_name(name) {
-        let message = format!(
-            "`{name}` is not the name of a folder in this server's adapter folder: it takes 1 to {FOLDER_CHARACTERS} letters, \
-             digits, `-`, `_` and `.`, and does not begin with `.`; paths are refused"
-        );
-        return Err(ApiError::invalid("folder", message));
-    }
-    let path = root.join(name);
+    let path = folder_path(root, name)?;
     if path.join(SETTINGS_FILE).is_file() {
         return Ok(path);
     }
@@ -179,6 +174,23 @@ pub(super) fn find_folder(root: &Path, name: &str) -> Result<PathBuf, ApiError> 
         names(&folders(root)?)
     );
     Err(ApiError::not_found(message).with_param("folder").with_code("adapter_not_found"))
+}
+
+/// The same for what is promoted: an adapter, or the weights of a whole model.
+pub(super) fn find_weights(root: &Path, name: &str) -> Result<PathBuf, ApiError> {
+    let path = folder_path(root, name)?;
+    if path.join(MODEL_FILE).is_file() { Ok(path) } else { find_folder(root, name) }
+}
+
+fn folder_path(root: &Path, name: &str) -> Result<PathBuf, ApiError> {
+    if !is_folder_name(name) {
+        let message = format!(
+            "`{name}` is not the name of a folder in this server's adapter folder: it takes 1 to {FOLDER_CHARACTERS} letters, \
+             digits, `-`, `_` and `.`, and does not begin with `.`; paths are refused"
+        );
+        return Err(ApiError::invalid("folder", message));
+    }
+    Ok(root.join(name))
 }
 
 fn is_folder_name(name: &str) -> bool {

@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use axum::response::sse::Event;
 use futures_util::{Stream, stream};
-use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::sync::watch;
 
 use super::menu::ModelMenu;
 use super::pulls::{ModelEvent, PullEventJson};
 use crate::chat::stream::event;
 use crate::shutdown::Shutdown;
+use crate::stream_limit::FollowPermit;
 
 /// Minimum polling interval.
 const PAUSE: Duration = Duration::from_millis(250);
@@ -25,7 +26,7 @@ struct Reader {
     told: BTreeMap<String, PullEventJson>,
     due: Vec<PullEventJson>,
     /// Counts against [`StreamLimit`](crate::stream_limit::StreamLimit) for as long as the stream is open.
-    _permit: OwnedSemaphorePermit,
+    _permit: FollowPermit,
 }
 
 /// Events `pull`: first all that are known, then each that changes, until the server stops. A slow reader misses what lies
@@ -33,7 +34,7 @@ struct Reader {
 pub(super) fn events(
     menu: Arc<ModelMenu>,
     shutdown: Shutdown,
-    permit: OwnedSemaphorePermit,
+    permit: FollowPermit,
 ) -> impl Stream<Item = Result<Event, Infallible>> {
     let changes = menu.pulls.subscribe();
     let reader = Reader { menu, changes, shutdown, told: BTreeMap::new(), due: Vec::new(), _permit: permit };

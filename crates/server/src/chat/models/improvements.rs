@@ -27,6 +27,9 @@ use crate::shutdown::Shutdown;
 /// Bytes of the end of a broken program's log that its record keeps.
 const LOG_BYTES: usize = 2000;
 
+/// How the program says that it was asked to stop and has saved (EX_TEMPFAIL of sysexits.h): it goes on when it is asked for again.
+const INTERRUPTED: i32 = 75;
+
 /// Makes the command that makes an improvement, of its name, the model and the method, if one is named.
 type MakeCommand = dyn Fn(&str, &str, Option<&str>) -> Command + Send + Sync;
 
@@ -346,6 +349,9 @@ fn start(
     std::fs::create_dir_all(&folder).map_err(failed)?;
     let log = std::fs::File::create(folder.join("log.txt")).map_err(failed)?;
     process.stdin(Stdio::null()).stdout(log.try_clone().map_err(failed)?).stderr(log);
+    // Ctrl-C is for the server, which ends the program so that it can go on later.
+    #[cfg(unix)]
+    std::os::unix::process::CommandExt::process_group(&mut process, 0);
     process.spawn().map_err(failed)
 }
 
@@ -367,9 +373,9 @@ impl RunningImprovement {
                 std::thread::sleep(std::time::Duration::from_millis(200));
             };
             running.lock().take();
-            let succeeded = matches!(&status, Ok(Some(status)) if status.success());
-            tracing::info!(improvement = %id, succeeded, "an improvement has ended");
-            if !succeeded {
+            let code = status.ok().flatten().and_then(|status| status.code());
+            tracing::info!(improvement = %id, ?code, "an improvement has ended");
+            if !matches!(code, Some(0 | INTERRUPTED)) {
                 note_failure(&improvements, &begun);
             }
         });

@@ -27,6 +27,7 @@ use super::extract::ApiPath;
 use super::stream::HEARTBEAT;
 use crate::blocking::blocking;
 use crate::errors::{ApiError, ErrorBody};
+use crate::security::Caller;
 use crate::shutdown::Shutdown;
 use crate::stream_limit::StreamLimit;
 
@@ -157,8 +158,9 @@ pub(crate) async fn follow(
     State(menu): State<Arc<ModelMenu>>,
     State(streams): State<StreamLimit>,
     State(shutdown): State<Shutdown>,
+    caller: Caller,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, ApiError> {
-    let permit = streams.permit()?;
+    let permit = streams.follow(&caller.owner)?;
     let events = events::events(menu, shutdown, permit);
     Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(HEARTBEAT)))
 }

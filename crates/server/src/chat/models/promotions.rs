@@ -13,7 +13,7 @@ use zhenjin_promotions::{
     ModelPromotions, Origin, Promoted, PromotionError, Promotions, ServedName, Serving, WeightsKind,
 };
 
-use super::adapters::{find_folder, refusal};
+use super::adapters::{find_weights, refusal};
 use super::menu::ModelMenu;
 use crate::blocking::blocking;
 use crate::body::ApiJson;
@@ -120,7 +120,7 @@ impl PromotionJson {
     }
 }
 
-/// Promotes the weights in a folder of the server's adapter folder: they answer under the model's own name from the next request on.
+/// Promotes the weights in a folder of the server's adapter folder, an adapter or a whole model of the same architecture: they answer under the model's own name from the next request on.
 /// Answers that are under way end with what they began with.
 #[utoipa::path(put, path = "/api/promotions/{model}", operation_id = "promote", tag = "models",
     params(("model" = String, Path)), request_body = PromotionBody, responses(
@@ -141,7 +141,7 @@ pub(crate) async fn promote(
     let turn = Arc::clone(&menu.adapter_turn).lock_owned().await;
     blocking(move || {
         let _turn = turn;
-        let source = find_folder(&menu.library.adapters, &folder)?;
+        let source = find_weights(&menu.library.adapters, &folder)?;
         let origin = Origin { source: Some(folder), ..Origin::around(&source) };
         menu.promote(&model, &source, origin)
     })
@@ -153,6 +153,7 @@ pub(crate) async fn promote(
 #[utoipa::path(post, path = "/api/promotions/{model}/rollback", operation_id = "roll_back", tag = "models",
     params(("model" = String, Path)), responses(
     (status = 200, description = "What answers now.", body = PromotionJson),
+    (status = 400, description = "What answered before cannot be served any more.", body = ErrorBody),
     (status = 404, description = "There is no such model.", body = ErrorBody),
     (status = 409, description = "Nothing answered before.", body = ErrorBody)))]
 pub(crate) async fn roll_back(
@@ -162,8 +163,7 @@ pub(crate) async fn roll_back(
     let turn = Arc::clone(&menu.adapter_turn).lock_owned().await;
     blocking(move || {
         let _turn = turn;
-        menu.library.promotions.roll_back(&model).map_err(promotion_fault)?;
-        menu.apply_promotion(&model)
+        menu.roll_back(&model)
     })
     .await
     .map(Json)
@@ -186,6 +186,29 @@ impl ModelMenu {
                 tracing::error!(model, %error, "a promotion that cannot be served stays in the list");
             }
         })
+    }
+
+    /// Lets what answered before answer again. The list changes once that is served: the server would not start with a list that names
+    /// what cannot be. Another program's change in between is followed as all of them are.
+    fn roll_back(&self, model: &str) -> Result<PromotionJson, ApiError> {
+        self.expect_served(model)?;
+        let promotions = &self.library.promotions;
+        let mut list = promotions.read().map_err(promotion_fault)?;
+        let before = list.remove(model).unwrap_or_default();
+        let Some(now) = before.earlier.last().cloned() else {
+            return Err(promotion_fault(PromotionError::NothingEarlier { model: model.to_owned() }));
+        };
+        let earlier = ModelPromotions { now, earlier: Vec::new() };
+        let adapters = apply(&self.served, promotions, model, &earlier).map_err(refusal)?;
+        let written = promotions.roll_back(model).and_then(|_| promotions.read());
+        let mut list = written.map_err(|error| {
+            // What the list says goes on answering.
+            if let Err(error) = self.apply_promotion(model) {
+                tracing::error!(model, %error, "what answered before the failed change cannot be served again");
+            }
+            promotion_fault(error)
+        })?;
+        Ok(PromotionJson::of(model.to_owned(), list.remove(model).unwrap_or_default(), adapters))
     }
 
     /// Lets answer what the list of promotions says, for one model.

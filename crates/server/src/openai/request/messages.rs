@@ -27,10 +27,12 @@ fn object_with<'a>(node: &Node<'a>, fields: &[&'static str]) -> Result<ObjectNod
 /// Takes `messages` apart.
 pub(crate) fn read(node: &Node<'_>) -> Result<Vec<Message>, ApiError> {
     let mut messages: Vec<Message> = Vec::new();
+    // Its place is kept, as looking for it before each of very many results would take time that grows with their square.
+    let mut last_assistant: Option<usize> = None;
     for item in node.list()? {
         let message = read_message(&item)?;
         if let Some(id) = &message.tool_call_id {
-            let asked = messages.iter().rev().find(|earlier| earlier.role == Role::Assistant);
+            let asked = last_assistant.and_then(|place| messages.get(place));
             if !asked.is_some_and(|earlier| earlier.tool_calls.iter().any(|call| &call.id == id)) {
                 return Err(ApiError::invalid(
                     format!("{}.tool_call_id", item.path),
@@ -40,6 +42,9 @@ pub(crate) fn read(node: &Node<'_>) -> Result<Vec<Message>, ApiError> {
                     ),
                 ));
             }
+        }
+        if message.role == Role::Assistant {
+            last_assistant = Some(messages.len());
         }
         messages.push(message);
     }
@@ -300,4 +305,52 @@ pub(crate) fn schema() -> Value {
     let tool = with_beside(json!({ "type": "object", "required": ["role", "content", "tool_call_id"],
         "properties": { "role": { "const": "tool" }, "content": content, "name": name, "tool_call_id": { "type": "string" } } }));
     json!({ "type": "array", "minItems": 1, "items": { "oneOf": [plain, assistant, tool] } })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::*;
+
+    /// For each result the messages before it were once searched, which took minutes for a request within the limits.
+    #[test]
+    fn very_many_results_of_one_call_are_read_at_once() {
+        let call = json!({ "id": "a", "function": { "name": "f" } });
+        let mut messages = vec![json!({ "role": "assistant", "tool_calls": [call] })];
+        messages.resize(200_001, json!({ "role": "tool", "tool_call_id": "a", "content": "" }));
+        let body = Value::Array(messages);
+        let begun = Instant::now();
+        let read = read(&Node::new(&body, "messages")).expect("a conversation");
+        assert_eq!(read.len(), 200_001);
+        assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
+    }
+
+    #[test]
+    fn a_result_answers_the_last_assistant_message_before_it() {
+        let asks = |id: &str| json!({ "role": "assistant", "tool_calls": [{ "id": id, "function": { "name": "f" } }] });
+        let result = |id: &str| json!({ "role": "tool", "tool_call_id": id, "content": "" });
+        for (messages, place) in [
+            (json!([result("a")]), Some(0)),
+            (json!([asks("a"), result("a"), result("b")]), Some(2)),
+            (json!([asks("a"), asks("b"), result("a")]), Some(2)),
+            (
+                json!([asks("a"), asks("b"), { "role": "user", "content": "x" }, result("b"), result("b")]),
+                None,
+            ),
+        ] {
+            let error = read(&Node::new(&messages, "messages")).err();
+            let complaint = place.map(|place| {
+                let path = format!("messages[{place}]");
+                format!("`{path}` answers the call ")
+            });
+            match (error, complaint) {
+                (None, None) => {}
+                (Some(error), Some(complaint)) => {
+                    assert!(error.message().starts_with(&complaint), "{}", error.message());
+                }
+                (error, _) => panic!("{messages}: {error:?}"),
+            }
+        }
+    }
 }

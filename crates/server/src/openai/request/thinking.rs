@@ -60,11 +60,20 @@ pub(crate) fn read(
     one_of(wishes)
 }
 
-/// Takes what `chat_template_kwargs` alone say about thinking apart, and removes it from `variables`.
-pub(crate) fn of_variables(
+/// Takes `reasoning.effort`, which was read already, and what `chat_template_kwargs` say about thinking as one wish, and removes the last
+/// from `variables`.
+pub(crate) fn of_effort_and_variables(
+    effort: Option<&str>,
     variables: &mut Map<String, Value>,
 ) -> Result<(ThinkingWish, ThinkingField), ApiError> {
-    one_of(wishes_of_variables(variables)?)
+    let wish = effort.map(|effort| match effort {
+        "none" => ThinkingWish::Off,
+        effort => ThinkingWish::Effort(effort.to_owned()),
+    });
+    let mut wishes: Vec<(String, ThinkingWish)> =
+        wish.into_iter().map(|wish| ("reasoning.effort".to_owned(), wish)).collect();
+    wishes.extend(wishes_of_variables(variables)?);
+    one_of(wishes)
 }
 
 fn wishes_of_variables(variables: &mut Map<String, Value>) -> Result<Vec<(String, ThinkingWish)>, ApiError> {

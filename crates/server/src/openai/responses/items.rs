@@ -1,5 +1,7 @@
 //! The conversation as items: messages, calls, results, thoughts.
 
+use std::collections::HashMap;
+
 use serde_json::{Value, json};
 use zhenjin_assistant::{Message, Role, ToolCall};
 use zhenjin_store::Owner;
@@ -47,8 +49,18 @@ pub(super) fn read(node: &Node<'_>, recent: &RecentItems, owner: &Owner) -> Resu
 #[derive(Default)]
 struct Conversation {
     messages: Vec<Message>,
+    /// The calls so far by their ids, each with its message. Searching the messages for each of very many results would take
+    /// time that grows with their square.
+    calls: HashMap<String, Call>,
     /// A thought whose message is still to come.
     thought: Option<String>,
+}
+
+/// A call that a result may answer.
+struct Call {
+    /// How many messages there were when it came, its own included.
+    message: usize,
+    function: String,
 }
 
 impl Conversation {
@@ -58,7 +70,7 @@ impl Conversation {
             self.thought = read_reasoning(item)?;
             return Ok(());
         }
-        read_item(item, &mut self.messages)?;
+        read_item(item, self)?;
         // A thought belongs to the assistant's message after it.
         if let Some(message) = self.messages.get_mut(before..).and_then(|new| new.first_mut()) {
             let thought = self.thought.take();
@@ -68,14 +80,22 @@ impl Conversation {
         }
         Ok(())
     }
+
+    /// Takes note of a call of the last message. Of calls with one id that of the latest message counts, and the first in it.
+    fn remember(&mut self, id: &str, function: &str) {
+        let message = self.messages.len();
+        if self.calls.get(id).is_none_or(|earlier| earlier.message != message) {
+            self.calls.insert(id.to_owned(), Call { message, function: function.to_owned() });
+        }
+    }
 }
 
-fn read_item(item: &Node<'_>, messages: &mut Vec<Message>) -> Result<(), ApiError> {
+fn read_item(item: &Node<'_>, conversation: &mut Conversation) -> Result<(), ApiError> {
     let kind = item.entries()?.get("type").filter(|kind| !kind.is_null());
     match kind.map(|kind| kind.as_str()) {
-        None | Some(Some("message")) => read_message(item, messages),
-        Some(Some("function_call")) => read_call(item, messages),
-        Some(Some("function_call_output")) => read_output(item, messages),
+        None | Some(Some("message")) => read_message(item, &mut conversation.messages),
+        Some(Some("function_call")) => read_call(item, conversation),
+        Some(Some("function_call_output")) => read_output(item, conversation),
         _ => {
             let kind = item.peek("type")?;
             let message = format!(
@@ -134,7 +154,7 @@ fn read_content(node: &Node<'_>) -> Result<String, ApiError> {
     Ok(content)
 }
 
-fn read_call(item: &Node<'_>, messages: &mut Vec<Message>) -> Result<(), ApiError> {
+fn read_call(item: &Node<'_>, conversation: &mut Conversation) -> Result<(), ApiError> {
     let fields = item.object(&[
         "type",
         "id",
@@ -152,8 +172,9 @@ fn read_call(item: &Node<'_>, messages: &mut Vec<Message>) -> Result<(), ApiErro
         name: fields.required("name")?.text()?.to_owned(),
         arguments: fields.required("arguments")?.text()?.to_owned(),
     };
+    let (id, function) = (call.id.clone(), call.name.clone());
     // What the assistant says and the calls that it makes thereby are one message.
-    match messages.last_mut() {
+    match conversation.messages.last_mut() {
         Some(last) if last.role == Role::Assistant => {
             if last.tool_calls.len() >= limits::TOOL_CALLS {
                 return Err(
@@ -162,23 +183,27 @@ fn read_call(item: &Node<'_>, messages: &mut Vec<Message>) -> Result<(), ApiErro
             }
             last.tool_calls.push(call);
         }
-        _ => messages.push(Message { tool_calls: vec![call], ..Message::new(Role::Assistant, "") }),
+        _ => {
+            let message = Message { tool_calls: vec![call], ..Message::new(Role::Assistant, "") };
+            conversation.messages.push(message);
+        }
     }
+    conversation.remember(&id, &function);
     Ok(())
 }
 
-fn read_output(item: &Node<'_>, messages: &mut Vec<Message>) -> Result<(), ApiError> {
+fn read_output(item: &Node<'_>, conversation: &mut Conversation) -> Result<(), ApiError> {
     let fields =
         item.object(&["type", "id", "call_id", "output", "status", "name", "caller", "namespace"])?;
     let node = fields.required("call_id")?;
     let id = node.text()?;
-    let calls = messages.iter().rev().flat_map(|message| &message.tool_calls);
-    let Some(call) = calls.into_iter().find(|call| call.id == id) else {
+    let Some(call) = conversation.calls.get(id) else {
         return Err(node.error(format!("answers the call `{id}`, which no item before it made")));
     };
-    let name = Some(call.name.clone());
+    let name = Some(call.function.clone());
     let content = read_content(&fields.required("output")?)?;
-    messages.push(Message { tool_call_id: Some(id.to_owned()), name, ..Message::new(Role::Tool, content) });
+    let result = Message { tool_call_id: Some(id.to_owned()), name, ..Message::new(Role::Tool, content) };
+    conversation.messages.push(result);
     Ok(())
 }
 
@@ -250,4 +275,44 @@ pub(super) fn schema() -> Value {
     let reference = json!({ "type": "object", "required": ["type", "id"], "additionalProperties": false,
         "properties": { "type": { "const": "item_reference" }, "id": text } });
     json!({ "anyOf": [text, { "type": "array", "minItems": 1, "items": { "anyOf": [message, call, output, reasoning, reference] } }] })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::*;
+
+    fn read_all(items: &Value) -> Result<Vec<Message>, ApiError> {
+        read(&Node::new(items, "input"), &RecentItems::default(), &Owner::Local)
+    }
+
+    /// For each result the messages before it were once searched, which took minutes for a request within the limits.
+    #[test]
+    fn very_many_results_of_one_call_are_read_at_once() {
+        let mut items =
+            vec![json!({ "type": "function_call", "call_id": "a", "name": "f", "arguments": "{}" })];
+        items.resize(200_001, json!({ "type": "function_call_output", "call_id": "a", "output": "" }));
+        let body = Value::Array(items);
+        let begun = Instant::now();
+        assert_eq!(read_all(&body).expect("a conversation").len(), 200_001);
+        assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
+    }
+
+    #[test]
+    fn a_result_has_the_name_of_the_latest_call_of_its_id() {
+        let call =
+            |name: &str| json!({ "type": "function_call", "call_id": "a", "name": name, "arguments": "{}" });
+        let result = json!({ "type": "function_call_output", "call_id": "a", "output": "x" });
+        let items = json!([call("f"), call("g"), result, call("h"), result]);
+        let read = read_all(&items).expect("a conversation");
+        let names: Vec<Option<&str>> = read.iter().map(|message| message.name.as_deref()).collect();
+        assert_eq!(names, [None, Some("f"), None, Some("h")]);
+        let unknown = read_all(&json!([result])).expect_err("no call");
+        assert!(
+            unknown.message().starts_with("`input[0].call_id` answers the call `a`"),
+            "{}",
+            unknown.message()
+        );
+    }
 }

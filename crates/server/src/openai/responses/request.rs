@@ -1,7 +1,7 @@
 //! A request to `/v1/responses`, each field known to be fine by itself and beside the others.
 
 use serde_json::{Value, json};
-use zhenjin_assistant::{ChatRequest, Message, OutputFormat, Role, ThinkingWish, ToolChoice};
+use zhenjin_assistant::{ChatRequest, Message, OutputFormat, Role, ToolChoice};
 use zhenjin_store::Owner;
 
 use super::echo::Echo;
@@ -66,12 +66,7 @@ pub(super) fn read(body: &Value, recent: &RecentItems, owner: &Owner) -> Result<
         .map(|node| read_template_variables(&node))
         .transpose()?
         .unwrap_or_default();
-    let (wish, _) = thinking::of_variables(&mut template_variables)?;
-    let thinking = match effort.as_deref() {
-        None => wish,
-        Some("none") => ThinkingWish::Off,
-        Some(effort) => ThinkingWish::Effort(effort.to_owned()),
-    };
+    let (thinking, _) = thinking::of_effort_and_variables(effort.as_deref(), &mut template_variables)?;
     let parallel = fields.boolean("parallel_tool_calls").unwrap_or(true);
     let request = ChatRequest {
         tools: offered,

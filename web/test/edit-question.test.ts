@@ -53,3 +53,26 @@ test('an edited question stays until the server has taken it, however often Ente
   await vi.waitFor(() => expect(chat.editing).toBeNull());
   await unmount(view);
 });
+
+test('an edited question outlives its editor, until it is given up', async () => {
+  const question = message({ id: 'q', content: 'first' });
+  chat.editing = 'q';
+  const open = () => {
+    const view = mount(UserMessage, { target: document.body, props: { message: question } });
+    flushSync();
+    return view;
+  };
+  const editor = () => document.querySelector('textarea')!;
+  let view = open();
+  editor().value = 'a second thought';
+  editor().dispatchEvent(new InputEvent('input', { bubbles: true }));
+  await unmount(view);
+  view = open();
+  expect(editor().value).toBe('a second thought');
+  editor().dispatchEvent(new KeyboardEvent('keydown', { key: 'Escape', bubbles: true }));
+  await unmount(view);
+  chat.editing = 'q';
+  view = open();
+  expect(editor().value).toBe('first');
+  await unmount(view);
+});

@@ -2,7 +2,7 @@
 import { beforeEach, describe, expect, test, vi } from 'vitest';
 import { ApiError } from '$lib/api/errors';
 import type { Conversation, ServerStatus } from '$lib/api/types';
-import { announcer, api, chat, chats, composer, refreshChats, report, router, session, toasts } from '$lib/app.svelte'; // prettier-ignore
+import { announcer, api, beginning, chat, chats, composer, followRoute, refreshChats, report, router, session, toasts } from '$lib/app.svelte'; // prettier-ignore
 import { saveDraft } from '$lib/state/drafts';
 import { forgetOwner, isOwnerDoubted, rememberOwner } from '$lib/state/owner';
 import { keepPair } from '$lib/state/pair';
@@ -38,7 +38,7 @@ describe('a session', () => {
     const events = { locked: vi.fn(), left: vi.fn() };
     const made = new Session(client, events);
     const ends = () => ((list = null), made.noticed(new ApiError(401, 'the session has expired')));
-    const login = (chatsOf: Conversation[]) => ((next = chatsOf), made.login('a key'));
+    const login = (chatsOf: Conversation[], key = 'a key') => ((next = chatsOf), made.login(key));
     return { session: made, events, ends, login };
   }
 
@@ -78,6 +78,21 @@ describe('a session', () => {
     expect(session.phase).toBe('leaving');
     expect(events.left).toHaveBeenCalledOnce();
     expect(names()).toEqual([]);
+  });
+
+  test('of somebody without chats is known again by the key, and by no other', async () => {
+    const { session, events, ends, login } = setUp(null);
+    await session.start();
+    await login([]);
+    saveDraft(null, 'half a thought');
+    expect(JSON.stringify(localStorage)).not.toContain('a key');
+    ends();
+    await login([]);
+    expect([session.phase, events.left.mock.calls]).toEqual(['open', []]);
+    expect(names()).toContain('draft.new');
+    ends();
+    await login([], 'another key');
+    expect([session.phase, names()]).toEqual(['leaving', []]);
   });
 
   test('of somebody else begins anew also where the page was loaded in between', async () => {
@@ -193,5 +208,16 @@ describe('the page', () => {
     await chat.reload();
     expect(streams).toBe(1);
     expect(chats.list).toEqual(mine);
+  });
+
+  test('keeps how a chat was to begin when it is only shown again, and not for the next chat', async () => {
+    router.go(null);
+    await followRoute();
+    beginning.systemPrompt = 'Be brief.';
+    await followRoute();
+    expect(beginning.systemPrompt).toBe('Be brief.');
+    router.go(null);
+    await followRoute();
+    expect(beginning.systemPrompt).toBe('');
   });
 });

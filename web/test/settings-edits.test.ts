@@ -161,6 +161,15 @@ describe('the drawer', () => {
     expect(update).toHaveBeenCalledWith('c', { settings: { top_k: 7, seed: 1 } });
   });
 
+  test('leaves what another device has set meanwhile in the chat that is shown', async () => {
+    const changed = conversation({ settings: { ...conversation().settings, top_k: 7 } });
+    const update = vi.spyOn(api, 'updateConversation').mockResolvedValue(changed);
+    vi.spyOn(api, 'conversation').mockResolvedValue({ ...changed, messages: [], choices: [] });
+    settingsEdits.change('c', { settings: { seed: 1 } });
+    await settingsEdits.saveAll();
+    expect(update).toHaveBeenCalledWith('c', { settings: { top_k: 7, seed: 1 } });
+  });
+
   // Within half a second of the last letter, nothing had been sent, and nobody was left to be told.
   test('says what the server refuses before it closes, and closes when it is pressed again', async () => {
     vi.spyOn(api, 'updateConversation').mockRejectedValue(refusal('system_prompt'));

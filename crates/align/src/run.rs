@@ -51,6 +51,17 @@ pub struct HeldOut {
     pub lowest_is_best: Option<f64>,
 }
 
+/// Whether the data and the model of a checkpoint are those of a run. Those of a checkpoint of an earlier version say nothing in brackets, which
+/// then counts for nothing.
+pub fn same_data(of_checkpoint: &str, of_run: &str) -> bool {
+    let without_brackets = |text: &str| {
+        let mut pieces = text.split(" [");
+        let first = pieces.next().unwrap_or_default().to_owned();
+        pieces.fold(first, |all, piece| all + piece.split_once(']').map_or("", |(_, rest)| rest))
+    };
+    of_checkpoint == of_run || (!of_checkpoint.contains(" [") && of_checkpoint == without_brackets(of_run))
+}
+
 /// A method with its model and its data.
 pub trait Training {
     /// Makes step `step`, counted from 0, with learning rates times `rate_factor`.
@@ -153,7 +164,7 @@ impl<T: Training> Run<T> {
         if !keys.is_empty() {
             return Err(AlignError::OtherConfiguration { checkpoint: path.clone(), keys });
         }
-        if state.data != self.state.data {
+        if !same_data(&state.data, &self.state.data) {
             let (ours, theirs) = (self.state.data.clone(), state.data.clone());
             return Err(AlignError::OtherData { checkpoint: path.clone(), ours, theirs });
         }
@@ -344,4 +355,20 @@ impl<T: Training> Run<T> {
 
 fn tell(observers: &mut [Box<dyn Observer>], event: &Event) -> Result<(), AlignError> {
     Ok(observers.iter_mut().try_for_each(|observer| observer.event(event))?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A run of an earlier version goes on; one of this version only with the same precision, adapter and writer.
+    #[test]
+    fn checkpoints_of_earlier_versions_go_on() {
+        let run = "data, model a [in f32, adapter none] [answers by model b], anchor c";
+        assert!(same_data(run, run));
+        assert!(same_data("data, model a, anchor c", run));
+        assert!(!same_data("data, model b, anchor c", run));
+        assert!(!same_data("data, model a [as stored, adapter none] [answers by model b], anchor c", run));
+        assert!(!same_data(run, "data, model a, anchor c"));
+    }
 }

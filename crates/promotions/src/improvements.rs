@@ -327,7 +327,11 @@ impl Improvements {
         self.try_begin()
     }
 
-    fn try_begin(&self) -> Result<Running, PromotionError> {
+    /// The same without waiting for a program that is about to end.
+    ///
+    /// # Errors
+    /// As for [`Improvements::begin`].
+    pub fn try_begin(&self) -> Result<Running, PromotionError> {
         let file = json_file::open_lock(&self.folder, LOCK_FILE)?;
         match file.try_lock() {
             Ok(()) => Ok(Running { _file: file }),

@@ -168,6 +168,8 @@ async fn serve_connection(stream: TcpStream, peer: Peer, application: Router, st
 }
 
 async fn end_connections(mut connections: JoinSet<()>, state: &AppState) {
+    // First, as this process may be ended at any moment from now on: the program would go on, and nobody would know it.
+    state.menu.improvement.stop(None);
     let limit = state.options.shutdown_limit;
     if tokio::time::timeout(limit, all_ended(&mut connections, state)).await.is_ok() {
         return;
@@ -187,6 +189,5 @@ async fn end_connections(mut connections: JoinSet<()>, state: &AppState) {
 async fn all_ended(connections: &mut JoinSet<()>, state: &AppState) {
     while connections.join_next().await.is_some() {}
     state.menu.cancel_pulls();
-    state.menu.improvement.stop(None);
     state.answers.all_saved().await;
 }

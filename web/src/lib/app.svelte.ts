@@ -18,7 +18,7 @@ import { Judging } from './state/judging.svelte';
 import { Models } from './state/models.svelte';
 import { Panels } from './state/panels.svelte';
 import { Preferences } from './state/preferences.svelte';
-import { Router } from './state/router.svelte';
+import { Router, type Route } from './state/router.svelte';
 import { Search } from './state/search.svelte';
 import { rememberOwner, forgetOwner } from './state/owner';
 import { Session } from './state/session.svelte';
@@ -112,13 +112,14 @@ export async function switchModel(name: string): Promise<void> {
 }
 
 async function saveSettings(id: Id, { systemPrompt, settings }: SettingsEdit): Promise<void> {
-  // Settings are replaced whole; what another window has changed meanwhile stays.
+  // Settings are replaced whole; what another window or device has changed meanwhile stays.
   const patch = (kept: Partial<SamplingSettings>): ConversationPatch => ({
     ...(systemPrompt !== null && { system_prompt: systemPrompt }),
     ...(Object.keys(settings).length > 0 && { settings: given({ ...kept, ...settings }) }),
   });
-  if (chat.conversation?.id === id) return chat.update(patch(chat.conversation.settings));
-  const { settings: kept } = await api.conversation(id);
+  // Read now: what the page has may be from before an outage.
+  const kept = Object.keys(settings).length > 0 ? (await api.conversation(id)).settings : {};
+  if (chat.id === id) return chat.update(patch(kept));
   chats.replace(await api.updateConversation(id, patch(kept)));
   tabs.tell('changed', id);
 }
@@ -219,13 +220,18 @@ export function newChat(): void {
   composer.focus();
 }
 
+let followed: Route | null = null;
+
 /** Shows the chat that the address names. */
 export async function followRoute(): Promise<void> {
   const { conversation, message } = router.route;
-  chat.editing = null;
+  // Not so when the same person logs in again: what was begun or edited goes on.
+  const isNew = router.route !== followed;
+  followed = router.route;
+  if (isNew) chat.editing = null;
   composer.open(conversation);
   if (conversation === null) {
-    beginning.reset();
+    if (isNew) beginning.reset();
     chat.startNew();
   }
   if (conversation !== null && conversation !== chat.id) {

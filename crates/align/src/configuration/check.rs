@@ -28,10 +28,6 @@ impl Configuration {
         if let Some(preference) = &self.preference {
             number("preference.beta", preference.beta, 1e-6, 1e3)?;
             number("preference.label_smoothing", preference.label_smoothing, 0.0, 0.499)?;
-            if preference.label_smoothing > 0.0 && preference.loss != PreferenceLossKind::Sigmoid {
-                let problem = "is of the loss \"sigmoid\"; for others it has no effect and must be 0";
-                return Err(out_of_range("preference.label_smoothing", problem));
-            }
             number("preference.sft_weight", preference.sft_weight, 0.0, 1e3)?;
         }
         if let Some(judged) = &self.judged {
@@ -71,6 +67,27 @@ impl Configuration {
         whole("intervals.keep", self.intervals.keep, 1, 1 << 20)
     }
 
+    /// Refuses settings of a new run that would have no effect. Runs of earlier versions, which accepted them, go on.
+    ///
+    /// # Errors
+    /// [`ConfigurationError::OutOfRange`].
+    pub(super) fn check_effects(&self) -> Result<(), ConfigurationError> {
+        if let Some(preference) = &self.preference
+            && preference.label_smoothing > 0.0
+            && preference.loss != PreferenceLossKind::Sigmoid
+        {
+            let problem = "is of the loss \"sigmoid\"; for others it has no effect and must be 0";
+            return Err(out_of_range("preference.label_smoothing", problem));
+        }
+        let tuning = &self.tuning;
+        let of_adapters = tuning.rank_stabilised || tuning.projections != Projections::ALL;
+        if tuning.kind == TuningKind::Full && of_adapters {
+            let problem = "and `tuning.projections` are of adapters: they must be false and \"all\" where all weights are trained";
+            return Err(out_of_range("tuning.rank_stabilised", problem));
+        }
+        Ok(())
+    }
+
     fn check_tuning(&self) -> Result<(), ConfigurationError> {
         let tuning = &self.tuning;
         match tuning.kind {
@@ -80,10 +97,6 @@ impl Configuration {
             }
             TuningKind::Full if tuning.rank != 0 || tuning.alpha != 0.0 => {
                 Err(out_of_range("tuning.rank", "and `tuning.alpha` must be 0 where all weights are trained"))
-            }
-            TuningKind::Full if tuning.rank_stabilised || tuning.projections != Projections::ALL => {
-                let problem = "and `tuning.projections` are of adapters: they must be false and \"all\" where all weights are trained";
-                Err(out_of_range("tuning.rank_stabilised", problem))
             }
             TuningKind::Full => Ok(()),
         }

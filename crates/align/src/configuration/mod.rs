@@ -341,6 +341,7 @@ impl Configuration {
         let mut configuration: Configuration = overrides.apply(&start)?;
         defaults::derive(&mut configuration, examples, overrides);
         configuration.check()?;
+        configuration.check_effects()?;
         Ok(configuration)
     }
 

@@ -210,16 +210,19 @@ impl Trainee {
     }
 
     /// The fingerprints of the model as it was loaded and of the adapter that is trained further, if one is, and whether the model is computed in
-    /// f32: its file may have another type.
+    /// f32: its file may have another type. What earlier versions did not look at stands in brackets ([`crate::run::same_data`]).
     pub fn beginning(&self) -> String {
-        let adapter =
-            self.reference_adapter.as_ref().map(|adapter| format!(", adapter {}", adapter.fingerprint()));
         let in_f32 = self.model.weights.parameters().all(|(_, weight)| match weight {
             Weight::Matrix(matrix) => matrix.dtype() == Dtype::F32,
             Weight::Vector(_) => true,
         });
-        let computed = if in_f32 { " in f32" } else { "" };
-        format!("model {}{computed}{}", self.model.fingerprint, adapter.unwrap_or_default())
+        let computed = if in_f32 { "in f32" } else { "as stored" };
+        let adapter = self.reference_adapter.as_ref().map(|adapter| adapter.fingerprint().to_string());
+        format!(
+            "model {} [{computed}, adapter {}]",
+            self.model.fingerprint,
+            adapter.as_deref().unwrap_or("none")
+        )
     }
 
     /// Updates so far.

@@ -133,19 +133,26 @@ impl ServedModels {
                 "no longer served: they belong to the weights that answered before"
             );
         }
-        self.load_again(returning, &mut changes);
+        self.load_again(model, returning, &mut changes);
         Ok(changes)
     }
 
     /// Serves adapters again whose weights answer again, as far as their files still fit.
-    fn load_again(&self, adapters: Vec<AdapterSpec>, changes: &mut AdapterChanges) {
+    fn load_again(&self, model: &str, adapters: Vec<AdapterSpec>, changes: &mut AdapterChanges) {
         for spec in adapters {
             let name = spec.served_name();
-            match self.load_adapter(spec) {
+            match self.load_adapter(spec.clone()) {
                 Ok(()) => changes.loaded.push(name),
                 Err(error) => {
                     tracing::warn!(adapter = %name, %error, "not served again");
                     changes.unloaded.push(name);
+                    // Memory may be free the next time that these weights come back.
+                    let mut state = self.shared.lock();
+                    let entry = state.entries.iter_mut().find(|entry| entry.spec.name == model);
+                    if let Some(entry) = entry {
+                        let weights = entry.spec.path.clone();
+                        entry.parted.push(Parted { weights, adapter: spec });
+                    }
                 }
             }
         }
@@ -158,8 +165,13 @@ impl Entry {
     fn part(&mut self, adapters: Vec<AdapterSpec>, path: &Path) -> Vec<AdapterSpec> {
         let returning = self.parted.extract_if(.., |parted| parted.weights == path);
         let returning = returning.map(|parted| parted.adapter).collect();
-        self.parted.retain(|parted| parted.weights != self.spec.path);
         let weights = &self.spec.path;
+        // Those that could not be loaded again stay remembered.
+        let is_replaced = |parted: &Parted| {
+            let name = parted.adapter.served_name();
+            parted.weights == *weights && adapters.iter().any(|adapter| adapter.served_name() == name)
+        };
+        self.parted.retain(|parted| !is_replaced(parted));
         self.parted.extend(adapters.into_iter().map(|adapter| Parted { weights: weights.clone(), adapter }));
         returning
     }

@@ -47,9 +47,16 @@ pub(crate) struct RollbackArguments {
 pub(crate) fn promote(home: &Home, arguments: &PromoteArguments) -> Result<()> {
     let promotions = Promotions::new(home.promoted());
     let Some(model) = &arguments.model else { return show(&promotions, arguments.json) };
-    let name = known_name(home, &promotions, model)?;
+    let mut name = known_name(home, &promotions, model)?;
     let promoted = match (&arguments.improvement, &arguments.weights) {
-        (Some(id), _) => promote_improvement(home, &name, id)?,
+        (Some(id), _) => {
+            // Its record has the name under which the model was served then.
+            let given = model.to_string_lossy();
+            if Improvements::new(home.improvements()).read(id)?.model == given {
+                name = given.into_owned();
+            }
+            promote_improvement(home, &name, id)?
+        }
         (None, Some(weights)) => {
             check(home, model, weights)?;
             promotions.promote(&name, weights, now(), origin(weights))?

@@ -126,16 +126,20 @@ fn specs(store: &ModelStore, names: &[OsString]) -> Result<Vec<ModelSpec>> {
     Ok(specs)
 }
 
-/// Resolves at the first Ctrl-C or SIGTERM; a second Ctrl-C ends the program at once.
+/// Resolves at the first Ctrl-C or SIGTERM, or when the terminal is closed; a second Ctrl-C ends the program at once.
 fn stop_signal() -> Result<impl Future<Output = ()>> {
     #[cfg(unix)]
-    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
-        .context("listening for SIGTERM")?;
+    use tokio::signal::unix::{SignalKind, signal};
+    #[cfg(unix)]
+    let mut terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
+    #[cfg(unix)]
+    let mut hang_up = signal(SignalKind::hangup()).context("listening for SIGHUP")?;
     Ok(async move {
         #[cfg(unix)]
         tokio::select! {
             _ = tokio::signal::ctrl_c() => {}
             _ = terminate.recv() => {}
+            _ = hang_up.recv() => {}
         }
         #[cfg(not(unix))]
         let _ = tokio::signal::ctrl_c().await;

@@ -223,8 +223,8 @@ const COMMON: &[Field] = &[
         Structured(durations::schema),
         Honoured,
         "So long the model stays in memory after the answer; 0 unloads it at once. A use before that keeps it, and what is said there \
-         counts then. Negative, or left out: it stays until its memory is needed. With a user's key 0 is refused, and other values have no \
-         effect.",
+         counts then. Negative, or left out: it stays until its memory is needed. With a user's key 0 without a question is refused, \
+         and all else has no effect.",
     ),
     field("logprobs", Boolean, Honoured, "Report the log-probability of every generated token."),
     field(

@@ -25,7 +25,7 @@ pub(super) async fn answer(
     asked: Instant,
 ) -> Result<Response, ApiError> {
     let Asked { model, task, stream, keep_alive } = read;
-    let keep_alive = allowed(keep_alive, answering.caller())?;
+    let keep_alive = allowed(keep_alive, matches!(task, Task::Load), answering.caller())?;
     let name = names::find(&menu, &model).await?;
     let unload = Unload::wanted(keep_alive, &models, &name);
     let mut writer = Writer {
@@ -63,16 +63,17 @@ pub(super) async fn answer(
     Ok(Json(writer.whole(answer)).into_response())
 }
 
-/// What the caller may say of the time that a model stays in memory: that is the operator's to decide, as loading and unloading are.
-fn allowed(keep_alive: KeepAlive, caller: &Caller) -> Result<KeepAlive, ApiError> {
+/// What the caller may say of the time that a model stays in memory: that is the operator's to decide, as loading and unloading are. `only_loads`:
+/// there is nothing to answer.
+fn allowed(keep_alive: KeepAlive, only_loads: bool, caller: &Caller) -> Result<KeepAlive, ApiError> {
     if caller.is_operator() {
         return Ok(keep_alive);
     }
-    if keep_alive == KeepAlive::UNLOAD {
+    if only_loads && keep_alive == KeepAlive::UNLOAD {
         let message = "only the operator of this server may unload its models, and this API key is a user's: leave `keep_alive` out, or \
                        name a time above 0, which has no effect";
         return Err(ApiError::forbidden(message).with_param("keep_alive").with_code("operator_only"));
     }
-    // Many clients name a time with every request, whoever asks; the model is treated as if they had not.
+    // Many clients name a time with every question, also 0, whoever asks; the model is treated as if they had not.
     Ok(KeepAlive::Stay)
 }

@@ -219,7 +219,12 @@ fn refuse_without_effect(fields: &CheckedFields<'_>, given: &str) -> Result<(), 
     } else {
         ("functions belong to a conversation", OF_CONVERSATIONS)
     };
-    match names.iter().copied().find(|name| fields.get(name).is_some()) {
+    // Clients send their defaults: no, and no functions.
+    let is_said = |name: &&str| {
+        fields.boolean(name) == Some(true)
+            || fields.get(name).is_some_and(|node| node.value.as_array().is_some_and(|list| !list.is_empty()))
+    };
+    match names.iter().copied().find(is_said) {
         Some(name) => {
             let message = format!("`{name}` has no effect beside `{given}`, as {reason}: leave it out");
             Err(ApiError::invalid(name, message))

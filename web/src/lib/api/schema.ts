@@ -5499,7 +5499,7 @@ export interface components {
             format?: (("" | "json") | Record<string, never>) | null;
             /** @description Whether the model thinks before it answers, and how much, by the switches of its chat template; refused where the template has none. Thoughts stand in `thinking`. */
             think?: (boolean | ("low" | "medium" | "high")) | null;
-            /** @description So long the model stays in memory after the answer; 0 unloads it at once. A use before that keeps it, and what is said there counts then. Negative, or left out: it stays until its memory is needed. With a user's key 0 is refused, and other values have no effect. */
+            /** @description So long the model stays in memory after the answer; 0 unloads it at once. A use before that keeps it, and what is said there counts then. Negative, or left out: it stays until its memory is needed. With a user's key 0 without a question is refused, and all else has no effect. */
             keep_alive?: (string | number) | null;
             /** @description Report the log-probability of every generated token. */
             logprobs?: boolean | null;
@@ -5674,7 +5674,7 @@ export interface components {
             format?: (("" | "json") | Record<string, never>) | null;
             /** @description Whether the model thinks before it answers, and how much, by the switches of its chat template; refused where the template has none. Thoughts stand in `thinking`. */
             think?: (boolean | ("low" | "medium" | "high")) | null;
-            /** @description So long the model stays in memory after the answer; 0 unloads it at once. A use before that keeps it, and what is said there counts then. Negative, or left out: it stays until its memory is needed. With a user's key 0 is refused, and other values have no effect. */
+            /** @description So long the model stays in memory after the answer; 0 unloads it at once. A use before that keeps it, and what is said there counts then. Negative, or left out: it stays until its memory is needed. With a user's key 0 without a question is refused, and all else has no effect. */
             keep_alive?: (string | number) | null;
             /** @description Report the log-probability of every generated token. */
             logprobs?: boolean | null;

@@ -154,7 +154,7 @@ export const improvements: Messages['improvements'] = {
   fromScratch: '从头训练',
   copiedFrom: (source) => `复制自 ${isolated(source)}`,
   adaptersUnloaded: (names) => `这些适配器不再作答，因为它们属于别的权重：${isolated(names)}`,
-  adaptersLoaded: (names) => `这些适配器重新作答：${isolated(names)}`,
+  adaptersLoaded: (names) => `这些适配器恢复作答：${isolated(names)}`,
   rollBack: '回退',
   rollBackOf: (model) => `回退 ${isolated(model)}`,
   rolledBack: (model, what) => `从下一个问题起，${isolated(model)} 作答用的是：${what}`,

@@ -2,7 +2,7 @@
 import type { ApiClient } from '../api/client';
 import { ApiError } from '../api/errors';
 import type { ServerStatus } from '../api/types';
-import { doubtOwner, forgetOwner, isOwnerDoubted, isOwnerOf, trustOwner } from './owner';
+import { doubtOwner, forgetOwner, isOwnerDoubted, isOwnerOf, isOwnersKey, markOf, rememberKey, trustOwner, type KeyMark } from './owner'; // prettier-ignore
 
 /** As many chats as the server lists at once: among them, those of whoever was here before are looked for. */
 const MOST_CHATS = 200;
@@ -34,13 +34,19 @@ export class Session {
 
   /** Throws when the server cannot be reached. */
   async start(): Promise<void> {
+    await this.#start(null);
+  }
+
+  /** `mark`: of the key by which somebody has just logged in. */
+  async #start(mark: KeyMark | null): Promise<void> {
     try {
       this.status = await this.#api.status();
-      const isStranger = this.status.needs_key && (await this.#isStranger());
+      const isStranger = this.status.needs_key && (await this.#isStranger(mark));
       if (this.phase === 'leaving') return;
       // Where nothing was kept or shown of anybody, there is nothing to begin anew for.
       if (isStranger && (forgetOwner() || this.#wasOpen)) return this.#leave();
       trustOwner();
+      if (mark !== null) rememberKey(mark);
       this.phase = 'open';
       this.#wasOpen = true;
     } catch (error) {
@@ -52,13 +58,14 @@ export class Session {
   async login(key: string): Promise<boolean> {
     // Before the server lets in whoever it is: the page may be closed before that is settled.
     doubtOwner();
+    const mark = await markOf(key);
     try {
       await this.#api.login(key);
     } catch (error) {
       if (error instanceof ApiError && (error.status === 401 || error.status === 403)) return false;
       throw error;
     }
-    await this.start();
+    await this.#start(mark);
     return this.phase !== 'locked';
   }
 
@@ -78,11 +85,11 @@ export class Session {
   }
 
   /** Whether it may be somebody else than before. */
-  async #isStranger(): Promise<boolean> {
+  async #isStranger(mark: KeyMark | null): Promise<boolean> {
     const doubted = this.phase === 'locked' || isOwnerDoubted();
     // The status is public; a call that needs the key tells whether this browser has one.
     const chats = await this.#api.conversations(doubted ? MOST_CHATS : 1);
-    return doubted && !isOwnerOf(chats);
+    return doubted && !isOwnersKey(mark) && !isOwnerOf(chats);
   }
 
   #leave(): void {

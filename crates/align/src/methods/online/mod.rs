@@ -106,7 +106,7 @@ impl Online {
         }
         let order = Order::new(configuration.seed, parts.tasks.len());
         let writer =
-            parts.rollout_model.as_ref().map(|model| format!(", answers by model {}", model.fingerprint));
+            parts.rollout_model.as_ref().map(|model| format!(" [answers by model {}]", model.fingerprint));
         let fingerprint =
             format!("{}, {}{}", parts.fingerprint, parts.trainee.beginning(), writer.unwrap_or_default());
         Ok(Online { configuration, rollout, policy, parts, order, watch: Watch::new(watch), fingerprint })

@@ -9,8 +9,10 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use zhenjin_align::best_of::Candidate;
 
-/// Of the file's format and of how seeds are made.
-pub(crate) const VERSION: u32 = 1;
+/// Of the file's format and of how seeds are made. Files of version 1 say less of their reward models and schemas.
+pub(crate) const VERSION: u32 = 2;
+/// The version that says less.
+const EARLIER: u32 = 1;
 
 /// What answers and their rewards depend on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -140,6 +142,15 @@ impl Journal {
 
 /// In what two commands differ.
 fn differences(ours: &Settings, theirs: &Settings) -> Result<Vec<String>> {
+    let mut theirs = theirs.clone();
+    if theirs.version == EARLIER {
+        theirs.version = VERSION;
+        theirs.reward_schemas.clone_from(&ours.reward_schemas);
+        // Whether there is one is known, and no more.
+        theirs.reward_model = theirs.reward_model.and(ours.reward_model.clone());
+        theirs.reward_base = theirs.reward_base.and(ours.reward_base.clone());
+    }
+    let theirs = &theirs;
     let [ours, theirs] = [ours, theirs].map(serde_json::to_value);
     let (Value::Object(ours), Value::Object(theirs)) = (ours?, theirs?) else { return Ok(Vec::new()) };
     let different = ours.iter().filter(|(key, value)| theirs.get(*key) != Some(value));
@@ -211,5 +222,17 @@ mod tests {
         std::fs::write(&path, &bytes).expect("a file");
         let error = format!("{:#}", settings(&path).expect_err("no text"));
         assert!(error.contains("line 2 is not UTF-8"), "{error}");
+    }
+
+    /// Answers of version 1, which named reward models otherwise, were refused.
+    #[test]
+    fn answers_of_the_earlier_version_are_read() {
+        let ours = Settings { reward_model: Some("new".to_owned()), ..settings_of_a_test() };
+        let earlier = Settings { version: EARLIER, reward_model: Some("old".to_owned()), ..ours.clone() };
+        assert!(differences(&ours, &earlier).expect("settings").is_empty());
+        let without = Settings { reward_model: None, ..earlier.clone() };
+        assert_eq!(differences(&ours, &without).expect("settings").len(), 1);
+        let other_seed = Settings { seed: 1, ..earlier };
+        assert_eq!(differences(&ours, &other_seed).expect("settings").len(), 1);
     }
 }

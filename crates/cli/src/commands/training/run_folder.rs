@@ -27,11 +27,22 @@ pub(crate) struct RunFolder {
     path: PathBuf,
     /// Once it is locked; dropped, it lets go.
     lock: OnceLock<File>,
+    /// Set where a checkpoint was named: newer ones are left behind. Newer ones that `auto` passed over are damaged, and are replaced.
+    goes_back: OnceLock<()>,
+}
+
+/// Whether a file system has no locks, as NFS without its daemon.
+fn says_no_locks(error: &std::io::Error) -> bool {
+    #[cfg(unix)]
+    let is_missing = error.raw_os_error() == Some(rustix::io::Errno::NOLCK.raw_os_error());
+    #[cfg(not(unix))]
+    let is_missing = false;
+    is_missing || error.kind() == ErrorKind::Unsupported
 }
 
 impl RunFolder {
     pub(crate) fn new(path: &Path) -> RunFolder {
-        RunFolder { path: path.to_owned(), lock: OnceLock::new() }
+        RunFolder { path: path.to_owned(), lock: OnceLock::new(), goes_back: OnceLock::new() }
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -69,7 +80,7 @@ impl RunFolder {
                 "{}: another process is training in this folder; wait until it has ended, stop it, or give another --out",
                 self.path.display()
             ),
-            Err(TryLockError::Error(error)) if error.kind() == ErrorKind::Unsupported => eprintln!(
+            Err(TryLockError::Error(error)) if says_no_locks(&error) => eprintln!(
                 "{}: this file system has no locks, so a second process would not be noticed; start only one",
                 self.path.display()
             ),
@@ -103,9 +114,14 @@ impl RunFolder {
             }
             Some(path) => {
                 let checkpoint = Checkpoint::open(Path::new(path))?;
-                if self.has_something()? && !self.checkpoints().holds(&checkpoint) {
+                // A run that was killed before its first checkpoint is begun again by the same command.
+                let has_begun_only = || -> Result<bool> {
+                    Ok(self.path.join(CONFIGURATION).is_file() && self.checkpoints().find()?.newest.is_none())
+                };
+                if self.has_something()? && !self.checkpoints().holds(&checkpoint) && !has_begun_only()? {
                     bail!(
-                        "{} is none of the checkpoints of the run in {}, and a run is never overwritten; give the --out that it lies in, or a new one",
+                        "{} is none of the checkpoints of the run in {}, and a run is never overwritten; give the --out that it lies in, or a new one, \
+                         or go on with the run that is there by `--resume auto`",
                         checkpoint.path.display(),
                         self.path.display()
                     );
@@ -114,6 +130,7 @@ impl RunFolder {
                     self.lock()?;
                     self.checkpoints().clean()?;
                 }
+                let _ = self.goes_back.set(());
                 Ok(Some(checkpoint))
             }
         }
@@ -195,7 +212,9 @@ impl RunFolder {
         self.lock()?;
         match checkpoint {
             Some(checkpoint) if self.checkpoints().holds(checkpoint) => {
-                self.leave_newer_ones(checkpoint)?;
+                if self.goes_back.get().is_some() {
+                    self.leave_newer_ones(checkpoint)?;
+                }
                 self.write_configuration(configuration)
             }
             _ => {

@@ -66,10 +66,11 @@ impl From<Promoted> for PromotedJson {
     }
 }
 
-/// The last parts of a path, which tell a run and its step apart; what is before them is the operator's own.
+/// The last part of a path, of a checkpoint also its run; what is before them is the operator's own.
 fn end_of_path(path: &str) -> String {
     let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
-    parts[parts.len().saturating_sub(3)..].join("/")
+    let shown = if parts.iter().rev().nth(1) == Some(&"checkpoints") { 3 } else { 1 };
+    parts[parts.len().saturating_sub(shown)..].join("/")
 }
 
 /// What answers under a model's name, and what answered before.

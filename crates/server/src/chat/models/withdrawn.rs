@@ -47,7 +47,7 @@ fn begin(improvements: &Improvements) -> Result<Option<Running>, PromotionError>
     if !improvements.hold_words()? {
         return Ok(None);
     }
-    match improvements.begin() {
+    match improvements.try_begin() {
         Err(PromotionError::Busy) => Ok(None),
         begun => begun.map(Some),
     }

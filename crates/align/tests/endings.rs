@@ -12,7 +12,7 @@ use zhenjin_align::losses::preference::PreferenceLoss;
 use zhenjin_align::methods::{Judged, Judgement, Offline, Online, OnlineParts, Preferences, RewardSource};
 use zhenjin_align::rewards::Answer;
 use zhenjin_align::run::Training;
-use zhenjin_align::trainee::{Trainee, TraineeOptions};
+use zhenjin_align::trainee::Trainee;
 use zhenjin_model::testing::{RandomWeights, tiny_config};
 use zhenjin_model::{AdapterValues, Model};
 use zhenjin_tensor::Dtype;
@@ -101,19 +101,7 @@ fn continued(configuration: &Configuration, adapter: Option<&AdapterValues>) -> 
 }
 
 fn trainee_of(configuration: &Configuration, model: Arc<Model>, adapter: Option<&AdapterValues>) -> Trainee {
-    let load = load(1);
-    let options = TraineeOptions {
-        tuning: configuration.tuning,
-        optimiser: configuration.optimiser.clone(),
-        seed: configuration.seed,
-        load: load.clone(),
-        usable_vocabulary: VOCABULARY as usize,
-        recomputed_layers: 0,
-        base_name: "tiny".to_owned(),
-        padding_token: None,
-        companions: Vec::new(),
-    };
-    Trainee::new(model, adapter, None, options).unwrap()
+    Trainee::new(model, adapter, None, options(configuration, &load(1))).unwrap()
 }
 
 /// A run that continued one adapter could go on with another, and the reference's numbers of one were taken for those of the other.

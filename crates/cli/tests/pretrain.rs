@@ -6,21 +6,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::shards::make_shards;
+use crate::shards::{TINY, make_shards};
 use zhenjin_train::checkpoint::{Checkpoint, Checkpoints};
 use zhenjin_train::metrics::{Event, read_events};
 
-/// A model that trains in a second.
-const TINY: [&str; 14] = [
-    "model.hidden_size=32",
-    "model.intermediate_size=32",
-    "model.heads=2",
-    "model.kv_heads=1",
-    "model.head_dim=16",
-    "data.sequence_length=32",
-    "data.validation_share=0.1",
-    "batch.sequences=2",
-    "batch.micro_batches=2",
+/// Beside those of the tiny model.
+const SETTINGS: [&str; 5] = [
     "schedule.steps=30",
     "intervals.checkpoint=1",
     "intervals.validation=10",
@@ -38,7 +29,7 @@ fn pretrain(data: &Path, out: &Path, settings: &[&str]) -> Command {
     let mut command = zhenjin();
     command.arg("pretrain").arg("--data").arg(data).arg("--out").arg(out);
     command.args(["--depth", "1", "--sample-tokens", "4"]);
-    TINY.iter().chain(settings).for_each(|setting| {
+    TINY.iter().chain(&SETTINGS).chain(settings).for_each(|setting| {
         command.args(["--set", setting]);
     });
     command

@@ -5,24 +5,11 @@ use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::shards::make_shards;
+use crate::shards::{TINY, make_shards};
 use zhenjin_train::checkpoint::{Checkpoint, Checkpoints};
 
-/// A model that trains in a second.
-const TINY: [&str; 12] = [
-    "model.hidden_size=32",
-    "model.intermediate_size=32",
-    "model.heads=2",
-    "model.kv_heads=1",
-    "model.head_dim=16",
-    "data.sequence_length=32",
-    "data.validation_share=0.1",
-    "batch.sequences=2",
-    "batch.micro_batches=2",
-    "schedule.steps=12",
-    "intervals.checkpoint=2",
-    "intervals.samples=0",
-];
+/// Beside those of the tiny model.
+const SETTINGS: [&str; 3] = ["schedule.steps=12", "intervals.checkpoint=2", "intervals.samples=0"];
 
 struct Place {
     _folder: tempfile::TempDir,
@@ -37,7 +24,7 @@ impl Place {
         let data = make_shards(&folder.path().join("data"), 200);
         let place = Place { out: folder.path().join("out"), data, _folder: folder };
         let mut options = vec!["--depth", "1", "--set", keep];
-        TINY.iter().for_each(|setting| options.extend(["--set", setting]));
+        TINY.iter().chain(&SETTINGS).for_each(|setting| options.extend(["--set", setting]));
         place.succeed(&options);
         place
     }

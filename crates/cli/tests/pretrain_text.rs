@@ -3,19 +3,7 @@
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-/// A model that trains in a second.
-const TINY: [&str; 10] = [
-    "model.hidden_size=32",
-    "model.intermediate_size=32",
-    "model.heads=2",
-    "model.kv_heads=1",
-    "model.head_dim=16",
-    "data.sequence_length=32",
-    "data.validation_share=0.1",
-    "batch.sequences=2",
-    "batch.micro_batches=2",
-    "schedule.steps=4",
-];
+use crate::shards::TINY;
 
 fn pretrain(data: &Path, out: &Path, options: &[&str]) -> (Option<i32>, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_zhenjin"));
@@ -32,7 +20,7 @@ fn pretrain(data: &Path, out: &Path, options: &[&str]) -> (Option<i32>, String) 
 
 fn tiny() -> Vec<&'static str> {
     let mut options = vec!["--depth", "1"];
-    TINY.iter().for_each(|setting| options.extend(["--set", setting]));
+    TINY.iter().chain(&["schedule.steps=4"]).for_each(|setting| options.extend(["--set", setting]));
     options
 }
 

@@ -40,9 +40,8 @@ pub(crate) fn configuration(method: Method, tuning: TuningKind, settings: &[&str
     Configuration::resolve(method, tuning, 24, &overrides).unwrap()
 }
 
-pub(crate) fn trainee(configuration: &Configuration, dtype: Dtype, values: bool, threads: usize) -> Trainee {
-    let load = load(threads);
-    let options = TraineeOptions {
+pub(crate) fn options(configuration: &Configuration, load: &LoadOptions) -> TraineeOptions {
+    TraineeOptions {
         tuning: configuration.tuning,
         optimiser: configuration.optimiser.clone(),
         seed: configuration.seed,
@@ -52,9 +51,13 @@ pub(crate) fn trainee(configuration: &Configuration, dtype: Dtype, values: bool,
         base_name: "tiny".to_owned(),
         padding_token: None,
         companions: Vec::new(),
-    };
+    }
+}
+
+pub(crate) fn trainee(configuration: &Configuration, dtype: Dtype, values: bool, threads: usize) -> Trainee {
+    let load = load(threads);
     let values = values.then(|| vec![0.0; tiny_config().hidden_size]);
-    let trainee = Trainee::new(model(dtype, &load), None, values, options).unwrap();
+    let trainee = Trainee::new(model(dtype, &load), None, values, options(configuration, &load)).unwrap();
     match configuration.tuning.kind {
         TuningKind::Full => trainee.with_reference(model(dtype, &load)),
         TuningKind::Lora => trainee,

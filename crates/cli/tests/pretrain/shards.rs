@@ -12,6 +12,19 @@ const WORDS: [&str; 12] = [
     "pine ",
 ];
 
+/// Settings of a model that trains in a second.
+pub(crate) const TINY: [&str; 9] = [
+    "model.hidden_size=32",
+    "model.intermediate_size=32",
+    "model.heads=2",
+    "model.kv_heads=1",
+    "model.head_dim=16",
+    "data.sequence_length=32",
+    "data.validation_share=0.1",
+    "batch.sequences=2",
+    "batch.micro_batches=2",
+];
+
 /// A folder of `documents` short documents with their tokenizer.
 pub(crate) fn make_shards(folder: &Path, documents: usize) -> PathBuf {
     std::fs::create_dir_all(folder).expect("a folder");

@@ -5,6 +5,7 @@ use anyhow::{Result, bail};
 use serde_json::Value;
 use std::path::Path;
 use zhenjin_align::configuration::Projections;
+use zhenjin_model::WrittenAdapter;
 use zhenjin_train::configuration::Overrides;
 
 /// The settings that it decides.
@@ -27,7 +28,7 @@ pub(super) fn settings(folder: &Path, arguments: &AlignArguments, overrides: &mu
         );
     }
     // A file that cannot be read is refused, with the reason, where the adapter is opened.
-    let text = std::fs::read_to_string(folder.join("adapter_config.json")).unwrap_or_default();
+    let text = std::fs::read_to_string(folder.join(WrittenAdapter::SETTINGS)).unwrap_or_default();
     let settings: Value = serde_json::from_str(&text).unwrap_or_default();
     if let Some(rank) = settings["r"].as_i64() {
         overrides.add("tuning.rank", rank);

@@ -1,15 +1,14 @@
 //! Reward models beside the model whose answers they judge.
 
-use anyhow::{Context, Result, bail};
-use sha2::{Digest, Sha256};
+use crate::commands::best_of_n::of_files;
+use anyhow::{Result, bail};
 use std::path::Path;
 use std::sync::Arc;
 use time::OffsetDateTime;
 use zhenjin_align::data::{Encoder, PromptSettings};
 use zhenjin_align::evaluation::{Endings, RewardModel};
-use zhenjin_files::Mapping;
 use zhenjin_hub::OpenedModel;
-use zhenjin_model::{LoadOptions, Model};
+use zhenjin_model::{LoadOptions, Model, WrittenAdapter};
 use zhenjin_tokenizer::Tokenizer;
 
 /// Opens a reward model: a checkpoint of `zhenjin reward`, or one that others trained. `base` are the weights of `opened`, to which an adapter is
@@ -50,29 +49,11 @@ pub(super) fn fingerprint_of(folder: &Path) -> Result<String> {
     if !folder.is_dir() {
         return Ok(String::new());
     }
-    let reading = || format!("reading the reward model {}", folder.display());
-    let mut paths = Vec::new();
-    for entry in std::fs::read_dir(folder).with_context(reading)? {
-        let path = entry.with_context(reading)?.path();
-        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        let is_part = name == "config.json"
-            || name == "adapter_config.json"
-            || (name.ends_with(".safetensors") && !name.starts_with("optimiser"));
-        if is_part {
-            paths.push((name.to_owned(), path));
-        }
-    }
-    paths.sort();
-    let mut sum = Sha256::new();
-    for (name, path) in paths {
-        let file = Mapping::open(&path).with_context(|| format!("reading {}", path.display()))?;
-        let bytes: &[u8] = file.as_ref();
-        sum.update((name.len() as u64).to_le_bytes());
-        sum.update(name.as_bytes());
-        sum.update((bytes.len() as u64).to_le_bytes());
-        sum.update(bytes);
-    }
-    Ok(sum.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+    of_files(folder, &|name| {
+        name == "config.json"
+            || name == WrittenAdapter::SETTINGS
+            || (name.ends_with(".safetensors") && !name.starts_with("optimiser"))
+    })
 }
 
 /// Whether all ids of one tokenizer are the same tokens in the other.

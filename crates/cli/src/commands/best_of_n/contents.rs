@@ -21,6 +21,11 @@ pub(super) fn of_schemas(reward: &str) -> Result<Vec<String>> {
 /// The digest of a model's or an adapter's folder: of its weights, and of the settings beside them, such as an adapter's lora_alpha, with which the
 /// same weights are another model.
 pub(super) fn of_folder(folder: &Path) -> Result<String> {
+    of_files(folder, &|name| name.ends_with(".safetensors") || name.ends_with(".json"))
+}
+
+/// The digest of those files in a folder whose names count, whatever the folder is called.
+pub(crate) fn of_files(folder: &Path, counts: &dyn Fn(&str) -> bool) -> Result<String> {
     let reading = || format!("reading {}", folder.display());
     let mut files: Vec<PathBuf> = std::fs::read_dir(folder)
         .with_context(reading)?
@@ -29,8 +34,8 @@ pub(super) fn of_folder(folder: &Path) -> Result<String> {
         .with_context(reading)?;
     files.sort();
     let counts = |path: &Path| {
-        let ending = path.extension().and_then(|ending| ending.to_str());
-        matches!(ending, Some("safetensors" | "json")) && path.is_file()
+        let name = path.file_name().and_then(|name| name.to_str());
+        name.is_some_and(counts) && path.is_file()
     };
     let mut hash = Sha256::new();
     // The lengths are hashed as well, so that names and contents cannot run into each other.

@@ -10,6 +10,7 @@ mod report;
 mod rewards;
 
 pub(crate) use arguments::{BestOfArguments, EXAMPLES, SamplingArguments};
+pub(crate) use contents::of_files;
 pub(crate) use journal::settings;
 pub(crate) use prompts::{Prompts, ReadPrompts};
 pub(crate) use records::write;

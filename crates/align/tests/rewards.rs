@@ -75,6 +75,9 @@ fn rules_judge_texts() {
         [1.0, 1.0, 0.5, 0.0]
     );
     assert_eq!(totals("json", json!({}), &["[]", "]"]), [1.0, 0.0]);
+    // Formats count: they were notes that nothing had to keep.
+    let date = json!({"schema": {"properties": {"on": {"type": "string", "format": "date"}}}});
+    assert_eq!(totals("json", date, &[r#"{"on": "2024-02-29"}"#, r#"{"on": "soon"}"#]), [1.0, 0.5]);
     assert_eq!(
         totals("length:characters<=4", json!({}), &["四個漢字", "12345", "12345678"]),
         [1.0, 0.75, 0.0]
@@ -95,6 +98,23 @@ fn poems_are_judged_by_form_rhyme_and_tones() {
     // Without a form, the nearest of regulated verse.
     assert_eq!(totals("poem-form", json!({}), &[poem]), [1.0]);
     assert!(matches!(fault("poem", json!({"form": 3})), RewardFault::Field { field, .. } if field == "form"));
+}
+
+/// A character rhymed with itself, so that two characters made a perfect poem.
+#[test]
+fn poems_of_few_characters_or_of_repeated_rhymes_are_worth_less() {
+    let two = "平平仄仄仄平平\n仄仄平平仄仄平\n仄仄平平平仄仄\n平平仄仄仄平平";
+    for aspect in ["poem:4x7", "poem-form:4x7", "poem-rhyme", "poem-tones"] {
+        assert!(totals(aspect, json!({}), &[two])[0] < 0.2, "{aspect}");
+    }
+    let repeated = "白日依山盡，黃河入海樓。欲窮千里目，更上一層樓。";
+    assert_eq!(totals("poem-rhyme", json!({}), &[repeated]), [0.5]);
+    // By people, one of them playing with a word.
+    let waterfall = "日照香爐生紫煙，遙看瀑布掛前川。飛流直下三千尺，疑是銀河落九天。";
+    let ones = "一帆一槳一漁舟，一個漁翁一釣鉤。一俯一仰一場笑，一江明月一江秋。";
+    for text in ["poem-form:4x7", "poem-rhyme"] {
+        assert_eq!(totals(text, json!({}), &[waterfall, ones]), [1.0, 1.0], "{text}");
+    }
 }
 
 #[test]
@@ -259,6 +279,55 @@ fn code_cannot_take_more_than_its_limits() {
         0.0
     );
     assert!(started.elapsed() < Duration::from_secs(300));
+}
+
+/// Root's processes were not limited, each had all the memory, that of System V is no process's, and namespaces gave rights.
+#[test]
+fn code_that_goes_round_its_limits_does_not_pass() {
+    let passes = [
+        "import subprocess\nassert subprocess.run(['true']).returncode == 0",
+        "import time\nkept = bytearray(b'x') * (150 << 20)\ntime.sleep(0.5)",
+    ];
+    let start = |count: u32, does: &str| {
+        format!(
+            "import os, time\nfor _ in range({count}):\n    if os.fork() == 0:\n        {does}\n        os._exit(0)\n"
+        )
+    };
+    let fails = [
+        start(100, "time.sleep(60)"),
+        start(6, "kept = bytearray(b'x') * (100 << 20); time.sleep(60)") + "time.sleep(20)",
+        "import ctypes\nassert ctypes.CDLL(None).shmget(0, 1 << 20, 0o1600) >= 0".to_owned(),
+        "import ctypes\nassert ctypes.CDLL(None).unshare(0x10000000) == 0".to_owned(),
+    ];
+    let sandbox = SandboxLimits { memory_bytes: 256 << 20, ..options().sandbox };
+    let rewards =
+        RewardExpression::parse("code").unwrap().build(&BuildOptions { sandbox, ..options() }).unwrap();
+    let texts: Vec<&str> = passes.into_iter().chain(fails.iter().map(String::as_str)).collect();
+    let found = scores(&rewards, &task(json!({"tests": ["pass"]})), &texts);
+    let found: Vec<f64> = found.into_iter().map(|score| score.unwrap().total).collect();
+    assert_eq!(found, [1.0, 1.0, 0.0, 0.0, 0.0, 0.0]);
+}
+
+/// Whatever was answered passed.
+#[test]
+fn tests_that_test_nothing_are_the_examples_fault() {
+    for (fields, expected) in [
+        (json!({"test": ""}), "test"),
+        (json!({"tests": [""]}), "tests"),
+        (json!({"tests": "# none"}), "tests"),
+        (json!({"test": "def check(c):\n    assert c(1) == 1\n"}), "test"),
+        (json!({"test": "import math\ndef test_it():\n    assert f(1) == 1", "entry_point": "f"}), "test"),
+        (json!({"tests": ["assert ("]}), "tests"),
+    ] {
+        let found = fault("code", fields.clone());
+        let RewardFault::Field { field, problem } = &found else { panic!("{fields}: {found:?}") };
+        let says_why = problem.contains("every answer would pass") || problem.contains("never closed");
+        assert!(field == expected && says_why, "{fields}: {found:?}");
+    }
+    let called = json!({"test": "def check(c):\n    assert c() == 1\ncheck(f)"});
+    for fields in [called, json!({"test": "", "tests": ["assert f() == 1"]})] {
+        assert_eq!(totals("code", fields, &["def f(): return 1", "def f(): return 2"]), [1.0, 0.0]);
+    }
 }
 
 /// A program that a model wrote could read and remove what belongs to whoever trained it.

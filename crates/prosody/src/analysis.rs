@@ -20,6 +20,9 @@ pub struct Rhymes {
     pub lines: Vec<usize>,
     /// Places of the lines that should end with it and do not.
     pub missing: Vec<usize>,
+    /// Of the lines that end with it, those whose last character an earlier one of them ends with: a word does not rhyme with itself, and
+    /// regulated verse uses none twice (重韻).
+    pub repeated: Vec<usize>,
     /// Lines that should rhyme.
     pub expected: usize,
 }
@@ -99,6 +102,7 @@ impl Poem {
         if self.lines.first().is_some_and(ends_so) {
             rhymes.lines.insert(0, 0);
             rhymes.expected += 1;
+            rhymes.repeated = self.repeated(&rhymes.lines);
         }
         rhymes
     }
@@ -131,12 +135,24 @@ impl Poem {
         }
         let rhymes = |names: &BTreeSet<String>| shared.is_some_and(|shared| names.contains(shared));
         let (lines, missing): (Vec<_>, Vec<_>) = by_line.iter().partition(|(_, names)| rhymes(names));
+        let lines: Vec<usize> = lines.into_iter().map(|(index, _)| *index).collect();
         Rhymes {
             shared: shared.cloned(),
-            lines: lines.into_iter().map(|(index, _)| *index).collect(),
+            repeated: self.repeated(&lines),
+            lines,
             missing: missing.into_iter().map(|(index, _)| *index).collect(),
             expected: expected.len(),
         }
+    }
+
+    /// Those of the lines whose last character an earlier one of them ends with, in whatever script it is written.
+    fn repeated(&self, lines: &[usize]) -> Vec<usize> {
+        let mut ends = BTreeSet::new();
+        let is_repeated = |line: &usize| {
+            let last = self.lines[*line].characters.last();
+            last.is_some_and(|last| !ends.insert(last.traditional))
+        };
+        lines.iter().copied().filter(is_repeated).collect()
     }
 
     /// How many rules about tones a poem keeps by the rhyme book. For which poems: see [`Poem::tone_checks`].
@@ -316,6 +332,19 @@ mod tests {
             .shi_rhymes();
         assert_eq!(rhymes.shared.as_deref(), Some("下平聲十一尤"));
         assert_eq!((rhymes.lines, rhymes.missing, rhymes.expected), (vec![1, 5], vec![3], 3));
+    }
+
+    #[test]
+    fn a_character_that_ends_several_lines_is_named() {
+        let repeated = |text: &str| Poem::parse(text).shi_rhymes().repeated;
+        assert!(repeated("白日依山盡，黃河入海流。欲窮千里目，更上一層樓。").is_empty());
+        // 樓 in both scripts, and in the first line.
+        assert_eq!(repeated("白日依山盡，黃河入海樓。欲窮千里目，更上一層楼。"), [3]);
+        assert_eq!(repeated("白日依山樓，黃河入海流。欲窮千里目，更上一層樓。"), [3]);
+        // Lines that do not rhyme repeat no rhyme.
+        assert!(repeated("白日依山盡，黃河入海流。欲窮千里盡，更上一層樓。").is_empty());
+        let ci = Poem::parse("東風。東風。落花中。").ci_rhymes();
+        assert_eq!((ci.lines, ci.repeated), (vec![0, 1, 2], vec![1]));
     }
 
     #[test]

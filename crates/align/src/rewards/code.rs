@@ -1,7 +1,8 @@
 //! Code that passes tests, run in a process with limits.
 //!
 //! The process is Python, isolated from its environment (`-I`), in a [`Sandbox`]. It limits its own CPU time, memory, file sizes, open
-//! files and processes, then runs the answer and behind it the tests. A program that passed says a secret, which it got through a pipe and
+//! files and processes, gives up calls that escape these limits, then runs the answer and behind it the tests. The memory of all its
+//! processes together is looked at from outside. A program that passed says a secret, which it got through a pipe and
 //! which no name of Python's leads to while the answer runs ([`HARNESS`]): neither files nor frames nor arguments hold it or the tests, so
 //! that an answer that prints what it finds, replaces functions or ends early does not pass.
 //!
@@ -12,21 +13,34 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::path::PathBuf;
-use std::process::{Child, Stdio};
+use std::process::{Child, ExitStatus, Stdio};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
 use super::child::{end_group, how_it_ended, in_group, wait};
+use super::memory;
 use super::sandbox::Sandbox;
-use super::{Answer, Reward, RewardFault};
+use super::{Answer, Reward, RewardFault, shortened};
 
 /// Sets the limits, runs the answer and its tests, and says that they passed.
 const HARNESS: &str = include_str!("harness.py");
 
 /// What the harness writes as soon as the answer can run.
 const MARK: u8 = b'+';
+
+/// What it writes instead, before the reason, where it cannot limit the answer.
+const REFUSAL: u8 = b'-';
+
+/// What it writes instead, before the reason, where the tests test nothing.
+const NO_TESTS: u8 = b'?';
+
+/// Bytes that are read of what a program wrote: more than a secret has, so that one that wrote more does not pass.
+const READ: u64 = 256;
+
+/// How often the memory of a program's processes is summed up.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// Characters of a secret.
 const SECRET_LENGTH: usize = 32;
@@ -38,7 +52,7 @@ pub struct SandboxLimits {
     pub wall: Duration,
     /// Seconds of CPU time.
     pub cpu_seconds: u64,
-    /// Bytes of memory.
+    /// Bytes of memory: addresses of each process, and pages of all together. The sum is looked at ten times a second.
     pub memory_bytes: u64,
     /// Bytes of a file that it writes.
     pub file_bytes: u64,
@@ -101,12 +115,13 @@ impl CodeReward {
     }
 
     fn of_answer(&self, answer: &Answer<'_>) -> Result<f64, RewardFault> {
-        let Program { code, tests } = program(answer)?;
+        let Program { code, tests, field } = program(answer)?;
         let failed = |what: String| RewardFault::Died { who: "the sandbox".to_owned(), what };
         let folder = tempfile::tempdir().map_err(|error| failed(format!("has no folder: {error}")))?;
         let secret = secret().map_err(|error| failed(format!("cannot read /dev/urandom: {error}")))?;
         let SandboxLimits { cpu_seconds, memory_bytes, file_bytes, open_files, processes, .. } = &self.limits;
-        let mut command = self.sandbox.command(folder.path());
+        let mut command =
+            self.sandbox.command(folder.path()).map_err(|error| failed(format!("cannot start: {error}")))?;
         command.arg(&self.python).args(["-I", "-c", HARNESS]);
         command.args([cpu_seconds, memory_bytes, open_files, processes, file_bytes].map(u64::to_string));
         command.args([secret.len(), tests.len()].map(|length| length.to_string()));
@@ -116,23 +131,47 @@ impl CodeReward {
             .spawn()
             .map_err(|error| failed(format!("cannot start {}: {error}", self.python.display())))?;
         hand_over(&mut child, [secret.as_str(), tests.as_str(), code.as_str()].concat());
-        let status = wait(&mut child, self.limits.wall);
+        let status = self.watch(&mut child);
         end_group(&mut child);
-        // What was ended may be gone a moment later and keep the pipe open until then: only the mark is read of it. Of the others one byte
-        // more is read than a program that passed has written, so that one that wrote more does not pass.
-        let most = if status.is_some() { SECRET_LENGTH + 2 } else { 1 };
+        // What was ended may be gone a moment later and keep the pipe open until then: only the mark is read of it.
+        let most = if status.is_some() { READ } else { 1 };
         let mut said = Vec::new();
         if let Some(output) = child.stdout.take() {
             // What was read before an error counts.
-            let _ = output.take(most as u64).read_to_end(&mut said);
+            let _ = output.take(most).read_to_end(&mut said);
         }
-        let Some((&MARK, said)) = said.split_first() else {
-            let how =
-                status.map_or_else(|| "it was not ready in time".to_owned(), |status| how_it_ended(&status));
-            return Err(failed(format!("cannot start {}: {how}", self.python.display())));
+        let said = match said.split_first() {
+            Some((&MARK, said)) => said,
+            Some((&REFUSAL, reason)) => {
+                let reason = shortened(&String::from_utf8_lossy(reason));
+                return Err(failed(format!("cannot limit what it runs: {reason}")));
+            }
+            Some((&NO_TESTS, problem)) => {
+                return Err(fault(field, &shortened(&String::from_utf8_lossy(problem))));
+            }
+            _ => {
+                let how = status
+                    .map_or_else(|| "it was not ready in time".to_owned(), |status| how_it_ended(&status));
+                return Err(failed(format!("cannot start {}: {how}", self.python.display())));
+            }
         };
         let ended_well = status.is_some_and(|status| status.success());
         Ok(f64::from(u8::from(ended_well && said == secret.as_bytes())))
+    }
+
+    /// Waits for the program's end; `None` where a limit was passed before.
+    fn watch(&self, child: &mut Child) -> Option<ExitStatus> {
+        let until = Instant::now() + self.limits.wall;
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            if let Some(status) = wait(child, left.min(LOOK)) {
+                return Some(status);
+            }
+            let most = self.limits.memory_bytes;
+            if left.is_zero() || memory::of_tree(child.id(), most) > most {
+                return None;
+            }
+        }
     }
 }
 
@@ -157,16 +196,18 @@ fn hand_over(child: &mut Child, text: String) {
 struct Program {
     code: String,
     tests: String,
+    /// Where the tests stand in the example.
+    field: &'static str,
+}
+
+fn fault(field: &str, problem: &str) -> RewardFault {
+    RewardFault::Field { field: field.to_owned(), problem: problem.to_owned() }
 }
 
 /// The program under test: code, tests, and their call.
 fn program(answer: &Answer<'_>) -> Result<Program, RewardFault> {
     let fields = &answer.task.fields;
     let text = |name: &str| fields.get(name).and_then(Value::as_str);
-    let fault = |field: &str, problem: &str| RewardFault::Field {
-        field: field.to_owned(),
-        problem: problem.to_owned(),
-    };
     let entry_point = text("entry_point");
     if let Some(name) = entry_point
         && !name.chars().all(|character| character.is_alphanumeric() || matches!(character, '_' | '.'))
@@ -181,20 +222,31 @@ fn program(answer: &Answer<'_>) -> Result<Program, RewardFault> {
         let start = text("prompt_code").or(last).unwrap_or_default();
         code = format!("{start}{code}");
     }
-    let tests = match (text("test"), fields.get("tests")) {
+    // Sets of several sources leave the field empty that an example does not use.
+    let test = text("test").filter(|test| !test.trim().is_empty());
+    let (field, tests) = match (test, fields.get("tests")) {
         (Some(test), _) => match entry_point.filter(|_| test.contains("def check(")) {
-            Some(name) => format!("{test}\ncheck({name})\n"),
-            None => test.to_owned(),
+            Some(name) => ("test", format!("{test}\ncheck({name})\n")),
+            None => ("test", test.to_owned()),
         },
-        (None, Some(Value::Array(tests))) if !tests.is_empty() => {
+        (None, Some(Value::Array(tests))) => {
             let tests: Option<Vec<&str>> = tests.iter().map(Value::as_str).collect();
-            tests.ok_or_else(|| fault("tests", "is not a list of texts"))?.join("\n")
+            ("tests", tests.ok_or_else(|| fault("tests", "is not a list of texts"))?.join("\n"))
         }
-        (None, Some(Value::String(tests))) if !tests.trim().is_empty() => tests.clone(),
-        (None, None) => return Err(fault("test", "is missing; `code` runs it")),
-        (None, Some(_)) => return Err(fault("tests", "holds no tests")),
+        (None, Some(Value::String(tests))) => ("tests", tests.clone()),
+        (None, None) if !fields.contains_key("test") => {
+            return Err(fault("test", "is missing; `code` runs it"));
+        }
+        (None, None) => ("test", String::new()),
+        (None, Some(_)) => ("tests", String::new()),
     };
-    Ok(Program { code, tests })
+    if tests.trim().is_empty() {
+        return Err(fault(
+            field,
+            "holds no tests, so every answer would pass: give it statements of Python, or leave out the example",
+        ));
+    }
+    Ok(Program { code, tests, field })
 }
 
 /// The last fenced block of an answer, or all of it.

@@ -9,6 +9,7 @@ mod child;
 mod code;
 mod expression;
 mod http;
+mod memory;
 mod numbers;
 mod process;
 mod rules;
@@ -89,6 +90,14 @@ pub enum RewardFault {
         /// What it gave.
         value: String,
     },
+    /// The score is finite, and too large to compute with.
+    #[error("{who} gave {value:e}, and scores beyond ±{most:e} cannot be computed with: scale them down", most = MOST)]
+    TooLarge {
+        /// The reward, process or service, or the sum.
+        who: String,
+        /// What it gave.
+        value: f64,
+    },
     /// The service cannot be reached or refuses.
     #[error("{who}: {reason} ({attempts} attempts)")]
     Service {
@@ -108,6 +117,10 @@ pub enum RewardFault {
         fault: Box<RewardFault>,
     },
 }
+
+/// The greatest magnitude of a score. Losses are computed in `f32`, where the square of this is a finite number and a sum of such squares
+/// too; differences of much larger scores have no finite square, so that a group's deviation is none.
+const MOST: f64 = 1e18;
 
 /// Judges answers.
 pub trait Reward: Send + Sync {
@@ -168,12 +181,14 @@ impl WeightedRewards {
                 let missing = || {
                     Err(RewardFault::Died { who: part.name.clone(), what: "gave too few scores".to_owned() })
                 };
-                let value = values.next().unwrap_or_else(missing).and_then(|value| finite(&part.name, value));
+                let value = values.next().unwrap_or_else(missing).and_then(|value| usable(&part.name, value));
                 *score = match (std::mem::replace(score, Ok(empty())), value) {
                     (Ok(mut score), Ok(value)) => {
-                        score.total += part.weight * value;
                         score.parts.push(value);
-                        Ok(score)
+                        usable("the sum", score.total + part.weight * value).map(|total| {
+                            score.total = total;
+                            score
+                        })
                     }
                     (Err(fault), _) => Err(fault),
                     (Ok(_), Err(fault)) => Err(named(fault)),
@@ -184,11 +199,14 @@ impl WeightedRewards {
     }
 }
 
-fn finite(who: &str, value: f64) -> Result<f64, RewardFault> {
-    if value.is_finite() {
-        return Ok(value);
+fn usable(who: &str, value: f64) -> Result<f64, RewardFault> {
+    if !value.is_finite() {
+        return Err(RewardFault::NotFinite { who: who.to_owned(), value: value.to_string() });
     }
-    Err(RewardFault::NotFinite { who: who.to_owned(), value: value.to_string() })
+    if value.abs() > MOST {
+        return Err(RewardFault::TooLarge { who: who.to_owned(), value });
+    }
+    Ok(value)
 }
 
 /// The beginning of what somebody wrote, in one line.
@@ -197,4 +215,43 @@ fn shortened(text: &str) -> String {
     let line: String = text.chars().take(MOST).map(|one| if one.is_control() { ' ' } else { one }).collect();
     let line = line.trim().to_owned();
     if text.chars().count() > MOST { line + "…" } else { line }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Always(f64);
+
+    impl Reward for Always {
+        fn score(&self, answers: &[Answer<'_>]) -> Vec<Result<f64, RewardFault>> {
+            answers.iter().map(|_| Ok(self.0)).collect()
+        }
+    }
+
+    fn of(parts: &[(f64, f64)]) -> Result<Score, RewardFault> {
+        let part = |(weight, value): &(f64, f64)| WeightedPart {
+            name: "always".to_owned(),
+            weight: *weight,
+            reward: Box::new(Always(*value)),
+        };
+        let rewards = WeightedRewards::new(parts.iter().map(part).collect());
+        let task = EncodedTask { prompt: vec![1], messages: Vec::new(), fields: serde_json::Map::new() };
+        let answer = Answer { task: &task, text: "", tokens: &[], ended: true };
+        rewards.score(&[answer]).remove(0)
+    }
+
+    /// The deviation of a group with 1e300 was infinite, so that it had no advantages and the log spoke of equal rewards.
+    #[test]
+    fn scores_that_nothing_can_be_computed_with_are_faults() {
+        assert_eq!(of(&[(1.0, 1e18), (1.0, -2.0)]).map(|score| score.parts), Ok(vec![1e18, -2.0]));
+        for value in [1e300, -1e19] {
+            let fault = of(&[(1.0, 0.5), (0.0, value)]).unwrap_err();
+            assert!(fault.to_string().contains(&format!("{value:e}")), "{fault}");
+            let RewardFault::Part { fault: of_part, .. } = &fault else { panic!("{fault:?}") };
+            assert!(matches!(**of_part, RewardFault::TooLarge { .. }), "{fault:?}");
+        }
+        let sum = of(&[(1e10, 1e17), (1.0, 0.5)]).unwrap_err();
+        assert!(matches!(&sum, RewardFault::TooLarge { who, .. } if who == "the sum"), "{sum:?}");
+    }
 }

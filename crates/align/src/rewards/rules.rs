@@ -82,7 +82,9 @@ pub(super) fn schema_of(schema: &Value) -> Result<Validator, String> {
         }
         other => other,
     };
+    // Without the option, drafts from 2019-09 on take `format` for a note that nothing has to keep.
     jsonschema::options()
+        .should_validate_formats(true)
         .build(schema)
         .map_err(|error| format!("is no JSON schema: {}", shortened(&error.to_string())))
 }

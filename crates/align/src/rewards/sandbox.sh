@@ -1,13 +1,19 @@
-# Runs a program that nobody trusts, in the namespaces that `unshare --user --map-root-user --mount --net --pid --ipc --fork` made:
-#     sandbox.sh WORK READABLE… -- COMMAND…
+# Runs a program that nobody trusts, in the namespaces that `unshare` made for it (`--mount --net --pid --ipc --fork`, and `--user
+# --map-root-user` where the one who starts it is no other user than the program's):
+#     sandbox.sh USER WORK READABLE… -- COMMAND…
 # Its file system is in memory, mounted in the folder WORK, and holds the folders READABLE, which nobody can write. COMMAND begins in an
-# empty folder.
+# empty folder, as the user with the number USER, or as the one who starts it where that is `-`.
 set -eu
-root=$1/root
-shift
+# Whoever the program runs as reaches the folders that are made here.
+umask 022
+user=$1
+root=$2/root
+shift 2
 mkdir "$root"
-mount -t tmpfs -o mode=755,size=64m,nosuid,nodev sandbox "$root"
+# Empty files take memory of the kernel's, which the size does not count: their number has a limit of its own.
+mount -t tmpfs -o mode=755,size=64m,nr_inodes=8192,nosuid,nodev sandbox "$root"
 mkdir "$root/dev" "$root/tmp" "$root/answer" "$root/old" "$root/proc"
+chmod 1777 "$root/tmp" "$root/answer"
 while [ "$1" != -- ]; do
     place=$1
     shift
@@ -34,7 +40,11 @@ umount -l /old
 umount -l /proc
 rmdir /old /proc
 cd /answer
-status=0
 # Without capabilities it can neither undo these mounts nor leave.
-setpriv --no-new-privs --bounding-set=-all --inh-caps=-all -- "$@" || status=$?
+set -- --no-new-privs --bounding-set=-all --inh-caps=-all -- "$@"
+if [ "$user" != - ]; then
+    set -- --reuid="$user" --regid="$user" --clear-groups "$@"
+fi
+status=0
+setpriv "$@" || status=$?
 exit "$status"

@@ -1,5 +1,7 @@
 //! Rewards on the form of classical Chinese verse.
 
+use std::collections::BTreeSet;
+
 use serde_json::Value;
 use zhenjin_prosody::{Form, Poem, Standard};
 
@@ -10,7 +12,7 @@ use super::{Answer, Reward, RewardFault};
 pub(super) enum Aspect {
     /// Half for the number of lines, half for the share of lines with the right number of characters.
     Form,
-    /// The share of the lines that should rhyme and do.
+    /// The share of the lines that should rhyme and do, with a character that no earlier one of them ends with.
     Rhyme,
     /// The share of the rules of regulated verse that are kept.
     Tones,
@@ -26,9 +28,16 @@ const REGULATED: [Form; 4] = [
     Form { lines: 8, characters: 7 },
 ];
 
+/// Different characters that are enough for a poem of any length.
+const ENOUGH_CHARACTERS: usize = 28;
+
 /// The form of a poem, from 0 to 1. What is asked for is the argument, or the example's field `form`: `4x7`, or a name such as
 /// 七言絕句; or a list of such forms and of lists of the characters of each line, as a tune of ci has them, of which the nearest counts;
 /// without either, any form of regulated verse. Rhymes and tones need no form; an answer without a poem has 0.
+///
+/// The rules alone are kept by two characters as well, one level and one oblique, in turn: what has fewer different characters than half of
+/// all (28 are enough for any length) is worth less in every aspect, by the share of those that it lacks. Poems by people who play with one
+/// word have more: 一帆一槳一漁舟，一個漁翁一釣鉤。一俯一仰一場笑，一江明月一江秋 has 17 of 28.
 ///
 /// A tune has rules of its own for rhymes and tones, which are not known here: where the form is the characters of each line, all aspects
 /// together are the form alone.
@@ -110,7 +119,8 @@ impl VerseReward {
             if rhymes.expected < 2 {
                 return 0.0;
             }
-            rhymes.lines.len().min(rhymes.expected) as f64 / rhymes.expected as f64
+            let rhyming = rhymes.lines.len() - rhymes.repeated.len();
+            rhyming.min(rhymes.expected) as f64 / rhymes.expected as f64
         };
         let tones = || match poem.tone_checks(self.standard) {
             Some(checks) if !checks.is_empty() => {
@@ -119,13 +129,15 @@ impl VerseReward {
             _ => 0.0,
         };
         let asked = match self.aspect {
-            Aspect::Rhyme => return Ok(rhyme()),
-            Aspect::Tones => return Ok(tones()),
+            Aspect::Rhyme => return Ok(variety(&poem) * rhyme()),
+            Aspect::Tones => return Ok(variety(&poem) * tones()),
             Aspect::Form | Aspect::All => self.asked_for(answer)?,
         };
         let form = asked.iter().map(|form| form.kept(&poem)).fold(0.0, f64::max);
         let is_tune = asked.iter().any(|form| matches!(form, Asked::Lines(_)));
-        Ok(if self.aspect == Aspect::Form || is_tune { form } else { (form + rhyme() + tones()) / 3.0 })
+        let kept =
+            if self.aspect == Aspect::Form || is_tune { form } else { (form + rhyme() + tones()) / 3.0 };
+        Ok(variety(&poem) * kept)
     }
 
     /// The forms of which one is asked for.
@@ -144,6 +156,14 @@ impl VerseReward {
             Some(_) => Err(fault("is neither a text nor a list of forms")),
         }
     }
+}
+
+/// 1 where a poem has different characters enough, else the share of them that it has.
+fn variety(poem: &Poem) -> f64 {
+    let characters = || poem.lines.iter().flat_map(|line| &line.characters);
+    let needed = (characters().count() / 2).min(ENOUGH_CHARACTERS);
+    let different = characters().map(|one| one.traditional).collect::<BTreeSet<char>>().len();
+    if different >= needed { 1.0 } else { different as f64 / needed as f64 }
 }
 
 /// Half for the number of lines, half for the share of lines with as many characters as they should have; lines too many count among all.

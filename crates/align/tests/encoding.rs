@@ -423,6 +423,22 @@ fn threads_do_not_change_tokens_and_fingerprints_change_with_them() {
     assert_ne!(encode(1, &other).fingerprint(), alone.fingerprint());
 }
 
+/// Where only other tokens stand for the same text, it was once said that the template rewrites what was said before.
+#[test]
+fn it_is_counted_apart_why_answers_are_examples_of_their_own() {
+    let tokenizer = tokenizer();
+    let data = data(&[json!({"messages": [
+        message("user", "U"), message("assistant", " A "), message("user", "V"), message("assistant", "B")
+    ]})]);
+    for (name, expected) in [("plain", (0, 0, 1)), ("thinking", (1, 0, 2)), ("generation_tag", (0, 1, 2))] {
+        let template = template(name, &tokenizer);
+        let encoder = encoder(&tokenizer, &template);
+        let encoded = encoder.encode_conversations(&data, &options()).unwrap();
+        let counts = (encoded.counts.turns_apart, encoded.counts.boundaries_apart, encoded.examples.len());
+        assert_eq!(counts, expected, "{name}");
+    }
+}
+
 #[test]
 fn prompts_for_rewards_keep_their_fields() {
     let tokenizer = tokenizer();

@@ -70,6 +70,63 @@ fn an_empty_system_message_with_a_weight_is_left_out_with_its_weight() {
     assert_eq!(conversation.unlearnt, [1]);
 }
 
+/// Earlier answers in a prompt were learnt beside the completion.
+#[test]
+fn of_a_prompt_nothing_is_learnt() {
+    let prompt = json!([message("user", "a"), message("assistant", "b"), message("user", "c")]);
+    let dialogue = "\n\nHuman: a\n\nAssistant: b\n\nHuman: c\n\nAssistant:";
+    for record in [
+        json!({"prompt": prompt, "completion": [message("assistant", "d")]}),
+        json!({"prompt": dialogue, "completion": "d"}),
+    ] {
+        let data = read(&[record]).unwrap();
+        let Body::Conversation(conversation) = &data.examples[0].body else { panic!("a conversation") };
+        assert_eq!((conversation.messages.len(), &conversation.unlearnt[..]), (4, &[1][..]));
+    }
+    // Alpaca's earlier turns are examples as well.
+    let data = read(&[json!({"instruction": "c", "output": "d", "history": [["a", "b"]]})]).unwrap();
+    let Body::Conversation(conversation) = &data.examples[0].body else { panic!("a conversation") };
+    assert!(conversation.unlearnt.is_empty());
+}
+
+/// A weight of 0 in an answer that was compared or judged was ignored.
+#[test]
+fn a_weight_of_0_counts_in_prompts_and_is_refused_in_judged_answers() {
+    let (question, other) = (message("user", "a"), message("assistant", "other"));
+    let unlearnt = json!({"role": "assistant", "content": "b", "weight": 0});
+    let prompt = json!([question, unlearnt, message("user", "c")]);
+    let followed = |last: Value| json!([question, unlearnt, message("user", "c"), last]);
+    for record in [
+        json!({"prompt": prompt, "chosen": [message("assistant", "d")], "rejected": [other]}),
+        json!({"chosen": followed(message("assistant", "d")), "rejected": followed(other.clone())}),
+        json!({"prompt": prompt, "completion": [message("assistant", "d")], "label": true}),
+    ] {
+        read(&[record]).unwrap();
+    }
+    for (record, what) in [
+        (json!({"prompt": "a", "chosen": [unlearnt], "rejected": [other]}), "message 1 of `chosen`"),
+        (json!({"prompt": "a", "chosen": other, "rejected": unlearnt}), "message 1 of `rejected`"),
+        (
+            json!({"chosen": followed(unlearnt.clone()), "rejected": followed(other.clone())}),
+            "message 4 of `chosen`",
+        ),
+        (json!({"prompt": "a", "completion": [unlearnt], "label": true}), "message 2 of `messages`"),
+        (json!({"messages": [question, unlearnt], "label": false}), "message 2 of `messages`"),
+        (
+            json!({"prompt": "a", "answers": [{"message": unlearnt, "score": 1}, {"text": "e", "score": 2}]}),
+            "message 1 of `answers[0].message`",
+        ),
+    ] {
+        match read(std::slice::from_ref(&record)) {
+            Err(DataError::Bad(bad)) => {
+                assert_eq!(bad.kind, BadKind::WrongField, "{record}");
+                assert!(bad.reason.contains(what) && bad.reason.contains("weight 0"), "{}", bad.reason);
+            }
+            other => panic!("{record}: {other:?}"),
+        }
+    }
+}
+
 #[test]
 fn tools_and_calls_are_read_in_both_shapes() {
     let tool = json!({"name": "add", "description": "Adds.", "parameters": {"type": "object"}});

@@ -144,6 +144,36 @@ fn a_check_counts_records_of_other_formats_and_bad_ones_of_the_other_files() {
     assert!(stdout.contains("fields without effect:\n  chosen_score: 1"), "{stdout}");
 }
 
+/// One long system message made all questions nearly the same, another one made the same question another, and a field that stands twice was
+/// read as its last value.
+#[test]
+fn a_check_compares_questions_alone_and_names_what_stands_twice() {
+    let place = Place::new();
+    let long = "You are a careful and friendly assistant, and you never invent anything. ".repeat(4);
+    let under = |system: &str, question: &str| {
+        let system = json!({"role": "system", "content": system});
+        json!({"messages": [system, {"role": "user", "content": question}, {"role": "assistant", "content": "b"}]})
+    };
+    let records = [under(&long, "Who wrote Faust?"), under(&long, "How tall is Everest?")];
+    let file = place.write("talk.jsonl", &records);
+    let test =
+        place.write("test.jsonl", &[under(&long, "Why is the sky blue?"), talk("Who wrote Faust?", "c")]);
+    let against = ["--against", test.to_str().expect("a path")];
+    let (code, stdout, stderr) = place.run("check", &file, &against);
+    assert_eq!(code, Some(0), "{stderr}");
+    for expected in ["there with the same question: 1 ", "there with nearly the same question: 0\n"] {
+        assert!(stdout.contains(expected), "{expected}: {stdout}");
+    }
+    let twice = place.path("twice.jsonl");
+    let text =
+        format!("{}\n{{\"prompt\": \"a\", \"completion\": \"b\", \"prompt\": \"c\"}}\n", talk("a", "b"));
+    std::fs::write(&twice, text).expect("a file");
+    let (_, stdout, _) = place.run("check", &twice, &[]);
+    for expected in ["twice.jsonl:2", "the field `prompt` stands twice in one object"] {
+        assert!(stdout.contains(expected), "{expected}: {stdout}");
+    }
+}
+
 #[test]
 fn the_tokens_of_an_example_are_shown_with_marks() {
     let place = Place::new();

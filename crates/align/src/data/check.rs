@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 
 use serde::Serialize;
+use zhenjin_conversation::Role;
 use zhenjin_tokenizer::EncodedDialogue;
 
 use super::dataset::Dataset;
@@ -11,7 +12,7 @@ use super::encode_all::{EncodeCounts, EncodeOptions, Encoded, Overlong};
 use super::encoder::{Encoder, LearntAnswers};
 use super::errors::{BadPolicy, BadRecords, DataError};
 use super::example::{Example, Kind};
-use super::likeness::{Likenesses, Sketch};
+use super::likeness::{Found, Likenesses, Sketch};
 
 /// What is looked at.
 #[derive(Clone, Copy, Debug)]
@@ -89,12 +90,23 @@ pub struct Alike {
     pub count: u64,
     /// The first of them, and the one that it is like, as `file:line`.
     pub first: Option<(String, String)>,
+    /// Examples that are like none with which they were compared, where so many are a little like them that only the likeliest were
+    /// compared: one of them may be like another all the same. Always 0 where examples are the same or not.
+    pub not_all_compared: u64,
 }
 
 impl Alike {
     fn add(&mut self, one: impl FnOnce() -> String, other: impl FnOnce() -> String) {
         self.count += 1;
         self.first.get_or_insert_with(|| (one(), other()));
+    }
+
+    fn add_found(&mut self, found: Found, one: impl FnOnce() -> String, other: impl FnOnce(usize) -> String) {
+        match found {
+            Found::Alike(number) => self.add(one, || other(number)),
+            Found::NotAllCompared => self.not_all_compared += 1,
+            Found::None => {}
+        }
     }
 }
 
@@ -124,9 +136,9 @@ pub struct Leaks {
     pub bad: BadRecords,
     /// Examples that are there word by word.
     pub examples: Alike,
-    /// Examples whose conversation begins with the same question.
+    /// Examples whose conversation begins with the same question, whatever the system messages before it.
     pub questions: Alike,
-    /// Examples whose question is nearly the same.
+    /// Examples whose question is nearly the same, likewise.
     pub near_questions: Alike,
 }
 
@@ -147,7 +159,7 @@ pub struct Report {
     pub tokens: Option<TokenReport>,
     /// Examples that are the same as an earlier one.
     pub duplicates: Alike,
-    /// Examples that nearly are, by the runs of five characters in them.
+    /// Examples that nearly are, by the runs of five characters in them; system messages do not count.
     pub near_duplicates: Alike,
     /// What the data share with others.
     pub leaks: Option<Leaks>,
@@ -230,6 +242,7 @@ fn tokens(data: &Dataset, encoder: &Encoder<'_>, options: &CheckOptions) -> Resu
                 }
                 bad.merge(others);
                 counts.turns_apart += more.turns_apart;
+                counts.boundaries_apart += more.boundaries_apart;
             }};
         }
         match kind {
@@ -268,13 +281,16 @@ impl Dataset {
     }
 }
 
-/// The text of an example's messages, or only of its question.
+/// The text of an example's messages, or only of its question. System messages are left out: where all examples have one long system
+/// message, different questions behind it would nearly be the same.
 fn text_of(example: &Example, question_alone: bool) -> String {
     let mut text = String::new();
-    let is_answer = |role| role == zhenjin_conversation::Role::Assistant;
-    for message in example.body.messages().take_while(|message| !question_alone || !is_answer(message.role)) {
-        text.push_str(&message.content);
-        text.push('\n');
+    let is_counted = |role: Role| !question_alone || role != Role::Assistant;
+    for message in example.body.messages().take_while(|message| is_counted(message.role)) {
+        if message.role != Role::System {
+            text.push_str(&message.content);
+            text.push('\n');
+        }
     }
     text
 }
@@ -292,9 +308,7 @@ fn duplicates(data: &Dataset) -> (Alike, Alike) {
             continue;
         }
         let sketch = Sketch::of(&text_of(example, false));
-        if let Some(earlier) = likenesses.find(&sketch) {
-            near.add(|| place(number), || place(earlier));
-        }
+        near.add_found(likenesses.find(&sketch), || place(number), place);
         likenesses.add(number, sketch);
     }
     (same, near)
@@ -303,11 +317,11 @@ fn duplicates(data: &Dataset) -> (Alike, Alike) {
 fn leaks(data: &Dataset, against: &Dataset) -> Leaks {
     let (count, bad) = (against.examples.len() as u64, against.bad.clone());
     let mut leaks = Leaks { against: count, bad, ..Leaks::default() };
-    let (mut contents, mut openings) = (BTreeMap::new(), BTreeMap::new());
+    let (mut contents, mut questions) = (BTreeMap::new(), BTreeMap::new());
     let mut likenesses = Likenesses::default();
     for (number, example) in against.examples.iter().enumerate() {
         contents.entry(example.body.content_hash()).or_insert(number);
-        openings.entry(example.body.opening_hash()).or_insert_with(|| {
+        questions.entry(example.body.question_hash()).or_insert_with(|| {
             likenesses.add(number, Sketch::of(&text_of(example, true)));
             number
         });
@@ -318,10 +332,11 @@ fn leaks(data: &Dataset, against: &Dataset) -> Leaks {
         if let Some(&number) = contents.get(&example.body.content_hash()) {
             leaks.examples.add(here, || there(number));
         }
-        if let Some(&number) = openings.get(&example.body.opening_hash()) {
+        if let Some(&number) = questions.get(&example.body.question_hash()) {
             leaks.questions.add(here, || there(number));
-        } else if let Some(number) = likenesses.find(&Sketch::of(&text_of(example, true))) {
-            leaks.near_questions.add(here, || there(number));
+        } else {
+            let found = likenesses.find(&Sketch::of(&text_of(example, true)));
+            leaks.near_questions.add_found(found, here, there);
         }
     }
     leaks

@@ -169,11 +169,11 @@ fn is_possible(value: &Value) -> bool {
 
 /// The examples of a record of a file whose records are of `format`.
 fn bodies_of(
-    record: Result<Value, String>,
+    record: Result<Value, Fault>,
     format: Option<Format>,
     unread: &mut Unread,
 ) -> Result<Vec<Body>, Fault> {
-    let record = record.map_err(|reason| Fault::new(BadKind::NotJson, reason))?;
+    let record = record?;
     if !is_possible(&record) {
         let found = formats::shape(&record);
         let reason = format!("a record is an object with fields, and {found} stands there");

@@ -12,7 +12,7 @@ use zhenjin_tokenizer::EncodedDialogue;
 
 use super::dataset::Dataset;
 use super::encoded::{EncodedPair, EncodedTask, EncodedThumb};
-use super::encoder::{Encoder, LearntAnswers, learnt_places};
+use super::encoder::{Apart, Encoder, LearntAnswers, learnt_places};
 use super::errors::{BadPolicy, BadRecords, DataError, Fault};
 use super::example::{Body, Conversation, Example, Kind, Origin};
 
@@ -58,6 +58,9 @@ pub struct EncodeCounts {
     pub parts: u64,
     /// Conversations whose answers are examples of their own, because the template rewrites what was said before.
     pub turns_apart: u64,
+    /// Conversations whose answers are examples of their own, because other tokens stand for the same text once more
+    /// follows it.
+    pub boundaries_apart: u64,
 }
 
 /// Examples in tokens, in the order of the data.
@@ -172,9 +175,12 @@ impl Encoder<'_> {
         conversation: &Conversation,
         options: &EncodeOptions,
     ) -> Result<Outcome<EncodedDialogue>, Missing> {
-        let examples = self.conversation(conversation, options.learnt)?;
-        let mut counts =
-            EncodeCounts { turns_apart: u64::from(examples.len() > 1), ..EncodeCounts::default() };
+        let (examples, apart) = self.conversation_apart(conversation, options.learnt)?;
+        let mut counts = EncodeCounts {
+            turns_apart: u64::from(apart == Some(Apart::Rewritten)),
+            boundaries_apart: u64::from(apart == Some(Apart::OtherTokens)),
+            ..EncodeCounts::default()
+        };
         let longest = examples.iter().map(|example| example.ids.len()).max().unwrap_or(0);
         if longest <= options.context {
             return Ok(Outcome { parts: examples, counts });
@@ -333,6 +339,7 @@ fn collect<T>(
                 encoded.counts.split += counts.split;
                 encoded.counts.parts += counts.parts;
                 encoded.counts.turns_apart += counts.turns_apart;
+                encoded.counts.boundaries_apart += counts.boundaries_apart;
             }
             Some(Err(Missing::Bad(fault))) => {
                 encoded.bad.take(data.bad_record(*origin, fault), options.bad)?;

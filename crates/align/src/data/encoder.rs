@@ -4,7 +4,8 @@
 //! For every answer that is to be learnt, its prompt is made as for a request, and the answer is what the template writes behind
 //! that prompt up to the first token that ends the turn. Answers of one conversation share an example where the prompt of the
 //! later one begins with the tokens of the earlier one and its answer. Where a template rewrites what was said before (many
-//! leave out earlier thoughts), each answer becomes an example of its own.
+//! leave out earlier thoughts), or where other tokens stand for the same text once more follows it, each answer becomes an example
+//! of its own.
 
 use serde_json::{Map, Value};
 use time::OffsetDateTime;
@@ -65,6 +66,15 @@ pub struct Encoder<'a> {
     settings: PromptSettings,
 }
 
+/// Why answers of one conversation are examples of their own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Apart {
+    /// The text is the same, but other tokens stand for it once more follows it.
+    OtherTokens,
+    /// The template rewrites what was said before.
+    Rewritten,
+}
+
 /// A prompt and the answer behind it, in tokens.
 #[derive(Debug)]
 struct Answered {
@@ -117,7 +127,7 @@ impl<'a> Encoder<'a> {
         Err(DataError::Template(format!("this chat template cannot be trained with: {}", fault.reason)))
     }
 
-    /// A conversation as examples: one, or several where the template rewrites what was said before.
+    /// A conversation as examples: one, or several where the template rewrites what was said before, or other tokens stand for it.
     ///
     /// # Errors
     /// What is wrong with it.
@@ -126,20 +136,35 @@ impl<'a> Encoder<'a> {
         conversation: &Conversation,
         learnt: LearntAnswers,
     ) -> Result<Vec<EncodedDialogue>, Fault> {
+        self.conversation_apart(conversation, learnt).map(|(examples, _)| examples)
+    }
+
+    /// The same, with the reason where there are several.
+    pub(super) fn conversation_apart(
+        &self,
+        conversation: &Conversation,
+        learnt: LearntAnswers,
+    ) -> Result<(Vec<EncodedDialogue>, Option<Apart>), Fault> {
         let places = learnt_places(conversation, learnt);
         self.dialogues(&conversation.messages, &conversation.tools, &places)
     }
 
-    /// The examples of the answers at `places`.
+    /// The examples of the answers at `places`, and why there are several.
     fn dialogues(
         &self,
         messages: &[Message],
         tools: &[Tool],
         places: &[usize],
-    ) -> Result<Vec<EncodedDialogue>, Fault> {
+    ) -> Result<(Vec<EncodedDialogue>, Option<Apart>), Fault> {
         let mut examples: Vec<EncodedDialogue> = Vec::new();
+        let mut apart: Option<Apart> = None;
         for &place in places {
             let Answered { prompt, answer } = self.answered(&messages[..=place], tools)?;
+            if let Some(last) = examples.last()
+                && !prompt.starts_with(&last.ids)
+            {
+                apart = apart.max(Some(self.apart(&last.ids, &prompt)));
+            }
             let example = match examples.last_mut() {
                 Some(last) if prompt.starts_with(&last.ids) => {
                     last.assistant_mask.resize(prompt.len(), false);
@@ -159,7 +184,16 @@ impl<'a> Encoder<'a> {
         if examples.is_empty() {
             return Err(Fault::new(BadKind::NoAnswer, "there is no answer to learn"));
         }
-        Ok(examples)
+        Ok((examples, apart))
+    }
+
+    /// Why a later prompt does not begin with the tokens of what was said before it.
+    fn apart(&self, before: &[u32], prompt: &[u32]) -> Apart {
+        let text = |ids: &[u32]| self.tokenizer.decode_bytes(ids, ControlText::Show);
+        match (text(before), text(prompt)) {
+            (Ok(before), Ok(prompt)) if prompt.starts_with(&before) => Apart::OtherTokens,
+            _ => Apart::Rewritten,
+        }
     }
 
     /// A preference pair; both dialogues begin with the prompt's tokens.
@@ -194,11 +228,19 @@ impl<'a> Encoder<'a> {
         let messages = [prompt, answer].concat();
         let is_answer = |place: &usize| messages[*place].role == Role::Assistant;
         let places: Vec<usize> = (prompt.len()..messages.len()).filter(is_answer).collect();
-        let mut examples = self.dialogues(&messages, tools, &places)?;
+        let (mut examples, apart) = self.dialogues(&messages, tools, &places)?;
         match (examples.pop(), examples.is_empty()) {
             (Some(example), true) => Ok(example),
             _ => {
-                let reason = "the answer has several turns, and the template rewrites earlier ones: they are not one text";
+                let reason = match apart {
+                    Some(Apart::OtherTokens) => {
+                        "the answer has several turns, and other tokens stand for the text of the earlier ones once more follows \
+                         them: they are not one sequence of tokens"
+                    }
+                    _ => {
+                        "the answer has several turns, and the template rewrites earlier ones: they are not one text"
+                    }
+                };
                 Err(Fault::new(BadKind::NotWritable, reason))
             }
         }

@@ -196,8 +196,18 @@ impl Body {
     /// SHA-256 of how the conversation begins: everything before the assistant's first word, white space at the ends aside.
     /// Equal for all examples that grew out of one question.
     pub fn opening_hash(&self) -> [u8; 32] {
+        self.hash_of_opening(|_| true)
+    }
+
+    /// The same without system messages: equal for one question under any of them.
+    pub(super) fn question_hash(&self) -> [u8; 32] {
+        self.hash_of_opening(|role| role != Role::System)
+    }
+
+    fn hash_of_opening(&self, counts: impl Fn(Role) -> bool) -> [u8; 32] {
         let mut hash = Sha256::new();
-        for message in self.messages().take_while(|message| message.role != Role::Assistant) {
+        let opening = self.messages().take_while(|message| message.role != Role::Assistant);
+        for message in opening.filter(|message| counts(message.role)) {
             let content = message.content.trim();
             hash.update((content.len() as u64).to_le_bytes());
             hash.update(message.role.name());

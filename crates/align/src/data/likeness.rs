@@ -2,8 +2,9 @@
 //!
 //! MinHash (Broder, "On the resemblance and containment of documents", 1997): the least hash of a text's runs under one of
 //! several hash functions is equal for two texts with a probability that is the share of common runs. Bands of such hashes find
-//! candidates; whether they are alike is then computed from all runs.
+//! candidates; the share of equal hashes says which of them are the likeliest; whether these are alike is then computed from all runs.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 /// Characters of a run; letters and digits alone count, in lower case. Right for words of letters and for Chinese.
@@ -12,12 +13,29 @@ const RUN: usize = 5;
 const ALIKE: f64 = 0.8;
 const BANDS: usize = 16;
 const ROWS: usize = 4;
+const HASHES: usize = BANDS * ROWS;
+
+/// Candidates with fewer equal hashes are not compared: of two texts that are alike at least 51 are equal on the average, and with a
+/// probability of about 0.9998 at least so many.
+const LEAST_EQUAL: usize = 40;
+/// The most places of bands that are followed for one text, the rarest bands first. Thousands of texts made by one pattern are candidates of
+/// one another, and without a bound the time would be the square of their number.
+const MAX_FOLLOWED: usize = 2048;
+/// How many of the likeliest candidates of a text are compared, however long they are.
+const LEAST_COMPARED: usize = 8;
+/// The most runs that are compared for one text, beside those of the likeliest candidates.
+const MAX_RUNS: usize = 1 << 14;
+
+/// What every hash function begins with.
+static SALTS: [u64; HASHES] = salts();
 
 /// What is kept of a text.
 #[derive(Clone, Debug)]
 pub(super) struct Sketch {
     /// Hashes of its runs, ascending, each once.
     runs: Vec<u64>,
+    /// The least hash of its runs under every function: so many bits of it that other texts have the same by chance only rarely.
+    least: [u16; HASHES],
     bands: [u64; BANDS],
 }
 
@@ -32,53 +50,147 @@ impl Sketch {
         let mut runs: Vec<u64> = characters.windows(length).map(hash_of).collect();
         runs.sort_unstable();
         runs.dedup();
-        let mut least = [u64::MAX; BANDS * ROWS];
+        let mut least = [u64::MAX; HASHES];
         for run in &runs {
-            for (function, least) in least.iter_mut().enumerate() {
-                *least = (*least).min(mixed(run ^ mixed(function as u64 + 1)));
+            for (salt, least) in SALTS.iter().zip(&mut least) {
+                *least = (*least).min(mixed(run ^ salt));
             }
         }
         let mut bands = [0; BANDS];
         for (band, rows) in bands.iter_mut().zip(least.chunks(ROWS)) {
             *band = rows.iter().fold(0, |hash, row| mixed(hash ^ row));
         }
-        Sketch { runs, bands }
+        // The lowest bits: the highest of a least hash are nearly always zero.
+        Sketch { runs, least: least.map(|hash| hash as u16), bands }
+    }
+
+    /// How many of the least hashes are equal.
+    fn equal(&self, other: &Sketch) -> usize {
+        self.least.iter().zip(&other.least).filter(|(one, other)| one == other).count()
     }
 
     /// The share of runs that both have, of those that either has.
     fn likeness(&self, other: &Sketch) -> f64 {
-        let common = self.runs.iter().filter(|run| other.runs.binary_search(run).is_ok()).count();
+        let (mut one, mut two) = (&self.runs[..], &other.runs[..]);
+        let mut common = 0;
+        while let ([first, rest @ ..], [second, others @ ..]) = (one, two) {
+            common += usize::from(first == second);
+            (one, two) =
+                (if first <= second { rest } else { one }, if second <= first { others } else { two });
+        }
         let all = self.runs.len() + other.runs.len() - common;
         if all == 0 { 0.0 } else { common as f64 / all as f64 }
     }
 }
 
+/// What was found for a text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Found {
+    /// The number of one that is alike: the likeliest of them by its hashes.
+    Alike(usize),
+    /// None is.
+    None,
+    /// None of those that were compared is, and there were too many candidates to compare all of them.
+    NotAllCompared,
+}
+
+/// The texts that share a hash of a band: how many there are, and the newest of them. Each text names the one before it.
+#[derive(Clone, Copy, Debug)]
+struct Bucket {
+    count: usize,
+    newest: usize,
+}
+
+/// A text in which others are looked for.
+#[derive(Debug)]
+struct Kept {
+    number: usize,
+    sketch: Sketch,
+    /// By band, the text before it that has the same hash.
+    before: [Option<u32>; BANDS],
+}
+
 /// Sketches in which others are looked for.
 #[derive(Debug, Default)]
 pub(super) struct Likenesses {
-    sketches: Vec<(usize, Sketch)>,
-    /// By band and its hash, the first sketch that has it.
-    first: BTreeMap<(usize, u64), usize>,
+    kept: Vec<Kept>,
+    buckets: BTreeMap<(usize, u64), Bucket>,
+    /// By place, the number of the search that saw it last.
+    seen: Vec<u64>,
+    searches: u64,
 }
 
 impl Likenesses {
+    /// Keeps a text; one without a letter or digit is like no other.
     pub(super) fn add(&mut self, number: usize, sketch: Sketch) {
-        let place = self.sketches.len();
-        for (band, hash) in sketch.bands.iter().enumerate() {
-            self.first.entry((band, *hash)).or_insert(place);
+        let place = self.kept.len();
+        if sketch.runs.is_empty() || u32::try_from(place).is_err() {
+            return;
         }
-        self.sketches.push((number, sketch));
+        let mut before = [None; BANDS];
+        for (band, (hash, before)) in sketch.bands.iter().zip(&mut before).enumerate() {
+            let bucket = self.buckets.entry((band, *hash)).or_insert(Bucket { count: 0, newest: place });
+            if bucket.count > 0 {
+                *before = Some(bucket.newest as u32);
+            }
+            *bucket = Bucket { count: bucket.count + 1, newest: place };
+        }
+        self.kept.push(Kept { number, sketch, before });
+        self.seen.push(0);
     }
 
-    /// The number of one that is alike; the first of those that were found.
-    pub(super) fn find(&self, sketch: &Sketch) -> Option<usize> {
-        let candidates =
-            sketch.bands.iter().enumerate().filter_map(|(band, hash)| self.first.get(&(band, *hash)));
-        let mut candidates: Vec<usize> = candidates.copied().collect();
-        candidates.sort_unstable();
-        candidates.dedup();
-        let is_alike = |place: &usize| self.sketches[*place].1.likeness(sketch) >= ALIKE;
-        candidates.into_iter().find(is_alike).map(|place| self.sketches[place].0)
+    /// One that is alike.
+    pub(super) fn find(&mut self, sketch: &Sketch) -> Found {
+        let (candidates, mut is_whole) = self.candidates(sketch);
+        let mut likeliest: Vec<(Reverse<usize>, usize)> = candidates
+            .into_iter()
+            .map(|place| (Reverse(self.kept[place].sketch.equal(sketch)), place))
+            .filter(|(Reverse(equal), _)| *equal >= LEAST_EQUAL)
+            .collect();
+        likeliest.sort_unstable();
+        let mut runs = 0;
+        for (compared, (_, place)) in likeliest.into_iter().enumerate() {
+            let Kept { number, sketch: other, .. } = &self.kept[place];
+            runs += sketch.runs.len() + other.runs.len();
+            if compared >= LEAST_COMPARED && runs > MAX_RUNS {
+                is_whole = false;
+                break;
+            }
+            if other.likeness(sketch) >= ALIKE {
+                return Found::Alike(*number);
+            }
+        }
+        if is_whole { Found::None } else { Found::NotAllCompared }
+    }
+
+    /// The places of texts that share a band with this one, and whether these are all: where there are too many, those of the rarest bands
+    /// come first. What nearly is this text shares most of its bands, rare ones among them; what only has the same pattern shares those that
+    /// all texts of the pattern have.
+    fn candidates(&mut self, sketch: &Sketch) -> (Vec<usize>, bool) {
+        self.searches += 1;
+        let buckets = sketch.bands.iter().enumerate().filter_map(|(band, hash)| {
+            let bucket = self.buckets.get(&(band, *hash))?;
+            Some((bucket.count, band, bucket.newest))
+        });
+        let mut buckets: Vec<(usize, usize, usize)> = buckets.collect();
+        buckets.sort_unstable();
+        let mut candidates = Vec::new();
+        let mut followed = 0;
+        for (_, band, newest) in buckets {
+            let mut next = Some(newest);
+            while let Some(place) = next {
+                if followed == MAX_FOLLOWED {
+                    return (candidates, false);
+                }
+                followed += 1;
+                if self.seen[place] != self.searches {
+                    self.seen[place] = self.searches;
+                    candidates.push(place);
+                }
+                next = self.kept[place].before[band].map(|place| place as usize);
+            }
+        }
+        (candidates, true)
     }
 }
 
@@ -87,11 +199,21 @@ fn hash_of(characters: &[char]) -> u64 {
 }
 
 /// The finaliser of SplitMix64.
-fn mixed(value: u64) -> u64 {
+const fn mixed(value: u64) -> u64 {
     let value = value.wrapping_add(0x9E37_79B9_7F4A_7C15);
     let value = (value ^ (value >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     let value = (value ^ (value >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
     value ^ (value >> 31)
+}
+
+const fn salts() -> [u64; HASHES] {
+    let mut salts = [0; HASHES];
+    let mut function = 0;
+    while function < HASHES {
+        salts[function] = mixed(function as u64 + 1);
+        function += 1;
+    }
+    salts
 }
 
 #[cfg(test)]
@@ -101,7 +223,11 @@ mod tests {
     fn find(texts: &[&str], text: &str) -> Option<usize> {
         let mut likenesses = Likenesses::default();
         texts.iter().enumerate().for_each(|(number, text)| likenesses.add(number, Sketch::of(text)));
-        likenesses.find(&Sketch::of(text))
+        match likenesses.find(&Sketch::of(text)) {
+            Found::Alike(number) => Some(number),
+            Found::None => None,
+            Found::NotAllCompared => panic!("{} texts are too many", texts.len()),
+        }
     }
 
     #[test]
@@ -120,5 +246,35 @@ mod tests {
         );
         assert_eq!(find(&["", "a"], "b"), None);
         assert_eq!(find(&["ab"], "ab"), Some(0));
+    }
+
+    /// Texts of one pattern, which differ in their last words: by four fifths they are the same.
+    fn of_pattern(number: u64) -> String {
+        const WORDS: [&str; 16] = [
+            "apple", "river", "stone", "cloud", "green", "quick", "bottle", "window", "paper", "music",
+            "garden", "silver", "winter", "orange", "planet", "doctor",
+        ];
+        let words = (0..8).map(|place| WORDS[(mixed(number * 8 + place) % 16) as usize]);
+        let words: Vec<&str> = words.collect();
+        format!(
+            "Below is a review that a customer wrote about a product. Classify the sentiment of the following review as \
+             positive, negative or neutral, and explain your choice in one sentence. Write the label first. Review: {}",
+            words.join(" ")
+        )
+    }
+
+    /// Of the texts that share a band only the first was once a candidate, so that members of a family hid one another.
+    #[test]
+    fn the_nearest_of_many_that_are_half_alike_is_found() {
+        const COUNT: usize = 1000;
+        let mut likenesses = Likenesses::default();
+        (0..COUNT).for_each(|number| likenesses.add(number, Sketch::of(&of_pattern(number as u64))));
+        let copy = |number: usize| Sketch::of(&format!("{} ok", of_pattern(number as u64)));
+        let found =
+            (0..COUNT).filter(|&number| likenesses.find(&copy(number)) == Found::Alike(number)).count();
+        assert_eq!(found, COUNT);
+        // That not all were compared is known: this one is no copy, and a thousand others have its pattern.
+        assert_eq!(likenesses.find(&Sketch::of(&of_pattern(1003))), Found::NotAllCompared);
+        assert_eq!(likenesses.find(&Sketch::of("Another question, about something else.")), Found::None);
     }
 }

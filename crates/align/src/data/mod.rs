@@ -12,8 +12,11 @@ mod errors;
 mod example;
 mod formats;
 mod likeness;
+mod parsed;
 mod purpose;
 mod records;
+#[cfg(test)]
+mod tests;
 
 pub use check::{Alike, CheckOptions, FileReport, Leaks, Lengths, Report, TokenReport, check};
 pub use dataset::{Dataset, ReadOptions, is_held_out};

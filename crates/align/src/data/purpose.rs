@@ -6,6 +6,7 @@ use zhenjin_conversation::{Message, Role};
 use super::dataset::Dataset;
 use super::errors::DataError;
 use super::example::{Body, Conversation, Example, Kind, Pair, Task, Thumb};
+use super::formats;
 
 impl Dataset {
     /// The examples as those of `kind`. What had to be done for it is among the notes, with counts.
@@ -25,9 +26,15 @@ impl Dataset {
                 continue;
             }
             let origin = example.origin;
+            let misspelt = match &example.body {
+                Body::Task(task) if !task.fields.contains_key("answer") => {
+                    formats::misspelt_answer(&task.fields)
+                }
+                _ => None,
+            };
             let Some((note, bodies)) = converted(example.body, kind) else {
                 let path = self.files.get(origin.file).map(|file| file.path.clone()).unwrap_or_default();
-                return Err(refused(path, from, kind));
+                return Err(refused(path, from, kind, misspelt));
             };
             *self.notes.entry(note.to_owned()).or_default() += 1;
             examples.extend(bodies.into_iter().map(|body| Example { origin, body }));
@@ -66,7 +73,7 @@ impl Dataset {
     }
 }
 
-fn refused(path: std::path::PathBuf, from: Kind, kind: Kind) -> DataError {
+fn refused(path: std::path::PathBuf, from: Kind, kind: Kind, misspelt: Option<String>) -> DataError {
     let hint = match (from, kind) {
         (Kind::Thumbs, Kind::Pairs) => "; KTO learns from thumbs",
         (Kind::Conversations, Kind::Pairs | Kind::Thumbs) => {
@@ -75,7 +82,8 @@ fn refused(path: std::path::PathBuf, from: Kind, kind: Kind) -> DataError {
         (Kind::Tasks, _) => "; PPO, GRPO and best-of-n learn from prompts with rewards",
         _ => "",
     };
-    DataError::Purpose { path, found: from.name(), needed: kind.name(), hint: hint.to_owned() }
+    let hint = misspelt.map_or_else(|| hint.to_owned(), |misspelt| format!("; {misspelt}"));
+    DataError::Purpose { path, found: from.name(), needed: kind.name(), hint }
 }
 
 /// What an example of one kind is as examples of another, and what is said of it.

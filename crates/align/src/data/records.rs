@@ -5,7 +5,8 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::errors::DataError;
+use super::errors::{BadKind, DataError, Fault};
+use super::parsed::Parsed;
 
 /// The most bytes of one file, unpacked: everything is in memory while it is encoded.
 pub const MAX_FILE_BYTES: u64 = 4 << 30;
@@ -13,8 +14,8 @@ pub const MAX_FILE_BYTES: u64 = 4 << 30;
 /// The most bytes of a line. No model's context is so long.
 const MAX_RECORD_BYTES: usize = 64 << 20;
 
-/// A record: its line, counted from 1, and what stands there, or why it is not JSON.
-pub(super) type Record = (u64, Result<Value, String>);
+/// A record: its line, counted from 1, and what stands there, or why it cannot be read.
+pub(super) type Record = (u64, Result<Value, Fault>);
 
 /// Reads all records of a file.
 ///
@@ -101,11 +102,13 @@ fn of_lines(text: &str) -> Vec<Record> {
             // Files put together of several have such marks at lines within.
             let line = line.strip_prefix('\u{FEFF}').unwrap_or(line);
             let value = match line.len() > MAX_RECORD_BYTES {
-                true => Err(format!(
+                true => Err(Fault::new(BadKind::NotJson, format!(
                     "the line has {} bytes, and no record has more than {MAX_RECORD_BYTES}: is it one array, or are line ends missing?",
                     line.len()
-                )),
-                false => serde_json::from_str(line).map_err(|error| without_line(&error)),
+                ))),
+                false => serde_json::from_str(line)
+                    .map_err(|error| Fault::new(BadKind::NotJson, without_line(&error)))
+                    .and_then(each_key_once),
             };
             (number as u64 + 1, value)
         })
@@ -117,25 +120,56 @@ fn without_line(error: &serde_json::Error) -> String {
     error.to_string().replace("at line 1 column", "at column")
 }
 
+/// The value, if no object in it has a key twice.
+fn each_key_once(parsed: Parsed) -> Result<Value, Fault> {
+    match parsed.twice {
+        None => Ok(parsed.value),
+        Some(key) => {
+            let reason = format!(
+                "the field `{key}` stands twice in one object, and only one of the two could be read; leave one out or \
+                 give it another name"
+            );
+            Err(Fault::new(BadKind::WrongField, reason))
+        }
+    }
+}
+
 fn of_array(text: &str, start: usize) -> Result<Vec<Record>, String> {
-    let mut records = Vec::new();
+    let mut records: Vec<Record> = Vec::new();
+    let mut behind_comma = false;
     let (mut position, mut line, mut counted) = (start, 1 + count_lines(&text.as_bytes()[..start]), start);
     loop {
         position += text[position..].len() - text[position..].trim_start().len();
         line += count_lines(&text.as_bytes()[counted..position]);
         counted = position;
         match text.as_bytes().get(position) {
+            None => return Err(format!("the array does not end: `]` is missing behind line {line}")),
+            Some(b']') if behind_comma => {
+                return Err(format!(
+                    "the array is not JSON: at line {line} it ends behind a comma; is its last record missing?"
+                ));
+            }
             Some(b']') => break,
-            Some(b',') if !records.is_empty() => {
+            Some(b',') if behind_comma || records.is_empty() => {
+                return Err(format!(
+                    "the array is not JSON: at line {line} a comma stands where a record should; is one missing?"
+                ));
+            }
+            Some(b',') => {
+                behind_comma = true;
                 position += 1;
                 continue;
             }
-            Some(_) => {}
-            None => return Err(format!("the array does not end: `]` is missing behind line {line}")),
+            Some(_) if !behind_comma && !records.is_empty() => {
+                return Err(format!(
+                    "the array is not JSON: at line {line} a comma is missing between two records"
+                ));
+            }
+            Some(_) => behind_comma = false,
         }
-        let mut values = serde_json::Deserializer::from_str(&text[position..]).into_iter::<Value>();
+        let mut values = serde_json::Deserializer::from_str(&text[position..]).into_iter::<Parsed>();
         match values.next() {
-            Some(Ok(value)) => records.push((line, Ok(value))),
+            Some(Ok(parsed)) => records.push((line, each_key_once(parsed))),
             Some(Err(error)) => {
                 return Err(format!("the record at line {line} of the array is not JSON: {error}"));
             }
@@ -192,9 +226,27 @@ mod tests {
             ("[{},\n", "`]` is missing"),
             ("[{}] x", "something follows"),
             ("[,{}]", "not JSON"),
+            // These were once read as if nothing were wrong, though a record may be missing.
+            ("[{},\n,{}]", "at line 2 a comma stands where a record should"),
+            ("[{}\n{}]", "at line 2 a comma is missing between two records"),
+            ("[{},\n]", "at line 2 it ends behind a comma"),
         ] {
             let message = lines(text.as_bytes()).expect_err(text);
             assert!(message.contains(expected), "{text}: {message}");
+        }
+    }
+
+    /// The last of two equal keys once won without a word.
+    #[test]
+    fn a_key_that_stands_twice_is_named_and_costs_its_record_alone() {
+        let twice = "{\"a\": 1, \"b\": [{\"c\": 1, \"c\": 2}]}";
+        for text in [format!("{{}}\n{twice}\n{{}}"), format!("[{{}},\n{twice},\n{{}}]")] {
+            let mut file = tempfile::NamedTempFile::new().expect("a file");
+            file.write_all(text.as_bytes()).expect("a write");
+            let records = read(file.path(), 1 << 20).expect("records");
+            let [(1, Ok(_)), (2, Err(fault)), (3, Ok(_))] = &records[..] else { panic!("{records:?}") };
+            assert_eq!(fault.kind, BadKind::WrongField);
+            assert!(fault.reason.contains("the field `c` stands twice in one object"), "{}", fault.reason);
         }
     }
 
@@ -238,7 +290,7 @@ mod tests {
     fn what_is_wrong_with_a_line_is_said_with_its_column() {
         let line = format!("{{\"a\": \"{}\"}}", "x".repeat(MAX_RECORD_BYTES));
         let records = of_lines(&format!("{{}}\n{{\"a\": NaN}}\n{line}\n{}", "[".repeat(200_000)));
-        let reason = |place: usize| records[place].1.as_ref().expect_err("no record");
+        let reason = |place: usize| &records[place].1.as_ref().expect_err("no record").reason;
         assert!(records[0].1.is_ok());
         assert!(reason(1).ends_with("at column 7"), "{}", reason(1));
         assert!(reason(2).contains("67108873 bytes"), "{}", reason(2));

@@ -8,6 +8,9 @@ use super::super::example::{Body, Conversation, Thumb};
 use super::fields::{Fields, wrong};
 use super::{COMPLETIONS, LABELS, Unread, check, messages, prompts};
 
+/// Fields in which a judged answer stands.
+const JUDGED: [&str; 4] = ["completion", "response", "output", "answer"];
+
 /// A conversation in `messages` or `conversations`.
 pub(super) fn conversation(fields: &Fields<'_>, unread: &mut Unread) -> Result<Body, Fault> {
     let missing = || Fault::new(BadKind::WrongField, "there are no messages");
@@ -38,11 +41,19 @@ pub(super) fn of_messages(
     Ok(Body::Conversation(Conversation { messages, tools, unlearnt }))
 }
 
-/// A prompt and its answer in two fields: Alpaca's and others.
+/// A prompt and its answer in two fields: Alpaca's and others. Of a field `prompt` and of a dialogue in one text, nothing is learnt.
 pub(super) fn completed(fields: &Fields<'_>, unread: &mut Unread) -> Result<Body, Fault> {
     let missing = || Fault::new(BadKind::WrongField, "there is no prompt");
     let mut read = prompts::before(fields, unread)?.ok_or_else(missing)?;
-    let answer = completion(fields, unread)?;
+    let is_answer = |place: &usize| read.messages[*place].role == Role::Assistant;
+    let earlier: Vec<usize> = (0..read.messages.len()).filter(is_answer).collect();
+    let is_in_one_text = prompts::is_in_one_text(fields);
+    if (fields.get("prompt").is_some() || is_in_one_text) && !earlier.is_empty() {
+        unread.note("prompts with earlier answers, which are not learnt");
+        read.unlearnt = earlier;
+    }
+    let asked = prompts::Asked { messages: &read.messages, is_in_one_text };
+    let answer = completion(fields, &COMPLETIONS, asked, unread)?;
     let start = read.messages.len();
     read.unlearnt.extend(answer.unlearnt.iter().map(|place| start + place));
     read.messages.extend(answer.messages);
@@ -55,30 +66,68 @@ pub(super) fn dialogue(fields: &Fields<'_>, unread: &mut Unread) -> Result<Body,
     of_messages(messages::Messages { messages, unlearnt: Vec::new() }, Vec::new(), unread)
 }
 
-fn completion(fields: &Fields<'_>, unread: &mut Unread) -> Result<messages::Messages, Fault> {
-    let missing = || Fault::new(BadKind::NoAnswer, format!("none of {} is there", COMPLETIONS.join(", ")));
-    let (name, value) = fields.first(&COMPLETIONS).ok_or_else(missing)?;
-    messages::read_answer(name, value, unread)
+fn completion(
+    fields: &Fields<'_>,
+    names: &[&'static str],
+    asked: prompts::Asked<'_>,
+    unread: &mut Unread,
+) -> Result<messages::Messages, Fault> {
+    let missing = || Fault::new(BadKind::NoAnswer, format!("none of {} is there", names.join(", ")));
+    let (name, value) = fields.first(names).ok_or_else(missing)?;
+    asked.answer(name, value, unread)
 }
 
-/// An answer that somebody judged: the last one of a conversation, or the completion of a prompt.
-pub(super) fn thumb(fields: &Fields<'_>, unread: &mut Unread) -> Result<Body, Fault> {
-    let liked = match fields.first(&LABELS) {
-        Some((_, Value::Bool(liked))) => *liked,
-        Some((name, other)) => return Err(wrong(name, "true or false", other)),
-        None => return Err(Fault::new(BadKind::WrongField, "`label` is missing")),
+/// Whether a label says that an answer was liked; `None` where it does not plainly say one or the other.
+pub(super) fn thumb_of(label: &Value) -> Option<bool> {
+    let of_number = |number: f64| (number == 1.0 || number == 0.0).then_some(number == 1.0);
+    let of_text = |text: &str| match text.trim().to_lowercase().as_str() {
+        "true" => Some(true),
+        "false" => Some(false),
+        _ => None,
     };
-    let missing = || Fault::new(BadKind::WrongField, "there is no prompt");
-    let mut messages = prompts::before(fields, unread)?.ok_or_else(missing)?.messages;
+    match label {
+        Value::Bool(liked) => Some(*liked),
+        Value::Number(number) => number.as_f64().and_then(of_number),
+        Value::String(text) => of_text(text),
+        _ => None,
+    }
+}
+
+/// An answer that somebody judged: the last one of a conversation or of a dialogue in one text, or the completion of a prompt.
+pub(super) fn thumb(fields: &Fields<'_>, unread: &mut Unread) -> Result<Body, Fault> {
+    let missing = |what: &str| Fault::new(BadKind::WrongField, format!("there is no {what}"));
+    let (name, label) = fields.first(&LABELS).ok_or_else(|| missing("`label`"))?;
+    // A disliked answer that was imitated would be worse than none: what is not plain is refused.
+    let liked = thumb_of(label).ok_or_else(|| {
+        let expected = "true or false, or 1 or 0, or \"true\" or \"false\", since it stands beside an answer (what says \
+                        something else needs another name)";
+        wrong(name, expected, label)
+    })?;
+    if !label.is_boolean() {
+        unread.note("labels 1 and 0, or \"true\" and \"false\", which count as true and false");
+    }
+    let read = match prompts::before(fields, unread)? {
+        Some(read) => read,
+        None => {
+            let text = fields.text("text")?.ok_or_else(|| missing("prompt"))?;
+            messages::Messages { messages: messages::of_text("text", text)?, unlearnt: Vec::new() }
+        }
+    };
+    let messages::Messages { mut messages, mut unlearnt } = read;
     let tools = messages::read_tools(fields)?;
     if messages.last().is_none_or(|last| last.role != Role::Assistant) {
-        messages.append(&mut completion(fields, unread)?.messages);
+        let is_in_one_text = prompts::is_in_one_text(fields);
+        let asked = prompts::Asked { messages: &messages, is_in_one_text };
+        let answer = completion(fields, &JUDGED, asked, unread)?;
+        unlearnt.extend(answer.unlearnt.iter().map(|place| messages.len() + place));
+        messages.extend(answer.messages);
     }
     check(&messages)?;
     let start = messages.iter().rposition(|message| message.role == Role::Assistant).unwrap_or(0);
     if start + 1 != messages.len() {
         return Err(Fault::new(BadKind::NoAnswer, "the conversation does not end with the judged answer"));
     }
+    messages::judged_as_a_whole("messages", &unlearnt, start)?;
     let answer = messages.split_off(start);
     Ok(Body::Thumb(Thumb { prompt: messages, tools, answer, liked }))
 }

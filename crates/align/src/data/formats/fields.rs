@@ -25,6 +25,11 @@ impl<'a> Fields<'a> {
         Some(value).filter(|value| !value.is_null())
     }
 
+    /// A field that somebody else reads: it does not count as read.
+    pub(super) fn peek(&self, name: &str) -> Option<&'a Value> {
+        self.map.get(name).filter(|value| !value.is_null())
+    }
+
     /// The first of several names that is there, with its value.
     pub(super) fn first(&self, names: &[&'static str]) -> Option<(&'static str, &'a Value)> {
         names.iter().find_map(|name| self.get(name).map(|value| (*name, value)))
@@ -85,7 +90,7 @@ pub(super) fn shortened(text: &str) -> String {
     if text.chars().count() > MOST { line + "…" } else { line }
 }
 
-/// The known word that somebody may have meant.
+/// The known word that somebody may have meant: one that is written nearly so, or with other capitals.
 pub(super) fn meant<'k>(word: &str, known: &[&'k str]) -> Option<&'k str> {
     let lower = word.to_lowercase();
     let likeness = |known: &str| strsim::normalized_damerau_levenshtein(&lower, known);
@@ -93,7 +98,7 @@ pub(super) fn meant<'k>(word: &str, known: &[&'k str]) -> Option<&'k str> {
         .iter()
         .copied()
         .map(|known| (likeness(known), known))
-        .filter(|(likeness, _)| (0.6..1.0).contains(likeness))
+        .filter(|(likeness, known)| *likeness >= 0.6 && *known != word)
         .max_by(|a, b| a.0.total_cmp(&b.0))
         .map(|(_, known)| known)
 }

@@ -36,6 +36,12 @@ const ROLES: [(&str, Role); 25] = [
     ("工具", Role::Tool),
 ];
 
+/// Fields in which a message says what it says.
+const CONTENTS: [&str; 3] = ["content", "value", "text"];
+
+/// Other names that people may give them.
+const MISNAMED: [&str; 5] = ["message", "msg", "body", "utterance", "said"];
+
 /// The role of ShareGPT's messages that are a call.
 const CALL_ROLES: [&str; 2] = ["function_call", "tool_call"];
 
@@ -44,6 +50,20 @@ const CALL_ROLES: [&str; 2] = ["function_call", "tool_call"];
 pub(super) struct Messages {
     pub(super) messages: Vec<Message>,
     pub(super) unlearnt: Vec<usize>,
+}
+
+/// Refuses a weight of 0 from message `from` on: what was compared or judged counts as a whole.
+pub(super) fn judged_as_a_whole(name: &str, unlearnt: &[usize], from: usize) -> Result<(), Fault> {
+    match unlearnt.iter().find(|place| **place >= from) {
+        None => Ok(()),
+        Some(place) => {
+            let reason = format!(
+                "message {} of `{name}` has the weight 0, but an answer that was compared or judged counts as a whole; leave its weight out",
+                place + 1
+            );
+            Err(Fault::new(BadKind::WrongField, reason))
+        }
+    }
 }
 
 /// Reads a list of messages.
@@ -70,7 +90,7 @@ fn read_one(path: &str, value: &Value, unread: &mut Unread) -> Result<(Message, 
         .ok_or_else(|| wrong(path, "a message with `role` and `content` (or `from` and `value`)", value))?;
     let role_text =
         role_value.as_str().ok_or_else(|| wrong(&format!("{path}.{name_of_role}"), "a text", role_value))?;
-    let content = fields.first(&["content", "value"]);
+    let content = fields.first(&CONTENTS);
     let (content_name, content) = content.map_or(("content", None), |(name, value)| (name, Some(value)));
     let content_path = format!("{path}.{content_name}");
     let mut message = if CALL_ROLES.contains(&role_text.to_lowercase().as_str()) {
@@ -91,10 +111,28 @@ fn read_one(path: &str, value: &Value, unread: &mut Unread) -> Result<(Message, 
             return Err(Fault::new(BadKind::WrongField, format!("`{path}.weight` is {weight}, not 0 or 1")));
         }
     };
+    if content.is_none() && message.content.is_empty() && message.tool_calls.is_empty() {
+        check_content_is_named(path, &fields)?;
+    }
     for (name, _) in fields.unread() {
         unread.add(format!("messages[].{name}"));
     }
     Ok((message, is_learnt))
+}
+
+/// Refuses a message without content that has a field by which content may have been meant.
+fn check_content_is_named(path: &str, fields: &Fields<'_>) -> Result<(), Fault> {
+    let is_meant = |(name, value): &(&String, &Value)| {
+        (value.is_string() || value.is_array())
+            && (MISNAMED.contains(&name.to_lowercase().as_str()) || meant(name, &CONTENTS).is_some())
+    };
+    match fields.unread().into_iter().find(is_meant) {
+        None => Ok(()),
+        Some((name, _)) => {
+            let reason = format!("`{path}` has no `content`; did you mean it by `{name}`?");
+            Err(Fault::new(BadKind::WrongField, reason))
+        }
+    }
 }
 
 /// What only the assistant's messages have.
@@ -240,6 +278,27 @@ pub(super) fn read_answer(name: &str, value: &Value, unread: &mut Unread) -> Res
     Ok(Messages { messages: vec![message], unlearnt })
 }
 
+/// Whether a text looks like a dialogue: it begins with the user's mark, behind an empty line or with the assistant's mark in it.
+pub(super) fn is_dialogue(text: &str) -> bool {
+    let trimmed = text.trim();
+    trimmed.starts_with("Human:")
+        && (text.starts_with(['\n', '\r'])
+            || trimmed.contains("\n\nAssistant:")
+            || trimmed.ends_with("Assistant:"))
+}
+
+/// Whether two messages say the same, white space at the ends aside.
+pub(super) fn is_same(one: &Message, other: &Message) -> bool {
+    (one.role, one.content.trim(), &one.tool_calls, &one.thought)
+        == (other.role, other.content.trim(), &other.tool_calls, &other.thought)
+}
+
+/// Messages without the system messages at their beginning.
+pub(super) fn without_system(messages: &[Message]) -> &[Message] {
+    let system = messages.iter().take_while(|message| message.role == Role::System).count();
+    &messages[system..]
+}
+
 /// A dialogue written as text: paragraphs that begin with `Human:` or `Assistant:`.
 pub(super) fn of_text(name: &str, text: &str) -> Result<Vec<Message>, Fault> {
     const MARKS: [(&str, Role); 2] = [("\n\nHuman:", Role::User), ("\n\nAssistant:", Role::Assistant)];
@@ -247,8 +306,8 @@ pub(super) fn of_text(name: &str, text: &str) -> Result<Vec<Message>, Fault> {
         let found = MARKS.iter().filter_map(|&(mark, role)| Some((text.find(mark)?, mark, role)));
         found.min_by_key(|&(place, ..)| place)
     };
-    // A text may lack the blank line before its first mark.
-    let text = if text.starts_with('\n') { text.to_owned() } else { format!("\n\n{text}") };
+    // A text may lack the empty line before its first mark, or a part of it.
+    let text = format!("\n\n{}", text.trim_start());
     let mut messages = Vec::new();
     let mut rest = text.as_str();
     while let Some((place, mark, role)) = next(rest) {

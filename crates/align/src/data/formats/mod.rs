@@ -149,12 +149,23 @@ pub(super) fn recognise(record: &Value) -> Result<Recognised, (String, String)> 
     if has_prompt && LISTS_OF_ANSWERS.iter().any(|name| is(name, Value::is_array)) {
         return recognised(Format::RankedAnswers);
     }
-    if has_prompt && LABELS.iter().any(|name| is(name, Value::is_boolean)) {
-        return recognised(Format::Thumbs);
+    let list = MESSAGES.iter().find_map(|name| value(name));
+    let is_answered = list.and_then(Value::as_array).and_then(|list| list.last()).is_some_and(is_assistants);
+    let is_dialogue =
+        value("text").and_then(Value::as_str).is_some_and(|text| text.contains("\n\nAssistant:"));
+    if let Some(label) = LABELS.iter().find_map(|name| value(name)) {
+        // Any label beside an answer: whether it says that the answer was liked is found out where it is read, and what it does not say
+        // plainly is refused there. An `answer` may as well be the right one, for a reward.
+        let is_judged = label.is_boolean()
+            || any(&COMPLETIONS)
+            || is_answered
+            || (is("answer", Value::is_string) && answers::thumb_of(label).is_some());
+        if (has_prompt && is_judged) || (!has_prompt && is_dialogue) {
+            return recognised(Format::Thumbs);
+        }
     }
-    if let Some(list) = MESSAGES.iter().find_map(|name| value(name)) {
-        let answered = list.as_array().and_then(|list| list.last()).is_some_and(is_assistants);
-        return if answered { recognised(Format::Messages) } else { Ok(Recognised::Unanswered) };
+    if list.is_some() {
+        return if is_answered { recognised(Format::Messages) } else { Ok(Recognised::Unanswered) };
     }
     if is("instruction", Value::is_string) && any(&["output", "response", "completion"]) {
         return recognised(Format::Alpaca);
@@ -168,7 +179,7 @@ pub(super) fn recognise(record: &Value) -> Result<Recognised, (String, String)> 
     if is("turns", Value::is_array) {
         return recognised(Format::Turns);
     }
-    if value("text").and_then(Value::as_str).is_some_and(|text| text.contains("\n\nAssistant:")) {
+    if is_dialogue {
         return recognised(Format::Dialogue);
     }
     let found = format!("the record is {}", shape(record));
@@ -189,17 +200,33 @@ fn is_assistants(message: &Value) -> bool {
 
 /// What a record could be, and which of its fields may be misspelt.
 fn expected(names: &[&str]) -> String {
-    let meant = names
-        .iter()
-        .filter(|name| !KNOWN.contains(name))
-        .find_map(|name| meant(name, &KNOWN).map(|known| format!("did you mean `{known}` by `{name}`? ")));
+    let unknown = names.iter().filter(|name| !KNOWN.contains(name));
+    let likely = unknown.filter_map(|name| Some((*name, meant(name, &KNOWN)?)));
+    // Names with other capitals are meant for certain, and all of them are; what is only alike may be anything.
+    let (mut likely, others): (Vec<_>, Vec<_>) =
+        likely.partition(|(name, known)| name.to_lowercase() == *known);
+    if likely.is_empty() {
+        likely.extend(others.into_iter().next());
+    }
+    let likely: Vec<String> = likely.iter().map(|(name, known)| format!("`{known}` by `{name}`")).collect();
+    let meant = match likely.is_empty() {
+        true => String::new(),
+        false => format!("did you mean {}? ", likely.join(", ")),
+    };
     format!(
         "{}expected are `messages` or `conversations`, `instruction` and `output`, `prompt` and `completion`, `chosen` and \
          `rejected` (with or without `prompt`), a prompt with `answers` and their `scores` or `ranks`, an answer with \
-         `label` true or false, or `prompt` or `question` with whatever a reward reads{}",
-        meant.unwrap_or_default(),
+         `label` true or false (or 1 or 0), or `prompt` or `question` with whatever a reward reads{}",
+        meant,
         if names.contains(&"text") { "; plain text is for pre-training" } else { "" }
     )
+}
+
+/// Which field of a prompt for rewards may be misspelt, where an answer was expected.
+pub(super) fn misspelt_answer(fields: &Map<String, Value>) -> Option<String> {
+    const ANSWERS: [&str; 6] = ["completion", "response", "output", "answer", "chosen", "rejected"];
+    let mut unknown = fields.keys().filter(|name| !ANSWERS.contains(&name.as_str()));
+    unknown.find_map(|name| Some(format!("did you mean `{}` by `{name}`?", meant(name, &ANSWERS)?)))
 }
 
 /// Reads a record of a known format: the examples that it makes.

@@ -6,7 +6,8 @@ use zhenjin_conversation::{Message, Role, Tool};
 use super::super::errors::{BadKind, Fault};
 use super::super::example::{Body, Pair};
 use super::fields::{Fields, shape, wrong};
-use super::{LISTS_OF_ANSWERS, OTHER, PREFERRED, Unread, check, messages, prompts};
+use super::messages::is_same;
+use super::{LISTS_OF_ANSWERS, MESSAGES, OTHER, PREFERRED, Unread, check, messages, prompts};
 
 /// The most answers of a list: with more, the pairs would be too many to be meant.
 const MAX_ANSWERS: usize = 64;
@@ -14,22 +15,27 @@ const MAX_ANSWERS: usize = 64;
 /// A pair; where it has no prompt of its own, the prompt is what both sides begin with. Where it has one and both sides repeat it, they
 /// must agree.
 pub(super) fn pair(fields: &Fields<'_>, unread: &mut Unread) -> Result<Body, Fault> {
-    let before = prompts::before(fields, unread)?.map(|read| read.messages);
+    let (before, beside) = given(fields, unread)?;
+    let is_in_one_text = prompts::is_in_one_text(fields);
     let tools = messages::read_tools(fields)?;
-    let mut side = |names: &[&'static str]| -> Result<Vec<Message>, Fault> {
+    let mut side = |names: &[&'static str]| -> Result<Side, Fault> {
         let missing = || Fault::new(BadKind::WrongField, format!("`{}` is missing", names[0]));
         let (name, value) = fields.first(names).ok_or_else(missing)?;
-        let messages = match value {
-            Value::String(text) if before.is_none() => messages::of_text(name, text)?,
-            _ => messages::read_answer(name, value, unread)?.messages,
+        let read = match value {
+            Value::String(text) if before.is_none() || prompts::repeats_prompt(text, is_in_one_text) => {
+                messages::Messages { messages: messages::of_text(name, text)?, unlearnt: Vec::new() }
+            }
+            _ => messages::read_answer(name, value, unread)?,
         };
-        if messages.is_empty() {
+        if read.messages.is_empty() {
             let reason = format!("`{name}` is an empty list; the answer must stand in it");
             return Err(Fault::new(BadKind::NoAnswer, reason));
         }
-        Ok(messages)
+        Ok(Side { name, all: read.messages.len(), unlearnt: read.unlearnt, messages: read.messages })
     };
-    let (chosen, rejected) = (side(&PREFERRED)?, side(&OTHER)?);
+    let (mut of_chosen, mut of_rejected) = (side(&PREFERRED)?, side(&OTHER)?);
+    let chosen = std::mem::take(&mut of_chosen.messages);
+    let rejected = std::mem::take(&mut of_rejected.messages);
     let speaks_first = |side: &[Message]| side.first().is_some_and(|first| first.role == Role::Assistant);
     let (prompt, chosen, rejected) = match before {
         Some(prompt) if speaks_first(&chosen) && speaks_first(&rejected) => (prompt, chosen, rejected),
@@ -43,8 +49,79 @@ pub(super) fn pair(fields: &Fields<'_>, unread: &mut Unread) -> Result<Body, Fau
             (prompt, chosen, rejected)
         }
     };
+    for (side, answer) in [(of_chosen, &chosen), (of_rejected, &rejected)] {
+        messages::judged_as_a_whole(side.name, &side.unlearnt, side.all - answer.len())?;
+    }
     let pair = checked(Pair { prompt, tools, chosen, rejected, margin: margin(fields)? })?;
+    if let Some(beside) = beside {
+        beside.check(&pair)?;
+        unread.note("lists of messages that repeat one side of their pair, and are not read");
+    }
     Ok(Body::Pair(pair))
+}
+
+/// What a pair gives as its prompt, and a list of messages beside it that is none. A field `prompt` is the prompt: beside it some data (such
+/// as those of UltraFeedback in pairs) repeat the chosen dialogue in `messages`.
+fn given(fields: &Fields<'_>, unread: &mut Unread) -> Result<(Option<Vec<Message>>, Option<Beside>), Fault> {
+    let list = fields.first(&MESSAGES).filter(|_| fields.peek("prompt").is_some());
+    let Some((name, value)) = list else {
+        return Ok((prompts::before(fields, unread)?.map(|read| read.messages), None));
+    };
+    let prompt = prompts::asked(fields, unread)?.map(|read| read.messages);
+    let beside = Beside { name, messages: messages::read(name, value, unread)?.messages };
+    let Some(last) = beside.messages.last() else {
+        unread.add(name.to_owned());
+        return Ok((prompt, None));
+    };
+    if last.role == Role::Assistant {
+        return Ok((prompt, Some(beside)));
+    }
+    // It is a prompt, of which `prompt` may be a part.
+    let differs = beside.differs();
+    Ok((Some(agreed(prompt.unwrap_or_default(), beside.messages).map_err(|_| differs)?), None))
+}
+
+/// A list of messages that stands beside the prompt and ends with an answer.
+struct Beside {
+    name: &'static str,
+    messages: Vec<Message>,
+}
+
+impl Beside {
+    /// Refuses one that says something else than a side of the pair: it is not known which of the two is meant.
+    fn check(&self, pair: &Pair) -> Result<(), Fault> {
+        let same = |one: &[Message], other: &[Message]| {
+            one.len() == other.len() && one.iter().zip(other).all(|(one, other)| is_same(one, other))
+        };
+        let asked = messages::without_system(&pair.prompt);
+        let said = messages::without_system(&self.messages);
+        let own_system = &self.messages[..self.messages.len() - said.len()];
+        let system = &pair.prompt[..pair.prompt.len() - asked.len()];
+        let repeats = |answer: &[Message]| same(&[asked, answer].concat(), said);
+        match own_system.is_empty() || same(own_system, system) {
+            true if repeats(&pair.chosen) || repeats(&pair.rejected) => Ok(()),
+            _ => Err(self.differs()),
+        }
+    }
+
+    fn differs(&self) -> Fault {
+        let name = self.name;
+        let reason = format!(
+            "`{name}` stands beside `prompt`, and neither begins with it or ends with it nor repeats one side of the pair; leave \
+             one of the two out"
+        );
+        Fault::new(BadKind::WrongField, reason)
+    }
+}
+
+/// One side of a pair as it stands in its field.
+struct Side {
+    name: &'static str,
+    messages: Vec<Message>,
+    /// How many messages it has.
+    all: usize,
+    /// Places of those with the weight 0.
+    unlearnt: Vec<usize>,
 }
 
 /// Messages of a prompt, of the preferred answer, of the other one.
@@ -108,7 +185,7 @@ fn with_system(mut given: Vec<Message>, mut prompt: Vec<Message>) -> Result<Vec<
 
 /// How many system messages stand at the beginning.
 fn system_messages(messages: &[Message]) -> usize {
-    messages.iter().take_while(|message| message.role == Role::System).count()
+    messages.len() - messages::without_system(messages).len()
 }
 
 /// Where the prompt that is given differs first from that of the dialogues; `before` messages stand before both.
@@ -153,12 +230,6 @@ fn not_common(difference: &str) -> Fault {
     Fault::new(BadKind::NoCommonPrompt, reason)
 }
 
-/// Whether two messages say the same, white space at the ends aside.
-fn is_same(one: &Message, other: &Message) -> bool {
-    (one.role, one.content.trim(), &one.tool_calls, &one.thought)
-        == (other.role, other.content.trim(), &other.tool_calls, &other.thought)
-}
-
 /// By how much the chosen answer is better. Scores do not say it: a difference of theirs has whatever scale they have, and a reward model
 /// that was to put its rewards 80 apart would learn nothing else.
 fn margin(fields: &Fields<'_>) -> Result<Option<f32>, Fault> {
@@ -199,9 +270,10 @@ pub(super) fn ranked(fields: &Fields<'_>, unread: &mut Unread) -> Result<Vec<Bod
     }
     let mut answers = Vec::new();
     let beside = values_beside(fields, items.len())?;
+    let asked = prompts::Asked { messages: &prompt, is_in_one_text: prompts::is_in_one_text(fields) };
     for (place, item) in items.iter().enumerate() {
         let path = format!("{name}[{place}]");
-        let (answer, own) = ranked_answer(&path, item, unread)?;
+        let (answer, own) = ranked_answer(asked, &path, item, unread)?;
         let value = own.or(beside.as_ref().map(|values| values[place])).ok_or_else(|| {
             Fault::new(BadKind::WrongField, format!("`{path}` has no `score` and no `rank`"))
         })?;
@@ -238,12 +310,13 @@ fn values_beside(fields: &Fields<'_>, count: usize) -> Result<Option<Vec<Goodnes
 }
 
 fn ranked_answer(
+    asked: prompts::Asked<'_>,
     path: &str,
     item: &Value,
     unread: &mut Unread,
 ) -> Result<(Vec<Message>, Option<Goodness>), Fault> {
     let Value::Object(map) = item else {
-        return Ok((messages::read_answer(path, item, unread)?.messages, None));
+        return Ok((judged_answer(asked, path, item, unread)?, None));
     };
     let fields = Fields::new(map);
     let goodness = |name: &str, is_score: bool| -> Result<Option<Goodness>, Fault> {
@@ -262,9 +335,21 @@ fn ranked_answer(
         fields.get("role");
         fields.get("from");
     }
-    let answer = messages::read_answer(&format!("{path}.{name}"), text, unread)?.messages;
+    let answer = judged_answer(asked, &format!("{path}.{name}"), text, unread)?;
     fields.unread().into_iter().for_each(|(name, _)| unread.add(format!("answers[].{name}")));
     Ok((answer, own))
+}
+
+/// An answer all of which has a rank or a score.
+fn judged_answer(
+    asked: prompts::Asked<'_>,
+    path: &str,
+    value: &Value,
+    unread: &mut Unread,
+) -> Result<Vec<Message>, Fault> {
+    let read = asked.answer(path, value, unread)?;
+    messages::judged_as_a_whole(path, &read.unlearnt, 0)?;
+    Ok(read.messages)
 }
 
 fn pairs_of(

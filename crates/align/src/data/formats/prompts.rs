@@ -11,31 +11,43 @@ use super::{Format, MESSAGES, QUESTIONS, Unread, check, messages};
 /// What was said before the answer, in whichever field it stands; `None` where the record has no such field. The places of
 /// answers in it that are not to be learnt stand beside it.
 pub(super) fn before(fields: &Fields<'_>, unread: &mut Unread) -> Result<Option<messages::Messages>, Fault> {
+    match fields.first(&MESSAGES) {
+        Some((name, value)) => behind_start(messages::read(name, value, unread)?, fields, unread).map(Some),
+        None => asked(fields, unread),
+    }
+}
+
+/// The same, of a record in which a list of messages is something else.
+pub(super) fn asked(fields: &Fields<'_>, unread: &mut Unread) -> Result<Option<messages::Messages>, Fault> {
     let mut read = messages::Messages::default();
-    if let Some((name, value)) = fields.first(&MESSAGES) {
-        read = messages::read(name, value, unread)?;
-    } else if let Some(prompt) = fields.get("prompt") {
+    if let Some(prompt) = fields.get("prompt") {
         match prompt {
-            Value::String(text) if text.starts_with("\n\nHuman:") => read.messages = dialogue_prompt(text)?,
-            Value::String(text) => read.messages = vec![Message::new(Role::User, text.as_str())],
+            Value::String(text) => read.messages = of_text("prompt", text)?,
             // Its weights count as well, or an answer of weight 0 would be learnt beside the completion.
             Value::Array(_) => read = messages::read("prompt", prompt, unread)?,
             other => return Err(wrong("prompt", "a text or a list of messages", other)),
         }
     } else if let Some(instruction) = fields.text("instruction")? {
         let input = fields.text("input")?.unwrap_or_default();
-        let text = match (instruction.trim().is_empty(), input.trim().is_empty()) {
-            (_, true) => instruction.to_owned(),
-            (true, false) => input.to_owned(),
-            (false, false) => format!("{instruction}\n{input}"),
+        read.messages = match (instruction.trim().is_empty(), input.trim().is_empty()) {
+            (_, true) => of_text("instruction", instruction)?,
+            (true, false) => of_text("input", input)?,
+            (false, false) => vec![Message::new(Role::User, format!("{instruction}\n{input}"))],
         };
-        read.messages = vec![Message::new(Role::User, text)];
     } else if let Some((name, _)) = fields.first(&QUESTIONS) {
-        let text = fields.text(name)?.unwrap_or_default();
-        read.messages = vec![Message::new(Role::User, text)];
+        read.messages = of_text(name, fields.text(name)?.unwrap_or_default())?;
     } else {
         return Ok(None);
     }
+    behind_start(read, fields, unread).map(Some)
+}
+
+/// What was said, behind what stands before it in fields of its own.
+fn behind_start(
+    mut read: messages::Messages,
+    fields: &Fields<'_>,
+    unread: &mut Unread,
+) -> Result<messages::Messages, Fault> {
     let mut start = history(fields)?;
     if let Some(system) = system(fields)? {
         if read.messages.first().is_some_and(|first| first.role == Role::System) {
@@ -48,7 +60,7 @@ pub(super) fn before(fields: &Fields<'_>, unread: &mut Unread) -> Result<Option<
     start.append(&mut read.messages);
     read.messages = start;
     leave_out_empty_system(&mut read, unread);
-    Ok(Some(read))
+    Ok(read)
 }
 
 /// A system message without a word, which some exports have always, is none.
@@ -89,13 +101,69 @@ fn history(fields: &Fields<'_>) -> Result<Vec<Message>, Fault> {
     Ok(messages)
 }
 
-/// A prompt in one text, which ends where the assistant is to speak.
-fn dialogue_prompt(text: &str) -> Result<Vec<Message>, Fault> {
-    let mut messages = messages::of_text("prompt", text)?;
+/// A prompt in one text: what a user says, or a dialogue, which ends where the assistant is to speak.
+fn of_text(name: &str, text: &str) -> Result<Vec<Message>, Fault> {
+    if !messages::is_dialogue(text) {
+        return Ok(vec![Message::new(Role::User, text)]);
+    }
+    let mut messages = messages::of_text(name, text)?;
     if messages.last().is_some_and(|last| last.role == Role::Assistant && last.content.is_empty()) {
         messages.pop();
+    } else if text.trim_end().ends_with("Assistant:") {
+        // Its marks would be learnt as a part of what the user says.
+        let reason = format!(
+            "`{name}` begins with \"Human:\" and ends with \"Assistant:\", but before the latter there is no empty line; a \
+             dialogue in one text has one before each such mark"
+        );
+        return Err(Fault::new(BadKind::WrongField, reason));
     }
     Ok(messages)
+}
+
+/// Whether the prompt is a dialogue in one text.
+pub(super) fn is_in_one_text(fields: &Fields<'_>) -> bool {
+    let texts = ["prompt", "instruction", "input"].into_iter().chain(QUESTIONS);
+    texts.filter_map(|name| fields.peek(name)?.as_str()).any(messages::is_dialogue)
+}
+
+/// Whether an answer in a text is a dialogue that repeats its prompt. Where the prompt is none in one text, an answer that begins with "Human:"
+/// may be what somebody asked for; one that begins with an empty line before it is not.
+pub(super) fn repeats_prompt(answer: &str, prompt_is_in_one_text: bool) -> bool {
+    let is_whole = answer.starts_with("\n\nHuman:") && answer.contains("\n\nAssistant:");
+    is_whole || prompt_is_in_one_text && messages::is_dialogue(answer)
+}
+
+/// What stands before an answer.
+#[derive(Clone, Copy)]
+pub(super) struct Asked<'a> {
+    pub(super) messages: &'a [Message],
+    pub(super) is_in_one_text: bool,
+}
+
+impl Asked<'_> {
+    /// Reads an answer that stands alone, or behind its prompt once more in a dialogue in one text.
+    pub(super) fn answer(
+        self,
+        name: &str,
+        value: &Value,
+        unread: &mut Unread,
+    ) -> Result<messages::Messages, Fault> {
+        let Some(text) = value.as_str().filter(|text| repeats_prompt(text, self.is_in_one_text)) else {
+            return messages::read_answer(name, value, unread);
+        };
+        let mut dialogue = messages::of_text(name, text)?;
+        let asked = messages::without_system(self.messages);
+        let repeats = dialogue.len() > asked.len()
+            && asked.iter().zip(&dialogue).all(|(one, other)| messages::is_same(one, other));
+        if !repeats {
+            let reason = format!(
+                "`{name}` is a dialogue that does not begin with the prompt and go on behind it; let it begin with the same, \
+                 or let the answer alone stand in it"
+            );
+            return Err(Fault::new(BadKind::WrongField, reason));
+        }
+        Ok(messages::Messages { messages: dialogue.split_off(asked.len()), unlearnt: Vec::new() })
+    }
 }
 
 /// A prompt with the fields that a reward reads.

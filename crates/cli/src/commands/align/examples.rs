@@ -127,6 +127,10 @@ fn count<T>(what: &str, encoded: &Encoded<T>) {
         (counts.too_long, "too long and left out"),
         (counts.split, "too long and divided"),
         (counts.turns_apart, "with answers apart, because the template rewrites what was said before"),
+        (
+            counts.boundaries_apart,
+            "with answers apart, because other tokens stand for the same text once more follows it",
+        ),
         (encoded.bad.total(), "that the template cannot write left out"),
     ] {
         if count > 0 {

@@ -90,12 +90,17 @@ fn print_tokens(out: &mut impl Write, tokens: &TokenReport, context: Option<usiz
     if let (Some(too_long), Some(context)) = (tokens.too_long, context) {
         writeln!(out, "longer than {context} tokens: {too_long}")?;
     }
-    if tokens.counts.turns_apart > 0 {
-        writeln!(
-            out,
-            "conversations whose answers are examples of their own, because the template rewrites what was said before: {}",
-            tokens.counts.turns_apart
-        )?;
+    let (rewritten, boundaries) = (tokens.counts.turns_apart, tokens.counts.boundaries_apart);
+    for (count, reason) in [
+        (rewritten, "the template rewrites what was said before"),
+        (boundaries, "other tokens stand for the same text once more follows it"),
+    ] {
+        if count > 0 {
+            writeln!(
+                out,
+                "conversations whose answers are examples of their own, because {reason}: {count}"
+            )?;
+        }
     }
     bad(out, "records that the template cannot write", &tokens.bad)
 }
@@ -120,9 +125,17 @@ fn lengths(out: &mut impl Write, what: &str, lengths: &Lengths) -> std::io::Resu
 
 fn alike(out: &mut impl Write, what: &str, alike: &Alike) -> std::io::Result<()> {
     match &alike.first {
-        Some((one, other)) => writeln!(out, "{what}: {} (first {one}, like {other})", alike.count),
-        None => writeln!(out, "{what}: 0"),
+        Some((one, other)) => writeln!(out, "{what}: {} (first {one}, like {other})", alike.count)?,
+        None => writeln!(out, "{what}: 0")?,
     }
+    if alike.not_all_compared > 0 {
+        writeln!(
+            out,
+            "    perhaps more: {} others are a little like so many that they were compared with the likeliest alone",
+            alike.not_all_compared
+        )?;
+    }
+    Ok(())
 }
 
 fn counted(out: &mut impl Write, what: &str, counts: &BTreeMap<String, u64>) -> std::io::Result<()> {

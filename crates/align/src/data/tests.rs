@@ -1,0 +1,286 @@
+//! Records that were once refused, or read as something else than they are, and what is like what.
+
+use std::io::Write;
+use std::num::NonZeroUsize;
+
+use serde_json::{Value, json};
+use zhenjin_conversation::Message;
+
+use super::{
+    BadKind, Body, CheckOptions, DataError, Dataset, Kind, Leaks, LearntAnswers, ReadOptions, Report, check,
+};
+
+fn read(records: &[Value]) -> Result<Dataset, DataError> {
+    let mut file = tempfile::NamedTempFile::new().expect("a file");
+    let lines: Vec<String> = records.iter().map(Value::to_string).collect();
+    file.write_all(lines.join("\n").as_bytes()).expect("a write");
+    Dataset::read(&[file.path().to_owned()], &ReadOptions::default())
+}
+
+fn data(records: &[Value]) -> Dataset {
+    read(records).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// The one record's fault.
+fn fault(record: &Value) -> (BadKind, String) {
+    match read(std::slice::from_ref(record)) {
+        Err(DataError::Bad(bad)) => (bad.kind, bad.reason),
+        other => panic!("{record}: {other:?}"),
+    }
+}
+
+fn message(role: &str, content: &str) -> Value {
+    json!({ "role": role, "content": content })
+}
+
+/// Role and content of messages.
+fn said(messages: &[Message]) -> Vec<(&str, &str)> {
+    messages.iter().map(|message| (message.role.name(), message.content.as_str())).collect()
+}
+
+fn pair(record: &Value) -> super::Pair {
+    let data = data(std::slice::from_ref(record));
+    let Body::Pair(pair) = &data.examples[0].body else { panic!("{record}: a pair") };
+    pair.clone()
+}
+
+/// The pairs of UltraFeedback, which repeat the chosen dialogue in `messages`, were refused: it was taken for the prompt.
+#[test]
+fn a_prompt_of_a_pair_counts_before_messages_that_repeat_a_side() {
+    let with = |answer: &str| json!([message("user", "q"), message("assistant", answer)]);
+    let record = json!({
+        "prompt": "q", "prompt_id": "h", "chosen": with("A"), "rejected": with("B"), "messages": with("A"),
+        "score_chosen": 8.0, "score_rejected": 4.0
+    });
+    let of_file = data(std::slice::from_ref(&record));
+    assert_eq!(of_file.notes.values().sum::<u64>(), 1, "{:?}", of_file.notes);
+    let unread: Vec<&str> = of_file.unread_fields.keys().map(String::as_str).collect();
+    assert_eq!(unread, ["prompt_id", "score_chosen", "score_rejected"]);
+    let texts = json!({"prompt": "q", "chosen": "A", "rejected": "B", "messages": with("B")});
+    let system = json!([message("system", "s"), message("user", "q")]);
+    for record in [&record, &texts] {
+        let pair = pair(record);
+        assert_eq!(said(&pair.prompt), [("user", "q")]);
+        assert_eq!(said(&pair.chosen), [("assistant", "A")]);
+        assert_eq!(said(&pair.rejected), [("assistant", "B")]);
+    }
+    // A list that is a prompt may say more than the field.
+    let longer = pair(&json!({"prompt": "q", "chosen": "A", "rejected": "B", "messages": system}));
+    assert_eq!(said(&longer.prompt), [("system", "s"), ("user", "q")]);
+    let with_system = json!([message("system", "s"), message("user", "q"), message("assistant", "A")]);
+    for other in [with("C"), json!([message("user", "r")]), with_system] {
+        let (kind, reason) =
+            fault(&json!({"prompt": "q", "chosen": "A", "rejected": "B", "messages": other}));
+        assert_eq!(kind, BadKind::WrongField);
+        assert!(reason.contains("`messages` stands beside `prompt`"), "{reason}");
+    }
+}
+
+/// Where sides in one text repeat their prompt, whole transcripts were learnt as the answers.
+#[test]
+fn a_prompt_in_one_text_that_answers_repeat_is_known_as_one_of_messages_is() {
+    let prompt = "\n\nHuman: hi\n\nAssistant:";
+    let whole = |answer: &str| format!("{prompt} {answer}");
+    for record in [
+        json!({"prompt": prompt, "chosen": whole("yo"), "rejected": whole("no")}),
+        json!({"prompt": prompt, "chosen": whole("yo").trim_start(), "rejected": whole("no").trim_start()}),
+        json!({"prompt": "hi", "chosen": whole("yo"), "rejected": whole("no")}),
+        json!({"prompt": prompt, "chosen": " yo", "rejected": " no"}),
+        json!({"prompt": prompt, "answers": [whole("no"), whole("yo")], "scores": [0, 1]}),
+    ] {
+        let pair = pair(&record);
+        assert_eq!(said(&pair.prompt), [("user", "hi")], "{record}");
+        let answers = [&pair.chosen, &pair.rejected].map(|side| side[0].content.trim());
+        assert_eq!((answers, pair.chosen.len(), pair.rejected.len()), (["yo", "no"], 1, 1), "{record}");
+    }
+    for record in [
+        json!({"prompt": prompt, "completion": whole("yo")}),
+        json!({"instruction": prompt, "output": whole("yo")}),
+        json!({"instruction": prompt, "output": "yo"}),
+    ] {
+        let data = data(std::slice::from_ref(&record));
+        let Body::Conversation(conversation) = &data.examples[0].body else { panic!("{record}") };
+        assert_eq!(said(&conversation.messages), [("user", "hi"), ("assistant", "yo")], "{record}");
+    }
+    let judged = data(&[json!({"prompt": prompt, "completion": whole("yo"), "label": true})]);
+    let Body::Thumb(thumb) = &judged.examples[0].body else { panic!("a thumb") };
+    assert_eq!((said(&thumb.prompt), said(&thumb.answer)), (vec![("user", "hi")], vec![("assistant", "yo")]));
+    // What differs is refused, as for messages.
+    let other = "\n\nHuman: hello\n\nAssistant:";
+    let (kind, _) = fault(&json!({"prompt": other, "chosen": whole("yo"), "rejected": whole("no")}));
+    assert_eq!(kind, BadKind::NoCommonPrompt);
+    let (kind, reason) = fault(&json!({"prompt": other, "completion": whole("yo")}));
+    assert_eq!(kind, BadKind::WrongField);
+    assert!(reason.contains("`completion` is a dialogue that does not begin with the prompt"), "{reason}");
+    // An answer to a plain question may begin with such a mark.
+    let plain = data(&[json!({"prompt": "Write a dialogue.", "completion": "Human: a\n\nAssistant: b"})]);
+    let Body::Conversation(plain) = &plain.examples[0].body else { panic!("a conversation") };
+    assert_eq!(plain.messages[1].content, "Human: a\n\nAssistant: b");
+}
+
+/// The marks of a prompt without its first empty line were learnt as what the user says.
+#[test]
+fn a_prompt_in_one_text_may_lack_its_first_empty_line_and_no_other() {
+    for prompt in [
+        "\n\nHuman: hi\n\nAssistant:",
+        "Human: hi\n\nAssistant:",
+        "\nHuman: hi\n\nAssistant: \n",
+        "\n\n\nHuman: hi\n\nAssistant:",
+        "\n\nHuman: hi",
+    ] {
+        let data = data(&[json!({"prompt": prompt, "completion": "yo"})]);
+        let Body::Conversation(conversation) = &data.examples[0].body else { panic!("a conversation") };
+        assert_eq!(said(&conversation.messages), [("user", "hi"), ("assistant", "yo")], "{prompt:?}");
+    }
+    for prompt in ["Human: hi\nAssistant:", "Human: hi\r\n\r\nAssistant:", "\n\nHuman: hi Assistant:"] {
+        let (kind, reason) = fault(&json!({"prompt": prompt, "chosen": "a", "rejected": "b"}));
+        assert_eq!(kind, BadKind::WrongField, "{prompt:?}");
+        assert!(reason.contains("before the latter there is no empty line"), "{reason}");
+    }
+    let plain = data(&[json!({"prompt": "Human: who is that?", "completion": "Somebody."})]);
+    let Body::Conversation(plain) = &plain.examples[0].body else { panic!("a conversation") };
+    assert_eq!(plain.messages[0].content, "Human: who is that?");
+}
+
+/// Answers with a label of 0 or "false" were once conversations to imitate, the disliked ones too.
+#[test]
+fn a_label_beside_an_answer_is_a_thumb_or_refused() {
+    let talk = json!([message("user", "q"), message("assistant", "a")]);
+    let dialogue = "\n\nHuman: q\n\nAssistant: a";
+    for (label, expected) in [
+        (json!(true), true),
+        (json!(1), true),
+        (json!(0), false),
+        (json!(1.0), true),
+        (json!("true"), true),
+        (json!("False"), false),
+    ] {
+        for record in [
+            json!({"prompt": "q", "completion": "a", "label": label}),
+            json!({"messages": talk, "label": label}),
+            json!({"conversations": talk, "kto_tag": label}),
+            json!({"instruction": "q", "output": "a", "label": label}),
+            json!({"question": "q", "answer": "a", "label": label}),
+            json!({"text": dialogue, "label": label}),
+        ] {
+            let data = data(std::slice::from_ref(&record));
+            let Body::Thumb(thumb) = &data.examples[0].body else { panic!("{record}: a thumb") };
+            assert_eq!(said(&thumb.prompt), [("user", "q")], "{record}");
+            assert_eq!((said(&thumb.answer), thumb.liked), (vec![("assistant", "a")], expected), "{record}");
+            assert_eq!(data.notes.values().sum::<u64>(), u64::from(!label.is_boolean()), "{record}");
+        }
+    }
+    let mixed = data(&[
+        json!({"prompt": "p", "completion": "c", "label": true}),
+        json!({"prompt": "p", "completion": "d", "label": 0}),
+    ]);
+    assert_eq!(mixed.kinds().into_iter().collect::<Vec<_>>(), [(Kind::Thumbs, 2)]);
+    for label in [json!("good"), json!(2), json!(0.5), json!([1])] {
+        for record in [
+            json!({"prompt": "q", "completion": "a", "label": label}),
+            json!({"messages": talk, "kto_tag": label}),
+        ] {
+            let (kind, reason) = fault(&record);
+            assert_eq!(kind, BadKind::WrongField, "{record}");
+            let name = if record["label"].is_null() { "`kto_tag`" } else { "`label`" };
+            assert!(reason.starts_with(name) && reason.contains("true or false, or 1 or 0"), "{reason}");
+        }
+    }
+    // Without an answer it is what a reward may read.
+    for record in [json!({"prompt": "q", "label": 1}), json!({"question": "q", "answer": "a", "label": "x"})]
+    {
+        let tasks = data(&[record]);
+        assert_eq!(tasks.kinds().into_iter().collect::<Vec<_>>(), [(Kind::Tasks, 1)]);
+    }
+}
+
+/// Names in other capitals were no suggestions, and a message with another field than `content` "said nothing".
+#[test]
+fn fields_with_other_names_are_read_or_named() {
+    for (record, expected) in [
+        (json!({"Messages": []}), "did you mean `messages` by `Messages`? "),
+        (
+            json!({"INSTRUCTION": "q", "RESPONSE": "a", "SOURCE": "x"}),
+            "did you mean `instruction` by `INSTRUCTION`, `response` by `RESPONSE`? ",
+        ),
+    ] {
+        let error = read(&[record]).expect_err("no format").to_string();
+        assert!(error.contains(expected), "{error}");
+    }
+    let prompts = data(&[json!({"prompt": "q", "RESPONSE": "a"})]);
+    let error = prompts.for_kind(Kind::Conversations).expect_err("no answer").to_string();
+    assert!(error.ends_with("; did you mean `response` by `RESPONSE`?"), "{error}");
+    let talk =
+        |name: &str| json!({"messages": [{"role": "user", name: "Hi"}, {"role": "assistant", name: "Yo"}]});
+    let read = data(&[talk("text")]);
+    let Body::Conversation(conversation) = &read.examples[0].body else { panic!("a conversation") };
+    assert_eq!(said(&conversation.messages), [("user", "Hi"), ("assistant", "Yo")]);
+    for name in ["Content", "contents", "message"] {
+        let (kind, reason) = fault(&talk(name));
+        assert_eq!(kind, BadKind::WrongField);
+        let expected = format!("`messages[0]` has no `content`; did you mean it by `{name}`?");
+        assert_eq!(reason, expected);
+    }
+}
+
+fn talk(system: Option<&str>, question: &str, answer: &str) -> Value {
+    let system = system.map(|system| message("system", system));
+    let messages: Vec<Value> =
+        system.into_iter().chain([message("user", question), message("assistant", answer)]).collect();
+    json!({ "messages": messages })
+}
+
+fn report(records: &[Value], against: &[Value]) -> (Report, Leaks) {
+    let options = CheckOptions { context: None, learnt: LearntAnswers::All, threads: NonZeroUsize::MIN };
+    let mut report =
+        check(&data(records), Some(&data(against)), None, &options).unwrap_or_else(|error| panic!("{error}"));
+    let leaks = report.leaks.take().expect("something to compare with");
+    (report, leaks)
+}
+
+/// Under one long system message all questions were nearly the same, and under another system message the same question was another.
+#[test]
+fn questions_are_compared_without_system_messages() {
+    let long =
+        "You are a careful, friendly and thorough assistant of the company Acme. Never invent anything. "
+            .repeat(4);
+    let all = |questions: &[&str]| -> Vec<Value> {
+        questions.iter().map(|question| talk(Some(&long), question, "I do not know.")).collect()
+    };
+    let train = all(&["What is the capital of Peru?", "How do I bake bread?", "Why is the sky blue?"]);
+    let test = all(&["Who wrote Faust?", "How tall is Everest?"]);
+    let (of_train, leaks) = report(&train, &test);
+    assert_eq!((leaks.questions.count, leaks.near_questions.count), (0, 0));
+    assert_eq!((of_train.duplicates.count, of_train.near_duplicates.count), (0, 0));
+    let question = "What is the boiling point of water at the top of the mountain?";
+    let (_, leaks) = report(&[talk(None, question, "x")], &[talk(Some("You know physics."), question, "y")]);
+    assert_eq!((leaks.examples.count, leaks.questions.count, leaks.near_questions.count), (0, 1, 0));
+    let nearly = question.replace("mountain", "mountains");
+    let (_, leaks) = report(&[talk(Some(&long), &nearly, "x")], &[talk(None, question, "y")]);
+    assert_eq!((leaks.questions.count, leaks.near_questions.count), (0, 1));
+}
+
+/// Of questions made by one pattern most copies were once not found, as the index kept one of the family alone.
+#[test]
+fn copies_of_questions_of_one_pattern_are_all_found() {
+    let pattern = "Below is a review that a customer wrote about a product. Classify its sentiment as positive, negative or \
+                   neutral, and explain your choice in one sentence. Write the label first, then the reason. Review:";
+    let words = [
+        "apple", "river", "stone", "cloud", "green", "quick", "bottle", "window", "paper", "music", "garden",
+    ];
+    // The digits of a multiple of the number: each question has other words.
+    let question = |number: usize| {
+        let mut rest = (number + 1) * 7_654_321;
+        let mut text = pattern.to_owned();
+        for _ in 0..8 {
+            text = format!("{text} {}", words[rest % words.len()]);
+            rest /= words.len();
+        }
+        text
+    };
+    let test: Vec<Value> = (0..600).map(|number| talk(None, &question(number), "x")).collect();
+    let train: Vec<Value> =
+        (200..500).map(|number| talk(None, &format!("{} ok", question(number)), "y")).collect();
+    let (_, leaks) = report(&train, &test);
+    assert_eq!((leaks.near_questions.count, leaks.near_questions.not_all_compared), (300, 0));
+}

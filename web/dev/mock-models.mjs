@@ -9,6 +9,7 @@ const GB = 1e9;
 const model = (model) => ({
   source: 'catalogue',
   installed: false,
+  removable: false,
   served: false,
   loaded: false,
   size_bytes: null,
@@ -28,7 +29,7 @@ export class MockModels extends EventEmitter {
   /** @type {ModelInfo[]} */
   list = [
     model({
-      name: 'smollm2:135m', title: 'SmolLM2 135M', installed: true, served: true, loaded: true,
+      name: 'smollm2:135m', title: 'SmolLM2 135M', installed: true, removable: true, served: true, loaded: true,
       size_bytes: 98_362_432, least_memory_bytes: 0.15 * GB, planned_memory_bytes: 0.55 * GB,
       good_for: { en: 'Trying things out: quick on any machine.', zh: '试用：在任何机器上都很快。' },
     }),
@@ -85,6 +86,7 @@ export class MockModels extends EventEmitter {
       if (pull.done_bytes === total) {
         this.#stop(model, 'done');
         model.installed = true;
+        model.removable = true;
         model.served = true;
       } else this.emit('pull', { name: model.name, ...pull });
     }, 120);
@@ -108,6 +110,7 @@ export class MockModels extends EventEmitter {
   /** @param {ModelInfo} model */
   remove(model) {
     model.installed = false;
+    model.removable = false;
     model.served = false;
     model.loaded = false;
     model.pull = null;

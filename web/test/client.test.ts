@@ -48,6 +48,9 @@ test("a stranger's error page gives its status line", async () => {
 test('a server that cannot be reached is a NetworkError; an abort stays an abort', async () => {
   const broken = new ApiClient(() => Promise.reject(new TypeError('failed to fetch')));
   await expect(broken.status()).rejects.toBeInstanceOf(NetworkError);
+  const cut = new ReadableStream({ pull: (controller) => controller.error(new TypeError('network error')) });
+  const breaking = new ApiClient(() => Promise.resolve(new Response(cut)));
+  await expect(breaking.status()).rejects.toBeInstanceOf(NetworkError);
   const aborted = new ApiClient(() => Promise.reject(new DOMException('stopped', 'AbortError')));
   await expect(aborted.status()).rejects.toHaveProperty('name', 'AbortError');
 });

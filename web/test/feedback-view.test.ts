@@ -6,6 +6,7 @@ import type { Feedback, Improvement, Message, ModelInfo } from '$lib/api/types';
 import { api, chat, improving, judging, models } from '$lib/app.svelte';
 import { reasons } from '$lib/feedback';
 import { catalogues, i18n, locales } from '$lib/i18n/i18n.svelte';
+import ConsentQuestion from '../src/components/ConsentQuestion.svelte';
 import ComparedAnswers from '../src/components/ComparedAnswers.svelte';
 import ImprovementCard from '../src/components/ImprovementCard.svelte';
 import ModelCard from '../src/components/ModelCard.svelte';
@@ -214,6 +215,8 @@ test('a model says which improvement answers for it, and an adapter where it is 
       name,
       title: name,
       licence: null,
+      // The server says it of downloaded models alone.
+      removable: name === 'm',
       least_memory_bytes: null,
       fits: null,
     }) as unknown as ModelInfo;
@@ -356,4 +359,38 @@ test('the gate shows each criterion with its figures, and what was not measured'
   expect(target.querySelector('.notes')?.textContent).toContain('there are no held-out questions');
   // What did not pass cannot be promoted.
   expect([...target.querySelectorAll('button')]).toEqual([]);
+  expect(target.textContent).toContain(t.split('4', '2'));
+});
+
+// Regression: it appeared behind the message box.
+test('the question for consent comes in sight', () => {
+  const shown: string[] = [];
+  Element.prototype.scrollIntoView = function (this: Element) {
+    shown.push(this.className);
+  };
+  show(ConsentQuestion, { returnTo: 'composer' });
+  delete (Element.prototype as Partial<Element>).scrollIntoView;
+  expect(shown.filter((name) => name.includes('consent'))).toHaveLength(1);
+});
+
+// Regression: “0 to learn from, 0 held out” stood below an error that had other numbers.
+test('one that failed before anything was counted shows no counts', () => {
+  const t = catalogues.en.improvements;
+  const error = 'there is no model `m`';
+  const data = {
+    pairs: 0,
+    ratings: 0,
+    corrections: 0,
+    train: 0,
+    held_out: 0,
+    conversations: 0,
+    owners: 0,
+    left_out: [],
+  };
+  const improvement: Improvement = {
+    id: 'i8', model: 'm', method: '', created_at: 0, finished_at: 1, state: 'failed', error, promoted: false, data, gate: [],
+  }; // prettier-ignore
+  show(ImprovementCard, { improvement });
+  expect(target.textContent).toContain(t.error(error));
+  expect(target.textContent).not.toContain(t.split('0', '0'));
 });

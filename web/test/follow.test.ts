@@ -1,6 +1,6 @@
 import { beforeEach, expect, test, vi } from 'vitest';
 import { followAnswer } from '$lib/api/follow';
-import { ApiError } from '$lib/api/errors';
+import { ApiError, NetworkError } from '$lib/api/errors';
 import type { Message } from '$lib/api/types';
 import { brokenStream, fakeServer, message, sse } from './fakes';
 
@@ -54,6 +54,7 @@ test('a lost network is told and mended', async () => {
     attempt++ < 3 ? Promise.reject(new TypeError('offline')) : brokenStream(answer, path, 1000),
   );
   expect(lost).toHaveBeenCalledTimes(3);
+  expect(lost.mock.calls.every(([error]) => error instanceof NetworkError)).toBe(true);
   expect(text()).toBe(answer.content);
 });
 

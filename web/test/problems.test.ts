@@ -56,6 +56,17 @@ test("a Chinese page never shows the server's English", () => {
   expect(explain(new ApiError(400, '`x` is wrong', 'a_new_code'))).toBe('Something went wrong: `x` is wrong');
 });
 
+test('terms of use that say what they allow say it in every language', () => {
+  const { models } = JSON.parse(readFileSync('../crates/hub/catalogue.json', 'utf8')) as {
+    models: { licence: { name: string } }[];
+  };
+  const inSentences = models.map(({ licence }) => licence.name).filter((name) => name.includes(' '));
+  expect(inSentences).not.toEqual([]);
+  for (const locale of locales) {
+    expect(Object.keys(catalogues[locale].models.terms), locale).toEqual(expect.arrayContaining(inSentences));
+  }
+});
+
 test('examples are in a language that the model reads', () => {
   const model = (title: string, languages: string[]) => ({ title, languages }) as ModelInfo;
   expect(exampleLanguage(model('Qwen3', ['en', 'zh']), 'zh')).toBe('zh');
@@ -98,7 +109,7 @@ test('what the record of an improvement says in English is Chinese on a Chinese 
     expect(parts(chinese), english).toEqual(parts(english));
   }
   const few =
-    'there are too few judgements to learn from: 6 examples to learn from and 1 held out, of 1 first questions of chats, by dpo; at least 20 examples and 5 held-out first questions are needed';
+    'there are too few judgements to learn from: examples to learn from: 6, held out: 1, of 1 first questions of chats, by dpo; at least 20 examples and 5 held-out first questions are needed';
   expect(failure(few)).toBe(
     '失败了：评价太少，学不了：用 dpo 有 6 条可学习、1 条（来自 1 个聊天的首个问题）留作检验，至少需要 20 条和 5 个首个问题',
   );

@@ -40,4 +40,27 @@ describe('server-sent events', () => {
     expect(seen).toEqual(events);
     expect(cancelled).toBe(true);
   });
+
+  // Regression: the browser's own error was shown beside the banner that says the same.
+  test('end with a NetworkError when the connection breaks, and an abort stays an abort', async () => {
+    for (const [thrown, expected] of [
+      [new TypeError('network error'), 'NetworkError'],
+      [new DOMException('stopped', 'AbortError'), 'AbortError'],
+    ] as const) {
+      let sent = false;
+      const body = new ReadableStream<Uint8Array>({
+        pull(controller) {
+          if (sent) controller.error(thrown);
+          else controller.enqueue(new TextEncoder().encode('data: one\n\n'));
+          sent = true;
+        },
+      });
+      const seen: string[] = [];
+      const read = async () => {
+        for await (const { data } of readEvents(body)) seen.push(data);
+      };
+      await expect(read()).rejects.toHaveProperty('name', expected);
+      expect(seen).toEqual(['one']);
+    }
+  });
 });

@@ -1,13 +1,14 @@
 import { beforeEach, describe, expect, test, vi } from 'vitest';
 import { Chats, groupByPeriod, periodOf } from '$lib/state/chats.svelte';
 import { Connection } from '$lib/state/connection.svelte';
-import { isRemovable, isSmolLm, maySpeak, Models, smallestFor } from '$lib/state/models.svelte';
+import { ContextMeter } from '$lib/state/context.svelte';
+import { isSmolLm, maySpeak, Models, smallestFor } from '$lib/state/models.svelte';
 import { Preferences } from '$lib/state/preferences.svelte';
 import { chatAddress, parseRoute } from '$lib/state/router.svelte';
 import { Search } from '$lib/state/search.svelte';
 import { Session } from '$lib/state/session.svelte';
 import { Toasts } from '$lib/state/toasts.svelte';
-import { NetworkError } from '$lib/api/errors';
+import { isModelGone, NetworkError } from '$lib/api/errors';
 import type { ModelInfo } from '$lib/api/types';
 import { parseSetting, settingFields } from '$lib/settings';
 import { isComposing, sendsMessage } from '$lib/util/keyboard';
@@ -82,7 +83,7 @@ test('preferences of two tabs do not undo each other', () => {
 
 function model(fields: Partial<ModelInfo> & { name: string }): ModelInfo {
   return {
-    title: fields.name, source: 'catalogue', installed: false, served: false, loaded: false, size_bytes: 1, least_memory_bytes: 1, planned_memory_bytes: null, promoted: null,
+    title: fields.name, source: 'catalogue', installed: false, removable: false, served: false, loaded: false, size_bytes: 1, least_memory_bytes: 1, planned_memory_bytes: null, promoted: null,
     fits: true, languages: ['en'], licence: null, good_for: null, context_length: null, pull: null, ...fields,
   }; // prettier-ignore
 }
@@ -112,19 +113,6 @@ describe('models', () => {
     expect([isSmolLm(smol), maySpeak(smol, 'zh')]).toEqual([true, false]);
     expect([isSmolLm(unknown), maySpeak(unknown, 'zh')]).toEqual([false, true]);
     expect(maySpeak(model({ name: 'a', languages: ['zh', 'en'] }), 'zh')).toBe(true);
-  });
-
-  test('only files in the model folder can be removed', () => {
-    const names = [
-      'smollm2:135m',
-      'hf:owner/repo:file.gguf',
-      '/a/b.gguf',
-      './b.gguf',
-      '../b.gguf',
-      'C:\\b.gguf',
-    ];
-    const removable = names.map((name) => isRemovable(model({ name, installed: true })));
-    expect(removable).toEqual([true, true, false, false, false, false]);
   });
 
   test('a download is followed through a broken connection to its end, and told once', async () => {
@@ -275,4 +263,19 @@ test('Enter during composition never sends', () => {
   expect(sendsMessage(key({ keyCode: 229 }))).toBe(false);
   expect(isComposing(key({ keyCode: 229 }))).toBe(true);
   expect(sendsMessage(key({ shiftKey: true }))).toBe(false);
+});
+
+// Regression: an adapter that was removed elsewhere was offered until a message to it was refused.
+test('a model that is gone is told while the message is written', async () => {
+  const gone = { error: { message: 'not served here', code: 'model_not_found' } };
+  const { client } = fakeServer({ 'POST /api/context': () => Response.json(gone, { status: 404 }) });
+  const failed = vi.fn();
+  const meter = new ContextMeter(client, failed);
+  meter.measure({ content: 'hi', model: 'm+a' });
+  await vi.advanceTimersByTimeAsync(1000);
+  // Once, as whoever is told measures again.
+  meter.measure({ content: 'hi', model: 'm+a' });
+  await vi.advanceTimersByTimeAsync(1000);
+  expect(failed.mock.calls.map(([error]) => isModelGone(error))).toEqual([true]);
+  expect(meter.use).toBeNull();
 });

@@ -236,6 +236,25 @@ fn nobody_learns_from_people_who_did_not_allow_it_and_too_few_judgements_say_so(
     assert!(text.contains("no improvement `none`"), "{text}");
 }
 
+/// Regression: the record of one that was asked for by its name said that nothing was counted, beside an error that had the numbers.
+#[test]
+fn too_few_judgements_are_counted_in_the_record() {
+    let place = Place::new();
+    place.choose(&Owner::Local, true, 0..6);
+    let text = refuse(place.improve(&["--id", "few"]));
+    let record = place.record("few");
+    assert_eq!((&record["state"], &record["method"]), (&"failed".into(), &"dpo".into()), "{record}");
+    let error = record["error"].as_str().expect("a reason");
+    assert!(error.starts_with("there are too few judgements"), "{error}");
+    assert!(text.contains("too few judgements"), "{text}");
+    let count = |name: &str| record["data"][name].as_u64().expect("a number");
+    assert_eq!((count("pairs"), count("conversations"), count("owners")), (6, 6, 1), "{record}");
+    assert_eq!(count("train") + count("held_out"), 6, "{record}");
+    // Nobody waits for the name of one that has none.
+    refuse(place.improve(&[]));
+    assert_eq!(place.records().as_array().map(Vec::len), Some(1));
+}
+
 /// The value of a criterion, and whether it passed.
 fn criterion<'a>(record: &'a Value, name: &str) -> (&'a Value, &'a Value) {
     let gate = record["gate"].as_array().expect("criteria");

@@ -92,6 +92,31 @@ fn a_draft_model_needs_the_same_tokens_and_changes_no_answer() {
     }
 }
 
+/// Regression: files and folders that are no model were listed as models until somebody asked one of them.
+#[test]
+fn serving_what_is_no_model_is_refused_at_the_start() {
+    let home = tempfile::tempdir().expect("a folder");
+    let path = |name: &str| home.path().join(name).to_str().expect("a path").to_owned();
+    let (model, empty, script) = (path("model"), path("empty"), path("t1.py"));
+    tiny_model::write_tiny_model(Path::new(&model), zhenjin_model::write::FloatType::F32);
+    std::fs::create_dir(&empty).expect("a folder");
+    std::fs::write(&script, "print('I am no model')\n").expect("a file");
+    // Refused without a key, so that the program ends whatever it makes of the models.
+    let serve = ["serve", "--addr", "0.0.0.0:0"];
+    for (names, reasons) in [
+        (vec![&empty], ["cannot be loaded", "the folder holds neither config.json nor a .gguf file"]),
+        (vec![&script], ["cannot be loaded", "t1.py"]),
+        (vec![&model, &script], ["cannot be loaded", "t1.py"]),
+    ] {
+        let (code, stdout, stderr) = run(zhenjin(home.path()).args(serve).args(&names));
+        assert_eq!(code, Some(1), "{names:?}: {stderr}");
+        assert!(reasons.iter().all(|reason| stderr.contains(reason)), "{names:?}: {stderr}");
+        assert!(stdout.is_empty(), "{names:?}: {stdout}");
+    }
+    let (_, _, stderr) = run(zhenjin(home.path()).args(serve).arg(&model));
+    assert!(stderr.contains("zhenjin key new") && !stderr.contains("cannot be loaded"), "{stderr}");
+}
+
 #[test]
 fn the_poet_answers_at_its_first_use_without_a_network() {
     let home = tempfile::tempdir().expect("a folder");

@@ -48,7 +48,7 @@ impl Collection {
 /// Too few examples, and what there is.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[error(
-    "there are too few judgements to learn from: {train} examples to learn from and {held_out} held out, of {held_out_units} first questions of \
+    "there are too few judgements to learn from: examples to learn from: {train}, held out: {held_out}, of {held_out_units} first questions of \
      chats, by {method}; at least {least_train} examples and {least_held_out} held-out first questions are needed{}",
     left_out_text(.counts)
 )]

@@ -137,7 +137,7 @@ fn sixteen_pairs_of_one_question_are_not_enough_to_hold_out() {
     let too_few = collect(&rows, MODEL, Some(Method::Dpo), &Limits::default()).expect_err("one question");
     assert_eq!((too_few.held_out, too_few.held_out_units), (16, 1));
     let text = too_few.to_string();
-    assert!(text.contains("16 held out, of 1 first questions"), "{text}");
+    assert!(text.contains("held out: 16, of 1 first questions"), "{text}");
 }
 
 /// Of twenty questions, a fifth by their hashes is often fewer than a gate needs.

@@ -140,6 +140,25 @@ async fn logprobs_are_those_of_the_tokens_in_both_forms() {
     );
 }
 
+/// Regression: places counted the letters that the tokenizer had composed, and the text had others.
+#[tokio::test]
+async fn places_of_tokens_are_those_of_the_echoed_text() {
+    let application = Application::new().await;
+    // As Qwen's tokenizers do. The model is read at its first use.
+    let path = application.folder.path().join("tiny/tokenizer.json");
+    let mut tokenizer: Value =
+        serde_json::from_slice(&std::fs::read(&path).expect("a file")).expect("valid JSON");
+    tokenizer["normalizer"] = json!({ "type": "NFC" });
+    std::fs::write(&path, tokenizer.to_string()).expect("a file");
+    let prompt = "e\u{301}e\u{301}e\u{301} hello";
+    let fields = json!({ "prompt": prompt, "echo": true, "logprobs": 1, "max_tokens": 2 });
+    let choice = complete(&application, fields).await["choices"][0].clone();
+    assert!(choice["text"].as_str().expect("a text").starts_with(prompt), "{choice}");
+    let offsets = choice["logprobs"]["text_offset"].as_array().expect("a list");
+    // A token for each byte: two for each letter with an accent, the second of which begins no character.
+    assert_eq!(json!(offsets[..13]), json!([0, 2, 2, 4, 4, 6, 6, 7, 8, 9, 10, 11, 12]), "{choice}");
+}
+
 #[tokio::test]
 async fn scoring_a_text_generates_nothing() {
     let application = Application::new().await;

@@ -4,6 +4,7 @@ use crate::support::{self, Application, ENCODER_LIMIT, ENCODER_WIDTH, write_tiny
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
+use zhenjin_assistant::ModelSpec;
 
 const EMBEDDINGS: &str = "/v1/embeddings";
 
@@ -152,6 +153,20 @@ async fn what_is_wrong_is_said_with_its_place() {
     // As many tokens as the model reads are fine, also with what other clients send.
     let fits = json!("cat ".repeat(ENCODER_LIMIT - 2));
     embed(&application, fits, json!({ "truncate": false, "dimensions": null })).await;
+}
+
+/// Regression: a folder without a model was said to write text.
+#[tokio::test]
+async fn what_is_no_model_is_not_said_to_write() {
+    let application = Application::new().await;
+    let path = application.folder.path().join("nothing");
+    std::fs::create_dir(&path).expect("a folder");
+    application.state.models.add(ModelSpec { name: "nothing".to_owned(), path }).expect("a new name");
+    let body = json!({ "model": "nothing", "input": "a" });
+    let answer = application.post(EMBEDDINGS, body.to_string()).await;
+    let (message, code, _) = answer.error();
+    assert_eq!((answer.status.as_u16(), code.as_str()), (500, "model_not_loadable"), "{}", answer.text);
+    assert!(message.contains("neither config.json nor a .gguf file"), "{message}");
 }
 
 #[tokio::test]

@@ -10,6 +10,7 @@ use axum::http::{Method, StatusCode};
 use http_body_util::BodyExt;
 use serde_json::Value;
 use tower::ServiceExt;
+use zhenjin_assistant::ModelSpec;
 
 /// A catalogue with one model that only a hub at a closed port has.
 const CATALOGUE: &str = r#"{ "models": [{
@@ -93,6 +94,7 @@ async fn models_are_listed_with_what_they_need() {
     let bytes = |field: &str| tiny[field].as_u64().unwrap_or(0);
     assert!(0 < bytes("least_memory_bytes") && bytes("least_memory_bytes") <= bytes("planned_memory_bytes"));
     assert_eq!(tiny["pull"], Value::Null);
+    assert_eq!((&lost["removable"], &tiny["removable"]), (&false.into(), &false.into()));
 
     let status = app.get("/api/status").await.json();
     assert_eq!((&status["default_model"], &status["needs_key"]), (&"tiny".into(), &false.into()));
@@ -133,11 +135,25 @@ async fn what_cannot_be_downloaded_or_removed_is_refused() {
         (Method::DELETE, "/api/models/lost%3A1b", StatusCode::NOT_FOUND),
         // Served from a path outside the model folder.
         (Method::DELETE, "/api/models/tiny", StatusCode::BAD_REQUEST),
+        (Method::DELETE, "/api/models/own.gguf", StatusCode::BAD_REQUEST),
     ];
+    // Regression: a person's own file with a plain name was offered for removal.
+    let own = ModelSpec { name: "own.gguf".to_owned(), path: app.folder.path().join("tiny") };
+    app.state.models.add(own).expect("a new name");
+    let models = app.get("/api/models").await.json();
+    let own = models.as_array().and_then(|list| list.iter().find(|model| model["name"] == "own.gguf"));
+    let own = own.expect("it is listed");
+    assert_eq!((&own["installed"], &own["removable"]), (&true.into(), &false.into()));
     for (method, path, status) in cases {
         let answer = call(&app, method.clone(), path).await;
         assert_eq!(answer.status, status, "{method} {path}: {}", answer.text);
         assert!(!answer.error().0.is_empty());
+        assert_eq!(
+            answer.error().1 == "outside_model_folder",
+            method == Method::DELETE && status == StatusCode::BAD_REQUEST,
+            "{path}: {}",
+            answer.text
+        );
     }
 }
 
@@ -155,6 +171,7 @@ async fn a_model_on_this_machine_answers_and_can_be_removed() {
     };
     let before = listed(app.get("/api/models").await.json()).expect("it is listed");
     assert_eq!((&before["installed"], &before["served"]), (&true.into(), &false.into()));
+    assert_eq!(before["removable"], true);
     assert_eq!(call(&app, Method::POST, "/api/models/here%3A1b/pull").await.status, StatusCode::CONFLICT);
 
     let made =

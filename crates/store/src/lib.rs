@@ -17,6 +17,7 @@ mod feedback;
 mod feedback_export;
 mod feedback_rows;
 mod feedback_statistics;
+mod fold;
 mod generations;
 mod id;
 mod keys;

@@ -1,11 +1,13 @@
 //! Full-text search over messages and titles. Terms are plain text; words between quotation marks (\"…\", “…”) are one term, in
 //! which spaces count, and no other character has a meaning of its own. Terms of three and more characters go through the trigram
 //! index; shorter ones, which trigrams cannot find, through a scan. All terms must occur. It does not rank: what is newer comes first.
+//! What counts as the same text: `fold.rs`.
 
 use sqlx::sqlite::SqliteRow;
 use sqlx::{FromRow, QueryBuilder, Row, Sqlite};
 
 use crate::database::Store;
+use crate::fold::{cases, folded, spellings};
 use crate::{ConversationId, MessageId, Owner, Snippet, StoreError, Timestamp};
 
 /// The most characters that a query may have.
@@ -16,6 +18,8 @@ const TERM_LIMIT: usize = 128;
 
 /// Shortest term, in characters, that the trigram index finds.
 const TRIGRAM: usize = 3;
+
+const DOING: &str = "searching";
 
 /// A message or a title that has all terms.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,37 +73,48 @@ impl Store {
         if terms.is_empty() {
             return Ok(Vec::new());
         }
-        let doing = "searching";
-        let mut titles = title_query(
-            owner,
-            &terms,
-            "id AS conversation_id, current_leaf AS message_id, title, title AS text, created_at",
-        );
-        titles.push(" ORDER BY updated_at DESC LIMIT ").push_bind(i64::from(limit));
-        titles.push(" OFFSET ").push_bind(i64::from(offset));
+        let titles = self.titles(owner, &terms).await?;
+        let skipped = u32::try_from(titles.len()).map_or(0, |titles| offset.saturating_sub(titles));
         let mut found: Vec<FoundText> =
-            titles.build_query_as().fetch_all(self.readers()).await.map_err(self.failed(doing))?;
+            titles.into_iter().skip(offset as usize).take(limit as usize).collect();
 
         let remaining = u32::try_from(found.len()).map_or(0, |titles| limit.saturating_sub(titles));
         let mut messages = message_query(owner, &terms);
-        let mut counting = title_query(owner, &terms, "count(*)");
-        let all_titles: i64 =
-            counting.build_query_scalar().fetch_one(self.readers()).await.map_err(self.failed(doing))?;
         messages.push(" ORDER BY m.number DESC LIMIT ").push_bind(i64::from(remaining));
-        messages.push(" OFFSET ").push_bind((i64::from(offset) - all_titles).max(0));
+        messages.push(" OFFSET ").push_bind(i64::from(skipped));
         found.extend::<Vec<FoundText>>(
-            messages.build_query_as().fetch_all(self.readers()).await.map_err(self.failed(doing))?,
+            messages.build_query_as().fetch_all(self.readers()).await.map_err(self.failed(DOING))?,
         );
+        let shown: Vec<String> = terms.iter().flat_map(|term| spellings(term)).collect();
         Ok(found
             .into_iter()
             .map(|found| SearchHit {
                 conversation_id: ConversationId::from_database(found.conversation_id),
                 message_id: found.message_id.map(MessageId::from_database),
-                snippet: Snippet::around(&found.text, &terms),
+                snippet: Snippet::around(&found.text, &shown),
                 title: found.title,
                 created_at: Timestamp::from_milliseconds(found.created_at),
             })
             .collect())
+    }
+
+    /// The owner's titles that have all terms, those of the conversations that were used last first. They are compared here: SQLite knows
+    /// the case of ASCII letters alone.
+    async fn titles(&self, owner: &Owner, terms: &[String]) -> Result<Vec<FoundText>, StoreError> {
+        let mut titles: Vec<FoundText> = sqlx::query_as(
+            "SELECT id AS conversation_id, current_leaf AS message_id, title, title AS text, created_at FROM conversations
+             WHERE deleted_at IS NULL AND owner = ? ORDER BY updated_at DESC, id DESC",
+        )
+        .bind(owner.as_str())
+        .fetch_all(self.readers())
+        .await
+        .map_err(self.failed(DOING))?;
+        let terms: Vec<String> = terms.iter().map(|term| folded(term)).collect();
+        titles.retain(|found| {
+            let title = folded(&found.text);
+            terms.iter().all(|term| title.contains(term.as_str()))
+        });
+        Ok(titles)
     }
 }
 
@@ -148,41 +163,52 @@ fn quoted(text: &str) -> Option<(&str, &str)> {
     (!phrase.is_empty() && !phrase.contains(char::is_control)).then_some((phrase, after))
 }
 
-/// What of the owner's titles that have all terms.
-fn title_query(owner: &Owner, terms: &[String], what: &'static str) -> QueryBuilder<Sqlite> {
-    let mut query = QueryBuilder::new("SELECT ");
-    query.push(what).push(" FROM conversations WHERE deleted_at IS NULL AND owner = ");
-    query.push_bind(owner.as_str().to_owned());
-    for term in terms {
-        push_like(&mut query, "title", term);
-    }
-    query
-}
-
 fn message_query(owner: &Owner, terms: &[String]) -> QueryBuilder<Sqlite> {
-    let (indexed, short): (Vec<&String>, Vec<&String>) =
-        terms.iter().partition(|term| term.chars().count() >= TRIGRAM);
     let mut query = QueryBuilder::new(
         "SELECT c.id AS conversation_id, m.id AS message_id, c.title, m.content AS text, m.created_at
          FROM messages m JOIN conversations c ON c.id = m.conversation_id
          WHERE c.deleted_at IS NULL AND m.status <> 'generating' AND c.owner = ",
     );
     query.push_bind(owner.as_str().to_owned());
+    let is_indexed = |spelling: &String| spelling.chars().count() >= TRIGRAM;
+    let terms: Vec<(Vec<String>, Vec<String>)> =
+        terms.iter().map(|term| spellings(term).into_iter().partition(is_indexed)).collect();
+    let (indexed, scanned): (Vec<_>, Vec<_>) = terms.iter().partition(|(_, short)| short.is_empty());
     if !indexed.is_empty() {
-        // In FTS5's language a string in double quotes is text, in which a doubled quote stands for one.
-        let phrases: Vec<String> =
-            indexed.iter().map(|term| format!("\"{}\"", term.replace('"', "\"\""))).collect();
-        query.push(" AND m.number IN (SELECT rowid FROM message_search WHERE message_search MATCH ");
-        query.push_bind(phrases.join(" AND ")).push(")");
+        let all: Vec<String> = indexed.into_iter().map(|(long, _)| any_phrase(long)).collect();
+        query.push(" AND ");
+        push_match(&mut query, all.join(" AND "));
     }
-    for term in short {
-        push_like(&mut query, "m.content", term);
+    for (long, short) in scanned {
+        query.push(" AND (FALSE");
+        if !long.is_empty() {
+            query.push(" OR ");
+            push_match(&mut query, any_phrase(long));
+        }
+        for spelling in short.iter().flat_map(|spelling| cases(spelling)) {
+            query.push(" OR ");
+            push_like(&mut query, &spelling);
+        }
+        query.push(")");
     }
     query
 }
 
-/// Adds "and `column` contains `term`".
-fn push_like(query: &mut QueryBuilder<Sqlite>, column: &'static str, term: &str) {
+/// Any of the texts, in FTS5's language: there a string in double quotes is text, in which a doubled quote stands for one.
+fn any_phrase(texts: &[String]) -> String {
+    let phrases: Vec<String> =
+        texts.iter().map(|text| format!("\"{}\"", text.replace('"', "\"\""))).collect();
+    format!("({})", phrases.join(" OR "))
+}
+
+/// Adds "the index finds the message by `wanted`".
+fn push_match(query: &mut QueryBuilder<Sqlite>, wanted: String) {
+    query.push("m.number IN (SELECT rowid FROM message_search WHERE message_search MATCH ");
+    query.push_bind(wanted).push(")");
+}
+
+/// Adds "the message contains `term`".
+fn push_like(query: &mut QueryBuilder<Sqlite>, term: &str) {
     let mut pattern = String::from("%");
     for character in term.chars() {
         if matches!(character, '%' | '_' | '\\') {
@@ -191,5 +217,5 @@ fn push_like(query: &mut QueryBuilder<Sqlite>, column: &'static str, term: &str)
         pattern.push(character);
     }
     pattern.push('%');
-    query.push(" AND ").push(column).push(" LIKE ").push_bind(pattern).push(" ESCAPE '\\'");
+    query.push("m.content LIKE ").push_bind(pattern).push(" ESCAPE '\\'");
 }

@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use crate::fold::fold;
+
 /// Characters shown before the first match.
 const BEFORE: usize = 40;
 
@@ -55,15 +57,6 @@ impl Snippet {
             snippet.text.push('…');
         }
         snippet
-    }
-}
-
-/// Lower case of one character, where that is one character.
-fn fold(character: char) -> char {
-    let mut lower = character.to_lowercase();
-    match (lower.next(), lower.next()) {
-        (Some(single), None) => single,
-        _ => character,
     }
 }
 

@@ -47,6 +47,63 @@ async fn words_are_found_in_every_script_and_length() {
     assert!(store.search(&Owner::Local, " \u{0}\n ", 0, 10).await.unwrap().is_empty());
 }
 
+async fn titled(store: &Store, title: &str) {
+    let id = new_conversation(store).await.id;
+    let change = ConversationChange { title: Some(title.to_owned()), ..Default::default() };
+    store.update_conversation(&Owner::Local, &id, change).await.unwrap();
+}
+
+/// Regression: in titles, and for short words in messages, only the case of ASCII letters was ignored.
+#[tokio::test]
+async fn case_is_ignored_in_every_script_in_titles_and_messages() {
+    let (_folder, store) = fresh_store().await;
+    let text = "Ärzte in МОСКВА, ΛΌΓΟΣ";
+    titled(&store, text).await;
+    for query in ["ärzte", "ÄRZTE", "москва", "Москва", "мо", "Ä", "är", "λόγος", "ärzte москва"]
+    {
+        assert_eq!(found(&store, query).await, [text], "a title: {query}");
+    }
+    let id = new_conversation(&store).await.id;
+    exchange(&store, &id, None, text, "no").await;
+    for query in ["ärzte", "ÄRZTE", "москва", "Москва", "мо", "Ä", "är", "ärzte мо"] {
+        let hits = found(&store, query).await;
+        assert_eq!(hits, [text; 3], "two titles and a message: {query}");
+    }
+    let hits = store.search(&Owner::Local, "МОСква", 0, 10).await.unwrap();
+    assert!(hits.iter().all(|hit| marked(hit) == ["МОСКВА"]), "{hits:?}");
+}
+
+/// Regression: a letter whose accent is a character of its own was another letter.
+#[tokio::test]
+async fn composed_and_decomposed_letters_are_the_same() {
+    let (_folder, store) = fresh_store().await;
+    let id = new_conversation(&store).await.id;
+    let (composed, decomposed) = ("l\u{e9}t\u{e9} \u{c9}TUDE", "le\u{301}te\u{301} E\u{301}TUDE");
+    exchange(&store, &id, None, composed, decomposed).await;
+    for query in [
+        "\u{e9}t\u{e9}",
+        "e\u{301}te\u{301}",
+        "\u{e9}",
+        "e\u{301}",
+        "\u{e9}t",
+        "\u{e9}tude",
+        "e\u{301}tude t\u{e9}",
+    ] {
+        let hits = found(&store, query).await;
+        for text in [composed, decomposed] {
+            assert!(hits.contains(&text.to_owned()), "{query}: {hits:?}");
+        }
+    }
+    let hits = store.search(&Owner::Local, "l\u{e9}t", 0, 10).await.unwrap();
+    let marks: Vec<String> = hits.iter().flat_map(marked).collect();
+    assert!(marks.contains(&"l\u{e9}t".to_owned()) && marks.contains(&"le\u{301}t".to_owned()), "{marks:?}");
+
+    titled(&store, "Cafe\u{301}").await;
+    for query in ["CAF\u{c9}", "cafe\u{301}", "f\u{e9}"] {
+        assert_eq!(found(&store, query).await, ["Cafe\u{301}"], "{query}");
+    }
+}
+
 #[tokio::test]
 async fn characters_with_a_meaning_in_sql_are_plain_text() {
     let (_folder, store) = fresh_store().await;

@@ -1,6 +1,6 @@
 // The page's stores, made once. Components import them from here; stores do not import each other.
 import { ApiClient } from './api/client';
-import { ApiError, isAbort, NetworkError } from './api/errors';
+import { ApiError, isAbort, isModelGone, NetworkError } from './api/errors';
 import { explain } from './problems';
 import { given } from './settings';
 import type { Conversation, ConversationPatch, Id, Message, ModelInfo, SamplingSettings } from './api/types';
@@ -39,7 +39,11 @@ export const session = new Session(api, { locked: hidePerson, left: leave });
 export const connection = new Connection(api);
 export const chats = new Chats(api);
 export const search = new Search(api, report);
-export const context = new ContextMeter(api, report);
+export const context = new ContextMeter(api, (error) => {
+  // Above the message box it says that the model is missing.
+  if (isModelGone(error)) void refreshModels();
+  else report(error);
+});
 /** How the chat on the start page will begin. */
 export const beginning = new Beginning(preferences);
 /** For operators. */
@@ -149,6 +153,7 @@ export function report(error: unknown): void {
   if (isAbort(error) || session.noticed(error)) return;
   connection.noticed(error);
   if (error instanceof NetworkError) return; // The banner says it.
+  if (isModelGone(error)) void refreshModels();
   if (error instanceof ApiError && error.status === 404 && error.code === 'not_found' && chat.id !== null)
     void leaveIfGone(chat.id, error);
   else toasts.show('error', explain(error));
@@ -203,7 +208,12 @@ export async function catchUp(): Promise<void> {
 }
 
 async function loadLists(): Promise<void> {
-  await Promise.all([refreshChats(), attempt(() => models.refresh())]);
+  await Promise.all([refreshChats(), refreshModels()]);
+}
+
+/** The models that there are now: one that was open to choice may have been removed elsewhere. */
+export function refreshModels(): Promise<boolean> {
+  return attempt(() => models.refresh());
 }
 
 /** The list, and the open chat's title, which the server makes from the first question. */

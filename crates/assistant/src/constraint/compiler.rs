@@ -308,5 +308,28 @@ fn plain_reason(error: &str) -> String {
     }
     let line = error.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or("it cannot be compiled");
     let line = line.split("while processing").next().unwrap_or(line).trim();
-    line.chars().take(MOST).collect()
+    let short = |text: &str| text.chars().take(MOST).collect::<String>();
+    // The parser of regular expressions draws the expression first, and says in a later line what is wrong with it.
+    let rest =
+        line.ends_with("regex parse error:").then(|| error.lines().find(|line| line.starts_with("error: ")));
+    match rest.flatten().and_then(|rest| rest.split_once(": ")) {
+        Some((_, reason)) => format!("{} {}", short(line), short(reason)),
+        None => short(line),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Regression: of a regular expression that cannot be read, the reason was cut off.
+    #[test]
+    fn a_regular_expression_that_cannot_be_read_keeps_its_reason() {
+        let error = "at 1(8): invalid regex \"[\" (in regex): regex parse error:\n    [\n    ^\nerror: unclosed character class\nstart: /[/\n";
+        assert_eq!(
+            plain_reason(error),
+            "at 1(8): invalid regex \"[\" (in regex): regex parse error: unclosed character class"
+        );
+        assert_eq!(plain_reason("\nunknown name: \"x\"\nerror: of another kind"), "unknown name: \"x\"");
+    }
 }

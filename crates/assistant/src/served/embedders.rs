@@ -111,8 +111,14 @@ impl ServedModels {
     ///
     /// # Errors
     /// [`AssistantError::UnknownModel`]; [`AssistantError::Invalid`] for a model that writes; [`AssistantError::OutOfMemory`],
-    /// [`AssistantError::MemoryInUse`], [`AssistantError::Load`], [`AssistantError::ShuttingDown`].
+    /// [`AssistantError::MemoryInUse`], [`AssistantError::Load`] (for what is no model at all, too), [`AssistantError::ShuttingDown`].
     pub async fn embedder(&self, name: &str) -> Result<Arc<Embedder>, AssistantError> {
+        let broken = |error| AssistantError::Internal(format!("loading the model `{name}` broke: {error}"));
+        let other = self.shared.lock().writer(name);
+        if let Some(other) = other {
+            // Files that are no model do not write either.
+            tokio::task::spawn_blocking(move || other.check()).await.map_err(broken)??;
+        }
         let (spec, loading) = match self.shared.loaded_embedder(name)? {
             Ok(embedder) => return Ok(embedder),
             Err(missing) => missing,
@@ -132,7 +138,6 @@ impl ServedModels {
             drop(turn);
             embedder
         };
-        let broken = |error| AssistantError::Internal(format!("loading the model `{name}` broke: {error}"));
         tokio::task::spawn_blocking(load).await.map_err(broken)?
     }
 }
@@ -203,6 +208,11 @@ impl Shared {
 }
 
 impl State {
+    /// The model `name`, unless it is an encoder or one with an adapter, with the files whose weights answer.
+    fn writer(&self, name: &str) -> Option<ModelSpec> {
+        self.entries.iter().map(|entry| &entry.spec).find(|spec| spec.name == name).cloned()
+    }
+
     /// That the model `name` does not only embed.
     ///
     /// # Errors

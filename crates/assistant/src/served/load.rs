@@ -6,12 +6,16 @@ use std::time::Instant;
 use zhenjin_conversation::{ConversationStyle, ToolStyle};
 use zhenjin_engine::{Engine, EngineOptions, Sampling, StartError, StepModel};
 use zhenjin_hub::GenerationDefaults;
-use zhenjin_model::{Fingerprint, LoadOptions, MemoryEstimate, MemoryPlan, Model, Runner, RunnerOptions};
+use zhenjin_model::encoder::EncoderFile;
+use zhenjin_model::{
+    Fingerprint, LoadOptions, MemoryEstimate, MemoryPlan, Model, ModelFile, Runner, RunnerOptions,
+};
 use zhenjin_tensor::{KvDtype, ThreadTeam};
 
 use super::memory::PREFILL_ROWS;
 use super::{ModelSpec, ServeOptions};
 use crate::assistant::{Assistant, AssistantInfo, LoadedModel, system_fingerprint};
+use crate::embedder::Embedder;
 use crate::error::AssistantError;
 
 /// Loads the model of `spec` with the memory that `reserve` grants.
@@ -95,6 +99,21 @@ pub(super) fn load(
         format_compiler: OnceLock::new(),
     };
     Ok(Assistant::new(model))
+}
+
+impl ModelSpec {
+    /// Refuses what is no model, or none that is known here, by the headers of its files. Weights and tokenizer are first read when it is loaded.
+    ///
+    /// # Errors
+    /// [`AssistantError::Load`] with the file and what is wrong with it.
+    pub fn check(&self) -> Result<(), AssistantError> {
+        let opened = if Embedder::is_at(&self.path) {
+            EncoderFile::open(&self.path).map(drop)
+        } else {
+            ModelFile::open(&self.path).map(drop)
+        };
+        opened.map_err(|error| AssistantError::Load { name: self.name.clone(), reason: error.to_string() })
+    }
 }
 
 /// The engine of a loaded model, with its draft model if it has one.

@@ -5,7 +5,7 @@ use crate::home::Home;
 use crate::machine;
 use crate::memory_size::MemorySize;
 use anyhow::{Context, Result, bail};
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::process::Command;
 use std::sync::Arc;
 use zhenjin_assistant::{AdapterSpec, DraftSpec, Embedder, ModelSpec, RepetitionDetection, ServedModels};
@@ -118,12 +118,19 @@ fn drafts(store: &ModelStore, arguments: &ServeArguments, first: Option<&str>) -
 fn specs(store: &ModelStore, names: &[OsString]) -> Result<Vec<ModelSpec>> {
     let specs = match names {
         [] => machine::every_model(store)?,
-        names => names.iter().map(|name| machine::named_spec(store, name)).collect::<Result<_>>()?,
+        names => names.iter().map(|name| named_spec(store, name)).collect::<Result<_>>()?,
     };
     if specs.is_empty() {
         tracing::warn!("{}, or in the chat page's model menu", machine::no_model());
     }
     Ok(specs)
+}
+
+/// A named model. What is no model is refused before it is offered to anybody.
+fn named_spec(store: &ModelStore, name: &OsStr) -> Result<ModelSpec> {
+    let spec = machine::named_spec(store, name)?;
+    spec.check()?;
+    Ok(spec)
 }
 
 /// Resolves at the first Ctrl-C or SIGTERM, or when the terminal is closed; a second Ctrl-C ends the program at once.

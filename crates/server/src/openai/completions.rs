@@ -91,10 +91,15 @@ impl CompletionWriter {
         let mut logprobs = None;
         let writer = self.logprobs.get_mut(index).and_then(Option::as_mut);
         if let Some(writer) = writer {
-            let echoed = answer.echo.as_ref().map_or(&[][..], |echo| &echo.tokens);
-            let mut report = writer.write(echoed);
-            report.append(writer.write(&answer.tokens));
-            logprobs = Some(report);
+            let echoed = answer.echo.as_ref().map(|echo| writer.write_echo(echo));
+            let own = writer.write(&answer.tokens);
+            logprobs = Some(match echoed {
+                Some(mut report) => {
+                    report.append(own);
+                    report
+                }
+                None => own,
+            });
         }
         if let Some(echo) = &answer.echo {
             text.push_str(&echo.text);
@@ -138,24 +143,30 @@ impl PieceWriter for CompletionWriter {
 
     fn write(&mut self, choice: usize, event: TextEvent) -> Vec<Completion> {
         let (mut reason, mut detail) = (None, None);
-        let (text, tokens) = match event {
-            TextEvent::Started { echo: Some(echo), .. } => (echo.text, echo.tokens),
+        let writer = self.logprobs.get_mut(choice).and_then(Option::as_mut);
+        let (text, logprobs) = match event {
+            TextEvent::Started { echo: Some(echo), .. } => {
+                let logprobs = writer.map(|writer| writer.write_echo(&echo));
+                (echo.text, logprobs.filter(|_| !echo.tokens.is_empty()))
+            }
             // Completions have neither thoughts nor calls: what the model writes is the text.
             TextEvent::Started { echo: None, .. }
             | TextEvent::Thought { .. }
             | TextEvent::ToolCall { .. }
             | TextEvent::Failed { .. } => return Vec::new(),
             TextEvent::Delta { text, tokens } if text.is_empty() && tokens.is_empty() => return Vec::new(),
-            TextEvent::Delta { text, tokens } => (text, tokens),
+            TextEvent::Delta { text, tokens } => {
+                let logprobs =
+                    if tokens.is_empty() { None } else { writer.map(|writer| writer.write(&tokens)) };
+                (text, logprobs)
+            }
             TextEvent::Finished { reason: why, usage, .. } => {
                 self.usage.add(&usage, choice.is_multiple_of(self.best_of));
                 reason = Some(finish_reason(&why));
                 detail = stop_reason(&why);
-                (String::new(), Vec::new())
+                (String::new(), None)
             }
         };
-        let writer = self.logprobs.get_mut(choice).and_then(Option::as_mut);
-        let logprobs = if tokens.is_empty() { None } else { writer.map(|writer| writer.write(&tokens)) };
         let choice =
             CompletionChoice { index: choice, text, logprobs, finish_reason: reason, stop_reason: detail };
         let usage = self.continuous_usage.then(|| self.running.report());

@@ -3,8 +3,9 @@
 use serde::Serialize;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
-use zhenjin_assistant::TokenInfo;
+use zhenjin_assistant::{Echo, TokenInfo};
 
+use super::text_offsets::text_offsets;
 use crate::json;
 
 /// What OpenAI reports instead of minus infinity, which JSON cannot say.
@@ -90,6 +91,14 @@ impl CompletionLogprobsWriter {
         CompletionLogprobsWriter { candidates, characters: 0 }
     }
 
+    /// The report on the tokens of an echoed prompt, which come first.
+    pub(super) fn write_echo(&mut self, echo: &Echo) -> CompletionLogprobs {
+        let mut report = self.write(&echo.tokens);
+        report.text_offset = text_offsets(&echo.text, &echo.tokens);
+        self.characters = echo.text.chars().count();
+        report
+    }
+
     /// The report on the next tokens.
     pub(super) fn write(&mut self, tokens: &[TokenInfo]) -> CompletionLogprobs {
         let mut report = CompletionLogprobs {
@@ -172,5 +181,14 @@ mod tests {
         assert_eq!(top[0], Value::Null);
         assert_eq!(top[3]["a"], -0.5);
         assert_eq!(top[3]["other"], -9999.0);
+    }
+
+    #[test]
+    fn the_answer_begins_behind_the_echoed_text() {
+        let mut writer = CompletionLogprobsWriter::new(0);
+        let tokens = vec![token("\u{e9}".as_bytes(), None), token(b"x", Some(-1.0))];
+        let report = writer.write_echo(&Echo { text: "e\u{301}x".to_owned(), tokens });
+        assert_eq!(report.text_offset, [0, 2]);
+        assert_eq!(writer.write(&[token(b"y", Some(-1.0))]).text_offset, [3]);
     }
 }

@@ -15,6 +15,7 @@ pub(crate) mod request;
 mod response;
 mod responses;
 mod stream;
+mod text_offsets;
 mod tokens;
 
 use std::sync::Arc;

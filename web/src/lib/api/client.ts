@@ -1,5 +1,5 @@
 // One method per call of the server's /api. Nothing here depends on what is on the screen.
-import { ApiError, errorFromResponse, isAbort, NetworkError } from './errors';
+import { ApiError, errorFromResponse, fromNetwork, NetworkError } from './errors';
 import { readEvents, type ServerSentEvent } from './sse';
 import type {
   Adapters,
@@ -220,7 +220,10 @@ export class ApiClient {
 
   async #json<T>(method: string, path: string, body?: unknown, signal?: AbortSignal): Promise<T> {
     const response = await this.#send(method, path, body, signal);
-    return (await response.json()) as T;
+    const text = await response.text().catch((error: unknown) => {
+      throw fromNetwork(error);
+    });
+    return JSON.parse(text) as T;
   }
 
   async #empty(method: string, path: string, body?: unknown): Promise<void> {
@@ -247,7 +250,7 @@ export class ApiClient {
     try {
       response = await this.#fetch(path, init);
     } catch (error) {
-      throw isAbort(error) ? error : new NetworkError(error);
+      throw fromNetwork(error);
     }
     if (!response.ok) throw await errorFromResponse(response);
     return response;

@@ -22,8 +22,18 @@ export class NetworkError extends Error {
   }
 }
 
+/** The model that was named is not served any more. */
+export function isModelGone(error: unknown): boolean {
+  return error instanceof ApiError && error.code === 'model_not_found';
+}
+
 export function isAbort(error: unknown): boolean {
   return error instanceof DOMException && error.name === 'AbortError';
+}
+
+/** What `fetch`, or the body of its answer, threw: whatever is no abort is the network's. */
+export function fromNetwork(error: unknown): unknown {
+  return isAbort(error) ? error : new NetworkError(error);
 }
 
 export async function errorFromResponse(response: Response): Promise<ApiError> {

@@ -2220,6 +2220,8 @@ export interface components {
             source: components["schemas"]["ModelSource"];
             /** @description Whether its files are on this machine, in the model folder or elsewhere. */
             installed: boolean;
+            /** @description Whether a request may remove its files, which lie in the model folder; those elsewhere are never removed. */
+            removable: boolean;
             /** @description Whether it answers. */
             served: boolean;
             /** @description Whether it is in memory. */

@@ -1,5 +1,6 @@
 // Reads server-sent events from a fetch response. EventSource is not used because it cannot say why a connection
 // failed, and reconnects by itself at the wrong offset.
+import { fromNetwork } from './errors';
 
 export interface ServerSentEvent {
   event: string;
@@ -40,13 +41,16 @@ export class EventParser {
   }
 }
 
+/** A connection that breaks is a `NetworkError`, as one that never was. */
 export async function* readEvents(body: ReadableStream<Uint8Array>): AsyncGenerator<ServerSentEvent> {
   const reader = body.getReader();
   const decoder = new TextDecoder();
   const parser = new EventParser();
   try {
     for (;;) {
-      const { done, value } = await reader.read();
+      const { done, value } = await reader.read().catch((error: unknown) => {
+        throw fromNetwork(error);
+      });
       if (done) return;
       yield* parser.push(decoder.decode(value, { stream: true }));
     }

@@ -163,6 +163,8 @@ export const en = {
       `This message alone has ${used} characters; at most ${total} can be sent.`,
   },
   models: {
+    /** Terms of use whose name says what they allow; others are called by their names everywhere. */
+    terms: { 'Qwen Research (not for commercial use)': 'Qwen Research (not for commercial use)' },
     title: 'Models',
     choose: (name: string) => `Model: ${name}. Choose another`,
     none: 'Choose a model',
@@ -377,6 +379,7 @@ export const en = {
     model_too_large: 'This model needs more memory than there is. Choose a smaller one.',
     memory_in_use: 'Other models’ answers are using the memory. Try again in a few seconds.',
     model_in_use: 'This model is answering at the moment. Try again when it has finished.',
+    outside_model_folder: 'This model’s files lie outside the model folder: nothing is deleted there.',
     not_found: 'This is not there any more.',
     improvement_not_found: 'This improvement is not there any more.',
     conflict: 'This cannot be done at the moment: something else is under way.',

@@ -27,9 +27,9 @@ export const records: Record<string, string> = {
     '评判模型与它没见过的 {count} 个评价的一致率只有 {share}（{lower} 至 {upper}），不足以作判断',
   '{train} examples, {held_out} held out, of {conversations} conversations of {owners} people':
     '来自 {owners} 人 {conversations} 个对话：{train} 条用于学习，{held_out} 条留作检验',
-  'there are too few judgements to learn from: {train} examples to learn from and {held_out} held out, of {units} first questions of chats, by {method}; at least {least_train} examples and {least_held_out} held-out first questions are needed':
+  'there are too few judgements to learn from: examples to learn from: {train}, held out: {held_out}, of {units} first questions of chats, by {method}; at least {least_train} examples and {least_held_out} held-out first questions are needed':
     '评价太少，学不了：用 {method} 有 {train} 条可学习、{held_out} 条（来自 {units} 个聊天的首个问题）留作检验，至少需要 {least_train} 条和 {least_held_out} 个首个问题',
-  'there are too few judgements to learn from: {train} examples to learn from and {held_out} held out, of {units} first questions of chats, by {method}; at least {least_train} examples and {least_held_out} held-out first questions are needed; left out: {left_out}':
+  'there are too few judgements to learn from: examples to learn from: {train}, held out: {held_out}, of {units} first questions of chats, by {method}; at least {least_train} examples and {least_held_out} held-out first questions are needed; left out: {left_out}':
     '评价太少，学不了：用 {method} 有 {train} 条可学习、{held_out} 条（来自 {units} 个聊天的首个问题）留作检验，至少需要 {least_train} 条和 {least_held_out} 个首个问题；未采用：{left_out}',
   "the held-out examples that fit into the model's context are of too few first questions: {examples} examples of {units}, and at least {least} are needed":
     '放得进模型上下文的留出例子来自太少的首个问题：{units} 个问题的 {examples} 条例子，至少需要 {least} 个问题',

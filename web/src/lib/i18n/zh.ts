@@ -152,6 +152,7 @@ export const zh: Messages = {
     tooLong: (used, total) => `仅这条消息就有 ${used} 个字符，最多只能发送 ${total} 个。`,
   },
   models: {
+    terms: { 'Qwen Research (not for commercial use)': 'Qwen Research（不可用于商业）' },
     title: '模型',
     choose: (name) => `模型：${name}。点击更换`,
     none: '选择模型',
@@ -343,6 +344,7 @@ export const zh: Messages = {
     model_too_large: '这个模型需要的内存超过现有的内存，请选择小一些的。',
     memory_in_use: '其他模型的回答正占用内存，请过几秒再试。',
     model_in_use: '这个模型正在回答，请等它答完再试。',
+    outside_model_folder: '这个模型的文件在模型文件夹之外，不会被删除。',
     not_found: '它已经不在了。',
     improvement_not_found: '这个改进已经不在了。',
     conflict: '现在做不了：另一项操作正在进行。',

@@ -1,6 +1,6 @@
 // How full the model's context would be with the next message. Asked of the server, which counts real tokens.
 import type { ApiClient } from '../api/client';
-import { isAbort, NetworkError } from '../api/errors';
+import { isAbort, isModelGone, NetworkError } from '../api/errors';
 import type { ContextQuestion, ContextUse } from '../api/types';
 import { debounce } from '../util/time';
 
@@ -12,6 +12,8 @@ export class ContextMeter {
   readonly #onError: (error: unknown) => void;
   readonly #later = debounce(400, (question: ContextQuestion) => void this.#ask(question));
   #running: AbortController | null = null;
+  /** The model that was not there when it was last asked for. It is told once: who looks at the models again may measure again. */
+  #gone: string | null | undefined;
 
   constructor(api: ApiClient, onError: (error: unknown) => void = () => undefined) {
     this.#api = api;
@@ -49,16 +51,22 @@ export class ContextMeter {
       const use = await this.#api.contextUse(question, running.signal);
       if (running.signal.aborted) return;
       this.use = use;
+      this.#gone = undefined;
       this.alone = null;
       if (!this.full || !question.conversation_id) return;
       const { model = null, system_prompt = null, content = null } = question;
       const alone = await this.#api.contextUse({ model, system_prompt, content }, running.signal);
       if (!running.signal.aborted) this.alone = alone;
     } catch (error) {
-      // A meter that cannot measure shows nothing; sending will say what is wrong.
+      // A meter that cannot measure shows nothing; sending will say what is wrong, unless it can be known before.
       if (isAbort(error)) return;
       this.use = this.alone = null;
-      if (error instanceof NetworkError) this.#onError(error);
+      if (isModelGone(error)) {
+        const { model = null } = question;
+        if (this.#gone === model) return;
+        this.#gone = model;
+      } else if (!(error instanceof NetworkError)) return;
+      this.#onError(error);
     }
   }
 }

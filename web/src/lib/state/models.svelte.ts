@@ -25,11 +25,6 @@ export function exampleLanguage(model: ModelInfo, wanted: Locale): Locale {
   return locales.find((locale) => maySpeak(model, locale)) ?? 'en';
 }
 
-/** Files that were given by their path are not ours to delete. */
-export function isRemovable(model: ModelInfo): boolean {
-  return model.installed && !/^(?:[/.~]|[a-z]:[\\/])/i.test(model.name);
-}
-
 /** The carried poet answers everything with a poem. */
 export function converses(model: ModelInfo): boolean {
   return model.name !== 'poet';

@@ -8,3 +8,8 @@ export function onWide(run: () => void): void {
 export function isNarrow(): boolean {
   return narrow?.matches ?? false;
 }
+
+/** Attached to what appears below what is read: all of it comes in sight or, where it is too tall, its beginning. */
+export function showWhole(element: HTMLElement): void {
+  element.scrollIntoView?.({ block: 'nearest' });
+}

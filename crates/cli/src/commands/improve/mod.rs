@@ -14,7 +14,7 @@ pub(super) use collection::forget_withdrawn;
 use judging::Verdict;
 use sha2::Digest;
 use std::path::{Path, PathBuf};
-use zhenjin_improve::{Limits, Method};
+use zhenjin_improve::{Limits, Method, TooFew};
 use zhenjin_promotions::{
     AGAIN_FOLDER, Improvement, ImprovementState, Improvements, Progress, Promotions, Recipe, Running,
 };
@@ -226,7 +226,12 @@ async fn begin(
 ) -> Result<Improvement> {
     let arguments = stage.arguments;
     let limits = Limits { of_a_person: arguments.per_person.map(|n| n as usize), ..Limits::default() };
-    let collected = Collected::of(judged, model, arguments.method, &limits)?;
+    let collected = Collected::of(judged, model, arguments.method, &limits).or_else(|error| {
+        if let Some(few) = error.downcast_ref::<TooFew>() {
+            note_too_few(stage, id, model, few)?;
+        }
+        Err(error)
+    })?;
     if !arguments.again {
         collection::expect_news(stage.improvements, model, &collected)?;
     }
@@ -267,6 +272,26 @@ async fn begin(
     show::data(&record);
     eprintln!("held-out examples are of {} first questions of chats", collected.collection.held_out_units());
     Ok(record)
+}
+
+/// Whoever asked for an improvement by its name finds under it why there is none, and what was counted.
+fn note_too_few(stage: &Stage<'_>, id: &str, model: &str, few: &TooFew) -> Result<()> {
+    if stage.arguments.id.is_none() || stage.improvements.read(id).is_ok() {
+        return Ok(());
+    }
+    let record = Improvement {
+        id: id.to_owned(),
+        model: model.to_owned(),
+        method: few.method.as_str().to_owned(),
+        created_at: now(),
+        finished_at: Some(now()),
+        state: ImprovementState::Failed,
+        error: Some(few.to_string()),
+        data: few.counts.as_ref().clone(),
+        gate: Vec::new(),
+        recipe: Recipe { program: env!("CARGO_PKG_VERSION").to_owned(), ..Recipe::default() },
+    };
+    Ok(stage.improvements.write(&record)?)
 }
 
 /// Trains and judges; the record is complete afterwards.

@@ -2,7 +2,7 @@
 
 use crate::text::shown;
 use anyhow::Result;
-use zhenjin_promotions::{Criterion, Improvement, ImprovementState, Improvements, LeftOut};
+use zhenjin_promotions::{Criterion, DataCounts, Improvement, ImprovementState, Improvements, LeftOut};
 
 pub(super) fn list(improvements: &Improvements, json: bool) -> Result<()> {
     let records = improvements.list()?;
@@ -66,7 +66,12 @@ pub(super) fn record(record: &Improvement, json: bool) -> Result<()> {
         println!("{}", serde_json::to_string_pretty(record)?);
         return Ok(());
     }
-    data(record);
+    if record.data == DataCounts::default() {
+        // It ended before anything was counted: noughts would say that nobody judged.
+        eprintln!("improvement {} of {}", record.id, shown(&record.model));
+    } else {
+        data(record);
+    }
     println!(
         "{:22} {:>9} {:>9} {:>19} {:>9} {:>9}  ",
         "criterion", "value", "now", "95 % interval", "limit", "examples"

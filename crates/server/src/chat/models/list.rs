@@ -26,6 +26,8 @@ pub(crate) struct ModelJson {
     source: ModelSource,
     /// Whether its files are on this machine, in the model folder or elsewhere.
     installed: bool,
+    /// Whether a request may remove its files, which lie in the model folder; those elsewhere are never removed.
+    removable: bool,
     /// Whether it answers.
     served: bool,
     /// Whether it is in memory.
@@ -94,6 +96,20 @@ struct Known<'a> {
     promoted: Option<&'a Promoted>,
 }
 
+impl<'a> Known<'a> {
+    /// Where its files are; of one with an adapter, the adapter's.
+    fn path(&self) -> Option<&'a Path> {
+        let installed = self.installed.map(|model| model.path.as_path());
+        installed.or(self.served.map(|model| model.path.as_path()))
+    }
+
+    /// The files of a model that takes memory of its own; an adapter's are no model.
+    fn model_path(&self) -> Option<&'a Path> {
+        let is_adapted = self.served.is_some_and(|model| model.base.is_some());
+        self.path().filter(|_| !is_adapted)
+    }
+}
+
 /// All models that write: the catalogue's in its order, then those on this machine, then those served from elsewhere.
 pub(super) fn list(menu: &ModelMenu) -> Result<Vec<ModelJson>, ApiError> {
     let installed = writers_among(menu.library.models.list().map_err(menu_fault)?);
@@ -128,8 +144,8 @@ pub(super) fn list(menu: &ModelMenu) -> Result<Vec<ModelJson>, ApiError> {
 
 fn describe(menu: &ModelMenu, known: &Known<'_>) -> ModelJson {
     let (entry, served, serving) = (known.entry, known.served, menu.served.options());
-    let path = known.installed.map(|model| model.path.as_path()).or(served.map(|model| model.path.as_path()));
-    let estimate = path.and_then(|path| menu.estimates.of_file(path, serving));
+    let path = known.path();
+    let estimate = known.model_path().and_then(|path| menu.estimates.of_file(path, serving));
     let least_memory_bytes =
         estimate.map(|estimate| estimate.least()).or(entry.map(|entry| least_by_file_size(entry.bytes())));
     let plan = estimate.and_then(|estimate| estimate.plan(serving.memory_bytes));
@@ -146,6 +162,7 @@ fn describe(menu: &ModelMenu, known: &Known<'_>) -> ModelJson {
         title: entry.map_or_else(|| short_name(known.name), |entry| entry.title.clone()),
         source: if entry.is_some() { ModelSource::Catalogue } else { ModelSource::Local },
         installed: known.installed.is_some() || served.is_some(),
+        removable: known.installed.is_some(),
         served: served.is_some(),
         loaded: served.is_some_and(|model| model.state == ModelState::Loaded),
         size_bytes: known.installed.map(|model| model.bytes).or(entry.map(CatalogueEntry::bytes)).or(path
@@ -170,4 +187,38 @@ fn short_name(name: &str) -> String {
     let path = Path::new(name);
     let last = path.file_name().filter(|_| path.is_absolute() || name.starts_with('.'));
     last.map_or_else(|| name.to_owned(), |last| last.to_string_lossy().into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Regression: each served adapter was opened as a model, and the log said that it is none.
+    #[test]
+    fn the_memory_of_an_adapter_is_not_read_from_its_files_as_if_it_were_a_model() {
+        let served = |base: Option<&str>| ServedModelInfo {
+            name: "tiny".to_owned(),
+            path: "files".into(),
+            base: base.map(str::to_owned),
+            promoted: None,
+            state: ModelState::Idle,
+            users: 0,
+            memory_bytes: None,
+            context_length: None,
+            stats: None,
+            expires_at: None,
+        };
+        for (base, read) in [(None, true), (Some("base"), false)] {
+            let served = served(base);
+            let known = Known {
+                name: &served.name,
+                entry: None,
+                installed: None,
+                served: Some(&served),
+                promoted: None,
+            };
+            assert_eq!(known.path(), Some(Path::new("files")));
+            assert_eq!(known.model_path().is_some(), read, "{base:?}");
+        }
+    }
 }

@@ -186,4 +186,5 @@ fn outside(name: &str, path: &Path) -> ApiError {
             path.display()
         ),
     )
+    .with_code("outside_model_folder")
 }

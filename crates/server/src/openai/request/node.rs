@@ -65,9 +65,6 @@ impl<'a> Node<'a> {
             None if number.as_f64().is_some_and(|float| float.fract() != 0.0) => {
                 Err(self.error(format!("must be a whole number, not {number}")))
             }
-            _ if max == i64::MAX => {
-                Err(self.error(format!("must be a whole number from {min}, not {number}")))
-            }
             _ => Err(self.error(format!("must be a whole number from {min} to {max}, not {number}"))),
         }
     }

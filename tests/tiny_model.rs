@@ -40,7 +40,11 @@ pub(crate) fn vocabulary() -> GgufVocabulary {
 
 /// Writes the folder: a Qwen3 of two layers with two rows of embedding that no token has.
 pub(crate) fn write_tiny_model(folder: &Path, dtype: FloatType) {
-    let tiny = tiny_config();
+    write_model(folder, dtype, tiny_config());
+}
+
+/// The same model with other sizes.
+pub(crate) fn write_model(folder: &Path, dtype: FloatType, tiny: ModelConfig) {
     let config = ModelConfig {
         architecture: "qwen3".to_owned(),
         vocabulary_size: 264,

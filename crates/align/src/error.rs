@@ -1,7 +1,8 @@
 //! What can end a run.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use crate::faults::FaultyDocument;
 use zhenjin_engine::{StartError, SubmitError};
 use zhenjin_model::ModelError;
 use zhenjin_tensor::TensorError;
@@ -65,7 +66,7 @@ pub enum AlignError {
     #[error("no answer of this step has a reward: {0}")]
     NoReward(String),
     /// A number is not finite.
-    #[error("step {step}: {what} is {value}, in the examples {examples:?}; {hint}")]
+    #[error("step {step}: {what} is {value}, in the examples {examples:?}; {hint}{}", kept_text(kept.as_deref()))]
     NonFinite {
         /// The step that was not made.
         step: u64,
@@ -77,6 +78,10 @@ pub enum AlignError {
         examples: Vec<usize>,
         /// Where it comes from, and what helps.
         hint: String,
+        /// What the step read.
+        documents: Vec<FaultyDocument>,
+        /// Where that was kept.
+        kept: Option<PathBuf>,
     },
     /// A rule of the section `watch` ended the run.
     #[error(
@@ -115,6 +120,10 @@ pub enum AlignError {
     /// Weights that somebody else still uses.
     #[error("the weights are still used for answers, so they cannot be changed")]
     WeightsInUse,
+}
+
+fn kept_text(kept: Option<&Path>) -> String {
+    kept.map_or(String::new(), |path| format!("; the step is kept in {}", path.display()))
 }
 
 fn differences(keys: &[(String, String, String)]) -> String {

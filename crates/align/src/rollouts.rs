@@ -43,7 +43,7 @@ pub struct Job<'a> {
 pub struct Answer {
     /// Its tokens; the stop token included.
     pub tokens: Vec<u32>,
-    /// Their log-probabilities by the model's own distribution, without temperature and truncation.
+    /// Their log-probabilities at the temperature at which they were drawn, without truncation.
     pub log_probabilities: Vec<f32>,
     /// Whether it ended by a stop token.
     pub ended: bool,
@@ -52,6 +52,8 @@ pub struct Answer {
 /// Writes answers with one model and changing adapters.
 pub struct Rollouts {
     options: RolloutOptions,
+    /// Tokens of the longest prompt that will come.
+    longest_prompt: usize,
     /// The running engine, with the model that it has and the answers that it takes at once.
     running: Option<(Engine, Arc<Model>, usize)>,
 }
@@ -65,12 +67,17 @@ impl std::fmt::Debug for Rollouts {
 impl Rollouts {
     /// Starts nothing yet.
     pub fn new(options: RolloutOptions) -> Rollouts {
-        Rollouts { options, running: None }
+        Rollouts { options, longest_prompt: 0, running: None }
     }
 
     /// Most tokens of an answer.
     pub fn max_tokens(&self) -> usize {
         self.options.section.max_tokens
+    }
+
+    /// Takes memory for prompts of so many tokens from the first answer on.
+    pub fn expect_prompts(&mut self, longest: usize) {
+        self.longest_prompt = longest;
     }
 
     /// Ends the engine and gives the model back, so that its weights can be changed.
@@ -103,6 +110,10 @@ impl Rollouts {
             let mut request = Request::new(job.prompt.to_vec(), section.max_tokens, sampling);
             request.stop_tokens = self.options.stop_tokens.clone();
             request.logprobs = Some(0);
+            // Of the most likely tokens there is no other distribution than the model's own.
+            if section.temperature > 0.0 {
+                request.logprob_temperature = section.temperature as f32;
+            }
             request.adapter = adapter.map(Arc::clone);
             generations.push(engine.submit(request)?);
         }
@@ -130,7 +141,7 @@ impl Rollouts {
 
     /// Sees to it that an engine with this model runs that has room for all of the jobs.
     fn start(&mut self, model: &Arc<Model>, jobs: &[Job<'_>]) -> Result<(), AlignError> {
-        let longest = jobs.iter().map(|job| job.prompt.len()).max().unwrap_or(0);
+        let longest = jobs.iter().map(|job| job.prompt.len()).max().unwrap_or(0).max(self.longest_prompt);
         let at_once = jobs.len().clamp(1, MOST_AT_ONCE);
         let context = model.config.context_length;
         let positions = (longest + self.options.section.max_tokens).min(context);

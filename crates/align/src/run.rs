@@ -11,10 +11,12 @@ use zhenjin_train::checkpoint::{Best, Checkpoint, CheckpointError, Checkpoints, 
 use zhenjin_train::configuration::differing_keys;
 use zhenjin_train::energy::EnergyMeter;
 use zhenjin_train::metrics::{Event, HeldOutMetrics, Observer, SampleText, StepMetrics};
+use zhenjin_train::plan::bytes_text;
 use zhenjin_train::training::{Gauges, Outcome};
 
 use crate::configuration::Configuration;
 use crate::error::AlignError;
+use crate::faults::FaultyStep;
 use crate::measures::Measures;
 
 /// What a step did.
@@ -70,6 +72,16 @@ pub trait Training {
     /// [`AlignError`] when the step cannot be made; the run ends.
     fn step(&mut self, step: u64, rate_factor: f64) -> Result<StepOutcome, AlignError>;
 
+    /// Computes the largest batch of the steps from `step` on as training will, and forgets it: what memory is short for is known at the beginning.
+    /// Its rows; `None` where the first step has one that is nearly as large.
+    ///
+    /// # Errors
+    /// As for [`Training::step`].
+    fn rehearse(&mut self, step: u64) -> Result<Option<usize>, AlignError> {
+        let _ = step;
+        Ok(None)
+    }
+
     /// Measures examples that are not trained on; `None` if there are none.
     ///
     /// # Errors
@@ -113,6 +125,7 @@ pub trait Training {
 pub struct Run<T> {
     configuration: Configuration,
     training: T,
+    folder: PathBuf,
     checkpoints: Checkpoints,
     last_checkpoint: Option<PathBuf>,
     /// The step whose state, as it is now, the run's folder has a checkpoint of.
@@ -144,6 +157,7 @@ impl<T: Training> Run<T> {
         let mut run = Run {
             configuration,
             training,
+            folder: folder.to_owned(),
             checkpoints,
             last_checkpoint: None,
             saved_step: None,
@@ -208,6 +222,9 @@ impl<T: Training> Run<T> {
         stop: &dyn Fn() -> bool,
     ) -> Result<Outcome, AlignError> {
         let steps = self.configuration.schedule.steps;
+        if self.state.step < steps && !stop() {
+            self.rehearse(observers)?;
+        }
         if self.state.step == 0 && self.configuration.intervals.held_out > 0 {
             self.measure(observers)?;
         }
@@ -230,7 +247,7 @@ impl<T: Training> Run<T> {
                     if is_before_an_update && is_lost {
                         self.save(observers, false)?;
                     }
-                    return Err(error);
+                    return Err(self.kept(error));
                 }
             };
             let step = metrics.step;
@@ -257,6 +274,36 @@ impl<T: Training> Run<T> {
         }
         observers.iter_mut().try_for_each(|observer| observer.flush())?;
         Ok(Outcome::Finished)
+    }
+
+    /// Keeps what a step read whose numbers are not finite.
+    fn kept(&self, error: AlignError) -> AlignError {
+        let fault = error.to_string();
+        match error {
+            AlignError::NonFinite { step, what, value, examples, mut hint, documents, .. } => {
+                let checkpoint = self.last_checkpoint.clone();
+                let faulty = FaultyStep { step, fault, checkpoint, documents };
+                let kept = match faulty.write(&self.folder) {
+                    Ok(path) => Some(path),
+                    Err(error) => {
+                        hint.push_str(&format!("; the step could not be kept: {error}"));
+                        None
+                    }
+                };
+                AlignError::NonFinite { step, what, value, examples, hint, documents: faulty.documents, kept }
+            }
+            other => other,
+        }
+    }
+
+    fn rehearse(&mut self, observers: &mut [Box<dyn Observer>]) -> Result<(), AlignError> {
+        let step = self.state.step;
+        let Some(rows) = self.training.rehearse(step)? else { return Ok(()) };
+        let resident = self.gauges.resident_bytes.as_ref().and_then(|read| read());
+        let memory =
+            resident.map_or(String::new(), |bytes| format!("; the program has {}", bytes_text(bytes)));
+        let text = format!("the largest batch, of {rows} rows, was computed first, for its memory{memory}");
+        tell(observers, &Event::Note { step, text })
     }
 
     fn step(&mut self) -> Result<(StepMetrics, Vec<String>), AlignError> {

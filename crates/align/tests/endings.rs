@@ -1,5 +1,6 @@
 //! How runs end that cannot go on, and what they must not do without a word.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use crate::runs::*;
@@ -7,13 +8,16 @@ use crate::training::{ONLINE, Wished, online, online_parts};
 use zhenjin_align::AlignError;
 use zhenjin_align::configuration::{Configuration, Method, TuningKind};
 use zhenjin_align::data::EncodedThumb;
+use zhenjin_align::faults::FaultyStep;
 use zhenjin_align::losses::judged::JudgedLoss;
 use zhenjin_align::losses::preference::PreferenceLoss;
-use zhenjin_align::methods::{Judged, Judgement, Offline, Online, OnlineParts, Preferences, RewardSource};
+use zhenjin_align::methods::{
+    Dialogues, Examples, Judged, Judgement, Offline, Online, OnlineParts, Preferences, RewardSource,
+};
 use zhenjin_align::rewards::Answer;
 use zhenjin_align::run::Training;
 use zhenjin_align::trainee::Trainee;
-use zhenjin_model::testing::{RandomWeights, tiny_config};
+use zhenjin_model::testing::{RandomWeights, random_adapter, tiny_config};
 use zhenjin_model::{AdapterValues, Model};
 use zhenjin_tensor::Dtype;
 use zhenjin_train::metrics::Event;
@@ -273,4 +277,78 @@ fn share_that_ends<E: zhenjin_align::methods::Examples>(offline: &Offline<E>) ->
     let jobs: Vec<Job<'_>> = prompts.iter().zip(0..).map(|(prompt, seed)| Job { prompt, seed }).collect();
     let written = rollouts.write(offline.trainee().model(), offline.trainee().adapter(), &jobs).unwrap();
     written.iter().filter(|answer| answer.ended).count() as f64 / written.len() as f64
+}
+
+/// The step was lost, and so was what it read.
+#[test]
+fn a_step_that_is_not_finite_is_kept_and_can_be_computed_again() {
+    let settings = ["schedule.steps=2", "intervals.held_out=0", "batch.examples=3"];
+    let configuration = configuration(Method::Dpo, TuningKind::Lora, &settings);
+    // Finite numbers whose product is none.
+    let config = tiny_config();
+    let mut additions = random_adapter(&config, 16, 7).additions().to_vec();
+    additions.iter_mut().filter(|addition| addition.layer == 1).for_each(|addition| {
+        addition.down.iter_mut().chain(&mut addition.up).for_each(|value| *value *= 1e25);
+    });
+    let broken = AdapterValues::new(Path::new("broken"), &config, additions).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let mut examples = preferences(0..9, &configuration);
+    examples.prepare(&mut continued(&configuration, None), &mut |_| ()).unwrap();
+    let trainee = continued(&configuration, Some(&broken));
+    let none = preferences(9..9, &configuration);
+    let training = Offline::new(configuration.clone(), trainee, examples, none, None, "data").unwrap();
+    let error = train(&configuration, training, folder.path(), 99).map(|_| ()).unwrap_err();
+    let text = error.to_string();
+    let AlignError::NonFinite { step, examples, kept: Some(path), .. } = error else { panic!("{text}") };
+    assert!(
+        text.contains("in example ") && text.contains("layer 1") && text.contains("is kept in"),
+        "{text}"
+    );
+    let kept = FaultyStep::read(&path).unwrap();
+    assert_eq!((step, path), (1, folder.path().join("faults/step-00000001.json")));
+    // A chosen and a rejected answer of each example, in the step's order.
+    let of_documents: Vec<usize> = kept.documents.iter().map(|document| document.example).collect();
+    assert_eq!(of_documents, examples.iter().flat_map(|example| [*example; 2]).collect::<Vec<_>>());
+    // Finite with other weights; with the same, the same origin again.
+    let (loss, origin) = continued(&configuration, None).replay(&kept).unwrap();
+    assert!(loss.is_finite() && origin.is_none(), "{loss} {origin:?}");
+    let (_, origin) = continued(&configuration, Some(&broken)).replay(&kept).unwrap();
+    assert!(text.contains(&origin.unwrap()), "{text}");
+    // What is no such file is said.
+    std::fs::write(folder.path().join("other.json"), "{}").unwrap();
+    let problem = FaultyStep::read(&folder.path().join("other.json")).unwrap_err().to_string();
+    assert!(problem.contains("other.json is not a kept step"), "{problem}");
+}
+
+/// Memory for the longest examples was once missing only when their step came.
+#[test]
+fn the_largest_batch_is_computed_first_and_changes_nothing() {
+    let settings = ["schedule.steps=6", "batch.examples=2", "batch.micro_tokens=64", "intervals.held_out=0"];
+    let configuration = configuration(Method::Sft, TuningKind::Lora, &settings);
+    let long: Vec<u32> = (0..40).map(|place| 60 + place % 30).collect();
+    let training = |lengths: [usize; 12]| {
+        // Prompts of one length.
+        let examples = (0..12).zip(lengths).map(|(number, length)| dialogue(5 * number, &long[..length]));
+        let examples = Dialogues::new(examples.collect());
+        let none = Dialogues::new(Vec::new());
+        Offline::new(configuration.clone(), continued(&configuration, None), examples, none, None, "data")
+            .unwrap()
+    };
+    // Whichever comes first, all are alike.
+    assert_eq!(training([5; 12]).rehearse(0).unwrap(), None);
+    // One of a later step.
+    let with_long = |long: usize| std::array::from_fn(|example| if example == long { 40 } else { 5 });
+    let is_later = |long: &usize| training(with_long(*long)).rehearse(0).unwrap().is_some();
+    let lengths = with_long((0..12).find(is_later).expect("ten examples are not in the first step"));
+    let mut run = training(lengths);
+    let before = run.trainee().adapter().unwrap().fingerprint();
+    let rows = run.rehearse(0).unwrap().expect("a larger batch comes later");
+    assert!(rows > 40, "{rows}");
+    assert_eq!(run.trainee().adapter().unwrap().fingerprint(), before);
+    // The first step is the one that it would have been.
+    let (rehearsed, other) = (run.step(0, 1.0).unwrap(), training(lengths).step(0, 1.0).unwrap());
+    assert_eq!((rehearsed.loss, rehearsed.gradient_norm), (other.loss, other.gradient_norm));
+    let folder = tempfile::tempdir().unwrap();
+    let (steps, _) = train(&configuration, training(lengths), folder.path(), 99).unwrap();
+    assert!(notes(&steps)[0].contains("was computed first"), "{:?}", notes(&steps));
 }

@@ -368,13 +368,9 @@ impl Assistant {
             sampling.seed = Some(random::seed_of_choice(seed, choice as u64));
             let beside_engine = EndOfAnswer::new(&self.model.tokenizer, &prepared.reading);
             let generation = self.model.engine.submit(Request {
-                prompt: prepared.prompt.clone(),
-                sampling: sampling.clone(),
-                max_tokens,
                 stop_tokens: stop_tokens.clone(),
                 logprobs: options.logprobs,
                 prompt_logprobs: prepared.prompt_logprobs,
-                pooling: None,
                 constraint: match &prepared.format {
                     Some(format) => Some(Box::new(format.constraint()) as _),
                     None => least.clone().map(|least| Box::new(least) as _),
@@ -382,6 +378,7 @@ impl Assistant {
                 stop_condition: beside_engine.map(|condition| Box::new(condition) as _),
                 adapter: self.adapter.clone(),
                 cache_salt: options.cache_salt,
+                ..Request::new(prepared.prompt.clone(), max_tokens, sampling.clone())
             })?;
             let model = Arc::clone(&self.model);
             let pipeline = Pipeline::new(&self.model.tokenizer, prepared.reading.clone());

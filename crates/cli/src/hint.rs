@@ -2,6 +2,7 @@
 //! and commands that set them.
 
 use std::io::ErrorKind;
+use zhenjin_align::AlignError;
 use zhenjin_align::data::{BadKind, DataError};
 use zhenjin_align::plan::PlanRefusal;
 use zhenjin_assistant::AssistantError;
@@ -19,7 +20,8 @@ pub(crate) fn hint(error: &anyhow::Error) -> Option<String> {
         let data = cause.downcast_ref().and_then(of_data);
         let plan = cause.downcast_ref().map(of_plan);
         let disk = cause.downcast_ref().and_then(of_disk);
-        assistant.or(hub).or(server).or(corpus).or(data).or(plan).or(disk)
+        let step = cause.downcast_ref().and_then(of_step);
+        assistant.or(hub).or(server).or(corpus).or(data).or(plan).or(disk).or(step)
     })
 }
 
@@ -81,6 +83,16 @@ fn of_plan(refusal: &PlanRefusal) -> String {
         }
     };
     hint.to_owned()
+}
+
+fn of_step(error: &AlignError) -> Option<String> {
+    match error {
+        AlignError::NonFinite { kept: Some(path), .. } => Some(format!(
+            "the same command with `--replay {}` computes the step again, with `--resume` from a checkpoint's weights",
+            path.display()
+        )),
+        _ => None,
+    }
 }
 
 fn of_disk(error: &std::io::Error) -> Option<String> {

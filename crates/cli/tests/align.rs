@@ -372,3 +372,30 @@ fn what_cannot_be_is_said_in_a_sentence() {
     let (code, text) = run(place.train("sft", "talks.jsonl", "sft", &["--steps", "1"]));
     assert!(code == Some(1) && text.contains("--resume auto"), "{text}");
 }
+
+/// `transformers` pads a batch with the token of the tokenizer's files, and looks for the last token that is not the configuration's.
+#[test]
+fn a_whole_reward_model_names_one_token_for_padding_that_no_example_has() {
+    let place = Place::new();
+    // Ends turns, as that of many chat models.
+    let settings = place.path("model").join("tokenizer_config.json");
+    let mut own: Value = serde_json::from_slice(&std::fs::read(&settings).unwrap()).unwrap();
+    own["pad_token"] = own["eos_token"].clone();
+    std::fs::write(&settings, own.to_string()).unwrap();
+    succeed(place.train("reward", "pairs.jsonl", "whole", &["--steps", "1", "--full"]));
+    let last = place.last("whole");
+    let json = |name: &str| -> Value { serde_json::from_slice(&bytes(&last, name)).unwrap() };
+    let (config, tokenizer) = (json("config.json"), json("tokenizer.json"));
+    let name = json("tokenizer_config.json")["pad_token"].as_str().expect("a token").to_owned();
+    let added = tokenizer["added_tokens"].as_array().expect("control tokens");
+    let padding = added.iter().find(|token| token["content"] == name.as_str()).expect("a control token");
+    assert_eq!(padding["id"], config["pad_token_id"], "{name}");
+    let shown = succeed(place.program(&[
+        "data",
+        "show",
+        &place.text("pairs.jsonl"),
+        "--model",
+        &place.text("model"),
+    ]));
+    assert!(!shown.contains(&name), "{name} is in the examples: {shown}");
+}

@@ -1,4 +1,4 @@
-//! The memory that `zhenjin pretrain` plans for a run is the memory that the run takes.
+//! The memory that `zhenjin pretrain` and the methods of alignment plan for a run is the memory that the run takes.
 
 #![cfg(target_os = "linux")]
 
@@ -6,10 +6,16 @@ use std::io::Read;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use crate::align::Place;
 use crate::shards::make_shards;
+use crate::tiny_model;
+use serde_json::json;
+use zhenjin_model::ModelConfig;
+use zhenjin_model::config::RopeConfig;
+use zhenjin_model::testing::tiny_config;
+use zhenjin_model::write::FloatType;
 
 /// Three steps of a run with some settings: what it planned and the most that was resident, in bytes.
-#[allow(clippy::zombie_processes, reason = "wait4 waits for it")]
 fn planned_and_taken(data: &Path, settings: &[&str]) -> (f64, f64) {
     let folder = tempfile::tempdir().expect("a folder");
     let mut command = Command::new(env!("CARGO_BIN_EXE_zhenjin"));
@@ -19,6 +25,12 @@ fn planned_and_taken(data: &Path, settings: &[&str]) -> (f64, f64) {
     few_steps.iter().chain(settings).for_each(|setting| {
         command.args(["--set", setting]);
     });
+    of_command(command)
+}
+
+/// What a run planned and the most that was resident, in bytes.
+#[allow(clippy::zombie_processes, reason = "wait4 waits for it")]
+fn of_command(mut command: Command) -> (f64, f64) {
     let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the program starts");
     let mut text = String::new();
     child.stderr.take().expect("a pipe").read_to_string(&mut text).expect("text");
@@ -60,5 +72,56 @@ fn a_run_takes_the_memory_that_was_planned() {
         let (planned, taken) = planned_and_taken(data.path(), &settings);
         let ratio = planned / taken;
         assert!((0.9..=1.1).contains(&ratio), "{shape:?}: {planned} planned, {taken} taken: {ratio}");
+    }
+}
+
+/// Plans of alignment counted documents that share their beginning as if they did not, and foresaw up to 70 % more than was taken.
+#[test]
+fn a_run_of_alignment_takes_the_memory_that_was_planned() {
+    let place = Place::new();
+    let shape = ModelConfig {
+        layers: 8,
+        hidden_size: 256,
+        intermediate_size: 704,
+        heads: 4,
+        kv_heads: 2,
+        head_dim: 64,
+        context_length: 1024,
+        ..tiny_config()
+    };
+    let shape = ModelConfig { rope: RopeConfig { rotary_dim: 64, ..shape.rope.clone() }, ..shape };
+    tiny_model::write_model(&place.path("larger"), FloatType::F32, shape);
+    let question =
+        |number: usize| format!("{number} {}", "What do you know about it? ".repeat(1 + number % 6));
+    let pair = |number: usize| {
+        json!({
+            "prompt": [{"role": "user", "content": question(number)}],
+            "chosen": [{"role": "assistant", "content": "All there is to know. ".repeat(4 + number % 3)}],
+            "rejected": [{"role": "assistant", "content": "Nothing, and I will not ask. ".repeat(2 + number % 5)}],
+        })
+    };
+    place.write("long.jsonl", (0..64).map(pair));
+    let reward = ["--reward", "length:characters>=1000", "--max-tokens", "64"];
+    let runs: [(&str, &[&str]); 7] = [
+        ("sft", &["--batch", "16"]),
+        ("sft", &["--batch", "16", "--full"]),
+        ("reward", &["--batch", "16"]),
+        ("dpo", &["--batch", "16"]),
+        ("kto", &["--batch", "16"]),
+        ("grpo", &[&["--batch", "4"], &reward[..]].concat()),
+        ("ppo", &[&["--batch", "16"], &reward[..]].concat()),
+    ];
+    for (place_of, (method, more)) in runs.into_iter().enumerate() {
+        let (model, data) = (place.text("larger"), place.text("long.jsonl"));
+        let out = place.text(&format!("run-{place_of}"));
+        let mut command =
+            place.program(&[method, &model, "--data", &data, "--out", &out, "--threads", "2", "--plain"]);
+        command
+            .args(["--steps", "2", "--set", "intervals.held_out=0", "--set", "intervals.samples=0"])
+            .args(more);
+        let (planned, taken) = of_command(command);
+        let ratio = planned / taken;
+        // The part of the program itself is that of a real vocabulary, which this model has not.
+        assert!((0.9..=1.2).contains(&ratio), "{method} {more:?}: {planned} planned, {taken} taken: {ratio}");
     }
 }

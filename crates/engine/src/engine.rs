@@ -183,6 +183,11 @@ impl Engine {
                 return Err(SubmitError::invalid(field, reason));
             }
         }
+        let temperature = request.logprob_temperature;
+        if !(temperature.is_normal() && temperature > 0.0 && temperature.recip().is_normal()) {
+            let reason = format!("{temperature} is no temperature: it must be greater than 0");
+            return Err(SubmitError::invalid("logprob_temperature", reason));
+        }
         request.sampling.validate(self.usable_vocabulary)?;
         let (max_tokens, context, capacity) =
             (request.max_tokens, self.context_length, self.capacity_tokens());

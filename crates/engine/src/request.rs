@@ -20,7 +20,10 @@ pub struct Request {
     pub stop_tokens: Vec<u32>,
     /// `Some(n)`: the log-probability of every generated token, and the n most likely ones.
     pub logprobs: Option<usize>,
-    /// The same for tokens of the prompt.
+    /// What logits are divided by for the log-probabilities of generated tokens: 1 for the model's own distribution, the temperature of
+    /// `sampling` for that from which tokens are drawn (but for its truncation).
+    pub logprob_temperature: f32,
+    /// As `logprobs`, for tokens of the prompt, by the model's own distribution.
     pub prompt_logprobs: Option<PromptLogprobs>,
     /// The prompt's hidden states after the final norm, pooled to one vector. For a mean the whole prompt is computed: no
     /// prefix is reused.
@@ -81,6 +84,7 @@ impl Request {
             max_tokens,
             stop_tokens: Vec::new(),
             logprobs: None,
+            logprob_temperature: 1.0,
             prompt_logprobs: None,
             pooling: None,
             constraint: None,
@@ -117,8 +121,7 @@ impl std::fmt::Debug for Request {
     }
 }
 
-/// A token and the natural logarithm of its probability, by the model's own distribution (see
-/// [`crate::sampling::log_softmax`]).
+/// A token and the natural logarithm of its probability (see [`crate::sampling::log_softmax`]).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct TokenLogprob {
     /// The token.

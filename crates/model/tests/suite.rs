@@ -7,6 +7,7 @@ mod learner;
 mod learner_adapters;
 mod learner_beginnings;
 mod learner_serving;
+mod learner_temperature;
 mod real_model;
 mod reference_executor;
 mod runner;

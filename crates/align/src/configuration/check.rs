@@ -191,8 +191,10 @@ impl Configuration {
         if policy.kl > 0.0
             && policy.kl_in == DivergencePlace::Loss
             && policy.kl_estimator == DivergenceEstimator::K1
+            && !policy.kl_correction
         {
-            let problem = "must be k2 or k3 with policy.kl_in = \"loss\": k1's gradient in a loss ignores the reference";
+            let problem = "must be k2 or k3 with policy.kl_in = \"loss\" and without policy.kl_correction: k1's gradient in a loss ignores the \
+                           reference";
             return Err(out_of_range("policy.kl_estimator", problem));
         }
         Ok(())

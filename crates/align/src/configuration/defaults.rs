@@ -132,6 +132,7 @@ fn policy(method: Method) -> PolicySection {
         kl: if is_ppo { 0.05 } else { 0.0 },
         kl_estimator: if is_ppo { DivergenceEstimator::K1 } else { DivergenceEstimator::K3 },
         kl_in: if is_ppo { DivergencePlace::Reward } else { DivergencePlace::Loss },
+        kl_correction: true,
         mismatch_cap: 2.0,
     }
 }

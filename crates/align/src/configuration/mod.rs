@@ -265,6 +265,10 @@ pub struct PolicySection {
     pub kl_estimator: DivergenceEstimator,
     /// Where it counts.
     pub kl_in: DivergencePlace,
+    /// In the loss, the divergence is multiplied with the ratio of probabilities, so that its gradient is that of KL(π ‖ π_ref) in expectation
+    /// (DeepSeek-AI 2025, "DeepSeek-V3.2", arXiv 2512.02556). Runs of earlier versions go on without it.
+    #[serde(default)]
+    pub kl_correction: bool,
     /// Where answers were written with other numbers than are trained (quantised weights, keys in 8 bits), the ratio between both is cut
     /// here and corrects the loss (Yao et al. 2025, "truncated importance sampling"); 0 does not correct.
     pub mismatch_cap: f64,

@@ -78,8 +78,10 @@ fn impossible_values_are_refused_by_name() {
         let error = Configuration::resolve(Method::Sft, TuningKind::Full, 100, &overrides).unwrap_err();
         assert!(error.to_string().contains("all weights are trained"), "{error}");
     }
-    let error = resolve(Method::Grpo, &["policy.kl=0.1", "policy.kl_estimator=k1"]).unwrap_err().to_string();
+    let k1 = ["policy.kl=0.1", "policy.kl_estimator=k1", "policy.kl_correction=false"];
+    let error = resolve(Method::Grpo, &k1).unwrap_err().to_string();
     assert!(error.contains("policy.kl_estimator"), "{error}");
+    resolve(Method::Grpo, &k1[..2]).unwrap();
 }
 
 #[test]

@@ -142,7 +142,11 @@ fn policies_are_trained_as_in_trl() {
             let weight = aggregation.weight(tokens.len(), new.len(), all_tokens, number("longest") as usize);
             for (index, token) in tokens.iter().enumerate() {
                 let policy = clip.loss(token - old[answer][index], advantages[answer]);
-                let (divergence, by_token) = DivergenceEstimator::K3.of(*token, reference[answer][index]);
+                let (reference, old) = (reference[answer][index], old[answer][index]);
+                let (divergence, by_token) = match case["corrected"].as_bool().unwrap() {
+                    true => DivergenceEstimator::K3.corrected(*token, reference, old),
+                    false => DivergenceEstimator::K3.of(*token, reference),
+                };
                 total += weight * (policy.loss + number("beta") * divergence);
                 let slope = weight * (policy.slope + number("beta") * by_token);
                 assert_close(slope, gradients[answer][index], &case);

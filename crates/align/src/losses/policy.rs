@@ -67,6 +67,14 @@ impl DivergenceEstimator {
             }
         }
     }
+
+    /// The estimate times π(token) / π_old(token), and its derivative by log π: for k1 and k3, in expectation over tokens that π_old wrote, that
+    /// of KL(π ‖ π_ref) (DeepSeek-AI 2025, arXiv 2512.02556).
+    pub fn corrected(self, log_probability: f64, reference: f64, old: f64) -> (f64, f64) {
+        let ratio = (log_probability - old).exp();
+        let (estimate, slope) = self.of(log_probability, reference);
+        (ratio * estimate, ratio * (estimate + slope))
+    }
 }
 
 /// How the losses of tokens become one loss.
@@ -156,9 +164,9 @@ mod tests {
     }
 
     /// Over three tokens everything can be enumerated: the expected gradient of k2 in a loss is that of the divergence, that of k1
-    /// does not know the reference.
+    /// does not know the reference. Times the ratio, those of k1 and k3 are, also where another policy wrote the tokens.
     #[test]
-    fn in_a_loss_k2_has_the_gradient_of_the_divergence_and_k1_has_not() {
+    fn in_a_loss_k2_has_the_gradient_of_the_divergence_and_k1_only_times_the_ratio() {
         let logits = [0.3f64, -0.4, 1.1];
         let reference = [0.2f64, 0.5, 0.3];
         let softmax = |logits: &[f64; 3]| {
@@ -183,6 +191,16 @@ mod tests {
         let of_k2 = expected_gradient(DivergenceEstimator::K2, &reference);
         let of_k1 = expected_gradient(DivergenceEstimator::K1, &reference);
         let of_k1_elsewhere = expected_gradient(DivergenceEstimator::K1, &[0.6, 0.1, 0.3]);
+        let old = [0.5f64, 0.3, 0.2];
+        let corrected = |estimator: DivergenceEstimator, logit: usize| -> f64 {
+            let of_token = |token: usize| {
+                let (_, slope) =
+                    estimator.corrected(policy[token].ln(), reference[token].ln(), old[token].ln());
+                let by_logit = f64::from(u8::from(token == logit)) - policy[logit];
+                old[token] * slope * by_logit
+            };
+            (0..3).map(of_token).sum()
+        };
         for logit in 0..3 {
             let exact = difference(
                 |x| {
@@ -193,6 +211,9 @@ mod tests {
                 logits[logit],
             );
             assert!((of_k2[logit] - exact).abs() < 1e-8, "{of_k2:?} {exact}");
+            for estimator in [DivergenceEstimator::K1, DivergenceEstimator::K3] {
+                assert!((corrected(estimator, logit) - exact).abs() < 1e-8, "{estimator:?} {exact}");
+            }
             assert!(of_k1[logit].abs() < 1e-12 && of_k1_elsewhere[logit].abs() < 1e-12);
             assert!(exact.abs() > 1e-3);
         }

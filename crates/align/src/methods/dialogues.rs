@@ -22,6 +22,11 @@ impl Dialogues {
         Dialogues { dialogues }
     }
 
+    /// The dialogues, given back.
+    pub fn into_dialogues(self) -> Vec<EncodedDialogue> {
+        self.dialogues
+    }
+
     fn targets(&self, example: usize) -> usize {
         self.dialogues[example].assistant_mask.iter().skip(1).filter(|is_trained| **is_trained).count()
     }
@@ -36,6 +41,12 @@ impl Examples for Dialogues {
         self.dialogues[example].ids.len().saturating_sub(1)
     }
 
+    fn packed(&self, examples: &[usize]) -> Packed {
+        let mut packed = Packed::default();
+        examples.iter().for_each(|example| packed.push(&self.dialogues[*example]));
+        packed
+    }
+
     fn begin(&mut self, _: &mut Trainee, examples: &[usize]) -> Result<f64, AlignError> {
         Ok(examples.iter().map(|example| self.targets(*example)).sum::<usize>() as f64)
     }
@@ -48,8 +59,7 @@ impl Examples for Dialogues {
         learn: bool,
         measures: &mut Measures,
     ) -> Result<usize, AlignError> {
-        let mut packed = Packed::default();
-        examples.iter().for_each(|example| packed.push(&self.dialogues[*example]));
+        let packed = self.packed(examples);
         let targets = packed.target_count();
         if targets == 0 {
             return Ok(0);

@@ -120,6 +120,12 @@ impl Examples for Distillation {
         self.dialogue(example).ids.len().saturating_sub(1)
     }
 
+    fn packed(&self, examples: &[usize]) -> Packed {
+        let mut packed = Packed::default();
+        examples.iter().for_each(|example| packed.push(self.dialogue(*example)));
+        packed
+    }
+
     fn other_flops_per_row(&self) -> f64 {
         self.teacher.borrow().flops_per_token()
     }
@@ -140,10 +146,9 @@ impl Examples for Distillation {
         learn: bool,
         measures: &mut Measures,
     ) -> Result<usize, AlignError> {
-        let mut packed = Packed::default();
-        for example in examples {
-            packed.push(self.dialogue(*example));
-            if self.own.is_some() {
+        let packed = self.packed(examples);
+        if self.own.is_some() {
+            for example in examples {
                 measures.add("own_answers", f64::from(u8::from(self.written.contains_key(example))));
             }
         }

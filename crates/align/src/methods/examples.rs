@@ -17,6 +17,9 @@ pub trait Examples {
     /// Rows of an example in a batch.
     fn rows(&self, example: usize) -> usize;
 
+    /// Some examples one after the other, as their losses read them.
+    fn packed(&self, examples: &[usize]) -> Packed;
+
     /// Operations for each row beside those of the model that learns.
     fn other_flops_per_row(&self) -> f64 {
         0.0

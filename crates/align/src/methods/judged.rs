@@ -121,6 +121,12 @@ impl Examples for Judged {
         self.thumbs[example].dialogue.ids.len().saturating_sub(1)
     }
 
+    fn packed(&self, examples: &[usize]) -> Packed {
+        let mut packed = Packed::default();
+        examples.iter().for_each(|example| packed.push(&self.thumbs[*example].dialogue));
+        packed
+    }
+
     fn prepare(&mut self, trainee: &mut Trainee, progress: &mut dyn FnMut(usize)) -> Result<(), AlignError> {
         let examples =
             self.thumbs.iter().zip(&self.mismatched).map(|(thumb, other)| [&thumb.dialogue, other]);
@@ -152,8 +158,7 @@ impl Examples for Judged {
         learn: bool,
         measures: &mut Measures,
     ) -> Result<usize, AlignError> {
-        let mut packed = Packed::default();
-        examples.iter().for_each(|example| packed.push(&self.thumbs[*example].dialogue));
+        let packed = self.packed(examples);
         measures.add_weighted("answer_kl", self.divergence, examples.len() as f64);
         if learn {
             let mut loss = |scores: &[TokenScore]| self.losses(examples, &packed, scores, divisor, measures);

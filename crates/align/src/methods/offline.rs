@@ -8,7 +8,9 @@ use super::anchor::Anchor;
 use super::examples::Examples;
 use crate::configuration::Configuration;
 use crate::error::AlignError;
+use crate::faults::FaultyDocument;
 use crate::measures::Measures;
+use crate::micro_batches::{is_nearly, largest, micro_batches};
 use crate::order::Order;
 use crate::packed::groups;
 use crate::prepared::PreparedFile;
@@ -142,17 +144,19 @@ impl<E: Examples> Training for Offline<E> {
             outcome.model_flops += self.trainee.flops_per_token() * anchor.tokens(step) as f64;
         }
         outcome.loss = outcome.measures.take_mean("loss").unwrap_or_default();
-        let not_finite = |trainee: &Trainee, what, value| {
-            let hint = trainee.why_not_finite();
-            AlignError::NonFinite { step: step + 1, what, value, examples: of_step.clone(), hint }
+        let not_finite = |trainee: &mut Trainee, what, value| {
+            let documents = FaultyDocument::of(&of_step, &self.examples.packed(&of_step));
+            let hint = trainee.why_not_finite(&documents);
+            let examples = of_step.clone();
+            AlignError::NonFinite { step: step + 1, what, value, examples, hint, documents, kept: None }
         };
         // Looked at before the update, which such a loss would spoil.
         if !outcome.loss.is_finite() {
-            return Err(not_finite(&self.trainee, "the loss", outcome.loss));
+            return Err(not_finite(&mut self.trainee, "the loss", outcome.loss));
         }
         let update = self.trainee.update(rate_factor)?;
         if !update.norm.is_finite() {
-            return Err(not_finite(&self.trainee, "the gradient's norm", update.norm));
+            return Err(not_finite(&mut self.trainee, "the gradient's norm", update.norm));
         }
         outcome.gradient_norm = update.norm;
         outcome.clipped = update.clipped;
@@ -165,6 +169,21 @@ impl<E: Examples> Training for Offline<E> {
             ));
         }
         Ok(outcome)
+    }
+
+    fn rehearse(&mut self, step: u64) -> Result<Option<usize>, AlignError> {
+        let (batch, examples) = (&self.configuration.batch, &self.examples);
+        let rows = |example: usize| examples.rows(example);
+        let steps = micro_batches(batch, &mut self.order, step..self.configuration.schedule.steps, &rows, 1);
+        let packed = |items: &[usize]| examples.packed(items);
+        let first = steps.first().and_then(|first| largest(first.iter(), &packed));
+        let Some((most, rows)) = largest(steps.iter().flatten(), &packed) else { return Ok(None) };
+        if first.is_some_and(|(_, of_first)| is_nearly(of_first, rows)) {
+            return Ok(None);
+        }
+        examples.judge(&mut self.trainee, &most.items, 1.0, true, &mut Measures::default())?;
+        self.trainee.forget_gradients();
+        Ok(Some(rows))
     }
 
     fn held_out(&mut self) -> Result<Option<HeldOut>, AlignError> {

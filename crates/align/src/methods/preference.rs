@@ -83,6 +83,15 @@ impl Examples for Preferences {
         (chosen.ids.len() + rejected.ids.len()).saturating_sub(2)
     }
 
+    fn packed(&self, examples: &[usize]) -> Packed {
+        let mut packed = Packed::default();
+        for example in examples {
+            packed.push(&self.pairs[*example].chosen);
+            packed.push(&self.pairs[*example].rejected);
+        }
+        packed
+    }
+
     fn prepare(&mut self, trainee: &mut Trainee, progress: &mut dyn FnMut(usize)) -> Result<(), AlignError> {
         let examples = self.pairs.iter().map(|pair| [&pair.chosen, &pair.rejected]);
         self.reference.compute(trainee, examples, self.micro_tokens, progress)
@@ -108,11 +117,7 @@ impl Examples for Preferences {
         learn: bool,
         measures: &mut Measures,
     ) -> Result<usize, AlignError> {
-        let mut packed = Packed::default();
-        for example in examples {
-            packed.push(&self.pairs[*example].chosen);
-            packed.push(&self.pairs[*example].rejected);
-        }
+        let packed = self.packed(examples);
         if learn {
             let mut loss = |scores: &[TokenScore]| self.losses(examples, &packed, scores, divisor, measures);
             trainee.accumulate(&packed, &mut loss)?;

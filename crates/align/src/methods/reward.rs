@@ -6,6 +6,7 @@ use crate::error::AlignError;
 use crate::losses::reward::bradley_terry;
 use crate::losses::sigmoid;
 use crate::measures::Measures;
+use crate::packed::Packed;
 use crate::trainee::{Trainee, ValueBatch};
 
 /// Preference pairs for a reward model.
@@ -19,6 +20,15 @@ impl RewardPairs {
     /// These pairs; `centring` is the weight of (r_chosen + r_rejected)².
     pub fn new(pairs: Vec<EncodedPair>, centring: f64) -> RewardPairs {
         RewardPairs { pairs, centring }
+    }
+
+    fn batch(&self, examples: &[usize]) -> ValueBatch {
+        let mut batch = ValueBatch::default();
+        for example in examples {
+            batch.push_last(&self.pairs[*example].chosen.ids);
+            batch.push_last(&self.pairs[*example].rejected.ids);
+        }
+        batch
     }
 
     fn losses(&self, examples: &[usize], values: &[f32], divisor: f64, measures: &mut Measures) -> Vec<f32> {
@@ -49,6 +59,10 @@ impl Examples for RewardPairs {
         self.pairs[example].chosen.ids.len() + self.pairs[example].rejected.ids.len()
     }
 
+    fn packed(&self, examples: &[usize]) -> Packed {
+        self.batch(examples).into()
+    }
+
     fn begin(&mut self, _: &mut Trainee, examples: &[usize]) -> Result<f64, AlignError> {
         Ok(examples.len() as f64)
     }
@@ -61,11 +75,7 @@ impl Examples for RewardPairs {
         learn: bool,
         measures: &mut Measures,
     ) -> Result<usize, AlignError> {
-        let mut batch = ValueBatch::default();
-        for example in examples {
-            batch.push_last(&self.pairs[*example].chosen.ids);
-            batch.push_last(&self.pairs[*example].rejected.ids);
-        }
+        let batch = self.batch(examples);
         if learn {
             let mut loss = |values: &[f32]| self.losses(examples, values, divisor, measures);
             trainee.accumulate_values(&batch, &mut loss)?;

@@ -101,8 +101,11 @@ impl PlannedMemory {
         let adapter = adapter_elements(config, &configuration.tuning, models);
         let learning = if is_full { parameters } else { adapter };
         let anchor_rows = configuration.anchor.map_or(0, |anchor| anchor.tokens.min(config.context_length));
-        let largest_pass = tokens.largest_micro_batch.max(anchor_rows);
-        let pass = pass(config, largest_pass, models.recomputes);
+        let largest_pass = tokens.different_rows.max(anchor_rows);
+        // Values are asked for at few rows: the last layer's feed-forward network is hardly computed.
+        let last = usize::from(configuration.method == Method::Reward && config.layers > 1);
+        let computed = ModelConfig { layers: config.layers - last, ..config.clone() };
+        let pass = pass(&computed, largest_pass, models.recomputes);
         // The A·x of every adapted projection is kept.
         let low_rank = match is_full {
             true => 0,
@@ -123,7 +126,12 @@ impl PlannedMemory {
             adapter: if is_full { 0 } else { FLOAT * adapter * copies },
             gradients: FLOAT * learning,
             optimiser: 2 * FLOAT * learning,
-            reference: if is_full && needs_reference { FLOAT * parameters } else { 0 },
+            // Methods with given answers let go of it before they have moments and a way back.
+            reference: if is_full && needs_reference && configuration.rollout.is_some() {
+                FLOAT * parameters
+            } else {
+                0
+            },
             activations,
             logits: if configuration.method == Method::Reward { 0 } else { pass.logits },
             rollouts: rollouts(configuration, config, tokens) + models.rollout_weights,
@@ -208,9 +216,9 @@ pub(super) fn adapter_elements(config: &ModelConfig, tuning: &TuningSection, mod
 /// Keys and values in f32 of all answers that are written at once, and the workspace of a step of the engine.
 fn rollouts(configuration: &Configuration, config: &ModelConfig, tokens: &StepTokens) -> u64 {
     let Some(rollout) = configuration.rollout else { return 0 };
-    let at_once = (configuration.batch.examples * rollout.answers).clamp(1, MOST_AT_ONCE);
-    let positions = (tokens.longest_prompt + rollout.max_tokens).min(config.context_length);
-    let pages = (positions.div_ceil(PAGE_TOKENS) + 1) * at_once;
+    let of_step = configuration.batch.examples * rollout.answers;
+    let at_once = of_step.max(tokens.held_out_prompts).clamp(1, MOST_AT_ONCE);
+    let pages = tokens.pages;
     let page = config.layers * 2 * config.kv_width() * PAGE_TOKENS;
     let rows = 2 * at_once.max(PREFILL_CHUNK);
     let row = 4 * config.hidden_size

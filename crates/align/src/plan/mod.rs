@@ -7,70 +7,133 @@ pub use memory::{PlannedMemory, PlannedModel, PlannedTeacher};
 pub use text::plan_text;
 
 use serde::Serialize;
-use zhenjin_model::ModelConfig;
+use zhenjin_model::{ModelConfig, PAGE_TOKENS};
 use zhenjin_train::plan::{ParameterCount, Prices, bytes_text};
 
 use crate::configuration::{Configuration, Method, TuningKind};
 use crate::methods::Examples;
+use crate::micro_batches::{MicroBatch, largest, longest_answers, micro_batches};
 use crate::order::Order;
-use crate::packed::groups;
-
-/// Steps whose examples are looked at to know what a step is like.
-const LOOKED_AT: u64 = 64;
+use crate::packed::Packed;
+use crate::rollouts::MOST_AT_ONCE;
 
 /// How many tokens a step computes.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct StepTokens {
     /// Of all examples of a step, in the mean; of answers that are written, as if all were as long as they may be.
     pub mean: f64,
     /// The most whose gradients are computed together.
     pub largest_micro_batch: usize,
-    /// The longest prompt, where answers are written.
-    pub longest_prompt: usize,
+    /// The most rows of one pass, where what documents begin with in common is computed once.
+    pub different_rows: usize,
+    /// Held-out prompts, where answers to them are written.
+    pub held_out_prompts: usize,
+    /// Pages of keys and values that the answers of a step take at most, where answers are written.
+    pub pages: usize,
+}
+
+/// Puts documents of these numbers one after the other.
+type Packing<'a> = dyn Fn(&[usize]) -> Packed + 'a;
+
+/// Steps of which the pages of keys and values are counted, at most.
+const LOOKED_AT: u64 = 1024;
+
+/// Pages of keys and values of so many answers to prompts of these lengths, at once as far as so many are written at once. Answers share
+/// the full pages of their prompt.
+fn pages(lengths: impl Iterator<Item = usize>, answers: usize, max_tokens: usize) -> usize {
+    let of_prompt = |length: usize| {
+        let (shared, rest) = (length / PAGE_TOKENS, length % PAGE_TOKENS);
+        shared + answers * (rest + max_tokens).div_ceil(PAGE_TOKENS)
+    };
+    let (mut count, mut sum) = (0, 0);
+    for length in lengths {
+        (count, sum) = (count + answers, sum + of_prompt(length));
+    }
+    match count > MOST_AT_ONCE {
+        true => (sum * MOST_AT_ONCE).div_ceil(count),
+        false => sum,
+    }
 }
 
 impl StepTokens {
     /// Of a method that learns from given answers.
     pub fn of_examples<E: Examples>(configuration: &Configuration, examples: &E) -> StepTokens {
-        let sizes: Vec<usize> = (0..examples.count()).map(|example| examples.rows(example)).collect();
-        StepTokens::of_rows(configuration, &sizes)
+        let rows = |example: usize| examples.rows(example);
+        StepTokens::of(configuration, examples.count(), &rows, 1, Some(&|items| examples.packed(items)))
     }
 
-    /// Of examples that have so many rows each.
+    /// Of examples that have so many rows each, of which nothing else is known.
     pub fn of_rows(configuration: &Configuration, rows: &[usize]) -> StepTokens {
-        StepTokens::of_sizes(configuration, rows, 1)
+        StepTokens::of(configuration, rows.len(), &|example| rows[example], 1, None)
     }
 
-    /// Of a method that writes answers to prompts of these lengths.
-    pub fn of_prompts(configuration: &Configuration, prompts: &[usize]) -> StepTokens {
+    /// Of a method that writes answers to these prompts, as if all were as long as they may be.
+    pub fn of_prompts(configuration: &Configuration, prompts: &[&[u32]], vocabulary: usize) -> StepTokens {
         let (answers, room) =
             configuration.rollout.map_or((1, 0), |rollout| (rollout.answers, rollout.max_tokens));
-        let sizes: Vec<usize> = prompts.iter().map(|prompt| prompt + room).collect();
-        let longest_prompt = prompts.iter().copied().max().unwrap_or(0);
-        StepTokens { longest_prompt, ..StepTokens::of_sizes(configuration, &sizes, answers) }
+        let prompt = |example: usize| prompts[example];
+        let packed = |items: &[usize]| longest_answers(items, answers, room, vocabulary, &prompt);
+        let rows = |example: usize| (prompts[example].len() + room).saturating_sub(1);
+        let tokens = StepTokens::of(configuration, prompts.len(), &rows, answers, Some(&packed));
+        let mut order = Order::new(configuration.seed, prompts.len().max(1));
+        let examples = configuration.batch.examples;
+        let steps = configuration.schedule.steps.min(LOOKED_AT);
+        let of_step = |step: u64| match prompts.is_empty() {
+            true => 0,
+            false => {
+                let of_step = order.examples(step * examples as u64, examples);
+                pages(of_step.iter().map(|example| prompts[*example].len()), answers, room)
+            }
+        };
+        let pages = (0..steps).map(of_step).max().unwrap_or(0);
+        StepTokens { pages, ..tokens }
     }
 
-    fn of_sizes(configuration: &Configuration, sizes: &[usize], answers: usize) -> StepTokens {
-        if sizes.is_empty() {
-            return StepTokens { mean: 0.0, largest_micro_batch: 0, longest_prompt: 0 };
+    /// The same, where the model answers some of a step's examples itself, to these prompts.
+    #[must_use]
+    pub fn with_own_answers(self, configuration: &Configuration, prompts: &[&[u32]]) -> StepTokens {
+        let room = configuration.rollout.map_or(0, |rollout| rollout.max_tokens);
+        let mut lengths: Vec<usize> = prompts.iter().map(|prompt| prompt.len()).collect();
+        lengths.sort_unstable_by_key(|length| std::cmp::Reverse(*length));
+        lengths.truncate(configuration.batch.examples);
+        StepTokens { pages: pages(lengths.into_iter(), 1, room), ..self }
+    }
+
+    /// The same, where these prompts are answered once as well, to measure on them.
+    #[must_use]
+    pub fn with_held_out(self, configuration: &Configuration, prompts: &[&[u32]]) -> StepTokens {
+        let room = configuration.rollout.map_or(0, |rollout| rollout.max_tokens);
+        let lengths = prompts.iter().map(|prompt| prompt.len()).take(MOST_AT_ONCE);
+        StepTokens { held_out_prompts: prompts.len(), pages: self.pages.max(pages(lengths, 1, room)), ..self }
+    }
+
+    fn of(
+        configuration: &Configuration,
+        examples: usize,
+        rows: &dyn Fn(usize) -> usize,
+        answers: usize,
+        packed: Option<&Packing<'_>>,
+    ) -> StepTokens {
+        if examples == 0 {
+            return StepTokens::default();
         }
-        let batch = &configuration.batch;
-        let mut order = Order::new(configuration.seed, sizes.len());
+        let mut order = Order::new(configuration.seed, examples);
         let steps =
-            u64::from(configuration.schedule.steps > 0).max(configuration.schedule.steps.min(LOOKED_AT));
-        let (mut sum, mut largest) = (0, 0);
-        for step in 0..steps {
-            let examples = order.examples(step * batch.examples as u64, batch.examples);
-            let of_step: Vec<usize> =
-                examples.iter().flat_map(|example| std::iter::repeat_n(sizes[*example], answers)).collect();
-            sum += of_step.iter().sum::<usize>();
-            let micro_batches = groups(&of_step, batch.micro_tokens);
-            let sizes = micro_batches.into_iter().map(|range| of_step[range].iter().sum());
-            largest = largest.max(sizes.max().unwrap_or(0));
+            micro_batches(&configuration.batch, &mut order, 0..configuration.schedule.steps, rows, answers);
+        let sum: usize = steps.iter().flatten().map(|micro| micro.rows).sum();
+        // An example that comes later may be longer than all of these.
+        let longest = (0..examples).max_by_key(|example| rows(*example)).unwrap_or(0);
+        let longest = MicroBatch { items: vec![longest * answers], rows: rows(longest) };
+        let all = || steps.iter().flatten().chain([&longest]);
+        let largest_micro_batch = all().map(|micro| micro.rows).max().unwrap_or(0);
+        let different_rows = packed.and_then(|packed| largest(all(), packed)).map(|(_, rows)| rows);
+        StepTokens {
+            mean: sum as f64 / steps.len().max(1) as f64,
+            largest_micro_batch,
+            different_rows: different_rows.unwrap_or(largest_micro_batch),
+            held_out_prompts: 0,
+            pages: 0,
         }
-        // One that comes later may be longer than all of these.
-        largest = largest.max(sizes.iter().copied().max().unwrap_or(0));
-        StepTokens { mean: sum as f64 / steps.max(1) as f64, largest_micro_batch: largest, longest_prompt: 0 }
     }
 }
 

@@ -47,22 +47,32 @@ fn plan_with(
 fn a_steps_tokens_are_those_of_its_examples() {
     let settings = ["batch.examples=4", "batch.micro_tokens=50", "schedule.steps=10"];
     let sft = configuration(Method::Sft, TuningKind::Lora, &settings);
-    let tokens = StepTokens::of_sizes(&sft, &[20; 100], 1);
+    let tokens = StepTokens::of_rows(&sft, &[20; 100]);
     // Two of 20 fit into 50, three do not.
-    assert_eq!(tokens, StepTokens { mean: 80.0, largest_micro_batch: 40, longest_prompt: 0 });
+    assert_eq!(
+        tokens,
+        StepTokens { mean: 80.0, largest_micro_batch: 40, different_rows: 40, held_out_prompts: 0, pages: 0 }
+    );
     // One that is longer than a micro-batch is computed alone.
-    assert_eq!(StepTokens::of_sizes(&sft, &[70], 1).largest_micro_batch, 70);
+    assert_eq!(StepTokens::of_rows(&sft, &[70]).largest_micro_batch, 70);
     let settings =
         ["batch.examples=2", "rollout.answers=3", "rollout.max_tokens=30", "batch.micro_tokens=1000"];
     let grpo = configuration(Method::Grpo, TuningKind::Lora, &settings);
-    let tokens = StepTokens::of_prompts(&grpo, &[10, 10]);
-    assert_eq!(tokens, StepTokens { mean: 240.0, largest_micro_batch: 240, longest_prompt: 10 });
-    assert_eq!(StepTokens::of_sizes(&sft, &[], 1).mean, 0.0);
+    // The three answers to a prompt share its rows; the prompts share their first five.
+    let prompts: [&[u32]; 2] = [&[1, 2, 3, 4, 5, 6, 7, 8, 9, 10], &[1, 2, 3, 4, 5, 10, 9, 8, 7, 6]];
+    let tokens = StepTokens::of_prompts(&grpo, &prompts, 1000);
+    let different_rows = 15 + 6 * 29;
+    assert_eq!(
+        tokens,
+        StepTokens { mean: 234.0, largest_micro_batch: 234, different_rows, held_out_prompts: 0, pages: 12 }
+    );
+    assert_eq!(StepTokens::of_rows(&sft, &[]).mean, 0.0);
 }
 
 #[test]
 fn memory_and_disk_are_those_of_what_learns() {
-    let tokens = StepTokens { mean: 64.0, largest_micro_batch: 64, longest_prompt: 16 };
+    let tokens =
+        StepTokens { mean: 64.0, largest_micro_batch: 64, different_rows: 64, held_out_prompts: 0, pages: 0 };
     let parameters = ParameterCount::of(&tiny_config()).total();
     let full = plan(&configuration(Method::Sft, TuningKind::Full, &[]), tokens, u64::MAX);
     assert_eq!(full.memory.gradients, 4 * parameters);
@@ -76,12 +86,15 @@ fn memory_and_disk_are_those_of_what_learns() {
     assert_eq!((lora.memory.gradients, lora.memory.optimiser), (4 * elements, 8 * elements));
     assert!(lora.disk < full.disk);
     let dpo = plan(&configuration(Method::Dpo, TuningKind::Full, &[]), tokens, u64::MAX);
-    assert_eq!(dpo.memory.reference, 4 * parameters);
+    // Its log-probabilities are computed before there are moments.
+    assert_eq!(dpo.memory.reference, 0);
+    let grpo = plan(&configuration(Method::Grpo, TuningKind::Full, &["policy.kl=0.1"]), tokens, u64::MAX);
+    assert_eq!(grpo.memory.reference, 4 * parameters);
     let ppo = plan(&configuration(Method::Ppo, TuningKind::Lora, &[]), tokens, u64::MAX);
     assert!(ppo.memory.critic > ppo.memory.weights && ppo.memory.rollouts > 0);
     let more = plan(
         &configuration(Method::Ppo, TuningKind::Lora, &["rollout.max_tokens=400"]),
-        StepTokens { longest_prompt: 100, ..tokens },
+        StepTokens { pages: 100, ..tokens },
         u64::MAX,
     );
     assert!(more.memory.rollouts > ppo.memory.rollouts, "{} {}", more.memory.rollouts, ppo.memory.rollouts);
@@ -89,7 +102,13 @@ fn memory_and_disk_are_those_of_what_learns() {
 
 #[test]
 fn times_are_those_of_a_steps_passes() {
-    let tokens = StepTokens { mean: 100.0, largest_micro_batch: 50, longest_prompt: 16 };
+    let tokens = StepTokens {
+        mean: 100.0,
+        largest_micro_batch: 50,
+        different_rows: 50,
+        held_out_prompts: 0,
+        pages: 0,
+    };
     let sft = plan(&configuration(Method::Sft, TuningKind::Lora, &["schedule.steps=10"]), tokens, u64::MAX);
     assert!((sft.step_seconds - 0.2).abs() < 1e-12 && (sft.seconds() - 2.0).abs() < 1e-12);
     assert_eq!((sft.preparing_seconds, sft.writing_seconds), (0.0, 0.0));
@@ -115,7 +134,13 @@ fn times_are_those_of_a_steps_passes() {
 
 #[test]
 fn a_run_that_cannot_fit_is_refused_with_figures_and_what_to_lower() {
-    let tokens = StepTokens { mean: 1e6, largest_micro_batch: 100_000, longest_prompt: 16 };
+    let tokens = StepTokens {
+        mean: 1e6,
+        largest_micro_batch: 100_000,
+        different_rows: 100_000,
+        held_out_prompts: 0,
+        pages: 0,
+    };
     let refused = |method, settings: &[&str], tokens, memory| {
         plan(&configuration(method, TuningKind::Lora, settings), tokens, memory)
             .check()
@@ -126,8 +151,10 @@ fn a_run_that_cannot_fit_is_refused_with_figures_and_what_to_lower() {
     for part in ["100 MiB are there", "activations", "batch.micro_tokens"] {
         assert!(error.contains(part), "{error}");
     }
-    let small = StepTokens { mean: 64.0, largest_micro_batch: 64, longest_prompt: 16 };
-    let error = refused(Method::Grpo, &["rollout.answers=64", "batch.examples=64"], small, 60 * MIB);
+    let small =
+        StepTokens { mean: 64.0, largest_micro_batch: 64, different_rows: 64, held_out_prompts: 0, pages: 0 };
+    let writing = StepTokens { pages: 2048, ..small };
+    let error = refused(Method::Grpo, &["rollout.answers=64", "batch.examples=64"], writing, 60 * MIB);
     assert!(error.contains("answers being written") && error.contains("rollout.answers"), "{error}");
     plan(&configuration(Method::Sft, TuningKind::Lora, &[]), small, 1 << 30).check().unwrap();
     // A teacher that does not fit is refused before it is loaded.

@@ -1,5 +1,6 @@
 //! A model that learns: its weights or an adapter to it, perhaps with a head for values, and the optimiser's state.
 
+mod faults;
 mod files;
 
 use std::sync::Arc;
@@ -54,6 +55,24 @@ impl ValueBatch {
 
     pub(crate) fn batch(&self) -> TokenBatch<'_> {
         TokenBatch { tokens: &self.tokens, document_lengths: &self.lengths, targets: &self.wanted }
+    }
+}
+
+impl From<&Packed> for ValueBatch {
+    /// The values of rows that have a target are asked for.
+    fn from(packed: &Packed) -> ValueBatch {
+        ValueBatch {
+            tokens: packed.tokens.clone(),
+            lengths: packed.lengths.clone(),
+            wanted: packed.targets.iter().map(|target| target.map(|_| 0)).collect(),
+        }
+    }
+}
+
+impl From<ValueBatch> for Packed {
+    /// Rows that are asked for have the target 0.
+    fn from(batch: ValueBatch) -> Packed {
+        Packed { tokens: batch.tokens, targets: batch.wanted, lengths: batch.lengths }
     }
 }
 
@@ -189,6 +208,11 @@ impl Trainee {
         Trainee { reference_model: Some(model), ..self }
     }
 
+    /// From now on, scores are those at the temperature at which answers are drawn.
+    pub fn set_score_temperature(&mut self, temperature: f32) {
+        self.learner.set_score_temperature(temperature);
+    }
+
     /// Lets go of the reference's weights: nobody needs them any more.
     pub fn forget_reference(&mut self) {
         self.reference_model = None;
@@ -202,6 +226,21 @@ impl Trainee {
     /// The adapter that learns.
     pub fn adapter(&self) -> Option<&Arc<Adapter>> {
         self.adapter.as_ref()
+    }
+
+    /// The adapter for `model`, a copy of the trainee's in another type, whose rows of queries and keys may be in another order.
+    ///
+    /// # Errors
+    /// As for [`Adapter::values`].
+    pub fn adapter_for(&self, model: &Model) -> Result<Option<Arc<Adapter>>, AlignError> {
+        let (ours, theirs) = (&self.model.config, &model.config);
+        let Some(adapter) = &self.adapter else { return Ok(None) };
+        if ours.rope.layout == theirs.rope.layout {
+            return Ok(Some(Arc::clone(adapter)));
+        }
+        let values = adapter.values(ours)?.with_layout(ours.rope.layout, theirs.rope.layout, ours.head_dim);
+        let load = &self.options.load;
+        Ok(Some(Arc::new(values.pack(load.simd, &load.team)?)))
     }
 
     /// Tokens that the tokenizer has.
@@ -377,8 +416,7 @@ impl Trainee {
                 }
                 seconds[place] = begun.elapsed().as_secs_f64() / rows as f64;
             }
-            let team = Arc::clone(&self.options.load.team);
-            self.gradients.clear(&team);
+            self.forget_gradients();
         }
         Ok((seconds[0], seconds[1]))
     }
@@ -450,20 +488,9 @@ impl Trainee {
         Ok(values.pack(load.simd, &load.team)?.with_parameters(base))
     }
 
-    /// Where a number that is not finite comes from, as far as parameters tell, and what helps.
-    pub fn why_not_finite(&self) -> String {
-        let parameter = self.model.weights.first_non_finite().map(|(name, index)| {
-            let name = zhenjin_model::names::Naming::HuggingFace.spell(name);
-            format!("element {index} of `{name}` is not finite")
-        });
-        let gradient = self.gradients.first_non_finite().map(|(id, index)| {
-            let descriptions = self.optimiser.descriptions();
-            let name = descriptions.get(id.0 as usize).map_or("?", |description| &description.name);
-            format!("the first gradient that is not finite is element {index} of that of `{name}`")
-        });
-        let found =
-            parameter.or(gradient).unwrap_or_else(|| "all parameters and gradients are finite".to_owned());
-        format!("{found}; a smaller optimiser.learning_rate may help")
+    /// Forgets gradients that were added.
+    pub fn forget_gradients(&mut self) {
+        self.gradients.clear(&Arc::clone(&self.options.load.team));
     }
 }
 

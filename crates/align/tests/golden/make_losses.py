@@ -137,7 +137,7 @@ def reward(margins, centring):
     }
 
 
-def policy(loss_type, low, high, delta, beta):
+def policy(loss_type, low, high, delta, beta, corrected):
     lengths = [random.randint(1, 7) for _ in range(4)]
     old = [numbers(length, -4, -0.1) for length in lengths]
     new = [[round(value + random.uniform(-0.6, 0.6), 6) for value in row] for row in old]
@@ -155,7 +155,7 @@ def policy(loss_type, low, high, delta, beta):
     mock.top_entropy_quantile, mock.off_policy_mask_threshold = 1.0, None
     mock.importance_sampling_level, mock.loss_type = "token", loss_type
     mock.epsilon_low, mock.epsilon_high, mock.args.delta, mock.beta = low, high, delta, beta
-    mock.args.use_bias_correction_kl = False
+    mock.args.use_bias_correction_kl = corrected
     mock.use_vllm = False
     mock._entropy_bonus_enabled = False
     mock.max_completion_length = 9
@@ -163,7 +163,8 @@ def policy(loss_type, low, high, delta, beta):
     loss = GRPOTrainer._compute_loss(mock, MagicMock(), inputs)
     loss.backward()
     return {
-        "loss_type": loss_type, "low": low, "high": high, "delta": delta, "beta": beta, "longest": 9, "old": old, "new": new,
+        "loss_type": loss_type, "low": low, "high": high, "delta": delta, "beta": beta, "corrected": corrected, "longest": 9,
+        "old": old, "new": new,
         "reference": reference, "advantages": advantages, "loss": loss.item(),
         "gradients": [gradient[:length].tolist() for gradient, length in zip(values.grad, lengths)],
     }
@@ -193,9 +194,14 @@ with contextlib.redirect_stdout(None):
         "judged": [judged(0.1, (1.0, 1.0)), judged(0.4, (1.0, 1.33))],
         "reward": [reward(False, None), reward(True, None), reward(True, 0.01)],
         "policy": [
-            policy(kind, low, high, delta, beta)
+            policy(kind, low, high, delta, beta, corrected)
             for kind in ("grpo", "bnpo", "dr_grpo", "dapo")
-            for low, high, delta, beta in ((0.2, 0.2, None, 0.0), (0.2, 0.28, None, 0.04), (0.2, 0.2, 1.5, 0.1))
+            for low, high, delta, beta, corrected in (
+                (0.2, 0.2, None, 0.0, False),
+                (0.2, 0.28, None, 0.04, False),
+                (0.2, 0.2, 1.5, 0.1, False),
+                (0.2, 0.28, None, 0.2, True),
+            )
         ],
         "distillation": [
             distillation(beta, temperature, weight)

@@ -1,8 +1,8 @@
 //! Log-probabilities of the model's own distribution: log softmax of the unmodified logits, before temperature,
-//! penalties, bias or masks. The sum is `zhenjin_tensor::log_sum_exp`, as in the model's scores of given tokens, so
+//! penalties, bias or masks; for training, of the logits divided by a temperature. The sum is `zhenjin_tensor::log_sum_exp`, as in the model's scores of given tokens, so
 //! that both have the same bits for the same weights and tokens.
 
-use zhenjin_tensor::{LOGIT_BLOCK, LogSumExp, SimdLevel, TopLogit, greatest_of_blocks, log_sum_exp};
+use zhenjin_tensor::{LOGIT_BLOCK, LogSumExp, SimdLevel, TopLogit, greatest_of_blocks};
 
 use super::truncation::highest_candidates;
 use crate::request::TokenLogprob;
@@ -43,7 +43,20 @@ impl LogSoftmax {
     /// # Errors
     /// [`BrokenLogit`] if a logit is NaN or +∞, or all of them are -∞.
     pub fn of(simd: SimdLevel, logits: &[f32]) -> Result<LogSoftmax, BrokenLogit> {
-        let total = log_sum_exp(simd, logits);
+        LogSoftmax::at_temperature(simd, logits, 1.0)
+    }
+
+    /// As [`LogSoftmax::of`], for logits divided by `temperature`, which is greater than 0.
+    ///
+    /// # Errors
+    /// As for that.
+    pub fn at_temperature(
+        simd: SimdLevel,
+        logits: &[f32],
+        temperature: f32,
+    ) -> Result<LogSoftmax, BrokenLogit> {
+        let mut total = LogSumExp::at_temperature(temperature);
+        total.add(simd, logits);
         if total.is_broken() {
             return Err(BrokenLogit::first_of(logits));
         }

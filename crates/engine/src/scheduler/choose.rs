@@ -10,7 +10,7 @@ use super::PlannedChunk;
 use super::execute::ChunkOutputs;
 use super::sequence::{Sequence, TokenTime};
 use crate::panics::without_panic;
-use crate::request::{EndReason, Event, TokenReport};
+use crate::request::{EndReason, Event, Request, TokenReport};
 use crate::sampling::log_softmax::{BrokenLogit, LogSoftmax};
 use crate::sampling::sampler::{Choice, Sampler};
 use crate::stats::EngineObserver;
@@ -83,10 +83,12 @@ impl Choosing<'_> {
             .collect()
     }
 
-    /// Log-probabilities of `token` and of the `count` most likely tokens, if a count is given.
-    fn report(&self, logits: &[f32], token: u32, count: Option<usize>) -> Result<TokenReport, BrokenLogit> {
-        let Some(count) = count else { return Ok(TokenReport { id: token, logprob: None, top: Vec::new() }) };
-        let softmax = LogSoftmax::of(self.simd, logits)?;
+    /// Log-probabilities of `token` and of the most likely tokens, if the request asks for them.
+    fn report(&self, logits: &[f32], token: u32, request: &Request) -> Result<TokenReport, BrokenLogit> {
+        let Some(count) = request.logprobs else {
+            return Ok(TokenReport { id: token, logprob: None, top: Vec::new() });
+        };
+        let softmax = LogSoftmax::at_temperature(self.simd, logits, request.logprob_temperature)?;
         let logprob = Some(softmax.log_probability(logits[token as usize]));
         Ok(TokenReport { id: token, logprob, top: softmax.top(self.simd, logits, count) })
     }
@@ -166,8 +168,7 @@ impl Choosing<'_> {
             position: sequence.tokens.len(),
         };
         let token = sampler.sample(logits, choice).map_err(|error| error.to_string())?;
-        let report =
-            self.report(logits, token, sequence.request.logprobs).map_err(|error| error.to_string())?;
+        let report = self.report(logits, token, &sequence.request).map_err(|error| error.to_string())?;
         let is_stop = sequence.request.stop_tokens.contains(&token);
         let (mut is_complete, mut condition_met) = (false, false);
         if !is_stop && let Some(constraint) = &mut sequence.request.constraint {

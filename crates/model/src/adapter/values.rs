@@ -142,6 +142,21 @@ impl AdapterValues {
         AdapterValues { base, ..self }
     }
 
+    /// The same adapter for a model whose rotary pairs are `to` instead of `from`: rows of B for queries and keys in the other order.
+    #[must_use]
+    pub fn with_layout(mut self, from: RopeLayout, to: RopeLayout, head_dim: usize) -> AdapterValues {
+        for addition in &mut self.additions {
+            match (from, to) {
+                (RopeLayout::HalfSplit, RopeLayout::Interleaved) => interleave(addition, head_dim),
+                (RopeLayout::Interleaved, RopeLayout::HalfSplit) => {
+                    addition.up = addition.with_half_split_rows(head_dim);
+                }
+                _ => {}
+            }
+        }
+        self
+    }
+
     /// The name or path of the model that it was trained on, where its settings give one.
     pub fn base(&self) -> Option<&str> {
         self.base.as_deref()
@@ -246,4 +261,25 @@ fn interleave(addition: &mut LowRankValues, head_dim: usize) {
 fn half_split_row(row: usize, head_dim: usize) -> usize {
     let (head, within) = (row / head_dim, row % head_dim);
     head * head_dim + within % 2 * (head_dim / 2) + within / 2
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{random_adapter, tiny_config};
+
+    /// The same adapter in either order of rows, whichever it was opened in.
+    #[test]
+    fn an_adapter_is_brought_into_the_order_of_another_copy_of_its_model() {
+        let half_split = tiny_config();
+        let mut interleaved = tiny_config();
+        interleaved.rope.layout = RopeLayout::Interleaved;
+        let (one, other) = (random_adapter(&half_split, 3, 5), random_adapter(&interleaved, 3, 5));
+        assert_ne!(one.additions(), other.additions());
+        let (first, second) = (RopeLayout::HalfSplit, RopeLayout::Interleaved);
+        let there = one.clone().with_layout(first, second, half_split.head_dim);
+        assert_eq!(there.additions(), other.additions());
+        let back = there.with_layout(second, first, half_split.head_dim);
+        assert_eq!(back.additions(), one.additions());
+    }
 }

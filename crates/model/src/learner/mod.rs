@@ -170,6 +170,12 @@ impl Learner {
         Learner { shares_beginnings: true, ..self }
     }
 
+    /// From now on, scores are those of logits divided by `temperature`, which is greater than 0 (1 at first), as an answer's tokens are drawn; losses
+    /// of whole rows ([`Learner::accumulate_logits`]) get the logits as they are.
+    pub fn set_score_temperature(&mut self, temperature: f32) {
+        self.executor.direct().set_score_temperature(temperature);
+    }
+
     /// Computes only the first `layers` layers again on the way back, and keeps the activations of the others: memory between that of
     /// `recompute` and that without. The bits are the same.
     #[must_use]

@@ -21,24 +21,37 @@ impl ComputedRows {
 
     /// A row for each different beginning of a document: tokens with the same tokens before them have the same row.
     pub(super) fn of_beginnings(batch: &TokenBatch<'_>) -> Result<ComputedRows, TensorError> {
-        let mut tokens = Vec::new();
-        let mut rows = Vec::with_capacity(batch.tokens.len());
-        // By the row before it and the token.
-        let mut known: BTreeMap<(Option<usize>, u32), usize> = BTreeMap::new();
-        let mut start = 0;
-        for length in batch.document_lengths {
-            let mut last = None;
-            for token in &batch.tokens[start..start + length] {
-                let row = *known.entry((last, *token)).or_insert_with(|| {
-                    tokens.push(*token);
-                    tokens.len() - 1
-                });
-                rows.push(row);
-                last = Some(row);
-            }
-            start += length;
-        }
+        let (rows, tokens) = beginnings(batch);
         Ok(ComputedRows { documents: DocumentRows::new(batch.document_lengths, rows)?, tokens })
+    }
+}
+
+/// The row of each token, and the tokens of all rows, one for each different beginning.
+fn beginnings(batch: &TokenBatch<'_>) -> (Vec<usize>, Vec<u32>) {
+    let mut tokens = Vec::new();
+    let mut rows = Vec::with_capacity(batch.tokens.len());
+    // By the row before it and the token.
+    let mut known: BTreeMap<(Option<usize>, u32), usize> = BTreeMap::new();
+    let mut rest = batch.tokens.iter();
+    for length in batch.document_lengths {
+        let mut last = None;
+        for token in rest.by_ref().take(*length) {
+            let row = *known.entry((last, *token)).or_insert_with(|| {
+                tokens.push(*token);
+                tokens.len() - 1
+            });
+            rows.push(row);
+            last = Some(row);
+        }
+    }
+    (rows, tokens)
+}
+
+impl TokenBatch<'_> {
+    /// Rows that are computed for it where documents share what they begin with
+    /// ([`Learner::with_shared_beginnings`](super::Learner::with_shared_beginnings)).
+    pub fn different_rows(&self) -> usize {
+        beginnings(self).1.len()
     }
 }
 
@@ -54,6 +67,7 @@ mod tests {
         let rows = ComputedRows::of_beginnings(&batch).unwrap();
         assert_eq!(rows.documents.of_positions(), [0, 1, 2, 0, 1, 3, 4, 0, 1, 5, 0, 1, 3]);
         assert_eq!(rows.tokens, [1, 2, 3, 4, 3, 2]);
+        assert_eq!(batch.different_rows(), 6);
         let all = ComputedRows::of_all(&batch).unwrap();
         assert_eq!((all.documents.rows(), &all.tokens[..]), (13, &tokens[..]));
     }

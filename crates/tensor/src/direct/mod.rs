@@ -69,6 +69,8 @@ pub struct DirectExecutor {
     pub(crate) workspace: Workspace,
     attention: AttentionScratch,
     scoring: Vec<RowState>,
+    /// What scores divide logits by.
+    pub(crate) temperature: f32,
     routes: Routes,
 }
 
@@ -98,6 +100,7 @@ impl DirectExecutor {
             workspace: Workspace::default(),
             attention: AttentionScratch::default(),
             scoring: Vec::new(),
+            temperature: 1.0,
             routes: Routes::default(),
             team,
             cache,

@@ -44,8 +44,9 @@ pub(super) struct RowState {
 }
 
 impl RowState {
-    fn begin(&mut self, target: ScoreTarget) {
-        (self.total, self.target, self.target_logit) = (LogSumExp::default(), target, f32::NAN);
+    fn begin(&mut self, target: ScoreTarget, temperature: f32) {
+        self.total = LogSumExp::at_temperature(temperature);
+        (self.target, self.target_logit) = (target, f32::NAN);
         self.top.begin(target.top);
         self.broken = None;
     }
@@ -84,6 +85,11 @@ impl DirectExecutor {
     /// Most values that a piece of the outputs takes while up to `max_rows` rows are scored.
     pub fn scoring_elements(max_rows: usize, outputs: usize) -> usize {
         PIECE_ELEMENTS.max(max_rows.saturating_mul(LogSumExp::PART)).min(max_rows.saturating_mul(outputs))
+    }
+
+    /// Divides logits by `temperature`, which is greater than 0, in all scores from now on (1 at first).
+    pub fn set_score_temperature(&mut self, temperature: f32) {
+        self.temperature = temperature;
     }
 
     /// Scores every row of `input` [targets.len(), columns] under softmax over the first `outputs` outputs of
@@ -147,7 +153,8 @@ impl DirectExecutor {
             self.scoring.resize_with(rows, RowState::default);
         }
         let states = &mut self.scoring[..rows];
-        states.iter_mut().zip(targets).for_each(|(state, target)| state.begin(*target));
+        let temperature = self.temperature;
+        states.iter_mut().zip(targets).for_each(|(state, target)| state.begin(*target, temperature));
         let simd = self.simd;
         let piece = piece(rows);
         let mut buffer = self.workspace.take_fixed(rows, piece.min(outputs))?;

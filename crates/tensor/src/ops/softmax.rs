@@ -16,6 +16,8 @@ const GROUPS: usize = 4;
 /// ln Σ e^logit over a row that comes in pieces: the one formula by which logits become log-probabilities.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct LogSumExp {
+    /// What logits are multiplied with first.
+    inverse_temperature: f32,
     greatest: f32,
     /// Σ e^(logit − greatest); NaN once a logit was NaN or +∞.
     sum: f64,
@@ -23,7 +25,7 @@ pub struct LogSumExp {
 
 impl Default for LogSumExp {
     fn default() -> LogSumExp {
-        LogSumExp { greatest: f32::NEG_INFINITY, sum: 0.0 }
+        LogSumExp::at_temperature(1.0)
     }
 }
 
@@ -31,20 +33,39 @@ impl LogSumExp {
     /// Logits that are summed together. All pieces but a row's last have a multiple of it.
     pub const PART: usize = 1024;
 
-    /// Takes in the row's next logits.
-    pub fn add(&mut self, simd: SimdLevel, logits: &[f32]) {
-        dispatch(simd, AddParts { total: self, logits });
+    /// Of nothing yet, for logits that are divided by `temperature`, which is greater than 0: multiplied with its inverse, in f32.
+    pub fn at_temperature(temperature: f32) -> LogSumExp {
+        LogSumExp { inverse_temperature: temperature.recip(), greatest: f32::NEG_INFINITY, sum: 0.0 }
     }
 
-    /// ln Σ e^logit of what was taken in: −∞ for nothing, or for nothing but −∞; NaN when a logit is NaN or +∞.
+    /// The inverse of the temperature.
+    pub(crate) fn inverse_temperature(&self) -> f32 {
+        self.inverse_temperature
+    }
+
+    /// Takes in the row's next logits.
+    pub fn add(&mut self, simd: SimdLevel, logits: &[f32]) {
+        let inverse = self.inverse_temperature;
+        if inverse == 1.0 {
+            return dispatch(simd, AddParts { total: self, logits });
+        }
+        let mut scaled = [0.0; LogSumExp::PART];
+        for part in logits.chunks(LogSumExp::PART) {
+            let scaled = &mut scaled[..part.len()];
+            scaled.iter_mut().zip(part).for_each(|(scaled, logit)| *scaled = logit * inverse);
+            dispatch(simd, AddParts { total: self, logits: scaled });
+        }
+    }
+
+    /// ln Σ e^(logit / temperature) of what was taken in: −∞ for nothing, or for nothing but −∞; NaN when a logit is NaN or +∞.
     pub fn value(&self) -> f64 {
         f64::from(self.greatest) + self.sum.ln()
     }
 
-    /// The natural logarithm of the probability of the outcome with this logit: `logit − ln Σ e^logit`, computed in f64
-    /// and rounded once.
+    /// The natural logarithm of the probability of the outcome with this logit: `logit / temperature − ln Σ e^(logit / temperature)`,
+    /// the difference computed in f64 and rounded once.
     pub fn log_probability(&self, logit: f32) -> f32 {
-        (f64::from(logit) - self.value()) as f32
+        (f64::from(logit * self.inverse_temperature) - self.value()) as f32
     }
 
     /// True when a logit was NaN or +∞.

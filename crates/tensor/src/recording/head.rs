@@ -23,9 +23,9 @@ const MOST_ROWS: usize = 256;
 /// What the head says about one row's target. Rows without a target have zeros.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct TokenScore {
-    /// The natural logarithm of the target's probability: [`LogSumExp::log_probability`].
+    /// The natural logarithm of the target's probability at the executor's temperature: [`LogSumExp::log_probability`].
     pub log_probability: f32,
-    /// ln Σ e^logit over the row: [`LogSumExp::value`], rounded once.
+    /// ln Σ e^(logit / temperature) over the row: [`LogSumExp::value`], rounded once.
     pub log_sum_exp: f32,
 }
 
@@ -57,6 +57,8 @@ pub trait LogitLoss: Sync {
 /// A loss of the targets' scores.
 struct TargetLoss<'a> {
     simd: SimdLevel,
+    /// What logits are divided by.
+    temperature: f32,
     targets: &'a [Option<u32>],
     row_gradient: &'a (dyn Fn(usize, TokenScore) -> ScoreGradient + Sync),
 }
@@ -73,16 +75,20 @@ impl LogitLoss for TargetLoss<'_> {
             logits.fill(0.0);
             return TokenScore::default();
         };
-        let mut total = LogSumExp::default();
+        let mut total = LogSumExp::at_temperature(self.temperature);
         total.add(self.simd, logits);
         let score = TokenScore {
             log_probability: total.log_probability(logits[target as usize]),
             log_sum_exp: total.value() as f32,
         };
         let gradient = (self.row_gradient)(row, score);
+        let inverse = total.inverse_temperature();
+        if inverse != 1.0 {
+            logits.iter_mut().for_each(|logit| *logit *= inverse);
+        }
         let factor = gradient.log_sum_exp - gradient.log_probability;
-        scaled_probabilities(self.simd, logits, score.log_sum_exp, factor);
-        logits[target as usize] += gradient.log_probability;
+        scaled_probabilities(self.simd, logits, score.log_sum_exp, factor * inverse);
+        logits[target as usize] += gradient.log_probability * inverse;
         score
     }
 }
@@ -112,7 +118,8 @@ impl RecordingExecutor {
         gradients: &mut Gradients,
     ) -> Result<Vec<TokenScore>, TensorError> {
         check_targets(head, outputs, targets, normalised.rows(), normalised.width())?;
-        let mut loss = TargetLoss { simd: self.direct.simd, targets, row_gradient };
+        let DirectExecutor { simd, temperature, .. } = self.direct;
+        let mut loss = TargetLoss { simd, temperature, targets, row_gradient };
         self.logit_loss(normalised, head, outputs, &mut loss, gradients)
     }
 
@@ -151,9 +158,10 @@ impl RecordingExecutor {
         const WHAT: &str = "head: slopes";
         check_targets(head, outputs, targets, normalised.rows(), normalised.width())?;
         let id = parameter("head", head.parameter())?;
-        let simd = self.direct.simd;
+        let DirectExecutor { simd, temperature, .. } = self.direct;
         if gradients.of("head", id, shape_of(head))?.is_some() {
-            let mut loss = TargetLoss { simd, targets, row_gradient: &|_, _| ScoreGradient::default() };
+            let row_gradient = &|_, _| ScoreGradient::default();
+            let mut loss = TargetLoss { simd, temperature, targets, row_gradient };
             let node = self.tape.node("head", &normalised)?;
             let scores =
                 self.direct.logit_scores(self.tape.values("head", node)?, head, outputs, &mut loss)?;
@@ -162,7 +170,7 @@ impl RecordingExecutor {
             return self.head_loss(normalised, head, outputs, targets, &|row, _| slopes[row], gradients);
         }
         let unit = ScoreGradient { log_probability: -1.0, log_sum_exp: 0.0 };
-        let mut loss = TargetLoss { simd, targets, row_gradient: &|_, _| unit };
+        let mut loss = TargetLoss { simd, temperature, targets, row_gradient: &|_, _| unit };
         let (scores, mut result) = self.logit_gradients(&normalised, head, outputs, &mut loss, gradients)?;
         let slopes = slopes(&scores);
         expect(WHAT, targets.len(), slopes.len())?;
@@ -171,8 +179,8 @@ impl RecordingExecutor {
         Ok(scores)
     }
 
-    /// Turns the derivatives of −log-probability by the head's input into those of a loss: with w for the target's row of the head, a row's
-    /// gradient is (by log-sum-exp − by log-probability) · it + by log-sum-exp · w.
+    /// Turns the derivatives of −log-probability by the head's input into those of a loss: with w for the target's row of the head and T for
+    /// the temperature, a row's gradient is (by log-sum-exp − by log-probability) · it + by log-sum-exp · w / T.
     fn scale_rows(
         &self,
         result: &mut Activations,
@@ -181,6 +189,7 @@ impl RecordingExecutor {
         slopes: &[ScoreGradient],
     ) {
         let width = head.columns();
+        let inverse_temperature = self.direct.temperature.recip();
         self.direct.for_rows(result, |rows, values| {
             let mut weights = Vec::new();
             for (row, values) in rows.zip(values.chunks_exact_mut(width.max(1))) {
@@ -191,8 +200,9 @@ impl RecordingExecutor {
                 if log_sum_exp != 0.0 {
                     weights.resize(width, 0.0);
                     head.row(target as usize, &mut weights);
+                    let factor = log_sum_exp * inverse_temperature;
                     let pairs = values.iter_mut().zip(&weights);
-                    pairs.for_each(|(value, weight)| *value += log_sum_exp * weight);
+                    pairs.for_each(|(value, weight)| *value += factor * weight);
                 }
             }
         });

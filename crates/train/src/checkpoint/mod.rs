@@ -164,6 +164,14 @@ impl Checkpoints {
         system.f_bavail.checked_mul(system.f_frsize)
     }
 
+    /// Bytes of the checkpoints that are there: room for those that take their place.
+    pub fn held_bytes(&self) -> u64 {
+        let files = |path: &Path| std::fs::read_dir(path).into_iter().flatten().flatten();
+        let size =
+            |path: &Path| -> u64 { files(path).filter_map(|entry| Some(entry.metadata().ok()?.len())).sum() };
+        self.list().unwrap_or_default().iter().map(|(_, path)| size(path)).sum()
+    }
+
     /// Whether `checkpoint` is one of these, under its own name.
     pub fn holds(&self, checkpoint: &Checkpoint) -> bool {
         let own = std::fs::canonicalize(self.folder.join(name_of(checkpoint.state.step))).ok();

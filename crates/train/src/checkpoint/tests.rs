@@ -35,9 +35,14 @@ fn the_newest_is_found_and_has_what_was_saved() {
     let folder = tempfile::tempdir().expect("a folder");
     let checkpoints = Checkpoints::new(&folder.path().join("checkpoints"), 2);
     assert!(checkpoints.find().expect("nothing").newest.is_none());
+    assert_eq!(checkpoints.held_bytes(), 0);
     for step in [5, 10, 100_000_000] {
         save(&checkpoints, step);
     }
+    // Two are left, each with its state.
+    assert!(
+        checkpoints.held_bytes() > ("weights of step 10".len() + "weights of step 100000000".len()) as u64
+    );
     assert_eq!(steps(&checkpoints), [10, 100_000_000]);
     let found = checkpoints.find().expect("checkpoints");
     let newest = found.newest.expect("a checkpoint");

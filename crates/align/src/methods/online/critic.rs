@@ -11,7 +11,7 @@ use crate::error::AlignError;
 use crate::losses::advantage::{generalised, whitened};
 use crate::losses::value::clipped_value;
 use crate::measures::Measures;
-use crate::packed::groups;
+use crate::packed::{Packed, groups};
 use crate::trainee::{Trainee, ValueBatch};
 
 /// A model with a head for values that learns beside the policy. Its files in a checkpoint are in a folder of their own.
@@ -72,8 +72,15 @@ impl Critic {
         Ok(())
     }
 
-    pub(super) fn trainee(&self) -> &Trainee {
-        &self.trainee
+    /// Computes a batch as [`Critic::learn`] does, and forgets it.
+    pub(super) fn rehearse(&mut self, packed: &Packed) -> Result<(), AlignError> {
+        self.trainee.accumulate_values(&packed.into(), &mut |values| vec![1.0; values.len()])?;
+        self.trainee.forget_gradients();
+        Ok(())
+    }
+
+    pub(super) fn trainee(&mut self) -> &mut Trainee {
+        &mut self.trainee
     }
 
     /// Moves the values of some answers towards their returns; the gradient's norm. Where that is not finite, nothing moves.

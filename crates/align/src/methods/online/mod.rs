@@ -12,6 +12,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use zhenjin_model::Model;
+use zhenjin_tensor::ScoreGradient;
 use zhenjin_train::checkpoint::{Checkpoint, CheckpointError, FileSums};
 
 use crate::configuration::{Configuration, DivergencePlace, Method, PolicySection, RolloutSection};
@@ -20,6 +21,7 @@ use crate::error::AlignError;
 use crate::losses::advantage;
 use crate::measures::Measures;
 use crate::methods::offline::Answerer;
+use crate::micro_batches::{largest, longest_answers, micro_batches};
 use crate::order::{Generator, Order};
 use crate::packed::Packed;
 use crate::rollouts::{Job, Rollouts};
@@ -81,7 +83,7 @@ impl Online {
     ///
     /// # Errors
     /// [`AlignError::Input`] without prompts, without a critic for PPO, or for a prompt that leaves no room for an answer.
-    pub fn new(configuration: Configuration, parts: OnlineParts) -> Result<Online, AlignError> {
+    pub fn new(configuration: Configuration, mut parts: OnlineParts) -> Result<Online, AlignError> {
         let (Some(rollout), Some(policy), Some(watch)) =
             (configuration.rollout, configuration.policy, configuration.watch)
         else {
@@ -104,6 +106,10 @@ impl Online {
                 rollout.max_tokens
             )));
         }
+        // The policy that is learnt is the one that answers are drawn from.
+        parts.trainee.set_score_temperature(rollout.temperature as f32);
+        let prompts = parts.tasks.iter().chain(&parts.held_out).map(|task| task.prompt.len());
+        parts.rollouts.expect_prompts(prompts.max().unwrap_or(0));
         let order = Order::new(configuration.seed, parts.tasks.len());
         let writer =
             parts.rollout_model.as_ref().map(|model| format!(" [answers by model {}]", model.fingerprint));
@@ -141,7 +147,8 @@ impl Online {
         };
         let jobs: Vec<Job<'_>> = (0..tasks.len() * answers).map(job).collect();
         let model = parts.rollout_model.as_ref().unwrap_or(parts.trainee.model());
-        let written = parts.rollouts.write(model, parts.trainee.adapter(), &jobs)?;
+        let adapter = parts.trainee.adapter_for(model)?;
+        let written = parts.rollouts.write(model, adapter.as_ref(), &jobs)?;
         let tasks = tasks.iter().flat_map(|task| std::iter::repeat_n(*task, answers));
         let episodes = tasks.zip(written).map(|(task, answer)| {
             // The tokens that end an answer are no text.
@@ -354,11 +361,11 @@ impl Training for Online {
             self.parts.trainee.flops_per_token() * tokens as f64 * self.policy.epochs as f64
                 + self.parts.trainee.forward_flops_per_token() * tokens as f64;
         self.learn(step, rate_factor, &mut episodes, &mut outcome)?;
-        let RolloutSection { temperature, top_p, top_k, .. } = self.rollout;
-        if step == 0 && (temperature != 1.0 || top_p < 1.0 || top_k > 0) {
+        let RolloutSection { top_p, top_k, .. } = self.rollout;
+        if step == 0 && (top_p < 1.0 || top_k > 0) {
             outcome.notes.push(format!(
-                "answers are drawn at temperature {temperature}, top-p {top_p} and top-k {top_k}, while ratios and divergences are those of the \
-                 model's own probabilities (temperature 1, all tokens): the update is not quite that of the policy which is drawn from"
+                "answers are drawn with top-p {top_p} and top-k {top_k}, while ratios and divergences are those of all tokens' probabilities: the \
+                 update is not quite that of the policy which is drawn from"
             ));
         }
         if step == 0 && self.configuration.group.is_some() {
@@ -367,6 +374,29 @@ impl Training for Online {
             outcome.notes.push(note.to_owned());
         }
         Ok(outcome)
+    }
+
+    /// Nobody knows yet how long the answers will be: they are as long as they may be.
+    fn rehearse(&mut self, step: u64) -> Result<Option<usize>, AlignError> {
+        let parts = &mut self.parts;
+        let RolloutSection { answers, max_tokens, .. } = self.rollout;
+        let vocabulary = parts.trainee.usable_vocabulary();
+        let tasks = &parts.tasks;
+        let prompt = |example: usize| &tasks[example].prompt[..];
+        let packed = |items: &[usize]| longest_answers(items, answers, max_tokens, vocabulary, &prompt);
+        let rows = |example: usize| (tasks[example].prompt.len() + max_tokens).saturating_sub(1);
+        let batch = &self.configuration.batch;
+        let steps = step..self.configuration.schedule.steps;
+        let steps = micro_batches(batch, &mut self.order, steps, &rows, answers);
+        let Some((most, rows)) = largest(steps.iter().flatten(), &packed) else { return Ok(None) };
+        let packed = packed(&most.items);
+        let slope = |_, _| ScoreGradient { log_probability: -1.0, log_sum_exp: 0.0 };
+        parts.trainee.accumulate_rows(&packed, &slope)?;
+        parts.trainee.forget_gradients();
+        if let Some(critic) = &mut parts.critic {
+            critic.rehearse(&packed)?;
+        }
+        Ok(Some(rows))
     }
 
     fn held_out(&mut self) -> Result<Option<HeldOut>, AlignError> {

@@ -6,6 +6,7 @@ use super::Online;
 use super::episode::Episode;
 use crate::configuration::DivergencePlace;
 use crate::error::AlignError;
+use crate::faults::FaultyDocument;
 use crate::losses::policy::{Clip, DivergenceEstimator};
 use crate::measures::Measures;
 use crate::order::Generator;
@@ -44,21 +45,38 @@ impl Online {
                     .map(|index| &episodes[*index])
                     .filter(|episode| episode.counts)
                     .collect();
+                // Those that are left out for their length still count in means over answers, as in TRL: few that ended weigh no more for it.
+                let answers = minibatch.iter().filter(|index| episodes[**index].reward.is_some()).count();
                 let is_first = epoch == 0 && updates == 0;
-                let loss = self.minibatch(&of_minibatch, is_first, &mut ratios, &mut outcome.measures)?;
+                let loss =
+                    self.minibatch(&of_minibatch, answers, is_first, &mut ratios, &mut outcome.measures)?;
                 let Some(loss) = loss else { continue };
                 updates += 1;
-                let not_finite = |trainee: &Trainee, what, value| {
-                    let hint = trainee.why_not_finite();
-                    let examples = of_minibatch.iter().map(|episode| episode.task).collect();
-                    AlignError::NonFinite { step: step + 1, what, value, examples, hint }
+                let tasks = &self.parts.tasks;
+                let not_finite = |trainee: &mut Trainee, what, value| {
+                    let examples: Vec<usize> = of_minibatch.iter().map(|episode| episode.task).collect();
+                    let mut packed = Packed::default();
+                    for episode in &of_minibatch {
+                        packed.push_answer(&tasks[episode.task].prompt, &episode.answer.tokens);
+                    }
+                    let documents = FaultyDocument::of(&examples, &packed);
+                    let hint = trainee.why_not_finite(&documents);
+                    AlignError::NonFinite {
+                        step: step + 1,
+                        what,
+                        value,
+                        examples,
+                        hint,
+                        documents,
+                        kept: None,
+                    }
                 };
                 if !loss.is_finite() {
-                    return Err(not_finite(&self.parts.trainee, "the loss", loss));
+                    return Err(not_finite(&mut self.parts.trainee, "the loss", loss));
                 }
                 let update = self.parts.trainee.update(rate_factor)?;
                 if !update.norm.is_finite() {
-                    return Err(not_finite(&self.parts.trainee, "the gradient's norm", update.norm));
+                    return Err(not_finite(&mut self.parts.trainee, "the gradient's norm", update.norm));
                 }
                 outcome.loss = loss;
                 outcome.gradient_norm = outcome.gradient_norm.max(update.norm);
@@ -82,10 +100,11 @@ impl Online {
         Ok(())
     }
 
-    /// Adds the gradient of some answers; their loss, or `None` if nothing is to be learnt from them.
+    /// Adds the gradient of some answers, where means over answers are over `answers`; their loss, or `None` if nothing is to be learnt from them.
     fn minibatch(
         &mut self,
         episodes: &[&Episode],
+        answers: usize,
         is_first: bool,
         ratios: &mut Ratios,
         measures: &mut Measures,
@@ -112,6 +131,7 @@ impl Online {
             },
             kl: if in_loss { policy.kl } else { 0.0 },
             estimator: policy.kl_estimator,
+            corrected: policy.kl_correction,
         };
         let sizes: Vec<usize> = learnt.iter().map(|episode| episode.rows(tasks)).collect();
         let mut loss = 0.0;
@@ -121,8 +141,7 @@ impl Online {
             for episode in &learnt[range.clone()] {
                 packed.push_answer(&tasks[episode.task].prompt, &episode.answer.tokens);
                 let tokens = episode.answer.tokens.len();
-                let weight =
-                    policy.aggregation.weight(tokens, episodes.len(), all_tokens, self.rollout.max_tokens);
+                let weight = policy.aggregation.weight(tokens, answers, all_tokens, self.rollout.max_tokens);
                 rows.resize(packed.tokens.len() - tokens, None);
                 rows.extend((0..tokens).map(|token| Some(Row::of(episode, token, weight))));
             }
@@ -189,6 +208,8 @@ struct TokenLosses {
     /// Weight of the divergence in the loss.
     kl: f64,
     estimator: DivergenceEstimator,
+    /// Whether the divergence is multiplied with the ratio.
+    corrected: bool,
 }
 
 impl TokenLosses {
@@ -198,7 +219,11 @@ impl TokenLosses {
         let (mut loss, mut slope) = (row.correction * of.loss, row.correction * of.slope);
         if self.kl > 0.0 {
             let now = f64::from(score.log_probability);
-            let (divergence, by_token) = self.estimator.of(now, f64::from(row.reference));
+            let (reference, old) = (f64::from(row.reference), f64::from(row.old));
+            let (divergence, by_token) = match self.corrected {
+                true => self.estimator.corrected(now, reference, old),
+                false => self.estimator.of(now, reference),
+            };
             loss += self.kl * divergence;
             slope += self.kl * by_token;
         }

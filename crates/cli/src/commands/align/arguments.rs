@@ -97,7 +97,7 @@ pub(crate) struct AlignArguments {
     #[arg(value_name = "MODEL")]
     pub(crate) model: OsString,
     /// Files of examples; formats are known by their fields (repeatable). `zhenjin data check` looks at them
-    #[arg(long, value_name = "FILE", required = true)]
+    #[arg(long, value_name = "FILE", required_unless_present = "replay")]
     pub(crate) data: Vec<PathBuf>,
     /// Files of examples that are measured and not learnt (repeatable) [default: a share of --data]
     #[arg(long, value_name = "FILE")]
@@ -167,6 +167,10 @@ pub(crate) struct AlignArguments {
     /// Show the effective configuration, what the data are, and what the run would cost, with times measured on them; and end
     #[arg(long)]
     pub(crate) dry_run: bool,
+    /// Compute a step that was kept in RUN/faults, as its numbers were not finite, again, with the weights of --resume (or those that the run
+    /// begins with), and end
+    #[arg(long, value_name = "FILE")]
+    pub(crate) replay: Option<PathBuf>,
     /// Lines instead of the dashboard, also on a terminal
     #[arg(long)]
     pub(crate) plain: bool,
@@ -183,6 +187,11 @@ pub(crate) struct AlignArguments {
 }
 
 impl AlignArguments {
+    /// Whether nothing is trained, and so nothing in the run's folder is changed.
+    pub(crate) fn only_looks(&self) -> bool {
+        self.dry_run || self.replay.is_some()
+    }
+
     pub(crate) fn tuning(&self) -> TuningKind {
         if self.full { TuningKind::Full } else { TuningKind::Lora }
     }

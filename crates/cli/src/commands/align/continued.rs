@@ -39,6 +39,12 @@ pub(super) fn settings(folder: &Path, arguments: &AlignArguments, overrides: &mu
     if let Some(is_stabilised) = settings["use_rslora"].as_bool() {
         overrides.add("tuning.rank_stabilised", is_stabilised);
     }
+    if let Some(dropout) = settings["lora_dropout"].as_f64().filter(|dropout| *dropout > 0.0) {
+        eprintln!(
+            "note: the adapter {} was trained with lora_dropout {dropout}; here it is trained further without dropout, and its files will say 0",
+            folder.display()
+        );
+    }
     let modules = settings["target_modules"].as_array().map(Vec::as_slice).unwrap_or_default();
     let names = modules.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(",");
     // Modules can also be named one by one, each with its layer.

@@ -5,7 +5,7 @@ use super::examples;
 use super::offline::OfflineRun;
 use super::opened::{Opened, open};
 use super::planned::{self, Planning};
-use super::{Begun, DistillArguments, teaching};
+use super::{Begun, DistillArguments, replay, teaching};
 use crate::home::Home;
 use crate::machine;
 use anyhow::{Context, Result, bail};
@@ -15,7 +15,7 @@ use std::sync::Arc;
 use zhenjin_align::configuration::{Configuration, Method};
 use zhenjin_align::data::Kind;
 use zhenjin_align::losses::distillation::DistillationLoss;
-use zhenjin_align::methods::{Distillation, OwnAnswers};
+use zhenjin_align::methods::{Dialogues, Distillation, OwnAnswers};
 use zhenjin_align::plan::{PlannedModel, PlannedTeacher, StepTokens};
 use zhenjin_align::rollouts::{RolloutOptions, Rollouts};
 use zhenjin_align::teacher::Teacher;
@@ -26,6 +26,13 @@ use zhenjin_tokenizer::{EncodedDialogue, common_tokens};
 
 pub(super) fn run(home: &Home, arguments: &DistillArguments) -> Result<()> {
     arguments.check()?;
+    if let Some(path) = &arguments.align.replay {
+        let (method, overrides) = match arguments.from {
+            TeachingArgument::Logits => (Method::Distill, arguments.overrides()?),
+            TeachingArgument::Text => (Method::Sft, arguments.align.overrides()?),
+        };
+        return replay::run(home, method, &arguments.align, overrides, path);
+    }
     match arguments.from {
         TeachingArgument::Logits => from_logits(home, arguments),
         TeachingArgument::Text => teaching::run(home, arguments),
@@ -43,8 +50,11 @@ fn from_logits(home: &Home, arguments: &DistillArguments) -> Result<()> {
     agree(arguments, &mut opened, &teacher)?;
     let (begun, opened, method) = (&begun, &opened, Method::Distill);
     let run = OfflineRun { arguments: align, begun, opened, method, time, seed };
-    let (read, configuration) =
+    let (mut read, configuration) =
         run.read(Kind::Conversations, |encoder, data, options| encoder.encode_conversations(data, options))?;
+    let dialogues = Dialogues::new(read.training);
+    let of_data = StepTokens::of_examples(&configuration, &dialogues);
+    read.training = dialogues.into_dialogues();
     let prompts: Vec<&[u32]> = read.training.iter().map(prompt_of).collect();
     // What the student writes itself may be longer than the data's answers.
     let room = configuration.rollout.map_or(0, |rollout| rollout.max_tokens);
@@ -52,10 +62,12 @@ fn from_logits(home: &Home, arguments: &DistillArguments) -> Result<()> {
         dialogue.ids.len().saturating_sub(1).max(if room > 0 { prompt.len() + room } else { 0 })
     };
     let rows: Vec<usize> = read.training.iter().zip(&prompts).map(rows).collect();
-    let longest_prompt = prompts.iter().map(|prompt| prompt.len()).max().unwrap_or(0);
-    let tokens = StepTokens { longest_prompt, ..StepTokens::of_rows(&configuration, &rows) };
+    let tokens = match room {
+        0 => of_data,
+        _ => StepTokens::of_rows(&configuration, &rows).with_own_answers(&configuration, &prompts),
+    };
     let theirs = teacher.file.config();
-    let beside = PlannedTeacher::of(theirs, planned::bytes_of(&teacher.file)?, tokens.largest_micro_batch);
+    let beside = PlannedTeacher::of(theirs, planned::bytes_of(&teacher.file)?, tokens.different_rows);
     let models = planned::models(opened, align, &configuration, &[], 0)?;
     let planning = Planning {
         arguments: align,
@@ -73,7 +85,7 @@ fn from_logits(home: &Home, arguments: &DistillArguments) -> Result<()> {
     planning.show()?;
     let mut teacher = load(arguments, opened, &teacher)?;
     if align.dry_run {
-        let mut trainee = run.trainee(&configuration)?;
+        let mut trainee = run.trainee(&configuration, None)?;
         let model = Arc::clone(trainee.model());
         let writing = own_rollouts(opened, &configuration).map(|options| (options, &model, &prompts[..]));
         return planning.show_measured(&mut trainee, writing, Some(&mut teacher));

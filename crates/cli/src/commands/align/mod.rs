@@ -10,6 +10,7 @@ mod offline;
 mod online;
 mod opened;
 mod planned;
+mod replay;
 mod reward_models;
 mod rewards;
 mod teaching;
@@ -65,8 +66,8 @@ impl Begun {
     fn new(arguments: &AlignArguments, overrides: Overrides) -> Result<Begun> {
         let folder = RunFolder::new(&arguments.out);
         let checkpoint = match &arguments.resume {
-            None if arguments.dry_run => None,
-            Some(resume) if arguments.dry_run => folder.checkpoint_to_look_at(resume)?,
+            None if arguments.only_looks() => None,
+            Some(resume) if arguments.only_looks() => folder.checkpoint_to_look_at(resume)?,
             resume => {
                 let checkpoint = folder.checkpoint_to_resume(resume.as_deref())?;
                 // Before training, some methods work for long in the folder.

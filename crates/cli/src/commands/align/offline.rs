@@ -1,9 +1,9 @@
 //! The methods that learn from given answers.
 
 use super::answerer::Samples;
-use super::opened::Opened;
+use super::opened::{NewHead, Opened};
 use super::planned::Planning;
-use super::{AlignArguments, Begun, examples, planned, train};
+use super::{AlignArguments, Begun, examples, planned, replay, train};
 use crate::home::Home;
 use anyhow::{Context, Result};
 use std::sync::Arc;
@@ -25,6 +25,9 @@ use zhenjin_tensor::KvDtype;
 const REFERENCE: &str = "reference.json";
 
 pub(super) fn run(home: &Home, method: Method, arguments: &AlignArguments) -> Result<()> {
+    if let Some(path) = &arguments.replay {
+        return replay::run(home, method, arguments, arguments.overrides()?, path);
+    }
     let begun = Begun::new(arguments, arguments.overrides()?)?;
     // Settings that cannot be are refused before anything is read.
     let time = begun.time()?;
@@ -138,19 +141,19 @@ impl OfflineRun<'_> {
         if self.arguments.dry_run {
             print!("{}", configuration.to_toml());
             planning.show()?;
-            return planning.show_measured(&mut self.trainee(&configuration)?, None, None);
+            return planning.show_measured(&mut self.trainee(&configuration, None)?, None, None);
         }
         planning.show()?;
         self.learn(configuration, training, held_out, fingerprint)
     }
 
-    pub(super) fn trainee(&self, configuration: &Configuration) -> Result<Trainee> {
-        // A new head says that all answers are worth the same.
-        let width = self.opened.model.file.config().hidden_size;
-        let values = (self.method == Method::Reward).then(|| vec![0.0; width]);
+    /// The model that learns. `padding` is the token that a reward model's files name for that.
+    pub(super) fn trainee(&self, configuration: &Configuration, padding: Option<u32>) -> Result<Trainee> {
+        let config = self.opened.model.file.config();
+        let head = (self.method == Method::Reward).then(|| NewHead::of_zeros(config, padding));
         let needs_reference =
             matches!(self.method, Method::Dpo | Method::Kto) || configuration.anchor.is_some();
-        self.opened.trainee(self.arguments, configuration, needs_reference, values)
+        self.opened.trainee(self.arguments, configuration, needs_reference, head)
     }
 
     /// Trains by a plan that was shown.
@@ -161,7 +164,14 @@ impl OfflineRun<'_> {
         held_out: E,
         fingerprint: &str,
     ) -> Result<()> {
-        let trainee = self.trainee(&configuration)?;
+        let padding = match self.method {
+            Method::Reward => {
+                let used = (0..training.count()).flat_map(|example| training.packed(&[example]).tokens);
+                self.opened.padding_token(&used.collect())
+            }
+            _ => None,
+        };
+        let trainee = self.trainee(&configuration, padding)?;
         let answerer = (self.method != Method::Reward).then(|| self.answerer(&configuration)).transpose()?;
         let mut offline =
             Offline::new(configuration.clone(), trainee, training, held_out, answerer, fingerprint)?;

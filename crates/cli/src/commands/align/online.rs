@@ -1,11 +1,11 @@
 //! The methods whose model writes its own answers: PPO and GRPO.
 
 use super::answerer::Samples;
-use super::opened::{Opened, open};
+use super::opened::{NewHead, Opened, open};
 use super::planned::{self, Planning};
 use super::reward_models::{fingerprint_of, open_reward_model};
 use super::rewards::{ModelRewards, reward_expression};
-use super::{AlignArguments, Begun, OnlineArguments, examples, train};
+use super::{AlignArguments, Begun, OnlineArguments, examples, replay, train};
 use crate::home::Home;
 use anyhow::{Context, Result, bail};
 use std::path::Path;
@@ -25,6 +25,9 @@ use zhenjin_tokenizer::ControlText;
 
 pub(super) fn run(home: &Home, method: Method, arguments: &OnlineArguments) -> Result<()> {
     let align = &arguments.align;
+    if let Some(path) = &align.replay {
+        return replay::run(home, method, align, arguments.overrides()?, path);
+    }
     let begun = Begun::new(align, arguments.overrides()?)?;
     // Settings that cannot be are refused before anything is read.
     let time = begun.time()?;
@@ -68,14 +71,20 @@ impl OnlineRun<'_> {
         )?;
         self.tell_how_answers_end();
         let configuration = self.begun.configuration(self.method, align, read.training.len(), self.time)?;
-        let lengths: Vec<usize> = read.training.iter().map(|task| task.prompt.len()).collect();
+        let prompts: Vec<&[u32]> = read.training.iter().map(|task| &task.prompt[..]).collect();
+        let tokens = StepTokens::of_prompts(&configuration, &prompts, opened.usable_vocabulary);
+        let held_out: Vec<&[u32]> = read.held_out.iter().map(|task| &task.prompt[..]).collect();
+        let tokens = match configuration.intervals.held_out {
+            0 => tokens,
+            _ => tokens.with_held_out(&configuration, &held_out),
+        };
         let planning = Planning {
             arguments: align,
             begun: self.begun,
             opened,
             configuration: &configuration,
-            tokens: StepTokens::of_prompts(&configuration, &lengths),
-            examples: lengths.len(),
+            tokens,
+            examples: prompts.len(),
             models: self.planned_models(&configuration)?,
             teacher: None,
         };
@@ -90,7 +99,6 @@ impl OnlineRun<'_> {
         if align.dry_run {
             let other = self.rollout_model()?;
             let writer = other.unwrap_or_else(|| Arc::clone(trainee.model()));
-            let prompts: Vec<&[u32]> = read.training.iter().map(|task| &task.prompt[..]).collect();
             let writing = (self.rollout_options(rollout), &writer, &prompts[..]);
             return planning.show_measured(&mut trainee, Some(writing), None);
         }
@@ -222,8 +230,8 @@ impl OnlineRun<'_> {
         let trainee = match &self.arguments.reward_model {
             Some(folder) => self.opened.critic_of(align, &of_critic, folder)?,
             None => {
-                let values = vec![0.0; self.opened.model.file.config().hidden_size];
-                self.opened.trainee(&without_adapter(align), &of_critic, false, Some(values))?
+                let head = NewHead::of_zeros(self.opened.model.file.config(), None);
+                self.opened.trainee(&without_adapter(align), &of_critic, false, Some(head))?
             }
         };
         Ok(Some(Critic::new(trainee, section, configuration.batch.micro_tokens)))
@@ -234,7 +242,10 @@ impl OnlineRun<'_> {
         let Some(name) = &self.arguments.rollout_model else { return Ok(None) };
         let other = open(self.home, name)?;
         let (ours, theirs) = (self.opened.model.file.config(), other.file.config());
-        if ours != theirs {
+        // GGUF files of the Llama family have the rows of queries and keys in another order than Hugging Face folders.
+        let mut in_our_layout = theirs.clone();
+        in_our_layout.rope.layout = ours.rope.layout;
+        if *ours != in_our_layout {
             bail!(
                 "--rollout-model {}: it has another configuration than the model that learns; give a copy of the same model in another type",
                 name.display()

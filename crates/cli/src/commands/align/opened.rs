@@ -3,7 +3,8 @@
 use super::AlignArguments;
 use crate::home::Home;
 use crate::machine;
-use anyhow::Result;
+use anyhow::{Context, Result};
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::path::Path;
 use std::sync::Arc;
@@ -51,18 +52,21 @@ impl Opened {
         Ok(Arc::new(model?))
     }
 
-    /// The model before its first update. `needs_reference` keeps the weights that full training begins with.
+    /// The model before its first update. `needs_reference` keeps the weights that full training begins with; `head` makes values of it.
     pub(super) fn trainee(
         &self,
         arguments: &AlignArguments,
         configuration: &Configuration,
         needs_reference: bool,
-        values: Option<Vec<f32>>,
+        head: Option<NewHead>,
     ) -> Result<Trainee> {
         let is_full = configuration.tuning.kind == TuningKind::Full;
         let adapter = arguments.adapter.as_deref().map(|path| self.adapter(path)).transpose()?;
-        let companions = if is_full { self.companions()? } else { Vec::new() };
+        let padding = head.as_ref().and_then(|head| head.padding);
+        let values = head.map(|head| head.values);
+        let companions = if is_full { self.companions(padding)? } else { Vec::new() };
         let options = self.options(arguments, configuration, configuration.tuning, companions);
+        let options = TraineeOptions { padding_token: padding, ..options };
         let mut config = self.model.file.config().clone();
         // A model that gives values has no head for tokens, which would learn nothing.
         config.tied_embeddings |= is_full && values.is_some();
@@ -118,23 +122,52 @@ impl Opened {
             usable_vocabulary: self.usable_vocabulary,
             recomputed_layers: if arguments.recompute { usize::MAX } else { 0 },
             base_name: arguments.model.to_string_lossy().into_owned(),
-            padding_token: self.padding_token(),
+            padding_token: None,
             companions,
         }
     }
 
-    /// A token that ends no text: the file's own for padding, unless it ends turns, as that of many chat models does; else another special one.
-    fn padding_token(&self) -> Option<u32> {
+    /// A token for padding that is not among `used`: the file's own, as few chat models have one that ends their turns too; else another special
+    /// one; else one that ends no turn.
+    pub(super) fn padding_token(&self, used: &BTreeSet<u32>) -> Option<u32> {
         let tokenizer = &self.model.tokenizer;
-        let special = tokenizer.special_ids().filter(|id| Some(*id) != tokenizer.bos());
-        let candidates = self.model.file.padding_token().into_iter().chain(special).chain(tokenizer.bos());
+        let special = || tokenizer.special_ids().filter(|id| Some(*id) != tokenizer.bos());
+        let is_free = |id: &u32| !used.contains(id);
+        let unused = self.model.file.padding_token().into_iter().chain(special()).find(is_free);
         let ends_turns = |id: &u32| tokenizer.end_of_turn().contains(id);
-        candidates.into_iter().find(|id| !ends_turns(id))
+        unused.or_else(|| special().chain(tokenizer.bos()).find(|id| !ends_turns(id)))
     }
 
-    /// The tokenizer's files beside whole weights, so that a checkpoint is a model that can be served.
-    fn companions(&self) -> Result<Vec<(String, Vec<u8>)>> {
-        Ok(zhenjin_hub::tokenizer_files(&self.model)?)
+    /// The tokenizer's files beside whole weights, so that a checkpoint is a model that can be served. They name the token for padding that the
+    /// configuration names: `transformers` pads with the one, and looks for the last token that is not the other.
+    fn companions(&self, padding: Option<u32>) -> Result<Vec<(String, Vec<u8>)>> {
+        let mut files = zhenjin_hub::tokenizer_files(&self.model)?;
+        let name = padding.and_then(|id| self.model.tokenizer.token_bytes(id));
+        let Some(name) = name.and_then(|bytes| std::str::from_utf8(bytes).ok()) else { return Ok(files) };
+        for (file, contents) in files.iter_mut().filter(|(file, _)| file == TOKENIZER_CONFIG) {
+            let mut settings: serde_json::Map<String, serde_json::Value> =
+                serde_json::from_slice(contents).with_context(|| format!("reading the model's {file}"))?;
+            settings.insert("pad_token".to_owned(), name.into());
+            *contents = serde_json::to_vec_pretty(&settings)?;
+        }
+        Ok(files)
+    }
+}
+
+const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
+
+/// The head of a model that is to give values.
+pub(super) struct NewHead {
+    /// Its weights.
+    pub(super) values: Vec<f32>,
+    /// The token that the model's files name for padding, where there will be files.
+    pub(super) padding: Option<u32>,
+}
+
+impl NewHead {
+    /// One that says of all texts that they are worth the same.
+    pub(super) fn of_zeros(config: &ModelConfig, padding: Option<u32>) -> NewHead {
+        NewHead { values: vec![0.0; config.hidden_size], padding }
     }
 }
 

@@ -88,7 +88,7 @@ impl Planning<'_> {
             examples: self.examples,
             models: self.models,
             memory_bytes: Some(memory),
-            disk_bytes: self.begun.folder.checkpoints().free_bytes(),
+            disk_bytes: self.begun.folder.disk_bytes(),
             pace,
             prices: arguments.prices.prices(self.opened.load.team.threads()),
         };

@@ -46,7 +46,7 @@ pub(super) fn run(home: &Home, arguments: &DistillArguments) -> Result<()> {
             teacher: None,
         };
         planning.show()?;
-        return planning.show_measured(&mut run(align).trainee(&configuration)?, None, None);
+        return planning.show_measured(&mut run(align).trainee(&configuration, None)?, None, None);
     }
     run(&AlignArguments { data: vec![examples], ..align.clone() }).sft()
 }

@@ -228,7 +228,7 @@ impl Inputs<'_> {
         let config = configuration.model_config();
         let machine = Machine {
             memory_bytes: Some(self.memory()?),
-            disk_bytes: self.folder.checkpoints().free_bytes().filter(|_| !self.arguments.allow_small_disk),
+            disk_bytes: self.folder.disk_bytes().filter(|_| !self.arguments.allow_small_disk),
             probe: self.probe(configuration, PROBE)?,
             network: None,
             prices: self.arguments.prices.prices(self.load.team.threads()),

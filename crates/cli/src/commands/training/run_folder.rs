@@ -57,6 +57,12 @@ impl RunFolder {
         Checkpoints::new(&self.path.join(CHECKPOINTS), ANY_NUMBER)
     }
 
+    /// Bytes that checkpoints can take: those that are free, and those of checkpoints whose place they take.
+    pub(crate) fn disk_bytes(&self) -> Option<u64> {
+        let checkpoints = self.checkpoints();
+        Some(checkpoints.free_bytes()?.saturating_add(checkpoints.held_bytes()))
+    }
+
     /// The folder of the last checkpoint, as its name says.
     pub(crate) fn last_checkpoint(&self) -> Option<PathBuf> {
         let entries = std::fs::read_dir(self.path.join(CHECKPOINTS)).ok()?.flatten();

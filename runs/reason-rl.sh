@@ -3,7 +3,7 @@
 #
 # Sums and differences that the program makes up, for a small model (4 layers, 256 wide, a token for each byte). Pretraining: N steps of 16 times
 # 256 tokens of worked solutions with numbers of up to 6 digits. SFT: N steps on chats with worked solutions of 2 and 3 digits. GRPO: N steps on questions
-# alone, of 3 and 4 digits; the reward is whether the last number is right. Then the models before and after GRPO answer the same held-out
+# alone, of 2, 3 and 4 digits; the reward is whether the last number is right. Then the models before and after GRPO answer the same held-out
 # questions, N for each number of digits: those of 5 and 6 digits are longer than anything that SFT or GRPO had.
 # Cut off at any moment, the same command goes on where it was.
 cd "$(dirname "$0")/.."
@@ -30,7 +30,7 @@ if [ ! -e "$out/worked.jsonl" ]; then
 fi
 # Of each number of digits as many as are needed.
 generate solved 30000 $((sft * 16 + 20)) solved 2,3 --digits 3 --seed 4
-generate asked 80000 3000 asked 3,4 --digits 4 --seed 5
+generate asked 80000 3000 asked 2,3,4 --digits 4 --seed 5
 generate test 200000 "$problems" asked 2,3,4,5,6 --digits 6 --seed 7 --test
 # Held-out questions that the run looks at while it goes; nothing is chosen by them.
 generate watched 30000 24 asked 3,4,5 --digits 5 --seed 9 --test

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::faults::FaultyDocument;
+use crate::faults::FaultyStep;
 use zhenjin_engine::{StartError, SubmitError};
 use zhenjin_model::ModelError;
 use zhenjin_tensor::TensorError;
@@ -79,9 +79,22 @@ pub enum AlignError {
         /// Where it comes from, and what helps.
         hint: String,
         /// What the step read.
-        documents: Vec<FaultyDocument>,
+        faulty: Box<FaultyStep>,
         /// Where that was kept.
         kept: Option<PathBuf>,
+    },
+    /// Weights that no run could go on from.
+    #[error(
+        "after step {step} no checkpoint is saved, as {what}: it would take the place of a good one; {}; a smaller optimiser.learning_rate may help",
+        last_text(last.as_deref())
+    )]
+    SpoiltWeights {
+        /// The last step that was made.
+        step: u64,
+        /// Which of the weights, or of the optimiser's numbers, is not finite.
+        what: String,
+        /// The last checkpoint.
+        last: Option<PathBuf>,
     },
     /// A rule of the section `watch` ended the run.
     #[error(
@@ -124,6 +137,10 @@ pub enum AlignError {
 
 fn kept_text(kept: Option<&Path>) -> String {
     kept.map_or(String::new(), |path| format!("; the step is kept in {}", path.display()))
+}
+
+fn last_text(last: Option<&Path>) -> String {
+    last.map_or("there is none".to_owned(), |path| format!("the last one is {}", path.display()))
 }
 
 fn differences(keys: &[(String, String, String)]) -> String {

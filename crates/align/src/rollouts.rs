@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use zhenjin_engine::{EndReason, Engine, EngineOptions, Event, Request, Sampling};
-use zhenjin_model::{Adapter, Model, PAGE_TOKENS, Runner, RunnerOptions};
+use zhenjin_model::{Adapter, Fingerprint, Model, PAGE_TOKENS, Runner, RunnerOptions};
 use zhenjin_tensor::{KvDtype, ThreadTeam};
 
 use crate::configuration::RolloutSection;
@@ -56,6 +56,8 @@ pub struct Rollouts {
     longest_prompt: usize,
     /// The running engine, with the model that it has and the answers that it takes at once.
     running: Option<(Engine, Arc<Model>, usize)>,
+    /// The adapter of the latest answers.
+    adapter: Option<Fingerprint>,
 }
 
 impl std::fmt::Debug for Rollouts {
@@ -67,7 +69,7 @@ impl std::fmt::Debug for Rollouts {
 impl Rollouts {
     /// Starts nothing yet.
     pub fn new(options: RolloutOptions) -> Rollouts {
-        Rollouts { options, longest_prompt: 0, running: None }
+        Rollouts { options, longest_prompt: 0, running: None, adapter: None }
     }
 
     /// Most tokens of an answer.
@@ -97,6 +99,11 @@ impl Rollouts {
     ) -> Result<Vec<Answer>, AlignError> {
         self.start(model, jobs)?;
         let Some((engine, ..)) = &self.running else { return Ok(Vec::new()) };
+        // An adapter that has learnt since does not come back, nor do its keys and values.
+        let fingerprint = adapter.map(|adapter| adapter.fingerprint());
+        if std::mem::replace(&mut self.adapter, fingerprint) != fingerprint {
+            engine.forget_prefixes();
+        }
         let section = &self.options.section;
         let mut generations = Vec::with_capacity(jobs.len());
         for job in jobs {

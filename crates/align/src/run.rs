@@ -109,6 +109,21 @@ pub trait Training {
     /// Updates of the weights so far.
     fn updates(&self) -> u64;
 
+    /// The first number that is not finite among those that [`Training::write`] would write, with its place.
+    fn not_finite(&self) -> Option<String> {
+        None
+    }
+
+    /// Computes what a step read once more, and says where a number that is not finite comes from, if it is found. What is to be kept is on the
+    /// disk before: memory may not suffice.
+    ///
+    /// # Errors
+    /// [`AlignError`] when it cannot be computed.
+    fn origin_of_non_finite(&mut self, step: &FaultyStep) -> Result<Option<String>, AlignError> {
+        let _ = step;
+        Ok(None)
+    }
+
     /// What earlier steps left to be remembered, as bits.
     fn memory(&self) -> Vec<[u64; 2]> {
         Vec::new()
@@ -119,6 +134,13 @@ pub trait Training {
 
     /// Changes with the data and the model that the run begins with.
     fn fingerprint(&self) -> String;
+}
+
+/// Whether a run began with the model that `beginning` tells of ([`crate::trainee::Trainee::beginning`]), whatever its adapter and the precision;
+/// `of_run` is the fingerprint of its data and model.
+pub fn same_model(of_run: &str, beginning: &str) -> bool {
+    let model = beginning.split(" [").next().unwrap_or_default();
+    of_run.split(", ").any(|part| part.split(" [").next() == Some(model))
 }
 
 /// A run of a method.
@@ -237,18 +259,10 @@ impl<T: Training> Run<T> {
                 }
                 return Ok(Outcome::Stopped { step: self.state.step });
             }
+            let memory = self.training.memory();
             let (metrics, notes) = match self.step() {
                 Ok(made) => made,
-                Err(error) => {
-                    // The weights are those of the step before: what was learnt is not lost.
-                    let is_before_an_update =
-                        matches!(error, AlignError::NoReward(_) | AlignError::Watched { .. });
-                    let is_lost = self.state.step > 0 && self.saved_step != Some(self.state.step);
-                    if is_before_an_update && is_lost {
-                        self.save(observers, false)?;
-                    }
-                    return Err(self.kept(error));
-                }
+                Err(error) => return Err(self.ended(error, &memory, observers)?),
             };
             let step = metrics.step;
             tell(observers, &Event::Step(metrics))?;
@@ -276,24 +290,98 @@ impl<T: Training> Run<T> {
         Ok(Outcome::Finished)
     }
 
-    /// Keeps what a step read whose numbers are not finite.
-    fn kept(&self, error: AlignError) -> AlignError {
-        let fault = error.to_string();
+    /// What a failed step leaves: the weights of the step before as a checkpoint, as far as it can be, and what it read where its numbers are not
+    /// finite. `memory` is what was to be remembered before it. The error that ends the run.
+    fn ended(
+        &mut self,
+        error: AlignError,
+        memory: &[[u64; 2]],
+        observers: &mut [Box<dyn Observer>],
+    ) -> Result<AlignError, AlignError> {
         match error {
-            AlignError::NonFinite { step, what, value, examples, mut hint, documents, .. } => {
-                let checkpoint = self.last_checkpoint.clone();
-                let faulty = FaultyStep { step, fault, checkpoint, documents };
-                let kept = match faulty.write(&self.folder) {
-                    Ok(path) => Some(path),
-                    Err(error) => {
-                        hint.push_str(&format!("; the step could not be kept: {error}"));
-                        None
-                    }
-                };
-                AlignError::NonFinite { step, what, value, examples, hint, documents: faulty.documents, kept }
+            AlignError::NoReward(_) | AlignError::Watched { .. } => {
+                if let Some(text) = self.save_before(memory, observers)? {
+                    tell(observers, &Event::Note { step: self.state.step, text })?;
+                }
+                Ok(error)
             }
-            other => other,
+            AlignError::NonFinite { .. } => Ok(self.kept(error, memory, observers)),
+            other => Ok(other),
         }
+    }
+
+    /// Saves the weights of the step before, where no checkpoint has them. Why they are not saved, if they are not.
+    fn save_before(
+        &mut self,
+        memory: &[[u64; 2]],
+        observers: &mut [Box<dyn Observer>],
+    ) -> Result<Option<String>, AlignError> {
+        let step = self.state.step;
+        if step == 0 || self.saved_step == Some(step) {
+            return Ok(None);
+        }
+        let not_saved = |why: &str| Ok(Some(format!("the weights after step {step} are not saved: {why}")));
+        if self.training.updates() != self.state.updates {
+            return not_saved("the step that failed had made updates already");
+        }
+        if let Some(what) = self.training.not_finite() {
+            return not_saved(&what);
+        }
+        self.training.remember(memory);
+        self.save(observers, false)?;
+        match self.saved_step == Some(step) {
+            true => Ok(None),
+            false => not_saved("no checkpoint could be written"),
+        }
+    }
+
+    /// Keeps what a step read whose numbers are not finite, then the weights before it; then looks for where the numbers come from. Whatever that
+    /// takes, what was kept stays.
+    fn kept(
+        &mut self,
+        error: AlignError,
+        memory: &[[u64; 2]],
+        observers: &mut [Box<dyn Observer>],
+    ) -> AlignError {
+        let fault = error.to_string();
+        let AlignError::NonFinite { step, what, value, examples, mut hint, mut faulty, .. } = error else {
+            return error;
+        };
+        faulty.fault = fault;
+        faulty.checkpoint = self.last_checkpoint.clone();
+        faulty.updates = self.training.updates().saturating_sub(self.state.updates);
+        faulty.configuration = self.state.configuration.clone();
+        faulty.data = self.state.data.clone();
+        let path = faulty.place(&self.folder);
+        let (mut notes, mut is_kept) = (String::new(), false);
+        let mut write = |faulty: &FaultyStep, notes: &mut String| match faulty.write(&path) {
+            Ok(()) => is_kept = true,
+            Err(error) if is_kept => notes.push_str(&format!("; its file does not say all of this: {error}")),
+            Err(error) => notes.push_str(&format!("; the step could not be kept: {error}")),
+        };
+        write(&faulty, &mut notes);
+        match self.save_before(memory, observers) {
+            Ok(None) => {}
+            Ok(Some(why)) => notes.push_str(&format!("; {why}")),
+            Err(error) => notes.push_str(&format!("; the weights before it are not saved: {error}")),
+        }
+        if faulty.checkpoint != self.last_checkpoint {
+            faulty.checkpoint = self.last_checkpoint.clone();
+            write(&faulty, &mut notes);
+        }
+        match self.training.origin_of_non_finite(&faulty) {
+            Ok(Some(origin)) => {
+                faulty.origin = Some(origin.clone());
+                hint = origin;
+                write(&faulty, &mut notes);
+            }
+            Ok(None) => hint.push_str("; each document alone is finite, without the method's loss"),
+            Err(error) => hint.push_str(&format!("; its documents could not be computed again: {error}")),
+        }
+        hint.push_str("; a smaller optimiser.learning_rate may help");
+        hint.push_str(&notes);
+        let kept = is_kept.then_some(path);
+        AlignError::NonFinite { step, what, value, examples, hint, faulty, kept }
     }
 
     fn rehearse(&mut self, observers: &mut [Box<dyn Observer>]) -> Result<(), AlignError> {
@@ -361,7 +449,8 @@ impl<T: Training> Run<T> {
 
     /// Remembers the coming checkpoint as the best if its held-out loss is lower than all before.
     fn note_best(&mut self, loss: Option<f64>) {
-        let is_lower = |loss: &f64| self.state.best.is_none_or(|best| *loss < best.loss());
+        // No other would ever be lower than what is no number.
+        let is_lower = |loss: &f64| !loss.is_nan() && self.state.best.is_none_or(|best| *loss < best.loss());
         if let Some(loss) = loss.filter(is_lower) {
             self.state.best = Some(Best { step: self.state.step, loss_bits: loss.to_bits() });
         }
@@ -369,6 +458,14 @@ impl<T: Training> Run<T> {
 
     /// Saves a checkpoint. Where it cannot be saved and is not `needed`, the observers are told and the run goes on.
     fn save(&mut self, observers: &mut [Box<dyn Observer>], needed: bool) -> Result<(), AlignError> {
+        if let Some(what) = self.training.not_finite() {
+            let step = self.state.step;
+            let error = AlignError::SpoiltWeights { step, what, last: self.last_checkpoint.clone() };
+            return match needed {
+                true => Err(error),
+                false => tell(observers, &Event::Note { step, text: error.to_string() }),
+            };
+        }
         let state = RunState { window: self.training.memory(), ..self.state.clone() };
         let step = state.step;
         let training = &self.training;
@@ -417,5 +514,17 @@ mod tests {
         assert!(!same_data("data, model b, anchor c", run));
         assert!(!same_data("data, model a [as stored, adapter none] [answers by model b], anchor c", run));
         assert!(!same_data(run, "data, model a, anchor c"));
+    }
+
+    #[test]
+    fn the_model_of_a_run_is_known_by_its_fingerprint_alone() {
+        let beginning = "model a [as stored, adapter b]";
+        for run in ["data, model a", "data, model a [in f32, adapter none] [answers by model c], anchor d"] {
+            assert!(same_model(run, beginning), "{run}");
+        }
+        for run in ["", "data, teacher a, model b [in f32, adapter none]", "data, model ab, anchor a"] {
+            assert!(!same_model(run, beginning), "{run}");
+        }
+        assert!(!same_model("data, model c [as stored, adapter none] [answers by model a]", beginning));
     }
 }

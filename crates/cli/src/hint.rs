@@ -88,7 +88,7 @@ fn of_plan(refusal: &PlanRefusal) -> String {
 fn of_step(error: &AlignError) -> Option<String> {
     match error {
         AlignError::NonFinite { kept: Some(path), .. } => Some(format!(
-            "the same command with `--replay {}` computes the step again, with `--resume` from a checkpoint's weights",
+            "the same command with `--replay {}` computes the step again with the weights of the checkpoint before it, or with those of `--resume`",
             path.display()
         )),
         _ => None,

@@ -399,3 +399,97 @@ fn a_whole_reward_model_names_one_token_for_padding_that_no_example_has() {
     ]));
     assert!(!shown.contains(&name), "{name} is in the examples: {shown}");
 }
+
+/// A kept step as a file, of the documents that are given as tokens.
+fn kept_step(place: &Place, name: &str, step: u64, more: &Value) -> String {
+    let mut kept = json!({
+        "step": step,
+        "fault": format!("step {step}: the loss is NaN"),
+        "checkpoint": null,
+        "documents": [{"example": 0, "tokens": [72, 69, 80, 80], "targets": [null, null, 80, 83]}],
+    });
+    let fields = kept.as_object_mut().expect("an object");
+    fields.extend(more.as_object().expect("an object").clone());
+    std::fs::write(place.path(name), kept.to_string()).expect("a file");
+    place.text(name)
+}
+
+fn replay(place: &Place, method: &str, model: &str, out: &str, file: &str, more: &[&str]) -> Command {
+    let (model, out) = (place.text(model), place.text(out));
+    let mut program = place.program(&[method, &model, "--out", &out, "--threads", "1", "--replay", file]);
+    program.args(more);
+    program
+}
+
+/// A replay took the weights that the run begins with where none were named, whatever checkpoint its file names; it asked for the anchor's text,
+/// which it does not read; and it took any model whose shapes fit.
+#[test]
+fn a_kept_step_is_computed_with_the_checkpoint_that_it_names() {
+    let place = Place::new();
+    std::fs::write(place.path("anchor.txt"), "hello there, all of you\n").expect("a file");
+    let anchor = place.text("anchor.txt");
+    succeed(place.train("sft", "talks.jsonl", "sft", &["--steps", "2", "--anchor", &anchor]));
+    let checkpoint = json!({ "checkpoint": place.last("sft") });
+    let file = kept_step(&place, "kept.json", 3, &checkpoint);
+    let text = succeed(replay(&place, "sft", "model", "sft", &file, &[]));
+    assert!(text.contains("now, with the weights after step 2, of "), "{text}");
+    assert!(
+        text.contains("the mean of −log-probability is ") && !text.contains("note: the step was"),
+        "{text}"
+    );
+    // What was not computed again cannot be called finite.
+    assert!(text.contains("it cannot be told where the number came from"), "{text}");
+    // The folder was moved.
+    let moved = kept_step(&place, "moved.json", 3, &json!({ "checkpoint": "elsewhere/step-00000002" }));
+    let text = succeed(replay(&place, "sft", "model", "sft", &moved, &[]));
+    assert!(text.contains("now, with the weights after step 2, of "), "{text}");
+    let gone = kept_step(&place, "gone.json", 3, &json!({ "checkpoint": "elsewhere/step-00000077" }));
+    let text = succeed(replay(&place, "sft", "model", "sft", &gone, &[]));
+    assert!(
+        text.contains("which is not there any more") && text.contains("that the run begins with"),
+        "{text}"
+    );
+    assert!(text.contains("note: the step was made with the weights after step 2"), "{text}");
+    let later = kept_step(&place, "later.json", 9, &checkpoint);
+    let text = succeed(replay(&place, "sft", "model", "sft", &later, &[]));
+    assert!(text.contains("with the weights after step 8, and these are those after step 2"), "{text}");
+    tiny_model::write_tiny_model(&place.path("other"), FloatType::Bf16);
+    let (code, text) = run(replay(&place, "sft", "other", "sft", &file, &[]));
+    assert!(code == Some(1) && text.contains("the step was made with another model"), "{text}");
+    let (code, text) = run(replay(&place, "dpo", "model", "sft", &file, &[]));
+    assert!(code == Some(1) && text.contains("give --replay to `zhenjin sft`"), "{text}");
+    let (code, text) = run(replay(&place, "sft", "model", "sft", &file, &["--dry-run"]));
+    assert!(code == Some(1) && text.contains("give one of the two"), "{text}");
+}
+
+/// Numbers of critics and reward models were looked for in the scores of tokens, and called finite.
+#[test]
+fn a_kept_step_of_values_is_computed_by_values() {
+    let place = Place::new();
+    succeed(place.train("reward", "pairs.jsonl", "reward", &["--steps", "1"]));
+    let checkpoint = json!({ "checkpoint": place.last("reward") });
+    let file = kept_step(&place, "kept.json", 2, &checkpoint);
+    let text = succeed(replay(&place, "reward", "model", "reward", &file, &[]));
+    assert!(text.contains("the mean of the values is "), "{text}");
+    let reward = ["--reward", "number", "--max-tokens", "4"];
+    let more = [&reward[..], &["--steps", "1", "--answers", "2"]].concat();
+    for (out, full) in [("ppo", &[][..]), ("ppo-full", &["--full"][..])] {
+        succeed(place.train("ppo", "problems.jsonl", out, &[&more[..], full].concat()));
+        let of_critic = json!({ "checkpoint": place.last(out), "model": "critic" });
+        let file = kept_step(&place, "critic.json", 2, &of_critic);
+        let text = succeed(replay(&place, "ppo", "model", out, &file, &reward));
+        assert!(text.contains("the mean of the values is "), "{text}");
+        let of_policy = json!({ "checkpoint": place.last(out), "model": "policy" });
+        let file = kept_step(&place, "policy.json", 2, &of_policy);
+        let text = succeed(replay(&place, "ppo", "model", out, &file, &reward));
+        assert!(text.contains("the mean of −log-probability is "), "{text}");
+    }
+    let nowhere = kept_step(&place, "nowhere.json", 1, &json!({ "model": "critic" }));
+    let (code, text) = run(replay(&place, "ppo", "model", "ppo", &nowhere, &reward));
+    assert!(code == Some(1) && text.contains("it cannot be told where they come from"), "{text}");
+    // As earlier versions wrote it.
+    let old = json!({ "fault": "step 1: the norm of the critic's gradient is inf, in the examples [0]" });
+    let old = kept_step(&place, "old.json", 1, &old);
+    let (code, text) = run(replay(&place, "ppo", "model", "ppo", &old, &reward));
+    assert!(code == Some(1) && text.contains("the critic"), "{text}");
+}

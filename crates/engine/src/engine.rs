@@ -149,6 +149,12 @@ impl Engine {
         Ok(())
     }
 
+    /// Forgets keys and values that no request uses, before requests that are submitted from now on. Pages that were used once are used again
+    /// before others then, which take memory only from when they are used: for those whose adapters will not come back.
+    pub fn forget_prefixes(&self) {
+        self.inbox.forget_prefixes();
+    }
+
     /// The weights of requests that are submitted now; `None` for a model whose weights cannot be replaced.
     pub fn weights(&self) -> Option<Arc<Model>> {
         self.inbox.weights().model

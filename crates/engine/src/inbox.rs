@@ -41,6 +41,18 @@ struct State {
     seconds_inside: f64,
     /// Those of new requests.
     weights: WeightsVersion,
+    /// Whether pages that no request holds are to be forgotten before the next arrival.
+    forgets: bool,
+}
+
+/// What the scheduler takes between two steps.
+pub(crate) struct Taken {
+    pub(crate) arrivals: Vec<Submission>,
+    pub(crate) phase: Phase,
+    /// Those of new requests.
+    pub(crate) weights: WeightsVersion,
+    /// Whether pages that no request holds are to be forgotten first.
+    pub(crate) forgets: bool,
 }
 
 /// Shared by the engine's thread and the threads that submit.
@@ -71,6 +83,7 @@ impl Inbox {
             phase: Phase::Open,
             seconds_inside: 0.0,
             weights,
+            forgets: false,
         };
         Arc::new(Inbox {
             state: Mutex::new(state),
@@ -91,6 +104,11 @@ impl Inbox {
         let mut state = lock(&self.state);
         state.weights = WeightsVersion { number: state.weights.number + 1, model: Some(model) };
         self.changed.notify_all();
+    }
+
+    /// Has pages that no request holds forgotten before requests that come from now on.
+    pub(crate) fn forget_prefixes(&self) {
+        lock(&self.state).forgets = true;
     }
 
     /// Accepts a request unless the queue is full or closed. Returns its weights.
@@ -129,7 +147,7 @@ impl Inbox {
 
     /// Takes what has arrived, and the weights of new requests; waits for something to do if `idle`. `known` is the
     /// number of the weights that the caller knows of.
-    pub(crate) fn take(&self, idle: bool, known: u64) -> (Vec<Submission>, Phase, WeightsVersion) {
+    pub(crate) fn take(&self, idle: bool, known: u64) -> Taken {
         let mut state = lock(&self.state);
         while idle
             && state.arrivals.is_empty()
@@ -138,7 +156,12 @@ impl Inbox {
         {
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
-        (std::mem::take(&mut state.arrivals), state.phase, state.weights.clone())
+        Taken {
+            arrivals: std::mem::take(&mut state.arrivals),
+            phase: state.phase,
+            weights: state.weights.clone(),
+            forgets: std::mem::take(&mut state.forgets),
+        }
     }
 
     /// A request has ended, `inside` after its submission.

@@ -357,6 +357,27 @@ fn a_common_beginning_is_computed_once_even_when_all_arrive_together() {
     }
 }
 
+/// Answers of adapters that learn: what an earlier one computed stayed, and each step took memory that no page had taken before.
+#[test]
+fn forgotten_prefixes_are_computed_again() {
+    let (model, gate) = gated(64);
+    let engine = start(model, EngineOptions::default());
+    let prompt: Vec<u32> = (0..128).map(|i| i % 50).collect();
+    let cached = |generation: &mut Generation| match generation.blocking_next() {
+        Some(Event::Prompt { cached_tokens, .. }) => cached_tokens,
+        other => panic!("expected the prompt, got {other:?}"),
+    };
+    gate.open(10_000);
+    let answer = |tokens: usize| engine.submit(greedy(prompt.clone(), tokens)).unwrap();
+    assert_eq!(cached(&mut answer(1)), 0);
+    assert_eq!(cached(&mut answer(1)), 96);
+    wait_until("nothing runs", || engine.stats().running == 0);
+    engine.forget_prefixes();
+    assert_eq!(cached(&mut answer(1)), 0);
+    wait_until("nothing runs", || engine.stats().running == 0);
+    assert_eq!(cached(&mut answer(1)), 96);
+}
+
 #[test]
 fn a_long_prompt_does_not_stall_an_answer() {
     let (model, gate) = gated(64);

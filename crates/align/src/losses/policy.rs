@@ -68,12 +68,17 @@ impl DivergenceEstimator {
         }
     }
 
-    /// The estimate times π(token) / π_old(token), and its derivative by log π: for k1 and k3, in expectation over tokens that π_old wrote, that
-    /// of KL(π ‖ π_ref) (DeepSeek-AI 2025, arXiv 2512.02556).
+    /// The estimate times π(token) / π_old(token), and what its gradient multiplies that of log π with: in expectation over tokens that π_old wrote,
+    /// the gradient is that of KL(π ‖ π_ref). Of k1 and k3 it is the derivative of the product (DeepSeek-AI 2025, arXiv 2512.02556). Of k2, whose
+    /// own gradient is that of the divergence where π wrote the token, the ratio is a weight and has no derivative.
     pub fn corrected(self, log_probability: f64, reference: f64, old: f64) -> (f64, f64) {
         let ratio = (log_probability - old).exp();
         let (estimate, slope) = self.of(log_probability, reference);
-        (ratio * estimate, ratio * (estimate + slope))
+        let slope = match self {
+            DivergenceEstimator::K1 | DivergenceEstimator::K3 => estimate + slope,
+            DivergenceEstimator::K2 => slope,
+        };
+        (ratio * estimate, ratio * slope)
     }
 }
 
@@ -164,9 +169,9 @@ mod tests {
     }
 
     /// Over three tokens everything can be enumerated: the expected gradient of k2 in a loss is that of the divergence, that of k1
-    /// does not know the reference. Times the ratio, those of k1 and k3 are, also where another policy wrote the tokens.
+    /// does not know the reference. Corrected by the ratio, those of all three are, also where another policy wrote the tokens.
     #[test]
-    fn in_a_loss_k2_has_the_gradient_of_the_divergence_and_k1_only_times_the_ratio() {
+    fn in_a_loss_k2_has_the_gradient_of_the_divergence_and_with_the_ratio_all_have() {
         let logits = [0.3f64, -0.4, 1.1];
         let reference = [0.2f64, 0.5, 0.3];
         let softmax = |logits: &[f64; 3]| {
@@ -211,7 +216,7 @@ mod tests {
                 logits[logit],
             );
             assert!((of_k2[logit] - exact).abs() < 1e-8, "{of_k2:?} {exact}");
-            for estimator in [DivergenceEstimator::K1, DivergenceEstimator::K3] {
+            for estimator in [DivergenceEstimator::K1, DivergenceEstimator::K2, DivergenceEstimator::K3] {
                 assert!((corrected(estimator, logit) - exact).abs() < 1e-8, "{estimator:?} {exact}");
             }
             assert!(of_k1[logit].abs() < 1e-12 && of_k1_elsewhere[logit].abs() < 1e-12);

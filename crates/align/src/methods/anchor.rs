@@ -6,6 +6,7 @@ use zhenjin_tokenizer::EncodedDialogue;
 
 use crate::configuration::AnchorSection;
 use crate::error::AlignError;
+use crate::faults::FaultyDocument;
 use crate::measures::Measures;
 use crate::packed::{Packed, groups};
 use crate::trainee::Trainee;
@@ -87,6 +88,13 @@ impl Anchor {
     /// Tokens of the piece of a step.
     pub(super) fn tokens(&self, step: u64) -> usize {
         self.pieces[self.index(step)].tokens.len()
+    }
+
+    /// The texts of a step's piece, numbered within it, as they are kept where the step's numbers are not finite.
+    pub(super) fn documents(&self, step: u64) -> Vec<FaultyDocument> {
+        let piece = &self.pieces[self.index(step)];
+        let numbers: Vec<usize> = (0..piece.lengths.len()).collect();
+        FaultyDocument::of(&numbers, piece)
     }
 
     fn index(&self, step: u64) -> usize {

@@ -8,7 +8,7 @@ use super::anchor::Anchor;
 use super::examples::Examples;
 use crate::configuration::Configuration;
 use crate::error::AlignError;
-use crate::faults::FaultyDocument;
+use crate::faults::{FaultyDocument, FaultyModel, FaultyStep};
 use crate::measures::Measures;
 use crate::micro_batches::{is_nearly, largest, micro_batches};
 use crate::order::Order;
@@ -114,6 +114,26 @@ impl<E: Examples> Offline<E> {
         &self.trainee
     }
 
+    /// Of step `step`, counted from 0. Nothing is computed: what was not kept yet may be lost by it.
+    fn faulty(&self, step: u64, of_step: Vec<usize>, what: &'static str, value: f64) -> AlignError {
+        let documents = FaultyDocument::of(&of_step, &self.examples.packed(&of_step));
+        let model = match self.trainee.gives_values() {
+            true => FaultyModel::RewardModel,
+            false => FaultyModel::Policy,
+        };
+        let anchor = self.anchor.as_ref().map(|anchor| anchor.documents(step)).unwrap_or_default();
+        let faulty = FaultyStep { anchor, ..FaultyStep::new(step + 1, model, documents) };
+        AlignError::NonFinite {
+            step: step + 1,
+            what,
+            value,
+            examples: of_step,
+            hint: self.trainee.known_of_non_finite(),
+            faulty: Box::new(faulty),
+            kept: None,
+        }
+    }
+
     fn micro_batches(examples: &E, of: &[usize], most: usize) -> Vec<std::ops::Range<usize>> {
         groups(&of.iter().map(|example| examples.rows(*example)).collect::<Vec<_>>(), most)
     }
@@ -144,19 +164,13 @@ impl<E: Examples> Training for Offline<E> {
             outcome.model_flops += self.trainee.flops_per_token() * anchor.tokens(step) as f64;
         }
         outcome.loss = outcome.measures.take_mean("loss").unwrap_or_default();
-        let not_finite = |trainee: &mut Trainee, what, value| {
-            let documents = FaultyDocument::of(&of_step, &self.examples.packed(&of_step));
-            let hint = trainee.why_not_finite(&documents);
-            let examples = of_step.clone();
-            AlignError::NonFinite { step: step + 1, what, value, examples, hint, documents, kept: None }
-        };
         // Looked at before the update, which such a loss would spoil.
         if !outcome.loss.is_finite() {
-            return Err(not_finite(&mut self.trainee, "the loss", outcome.loss));
+            return Err(self.faulty(step, of_step, "the loss", outcome.loss));
         }
         let update = self.trainee.update(rate_factor)?;
         if !update.norm.is_finite() {
-            return Err(not_finite(&mut self.trainee, "the gradient's norm", update.norm));
+            return Err(self.faulty(step, of_step, "the gradient's norm", update.norm));
         }
         outcome.gradient_norm = update.norm;
         outcome.clipped = update.clipped;
@@ -222,6 +236,14 @@ impl<E: Examples> Training for Offline<E> {
 
     fn updates(&self) -> u64 {
         self.trainee.updates()
+    }
+
+    fn not_finite(&self) -> Option<String> {
+        self.trainee.not_finite()
+    }
+
+    fn origin_of_non_finite(&mut self, step: &FaultyStep) -> Result<Option<String>, AlignError> {
+        self.trainee.origin_of_non_finite(step)
     }
 
     fn fingerprint(&self) -> String {

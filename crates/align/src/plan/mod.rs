@@ -36,23 +36,20 @@ pub struct StepTokens {
 type Packing<'a> = dyn Fn(&[usize]) -> Packed + 'a;
 
 /// Steps of which the pages of keys and values are counted, at most.
-const LOOKED_AT: u64 = 1024;
+const LOOKED_AT: u64 = 1 << 16;
 
-/// Pages of keys and values of so many answers to prompts of these lengths, at once as far as so many are written at once. Answers share
-/// the full pages of their prompt.
+/// Pages of keys and values of so many answers to prompts of these lengths. Answers share the full pages of their prompt. Where they are too many
+/// to be written at once, those of the neighbours that take most are counted.
 fn pages(lengths: impl Iterator<Item = usize>, answers: usize, max_tokens: usize) -> usize {
-    let of_prompt = |length: usize| {
+    let of_prompt = |length: usize, answers: usize| {
         let (shared, rest) = (length / PAGE_TOKENS, length % PAGE_TOKENS);
         shared + answers * (rest + max_tokens).div_ceil(PAGE_TOKENS)
     };
-    let (mut count, mut sum) = (0, 0);
-    for length in lengths {
-        (count, sum) = (count + answers, sum + of_prompt(length));
-    }
-    match count > MOST_AT_ONCE {
-        true => (sum * MOST_AT_ONCE).div_ceil(count),
-        false => sum,
-    }
+    let answers = answers.max(1);
+    // One that is only partly written at the same time as the others counts as a whole.
+    let at_once = MOST_AT_ONCE.div_ceil(answers) + usize::from(!MOST_AT_ONCE.is_multiple_of(answers));
+    let each: Vec<usize> = lengths.map(|length| of_prompt(length, answers.min(MOST_AT_ONCE))).collect();
+    each.windows(at_once.min(each.len()).max(1)).map(|window| window.iter().sum()).max().unwrap_or(0)
 }
 
 impl StepTokens {

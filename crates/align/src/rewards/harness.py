@@ -48,20 +48,36 @@ def forbid():
         raise OSError('seccomp: ' + os.strerror(ctypes.get_errno()))
 
 
-def has_call(node):
+def parts_of(node):
     values = [getattr(node, field, None) for field in getattr(node, '_fields', ())]
-    parts = [part for value in values for part in (value if isinstance(value, list) else [value])]
-    return type(node).__name__ == 'Call' or any(map(has_call, parts))
+    return [part for value in values for part in (value if isinstance(value, list) else [value])]
+
+
+def reads(nodes):
+    """Whether expressions read a name, which may be the answer's, or call something."""
+    waiting = list(nodes)
+    while waiting:
+        node = waiting.pop()
+        kind = type(node).__name__
+        if kind == 'Call' or kind == 'Name' and type(node.ctx).__name__ == 'Load':
+            return True
+        # What a function would do, it does not do where it is defined.
+        waiting += parts_of(node.args) if kind == 'Lambda' else parts_of(node)
+    return False
 
 
 def runs(statement):
     """Whether a statement does something with an answer, and does not only define names."""
     kind = type(statement).__name__
     if kind in ('Assign', 'AnnAssign'):
-        return has_call(statement.value)
+        return reads([statement.value])
     if kind == 'Expr':
         return type(statement.value).__name__ != 'Constant'
-    return kind not in ('FunctionDef', 'AsyncFunctionDef', 'ClassDef', 'Import', 'ImportFrom')
+    if kind in ('FunctionDef', 'AsyncFunctionDef'):
+        return bool(statement.decorator_list) or reads(statement.args.defaults + statement.args.kw_defaults)
+    if kind == 'ClassDef':
+        return bool(statement.decorator_list or statement.keywords) or any(map(runs, statement.body))
+    return kind not in ('Import', 'ImportFrom')
 
 
 def problem_of(tests):

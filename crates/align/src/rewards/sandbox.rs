@@ -57,7 +57,28 @@ impl Sandbox {
                 readable.push(place);
             }
         }
-        Ok(Sandbox { readable, user })
+        let sandbox = Sandbox { readable, user };
+        match said.is_empty() {
+            true => Ok(sandbox),
+            false => sandbox.try_out_python(python).map(|()| sandbox),
+        }
+    }
+
+    /// A Python that runs outside may lie where programs cannot reach it.
+    fn try_out_python(&self, python: &Path) -> Result<(), String> {
+        let work = tempfile::tempdir().map_err(|error| error.to_string())?;
+        let mut command = self.command(work.path()).map_err(|error| error.to_string())?;
+        let output =
+            command.arg(python).args(["-I", "-c", ""]).output().map_err(|error| error.to_string())?;
+        match output.status.success() {
+            true => Ok(()),
+            false => Err(format!(
+                "{} runs, but not where programs that a model wrote run ({}): they see /usr and the folders in which Python says that it lies \
+                 (sys.prefix), as a user of their own. Name a Python that lies there and that all users may read",
+                python.display(),
+                String::from_utf8_lossy(&output.stderr).trim()
+            )),
+        }
     }
 
     /// A command to which the program's is added. It works in an empty folder in memory; `work` is an empty folder outside, in which that
@@ -113,7 +134,7 @@ fn who_works(readable: &[PathBuf]) -> Result<User, String> {
         Ok(()) => Ok(User::Ours),
         Err(as_root) => Err(format!(
             "{as_root}; nor can they be another user than root: {as_another}. Run this as a user other than root, or, in a container, \
-             with the capabilities SYS_ADMIN, SETUID and SETGID"
+             with the capabilities SYS_ADMIN, SETUID, SETGID and SETPCAP"
         )),
     }
 }
@@ -139,9 +160,10 @@ fn try_out(readable: &[PathBuf], user: User) -> Result<(), String> {
     }
     // One process is all that it may have, so that it can start no other.
     match run(&["unshare", "--fork", "true"])?.status.success() {
-        true => Err("programs that a model wrote could start as many processes as they like on this system, since it does not limit \
-                     those of root"
-            .to_owned()),
+        true => Err(format!(
+            "programs that a model wrote could start as many processes as they like on this system, since it does not limit {}",
+            if is_root() { "those of root" } else { "the processes of a user (RLIMIT_NPROC has no effect)" }
+        )),
         false => Ok(()),
     }
 }
@@ -160,7 +182,19 @@ mod tests {
             command.arg("prlimit").arg(format!("-u{limit}")).args(["unshare", "--fork", "true"]);
             assert_eq!(command.output().unwrap().status.success(), expected, "{limit}");
         }
-        assert!(!is_root() || sandbox.user == User::Fresh || try_out(&sandbox.readable, User::Ours).is_ok());
+        assert_eq!(try_out(&sandbox.readable, sandbox.user), Ok(()));
+    }
+
+    /// Every answer had a fault then, and the run ended for want of rewards.
+    #[test]
+    fn a_python_that_does_not_run_where_programs_run_is_refused_by_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let python = folder.path().join("python");
+        // It is not where Python says that it lies.
+        std::fs::write(&python, "#!/bin/sh\nexec python3 \"$@\"\n").unwrap();
+        std::fs::set_permissions(&python, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        let error = Sandbox::for_python(&python).unwrap_err();
+        assert!(error.contains(&python.display().to_string()) && error.contains("sys.prefix"), "{error}");
     }
 
     #[test]

@@ -421,13 +421,18 @@ impl Trainee {
         Ok((seconds[0], seconds[1]))
     }
 
+    /// The norm of the gradients that were added, before clipping.
+    pub fn gradient_norm(&self) -> f64 {
+        self.gradients.squared_norm(&self.options.load.team).sqrt()
+    }
+
     /// Makes an update by the gradients that were added, and forgets them. Where their norm is not finite, nothing changes.
     ///
     /// # Errors
     /// [`AlignError::WeightsInUse`] while somebody else has the weights; [`AlignError::Tensor`].
     pub fn update(&mut self, rate_factor: f64) -> Result<Update, AlignError> {
         let team = Arc::clone(&self.options.load.team);
-        let norm = self.gradients.squared_norm(&team).sqrt();
+        let norm = self.gradient_norm();
         if !norm.is_finite() {
             return Ok(Update { norm, clipped: false });
         }

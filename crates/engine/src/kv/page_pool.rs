@@ -111,6 +111,14 @@ impl PagePool {
         }
     }
 
+    /// Makes every page without holders free, whatever it holds.
+    pub(crate) fn forget_unheld(&mut self) {
+        while let Some((_, page)) = self.evictable.pop_last() {
+            self.cache.remove(page);
+            self.free.push(page);
+        }
+    }
+
     fn hold(&mut self, page: PageId) {
         let index = page.0 as usize;
         if self.holders[index] == 0 {
@@ -161,6 +169,35 @@ mod tests {
         assert_eq!(pool.share(EMPTY, &tokens(0)), Some(first));
         assert_eq!(pool.allocate(), None);
     }
+
+    /// Pages that are never handed out take no memory. What an adapter computed that will not come back would make every step take new ones.
+    #[test]
+    fn what_nobody_holds_is_forgotten_and_its_pages_come_first() {
+        let mut pool = PagePool::new(100);
+        let held = pool.allocate().unwrap();
+        let kept = pool.publish(EMPTY, &tokens(7), held);
+        let mut used = std::collections::BTreeSet::new();
+        for adapter in 0..10 {
+            let scope = PrefixScope {
+                adapter: Some(Fingerprint::from_bytes([adapter; 32])),
+                ..PrefixScope::default()
+            };
+            let pages: Vec<PageId> = (0..3).map(|_| pool.allocate().unwrap()).collect();
+            used.extend(pages.iter().map(|page| page.0));
+            let mut chain = ChainId::Beginning(scope);
+            for page in &pages {
+                chain = pool.publish(chain, &tokens(page.0), *page).chain;
+            }
+            pages.iter().rev().for_each(|page| pool.release(*page));
+            assert_eq!(pool.cached(), 4);
+            pool.forget_unheld();
+            assert_eq!((pool.cached(), pool.held(), pool.available()), (1, 1, 99));
+            assert_eq!(pool.find(ChainId::Beginning(scope), &tokens(pages[0].0)), None);
+        }
+        assert_eq!(used.len(), 3);
+        assert_eq!(pool.find(EMPTY, &tokens(7)), Some((kept, false)));
+    }
+
     #[test]
     fn scopes_share_no_pages() {
         let mut pool = PagePool::new(8);

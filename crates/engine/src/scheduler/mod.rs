@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 use zhenjin_model::LogitsFor;
 
 use crate::draft_model::DraftModel;
-use crate::inbox::{Inbox, Phase};
+use crate::inbox::{Inbox, Phase, Taken};
 use crate::kv::page_pool::PagePool;
 use crate::options::EngineOptions;
 use crate::request::{EndReason, Event};
@@ -117,8 +117,11 @@ impl Scheduler {
         let _close_at_end = CloseAtEnd(Arc::clone(&self.inbox));
         loop {
             let is_idle = self.waiting.is_empty() && self.running.is_empty();
-            let (arrivals, phase, weights) = self.inbox.take(is_idle, self.weights.number);
+            let Taken { arrivals, phase, weights, forgets } = self.inbox.take(is_idle, self.weights.number);
             self.weights = weights;
+            if forgets {
+                self.pool.forget_unheld();
+            }
             for submission in arrivals {
                 self.waiting.insert(submission.id, Sequence::new(submission, self.usable_vocabulary));
             }

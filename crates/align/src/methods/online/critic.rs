@@ -22,10 +22,10 @@ pub struct Critic {
     micro_tokens: usize,
 }
 
-/// Its files in a checkpoint begin so.
-const PREFIX: &str = "critic-";
-
 impl Critic {
+    /// Its files in a checkpoint begin so.
+    pub const PREFIX: &'static str = "critic-";
+
     /// A critic that begins with the weights and the head of `trainee`.
     pub fn new(trainee: Trainee, section: CriticSection, micro_tokens: usize) -> Critic {
         Critic { trainee, section, micro_tokens }
@@ -72,23 +72,26 @@ impl Critic {
         Ok(())
     }
 
-    /// Computes a batch as [`Critic::learn`] does, and forgets it.
+    /// Computes a batch as [`Critic::accumulate`] does, and forgets it.
     pub(super) fn rehearse(&mut self, packed: &Packed) -> Result<(), AlignError> {
         self.trainee.accumulate_values(&packed.into(), &mut |values| vec![1.0; values.len()])?;
         self.trainee.forget_gradients();
         Ok(())
     }
 
-    pub(super) fn trainee(&mut self) -> &mut Trainee {
+    pub(super) fn trainee(&self) -> &Trainee {
+        &self.trainee
+    }
+
+    pub(super) fn trainee_mut(&mut self) -> &mut Trainee {
         &mut self.trainee
     }
 
-    /// Moves the values of some answers towards their returns; the gradient's norm. Where that is not finite, nothing moves.
-    pub(super) fn learn(
+    /// Adds the gradient that moves the values of some answers towards their returns; its norm.
+    pub(super) fn accumulate(
         &mut self,
         episodes: &[&Episode],
         tasks: &[EncodedTask],
-        rate_factor: f64,
         measures: &mut Measures,
     ) -> Result<f64, AlignError> {
         let all: usize = episodes.iter().map(|episode| episode.answer.tokens.len()).sum();
@@ -108,15 +111,21 @@ impl Critic {
             };
             self.trainee.accumulate_values(&batch, &mut loss)?;
         }
-        Ok(self.trainee.update(rate_factor)?.norm)
+        Ok(self.trainee.gradient_norm())
+    }
+
+    /// Makes an update by the gradient that was added.
+    pub(super) fn update(&mut self, rate_factor: f64) -> Result<(), AlignError> {
+        self.trainee.update(rate_factor)?;
+        Ok(())
     }
 
     pub(super) fn write(&self, folder: &Path) -> Result<FileSums, CheckpointError> {
-        self.trainee.write_as(folder, PREFIX)
+        self.trainee.write_as(folder, Critic::PREFIX)
     }
 
     pub(super) fn load(&mut self, folder: &Path, updates: u64) -> Result<(), AlignError> {
-        self.trainee.load_as(folder, PREFIX, updates)
+        self.trainee.load_as(folder, Critic::PREFIX, updates)
     }
 }
 

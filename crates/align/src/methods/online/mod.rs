@@ -18,6 +18,7 @@ use zhenjin_train::checkpoint::{Checkpoint, CheckpointError, FileSums};
 use crate::configuration::{Configuration, DivergencePlace, Method, PolicySection, RolloutSection};
 use crate::data::EncodedTask;
 use crate::error::AlignError;
+use crate::faults::{FaultyModel, FaultyStep};
 use crate::losses::advantage;
 use crate::measures::Measures;
 use crate::methods::offline::Answerer;
@@ -453,6 +454,21 @@ impl Training for Online {
 
     fn updates(&self) -> u64 {
         self.parts.trainee.updates()
+    }
+
+    fn not_finite(&self) -> Option<String> {
+        let of_critic = || {
+            let critic = self.parts.critic.as_ref()?.trainee().not_finite()?;
+            Some(format!("in the critic, {critic}"))
+        };
+        self.parts.trainee.not_finite().or_else(of_critic)
+    }
+
+    fn origin_of_non_finite(&mut self, step: &FaultyStep) -> Result<Option<String>, AlignError> {
+        match (&mut self.parts.critic, step.model) {
+            (Some(critic), Some(FaultyModel::Critic)) => critic.trainee_mut().origin_of_non_finite(step),
+            _ => self.parts.trainee.origin_of_non_finite(step),
+        }
     }
 
     fn memory(&self) -> Vec<[u64; 2]> {

@@ -2,17 +2,16 @@
 
 use zhenjin_tensor::{ScoreGradient, TokenScore};
 
-use super::Online;
 use super::episode::Episode;
+use super::{Critic, Online};
 use crate::configuration::DivergencePlace;
 use crate::error::AlignError;
-use crate::faults::FaultyDocument;
+use crate::faults::{FaultyDocument, FaultyModel, FaultyStep};
 use crate::losses::policy::{Clip, DivergenceEstimator};
 use crate::measures::Measures;
 use crate::order::Generator;
 use crate::packed::{Packed, groups};
 use crate::run::StepOutcome;
-use crate::trainee::Trainee;
 
 /// The least and the greatest ratio of probabilities of a step.
 #[derive(Debug)]
@@ -52,42 +51,31 @@ impl Online {
                     self.minibatch(&of_minibatch, answers, is_first, &mut ratios, &mut outcome.measures)?;
                 let Some(loss) = loss else { continue };
                 updates += 1;
-                let tasks = &self.parts.tasks;
-                let not_finite = |trainee: &mut Trainee, what, value| {
-                    let examples: Vec<usize> = of_minibatch.iter().map(|episode| episode.task).collect();
-                    let mut packed = Packed::default();
-                    for episode in &of_minibatch {
-                        packed.push_answer(&tasks[episode.task].prompt, &episode.answer.tokens);
-                    }
-                    let documents = FaultyDocument::of(&examples, &packed);
-                    let hint = trainee.why_not_finite(&documents);
-                    AlignError::NonFinite {
-                        step: step + 1,
-                        what,
-                        value,
-                        examples,
-                        hint,
-                        documents,
-                        kept: None,
-                    }
+                let faulty = |online: &Online, model, what, value| {
+                    online.faulty(step, model, &of_minibatch, what, value)
                 };
+                // All numbers are looked at before any weight changes: the weights of the step before are then still there.
                 if !loss.is_finite() {
-                    return Err(not_finite(&mut self.parts.trainee, "the loss", loss));
+                    return Err(faulty(self, FaultyModel::Policy, "the loss", loss));
+                }
+                let norm = self.parts.trainee.gradient_norm();
+                if !norm.is_finite() {
+                    return Err(faulty(self, FaultyModel::Policy, "the gradient's norm", norm));
+                }
+                if let Some(critic) = &mut self.parts.critic {
+                    let norm = critic.accumulate(&of_minibatch, &self.parts.tasks, &mut outcome.measures)?;
+                    if !norm.is_finite() {
+                        let what = "the norm of the critic's gradient";
+                        return Err(faulty(self, FaultyModel::Critic, what, norm));
+                    }
                 }
                 let update = self.parts.trainee.update(rate_factor)?;
-                if !update.norm.is_finite() {
-                    return Err(not_finite(&mut self.parts.trainee, "the gradient's norm", update.norm));
+                if let Some(critic) = &mut self.parts.critic {
+                    critic.update(rate_factor)?;
                 }
                 outcome.loss = loss;
                 outcome.gradient_norm = outcome.gradient_norm.max(update.norm);
                 outcome.clipped |= update.clipped;
-                if let Some(critic) = &mut self.parts.critic {
-                    let norm =
-                        critic.learn(&of_minibatch, &self.parts.tasks, rate_factor, &mut outcome.measures)?;
-                    if !norm.is_finite() {
-                        return Err(not_finite(critic.trainee(), "the norm of the critic's gradient", norm));
-                    }
-                }
             }
         }
         if updates == 0 {
@@ -98,6 +86,34 @@ impl Online {
             outcome.measures.add("ratio_greatest", ratios.greatest);
         }
         Ok(())
+    }
+
+    /// Of some answers of step `step`, counted from 0. Nothing is computed: what was not kept yet may be lost by it.
+    fn faulty(
+        &self,
+        step: u64,
+        model: FaultyModel,
+        episodes: &[&Episode],
+        what: &'static str,
+        value: f64,
+    ) -> AlignError {
+        let examples: Vec<usize> = episodes.iter().map(|episode| episode.task).collect();
+        let mut packed = Packed::default();
+        for episode in episodes {
+            packed.push_answer(&self.parts.tasks[episode.task].prompt, &episode.answer.tokens);
+        }
+        let documents = FaultyDocument::of(&examples, &packed);
+        let critic = self.parts.critic.as_ref().map(Critic::trainee);
+        let trainee = critic.filter(|_| model == FaultyModel::Critic).unwrap_or(&self.parts.trainee);
+        AlignError::NonFinite {
+            step: step + 1,
+            what,
+            value,
+            examples,
+            hint: trainee.known_of_non_finite(),
+            faulty: Box::new(FaultyStep::new(step + 1, model, documents)),
+            kept: None,
+        }
     }
 
     /// Adds the gradient of some answers, where means over answers are over `answers`; their loss, or `None` if nothing is to be learnt from them.

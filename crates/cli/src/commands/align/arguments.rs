@@ -167,8 +167,11 @@ pub(crate) struct AlignArguments {
     /// Show the effective configuration, what the data are, and what the run would cost, with times measured on them; and end
     #[arg(long)]
     pub(crate) dry_run: bool,
-    /// Compute a step that was kept in RUN/faults, as its numbers were not finite, again, with the weights of --resume (or those that the run
-    /// begins with), and end
+    /// Encode the examples anew, and do not keep their tokens for the next run that reads the same files
+    #[arg(long)]
+    pub(crate) no_kept_examples: bool,
+    /// Compute a step that was kept in RUN/faults, as its numbers were not finite, again, with the weights of --resume (or of the checkpoint that
+    /// FILE names), and end
     #[arg(long, value_name = "FILE")]
     pub(crate) replay: Option<PathBuf>,
     /// Lines instead of the dashboard, also on a terminal
@@ -395,7 +398,7 @@ pub(crate) struct OnlineArguments {
     #[command(flatten)]
     pub(crate) align: AlignArguments,
     /// What an answer is worth: `number`, `regex:…`, `process:CMD` …, with weights as in 0.7*number+0.3*length:tokens<=64
-    #[arg(long, value_name = "REWARD", required_unless_present = "reward_model")]
+    #[arg(long, value_name = "REWARD", required_unless_present_any = ["reward_model", "replay"])]
     pub(crate) reward: Option<String>,
     /// Or what a reward model says: a checkpoint of `zhenjin reward`, or a reward model of transformers or peft for the same tokens; added to --reward
     #[arg(long, value_name = "FOLDER")]

@@ -6,6 +6,7 @@ use super::planned::Planning;
 use super::{AlignArguments, Begun, examples, planned, replay, train};
 use crate::home::Home;
 use anyhow::{Context, Result};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use time::OffsetDateTime;
 use zhenjin_align::AlignError;
@@ -53,7 +54,7 @@ pub(super) struct OfflineRun<'a> {
 }
 
 impl OfflineRun<'_> {
-    pub(super) fn read<T: zhenjin_align::data::HashTokens>(
+    pub(super) fn read<T: zhenjin_align::data::HashTokens + zhenjin_align::data::Keep>(
         &self,
         kind: Kind,
         encode: fn(
@@ -61,7 +62,7 @@ impl OfflineRun<'_> {
             &zhenjin_align::data::Dataset,
             &zhenjin_align::data::EncodeOptions,
         ) -> Result<zhenjin_align::data::Encoded<T>, zhenjin_align::data::DataError>,
-    ) -> Result<(examples::Examples<T>, Configuration)> {
+    ) -> Result<(zhenjin_align::data::KeptExamples<T>, Configuration)> {
         let read = examples::read(self.arguments, self.opened, kind, self.time, 0, self.seed, encode)?;
         let configuration =
             self.begun.configuration(self.method, self.arguments, read.training.len(), self.time)?;
@@ -165,10 +166,7 @@ impl OfflineRun<'_> {
         fingerprint: &str,
     ) -> Result<()> {
         let padding = match self.method {
-            Method::Reward => {
-                let used = (0..training.count()).flat_map(|example| training.packed(&[example]).tokens);
-                self.opened.padding_token(&used.collect())
-            }
+            Method::Reward => self.opened.padding_token(&tokens_of([&training, &held_out])),
             _ => None,
         };
         let trainee = self.trainee(&configuration, padding)?;
@@ -207,6 +205,12 @@ impl OfflineRun<'_> {
     }
 }
 
+/// All tokens of examples, whether they are learnt or measured: a token that stands in one of them cannot be its padding.
+fn tokens_of<E: Examples>(parts: [&E; 2]) -> BTreeSet<u32> {
+    let examples = parts.into_iter().flat_map(|part| (0..part.count()).map(move |example| (part, example)));
+    examples.flat_map(|(part, example)| part.packed(&[example]).tokens).collect()
+}
+
 /// Says where one kind of thumbs outweighs the other: then all answers become less likely, or all more (Ethayarajh et al. 2024, section 4.2,
 /// want the weights times the numbers of both kinds to be near each other).
 fn tell_balance(thumbs: &[EncodedThumb], loss: &JudgedLoss) {
@@ -224,4 +228,24 @@ fn tell_balance(thumbs: &[EncodedThumb], loss: &JudgedLoss) {
         even(liked),
         even(disliked)
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use zhenjin_align::data::EncodedPair;
+    use zhenjin_tokenizer::EncodedDialogue;
+
+    /// A token that stood in held-out examples alone was taken for padding, so that their values were those at another token.
+    #[test]
+    fn tokens_of_held_out_examples_are_no_padding() {
+        let dialogue =
+            |ids: &[u32]| EncodedDialogue { ids: ids.to_vec(), assistant_mask: vec![true; ids.len()] };
+        let pairs = |chosen: &[u32], rejected: &[u32]| {
+            let pair = EncodedPair { chosen: dialogue(chosen), rejected: dialogue(rejected), margin: None };
+            RewardPairs::new(vec![pair], 0.0)
+        };
+        let used = tokens_of([&pairs(&[1, 2], &[3]), &pairs(&[4], &[2, 5])]);
+        assert_eq!(used, BTreeSet::from([1, 2, 3, 4, 5]));
+    }
 }

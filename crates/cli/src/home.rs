@@ -45,6 +45,11 @@ impl Home {
         self.root.join("adapters")
     }
 
+    /// Examples of earlier runs in tokens. They can be made anew at any time.
+    pub(crate) fn examples(&self) -> PathBuf {
+        self.root.join("examples")
+    }
+
     pub(crate) fn database(&self) -> PathBuf {
         self.root.join("zhenjin.sqlite")
     }

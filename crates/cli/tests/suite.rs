@@ -10,6 +10,7 @@ mod embed;
 mod feedback;
 mod feedback_killed;
 mod improve;
+mod kept_examples;
 mod plan_memory;
 mod pretrain;
 mod pretrain_experts;

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use zhenjin_files::{Mapping, check_no_lfs_pointer};
 use zhenjin_model::gguf::{Gguf, Value as GgufValue};
-use zhenjin_model::{FormatError, HuggingFaceFiles, ModelFile};
+use zhenjin_model::{Fingerprint, FormatError, HuggingFaceFiles, ModelFile};
 use zhenjin_tokenizer::{
     ChatTemplate, GgufVocabulary, MAX_TEMPLATE_BYTES, MAX_TOKENIZER_JSON_BYTES, Tokenizer, TokenizerConfig,
 };
@@ -30,6 +30,37 @@ pub struct OpenedModel {
     pub generation_defaults: GenerationDefaults,
     /// What is doubtful about the files although they can be used, as sentences.
     pub warnings: Vec<String>,
+}
+
+impl OpenedModel {
+    /// A digest of everything in the model's files on which its tokenizer and its template depend; weights are not among it.
+    ///
+    /// # Errors
+    /// [`OpenError`] for a file that cannot be read.
+    pub fn text_fingerprint(&self) -> Result<Fingerprint, OpenError> {
+        const LABEL: &str = "texts of a model";
+        if let Some(gguf) = self.file.gguf() {
+            let kinds: Vec<String> = gguf.spelled().map(|(_, kind, _)| format!("{kind:?}")).collect();
+            let parts = gguf.spelled().zip(&kinds);
+            return Ok(Fingerprint::of_parts(
+                LABEL,
+                parts.flat_map(|((key, _, value), kind)| [key.as_bytes(), kind.as_bytes(), value]),
+            ));
+        }
+        let mut parts = Vec::new();
+        if let Some(files) = self.file.hugging_face() {
+            let tool_use = tool_use_template(files)?.unwrap_or_default();
+            parts.push(("tool_use.jinja".to_owned(), tool_use.into_bytes()));
+            let optional =
+                [&files.tokenizer, &files.tokenizer_config, &files.chat_template, &files.generation_config];
+            for path in optional.into_iter().flatten().chain([&files.config]) {
+                let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                parts.push((name, read(path, MAX_TOKENIZER_JSON_BYTES)?));
+            }
+        }
+        let parts = parts.iter().flat_map(|(name, bytes)| [name.as_bytes(), &bytes[..]]);
+        Ok(Fingerprint::of_parts(LABEL, parts))
+    }
 }
 
 /// The makers' advice for sampling; what they do not say is `None`.

@@ -8,8 +8,8 @@ use sha2::{Digest, Sha256};
 
 use super::errors::{BadKind, BadPolicy, BadRecord, BadRecords, DataError, Fault};
 use super::example::{Body, Example, Kind, Origin, ReadFile};
-use super::formats::{self, Format, Recognised, Unread};
-use super::records::{self, MAX_FILE_BYTES};
+use super::formats::{self, Format, Labels, Recognised, Unread};
+use super::records::{self, MAX_FILE_BYTES, Records};
 
 /// How files are read.
 #[derive(Clone, Copy, Debug)]
@@ -37,12 +37,15 @@ pub struct Dataset {
     pub bad: BadRecords,
     /// Fields that have no effect, and how many records have them.
     pub unread_fields: BTreeMap<String, u64>,
+    /// Those of these that stay with their examples, for rewards.
+    pub(super) fields_for_rewards: BTreeMap<String, u64>,
     /// What was done beside reading, and to how many records.
     pub notes: BTreeMap<String, u64>,
 }
 
 impl Dataset {
-    /// Reads files, each of one format, which the fields of its records tell.
+    /// Reads files, each of one format, which the fields of its records tell. Whether labels beside answers are judgements, all labels of a
+    /// file say together.
     ///
     /// # Errors
     /// [`DataError::Io`] and [`DataError::File`] for a file that cannot be read. Where bad records are not to be dropped,
@@ -58,10 +61,11 @@ impl Dataset {
     }
 
     fn read_file(&mut self, path: &Path, options: &ReadOptions) -> Result<(), DataError> {
-        let records = records::read(path, options.max_file_bytes)?;
+        let Records { records, with_key_twice } = records::read(path, options.max_file_bytes)?;
+        let labels = formats::labels_of(records.iter().filter_map(|(_, record)| record.as_ref().ok()));
         let format = match options.bad {
-            BadPolicy::Stop => format_of(path, &records)?,
-            BadPolicy::Drop => commonest_format(&records),
+            BadPolicy::Stop => format_of(path, &records, labels)?,
+            BadPolicy::Drop => commonest_format(&records, labels),
         };
         let (file, count) = (self.files.len(), records.len() as u64);
         let format_name = format.map(Format::name);
@@ -71,11 +75,15 @@ impl Dataset {
             *self.notes.entry(format!("file without records: {}", path.display())).or_default() += 1;
         }
         let mut unread = Unread::default();
+        if with_key_twice > 0 {
+            let note = "records with a key that stands twice in an object that no format reads, of which the last value counts";
+            unread.notes.insert(note, with_key_twice);
+        }
         let (mut bad, mut first_bad) = (BadRecords::default(), None);
         let examples_before = self.examples.len();
         for (line, record) in records {
             let origin = Origin { file, line };
-            match bodies_of(record, format, &mut unread) {
+            match bodies_of(record, format, labels, &mut unread) {
                 Ok(bodies) => {
                     self.examples.extend(bodies.into_iter().map(|body| Example { origin, body }));
                 }
@@ -93,6 +101,9 @@ impl Dataset {
         self.bad.merge(bad);
         for (field, count) in unread.fields {
             *self.unread_fields.entry(field).or_default() += count;
+        }
+        for (field, count) in unread.for_rewards {
+            *self.fields_for_rewards.entry(field).or_default() += count;
         }
         for (note, count) in unread.notes {
             *self.notes.entry(note.to_owned()).or_default() += count;
@@ -171,6 +182,7 @@ fn is_possible(value: &Value) -> bool {
 fn bodies_of(
     record: Result<Value, Fault>,
     format: Option<Format>,
+    labels: Labels,
     unread: &mut Unread,
 ) -> Result<Vec<Body>, Fault> {
     let record = record?;
@@ -179,7 +191,7 @@ fn bodies_of(
         let reason = format!("a record is an object with fields, and {found} stands there");
         return Err(Fault::new(BadKind::NoRecord, reason));
     }
-    let recognised = formats::recognise(&record)
+    let recognised = formats::recognise(&record, labels)
         .map_err(|(found, expected)| Fault::new(BadKind::Unrecognised, format!("{found}; {expected}")))?;
     let own = recognised.among(format);
     match format {
@@ -195,10 +207,11 @@ fn bodies_of(
 
 /// The format of most of a file's records, where others are left out; of several that are as frequent, the one that comes first. The first
 /// record alone does not decide, or a single stray one would leave out all others.
-fn commonest_format(records: &[records::Record]) -> Option<Format> {
+fn commonest_format(records: &[records::Record], labels: Labels) -> Option<Format> {
     let values = records.iter().filter_map(|(_, record)| record.as_ref().ok());
     let possible = values.filter(|value| is_possible(value));
-    let recognised: Vec<Recognised> = possible.filter_map(|value| formats::recognise(value).ok()).collect();
+    let recognised: Vec<Recognised> =
+        possible.filter_map(|value| formats::recognise(value, labels).ok()).collect();
     let has_conversations = recognised.contains(&Recognised::As(Format::Messages));
     let conversations = has_conversations.then_some(Format::Messages);
     let mut counts: Vec<(Format, usize)> = Vec::new();
@@ -214,7 +227,7 @@ fn commonest_format(records: &[records::Record]) -> Option<Format> {
 }
 
 /// The format of all records of a file; `None` where there is not one that is JSON.
-fn format_of(path: &Path, records: &[records::Record]) -> Result<Option<Format>, DataError> {
+fn format_of(path: &Path, records: &[records::Record], labels: Labels) -> Result<Option<Format>, DataError> {
     let mut found: Option<(u64, Format)> = None;
     let mut unanswered: Option<(u64, &Value)> = None;
     for (line, record) in records {
@@ -222,11 +235,8 @@ fn format_of(path: &Path, records: &[records::Record]) -> Result<Option<Format>,
         if !is_possible(record) {
             continue;
         }
-        let recognised = formats::recognise(record).map_err(|(found, expected)| DataError::Unrecognised {
-            path: path.to_owned(),
-            line: *line,
-            found,
-            expected,
+        let recognised = formats::recognise(record, labels).map_err(|(found, expected)| {
+            DataError::Unrecognised { path: path.to_owned(), line: *line, found, expected }
         })?;
         match (recognised, found) {
             (Recognised::Unanswered, _) => unanswered = unanswered.or(Some((*line, record))),

@@ -52,6 +52,9 @@ pub struct Thumb {
     pub answer: Vec<Message>,
     /// Whether they liked it.
     pub liked: bool,
+    /// What rewards may read where the prompt alone is used: the record's other fields, and an `answer` with its label, which may as well be
+    /// the right one. They are no part of the judgement.
+    pub fields: Map<String, Value>,
 }
 
 /// A prompt whose answers a reward judges.

@@ -151,10 +151,12 @@ impl Likenesses {
         let mut runs = 0;
         for (compared, (_, place)) in likeliest.into_iter().enumerate() {
             let Kept { number, sketch: other, .. } = &self.kept[place];
-            runs += sketch.runs.len() + other.runs.len();
-            if compared >= LEAST_COMPARED && runs > MAX_RUNS {
-                is_whole = false;
-                break;
+            if compared >= LEAST_COMPARED {
+                runs += sketch.runs.len() + other.runs.len();
+                if runs > MAX_RUNS {
+                    is_whole = false;
+                    break;
+                }
             }
             if other.likeness(sketch) >= ALIKE {
                 return Found::Alike(*number);
@@ -261,6 +263,28 @@ mod tests {
              positive, negative or neutral, and explain your choice in one sentence. Write the label first. Review: {}",
             words.join(" ")
         )
+    }
+
+    /// The runs of the likeliest candidates were once counted too, so that of long texts nothing beyond these was compared.
+    #[test]
+    fn the_runs_of_the_likeliest_are_beside_the_limit() {
+        // All hashes are equal, so that candidates are compared in their order.
+        let of_runs = |runs: std::ops::Range<u64>| Sketch {
+            runs: runs.collect(),
+            least: [0; HASHES],
+            bands: [0; BANDS],
+        };
+        let sought = of_runs(0..1000);
+        let within = MAX_RUNS / 2000;
+        let find = |others: usize| {
+            let mut likenesses = Likenesses::default();
+            (0..others).for_each(|number| likenesses.add(number, of_runs(500..1500)));
+            likenesses.add(others, of_runs(1..1001));
+            likenesses.find(&sought)
+        };
+        let last = LEAST_COMPARED + within - 1;
+        assert_eq!(find(last), Found::Alike(last));
+        assert_eq!(find(last + 1), Found::NotAllCompared);
     }
 
     /// Of the texts that share a band only the first was once a candidate, so that members of a family hid one another.

@@ -1,6 +1,6 @@
 //! Examples of one kind as examples of another: the chosen answers of pairs to imitate, the prompts of anything for rewards.
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use zhenjin_conversation::{Message, Role};
 
 use super::dataset::Dataset;
@@ -12,12 +12,15 @@ impl Dataset {
     /// The examples as those of `kind`. What had to be done for it is among the notes, with counts.
     ///
     /// Pairs become conversations with the chosen answer, two thumbs, or prompts; thumbs become conversations where they are
-    /// up, or prompts; conversations become prompts with their last answer in the field `answer`; questions with a text as
-    /// `answer` become conversations.
+    /// up, or prompts with the fields that rewards may read; conversations become prompts with their last answer in the field
+    /// `answer`; questions with a text as `answer` become conversations.
     ///
     /// # Errors
     /// [`DataError::Purpose`] where examples cannot be used so, [`DataError::Empty`] where none is left.
     pub fn for_kind(mut self, kind: Kind) -> Result<Dataset, DataError> {
+        if kind == Kind::Tasks {
+            self.count_fields_for_rewards_as_read();
+        }
         let mut examples = Vec::with_capacity(self.examples.len());
         for example in std::mem::take(&mut self.examples) {
             let from = example.body.kind();
@@ -32,6 +35,11 @@ impl Dataset {
                 }
                 _ => None,
             };
+            if let (Body::Task(task), Kind::Conversations) = (&example.body, kind) {
+                for name in task.fields.keys().filter(|name| name.as_str() != "answer") {
+                    *self.unread_fields.entry(name.clone()).or_default() += 1;
+                }
+            }
             let Some((note, bodies)) = converted(example.body, kind) else {
                 let path = self.files.get(origin.file).map(|file| file.path.clone()).unwrap_or_default();
                 return Err(refused(path, from, kind, misspelt));
@@ -43,6 +51,16 @@ impl Dataset {
             return Err(DataError::Empty(self.why_empty()));
         }
         Ok(Dataset { examples, ..self })
+    }
+
+    /// Where rewards judge, fields that only they read are not without effect.
+    fn count_fields_for_rewards_as_read(&mut self) {
+        for (name, read) in std::mem::take(&mut self.fields_for_rewards) {
+            if let Some(count) = self.unread_fields.get_mut(&name) {
+                *count = count.saturating_sub(read);
+            }
+        }
+        self.unread_fields.retain(|_, count| *count > 0);
     }
 
     /// Which files hold nothing, and what is wrong with the records that there are.
@@ -98,7 +116,8 @@ fn converted(body: Body, kind: Kind) -> Option<(&'static str, Vec<Body>)> {
         (Body::Pair(pair), Kind::Thumbs) => {
             let Pair { prompt, tools, chosen, rejected, .. } = pair;
             let thumb = |answer, liked| {
-                Body::Thumb(Thumb { prompt: prompt.clone(), tools: tools.clone(), answer, liked })
+                let (prompt, tools) = (prompt.clone(), tools.clone());
+                Body::Thumb(Thumb { prompt, tools, answer, liked, fields: Map::new() })
             };
             Some((
                 "pairs that count as a thumb up and a thumb down",
@@ -106,7 +125,7 @@ fn converted(body: Body, kind: Kind) -> Option<(&'static str, Vec<Body>)> {
             ))
         }
         (Body::Pair(pair), Kind::Tasks) => {
-            let task = Task { messages: pair.prompt, tools: pair.tools, fields: serde_json::Map::new() };
+            let task = Task { messages: pair.prompt, tools: pair.tools, fields: Map::new() };
             Some(("pairs of which the prompt alone is used", vec![Body::Task(task)]))
         }
         (Body::Thumb(thumb), Kind::Conversations) if thumb.liked => {
@@ -119,8 +138,11 @@ fn converted(body: Body, kind: Kind) -> Option<(&'static str, Vec<Body>)> {
             Some(("answers with a thumb down, which are left out", Vec::new()))
         }
         (Body::Thumb(thumb), Kind::Tasks) => {
-            let task = Task { messages: thumb.prompt, tools: thumb.tools, fields: serde_json::Map::new() };
-            Some(("judged answers of which the prompt alone is used", vec![Body::Task(task)]))
+            let task = Task { messages: thumb.prompt, tools: thumb.tools, fields: thumb.fields };
+            Some((
+                "judged answers of which the prompt is used, and other fields by rewards",
+                vec![Body::Task(task)],
+            ))
         }
         (Body::Conversation(conversation), Kind::Tasks) => Some((
             "conversations of which the prompt of the last answer is used",

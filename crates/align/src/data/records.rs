@@ -17,12 +17,40 @@ const MAX_RECORD_BYTES: usize = 64 << 20;
 /// A record: its line, counted from 1, and what stands there, or why it cannot be read.
 pub(super) type Record = (u64, Result<Value, Fault>);
 
+/// The records of a file.
+#[derive(Debug, Default)]
+pub(super) struct Records {
+    pub(super) records: Vec<Record>,
+    /// How many have a key twice in an object that no format reads.
+    pub(super) with_key_twice: u64,
+}
+
+impl Records {
+    /// Adds one, unless it has a key twice where it is read.
+    fn add(&mut self, line: u64, record: Result<Parsed, Fault>) {
+        let record = record.and_then(|Parsed { value, twice }| match twice.where_read {
+            None => {
+                self.with_key_twice += u64::from(twice.elsewhere);
+                Ok(value)
+            }
+            Some(key) => {
+                let reason = format!(
+                    "the field `{key}` stands twice in one object, and only one of the two could be read; leave one out or \
+                     give it another name"
+                );
+                Err(Fault::new(BadKind::WrongField, reason))
+            }
+        });
+        self.records.push((line, record));
+    }
+}
+
 /// Reads all records of a file.
 ///
 /// # Errors
 /// [`DataError::Io`], and [`DataError::File`] for one that is too large, that is not UTF-8, or that is an array with a mistake in
 /// it, behind which no record can be told from another.
-pub(super) fn read(path: &Path, max_bytes: u64) -> Result<Vec<Record>, DataError> {
+pub(super) fn read(path: &Path, max_bytes: u64) -> Result<Records, DataError> {
     let refused = |reason: String| DataError::File { path: path.to_owned(), reason };
     if std::fs::metadata(path).map_err(DataError::io(path))?.is_dir() {
         return Err(refused("it is a folder; name the files in it".to_owned()));
@@ -95,24 +123,21 @@ fn is_conversation(list: &[Value]) -> bool {
     }) && !list.is_empty()
 }
 
-fn of_lines(text: &str) -> Vec<Record> {
-    let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
-    lines
-        .map(|(number, line)| {
-            // Files put together of several have such marks at lines within.
-            let line = line.strip_prefix('\u{FEFF}').unwrap_or(line);
-            let value = match line.len() > MAX_RECORD_BYTES {
-                true => Err(Fault::new(BadKind::NotJson, format!(
-                    "the line has {} bytes, and no record has more than {MAX_RECORD_BYTES}: is it one array, or are line ends missing?",
-                    line.len()
-                ))),
-                false => serde_json::from_str(line)
-                    .map_err(|error| Fault::new(BadKind::NotJson, without_line(&error)))
-                    .and_then(each_key_once),
-            };
-            (number as u64 + 1, value)
-        })
-        .collect()
+fn of_lines(text: &str) -> Records {
+    let mut records = Records::default();
+    for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+        // Files put together of several have such marks at lines within.
+        let line = line.strip_prefix('\u{FEFF}').unwrap_or(line);
+        let parsed: Result<Parsed, String> = match line.len() > MAX_RECORD_BYTES {
+            true => Err(format!(
+                "the line has {} bytes, and no record has more than {MAX_RECORD_BYTES}: is it one array, or are line ends missing?",
+                line.len()
+            )),
+            false => serde_json::from_str(line).map_err(|error| without_line(&error)),
+        };
+        records.add(number as u64 + 1, parsed.map_err(|reason| Fault::new(BadKind::NotJson, reason)));
+    }
+    records
 }
 
 /// An error of a text of one line: its column is enough.
@@ -120,22 +145,8 @@ fn without_line(error: &serde_json::Error) -> String {
     error.to_string().replace("at line 1 column", "at column")
 }
 
-/// The value, if no object in it has a key twice.
-fn each_key_once(parsed: Parsed) -> Result<Value, Fault> {
-    match parsed.twice {
-        None => Ok(parsed.value),
-        Some(key) => {
-            let reason = format!(
-                "the field `{key}` stands twice in one object, and only one of the two could be read; leave one out or \
-                 give it another name"
-            );
-            Err(Fault::new(BadKind::WrongField, reason))
-        }
-    }
-}
-
-fn of_array(text: &str, start: usize) -> Result<Vec<Record>, String> {
-    let mut records: Vec<Record> = Vec::new();
+fn of_array(text: &str, start: usize) -> Result<Records, String> {
+    let mut records = Records::default();
     let mut behind_comma = false;
     let (mut position, mut line, mut counted) = (start, 1 + count_lines(&text.as_bytes()[..start]), start);
     loop {
@@ -150,7 +161,7 @@ fn of_array(text: &str, start: usize) -> Result<Vec<Record>, String> {
                 ));
             }
             Some(b']') => break,
-            Some(b',') if behind_comma || records.is_empty() => {
+            Some(b',') if behind_comma || records.records.is_empty() => {
                 return Err(format!(
                     "the array is not JSON: at line {line} a comma stands where a record should; is one missing?"
                 ));
@@ -160,7 +171,7 @@ fn of_array(text: &str, start: usize) -> Result<Vec<Record>, String> {
                 position += 1;
                 continue;
             }
-            Some(_) if !behind_comma && !records.is_empty() => {
+            Some(_) if !behind_comma && !records.records.is_empty() => {
                 return Err(format!(
                     "the array is not JSON: at line {line} a comma is missing between two records"
                 ));
@@ -169,7 +180,7 @@ fn of_array(text: &str, start: usize) -> Result<Vec<Record>, String> {
         }
         let mut values = serde_json::Deserializer::from_str(&text[position..]).into_iter::<Parsed>();
         match values.next() {
-            Some(Ok(parsed)) => records.push((line, each_key_once(parsed))),
+            Some(Ok(parsed)) => records.add(line, Ok(parsed)),
             Some(Err(error)) => {
                 return Err(format!("the record at line {line} of the array is not JSON: {error}"));
             }
@@ -198,7 +209,7 @@ mod tests {
         let mut file = tempfile::NamedTempFile::new().expect("a file");
         file.write_all(bytes).expect("a write");
         let records = read(file.path(), 1 << 20).map_err(|error| error.to_string())?;
-        Ok(records.into_iter().map(|(line, value)| (line, value.is_ok())).collect())
+        Ok(records.records.into_iter().map(|(line, value)| (line, value.is_ok())).collect())
     }
 
     #[test]
@@ -239,12 +250,13 @@ mod tests {
     /// The last of two equal keys once won without a word.
     #[test]
     fn a_key_that_stands_twice_is_named_and_costs_its_record_alone() {
-        let twice = "{\"a\": 1, \"b\": [{\"c\": 1, \"c\": 2}]}";
+        let twice = "{\"a\": 1, \"messages\": [{\"c\": 1, \"c\": 2}]}";
         for text in [format!("{{}}\n{twice}\n{{}}"), format!("[{{}},\n{twice},\n{{}}]")] {
             let mut file = tempfile::NamedTempFile::new().expect("a file");
             file.write_all(text.as_bytes()).expect("a write");
-            let records = read(file.path(), 1 << 20).expect("records");
+            let Records { records, with_key_twice } = read(file.path(), 1 << 20).expect("records");
             let [(1, Ok(_)), (2, Err(fault)), (3, Ok(_))] = &records[..] else { panic!("{records:?}") };
+            assert_eq!(with_key_twice, 0);
             assert_eq!(fault.kind, BadKind::WrongField);
             assert!(fault.reason.contains("the field `c` stands twice in one object"), "{}", fault.reason);
         }
@@ -289,7 +301,8 @@ mod tests {
     #[test]
     fn what_is_wrong_with_a_line_is_said_with_its_column() {
         let line = format!("{{\"a\": \"{}\"}}", "x".repeat(MAX_RECORD_BYTES));
-        let records = of_lines(&format!("{{}}\n{{\"a\": NaN}}\n{line}\n{}", "[".repeat(200_000)));
+        let Records { records, .. } =
+            of_lines(&format!("{{}}\n{{\"a\": NaN}}\n{line}\n{}", "[".repeat(200_000)));
         let reason = |place: usize| &records[place].1.as_ref().expect_err("no record").reason;
         assert!(records[0].1.is_ok());
         assert!(reason(1).ends_with("at column 7"), "{}", reason(1));

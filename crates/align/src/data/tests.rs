@@ -7,18 +7,40 @@ use serde_json::{Value, json};
 use zhenjin_conversation::Message;
 
 use super::{
-    BadKind, Body, CheckOptions, DataError, Dataset, Kind, Leaks, LearntAnswers, ReadOptions, Report, check,
+    BadKind, BadPolicy, Body, CheckOptions, DataError, Dataset, Kind, Leaks, LearntAnswers, ReadOptions,
+    Report, check,
 };
 
-fn read(records: &[Value]) -> Result<Dataset, DataError> {
+fn file(text: &str) -> tempfile::NamedTempFile {
     let mut file = tempfile::NamedTempFile::new().expect("a file");
+    file.write_all(text.as_bytes()).expect("a write");
+    file
+}
+
+fn lines(records: &[Value]) -> tempfile::NamedTempFile {
     let lines: Vec<String> = records.iter().map(Value::to_string).collect();
-    file.write_all(lines.join("\n").as_bytes()).expect("a write");
-    Dataset::read(&[file.path().to_owned()], &ReadOptions::default())
+    file(&lines.join("\n"))
+}
+
+fn read_with(records: &[Value], bad: BadPolicy) -> Result<Dataset, DataError> {
+    Dataset::read(&[lines(records).path().to_owned()], &ReadOptions { bad, ..ReadOptions::default() })
+}
+
+fn read(records: &[Value]) -> Result<Dataset, DataError> {
+    read_with(records, BadPolicy::Stop)
 }
 
 fn data(records: &[Value]) -> Dataset {
     read(records).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// Fields without effect, and in how many records they stand.
+fn unread(data: &Dataset) -> Vec<(&str, u64)> {
+    data.unread_fields.iter().map(|(name, count)| (name.as_str(), *count)).collect()
+}
+
+fn kinds(data: &Dataset) -> Vec<(Kind, u64)> {
+    data.kinds().into_iter().collect()
 }
 
 /// The one record's fault.
@@ -54,8 +76,7 @@ fn a_prompt_of_a_pair_counts_before_messages_that_repeat_a_side() {
     });
     let of_file = data(std::slice::from_ref(&record));
     assert_eq!(of_file.notes.values().sum::<u64>(), 1, "{:?}", of_file.notes);
-    let unread: Vec<&str> = of_file.unread_fields.keys().map(String::as_str).collect();
-    assert_eq!(unread, ["prompt_id", "score_chosen", "score_rejected"]);
+    assert_eq!(unread(&of_file), [("prompt_id", 1), ("score_chosen", 1), ("score_rejected", 1)]);
     let texts = json!({"prompt": "q", "chosen": "A", "rejected": "B", "messages": with("B")});
     let system = json!([message("system", "s"), message("user", "q")]);
     for record in [&record, &texts] {
@@ -132,7 +153,12 @@ fn a_prompt_in_one_text_may_lack_its_first_empty_line_and_no_other() {
         let Body::Conversation(conversation) = &data.examples[0].body else { panic!("a conversation") };
         assert_eq!(said(&conversation.messages), [("user", "hi"), ("assistant", "yo")], "{prompt:?}");
     }
-    for prompt in ["Human: hi\nAssistant:", "Human: hi\r\n\r\nAssistant:", "\n\nHuman: hi Assistant:"] {
+    for prompt in [
+        "Human: hi\nAssistant:",
+        "Human: hi\r\n\r\nAssistant:",
+        "\n\nHuman: hi Assistant:",
+        "Human: a\n\nAssistant: b\nHuman: c\nAssistant:",
+    ] {
         let (kind, reason) = fault(&json!({"prompt": prompt, "chosen": "a", "rejected": "b"}));
         assert_eq!(kind, BadKind::WrongField, "{prompt:?}");
         assert!(reason.contains("before the latter there is no empty line"), "{reason}");
@@ -140,6 +166,34 @@ fn a_prompt_in_one_text_may_lack_its_first_empty_line_and_no_other() {
     let plain = data(&[json!({"prompt": "Human: who is that?", "completion": "Somebody."})]);
     let Body::Conversation(plain) = &plain.examples[0].body else { panic!("a conversation") };
     assert_eq!(plain.messages[0].content, "Human: who is that?");
+}
+
+/// Such requests were divided at the marks that they quote, and then refused for their last message.
+#[test]
+fn what_a_user_asks_of_a_dialogue_is_no_dialogue() {
+    for prompt in ["Human: a\n\nAssistant: b\n\nContinue this.", "Human: a\n\nAssistant: b"] {
+        // An answer that begins with the same marks is then the answer, and no transcript.
+        for answer in ["yo", "Human: c\n\nAssistant: d"] {
+            let expected = [("user", prompt), ("assistant", answer)];
+            for record in [
+                json!({"prompt": prompt, "completion": answer}),
+                json!({"instruction": prompt, "output": answer}),
+            ] {
+                let data = data(std::slice::from_ref(&record));
+                let Body::Conversation(read) = &data.examples[0].body else { panic!("{record}") };
+                assert_eq!(said(&read.messages), expected, "{record}");
+                assert!(read.unlearnt.is_empty(), "{record}");
+            }
+            let pair = pair(&json!({"prompt": prompt, "chosen": answer, "rejected": "no"}));
+            assert_eq!((said(&pair.prompt), said(&pair.chosen)), (vec![expected[0]], vec![expected[1]]));
+        }
+        let task = data(&[json!({"question": prompt, "answer": 1})]);
+        let Body::Task(task) = &task.examples[0].body else { panic!("a prompt") };
+        assert_eq!(said(&task.messages), [("user", prompt)]);
+    }
+    // With an empty line before it, it is a transcript, and this one was answered already.
+    let (kind, _) = fault(&json!({"prompt": "\n\nHuman: a\n\nAssistant: b", "completion": "c"}));
+    assert_eq!(kind, BadKind::RolesOutOfOrder);
 }
 
 /// Answers with a label of 0 or "false" were once conversations to imitate, the disliked ones too.
@@ -174,23 +228,168 @@ fn a_label_beside_an_answer_is_a_thumb_or_refused() {
         json!({"prompt": "p", "completion": "c", "label": true}),
         json!({"prompt": "p", "completion": "d", "label": 0}),
     ]);
-    assert_eq!(mixed.kinds().into_iter().collect::<Vec<_>>(), [(Kind::Thumbs, 2)]);
-    for label in [json!("good"), json!(2), json!(0.5), json!([1])] {
-        for record in [
+    assert_eq!(kinds(&mixed), [(Kind::Thumbs, 2)]);
+    let judging = [json!("good"), json!("Thumbs-Down"), json!(0.5), json!(-1), json!("1")];
+    let classes = [json!(2), json!("math"), json!([1])];
+    let beside_answers = judging.iter().flat_map(|label| {
+        [
             json!({"prompt": "q", "completion": "a", "label": label}),
-            json!({"messages": talk, "kto_tag": label}),
-        ] {
-            let (kind, reason) = fault(&record);
-            assert_eq!(kind, BadKind::WrongField, "{record}");
-            let name = if record["label"].is_null() { "`kto_tag`" } else { "`label`" };
-            assert!(reason.starts_with(name) && reason.contains("true or false, or 1 or 0"), "{reason}");
-        }
+            json!({"messages": talk, "label": label}),
+            json!({"question": "q", "answer": "a", "label": label}),
+        ]
+    });
+    let tags = judging
+        .iter()
+        .chain(&classes)
+        .map(|label| json!({"prompt": "q", "completion": "a", "kto_tag": label}));
+    for record in beside_answers.chain(tags) {
+        let (kind, reason) = fault(&record);
+        assert_eq!(kind, BadKind::WrongField, "{record}");
+        let name = if record["label"].is_null() { "`kto_tag`" } else { "`label`" };
+        assert!(reason.starts_with(name) && reason.contains("true or false, or 1 or 0"), "{reason}");
     }
     // Without an answer it is what a reward may read.
-    for record in [json!({"prompt": "q", "label": 1}), json!({"question": "q", "answer": "a", "label": "x"})]
-    {
-        let tasks = data(&[record]);
-        assert_eq!(tasks.kinds().into_iter().collect::<Vec<_>>(), [(Kind::Tasks, 1)]);
+    assert_eq!(kinds(&data(&[json!({"prompt": "q", "label": 1})])), [(Kind::Tasks, 1)]);
+}
+
+/// Files of classes 0 to 3 were refused as of two formats, or lost the rarer one where bad records were dropped; topics were refused.
+#[test]
+fn labels_that_are_classes_are_fields_like_others() {
+    let talk = json!([message("user", "q"), message("assistant", "a")]);
+    for labels in [json!([0, 1, 2, 3]), json!(["math", "code"]), json!(["2", "0"]), json!([["math"], 1, 2])] {
+        let labels = labels.as_array().expect("a list");
+        let count = labels.len() as u64;
+        for (record, kind) in [
+            (json!({"prompt": "q", "completion": "a"}), Kind::Conversations),
+            (json!({"messages": talk}), Kind::Conversations),
+            (json!({"instruction": "q", "output": "a"}), Kind::Conversations),
+            (json!({"text": "\n\nHuman: q\n\nAssistant: a"}), Kind::Conversations),
+            (json!({"question": "q", "answer": "a"}), Kind::Tasks),
+            (json!({"prompt": "q", "answer": "a"}), Kind::Tasks),
+        ] {
+            let with_label = |label: &Value| {
+                let mut record = record.clone();
+                record["label"] = label.clone();
+                record
+            };
+            let records: Vec<Value> = labels.iter().map(with_label).collect();
+            for bad in [BadPolicy::Stop, BadPolicy::Drop] {
+                let read = read_with(&records, bad).unwrap_or_else(|error| panic!("{error}"));
+                assert_eq!((kinds(&read), read.bad.total()), (vec![(kind, count)], 0), "{records:?}");
+                if kind == Kind::Tasks {
+                    let of_tasks = read.examples.iter().map(|example| match &example.body {
+                        Body::Task(task) => task.fields["label"].clone(),
+                        other => panic!("{other:?}"),
+                    });
+                    assert_eq!(&of_tasks.collect::<Vec<Value>>(), labels);
+                }
+                let imitated = read.for_kind(Kind::Conversations).expect("answers");
+                assert_eq!(
+                    (unread(&imitated), imitated.examples.len() as u64),
+                    (vec![("label", count)], count)
+                );
+            }
+        }
+    }
+}
+
+/// What one label does not say the others do: beside judgements, one that is none is a mistake, and not the name of a class.
+#[test]
+fn a_label_among_judgements_that_says_something_else_is_a_bad_record() {
+    let answer = |label: &Value| json!({"question": "q", "answer": "a", "label": label});
+    for labels in [[json!(true), json!(2)], [json!(false), json!("math")], [json!(0), json!("math")]] {
+        let records = labels.each_ref().map(answer);
+        match read(&records) {
+            Err(DataError::Bad(bad)) => {
+                assert_eq!((bad.line, bad.kind), (2, BadKind::WrongField), "{labels:?}")
+            }
+            other => panic!("{labels:?}: {other:?}"),
+        }
+        let rest = read_with(&records, BadPolicy::Drop).expect("one record");
+        assert_eq!((kinds(&rest), rest.bad.total()), (vec![(Kind::Thumbs, 1)], 1), "{labels:?}");
+    }
+}
+
+/// Rewards that read the right answer had a fault for every record with a label beside it: judged answers became prompts without fields.
+#[test]
+fn judged_answers_keep_for_rewards_what_stands_beside_them() {
+    let talk = json!([message("user", "q"), message("assistant", "a")]);
+    for (record, fields, without_effect) in [
+        (
+            json!({"id": 7, "question": "q", "answer": "4", "label": 1, "solution": "2+2"}),
+            json!({"id": 7, "answer": "4", "label": 1, "solution": "2+2"}),
+            vec![("id", 1), ("solution", 1)],
+        ),
+        (
+            json!({"prompt": "q", "kto_tag": "true", "answer": "4"}),
+            json!({"kto_tag": "true", "answer": "4"}),
+            vec![],
+        ),
+        // What was judged elsewhere is no right answer.
+        (
+            json!({"prompt": "q", "completion": "4", "label": true, "solution": "5", "id": null}),
+            json!({"solution": "5"}),
+            vec![("solution", 1)],
+        ),
+        (
+            json!({"messages": talk, "label": true, "answer": "5"}),
+            json!({"answer": "5"}),
+            vec![("answer", 1)],
+        ),
+    ] {
+        let read = data(std::slice::from_ref(&record));
+        assert_eq!(
+            (kinds(&read), unread(&read)),
+            (vec![(Kind::Thumbs, 1)], without_effect.clone()),
+            "{record}"
+        );
+        let imitated = read.clone().for_kind(Kind::Conversations).expect("an answer");
+        assert_eq!(unread(&imitated), without_effect, "{record}");
+        let tasks = read.for_kind(Kind::Tasks).expect("a prompt");
+        let Body::Task(task) = &tasks.examples[0].body else { panic!("{record}: a prompt") };
+        // In the order of the record, as examples are compared by it.
+        assert_eq!(Value::Object(task.fields.clone()).to_string(), fields.to_string());
+        assert!(unread(&tasks).is_empty(), "{record}: {:?}", unread(&tasks));
+    }
+}
+
+/// Whether a field has an effect depends on what the examples are for.
+#[test]
+fn fields_for_rewards_are_without_effect_where_answers_are_imitated() {
+    let question = json!({"question": "q", "answer": "a", "level": 2});
+    let imitated = data(&[question]).for_kind(Kind::Conversations).expect("an answer");
+    assert_eq!(unread(&imitated), [("level", 1)]);
+    let judged = lines(&[json!({"prompt": "q", "completion": "a", "label": true, "id": 1})]);
+    let talk = json!([message("user", "q"), message("assistant", "a")]);
+    let given = lines(&[json!({"messages": talk, "id": 2})]);
+    let paths = [judged.path().to_owned(), given.path().to_owned()];
+    let both = Dataset::read(&paths, &ReadOptions::default()).expect("two files");
+    assert_eq!(unread(&both), [("id", 2)]);
+    // A conversation keeps no other fields.
+    assert_eq!(unread(&both.for_kind(Kind::Tasks).expect("prompts")), [("id", 1)]);
+}
+
+/// A good record with such a key in metadata that nobody reads was once a bad one.
+#[test]
+fn a_key_that_stands_twice_counts_where_somebody_reads_it() {
+    let read = |fields: &str| {
+        let file = file(&format!("{{\"prompt\": \"q\", \"completion\": \"a\", {fields}}}"));
+        Dataset::read(&[file.path().to_owned()], &ReadOptions::default())
+    };
+    let with_metadata = read(r#""metadata": {"a": 1, "b": [{"c": 1, "c": 2}], "a": 2}"#).expect("a record");
+    assert_eq!(unread(&with_metadata), [("metadata", 1)]);
+    let notes: Vec<(&str, u64)> =
+        with_metadata.notes.iter().map(|(note, count)| (note.as_str(), *count)).collect();
+    assert!(matches!(notes[..], [(note, 1)] if note.starts_with("records with a key that stands twice")));
+    for fields in [
+        r#""label": true, "label": false"#,
+        r#""id": 1, "id": 2"#,
+        r#""tools": [{"name": "a", "name": "b"}]"#,
+    ] {
+        assert!(
+            matches!(read(fields), Err(DataError::Bad(bad)) if bad.kind == BadKind::WrongField),
+            "{fields}"
+        );
     }
 }
 

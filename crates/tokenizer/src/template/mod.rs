@@ -99,6 +99,12 @@ impl std::fmt::Debug for ChatTemplate {
 }
 
 impl ChatTemplate {
+    /// Whether the same conversation may be another text at another time.
+    pub fn may_show_time(&self) -> bool {
+        let sources = [Some(&self.sources.default), self.sources.tool_use.as_ref()];
+        sources.into_iter().flatten().any(|source| source.contains("strftime_now"))
+    }
+
     /// Compiles a template for a tokenizer, whose control tokens are kept out of users' text.
     ///
     /// # Errors

@@ -1,11 +1,11 @@
 //! Conversations with their answers, and answers with a thumb.
 
-use serde_json::Value;
 use zhenjin_conversation::{Message, Role, Tool};
 
 use super::super::errors::{BadKind, Fault};
 use super::super::example::{Body, Conversation, Thumb};
 use super::fields::{Fields, wrong};
+use super::labels::thumb_of;
 use super::{COMPLETIONS, LABELS, Unread, check, messages, prompts};
 
 /// Fields in which a judged answer stands.
@@ -53,7 +53,7 @@ pub(super) fn completed(fields: &Fields<'_>, unread: &mut Unread) -> Result<Body
         read.unlearnt = earlier;
     }
     let asked = prompts::Asked { messages: &read.messages, is_in_one_text };
-    let answer = completion(fields, &COMPLETIONS, asked, unread)?;
+    let (_, answer) = completion(fields, &COMPLETIONS, asked, unread)?;
     let start = read.messages.len();
     read.unlearnt.extend(answer.unlearnt.iter().map(|place| start + place));
     read.messages.extend(answer.messages);
@@ -66,42 +66,27 @@ pub(super) fn dialogue(fields: &Fields<'_>, unread: &mut Unread) -> Result<Body,
     of_messages(messages::Messages { messages, unlearnt: Vec::new() }, Vec::new(), unread)
 }
 
+/// The answer, and the field in which it stands.
 fn completion(
     fields: &Fields<'_>,
     names: &[&'static str],
     asked: prompts::Asked<'_>,
     unread: &mut Unread,
-) -> Result<messages::Messages, Fault> {
+) -> Result<(&'static str, messages::Messages), Fault> {
     let missing = || Fault::new(BadKind::NoAnswer, format!("none of {} is there", names.join(", ")));
     let (name, value) = fields.first(names).ok_or_else(missing)?;
-    asked.answer(name, value, unread)
-}
-
-/// Whether a label says that an answer was liked; `None` where it does not plainly say one or the other.
-pub(super) fn thumb_of(label: &Value) -> Option<bool> {
-    let of_number = |number: f64| (number == 1.0 || number == 0.0).then_some(number == 1.0);
-    let of_text = |text: &str| match text.trim().to_lowercase().as_str() {
-        "true" => Some(true),
-        "false" => Some(false),
-        _ => None,
-    };
-    match label {
-        Value::Bool(liked) => Some(*liked),
-        Value::Number(number) => number.as_f64().and_then(of_number),
-        Value::String(text) => of_text(text),
-        _ => None,
-    }
+    Ok((name, asked.answer(name, value, unread)?))
 }
 
 /// An answer that somebody judged: the last one of a conversation or of a dialogue in one text, or the completion of a prompt.
 pub(super) fn thumb(fields: &Fields<'_>, unread: &mut Unread) -> Result<Body, Fault> {
     let missing = |what: &str| Fault::new(BadKind::WrongField, format!("there is no {what}"));
-    let (name, label) = fields.first(&LABELS).ok_or_else(|| missing("`label`"))?;
+    let (label_name, label) = fields.first(&LABELS).ok_or_else(|| missing("`label`"))?;
     // A disliked answer that was imitated would be worse than none: what is not plain is refused.
     let liked = thumb_of(label).ok_or_else(|| {
         let expected = "true or false, or 1 or 0, or \"true\" or \"false\", since it stands beside an answer (what says \
                         something else needs another name)";
-        wrong(name, expected, label)
+        wrong(label_name, expected, label)
     })?;
     if !label.is_boolean() {
         unread.note("labels 1 and 0, or \"true\" and \"false\", which count as true and false");
@@ -115,10 +100,12 @@ pub(super) fn thumb(fields: &Fields<'_>, unread: &mut Unread) -> Result<Body, Fa
     };
     let messages::Messages { mut messages, mut unlearnt } = read;
     let tools = messages::read_tools(fields)?;
+    let mut answer_name = None;
     if messages.last().is_none_or(|last| last.role != Role::Assistant) {
         let is_in_one_text = prompts::is_in_one_text(fields);
         let asked = prompts::Asked { messages: &messages, is_in_one_text };
-        let answer = completion(fields, &JUDGED, asked, unread)?;
+        let (name, answer) = completion(fields, &JUDGED, asked, unread)?;
+        answer_name = Some(name);
         unlearnt.extend(answer.unlearnt.iter().map(|place| messages.len() + place));
         messages.extend(answer.messages);
     }
@@ -129,5 +116,8 @@ pub(super) fn thumb(fields: &Fields<'_>, unread: &mut Unread) -> Result<Body, Fa
     }
     messages::judged_as_a_whole("messages", &unlearnt, start)?;
     let answer = messages.split_off(start);
-    Ok(Body::Thumb(Thumb { prompt: messages, tools, answer, liked }))
+    // An `answer` may as well be the right one: rewards compare with it, and may read the label beside it.
+    let read_by_both = ["answer", label_name];
+    let others = fields.for_rewards(if answer_name == Some("answer") { &read_by_both[..] } else { &[] });
+    Ok(Body::Thumb(Thumb { prompt: messages, tools, answer, liked, fields: others }))
 }

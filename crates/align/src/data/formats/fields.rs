@@ -57,6 +57,14 @@ impl<'a> Fields<'a> {
         let read = self.read.borrow();
         self.map.iter().filter(|(name, value)| !read.contains(name.as_str()) && !value.is_null()).collect()
     }
+
+    /// What a reward may read, in the record's order: the fields that nobody read, and some that somebody did.
+    pub(super) fn for_rewards(&self, read_as_well: &[&str]) -> Map<String, Value> {
+        let read = self.read.borrow();
+        let is_kept = |name: &str| !read.contains(name) || read_as_well.contains(&name);
+        let kept = self.map.iter().filter(|(name, value)| is_kept(name.as_str()) && !value.is_null());
+        kept.map(|(name, value)| (name.clone(), value.clone())).collect()
+    }
 }
 
 /// A field that holds something else than it should.

@@ -4,6 +4,7 @@
 
 mod answers;
 mod fields;
+mod labels;
 mod messages;
 mod preferences;
 mod prompts;
@@ -17,6 +18,7 @@ use super::errors::{BadKind, Fault};
 use super::example::Body;
 pub(super) use fields::shape;
 use fields::{Fields, meant};
+pub(super) use labels::Labels;
 
 /// What a file's records are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +59,8 @@ impl Format {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Unread {
     pub(super) fields: BTreeMap<String, u64>,
+    /// Of these fields, those that stay with their examples: a reward may read them.
+    pub(super) for_rewards: BTreeMap<String, u64>,
     pub(super) notes: BTreeMap<&'static str, u64>,
 }
 
@@ -71,6 +75,12 @@ impl Unread {
 
     fn add_all(&mut self, fields: &Fields<'_>) {
         fields.unread().into_iter().for_each(|(name, _)| self.add(name.clone()));
+    }
+
+    fn keep_all_for_rewards(&mut self, fields: &Fields<'_>) {
+        for (name, _) in fields.unread() {
+            *self.for_rewards.entry(name.clone()).or_default() += 1;
+        }
     }
 }
 
@@ -126,11 +136,102 @@ const KNOWN: [&str; 21] = [
     "ranks",
 ];
 
-/// Finds out what a record is.
+/// Whether a format reads a field of this name.
+pub(super) fn reads(name: &str) -> bool {
+    const OTHERS: [&str; 12] = [
+        "prompt",
+        "instruction",
+        "input",
+        "system",
+        "system_prompt",
+        "history",
+        "text",
+        "turns",
+        "answer",
+        "tools",
+        "functions",
+        "margin",
+    ];
+    let lists: [&[&str]; 8] =
+        [&OTHERS, &MESSAGES, &PREFERRED, &OTHER, &LISTS_OF_ANSWERS, &LABELS, &COMPLETIONS, &QUESTIONS];
+    lists.iter().any(|names| names.contains(&name))
+}
+
+/// A record's fields, as far as they say what it is. Those that are `null` count as missing.
+#[derive(Clone, Copy)]
+struct Present<'a>(&'a Map<String, Value>);
+
+impl<'a> Present<'a> {
+    fn value(self, name: &str) -> Option<&'a Value> {
+        self.0.get(name).filter(|value| !value.is_null())
+    }
+
+    fn any(self, names: &[&str]) -> bool {
+        names.iter().any(|name| self.value(name).is_some())
+    }
+
+    fn is(self, name: &str, test: fn(&Value) -> bool) -> bool {
+        self.value(name).is_some_and(test)
+    }
+
+    fn has_prompt(self) -> bool {
+        self.list().is_some() || self.any(&["prompt", "instruction"]) || self.any(&QUESTIONS)
+    }
+
+    /// Its list of messages.
+    fn list(self) -> Option<&'a Value> {
+        MESSAGES.iter().find_map(|name| self.value(name))
+    }
+
+    /// Whether its list of messages ends with an answer.
+    fn is_answered(self) -> bool {
+        self.list().and_then(Value::as_array).and_then(|list| list.last()).is_some_and(is_assistants)
+    }
+
+    fn is_dialogue(self) -> bool {
+        self.value("text").and_then(Value::as_str).is_some_and(|text| text.contains("\n\nAssistant:"))
+    }
+
+    /// Its format, if it compares answers.
+    fn comparison(self) -> Option<Format> {
+        if self.any(&PREFERRED) && self.any(&OTHER) {
+            return Some(Format::Pairs);
+        }
+        let has_list = LISTS_OF_ANSWERS.iter().any(|name| self.is(name, Value::is_array));
+        (has_list && self.has_prompt()).then_some(Format::RankedAnswers)
+    }
+
+    /// Its label, if that stands beside an answer and may judge it. Where it is true or false it does, and an answer that is missing is
+    /// found to be so where it is read.
+    fn label(self) -> Option<(&'static str, &'a Value)> {
+        let (name, label) = LABELS.iter().find_map(|name| Some((*name, self.value(name)?)))?;
+        let is_beside_answer = match self.has_prompt() {
+            true => {
+                label.is_boolean()
+                    || self.any(&COMPLETIONS)
+                    || self.is("answer", Value::is_string)
+                    || self.is_answered()
+            }
+            false => self.is_dialogue(),
+        };
+        (is_beside_answer && self.comparison().is_none()).then_some((name, label))
+    }
+}
+
+/// What the labels of a file's records say together.
+pub(super) fn labels_of<'a>(records: impl Iterator<Item = &'a Value>) -> Labels {
+    let mut labels = Labels::default();
+    for (name, label) in records.filter_map(Value::as_object).filter_map(|map| Present(map).label()) {
+        labels.add(name, label);
+    }
+    labels
+}
+
+/// Finds out what a record is; `labels` are those of its file.
 ///
 /// # Errors
 /// What was found, and what was expected.
-pub(super) fn recognise(record: &Value) -> Result<Recognised, (String, String)> {
+pub(super) fn recognise(record: &Value, labels: Labels) -> Result<Recognised, (String, String)> {
     let map = match record {
         Value::Object(map) => map,
         Value::Array(items) if !items.is_empty() && items.iter().all(is_message) => {
@@ -138,48 +239,35 @@ pub(super) fn recognise(record: &Value) -> Result<Recognised, (String, String)> 
         }
         other => return Err((format!("the record is {}", shape(other)), expected(&[]))),
     };
-    let value = |name: &str| map.get(name).filter(|value| !value.is_null());
-    let any = |names: &[&str]| names.iter().any(|name| value(name).is_some());
-    let is = |name: &str, test: fn(&Value) -> bool| value(name).is_some_and(test);
+    let present = Present(map);
     let recognised = |format| Ok(Recognised::As(format));
-    if any(&PREFERRED) && any(&OTHER) {
-        return recognised(Format::Pairs);
+    if let Some(format) = present.comparison() {
+        return recognised(format);
     }
-    let has_prompt = any(&MESSAGES) || any(&["prompt", "instruction"]) || any(&QUESTIONS);
-    if has_prompt && LISTS_OF_ANSWERS.iter().any(|name| is(name, Value::is_array)) {
-        return recognised(Format::RankedAnswers);
+    // Whether this one says plainly that the answer was liked is found out where it is read. Labels that do not judge are fields like others.
+    if labels.judge() && present.label().is_some() {
+        return recognised(Format::Thumbs);
     }
-    let list = MESSAGES.iter().find_map(|name| value(name));
-    let is_answered = list.and_then(Value::as_array).and_then(|list| list.last()).is_some_and(is_assistants);
-    let is_dialogue =
-        value("text").and_then(Value::as_str).is_some_and(|text| text.contains("\n\nAssistant:"));
-    if let Some(label) = LABELS.iter().find_map(|name| value(name)) {
-        // Any label beside an answer: whether it says that the answer was liked is found out where it is read, and what it does not say
-        // plainly is refused there. An `answer` may as well be the right one, for a reward.
-        let is_judged = label.is_boolean()
-            || any(&COMPLETIONS)
-            || is_answered
-            || (is("answer", Value::is_string) && answers::thumb_of(label).is_some());
-        if (has_prompt && is_judged) || (!has_prompt && is_dialogue) {
-            return recognised(Format::Thumbs);
-        }
+    if present.list().is_some() {
+        return match present.is_answered() {
+            true => recognised(Format::Messages),
+            false => Ok(Recognised::Unanswered),
+        };
     }
-    if list.is_some() {
-        return if is_answered { recognised(Format::Messages) } else { Ok(Recognised::Unanswered) };
-    }
-    if is("instruction", Value::is_string) && any(&["output", "response", "completion"]) {
+    if present.is("instruction", Value::is_string) && present.any(&["output", "response", "completion"]) {
         return recognised(Format::Alpaca);
     }
-    if any(&["prompt"]) {
-        return recognised(if any(&COMPLETIONS) { Format::PromptAndCompletion } else { Format::Tasks });
+    if present.any(&["prompt"]) {
+        let has_completion = present.any(&COMPLETIONS);
+        return recognised(if has_completion { Format::PromptAndCompletion } else { Format::Tasks });
     }
-    if QUESTIONS.iter().any(|name| is(name, Value::is_string)) {
+    if QUESTIONS.iter().any(|name| present.is(name, Value::is_string)) {
         return recognised(Format::QuestionAndAnswer);
     }
-    if is("turns", Value::is_array) {
+    if present.is("turns", Value::is_array) {
         return recognised(Format::Turns);
     }
-    if is_dialogue {
+    if present.is_dialogue() {
         return recognised(Format::Dialogue);
     }
     let found = format!("the record is {}", shape(record));
@@ -248,6 +336,9 @@ pub(super) fn read(format: Format, record: &Value, unread: &mut Unread) -> Resul
         }
     };
     unread.add_all(&fields);
+    if format == Format::Thumbs {
+        unread.keep_all_for_rewards(&fields);
+    }
     Ok(bodies)
 }
 

@@ -1,6 +1,6 @@
 //! What stands before an answer, and prompts that wait for one.
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 use zhenjin_conversation::{Message, Role};
 
 use super::super::errors::{BadKind, Fault};
@@ -101,29 +101,43 @@ fn history(fields: &Fields<'_>) -> Result<Vec<Message>, Fault> {
     Ok(messages)
 }
 
-/// A prompt in one text: what a user says, or a dialogue, which ends where the assistant is to speak.
+/// A prompt in one text: what a user says, or a dialogue.
 fn of_text(name: &str, text: &str) -> Result<Vec<Message>, Fault> {
+    Ok(dialogue(name, text)?.unwrap_or_else(|| vec![Message::new(Role::User, text)]))
+}
+
+/// The messages of a prompt that is a dialogue in one text, which ends where the assistant is to speak or with what the user says.
+fn dialogue(name: &str, text: &str) -> Result<Option<Vec<Message>>, Fault> {
     if !messages::is_dialogue(text) {
-        return Ok(vec![Message::new(Role::User, text)]);
+        return Ok(None);
     }
     let mut messages = messages::of_text(name, text)?;
-    if messages.last().is_some_and(|last| last.role == Role::Assistant && last.content.is_empty()) {
-        messages.pop();
-    } else if text.trim_end().ends_with("Assistant:") {
+    let last_answer = messages.last().filter(|last| last.role == Role::Assistant);
+    match last_answer.map(|last| last.content.is_empty()) {
+        Some(true) => {
+            messages.pop();
+        }
         // Its marks would be learnt as a part of what the user says.
-        let reason = format!(
-            "`{name}` begins with \"Human:\" and ends with \"Assistant:\", but before the latter there is no empty line; a \
-             dialogue in one text has one before each such mark"
-        );
-        return Err(Fault::new(BadKind::WrongField, reason));
+        _ if text.trim_end().ends_with("Assistant:") => {
+            let reason = format!(
+                "`{name}` begins with \"Human:\" and ends with \"Assistant:\", but before the latter there is no empty line; a \
+                 dialogue in one text has one before each such mark"
+            );
+            return Err(Fault::new(BadKind::WrongField, reason));
+        }
+        // A user may quote a dialogue and ask something of it. With an empty line before its first mark it is a transcript, to whose last
+        // answer there is no other: that is refused later.
+        Some(false) if !text.starts_with(['\n', '\r']) => return Ok(None),
+        _ => {}
     }
-    Ok(messages)
+    Ok(Some(messages))
 }
 
 /// Whether the prompt is a dialogue in one text.
 pub(super) fn is_in_one_text(fields: &Fields<'_>) -> bool {
     let texts = ["prompt", "instruction", "input"].into_iter().chain(QUESTIONS);
-    texts.filter_map(|name| fields.peek(name)?.as_str()).any(messages::is_dialogue)
+    let mut texts = texts.filter_map(|name| Some((name, fields.peek(name)?.as_str()?)));
+    texts.any(|(name, text)| dialogue(name, text).is_ok_and(|messages| messages.is_some()))
 }
 
 /// Whether an answer in a text is a dialogue that repeats its prompt. Where the prompt is none in one text, an answer that begins with "Human:"
@@ -183,8 +197,7 @@ pub(super) fn task(format: Format, fields: &Fields<'_>, unread: &mut Unread) -> 
         return Err(Fault::new(BadKind::RolesOutOfOrder, reason));
     }
     check(&messages)?;
-    let others = fields.unread().into_iter().map(|(name, value)| (name.clone(), value.clone()));
-    let mut others: Map<String, Value> = others.collect();
+    let mut others = fields.for_rewards(&[]);
     if format == Format::Turns
         && let Some(turns) = fields.get("turns")
     {

@@ -1,7 +1,6 @@
 //! Distillation: the teacher, its vocabulary beside the student's, and the run.
 
 use super::arguments::TeachingArgument;
-use super::examples;
 use super::offline::OfflineRun;
 use super::opened::{Opened, open};
 use super::planned::{self, Planning};
@@ -90,7 +89,7 @@ fn from_logits(home: &Home, arguments: &DistillArguments) -> Result<()> {
         let writing = own_rollouts(opened, &configuration).map(|options| (options, &model, &prompts[..]));
         return planning.show_measured(&mut trainee, writing, Some(&mut teacher));
     }
-    let examples::Examples { training, held_out, fingerprint } = read;
+    let zhenjin_align::data::KeptExamples { training, held_out, fingerprint, .. } = read;
     let fingerprint = format!("{fingerprint}, teacher {}", teacher.fingerprint());
     let teacher = Rc::new(RefCell::new(teacher));
     let loss = loss(&configuration)?;

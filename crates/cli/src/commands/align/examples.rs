@@ -8,23 +8,18 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use time::OffsetDateTime;
 use zhenjin_align::data::{
-    Dataset, EncodeOptions, Encoded, Encoder, HashTokens, Kind, PromptSettings, ReadOptions,
+    Dataset, EncodeOptions, Encoded, Encoder, ExamplesFolder, HashTokens, Keep, KeptExamples, Kind,
+    PromptSettings, ReadOptions,
 };
-use zhenjin_tokenizer::{Specials, Tokenizer};
-
-/// Examples to learn from and to measure on, in tokens.
-pub(super) struct Examples<T> {
-    pub(super) training: Vec<T>,
-    pub(super) held_out: Vec<T>,
-    pub(super) fingerprint: String,
-}
+use zhenjin_model::Fingerprint;
+use zhenjin_tokenizer::{ChatTemplate, Specials, Tokenizer};
 
 /// How one kind of examples is encoded.
 type Encode<T> =
     fn(&Encoder<'_>, &Dataset, &EncodeOptions) -> Result<Encoded<T>, zhenjin_align::data::DataError>;
 
-/// Reads the examples of `kind`. `room` tokens of the model's context are left for answers.
-pub(super) fn read<T: HashTokens>(
+/// Reads the examples of `kind`, or takes them as an earlier run kept them. `room` tokens of the model's context are left for answers.
+pub(super) fn read<T: HashTokens + Keep>(
     arguments: &AlignArguments,
     opened: &Opened,
     kind: Kind,
@@ -32,20 +27,7 @@ pub(super) fn read<T: HashTokens>(
     room: usize,
     seed: u64,
     encode: Encode<T>,
-) -> Result<Examples<T>> {
-    let options = ReadOptions { bad: arguments.bad(), ..ReadOptions::default() };
-    let read = |paths: &[PathBuf]| -> Result<Dataset> { Ok(Dataset::read(paths, &options)?.for_kind(kind)?) };
-    let all = read(&arguments.data)?;
-    tell(&all);
-    let (training, held_out) = match arguments.held_out.is_empty() {
-        false => {
-            let held_out = read(&arguments.held_out)?;
-            tell(&held_out);
-            (all, held_out)
-        }
-        true => all.split(arguments.held_out_share, seed)?,
-    };
-    let model = &opened.model;
+) -> Result<KeptExamples<T>> {
     let longest = opened.longest;
     let context = arguments.context.unwrap_or(longest.saturating_sub(room));
     if context + room > longest {
@@ -53,34 +35,115 @@ pub(super) fn read<T: HashTokens>(
             "--context {context}: with {room} tokens for answers that is more than the {longest} that there are"
         );
     }
-    let encoder = match kind {
-        Kind::Tasks => Encoder::for_prompts,
-        _ => Encoder::new,
-    };
-    let encoder = encoder(&model.tokenizer, model.template.as_ref(), PromptSettings::at(time))
-        .with_context(|| format!("{}", arguments.model.display()))?;
-    let options = EncodeOptions {
-        context,
-        overlong: arguments.overlong(),
-        bad: arguments.bad(),
-        learnt: arguments.learnt(),
-        threads: NonZeroUsize::new(opened.load.team.threads()).unwrap_or(NonZeroUsize::MIN),
-    };
-    let training = encode(&encoder, &training, &options)?;
-    let held_out = encode(&encoder, &held_out, &options)?;
-    count("to learn from", &training);
-    count("held out", &held_out);
-    if training.examples.is_empty() {
-        bail!(
-            "no example is left to learn from: {} are too long for {context} tokens (--context), {} are held out (--held-out-share), {} cannot be \
-             written by the template",
-            training.counts.too_long,
-            held_out.examples.len(),
-            training.bad.total()
-        );
+    let reading = Reading { arguments, opened, kind, time, context, seed };
+    let key = reading.key();
+    if let Some((folder, key)) = &key {
+        match folder.find(key) {
+            Ok(None) => {}
+            Ok(Some(kept)) => {
+                kept.told.iter().for_each(|line| eprintln!("{line}"));
+                eprintln!("their tokens were kept by an earlier run (--no-kept-examples encodes them anew)");
+                return Ok(kept);
+            }
+            Err(error) => eprintln!("the examples are encoded anew: {error}"),
+        }
     }
-    let fingerprint = format!("{}+{}", training.fingerprint(), held_out.fingerprint());
-    Ok(Examples { training: training.examples, held_out: held_out.examples, fingerprint })
+    let read = reading.anew(encode)?;
+    // Files that were changed while they were read have other contents than those of the key.
+    if let Some((folder, key)) = &key
+        && reading.key().is_some_and(|(_, now)| now == *key)
+        && let Err(error) = folder.keep(key, &read)
+    {
+        eprintln!("the tokens of the examples are not kept for later runs: {error}");
+    }
+    Ok(read)
+}
+
+/// What data are read, and how.
+struct Reading<'a> {
+    arguments: &'a AlignArguments,
+    opened: &'a Opened,
+    kind: Kind,
+    time: OffsetDateTime,
+    context: usize,
+    seed: u64,
+}
+
+impl Reading<'_> {
+    /// Where the examples are kept, and under which key; `None` where they are not.
+    fn key(&self) -> Option<(&ExamplesFolder, Fingerprint)> {
+        let Reading { arguments, opened, kind, context, seed, .. } = self;
+        let folder = opened.kept_examples.as_ref()?;
+        // A file that cannot be read is an error when it is read.
+        let program = this_program()?;
+        let model = opened.model.text_fingerprint().ok()?;
+        let shows_time = opened.model.template.as_ref().is_some_and(ChatTemplate::may_show_time);
+        let time = shows_time.then_some(self.time);
+        let overlong = arguments.overlong();
+        let settings = format!(
+            "{kind:?} {context} {seed} {time:?} {overlong:?} {:?} {:?} {} {}",
+            arguments.bad(),
+            arguments.learnt(),
+            arguments.held_out_share.to_bits(),
+            arguments.data.len()
+        );
+        let files: Vec<PathBuf> = arguments.data.iter().chain(&arguments.held_out).cloned().collect();
+        let parts = [program.as_bytes(), model.as_bytes(), settings.as_bytes()];
+        Some((folder, folder.key(&files, &parts).ok()??))
+    }
+
+    fn anew<T: HashTokens>(&self, encode: Encode<T>) -> Result<KeptExamples<T>> {
+        let Reading { arguments, opened, kind, time, context, seed } = *self;
+        let mut told = Vec::new();
+        let options = ReadOptions { bad: arguments.bad(), ..ReadOptions::default() };
+        let read =
+            |paths: &[PathBuf]| -> Result<Dataset> { Ok(Dataset::read(paths, &options)?.for_kind(kind)?) };
+        let all = read(&arguments.data)?;
+        tell(&all, &mut told);
+        let (training, held_out) = match arguments.held_out.is_empty() {
+            false => {
+                let held_out = read(&arguments.held_out)?;
+                tell(&held_out, &mut told);
+                (all, held_out)
+            }
+            true => all.split(arguments.held_out_share, seed)?,
+        };
+        let encoder = match kind {
+            Kind::Tasks => Encoder::for_prompts,
+            _ => Encoder::new,
+        };
+        let model = &opened.model;
+        let encoder = encoder(&model.tokenizer, model.template.as_ref(), PromptSettings::at(time))
+            .with_context(|| format!("{}", arguments.model.display()))?;
+        let options = EncodeOptions {
+            context,
+            overlong: arguments.overlong(),
+            bad: arguments.bad(),
+            learnt: arguments.learnt(),
+            threads: NonZeroUsize::new(opened.load.team.threads()).unwrap_or(NonZeroUsize::MIN),
+        };
+        let training = encode(&encoder, &training, &options)?;
+        let held_out = encode(&encoder, &held_out, &options)?;
+        count("to learn from", &training, &mut told);
+        count("held out", &held_out, &mut told);
+        if training.examples.is_empty() {
+            bail!(
+                "no example is left to learn from: {} are too long for {context} tokens (--context), {} are held out (--held-out-share), {} cannot be \
+                 written by the template",
+                training.counts.too_long,
+                held_out.examples.len(),
+                training.bad.total()
+            );
+        }
+        let fingerprint = format!("{}+{}", training.fingerprint(), held_out.fingerprint());
+        Ok(KeptExamples { training: training.examples, held_out: held_out.examples, fingerprint, told })
+    }
+}
+
+/// Which build of the program this is: another one may encode otherwise.
+fn this_program() -> Option<String> {
+    let metadata = std::fs::metadata(std::env::current_exe().ok()?).ok()?;
+    Some(format!("{} {} {:?}", env!("CARGO_PKG_VERSION"), metadata.len(), metadata.modified().ok()?))
 }
 
 /// The paragraphs of the anchor's files, in pieces that fit into the model's context.
@@ -108,19 +171,23 @@ pub(crate) fn paragraphs(text: &str, tokenizer: &Tokenizer, longest: usize) -> R
 }
 
 /// What reading did beside reading.
-fn tell(dataset: &Dataset) {
+fn tell(dataset: &Dataset, told: &mut Vec<String>) {
+    let mut tell = |line: String| {
+        eprintln!("{line}");
+        told.push(line);
+    };
     for (note, count) in &dataset.notes {
-        eprintln!("{count} {note}");
+        tell(format!("{count} {note}"));
     }
     for (field, count) in &dataset.unread_fields {
-        eprintln!("the field `{field}` of {count} records has no effect");
+        tell(format!("the field `{field}` of {count} records has no effect"));
     }
     if dataset.bad.total() > 0 {
-        eprintln!("{} bad records are left out; `zhenjin data check` lists them", dataset.bad.total());
+        tell(format!("{} bad records are left out; `zhenjin data check` lists them", dataset.bad.total()));
     }
 }
 
-fn count<T>(what: &str, encoded: &Encoded<T>) {
+fn count<T>(what: &str, encoded: &Encoded<T>, told: &mut Vec<String>) {
     let counts = &encoded.counts;
     let mut text = format!("{} examples {what}", encoded.examples.len());
     for (count, of) in [
@@ -138,4 +205,5 @@ fn count<T>(what: &str, encoded: &Encoded<T>) {
         }
     }
     eprintln!("{text}");
+    told.push(text);
 }

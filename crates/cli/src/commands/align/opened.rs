@@ -9,6 +9,7 @@ use std::ffi::OsStr;
 use std::path::Path;
 use std::sync::Arc;
 use zhenjin_align::configuration::{Configuration, TuningKind, TuningSection};
+use zhenjin_align::data::ExamplesFolder;
 use zhenjin_align::trainee::{RewardFiles, RewardWeights, Trainee, TraineeOptions};
 use zhenjin_hub::{ModelStore, OpenedModel};
 use zhenjin_model::{AdapterValues, LoadOptions, Model, ModelConfig};
@@ -21,6 +22,8 @@ pub(super) struct Opened {
     pub(super) usable_vocabulary: usize,
     /// Most tokens of an example, its answer included.
     pub(super) longest: usize,
+    /// Where the tokens of examples are kept for later runs, if they are.
+    pub(super) kept_examples: Option<ExamplesFolder>,
 }
 
 impl Opened {
@@ -30,7 +33,9 @@ impl Opened {
         let model = open(home, &arguments.model)?;
         let config = model.file.config();
         let usable_vocabulary = model.tokenizer.vocabulary_size().min(config.vocabulary_size);
-        Ok(Opened { usable_vocabulary, longest: config.context_length, model, load })
+        let longest = config.context_length;
+        let kept_examples = (!arguments.no_kept_examples).then(|| ExamplesFolder::new(&home.examples()));
+        Ok(Opened { usable_vocabulary, longest, kept_examples, model, load })
     }
 
     /// The tokens that end an answer.

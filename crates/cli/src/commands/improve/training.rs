@@ -174,6 +174,8 @@ pub(super) fn arguments(
     }
     // Whether it goes behind others was decided for the whole improvement.
     words.extend(["--plain", "--priority", "normal"].map(Into::into));
+    // People may have their words erased, and then no copy may be left.
+    words.push("--no-kept-examples".into());
     Ok(RunArguments::try_parse_from(words)?.align)
 }
 

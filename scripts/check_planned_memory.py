@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Compares the memory that plans of alignment foresee with the peak of the run: scripts/check_planned_memory.py MODEL PAIRS [--only NAME …]
+"""Compares the memory that plans of alignment foresee with the peak of the run: scripts/check_planned_memory.py MODEL PAIRS [--only NAME …] [--steps N]
 
-PAIRS are preference pairs (JSON lines). Every method makes two steps with MODEL; the peak is the operating system's. The plan is that of the longest
+PAIRS are preference pairs (JSON lines). Every method makes some steps with MODEL; the peak is the operating system's. The plan is that of the longest
 answers, which a run may not write.
 """
 
@@ -31,10 +31,10 @@ RUNS = {
 UNITS = {"KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 
 
-def measure(program: str, model: str, pairs: str, name: str) -> None:
+def measure(program: str, model: str, pairs: str, name: str, steps: int) -> None:
     method, *more = RUNS[name]
     with tempfile.TemporaryDirectory() as folder:
-        command = [program, method, model, "--data", pairs, "--out", f"{folder}/run", "--steps", "2", "--overlong", "drop", "--plain"]
+        command = [program, method, model, "--data", pairs, "--out", f"{folder}/run", "--steps", str(steps), "--overlong", "drop", "--bad", "drop", "--plain"]
         command += [] if "--context" in more else ["--context", "256"]
         command += [*more, "--set", "intervals.samples=0", "--set", "intervals.held_out=0"]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
@@ -55,9 +55,10 @@ def main() -> None:
     parser.add_argument("pairs")
     parser.add_argument("--only", nargs="+", choices=RUNS, default=list(RUNS))
     parser.add_argument("--zhenjin", default=str(ROOT / "target/release/zhenjin"))
+    parser.add_argument("--steps", type=int, default=2, help="of each method [2]; what grows from step to step needs more")
     arguments = parser.parse_args()
     for name in arguments.only:
-        measure(arguments.zhenjin, arguments.model, arguments.pairs, name)
+        measure(arguments.zhenjin, arguments.model, arguments.pairs, name, arguments.steps)
 
 
 if __name__ == "__main__":

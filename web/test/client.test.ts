@@ -45,6 +45,19 @@ test("a stranger's error page gives its status line", async () => {
   await expect(client.models()).rejects.toMatchObject({ status: 502, message: '502 Status', code: null });
 });
 
+test('whoever asks, a server that cannot be reached is said once for each request', async () => {
+  const said: unknown[] = [];
+  const broken = new ApiClient(() => Promise.reject(new TypeError('no connection')));
+  broken.onUnreachable((error) => said.push(error));
+  await expect(broken.consent()).rejects.toBeInstanceOf(NetworkError);
+  expect(said).toHaveLength(1);
+  expect(said[0]).toBeInstanceOf(NetworkError);
+  const aborted = new ApiClient(() => Promise.reject(new DOMException('stop', 'AbortError')));
+  aborted.onUnreachable((error) => said.push(error));
+  await expect(aborted.consent()).rejects.not.toBeInstanceOf(NetworkError);
+  expect(said).toHaveLength(1);
+});
+
 test('a server that cannot be reached is a NetworkError; an abort stays an abort', async () => {
   const broken = new ApiClient(() => Promise.reject(new TypeError('failed to fetch')));
   await expect(broken.status()).rejects.toBeInstanceOf(NetworkError);

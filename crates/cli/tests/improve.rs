@@ -482,7 +482,7 @@ fn weights_are_promoted_shown_and_taken_back() {
     assert!(succeed(place.program(&["rollback", &model])).contains("llama-every"));
     let text = succeed(place.program(&["rollback", &model]));
     assert!(text.contains("the model itself answers as"), "{text}");
-    assert!(refuse(place.program(&["rollback", &model])).contains("nothing was ever promoted"));
+    assert!(refuse(place.program(&["rollback", &model])).contains("nothing earlier to go back to"));
 }
 
 /// A checkpoint once said nothing of its run where its path was short, or went through a link.

@@ -56,7 +56,7 @@ pub enum PromotionError {
     #[error("an improvement is under way already: wait for its end, or stop it")]
     Busy,
     /// There is nothing before what answers now.
-    #[error("nothing was ever promoted for `{model}`: its own weights answer already")]
+    #[error("`{model}` answers with its own weights already: there is nothing earlier to go back to")]
     NothingEarlier {
         /// The model.
         model: String,

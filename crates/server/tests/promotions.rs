@@ -270,3 +270,81 @@ async fn an_improvement_that_was_asked_to_stop_can_go_on() {
     let (process, group) = numbers.trim().split_once(' ').expect("two numbers");
     assert_eq!(process, group, "the program has a group of its own");
 }
+
+/// A program that was killed, for want of memory for example, was marked as failed, and what it had computed was thrown away.
+#[cfg(unix)]
+#[tokio::test]
+async fn an_improvement_that_was_killed_can_go_on_and_one_that_broke_has_failed() {
+    for (end, expected) in [("kill -9 $$", "interrupted"), ("kill -SEGV $$", "failed"), ("exit 1", "failed")]
+    {
+        let app = Application::with_library(|library| {
+            let improvements = library.improvements.clone();
+            library.improve = Some(zhenjin_server::ImproveCommand::new(move |id, model, _| {
+                let record = Improvement {
+                    id: id.to_owned(),
+                    model: model.to_owned(),
+                    method: "dpo".to_owned(),
+                    created_at: 1,
+                    finished_at: None,
+                    state: ImprovementState::Running,
+                    error: None,
+                    data: DataCounts::default(),
+                    gate: Vec::new(),
+                    recipe: Recipe::default(),
+                };
+                improvements.write(&record).expect("written");
+                let mut program = std::process::Command::new("sh");
+                program.args(["-c", &format!("echo step 1; {end}")]);
+                program
+            }));
+        })
+        .await;
+        let begun = app.post("/api/improvements", "{}").await;
+        assert!(begun.status.is_success(), "{}", begun.text);
+        let list = async || app.get("/api/improvements").await.json();
+        let has_ended = |list: &serde_json::Value| {
+            list["running"].is_null() && list["improvements"][0]["state"] != "running"
+        };
+        for _ in 0..500 {
+            if has_ended(&list().await) && list().await["improvements"][0]["state"] == expected {
+                break;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+        let ended = list().await;
+        assert_eq!(ended["improvements"][0]["state"], expected, "{end}: {ended}");
+        let error = ended["improvements"][0]["error"].as_str().unwrap_or_default().to_owned();
+        assert_eq!(error.contains("step 1"), expected == "failed", "{end}: {ended}");
+        assert_eq!(error.contains("signal 11"), end.contains("SEGV"), "{end}: {ended}");
+    }
+}
+
+/// Regression: a second click came before the program could be seen to run. Its program took the first one's place, which nobody could stop then.
+#[cfg(unix)]
+#[tokio::test]
+async fn a_second_improvement_waits_for_the_first() {
+    let app = Application::with_library(|library| {
+        library.improve = Some(zhenjin_server::ImproveCommand::new(|_, _, _| {
+            let mut program = std::process::Command::new("sleep");
+            program.arg("600");
+            program
+        }));
+    })
+    .await;
+    let first = app.post("/api/improvements", "{}").await;
+    assert!(first.status.is_success(), "{}", first.text);
+    let second = app.post("/api/improvements", "{}").await;
+    assert_eq!(second.status, StatusCode::CONFLICT, "{}", second.text);
+    let id = first.json()["id"].as_str().expect("its name").to_owned();
+    let stop = async |id: &str| {
+        let request =
+            axum::http::Request::delete(format!("/api/improvements/{id}")).header("host", "localhost");
+        app.send(request.body(axum::body::Body::empty()).expect("a request")).await
+    };
+    let stopped = stop(&id).await;
+    assert_eq!(stopped.status, StatusCode::NO_CONTENT, "{}", stopped.text);
+    let third = app.post("/api/improvements", "{}").await;
+    assert!(third.status.is_success(), "{}", third.text);
+    let id = third.json()["id"].as_str().expect("its name").to_owned();
+    stop(&id).await;
+}

@@ -178,6 +178,35 @@ impl Store {
         Ok(done.rows_affected())
     }
 
+    /// Carries out one statement that erases, durably, and leaves nothing of what it erased in the write-ahead log; says how many rows it
+    /// changed.
+    pub(crate) async fn erase_durably<'q>(
+        &self,
+        doing: &'static str,
+        statement: impl Execute<'q, Sqlite> + 'q,
+    ) -> Result<u64, StoreError> {
+        let rows = self.execute_durably(doing, statement).await?;
+        if rows > 0 {
+            self.empty_log().await;
+        }
+        Ok(rows)
+    }
+
+    /// Folds the write-ahead log into the file and empties it: it holds what was erased as well. What was erased stays so if that fails.
+    pub(crate) async fn empty_log(&self) {
+        let _turn = self.database.write_turn.lock().await;
+        let emptied = sqlx::query_scalar::<_, i64>("PRAGMA wal_checkpoint(TRUNCATE)");
+        match emptied.fetch_one(&self.database.durable).await {
+            Ok(0) => {}
+            Ok(_) => tracing::warn!(
+                "the write-ahead log is being read; it keeps what was erased until the next time"
+            ),
+            Err(error) => {
+                tracing::warn!(%error, "the write-ahead log keeps what was erased until the next time")
+            }
+        }
+    }
+
     async fn schema_version(&self) -> Result<i64, StoreError> {
         let doing = "reading the schema's version";
         let mut connection = self.readers().acquire().await.map_err(self.failed(doing))?;

@@ -225,7 +225,7 @@ impl Store {
         )
         .bind(answer.as_str())
         .bind(owner.as_str());
-        self.execute_durably("forgetting feedback", statement).await?;
+        self.erase_durably("forgetting feedback", statement).await?;
         Ok(())
     }
 
@@ -293,6 +293,9 @@ impl Store {
         .await
         .map_err(self.failed(doing))?;
         write.commit().await?;
+        if erased > 0 {
+            self.empty_log().await;
+        }
         Ok(ErasedFeedback { erased, trained })
     }
 

@@ -81,7 +81,7 @@ impl Store {
             sqlx::query("DELETE FROM conversations WHERE id = ? AND owner = ? AND deleted_at IS NOT NULL")
                 .bind(id.as_str())
                 .bind(owner.as_str());
-        match self.execute_durably("erasing a conversation", statement).await? {
+        match self.erase_durably("erasing a conversation", statement).await? {
             0 => Err(StoreError::not_found("conversation", id.as_str())),
             _ => Ok(()),
         }
@@ -94,7 +94,7 @@ impl Store {
     pub async fn empty_trash(&self, owner: &Owner) -> Result<u64, StoreError> {
         let statement = sqlx::query("DELETE FROM conversations WHERE owner = ? AND deleted_at IS NOT NULL")
             .bind(owner.as_str());
-        self.execute_durably("emptying the trash", statement).await
+        self.erase_durably("emptying the trash", statement).await
     }
 
     /// Erases the conversations, whosever they are, that were deleted more than 30 days ago, with their messages. Returns how many.
@@ -112,6 +112,6 @@ impl Store {
     pub async fn purge_deleted(&self, moment: Timestamp) -> Result<u64, StoreError> {
         let statement =
             sqlx::query("DELETE FROM conversations WHERE deleted_at < ?").bind(moment.milliseconds());
-        self.execute_durably("purging deleted conversations", statement).await
+        self.erase_durably("purging deleted conversations", statement).await
     }
 }

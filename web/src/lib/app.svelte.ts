@@ -37,6 +37,8 @@ export const panels = new Panels();
 export const router = new Router();
 export const session = new Session(api, { locked: hidePerson, left: leave });
 export const connection = new Connection(api);
+// Whoever asks, also where what failed is said in its own place.
+api.onUnreachable((error) => connection.noticed(error));
 export const chats = new Chats(api);
 export const search = new Search(api, report);
 export const context = new ContextMeter(api, (error) => {

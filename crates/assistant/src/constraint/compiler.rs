@@ -307,11 +307,15 @@ fn plain_reason(error: &str) -> String {
         return "no answer satisfies it".to_owned();
     }
     let line = error.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or("it cannot be compiled");
-    let line = line.split("while processing").next().unwrap_or(line).trim();
+    let is_drawn = line.ends_with("regex parse error:");
+    let line = match is_drawn {
+        // The expression itself may have these words.
+        true => line,
+        false => line.split("while processing").next().unwrap_or(line).trim(),
+    };
     let short = |text: &str| text.chars().take(MOST).collect::<String>();
     // The parser of regular expressions draws the expression first, and says in a later line what is wrong with it.
-    let rest =
-        line.ends_with("regex parse error:").then(|| error.lines().find(|line| line.starts_with("error: ")));
+    let rest = is_drawn.then(|| error.lines().find(|line| line.starts_with("error: ")));
     match rest.flatten().and_then(|rest| rest.split_once(": ")) {
         Some((_, reason)) => format!("{} {}", short(line), short(reason)),
         None => short(line),
@@ -330,6 +334,8 @@ mod tests {
             plain_reason(error),
             "at 1(8): invalid regex \"[\" (in regex): regex parse error: unclosed character class"
         );
+        let error = error.replace("[", "(while processing [");
+        assert!(plain_reason(&error).ends_with("regex parse error: unclosed character class"));
         assert_eq!(plain_reason("\nunknown name: \"x\"\nerror: of another kind"), "unknown name: \"x\"");
     }
 }

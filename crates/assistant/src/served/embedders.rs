@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use zhenjin_model::LoadOptions;
 
-use super::{ModelSpec, ModelState, ServedModelInfo, ServedModels, Shared, State};
+use super::{ModelSpec, ModelState, ServedModelInfo, ServedModels, Shared, Slot, State};
 use crate::embedder::Embedder;
 use crate::error::AssistantError;
 
@@ -114,7 +114,7 @@ impl ServedModels {
     /// [`AssistantError::MemoryInUse`], [`AssistantError::Load`] (for what is no model at all, too), [`AssistantError::ShuttingDown`].
     pub async fn embedder(&self, name: &str) -> Result<Arc<Embedder>, AssistantError> {
         let broken = |error| AssistantError::Internal(format!("loading the model `{name}` broke: {error}"));
-        let other = self.shared.lock().writer(name);
+        let other = self.shared.lock().unloaded_writer(name);
         if let Some(other) = other {
             // Files that are no model do not write either.
             tokio::task::spawn_blocking(move || other.check()).await.map_err(broken)??;
@@ -208,9 +208,11 @@ impl Shared {
 }
 
 impl State {
-    /// The model `name`, unless it is an encoder or one with an adapter, with the files whose weights answer.
-    fn writer(&self, name: &str) -> Option<ModelSpec> {
-        self.entries.iter().map(|entry| &entry.spec).find(|spec| spec.name == name).cloned()
+    /// The model `name`, unless it is an encoder, one with an adapter or one in memory, which writes for certain; with the files whose weights
+    /// answer.
+    fn unloaded_writer(&self, name: &str) -> Option<ModelSpec> {
+        let entry = self.entries.iter().find(|entry| entry.spec.name == name)?;
+        (!matches!(entry.slot, Slot::Loaded { .. })).then(|| entry.spec.clone())
     }
 
     /// That the model `name` does not only embed.

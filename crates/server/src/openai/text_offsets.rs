@@ -7,10 +7,10 @@ use zhenjin_assistant::TokenInfo;
 /// Where each token begins, in characters of `text`. Of a character that several tokens share, it is the first one's; the others begin behind it.
 ///
 /// Both sides are measured in decomposed characters, of which composing and decomposing leave as many as there were. What the tokens have
-/// more of is taken to stand before the text.
+/// more of is taken to stand before the text. A token that stands for any unknown character counts as one.
 pub(super) fn text_offsets(text: &str, tokens: &[TokenInfo]) -> Vec<usize> {
-    let bytes: Vec<u8> = tokens.iter().flat_map(|token| token.bytes.iter().copied()).collect();
-    let spelled = spelled(&bytes);
+    let tokens: Vec<&[u8]> = tokens.iter().map(|token| shown(text, &token.bytes)).collect();
+    let spelled = spelled(&tokens.concat());
     let lengths: Vec<usize> = text.chars().map(decomposed_length).collect();
     let all_spelled: usize = spelled.iter().map(|(_, length)| length).sum();
     let before_text = all_spelled.saturating_sub(lengths.iter().sum());
@@ -29,9 +29,18 @@ pub(super) fn text_offsets(text: &str, tokens: &[TokenInfo]) -> Vec<usize> {
             offset += 1;
         }
         offsets.push(offset);
-        begin += token.bytes.len();
+        begin += token.len();
     }
     offsets
+}
+
+/// What a token's bytes are in the text: those of an unknown character's token say its name.
+fn shown<'a>(text: &str, bytes: &'a [u8]) -> &'a [u8] {
+    const UNKNOWN: [&str; 2] = ["<unk>", "[UNK]"];
+    match UNKNOWN.iter().any(|name| bytes == name.as_bytes() && !text.contains(name)) {
+        true => "?".as_bytes(),
+        false => bytes,
+    }
 }
 
 /// The characters that the bytes spell: where each begins, and how many it is decomposed.
@@ -96,6 +105,16 @@ mod tests {
     #[test]
     fn what_stands_before_the_text_begins_with_it() {
         assert_eq!(offsets("hello you", &[b"<s>", b" hello", b" you"]), [0, 0, 5]);
+    }
+
+    /// Regression: the letters of its name shifted all tokens before it.
+    #[test]
+    fn an_unknown_character_is_one() {
+        assert_eq!(
+            offsets("hello you ☃ now", &[b"hello", b" you", b" ", b"<unk>", b" now"]),
+            [0, 5, 9, 10, 11]
+        );
+        assert_eq!(offsets("a <unk> b", &[b"a", b" ", b"<unk>", b" b"]), [0, 1, 2, 7]);
     }
 
     proptest! {

@@ -51,10 +51,16 @@ const segment = encodeURIComponent;
 
 export class ApiClient {
   readonly #fetch: Fetch;
+  #unreachable: (error: NetworkError) => void = () => undefined;
 
   /** Paths are taken from where the page lies, so that a proxy can serve all of it below a folder of its own. */
   constructor(fetcher: Fetch = (input, init) => fetch(`.${input}`, init)) {
     this.#fetch = fetcher;
+  }
+
+  /** Says of every request that did not reach the server, before it fails. */
+  onUnreachable(run: (error: NetworkError) => void): void {
+    this.#unreachable = run;
   }
 
   status(): Promise<ServerStatus> {
@@ -249,8 +255,10 @@ export class ApiClient {
     let response: Response;
     try {
       response = await this.#fetch(path, init);
-    } catch (error) {
-      throw fromNetwork(error);
+    } catch (failure) {
+      const error = fromNetwork(failure);
+      if (error instanceof NetworkError) this.#unreachable(error);
+      throw error;
     }
     if (!response.ok) throw await errorFromResponse(response);
     return response;

@@ -393,6 +393,7 @@ export const en = {
   },
   errors: {
     generic: 'Something went wrong:',
+    unreachable: 'The server cannot be reached.',
     /** What no code explains. */
     other: (status: number, code: string, message: string) =>
       message === ''

@@ -42,7 +42,15 @@ export const records: Record<string, string> = {
   "nothing held out fits into the model's context": '留出的内容都放不进模型的上下文',
 };
 
-const patterns = Object.entries(records).map(([english, chinese]) => {
+/** 旧版本写进记录的话：现在的程序不再这样写，但旧记录还在。 */
+const formerRecords: Record<string, string> = {
+  'there are too few judgements to learn from: {train} examples to learn from and {held_out} held out, of {units} first questions of chats, by {method}; at least {least_train} examples and {least_held_out} held-out first questions are needed':
+    '评价太少，学不了：用 {method} 有 {train} 条可学习、{held_out} 条（来自 {units} 个聊天的首个问题）留作检验，至少需要 {least_train} 条和 {least_held_out} 个首个问题',
+  'there are too few judgements to learn from: {train} examples to learn from and {held_out} held out, of {units} first questions of chats, by {method}; at least {least_train} examples and {least_held_out} held-out first questions are needed; left out: {left_out}':
+    '评价太少，学不了：用 {method} 有 {train} 条可学习、{held_out} 条（来自 {units} 个聊天的首个问题）留作检验，至少需要 {least_train} 条和 {least_held_out} 个首个问题；未采用：{left_out}',
+};
+
+const patterns = Object.entries({ ...records, ...formerRecords }).map(([english, chinese]) => {
   const names = [...english.matchAll(/\{(\w+)\}/g)].map(([, name]) => name ?? '');
   const source = english
     .split(/\{\w+\}/)

@@ -358,6 +358,7 @@ export const zh: Messages = {
   },
   errors: {
     generic: '出错了：',
+    unreachable: '连不上服务器。',
     other: (status, code, _message) =>
       status === 0 ? '出错了，请重新载入页面。' : `出错了：服务器返回 ${status}${code && `（${code}）`}。`,
     field: (name) => `服务器不接受“${name}”的值。`,

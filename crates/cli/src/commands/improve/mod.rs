@@ -226,11 +226,13 @@ async fn begin(
 ) -> Result<Improvement> {
     let arguments = stage.arguments;
     let limits = Limits { of_a_person: arguments.per_person.map(|n| n as usize), ..Limits::default() };
-    let collected = Collected::of(judged, model, arguments.method, &limits).or_else(|error| {
-        if let Some(few) = error.downcast_ref::<TooFew>() {
-            note_too_few(stage, id, model, few)?;
+    let collected = Collected::of(judged, model, arguments.method, &limits).inspect_err(|error| {
+        // A record that cannot be written does not hide why there is nothing to learn.
+        if let Some(few) = error.downcast_ref::<TooFew>()
+            && let Err(unwritten) = note_too_few(stage, id, model, few)
+        {
+            eprintln!("the record of {id} could not be written: {unwritten:#}");
         }
-        Err(error)
     })?;
     if !arguments.again {
         collection::expect_news(stage.improvements, model, &collected)?;

@@ -143,9 +143,13 @@ impl RunningAnswers {
         if message.status != Status::Generating {
             return Ok(message);
         }
-        let _turn = self.beginning.lock().await;
+        let turn = self.beginning.lock().await;
         match self.running(owner, id) {
-            Some(running) => Ok(running.ended().await.as_ref().clone()),
+            Some(running) => {
+                // Others begin meanwhile.
+                drop(turn);
+                Ok(running.ended().await.as_ref().clone())
+            }
             None => match self.store.end_answer(owner, id, AnswerEnd::new(Status::Interrupted)).await {
                 Err(StoreError::NotGenerating { .. }) => self.store.message(owner, id).await,
                 ended => ended,

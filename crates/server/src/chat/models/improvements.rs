@@ -24,14 +24,20 @@ use crate::errors::{ApiError, ErrorBody};
 use crate::openai::fields::check;
 use crate::shutdown::Shutdown;
 
-/// Bytes of the end of a broken program's log that its record keeps.
+/// Bytes of a broken program's error that its record keeps, about.
 const LOG_BYTES: usize = 2000;
 
 /// How the program says that it was asked to stop and has saved (EX_TEMPFAIL of sysexits.h): it goes on when it is asked for again.
 const INTERRUPTED: i32 = 75;
 
+/// Signals by which a program is ended from outside, for want of memory too: SIGHUP, SIGINT, SIGKILL and SIGTERM.
+const ENDING: [i32; 4] = [1, 2, 9, 15];
+
 /// Makes the command that makes an improvement, of its name, the model and the method, if one is named.
 type MakeCommand = dyn Fn(&str, &str, Option<&str>) -> Command + Send + Sync;
+
+/// Takes back that an improvement, by its name, learned from judgements.
+type Forget = Box<dyn Fn(&str) + Send>;
 
 /// How the program that makes an improvement is started.
 #[derive(Clone)]
@@ -208,6 +214,7 @@ pub(crate) async fn list(State(menu): State<Arc<ModelMenu>>) -> Result<Json<Impr
     (status = 404, description = "There is no such model.", body = ErrorBody),
     (status = 409, description = "One is under way already.", body = ErrorBody)))]
 pub(crate) async fn begin(
+    State(store): State<Store>,
     State(menu): State<Arc<ModelMenu>>,
     State(shutdown): State<Shutdown>,
     ApiJson(body): ApiJson<Value>,
@@ -219,9 +226,15 @@ pub(crate) async fn begin(
     let model = fields.text("model").map(str::to_owned);
     let method = fields.text("method").map(str::to_owned);
     let turn = Arc::clone(&menu.adapter_turn).lock_owned().await;
+    let runtime = tokio::runtime::Handle::current();
+    let forget: Forget = Box::new(move |id| {
+        if let Err(error) = runtime.block_on(store.forget_training(id)) {
+            tracing::error!(improvement = %id, %error, "it still counts as one that learned from judgements");
+        }
+    });
     let id = blocking(move || {
         let _turn = turn;
-        menu.begin_improvement(model, method.as_deref())
+        menu.begin_improvement(model, method.as_deref(), forget)
     })
     .await?;
     Ok((StatusCode::ACCEPTED, Json(BegunImprovement { id })))
@@ -231,16 +244,25 @@ pub(crate) async fn begin(
 #[utoipa::path(delete, path = "/api/improvements/{id}", operation_id = "stop_improvement", tag = "improvements",
     params(("id" = String, Path)), responses(
     (status = 204, description = "It has ended."),
-    (status = 404, description = "This server makes no such improvement now.", body = ErrorBody)))]
+    (status = 404, description = "This server makes no such improvement now.", body = ErrorBody),
+    (status = 409, description = "Another program makes it.", body = ErrorBody)))]
 pub(crate) async fn stop(
     State(store): State<Store>,
     State(menu): State<Arc<ModelMenu>>,
     ApiPath(id): ApiPath<String>,
 ) -> Result<StatusCode, ApiError> {
-    let improvement = Arc::clone(&menu.improvement);
+    let (improvement, improvements) = (Arc::clone(&menu.improvement), menu.library.improvements.clone());
     blocking(move || {
         if improvement.stop(Some(&id)) {
             return Ok(());
+        }
+        let is_running = |record: &Improvement| record.state == ImprovementState::Running;
+        if improvements.is_running() && improvements.read(&id).as_ref().is_ok_and(is_running) {
+            let message = format!(
+                "the improvement `{id}` is made by a program that this server did not start, or started before it was started anew: end that program \
+                 (SIGTERM); the improvement goes on when it is asked for again"
+            );
+            return Err(ApiError::conflict(message).with_param("id"));
         }
         Err(ApiError::not_found(format!("the improvement `{id}` is not being made by this server"))
             .with_param("id")
@@ -311,21 +333,27 @@ impl ModelMenu {
         Ok(ImprovementsJson { improvements: improvements.collect(), running, promotions })
     }
 
-    fn begin_improvement(&self, model: Option<String>, method: Option<&str>) -> Result<String, ApiError> {
+    fn begin_improvement(
+        &self,
+        model: Option<String>,
+        method: Option<&str>,
+        forget: Forget,
+    ) -> Result<String, ApiError> {
         let Some(command) = &self.library.improve else {
             return Err(ApiError::conflict("this server was started without a way to make improvements"));
         };
         let model = model.or_else(|| self.default_model()).unwrap_or_default();
         self.expect_served(&model)?;
         let improvements = &self.library.improvements;
-        if improvements.is_running() {
+        // A program that was just begun needs a moment until others can see that it runs.
+        if self.improvement.begun().is_some() || improvements.is_running() {
             return Err(promotion_fault(PromotionError::Busy));
         }
         let id = improvements.next_id(&model, method, now()).map_err(promotion_fault)?;
         let child = start(command, improvements, &id, &model, method)?;
         tracing::info!(improvement = %id, %model, "an improvement was begun");
         let begun = Begun { id: id.clone(), model, method: method.map(str::to_owned), at: now() };
-        self.improvement.keep(begun, child, improvements.clone());
+        self.improvement.keep(begun, child, improvements.clone(), forget);
         Ok(id)
     }
 }
@@ -357,7 +385,7 @@ fn start(
 
 impl RunningImprovement {
     /// Keeps the program, and waits for its end in a thread of its own.
-    fn keep(self: &Arc<Self>, begun: Begun, child: Child, improvements: Improvements) {
+    fn keep(self: &Arc<Self>, begun: Begun, child: Child, improvements: Improvements, forget: Forget) {
         let id = begun.id.clone();
         *self.lock() = Some((begun.clone(), child));
         let running = Arc::clone(self);
@@ -373,10 +401,18 @@ impl RunningImprovement {
                 std::thread::sleep(std::time::Duration::from_millis(200));
             };
             running.lock().take();
-            let code = status.ok().flatten().and_then(|status| status.code());
-            tracing::info!(improvement = %id, ?code, "an improvement has ended");
-            if !matches!(code, Some(0 | INTERRUPTED)) {
-                note_failure(&improvements, &begun);
+            let status = status.ok().flatten();
+            let (code, signal) = (status.and_then(|status| status.code()), status.and_then(signal_of));
+            tracing::info!(improvement = %id, ?code, ?signal, "an improvement has ended");
+            // What it has computed is whole at every instant, so that it goes on from there when it is asked for again.
+            let goes_on =
+                signal.is_some_and(|signal| ENDING.contains(&signal)) && improvements.read(&id).is_ok();
+            if goes_on || matches!(code, Some(0 | INTERRUPTED)) {
+                return;
+            }
+            note_failure(&improvements, &begun, signal);
+            if improvements.read(&id).is_ok_and(|record| record.state == ImprovementState::Failed) {
+                forget(&id);
             }
         });
     }
@@ -406,7 +442,7 @@ impl RunningImprovement {
 }
 
 /// A program that broke before it could say so leaves no record, or one that still says that it runs; whoever asked for it learns why.
-fn note_failure(improvements: &Improvements, begun: &Begun) {
+fn note_failure(improvements: &Improvements, begun: &Begun, signal: Option<i32>) {
     let id = &begun.id;
     let _making = match improvements.begin() {
         // Another program goes on with it already.
@@ -432,9 +468,8 @@ fn note_failure(improvements: &Improvements, begun: &Begun) {
     let log =
         improvements.folder_of(id).map(|folder| std::fs::read(folder.join("log.txt")).unwrap_or_default());
     let log = String::from_utf8_lossy(&log.unwrap_or_default()).into_owned();
-    let start = log.char_indices().map(|(at, _)| at).find(|at| log.len() - at <= LOG_BYTES).unwrap_or(0);
     record.state = ImprovementState::Failed;
-    record.error = Some(log[start..].trim().to_owned());
+    record.error = Some(reason_in(&log, signal));
     record.finished_at = Some(now());
     if let Err(error) = improvements.write(&record) {
         tracing::error!(improvement = %id, %error, "its failure could not be written down");
@@ -443,6 +478,36 @@ fn note_failure(improvements: &Improvements, begun: &Begun) {
     if let Err(error) = improvements.forget_words(id) {
         tracing::error!(improvement = %id, %error, "what people wrote could not be removed from its folder");
     }
+}
+
+/// The error with which a program's log ends; without one, how it ended and its last lines.
+fn reason_in(log: &str, signal: Option<i32>) -> String {
+    const PROGRAM: &str = "zhenjin: ";
+    const LINES: usize = 3;
+    let error =
+        log.rmatch_indices(PROGRAM).map(|(at, _)| at).find(|at| *at == 0 || log[..*at].ends_with('\n'));
+    let words = match error {
+        Some(at) => log[at..].trim().to_owned(),
+        None => {
+            let lines: Vec<&str> = log.lines().filter(|line| !line.trim().is_empty()).collect();
+            let last = lines[lines.len().saturating_sub(LINES)..].join("\n");
+            let how =
+                signal.map(|signal| format!("the program was ended by signal {signal}; its last lines:\n"));
+            how.unwrap_or_default() + &last
+        }
+    };
+    let end = words.char_indices().map(|(at, _)| at).take_while(|at| *at <= LOG_BYTES).last().unwrap_or(0);
+    if words.len() <= LOG_BYTES { words } else { format!("{}…", &words[..end]) }
+}
+
+#[cfg(unix)]
+fn signal_of(status: std::process::ExitStatus) -> Option<i32> {
+    std::os::unix::process::ExitStatusExt::signal(&status)
+}
+
+#[cfg(not(unix))]
+fn signal_of(_status: std::process::ExitStatus) -> Option<i32> {
+    None
 }
 
 impl ImprovementJson {
@@ -480,5 +545,22 @@ impl ImprovementJson {
             },
             gate: record.gate.into_iter().map(criterion).collect(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The whole log stood there, and not that the program had been ended.
+    #[test]
+    fn the_reason_of_a_failure_is_its_error_or_how_it_ended() {
+        let log = "step 1: loss 2\nzhenjin: early\nstep 2\nzhenjin: no room: 内存不足\nhint: take less\n";
+        assert_eq!(reason_in(log, None), "zhenjin: no room: 内存不足\nhint: take less");
+        let last = "the program was ended by signal 11; its last lines:\nb\nc\nd";
+        assert_eq!(reason_in("a zhenjin: x\nb\n\nc\nd\n", Some(11)), last);
+        assert_eq!(reason_in("", None), "");
+        let long = reason_in(&format!("zhenjin: {}", "字".repeat(5000)), None);
+        assert!(long.ends_with('…') && long.len() < LOG_BYTES + 10);
     }
 }

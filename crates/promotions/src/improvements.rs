@@ -115,6 +115,22 @@ pub struct Improvement {
 }
 
 impl Improvement {
+    /// One that was begun at `created_at` (milliseconds since 1970), before anything is known of it.
+    pub fn begun(id: &str, model: &str, method: &str, created_at: i64) -> Improvement {
+        Improvement {
+            id: id.to_owned(),
+            model: model.to_owned(),
+            method: method.to_owned(),
+            created_at,
+            finished_at: None,
+            state: ImprovementState::Running,
+            error: None,
+            data: DataCounts::default(),
+            gate: Vec::new(),
+            recipe: Recipe::default(),
+        }
+    }
+
     /// What its promotion says of it.
     pub fn origin(&self) -> Origin {
         let DataCounts { train, held_out, conversations, owners, .. } = self.data;
@@ -364,18 +380,7 @@ mod tests {
     use super::*;
 
     fn record(id: &str, created_at: i64) -> Improvement {
-        Improvement {
-            id: id.to_owned(),
-            model: "smollm2".to_owned(),
-            method: "dpo".to_owned(),
-            created_at,
-            finished_at: None,
-            state: ImprovementState::Running,
-            error: None,
-            data: DataCounts::default(),
-            gate: Vec::new(),
-            recipe: Recipe::default(),
-        }
+        Improvement::begun(id, "smollm2", "dpo", created_at)
     }
 
     #[test]

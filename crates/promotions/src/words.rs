@@ -150,23 +150,13 @@ fn remove(path: &Path) -> Result<(), PromotionError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{DataCounts, Recipe};
+    use crate::Recipe;
 
     /// An improvement that learned from `rows`, with people's words and what it had computed in its folder.
     fn make(improvements: &Improvements, id: &str, state: ImprovementState, rows: &[&str]) -> PathBuf {
         let rows = rows.iter().map(|row| (*row).to_owned()).collect();
-        let record = Improvement {
-            id: id.to_owned(),
-            model: "smollm2".to_owned(),
-            method: "dpo".to_owned(),
-            created_at: 1,
-            finished_at: None,
-            state,
-            error: None,
-            data: DataCounts::default(),
-            gate: Vec::new(),
-            recipe: Recipe { rows, ..Recipe::default() },
-        };
+        let recipe = Recipe { rows, ..Recipe::default() };
+        let record = Improvement { state, recipe, ..Improvement::begun(id, "smollm2", "dpo", 1) };
         improvements.write(&record).expect("written");
         let folder = improvements.folder_of(id).expect("a folder");
         fill(&folder);

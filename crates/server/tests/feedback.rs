@@ -4,7 +4,7 @@ use crate::support::{Answer, Application, CONTEXT, request};
 use axum::body::Body;
 use axum::http::{Method, StatusCode, header};
 use serde_json::{Value, json};
-use zhenjin_promotions::{DataCounts, Improvement, ImprovementState, Improvements, Recipe, TRAIN_FILE};
+use zhenjin_promotions::{Improvement, ImprovementState, Improvements, Recipe, TRAIN_FILE};
 use zhenjin_server::ServerOptions;
 use zhenjin_store::{AnswerEnd, NewApiKey, Owner, Status};
 
@@ -321,18 +321,8 @@ async fn what_learned_from_a_chat_is_said_before_and_after_its_end() {
 
 /// An improvement that was interrupted, and the copy of what it learned from.
 fn interrupted(improvements: &Improvements, id: &str, rows: Vec<String>) -> std::path::PathBuf {
-    let record = Improvement {
-        id: id.to_owned(),
-        model: "tiny".to_owned(),
-        method: "kto".to_owned(),
-        created_at: 1,
-        finished_at: None,
-        state: ImprovementState::Running,
-        error: None,
-        data: DataCounts::default(),
-        gate: Vec::new(),
-        recipe: Recipe { rows, ..Recipe::default() },
-    };
+    let recipe = Recipe { rows, ..Recipe::default() };
+    let record = Improvement { recipe, ..Improvement::begun(id, "tiny", "kto", 1) };
     improvements.write(&record).expect("written");
     let copy = improvements.folder_of(id).expect("a folder").join(TRAIN_FILE);
     std::fs::write(&copy, "words").expect("a file");

@@ -6,7 +6,7 @@ use crate::support::{Answer, Application, request, write_tiny_model};
 use axum::body::Body;
 use axum::http::{Method, StatusCode, header};
 use serde_json::{Value, json};
-use zhenjin_promotions::{DataCounts, Improvement, ImprovementState, Origin, Recipe};
+use zhenjin_promotions::{DataCounts, Improvement, ImprovementState, Origin};
 
 /// An application whose adapter folder holds the folders `poet` and `clerk`, for its tiny model.
 async fn application() -> Application {
@@ -155,16 +155,10 @@ async fn what_cannot_be_served_any_more_is_not_rolled_back_to() {
 #[tokio::test]
 async fn an_improvement_is_promoted_if_it_passed() {
     let record = |id: &str, state| Improvement {
-        id: id.to_owned(),
-        model: "tiny".to_owned(),
-        method: "dpo".to_owned(),
-        created_at: 1,
         finished_at: Some(2),
         state,
-        error: None,
         data: DataCounts { train: 30, held_out: 8, owners: 2, ..DataCounts::default() },
-        gate: Vec::new(),
-        recipe: Recipe::default(),
+        ..Improvement::begun(id, "tiny", "dpo", 1)
     };
     let app = Application::with_library(|library| {
         let improvements = &library.improvements;
@@ -236,19 +230,7 @@ async fn an_improvement_that_was_asked_to_stop_can_go_on() {
     let app = Application::with_library(|library| {
         let improvements = library.improvements.clone();
         library.improve = Some(zhenjin_server::ImproveCommand::new(move |id, model, _| {
-            let record = Improvement {
-                id: id.to_owned(),
-                model: model.to_owned(),
-                method: "dpo".to_owned(),
-                created_at: 1,
-                finished_at: None,
-                state: ImprovementState::Running,
-                error: None,
-                data: DataCounts::default(),
-                gate: Vec::new(),
-                recipe: Recipe::default(),
-            };
-            improvements.write(&record).expect("written");
+            improvements.write(&Improvement::begun(id, model, "dpo", 1)).expect("written");
             let mut program = std::process::Command::new("sh");
             program.args(["-c", script]).arg(&made);
             program
@@ -280,19 +262,7 @@ async fn an_improvement_that_was_killed_can_go_on_and_one_that_broke_has_failed(
         let app = Application::with_library(|library| {
             let improvements = library.improvements.clone();
             library.improve = Some(zhenjin_server::ImproveCommand::new(move |id, model, _| {
-                let record = Improvement {
-                    id: id.to_owned(),
-                    model: model.to_owned(),
-                    method: "dpo".to_owned(),
-                    created_at: 1,
-                    finished_at: None,
-                    state: ImprovementState::Running,
-                    error: None,
-                    data: DataCounts::default(),
-                    gate: Vec::new(),
-                    recipe: Recipe::default(),
-                };
-                improvements.write(&record).expect("written");
+                improvements.write(&Improvement::begun(id, model, "dpo", 1)).expect("written");
                 let mut program = std::process::Command::new("sh");
                 program.args(["-c", &format!("echo step 1; {end}")]);
                 program

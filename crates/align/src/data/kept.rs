@@ -80,11 +80,15 @@ impl ExamplesFolder {
     }
 
     /// A digest of `files`, of their paths, and of `parts`: everything on which the tokens depend. `None` for files that have fewer than
-    /// [`LEAST_KEPT_BYTES`] together.
+    /// [`LEAST_KEPT_BYTES`] together, of which nothing more is asked, and where there are no parts.
     ///
     /// # Errors
     /// [`KeptError::Io`] for a file that cannot be read.
-    pub fn key(&self, files: &[PathBuf], parts: &[&[u8]]) -> Result<Option<Fingerprint>, KeptError> {
+    pub fn key(
+        &self,
+        files: &[PathBuf],
+        parts: impl FnOnce() -> Option<Vec<Vec<u8>>>,
+    ) -> Result<Option<Fingerprint>, KeptError> {
         let mut bytes = 0;
         for path in files {
             bytes += fs::metadata(path).map_err(io_error(path))?.len();
@@ -92,12 +96,16 @@ impl ExamplesFolder {
         if bytes < LEAST_KEPT_BYTES {
             return Ok(None);
         }
+        let Some(parts) = parts() else { return Ok(None) };
         let mut digests = Vec::with_capacity(files.len());
         for path in files {
             digests.push((path.display().to_string(), digest_of(path).map_err(io_error(path))?));
         }
         let of_files = digests.iter().flat_map(|(path, digest)| [path.as_bytes(), &digest[..]]);
-        Ok(Some(Fingerprint::of_parts("examples in tokens", of_files.chain(parts.iter().copied()))))
+        Ok(Some(Fingerprint::of_parts(
+            "examples in tokens",
+            of_files.chain(parts.iter().map(|part| &part[..])),
+        )))
     }
 
     /// What was kept under a key.
@@ -409,7 +417,7 @@ mod tests {
         let (one, two) = (file("one", 1), file("two", 2));
         let of = |files: &[&PathBuf], part: &[u8]| {
             let files: Vec<PathBuf> = files.iter().map(|path| (*path).clone()).collect();
-            folder.key(&files, &[part]).unwrap().unwrap()
+            folder.key(&files, || Some(vec![part.to_vec()])).unwrap().unwrap()
         };
         let mut keys = vec![
             of(&[&one], b"x"),
@@ -425,8 +433,9 @@ mod tests {
         keys.dedup();
         assert_eq!(keys.len(), 6);
         fs::write(&one, b"small").unwrap();
-        assert_eq!(folder.key(std::slice::from_ref(&one), &[]).unwrap(), None);
-        let missing = folder.key(&[home.path().join("missing")], &[]).unwrap_err().to_string();
+        assert_eq!(folder.key(std::slice::from_ref(&one), || Some(Vec::new())).unwrap(), None);
+        let missing =
+            folder.key(&[home.path().join("missing")], || Some(Vec::new())).unwrap_err().to_string();
         assert!(missing.contains("missing"), "{missing}");
     }
 

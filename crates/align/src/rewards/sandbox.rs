@@ -66,10 +66,10 @@ impl Sandbox {
 
     /// A Python that runs outside may lie where programs cannot reach it.
     fn try_out_python(&self, python: &Path) -> Result<(), String> {
-        let work = tempfile::tempdir().map_err(|error| error.to_string())?;
-        let mut command = self.command(work.path()).map_err(|error| error.to_string())?;
-        let output =
-            command.arg(python).args(["-I", "-c", ""]).output().map_err(|error| error.to_string())?;
+        let python_alone = |command: &mut Command| {
+            command.arg(python).args(["-I", "-c", ""]);
+        };
+        let output = output_of(&self.readable, self.user, python_alone).map_err(|error| error.to_string())?;
         match output.status.success() {
             true => Ok(()),
             false => Err(format!(
@@ -139,6 +139,18 @@ fn who_works(readable: &[PathBuf]) -> Result<User, String> {
     }
 }
 
+/// What a program in the sandbox says, which `add` adds to the command.
+fn output_of(
+    readable: &[PathBuf],
+    user: User,
+    add: impl FnOnce(&mut Command),
+) -> std::io::Result<std::process::Output> {
+    let work = tempfile::tempdir()?;
+    let mut command = command(readable, user, work.path())?;
+    add(&mut command);
+    command.output().map_err(|error| std::io::Error::new(error.kind(), format!("unshare: {error}")))
+}
+
 fn try_out(readable: &[PathBuf], user: User) -> Result<(), String> {
     let lacks = |what: &str| {
         format!(
@@ -149,10 +161,10 @@ fn try_out(readable: &[PathBuf], user: User) -> Result<(), String> {
         )
     };
     let run = |program: &[&str]| {
-        let work = tempfile::tempdir().map_err(|error| lacks(&error.to_string()))?;
-        let mut command = command(readable, user, work.path()).map_err(|error| lacks(&error.to_string()))?;
-        command.args(["prlimit", "-u1:1"]).args(program);
-        command.output().map_err(|error| lacks(&format!("unshare: {error}")))
+        let limited = |command: &mut Command| {
+            command.args(["prlimit", "-u1:1"]).args(program);
+        };
+        output_of(readable, user, limited).map_err(|error| lacks(&error.to_string()))
     };
     let output = run(&["true"])?;
     if !output.status.success() {

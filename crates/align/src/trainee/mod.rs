@@ -431,8 +431,15 @@ impl Trainee {
     /// # Errors
     /// [`AlignError::WeightsInUse`] while somebody else has the weights; [`AlignError::Tensor`].
     pub fn update(&mut self, rate_factor: f64) -> Result<Update, AlignError> {
+        self.update_by(self.gradient_norm(), rate_factor)
+    }
+
+    /// The same where the norm is known already ([`Trainee::gradient_norm`]).
+    ///
+    /// # Errors
+    /// As for [`Trainee::update`].
+    pub(crate) fn update_by(&mut self, norm: f64, rate_factor: f64) -> Result<Update, AlignError> {
         let team = Arc::clone(&self.options.load.team);
-        let norm = self.gradient_norm();
         if !norm.is_finite() {
             return Ok(Update { norm, clipped: false });
         }

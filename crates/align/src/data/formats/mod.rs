@@ -254,7 +254,7 @@ pub(super) fn recognise(record: &Value, labels: Labels) -> Result<Recognised, (S
             false => Ok(Recognised::Unanswered),
         };
     }
-    if present.is("instruction", Value::is_string) && present.any(&["output", "response", "completion"]) {
+    if present.is("instruction", Value::is_string) && present.any(&COMPLETIONS) {
         return recognised(Format::Alpaca);
     }
     if present.any(&["prompt"]) {

@@ -114,9 +114,9 @@ impl Critic {
         Ok(self.trainee.gradient_norm())
     }
 
-    /// Makes an update by the gradient that was added.
-    pub(super) fn update(&mut self, rate_factor: f64) -> Result<(), AlignError> {
-        self.trainee.update(rate_factor)?;
+    /// Makes an update by the gradient that was added, whose norm [`Critic::accumulate`] gave.
+    pub(super) fn update(&mut self, norm: f64, rate_factor: f64) -> Result<(), AlignError> {
+        self.trainee.update_by(norm, rate_factor)?;
         Ok(())
     }
 

@@ -62,16 +62,18 @@ impl Online {
                 if !norm.is_finite() {
                     return Err(faulty(self, FaultyModel::Policy, "the gradient's norm", norm));
                 }
+                let mut norm_of_critic = 0.0;
                 if let Some(critic) = &mut self.parts.critic {
-                    let norm = critic.accumulate(&of_minibatch, &self.parts.tasks, &mut outcome.measures)?;
-                    if !norm.is_finite() {
+                    norm_of_critic =
+                        critic.accumulate(&of_minibatch, &self.parts.tasks, &mut outcome.measures)?;
+                    if !norm_of_critic.is_finite() {
                         let what = "the norm of the critic's gradient";
-                        return Err(faulty(self, FaultyModel::Critic, what, norm));
+                        return Err(faulty(self, FaultyModel::Critic, what, norm_of_critic));
                     }
                 }
-                let update = self.parts.trainee.update(rate_factor)?;
+                let update = self.parts.trainee.update_by(norm, rate_factor)?;
                 if let Some(critic) = &mut self.parts.critic {
-                    critic.update(rate_factor)?;
+                    critic.update(norm_of_critic, rate_factor)?;
                 }
                 outcome.loss = loss;
                 outcome.gradient_norm = outcome.gradient_norm.max(update.norm);

@@ -74,22 +74,23 @@ impl Reading<'_> {
     fn key(&self) -> Option<(&ExamplesFolder, Fingerprint)> {
         let Reading { arguments, opened, kind, context, seed, .. } = self;
         let folder = opened.kept_examples.as_ref()?;
-        // A file that cannot be read is an error when it is read.
-        let program = this_program()?;
-        let model = opened.model.text_fingerprint().ok()?;
-        let shows_time = opened.model.template.as_ref().is_some_and(ChatTemplate::may_show_time);
-        let time = shows_time.then_some(self.time);
-        let overlong = arguments.overlong();
-        let settings = format!(
-            "{kind:?} {context} {seed} {time:?} {overlong:?} {:?} {:?} {} {}",
-            arguments.bad(),
-            arguments.learnt(),
-            arguments.held_out_share.to_bits(),
-            arguments.data.len()
-        );
         let files: Vec<PathBuf> = arguments.data.iter().chain(&arguments.held_out).cloned().collect();
-        let parts = [program.as_bytes(), model.as_bytes(), settings.as_bytes()];
-        Some((folder, folder.key(&files, &parts).ok()??))
+        let parts = || {
+            let model = opened.model.text_fingerprint().ok()?;
+            let shows_time = opened.model.template.as_ref().is_some_and(ChatTemplate::may_show_time);
+            let time = shows_time.then_some(self.time);
+            let overlong = arguments.overlong();
+            let settings = format!(
+                "{kind:?} {context} {seed} {time:?} {overlong:?} {:?} {:?} {} {}",
+                arguments.bad(),
+                arguments.learnt(),
+                arguments.held_out_share.to_bits(),
+                arguments.data.len()
+            );
+            Some(vec![this_program()?.into_bytes(), model.as_bytes().to_vec(), settings.into_bytes()])
+        };
+        // A file that cannot be read is an error when it is read.
+        Some((folder, folder.key(&files, parts).ok()??))
     }
 
     fn anew<T: HashTokens>(&self, encode: Encode<T>) -> Result<KeptExamples<T>> {

@@ -112,7 +112,7 @@ impl Opened {
         Ok(Trainee::new(model, adapter.as_ref(), Some(head.weight), options)?)
     }
 
-    fn options(
+    pub(super) fn options(
         &self,
         arguments: &AlignArguments,
         configuration: &Configuration,

@@ -11,7 +11,7 @@ use zhenjin_align::configuration::{Configuration, Method, TuningKind};
 use zhenjin_align::faults::{FaultyModel, FaultyStep};
 use zhenjin_align::methods::Critic;
 use zhenjin_align::run::{same_data, same_model};
-use zhenjin_align::trainee::{Trainee, TraineeOptions};
+use zhenjin_align::trainee::Trainee;
 use zhenjin_model::{AdapterValues, Model, WrittenAdapter};
 use zhenjin_train::checkpoint::Checkpoint;
 use zhenjin_train::configuration::{Overrides, differing_keys};
@@ -216,17 +216,7 @@ impl Replay<'_> {
                 (Arc::new(Model::from_source_in_f32(config, file, &self.opened.load)?), None)
             }
         };
-        let options = TraineeOptions {
-            tuning,
-            optimiser: self.configuration.optimiser.clone(),
-            seed: self.configuration.seed,
-            load: self.opened.load.clone(),
-            usable_vocabulary: self.opened.usable_vocabulary,
-            recomputed_layers: if self.arguments.recompute { usize::MAX } else { 0 },
-            base_name: self.arguments.model.to_string_lossy().into_owned(),
-            padding_token: None,
-            companions: Vec::new(),
-        };
+        let options = self.opened.options(self.arguments, self.configuration, tuning, Vec::new());
         let mut critic = Trainee::new(model, adapter.as_ref(), Some(head), options)?;
         // Whole weights of its own take the place of all others.
         if adapter.is_some() {

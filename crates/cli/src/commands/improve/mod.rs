@@ -255,16 +255,9 @@ async fn begin(
         ..Recipe::default()
     };
     let record = Improvement {
-        id: id.to_owned(),
-        model: model.to_owned(),
-        method: collected.collection.method.as_str().to_owned(),
-        created_at: now(),
-        finished_at: None,
-        state: ImprovementState::Running,
-        error: None,
         data: collected.collection.counts.clone(),
-        gate: Vec::new(),
         recipe,
+        ..Improvement::begun(id, model, collected.collection.method.as_str(), now())
     };
     // The record first, then the note, then the copies: no copy is without a record that says what it is of, not even after a crash.
     stage.improvements.write(&record)?;
@@ -282,16 +275,12 @@ fn note_too_few(stage: &Stage<'_>, id: &str, model: &str, few: &TooFew) -> Resul
         return Ok(());
     }
     let record = Improvement {
-        id: id.to_owned(),
-        model: model.to_owned(),
-        method: few.method.as_str().to_owned(),
-        created_at: now(),
         finished_at: Some(now()),
         state: ImprovementState::Failed,
         error: Some(few.to_string()),
         data: few.counts.as_ref().clone(),
-        gate: Vec::new(),
         recipe: Recipe { program: env!("CARGO_PKG_VERSION").to_owned(), ..Recipe::default() },
+        ..Improvement::begun(id, model, few.method.as_str(), now())
     };
     Ok(stage.improvements.write(&record)?)
 }

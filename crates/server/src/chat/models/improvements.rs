@@ -9,9 +9,7 @@ use axum::http::StatusCode;
 use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
-use zhenjin_promotions::{
-    Criterion, DataCounts, Improvement, ImprovementState, Improvements, LeftOut, PromotionError, Recipe,
-};
+use zhenjin_promotions::{Criterion, Improvement, ImprovementState, Improvements, LeftOut, PromotionError};
 use zhenjin_store::Store;
 
 use super::menu::ModelMenu;
@@ -452,18 +450,7 @@ fn note_failure(improvements: &Improvements, begun: &Begun, signal: Option<i32>)
     let mut record = match improvements.read(id) {
         Ok(record) if record.state != ImprovementState::Running => return,
         Ok(record) => record,
-        Err(_) => Improvement {
-            id: id.clone(),
-            model: begun.model.clone(),
-            method: begun.method.clone().unwrap_or_default(),
-            created_at: begun.at,
-            finished_at: None,
-            state: ImprovementState::Running,
-            error: None,
-            data: DataCounts::default(),
-            gate: Vec::new(),
-            recipe: Recipe::default(),
-        },
+        Err(_) => Improvement::begun(id, &begun.model, begun.method.as_deref().unwrap_or_default(), begun.at),
     };
     let log =
         improvements.folder_of(id).map(|folder| std::fs::read(folder.join("log.txt")).unwrap_or_default());

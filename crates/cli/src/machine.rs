@@ -12,7 +12,7 @@ use zhenjin_hub::{
     Catalogue, CatalogueEntry, LocalModel, ModelStore, ModelStoreError, PullOptions, Secret, SilentObserver,
     pull,
 };
-use zhenjin_model::{AdapterValues, ModelFile};
+use zhenjin_model::{AdapterMerge, AdapterValues, ModelFile};
 use zhenjin_tensor::{ComputeOptions, TensorError};
 
 /// The share of free memory that models may take when `--memory` does not say.
@@ -151,7 +151,21 @@ pub(crate) fn resolve(store: &ModelStore, model: impl AsRef<OsStr>) -> Result<Lo
 pub(crate) fn open_adapter(folder: &Path, model: &ModelFile) -> Result<AdapterValues> {
     let values = AdapterValues::open(folder, model.config())
         .with_context(|| format!("opening the adapter {}", folder.display()))?;
-    if let Some(base) = values.other_base(model.path()) {
+    note_other_base(values.other_base(model.path()), folder, model);
+    Ok(values)
+}
+
+/// An adapter to a model that is to be merged into its weights.
+pub(crate) fn open_adapter_for_merging(folder: &Path, model: &ModelFile) -> Result<AdapterMerge> {
+    let merge = AdapterMerge::open(folder, model.config())
+        .with_context(|| format!("opening the adapter {}", folder.display()))?;
+    note_other_base(merge.other_base(model.path()), folder, model);
+    Ok(merge)
+}
+
+/// Says that an adapter names another model than the one that it is used with.
+pub(crate) fn note_other_base(base: Option<&str>, folder: &Path, model: &ModelFile) {
+    if let Some(base) = base {
         eprintln!(
             "note: the adapter {} says that it was trained on `{}`, which seems to be another model than {}: its shapes fit, but what it adds was \
              learnt beside other weights",
@@ -160,7 +174,6 @@ pub(crate) fn open_adapter(folder: &Path, model: &ModelFile) -> Result<AdapterVa
             model.path().display()
         );
     }
-    Ok(values)
 }
 
 /// All fetched models.

@@ -8,7 +8,7 @@ use zhenjin_model::write::{
     FileRows, FloatType, FolderFile, MetadataValue, Quantisation, WrittenFile, WrittenGguf, write_gguf,
     write_hugging_face,
 };
-use zhenjin_model::{AdapterValues, HuggingFaceFiles, MergedRows, ModelError, TensorSource};
+use zhenjin_model::{AdapterMerge, HuggingFaceFiles, MergedRows, ModelError, TensorSource};
 use zhenjin_tokenizer::{GgufVocabulary, MAX_TEMPLATE_BYTES, MAX_TOKENIZER_JSON_BYTES, TokenizerError};
 
 use crate::open::{MAX_GENERATION_CONFIG_BYTES, read, read_config, read_vocabulary, tool_use_template};
@@ -55,7 +55,7 @@ pub enum ExportError {
 /// [`ExportError`] names the file or tensor and what to do.
 pub fn export_hugging_face(
     model: &OpenedModel,
-    adapter: Option<&AdapterValues>,
+    adapter: Option<&AdapterMerge>,
     folder: &Path,
     dtype: FloatType,
 ) -> Result<WrittenFile, ExportError> {
@@ -70,7 +70,8 @@ pub fn export_hugging_face(
     let rows = FileRows(&model.file);
     Ok(match adapter {
         Some(adapter) => {
-            write_hugging_face(folder, config, &MergedRows::new(&rows, adapter), dtype, &settings, &files)?
+            let rows = MergedRows::new(&rows, adapter);
+            write_hugging_face(folder, &adapter.config(config), &rows, dtype, &settings, &files)?
         }
         None => write_hugging_face(folder, config, &rows, dtype, &settings, &files)?,
     })
@@ -82,7 +83,7 @@ pub fn export_hugging_face(
 /// [`ExportError`] names the file or tensor and what to do.
 pub fn export_gguf(
     model: &OpenedModel,
-    adapter: Option<&AdapterValues>,
+    adapter: Option<&AdapterMerge>,
     file: &Path,
     quantisation: Quantisation,
 ) -> Result<WrittenGguf, ExportError> {
@@ -104,7 +105,10 @@ pub fn export_gguf(
     };
     let (config, rows) = (model.file.config(), FileRows(&model.file));
     Ok(match adapter {
-        Some(adapter) => write_gguf(file, config, &MergedRows::new(&rows, adapter), quantisation, &metadata)?,
+        Some(adapter) => {
+            let rows = MergedRows::new(&rows, adapter);
+            write_gguf(file, &adapter.config(config), &rows, quantisation, &metadata)?
+        }
         None => write_gguf(file, config, &rows, quantisation, &metadata)?,
     })
 }
@@ -138,7 +142,7 @@ pub fn tokenizer_files(model: &OpenedModel) -> Result<Vec<(String, Vec<u8>)>, Ex
 }
 
 /// Weights that were rounded are not rounded again, unless an adapter changes them anyhow.
-fn require_floats_without(model: &OpenedModel, adapter: Option<&AdapterValues>) -> Result<(), ExportError> {
+fn require_floats_without(model: &OpenedModel, adapter: Option<&AdapterMerge>) -> Result<(), ExportError> {
     if adapter.is_some() {
         return Ok(());
     }

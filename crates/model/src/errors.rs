@@ -130,7 +130,7 @@ pub enum ModelError {
     /// A tensor of an adapter does not fit the model or the adapter's own settings.
     #[error(
         "{}: tensor {tensor}: the model and the adapter's settings imply shape {}, but the file has {}; \
-         was the adapter made for another model?",
+         was the adapter made for another model, or with another rank than its settings say (`r`, `rank_pattern`)?",
         file.display(),
         shape(expected),
         shape(found)

@@ -7,8 +7,8 @@ use zhenjin_model::config::RopeLayout;
 use zhenjin_model::testing::{RandomWeights, random_adapter, tiny_config};
 use zhenjin_model::write::{FloatType, write_hugging_face};
 use zhenjin_model::{
-    Adapter, AdapterRows, Learned, Learner, LearnerOptions, LoadOptions, MergedRows, ModelConfig,
-    ReferenceLoader, ReferenceTapeLoader, TokenBatch, Transformer, Weights, rope,
+    Adapter, AdapterMerge, AdapterRows, Learned, Learner, LearnerOptions, LoadOptions, MergedRows,
+    ModelConfig, ReferenceLoader, ReferenceTapeLoader, TokenBatch, Transformer, Weights, rope,
 };
 use zhenjin_tensor::{
     Dtype, Executor, Gradients, ParameterId, ParameterShape, Projection, ReferenceExecutor,
@@ -412,7 +412,8 @@ fn merged_weights_score_as_the_adapter_does() {
         let base = learner.score(&model.weights, &batch.get()).unwrap();
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("merged");
-        let rows = MergedRows::new(&model.weights, &values);
+        let merge = AdapterMerge::from(values.clone());
+        let rows = MergedRows::new(&model.weights, &merge);
         write_hugging_face(&path, &config, &rows, FloatType::F32, &[], &[]).unwrap();
         values.merge_into(&mut model.weights).unwrap();
         let merged = learner.score(&model.weights, &batch.get()).unwrap();

@@ -238,7 +238,7 @@ impl Trainee {
         if ours.rope.layout == theirs.rope.layout {
             return Ok(Some(Arc::clone(adapter)));
         }
-        let values = adapter.values(ours)?.with_layout(ours.rope.layout, theirs.rope.layout, ours.head_dim);
+        let values = adapter.values(ours)?.with_layout(ours, theirs.rope.layout);
         let load = &self.options.load;
         Ok(Some(Arc::new(values.pack(load.simd, &load.team)?)))
     }

@@ -8,7 +8,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use zhenjin_hub::{ModelStore, OpenedModel};
 use zhenjin_model::write::{FloatType, Quantisation};
-use zhenjin_model::{AdapterValues, TensorSource};
+use zhenjin_model::{AdapterMerge, TensorSource};
 use zhenjin_tensor::Dtype;
 use zhenjin_train::checkpoint::Checkpoints;
 
@@ -77,15 +77,17 @@ pub(crate) fn run(home: &Home, arguments: &ExportArguments) -> Result<()> {
     println!(
         "{}: {} parameters in {}, {bytes} bytes",
         arguments.out.display(),
-        opened.file.config().parameters(),
+        adapter
+            .map_or_else(|| opened.file.config().clone(), |adapter| adapter.config(opened.file.config()))
+            .parameters(),
         dtype.dtype()
     );
     Ok(())
 }
 
 /// The adapter that is to be merged.
-pub(crate) fn open_adapter(opened: &OpenedModel, path: Option<&Path>) -> Result<Option<AdapterValues>> {
-    path.map(|path| machine::open_adapter(path, &opened.file)).transpose()
+pub(crate) fn open_adapter(opened: &OpenedModel, path: Option<&Path>) -> Result<Option<AdapterMerge>> {
+    path.map(|path| machine::open_adapter_for_merging(path, &opened.file)).transpose()
 }
 
 /// What a command is given to write anew: a model's name or path, or a training run's folder, of which the newest whole

@@ -4,11 +4,12 @@ use super::export::{open_adapter, refuse_existing, source};
 use super::perplexity::{Measurement, read_text};
 use crate::arguments::EngineArguments;
 use crate::home::Home;
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use clap::Args;
 use serde_json::json;
 use std::ffi::OsString;
 use std::path::PathBuf;
+use zhenjin_model::AdapterValues;
 use zhenjin_model::write::{Quantisation, WrittenGguf};
 
 #[derive(Debug, Args)]
@@ -56,6 +57,13 @@ pub(crate) fn run(home: &Home, arguments: &QuantizeArguments) -> Result<()> {
     let text = arguments.text.as_deref().map(read_text).transpose()?;
     let opened = zhenjin_hub::open(&source)?;
     let adapter = open_adapter(&opened, arguments.adapter.as_deref())?;
+    if let (Some(path), Some(_)) = (&arguments.adapter, &text) {
+        // Perplexity before is measured with the adapter beside the model, which not every adapter can be.
+        AdapterValues::open(path, opened.file.config()).context(
+            "--text compares with the adapter beside the model; `zhenjin export SOURCE --adapter FOLDER --to hf OUT` merges it first, and OUT can \
+             be quantised with --text",
+        )?;
+    }
     let written =
         zhenjin_hub::export_gguf(&opened, adapter.as_ref(), &arguments.out, arguments.quantisation)?;
     let (parameters, before) = (opened.file.config().parameters(), opened.file.file_bytes());

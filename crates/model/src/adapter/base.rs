@@ -2,7 +2,7 @@
 
 use std::path::{Component, Path};
 
-use super::AdapterValues;
+use super::{AdapterMerge, AdapterValues};
 
 /// Parts of a path that look for a name, from its end: a file, and the folders that hubs keep files in.
 const MOST_PARTS: usize = 4;
@@ -23,12 +23,23 @@ const COMMON: [&str; 11] = [
     "final",
 ];
 
+impl AdapterMerge {
+    /// As [`AdapterValues::other_base`].
+    pub fn other_base(&self, model: &Path) -> Option<&str> {
+        other(self.base(), model)
+    }
+}
+
+fn other<'a>(base: Option<&'a str>, model: &Path) -> Option<&'a str> {
+    base.filter(|base| !base.trim().is_empty() && !is_same(base, model))
+}
+
 impl AdapterValues {
     /// The name or path of another model than the one at `model`, if the adapter's settings give one: what was trained on other weights of the
     /// same shape opens, but what it adds was not learnt beside these. Names are compared without what hubs, quantisation and file types add
     /// to them, so that a copy under a name of its own is another model too; it is a reason to say so, not to refuse.
     pub fn other_base(&self, model: &Path) -> Option<&str> {
-        self.base().filter(|base| !base.trim().is_empty() && !is_same(base, model))
+        other(self.base(), model)
     }
 }
 

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use zhenjin_files::Mapping;
 use zhenjin_tensor::dequantise;
 
+use super::MERGE_INSTEAD;
 use super::settings::{Purpose, Settings};
 use super::values::{AdapterValues, LowRankValues, module, outputs_and_inputs, place};
 use crate::config::ModelConfig;
@@ -21,15 +22,15 @@ const TENSORS: &str = "adapter_model.safetensors";
 /// The same as a PyTorch pickle.
 const PICKLE: &str = "adapter_model.bin";
 /// What precedes a module's name.
-const PREFIX: &str = "base_model.model.";
+pub(super) const PREFIX: &str = "base_model.model.";
 /// The head for scores, and its tensor.
 const SCORE_MODULE: &str = "base_model.model.score";
 pub(super) const SCORE: &str = "base_model.model.score.weight";
 
-const ADAPTED_HEAD: &str =
-    "an adapted head (lm_head) is not supported; leave it out of target_modules and modules_to_save";
-const ADAPTED_EMBEDDING: &str =
-    "adapted token embeddings are not supported; leave them out of target_modules and modules_to_save";
+const ADAPTED_HEAD: &str = "an adapted head (lm_head) is not supported";
+const ADAPTED_EMBEDDING: &str = "adapted token embeddings are not supported";
+
+const WHOLE_MODULES: &str = "whole weights beside the low-rank products are not supported";
 
 /// A layer and one of its projections.
 type Place = (usize, LayerWeightName);
@@ -81,7 +82,7 @@ impl AdapterValues {
 }
 
 /// The two files of an adapter.
-fn files_of(path: &Path) -> Result<[PathBuf; 2], ModelError> {
+pub(super) fn files_of(path: &Path) -> Result<[PathBuf; 2], ModelError> {
     let folder = folder_of(path)?;
     let (settings_path, tensors_path) = (folder.join(SETTINGS), folder.join(TENSORS));
     if !tensors_path.is_file() && folder.join(PICKLE).is_file() {
@@ -187,35 +188,41 @@ impl Reading<'_> {
             layer,
             projection,
             rank,
-            down: self.values(down, [rank, inputs])?,
-            up: self.values(up, [outputs, rank])?,
+            down: tensor_values(self.path, self.bytes, down, &[rank, inputs])?,
+            up: tensor_values(self.path, self.bytes, up, &[outputs, rank])?,
             scale: self.settings.scale_of(module),
         })
     }
+}
 
-    fn values(&self, tensor: &TensorRecord, expected: [usize; 2]) -> Result<Vec<f32>, ModelError> {
-        if tensor.shape != expected {
-            return Err(ModelError::AdapterShape {
-                file: self.path.to_owned(),
-                tensor: quoted(&tensor.name),
-                expected: expected.to_vec(),
-                found: tensor.shape.clone(),
-            });
-        }
-        let Some(dtype) = tensor.element_type.dtype else {
-            let problem = format!(
-                "type {} is not supported; supported are F32, F16 and BF16",
-                tensor.element_type.name
-            );
-            let error = FormatError::new(quoted_tensor(&tensor.name), problem);
-            return Err(ModelError::Format { file: self.path.to_owned(), error });
-        };
-        let mut values = vec![0.0; expected[0] * expected[1]];
-        dequantise(dtype, &self.bytes[tensor.data.clone()], &mut values).map_err(|error| {
-            ModelError::Weight { file: self.path.to_owned(), tensor: quoted(&tensor.name), error }
-        })?;
-        Ok(values)
+/// The elements of a tensor of the file at `path`, which must have this shape.
+pub(super) fn tensor_values(
+    path: &Path,
+    bytes: &[u8],
+    tensor: &TensorRecord,
+    expected: &[usize],
+) -> Result<Vec<f32>, ModelError> {
+    if tensor.shape != expected {
+        return Err(ModelError::AdapterShape {
+            file: path.to_owned(),
+            tensor: quoted(&tensor.name),
+            expected: expected.to_vec(),
+            found: tensor.shape.clone(),
+        });
     }
+    let Some(dtype) = tensor.element_type.dtype else {
+        let problem =
+            format!("type {} is not supported; supported are F32, F16 and BF16", tensor.element_type.name);
+        let error = FormatError::new(quoted_tensor(&tensor.name), problem);
+        return Err(ModelError::Format { file: path.to_owned(), error });
+    };
+    let mut values = vec![0.0; expected.iter().product()];
+    dequantise(dtype, &bytes[tensor.data.clone()], &mut values).map_err(|error| ModelError::Weight {
+        file: path.to_owned(),
+        tensor: quoted(&tensor.name),
+        error,
+    })?;
+    Ok(values)
 }
 
 /// The folder that `path` is, or that the file at `path` lies in.
@@ -241,6 +248,7 @@ fn folder_of(path: &Path) -> Result<PathBuf, ModelError> {
 /// The projection that a tensor belongs to, and whether it is B.
 fn read_name(name: &str, config: &ModelConfig) -> Result<(Place, bool), FormatError> {
     let fault = |problem: &str| FormatError::new(quoted_tensor(name), problem);
+    let merged_only = |problem: &str| fault(&format!("{problem}{MERGE_INSTEAD}"));
     let unknown =
         || fault("it is neither lora_A nor lora_B of a projection: base_model.model.MODULE.lora_A.weight");
     let inner = name.strip_prefix(PREFIX).ok_or_else(unknown)?;
@@ -250,10 +258,11 @@ fn read_name(name: &str, config: &ModelConfig) -> Result<(Place, bool), FormatEr
             "weights decomposed into magnitude and direction (DoRA) are not supported",
         ),
         (".lora_embedding_", ADAPTED_EMBEDDING),
-        (".modules_to_save.", "whole modules beside the low-rank products are not supported"),
+        (".modules_to_save.", WHOLE_MODULES),
+        (".token_adapter.", "trained token embeddings are not supported"),
     ] {
         if inner.contains(part) {
-            return Err(fault(problem));
+            return Err(merged_only(problem));
         }
     }
     let split = [(".lora_A.", false), (".lora_B.", true)].into_iter().find_map(|(part, is_up)| {
@@ -263,15 +272,18 @@ fn read_name(name: &str, config: &ModelConfig) -> Result<(Place, bool), FormatEr
     let Some((module, is_up, rest)) = split else {
         // `peft` saves the weights of an adapted head or embedding too, as `lm_head.base_layer.weight`.
         return Err(match Naming::HuggingFace.read(&inner.replace(".base_layer.", ".")) {
-            Some(WeightName::Head) => fault(ADAPTED_HEAD),
-            Some(WeightName::Embedding) => fault(ADAPTED_EMBEDDING),
-            Some(_) => fault("whole weights beside the low-rank products are not supported"),
+            Some(WeightName::Head) => merged_only(ADAPTED_HEAD),
+            Some(WeightName::Embedding) => merged_only(ADAPTED_EMBEDDING),
+            Some(_) if inner.ends_with(".bias") => merged_only("adapted biases are not supported"),
+            Some(_) => merged_only(WHOLE_MODULES),
             None => unknown(),
         });
     };
     match rest {
         "weight" | "default.weight" => {}
-        "bias" | "default.bias" => return Err(fault("biases of the low-rank products are not supported")),
+        "bias" | "default.bias" => {
+            return Err(merged_only("biases of the low-rank products are not supported"));
+        }
         _ => return Err(unknown()),
     }
     match Naming::HuggingFace.read(&format!("{module}.weight")) {
@@ -282,8 +294,8 @@ fn read_name(name: &str, config: &ModelConfig) -> Result<(Place, bool), FormatEr
         {
             Ok(((layer, projection), is_up))
         }
-        Some(WeightName::Head) => Err(fault(ADAPTED_HEAD)),
-        Some(WeightName::Embedding) => Err(fault(ADAPTED_EMBEDDING)),
+        Some(WeightName::Head) => Err(merged_only(ADAPTED_HEAD)),
+        Some(WeightName::Embedding) => Err(merged_only(ADAPTED_EMBEDDING)),
         _ => Err(fault(&format!(
             "this {} model of {} layers has no projection {}",
             config.architecture,
@@ -293,6 +305,6 @@ fn read_name(name: &str, config: &ModelConfig) -> Result<(Place, bool), FormatEr
     }
 }
 
-fn quoted_tensor(name: &str) -> String {
+pub(super) fn quoted_tensor(name: &str) -> String {
     format!("tensor {}", quoted(name))
 }

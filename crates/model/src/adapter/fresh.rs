@@ -5,7 +5,7 @@ use std::path::Path;
 use super::values::outputs_and_inputs;
 use super::{AdapterValues, LowRankValues};
 use crate::config::ModelConfig;
-use crate::errors::ModelError;
+use crate::errors::{FormatError, ModelError};
 use crate::random::SplitMix;
 use crate::tensor_source::{LayerWeightName, WeightName};
 
@@ -36,6 +36,11 @@ impl FreshAdapter {
                     additions.push(self.addition(config, seed, layer, *projection));
                 }
             }
+        }
+        if additions.is_empty() {
+            let problem = "this model has none of these projections outside its experts; adapters reach q_proj, k_proj, v_proj and o_proj of it";
+            let error = FormatError::new("projections", problem);
+            return Err(ModelError::Format { file: "new adapter".into(), error });
         }
         AdapterValues::new(Path::new("new adapter"), config, additions)
     }

@@ -1,23 +1,121 @@
-//! Adapters merged into weights: `W + scale · B · A`.
+//! Adapters merged into weights: `W + scale · B · A`, and what only merging can apply: magnitudes, whole modules, biases, trained tokens,
+//! an adapted embedding or head.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::{AdapterValues, LowRankValues};
+use crate::config::ModelConfig;
 use crate::errors::ModelError;
 use crate::tensor_source::WeightName;
 use crate::weights::{Weight, Weights};
 use crate::write::WeightRows;
 
-/// Adds row `row` of `scale · B · A` to a row of the weight.
-fn add_row(addition: &LowRankValues, row: usize, out: &mut [f32]) {
-    let factors = &addition.up[row * addition.rank..][..addition.rank];
+/// A product of low rank, added to a matrix.
+#[derive(Clone, Debug)]
+pub(super) struct Product {
+    /// The inner dimension.
+    pub rank: usize,
+    /// `[rank, columns]`
+    pub down: Vec<f32>,
+    /// `[rows, rank]`
+    pub up: Vec<f32>,
+    /// What the product is multiplied with.
+    pub scale: f32,
+}
+
+impl Product {
+    fn of(addition: LowRankValues) -> Product {
+        let LowRankValues { rank, down, up, scale, .. } = addition;
+        Product { rank, down, up, scale }
+    }
+
+    /// Adds row `row` of `scale · B · A` to a row of the weight.
+    fn add_row(&self, row: usize, out: &mut [f32]) {
+        add_row(self.rank, self.scale, &self.up, &self.down, row, out);
+    }
+}
+
+fn add_row(rank: usize, scale: f32, up: &[f32], down: &[f32], row: usize, out: &mut [f32]) {
+    let factors = &up[row * rank..][..rank];
     let mut sums = vec![0.0f64; out.len()];
-    for (factor, down) in factors.iter().zip(addition.down.chunks_exact(out.len().max(1))) {
-        let factor = f64::from(*factor) * f64::from(addition.scale);
+    for (factor, down) in factors.iter().zip(down.chunks_exact(out.len().max(1))) {
+        let factor = f64::from(*factor) * f64::from(scale);
         sums.iter_mut().zip(down).for_each(|(sum, value)| *sum += factor * f64::from(*value));
     }
     out.iter_mut().zip(sums).for_each(|(out, sum)| *out = (f64::from(*out) + sum) as f32);
+}
+
+/// What becomes of one weight. All rows are in the model's own order; a vector has rows of one element.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Change {
+    /// Takes the weight's place.
+    pub replaced: Option<Vec<f32>>,
+    /// Take the place of single rows.
+    pub rows: BTreeMap<usize, Vec<f32>>,
+    /// Is added.
+    pub product: Option<Product>,
+    /// The length that each row has afterwards, `[rows]` (Liu et al. 2024, DoRA, arXiv 2402.09353, equation 5).
+    pub magnitude: Option<Vec<f32>>,
+    /// Is added to a vector.
+    pub added: Option<Vec<f32>>,
+}
+
+impl Change {
+    /// Changes row `row`, which `out` holds as the base has it.
+    fn apply(&self, row: usize, out: &mut [f32]) {
+        if let Some(replaced) = &self.replaced {
+            out.copy_from_slice(&replaced[row * out.len()..][..out.len()]);
+        }
+        if let Some(values) = self.rows.get(&row) {
+            out.copy_from_slice(values);
+        }
+        if let Some(product) = &self.product {
+            product.add_row(row, out);
+        }
+        if let Some(magnitude) = &self.magnitude {
+            let norm = out.iter().map(|value| f64::from(*value) * f64::from(*value)).sum::<f64>().sqrt();
+            let factor = if norm > 0.0 { f64::from(magnitude[row]) / norm } else { 0.0 };
+            out.iter_mut().for_each(|value| *value = (f64::from(*value) * factor) as f32);
+        }
+        if let (Some(added), [value]) = (&self.added, out) {
+            *value = (f64::from(*value) + f64::from(added[row])) as f32;
+        }
+    }
+}
+
+/// An adapter as changes of its model's weights, to be merged into them.
+#[derive(Clone, Debug)]
+pub struct AdapterMerge {
+    pub(super) changes: BTreeMap<WeightName, Change>,
+    /// Embedding and head were one weight and are two afterwards.
+    pub(super) unties: bool,
+    pub(super) base: Option<String>,
+}
+
+impl From<AdapterValues> for AdapterMerge {
+    fn from(adapter: AdapterValues) -> AdapterMerge {
+        let base = adapter.base().map(str::to_owned);
+        let changes = adapter.into_additions().into_iter().map(|addition| {
+            let name = WeightName::Layer(addition.layer, addition.projection);
+            (name, Change { product: Some(Product::of(addition)), ..Change::default() })
+        });
+        AdapterMerge { changes: changes.collect(), unties: false, base }
+    }
+}
+
+impl AdapterMerge {
+    /// The shape of the model with the adapter in its weights: that of `config`, or the same with a head of its own where embedding and head
+    /// were one weight and only one of them was adapted.
+    #[must_use]
+    pub fn config(&self, config: &ModelConfig) -> ModelConfig {
+        ModelConfig { tied_embeddings: config.tied_embeddings && !self.unties, ..config.clone() }
+    }
+
+    /// The name or path of the model that it was trained on, where its settings give one.
+    pub fn base(&self) -> Option<&str> {
+        self.base.as_deref()
+    }
 }
 
 impl AdapterValues {
@@ -26,15 +124,18 @@ impl AdapterValues {
     /// # Errors
     /// [`ModelError::Tensor`] when an adapted matrix is not in f32 or has another shape; matrices before it are merged then.
     pub fn merge_into(&self, weights: &mut Weights) -> Result<(), ModelError> {
-        let additions = by_weight(self);
+        let entry = |addition: &LowRankValues| WeightName::Layer(addition.layer, addition.projection);
+        let additions: BTreeMap<WeightName, &LowRankValues> =
+            self.additions().iter().map(|addition| (entry(addition), addition)).collect();
         for (name, weight) in weights.parameters_mut() {
             let (Some(addition), Weight::Matrix(matrix)) = (additions.get(&name), weight) else { continue };
             let columns = matrix.columns();
             let mut values = vec![0.0; matrix.rows() * columns];
             matrix.f32_packed()?;
             matrix.unpack_f32(&mut values)?;
+            let LowRankValues { rank, scale, up, down, .. } = addition;
             for (row, values) in values.chunks_exact_mut(columns.max(1)).enumerate() {
-                add_row(addition, row, values);
+                add_row(*rank, *scale, up, down, row, values);
             }
             matrix.write_f32(&values)?;
         }
@@ -42,22 +143,25 @@ impl AdapterValues {
     }
 }
 
-fn by_weight<'a>(adapter: &'a AdapterValues) -> BTreeMap<WeightName, &'a LowRankValues> {
-    let entry =
-        |addition: &'a LowRankValues| (WeightName::Layer(addition.layer, addition.projection), addition);
-    adapter.additions().iter().map(entry).collect()
-}
-
-/// Weights of any type with an adapter added, for the writers of [`crate::write`]: no copy of the weights is in memory.
+/// Weights of any type with an adapter added, for the writers of [`crate::write`]: no copy of the weights is in memory. They are those of
+/// the shape [`AdapterMerge::config`].
 pub struct MergedRows<'a> {
     base: &'a dyn WeightRows,
-    additions: BTreeMap<WeightName, &'a LowRankValues>,
+    merge: &'a AdapterMerge,
 }
 
 impl<'a> MergedRows<'a> {
-    /// `base` with `adapter` added, both of one model.
-    pub fn new(base: &'a dyn WeightRows, adapter: &'a AdapterValues) -> MergedRows<'a> {
-        MergedRows { base, additions: by_weight(adapter) }
+    /// `base` with `merge` applied, both of one model.
+    pub fn new(base: &'a dyn WeightRows, merge: &'a AdapterMerge) -> MergedRows<'a> {
+        MergedRows { base, merge }
+    }
+
+    /// Where the base has the weight: a head that was one with the embedding is there.
+    fn source(&self, name: WeightName) -> WeightName {
+        match name {
+            WeightName::Head if self.merge.unties => WeightName::Embedding,
+            name => name,
+        }
     }
 }
 
@@ -67,13 +171,13 @@ impl WeightRows for MergedRows<'_> {
     }
 
     fn shape(&self, name: WeightName) -> Option<Vec<usize>> {
-        self.base.shape(name)
+        self.base.shape(self.source(name))
     }
 
     fn row(&self, name: WeightName, row: usize, out: &mut [f32]) -> Result<(), ModelError> {
-        self.base.row(name, row, out)?;
-        if let Some(addition) = self.additions.get(&name) {
-            add_row(addition, row, out);
+        self.base.row(self.source(name), row, out)?;
+        if let Some(change) = self.merge.changes.get(&name) {
+            change.apply(row, out);
         }
         Ok(())
     }

@@ -10,6 +10,7 @@ mod base;
 mod file;
 mod fresh;
 mod merge;
+mod merge_file;
 mod settings;
 mod values;
 mod write;
@@ -17,7 +18,8 @@ mod write;
 use zhenjin_tensor::{Matrix, ParameterId, ParameterShape};
 
 pub use fresh::FreshAdapter;
-pub use merge::MergedRows;
+pub use merge::{AdapterMerge, MergedRows};
+pub(crate) use values::half_split_row;
 pub use values::{AdapterValues, LowRankValues};
 pub use write::WrittenAdapter;
 
@@ -25,6 +27,10 @@ use crate::config::ModelConfig;
 use crate::errors::ModelError;
 use crate::fingerprint::Fingerprint;
 use crate::tensor_source::LayerWeightName;
+
+/// What can be done with an adapter that cannot be served beside its model.
+pub(crate) const MERGE_INSTEAD: &str =
+    " beside a model; exporting or quantising the model with this adapter merges it into the weights";
 
 /// The projections of a layer that can be adapted, in the order of computation.
 pub(crate) const ADAPTED: [LayerWeightName; 7] = [

@@ -34,7 +34,7 @@ const HONOURED: [&str; 8] = [
 ];
 
 /// Settings that say how the adapter was trained or found its place; the tensors say the rest.
-const WITHOUT_EFFECT: [&str; 18] = [
+const WITHOUT_EFFECT: [&str; 21] = [
     "target_modules",
     "exclude_modules",
     "layers_to_transform",
@@ -53,11 +53,23 @@ const WITHOUT_EFFECT: [&str; 18] = [
     "runtime_config",
     "ensure_weight_tying",
     "eva_config",
+    // What is left of them when an adapter has been converted to plain LoRA; `init_lora_weights` tells whether it has.
+    "corda_config",
+    "lora_ga_config",
+    "loftq_config",
 ];
+/// Settings of adapters that can be merged into the weights of their model, and not served beside it.
+const MERGED_ONLY: [&str; 4] = ["use_dora", "modules_to_save", "lora_bias", "trainable_token_indices"];
+/// The embedding's module, whose rows `trainable_token_indices` names where it is a list.
+const EMBEDDING_MODULE: &str = "embed_tokens";
+/// The most token ids of `trainable_token_indices`.
+const MAX_TRAINED_TOKENS: usize = 1 << 20;
 
 /// Ways of making first values that leave the base model as it is. The others (`pissa`, `olora`, `corda`, `loftq` …) train
 /// against a base whose weights were changed, which is not the base that is served.
-const PLAIN_BEGINNINGS: [&str; 3] = ["gaussian", "eva", "orthogonal"];
+const PLAIN_BEGINNINGS: [&str; 4] = ["gaussian", "eva", "orthogonal", "mica"];
+/// Which biases were trained. The file's tensors tell: models without biases have none in any of the three cases.
+const BIASES: [&str; 3] = ["none", "all", "lora_only"];
 
 /// What an adapter's model gives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +78,8 @@ pub(super) enum Purpose {
     Text,
     /// One score of a text: task type SEQ_CLS, with the head for scores saved beside the low-rank products.
     Scores,
+    /// Text, after the adapter has been merged into the weights: whole modules, biases and magnitudes can be merged too.
+    Merge,
 }
 
 /// The settings that change numbers.
@@ -78,6 +92,10 @@ pub(super) struct Settings {
     alpha_patterns: Vec<(Regex, f64)>,
     /// The model that it was trained on, by name or path.
     pub(super) base: Option<String>,
+    /// Weights are decomposed into magnitude and direction (Liu et al. 2024, DoRA, arXiv 2402.09353).
+    pub(super) has_magnitudes: bool,
+    /// The ids of the token rows that a module's `trainable_tokens_delta` holds, by the end of the module's name.
+    token_rows: Vec<(String, Vec<usize>)>,
 }
 
 impl Settings {
@@ -108,6 +126,8 @@ impl Settings {
             alpha: fields.required_number("lora_alpha")?,
             base: fields.text("base_model_name_or_path")?.map(str::to_owned),
             rank_stabilised: fields.bool("use_rslora")?.unwrap_or(false),
+            has_magnitudes: fields.bool("use_dora")?.unwrap_or(false),
+            token_rows: token_rows(&fields)?,
             rank_patterns: patterns(&fields, "rank_pattern", |value| {
                 let rank = value.as_u64().and_then(|rank| usize::try_from(rank).ok()).unwrap_or(0);
                 check_rank(rank).map(|()| rank)
@@ -129,6 +149,38 @@ impl Settings {
         let alpha = first_match(&self.alpha_patterns, module).unwrap_or(self.alpha);
         let rank = self.rank_of(module) as f64;
         (alpha / if self.rank_stabilised { rank.sqrt() } else { rank }) as f32
+    }
+}
+
+impl Settings {
+    /// The ids of the token rows that were trained at `module`, such as `model.embed_tokens`.
+    pub(super) fn token_rows_of(&self, module: &str) -> Option<&[usize]> {
+        let is_of = |name: &str| module == name || module.ends_with(&format!(".{name}"));
+        self.token_rows.iter().find(|(name, _)| is_of(name)).map(|(_, rows)| rows.as_slice())
+    }
+}
+
+/// `trainable_token_indices`: ids of the embedding's rows, or lists of ids by module.
+fn token_rows(fields: &Fields<'_>) -> Result<Vec<(String, Vec<usize>)>, FormatError> {
+    const NAME: &str = "trainable_token_indices";
+    let ids = |value: &Value| {
+        let ids = value.as_array().filter(|ids| ids.len() <= MAX_TRAINED_TOKENS);
+        let ids = ids.and_then(|ids| {
+            ids.iter().map(|id| id.as_u64().and_then(|id| usize::try_from(id).ok())).collect()
+        });
+        ids.ok_or_else(|| {
+            fields.fault(
+                NAME,
+                format!("must be at most {MAX_TRAINED_TOKENS} token ids, or such lists by module"),
+            )
+        })
+    };
+    match fields.get(NAME) {
+        None | Some(Value::Null) => Ok(Vec::new()),
+        Some(Value::Object(modules)) if modules.len() <= MAX_PATTERNS => {
+            modules.iter().map(|(module, value)| Ok((module.clone(), ids(value)?))).collect()
+        }
+        Some(value) => Ok(vec![(EMBEDDING_MODULE.to_owned(), ids(value)?)]),
     }
 }
 
@@ -169,7 +221,7 @@ fn first_match<T: Copy>(patterns: &[(Regex, T)], module: &str) -> Option<T> {
 fn check_purpose(fields: &Fields<'_>, purpose: Purpose) -> Result<(), FormatError> {
     let task = fields.text("task_type")?;
     match (purpose, task) {
-        (Purpose::Text, Some(SCORES_TASK)) => Err(fields.fault(
+        (Purpose::Text | Purpose::Merge, Some(SCORES_TASK)) => Err(fields.fault(
             "task_type",
             format!(
                 "{SCORES_TASK} is an adapter to a model that gives scores and writes no text; it can be used as a reward model only"
@@ -194,15 +246,16 @@ fn are_heads(value: &Value) -> bool {
 
 fn refuse_what_is_not_supported(fields: &Fields<'_>, purpose: Purpose) -> Result<(), FormatError> {
     match fields.text("bias")? {
-        None | Some("none") => {}
-        Some(other) => {
-            let problem = format!("{} is not supported: adapted biases cannot be served", quoted(other));
+        Some(other) if !BIASES.contains(&other) => {
+            let problem = format!("{} is not known; known are none, all and lora_only", quoted(other));
             return Err(fields.fault("bias", problem));
         }
+        _ => {}
     }
     match fields.get("init_lora_weights") {
         None | Some(Value::Bool(_)) => {}
-        Some(Value::String(name)) if PLAIN_BEGINNINGS.contains(&name.as_str()) => {}
+        Some(Value::String(name))
+            if PLAIN_BEGINNINGS.iter().any(|plain| name.eq_ignore_ascii_case(plain)) => {}
         Some(other) => {
             let problem = format!(
                 "{} changes the base model's weights, so the adapter does not belong to the base that is served; \
@@ -219,6 +272,9 @@ fn refuse_what_is_not_supported(fields: &Fields<'_>, purpose: Purpose) -> Result
         if name == "modules_to_save" && purpose == Purpose::Scores && are_heads(value) {
             continue;
         }
+        if purpose == Purpose::Merge && MERGED_ONLY.contains(&name.as_str()) {
+            continue;
+        }
         let what = match name.as_str() {
             "use_dora" => "weights decomposed into magnitude and direction (DoRA) are not supported",
             "modules_to_save" => "whole modules beside the low-rank products are not supported",
@@ -229,7 +285,8 @@ fn refuse_what_is_not_supported(fields: &Fields<'_>, purpose: Purpose) -> Result
             "trainable_token_indices" => "trained token embeddings are not supported",
             _ => "this setting is not known here",
         };
-        return Err(fields.fault(name, format!("{what}; found {}", quoted(&value.to_string()))));
+        let instead = if MERGED_ONLY.contains(&name.as_str()) { super::MERGE_INSTEAD } else { "" };
+        return Err(fields.fault(name, format!("{what}{instead}; found {}", quoted(&value.to_string()))));
     }
     Ok(())
 }
@@ -288,12 +345,52 @@ mod tests {
         }
     }
 
+    /// `peft` writes these where a model has no biases, and leaves the settings of other beginnings behind when it converts them.
+    #[test]
+    fn settings_that_leave_a_plain_adapter_are_accepted() {
+        for changes in [
+            json!({"bias": "all"}),
+            json!({"bias": "lora_only"}),
+            json!({"init_lora_weights": "mica"}),
+            json!({"init_lora_weights": "Gaussian"}),
+            json!({"init_lora_weights": true, "corda_config": {"corda_method": "ipm"}, "lora_ga_config": {"scale": 1}}),
+        ] {
+            settings(changes).unwrap();
+        }
+    }
+
+    #[test]
+    fn what_can_be_merged_alone_is_read_for_merging() {
+        let read = |changes: Value| {
+            let mut settings = json!({"peft_type": "LORA", "r": 8, "lora_alpha": 16});
+            for (name, value) in changes.as_object().unwrap() {
+                settings[name] = value.clone();
+            }
+            Settings::read(settings.to_string().as_bytes(), Purpose::Merge)
+        };
+        let merged = read(
+            json!({"use_dora": true, "modules_to_save": ["lm_head"], "trainable_token_indices": [3, 1]}),
+        );
+        let merged = merged.unwrap();
+        assert!(merged.has_magnitudes);
+        assert_eq!(merged.token_rows_of("model.embed_tokens"), Some(&[3, 1][..]));
+        assert_eq!(merged.token_rows_of("lm_head"), None);
+        let named = read(json!({"trainable_token_indices": {"lm_head": [2]}})).unwrap();
+        assert_eq!(named.token_rows_of("lm_head"), Some(&[2][..]));
+        for wrong in [json!([-1]), json!("all"), json!({"lm_head": 3})] {
+            let error = read(json!({"trainable_token_indices": wrong})).unwrap_err().to_string();
+            assert!(error.contains("`trainable_token_indices`"), "{error}");
+        }
+        let error = settings(json!({"use_dora": true})).unwrap_err().to_string();
+        assert!(error.contains("merges it"), "{error}");
+    }
+
     #[test]
     fn what_would_change_the_numbers_is_refused_by_name() {
         for (changes, named) in [
             (json!({"peft_type": "IA3"}), "`IA3` is not supported; supported is LORA"),
             (json!({"use_dora": true}), "field `use_dora`"),
-            (json!({"bias": "all"}), "field `bias`"),
+            (json!({"bias": "some"}), "field `bias`"),
             (json!({"fan_in_fan_out": true}), "field `fan_in_fan_out`"),
             (json!({"modules_to_save": ["lm_head"]}), "field `modules_to_save`"),
             (json!({"modules_to_save": ["score"]}), "field `modules_to_save`"),

@@ -40,11 +40,11 @@ impl LowRankValues {
     }
 
     /// B in the order of Hugging Face files, of an addition whose rows are interleaved.
-    pub(super) fn with_half_split_rows(&self, head_dim: usize) -> Vec<f32> {
+    pub(super) fn with_half_split_rows(&self, config: &ModelConfig) -> Vec<f32> {
         let mut up = self.up.clone();
         if self.is_rotated() {
             for (row, values) in self.up.chunks_exact(self.rank).enumerate() {
-                let place = half_split_row(row, head_dim) * self.rank;
+                let place = half_split_row(row, config) * self.rank;
                 up[place..place + self.rank].copy_from_slice(values);
             }
         }
@@ -56,7 +56,7 @@ impl LowRankValues {
 #[derive(Clone, Debug, PartialEq)]
 pub struct AdapterValues {
     origin: PathBuf,
-    layers: usize,
+    pub(super) layers: usize,
     additions: Vec<LowRankValues>,
     base: Option<String>,
 }
@@ -115,7 +115,7 @@ impl AdapterValues {
                 return Err(fault(weight, "its scale is not a finite number"));
             }
             if config.rope.layout == RopeLayout::Interleaved {
-                interleave(addition, config.head_dim);
+                interleave(addition, config);
             }
         }
         Ok(AdapterValues { origin: origin.to_owned(), layers: config.layers, additions, base: None })
@@ -142,14 +142,15 @@ impl AdapterValues {
         AdapterValues { base, ..self }
     }
 
-    /// The same adapter for a model whose rotary pairs are `to` instead of `from`: rows of B for queries and keys in the other order.
+    /// The same adapter to a model of shape `from` for a copy of it whose rotary pairs are `to`: rows of B for queries and keys in the other
+    /// order.
     #[must_use]
-    pub fn with_layout(mut self, from: RopeLayout, to: RopeLayout, head_dim: usize) -> AdapterValues {
+    pub fn with_layout(mut self, from: &ModelConfig, to: RopeLayout) -> AdapterValues {
         for addition in &mut self.additions {
-            match (from, to) {
-                (RopeLayout::HalfSplit, RopeLayout::Interleaved) => interleave(addition, head_dim),
+            match (from.rope.layout, to) {
+                (RopeLayout::HalfSplit, RopeLayout::Interleaved) => interleave(addition, from),
                 (RopeLayout::Interleaved, RopeLayout::HalfSplit) => {
-                    addition.up = addition.with_half_split_rows(head_dim);
+                    addition.up = addition.with_half_split_rows(from);
                 }
                 _ => {}
             }
@@ -160,6 +161,11 @@ impl AdapterValues {
     /// The name or path of the model that it was trained on, where its settings give one.
     pub fn base(&self) -> Option<&str> {
         self.base.as_deref()
+    }
+
+    /// The additions alone.
+    pub(super) fn into_additions(self) -> Vec<LowRankValues> {
+        self.additions
     }
 
     /// The additions, in the order of computation.
@@ -246,21 +252,24 @@ pub(super) fn tensor_name(layer: usize, projection: LayerWeightName, part: &str)
 }
 
 /// Rows of B for queries and keys in the order of interleaved rotary embedding: row `i` of half `j` of a head goes to `2 i + j`.
-fn interleave(addition: &mut LowRankValues, head_dim: usize) {
+fn interleave(addition: &mut LowRankValues, config: &ModelConfig) {
     if !addition.is_rotated() {
         return;
     }
     let rank = addition.rank;
     let old = addition.up.clone();
     for (row, values) in addition.up.chunks_exact_mut(rank).enumerate() {
-        values.copy_from_slice(&old[half_split_row(row, head_dim) * rank..][..rank]);
+        values.copy_from_slice(&old[half_split_row(row, config) * rank..][..rank]);
     }
 }
 
-/// The row in the order of Hugging Face files that is row `row` where rotary pairs are neighbours.
-fn half_split_row(row: usize, head_dim: usize) -> usize {
-    let (head, within) = (row / head_dim, row % head_dim);
-    head * head_dim + within % 2 * (head_dim / 2) + within / 2
+/// The row in the order of Hugging Face files that is row `row` where rotary pairs are neighbours. Dimensions that do not rotate stay.
+pub(crate) fn half_split_row(row: usize, config: &ModelConfig) -> usize {
+    let (head, within) = (row / config.head_dim, row % config.head_dim);
+    if within >= config.rope.rotary_dim {
+        return row;
+    }
+    head * config.head_dim + within % 2 * (config.rope.rotary_dim / 2) + within / 2
 }
 
 #[cfg(test)]
@@ -277,9 +286,9 @@ mod tests {
         let (one, other) = (random_adapter(&half_split, 3, 5), random_adapter(&interleaved, 3, 5));
         assert_ne!(one.additions(), other.additions());
         let (first, second) = (RopeLayout::HalfSplit, RopeLayout::Interleaved);
-        let there = one.clone().with_layout(first, second, half_split.head_dim);
+        let there = one.clone().with_layout(&half_split, second);
         assert_eq!(there.additions(), other.additions());
-        let back = there.with_layout(second, first, half_split.head_dim);
+        let back = there.with_layout(&interleaved, first);
         assert_eq!(back.additions(), one.additions());
     }
 }

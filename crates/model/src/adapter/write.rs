@@ -43,6 +43,9 @@ impl AdapterValues {
         let rank = self.additions().first().map_or(1, |addition| addition.rank);
         let alpha_of = |addition: &LowRankValues| f64::from(addition.scale) * addition.rank as f64;
         let alpha = self.additions().first().map_or(1.0, alpha_of);
+        let in_layers = |projection| {
+            self.additions().iter().filter(|addition| addition.projection == projection).count()
+        };
         let (mut ranks, mut alphas) = (Map::new(), Map::new());
         let mut modules = BTreeSet::new();
         for addition in self.additions() {
@@ -53,13 +56,16 @@ impl AdapterValues {
             if alpha_of(addition) != alpha {
                 alphas.insert(regex::escape(&module), json!(alpha_of(addition)));
             }
-            modules.extend(module.rsplit('.').next().map(str::to_owned));
+            // A name's end stands for every layer: `peft` would add products to layers that the adapter has none in.
+            let is_everywhere = in_layers(addition.projection) == self.layers;
+            let name = if is_everywhere { module.rsplit('.').next() } else { Some(module.as_str()) };
+            modules.extend(name.map(str::to_owned));
         }
         let number = |value: f64| {
             if value.fract() == 0.0 && value.abs() < 1e15 { json!(value as i64) } else { json!(value) }
         };
         let (task, saved) = match purpose {
-            Purpose::Text => ("CAUSAL_LM", Value::Null),
+            Purpose::Text | Purpose::Merge => ("CAUSAL_LM", Value::Null),
             Purpose::Scores => (SCORES_TASK, json!(["score"])),
         };
         let settings = json!({
@@ -138,7 +144,7 @@ impl AdapterValues {
             let values = match (index % 2, config.rope.layout) {
                 (0, _) => &addition.down,
                 (_, RopeLayout::Interleaved) => {
-                    plain = addition.with_half_split_rows(config.head_dim);
+                    plain = addition.with_half_split_rows(config);
                     &plain
                 }
                 _ => &addition.up,

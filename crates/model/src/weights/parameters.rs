@@ -90,11 +90,7 @@ impl Weights {
     /// # Errors
     /// [`TensorError::NotF32`].
     pub fn interleave(&mut self, config: &ModelConfig) -> Result<(), TensorError> {
-        let head_dim = config.head_dim;
-        let source = |row: usize| {
-            let (head, within) = (row / head_dim, row % head_dim);
-            head * head_dim + within % 2 * (head_dim / 2) + within / 2
-        };
+        let source = |row: usize| crate::adapter::half_split_row(row, config);
         for layer in &mut self.layers {
             for linear in [&mut layer.query, &mut layer.key] {
                 let (rows, columns) = (linear.matrix.rows(), linear.matrix.columns());

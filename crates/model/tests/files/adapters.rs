@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 use zhenjin_model::write::{FileRows, FloatType, Quantisation, write_gguf, write_hugging_face};
-use zhenjin_model::{AdapterValues, MergedRows, ModelFile};
+use zhenjin_model::{AdapterMerge, AdapterValues, MergedRows, ModelFile};
 use zhenjin_tensor::SimdLevel;
 
 use super::golden::{Case, TOLERANCE, gguf, reference_logits};
@@ -68,9 +68,13 @@ fn merged_files_give_the_logits_of_base_and_adapter() {
         for (number, path) in [&source, &source_gguf].into_iter().enumerate() {
             let file = ModelFile::open(path).unwrap();
             let config = file.config();
-            let values = AdapterValues::open(&saved(&case.name), config).unwrap();
+            // Both ways of opening give the same changes.
+            let merge = match number {
+                0 => AdapterMerge::from(AdapterValues::open(&saved(&case.name), config).unwrap()),
+                _ => AdapterMerge::open(&saved(&case.name), config).unwrap(),
+            };
             let base = FileRows(&file);
-            let rows = MergedRows::new(&base, &values);
+            let rows = MergedRows::new(&base, &merge);
             let out = |name: &str| folder.path().join(format!("{number}-{name}"));
             let check = |written: &Path, most: f32| {
                 let difference = case.difference_with(written, None, SimdLevel::detect());
@@ -116,6 +120,21 @@ fn renamed(from: &str, to: &str, tensors: &mut [FolderTensor]) {
     tensors.iter_mut().for_each(|tensor| tensor.name = tensor.name.replace(from, to));
 }
 
+/// Opened again by `peft`, it once got products in every layer.
+#[test]
+fn written_settings_of_an_adapter_in_some_layers_name_these() {
+    let modules = |name: &str| {
+        let config = cases().into_iter().find(|case| case.name == name).unwrap().model_config();
+        let values = AdapterValues::open(&saved(name), &config).unwrap();
+        let settings: Value = serde_json::from_str(&values.settings_json("base")).unwrap();
+        settings["target_modules"].as_array().unwrap().clone()
+    };
+    let one = modules("qwen3-one-layer");
+    assert_eq!(one.len(), 3);
+    assert!(one.contains(&"model.layers.1.self_attn.v_proj".into()), "{one:?}");
+    assert_eq!(modules("llama-attention"), ["k_proj", "q_proj"]);
+}
+
 #[test]
 fn fingerprints_are_of_every_value() {
     let plain = opened(|_, _| {}).unwrap();
@@ -138,7 +157,7 @@ fn what_is_not_supported_or_does_not_fit_is_refused_by_name() {
             &["adapter_model.safetensors", "q_proj.lora_A.weight", "[4, 64]", "[2, 64]"],
         ),
         (|settings, _| settings["use_dora"] = true.into(), &["adapter_config.json", "`use_dora`", "DoRA"]),
-        (|settings, _| settings["bias"] = "all".into(), &["`bias`"]),
+        (|settings, _| settings["bias"] = "some".into(), &["`bias`"]),
         (
             |_, tensors| tensors[1].shape = vec![2, 64],
             &["lora_B.weight", "[64, 2]", "[2, 64]", "another model"],
@@ -197,5 +216,83 @@ fn paths_that_are_no_adapters_say_what_would_be() {
     ] {
         let error = AdapterValues::open(&path, &config).unwrap_err().to_string();
         assert!(error.contains(named), "{error}");
+    }
+}
+
+fn merged_cases() -> Vec<Case> {
+    serde_json::from_str(include_str!("../golden/merged.json")).unwrap()
+}
+
+/// Adapters that cannot be served beside a model, merged into files of both formats: magnitudes, biases, an adapted head and embedding that
+/// were one weight, whole modules and rows of single tokens.
+#[test]
+fn adapters_that_can_only_be_merged_give_the_logits_of_peft() {
+    let cases = merged_cases();
+    assert_eq!(cases.len(), 8);
+    for case in cases {
+        let folder = tempfile::tempdir().unwrap();
+        let source = folder.path().join("source");
+        std::fs::create_dir(&source).unwrap();
+        write_folder(&source, &case.config, &case.tensors());
+        let source_gguf = folder.path().join("source.gguf");
+        std::fs::write(&source_gguf, gguf(&case).unwrap().bytes()).unwrap();
+        for (number, path) in [&source, &source_gguf].into_iter().enumerate() {
+            let file = ModelFile::open(path).unwrap();
+            let error = AdapterValues::open(&saved(&case.name), file.config()).unwrap_err().to_string();
+            assert!(error.contains("merges it into the weights"), "{}: {error}", case.name);
+            let merge = AdapterMerge::open(&saved(&case.name), file.config()).unwrap();
+            let config = merge.config(file.config());
+            let base = FileRows(&file);
+            let rows = MergedRows::new(&base, &merge);
+            let out = |name: &str| folder.path().join(format!("{number}-{name}"));
+            write_hugging_face(&out("hf"), &config, &rows, FloatType::F32, &[], &[]).unwrap();
+            let floats = Quantisation::Floats(FloatType::F32);
+            write_gguf(&out("f32.gguf"), &config, &rows, floats, &[]).unwrap();
+            for written in [out("hf"), out("f32.gguf")] {
+                let difference = case.difference_with(&written, None, SimdLevel::detect());
+                assert!(difference <= TOLERANCE, "{} {}: {difference}", case.name, written.display());
+            }
+            let plain = case.difference_with(path, None, SimdLevel::detect());
+            assert!(plain > 100.0 * TOLERANCE, "{}: without the adapter only {plain}", case.name);
+        }
+    }
+}
+
+#[test]
+fn an_adapter_to_be_merged_must_fit_its_model() {
+    let config =
+        |name: &str| merged_cases().into_iter().find(|case| case.name == name).unwrap().model_config();
+    let error = |adapter: &str, model: &str, edit: fn(&mut Value)| {
+        let folder = tempfile::tempdir().unwrap();
+        for file in ["adapter_config.json", "adapter_model.safetensors"] {
+            std::fs::copy(saved(adapter).join(file), folder.path().join(file)).unwrap();
+        }
+        let path = folder.path().join("adapter_config.json");
+        let mut settings: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        edit(&mut settings);
+        std::fs::write(&path, settings.to_string()).unwrap();
+        AdapterMerge::open(folder.path(), &config(model)).unwrap_err().to_string()
+    };
+    for (text, parts) in [
+        (error("qwen2-biases", "llama-dora", |_| {}), ["bias", "has no weight"]),
+        (
+            error("qwen2-tokens", "qwen2-tokens", |settings| {
+                settings["trainable_token_indices"] = Value::Null
+            }),
+            ["trainable_tokens_delta", "whose rows"],
+        ),
+        (
+            error("qwen2-tokens", "qwen2-tokens", |settings| {
+                settings["trainable_token_indices"][0] = 64.into()
+            }),
+            ["token 64", "64 tokens"],
+        ),
+        (
+            error("llama-dora", "llama-dora", |settings| settings["use_dora"] = false.into()),
+            ["lora_magnitude_vector", "`use_dora` is not set"],
+        ),
+        (error("llama-dora", "llama-dora", |settings| settings["r"] = 3.into()), ["lora_A", "[3, 64]"]),
+    ] {
+        assert!(parts.iter().all(|part| text.contains(part)), "{text}");
     }
 }

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Writes adapters/: LoRA adapters as the `peft` library saves them, and adapters.json: the logits that it computes with them, in f32.
+"""Writes adapters/: LoRA adapters as the `peft` library saves them, and adapters.json and merged.json: the logits that it computes with them,
+in f32; the second of adapters that can be merged into the weights, but not served beside them.
 
     pip install torch transformers peft numpy
     python crates/model/tests/golden/make_adapters.py
@@ -41,6 +42,47 @@ ADAPTERS = {
     ),
 }
 
+MERGED = {
+    "llama-dora": ("llama", torch.float32, dict(r=4, lora_alpha=8, target_modules=EVERY, use_dora=True)),
+    "qwen2-biases": (
+        "qwen2, tied",
+        torch.float32,
+        dict(r=2, lora_alpha=4, target_modules=["q_proj", "up_proj", "down_proj"], bias="all"),
+    ),
+    "qwen2-bias-of-b": (
+        "qwen2, tied",
+        torch.float32,
+        dict(r=2, lora_alpha=4, target_modules=["q_proj", "k_proj"], lora_bias=True),
+    ),
+    "llama-head-and-embedding": (
+        "llama",
+        torch.float32,
+        dict(r=2, lora_alpha=4, target_modules=["lm_head", "embed_tokens", "v_proj"], use_rslora=True),
+    ),
+    "qwen2-tied-embedding": ("qwen2, tied", torch.float32, dict(r=2, lora_alpha=4, target_modules=["embed_tokens", "q_proj"])),
+    "qwen2-tied-head-dora": ("qwen2, tied", torch.float32, dict(r=2, lora_alpha=4, target_modules=["lm_head"], use_dora=True)),
+    "llama-whole-modules": (
+        "llama",
+        torch.float32,
+        dict(r=2, lora_alpha=4, target_modules=["k_proj"], modules_to_save=["lm_head", "input_layernorm", "norm"]),
+    ),
+    "qwen2-tokens": (
+        "qwen2, tied",
+        torch.float32,
+        dict(r=2, lora_alpha=4, target_modules=["q_proj"], trainable_token_indices=[3, 1, 50]),
+    ),
+}
+
+
+def trained(name: str, parameter_name: str, parameter: torch.Tensor) -> torch.Tensor:
+    """A trained value by its name, near what the parameter was where that is no low-rank product."""
+    values = torch.from_numpy(numbers(f"{name} {parameter_name}", parameter.numel())).reshape(parameter.shape)
+    if "magnitude" in parameter_name:
+        return parameter * (1 + 0.5 * values)
+    if "modules_to_save" in parameter_name or "tokens_delta" in parameter_name or parameter_name.endswith("bias"):
+        return parameter + 0.5 * values
+    return 0.5 * values
+
 
 def case(name: str, base: str, dtype: torch.dtype, settings: dict, folder: pathlib.Path) -> dict:
     family, changes = CASES[base]
@@ -54,10 +96,9 @@ def case(name: str, base: str, dtype: torch.dtype, settings: dict, folder: pathl
         plain = model(torch.tensor([tokens])).logits[0]
         adapted = peft.get_peft_model(model, peft.LoraConfig(task_type="CAUSAL_LM", **settings)).eval()
         for parameter_name, parameter in adapted.named_parameters():
-            if "lora_" in parameter_name:
-                values = torch.from_numpy(numbers(f"{name} {parameter_name}", parameter.numel()))
+            if parameter.requires_grad:
                 # What is saved in 16 bits is computed with in f32, as it is read again.
-                parameter.copy_((0.5 * values.reshape(parameter.shape)).to(dtype).float())
+                parameter.copy_(trained(name, parameter_name, parameter).to(dtype).float())
         logits = adapted(torch.tensor([tokens])).logits[0]
         for parameter_name, parameter in adapted.named_parameters():
             if "lora_" in parameter_name:
@@ -80,11 +121,12 @@ def case(name: str, base: str, dtype: torch.dtype, settings: dict, folder: pathl
 def main() -> None:
     torch.set_num_threads(1)
     folder = pathlib.Path(__file__).with_name("adapters")
-    cases = [case(name, *adapter, folder) for name, adapter in ADAPTERS.items()]
-    path = pathlib.Path(__file__).with_name("adapters.json")
-    lines = ",\n".join(json.dumps(case) for case in cases)
-    path.write_text(f"[\n{lines}\n]\n")
-    print(f"{path}: {len(cases)} cases, peft {peft.__version__}, transformers {transformers.__version__}")
+    for file, adapters in [("adapters.json", ADAPTERS), ("merged.json", MERGED)]:
+        cases = [case(name, *adapter, folder) for name, adapter in adapters.items()]
+        path = pathlib.Path(__file__).with_name(file)
+        lines = ",\n".join(json.dumps(case) for case in cases)
+        path.write_text(f"[\n{lines}\n]\n")
+        print(f"{path}: {len(cases)} cases, peft {peft.__version__}, transformers {transformers.__version__}")
 
 
 if __name__ == "__main__":

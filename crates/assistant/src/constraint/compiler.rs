@@ -10,13 +10,18 @@ use zhenjin_tokenizer::Tokenizer;
 
 use super::limits;
 use super::matcher::{ClosingTokens, GrammarConstraint};
-use super::schema::{AnswerCheck, Rewritten, SchemaError, prepare, rewrite, without_nulls};
+use super::schema::{
+    AnswerCheck, Budget, Rewritten, SchemaError, prepare, rewrite, with_deep_stack, without_nulls,
+    without_thread,
+};
 use crate::answer::checks::AnswerChecks;
 use crate::answer::thoughts::ThoughtReading;
 use crate::error::AssistantError;
 use crate::request::OutputFormat;
 use crate::tools::grammar;
 
+/// The most states of one answer's lexer, of one or two kilobytes each. Ordinary formats need some hundreds.
+const MOST_LEXER_STATES: usize = 30_000;
 /// The formats' field in the API.
 const FIELD: &str = "response_format";
 
@@ -35,9 +40,9 @@ pub struct CompiledFormat {
 }
 
 impl CompiledFormat {
-    /// For one answer.
+    /// For one answer. Several answers to one request share nothing: what one of them has computed, and where it failed, reaches no other.
     pub fn constraint(&self) -> GrammarConstraint {
-        self.constraint.clone()
+        self.constraint.separate()
     }
 
     /// The same format, for what comes after an open thought.
@@ -123,6 +128,7 @@ impl FormatCompiler {
             })?;
         factory.quiet();
         factory.limits_mut().verbose_errors = false;
+        factory.limits_mut().max_lexer_states = MOST_LEXER_STATES;
         Ok(FormatCompiler { factory, closing })
     }
 
@@ -131,6 +137,10 @@ impl FormatCompiler {
     /// # Errors
     /// [`AssistantError::Invalid`] with the place in the schema, or the library's message, or the limit exceeded.
     pub fn compile(&self, format: &OutputFormat) -> Result<Option<CompiledFormat>, AssistantError> {
+        on_deep_stack(|| self.compile_here(format))
+    }
+
+    fn compile_here(&self, format: &OutputFormat) -> Result<Option<CompiledFormat>, AssistantError> {
         let Some(format) = self.grammar_of(format)? else { return Ok(None) };
         let matcher = match format.matcher {
             Some(matcher) => matcher,
@@ -154,10 +164,33 @@ impl FormatCompiler {
         parallel: bool,
         answer: Option<&OutputFormat>,
     ) -> Result<CompiledFormat, AssistantError> {
+        on_deep_stack(|| self.compile_calls_here(format, tools, parallel, answer))
+    }
+
+    /// Reads a schema as [`FormatCompiler::compile`] does before it needs tokens, and checks a text against it.
+    ///
+    /// # Errors
+    /// [`AssistantError::Invalid`] for the schema; inside, what is wrong with the text.
+    pub fn check_text(schema: &Value, text: &str) -> Result<Result<(), String>, AssistantError> {
+        limits::check_schema(FIELD, schema)?;
+        let (check, _) = prepare(&without_nulls(schema), &mut Budget::default())
+            .map_err(|error| AssistantError::invalid(FIELD, format!("the schema {error}")))?;
+        Ok(check.check(text))
+    }
+
+    fn compile_calls_here(
+        &self,
+        format: ToolFormat,
+        tools: &[&Tool],
+        parallel: bool,
+        answer: Option<&OutputFormat>,
+    ) -> Result<CompiledFormat, AssistantError> {
+        // All schemas of a request share it: many small ones could ask for as much work as a large one.
+        let mut budget = Budget::default();
         let (mut schemas, mut calls) = (Vec::with_capacity(tools.len()), Vec::with_capacity(tools.len()));
         let mut is_relaxed = false;
         for tool in tools {
-            let prepared = self.prepare(&grammar::parameters_of(tool)).map_err(|error| {
+            let prepared = self.prepare(&grammar::parameters_of(tool), &mut budget).map_err(|error| {
                 AssistantError::invalid("tools", format!("the parameters of {:?} {error}", tool.name))
             })?;
             is_relaxed |= prepared.is_relaxed;
@@ -194,7 +227,7 @@ impl FormatCompiler {
             OutputFormat::JsonSchema(schema) => {
                 limits::check_schema(FIELD, schema)?;
                 let prepared = self
-                    .prepare(schema)
+                    .prepare(schema, &mut Budget::default())
                     .map_err(|error| AssistantError::invalid(FIELD, format!("the schema {error}")))?;
                 let grammar = GrammarWithLexer::from_json_schema(prepared.grammar);
                 let (matcher, check) = (Some(prepared.matcher), Some(prepared.check));
@@ -213,9 +246,9 @@ impl FormatCompiler {
     }
 
     /// Compiles a schema for checking, rewrites it, and sees to it that the compiler of grammars takes it.
-    fn prepare(&self, schema: &Value) -> Result<PreparedSchema, SchemaError> {
+    fn prepare(&self, schema: &Value, budget: &mut Budget) -> Result<PreparedSchema, SchemaError> {
         let schema = without_nulls(schema);
-        let (check, rewritten) = prepare(&schema)?;
+        let (check, rewritten) = prepare(&schema, budget)?;
         let grammar = with_options(rewritten.schema.clone());
         match self.begin(TopLevelGrammar::from_json_schema(grammar.clone())) {
             Ok(matcher) => Ok(PreparedSchema { grammar, matcher, check, is_relaxed: rewritten.is_relaxed }),
@@ -229,24 +262,28 @@ impl FormatCompiler {
     /// Finds the smallest schema inside the schema that the compiler does not take.
     fn locate(&self, schema: &Value, rewritten: &Rewritten, reason: String) -> SchemaError {
         const MOST_TRIES: usize = 64;
+        /// As [`Budget::work`] counts; a schema that is compiled in a second is not compiled for a minute.
+        const MOST_WORK: usize = 100_000;
         let mut found = SchemaError::new("", reason);
-        let mut tries = 0;
+        let (mut tries, mut work) = (0, 0);
         loop {
-            let inside = rewritten.places.iter().filter(|place| {
-                place.len() > found.pointer.len() && place.starts_with(&format!("{}/", found.pointer))
-            });
+            let parent = format!("{}/", found.pointer);
+            let inside = rewritten.places.iter().filter(|place| place.starts_with(&parent));
             // The nearest first: what fails inside a schema fails in it as well.
             let mut inside: Vec<&String> = inside.collect();
             inside.sort_by_key(|place| place.matches('/').count());
             let mut narrower = None;
             for place in inside {
                 tries += 1;
-                if tries > MOST_TRIES {
+                if tries > MOST_TRIES || work > MOST_WORK {
                     return found;
                 }
-                let tried = rewrite(schema, place).map_err(|error| error.reason).and_then(|rewritten| {
+                let mut budget = Budget::default();
+                let tried = rewrite(schema, place, &mut budget).map_err(|error| error.reason);
+                let tried = tried.and_then(|rewritten| {
                     self.begin(TopLevelGrammar::from_json_schema(with_options(rewritten.schema))).map(|_| ())
                 });
+                work += budget.work();
                 if let Err(reason) = tried {
                     narrower = Some(SchemaError::new(place.clone(), reason));
                     break;
@@ -287,6 +324,13 @@ impl std::fmt::Debug for FormatCompiler {
     }
 }
 
+/// Runs `work` where recursion over schemas and grammars has room.
+fn on_deep_stack<T: Send>(
+    work: impl FnOnce() -> Result<T, AssistantError> + Send,
+) -> Result<T, AssistantError> {
+    with_deep_stack(work).unwrap_or_else(|error| Err(AssistantError::Internal(without_thread(&error))))
+}
+
 /// A small model that may write any white space between JSON's tokens can go on with it for ever; this much is enough for
 /// indentation. Alternatives need not exclude each other: the answer's check sees to that.
 fn with_options(mut schema: Value) -> Value {
@@ -325,6 +369,8 @@ fn plain_reason(error: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use zhenjin_engine::{TokenConstraint, TokenMask};
+    use zhenjin_tokenizer::{GgufVocabulary, Specials};
 
     /// Regression: of a regular expression that cannot be read, the reason was cut off.
     #[test]
@@ -337,5 +383,62 @@ mod tests {
         let error = error.replace("[", "(while processing [");
         assert!(plain_reason(&error).ends_with("regex parse error: unclosed character class"));
         assert_eq!(plain_reason("\nunknown name: \"x\"\nerror: of another kind"), "unknown name: \"x\"");
+    }
+
+    /// Whether an answer may be this text, byte by byte.
+    fn follows(mut answer: GrammarConstraint, text: &str, tokenizer: &Tokenizer) -> bool {
+        let mut mask = TokenMask::none(tokenizer.vocabulary_size());
+        text.chars().all(|character| {
+            let ids = tokenizer.encode(&character.to_string(), Specials::AsText).unwrap();
+            answer.mask(&mut mask).is_ok() && mask.allows(ids[0]) && answer.accept(ids[0]).is_ok()
+        })
+    }
+
+    /// Answers to one request once shared a lexer: what one of them had made it grow to counted for the others, in the order of threads.
+    #[test]
+    fn answers_to_one_request_have_lexers_of_their_own() {
+        let vocabulary: Value =
+            serde_json::from_str(include_str!("../../../tokenizer/tests/data/byte_level_vocabulary.json"))
+                .unwrap();
+        let texts = |name: &str| -> Vec<String> {
+            vocabulary[name]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|text| text.as_str().unwrap().to_owned())
+                .collect()
+        };
+        let mut tokens = texts("tokens");
+        let mut token_types = vec![1; tokens.len()];
+        let eos = Some(tokens.len() as u32);
+        tokens.push("</s>".to_owned());
+        token_types.push(3);
+        let tokenizer = Tokenizer::from_gguf(GgufVocabulary {
+            model: "gpt2".to_owned(),
+            pre: Some("qwen2".to_owned()),
+            eos,
+            tokens,
+            token_types,
+            merges: texts("merges"),
+            ..GgufVocabulary::default()
+        })
+        .unwrap();
+        let format = OutputFormat::Regex("x[0-9]{40}|y[a-m]{40}".to_owned());
+        let (one, other) = (format!("x{}", "5".repeat(40)), format!("y{}", "c".repeat(40)));
+        let mut compiler = FormatCompiler::new(&tokenizer).unwrap();
+        let mut begin = |most_states: usize| {
+            compiler.factory.limits_mut().max_lexer_states = most_states;
+            compiler.compile(&format).ok().flatten()
+        };
+        let alone = |most: usize, text: &str, begin: &mut dyn FnMut(usize) -> Option<CompiledFormat>| {
+            begin(most).is_some_and(|format| follows(format.constraint(), text, &tokenizer))
+        };
+        // The fewest states with which either answer can be written alone.
+        let least = (1..4000)
+            .find(|most| alone(*most, &one, &mut begin) && alone(*most, &other, &mut begin))
+            .expect("some number of states is enough");
+        let both = begin(least).unwrap();
+        assert!(follows(both.constraint(), &one, &tokenizer));
+        assert!(follows(both.constraint(), &other, &tokenizer), "with {least} states each");
     }
 }

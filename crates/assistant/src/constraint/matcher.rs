@@ -49,7 +49,7 @@ impl ClosingTokens {
     }
 }
 
-/// A compiled grammar and how far the answer has come in it. Cloned for each of several answers to the same request.
+/// A compiled grammar and how far the answer has come in it.
 ///
 /// An answer in JSON that goes round in a circle (the same tokens 24 times and at least 192 of them) is brought to its end:
 /// from then on it closes texts, lists and objects wherever it may. It is a function of the answer's tokens alone.
@@ -79,6 +79,12 @@ impl GrammarConstraint {
             .and_then(|_| RepetitionDetector::new(LOOP))
             .map(|detector| detector.of_at_least(LOOP_TOKENS));
         GrammarConstraint { matcher, closing, detector, is_closing: false, thought: None }
+    }
+
+    /// The same for another answer. Copies of the library's matcher share its lexer: how far that has been built decides what a mask costs, and
+    /// whether it is refused.
+    pub(crate) fn separate(&self) -> GrammarConstraint {
+        GrammarConstraint { matcher: self.matcher.deep_clone(), ..self.clone() }
     }
 
     /// From now on the answer closes what it may close.

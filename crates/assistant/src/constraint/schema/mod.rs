@@ -6,26 +6,53 @@
 //!   allows, all of them right), or else left out; then only the check can tell whether an answer is right.
 //! * [`objects`], [`scalars`], [`conditions`], [`strings`]: the parts of that about objects, about single values, about `not`, `if`
 //!   and their relatives, and about patterns.
-//! * [`check`]: the complete answer against the whole schema, by the `jsonschema` crate.
+//! * [`form`], [`check`]: whether it is a schema, and the complete answer against the whole of it, by the `jsonschema` crate.
+//! * [`size`], [`budget`], [`product`], [`effort`]: a schema of a few kilobytes can ask for work without end, as it may lead back
+//!   to itself and multiply what it holds. They bound it: before a library sees the schema, while it is rewritten, what the grammar's
+//!   compiler makes of it, and while answers are checked. [`deep`]: the stack for what recursion is left.
 //!
 //! One rule is not JSON Schema's: an object with `properties` or `patternProperties` and no `additionalProperties` has no other
 //! properties. Models go on with further keys for ever where nothing forbids it.
 
+mod budget;
 mod check;
 mod conditions;
+mod deep;
+mod effort;
+mod form;
 mod objects;
+mod pattern_cost;
+mod product;
 mod references;
 mod rewrite;
 mod scalars;
+mod size;
 mod strings;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod work_tests;
 
 use serde_json::Value;
 
+pub(crate) use budget::Budget;
 pub(crate) use check::AnswerCheck;
-use references::References;
+pub(crate) use deep::{with_deep_stack, without_thread};
 pub(crate) use rewrite::{Rewritten, rewrite};
+
+/// Keywords whose value is compared with answers and holds no schemas.
+const HOLDS_VALUES: [&str; 2] = ["const", "enum"];
+/// Keywords whose value maps names to schemas or lists; no name there is a keyword.
+const HOLDS_NAMED: [&str; 8] = [
+    "properties",
+    "patternProperties",
+    "$defs",
+    "definitions",
+    "dependentSchemas",
+    "dependentRequired",
+    "dependencies",
+    "$vocabulary",
+];
 
 /// What is wrong with a schema, and where.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -53,15 +80,18 @@ impl SchemaError {
 /// Compiles a schema without nulls for checking, and rewrites it.
 ///
 /// # Errors
-/// [`SchemaError`] at the keyword that is wrong, or that no answer can satisfy.
-pub(crate) fn prepare(schema: &Value) -> Result<(AnswerCheck, Rewritten), SchemaError> {
-    References::new(schema).check_size()?;
-    match AnswerCheck::new(schema) {
-        Ok(check) => Ok((check, rewrite(schema, "")?)),
-        // The library does not say where a reference stands that leads nowhere.
-        Err(error) if error.pointer.is_empty() => Err(rewrite(schema, "").err().unwrap_or(error)),
-        Err(error) => Err(error),
-    }
+/// [`SchemaError`] at the keyword that is wrong, or that no answer can satisfy, or with the limit that the schema exceeds.
+pub(crate) fn prepare(schema: &Value, budget: &mut Budget) -> Result<(AnswerCheck, Rewritten), SchemaError> {
+    let prepared = with_deep_stack(|| {
+        size::check_size(schema, budget)?;
+        match AnswerCheck::new(schema, &mut budget.effort) {
+            Ok(check) => Ok((check, rewrite(schema, "", budget)?)),
+            // The library does not say where a reference stands that leads nowhere.
+            Err(error) if error.pointer.is_empty() => Err(rewrite(schema, "", budget).err().unwrap_or(error)),
+            Err(error) => Err(error),
+        }
+    });
+    prepared.unwrap_or_else(|error| Err(SchemaError::new("", without_thread(&error))))
 }
 
 fn shown(pointer: &str) -> String {

@@ -4,10 +4,16 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value, json};
 
-use super::check::AnswerCheck;
+use super::budget::weight;
+use super::check::{AnswerCheck, any_object};
 use super::rewrite::Rewriter;
 use super::strings;
 use super::{SchemaError, child};
+
+/// The most patterns of an object's names that tokens are held to: each must be compared with every other.
+const MOST_PATTERNS: usize = 32;
+/// The most optional properties of which the grammar says that one must stand: it writes all of them out for each.
+const MOST_CHOICES: usize = 64;
 
 /// The names of properties that schemas which describe the same object speak of.
 #[derive(Clone, Debug, Default)]
@@ -16,6 +22,7 @@ pub(crate) struct Names {
     pub(crate) properties: Vec<String>,
     known: BTreeSet<String>,
     pub(crate) patterns: Vec<String>,
+    known_patterns: BTreeSet<String>,
     /// `properties` or `patternProperties` stands somewhere.
     pub(crate) are_described: bool,
     /// The schema says itself which other properties there may be.
@@ -29,6 +36,32 @@ impl Names {
         }
     }
 
+    fn add_pattern(&mut self, pattern: &str) {
+        if self.known_patterns.insert(pattern.to_owned()) {
+            self.patterns.push(pattern.to_owned());
+        }
+    }
+
+    /// How many there are.
+    pub(crate) fn count(&self) -> usize {
+        self.properties.len() + self.patterns.len()
+    }
+
+    /// How many a schema's own keywords name, at most.
+    pub(crate) fn count_in(entries: &Map<String, Value>) -> usize {
+        let members = |value: &Value| match value {
+            Value::Array(items) => items.len(),
+            Value::Object(entries) => entries.len(),
+            _ => 0,
+        };
+        let own = ["properties", "patternProperties", "required"].into_iter();
+        let own: usize = own.filter_map(|keyword| entries.get(keyword)).map(members).sum();
+        let dependent = ["dependentRequired", "dependencies"].into_iter();
+        let dependent = dependent.filter_map(|keyword| entries.get(keyword)?.as_object());
+        let dependent: usize = dependent.flat_map(Map::values).map(|needed| members(needed) + 1).sum();
+        own + dependent
+    }
+
     /// Takes up what a schema's own keywords name.
     pub(crate) fn add_keywords(&mut self, entries: &Map<String, Value>) {
         if let Some(Value::Object(properties)) = entries.get("properties") {
@@ -37,14 +70,7 @@ impl Names {
         }
         if let Some(Value::Object(patterns)) = entries.get("patternProperties") {
             self.are_described = true;
-            for pattern in patterns
-                .keys()
-                .filter(|pattern| !self.patterns.contains(pattern))
-                .cloned()
-                .collect::<Vec<_>>()
-            {
-                self.patterns.push(pattern);
-            }
+            patterns.keys().for_each(|pattern| self.add_pattern(pattern));
         }
         for name in entries.get("required").and_then(Value::as_array).into_iter().flatten() {
             name.as_str().into_iter().for_each(|name| self.add(name));
@@ -65,11 +91,7 @@ impl Names {
 
     pub(crate) fn add_all(&mut self, others: &Names) {
         others.properties.iter().for_each(|name| self.add(name));
-        for pattern in &others.patterns {
-            if !self.patterns.contains(pattern) {
-                self.patterns.push(pattern.clone());
-            }
-        }
+        others.patterns.iter().for_each(|pattern| self.add_pattern(pattern));
         self.are_described |= others.are_described;
     }
 }
@@ -122,15 +144,7 @@ impl Rewriter<'_> {
         if let Some(additional) = entries.get("additionalProperties") {
             object.additional = Some(self.value(additional, &child(pointer, "additionalProperties"))?);
         } else if let Some(names) = close {
-            for name in &names.properties {
-                object.properties.entry(name.clone()).or_insert(Value::Bool(true));
-            }
-            for pattern in &names.patterns {
-                if self.is_plain_pattern(pattern) {
-                    object.patterns.entry(pattern.clone()).or_insert(Value::Bool(true));
-                }
-            }
-            object.additional = Some(Value::Bool(false));
+            self.close(names, pointer, &mut object)?;
         }
         if let Some(names) = entries.get("propertyNames") {
             self.property_names(names, &child(pointer, "propertyNames"), &mut object)?;
@@ -155,6 +169,21 @@ impl Rewriter<'_> {
         Ok(())
     }
 
+    /// No other properties than those named.
+    fn close(&mut self, names: &Names, pointer: &str, object: &mut Object) -> Result<(), SchemaError> {
+        self.budget.copy_values(names.count(), pointer)?;
+        for name in &names.properties {
+            object.properties.entry(name.clone()).or_insert(Value::Bool(true));
+        }
+        for pattern in &names.patterns {
+            if object.patterns.len() < MOST_PATTERNS && self.is_plain_pattern(pattern) {
+                object.patterns.entry(pattern.clone()).or_insert(Value::Bool(true));
+            }
+        }
+        object.additional = Some(Value::Bool(false));
+        Ok(())
+    }
+
     fn patterns(
         &mut self,
         entries: &Map<String, Value>,
@@ -165,7 +194,7 @@ impl Rewriter<'_> {
         for (pattern, schema) in
             entries.get("patternProperties").and_then(Value::as_object).into_iter().flatten()
         {
-            if self.is_plain_pattern(pattern) {
+            if object.patterns.len() < MOST_PATTERNS && self.is_plain_pattern(pattern) {
                 let schema = self.value(schema, &child(&place, pattern))?;
                 object.patterns.insert(pattern.clone(), schema);
             } else {
@@ -183,12 +212,13 @@ impl Rewriter<'_> {
 
     /// The compiler knows only patterns that no name matches two of. The later ones of others are left out.
     fn keep_disjoint_patterns(&mut self, object: &mut Object) {
-        let mut kept = Map::new();
+        let mut kept: Map<String, Value> = Map::new();
         for (pattern, schema) in std::mem::take(&mut object.patterns) {
-            let mut tried: Map<String, Value> =
-                kept.keys().map(|pattern: &String| (pattern.clone(), Value::Bool(true))).collect();
-            tried.insert(pattern.clone(), Value::Bool(true));
-            if self.compiles(json!({ "type": "object", "patternProperties": tried })).is_ok() {
+            let is_disjoint = kept.keys().all(|other| {
+                let both = json!({ other: true, &pattern: true });
+                self.compiles(json!({ "type": "object", "patternProperties": both })).is_ok()
+            });
+            if is_disjoint {
                 kept.insert(pattern, schema);
             } else {
                 self.relax();
@@ -204,13 +234,7 @@ impl Rewriter<'_> {
         object: &mut Object,
     ) -> Result<(), SchemaError> {
         let names = self.resolved(names, pointer)?;
-        if let Ok(check) = AnswerCheck::new(names) {
-            for (name, schema) in &mut object.properties {
-                if check.check_value(&json!(name)).is_err() {
-                    *schema = Value::Bool(false);
-                }
-            }
-        }
+        self.exclude_properties(names, pointer, object)?;
         if object.is_closed() && object.patterns.is_empty() {
             return Ok(());
         }
@@ -223,6 +247,7 @@ impl Rewriter<'_> {
             _ => None::<Vec<String>>,
         };
         if let Some(listed) = listed {
+            self.budget.copy(&others, listed.len(), pointer)?;
             for name in listed {
                 object.properties.entry(name).or_insert_with(|| others.clone());
             }
@@ -254,6 +279,42 @@ impl Rewriter<'_> {
         Ok(())
     }
 
+    /// Described properties stay away if `names` does not allow their names.
+    fn exclude_properties(
+        &mut self,
+        names: &Value,
+        pointer: &str,
+        object: &mut Object,
+    ) -> Result<(), SchemaError> {
+        /// The names that would be compared in the time in which a check is built.
+        const BUILDING: usize = 50;
+        if object.properties.is_empty() {
+            return Ok(());
+        }
+        self.budget.look(weight(names) + object.properties.len() + BUILDING, pointer)?;
+        // By itself it could not be followed, as its references lead to places of the whole schema.
+        let has_references = any_object(names, &|entries| {
+            ["$ref", "$dynamicRef", "$recursiveRef"].iter().any(|keyword| entries.contains_key(*keyword))
+        });
+        if has_references {
+            self.relax();
+            return Ok(());
+        }
+        let properties: Vec<Value> = object.properties.keys().map(|name| json!(name)).collect();
+        let check = AnswerCheck::new(names, &mut self.budget.effort).ok();
+        let are_allowed = check.and_then(|check| check.are_valid(&properties, &mut self.budget.effort));
+        let Some(are_allowed) = are_allowed else {
+            self.relax();
+            return Ok(());
+        };
+        for (schema, is_allowed) in object.properties.values_mut().zip(are_allowed) {
+            if !is_allowed {
+                *schema = Value::Bool(false);
+            }
+        }
+        Ok(())
+    }
+
     /// `minProperties` and `maxProperties`: the compiler knows them where no described property is optional. Elsewhere the first
     /// optional properties become required, or the last ones are left out: fewer answers than the schema allows.
     fn limit_properties(
@@ -276,7 +337,7 @@ impl Rewriter<'_> {
                 );
                 return Err(SchemaError::impossible(child(pointer, "minProperties"), reason));
             }
-            if missing == 1 && is_fixed && most.is_none() {
+            if missing == 1 && is_fixed && most.is_none() && optional.len() <= MOST_CHOICES {
                 limits.insert("minProperties".to_owned(), json!(least));
             } else {
                 object.required.extend(optional.into_iter().take(missing));

@@ -11,6 +11,8 @@ pub(crate) struct References<'s> {
     root: &'s Value,
     /// Absolute and relative names (`$id`, `$anchor`, and draft 4's `id`), with the place that each names.
     names: BTreeMap<String, String>,
+    /// The same without anchors, each name's bytes in reverse, to find names by how they end.
+    endings: BTreeMap<Vec<u8>, String>,
 }
 
 impl<'s> References<'s> {
@@ -36,7 +38,17 @@ impl<'s> References<'s> {
                 _ => {}
             }
         }
-        References { root, names }
+        let names_of_schemas = names.iter().filter(|(name, _)| !name.starts_with('#'));
+        let endings =
+            names_of_schemas.map(|(name, place)| (name.bytes().rev().collect(), place.clone())).collect();
+        References { root, names, endings }
+    }
+
+    /// The place of a schema whose name ends in `/base`.
+    fn named_with_ending(&self, base: &str) -> Option<&String> {
+        let ending: Vec<u8> = base.bytes().rev().chain([b'/']).collect();
+        let (name, place) = self.endings.range(ending.clone()..).next()?;
+        name.starts_with(&ending).then_some(place)
     }
 
     /// The place that `reference`, which stands at `pointer`, points to, and what is there.
@@ -52,7 +64,7 @@ impl<'s> References<'s> {
                 .names
                 .get(base)
                 .or_else(|| self.names.get(&format!("{base}#")))
-                .or_else(|| self.names.iter().find(|(name, _)| name.ends_with(&format!("/{base}"))).map(|(_, place)| place))
+                .or_else(|| self.named_with_ending(base))
                 .cloned()
                 .ok_or_else(|| missing("is not in this schema, and schemas are not fetched from elsewhere: put it under `$defs`"))?,
         };
@@ -76,12 +88,7 @@ impl References<'_> {
     /// [`SchemaError`] with the limit exceeded.
     pub(crate) fn check_size(&self) -> Result<(), SchemaError> {
         let mut sizes = Sizes { references: self, known: BTreeMap::new() };
-        let size = sizes.of(self.root, "", 0)?;
-        if size > MAX_VALUES {
-            let reason = format!("it has more than {MAX_VALUES} values once its references are followed");
-            return Err(SchemaError::new("", reason));
-        }
-        Ok(())
+        sizes.of(self.root, "", 0).map(|_| ())
     }
 }
 
@@ -122,6 +129,11 @@ impl Sizes<'_, '_> {
                 }
             }
             _ => {}
+        }
+        // Right here, as it could take long to come to the end.
+        if size > MAX_VALUES {
+            let reason = format!("it has more than {MAX_VALUES} values once its references are followed");
+            return Err(SchemaError::new("", reason));
         }
         Ok(size)
     }

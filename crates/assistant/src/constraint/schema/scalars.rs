@@ -3,10 +3,23 @@
 use serde_json::{Map, Value, json};
 
 use super::check::AnswerCheck;
-use super::rewrite::Rewriter;
+use super::rewrite::{NOT_TRIED, Rewriter};
 use super::strings;
 use super::{SchemaError, child};
 
+/// The keywords that listed values must satisfy as well.
+const BESIDE_VALUES: [&str; 10] = [
+    "type",
+    "minimum",
+    "maximum",
+    "exclusiveMinimum",
+    "exclusiveMaximum",
+    "multipleOf",
+    "minLength",
+    "maxLength",
+    "pattern",
+    "enum",
+];
 /// The largest whole number that every JSON reader keeps exact (RFC 8259, section 6).
 const LARGEST_INTEGER: i64 = (1 << 53) - 1;
 
@@ -25,7 +38,7 @@ impl Rewriter<'_> {
             _ => None,
         };
         if let Some((values, keyword)) = values {
-            let kept = allowed_values(values, entries);
+            let kept = self.allowed_values(values, entries, &child(pointer, keyword), keyword)?;
             if kept.is_empty() {
                 let reason = "none of these values satisfies the keywords beside it";
                 return Err(SchemaError::impossible(child(pointer, keyword), reason));
@@ -132,11 +145,40 @@ impl Rewriter<'_> {
                     }
                 }
             }
-        } else if let Err(reason) = self.compiles_as_text(&text) {
+        } else if let Err(reason) = self.compiles_as_text(&text).or_else(unless_not_tried) {
             return Err(SchemaError::impossible(child(pointer, "minLength"), reason));
         }
         out.extend(text);
         Ok(more)
+    }
+
+    /// The values of `keyword` that satisfy the scalar keywords beside it.
+    fn allowed_values(
+        &mut self,
+        values: &[Value],
+        entries: &Map<String, Value>,
+        pointer: &str,
+        keyword: &str,
+    ) -> Result<Vec<Value>, SchemaError> {
+        /// The names that would be compared in the time in which a check is built.
+        const BUILDING: usize = 50;
+        let beside = entries
+            .iter()
+            .filter(|(beside, _)| BESIDE_VALUES.contains(&beside.as_str()) && beside.as_str() != keyword);
+        let beside: Map<String, Value> =
+            beside.map(|(keyword, value)| (keyword.clone(), value.clone())).collect();
+        if beside.is_empty() {
+            return Ok(values.to_vec());
+        }
+        self.budget.look(values.len() + BUILDING, pointer)?;
+        let check = AnswerCheck::new(&Value::Object(beside), &mut self.budget.effort).ok();
+        let are_valid = check.and_then(|check| check.are_valid(values, &mut self.budget.effort));
+        let Some(are_valid) = are_valid else {
+            self.relax();
+            return Ok(values.to_vec());
+        };
+        let kept = values.iter().zip(are_valid).filter(|(_, is_valid)| *is_valid);
+        Ok(kept.map(|(value, _)| value.clone()).collect())
     }
 
     fn compiles_as_text(&mut self, keywords: &Map<String, Value>) -> Result<(), String> {
@@ -150,27 +192,9 @@ fn is_unsatisfiable(reason: &str) -> bool {
     reason.contains("Unsatisfiable") || reason.contains("empty")
 }
 
-/// The values that satisfy the scalar keywords beside them.
-fn allowed_values(values: &[Value], entries: &Map<String, Value>) -> Vec<Value> {
-    const BESIDE: [&str; 10] = [
-        "type",
-        "minimum",
-        "maximum",
-        "exclusiveMinimum",
-        "exclusiveMaximum",
-        "multipleOf",
-        "minLength",
-        "maxLength",
-        "pattern",
-        "enum",
-    ];
-    let beside = entries.iter().filter(|(keyword, _)| BESIDE.contains(&keyword.as_str()));
-    let beside: Map<String, Value> =
-        beside.map(|(keyword, value)| (keyword.clone(), value.clone())).collect();
-    match AnswerCheck::new(&Value::Object(beside)) {
-        Ok(check) => values.iter().filter(|value| check.check_value(value).is_ok()).cloned().collect(),
-        Err(_) => values.to_vec(),
-    }
+/// Lengths that have not been tried are kept: the whole grammar is compiled in any case.
+fn unless_not_tried(reason: String) -> Result<(), String> {
+    if reason == NOT_TRIED { Ok(()) } else { Err(reason) }
 }
 
 /// The type that a schema without `type` is about, if it is about one.

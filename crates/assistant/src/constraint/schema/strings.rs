@@ -1,5 +1,12 @@
 //! Regular expressions of schemas in the grammar's dialect, which knows no look-around and no back references.
 
+/// The most look-aheads of a pattern that tokens are held to.
+const MOST_LOOK_AHEADS: usize = 16;
+/// The most characters of a text whose complement is written, and the most bytes of several: the expression is nested once for
+/// each character.
+const MOST_CHARACTERS: usize = 100;
+const MOST_BYTES: usize = 2000;
+
 /// What a pattern becomes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Patterns {
@@ -16,13 +23,13 @@ pub(crate) fn patterns(pattern: &str) -> Patterns {
         return whole(pattern, patterns);
     };
     while let Some((is_positive, inner, after)) = leading_look_ahead(rest) {
-        if has_look_around(inner) {
+        if has_look_around(inner) || patterns.all.len() >= MOST_LOOK_AHEADS {
             patterns.is_relaxed = true;
         } else if is_positive {
             patterns.all.push(with_plain_spaces(&format!("^(?:{inner})")));
         } else {
-            match literals(inner) {
-                Some((texts, is_whole)) => patterns.all.push(none_of(&texts, is_whole)),
+            match literals(inner).and_then(|(texts, is_whole)| none_of(&texts, is_whole)) {
+                Some(expression) => patterns.all.push(expression),
                 None => patterns.is_relaxed = true,
             }
         }
@@ -135,11 +142,19 @@ fn literal(expression: &str) -> Option<String> {
     Some(text)
 }
 
-/// An expression that matches every text but those (`is_whole`), or but those that begin with one of them.
-pub(crate) fn none_of(texts: &[String], is_whole: bool) -> String {
+/// An expression that matches every text but those (`is_whole`), or but those that begin with one of them. `None` if they are too
+/// long.
+pub(crate) fn none_of(texts: &[String], is_whole: bool) -> Option<String> {
+    if texts.iter().map(String::len).sum::<usize>() > MOST_BYTES {
+        return None;
+    }
     let texts: Vec<Vec<char>> = texts.iter().map(|text| text.chars().collect()).collect();
+    if texts.iter().any(|text| text.len() > MOST_CHARACTERS) {
+        return None;
+    }
     let rests: Vec<&[char]> = texts.iter().map(Vec::as_slice).collect();
-    format!("^(?:{})$", different(&rests, is_whole).unwrap_or_else(|| "[^\\s\\S]".to_owned()))
+    let expression = different(&rests, is_whole).unwrap_or_else(|| "[^\\s\\S]".to_owned());
+    Some(format!("^(?:{expression})$"))
 }
 
 /// What may follow where `rests` would complete the forbidden texts; `None` if nothing may.

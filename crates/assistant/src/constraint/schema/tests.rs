@@ -3,19 +3,23 @@
 use serde_json::{Value, json};
 
 use super::strings::{none_of, patterns};
-use super::{AnswerCheck, SchemaError, prepare, rewrite, without_nulls};
+use super::{AnswerCheck, Budget, SchemaError, prepare, rewrite, without_nulls};
 
-fn rewritten(schema: Value) -> Value {
-    rewrite(&without_nulls(&schema), "").expect("it can be rewritten").schema
+pub(super) fn rewritten(schema: Value) -> Value {
+    rewrite(&without_nulls(&schema), "", &mut Budget::default()).expect("it can be rewritten").schema
 }
 
-fn is_relaxed(schema: Value) -> bool {
-    rewrite(&without_nulls(&schema), "").expect("it can be rewritten").is_relaxed
+pub(super) fn is_relaxed(schema: Value) -> bool {
+    rewrite(&without_nulls(&schema), "", &mut Budget::default()).expect("it can be rewritten").is_relaxed
 }
 
-fn refused(schema: Value) -> SchemaError {
+pub(super) fn check_of(schema: Value) -> AnswerCheck {
+    AnswerCheck::new(&schema, &mut Budget::default().effort).expect("a schema")
+}
+
+pub(super) fn refused(schema: Value) -> SchemaError {
     let schema = without_nulls(&schema);
-    match prepare(&schema) {
+    match prepare(&schema, &mut Budget::default()) {
         Err(error) => error,
         Ok((_, rewritten)) => {
             rewritten.impossible.unwrap_or_else(|| panic!("{schema} became {}", rewritten.schema))
@@ -98,7 +102,8 @@ fn look_aheads_become_patterns_of_their_own() {
     let password = patterns(r"^(?=.*[A-Z])(?=.*\d).{8,}$");
     assert_eq!(password.all, [r"^(?:.*[A-Z])", r"^(?:.*\d)", r"^.{8,}$"]);
     assert!(!password.is_relaxed);
-    assert_eq!(patterns("^(?!no$)[a-z]+$").all, [none_of(&["no".to_owned()], true), "^[a-z]+$".to_owned()]);
+    let no = none_of(&["no".to_owned()], true).expect("a short text");
+    assert_eq!(patterns("^(?!no$)[a-z]+$").all, [no, "^[a-z]+$".to_owned()]);
     assert!(patterns(r"^(?!.*\.\.).+$").is_relaxed);
     assert!(patterns("a(?=b)").is_relaxed);
     assert_eq!(patterns("a[bc]").all, ["a[bc]"]);
@@ -108,9 +113,7 @@ fn look_aheads_become_patterns_of_their_own() {
 #[test]
 fn the_complement_of_texts_is_exact() {
     let texts = ["no".to_owned(), "not".to_owned(), "好".to_owned()];
-    let check = |is_whole: bool| {
-        AnswerCheck::new(&json!({ "pattern": none_of(&texts, is_whole) })).expect("a pattern")
-    };
+    let check = |is_whole: bool| check_of(json!({ "pattern": none_of(&texts, is_whole) }));
     let (whole, beginning) = (check(true), check(false));
     for text in ["", "n", "no", "not", "nota", "nob", "好", "好的", "x", "no\n"] {
         assert_eq!(whole.check_value(&json!(text)).is_ok(), !texts.contains(&text.to_owned()), "{text:?}");
@@ -166,12 +169,34 @@ fn nulls_are_absent_keywords() {
 
 #[test]
 fn answers_are_checked_with_their_places() {
-    let check =
-        AnswerCheck::new(&json!({ "properties": { "a": { "uniqueItems": true } } })).expect("a schema");
+    let check = check_of(json!({ "properties": { "a": { "uniqueItems": true } } }));
     assert_eq!(check.check(r#"{"a": [1, 2]}"#), Ok(()));
     let reason = check.check(r#"{"a": [1, 1]}"#).expect_err("not unique");
     assert!(reason.contains("`/a` breaks `/properties/a/uniqueItems`"), "{reason}");
     let draft_4 = json!({ "$schema": "http://json-schema.org/draft-04/schema#", "type": "integer" });
-    assert_eq!(AnswerCheck::new(&draft_4).expect("a schema").check("-0"), Ok(()));
+    assert_eq!(check_of(draft_4).check("-0"), Ok(()));
     assert!(check.check("{").expect_err("no JSON").contains("is not JSON"));
+}
+
+#[test]
+fn answers_are_checked_whatever_a_schema_is_named() {
+    for name in [json!("https://example.com/root.json"), json!("root.json"), Value::Null] {
+        let schema = without_nulls(
+            &json!({ "$id": name, "items": { "$ref": "#/$defs/i" }, "$defs": { "i": { "type": "string" } } }),
+        );
+        let check = check_of(schema);
+        assert_eq!(check.check(r#"["a"]"#), Ok(()), "{name}");
+        let reason = check.check("[1]").expect_err("no text");
+        assert!(reason.contains("`/0` breaks `/items/$ref/type`"), "{reason}");
+    }
+    let relative = json!({ "$id": "https://example.com/root.json", "$ref": "item.json",
+        "$defs": { "i": { "$id": "item.json", "type": "string" } } });
+    assert!(check_of(relative).check("1").is_err());
+    let twice = json!({ "$id": "https://example.com/a.json", "type": "string",
+        "$defs": { "b": { "$id": "https://example.com/a.json", "type": "null" } } });
+    assert!(AnswerCheck::new(&twice, &mut Budget::default().effort).is_err());
+    let old = json!({ "$schema": "http://json-schema.org/draft-07/schema#", "$ref": "#/definitions/a",
+        "definitions": { "a": { "type": "string" } } });
+    let check = check_of(old);
+    assert_eq!((check.check("\"a\""), check.check("1").is_err()), (Ok(()), true));
 }

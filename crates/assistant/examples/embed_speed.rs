@@ -49,8 +49,9 @@ fn main() -> Result<(), Box<dyn Error>> {
 
 fn embed(embedder: &Embedder, texts: &[String]) -> Result<Vec<Vec<f32>>, Box<dyn Error>> {
     let inputs: Vec<EmbedInput> = texts.iter().cloned().map(EmbedInput::Text).collect();
-    let tokens = embedder.tokens(&inputs, None)?;
-    Ok(embedder.embed(&tokens, None, &AtomicBool::new(false))?)
+    let is_cancelled = AtomicBool::new(false);
+    let tokens = embedder.tokens(&inputs, None, &is_cancelled)?;
+    Ok(embedder.embed(&tokens, None, &is_cancelled)?)
 }
 
 /// The most memory that this process has had.

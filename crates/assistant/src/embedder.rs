@@ -11,7 +11,7 @@ use zhenjin_model::encoder::{
 };
 use zhenjin_model::{LoadOptions, MemoryEstimate, ModelError};
 use zhenjin_tensor::{KvDtype, ThreadTeam};
-use zhenjin_tokenizer::{TextEncoder, TokenizerError};
+use zhenjin_tokenizer::{LimitedEncoding, TextEncoder, TokenizerError};
 
 /// The most tokens of one pass of several texts; a longer text is computed alone. More are no faster: the matrices are in the caches by then.
 const PASS_ROWS: usize = 512;
@@ -30,7 +30,7 @@ pub enum EmbedInput {
 /// Why texts are not embedded.
 #[derive(Debug, thiserror::Error)]
 pub enum EmbedError {
-    /// A text that the model cannot read.
+    /// A text that the model cannot read, or of which it makes nothing.
     #[error(transparent)]
     Text(#[from] EncoderTextError),
     /// A text that the tokenizer cannot read.
@@ -225,26 +225,62 @@ impl Embedder {
         &self.warnings
     }
 
-    /// The tokens of every input, all of which the model can read. `prompt` is put before every text.
+    /// The tokens of every input, all of which the model can read. `prompt` is put before every text. Once `is_cancelled` is true, it ends
+    /// before the next input, and inside one that is far too long.
     ///
     /// # Errors
-    /// [`EmbedError::Text`] or [`EmbedError::Tokenizer`] with the number of the first input that cannot be read.
-    pub fn tokens(&self, inputs: &[EmbedInput], prompt: Option<&str>) -> Result<Vec<Vec<u32>>, EmbedError> {
+    /// [`EmbedError::Text`] or [`EmbedError::Tokenizer`] with the number of the first input that cannot be read; [`EmbedError::Prompt`],
+    /// [`EmbedError::Cancelled`].
+    pub fn tokens(
+        &self,
+        inputs: &[EmbedInput],
+        prompt: Option<&str>,
+        is_cancelled: &AtomicBool,
+    ) -> Result<Vec<Vec<u32>>, EmbedError> {
         let prompt = prompt.unwrap_or("");
         if !prompt.is_empty() && !self.pools_prompts {
             return Err(EmbedError::Prompt);
         }
-        let of_input = |(text, input): (usize, &EmbedInput)| match input {
-            EmbedInput::Tokens(tokens) => Ok(tokens.clone()),
-            EmbedInput::Text(words) => {
-                let words = format!("{prompt}{words}");
-                let words = if self.lowercases { words.to_lowercase() } else { words };
-                self.tokenizer.encode(&words).map_err(|error| EmbedError::Tokenizer { text, error })
+        let mut all = Vec::with_capacity(inputs.len());
+        for (text, input) in inputs.iter().enumerate() {
+            if is_cancelled.load(Ordering::Relaxed) {
+                return Err(EmbedError::Cancelled);
             }
-        };
-        let tokens = inputs.iter().enumerate().map(of_input).collect::<Result<Vec<_>, _>>()?;
-        EncoderRunner::check(&self.config, &tokens, Some(self.max_tokens))?;
-        Ok(tokens)
+            let tokens = match input {
+                EmbedInput::Tokens(tokens) => tokens.clone(),
+                EmbedInput::Text(words) => self.tokens_of(text, format!("{prompt}{words}"), is_cancelled)?,
+            };
+            let is_too_long = tokens.len() > self.limit();
+            all.push(tokens);
+            // It is said before another text takes time.
+            if is_too_long {
+                break;
+            }
+        }
+        EncoderRunner::check(&self.config, &all, Some(self.max_tokens))?;
+        Ok(all)
+    }
+
+    /// The tokens of a text, special ones included, which has the number `text`.
+    fn tokens_of(
+        &self,
+        text: usize,
+        words: String,
+        is_cancelled: &AtomicBool,
+    ) -> Result<Vec<u32>, EmbedError> {
+        let words = if self.lowercases { words.to_lowercase() } else { words };
+        let limit = self.limit();
+        match self.tokenizer.encode_at_most(&words, limit, is_cancelled) {
+            Ok(LimitedEncoding::Ids(tokens)) => Ok(tokens),
+            Ok(LimitedEncoding::BeyondLimit) => Err(EncoderTextError::FarTooLong { text, limit }.into()),
+            Ok(LimitedEncoding::Cancelled) => Err(EmbedError::Cancelled),
+            Err(error) => Err(EmbedError::Tokenizer { text, error }),
+        }
+    }
+
+    /// The most tokens of a text, by the folder and by the model.
+    fn limit(&self) -> usize {
+        self.max_tokens.min(self.config.context_length())
     }
 
     /// Refuses a number of dimensions that no vector of the model has.
@@ -264,8 +300,8 @@ impl Embedder {
     /// team; the passes of several requests take turns; once `is_cancelled` is true, it ends.
     ///
     /// # Errors
-    /// [`EmbedError::Text`] for texts that [`Embedder::tokens`] did not give, [`EmbedError::Dimensions`], [`EmbedError::Cancelled`],
-    /// [`EmbedError::Model`] without memory.
+    /// [`EmbedError::Text`] for texts that [`Embedder::tokens`] did not give and where the weights are broken, [`EmbedError::Dimensions`],
+    /// [`EmbedError::Cancelled`], [`EmbedError::Model`] without memory.
     pub fn embed(
         &self,
         texts: &[Vec<u32>],
@@ -285,7 +321,8 @@ impl Embedder {
             let mut runner = self.runner.lock().unwrap_or_else(PoisonError::into_inner);
             let left = &texts[vectors.len()..];
             let pass = &left[..runner.texts_of_a_pass(left)];
-            vectors.extend(self.team.in_background(|| runner.embed(pass, &self.pooling))?);
+            let embedded = self.team.in_background(|| runner.embed(pass, &self.pooling));
+            vectors.extend(embedded.map_err(|error| of_pass(error, vectors.len()))?);
         }
         if let Some(dimensions) = dimensions {
             for vector in &mut vectors {
@@ -296,6 +333,16 @@ impl Embedder {
             }
         }
         Ok(vectors)
+    }
+}
+
+/// The error of a pass whose first text has the number `first`.
+fn of_pass(error: ModelError, first: usize) -> EmbedError {
+    match error {
+        ModelError::EncoderText(EncoderTextError::NotFinite { text }) => {
+            EncoderTextError::NotFinite { text: text + first }.into()
+        }
+        error => error.into(),
     }
 }
 

@@ -63,8 +63,9 @@ impl Golden {
         let options = LoadOptions { simd: SimdLevel::detect(), team };
         let embedder = Embedder::load(folder, None, &options).map_err(|error| error.to_string())?;
         let texts: Vec<EmbedInput> = self.texts.iter().cloned().map(EmbedInput::Text).collect();
-        let tokens = embedder.tokens(&texts, None).map_err(|error| error.to_string())?;
-        let vectors = embedder.embed(&tokens, None, &AtomicBool::new(false));
+        let going = AtomicBool::new(false);
+        let tokens = embedder.tokens(&texts, None, &going).map_err(|error| error.to_string())?;
+        let vectors = embedder.embed(&tokens, None, &going);
         let vectors = vectors.map_err(|error| error.to_string())?;
         assert!(vectors.iter().all(|vector| vector.len() == embedder.dimensions()));
         Ok(vectors)
@@ -101,7 +102,8 @@ fn what_is_not_supported_is_refused_by_name() {
     let golden = golden();
     let layers = "dense with tanh, normalised";
     let (dense, pooling) = ("2_Dense/config.json", "1_Pooling/config.json");
-    let changes: [(&str, &str, Value, &str); 13] = [
+    let normalise = "3_Normalize/config.json";
+    let changes: [(&str, &str, Value, &str); 17] = [
         (
             "modules.json",
             "/2/type",
@@ -140,6 +142,31 @@ fn what_is_not_supported_is_refused_by_name() {
             json!("fill-mask"),
             "must be `feature-extraction`",
         ),
+        (
+            "sentence_bert_config.json",
+            "/module_output_name",
+            json!("sentence_embedding"),
+            "module_output_name must be `token_embeddings`",
+        ),
+        (
+            "sentence_bert_config.json",
+            "/modality_config/text/method_output_name",
+            json!("pooler_output"),
+            "modality_config.text.method_output_name must be `last_hidden_state`",
+        ),
+        // Regression: what Normalize divides was not read.
+        (
+            normalise,
+            "/module_input_name",
+            json!("token_embeddings"),
+            "module_input_name must be `sentence_embedding`",
+        ),
+        (
+            normalise,
+            "/module_output_name",
+            json!("token_embeddings"),
+            "module_output_name must be `sentence_embedding`",
+        ),
     ];
     for (file, place, value, words) in changes {
         let folder = golden.write(layers);
@@ -150,6 +177,12 @@ fn what_is_not_supported_is_refused_by_name() {
         let error = golden.vectors(folder.path()).expect_err(words);
         assert!(error.contains(words), "{place}: {error}");
     }
+}
+
+#[test]
+fn layers_in_another_order_and_without_weights_are_refused() {
+    let golden = golden();
+    let layers = "dense with tanh, normalised";
     let folder = golden.write(layers);
     change(folder.path(), "modules.json", |modules| {
         let layer = modules[2].clone();
@@ -174,6 +207,13 @@ fn what_nothing_reads_is_said() {
         settings["prompts"] = json!({ "query": "the " });
         settings["default_prompt_name"] = json!("query");
     });
+    let normalised = golden.write("normalised");
+    change(normalised.path(), "2_Normalize/config.json", |settings| settings["a_new_setting"] = json!(1));
+    let warnings = zhenjin_hub::open_encoder(normalised.path()).expect("it opens").warnings;
+    assert!(warnings.len() == 1 && warnings[0].contains("2_Normalize"), "{warnings:?}");
+    // Earlier versions of the library wrote no file for it.
+    std::fs::remove_dir_all(normalised.path().join("2_Normalize")).expect("a folder");
+    assert!(zhenjin_hub::open_encoder(normalised.path()).expect("it opens").warnings.is_empty());
     let opened = zhenjin_hub::open_encoder(folder.path()).expect("it opens");
     let said = |words: &str| opened.warnings.iter().filter(|warning| warning.contains(words)).count();
     assert_eq!((opened.warnings.len(), said("nothing reads the setting `a_new_setting`")), (4, 3));

@@ -6,7 +6,7 @@ use std::path::{Component, Path, PathBuf};
 
 use serde_json::Value;
 use zhenjin_model::encoder::{Activation, Dense, DenseShape, EncoderFile, EncoderPooling, PoolingMode};
-use zhenjin_tokenizer::BertSettings;
+use zhenjin_tokenizer::{BertSettings, TokenizerClass};
 
 use crate::OpenError;
 use crate::open::{MAX_GENERATION_CONFIG_BYTES as MAX_CONFIG_BYTES, read};
@@ -17,8 +17,28 @@ pub(crate) const MODULES: &str = "modules.json";
 pub(crate) const PROMPTS: &str = "config_sentence_transformers.json";
 /// The file with a tokenizer's settings that `tokenizer.json` may contradict.
 const TOKENIZER_SETTINGS: &str = "tokenizer_config.json";
-/// The classes of tokenizers that leave such settings aside and take `tokenizer.json` as it is.
-const PLAIN_TOKENIZERS: [&str; 2] = ["PreTrainedTokenizerFast", "TokenizersBackend"];
+/// The file with a model's own settings, which may name its tokenizer's class.
+const MODEL_SETTINGS: &str = "config.json";
+/// The names of the class of tokenizers that makes all but the vocabulary as BERT has it, and of the one that makes it as RoBERTa has it, each
+/// with or without `Fast` at its end. Every other class takes `tokenizer.json` as it is.
+const BERT_TOKENIZERS: [&str; 8] = [
+    "BertTokenizer",
+    "ConvBertTokenizer",
+    "DistilBertTokenizer",
+    "ElectraTokenizer",
+    "LayoutLMTokenizer",
+    "LxmertTokenizer",
+    "MobileBertTokenizer",
+    "SqueezeBertTokenizer",
+];
+const ROBERTA_TOKENIZERS: [&str; 6] = [
+    "RobertaTokenizer",
+    "BartTokenizer",
+    "GPT2Tokenizer",
+    "LEDTokenizer",
+    "LongformerTokenizer",
+    "MvpTokenizer",
+];
 /// The names of the file with a transformer's own settings, in the order in which that library looks for them.
 pub(crate) const TRANSFORMER_SETTINGS: [&str; 3] =
     ["sentence_bert_config.json", "sentence_roberta_config.json", "sentence_xlm-roberta_config.json"];
@@ -50,8 +70,16 @@ const DENSE_KNOWN: [&str; 7] = [
     "module_output_name",
     "use_residual",
 ];
-/// What a layer reads and writes: the vector of the whole text.
+/// The most layers Dense: each is read into memory before any plan counts it, and a list can name one folder as often as it likes.
+const MAX_DENSE: usize = 16;
+/// What a layer and Normalize read and write: the vector of the whole text.
 const VECTOR: &str = "sentence_embedding";
+/// What the transformer writes and Pooling reads: the hidden state of every token.
+const HIDDEN_STATES: &str = "token_embeddings";
+/// The output of the model that these are.
+const MODEL_OUTPUT: &str = "last_hidden_state";
+/// The settings that say what a module reads and writes.
+const PLACES: [&str; 2] = ["module_input_name", "module_output_name"];
 const PACKAGE: &str = "sentence_transformers.";
 
 /// What the files of a folder say.
@@ -94,6 +122,8 @@ pub(crate) fn folder_settings(
     }
     let settings = settings.unwrap_or_default();
     settings.expect_text("transformer_task", "feature-extraction")?;
+    settings.expect_text("module_output_name", HIDDEN_STATES)?;
+    settings.expect_model_output()?;
     settings.list_unread(&TRANSFORMER_KNOWN, warnings);
     let of_tokenizer = Document::read(folder.join(TOKENIZER_SETTINGS))?.unwrap_or_default();
     let max_tokens = match settings.size("max_seq_length")? {
@@ -106,20 +136,37 @@ pub(crate) fn folder_settings(
     Ok(FolderSettings { pooling, pools_prompts, max_tokens, lowercases, prompts })
 }
 
-/// What tokenizer_config.json in `folder` says of letters, which a BERT tokenizer of transformers puts before `tokenizer.json`.
+/// The class that transformers makes the tokenizer in `folder` with, for a model of the type `model_type`, and its settings: the one that
+/// tokenizer_config.json names, else config.json, else the model's own.
 ///
 /// # Errors
 /// [`OpenError`] naming the file and the setting that is wrong.
-pub(crate) fn bert_settings(folder: &Path) -> Result<BertSettings, OpenError> {
+pub(crate) fn tokenizer_class(folder: &Path, model_type: &str) -> Result<TokenizerClass, OpenError> {
     let settings = Document::read(folder.join(TOKENIZER_SETTINGS))?.unwrap_or_default();
-    if PLAIN_TOKENIZERS.iter().any(|class| settings.value["tokenizer_class"] == *class) {
-        return Ok(BertSettings::default());
+    let of_model = Document::read(folder.join(MODEL_SETTINGS))?.unwrap_or_default();
+    let named = |document: &Document| document.value["tokenizer_class"].as_str().map(str::to_owned);
+    let named = named(&settings).or_else(|| named(&of_model));
+    let class = named.as_deref().unwrap_or(match model_type {
+        "bert" => "BertTokenizer",
+        "roberta" => "RobertaTokenizer",
+        _ => "",
+    });
+    let class = class.strip_suffix("Fast").unwrap_or(class);
+    if BERT_TOKENIZERS.contains(&class) {
+        let own = BertSettings::default();
+        return Ok(TokenizerClass::Bert(BertSettings {
+            lowercase: settings.switch("do_lower_case")?.unwrap_or(own.lowercase),
+            strip_accents: settings.switch("strip_accents")?,
+            handle_chinese_chars: settings
+                .switch("tokenize_chinese_chars")?
+                .unwrap_or(own.handle_chinese_chars),
+        }));
     }
-    Ok(BertSettings {
-        lowercase: settings.switch("do_lower_case")?,
-        strip_accents: settings.switch("strip_accents")?,
-        handle_chinese_chars: settings.switch("tokenize_chinese_chars")?,
-    })
+    if ROBERTA_TOKENIZERS.contains(&class) {
+        let add_prefix_space = settings.switch("add_prefix_space")?.unwrap_or(false);
+        return Ok(TokenizerClass::Roberta { add_prefix_space });
+    }
+    Ok(TokenizerClass::AsWritten)
 }
 
 /// Reading modules.json and the folders that it names.
@@ -135,12 +182,16 @@ impl Modules<'_> {
     fn pooling(&mut self) -> Result<EncoderPooling, OpenError> {
         let document = self.modules;
         let modules = document.value.as_array().ok_or_else(|| document.bad("it is not a list of modules"))?;
+        let layers = modules.iter().filter(|module| module_name(module) == "Dense").count();
+        if layers > MAX_DENSE {
+            return Err(
+                document.bad(format!("there are {layers} layers Dense; at most {MAX_DENSE} are read"))
+            );
+        }
         let mut pooling: Option<EncoderPooling> = None;
         for (index, module) in modules.iter().enumerate() {
-            let class = module["type"].as_str().unwrap_or("");
-            let name = class.strip_prefix(PACKAGE).and_then(|class| class.rsplit('.').next());
             let path = module["path"].as_str().unwrap_or("");
-            match (index, name.unwrap_or(class), &mut pooling) {
+            match (index, module_name(module), &mut pooling) {
                 (0, "Transformer", _) if path.is_empty() => {}
                 (0, "Transformer", _) => {
                     let problem = format!("the transformer lies in the folder `{path}`; give that folder");
@@ -151,7 +202,10 @@ impl Modules<'_> {
                     let inputs = pooling.width(self.file.config().hidden_size);
                     pooling.dense.push(self.dense_at(path, inputs)?);
                 }
-                (_, "Normalize", Some(pooling)) => pooling.normalise = true,
+                (_, "Normalize", Some(pooling)) => {
+                    self.check_normalize(path)?;
+                    pooling.normalise = true;
+                }
                 (_, name, _) => {
                     return Err(document.bad(format!(
                         "module {index} is `{name}`; supported are a Transformer, a Pooling behind it, then layers Dense, and Normalize last"
@@ -164,15 +218,32 @@ impl Modules<'_> {
 
     /// The configuration of the module in the folder `path`.
     fn configuration(&self, path: &str, what: &str) -> Result<Document, OpenError> {
-        let is_inside = Path::new(path).components().all(|part| matches!(part, Component::Normal(_)));
-        if !is_inside || path.is_empty() {
-            return Err(self.modules.bad(format!("`{path}` is not a folder inside the model's own")));
-        }
-        let config = self.file.path().join(path).join("config.json");
+        let config = self.configuration_path(path)?;
         Document::read(config.clone())?.ok_or_else(|| OpenError::SentenceTransformers {
             path: config,
             reason: format!("it is missing; it says {what}"),
         })
+    }
+
+    fn configuration_path(&self, path: &str) -> Result<PathBuf, OpenError> {
+        let is_inside = Path::new(path).components().all(|part| matches!(part, Component::Normal(_)));
+        if !is_inside || path.is_empty() {
+            return Err(self.modules.bad(format!("`{path}` is not a folder inside the model's own")));
+        }
+        Ok(self.file.path().join(path).join("config.json"))
+    }
+
+    /// Refuses a module Normalize of something else than the vector of a text. Earlier versions of the library wrote no file for it.
+    fn check_normalize(&mut self, path: &str) -> Result<(), OpenError> {
+        if path.is_empty() {
+            return Ok(());
+        }
+        let Some(config) = Document::read(self.configuration_path(path)?)? else { return Ok(()) };
+        for name in PLACES {
+            config.expect_text(name, VECTOR)?;
+        }
+        config.list_unread(&PLACES, self.warnings);
+        Ok(())
     }
 
     fn pooling_at(&mut self, path: &str) -> Result<EncoderPooling, OpenError> {
@@ -200,7 +271,7 @@ impl Modules<'_> {
             let most = EncoderFile::MAX_WIDTH;
             return Err(config.bad(format!("out_features must be 1 to {most}, found {outputs}")));
         }
-        for name in ["module_input_name", "module_output_name"] {
+        for name in PLACES {
             config.expect_text(name, VECTOR)?;
         }
         if config.switch("use_residual")? == Some(true) {
@@ -211,6 +282,12 @@ impl Modules<'_> {
         let shape = DenseShape { inputs, outputs, has_bias, activation: config.activation()? };
         Ok(Dense::open(&self.file.path().join(path), shape)?)
     }
+}
+
+/// The class of a module: of the library's own the name alone, of others as it is written.
+fn module_name(module: &Value) -> &str {
+    let class = module["type"].as_str().unwrap_or("");
+    class.strip_prefix(PACKAGE).and_then(|class| class.rsplit('.').next()).unwrap_or(class)
 }
 
 /// A JSON file, or nothing.
@@ -271,6 +348,18 @@ impl Document {
             Value::Null => Ok(()),
             value if value == expected => Ok(()),
             value => Err(self.bad(format!("{name} must be `{expected}`, found {value}"))),
+        }
+    }
+
+    /// Refuses a transformer of whose outputs another one is taken for texts. One output is named by its name or by a list of one.
+    fn expect_model_output(&self) -> Result<(), OpenError> {
+        match &self.value["modality_config"]["text"]["method_output_name"] {
+            Value::Null => Ok(()),
+            Value::Array(names) if *names == [MODEL_OUTPUT] => Ok(()),
+            value if value == MODEL_OUTPUT => Ok(()),
+            value => Err(self.bad(format!(
+                "modality_config.text.method_output_name must be `{MODEL_OUTPUT}`, found {value}"
+            ))),
         }
     }
 
@@ -345,20 +434,45 @@ impl Document {
 mod tests {
     use super::*;
 
-    /// Regression: these settings were not read at all.
+    /// Regressions: these settings were not read at all; then a folder that said nothing of letters got the normaliser of its tokenizer.json.
+    /// The classes are those that `AutoTokenizer` of transformers 5.24 makes.
     #[test]
     fn a_tokenizers_settings_are_those_of_its_class() {
         let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+        let class = |model_type: &str| tokenizer_class(folder.path(), model_type);
         let read = |text: &str| {
-            std::fs::write(folder.path().join(TOKENIZER_SETTINGS), text).unwrap();
-            bert_settings(folder.path())
+            write(TOKENIZER_SETTINGS, text);
+            class("bert")
         };
-        assert_eq!(bert_settings(folder.path()).unwrap(), BertSettings::default());
-        let said = r#"{ "tokenizer_class": "BertTokenizer", "do_lower_case": false, "strip_accents": null }"#;
-        let expected = BertSettings { lowercase: Some(false), ..BertSettings::default() };
-        assert_eq!(read(said).unwrap(), expected);
-        let plain = said.replace("BertTokenizer", "PreTrainedTokenizerFast");
-        assert_eq!(read(&plain).unwrap(), BertSettings::default());
+        let own = BertSettings::default();
+        // Without a file, or without a class, the model decides.
+        assert_eq!(class("bert").unwrap(), TokenizerClass::Bert(own));
+        assert_eq!(class("roberta").unwrap(), TokenizerClass::Roberta { add_prefix_space: false });
+        assert_eq!(class("xlm-roberta").unwrap(), TokenizerClass::AsWritten);
+        for text in ["{}", r#"{ "tokenizer_class": null }"#, r#"{ "tokenizer_class": "BertTokenizer" }"#] {
+            assert_eq!(read(text).unwrap(), TokenizerClass::Bert(own), "{text}");
+        }
+        let said = r#"{ "tokenizer_class": "BertTokenizer", "do_lower_case": false, "strip_accents": null,
+            "tokenize_chinese_chars": false, "add_prefix_space": true }"#;
+        let plain = BertSettings { lowercase: false, handle_chinese_chars: false, ..own };
+        assert_eq!(read(said).unwrap(), TokenizerClass::Bert(plain));
+        for (name, expected) in [
+            ("BertTokenizerFast", TokenizerClass::Bert(plain)),
+            ("DistilBertTokenizerFast", TokenizerClass::Bert(plain)),
+            ("RobertaTokenizerFast", TokenizerClass::Roberta { add_prefix_space: true }),
+            ("PreTrainedTokenizerFast", TokenizerClass::AsWritten),
+            ("TokenizersBackend", TokenizerClass::AsWritten),
+            ("XLMRobertaTokenizer", TokenizerClass::AsWritten),
+            ("MyOwnTokenizer", TokenizerClass::AsWritten),
+        ] {
+            assert_eq!(read(&said.replace("BertTokenizer", name)).unwrap(), expected, "{name}");
+        }
+        // The model's configuration names the class where the tokenizer's does not.
+        write(MODEL_SETTINGS, r#"{ "tokenizer_class": "PreTrainedTokenizerFast" }"#);
+        assert_eq!(read("{}").unwrap(), TokenizerClass::AsWritten);
+        assert_eq!(read(said).unwrap(), TokenizerClass::Bert(plain));
+        write(MODEL_SETTINGS, "{}");
         let error = read(r#"{ "tokenize_chinese_chars": "no" }"#).unwrap_err().to_string();
         assert!(error.contains("tokenize_chinese_chars is neither true nor false"), "{error}");
     }

@@ -5,10 +5,10 @@
 use serde_json::{Value, json};
 use tokenizers::{NormalizerWrapper, PreTokenizerWrapper};
 
-use crate::gguf::END_OF_TURN_TEXTS;
+use crate::gguf::marks_turn;
 use crate::hugging_face::{
     MergeJson, NORMALISERS, PRE_TOKENISERS, TokenizerJson, alphabet_of, check_model_kind, check_size,
-    json_error, read_part, special_ids,
+    json_error, mark_control_tokens, read_part, special_ids,
 };
 use crate::pre_tokenizers;
 use crate::vocabulary::{MAX_VOCABULARY_SIZE, TokenAlphabet};
@@ -31,9 +31,10 @@ impl GgufVocabulary {
         config: Option<&TokenizerConfig>,
     ) -> Result<GgufVocabulary, TokenizerError> {
         check_size("tokenizer.json", bytes.len(), MAX_TOKENIZER_JSON_BYTES)?;
-        let json: TokenizerJson =
+        let mut json: TokenizerJson =
             serde_json::from_slice(bytes).map_err(|error| json_error("tokenizer.json", error))?;
         check_model_kind(&json.model)?;
+        mark_control_tokens(&mut json.added_tokens, config);
         if alphabet_of(&json.decoder, &json.pre_tokenizer)? != TokenAlphabet::ByteLevel {
             return Err(unsupported(
                 "tokenizer model, in a GGUF file,",
@@ -82,7 +83,7 @@ impl GgufVocabulary {
         let mut added = Vec::new();
         for (id, token) in self.tokens.iter().enumerate() {
             let declared = self.token_types.get(id).copied().unwrap_or(NORMAL);
-            let kind = if END_OF_TURN_TEXTS.contains(&token.as_str()) { CONTROL } else { declared };
+            let kind = if marks_turn(token) { CONTROL } else { declared };
             // Every id stands in the vocabulary: the library numbers an added token that is not there anew.
             vocabulary.insert(token.clone(), json!(id));
             if matches!(kind, CONTROL | USER_DEFINED) {

@@ -35,6 +35,31 @@ pub(crate) const END_OF_TURN_TEXTS: &[&str] = &[
     "<｜end▁of▁sentence｜>",
 ];
 
+/// Tokens that begin a turn, or stand around the name of whose turn it is: whoever can write them can speak as the assistant. Some files mark
+/// them as ordinary words too.
+const TURN_BEGINNINGS: &[&str] = &[
+    "<|im_start|>",
+    "<|im_sep|>",
+    "<|start_header_id|>",
+    "<|end_header_id|>",
+    "<|header_start|>",
+    "<|header_end|>",
+    "<|start_of_role|>",
+    "<|end_of_role|>",
+    "<start_of_turn>",
+    "<|START_OF_TURN_TOKEN|>",
+    "<|system|>",
+    "<|user|>",
+    "<|assistant|>",
+    "<｜User｜>",
+    "<｜Assistant｜>",
+];
+
+/// Whether a token of this text is a control token, whatever a file calls it.
+pub(crate) fn marks_turn(text: &str) -> bool {
+    END_OF_TURN_TEXTS.contains(&text) || TURN_BEGINNINGS.contains(&text)
+}
+
 /// The longest token of a SentencePiece vocabulary whose splits are searched for merges, in characters. SentencePiece
 /// itself stops at 16 unless told otherwise; runs of white space go further.
 const MAX_PIECE_CHARACTERS: usize = 256;
@@ -132,8 +157,7 @@ fn token_types(vocabulary: &GgufVocabulary) -> Result<Vec<TokenType>, TokenizerE
                 )));
             }
         };
-        let ends_turn = END_OF_TURN_TEXTS.contains(&token.as_str());
-        types.push(if ends_turn { TokenType::Control } else { declared });
+        types.push(if marks_turn(token) { TokenType::Control } else { declared });
     }
     Ok(types)
 }

@@ -12,7 +12,7 @@ use tokenizers::{AddedToken, NormalizerWrapper, PreTokenizerWrapper};
 
 use crate::added_tokens::{AddedTokenEntry, AddedTokens};
 use crate::byte_level_encoder::ByteLevelEncoder;
-use crate::gguf::{END_OF_TURN_TEXTS, build_model, check_merges, split_merge, without_repeats};
+use crate::gguf::{END_OF_TURN_TEXTS, build_model, check_merges, marks_turn, split_merge, without_repeats};
 use crate::growth::check_growth;
 use crate::tokenizer::{SpecialIds, TokenizerParts};
 use crate::vocabulary::{MAX_VOCABULARY_SIZE, TokenAlphabet, TokenTable};
@@ -201,6 +201,7 @@ impl Tokenizer {
                 added.id = id;
             }
         }
+        mark_control_tokens(&mut json.added_tokens, config);
         let alphabet = alphabet_of(&json.decoder, &json.pre_tokenizer)?;
         let strips_leading_space = strips_leading_space(&json.decoder);
         check_growth(&[&json.normalizer, &json.pre_tokenizer])?;
@@ -379,6 +380,17 @@ fn strips_leading_space(decoder: &Value) -> bool {
     }
 }
 
+/// Makes control tokens of those that the configuration names as the beginning or the end of a sequence, and of those that begin or end turns,
+/// as in GGUF files: what a file calls an ordinary word could be written by users.
+pub(crate) fn mark_control_tokens(added: &mut [AddedTokenJson], config: Option<&TokenizerConfig>) {
+    let named = config.map(|config| [config.bos_token.as_deref(), config.eos_token.as_deref()]);
+    let named = named.unwrap_or_default();
+    for AddedTokenJson { token, .. } in added {
+        let is_control = named.contains(&Some(token.content.as_str())) || marks_turn(&token.content);
+        token.special |= is_control;
+    }
+}
+
 fn build_table(
     vocabulary: &AHashMap<String, u32>,
     added: &[AddedTokenJson],
@@ -424,6 +436,7 @@ pub(crate) fn special_ids(
     let bos = bos_text.and_then(id_of);
     let eos = config.and_then(|config| config.eos_token.as_deref()).and_then(id_of);
     let declared = config.and_then(|config| config.add_bos_token);
+    // False takes nothing away: AutoTokenizer leaves the setting aside where there is a `tokenizer.json`, whose template counts.
     let adds_bos = leading.is_some() && leading == bos_text || declared == Some(true);
     let special = added.iter().filter(|added| added.token.special);
     let ends_turn = special.filter(|added| END_OF_TURN_TEXTS.contains(&added.token.content.as_str()));

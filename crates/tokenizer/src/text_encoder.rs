@@ -5,8 +5,9 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::TokenizerError;
 use crate::growth::{check_growth, check_templates};
@@ -22,6 +23,12 @@ const POST_PROCESSORS: [&str; 5] =
 const MAX_WORD_CHARACTERS: usize = 1000;
 /// What stands before or behind the pieces of a word; it is copied for every piece that is tried.
 const MAX_AFFIX_BYTES: usize = 16;
+/// Texts beyond this length are counted in pieces first: the library takes some four hundred bytes of memory for each byte of a text.
+const WHOLE_BYTES: usize = 256 << 10;
+/// Bytes of a piece in which a long text is counted.
+const PIECE_BYTES: usize = 64 << 10;
+/// Tokens that a piece may have by itself beyond those that it has in the whole text: of a word that was cut in two.
+const TOKENS_OF_CUTS: usize = 256;
 const FILE: &str = "tokenizer.json";
 
 /// Text → the token ids that an encoder reads. Cloning is cheap.
@@ -30,15 +37,48 @@ pub struct TextEncoder {
     library: Arc<tokenizers::Tokenizer>,
 }
 
-/// What a `tokenizer_config.json` says of a BERT tokenizer's letters. As in transformers, it goes before what `tokenizer.json` says.
+/// What became of a text whose tokens are limited.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LimitedEncoding {
+    /// The ids of all of it, special tokens included. They may still be more than the limit.
+    Ids(Vec<u32>),
+    /// It has more tokens than the limit; how many was not counted to the end.
+    BeyondLimit,
+    /// Nobody waits for the ids any more.
+    Cancelled,
+}
+
+/// The class of transformers that a folder names for its tokenizer. Some classes take only the vocabulary and what stands around a text from
+/// `tokenizer.json`, and make the rest themselves.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TokenizerClass {
+    /// A class that takes `tokenizer.json` as it is written.
+    #[default]
+    AsWritten,
+    /// `BertTokenizer` and its other names: of a WordPiece vocabulary the normaliser and the pre-tokeniser are its own.
+    Bert(BertSettings),
+    /// `RobertaTokenizer` and its other names: byte pairs have no normaliser, and its own pre-tokeniser.
+    Roberta {
+        /// `add_prefix_space`, false where it is left out: a space is put before a text that has none.
+        add_prefix_space: bool,
+    },
+}
+
+/// What a `tokenizer_config.json` says of a BERT tokenizer's letters; the default is what the class does where it says nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BertSettings {
     /// `do_lower_case`
-    pub lowercase: Option<bool>,
-    /// `strip_accents`
+    pub lowercase: bool,
+    /// `strip_accents`; `None`: together with capitals.
     pub strip_accents: Option<bool>,
     /// `tokenize_chinese_chars`
-    pub handle_chinese_chars: Option<bool>,
+    pub handle_chinese_chars: bool,
+}
+
+impl Default for BertSettings {
+    fn default() -> BertSettings {
+        BertSettings { lowercase: true, strip_accents: None, handle_chinese_chars: true }
+    }
 }
 
 impl std::fmt::Debug for TextEncoder {
@@ -58,21 +98,21 @@ impl TextEncoder {
     /// [`TokenizerError::Json`], [`TokenizerError::Unsupported`], [`TokenizerError::TooLarge`]; [`TokenizerError::Vocabulary`] for whatever
     /// else the library does not take.
     pub fn from_tokenizer_json(bytes: &[u8]) -> Result<TextEncoder, TokenizerError> {
-        TextEncoder::from_tokenizer_json_with(bytes, BertSettings::default())
+        TextEncoder::from_tokenizer_json_with(bytes, TokenizerClass::AsWritten)
     }
 
-    /// [`TextEncoder::from_tokenizer_json`], with `settings` in the place of those of its normaliser, if that is BERT's.
+    /// [`TextEncoder::from_tokenizer_json`], with what `class` makes itself in the place of what the file says.
     ///
     /// # Errors
     /// As [`TextEncoder::from_tokenizer_json`].
     pub fn from_tokenizer_json_with(
         bytes: &[u8],
-        settings: BertSettings,
+        class: TokenizerClass,
     ) -> Result<TextEncoder, TokenizerError> {
         check_size(FILE, bytes.len(), MAX_TOKENIZER_JSON_BYTES)?;
         let mut json: Value = serde_json::from_slice(bytes).map_err(|error| json_error(FILE, error))?;
         check(&json)?;
-        let changed = settings.change(&mut json).then(|| json.to_string());
+        let changed = class.change(&mut json).then(|| json.to_string());
         drop(json);
         let bytes = changed.as_deref().map_or(bytes, str::as_bytes);
         // The library panics on some contradictions.
@@ -92,7 +132,39 @@ impl TextEncoder {
     /// [`TokenizerError::Encode`] when the vocabulary cannot express the text.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>, TokenizerError> {
         check_whitespace_runs(text)?;
-        let encode = AssertUnwindSafe(|| self.library.encode_fast(text, true));
+        self.encode_by_library(text, true)
+    }
+
+    /// The ids of a text of which `most` are of use, special tokens included. A long text, for which the library would take gigabytes, is first
+    /// counted in pieces until it is certain that it has more; between them the work ends once `is_cancelled` is true.
+    ///
+    /// # Errors
+    /// As [`TextEncoder::encode`].
+    pub fn encode_at_most(
+        &self,
+        text: &str,
+        most: usize,
+        is_cancelled: &AtomicBool,
+    ) -> Result<LimitedEncoding, TokenizerError> {
+        check_whitespace_runs(text)?;
+        if text.len() > WHOLE_BYTES {
+            let (mut tokens, mut limit) = (0, most);
+            for piece in pieces(text, PIECE_BYTES) {
+                if is_cancelled.load(Ordering::Relaxed) {
+                    return Ok(LimitedEncoding::Cancelled);
+                }
+                tokens += self.encode_by_library(piece, false)?.len();
+                limit = limit.saturating_add(TOKENS_OF_CUTS);
+                if tokens > limit {
+                    return Ok(LimitedEncoding::BeyondLimit);
+                }
+            }
+        }
+        self.encode_by_library(text, true).map(LimitedEncoding::Ids)
+    }
+
+    fn encode_by_library(&self, text: &str, with_special_tokens: bool) -> Result<Vec<u32>, TokenizerError> {
+        let encode = AssertUnwindSafe(|| self.library.encode_fast(text, with_special_tokens));
         let encoding = catch_unwind(encode)
             .map_err(|_| TokenizerError::Encode("the tokenizer's parts contradict each other".to_owned()))?
             .map_err(|error| TokenizerError::Encode(error.to_string()))?;
@@ -105,28 +177,54 @@ impl TextEncoder {
     }
 }
 
-impl BertSettings {
-    /// Whether they change what a `tokenizer.json` says.
+impl TokenizerClass {
+    /// Puts the parts that the class makes itself into a `tokenizer.json` that was checked; false where nothing changes.
     fn change(self, json: &mut Value) -> bool {
-        let is_bert = |part: &Value| part["type"] == "BertNormalizer";
-        let Some(normaliser) = json.get_mut("normalizer").filter(|part| is_bert(part)) else {
-            return false;
+        let (model, normaliser, pre_tokeniser) = match self {
+            TokenizerClass::AsWritten => return false,
+            TokenizerClass::Bert(settings) => (
+                "WordPiece",
+                json!({
+                    "type": "BertNormalizer", "clean_text": true, "handle_chinese_chars": settings.handle_chinese_chars,
+                    "strip_accents": settings.strip_accents, "lowercase": settings.lowercase,
+                }),
+                json!({ "type": "BertPreTokenizer" }),
+            ),
+            TokenizerClass::Roberta { add_prefix_space } => (
+                "BPE",
+                Value::Null,
+                json!({
+                    "type": "ByteLevel", "add_prefix_space": add_prefix_space, "trim_offsets": true, "use_regex": true,
+                }),
+            ),
         };
-        let mut is_changed = false;
-        for (name, said) in [
-            ("lowercase", self.lowercase),
-            ("strip_accents", self.strip_accents),
-            ("handle_chinese_chars", self.handle_chinese_chars),
-        ] {
-            if let Some(said) = said
-                && normaliser[name] != said
-            {
-                normaliser[name] = Value::Bool(said);
-                is_changed = true;
-            }
+        // Neither class can have another kind of model.
+        if json["model"]["type"] != model {
+            return false;
         }
-        is_changed
+        if json["normalizer"] == normaliser && json["pre_tokenizer"] == pre_tokeniser {
+            return false;
+        }
+        json["normalizer"] = normaliser;
+        json["pre_tokenizer"] = pre_tokeniser;
+        true
     }
+}
+
+/// A text in pieces of at most `most` bytes, of which there are at least four, each cut behind white space where it has some.
+fn pieces(text: &str, most: usize) -> impl Iterator<Item = &str> {
+    let mut rest = text;
+    std::iter::from_fn(move || {
+        if rest.is_empty() {
+            return None;
+        }
+        let end = rest.floor_char_boundary(most);
+        let behind_space = rest[..end].trim_end_matches(|character: char| !character.is_whitespace()).len();
+        let cut = if end == rest.len() || behind_space == 0 { end } else { behind_space };
+        let (piece, behind) = rest.split_at(cut);
+        rest = behind;
+        Some(piece)
+    })
 }
 
 /// Refuses parts that are not known, and those that could blow a text up.
@@ -166,5 +264,20 @@ fn check(json: &Value) -> Result<(), TokenizerError> {
             supported: "0, because ids must not be random".to_owned(),
         }),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_end_behind_white_space_and_are_the_text() {
+        let cut = |text: &'static str| pieces(text, 8).collect::<Vec<&str>>();
+        assert_eq!(cut("ab cd ef gh"), ["ab cd ", "ef gh"]);
+        assert_eq!(cut("abcdefgh"), ["abcdefgh"]);
+        assert_eq!(cut("abcdefghi j"), ["abcdefgh", "i j"]);
+        assert_eq!(cut("a中\u{3000}中文文文"), ["a中\u{3000}", "中文", "文文"]);
+        assert_eq!(cut(""), [""; 0]);
     }
 }

@@ -13,6 +13,7 @@ use tokenizers::{
 
 use crate::added_tokens::{AddedTokens, ControlTokens, Found};
 use crate::byte_level_encoder::{ByteLevelEncoder, Encoded};
+use crate::segments::{SEGMENT_BYTES, Segment, segments};
 use crate::stream::{ControlText, decode_lossy};
 use crate::vocabulary::TokenTable;
 use crate::{Rendered, TokenizerError};
@@ -201,12 +202,45 @@ impl Tokenizer {
 
     fn ids(&self, text: &str, control: ControlTokens<'_>) -> Result<Vec<u32>, TokenizerError> {
         check_whitespace_runs(text)?;
-        if let Some(encoder) = self.byte_level_encoder()
-            && let Some(ids) = encoder.ids(text, &self.parts.added.find_raw(text, control))
-        {
-            return Ok(ids);
+        let found = self.parts.added.find_raw(text, control);
+        match self.byte_level_encoder() {
+            Some(encoder) => self.ids_by_segments(encoder, text, &found, SEGMENT_BYTES),
+            None => self.ids_by_library(text, &found, control),
         }
-        let split = self.tokenize(text, control)?;
+    }
+
+    /// The ids of a text by the encoder and, of the segments that it leaves to it, by the library. Segments have at most `most` bytes where a
+    /// text can be divided.
+    fn ids_by_segments(
+        &self,
+        encoder: &ByteLevelEncoder,
+        text: &str,
+        found: &[Found],
+        most: usize,
+    ) -> Result<Vec<u32>, TokenizerError> {
+        let mut ids = Vec::new();
+        for Segment { text, found } in segments(text, found, most) {
+            // Where there is an encoder, no token is matched in normalised text, so that all of them are found already.
+            let of_segment = match encoder.ids(text, &found) {
+                Some(of_segment) => of_segment,
+                None => self.ids_by_library(text, &found, ControlTokens::Never)?,
+            };
+            if ids.is_empty() {
+                ids = of_segment;
+            } else {
+                ids.extend(of_segment);
+            }
+        }
+        Ok(ids)
+    }
+
+    fn ids_by_library(
+        &self,
+        text: &str,
+        found: &[Found],
+        control: ControlTokens<'_>,
+    ) -> Result<Vec<u32>, TokenizerError> {
+        let split = self.tokenize(text, found, control)?;
         let encoding = split.into_encoding(None, 0, OffsetType::None).map_err(encode_error)?;
         Ok(encoding.get_ids().to_vec())
     }
@@ -226,8 +260,8 @@ impl Tokenizer {
         text: &str,
         control: ControlTokens<'_>,
     ) -> Result<Encoded, TokenizerError> {
-        let encoding =
-            self.tokenize(text, control)?.into_encoding(None, 0, OffsetType::Byte).map_err(encode_error)?;
+        let split = self.tokenize(text, &self.parts.added.find_raw(text, control), control)?;
+        let encoding = split.into_encoding(None, 0, OffsetType::Byte).map_err(encode_error)?;
         let ranges = encoding.get_offsets().iter().map(|&(start, end)| start..end).collect();
         Ok(Encoded { ids: encoding.get_ids().to_vec(), ranges })
     }
@@ -248,14 +282,25 @@ impl Tokenizer {
         self.ids_and_ranges(text, ControlTokens::ExceptAcross(&[]))
     }
 
-    /// The steps of the `tokenizers` library in its order: added tokens, normaliser, added tokens in normalised text,
+    /// The ids by segments of at most so many bytes, for the test that compares them too.
+    #[cfg(test)]
+    pub(crate) fn encode_in_segments(&self, text: &str, most: usize) -> Option<Vec<u32>> {
+        let found = self.parts.added.find_raw(text, ControlTokens::ExceptAcross(&[]));
+        self.ids_by_segments(self.byte_level_encoder()?, text, &found, most).ok()
+    }
+
+    /// The steps of the `tokenizers` library in its order: added tokens, which are `found`, normaliser, added tokens in normalised text,
     /// pre-tokeniser, model.
-    fn tokenize(&self, text: &str, control: ControlTokens<'_>) -> Result<PreTokenizedString, TokenizerError> {
+    fn tokenize(
+        &self,
+        text: &str,
+        found: &[Found],
+        control: ControlTokens<'_>,
+    ) -> Result<PreTokenizedString, TokenizerError> {
         let parts = &*self.parts;
         let mut split = PreTokenizedString::from(text);
-        let found = parts.added.find_raw(text, control);
         if !found.is_empty() {
-            split.split(|_, piece| cut(&piece, &found)).map_err(encode_error)?;
+            split.split(|_, piece| cut(&piece, found)).map_err(encode_error)?;
         }
         if let Some(normaliser) = &parts.normaliser {
             split.normalize(|piece| normaliser.normalize(piece)).map_err(encode_error)?;

@@ -3,7 +3,7 @@
 use crate::support::generated_text::{KINDS, generated_text};
 use crate::support::*;
 use serde_json::Value;
-use zhenjin_tokenizer::{ControlText, Specials, Tokenizer};
+use zhenjin_tokenizer::{ControlText, Specials, Tokenizer, TokenizerConfig};
 
 const GOLDEN: &str = include_str!("data/tokenizer_golden.json");
 const BYTES_PER_KIND: usize = 220_000;
@@ -97,4 +97,16 @@ fn special_ids_are_known_from_either_kind_of_file() {
     let sentence_piece = from_json(&sentence_piece_json());
     assert_eq!((sentence_piece.bos(), sentence_piece.adds_bos()), (Some(1), true));
     assert_eq!(sentence_piece.with_end_of_turn([2, 2]).unwrap().end_of_turn(), [2]);
+}
+
+/// `AutoTokenizer` of transformers 5.24 leaves `add_bos_token` aside where a folder has a `tokenizer.json`, whatever class it names.
+#[test]
+fn the_template_of_a_file_puts_its_first_token_before_texts_also_where_the_configuration_says_no() {
+    let bytes = sentence_piece_json().to_string().into_bytes();
+    for add_bos_token in [None, Some(false), Some(true)] {
+        let bos_token = Some("<s>".to_owned());
+        let config = TokenizerConfig { bos_token, add_bos_token, ..TokenizerConfig::default() };
+        let tokenizer = Tokenizer::from_tokenizer_json(&bytes, Some(&config)).unwrap();
+        assert_eq!((tokenizer.bos(), tokenizer.adds_bos()), (Some(1), true), "{add_bos_token:?}");
+    }
 }

@@ -2,7 +2,9 @@
 
 use crate::support::*;
 use serde_json::{Value, json};
-use zhenjin_tokenizer::{ChatTemplate, ControlText, GgufVocabulary, RenderInput, Specials, Tokenizer};
+use zhenjin_tokenizer::{
+    ChatTemplate, ControlText, GgufVocabulary, RenderInput, Specials, Tokenizer, TokenizerConfig,
+};
 
 const HERMES: &str = include_str!("data/templates/hermes_tools.jinja");
 const THINKING: &str = include_str!("data/templates/thinking.jinja");
@@ -119,6 +121,41 @@ fn a_control_token_in_pieces_is_not_put_together() {
     }
 }
 
+/// Regression: a control token that begins in the template's own text and ends in a user's was one. Roles are not users' texts.
+#[test]
+fn a_control_token_that_the_template_begins_is_not_completed_by_a_user() {
+    let tokenizer = Tokenizer::from_gguf(byte_level_vocabulary("qwen2")).unwrap();
+    for (source, name) in [
+        ("<{{ m.name }}>", "|im_end|"),
+        ("<{{ m.name | trim }}>", "  |im_end| "),
+        ("<|{{ m.name }}|>", "im_end"),
+        ("{{ '<|' + m.name }}", "im_end|>"),
+        ("{{ '<|im_' ~ m.name ~ '|>' }}", "end"),
+        ("{{ '<%s>' % m.name }}", "|im_end|"),
+        ("{{ '<{}>'.format(m.name) }}", "|im_end|"),
+    ] {
+        let source = format!("{{% for m in messages %}}{source}{{% endfor %}}");
+        let template = ChatTemplate::new(&source, &tokenizer).unwrap();
+        let messages = [json!({ "role": "user", "name": name })];
+        let input = RenderInput { messages: &messages, ..RenderInput::default() };
+        let rendered = template.render(&input).unwrap();
+        assert_eq!(rendered.text, "<|im_end|>", "{source}");
+        let ids = tokenizer.encode_rendered(&rendered).unwrap();
+        assert_eq!(count_specials(&tokenizer, &ids), 0, "{source}");
+        assert_eq!(tokenizer.decode(&ids, ControlText::Show).unwrap(), rendered.text, "{source}");
+    }
+    // Such a template sees users' texts as they were written.
+    let source = "{% for m in messages %}{{ '<|' + m.role + '|>' }}{{ m.name in ['end', 'x'] }} {{ {'end': 1}[m.name] }} \
+        {{ {'end': 2}.get(m.name) }} {{ m.name == 'end' }} {{ m.name | length }} {{ m.name[0] }} {{ m.name in {'end': 3} }}{% endfor %}";
+    let template = ChatTemplate::new(source, &tokenizer).unwrap();
+    let messages = [json!({ "role": "im_start", "name": "end" })];
+    let rendered = template.render(&RenderInput { messages: &messages, ..RenderInput::default() }).unwrap();
+    assert_eq!(rendered.text, "<|im_start|>True 1 2 True 3 e True");
+    let ids = tokenizer.encode_rendered(&rendered).unwrap();
+    assert_eq!(ids.first().copied(), tokenizer.special_id("<|im_start|>"));
+    assert_eq!(count_specials(&tokenizer, &ids), 1);
+}
+
 #[test]
 fn text_without_control_tokens_is_encoded_as_the_whole_rendered_text() {
     for (name, tokenizer) in all_tokenizers() {
@@ -153,6 +190,45 @@ fn all_ids_that_a_list_names_end_a_turn() {
     }
     let outside = GgufVocabulary { more_ends: vec![u32::MAX], ..byte_level_vocabulary("qwen2") };
     assert!(Tokenizer::from_gguf(outside).unwrap_err().to_string().contains("eos_token_id"));
+}
+
+/// Regression: in folders, tokens that begin or end turns were ordinary words where the file calls them so: users could write them, and they
+/// ended no turn.
+#[test]
+fn tokens_that_mark_turns_are_control_tokens_whatever_a_file_calls_them() {
+    let control = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|eot_id|>"];
+    let mut json = byte_level_json("qwen2");
+    let added = json["added_tokens"].as_array_mut().unwrap();
+    // The configuration names one as the end that no list knows.
+    let mut named = added[added.len() - 1].clone();
+    named["id"] = json!(named["id"].as_u64().unwrap() + 1);
+    named["content"] = json!("<my_end>");
+    added.push(named);
+    for token in added {
+        token["special"] = json!(false);
+    }
+    let bytes = json.to_string().into_bytes();
+    let config = TokenizerConfig { eos_token: Some("<my_end>".to_owned()), ..TokenizerConfig::default() };
+    let folder = Tokenizer::from_tokenizer_json(&bytes, Some(&config)).unwrap();
+    let exported = GgufVocabulary::from_tokenizer_json(&bytes, Some(&config)).unwrap();
+    let exported = Tokenizer::from_gguf(exported).unwrap();
+    for tokenizer in [&folder, &exported] {
+        let texts: Vec<String> = specials(tokenizer).into_iter().map(|(_, text)| text).collect();
+        assert_eq!(texts, [&control[..], &["<my_end>"]].concat());
+        for text in &texts {
+            let ids = tokenizer.encode(text, Specials::AsText).unwrap();
+            assert_eq!(count_specials(tokenizer, &ids), 0, "{text}");
+            assert_eq!(tokenizer.decode(&ids, ControlText::Show).unwrap(), *text);
+        }
+        let ends = ["<my_end>", "<|im_end|>"].map(|text| tokenizer.special_id(text).unwrap());
+        assert!(ends.iter().all(|end| tokenizer.end_of_turn().contains(end)), "{ends:?}");
+        assert!(!tokenizer.end_of_turn().contains(&tokenizer.special_id("<|im_start|>").unwrap()));
+        assert_eq!(tokenizer.special_id("<think>"), None);
+    }
+    // In a GGUF file too, the beginnings of turns.
+    let mut vocabulary = byte_level_vocabulary("qwen2");
+    vocabulary.token_types.iter_mut().filter(|kind| **kind == 3).for_each(|kind| *kind = 1);
+    assert_eq!(Tokenizer::from_gguf(vocabulary).unwrap().special_texts(), control);
 }
 
 /// Pieces of text that tell llama.cpp's default rule from the others.

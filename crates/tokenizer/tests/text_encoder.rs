@@ -1,7 +1,9 @@
 //! Tokenizers of encoders: the ids of the `tokenizers` library, whatever the file says about cutting and filling up; and broken files.
 
+use std::sync::atomic::AtomicBool;
+
 use serde_json::{Value, json};
-use zhenjin_tokenizer::{BertSettings, TextEncoder, TokenizerError};
+use zhenjin_tokenizer::{BertSettings, LimitedEncoding, TextEncoder, TokenizerClass, TokenizerError};
 
 /// Made by `reference/make_encoders.py`.
 fn cases() -> Vec<Value> {
@@ -99,30 +101,106 @@ fn files_that_would_take_all_memory_are_refused() {
     }
 }
 
-/// Regression: what `tokenizer_config.json` says of capitals and accents was not read; transformers puts it before `tokenizer.json`.
-#[test]
-fn settings_of_bert_go_before_those_of_the_file() {
+/// A small BERT vocabulary with a normaliser of its own.
+fn bert(normaliser: &Value) -> Value {
     let mut json = cases()[0]["tokenizer"].clone();
-    json["model"]["vocab"] =
-        json!({ "[PAD]": 0, "[UNK]": 1, "[CLS]": 2, "[SEP]": 3, "able": 4, "Able": 5, "é": 6, "e": 7 });
+    json["model"]["vocab"] = json!({
+        "[PAD]": 0, "[UNK]": 1, "[CLS]": 2, "[SEP]": 3, "able": 4, "Able": 5, "é": 6, "e": 7, "中": 8, "中文": 9,
+    });
     json["added_tokens"] = json!([]);
     let token = |name: &str, id: u32| json!({ "id": name, "ids": [id], "tokens": [name] });
     json["post_processor"]["special_tokens"] =
         json!({ "[CLS]": token("[CLS]", 2), "[SEP]": token("[SEP]", 3) });
-    let ids = |settings: BertSettings| {
-        let bytes = json.to_string();
-        TextEncoder::from_tokenizer_json_with(bytes.as_bytes(), settings).unwrap().encode("Able é").unwrap()
-    };
-    let none = BertSettings::default();
-    assert_eq!(ids(none), [2, 4, 7, 3]);
-    assert_eq!(ids(BertSettings { lowercase: Some(true), ..none }), [2, 4, 7, 3]);
-    assert_eq!(ids(BertSettings { lowercase: Some(false), ..none }), [2, 5, 6, 3]);
-    assert_eq!(ids(BertSettings { strip_accents: Some(false), ..none }), [2, 4, 6, 3]);
-    assert_eq!(ids(BertSettings { lowercase: Some(false), strip_accents: Some(true), ..none }), [2, 5, 7, 3]);
-    // Other normalisers have no such settings.
-    json["normalizer"] = json!({ "type": "Lowercase" });
+    json["normalizer"] = normaliser.clone();
+    json
+}
+
+fn ids_with(json: &Value, class: TokenizerClass, text: &str) -> Vec<u32> {
     let bytes = json.to_string();
-    let settings = BertSettings { lowercase: Some(false), ..none };
-    let encoder = TextEncoder::from_tokenizer_json_with(bytes.as_bytes(), settings).unwrap();
-    assert_eq!(encoder.encode("Able").unwrap(), [2, 4, 3]);
+    TextEncoder::from_tokenizer_json_with(bytes.as_bytes(), class).unwrap().encode(text).unwrap()
+}
+
+/// Regressions: what `tokenizer_config.json` says of capitals and accents was not read, and where it says nothing, the file's normaliser
+/// decided. The ids are those of `AutoTokenizer` of transformers 5.24 with folders that say so.
+#[test]
+fn a_bert_tokenizer_has_the_normaliser_of_its_class() {
+    let cased = json!({
+        "type": "BertNormalizer", "clean_text": true, "handle_chinese_chars": false, "strip_accents": false, "lowercase": false,
+    });
+    let text = "Able é 中文";
+    let none = BertSettings::default();
+    for normaliser in [cased.clone(), json!({ "type": "Lowercase" }), Value::Null] {
+        let json = bert(&normaliser);
+        let ids = |settings: BertSettings| ids_with(&json, TokenizerClass::Bert(settings), text);
+        assert_eq!(ids(none), [2, 4, 7, 8, 1, 3], "{normaliser}");
+        assert_eq!(ids(BertSettings { lowercase: false, ..none }), [2, 5, 6, 8, 1, 3], "{normaliser}");
+        let plain = BertSettings { lowercase: false, handle_chinese_chars: false, ..none };
+        assert_eq!(ids(plain), [2, 5, 6, 9, 3], "{normaliser}");
+        let accents = BertSettings { strip_accents: Some(false), handle_chinese_chars: false, ..none };
+        assert_eq!(ids(accents), [2, 4, 6, 9, 3], "{normaliser}");
+        let stripped = BertSettings { strip_accents: Some(true), ..plain };
+        assert_eq!(ids(stripped), [2, 5, 7, 9, 3], "{normaliser}");
+    }
+    // Classes that take the file as it is.
+    let ids = |normaliser: &Value| ids_with(&bert(normaliser), TokenizerClass::AsWritten, text);
+    assert_eq!(ids(&cased), [2, 5, 6, 9, 3]);
+    assert_eq!(ids(&json!({ "type": "Lowercase" })), [2, 4, 6, 9, 3]);
+    // No such class has a vocabulary of another kind.
+    for case in cases().iter().skip(1) {
+        let bytes = case["tokenizer"].to_string();
+        let class = TokenizerClass::Bert(none);
+        let encoder = TextEncoder::from_tokenizer_json_with(bytes.as_bytes(), class).unwrap();
+        let text = "the cat Sat";
+        assert_eq!(encoder.encode(text).unwrap(), read(&case["tokenizer"]).unwrap().encode(text).unwrap());
+    }
+}
+
+/// Regression: `add_prefix_space` of a `tokenizer_config.json` was not read; `RobertaTokenizer` puts it before what `tokenizer.json` says.
+#[test]
+fn a_roberta_tokenizer_puts_a_space_before_a_text_where_its_class_does() {
+    let cases = cases();
+    let file = cases.iter().find(|case| case["name"] == "Roberta").unwrap();
+    let with = |prefix: bool| {
+        let mut json = file["tokenizer"].clone();
+        json["pre_tokenizer"]["add_prefix_space"] = json!(prefix);
+        json
+    };
+    let (without_space, with_space) = (
+        ids_with(&with(false), TokenizerClass::AsWritten, "the cat"),
+        ids_with(&with(true), TokenizerClass::AsWritten, "the cat"),
+    );
+    assert_ne!(without_space, with_space);
+    for prefix in [false, true] {
+        let json = with(prefix);
+        let ids = |add_prefix_space| ids_with(&json, TokenizerClass::Roberta { add_prefix_space }, "the cat");
+        assert_eq!((&ids(false), &ids(true)), (&without_space, &with_space), "{prefix}");
+        let mut normalised = json.clone();
+        normalised["normalizer"] = json!({ "type": "Lowercase" });
+        let class = TokenizerClass::Roberta { add_prefix_space: prefix };
+        let [one, other] = [&normalised, &json].map(|json| ids_with(json, class, "THE cat"));
+        assert_eq!(one, other, "the class has no normaliser");
+    }
+}
+
+/// Regression: a text of 8 MiB took gigabytes and half a minute before it was refused for its length, whoever waited for it.
+#[test]
+fn a_long_text_is_refused_before_it_is_encoded() {
+    let going = AtomicBool::new(false);
+    for case in cases() {
+        let encoder = read(&case["tokenizer"]).unwrap();
+        let long = "the cat sat on a mat, and read. ".repeat(16 << 10);
+        let at_most = |text: &str, most: usize| encoder.encode_at_most(text, most, &going).unwrap();
+        assert_eq!(at_most(&long, 512), LimitedEncoding::BeyondLimit, "{}", case["name"]);
+        // Of a short text the caller counts the tokens.
+        let short = "the cat sat";
+        assert_eq!(at_most(short, 1), LimitedEncoding::Ids(encoder.encode(short).unwrap()));
+        let over = AtomicBool::new(true);
+        assert_eq!(encoder.encode_at_most(&long, 512, &over).unwrap(), LimitedEncoding::Cancelled);
+    }
+    // A long text with few tokens is not refused.
+    let encoder = read(&cases()[0]["tokenizer"]).unwrap();
+    let blank = format!("the {} cat {}", "\u{3000}".repeat(100 << 10), "x".repeat(100 << 10));
+    let expected = encoder.encode(&blank).unwrap();
+    assert!(expected.len() < 8);
+    assert_eq!(encoder.encode_at_most(&blank, 8, &going).unwrap(), LimitedEncoding::Ids(expected));
 }

@@ -101,22 +101,40 @@ pub(crate) fn run(home: &Home, arguments: &EmbedArguments) -> Result<()> {
     let mut texts = arguments.texts()?;
     let mut first = 0;
     loop {
-        let together: Vec<EmbedInput> = texts.by_ref().take(AT_ONCE).collect::<Result<_>>()?;
-        if together.is_empty() {
-            return Ok(());
+        // What comes before a text that cannot be read is written first.
+        let mut failure = None;
+        let readable = |text: Result<EmbedInput>| text.map_err(|error| failure = Some(error)).ok();
+        let together: Vec<EmbedInput> = texts.by_ref().take(AT_ONCE).map_while(readable).collect();
+        if !together.is_empty() {
+            write_vectors(&embedder, &together, prompt, arguments.dimensions, first)?;
         }
-        let named = |error: EmbedError| behind(error, first);
-        let tokens = embedder.tokens(&together, prompt).map_err(named)?;
-        let vectors =
-            embedder.embed(&tokens, arguments.dimensions, &AtomicBool::new(false)).map_err(named)?;
-        let mut out = std::io::stdout().lock();
-        for (place, (embedding, tokens)) in vectors.iter().zip(&tokens).enumerate() {
-            let line = Line { index: first + place, tokens: tokens.len(), embedding };
-            serde_json::to_writer(&mut out, &line).map_err(std::io::Error::from)?;
-            out.write_all(b"\n")?;
+        match failure {
+            Some(error) => return Err(error),
+            None if together.is_empty() => return Ok(()),
+            None => first += together.len(),
         }
-        first += together.len();
     }
+}
+
+/// Writes a line for each of the texts, of which the first has the number `first`.
+fn write_vectors(
+    embedder: &Embedder,
+    texts: &[EmbedInput],
+    prompt: Option<&str>,
+    dimensions: Option<usize>,
+    first: usize,
+) -> Result<()> {
+    let named = |error: EmbedError| behind(error, first);
+    let is_cancelled = AtomicBool::new(false);
+    let tokens = embedder.tokens(texts, prompt, &is_cancelled).map_err(named)?;
+    let vectors = embedder.embed(&tokens, dimensions, &is_cancelled).map_err(named)?;
+    let mut out = std::io::stdout().lock();
+    for (place, (embedding, tokens)) in vectors.iter().zip(&tokens).enumerate() {
+        let line = Line { index: first + place, tokens: tokens.len(), embedding };
+        serde_json::to_writer(&mut out, &line).map_err(std::io::Error::from)?;
+        out.write_all(b"\n")?;
+    }
+    Ok(())
 }
 
 fn load(path: &Path, arguments: &EmbedArguments) -> Result<Embedder> {
@@ -158,6 +176,12 @@ fn behind(error: EmbedError, first: usize) -> anyhow::Error {
         EmbedError::Text(EncoderTextError::TooLong { text, tokens, limit }) => {
             EncoderTextError::TooLong { text: text + first, tokens, limit }.into()
         }
+        EmbedError::Text(EncoderTextError::FarTooLong { text, limit }) => {
+            EncoderTextError::FarTooLong { text: text + first, limit }.into()
+        }
+        EmbedError::Text(EncoderTextError::NotFinite { text }) => {
+            EncoderTextError::NotFinite { text: text + first }.into()
+        }
         EmbedError::Text(EncoderTextError::UnknownToken { text, index, token, vocabulary_size }) => {
             EncoderTextError::UnknownToken { text: text + first, index, token, vocabulary_size }.into()
         }
@@ -173,7 +197,9 @@ impl EmbedArguments {
     fn texts(&self) -> Result<Texts> {
         let field = self.field.clone();
         if let Some(path) = &self.jsonl {
-            let lines = lines_of(path)?.enumerate();
+            // Lines of white space alone are none, as for everybody who reads such files.
+            let is_blank = |line: &Result<String>| line.as_ref().is_ok_and(|line| line.trim().is_empty());
+            let lines = lines_of(path)?.enumerate().filter(move |(_, line)| !is_blank(line));
             return Ok(Box::new(lines.map(move |(index, line)| of_json(&line?, &field, index))));
         }
         let path = match &self.lines {
@@ -237,7 +263,11 @@ mod tests {
     fn every_error_names_the_text_by_its_number_in_the_whole_input() {
         let unknown = EncoderTextError::UnknownToken { text: 44, index: 2, token: 99, vocabulary_size: 64 };
         let long = EncoderTextError::TooLong { text: 44, tokens: 600, limit: 512 };
-        for error in [unknown, long, EncoderTextError::Empty { text: 44 }] {
+        let far_too_long = EncoderTextError::FarTooLong { text: 44, limit: 512 };
+        let broken = EncoderTextError::NotFinite { text: 44 };
+        let said = behind(broken.into(), AT_ONCE).to_string();
+        assert_eq!(said, "the hidden states of text 300 are not finite: the weights are broken");
+        for error in [unknown, long, far_too_long, EncoderTextError::Empty { text: 44 }] {
             let said = behind(error.into(), AT_ONCE).to_string();
             assert!(said.starts_with("text 300"), "{said}");
         }

@@ -16,7 +16,7 @@ use super::weights::EncoderWeights;
 use crate::errors::ModelError;
 use crate::weights::{LoadOptions, PackingLoader};
 
-/// A text that an encoder cannot read. Texts and tokens are numbered from 0.
+/// A text that an encoder cannot read, or of which it makes nothing. Texts and tokens are numbered from 0.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EncoderTextError {
     /// Nothing is left of it.
@@ -34,6 +34,22 @@ pub enum EncoderTextError {
         tokens: usize,
         /// The most that the model reads.
         limit: usize,
+    },
+    /// As [`EncoderTextError::TooLong`], of a text whose tokens were not counted to the end.
+    #[error(
+        "text {text} has more than {limit} tokens, but the model reads {limit} at most; shorten or divide it"
+    )]
+    FarTooLong {
+        /// Which text.
+        text: usize,
+        /// The most that the model reads.
+        limit: usize,
+    },
+    /// No fault of the text: a weight is not a finite number, or so large that what is computed with it is none.
+    #[error("the hidden states of text {text} are not finite: the weights are broken")]
+    NotFinite {
+        /// Which text.
+        text: usize,
     },
     /// A token that the model does not know.
     #[error(
@@ -127,7 +143,8 @@ impl EncoderRunner {
     /// The vectors of texts, all in one pass.
     ///
     /// # Errors
-    /// [`ModelError::EncoderText`] for a text that cannot be read; [`ModelError::Tensor`] without memory.
+    /// [`ModelError::EncoderText`] for a text that cannot be read, or whose hidden states or vector are not finite; [`ModelError::Tensor`]
+    /// without memory.
     pub fn embed(
         &mut self,
         texts: &[Vec<u32>],
@@ -143,14 +160,16 @@ impl EncoderRunner {
         self.executor.begin_encoding(&lengths)?;
         let hidden = encoder.hidden_states(&mut self.executor, &texts.concat(), &positions)?;
         let mut first = 0;
-        let vectors = lengths.iter().map(|length| {
+        let vectors = lengths.iter().enumerate().map(|(text, length)| {
             let rows = hidden.rows_values(first..first + length);
             first += length;
-            pooling.pool(rows, self.config.hidden_size)
+            // Pooling may leave out a row, or a value that is none.
+            let vector = is_finite(rows).then(|| pooling.pool(rows, self.config.hidden_size));
+            vector.filter(|vector| is_finite(vector)).ok_or(EncoderTextError::NotFinite { text })
         });
-        let vectors = vectors.collect();
+        let vectors = vectors.collect::<Result<Vec<_>, _>>();
         self.executor.discard(hidden);
-        Ok(vectors)
+        Ok(vectors?)
     }
 
     /// Bytes, besides weights, that passes of `max_rows` tokens take at most on so many threads.
@@ -169,4 +188,8 @@ impl EncoderRunner {
         let pages = pages.saturating_mul(PAGE_TOKENS * 2 * config.hidden_size * size_of::<f32>());
         bytes.saturating_add(pages)
     }
+}
+
+fn is_finite(values: &[f32]) -> bool {
+    values.iter().all(|value| value.is_finite())
 }

@@ -12,6 +12,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use utoipa::ToSchema;
 use zhenjin_assistant::{EmbedError, EmbedInput, Embedder, EncoderTextError, ServedModels};
+use zhenjin_store::Owner;
 
 use super::faults::fault;
 use super::field_tables::field;
@@ -22,10 +23,9 @@ use super::fields::{Field, check};
 use super::request::limits;
 use super::request::node::Node;
 use super::request::sampling::read_token_ids;
-use crate::blocking::blocking;
-use crate::body::json_bytes;
+use crate::body::json_body;
 use crate::errors::{ApiError, ErrorBody};
-use crate::json;
+use crate::security::Caller;
 use crate::stream_limit::StreamLimit;
 
 /// The fields of `/v1/embeddings`.
@@ -174,6 +174,14 @@ pub(crate) enum Prompt {
 }
 
 impl Prompt {
+    /// The request's field that asks for it.
+    fn field(&self) -> &'static str {
+        match self {
+            Prompt::Words(_) => "prompt",
+            Prompt::Named(_) => "prompt_name",
+        }
+    }
+
     fn words<'a>(&'a self, embedder: &'a Embedder) -> Result<&'a str, ApiError> {
         match self {
             Prompt::Words(words) => Ok(words),
@@ -209,12 +217,12 @@ pub(crate) struct Vectors {
 pub(super) async fn create(
     State(models): State<Arc<ServedModels>>,
     State(streams): State<StreamLimit>,
+    caller: Caller,
     request: Request,
 ) -> Result<Json<EmbeddingList>, ApiError> {
-    let body = json::value(&json_bytes(request).await?)?;
-    let asked = read(&body)?;
+    let asked = read(&json_body(request).await?)?;
     let find = async { models.embedder(&asked.model).await.map_err(fault) };
-    let Vectors { vectors, tokens, .. } = vectors(find, &streams, asked.wanted).await?;
+    let Vectors { vectors, tokens, .. } = vectors(find, &streams, &caller.owner, asked.wanted).await?;
     let values = |vector: Vec<f32>| match asked.in_base64 {
         false => EmbeddingValues::Floats(vector),
         true => {
@@ -235,26 +243,42 @@ pub(super) async fn create(
 pub(crate) async fn vectors(
     find: impl Future<Output = Result<Arc<Embedder>, ApiError>>,
     streams: &StreamLimit,
+    owner: &Owner,
     wanted: Wanted,
 ) -> Result<Vectors, ApiError> {
     let asked = Instant::now();
     // The right to compute comes first: whoever is refused it loads nothing.
-    let permit = streams.permit()?;
+    let permit = streams.permit(owner)?;
     let embedder = find.await?;
     let load = asked.elapsed();
     // Dropped with this request, should its client go away.
     let waiting = Waiting::default();
     let is_cancelled = Arc::clone(&waiting.is_over);
-    blocking(move || {
-        let refused = |error: EmbedError| refusal(error, wanted.field, wanted.is_list);
-        embedder.check_dimensions(wanted.dimensions).map_err(refused)?;
-        let prompt = wanted.prompt.as_ref().map(|prompt| prompt.words(&embedder)).transpose()?;
-        let tokens = embedder.tokens(&wanted.inputs, prompt).map_err(refused)?;
-        let vectors = embedder.embed(&tokens, wanted.dimensions, &is_cancelled).map_err(refused)?;
-        drop(permit);
+    let waits_no_more = Arc::clone(&waiting.is_over);
+    let Wanted { inputs, field, is_list, dimensions, prompt } = wanted;
+    let prompt_field = prompt.as_ref().map_or("prompt", Prompt::field);
+    let refused = move |error: EmbedError| refusal(error, field, is_list, prompt_field);
+    let size: usize = inputs.iter().map(size_of).sum();
+    let tokenizer = Arc::clone(&embedder);
+    let tokenise = move || {
+        tokenizer.check_dimensions(dimensions).map_err(refused)?;
+        let prompt = prompt.as_ref().map(|prompt| prompt.words(&tokenizer)).transpose()?;
+        tokenizer.tokens(&inputs, prompt, &waits_no_more).map_err(refused)
+    };
+    let tokens = permit.compute(size, tokenise).await?;
+    let embed = move || {
+        let vectors = embedder.embed(&tokens, dimensions, &is_cancelled).map_err(refused)?;
         Ok(Vectors { vectors, tokens: tokens.iter().map(Vec::len).sum(), load })
-    })
-    .await
+    };
+    permit.encode(embed).await
+}
+
+/// Bytes of a text, or as many as there are tokens.
+fn size_of(input: &EmbedInput) -> usize {
+    match input {
+        EmbedInput::Text(text) => text.len(),
+        EmbedInput::Tokens(tokens) => tokens.len(),
+    }
 }
 
 /// A client that waits.
@@ -335,17 +359,17 @@ fn read_tokens(node: &Node<'_>) -> Result<EmbedInput, ApiError> {
     Ok(EmbedInput::Tokens(tokens))
 }
 
-/// Why the encoder refused, with the place of the input in the request.
-fn refusal(error: EmbedError, field: &str, is_list: bool) -> ApiError {
+/// Why the encoder refused, with the place of the input in the request. `prompt` is the field that asks for a prompt.
+fn refusal(error: EmbedError, field: &str, is_list: bool, prompt: &str) -> ApiError {
     let place = |text: usize| if is_list { format!("{field}[{text}]") } else { field.to_owned() };
     match error {
         EmbedError::Text(EncoderTextError::TooLong { text, tokens, limit }) => {
-            let path = place(text);
-            let message = format!(
-                "`{path}` has {tokens} tokens, but the model reads {limit} at most; shorten or divide it: nothing is cut here"
-            );
-            ApiError::invalid(path, message).with_code("context_length_exceeded")
+            too_long(place(text), &tokens.to_string(), limit)
         }
+        EmbedError::Text(EncoderTextError::FarTooLong { text, limit }) => {
+            too_long(place(text), &format!("more than {limit}"), limit)
+        }
+        EmbedError::Text(error @ EncoderTextError::NotFinite { .. }) => ApiError::internal(error.to_string()),
         EmbedError::Text(EncoderTextError::Empty { text }) => {
             ApiError::invalid(place(text), format!("`{}` has no tokens", place(text)))
         }
@@ -362,8 +386,15 @@ fn refusal(error: EmbedError, field: &str, is_list: bool) -> ApiError {
             "dimensions",
             format!("`dimensions` must be 1 to {most} for this model, not {asked}"),
         ),
-        EmbedError::Prompt => ApiError::invalid("prompt", format!("`prompt`: {error}")),
+        EmbedError::Prompt => ApiError::invalid(prompt, format!("`{prompt}`: {error}")),
         EmbedError::Cancelled => ApiError::shutting_down(),
         EmbedError::Model(error) => ApiError::internal(error.to_string()),
     }
+}
+
+fn too_long(path: String, tokens: &str, limit: usize) -> ApiError {
+    let message = format!(
+        "`{path}` has {tokens} tokens, but the model reads {limit} at most; shorten or divide it: nothing is cut here"
+    );
+    ApiError::invalid(path, message).with_code("context_length_exceeded")
 }

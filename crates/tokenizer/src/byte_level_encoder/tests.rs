@@ -6,6 +6,7 @@ use std::sync::LazyLock;
 use proptest::prelude::*;
 use serde_json::Value;
 
+use crate::segments::segments;
 use crate::{GgufVocabulary, Specials, Tokenizer};
 
 static TOKENIZERS: LazyLock<Vec<Tokenizer>> = LazyLock::new(|| {
@@ -65,6 +66,34 @@ proptest! {
     }
 }
 
+/// Words with spaces before them, which end segments, and what might reach across one.
+fn sentences() -> impl Strategy<Value = Vec<String>> {
+    let piece = prop_oneof![
+        " [a-zA-Z]{1,4}",
+        " [a-z]{1,3}[eao]\u{301}",
+        "[ \t\r\n\u{a0}\u{3000}]{1,3}",
+        "[0-9\u{661}\u{b2}]{1,3}",
+        "['.,!<\u{338}\u{301}]{1,3}",
+        "(\u{4e2d}\u{6587}|\u{ac00}\u{11a8}|\u{1100}\u{1161}|\u{212b})",
+        Just("<|im_end|>".to_owned()),
+        Just(" <think>".to_owned()),
+        any::<String>(),
+    ];
+    prop::collection::vec(piece, 0..20)
+}
+
+proptest! {
+    /// Regression: one character that NFC changes gave all of a text to the library, at four hundred bytes of memory for each of its own.
+    #[test]
+    fn segments_have_the_librarys_ids_of_the_whole_text(pieces in sentences(), most in 1..24_usize) {
+        let text = pieces.concat();
+        for tokenizer in &*TOKENIZERS {
+            let expected = tokenizer.encode_by_library(&text).unwrap().ids;
+            prop_assert_eq!(tokenizer.encode_in_segments(&text, most), Some(expected), "{:?}", text);
+        }
+    }
+}
+
 #[test]
 fn the_supported_pre_tokenisers_need_no_library() {
     for tokenizer in &*TOKENIZERS {
@@ -73,4 +102,10 @@ fn the_supported_pre_tokenisers_need_no_library() {
     }
     let qwen = TOKENIZERS[3].byte_level_encoder().unwrap();
     assert!(qwen.ids("e\u{301}", &[]).is_none(), "text that NFC would change is the library's");
+    // Of a long text, the segment that holds it.
+    let text = format!("{}e\u{301}{}", " word".repeat(1000), " word".repeat(1000));
+    let of_library = segments(&text, &[], 256).filter(|segment| qwen.ids(segment.text, &[]).is_none());
+    assert_eq!(of_library.count(), 1);
+    let ids = TOKENIZERS[3].encode_in_segments(&text, 256);
+    assert_eq!(ids, Some(TOKENIZERS[3].encode_by_library(&text).unwrap().ids));
 }

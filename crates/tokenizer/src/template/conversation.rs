@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 use time::OffsetDateTime;
 
-use super::guard::{self, Unguarded};
+use super::guard::{self, Guard, Unguarded};
 use super::sandbox::{Costed, Engine};
 use super::{RenderInput, Rendered, Writing, assistant_spans};
 use crate::TemplateError;
@@ -67,16 +67,16 @@ impl<'a, 'source> Rendering<'a, 'source> {
         writing: &'a Writing,
         conversation: &'a Conversation,
     ) -> Self {
-        let protect = |text: &str| writing.guard.protect(text);
+        let guard = &writing.guard;
         let mut common: Vec<(String, Costed)> = Vec::new();
         // Jinja is given these two always, as Hugging Face's library does.
         common.push(("tools".to_owned(), Costed::nothing()));
         common.push(("documents".to_owned(), Costed::nothing()));
         for (name, value) in conversation.variables.iter().flatten() {
-            common.push((name.clone(), Costed::json(value, &protect)));
+            common.push((name.clone(), Costed::json(value, guard)));
         }
         if !conversation.tools.is_empty() {
-            let tools = conversation.tools.iter().map(|tool| Costed::json(tool, &protect));
+            let tools = conversation.tools.iter().map(|tool| Costed::json(tool, guard));
             common.push(("tools".to_owned(), Costed::list(tools)));
         }
         common.push(("bos_token".to_owned(), Costed::text(&writing.bos)));
@@ -94,7 +94,7 @@ impl<'a, 'source> Rendering<'a, 'source> {
 
     /// A message whose texts cannot become control tokens.
     pub(super) fn protected(&self, message: &Value) -> Costed {
-        Costed::json(message, &|text: &str| self.writing.guard.protect(text))
+        protected(message, &self.writing.guard)
     }
 
     /// Renders messages; the text still has the guard's marks in it.
@@ -117,6 +117,18 @@ impl<'a, 'source> Rendering<'a, 'source> {
     ) -> Result<Unguarded, TemplateError> {
         Ok(guard::unguard(&self.marked(messages, add_generation_prompt)?))
     }
+}
+
+fn protected(message: &Value, guard: &Guard) -> Costed {
+    let Value::Object(fields) = message else { return Costed::json(message, guard) };
+    Costed::fields(fields.iter().map(|(name, value)| {
+        // Templates make control tokens of roles, as `<|user|>`; whoever may choose a role chooses whose turn it is.
+        let value = match value.as_str().filter(|_| name == "role") {
+            Some(role) => Costed::text(&guard.protect_name(role)),
+            None => Costed::json(value, guard),
+        };
+        (guard.protect_name(name), value)
+    }))
 }
 
 /// Names under which a message brings an earlier thought, as Hugging Face's library knows them.

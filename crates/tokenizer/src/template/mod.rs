@@ -50,7 +50,7 @@ struct Sources {
 }
 
 /// How conversations are written for a tokenizer.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Writing {
     bos: String,
     eos: String,
@@ -138,8 +138,8 @@ impl ChatTemplate {
     ) -> Result<Self, TemplateError> {
         let default = checked(source)?;
         let variables = sandbox::on_large_stack(|| sandbox::variables(&default))?;
+        let guard = Guard::new(special_texts, end_of_turn).for_template(&default);
         let sources = Arc::new(Sources { default, tool_use: None });
-        let guard = Guard::new(special_texts, end_of_turn);
         Ok(Self {
             workers: Workers::new(sources.clone()),
             sources,
@@ -156,8 +156,10 @@ impl ChatTemplate {
         let tool_use = checked(source)?;
         let mut variables = sandbox::on_large_stack(|| sandbox::variables(&tool_use))?;
         variables.extend(self.variables.iter().cloned());
+        let mut writing = Writing::clone(&self.writing);
+        writing.guard = writing.guard.for_template(&tool_use);
         let sources = Arc::new(Sources { default: self.sources.default.clone(), tool_use: Some(tool_use) });
-        Ok(Self { workers: Workers::new(sources.clone()), sources, variables, ..self })
+        Ok(Self { workers: Workers::new(sources.clone()), sources, writing: Arc::new(writing), variables })
     }
 
     /// The template or templates of a `tokenizer_config.json`, or `None` when it has none: one source, or a list of

@@ -11,7 +11,7 @@ use minijinja::value::Value;
 use minijinja::{AutoEscape, Environment, Error, ErrorKind};
 use time::OffsetDateTime;
 
-use super::guard::{GENERATION_END, GENERATION_START, MARK};
+use super::guard::{GENERATION_END, GENERATION_START, Guard, MARK};
 use super::{Sources, python, source, strftime};
 use crate::TemplateError;
 
@@ -299,17 +299,17 @@ impl Costed {
         Self { value, fuel }
     }
 
-    /// A JSON value whose texts, keys included, are changed by `text`.
-    pub(super) fn json(json: &serde_json::Value, text: &impl Fn(&str) -> String) -> Self {
+    /// A JSON value whose texts, keys included, are guarded.
+    pub(super) fn json(json: &serde_json::Value, guard: &Guard) -> Self {
         match json {
             serde_json::Value::Null => Self::nothing(),
             serde_json::Value::Bool(flag) => Self::flag(*flag),
             serde_json::Value::Number(number) => Self { value: number_of(number), fuel: FUEL_PER_VALUE },
-            serde_json::Value::String(string) => Self::text(&text(string)),
-            serde_json::Value::Array(items) => Self::list(items.iter().map(|item| Self::json(item, text))),
-            serde_json::Value::Object(fields) => {
-                Self::fields(fields.iter().map(|(key, value)| (text(key), Self::json(value, text))))
-            }
+            serde_json::Value::String(string) => Self::text(&guard.protect(string)),
+            serde_json::Value::Array(items) => Self::list(items.iter().map(|item| Self::json(item, guard))),
+            serde_json::Value::Object(fields) => Self::fields(
+                fields.iter().map(|(key, value)| (guard.protect_name(key), Self::json(value, guard))),
+            ),
         }
     }
 }

@@ -4,6 +4,7 @@ use minijinja::value::{Tuple, Value};
 use minijinja::{Error, ErrorKind, State};
 
 use super::arguments::Arguments;
+use super::text::plain;
 use super::values::DictView;
 use super::{invalid, operators};
 
@@ -60,7 +61,9 @@ pub(super) fn call_dict(
             let key = arguments.get(0, "")?.ok_or_else(|| Error::from(ErrorKind::MissingArgument))?;
             let default = arguments.get(1, "")?;
             arguments.finish(2)?;
-            let value = dict.as_object().and_then(|object| object.get_value(&key));
+            let of_key = |key: &Value| dict.as_object().and_then(|object| object.get_value(key));
+            // A guarded text finds what stands under it without its marks.
+            let value = of_key(&key).or_else(|| of_key(&Value::from(&*plain(key.as_str()?))));
             Ok(value.or(default).unwrap_or_else(|| Value::from(())))
         }
         "copy" => {

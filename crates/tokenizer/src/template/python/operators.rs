@@ -9,6 +9,7 @@ use minijinja::{Environment, Error, ErrorKind, State, formatting};
 use super::text::{Text, plain};
 use super::values::{DictView, Generator, Method, Range};
 use super::{filters, invalid, print, rewrite, type_name, values};
+use crate::template::guard::MARK;
 
 /// Items of a list made by `+`.
 const MAX_ITEMS: usize = 100_000;
@@ -174,7 +175,22 @@ fn contains(state: &mut State<'_, '_>, value: &Value, container: &Value) -> Resu
     if matches!(container.kind(), ValueKind::None | ValueKind::Number | ValueKind::Bool | ValueKind::Plain) {
         return Err(invalid(format!("in: {} cannot be searched", type_name(container))));
     }
-    state.perform_test("in", &[value.clone(), container.clone()])
+    // Guarded texts are equal to what they are without their marks.
+    let Some(text) = value.as_str().filter(|text| text.contains(MARK)) else {
+        return state.perform_test("in", &[value.clone(), container.clone()]);
+    };
+    if matches!(container.kind(), ValueKind::Seq | ValueKind::Iterable) {
+        for item in container.try_iter()? {
+            state.consume_fuel(1)?;
+            if equal(&item, value) {
+                return Ok(true);
+            }
+        }
+        return Ok(false);
+    }
+    let plain = Value::from(&*plain(text));
+    Ok(state.perform_test("in", &[value.clone(), container.clone()])?
+        || state.perform_test("in", &[plain, container.clone()])?)
 }
 
 /// `left == right`.
@@ -234,7 +250,12 @@ fn subscript(receiver: &Value, key: &Value) -> Result<Value, Error> {
         ValueKind::Bool if is_list => Value::from(i64::from(key.is_true())),
         _ => key.clone(),
     };
-    let item = receiver.get_item(&key)?;
+    let mut item = receiver.get_item(&key)?;
+    if item.is_undefined()
+        && let Some(text) = key.as_str().filter(|text| text.contains(MARK))
+    {
+        item = receiver.get_item(&Value::from(&*plain(text)))?;
+    }
     if item.is_undefined()
         && let Some(method) = key.as_str().and_then(|name| values::method(receiver, name))
     {

@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::Arc;
 
-use parquet::data_type::{ByteArray, ByteArrayType};
+use parquet::data_type::{ByteArray, ByteArrayType, DataType, DoubleType, FloatType};
 use parquet::file::properties::WriterProperties;
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::parser::parse_message_type;
@@ -85,6 +85,55 @@ fn write_lists(path: &Path, lengths: &[usize]) {
     column.close().expect("a column");
     group.close().expect("a row group");
     writer.close().expect("a file");
+}
+
+/// One column, as `binary text`.
+fn write_column<T: DataType>(path: &Path, column: &str, values: &[T::T]) {
+    let schema = parse_message_type(&format!("message m {{ required {column}; }}")).expect("a schema");
+    let file = std::fs::File::create(path).expect("a file");
+    let mut writer = SerializedFileWriter::new(file, Arc::new(schema), Arc::default()).expect("a writer");
+    let mut group = writer.next_row_group().expect("a row group");
+    let mut column = group.next_column().expect("a column").expect("a column");
+    column.typed::<T>().write_batch(values, None, None).expect("values");
+    column.close().expect("a column");
+    group.close().expect("a row group");
+    writer.close().expect("a file");
+}
+
+/// Regression: bytes that are no UTF-8 became U+FFFD, and were trained on.
+#[test]
+fn a_row_whose_column_is_no_utf8_text_is_broken() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("poems.parquet");
+    let gbk = b"ab\xB4\xBA\xC3\xDF".to_vec();
+    let values = ["春眠".as_bytes().to_vec(), gbk, b"text".to_vec()].map(ByteArray::from);
+    write_column::<ByteArrayType>(&path, "binary text", &values);
+    let (sample, broken) = read(&path, "{text}").expect("documents");
+    assert_eq!(broken, ["poems.parquet:2: the column `text` is not UTF-8 text (byte 3)"]);
+    let mut texts = [sample.training, sample.held_out].concat();
+    texts.sort();
+    assert_eq!(texts, ["text", "春眠"]);
+}
+
+/// Regression: 0.1 in 32 bits was written with the digits that it has in 64.
+#[test]
+fn numbers_have_the_digits_of_their_own_type() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("poems.parquet");
+    let texts = |path: &Path| {
+        let (sample, broken) = read(path, "{score}").expect("documents");
+        assert_eq!(broken, Vec::<String>::new());
+        let mut texts = [sample.training, sample.held_out].concat();
+        texts.sort();
+        texts
+    };
+    write_column::<FloatType>(&path, "float score", &[0.1, 2.0, 0.7, 1e30]);
+    let found = texts(&path);
+    assert_eq!((found.len(), &found[..2]), (4, &["0.1".to_owned(), "0.7".to_owned()][..]));
+    assert!(found.contains(&"2.0".to_owned()), "{found:?}");
+    // Larger than a whole number of 64 bits, which is refused only where its digits are lost.
+    write_column::<DoubleType>(&path, "double score", &[0.1, -1e300]);
+    assert_eq!(texts(&path).len(), 2);
 }
 
 /// `--max-document` had no meaning for Parquet: whatever a row held was a document.

@@ -12,7 +12,7 @@ use zhenjin_tokenizer::{GgufTextVocabulary, MAX_TOKENIZER_JSON_BYTES, TextEncode
 
 use crate::OpenError;
 use crate::open::{out_of_range, read, token_id, token_types};
-use crate::sentence_transformers::{FolderSettings, bert_settings, folder_settings};
+use crate::sentence_transformers::{FolderSettings, folder_settings, tokenizer_class};
 
 /// An encoder with everything that vectors of texts need.
 #[derive(Debug)]
@@ -104,9 +104,9 @@ fn open_folder(files: &HuggingFaceFiles, file: EncoderFile) -> Result<OpenedEnco
     let Some(path) = &files.tokenizer else {
         return Err(OpenError::Missing { folder: folder.clone(), file: "tokenizer.json" });
     };
-    let settings = bert_settings(file.path())?;
+    let class = tokenizer_class(file.path(), file.config().family.model_type)?;
     let bytes = read(path, MAX_TOKENIZER_JSON_BYTES)?;
-    let tokenizer = TextEncoder::from_tokenizer_json_with(&bytes, settings)
+    let tokenizer = TextEncoder::from_tokenizer_json_with(&bytes, class)
         .map_err(|error| OpenError::Tokenizer { path: path.clone(), error })?;
     let mut warnings: Vec<String> = Vec::new();
     let unread = file.unread_settings().iter();

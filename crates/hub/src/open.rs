@@ -1,12 +1,11 @@
 //! Opening a model: its file, its tokenizer, its chat template, and how its makers want it sampled.
 //! This file does not know where the model came from, nor how weights are loaded.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use zhenjin_files::{Mapping, check_no_lfs_pointer};
+use zhenjin_files::{FileError, Mapping, check_no_lfs_pointer, read_at_most};
 use zhenjin_model::gguf::{Gguf, Value as GgufValue};
 use zhenjin_model::{Fingerprint, FormatError, HuggingFaceFiles, ModelFile};
 use zhenjin_tokenizer::{
@@ -85,6 +84,24 @@ pub struct GenerationDefaults {
 }
 
 impl GenerationDefaults {
+    /// Refuses values outside the ranges of sampling.
+    ///
+    /// # Errors
+    /// The field and what it must be.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        for (name, value, range) in [
+            ("temperature", self.temperature, Range::FromZero),
+            ("top_p", self.top_p, Range::ZeroToOne),
+            ("min_p", self.min_p, Range::ZeroToOne),
+            ("repetition_penalty", self.repetition_penalty, Range::AboveZero),
+        ] {
+            if let Some(value) = value {
+                range.check(f64::from(value)).map_err(|problem| format!("{name} {problem}"))?;
+            }
+        }
+        Ok(())
+    }
+
     /// These, and `others` where these say nothing.
     fn or(self, others: &GenerationDefaults) -> GenerationDefaults {
         GenerationDefaults {
@@ -94,6 +111,40 @@ impl GenerationDefaults {
             min_p: self.min_p.or(others.min_p),
             repetition_penalty: self.repetition_penalty.or(others.repetition_penalty),
         }
+    }
+}
+
+/// The values that a field of advice may have: those that the engine's `Sampling` takes. An answer that follows other advice would be refused as if
+/// whoever asks had made the mistake.
+#[derive(Debug, Clone, Copy)]
+enum Range {
+    FromZero,
+    ZeroToOne,
+    AboveZero,
+}
+
+impl Range {
+    /// The value as it is computed with.
+    fn check(self, value: f64) -> Result<f32, String> {
+        let rounded = value as f32;
+        let (is_inside, range) = match self {
+            Range::FromZero => (rounded >= 0.0, "a finite number of at least 0"),
+            Range::ZeroToOne => ((0.0..=1.0).contains(&rounded), "a number from 0 to 1"),
+            Range::AboveZero => (rounded > 0.0, "a finite number above 0"),
+        };
+        match is_inside && rounded.is_finite() {
+            true => Ok(rounded),
+            false => Err(format!("must be {range}, found {value:?}")),
+        }
+    }
+}
+
+/// How many candidates are kept, as makers write it: -1 keeps all, like 0.
+fn candidates(top_k: i64) -> Result<u32, String> {
+    match u32::try_from(top_k) {
+        Ok(top_k) => Ok(top_k),
+        Err(_) if top_k == -1 => Ok(0),
+        Err(_) => Err(format!("must be a whole number from 0 to {}, or -1 for all, found {top_k}", u32::MAX)),
     }
 }
 
@@ -227,28 +278,29 @@ pub(crate) fn out_of_range(key: &str, value: impl std::fmt::Display) -> FormatEr
 
 /// `general.sampling.*`, which newer converters write from `generation_config.json`.
 fn sampling_of_gguf(gguf: &Gguf<Mapping>) -> Result<GenerationDefaults, FormatError> {
-    let number = |name: &str| -> Result<Option<f32>, FormatError> {
-        Ok(gguf.float(&format!("general.sampling.{name}"))?.map(|value| value as f32))
-    };
     const TOP_K: &str = "general.sampling.top_k";
+    let fault = |key: &str| {
+        let place = format!("metadata `{key}`");
+        move |problem: String| FormatError::new(place, problem)
+    };
+    let number = |name: &str, range: Range| -> Result<Option<f32>, FormatError> {
+        let key = format!("general.sampling.{name}");
+        gguf.float(&key)?.map(|value| range.check(value)).transpose().map_err(fault(&key))
+    };
     let top_k = match gguf.get(TOP_K) {
         None => None,
-        // Keeps all, like 0.
-        Some(GgufValue::Signed(-1)) => Some(0),
-        Some(GgufValue::Signed(top_k)) => Some(u32::try_from(top_k).map_err(|_| out_of_range(TOP_K, top_k))?),
+        Some(GgufValue::Signed(top_k)) => Some(candidates(top_k).map_err(fault(TOP_K))?),
         Some(GgufValue::Unsigned(top_k)) => {
             Some(u32::try_from(top_k).map_err(|_| out_of_range(TOP_K, top_k))?)
         }
-        Some(_) => {
-            return Err(FormatError::new(format!("metadata `{TOP_K}`"), "must be a whole number"));
-        }
+        Some(_) => return Err(fault(TOP_K)("must be a whole number".to_owned())),
     };
     Ok(GenerationDefaults {
-        temperature: number("temp")?,
-        top_p: number("top_p")?,
+        temperature: number("temp", Range::FromZero)?,
+        top_p: number("top_p", Range::ZeroToOne)?,
         top_k,
-        min_p: number("min_p")?,
-        repetition_penalty: number("penalty_repeat")?,
+        min_p: number("min_p", Range::ZeroToOne)?,
+        repetition_penalty: number("penalty_repeat", Range::AboveZero)?,
     })
 }
 
@@ -328,30 +380,28 @@ fn compile(
 fn read_generation_config(path: &Path) -> Result<(GenerationDefaults, Vec<u32>), OpenError> {
     let bad = |reason: String| OpenError::GenerationConfig { path: path.to_owned(), reason };
     let config = read_json(path)?;
-    let number = |name: &str| -> Result<Option<f32>, OpenError> {
-        match &config[name] {
-            Value::Null => Ok(None),
-            value => value
-                .as_f64()
-                .map(|value| Some(value as f32))
-                .ok_or_else(|| bad(format!("{name} is not a number"))),
+    let number = |name: &str, range: Range| -> Result<Option<f32>, OpenError> {
+        if config[name].is_null() {
+            return Ok(None);
         }
+        let value = config[name].as_f64().ok_or_else(|| bad(format!("{name} is not a number")))?;
+        range.check(value).map(Some).map_err(|problem| bad(format!("{name} {problem}")))
     };
     let end_of_turn = ends_of_turn(&config).map_err(bad)?;
     let top_k = match &config["top_k"] {
         Value::Null => None,
         value => {
-            let top_k = value.as_u64().and_then(|top_k| u32::try_from(top_k).ok());
-            Some(top_k.ok_or_else(|| bad("top_k is not a count".to_owned()))?)
+            let top_k = value.as_i64().ok_or_else(|| "is not a count".to_owned()).and_then(candidates);
+            Some(top_k.map_err(|problem| bad(format!("top_k {problem}")))?)
         }
     };
     let greedy = config["do_sample"] == Value::Bool(false);
     let defaults = GenerationDefaults {
-        temperature: if greedy { Some(0.0) } else { number("temperature")? },
-        top_p: number("top_p")?,
+        temperature: if greedy { Some(0.0) } else { number("temperature", Range::FromZero)? },
+        top_p: number("top_p", Range::ZeroToOne)?,
         top_k,
-        min_p: number("min_p")?,
-        repetition_penalty: number("repetition_penalty")?,
+        min_p: number("min_p", Range::ZeroToOne)?,
+        repetition_penalty: number("repetition_penalty", Range::AboveZero)?,
     };
     Ok((defaults, end_of_turn))
 }
@@ -375,13 +425,13 @@ fn ends_of_turn(config: &Value) -> Result<Vec<u32>, String> {
 }
 
 pub(crate) fn read(path: &Path, limit: usize) -> Result<Vec<u8>, OpenError> {
-    let error = |error| OpenError::Read { path: PathBuf::from(path), error };
-    let length = fs::metadata(path).map_err(error)?.len();
-    if length > limit as u64 {
-        let reason = format!("it has {length} bytes, more than the limit of {limit}");
-        return Err(error(std::io::Error::new(std::io::ErrorKind::FileTooLarge, reason)));
-    }
-    let bytes = fs::read(path).map_err(error)?;
+    let bytes = read_at_most(path, limit).map_err(|error| {
+        let error = match error {
+            FileError::Io { source, .. } => source,
+            other => std::io::Error::other(other.problem()),
+        };
+        OpenError::Read { path: PathBuf::from(path), error }
+    })?;
     check_no_lfs_pointer(path, &bytes).map_err(OpenError::LfsPointer)?;
     Ok(bytes)
 }
@@ -407,8 +457,21 @@ mod tests {
     fn a_tokenizer_that_is_a_git_lfs_pointer_says_so() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("tokenizer.json");
-        fs::write(&path, "version https://git-lfs.github.com/spec/v1\nsize 7\n").unwrap();
+        std::fs::write(&path, "version https://git-lfs.github.com/spec/v1\nsize 7\n").unwrap();
         let error = read(&path, 1000).unwrap_err().to_string();
         assert!(error.contains("tokenizer.json: it is a Git LFS pointer"), "{error}");
+    }
+
+    /// Regression: the length was looked at before the file was read, so that a file that grew between the two was read whole.
+    #[test]
+    fn of_a_file_that_is_too_long_no_more_is_read_than_the_limit() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("tokenizer.json");
+        std::fs::write(&path, "12345").unwrap();
+        assert_eq!(read(&path, 5).unwrap(), b"12345");
+        let error = read(&path, 4).unwrap_err().to_string();
+        assert!(error.contains("tokenizer.json: it has more than 4 bytes"), "{error}");
+        let error = read(folder.path(), 4).unwrap_err().to_string();
+        assert!(error.contains("not a regular file"), "{error}");
     }
 }

@@ -16,13 +16,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use zhenjin_files::{FileError, read_at_most};
 
 use crate::lock::FolderLock;
 use crate::{Catalogue, GenerationDefaults, ModelReference, ModelStoreError};
 
 const MANIFEST: &str = "model.json";
 /// A description is a few hundred bytes per file.
-const MAX_MANIFEST_BYTES: u64 = 1 << 20;
+const MAX_MANIFEST_BYTES: usize = 1 << 20;
 
 /// A folder with models.
 #[derive(Debug, Clone)]
@@ -276,26 +277,25 @@ fn local_file(path: &Path) -> Result<LocalModel, ModelStoreError> {
 
 /// The name of the model that a folder holds, also when its files are damaged.
 fn name_in(folder: &Path) -> Option<String> {
-    let path = folder.join(MANIFEST);
-    if fs::metadata(&path).ok()?.len() > MAX_MANIFEST_BYTES {
-        return None;
-    }
-    serde_json::from_slice(&fs::read(path).ok()?).ok().map(|manifest: ModelManifest| manifest.name)
+    let text = read_at_most(&folder.join(MANIFEST), MAX_MANIFEST_BYTES).ok()?;
+    serde_json::from_slice(&text).ok().map(|manifest: ModelManifest| manifest.name)
 }
 
 fn read_manifest(folder: &Path) -> Result<Option<ModelManifest>, ModelStoreError> {
     let path = folder.join(MANIFEST);
-    let length = match fs::metadata(&path) {
-        Ok(metadata) => metadata.len(),
-        Err(_) => return Ok(None),
-    };
-    let damaged = |reason: String| ModelStoreError::Manifest { path: path.clone(), reason };
-    if length > MAX_MANIFEST_BYTES {
-        return Err(damaged(format!("it has {length} bytes")));
+    if fs::metadata(&path).is_err() {
+        return Ok(None);
     }
-    let text = fs::read(&path).map_err(ModelStoreError::io("read", &path))?;
+    let damaged = |reason: String| ModelStoreError::Manifest { path: path.clone(), reason };
+    let text = read_at_most(&path, MAX_MANIFEST_BYTES).map_err(|error| match error {
+        FileError::Io { source, .. } if source.kind() == std::io::ErrorKind::FileTooLarge => {
+            damaged(source.to_string())
+        }
+        error => error.into(),
+    })?;
     let manifest: ModelManifest =
         serde_json::from_slice(&text).map_err(|error| damaged(error.to_string()))?;
+    manifest.sampling.check().map_err(|problem| damaged(format!("its advice for sampling: {problem}")))?;
     for file in &manifest.files {
         let found = fs::metadata(folder.join(&file.file)).map(|metadata| metadata.len()).ok();
         if found != Some(file.bytes) {

@@ -266,6 +266,33 @@ fn a_safetensors_folder_is_pulled_whole() {
     assert!(store.list().unwrap().is_empty() && !model.path.exists());
 }
 
+/// Regressions: what a hub lists beyond the twentieth page, or at another host's address, was left out without a word.
+#[test]
+fn a_list_of_files_that_is_not_read_to_its_end_is_an_error() {
+    type Next = fn(usize) -> String;
+    let own: Next = |page| format!("/api/models/o/r/tree/{COMMIT}?page={page}");
+    let another: Next = |_| "https://elsewhere.example/2".to_owned();
+    let none: Next = |_| "file:///etc/passwd".to_owned();
+    for (expected, next, pages) in [
+        ("goes on after 20 pages (20 files)", own, 20),
+        ("goes on at https://elsewhere.example/2, which is another host", another, 1),
+        ("goes on at file:///etc/passwd, which is no address", none, 1),
+    ] {
+        let hub = TestServer::start(move |request, _| {
+            let page = request.path.split_once("page=").map_or(1, |(_, page)| page.parse::<usize>().unwrap());
+            let file = serde_json::json!({ "type": "file", "path": format!("{page}.txt"), "size": 1 });
+            Reply::json(&serde_json::json!([file]))
+                .header("link", format!("<{}>; rel=\"next\"", next(page + 1)))
+        });
+        let (_temporary, store) = store();
+        let error = pull(&store, "hf:o/r", &SilentObserver, &options(&hub.url(), hugging_face_only()))
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains(expected), "{error}");
+        assert_eq!(hub.requests_for("/tree/").len(), pages, "{expected}");
+    }
+}
+
 #[test]
 fn a_repository_with_several_models_asks_which() {
     let hub = repository_hub(vec![

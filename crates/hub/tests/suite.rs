@@ -4,6 +4,7 @@ mod export;
 #[path = "../../tokenizer/tests/support/generated_text.rs"]
 mod generated_text;
 mod killed;
+mod opening;
 mod pull;
 #[path = "../../../tests/real_model.rs"]
 mod real_model;
@@ -11,5 +12,7 @@ mod real_tokenizer;
 mod sources;
 mod store;
 mod support;
+#[path = "../../../tests/tiny_encoder.rs"]
+mod tiny_encoder;
 #[path = "../../../tests/tiny_model.rs"]
 mod tiny_model;

@@ -138,6 +138,11 @@ fn value_at<'a>(fields: &'a Map<String, Value>, path: &[String]) -> Option<&'a V
 fn append(value: &Value, text: &mut String) -> Result<(), &'static str> {
     match value {
         Value::String(value) => text.push_str(value),
+        Value::Number(_) if is_beyond_whole_numbers(value) => {
+            return Err(
+                "a number beyond 64 bits, of which not every digit is kept: write it as text, in quotes",
+            );
+        }
         Value::Number(value) => text.push_str(&value.to_string()),
         Value::Bool(value) => text.push_str(if *value { "true" } else { "false" }),
         Value::Array(values) => {
@@ -152,6 +157,18 @@ fn append(value: &Value, text: &mut String) -> Result<(), &'static str> {
         Value::Object(_) => return Err("an object, not a text"),
     }
     Ok(())
+}
+
+/// Whether this can be a whole number that its file had with more digits than a number of 64 bits keeps.
+pub(super) fn is_beyond_whole_numbers(value: &Value) -> bool {
+    const BELOW: f64 = i64::MIN as f64;
+    const ABOVE: f64 = u64::MAX as f64;
+    match value {
+        Value::Number(number) if number.is_f64() => {
+            number.as_f64().is_some_and(|number| number <= BELOW || number >= ABOVE)
+        }
+        _ => false,
+    }
 }
 
 fn missing(fields: &Map<String, Value>, path: &[String]) -> String {
@@ -182,6 +199,20 @@ mod tests {
         assert!(error.contains("`none` is missing") && error.contains("lines"), "{error}");
         assert!(filled("{n}", poem).expect_err("null").contains("missing"));
         assert!(filled("{a}", poem).expect_err("an object").contains("an object"));
+    }
+
+    /// Regression: the digits of a whole number of more than 64 bits were rounded without a word.
+    #[test]
+    fn a_number_whose_digits_are_lost_is_refused() {
+        let numbers = r#"{"least": -9223372036854775808, "most": 18446744073709551615, "share": 0.1,
+            "above": 18446744073709551616, "below": -9223372036854775809, "id": 123456789012345678901,
+            "text": "123456789012345678901", "list": [1, 123456789012345678901]}"#;
+        let kept = filled("{least} {most} {share} {text}", numbers).expect("numbers");
+        assert_eq!(kept, "-9223372036854775808[ ]18446744073709551615[ ]0.1[ ]123456789012345678901");
+        for field in ["above", "below", "id", "list"] {
+            let error = filled(&format!("{{{field}}}"), numbers).expect_err(field);
+            assert!(error.contains(&format!("`{field}` holds a number beyond 64 bits")), "{error}");
+        }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 mod discover;
 mod document;
+mod footer;
 mod format;
 mod lines;
 mod parquet;

@@ -11,14 +11,17 @@ use parquet::record::{Field, Row};
 use parquet::schema::types::Type;
 use serde_json::{Map, Value};
 
+use super::footer;
+use super::format::is_beyond_whole_numbers;
+
 /// A row group that says it is larger than this when unpacked is not believed.
 const MAX_ROW_GROUP_BYTES: i64 = 16 << 30;
 
 /// Rows of which the library holds a column's values at once: with its own 1,024, rows of long lists take gigabytes.
 const ROWS_AT_ONCE: usize = 128;
 
-/// A row's number, counted from 1, and its columns.
-pub(super) type NumberedRow = (u64, Map<String, Value>);
+/// A row's number, counted from 1, and its columns, or why it is broken.
+pub(super) type NumberedRow = (u64, Result<Map<String, Value>, String>);
 
 /// Reads the columns that a format names.
 pub(super) struct Rows {
@@ -32,6 +35,7 @@ impl Rows {
     pub(super) fn open(path: &Path, columns: &[&str]) -> Result<Rows, String> {
         let rows = guarded(|| {
             let file = File::open(path).map_err(|error| error.to_string())?;
+            footer::check(&file)?;
             let reader = SerializedFileReader::new(file).map_err(|error| error.to_string())?;
             check_sizes(&reader)?;
             let schema = projection(reader.metadata().file_metadata().schema(), columns)?;
@@ -53,7 +57,7 @@ impl Rows {
             .map_err(|reason| format!("{reason} (after row {})", self.row))?;
         let Some(row) = row else { return Ok(None) };
         self.row += 1;
-        Ok(Some((self.row, fields(&row))))
+        Ok(Some((self.row, columns_of(&row))))
     }
 }
 
@@ -83,12 +87,20 @@ fn projection(schema: &Type, columns: &[&str]) -> Result<Type, String> {
     Type::group_type_builder(schema.name()).with_fields(fields).build().map_err(|error| error.to_string())
 }
 
-fn fields(row: &Row) -> Map<String, Value> {
-    row.get_column_iter().map(|(name, field)| (name.clone(), value(field))).collect()
+/// # Errors
+/// Which column holds what is no text.
+fn columns_of(row: &Row) -> Result<Map<String, Value>, String> {
+    let column = |(name, field): (&String, &Field)| match value(field) {
+        Ok(value) => Ok((name.clone(), value)),
+        Err(valid) => Err(format!("the column `{name}` is not UTF-8 text (byte {})", valid + 1)),
+    };
+    row.get_column_iter().map(column).collect()
 }
 
-fn value(field: &Field) -> Value {
-    match field {
+/// # Errors
+/// How many bytes of something that must be text are UTF-8, where it is no text in whole.
+fn value(field: &Field) -> Result<Value, usize> {
+    Ok(match field {
         Field::Null => Value::Null,
         Field::Bool(value) => (*value).into(),
         Field::Byte(value) => (*value).into(),
@@ -99,13 +111,29 @@ fn value(field: &Field) -> Value {
         Field::UShort(value) => (*value).into(),
         Field::UInt(value) => (*value).into(),
         Field::ULong(value) => (*value).into(),
-        Field::Float(value) => (*value).into(),
-        Field::Double(value) => (*value).into(),
+        // Its own shortest digits: 0.1 is 0.10000000149011612 as a number of 64 bits.
+        Field::Float(value) => float(value.to_string().parse().unwrap_or(f64::NAN)),
+        Field::Double(value) => float(*value),
         Field::Str(value) => value.clone().into(),
         // Files of older writers hold text without saying that it is text.
-        Field::Bytes(bytes) => String::from_utf8_lossy(bytes.data()).into_owned().into(),
-        Field::ListInternal(list) => Value::Array(list.elements().iter().map(value).collect()),
-        Field::Group(row) => Value::Object(fields(row)),
+        Field::Bytes(bytes) => match str::from_utf8(bytes.data()) {
+            Ok(text) => text.into(),
+            Err(error) => return Err(error.valid_up_to()),
+        },
+        Field::ListInternal(list) => {
+            Value::Array(list.elements().iter().map(value).collect::<Result<_, _>>()?)
+        }
+        Field::Group(row) => {
+            let field = |(name, field): (&String, &Field)| value(field).map(|value| (name.clone(), value));
+            Value::Object(row.get_column_iter().map(field).collect::<Result<_, _>>()?)
+        }
         other => other.to_string().into(),
-    }
+    })
+}
+
+/// A number with a fraction. One that could as well be a whole number beyond 64 bits is text already: such numbers are refused in JSON, where
+/// their digits are lost.
+fn float(value: f64) -> Value {
+    let number = Value::from(value);
+    if is_beyond_whole_numbers(&number) { number.to_string().into() } else { number }
 }

@@ -130,7 +130,10 @@ impl RecordReader {
                 let row =
                     row.map_err(|reason| CorpusError::Input { path: self.file.path.clone(), reason })?;
                 let limit = self.limit;
-                Ok(row.map(|(line, fields)| Record { line, body: row_within(limit, fields), is_cut: false }))
+                Ok(row.map(|(line, fields)| {
+                    let body = fields.map_or_else(Body::Broken, |fields| row_within(limit, fields));
+                    Record { line, body, is_cut: false }
+                }))
             }
             Source::Lines { lines, is_json, next } => {
                 let reader = TextReader { lines, next, line: &mut self.line, limit: self.limit };

@@ -20,6 +20,8 @@ use super::{DownloadProgress, PullContext, PullEvent, Secret, SourceError};
 use crate::ManifestFile;
 
 const BUFFER_BYTES: usize = 128 * 1024;
+/// What an unfinished file is a part of is said in a few hundred bytes.
+const MAX_DESCRIPTION_BYTES: usize = 1 << 16;
 
 /// Where to get a file, and what it must be.
 #[derive(Debug, Clone)]
@@ -269,8 +271,9 @@ impl Partial {
     pub(crate) fn open(destination: &Path, expected: &Expected) -> Result<Partial, SourceError> {
         let path = beside(destination, ".partial");
         let description = beside(destination, ".partial.json");
-        let known: Option<Expected> =
-            fs::read(&description).ok().and_then(|text| serde_json::from_slice(&text).ok());
+        let known: Option<Expected> = zhenjin_files::read_at_most(&description, MAX_DESCRIPTION_BYTES)
+            .ok()
+            .and_then(|text| serde_json::from_slice(&text).ok());
         let continues = known.is_some_and(|known| expected.is_same_file(&known));
         let file = OpenOptions::new()
             .create(true)

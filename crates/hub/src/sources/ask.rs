@@ -55,7 +55,7 @@ pub(super) fn ask(context: &PullContext<'_>, question: &Question<'_>) -> Result<
 /// A JSON document, and the address of the next page of it.
 ///
 /// # Errors
-/// As [`ask`], and when the answer is not JSON or too large.
+/// As [`ask`], and when the answer is not JSON or too large, or the next page's address is none.
 pub(super) fn json(
     context: &PullContext<'_>,
     url: &str,
@@ -66,8 +66,13 @@ pub(super) fn json(
         context,
         &Question { method: Method::GET, url, token, follow: Follow::All, accept: None, refusal },
     )?;
-    let next =
-        header_text(&response, "link").as_deref().and_then(next_page).and_then(|next| join(url, &next));
+    let next = match header_text(&response, "link").as_deref().and_then(next_page) {
+        None => None,
+        Some(next) => Some(join(url, &next).ok_or_else(|| {
+            let host = host_of(url);
+            SourceError::Failed(format!("{host} says that its list goes on at {next}, which is no address"))
+        })?),
+    };
     let reader = response.into_body().into_with_config().limit(MAX_JSON_BYTES).reader();
     let json = serde_json::from_reader(reader).map_err(|error| {
         SourceError::Failed(format!("{}: its list of files cannot be read: {error}", host_of(url)))

@@ -110,20 +110,41 @@ fn look_up(
     Ok(RemoteFile { file: known.file.clone(), request: FileRequest { url, token, expected } })
 }
 
-/// All files of a repository at one commit.
+/// All files of a repository at one commit; of a list that is not read to its end, none, since a model could lack some of its files.
 fn list(context: &PullContext<'_>, repository: &str, commit: &str) -> Result<Vec<ListedFile>, SourceError> {
     let endpoint = context.options.hugging_face_endpoint.trim_end_matches('/');
     let token = context.options.hugging_face_token.as_ref();
     let mut next = Some(format!("{endpoint}/api/models/{repository}/tree/{commit}?recursive=true"));
     let mut files = Vec::new();
     for _ in 0..MAX_PAGES {
-        let Some(url) = next.take() else { break };
+        let Some(url) = next.take() else { return Ok(files) };
         let (page, following) =
             json(context, &url, token, &|status| refusal(context, repository, status, None))?;
         files.extend(page.as_array().into_iter().flatten().filter_map(listed_file));
-        next = following.filter(|following| host_of(following) == host_of(endpoint));
+        if let Some(following) = &following
+            && !is_of(endpoint, following)
+        {
+            return Err(SourceError::Failed(format!(
+                "{} says that its list of files goes on at {following}, which is another host or unencrypted and is not asked",
+                host_of(endpoint)
+            )));
+        }
+        next = following;
     }
-    Ok(files)
+    match next {
+        None => Ok(files),
+        Some(_) => Err(SourceError::Failed(format!(
+            "the list of files at {} goes on after {MAX_PAGES} pages ({} files): a repository of so many is not read",
+            host_of(endpoint),
+            files.len()
+        ))),
+    }
+}
+
+/// Whether an address is the hub's own, and as safe to send a token to.
+fn is_of(endpoint: &str, address: &str) -> bool {
+    let is_encrypted = |address: &str| address.starts_with("https://");
+    host_of(address) == host_of(endpoint) && (is_encrypted(address) || !is_encrypted(endpoint))
 }
 
 fn listed_file(entry: &Value) -> Option<ListedFile> {

@@ -22,7 +22,7 @@ pub const MAX_RANK: usize = 8;
 const MAX_NAME_BYTES: usize = 255;
 
 /// The element types of the format that hold whole bytes per element: name, bytes, and our type if a weight may have it.
-const ELEMENT_TYPES: [(&str, usize, Option<Dtype>); 18] = [
+const ELEMENT_TYPES: [(&str, usize, Option<Dtype>); 19] = [
     ("F32", 4, Some(Dtype::F32)),
     ("F16", 2, Some(Dtype::F16)),
     ("BF16", 2, Some(Dtype::Bf16)),
@@ -41,6 +41,7 @@ const ELEMENT_TYPES: [(&str, usize, Option<Dtype>); 18] = [
     ("U32", 4, None),
     ("I32", 4, None),
     ("I64", 8, None),
+    ("U64", 8, None),
 ];
 
 /// An element type of the format.
@@ -345,5 +346,25 @@ impl<'de> Visitor<'de> for Sizes {
             sizes.push(size);
         }
         Ok(sizes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Regression: a file with a tensor of type U64, which no weight is, was refused as a whole.
+    #[test]
+    fn types_that_no_weight_has_are_known_with_their_sizes() {
+        for (name, bytes) in [("U64", 8), ("I64", 8), ("F64", 8), ("U32", 4), ("U16", 2), ("BOOL", 1)] {
+            let text =
+                format!(r#"{{"a":{{"dtype":"{name}","shape":[2],"data_offsets":[0,{}]}}}}"#, 2 * bytes);
+            let mut file = (text.len() as u64).to_le_bytes().to_vec();
+            file.extend_from_slice(text.as_bytes());
+            file.resize(file.len() + 2 * bytes, 0);
+            let header = parse_header(&file).expect(name);
+            let element = header.tensor("a").expect("a tensor").element_type;
+            assert_eq!((element.name, element.bytes, element.dtype), (name, bytes, None));
+        }
     }
 }

@@ -14,7 +14,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
-use zhenjin_files::{FileError, sync_folder, write_whole};
+use zhenjin_files::{FileError, read_at_most, sync_folder, write_whole};
 use zhenjin_model::ModelError;
 
 pub use optimiser_file::{OptimiserFile, parse_optimiser, write_optimiser};
@@ -98,7 +98,7 @@ impl Checkpoint {
     /// [`CheckpointError::Damaged`] names the first file that is missing, shorter, longer or changed; [`CheckpointError::Io`].
     pub fn open(path: &Path) -> Result<Checkpoint, CheckpointError> {
         let state_path = path.join(STATE_FILE);
-        let text = std::fs::read(&state_path).map_err(CheckpointError::io("read", &state_path))?;
+        let text = read_at_most(&state_path, state::MOST_BYTES)?;
         let state = parse_state(&text).map_err(|problem| CheckpointError::damaged(&state_path, problem))?;
         for (name, sum) in &state.files {
             let path = path.join(name);

@@ -12,7 +12,7 @@ pub const STATE_FILE: &str = "state.json";
 /// The version of the format.
 const FORMAT: u32 = 1;
 /// A longer file is not ours.
-const MOST_BYTES: usize = 4 << 20;
+pub(super) const MOST_BYTES: usize = 4 << 20;
 
 /// Length and hash of a file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

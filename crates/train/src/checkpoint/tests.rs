@@ -96,6 +96,20 @@ fn every_changed_cut_or_missing_file_is_noticed_and_the_one_before_it_found() {
     assert_eq!(checkpoints.find().expect("a folder").newest.expect("the newer one").path, newer);
 }
 
+/// Regression: a state was read whole, however long it was, before its length was looked at.
+#[test]
+fn of_a_state_that_is_too_long_no_more_is_read_than_a_state_can_have() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let checkpoints = Checkpoints::new(folder.path(), 5);
+    let older = save(&checkpoints, 1);
+    let newer = save(&checkpoints, 2);
+    let state = File::options().write(true).open(newer.join(STATE_FILE)).expect("a state");
+    state.set_len(1 << 23).expect("a file without contents");
+    let error = Checkpoint::open(&newer).expect_err("a long state").to_string();
+    assert!(error.contains(STATE_FILE) && error.contains("it has more than 4194304 bytes"), "{error}");
+    assert_eq!(checkpoints.find().expect("a folder").newest.expect("the older one").path, older);
+}
+
 #[test]
 fn a_damaged_checkpoint_is_replaced_when_its_step_comes_again() {
     let folder = tempfile::tempdir().expect("a folder");

@@ -2,196 +2,14 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::path::Path;
+use std::process::{Child, Stdio};
 
+use crate::improve_place::{Place, refuse, succeed};
 use crate::tiny_model;
 use serde_json::Value;
 use zhenjin_model::write::FloatType;
-use zhenjin_store::{
-    AnswerEnd, MessageId, NewApiKey, NewConversation, NewFeedback, Owner, Question, Rating, Status, Store,
-};
-
-struct Place {
-    folder: tempfile::TempDir,
-}
-
-impl Place {
-    fn new() -> Place {
-        let place = Place { folder: tempfile::tempdir().expect("a folder") };
-        tiny_model::write_tiny_model(&place.folder.path().join("model"), FloatType::F32);
-        place
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    fn model(&self) -> String {
-        self.path("model").to_str().expect("a path").to_owned()
-    }
-
-    /// People's choices between two answers to questions of their own: the one that ends with a question mark is the better one.
-    fn choose(&self, owner: &Owner, consents: bool, numbers: std::ops::Range<usize>) {
-        self.with_store(async |store| {
-            store.set_training_consent(owner, consents).await.expect("consent");
-            for number in numbers {
-                let texts = [format!("{number}, you see?"), format!("it is {number}.")];
-                let [good, bad] = self.answers(store, owner, number, texts).await;
-                store.choose(owner, &good, &[bad]).await.expect("a choice");
-            }
-        });
-    }
-
-    /// As many thumbs as there are texts times two: of each question the first answer is liked and the second is not.
-    fn rate(&self, owner: &Owner, texts: impl Iterator<Item = [String; 2]>) {
-        self.with_store(async |store| {
-            store.set_training_consent(owner, true).await.expect("consent");
-            for (number, texts) in texts.enumerate() {
-                let answers = self.answers(store, owner, number, texts).await;
-                for (answer, rating) in answers.iter().zip([Rating::Up, Rating::Down]) {
-                    let said = NewFeedback { rating: Some(rating), ..NewFeedback::default() };
-                    store.set_feedback(owner, answer, said).await.expect("kept");
-                }
-            }
-        });
-    }
-
-    /// Thumbs on answers to one question: so many up, and then so many down.
-    fn rate_one_question(&self, owner: &Owner, number: usize, up: usize, down: usize) {
-        self.with_store(async |store| {
-            store.set_training_consent(owner, true).await.expect("consent");
-            let texts = [0, 1].map(|answer| format!("{answer}, you see?"));
-            let mut ids: Vec<MessageId> = self.answers(store, owner, number, texts).await.into();
-            let first = store.message(owner, &ids[0]).await.expect("an answer");
-            let question = first.parent_id.expect("a question");
-            for answer in 2..up + down {
-                let text = match answer < up {
-                    true => format!("{answer}, you see?"),
-                    false => format!("it is {answer}."),
-                };
-                let id = store.answer_again(owner, &question, self.model()).await.expect("an answer").id;
-                let end = AnswerEnd {
-                    text,
-                    finish_reason: Some("stop".to_owned()),
-                    ..AnswerEnd::new(Status::Complete)
-                };
-                store.end_answer(owner, &id, end).await.expect("an end");
-                ids.push(id);
-            }
-            for (place, id) in ids.iter().enumerate() {
-                let rating = if place < up { Rating::Up } else { Rating::Down };
-                let said = NewFeedback { rating: Some(rating), ..NewFeedback::default() };
-                store.set_feedback(owner, id, said).await.expect("kept");
-            }
-        });
-    }
-
-    /// Somebody with a key, who is not the operator.
-    fn person(&self, name: &str) -> Owner {
-        let mut owner = None;
-        self.with_store(async |store| {
-            if !store.has_api_key().await.expect("read") {
-                store.create_api_key(NewApiKey::named("operator")).await.expect("a key");
-            }
-            owner = Some(store.create_api_key(NewApiKey::named(name)).await.expect("a key").0.owner);
-        });
-        owner.expect("an owner")
-    }
-
-    fn with_store(&self, work: impl AsyncFnOnce(&Store)) {
-        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
-        runtime.block_on(async {
-            let store = Store::open(&self.path("zhenjin.sqlite")).await.expect("a store");
-            work(&store).await;
-            store.close().await;
-        });
-    }
-
-    /// A question in a chat of its own with two answers.
-    async fn answers(
-        &self,
-        store: &Store,
-        owner: &Owner,
-        number: usize,
-        texts: [String; 2],
-    ) -> [MessageId; 2] {
-        let conversation = NewConversation { model: self.model(), ..NewConversation::default() };
-        let conversation = store.create_conversation(owner, conversation).await.expect("a chat");
-        let question = Question {
-            conversation_id: conversation.id,
-            parent_id: None,
-            content: format!("say {number}"),
-            model: self.model(),
-            title_if_untitled: "say".to_owned(),
-        };
-        let (question, one) = store.ask(owner, question).await.expect("a question");
-        let other = store.answer_again(owner, &question.id, self.model()).await.expect("an answer");
-        let ids = [one.id, other.id];
-        for (id, text) in ids.iter().zip(texts) {
-            let end = AnswerEnd {
-                text,
-                finish_reason: Some("stop".to_owned()),
-                ..AnswerEnd::new(Status::Complete)
-            };
-            store.end_answer(owner, id, end).await.expect("an end");
-        }
-        ids
-    }
-
-    fn program(&self, arguments: &[&str]) -> Command {
-        let mut program = Command::new(env!("CARGO_BIN_EXE_zhenjin"));
-        program.env("ZHENJIN_HOME", self.folder.path()).env_remove("ZHENJIN_LOG");
-        program.stdin(Stdio::null()).args(arguments);
-        program
-    }
-
-    fn improve(&self, more: &[&str]) -> Command {
-        let mut program = self.program(&["improve", "--threads", "1"]);
-        program.args(more);
-        program
-    }
-
-    /// An improvement that is killed as soon as its examples are there.
-    fn begin_and_kill(&self, id: &str) {
-        let mut child = self.improve(&["--id", id, "--passes", "6"]).spawn().expect("the program starts");
-        let last_copy = self.path("improvements").join(id).join("anchor.txt");
-        while child.try_wait().expect("a status").is_none() && !last_copy.exists() {
-            std::thread::sleep(std::time::Duration::from_millis(2));
-        }
-        child.kill().expect("killed");
-        child.wait().expect("its end");
-        assert_eq!(self.record(id)["state"], "running", "it was killed before its end");
-        assert!(self.path("improvements").join(id).join("train.jsonl").is_file());
-    }
-
-    fn record(&self, id: &str) -> Value {
-        let shown = self.program(&["improve", "--show", id, "--json"]);
-        serde_json::from_str(&succeed(shown)).expect("JSON")
-    }
-
-    fn records(&self) -> Value {
-        serde_json::from_str(&succeed(self.program(&["improve", "--list", "--json"]))).expect("JSON")
-    }
-}
-
-fn run(mut program: Command) -> (Option<i32>, String) {
-    let Output { status, stdout, stderr } = program.output().expect("the program starts");
-    let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
-    (status.code(), text(stdout) + &text(stderr))
-}
-
-fn succeed(program: Command) -> String {
-    let (code, text) = run(program);
-    assert_eq!(code, Some(0), "{text}");
-    text
-}
-
-fn refuse(program: Command) -> String {
-    let (code, text) = run(program);
-    assert_ne!(code, Some(0), "{text}");
-    text
-}
+use zhenjin_store::{NewFeedback, Owner, Rating};
 
 #[test]
 fn choices_become_an_adapter_that_is_measured_promoted_and_taken_back() {
@@ -218,6 +36,8 @@ fn choices_become_an_adapter_that_is_measured_promoted_and_taken_back() {
 
     let text = refuse(place.improve(&[]));
     assert!(text.contains("nothing was judged since"), "{text}");
+    // The same choice again, or a comment, once changed the order of the examples.
+    place.choose_again(&Owner::Local);
     let text = succeed(place.improve(&["--reproduce", &id]));
     assert!(text.contains("the same adapter, bit for bit"), "{text}");
 }
@@ -250,6 +70,10 @@ fn too_few_judgements_are_counted_in_the_record() {
     let count = |name: &str| record["data"][name].as_u64().expect("a number");
     assert_eq!((count("pairs"), count("conversations"), count("owners")), (6, 6, 1), "{record}");
     assert_eq!(count("train") + count("held_out"), 6, "{record}");
+    // A table without criteria once stood before the reason.
+    let text = succeed(place.program(&["improve", "--show", "few"]));
+    assert!(text.contains("6 choices") && text.contains("failed: there are too few"), "{text}");
+    assert!(!text.contains("criterion"), "{text}");
     // Nobody waits for the name of one that has none.
     refuse(place.improve(&[]));
     assert_eq!(place.records().as_array().map(Vec::len), Some(1));
@@ -288,13 +112,13 @@ fn a_thousand_thumbs_against_everybody_do_not_swing_the_gate() {
     let place = Place::new();
     let model = place.model();
     for name in ["anna", "ben", "chen", "dora", "emil"] {
-        place.choose(&place.person(name), true, 0..50);
+        place.choose(&place.person(name), true, 0..80);
     }
     let troll = place.person("troll");
     let texts = |number: usize| [format!("it is {number}."), format!("{number}, you see?")];
     place.rate(&troll, (0..500).map(texts));
     let text = succeed(place.improve(&[&model, "--id", "one"]));
-    assert!(text.contains("the newest 50 of"), "{text}");
+    assert!(text.contains("the newest 58 of") && text.contains("the newest 4 of"), "{text}");
     let record = place.record("one");
     assert_eq!(record["data"]["owners"], 6);
     let (value, passed) = criterion(&record, "preference_accuracy");
@@ -422,7 +246,8 @@ fn an_improvement_is_reproduced_where_a_persons_share_was_less_than_all_pairs() 
     let text = succeed(place.improve(&[&place.model(), "--id", "one", "--per-person", "20"]));
     assert!(text.contains("the newest 20 of"), "{text}");
     let record = place.record("one");
-    assert_eq!(record["recipe"]["division"], "opening");
+    let division = record["recipe"]["division"].as_str().expect("a rule");
+    assert!(division.starts_with("opening up to ") && record["recipe"]["order"] == "name", "{record}");
     let without = record["recipe"]["without"].as_array().expect("the pairs that were left out");
     assert_eq!(without.len(), 4, "{without:?}");
     let text = succeed(place.improve(&["--reproduce", "one"]));

@@ -122,7 +122,7 @@ pub enum Judgement {
 /// A judgement with all that matters to its use.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Judged {
-    /// Its name in the store.
+    /// Its name in the store. Names sort by age, and stay as they are as long as the same is judged in the same way.
     pub id: String,
     /// Who judged.
     pub owner: String,

@@ -10,6 +10,8 @@ pub const MOST_PERPLEXITY_RATIO: f64 = 1.03;
 pub const MOST_LIKED_LOSS: f64 = 0.25;
 /// The least share of its speed that the model keeps.
 pub const LEAST_SPEED_RATIO: f64 = 0.5;
+const PREFERENCE_ACCURACY: &str = "preference_accuracy";
+const WIN_RATE: &str = "win_rate";
 /// What a guess reaches.
 pub const CHANCE: f64 = 0.5;
 
@@ -30,30 +32,37 @@ pub struct Measured {
 
 /// The share of held-out judgements that the candidate agrees with must be better than a guess, with certainty.
 pub fn preference_accuracy(candidate: Measured, base: f64, note: Option<String>) -> Criterion {
-    let criterion = of_units("preference_accuracy", candidate, note);
+    let criterion = of_units(PREFERENCE_ACCURACY, candidate, CHANCE, note);
     Criterion { base: criterion.value.map(|_| base), ..criterion }
 }
 
 /// How often the candidate's answers win against those of what answers now must be better than a guess, with certainty.
 pub fn win_rate(candidate: Measured, note: Option<String>) -> Criterion {
-    of_units("win_rate", candidate, note)
+    of_units(WIN_RATE, candidate, CHANCE, note)
 }
 
-/// A share that must be better than a guess. Few first questions decide nothing, however many examples they have: the interval of one has no
-/// width.
-fn of_units(name: &str, measured: Measured, note: Option<String>) -> Criterion {
+/// What must be above a limit with certainty.
+fn of_units(name: &str, measured: Measured, limit: f64, note: Option<String>) -> Criterion {
     let Measured { examples, units, .. } = measured;
-    if units < Limits::LEAST_HELD_OUT {
-        let least = Limits::LEAST_HELD_OUT;
+    if let Some(unmeasured) = of_too_few(name, limit, examples, units) {
+        return unmeasured;
+    }
+    let counted = format!("{examples} examples of {units} first questions");
+    let note = note.map_or(counted.clone(), |note| format!("{note}; {counted}"));
+    Criterion { note: Some(note), ..above(name, measured, limit) }
+}
+
+/// A criterion that examples of so few first questions do not measure. Few first questions decide nothing, however many examples they have: the
+/// interval of one has no width. `None` where there are enough.
+pub fn of_too_few(name: &str, limit: f64, examples: usize, units: usize) -> Option<Criterion> {
+    let least = Limits::LEAST_HELD_OUT;
+    (units < least).then(|| {
         let why = format!(
             "the held-out examples that fit into the model's context are of too few first questions: {examples} examples of {units}, and at least \
              {least} are needed"
         );
-        return not_measured(name, CHANCE, why);
-    }
-    let counted = format!("{examples} examples of {units} first questions");
-    let note = note.map_or(counted.clone(), |note| format!("{note}; {counted}"));
-    Criterion { note: Some(note), ..above(name, measured, CHANCE) }
+        not_measured(name, limit, why)
+    })
 }
 
 /// A criterion that could not be measured: it decides nothing, and says why.
@@ -75,7 +84,9 @@ pub fn not_measured(name: &str, limit: f64, why: String) -> Criterion {
 /// answers now.
 pub fn liked_answers(change: Measured) -> Criterion {
     let limit = -MOST_LIKED_LOSS;
-    Criterion { passed: Some(change.mean >= limit), ..above("liked_answers", change, limit) }
+    let criterion = of_units("liked_answers", change, limit, None);
+    // The mean decides, not an end of its interval.
+    Criterion { passed: criterion.passed.map(|_| change.mean >= limit), ..criterion }
 }
 
 /// The perplexity of neutral text in one language must not rise.
@@ -110,12 +121,30 @@ pub fn speed(candidate: f64, base: f64, rounds: usize) -> Criterion {
     }
 }
 
-/// Whether a candidate may answer: nothing failed, and at least the agreement with people was measured.
+/// The criteria as they decide together. What people want is measured twice: by the probabilities of given answers, and by the candidate's own
+/// answers. A property that is a few tokens of a long answer hardly moves the probability of all of it, while the answers have it: so agreement
+/// that is above a guess, but not with certainty, decides nothing where the answers win with certainty.
+pub fn settled(mut criteria: Vec<Criterion>) -> Vec<Criterion> {
+    let wins = criteria.iter().any(|criterion| criterion.name == WIN_RATE && criterion.passed == Some(true));
+    for criterion in &mut criteria {
+        let is_uncertain = criterion.passed == Some(false) && criterion.value >= Some(CHANCE);
+        if wins && is_uncertain && criterion.name == PREFERENCE_ACCURACY {
+            criterion.passed = None;
+        }
+    }
+    criteria
+}
+
+/// Whether a candidate may answer: nothing failed, agreement with people was measured, and that or its wins are certain.
 pub fn passes(criteria: &[Criterion]) -> bool {
-    let is_judged = criteria
-        .iter()
-        .any(|criterion| criterion.name == "preference_accuracy" && criterion.passed == Some(true));
-    is_judged && criteria.iter().all(|criterion| criterion.passed != Some(false))
+    let is_measured =
+        |criterion: &Criterion| criterion.name == PREFERENCE_ACCURACY && criterion.value.is_some();
+    let is_certain = |criterion: &Criterion| {
+        [PREFERENCE_ACCURACY, WIN_RATE].contains(&criterion.name.as_str()) && criterion.passed == Some(true)
+    };
+    criteria.iter().any(is_measured)
+        && criteria.iter().any(is_certain)
+        && criteria.iter().all(|criterion| criterion.passed != Some(false))
 }
 
 fn above(name: &str, measured: Measured, limit: f64) -> Criterion {
@@ -129,5 +158,60 @@ fn above(name: &str, measured: Measured, limit: f64) -> Criterion {
         examples: measured.examples,
         passed: Some(measured.lower > limit),
         note: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn share(mean: f64, lower: f64) -> Measured {
+        Measured { mean, lower, upper: mean + 0.1, examples: 39, units: 32 }
+    }
+
+    /// One liked answer once decided, and refused whatever else had been measured.
+    #[test]
+    fn liked_answers_of_fewer_than_five_first_questions_are_not_measured() {
+        let lost = |examples: usize, units: usize| {
+            liked_answers(Measured { mean: -0.9, lower: -0.9, upper: -0.9, examples, units })
+        };
+        for units in [1, Limits::LEAST_HELD_OUT - 1] {
+            let criterion = lost(40, units);
+            assert_eq!((criterion.passed, criterion.value, criterion.limit), (None, None, -MOST_LIKED_LOSS));
+            let note = criterion.note.as_deref().expect("a reason");
+            assert!(note.contains(&format!("40 examples of {units}, and at least 5")), "{note}");
+        }
+        assert_eq!(lost(40, Limits::LEAST_HELD_OUT).passed, Some(false));
+        // The mean decides, not the end of the interval.
+        let kept = liked_answers(Measured { mean: -0.2, lower: -0.4, upper: 0.0, examples: 9, units: 9 });
+        assert_eq!((kept.passed, kept.value), (Some(true), Some(-0.2)));
+    }
+
+    /// A candidate whose answers had what people chose 3.25 times as often, and won 0.81 (0.72 to 0.91), was refused: of 39 held-out choices it
+    /// agreed with 0.64 (0.49 to 0.79).
+    #[test]
+    fn agreement_that_is_not_certain_decides_nothing_where_answers_win() {
+        let gate = |agreement: Measured, wins: Option<Measured>| {
+            let wins = match wins {
+                Some(wins) => win_rate(wins, None),
+                None => not_measured("win_rate", CHANCE, "no pairs".to_owned()),
+            };
+            settled(vec![preference_accuracy(agreement, 0.6, None), wins, perplexity("en", 60.0, 62.0, 700)])
+        };
+        let wins = share(0.81, 0.72);
+        let uncertain = gate(share(0.64, 0.49), Some(wins));
+        assert!(uncertain[0].passed.is_none() && passes(&uncertain), "{uncertain:?}");
+        for refused in [
+            gate(share(0.49, 0.3), Some(wins)),
+            gate(share(0.64, 0.49), Some(share(0.6, 0.45))),
+            gate(share(0.64, 0.49), None),
+            gate(share(0.8, 0.7), Some(share(0.6, 0.45))),
+        ] {
+            assert!(!passes(&refused), "{refused:?}");
+        }
+        let without_wins = gate(share(0.8, 0.7), None);
+        assert!(passes(&without_wins) && without_wins[0].passed == Some(true));
+        let unmeasured = not_measured("preference_accuracy", CHANCE, "too few".to_owned());
+        assert!(!passes(&[unmeasured, win_rate(wins, None)]));
     }
 }

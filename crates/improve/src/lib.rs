@@ -12,7 +12,7 @@ mod limits;
 pub mod neutral;
 mod read;
 
-pub use collect::{Collected, Collection, TooFew, collect, collect_again};
+pub use collect::{Again, Collected, Collection, TooFew, collect, collect_again};
 pub use example::{Answer, Example, Item, Judged, Judgement, Method, Turn, opening};
-pub use limits::{Division, Limits};
+pub use limits::{Division, Limits, Order};
 pub use read::examples;

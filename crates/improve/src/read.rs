@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::example::{Answer, Example, Item, Judged, Judgement, Method};
+use crate::limits::Order;
 
 /// Examples of each kind.
 #[derive(Debug, Default)]
@@ -57,7 +58,7 @@ struct Candidate {
 pub fn examples(rows: &[Judged], method: Method) -> (Vec<Item>, BTreeMap<String, usize>) {
     let mut left_out = LeftOutCounts::default();
     let usable: Vec<&Judged> = rows.iter().filter(|row| is_usable(row, &mut left_out)).collect();
-    let made = all_examples(&usable).of(method);
+    let made = all_examples(&usable, Order::Time).of(method);
     for (reason, count) in made.left_out.0 {
         left_out.add(&reason, count);
     }
@@ -77,8 +78,8 @@ pub(crate) fn is_usable(row: &Judged, left_out: &mut LeftOutCounts) -> bool {
     false
 }
 
-/// All examples that the judgements make.
-pub(crate) fn all_examples(judged: &[&Judged]) -> Examples {
+/// All examples that the judgements make, in this order.
+pub(crate) fn all_examples(judged: &[&Judged], order: Order) -> Examples {
     let [mut pairs, mut thumbs, mut answers] = [Vec::new(), Vec::new(), Vec::new()];
     let mut ratings: BTreeMap<(&str, &str), Vec<&Judged>> = BTreeMap::new();
     for row in judged {
@@ -109,15 +110,15 @@ pub(crate) fn all_examples(judged: &[&Judged]) -> Examples {
             }
         }
     }
-    pairs.extend(ratings.values().flat_map(|of_question| rated_siblings(of_question)));
+    pairs.extend(ratings.values().flat_map(|of_question| rated_siblings(of_question, order)));
     let disliked: BTreeSet<_> =
         thumbs.iter().filter(|said| !is_liked(said)).map(|said| about(&said.item)).collect();
     let (disputed, answers): (Vec<_>, Vec<_>) =
         answers.into_iter().partition(|said| disliked.contains(&about(&said.item)));
     Examples {
-        pairs: one_kind(pairs, Vec::new()),
-        thumbs: one_kind(thumbs, Vec::new()),
-        answers: one_kind(answers, disputed),
+        pairs: one_kind(pairs, Vec::new(), order),
+        thumbs: one_kind(thumbs, Vec::new(), order),
+        answers: one_kind(answers, disputed, order),
     }
 }
 
@@ -126,14 +127,19 @@ pub(crate) fn all_examples(judged: &[&Judged]) -> Examples {
 const MOST_SIBLINGS: usize = 16;
 
 /// Of answers to one question, each one that was liked beside each one that was not.
-fn rated_siblings(of_question: &[&Judged]) -> Vec<Candidate> {
+fn rated_siblings(of_question: &[&Judged], order: Order) -> Vec<Candidate> {
     let rated = |liked: bool| {
         let rated = of_question.iter().filter_map(|row| match &row.judgement {
             Judgement::Rating { answer, up } if *up == liked => Some((*row, answer)),
             _ => None,
         });
         let mut rated: Vec<(&Judged, &Answer)> = rated.collect();
-        rated.sort_by(|(left, _), (right, _)| (right.at, &right.id).cmp(&(left.at, &left.id)));
+        match order {
+            Order::Name => rated.sort_by(|(left, _), (right, _)| right.id.cmp(&left.id)),
+            Order::Time => {
+                rated.sort_by(|(left, _), (right, _)| (right.at, &right.id).cmp(&(left.at, &left.id)));
+            }
+        }
         rated.truncate(MOST_SIBLINGS);
         rated
     };
@@ -167,10 +173,18 @@ fn is_liked(said: &Candidate) -> bool {
 }
 
 /// Sorts out what counts; `disputed` does not.
-fn one_kind(mut said: Vec<Candidate>, disputed: Vec<Candidate>) -> OneKind {
+fn one_kind(mut said: Vec<Candidate>, disputed: Vec<Candidate>, order: Order) -> OneKind {
     let rows = said.iter().chain(&disputed).flat_map(|said| said.item.rows.iter().cloned()).collect();
     let mut left_out = LeftOutCounts::default();
-    said.sort_by(|left, right| (left.item.at, &left.item.rows).cmp(&(right.item.at, &right.item.rows)));
+    // Of what is said twice, the first is used.
+    match order {
+        Order::Name => said.sort_by_cached_key(|said| said.item.name()),
+        Order::Time => {
+            said.sort_by(|left, right| {
+                (left.item.at, &left.item.rows).cmp(&(right.item.at, &right.item.rows))
+            });
+        }
+    }
     let contradictions = disputed.len() + remove_contradictions(&mut said);
     left_out.add("the same person judged the same both ways", contradictions);
     let count = said.len();

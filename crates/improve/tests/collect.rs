@@ -7,9 +7,10 @@ use zhenjin_improve::{Collection, Example, Item, Judged, Judgement, Limits, Meth
 
 const MODEL: &str = "smollm2";
 
+/// The names of judgements sort by age, as those of the store do.
 fn judged(number: usize, owner: &str, judgement: Judgement) -> Judged {
     Judged {
-        id: format!("{owner}-{number}"),
+        id: format!("{owner}-{number:04}"),
         owner: owner.to_owned(),
         is_operator: owner == "operator",
         conversation: format!("{owner}-conversation-{number}"),
@@ -71,7 +72,7 @@ fn choices_and_corrections_become_pairs() {
     assert_eq!(collection.train.len() + collection.held_out.len(), 101);
     assert!((5..45).contains(&collection.held_out.len()), "{}", collection.held_out.len());
     let all = collection.train.iter().chain(&collection.held_out);
-    let corrected = all.clone().find(|item| item.rows == ["a-200"]).expect("the correction");
+    let corrected = all.clone().find(|item| item.rows == ["a-0200"]).expect("the correction");
     assert_eq!(corrected.example, Example::Pair { chosen: "right".into(), rejected: "wrong".into() });
     assert_eq!(
         corrected.to_json().to_string(),
@@ -108,13 +109,13 @@ fn no_conversation_is_learned_from_and_held_out() {
 fn thumbs_on_answers_to_one_question_become_a_pair_and_others_are_learned_one_by_one() {
     let mut rows = Vec::new();
     for number in 0..60 {
-        rows.push(rating(number, "a", &format!("answer {number}"), number % 2 == 0));
+        rows.push(rating(number, "a", &format!("answer {number}"), number.is_multiple_of(2)));
     }
     let collection = collected_of_few(&rows, &Limits::default());
     assert_eq!((collection.method, collection.counts.ratings), (Method::Kto, 60));
     let beside: Vec<Judged> = (0..60)
         .map(|number| {
-            let mut row = rating(number / 2, "a", &format!("answer {number}"), number % 2 == 0);
+            let mut row = rating(number / 2, "a", &format!("answer {number}"), number.is_multiple_of(2));
             row.id = format!("row {number}");
             row
         })
@@ -170,7 +171,8 @@ fn what_does_not_count_does_not_choose_the_method() {
     // Nor do thumbs beyond a person's share.
     let mut rows = honest;
     rows.extend(
-        (0..1000).map(|number| rating(number, "troll", &format!("answer {number}"), number % 2 == 0)),
+        (0..1000)
+            .map(|number| rating(number, "troll", &format!("answer {number}"), number.is_multiple_of(2))),
     );
     let collection = collected(&rows);
     assert_eq!(collection.method, Method::Dpo, "{:?}", collection.counts);
@@ -181,36 +183,99 @@ fn whoever_contradicts_all_others_is_outvoted() {
     let mut rows: Vec<Judged> = ["a", "b", "c"].iter().flat_map(|owner| choices(20, owner)).collect();
     rows.extend(choices(1000, "troll"));
     let collection = collected_of_few(&rows, &Limits::default());
-    let all: Vec<&Item> = collection.train.iter().chain(&collection.held_out).collect();
-    let of = |owner: &str| all.iter().filter(|item| item.owner == owner).count();
-    assert_eq!((of("a"), of("b"), of("c"), of("troll")), (20, 20, 20, 20));
+    let count = |items: &[Item], owner: &str| items.iter().filter(|item| item.owner == owner).count();
+    let of = |owner: &str| [count(&collection.train, owner), count(&collection.held_out, owner)];
+    // A fifth of what everybody may contribute is of what is held out.
+    assert_eq!((of("a"), of("b"), of("c"), of("troll")), ([18, 2], [18, 2], [18, 2], [20, 4]));
     // The newest ones count.
-    assert!(all.iter().filter(|item| item.owner == "troll").all(|item| item.at >= 980));
-    assert_eq!(left_out(&collection, "the newest 20 of `troll` count"), 980);
+    let newest =
+        |items: &[Item]| items.iter().filter(|item| item.owner == "troll").all(|item| item.at >= 960);
+    assert!(newest(&collection.train) && newest(&collection.held_out));
+    assert_eq!(left_out(&collection, "share: the newest 20 of `troll` count"), 791);
+    assert_eq!(left_out(&collection, "what is held out: the newest 4 of `troll` count"), 185);
     // Few others do not silence the person whose machine it is, nor anybody wholly.
     let counted = |rows: &[Judged], limits: &Limits| {
         let collection = collected_of_few(rows, limits);
         (collection.counts.train + collection.counts.held_out, collection.counts.owners)
     };
     let with_operator: Vec<Judged> = [choices(300, "operator"), choices(20, "guest")].concat();
-    assert_eq!(counted(&with_operator, &Limits::default()), (220, 2));
+    assert_eq!(counted(&with_operator, &Limits::default()), (260, 2));
     let with_user: Vec<Judged> = [choices(300, "user"), choices(20, "guest")].concat();
-    assert_eq!(counted(&with_user, &Limits::default()), (220, 2), "against one other nobody can be outvoted");
+    assert_eq!(counted(&with_user, &Limits::default()), (260, 2), "against one other nobody can be outvoted");
     let thumbs = |count: usize, owner: &'static str| {
-        (0..count).map(move |number| rating(number, owner, &format!("answer {number}"), number % 2 == 0))
+        (0..count)
+            .map(move |number| rating(number, owner, &format!("answer {number}"), number.is_multiple_of(2)))
     };
     let rated: Vec<Judged> = thumbs(300, "user").chain(thumbs(20, "guest")).collect();
-    assert_eq!(counted(&rated, &Limits::default()), (40, 2), "thumbs are cheap");
+    assert_eq!(counted(&rated, &Limits::default()), (44, 2), "thumbs are cheap");
     let limits = Limits { of_a_person: Some(400), ..Limits::default() };
-    assert_eq!(counted(&rows, &limits), (460, 4));
-    assert_eq!(collected(&choices(1000, "alone")).counts.pairs, Limits::MOST_OF_A_PERSON);
+    assert_eq!(counted(&rows, &limits), (400 + 80 + 60, 4));
+    let alone = collected(&choices(1000, "alone"));
+    assert_eq!((alone.train.len(), alone.held_out.len()), (Limits::MOST_OF_A_PERSON, 100));
+}
+
+/// A person's share was once bounded before the examples were divided: with all of it in one chat, 100 of the 140 examples that were held out
+/// were of one question.
+#[test]
+fn whoever_says_much_about_one_question_has_no_greater_share_of_what_is_held_out() {
+    let divided = collected(&choices(200, "a"));
+    let held_out = divided.held_out.len();
+    let rated = |prompt: &[Turn]| -> Vec<Judged> {
+        let of_chat = |number: usize| Judged {
+            question: "the only one".to_owned(),
+            prompt: prompt.to_vec(),
+            ..rating(number, "troll", &format!("answer {number}"), number.is_multiple_of(2))
+        };
+        (0..32).map(of_chat).collect()
+    };
+    for prompt in [&divided.held_out[0].prompt, &divided.train[0].prompt] {
+        // 16 liked answers beside 16 others are 256 pairs.
+        let rows = [choices(200, "a"), rated(prompt)].concat();
+        let collection = collect(&rows, MODEL, Some(Method::Dpo), &Limits::default()).expect("enough");
+        for (items, others) in [(&collection.held_out, held_out), (&collection.train, 200 - held_out)] {
+            let of_troll = items.iter().filter(|item| item.owner == "troll").count();
+            assert_eq!(items.len() - of_troll, others, "nobody else has less");
+            assert!(of_troll <= others / 2, "{of_troll} beside {others}");
+        }
+    }
+}
+
+/// Where many ask the same, what they say is of few questions, each of which weighs the same: one person with as many questions of their own
+/// would outvote them all.
+#[test]
+fn whoever_asks_other_questions_than_all_others_is_outvoted() {
+    let mut rows: Vec<Judged> =
+        ["a", "b", "c", "d", "e"].iter().flat_map(|owner| choices(50, owner)).collect();
+    let of_others = collected(&rows).held_out_units();
+    rows.extend((500..1000).map(|number| choice(number, "troll")));
+    let collection = collected(&rows);
+    let of_troll = collection.held_out.iter().filter(|item| item.owner == "troll").count();
+    assert_eq!((of_troll, collection.held_out_units()), (4, of_others + 4));
+    assert_eq!(collection.held_out.len(), 5 * of_others + 4, "the others keep all that they said");
+}
+
+#[test]
+fn a_plus_in_a_models_own_name_is_part_of_it() {
+    let model = "/opt/c++/m.gguf";
+    let of = |names: &[&str], model: &str| {
+        let rows: Vec<Judged> = names
+            .iter()
+            .enumerate()
+            .map(|(number, name)| Judged { model: (*name).to_owned(), ..choice(number, "a") })
+            .collect();
+        let limits = Limits { least_train: 0, least_held_out: 0, ..Limits::default() };
+        collect(&rows, model, None, &limits).expect("nothing is too few").counts.pairs
+    };
+    assert_eq!(of(&[model, "/opt/c++/m.gguf+tuned", "/opt/c++/m.gguf+base"], model), 3);
+    assert_eq!(of(&[model, "/opt/c+tuned"], "/opt/c"), 1);
+    assert_eq!(of(&["smollm2:135m", "smollm2", "smollm"], "smollm2"), 1);
 }
 
 #[test]
 fn a_thousand_thumbs_on_answers_to_one_question_do_not_make_a_quarter_million_pairs() {
     let mut rows = choices(30, "honest");
     for number in 0..1000 {
-        let row = rating(number, "busy", &format!("answer {number}"), number % 2 == 0);
+        let row = rating(number, "busy", &format!("answer {number}"), number.is_multiple_of(2));
         rows.push(Judged {
             question: "the only one".to_owned(),
             prompt: vec![Turn::new("user", "?")],

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 use zhenjin_improve::{
-    Collection, Division, Item, Judged, Judgement, Limits, Method, Turn, collect, collect_again,
+    Again, Collection, Division, Item, Judged, Judgement, Limits, Method, Order, Turn, collect, collect_again,
 };
 
 const MODEL: &str = "smollm2";
@@ -68,7 +68,9 @@ fn again(rows: &[Judged], collection: &Collection, without: &[Vec<String>]) -> C
     let items = collection.train.iter().chain(&collection.held_out);
     let names: BTreeSet<&String> = items.flat_map(|item| &item.rows).collect();
     let rows: Vec<Judged> = rows.iter().filter(|row| names.contains(&row.id)).cloned().collect();
-    collect_again(&rows, MODEL, collection.method, Division::Opening, without).expect("nothing is too few")
+    // As a recipe says it.
+    let division = Division::of_recipe(&collection.division.to_string()).expect("a division");
+    collect_again(&rows, MODEL, &Again { method: collection.method, division, order: Order::Name, without })
 }
 
 /// Two people who asked the same in two chats were once learned from and held out.
@@ -114,16 +116,70 @@ fn more_conversations_change_no_side() {
 #[test]
 fn recipes_of_earlier_versions_divide_by_names() {
     assert_eq!(Division::of_recipe(""), Ok(Division::Names));
-    assert_eq!(Division::of_recipe(Division::default().as_str()), Ok(Division::Opening));
-    let error = Division::of_recipe("stars").expect_err("unknown");
-    assert!(error.contains("`stars`"), "{error}");
+    for division in [Division::Opening, Division::UpTo(7), Division::UpTo(u32::MAX), Division::Names] {
+        assert_eq!(Division::of_recipe(&division.to_string()), Ok(division));
+    }
+    for word in ["stars", "opening up to", "opening up to 4294967296", "opening up to -1"] {
+        let error = Division::of_recipe(word).expect_err("unknown");
+        assert!(error.contains(&format!("`{word}`")), "{error}");
+    }
     let prompt = vec![Turn::new("user", "the same")];
     let rows: Vec<Judged> =
         choices(100, "a").into_iter().map(|row| Judged { prompt: prompt.clone(), ..row }).collect();
     let earlier = collected(&rows, &Limits { division: Division::Names, ..few() });
     assert!(!earlier.train.is_empty() && !earlier.held_out.is_empty());
-    let made = collect_again(&rows, MODEL, Method::Dpo, Division::Names, &[]).expect("nothing is too few");
+    let again = Again { method: Method::Dpo, division: Division::Names, order: Order::Name, without: &[] };
+    let made = collect_again(&rows, MODEL, &again);
     assert_eq!((made.train, made.held_out), (earlier.train, earlier.held_out));
+}
+
+/// Earlier versions bounded people's shares and then divided what was left, where ten questions were enough to hold out five. Their records
+/// say how, and it is done so again.
+#[test]
+fn recipes_of_earlier_versions_divide_what_was_used() {
+    let rows = choices(10, "a");
+    let division = Division::of_recipe("opening").expect("a division");
+    let again = Again { method: Method::Dpo, division, order: Order::Time, without: &[] };
+    let made = collect_again(&rows, MODEL, &again);
+    assert_eq!((made.train.len(), made.held_out.len()), (5, 5));
+    let division = made.division;
+    let of_five = collect_again(&rows[..5], MODEL, &Again { division, ..again });
+    assert!(questions(&of_five.held_out).is_subset(&questions(&made.held_out)));
+    assert!(questions(&of_five.train).is_subset(&questions(&made.train)));
+}
+
+/// The side of an example once depended on which others were used, and a comment, which changes when something was said last, changed the
+/// order of the examples and so every bit of what learned from them.
+#[test]
+fn what_is_said_besides_changes_neither_the_order_nor_the_sides() {
+    let mut rows = [choices(30, "a"), choices(12, "b"), rated(5, 5, &[Turn::new("user", "?")])].concat();
+    let collection = collected(&rows, &Limits { of_a_person: Some(15), ..few() });
+    let count = rows.len() as i64;
+    for (number, row) in rows.iter_mut().enumerate() {
+        row.at = (number as i64 * 7) % count;
+    }
+    let made = again(&rows, &collection, &collection.without);
+    let names = |items: &[Item]| items.iter().map(|item| item.rows.clone()).collect::<Vec<_>>();
+    assert_eq!(names(&made.train), names(&collection.train));
+    assert_eq!(names(&made.held_out), names(&collection.held_out));
+    assert!(names(&made.train).is_sorted() && names(&made.held_out).is_sorted());
+}
+
+/// Records of earlier versions say no order, and keep that of the times.
+#[test]
+fn recipes_of_earlier_versions_order_by_time() {
+    assert_eq!((Order::of_recipe(""), Order::of_recipe("time")), (Ok(Order::Time), Ok(Order::Time)));
+    assert_eq!(Order::of_recipe(Order::default().as_str()), Ok(Order::Name));
+    let error = Order::of_recipe("chance").expect_err("unknown");
+    assert!(error.contains("`chance`"), "{error}");
+    let rows: Vec<Judged> =
+        choices(40, "a").into_iter().map(|row| Judged { at: 100 - row.at, ..row }).collect();
+    let again = Again { method: Method::Dpo, division: Division::Opening, order: Order::Time, without: &[] };
+    let times = |order: Order| -> Vec<i64> {
+        collect_again(&rows, MODEL, &Again { order, ..again }).train.iter().map(|item| item.at).collect()
+    };
+    let (of_time, of_name) = (times(Order::Time), times(Order::Name));
+    assert!(of_time.is_sorted() && !of_name.is_sorted(), "{of_time:?} {of_name:?}");
 }
 
 /// Four liked and four disliked answers to one question once counted as sixteen held-out examples.

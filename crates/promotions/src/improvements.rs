@@ -8,11 +8,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{PromotionError, io};
 use crate::json_file;
-use crate::weights::Origin;
+use crate::weights::{Origin, Promoted};
 
 const RECORD_FILE: &str = "improvement.json";
 const PROGRESS_FILE: &str = "progress.json";
 const LOCK_FILE: &str = "running.lock";
+/// What [`Improvement::compared_with`] says of a model's own weights.
+const OWN_WEIGHTS: &str = "base";
 /// The longest name of an improvement, in bytes.
 const ID_BYTES: usize = 64;
 /// How often the right to make improvements is asked for, and the pause in between: who only looks whether one is made has it for an instant.
@@ -109,6 +111,10 @@ pub struct Improvement {
     /// What was measured before it could be promoted.
     #[serde(default)]
     pub gate: Vec<Criterion>,
+    /// What answered for the model then, with which it was compared: the name of a promotion, or `base` for its own weights. `None` before it
+    /// was measured, and in records of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compared_with: Option<String>,
     /// What else makes the same adapter again.
     #[serde(default)]
     pub recipe: Recipe,
@@ -127,8 +133,22 @@ impl Improvement {
             error: None,
             data: DataCounts::default(),
             gate: Vec::new(),
+            compared_with: None,
             recipe: Recipe::default(),
         }
+    }
+
+    /// The word for what answers for a model, `None` being the model's own weights, as [`Improvement::compared_with`] says it.
+    pub fn word_of(answers: Option<&Promoted>) -> &str {
+        answers.map_or(OWN_WEIGHTS, |promoted| &promoted.id)
+    }
+
+    /// What it was compared with, if something else answers now: what was measured then says nothing of that. It may be this improvement itself
+    /// that answers.
+    pub fn was_compared_with_other(&self, now: Option<&Promoted>) -> Option<&str> {
+        let is_this = now.is_some_and(|now| now.origin.improvement.as_deref() == Some(&*self.id));
+        let then = self.compared_with.as_deref().filter(|_| !is_this);
+        then.filter(|then| *then != Improvement::word_of(now))
     }
 
     /// What its promotion says of it.
@@ -172,6 +192,9 @@ pub struct Recipe {
     /// The word for the rule that held examples out; empty in records of earlier versions, which divided by the names of conversations.
     #[serde(default)]
     pub division: String,
+    /// The word for the order of the examples; empty in records of earlier versions, which ordered by time.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub order: String,
     /// Names of the examples that the judgements would make as well, and that were not used, such as those beyond a person's share. Records of
     /// earlier versions do not say them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -415,14 +438,45 @@ mod tests {
         let earlier = r#"{"program":"0.1.0","base_fingerprint":"","simd":"","settings":{},"rows":["a"],"train_sha256":"b",
             "held_out_sha256":"c","configuration":"","adapter_sha256":""}"#;
         let recipe: Recipe = serde_json::from_str(earlier).expect("a recipe");
-        assert_eq!((recipe.division.as_str(), recipe.without.len()), ("", 0));
+        assert_eq!((recipe.division.as_str(), recipe.order.as_str(), recipe.without.len()), ("", "", 0));
         let recipe = Recipe {
             division: "opening".to_owned(),
+            order: "name".to_owned(),
             without: vec![vec!["a".to_owned(), "liked".to_owned()]],
             ..recipe
         };
         let text = serde_json::to_string(&recipe).expect("JSON");
         assert_eq!(serde_json::from_str::<Recipe>(&text).expect("a recipe"), recipe);
+    }
+
+    /// Something else may answer by the time that what passed is promoted, and then nothing was measured against that.
+    #[test]
+    fn what_was_compared_with_something_else_than_answers_now() {
+        let promoted = |id: &str, improvement: Option<&str>| Promoted {
+            id: id.to_owned(),
+            kind: crate::WeightsKind::Adapter,
+            since: 1,
+            origin: Origin { improvement: improvement.map(str::to_owned), ..Origin::default() },
+        };
+        let [one, other] = ["0123456789abcdef", "fedcba9876543210"].map(|id| promoted(id, None));
+        let compared = |with: Option<&Promoted>| Improvement {
+            compared_with: Some(Improvement::word_of(with).to_owned()),
+            ..record("a", 1)
+        };
+        for (record, now, other_than) in [
+            (record("a", 1), None, None),
+            (record("a", 1), Some(&one), None),
+            (compared(None), None, None),
+            (compared(None), Some(&one), Some("base")),
+            (compared(Some(&one)), Some(&one), None),
+            (compared(Some(&one)), Some(&other), Some("0123456789abcdef")),
+            (compared(Some(&one)), None, Some("0123456789abcdef")),
+            (compared(Some(&one)), Some(&promoted("fedcba9876543210", Some("a"))), None),
+        ] {
+            assert_eq!(record.was_compared_with_other(now), other_than, "{record:?} {now:?}");
+            let text = serde_json::to_string(&record).expect("JSON");
+            assert_eq!(serde_json::from_str::<Improvement>(&text).expect("a record"), record);
+        }
     }
 
     #[test]

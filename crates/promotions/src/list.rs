@@ -12,7 +12,7 @@ use crate::weights::{Origin, Promoted, take};
 
 const LIST_FILE: &str = "promotions.json";
 const LOCK_FILE: &str = "promotions.lock";
-/// Earlier promotions that a model keeps.
+/// What a model keeps of what answered before: its own weights, and the latest of what was promoted since.
 const KEPT: usize = 64;
 
 /// What answers under a model's name.
@@ -20,9 +20,19 @@ const KEPT: usize = 64;
 pub struct ModelPromotions {
     /// What answers; `None`: the model's own weights.
     pub now: Option<Promoted>,
-    /// What answered before, the latest last; `None`: the model's own weights.
+    /// What answered before, the latest last; `None`: the model's own weights, which are always the first.
     #[serde(default)]
     pub earlier: Vec<Option<Promoted>>,
+}
+
+impl ModelPromotions {
+    /// Puts the model's own weights first where they are missing: earlier versions dropped them after many promotions.
+    fn restore_own_weights(&mut self) {
+        let has_promotions = self.now.is_some() || !self.earlier.is_empty();
+        if has_promotions && !matches!(self.earlier.first(), Some(None)) {
+            self.earlier.insert(0, None);
+        }
+    }
 }
 
 /// The folder of promotions.
@@ -53,8 +63,9 @@ impl Promotions {
     /// [`PromotionError::Damaged`] when the list is not one, [`PromotionError::Io`] when it cannot be read.
     pub fn read(&self) -> Result<BTreeMap<String, ModelPromotions>, PromotionError> {
         let path = self.folder.join(LIST_FILE);
-        let list = json_file::read(&path)?.unwrap_or_default();
+        let mut list: BTreeMap<String, ModelPromotions> = json_file::read(&path)?.unwrap_or_default();
         check(&list).map_err(|problem| PromotionError::Damaged { path, problem })?;
+        list.values_mut().for_each(ModelPromotions::restore_own_weights);
         Ok(list)
     }
 
@@ -68,7 +79,7 @@ impl Promotions {
     /// answer already stay as they are.
     ///
     /// # Errors
-    /// [`PromotionError::NoWeights`], and when files cannot be read or written; then nothing has changed.
+    /// [`PromotionError::NoWeights`], and when files cannot be read or written; then the same weights answer as before.
     pub fn promote(
         &self,
         model: &str,
@@ -76,8 +87,25 @@ impl Promotions {
         now: i64,
         origin: Origin,
     ) -> Result<Promoted, PromotionError> {
+        self.enter(model, self.copy(source, now, origin)?)
+    }
+
+    /// Copies the weights at `source`, so that they can be tried before [`Promotions::enter`] lets them answer. `now` is the time in
+    /// milliseconds since 1970.
+    ///
+    /// # Errors
+    /// [`PromotionError::NoWeights`], and when files cannot be read or written.
+    pub fn copy(&self, source: &Path, now: i64, origin: Origin) -> Result<Promoted, PromotionError> {
         std::fs::create_dir_all(&self.folder).map_err(io("make the folder", &self.folder))?;
-        let promoted = take(&self.folder, source, now, origin)?;
+        take(&self.folder, source, now, origin)
+    }
+
+    /// Lets weights that were copied answer for `model`. Weights that answer already stay as they are. Copies are never removed, whether the
+    /// list still names them or not.
+    ///
+    /// # Errors
+    /// When the list cannot be read or written; then it is as it was.
+    pub fn enter(&self, model: &str, promoted: Promoted) -> Result<Promoted, PromotionError> {
         let _lock = self.lock()?;
         let mut list = self.read()?;
         let of_model = list.entry(model.to_owned()).or_default();
@@ -87,7 +115,8 @@ impl Promotions {
         let before = of_model.now.replace(promoted.clone());
         of_model.earlier.push(before);
         let surplus = of_model.earlier.len().saturating_sub(KEPT);
-        of_model.earlier.drain(..surplus);
+        // The first are the model's own weights, which can always be gone back to.
+        of_model.earlier.drain(1..=surplus);
         self.write(&list)?;
         Ok(promoted)
     }
@@ -187,6 +216,50 @@ mod tests {
         let first = promotions.promote("a", &one, 1, Origin::default()).expect("promoted");
         assert_eq!(promotions.promote("a", &one, 2, Origin::default()).expect("promoted"), first);
         assert_eq!(promotions.read().expect("a list")["a"].earlier, [None]);
+    }
+
+    /// Regression: after many promotions the oldest entry was dropped, which is the model itself, so that nobody could go back to it.
+    #[test]
+    fn the_models_own_weights_can_be_gone_back_to_after_many_promotions() {
+        let (folder, promotions) = promotions();
+        let [one, two] = ["one", "two"].map(|name| adapter(&folder.path().join(name), name));
+        let made: Vec<Promoted> = (0..KEPT + 2)
+            .map(|index| {
+                let source = if index % 2 == 0 { &one } else { &two };
+                promotions.promote("a", source, index as i64, Origin::default()).expect("promoted")
+            })
+            .collect();
+        let earlier = promotions.read().expect("a list").remove("a").expect("a model").earlier;
+        assert_eq!((earlier.len(), &earlier[0]), (KEPT, &None));
+        let mut back = Vec::new();
+        while let Ok(now) = promotions.roll_back("a") {
+            back.push(now);
+        }
+        // The latest first, without those that were too many, and at last the model itself.
+        let latest = made.iter().rev().skip(1).take(KEPT - 1).cloned().map(Some);
+        assert_eq!(back, latest.chain([None]).collect::<Vec<_>>());
+        let error = promotions.roll_back("a").expect_err("the model itself answers");
+        assert!(matches!(error, PromotionError::NothingEarlier { .. }), "{error}");
+        let list = promotions.read().expect("a list");
+        assert_eq!(list["a"], ModelPromotions::default());
+    }
+
+    /// Lists of earlier versions lack the model itself where it was promoted for many times.
+    #[test]
+    fn a_list_that_lost_the_models_own_weights_has_them_again() {
+        let (folder, promotions) = promotions();
+        let one = adapter(&folder.path().join("one"), "one");
+        let promoted = promotions.promote("a", &one, 1, Origin::default()).expect("promoted");
+        let lost = |earlier| ModelPromotions { now: Some(promoted.clone()), earlier };
+        let other = Promoted { id: "0123456789abcdef".to_owned(), ..promoted.clone() };
+        let [a, b] = [lost(vec![Some(other.clone())]), lost(Vec::new())];
+        let list = BTreeMap::from([("a".to_owned(), a), ("b".to_owned(), b)]);
+        promotions.write(&list).expect("written");
+        let read = promotions.read().expect("a list");
+        assert_eq!(read["a"].earlier, [None, Some(other)]);
+        assert_eq!(read["b"].earlier, [None]);
+        assert_eq!(promotions.roll_back("b").expect("rolled back"), None);
+        assert_eq!(promotions.read().expect("a list")["b"], ModelPromotions::default());
     }
 
     #[test]

@@ -100,6 +100,7 @@ mod tests {
                 ..DataCounts::default()
             },
             gate: Vec::new(),
+            compared_with: None,
             recipe: Recipe::default(),
         };
         improvements.write(&record).expect("written");

@@ -40,6 +40,14 @@ impl Improvements {
         forget(&self.folder_of(id)?, &[CHECKPOINTS])
     }
 
+    /// Removes what holds people's words from the folder of an improvement that is given up, and all that it had computed. Its record stays.
+    ///
+    /// # Errors
+    /// As for [`Improvements::forget_words`].
+    pub fn forget_all(&self, id: &str) -> Result<(), PromotionError> {
+        forget(&self.folder_of(id)?, &COMPUTED)
+    }
+
     /// Whether the folder of any improvement holds people's words.
     ///
     /// # Errors
@@ -93,7 +101,7 @@ impl Improvements {
     /// [`PromotionError::BadId`], [`PromotionError::Io`], [`PromotionError::File`].
     pub fn give_up(&self, record: &mut Improvement, reason: &str, now: i64) -> Result<(), PromotionError> {
         // The record last: what is left after a crash in between is found again, as it still says that it may go on.
-        forget(&self.folder_of(&record.id)?, &COMPUTED)?;
+        self.forget_all(&record.id)?;
         record.state = ImprovementState::Failed;
         record.finished_at = Some(now);
         record.error = Some(reason.to_owned());

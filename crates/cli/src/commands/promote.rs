@@ -10,7 +10,9 @@ use std::path::{Path, PathBuf};
 use time::OffsetDateTime;
 use zhenjin_hub::ModelStore;
 use zhenjin_model::ModelFile;
-use zhenjin_promotions::{ImprovementState, Improvements, ModelPromotions, Origin, Promoted, Promotions};
+use zhenjin_promotions::{
+    Improvement, ImprovementState, Improvements, ModelPromotions, Origin, Promoted, Promotions,
+};
 
 pub(crate) const PROMOTE_EXAMPLES: &str = "Examples:
   zhenjin promote smollm2:135m runs/dpo/checkpoints/step-00000100
@@ -52,8 +54,12 @@ pub(crate) fn promote(home: &Home, arguments: &PromoteArguments) -> Result<()> {
         (Some(id), _) => {
             // Its record has the name under which the model was served then.
             let given = model.to_string_lossy();
-            if Improvements::new(home.improvements()).read(id)?.model == given {
+            let record = Improvements::new(home.improvements()).read(id)?;
+            if record.model == given {
                 name = given.into_owned();
+            }
+            if let Some(note) = compared_with_other(&promotions, &record)? {
+                eprintln!("note: {}", shown(&note));
             }
             promote_improvement(home, &name, id)?
         }
@@ -126,6 +132,34 @@ pub(super) fn promote_improvement(home: &Home, model: &str, id: &str) -> Result<
     }
     let adapter = improvements.adapter_of(id)?;
     Ok(Promotions::new(home.promoted()).promote(model, &adapter, now(), record.origin())?)
+}
+
+/// What answers for a model in the place of its own weights.
+pub(super) fn promoted_now(promotions: &Promotions, model: &str) -> Result<Option<Promoted>> {
+    Ok(promotions.read()?.remove(model).and_then(|of_model| of_model.now))
+}
+
+/// Says what an improvement was compared with, if something else answers now.
+pub(super) fn compared_with_other(promotions: &Promotions, record: &Improvement) -> Result<Option<String>> {
+    let now = promoted_now(promotions, &record.model)?;
+    let then = record.was_compared_with_other(now.as_ref());
+    Ok(then.map(|then| {
+        format!(
+            "the improvement {} was compared with {}, but {} answers now: nothing was measured against that",
+            record.id,
+            named(then),
+            named(Improvement::word_of(now.as_ref()))
+        )
+    }))
+}
+
+/// What answers for a model, as a record says it.
+pub(super) fn named(word: &str) -> String {
+    if word == Improvement::word_of(None) {
+        "the model itself".to_owned()
+    } else {
+        format!("the promotion {word}")
+    }
 }
 
 pub(crate) fn roll_back(home: &Home, arguments: &RollbackArguments) -> Result<()> {

@@ -1,11 +1,14 @@
 //! The judgements of an improvement: read from the store, written as files of examples while it is made, and forgotten afterwards.
 
+use super::training::{PASSES, PER_PERSON, SET};
 use super::{Stage, file_sha256, now, sha256};
 use crate::commands::feedback::judged;
 use anyhow::{Result, bail};
 use std::collections::BTreeSet;
 use zhenjin_files::write_whole;
-use zhenjin_improve::{Collection, Division, Item, Judged, Limits, Method, anchor, collect, collect_again};
+use zhenjin_improve::{
+    Again, Collection, Division, Item, Judged, Limits, Method, Order, anchor, collect, collect_again,
+};
 use zhenjin_promotions::{
     ANCHOR_FILE, HELD_OUT_FILE, Improvement, ImprovementState, Improvements, Running, TRAIN_FILE,
 };
@@ -38,10 +41,11 @@ fn row(feedback: TrainingFeedback) -> Row {
     Row { id: feedback.id.clone(), judged: judged(feedback) }
 }
 
-/// The one model whose answers were judged.
-pub(super) fn only_model(rows: &[Row]) -> Result<String> {
-    let base = |row: &Row| row.judged.model.split('+').next().unwrap_or_default().to_owned();
-    let models: BTreeSet<String> = rows.iter().map(base).collect();
+/// The one model whose answers were judged; `is_model` says of a name whether a model has it.
+pub(super) fn only_model(rows: &[Row], is_model: &dyn Fn(&str) -> bool) -> Result<String> {
+    let names: BTreeSet<&str> = rows.iter().map(|row| row.judged.model.as_str()).collect();
+    let models: BTreeSet<String> =
+        names.into_iter().map(|name| without_adapter(name, is_model).to_owned()).collect();
     match models.len() {
         0 => bail!(
             "nobody judged an answer yet: thumbs, corrections and choices in the chat page are what a model learns from"
@@ -51,6 +55,14 @@ pub(super) fn only_model(rows: &[Row]) -> Result<String> {
             "answers of several models were judged: name one of {}",
             models.into_iter().collect::<Vec<_>>().join(", ")
         ),
+    }
+}
+
+/// The model of the name `MODEL` or `MODEL+ADAPTER`. A model's own name may have a `+` as well; that of an adapter has neither it nor a `/`.
+fn without_adapter<'a>(name: &'a str, is_model: &dyn Fn(&str) -> bool) -> &'a str {
+    match name.rsplit_once('+') {
+        Some((model, adapter)) if !adapter.contains('/') && !is_model(name) => model,
+        _ => name,
     }
 }
 
@@ -88,19 +100,44 @@ pub(super) fn only(rows: &[Row], names: &[String]) -> Result<Vec<Row>> {
     Ok(found)
 }
 
-/// Refuses to do the same again.
-pub(super) fn expect_news(improvements: &Improvements, model: &str, collected: &Collected) -> Result<()> {
+/// Refuses to do the same again: to learn from the same judgements by the same method with the same settings as the last time. Says what is
+/// different, where it is judgements: there may be fewer of them as well, which is what an improvement is asked for after something was erased.
+pub(super) fn expect_news(improvements: &Improvements, wished: &Improvement) -> Result<()> {
     let ended = |record: &Improvement| {
-        record.model == model && matches!(record.state, ImprovementState::Passed | ImprovementState::Refused)
+        record.model == wished.model
+            && matches!(record.state, ImprovementState::Passed | ImprovementState::Refused)
     };
     let Some(last) = improvements.list()?.into_iter().find(ended) else { return Ok(()) };
-    let known: BTreeSet<&String> = last.recipe.rows.iter().collect();
-    let new = collected.rows.iter().filter(|row| !known.contains(row)).count();
-    if new == 0 {
-        bail!("nothing was judged since the improvement {}; --again makes another one", last.id);
+    match news(&last, wished) {
+        None => bail!("nothing was judged since the improvement {}; --again makes another one", last.id),
+        Some(news) => eprintln!("{news} since the improvement {}", last.id),
     }
-    eprintln!("{new} new judgements since the improvement {}", last.id);
     Ok(())
+}
+
+/// In which judgements and options an improvement differs from the last one; `None` where it does in nothing.
+fn news(last: &Improvement, wished: &Improvement) -> Option<String> {
+    let [known, used]: [BTreeSet<&String>; 2] =
+        [last, wished].map(|record| record.recipe.rows.iter().collect());
+    let (new, gone) = (used.difference(&known).count(), known.difference(&used).count());
+    // Records of earlier versions do not say all of them.
+    let differs = |name: &str| {
+        let then = last.recipe.settings.get(name);
+        then.is_some() && then != wished.recipe.settings.get(name)
+    };
+    let has_other_options =
+        last.method != wished.method || [PASSES, PER_PERSON, SET].into_iter().any(differs);
+    if new == 0 && gone == 0 && !has_other_options {
+        return None;
+    }
+    let mut words = vec![format!("{new} new judgements")];
+    if gone > 0 {
+        words.push(format!("{gone} fewer"));
+    }
+    if has_other_options {
+        words.push("other options".to_owned());
+    }
+    Some(words.join(", "))
 }
 
 impl Collected {
@@ -132,12 +169,15 @@ impl Collected {
     pub(super) fn again(rows: &[Row], record: &Improvement) -> Result<Option<Collected>> {
         let recipe = &record.recipe;
         let rows = judged_of(&only(rows, &recipe.rows)?);
-        let method: Method = record.method.parse().map_err(anyhow::Error::msg)?;
-        let division = Division::of_recipe(&recipe.division).map_err(|error| {
-            anyhow::anyhow!("the improvement {} cannot be made again: {error}", record.id)
-        })?;
-        let collected =
-            Collected::of_collection(collect_again(&rows, &record.model, method, division, &recipe.without)?);
+        let unknown =
+            |error: String| anyhow::anyhow!("the improvement {} cannot be made again: {error}", record.id);
+        let again = Again {
+            method: record.method.parse().map_err(unknown)?,
+            division: Division::of_recipe(&recipe.division).map_err(unknown)?,
+            order: Order::of_recipe(&recipe.order).map_err(unknown)?,
+            without: &recipe.without,
+        };
+        let collected = Collected::of_collection(collect_again(&rows, &record.model, &again));
         let is_same = collected.train_sha256 == recipe.train_sha256
             && collected.held_out_sha256 == recipe.held_out_sha256;
         Ok(is_same.then_some(collected))
@@ -221,4 +261,53 @@ pub(super) fn anchor_file(stage: &Stage<'_>) -> std::path::PathBuf {
 
 pub(super) fn held_out_file(stage: &Stage<'_>) -> std::path::PathBuf {
     stage.path(HELD_OUT_FILE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn learned(method: &str, rows: &[&str], options: &[(&str, &str)]) -> Improvement {
+        let mut record = Improvement::begun("one", "tiny", method, 1);
+        record.recipe.rows = rows.iter().map(|row| (*row).to_owned()).collect();
+        record.recipe.settings =
+            options.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        record
+    }
+
+    /// What was erased once made the next improvement learn from nothing new, and it was refused; so was another method.
+    #[test]
+    fn an_improvement_is_refused_only_where_nothing_differs() {
+        let options = [("passes", "4"), ("per_person", ""), ("set", "")];
+        let last = learned("dpo", &["a", "b", "c"], &options);
+        let news = |method: &str, rows: &[&str], options: &[(&str, &str)]| {
+            super::news(&last, &learned(method, rows, options))
+        };
+        assert_eq!(news("dpo", &["a", "b", "c"], &options), None);
+        let of = |words: &str| Some(words.to_owned());
+        assert_eq!(news("dpo", &["a", "c"], &options), of("0 new judgements, 1 fewer"));
+        assert_eq!(news("dpo", &["a", "b", "c", "d"], &options), of("1 new judgements"));
+        let other = of("0 new judgements, other options");
+        assert_eq!(news("kto", &["a", "b", "c"], &options), other);
+        assert_eq!(news("dpo", &["a", "b", "c"], &[("passes", "8"), ("per_person", ""), ("set", "")]), other);
+        // An earlier version did not write down how many examples of one person there could be.
+        let earlier = learned("dpo", &["a"], &[("passes", "4"), ("set", "")]);
+        assert_eq!(super::news(&earlier, &learned("dpo", &["a"], &options)), None);
+    }
+
+    #[test]
+    fn a_plus_in_a_models_own_name_is_no_adapter() {
+        let is_model = |name: &str| name == "a+b.gguf";
+        for (name, model) in [
+            ("smollm2:135m", "smollm2:135m"),
+            ("smollm2:135m+tuned", "smollm2:135m"),
+            ("/opt/c++/m.gguf", "/opt/c++/m.gguf"),
+            ("/opt/c++/m.gguf+tuned.2", "/opt/c++/m.gguf"),
+            ("a+b.gguf", "a+b.gguf"),
+            ("a+b.gguf+base", "a+b.gguf"),
+            ("gone+base", "gone"),
+        ] {
+            assert_eq!(without_adapter(name, &is_model), model, "{name}");
+        }
+    }
 }

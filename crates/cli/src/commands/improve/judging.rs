@@ -1,11 +1,13 @@
 //! An improvement's gate: what is measured on held-out judgements, on answers to held-out questions, and on neutral text.
 
-use super::training::{ADAPTER_FILES, BATCH, Data, arguments, lower_rate};
+use super::compared::Answering;
+use super::statistics::{SEED, area, count, mean, measured, question_means};
+use super::training::{ADAPTER_FILES, BATCH, Data, arguments, expect_not_asked, lower_rate};
 use super::{Stage, collection};
 use crate::commands::align::{Loaded, paragraphs, run_offline};
 use crate::commands::training::RunFolder;
-use anyhow::{Context, Result, bail};
-use std::collections::{BTreeMap, BTreeSet};
+use anyhow::{Context, Result};
+use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,20 +19,18 @@ use zhenjin_align::data::{
     LearntAnswers, Overlong, PromptSettings, ReadOptions,
 };
 use zhenjin_align::evaluation::{
-    Interval, RewardModel, Scorer, answer_scores, answers, cluster_interval, cluster_mean_interval, correct,
-    learned_tokens, paired_scores, perplexity, reward_scores, win_rate,
+    RewardModel, Scorer, answer_scores, answers, correct, learned_tokens, paired_scores, perplexity,
+    reward_scores, win_rate,
 };
 use zhenjin_align::rollouts::{Answer, Rollouts};
 use zhenjin_hub::OpenedModel;
 use zhenjin_improve::gate::{self, Measured};
 use zhenjin_improve::{Limits, neutral, opening};
 use zhenjin_model::{Adapter, LoadOptions};
-use zhenjin_promotions::{Criterion, Improvement, Promotions, WeightsKind};
+use zhenjin_promotions::{Criterion, Improvement};
 use zhenjin_tensor::ComputeOptions;
 use zhenjin_tokenizer::{EncodedDialogue, Specials};
 
-/// Of intervals by resampling and of sampled answers.
-const SEED: u64 = 1;
 /// Of the adapter: how much of what it learned is added.
 const STRENGTHS: [f64; 9] = [1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2];
 /// The strength below which a lower learning rate is tried.
@@ -59,6 +59,8 @@ struct Bench<'a> {
     candidate: Arc<Adapter>,
     /// What answers now, if it is an adapter.
     current: Option<Arc<Adapter>>,
+    /// The word for that in a record.
+    compared_with: String,
 }
 
 /// Examples in tokens, and how the conversation of each begins. Examples of conversations that begin alike depend on each other, such as the
@@ -66,6 +68,12 @@ struct Bench<'a> {
 struct Measurable<T> {
     examples: Vec<T>,
     openings: Vec<String>,
+}
+
+/// Held-out questions in tokens, and how the conversation of each begins.
+struct Questions<'a> {
+    prompts: Vec<Vec<u32>>,
+    openings: Vec<&'a String>,
 }
 
 /// What became of a candidate.
@@ -87,6 +95,7 @@ pub(super) fn judge(stage: &Stage<'_>, record: &mut Improvement) -> Result<Verdi
     tell()?;
     let mut bench = Bench::new(stage, record)?;
     let base_fingerprint = bench.model.weights.fingerprint.to_string();
+    let compared_with = bench.compared_with.clone();
     let (strength, of_text) = bench.choose_strength()?;
     if strength < LEAST_STRENGTH
         && let Some(rate) = lower_rate(record)
@@ -100,6 +109,7 @@ pub(super) fn judge(stage: &Stage<'_>, record: &mut Improvement) -> Result<Verdi
     tell()?;
     criteria.extend(of_text);
     criteria.push(bench.speed()?);
+    record.compared_with = Some(compared_with);
     record.recipe.base_fingerprint = base_fingerprint;
     record.recipe.settings.insert("strength".to_owned(), strength.to_string());
     Ok(Verdict::Measured(criteria))
@@ -112,19 +122,10 @@ impl<'a> Bench<'a> {
         let model = Loaded::new(stage.home, record.model.as_ref(), &load)?;
         let scorer = model.scorer()?;
         let candidate = scorer.open_adapter(&stage.improvements.adapter_of(&record.id)?)?;
-        let promotions = Promotions::new(stage.home.promoted());
-        let now = promotions.read()?.remove(&record.model).and_then(|of_model| of_model.now);
-        let current = match now {
-            None => None,
-            Some(now) if now.kind == WeightsKind::Adapter => {
-                Some(scorer.open_adapter(&now.path(promotions.folder()))?)
-            }
-            Some(_) => bail!(
-                "whole weights were promoted for `{}`, and an adapter to its own weights cannot be compared with them: roll them back first",
-                record.model
-            ),
-        };
-        Ok(Bench { stage, record, model, scorer, candidate, current })
+        let answering = Answering::of(stage.home, &record.model)?;
+        let current = answering.adapter().map(|folder| scorer.open_adapter(&folder)).transpose()?;
+        let compared_with = answering.word().to_owned();
+        Ok(Bench { stage, record, model, scorer, candidate, current, compared_with })
     }
 
     /// Held-out or trained examples of a kind, in tokens; those that are too long are left out, as in training.
@@ -191,7 +192,8 @@ impl<'a> Bench<'a> {
         }
         let note = "of the candidate: whether it prefers the chosen answer more than what answers now does; of what answers now: whether it \
                     finds the chosen answer more probable for each token";
-        let base = agreed_before.iter().sum::<f64>() / agreed_before.len().max(1) as f64;
+        let base = question_means(&agreed_before, &openings);
+        let base = base.iter().sum::<f64>() / base.len().max(1) as f64;
         Ok(vec![
             agreement_criterion(mean(&agreement, &openings), base, note),
             liked_criterion(&liked, &openings),
@@ -224,10 +226,8 @@ impl<'a> Bench<'a> {
             .map(|index| (changes[index], &openings[index]))
             .unzip();
         let (measured, note) = if liked.len() < thumbs.len() {
-            let area = |indices: &[usize]| area_under_curve(indices, &changes, &is_liked);
             let note = "how often a liked answer became more probable than a disliked one, each against what answers now";
-            let found = cluster_interval(&openings, SEED, &area);
-            (found.map(|found| measured(found, thumbs.len(), count(&openings))), note)
+            (area(&changes, &openings, &is_liked), note)
         } else {
             let gains: Vec<f64> = liked.iter().map(|change| correct(*change)).collect();
             (
@@ -248,10 +248,14 @@ impl<'a> Bench<'a> {
         if held_out.examples.len() < LEAST_JUDGE_PAIRS {
             return unmeasured("there are too few held-out pairs for a judge to learn from");
         }
-        let mut judge = self.train_judge(held_out.examples.len())?;
         let mut tested = self.pairs(collection::train_file(self.stage))?;
         tested.examples.truncate(MOST_TESTED);
         tested.openings.truncate(MOST_TESTED);
+        let questions = self.questions(&held_out);
+        if let Some(unmeasured) = too_few_for_judge(&tested.openings, &questions) {
+            return Ok(unmeasured);
+        }
+        let mut judge = self.train_judge(held_out.examples.len())?;
         let ids: Vec<&[u32]> =
             tested.examples.iter().flat_map(|pair| [&pair.chosen.ids[..], &pair.rejected.ids[..]]).collect();
         let values = reward_scores(&mut judge, &ids, &mut |_| {})?;
@@ -266,9 +270,12 @@ impl<'a> Bench<'a> {
         if accuracy.units < Limits::LEAST_HELD_OUT || accuracy.lower <= gate::CHANCE {
             return unmeasured(&format!("{judged}: too little to decide anything"));
         }
-        let (scores, prompts) = self.compared_answers(&held_out, &mut judge)?;
+        let scores = self.compared_answers(&questions, &mut judge)?;
         match win_rate(&scores, SEED) {
-            Some(wins) => Ok(gate::win_rate(measured(wins.rate, prompts, wins.prompts), Some(judged))),
+            Some(wins) => {
+                let found = measured(wins.rate, questions.prompts.len(), wins.prompts);
+                Ok(gate::win_rate(found, Some(judged)))
+            }
             None => unmeasured("there are no held-out questions"),
         }
     }
@@ -291,17 +298,13 @@ impl<'a> Bench<'a> {
         ];
         let arguments = arguments(self.stage, self.record, &data, steps, &settings)?;
         run_offline(self.stage.home, Method::Reward, &arguments)?;
+        expect_not_asked(steps)?;
         let last = RunFolder::new(&out).last_checkpoint().context("the judge's run left no checkpoint")?;
         self.model.reward_model(&last)
     }
 
-    /// The judge's scores of both models' answers to held-out questions, those of conversations that begin alike together; and the number of
-    /// questions.
-    fn compared_answers(
-        &self,
-        pairs: &Measurable<EncodedPair>,
-        judge: &mut RewardModel,
-    ) -> Result<(Vec<Vec<[f64; 2]>>, usize)> {
+    /// The held-out questions that both models answer.
+    fn questions<'p>(&self, pairs: &'p Measurable<EncodedPair>) -> Questions<'p> {
         let room = self.model.weights.config.context_length.saturating_sub(ANSWER_TOKENS);
         let prompt = |pair: &EncodedPair| {
             let end = pair.chosen.assistant_mask.iter().position(|is_answer| *is_answer);
@@ -314,8 +317,17 @@ impl<'a> Bench<'a> {
             .zip(&pairs.openings)
             .filter(|(prompt, _)| !prompt.is_empty() && prompt.len() <= room)
             .collect();
-        let (prompts, openings): (Vec<Vec<u32>>, Vec<&String>) =
-            prompts.into_iter().take(MOST_PROMPTS).unzip();
+        let (prompts, openings) = prompts.into_iter().take(MOST_PROMPTS).unzip();
+        Questions { prompts, openings }
+    }
+
+    /// The judge's scores of both models' answers to held-out questions, those of conversations that begin alike together.
+    fn compared_answers(
+        &self,
+        questions: &Questions<'_>,
+        judge: &mut RewardModel,
+    ) -> Result<Vec<Vec<[f64; 2]>>> {
+        let Questions { prompts, openings } = questions;
         let asked: Vec<&[u32]> = prompts.iter().map(Vec::as_slice).collect();
         let mut rollouts = self.rollouts(ANSWER_TOKENS);
         // Of few questions more answers each, so that chance decides less.
@@ -327,10 +339,10 @@ impl<'a> Bench<'a> {
         let mut score = |written: &[Vec<Answer>]| answer_scores(judge, &asked, written, &mut |_| {});
         let scores = paired_scores(&score(&written[0])?, &score(&written[1])?);
         let mut alike: BTreeMap<&String, Vec<[f64; 2]>> = BTreeMap::new();
-        for (opening, scores) in openings.into_iter().zip(scores) {
+        for (opening, scores) in openings.iter().zip(scores) {
             alike.entry(opening).or_default().extend(scores);
         }
-        Ok((alike.into_values().collect(), prompts.len()))
+        Ok(alike.into_values().collect())
     }
 
     /// The greatest strength of the adapter at which neutral text in both languages stays what it was, with what was measured there; the
@@ -439,38 +451,24 @@ fn answer_tokens(dialogue: &EncodedDialogue) -> f64 {
     learned_tokens(dialogue).max(1) as f64
 }
 
-/// Of all pairs of a liked and a disliked example, the share whose liked one has the greater value (Mann and Whitney 1947); `None` without
-/// pairs.
-fn area_under_curve(indices: &[usize], values: &[f64], is_liked: &dyn Fn(usize) -> bool) -> Option<f64> {
-    let (liked, disliked): (Vec<usize>, Vec<usize>) = indices.iter().partition(|index| is_liked(**index));
-    if liked.is_empty() || disliked.is_empty() {
-        return None;
-    }
-    let won: f64 = liked
-        .iter()
-        .flat_map(|liked| disliked.iter().map(|disliked| correct(values[*liked] - values[*disliked])))
-        .sum();
-    Some(won / (liked.len() * disliked.len()) as f64)
-}
-
 /// How the conversation of an example begins, as examples are divided by.
 fn opening_of(body: &Body) -> String {
     opening(body.messages().map(|message| (message.role.name(), message.content.as_str())))
 }
 
-/// The mean of values of examples whose conversations begin so, with its interval by resampling beginnings.
-fn mean<T: Ord>(values: &[f64], openings: &[T]) -> Option<Measured> {
-    let found = cluster_mean_interval(values, openings, SEED)?;
-    Some(measured(found, values.len(), count(openings)))
-}
-
-/// How many different ones there are.
-fn count<T: Ord>(openings: &[T]) -> usize {
-    openings.iter().collect::<BTreeSet<_>>().len()
-}
-
-fn measured(found: Interval, examples: usize, units: usize) -> Measured {
-    Measured { mean: found.mean, lower: found.lower, upper: found.upper, examples, units }
+/// Why no judge is trained, where it is known before that nothing could be decided by it.
+fn too_few_for_judge(tested: &[String], questions: &Questions<'_>) -> Option<Criterion> {
+    const NAME: &str = "win_rate";
+    let least = Limits::LEAST_HELD_OUT;
+    let why = match (count(tested), questions.prompts.len()) {
+        (0, _) => "there are no pairs to test the judge on".to_owned(),
+        (there, _) if there < least => format!(
+            "the pairs to test the judge on are of too few first questions: {there}, and at least {least} are needed"
+        ),
+        (_, 0) => "there are no held-out questions".to_owned(),
+        (_, prompts) => return gate::of_too_few(NAME, gate::CHANCE, prompts, count(&questions.openings)),
+    };
+    Some(gate::not_measured(NAME, gate::CHANCE, why))
 }
 
 fn agreement_criterion(agreement: Option<Measured>, base: f64, note: &str) -> Criterion {
@@ -545,11 +543,24 @@ mod tests {
         );
     }
 
+    /// The judge was once trained where it was known already that its win rate would not be measured.
     #[test]
-    fn the_area_is_the_share_of_pairs_in_order() {
-        let values = [3.0, 1.0, 2.0, 0.0];
-        let liked = |index: usize| index < 2;
-        assert_eq!(area_under_curve(&[0, 1, 2, 3], &values, &liked), Some(0.75));
-        assert_eq!(area_under_curve(&[0, 1], &values, &liked), None);
+    fn no_judge_is_trained_where_nothing_could_be_decided_by_it() {
+        let of = |numbers: &[usize]| -> Vec<String> { numbers.iter().map(ToString::to_string).collect() };
+        let why = |tested: &[usize], held_out: &[usize]| {
+            let openings = of(held_out);
+            let prompts = vec![vec![1]; held_out.len()];
+            let questions = Questions { prompts, openings: openings.iter().collect() };
+            let unmeasured = too_few_for_judge(&of(tested), &questions)?;
+            assert_eq!((unmeasured.passed, unmeasured.value, unmeasured.limit), (None, None, 0.5));
+            unmeasured.note
+        };
+        let enough = [1, 2, 3, 4, 5];
+        assert_eq!(why(&enough, &enough), None);
+        let note = |why: Option<String>| why.expect("a reason");
+        assert!(note(why(&[], &enough)).contains("no pairs to test the judge on"));
+        assert!(note(why(&[1, 1, 2, 3, 4, 4], &enough)).contains("first questions: 4, and at least 5"));
+        assert!(note(why(&enough, &[])).contains("no held-out questions"));
+        assert!(note(why(&enough, &[7; 16])).contains("16 examples of 1, and at least 5"));
     }
 }

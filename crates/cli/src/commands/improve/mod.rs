@@ -1,12 +1,17 @@
 //! `zhenjin improve`: from what people judged in the chat to an adapter, measured before it may answer.
 
 mod collection;
+mod compared;
 mod judging;
+mod options;
 mod show;
+mod statistics;
 mod training;
 
-use super::promote::{answers, now, promote_improvement};
+use super::promote::{answers, compared_with_other, now, promote_improvement};
+use super::training::Interrupted;
 use crate::home::Home;
+use crate::text::shown;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use collection::Collected;
@@ -14,7 +19,8 @@ pub(super) use collection::forget_withdrawn;
 use judging::Verdict;
 use sha2::Digest;
 use std::path::{Path, PathBuf};
-use zhenjin_improve::{Limits, Method, TooFew};
+use zhenjin_hub::ModelStore;
+use zhenjin_improve::{Limits, Method, Order, TooFew};
 use zhenjin_promotions::{
     AGAIN_FOLDER, Improvement, ImprovementState, Improvements, Progress, Promotions, Recipe, Running,
 };
@@ -41,17 +47,18 @@ pub(crate) struct ImproveArguments {
     /// Promote it at once if it passes
     #[arg(long)]
     auto: bool,
-    /// The most examples of one person, the newest first [default: as many as the other person with the most has, at most half as many as all others
-    /// have; at least 20, of the operator, or of one of two people by choices and corrections, 200; at most 500]
+    /// The most examples of one person to learn from, the newest first, and a fifth as many held out [default: as many as the other person with the
+    /// most has, at most half as many as all others have; at least 20, of the operator, or of one of two people by choices and corrections, 200; at
+    /// most 500]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     per_person: Option<u32>,
-    /// Passes over the examples, at most: after 40 updates only the first pass goes on
-    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=100))]
-    passes: u32,
+    /// Passes over the examples, at most: after 40 updates only the first pass goes on [default: 4]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100))]
+    passes: Option<u32>,
     /// One setting of its training, as for `zhenjin dpo` (repeatable), such as optimiser.learning_rate=1e-4
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
-    /// Make one even if nothing was judged since the last one
+    /// Make one even if nothing was judged since the last one, or begin anew with other options what was interrupted
     #[arg(long)]
     again: bool,
     /// Let other programs go first
@@ -146,8 +153,12 @@ async fn improve(
     let judged = collection::read(store).await?;
     let model = match &arguments.model {
         Some(model) => model.clone(),
-        None => collection::only_model(&judged)?,
+        None => {
+            let models = ModelStore::new(home.models());
+            collection::only_model(&judged, &|name| models.resolve(name).is_ok())?
+        }
     };
+    compared::expect_comparable(home, &model)?;
     let method = arguments.method.map(Method::as_str);
     let id = match &arguments.id {
         Some(id) => id.clone(),
@@ -165,24 +176,49 @@ async fn improve(
         None => begin(&stage, store, &judged, &id, &model).await?,
     };
     let ended = make(&stage, &mut record).await;
-    record.finished_at = Some(now());
-    if let Err(error) = &ended {
-        if error.is::<super::training::Interrupted>() {
-            return ended;
+    if let Err(error) = ended {
+        if error.is::<Interrupted>() {
+            eprintln!("the improvement {id} goes on when it is asked for again");
+        } else if let Err(left) = give_up(&stage, store, &mut record, &format!("{error:#}")).await {
+            eprintln!("what the improvement {id} had computed could not be removed: {left:#}");
         }
-        record.state = ImprovementState::Failed;
-        record.error = Some(format!("{error:#}"));
+        return Err(error);
     }
+    record.finished_at = Some(now());
     improvements.write(&record)?;
     // What people wrote stays in the store alone, where it can be erased.
     improvements.forget_words(&id)?;
-    ended?;
     show::record(&record, arguments.json)?;
     if arguments.auto && record.state == ImprovementState::Passed {
-        let promoted = promote_improvement(home, &model, &id)?;
-        eprintln!("promoted: {} {}", promoted.id, answers(&Promotions::new(home.promoted()), &model)?);
+        promote_passed(home, &record)?;
     }
     Ok(())
+}
+
+/// Promotes what passed its gate, unless something else answers by now than what it was compared with.
+fn promote_passed(home: &Home, record: &Improvement) -> Result<()> {
+    let promotions = Promotions::new(home.promoted());
+    if let Some(why) = compared_with_other(&promotions, record)? {
+        let Improvement { id, model, .. } = record;
+        eprintln!(
+            "not promoted: {}; make another one with --again, or promote it all the same with `zhenjin promote {} --improvement {id}`",
+            shown(&why),
+            shown(model)
+        );
+        return Ok(());
+    }
+    let promoted = promote_improvement(home, &record.model, &record.id)?;
+    eprintln!("promoted: {} {}", promoted.id, answers(&promotions, &record.model)?);
+    Ok(())
+}
+
+/// Gives an improvement up: what it had computed is removed, and what people wrote.
+async fn give_up(stage: &Stage<'_>, store: &Store, record: &mut Improvement, reason: &str) -> Result<()> {
+    // The note after what it is about, and the record last: what says that it has failed has left nothing, and what is found half removed
+    // after a crash may still go on.
+    stage.improvements.forget_all(&record.id)?;
+    store.forget_training(&record.id).await?;
+    Ok(stage.improvements.give_up(record, reason, now())?)
 }
 
 /// The record of an improvement that was interrupted.
@@ -196,6 +232,9 @@ fn begun(improvements: &Improvements, id: &str) -> Result<Option<Improvement>> {
 }
 
 /// The record of an interrupted improvement, if it can go on; else it is given up.
+///
+/// # Errors
+/// Where it would go on with other options than those that are given.
 async fn go_on(
     stage: &Stage<'_>,
     store: &Store,
@@ -203,17 +242,27 @@ async fn go_on(
     mut record: Improvement,
 ) -> Result<Option<Improvement>> {
     let id = record.id.clone();
-    if collection::restore(stage, store, judged, &record).await? {
+    let other = options::different(stage.arguments, &record);
+    let reason = if !other.is_empty() {
+        if !stage.arguments.again {
+            bail!(
+                "the improvement {id} was interrupted, and goes on with the options that it began with, but now there is {}: leave that out to go \
+                 on, or begin it anew with --again",
+                other.join(", ")
+            );
+        }
+        eprintln!("the improvement {id} begins anew: now there is {}", other.join(", "));
+        "it was interrupted, and begun anew with other options"
+    } else if collection::restore(stage, store, judged, &record).await? {
         eprintln!("going on with the improvement {id}");
         return Ok(Some(record));
-    }
-    let reason =
-        "the examples that it had begun with are gone and cannot be made again as they were: begin a new one";
-    stage.improvements.give_up(&mut record, reason, now())?;
-    store.forget_training(&id).await?;
-    eprintln!(
-        "the improvement {id} begins anew: its examples are gone and cannot be made again as they were"
-    );
+    } else {
+        eprintln!(
+            "the improvement {id} begins anew: its examples are gone and cannot be made again as they were"
+        );
+        "the examples that it had begun with are gone and cannot be made again as they were: begin a new one"
+    };
+    give_up(stage, store, &mut record, reason).await?;
     Ok(None)
 }
 
@@ -234,21 +283,12 @@ async fn begin(
             eprintln!("the record of {id} could not be written: {unwritten:#}");
         }
     })?;
-    if !arguments.again {
-        collection::expect_news(stage.improvements, model, &collected)?;
-    }
-    let mut settings = std::collections::BTreeMap::new();
-    settings.insert("passes".to_owned(), arguments.passes.to_string());
-    settings.insert("set".to_owned(), arguments.set.join("\n"));
-    if collected.collection.method == Method::Kto {
-        let (liked, disliked) = collected.collection.liked_and_disliked();
-        settings.extend([training::judged_settings(liked, disliked)]);
-    }
     let recipe = Recipe {
         program: env!("CARGO_PKG_VERSION").to_owned(),
-        settings,
+        settings: options::settings(arguments, &collected.collection),
         rows: collected.rows.clone(),
-        division: limits.division.as_str().to_owned(),
+        division: collected.collection.division.to_string(),
+        order: Order::Name.as_str().to_owned(),
         without: collected.collection.without.clone(),
         train_sha256: collected.train_sha256.clone(),
         held_out_sha256: collected.held_out_sha256.clone(),
@@ -259,6 +299,9 @@ async fn begin(
         recipe,
         ..Improvement::begun(id, model, collected.collection.method.as_str(), now())
     };
+    if !arguments.again {
+        collection::expect_news(stage.improvements, &record)?;
+    }
     // The record first, then the note, then the copies: no copy is without a record that says what it is of, not even after a crash.
     stage.improvements.write(&record)?;
     collected.note(store, judged, id).await?;
@@ -294,7 +337,7 @@ async fn make(stage: &Stage<'_>, record: &mut Improvement) -> Result<()> {
             training::train(stage, record)?;
             stage.improvements.write(record)?;
             match judging::judge(stage, record)? {
-                Verdict::Measured(criteria) => break criteria,
+                Verdict::Measured(criteria) => break zhenjin_improve::gate::settled(criteria),
                 Verdict::TooStrong { rate } => {
                     eprintln!("that learning rate changes neutral text too much: again at {rate}");
                     training::begin_anew(stage, record, rate)?;
@@ -360,4 +403,41 @@ fn sha256(bytes: &[u8]) -> String {
 fn file_sha256(path: &Path) -> Result<String> {
     let bytes = std::fs::read(path).with_context(|| format!("reading {}", path.display()))?;
     Ok(sha256(&bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use zhenjin_promotions::Origin;
+
+    /// What had passed against the model itself was once promoted in the place of whatever answered by then.
+    #[test]
+    fn what_was_compared_with_something_else_is_not_promoted_by_itself() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let home = Home::open(Some(folder.path())).expect("a home");
+        let adapter = |folder: &Path, content: &str| {
+            std::fs::create_dir_all(folder).expect("a folder");
+            std::fs::write(folder.join("adapter_config.json"), "{}").expect("a file");
+            std::fs::write(folder.join("adapter_model.safetensors"), content).expect("a file");
+        };
+        let improvements = Improvements::new(home.improvements());
+        let mut record = Improvement {
+            state: ImprovementState::Passed,
+            compared_with: Some(Improvement::word_of(None).to_owned()),
+            ..Improvement::begun("one", "tiny", "dpo", 1)
+        };
+        improvements.write(&record).expect("written");
+        adapter(&improvements.adapter_of("one").expect("a path"), "learned");
+        let other = folder.path().join("other");
+        adapter(&other, "other");
+        let promotions = Promotions::new(home.promoted());
+        let answering = || promotions.read().expect("a list").remove("tiny").and_then(|tiny| tiny.now);
+        let promoted = promotions.promote("tiny", &other, 2, Origin::default()).expect("promoted");
+        promote_passed(&home, &record).expect("not promoted");
+        assert_eq!(answering(), Some(promoted.clone()));
+        record.compared_with = Some(promoted.id);
+        promote_passed(&home, &record).expect("promoted");
+        let now = answering().expect("a promotion");
+        assert_eq!(now.origin.improvement.as_deref(), Some("one"));
+    }
 }

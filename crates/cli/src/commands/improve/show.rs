@@ -1,5 +1,6 @@
 //! Improvements for people's eyes.
 
+use crate::commands::promote::named;
 use crate::text::shown;
 use anyhow::Result;
 use zhenjin_promotions::{Criterion, DataCounts, Improvement, ImprovementState, Improvements, LeftOut};
@@ -72,15 +73,9 @@ pub(super) fn record(record: &Improvement, json: bool) -> Result<()> {
     } else {
         data(record);
     }
-    println!(
-        "{:22} {:>9} {:>9} {:>19} {:>9} {:>9}  ",
-        "criterion", "value", "now", "95 % interval", "limit", "examples"
-    );
-    for criterion in &record.gate {
-        println!("{}", row(criterion));
-        if let Some(note) = &criterion.note {
-            println!("    {}", shown(note));
-        }
+    // One that ended before it was measured has no table.
+    if !record.gate.is_empty() {
+        table(record);
     }
     match (record.state, &record.error) {
         (ImprovementState::Passed, _) => println!("passed"),
@@ -91,16 +86,33 @@ pub(super) fn record(record: &Improvement, json: bool) -> Result<()> {
     Ok(())
 }
 
+fn table(record: &Improvement) {
+    println!(
+        "{:22} {:>9} {:>9} {:>19} {:>9} {:>9}  ",
+        "criterion", "value", "now", "95 % interval", "limit", "examples"
+    );
+    for criterion in &record.gate {
+        println!("{}", row(criterion));
+        if let Some(note) = &criterion.note {
+            println!("    {}", shown(note));
+        }
+    }
+    if let Some(word) = &record.compared_with {
+        println!("compared with {}", named(word));
+    }
+}
+
 fn row(criterion: &Criterion) -> String {
     let number = |value: Option<f64>| value.map_or_else(|| "–".to_owned(), |value| format!("{value:.3}"));
     let interval = match (criterion.lower, criterion.upper) {
         (Some(lower), Some(upper)) => format!("{lower:.3} to {upper:.3}"),
         _ => "–".to_owned(),
     };
-    let verdict = match criterion.passed {
-        Some(true) => "passed",
-        Some(false) => "NOT PASSED",
-        None => "not measured",
+    let verdict = match (criterion.passed, criterion.value) {
+        (Some(true), _) => "passed",
+        (Some(false), _) => "NOT PASSED",
+        (None, Some(_)) => "decides nothing",
+        (None, None) => "not measured",
     };
     format!(
         "{:22} {:>9} {:>9} {:>19} {:>9.3} {:>9}  {verdict}",

@@ -2,7 +2,7 @@
 
 use super::{Stage, collection, file_sha256};
 use crate::commands::align::{AlignArguments, run_offline};
-use crate::commands::training::RunFolder;
+use crate::commands::training::{Interrupted, RunFolder, was_asked};
 use anyhow::{Context, Result};
 use clap::Parser;
 use std::ffi::OsString;
@@ -23,6 +23,11 @@ const RANK: usize = 8;
 const LEARNING_RATES: [f64; 3] = [2e-3, 7e-4, 3e-4];
 /// The name of the chosen one in a recipe.
 const LEARNING_RATE: &str = "learning_rate";
+/// The names of a recipe's settings that options give: passes over the examples, the most examples of one person (empty where nobody said it), and
+/// settings of training, one a line.
+pub(super) const PASSES: &str = "passes";
+pub(super) const PER_PERSON: &str = "per_person";
+pub(super) const SET: &str = "set";
 /// The name of a recipe's settings of KTO, one a line.
 const JUDGED: &str = "judged";
 /// The greatest weight of a kind of thumbs.
@@ -50,7 +55,7 @@ pub(super) fn train(stage: &Stage<'_>, record: &mut Improvement) -> Result<()> {
         _ => Method::Dpo,
     };
     let passes: usize =
-        record.recipe.settings.get("passes").and_then(|passes| passes.parse().ok()).unwrap_or(1);
+        record.recipe.settings.get(PASSES).and_then(|passes| passes.parse().ok()).unwrap_or(1);
     let one_pass = record.data.train.div_ceil(BATCH);
     let steps = (record.data.train * passes).div_ceil(BATCH).min(one_pass.max(MOST_STEPS));
     stage.tell(&record.id, "training", Some((0, steps as u64)))?;
@@ -87,12 +92,21 @@ pub(super) fn train(stage: &Stage<'_>, record: &mut Improvement) -> Result<()> {
         let arguments = arguments(stage, record, &data, steps, &settings)?;
         while_telling(stage, &record.id, steps, || run_offline(stage.home, method, &arguments))?;
         keep_adapter(&folder, stage)?;
+        expect_not_asked(steps)?;
     }
     let recipe = &mut record.recipe;
     recipe.configuration =
         std::fs::read_to_string(run.join("run.toml")).context("reading the run's configuration")?;
     recipe.adapter_sha256 = file_sha256(&stage.path("adapter").join(ADAPTER_FILES[1]))?;
     recipe.simd = ComputeOptions::resolve(None, None)?.simd.name().to_owned();
+    Ok(())
+}
+
+/// Ends what was asked to stop at its last step of so many: the run has ended, but not what comes after it.
+pub(super) fn expect_not_asked(steps: usize) -> Result<()> {
+    if was_asked() {
+        return Err(Interrupted { step: steps as u64 }.into());
+    }
     Ok(())
 }
 
@@ -111,7 +125,7 @@ pub(super) fn judged_settings(liked: usize, disliked: usize) -> (String, String)
 
 /// The settings that whoever asked for the improvement gave.
 fn given_settings(record: &Improvement) -> impl Iterator<Item = &str> {
-    record.recipe.settings.get("set").map(String::as_str).unwrap_or_default().lines()
+    record.recipe.settings.get(SET).map(String::as_str).unwrap_or_default().lines()
 }
 
 /// The learning rate to try after the record's, if there is one.
@@ -165,7 +179,9 @@ pub(super) fn arguments(
     add("--seed", "1".into());
     add("--resume", "auto".into());
     add("--overlong", "drop".into());
-    add("--learn", "last".into());
+    if record.method == "sft" {
+        add("--learn", "last".into());
+    }
     for setting in settings {
         add("--set", setting.into());
     }

@@ -8,7 +8,7 @@ use super::cost::PriceArguments;
 use anyhow::Result;
 pub(crate) use dashboard::Dashboard;
 pub(crate) use run_folder::{RunFolder, companions};
-pub(crate) use signals::{Interrupted, listen};
+pub(crate) use signals::{Interrupted, listen, was_asked};
 use zhenjin_train::metrics::{Observer, PlainLines};
 
 /// Steps that are told as plain lines in a run.

@@ -6,6 +6,8 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
+use zhenjin_files::TEMPORARY_PREFIX;
+use zhenjin_tokenizer::MAX_TOKENIZER_JSON_BYTES;
 use zhenjin_train::checkpoint::{Checkpoint, Checkpoints};
 use zhenjin_train::metrics::{Event, JsonLines, Observer, SyncPolicy};
 
@@ -38,6 +40,13 @@ fn says_no_locks(error: &std::io::Error) -> bool {
     #[cfg(not(unix))]
     let is_missing = false;
     is_missing || error.kind() == ErrorKind::Unsupported
+}
+
+/// What may lie in a run's folder before there is a run: its data, its lock, and the unfinished file of a run that was killed while it wrote
+/// its first settings.
+fn is_of_no_run(name: &OsStr) -> bool {
+    let is_unfinished = name.to_str().is_some_and(|name| name.starts_with(TEMPORARY_PREFIX));
+    name == DATA || name == LOCK || is_unfinished
 }
 
 impl RunFolder {
@@ -175,9 +184,7 @@ impl RunFolder {
             }
             entries => {
                 let mut entries = entries.with_context(|| format!("reading {}", self.path.display()))?;
-                Ok(entries.any(|entry| {
-                    entry.map_or(true, |entry| entry.file_name() != DATA && entry.file_name() != LOCK)
-                }))
+                Ok(entries.any(|entry| entry.map_or(true, |entry| !is_of_no_run(&entry.file_name()))))
             }
         }
     }
@@ -256,7 +263,8 @@ impl RunFolder {
 
     fn write_configuration(&self, configuration: &str) -> Result<()> {
         let path = self.path.join(CONFIGURATION);
-        if std::fs::read_to_string(&path).is_ok_and(|before| before == configuration) {
+        let before = zhenjin_files::read_at_most(&path, configuration.len());
+        if before.is_ok_and(|before| before == configuration.as_bytes()) {
             return Ok(());
         }
         Ok(zhenjin_files::write_whole(&path, &[configuration.as_bytes()])?)
@@ -291,10 +299,29 @@ pub(crate) fn companions(folder: &Path) -> Result<Vec<(String, Vec<u8>)>> {
     for name in COMPANIONS {
         let path = folder.join(name);
         if path.is_file() {
-            let contents = std::fs::read(&path).with_context(|| format!("reading {}", path.display()))?;
+            let contents = zhenjin_files::read_at_most(&path, MAX_TOKENIZER_JSON_BYTES)?;
             zhenjin_files::check_no_lfs_pointer(&path, &contents)?;
             files.push((name.to_owned(), contents));
         }
     }
     Ok(files)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Regression: a tokenizer was read whole, however long it was, to be refused where it is opened.
+    #[test]
+    fn a_tokenizer_that_is_longer_than_one_can_be_is_not_put_beside_the_weights() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("tokenizer.json");
+        std::fs::write(&path, "{}").expect("a file");
+        let found = companions(folder.path()).expect("a short file");
+        assert_eq!(found, [("tokenizer.json".to_owned(), b"{}".to_vec())]);
+        let file = OpenOptions::new().write(true).open(&path).expect("a file");
+        file.set_len(MAX_TOKENIZER_JSON_BYTES as u64 + 1).expect("a file without contents");
+        let error = companions(folder.path()).expect_err("a long file").to_string();
+        assert!(error.contains("tokenizer.json") && error.contains("more than 67108864 bytes"), "{error}");
+    }
 }

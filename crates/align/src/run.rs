@@ -53,15 +53,24 @@ pub struct HeldOut {
     pub lowest_is_best: Option<f64>,
 }
 
-/// Whether the data and the model of a checkpoint are those of a run. Those of a checkpoint of an earlier version say nothing in brackets, which
-/// then counts for nothing.
+/// What the part of a fingerprint begins with that has the digests of schemas which rewards read; it ends with `]`.
+pub const SCHEMAS: &str = " [schemas ";
+
+/// Whether the data and the model of a checkpoint are those of a run. Those of a checkpoint of an earlier version say nothing in brackets, or
+/// nothing of schemas, which then count for nothing.
 pub fn same_data(of_checkpoint: &str, of_run: &str) -> bool {
+    let of_run = match of_run.split_once(SCHEMAS) {
+        Some((before, rest)) if !of_checkpoint.contains(SCHEMAS) => {
+            before.to_owned() + rest.split_once(']').map_or("", |(_, behind)| behind)
+        }
+        _ => of_run.to_owned(),
+    };
     let without_brackets = |text: &str| {
         let mut pieces = text.split(" [");
         let first = pieces.next().unwrap_or_default().to_owned();
         pieces.fold(first, |all, piece| all + piece.split_once(']').map_or("", |(_, rest)| rest))
     };
-    of_checkpoint == of_run || (!of_checkpoint.contains(" [") && of_checkpoint == without_brackets(of_run))
+    of_checkpoint == of_run || (!of_checkpoint.contains(" [") && of_checkpoint == without_brackets(&of_run))
 }
 
 /// A method with its model and its data.
@@ -262,7 +271,7 @@ impl<T: Training> Run<T> {
             let memory = self.training.memory();
             let (metrics, notes) = match self.step() {
                 Ok(made) => made,
-                Err(error) => return Err(self.ended(error, &memory, observers)?),
+                Err(error) => return Err(self.ended(error, &memory, observers)),
             };
             let step = metrics.step;
             tell(observers, &Event::Step(metrics))?;
@@ -271,7 +280,13 @@ impl<T: Training> Run<T> {
             let intervals = self.configuration.intervals;
             let mut loss = None;
             if intervals.held_out > 0 && is_due(intervals.held_out) {
-                loss = self.measure(observers)?;
+                loss = match self.measure(observers) {
+                    Ok(loss) => loss,
+                    Err(error) => {
+                        let memory = self.training.memory();
+                        return Err(self.ended(error, &memory, observers));
+                    }
+                };
             }
             if intervals.samples > 0 && is_due(intervals.samples) {
                 self.sample(observers)?;
@@ -297,17 +312,19 @@ impl<T: Training> Run<T> {
         error: AlignError,
         memory: &[[u64; 2]],
         observers: &mut [Box<dyn Observer>],
-    ) -> Result<AlignError, AlignError> {
-        match error {
-            AlignError::NoReward(_) | AlignError::Watched { .. } => {
-                if let Some(text) = self.save_before(memory, observers)? {
-                    tell(observers, &Event::Note { step: self.state.step, text })?;
-                }
-                Ok(error)
-            }
-            AlignError::NonFinite { .. } => Ok(self.kept(error, memory, observers)),
-            other => Ok(other),
+    ) -> AlignError {
+        if matches!(error, AlignError::NonFinite { .. }) {
+            return self.kept(error, memory, observers);
         }
+        let not_saved = match self.save_before(memory, observers) {
+            Ok(why) => why,
+            Err(error) => Some(format!("the weights before it are not saved: {error}")),
+        };
+        if let Some(text) = not_saved {
+            // What ended the run is said all the same, also where the log cannot be written.
+            let _ = tell(observers, &Event::Note { step: self.state.step, text });
+        }
+        error
     }
 
     /// Saves the weights of the step before, where no checkpoint has them. Why they are not saved, if they are not.
@@ -514,6 +531,14 @@ mod tests {
         assert!(!same_data("data, model b, anchor c", run));
         assert!(!same_data("data, model a [as stored, adapter none] [answers by model b], anchor c", run));
         assert!(!same_data(run, "data, model a, anchor c"));
+        // Of one that named schemas by their files alone; of others, what they hold counts.
+        let schemas = |digest: &str| {
+            format!("data, reward json:a.json  [schemas {digest}], model a [in f32, adapter none]")
+        };
+        assert!(same_data("data, reward json:a.json , model a [in f32, adapter none]", &schemas("1,2")));
+        assert!(same_data("data, reward json:a.json , model a", &schemas("1,2")));
+        assert!(!same_data("data, reward json:a.json , model b [in f32, adapter none]", &schemas("1,2")));
+        assert!(same_data(&schemas("1,2"), &schemas("1,2")) && !same_data(&schemas("1,3"), &schemas("1,2")));
     }
 
     #[test]

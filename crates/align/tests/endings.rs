@@ -12,7 +12,7 @@ use zhenjin_align::faults::FaultyStep;
 use zhenjin_align::losses::judged::JudgedLoss;
 use zhenjin_align::losses::preference::PreferenceLoss;
 use zhenjin_align::methods::{
-    Dialogues, Examples, Judged, Judgement, Offline, Online, OnlineParts, Preferences, RewardSource,
+    Anchor, Dialogues, Examples, Judged, Judgement, Offline, Online, OnlineParts, Preferences, RewardSource,
 };
 use zhenjin_align::rewards::Answer;
 use zhenjin_align::run::Training;
@@ -98,6 +98,43 @@ fn a_critic_that_cannot_learn_ends_the_run() {
     let training = online(&configuration, Dtype::F32, 1, Box::new(Enormous));
     let error = train(&configuration, training, folder.path(), 99).map(|_| ()).unwrap_err();
     assert!(matches!(error, AlignError::NonFinite { what, .. } if what.contains("critic")), "{error}");
+}
+
+/// A reward that nobody can ask any more after some times.
+struct Unreachable(usize);
+
+impl RewardSource for Unreachable {
+    fn judge(&mut self, answers: &[Answer<'_>]) -> Result<Vec<Judgement>, AlignError> {
+        if self.0 == 0 {
+            return Err(AlignError::Input("nobody judges".to_owned()));
+        }
+        self.0 -= 1;
+        Wished(3).judge(answers)
+    }
+}
+
+/// Where anything but a missing reward or a number that is not finite ended the run, the steps since the last checkpoint were lost.
+#[test]
+fn whatever_ends_a_run_loses_no_step() {
+    // The reward is asked once a step, and once more where held-out prompts are answered: before the first step, and after the second.
+    for (held_out, last) in [("intervals.held_out=0", 3), ("intervals.held_out=2", 2)] {
+        let settings = ["schedule.steps=6", "intervals.checkpoint=99", "rollout.answers=4", held_out];
+        let configuration = configuration(Method::Grpo, TuningKind::Lora, &[&ONLINE[..], &settings].concat());
+        let run = |folder: &Path, times: usize| {
+            let training = online(&configuration, Dtype::F32, 1, Box::new(Unreachable(times)));
+            train(&configuration, training, folder, 99).map(|(_, run)| run.steps())
+        };
+        let (whole, broken) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        assert_eq!(run(whole.path(), 99).unwrap(), 6);
+        assert_eq!(run(broken.path(), 3).unwrap_err().to_string(), "nobody judges");
+        assert!(broken.path().join(format!("checkpoints/step-{last:08}")).is_dir(), "{held_out}");
+        assert_eq!(run(broken.path(), 99).unwrap(), 6);
+        assert_eq!(sums(whole.path()), sums(broken.path()));
+        // Before the first step there is nothing to save.
+        let nothing = tempfile::tempdir().unwrap();
+        run(nothing.path(), 0).unwrap_err();
+        assert!(!nothing.path().join("checkpoints/step-00000000").exists());
+    }
 }
 
 fn continued(configuration: &Configuration, adapter: Option<&AdapterValues>) -> Trainee {
@@ -351,4 +388,36 @@ fn the_largest_batch_is_computed_first_and_changes_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let (steps, _) = train(&configuration, training(lengths), folder.path(), 99).unwrap();
     assert!(notes(&steps)[0].contains("was computed first"), "{:?}", notes(&steps));
+}
+
+/// A piece of an anchor was not among what is computed first, and memory for the largest was missing when its step came.
+#[test]
+fn the_largest_piece_of_an_anchor_is_computed_first_and_changes_nothing() {
+    let settings = ["schedule.steps=6", "batch.examples=2", "anchor.weight=1", "anchor.tokens=16"];
+    let configuration = configuration(Method::Sft, TuningKind::Lora, &settings);
+    let folder = tempfile::tempdir().unwrap();
+    let text = |length: u32| -> Vec<u32> { (0..length).map(|place| 10 + place % 50).collect() };
+    // Each text is a piece.
+    let training = |lengths: [u32; 3]| {
+        let anchor = Anchor::new(&lengths.map(text), &configuration.anchor.unwrap()).unwrap();
+        assert_eq!(anchor.most_rows() as u32 + 1, lengths.into_iter().max().unwrap());
+        // Two of a step have 18 rows.
+        let examples = Dialogues::new((0..12).map(|number| dialogue(5 * number, &[60; 5])).collect());
+        let (trainee, none) = (continued(&configuration, None), Dialogues::new(Vec::new()));
+        let training = Offline::new(configuration.clone(), trainee, examples, none, None, "data").unwrap();
+        let mut training = training.with_anchor(anchor);
+        training.prepare(folder.path().join("reference.json"), &mut |_, _| {}).unwrap();
+        training
+    };
+    assert_eq!(training([12; 3]).rehearse(0).unwrap(), None);
+    let lengths = [12, 12, 91];
+    let mut run = training(lengths);
+    let before = run.trainee().adapter().unwrap().fingerprint();
+    assert_eq!(run.rehearse(0).unwrap(), Some(90));
+    assert_eq!(run.trainee().adapter().unwrap().fingerprint(), before);
+    let (rehearsed, other) = (run.step(0, 1.0).unwrap(), training(lengths).step(0, 1.0).unwrap());
+    assert_eq!((rehearsed.loss, rehearsed.gradient_norm), (other.loss, other.gradient_norm));
+    // One that comes at once, or in none of the steps that are left.
+    assert_eq!(training([91, 12, 12]).rehearse(0).unwrap(), None);
+    assert_eq!(training([91, 12, 12]).rehearse(4).unwrap(), None);
 }

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use zhenjin_align::configuration::{Configuration, Method, RolloutSection, TuningKind};
 use zhenjin_align::data::EncodedPair;
 use zhenjin_align::evaluation::{
-    Endings, RewardModel, Scorer, answers, pair_accuracy, pair_margins, perplexity, reward_scores,
+    Endings, RewardModel, Scorer, answers, dialogue_values, pair_accuracy, pair_margins, perplexity,
+    reward_scores,
 };
 use zhenjin_align::losses::preference::PreferenceLoss;
 use zhenjin_align::methods::{Examples, Offline, Preferences, RewardPairs};
@@ -199,6 +200,40 @@ fn texts_end_for_the_reward_models_of_others_as_their_template_ends_them() {
     assert_eq!(scores(&padded_with_the_end, &dialogue, &plain), scores(&ours, &[5, 6], &plain));
     // An adapter's base says what padding is; whole weights say it themselves.
     assert_eq!(scores(&theirs, &[5, 6, 3], &endings), scores(&ours, &[5, 6, 3], &plain));
+}
+
+/// One dialogue that was too long, or whose value was no number, left all the others without a score, and ended the run.
+#[test]
+fn a_dialogue_without_a_value_faults_itself_alone() {
+    let load = load();
+    let source = RandomWeights::new(tiny_config(), Dtype::F32, 5);
+    let weights = Model::from_source(tiny_config(), &source, &load).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let judge = |head: &[f32]| {
+        let json = reward_config_json(&tiny_config(), None).unwrap();
+        std::fs::write(folder.path().join("config.json"), json.to_string()).unwrap();
+        let path = folder.path().join("model.safetensors");
+        write_reward_safetensors(&path, &tiny_config(), &weights.weights, head).unwrap();
+        RewardModel::open(folder.path(), &model(&load), &load, VOCABULARY).unwrap()
+    };
+    let (width, longest) = (tiny_config().hidden_size, tiny_config().context_length);
+    let head: Vec<f32> = (0..width).map(|place| (place as f32).sin()).collect();
+    let long = vec![5; longest + 1];
+    let dialogues: [&[u32]; 4] = [&[5, 6, END], &[], &long, &[7, END]];
+    let mut done = 0;
+    let found = dialogue_values(&mut judge(&head), &dialogues, &mut |count| done = count).unwrap();
+    assert_eq!((done, judge(&head).context_length()), (4, longest));
+    let readable = [dialogues[0], dialogues[3]];
+    let values = reward_scores(&mut judge(&head), &readable, &mut |_| ()).unwrap();
+    assert_eq!((&found[0], &found[3]), (&Ok(values[0]), &Ok(values[1])));
+    let fault = |value: &Result<f64, String>| value.clone().unwrap_err();
+    assert!(fault(&found[1]).contains("no tokens"), "{found:?}");
+    assert!(fault(&found[2]).contains(&format!("{} tokens", longest + 1)), "{found:?}");
+    // Where all must have one, the first without it is named.
+    let error = reward_scores(&mut judge(&head), &dialogues, &mut |_| ()).unwrap_err().to_string();
+    assert!(error.contains("dialogue 2: it has no tokens"), "{error}");
+    let found = dialogue_values(&mut judge(&vec![f32::MAX; width]), &readable, &mut |_| ()).unwrap();
+    assert!(fault(&found[0]).starts_with("its value is "), "{found:?}");
 }
 
 #[test]

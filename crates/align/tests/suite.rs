@@ -7,6 +7,8 @@ mod endings;
 mod evaluation;
 mod faults;
 mod formats;
+mod long_conversations;
+mod resumed;
 mod rewards;
 mod rewards_code;
 mod runs;

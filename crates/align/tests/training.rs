@@ -12,8 +12,10 @@ use zhenjin_align::methods::{
 };
 use zhenjin_align::rewards::Answer;
 use zhenjin_align::rollouts::{RolloutOptions, Rollouts};
+use zhenjin_align::run::Training;
 use zhenjin_tensor::{Dtype, KvDtype};
 use zhenjin_tokenizer::EncodedDialogue;
+use zhenjin_train::checkpoint::RunState;
 use zhenjin_train::metrics::{Event, StepMetrics};
 
 #[test]
@@ -33,20 +35,26 @@ fn supervised_fine_tuning_learns_the_answers() {
 
 #[test]
 fn a_step_without_anything_to_learn_says_so_and_changes_nothing() {
-    let configuration =
-        configuration(Method::Sft, TuningKind::Lora, &["schedule.steps=2", "batch.examples=2"]);
-    let folder = tempfile::tempdir().unwrap();
-    let silent =
-        |number| EncodedDialogue { assistant_mask: vec![false; good(number).ids.len()], ..good(number) };
-    let examples = Dialogues::new((0..4).map(silent).collect());
-    let trainee = trainee(&configuration, Dtype::F32, false, 1);
-    let training = offline(&configuration, trainee, examples, dialogues(0..0), folder.path());
-    let (steps, _) = train(&configuration, training, folder.path(), 99).unwrap();
-    assert!(
-        steps.steps().iter().all(|step| step.skipped.is_some() && step.loss == 0.0),
-        "{steps:?}",
-        steps = steps.steps()
-    );
+    for tuning in [TuningKind::Lora, TuningKind::Full] {
+        // Weights that are made smaller by every update tell whether one was made.
+        let settings = ["schedule.steps=2", "batch.examples=2", "optimiser.weight_decay=0.1"];
+        let configuration = configuration(Method::Sft, tuning, &settings);
+        let [folder, before] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+        let silent =
+            |number| EncodedDialogue { assistant_mask: vec![false; good(number).ids.len()], ..good(number) };
+        let examples = Dialogues::new((0..4).map(silent).collect());
+        let trainee = trainee(&configuration, Dtype::F32, false, 1);
+        let files = trainee.write(before.path()).unwrap();
+        let training = offline(&configuration, trainee, examples, dialogues(0..0), folder.path());
+        let (steps, run) = train(&configuration, training, folder.path(), 99).unwrap();
+        assert!(
+            steps.steps().iter().all(|step| step.skipped.is_some() && step.loss == 0.0),
+            "{steps:?}",
+            steps = steps.steps()
+        );
+        assert_eq!((run.steps(), run.training().updates()), (2, 0));
+        assert_eq!(newest(folder.path()).state.files, files, "{tuning:?}");
+    }
 }
 
 #[test]
@@ -276,11 +284,14 @@ impl RewardSource for Flat {
 
 #[test]
 fn equal_rewards_are_said_aloud_and_change_nothing() {
-    let settings = [&ONLINE[..], &["schedule.steps=2"]].concat();
+    let settings = [&ONLINE[..], &["schedule.steps=2", "optimiser.weight_decay=0.1"]].concat();
     let configuration = configuration(Method::Grpo, TuningKind::Lora, &settings);
-    let folder = tempfile::tempdir().unwrap();
+    let [folder, before] = [(); 2].map(|()| tempfile::tempdir().unwrap());
     let training = online(&configuration, Dtype::F32, 1, Box::new(Flat));
-    let (steps, _) = train(&configuration, training, folder.path(), 99).unwrap();
+    let files = training.trainee().write(before.path()).unwrap();
+    let (steps, run) = train(&configuration, training, folder.path(), 99).unwrap();
+    assert_eq!((run.steps(), run.training().updates()), (2, 0));
+    assert_eq!(newest(folder.path()).state.files, files);
     for step in steps.steps() {
         assert_eq!(step.measures["uniform_groups"], 1.0);
         assert!(step.skipped.unwrap().contains("no answer of the step has an advantage"));
@@ -374,16 +385,22 @@ fn a_reward_that_is_no_number_does_not_count_and_is_named() {
     assert!(events.iter().any(named), "{events:?}");
 }
 
-/// What a run ends with: files, and everything that was told.
-fn whole_and_in_parts(run: &dyn Fn(&Path, u64, usize) -> Steps) {
+/// What a run ends with: the state of its last checkpoint with the sums of its files, and everything that was told. First of a run that was never
+/// disturbed, then of one that stopped after three steps and went on, with other numbers of threads.
+pub(crate) fn endings(run: &dyn Fn(&Path, u64, usize) -> Steps) -> [(RunState, String); 2] {
     let [whole, parts] = [(); 2].map(|()| tempfile::tempdir().unwrap());
     let undisturbed = run(whole.path(), 99, 2);
     let first = run(parts.path(), 3, 1);
     let rest = run(parts.path(), 99, 3);
-    assert_eq!(sums(whole.path()), sums(parts.path()));
     let told: Vec<StepMetrics> = first.steps().into_iter().chain(rest.steps()).collect();
     let text = |steps: &[StepMetrics]| format!("{steps:?}");
-    assert_eq!(text(&undisturbed.steps()), text(&told));
+    [(newest(whole.path()).state, text(&undisturbed.steps())), (newest(parts.path()).state, text(&told))]
+}
+
+fn whole_and_in_parts(run: &dyn Fn(&Path, u64, usize) -> Steps) {
+    let [whole, parts] = endings(run);
+    assert_eq!(whole.0, parts.0);
+    assert_eq!(whole.1, parts.1);
 }
 
 #[test]

@@ -145,14 +145,11 @@ pub(super) fn derive(configuration: &mut Configuration, examples: usize, overrid
             false => examples.div_ceil(configuration.batch.examples.max(1)) as u64,
         };
     }
-    if let Some(distillation) = &mut configuration.distillation {
-        if distillation.divergence == TeacherDivergence::JensenShannon && !overrides.has("distillation.beta")
-        {
-            distillation.beta = 0.5;
-        }
-        if distillation.own_answers == 0.0 {
-            configuration.rollout = None;
-        }
+    if let Some(distillation) = &mut configuration.distillation
+        && distillation.divergence == TeacherDivergence::JensenShannon
+        && !overrides.has("distillation.beta")
+    {
+        distillation.beta = 0.5;
     }
     let steps = configuration.schedule.steps;
     let tenth = steps.div_ceil(10);

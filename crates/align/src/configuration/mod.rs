@@ -330,19 +330,32 @@ impl Configuration {
     /// The method's own values for `examples` examples, with `overrides` on top. There is an anchor if one of its settings is given.
     ///
     /// # Errors
-    /// [`ConfigurationError`] names the setting that does not exist, has the wrong type, or is out of range.
+    /// [`ConfigurationError`] names the setting that does not exist, has the wrong type, or is out of range; or the method, where the settings
+    /// are those of another one.
     pub fn resolve(
         method: Method,
         tuning: TuningKind,
         examples: usize,
         overrides: &Overrides,
     ) -> Result<Configuration, ConfigurationError> {
+        // Before anything else: what such settings lack or have too much is no help to whoever gave them.
+        if let Some(given) = overrides.word("method").filter(|given| *given != method.name()) {
+            let problem =
+                format!("is \"{given}\" in the settings, and the run trains by \"{}\"", method.name());
+            return Err(ConfigurationError::OutOfRange { key: "method".to_owned(), problem });
+        }
         let mut start = defaults::configuration(method, tuning);
         if method == Method::Distill && overrides.has("distillation.own_answers") {
             start.rollout = Some(defaults::rollout(1));
         }
         start.anchor = defaults::anchor(method, overrides);
         let mut configuration: Configuration = overrides.apply(&start)?;
+        if start.rollout.is_some()
+            && configuration.distillation.is_some_and(|distillation| distillation.own_answers == 0.0)
+        {
+            start.rollout = None;
+            configuration = overrides.apply(&start).map_err(of_no_answers)?;
+        }
         defaults::derive(&mut configuration, examples, overrides);
         configuration.check()?;
         configuration.check_effects()?;
@@ -365,6 +378,17 @@ impl Configuration {
     pub fn to_toml(&self) -> String {
         // Numbers, words and booleans in named fields can always be written.
         toml::to_string_pretty(self).unwrap_or_default()
+    }
+}
+
+/// Why a setting of answers is refused where the model writes none.
+fn of_no_answers(error: ConfigurationError) -> ConfigurationError {
+    match error {
+        ConfigurationError::UnknownKey { key, .. } if key.starts_with("rollout.") => {
+            let problem = "is of answers that the model writes itself; with `distillation.own_answers` = 0 it writes none";
+            ConfigurationError::OutOfRange { key, problem: problem.to_owned() }
+        }
+        other => other,
     }
 }
 

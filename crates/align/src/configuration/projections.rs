@@ -38,17 +38,31 @@ impl Projections {
         ("query-value", Projections::QUERY_VALUE),
     ];
 
-    /// Those of the set, in the order of a layer.
-    pub fn weights(&self) -> impl Iterator<Item = LayerWeightName> {
-        NAMED.iter().zip(self.chosen).filter(|(_, chosen)| *chosen).map(|((_, weight), _)| *weight)
+    /// The set of these projections; `None` where there are none, or one of them cannot be in a set.
+    pub fn of(weights: impl IntoIterator<Item = LayerWeightName>) -> Option<Projections> {
+        let mut chosen = [false; NAMED.len()];
+        for weight in weights {
+            chosen[NAMED.iter().position(|(_, named)| *named == weight)?] = true;
+        }
+        chosen.contains(&true).then_some(Projections { chosen })
     }
 
-    fn text(&self) -> String {
-        if let Some((name, _)) = Projections::SETS.iter().find(|(_, set)| set == self) {
-            return (*name).to_owned();
+    /// Those of the set with their names, in the order of a layer.
+    pub fn named(&self) -> impl Iterator<Item = (&'static str, LayerWeightName)> {
+        NAMED.iter().zip(self.chosen).filter(|(_, chosen)| *chosen).map(|(named, _)| *named)
+    }
+
+    /// Those of the set, in the order of a layer.
+    pub fn weights(&self) -> impl Iterator<Item = LayerWeightName> {
+        self.named().map(|(_, weight)| weight)
+    }
+
+    /// The set as settings have it.
+    pub fn text(&self) -> String {
+        match Projections::SETS.iter().find(|(_, set)| set == self) {
+            Some((name, _)) => (*name).to_owned(),
+            None => self.named().map(|(name, _)| name).collect::<Vec<_>>().join(","),
         }
-        let chosen = NAMED.iter().zip(self.chosen).filter(|(_, chosen)| *chosen);
-        chosen.map(|((name, _), _)| *name).collect::<Vec<_>>().join(",")
     }
 
     fn of_text(text: &str) -> Result<Projections, String> {
@@ -94,6 +108,12 @@ mod tests {
         // Sets by the names of their members, in any order.
         assert_eq!(Projections::of_text("v_proj, q_proj").unwrap(), Projections::QUERY_VALUE);
         assert_eq!(Projections::QUERY_VALUE.weights().collect::<Vec<_>>(), [Query, Value]);
+        let of = |weights: &[LayerWeightName]| {
+            Projections::of(weights.iter().copied()).map(|projections| projections.text())
+        };
+        assert_eq!(of(&[Value, Query, Value]).as_deref(), Some("query-value"));
+        assert_eq!(of(&[Down]).as_deref(), Some("down_proj"));
+        assert_eq!((of(&[]), of(&[Query, LayerWeightName::Router])), (None, None));
         for text in ["", "q_proj,", "lm_head", "q_proj v_proj", "ALL"] {
             let problem = Projections::of_text(text).unwrap_err();
             assert!(problem.contains("is no projection") && problem.contains("down_proj"), "{problem}");

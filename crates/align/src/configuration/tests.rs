@@ -46,6 +46,35 @@ fn a_setting_of_another_method_is_refused_by_name() {
     assert!(error.contains("did you mean `preference.beta`"), "{error}");
 }
 
+/// A run trained by one method and wrote down another, which the settings that it was given named.
+#[test]
+fn settings_of_a_run_of_another_method_are_refused_with_both_names() {
+    for method in METHODS {
+        for other in METHODS.into_iter().filter(|other| *other != method) {
+            let theirs = Configuration::resolve(other, TuningKind::Lora, 100, &Overrides::new()).unwrap();
+            let mut overrides = Overrides::new();
+            overrides.add_toml(&theirs.to_toml(), Path::new("run.toml")).unwrap();
+            let error = Configuration::resolve(method, TuningKind::Lora, 100, &overrides).unwrap_err();
+            let text = error.to_string();
+            let names = [method, other].map(|method| format!("\"{}\"", method.name()));
+            assert!(text.starts_with("`method` ") && names.iter().all(|name| text.contains(name)), "{text}");
+        }
+    }
+    assert!(resolve(Method::Dpo, &["method=sft"]).is_err());
+    assert_eq!(resolve(Method::Dpo, &["method=dpo"]).unwrap().method, Method::Dpo);
+}
+
+/// They were accepted and dropped.
+#[test]
+fn settings_of_answers_that_are_not_written_are_refused() {
+    for setting in ["rollout.max_tokens=64", "rollout.temperature=0.5"] {
+        let error = resolve(Method::Distill, &["distillation.own_answers=0", setting]).unwrap_err();
+        let key = setting.split('=').next().unwrap();
+        let text = error.to_string();
+        assert!(text.contains(key) && text.contains("`distillation.own_answers` = 0"), "{text}");
+    }
+}
+
 #[test]
 fn impossible_values_are_refused_by_name() {
     for (method, setting) in [

@@ -110,7 +110,8 @@ impl Alike {
     }
 }
 
-/// What a model's tokenizer and template make of the data.
+/// What a model's tokenizer and template make of the data. Conversations that are longer than the model's context count up to where they are
+/// ([`EncodeCounts::unfinished`]).
 #[derive(Clone, Debug, Serialize)]
 pub struct TokenReport {
     /// Examples in tokens; both sides of a pair count.
@@ -121,7 +122,7 @@ pub struct TokenReport {
     pub counts: EncodeCounts,
     /// Records that the template cannot write.
     pub bad: BadRecords,
-    /// Examples that are longer than the context.
+    /// Examples that are longer than the context that was asked for.
     pub too_long: Option<u64>,
     /// The longest example, as `file:line`.
     pub longest: Option<String>,
@@ -217,6 +218,9 @@ fn tokens(data: &Dataset, encoder: &Encoder<'_>, options: &CheckOptions) -> Resu
         learnt: options.learnt,
         threads: options.threads,
     };
+    // What is asked about is encoded, and what the model can read.
+    let context = encoder.context().max(options.context.unwrap_or(0));
+    let of_conversations = EncodeOptions { context, ..encode };
     let (mut lengths, mut learnt) = (Vec::new(), Vec::new());
     let (mut bad, mut counts) = (BadRecords::default(), EncodeCounts::default());
     let mut longest = None;
@@ -241,12 +245,13 @@ fn tokens(data: &Dataset, encoder: &Encoder<'_>, options: &CheckOptions) -> Resu
                     add(&|| data.place(origin), &$dialogues);
                 }
                 bad.merge(others);
-                counts.turns_apart += more.turns_apart;
-                counts.boundaries_apart += more.boundaries_apart;
+                counts.add(&more);
             }};
         }
         match kind {
-            Kind::Conversations => collect!(encoder.encode_conversations(&part, &encode)?, |one| [one]),
+            Kind::Conversations => {
+                collect!(encoder.encode_beginnings(&part, &of_conversations)?, |one| [one]);
+            }
             Kind::Pairs => {
                 collect!(encoder.encode_pairs(&part, &encode)?, |pair| [&pair.chosen, &pair.rejected])
             }
@@ -264,7 +269,7 @@ fn tokens(data: &Dataset, encoder: &Encoder<'_>, options: &CheckOptions) -> Resu
         learnt: Lengths::of(learnt),
         counts,
         bad,
-        too_long: options.context.map(|_| too_long),
+        too_long: options.context.map(|_| too_long + counts.too_long),
         longest: longest.map(|(_, place)| place),
     })
 }

@@ -11,6 +11,7 @@ use zhenjin_conversation::{Message, Role};
 use zhenjin_tokenizer::EncodedDialogue;
 
 use super::dataset::Dataset;
+use super::dialogues::{Bound, Dialogues};
 use super::encoded::{EncodedPair, EncodedTask, EncodedThumb};
 use super::encoder::{Apart, Encoder, LearntAnswers, learnt_places};
 use super::errors::{BadPolicy, BadRecords, DataError, Fault};
@@ -61,6 +62,30 @@ pub struct EncodeCounts {
     /// Conversations whose answers are examples of their own, because other tokens stand for the same text once more
     /// follows it.
     pub boundaries_apart: u64,
+    /// Where data are only looked at: conversations that are longer than the model's context, of which no more was encoded than is needed to know
+    /// it. Of each, the last example has fewer tokens than it would have, and examples behind that one are among those that are too long.
+    pub unfinished: u64,
+}
+
+impl EncodeCounts {
+    /// Of a conversation whose answers stand apart for this reason.
+    fn of(apart: Option<Apart>) -> EncodeCounts {
+        EncodeCounts {
+            turns_apart: u64::from(apart == Some(Apart::Rewritten)),
+            boundaries_apart: u64::from(apart == Some(Apart::OtherTokens)),
+            ..EncodeCounts::default()
+        }
+    }
+
+    /// Adds those of others.
+    pub(super) fn add(&mut self, others: &EncodeCounts) {
+        self.too_long += others.too_long;
+        self.split += others.split;
+        self.parts += others.parts;
+        self.turns_apart += others.turns_apart;
+        self.boundaries_apart += others.boundaries_apart;
+        self.unfinished += others.unfinished;
+    }
 }
 
 /// Examples in tokens, in the order of the data.
@@ -87,7 +112,17 @@ struct Outcome<T> {
 /// Why an example is not there.
 enum Missing {
     Bad(Fault),
-    TooLong(usize),
+    /// It has so many tokens, or more if this is not all of it.
+    TooLong {
+        tokens: usize,
+        is_whole: bool,
+    },
+}
+
+/// Some turns of a conversation, with the system message before them.
+struct Part {
+    messages: Vec<Message>,
+    found: Dialogues,
 }
 
 impl From<Fault> for Missing {
@@ -170,46 +205,81 @@ impl Encoder<'_> {
         })
     }
 
+    /// Conversations of any length. Of those that are longer than `options.context`, no more is encoded than is needed to know it: see
+    /// [`EncodeCounts::unfinished`].
+    ///
+    /// # Errors
+    /// As [`Encoder::encode_conversations`], but for [`DataError::TooLong`].
+    pub(super) fn encode_beginnings(
+        &self,
+        data: &Dataset,
+        options: &EncodeOptions,
+    ) -> Result<Encoded<EncodedDialogue>, DataError> {
+        encode_all(data, options, Kind::Conversations, |body| match body {
+            Body::Conversation(conversation) => Some(self.beginning(conversation, options)),
+            _ => None,
+        })
+    }
+
+    fn beginning(
+        &self,
+        conversation: &Conversation,
+        options: &EncodeOptions,
+    ) -> Result<Outcome<EncodedDialogue>, Missing> {
+        let places = learnt_places(conversation, options.learnt);
+        let bound = Bound { tokens: options.context, others: true };
+        let found = self.dialogues(&conversation.messages, &conversation.tools, &places, bound)?;
+        let Dialogues { examples, apart, left_out } = found;
+        let counts = EncodeCounts {
+            too_long: left_out.unwrap_or(0) as u64,
+            unfinished: u64::from(left_out.is_some()),
+            ..EncodeCounts::of(apart)
+        };
+        Ok(Outcome { parts: examples, counts })
+    }
+
     fn conversation_within(
         &self,
         conversation: &Conversation,
         options: &EncodeOptions,
     ) -> Result<Outcome<EncodedDialogue>, Missing> {
-        let (examples, apart) = self.conversation_apart(conversation, options.learnt)?;
-        let mut counts = EncodeCounts {
-            turns_apart: u64::from(apart == Some(Apart::Rewritten)),
-            boundaries_apart: u64::from(apart == Some(Apart::OtherTokens)),
-            ..EncodeCounts::default()
-        };
-        let longest = examples.iter().map(|example| example.ids.len()).max().unwrap_or(0);
-        if longest <= options.context {
+        let places = learnt_places(conversation, options.learnt);
+        let bound = Bound { tokens: options.context, others: options.overlong == Overlong::Drop };
+        let found = self.dialogues(&conversation.messages, &conversation.tools, &places, bound)?;
+        let tokens = found.longest();
+        let Dialogues { examples, apart, left_out } = found;
+        let counts = EncodeCounts::of(apart);
+        if tokens <= options.context {
             return Ok(Outcome { parts: examples, counts });
         }
         match options.overlong {
-            Overlong::Error => Err(Missing::TooLong(longest)),
+            Overlong::Error => Err(Missing::TooLong { tokens, is_whole: left_out.is_none() }),
             Overlong::Drop => {
                 let (parts, dropped): (Vec<_>, Vec<_>) =
                     examples.into_iter().partition(|example| example.ids.len() <= options.context);
-                counts.too_long = dropped.len() as u64;
-                Ok(Outcome { parts, counts })
+                let too_long = (dropped.len() + left_out.unwrap_or(0)) as u64;
+                Ok(Outcome { parts, counts: EncodeCounts { too_long, ..counts } })
             }
             Overlong::Split => {
-                let (parts, too_long) = self.split(conversation, options)?;
-                counts.too_long = too_long;
-                counts.split = u64::from(!parts.is_empty());
-                counts.parts = parts.len() as u64;
-                Ok(Outcome { parts, counts })
+                let (found, too_long) = self.split(conversation, options)?;
+                let counts = EncodeCounts {
+                    too_long,
+                    split: u64::from(!found.examples.is_empty()),
+                    parts: found.examples.len() as u64,
+                    ..EncodeCounts::of(apart.max(found.apart))
+                };
+                Ok(Outcome { parts: found.examples, counts })
             }
         }
     }
 
     /// The conversation in parts that fit, each as many turns as fit, and how many turns are too long alone. Turns without a learnt answer
-    /// are no parts of their own: those that fit stand before the next one that has one.
+    /// are no parts of their own: those that fit stand before the next one that has one. No more is encoded at once than fits, and one turn.
     fn split(
         &self,
         conversation: &Conversation,
         options: &EncodeOptions,
-    ) -> Result<(Vec<EncodedDialogue>, u64), Missing> {
+    ) -> Result<(Dialogues, u64), Missing> {
         let messages = &conversation.messages;
         // Those of the whole conversation: a part by itself would learn its own last answer.
         let learnt = learnt_places(conversation, options.learnt);
@@ -222,33 +292,74 @@ impl Encoder<'_> {
             Some(starts.partition_point(|start| start <= place).saturating_sub(1))
         };
         // The turns as a part, if they fit.
-        let encoded = |first: usize, end: usize| -> Result<Option<Vec<EncodedDialogue>>, Missing> {
+        let encoded = |first: usize, end: usize| -> Result<Option<Part>, Missing> {
             let part = part_of(conversation, system, starts[first]..starts[end], &learnt);
-            let examples = self.conversation(&part, LearntAnswers::All)?;
-            let fits = examples.iter().all(|example| example.ids.len() <= options.context);
-            Ok(fits.then_some(examples))
+            let places = learnt_places(&part, LearntAnswers::All);
+            let bound = Bound { tokens: options.context, others: false };
+            let found = self.dialogues(&part.messages, &part.tools, &places, bound)?;
+            let fits = found.longest() <= options.context;
+            Ok(fits.then_some(Part { messages: part.messages, found }))
         };
-        let (mut parts, mut too_long, mut behind) = (Vec::new(), 0, 0);
+        let mut all = Dialogues::default();
+        let (mut too_long, mut behind) = (0, 0);
         while let Some(turn) = next_learnt(behind) {
             let (mut first, mut end) = (turn, turn + 1);
-            if let Some(mut examples) = encoded(first, end)? {
+            if let Some(mut part) = encoded(first, end)? {
                 while first > behind
                     && let Some(longer) = encoded(first - 1, end)?
                 {
-                    (examples, first) = (longer, first - 1);
+                    (part, first) = (longer, first - 1);
                 }
                 while let Some(next) = next_learnt(end)
-                    && let Some(longer) = encoded(first, next + 1)?
+                    && self.grow(&mut part, conversation, starts[end]..starts[next + 1], &learnt, options)?
                 {
-                    (examples, end) = (longer, next + 1);
+                    end = next + 1;
                 }
-                parts.extend(examples);
+                all.apart = all.apart.max(part.found.apart);
+                all.examples.append(&mut part.found.examples);
             } else {
                 too_long += 1;
             }
             behind = end;
         }
-        Ok((parts, too_long))
+        Ok((all, too_long))
+    }
+
+    /// Adds the messages at `places` behind a part, if it still fits; its examples are otherwise as they were. What was encoded before stays as
+    /// it is, since the prompts of earlier answers do.
+    fn grow(
+        &self,
+        part: &mut Part,
+        conversation: &Conversation,
+        places: Range<usize>,
+        learnt: &[usize],
+        options: &EncodeOptions,
+    ) -> Result<bool, Missing> {
+        let Part { messages, found } = part;
+        let (start, apart) = (messages.len(), found.apart);
+        let (count, tokens) = (found.examples.len(), found.examples.last().map_or(0, |last| last.ids.len()));
+        messages.extend_from_slice(&conversation.messages[places.clone()]);
+        let first = learnt.partition_point(|place| *place < places.start);
+        for place in learnt[first..].iter().take_while(|place| **place < places.end) {
+            let said = &messages[..=start + place - places.start];
+            let prompt = self.prompt_of_last(said, &conversation.tools)?;
+            let mut fits = prompt.tokens.len() <= options.context;
+            if fits {
+                let answer = self.answer_behind(&prompt, said, &conversation.tools)?;
+                self.add_answer(found, prompt.tokens, &answer);
+                fits = found.examples.last().is_none_or(|last| last.ids.len() <= options.context);
+            }
+            if !fits {
+                found.apart = apart;
+                found.examples.truncate(count);
+                if let Some(last) = found.examples.last_mut() {
+                    last.ids.truncate(tokens);
+                    last.assistant_mask.truncate(tokens);
+                }
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 }
 
@@ -287,7 +398,7 @@ fn whole<T>(example: T, tokens: usize, options: &EncodeOptions) -> Result<Outcom
         return Ok(Outcome { parts: vec![example], counts });
     }
     match options.overlong {
-        Overlong::Error => Err(Missing::TooLong(tokens)),
+        Overlong::Error => Err(Missing::TooLong { tokens, is_whole: true }),
         _ => Ok(Outcome { parts: Vec::new(), counts: EncodeCounts { too_long: 1, ..counts } }),
     }
 }
@@ -335,19 +446,16 @@ fn collect<T>(
                 encoded.origins.extend(parts.iter().map(|_| *origin));
                 encoded.sources.extend(parts.iter().map(|_| source));
                 encoded.examples.extend(parts);
-                encoded.counts.too_long += counts.too_long;
-                encoded.counts.split += counts.split;
-                encoded.counts.parts += counts.parts;
-                encoded.counts.turns_apart += counts.turns_apart;
-                encoded.counts.boundaries_apart += counts.boundaries_apart;
+                encoded.counts.add(&counts);
             }
             Some(Err(Missing::Bad(fault))) => {
                 encoded.bad.take(data.bad_record(*origin, fault), options.bad)?;
             }
-            Some(Err(Missing::TooLong(tokens))) => {
+            Some(Err(Missing::TooLong { tokens, is_whole })) => {
                 return Err(DataError::TooLong {
                     origin: data.place(*origin),
                     tokens,
+                    is_whole,
                     context: options.context,
                     can_split: kind == Kind::Conversations,
                 });

@@ -16,6 +16,7 @@ use zhenjin_tokenizer::{
     ChatTemplate, ControlText, EncodedDialogue, Rendered, Specials, Tokenizer, TokenizerError,
 };
 
+use super::dialogues::{Bound, Dialogues};
 use super::encoded::{EncodedPair, EncodedTask, EncodedThumb};
 use super::errors::{BadKind, DataError, Fault};
 use super::example::{Conversation, Pair, Task, Thumb};
@@ -64,6 +65,8 @@ pub struct Encoder<'a> {
     template: &'a ChatTemplate,
     style: ConversationStyle,
     settings: PromptSettings,
+    /// The model's context; the greatest number where it is not known.
+    context: usize,
 }
 
 /// Why answers of one conversation are examples of their own.
@@ -73,13 +76,6 @@ pub(super) enum Apart {
     OtherTokens,
     /// The template rewrites what was said before.
     Rewritten,
-}
-
-/// A prompt and the answer behind it, in tokens.
-#[derive(Debug)]
-struct Answered {
-    prompt: Vec<u32>,
-    answer: Vec<u32>,
 }
 
 impl<'a> Encoder<'a> {
@@ -112,7 +108,18 @@ impl<'a> Encoder<'a> {
             "the model has no chat template, so it is not known how conversations are written for it";
         let template = template.ok_or_else(|| DataError::Template(no_template.to_owned()))?;
         let style = ConversationStyle::of(Some(template), tokenizer);
-        Ok(Encoder { tokenizer, template, style, settings })
+        Ok(Encoder { tokenizer, template, style, settings, context: usize::MAX })
+    }
+
+    /// The same for a model with a context of so many tokens: where examples are only looked at, longer conversations are not encoded to their
+    /// end.
+    #[must_use]
+    pub fn with_context(self, tokens: usize) -> Encoder<'a> {
+        Encoder { context: tokens, ..self }
+    }
+
+    pub(super) fn context(&self) -> usize {
+        self.context
     }
 
     /// Tries one question and its answer.
@@ -120,7 +127,7 @@ impl<'a> Encoder<'a> {
         let mut answer = Message::new(Role::Assistant, "Yes.");
         answer.thought = self.style.thinking.takes_thoughts().then(|| "Short.".to_owned());
         let messages = [Message::new(Role::User, "Hello?"), answer];
-        let fault = match self.answered(&messages, &[]) {
+        let fault = match self.answer(&messages, &[]) {
             Ok(_) => return Ok(()),
             Err(fault) => fault,
         };
@@ -136,59 +143,13 @@ impl<'a> Encoder<'a> {
         conversation: &Conversation,
         learnt: LearntAnswers,
     ) -> Result<Vec<EncodedDialogue>, Fault> {
-        self.conversation_apart(conversation, learnt).map(|(examples, _)| examples)
-    }
-
-    /// The same, with the reason where there are several.
-    pub(super) fn conversation_apart(
-        &self,
-        conversation: &Conversation,
-        learnt: LearntAnswers,
-    ) -> Result<(Vec<EncodedDialogue>, Option<Apart>), Fault> {
         let places = learnt_places(conversation, learnt);
-        self.dialogues(&conversation.messages, &conversation.tools, &places)
-    }
-
-    /// The examples of the answers at `places`, and why there are several.
-    fn dialogues(
-        &self,
-        messages: &[Message],
-        tools: &[Tool],
-        places: &[usize],
-    ) -> Result<(Vec<EncodedDialogue>, Option<Apart>), Fault> {
-        let mut examples: Vec<EncodedDialogue> = Vec::new();
-        let mut apart: Option<Apart> = None;
-        for &place in places {
-            let Answered { prompt, answer } = self.answered(&messages[..=place], tools)?;
-            if let Some(last) = examples.last()
-                && !prompt.starts_with(&last.ids)
-            {
-                apart = apart.max(Some(self.apart(&last.ids, &prompt)));
-            }
-            let example = match examples.last_mut() {
-                Some(last) if prompt.starts_with(&last.ids) => {
-                    last.assistant_mask.resize(prompt.len(), false);
-                    last.ids = prompt;
-                    last
-                }
-                _ => {
-                    let assistant_mask = vec![false; prompt.len()];
-                    examples.push(EncodedDialogue { ids: prompt, assistant_mask });
-                    let Some(example) = examples.last_mut() else { continue };
-                    example
-                }
-            };
-            example.ids.extend_from_slice(&answer);
-            example.assistant_mask.resize(example.ids.len(), true);
-        }
-        if examples.is_empty() {
-            return Err(Fault::new(BadKind::NoAnswer, "there is no answer to learn"));
-        }
-        Ok((examples, apart))
+        let found = self.dialogues(&conversation.messages, &conversation.tools, &places, Bound::NONE)?;
+        Ok(found.examples)
     }
 
     /// Why a later prompt does not begin with the tokens of what was said before it.
-    fn apart(&self, before: &[u32], prompt: &[u32]) -> Apart {
+    pub(super) fn apart(&self, before: &[u32], prompt: &[u32]) -> Apart {
         let text = |ids: &[u32]| self.tokenizer.decode_bytes(ids, ControlText::Show);
         match (text(before), text(prompt)) {
             (Ok(before), Ok(prompt)) if prompt.starts_with(&before) => Apart::OtherTokens,
@@ -228,7 +189,7 @@ impl<'a> Encoder<'a> {
         let messages = [prompt, answer].concat();
         let is_answer = |place: &usize| messages[*place].role == Role::Assistant;
         let places: Vec<usize> = (prompt.len()..messages.len()).filter(is_answer).collect();
-        let (mut examples, apart) = self.dialogues(&messages, tools, &places)?;
+        let Dialogues { mut examples, apart, .. } = self.dialogues(&messages, tools, &places, Bound::NONE)?;
         match (examples.pop(), examples.is_empty()) {
             (Some(example), true) => Ok(example),
             _ => {
@@ -297,7 +258,7 @@ impl<'a> Encoder<'a> {
             return Err(WrittenFault::Empty);
         }
         let messages = [&task.messages[..], std::slice::from_ref(&message)].concat();
-        let again = self.answered(&messages, &task.tools).map_err(|_| WrittenFault::Rewritten)?.answer;
+        let again = self.answer(&messages, &task.tools).map_err(|_| WrittenFault::Rewritten)?;
         let again = &again[..again.len().saturating_sub(1)];
         let specials =
             |ids: &[u32]| ids.iter().copied().filter(|id| self.tokenizer.is_special(*id)).collect::<Vec<_>>();
@@ -331,7 +292,7 @@ impl<'a> Encoder<'a> {
         Ok(())
     }
 
-    fn rendered(&self, messages: &[Message], tools: &[Tool]) -> Result<Rendered, Fault> {
+    pub(super) fn rendered(&self, messages: &[Message], tools: &[Tool]) -> Result<Rendered, Fault> {
         let tools: Vec<&Tool> = tools.iter().collect();
         let written = self.style.written(self.template, messages, &tools, &self.options());
         let written = written.map_err(|error| refused(&error))?;
@@ -341,23 +302,36 @@ impl<'a> Encoder<'a> {
     }
 
     /// The last message as the answer to those before it.
-    fn answered(&self, messages: &[Message], tools: &[Tool]) -> Result<Answered, Fault> {
-        let Some((last, before)) = messages.split_last() else {
-            return Err(Fault::new(BadKind::NoAnswer, "there are no messages"));
-        };
+    fn answer(&self, messages: &[Message], tools: &[Tool]) -> Result<Vec<u32>, Fault> {
+        let prompt = self.prompt_of_last(messages, tools)?;
+        self.answer_behind(&prompt, messages, tools)
+    }
+
+    /// The prompt that the last message answers.
+    pub(super) fn prompt_of_last(&self, messages: &[Message], tools: &[Tool]) -> Result<Prompt, Fault> {
+        let (_, before) = last_of(messages)?;
         self.check_writable(messages, tools)?;
-        let prompt = self.prompt(before, tools)?;
+        self.prompt(before, tools)
+    }
+
+    /// The last message as the answer to those before it, whose prompt this is.
+    pub(super) fn answer_behind(
+        &self,
+        prompt: &Prompt,
+        messages: &[Message],
+        tools: &[Tool],
+    ) -> Result<Vec<u32>, Fault> {
+        let (last, before) = last_of(messages)?;
         let rendered = self.rendered(messages, tools)?;
         if rendered.text == prompt.text && !last.content.trim().is_empty() && last.tool_calls.is_empty() {
-            return Ok(Answered { prompt: prompt.tokens, answer: self.behind_a_prompt_alone(last)? });
+            return self.behind_a_prompt_alone(last);
         }
         let answer = if rendered.text.starts_with(&prompt.text) {
-            self.behind(&rendered, &prompt)?
+            self.behind(&rendered, prompt)?
         } else {
-            self.behind_another(&prompt, last, before)?
+            self.behind_another(prompt, last, before)?
         };
-        let answer = self.up_to_the_end(&prompt.text, answer)?;
-        Ok(Answered { prompt: prompt.tokens, answer })
+        self.up_to_the_end(&prompt.text, answer)
     }
 
     /// What the template writes behind the token that ends a conversation's last answer, such as a line break. None where the template refuses
@@ -466,10 +440,15 @@ impl<'a> Encoder<'a> {
     }
 }
 
+fn last_of(messages: &[Message]) -> Result<(&Message, &[Message]), Fault> {
+    messages.split_last().ok_or_else(|| Fault::new(BadKind::NoAnswer, "there are no messages"))
+}
+
 /// The places of the answers of a conversation that are learnt, ascending.
 pub(super) fn learnt_places(conversation: &Conversation, learnt: LearntAnswers) -> Vec<usize> {
     let is_learnt = |place: &usize| {
-        conversation.messages[*place].role == Role::Assistant && !conversation.unlearnt.contains(place)
+        conversation.messages[*place].role == Role::Assistant
+            && conversation.unlearnt.binary_search(place).is_err()
     };
     let mut places: Vec<usize> = (0..conversation.messages.len()).filter(is_learnt).collect();
     if learnt == LearntAnswers::Last && places.len() > 1 {

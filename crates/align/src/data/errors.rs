@@ -71,14 +71,18 @@ pub enum DataError {
     Bad(Box<BadRecord>),
     /// An example with more tokens than the context, where the caller wants to stop at the first.
     #[error(
-        "{origin}: the example has {tokens} tokens, the context has {context}; nothing is cut, so take a longer context, or \
-         have such examples dropped{}", if *can_split { " or split at their turns" } else { "" }
+        "{origin}: the example has {tokens} tokens{}, the context has {context}; nothing is cut, so take a longer context, or \
+         have such examples dropped{}",
+        if *is_whole { "" } else { " or more" },
+        if *can_split { " or split at their turns" } else { "" }
     )]
     TooLong {
         /// Where it stands.
         origin: String,
         /// Its tokens.
         tokens: usize,
+        /// Whether these are all: a conversation is not encoded to its end once it is too long.
+        is_whole: bool,
         /// The most that there may be.
         context: usize,
         /// Whether examples of this kind can be split.

@@ -2,7 +2,9 @@
 //!
 //! MinHash (Broder, "On the resemblance and containment of documents", 1997): the least hash of a text's runs under one of
 //! several hash functions is equal for two texts with a probability that is the share of common runs. Bands of such hashes find
-//! candidates; the share of equal hashes says which of them are the likeliest; whether these are alike is then computed from all runs.
+//! candidates; the share of equal hashes says which of them are the likeliest; whether these are alike is then computed from their runs: from all
+//! of them, and of long texts from those with the least hashes (bottom-k sketches: Cohen and Kaplan, "Summarizing data using bottom-k sketches",
+//! 2007), so that the memory for a text has a bound.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -21,6 +23,8 @@ const LEAST_EQUAL: usize = 40;
 /// The most places of bands that are followed for one text, the rarest bands first. Thousands of texts made by one pattern are candidates of
 /// one another, and without a bound the time would be the square of their number.
 const MAX_FOLLOWED: usize = 2048;
+/// The most runs that are kept of a text: with so many, a share of 0.8 is estimated with a standard error below 0.01.
+const MOST_KEPT: usize = 2048;
 /// How many of the likeliest candidates of a text are compared, however long they are.
 const LEAST_COMPARED: usize = 8;
 /// The most runs that are compared for one text, beside those of the likeliest candidates.
@@ -32,7 +36,7 @@ static SALTS: [u64; HASHES] = salts();
 /// What is kept of a text.
 #[derive(Clone, Debug)]
 pub(super) struct Sketch {
-    /// Hashes of its runs, ascending, each once.
+    /// The least hashes of its runs, ascending, each once: all of them, or [`MOST_KEPT`].
     runs: Vec<u64>,
     /// The least hash of its runs under every function: so many bits of it that other texts have the same by chance only rarely.
     least: [u16; HASHES],
@@ -60,6 +64,8 @@ impl Sketch {
         for (band, rows) in bands.iter_mut().zip(least.chunks(ROWS)) {
             *band = rows.iter().fold(0, |hash, row| mixed(hash ^ row));
         }
+        runs.truncate(MOST_KEPT);
+        runs.shrink_to_fit();
         // The lowest bits: the highest of a least hash are nearly always zero.
         Sketch { runs, least: least.map(|hash| hash as u16), bands }
     }
@@ -69,16 +75,21 @@ impl Sketch {
         self.least.iter().zip(&other.least).filter(|(one, other)| one == other).count()
     }
 
-    /// The share of runs that both have, of those that either has.
+    /// The share of runs that both have, of those that either has; of long texts estimated from the least hashes of both together. One of these
+    /// that both texts have is among the least of each.
     fn likeness(&self, other: &Sketch) -> f64 {
         let (mut one, mut two) = (&self.runs[..], &other.runs[..]);
-        let mut common = 0;
-        while let ([first, rest @ ..], [second, others @ ..]) = (one, two) {
-            common += usize::from(first == second);
-            (one, two) =
-                (if first <= second { rest } else { one }, if second <= first { others } else { two });
+        let is_cut = self.runs.len().max(other.runs.len()) >= MOST_KEPT;
+        let most = if is_cut { MOST_KEPT } else { usize::MAX };
+        let (mut common, mut all) = (0usize, 0usize);
+        while all < most
+            && let Some(least) = [one.first(), two.first()].into_iter().flatten().min().copied()
+        {
+            let (in_one, in_two) = (one.first() == Some(&least), two.first() == Some(&least));
+            (one, two) = (&one[usize::from(in_one)..], &two[usize::from(in_two)..]);
+            common += usize::from(in_one && in_two);
+            all += 1;
         }
-        let all = self.runs.len() + other.runs.len() - common;
         if all == 0 { 0.0 } else { common as f64 / all as f64 }
     }
 }
@@ -263,6 +274,63 @@ mod tests {
              positive, negative or neutral, and explain your choice in one sentence. Write the label first. Review: {}",
             words.join(" ")
         )
+    }
+
+    /// Every run of every text was kept: eight bytes for each letter of all data.
+    #[test]
+    fn of_a_long_text_only_the_least_hashes_are_kept() {
+        let word = |place: u64| format!("{:x} ", mixed(place) % 0x00FF_FFFF);
+        let text: String = (0..4000).map(word).collect();
+        let sketch = Sketch::of(&text);
+        assert_eq!(sketch.runs.len(), MOST_KEPT);
+        assert!(sketch.runs.capacity() < 2 * MOST_KEPT);
+        // Those of all runs that are the least.
+        let characters: Vec<char> = text.chars().filter(|character| *character != ' ').collect();
+        let mut all: Vec<u64> = characters.windows(RUN).map(hash_of).collect();
+        all.sort_unstable();
+        all.dedup();
+        assert!(all.len() > 5 * MOST_KEPT, "{} runs", all.len());
+        assert_eq!(sketch.runs, all[..MOST_KEPT]);
+        // A long text without its end.
+        for (kept, expected) in [(3900, true), (3000, false)] {
+            let half: String = (0..kept).map(word).collect();
+            let likeness = sketch.likeness(&Sketch::of(&half));
+            let share = f64::from(kept as u32) / 4000.0;
+            assert!((likeness - share).abs() < 0.03, "{likeness} instead of {share}");
+            assert_eq!(find(&[text.as_str()], &half), expected.then_some(0));
+        }
+        assert_eq!(sketch.likeness(&sketch.clone()), 1.0);
+    }
+
+    /// Sketches of runs by their numbers, as if these were their hashes.
+    fn likeness_of(one: std::ops::Range<u64>, two: std::ops::Range<u64>) -> f64 {
+        let sketch = |runs: std::ops::Range<u64>| {
+            let mut runs: Vec<u64> = runs.map(mixed).collect();
+            runs.sort_unstable();
+            runs.truncate(MOST_KEPT);
+            Sketch { runs, least: [0; HASHES], bands: [0; BANDS] }
+        };
+        sketch(one).likeness(&sketch(two))
+    }
+
+    #[test]
+    fn the_likeness_of_short_texts_is_exact_and_that_of_long_ones_is_near() {
+        // Neither has more runs than are kept, however many both have.
+        assert_eq!(likeness_of(0..2000, 1000..3000), 1000.0 / 3000.0);
+        assert_eq!(likeness_of(0..2047, 0..2046), 2046.0 / 2047.0);
+        assert_eq!(likeness_of(0..5, 5..10), 0.0);
+        assert_eq!(likeness_of(0..0, 0..0), 0.0);
+        for (one, two, expected) in [
+            (0..20_000, 2_000..22_000, 18.0 / 22.0),
+            (0..20_000, 0..1_000, 0.05),
+            (0..1_000, 0..20_000, 0.05),
+            (0..20_000, 20_000..40_000, 0.0),
+            (0..20_000, 0..20_000, 1.0),
+            (0..2_048, 0..2_048, 1.0),
+        ] {
+            let found = likeness_of(one.clone(), two.clone());
+            assert!((found - expected).abs() < 0.04, "{one:?} {two:?}: {found} instead of {expected}");
+        }
     }
 
     /// The runs of the likeliest candidates were once counted too, so that of long texts nothing beyond these was compared.

@@ -5,6 +5,7 @@
 
 mod check;
 mod dataset;
+mod dialogues;
 mod encode_all;
 mod encoded;
 mod encoder;

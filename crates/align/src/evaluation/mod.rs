@@ -13,5 +13,5 @@ pub use bootstrap::{Interval, cluster_interval, cluster_mean_interval, interval,
 pub use pairs::{
     Calibration, PairAccuracy, PairMargin, calibration, correct, learned_tokens, pair_accuracy, pair_margins,
 };
-pub use scorer::{Endings, Perplexity, RewardModel, Scorer, perplexity, reward_scores};
+pub use scorer::{Endings, Perplexity, RewardModel, Scorer, dialogue_values, perplexity, reward_scores};
 pub use wins::{Wins, WinsByLength, answer_scores, answers, paired_scores, win_rate, wins_by_length};

@@ -195,7 +195,21 @@ impl RewardModel {
         load: &LoadOptions,
         usable_vocabulary: usize,
     ) -> Result<RewardModel, AlignError> {
-        let RewardFiles { weights, head } = RewardFiles::open(folder, &base.config)?;
+        RewardModel::of_files(RewardFiles::open(folder, &base.config)?, folder, base, load, usable_vocabulary)
+    }
+
+    /// The same, of files that are open, from `folder` (for error messages).
+    ///
+    /// # Errors
+    /// [`AlignError::Model`]; [`AlignError::Input`] for whole weights with fewer tokens than `usable_vocabulary`.
+    pub fn of_files(
+        files: RewardFiles,
+        folder: &Path,
+        base: &Arc<Model>,
+        load: &LoadOptions,
+        usable_vocabulary: usize,
+    ) -> Result<RewardModel, AlignError> {
+        let RewardFiles { weights, head } = files;
         let (model, adapter) = match weights {
             RewardWeights::Adapter(values) => (Arc::clone(base), Some(values)),
             RewardWeights::Whole(file) => {
@@ -216,6 +230,11 @@ impl RewardModel {
         Ok(RewardModel { scorer, adapter, head, place, padding, endings: Endings::default() })
     }
 
+    /// The most tokens of a dialogue that it can read.
+    pub fn context_length(&self) -> usize {
+        self.scorer.model.config.context_length
+    }
+
     /// The same, told how conversations end. It matters only for models that others trained.
     #[must_use]
     pub fn with_endings(self, endings: Endings) -> RewardModel {
@@ -229,7 +248,7 @@ impl RewardModel {
         let mut tokens = dialogue.to_vec();
         let Endings { end_of_turn, behind, .. } = &self.endings;
         let is_ended = dialogue.last().is_some_and(|last| end_of_turn.contains(last));
-        let longest = self.scorer.model.config.context_length;
+        let longest = self.context_length();
         if self.place == ScorePlace::EndOfText && is_ended && tokens.len() + behind.len() <= longest {
             tokens.extend(behind);
         }
@@ -241,35 +260,65 @@ impl RewardModel {
     }
 }
 
-/// The reward model's values of whole dialogues, at the end of each. `progress` is told how many are done.
+/// The reward model's values of whole dialogues, at the end of each; or why one of them has none: it has no tokens, more than the model can read, or
+/// a value that is not finite. `progress` is told how many are done.
 ///
 /// # Errors
-/// [`AlignError::Model`]; [`AlignError::Input`] for a dialogue without tokens or a value that is not finite.
-pub fn reward_scores(
+/// [`AlignError::Model`] when no dialogue can be judged.
+pub fn dialogue_values(
     model: &mut RewardModel,
     dialogues: &[&[u32]],
     progress: &mut dyn FnMut(usize),
-) -> Result<Vec<f64>, AlignError> {
-    if let Some(number) = dialogues.iter().position(|dialogue| dialogue.is_empty()) {
-        return Err(AlignError::Input(format!("dialogue {} has no tokens", number + 1)));
-    }
-    let dialogues: Vec<Vec<u32>> = dialogues.iter().map(|dialogue| model.scored(dialogue)).collect();
-    let sizes: Vec<usize> = dialogues.iter().map(Vec::len).collect();
-    let mut values = Vec::with_capacity(dialogues.len());
+) -> Result<Vec<Result<f64, String>>, AlignError> {
+    let longest = model.context_length();
+    let tokens = |dialogue: &&[u32]| match dialogue.len() {
+        0 => Err("it has no tokens".to_owned()),
+        length if length > longest => {
+            Err(format!("it has {length} tokens, and the reward model can read {longest}"))
+        }
+        _ => Ok(model.scored(dialogue)),
+    };
+    let dialogues: Vec<Result<Vec<u32>, String>> = dialogues.iter().map(tokens).collect();
+    let readable: Vec<&Vec<u32>> = dialogues.iter().filter_map(|tokens| tokens.as_ref().ok()).collect();
+    let unreadable = dialogues.len() - readable.len();
+    let sizes: Vec<usize> = readable.iter().map(|tokens| tokens.len()).collect();
+    let mut values = Vec::with_capacity(readable.len());
     for range in groups(&sizes, MICRO_TOKENS) {
         let mut batch = ValueBatch::default();
-        dialogues[range].iter().for_each(|dialogue| batch.push_last(dialogue));
+        readable[range].iter().for_each(|tokens| batch.push_last(tokens));
         let learned = Learned::from(&model.scorer.model.weights)
             .with_adapter(model.adapter.as_deref())
             .with_values(Some(&model.head));
         let found = model.scorer.learner.values(learned, &batch.batch())?;
         values.extend(found.into_iter().map(f64::from));
-        progress(values.len());
+        progress(unreadable + values.len());
     }
-    match values.iter().position(|value| !value.is_finite()) {
-        Some(number) => {
-            Err(AlignError::Input(format!("the reward of dialogue {} is {}", number + 1, values[number])))
+    let mut values = values.into_iter();
+    let value = |tokens: Result<Vec<u32>, String>| -> Result<f64, String> {
+        tokens?;
+        match values.next() {
+            Some(value) if value.is_finite() => Ok(value),
+            Some(value) => Err(format!("its value is {value}")),
+            None => Err("it was not read".to_owned()),
         }
-        None => Ok(values),
-    }
+    };
+    Ok(dialogues.into_iter().map(value).collect())
+}
+
+/// The same, where each dialogue must have a value.
+///
+/// # Errors
+/// [`AlignError::Model`]; [`AlignError::Input`] with the first dialogue that has none, and why.
+pub fn reward_scores(
+    model: &mut RewardModel,
+    dialogues: &[&[u32]],
+    progress: &mut dyn FnMut(usize),
+) -> Result<Vec<f64>, AlignError> {
+    let values = dialogue_values(model, dialogues, progress)?;
+    let of_dialogue = |(number, value): (usize, Result<f64, String>)| {
+        value.map_err(|fault| {
+            AlignError::Input(format!("the reward model has no score for dialogue {}: {fault}", number + 1))
+        })
+    };
+    values.into_iter().enumerate().map(of_dialogue).collect()
 }

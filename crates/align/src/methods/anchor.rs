@@ -1,5 +1,7 @@
 //! Text that a run leaves as probable as it was: what is learned from examples should not change everything else.
 
+use std::ops::Range;
+
 use sha2::{Digest, Sha256};
 use zhenjin_tensor::{ScoreGradient, TokenScore};
 use zhenjin_tokenizer::EncodedDialogue;
@@ -42,6 +44,11 @@ impl Anchor {
         };
         let pieces = groups(&sizes, section.tokens).into_iter().map(piece).collect();
         Ok(Anchor { pieces, weight: section.weight, reference: Vec::new() })
+    }
+
+    /// The most rows that a piece computes.
+    pub fn most_rows(&self) -> usize {
+        self.pieces.iter().map(rows_of).max().unwrap_or(0)
     }
 
     /// The SHA-256 of its tokens, in hexadecimal digits.
@@ -90,6 +97,25 @@ impl Anchor {
         self.pieces[self.index(step)].tokens.len()
     }
 
+    /// Rows that the piece of a step computes.
+    pub(super) fn rows(&self, step: u64) -> usize {
+        rows_of(&self.pieces[self.index(step)])
+    }
+
+    /// The step among these whose piece computes the most rows, and how many.
+    pub(super) fn largest(&self, steps: Range<u64>) -> Option<(u64, usize)> {
+        // Then all come again.
+        let of_all_pieces = steps.take(self.pieces.len());
+        of_all_pieces.map(|step| (step, self.rows(step))).max_by_key(|(_, rows)| *rows)
+    }
+
+    /// Computes the piece of a step as [`Anchor::learn`] does. Its gradients are of nothing.
+    pub(super) fn rehearse(&self, trainee: &mut Trainee, step: u64) -> Result<(), AlignError> {
+        let slope = |_: usize, _: TokenScore| ScoreGradient { log_probability: -1.0, log_sum_exp: 0.0 };
+        trainee.accumulate_rows(&self.pieces[self.index(step)], &slope)?;
+        Ok(())
+    }
+
     /// The texts of a step's piece, numbered within it, as they are kept where the step's numbers are not finite.
     pub(super) fn documents(&self, step: u64) -> Vec<FaultyDocument> {
         let piece = &self.pieces[self.index(step)];
@@ -120,4 +146,9 @@ impl Anchor {
         measures.add("anchor", squares.sum::<f64>() / (2.0 * count));
         Ok(())
     }
+}
+
+/// What texts begin with in common is computed once.
+fn rows_of(piece: &Packed) -> usize {
+    piece.batch().different_rows()
 }

@@ -188,16 +188,28 @@ impl<E: Examples> Training for Offline<E> {
     fn rehearse(&mut self, step: u64) -> Result<Option<usize>, AlignError> {
         let (batch, examples) = (&self.configuration.batch, &self.examples);
         let rows = |example: usize| examples.rows(example);
-        let steps = micro_batches(batch, &mut self.order, step..self.configuration.schedule.steps, &rows, 1);
+        let all_steps = step..self.configuration.schedule.steps;
+        let steps = micro_batches(batch, &mut self.order, all_steps.clone(), &rows, 1);
         let packed = |items: &[usize]| examples.packed(items);
         let first = steps.first().and_then(|first| largest(first.iter(), &packed));
         let Some((most, rows)) = largest(steps.iter().flatten(), &packed) else { return Ok(None) };
-        if first.is_some_and(|(_, of_first)| is_nearly(of_first, rows)) {
+        // The piece of an anchor is computed in a pass of its own, which may be the largest.
+        let anchor = self.anchor.as_ref();
+        let first = first.map_or(0, |(_, rows)| rows).max(anchor.map_or(0, |anchor| anchor.rows(step)));
+        let piece = anchor.and_then(|anchor| Some((anchor, anchor.largest(all_steps)?)));
+        let piece = piece.filter(|(_, (_, of_piece))| *of_piece > rows);
+        let most_rows = piece.map_or(rows, |(_, (_, of_piece))| of_piece);
+        if is_nearly(first, most_rows) {
             return Ok(None);
         }
-        examples.judge(&mut self.trainee, &most.items, 1.0, true, &mut Measures::default())?;
+        match piece {
+            Some((anchor, (of_step, _))) => anchor.rehearse(&mut self.trainee, of_step)?,
+            None => {
+                examples.judge(&mut self.trainee, &most.items, 1.0, true, &mut Measures::default())?;
+            }
+        }
         self.trainee.forget_gradients();
-        Ok(Some(rows))
+        Ok(Some(most_rows))
     }
 
     fn held_out(&mut self) -> Result<Option<HeldOut>, AlignError> {

@@ -100,8 +100,7 @@ impl PlannedMemory {
         let parameters = ParameterCount::of(config).total();
         let adapter = adapter_elements(config, &configuration.tuning, models);
         let learning = if is_full { parameters } else { adapter };
-        let anchor_rows = configuration.anchor.map_or(0, |anchor| anchor.tokens.min(config.context_length));
-        let largest_pass = tokens.different_rows.max(anchor_rows);
+        let largest_pass = tokens.different_rows.max(tokens.anchor_rows);
         // Values are asked for at few rows: the last layer's feed-forward network is hardly computed.
         let last = usize::from(configuration.method == Method::Reward && config.layers > 1);
         let computed = ModelConfig { layers: config.layers - last, ..config.clone() };

@@ -30,6 +30,8 @@ pub struct StepTokens {
     pub held_out_prompts: usize,
     /// Pages of keys and values that the answers of a step take at most, where answers are written.
     pub pages: usize,
+    /// The most rows of a piece of an anchor, of which every step computes one in a pass of its own.
+    pub anchor_rows: usize,
 }
 
 /// Puts documents of these numbers one after the other.
@@ -104,6 +106,12 @@ impl StepTokens {
         StepTokens { held_out_prompts: prompts.len(), pages: self.pages.max(pages(lengths, 1, room)), ..self }
     }
 
+    /// The same, where pieces of an anchor have at most so many rows.
+    #[must_use]
+    pub fn with_anchor(self, rows: usize) -> StepTokens {
+        StepTokens { anchor_rows: rows, ..self }
+    }
+
     fn of(
         configuration: &Configuration,
         examples: usize,
@@ -130,6 +138,7 @@ impl StepTokens {
             different_rows: different_rows.unwrap_or(largest_micro_batch),
             held_out_prompts: 0,
             pages: 0,
+            anchor_rows: 0,
         }
     }
 }

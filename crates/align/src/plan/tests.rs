@@ -51,7 +51,7 @@ fn a_steps_tokens_are_those_of_its_examples() {
     // Two of 20 fit into 50, three do not.
     assert_eq!(
         tokens,
-        StepTokens { mean: 80.0, largest_micro_batch: 40, different_rows: 40, held_out_prompts: 0, pages: 0 }
+        StepTokens { mean: 80.0, largest_micro_batch: 40, different_rows: 40, ..StepTokens::default() }
     );
     // One that is longer than a micro-batch is computed alone.
     assert_eq!(StepTokens::of_rows(&sft, &[70]).largest_micro_batch, 70);
@@ -64,7 +64,13 @@ fn a_steps_tokens_are_those_of_its_examples() {
     let different_rows = 15 + 6 * 29;
     assert_eq!(
         tokens,
-        StepTokens { mean: 234.0, largest_micro_batch: 234, different_rows, held_out_prompts: 0, pages: 12 }
+        StepTokens {
+            mean: 234.0,
+            largest_micro_batch: 234,
+            different_rows,
+            pages: 12,
+            ..StepTokens::default()
+        }
     );
     assert_eq!(StepTokens::of_rows(&sft, &[]).mean, 0.0);
 }
@@ -72,7 +78,7 @@ fn a_steps_tokens_are_those_of_its_examples() {
 #[test]
 fn memory_and_disk_are_those_of_what_learns() {
     let tokens =
-        StepTokens { mean: 64.0, largest_micro_batch: 64, different_rows: 64, held_out_prompts: 0, pages: 0 };
+        StepTokens { mean: 64.0, largest_micro_batch: 64, different_rows: 64, ..StepTokens::default() };
     let parameters = ParameterCount::of(&tiny_config()).total();
     let full = plan(&configuration(Method::Sft, TuningKind::Full, &[]), tokens, u64::MAX);
     assert_eq!(full.memory.gradients, 4 * parameters);
@@ -100,15 +106,31 @@ fn memory_and_disk_are_those_of_what_learns() {
     assert!(more.memory.rollouts > ppo.memory.rollouts, "{} {}", more.memory.rollouts, ppo.memory.rollouts);
 }
 
+/// The setting's number stood in the plan, whatever the pieces were, and never more than the model's context.
+#[test]
+fn an_anchors_piece_takes_the_memory_of_its_rows() {
+    let small =
+        StepTokens { mean: 64.0, largest_micro_batch: 64, different_rows: 64, ..StepTokens::default() };
+    let memory = |rows: usize, settings: &[&str]| {
+        let configuration = configuration(Method::Sft, TuningKind::Lora, settings);
+        plan(&configuration, small.with_anchor(rows), u64::MAX).memory
+    };
+    let without = memory(0, &[]);
+    let anchored = |rows: usize| memory(rows, &["anchor.tokens=16"]);
+    assert_eq!(anchored(64), without);
+    let beyond_the_context = 2 * tiny_config().context_length;
+    assert!(anchored(65).activations > without.activations);
+    assert!(anchored(beyond_the_context).activations > anchored(beyond_the_context / 2).activations);
+    // A step with as many rows of examples takes the same.
+    let examples = StepTokens { different_rows: 300, ..small };
+    let sft = configuration(Method::Sft, TuningKind::Lora, &[]);
+    assert_eq!(anchored(300), plan(&sft, examples, u64::MAX).memory);
+}
+
 #[test]
 fn times_are_those_of_a_steps_passes() {
-    let tokens = StepTokens {
-        mean: 100.0,
-        largest_micro_batch: 50,
-        different_rows: 50,
-        held_out_prompts: 0,
-        pages: 0,
-    };
+    let tokens =
+        StepTokens { mean: 100.0, largest_micro_batch: 50, different_rows: 50, ..StepTokens::default() };
     let sft = plan(&configuration(Method::Sft, TuningKind::Lora, &["schedule.steps=10"]), tokens, u64::MAX);
     assert!((sft.step_seconds - 0.2).abs() < 1e-12 && (sft.seconds() - 2.0).abs() < 1e-12);
     assert_eq!((sft.preparing_seconds, sft.writing_seconds), (0.0, 0.0));
@@ -138,8 +160,7 @@ fn a_run_that_cannot_fit_is_refused_with_figures_and_what_to_lower() {
         mean: 1e6,
         largest_micro_batch: 100_000,
         different_rows: 100_000,
-        held_out_prompts: 0,
-        pages: 0,
+        ..StepTokens::default()
     };
     let refused = |method, settings: &[&str], tokens, memory| {
         plan(&configuration(method, TuningKind::Lora, settings), tokens, memory)
@@ -152,7 +173,7 @@ fn a_run_that_cannot_fit_is_refused_with_figures_and_what_to_lower() {
         assert!(error.contains(part), "{error}");
     }
     let small =
-        StepTokens { mean: 64.0, largest_micro_batch: 64, different_rows: 64, held_out_prompts: 0, pages: 0 };
+        StepTokens { mean: 64.0, largest_micro_batch: 64, different_rows: 64, ..StepTokens::default() };
     let writing = StepTokens { pages: 2048, ..small };
     let error = refused(Method::Grpo, &["rollout.answers=64", "batch.examples=64"], writing, 60 * MIB);
     assert!(error.contains("answers being written") && error.contains("rollout.answers"), "{error}");

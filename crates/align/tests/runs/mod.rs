@@ -14,7 +14,7 @@ use zhenjin_model::testing::{RandomWeights, tiny_config};
 use zhenjin_model::{LoadOptions, Model};
 use zhenjin_tensor::{Dtype, SimdLevel, ThreadTeam};
 use zhenjin_tokenizer::EncodedDialogue;
-use zhenjin_train::checkpoint::Checkpoints;
+use zhenjin_train::checkpoint::{Checkpoint, Checkpoints};
 use zhenjin_train::configuration::Overrides;
 use zhenjin_train::metrics::{Event, MetricsError, Observer, StepMetrics};
 use zhenjin_train::training::{Gauges, Outcome};
@@ -169,8 +169,13 @@ pub(crate) fn offline<E: Examples>(
     offline
 }
 
+/// The last checkpoint of a run.
+pub(crate) fn newest(folder: &Path) -> Checkpoint {
+    Checkpoints::new(&folder.join("checkpoints"), 9).find().unwrap().newest.unwrap()
+}
+
 /// SHA-256 of every file of the last checkpoint.
 pub(crate) fn sums(folder: &Path) -> Vec<(String, String)> {
-    let newest = Checkpoints::new(&folder.join("checkpoints"), 9).find().unwrap().newest.unwrap();
-    newest.state.files.iter().map(|(name, sum)| (name.clone(), sum.sha256.clone())).collect()
+    let files = newest(folder).state.files;
+    files.iter().map(|(name, sum)| (name.clone(), sum.sha256.clone())).collect()
 }

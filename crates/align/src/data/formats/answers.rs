@@ -33,8 +33,9 @@ pub(super) fn of_messages(
         messages.truncate(last + 1);
         unread.note("conversations that end without an answer, and are read up to their last one");
     }
-    let learns =
-        |(place, message): (usize, &Message)| message.role == Role::Assistant && !unlearnt.contains(&place);
+    let learns = |(place, message): (usize, &Message)| {
+        message.role == Role::Assistant && unlearnt.binary_search(&place).is_err()
+    };
     if !messages.iter().enumerate().any(learns) {
         return Err(Fault::new(BadKind::NoAnswer, "no answer is to be learnt: all have the weight 0"));
     }

@@ -266,7 +266,8 @@ impl Online {
             (Some(critic), _) => critic.advantages(episodes, &self.parts.tasks, &mut outcome.measures)?,
             (None, Some(group)) => {
                 let (mut uniform, mut groups) = (0usize, 0usize);
-                for group_episodes in episodes.chunk_by_mut(|one, other| one.task == other.task) {
+                // By their number: where two epochs meet, and with few prompts, one prompt may stand twice in a row.
+                for group_episodes in episodes.chunks_mut(self.rollout.answers.max(1)) {
                     let counting: Vec<usize> = (0..group_episodes.len())
                         .filter(|index| group_episodes[*index].reward.is_some())
                         .collect();
@@ -483,3 +484,6 @@ impl Training for Online {
         self.fingerprint.clone()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,7 +4,7 @@ use zhenjin_tensor::{ScoreGradient, TokenScore};
 
 use super::episode::Episode;
 use super::{Critic, Online};
-use crate::configuration::DivergencePlace;
+use crate::configuration::{DivergencePlace, PolicySection};
 use crate::error::AlignError;
 use crate::faults::{FaultyDocument, FaultyModel, FaultyStep};
 use crate::losses::policy::{Clip, DivergenceEstimator};
@@ -37,8 +37,7 @@ impl Online {
                 1 => (0..episodes.len()).collect(),
                 _ => Generator::of(self.configuration.seed, "minibatches", place).shuffled(episodes.len()),
             };
-            let size = order.len().div_ceil(self.policy.minibatches);
-            for minibatch in order.chunks(size.max(1)) {
+            for minibatch in minibatches(&order, self.policy.minibatches) {
                 let of_minibatch: Vec<&Episode> = minibatch
                     .iter()
                     .map(|index| &episodes[*index])
@@ -128,7 +127,7 @@ impl Online {
         measures: &mut Measures,
     ) -> Result<Option<f64>, AlignError> {
         let policy = self.policy;
-        let in_loss = policy.kl > 0.0 && policy.kl_in == DivergencePlace::Loss;
+        let in_loss = is_in_loss(&policy);
         let all_tokens: usize = episodes.iter().map(|episode| episode.answer.tokens.len()).sum();
         // An answer without advantage has no gradient; it still counts in the means.
         let learnt: Vec<&Episode> = episodes
@@ -141,16 +140,7 @@ impl Online {
         }
         let is_exact = is_first && self.is_exact();
         let tasks = &self.parts.tasks;
-        let losses = TokenLosses {
-            clip: Clip {
-                low: policy.clip_low,
-                high: policy.clip_high,
-                dual: if policy.dual_clip == 0.0 { f64::INFINITY } else { policy.dual_clip },
-            },
-            kl: if in_loss { policy.kl } else { 0.0 },
-            estimator: policy.kl_estimator,
-            corrected: policy.kl_correction,
-        };
+        let losses = TokenLosses::new(&policy);
         let sizes: Vec<usize> = learnt.iter().map(|episode| episode.rows(tasks)).collect();
         let mut loss = 0.0;
         for range in groups(&sizes, self.configuration.batch.micro_tokens) {
@@ -185,6 +175,17 @@ impl Online {
         }
         Ok(Some(loss))
     }
+}
+
+/// As many parts as are asked for, or one for each item where there are fewer; none has two more than another.
+fn minibatches(order: &[usize], count: usize) -> impl Iterator<Item = &[usize]> {
+    let (all, count) = (order.len(), count.min(order.len()));
+    (0..count).map(move |part| &order[part * all / count..(part + 1) * all / count])
+}
+
+/// Whether the divergence from the reference is a part of the loss.
+fn is_in_loss(policy: &PolicySection) -> bool {
+    policy.kl > 0.0 && policy.kl_in == DivergencePlace::Loss
 }
 
 /// A token of an answer as the loss sees it.
@@ -231,6 +232,19 @@ struct TokenLosses {
 }
 
 impl TokenLosses {
+    fn new(policy: &PolicySection) -> TokenLosses {
+        TokenLosses {
+            clip: Clip {
+                low: policy.clip_low,
+                high: policy.clip_high,
+                dual: if policy.dual_clip == 0.0 { f64::INFINITY } else { policy.dual_clip },
+            },
+            kl: if is_in_loss(policy) { policy.kl } else { 0.0 },
+            estimator: policy.kl_estimator,
+            corrected: policy.kl_correction,
+        }
+    }
+
     fn of(&self, row: &Row, score: TokenScore) -> TokenLoss {
         let log_ratio = f64::from(score.log_probability) - f64::from(row.old);
         let of = self.clip.loss(log_ratio, row.advantage);
@@ -253,3 +267,6 @@ impl TokenLosses {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

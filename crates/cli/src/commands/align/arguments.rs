@@ -4,13 +4,14 @@ use super::rewards::RewardLimits;
 use crate::arguments::at_least_one;
 use crate::commands::best_of_n::SamplingArguments;
 use crate::commands::cost::PriceArguments;
+use crate::commands::data::ThinkingOption;
 use crate::memory_size::MemorySize;
 use crate::priority::PriorityArgument;
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use zhenjin_align::configuration::TuningKind;
+use zhenjin_align::configuration::{Method, TuningKind};
 use zhenjin_align::data::{BadPolicy, LearntAnswers, Overlong};
 use zhenjin_train::configuration::Overrides;
 
@@ -107,7 +108,7 @@ pub(crate) struct AlignArguments {
     #[arg(long, value_name = "FILE")]
     pub(crate) anchor: Vec<PathBuf>,
     /// The share of --data that is held out, by conversation
-    #[arg(long, value_name = "SHARE", default_value_t = 0.05)]
+    #[arg(long, value_name = "SHARE", default_value_t = 0.05, conflicts_with = "held_out")]
     pub(crate) held_out_share: f64,
     /// The run's folder: configuration, metrics, checkpoints
     #[arg(long, value_name = "FOLDER")]
@@ -143,9 +144,11 @@ pub(crate) struct AlignArguments {
     /// What happens to records that are not examples
     #[arg(long, value_enum, default_value_t = BadArgument::Stop)]
     pub(crate) bad: BadArgument,
-    /// Which answers of a conversation are learnt
+    /// Which answers of a conversation are learnt (sft, distill)
     #[arg(long, value_enum, default_value_t = LearnedArgument::All)]
     pub(crate) learn: LearnedArgument,
+    #[command(flatten)]
+    pub(crate) thinking: ThinkingOption,
     /// Settings from a TOML file, such as the run.toml of another run of the same method
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
@@ -190,6 +193,17 @@ pub(crate) struct AlignArguments {
 }
 
 impl AlignArguments {
+    /// Refuses options that have no effect on `method`.
+    pub(crate) fn check(&self, method: Method) -> Result<()> {
+        if self.learn == LearnedArgument::Last && !matches!(method, Method::Sft | Method::Distill) {
+            bail!(
+                "--learn last says which answers of conversations `sft` and `distill` learn, and has no effect on `{}`: leave it out",
+                method.name()
+            );
+        }
+        Ok(())
+    }
+
     /// Whether nothing is trained, and so nothing in the run's folder is changed.
     pub(crate) fn only_looks(&self) -> bool {
         self.dry_run || self.replay.is_some()
@@ -341,8 +355,9 @@ impl DistillArguments {
         if let Some((option, _)) = others.iter().find(|(_, is_given)| *is_given) {
             bail!("{option} is of --from {needed}");
         }
-        if self.from == TeachingArgument::Logits && self.max_tokens.is_some() && self.own_answers.is_none() {
-            bail!("--max-tokens is of the student's --own-answers, or of --from text");
+        let writes_none = self.own_answers.is_none_or(|share| share == 0.0);
+        if self.from == TeachingArgument::Logits && self.max_tokens.is_some() && writes_none {
+            bail!("--max-tokens is of the student's --own-answers above 0, or of --from text");
         }
         Ok(())
     }

@@ -40,11 +40,12 @@ pub(super) fn run(home: &Home, arguments: &DistillArguments) -> Result<()> {
 
 fn from_logits(home: &Home, arguments: &DistillArguments) -> Result<()> {
     let align = &arguments.align;
-    let begun = Begun::new(align, arguments.overrides()?)?;
+    let mut begun = Begun::new(align, arguments.overrides()?)?;
     // Settings that cannot be are refused before anything is read.
     let time = begun.time()?;
     let seed = begun.configuration(Method::Distill, align, 1, time)?.seed;
     let mut opened = Opened::new(home, align)?;
+    begun.continue_adapter(align, &opened);
     let teacher = open(home, &arguments.teacher)?;
     agree(arguments, &mut opened, &teacher)?;
     let (begun, opened, method) = (&begun, &opened, Method::Distill);
@@ -99,7 +100,7 @@ fn from_logits(home: &Home, arguments: &DistillArguments) -> Result<()> {
     };
     let training = examples(training, own_answers(opened, &configuration))?;
     let held_out = examples(held_out, None)?;
-    run.learn(configuration, training, held_out, &fingerprint)
+    run.learn(configuration, training, held_out, None, &fingerprint)
 }
 
 /// Bounds the student by what both models know: tokens, and the length of an example.

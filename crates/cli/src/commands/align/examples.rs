@@ -7,10 +7,12 @@ use anyhow::{Context, Result, bail};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use time::OffsetDateTime;
+use zhenjin_align::configuration::AnchorSection;
 use zhenjin_align::data::{
     Dataset, EncodeOptions, Encoded, Encoder, ExamplesFolder, HashTokens, Keep, KeptExamples, Kind,
-    PromptSettings, ReadOptions,
+    ReadOptions,
 };
+use zhenjin_align::methods::Anchor;
 use zhenjin_model::Fingerprint;
 use zhenjin_tokenizer::{ChatTemplate, Specials, Tokenizer};
 
@@ -81,9 +83,10 @@ impl Reading<'_> {
             let time = shows_time.then_some(self.time);
             let overlong = arguments.overlong();
             let settings = format!(
-                "{kind:?} {context} {seed} {time:?} {overlong:?} {:?} {:?} {} {}",
+                "{kind:?} {context} {seed} {time:?} {overlong:?} {:?} {:?} {:?} {} {}",
                 arguments.bad(),
                 arguments.learnt(),
+                arguments.thinking,
                 arguments.held_out_share.to_bits(),
                 arguments.data.len()
             );
@@ -114,7 +117,7 @@ impl Reading<'_> {
             _ => Encoder::new,
         };
         let model = &opened.model;
-        let encoder = encoder(&model.tokenizer, model.template.as_ref(), PromptSettings::at(time))
+        let encoder = encoder(&model.tokenizer, model.template.as_ref(), arguments.thinking.settings(time))
             .with_context(|| format!("{}", arguments.model.display()))?;
         let options = EncodeOptions {
             context,
@@ -147,9 +150,16 @@ fn this_program() -> Option<String> {
     Some(format!("{} {} {:?}", env!("CARGO_PKG_VERSION"), metadata.len(), metadata.modified().ok()?))
 }
 
-/// The paragraphs of the anchor's files, in pieces that fit into the model's context.
-pub(super) fn anchor(arguments: &AlignArguments, opened: &Opened) -> Result<Vec<Vec<u32>>> {
-    let longest = opened.model.file.config().context_length;
+/// The text that stays as probable as it is, where the settings have some: the paragraphs of the anchor's files, in pieces that fit into the model's
+/// context and into what a step takes of them.
+pub(super) fn anchor(
+    arguments: &AlignArguments,
+    opened: &Opened,
+    section: Option<&AnchorSection>,
+) -> Result<Option<Anchor>> {
+    let Some(section) = section else { return Ok(None) };
+    // The last token of a piece has no row.
+    let longest = opened.model.file.config().context_length.min(section.tokens.saturating_add(1));
     let mut pieces = Vec::new();
     for path in &arguments.anchor {
         let of_file = paragraphs(&text::of_file(path)?, &opened.model.tokenizer, longest)?;
@@ -158,22 +168,32 @@ pub(super) fn anchor(arguments: &AlignArguments, opened: &Opened) -> Result<Vec<
         }
         pieces.extend(of_file);
     }
-    Ok(pieces)
+    Ok(Some(Anchor::new(&pieces, section)?))
 }
 
 /// The paragraphs of a text, each in pieces of at most `longest` tokens.
 pub(crate) fn paragraphs(text: &str, tokenizer: &Tokenizer, longest: usize) -> Result<Vec<Vec<u32>>> {
     let mut pieces = Vec::new();
-    for paragraph in text.split("\n\n").map(str::trim).filter(|paragraph| !paragraph.is_empty()) {
-        let tokens = tokenizer.encode(paragraph, Specials::AsText)?;
+    for paragraph in divided(text) {
+        let tokens = tokenizer.encode(&paragraph, Specials::AsText)?;
         pieces.extend(tokens.chunks(longest.max(1)).map(<[u32]>::to_vec));
     }
     Ok(pieces)
 }
 
+/// A text divided at lines without a word, whatever ends its lines, without white space at the ends of its paragraphs.
+fn divided(text: &str) -> Vec<String> {
+    let lines: Vec<&str> = text.lines().collect();
+    let paragraphs =
+        lines.split(|line| line.trim().is_empty()).map(|lines| lines.join("\n").trim().to_owned());
+    paragraphs.filter(|paragraph| !paragraph.is_empty()).collect()
+}
+
 /// What reading did beside reading.
 fn tell(dataset: &Dataset, told: &mut Vec<String>) {
+    // Names of fields may hold what steers a terminal.
     let mut tell = |line: String| {
+        let line = text::shown(&line);
         eprintln!("{line}");
         told.push(line);
     };
@@ -207,4 +227,35 @@ fn count<T>(what: &str, encoded: &Encoded<T>, told: &mut Vec<String>) {
     }
     eprintln!("{text}");
     told.push(text);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Regression: text whose lines end as in Windows, or whose empty lines have a space, was one paragraph, as long as the model's context.
+    #[test]
+    fn paragraphs_end_at_lines_without_words_whatever_ends_a_line() {
+        let expected = ["one\nline more", "two", "three"];
+        for text in [
+            "one\nline more\n\ntwo\n\n\n\nthree\n",
+            "\r\none\r\nline more\r\n\r\ntwo\r\n \r\nthree",
+            " one\nline more \n \t\ntwo\n\u{3000}\n\n  three",
+        ] {
+            assert_eq!(divided(text), expected, "{text:?}");
+        }
+        assert!(divided("\n \r\n\t").is_empty());
+    }
+
+    /// Records of improvements depend on the tokens of the program's own text.
+    #[test]
+    fn the_programs_own_text_is_divided_as_it_always_was() {
+        use zhenjin_improve::{anchor, neutral};
+        for text in [anchor::ENGLISH, anchor::CHINESE, neutral::ENGLISH, neutral::CHINESE] {
+            let before = text.split("\n\n").map(str::trim).filter(|paragraph| !paragraph.is_empty());
+            assert_eq!(divided(text), before.collect::<Vec<_>>());
+        }
+        let together = [anchor::ENGLISH, "\n", anchor::CHINESE].concat();
+        assert_eq!(divided(&together).len(), divided(anchor::ENGLISH).len() + divided(anchor::CHINESE).len());
+    }
 }

@@ -21,17 +21,17 @@ pub(crate) use arguments::{
 };
 pub(crate) use examples::paragraphs;
 pub(crate) use loaded::Loaded;
-pub(crate) use reward_models::open_reward_model;
+pub(crate) use reward_models::{check_room, open_reward_model};
 pub(crate) use rewards::{ModelRewards, RewardLimits, reward_expression};
 
-use opened::open;
+use opened::{Opened, open};
 
 use super::training::{self, Interrupted, RunFolder};
 use crate::home::Home;
 use anyhow::{Context, Result, anyhow, bail};
 use std::path::Path;
 use time::OffsetDateTime;
-use zhenjin_align::configuration::{AnchorSection, Configuration, Method};
+use zhenjin_align::configuration::{AnchorSection, Configuration, Method, TuningKind};
 use zhenjin_align::run::{Run, Training};
 use zhenjin_tensor::{ComputeOptions, TensorError};
 use zhenjin_train::checkpoint::Checkpoint;
@@ -41,11 +41,13 @@ use zhenjin_train::metrics::{Observer, TensorBoard};
 use zhenjin_train::training::{Gauges, Outcome};
 
 pub(crate) fn run_offline(home: &Home, method: Method, arguments: &AlignArguments) -> Result<()> {
+    arguments.check(method)?;
     let _priority = arguments.priority.begin();
     offline::run(home, method, arguments)
 }
 
 pub(crate) fn run_online(home: &Home, method: Method, arguments: &OnlineArguments) -> Result<()> {
+    arguments.align.check(method)?;
     let _priority = arguments.align.priority.begin();
     online::run(home, method, arguments)
 }
@@ -75,11 +77,19 @@ impl Begun {
                 checkpoint
             }
         };
-        let mut overrides = overrides;
         if let (Some(adapter), None) = (&arguments.adapter, &checkpoint) {
-            continued::settings(adapter, arguments, &mut overrides)?;
+            continued::refuse_settings(adapter, arguments)?;
         }
         Ok(Begun { folder, checkpoint, overrides })
+    }
+
+    /// Takes over what an adapter that is trained further decides. A run that goes on has it in its settings.
+    fn continue_adapter(&mut self, arguments: &AlignArguments, opened: &Opened) {
+        if let (Some(adapter), Some(continued), None) =
+            (&arguments.adapter, &opened.continued, &self.checkpoint)
+        {
+            continued.settings(adapter, &mut self.overrides);
+        }
     }
 
     /// The time that templates show: the setting, or when the run began.
@@ -107,9 +117,17 @@ impl Begun {
         examples: usize,
         time: OffsetDateTime,
     ) -> Result<Configuration> {
-        let configuration = match &self.checkpoint {
+        let configuration: Configuration = match &self.checkpoint {
             Some(checkpoint) => {
                 let begun = Configuration::from_toml(&checkpoint.state.configuration, &checkpoint.path)?;
+                if begun.method != method {
+                    bail!(
+                        "{} is a checkpoint of a run of `{}`, and this command trains by `{}`: give the command that the run began with, or another --out",
+                        checkpoint.path.display(),
+                        begun.method.name(),
+                        method.name()
+                    );
+                }
                 self.overrides.apply(&begun)?
             }
             None => {
@@ -124,6 +142,18 @@ impl Begun {
             }
         };
         configuration.check()?;
+        if configuration.method != method {
+            bail!(
+                "the settings are those of a run of `{}`, and this one trains by `{}`",
+                configuration.method.name(),
+                method.name()
+            );
+        }
+        if arguments.full && configuration.tuning.kind != TuningKind::Full {
+            bail!(
+                "--full has no effect, as the settings say tuning.kind = \"lora\": leave it out, or begin anew with another --out"
+            );
+        }
         match (&configuration.anchor, arguments.anchor.is_empty()) {
             (Some(_), true) => bail!("the settings have an anchor: name its text with --anchor FILE"),
             (None, false) => bail!("the run that goes on has no anchor: leave --anchor out, or begin anew"),
@@ -169,12 +199,12 @@ fn train<T: Training>(
             let last = run.last_checkpoint().map(|path| path.display().to_string()).unwrap_or_default();
             eprintln!("finished after step {steps}: {last}");
             let model = arguments.model.to_string_lossy();
-            match (configuration.method, arguments.full) {
+            match (configuration.method, configuration.tuning.kind) {
                 (Method::Reward, _) => {
                     eprintln!("`zhenjin ppo {model} --reward-model {last} …` trains by it");
                 }
-                (_, true) => eprintln!("`zhenjin serve {last}` serves it"),
-                (_, false) => eprintln!("`zhenjin serve {model} --adapter NAME={last}` serves it"),
+                (_, TuningKind::Full) => eprintln!("`zhenjin serve {last}` serves it"),
+                (_, TuningKind::Lora) => eprintln!("`zhenjin serve {model} --adapter NAME={last}` serves it"),
             }
             eprintln!("`zhenjin report {}` shows the run", folder.path().display());
             Ok(())

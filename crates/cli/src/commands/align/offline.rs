@@ -29,11 +29,12 @@ pub(super) fn run(home: &Home, method: Method, arguments: &AlignArguments) -> Re
     if let Some(path) = &arguments.replay {
         return replay::run(home, method, arguments, arguments.overrides()?, path);
     }
-    let begun = Begun::new(arguments, arguments.overrides()?)?;
+    let mut begun = Begun::new(arguments, arguments.overrides()?)?;
     // Settings that cannot be are refused before anything is read.
     let time = begun.time()?;
     let seed = begun.configuration(method, arguments, 1, time)?.seed;
     let opened = Opened::new(home, arguments)?;
+    begun.continue_adapter(arguments, &opened);
     let run = OfflineRun { arguments, begun: &begun, opened: &opened, method, time, seed };
     match method {
         Method::Sft => run.sft(),
@@ -129,12 +130,14 @@ impl OfflineRun<'_> {
         held_out: E,
         fingerprint: &str,
     ) -> Result<()> {
+        let anchor = self.anchor(&configuration)?;
+        let anchor_rows = anchor.as_ref().map_or(0, Anchor::most_rows);
         let planning = Planning {
             arguments: self.arguments,
             begun: self.begun,
             opened: self.opened,
             configuration: &configuration,
-            tokens: StepTokens::of_examples(&configuration, &training),
+            tokens: StepTokens::of_examples(&configuration, &training).with_anchor(anchor_rows),
             examples: training.count(),
             models: planned::models(self.opened, self.arguments, &configuration, &[], 0)?,
             teacher: None,
@@ -145,7 +148,12 @@ impl OfflineRun<'_> {
             return planning.show_measured(&mut self.trainee(&configuration, None)?, None, None);
         }
         planning.show()?;
-        self.learn(configuration, training, held_out, fingerprint)
+        self.learn(configuration, training, held_out, anchor, fingerprint)
+    }
+
+    /// The text that stays as probable as it is, if there is one.
+    pub(super) fn anchor(&self, configuration: &Configuration) -> Result<Option<Anchor>> {
+        examples::anchor(self.arguments, self.opened, configuration.anchor.as_ref())
     }
 
     /// The model that learns. `padding` is the token that a reward model's files name for that.
@@ -163,6 +171,7 @@ impl OfflineRun<'_> {
         configuration: Configuration,
         training: E,
         held_out: E,
+        anchor: Option<Anchor>,
         fingerprint: &str,
     ) -> Result<()> {
         let padding = match self.method {
@@ -173,9 +182,8 @@ impl OfflineRun<'_> {
         let answerer = (self.method != Method::Reward).then(|| self.answerer(&configuration)).transpose()?;
         let mut offline =
             Offline::new(configuration.clone(), trainee, training, held_out, answerer, fingerprint)?;
-        if let Some(section) = &configuration.anchor {
-            let texts = examples::anchor(self.arguments, self.opened)?;
-            offline = offline.with_anchor(Anchor::new(&texts, section)?);
+        if let Some(anchor) = anchor {
+            offline = offline.with_anchor(anchor);
         }
         let folder = self.begun.folder.path();
         std::fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;

@@ -3,21 +3,23 @@
 use super::answerer::Samples;
 use super::opened::{NewHead, Opened, open};
 use super::planned::{self, Planning};
-use super::reward_models::{fingerprint_of, open_reward_model};
+use super::reward_models::{check_room, fingerprint_of, open_reward_model};
 use super::rewards::{ModelRewards, reward_expression};
 use super::{AlignArguments, Begun, OnlineArguments, examples, replay, train};
+use crate::commands::best_of_n::of_schemas;
 use crate::home::Home;
 use anyhow::{Context, Result, bail};
 use std::path::Path;
 use std::sync::Arc;
 use time::OffsetDateTime;
-use zhenjin_align::configuration::{Configuration, Method};
-use zhenjin_align::data::{Encoder, Kind, PromptSettings};
-use zhenjin_align::evaluation::{RewardModel, reward_scores};
+use zhenjin_align::configuration::{Configuration, Method, TuningKind};
+use zhenjin_align::data::{Encoder, Kind};
+use zhenjin_align::evaluation::{RewardModel, dialogue_values};
 use zhenjin_align::methods::{Critic, Online, OnlineParts, RewardSource};
 use zhenjin_align::plan::{PlannedModel, StepTokens};
 use zhenjin_align::rewards::WeightedRewards;
 use zhenjin_align::rollouts::{RolloutOptions, Rollouts};
+use zhenjin_align::run::SCHEMAS;
 use zhenjin_align::trainee::Trainee;
 use zhenjin_model::Model;
 use zhenjin_tensor::KvDtype;
@@ -28,16 +30,22 @@ pub(super) fn run(home: &Home, method: Method, arguments: &OnlineArguments) -> R
     if let Some(path) = &align.replay {
         return replay::run(home, method, align, arguments.overrides()?, path);
     }
-    let begun = Begun::new(align, arguments.overrides()?)?;
+    let mut begun = Begun::new(align, arguments.overrides()?)?;
     // Settings that cannot be are refused before anything is read.
     let time = begun.time()?;
     let configuration = begun.configuration(method, align, 1, time)?;
+    if configuration.tuning.kind == TuningKind::Full && arguments.rollout_model.is_some() {
+        bail!(
+            "--rollout-model has weights that stay as they are, and this run trains all weights: leave it out"
+        );
+    }
     let limits = &arguments.limits;
     limits.check(arguments.reward.is_some() || arguments.judge.is_some())?;
     let expression = |text: &str| reward_expression(text, limits);
     let rewards = arguments.reward.as_deref().map(expression).transpose()?;
     let judge = arguments.judge.as_deref().map(expression).transpose()?;
     let opened = Opened::new(home, align)?;
+    begun.continue_adapter(align, &opened);
     let run = OnlineRun { home, arguments, begun: &begun, opened: &opened, method, time };
     run.run(&configuration, rewards, judge)
 }
@@ -73,11 +81,16 @@ impl OnlineRun<'_> {
         let configuration = self.begun.configuration(self.method, align, read.training.len(), self.time)?;
         let prompts: Vec<&[u32]> = read.training.iter().map(|task| &task.prompt[..]).collect();
         let tokens = StepTokens::of_prompts(&configuration, &prompts, opened.usable_vocabulary);
-        let held_out: Vec<&[u32]> = read.held_out.iter().map(|task| &task.prompt[..]).collect();
-        let tokens = match configuration.intervals.held_out {
-            0 => tokens,
-            _ => tokens.with_held_out(&configuration, &held_out),
+        let held_out: Vec<&[u32]> = match configuration.intervals.held_out {
+            0 => Vec::new(),
+            _ => read.held_out.iter().map(|task| &task.prompt[..]).collect(),
         };
+        let tokens = match held_out.is_empty() {
+            true => tokens,
+            false => tokens.with_held_out(&configuration, &held_out),
+        };
+        let longest = prompts.iter().chain(&held_out).map(|prompt| prompt.len()).max().unwrap_or(0);
+        let longest = longest.saturating_add(rollout.max_tokens);
         let planning = Planning {
             arguments: align,
             begun: self.begun,
@@ -103,11 +116,11 @@ impl OnlineRun<'_> {
             return planning.show_measured(&mut trainee, Some(writing), None);
         }
         let parts = OnlineParts {
-            critic: self.critic(&configuration)?,
+            critic: self.critic(&configuration, longest)?,
             tasks: read.training,
             held_out: read.held_out,
-            rewards: self.rewards(&trainee, rewards, self.arguments.reward_model.as_deref())?,
-            judge: self.judge(&trainee, judge)?,
+            rewards: self.rewards(&trainee, rewards, self.arguments.reward_model.as_deref(), longest)?,
+            judge: self.judge(&trainee, judge, longest)?,
             rollouts: Rollouts::new(self.rollout_options(rollout)),
             rollout_model: self.rollout_model()?,
             decode: self.decode(),
@@ -123,7 +136,13 @@ impl OnlineRun<'_> {
     fn rewards_text(&self) -> Result<String> {
         let model = self.arguments.reward_model.as_deref().map(fingerprint_of).transpose()?;
         let text = self.arguments.reward.as_deref().unwrap_or_default();
-        Ok(format!("reward {text} {}", model.unwrap_or_default()))
+        // Under the same name, a file may hold another schema the next time.
+        let schemas = self.arguments.reward.as_deref().map(of_schemas).transpose()?.unwrap_or_default();
+        let schemas = match schemas.is_empty() {
+            true => String::new(),
+            false => format!("{SCHEMAS}{}]", schemas.join(",")),
+        };
+        Ok(format!("reward {text} {}{schemas}", model.unwrap_or_default()))
     }
 
     /// Says where answers cannot end as the template ends them.
@@ -134,9 +153,10 @@ impl OnlineRun<'_> {
             eprintln!(
                 "{name}: the tokenizer has no token that ends an answer: every answer will be as long as it may be"
             );
-        } else if let Err(error) =
-            Encoder::new(&model.tokenizer, model.template.as_ref(), PromptSettings::at(self.time))
-        {
+            return;
+        }
+        let settings = self.arguments.align.thinking.settings(self.time);
+        if let Err(error) = Encoder::new(&model.tokenizer, model.template.as_ref(), settings) {
             eprintln!("{name}: answers end at the tokenizer's own end token, as {error}");
         }
     }
@@ -186,49 +206,57 @@ impl OnlineRun<'_> {
         trainee: &Trainee,
         rewards: Option<WeightedRewards>,
         reward_model: Option<&Path>,
+        longest: usize,
     ) -> Result<Box<dyn RewardSource>> {
-        let model = reward_model.map(|folder| self.reward_model(trainee, folder)).transpose()?;
+        let model = reward_model.map(|folder| self.reward_model(trainee, folder, longest)).transpose()?;
         match (rewards, model) {
             (None, None) => bail!("--reward or --reward-model says what an answer is worth"),
             (Some(rewards), None) => Ok(Box::new(rewards)),
             (rewards, Some(mut model)) => {
                 let values = Box::new(move |dialogues: &[Vec<u32>]| {
                     let dialogues: Vec<&[u32]> = dialogues.iter().map(|dialogue| &dialogue[..]).collect();
-                    reward_scores(&mut model, &dialogues, &mut |_| ())
+                    dialogue_values(&mut model, &dialogues, &mut |_| ())
                 });
                 Ok(Box::new(ModelRewards { values, rewards }))
             }
         }
     }
 
-    /// Weights that stay as they are serve the reward model's adapter as well.
-    fn reward_model(&self, trainee: &Trainee, folder: &Path) -> Result<RewardModel> {
+    /// One that reads dialogues of up to `longest` tokens. Weights that stay as they are serve its adapter as well.
+    fn reward_model(&self, trainee: &Trainee, folder: &Path, longest: usize) -> Result<RewardModel> {
         let is_frozen = trainee.adapter().is_some();
         let base = if is_frozen { Arc::clone(trainee.model()) } else { self.opened.weights(true)? };
-        open_reward_model(folder, &self.opened.model, &base, &self.opened.load)
+        let model = open_reward_model(folder, &self.opened.model, &base, &self.opened.load)?;
+        check_room(folder, model.context_length(), longest)?;
+        Ok(model)
     }
 
     fn judge(
         &self,
         trainee: &Trainee,
         judge: Option<WeightedRewards>,
+        longest: usize,
     ) -> Result<Option<Box<dyn RewardSource>>> {
         let folder = self.arguments.judge_model.as_deref();
         match (&judge, folder) {
             (None, None) => Ok(None),
-            _ => self.rewards(trainee, judge, folder).map(Some),
+            _ => self.rewards(trainee, judge, folder, longest).map(Some),
         }
     }
 
     /// PPO's critic begins as the reward model, which knows most of what it has to learn, or as the model itself.
-    fn critic(&self, configuration: &Configuration) -> Result<Option<Critic>> {
+    fn critic(&self, configuration: &Configuration, longest: usize) -> Result<Option<Critic>> {
         let Some(section) = configuration.critic else { return Ok(None) };
         let align = &self.arguments.align;
         let mut of_critic = configuration.clone();
         of_critic.optimiser.learning_rate = section.learning_rate;
         of_critic.optimiser.embedding_learning_rate = section.learning_rate;
         let trainee = match &self.arguments.reward_model {
-            Some(folder) => self.opened.critic_of(align, &of_critic, folder)?,
+            Some(folder) => {
+                let trainee = self.opened.critic_of(align, &of_critic, folder)?;
+                check_room(folder, trainee.model().config.context_length, longest)?;
+                trainee
+            }
             None => {
                 let head = NewHead::of_zeros(self.opened.model.file.config(), None);
                 self.opened.trainee(&without_adapter(align), &of_critic, false, Some(head))?

@@ -1,12 +1,13 @@
 //! The model that learns, as all methods need it.
 
 use super::AlignArguments;
+use super::continued::Continued;
 use crate::home::Home;
 use crate::machine;
 use anyhow::{Context, Result};
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use zhenjin_align::configuration::{Configuration, TuningKind, TuningSection};
 use zhenjin_align::data::ExamplesFolder;
@@ -24,6 +25,8 @@ pub(super) struct Opened {
     pub(super) longest: usize,
     /// Where the tokens of examples are kept for later runs, if they are.
     pub(super) kept_examples: Option<ExamplesFolder>,
+    /// The adapter that is trained further, if one is.
+    pub(super) continued: Option<Continued>,
 }
 
 impl Opened {
@@ -35,7 +38,9 @@ impl Opened {
         let usable_vocabulary = model.tokenizer.vocabulary_size().min(config.vocabulary_size);
         let longest = config.context_length;
         let kept_examples = (!arguments.no_kept_examples).then(|| ExamplesFolder::new(&home.examples()));
-        Ok(Opened { usable_vocabulary, longest, kept_examples, model, load })
+        let open = |path: &PathBuf| machine::open_adapter(path, &model.file);
+        let continued = arguments.adapter.as_ref().map(open).transpose()?.as_ref().map(Continued::of);
+        Ok(Opened { usable_vocabulary, longest, kept_examples, continued, model, load })
     }
 
     /// The tokens that end an answer.
@@ -83,11 +88,13 @@ impl Opened {
         })
     }
 
-    pub(super) fn adapter(&self, path: &Path) -> Result<AdapterValues> {
-        machine::open_adapter(path, &self.model.file)
+    /// The adapter that is trained further, of which everything was said when it was looked at.
+    fn adapter(&self, path: &Path) -> Result<AdapterValues> {
+        AdapterValues::open(path, self.model.file.config())
+            .with_context(|| format!("opening the adapter {}", path.display()))
     }
 
-    /// A critic that begins as a reward model.
+    /// A critic that begins as a reward model. Where that was trained on another model, it is said when its rewards are opened.
     pub(super) fn critic_of(
         &self,
         arguments: &AlignArguments,
@@ -100,7 +107,8 @@ impl Opened {
             RewardWeights::Adapter(values) => {
                 tuning.kind = TuningKind::Lora;
                 tuning.rank = tuning.rank.max(1);
-                (self.weights(arguments.f32 || arguments.full)?, Some(values))
+                let in_f32 = arguments.f32 || configuration.tuning.kind == TuningKind::Full;
+                (self.weights(in_f32)?, Some(values))
             }
             RewardWeights::Whole(file) => {
                 tuning.kind = TuningKind::Full;

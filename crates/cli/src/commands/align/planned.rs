@@ -6,12 +6,12 @@ use anyhow::Result;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
-use zhenjin_align::configuration::{Configuration, RolloutSection, TuningKind};
+use zhenjin_align::configuration::{Configuration, Projections, RolloutSection, TuningKind};
 use zhenjin_align::plan::{AlignPlan, Circumstances, Pace, PlannedModel, StepTokens, plan_text};
 use zhenjin_align::rollouts::{Job, RolloutOptions, Rollouts};
 use zhenjin_align::teacher::Teacher;
 use zhenjin_align::trainee::Trainee;
-use zhenjin_model::{Adapter, AdapterValues, Model, ModelConfig, TensorSource};
+use zhenjin_model::{Adapter, LayerWeightName, Model, ModelConfig, TensorSource, WeightName};
 use zhenjin_tensor::linear::peak;
 
 /// Rows of the passes that are measured, at most.
@@ -49,6 +49,13 @@ impl Planning<'_> {
         let plan = self.plan(Pace { teacher, ..pace })?;
         // What cannot be is said with its figures.
         plan.check()?;
+        // One that is trained further has its additions already.
+        if tuning == TuningKind::Lora
+            && self.opened.continued.is_none()
+            && let Some(note) = without_addition(config, &self.configuration.tuning.projections)
+        {
+            eprintln!("{note}");
+        }
         if !self.arguments.dry_run {
             eprint!("{}", plan_text(&plan));
         }
@@ -154,21 +161,42 @@ pub(super) fn models(
             .filter_map(|entry| Some(entry.metadata().ok()?.len()))
             .sum::<u64>();
     }
-    let adapter = arguments.adapter.as_deref().map(|path| AdapterValues::open(path, file.config()));
-    let adapter = adapter.transpose()?;
-    let elements = |values: AdapterValues| -> u64 {
-        values.additions().iter().map(|addition| (addition.down.len() + addition.up.len()) as u64).sum()
-    };
     Ok(PlannedModel {
         weights,
         reward_weights,
         reward_models: reward_models.len(),
         rollout_weights,
-        adapter_elements: adapter.map(elements),
+        adapter_elements: opened.continued.map(|continued| continued.elements),
         teacher: None,
         recomputes: arguments.recompute,
         whole_critic: false,
     })
+}
+
+/// A note of the chosen projections that not every layer of the model has; `None` where all have all.
+fn without_addition(config: &ModelConfig, projections: &Projections) -> Option<String> {
+    let of_layers: Vec<LayerWeightName> = config
+        .weights()
+        .filter_map(|weight| match weight {
+            WeightName::Layer(_, weight) => Some(weight),
+            _ => None,
+        })
+        .collect();
+    let counted = projections.named().map(|(name, weight)| {
+        let layers = of_layers.iter().filter(|of_layer| **of_layer == weight).count();
+        (name, layers)
+    });
+    let few = counted.filter(|(_, layers)| *layers < config.layers);
+    let few: Vec<String> = few.map(|(name, layers)| format!("{name} is in {layers}")).collect();
+    if few.is_empty() {
+        return None;
+    }
+    let experts = if config.experts.is_some() { "; experts of a mixture get no addition" } else { "" };
+    Some(format!(
+        "note: not all that tuning.projections names is in every layer: of {} layers {}{experts}",
+        config.layers,
+        few.join(", ")
+    ))
 }
 
 /// Bytes of a file's weights.
@@ -178,4 +206,38 @@ pub(super) fn bytes_of(file: &zhenjin_model::ModelFile) -> Result<u64> {
         bytes += file.tensor(name)?.bytes.len() as u64;
     }
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use zhenjin_model::config::ExpertsConfig;
+    use zhenjin_model::testing::tiny_config;
+
+    /// Regression: "all" reached attention alone where the feed-forward networks are mixtures, and nobody was told.
+    #[test]
+    fn projections_that_layers_do_not_have_are_told() {
+        let config = tiny_config();
+        assert_eq!(without_addition(&config, &Projections::ALL), None);
+        let mixture = |dense_layers: Vec<usize>| {
+            let experts = ExpertsConfig {
+                count: 4,
+                active: 2,
+                intermediate_size: 32,
+                normalise: true,
+                every: 1,
+                dense_layers,
+            };
+            ModelConfig { experts: Some(experts), ..tiny_config() }
+        };
+        for (dense_layers, expected) in
+            [(vec![], "gate_proj is in 0, up_proj"), (vec![0], "up_proj is in 1, down")]
+        {
+            let mixture = mixture(dense_layers);
+            assert_eq!(without_addition(&mixture, &Projections::ATTENTION), None);
+            let note = without_addition(&mixture, &Projections::ALL).expect("a note");
+            assert!(note.contains(expected) && note.contains("experts"), "{note}");
+            assert!(!note.contains("q_proj"), "{note}");
+        }
+    }
 }

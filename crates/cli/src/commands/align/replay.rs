@@ -32,12 +32,13 @@ pub(super) fn run(
     }
     let step = FaultyStep::read(path)?;
     let checkpoint = checkpoint(arguments, &step)?;
-    let configuration = configuration(method, arguments, &overrides, &step, path, checkpoint.as_ref())?;
+    let opened = Opened::new(home, arguments)?;
+    let configuration =
+        configuration(method, arguments, &opened, &overrides, &step, path, checkpoint.as_ref())?;
     let begun_with = checkpoint.as_ref().map_or(&step.data, |checkpoint| &checkpoint.state.data);
     // As precisely as the run computed.
     let in_f32 = arguments.f32 || begun_with.contains(" [in f32");
     let arguments = &AlignArguments { f32: in_f32, ..arguments.clone() };
-    let opened = Opened::new(home, arguments)?;
     let model = step.known_model().unwrap_or(match method {
         Method::Reward => FaultyModel::RewardModel,
         _ => FaultyModel::Policy,
@@ -97,6 +98,7 @@ fn checkpoint(arguments: &AlignArguments, step: &FaultyStep) -> Result<Option<Ch
 fn configuration(
     method: Method,
     arguments: &AlignArguments,
+    opened: &Opened,
     overrides: &Overrides,
     step: &FaultyStep,
     path: &Path,
@@ -116,8 +118,9 @@ fn configuration(
         Some(begun) => overrides.apply(&begun)?,
         None => {
             let mut overrides = overrides.clone();
-            if let Some(adapter) = &arguments.adapter {
-                continued::settings(adapter, arguments, &mut overrides)?;
+            if let (Some(adapter), Some(continued)) = (&arguments.adapter, &opened.continued) {
+                continued::refuse_settings(adapter, arguments)?;
+                continued.settings(adapter, &mut overrides);
             }
             Configuration::resolve(method, arguments.tuning(), 1, &overrides)?
         }

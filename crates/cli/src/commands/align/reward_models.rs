@@ -1,12 +1,14 @@
 //! Reward models beside the model whose answers they judge.
 
 use crate::commands::best_of_n::of_files;
+use crate::machine;
 use anyhow::{Result, bail};
 use std::path::Path;
 use std::sync::Arc;
 use time::OffsetDateTime;
 use zhenjin_align::data::{Encoder, PromptSettings};
 use zhenjin_align::evaluation::{Endings, RewardModel};
+use zhenjin_align::trainee::{RewardFiles, RewardWeights};
 use zhenjin_hub::OpenedModel;
 use zhenjin_model::{LoadOptions, Model, WrittenAdapter};
 use zhenjin_tokenizer::Tokenizer;
@@ -40,7 +42,23 @@ pub(crate) fn open_reward_model(
         behind,
         padding: opened.file.padding_token(),
     };
-    Ok(RewardModel::open(folder, base, load, usable_vocabulary)?.with_endings(endings))
+    let files = RewardFiles::open(folder, &base.config)?;
+    if let RewardWeights::Adapter(values) = &files.weights {
+        machine::note_other_base(values.other_base(opened.file.path()), folder, &opened.file);
+    }
+    Ok(RewardModel::of_files(files, folder, base, load, usable_vocabulary)?.with_endings(endings))
+}
+
+/// Refuses a model that is to read dialogues of up to `longest` tokens and can read fewer, before any of them is written.
+pub(crate) fn check_room(folder: &Path, context: usize, longest: usize) -> Result<()> {
+    if longest > context {
+        bail!(
+            "{}: the reward model can read {context} tokens, and the longest prompt with an answer of --max-tokens has {longest}: take fewer tokens \
+             for answers, leave longer prompts out with --context and --overlong drop, or take another reward model",
+            folder.display()
+        );
+    }
+    Ok(())
 }
 
 /// The SHA-256 of a reward model's weights and settings, in hexadecimal digits: what is in a folder, whatever the folder is called.
@@ -61,4 +79,20 @@ pub(super) fn has_same_tokens(ours: &Tokenizer, theirs: &Tokenizer) -> bool {
     let count = ours.vocabulary_size();
     count == theirs.vocabulary_size()
         && (0..count as u32).all(|id| ours.token_bytes(id) == theirs.token_bytes(id))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The first answer that was longer ended the run.
+    #[test]
+    fn a_reward_model_that_cannot_read_the_longest_answers_is_refused() {
+        assert!(check_room(Path::new("judge"), 512, 512).is_ok());
+        let error = check_room(Path::new("judge"), 512, 513).expect_err("too long").to_string();
+        assert!(
+            error.starts_with("judge: ") && error.contains("512 tokens") && error.contains("513"),
+            "{error}"
+        );
+    }
 }

@@ -63,8 +63,8 @@ pub(crate) fn reward_expression(text: &str, limits: &RewardLimits) -> Result<Wei
     Ok(expression.build(&limits.options())?)
 }
 
-/// The values of whole dialogues by a reward model.
-type Values = dyn FnMut(&[Vec<u32>]) -> Result<Vec<f64>, AlignError>;
+/// The values of whole dialogues by a reward model, or why one has none.
+type Values = dyn FnMut(&[Vec<u32>]) -> Result<Vec<Result<f64, String>>, AlignError>;
 
 /// What a reward model says of answers, added to other rewards.
 pub(crate) struct ModelRewards {
@@ -82,9 +82,18 @@ impl RewardSource for ModelRewards {
             None => answers.iter().map(|_| Judgement { total: Ok(0.0), parts: Vec::new() }).collect(),
         };
         for (judgement, value) in judgements.iter_mut().zip(values) {
-            judgement.parts.push((REWARD_MODEL.to_owned(), value));
-            if let Ok(total) = &mut judgement.total {
-                *total += value;
+            match value {
+                Ok(value) => {
+                    judgement.parts.push((REWARD_MODEL.to_owned(), value));
+                    if let Ok(total) = &mut judgement.total {
+                        *total += value;
+                    }
+                }
+                Err(fault) if judgement.total.is_ok() => {
+                    judgement.total = Err(format!("of the reward model: {fault}"));
+                }
+                // There is a reason already.
+                Err(_) => {}
             }
         }
         Ok(judgements)
@@ -94,6 +103,7 @@ impl RewardSource for ModelRewards {
 #[cfg(test)]
 mod tests {
     use clap::Parser;
+    use zhenjin_align::data::EncodedTask;
 
     use super::*;
 
@@ -106,6 +116,31 @@ mod tests {
     fn limits(arguments: &[&str]) -> Result<RewardLimits, clap::Error> {
         let arguments = [&["program"][..], arguments].concat();
         Ok(Options::try_parse_from(arguments)?.limits)
+    }
+
+    /// One answer that a reward model cannot score left all others without a reward, and ended the run.
+    #[test]
+    fn an_answer_without_a_value_is_alone_without_a_reward() {
+        let task = EncodedTask { prompt: vec![7], messages: Vec::new(), fields: serde_json::Map::new() };
+        let tokens = [vec![1], vec![2, 2], vec![3]];
+        let answers: Vec<Answer<'_>> =
+            tokens.iter().map(|tokens| Answer { task: &task, tokens, text: "four", ended: true }).collect();
+        let values = |dialogues: &[Vec<u32>]| -> Result<Vec<Result<f64, String>>, AlignError> {
+            let value = |dialogue: &Vec<u32>| match dialogue.len() {
+                2 => Ok(f64::from(dialogue[1])),
+                _ => Err("its value is NaN".to_owned()),
+            };
+            Ok(dialogues.iter().map(value).collect())
+        };
+        let rewards =
+            || reward_expression("length:characters<=9", &RewardLimits::default()).expect("a reward");
+        for (rewards, more) in [(None, 0.0), (Some(rewards()), 1.0)] {
+            let mut source = ModelRewards { values: Box::new(values), rewards };
+            let judgements = source.judge(&answers).expect("judgements");
+            let totals: Vec<_> = judgements.iter().map(|judgement| judgement.total.clone()).collect();
+            let fault = Err("of the reward model: its value is NaN".to_owned());
+            assert_eq!(totals, [Ok(1.0 + more), fault, Ok(3.0 + more)]);
+        }
     }
 
     /// Whatever was asked for, a process had 60 seconds and programs ran one after another.

@@ -13,7 +13,7 @@ use std::path::Path;
 use time::OffsetDateTime;
 use zhenjin_align::best_of::{Candidate, Choice, Summary};
 use zhenjin_align::configuration::Method;
-use zhenjin_align::data::{Encoder, PromptSettings};
+use zhenjin_align::data::Encoder;
 use zhenjin_align::plan::StepTokens;
 use zhenjin_train::metrics::duration_text;
 
@@ -24,23 +24,25 @@ const MEASURED_PROMPTS: usize = 16;
 
 pub(super) fn run(home: &Home, arguments: &DistillArguments) -> Result<()> {
     let align = &arguments.align;
-    let begun = Begun::new(align, align.overrides()?)?;
+    let mut begun = Begun::new(align, align.overrides()?)?;
     // Settings that cannot be are refused before anything is read or written.
     let time = begun.time()?;
     let first = begun.configuration(Method::Sft, align, 1, time)?;
     let opened = Opened::new(home, align)?;
+    begun.continue_adapter(align, &opened);
     let (method, seed) = (Method::Sft, first.seed);
     let run = |arguments| OfflineRun { arguments, begun: &begun, opened: &opened, method, time, seed };
     let examples = begun.folder.data().join(EXAMPLES);
     if let Some(rows) = teach(home, arguments, &opened, &examples, first.seed, time)? {
         let configuration = begun.configuration(Method::Sft, align, rows.len(), time)?;
         print!("{}", configuration.to_toml());
+        let anchor_rows = run(align).anchor(&configuration)?.map_or(0, |anchor| anchor.most_rows());
         let planning = Planning {
             arguments: align,
             begun: &begun,
             opened: &opened,
             configuration: &configuration,
-            tokens: StepTokens::of_rows(&configuration, &rows),
+            tokens: StepTokens::of_rows(&configuration, &rows).with_anchor(anchor_rows),
             examples: rows.len(),
             models: planned::models(&opened, align, &configuration, &[], 0)?,
             teacher: None,
@@ -75,6 +77,7 @@ fn teach(
         room: sampling.max_tokens,
         most: None,
         time: Some(best_of_n::settings(&answers)?.map_or(time.unix_timestamp(), |settings| settings.time)),
+        thinking: align.thinking,
     };
     let prompts = prompts.prompts(&teacher)?;
     let writer =
@@ -111,7 +114,7 @@ fn teach(
 /// A student whose template knows no thoughts learns the answers alone.
 fn leave_out_thoughts(student: &Opened, prompts: &Prompts, answers: &mut [Vec<Candidate>]) -> Result<()> {
     let model = &student.model;
-    let settings = PromptSettings::at(prompts.settings.now);
+    let settings = prompts.settings.clone();
     let encoder = Encoder::for_prompts(&model.tokenizer, model.template.as_ref(), settings)?;
     if encoder.takes_thoughts() {
         return Ok(());

@@ -2,6 +2,7 @@
 
 use crate::arguments::at_least_one;
 use crate::commands::align::{BadArgument, OverlongArgument, RewardLimits, reward_expression};
+use crate::commands::data::ThinkingOption;
 use crate::commands::report::ReportLanguage;
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
@@ -107,6 +108,8 @@ pub(crate) struct BestOfArguments {
     /// What happens to records that are not prompts
     #[arg(long, value_enum, default_value_t = BadArgument::Stop)]
     pub(crate) bad: BadArgument,
+    #[command(flatten)]
+    pub(crate) thinking: ThinkingOption,
     /// Language of what is told
     #[arg(long, value_enum, default_value_t = ReportLanguage::En)]
     pub(crate) language: ReportLanguage,

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use zhenjin_align::rewards::RewardExpression;
 
 /// The digests of the schemas `json:FILE` in the text of a reward, in their order.
-pub(super) fn of_schemas(reward: &str) -> Result<Vec<String>> {
+pub(crate) fn of_schemas(reward: &str) -> Result<Vec<String>> {
     let terms = RewardExpression::parse(reward)?.terms;
     let schemas = terms.iter().filter(|term| term.name == "json").filter_map(|term| term.argument.as_deref());
     schemas

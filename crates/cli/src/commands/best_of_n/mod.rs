@@ -10,7 +10,7 @@ mod report;
 mod rewards;
 
 pub(crate) use arguments::{BestOfArguments, EXAMPLES, SamplingArguments};
-pub(crate) use contents::of_files;
+pub(crate) use contents::{of_files, of_schemas};
 pub(crate) use journal::settings;
 pub(crate) use prompts::{Prompts, ReadPrompts};
 pub(crate) use records::write;
@@ -45,6 +45,7 @@ pub(crate) fn run(home: &Home, arguments: &BestOfArguments) -> Result<()> {
         room: sampling.max_tokens,
         most: arguments.prompts,
         time: earlier.as_ref().map(|settings| settings.time),
+        thinking: arguments.thinking,
     };
     let prompts = read.prompts(&model)?;
     let writer =
@@ -114,6 +115,8 @@ impl Writer<'_> {
         if done == prompts.tasks.len() {
             return Ok(journal.answers);
         }
+        let longest = prompts.encoded.iter().map(|task| task.prompt.len()).max().unwrap_or(0);
+        let longest = longest.saturating_add(sampling.max_tokens);
         let OpenedParts { encoder, decode } = self.parts(prompts)?;
         let mut sampler = Sampler {
             rollouts: self.model.rollouts(self.section()),
@@ -121,7 +124,7 @@ impl Writer<'_> {
             adapter: self.adapter.clone(),
             encoder: &encoder,
             decode,
-            rewards: rewards::source(self.model, base.as_ref(), sampling)?,
+            rewards: rewards::source(self.model, base.as_ref(), sampling, longest)?,
             answers: sampling.answers,
             seed: sampling.seed,
         };

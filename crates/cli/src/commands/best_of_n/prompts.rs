@@ -1,6 +1,8 @@
 //! The prompts: read, encoded, and what was left out told.
 
 use crate::commands::align::Loaded;
+use crate::commands::data::ThinkingOption;
+use crate::text::shown;
 use anyhow::{Context, Result, bail};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -33,6 +35,7 @@ pub(crate) struct ReadPrompts<'a> {
     pub(crate) most: Option<usize>,
     /// The time that templates show [default: now].
     pub(crate) time: Option<i64>,
+    pub(crate) thinking: ThinkingOption,
 }
 
 impl ReadPrompts<'_> {
@@ -52,7 +55,7 @@ impl ReadPrompts<'_> {
         let time = self.time.unwrap_or_else(|| OffsetDateTime::now_utc().unix_timestamp());
         let now = OffsetDateTime::from_unix_timestamp(time)
             .with_context(|| format!("{time} is no time in seconds since 1970"))?;
-        let settings = PromptSettings::at(now);
+        let settings = self.thinking.settings(now);
         let OpenedModel { tokenizer, template, .. } = &model.opened;
         let encoder = Encoder::for_prompts(tokenizer, template.as_ref(), settings.clone())?;
         let options = EncodeOptions {
@@ -74,7 +77,7 @@ impl ReadPrompts<'_> {
             }
         }
         eprintln!("{text}");
-        dataset.notes.iter().for_each(|(note, count)| eprintln!("{count} {note}"));
+        dataset.notes.iter().for_each(|(note, count)| eprintln!("{count} {}", shown(note)));
         if encoded.examples.is_empty() {
             bail!("there are no prompts to answer");
         }

@@ -2,6 +2,7 @@
 
 use super::{CheckArguments, open, threads};
 use crate::home::Home;
+use crate::text::shown;
 use anyhow::Result;
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -21,8 +22,9 @@ pub(super) fn run(home: &Home, arguments: &CheckArguments) -> Result<()> {
         if arguments.against.is_empty() { None } else { Some(Dataset::read(&arguments.against, &read)?) };
     let opened = arguments.model.as_ref().map(|model| open(home, model)).transpose()?;
     let encoder = opened.as_ref().map(|opened| {
-        let settings = arguments.template.settings(OffsetDateTime::now_utc());
-        Encoder::new(&opened.tokenizer, opened.template.as_ref(), settings)
+        let settings = arguments.template.thinking.settings(OffsetDateTime::now_utc());
+        let encoder = Encoder::new(&opened.tokenizer, opened.template.as_ref(), settings);
+        encoder.map(|encoder| encoder.with_context(opened.file.config().context_length))
     });
     let options = CheckOptions {
         context: arguments.context,
@@ -35,7 +37,10 @@ pub(super) fn run(home: &Home, arguments: &CheckArguments) -> Result<()> {
         writeln!(out, "{}", serde_json::to_string_pretty(&report)?)?;
         return Ok(());
     }
-    Ok(print(&mut out, &report, arguments.context)?)
+    let mut text = Vec::new();
+    print(&mut text, &report, arguments.context)?;
+    // Names of fields, reasons and paths come from files, and may hold what steers a terminal.
+    Ok(out.write_all(shown(&String::from_utf8_lossy(&text)).as_bytes())?)
 }
 
 fn print(out: &mut impl Write, report: &Report, context: Option<usize>) -> std::io::Result<()> {
@@ -89,6 +94,13 @@ fn print_tokens(out: &mut impl Write, tokens: &TokenReport, context: Option<usiz
     }
     if let (Some(too_long), Some(context)) = (tokens.too_long, context) {
         writeln!(out, "longer than {context} tokens: {too_long}")?;
+    }
+    if tokens.counts.unfinished > 0 {
+        writeln!(
+            out,
+            "conversations that are longer than the model's context, and counted up to there: {}",
+            tokens.counts.unfinished
+        )?;
     }
     let (rewritten, boundaries) = (tokens.counts.turns_apart, tokens.counts.boundaries_apart);
     for (count, reason) in [

@@ -38,9 +38,28 @@ pub(crate) struct TemplateArguments {
     /// Which answers of a conversation are learnt
     #[arg(long, value_enum, default_value_t = LearnArgument::All, value_name = "WHICH")]
     pub(crate) learn: LearnArgument,
+    #[command(flatten)]
+    pub(crate) thinking: ThinkingOption,
+}
+
+/// What a model is told in its prompts.
+#[derive(Debug, Clone, Copy, Default, Args)]
+pub(crate) struct ThinkingOption {
     /// Whether a model that can be told so thinks before it answers [default: as its template does by itself]
     #[arg(long, value_enum, value_name = "WHETHER")]
     pub(crate) thinking: Option<ThinkingArgument>,
+}
+
+impl ThinkingOption {
+    /// The settings of prompts, at this time.
+    pub(crate) fn settings(&self, now: OffsetDateTime) -> PromptSettings {
+        let thinking = match self.thinking {
+            None => ThinkingWish::ModelsOwn,
+            Some(ThinkingArgument::On) => ThinkingWish::On,
+            Some(ThinkingArgument::Off) => ThinkingWish::Off,
+        };
+        PromptSettings { thinking, ..PromptSettings::at(now) }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -65,16 +84,6 @@ impl TemplateArguments {
             LearnArgument::All => LearntAnswers::All,
             LearnArgument::Last => LearntAnswers::Last,
         }
-    }
-
-    /// The settings of prompts, at this time.
-    pub(crate) fn settings(&self, now: OffsetDateTime) -> PromptSettings {
-        let thinking = match self.thinking {
-            None => ThinkingWish::ModelsOwn,
-            Some(ThinkingArgument::On) => ThinkingWish::On,
-            Some(ThinkingArgument::Off) => ThinkingWish::Off,
-        };
-        PromptSettings { thinking, ..PromptSettings::at(now) }
     }
 }
 

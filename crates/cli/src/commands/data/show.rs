@@ -28,7 +28,7 @@ pub(super) fn run(home: &Home, arguments: &ShowArguments) -> Result<()> {
         );
     };
     let opened = open(home, &arguments.model)?;
-    let settings = arguments.template.settings(OffsetDateTime::now_utc());
+    let settings = arguments.template.thinking.settings(OffsetDateTime::now_utc());
     let encoder = Encoder::new(&opened.tokenizer, opened.template.as_ref(), settings)?;
     let place = data.place(example.origin);
     let parts = match parts(&encoder, example, arguments.template.learnt()) {
@@ -51,14 +51,15 @@ pub(super) fn run(home: &Home, arguments: &ShowArguments) -> Result<()> {
     } else {
         Marks::PLAIN
     };
-    writeln!(out, "{place}: {}; {}", example.body.kind().name(), marks.explanation)?;
+    writeln!(out, "{}: {}; {}", crate::text::shown(&place), example.body.kind().name(), marks.explanation)?;
     for part in &parts {
         let learnt = part.dialogue.assistant_mask.iter().filter(|learnt| **learnt).count();
         writeln!(out, "\n{}: {} tokens, {learnt} learnt", part.name, part.dialogue.ids.len())?;
         writeln!(out, "{}", written(&opened.tokenizer, &part.dialogue, &marks))?;
     }
     if let Body::Task(task) = &example.body {
-        writeln!(out, "\nfields for rewards: {}", serde_json::to_string_pretty(&task.fields)?)?;
+        let fields = serde_json::to_string_pretty(&task.fields)?;
+        writeln!(out, "\nfields for rewards: {}", crate::text::shown(&fields))?;
     }
     Ok(())
 }

@@ -2,7 +2,9 @@
 
 use crate::arguments::at_least_one;
 use crate::commands::align::{BadArgument, Loaded, OverlongArgument};
+use crate::commands::data::ThinkingOption;
 use crate::home::Home;
+use crate::text::shown;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use serde_json::json;
@@ -13,7 +15,7 @@ use std::sync::Arc;
 use time::OffsetDateTime;
 use zhenjin_align::configuration::RolloutSection;
 use zhenjin_align::data::{
-    Dataset, EncodeOptions, Encoded, EncodedTask, Encoder, Kind, LearntAnswers, PromptSettings, ReadOptions,
+    Dataset, EncodeOptions, Encoded, EncodedTask, Encoder, Kind, LearntAnswers, ReadOptions,
 };
 use zhenjin_align::evaluation::answers;
 use zhenjin_align::rollouts::Answer;
@@ -43,6 +45,8 @@ pub(crate) struct AlignmentArguments {
     /// What happens to records that are not examples
     #[arg(long, value_enum, default_value_t = BadArgument::Stop)]
     pub(crate) bad: BadArgument,
+    #[command(flatten)]
+    pub(crate) thinking: ThinkingOption,
     /// The time that chat templates show, in seconds since 1970 (a run's is in its run.toml) [default: now]
     #[arg(long, value_name = "SECONDS")]
     pub(crate) time: Option<i64>,
@@ -204,9 +208,9 @@ pub(super) fn samples_json(samples: &[Sample]) -> serde_json::Value {
 pub(super) fn samples_text(samples: &[Sample]) -> String {
     let mut text = String::new();
     for Sample { prompt, answers } in samples {
-        text += &format!("\n--- prompt\n{}\n", prompt.trim());
+        text += &format!("\n--- prompt\n{}\n", shown(prompt.trim()));
         for (name, (answer, score)) in ["first", "second"].into_iter().zip(answers) {
-            text += &format!("--- {name} ({score:.3})\n{}\n", answer.trim());
+            text += &format!("--- {name} ({score:.3})\n{}\n", shown(answer.trim()));
         }
     }
     text
@@ -256,7 +260,7 @@ impl AlignmentArguments {
             _ => Encoder::new,
         };
         let OpenedModel { tokenizer, template, .. } = &model.opened;
-        let encoder = encoder(tokenizer, template.as_ref(), PromptSettings::at(time))?;
+        let encoder = encoder(tokenizer, template.as_ref(), self.thinking.settings(time))?;
         let options = EncodeOptions {
             context,
             overlong: self.overlong.policy(),

@@ -3,7 +3,7 @@
 use super::WinsArguments;
 use super::alignment::{Against, Sample, Side, samples, samples_json, samples_text, tenths};
 use super::preferences::percent;
-use crate::commands::align::Loaded;
+use crate::commands::align::{Loaded, check_room};
 use crate::home::Home;
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
@@ -23,6 +23,8 @@ pub(crate) fn run(home: &Home, arguments: &WinsArguments) -> Result<()> {
     let model = Loaded::new(home, &arguments.model, &common.load()?)?;
     let mut judge = judge(home, arguments, &model)?;
     let tasks = writing.tasks(common, &model)?;
+    let longest = tasks.iter().map(|task| task.prompt.len()).max().unwrap_or(0);
+    check_room(&arguments.judge_model, judge.context_length(), longest.saturating_add(writing.max_tokens))?;
     let adapter = arguments.adapter.as_deref();
     let first = writing.write(&model, adapter, &tasks, common.seed, "answers of the first model")?;
     let second = writing.write_other(home, &model, &against, &tasks, common.seed)?;

@@ -68,6 +68,21 @@ fn an_adapter_that_cannot_be_served_is_refused_with_its_reason() {
     assert_eq!(models.list().len(), 1);
 }
 
+/// Regression: an adapter was read into memory before the limit was asked for it.
+#[test]
+fn an_adapter_that_finds_no_memory_is_not_read() {
+    let folder = tempfile::tempdir().unwrap();
+    write_adapter(folder.path(), 1.0);
+    // A hole in the file: whoever reads it finds no header.
+    let file = std::fs::File::create(folder.path().join("adapter_model.safetensors")).unwrap();
+    file.set_len(8 << 30).unwrap();
+    let models = served(Some(512), 1);
+    let refused = models.load_adapter(spec("poet", folder.path())).unwrap_err().to_string();
+    assert!(refused.contains(&format!("needs {} bytes", 16_u64 << 30)), "{refused}");
+    assert!(refused.contains("are free; unload a model, or allow models more memory"), "{refused}");
+    assert_eq!(models.list().len(), 1);
+}
+
 #[test]
 fn owners_do_not_see_each_others_prefixes() {
     let models = served(Some(512), 1);

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::support::{block_on, question, read, served, write_adapter};
+use crate::support::{block_on, question, read, real_model, served, write_adapter};
 use zhenjin_assistant::{
-    AdapterChanges, AdapterSpec, AssistantError, PromotedWeights, ServedModels, TextGeneration,
+    AdapterChanges, AdapterSpec, AssistantError, ModelSpec, PromotedWeights, ServedModels, TextGeneration,
 };
 
 const QUESTION: &str = "Name the largest planet.";
@@ -109,6 +109,42 @@ fn an_adapter_that_cannot_come_back_is_named() {
     assert_eq!(models.promote("smollm2", None).unwrap(), changes(&["smollm2+tuned"], &[]));
     assert_eq!(answer(&models, "smollm2"), plain);
     assert_eq!(models.list().len(), 1);
+}
+
+/// Regression: it took adapters, which nobody could reach or unload once it had gone with the promotion, and it stayed when the model itself went.
+#[test]
+fn a_model_without_its_promotion_has_nothing_of_its_own_and_goes_with_the_model() {
+    let folder = tempfile::tempdir().unwrap();
+    write_adapter(folder.path(), 1.0);
+    let models = served(Some(512), 1);
+    let whole = PromotedWeights::Model { id: "whole".to_owned(), path: poet() };
+    models.promote("smollm2", Some(whole)).unwrap();
+    let (model, name) = ("smollm2+base".to_owned(), "tuned".to_owned());
+    let tuned = models.load_adapter(AdapterSpec { model, name, path: folder.path().to_owned() });
+    let promoted = models.promote("smollm2+base", adapter("first", folder.path()));
+    for refused in [tuned.unwrap_err(), promoted.unwrap_err()] {
+        assert!(matches!(refused, AssistantError::Invalid { .. }), "{refused}");
+        assert!(refused.to_string().contains("name `smollm2`"), "{refused}");
+    }
+    assert_eq!(models.without_promotion("smollm2+base").as_deref(), Some("smollm2"));
+    assert_eq!(models.without_promotion("smollm2"), None);
+    assert_eq!(models.own_files().len(), 1);
+    assert_eq!(models.list().len(), 2);
+    assert!(models.remove("smollm2"));
+    assert_eq!(models.list().len(), 0);
+}
+
+/// Regression: whatever had that name was no longer served when a promotion was taken back.
+#[test]
+fn another_model_that_is_called_like_one_without_its_promotion_stays() {
+    let models = served(Some(512), 1);
+    models.add(ModelSpec { name: "smollm2+base".to_owned(), path: real_model() }).unwrap();
+    let whole = PromotedWeights::Model { id: "whole".to_owned(), path: poet() };
+    models.promote("smollm2", Some(whole)).unwrap();
+    models.promote("smollm2", None).unwrap();
+    let names: Vec<String> = models.list().into_iter().map(|model| model.name).collect();
+    assert_eq!(names, ["smollm2", "smollm2+base"]);
+    assert_eq!(models.without_promotion("smollm2+base"), None);
 }
 
 #[test]

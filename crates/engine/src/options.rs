@@ -16,7 +16,7 @@ pub struct EngineOptions {
     /// The most prompt tokens in one step, over all requests.
     pub prefill_chunk: usize,
     /// How long a step should take at most while answers are being generated: a prompt's part of it is cut to
-    /// fit, by the measured speed, so that running chats do not stall.
+    /// fit, by the measured speed, so that running chats do not stall. Eight times as long while none is.
     pub step_time: Duration,
     /// The most requests that wait while `max_batch` run; more are refused.
     pub queue_limit: usize,

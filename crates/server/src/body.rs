@@ -1,19 +1,23 @@
 //! Requests' bodies: read whole, within a size and a time, decoded, and parsed as JSON with errors that say where.
-//! What a request may be large is decided here and nowhere else.
+//! What a request may be large is decided here and nowhere else, and what all of them may be together.
 
+use std::convert::Infallible;
 use std::io::Read;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Body;
-use axum::extract::{FromRequest, Request, State};
+use axum::extract::{FromRequest, FromRequestParts, Request, State};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::Response;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use flate2::read::MultiGzDecoder;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::blocking::blocking;
 use crate::errors::ApiError;
@@ -29,6 +33,87 @@ fn limit(options: &ServerOptions, request: &Request) -> usize {
     match access_of(request) {
         Access::Open => OPEN_LIMIT.min(options.body_limit),
         Access::User | Access::Operator => options.body_limit,
+    }
+}
+
+/// Bodies of up to so many bytes are not counted: as many as there are connections take little.
+const UNCOUNTED: usize = 64 << 10;
+/// As many of the largest bodies are held at once.
+const LARGEST_BODIES: usize = 32;
+/// Bytes that are counted as one.
+const UNIT: usize = 1 << 10;
+/// Longer bodies are parsed beside the threads that serve requests.
+const LONG: usize = 256 << 10;
+
+/// The memory that the bodies of all requests may take together.
+#[derive(Clone)]
+pub(crate) struct BodyMemory {
+    units: Arc<Semaphore>,
+}
+
+impl BodyMemory {
+    /// Enough for some of the largest bodies.
+    pub(crate) fn new(options: &ServerOptions) -> BodyMemory {
+        let units = options.body_limit.div_ceil(UNIT).saturating_mul(LARGEST_BODIES);
+        BodyMemory { units: Arc::new(Semaphore::new(units.min(Semaphore::MAX_PERMITS))) }
+    }
+
+    fn hold_nothing(&self) -> HeldMemory {
+        HeldMemory { memory: self.clone(), held: None }
+    }
+}
+
+/// What one request holds of it, until it is answered.
+struct HeldMemory {
+    memory: BodyMemory,
+    held: Option<OwnedSemaphorePermit>,
+}
+
+impl HeldMemory {
+    /// Makes sure that at least so many bytes are held.
+    ///
+    /// # Errors
+    /// 429 when other requests hold too many.
+    fn hold(&mut self, bytes: usize) -> Result<(), ApiError> {
+        if bytes <= UNCOUNTED {
+            return Ok(());
+        }
+        let held = self.held.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
+        let Some(more) = bytes.div_ceil(UNIT).checked_sub(held).filter(|&more| more > 0) else {
+            return Ok(());
+        };
+        let more = u32::try_from(more).map_err(|_| too_much())?;
+        let more = Arc::clone(&self.memory.units).try_acquire_many_owned(more).map_err(|_| too_much())?;
+        match &mut self.held {
+            Some(held) => held.merge(more),
+            None => self.held = Some(more),
+        }
+        Ok(())
+    }
+}
+
+fn too_much() -> ApiError {
+    let message =
+        "other requests with large bodies take all the memory that this server has for them: try again";
+    ApiError::too_many_requests(message, Duration::from_secs(1))
+}
+
+/// How many bytes a request's body has, decoded.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct BodySize(pub(crate) usize);
+
+impl BodySize {
+    /// Of a request whose body was read.
+    pub(crate) fn of(parts: &Parts) -> BodySize {
+        parts.extensions.get::<BodySize>().copied().unwrap_or_default()
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for BodySize {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<BodySize, Infallible> {
+        Ok(BodySize::of(parts))
     }
 }
 
@@ -64,6 +149,7 @@ impl Encoding {
 /// Middleware that reads the whole body before a handler runs, so that no handler has to guard size and time itself.
 pub(crate) async fn collect(
     State(options): State<Arc<ServerOptions>>,
+    State(memory): State<BodyMemory>,
     request: Request,
     next: Next,
 ) -> Result<Response, ApiError> {
@@ -74,42 +160,73 @@ pub(crate) async fn collect(
     if announced.is_some_and(|length: u64| length > limit as u64) {
         return Err(too_large(limit));
     }
+    // Held until the request is answered: what is made of a body is there when its bytes are gone.
+    let mut held = memory.hold_nothing();
+    // What is announced is waited for, and refused before it is sent in vain.
+    held.hold(announced.and_then(|length| usize::try_from(length).ok()).unwrap_or(0))?;
     let (mut parts, body) = request.into_parts();
-    let read = Limited::new(body, limit).collect();
-    let bytes = match tokio::time::timeout(options.read_timeout, read).await {
-        Err(_) => {
-            return Err(ApiError::new(
-                StatusCode::REQUEST_TIMEOUT,
-                "invalid_request_error",
-                format!("the request's body did not arrive within {} s", options.read_timeout.as_secs()),
-            )
-            .with_code("request_timeout"));
-        }
-        Ok(Err(error)) if error.is::<LengthLimitError>() => return Err(too_large(limit)),
-        Ok(Err(error)) => {
-            return Err(ApiError::bad_request(format!("the request's body could not be read: {error}")));
-        }
-        Ok(Ok(body)) => body.to_bytes(),
-    };
-    let bytes = match encoding {
-        Encoding::Identity => bytes,
+    let reading = read(body, limit, &mut held);
+    let bytes = tokio::time::timeout(options.read_timeout, reading).await.map_err(|_| {
+        ApiError::new(
+            StatusCode::REQUEST_TIMEOUT,
+            "invalid_request_error",
+            format!("the request's body did not arrive within {} s", options.read_timeout.as_secs()),
+        )
+        .with_code("request_timeout")
+    })??;
+    let (bytes, held) = match encoding {
+        Encoding::Identity => (bytes, held),
         Encoding::Gzip => {
             parts.headers.remove(header::CONTENT_ENCODING);
             parts.headers.remove(header::CONTENT_LENGTH);
-            blocking(move || gunzip(&bytes, limit)).await?
+            blocking(move || Ok((gunzip(&bytes, limit, &mut held)?, held))).await?
         }
     };
-    Ok(next.run(Request::from_parts(parts, Body::from(bytes))).await)
+    parts.extensions.insert(BodySize(bytes.len()));
+    let response = next.run(Request::from_parts(parts, Body::from(bytes))).await;
+    drop(held);
+    Ok(response)
+}
+
+/// The whole of a body of at most `limit` bytes.
+async fn read(body: Body, limit: usize, held: &mut HeldMemory) -> Result<Bytes, ApiError> {
+    let mut body = Limited::new(body, limit);
+    let mut bytes = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| {
+            if error.is::<LengthLimitError>() {
+                return too_large(limit);
+            }
+            ApiError::bad_request(format!("the request's body could not be read: {error}"))
+        })?;
+        // What is no data is a trailer.
+        if let Ok(data) = frame.into_data() {
+            held.hold(bytes.len() + data.len())?;
+            bytes.extend_from_slice(&data);
+        }
+    }
+    Ok(bytes.freeze())
 }
 
 /// What `bytes` are the gzip of, if that is at most `limit` bytes.
-fn gunzip(bytes: &[u8], limit: usize) -> Result<Bytes, ApiError> {
+fn gunzip(bytes: &[u8], limit: usize, held: &mut HeldMemory) -> Result<Bytes, ApiError> {
+    let mut decoder = MultiGzDecoder::new(bytes);
     let mut decoded = Vec::new();
-    MultiGzDecoder::new(bytes).take(limit as u64 + 1).read_to_end(&mut decoded).map_err(|error| {
-        ApiError::bad_request(format!("the request's body is declared as gzip, and is none: {error}"))
-            .with_code("invalid_gzip")
-    })?;
-    if decoded.len() > limit { Err(too_large(limit)) } else { Ok(decoded.into()) }
+    loop {
+        let before = decoded.len();
+        let piece = decoder.by_ref().take(UNCOUNTED as u64).read_to_end(&mut decoded);
+        piece.map_err(|error| {
+            ApiError::bad_request(format!("the request's body is declared as gzip, and is none: {error}"))
+                .with_code("invalid_gzip")
+        })?;
+        if decoded.len() > limit {
+            return Err(too_large(limit));
+        }
+        if decoded.len() == before {
+            return Ok(decoded.into());
+        }
+        held.hold(bytes.len() + decoded.len())?;
+    }
 }
 
 fn too_large(limit: usize) -> ApiError {
@@ -129,8 +246,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for ApiJson<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
-        let bytes = json_bytes(request).await?;
-        json::typed(&bytes).map(ApiJson)
+        json::typed(json_body(request).await?).map(ApiJson)
     }
 }
 
@@ -147,15 +263,14 @@ impl<S: Send + Sync> FromRequest<S> for OptionalJson {
         if bytes.is_empty() {
             return Ok(OptionalJson(Value::Null));
         }
-        let bytes = json_bytes(Request::from_parts(parts, Body::from(bytes))).await?;
-        json::typed(&bytes).map(OptionalJson)
+        json_body(Request::from_parts(parts, Body::from(bytes))).await.map(OptionalJson)
     }
 }
 
-/// The body's bytes, once its content type says JSON.
+/// The value that the body spells, once its content type says JSON.
 ///
 /// A page of another origin can send `text/plain` without asking first, so only JSON's own type is taken.
-pub(crate) async fn json_bytes(request: Request) -> Result<Bytes, ApiError> {
+pub(crate) async fn json_body(request: Request) -> Result<Value, ApiError> {
     let content_type =
         request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
     let essence = content_type.split(';').next().unwrap_or("").trim().to_ascii_lowercase();
@@ -167,7 +282,11 @@ pub(crate) async fn json_bytes(request: Request) -> Result<Bytes, ApiError> {
         )
         .with_code("unsupported_media_type"));
     }
-    all_bytes(request).await
+    let bytes = all_bytes(request).await?;
+    if bytes.len() <= LONG {
+        return json::value(&bytes);
+    }
+    blocking(move || json::value(&bytes)).await
 }
 
 async fn all_bytes(request: Request) -> Result<Bytes, ApiError> {

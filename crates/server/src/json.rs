@@ -30,9 +30,9 @@ pub(crate) fn value(bytes: &[u8]) -> Result<Value, ApiError> {
     Ok(value)
 }
 
-/// The `T` that `bytes` spell, or a 400 that names the place or the field at fault.
-pub(crate) fn typed<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
-    serde_path_to_error::deserialize(value(bytes)?).map_err(|error| {
+/// The value as a `T`, or a 400 that names the place or the field at fault.
+pub(crate) fn typed<T: DeserializeOwned>(value: Value) -> Result<T, ApiError> {
+    serde_path_to_error::deserialize(value).map_err(|error| {
         let path = error.path().to_string();
         let cause = error.into_inner();
         if path == "." {

@@ -19,7 +19,7 @@ pub struct ServerOptions {
     pub allowed_hosts: Vec<String>,
     /// Origins (`https://example.org`, `app://name`, `null`) whose pages may call the APIs.
     pub cors_origins: Vec<String>,
-    /// The largest request body, in bytes.
+    /// The largest request body, in bytes. All together may have 32 times as many; further ones get 429, unless they are small.
     pub body_limit: usize,
     /// How long a client may take to send its request's head, and again its body.
     pub read_timeout: Duration,
@@ -27,8 +27,9 @@ pub struct ServerOptions {
     pub write_timeout: Duration,
     /// The most connections open at once; further ones wait to be accepted.
     pub connection_limit: usize,
-    /// The most requests that generate or stream answers at once; further ones get 429. As many streams of events, at least 64, may follow
-    /// beside them, a quarter of them for one owner.
+    /// The most requests that generate or stream answers at once, three quarters of them for one owner; further ones get 429. As many
+    /// streams of events, at least 64, may follow beside them, a quarter of them for one owner. Where no key is asked for, everybody is one
+    /// owner, who may have all.
     pub stream_limit: usize,
     /// How long running answers may go on after the server was told to stop.
     pub shutdown_limit: Duration,

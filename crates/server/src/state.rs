@@ -6,6 +6,7 @@ use axum::extract::FromRef;
 use zhenjin_assistant::ServedModels;
 use zhenjin_store::Store;
 
+use crate::body::BodyMemory;
 use crate::chat::{Library, ModelMenu, RunningAnswers};
 use crate::metrics::Metrics;
 use crate::openai::RecentItems;
@@ -41,6 +42,8 @@ pub struct AppState {
     pub models: Arc<ServedModels>,
     /// The right to generate or stream.
     pub streams: StreamLimit,
+    /// The memory that requests' bodies may take.
+    pub(crate) bodies: BodyMemory,
     /// Items of recent answers.
     pub(crate) recent: Arc<RecentItems>,
     /// Failed logins.
@@ -59,7 +62,8 @@ impl AppState {
         let Services { store, models, library, metrics } = services;
         let shutdown = Shutdown::default();
         AppState {
-            streams: StreamLimit::new(options.stream_limit, shutdown.clone()),
+            streams: StreamLimit::new(&options, shutdown.clone()),
+            bodies: BodyMemory::new(&options),
             answers: RunningAnswers::new(store.clone(), shutdown.clone()),
             menu: Arc::new(ModelMenu::new(library, Arc::clone(&models), options.default_model.clone())),
             recent: Arc::default(),

@@ -1,5 +1,7 @@
 //! The store's errors as HTTP answers.
 
+use std::time::Duration;
+
 use zhenjin_store::StoreError;
 
 use crate::errors::ApiError;
@@ -14,7 +16,8 @@ impl From<StoreError> for ApiError {
                 ApiError::conflict(message)
             }
             StoreError::Invalid { field, .. } => ApiError::invalid(field, message),
-            StoreError::Busy { .. } => ApiError::unavailable("the database is busy; try again"),
+            StoreError::Busy { .. } => ApiError::unavailable("the database is busy; try again")
+                .with_retry_after(Duration::from_secs(1)),
             error => {
                 tracing::error!(%error, "the store failed");
                 let what = match error {
@@ -27,5 +30,23 @@ impl From<StoreError> for ApiError {
                 ApiError::internal(format!("{what}; the server's log says more")).with_code("store_failed")
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::http::header;
+    use axum::response::IntoResponse;
+
+    /// Regression: while others' searches held every connection, requests failed with 500 instead of being told to come again.
+    #[test]
+    fn a_busy_database_says_when_to_come_again() {
+        let busy = StoreError::Busy { path: "x.db".into(), doing: "searching" };
+        let response = ApiError::from(busy).into_response();
+        assert_eq!(
+            (response.status().as_u16(), &response.headers()[header::RETRY_AFTER]),
+            (503, &"1".parse().expect("valid"))
+        );
     }
 }

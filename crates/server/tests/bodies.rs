@@ -9,6 +9,7 @@ use axum::http::{Method, header};
 use bytes::Bytes;
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use tower::ServiceExt;
 use zhenjin_server::{ServerOptions, openapi_document};
 use zhenjin_store::NewApiKey;
 
@@ -153,5 +154,66 @@ async fn a_byte_order_mark_before_json_is_skipped() {
         let body = if path.starts_with("/api") { "\u{feff}{}" } else { body };
         let answer = app.post(path, body).await;
         assert!(answer.status.is_success(), "{path}: {}", answer.text);
+    }
+}
+
+/// Regression: as many bodies of the largest size as there are connections were held at once, 8 GiB of them.
+#[tokio::test]
+async fn all_large_bodies_together_have_a_limit() {
+    const LARGE: usize = 128 << 10;
+    let app = Application::with(ServerOptions { body_limit: LARGE, ..ServerOptions::default() }).await;
+    let asked = Asked { app: &app, key: None };
+    let path = "/v1/chat/completions";
+    // Announced, and never sent.
+    let mut waiting = Vec::new();
+    for _ in 0..32 {
+        let request = request(Method::POST, path)
+            .header(header::CONTENT_TYPE, "application/json")
+            .header(header::CONTENT_LENGTH, LARGE)
+            .body(Body::from_stream(futures_util::stream::pending::<Result<Bytes, Infallible>>()))
+            .expect("valid");
+        waiting.push(tokio::spawn(app.router.clone().oneshot(request)));
+    }
+    let mut refused = asked.send(&Method::POST, path, object(LARGE), &[], true).await;
+    for _ in 0..1000 {
+        if refused.status == 429 {
+            break;
+        }
+        tokio::task::yield_now().await;
+        refused = asked.send(&Method::POST, path, object(LARGE), &[], true).await;
+    }
+    assert_eq!((refused.status.as_u16(), refused.error().1.as_str()), (429, "rate_limit_exceeded"));
+    assert_eq!(refused.headers[header::RETRY_AFTER], "1");
+    let unannounced = asked.send(&Method::POST, path, object(LARGE), &[], false).await;
+    assert_eq!(unannounced.status, 429, "{}", unannounced.text);
+    let bomb = gzip(&object(LARGE));
+    assert!(bomb.len() < 64 << 10);
+    let zipped = asked.send(&Method::POST, path, bomb.into(), &[("content-encoding", "gzip")], true).await;
+    assert_eq!(zipped.status, 429, "{}", zipped.text);
+    // Small ones get in, and so do large ones once the others are gone.
+    let small = asked.send(&Method::POST, path, object(64 << 10), &[], true).await;
+    assert_eq!(small.status, 400, "{}", small.text);
+    for task in waiting {
+        task.abort();
+        assert!(task.await.is_err(), "it was never sent");
+    }
+    for announced in [true, false] {
+        let large = asked.send(&Method::POST, path, object(LARGE), &[], announced).await;
+        assert_eq!(large.status, 400, "{}", large.text);
+    }
+}
+
+#[tokio::test]
+async fn a_long_body_is_read_like_a_short_one() {
+    let app = Application::new().await;
+    for length in [2, (256 << 10) + 1] {
+        let padding = " ".repeat(length);
+        let body = format!(
+            r#"{{"model": "tiny", {padding} "messages": [{{"role": "user", "content": "hi"}}], "max_tokens": 1}}"#
+        );
+        let answer = app.post("/v1/chat/completions", body.clone()).await;
+        assert_eq!(answer.status, 200, "{length}: {}", answer.text);
+        let answer = app.post("/v1/chat/completions", format!("{body}}}")).await;
+        assert_eq!((answer.status.as_u16(), answer.error().1.as_str()), (400, "invalid_json"), "{length}");
     }
 }

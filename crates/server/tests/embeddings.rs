@@ -155,6 +155,59 @@ async fn what_is_wrong_is_said_with_its_place() {
     embed(&application, fits, json!({ "truncate": false, "dimensions": null })).await;
 }
 
+/// Regression: a text of megabytes was encoded as a whole before it was refused, and took gigabytes and half a minute.
+#[tokio::test]
+async fn a_text_that_is_far_too_long_is_refused_without_its_number_of_tokens() {
+    let application = Application::with_encoder().await;
+    let long = "the cat sat on a mat ".repeat(16 << 10);
+    let body = json!({ "model": "encoder", "input": ["a", long] });
+    let answer = application.post(EMBEDDINGS, body.to_string()).await;
+    let (message, code, at) = answer.error();
+    let said = (answer.status.as_u16(), code.as_str(), at.as_str());
+    assert_eq!(said, (400, "context_length_exceeded", "input[1]"), "{message}");
+    let words = format!("has more than {ENCODER_LIMIT} tokens, but the model reads {ENCODER_LIMIT} at most");
+    assert!(message.contains(&words), "{message}");
+}
+
+/// Regression: a prompt that was asked for by its name was refused as the field `prompt`.
+#[tokio::test]
+async fn a_prompt_that_the_model_does_not_pool_is_refused_by_the_field_that_asked_for_it() {
+    let application = Application::with_encoder().await;
+    let pooling = application.folder.path().join("encoder/1_Pooling/config.json");
+    let settings = json!({ "pooling_mode": "mean", "include_prompt": false });
+    std::fs::write(pooling, settings.to_string()).expect("a file");
+    for (field, value) in [("prompt", "the "), ("prompt_name", "query")] {
+        let mut body = json!({ "model": "encoder", "input": "cat" });
+        body[field] = json!(value);
+        let answer = application.post(EMBEDDINGS, body.to_string()).await;
+        let (message, _, at) = answer.error();
+        assert_eq!((answer.status.as_u16(), at.as_str()), (400, field), "{message}");
+        assert!(
+            message.starts_with(&format!("`{field}`: this model leaves the tokens of prompts")),
+            "{message}"
+        );
+    }
+}
+
+/// Regression: vectors of broken weights were lists of nulls.
+#[tokio::test]
+async fn broken_weights_are_an_error_and_no_vector() {
+    let application = Application::with_encoder().await;
+    let file = application.folder.path().join("encoder/model.safetensors");
+    let mut bytes = std::fs::read(&file).expect("a file");
+    let (length, _) = bytes.split_first_chunk::<8>().expect("a header");
+    let header = usize::try_from(u64::from_le_bytes(*length)).expect("a small one");
+    // The embedding of `cat`, in the first tensor.
+    let place = 8 + header + 5 * ENCODER_WIDTH * size_of::<f32>();
+    bytes[place..place + 4].copy_from_slice(&f32::NAN.to_le_bytes());
+    std::fs::write(&file, bytes).expect("a file");
+    embed(&application, json!("the mat"), json!({})).await;
+    let body = json!({ "model": "encoder", "input": ["the mat", "a cat"] });
+    let answer = application.post(EMBEDDINGS, body.to_string()).await;
+    assert_eq!(answer.status.as_u16(), 500, "{}", answer.text);
+    assert_eq!(answer.error().0, "the hidden states of text 1 are not finite: the weights are broken");
+}
+
 /// Regression: a folder without a model was said to write text.
 #[tokio::test]
 async fn what_is_no_model_is_not_said_to_write() {

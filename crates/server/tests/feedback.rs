@@ -3,7 +3,9 @@
 use crate::support::{Answer, Application, CONTEXT, request};
 use axum::body::Body;
 use axum::http::{Method, StatusCode, header};
+use http_body_util::BodyExt;
 use serde_json::{Value, json};
+use tower::ServiceExt;
 use zhenjin_promotions::{Improvement, ImprovementState, Improvements, Recipe, TRAIN_FILE};
 use zhenjin_server::ServerOptions;
 use zhenjin_store::{AnswerEnd, NewApiKey, Owner, Status};
@@ -282,7 +284,7 @@ async fn everything_about_an_answer_is_exported_and_erased() {
 
     let training = app.state.store.training_feedback().await.expect("read");
     assert!(
-        training.len() == 2 && training.iter().all(|row| row.system_prompt == "Be brief."),
+        training.len() == 2 && training.iter().all(|row| &*row.system_prompt == "Be brief."),
         "{training:?}"
     );
 
@@ -291,6 +293,48 @@ async fn everything_about_an_answer_is_exported_and_erased() {
     assert_eq!(me.get("/api/feedback").await["rows"], json!([]));
     let shown = me.get(&format!("/api/conversations/{chat}")).await;
     assert_eq!((shown["messages"].as_array().map(Vec::len), &shown["choices"]), (Some(3), &json!([])));
+}
+
+/// Regression: an export of many judgements was in memory as a whole, with the chat once for each of them.
+#[tokio::test]
+async fn an_export_is_written_one_judgement_after_the_other() {
+    let app = alone().await;
+    let me = Person { app: &app, key: None };
+    assert_eq!(me.get("/api/feedback").await["rows"], json!([]));
+    let (_, _, first, second) = me.two_answers().await;
+    me.put(&feedback_of(&first), json!({ "rating": "up" })).await;
+    me.put(&feedback_of(&second), json!({ "rating": "down" })).await;
+    me.put(&choice_of(&first), json!({ "rejected": [id(&second)] })).await;
+    let asked = request(Method::GET, "/api/feedback").body(Body::empty()).expect("valid");
+    let answer = app.router.clone().oneshot(asked).await.expect("infallible");
+    assert_eq!(answer.headers()[header::CONTENT_TYPE], "application/json");
+    let (mut body, mut pieces) = (answer.into_body(), Vec::new());
+    while let Some(frame) = body.frame().await {
+        let data = frame.expect("a frame").into_data().expect("data");
+        pieces.push(String::from_utf8(data.to_vec()).expect("UTF-8"));
+    }
+    let records: Vec<_> = pieces.iter().filter(|piece| piece.contains("\"question_id\"")).collect();
+    assert_eq!(records.len(), 3, "{pieces:?}");
+    let whole: Value = serde_json::from_str(&pieces.concat()).expect("JSON");
+    assert_eq!(whole["rows"].as_array().map(Vec::len), Some(3));
+}
+
+/// Regression: a question could be answered again without an end, and each pair of its answers be judged.
+#[tokio::test]
+async fn a_question_with_two_hundred_answers_gets_no_more() {
+    let app = alone().await;
+    let me = Person { app: &app, key: None };
+    let (_, question, first, _) = me.two_answers().await;
+    let parent = id(&question).parse().expect("an id");
+    for _ in 2..200 {
+        app.state.store.answer_again(&Owner::Local, &parent, "tiny".to_owned()).await.expect("a row");
+    }
+    let path = format!("/api/messages/{}/regenerate", id(&first));
+    // Neither is its model asked: one that is not there is not even missed.
+    let refused = me.call(Method::POST, &path, json!({ "model": "absent" })).await;
+    let (message, _, field) = refused.error();
+    assert_eq!((refused.status.as_u16(), field.as_str()), (400, "id"), "{message}");
+    assert!(message.contains("at most 200"), "{message}");
 }
 
 #[tokio::test]

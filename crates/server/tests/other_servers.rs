@@ -169,6 +169,24 @@ async fn texts_become_tokens_and_tokens_texts() {
     }
 }
 
+/// Regression: a text of millions of tokens was listed whole, each token as an object of gigabytes together.
+#[tokio::test]
+async fn more_tokens_than_are_listed_are_refused_with_their_number() {
+    let application = Application::new().await;
+    // A byte is a token here.
+    let text = "ab ".repeat(166_667);
+    for (field, more) in [("content", json!({})), ("prompt", json!({ "with_pieces": true }))] {
+        let mut body = more;
+        body[field] = json!(text);
+        let (message, _, param) = application.post("/tokenize", body.to_string()).await.error();
+        assert_eq!(param, field);
+        assert!(message.contains("has 500001 tokens") && message.contains("at most 500000"), "{message}");
+    }
+    let tokens = post(&application, "/tokenize", json!({ "content": &text[1..], "with_pieces": true })).await;
+    assert_eq!(tokens["tokens"].as_array().map(Vec::len), Some(500_000));
+    assert_eq!(tokens["tokens"][0], json!({ "id": 98, "piece": "b" }));
+}
+
 #[tokio::test]
 async fn health_version_and_properties() {
     let application = Application::new().await;

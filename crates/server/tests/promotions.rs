@@ -6,7 +6,12 @@ use crate::support::{Answer, Application, request, write_tiny_model};
 use axum::body::Body;
 use axum::http::{Method, StatusCode, header};
 use serde_json::{Value, json};
-use zhenjin_promotions::{DataCounts, Improvement, ImprovementState, Origin};
+use zhenjin_promotions::{DataCounts, Improvement, ImprovementState, Origin, Promotions};
+use zhenjin_server::ImproveCommand;
+use zhenjin_store::{
+    AnswerEnd, ConversationId, FeedbackId, NewConversation, NewFeedback, Owner, Question, Rating, Status,
+    Store,
+};
 
 /// An application whose adapter folder holds the folders `poet` and `clerk`, for its tiny model.
 async fn application() -> Application {
@@ -109,6 +114,8 @@ async fn adapters_go_and_come_back_with_their_weights_and_the_answer_names_them(
     assert_eq!(answer(&app, "tiny+poet").await, poet);
 }
 
+/// The list once changed before it was known that the weights can be served, and back afterwards: a server that was killed in between did not
+/// start any more.
 #[tokio::test]
 async fn what_cannot_be_served_is_not_promoted() {
     let app = Application::with_library(|library| {
@@ -122,8 +129,57 @@ async fn what_cannot_be_served_is_not_promoted() {
     let refused = send(&app, Method::PUT, "/api/promotions/tiny", json!({ "folder": "broken" })).await;
     assert_eq!(refused.status, StatusCode::BAD_REQUEST, "{}", refused.text);
     assert_eq!(answer(&app, "tiny").await, base);
-    let promotions = app.get("/api/improvements").await.json()["promotions"].clone();
-    assert_eq!(promotions[0]["promoted"], Value::Null, "{promotions}");
+    assert_eq!(app.get("/api/improvements").await.json()["promotions"], json!([]));
+    let promotions = Promotions::new(app.folder.path().join("promoted"));
+    assert_eq!(promotions.version(), None, "the list was never written");
+}
+
+/// Regression: adapters and promotions of `MODEL+base` were taken, and nobody could reach them once it had gone with the promotion.
+#[tokio::test]
+async fn a_model_without_what_is_promoted_takes_nothing_of_its_own() {
+    let app = Application::with_library(|library| {
+        copy_adapter("llama-every", &library.adapters.join("poet"));
+        write_tiny_model(&library.adapters.join("whole"));
+        library.improve = Some(ImproveCommand::new(|_, _, _| std::process::Command::new("true")));
+    })
+    .await;
+    for promoted in [None, Some("poet"), Some("whole")] {
+        if let Some(folder) = promoted {
+            let done = send(&app, Method::PUT, "/api/promotions/tiny", json!({ "folder": folder })).await;
+            assert_eq!(done.status, StatusCode::OK, "{}", done.text);
+        }
+        let folder = json!({ "folder": "poet" });
+        for (method, path, body) in [
+            (Method::PUT, "/api/adapters/tiny+base+poet", folder.clone()),
+            (Method::PUT, "/api/promotions/tiny+base", folder),
+            (Method::POST, "/api/improvements", json!({ "model": "tiny+base" })),
+        ] {
+            let refused = send(&app, method, path, body).await;
+            assert_eq!(refused.status, StatusCode::BAD_REQUEST, "{path}: {}", refused.text);
+            assert!(refused.error().0.contains("name `tiny`"), "{path}: {}", refused.text);
+        }
+    }
+    let promotions = Promotions::new(app.folder.path().join("promoted"));
+    assert_eq!(promotions.read().expect("a list").keys().collect::<Vec<_>>(), ["tiny"]);
+}
+
+/// An adapter to the model's own weights cannot be compared with other weights; that was found after it had been trained.
+#[tokio::test]
+async fn no_improvement_is_begun_while_whole_weights_answer() {
+    let app = Application::with_library(|library| {
+        write_tiny_model(&library.adapters.join("whole"));
+        library.improve = Some(ImproveCommand::new(|_, _, _| std::process::Command::new("true")));
+    })
+    .await;
+    let whole = send(&app, Method::PUT, "/api/promotions/tiny", json!({ "folder": "whole" })).await;
+    assert_eq!(whole.status, StatusCode::OK, "{}", whole.text);
+    let refused = app.post("/api/improvements", "{}").await;
+    assert_eq!(refused.status, StatusCode::CONFLICT, "{}", refused.text);
+    assert!(refused.error().0.contains("whole weights are promoted for `tiny`"), "{}", refused.text);
+    let back = send(&app, Method::POST, "/api/promotions/tiny/rollback", json!({})).await;
+    assert_eq!(back.status, StatusCode::OK, "{}", back.text);
+    let begun = app.post("/api/improvements", "{}").await;
+    assert_eq!(begun.status, StatusCode::ACCEPTED, "{}", begun.text);
 }
 
 /// The list once changed before it was known that the earlier weights can be served: the server did not start with it any more.
@@ -286,6 +342,74 @@ async fn an_improvement_that_was_killed_can_go_on_and_one_that_broke_has_failed(
         let error = ended["improvements"][0]["error"].as_str().unwrap_or_default().to_owned();
         assert_eq!(error.contains("step 1"), expected == "failed", "{end}: {ended}");
         assert_eq!(error.contains("signal 11"), end.contains("SEGV"), "{end}: {ended}");
+    }
+}
+
+/// A chat with an answer that is liked, and the name of that judgement.
+async fn judged(store: &Store) -> (ConversationId, FeedbackId) {
+    let new = NewConversation { model: "tiny".to_owned(), ..NewConversation::default() };
+    let chat = store.create_conversation(&Owner::Local, new).await.expect("a chat").id;
+    let question = Question {
+        conversation_id: chat.clone(),
+        parent_id: None,
+        content: "Why?".to_owned(),
+        model: "tiny".to_owned(),
+        title_if_untitled: "Why?".to_owned(),
+    };
+    let (_, answer) = store.ask(&Owner::Local, question).await.expect("a question");
+    let end = AnswerEnd { text: "Because.".to_owned(), ..AnswerEnd::new(Status::Complete) };
+    store.end_answer(&Owner::Local, &answer.id, end).await.expect("an answer");
+    let liked = NewFeedback { rating: Some(Rating::Up), ..NewFeedback::default() };
+    let kept = store.set_feedback(&Owner::Local, &answer.id, liked).await.expect("kept");
+    (chat, kept.id)
+}
+
+/// Regression: the adapter of an improvement that failed after it was trained stayed, and the note of what it had learned from did not.
+#[tokio::test]
+async fn what_a_failed_improvement_has_computed_goes_with_its_note() {
+    for state in [ImprovementState::Running, ImprovementState::Failed] {
+        let seen = tempfile::tempdir().expect("a folder");
+        let end = seen.path().join("end");
+        let app = Application::with_library(|library| {
+            let (improvements, end) = (library.improvements.clone(), end.clone());
+            library.improve = Some(ImproveCommand::new(move |id, model, _| {
+                let record = Improvement { state, ..Improvement::begun(id, model, "dpo", 1) };
+                improvements.write(&record).expect("written");
+                let folder = improvements.folder_of(id).expect("a path");
+                copy_adapter("llama-every", &folder.join("adapter"));
+                std::fs::create_dir_all(folder.join("run/checkpoints")).expect("a folder");
+                let mut program = std::process::Command::new("sh");
+                program.args(["-c", "while [ ! -e \"$0\" ]; do sleep 0.05; done; exit 1"]).arg(&end);
+                program
+            }));
+        })
+        .await;
+        let store = &app.state.store;
+        let (chat, row) = judged(store).await;
+        let begun = app.post("/api/improvements", "{}").await;
+        assert!(begun.status.is_success(), "{}", begun.text);
+        let id = begun.json()["id"].as_str().expect("its name").to_owned();
+        store.note_training(&id, &[row]).await.expect("noted");
+        std::fs::write(&end, "").expect("a file");
+        let learned =
+            async || store.improvements_of_conversation(&Owner::Local, &chat).await.expect("a chat");
+        for _ in 0..500 {
+            let list = app.get("/api/improvements").await.json();
+            // One whose program broke says that it failed once nothing is left of it.
+            let has_ended = match state {
+                ImprovementState::Running => list["improvements"][0]["state"] == "failed",
+                _ => learned().await.is_empty(),
+            };
+            if has_ended {
+                break;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+        let list = app.get("/api/improvements").await.json();
+        assert_eq!(list["improvements"][0]["state"], "failed", "{list}");
+        assert_eq!(learned().await, Vec::<String>::new());
+        let folder = app.folder.path().join("improvements").join(&id);
+        assert!(!folder.join("adapter").exists() && !folder.join("run").exists());
     }
 }
 

@@ -7,7 +7,7 @@ use axum::body::Body;
 use axum::http::{Method, StatusCode, header};
 use tower::ServiceExt;
 use zhenjin_server::{OptionsError, ServerOptions};
-use zhenjin_store::NewApiKey;
+use zhenjin_store::{NewApiKey, Owner};
 
 async fn send(application: &Application, method: Method, path: &str, headers: &[(&str, &str)]) -> Answer {
     let mut builder = request(method, path);
@@ -179,7 +179,7 @@ async fn logins_that_fail_too_often_have_to_wait() {
     }
     for body in [r#"{"key": "wrong"}"#.to_owned(), right] {
         let answer = application.post("/api/login", body).await;
-        assert_eq!((answer.status.as_u16(), answer.error().1.as_str()), (429, "rate_limit_exceeded"));
+        assert_eq!((answer.status.as_u16(), answer.error().1.as_str()), (429, "too_many_logins"));
         let wait: u64 = answer.headers[header::RETRY_AFTER].to_str().expect("text").parse().expect("seconds");
         assert!((1..=60).contains(&wait), "{wait}");
     }
@@ -343,7 +343,7 @@ async fn a_request_keeps_its_name_unless_it_could_break_the_log() {
 #[tokio::test]
 async fn more_streams_than_allowed_are_told_when_to_come_again() {
     let application = Application::with(ServerOptions { stream_limit: 1, ..ServerOptions::default() }).await;
-    let held = application.state.streams.permit().expect("the first");
+    let held = application.state.streams.permit(&Owner::Local).expect("the first");
     let body = r#"{"model": "tiny", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 1}"#;
     let answer = application.post("/v1/chat/completions", body).await;
     assert_eq!(answer.status, StatusCode::TOO_MANY_REQUESTS);
@@ -394,4 +394,90 @@ async fn streams_that_only_follow_shut_out_nobody() {
     }
     drop(streams.pop());
     assert_eq!(open(own).await.status(), StatusCode::OK);
+}
+
+/// Regression: on a server without keys everybody is one owner, whose share of the streams was a quarter: the page of the seventeenth visitor
+/// gave up.
+#[tokio::test]
+async fn where_no_key_is_asked_for_everybody_follows() {
+    let application = Application::with(ServerOptions { stream_limit: 1, ..ServerOptions::default() }).await;
+    let open = async || {
+        let request = request(Method::GET, "/api/models/events").body(Body::empty()).expect("valid");
+        application.router.clone().oneshot(request).await.expect("infallible")
+    };
+    let mut streams = Vec::new();
+    for count in 0..64 {
+        let response = open().await;
+        assert_eq!(response.status(), StatusCode::OK, "{count} are open");
+        streams.push(response);
+    }
+    assert_eq!(open().await.status(), StatusCode::TOO_MANY_REQUESTS);
+}
+
+/// Regression: the holder of one key could take the places of all answers for as long as these lasted.
+#[tokio::test]
+async fn one_key_does_not_take_the_places_of_all_answers() {
+    let options = ServerOptions { require_key: true, stream_limit: 8, ..ServerOptions::default() };
+    let application = Application::with(options).await;
+    let mut keys = Vec::new();
+    for name in ["operator", "user"] {
+        keys.push(application.state.store.create_api_key(NewApiKey::named(name)).await.expect("a key"));
+    }
+    let body = r#"{"model": "tiny", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 1}"#;
+    let ask = async |key: usize| {
+        let request = request(Method::POST, "/v1/chat/completions")
+            .header(header::CONTENT_TYPE, "application/json")
+            .header(header::AUTHORIZATION, format!("Bearer {}", keys[key].1.expose()));
+        application.send(request.body(Body::from(body)).expect("valid")).await
+    };
+    let streams = &application.state.streams;
+    for (greedy, other) in [(0, 1), (1, 0)] {
+        let owner = &keys[greedy].0.owner;
+        let held: Vec<_> = std::iter::from_fn(|| streams.permit(owner).ok()).take(100).collect();
+        assert_eq!(held.len(), 6, "three quarters");
+        let refused = ask(greedy).await;
+        assert_eq!(refused.status, StatusCode::TOO_MANY_REQUESTS);
+        assert_eq!(refused.headers[header::RETRY_AFTER], "1");
+        assert!(refused.error().0.contains("6 answers are being streamed for you"), "{}", refused.text);
+        assert_eq!(ask(other).await.status, StatusCode::OK);
+        drop(held);
+        assert_eq!(ask(greedy).await.status, StatusCode::OK);
+    }
+}
+
+#[tokio::test]
+async fn without_keys_one_owner_may_have_all_answers() {
+    let application = Application::with(ServerOptions { stream_limit: 8, ..ServerOptions::default() }).await;
+    let streams = &application.state.streams;
+    let held: Vec<_> = std::iter::from_fn(|| streams.permit(&Owner::Local).ok()).take(100).collect();
+    assert_eq!(held.len(), 8);
+}
+
+/// Regression: questions of the page that waited for a model to be loaded, and requests that only tokenise, were counted nowhere.
+#[tokio::test]
+async fn whatever_prepares_a_prompt_counts_as_an_answer() {
+    let application = Application::with(ServerOptions { stream_limit: 1, ..ServerOptions::default() }).await;
+    let settings = r#""model": "tiny", "settings": {"max_tokens": 2}"#;
+    let made = application.post("/api/conversations", format!("{{{settings}}}")).await.json();
+    let question = format!("/api/conversations/{}/messages", made["id"].as_str().expect("an id"));
+    let first = format!(r#"{{"content": "hi", {settings}}}"#);
+    let preparing = [
+        ("/tokenize", r#"{"content": "hi"}"#),
+        ("/detokenize", r#"{"tokens": [104]}"#),
+        ("/api/context", r#"{"content": "hi", "model": "tiny"}"#),
+        ("/api/questions", first.as_str()),
+        (question.as_str(), r#"{"content": "hi"}"#),
+    ];
+    let held = application.state.streams.permit(&Owner::Local).expect("the only one");
+    for (path, body) in preparing {
+        let refused = application.post(path, body.to_owned()).await;
+        assert_eq!(refused.status, StatusCode::TOO_MANY_REQUESTS, "{path}: {}", refused.text);
+        assert_eq!(refused.headers[header::RETRY_AFTER], "1", "{path}");
+    }
+    drop(held);
+    // The page's answers go on by themselves: their questions hold no place any longer.
+    for (path, body) in preparing {
+        let answer = application.post(path, body.to_owned()).await;
+        assert!(answer.status.is_success(), "{path}: {}", answer.text);
+    }
 }

@@ -4,7 +4,10 @@ use sqlx::{Row, SqliteConnection};
 
 use crate::database::Store;
 use crate::feedback::invalid;
-use crate::{ConversationId, FeedbackId, MessageId, Owner, StoreError, Timestamp};
+use crate::{ConversationId, FeedbackId, Message, MessageId, Owner, StoreError, Timestamp};
+
+/// The most pairs of answers to one question that are judged. There are half the square of as many as there are answers.
+const MOST_PAIRS: i64 = 256;
 
 /// An answer that was chosen over others to the same question.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,7 +28,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::NotFound`] for a message that does not exist; [`StoreError::StillGenerating`] for one that has not ended;
-    /// [`StoreError::Invalid`] when they are no different answers to one question.
+    /// [`StoreError::Invalid`] when they are no different answers to one question, or too many pairs of its answers would be judged.
     pub async fn choose(
         &self,
         owner: &Owner,
@@ -38,6 +41,7 @@ impl Store {
         if rejected.is_empty() {
             return Err(invalid("rejected", "must name at least one other answer"));
         }
+        let before = count_pairs(&mut write.transaction, &best).await.map_err(self.failed(doing))?;
         for (place, id) in rejected.iter().enumerate() {
             if id == chosen {
                 return Err(invalid("rejected", &format!("answer {id} cannot be chosen over itself")));
@@ -57,6 +61,15 @@ impl Store {
             }
             let name = FeedbackId::new()?;
             choose_pair(&mut write.transaction, &name, chosen, id).await.map_err(self.failed(doing))?;
+        }
+        let pairs = count_pairs(&mut write.transaction, &best).await.map_err(self.failed(doing))?;
+        // Judging pairs anew adds none.
+        if pairs > MOST_PAIRS.max(before) {
+            let reason = format!(
+                "would make {pairs} judged pairs of answers to this question, and at most {MOST_PAIRS} are kept; take choices between others of \
+                 its answers back first"
+            );
+            return Err(invalid("rejected", &reason));
         }
         write.commit().await?;
         let kept = self.choices_in(owner, &best.conversation_id).await?;
@@ -125,6 +138,18 @@ impl Store {
         }
         Ok(choices)
     }
+}
+
+/// Judged pairs of answers to the question that `answer` answers.
+async fn count_pairs(connection: &mut SqliteConnection, answer: &Message) -> Result<i64, sqlx::Error> {
+    sqlx::query_scalar(
+        "SELECT count(*) FROM choices ch JOIN messages m ON m.id = ch.chosen_id
+         WHERE m.conversation_id = ? AND m.parent_id = ?",
+    )
+    .bind(answer.conversation_id.as_str())
+    .bind(answer.parent_id.as_ref().map(MessageId::as_str))
+    .fetch_one(connection)
+    .await
 }
 
 async fn choose_pair(

@@ -71,8 +71,8 @@ pub enum StoreError {
         /// What failed.
         source: Box<sqlx::migrate::MigrateError>,
     },
-    /// Another process held the database's write lock for too long.
-    #[error("{path} stayed locked by another process while {doing}; try again", path = path.display())]
+    /// Another process held the database's write lock for too long, or too much was being read at once.
+    #[error("{path} stayed busy while {doing}: another process locks it, or much is being read; try again", path = path.display())]
     Busy {
         /// The database.
         path: PathBuf,
@@ -153,6 +153,9 @@ impl StoreError {
     /// Sorts an error of the database library by what it means for the user.
     pub(crate) fn from_sqlx(path: &Path, doing: &'static str, source: sqlx::Error) -> StoreError {
         let path = path.to_path_buf();
+        if matches!(source, sqlx::Error::PoolTimedOut) {
+            return StoreError::Busy { path, doing };
+        }
         let Some((primary, detail)) = sqlite_code(&source) else {
             return StoreError::Database { path, doing, source: Box::new(source) };
         };
@@ -189,4 +192,16 @@ fn sqlite_code(error: &sqlx::Error) -> Option<(i32, String)> {
     let database = error.as_database_error()?;
     let extended: i32 = database.code()?.parse().ok()?;
     Some((extended & 0xff, database.message().to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Regression: whoever waited in vain for a connection that others read with was told that the database had failed.
+    #[test]
+    fn a_wait_in_vain_for_a_connection_is_a_busy_database() {
+        let error = StoreError::from_sqlx(Path::new("x.db"), "searching", sqlx::Error::PoolTimedOut);
+        assert!(matches!(error, StoreError::Busy { doing: "searching", .. }), "{error}");
+    }
 }

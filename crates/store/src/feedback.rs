@@ -158,9 +158,19 @@ impl NewFeedback {
     }
 }
 
+/// Whether a person's own words are not among what is said now.
+fn loses_words(before: &NewFeedback, now: &NewFeedback) -> bool {
+    let loses = |before: &Option<String>, now: &Option<String>| before.is_some() && before != now;
+    loses(&before.comment, &now.comment) || loses(&before.correction, &now.correction)
+}
+
 pub(crate) fn invalid(field: &'static str, reason: &str) -> StoreError {
     StoreError::Invalid { field, reason: reason.to_owned() }
 }
+
+/// The improvements that learned from feedback of an owner's, that which is gone by now too.
+const LEARNED_FROM: &str =
+    "SELECT DISTINCT improvement FROM trained_feedback WHERE owner = ? ORDER BY improvement";
 
 impl Store {
     /// Keeps what the owner says of an answer of theirs, in the place of what was said before. It is on the disk when this returns.
@@ -208,7 +218,11 @@ impl Store {
         .execute(&mut *write.transaction)
         .await
         .map_err(self.failed(doing))?;
-        write.commit().await?;
+        if before.is_some_and(|before| loses_words(&before.said, &kept.said)) {
+            self.commit_erasure(write).await?;
+        } else {
+            write.commit().await?;
+        }
         Ok(kept)
     }
 
@@ -267,6 +281,30 @@ impl Store {
         .map_err(self.failed("reading feedback"))
     }
 
+    /// What [`Store::erase_feedback`] would do now.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn erasable_feedback(&self, owner: &Owner) -> Result<ErasedFeedback, StoreError> {
+        let doing = "counting feedback";
+        let mut reading = self.readers().begin().await.map_err(self.failed(doing))?;
+        let erased: i64 = sqlx::query_scalar(
+            "SELECT count(*) FROM (SELECT message_id AS answer_id FROM feedback UNION ALL SELECT chosen_id FROM choices) j
+                 JOIN messages m ON m.id = j.answer_id JOIN conversations c ON c.id = m.conversation_id WHERE c.owner = ?",
+        )
+        .bind(owner.as_str())
+        .fetch_one(&mut *reading)
+        .await
+        .map_err(self.failed(doing))?;
+        let trained = sqlx::query_scalar(LEARNED_FROM)
+            .bind(owner.as_str())
+            .fetch_all(&mut *reading)
+            .await
+            .map_err(self.failed(doing))?;
+        reading.rollback().await.map_err(self.failed(doing))?;
+        Ok(ErasedFeedback { erased: erased.unsigned_abs(), trained })
+    }
+
     /// Erases all feedback of the owner's, choices too, and that of chats in the trash. The chats stay, and so does the note of which
     /// improvement learned from what.
     ///
@@ -285,16 +323,14 @@ impl Store {
             let done = sqlx::query(statement).bind(owner.as_str()).execute(&mut *write.transaction).await;
             erased += done.map_err(self.failed(doing))?.rows_affected();
         }
-        let trained = sqlx::query_scalar(
-            "SELECT DISTINCT improvement FROM trained_feedback WHERE owner = ? ORDER BY improvement",
-        )
-        .bind(owner.as_str())
-        .fetch_all(&mut *write.transaction)
-        .await
-        .map_err(self.failed(doing))?;
-        write.commit().await?;
-        if erased > 0 {
-            self.empty_log().await;
+        let trained = sqlx::query_scalar(LEARNED_FROM)
+            .bind(owner.as_str())
+            .fetch_all(&mut *write.transaction)
+            .await
+            .map_err(self.failed(doing))?;
+        match erased {
+            0 => write.commit().await?,
+            _ => self.commit_erasure(write).await?,
         }
         Ok(ErasedFeedback { erased, trained })
     }

@@ -8,8 +8,7 @@ use sqlx::{FromRow, Row};
 use crate::database::Store;
 use crate::messages::unknown_word;
 use crate::{
-    ConversationId, FeedbackId, Message, MessageId, NewFeedback, Owner, Rating, Role, Status, StoreError,
-    Timestamp,
+    ConversationId, FeedbackId, Message, MessageId, NewFeedback, Owner, Rating, Status, StoreError, Timestamp,
 };
 
 /// What kind of judgement a row is.
@@ -167,23 +166,22 @@ impl Texts {
     }
 
     /// The system prompt that the answer's model had read; empty without one.
-    pub(crate) fn system_prompt(&self, answer: &Message) -> String {
+    pub(crate) fn system_prompt(&self, answer: &Message) -> &str {
         let read = self.read_prompts.get(&answer.id);
         let read = read.or_else(|| self.system_prompts.get(answer.conversation_id.as_str()));
-        read.cloned().unwrap_or_default()
+        read.map_or("", String::as_str)
     }
 
-    /// What was said up to the question that `answer` answers, oldest first, and the question's id.
-    pub(crate) fn turns(&self, answer: &Message) -> Option<(MessageId, Vec<(Role, String)>)> {
-        let question = answer.parent_id.clone()?;
+    /// What was said up to and with a question, oldest first.
+    pub(crate) fn turns(&self, question: &MessageId) -> Vec<&Message> {
         let mut turns = Vec::new();
-        let mut next = Some(&question);
-        while let Some(message) = next.and_then(|id| self.messages.get(id)) {
-            turns.push((message.role, message.content.clone()));
-            next = message.parent_id.as_ref();
+        let mut next = self.messages.get(question);
+        while let Some(message) = next {
+            turns.push(message);
+            next = message.parent_id.as_ref().and_then(|parent| self.messages.get(parent));
         }
         turns.reverse();
-        Some((question, turns))
+        turns
     }
 }
 

@@ -183,20 +183,32 @@ impl Store {
                 .await
                 .map_err(self.failed("checking an API key"))?;
         if let Some(key) = &accepted {
-            self.note_use(key).await?;
+            self.note_use(key).await;
         }
         Ok(accepted)
     }
 
-    async fn note_use(&self, key: &ApiKey) -> Result<(), StoreError> {
-        let doing = "noting an API key's use";
+    /// Notes when a key was used. A use that cannot be noted, as on a full disk, is no reason to refuse the key; for a minute nobody tries
+    /// again then, since every request would wait for the disk or the lock.
+    async fn note_use(&self, key: &ApiKey) {
         let now = Timestamp::now().milliseconds();
         if key.last_used_at.is_some_and(|last| now - last.milliseconds() < LAST_USED_GRAIN_MS) {
-            return Ok(());
+            return;
+        }
+        // While another request notes a use, this one does not wait for it: the next request with this key notes it.
+        let Ok(mut failed_at) = self.use_notes().try_lock() else { return };
+        if failed_at.is_some_and(|failed| (0..LAST_USED_GRAIN_MS).contains(&(now - failed))) {
+            return;
         }
         let statement = sqlx::query("UPDATE api_keys SET last_used_at = ? WHERE id = ?");
-        self.execute_streaming(doing, statement.bind(now).bind(key.id.as_str())).await?;
-        Ok(())
+        let statement = statement.bind(now).bind(key.id.as_str());
+        *failed_at = match self.execute_streaming("noting an API key's use", statement).await {
+            Ok(_) => None,
+            Err(error) => {
+                tracing::warn!(key = key.id.as_str(), %error, "an API key is accepted, but its use could not be noted");
+                Some(Timestamp::now().milliseconds())
+            }
+        };
     }
 
     /// Gives a key another role, from its next request on. The conversations that it opens stay the same.

@@ -42,7 +42,7 @@ pub use conversations::{Conversation, ConversationChange, NewConversation};
 pub use database::Store;
 pub use error::StoreError;
 pub use feedback::{ErasedFeedback, Feedback, NewFeedback, Rating, reasons};
-pub use feedback_export::{ExportedFeedback, JudgedAnswer};
+pub use feedback_export::{ExportedFeedback, FeedbackExport, JudgedAnswer};
 pub use feedback_rows::{FeedbackKind, FeedbackRow};
 pub use feedback_statistics::{FeedbackCounts, FeedbackStatistics};
 pub use generations::GenerationRecord;

@@ -9,6 +9,9 @@ use sqlx::{FromRow, Row, SqliteConnection};
 use crate::database::{Store, Write};
 use crate::{ConversationId, MessageId, Owner, StoreError, Timestamp};
 
+/// The most answers to one question: each of them can be judged beside each other.
+const MOST_ANSWERS: i64 = 200;
+
 /// Who wrote a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
@@ -230,7 +233,8 @@ impl Store {
     /// Adds another empty answer in the state `generating` to a question, which becomes the conversation's current leaf.
     ///
     /// # Errors
-    /// [`StoreError::NotFound`] for an unknown message; [`StoreError::InvalidParent`] when it is not a question.
+    /// [`StoreError::NotFound`] for an unknown message; [`StoreError::InvalidParent`] when it is not a question; [`StoreError::Invalid`] when
+    /// it has as many answers as a question can have.
     pub async fn answer_again(
         &self,
         owner: &Owner,
@@ -242,12 +246,45 @@ impl Store {
         let found = find(&mut write.transaction, owner, question).await.map_err(self.failed(doing))?;
         let found = found.ok_or_else(|| StoreError::not_found("message", question.as_str()))?;
         self.check_parent(&mut write, owner, &found.conversation_id, question, Role::User).await?;
+        self.check_answers(&mut write.transaction, &found).await?;
         let answer = blank(found.conversation_id, Some(found.id), Role::Assistant)?;
         let answer = Message { model: Some(model), ..answer };
         self.insert(&mut write, &answer).await?;
         self.follow(&mut write, owner, &answer, "").await?;
         write.commit().await?;
         Ok(answer)
+    }
+
+    /// Refuses another answer to the owner's question where it has as many as a question can have, before a model is asked for one.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] for an unknown message, [`StoreError::Invalid`].
+    pub async fn expect_another_answer(&self, owner: &Owner, question: &MessageId) -> Result<(), StoreError> {
+        let question = self.message(owner, question).await?;
+        let mut connection = self.readers().acquire().await.map_err(self.failed("counting answers"))?;
+        self.check_answers(&mut connection, &question).await
+    }
+
+    async fn check_answers(
+        &self,
+        connection: &mut SqliteConnection,
+        question: &Message,
+    ) -> Result<(), StoreError> {
+        let answers: i64 =
+            sqlx::query_scalar("SELECT count(*) FROM messages WHERE conversation_id = ? AND parent_id = ?")
+                .bind(question.conversation_id.as_str())
+                .bind(question.id.as_str())
+                .fetch_one(connection)
+                .await
+                .map_err(self.failed("counting answers"))?;
+        if answers < MOST_ANSWERS {
+            return Ok(());
+        }
+        let reason = format!(
+            "question {} has {answers} answers, and a question can have at most {MOST_ANSWERS}; ask it anew to go on",
+            question.id
+        );
+        Err(StoreError::Invalid { field: "id", reason })
     }
 
     async fn check_parent(

@@ -4,7 +4,7 @@
 //! What counts as the same text: `fold.rs`.
 
 use sqlx::sqlite::SqliteRow;
-use sqlx::{FromRow, QueryBuilder, Row, Sqlite};
+use sqlx::{FromRow, QueryBuilder, Row, Sqlite, SqliteConnection};
 
 use crate::database::Store;
 use crate::fold::{cases, folded, spellings};
@@ -61,7 +61,7 @@ impl Store {
     /// that are being written are not searched.
     ///
     /// # Errors
-    /// [`StoreError::Invalid`] for a query of more than 2,000 characters or 128 terms.
+    /// [`StoreError::Invalid`] for a query of more than 2,000 characters or 128 terms; [`StoreError::Busy`] while others search for long.
     pub async fn search(
         &self,
         owner: &Owner,
@@ -73,7 +73,8 @@ impl Store {
         if terms.is_empty() {
             return Ok(Vec::new());
         }
-        let titles = self.titles(owner, &terms).await?;
+        let mut scan = self.scan(DOING).await?;
+        let titles = self.titles(&mut scan.connection, owner, &terms).await?;
         let skipped = u32::try_from(titles.len()).map_or(0, |titles| offset.saturating_sub(titles));
         let mut found: Vec<FoundText> =
             titles.into_iter().skip(offset as usize).take(limit as usize).collect();
@@ -83,7 +84,7 @@ impl Store {
         messages.push(" ORDER BY m.number DESC LIMIT ").push_bind(i64::from(remaining));
         messages.push(" OFFSET ").push_bind(i64::from(skipped));
         found.extend::<Vec<FoundText>>(
-            messages.build_query_as().fetch_all(self.readers()).await.map_err(self.failed(DOING))?,
+            messages.build_query_as().fetch_all(&mut *scan.connection).await.map_err(self.failed(DOING))?,
         );
         let shown: Vec<String> = terms.iter().flat_map(|term| spellings(term)).collect();
         Ok(found
@@ -100,13 +101,18 @@ impl Store {
 
     /// The owner's titles that have all terms, those of the conversations that were used last first. They are compared here: SQLite knows
     /// the case of ASCII letters alone.
-    async fn titles(&self, owner: &Owner, terms: &[String]) -> Result<Vec<FoundText>, StoreError> {
+    async fn titles(
+        &self,
+        connection: &mut SqliteConnection,
+        owner: &Owner,
+        terms: &[String],
+    ) -> Result<Vec<FoundText>, StoreError> {
         let mut titles: Vec<FoundText> = sqlx::query_as(
             "SELECT id AS conversation_id, current_leaf AS message_id, title, title AS text, created_at FROM conversations
              WHERE deleted_at IS NULL AND owner = ? ORDER BY updated_at DESC, id DESC",
         )
         .bind(owner.as_str())
-        .fetch_all(self.readers())
+        .fetch_all(connection)
         .await
         .map_err(self.failed(DOING))?;
         let terms: Vec<String> = terms.iter().map(|term| folded(term)).collect();

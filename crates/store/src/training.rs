@@ -1,12 +1,18 @@
 //! What models may learn from: judgements as training takes them, whosever they are, and the notes of what was learned from what.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
 use crate::database::Store;
 use crate::feedback_rows::{FeedbackRow, Texts, is_cut_short, read_rows, read_texts};
 use crate::{
     ConversationId, FeedbackId, FeedbackKind, MessageId, Owner, Rating, Role, StoreError, Timestamp,
 };
 
-/// A judgement of an answer, with everything that the model was told before it answered.
+/// What was said before an answer, shared between the judgements that follow it.
+pub(crate) type Turns = Arc<[(Role, Arc<str>)]>;
+
+/// A judgement of an answer, with everything that the model was told before it answered. Judgements share the texts that they have in common.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TrainingFeedback {
     /// Its name. A rating and a correction of the same answer have one name.
@@ -28,9 +34,9 @@ pub struct TrainingFeedback {
     /// The improvements that learned from it, by name.
     pub trained_in: Vec<String>,
     /// The system prompt that the model had read (of a choice, the chosen answer's); may be empty.
-    pub system_prompt: String,
+    pub system_prompt: Arc<str>,
     /// What was said, from the first message to the question.
-    pub turns: Vec<(Role, String)>,
+    pub turns: Turns,
     /// What was said of the answer, or of two.
     pub judgement: Judgement,
     /// Whether the answer that the model wrote and that is liked here (rated up, or chosen) breaks off: it was stopped, failed, or
@@ -44,7 +50,7 @@ pub enum Judgement {
     /// An answer was rated.
     Rating {
         /// The answer as the model wrote it.
-        answer: String,
+        answer: Arc<str>,
         /// Whether it is liked.
         up: bool,
         /// Why, in fixed words.
@@ -55,16 +61,16 @@ pub enum Judgement {
     /// Somebody wrote how an answer should have been.
     Correction {
         /// The answer as the model wrote it.
-        answer: String,
+        answer: Arc<str>,
         /// The better one.
         correction: String,
     },
     /// Of two answers one was chosen.
     Choice {
         /// The better one.
-        chosen: String,
+        chosen: Arc<str>,
         /// The other one.
-        rejected: String,
+        rejected: Arc<str>,
     },
 }
 
@@ -81,7 +87,8 @@ impl Store {
         let rows = read_rows(&mut reading, None).await.map_err(self.failed(doing))?;
         let texts = read_texts(&mut reading, None).await.map_err(self.failed(doing))?;
         reading.rollback().await.map_err(self.failed(doing))?;
-        Ok(rows.iter().filter(|row| !row.in_trash).flat_map(|row| judgements(row, &texts)).collect())
+        let mut shared = Shared { texts: &texts, kept: BTreeSet::new(), turns: BTreeMap::new() };
+        Ok(rows.iter().filter(|row| !row.in_trash).flat_map(|row| shared.judgements(row)).collect())
     }
 
     /// Notes that an improvement learns from these judgements. To be called before the learning begins: then whoever erases their
@@ -160,49 +167,85 @@ impl Store {
     }
 }
 
-/// What a row means for training: nothing, one judgement, or a rating and a correction.
-fn judgements(row: &FeedbackRow, texts: &Texts) -> Vec<TrainingFeedback> {
-    let Some(answer) = texts.message(&row.answer) else { return Vec::new() };
-    let Some((question, turns)) = texts.turns(answer) else { return Vec::new() };
-    let made =
-        |judgement: Judgement, liked_is_cut_short: bool, rejected_model: Option<String>| TrainingFeedback {
-            id: row.id.clone(),
-            owner: row.owner.clone(),
-            conversation: row.conversation.clone(),
-            question: question.clone(),
-            at: row.updated_at,
-            model: row.model.clone(),
-            rejected_model,
-            consents: row.consents,
-            trained_in: row.trained_in.clone(),
-            system_prompt: texts.system_prompt(answer),
-            turns: turns.clone(),
-            judgement,
-            liked_is_cut_short,
-        };
-    match &row.kind {
-        FeedbackKind::Said(said) => {
-            let rating = said.rating.map(|rating| {
-                let up = rating == Rating::Up;
-                let judgement = Judgement::Rating {
-                    answer: answer.content.clone(),
-                    up,
-                    reasons: said.reasons.clone(),
-                    comment: said.comment.clone(),
-                };
-                made(judgement, up && is_cut_short(answer), None)
-            });
-            let correction = said.correction.clone().map(|correction| {
-                let judgement = Judgement::Correction { answer: answer.content.clone(), correction };
-                made(judgement, false, None)
-            });
-            rating.into_iter().chain(correction).collect()
+/// The texts of judgements, each kept once: the choices between a question's answers alone would else hold its chat hundreds of times.
+struct Shared<'a> {
+    texts: &'a Texts,
+    kept: BTreeSet<Arc<str>>,
+    /// By question.
+    turns: BTreeMap<MessageId, Turns>,
+}
+
+impl Shared<'_> {
+    fn keep(&mut self, text: &str) -> Arc<str> {
+        if let Some(kept) = self.kept.get(text) {
+            return Arc::clone(kept);
         }
-        FeedbackKind::Choice { rejected } => {
-            let Some(rejected) = texts.message(rejected) else { return Vec::new() };
-            let judgement =
-                Judgement::Choice { chosen: answer.content.clone(), rejected: rejected.content.clone() };
-            vec![made(judgement, is_cut_short(answer), rejected.model.clone())]
+        let kept: Arc<str> = Arc::from(text);
+        self.kept.insert(Arc::clone(&kept));
+        kept
+    }
+
+    /// What was said up to and with a question.
+    fn turns(&mut self, question: &MessageId) -> Turns {
+        if let Some(turns) = self.turns.get(question) {
+            return Arc::clone(turns);
+        }
+        let texts = self.texts;
+        let said = texts.turns(question).into_iter();
+        let turns: Arc<[_]> = said.map(|turn| (turn.role, self.keep(&turn.content))).collect();
+        self.turns.insert(question.clone(), Arc::clone(&turns));
+        turns
+    }
+
+    /// What a row means for training: nothing, one judgement, or a rating and a correction.
+    fn judgements(&mut self, row: &FeedbackRow) -> Vec<TrainingFeedback> {
+        let texts = self.texts;
+        let Some(answer) = texts.message(&row.answer) else { return Vec::new() };
+        let Some(question) = &answer.parent_id else { return Vec::new() };
+        let turns = self.turns(question);
+        let system_prompt = self.keep(texts.system_prompt(answer));
+        let answered = self.keep(&answer.content);
+        let made = |judgement: Judgement, liked_is_cut_short: bool, rejected_model: Option<String>| {
+            TrainingFeedback {
+                id: row.id.clone(),
+                owner: row.owner.clone(),
+                conversation: row.conversation.clone(),
+                question: question.clone(),
+                at: row.updated_at,
+                model: row.model.clone(),
+                rejected_model,
+                consents: row.consents,
+                trained_in: row.trained_in.clone(),
+                system_prompt: Arc::clone(&system_prompt),
+                turns: Arc::clone(&turns),
+                judgement,
+                liked_is_cut_short,
+            }
+        };
+        match &row.kind {
+            FeedbackKind::Said(said) => {
+                let rating = said.rating.map(|rating| {
+                    let up = rating == Rating::Up;
+                    let judgement = Judgement::Rating {
+                        answer: Arc::clone(&answered),
+                        up,
+                        reasons: said.reasons.clone(),
+                        comment: said.comment.clone(),
+                    };
+                    made(judgement, up && is_cut_short(answer), None)
+                });
+                let correction = said.correction.clone().map(|correction| {
+                    let judgement = Judgement::Correction { answer: Arc::clone(&answered), correction };
+                    made(judgement, false, None)
+                });
+                rating.into_iter().chain(correction).collect()
+            }
+            FeedbackKind::Choice { rejected } => {
+                let Some(rejected) = texts.message(rejected) else { return Vec::new() };
+                let judgement =
+                    Judgement::Choice { chosen: answered, rejected: self.keep(&rejected.content) };
+                vec![made(judgement, is_cut_short(answer), rejected.model.clone())]
+            }
         }
     }
 }

@@ -1,5 +1,7 @@
 //! What people say of answers: kept, replaced, forgotten, erased with its chat, and given to training as it was said.
 
+use std::sync::Arc;
+
 use crate::common::{exchange, fresh_store, new_conversation, question};
 use zhenjin_store::{
     AnswerEnd, ConversationId, FeedbackId, FeedbackKind, Judgement, Message, MessageId, NewApiKey,
@@ -169,28 +171,105 @@ async fn training_gets_what_was_said_with_everything_before_it() {
     let rating = found(|said| matches!(said, Judgement::Rating { .. }));
     let correction = found(|said| matches!(said, Judgement::Correction { .. }));
     assert_eq!(rows.len(), 3, "a comment alone teaches nothing");
-    assert_eq!(
-        choice.judgement,
-        Judgement::Choice { chosen: "Two.".to_owned(), rejected: "One.".to_owned() }
-    );
+    assert_eq!(choice.judgement, Judgement::Choice { chosen: "Two.".into(), rejected: "One.".into() });
     assert_eq!((choice.model.as_str(), choice.rejected_model.as_deref()), ("other", Some("tiny")));
-    assert_eq!(choice.turns, [(Role::User, "Count.".to_owned())]);
+    assert_eq!(*choice.turns, [(Role::User, Arc::<str>::from("Count."))]);
     assert!(choice.consents && !choice.liked_is_cut_short && choice.trained_in.is_empty());
     assert_eq!((&rating.id, &correction.id), (&kept.id, &kept.id));
     assert_eq!(
         rating.judgement,
         Judgement::Rating {
-            answer: "Four.".to_owned(),
+            answer: "Four.".into(),
             up: false,
             reasons: vec!["wrong".to_owned()],
             comment: None,
         }
     );
-    let better = Judgement::Correction { answer: "Four.".to_owned(), correction: "Three.".to_owned() };
+    let better = Judgement::Correction { answer: "Four.".into(), correction: "Three.".to_owned() };
     assert_eq!(correction.judgement, better);
-    assert_eq!((correction.system_prompt.as_str(), &correction.question), ("Be brief.", &asked.id));
+    assert_eq!((&*correction.system_prompt, &correction.question), ("Be brief.", &asked.id));
     let turns = [(Role::User, "Count."), (Role::Assistant, "Two."), (Role::User, "Go on.")];
-    assert_eq!(correction.turns, turns.map(|(role, text)| (role, text.to_owned())));
+    assert_eq!(*correction.turns, turns.map(|(role, text)| (role, Arc::<str>::from(text))));
+}
+
+/// Regression: every choice between two answers to a question held a copy of the chat before it.
+#[tokio::test]
+async fn judgements_share_the_texts_that_they_have_in_common() {
+    let (_folder, store) = fresh_store().await;
+    let (id, asked, one, two) = two_answers(&store).await;
+    let three = answer_again(&store, &asked.id, "tiny", "Three.").await;
+    store.choose(&MINE, &one.id, &[two.id.clone(), three.id.clone()]).await.unwrap();
+    let (_, more) = exchange(&store, &id, Some(&one.id), "Go on.", "Four.").await;
+    store.set_feedback(&MINE, &more.id, rated(Rating::Up)).await.unwrap();
+    let rows = store.training_feedback().await.unwrap();
+    let (choices, ratings): (Vec<_>, Vec<_>) =
+        rows.iter().partition(|row| matches!(row.judgement, Judgement::Choice { .. }));
+    let ([first, second], [rating]) = (&choices[..], &ratings[..]) else { panic!("{rows:?}") };
+    assert!(Arc::ptr_eq(&first.turns, &second.turns));
+    assert!(Arc::ptr_eq(&first.system_prompt, &rating.system_prompt));
+    assert!(Arc::ptr_eq(&first.turns[0].1, &rating.turns[0].1), "of the question before too");
+    let chosen = |row: &TrainingFeedback| match &row.judgement {
+        Judgement::Choice { chosen, .. } => Arc::clone(chosen),
+        other => panic!("{other:?}"),
+    };
+    assert!(Arc::ptr_eq(&chosen(first), &chosen(second)));
+    assert!(Arc::ptr_eq(&chosen(first), &rating.turns[1].1), "an answer is a turn later");
+}
+
+/// Regression: the pairs of one question's answers grew with the square of their number, without an end.
+#[tokio::test]
+async fn the_judged_pairs_of_one_question_are_limited() {
+    let (_folder, store) = fresh_store().await;
+    let (id, asked, one, _) = two_answers(&store).await;
+    let mut answers = vec![one.id];
+    // 24 answers have 276 pairs.
+    for number in 1..24 {
+        answers.push(answer_again(&store, &asked.id, "tiny", &format!("{number}.")).await.id);
+    }
+    let mut refused = None;
+    for (place, chosen) in answers.iter().enumerate().take(23) {
+        if let Err(error) = store.choose(&MINE, chosen, &answers[place + 1..]).await
+            && refused.is_none()
+        {
+            refused = Some((place, error));
+        }
+    }
+    // 23 + 22 + ... + 7 pairs are 255.
+    let (place, error) = refused.expect("a limit");
+    assert_eq!(place, 17);
+    assert!(matches!(error, StoreError::Invalid { field: "rejected", .. }), "{error}");
+    assert!(error.to_string().contains("at most 256"), "{error}");
+    let pairs = async || {
+        let choices = store.choices_in(&MINE, &id).await.unwrap();
+        choices.iter().map(|choice| choice.rejected.len()).sum::<usize>()
+    };
+    assert_eq!(pairs().await, 256, "and what was refused kept nothing of itself");
+    // Whoever has judged them all can still judge anew.
+    store.choose(&MINE, &answers[1], std::slice::from_ref(&answers[0])).await.unwrap();
+    assert_eq!(pairs().await, 256);
+    store.remove_choice(&MINE, &answers[2]).await.unwrap();
+    store.choose(&MINE, &answers[20], &answers[21..]).await.unwrap();
+    let (_, other, _, two) = two_answers(&store).await;
+    let better = answer_again(&store, &other.id, "tiny", "Better.").await;
+    store.choose(&MINE, &better.id, std::slice::from_ref(&two.id)).await.unwrap();
+}
+
+/// Regression: a question could have any number of answers, each of which can be judged beside each other.
+#[tokio::test]
+async fn the_answers_to_one_question_are_limited() {
+    let (_folder, store) = fresh_store().await;
+    let (_, asked, _, _) = two_answers(&store).await;
+    for _ in 2..200 {
+        store.answer_again(&MINE, &asked.id, "tiny".to_owned()).await.unwrap();
+    }
+    assert_eq!(refusal(store.expect_another_answer(&MINE, &asked.id).await), "id");
+    let error = store.answer_again(&MINE, &asked.id, "tiny".to_owned()).await.unwrap_err();
+    assert!(matches!(error, StoreError::Invalid { field: "id", .. }), "{error}");
+    assert!(error.to_string().contains("at most 200"), "{error}");
+    // Another question has its own answers.
+    let (_, other, _, _) = two_answers(&store).await;
+    store.expect_another_answer(&MINE, &other.id).await.unwrap();
+    store.answer_again(&MINE, &other.id, "tiny".to_owned()).await.unwrap();
 }
 
 #[tokio::test]
@@ -243,13 +322,13 @@ async fn feedback_in_the_trash_does_not_count_comes_back_and_is_erased_with_its_
     store.delete_conversation(&MINE, &id).await.unwrap();
     assert!(store.training_feedback().await.unwrap().is_empty());
     assert!(store.feedback_rows().await.unwrap().iter().all(|row| row.in_trash));
-    assert!(store.export_feedback(&MINE).await.unwrap().iter().all(|exported| exported.row.in_trash));
+    assert!(store.export_feedback(&MINE).await.unwrap().all(|exported| exported.row.in_trash));
     store.restore_conversation(&MINE, &id).await.unwrap();
     assert_eq!(store.training_feedback().await.unwrap(), before);
     store.delete_conversation(&MINE, &id).await.unwrap();
     store.erase_conversation(&MINE, &id).await.unwrap();
     assert!(store.feedback_rows().await.unwrap().is_empty());
-    assert!(store.export_feedback(&MINE).await.unwrap().is_empty());
+    assert_eq!(store.export_feedback(&MINE).await.unwrap().count(), 0);
 }
 
 /// The names of all judgements.
@@ -325,14 +404,14 @@ async fn owners_do_not_reach_each_others_feedback() {
     assert_eq!(store.feedback(&other, &one.id).await.unwrap(), None);
     assert!(store.feedback_in(&other, &id).await.unwrap().is_empty());
     assert!(store.choices_in(&other, &id).await.unwrap().is_empty());
-    assert!(store.export_feedback(&other).await.unwrap().is_empty());
+    assert_eq!(store.export_feedback(&other).await.unwrap().count(), 0);
     assert!(!store.training_consent(&other).await.unwrap().allowed);
     let erased = store.erase_feedback(&other).await.unwrap();
     assert_eq!((erased.erased, erased.trained), (0, Vec::new()));
 
     assert_eq!(store.feedback_in(&MINE, &id).await.unwrap(), [said]);
     assert_eq!(store.choices_in(&MINE, &id).await.unwrap(), [choice]);
-    let exported = store.export_feedback(&MINE).await.unwrap();
+    let exported: Vec<_> = store.export_feedback(&MINE).await.unwrap().collect();
     assert_eq!(exported.len(), 2);
     assert!(exported.iter().all(|exported| exported.row.owner == MINE && exported.row.consents));
     let chosen =

@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use crate::common::fresh_store;
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{ConnectOptions, Connection};
 use zhenjin_store::{KeyRole, NewApiKey, Owner, Store, StoreError};
 
 #[tokio::test]
@@ -114,4 +116,22 @@ async fn a_session_lives_until_it_ends_expires_or_its_key_is_revoked() {
     assert!(store.verify_session(second.expose()).await.unwrap().is_some());
     store.revoke_api_key(&key.id).await.unwrap();
     assert!(store.verify_session(second.expose()).await.unwrap().is_none());
+}
+
+/// Regression: on a full or read-only disk every request with a key failed, since its use could not be noted.
+#[tokio::test]
+async fn a_key_is_accepted_though_its_use_cannot_be_noted() {
+    let (_folder, store) = fresh_store().await;
+    let (key, secret) = store.create_api_key(NewApiKey::named("laptop")).await.unwrap();
+    // It refuses as a disk does that takes no more.
+    let refuse =
+        "CREATE TRIGGER refuse BEFORE UPDATE ON api_keys BEGIN SELECT RAISE(ABORT, 'no space left'); END";
+    let mut connection = SqliteConnectOptions::new().filename(store.path()).connect().await.unwrap();
+    sqlx::raw_sql(refuse).execute(&mut connection).await.unwrap();
+    for _ in 0..2 {
+        let accepted = store.verify_api_key(secret.expose()).await.unwrap().expect("the key");
+        assert_eq!((&accepted.id, accepted.last_used_at), (&key.id, None));
+    }
+    assert!(store.verify_api_key("zj-wrong").await.unwrap().is_none());
+    connection.close().await.unwrap();
 }

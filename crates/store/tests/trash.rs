@@ -1,7 +1,11 @@
 //! The trash, and conversations that begin with messages.
 
+use std::path::Path;
+
 use crate::common::{exchange, fresh_store, new_conversation, question};
-use zhenjin_store::{AnswerEnd, NewConversation, Owner, Role, Status, Store, StoreError};
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{ConnectOptions, Connection, SqliteConnection};
+use zhenjin_store::{AnswerEnd, NewConversation, NewFeedback, Owner, Role, Status, Store, StoreError};
 
 async fn trash(store: &Store, owner: &Owner) -> Vec<String> {
     let deleted = store.deleted_conversations(owner, 50, None).await.unwrap();
@@ -112,4 +116,96 @@ async fn a_conversation_continues_with_the_last_turns_of_another() {
         assert!(matches!(refused, Err(StoreError::Invalid { .. })), "{refused:?}");
     }
     assert_eq!(store.conversations(&Owner::Local, 50, None).await.unwrap().len(), 2);
+}
+
+const SECRET: &str = "SECRET-龘靐齉爩鱻";
+
+/// The files in the folder that hold the secret.
+fn files_with_the_secret(folder: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let file = std::fs::read(&path).unwrap();
+        if file.windows(SECRET.len()).any(|window| window == SECRET.as_bytes()) {
+            found.push(path.display().to_string());
+        }
+    }
+    found
+}
+
+/// A connection of another program.
+async fn connection(path: &Path) -> SqliteConnection {
+    let mut connection = SqliteConnectOptions::new().filename(path).connect().await.unwrap();
+    sqlx::raw_sql("SELECT count(*) FROM messages").execute(&mut connection).await.unwrap();
+    connection
+}
+
+/// Somebody who reads: what comes after what they see stays in the write-ahead log until they end.
+async fn reader(path: &Path) -> SqliteConnection {
+    let mut connection = connection(path).await;
+    sqlx::raw_sql("BEGIN; SELECT count(*) FROM messages").execute(&mut connection).await.unwrap();
+    connection
+}
+
+async fn erase_a_secret(store: &Store) {
+    let id = new_conversation(store).await.id;
+    exchange(store, &id, None, SECRET, SECRET).await;
+    store.delete_conversation(&Owner::Local, &id).await.unwrap();
+    assert_eq!(store.empty_trash(&Owner::Local).await.unwrap(), 1);
+}
+
+/// Regression: what was erased while somebody read stayed in the write-ahead log until the next erasure.
+#[tokio::test]
+async fn what_was_erased_leaves_the_log_when_nobody_reads_any_more() {
+    let (folder, store) = fresh_store().await;
+    let reader = reader(store.path()).await;
+    erase_a_secret(&store).await;
+    assert!(!store.let_go_of_erased().await, "somebody reads");
+    assert!(!files_with_the_secret(folder.path()).is_empty());
+    reader.close().await.unwrap();
+    assert!(store.let_go_of_erased().await);
+    assert_eq!(files_with_the_secret(folder.path()), [""; 0]);
+    assert!(store.let_go_of_erased().await, "nothing is left to do");
+}
+
+/// Regression: a process that was killed before its log was emptied left in it what was erased, for as long as the next one ran.
+#[tokio::test]
+async fn opening_empties_the_log_of_a_process_that_was_killed() {
+    let (folder, store) = fresh_store().await;
+    let reader = reader(store.path()).await;
+    erase_a_secret(&store).await;
+    let left = tempfile::tempdir().unwrap();
+    for name in ["zhenjin.db", "zhenjin.db-wal"] {
+        std::fs::copy(folder.path().join(name), left.path().join(name)).unwrap();
+    }
+    reader.close().await.unwrap();
+    // SQLite itself empties the log when the last connection ends, so there is another one.
+    let path = left.path().join("zhenjin.db");
+    let other = connection(&path).await;
+    assert!(!files_with_the_secret(left.path()).is_empty());
+    let opened = Store::open(&path).await.unwrap();
+    assert_eq!(files_with_the_secret(left.path()), [""; 0]);
+    opened.close().await;
+    other.close().await.unwrap();
+}
+
+/// Regression: a comment or a correction that another one took the place of stayed in the write-ahead log.
+#[tokio::test]
+async fn words_that_others_take_the_place_of_are_in_no_file() {
+    let (folder, store) = fresh_store().await;
+    let id = new_conversation(&store).await.id;
+    let (_, answer) = exchange(&store, &id, None, "Why?", "So.").await;
+    for (comment, correction) in [
+        (Some(SECRET), None),
+        (Some("too short"), None),
+        (None, Some(SECRET)),
+        (None, Some("Because of the air.")),
+    ] {
+        let owned = |words: Option<&str>| words.map(str::to_owned);
+        let said =
+            NewFeedback { comment: owned(comment), correction: owned(correction), ..NewFeedback::default() };
+        store.set_feedback(&Owner::Local, &answer.id, said).await.unwrap();
+        let is_said = comment == Some(SECRET) || correction == Some(SECRET);
+        assert_eq!(files_with_the_secret(folder.path()).is_empty(), !is_said, "{comment:?} {correction:?}");
+    }
 }

@@ -16,6 +16,10 @@ const SEPARATOR: char = '+';
 pub(super) const BASE: &str = "base";
 /// The longest name of an adapter, in characters.
 const NAME_LIMIT: usize = 64;
+/// The file with an adapter's numbers.
+const NUMBERS_FILE: &str = "adapter_model.safetensors";
+/// Bytes of memory for each byte of that file, at most: numbers of 16 bits become numbers of 32.
+const BYTES_READ: u64 = 2;
 
 /// An adapter to serve.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -150,13 +154,15 @@ impl ServedModels {
     /// callers should call it where blocking is allowed.
     ///
     /// # Errors
-    /// [`AssistantError::UnknownModel`] when the model is not served, [`AssistantError::Invalid`] for a name that cannot be one,
-    /// [`AssistantError::Load`] when the files cannot be read, do not fit the model, or find no memory within the limit.
+    /// [`AssistantError::UnknownModel`] when the model is not served, [`AssistantError::Invalid`] for a name that cannot be one and for
+    /// `MODEL+base`, which has no adapters, [`AssistantError::Load`] when the files cannot be read, do not fit the model, or find no memory
+    /// within the limit.
     pub fn load_adapter(&self, spec: AdapterSpec) -> Result<(), AssistantError> {
         spec.check_name()?;
         let shared = &self.shared;
         let base = {
             let state = shared.lock();
+            state.expect_more_than_alone(&spec.model)?;
             let entry = state.entries.iter().find(|entry| entry.spec.name == spec.model);
             let Some(entry) = entry else {
                 return Err(AssistantError::UnknownModel { name: spec.model, known: state.names() });
@@ -169,7 +175,7 @@ impl ServedModels {
         };
         let adapter = shared.read_adapter(&spec, &base.path)?;
         let mut state = shared.lock();
-        state.check_room(&spec, &adapter, shared.options.memory_bytes)?;
+        state.check_room(&spec, adapter.bytes() as u64, shared.options.memory_bytes)?;
         if !state.entries.iter().any(|entry| entry.spec == base) {
             return Err(AssistantError::UnknownModel { name: spec.model, known: state.names() });
         }
@@ -216,20 +222,20 @@ impl State {
         models.chain(adapted).chain(self.embedders.names()).collect()
     }
 
-    /// Refuses an adapter for which the limit leaves no memory.
+    /// Refuses an adapter of so many bytes for which the limit leaves no memory.
     pub(super) fn check_room(
         &mut self,
         spec: &AdapterSpec,
-        adapter: &Adapter,
+        bytes: u64,
         limit: u64,
     ) -> Result<(), AssistantError> {
         let available = self.available(limit);
-        if adapter.bytes() as u64 <= available {
+        if bytes <= available {
             return Ok(());
         }
         let reason = format!(
-            "it takes {} bytes of memory, but of the limit of {limit} bytes only {available} are left",
-            adapter.bytes()
+            "it needs {bytes} bytes of memory, but of the limit of {limit} bytes only {available} are free; unload a model, or allow models more \
+             memory"
         );
         Err(AssistantError::Load { name: spec.served_name(), reason })
     }
@@ -243,6 +249,11 @@ impl Shared {
     pub(super) fn read_adapter(&self, spec: &AdapterSpec, base: &Path) -> Result<Adapter, AssistantError> {
         let failed =
             |error: ModelError| AssistantError::Load { name: spec.served_name(), reason: error.to_string() };
+        // Before the file is read, which takes memory that nobody has granted. What is no file is told where it is opened.
+        if let Some(length) = file_length(&spec.path) {
+            let bytes = length.saturating_mul(BYTES_READ);
+            self.lock().check_room(spec, bytes, self.options.memory_bytes)?;
+        }
         let file = ModelFile::open(base).map_err(failed)?;
         let values = AdapterValues::open(&spec.path, file.config()).map_err(failed)?;
         if let Some(trained_on) = values.other_base(base) {
@@ -255,6 +266,12 @@ impl Shared {
         }
         values.pack(self.options.compute.simd, &self.team).map_err(failed)
     }
+}
+
+/// Bytes of the file with the numbers of the adapter at `path`, a folder or one of the two files in it.
+fn file_length(path: &Path) -> Option<u64> {
+    let folder = if path.is_dir() { path } else { path.parent()? };
+    Some(std::fs::metadata(folder.join(NUMBERS_FILE)).ok()?.len())
 }
 
 /// The name of a model without what is promoted.

@@ -136,6 +136,8 @@ struct Entry {
     own_path: PathBuf,
     /// The promotion that answers; `None`: the model's own weights.
     promoted: Option<String>,
+    /// The model that this one is without what is promoted (`MODEL+base`), for as long as whole weights answer in its place.
+    alone_of: Option<String>,
     /// Adapters of other weights than those that answer.
     parted: Vec<Parted>,
     slot: Slot,
@@ -164,11 +166,16 @@ struct Shared {
     /// The threads that compute, the same for all models: two models at once are no reason for twice as many.
     team: Arc<ThreadTeam>,
     state: Mutex<State>,
+    /// How often the state was locked.
+    #[cfg(test)]
+    locks: std::sync::atomic::AtomicUsize,
 }
 
 impl Shared {
     /// Ignores poisoning: every change to the list is a single assignment, so that a panic elsewhere leaves it usable.
     fn lock(&self) -> MutexGuard<'_, State> {
+        #[cfg(test)]
+        self.locks.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -196,7 +203,13 @@ impl ServedModels {
         };
         let team =
             options.compute.start_team().map_err(|error| AssistantError::Internal(error.to_string()))?;
-        let shared = Shared { options, team: Arc::new(team), state: Mutex::new(state) };
+        let shared = Shared {
+            options,
+            team: Arc::new(team),
+            state: Mutex::new(state),
+            #[cfg(test)]
+            locks: std::sync::atomic::AtomicUsize::new(0),
+        };
         let models = ServedModels { shared: Arc::new(shared) };
         for spec in specs {
             models.add(spec)?;
@@ -230,7 +243,7 @@ impl ServedModels {
     pub fn own_files(&self) -> Vec<ModelSpec> {
         let state = self.shared.lock();
         let own = |entry: &Entry| ModelSpec { name: entry.spec.name.clone(), path: entry.own_path.clone() };
-        state.entries.iter().map(own).collect()
+        state.entries.iter().filter(|entry| entry.alone_of.is_none()).map(own).collect()
     }
 
     /// Whether requests can name `name`: a model that writes, one with an adapter, or an encoder.
@@ -245,27 +258,19 @@ impl ServedModels {
     /// # Errors [`AssistantError::UnknownModel`], [`AssistantError::OutOfMemory`],
     /// [`AssistantError::MemoryInUse`], [`AssistantError::Load`]; [`AssistantError::Invalid`] for an encoder, which writes nothing.
     pub async fn get(&self, name: &str) -> Result<Arc<Assistant>, AssistantError> {
-        let Meant { model, adapter } = self.shared.lock().meant(name);
-        let assistant = self.get_model(&model).await?;
+        let (Meant { model, adapter }, found) = {
+            // Under one lock: a promotion in between would add the adapter of the weights before to those after.
+            let mut state = self.shared.lock();
+            let meant = state.meant(name);
+            let found = self.shared.find_or_load_in(&mut state, &meant.model)?;
+            (meant, found)
+        };
+        let assistant = found.loaded(&model).await?;
         Ok(match adapter {
             Some((adapter, lease)) => Arc::new(assistant.with_adapter(name, adapter, lease)),
             None if model == name => assistant,
             None => Arc::new(assistant.named(name)),
         })
-    }
-
-    async fn get_model(&self, name: &str) -> Result<Arc<Assistant>, AssistantError> {
-        let mut loading = match self.shared.find_or_load(name)? {
-            Found::Loaded(assistant) => return Ok(assistant),
-            Found::Loading(receiver) => receiver,
-        };
-        let outcome = loading.wait_for(Option::is_some).await;
-        match outcome.ok().and_then(|outcome| outcome.clone()) {
-            Some(outcome) => outcome.map(|assistant| Arc::new(assistant.leased())),
-            None => Err(AssistantError::Internal(format!(
-                "the load of the model `{name}` ended without a result"
-            ))),
-        }
     }
 
     /// The model `name` if it is loaded; does not count as a use.
@@ -307,25 +312,26 @@ impl ServedModels {
         }
     }
 
-    /// No longer serves the model `name`; running answers go on. True if it was served.
+    /// No longer serves the model `name`, its adapters and its `MODEL+base`; running answers go on. True if it was served.
     pub fn remove(&self, name: &str) -> bool {
         let mut state = self.shared.lock();
         if state.embedders.remove(name) {
             tracing::info!(model = name, "no longer served");
             return true;
         }
-        let Some(index) = state.entries.iter().position(|entry| entry.spec.name == name) else {
-            return false;
-        };
-        let entry = state.entries.remove(index);
-        state.adapters.remove(|adapter| adapter.model == name);
-        state.adapters.promote(name, None);
-        state.departed.extend(entry.slot.departing());
+        let is_named = |entry: &Entry| entry.spec.name == name || entry.alone_of.as_deref() == Some(name);
+        let mut removed = Vec::new();
+        while let Some(index) = state.entries.iter().position(is_named) {
+            removed.push(state.take_off(index));
+        }
         drop(state);
+        if removed.is_empty() {
+            return false;
+        }
         tracing::info!(model = name, "no longer served");
         // Dropped outside the lock: this may be the last holder, and an engine's thread takes a moment to
         // end.
-        drop(entry);
+        drop(removed);
         true
     }
 
@@ -375,9 +381,37 @@ enum Found {
     Loading(watch::Receiver<Outcome>),
 }
 
+impl Found {
+    /// The model, which `name` is the name of, once it is loaded.
+    async fn loaded(self, name: &str) -> Result<Arc<Assistant>, AssistantError> {
+        let mut loading = match self {
+            Found::Loaded(assistant) => return Ok(assistant),
+            Found::Loading(receiver) => receiver,
+        };
+        let outcome = loading.wait_for(Option::is_some).await;
+        match outcome.ok().and_then(|outcome| outcome.clone()) {
+            Some(outcome) => outcome.map(|assistant| Arc::new(assistant.leased())),
+            None => Err(AssistantError::Internal(format!(
+                "the load of the model `{name}` ended without a result"
+            ))),
+        }
+    }
+}
+
+impl State {
+    /// Takes a model off the list, with its adapters. The memory that it takes counts until its last answer ends.
+    fn take_off(&mut self, index: usize) -> Entry {
+        let entry = self.entries.remove(index);
+        self.adapters.remove(|adapter| adapter.model == entry.spec.name);
+        self.adapters.promote(&entry.spec.name, None);
+        self.departed.extend(entry.slot.departing());
+        entry
+    }
+}
+
 impl Shared {
-    fn find_or_load(self: &Arc<Self>, name: &str) -> Result<Found, AssistantError> {
-        let mut state = self.lock();
+    /// The model `name`, or the load of it, which begins if it is neither in memory nor being loaded.
+    fn find_or_load_in(self: &Arc<Self>, state: &mut State, name: &str) -> Result<Found, AssistantError> {
         if state.is_closed {
             return Err(AssistantError::ShuttingDown);
         }
@@ -458,7 +492,7 @@ impl Shared {
 
 impl Entry {
     fn new(spec: ModelSpec, own_path: PathBuf) -> Entry {
-        Entry { spec, own_path, promoted: None, parted: Vec::new(), slot: Slot::Idle }
+        Entry { spec, own_path, promoted: None, alone_of: None, parted: Vec::new(), slot: Slot::Idle }
     }
 
     fn info(&self) -> ServedModelInfo {
@@ -487,5 +521,39 @@ impl Entry {
             }
         }
         info
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::Ordering;
+    use std::task::{Context, Poll, Waker};
+
+    use super::*;
+
+    fn nothing_served() -> ServedModels {
+        let options = ServeOptions {
+            memory_bytes: 1 << 30,
+            compute: ComputeOptions { threads: 1, ..ComputeOptions::detect() },
+            kv_cache_dtype: KvCacheDtype::default(),
+            context: None,
+            max_batch: 1,
+            queue_limit: 1,
+            speculation: Speculation::default(),
+            drafts: Vec::new(),
+            repetition_detection: RepetitionDetection::default(),
+            observer: None,
+        };
+        ServedModels::new(Vec::new(), options).unwrap()
+    }
+
+    /// Regression: a promotion between the two looks loaded the new weights and added the adapter of the ones before.
+    #[test]
+    fn what_a_name_means_and_its_weights_are_looked_up_under_one_lock() {
+        let models = nothing_served();
+        let before = models.shared.locks.load(Ordering::Relaxed);
+        let got = std::pin::pin!(models.get("absent")).poll(&mut Context::from_waker(Waker::noop()));
+        assert!(matches!(got, Poll::Ready(Err(AssistantError::UnknownModel { .. }))), "{got:?}");
+        assert_eq!(models.shared.locks.load(Ordering::Relaxed) - before, 1);
     }
 }

@@ -58,9 +58,9 @@ impl ServedModels {
     /// where blocking is allowed.
     ///
     /// # Errors
-    /// [`AssistantError::UnknownModel`] when the model is not served, [`AssistantError::Load`] when the files cannot be read or do not fit
-    /// the model, [`AssistantError::OutOfMemory`] when they could never be loaded within the limit; then the same weights as before
-    /// answer.
+    /// [`AssistantError::UnknownModel`] when the model is not served, [`AssistantError::Invalid`] for `MODEL+base`, which has no promotions,
+    /// [`AssistantError::Load`] when the files cannot be read or do not fit the model, [`AssistantError::OutOfMemory`] when they could never be
+    /// loaded within the limit; then the same weights as before answer.
     pub fn promote(
         &self,
         model: &str,
@@ -69,6 +69,9 @@ impl ServedModels {
         let shared = &self.shared;
         let own_path = {
             let state = shared.lock();
+            if weights.is_some() {
+                state.expect_more_than_alone(model)?;
+            }
             let entry = state.entries.iter().find(|entry| entry.spec.name == model);
             let unknown = || AssistantError::UnknownModel { name: model.to_owned(), known: state.names() };
             let entry = entry.ok_or_else(unknown)?;
@@ -92,7 +95,7 @@ impl ServedModels {
         };
         let mut state = shared.lock();
         if let Some((spec, adapter)) = &adapter {
-            state.check_room(spec, adapter, shared.options.memory_bytes)?;
+            state.check_room(spec, adapter.bytes() as u64, shared.options.memory_bytes)?;
         }
         let known = state.names();
         let departing_adapters = state.adapters.specs_of(model);
@@ -135,6 +138,11 @@ impl ServedModels {
         }
         self.load_again(model, returning, &mut changes);
         Ok(changes)
+    }
+
+    /// The model that `name` means without what is promoted, if it is such a name (`MODEL+base`), whether anything is promoted or not.
+    pub fn without_promotion(&self, name: &str) -> Option<String> {
+        self.shared.lock().alone_of(name).map(str::to_owned)
     }
 
     /// Serves adapters again whose weights answer again, as far as their files still fit.
@@ -180,9 +188,33 @@ impl Entry {
 impl State {
     /// The model of whose weights alone `name` speaks, or `name` itself.
     pub(super) fn model_alone(&self, name: &str) -> String {
-        let is_model = |name: &str| self.entries.iter().any(|entry| entry.spec.name == name);
+        let is_model = |name: &str| self.entry(name).is_some();
         let model = without_base(name).filter(|model| !is_model(name) && is_model(model));
         model.unwrap_or(name).to_owned()
+    }
+
+    fn entry(&self, name: &str) -> Option<&Entry> {
+        self.entries.iter().find(|entry| entry.spec.name == name)
+    }
+
+    /// The model that `name` means without what is promoted; `None` for every other name.
+    fn alone_of<'a>(&'a self, name: &'a str) -> Option<&'a str> {
+        match self.entry(name) {
+            Some(entry) => entry.alone_of.as_deref(),
+            None => without_base(name).filter(|model| self.entry(model).is_some()),
+        }
+    }
+
+    /// Refuses the name of a model without what is promoted where something is to belong to the model.
+    ///
+    /// # Errors
+    /// [`AssistantError::Invalid`].
+    pub(super) fn expect_more_than_alone(&self, name: &str) -> Result<(), AssistantError> {
+        let Some(model) = self.alone_of(name) else { return Ok(()) };
+        let reason = format!(
+            "`{name}` is `{model}` without what is promoted, and has neither promotions nor adapters of its own: name `{model}`"
+        );
+        Err(AssistantError::invalid("model", reason))
     }
 
     /// The model that `info` describes without the adapter that is promoted, if one is.
@@ -202,18 +234,17 @@ impl State {
     fn keep_alone(&mut self, model: &str, own_path: &Path, is_replaced: bool) -> Option<Slot> {
         let name = base_name(model);
         let present = self.entries.iter().position(|entry| entry.spec.name == name);
-        match (present, is_replaced) {
-            (None, true) => {
+        // Another model may have that name.
+        let is_alone = self.entry(&name).is_some_and(|entry| entry.alone_of.as_deref() == Some(model));
+        match present {
+            None if is_replaced => {
                 let own_path = own_path.to_owned();
                 let spec = ModelSpec { name, path: own_path.clone() };
-                self.entries.push(Entry::new(spec, own_path));
+                let alone_of = Some(model.to_owned());
+                self.entries.push(Entry { alone_of, ..Entry::new(spec, own_path) });
                 None
             }
-            (Some(index), false) => {
-                let entry = self.entries.remove(index);
-                self.departed.extend(entry.slot.departing());
-                Some(entry.slot)
-            }
+            Some(index) if !is_replaced && is_alone => Some(self.take_off(index).slot),
             _ => None,
         }
     }

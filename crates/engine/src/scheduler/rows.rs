@@ -7,7 +7,11 @@ use zhenjin_model::PAGE_TOKENS;
 
 use super::sequence::Sequence;
 
-/// The measured speed of prompts, by which a step is kept short while answers are being generated.
+/// How many times as long a step may take while no answer is being generated: nobody waits for the next token then, but a new question,
+/// a cancellation and the end of the engine wait for the step.
+const TIMES_LONGER_ALONE: u32 = 8;
+
+/// The measured speed of prompts, by which a step is kept short.
 #[derive(Debug, Default)]
 pub(crate) struct Pace {
     seconds_per_row: Option<f64>,
@@ -27,12 +31,14 @@ impl Pace {
         });
     }
 
-    /// How many prompt rows fit into `step_time` beside `decode_rows`, at most `most`. At least a page, and half as many as answers have:
-    /// where these alone take the time, prompts would wait for ever else.
+    /// How many prompt rows fit into `step_time` beside `decode_rows`, at most `most`; into several times as long where there are none of
+    /// these. At least a page, and half as many as answers have: where these alone take the time, prompts would wait for ever else.
     pub(crate) fn prefill_rows(&self, decode_rows: usize, step_time: Duration, most: usize) -> usize {
-        let Some(seconds_per_row) = self.seconds_per_row.filter(|_| decode_rows > 0) else { return most };
+        let Some(seconds_per_row) = self.seconds_per_row else { return most };
+        let step_time =
+            if decode_rows > 0 { step_time } else { step_time.saturating_mul(TIMES_LONGER_ALONE) };
         let rows = (step_time.as_secs_f64() / seconds_per_row) as usize;
-        let fair = decode_rows.div_ceil(2).next_multiple_of(PAGE_TOKENS);
+        let fair = decode_rows.div_ceil(2).max(1).next_multiple_of(PAGE_TOKENS);
         rows.saturating_sub(decode_rows).max(fair).min(most)
     }
 }
@@ -221,8 +227,21 @@ mod tests {
         }
     }
 
+    /// Regression: while no answer was being generated a step was as long as a long prompt made it, and a short question, a cancellation
+    /// or a shutdown waited for all of it, on a slow machine for many seconds.
     #[test]
-    fn pace_keeps_steps_short_only_while_answers_run() {
+    fn a_step_is_bounded_in_time_while_no_answer_runs() {
+        let mut pace = Pace::default();
+        assert_eq!(pace.prefill_rows(0, Duration::from_millis(150), 512), 512, "nothing is known yet");
+        pace.note(64, 0, Duration::from_secs(2));
+        assert_eq!(pace.prefill_rows(0, Duration::from_secs(1), 512), 256);
+        assert_eq!(pace.prefill_rows(0, Duration::from_millis(150), 512), 38);
+        assert_eq!(pace.prefill_rows(0, Duration::ZERO, 512), PAGE_TOKENS);
+        assert_eq!(pace.prefill_rows(0, Duration::MAX, 512), 512);
+    }
+
+    #[test]
+    fn pace_keeps_steps_shorter_while_answers_run() {
         let mut pace = Pace::default();
         assert_eq!(pace.prefill_rows(4, Duration::from_millis(100), 512), 512);
         pace.note(100, 0, Duration::from_millis(100));

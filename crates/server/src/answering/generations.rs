@@ -5,7 +5,6 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use futures_util::stream::{BoxStream, SelectAll, select_all, unfold};
 use futures_util::{Stream, StreamExt};
-use tokio::sync::OwnedSemaphorePermit;
 use zhenjin_assistant::{
     Assistant, Echo, Failure, FinishReason, StopCause, TextEvent, TextGeneration, Timings, TokenInfo, Usage,
 };
@@ -14,6 +13,7 @@ use crate::errors::ApiError;
 use crate::observe::fresh_id;
 use crate::openai::failure;
 use crate::shutdown::Shutdown;
+use crate::stream_limit::StreamPermit;
 
 /// What all pieces of one answer share.
 #[derive(Clone, Debug)]
@@ -61,7 +61,7 @@ pub(crate) struct Generations {
     request_id: String,
     /// The model stays in memory for as long as this is held.
     _assistant: Arc<Assistant>,
-    _permit: OwnedSemaphorePermit,
+    _permit: StreamPermit,
 }
 
 impl Generations {
@@ -69,7 +69,7 @@ impl Generations {
     pub(crate) fn new(
         generations: Vec<TextGeneration>,
         assistant: Arc<Assistant>,
-        permit: OwnedSemaphorePermit,
+        permit: StreamPermit,
         shutdown: Shutdown,
         request_id: String,
     ) -> Self {

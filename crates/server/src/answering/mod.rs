@@ -7,18 +7,17 @@ use std::sync::Arc;
 
 use axum::extract::{FromRef, FromRequestParts};
 use axum::http::request::Parts;
-use tokio::sync::OwnedSemaphorePermit;
 use zhenjin_assistant::{
     Assistant, AssistantError, ChatRequest, CompletionRequest, OutputFormat, ServedModels,
 };
 
-use crate::blocking::blocking;
+use crate::body::BodySize;
 use crate::errors::ApiError;
 use crate::observe::request_id;
 use crate::openai::fault;
 use crate::security::Caller;
 use crate::shutdown::Shutdown;
-use crate::stream_limit::StreamLimit;
+use crate::stream_limit::{StreamLimit, StreamPermit};
 
 pub(crate) use generations::{Generations, Heading, Progress, WholeAnswer, WholeCall, seconds_since_1970};
 pub(crate) use stream::{AnswerWriter, Pieces, send_events, send_lines};
@@ -29,6 +28,7 @@ pub(crate) struct Answering {
     streams: StreamLimit,
     shutdown: Shutdown,
     caller: Caller,
+    size: BodySize,
     id: String,
 }
 
@@ -47,6 +47,7 @@ where
             streams: FromRef::from_ref(state),
             shutdown: FromRef::from_ref(state),
             caller: Caller::of(&parts.extensions)?,
+            size: BodySize::of(parts),
             id: request_id(&parts.headers),
         })
     }
@@ -55,9 +56,11 @@ where
 /// A loaded model and the right to let it answer.
 pub(crate) struct Ready {
     assistant: Arc<Assistant>,
-    permit: OwnedSemaphorePermit,
+    permit: StreamPermit,
     shutdown: Shutdown,
     caller: Caller,
+    /// Of the request, by which it gets its turn at the processors.
+    size: BodySize,
     id: String,
 }
 
@@ -78,9 +81,9 @@ impl Answering {
         self,
         find: impl Future<Output = Result<Arc<Assistant>, ApiError>>,
     ) -> Result<Ready, ApiError> {
-        let permit = self.streams.permit()?;
-        let Answering { shutdown, caller, id, .. } = self;
-        Ok(Ready { assistant: find.await?, permit, shutdown, caller, id })
+        let permit = self.streams.permit(&self.caller.owner)?;
+        let Answering { shutdown, caller, size, id, .. } = self;
+        Ok(Ready { assistant: find.await?, permit, shutdown, caller, size, id })
     }
 }
 
@@ -99,10 +102,10 @@ impl Ready {
     ) -> Result<Generations, ApiError> {
         request.options.cache_salt = self.caller.cache_salt();
         let model = Arc::clone(&self.assistant);
-        let generations = blocking(move || {
+        let answer = move || {
             model.chat_choices(&request, choices).map_err(|error| refusal(error, &request.output_format))
-        })
-        .await?;
+        };
+        let generations = self.permit.compute(self.size.0, answer).await?;
         Ok(self.follow(generations))
     }
 
@@ -114,7 +117,7 @@ impl Ready {
     ) -> Result<(Generations, bool), ApiError> {
         request.options.cache_salt = self.caller.cache_salt();
         let model = Arc::clone(&self.assistant);
-        let (generations, reaches_context) = blocking(move || {
+        let answer = move || {
             let mut answered = model.chat_choices(&request, 1);
             let has_room = has_room_for_less(&answered);
             if has_room && request.options.max_tokens.take().is_some() {
@@ -122,8 +125,8 @@ impl Ready {
             }
             let generations = answered.map_err(|error| refusal(error, &request.output_format))?;
             Ok((generations, has_room))
-        })
-        .await?;
+        };
+        let (generations, reaches_context) = self.permit.compute(self.size.0, answer).await?;
         Ok((self.follow(generations), reaches_context))
     }
 
@@ -135,14 +138,14 @@ impl Ready {
     ) -> Result<Generations, ApiError> {
         request.options.cache_salt = self.caller.cache_salt();
         let model = Arc::clone(&self.assistant);
-        let generations = blocking(move || {
+        let answer = move || {
             let mut continued = model.complete_choices(&request, 1);
             if has_room_for_less(&continued) && request.options.max_tokens.take().is_some() {
                 continued = model.complete_choices(&request, 1);
             }
             continued.map_err(|error| refusal(error, &request.output_format))
-        })
-        .await?;
+        };
+        let generations = self.permit.compute(self.size.0, answer).await?;
         Ok(self.follow(generations))
     }
 
@@ -156,7 +159,7 @@ impl Ready {
         let salt = self.caller.cache_salt();
         requests.iter_mut().for_each(|request| request.options.cache_salt = salt);
         let model = Arc::clone(&self.assistant);
-        let generations = blocking(move || {
+        let answer = move || {
             let mut generations = Vec::with_capacity(requests.len() * choices);
             for request in &requests {
                 // Should a later prompt be refused, those that run already are cancelled by being dropped.
@@ -166,8 +169,8 @@ impl Ready {
                 generations.extend(more);
             }
             Ok(generations)
-        })
-        .await?;
+        };
+        let generations = self.permit.compute(self.size.0, answer).await?;
         Ok(self.follow(generations))
     }
 
@@ -177,9 +180,10 @@ impl Ready {
         request: ChatRequest,
         refusal: fn(AssistantError, &OutputFormat) -> ApiError,
     ) -> Result<usize, ApiError> {
-        let model = self.assistant;
-        blocking(move || model.count_prompt(&request).map_err(|error| refusal(error, &request.output_format)))
-            .await
+        let model = Arc::clone(&self.assistant);
+        let count =
+            move || model.count_prompt(&request).map_err(|error| refusal(error, &request.output_format));
+        self.permit.compute(self.size.0, count).await
     }
 
     fn follow(self, generations: Vec<zhenjin_assistant::TextGeneration>) -> Generations {

@@ -7,9 +7,8 @@ use super::request::{Asked, read_conversation};
 use super::wire::{AnthropicError, AnthropicTokenCount};
 use super::{fields, refusal};
 use crate::answering::Answering;
-use crate::body::json_bytes;
+use crate::body::json_body;
 use crate::errors::ApiError;
-use crate::json;
 
 /// Says how many tokens a conversation takes, template and tools included.
 #[utoipa::path(post, path = "/v1/messages/count_tokens", operation_id = "countMessageTokens", tag = "anthropic",
@@ -24,8 +23,7 @@ pub(super) async fn count(
     answering: Answering,
     request: Request,
 ) -> Result<Json<AnthropicTokenCount>, ApiError> {
-    let body = json_bytes(request).await?;
-    let Asked { model, request, .. } = read_conversation(fields::COUNT, &json::value(&body)?)?;
+    let Asked { model, request, .. } = read_conversation(fields::COUNT, &json_body(request).await?)?;
     let input_tokens = answering.open(&model).await?.count_prompt(request, refusal).await?;
     Ok(Json(AnthropicTokenCount { input_tokens }))
 }

@@ -9,9 +9,8 @@ use super::request::{Asked, read};
 use super::wire::{AnthropicError, AnthropicEvent, AnthropicMessage};
 use super::writer::Writer;
 use crate::answering::{Answering, Heading, send_events};
-use crate::body::json_bytes;
+use crate::body::json_body;
 use crate::errors::ApiError;
-use crate::json;
 
 /// Answers a conversation.
 #[utoipa::path(post, path = "/v1/messages", operation_id = "createMessage", tag = "anthropic",
@@ -24,8 +23,7 @@ use crate::json;
         (status = 429, description = "Too many requests; `Retry-After` says when to come again.", body = AnthropicError),
         (status = 503, description = "The model cannot be had now.", body = AnthropicError)))]
 pub(super) async fn create(answering: Answering, request: Request) -> Result<Response, ApiError> {
-    let body = json_bytes(request).await?;
-    let Asked { model, request, stream } = read(&json::value(&body)?)?;
+    let Asked { model, request, stream } = read(&json_body(request).await?)?;
     let ready = answering.open(&model).await?;
     let heading = Heading::new("msg", ready.assistant());
     let (generations, reaches_context) = ready.chat_within_context(request, refusal).await?;

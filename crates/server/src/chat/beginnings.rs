@@ -23,17 +23,19 @@ use crate::body::ApiJson;
 use crate::errors::{ApiError, ErrorBody};
 use crate::openai::fields::check;
 use crate::security::Caller;
+use crate::stream_limit::StreamLimit;
 
 /// Asks the first question of a new conversation. When the model cannot take it, nothing is made.
 #[utoipa::path(post, path = "/api/questions", operation_id = "ask_first", tag = "chat", request_body = FirstQuestionBody, responses(
     (status = 201, description = "The conversation, the question, and the answer that is being written.", body = FirstExchange),
     (status = 400, description = "A field is wrong, or the question does not fit into the model's context.", body = ErrorBody),
     (status = 404, description = "There is no such model.", body = ErrorBody),
-    (status = 429, description = "The model's queue is full.", body = ErrorBody),
+    (status = 429, description = "The model's queue is full, or too many answers are waited for.", body = ErrorBody),
     (status = 503, description = "The model cannot be had now.", body = ErrorBody)))]
 pub(crate) async fn ask_first(
     State(store): State<Store>,
     State(answers): State<Arc<RunningAnswers>>,
+    State(streams): State<StreamLimit>,
     State(menu): State<Arc<ModelMenu>>,
     caller: Caller,
     ApiJson(body): ApiJson<Value>,
@@ -43,7 +45,8 @@ pub(crate) async fn ask_first(
     let new = read_new(&fields, &menu)?;
     let exchange = detached(async move {
         let request = chat_request(&new.system_prompt, &new.settings, &[], Some(&content))?;
-        let (generation, provenance) = submit(&answers, &menu, &new.model, request, &caller).await?;
+        let (generation, provenance) =
+            submit(&answers, &streams, &menu, &new.model, request, &caller).await?;
         let title = title_of(&content);
         let add = store.begin_conversation(&caller.owner, new, content, &title);
         let asked =

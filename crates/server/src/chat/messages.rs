@@ -22,13 +22,14 @@ use super::models::ModelMenu;
 use super::prompt::chat_request;
 use super::title::title_of;
 use super::wire::{ContextUse, Exchange, MessageJson, Regenerated};
-use crate::blocking::{blocking, detached};
+use crate::blocking::detached;
 use crate::body::{ApiJson, OptionalJson};
 use crate::errors::{ApiError, ErrorBody};
 use crate::json;
 use crate::openai::fault;
 use crate::openai::fields::{CheckedFields, check};
 use crate::security::Caller;
+use crate::stream_limit::StreamLimit;
 
 /// Asks: saves the question and begins its answer, which goes on whoever listens. The same `parent_id` as an earlier
 /// question's makes a branch beside it.
@@ -37,11 +38,12 @@ use crate::security::Caller;
     (status = 201, description = "The question, and the answer that is being written.", body = Exchange),
     (status = 400, description = "A field is wrong, or the conversation does not fit into the model's context.", body = ErrorBody),
     (status = 404, description = "There is no such conversation or model.", body = ErrorBody),
-    (status = 429, description = "The model's queue is full.", body = ErrorBody),
+    (status = 429, description = "The model's queue is full, or too many answers are waited for.", body = ErrorBody),
     (status = 503, description = "The model cannot be had now.", body = ErrorBody)))]
 pub(crate) async fn ask(
     State(store): State<Store>,
     State(answers): State<Arc<RunningAnswers>>,
+    State(streams): State<StreamLimit>,
     State(menu): State<Arc<ModelMenu>>,
     caller: Caller,
     ApiPath(id): ApiPath<String>,
@@ -55,7 +57,8 @@ pub(crate) async fn ask(
         let conversation = store.conversation(&caller.owner, &id).await?;
         let branch = branch(&store, &caller, &conversation, parent.as_ref()).await?;
         let request = request_for(&conversation, &branch, Some(&content))?;
-        let (generation, provenance) = submit(&answers, &menu, &conversation.model, request, &caller).await?;
+        let (generation, provenance) =
+            submit(&answers, &streams, &menu, &conversation.model, request, &caller).await?;
         let question = Question {
             conversation_id: id,
             parent_id: parent,
@@ -76,11 +79,12 @@ pub(crate) async fn ask(
     (status = 201, description = "The answer that is being written.", body = Regenerated),
     (status = 400, description = "A field is wrong, the message is no answer, or the conversation does not fit into the model's context.", body = ErrorBody),
     (status = 404, description = "There is no such message or model.", body = ErrorBody),
-    (status = 429, description = "The model's queue is full.", body = ErrorBody),
+    (status = 429, description = "The model's queue is full, or too many answers are waited for.", body = ErrorBody),
     (status = 503, description = "The model cannot be had now.", body = ErrorBody)))]
 pub(crate) async fn regenerate(
     State(store): State<Store>,
     State(answers): State<Arc<RunningAnswers>>,
+    State(streams): State<StreamLimit>,
     State(menu): State<Arc<ModelMenu>>,
     caller: Caller,
     ApiPath(id): ApiPath<String>,
@@ -96,11 +100,12 @@ pub(crate) async fn regenerate(
                 "only an answer can be regenerated; this message is a question",
             ));
         };
+        store.expect_another_answer(&caller.owner, &question).await?;
         let conversation = store.conversation(&caller.owner, &answer.conversation_id).await?;
         let branch = store.branch(&caller.owner, &question).await?;
         let request = request_for(&conversation, &branch, None)?;
         let model = model.unwrap_or(conversation.model);
-        let (generation, provenance) = submit(&answers, &menu, &model, request, &caller).await?;
+        let (generation, provenance) = submit(&answers, &streams, &menu, &model, request, &caller).await?;
         let add = store.answer_again(&caller.owner, &question, model);
         let answer = answers.begin(&caller.owner, generation, provenance, add, |answer| answer).await?;
         Ok(Regenerated { answer: answer.into() })
@@ -128,9 +133,11 @@ pub(crate) async fn stop(
     (status = 200, description = "Tokens taken, and tokens that there are.", body = ContextUse),
     (status = 400, description = "A field is wrong.", body = ErrorBody),
     (status = 404, description = "There is no such conversation or model.", body = ErrorBody),
+    (status = 429, description = "Too many requests; `Retry-After` says when to come again.", body = ErrorBody),
     (status = 503, description = "The model cannot be had now.", body = ErrorBody)))]
 pub(crate) async fn context(
     State(store): State<Store>,
+    State(streams): State<StreamLimit>,
     State(menu): State<Arc<ModelMenu>>,
     caller: Caller,
     ApiJson(body): ApiJson<Value>,
@@ -152,13 +159,16 @@ pub(crate) async fn context(
     };
     let model = read_model(&fields)?.unwrap_or(model);
     let system_prompt = fields.text("system_prompt").map_or(system_prompt, str::to_owned);
+    let permit = streams.permit(&caller.owner)?;
     let assistant = menu.assistant(&model, &caller).await?;
     let context_length = assistant.info().context_length;
     if said.is_empty() && question.is_none() && system_prompt.trim().is_empty() {
         return Ok(Json(ContextUse { prompt_tokens: 0, context_length }));
     }
     let request = chat_request(&system_prompt, &settings, &said, question)?;
-    let prompt_tokens = blocking(move || assistant.count_prompt(&request).map_err(fault)).await?;
+    let size = size_of(&request);
+    let count = move || assistant.count_prompt(&request).map_err(fault);
+    let prompt_tokens = permit.compute(size, count).await?;
     Ok(Json(ContextUse { prompt_tokens, context_length }))
 }
 
@@ -213,9 +223,11 @@ fn request_for(
     chat_request(&conversation.system_prompt, &conversation.settings, branch, question)
 }
 
-/// Loads the model if need be and gives it the request.
+/// Loads the model if need be and gives it the request. Until then the question counts as one of those answers that `streams` limits:
+/// what waits for a model is in no queue of the model's yet.
 pub(super) async fn submit(
     answers: &RunningAnswers,
+    streams: &StreamLimit,
     menu: &ModelMenu,
     model: &str,
     mut request: ChatRequest,
@@ -224,6 +236,7 @@ pub(super) async fn submit(
     if answers.is_draining() {
         return Err(ApiError::shutting_down());
     }
+    let permit = streams.permit(&caller.owner)?;
     let assistant = menu.assistant(model, caller).await?;
     let provenance = Provenance {
         model: model.to_owned(),
@@ -235,8 +248,33 @@ pub(super) async fn submit(
         asked: std::time::Instant::now(),
     };
     request.options.cache_salt = caller.cache_salt();
-    let generation = blocking(move || assistant.chat(&request).map_err(fault)).await?;
+    let size = size_of(&request);
+    let answer = move || {
+        end_with_context(&assistant, &mut request)?;
+        assistant.chat(&request).map_err(fault)
+    };
+    let generation = permit.compute(size, answer).await?;
     Ok((generation, provenance))
+}
+
+/// Bytes of what is said in the conversation.
+fn size_of(request: &ChatRequest) -> usize {
+    let size = |message: &zhenjin_assistant::Message| {
+        message.content.len() + message.thought.as_ref().map_or(0, String::len)
+    };
+    request.messages.iter().map(size).sum()
+}
+
+/// A chat's longest answer is a most: where the context ends before it, so does the answer. A conversation that leaves no room at all is
+/// refused as ever.
+fn end_with_context(assistant: &Assistant, request: &mut ChatRequest) -> Result<(), ApiError> {
+    let Some(most) = request.options.max_tokens else { return Ok(()) };
+    let context = assistant.info().context_length;
+    let prompt = assistant.count_prompt(request).map_err(fault)?;
+    if prompt < context {
+        request.options.max_tokens = Some(most.min(context - prompt));
+    }
+    Ok(())
 }
 
 /// What the model reads before the conversation.

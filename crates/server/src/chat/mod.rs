@@ -40,7 +40,8 @@ pub(crate) use models::{
 };
 pub use models::{ImproveCommand, Library, apply_promotions};
 
-const HOUR: Duration = Duration::from_secs(60 * 60);
+const MINUTE: Duration = Duration::from_secs(60);
+const MINUTES_OF_AN_HOUR: u32 = 60;
 
 /// The routes under `/api`, written with their full paths.
 pub(crate) fn router<S>() -> OpenApiRouter<S>
@@ -65,6 +66,7 @@ where
         .routes(routes!(models::promotions::promote))
         .routes(routes!(models::promotions::roll_back))
         .routes(routes!(models::improvements::list, models::improvements::begin))
+        .routes(routes!(models::preview::preview))
         .routes(routes!(models::improvements::stop))
         .routes(routes!(models::improvements::promote))
         .routes(routes!(conversations::list, conversations::create))
@@ -82,6 +84,7 @@ where
         .routes(routes!(feedback::choose, feedback::forget_choice))
         .routes(routes!(feedback::own::consent, feedback::own::set_consent))
         .routes(routes!(feedback::own::export, feedback::own::erase))
+        .routes(routes!(feedback::own::erasure))
         .routes(routes!(feedback::own::learned_from))
         .routes(routes!(feedback::statistics::statistics))
         .routes(routes!(stream::follow))
@@ -92,17 +95,22 @@ where
 }
 
 /// Erases conversations whose deletion can no longer be undone, and copies of what was erased: at the server's start, and every hour while it
-/// runs.
+/// runs. What was erased while somebody read leaves the store's log within a minute of their end.
 pub(crate) async fn keep_up(store: Store, menu: Arc<ModelMenu>) {
-    loop {
-        match store.purge_expired().await {
-            Ok(0) => {}
-            Ok(purged) => tracing::info!(purged, "deleted conversations were erased"),
-            Err(error) => tracing::warn!(%error, "deleted conversations could not be erased"),
+    for minute in (0..MINUTES_OF_AN_HOUR).cycle() {
+        if minute == 0 {
+            match store.purge_expired().await {
+                Ok(0) => {}
+                Ok(purged) => tracing::info!(purged, "deleted conversations were erased"),
+                Err(error) => tracing::warn!(%error, "deleted conversations could not be erased"),
+            }
+            if let Err(error) = menu.forget_withdrawn(&store).await {
+                tracing::warn!(%error, "unfinished improvements may hold copies of what was erased");
+            }
         }
-        if let Err(error) = menu.forget_withdrawn(&store).await {
-            tracing::warn!(%error, "unfinished improvements may hold copies of what was erased");
+        if !store.let_go_of_erased().await {
+            tracing::warn!("the write-ahead log still holds what was erased; it is tried again in a minute");
         }
-        tokio::time::sleep(HOUR).await;
+        tokio::time::sleep(MINUTE).await;
     }
 }

@@ -13,6 +13,7 @@ use super::conversations::Page;
 use super::extract::{ApiPath, ApiQuery};
 use super::models::ModelMenu;
 use super::wire::DeletedConversationJson;
+use crate::blocking::detached;
 use crate::errors::{ApiError, ErrorBody};
 use crate::security::Caller;
 
@@ -46,9 +47,13 @@ pub(crate) async fn empty(
     State(menu): State<Arc<ModelMenu>>,
     caller: Caller,
 ) -> Result<Json<Erased>, ApiError> {
-    let erased = store.empty_trash(&caller.owner).await?;
-    menu.forget_withdrawn(&store).await?;
-    Ok(Json(Erased { erased }))
+    // A page that is closed meanwhile leaves nothing half erased.
+    let erased = detached(async move {
+        let erased = store.empty_trash(&caller.owner).await?;
+        menu.forget_withdrawn(&store).await?;
+        Ok(erased)
+    });
+    Ok(Json(Erased { erased: erased.await? }))
 }
 
 /// Erases one deleted conversation. This cannot be undone.
@@ -61,7 +66,11 @@ pub(crate) async fn erase(
     caller: Caller,
     ApiPath(id): ApiPath<String>,
 ) -> Result<StatusCode, ApiError> {
-    store.erase_conversation(&caller.owner, &id.parse()?).await?;
-    menu.forget_withdrawn(&store).await?;
+    let id: ConversationId = id.parse()?;
+    let erased = detached(async move {
+        store.erase_conversation(&caller.owner, &id).await?;
+        menu.forget_withdrawn(&store).await
+    });
+    erased.await?;
     Ok(StatusCode::NO_CONTENT)
 }

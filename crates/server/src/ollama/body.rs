@@ -4,9 +4,8 @@ use axum::extract::Request;
 use axum::http::{HeaderValue, header};
 use serde_json::Value;
 
-use crate::body::json_bytes;
+use crate::body::json_body;
 use crate::errors::ApiError;
-use crate::json;
 
 /// The body as JSON, whatever its declared type, as people send it with `curl -d`, which declares a form.
 ///
@@ -17,5 +16,5 @@ pub(super) async fn read(mut request: Request) -> Result<Value, ApiError> {
     if !headers.contains_key(header::ORIGIN) && !headers.contains_key("sec-fetch-site") {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     }
-    json::value(&json_bytes(request).await?)
+    json_body(request).await
 }

@@ -101,7 +101,7 @@ async fn answer(
     let (inputs, is_list) = fields.get(field).map(|node| read_texts(&node)).transpose()?.unwrap_or_default();
     let wanted = Wanted { inputs, field, is_list, dimensions: fields.count("dimensions"), prompt: None };
     let name = names::find_encoder(menu, &model).await?;
-    let computed = vectors(menu.embedder(&name, caller), streams, wanted).await?;
+    let computed = vectors(menu.embedder(&name, caller), streams, &caller.owner, wanted).await?;
     Ok((model, computed))
 }
 

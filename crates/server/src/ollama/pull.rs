@@ -11,7 +11,7 @@ use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use futures_util::StreamExt;
 use futures_util::stream::unfold;
-use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::sync::watch;
 
 use super::models::read_name;
 use super::names::{downloadable, resolve};
@@ -21,8 +21,9 @@ use crate::blocking::blocking;
 use crate::chat::{Begun, ModelMenu, PullJson, PullState, begin_pull};
 use crate::errors::ApiError;
 use crate::openai::fields::check;
+use crate::security::Caller;
 use crate::shutdown::Shutdown;
-use crate::stream_limit::StreamLimit;
+use crate::stream_limit::{StreamLimit, StreamPermit};
 
 /// Least interval between two lines about one download.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -40,12 +41,13 @@ pub(super) async fn pull(
     State(menu): State<Arc<ModelMenu>>,
     State(streams): State<StreamLimit>,
     State(shutdown): State<Shutdown>,
+    caller: Caller,
     request: Request,
 ) -> Result<Response, ApiError> {
     let body = body::read(request).await?;
     let asked = read_name(fields::PULL, &body)?;
     let stream = check(fields::PULL, &body)?.boolean("stream").unwrap_or(true);
-    let permit = streams.permit()?;
+    let permit = streams.permit(&caller.owner)?;
     // Watched from before the download begins, so that no change is missed.
     let changes = menu.pulls.subscribe();
     let name = pullable(&menu, &downloadable(&asked))?;
@@ -124,7 +126,7 @@ struct Progress {
     told: Option<OllamaProgress>,
     _cancel: Option<CancelOnDrop>,
     /// Counts against [`StreamLimit`] for as long as the download is followed.
-    _permit: OwnedSemaphorePermit,
+    _permit: StreamPermit,
 }
 
 impl Progress {

@@ -15,9 +15,8 @@ use super::response::{
 };
 use super::stream::{self, PieceWriter};
 use crate::answering::{Answering, Heading, Progress, WholeAnswer};
-use crate::body::json_bytes;
+use crate::body::json_body;
 use crate::errors::{ApiError, ErrorBody};
-use crate::json;
 
 /// Answers a conversation.
 #[utoipa::path(post, path = "/v1/chat/completions", operation_id = "createChatCompletion", tag = "openai",
@@ -30,8 +29,7 @@ use crate::json;
         (status = 429, description = "Too many requests; `Retry-After` says when to come again.", body = ErrorBody),
         (status = 503, description = "The model cannot be had now.", body = ErrorBody)))]
 pub(super) async fn create(answering: Answering, request: Request) -> Result<Response, ApiError> {
-    let body = json_bytes(request).await?;
-    let fields = read(&json::value(&body)?)?;
+    let fields = read(&json_body(request).await?)?;
     let ready = answering.open(&fields.model).await?;
     let writer = ChatWriter::new(Heading::new("chatcmpl", ready.assistant()), &fields);
     let ChatFields { request, choices, delivery, thinking, format, .. } = fields;

@@ -11,9 +11,8 @@ use super::request::completion::{CompletionFields, read};
 use super::response::{Completion, CompletionChoice, RunningUsage, UsageReport, finish_reason, stop_reason};
 use super::stream::{self, PieceWriter};
 use crate::answering::{Answering, Heading, Progress, WholeAnswer};
-use crate::body::json_bytes;
+use crate::body::json_body;
 use crate::errors::{ApiError, ErrorBody};
-use crate::json;
 
 /// Continues texts.
 #[utoipa::path(post, path = "/v1/completions", operation_id = "createCompletion", tag = "openai",
@@ -26,8 +25,7 @@ use crate::json;
         (status = 429, description = "Too many requests; `Retry-After` says when to come again.", body = ErrorBody),
         (status = 503, description = "The model cannot be had now.", body = ErrorBody)))]
 pub(super) async fn create(answering: Answering, request: Request) -> Result<Response, ApiError> {
-    let body = json_bytes(request).await?;
-    let fields = read(&json::value(&body)?)?;
+    let fields = read(&json_body(request).await?)?;
     let ready = answering.open(&fields.model).await?;
     let count = fields.requests.len() * fields.best_of;
     let writer = CompletionWriter::new(Heading::new("cmpl", ready.assistant()), &fields, count);

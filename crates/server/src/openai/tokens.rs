@@ -17,13 +17,16 @@ use super::fields::Treatment::{Honoured, Refused, Required};
 use super::fields::{CheckedFields, Field, check};
 use super::request::sampling::read_token_ids;
 use super::request::{messages, tools};
-use crate::blocking::blocking;
-use crate::body::json_bytes;
+use crate::body::{BodySize, json_body};
 use crate::errors::{ApiError, ErrorBody};
-use crate::json;
+use crate::security::Caller;
+use crate::stream_limit::StreamLimit;
 
 /// Characters of a text; the body's own limit is the tighter one.
 const TEXT: usize = 8 << 20;
+
+/// The most tokens that are listed. A text of 8 MiB can have millions, each of which is many times as long when it is written out.
+const LISTED: usize = 500_000;
 
 const MODEL: Field = field(
     "model",
@@ -104,10 +107,35 @@ pub(super) struct TokenList {
     count: usize,
     /// The most tokens that prompt and answer may have together.
     max_model_len: usize,
-    /// Ids; with `with_pieces`, objects of `id` and `piece`.
-    tokens: Vec<Value>,
+    /// At most 500,000.
+    tokens: Vec<ListedToken>,
     /// Each token's text, if `return_token_strs` asked for it.
     token_strs: Option<Vec<String>>,
+}
+
+/// A token: its id, or with `with_pieces` its text too.
+#[derive(Serialize, ToSchema)]
+#[serde(untagged)]
+pub(super) enum ListedToken {
+    Id(u32),
+    WithPiece { id: u32, piece: TokenPiece },
+}
+
+/// What a token stands for: its text, or its bytes where they are no text by themselves.
+#[derive(Serialize, ToSchema)]
+#[serde(untagged)]
+pub(super) enum TokenPiece {
+    Text(String),
+    Bytes(Vec<u8>),
+}
+
+impl TokenPiece {
+    fn of(bytes: &[u8]) -> TokenPiece {
+        match std::str::from_utf8(bytes) {
+            Ok(text) => TokenPiece::Text(text.to_owned()),
+            Err(_) => TokenPiece::Bytes(bytes.to_owned()),
+        }
+    }
 }
 
 /// Tokens' text, under the names of both servers.
@@ -122,34 +150,34 @@ pub(super) struct TokenText {
     request_body(content = ref("#/components/schemas/TokenizeRequest"), content_type = "application/json"),
     responses(
         (status = 200, description = "The tokens.", body = TokenList),
-        (status = 400, description = "The request is wrong; `param` names the field.", body = ErrorBody),
-        (status = 404, description = "No model of this name is served.", body = ErrorBody)))]
+        (status = 400, description = "The request is wrong, or has more than 500,000 tokens; `param` names the field.", body = ErrorBody),
+        (status = 404, description = "No model of this name is served.", body = ErrorBody),
+        (status = 429, description = "Too many requests; `Retry-After` says when to come again.", body = ErrorBody),
+        (status = 503, description = "The model cannot be had now.", body = ErrorBody)))]
 pub(super) async fn tokenize(
     State(models): State<Arc<ServedModels>>,
+    State(streams): State<StreamLimit>,
+    caller: Caller,
+    size: BodySize,
     request: Request,
 ) -> Result<Json<TokenList>, ApiError> {
-    let body = json::value(&json_bytes(request).await?)?;
-    let fields = check(TOKENIZE, &body)?;
-    let asked = read_asked(&fields)?;
-    let switch = |name: &str| fields.boolean(name).unwrap_or(false);
-    let (with_pieces, with_texts) = (switch("with_pieces"), switch("return_token_strs"));
-    let assistant = model_of(&models, &fields).await?;
-    let list = blocking(move || {
+    let Tokenize { model, asked, with_pieces, with_texts } = read_tokenize(&json_body(request).await?)?;
+    // The right to compute comes first: whoever is refused it loads nothing.
+    let permit = streams.permit(&caller.owner)?;
+    let assistant = model_of(&models, model).await?;
+    let list = move || {
         let ids = asked.tokens(&assistant)?;
         let bytes = |id: u32| assistant.tokenizer().token_bytes(id).unwrap_or_default();
         let text = |id: u32| String::from_utf8_lossy(bytes(id)).into_owned();
-        let piece = |id: u32| match std::str::from_utf8(bytes(id)) {
-            Ok(text) => json!({ "id": id, "piece": text }),
-            Err(_) => json!({ "id": id, "piece": bytes(id) }),
-        };
+        let piece = |id: u32| ListedToken::WithPiece { id, piece: TokenPiece::of(bytes(id)) };
         Ok(TokenList {
             count: ids.len(),
             max_model_len: assistant.info().context_length,
             token_strs: with_texts.then(|| ids.iter().map(|&id| text(id)).collect()),
-            tokens: ids.iter().map(|&id| if with_pieces { piece(id) } else { json!(id) }).collect(),
+            tokens: ids.iter().map(|&id| if with_pieces { piece(id) } else { ListedToken::Id(id) }).collect(),
         })
-    });
-    list.await.map(Json)
+    };
+    permit.compute(size.0, list).await.map(Json)
 }
 
 /// Gives the text of tokens.
@@ -158,31 +186,70 @@ pub(super) async fn tokenize(
     responses(
         (status = 200, description = "The text.", body = TokenText),
         (status = 400, description = "The request is wrong; `param` names the field.", body = ErrorBody),
-        (status = 404, description = "No model of this name is served.", body = ErrorBody)))]
+        (status = 404, description = "No model of this name is served.", body = ErrorBody),
+        (status = 429, description = "Too many requests; `Retry-After` says when to come again.", body = ErrorBody),
+        (status = 503, description = "The model cannot be had now.", body = ErrorBody)))]
 pub(super) async fn detokenize(
     State(models): State<Arc<ServedModels>>,
+    State(streams): State<StreamLimit>,
+    caller: Caller,
+    size: BodySize,
     request: Request,
 ) -> Result<Json<TokenText>, ApiError> {
-    let body = json::value(&json_bytes(request).await?)?;
-    let fields = check(DETOKENIZE, &body)?;
-    let tokens = fields.get("tokens").map(|node| read_token_ids(&node, usize::MAX)).transpose()?;
-    let assistant = model_of(&models, &fields).await?;
-    let text = assistant
-        .tokenizer()
-        .decode(&tokens.unwrap_or_default(), ControlText::Show)
-        .map_err(|error| ApiError::invalid("tokens", format!("`tokens`: {error}")))?;
-    Ok(Json(TokenText { prompt: text.clone(), content: text }))
+    let (model, tokens) = read_detokenize(&json_body(request).await?)?;
+    let permit = streams.permit(&caller.owner)?;
+    let assistant = model_of(&models, model).await?;
+    let text = move || {
+        let text = assistant
+            .tokenizer()
+            .decode(&tokens, ControlText::Show)
+            .map_err(|error| ApiError::invalid("tokens", format!("`tokens`: {error}")))?;
+        Ok(TokenText { prompt: text.clone(), content: text })
+    };
+    permit.compute(size.0, text).await.map(Json)
+}
+
+/// The model's name, if there is one, and the tokens.
+fn read_detokenize(body: &Value) -> Result<(Option<String>, Vec<u32>), ApiError> {
+    let fields = check(DETOKENIZE, body)?;
+    let tokens = fields.get("tokens").map(|node| read_token_ids(&node, LISTED)).transpose()?;
+    Ok((fields.text("model").map(str::to_owned), tokens.unwrap_or_default()))
+}
+
+/// A request for a list of tokens.
+struct Tokenize {
+    model: Option<String>,
+    asked: Asked,
+    with_pieces: bool,
+    with_texts: bool,
+}
+
+fn read_tokenize(body: &Value) -> Result<Tokenize, ApiError> {
+    let fields = check(TOKENIZE, body)?;
+    let switch = |name: &str| fields.boolean(name).unwrap_or(false);
+    Ok(Tokenize {
+        model: fields.text("model").map(str::to_owned),
+        asked: read_asked(&fields)?,
+        with_pieces: switch("with_pieces"),
+        with_texts: switch("return_token_strs"),
+    })
 }
 
 enum Asked {
-    Text { text: String, begins: bool, specials: Specials },
+    /// The text of a field.
+    Text {
+        field: &'static str,
+        text: String,
+        begins: bool,
+        specials: Specials,
+    },
     Conversation(Box<ChatRequest>),
 }
 
 fn read_asked(fields: &CheckedFields<'_>) -> Result<Asked, ApiError> {
-    let given: Vec<&str> =
+    let given: Vec<&'static str> =
         ["prompt", "content", "messages"].into_iter().filter(|name| fields.get(name).is_some()).collect();
-    let [name] = given.as_slice() else {
+    let &[name] = given.as_slice() else {
         return Err(ApiError::invalid(
             "prompt",
             "one of `prompt`, `content` and `messages` says what to tokenise",
@@ -203,8 +270,9 @@ fn read_asked(fields: &CheckedFields<'_>) -> Result<Asked, ApiError> {
     let begins = newer.or(older);
     let parses = fields.boolean("parse_special").unwrap_or(false);
     Ok(Asked::Text {
+        field: name,
         text: fields.text(name).unwrap_or_default().to_owned(),
-        begins: begins.unwrap_or(*name == "prompt"),
+        begins: begins.unwrap_or(name == "prompt"),
         specials: if parses { Specials::Parse } else { Specials::AsText },
     })
 }
@@ -235,26 +303,40 @@ fn refuse_without_effect(fields: &CheckedFields<'_>, given: &str) -> Result<(), 
 
 impl Asked {
     fn tokens(&self, assistant: &Assistant) -> Result<Vec<u32>, ApiError> {
-        match self {
-            Asked::Conversation(request) => assistant
-                .prompt_tokens(request)
-                .map_err(|error| refusal(error, "messages", &OutputFormat::Text)),
-            Asked::Text { text, begins, specials } => {
+        let (field, tokens) = match self {
+            Asked::Conversation(request) => {
+                let tokens = assistant.prompt_tokens(request);
+                ("messages", tokens.map_err(|error| refusal(error, "messages", &OutputFormat::Text))?)
+            }
+            Asked::Text { field, text, begins, specials } => {
                 let tokenizer = assistant.tokenizer();
                 let beginning = tokenizer.bos().filter(|_| *begins && tokenizer.adds_bos());
                 let tokens = tokenizer
                     .encode(text, *specials)
-                    .map_err(|error| ApiError::invalid("prompt", error.to_string()))?;
-                Ok(beginning.into_iter().chain(tokens).collect())
+                    .map_err(|error| ApiError::invalid(*field, error.to_string()))?;
+                (*field, beginning.into_iter().chain(tokens).collect())
             }
-        }
+        };
+        expect_listable(field, tokens.len())?;
+        Ok(tokens)
     }
 }
 
+/// Refuses more tokens than are listed.
+fn expect_listable(field: &str, tokens: usize) -> Result<(), ApiError> {
+    if tokens <= LISTED {
+        return Ok(());
+    }
+    let message = format!(
+        "`{field}` has {tokens} tokens, and at most {LISTED} are listed in one answer: divide it into several requests"
+    );
+    Err(ApiError::invalid(field, message))
+}
+
 /// The model that the request names, or the only one.
-async fn model_of(models: &ServedModels, fields: &CheckedFields<'_>) -> Result<Arc<Assistant>, ApiError> {
-    let name = match fields.text("model") {
-        Some(name) => name.to_owned(),
+async fn model_of(models: &ServedModels, name: Option<String>) -> Result<Arc<Assistant>, ApiError> {
+    let name = match name {
+        Some(name) => name,
         None => {
             let mut served = models.list().into_iter().map(|model| model.name);
             match (served.next(), served.next()) {

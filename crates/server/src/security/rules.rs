@@ -29,6 +29,7 @@ const RULES: &[(&str, &[Method], Access)] = &[
     ("/api/promotions/{model}", &[Method::PUT], Access::Operator),
     ("/api/promotions/{model}/rollback", &[Method::POST], Access::Operator),
     ("/api/improvements", &[], Access::Operator),
+    ("/api/improvements/preview", &[], Access::Operator),
     ("/api/improvements/{id}", &[], Access::Operator),
     ("/api/improvements/{id}/promote", &[], Access::Operator),
     ("/api/pull", &[Method::POST], Access::Operator),

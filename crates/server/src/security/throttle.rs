@@ -52,7 +52,8 @@ impl LoginThrottle {
             Some(failed) if failed.count >= FAILURES => Err(ApiError::too_many_requests(
                 "too many failed logins from your address; wait a little",
                 WINDOW.saturating_sub(now.duration_since(failed.since)),
-            )),
+            )
+            .with_code("too_many_logins")),
             _ => Ok(()),
         }
     }

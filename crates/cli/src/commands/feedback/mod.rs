@@ -1,6 +1,5 @@
 //! `zhenjin feedback`: what people say of answers, counted, written as data for training, and erased.
 
-mod judged;
 mod stats;
 
 use std::io::Write;
@@ -16,7 +15,7 @@ use zhenjin_store::{FeedbackStatistics, Owner, Store, TrainingFeedback};
 use super::improve::forget_withdrawn;
 use super::key::owner_named;
 use crate::home::Home;
-pub(crate) use judged::judged;
+pub(crate) use zhenjin_server::judged;
 
 pub(crate) const EXAMPLES: &str = "Examples:
   zhenjin feedback stats

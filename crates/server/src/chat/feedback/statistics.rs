@@ -6,7 +6,7 @@ use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
 use utoipa::ToSchema;
-use zhenjin_store::{FeedbackCounts, FeedbackStatistics, Store};
+use zhenjin_store::{ApiKey, FeedbackCounts, FeedbackStatistics, Owner, Store};
 
 use crate::chat::fields::{COMMENT_CHARACTERS, CORRECTION_CHARACTERS, REJECTED_ANSWERS};
 use crate::errors::ApiError;
@@ -61,6 +61,9 @@ pub(crate) struct FeedbackCountsJson {
 pub(crate) struct OwnersFeedbackJson {
     /// `local`, or the id of the key with which the chats began.
     owner: String,
+    /// What the operator calls that key; null for `local`.
+    #[schema(required)]
+    name: Option<String>,
     /// Whether the owner allows learning from them.
     allowed: bool,
     /// How many there are.
@@ -99,8 +102,10 @@ impl From<&FeedbackCounts> for FeedbackCountsJson {
     (status = 200, description = "The counts.", body = FeedbackStatisticsJson)))]
 pub(crate) async fn statistics(State(store): State<Store>) -> Result<Json<FeedbackStatisticsJson>, ApiError> {
     let counted = FeedbackStatistics::of(&store.feedback_rows().await?);
+    let keys = store.api_keys().await?;
     let owners = counted.owners.iter().map(|(owner, (allowed, counts))| OwnersFeedbackJson {
         owner: owner.to_string(),
+        name: name_of(owner, &keys),
         allowed: *allowed,
         counts: counts.into(),
     });
@@ -118,4 +123,10 @@ pub(crate) async fn statistics(State(store): State<Store>) -> Result<Json<Feedba
             rejected_answers: REJECTED_ANSWERS,
         },
     }))
+}
+
+/// What the operator calls the key of that owner.
+fn name_of(owner: &Owner, keys: &[ApiKey]) -> Option<String> {
+    let Owner::Key(id) = owner else { return None };
+    keys.iter().find(|key| key.id == *id).map(|key| key.name.clone())
 }

@@ -9,7 +9,9 @@ use axum::http::StatusCode;
 use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
-use zhenjin_promotions::{Criterion, Improvement, ImprovementState, Improvements, LeftOut, PromotionError};
+use zhenjin_promotions::{
+    Criterion, DataCounts, Improvement, ImprovementState, Improvements, LeftOut, PromotionError,
+};
 use zhenjin_store::Store;
 
 use super::menu::ModelMenu;
@@ -150,6 +152,22 @@ pub(crate) struct ImprovementDataJson {
     left_out: Vec<LeftOutJson>,
 }
 
+impl From<DataCounts> for ImprovementDataJson {
+    fn from(counts: DataCounts) -> ImprovementDataJson {
+        let left_out = |LeftOut { reason, count }| LeftOutJson { reason, count };
+        ImprovementDataJson {
+            pairs: counts.pairs,
+            ratings: counts.ratings,
+            corrections: counts.corrections,
+            train: counts.train,
+            held_out: counts.held_out,
+            conversations: counts.conversations,
+            owners: counts.owners,
+            left_out: counts.left_out.into_iter().map(left_out).collect(),
+        }
+    }
+}
+
 /// Judgements that were not used.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 #[schema(as = LeftOut)]
@@ -210,7 +228,7 @@ pub(crate) async fn list(State(menu): State<Arc<ModelMenu>>) -> Result<Json<Impr
     (status = 202, description = "It is under way.", body = BegunImprovement),
     (status = 400, description = "A field is wrong.", body = ErrorBody),
     (status = 404, description = "There is no such model.", body = ErrorBody),
-    (status = 409, description = "One is under way already.", body = ErrorBody)))]
+    (status = 409, description = "One is under way already, or whole weights are promoted for the model.", body = ErrorBody)))]
 pub(crate) async fn begin(
     State(store): State<Store>,
     State(menu): State<Arc<ModelMenu>>,
@@ -260,7 +278,7 @@ pub(crate) async fn stop(
                 "the improvement `{id}` is made by a program that this server did not start, or started before it was started anew: end that program \
                  (SIGTERM); the improvement goes on when it is asked for again"
             );
-            return Err(ApiError::conflict(message).with_param("id"));
+            return Err(ApiError::conflict(message).with_param("id").with_code("made_elsewhere"));
         }
         Err(ApiError::not_found(format!("the improvement `{id}` is not being made by this server"))
             .with_param("id")
@@ -341,7 +359,7 @@ impl ModelMenu {
             return Err(ApiError::conflict("this server was started without a way to make improvements"));
         };
         let model = model.or_else(|| self.default_model()).unwrap_or_default();
-        self.expect_served(&model)?;
+        self.expect_improvable(&model)?;
         let improvements = &self.library.improvements;
         // A program that was just begun needs a moment until others can see that it runs.
         if self.improvement.begun().is_some() || improvements.is_running() {
@@ -408,10 +426,7 @@ impl RunningImprovement {
             if goes_on || matches!(code, Some(0 | INTERRUPTED)) {
                 return;
             }
-            note_failure(&improvements, &begun, signal);
-            if improvements.read(&id).is_ok_and(|record| record.state == ImprovementState::Failed) {
-                forget(&id);
-            }
+            note_failure(&improvements, &begun, signal, &*forget);
         });
     }
 
@@ -439,19 +454,31 @@ impl RunningImprovement {
     }
 }
 
-/// A program that broke before it could say so leaves no record, or one that still says that it runs; whoever asked for it learns why.
-fn note_failure(improvements: &Improvements, begun: &Begun, signal: Option<i32>) {
+/// A program that broke before it could say so leaves no record, or one that still says that it runs; whoever asked for it learns why. Nobody goes
+/// on with what has failed: what people wrote and what was computed of it goes, and the note of what it learned from with it.
+fn note_failure(improvements: &Improvements, begun: &Begun, signal: Option<i32>, forget: &dyn Fn(&str)) {
     let id = &begun.id;
     let _making = match improvements.begin() {
         // Another program goes on with it already.
         Err(PromotionError::Busy) => return,
         making => making,
     };
-    let mut record = match improvements.read(id) {
-        Ok(record) if record.state != ImprovementState::Running => return,
-        Ok(record) => record,
-        Err(_) => Improvement::begun(id, &begun.model, begun.method.as_deref().unwrap_or_default(), begun.at),
-    };
+    let record = improvements.read(id);
+    let state = record.as_ref().map_or(ImprovementState::Running, |record| record.state);
+    if matches!(state, ImprovementState::Passed | ImprovementState::Refused) {
+        return;
+    }
+    // The note after what it is about, and the record last: what says that it has failed has left nothing, and what is found half removed
+    // after a crash may still go on.
+    match improvements.forget_all(id) {
+        Ok(()) => forget(id),
+        Err(error) => tracing::error!(improvement = %id, %error, "what it had computed could not be removed"),
+    }
+    if state == ImprovementState::Failed {
+        return;
+    }
+    let method = begun.method.as_deref().unwrap_or_default();
+    let mut record = record.unwrap_or_else(|_| Improvement::begun(id, &begun.model, method, begun.at));
     let log =
         improvements.folder_of(id).map(|folder| std::fs::read(folder.join("log.txt")).unwrap_or_default());
     let log = String::from_utf8_lossy(&log.unwrap_or_default()).into_owned();
@@ -460,10 +487,6 @@ fn note_failure(improvements: &Improvements, begun: &Begun, signal: Option<i32>)
     record.finished_at = Some(now());
     if let Err(error) = improvements.write(&record) {
         tracing::error!(improvement = %id, %error, "its failure could not be written down");
-    }
-    // Nobody goes on with it, so nobody needs what people wrote.
-    if let Err(error) = improvements.forget_words(id) {
-        tracing::error!(improvement = %id, %error, "what people wrote could not be removed from its folder");
     }
 }
 
@@ -499,8 +522,6 @@ fn signal_of(_status: std::process::ExitStatus) -> Option<i32> {
 
 impl ImprovementJson {
     fn of(record: Improvement, promoted: bool, is_running: bool) -> ImprovementJson {
-        let data = record.data;
-        let left_out = |LeftOut { reason, count }| LeftOutJson { reason, count };
         let criterion = |criterion: Criterion| {
             let Criterion { name, value, base, lower, upper, limit, examples, passed, note } = criterion;
             CriterionJson { name, value, base, lower, upper, limit, examples, passed, note }
@@ -520,16 +541,7 @@ impl ImprovementJson {
             },
             error: record.error,
             promoted,
-            data: ImprovementDataJson {
-                pairs: data.pairs,
-                ratings: data.ratings,
-                corrections: data.corrections,
-                train: data.train,
-                held_out: data.held_out,
-                conversations: data.conversations,
-                owners: data.owners,
-                left_out: data.left_out.into_iter().map(left_out).collect(),
-            },
+            data: record.data.into(),
             gate: record.gate.into_iter().map(criterion).collect(),
         }
     }

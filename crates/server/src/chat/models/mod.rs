@@ -8,6 +8,7 @@ mod events;
 pub(crate) mod improvements;
 mod list;
 mod menu;
+pub(crate) mod preview;
 pub(crate) mod promotions;
 mod pulls;
 mod withdrawn;

@@ -126,7 +126,7 @@ impl PromotionJson {
 #[utoipa::path(put, path = "/api/promotions/{model}", operation_id = "promote", tag = "models",
     params(("model" = String, Path)), request_body = PromotionBody, responses(
     (status = 200, description = "What answers now.", body = PromotionJson),
-    (status = 400, description = "The weights do not fit the model or the memory.", body = ErrorBody),
+    (status = 400, description = "The weights do not fit the model or the memory, or the model is one without what is promoted.", body = ErrorBody),
     (status = 404, description = "There is no such model or folder.", body = ErrorBody)))]
 pub(crate) async fn promote(
     State(menu): State<Arc<ModelMenu>>,
@@ -171,26 +171,24 @@ pub(crate) async fn roll_back(
 }
 
 impl ModelMenu {
-    /// Promotes weights and lets them answer. Weights that cannot be served are refused before anything is written down.
+    /// Promotes weights and lets them answer. The list changes once they are served: the server would not start with a list that names what
+    /// cannot be. Another program's change in between is followed as all of them are.
     pub(super) fn promote(
         &self,
         model: &str,
         source: &std::path::Path,
         origin: Origin,
     ) -> Result<PromotionJson, ApiError> {
+        self.expect_more_than_alone(model)?;
         self.expect_served(model)?;
         let promotions = &self.library.promotions;
-        promotions.promote(model, source, now(), origin).map_err(promotion_fault)?;
-        self.apply_promotion(model).inspect_err(|_| {
-            // What cannot be served must not stay in the list: the server would not start with it.
-            if let Err(error) = promotions.roll_back(model) {
-                tracing::error!(model, %error, "a promotion that cannot be served stays in the list");
-            }
-        })
+        let promoted = promotions.copy(source, now(), origin).map_err(promotion_fault)?;
+        let now = ModelPromotions { now: Some(promoted.clone()), earlier: Vec::new() };
+        let adapters = apply(&self.served, promotions, model, &now).map_err(refusal)?;
+        self.told(model, adapters, promotions.enter(model, promoted).map(drop))
     }
 
-    /// Lets what answered before answer again. The list changes once that is served: the server would not start with a list that names
-    /// what cannot be. Another program's change in between is followed as all of them are.
+    /// Lets what answered before answer again. The list changes once that is served, as when something is promoted.
     fn roll_back(&self, model: &str) -> Result<PromotionJson, ApiError> {
         self.expect_served(model)?;
         let promotions = &self.library.promotions;
@@ -201,15 +199,51 @@ impl ModelMenu {
         };
         let earlier = ModelPromotions { now, earlier: Vec::new() };
         let adapters = apply(&self.served, promotions, model, &earlier).map_err(refusal)?;
-        let written = promotions.roll_back(model).and_then(|_| promotions.read());
-        let mut list = written.map_err(|error| {
-            // What the list says goes on answering.
+        self.told(model, adapters, promotions.roll_back(model).map(drop))
+    }
+
+    /// What the list says of a model once a change that is served already is `written` down; where it is not, what the list says answers again.
+    fn told(
+        &self,
+        model: &str,
+        adapters: AdapterChanges,
+        written: Result<(), PromotionError>,
+    ) -> Result<PromotionJson, ApiError> {
+        let mut list = written.and_then(|()| self.library.promotions.read()).map_err(|error| {
             if let Err(error) = self.apply_promotion(model) {
                 tracing::error!(model, %error, "what answered before the failed change cannot be served again");
             }
             promotion_fault(error)
         })?;
         Ok(PromotionJson::of(model.to_owned(), list.remove(model).unwrap_or_default(), adapters))
+    }
+
+    /// Refuses the name of a model without what is promoted, for which nothing is promoted.
+    fn expect_more_than_alone(&self, model: &str) -> Result<(), ApiError> {
+        let Some(own) = self.served.without_promotion(model) else { return Ok(()) };
+        let message = format!("`{model}` is `{own}` without what is promoted, and stays it: name `{own}`");
+        Err(ApiError::invalid("model", message))
+    }
+
+    /// Refuses to improve a model without what is promoted, and one in whose place whole weights answer.
+    pub(super) fn expect_improvable(&self, model: &str) -> Result<(), ApiError> {
+        self.expect_more_than_alone(model)?;
+        self.expect_served(model)?;
+        let is_adapter = self.served.list().iter().any(|other| other.name == model && other.base.is_some());
+        if let (true, Some((own, _))) = (is_adapter, model.rsplit_once('+')) {
+            let message = format!("`{model}` is an adapter: improvements are for `{own}`");
+            return Err(ApiError::invalid("model", message));
+        }
+        let list = self.library.promotions.read().map_err(promotion_fault)?;
+        let now = list.get(model).and_then(|of_model| of_model.now.as_ref());
+        if now.is_none_or(|now| now.kind == WeightsKind::Adapter) {
+            return Ok(());
+        }
+        let message = format!(
+            "whole weights are promoted for `{model}`, and an improvement is an adapter to the model's own: it cannot be compared with what \
+             answers. Roll that promotion back first"
+        );
+        Err(ApiError::conflict(message))
     }
 
     /// Lets answer what the list of promotions says, for one model.

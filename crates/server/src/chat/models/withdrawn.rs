@@ -2,11 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use zhenjin_promotions::{Improvement, Improvements, PromotionError, Running};
+use zhenjin_promotions::{Improvement, ImprovementState, Improvements, PromotionError, Running};
 use zhenjin_store::Store;
 
 use super::menu::ModelMenu;
-use super::promotions::now;
+use super::promotions::{now, promotion_fault};
 use crate::blocking::blocking;
 use crate::errors::ApiError;
 
@@ -39,6 +39,20 @@ impl ModelMenu {
             names.push(id);
         }
         Ok(names)
+    }
+
+    /// The names of improvements that were interrupted; none while one is made, for then none is given up.
+    pub(crate) async fn interrupted(&self) -> Result<Vec<String>, ApiError> {
+        let improvements = self.library.improvements.clone();
+        blocking(move || {
+            if improvements.is_running() {
+                return Ok(Vec::new());
+            }
+            let records = improvements.list().map_err(promotion_fault)?.into_iter();
+            let unfinished = records.filter(|record| record.state == ImprovementState::Running);
+            Ok(unfinished.map(|record| record.id).collect())
+        })
+        .await
     }
 }
 

@@ -22,9 +22,8 @@ use self::wire::{ResponseEvent, ResponseObject};
 use self::writer::Writer;
 use super::faults::fault;
 use crate::answering::{Answering, Heading, send_events};
-use crate::body::json_bytes;
+use crate::body::json_body;
 use crate::errors::{ApiError, ErrorBody};
-use crate::json;
 use crate::security::Caller;
 
 pub(super) use self::fields::TABLE;
@@ -46,8 +45,8 @@ pub(super) async fn create(
     State(recent): State<Arc<RecentItems>>,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let body = json::value(&json_bytes(request).await?)?;
-    let Asked { model, request, echo, stream, remembers } = read(&body, &recent, &caller.owner)?;
+    let Asked { model, request, echo, stream, remembers } =
+        read(&json_body(request).await?, &recent, &caller.owner)?;
     let ready = answering.open(&model).await?;
     let heading = Heading::new("resp", ready.assistant());
     let echo = echo.with_sampling(&request.options.sampling.resolve(ready.assistant().default_sampling()));

@@ -5,12 +5,12 @@ use zhenjin_improve::{Answer, Judged, Judgement, Turn};
 use zhenjin_store::{Judgement as Stored, Owner, Role, TrainingFeedback};
 
 /// A judgement of the store, ready to be made an example of.
-pub(crate) fn judged(feedback: TrainingFeedback) -> Judged {
-    let system = Some(feedback.system_prompt).filter(|prompt| !prompt.trim().is_empty());
-    let said = feedback.turns.into_iter().map(|(role, content)| match role {
-        Role::User => Turn::new("user", content),
+pub fn judged(feedback: TrainingFeedback) -> Judged {
+    let system = Some(&*feedback.system_prompt).filter(|prompt| !prompt.trim().is_empty());
+    let said = feedback.turns.iter().map(|(role, content)| match role {
+        Role::User => Turn::new("user", &**content),
         Role::Assistant => {
-            let Answer { text, thought } = answer(&content);
+            let Answer { text, thought } = answer(content);
             Turn { role: "assistant".to_owned(), content: text, thought }
         }
     });

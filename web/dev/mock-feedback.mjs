@@ -157,16 +157,20 @@ export class MockFeedback {
     const { allowed } = this.consent;
     all.new = allowed ? all.judgements : 0;
     return {
-      all, reasons, models, owners: all.judgements > 0 ? [{ owner: 'local', allowed, counts: all }] : [],
+      all, reasons, models, owners: all.judgements > 0 ? [{ owner: 'local', name: null, allowed, counts: all }] : [],
       with_consent: allowed ? all.judgements : 0, without_consent: allowed ? 0 : all.judgements, in_trash: 0,
       limits: { comment_characters: 2000, correction_characters: 100_000, rejected_answers: 16 },
     }; // prettier-ignore
   }
 
+  erasure() {
+    return { erased: this.rows().length, trained: [...new Set([...this.trained.values()].flat())].sort() };
+  }
+
   erase() {
-    const erased = this.rows().length;
+    const done = this.erasure();
     for (const message of this.#judged()) message.feedback = null;
     this.#pairs = [];
-    return { erased, trained: [...new Set([...this.trained.values()].flat())].sort() };
+    return done;
   }
 }

@@ -52,6 +52,14 @@ export class MockImprovements {
     this.#stepMilliseconds = stepMilliseconds;
   }
 
+  /** @param {URLSearchParams} query @returns {import('../src/lib/api/types.ts').ImprovementPreview} */
+  preview(query) {
+    return {
+      model: query.get('model') ?? 'smollm2:135m', method: query.get('method') ?? 'dpo', enough: true,
+      least_train: 20, held_out_questions: 12, least_held_out: 5, data: DATA,
+    }; // prettier-ignore
+  }
+
   list() {
     // Its record comes a moment after the answer that it has begun.
     return {

@@ -264,11 +264,13 @@ export function startMockServer({ port = 0, tokenMilliseconds = 15, key = null, 
     'GET feedback': ([part], _body, _query, response) => {
       if (part === 'consent') return send(response, 200, feedback.consent);
       if (part === 'statistics') return send(response, 200, feedback.statistics());
+      if (part === 'erasure') return send(response, 200, feedback.erasure());
       send(response, 200, { consent: feedback.consent, rows: feedback.rows() });
     },
     'PUT feedback': (_parts, body, _query, response) => send(response, 200, feedback.allow(body.allowed)),
     'DELETE feedback': (_parts, _body, _query, response) => send(response, 200, feedback.erase()),
-    'GET improvements': (_parts, _body, _query, response) => send(response, 200, improvements.list()),
+    'GET improvements': ([part], _body, query, response) =>
+      send(response, 200, part === 'preview' ? improvements.preview(query) : improvements.list()),
     'POST improvements': ([id], body, _query, response) => {
       if (id === undefined) {
         if (improvements.running) throw new Refusal(409, 'one runs already', 'conflict');

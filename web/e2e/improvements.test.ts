@@ -110,5 +110,18 @@ test('which improvements learned from a chat is said when it is deleted and when
   await dialog(page)
     .getByRole('button', { name: /^Erase .+ for good/ })
     .click();
+  await dialog(page).getByRole('button', { name: 'Yes, erase' }).click();
   await notice.waitFor();
+});
+
+test('before all feedback is erased it says which improvements have learned from it', async () => {
+  const page = await reader.open();
+  await ask(page, 'What is gold?');
+  const id = /#\/c\/(.+)$/.exec(page.url())?.[1] ?? '';
+  server.feedback.trained.set(id, ['2026-11-25-1']);
+  await page.getByRole('button', { name: 'Good answer' }).click();
+  await page.getByRole('button', { name: 'Save' }).click();
+  await page.getByRole('button', { name: /^Chat settings/ }).click();
+  await page.getByRole('button', { name: 'Erase all mine' }).click();
+  await page.getByText(/have learned from it already and will not forget it: .*2026-11-25-1/).waitFor();
 });

@@ -350,12 +350,20 @@ describe('words', () => {
   test('an answer that was ended for repeating itself says so, and so does any other end', async () => {
     for (const [reason, words] of [
       ['repetition', 'began to repeat itself'],
-      ['length', 'reached its token limit'],
+      ['length', 'the longest that this chat allows'],
       ['something_new', 'ended early (something_new)'],
     ] as const) {
       const other = await Reader.arrive(browser, server);
       const page = await openWithAnswer(other, 'Gold', { finish_reason: reason });
       await answers(page).first().getByText(words).waitFor();
+      if (reason === 'length') {
+        // One that has become as long as it may goes on when it is asked to.
+        await page.getByRole('button', { name: 'Go on' }).click();
+        await expect
+          .poll(() => questions(page).last().innerText())
+          .toBe('Please go on from where you stopped.');
+        await finished(page);
+      }
       await other.leave();
     }
   });

@@ -120,6 +120,7 @@ test('the trash shows what was deleted, brings it back and erases it', async () 
   await dialog.getByRole('button', { name: /^Restore .*Zebra one/ }).click();
   await list(page).getByText('Zebra one.').waitFor();
   await dialog.getByRole('button', { name: /^Erase .*Zebra two/ }).click();
+  await dialog.getByRole('button', { name: 'Yes, erase' }).click();
   await dialog.getByText('Zebra two.').waitFor({ state: 'detached' });
   await dialog.getByRole('button', { name: 'Empty the trash' }).click();
   await dialog.getByRole('button', { name: 'Yes, erase' }).click();

@@ -58,6 +58,19 @@ test('a lost network is told and mended', async () => {
   expect(text()).toBe(answer.content);
 });
 
+// Regression: a server whose streams were all taken, or that waited in vain for a request, made the page give up.
+test.each([408, 429])('with too much to do (%i) the server is asked again', async (status) => {
+  let attempt = 0;
+  const { text, done, calls } = await follow((path) =>
+    attempt++ < 2
+      ? Response.json({ error: { message: 'later' } }, { status })
+      : brokenStream(answer, path, 1000),
+  );
+  expect(text()).toBe(answer.content);
+  expect(done()).toEqual(answer);
+  expect(calls).toHaveLength(3);
+});
+
 test('a refusal is thrown, not repeated', async () => {
   const { following, calls } = await follow(() =>
     Response.json({ error: { message: 'gone' } }, { status: 404 }),

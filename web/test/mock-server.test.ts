@@ -205,6 +205,7 @@ test('feedback, choices and consent are as described', async () => {
   expect((await ask('PUT', '/api/feedback/consent', {}, { allowed: true })).json.allowed).toBe(true);
   expect((await ask('GET', '/api/feedback')).json.rows).toHaveLength(2);
   await ask('GET', '/api/feedback/statistics');
+  expect((await ask('GET', '/api/feedback/erasure')).json).toEqual({ erased: 2, trained: [] });
   await ask('DELETE', '/api/messages/{id}/choice', { id });
   await ask('DELETE', '/api/messages/{id}/feedback', { id });
   await ask('PUT', '/api/messages/{id}/feedback', { id }, { rating: 'up' });
@@ -212,6 +213,7 @@ test('feedback, choices and consent are as described', async () => {
 });
 
 test('an improvement is made, promoted and rolled back as described', async () => {
+  await ask('GET', '/api/improvements/preview', { query: 'method=dpo' });
   const { json: started } = await ask('POST', '/api/improvements', {}, { method: 'dpo' });
   expect((await ask('POST', '/api/improvements', {}, {})).response.status).toBe(409);
   await vi.waitFor(async () => {

@@ -10,6 +10,7 @@ import { Preferences } from '$lib/state/preferences.svelte';
 import { Session } from '$lib/state/session.svelte';
 import { names, stopKeeping } from '$lib/util/storage';
 import { conversation, fakeServer, message } from './fakes';
+import { FOR_NEW_CHATS } from '$lib/settings';
 
 const mine = [conversation({ id: 'anna1' }), conversation({ id: 'anna2' })];
 const others = [conversation({ id: 'ben1' })];
@@ -144,7 +145,7 @@ test('who leaves takes along everything but looks and language', () => {
   expect(names()).toEqual(['preferences']);
   const { theme, locale, model, systemPrompt, settings, twoAnswers } = new Preferences();
   expect({ theme, locale }).toEqual({ theme: 'dark', locale: 'zh' });
-  expect([model, systemPrompt, settings, twoAnswers]).toEqual([null, '', {}, false]);
+  expect([model, systemPrompt, settings, twoAnswers]).toEqual([null, '', FOR_NEW_CHATS, false]);
   expect(localStorage.getItem('zhenjin/apps/gold/draft.new')).toBe('"elsewhere"');
   expect(forgetOwner()).toBe(false);
   new Preferences().update({ theme: 'light', locale: 'auto' });

@@ -109,7 +109,7 @@ describe('the drawer', () => {
     target = document.createElement('div');
     document.body.append(target);
     vi.spyOn(api, 'consent').mockResolvedValue({ allowed: false, changed_at: 1 });
-    vi.spyOn(api, 'ownFeedback').mockResolvedValue({ rows: [] } as never);
+    vi.spyOn(api, 'erasure').mockResolvedValue({ erased: 0, trained: [] });
     vi.spyOn(api, 'conversations').mockResolvedValue([]);
     vi.spyOn(api, 'models').mockResolvedValue([]);
     vi.spyOn(api, 'status').mockResolvedValue({ needs_key: false } as ServerStatus);

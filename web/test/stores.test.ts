@@ -133,6 +133,8 @@ describe('models', () => {
       'POST /api/models/a/pull': () => new Response(null, { status: 202 }),
       'GET /api/models/events': () => {
         if (attempt++ === 0) return new Response(pull('running', 4));
+        // Regression: a server whose streams were all taken made the page give up.
+        if (attempt === 2) return Response.json({ error: { message: 'later' } }, { status: 429 });
         installed.value = true;
         return new Response(pull('running', 8) + pull('done', 10));
       },

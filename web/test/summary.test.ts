@@ -3,6 +3,7 @@ import { parts, partSize, summaryQuestion, type SummaryWords } from '$lib/summar
 import { Beginning } from '$lib/state/beginning.svelte';
 import { Preferences } from '$lib/state/preferences.svelte';
 import { message } from './fakes';
+import { FOR_NEW_CHATS } from '$lib/settings';
 
 const words: SummaryWords = { instruction: 'Summarise.', heading: 'So far:', question: 'Q:', answer: 'A:' };
 const said = (...texts: string[]) =>
@@ -43,6 +44,6 @@ test('how a chat begins is for that chat alone', () => {
   beginning.reset();
   expect([beginning.systemPrompt, beginning.settings]).toEqual(['Continued.', { seed: 1 }]);
   beginning.reset();
-  expect([beginning.systemPrompt, beginning.settings]).toEqual(['For all.', {}]);
+  expect([beginning.systemPrompt, beginning.settings]).toEqual(['For all.', FOR_NEW_CHATS]);
   expect(new Preferences().systemPrompt).toBe('For all.');
 });

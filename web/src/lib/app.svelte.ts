@@ -349,5 +349,6 @@ tabs.onChange((change) => {
     });
   }
   void refreshChats();
-  if (kind === 'changed' && conversation === chat.id) void attempt(() => chat.reload());
+  // A window that nobody sees reads the chat when it is looked at.
+  if (kind === 'changed' && conversation === chat.id && !document.hidden) void attempt(() => chat.reload());
 });

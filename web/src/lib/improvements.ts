@@ -1,5 +1,5 @@
 // Improvements in the page's language: what answers under a model's name, where an adapter is from, and the figures of a gate.
-import type { AdapterInfo, Criterion, Promoted, Promotion } from './api/types';
+import type { AdapterInfo, Criterion, OwnersFeedback, Promoted, Promotion } from './api/types';
 import { improving, models } from './app.svelte';
 import { i18n } from './i18n/i18n.svelte';
 import { formatDate, formatNumber, formatPercent } from './util/format';
@@ -7,6 +7,21 @@ import { formatDate, formatNumber, formatPercent } from './util/format';
 /** The page's words for one of the server's; the server's own where it has a new one. */
 export function inWords(words: Record<string, string>, word: string): string {
   return words[word] ?? word;
+}
+
+/** What the operator calls a person: by the name of their key. */
+export function personName({ owner, name }: Pick<OwnersFeedback, 'owner' | 'name'>): string {
+  return owner === 'local' ? i18n.t.improvements.localOwner : (name ?? owner);
+}
+
+/** What a record says, with people called by their names: the record itself has the ids of their keys. */
+export function withNames(words: string): string {
+  const people = improving.statistics?.owners ?? [];
+  return words.replace(/`([^`]+)`/g, (whole, id: string) => {
+    const person = people.find(({ owner }) => owner === id);
+    // Quotes and brackets are what the words are translated by.
+    return person ? `\`${personName(person).replace(/[`()]/g, '')}\`` : whole;
+  });
 }
 
 export function whatAnswers(promoted: Promoted | null): string {

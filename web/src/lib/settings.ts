@@ -15,6 +15,19 @@ export const MODEL_DEFAULTS: Readonly<SamplingSettings> = {
   repetition_detection: null,
 };
 
+/** The longest answer with which new chats begin, in tokens: room for a long text, and an end for a model that finds none. */
+export const LONGEST_ANSWER = 2048;
+
+/** How new chats begin until the reader has chosen something else. */
+export const FOR_NEW_CHATS: Readonly<Partial<SamplingSettings>> = { max_tokens: LONGEST_ANSWER };
+
+/** Whether a chat is set otherwise than chats are by themselves. */
+export function isChanged(settings: Partial<SamplingSettings>): boolean {
+  const { max_tokens = null, ...others } = settings;
+  const isUsual = max_tokens === null || max_tokens === LONGEST_ANSWER;
+  return !isUsual || Object.keys(given(others)).length > 0;
+}
+
 /** The settings that are numbers. */
 export type SettingName = Exclude<keyof SamplingSettings, 'repetition_detection'>;
 

@@ -23,6 +23,7 @@ import type {
   FirstQuestion,
   Id,
   Improvements,
+  ImprovementPreview,
   ImprovementWish,
   Judgement,
   LearnedFrom,
@@ -164,6 +165,10 @@ export class ApiClient {
   ownFeedback(): Promise<FeedbackExport> {
     return this.#json('GET', '/api/feedback');
   }
+  /** What erasing it would do. */
+  erasure(): Promise<ErasedFeedback> {
+    return this.#json('GET', '/api/feedback/erasure');
+  }
   eraseFeedback(): Promise<ErasedFeedback> {
     return this.#json('DELETE', '/api/feedback');
   }
@@ -181,6 +186,13 @@ export class ApiClient {
   }
   improve(wish: ImprovementWish): Promise<BegunImprovement> {
     return this.#json('POST', '/api/improvements', wish);
+  }
+  /** What the improvement would learn from, and what not. */
+  previewImprovement({ model, method }: ImprovementWish, signal?: AbortSignal): Promise<ImprovementPreview> {
+    const wanted = new URLSearchParams();
+    if (model) wanted.set('model', model);
+    if (method) wanted.set('method', method);
+    return this.#json('GET', `/api/improvements/preview?${wanted}`, undefined, signal);
   }
   cancelImprovement(id: string): Promise<void> {
     return this.#empty('DELETE', `/api/improvements/${segment(id)}`);

@@ -15,9 +15,14 @@ export interface AnswerObserver {
   found?(): void;
 }
 
+/** Whether asking again cannot help: the server refused, and not because there is too much to do now. */
+export function isRefusal(error: unknown): boolean {
+  return error instanceof ApiError && error.status < 500 && ![408, 429].includes(error.status);
+}
+
 /**
  * Resolves once the answer is complete, or when `signal` aborts.
- * Throws only what a retry cannot fix: an `ApiError` below 500.
+ * Throws only what a retry cannot fix: an `ApiError` below 500, unless it says that there is too much to do now.
  */
 export async function followAnswer(
   api: ApiClient,
@@ -45,7 +50,7 @@ export async function followAnswer(
       }
     } catch (error) {
       if (isAbort(error) || signal.aborted) return;
-      if (error instanceof ApiError && error.status < 500) throw error;
+      if (isRefusal(error)) throw error;
       observer.lost?.(error);
     }
     await sleep(backoff(attempt), signal);

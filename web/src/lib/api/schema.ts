@@ -326,6 +326,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/feedback/erasure": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** What erasing all of the caller's feedback would do: how much there is, and which improvements would not forget it. */
+        get: operations["preview_erasure"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/feedback/statistics": {
         parameters: {
             query?: never;
@@ -375,6 +392,23 @@ export interface paths {
          *     that was interrupted goes on.
          */
         post: operations["improve"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/improvements/preview": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Counts what an improvement would learn from, and what it would leave out: nobody's words are in it. */
+        get: operations["preview_improvement"];
+        put?: never;
+        post?: never;
         delete?: never;
         options?: never;
         head?: never;
@@ -2024,6 +2058,23 @@ export interface components {
             /** @description What was not used. */
             left_out: components["schemas"]["LeftOut"][];
         };
+        /** @description What an improvement would learn from now. */
+        ImprovementPreview: {
+            /** @description The model. */
+            model: string;
+            /** @description `dpo`, `kto` or `sft`. */
+            method: string;
+            /** @description Whether that is enough to begin. */
+            enough: boolean;
+            /** @description The fewest examples to learn from. */
+            least_train: number;
+            /** @description First questions of which judgements would be held out. */
+            held_out_questions: number;
+            /** @description The fewest of them. */
+            least_held_out: number;
+            /** @description What would count, and what not. */
+            data: components["schemas"]["ImprovementData"];
+        };
         /** @description All improvements, and what answers. */
         Improvements: {
             running: components["schemas"]["RunningImprovement"] | null;
@@ -2084,6 +2135,12 @@ export interface components {
             reason: string;
             /** @description How many. */
             count: number;
+        };
+        /** @description A token: its id, or with `with_pieces` its text too. */
+        ListedToken: number | {
+            /** Format: int32 */
+            id: number;
+            piece: components["schemas"]["TokenPiece"];
         };
         LoginBody: {
             /** @description An API key, as it was shown when it was made. */
@@ -2465,6 +2522,8 @@ export interface components {
         OwnersFeedback: {
             /** @description `local`, or the id of the key with which the chats began. */
             owner: string;
+            /** @description What the operator calls that key; null for `local`. */
+            name: string | null;
             /** @description Whether the owner allows learning from them. */
             allowed: boolean;
             /** @description How many there are. */
@@ -2852,11 +2911,13 @@ export interface components {
             count: number;
             /** @description The most tokens that prompt and answer may have together. */
             max_model_len: number;
-            /** @description Ids; with `with_pieces`, objects of `id` and `piece`. */
-            tokens: unknown[];
+            /** @description At most 500,000. */
+            tokens: components["schemas"]["ListedToken"][];
             /** @description Each token's text, if `return_token_strs` asked for it. */
             token_strs?: string[] | null;
         };
+        /** @description What a token stands for: its text, or its bytes where they are no text by themselves. */
+        TokenPiece: string | number[];
         /** @description Tokens' text, under the names of both servers. */
         TokenText: {
             prompt: string;
@@ -6056,6 +6117,15 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
+            /** @description Too many requests; `Retry-After` says when to come again. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
             /** @description The model cannot be had now. */
             503: {
                 headers: {
@@ -6333,7 +6403,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description The model's queue is full. */
+            /** @description The model's queue is full, or too many answers are waited for. */
             429: {
                 headers: {
                     [name: string]: unknown;
@@ -6699,6 +6769,26 @@ export interface operations {
             };
         };
     };
+    preview_erasure: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description What would be erased now. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErasedFeedback"];
+                };
+            };
+        };
+    };
     count_feedback: {
         parameters: {
             query?: never;
@@ -6849,8 +6939,51 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description One is under way already. */
+            /** @description One is under way already, or whole weights are promoted for the model. */
             409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    preview_improvement: {
+        parameters: {
+            query?: {
+                /** @description The model. By default, the one that answers where nobody names one. */
+                model?: string;
+                /** @description `dpo`, `kto` or `sft`. By default, what the judgements allow. */
+                method?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The counts. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ImprovementPreview"];
+                };
+            };
+            /** @description A parameter is wrong. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description There is no such model. */
+            404: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -7211,7 +7344,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description The model's queue is full. */
+            /** @description The model's queue is full, or too many answers are waited for. */
             429: {
                 headers: {
                     [name: string]: unknown;
@@ -7510,7 +7643,7 @@ export interface operations {
                     "application/json": components["schemas"]["Promotion"];
                 };
             };
-            /** @description The weights do not fit the model or the memory. */
+            /** @description The weights do not fit the model or the memory, or the model is one without what is promoted. */
             400: {
                 headers: {
                     [name: string]: unknown;
@@ -7744,7 +7877,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description The model's queue is full. */
+            /** @description The model's queue is full, or too many answers are waited for. */
             429: {
                 headers: {
                     [name: string]: unknown;
@@ -8035,6 +8168,24 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
+            /** @description Too many requests; `Retry-After` says when to come again. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The model cannot be had now. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
         };
     };
     health: {
@@ -8180,7 +8331,7 @@ export interface operations {
                     "application/json": components["schemas"]["TokenList"];
                 };
             };
-            /** @description The request is wrong; `param` names the field. */
+            /** @description The request is wrong, or has more than 500,000 tokens; `param` names the field. */
             400: {
                 headers: {
                     [name: string]: unknown;
@@ -8191,6 +8342,24 @@ export interface operations {
             };
             /** @description No model of this name is served. */
             404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Too many requests; `Retry-After` says when to come again. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The model cannot be had now. */
+            503: {
                 headers: {
                     [name: string]: unknown;
                 };

@@ -41,6 +41,24 @@ export class EventParser {
   }
 }
 
+/** Milliseconds of silence after which a connection is taken for broken: the server says something every 15 seconds. */
+const SILENCE = 45_000;
+
+/** The next piece; a connection on which nothing comes any more is cancelled, as nobody tells the page that its other end is gone. */
+async function nextPiece(reader: ReadableStreamDefaultReader<Uint8Array>) {
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const silence = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new TypeError('nothing came for too long')), SILENCE);
+  });
+  try {
+    return await Promise.race([reader.read(), silence]);
+  } catch (error) {
+    throw fromNetwork(error);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
 /** A connection that breaks is a `NetworkError`, as one that never was. */
 export async function* readEvents(body: ReadableStream<Uint8Array>): AsyncGenerator<ServerSentEvent> {
   const reader = body.getReader();
@@ -48,9 +66,7 @@ export async function* readEvents(body: ReadableStream<Uint8Array>): AsyncGenera
   const parser = new EventParser();
   try {
     for (;;) {
-      const { done, value } = await reader.read().catch((error: unknown) => {
-        throw fromNetwork(error);
-      });
+      const { done, value } = await nextPiece(reader);
       if (done) return;
       yield* parser.push(decoder.decode(value, { stream: true }));
     }

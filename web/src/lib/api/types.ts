@@ -57,12 +57,17 @@ export type FeedbackRecord = Schemas['FeedbackRecord'];
 export type ErasedFeedback = Schemas['ErasedFeedback'];
 export type FeedbackStatistics = Schemas['FeedbackStatistics'];
 export type LearnedFrom = Schemas['LearnedFrom'];
+/** One person's judgements. */
+export type OwnersFeedback = Schemas['OwnersFeedback'];
 
 export type Improvement = Schemas['Improvement'];
 export type ImprovementState = 'running' | 'interrupted' | 'failed' | 'refused' | 'passed';
 export type ImprovementMethod = NonNullable<Schemas['ImprovementBody']['method']>;
 export type ImprovementWish = Schemas['ImprovementBody'];
 export type BegunImprovement = Schemas['BegunImprovement'];
+/** What an improvement would learn from. */
+export type ImprovementPreview = Schemas['ImprovementPreview'];
+export type LeftOut = Schemas['LeftOut'];
 /** One criterion of an improvement's gate. */
 export type Criterion = Schemas['Criterion'];
 export type RunningImprovement = Schemas['RunningImprovement'];

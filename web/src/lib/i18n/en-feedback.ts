@@ -87,6 +87,8 @@ export const feedback = {
   eraseOwn: 'Erase all mine',
   eraseQuestion:
     'Erase all your judgements, comments and corrections for good? The chats stay. This cannot be undone.',
+  eraseLearned: (improvements: string[]) =>
+    `These improvements have learned from it already and will not forget it: ${improvements.map(isolated).join(', ')}`,
   eraseConfirm: 'Yes, erase',
   keep: 'Keep',
   erased: (count: number) => (count === 1 ? '1 judgement was erased.' : `${count} judgements were erased.`),
@@ -131,6 +133,9 @@ export const improvements = {
   limits: (comment: string, correction: string, rejected: string) =>
     `At most ${comment} characters in a comment, ${correction} in a correction, and ${rejected} answers that one is chosen over.`,
   improve: 'Improve now',
+  wouldLearn: (model: string, method: string) => `${isolated(model)} would learn by ${method}`,
+  tooFew: (examples: string, questions: string, there: string) =>
+    `That is too little: at least ${examples} to learn from are needed, and judgements of ${questions} different first questions held out (now ${there}).`,
   model: 'Model',
   modelDefault: 'The server’s model',
   method: 'Method',
@@ -212,6 +217,7 @@ export const improvements = {
   passed: 'passed',
   failed: 'not passed',
   notMeasured: 'not measured',
+  undecided: 'decides nothing',
   error: (reason: string) => `It failed: ${reason}`,
   adapterOf: (model: string) => `Adapter for ${isolated(model)}`,
   adapterFolder: (folder: string) => `from the folder ${isolated(folder)}`,

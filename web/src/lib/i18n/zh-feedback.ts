@@ -85,6 +85,8 @@ export const feedback: Messages['feedback'] = {
   exportFile: '我的反馈.json',
   eraseOwn: '删除我的全部反馈',
   eraseQuestion: '彻底删除你的全部评价、说明和更正？对话会保留。此操作无法撤销。',
+  eraseLearned: (improvements) =>
+    `以下改进已经学习过这些反馈，删除后也不会忘记：${improvements.map(isolated).join('、')}`,
   eraseConfirm: '确认删除',
   keep: '保留',
   erased: (count) => `已删除 ${count} 条评价。`,
@@ -126,6 +128,9 @@ export const improvements: Messages['improvements'] = {
   limits: (comment, correction, rejected) =>
     `说明最多 ${comment} 个字符，更正最多 ${correction} 个字符，一次最多在 ${rejected} 个其他回答中胜出。`,
   improve: '立即改进',
+  wouldLearn: (model, method) => `${isolated(model)} 将用 ${method} 学习`,
+  tooFew: (examples, questions, there) =>
+    `太少了：至少需要 ${examples} 条用于学习，并留出 ${questions} 个不同首个问题的评价（现在有 ${there} 个）。`,
   model: '模型',
   modelDefault: '服务器的默认模型',
   method: '方法',
@@ -202,6 +207,7 @@ export const improvements: Messages['improvements'] = {
   passed: '通过',
   failed: '未通过',
   notMeasured: '未测',
+  undecided: '不能确定',
   error: failure,
   adapterOf: (model) => `${isolated(model)} 的适配器`,
   adapterFolder: (folder) => `来自文件夹 ${isolated(folder)}`,

@@ -12,6 +12,8 @@ export const records: Record<string, string> = {
   'an answer without words, here or earlier in the chat': '这个回答或聊天中更早的回答没有文字',
   "more than one person's share: the newest {limit} of `{owner}` count":
     '超过一个人的份额：{owner} 只计最新的 {limit} 条',
+  "more than one person's share of what is held out: the newest {limit} of `{owner}` count":
+    '超过一个人在留出部分中的份额：{owner} 只计最新的 {limit} 条',
   'of the candidate: whether it prefers the chosen answer more than what answers now does; of what answers now: whether it finds the chosen answer more probable for each token':
     '改进后：是否比现在作答的模型更偏向被选中的回答；现在作答的模型：是否认为被选中的回答每个词元的概率更高',
   'how often a liked answer became more probable than a disliked one, each against what answers now':
@@ -21,6 +23,8 @@ export const records: Record<string, string> = {
   'a judge learns from pairs, and there are none': '评判模型要从成对的回答中学习，而这里没有',
   'there are too few held-out pairs for a judge to learn from': '留出的成对回答太少，评判模型学不了',
   'there are no pairs to test the judge on': '没有成对的回答可用来检验评判模型',
+  'the pairs to test the judge on are of too few first questions: {there}, and at least {least} are needed':
+    '用来检验评判模型的成对回答来自太少的首个问题：只有 {there} 个，至少需要 {least} 个',
   'the judge agrees with {share} ({lower} to {upper}) of {count} judgements that it did not see':
     '评判模型与它没见过的 {count} 个评价的一致率为 {share}（{lower} 至 {upper}）',
   'the judge agrees with {share} ({lower} to {upper}) of {count} judgements that it did not see: too little to decide anything':
@@ -38,6 +42,7 @@ export const records: Record<string, string> = {
     '在结束之前，它所学的评价被清除、改动或放进了回收站，或者不再允许用于训练；已算出的内容都已删除，请重新开始改进',
   'the examples that it had begun with are gone and cannot be made again as they were: begin a new one':
     '开始时的例子已经不在，也无法照原样重新整理，请重新开始改进',
+  'it was interrupted, and begun anew with other options': '它中断后已换用其他选项重新开始',
   'there are no held-out questions': '没有留出的问题',
   "nothing held out fits into the model's context": '留出的内容都放不进模型的上下文',
 };

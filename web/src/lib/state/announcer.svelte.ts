@@ -6,6 +6,8 @@ export class Announcer {
   text = $state('');
 
   say(text: string): void {
-    this.text = text.length > MAX_SPOKEN ? `${text.slice(0, MAX_SPOKEN)}…` : text;
+    const spoken = text.length > MAX_SPOKEN ? `${text.slice(0, MAX_SPOKEN)}…` : text;
+    // The same words once more are spoken once more only where something has changed.
+    this.text = spoken !== '' && spoken === this.text ? `${spoken}\u00a0` : spoken;
   }
 }

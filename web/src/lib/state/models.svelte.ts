@@ -1,6 +1,7 @@
 // The models: those available, those on this machine, and the progress of downloads.
 import type { ApiClient } from '../api/client';
-import { ApiError, isAbort } from '../api/errors';
+import { isAbort } from '../api/errors';
+import { isRefusal } from '../api/follow';
 import type { AdapterInfo, ModelInfo, PullEvent } from '../api/types';
 import { locales, type Locale } from '../i18n/i18n.svelte';
 import { backoff, sleep } from '../util/time';
@@ -89,6 +90,11 @@ export class Models {
     return this.adapters.find(({ name }) => name === model.name);
   }
 
+  /** Whether it is another model without what was promoted for it: there to be compared with. */
+  isWithoutPromotion({ name }: ModelInfo): boolean {
+    return this.list.some((model) => model.promoted !== null && name === `${model.name}+base`);
+  }
+
   async pull(name: string): Promise<void> {
     await this.#api.pullModel(name);
     const model = this.find(name);
@@ -129,8 +135,16 @@ export class Models {
   /** Follows downloads while any runs; a second call is harmless. */
   watch(): void {
     if (this.#watching) return;
-    this.#watching = new AbortController();
-    void this.#follow(this.#watching.signal).finally(() => (this.#watching = null));
+    const watching = (this.#watching = new AbortController());
+    void this.#follow(watching.signal).finally(() => {
+      if (this.#watching === watching) this.#watching = null;
+    });
+  }
+
+  /** Downloads go on without us; looking at the models again follows them again. */
+  unwatch(): void {
+    this.#watching?.abort();
+    this.#watching = null;
   }
 
   async #follow(signal: AbortSignal): Promise<void> {
@@ -142,9 +156,10 @@ export class Models {
           if (!this.list.some((model) => model.pull?.state === 'running')) return;
         }
       } catch (error) {
-        if (isAbort(error) || (error instanceof ApiError && error.status < 500)) return;
+        if (isAbort(error) || isRefusal(error)) return;
       }
       await sleep(backoff(attempt), signal);
+      if (signal.aborted) return;
       // What happened while nobody listened.
       await this.refresh().catch(() => undefined);
     }

@@ -2,6 +2,7 @@
 // tell later whether it is the same person who logs in again. Who has no chats yet is known by the key, of which only a salted
 // digest is kept.
 import type { Conversation, Id } from '../api/types';
+import { FOR_NEW_CHATS } from '../settings';
 import { forget, names, read, write } from '../util/storage';
 
 const CHATS = 'owner.chats';
@@ -13,6 +14,8 @@ const REMEMBERED = 40;
 /** What a person leaves here. The rest, looks and language, is the browser's. */
 const WORDS = /^(?:draft\.|judgement\.|pair$)/;
 const OWN_PREFERENCES = ['model', 'systemPrompt', 'settings', 'twoAnswers'];
+/** What stands there before anybody has chosen. */
+const UNCHOSEN = ['null', '""', '{}', 'false', JSON.stringify(FOR_NEW_CHATS)];
 
 export function rememberOwner(chats: readonly Conversation[]): void {
   const ids = chats.slice(0, REMEMBERED).map(({ id }) => id);
@@ -85,7 +88,7 @@ export function forgetOwner(): boolean {
   for (const name of [...words, CHATS, KEY, DOUBTED]) forget(name);
   const preferences = Object.entries(read<object | null>('preferences', null) ?? {});
   const isOwn = ([name, value]: [string, unknown]) =>
-    OWN_PREFERENCES.includes(name) && !['null', '""', '{}', 'false'].includes(JSON.stringify(value));
+    OWN_PREFERENCES.includes(name) && !UNCHOSEN.includes(JSON.stringify(value));
   if (!preferences.some(isOwn)) return isKnown || words.length > 0;
   write('preferences', Object.fromEntries(preferences.filter(([name]) => !OWN_PREFERENCES.includes(name))));
   return true;

@@ -1,6 +1,7 @@
 // What this browser remembers between visits: looks, language, and how new chats begin.
 import type { SamplingSettings } from '../api/types';
 import { i18n, type Locale } from '../i18n/i18n.svelte';
+import { FOR_NEW_CHATS } from '../settings';
 import { onWritten, read, write } from '../util/storage';
 
 export type Theme = 'system' | 'light' | 'dark';
@@ -21,7 +22,7 @@ const DEFAULTS: Saved = {
   sidebarOpen: true,
   model: null,
   systemPrompt: '',
-  settings: {},
+  settings: FOR_NEW_CHATS,
   twoAnswers: false,
 };
 

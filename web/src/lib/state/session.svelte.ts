@@ -62,7 +62,8 @@ export class Session {
     try {
       await this.#api.login(key);
     } catch (error) {
-      if (error instanceof ApiError && (error.status === 401 || error.status === 403)) return false;
+      // A 403 is not about the key: the server refuses pages of this address, and says so.
+      if (error instanceof ApiError && error.status === 401) return false;
       throw error;
     }
     await this.#start(mark);

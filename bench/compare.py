@@ -311,11 +311,17 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--missing", action="append", default=[], metavar="PROGRAM=REASON")
     parser.add_argument("--second-model", help="another model whose perplexity is measured, a name or a file")
     parser.add_argument("--text", action="append", default=[], help="a UTF-8 text for perplexity; may be given again")
-    parser.add_argument("--out", default=str(ROOT / "docs/bench"))
+    parser.add_argument("--out", help="folder of the page and its figures [docs/bench; of a part, out/bench]")
     parser.add_argument("--readme", help="put the table between this file's marks")
     arguments = parser.parse_args()
     if arguments.rounds < 1:
         parser.error("--rounds must be at least 1")
+    is_part = bool(arguments.tests) or arguments.programs != PROGRAMS
+    if is_part:
+        # A part in the place of the whole would take the other rows away.
+        arguments.readme = None
+    if arguments.out is None:
+        arguments.out = str(ROOT / ("out/bench" if is_part else "docs/bench"))
     return arguments
 
 

@@ -1,20 +1,22 @@
 #!/bin/bash
 # A model learns from people's preferences: runs/align-hh.sh PAIRS [--model MODEL] [--steps N] [--reward N] [--ppo N] [--context N]
-# [--answers N] [--tokens N] [--out FOLDER]
+# [--answers N] [--tokens N] [--kl WEIGHT] [--out FOLDER]
 #
 # PAIRS are preference pairs of dialogues, such as hh-rlhf's harmless ones (JSON lines, plain or .gz). By a hash of how a dialogue begins they
 # become three parts: half A teaches, half B teaches a judge that nothing else sees, and the rest is held out. On half A: SFT, a reward
 # model, PPO by that model, and DPO beside it. Then the held-out accuracy of the reward models and of DPO, and how often the judge prefers
 # the answers of PPO and of DPO to those of SFT, for held-out prompts. --steps are those of SFT and
-# of DPO, --reward of the reward models; --context leaves out longer dialogues, --tokens is an answer's most.
+# of DPO, --reward of the reward models; --context leaves out longer dialogues, --tokens is an answer's most, --kl
+# the weight of the divergence in PPO.
 # Cut off at any moment, the same command goes on where it was.
 cd "$(dirname "$0")/.."
 . runs/common.sh
 
-model=smollm2:135m steps=80 reward=80 ppo=40 context=256 answers=1 tokens=64 out=out/align-hh
+model=smollm2:135m steps=80 reward=80 ppo=40 context=256 answers=1 tokens=64 kl=0.2 out=out/align-hh
 pairs=${1:?PAIRS: preference pairs, as JSON lines}
 shift
-begin "model steps reward ppo context answers tokens out" "$@"
+begin "model steps reward ppo context answers tokens kl out" "$@"
+fetch "$model"
 
 if [ ! -e "$out/parts.txt" ]; then
     step "three parts"
@@ -82,7 +84,7 @@ train reward reward --data "$out/half-a.jsonl" "${at_end[@]}" --adapter "$(newes
 # The judge has other data, another beginning and another order.
 train reward judge --data "$out/half-b.jsonl" "${at_end[@]}" --steps "$reward" --batch 8 --learning-rate 3e-4 --seed 1
 train ppo ppo --data "$out/half-a.jsonl" "${at_end[@]}" --adapter "$(newest sft)" --reward-model "$(newest reward)" \
-    --judge-model "$(newest judge)" --steps "$ppo" --batch 16 --max-tokens "$tokens" --learning-rate 3e-4 --set policy.kl=0.2
+    --judge-model "$(newest judge)" --steps "$ppo" --batch 16 --max-tokens "$tokens" --learning-rate 3e-4 --set policy.kl="$kl"
 accuracy reward --reward-model "$(newest reward)"
 wins ppo
 accuracy judge --reward-model "$(newest judge)"

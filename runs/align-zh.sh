@@ -13,6 +13,7 @@ model=qwen2.5:0.5b steps= pairs=600 longest=1200 held=120 longest_held=600 out=o
 chinese=${1:?CHINESE: preference pairs} english=${2:?ENGLISH: preference pairs}
 shift 2
 begin "model steps pairs longest held longest-held out" "$@"
+fetch "$model"
 
 newest() { ls -d "$out/$1"/checkpoints/step-* | tail -1; }
 align() { # NAME FILES TIMES

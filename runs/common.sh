@@ -20,9 +20,27 @@ begin() { # NAMES [--NAME VALUE]…
         shift 2
     done
     zhenjin=${ZHENJIN:-target/release/zhenjin}
+    if [ -n "${ZHENJIN:-}" ] && [ ! -x "$zhenjin" ]; then
+        echo "$0: ZHENJIN names $zhenjin, which is no program" >&2
+        exit 2
+    fi
     [ -x "$zhenjin" ] || make build
     mkdir -p "$out"
+    # What was begun with other options is not shown as the result of these.
+    local given='' value
+    for name in $names; do
+        value=${name//-/_}
+        [ "$name" = out ] || given+="--$name ${!value} "
+    done
+    if [ -e "$out/options" ] && [ "$(<"$out/options")" != "$given" ]; then
+        echo "$0: $out was begun with $(<"$out/options")and not with ${given}; give the same options, or another --out" >&2
+        exit 2
+    fi
+    printf %s "$given" > "$out/options"
 }
+
+# Fetches a model that is not on this machine yet; files and folders are there.
+fetch() { "$zhenjin" inspect "$1" > /dev/null 2>&1 || "$zhenjin" pull "$1"; }
 
 step() { echo; echo "== $* =="; }
 # Runs statements of awk, whose numbers have fractions.

@@ -1,5 +1,5 @@
 #!/bin/bash
-# A model learns a house's JSON format: runs/json.sh [--model MODEL] [--steps N] [--notes N] [--out FOLDER]; about three minutes.
+# A model learns a house's JSON format: runs/json.sh [--model MODEL] [--steps N] [--notes N] [--out FOLDER]; two to five minutes.
 #
 # Order notes that the script makes up, and the house's records of them; an adapter that learns N steps of them [60]; then notes of other
 # customers, answered by the model with and without the adapter, freely and held to the schema by the server.
@@ -9,6 +9,7 @@ cd "$(dirname "$0")/.."
 
 model=smollm2:135m steps=60 notes=100 out=out/json
 begin "model steps notes out" "$@"
+fetch "$model"
 
 step "notes"
 [ -e "$out/schema.json" ] ||

@@ -8,8 +8,14 @@
 cd "$(dirname "$0")/.."
 . runs/common.sh
 
-model=poet choices=200 unseen=100 minutes=30 out=out/loop
-begin "model choices unseen minutes out" "$@"
+# Nothing is kept: a person does not choose the same twice.
+model=poet choices=200 unseen='' minutes=30 out=$(mktemp -d)
+trap 'rm -rf "$out"' EXIT
+begin "model choices unseen minutes" "$@"
+fetch "$model"
+if [ -z "$unseen" ]; then
+    [ "$model" = poet ] && unseen=100 || unseen=60
+fi
 
 step "the loop of $model: $choices choices, $unseen questions nobody chose on"
 program=$(realpath "$zhenjin")

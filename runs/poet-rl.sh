@@ -1,5 +1,5 @@
 #!/bin/bash
-# The poet learns form: runs/poet-rl.sh POEMS [--steps N] [--samples N] [--ci N] [--model MODEL] [--out FOLDER]; about 10 minutes.
+# The poet learns form: runs/poet-rl.sh POEMS [--steps N] [--samples N] [--ci N] [--model MODEL] [--out FOLDER]; about 4 minutes.
 #
 # GRPO on a model that writes classical poems (runs/poet.sh made the one that the program carries). POEMS are JSON lines with `kind`, `title`,
 # `author` and `lines`, plain or .zst (the program zstd reads those). The prompts are heads of 6,000 poems: of shi, whose reward is the mean
@@ -15,6 +15,7 @@ steps=100 samples=1000 ci=0 model=poet out=out/poet-rl
 poems=${1:?POEMS: poems as JSON lines}
 shift
 begin "steps samples ci model out" "$@"
+fetch "$model"
 
 # Another name than before: prompts.jsonl of an earlier version of this script has heads of held-out poems. A run with them does not go on:
 # give another --out.

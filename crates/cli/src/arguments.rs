@@ -238,15 +238,22 @@ pub(crate) struct InspectArguments {
 /// How the engine uses the machine.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct EngineArguments {
-    /// Threads [default: the number of cores]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
-    pub(crate) threads: Option<u16>,
+    #[command(flatten)]
+    pub(crate) compute: ComputeArguments,
     /// Longest context, in tokens [default: the model's own, as far as memory allows]
     #[arg(long, value_name = "TOKENS", value_parser = at_least_one)]
     pub(crate) context: Option<usize>,
     /// Memory for models and their KV caches, such as 4GiB [default: 60 % of what is free]
     #[arg(long, value_name = "SIZE")]
     pub(crate) memory: Option<MemorySize>,
+}
+
+/// What computes, and with which keys and values.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ComputeArguments {
+    /// Threads [default: the number of cores]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) threads: Option<u16>,
     /// Instructions to use: scalar, avx2, avxvnni, avx512vnni, amx; on AArch64 neon, dotprod, i8mm [default: the best that this machine has]
     #[arg(long, env = "ZHENJIN_SIMD", value_name = "LEVEL", hide_env_values = true)]
     pub(crate) simd: Option<String>,
@@ -378,7 +385,7 @@ pub(crate) struct PerplexityArguments {
     #[arg(long)]
     pub(crate) json: bool,
     #[command(flatten)]
-    pub(crate) engine: EngineArguments,
+    pub(crate) compute: ComputeArguments,
 }
 
 #[derive(Debug, Args)]
@@ -423,7 +430,7 @@ pub(crate) struct BenchArguments {
     #[arg(long)]
     pub(crate) json: bool,
     #[command(flatten)]
-    pub(crate) engine: EngineArguments,
+    pub(crate) compute: ComputeArguments,
 }
 
 #[derive(Debug, Subcommand)]

@@ -1,6 +1,6 @@
 //! What this machine offers, and which model a command means.
 
-use crate::arguments::EngineArguments;
+use crate::arguments::{ComputeArguments, EngineArguments};
 use crate::home::Home;
 use anyhow::{Context, Result, anyhow, bail};
 use std::ffi::OsStr;
@@ -74,7 +74,7 @@ pub(crate) fn connections_with_files(connections: usize) -> usize {
 }
 
 /// The instructions and threads that the arguments ask for, or the best that there are.
-pub(crate) fn compute(arguments: &EngineArguments) -> Result<ComputeOptions> {
+pub(crate) fn compute(arguments: &ComputeArguments) -> Result<ComputeOptions> {
     let simd = arguments.simd.as_deref();
     let resolved = ComputeOptions::resolve(simd, arguments.threads.map(usize::from));
     resolved.map_err(|error| match error {
@@ -97,8 +97,8 @@ pub(crate) fn serve_options(
 ) -> Result<ServeOptions> {
     Ok(ServeOptions {
         memory_bytes: memory_limit(arguments)?,
-        compute: compute(arguments)?,
-        kv_cache_dtype: arguments.kv_cache_dtype,
+        compute: compute(&arguments.compute)?,
+        kv_cache_dtype: arguments.compute.kv_cache_dtype,
         context: arguments.context,
         max_batch,
         queue_limit,

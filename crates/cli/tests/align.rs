@@ -71,7 +71,10 @@ impl Place {
         let (model, data, out) = (self.text("model"), self.text(data), self.text(out));
         let mut program =
             self.program(&[method, &model, "--data", &data, "--out", &out, "--threads", "1", "--plain"]);
-        program.args(["--batch", "4", "--held-out-share", "0.2"]).args(more);
+        if !more.contains(&"--held-out") {
+            program.args(["--held-out-share", "0.2"]);
+        }
+        program.args(["--batch", "4"]).args(more);
         program
     }
 
@@ -276,6 +279,34 @@ fn full_training_leaves_a_model_that_is_served() {
     succeed(place.program(&chat));
 }
 
+/// What a model was trained with is what it is served with, down to the ends of lines.
+#[test]
+fn the_chat_template_travels_with_what_was_trained_byte_for_byte() {
+    const NAME: &str = "chat_template.jinja";
+    let place = Place::new();
+    let template = format!("{{# 模板 \t \r\n\n  #}}{}", tiny_model::TEMPLATE);
+    std::fs::write(place.path("model").join(NAME), &template).expect("a file");
+    let [model, gguf, merged] = ["model", "model.gguf", "merged"].map(|name| place.text(name));
+    succeed(place.program(&["export", &model, "--to", "gguf", &gguf]));
+    let full = ["--full", "--steps", "1"];
+    succeed(place.train("sft", "talks.jsonl", "full", &full));
+    succeed(place.train("reward", "pairs.jsonl", "reward", &full));
+    let (talks, out) = (place.text("talks.jsonl"), place.text("of-gguf"));
+    let arguments = ["sft", &gguf, "--data", &talks, "--out", &out, "--threads", "1", "--plain"];
+    succeed(place.program(&[&arguments[..], &full].concat()));
+    for out in ["full", "reward", "of-gguf"] {
+        let found = bytes(&place.last(out), NAME);
+        assert_eq!(String::from_utf8_lossy(&found), template, "{out}");
+    }
+    // An adapter has none: it is served with its model's, and merged into weights that have it.
+    succeed(place.train("sft", "talks.jsonl", "adapter", &["--steps", "1"]));
+    let adapter = place.last("adapter");
+    assert!(!adapter.join(NAME).exists());
+    let adapter = adapter.to_str().expect("a path");
+    succeed(place.program(&["export", &model, "--adapter", adapter, "--to", "hf", &merged]));
+    assert_eq!(String::from_utf8_lossy(&bytes(&place.path("merged"), NAME)), template);
+}
+
 #[test]
 fn a_killed_run_goes_on_and_ends_with_the_bits_of_an_undisturbed_one() {
     let place = Place::new();
@@ -343,6 +374,10 @@ fn what_cannot_be_is_said_in_a_sentence() {
         ("grpo", "lines.jsonl", vec!["--reward", "number"], "lines.jsonl holds no records", 1),
         ("sft", "talks.jsonl", vec!["--held-out", &lines], "lines.jsonl holds no records", 1),
         ("sft", "talks.jsonl", vec!["--anchor", &lines], "lines.jsonl: it has no text", 1),
+        // Both were accepted and had no effect.
+        ("sft", "talks.jsonl", vec!["--held-out", &lines, "--held-out-share", "0.1"], "--held-out-share", 2),
+        ("dpo", "pairs.jsonl", vec!["--learn", "last"], "--learn last", 1),
+        ("grpo", "problems.jsonl", vec!["--reward", "number", "--learn", "last"], "--learn last", 1),
         ("sft", "broken.jsonl", vec!["--bad", "drop"], "all 1 records are bad, such as", 1),
         // Where nothing was left, the error was once about the number of steps.
         ("sft", "talks.jsonl", vec!["--context", "4", "--overlong", "drop"], "are too long for 4 tokens", 1),

@@ -144,6 +144,32 @@ fn a_check_counts_records_of_other_formats_and_bad_ones_of_the_other_files() {
     assert!(stdout.contains("fields without effect:\n  chosen_score: 1"), "{stdout}");
 }
 
+/// Names of fields and reasons that have them steered the terminal.
+#[test]
+fn what_files_hold_does_not_steer_the_terminal() {
+    let place = Place::new();
+    let mut field = talk("a", "b");
+    field["\u{1b}[2J\u{202e}field"] = json!(1);
+    let bad = json!({"\u{1b}[2J\u{9b}messages": []});
+    let file = place.write("steering.jsonl", &[field, talk("c", "d"), bad]);
+    let (code, stdout, stderr) = place.run("check", &file, &[]);
+    assert_eq!(code, Some(0), "{stderr}");
+    assert!(stdout.contains("\u{FFFD}[2J\u{FFFD}field: 1"), "{stdout}");
+    let steers = |text: &str| text.contains(['\u{1b}', '\u{202e}', '\u{9b}']);
+    assert!(!steers(&stdout) && !steers(&stderr), "{stdout:?} {stderr:?}");
+    let (file, out) = (file.to_str().expect("a path"), place.path("out"));
+    let out = out.to_str().expect("a path");
+    let mut program = Command::new(env!("CARGO_BIN_EXE_zhenjin"));
+    program.env("ZHENJIN_HOME", place.folder.path()).env_remove("ZHENJIN_LOG").stdin(Stdio::null());
+    program.args(["sft", &place.model(), "--data", file, "--bad", "drop", "--out", out, "--steps", "1"]);
+    program.args(["--held-out-share", "0", "--threads", "1", "--plain"]);
+    let Output { status, stderr, .. } = program.output().expect("the program starts");
+    let stderr = String::from_utf8(stderr).expect("UTF-8");
+    assert_eq!(status.code(), Some(0), "{stderr}");
+    assert!(stderr.contains("the field `\u{FFFD}[2J\u{FFFD}field` of 1 records"), "{stderr}");
+    assert!(!steers(&stderr), "{stderr:?}");
+}
+
 /// One long system message made all questions nearly the same, another one made the same question another, and a field that stands twice was
 /// read as its last value.
 #[test]

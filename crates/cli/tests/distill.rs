@@ -169,6 +169,12 @@ fn vocabularies_must_agree_and_padding_does_not_count() {
         (vec!["--beta", "0.5"], "distillation.beta", 2),
         (vec!["--temperature", "0"], "distillation.temperature", 2),
         (vec!["--max-tokens", "5"], "--own-answers", 1),
+        (vec!["--own-answers", "0", "--max-tokens", "5"], "--own-answers above 0", 1),
+        (
+            vec!["--own-answers", "0", "--set", "rollout.max_tokens=5"],
+            "`rollout.max_tokens` is of answers",
+            2,
+        ),
         (vec!["--answers", "2"], "--from text", 1),
         (vec!["--from", "text", "--beta", "0.5"], "--from logits", 1),
         (vec!["--from", "text", "--answers", "2"], "--reward", 1),

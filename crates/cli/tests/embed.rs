@@ -69,6 +69,28 @@ fn texts_come_from_arguments_lines_and_json_and_give_the_same_vectors() {
     assert_eq!(short[0]["embedding"].as_array().map(Vec::len), Some(3));
 }
 
+/// Regressions: an empty line was no JSON and ended the work, and of the texts before a line that cannot be read the last ones were not written.
+#[test]
+fn empty_lines_of_json_are_no_texts_and_what_was_read_before_an_error_is_written() {
+    let folder = tempfile::tempdir().expect("a folder");
+    write_tiny_encoder(&folder.path().join("encoder"));
+    let (_, expected, _) = embed(folder.path(), &["the cat sat", "dogs"], None);
+    let jsonl = ["--jsonl", "-"];
+    let input = "\n\"the cat sat\"\n\n \t\r\n{\"text\": \"dogs\"}\n\n";
+    let (code, lines, stderr) = embed(folder.path(), &jsonl, Some(input));
+    assert_eq!((code, lines.len(), stderr.as_str()), (Some(0), 2, ""));
+    assert_eq!(vectors(&lines), vectors(&expected));
+    assert_eq!((&lines[0]["index"], &lines[1]["index"]), (&Value::from(0), &Value::from(1)));
+    let broken = format!("{input}{{\"text\": 5}}\n\"a\"\n");
+    let (code, lines, stderr) = embed(folder.path(), &jsonl, Some(&broken));
+    assert_eq!((code, lines.len()), (Some(1), 2), "{stderr}");
+    assert_eq!(vectors(&lines), vectors(&expected));
+    assert!(stderr.contains("line 7: it is neither a string nor an object"), "{stderr}");
+    // In a file of plain lines an empty one is a text.
+    let (code, lines, _) = embed(folder.path(), &["--lines", "-"], Some("dogs\n\n"));
+    assert_eq!((code, lines.len()), (Some(0), 2));
+}
+
 #[test]
 fn inspect_says_how_vectors_are_made() {
     let folder = tempfile::tempdir().expect("a folder");

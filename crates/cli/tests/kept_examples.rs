@@ -52,8 +52,9 @@ fn the_next_run_on_the_same_files_takes_kept_examples_and_learns_the_same() {
     assert_eq!(kept_files(&place).len(), 1);
 
     // Every setting of which tokens or their division depend has a key of its own.
-    let more: [&[&str]; 5] = [
+    let more: [&[&str]; 6] = [
         &["--learn", "last"],
+        &["--thinking", "off"],
         &["--context", "40"],
         &["--seed", "4"],
         &["--overlong", "drop"],

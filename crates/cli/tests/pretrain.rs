@@ -380,6 +380,46 @@ fn a_run_is_never_overwritten_and_never_goes_on_as_another_one() {
     assert_eq!(sums(&again), before);
 }
 
+/// `--tokens`, `--minutes` and `--depth` beside the file of another run had no effect: the file holds every key.
+#[test]
+fn options_beside_the_file_of_another_run_have_an_effect_or_are_refused() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let data = make_shards(&folder.path().join("data"), 200);
+    let (first, out) = (folder.path().join("first"), folder.path().join("out"));
+    succeed(&mut pretrain(&data, &first, &[]));
+    let with_file = |more: &[&str]| {
+        let mut command = zhenjin();
+        command.args(["pretrain", "--sample-tokens", "4", "--data"]).arg(&data).arg("--out").arg(&out);
+        run(command.arg("--config").arg(first.join("run.toml")).args(more))
+    };
+    let steps = |folder: &Path| {
+        let text = std::fs::read_to_string(folder.join("run.toml")).expect("settings");
+        let line = text.lines().find(|line| line.starts_with("steps = ")).expect("steps").to_owned();
+        line.trim_start_matches("steps = ").parse::<u64>().expect("a number")
+    };
+    let per_step = newest(&first).state.tokens / steps(&first);
+    let (code, text) = with_file(&["--depth", "9"]);
+    assert!(code == Some(1) && text.contains("--depth 9 has no effect"), "{text}");
+    let tokens = (2 * per_step).to_string();
+    let (code, text) = with_file(&["--tokens", &tokens, "--set", "schedule.steps=5"]);
+    assert!(code == Some(1) && text.contains("both say how long"), "{text}");
+    assert!(!out.exists());
+    let (code, text) = with_file(&["--tokens", &tokens]);
+    assert_eq!(code, Some(0), "{text}");
+    assert_eq!(steps(&out), 2);
+}
+
+/// Killed between the first settings' temporary file and its name, a run could not be begun again.
+#[test]
+fn a_run_that_was_killed_while_it_wrote_its_settings_is_begun_again() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let data = make_shards(&folder.path().join("data"), 200);
+    let out = folder.path().join("out");
+    std::fs::create_dir(&out).expect("a folder");
+    std::fs::write(out.join(".writing-a1b2c3"), "seed = ").expect("a file");
+    succeed(&mut pretrain(&data, &out, &[]));
+}
+
 #[test]
 fn a_checkpoint_is_served_by_the_engine() {
     let folder = tempfile::tempdir().expect("a folder");

@@ -1,6 +1,8 @@
 //! The tests of `zhenjin-cli` from outside, one program: each file here is one of its modules.
 
 mod align;
+#[cfg(target_os = "linux")]
+mod align_ended;
 mod align_runs;
 mod align_settings;
 mod best_of_n;
@@ -10,6 +12,8 @@ mod embed;
 mod feedback;
 mod feedback_killed;
 mod improve;
+mod improve_ends;
+mod improve_place;
 mod kept_examples;
 mod plan_memory;
 mod pretrain;

@@ -37,7 +37,9 @@ pub mod testing;
 mod weights;
 pub mod write;
 
-pub use adapter::{Adapter, AdapterMerge, AdapterValues, FreshAdapter, LowRank, LowRankValues, MergedRows, WrittenAdapter};
+pub use adapter::{
+    Adapter, AdapterMerge, AdapterValues, FreshAdapter, LowRank, LowRankValues, MergedRows, WrittenAdapter,
+};
 pub use batch::{BatchError, HiddenFor, LogitsFor, OutputRows, Scoring, SequenceChunk, StepOutputs};
 pub use config::ModelConfig;
 pub use errors::{FormatError, ModelError};

@@ -62,7 +62,7 @@ impl DenseLine {
 pub(crate) fn run(name: &str, path: &Path, arguments: &InspectArguments) -> Result<()> {
     check(name, arguments)?;
     let opened = zhenjin_hub::open_encoder(path)?;
-    let estimate = Embedder::memory_estimate(&opened, machine::compute(&arguments.engine)?.threads);
+    let estimate = Embedder::memory_estimate(&opened, machine::compute(&arguments.engine.compute)?.threads);
     let config = opened.file.config();
     let pooling = opened.pooling.as_ref();
     let inspection = Inspection {
@@ -104,7 +104,7 @@ fn check(name: &str, arguments: &InspectArguments) -> Result<()> {
     let options = [
         ("--context", engine.context.is_some()),
         ("--memory", engine.memory.is_some()),
-        ("--kv-cache-dtype", engine.kv_cache_dtype != KvCacheDtype::Auto),
+        ("--kv-cache-dtype", engine.compute.kv_cache_dtype != KvCacheDtype::Auto),
         ("--max-batch", max_batch.is_some()),
     ];
     let given: Vec<&str> =

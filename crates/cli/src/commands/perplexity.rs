@@ -1,6 +1,6 @@
 //! `zhenjin perplexity`: how well a model predicts a text, by llama.cpp's method.
 
-use crate::arguments::{EngineArguments, PerplexityArguments};
+use crate::arguments::{ComputeArguments, PerplexityArguments};
 use crate::home::Home;
 use crate::machine;
 use crate::text;
@@ -22,7 +22,7 @@ pub(crate) struct Measurement<'a> {
     pub(crate) text: &'a str,
     pub(crate) ctx: usize,
     pub(crate) windows: Option<usize>,
-    pub(crate) engine: &'a EngineArguments,
+    pub(crate) compute: &'a ComputeArguments,
     /// Whether to show on standard error how far it is, where that is a terminal.
     pub(crate) shows_progress: bool,
 }
@@ -40,14 +40,14 @@ impl Measurement<'_> {
         let opened = zhenjin_hub::open(path)?;
         let tokens = opened.tokenizer.encode(self.text, Specials::AsText)?;
         let bos = opened.tokenizer.bos().filter(|_| opened.tokenizer.adds_bos());
-        let compute = machine::compute(self.engine)?;
+        let compute = machine::compute(self.compute)?;
         let (simd, team) = (compute.simd, Arc::new(compute.start_team()?));
         let model = Arc::new(Model::load(path, &LoadOptions { simd, team: Arc::clone(&team) })?);
         let adapter = match self.adapter {
             Some(folder) => Some(Arc::new(machine::open_adapter(folder, &opened.file)?.pack(simd, &team)?)),
             None => None,
         };
-        let kv_dtype = model.kv_dtype(self.engine.kv_cache_dtype);
+        let kv_dtype = model.kv_dtype(self.compute.kv_cache_dtype);
         let options = PerplexityOptions {
             context: self.ctx,
             windows: self.windows,
@@ -86,7 +86,7 @@ pub(crate) fn run(home: &Home, arguments: &PerplexityArguments) -> Result<()> {
         text: &read_text(&arguments.file)?,
         ctx: arguments.ctx,
         windows: arguments.chunks,
-        engine: &arguments.engine,
+        compute: &arguments.compute,
         shows_progress: !arguments.json,
     };
     let Measured { result, .. } = measurement.of(&local.path)?;

@@ -5,7 +5,7 @@ use crate::arguments::at_least_one;
 use crate::memory_size::MemorySize;
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use zhenjin_model::LoadOptions;
@@ -26,6 +26,22 @@ pub(crate) const EXAMPLES: &str = "Examples:
 
 /// How long this machine is measured.
 const PROBE: Duration = Duration::from_secs(5);
+/// Options that describe a run on machines like this one: they say nothing of another cluster.
+const OF_A_RUN: [&str; 13] = [
+    "depth",
+    "config",
+    "set",
+    "experts",
+    "active",
+    "vocabulary",
+    "document_length",
+    "ranks",
+    "scaling",
+    "speed",
+    "memory",
+    "out",
+    "threads",
+];
 /// The vocabulary where nobody says.
 const DEFAULT_VOCABULARY: usize = 8192;
 
@@ -42,18 +58,18 @@ pub(crate) struct PlanArguments {
     /// One setting, as for pretrain (repeatable)
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
-    /// Tokens of the vocabulary
-    #[arg(long, value_name = "N", default_value_t = DEFAULT_VOCABULARY)]
-    vocabulary: usize,
+    /// Tokens of the vocabulary [default: 8192]
+    #[arg(long, value_name = "N")]
+    vocabulary: Option<usize>,
     /// Tokens to train on, such as 20M or 300B [default: what the dial says]
     #[arg(long, value_name = "N", value_parser = quantity)]
     tokens: Option<f64>,
     /// Mean tokens of a document: attention never crosses documents [default: whole sequences]
     #[arg(long, value_name = "N", value_parser = at_least_one)]
     document_length: Option<usize>,
-    /// Machines like this one that train together
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = at_least_one)]
-    ranks: usize,
+    /// Machines like this one that train together [default: 1]
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    ranks: Option<usize>,
     /// Bytes per second between machines, such as 125M for 1 Gbit/s
     #[arg(long, value_name = "BYTES", value_parser = quantity)]
     network: Option<f64>,
@@ -69,19 +85,19 @@ pub(crate) struct PlanArguments {
     /// Most memory that the run may take [default: what is free]
     #[arg(long, value_name = "SIZE")]
     memory: Option<MemorySize>,
-    /// Where checkpoints go, for the free space there
-    #[arg(long, value_name = "FOLDER", default_value = ".")]
-    out: PathBuf,
+    /// Where checkpoints go, for the free space there [default: the current folder]
+    #[arg(long, value_name = "FOLDER")]
+    out: Option<PathBuf>,
     /// Threads [default: the number of cores]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
     #[command(flatten)]
     prices: PriceArguments,
     /// A published run, beside its published figures; `list` names them
-    #[arg(long, value_name = "NAME", conflicts_with_all = ["depth", "config", "parameters"])]
+    #[arg(long, value_name = "NAME", conflicts_with_all = OF_A_RUN, conflicts_with = "parameters")]
     preset: Option<String>,
     /// Another cluster: parameters of the model, such as 175B
-    #[arg(long, value_name = "N", value_parser = quantity, requires_all = ["tokens", "peak"], conflicts_with_all = ["depth", "config"])]
+    #[arg(long, value_name = "N", value_parser = quantity, requires_all = ["tokens", "peak"], conflicts_with_all = OF_A_RUN)]
     parameters: Option<f64>,
     /// Devices of the other cluster (changes a preset's)
     #[arg(long, value_name = "N", value_parser = quantity)]
@@ -173,9 +189,17 @@ fn network(arguments: &PlanArguments) -> Option<Network> {
 }
 
 fn show_run(arguments: &PlanArguments) -> Result<()> {
-    if arguments.devices.or(arguments.peak).or(arguments.utilisation).is_some() {
+    let of_a_cluster = [
+        arguments.devices,
+        arguments.peak,
+        arguments.utilisation,
+        arguments.device_watts,
+        arguments.device_price,
+    ];
+    if of_a_cluster.iter().any(Option::is_some) {
         bail!(
-            "--devices, --peak and --utilisation describe another cluster: give --parameters and --tokens, or --preset"
+            "--devices, --peak, --utilisation, --device-watts and --device-price describe another cluster: give --parameters and --tokens, or \
+             --preset"
         );
     }
     let configuration = configuration(arguments)?;
@@ -199,13 +223,15 @@ fn show_run(arguments: &PlanArguments) -> Result<()> {
     };
     let machine = Machine {
         memory_bytes: Some(memory?),
-        disk_bytes: Checkpoints::new(&arguments.out, 1).free_bytes(),
+        disk_bytes: Checkpoints::new(arguments.out.as_deref().unwrap_or(Path::new(".")), 1).free_bytes(),
         probe,
         network: network(arguments),
         prices: arguments.prices.prices(compute.threads),
     };
-    let shape =
-        RunShape { ranks: arguments.ranks, ..configuration.run_shape(arguments.document_length, None) };
+    let shape = RunShape {
+        ranks: arguments.ranks.unwrap_or(1),
+        ..configuration.run_shape(arguments.document_length, None)
+    };
     if let Some(most) = arguments.scaling {
         let plans = Plan::scaling(&config, &shape, &machine, most);
         match arguments.json {
@@ -224,13 +250,14 @@ fn show_run(arguments: &PlanArguments) -> Result<()> {
 
 /// As `pretrain` would have it.
 fn configuration(arguments: &PlanArguments) -> Result<Configuration> {
-    let (depth, overrides) = super::pretrain::given_settings(
-        arguments.config.as_deref(),
-        &arguments.set,
-        arguments.depth,
-        &arguments.experts,
-    )?;
-    let vocabulary = arguments.vocabulary;
+    let (depth, overrides) = super::pretrain::given_settings(&super::pretrain::Given {
+        config: arguments.config.as_deref(),
+        set: &arguments.set,
+        depth: arguments.depth,
+        experts: &arguments.experts,
+        length: arguments.tokens.map(|_| "--tokens"),
+    })?;
+    let vocabulary = arguments.vocabulary.unwrap_or(DEFAULT_VOCABULARY);
     Ok(match arguments.tokens {
         Some(tokens) => Configuration::resolve_for(depth, vocabulary, tokens as u64, &overrides)?,
         None => Configuration::resolve(depth, vocabulary, &overrides)?,

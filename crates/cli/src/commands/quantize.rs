@@ -2,7 +2,7 @@
 
 use super::export::{open_adapter, refuse_existing, source};
 use super::perplexity::{Measurement, read_text};
-use crate::arguments::EngineArguments;
+use crate::arguments::ComputeArguments;
 use crate::home::Home;
 use anyhow::{Context, Result, ensure};
 use clap::Args;
@@ -32,16 +32,16 @@ pub(crate) struct QuantizeArguments {
     #[arg(long, value_name = "FILE")]
     pub(crate) text: Option<PathBuf>,
     /// Tokens in a window of that text
-    #[arg(long, default_value_t = 512, value_name = "TOKENS")]
+    #[arg(long, default_value_t = 512, value_name = "TOKENS", requires = "text")]
     pub(crate) ctx: usize,
     /// Measure on so many windows
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", requires = "text")]
     pub(crate) chunks: Option<usize>,
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
     #[command(flatten)]
-    pub(crate) engine: EngineArguments,
+    pub(crate) compute: ComputeArguments,
 }
 
 fn quantisation(name: &str) -> Result<Quantisation, String> {
@@ -79,7 +79,7 @@ pub(crate) fn run(home: &Home, arguments: &QuantizeArguments) -> Result<()> {
             text,
             ctx: arguments.ctx,
             windows: arguments.chunks,
-            engine: &arguments.engine,
+            compute: &arguments.compute,
             shows_progress: !arguments.json,
         };
         let first = measurement.of(&source)?;

@@ -43,9 +43,8 @@ impl AdapterValues {
         let rank = self.additions().first().map_or(1, |addition| addition.rank);
         let alpha_of = |addition: &LowRankValues| f64::from(addition.scale) * addition.rank as f64;
         let alpha = self.additions().first().map_or(1.0, alpha_of);
-        let in_layers = |projection| {
-            self.additions().iter().filter(|addition| addition.projection == projection).count()
-        };
+        let in_layers =
+            |projection| self.additions().iter().filter(|addition| addition.projection == projection).count();
         let (mut ranks, mut alphas) = (Map::new(), Map::new());
         let mut modules = BTreeSet::new();
         for addition in self.additions() {

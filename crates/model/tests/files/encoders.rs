@@ -231,6 +231,32 @@ fn texts_that_cannot_be_read_are_refused() {
     assert_eq!(vectors[0], vectors[1]);
 }
 
+/// Regression: a broken weight gave vectors of values that are no numbers, or, where pooling leaves them out, of wrong ones.
+#[test]
+fn hidden_states_that_are_not_finite_are_an_error() {
+    let case = &cases()[0];
+    let word = "embeddings.word_embeddings.weight";
+    let width = case.config["hidden_size"].as_u64().unwrap() as usize;
+    let (good, broken) = (vec![5, 6, 7], vec![5, 9, 7]);
+    for value in [f32::NAN, f32::INFINITY] {
+        let mut tensors = tensors(&case.config);
+        let table = tensors.iter_mut().find(|tensor| tensor.name == word).unwrap();
+        let mut values = weights(word, table.shape.iter().product());
+        values[9 * width + 3] = value;
+        *table = FolderTensor::f32(word, &table.shape.clone(), &values);
+        let folder = tempfile::tempdir().unwrap();
+        write_folder(folder.path(), &case.config, &tensors);
+        let mut runner = runner(folder.path(), SimdLevel::detect(), 1, 64);
+        for mode in PoolingMode::ALL {
+            let error = runner.embed(&[good.clone(), broken.clone()], &pooling(mode)).unwrap_err();
+            let said = "the hidden states of text 1 are not finite: the weights are broken";
+            assert_eq!(error.to_string(), said, "{mode:?}");
+        }
+        // Texts without that token are not touched.
+        runner.embed(std::slice::from_ref(&good), &pooling(PoolingMode::Mean)).unwrap();
+    }
+}
+
 #[test]
 fn folders_that_are_no_encoders_are_refused_by_name() {
     let case = &cases()[0];

@@ -102,6 +102,11 @@ impl Overrides {
         self.settings.push((key.to_owned(), value.into()));
     }
 
+    /// Takes back what was said about `key`.
+    pub fn forget(&mut self, key: &str) {
+        self.settings.retain(|(given, _)| given != key);
+    }
+
     /// Whether something is said about `key`.
     pub fn has(&self, key: &str) -> bool {
         self.settings.iter().any(|(given, _)| given == key)
@@ -111,6 +116,12 @@ impl Overrides {
     pub fn whole_number(&self, key: &str) -> Option<u64> {
         let last = self.settings.iter().rev().find(|(given, _)| given == key);
         last.and_then(|(_, value)| value.as_integer()).and_then(|value| u64::try_from(value).ok())
+    }
+
+    /// The word that is given last for `key`; `None` where that is no word.
+    pub fn word(&self, key: &str) -> Option<&str> {
+        let last = self.settings.iter().rev().find(|(given, _)| given == key);
+        last.and_then(|(_, value)| value.as_str())
     }
 
     /// Those from which other settings follow: the model's shape and the length of sequences.

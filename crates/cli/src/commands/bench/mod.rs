@@ -20,11 +20,11 @@ use zhenjin_model::{LoadOptions, Model};
 pub(crate) fn run(home: &Home, arguments: &BenchArguments) -> Result<()> {
     check(arguments)?;
     let path = machine::resolve(&ModelStore::new(home.models()), &arguments.model)?.path;
-    let compute = machine::compute(&arguments.engine)?;
+    let compute = machine::compute(&arguments.compute)?;
     let started = Instant::now();
     let (simd, team) = (compute.simd, Arc::new(compute.start_team()?));
     let model = Arc::new(Model::load(Path::new(&path), &LoadOptions { simd, team: Arc::clone(&team) })?);
-    let kv_dtype = model.kv_dtype(arguments.engine.kv_cache_dtype);
+    let kv_dtype = model.kv_dtype(arguments.compute.kv_cache_dtype);
     let mut bench = Bench::new(Arc::clone(&model), Arc::clone(&team), kv_dtype, arguments)?;
     let load = started.elapsed();
     let mut report = Report::new(arguments, &model, kv_dtype, &team, load)?;

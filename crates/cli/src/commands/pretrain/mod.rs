@@ -358,8 +358,18 @@ fn check_settings(arguments: &PretrainArguments) -> Result<()> {
 
 /// Depth and settings: from the file, then `--set`, then the options that have a name of their own.
 fn overrides(arguments: &PretrainArguments) -> Result<(usize, Overrides)> {
-    let (depth, mut overrides) =
-        given_settings(arguments.config.as_deref(), &arguments.set, arguments.depth, &arguments.experts)?;
+    let length = match (arguments.tokens, arguments.minutes) {
+        (Some(_), _) => Some("--tokens"),
+        (None, Some(_)) => Some("--minutes"),
+        (None, None) => None,
+    };
+    let (depth, mut overrides) = given_settings(&Given {
+        config: arguments.config.as_deref(),
+        set: &arguments.set,
+        depth: arguments.depth,
+        experts: &arguments.experts,
+        length,
+    })?;
     if let Some(seed) = arguments.seed {
         let seed = i64::try_from(seed).context("--seed must be below 2^63")?;
         overrides.add("seed", seed);
@@ -367,20 +377,44 @@ fn overrides(arguments: &PretrainArguments) -> Result<(usize, Overrides)> {
     Ok((depth, overrides))
 }
 
-/// Depth and settings that a file and single settings give.
-pub(crate) fn given_settings(
-    config: Option<&Path>,
-    set: &[String],
-    depth: Option<usize>,
-    experts: &ExpertArguments,
-) -> Result<(usize, Overrides)> {
+/// What says how a run is configured.
+pub(crate) struct Given<'a> {
+    pub(crate) config: Option<&'a Path>,
+    pub(crate) set: &'a [String],
+    pub(crate) depth: Option<usize>,
+    pub(crate) experts: &'a ExpertArguments,
+    /// The option that says how long the run is, if one does.
+    pub(crate) length: Option<&'static str>,
+}
+
+/// Depth and settings that a file and single settings give. Options say more than the file; two options that say the same are refused.
+pub(crate) fn given_settings(given: &Given<'_>) -> Result<(usize, Overrides)> {
+    const STEPS: &str = "schedule.steps";
+    let Given { config, set, depth, experts, length } = *given;
     let mut overrides = Overrides::new();
     if let Some(path) = config {
         let text = std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
         overrides.add_toml(&text, path)?;
+        if let (Some(depth), Some(layers)) = (depth, overrides.whole_number("model.layers"))
+            && depth as u64 != layers
+        {
+            bail!(
+                "--depth {depth} has no effect: {} gives the whole model, with model.layers = {layers}; leave --depth out, or remove the section \
+                 [model] and what follows from it",
+                path.display()
+            );
+        }
+        if length.is_some() {
+            overrides.forget(STEPS);
+        }
     }
     for assignment in set {
         overrides.add_assignment(assignment)?;
+    }
+    if let Some(length) = length
+        && overrides.has(STEPS)
+    {
+        bail!("{length} and --set {STEPS}=… both say how long the run is; leave one of them out");
     }
     experts.add_to(&mut overrides);
     let given = overrides.whole_number("depth").and_then(|depth| usize::try_from(depth).ok());
@@ -396,7 +430,7 @@ fn resumed_configuration(arguments: &PretrainArguments, checkpoint: &Checkpoint)
     if arguments.minutes.is_some() {
         let steps = theirs.schedule.steps;
         eprintln!(
-            "the schedule stays as it was laid out when the run began, {steps} steps; another: --set schedule.steps=N"
+            "the schedule stays as it was laid out when the run began, {steps} steps; another: --set schedule.steps=N without --minutes"
         );
     }
     let says_something = arguments.config.is_some() || !arguments.set.is_empty() || arguments.seed.is_some();

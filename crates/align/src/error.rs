@@ -116,8 +116,9 @@ pub enum AlignError {
     },
     /// A checkpoint of other data or another model.
     #[error(
-        "{} was made with other data or another model (fingerprint {theirs}, now {ours}); give those that the run began with",
-        checkpoint.display()
+        "{} was made with other data or another model (fingerprint {theirs}, now {ours}); {}",
+        checkpoint.display(),
+        what_to_give(theirs, ours)
     )]
     OtherData {
         /// The checkpoint.
@@ -146,4 +147,17 @@ fn last_text(last: Option<&Path>) -> String {
 fn differences(keys: &[(String, String, String)]) -> String {
     let text = |(key, ours, theirs): &(String, String, String)| format!("{key} is {ours}, there {theirs}");
     keys.iter().map(text).collect::<Vec<_>>().join("; ")
+}
+
+/// What helps where fingerprints differ. Earlier versions cut an anchor's paragraphs at the model's context alone, and divided its text at
+/// empty lines that end in a line feed alone: then the same text has other pieces now.
+fn what_to_give(theirs: &str, ours: &str) -> &'static str {
+    const ANCHOR: &str = ", anchor ";
+    match (theirs.rsplit_once(ANCHOR), ours.rsplit_once(ANCHOR)) {
+        (Some((theirs, _)), Some((ours, _))) if crate::run::same_data(theirs, ours) => {
+            "only the anchor differs: give the text that the run began with; where it is that, an earlier version began the run, which cut the text \
+             in other pieces: go on with that version, or begin anew with another --out"
+        }
+        _ => "give those that the run began with",
+    }
 }

@@ -86,12 +86,17 @@ impl AdapterMerge {
     }
 }
 
-/// Whether embedding and head, one weight until now, become two. Rows of tokens were trained in both; they stay one, as `peft` has it.
+/// Whether embedding and head, one weight until now, become two. Rows of tokens that were trained in both stand in the file once, with the
+/// embedding, and both stay one, as `peft` has it; a head with rows of its own was trained apart.
 fn share_nothing(changes: &mut BTreeMap<WeightName, Change>) -> bool {
     let is_of_one = |change: &Change| change.product.is_some() || change.replaced.is_some();
-    let unties =
-        [WeightName::Embedding, WeightName::Head].iter().any(|name| changes.get(name).is_some_and(is_of_one));
+    let head_is_apart = changes.get(&WeightName::Head).is_some_and(|change| !change.rows.is_empty());
+    let unties = head_is_apart
+        || [WeightName::Embedding, WeightName::Head]
+            .iter()
+            .any(|name| changes.get(name).is_some_and(is_of_one));
     if unties
+        && !head_is_apart
         && let Some(rows) = changes.get(&WeightName::Embedding).map(|change| change.rows.clone())
         && !rows.is_empty()
     {

@@ -228,7 +228,7 @@ fn merged_cases() -> Vec<Case> {
 #[test]
 fn adapters_that_can_only_be_merged_give_the_logits_of_peft() {
     let cases = merged_cases();
-    assert_eq!(cases.len(), 8);
+    assert_eq!(cases.len(), 9);
     for case in cases {
         let folder = tempfile::tempdir().unwrap();
         let source = folder.path().join("source");

@@ -71,6 +71,16 @@ MERGED = {
         torch.float32,
         dict(r=2, lora_alpha=4, target_modules=["q_proj"], trainable_token_indices=[3, 1, 50]),
     ),
+    "qwen2-tokens-apart": (
+        "qwen2, tied",
+        torch.float32,
+        dict(
+            r=2,
+            lora_alpha=4,
+            target_modules=["q_proj"],
+            trainable_token_indices={"embed_tokens": [3, 1], "lm_head": [2, 50]},
+        ),
+    ),
 }
 
 

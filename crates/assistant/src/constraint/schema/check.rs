@@ -216,8 +216,9 @@ fn with_one_zero(value: Value) -> Value {
 
 pub(super) fn shortened(reason: &str) -> String {
     const MOST: usize = 400;
+    let reason = effort::unmetered(reason);
     match reason.char_indices().nth(MOST) {
         Some((end, _)) => format!("{}…", &reason[..end]),
-        None => reason.to_owned(),
+        None => reason,
     }
 }

@@ -96,6 +96,14 @@ pub(super) fn metered(schema: &Value) -> Value {
     schema
 }
 
+/// A message of the library's without the keyword, as some quote the schema that was not satisfied.
+pub(super) fn unmetered(message: &str) -> String {
+    [WHOLE, PART].iter().fold(message.to_owned(), |message, value| {
+        let quoted = format!("\"{KEYWORD}\":\"{value}\"");
+        message.replace(&format!("{quoted},"), "").replace(&quoted, "")
+    })
+}
+
 fn with_keyword(schema: &Value) -> Value {
     match schema {
         Value::Object(entries) => {

@@ -175,6 +175,11 @@ fn answers_are_checked_with_their_places() {
     assert!(reason.contains("`/a` breaks `/properties/a/uniqueItems`"), "{reason}");
     let draft_4 = json!({ "$schema": "http://json-schema.org/draft-04/schema#", "type": "integer" });
     assert_eq!(check_of(draft_4).check("-0"), Ok(()));
+    // What the library quotes of a schema is as it was written.
+    let quoted = check_of(json!({ "not": { "not": {} , "type": "string" } })).check("\"a\"");
+    assert!(quoted.is_ok(), "{quoted:?}");
+    let quoted = check_of(json!({ "not": { "type": "string" } })).check("\"a\"").expect_err("a text");
+    assert!(quoted.contains(r#"{"type":"string"} is not allowed"#), "{quoted}");
     assert!(check.check("{").expect_err("no JSON").contains("is not JSON"));
 }
 

@@ -78,7 +78,7 @@ fn an_adapter_that_finds_no_memory_is_not_read() {
     file.set_len(8 << 30).unwrap();
     let models = served(Some(512), 1);
     let refused = models.load_adapter(spec("poet", folder.path())).unwrap_err().to_string();
-    assert!(refused.contains(&format!("needs {} bytes", 16_u64 << 30)), "{refused}");
+    assert!(refused.contains(&format!("needs {} bytes", 8_u64 << 30)), "{refused}");
     assert!(refused.contains("are free; unload a model, or allow models more memory"), "{refused}");
     assert_eq!(models.list().len(), 1);
 }

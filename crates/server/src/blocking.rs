@@ -12,6 +12,8 @@ const SHORT: usize = 64 << 10;
 /// Requests that are at an encoder at once. They wait for one another's passes there, each on a thread of its own, and must leave
 /// threads to everything else.
 const ENCODING: usize = 32;
+/// Requests of up to so many tokens are a pass or two of an encoder. They wait for passes, and must not wait for the whole jobs of others.
+const FEW_TOKENS: usize = 512;
 
 /// Turns at the processors, for work that computes. Without them as many requests would be rendered, tokenised and compiled at once as
 /// there are threads for waiting, beside the engine and at its priority.
@@ -21,6 +23,7 @@ const ENCODING: usize = 32;
 pub(crate) struct Gates {
     short: Arc<Semaphore>,
     long: Arc<Semaphore>,
+    few_tokens: Arc<Semaphore>,
     encoders: Arc<Semaphore>,
 }
 
@@ -36,6 +39,7 @@ impl Gates {
             // Two at least: one that compiles a format for long is not all of them.
             short: semaphore((processors / 2).max(2)),
             long: semaphore((processors / 2).max(1)),
+            few_tokens: semaphore(ENCODING),
             encoders: semaphore(ENCODING),
         }
     }
@@ -49,12 +53,13 @@ impl Gates {
         in_turn(if bytes <= SHORT { &self.short } else { &self.long }, work).await
     }
 
-    /// Runs work that waits for an encoder.
+    /// Runs work that waits for an encoder, with so many tokens.
     pub(crate) async fn encode<T: Send + 'static>(
         &self,
+        tokens: usize,
         work: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
     ) -> Result<T, ApiError> {
-        in_turn(&self.encoders, work).await
+        in_turn(if tokens <= FEW_TOKENS { &self.few_tokens } else { &self.encoders }, work).await
     }
 }
 
@@ -135,9 +140,34 @@ mod tests {
         });
         let next = tokio::spawn(async move { waiting.compute(8 << 20, || Ok(())).await });
         assert_eq!(gates.compute(SHORT, || Ok(1)).await.expect("done"), 1);
-        assert_eq!(gates.encode(|| Ok(2)).await.expect("done"), 2);
+        assert_eq!(gates.encode(1, || Ok(2)).await.expect("done"), 2);
         drop(end);
         long.await.expect("no panic").expect("done");
         next.await.expect("no panic").expect("done");
+    }
+
+    /// Regression: a single text waited until one of 32 requests with thousands of texts had ended.
+    #[tokio::test]
+    async fn a_single_text_does_not_wait_for_whole_jobs_at_an_encoder() {
+        let gates = Gates::of(2);
+        let (ends, waits) = mpsc::channel::<()>();
+        let waits = Arc::new(std::sync::Mutex::new(waits));
+        let jobs = (0..2 * ENCODING).map(|_| {
+            let (gates, waits) = (gates.clone(), Arc::clone(&waits));
+            tokio::spawn(async move {
+                let work = move || {
+                    let _ended = waits.lock().map(|waits| waits.recv());
+                    Ok(())
+                };
+                gates.encode(FEW_TOKENS + 1, work).await
+            })
+        });
+        let jobs: Vec<_> = jobs.collect();
+        tokio::task::yield_now().await;
+        assert_eq!(gates.encode(FEW_TOKENS, || Ok(3)).await.expect("done"), 3);
+        drop(ends);
+        for job in jobs {
+            job.await.expect("a task").expect("done");
+        }
     }
 }

@@ -114,9 +114,10 @@ impl StreamPermit {
         self.gates.compute(bytes, work).await
     }
 
-    /// Runs work that waits for an encoder. The permit is held until the work ends, even if the request that waits for it goes away.
+    /// Runs work that waits for an encoder, with so many tokens. The permit is held until the work ends, even if the request that waits for it goes away.
     pub(crate) async fn encode<T: Send + 'static>(
         self,
+        tokens: usize,
         work: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
     ) -> Result<T, ApiError> {
         let gates = self.gates.clone();
@@ -124,7 +125,7 @@ impl StreamPermit {
             let _permit = self;
             work()
         };
-        gates.encode(held).await
+        gates.encode(tokens, held).await
     }
 }
 

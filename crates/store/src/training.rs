@@ -83,7 +83,7 @@ impl Store {
     pub async fn training_feedback(&self) -> Result<Vec<TrainingFeedback>, StoreError> {
         let doing = "reading feedback for training";
         // One transaction sees one state: no row refers to a text that is erased between two statements.
-        let mut reading = self.readers().begin().await.map_err(self.failed(doing))?;
+        let mut reading = self.scanners().begin().await.map_err(self.failed(doing))?;
         let rows = read_rows(&mut reading, None).await.map_err(self.failed(doing))?;
         let texts = read_texts(&mut reading, None).await.map_err(self.failed(doing))?;
         reading.rollback().await.map_err(self.failed(doing))?;

@@ -18,8 +18,8 @@ pub(super) const BASE: &str = "base";
 const NAME_LIMIT: usize = 64;
 /// The file with an adapter's numbers.
 const NUMBERS_FILE: &str = "adapter_model.safetensors";
-/// Bytes of memory for each byte of that file, at most: numbers of 16 bits become numbers of 32.
-const BYTES_READ: u64 = 2;
+/// Bytes of memory for each byte of that file, at least; numbers of 16 bits take twice as many, which is known once they are read.
+const BYTES_READ: u64 = 1;
 
 /// An adapter to serve.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -266,11 +266,12 @@ pub(crate) async fn vectors(
         tokenizer.tokens(&inputs, prompt, &waits_no_more).map_err(refused)
     };
     let tokens = permit.compute(size, tokenise).await?;
+    let count = tokens.iter().map(Vec::len).sum();
     let embed = move || {
         let vectors = embedder.embed(&tokens, dimensions, &is_cancelled).map_err(refused)?;
-        Ok(Vectors { vectors, tokens: tokens.iter().map(Vec::len).sum(), load })
+        Ok(Vectors { vectors, tokens: count, load })
     };
-    permit.encode(embed).await
+    permit.encode(count, embed).await
 }
 
 /// Bytes of a text, or as many as there are tokens.

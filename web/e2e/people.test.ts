@@ -358,11 +358,13 @@ describe('words', () => {
       await answers(page).first().getByText(words).waitFor();
       if (reason === 'length') {
         // One that has become as long as it may goes on when it is asked to.
-        await page.getByRole('button', { name: 'Go on' }).click();
-        await expect
-          .poll(() => questions(page).last().innerText())
-          .toBe('Please go on from where you stopped.');
-        await finished(page);
+        const [asked] = await Promise.all([
+          page.waitForRequest(
+            (one) => one.method() === 'POST' && one.url().endsWith('/api/conversations/x/messages'),
+          ),
+          page.getByRole('button', { name: 'Go on' }).click(),
+        ]);
+        expect(asked.postDataJSON()).toMatchObject({ content: 'Please go on from where you stopped.' });
       }
       await other.leave();
     }

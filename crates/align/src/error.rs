@@ -156,7 +156,7 @@ fn what_to_give(theirs: &str, ours: &str) -> &'static str {
     match (theirs.rsplit_once(ANCHOR), ours.rsplit_once(ANCHOR)) {
         (Some((theirs, _)), Some((ours, _))) if crate::run::same_data(theirs, ours) => {
             "only the anchor differs: give the text that the run began with; where it is that, an earlier version began the run, which cut the text \
-             in other pieces: go on with that version, or begin anew with another --out"
+             in other pieces: go on with that version, or begin anew in another folder"
         }
         _ => "give those that the run began with",
     }

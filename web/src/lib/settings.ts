@@ -16,7 +16,7 @@ export const MODEL_DEFAULTS: Readonly<SamplingSettings> = {
 };
 
 /** The longest answer with which new chats begin, in tokens: room for a long text, and an end for a model that finds none. */
-export const LONGEST_ANSWER = 2048;
+export const LONGEST_ANSWER = 4096;
 
 /** How new chats begin until the reader has chosen something else. */
 export const FOR_NEW_CHATS: Readonly<Partial<SamplingSettings>> = { max_tokens: LONGEST_ANSWER };

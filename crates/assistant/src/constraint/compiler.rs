@@ -20,8 +20,9 @@ use crate::error::AssistantError;
 use crate::request::OutputFormat;
 use crate::tools::grammar;
 
-/// The most states of one answer's lexer, of one or two kilobytes each. Ordinary formats need some hundreds.
-const MOST_LEXER_STATES: usize = 30_000;
+/// The most states of one answer's lexer, of half a kilobyte to two each. Most formats need some hundreds; a text whose length is limited
+/// needs about three for each character that is written, in Chinese ten (escapes and incomplete characters at each place).
+const MOST_LEXER_STATES: usize = 120_000;
 /// The formats' field in the API.
 const FIELD: &str = "response_format";
 

@@ -247,7 +247,7 @@ export const en = {
       seed: { name: 'Seed', hint: 'The same seed and question give the same answer.' },
       max_tokens: {
         name: 'Longest answer',
-        hint: 'In tokens; new chats begin with 2,048. Empty: as long as the context allows.',
+        hint: 'In tokens; new chats begin with 4,096. Empty: as long as the context allows.',
       },
     },
     notANumber: 'Type a number.',

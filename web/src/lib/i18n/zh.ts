@@ -217,7 +217,7 @@ export const zh: Messages = {
       presence_penalty: { name: '出现惩罚', hint: '大于 0 时，偏向还没出现过的词。' },
       frequency_penalty: { name: '频率惩罚', hint: '大于 0 时，出现越多的词越被削弱。' },
       seed: { name: '随机种子', hint: '同样的种子和问题得到同样的回答。' },
-      max_tokens: { name: '回答最大长度', hint: '以词元计，新对话为 2,048。留空表示上下文允许多长就多长。' },
+      max_tokens: { name: '回答最大长度', hint: '以词元计，新对话为 4,096。留空表示上下文允许多长就多长。' },
     },
     notANumber: '请输入一个数字。',
     notWhole: '请输入整数。',

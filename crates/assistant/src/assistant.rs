@@ -353,7 +353,7 @@ impl Assistant {
         }
         let mut sampling = options.sampling.resolve(&self.model.default_sampling);
         let seed = sampling.seed.unwrap_or_else(random::fresh_seed);
-        let max_tokens = self.max_tokens(prepared.prompt.len(), options.max_tokens)?;
+        let max_tokens = self.max_tokens(prepared.prompt.len(), options)?;
         let end_of_turn = self.model.tokenizer.end_of_turn();
         let own_ends: &[u32] = if options.ignore_end { &[] } else { end_of_turn };
         let stop_tokens: Vec<u32> = own_ends.iter().chain(&options.stop_token_ids).copied().collect();
@@ -406,10 +406,13 @@ impl Assistant {
     }
 
     /// What was asked for, or all that fits after the prompt.
-    fn max_tokens(&self, prompt: usize, asked: Option<usize>) -> Result<usize, AssistantError> {
+    fn max_tokens(&self, prompt: usize, options: &GenerationOptions) -> Result<usize, AssistantError> {
         let context = self.model.info.context_length;
-        match asked {
+        match options.max_tokens {
             Some(max_tokens) if prompt.saturating_add(max_tokens) <= context => Ok(max_tokens),
+            Some(max_tokens) if options.ends_with_context && prompt < context => {
+                Ok(max_tokens.min(context - prompt))
+            }
             None if prompt < context => Ok(context - prompt),
             asked => Err(AssistantError::ContextExceeded { prompt, max_tokens: asked.unwrap_or(1), context }),
         }

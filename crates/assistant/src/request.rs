@@ -87,6 +87,9 @@ pub struct GenerationOptions {
     pub sampling: SamplingSettings,
     /// The most tokens; `None`: as many as fit. 0 is allowed only for an echoed completion.
     pub max_tokens: Option<usize>,
+    /// Where the context ends before `max_tokens`, so does the answer; else such a request is refused. A prompt that leaves no room is refused
+    /// in any case.
+    pub ends_with_context: bool,
     /// Texts that end the answer; they are not part of it. They are looked for in the answer, not in the thought before it,
     /// whose closing marker itself may be one. At most 16, none empty.
     pub stop: Vec<String>,

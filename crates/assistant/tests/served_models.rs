@@ -140,3 +140,19 @@ fn a_removed_model_finishes_its_answers_and_shutdown_ends_the_rest() {
     assert!(matches!(last, Some(TextEvent::Failed { failure: Failure::ShutDown, .. })), "{last:?}");
     assert!(matches!(block_on(models.get("b")), Err(AssistantError::ShuttingDown)));
 }
+
+/// A page's longest answer of 8,192 tokens once made a chat of a model with that context refuse every question.
+#[test]
+fn an_answer_that_may_end_with_the_context_does() {
+    let models = ServedModels::new(vec![spec("a")], small(4 << 30)).unwrap();
+    let assistant = block_on(models.get("a")).unwrap();
+    let mut request = question("Tell me a long story about the sea.");
+    request.options.max_tokens = Some(10_000);
+    request.options.ignore_end = true;
+    let refused = assistant.chat(&request).err();
+    assert!(matches!(refused, Some(AssistantError::ContextExceeded { max_tokens: 10_000, .. })));
+    request.options.ends_with_context = true;
+    let prompt = assistant.count_prompt(&request).unwrap();
+    let answer = read(assistant.chat(&request).unwrap());
+    assert_eq!(answer.usage.completion_tokens, 256 - prompt);
+}

@@ -1,8 +1,9 @@
 //! `zhenjin best-of-n` as people run it: prompts and a reward to examples that `sft` and `dpo` learn.
 
 use std::path::PathBuf;
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 
+use crate::align::{run, succeed};
 use crate::tiny_model;
 use serde_json::{Value, json};
 use zhenjin_model::write::FloatType;
@@ -79,18 +80,6 @@ impl Place {
         program.arg("--adapter").arg(adapter).args(more);
         program
     }
-}
-
-fn run(mut program: Command) -> (Option<i32>, String) {
-    let Output { status, stdout, stderr } = program.output().expect("the program starts");
-    let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
-    (status.code(), text(stdout) + &text(stderr))
-}
-
-fn succeed(program: Command) -> String {
-    let (code, text) = run(program);
-    assert_eq!(code, Some(0), "{text}");
-    text
 }
 
 #[test]

@@ -1,8 +1,9 @@
 //! `zhenjin distill` as people run it: a teacher's distributions into a student, in one vocabulary or in two.
 
 use std::path::PathBuf;
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 
+use crate::align::{run, succeed};
 use crate::tiny_model;
 use serde_json::{Value, json};
 use zhenjin_model::write::FloatType;
@@ -86,18 +87,6 @@ impl Place {
         let held_out = events.filter(|event| event["event"] == "held_out");
         held_out.filter_map(|event| event["measures"][name].as_f64()).collect()
     }
-}
-
-fn run(mut program: Command) -> (Option<i32>, String) {
-    let Output { status, stdout, stderr } = program.output().expect("the program starts");
-    let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
-    (status.code(), text(stdout) + &text(stderr))
-}
-
-fn succeed(program: Command) -> String {
-    let (code, text) = run(program);
-    assert_eq!(code, Some(0), "{text}");
-    text
 }
 
 #[test]

@@ -1,8 +1,9 @@
 //! A home folder with a tiny model and what people said of its answers, and the program run in it.
 
 use std::path::PathBuf;
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 
+pub(crate) use crate::align::{run, succeed};
 use crate::tiny_model;
 use serde_json::Value;
 use zhenjin_model::write::FloatType;
@@ -182,18 +183,6 @@ impl Place {
     pub(crate) fn records(&self) -> Value {
         serde_json::from_str(&succeed(self.program(&["improve", "--list", "--json"]))).expect("JSON")
     }
-}
-
-pub(crate) fn run(mut program: Command) -> (Option<i32>, String) {
-    let Output { status, stdout, stderr } = program.output().expect("the program starts");
-    let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
-    (status.code(), text(stdout) + &text(stderr))
-}
-
-pub(crate) fn succeed(program: Command) -> String {
-    let (code, text) = run(program);
-    assert_eq!(code, Some(0), "{text}");
-    text
 }
 
 pub(crate) fn refuse(program: Command) -> String {

@@ -150,9 +150,7 @@ impl Settings {
         let rank = self.rank_of(module) as f64;
         (alpha / if self.rank_stabilised { rank.sqrt() } else { rank }) as f32
     }
-}
 
-impl Settings {
     /// The ids of the token rows that were trained at `module`, such as `model.embed_tokens`.
     pub(super) fn token_rows_of(&self, module: &str) -> Option<&[usize]> {
         let is_of = |name: &str| module == name || module.ends_with(&format!(".{name}"));

@@ -54,18 +54,22 @@ fn gguf_files_give_the_logits_of_peft() {
     assert_eq!(interleaved, 2);
 }
 
+/// The case's model in both formats.
+fn sources(case: &Case, folder: &Path) -> [PathBuf; 2] {
+    let (source, source_gguf) = (folder.join("source"), folder.join("source.gguf"));
+    std::fs::create_dir(&source).unwrap();
+    write_folder(&source, &case.config, &case.tensors());
+    std::fs::write(&source_gguf, gguf(case).unwrap().bytes()).unwrap();
+    [source, source_gguf]
+}
+
 /// Adapters merged into the weights, from files of both formats into files of both: the logits are those of base and adapter together, within what
 /// the written type rounds. Among the cases are tied embeddings, rank and alpha by pattern, and rank-stabilised scales.
 #[test]
 fn merged_files_give_the_logits_of_base_and_adapter() {
     for case in cases() {
         let folder = tempfile::tempdir().unwrap();
-        let source = folder.path().join("source");
-        std::fs::create_dir(&source).unwrap();
-        write_folder(&source, &case.config, &case.tensors());
-        let source_gguf = folder.path().join("source.gguf");
-        std::fs::write(&source_gguf, gguf(&case).unwrap().bytes()).unwrap();
-        for (number, path) in [&source, &source_gguf].into_iter().enumerate() {
+        for (number, path) in sources(&case, folder.path()).iter().enumerate() {
             let file = ModelFile::open(path).unwrap();
             let config = file.config();
             // Both ways of opening give the same changes.
@@ -231,12 +235,7 @@ fn adapters_that_can_only_be_merged_give_the_logits_of_peft() {
     assert_eq!(cases.len(), 9);
     for case in cases {
         let folder = tempfile::tempdir().unwrap();
-        let source = folder.path().join("source");
-        std::fs::create_dir(&source).unwrap();
-        write_folder(&source, &case.config, &case.tensors());
-        let source_gguf = folder.path().join("source.gguf");
-        std::fs::write(&source_gguf, gguf(&case).unwrap().bytes()).unwrap();
-        for (number, path) in [&source, &source_gguf].into_iter().enumerate() {
+        for (number, path) in sources(&case, folder.path()).iter().enumerate() {
             let file = ModelFile::open(path).unwrap();
             let error = AdapterValues::open(&saved(&case.name), file.config()).unwrap_err().to_string();
             assert!(error.contains("merges it into the weights"), "{}: {error}", case.name);

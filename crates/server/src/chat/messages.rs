@@ -248,12 +248,10 @@ pub(super) async fn submit(
         asked: std::time::Instant::now(),
     };
     request.options.cache_salt = caller.cache_salt();
+    // A chat's longest answer is a most.
+    request.options.ends_with_context = true;
     let size = size_of(&request);
-    let answer = move || {
-        end_with_context(&assistant, &mut request)?;
-        assistant.chat(&request).map_err(fault)
-    };
-    let generation = permit.compute(size, answer).await?;
+    let generation = permit.compute(size, move || assistant.chat(&request).map_err(fault)).await?;
     Ok((generation, provenance))
 }
 
@@ -263,18 +261,6 @@ fn size_of(request: &ChatRequest) -> usize {
         message.content.len() + message.thought.as_ref().map_or(0, String::len)
     };
     request.messages.iter().map(size).sum()
-}
-
-/// A chat's longest answer is a most: where the context ends before it, so does the answer. A conversation that leaves no room at all is
-/// refused as ever.
-fn end_with_context(assistant: &Assistant, request: &mut ChatRequest) -> Result<(), ApiError> {
-    let Some(most) = request.options.max_tokens else { return Ok(()) };
-    let context = assistant.info().context_length;
-    let prompt = assistant.count_prompt(request).map_err(fault)?;
-    if prompt < context {
-        request.options.max_tokens = Some(most.min(context - prompt));
-    }
-    Ok(())
 }
 
 /// What the model reads before the conversation.

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize, Serializer};
-use zhenjin_files::{Mapping, NewFile, sync_folder};
+use zhenjin_files::{Mapping, NewFile, make_folder};
 use zhenjin_train::checkpoint::CheckpointError;
 
 use crate::error::AlignError;
@@ -161,11 +161,8 @@ impl FaultyStep {
     /// # Errors
     /// [`AlignError::Checkpoint`] when it cannot be written.
     pub(crate) fn write(&self, path: &Path) -> Result<(), AlignError> {
-        if let Some(folder) = path.parent().filter(|folder| !folder.is_dir()) {
-            let io = |source| CheckpointError::Io { action: "make", path: folder.to_owned(), source };
-            std::fs::create_dir_all(folder).map_err(io)?;
-            let run = folder.parent().filter(|run| !run.as_os_str().is_empty());
-            sync_folder(run.unwrap_or(Path::new("."))).map_err(CheckpointError::from)?;
+        if let Some(folder) = path.parent() {
+            make_folder(folder).map_err(CheckpointError::from)?;
         }
         // Piece by piece: a step can have millions of tokens, and memory may be short.
         let mut file = NewFile::create(path).map_err(CheckpointError::from)?;

@@ -22,6 +22,7 @@ pub mod rewards;
 pub mod rollouts;
 pub mod run;
 pub mod teacher;
+pub mod testing;
 pub mod trainee;
 pub mod watch;
 

@@ -1,44 +1,6 @@
 //! Which examples a step has: a function of seed and position alone.
 
-/// SplitMix64 (Steele, Lea & Flood 2014): numbers that are the same on every machine.
-#[derive(Clone, Debug)]
-pub(crate) struct Generator(u64);
-
-impl Generator {
-    /// The stream of one purpose and place.
-    pub(crate) fn of(seed: u64, purpose: &str, place: u64) -> Generator {
-        // FNV-1a.
-        let hash = purpose.bytes().fold(0xCBF2_9CE4_8422_2325_u64, |hash, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3)
-        });
-        let mut generator = Generator(seed);
-        generator.0 = generator.next() ^ hash;
-        generator.0 = generator.next() ^ place;
-        Generator(generator.next())
-    }
-
-    pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        mixed ^ (mixed >> 31)
-    }
-
-    /// A number below `bound`, which is not 0.
-    pub(crate) fn below(&mut self, bound: usize) -> usize {
-        ((u128::from(self.next()) * bound as u128) >> 64) as usize
-    }
-
-    /// The numbers below `count` in a random order (Fisher and Yates).
-    pub(crate) fn shuffled(&mut self, count: usize) -> Vec<usize> {
-        let mut order: Vec<usize> = (0..count).collect();
-        for last in (1..count).rev() {
-            order.swap(last, self.below(last + 1));
-        }
-        order
-    }
-}
+use zhenjin_random::SplitMix64;
 
 /// The endless series of examples: one epoch after the other, each in an order of its own.
 #[derive(Clone, Debug)]
@@ -69,7 +31,8 @@ impl Order {
         match &self.known {
             Some((known, order)) if *known == epoch => order[within],
             _ => {
-                let order = Generator::of(self.seed, "order of examples", epoch).shuffled(self.examples);
+                let order = SplitMix64::of(self.seed, "order of examples", epoch)
+                    .shuffled((0..self.examples).collect::<Vec<usize>>());
                 let example = order[within];
                 self.known = Some((epoch, order));
                 example

@@ -259,6 +259,9 @@ impl<T: Training> Run<T> {
         if self.state.step == 0 && self.configuration.intervals.held_out > 0 {
             self.measure(observers)?;
         }
+        if self.state.is_unmeasured && !stop() {
+            self.measure_afterwards(observers)?;
+        }
         while self.state.step < steps {
             if stop() {
                 // One of this step would be replaced by itself.
@@ -276,7 +279,7 @@ impl<T: Training> Run<T> {
             let step = metrics.step;
             tell(observers, &Event::Step(metrics))?;
             notes.into_iter().try_for_each(|text| tell(observers, &Event::Note { step, text }))?;
-            let is_due = |interval: u64| step == steps || (interval > 0 && step.is_multiple_of(interval));
+            let is_due = |interval: u64| is_due(interval, step, steps);
             let intervals = self.configuration.intervals;
             let mut loss = None;
             if intervals.held_out > 0 && is_due(intervals.held_out) {
@@ -284,6 +287,7 @@ impl<T: Training> Run<T> {
                     Ok(loss) => loss,
                     Err(error) => {
                         let memory = self.training.memory();
+                        self.state.is_unmeasured = true;
                         return Err(self.ended(error, &memory, observers));
                     }
                 };
@@ -345,7 +349,7 @@ impl<T: Training> Run<T> {
             return not_saved(&what);
         }
         self.training.remember(memory);
-        self.save(observers, false)?;
+        self.save_finite(observers, false)?;
         match self.saved_step == Some(step) {
             true => Ok(None),
             false => not_saved("no checkpoint could be written"),
@@ -399,6 +403,17 @@ impl<T: Training> Run<T> {
         hint.push_str(&notes);
         let kept = is_kept.then_some(path);
         AlignError::NonFinite { step, what, value, examples, hint, faulty, kept }
+    }
+
+    /// Measures held-out examples after a step whose measurement had failed and ended the run, as it would have been then.
+    fn measure_afterwards(&mut self, observers: &mut [Box<dyn Observer>]) -> Result<(), AlignError> {
+        let loss = self.measure(observers)?;
+        self.state.is_unmeasured = false;
+        let (step, steps) = (self.state.step, self.configuration.schedule.steps);
+        if is_due(self.configuration.intervals.checkpoint, step, steps) {
+            self.note_best(loss);
+        }
+        self.save(observers, false)
     }
 
     fn rehearse(&mut self, observers: &mut [Box<dyn Observer>]) -> Result<(), AlignError> {
@@ -483,6 +498,11 @@ impl<T: Training> Run<T> {
                 false => tell(observers, &Event::Note { step, text: error.to_string() }),
             };
         }
+        self.save_finite(observers, needed)
+    }
+
+    /// As [`Run::save`], where it is known that all numbers are finite: asking reads all that is to be written.
+    fn save_finite(&mut self, observers: &mut [Box<dyn Observer>], needed: bool) -> Result<(), AlignError> {
         let state = RunState { window: self.training.memory(), ..self.state.clone() };
         let step = state.step;
         let training = &self.training;
@@ -516,6 +536,11 @@ impl<T: Training> Run<T> {
 
 fn tell(observers: &mut [Box<dyn Observer>], event: &Event) -> Result<(), AlignError> {
     Ok(observers.iter_mut().try_for_each(|observer| observer.event(event))?)
+}
+
+/// Whether what is done every `interval` steps, and after the last, is done after this one.
+fn is_due(interval: u64, step: u64, steps: u64) -> bool {
+    step == steps || (interval > 0 && step.is_multiple_of(interval))
 }
 
 #[cfg(test)]

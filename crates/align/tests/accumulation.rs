@@ -165,7 +165,7 @@ fn accumulation_gives_a_students_gradient_of_one_batch() {
             };
             let (load, adapter) = (load(2), random_adapter(&tiny_config(), 4, 9));
             let of_teacher = model(Dtype::Q8_0, &load);
-            let teacher = Teacher::new(of_teacher, Some(&adapter), &load, VOCABULARY as usize).unwrap();
+            let teacher = Teacher::new(of_teacher, Some(&adapter), &load, VOCABULARY).unwrap();
             let teacher = Rc::new(RefCell::new(teacher));
             let student = |dialogues| {
                 Distillation::new(dialogues, Rc::clone(&teacher), loss, SimdLevel::detect(), None).unwrap()

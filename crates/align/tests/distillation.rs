@@ -8,30 +8,17 @@ use std::sync::{Arc, Mutex};
 use zhenjin_align::configuration::{Configuration, Method, TuningKind};
 use zhenjin_align::losses::distillation::DistillationLoss;
 use zhenjin_align::methods::{Dialogues, Distillation, Examples, Offline, OwnAnswers};
-use zhenjin_align::rollouts::{RolloutOptions, Rollouts};
 use zhenjin_align::run::Run;
 use zhenjin_align::teacher::Teacher;
-use zhenjin_align::trainee::{Trainee, TraineeOptions};
-use zhenjin_model::testing::{RandomWeights, random_adapter, tiny_config};
-use zhenjin_model::{AdapterValues, LoadOptions, Model, ModelConfig};
-use zhenjin_tensor::{Dtype, KvDtype, SimdLevel, ThreadTeam};
+use zhenjin_align::testing::{self, END, VOCABULARY, load};
+use zhenjin_align::trainee::Trainee;
+use zhenjin_model::testing::{random_adapter, tiny_config};
+use zhenjin_model::{AdapterValues, ModelConfig};
+use zhenjin_tensor::{Dtype, SimdLevel};
 use zhenjin_tokenizer::EncodedDialogue;
 use zhenjin_train::checkpoint::Checkpoints;
-use zhenjin_train::configuration::Overrides;
 use zhenjin_train::metrics::{Event, MetricsError, Observer};
 use zhenjin_train::training::Gauges;
-
-const VOCABULARY: usize = 96;
-const END: u32 = 95;
-
-fn load(threads: usize) -> LoadOptions {
-    LoadOptions { simd: SimdLevel::detect(), team: Arc::new(ThreadTeam::new(threads).unwrap()) }
-}
-
-fn model(config: ModelConfig, dtype: Dtype, load: &LoadOptions) -> Arc<Model> {
-    let source = RandomWeights::new(config.clone(), dtype, 5);
-    Arc::new(Model::from_source(config, &source, load).unwrap())
-}
 
 /// The same model with an adapter that changes what it says.
 fn adapter() -> AdapterValues {
@@ -40,33 +27,16 @@ fn adapter() -> AdapterValues {
 
 fn teacher(config: ModelConfig, dtype: Dtype, adapter: Option<&AdapterValues>, threads: usize) -> Teacher {
     let load = load(threads);
-    Teacher::new(model(config, dtype, &load), adapter, &load, VOCABULARY).unwrap()
+    Teacher::new(testing::model_of(config, dtype, &load), adapter, &load, VOCABULARY).unwrap()
 }
 
 fn configuration(method: Method, tuning: TuningKind, settings: &[&str]) -> Configuration {
-    let mut overrides = Overrides::new();
-    for setting in
-        ["optimiser.learning_rate=1e-2", "schedule.steps=20", "batch.examples=8"].iter().chain(settings)
-    {
-        overrides.add_assignment(setting).unwrap();
-    }
-    Configuration::resolve(method, tuning, 24, &overrides).unwrap()
+    let defaults = ["optimiser.learning_rate=1e-2", "schedule.steps=20", "batch.examples=8"];
+    testing::configuration(method, tuning, 24, &[&defaults[..], settings].concat())
 }
 
 fn trainee(configuration: &Configuration, dtype: Dtype, threads: usize) -> Trainee {
-    let load = load(threads);
-    let options = TraineeOptions {
-        tuning: configuration.tuning,
-        optimiser: configuration.optimiser.clone(),
-        seed: configuration.seed,
-        load: load.clone(),
-        usable_vocabulary: VOCABULARY,
-        recomputed_layers: 0,
-        base_name: "tiny".to_owned(),
-        padding_token: None,
-        companions: Vec::new(),
-    };
-    Trainee::new(model(tiny_config(), dtype, &load), None, None, options).unwrap()
+    testing::trainee(configuration, dtype, None, &load(threads))
 }
 
 fn dialogues(range: std::ops::Range<u32>) -> Vec<EncodedDialogue> {
@@ -95,14 +65,8 @@ fn run(
         temperature: section.temperature,
         weight: section.weight,
     };
-    let own = configuration.rollout.map(|section_| OwnAnswers {
-        rollouts: Rollouts::new(RolloutOptions {
-            section: section_,
-            stop_tokens: vec![END],
-            usable_vocabulary: VOCABULARY,
-            kv_dtype: KvDtype::F32,
-            team: load(threads).team,
-        }),
+    let own = configuration.rollout.map(|rollout| OwnAnswers {
+        rollouts: testing::rollouts(rollout, &load(threads)),
         share: section.own_answers,
         context: tiny_config().context_length,
         seed: configuration.seed,

@@ -137,6 +137,26 @@ fn whatever_ends_a_run_loses_no_step() {
     }
 }
 
+/// What could not be measured after the last step was never measured, and the last weights were never found to be the best.
+#[test]
+fn held_out_examples_that_could_not_be_measured_are_measured_by_who_goes_on() {
+    let settings =
+        ["schedule.steps=4", "intervals.checkpoint=2", "rollout.answers=4", "intervals.held_out=2"];
+    let configuration = configuration(Method::Grpo, TuningKind::Lora, &[&ONLINE[..], &settings].concat());
+    let run = |folder: &Path, times: usize| {
+        let training = online(&configuration, Dtype::F32, 1, Box::new(Unreachable(times)));
+        train(&configuration, training, folder, 99).map(|(_, run)| run.steps())
+    };
+    let (whole, broken) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    assert_eq!(run(whole.path(), 99).unwrap(), 4);
+    // Before the first step, at two steps, after the second, at two steps; then not after the fourth.
+    run(broken.path(), 6).unwrap_err();
+    let left = newest(broken.path()).state;
+    assert!(left.is_unmeasured && left.step == 4);
+    assert_eq!(run(broken.path(), 99).unwrap(), 4);
+    assert_eq!(newest(broken.path()).state, newest(whole.path()).state);
+}
+
 fn continued(configuration: &Configuration, adapter: Option<&AdapterValues>) -> Trainee {
     trainee_of(configuration, model(Dtype::F32, &load(1)), adapter)
 }
@@ -294,16 +314,10 @@ fn answers_end_by_themselves_after_supervised_fine_tuning() {
 }
 
 fn share_that_ends<E: zhenjin_align::methods::Examples>(offline: &Offline<E>) -> f64 {
-    use zhenjin_align::rollouts::{Job, RolloutOptions, Rollouts};
+    use zhenjin_align::rollouts::Job;
     let more = ["rollout.max_tokens=12"];
     let section = configuration(Method::Grpo, TuningKind::Lora, &more).rollout.unwrap();
-    let mut rollouts = Rollouts::new(RolloutOptions {
-        section,
-        stop_tokens: vec![END],
-        usable_vocabulary: VOCABULARY as usize,
-        kv_dtype: zhenjin_tensor::KvDtype::F32,
-        team: load(2).team,
-    });
+    let mut rollouts = rollouts(section, &load(2));
     let prompts: Vec<Vec<u32>> = (0..24)
         .map(|number| {
             let dialogue = good(number);

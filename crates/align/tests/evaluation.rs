@@ -11,50 +11,31 @@ use zhenjin_align::evaluation::{
 };
 use zhenjin_align::losses::preference::PreferenceLoss;
 use zhenjin_align::methods::{Examples, Offline, Preferences, RewardPairs};
-use zhenjin_align::rollouts::{RolloutOptions, Rollouts};
 use zhenjin_align::run::Training;
-use zhenjin_align::trainee::{RewardFiles, Trainee, TraineeOptions, ValueBatch};
+use zhenjin_align::testing::{self, END, VOCABULARY};
+use zhenjin_align::trainee::{RewardFiles, Trainee, ValueBatch};
 use zhenjin_model::testing::{RandomWeights, tiny_config};
 use zhenjin_model::write::{NewTensor, reward_config_json, write_reward_safetensors, write_tensors};
 use zhenjin_model::{LoadOptions, Model};
-use zhenjin_tensor::{Dtype, KvDtype, SimdLevel, ThreadTeam};
+use zhenjin_tensor::Dtype;
 use zhenjin_tokenizer::EncodedDialogue;
-use zhenjin_train::configuration::Overrides;
-
-const VOCABULARY: usize = 96;
-const END: u32 = 95;
 
 fn load() -> LoadOptions {
-    LoadOptions { simd: SimdLevel::detect(), team: Arc::new(ThreadTeam::new(1).unwrap()) }
+    testing::load(1)
 }
 
 fn model(load: &LoadOptions) -> Arc<Model> {
-    let source = RandomWeights::new(tiny_config(), Dtype::F32, 5);
-    Arc::new(Model::from_source(tiny_config(), &source, load).unwrap())
+    testing::model(Dtype::F32, load)
 }
 
 fn configuration(method: Method) -> Configuration {
-    let mut overrides = Overrides::new();
-    for setting in ["optimiser.learning_rate=3e-3", "schedule.steps=12"] {
-        overrides.add_assignment(setting).unwrap();
-    }
-    Configuration::resolve(method, TuningKind::Lora, 16, &overrides).unwrap()
+    let settings = ["optimiser.learning_rate=3e-3", "schedule.steps=12"];
+    testing::configuration(method, TuningKind::Lora, 16, &settings)
 }
 
 fn trainee(configuration: &Configuration, values: bool, load: &LoadOptions) -> Trainee {
-    let options = TraineeOptions {
-        tuning: configuration.tuning,
-        optimiser: configuration.optimiser.clone(),
-        seed: configuration.seed,
-        load: load.clone(),
-        usable_vocabulary: VOCABULARY,
-        recomputed_layers: 0,
-        base_name: "tiny".to_owned(),
-        padding_token: None,
-        companions: Vec::new(),
-    };
     let values = values.then(|| vec![0.0; tiny_config().hidden_size]);
-    Trainee::new(model(load), None, values, options).unwrap()
+    testing::trainee(configuration, Dtype::F32, values, load)
 }
 
 fn dialogue(number: u32, answer: &[u32]) -> EncodedDialogue {
@@ -257,20 +238,15 @@ fn perplexity_is_that_of_the_tokens_behind_the_first_of_each_text() {
 fn answers_depend_on_the_seed_the_prompt_and_their_numbers_alone() {
     let load = load();
     let model = model(&load);
-    let mut rollouts = Rollouts::new(RolloutOptions {
-        section: RolloutSection {
-            answers: 1,
-            max_tokens: 6,
-            temperature: 1.0,
-            top_p: 1.0,
-            top_k: 0,
-            drop_overlong: false,
-        },
-        stop_tokens: vec![END],
-        usable_vocabulary: VOCABULARY,
-        kv_dtype: KvDtype::F32,
-        team: Arc::clone(&load.team),
-    });
+    let section = RolloutSection {
+        answers: 1,
+        max_tokens: 6,
+        temperature: 1.0,
+        top_p: 1.0,
+        top_k: 0,
+        drop_overlong: false,
+    };
+    let mut rollouts = testing::rollouts(section, &load);
     // More than are written at once.
     let prompts: Vec<Vec<u32>> = (0..50).map(|number| vec![number, 3, number]).collect();
     let prompts: Vec<&[u32]> = prompts.iter().map(Vec::as_slice).collect();

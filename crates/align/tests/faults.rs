@@ -1,6 +1,6 @@
 //! Steps whose numbers are not finite: what is kept of them, in which order, and what is not saved.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -199,6 +199,8 @@ struct Failing {
     origin: Result<&'static str, &'static str>,
     /// Whether the step and the weights before it were on the disk when the search for the origin began.
     before_search: Rc<RefCell<Vec<bool>>>,
+    /// How often it was asked whether its numbers are finite.
+    asked: Rc<Cell<usize>>,
 }
 
 impl Training for Failing {
@@ -233,6 +235,7 @@ impl Training for Failing {
     }
 
     fn not_finite(&self) -> Option<String> {
+        self.asked.set(self.asked.get() + 1);
         self.spoilt.map(str::to_owned)
     }
 
@@ -276,6 +279,8 @@ struct Ended {
     error: AlignError,
     /// See [`Failing`].
     before_search: Vec<bool>,
+    /// The same.
+    asked: usize,
 }
 
 impl Ended {
@@ -289,7 +294,7 @@ impl Ended {
             [&["schedule.steps=5", "intervals.held_out=0", "intervals.samples=0"][..], settings].concat();
         let configuration = configuration(Method::Sft, TuningKind::Lora, &settings);
         let folder = tempfile::tempdir().unwrap();
-        let before_search = Rc::new(RefCell::new(Vec::new()));
+        let (before_search, asked) = (Rc::new(RefCell::new(Vec::new())), Rc::new(Cell::new(0)));
         let training = Failing {
             folder: folder.path().to_owned(),
             updates: 0,
@@ -297,11 +302,12 @@ impl Ended {
             spoilt,
             origin,
             before_search: Rc::clone(&before_search),
+            asked: Rc::clone(&asked),
         };
         let mut run = Run::new(configuration, training, folder.path(), Gauges::default(), None).unwrap();
         let error = run.run(&mut [], &|| false).map(|_| ()).unwrap_err();
         let before_search = before_search.borrow().clone();
-        Ended { folder, error, before_search }
+        Ended { folder, error, before_search, asked: asked.get() }
     }
 }
 
@@ -322,6 +328,16 @@ fn the_step_and_the_weights_before_it_are_kept_before_the_search() {
     assert!(text.contains("known at once; its documents could not be computed again: no memory"), "{text}");
     assert_eq!(faulty.checkpoint, Some(ended.folder.path().join("checkpoints/step-00000002")));
     assert_eq!(faulty.origin, None);
+}
+
+/// Regression: it was asked twice behind a failed step, and each time all weights and what the optimiser remembers are read.
+#[test]
+fn behind_a_failed_step_it_is_asked_once_whether_the_weights_are_finite() {
+    let ended = Ended::of(&["intervals.checkpoint=99"], 0, None, Ok("layer 7"));
+    assert!(ended.folder.path().join("checkpoints/step-00000002").is_dir());
+    assert_eq!(ended.asked, 1);
+    // Each checkpoint on the way asks for itself, and the one of step 2 is not written again.
+    assert_eq!(Ended::of(&["intervals.checkpoint=1"], 0, None, Ok("layer 7")).asked, 2);
 }
 
 /// After the first update of a step, the weights are those of no step.

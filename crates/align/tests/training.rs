@@ -11,9 +11,8 @@ use zhenjin_align::methods::{
     Anchor, Critic, Dialogues, Judged, Judgement, Offline, Online, OnlineParts, RewardPairs, RewardSource,
 };
 use zhenjin_align::rewards::Answer;
-use zhenjin_align::rollouts::{RolloutOptions, Rollouts};
 use zhenjin_align::run::Training;
-use zhenjin_tensor::{Dtype, KvDtype};
+use zhenjin_tensor::Dtype;
 use zhenjin_tokenizer::EncodedDialogue;
 use zhenjin_train::checkpoint::RunState;
 use zhenjin_train::metrics::{Event, StepMetrics};
@@ -199,13 +198,6 @@ pub(crate) fn online_parts(
         of_critic.optimiser.learning_rate = section.learning_rate;
         Critic::new(trainee(&of_critic, dtype, true, threads), section, 64)
     });
-    let rollouts = Rollouts::new(RolloutOptions {
-        section: configuration.rollout.unwrap(),
-        stop_tokens: vec![END],
-        usable_vocabulary: VOCABULARY as usize,
-        kv_dtype: KvDtype::F32,
-        team: load(threads).team,
-    });
     OnlineParts {
         trainee: policy,
         critic,
@@ -213,7 +205,7 @@ pub(crate) fn online_parts(
         held_out: tasks(12..16),
         rewards: reward,
         judge: None,
-        rollouts,
+        rollouts: rollouts(configuration.rollout.unwrap(), &load(threads)),
         rollout_model: None,
         decode: Box::new(|tokens| format!("{tokens:?}")),
         answerer: None,

@@ -136,6 +136,18 @@ pub fn rename(from: &Path, to: &Path) -> Result<(), FileError> {
     sync_folder(folder_of(to))
 }
 
+/// Makes a folder, and the missing ones around it, for good. One that is there already stays as it is.
+///
+/// # Errors
+/// [`FileError::Io`].
+pub fn make_folder(path: &Path) -> Result<(), FileError> {
+    let is_missing = |folder: &&Path| !folder.as_os_str().is_empty() && !folder.exists();
+    let missing = path.ancestors().take_while(is_missing).count();
+    std::fs::create_dir_all(path).map_err(FileError::io("make", path))?;
+    // That of a folder that is there too: what made it may have been killed before it was on the disk.
+    path.ancestors().take(missing.max(1)).try_for_each(|made| sync_folder(folder_of(made)))
+}
+
 /// Makes what was created, renamed and removed in a folder survive a power cut.
 ///
 /// # Errors
@@ -202,6 +214,19 @@ mod tests {
         let taken = NewFolder::create(&folder.path().join("folder")).expect("a new folder");
         assert!(taken.finish().is_err());
         assert_eq!(names(folder.path()), ["folder"]);
+    }
+
+    #[test]
+    fn a_folder_is_made_with_those_around_it_or_stays() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let made = folder.path().join("a/b/c");
+        for _ in 0..2 {
+            make_folder(&made).expect("a made folder");
+            write_whole(&made.join("file"), &[b"a"]).expect("a file in it");
+        }
+        assert_eq!(names(&made), ["file"]);
+        let error = make_folder(&made.join("file")).unwrap_err().to_string();
+        assert!(error.contains("a/b/c/file: cannot make: "), "{error}");
     }
 
     #[test]

@@ -1,11 +1,12 @@
 //! The weights that training begins with: random, and the same bits for the same seed on every machine.
 
+use zhenjin_random::SplitMix64;
 use zhenjin_tensor::{Matrix, MatrixMemory, ParameterId, Vector};
 
 use crate::config::ModelConfig;
 use crate::errors::ModelError;
 use crate::names::Naming;
-use crate::random::SplitMix;
+use crate::random::Floats;
 use crate::tensor_source::{LayerWeightName, WeightName};
 use crate::weights::{LoadOptions, WeightMaker, Weights};
 
@@ -99,7 +100,7 @@ impl WeightMaker for Initialising<'_> {
         let tensor = Naming::HuggingFace.spell(name);
         let LoadOptions { simd, team } = self.options;
         let fill = |row: usize, values: &mut [f32]| {
-            SplitMix::of_row(self.seed, &tensor, row).fill_normal(deviation, values);
+            SplitMix64::of(self.seed, &tensor, row as u64).fill_normal(deviation, values);
         };
         let matrix = Matrix::make_f32(&self.memory, rows, columns, *simd, team, fill)?;
         Ok(matrix.with_parameter(id))

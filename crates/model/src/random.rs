@@ -1,45 +1,30 @@
 //! Random numbers that are the same on every machine: integer arithmetic, and operations that IEEE 754 defines to the bit.
 
-/// SplitMix64 (Steele, Lea & Flood 2014).
-#[derive(Debug, Clone)]
-pub(crate) struct SplitMix(pub(crate) u64);
+use zhenjin_random::SplitMix64;
 
-impl SplitMix {
-    /// The stream of one row of one tensor: rows can be made in any order, by any number of threads.
-    pub(crate) fn of_row(seed: u64, tensor: &str, row: usize) -> SplitMix {
-        // FNV-1a.
-        let name = tensor.bytes().fold(0xCBF2_9CE4_8422_2325_u64, |hash, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3)
-        });
-        let mut state = SplitMix(seed);
-        state.0 = state.next() ^ name;
-        state.0 = state.next() ^ row as u64;
-        SplitMix(state.next())
-    }
-
-    pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        mixed ^ (mixed >> 31)
-    }
-
+/// Numbers of an even and of the normal distribution.
+pub(crate) trait Floats {
     /// Even between −1 and 1.
-    pub(crate) fn symmetric(&mut self) -> f32 {
-        (self.next() >> 40) as f32 / (1u64 << 23) as f32 - 1.0
-    }
+    fn symmetric(&mut self) -> f32;
 
     /// Fills `out` with independent numbers of the normal distribution of mean 0, by Marsaglia's polar method (1964), in pairs; of the last
     /// pair of an odd number, one is drawn for nothing.
-    pub(crate) fn fill_normal(&mut self, deviation: f64, out: &mut [f32]) {
+    fn fill_normal(&mut self, deviation: f64, out: &mut [f32]);
+}
+
+impl Floats for SplitMix64 {
+    fn symmetric(&mut self) -> f32 {
+        (self.next_u64() >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+    }
+
+    fn fill_normal(&mut self, deviation: f64, out: &mut [f32]) {
         /// Pairs that are computed together: their logarithms and roots do not wait for each other.
         const PAIRS: usize = 16;
         for out in out.chunks_mut(2 * PAIRS) {
             let pairs = out.len().div_ceil(2);
             let (mut points, mut factors) = ([[0.0; 2]; PAIRS], [1.0; PAIRS]);
             for (point, square) in points.iter_mut().zip(&mut factors).take(pairs) {
-                (*point, *square) = self.point_in_circle();
+                (*point, *square) = point_in_circle(self);
             }
             for square in &mut factors {
                 *square = (-2.0 * logarithm(*square) / *square).sqrt();
@@ -51,16 +36,16 @@ impl SplitMix {
             }
         }
     }
+}
 
-    /// A point in the circle of radius 1 without its middle, and the square of its distance from there.
-    fn point_in_circle(&mut self) -> ([f64; 2], f64) {
-        loop {
-            let mut even = || (self.next() >> 11) as f64 / (1u64 << 52) as f64 - 1.0;
-            let (x, y) = (even(), even());
-            let square = x * x + y * y;
-            if square < 1.0 && square > 0.0 {
-                return ([x, y], square);
-            }
+/// A point in the circle of radius 1 without its middle, and the square of its distance from there.
+fn point_in_circle(numbers: &mut SplitMix64) -> ([f64; 2], f64) {
+    loop {
+        let mut even = || (numbers.next_u64() >> 11) as f64 / (1u64 << 52) as f64 - 1.0;
+        let (x, y) = (even(), even());
+        let square = x * x + y * y;
+        if square < 1.0 && square > 0.0 {
+            return ([x, y], square);
         }
     }
 }
@@ -99,9 +84,9 @@ mod tests {
 
     #[test]
     fn the_logarithm_is_that_of_the_standard_library() {
-        let mut random = SplitMix(5);
+        let mut random = SplitMix64::new(5);
         for _ in 0..10_000 {
-            let x = (random.next() >> 11) as f64 / (1u64 << (53 + random.next() % 50)) as f64;
+            let x = (random.next_u64() >> 11) as f64 / (1u64 << (53 + random.next_u64() % 50)) as f64;
             if x > 0.0 {
                 assert!((logarithm(x) - x.ln()).abs() <= 4e-15 * x.ln().abs().max(0.1), "{x}");
             }
@@ -111,7 +96,7 @@ mod tests {
 
     #[test]
     fn normal_numbers_have_the_moments_of_the_normal_distribution() {
-        let mut random = SplitMix(11);
+        let mut random = SplitMix64::new(11);
         let mut numbers = vec![0.0; 200_000];
         random.fill_normal(1.0, &mut numbers);
         let numbers: Vec<f64> = numbers.into_iter().map(f64::from).collect();
@@ -127,21 +112,11 @@ mod tests {
     #[test]
     fn a_short_row_has_the_numbers_of_a_long_one() {
         let mut long = vec![0.0; 77];
-        SplitMix(3).fill_normal(0.5, &mut long);
+        SplitMix64::new(3).fill_normal(0.5, &mut long);
         for length in [0, 1, 2, 31, 32, 33, 64, 76] {
             let mut short = vec![0.0; length];
-            SplitMix(3).fill_normal(0.5, &mut short);
+            SplitMix64::new(3).fill_normal(0.5, &mut short);
             assert_eq!(short, long[..length]);
         }
-    }
-
-    #[test]
-    fn rows_have_streams_of_their_own() {
-        let first = |seed, tensor, row| SplitMix::of_row(seed, tensor, row).next();
-        let all = [first(1, "a", 0), first(1, "a", 1), first(1, "b", 0), first(2, "a", 0)];
-        for (index, value) in all.iter().enumerate() {
-            assert!(!all[..index].contains(value));
-        }
-        assert_eq!(first(1, "a", 0), all[0]);
     }
 }

@@ -21,13 +21,14 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use half::f16;
+use zhenjin_random::SplitMix64;
 use zhenjin_tensor::Dtype;
 
 use crate::adapter::{ADAPTED, AdapterValues, LowRankValues};
 use crate::config::{ModelConfig, RopeConfig, RopeLayout, RopeScaling};
 use crate::errors::ModelError;
 use crate::names::Naming;
-use crate::random::SplitMix;
+use crate::random::Floats;
 use crate::tensor_source::{LayerWeightName, TensorSource, TensorView, WeightName};
 use crate::weights::{LoadOptions, Weight, Weights};
 
@@ -73,7 +74,7 @@ impl RandomWeights {
     /// # Panics
     /// For another type, or when a row of a matrix is not a whole number of its blocks.
     pub fn new(config: ModelConfig, matrices: Dtype, seed: u64) -> RandomWeights {
-        let mut random = SplitMix(seed);
+        let mut random = SplitMix64::new(seed);
         let mut tensors = BTreeMap::new();
         for weight in config.weights() {
             let shape = config.shape(weight);
@@ -82,7 +83,7 @@ impl RandomWeights {
             let elements: usize = shape.iter().product();
             let bytes = if is_matrix {
                 // Variance 1/inputs keeps the variance of what comes in.
-                random.blocks(dtype, elements, (3.0 / shape[1] as f32).sqrt())
+                blocks(&mut random, dtype, elements, (3.0 / shape[1] as f32).sqrt())
             } else {
                 let name = Naming::HuggingFace.spell(weight);
                 let centre = if name.ends_with("norm.weight") { 1.0 } else { 0.0 };
@@ -102,7 +103,7 @@ impl RandomWeights {
     pub fn plant_key_outliers(&mut self, config: &ModelConfig, largest: f32) {
         const SHARES: [f32; 6] = [1.0, 0.97, 0.84, 0.4, 0.35, 0.25];
         let pairs = config.rope.rotary_dim / 2;
-        let mut random = SplitMix(largest.to_bits().into());
+        let mut random = SplitMix64::new(largest.to_bits().into());
         for layer in 0..config.layers {
             let name = Naming::HuggingFace.spell(WeightName::Layer(layer, LayerWeightName::KeyBias));
             let (_, _, bytes) = self.tensors.get_mut(&name).expect("keys have a bias");
@@ -143,7 +144,7 @@ impl RandomWeights {
 /// # Panics
 /// For a rank that no adapter may have.
 pub fn random_adapter(config: &ModelConfig, rank: usize, seed: u64) -> AdapterValues {
-    let mut random = SplitMix(seed);
+    let mut random = SplitMix64::new(seed);
     let mut values =
         |count: usize, bound: f32| -> Vec<f32> { (0..count).map(|_| bound * random.symmetric()).collect() };
     let mut additions = Vec::new();
@@ -173,14 +174,8 @@ pub fn golden_numbers(name: &str, count: usize) -> Vec<f32> {
     let seed = name.bytes().fold(0xCBF2_9CE4_8422_2325_u64, |seed, byte| {
         (seed ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3)
     });
-    let number = |index: usize| {
-        let mut state = seed.wrapping_add((index as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15));
-        state = (state ^ (state >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        state = (state ^ (state >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        state ^= state >> 31;
-        (state >> 40) as f32 / (1 << 24) as f32 - 0.5
-    };
-    (1..=count).map(number).collect()
+    let mut numbers = SplitMix64::new(seed);
+    (0..count).map(|_| (numbers.next_u64() >> 40) as f32 / (1 << 24) as f32 - 0.5).collect()
 }
 
 /// The values of a weight by its Hugging Face name, as the golden scripts make them.
@@ -229,36 +224,34 @@ impl TensorSource for RandomWeights {
     }
 }
 
-impl SplitMix {
-    /// `elements` values between −`bound` and `bound` (nearly), encoded as `dtype`.
-    fn blocks(&mut self, dtype: Dtype, elements: usize, bound: f32) -> Vec<u8> {
-        let blocks = elements / dtype.block_elements();
-        assert_eq!(blocks * dtype.block_elements(), elements, "whole blocks of {dtype}");
-        let half = |value: f32| f16::from_f32(value).to_le_bytes();
-        let mut out = Vec::new();
-        for _ in 0..blocks {
-            let scale = bound * (0.75 + 0.25 * self.symmetric());
-            let quants = dtype.block_elements();
-            match dtype {
-                Dtype::F32 => out.extend((bound * self.symmetric()).to_le_bytes()),
-                Dtype::F16 => out.extend(half(bound * self.symmetric())),
-                Dtype::Bf16 => out.extend(half::bf16::from_f32(bound * self.symmetric()).to_le_bytes()),
-                Dtype::Q4_0 => {
-                    out.extend(half(scale / 8.0));
-                    out.extend((0..quants / 2).map(|_| self.next() as u8));
-                }
-                Dtype::Q4_1 => {
-                    out.extend(half(scale / 7.5));
-                    out.extend(half(-scale));
-                    out.extend((0..quants / 2).map(|_| self.next() as u8));
-                }
-                Dtype::Q8_0 => {
-                    out.extend(half(scale / 127.0));
-                    out.extend((0..quants).map(|_| self.next() as u8));
-                }
-                other => panic!("no random weights of type {other}"),
+/// `elements` values between −`bound` and `bound` (nearly), encoded as `dtype`.
+fn blocks(random: &mut SplitMix64, dtype: Dtype, elements: usize, bound: f32) -> Vec<u8> {
+    let blocks = elements / dtype.block_elements();
+    assert_eq!(blocks * dtype.block_elements(), elements, "whole blocks of {dtype}");
+    let half = |value: f32| f16::from_f32(value).to_le_bytes();
+    let mut out = Vec::new();
+    for _ in 0..blocks {
+        let scale = bound * (0.75 + 0.25 * random.symmetric());
+        let quants = dtype.block_elements();
+        match dtype {
+            Dtype::F32 => out.extend((bound * random.symmetric()).to_le_bytes()),
+            Dtype::F16 => out.extend(half(bound * random.symmetric())),
+            Dtype::Bf16 => out.extend(half::bf16::from_f32(bound * random.symmetric()).to_le_bytes()),
+            Dtype::Q4_0 => {
+                out.extend(half(scale / 8.0));
+                out.extend((0..quants / 2).map(|_| random.next_u64() as u8));
             }
+            Dtype::Q4_1 => {
+                out.extend(half(scale / 7.5));
+                out.extend(half(-scale));
+                out.extend((0..quants / 2).map(|_| random.next_u64() as u8));
+            }
+            Dtype::Q8_0 => {
+                out.extend(half(scale / 127.0));
+                out.extend((0..quants).map(|_| random.next_u64() as u8));
+            }
+            other => panic!("no random weights of type {other}"),
         }
-        out
     }
+    out
 }

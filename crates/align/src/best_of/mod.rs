@@ -11,11 +11,11 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use zhenjin_conversation::Message;
 use zhenjin_model::{Adapter, Model};
+use zhenjin_random::SplitMix64;
 
 use crate::data::{EncodedTask, Encoder, Task, WrittenFault};
 use crate::error::AlignError;
 use crate::methods::{Decode, RewardSource};
-use crate::order::Generator;
 use crate::rewards;
 use crate::rollouts::{Answer, Job, Rollouts};
 pub use choice::{Choice, Chosen, LeftOut};
@@ -125,8 +125,8 @@ impl Sampler<'_> {
         let each = self.answers;
         let seed = |number: usize| {
             let prompt =
-                Generator::of(self.seed, "prompts of best-of-n", (first + number / each) as u64).next();
-            Generator::of(prompt, "answers of best-of-n", (number % each) as u64).next()
+                SplitMix64::of(self.seed, "prompts of best-of-n", (first + number / each) as u64).next_u64();
+            SplitMix64::of(prompt, "answers of best-of-n", (number % each) as u64).next_u64()
         };
         let prompts = encoded.iter().flat_map(|task| std::iter::repeat_n(&task.prompt[..], each));
         let jobs: Vec<Job<'_>> =

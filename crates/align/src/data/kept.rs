@@ -1,14 +1,14 @@
 //! Examples in tokens, kept in a folder for the next run that reads the same files for the same model.
 
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
-use zhenjin_files::{FileError, write_whole};
+use zhenjin_files::{FileDigest, FileError, write_whole};
 use zhenjin_model::Fingerprint;
 use zhenjin_tokenizer::EncodedDialogue;
 
@@ -50,7 +50,7 @@ pub enum KeptError {
         /// What the system said.
         source: io::Error,
     },
-    /// The file cannot be written whole.
+    /// A file cannot be read, or not be written whole.
     #[error(transparent)]
     File(#[from] FileError),
     /// Its contents are not those that were written.
@@ -83,7 +83,7 @@ impl ExamplesFolder {
     /// [`LEAST_KEPT_BYTES`] together, of which nothing more is asked, and where there are no parts.
     ///
     /// # Errors
-    /// [`KeptError::Io`] for a file that cannot be read.
+    /// [`KeptError::Io`] and [`KeptError::File`] for a file that cannot be read.
     pub fn key(
         &self,
         files: &[PathBuf],
@@ -99,7 +99,7 @@ impl ExamplesFolder {
         let Some(parts) = parts() else { return Ok(None) };
         let mut digests = Vec::with_capacity(files.len());
         for path in files {
-            digests.push((path.display().to_string(), digest_of(path).map_err(io_error(path))?));
+            digests.push((path.display().to_string(), FileDigest::of(path)?.sha256));
         }
         let of_files = digests.iter().flat_map(|(path, digest)| [path.as_bytes(), &digest[..]]);
         Ok(Some(Fingerprint::of_parts(
@@ -184,20 +184,6 @@ impl ExamplesFolder {
             }
         }
         Ok(())
-    }
-}
-
-/// SHA-256 of a file.
-fn digest_of(path: &Path) -> io::Result<[u8; DIGEST_BYTES]> {
-    let (mut file, mut hash) = (File::open(path)?, Sha256::new());
-    let mut buffer = vec![0; 1 << 20];
-    loop {
-        match file.read(&mut buffer) {
-            Ok(0) => return Ok(hash.finalize().into()),
-            Ok(count) => hash.update(&buffer[..count]),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
     }
 }
 

@@ -9,6 +9,8 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
+use zhenjin_random::SplitMix64;
+
 /// Characters of a run; letters and digits alone count, in lower case. Right for words of letters and for Chinese.
 const RUN: usize = 5;
 /// Texts are alike where so much of all runs of both is common to both.
@@ -211,12 +213,8 @@ fn hash_of(characters: &[char]) -> u64 {
     characters.iter().fold(0xCBF2_9CE4_8422_2325, |hash, &one| mixed(hash ^ u64::from(u32::from(one))))
 }
 
-/// The finaliser of SplitMix64.
 const fn mixed(value: u64) -> u64 {
-    let value = value.wrapping_add(0x9E37_79B9_7F4A_7C15);
-    let value = (value ^ (value >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    let value = (value ^ (value >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    value ^ (value >> 31)
+    SplitMix64::new(value).next_u64()
 }
 
 const fn salts() -> [u64; HASHES] {

@@ -3,8 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::Serialize;
-
-use crate::order::Generator;
+use zhenjin_random::SplitMix64;
 
 /// Resamples of an interval.
 pub const RESAMPLES: usize = 10_000;
@@ -42,7 +41,7 @@ pub fn interval(count: usize, seed: u64, statistic: &dyn Fn(&[usize]) -> Option<
     let mean = statistic(&indices)?;
     let mut found = Vec::with_capacity(RESAMPLES);
     for resample in 0..RESAMPLES {
-        let mut generator = Generator::of(seed, "bootstrap", resample as u64);
+        let mut generator = SplitMix64::of(seed, "bootstrap", resample as u64);
         indices.iter_mut().for_each(|index| *index = generator.below(count));
         found.extend(statistic(&indices));
     }
@@ -194,7 +193,7 @@ mod tests {
         let (mut by_clusters, mut by_examples) = (0, 0);
         let clusters: Vec<usize> = (0..24 * 8).map(|example| example / 8).collect();
         for experiment in 0..50 {
-            let mut coins = Generator::of(7, "coins", experiment);
+            let mut coins = SplitMix64::of(7, "coins", experiment);
             let values: Vec<f64> = (0..24).flat_map(|_| [coins.below(2) as f64; 8]).collect();
             let has_truth = |found: Interval| usize::from(found.lower <= 0.5 && 0.5 <= found.upper);
             by_clusters += has_truth(cluster_mean_interval(&values, &clusters, experiment).unwrap());

@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use serde::Serialize;
 use zhenjin_model::{Adapter, Model};
+use zhenjin_random::SplitMix64;
 
 use super::bootstrap::{Interval, interval, mean_interval};
 use super::pairs::Group;
 use super::scorer::{RewardModel, reward_scores};
 use crate::error::AlignError;
-use crate::order::Generator;
 use crate::rollouts::{Answer, Job, Rollouts};
 
 /// Answers that the engine writes at once: memory for keys and values grows with them.
@@ -32,7 +32,7 @@ pub fn answers(
     let jobs: Vec<Job<'_>> = (0..prompts.len() * each)
         .map(|place| Job {
             prompt: prompts[place / each],
-            seed: Generator::of(seed, "evaluated answers", place as u64).next(),
+            seed: SplitMix64::of(seed, "evaluated answers", place as u64).next_u64(),
         })
         .collect();
     let mut written = Vec::with_capacity(jobs.len());

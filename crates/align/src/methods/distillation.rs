@@ -7,6 +7,7 @@ use std::ops::Range;
 use std::rc::Rc;
 
 use zhenjin_model::TargetLogits;
+use zhenjin_random::SplitMix64;
 use zhenjin_tensor::{LogitLoss, SimdLevel, TensorError};
 use zhenjin_tokenizer::EncodedDialogue;
 
@@ -14,7 +15,6 @@ use super::examples::{Examples, prompt_of};
 use crate::error::AlignError;
 use crate::losses::distillation::{DistillationLoss, DistilledToken};
 use crate::measures::Measures;
-use crate::order::Generator;
 use crate::packed::Packed;
 use crate::rollouts::{Job, Rollouts};
 use crate::teacher::Teacher;
@@ -89,11 +89,11 @@ impl Distillation {
         let mut jobs = BTreeMap::new();
         for example in examples {
             let place = trainee.updates().wrapping_mul(1 << 32).wrapping_add(*example as u64);
-            let mut generator = Generator::of(own.seed, "own answers", place);
-            let is_chosen = (generator.next() >> 11) as f64 / (1u64 << 53) as f64 >= 1.0 - own.share;
+            let mut numbers = SplitMix64::of(own.seed, "own answers", place);
+            let is_chosen = (numbers.next_u64() >> 11) as f64 / (1u64 << 53) as f64 >= 1.0 - own.share;
             let prompt = prompt_of(&self.dialogues[*example]);
             if is_chosen && !prompt.is_empty() {
-                jobs.insert(*example, Job { prompt, seed: generator.next() });
+                jobs.insert(*example, Job { prompt, seed: numbers.next_u64() });
             }
         }
         let of_step: Vec<Job<'_>> = jobs.values().copied().collect();

@@ -9,55 +9,25 @@ use zhenjin_align::losses::judged::JudgedLoss;
 use zhenjin_align::losses::preference::PreferenceLoss;
 use zhenjin_align::methods::{Dialogues, Examples, Judged, Offline, Preferences};
 use zhenjin_align::run::{Run, Training};
-use zhenjin_align::trainee::{Trainee, TraineeOptions};
-use zhenjin_model::testing::{RandomWeights, tiny_config};
-use zhenjin_model::{LoadOptions, Model};
-use zhenjin_tensor::{Dtype, SimdLevel, ThreadTeam};
+use zhenjin_align::testing;
+pub(crate) use zhenjin_align::testing::{END, VOCABULARY, load, model, options, rollouts};
+use zhenjin_align::trainee::Trainee;
+use zhenjin_model::testing::tiny_config;
+use zhenjin_tensor::Dtype;
 use zhenjin_tokenizer::EncodedDialogue;
 use zhenjin_train::checkpoint::{Checkpoint, Checkpoints};
-use zhenjin_train::configuration::Overrides;
 use zhenjin_train::metrics::{Event, MetricsError, Observer, StepMetrics};
 use zhenjin_train::training::{Gauges, Outcome};
 
-pub(crate) const VOCABULARY: u32 = 96;
-pub(crate) const END: u32 = 95;
-
-pub(crate) fn load(threads: usize) -> LoadOptions {
-    LoadOptions { simd: SimdLevel::detect(), team: Arc::new(ThreadTeam::new(threads).unwrap()) }
-}
-
-pub(crate) fn model(dtype: Dtype, load: &LoadOptions) -> Arc<Model> {
-    let source = RandomWeights::new(tiny_config(), dtype, 5);
-    Arc::new(Model::from_source(tiny_config(), &source, load).unwrap())
-}
-
 pub(crate) fn configuration(method: Method, tuning: TuningKind, settings: &[&str]) -> Configuration {
-    let mut overrides = Overrides::new();
-    overrides.add_assignment("optimiser.learning_rate=3e-3").unwrap();
-    for setting in settings {
-        overrides.add_assignment(setting).unwrap();
-    }
-    Configuration::resolve(method, tuning, 24, &overrides).unwrap()
-}
-
-pub(crate) fn options(configuration: &Configuration, load: &LoadOptions) -> TraineeOptions {
-    TraineeOptions {
-        tuning: configuration.tuning,
-        optimiser: configuration.optimiser.clone(),
-        seed: configuration.seed,
-        load: load.clone(),
-        usable_vocabulary: VOCABULARY as usize,
-        recomputed_layers: 0,
-        base_name: "tiny".to_owned(),
-        padding_token: None,
-        companions: Vec::new(),
-    }
+    let settings = [&["optimiser.learning_rate=3e-3"][..], settings].concat();
+    testing::configuration(method, tuning, 24, &settings)
 }
 
 pub(crate) fn trainee(configuration: &Configuration, dtype: Dtype, values: bool, threads: usize) -> Trainee {
     let load = load(threads);
     let values = values.then(|| vec![0.0; tiny_config().hidden_size]);
-    let trainee = Trainee::new(model(dtype, &load), None, values, options(configuration, &load)).unwrap();
+    let trainee = testing::trainee(configuration, dtype, values, &load);
     match configuration.tuning.kind {
         TuningKind::Full => trainee.with_reference(model(dtype, &load)),
         TuningKind::Lora => trainee,

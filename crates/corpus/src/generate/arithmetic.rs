@@ -7,9 +7,10 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use zhenjin_random::SplitMix64;
 
 use crate::CorpusError;
-use crate::random::Generator;
+use crate::random::numbers_of;
 
 /// One question of this many is for testing.
 const TEST_EVERY: u8 = 8;
@@ -54,7 +55,7 @@ pub fn arithmetic(
     let mut seen = BTreeSet::new();
     let (mut made, mut draw, mut last_new) = (0, 0, 0);
     while made < count {
-        let problem = problem(&mut Generator::new(options.seed, draw), options.digits);
+        let problem = problem(&mut numbers_of(options.seed, draw), options.digits);
         draw += 1;
         if is_for_testing(&problem.question) == options.test
             && (!options.test || seen.insert(problem.question.clone()))
@@ -78,13 +79,13 @@ fn is_for_testing(question: &str) -> bool {
     Sha256::digest(question.as_bytes())[0] % TEST_EVERY == 0
 }
 
-fn problem(generator: &mut Generator, digits: u32) -> ArithmeticProblem {
+fn problem(numbers: &mut SplitMix64, digits: u32) -> ArithmeticProblem {
     let mut number = || {
-        let length = 1 + generator.below(digits as usize) as u32;
-        generator.below(10usize.pow(length)) as u64
+        let length = 1 + numbers.below(digits as usize) as u32;
+        numbers.below(10usize.pow(length)) as u64
     };
     let (a, b) = (number(), number());
-    match generator.below(3) {
+    match numbers.below(3) {
         0 => sum(a, b),
         1 => difference(a.max(b), a.min(b)),
         _ => product(a, b),

@@ -1,7 +1,7 @@
 //! Short children's stories put together from a few words, for first experiments without any data: small models learn to
 //! write them within minutes, and whether they keep to a name or a place is easy to see.
 
-use crate::random::Generator;
+use crate::random::numbers_of;
 
 const HEROES: &[(&str, &str, &str)] = &[
     ("Anna", "girl", "she"),
@@ -54,8 +54,8 @@ const ENDINGS: &[&str] = &[
 
 /// The `number`-th story of a seed, without a newline at its end.
 pub fn story(seed: u64, number: u64) -> String {
-    let mut generator = Generator::new(seed, number);
-    let mut pick = |count: usize| generator.below(count);
+    let mut numbers = numbers_of(seed, number);
+    let mut pick = |count: usize| numbers.below(count);
     let (name, child, they) = HEROES[pick(HEROES.len())];
     let (friend, thing, place) =
         (pick(FRIENDS.len()), THINGS[pick(THINGS.len())], PLACES[pick(PLACES.len())]);

@@ -9,15 +9,13 @@
 //! Which documents are for validation depends on their contents alone, never on the seed, so that equal documents are on
 //! the same side.
 
-mod order;
 mod packing;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::random::Generator;
+use crate::random::numbers_of;
 use crate::{CorpusError, ShardSet};
-use order::shuffled;
 use packing::Packing;
 
 /// How sequences are made.
@@ -197,9 +195,9 @@ impl Loader {
         if let Some(epoch) = epochs.iter().find(|epoch| epoch.number == number) {
             return Arc::clone(epoch);
         }
-        let mut generator = Generator::new(self.options.seed, number);
-        let documents = shuffled(self.training.clone(), &mut generator);
-        let windows = shuffled((0..self.sequences_per_epoch() as u32).collect(), &mut generator);
+        let mut numbers = numbers_of(self.options.seed, number);
+        let documents = numbers.shuffled(self.training.clone());
+        let windows = numbers.shuffled((0..self.sequences_per_epoch() as u32).collect());
         let epoch = Arc::new(Epoch { number, packing: Packing::new(&self.set, documents), windows });
         self.set.release();
         if epochs.len() == KEPT_EPOCHS {

@@ -1,27 +1,19 @@
 //! The random number of a position: a function of (seed, position) and nothing else, so that interrupting, batching or
 //! repeating a request never shifts its numbers.
 
-/// SplitMix64's increment: 2⁶⁴ divided by the golden ratio, made odd.
-const INCREMENT: u64 = 0x9e37_79b9_7f4a_7c15;
-
-/// SplitMix64's output function (Steele, Lea, Flood 2014, "Fast splittable pseudorandom number generators").
-fn mix(mut z: u64) -> u64 {
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
-}
+use zhenjin_random::{SplitMix64, mix};
 
 /// A number in [0, 1) with 53 random bits: output `position + 1` of the SplitMix64 stream that starts at
 /// `mix(seed)`.
 pub fn uniform(seed: u64, position: u64) -> f64 {
-    let state = mix(seed).wrapping_add(position.wrapping_add(1).wrapping_mul(INCREMENT));
+    let state = mix(seed).wrapping_add(position.wrapping_add(1).wrapping_mul(SplitMix64::INCREMENT));
     (mix(state) >> 11) as f64 * (1.0 / (1u64 << 53) as f64)
 }
 
 /// The seed of choice `index` of a request that asks for several answers: choice 0 keeps the request's own
 /// seed.
 pub fn seed_of_choice(seed: u64, index: u64) -> u64 {
-    if index == 0 { seed } else { mix(seed ^ mix(index.wrapping_mul(INCREMENT))) }
+    if index == 0 { seed } else { mix(seed ^ mix(index.wrapping_mul(SplitMix64::INCREMENT))) }
 }
 
 /// An unpredictable seed, from the operating system's randomness by way of the standard library's

@@ -2,11 +2,13 @@
 
 use std::path::Path;
 
+use zhenjin_random::SplitMix64;
+
 use super::values::outputs_and_inputs;
 use super::{AdapterValues, LowRankValues};
 use crate::config::ModelConfig;
 use crate::errors::{FormatError, ModelError};
-use crate::random::SplitMix;
+use crate::random::Floats;
 use crate::tensor_source::{LayerWeightName, WeightName};
 
 /// What a new adapter is to be.
@@ -57,7 +59,7 @@ impl FreshAdapter {
         let bound = (1.0 / (inputs as f64).sqrt()) as f32;
         let mut down = vec![0.0; self.rank * inputs];
         for (row, values) in down.chunks_exact_mut(inputs).enumerate() {
-            let mut numbers = SplitMix::of_row(seed, &name, row);
+            let mut numbers = SplitMix64::of(seed, &name, row as u64);
             values.iter_mut().for_each(|value| *value = bound * numbers.symmetric());
         }
         let rank = self.rank as f64;

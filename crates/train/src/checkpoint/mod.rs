@@ -9,12 +9,10 @@ mod optimiser_file;
 mod state;
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
-use zhenjin_files::{FileError, read_at_most, sync_folder, write_whole};
+use zhenjin_files::{FileDigest, FileError, read_at_most, sync_folder, write_whole};
 use zhenjin_model::ModelError;
 
 pub use optimiser_file::{OptimiserFile, parse_optimiser, write_optimiser};
@@ -338,17 +336,8 @@ pub fn write_file(folder: &Path, name: &str, bytes: &[u8]) -> Result<FileSum, Ch
 }
 
 fn sum_of(path: &Path) -> Result<FileSum, CheckpointError> {
-    let mut file = File::open(path).map_err(CheckpointError::io("open", path))?;
-    let (mut hash, mut bytes, mut buffer) = (Sha256::new(), 0, vec![0; 1 << 20]);
-    loop {
-        match file.read(&mut buffer).map_err(CheckpointError::io("read", path))? {
-            0 => return Ok(FileSum { bytes, sha256: hexadecimal(&hash.finalize()) }),
-            read => {
-                hash.update(&buffer[..read]);
-                bytes += read as u64;
-            }
-        }
-    }
+    let digest = FileDigest::of(path)?;
+    Ok(FileSum { bytes: digest.bytes, sha256: digest.hexadecimal() })
 }
 
 pub(crate) fn hexadecimal(bytes: &[u8]) -> String {

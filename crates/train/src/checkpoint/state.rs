@@ -69,6 +69,9 @@ pub struct RunState {
     pub faults_in_a_row: usize,
     /// The best checkpoint so far.
     pub best: Option<Best>,
+    /// Whether held-out examples were to be measured after this step and could not be: whoever goes on measures them first.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_unmeasured: bool,
     /// The other files of the checkpoint.
     pub files: BTreeMap<String, FileSum>,
 }
@@ -88,6 +91,7 @@ impl RunState {
             choices: Vec::new(),
             faults_in_a_row: 0,
             best: None,
+            is_unmeasured: false,
             files: BTreeMap::new(),
         }
     }

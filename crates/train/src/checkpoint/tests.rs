@@ -103,7 +103,7 @@ fn of_a_state_that_is_too_long_no_more_is_read_than_a_state_can_have() {
     let checkpoints = Checkpoints::new(folder.path(), 5);
     let older = save(&checkpoints, 1);
     let newer = save(&checkpoints, 2);
-    let state = File::options().write(true).open(newer.join(STATE_FILE)).expect("a state");
+    let state = std::fs::File::options().write(true).open(newer.join(STATE_FILE)).expect("a state");
     state.set_len(1 << 23).expect("a file without contents");
     let error = Checkpoint::open(&newer).expect_err("a long state").to_string();
     assert!(error.contains(STATE_FILE) && error.contains("it has more than 4194304 bytes"), "{error}");

@@ -144,10 +144,9 @@ impl Trainer {
             first_sequence: first,
             sequences,
         };
-        let io = |action, source| CheckpointError::Io { action, path: path.clone(), source };
-        std::fs::create_dir_all(&folder).map_err(|source| io("make the folder of", source))?;
-        zhenjin_files::sync_folder(&self.setup.folder).map_err(CheckpointError::from)?;
-        let text = serde_json::to_vec(&batch).map_err(|error| io("write", error.into()))?;
+        zhenjin_files::make_folder(&folder).map_err(CheckpointError::from)?;
+        let io = |source| CheckpointError::Io { action: "write", path: path.clone(), source };
+        let text = serde_json::to_vec(&batch).map_err(|error| io(error.into()))?;
         zhenjin_files::write_whole(&path, &[&text]).map_err(CheckpointError::from)?;
         Ok(path)
     }

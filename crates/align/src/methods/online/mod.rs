@@ -12,6 +12,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use zhenjin_model::Model;
+use zhenjin_random::SplitMix64;
 use zhenjin_tensor::ScoreGradient;
 use zhenjin_train::checkpoint::{Checkpoint, CheckpointError, FileSums};
 
@@ -23,7 +24,7 @@ use crate::losses::advantage;
 use crate::measures::Measures;
 use crate::methods::offline::Answerer;
 use crate::micro_batches::{largest, longest_answers, micro_batches};
-use crate::order::{Generator, Order};
+use crate::order::Order;
 use crate::packed::Packed;
 use crate::rollouts::{Job, Rollouts};
 use crate::run::{HeldOut, StepOutcome, Training};
@@ -143,7 +144,7 @@ impl Online {
         let run_seed = self.configuration.seed;
         let job = |number: usize| {
             let place = seed.wrapping_mul(1 << 20) + number as u64;
-            let seed = Generator::of(run_seed, purpose, place).next();
+            let seed = SplitMix64::of(run_seed, purpose, place).next_u64();
             Job { prompt: &source[tasks[number / answers]].prompt, seed }
         };
         let jobs: Vec<Job<'_>> = (0..tasks.len() * answers).map(job).collect();

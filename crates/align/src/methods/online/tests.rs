@@ -1,19 +1,15 @@
 //! Groups of answers and what a step says of them.
 
 use serde_json::Map;
-use zhenjin_model::LoadOptions;
-use zhenjin_model::testing::{RandomWeights, tiny_config};
-use zhenjin_tensor::{Dtype, KvDtype, SimdLevel, ThreadTeam};
-use zhenjin_train::configuration::Overrides;
+use zhenjin_model::testing::tiny_config;
+use zhenjin_tensor::Dtype;
 
 use super::*;
 use crate::configuration::TuningKind;
 use crate::rewards;
-use crate::rollouts::{Answer, RolloutOptions};
-use crate::trainee::TraineeOptions;
+use crate::rollouts::Answer;
+use crate::testing::{self, END};
 
-const VOCABULARY: usize = 96;
-const END: u32 = 95;
 /// Prompts to learn from.
 const PROMPTS: u32 = 6;
 
@@ -32,39 +28,12 @@ impl RewardSource for Thirds {
 
 /// A run of a small random model before its first step; `writer` is the type of the weights that answers are written with, if they are others.
 pub(super) fn online(method: Method, settings: &[&str], writer: Option<Dtype>) -> Online {
-    let mut overrides = Overrides::new();
-    for setting in ["schedule.steps=4", "rollout.max_tokens=6"].iter().chain(settings) {
-        overrides.add_assignment(setting).unwrap();
-    }
-    let configuration = Configuration::resolve(method, TuningKind::Lora, 24, &overrides).unwrap();
-    let load = LoadOptions { simd: SimdLevel::detect(), team: Arc::new(ThreadTeam::new(1).unwrap()) };
-    let model = |dtype| {
-        let source = RandomWeights::new(tiny_config(), dtype, 5);
-        Arc::new(Model::from_source(tiny_config(), &source, &load).unwrap())
-    };
-    let trainee = |values: Option<Vec<f32>>| {
-        let options = TraineeOptions {
-            tuning: configuration.tuning,
-            optimiser: configuration.optimiser.clone(),
-            seed: configuration.seed,
-            load: load.clone(),
-            usable_vocabulary: VOCABULARY,
-            recomputed_layers: 0,
-            base_name: "tiny".to_owned(),
-            padding_token: None,
-            companions: Vec::new(),
-        };
-        Trainee::new(model(Dtype::F32), None, values, options).unwrap()
-    };
+    let settings = [&["schedule.steps=4", "rollout.max_tokens=6"][..], settings].concat();
+    let configuration = testing::configuration(method, TuningKind::Lora, 24, &settings);
+    let load = testing::load(1);
+    let trainee = |values: Option<Vec<f32>>| testing::trainee(&configuration, Dtype::F32, values, &load);
     let head = (0..tiny_config().hidden_size).map(|place| 0.1 * (place as f32).sin()).collect();
     let critic = configuration.critic.map(|section| Critic::new(trainee(Some(head)), section, 64));
-    let rollouts = Rollouts::new(RolloutOptions {
-        section: configuration.rollout.unwrap(),
-        stop_tokens: vec![END],
-        usable_vocabulary: VOCABULARY,
-        kv_dtype: KvDtype::F32,
-        team: Arc::clone(&load.team),
-    });
     let task = |number: u32| EncodedTask {
         prompt: (0..5 + number % 4).map(|place| (number * 5 + place) % 60).collect(),
         messages: Vec::new(),
@@ -77,8 +46,8 @@ pub(super) fn online(method: Method, settings: &[&str], writer: Option<Dtype>) -
         held_out: Vec::new(),
         rewards: Box::new(Thirds),
         judge: None,
-        rollouts,
-        rollout_model: writer.map(&model),
+        rollouts: testing::rollouts(configuration.rollout.unwrap(), &load),
+        rollout_model: writer.map(|dtype| testing::model(dtype, &load)),
         decode: Box::new(|tokens| format!("{tokens:?}")),
         answerer: None,
         fingerprint: "data".to_owned(),

@@ -1,5 +1,6 @@
 //! The updates of a step: clipped policy gradients over minibatches of its answers.
 
+use zhenjin_random::SplitMix64;
 use zhenjin_tensor::{ScoreGradient, TokenScore};
 
 use super::episode::Episode;
@@ -9,7 +10,6 @@ use crate::error::AlignError;
 use crate::faults::{FaultyDocument, FaultyModel, FaultyStep};
 use crate::losses::policy::{Clip, DivergenceEstimator};
 use crate::measures::Measures;
-use crate::order::Generator;
 use crate::packed::{Packed, groups};
 use crate::run::StepOutcome;
 
@@ -33,9 +33,10 @@ impl Online {
         let mut updates = 0;
         for epoch in 0..self.policy.epochs {
             let place = step * self.policy.epochs as u64 + epoch as u64;
-            let order = match self.policy.minibatches {
+            let order: Vec<usize> = match self.policy.minibatches {
                 1 => (0..episodes.len()).collect(),
-                _ => Generator::of(self.configuration.seed, "minibatches", place).shuffled(episodes.len()),
+                _ => SplitMix64::of(self.configuration.seed, "minibatches", place)
+                    .shuffled((0..episodes.len()).collect()),
             };
             for minibatch in minibatches(&order, self.policy.minibatches) {
                 let of_minibatch: Vec<&Episode> = minibatch

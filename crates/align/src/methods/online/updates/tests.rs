@@ -156,7 +156,8 @@ fn of_critic(run: &Online, episodes: &[Episode]) -> Vec<Vec<f64>> {
 fn assert_losses(run: &mut Online, episodes: &[Episode], advantages: &[Vec<f64>]) {
     let policy = run.policy;
     let losses = TokenLosses::new(&policy);
-    let order = Generator::of(run.configuration.seed, "minibatches", 0).shuffled(episodes.len());
+    let order = SplitMix64::of(run.configuration.seed, "minibatches", 0)
+        .shuffled((0..episodes.len()).collect::<Vec<usize>>());
     let (mut clipped, mut seen) = (0, 0);
     for minibatch in minibatches(&order, policy.minibatches) {
         let counting: Vec<usize> =

@@ -6,8 +6,8 @@ use std::num::NonZeroUsize;
 use crate::support::*;
 use serde_json::{Value, json};
 use zhenjin_align::data::{
-    BadPolicy, CheckOptions, DataError, Dataset, EncodeOptions, Encoded, Encoder, LearntAnswers, Overlong,
-    check,
+    BadKind, BadPolicy, Beginning, Body, CheckOptions, DataError, Dataset, EncodeOptions, Encoded,
+    EncodedPair, Encoder, LearntAnswers, Overlong, check,
 };
 use zhenjin_tokenizer::{ChatTemplate, ControlText, EncodedDialogue, Tokenizer};
 
@@ -225,4 +225,107 @@ fn a_check_counts_the_answers_behind_the_models_context() {
     assert!(report.counts.too_long > 20, "{:?}", report.counts);
     let too_long = all_of(&encoder, &data).iter().filter(|example| example.ids.len() > 200).count();
     assert_eq!(report.too_long, Some(too_long as u64));
+}
+
+/// A pair whose sides differ from the first answer on, and go on for so many turns.
+fn long_pair(turns: usize) -> Value {
+    let side = |first: &str| -> Vec<Value> {
+        let begin = [message("user", "question 0"), message("assistant", first)];
+        begin.into_iter().chain((1..turns).flat_map(turn)).collect()
+    };
+    json!({"chosen": side("good"), "rejected": side("bad")})
+}
+
+/// Regression: every answer of both sides of a pair was written and encoded with all that was said before it, whatever the context.
+#[test]
+fn of_a_long_pair_no_more_is_rendered_than_a_context_holds() {
+    let tokenizer = tokenizer();
+    let template = of_template(FEW, &tokenizer);
+    let encoder = encoder(&tokenizer, &template);
+    let data = data(&[long_pair(1000)]);
+    let encode = |overlong| encoder.encode_pairs(&data, &options(overlong, 100));
+    let error = encode(Overlong::Error).unwrap_err();
+    let DataError::TooLong { tokens, is_whole: false, can_split: false, .. } = error else {
+        panic!("{error}")
+    };
+    assert!(tokens > 100 && tokens < 300, "{error}");
+    let dropped = encode(Overlong::Drop).unwrap();
+    assert_eq!((dropped.examples.len(), dropped.counts.too_long, dropped.bad.total()), (0, 1, 0));
+}
+
+/// Regression: so did a look at the data.
+#[test]
+fn a_check_encodes_pairs_up_to_the_models_context() {
+    let tokenizer = tokenizer();
+    let template = of_template(FEW, &tokenizer);
+    let encoder = encoder(&tokenizer, &template).with_context(200);
+    let data = data(&[long_pair(2), long_pair(1000)]);
+    for (asked, too_long) in [(None, None), (Some(200), Some(1))] {
+        let options = CheckOptions { context: asked, learnt: LearntAnswers::All, threads: NonZeroUsize::MIN };
+        let report = check(&data, None, Some(&encoder), &options).unwrap().tokens.unwrap();
+        assert_eq!((report.bad.total(), report.counts.unfinished, report.too_long), (0, 1, too_long));
+        assert_eq!(report.lengths.count, 4);
+        assert!(report.lengths.most > 200 && report.lengths.most < 400, "{:?}", report.lengths);
+    }
+}
+
+/// Regression: that a template rewrites the earlier turns of a pair's answers was only said when all of them were encoded.
+#[test]
+fn a_pair_whose_turns_are_rewritten_is_refused_at_its_second_answer() {
+    let tokenizer = tokenizer();
+    let few = "{% if messages | length > 60 %}{{ raise_exception('so many messages') }}{% endif %}";
+    let template = of_template(&format!("{few}{FORGETFUL}"), &tokenizer);
+    let encoder = encoder(&tokenizer, &template);
+    let data = data(&[long_pair(1000)]);
+    match encoder.encode_pairs(&data, &options(Overlong::Drop, 1 << 20)) {
+        Err(DataError::Bad(bad)) => {
+            assert_eq!(bad.kind, BadKind::NotWritable, "{bad}");
+            assert!(bad.reason.contains("the template rewrites earlier ones"), "{bad}");
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Regression: to show one example, all of it was encoded, however long.
+#[test]
+fn an_example_is_shown_up_to_the_models_context() {
+    let tokenizer = tokenizer();
+    let template = of_template(FEW, &tokenizer);
+    let encoder = encoder(&tokenizer, &template).with_context(200);
+    let data = data(&[talk(1000), talk(2)]);
+    let shown: Vec<Beginning<Vec<EncodedDialogue>>> = data
+        .examples
+        .iter()
+        .map(|example| match &example.body {
+            Body::Conversation(conversation) => {
+                encoder.conversation(conversation, LearntAnswers::All).unwrap()
+            }
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    let [long, short] = &shown[..] else { panic!("{shown:?}") };
+    let answers = learnt(&tokenizer, &long.example[0]).len();
+    assert_eq!((long.example.len(), answers + long.unread), (1, 1000));
+    assert!(long.example[0].ids.len() > 200 && long.example[0].ids.len() < 400);
+    assert_eq!((short.example.len(), short.unread), (1, 0));
+
+    let pairs = self::data(&[long_pair(1000)]);
+    let Body::Pair(pair) = &pairs.examples[0].body else { panic!("a pair") };
+    let Beginning { example: EncodedPair { chosen, rejected, .. }, unread } = encoder.pair(pair).unwrap();
+    let answers = learnt(&tokenizer, &chosen).len() + learnt(&tokenizer, &rejected).len();
+    assert_eq!(answers + unread, 2000);
+    assert!(chosen.ids.len() < 400 && rejected.ids.len() < 400);
+}
+
+/// Where each answer is an example of its own, no more of them are shown than somebody could read.
+#[test]
+fn of_many_examples_no_more_are_shown_than_can_be_read() {
+    let tokenizer = tokenizer();
+    let template = of_template(FORGETFUL, &tokenizer);
+    let encoder = encoder(&tokenizer, &template);
+    let data = data(&[talk(1000)]);
+    let Body::Conversation(conversation) = &data.examples[0].body else { panic!("a conversation") };
+    let Beginning { example, unread } = encoder.conversation(conversation, LearntAnswers::All).unwrap();
+    assert!(example.len() > 1 && example.len() <= 257, "{}", example.len());
+    assert_eq!(example.len() + unread, 1000);
 }

@@ -223,3 +223,25 @@ fn the_tokens_of_an_example_are_shown_with_marks() {
     assert_eq!(code, Some(1));
     assert!(stderr.contains("there is no example 1; it has 1 good ones"), "{stderr}");
 }
+
+/// Regression: to show a conversation of very many turns, every answer was encoded with all that was said before it.
+#[test]
+fn a_long_conversation_is_shown_up_to_the_models_context() {
+    let place = Place::new();
+    let turn = |number: usize| {
+        let said = |role: &str, what: &str| json!({"role": role, "content": format!("{what} {number}")});
+        [said("user", "a question"), said("assistant", "an answer")]
+    };
+    let messages: Vec<Value> = (0..2_000).flat_map(turn).collect();
+    let file = place.write("long.jsonl", &[json!({ "messages": messages })]);
+    let model = place.model();
+    let (code, stdout, stderr) = place.run("show", &file, &["--model", &model]);
+    assert_eq!(code, Some(0), "{stderr}");
+    assert!(stdout.contains("more answers are not encoded"), "{}", stdout.len());
+    let (_, stdout, _) = place.run("show", &file, &["--model", &model, "--json"]);
+    let shown: Value = serde_json::from_str(&stdout).expect("JSON");
+    let tokens = shown["parts"][0]["tokens"].as_array().expect("tokens").len();
+    assert!((8192..8192 + 200).contains(&tokens), "{tokens}");
+    assert!(shown["answers_not_shown"].as_u64().is_some_and(|count| count > 1_500));
+    assert_eq!(shown["parts"][0]["tokens_not_shown"], 0);
+}

@@ -115,6 +115,58 @@ fn a_row_whose_column_is_no_utf8_text_is_broken() {
     assert_eq!(texts, ["text", "春眠"]);
 }
 
+/// Regression: in a column that says it is text, one value that is no UTF-8 was the end of the whole file.
+#[test]
+fn a_row_of_a_text_column_that_is_no_utf8_text_is_broken_alone() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("poems.parquet");
+    let gbk = || b"ab\xB4\xBA\xC3\xDF".to_vec();
+    for column in ["binary text (UTF8)", "binary text (STRING)", "binary text (JSON)", "binary text (ENUM)"] {
+        let values = ["春眠".as_bytes().to_vec(), gbk(), b"text".to_vec(), gbk()].map(ByteArray::from);
+        write_column::<ByteArrayType>(&path, column, &values);
+        let (sample, broken) = read(&path, "{text}").expect(column);
+        let expected =
+            [2, 4].map(|row| format!("poems.parquet:{row}: the column `text` is not UTF-8 text (byte 3)"));
+        assert_eq!(broken, expected, "{column}");
+        let mut texts = [sample.training, sample.held_out].concat();
+        texts.sort();
+        assert_eq!(texts, ["text", "春眠"], "{column}");
+    }
+}
+
+/// Two texts in each row, as one entry of a map.
+fn write_maps(path: &Path, entries: &[[&[u8]; 2]]) {
+    let schema = "message m { required group pairs (MAP) { repeated group key_value { \
+                  required binary key (UTF8); required binary value (UTF8); } } }";
+    let schema = Arc::new(parse_message_type(schema).expect("a schema"));
+    let file = std::fs::File::create(path).expect("a file");
+    let mut writer = SerializedFileWriter::new(file, schema, Arc::default()).expect("a writer");
+    let mut group = writer.next_row_group().expect("a row group");
+    let (defined, repeats) = (vec![1i16; entries.len()], vec![0i16; entries.len()]);
+    for side in 0..2 {
+        let values: Vec<ByteArray> = entries.iter().map(|entry| entry[side].to_vec().into()).collect();
+        let mut column = group.next_column().expect("a column").expect("a column");
+        column.typed::<ByteArrayType>().write_batch(&values, Some(&defined), Some(&repeats)).expect("values");
+        column.close().expect("a column");
+    }
+    group.close().expect("a row group");
+    writer.close().expect("a file");
+}
+
+/// Regression: it ended the file inside maps as well, which are written as they always were.
+#[test]
+fn text_inside_maps_is_looked_at_row_by_row() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("poems.parquet");
+    let entries: [[&[u8]; 2]; 3] = [["題".as_bytes(), b"text"], [b"title", b"\xB4\xBA"], [b"a", b"b"]];
+    write_maps(&path, &entries);
+    let (sample, broken) = read(&path, "{pairs}").expect("documents");
+    assert_eq!(broken, ["poems.parquet:2: the column `pairs` is not UTF-8 text (byte 1)"]);
+    let mut texts = [sample.training, sample.held_out].concat();
+    texts.sort();
+    assert_eq!(texts, ["{\"a\" -> \"b\"}", "{\"題\" -> \"text\"}"]);
+}
+
 /// Regression: 0.1 in 32 bits was written with the digits that it has in 64.
 #[test]
 fn numbers_have_the_digits_of_their_own_type() {

@@ -110,8 +110,8 @@ impl Alike {
     }
 }
 
-/// What a model's tokenizer and template make of the data. Conversations that are longer than the model's context count up to where they are
-/// ([`EncodeCounts::unfinished`]).
+/// What a model's tokenizer and template make of the data. Conversations and pairs that are longer than the model's context count up to where
+/// they are ([`EncodeCounts::unfinished`]).
 #[derive(Clone, Debug, Serialize)]
 pub struct TokenReport {
     /// Examples in tokens; both sides of a pair count.
@@ -218,9 +218,9 @@ fn tokens(data: &Dataset, encoder: &Encoder<'_>, options: &CheckOptions) -> Resu
         learnt: options.learnt,
         threads: options.threads,
     };
-    // What is asked about is encoded, and what the model can read.
+    // What is asked about is encoded, and what the model can read. Thumbs and prompts have one answer at most, so that they are encoded once.
     let context = encoder.context().max(options.context.unwrap_or(0));
-    let of_conversations = EncodeOptions { context, ..encode };
+    let up_to_context = EncodeOptions { context, ..encode };
     let (mut lengths, mut learnt) = (Vec::new(), Vec::new());
     let (mut bad, mut counts) = (BadRecords::default(), EncodeCounts::default());
     let mut longest = None;
@@ -250,10 +250,11 @@ fn tokens(data: &Dataset, encoder: &Encoder<'_>, options: &CheckOptions) -> Resu
         }
         match kind {
             Kind::Conversations => {
-                collect!(encoder.encode_beginnings(&part, &of_conversations)?, |one| [one]);
+                collect!(encoder.encode_beginnings(&part, &up_to_context)?, |one| [one]);
             }
             Kind::Pairs => {
-                collect!(encoder.encode_pairs(&part, &encode)?, |pair| [&pair.chosen, &pair.rejected])
+                let pairs = encoder.encode_pair_beginnings(&part, &up_to_context)?;
+                collect!(pairs, |pair| [&pair.chosen, &pair.rejected]);
             }
             Kind::Thumbs => collect!(encoder.encode_thumbs(&part, &encode)?, |thumb| [&thumb.dialogue]),
             Kind::Tasks => {

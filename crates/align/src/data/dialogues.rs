@@ -18,11 +18,22 @@ pub(super) struct Bound {
     pub(super) tokens: usize,
     /// Whether examples that fit are wanted behind one that does not.
     pub(super) others: bool,
+    /// Where there are more examples than this, no more is encoded.
+    pub(super) examples: usize,
+    /// Likewise where all of them have more tokens than this together.
+    pub(super) all_tokens: usize,
 }
 
 impl Bound {
-    /// To its end.
-    pub(super) const NONE: Bound = Bound { tokens: usize::MAX, others: true };
+    /// As many examples as there are, and of each so many tokens.
+    pub(super) fn of_each(tokens: usize, others: bool) -> Bound {
+        Bound { tokens, others, examples: usize::MAX, all_tokens: usize::MAX }
+    }
+
+    fn is_reached_by(self, examples: &[EncodedDialogue]) -> bool {
+        let tokens = || examples.iter().map(|example| example.ids.len()).sum::<usize>();
+        examples.len() > self.examples || (self.all_tokens < usize::MAX && tokens() > self.all_tokens)
+    }
 }
 
 /// The examples of a conversation.
@@ -33,6 +44,8 @@ pub(super) struct Dialogues {
     pub(super) apart: Option<Apart>,
     /// Where the last one is longer than the bound and nothing behind it was encoded: how many examples there would be behind it.
     pub(super) left_out: Option<usize>,
+    /// How many answers were not encoded, for whichever bound.
+    pub(super) unread: usize,
 }
 
 impl Dialogues {
@@ -60,6 +73,10 @@ impl Encoder<'_> {
         // Whether an answer begins an example where the user said nothing between it and the one before, as far as was seen.
         let mut within = false;
         for (number, &place) in places.iter().enumerate() {
+            if bound.is_reached_by(&found.examples) {
+                found.unread = places.len() - number;
+                return Ok(found);
+            }
             let said = &messages[..=place];
             let prompt = self.prompt_of_last(said, tools)?;
             // The first two prompts tell whether answers share an example.
@@ -72,6 +89,7 @@ impl Encoder<'_> {
             {
                 let is_joined = self.add_answer(&mut found, prompt.tokens, &[]);
                 within |= !asks(messages, before..place);
+                found.unread = places.len() - number;
                 found.left_out =
                     Some(if is_joined { 0 } else { examples_behind(messages, &places[number..], within) });
                 return Ok(found);

@@ -12,7 +12,7 @@ use zhenjin_tokenizer::EncodedDialogue;
 
 use super::dataset::Dataset;
 use super::dialogues::{Bound, Dialogues};
-use super::encoded::{EncodedPair, EncodedTask, EncodedThumb};
+use super::encoded::{Beginning, EncodedPair, EncodedTask, EncodedThumb};
 use super::encoder::{Apart, Encoder, LearntAnswers, learnt_places};
 use super::errors::{BadPolicy, BadRecords, DataError, Fault};
 use super::example::{Body, Conversation, Example, Kind, Origin};
@@ -62,8 +62,8 @@ pub struct EncodeCounts {
     /// Conversations whose answers are examples of their own, because other tokens stand for the same text once more
     /// follows it.
     pub boundaries_apart: u64,
-    /// Where data are only looked at: conversations that are longer than the model's context, of which no more was encoded than is needed to know
-    /// it. Of each, the last example has fewer tokens than it would have, and examples behind that one are among those that are too long.
+    /// Where data are only looked at: conversations and pairs that are longer than the model's context, of which no more was encoded than is needed
+    /// to know it. Of each, the last example has fewer tokens than it would have, and examples behind that one are among those that are too long.
     pub unfinished: u64,
 }
 
@@ -159,10 +159,13 @@ impl Encoder<'_> {
     ) -> Result<Encoded<EncodedPair>, DataError> {
         cannot_split(options, "a pair")?;
         encode_all(data, options, Kind::Pairs, |body| match body {
-            Body::Pair(pair) => Some(self.pair(pair).map_err(Missing::from).and_then(|pair| {
-                let tokens = pair.chosen.ids.len().max(pair.rejected.ids.len());
-                whole(pair, tokens, options)
-            })),
+            Body::Pair(pair) => {
+                let found = self.pair_within(pair, options.context).map_err(Missing::from);
+                Some(found.and_then(|Beginning { example, unread }| {
+                    let tokens = example.chosen.ids.len().max(example.rejected.ids.len());
+                    whole(example, tokens, unread == 0, options)
+                }))
+            }
             _ => None,
         })
     }
@@ -180,7 +183,7 @@ impl Encoder<'_> {
         encode_all(data, options, Kind::Thumbs, |body| match body {
             Body::Thumb(thumb) => Some(self.thumb(thumb).map_err(Missing::from).and_then(|thumb| {
                 let tokens = thumb.dialogue.ids.len();
-                whole(thumb, tokens, options)
+                whole(thumb, tokens, true, options)
             })),
             _ => None,
         })
@@ -199,7 +202,7 @@ impl Encoder<'_> {
         encode_all(data, options, Kind::Tasks, |body| match body {
             Body::Task(task) => Some(self.task(task).map_err(Missing::from).and_then(|task| {
                 let tokens = task.prompt.len();
-                whole(task, tokens, options)
+                whole(task, tokens, true, options)
             })),
             _ => None,
         })
@@ -221,15 +224,37 @@ impl Encoder<'_> {
         })
     }
 
+    /// Preference pairs of any length, as [`Encoder::encode_beginnings`].
+    ///
+    /// # Errors
+    /// As [`Encoder::encode_beginnings`].
+    pub(super) fn encode_pair_beginnings(
+        &self,
+        data: &Dataset,
+        options: &EncodeOptions,
+    ) -> Result<Encoded<EncodedPair>, DataError> {
+        encode_all(data, options, Kind::Pairs, |body| match body {
+            Body::Pair(pair) => {
+                let found = self.pair_within(pair, options.context).map_err(Missing::from);
+                Some(found.map(|Beginning { example, unread }| {
+                    let counts =
+                        EncodeCounts { unfinished: u64::from(unread > 0), ..EncodeCounts::default() };
+                    Outcome { parts: vec![example], counts }
+                }))
+            }
+            _ => None,
+        })
+    }
+
     fn beginning(
         &self,
         conversation: &Conversation,
         options: &EncodeOptions,
     ) -> Result<Outcome<EncodedDialogue>, Missing> {
         let places = learnt_places(conversation, options.learnt);
-        let bound = Bound { tokens: options.context, others: true };
+        let bound = Bound::of_each(options.context, true);
         let found = self.dialogues(&conversation.messages, &conversation.tools, &places, bound)?;
-        let Dialogues { examples, apart, left_out } = found;
+        let Dialogues { examples, apart, left_out, .. } = found;
         let counts = EncodeCounts {
             too_long: left_out.unwrap_or(0) as u64,
             unfinished: u64::from(left_out.is_some()),
@@ -244,10 +269,10 @@ impl Encoder<'_> {
         options: &EncodeOptions,
     ) -> Result<Outcome<EncodedDialogue>, Missing> {
         let places = learnt_places(conversation, options.learnt);
-        let bound = Bound { tokens: options.context, others: options.overlong == Overlong::Drop };
+        let bound = Bound::of_each(options.context, options.overlong == Overlong::Drop);
         let found = self.dialogues(&conversation.messages, &conversation.tools, &places, bound)?;
         let tokens = found.longest();
-        let Dialogues { examples, apart, left_out } = found;
+        let Dialogues { examples, apart, left_out, .. } = found;
         let counts = EncodeCounts::of(apart);
         if tokens <= options.context {
             return Ok(Outcome { parts: examples, counts });
@@ -295,7 +320,7 @@ impl Encoder<'_> {
         let encoded = |first: usize, end: usize| -> Result<Option<Part>, Missing> {
             let part = part_of(conversation, system, starts[first]..starts[end], &learnt);
             let places = learnt_places(&part, LearntAnswers::All);
-            let bound = Bound { tokens: options.context, others: false };
+            let bound = Bound::of_each(options.context, false);
             let found = self.dialogues(&part.messages, &part.tools, &places, bound)?;
             let fits = found.longest() <= options.context;
             Ok(fits.then_some(Part { messages: part.messages, found }))
@@ -392,13 +417,18 @@ fn cannot_split(options: &EncodeOptions, what: &str) -> Result<(), DataError> {
 }
 
 /// An example that is used whole or not at all.
-fn whole<T>(example: T, tokens: usize, options: &EncodeOptions) -> Result<Outcome<T>, Missing> {
+fn whole<T>(
+    example: T,
+    tokens: usize,
+    is_whole: bool,
+    options: &EncodeOptions,
+) -> Result<Outcome<T>, Missing> {
     let counts = EncodeCounts::default();
     if tokens <= options.context {
         return Ok(Outcome { parts: vec![example], counts });
     }
     match options.overlong {
-        Overlong::Error => Err(Missing::TooLong { tokens, is_whole: true }),
+        Overlong::Error => Err(Missing::TooLong { tokens, is_whole }),
         _ => Ok(Outcome { parts: Vec::new(), counts: EncodeCounts { too_long: 1, ..counts } }),
     }
 }

@@ -3,6 +3,15 @@
 use serde_json::Value;
 use zhenjin_tokenizer::EncodedDialogue;
 
+/// An example, as far as it was encoded: where a conversation is longer than a model can read, its end is not needed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Beginning<T> {
+    /// What was encoded. Where answers are missing, the prompt of the first of them stands at its end.
+    pub example: T,
+    /// How many answers are missing; 0 where it is whole.
+    pub unread: usize,
+}
+
 /// Two answers to one prompt, of which the first is preferred. Both dialogues begin with the prompt's tokens.
 #[derive(Clone, Debug, PartialEq)]
 pub struct EncodedPair {

@@ -17,9 +17,13 @@ use zhenjin_tokenizer::{
 };
 
 use super::dialogues::{Bound, Dialogues};
-use super::encoded::{EncodedPair, EncodedTask, EncodedThumb};
+use super::encoded::{Beginning, EncodedPair, EncodedTask, EncodedThumb};
 use super::errors::{BadKind, DataError, Fault};
 use super::example::{Conversation, Pair, Task, Thumb};
+
+/// The most examples of one conversation that are looked at, and the most tokens that they have together: nobody reads more.
+const LOOKED_AT_EXAMPLES: usize = 256;
+const LOOKED_AT_TOKENS: usize = 1 << 18;
 
 /// Why an answer that a model wrote is none of a conversation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -134,7 +138,8 @@ impl<'a> Encoder<'a> {
         Err(DataError::Template(format!("this chat template cannot be trained with: {}", fault.reason)))
     }
 
-    /// A conversation as examples: one, or several where the template rewrites what was said before, or other tokens stand for it.
+    /// A conversation as examples, to look at: one, or several where the template rewrites what was said before, or other tokens stand for it. It
+    /// is encoded up to the model's context, and no further than somebody could read.
     ///
     /// # Errors
     /// What is wrong with it.
@@ -142,10 +147,16 @@ impl<'a> Encoder<'a> {
         &self,
         conversation: &Conversation,
         learnt: LearntAnswers,
-    ) -> Result<Vec<EncodedDialogue>, Fault> {
+    ) -> Result<Beginning<Vec<EncodedDialogue>>, Fault> {
         let places = learnt_places(conversation, learnt);
-        let found = self.dialogues(&conversation.messages, &conversation.tools, &places, Bound::NONE)?;
-        Ok(found.examples)
+        let bound = Bound {
+            tokens: self.context.min(LOOKED_AT_TOKENS),
+            others: true,
+            examples: LOOKED_AT_EXAMPLES,
+            all_tokens: LOOKED_AT_TOKENS,
+        };
+        let found = self.dialogues(&conversation.messages, &conversation.tools, &places, bound)?;
+        Ok(Beginning { example: found.examples, unread: found.unread })
     }
 
     /// Why a later prompt does not begin with the tokens of what was said before it.
@@ -157,26 +168,34 @@ impl<'a> Encoder<'a> {
         }
     }
 
-    /// A preference pair; both dialogues begin with the prompt's tokens.
+    /// A preference pair, up to the model's context; both dialogues begin with the prompt's tokens.
     ///
     /// # Errors
     /// What is wrong with it.
-    pub fn pair(&self, pair: &Pair) -> Result<EncodedPair, Fault> {
-        let chosen = self.answer_to(&pair.prompt, &pair.chosen, &pair.tools)?;
-        let rejected = self.answer_to(&pair.prompt, &pair.rejected, &pair.tools)?;
-        if chosen.ids == rejected.ids {
+    pub fn pair(&self, pair: &Pair) -> Result<Beginning<EncodedPair>, Fault> {
+        self.pair_within(pair, self.context)
+    }
+
+    /// The same, of which no more is encoded than is needed to know that a side has more than so many tokens.
+    pub(super) fn pair_within(&self, pair: &Pair, tokens: usize) -> Result<Beginning<EncodedPair>, Fault> {
+        let chosen = self.answer_to(&pair.prompt, &pair.chosen, &pair.tools, tokens)?;
+        let rejected = self.answer_to(&pair.prompt, &pair.rejected, &pair.tools, tokens)?;
+        let unread = chosen.unread + rejected.unread;
+        let (chosen, rejected) = (chosen.example, rejected.example);
+        // Two that are alike as far as they were encoded may go on differently.
+        if unread == 0 && chosen.ids == rejected.ids {
             let reason = "the template writes the chosen answer and the rejected one alike";
             return Err(Fault::new(BadKind::SameAnswers, reason));
         }
-        Ok(EncodedPair { chosen, rejected, margin: pair.margin })
+        Ok(Beginning { example: EncodedPair { chosen, rejected, margin: pair.margin }, unread })
     }
 
-    /// A judged answer.
+    /// A judged answer: always one message, however much stands before it.
     ///
     /// # Errors
     /// What is wrong with it.
     pub fn thumb(&self, thumb: &Thumb) -> Result<EncodedThumb, Fault> {
-        let dialogue = self.answer_to(&thumb.prompt, &thumb.answer, &thumb.tools)?;
+        let dialogue = self.answer_to(&thumb.prompt, &thumb.answer, &thumb.tools, usize::MAX)?.example;
         Ok(EncodedThumb { dialogue, liked: thumb.liked })
     }
 
@@ -185,13 +204,17 @@ impl<'a> Encoder<'a> {
         prompt: &[Message],
         answer: &[Message],
         tools: &[Tool],
-    ) -> Result<EncodedDialogue, Fault> {
+        tokens: usize,
+    ) -> Result<Beginning<EncodedDialogue>, Fault> {
         let messages = [prompt, answer].concat();
         let is_answer = |place: &usize| messages[*place].role == Role::Assistant;
         let places: Vec<usize> = (prompt.len()..messages.len()).filter(is_answer).collect();
-        let Dialogues { mut examples, apart, .. } = self.dialogues(&messages, tools, &places, Bound::NONE)?;
+        // Its turns are one example or none: the second one tells.
+        let bound = Bound { examples: 1, ..Bound::of_each(tokens, false) };
+        let Dialogues { mut examples, apart, unread, .. } =
+            self.dialogues(&messages, tools, &places, bound)?;
         match (examples.pop(), examples.is_empty()) {
-            (Some(example), true) => Ok(example),
+            (Some(example), true) => Ok(Beginning { example, unread }),
             _ => {
                 let reason = match apart {
                     Some(Apart::OtherTokens) => {

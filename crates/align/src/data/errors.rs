@@ -153,6 +153,8 @@ pub enum BadKind {
     NoPreference,
     /// The two sides of a pair have no common prompt.
     NoCommonPrompt,
+    /// A list makes so many pairs of so long dialogues that memory does not hold them.
+    TooLarge,
     /// The template refuses the conversation.
     RefusedByTemplate,
     /// The template cannot write a part of it: tools, or a thought.
@@ -178,6 +180,7 @@ impl BadKind {
             BadKind::SameAnswers => "answers that are the same",
             BadKind::NoPreference => "answers of equal rank",
             BadKind::NoCommonPrompt => "no common prompt",
+            BadKind::TooLarge => "too large",
             BadKind::RefusedByTemplate => "refused by the template",
             BadKind::NotWritable => "not writable by the template",
             BadKind::NotEncodable => "not encodable",

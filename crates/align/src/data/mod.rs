@@ -23,7 +23,7 @@ mod tests;
 pub use check::{Alike, CheckOptions, FileReport, Leaks, Lengths, Report, TokenReport, check};
 pub use dataset::{Dataset, ReadOptions, is_held_out};
 pub use encode_all::{EncodeCounts, EncodeOptions, Encoded, HashTokens, Overlong};
-pub use encoded::{EncodedPair, EncodedTask, EncodedThumb};
+pub use encoded::{Beginning, EncodedPair, EncodedTask, EncodedThumb};
 pub use encoder::{Encoder, LearntAnswers, PromptSettings, WrittenFault};
 pub use errors::{BadCount, BadKind, BadPolicy, BadRecord, BadRecords, DataError, Fault};
 pub use example::{Body, Conversation, Example, Kind, Origin, Pair, ReadFile, Task, Thumb};

@@ -483,3 +483,43 @@ fn copies_of_questions_of_one_pattern_are_all_found() {
     let (_, leaks) = report(&train, &test);
     assert_eq!((leaks.near_questions.count, leaks.near_questions.not_all_compared), (300, 0));
 }
+
+/// Regression: a list of answers was copied into a pair of every two of them with the whole prompt each, whatever memory that took.
+#[test]
+fn a_list_of_answers_whose_pairs_are_too_large_is_refused() {
+    let with = |prompt: &str| {
+        let answers: Vec<String> = (0..64).map(|number| format!("answer {number}")).collect();
+        let scores: Vec<usize> = (0..64).collect();
+        json!({"prompt": prompt, "answers": answers, "scores": scores})
+    };
+    let large = with(&"word ".repeat(40_000));
+    let (kind, reason) = fault(&large);
+    assert_eq!(kind, BadKind::TooLarge);
+    assert!(reason.contains("every two of its 64 answers"), "{reason}");
+    let both = read_with(&[large, with("q")], BadPolicy::Drop).expect("the other record");
+    assert_eq!((both.examples.len(), both.bad.total()), (64 * 63 / 2, 1));
+}
+
+/// Regression: at every mark of a dialogue in one text the next one of the other speaker was looked for up to the end, and at every result of a
+/// tool the call was looked for behind all others: the time was the square of the length.
+#[test]
+fn dialogues_of_very_many_turns_are_read_in_linear_time() {
+    let marks = "\n\nHuman: x".repeat(200_000);
+    let record =
+        json!({"chosen": format!("{marks}\n\nAssistant: a"), "rejected": format!("{marks}\n\nAssistant: b")});
+    let (kind, reason) = fault(&record);
+    assert_eq!(kind, BadKind::RolesOutOfOrder, "{reason}");
+    assert!(reason.starts_with("message 2 (user)"), "{reason}");
+
+    let call = json!({"role": "assistant", "content": "", "tool_calls": [{"name": "f", "arguments": {}}]});
+    let results = std::iter::repeat_n(message("tool", "r"), 100_000);
+    let begin = [message("user", "q"), call].into_iter().chain(results);
+    let prompt: Vec<Value> = begin.collect();
+    let of_prompt = pair(&json!({"prompt": prompt, "chosen": "a", "rejected": "b"})).prompt;
+    assert_eq!(of_prompt.len(), 100_002);
+
+    // Marks are found wherever they stand among empty lines.
+    let text = "\n\n\nHuman: a\n\nb\n\n\n\nAssistant: c\n\nHuman: d\n\nAssistant:";
+    let read = pair(&json!({"prompt": text, "chosen": "A", "rejected": "B"})).prompt;
+    assert_eq!(said(&read), [("user", "a\n\nb"), ("assistant", "c"), ("user", "d")]);
+}

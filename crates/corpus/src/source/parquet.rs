@@ -5,10 +5,14 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 
+use parquet::basic::{ConvertedType, Type as PhysicalType};
+use parquet::data_type::ByteArray;
+use parquet::file::metadata::ParquetMetaDataReader;
 use parquet::file::reader::{FileReader, SerializedFileReader};
+use parquet::file::serialized_reader::ReadOptionsBuilder;
 use parquet::record::reader::RowIter;
 use parquet::record::{Field, Row};
-use parquet::schema::types::Type;
+use parquet::schema::types::{SchemaDescriptor, Type};
 use serde_json::{Map, Value};
 
 use super::footer;
@@ -36,7 +40,7 @@ impl Rows {
         let rows = guarded(|| {
             let file = File::open(path).map_err(|error| error.to_string())?;
             footer::check(&file)?;
-            let reader = SerializedFileReader::new(file).map_err(|error| error.to_string())?;
+            let reader = reader_of_bytes(file)?;
             check_sizes(&reader)?;
             let schema = projection(reader.metadata().file_metadata().schema(), columns)?;
             RowIter::from_file_into(Box::new(reader))
@@ -65,6 +69,47 @@ impl Rows {
 fn guarded<T>(read: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
     catch_unwind(AssertUnwindSafe(read))
         .unwrap_or_else(|_| Err("it is not a good Parquet file: its reader gave up".to_owned()))
+}
+
+/// A reader that gives text as bytes, which are looked at row by row: what is no UTF-8 would end the library's own reading of text, and no
+/// row behind it could be read.
+fn reader_of_bytes(file: File) -> Result<SerializedFileReader<File>, String> {
+    let metadata = ParquetMetaDataReader::new().parse_and_finish(&file).map_err(|error| error.to_string())?;
+    let schema = Arc::new(SchemaDescriptor::new(without_text(metadata.file_metadata().schema())));
+    let options = ReadOptionsBuilder::new().with_parquet_schema(schema).build();
+    SerializedFileReader::new_with_options(file, options).map_err(|error| error.to_string())
+}
+
+/// The type with columns of bytes for those of text.
+fn without_text(of: &Type) -> Arc<Type> {
+    let info = of.get_basic_info();
+    let id = info.has_id().then(|| info.id());
+    let changed = match of {
+        Type::PrimitiveType { physical_type: PhysicalType::BYTE_ARRAY, .. } => match info.converted_type() {
+            ConvertedType::UTF8 | ConvertedType::ENUM | ConvertedType::JSON => {
+                Type::primitive_type_builder(of.name(), PhysicalType::BYTE_ARRAY)
+                    .with_repetition(info.repetition())
+                    .with_id(id)
+                    .build()
+            }
+            _ => return Arc::new(of.clone()),
+        },
+        Type::PrimitiveType { .. } => return Arc::new(of.clone()),
+        Type::GroupType { fields, .. } => {
+            let group = Type::group_type_builder(of.name())
+                .with_converted_type(info.converted_type())
+                .with_logical_type(info.logical_type_ref().cloned())
+                .with_fields(fields.iter().map(|field| without_text(field)).collect())
+                .with_id(id);
+            // The schema itself has none.
+            match info.has_repetition() {
+                true => group.with_repetition(info.repetition()).build(),
+                false => group.build(),
+            }
+        }
+    };
+    // Of some groups the library knows what must be in them.
+    Arc::new(changed.unwrap_or_else(|_| of.clone()))
 }
 
 fn check_sizes(reader: &SerializedFileReader<File>) -> Result<(), String> {
@@ -115,11 +160,7 @@ fn value(field: &Field) -> Result<Value, usize> {
         Field::Float(value) => float(value.to_string().parse().unwrap_or(f64::NAN)),
         Field::Double(value) => float(*value),
         Field::Str(value) => value.clone().into(),
-        // Files of older writers hold text without saying that it is text.
-        Field::Bytes(bytes) => match str::from_utf8(bytes.data()) {
-            Ok(text) => text.into(),
-            Err(error) => return Err(error.valid_up_to()),
-        },
+        Field::Bytes(bytes) => text_of(bytes)?.into(),
         Field::ListInternal(list) => {
             Value::Array(list.elements().iter().map(value).collect::<Result<_, _>>()?)
         }
@@ -127,7 +168,41 @@ fn value(field: &Field) -> Result<Value, usize> {
             let field = |(name, field): (&String, &Field)| value(field).map(|value| (name.clone(), value));
             Value::Object(row.get_column_iter().map(field).collect::<Result<_, _>>()?)
         }
-        other => other.to_string().into(),
+        other => shown(other)?.into(),
+    })
+}
+
+/// Text, whether the file says that it is text or not: those of older writers do not.
+///
+/// # Errors
+/// How many of its bytes are UTF-8, where it is no text in whole.
+fn text_of(bytes: &ByteArray) -> Result<&str, usize> {
+    str::from_utf8(bytes.data()).map_err(|error| error.valid_up_to())
+}
+
+/// What has no form of its own here, such as a map, as the library writes it.
+///
+/// # Errors
+/// As for [`value`].
+fn shown(field: &Field) -> Result<String, usize> {
+    let all = |parts: Vec<String>| parts.join(", ");
+    Ok(match field {
+        Field::Bytes(bytes) => format!("\"{}\"", text_of(bytes)?),
+        Field::ListInternal(list) => {
+            format!("[{}]", all(list.elements().iter().map(shown).collect::<Result<_, _>>()?))
+        }
+        Field::Group(row) => {
+            let field =
+                |(name, field): (&String, &Field)| shown(field).map(|shown| format!("{name}: {shown}"));
+            format!("{{{}}}", all(row.get_column_iter().map(field).collect::<Result<_, _>>()?))
+        }
+        Field::MapInternal(map) => {
+            let entry = |(key, value): &(Field, Field)| -> Result<String, usize> {
+                Ok(format!("{} -> {}", shown(key)?, shown(value)?))
+            };
+            format!("{{{}}}", all(map.entries().iter().map(entry).collect::<Result<_, _>>()?))
+        }
+        other => other.to_string(),
     })
 }
 

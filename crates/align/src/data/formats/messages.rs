@@ -302,9 +302,17 @@ pub(super) fn without_system(messages: &[Message]) -> &[Message] {
 /// A dialogue written as text: paragraphs that begin with `Human:` or `Assistant:`.
 pub(super) fn of_text(name: &str, text: &str) -> Result<Vec<Message>, Fault> {
     const MARKS: [(&str, Role); 2] = [("\n\nHuman:", Role::User), ("\n\nAssistant:", Role::Assistant)];
+    // The next mark, without a look behind it: the other one may be far away, or nowhere, and would be looked for at every mark.
     let next = |text: &str| {
-        let found = MARKS.iter().filter_map(|&(mark, role)| Some((text.find(mark)?, mark, role)));
-        found.min_by_key(|&(place, ..)| place)
+        let mut start = 0;
+        while let Some(place) = text[start..].find("\n\n").map(|place| start + place) {
+            let found = MARKS.iter().find(|(mark, _)| text[place..].starts_with(mark)).copied();
+            if let Some((mark, role)) = found {
+                return Some((place, mark, role));
+            }
+            start = place + 1;
+        }
+        None
     };
     // A text may lack the empty line before its first mark, or a part of it.
     let text = format!("\n\n{}", text.trim_start());

@@ -345,6 +345,8 @@ pub(super) fn read(format: Format, record: &Value, unread: &mut Unread) -> Resul
 /// Refuses conversations in which somebody speaks who cannot, or says nothing.
 fn check(messages: &[Message]) -> Result<(), Fault> {
     let mut last: Option<&Message> = None;
+    // Whether the latest message that is no tool's result calls tools.
+    let mut has_called = false;
     for (place, message) in messages.iter().enumerate() {
         let out_of_order = |reason: &str| {
             let role = message.role.name();
@@ -364,7 +366,7 @@ fn check(messages: &[Message]) -> Result<(), Fault> {
             Role::Assistant if before == Some(Role::Assistant) => {
                 return Err(out_of_order("it follows another of the assistant's"));
             }
-            Role::Tool if !follows_call(&messages[..place]) => {
+            Role::Tool if !has_called => {
                 return Err(out_of_order("a tool's result follows no call"));
             }
             _ => {}
@@ -383,13 +385,10 @@ fn check(messages: &[Message]) -> Result<(), Fault> {
                 Role::Assistant | Role::Tool => {}
             }
         }
+        if message.role != Role::Tool {
+            has_called = !message.tool_calls.is_empty();
+        }
         last = Some(message);
     }
     Ok(())
-}
-
-/// Whether a tool's result can stand behind these messages.
-fn follows_call(before: &[Message]) -> bool {
-    let asked = before.iter().rev().find(|message| message.role != Role::Tool);
-    asked.is_some_and(|asked| !asked.tool_calls.is_empty())
 }

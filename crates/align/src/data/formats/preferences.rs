@@ -12,6 +12,9 @@ use super::{LISTS_OF_ANSWERS, MESSAGES, OTHER, PREFERRED, Unread, check, message
 /// The most answers of a list: with more, the pairs would be too many to be meant.
 const MAX_ANSWERS: usize = 64;
 
+/// The most bytes, roughly, of all pairs that a list makes. Each pair has the prompt and two of the answers.
+const MAX_PAIRS_BYTES: usize = 256 << 20;
+
 /// A pair; where it has no prompt of its own, the prompt is what both sides begin with. Where it has one and both sides repeat it, they
 /// must agree.
 pub(super) fn pair(fields: &Fields<'_>, unread: &mut Unread) -> Result<Body, Fault> {
@@ -352,33 +355,65 @@ fn judged_answer(
     Ok(read.messages)
 }
 
+/// Roughly the memory that messages take.
+fn bytes_of(messages: &[Message]) -> usize {
+    let of_calls = |message: &Message| -> usize {
+        message.tool_calls.iter().map(|call| call.name.len() + call.arguments.len()).sum()
+    };
+    let of_message = |message: &Message| {
+        let thought = message.thought.as_ref().map_or(0, String::len);
+        size_of::<Message>() + message.content.len() + thought + of_calls(message)
+    };
+    messages.iter().map(of_message).sum()
+}
+
+fn too_large(answers: usize) -> Fault {
+    let reason = format!(
+        "every two of its {answers} answers make a pair with the whole prompt, which together would be more than {} MiB; give fewer answers \
+         or a shorter prompt",
+        MAX_PAIRS_BYTES >> 20
+    );
+    Fault::new(BadKind::TooLarge, reason)
+}
+
 fn pairs_of(
     prompt: &[Message],
     tools: &[Tool],
     answers: &[(Vec<Message>, Goodness)],
 ) -> Result<Vec<Body>, Fault> {
-    let mut pairs = Vec::new();
+    let mut better: Vec<(&[Message], &[Message])> = Vec::new();
     for (place, (one, of_one)) in answers.iter().enumerate() {
         for (other, of_other) in &answers[place + 1..] {
+            let (one, other) = (one.as_slice(), other.as_slice());
             let difference = of_one.value - of_other.value;
-            let (chosen, rejected) = match difference.partial_cmp(&0.0) {
-                Some(std::cmp::Ordering::Greater) => (one, other),
-                Some(std::cmp::Ordering::Less) => (other, one),
-                _ => continue,
-            };
-            let pair = Pair {
-                prompt: prompt.to_vec(),
-                tools: tools.to_vec(),
-                chosen: chosen.clone(),
-                rejected: rejected.clone(),
-                // Only a field of that name is a margin, as for pairs.
-                margin: None,
-            };
-            pairs.push(Body::Pair(checked(pair)?));
+            match difference.partial_cmp(&0.0) {
+                Some(std::cmp::Ordering::Greater) => better.push((one, other)),
+                Some(std::cmp::Ordering::Less) => better.push((other, one)),
+                _ => {}
+            }
         }
     }
-    if pairs.is_empty() {
+    if better.is_empty() {
         return Err(Fault::new(BadKind::NoPreference, "all answers have the same score or rank"));
+    }
+    // Before one is made: each has a prompt of its own.
+    let of_tools: usize = tools.iter().map(|tool| tool.to_template_value().to_string().len()).sum();
+    let of_prompts = (bytes_of(prompt) + of_tools).saturating_mul(better.len());
+    let of_answers: usize = better.iter().map(|(one, other)| bytes_of(one) + bytes_of(other)).sum();
+    if of_prompts.saturating_add(of_answers) > MAX_PAIRS_BYTES {
+        return Err(too_large(answers.len()));
+    }
+    let mut pairs = Vec::new();
+    for (chosen, rejected) in better {
+        let pair = Pair {
+            prompt: prompt.to_vec(),
+            tools: tools.to_vec(),
+            chosen: chosen.to_vec(),
+            rejected: rejected.to_vec(),
+            // Only a field of that name is a margin, as for pairs.
+            margin: None,
+        };
+        pairs.push(Body::Pair(checked(pair)?));
     }
     Ok(pairs)
 }

@@ -98,7 +98,7 @@ fn print_tokens(out: &mut impl Write, tokens: &TokenReport, context: Option<usiz
     if tokens.counts.unfinished > 0 {
         writeln!(
             out,
-            "conversations that are longer than the model's context, and counted up to there: {}",
+            "conversations and pairs that are longer than the model's context, and counted up to there: {}",
             tokens.counts.unfinished
         )?;
     }

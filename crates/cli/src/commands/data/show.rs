@@ -6,13 +6,36 @@ use anyhow::{Result, bail};
 use serde_json::{Value, json};
 use std::io::{IsTerminal, Write};
 use time::OffsetDateTime;
-use zhenjin_align::data::{BadPolicy, Body, Dataset, Encoder, Example, Fault, LearntAnswers, ReadOptions};
+use zhenjin_align::data::{
+    BadPolicy, Beginning, Body, Dataset, EncodedPair, Encoder, Example, Fault, LearntAnswers, ReadOptions,
+};
 use zhenjin_tokenizer::{EncodedDialogue, Tokenizer};
+
+/// The most tokens that are shown of a part.
+const MOST_SHOWN: usize = 1 << 18;
 
 /// A part of an example that is shown by itself.
 struct Part {
     name: String,
     dialogue: EncodedDialogue,
+}
+
+/// An example as it is shown.
+struct Shown {
+    parts: Vec<Part>,
+    /// Answers that are not: what stands before them is longer than the model's context, or than anybody reads.
+    unread: usize,
+}
+
+impl Part {
+    fn new(name: &str, dialogue: EncodedDialogue) -> Part {
+        Part { name: name.to_owned(), dialogue }
+    }
+
+    /// How many of its tokens are not shown.
+    fn rest(&self) -> usize {
+        self.dialogue.ids.len().saturating_sub(MOST_SHOWN)
+    }
 }
 
 pub(super) fn run(home: &Home, arguments: &ShowArguments) -> Result<()> {
@@ -30,8 +53,9 @@ pub(super) fn run(home: &Home, arguments: &ShowArguments) -> Result<()> {
     let opened = open(home, &arguments.model)?;
     let settings = arguments.template.thinking.settings(OffsetDateTime::now_utc());
     let encoder = Encoder::new(&opened.tokenizer, opened.template.as_ref(), settings)?;
+    let encoder = encoder.with_context(opened.file.config().context_length);
     let place = data.place(example.origin);
-    let parts = match parts(&encoder, example, arguments.template.learnt()) {
+    let Shown { parts, unread } = match parts(&encoder, example, arguments.template.learnt()) {
         Ok(parts) => parts,
         Err(fault) => bail!("{place}: {}: {}", fault.kind.description(), fault.reason),
     };
@@ -42,7 +66,9 @@ pub(super) fn run(home: &Home, arguments: &ShowArguments) -> Result<()> {
         writeln!(
             out,
             "{}",
-            serde_json::to_string_pretty(&json!({"place": place, "kind": kind, "parts": parts}))?
+            serde_json::to_string_pretty(
+                &json!({"place": place, "kind": kind, "parts": parts, "answers_not_shown": unread})
+            )?
         )?;
         return Ok(());
     }
@@ -56,6 +82,15 @@ pub(super) fn run(home: &Home, arguments: &ShowArguments) -> Result<()> {
         let learnt = part.dialogue.assistant_mask.iter().filter(|learnt| **learnt).count();
         writeln!(out, "\n{}: {} tokens, {learnt} learnt", part.name, part.dialogue.ids.len())?;
         writeln!(out, "{}", written(&opened.tokenizer, &part.dialogue, &marks))?;
+        if part.rest() > 0 {
+            writeln!(out, "{} more tokens are not shown", part.rest())?;
+        }
+    }
+    if unread > 0 {
+        writeln!(
+            out,
+            "\n{unread} more answers are not encoded: the example is longer than the model's context, or than can be shown"
+        )?;
     }
     if let Body::Task(task) = &example.body {
         let fields = serde_json::to_string_pretty(&task.fields)?;
@@ -64,29 +99,30 @@ pub(super) fn run(home: &Home, arguments: &ShowArguments) -> Result<()> {
     Ok(())
 }
 
-fn parts(encoder: &Encoder<'_>, example: &Example, learnt: LearntAnswers) -> Result<Vec<Part>, Fault> {
-    let part = |name: &str, dialogue| Part { name: name.to_owned(), dialogue };
+fn parts(encoder: &Encoder<'_>, example: &Example, learnt: LearntAnswers) -> Result<Shown, Fault> {
+    let whole = |part| Shown { parts: vec![part], unread: 0 };
     Ok(match &example.body {
         Body::Conversation(conversation) => {
-            let examples = encoder.conversation(conversation, learnt)?;
+            let Beginning { example: examples, unread } = encoder.conversation(conversation, learnt)?;
             let several = examples.len() > 1;
             let name = |number: usize| {
                 if several { format!("conversation, turn {number}") } else { "conversation".to_owned() }
             };
-            (1..).zip(examples).map(|(number, dialogue)| Part { name: name(number), dialogue }).collect()
+            let part = |(number, dialogue)| Part { name: name(number), dialogue };
+            Shown { parts: (1..).zip(examples).map(part).collect(), unread }
         }
         Body::Pair(pair) => {
-            let pair = encoder.pair(pair)?;
-            vec![part("chosen", pair.chosen), part("rejected", pair.rejected)]
+            let Beginning { example: EncodedPair { chosen, rejected, .. }, unread } = encoder.pair(pair)?;
+            Shown { parts: vec![Part::new("chosen", chosen), Part::new("rejected", rejected)], unread }
         }
         Body::Thumb(thumb) => {
             let name = if thumb.liked { "thumb up" } else { "thumb down" };
-            vec![part(name, encoder.thumb(thumb)?.dialogue)]
+            whole(Part::new(name, encoder.thumb(thumb)?.dialogue))
         }
         Body::Task(task) => {
             let ids = encoder.task(task)?.prompt;
             let assistant_mask = vec![false; ids.len()];
-            vec![part("prompt", EncodedDialogue { ids, assistant_mask })]
+            whole(Part::new("prompt", EncodedDialogue { ids, assistant_mask }))
         }
     })
 }
@@ -98,9 +134,10 @@ fn as_json(tokenizer: &Tokenizer, part: &Part) -> Value {
         .ids
         .iter()
         .zip(&part.dialogue.assistant_mask)
+        .take(MOST_SHOWN)
         .map(|(&id, learnt)| json!({"id": id, "text": text(id), "learnt": learnt, "control": tokenizer.is_special(id)}))
         .collect();
-    json!({"name": part.name, "tokens": tokens})
+    json!({"name": part.name, "tokens": tokens, "tokens_not_shown": part.rest()})
 }
 
 /// What stands around tokens.
@@ -147,7 +184,7 @@ fn written(tokenizer: &Tokenizer, dialogue: &EncodedDialogue, marks: &Marks) -> 
     let mut in_learnt = false;
     let mut position = 0;
     let mut shade = 0;
-    while position < dialogue.ids.len() {
+    while position < dialogue.ids.len().min(MOST_SHOWN) {
         let (bytes, count) = whole_characters(tokenizer, &dialogue.ids[position..]);
         let id = dialogue.ids[position];
         let is_learnt = dialogue.assistant_mask[position];

@@ -116,6 +116,7 @@ impl Store {
             drop(write);
             return Err(self.why_not_generating(owner, id).await);
         };
+        self.keep_composed(&mut write, id.as_str(), &message.content).await?;
         if let Some(generation) = &end.generation {
             self.insert_generation(&mut write, id, generation).await?;
         }
@@ -131,8 +132,19 @@ impl Store {
 
     /// Declares every unfinished answer interrupted. Only the process that holds the lock may, and only before it begins answers.
     pub(crate) async fn interrupt_unfinished(&self) -> Result<u64, StoreError> {
-        let statement = sqlx::query("UPDATE messages SET status = 'interrupted' WHERE status = 'generating'");
-        self.execute_durably("marking interrupted answers", statement).await
+        let doing = "marking interrupted answers";
+        let mut write = self.write_durably(doing).await?;
+        let interrupted: Vec<(String, String)> = sqlx::query_as(
+            "UPDATE messages SET status = 'interrupted' WHERE status = 'generating' RETURNING id, content",
+        )
+        .fetch_all(&mut *write.transaction)
+        .await
+        .map_err(self.failed(doing))?;
+        for (id, content) in &interrupted {
+            self.keep_composed(&mut write, id, content).await?;
+        }
+        write.commit().await?;
+        Ok(interrupted.len() as u64)
     }
 
     async fn why_not_generating(&self, owner: &Owner, id: &MessageId) -> StoreError {

@@ -4,6 +4,7 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{FromRow, Row};
 
 use crate::database::{Store, Write};
+use crate::fold::folded;
 use crate::{ConversationId, MessageId, Owner, StoreError, Timestamp};
 
 /// A conversation without its messages.
@@ -109,12 +110,14 @@ impl Store {
             updated_at: now,
         };
         sqlx::query(
-            "INSERT INTO conversations (id, owner, title, model, system_prompt, settings, created_at, updated_at)
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO conversations (id, owner, title, folded_title, model, system_prompt, settings, created_at,
+                 updated_at)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
         )
         .bind(conversation.id.as_str())
         .bind(owner.as_str())
         .bind(&conversation.title)
+        .bind(folded(&conversation.title))
         .bind(&conversation.model)
         .bind(&conversation.system_prompt)
         .bind(conversation.settings.to_string())
@@ -207,11 +210,12 @@ impl Store {
             }
         }
         let conversation: Option<Conversation> = sqlx::query_as(
-            "UPDATE conversations SET title = coalesce(?, title), model = coalesce(?, model),
-                 system_prompt = coalesce(?, system_prompt), settings = coalesce(?, settings),
-                 current_leaf = coalesce(?, current_leaf)
+            "UPDATE conversations SET folded_title = coalesce(?, folded_title), title = coalesce(?, title),
+                 model = coalesce(?, model), system_prompt = coalesce(?, system_prompt),
+                 settings = coalesce(?, settings), current_leaf = coalesce(?, current_leaf)
              WHERE id = ? AND owner = ? AND deleted_at IS NULL RETURNING *",
         )
+        .bind(change.title.as_deref().map(folded))
         .bind(change.title)
         .bind(change.model)
         .bind(change.system_prompt)

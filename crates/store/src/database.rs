@@ -168,11 +168,13 @@ impl Store {
             use_notes: Mutex::new(None),
             _owner: owner,
         };
+        let store = Store { database: Arc::new(database) };
         if migrate {
-            let migrated = migrations::migrator().run(&database.durable).await;
+            let migrated = migrations::migrator().run(&store.database.durable).await;
             migrated.map_err(|source| StoreError::from_migration(path, source))?;
+            store.fold_older_texts().await?;
         }
-        Ok(Store { database: Arc::new(database) })
+        Ok(store)
     }
 
     /// Waits for running statements, folds the write-ahead log into the file and lets go of the owner's lock when the

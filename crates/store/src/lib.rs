@@ -24,6 +24,7 @@ mod keys;
 mod lock;
 mod messages;
 mod migrations;
+mod older_texts;
 mod owner;
 mod random;
 mod search;

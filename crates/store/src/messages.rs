@@ -7,6 +7,7 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{FromRow, Row, SqliteConnection};
 
 use crate::database::{Store, Write};
+use crate::fold::{composed, folded};
 use crate::{ConversationId, MessageId, Owner, StoreError, Timestamp};
 
 /// The most answers to one question: each of them can be judged beside each other.
@@ -310,15 +311,16 @@ impl Store {
 
     pub(crate) async fn insert(&self, write: &mut Write<'_>, message: &Message) -> Result<(), StoreError> {
         sqlx::query(
-            "INSERT INTO messages (id, conversation_id, parent_id, role, content, status, model, created_at,
+            "INSERT INTO messages (id, conversation_id, parent_id, role, content, composed, status, model, created_at,
                  finish_reason)
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         )
         .bind(message.id.as_str())
         .bind(message.conversation_id.as_str())
         .bind(message.parent_id.as_ref().map(MessageId::as_str))
         .bind(message.role.as_str())
         .bind(&message.content)
+        .bind(composed(&message.content))
         .bind(message.status.as_str())
         .bind(message.model.as_deref())
         .bind(message.created_at.milliseconds())
@@ -326,6 +328,23 @@ impl Store {
         .execute(&mut *write.transaction)
         .await
         .map_err(self.failed("adding a message"))?;
+        Ok(())
+    }
+
+    /// Keeps the text of an answer that has ended as searches look through it, where that is another.
+    pub(crate) async fn keep_composed(
+        &self,
+        write: &mut Write<'_>,
+        id: &str,
+        content: &str,
+    ) -> Result<(), StoreError> {
+        let Some(composed) = composed(content) else { return Ok(()) };
+        sqlx::query("UPDATE messages SET composed = ? WHERE id = ?")
+            .bind(composed)
+            .bind(id)
+            .execute(&mut *write.transaction)
+            .await
+            .map_err(self.failed("ending an answer"))?;
         Ok(())
     }
 
@@ -339,12 +358,14 @@ impl Store {
     ) -> Result<(), StoreError> {
         let done = sqlx::query(
             "UPDATE conversations SET current_leaf = ?, updated_at = max(updated_at, ?),
-                 title = CASE title WHEN '' THEN ? ELSE title END
+                 title = CASE title WHEN '' THEN ? ELSE title END,
+                 folded_title = CASE title WHEN '' THEN ? ELSE folded_title END
              WHERE id = ? AND owner = ? AND deleted_at IS NULL",
         )
         .bind(leaf.id.as_str())
         .bind(leaf.created_at.milliseconds())
         .bind(title)
+        .bind(folded(title))
         .bind(leaf.conversation_id.as_str())
         .bind(owner.as_str())
         .execute(&mut *write.transaction)

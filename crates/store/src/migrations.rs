@@ -4,7 +4,7 @@
 use sqlx::SqlSafeStr;
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 
-const HISTORY: [(i64, &str, &str); 10] = [
+const HISTORY: [(i64, &str, &str); 11] = [
     (1, "conversations", include_str!("../migrations/0001_conversations.sql")),
     (2, "search", include_str!("../migrations/0002_search.sql")),
     (3, "generations", include_str!("../migrations/0003_generations.sql")),
@@ -15,6 +15,7 @@ const HISTORY: [(i64, &str, &str); 10] = [
     (8, "feedback", include_str!("../migrations/0008_feedback.sql")),
     (9, "system prompts", include_str!("../migrations/0009_system_prompts.sql")),
     (10, "erased search", include_str!("../migrations/0010_erased_search.sql")),
+    (11, "composed search", include_str!("../migrations/0011_composed_search.sql")),
 ];
 
 /// Version of the newest migration that this program knows.

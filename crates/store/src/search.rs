@@ -5,9 +5,10 @@
 
 use sqlx::sqlite::SqliteRow;
 use sqlx::{FromRow, QueryBuilder, Row, Sqlite, SqliteConnection};
+use unicode_normalization::UnicodeNormalization;
 
 use crate::database::Store;
-use crate::fold::{cases, folded, spellings};
+use crate::fold::{cases, folded};
 use crate::{ConversationId, MessageId, Owner, Snippet, StoreError, Timestamp};
 
 /// The most characters that a query may have.
@@ -20,6 +21,12 @@ const TERM_LIMIT: usize = 128;
 const TRIGRAM: usize = 3;
 
 const DOING: &str = "searching";
+
+const TITLES: &str =
+    "SELECT id AS conversation_id, current_leaf AS message_id, title, title AS text, created_at";
+
+/// A message's text in composed letters.
+const COMPOSED: &str = "coalesce(m.composed, m.content)";
 
 /// A message or a title that has all terms.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,54 +81,61 @@ impl Store {
             return Ok(Vec::new());
         }
         let mut scan = self.scan(DOING).await?;
-        let titles = self.titles(&mut scan.connection, owner, &terms).await?;
-        let skipped = u32::try_from(titles.len()).map_or(0, |titles| offset.saturating_sub(titles));
+        let mut titles = title_query(TITLES, owner, &terms);
+        titles.push(" ORDER BY updated_at DESC, id DESC LIMIT ").push_bind(i64::from(limit));
+        titles.push(" OFFSET ").push_bind(i64::from(offset));
         let mut found: Vec<FoundText> =
-            titles.into_iter().skip(offset as usize).take(limit as usize).collect();
+            titles.build_query_as().fetch_all(&mut *scan.connection).await.map_err(self.failed(DOING))?;
 
         let remaining = u32::try_from(found.len()).map_or(0, |titles| limit.saturating_sub(titles));
-        let mut messages = message_query(owner, &terms);
-        messages.push(" ORDER BY m.number DESC LIMIT ").push_bind(i64::from(remaining));
-        messages.push(" OFFSET ").push_bind(i64::from(skipped));
-        found.extend::<Vec<FoundText>>(
-            messages.build_query_as().fetch_all(&mut *scan.connection).await.map_err(self.failed(DOING))?,
-        );
-        let shown: Vec<String> = terms.iter().flat_map(|term| spellings(term)).collect();
+        if remaining > 0 {
+            let titles = match offset {
+                0 => 0,
+                _ => self.count_titles(&mut scan.connection, owner, &terms).await?,
+            };
+            let skipped = i64::from(offset).saturating_sub(titles).max(0);
+            let mut messages = message_query(owner, &terms);
+            messages.push(" ORDER BY m.number DESC LIMIT ").push_bind(i64::from(remaining));
+            messages.push(" OFFSET ").push_bind(skipped);
+            let messages: Vec<FoundText> = messages
+                .build_query_as()
+                .fetch_all(&mut *scan.connection)
+                .await
+                .map_err(self.failed(DOING))?;
+            found.extend(messages);
+        }
         Ok(found
             .into_iter()
             .map(|found| SearchHit {
                 conversation_id: ConversationId::from_database(found.conversation_id),
                 message_id: found.message_id.map(MessageId::from_database),
-                snippet: Snippet::around(&found.text, &shown),
+                snippet: Snippet::around(&found.text, &terms),
                 title: found.title,
                 created_at: Timestamp::from_milliseconds(found.created_at),
             })
             .collect())
     }
 
-    /// The owner's titles that have all terms, those of the conversations that were used last first. They are compared here: SQLite knows
-    /// the case of ASCII letters alone.
-    async fn titles(
+    async fn count_titles(
         &self,
         connection: &mut SqliteConnection,
         owner: &Owner,
         terms: &[String],
-    ) -> Result<Vec<FoundText>, StoreError> {
-        let mut titles: Vec<FoundText> = sqlx::query_as(
-            "SELECT id AS conversation_id, current_leaf AS message_id, title, title AS text, created_at FROM conversations
-             WHERE deleted_at IS NULL AND owner = ? ORDER BY updated_at DESC, id DESC",
-        )
-        .bind(owner.as_str())
-        .fetch_all(connection)
-        .await
-        .map_err(self.failed(DOING))?;
-        let terms: Vec<String> = terms.iter().map(|term| folded(term)).collect();
-        titles.retain(|found| {
-            let title = folded(&found.text);
-            terms.iter().all(|term| title.contains(term.as_str()))
-        });
-        Ok(titles)
+    ) -> Result<i64, StoreError> {
+        let mut titles = title_query("SELECT count(*)", owner, terms);
+        titles.build_query_scalar().fetch_one(connection).await.map_err(self.failed(DOING))
     }
+}
+
+/// The owner's titles that have all terms. They are kept folded: SQLite knows the case of ASCII letters alone.
+fn title_query(select: &str, owner: &Owner, terms: &[String]) -> QueryBuilder<Sqlite> {
+    let mut query = QueryBuilder::new(select);
+    query.push(" FROM conversations WHERE deleted_at IS NULL AND owner = ");
+    query.push_bind(owner.as_str().to_owned());
+    for term in terms {
+        query.push(" AND instr(folded_title, ").push_bind(folded(term)).push(") > 0");
+    }
+    query
 }
 
 /// The query's terms, each once: split at white space and control characters (a NUL would end SQLite's view of the text), except
@@ -176,22 +190,16 @@ fn message_query(owner: &Owner, terms: &[String]) -> QueryBuilder<Sqlite> {
          WHERE c.deleted_at IS NULL AND m.status <> 'generating' AND c.owner = ",
     );
     query.push_bind(owner.as_str().to_owned());
-    let is_indexed = |spelling: &String| spelling.chars().count() >= TRIGRAM;
-    let terms: Vec<(Vec<String>, Vec<String>)> =
-        terms.iter().map(|term| spellings(term).into_iter().partition(is_indexed)).collect();
-    let (indexed, scanned): (Vec<_>, Vec<_>) = terms.iter().partition(|(_, short)| short.is_empty());
+    let composed = terms.iter().map(|term| term.nfc().collect::<String>());
+    let (indexed, scanned): (Vec<_>, Vec<_>) = composed.partition(|term| term.chars().count() >= TRIGRAM);
     if !indexed.is_empty() {
-        let all: Vec<String> = indexed.into_iter().map(|(long, _)| any_phrase(long)).collect();
-        query.push(" AND ");
-        push_match(&mut query, all.join(" AND "));
+        let all: Vec<String> = indexed.iter().map(|term| phrase(term)).collect();
+        query.push(" AND m.number IN (SELECT rowid FROM message_search WHERE message_search MATCH ");
+        query.push_bind(all.join(" AND ")).push(")");
     }
-    for (long, short) in scanned {
+    for term in scanned {
         query.push(" AND (FALSE");
-        if !long.is_empty() {
-            query.push(" OR ");
-            push_match(&mut query, any_phrase(long));
-        }
-        for spelling in short.iter().flat_map(|spelling| cases(spelling)) {
+        for spelling in cases(&term) {
             query.push(" OR ");
             push_like(&mut query, &spelling);
         }
@@ -200,17 +208,9 @@ fn message_query(owner: &Owner, terms: &[String]) -> QueryBuilder<Sqlite> {
     query
 }
 
-/// Any of the texts, in FTS5's language: there a string in double quotes is text, in which a doubled quote stands for one.
-fn any_phrase(texts: &[String]) -> String {
-    let phrases: Vec<String> =
-        texts.iter().map(|text| format!("\"{}\"", text.replace('"', "\"\""))).collect();
-    format!("({})", phrases.join(" OR "))
-}
-
-/// Adds "the index finds the message by `wanted`".
-fn push_match(query: &mut QueryBuilder<Sqlite>, wanted: String) {
-    query.push("m.number IN (SELECT rowid FROM message_search WHERE message_search MATCH ");
-    query.push_bind(wanted).push(")");
+/// The text in FTS5's language: there a string in double quotes is text, in which a doubled quote stands for one.
+fn phrase(text: &str) -> String {
+    format!("\"{}\"", text.replace('"', "\"\""))
 }
 
 /// Adds "the message contains `term`".
@@ -223,5 +223,5 @@ fn push_like(query: &mut QueryBuilder<Sqlite>, term: &str) {
         pattern.push(character);
     }
     pattern.push('%');
-    query.push("m.content LIKE ").push_bind(pattern).push(" ESCAPE '\\'");
+    query.push(COMPOSED).push(" LIKE ").push_bind(pattern).push(" ESCAPE '\\'");
 }

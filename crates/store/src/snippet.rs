@@ -2,7 +2,9 @@
 
 use std::ops::Range;
 
-use crate::fold::fold;
+use unicode_normalization::UnicodeNormalization;
+
+use crate::fold::{Letters, fold};
 
 /// Characters shown before the first match.
 const BEFORE: usize = 40;
@@ -20,13 +22,13 @@ pub struct Snippet {
 }
 
 impl Snippet {
-    /// The surroundings of the first place where one of `terms` occurs in `text`, ignoring case.
+    /// The surroundings of the first place where one of `terms` occurs in `text`, ignoring case and in which characters letters are written.
     pub(crate) fn around(text: &str, terms: &[String]) -> Snippet {
         let characters: Vec<char> = text.chars().collect();
-        let folded: Vec<char> = characters.iter().copied().map(fold).collect();
-        let terms: Vec<Vec<char>> = terms.iter().map(|term| term.chars().map(fold).collect()).collect();
-        let first =
-            (0..folded.len()).find(|&place| longest_match(&folded[place..], &terms).is_some()).unwrap_or(0);
+        let letters = Letters::of(text, &characters);
+        let terms: Vec<Vec<char>> = terms.iter().map(|term| term.nfc().map(fold).collect()).collect();
+        let is_first = |place: &usize| longest_match(&letters.folded[*place..], &terms).is_some();
+        let first = (0..letters.folded.len()).find(is_first).map_or(0, |place| letters.written(place).start);
         let fits = characters.len() <= LENGTH;
         let start = if fits { 0 } else { first.saturating_sub(BEFORE) };
         let end = characters.len().min(start + LENGTH);
@@ -38,15 +40,16 @@ impl Snippet {
             length = 1;
         }
         let offset = length;
-        let mut place = start;
-        while place < end {
-            let Some(matched) = longest_match(&folded[place..end], &terms) else {
+        let Range { start: mut place, end: last } = letters.within(start..end);
+        while place < last {
+            let Some(matched) = longest_match(&letters.folded[place..last], &terms) else {
                 place += 1;
                 continue;
             };
-            let found = place - start + offset..place + matched - start + offset;
+            let (from, to) = (letters.written(place).start, letters.written(place + matched - 1).end);
+            let found = from - start + offset..to - start + offset;
             match snippet.matches.last_mut() {
-                Some(last) if last.end == found.start => last.end = found.end,
+                Some(before) if before.end >= found.start => before.end = before.end.max(found.end),
                 _ => snippet.matches.push(found),
             }
             place += matched;
@@ -86,6 +89,19 @@ mod tests {
         assert!(marked("nothing here", &["absent"]).is_empty());
     }
 
+    /// Regression: only the places that were written as the term is, or without any composed letter, were marked.
+    #[test]
+    fn letters_are_marked_in_whichever_characters_they_are_written() {
+        let text = "người, NGU\u{31B}O\u{31B}\u{300}I, ngươ\u{300}i, ngu\u{31B}ò\u{31B}i; ngươi";
+        let expected = ["người", "NGU\u{31B}O\u{31B}\u{300}I", "ngươ\u{300}i", "ngu\u{31B}ò\u{31B}i"];
+        for term in ["người", "ngu\u{31B}o\u{300}\u{31B}i", "ngươ\u{300}i"] {
+            assert_eq!(marked(text, &[term]), expected, "{term}");
+        }
+        assert_eq!(marked("x\u{30C} e\u{301}", &["x", "é"]), ["x", "e\u{301}"]);
+        let long = format!("{}o\u{31B}\u{300}{}", "a ".repeat(500), " b".repeat(500));
+        assert_eq!(marked(&long, &["ờ"]), ["o\u{31B}\u{300}"]);
+    }
+
     #[test]
     fn long_texts_are_cut_around_the_first_match() {
         let text = format!("{}needle{}", "a ".repeat(500), " b".repeat(500));
@@ -98,7 +114,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn ranges_lie_inside_the_text(text in "\\PC{0,400}", terms in prop::collection::vec("\\PC{0,3}", 0..4)) {
+        fn ranges_lie_inside_the_text(text in "(\\PC|[a-e\u{300}-\u{323}]){0,400}", terms in prop::collection::vec("\\PC{0,3}", 0..4)) {
             let snippet = Snippet::around(&text, &terms);
             let length = snippet.text.chars().count();
             let mut before = 0;

@@ -60,6 +60,67 @@ async fn a_database_of_the_first_schema_is_brought_up_to_date() {
     );
 }
 
+/// A chat and many messages beside what the first schema's file holds: written in decomposed letters, one of them by a process that went away.
+const DECOMPOSED: &str = "
+    INSERT INTO conversations (id, title, model, system_prompt, settings, created_at, updated_at)
+        VALUES ('01J00000000000000000000002', 'МОСКВА Cafe\u{301}', 'tiny', '', '{}', 1, 1);
+    INSERT INTO messages (number, id, conversation_id, parent_id, role, content, status, created_at)
+        WITH RECURSIVE numbers (number) AS (SELECT 10 UNION ALL SELECT number + 1 FROM numbers WHERE number < 160)
+        SELECT number, printf('01J100000000000000000%05d', number), '01J00000000000000000000002', NULL, 'user',
+            'ngu\u{31B}\u{1A1}\u{300}i ' || number, 'complete', 1 FROM numbers;
+    INSERT INTO messages (number, id, conversation_id, parent_id, role, content, status, created_at)
+        VALUES (200, '01J10000000000000000000200', '01J00000000000000000000002', '01J10000000000000000000160',
+            'assistant', 'le\u{301}te\u{301}', 'generating', 1);";
+
+async fn count(store: &Store, query: &str) -> usize {
+    store.search(&Owner::Local, query, 0, 1_000).await.unwrap().len()
+}
+
+/// Regression: what was written before searches knew it stayed as it was in the index.
+#[tokio::test]
+async fn texts_from_before_are_found_in_every_spelling() {
+    let (_folder, path) = in_folder();
+    run_sql(&path, include_str!("data/version_1.sql")).await;
+    run_sql(&path, DECOMPOSED).await;
+    let store = Store::open(&path).await.unwrap();
+    let queries = [
+        ("ng\u{1B0}\u{1EDD}i", 151),
+        ("\"ngu\u{31B}o\u{300}\u{31B}i 159\"", 1),
+        ("\u{1EDC}", 151),
+        ("l\u{E9}t\u{E9}", 1),
+        ("москва", 1),
+        ("caf\u{E9}", 1),
+        ("火炼", 1),
+        ("fears", 1),
+        ("不怕什", 1),
+    ];
+    for (query, expected) in queries {
+        assert_eq!(count(&store, query).await, expected, "{query}");
+    }
+    store.close().await;
+    drop(store);
+    // A process that was killed on the way: the next one goes on behind the row to which it had come.
+    run_sql(
+        &path,
+        "UPDATE messages SET composed = NULL WHERE number > 100;
+         UPDATE conversations SET folded_title = '';
+         INSERT INTO unfolded (texts, behind) VALUES ('messages', 100), ('titles', 1);",
+    )
+    .await;
+    let store = Store::open(&path).await.unwrap();
+    for (query, expected) in queries {
+        let expected = if query == "火炼" { 0 } else { expected };
+        assert_eq!(count(&store, query).await, expected, "{query}");
+    }
+    store.close().await;
+    drop(store);
+    let mut connection = SqliteConnectOptions::new().filename(&path).connect().await.unwrap();
+    let left: i64 =
+        sqlx::query_scalar("SELECT count(*) FROM unfolded").fetch_one(&mut connection).await.unwrap();
+    connection.close().await.unwrap();
+    assert_eq!(left, 0, "nothing is gone through again");
+}
+
 /// The schema of before conversations had owners, with a conversation, a key and a revoked key.
 async fn write_version_5(path: &Path, secret: &str) {
     let history = [

@@ -1,7 +1,11 @@
 //! Search in Chinese, English and emoji, with every character that has a meaning in FTS5 or LIKE.
 
 use crate::common::{exchange, fresh_store, new_conversation, question};
-use zhenjin_store::{AnswerEnd, ConversationChange, Owner, SearchHit, Status, Store, StoreError};
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{ConnectOptions, Connection};
+use zhenjin_store::{
+    AnswerEnd, ConversationChange, NewConversation, Owner, SearchHit, Status, Store, StoreError,
+};
 
 async fn found(store: &Store, query: &str) -> Vec<String> {
     let hits =
@@ -102,6 +106,89 @@ async fn composed_and_decomposed_letters_are_the_same() {
     for query in ["CAF\u{c9}", "cafe\u{301}", "f\u{e9}"] {
         assert_eq!(found(&store, query).await, ["Cafe\u{301}"], "{query}");
     }
+}
+
+/// Every way in which the Vietnamese word can be written: a horn and a tone each in the letter or behind it, in either order.
+fn written_words() -> Vec<String> {
+    let letters = ["\u{1EDD}", "\u{1A1}\u{300}", "\u{F2}\u{31B}", "o\u{31B}\u{300}", "o\u{300}\u{31B}"];
+    let word = |horn: &str, letter: &str| format!("ng{horn}{letter}i");
+    ["\u{1B0}", "u\u{31B}"].iter().flat_map(|horn| letters.map(|letter| word(horn, letter))).collect()
+}
+
+/// Regression: a letter with two accents, one of them in it and one behind it, was found neither by the composed letter nor by the decomposed one.
+#[tokio::test]
+async fn letters_with_several_accents_are_found_in_every_spelling() {
+    let (_folder, store) = fresh_store().await;
+    let id = new_conversation(&store).await.id;
+    let words = written_words();
+    assert_eq!(words.len(), 10);
+    for word in &words {
+        exchange(&store, &id, None, &format!("M\u{1ED9}t {word} kh\u{E1}c"), "ng\u{1B0}\u{1A1}i").await;
+    }
+    let letters = ["\u{1EDC}", "\u{1A1}\u{300}", "O\u{300}\u{31B}"].map(str::to_owned);
+    for query in words.iter().chain(&letters) {
+        let hits = store.search(&Owner::Local, query, 0, 50).await.unwrap();
+        let (titles, messages) = hits.split_at(1);
+        assert_eq!(marked(&titles[0]).len(), 1, "{query}");
+        let marks: Vec<String> = messages.iter().flat_map(marked).collect();
+        assert_eq!((messages.len(), marks.len()), (10, 10), "{query}");
+        if words.contains(query) {
+            let newest_first: Vec<&String> = words.iter().rev().collect();
+            assert_eq!(marks.iter().collect::<Vec<_>>(), newest_first, "{query}");
+        }
+    }
+    assert_eq!(found(&store, "ng\u{1B0}o\u{31B}i").await.len(), 10, "another word is another word");
+}
+
+/// Regression: the same of answers that came in pieces, or whose server went away.
+#[tokio::test]
+async fn answers_that_come_in_pieces_are_found_in_every_spelling() {
+    let (folder, store) = fresh_store().await;
+    let id = new_conversation(&store).await.id;
+    let (_, ended) = store.ask(&Owner::Local, question(&id, None, "?")).await.unwrap();
+    store.append_to_answer(&Owner::Local, &ended.id, "ngu\u{31B}\u{1A1}").await.unwrap();
+    let end = AnswerEnd { text: "\u{300}i".to_owned(), ..AnswerEnd::new(Status::Complete) };
+    store.end_answer(&Owner::Local, &ended.id, end).await.unwrap();
+    let (_, interrupted) = store.ask(&Owner::Local, question(&id, None, "?")).await.unwrap();
+    store.append_to_answer(&Owner::Local, &interrupted.id, "ng\u{1B0}o\u{300}\u{31B}i").await.unwrap();
+    store.close().await;
+    drop(store);
+    let store = Store::open(&folder.path().join("zhenjin.db")).await.unwrap();
+    for query in written_words() {
+        let texts = found(&store, &query).await;
+        assert_eq!(texts, ["ng\u{1B0}o\u{300}\u{31B}i", "ngu\u{31B}\u{1A1}\u{300}i"], "{query}");
+    }
+}
+
+/// Regression: every search folded all titles. They are kept folded, and follow the title.
+#[tokio::test]
+async fn titles_are_compared_as_they_are_kept() {
+    let (folder, store) = fresh_store().await;
+    let new = NewConversation {
+        title: "\u{C9}TUDE".to_owned(),
+        model: "tiny".to_owned(),
+        ..NewConversation::default()
+    };
+    let id = store.create_conversation(&Owner::Local, new).await.unwrap().id;
+    assert_eq!(found(&store, "e\u{301}tude").await, ["\u{C9}TUDE"]);
+    let change = ConversationChange { title: Some("МОСКВА".to_owned()), ..Default::default() };
+    store.update_conversation(&Owner::Local, &id, change).await.unwrap();
+    let change = ConversationChange { model: Some("other".to_owned()), ..Default::default() };
+    store.update_conversation(&Owner::Local, &id, change).await.unwrap();
+    assert_eq!(found(&store, "москва").await, ["МОСКВА"]);
+    assert!(found(&store, "\u{E9}tude").await.is_empty());
+    let untitled = new_conversation(&store).await.id;
+    exchange(&store, &untitled, None, "ЛЕНА", "no").await;
+    assert_eq!(found(&store, "лена").await, ["ЛЕНА"; 2], "the first question gives a title");
+    let path = folder.path().join("zhenjin.db");
+    let mut other = SqliteConnectOptions::new().filename(&path).connect().await.unwrap();
+    sqlx::raw_sql("UPDATE conversations SET folded_title = 'волга' WHERE title = 'МОСКВА'")
+        .execute(&mut other)
+        .await
+        .unwrap();
+    other.close().await.unwrap();
+    assert_eq!(found(&store, "волга").await, ["МОСКВА"]);
+    assert!(found(&store, "москва").await.is_empty());
 }
 
 #[tokio::test]

@@ -122,11 +122,15 @@ const SECRET: &str = "SECRET-龘靐齉爩鱻";
 
 /// The files in the folder that hold the secret.
 fn files_with_the_secret(folder: &Path) -> Vec<String> {
+    files_with(folder, SECRET)
+}
+
+fn files_with(folder: &Path, text: &str) -> Vec<String> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         let file = std::fs::read(&path).unwrap();
-        if file.windows(SECRET.len()).any(|window| window == SECRET.as_bytes()) {
+        if file.windows(text.len()).any(|window| window == text.as_bytes()) {
             found.push(path.display().to_string());
         }
     }
@@ -207,5 +211,23 @@ async fn words_that_others_take_the_place_of_are_in_no_file() {
         store.set_feedback(&Owner::Local, &answer.id, said).await.unwrap();
         let is_said = comment == Some(SECRET) || correction == Some(SECRET);
         assert_eq!(files_with_the_secret(folder.path()).is_empty(), !is_said, "{comment:?} {correction:?}");
+    }
+}
+
+/// What is kept of texts and titles for searches is erased with them.
+#[tokio::test]
+async fn texts_as_searches_look_through_them_are_erased() {
+    let (folder, store) = fresh_store().await;
+    let id = new_conversation(&store).await.id;
+    let written = "GEHEIMNISSE\u{301} 龘靐";
+    exchange(&store, &id, None, written, written).await;
+    let all = [written, "GEHEIMNISS\u{C9} 龘靐", "geheimniss\u{E9} 龘靐"];
+    for text in all {
+        assert!(!files_with(folder.path(), text).is_empty(), "{text}");
+    }
+    store.delete_conversation(&Owner::Local, &id).await.unwrap();
+    assert_eq!(store.empty_trash(&Owner::Local).await.unwrap(), 1);
+    for text in all {
+        assert_eq!(files_with(folder.path(), text), [""; 0], "{text}");
     }
 }

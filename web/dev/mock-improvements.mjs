@@ -36,7 +36,7 @@ export class MockImprovements {
   improvements = [
     {
       id: '2026-11-25-1', model: 'smollm2:135m', method: 'kto', created_at: Date.now() - 2 * 86_400_000, finished_at: Date.now(),
-      state: 'refused', error: null, promoted: false, data: DATA, gate: gate(0.52),
+      state: 'refused', error: null, promoted: false, compared_with: 'base', compared_with_other: false, data: DATA, gate: gate(0.52),
     },
   ]; // prettier-ignore
   /** @type {Promotion[]} */
@@ -56,7 +56,7 @@ export class MockImprovements {
   preview(query) {
     return {
       model: query.get('model') ?? 'smollm2:135m', method: query.get('method') ?? 'dpo', enough: true,
-      least_train: 20, held_out_questions: 12, least_held_out: 5, data: DATA,
+      least_train: 20, held_out_questions: 12, least_held_out: 5, nothing_new_since: null, data: DATA,
     }; // prettier-ignore
   }
 
@@ -93,7 +93,7 @@ export class MockImprovements {
     this.improvements = [
       {
         id, model, method, created_at: Date.now(), finished_at: Date.now(), state: 'passed', error: null, promoted: false,
-        data: DATA, gate: gate(0.68),
+        compared_with: this.promoted(model)?.id ?? 'base', compared_with_other: false, data: DATA, gate: gate(0.68),
       },
       ...this.improvements,
     ]; // prettier-ignore
@@ -160,7 +160,11 @@ export class MockImprovements {
       loaded_adapters: [],
     };
     this.promotions = [...this.promotions.filter((other) => other.model !== model), promotion];
-    for (const one of this.improvements) if (one.model === model) one.promoted = one.id === improvement;
+    for (const one of this.improvements) {
+      if (one.model !== model) continue;
+      one.promoted = one.id === improvement;
+      one.compared_with_other = !one.promoted && one.compared_with !== (promoted?.id ?? 'base');
+    }
     return promotion;
   }
 }

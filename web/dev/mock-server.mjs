@@ -278,6 +278,8 @@ export function startMockServer({ port = 0, tokenMilliseconds = 15, key = null, 
       }
       const wanted = improvements.improvements.find((improvement) => improvement.id === id);
       if (wanted?.state !== 'passed') throw new Refusal(409, 'it has not passed its gate', 'conflict');
+      if (wanted.compared_with_other && body.force !== true)
+        throw new Refusal(409, 'something else answers now', 'compared_with_other');
       send(response, 200, improvements.promote(wanted));
     },
     'DELETE improvements': ([id], _body, _query, response) => {

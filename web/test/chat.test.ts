@@ -113,6 +113,20 @@ describe('a chat', () => {
     expect(chat.last).toMatchObject({ content: text, status: 'complete' });
   });
 
+  // Regression: given up while the window was hidden, an answer was followed again only if the chat could be read again.
+  test('goes on with an answer from where it stands when its answers are followed again', async () => {
+    const { chat, settle, text } = setUp();
+    await chat.ask('q');
+    chat.unfollowAll();
+    await settle();
+    expect(chat.growing).not.toBeNull();
+    chat.followAll();
+    chat.followAll();
+    await settle();
+    expect(chat.last).toMatchObject({ content: text, status: 'complete' });
+    expect(events.finished).toHaveBeenCalledOnce();
+  });
+
   test('stops an answer and shows no more of it', async () => {
     const { chat, settle } = setUp({ pieces: 0 });
     await chat.ask('q');

@@ -2,7 +2,7 @@
 import { flushSync, mount, unmount, type Component } from 'svelte';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { ApiError } from '$lib/api/errors';
-import type { Feedback, Improvement, Message, ModelInfo } from '$lib/api/types';
+import type { Feedback, Improvement, Message, ModelInfo, Promotion } from '$lib/api/types';
 import { api, chat, improving, judging, models } from '$lib/app.svelte';
 import { reasons } from '$lib/feedback';
 import { catalogues, i18n, locales } from '$lib/i18n/i18n.svelte';
@@ -335,6 +335,8 @@ test('the gate shows each criterion with its figures, and what was not measured'
     state: 'refused',
     error: null,
     promoted: false,
+    compared_with: 'base',
+    compared_with_other: false,
     data: {
       pairs: 3, ratings: 2, corrections: 1, train: 4, held_out: 2, conversations: 5, owners: 1,
       left_out: [{ reason: 'no consent', count: 9 }],
@@ -388,9 +390,42 @@ test('one that failed before anything was counted shows no counts', () => {
     left_out: [],
   };
   const improvement: Improvement = {
-    id: 'i8', model: 'm', method: '', created_at: 0, finished_at: 1, state: 'failed', error, promoted: false, data, gate: [],
+    id: 'i8', model: 'm', method: '', created_at: 0, finished_at: 1, state: 'failed', error, promoted: false, compared_with: null,
+    compared_with_other: false, data, gate: [],
   }; // prettier-ignore
   show(ImprovementCard, { improvement });
   expect(target.textContent).toContain(t.error(error));
   expect(target.textContent).not.toContain(t.split('0', '0'));
+});
+
+// Regression: the page promoted what had been compared with something else than answered by then, and did not say it.
+test('what was compared with something else than answers now is promoted with that said', async () => {
+  const t = catalogues.en.improvements;
+  const data = {
+    pairs: 9, ratings: 0, corrections: 0, train: 6, held_out: 3, conversations: 9, owners: 1, left_out: [],
+  }; // prettier-ignore
+  const improvement: Improvement = {
+    id: 'i9', model: 'm', method: 'dpo', created_at: 0, finished_at: 1, state: 'passed', error: null, promoted: false, compared_with: 'base',
+    compared_with_other: true, data, gate: [],
+  }; // prettier-ignore
+  const promotion: Promotion = {
+    model: 'm', improvement: 'i7', method: 'kto', since: 0, earlier: ['base'], unloaded_adapters: [], loaded_adapters: [],
+    promoted: { id: '9f', kind: 'adapter', since: 0, method: 'kto', improvement: 'i7', source: null, data: null, gate: null },
+  }; // prettier-ignore
+  const known = { running: null, improvements: [improvement], promotions: [promotion] };
+  improving.known = known;
+  vi.spyOn(api, 'improvements').mockResolvedValue(known);
+  vi.spyOn(models, 'refresh').mockResolvedValue(undefined);
+  vi.spyOn(models, 'refreshAdapters').mockResolvedValue(undefined);
+  const promote = vi.spyOn(api, 'promote').mockResolvedValue({ ...promotion, improvement: 'i9' });
+  show(ImprovementCard, { improvement });
+  const answering = t.answeringSince('i7', 'KTO', formatDate(0, 'en'));
+  expect(target.textContent).toContain(t.comparedWithOther(t.itself, answering));
+  await press(button(t.promoteAnywayOf('i9')));
+  expect(promote).toHaveBeenCalledWith('i9', true);
+  i18n.use('zh', []);
+  flushSync();
+  expect(target.textContent).toContain('没有与后者比较过');
+  i18n.use('en', []);
+  improving.known = null;
 });

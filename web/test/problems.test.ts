@@ -120,6 +120,8 @@ test('what the record of an improvement says in English is Chinese on a Chinese 
     /；未采用：3 条（重复的评价）、2 条（是其他模型的回答）$/,
   );
   expect(failure(`step 1\nzhenjin: ${few}`)).toBe(failure(few));
+  const same = 'nothing was judged since the improvement 2026-11-27-1; --again makes another one';
+  expect(failure(`zhenjin: ${same}`)).toBe('失败了：自改进 2026-11-27-1 以来没有新的评价');
   const former =
     'there are too few judgements to learn from: 6 examples to learn from and 1 held out, of 2 first questions of chats, by dpo; at least 8 examples and 5 held-out first questions are needed';
   expect(failure(former)).toContain('有 6 条可学习、1 条');

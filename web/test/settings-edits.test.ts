@@ -2,9 +2,10 @@
 import { flushSync, mount, unmount } from 'svelte';
 import { beforeEach, describe, expect, test, vi } from 'vitest';
 import { ApiError, NetworkError } from '$lib/api/errors';
-import type { ServerStatus } from '$lib/api/types';
-import { api, chat, connection, panels, session, settingsEdits, toasts } from '$lib/app.svelte';
+import type { SamplingSettings, ServerStatus } from '$lib/api/types';
+import { api, chat, connection, panels, preferences, session, settingsEdits, toasts } from '$lib/app.svelte';
 import { catalogues, i18n } from '$lib/i18n/i18n.svelte';
+import { FOR_NEW_CHATS } from '$lib/settings';
 import { SettingsEdits } from '$lib/state/settings-edits.svelte';
 import SettingsDrawer from '../src/components/SettingsDrawer.svelte';
 import { conversation } from './fakes';
@@ -168,6 +169,22 @@ describe('the drawer', () => {
     settingsEdits.change('c', { settings: { seed: 1 } });
     await settingsEdits.saveAll();
     expect(update).toHaveBeenCalledWith('c', { settings: { top_k: 7, seed: 1 } });
+  });
+
+  // Regression: it was said as well where the reader had set another longest answer for new chats, or none.
+  test('says with which longest answer new chats begin only where that is so', () => {
+    preferences.update({ settings: FOR_NEW_CHATS });
+    open();
+    const hint = () => target.querySelector('[data-setting=max_tokens] p')?.textContent?.trim();
+    const always = t.fields.max_tokens.hint;
+    expect(hint()).toBe(`${always} ${t.newChatsBegin('4,096')}`);
+    const others: Partial<SamplingSettings>[] = [{ max_tokens: 100 }, {}];
+    for (const settings of others) {
+      preferences.update({ settings });
+      flushSync();
+      expect(hint()).toBe(always);
+    }
+    preferences.update({ settings: FOR_NEW_CHATS });
   });
 
   // Within half a second of the last letter, nothing had been sent, and nobody was left to be told.

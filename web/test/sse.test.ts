@@ -1,6 +1,6 @@
 // @vitest-environment node
-import { describe, expect, test } from 'vitest';
-import { EventParser, readEvents, type ServerSentEvent } from '$lib/api/sse';
+import { describe, expect, test, vi } from 'vitest';
+import { EventParser, readEvents, SILENCE, type ServerSentEvent } from '$lib/api/sse';
 
 const stream =
   'event: delta\r\ndata: {"text":"金\u2028"}\r\n\r\n: a comment\n\ndata: one\ndata:two\n\nevent: done\rdata: {}\r\r';
@@ -38,6 +38,40 @@ describe('server-sent events', () => {
       if (event.event === 'done') break;
     }
     expect(seen).toEqual(events);
+    expect(cancelled).toBe(true);
+  });
+
+  // Nobody tells the page that the other end of a connection is gone; a server that is there says something now and then.
+  test('end with a NetworkError after too long a silence, however long they have lasted before', async () => {
+    vi.useFakeTimers();
+    let say: (text: string) => void = () => undefined;
+    let cancelled = false;
+    const body = new ReadableStream<Uint8Array>({
+      start(controller) {
+        say = (text) => controller.enqueue(new TextEncoder().encode(text));
+      },
+      cancel() {
+        cancelled = true;
+      },
+    });
+    const seen: string[] = [];
+    let ended: unknown = null;
+    const read = async () => {
+      for await (const { data } of readEvents(body)) seen.push(data);
+    };
+    const reading = read().catch((error: unknown) => (ended = error));
+    try {
+      for (const text of ['data: one\n\n', ': still here\n\n', 'data: two\n\n']) {
+        say(text);
+        await vi.advanceTimersByTimeAsync(SILENCE - 1);
+      }
+      expect([seen, ended, cancelled]).toEqual([['one', 'two'], null, false]);
+      await vi.advanceTimersByTimeAsync(1);
+      await reading;
+    } finally {
+      vi.useRealTimers();
+    }
+    expect(ended).toHaveProperty('name', 'NetworkError');
     expect(cancelled).toBe(true);
   });
 

@@ -9,8 +9,8 @@ import { Search } from '$lib/state/search.svelte';
 import { Session } from '$lib/state/session.svelte';
 import { Toasts } from '$lib/state/toasts.svelte';
 import { isModelGone, NetworkError } from '$lib/api/errors';
-import type { ModelInfo } from '$lib/api/types';
-import { parseSetting, settingFields } from '$lib/settings';
+import type { ModelInfo, SamplingSettings } from '$lib/api/types';
+import { FOR_NEW_CHATS, isChanged, MODEL_DEFAULTS, parseSetting, settingFields } from '$lib/settings';
 import { isComposing, sendsMessage } from '$lib/util/keyboard';
 import { conversation, fakeServer, sse } from './fakes';
 
@@ -220,6 +220,40 @@ test('preferences survive a reload, and damaged ones are forgotten', () => {
   expect(document.documentElement.lang).toBe('zh-CN');
   localStorage.setItem('zhenjin.preferences', '{"theme"');
   expect(new Preferences().theme).toBe('system');
+});
+
+// Regression: a browser that had saved anything before new chats had a longest answer never gave them one.
+test('preferences of an earlier version are given the longest answer, once', () => {
+  const keep = (settings: object) =>
+    localStorage.setItem('zhenjin.preferences', JSON.stringify({ theme: 'dark', settings }));
+  keep({});
+  expect(new Preferences().settings).toEqual(FOR_NEW_CHATS);
+  keep({ temperature: 0.5, max_tokens: 100 });
+  expect(new Preferences().settings).toEqual({ temperature: 0.5, max_tokens: 100 });
+  keep({ temperature: 0.5 });
+  const preferences = new Preferences();
+  preferences.update({ theme: 'system' });
+  expect(new Preferences().settings).toEqual({ ...FOR_NEW_CHATS, temperature: 0.5 });
+  // Taken away on purpose.
+  preferences.update({ settings: {} });
+  preferences.update({ sidebarOpen: true });
+  expect(new Preferences().settings).toEqual({});
+});
+
+test('a chat is set otherwise where anything but the usual longest answer is set', () => {
+  const usual: Partial<SamplingSettings>[] = [
+    {},
+    MODEL_DEFAULTS,
+    FOR_NEW_CHATS,
+    { ...MODEL_DEFAULTS, ...FOR_NEW_CHATS },
+  ];
+  expect(usual.map((settings) => isChanged(settings))).toEqual(usual.map(() => false));
+  const others: Partial<SamplingSettings>[] = [
+    { max_tokens: 100 },
+    { ...FOR_NEW_CHATS, seed: 0 },
+    { repetition_detection: false },
+  ];
+  expect(others.map((settings) => isChanged(settings))).toEqual(others.map(() => true));
 });
 
 test('notices go by themselves, unless somebody points at them', async () => {

@@ -113,6 +113,13 @@ async fn feedback_is_counted_exported_and_erased_beside_a_running_server() {
     let counted: Value = serde_json::from_str(&counted).expect("JSON");
     assert_eq!((&counted["with_consent"], &counted["without_consent"]), (&json!(8), &json!(1)));
     assert_eq!((&counted["all"]["choices"], &counted["all"]["corrections"]), (&json!(2), &json!(1)));
+    // Regression: people had an id and no name, unlike in the server's answer.
+    let names: Vec<&Value> =
+        counted["owners"].as_array().into_iter().flatten().map(|owner| &owner["name"]).collect();
+    assert!(
+        names.len() == 2 && names.contains(&&json!("anna")) && names.contains(&&json!("ben")),
+        "{names:?}"
+    );
     let (_, shown, _) = run(home, &["feedback", "stats"]);
     assert!(shown.contains("anna\tallowed") && shown.contains("ben\tnot allowed"), "{shown}");
 

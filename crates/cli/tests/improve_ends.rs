@@ -100,6 +100,16 @@ fn an_interrupted_improvement_does_not_go_on_with_other_options() {
     let text = refuse(place.improve(&["--passes", "8"]));
     assert!(text.contains("--passes 8 instead of 6") && text.contains("--again"), "{text}");
     assert_eq!(place.record("one")["state"], "running");
+    // All that it had computed was once given up for one that could not begin.
+    for (more, why) in [
+        (["--per-person", "5"], "too few judgements"),
+        (["--set", "preference.nothing=1"], "preference.nothing"),
+    ] {
+        let text = refuse(place.improve(&[&more[..], &["--again"]].concat()));
+        assert!(text.contains(why) && !text.contains("begins anew"), "{text}");
+        assert_eq!(place.record("one")["state"], "running");
+        assert!(place.path("improvements").join("one/train.jsonl").is_file());
+    }
     let text = succeed(place.improve(&["--passes", "1", "--again"]));
     assert!(text.contains("the improvement one begins anew"), "{text}");
     let record = place.record("one");

@@ -149,10 +149,11 @@ fn usable<'a>(rows: &'a [Judged], model: &str, left_out: &mut LeftOutCounts) -> 
 fn bound(kind: &mut OneKind, limits: &Limits) -> Rule {
     let rule = Rule::of(&kind.items, limits);
     let items = std::mem::take(&mut kind.items);
+    let people = items.iter().map(|item| &item.owner).collect::<BTreeSet<_>>().len();
     let (held_out, train): (Vec<Item>, Vec<Item>) =
         items.into_iter().partition(|item| rule.is_held_out(item));
     for (side, mut items) in [(Side::Train, train), (Side::HeldOut, held_out)] {
-        for (owner, (count, limit)) in cut(&mut items, limits, side) {
+        for (owner, (count, limit)) in cut(&mut items, limits, side, people) {
             let reason = match side {
                 Side::Train => {
                     format!("more than one person's share: the newest {limit} of `{owner}` count")

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -48,48 +49,51 @@ impl FromStr for Method {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Turn {
     /// `system`, `user` or `assistant`.
-    pub role: String,
+    pub role: &'static str,
     /// The text, without a thought.
-    pub content: String,
+    pub content: Arc<str>,
     /// What a model thought before it.
-    pub thought: Option<String>,
+    pub thought: Option<Arc<str>>,
 }
 
 impl Turn {
     /// One without a thought.
-    pub fn new(role: &str, content: impl Into<String>) -> Turn {
-        Turn { role: role.to_owned(), content: content.into(), thought: None }
+    pub fn new(role: &'static str, content: impl Into<Arc<str>>) -> Turn {
+        Turn { role, content: content.into(), thought: None }
     }
 
     fn to_json(&self) -> Value {
-        let mut message = json!({ "role": self.role, "content": self.content });
-        if let Some(thought) = &self.thought {
-            message["reasoning_content"] = json!(thought);
-        }
-        message
+        message(self.role, &self.content, self.thought.as_deref())
     }
+}
+
+fn message(role: &str, content: &str, thought: Option<&str>) -> Value {
+    let mut message = json!({ "role": role, "content": content });
+    if let Some(thought) = thought {
+        message["reasoning_content"] = json!(thought);
+    }
+    message
 }
 
 /// A model's answer.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Answer {
     /// What a person reads.
-    pub text: String,
+    pub text: Arc<str>,
     /// What the model thought before.
-    pub thought: Option<String>,
+    pub thought: Option<Arc<str>>,
 }
 
 impl Answer {
     fn to_json(&self) -> Value {
-        let Answer { text, thought } = self.clone();
-        Turn { role: "assistant".to_owned(), content: text, thought }.to_json()
+        message("assistant", &self.text, self.thought.as_deref())
     }
 }
 
 impl From<&str> for Answer {
     /// One without a thought.
     fn from(text: &str) -> Answer {
-        Answer { text: text.to_owned(), thought: None }
+        Answer { text: text.into(), thought: None }
     }
 }
 
@@ -140,8 +144,8 @@ pub struct Judged {
     pub consents: bool,
     /// Whether the answer that is liked breaks off: to imitate it would teach to break off.
     pub breaks_off: bool,
-    /// What was said before the answer, the system prompt first.
-    pub prompt: Vec<Turn>,
+    /// What was said before the answer, the system prompt first. All judgements of a question's answers may share it.
+    pub prompt: Arc<[Turn]>,
     /// The judgement.
     pub judgement: Judgement,
 }
@@ -194,8 +198,8 @@ pub struct Item {
     pub question: String,
     /// When the latest of the judgements was made.
     pub at: i64,
-    /// What was said before the answer.
-    pub prompt: Vec<Turn>,
+    /// What was said before the answer, shared with the judgements: a long chat can be before hundreds of examples.
+    pub prompt: Arc<[Turn]>,
     /// The example.
     pub example: Example,
 }
@@ -203,7 +207,7 @@ pub struct Item {
 impl Item {
     /// How its conversation begins: see [`opening`].
     pub fn opening(&self) -> String {
-        opening(self.prompt.iter().map(|turn| (turn.role.as_str(), turn.content.as_str())))
+        opening(self.prompt.iter().map(|turn| (turn.role, &*turn.content)))
     }
 
     /// Its name among all examples of its kind: the judgements that it is made of, and of a thumb whether it is up, as a correction and a

@@ -146,24 +146,60 @@ pub(crate) enum Side {
 }
 
 impl Side {
-    /// How much an example counts, in the measures in which one person's share of this side is bounded.
-    fn weights(self, items: &[Item]) -> Vec<Vec<f64>> {
-        let each = vec![1.0; items.len()];
-        match self {
+    /// The measures in which one person's share of this side is bounded.
+    fn measures(self, items: &[Item], limits: &Limits, people: usize) -> Vec<Measure> {
+        let each = Parts::examples(items);
+        let all = match self {
             Side::Train => vec![each],
-            Side::HeldOut => vec![each, of_questions(items)],
-        }
+            Side::HeldOut => vec![each, Parts::questions(items)],
+        };
+        all.into_iter()
+            .map(|parts| {
+                let left = shares(items, &parts.weights, limits, self, people);
+                Measure { parts, left, taken: BTreeSet::new() }
+            })
+            .collect()
     }
 }
 
-/// Of each example its part of its first question.
-fn of_questions(items: &[Item]) -> Vec<f64> {
-    let openings: Vec<String> = items.iter().map(Item::opening).collect();
-    let mut counts: BTreeMap<&str, f64> = BTreeMap::new();
-    for opening in &openings {
-        *counts.entry(opening).or_default() += 1.0;
+/// What is counted of a person, and of which part each example is.
+struct Parts {
+    /// How much each example counts.
+    weights: Vec<f64>,
+    /// The part of each example: all of a part is taken with the first example of it.
+    part_of: Vec<usize>,
+    /// How much each part counts.
+    sizes: Vec<f64>,
+}
+
+impl Parts {
+    /// Each example is a part.
+    fn examples(items: &[Item]) -> Parts {
+        let each = vec![1.0; items.len()];
+        Parts { weights: each.clone(), part_of: (0..items.len()).collect(), sizes: each }
     }
-    openings.iter().map(|opening| 1.0 / counts[opening.as_str()]).collect()
+
+    /// What one person said of a first question is a part: however much of it stays, the question counts as one.
+    fn questions(items: &[Item]) -> Parts {
+        let openings: Vec<String> = items.iter().map(Item::opening).collect();
+        let mut counts: BTreeMap<&str, f64> = BTreeMap::new();
+        for opening in &openings {
+            *counts.entry(opening).or_default() += 1.0;
+        }
+        let weights: Vec<f64> = openings.iter().map(|opening| 1.0 / counts[opening.as_str()]).collect();
+        let mut numbers = BTreeMap::new();
+        let mut sizes = Vec::new();
+        let mut part_of = Vec::with_capacity(items.len());
+        for ((item, opening), weight) in items.iter().zip(&openings).zip(&weights) {
+            let part = *numbers.entry((item.owner.as_str(), opening.as_str())).or_insert_with(|| {
+                sizes.push(0.0);
+                sizes.len() - 1
+            });
+            sizes[part] += weight;
+            part_of.push(part);
+        }
+        Parts { weights, part_of, sizes }
+    }
 }
 
 /// Sums of parts are rounded.
@@ -171,26 +207,38 @@ const ROUNDING: f64 = 1e-9;
 
 /// What is left of each person's share in one measure.
 struct Measure {
-    weights: Vec<f64>,
+    parts: Parts,
     left: BTreeMap<String, f64>,
+    taken: BTreeSet<usize>,
 }
 
 impl Measure {
     fn has_room(&self, owner: &str, index: usize) -> bool {
-        self.left.get(owner).is_some_and(|left| self.weights[index] <= left + ROUNDING)
+        let part = self.parts.part_of[index];
+        let fits = |left: &f64| self.parts.sizes[part] <= left + ROUNDING;
+        self.taken.contains(&part) || self.left.get(owner).is_some_and(fits)
     }
 
     fn take(&mut self, owner: &str, index: usize) {
+        let part = self.parts.part_of[index];
+        if !self.taken.insert(part) {
+            return;
+        }
         if let Some(left) = self.left.get_mut(owner) {
-            *left -= self.weights[index];
+            *left -= self.parts.sizes[part];
         }
     }
 }
 
 /// Takes out what is beyond each person's share of a side, the oldest first, and says of each person whose share was cut how many are out
-/// and how many are left.
-pub(crate) fn cut(items: &mut Vec<Item>, limits: &Limits, side: Side) -> BTreeMap<String, (usize, usize)> {
-    let stays = within_shares(items, limits, side);
+/// and how many are left. `people` judged in all: some of them may have nothing on this side.
+pub(crate) fn cut(
+    items: &mut Vec<Item>,
+    limits: &Limits,
+    side: Side,
+    people: usize,
+) -> BTreeMap<String, (usize, usize)> {
+    let stays = within_shares(items, limits, side, people);
     let mut found: BTreeMap<String, (usize, usize)> = BTreeMap::new();
     for (item, stays) in items.iter().zip(&stays) {
         let (out, left) = found.entry(item.owner.clone()).or_default();
@@ -203,12 +251,8 @@ pub(crate) fn cut(items: &mut Vec<Item>, limits: &Limits, side: Side) -> BTreeMa
 }
 
 /// Of each example, whether it is within its person's share, the newest first.
-fn within_shares(items: &[Item], limits: &Limits, side: Side) -> Vec<bool> {
-    let measure = |weights: Vec<f64>| {
-        let left = shares(items, &weights, limits, side);
-        Measure { weights, left }
-    };
-    let mut measures: Vec<Measure> = side.weights(items).into_iter().map(measure).collect();
+fn within_shares(items: &[Item], limits: &Limits, side: Side, people: usize) -> Vec<bool> {
+    let mut measures = side.measures(items, limits, people);
     // Names of judgements sort by age, and nothing that is said besides changes them.
     let mut newest: Vec<usize> = (0..items.len()).collect();
     newest.sort_by_key(|index| Reverse((items[*index].rows.iter().max(), *index)));
@@ -224,7 +268,13 @@ fn within_shares(items: &[Item], limits: &Limits, side: Side) -> Vec<bool> {
 }
 
 /// Each person's share of a side, where each example counts by its weight.
-fn shares(items: &[Item], weights: &[f64], limits: &Limits, side: Side) -> BTreeMap<String, f64> {
+fn shares(
+    items: &[Item],
+    weights: &[f64],
+    limits: &Limits,
+    side: Side,
+    people: usize,
+) -> BTreeMap<String, f64> {
     let part = match side {
         Side::Train => 1.0,
         Side::HeldOut => limits.held_out_share,
@@ -249,7 +299,7 @@ fn shares(items: &[Item], weights: &[f64], limits: &Limits, side: Side) -> BTree
         Some(limit) => of_side(limit),
         None if sums.len() == 1 => most,
         None => {
-            let of_two = if sums.len() == 2 { considered.get(owner).copied().unwrap_or(0.0) } else { 0.0 };
+            let of_two = if people == 2 { considered.get(owner).copied().unwrap_or(0.0) } else { 0.0 };
             let least = match operators.contains(owner) {
                 true => of_side(Limits::LEAST_CONSIDERED),
                 false => of_two.clamp(of_side(Limits::LEAST_OF_A_PERSON), of_side(Limits::LEAST_CONSIDERED)),

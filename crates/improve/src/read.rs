@@ -2,9 +2,11 @@
 //!
 //! What a person reads is compared: texts without thoughts and without white space at their ends.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
-use crate::example::{Answer, Example, Item, Judged, Judgement, Method};
+use crate::example::{Answer, Example, Item, Judged, Judgement, Method, Turn};
 use crate::limits::Order;
 
 /// Examples of each kind.
@@ -95,7 +97,7 @@ pub(crate) fn all_examples(judged: &[&Judged], order: Order) -> Examples {
             }
             Judgement::Correction { answer, correction } => {
                 // The thought stays: without it, a model would learn not to think.
-                let better = Answer { text: correction.clone(), thought: answer.thought.clone() };
+                let better = Answer { text: correction.as_str().into(), thought: answer.thought.clone() };
                 thumbs.push(said(thumb(&better, true), false));
                 thumbs.push(said(thumb(answer, false), false));
                 answers.push(said(Example::Answer(better.clone()), false));
@@ -162,7 +164,7 @@ fn candidate(rows: &[&Judged], example: Example, breaks_off: bool) -> Candidate 
         conversation: first.conversation.clone(),
         question: first.question.clone(),
         at: rows.iter().map(|row| row.at).max().unwrap_or(first.at),
-        prompt: first.prompt.clone(),
+        prompt: Arc::clone(&first.prompt),
         example,
     };
     Candidate { item, breaks_off }
@@ -203,12 +205,46 @@ fn one_kind(mut said: Vec<Candidate>, disputed: Vec<Candidate>, order: Order) ->
 }
 
 /// What an example is about: the person, what was said before, and the answers.
-type About<'a> = (&'a str, Vec<(&'a str, &'a str)>, BTreeSet<&'a str>);
+type About<'a> = (&'a str, Before<'a>, BTreeSet<&'a str>);
 
 fn about(item: &Item) -> About<'_> {
-    let prompt = item.prompt.iter().map(|turn| (turn.role.as_str(), turn.content.trim())).collect();
-    (&item.owner, prompt, item.example.answers().map(|answer| answer.text.trim()).collect())
+    (&item.owner, Before(&item.prompt), item.example.answers().map(|answer| answer.text.trim()).collect())
 }
+
+/// What was said before, as a person reads it. It is compared where it lies: a list of a long chat's texts for each example on it would be
+/// many times as large as the chat.
+#[derive(Clone, Copy)]
+struct Before<'a>(&'a [Turn]);
+
+impl<'a> Before<'a> {
+    fn texts(self) -> impl Iterator<Item = (&'a str, &'a str)> {
+        self.0.iter().map(|turn| (turn.role, turn.content.trim()))
+    }
+}
+
+impl Ord for Before<'_> {
+    fn cmp(&self, other: &Self) -> Ordering {
+        // Examples of one question mostly share it.
+        if std::ptr::eq(self.0, other.0) {
+            return Ordering::Equal;
+        }
+        self.texts().cmp(other.texts())
+    }
+}
+
+impl PartialOrd for Before<'_> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Before<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+
+impl Eq for Before<'_> {}
 
 /// What an example says of what it is about.
 fn says(item: &Item) -> &str {

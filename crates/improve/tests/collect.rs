@@ -19,7 +19,7 @@ fn judged(number: usize, owner: &str, judgement: Judgement) -> Judged {
         model: MODEL.to_owned(),
         consents: true,
         breaks_off: false,
-        prompt: vec![Turn::new("user", format!("question {number}"))],
+        prompt: [Turn::new("user", format!("question {number}"))].into(),
         judgement,
     }
 }
@@ -87,11 +87,12 @@ fn no_conversation_is_learned_from_and_held_out() {
         let turn = |role, text: &str, number: usize| Turn::new(role, format!("{text} {number}"));
         rows.push(Judged {
             conversation: format!("conversation {}", number / 4),
-            prompt: vec![
+            prompt: [
                 turn("user", "opening", number / 4),
                 turn("assistant", "answer", number / 4),
                 turn("user", "question", number),
-            ],
+            ]
+            .into(),
             ..choice(number, "a")
         });
     }
@@ -223,7 +224,7 @@ fn whoever_says_much_about_one_question_has_no_greater_share_of_what_is_held_out
     let rated = |prompt: &[Turn]| -> Vec<Judged> {
         let of_chat = |number: usize| Judged {
             question: "the only one".to_owned(),
-            prompt: prompt.to_vec(),
+            prompt: prompt.into(),
             ..rating(number, "troll", &format!("answer {number}"), number.is_multiple_of(2))
         };
         (0..32).map(of_chat).collect()
@@ -254,6 +255,38 @@ fn whoever_asks_other_questions_than_all_others_is_outvoted() {
     assert_eq!(collection.held_out.len(), 5 * of_others + 4, "the others keep all that they said");
 }
 
+/// A question counted a tenth where ten choices were made on it, and wholly in the gate although nine of them were left out.
+#[test]
+fn whoever_judges_many_questions_in_rounds_has_no_more_of_them_held_out() {
+    let mut rows: Vec<Judged> = ["a", "b"].iter().flat_map(|owner| choices(50, owner)).collect();
+    let of_others = collected(&rows).held_out_units();
+    rows.extend((0..2000).map(|number| Judged {
+        prompt: [Turn::new("user", format!("question {}", 500 + number % 200))].into(),
+        ..choice(number, "busy")
+    }));
+    let collection = collected(&rows);
+    let of_busy = collection.held_out.iter().filter(|item| item.owner == "busy");
+    let questions: BTreeSet<String> = of_busy.map(Item::opening).collect();
+    assert_eq!(questions.len(), of_others / 2, "half as many as all others have together");
+}
+
+/// A person of whom nothing is held out is there all the same: between the other two, numbers would else decide what is measured and not what
+/// is learned.
+#[test]
+fn a_third_person_of_whom_nothing_is_held_out_counts_as_one() {
+    let all: Vec<Judged> = (0..1000).map(|number| choice(number, "a")).collect();
+    let limits = Limits { of_a_person: Some(usize::MAX), ..Limits::default() };
+    let learned = collected_of_few(&all, &limits).train;
+    let mut rows = choices(200, "a");
+    rows.extend((200..300).map(|number| choice(number, "b")));
+    let of_third = learned.iter().filter(|item| item.at >= 300).take(5);
+    rows.extend(of_third.map(|item| choice(usize::try_from(item.at).expect("a number"), "c")));
+    let held_out = collected(&rows).held_out;
+    let count = |owner: &str| held_out.iter().filter(|item| item.owner == owner).count();
+    assert_eq!(count("c"), 0);
+    assert!(count("b") > 4 && count("a") <= count("b"), "{} beside {}", count("a"), count("b"));
+}
+
 #[test]
 fn a_plus_in_a_models_own_name_is_part_of_it() {
     let model = "/opt/c++/m.gguf";
@@ -278,7 +311,7 @@ fn a_thousand_thumbs_on_answers_to_one_question_do_not_make_a_quarter_million_pa
         let row = rating(number, "busy", &format!("answer {number}"), number.is_multiple_of(2));
         rows.push(Judged {
             question: "the only one".to_owned(),
-            prompt: vec![Turn::new("user", "?")],
+            prompt: [Turn::new("user", "?")].into(),
             ..row
         });
     }

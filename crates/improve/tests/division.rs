@@ -1,6 +1,7 @@
 //! Which examples are held out, how many of them count, and that the same ones are made again of the judgements behind them.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use proptest::prelude::*;
 use zhenjin_improve::{
@@ -21,7 +22,7 @@ fn judged(number: usize, owner: &str, judgement: Judgement) -> Judged {
         model: MODEL.to_owned(),
         consents: true,
         breaks_off: false,
-        prompt: vec![Turn::new("user", format!("question {number}"))],
+        prompt: [Turn::new("user", format!("question {number}"))].into(),
         judgement,
     }
 }
@@ -41,7 +42,7 @@ fn rated(likes: usize, dislikes: usize, prompt: &[Turn]) -> Vec<Judged> {
     let rating = |number: usize| Judged {
         conversation: "one chat".to_owned(),
         question: "one question".to_owned(),
-        prompt: prompt.to_vec(),
+        prompt: prompt.into(),
         ..judged(
             number,
             "rater",
@@ -79,7 +80,7 @@ fn what_two_people_ask_is_on_one_side() {
     let mut rows = choices(100, "a");
     rows.extend(choices(100, "b").into_iter().map(|row| {
         let question = format!("  {}\n", row.prompt[0].content);
-        Judged { prompt: vec![Turn::new("system", "be brief"), Turn::new("user", question)], ..row }
+        Judged { prompt: [Turn::new("system", "be brief"), Turn::new("user", question)].into(), ..row }
     }));
     let collection = collected(&rows, &few());
     assert_eq!(collection.train.len() + collection.held_out.len(), 200);
@@ -87,7 +88,7 @@ fn what_two_people_ask_is_on_one_side() {
     assert!(!held_out.is_empty() && train.is_disjoint(&held_out), "{held_out:?}");
     assert_eq!(collection.held_out_units(), held_out.len());
     // What follows the first answer does not matter.
-    let prompt = |number: usize| -> Vec<Turn> {
+    let prompt = |number: usize| -> Arc<[Turn]> {
         let texts = ["first".to_owned(), format!("answer {number}"), format!("question {number}")];
         let roles = ["user", "assistant", "user"];
         roles.into_iter().zip(texts).map(|(role, text)| Turn::new(role, text)).collect()
@@ -123,7 +124,7 @@ fn recipes_of_earlier_versions_divide_by_names() {
         let error = Division::of_recipe(word).expect_err("unknown");
         assert!(error.contains(&format!("`{word}`")), "{error}");
     }
-    let prompt = vec![Turn::new("user", "the same")];
+    let prompt: Arc<[Turn]> = [Turn::new("user", "the same")].into();
     let rows: Vec<Judged> =
         choices(100, "a").into_iter().map(|row| Judged { prompt: prompt.clone(), ..row }).collect();
     let earlier = collected(&rows, &Limits { division: Division::Names, ..few() });
@@ -228,7 +229,7 @@ fn pairs_beyond_a_persons_share_are_not_made_again() {
 /// A choice is two thumbs. Where another judgement contradicts one of them, the other is left, and the choice alone says both.
 #[test]
 fn what_was_contradicted_is_not_made_again() {
-    let prompt = vec![Turn::new("user", "?")];
+    let prompt: Arc<[Turn]> = [Turn::new("user", "?")].into();
     let choice = Judgement::Choice { chosen: "x".into(), rejected: "y".into() };
     let rows = [
         Judged { prompt: prompt.clone(), ..judged(0, "a", choice) },

@@ -1,6 +1,7 @@
 //! The examples that judgements make: what contradicts itself, what breaks off, and what becomes of thoughts.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde_json::json;
 use zhenjin_improve::{Answer, Example, Judged, Judgement, Method, Turn, examples};
@@ -22,7 +23,7 @@ fn row(owner: &str, question: &str, judgement: Judgement) -> Judged {
         model: "tiny".to_owned(),
         consents: true,
         breaks_off: false,
-        prompt: vec![Turn::new("user", question)],
+        prompt: [Turn::new("user", question)].into(),
         judgement,
     }
 }
@@ -49,7 +50,7 @@ fn made(rows: &[Judged], method: Method) -> (String, BTreeMap<String, usize>) {
         .map(|item| match &item.example {
             Example::Pair { chosen, rejected } => format!("{}>{}", chosen.text, rejected.text),
             Example::Thumb { answer, liked } => format!("{}{}", if *liked { "+" } else { "-" }, answer.text),
-            Example::Answer(answer) => answer.text.clone(),
+            Example::Answer(answer) => answer.text.to_string(),
         })
         .collect();
     (signs.join(" "), left_out)
@@ -113,7 +114,7 @@ fn what_may_not_or_should_not_be_learned_is_counted() {
     let disliked = row("ben", "p", rating("D", false));
     let empty = row("ben", "e", choice("E", "\n"));
     let mut earlier = row("ben", "f", choice("F", "G"));
-    earlier.prompt.insert(0, Turn::new("assistant", " "));
+    earlier.prompt = [Turn::new("assistant", " "), earlier.prompt[0].clone()].into();
     let rows = [refused, cut, liked, disliked.clone(), disliked, empty, earlier];
     let always = [(NOT_ALLOWED, 1), (BREAKS_OFF, 3), (NO_WORDS, 2)];
     assert_eq!(made(&rows, Method::Dpo), (String::new(), counts(&always)));
@@ -125,14 +126,14 @@ fn what_may_not_or_should_not_be_learned_is_counted() {
 
 #[test]
 fn thoughts_are_no_part_of_what_is_compared_and_stay_apart_in_what_is_learned() {
-    let thought =
-        |thought: &str, text: &str| Answer { text: text.to_owned(), thought: Some(thought.to_owned()) };
+    let thought = |thought: &str, text: &str| Answer { thought: Some(thought.into()), ..Answer::from(text) };
     let judged = |judgement| Judged {
-        prompt: vec![
+        prompt: [
             Turn::new("user", "hi"),
-            Turn { thought: Some("greet".to_owned()), ..Turn::new("assistant", "hello") },
+            Turn { thought: Some("greet".into()), ..Turn::new("assistant", "hello") },
             Turn::new("user", "why?"),
-        ],
+        ]
+        .into(),
         ..row("anna", "why?", judgement)
     };
     let corrected = judged(Judgement::Correction {
@@ -155,4 +156,41 @@ fn thoughts_are_no_part_of_what_is_compared_and_stay_apart_in_what_is_learned() 
     let (items, _) = examples(&[corrected], Method::Sft);
     assert_eq!(items[0].to_json()["messages"][1]["weight"], 0, "only the judged answer is imitated");
     assert_eq!(items[0].to_json()["messages"][3], message("Because.")[0]);
+}
+
+/// Regression: each example had a copy of its own of the chat before it and of its answers: three of each choice, and of one question with
+/// many ratings hundreds.
+#[test]
+fn examples_share_what_was_said_before_them_and_their_answers() {
+    let prompt: Arc<[Turn]> = [Turn::new("user", "a long chat")].into();
+    let answer = |name: &str| Answer { thought: Some(format!("of {name}").into()), ..Answer::from(name) };
+    let [good, bad] = [answer("good"), answer("bad")];
+    let judged = |id: &str, judgement: Judgement| Judged {
+        id: id.to_owned(),
+        prompt: Arc::clone(&prompt),
+        ..row("anna", "q", judgement)
+    };
+    let choice = Judgement::Choice { chosen: good.clone(), rejected: bad.clone() };
+    let rated = |name: &str, up: bool| judged(name, Judgement::Rating { answer: answer(name), up });
+    let rows = [judged("a choice", choice), rated("A", true), rated("B", true), rated("C", false)];
+    for (method, count) in [(Method::Dpo, 3), (Method::Kto, 5), (Method::Sft, 2)] {
+        let (items, _) = examples(&rows, method);
+        assert_eq!(items.len(), count, "{method}");
+        assert!(items.iter().all(|item| Arc::ptr_eq(&item.prompt, &prompt)), "{method}");
+    }
+    let (items, _) = examples(&rows, Method::Dpo);
+    let shared = items.iter().find_map(|item| match &item.example {
+        Example::Pair { chosen, rejected } if *chosen == good => Some((chosen, rejected)),
+        _ => None,
+    });
+    let (chosen, rejected) = shared.expect("the choice's pair");
+    assert!(Arc::ptr_eq(&chosen.text, &good.text) && Arc::ptr_eq(&rejected.text, &bad.text));
+}
+
+/// What was said before is compared by its words, whether it is shared or not.
+#[test]
+fn the_same_chat_twice_in_memory_is_one() {
+    let spaced = Judged { prompt: [Turn::new("user", " q\n")].into(), ..row("anna", "q", choice("A", "B")) };
+    let rows = [row("anna", "q", choice("A", "B")), spaced, row("anna", "other", choice("A", "B"))];
+    assert_eq!(made(&rows, Method::Dpo), ("A>B A>B".to_owned(), counts(&[(REPEATED, 1)])));
 }

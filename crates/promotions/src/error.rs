@@ -55,6 +55,27 @@ pub enum PromotionError {
     /// Another program makes an improvement.
     #[error("an improvement is under way already: wait for its end, or stop it")]
     Busy,
+    /// Whole weights answer for the model, which no improvement is compared with.
+    #[error(
+        "whole weights were promoted for `{model}`, and an improvement is an adapter to the model's own: it cannot be compared with what answers \
+         now; roll that promotion back first"
+    )]
+    WholeWeights {
+        /// The model.
+        model: String,
+    },
+    /// Something else answers now than what an improvement was compared with.
+    #[error(
+        "the improvement {id} was compared with {then}, but {now} answers now: nothing was measured against that"
+    )]
+    ComparedWithOther {
+        /// The improvement.
+        id: String,
+        /// What it was compared with, in words.
+        then: String,
+        /// What answers now, in words.
+        now: String,
+    },
     /// There is nothing before what answers now.
     #[error("`{model}` answers with its own weights already: there is nothing earlier to go back to")]
     NothingEarlier {

@@ -82,7 +82,7 @@ pub struct Criterion {
     pub limit: f64,
     /// Examples that it was measured on.
     pub examples: usize,
-    /// Whether it passed; `None` if it could not be measured.
+    /// Whether it passed; `None` if it could not be measured, or decides nothing: then `value` is there.
     pub passed: Option<bool>,
     /// What a reader should know of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -149,6 +149,27 @@ impl Improvement {
         let is_this = now.is_some_and(|now| now.origin.improvement.as_deref() == Some(&*self.id));
         let then = self.compared_with.as_deref().filter(|_| !is_this);
         then.filter(|then| *then != Improvement::word_of(now))
+    }
+
+    /// Refuses to promote unseen what was compared with something else than answers `now`.
+    ///
+    /// # Errors
+    /// [`PromotionError::ComparedWithOther`].
+    pub fn expect_compared_with(&self, now: Option<&Promoted>) -> Result<(), PromotionError> {
+        let Some(then) = self.was_compared_with_other(now) else { return Ok(()) };
+        Err(PromotionError::ComparedWithOther {
+            id: self.id.clone(),
+            then: Improvement::in_words(then),
+            now: Improvement::in_words(Improvement::word_of(now)),
+        })
+    }
+
+    /// What answers for a model, by its word in [`Improvement::compared_with`], as people read it.
+    pub fn in_words(word: &str) -> String {
+        match word {
+            OWN_WEIGHTS => "the model itself".to_owned(),
+            id => format!("the promotion {id}"),
+        }
     }
 
     /// What its promotion says of it.
@@ -474,6 +495,7 @@ mod tests {
             (compared(Some(&one)), Some(&promoted("fedcba9876543210", Some("a"))), None),
         ] {
             assert_eq!(record.was_compared_with_other(now), other_than, "{record:?} {now:?}");
+            assert_eq!(record.expect_compared_with(now).is_err(), other_than.is_some(), "{record:?} {now:?}");
             let text = serde_json::to_string(&record).expect("JSON");
             assert_eq!(serde_json::from_str::<Improvement>(&text).expect("a record"), record);
         }

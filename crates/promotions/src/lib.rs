@@ -12,6 +12,7 @@ mod error;
 mod improvements;
 mod json_file;
 mod list;
+mod news;
 mod origin;
 mod serving;
 mod weights;
@@ -22,6 +23,7 @@ pub use improvements::{
     Criterion, DataCounts, Improvement, ImprovementState, Improvements, LeftOut, Progress, Recipe, Running,
 };
 pub use list::{ModelPromotions, Promotions};
+pub use news::{DEFAULT_PASSES, News, PASSES, PER_PERSON, SET, unsaid_settings};
 pub use serving::{ServedName, Serving};
 pub use weights::{Origin, Promoted, WeightsKind};
-pub use words::{AGAIN_FOLDER, ANCHOR_FILE, HELD_OUT_FILE, TRAIN_FILE};
+pub use words::{AGAIN_FOLDER, ANCHOR_FILE, HELD_OUT_FILE, LOG_FILE, TRAIN_FILE};

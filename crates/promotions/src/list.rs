@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{PromotionError, io};
 use crate::json_file;
-use crate::weights::{Origin, Promoted, take};
+use crate::weights::{Origin, Promoted, WeightsKind, take};
 
 const LIST_FILE: &str = "promotions.json";
 const LOCK_FILE: &str = "promotions.lock";
@@ -67,6 +67,26 @@ impl Promotions {
         check(&list).map_err(|problem| PromotionError::Damaged { path, problem })?;
         list.values_mut().for_each(ModelPromotions::restore_own_weights);
         Ok(list)
+    }
+
+    /// What answers for `model` in the place of its own weights.
+    ///
+    /// # Errors
+    /// As for [`Promotions::read`].
+    pub fn answering(&self, model: &str) -> Result<Option<Promoted>, PromotionError> {
+        Ok(self.read()?.remove(model).and_then(|of_model| of_model.now))
+    }
+
+    /// The adapter that an improvement of `model` is compared with; `None`: the model's own weights.
+    ///
+    /// # Errors
+    /// [`PromotionError::WholeWeights`] where other weights answer in their place, and as for [`Promotions::read`].
+    pub fn comparable(&self, model: &str) -> Result<Option<Promoted>, PromotionError> {
+        let now = self.answering(model)?;
+        if now.as_ref().is_none_or(|now| now.kind == WeightsKind::Adapter) {
+            return Ok(now);
+        }
+        Err(PromotionError::WholeWeights { model: model.to_owned() })
     }
 
     /// Changes whenever the list changes; `None` without one.
@@ -167,7 +187,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::WeightsKind;
 
     fn adapter(folder: &Path, content: &str) -> PathBuf {
         std::fs::create_dir_all(folder).expect("a folder");
@@ -278,6 +297,10 @@ mod tests {
         assert!(copy.join("model-00001-of-00001.safetensors").is_file() && !copy.join("state.json").exists());
         let file = folder.path().join("small.gguf");
         std::fs::write(&file, "GGUF").expect("a file");
+        // With neither can an adapter to the model's own weights be compared.
+        let refused = promotions.comparable("a").expect_err("whole weights");
+        assert!(matches!(refused, PromotionError::WholeWeights { .. }), "{refused}");
+        assert_eq!(promotions.comparable("b").expect("its own weights"), None);
         let promoted = promotions.promote("a", &file, 2, Origin::default()).expect("promoted");
         assert_eq!((promoted.kind, promoted.path(promotions.folder()).is_file()), (WeightsKind::Gguf, true));
         let nothing =

@@ -20,6 +20,8 @@ pub const AGAIN_FOLDER: &str = "again";
 
 /// The reward model that judges answers, with its own run.
 const JUDGE_FOLDER: &str = "judge";
+/// What the program says that makes an improvement for a server.
+pub const LOG_FILE: &str = "log.txt";
 /// What is there only while an improvement is made.
 const COPIES: [&str; 5] = [TRAIN_FILE, HELD_OUT_FILE, ANCHOR_FILE, JUDGE_FOLDER, AGAIN_FOLDER];
 /// Checkpoints, which nobody needs any more when the adapter is there.
@@ -48,23 +50,40 @@ impl Improvements {
         forget(&self.folder_of(id)?, &COMPUTED)
     }
 
-    /// Whether the folder of any improvement holds people's words.
+    /// Whether [`Improvements::forget_withdrawn`] may find something: the folder of an improvement holds people's words, or one has not ended.
+    /// Of the latter the words may be gone already, if a program ended before the rest was.
     ///
     /// # Errors
     /// [`PromotionError::Io`].
-    pub fn hold_words(&self) -> Result<bool, PromotionError> {
+    pub fn may_hold_withdrawn(&self) -> Result<bool, PromotionError> {
         for folder in self.folders()? {
-            if !copies_in(&folder)?.is_empty() {
+            if !copies_in(&folder)?.is_empty() || has_not_ended(&folder)? {
                 return Ok(true);
             }
         }
         Ok(false)
     }
 
+    /// The names of the improvements that have begun and not ended, by their records. A damaged record says neither, and nobody can go on with it.
+    ///
+    /// # Errors
+    /// [`PromotionError::Io`].
+    pub fn unfinished(&self) -> Result<Vec<String>, PromotionError> {
+        let mut names = Vec::new();
+        for folder in self.folders()? {
+            if let Some(record) = record_that_can_be_read(&folder)?
+                && record.state == ImprovementState::Running
+            {
+                names.push(record.id);
+            }
+        }
+        Ok(names)
+    }
+
     /// Removes people's words wherever nobody may learn from them any more: from improvements that have ended or have no record, and from
-    /// interrupted ones if `may_be_learned` says no to the name of a judgement of theirs. The latter are given up with all that they
-    /// computed, and returned. Whoever has the right to make improvements knows that nobody learns from them now. `now` is the time in
-    /// milliseconds since 1970.
+    /// interrupted ones if `may_be_learned` says no to the name of a judgement of theirs. The latter lose all that they computed, and are
+    /// returned: [`Improvements::end_withdrawn`] ends each once the note of what it learned from is gone. Until then they are found again.
+    /// Whoever has the right to make improvements knows that nobody learns from them now.
     ///
     /// # Errors
     /// [`PromotionError::Io`], [`PromotionError::File`].
@@ -72,19 +91,14 @@ impl Improvements {
         &self,
         _making: &Running,
         may_be_learned: &dyn Fn(&str) -> bool,
-        now: i64,
     ) -> Result<Vec<Improvement>, PromotionError> {
         let mut given_up = Vec::new();
         for folder in self.folders()? {
-            let record = match read_record(&folder) {
-                // Nobody can go on with it: nothing says what it learned from.
-                Err(PromotionError::Damaged { .. }) => None,
-                record => record?,
-            };
-            match record {
-                Some(mut record) if record.state == ImprovementState::Running => {
+            // Nobody can go on with a damaged one: nothing says what it learned from.
+            match record_that_can_be_read(&folder)? {
+                Some(record) if record.state == ImprovementState::Running => {
                     if !record.recipe.rows.iter().all(|row| may_be_learned(row)) {
-                        self.give_up(&mut record, WITHDRAWN, now)?;
+                        self.forget_all(&record.id)?;
                         given_up.push(record);
                     }
                 }
@@ -92,6 +106,44 @@ impl Improvements {
             }
         }
         Ok(given_up)
+    }
+
+    /// Writes down that an improvement was given up which [`Improvements::forget_withdrawn`] has returned. Nothing may be left of it by then, the
+    /// note of what it learned from neither: nobody looks at what has failed any more. `now` is the time in milliseconds since 1970.
+    ///
+    /// # Errors
+    /// As for [`Improvements::give_up`].
+    pub fn end_withdrawn(
+        &self,
+        _making: &Running,
+        record: &mut Improvement,
+        now: i64,
+    ) -> Result<(), PromotionError> {
+        self.give_up(record, WITHDRAWN, now)
+    }
+
+    /// Removes the folder of an improvement that was begun and left no record, so that nobody can go on with it. One that has a record stays,
+    /// whatever it says.
+    ///
+    /// # Errors
+    /// [`PromotionError::BadId`], [`PromotionError::Io`].
+    pub fn forget_unbegun(&self, id: &str) -> Result<(), PromotionError> {
+        let folder = self.folder_of(id)?;
+        if has_record(&folder)? { Ok(()) } else { remove(&folder) }
+    }
+
+    /// The same for all of which nothing is left but what their programs said: those that ended with the machine. Whoever has the right to make
+    /// improvements knows that none of them runs.
+    ///
+    /// # Errors
+    /// [`PromotionError::Io`].
+    pub fn forget_all_unbegun(&self, _making: &Running) -> Result<(), PromotionError> {
+        for folder in self.folders()? {
+            if !has_record(&folder)? && has_only_log(&folder)? {
+                remove(&folder)?;
+            }
+        }
+        Ok(())
     }
 
     /// Gives an unfinished improvement up: what it had copied and computed is removed, and its record says that it failed for this
@@ -107,6 +159,38 @@ impl Improvements {
         record.error = Some(reason.to_owned());
         self.write(record)
     }
+}
+
+/// Whether there is a record in an improvement's folder, a damaged one too.
+fn has_record(folder: &Path) -> Result<bool, PromotionError> {
+    match read_record(folder) {
+        Err(PromotionError::Damaged { .. }) => Ok(true),
+        record => Ok(record?.is_some()),
+    }
+}
+
+/// Whether the record in an improvement's folder says that it may go on.
+fn has_not_ended(folder: &Path) -> Result<bool, PromotionError> {
+    let record = record_that_can_be_read(folder)?;
+    Ok(record.is_some_and(|record| record.state == ImprovementState::Running))
+}
+
+/// The record in an improvement's folder, unless it is damaged.
+fn record_that_can_be_read(folder: &Path) -> Result<Option<Improvement>, PromotionError> {
+    match read_record(folder) {
+        Err(PromotionError::Damaged { .. }) => Ok(None),
+        record => record,
+    }
+}
+
+/// Whether an improvement's folder holds nothing but what its program said.
+fn has_only_log(folder: &Path) -> Result<bool, PromotionError> {
+    for entry in std::fs::read_dir(folder).map_err(io("read the folder", folder))? {
+        if entry.map_err(io("read the folder", folder))?.file_name() != LOG_FILE {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// What holds people's words in an improvement's folder, unfinished files of a killed program too.
@@ -180,6 +264,18 @@ mod tests {
         }
     }
 
+    /// One damaged record once kept everybody from seeing and erasing what is kept of them.
+    #[test]
+    fn a_damaged_record_is_not_unfinished_and_hides_no_other() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let improvements = Improvements::new(folder.path().to_owned());
+        make(&improvements, "20261127-000001", ImprovementState::Running, &["a"]);
+        make(&improvements, "20261127-000002", ImprovementState::Passed, &["a"]);
+        let damaged = make(&improvements, "20261127-000003", ImprovementState::Running, &["a"]);
+        std::fs::write(damaged.join("improvement.json"), "{").expect("a file");
+        assert_eq!(improvements.unfinished().expect("read"), ["20261127-000001"]);
+    }
+
     fn names(folder: &Path) -> Vec<String> {
         let entries = std::fs::read_dir(folder).expect("a folder");
         let mut names: Vec<String> = entries
@@ -194,16 +290,17 @@ mod tests {
     fn words_of_interrupted_improvements_go_when_they_are_withdrawn() {
         let folder = tempfile::tempdir().expect("a folder");
         let improvements = Improvements::new(folder.path().join("improvements"));
-        assert!(!improvements.hold_words().expect("no folder"));
+        assert!(!improvements.may_hold_withdrawn().expect("no folder"));
         let [kept, withdrawn] = [("kept", ["a", "b"]), ("withdrawn", ["b", "c"])]
             .map(|(id, rows)| make(&improvements, id, ImprovementState::Running, &rows));
         let ended = make(&improvements, "ended", ImprovementState::Passed, &["c"]);
         let orphan = improvements.folder_of("orphan").expect("a folder");
         fill(&orphan);
-        assert!(improvements.hold_words().expect("folders"));
+        assert!(improvements.may_hold_withdrawn().expect("folders"));
         let making = improvements.begin().expect("nobody else");
-        let given_up = improvements.forget_withdrawn(&making, &|row| row != "c", 5).expect("removed");
+        let mut given_up = improvements.forget_withdrawn(&making, &|row| row != "c").expect("removed");
         assert_eq!(given_up.iter().map(|record| record.id.as_str()).collect::<Vec<_>>(), ["withdrawn"]);
+        improvements.end_withdrawn(&making, &mut given_up[0], 5).expect("written");
         let record = improvements.read("withdrawn").expect("a record");
         assert_eq!(record, given_up[0]);
         assert_eq!((record.state, record.finished_at), (ImprovementState::Failed, Some(5)));
@@ -216,9 +313,58 @@ mod tests {
         assert_eq!(improvements.read("kept").expect("a record").state, ImprovementState::Running);
         assert_eq!(names(&ended), ["adapter", "improvement.json", "log.txt", "run"]);
         assert_eq!(names(&orphan), ["adapter", "log.txt", "run"]);
-        improvements.forget_withdrawn(&making, &|_| false, 6).expect("removed");
-        assert!(!improvements.hold_words().expect("folders"));
+        for mut record in improvements.forget_withdrawn(&making, &|_| false).expect("removed") {
+            improvements.end_withdrawn(&making, &mut record, 6).expect("written");
+        }
+        assert!(!improvements.may_hold_withdrawn().expect("folders"));
         assert_eq!(names(&kept), ["improvement.json", "log.txt"]);
+    }
+
+    /// Regression: the record said that it had failed before the note of what it had learned from was gone. After a crash in between, nobody
+    /// looked at it any more, and the note stayed.
+    #[test]
+    fn what_is_withdrawn_is_found_again_until_its_note_is_gone() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let improvements = Improvements::new(folder.path().join("improvements"));
+        let withdrawn = make(&improvements, "withdrawn", ImprovementState::Running, &["a"]);
+        let making = improvements.begin().expect("nobody else");
+        for _crash in 0..2 {
+            assert!(improvements.may_hold_withdrawn().expect("folders"));
+            let found = improvements.forget_withdrawn(&making, &|_| false).expect("removed");
+            let [record] = &found[..] else { panic!("{found:?}") };
+            assert_eq!((record.id.as_str(), record.state), ("withdrawn", ImprovementState::Running));
+            assert_eq!(improvements.read("withdrawn").expect("a record"), *record);
+            assert_eq!(names(&withdrawn), ["improvement.json", "log.txt"]);
+        }
+        let mut record = improvements.read("withdrawn").expect("a record");
+        improvements.end_withdrawn(&making, &mut record, 5).expect("written");
+        assert!(!improvements.may_hold_withdrawn().expect("folders"));
+        assert_eq!(improvements.forget_withdrawn(&making, &|_| false).expect("nothing"), []);
+    }
+
+    /// Regression: an empty folder with a log stayed of an improvement that was killed before it had written its record.
+    #[test]
+    fn what_was_begun_and_has_no_record_leaves_nothing() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let improvements = Improvements::new(folder.path().join("improvements"));
+        let begun = |id: &str| {
+            let folder = improvements.folder_of(id).expect("a path");
+            std::fs::create_dir_all(&folder).expect("a folder");
+            std::fs::write(folder.join(LOG_FILE), "").expect("a file");
+            folder
+        };
+        let recorded = make(&improvements, "recorded", ImprovementState::Running, &["a"]);
+        let damaged = begun("damaged");
+        std::fs::write(damaged.join("improvement.json"), "{").expect("a file");
+        let [one, other, adapted] = ["one", "other", "adapted"].map(begun);
+        std::fs::create_dir(adapted.join("adapter")).expect("a folder");
+        for id in ["one", "recorded", "damaged", "never"] {
+            improvements.forget_unbegun(id).expect("removed");
+        }
+        assert!(!one.exists() && other.exists());
+        let making = improvements.begin().expect("nobody else");
+        improvements.forget_all_unbegun(&making).expect("removed");
+        assert!(!other.exists() && adapted.exists() && recorded.exists() && damaged.exists());
     }
 
     #[test]
@@ -228,7 +374,7 @@ mod tests {
         let damaged = make(&improvements, "damaged", ImprovementState::Running, &["a"]);
         std::fs::write(damaged.join("improvement.json"), "{").expect("a file");
         let making = improvements.begin().expect("nobody else");
-        assert_eq!(improvements.forget_withdrawn(&making, &|_| true, 1).expect("removed"), []);
+        assert_eq!(improvements.forget_withdrawn(&making, &|_| true).expect("removed"), []);
         assert_eq!(names(&damaged), ["adapter", "improvement.json", "log.txt", "run"]);
     }
 }

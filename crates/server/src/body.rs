@@ -17,13 +17,14 @@ use flate2::read::MultiGzDecoder;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use zhenjin_store::Owner;
 
 use crate::blocking::blocking;
 use crate::errors::ApiError;
 use crate::json;
 use crate::options::ServerOptions;
-use crate::security::{Access, access_of};
+use crate::security::{Access, Caller, access_of};
+use crate::shares::{Portion, Shares, Shortage, Supply};
 
 /// The largest body, in bytes, of a request that needs no key: strangers may send it, and it is at most a login.
 const OPEN_LIMIT: usize = 16 << 10;
@@ -40,62 +41,48 @@ fn limit(options: &ServerOptions, request: &Request) -> usize {
 const UNCOUNTED: usize = 64 << 10;
 /// As many of the largest bodies are held at once.
 const LARGEST_BODIES: usize = 32;
-/// Bytes that are counted as one.
-const UNIT: usize = 1 << 10;
 /// Longer bodies are parsed beside the threads that serve requests.
 const LONG: usize = 256 << 10;
 
-/// The memory that the bodies of all requests may take together.
+/// The memory that the bodies of all requests may take together, in bytes, and of it a share for each owner: whoever announces bodies and
+/// does not send them shuts out nobody else.
 #[derive(Clone)]
-pub(crate) struct BodyMemory {
-    units: Arc<Semaphore>,
-}
+pub(crate) struct BodyMemory(Arc<Supply>);
 
 impl BodyMemory {
     /// Enough for some of the largest bodies.
     pub(crate) fn new(options: &ServerOptions) -> BodyMemory {
-        let units = options.body_limit.div_ceil(UNIT).saturating_mul(LARGEST_BODIES);
-        BodyMemory { units: Arc::new(Semaphore::new(units.min(Semaphore::MAX_PERMITS))) }
-    }
-
-    fn hold_nothing(&self) -> HeldMemory {
-        HeldMemory { memory: self.clone(), held: None }
+        let bytes = options.body_limit.saturating_mul(LARGEST_BODIES);
+        BodyMemory(Supply::new(Shares::three_quarters(bytes, options.needs_key())))
     }
 }
 
 /// What one request holds of it, until it is answered.
-struct HeldMemory {
-    memory: BodyMemory,
-    held: Option<OwnedSemaphorePermit>,
-}
+struct HeldMemory(Portion);
 
 impl HeldMemory {
     /// Makes sure that at least so many bytes are held.
     ///
     /// # Errors
-    /// 429 when other requests hold too many.
+    /// 429 when other requests hold too many, those of all or of this owner. Nothing waits for memory: two that hold some would wait for
+    /// one another.
     fn hold(&mut self, bytes: usize) -> Result<(), ApiError> {
         if bytes <= UNCOUNTED {
             return Ok(());
         }
-        let held = self.held.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
-        let Some(more) = bytes.div_ceil(UNIT).checked_sub(held).filter(|&more| more > 0) else {
-            return Ok(());
-        };
-        let more = u32::try_from(more).map_err(|_| too_much())?;
-        let more = Arc::clone(&self.memory.units).try_acquire_many_owned(more).map_err(|_| too_much())?;
-        match &mut self.held {
-            Some(held) => held.merge(more),
-            None => self.held = Some(more),
-        }
-        Ok(())
+        self.0.grow_to(bytes).map_err(|shortage| {
+            let message = match shortage {
+                Shortage::OfAll(_) => {
+                    "other requests with large bodies take all the memory that this server has for them: try again"
+                }
+                Shortage::OfOwner(_) => {
+                    "your other requests with large bodies take all the memory that one owner may have for them: \
+                     wait for one of them"
+                }
+            };
+            ApiError::too_many_requests(message, Duration::from_secs(1))
+        })
     }
-}
-
-fn too_much() -> ApiError {
-    let message =
-        "other requests with large bodies take all the memory that this server has for them: try again";
-    ApiError::too_many_requests(message, Duration::from_secs(1))
 }
 
 /// How many bytes a request's body has, decoded.
@@ -160,8 +147,10 @@ pub(crate) async fn collect(
     if announced.is_some_and(|length: u64| length > limit as u64) {
         return Err(too_large(limit));
     }
+    // Who needs no key has none here, and sends less than is counted.
+    let owner = Caller::of(request.extensions()).map_or(Owner::Local, |caller| caller.owner);
     // Held until the request is answered: what is made of a body is there when its bytes are gone.
-    let mut held = memory.hold_nothing();
+    let mut held = HeldMemory(memory.0.nothing(&owner));
     // What is announced is waited for, and refused before it is sent in vain.
     held.hold(announced.and_then(|length| usize::try_from(length).ok()).unwrap_or(0))?;
     let (mut parts, body) = request.into_parts();

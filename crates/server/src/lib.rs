@@ -27,6 +27,7 @@ mod options;
 mod pages;
 mod security;
 mod serve;
+mod shares;
 mod shutdown;
 mod state;
 mod store_errors;

@@ -1,7 +1,6 @@
 //! How many requests may generate or stream at once, and how many of them one owner's.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use zhenjin_store::Owner;
@@ -9,6 +8,7 @@ use zhenjin_store::Owner;
 use crate::blocking::Gates;
 use crate::errors::ApiError;
 use crate::options::ServerOptions;
+use crate::shares::{Portion, Shares, Shortage, Supply};
 use crate::shutdown::Shutdown;
 
 /// The fewest streams that may follow at once: each tab of the page has two.
@@ -19,10 +19,8 @@ const OWNERS_PART: usize = 4;
 /// Hands out a permit to each request that generates or streams.
 #[derive(Clone)]
 pub struct StreamLimit {
-    answers: Arc<Places>,
-    followers: Arc<Places>,
-    /// Whether everybody has a key, and so an owner of their own.
-    knows_owners: bool,
+    answers: Arc<Supply>,
+    followers: Arc<Supply>,
     gates: Gates,
     shutdown: Shutdown,
 }
@@ -30,12 +28,12 @@ pub struct StreamLimit {
 /// The right to generate or stream, until it is dropped.
 pub struct StreamPermit {
     gates: Gates,
-    _place: Place,
+    place: Portion,
 }
 
 /// The right to follow what happens, until it is dropped.
 pub(crate) struct FollowPermit {
-    _place: Place,
+    _place: Portion,
 }
 
 impl StreamLimit {
@@ -43,12 +41,11 @@ impl StreamLimit {
     pub(crate) fn new(options: &ServerOptions, shutdown: Shutdown) -> Self {
         let limit = options.stream_limit;
         let follow = limit.max(LEAST_FOLLOWERS);
+        let knows_owners = options.needs_key();
         StreamLimit {
-            // Three quarters for one owner: what is left lets others in.
-            answers: Arc::new(Places::new(limit, limit - limit / 4)),
-            followers: Arc::new(Places::new(follow, follow / OWNERS_PART)),
-            knows_owners: options.needs_key(),
-            gates: Gates::new(),
+            answers: Supply::new(Shares::three_quarters(limit, knows_owners)),
+            followers: Supply::new(Shares::new(follow, follow / OWNERS_PART, knows_owners)),
+            gates: Gates::new(knows_owners),
             shutdown,
         }
     }
@@ -56,62 +53,55 @@ impl StreamLimit {
     /// The right to generate or stream, held until the answer ends: 503 when the server stops, 429 when too many run, of all owners or of
     /// this one.
     pub fn permit(&self, owner: &Owner) -> Result<StreamPermit, ApiError> {
-        let place = self.take(&self.answers, owner).map_err(|refusal| match refusal {
-            Refusal::Stops => ApiError::shutting_down(),
-            Refusal::Full(most) => later(format!(
-                "{most} answers are being streamed already, which is this server's limit"
-            )),
-            Refusal::OfOwner(own) => later(format!(
+        let place = self.take(&self.answers, owner, |shortage| match shortage {
+            Shortage::OfAll(most) => {
+                format!("{most} answers are being streamed already, which is this server's limit")
+            }
+            Shortage::OfOwner(own) => format!(
                 "{own} answers are being streamed for you already, the most for one owner: wait for one of them"
-            )),
+            ),
         })?;
-        Ok(StreamPermit { gates: self.gates.clone(), _place: place })
+        Ok(StreamPermit { gates: self.gates.clone(), place })
     }
 
     /// The right of a stream that generates nothing and may be idle for long: 503 when the server stops, 429 when too many are open. They
     /// are counted apart from answers, and of each owner, so that whoever leaves streams open shuts out nobody else.
     pub(crate) fn follow(&self, owner: &Owner) -> Result<FollowPermit, ApiError> {
-        let place = self.take(&self.followers, owner).map_err(|refusal| match refusal {
-            Refusal::Stops => ApiError::shutting_down(),
-            Refusal::Full(most) => {
-                later(format!("{most} streams of events are open already, which is this server's limit"))
+        let place = self.take(&self.followers, owner, |shortage| match shortage {
+            Shortage::OfAll(most) => {
+                format!("{most} streams of events are open already, which is this server's limit")
             }
-            Refusal::OfOwner(own) => {
-                later(format!("you have {own} streams of events open, the most for one owner: close some"))
+            Shortage::OfOwner(own) => {
+                format!("you have {own} streams of events open, the most for one owner: close some")
             }
         })?;
         Ok(FollowPermit { _place: place })
     }
 
-    fn take(&self, places: &Arc<Places>, owner: &Owner) -> Result<Place, Refusal> {
+    /// One of these places; `words` says why there is none.
+    fn take(
+        &self,
+        places: &Arc<Supply>,
+        owner: &Owner,
+        words: impl FnOnce(Shortage) -> String,
+    ) -> Result<Portion, ApiError> {
         if self.shutdown.is_draining() {
-            return Err(Refusal::Stops);
+            return Err(ApiError::shutting_down());
         }
-        // Where no key is asked for, everybody is one owner.
-        let is_everybody = !self.knows_owners && *owner == Owner::Local;
-        let share = if is_everybody { places.most } else { places.share };
-        let mut taken = places.taken();
-        let own = taken.of_owners.get(owner).copied().unwrap_or(0);
-        if own >= share && share < places.most {
-            return Err(Refusal::OfOwner(own));
-        }
-        if taken.all >= places.most {
-            return Err(Refusal::Full(places.most));
-        }
-        taken.all += 1;
-        taken.of_owners.insert(owner.clone(), own + 1);
-        Ok(Place { owner: owner.clone(), places: Arc::clone(places) })
+        places
+            .take(owner, 1)
+            .map_err(|shortage| ApiError::too_many_requests(words(shortage), Duration::from_secs(1)))
     }
 }
 
 impl StreamPermit {
-    /// Runs work that computes for a request of so many `bytes`, when it is its turn at the processors.
+    /// Runs work that computes for a request of so many `bytes`, when it is its turn at the processors, and its owner's.
     pub(crate) async fn compute<T: Send + 'static>(
         &self,
         bytes: usize,
         work: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
     ) -> Result<T, ApiError> {
-        self.gates.compute(bytes, work).await
+        self.gates.compute(self.place.owner(), bytes, work).await
     }
 
     /// Runs work that waits for an encoder, with so many tokens. The permit is held until the work ends, even if the request that waits for it goes away.
@@ -120,69 +110,11 @@ impl StreamPermit {
         tokens: usize,
         work: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
     ) -> Result<T, ApiError> {
-        let gates = self.gates.clone();
+        let (gates, owner) = (self.gates.clone(), self.place.owner().clone());
         let held = move || {
             let _permit = self;
             work()
         };
-        gates.encode(tokens, held).await
-    }
-}
-
-/// Why there is no place.
-enum Refusal {
-    /// The server stops.
-    Stops,
-    /// So many are taken, which is all of them.
-    Full(usize),
-    /// So many are this owner's, who may have no more.
-    OfOwner(usize),
-}
-
-fn later(message: String) -> ApiError {
-    ApiError::too_many_requests(message, Duration::from_secs(1))
-}
-
-/// Places of one kind.
-struct Places {
-    most: usize,
-    /// The most for one owner.
-    share: usize,
-    taken: Mutex<Taken>,
-}
-
-/// Places that are taken, all of them and those of each owner.
-#[derive(Default)]
-struct Taken {
-    all: usize,
-    of_owners: BTreeMap<Owner, usize>,
-}
-
-impl Places {
-    fn new(most: usize, share: usize) -> Places {
-        Places { most, share, taken: Mutex::default() }
-    }
-
-    fn taken(&self) -> MutexGuard<'_, Taken> {
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// One of them, until it is dropped.
-struct Place {
-    owner: Owner,
-    places: Arc<Places>,
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut taken = self.places.taken();
-        taken.all = taken.all.saturating_sub(1);
-        match taken.of_owners.get_mut(&self.owner) {
-            Some(own) if *own > 1 => *own -= 1,
-            _ => {
-                taken.of_owners.remove(&self.owner);
-            }
-        }
+        gates.encode(&owner, tokens, held).await
     }
 }

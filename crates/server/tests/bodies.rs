@@ -5,7 +5,7 @@ use std::io::Write;
 
 use crate::support::{Answer, Application, request};
 use axum::body::Body;
-use axum::http::{Method, header};
+use axum::http::{Method, Request, header};
 use bytes::Bytes;
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -14,6 +14,7 @@ use zhenjin_server::{ServerOptions, openapi_document};
 use zhenjin_store::NewApiKey;
 
 const LIMIT: usize = 8 << 20;
+const CHAT: &str = "/v1/chat/completions";
 const OPEN: [&str; 5] = ["/api/login", "/api/status", "/health", "/healthz", "/readyz"];
 
 /// Every documented route, its parameters filled in.
@@ -80,6 +81,31 @@ impl Asked<'_> {
         };
         self.app.send(builder.body(body).expect("valid")).await
     }
+
+    /// A request whose body is announced with this length, and never sent.
+    fn never_sent(&self, length: usize) -> Request<Body> {
+        let mut builder = request(Method::POST, CHAT)
+            .header(header::CONTENT_TYPE, "application/json")
+            .header(header::CONTENT_LENGTH, length);
+        if let Some(key) = self.key {
+            builder = builder.header(header::AUTHORIZATION, format!("Bearer {key}"));
+        }
+        let nothing = futures_util::stream::pending::<Result<Bytes, Infallible>>();
+        builder.body(Body::from_stream(nothing)).expect("valid")
+    }
+
+    /// Sends bodies of this length one by one until one is refused; after many, what the last one got.
+    async fn until_refused(&self, length: usize) -> Answer {
+        let mut answer = self.send(&Method::POST, CHAT, object(length), &[], true).await;
+        for _ in 0..1000 {
+            if answer.status == 429 {
+                break;
+            }
+            tokio::task::yield_now().await;
+            answer = self.send(&Method::POST, CHAT, object(length), &[], true).await;
+        }
+        answer
+    }
 }
 
 #[tokio::test]
@@ -120,7 +146,7 @@ async fn every_route_has_the_one_limit_after_authentication_and_almost_none_befo
 async fn a_gzipped_body_is_decoded_within_the_limit_and_nothing_else_is() {
     let app = Application::new().await;
     let asked = Asked { app: &app, key: None };
-    let path = "/v1/chat/completions";
+    let path = CHAT;
     let chat = br#"{"model": "tiny", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 1}"#;
     for name in ["gzip", "GZIP", "x-gzip", "identity, gzip"] {
         let answer =
@@ -163,25 +189,12 @@ async fn all_large_bodies_together_have_a_limit() {
     const LARGE: usize = 128 << 10;
     let app = Application::with(ServerOptions { body_limit: LARGE, ..ServerOptions::default() }).await;
     let asked = Asked { app: &app, key: None };
-    let path = "/v1/chat/completions";
-    // Announced, and never sent.
+    let path = CHAT;
     let mut waiting = Vec::new();
     for _ in 0..32 {
-        let request = request(Method::POST, path)
-            .header(header::CONTENT_TYPE, "application/json")
-            .header(header::CONTENT_LENGTH, LARGE)
-            .body(Body::from_stream(futures_util::stream::pending::<Result<Bytes, Infallible>>()))
-            .expect("valid");
-        waiting.push(tokio::spawn(app.router.clone().oneshot(request)));
+        waiting.push(tokio::spawn(app.router.clone().oneshot(asked.never_sent(LARGE))));
     }
-    let mut refused = asked.send(&Method::POST, path, object(LARGE), &[], true).await;
-    for _ in 0..1000 {
-        if refused.status == 429 {
-            break;
-        }
-        tokio::task::yield_now().await;
-        refused = asked.send(&Method::POST, path, object(LARGE), &[], true).await;
-    }
+    let refused = asked.until_refused(LARGE).await;
     assert_eq!((refused.status.as_u16(), refused.error().1.as_str()), (429, "rate_limit_exceeded"));
     assert_eq!(refused.headers[header::RETRY_AFTER], "1");
     let unannounced = asked.send(&Method::POST, path, object(LARGE), &[], false).await;
@@ -199,6 +212,43 @@ async fn all_large_bodies_together_have_a_limit() {
     }
     for announced in [true, false] {
         let large = asked.send(&Method::POST, path, object(LARGE), &[], announced).await;
+        assert_eq!(large.status, 400, "{}", large.text);
+    }
+}
+
+/// Regression: the holder of one key could take the memory for all bodies by announcing some, and strangers must not.
+#[tokio::test]
+async fn one_key_does_not_take_the_memory_of_all_bodies() {
+    const LARGE: usize = 128 << 10;
+    let options = ServerOptions { require_key: true, body_limit: LARGE, ..ServerOptions::default() };
+    let app = Application::with(options).await;
+    let mut keys = Vec::new();
+    for name in ["operator", "user"] {
+        let (_, secret) = app.state.store.create_api_key(NewApiKey::named(name)).await.expect("a key");
+        keys.push(secret.expose().to_owned());
+    }
+    let stranger = Asked { app: &app, key: None };
+    for _ in 0..64 {
+        assert_eq!(app.send(stranger.never_sent(LARGE)).await.status, 401);
+    }
+    for (greedy, other) in [(0, 1), (1, 0)] {
+        let [greedy, other] = [greedy, other].map(|key: usize| Asked { app: &app, key: Some(&keys[key]) });
+        let waiting: Vec<_> =
+            (0..32).map(|_| tokio::spawn(app.router.clone().oneshot(greedy.never_sent(LARGE)))).collect();
+        let refused = greedy.until_refused(LARGE).await;
+        assert_eq!((refused.status.as_u16(), refused.error().1.as_str()), (429, "rate_limit_exceeded"));
+        assert_eq!(refused.headers[header::RETRY_AFTER], "1");
+        assert!(refused.error().0.contains("your other requests with large bodies"), "{}", refused.text);
+        for announced in [true, false] {
+            let large = other.send(&Method::POST, CHAT, object(LARGE), &[], announced).await;
+            assert_eq!(large.status, 400, "{}", large.text);
+        }
+        for task in waiting {
+            task.abort();
+            // Some were refused, and the others were never sent.
+            let _ended = task.await;
+        }
+        let large = greedy.send(&Method::POST, CHAT, object(LARGE), &[], true).await;
         assert_eq!(large.status, 400, "{}", large.text);
     }
 }

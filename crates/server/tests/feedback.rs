@@ -406,6 +406,31 @@ async fn what_is_erased_or_withdrawn_does_not_stay_in_interrupted_improvements()
     assert!(of_others.exists() && improvements.read("others").expect("a record").error.is_none());
 }
 
+/// Regression: the record of what was given up said so before the note of what it had learned from was gone. After a crash in between, the note
+/// stayed, and whoever erased their feedback was told that the improvement had learned from it.
+#[tokio::test]
+async fn what_a_crash_left_half_withdrawn_is_found_again() {
+    let app = alone().await;
+    let me = Person { app: &app, key: None };
+    let improvements = Improvements::new(app.folder.path().join("improvements"));
+    let (_, _, first, _) = me.two_answers().await;
+    me.put(&feedback_of(&first), json!({ "rating": "up" })).await;
+    let rows = app.state.store.training_feedback().await.expect("read");
+    let row = rows[0].id.clone();
+    app.state.store.note_training("half", std::slice::from_ref(&row)).await.expect("noted");
+    interrupted(&improvements, "half", vec![row.to_string()]);
+    // A program that ends right after it has removed what was copied.
+    let making = improvements.begin().expect("nobody else");
+    let given_up = improvements.forget_withdrawn(&making, &|_| false).expect("removed");
+    assert_eq!(given_up.len(), 1);
+    drop(making);
+    let erased = me.call(Method::DELETE, "/api/feedback", Value::Null).await.json();
+    assert_eq!(erased, json!({ "erased": 1, "trained": [] }));
+    assert_eq!(improvements.read("half").expect("a record").state, ImprovementState::Failed);
+    let erased = me.call(Method::DELETE, "/api/feedback", Value::Null).await.json();
+    assert_eq!(erased, json!({ "erased": 0, "trained": [] }), "no note is left");
+}
+
 /// What was judged anew once stayed in interrupted improvements for up to an hour, as it had been judged before.
 #[tokio::test]
 async fn what_is_judged_anew_does_not_stay_in_interrupted_improvements() {
@@ -544,4 +569,23 @@ async fn each_owners_feedback_and_consent_are_their_own() {
         let refused = user.call(Method::GET, "/api/feedback/statistics", Value::Null).await;
         assert_eq!((refused.status.as_u16(), refused.error().1.as_str()), (403, "operator_only"));
     }
+}
+
+/// A preview counts what whoever does not consent said, and shows and uses nothing of it.
+#[tokio::test]
+async fn a_preview_counts_what_may_not_be_learned() {
+    let app = alone().await;
+    let me = Person { app: &app, key: None };
+    let (_, _, first, second) = me.two_answers().await;
+    me.put(&feedback_of(&first), json!({ "rating": "up" })).await;
+    me.put(&choice_of(&second), json!({ "rejected": [id(&first)] })).await;
+    let path = "/api/improvements/preview?model=tiny&method=dpo";
+    let refused = me.get(path).await;
+    let reason = "whoever judged does not allow that models learn from it";
+    assert_eq!(refused["data"]["left_out"], json!([{ "reason": reason, "count": 2 }]));
+    assert_eq!((&refused["data"]["pairs"], &refused["data"]["owners"]), (&json!(0), &json!(0)));
+    me.put("/api/feedback/consent", json!({ "allowed": true })).await;
+    let allowed = me.get(path).await;
+    assert_eq!(allowed["enough"], false, "{allowed}");
+    assert!(!allowed["data"]["left_out"].to_string().contains(reason), "{allowed}");
 }

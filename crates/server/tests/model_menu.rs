@@ -196,3 +196,37 @@ async fn a_model_on_this_machine_answers_and_can_be_removed() {
     let asked = app.post(&path, r#"{ "content": "And now?" }"#).await;
     assert_eq!((asked.status, asked.error().1.as_str()), (StatusCode::NOT_FOUND, "model_not_found"));
 }
+
+/// Regression: only the requests to the model counted as uses, and not those to `MODEL+base`, which is a model of its own in memory while whole
+/// weights answer.
+#[tokio::test]
+async fn a_model_is_not_removed_while_it_answers_without_what_is_promoted() {
+    let app = Application::with_library(|library| {
+        let folder = library.models.root().join("here--1b");
+        support::write_tiny_model(&folder);
+        let manifest = r#"{ "name": "here:1b", "source": "a test", "open": ".", "files": [] }"#;
+        std::fs::write(folder.join("model.json"), manifest).expect("a manifest");
+        support::write_tiny_model(&library.adapters.join("whole"));
+    })
+    .await;
+    let path = app.folder.path().join("models/here--1b");
+    app.state.models.add(ModelSpec { name: "here:1b".to_owned(), path: path.clone() }).expect("a new name");
+    let promoted =
+        request(Method::PUT, "/api/promotions/here%3A1b").header("content-type", "application/json");
+    let promoted = app.send(promoted.body(Body::from(r#"{ "folder": "whole" }"#)).expect("valid")).await;
+    assert_eq!(promoted.status, StatusCode::OK, "{}", promoted.text);
+    let users = |name: &str| {
+        let served = app.state.models.list().into_iter().find(|served| served.name == name);
+        served.map(|served| served.users)
+    };
+    let alone = app.state.models.get("here:1b+base").await.expect("its own weights");
+    assert_eq!((users("here:1b"), users("here:1b+base")), (Some(0), Some(1)));
+    assert_eq!(app.state.models.users_of("here:1b"), 1);
+    let refused = call(&app, Method::DELETE, "/api/models/here%3A1b").await;
+    assert_eq!((refused.status, refused.error().1.as_str()), (StatusCode::CONFLICT, "model_in_use"));
+    assert!(path.join("model.safetensors").is_file() && users("here:1b").is_some());
+    drop(alone);
+    let removed = call(&app, Method::DELETE, "/api/models/here%3A1b").await;
+    assert_eq!(removed.status, StatusCode::NO_CONTENT, "{}", removed.text);
+    assert!(!path.exists());
+}

@@ -175,7 +175,7 @@ async fn no_improvement_is_begun_while_whole_weights_answer() {
     assert_eq!(whole.status, StatusCode::OK, "{}", whole.text);
     let refused = app.post("/api/improvements", "{}").await;
     assert_eq!(refused.status, StatusCode::CONFLICT, "{}", refused.text);
-    assert!(refused.error().0.contains("whole weights are promoted for `tiny`"), "{}", refused.text);
+    assert!(refused.error().0.contains("whole weights were promoted for `tiny`"), "{}", refused.text);
     let back = send(&app, Method::POST, "/api/promotions/tiny/rollback", json!({})).await;
     assert_eq!(back.status, StatusCode::OK, "{}", back.text);
     let begun = app.post("/api/improvements", "{}").await;
@@ -255,6 +255,49 @@ async fn an_improvement_is_promoted_if_it_passed() {
     // Nobody told this server how improvements are made.
     let begun = app.post("/api/improvements", "{}").await;
     assert_eq!(begun.status, StatusCode::CONFLICT, "{}", begun.text);
+}
+
+/// Regression: over HTTP nothing said with what an improvement had been compared, and it was promoted in the place of whatever answered by then.
+#[tokio::test]
+async fn what_was_compared_with_something_else_is_promoted_by_force_alone() {
+    let app = Application::with_library(|library| {
+        copy_adapter("llama-attention", &library.adapters.join("clerk"));
+        let record = Improvement {
+            finished_at: Some(2),
+            state: ImprovementState::Passed,
+            compared_with: Some(Improvement::word_of(None).to_owned()),
+            ..Improvement::begun("good", "tiny", "dpo", 1)
+        };
+        library.improvements.write(&record).expect("written");
+        copy_adapter("llama-every", &library.improvements.adapter_of("good").expect("a path"));
+    })
+    .await;
+    let listed = async || {
+        let good = app.get("/api/improvements").await.json()["improvements"][0].clone();
+        (good["compared_with"].clone(), good["compared_with_other"].clone(), good["promoted"].clone())
+    };
+    assert_eq!(listed().await, (json!("base"), json!(false), json!(false)));
+    let clerk = send(&app, Method::PUT, "/api/promotions/tiny", json!({ "folder": "clerk" })).await;
+    assert_eq!(clerk.status, StatusCode::OK, "{}", clerk.text);
+    let answering = answer(&app, "tiny").await;
+    assert_eq!(listed().await, (json!("base"), json!(true), json!(false)));
+    let path = "/api/improvements/good/promote";
+    for body in ["", "{}", r#"{ "force": false }"#] {
+        let refused = app.post(path, body).await;
+        assert_eq!(refused.status, StatusCode::CONFLICT, "{body}: {}", refused.text);
+        let (message, code, field) = refused.error();
+        assert_eq!((code.as_str(), field.as_str()), ("compared_with_other", "force"));
+        assert!(message.contains("was compared with the model itself, but the promotion"), "{message}");
+    }
+    let unknown = app.post(path, r#"{ "forced": true }"#).await;
+    assert_eq!(unknown.status, StatusCode::BAD_REQUEST, "{}", unknown.text);
+    assert_eq!(answer(&app, "tiny").await, answering);
+    let forced = app.post(path, r#"{ "force": true }"#).await;
+    assert_eq!(forced.status, StatusCode::OK, "{}", forced.text);
+    assert_ne!(answer(&app, "tiny").await, answering);
+    assert_eq!(listed().await, (json!("base"), json!(false), json!(true)), "it answers itself");
+    let again = app.post(path, "").await;
+    assert_eq!(again.status, StatusCode::OK, "{}", again.text);
 }
 
 #[tokio::test]
@@ -430,6 +473,13 @@ async fn a_second_improvement_waits_for_the_first() {
     let second = app.post("/api/improvements", "{}").await;
     assert_eq!(second.status, StatusCode::CONFLICT, "{}", second.text);
     let id = first.json()["id"].as_str().expect("its name").to_owned();
+    // It was once in no list until its program had written its record, and stayed as an empty folder where that was ended before.
+    let list = app.get("/api/improvements").await.json();
+    let [listed] = &list["improvements"].as_array().expect("a list")[..] else { panic!("{list}") };
+    assert_eq!((&listed["id"], &listed["model"]), (&json!(id), &json!("tiny")), "{list}");
+    assert_eq!((&listed["state"], &list["running"]["id"]), (&json!("running"), &json!(id)), "{list}");
+    let improvements = app.folder.path().join("improvements");
+    assert!(improvements.join(&id).join("log.txt").is_file());
     let stop = async |id: &str| {
         let request =
             axum::http::Request::delete(format!("/api/improvements/{id}")).header("host", "localhost");
@@ -437,8 +487,36 @@ async fn a_second_improvement_waits_for_the_first() {
     };
     let stopped = stop(&id).await;
     assert_eq!(stopped.status, StatusCode::NO_CONTENT, "{}", stopped.text);
+    let list = app.get("/api/improvements").await.json();
+    assert_eq!((&list["improvements"], &list["running"]), (&json!([]), &Value::Null));
+    assert!(!improvements.join(&id).exists());
+    // What a machine that stopped has left goes before the next one begins.
+    std::fs::create_dir(improvements.join("left")).expect("a folder");
+    std::fs::write(improvements.join("left/log.txt"), "").expect("a file");
     let third = app.post("/api/improvements", "{}").await;
     assert!(third.status.is_success(), "{}", third.text);
+    assert!(!improvements.join("left").exists());
     let id = third.json()["id"].as_str().expect("its name").to_owned();
     stop(&id).await;
+}
+
+/// Regression: a program that broke at once was in no list for a moment, before its failure was written down.
+#[cfg(unix)]
+#[tokio::test]
+async fn what_was_asked_for_stays_in_the_list_until_its_end_is_written_down() {
+    let app = Application::with_library(|library| {
+        library.improve = Some(ImproveCommand::new(|_, _, _| std::process::Command::new("false")));
+    })
+    .await;
+    let begun = app.post("/api/improvements", "{}").await;
+    assert!(begun.status.is_success(), "{}", begun.text);
+    loop {
+        let list = app.get("/api/improvements").await.json();
+        assert_eq!(list["improvements"][0]["id"], begun.json()["id"], "{list}");
+        if list["running"].is_null() {
+            assert_eq!(list["improvements"][0]["state"], "failed", "{list}");
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
 }

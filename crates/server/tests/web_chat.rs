@@ -189,6 +189,27 @@ async fn what_does_not_fit_is_refused_with_its_numbers_and_not_saved() {
     assert_eq!(app.call(Method::POST, "/api/context", body).await.json()["prompt_tokens"], 0);
 }
 
+/// Regression: what is kept with an answer said that it could have had as many tokens as were asked for, where the context had no room for them.
+#[tokio::test]
+async fn the_settings_that_are_kept_with_an_answer_were_in_force() {
+    let app = Application::new().await;
+    let long = "a".repeat(CONTEXT - 300);
+    for (content, asked) in
+        [("Why?", json!(5)), (long.as_str(), json!(CONTEXT)), (long.as_str(), Value::Null)]
+    {
+        let settings = json!({ "max_tokens": asked, "seed": 7, "temperature": 1 });
+        let made = app.call(Method::POST, "/api/conversations", json!({ "settings": settings })).await.json();
+        let (_, answer) = app.exchange(id(&made), None, content).await;
+        let answer = id(&answer).parse().expect("an id");
+        let kept = app.state.store.generation(&zhenjin_store::Owner::Local, &answer).await;
+        let kept = kept.expect("read").expect("a record");
+        let room = CONTEXT - kept.prompt_tokens.len();
+        let in_force = if asked == json!(5) { 5 } else { room };
+        assert_eq!(kept.settings["max_tokens"], json!(in_force), "{asked} of {room}");
+        assert!(kept.sampled_tokens.len() <= in_force);
+    }
+}
+
 #[tokio::test]
 async fn fields_are_checked_and_named() {
     let app = Application::new().await;

@@ -150,12 +150,17 @@ function startOver(): void {
   router.restart();
 }
 
+/** What a failure means for the whole page. False where whatever failed has to say it. */
+export function noticed(error: unknown): boolean {
+  if (isAbort(error) || session.noticed(error)) return true;
+  connection.noticed(error);
+  if (isModelGone(error)) void refreshModels();
+  return error instanceof NetworkError; // The banner says it.
+}
+
 /** Shows a failure once, in the place for its kind. */
 export function report(error: unknown): void {
-  if (isAbort(error) || session.noticed(error)) return;
-  connection.noticed(error);
-  if (error instanceof NetworkError) return; // The banner says it.
-  if (isModelGone(error)) void refreshModels();
+  if (noticed(error)) return;
   if (error instanceof ApiError && error.status === 404 && error.code === 'not_found' && chat.id !== null)
     void leaveIfGone(chat.id, error);
   else toasts.show('error', explain(error));
@@ -207,6 +212,25 @@ export async function catchUp(): Promise<void> {
   // Saved first: a chat that is read before that has its old settings.
   const chatIsRead = settingsEdits.saveAll().then(() => attempt(() => chat.reload()));
   await Promise.all([loadLists(), chatIsRead]);
+}
+
+/**
+ * The window was hidden, or is seen again. A browser opens six connections to one server for all of its windows: one that nobody
+ * sees holds none. What happened meanwhile, on another device too, is read when it comes back.
+ */
+export function cameOrWent(): void {
+  if (session.phase !== 'open') return;
+  if (document.hidden) {
+    chat.unfollowAll();
+    models.unwatch();
+    return;
+  }
+  // First from where it stands here: reading anew may be refused, or wait for a question that is on its way.
+  chat.followAll();
+  models.watch();
+  void refreshChats();
+  void refreshModels();
+  if (!chat.sending) void attempt(() => chat.reload());
 }
 
 async function loadLists(): Promise<void> {

@@ -33,6 +33,12 @@ export function whatAnswers(promoted: Promoted | null): string {
   return method === null ? elsewhere(date) : `${elsewhere(date)} · ${trained(method)}`;
 }
 
+/** What an improvement was compared with, by its record's word for it. */
+export function comparedWith(word: string): string {
+  const { itself, promotion } = i18n.t.improvements;
+  return word === 'base' ? itself : promotion(word);
+}
+
 /** How weights were trained that no improvement of this server made. */
 function trained(method: string): string {
   const { fromScratch, trainedBy } = i18n.t.improvements;

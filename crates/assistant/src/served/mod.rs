@@ -312,6 +312,16 @@ impl ServedModels {
         }
     }
 
+    /// Requests, or other holders, that use the model `name` now: with what is promoted or with an adapter, or without (`MODEL+base`), which may
+    /// be in memory beside it.
+    pub fn users_of(&self, name: &str) -> usize {
+        let of_encoders = self.embedders().into_iter().filter(|model| model.name == name);
+        let of_encoders: usize = of_encoders.map(|model| model.users).sum();
+        let state = self.shared.lock();
+        let entries = state.entries.iter().filter(|entry| entry.is_of(name));
+        of_encoders + entries.map(|entry| entry.info().users).sum::<usize>()
+    }
+
     /// No longer serves the model `name`, its adapters and its `MODEL+base`; running answers go on. True if it was served.
     pub fn remove(&self, name: &str) -> bool {
         let mut state = self.shared.lock();
@@ -319,9 +329,8 @@ impl ServedModels {
             tracing::info!(model = name, "no longer served");
             return true;
         }
-        let is_named = |entry: &Entry| entry.spec.name == name || entry.alone_of.as_deref() == Some(name);
         let mut removed = Vec::new();
-        while let Some(index) = state.entries.iter().position(is_named) {
+        while let Some(index) = state.entries.iter().position(|entry| entry.is_of(name)) {
             removed.push(state.take_off(index));
         }
         drop(state);
@@ -493,6 +502,11 @@ impl Shared {
 impl Entry {
     fn new(spec: ModelSpec, own_path: PathBuf) -> Entry {
         Entry { spec, own_path, promoted: None, alone_of: None, parted: Vec::new(), slot: Slot::Idle }
+    }
+
+    /// Whether it is the model `name`, or that model without what is promoted.
+    fn is_of(&self, name: &str) -> bool {
+        self.spec.name == name || self.alone_of.as_deref() == Some(name)
     }
 
     fn info(&self) -> ServedModelInfo {

@@ -27,7 +27,7 @@ pub(crate) const EXAMPLES: &str = "Examples:
 /// How long this machine is measured.
 const PROBE: Duration = Duration::from_secs(5);
 /// Options that describe a run on machines like this one: they say nothing of another cluster.
-const OF_A_RUN: [&str; 13] = [
+const OF_A_RUN: [&str; 16] = [
     "depth",
     "config",
     "set",
@@ -41,7 +41,12 @@ const OF_A_RUN: [&str; 13] = [
     "memory",
     "out",
     "threads",
+    "watts",
+    "price_per_kwh",
+    "price_per_hour",
 ];
+/// Options that say nothing of a published run either, whose prices are in dollars.
+const NOT_OF_A_PRESET: [&str; 2] = ["parameters", "currency"];
 /// The vocabulary where nobody says.
 const DEFAULT_VOCABULARY: usize = 8192;
 
@@ -74,7 +79,7 @@ pub(crate) struct PlanArguments {
     #[arg(long, value_name = "BYTES", value_parser = quantity)]
     network: Option<f64>,
     /// Seconds that a message takes between machines
-    #[arg(long, value_name = "SECONDS", default_value_t = 0.0001, value_parser = positive)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 0.0001, value_parser = positive, requires = "network")]
     latency: f64,
     /// A table for 1, 2, 4 … up to so many machines, as far as the micro-batches of a step can be shared
     #[arg(long, value_name = "MACHINES", conflicts_with = "ranks")]
@@ -94,7 +99,7 @@ pub(crate) struct PlanArguments {
     #[command(flatten)]
     prices: PriceArguments,
     /// A published run, beside its published figures; `list` names them
-    #[arg(long, value_name = "NAME", conflicts_with_all = OF_A_RUN, conflicts_with = "parameters")]
+    #[arg(long, value_name = "NAME", conflicts_with_all = OF_A_RUN, conflicts_with_all = NOT_OF_A_PRESET)]
     preset: Option<String>,
     /// Another cluster: parameters of the model, such as 175B
     #[arg(long, value_name = "N", value_parser = quantity, requires_all = ["tokens", "peak"], conflicts_with_all = OF_A_RUN)]
@@ -262,4 +267,50 @@ fn configuration(arguments: &PlanArguments) -> Result<Configuration> {
         Some(tokens) => Configuration::resolve_for(depth, vocabulary, tokens as u64, &overrides)?,
         None => Configuration::resolve(depth, vocabulary, &overrides)?,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Command;
+    use clap::error::ErrorKind;
+
+    /// Why the options are refused.
+    fn refused(options: &[&str]) -> Option<ErrorKind> {
+        let command = PlanArguments::augment_args(Command::new("plan"));
+        let given = std::iter::once("plan").chain(options.iter().copied());
+        command.try_get_matches_from(given).err().map(|error| error.kind())
+    }
+
+    /// Regression: these were taken beside a cluster or a published run, and changed nothing.
+    #[test]
+    fn what_another_cluster_has_no_use_for_is_refused() {
+        let cluster = ["--parameters", "7B", "--tokens", "1T", "--peak", "312T"];
+        let preset = ["--preset", "gpt-3"];
+        for option in ["--watts", "--price-per-kwh", "--price-per-hour", "--depth"] {
+            for run in [&cluster[..], &preset[..]] {
+                let options = [run, &[option, "3"]].concat();
+                assert_eq!(refused(&options), Some(ErrorKind::ArgumentConflict), "{options:?}");
+            }
+            assert_eq!(refused(&[option, "3"]), None, "{option}");
+        }
+        // A published run's prices are in dollars; another cluster's are in what is said.
+        let in_francs = ["--currency", "CHF"];
+        assert_eq!(refused(&[&preset[..], &in_francs].concat()), Some(ErrorKind::ArgumentConflict));
+        assert_eq!(refused(&[&preset[..], &cluster].concat()), Some(ErrorKind::ArgumentConflict));
+        for run in [&cluster[..], &preset, &["--preset", "list"], &[]] {
+            assert_eq!(refused(run), None, "{run:?}");
+        }
+        assert_eq!(refused(&[&cluster[..], &in_francs].concat()), None);
+    }
+
+    /// Regression: without a network, the time of its messages was ignored.
+    #[test]
+    fn latency_is_refused_without_a_network() {
+        let latency = ["--latency", "0.001"];
+        assert_eq!(refused(&latency), Some(ErrorKind::MissingRequiredArgument));
+        let preset = ["--preset", "gpt-3"];
+        assert_eq!(refused(&[preset, latency].concat()), Some(ErrorKind::MissingRequiredArgument));
+        assert_eq!(refused(&[latency, ["--network", "125M"]].concat()), None);
+    }
 }

@@ -134,32 +134,10 @@ pub(super) fn promote_improvement(home: &Home, model: &str, id: &str) -> Result<
     Ok(Promotions::new(home.promoted()).promote(model, &adapter, now(), record.origin())?)
 }
 
-/// What answers for a model in the place of its own weights.
-pub(super) fn promoted_now(promotions: &Promotions, model: &str) -> Result<Option<Promoted>> {
-    Ok(promotions.read()?.remove(model).and_then(|of_model| of_model.now))
-}
-
 /// Says what an improvement was compared with, if something else answers now.
 pub(super) fn compared_with_other(promotions: &Promotions, record: &Improvement) -> Result<Option<String>> {
-    let now = promoted_now(promotions, &record.model)?;
-    let then = record.was_compared_with_other(now.as_ref());
-    Ok(then.map(|then| {
-        format!(
-            "the improvement {} was compared with {}, but {} answers now: nothing was measured against that",
-            record.id,
-            named(then),
-            named(Improvement::word_of(now.as_ref()))
-        )
-    }))
-}
-
-/// What answers for a model, as a record says it.
-pub(super) fn named(word: &str) -> String {
-    if word == Improvement::word_of(None) {
-        "the model itself".to_owned()
-    } else {
-        format!("the promotion {word}")
-    }
+    let now = promotions.answering(&record.model)?;
+    Ok(record.expect_compared_with(now.as_ref()).err().map(|error| error.to_string()))
 }
 
 pub(crate) fn roll_back(home: &Home, arguments: &RollbackArguments) -> Result<()> {

@@ -60,7 +60,8 @@ const SETTINGS: Field = field(
     "settings",
     Structured(settings_schema),
     Honoured,
-    "How tokens are chosen, as a whole: a setting that is absent or null is the model's default.",
+    "How tokens are chosen, as a whole: a setting that is absent or null is the model's default. Where the context ends before `max_tokens`, so \
+     does the answer.",
 );
 const PARENT: Field = field(
     "parent_id",
@@ -228,6 +229,14 @@ pub(crate) const IMPROVEMENT: &[&[Field]] = &[&[
     ),
 ]];
 
+/// `POST /api/improvements/{id}/promote`.
+pub(crate) const IMPROVEMENT_PROMOTION: &[&[Field]] = &[&[field(
+    "force",
+    Boolean,
+    Honoured,
+    "Whether to promote it even if something else answers by now than what it was compared with. Default: false.",
+)]];
+
 /// `POST /api/prosody`.
 pub(crate) const PROSODY: &[&[Field]] = &[&[field(
     "text",
@@ -375,6 +384,11 @@ described_body!(
     IMPROVEMENT
 );
 described_body!(
+    /// The body of [`IMPROVEMENT_PROMOTION`].
+    ImprovementPromotionBody,
+    IMPROVEMENT_PROMOTION
+);
+described_body!(
     /// The body of [`PROSODY`].
     ProsodyBody,
     PROSODY
@@ -444,6 +458,7 @@ mod tests {
             ADAPTER,
             PROMOTION,
             IMPROVEMENT,
+            IMPROVEMENT_PROMOTION,
             PROSODY,
             LOGIN,
         ] {

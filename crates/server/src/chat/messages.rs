@@ -238,7 +238,7 @@ pub(super) async fn submit(
     }
     let permit = streams.permit(&caller.owner)?;
     let assistant = menu.assistant(model, caller).await?;
-    let provenance = Provenance {
+    let mut provenance = Provenance {
         model: model.to_owned(),
         fingerprint: assistant.info().fingerprint.clone(),
         system_prompt: system_prompt(&request),
@@ -251,7 +251,11 @@ pub(super) async fn submit(
     // A chat's longest answer is a most.
     request.options.ends_with_context = true;
     let size = size_of(&request);
+    let asked = request.options.max_tokens;
     let generation = permit.compute(size, move || assistant.chat(&request).map_err(fault)).await?;
+    // Only now it is known how long the prompt is.
+    let room = provenance.context_length.saturating_sub(generation.prompt().len());
+    provenance.settings["max_tokens"] = json!(asked.map_or(room, |asked| asked.min(room)));
     Ok((generation, provenance))
 }
 
@@ -274,7 +278,8 @@ fn hash(text: &str) -> String {
     Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The settings in force: the conversation's, and the model's defaults for those that it leaves open.
+/// The settings in force: the conversation's, and the model's defaults for those that it leaves open. The most tokens are not among them:
+/// they depend on how long the prompt is.
 fn effective_settings(request: &ChatRequest, assistant: &Assistant) -> Value {
     let sampling = request.options.sampling.resolve(assistant.default_sampling());
     json!({
@@ -285,6 +290,5 @@ fn effective_settings(request: &ChatRequest, assistant: &Assistant) -> Value {
         "repetition_penalty": json::number(sampling.repetition_penalty),
         "presence_penalty": json::number(sampling.presence_penalty),
         "frequency_penalty": json::number(sampling.frequency_penalty),
-        "max_tokens": request.options.max_tokens,
     })
 }

@@ -32,7 +32,8 @@ pub(crate) struct SearchQuery {
 /// Titles and messages with all words of a query: titles first, then messages from new to old, 50 at a time.
 #[utoipa::path(get, path = "/api/search", operation_id = "search", tag = "chat", params(SearchQuery), responses(
     (status = 200, description = "What was found.", body = Vec<SearchHitJson>),
-    (status = 400, description = "The query is missing or too long.", body = ErrorBody)))]
+    (status = 400, description = "The query is missing or too long.", body = ErrorBody),
+    (status = 503, description = "The database is busy; `Retry-After` says when to come again.", body = ErrorBody)))]
 pub(crate) async fn search(
     State(store): State<Store>,
     caller: Caller,

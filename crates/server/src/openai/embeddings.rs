@@ -1,5 +1,6 @@
 //! `POST /v1/embeddings`: texts as vectors, by the encoders that are served.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -166,6 +167,19 @@ pub(crate) struct Wanted {
     pub(crate) prompt: Option<Prompt>,
 }
 
+impl Wanted {
+    /// Bytes of the texts that are tokenised, each with what is put before it, and as many as there are token ids. `named` are the model's
+    /// prompts; one that it does not have is refused later.
+    fn size(&self, named: &BTreeMap<String, String>) -> usize {
+        let prompt = self.prompt.as_ref().and_then(|prompt| prompt.words(named).ok()).map_or(0, str::len);
+        let size = |input: &EmbedInput| match input {
+            EmbedInput::Text(text) => prompt + text.len(),
+            EmbedInput::Tokens(tokens) => tokens.len(),
+        };
+        self.inputs.iter().map(size).sum()
+    }
+}
+
 /// What is put before every text.
 pub(crate) enum Prompt {
     Words(String),
@@ -182,11 +196,12 @@ impl Prompt {
         }
     }
 
-    fn words<'a>(&'a self, embedder: &'a Embedder) -> Result<&'a str, ApiError> {
+    /// What is put there, where the model's makers have `named` these.
+    fn words<'a>(&'a self, named: &'a BTreeMap<String, String>) -> Result<&'a str, ApiError> {
         match self {
             Prompt::Words(words) => Ok(words),
-            Prompt::Named(name) => embedder.prompts().get(name).map(String::as_str).ok_or_else(|| {
-                let names: Vec<&str> = embedder.prompts().keys().map(String::as_str).collect();
+            Prompt::Named(name) => named.get(name).map(String::as_str).ok_or_else(|| {
+                let names: Vec<&str> = named.keys().map(String::as_str).collect();
                 let names = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
                 let message = format!("`prompt_name`: the model has no prompt `{name}`; it has {names}");
                 ApiError::invalid("prompt_name", message)
@@ -255,14 +270,14 @@ pub(crate) async fn vectors(
     let waiting = Waiting::default();
     let is_cancelled = Arc::clone(&waiting.is_over);
     let waits_no_more = Arc::clone(&waiting.is_over);
+    let size = wanted.size(embedder.prompts());
     let Wanted { inputs, field, is_list, dimensions, prompt } = wanted;
     let prompt_field = prompt.as_ref().map_or("prompt", Prompt::field);
     let refused = move |error: EmbedError| refusal(error, field, is_list, prompt_field);
-    let size: usize = inputs.iter().map(size_of).sum();
     let tokenizer = Arc::clone(&embedder);
     let tokenise = move || {
         tokenizer.check_dimensions(dimensions).map_err(refused)?;
-        let prompt = prompt.as_ref().map(|prompt| prompt.words(&tokenizer)).transpose()?;
+        let prompt = prompt.as_ref().map(|prompt| prompt.words(tokenizer.prompts())).transpose()?;
         tokenizer.tokens(&inputs, prompt, &waits_no_more).map_err(refused)
     };
     let tokens = permit.compute(size, tokenise).await?;
@@ -272,14 +287,6 @@ pub(crate) async fn vectors(
         Ok(Vectors { vectors, tokens: count, load })
     };
     permit.encode(count, embed).await
-}
-
-/// Bytes of a text, or as many as there are tokens.
-fn size_of(input: &EmbedInput) -> usize {
-    match input {
-        EmbedInput::Text(text) => text.len(),
-        EmbedInput::Tokens(tokens) => tokens.len(),
-    }
 }
 
 /// A client that waits.
@@ -398,4 +405,25 @@ fn too_long(path: String, tokens: &str, limit: usize) -> ApiError {
         "`{path}` has {tokens} tokens, but the model reads {limit} at most; shorten or divide it: nothing is cut here"
     );
     ApiError::invalid(path, message).with_code("context_length_exceeded")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Regression: many short texts with a long prompt counted as short, and megabytes were tokenised before what is short.
+    #[test]
+    fn the_prompt_before_each_text_counts() {
+        let named = BTreeMap::from([("query".to_owned(), "q: ".to_owned())]);
+        let size = |inputs: Vec<EmbedInput>, prompt: Option<Prompt>| {
+            Wanted { inputs, field: "input", is_list: true, dimensions: None, prompt }.size(&named)
+        };
+        let letters = |count: usize| vec![EmbedInput::Text("a".to_owned()); count];
+        let long = Prompt::Words("p".repeat(4096));
+        assert_eq!(size(letters(2048), Some(long)), 2048 * 4097);
+        assert_eq!(size(letters(10), Some(Prompt::Named("query".to_owned()))), 40);
+        assert_eq!(size(letters(10), Some(Prompt::Named("unknown".to_owned()))), 10);
+        assert_eq!(size(letters(10), None), 10);
+        assert_eq!(size(vec![EmbedInput::Tokens(vec![1, 2, 3])], None), 3);
+    }
 }

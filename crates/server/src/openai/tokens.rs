@@ -25,8 +25,9 @@ use crate::stream_limit::StreamLimit;
 /// Characters of a text; the body's own limit is the tighter one.
 const TEXT: usize = 8 << 20;
 
-/// The most tokens that are listed. A text of 8 MiB can have millions, each of which is many times as long when it is written out.
-const LISTED: usize = 500_000;
+/// The most tokens that are listed. A text of 8 MiB can have millions, each of which is many times as long when it is written out. It is less
+/// than the values that a body may have, so that a whole list can be sent back beside other fields.
+const LISTED: usize = 499_000;
 
 const MODEL: Field = field(
     "model",
@@ -107,7 +108,7 @@ pub(super) struct TokenList {
     count: usize,
     /// The most tokens that prompt and answer may have together.
     max_model_len: usize,
-    /// At most 500,000.
+    /// At most 499,000.
     tokens: Vec<ListedToken>,
     /// Each token's text, if `return_token_strs` asked for it.
     token_strs: Option<Vec<String>>,
@@ -150,7 +151,7 @@ pub(super) struct TokenText {
     request_body(content = ref("#/components/schemas/TokenizeRequest"), content_type = "application/json"),
     responses(
         (status = 200, description = "The tokens.", body = TokenList),
-        (status = 400, description = "The request is wrong, or has more than 500,000 tokens; `param` names the field.", body = ErrorBody),
+        (status = 400, description = "The request is wrong, or has more than 499,000 tokens; `param` names the field.", body = ErrorBody),
         (status = 404, description = "No model of this name is served.", body = ErrorBody),
         (status = 429, description = "Too many requests; `Retry-After` says when to come again.", body = ErrorBody),
         (status = 503, description = "The model cannot be had now.", body = ErrorBody)))]

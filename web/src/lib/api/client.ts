@@ -197,8 +197,10 @@ export class ApiClient {
   cancelImprovement(id: string): Promise<void> {
     return this.#empty('DELETE', `/api/improvements/${segment(id)}`);
   }
-  promote(id: string): Promise<Promotion> {
-    return this.#json('POST', `/api/improvements/${segment(id)}/promote`);
+  /** `force`: even if something else answers by now than what it was compared with. */
+  promote(id: string, force: boolean): Promise<Promotion> {
+    const path = `/api/improvements/${segment(id)}/promote`;
+    return this.#json('POST', path, force ? { force } : undefined);
   }
   rollBack(model: string): Promise<Promotion> {
     return this.#json('POST', `/api/promotions/${segment(model)}/rollback`);

@@ -1591,7 +1591,7 @@ export interface components {
             model?: string | null;
             /** @description Text that the model reads before the conversation. Null or empty: none. */
             system_prompt?: string | null;
-            /** @description How tokens are chosen, as a whole: a setting that is absent or null is the model's default. */
+            /** @description How tokens are chosen, as a whole: a setting that is absent or null is the model's default. Where the context ends before `max_tokens`, so does the answer. */
             settings?: {
                 /** @description Divides the logits; 0 always takes the most likely token. Default: the model's own, or 1. */
                 temperature?: number | null;
@@ -1659,7 +1659,7 @@ export interface components {
             limit: number;
             /** @description Examples that it was measured on. */
             examples: number;
-            /** @description Null if it could not be measured. */
+            /** @description Null if it could not be measured, or decides nothing: then `value` is there. */
             passed: boolean | null;
             /** @description What a reader should know. */
             note: string | null;
@@ -1953,7 +1953,7 @@ export interface components {
             model?: string | null;
             /** @description Text that the model reads before the conversation. Null or empty: none. */
             system_prompt?: string | null;
-            /** @description How tokens are chosen, as a whole: a setting that is absent or null is the model's default. */
+            /** @description How tokens are chosen, as a whole: a setting that is absent or null is the model's default. Where the context ends before `max_tokens`, so does the answer. */
             settings?: {
                 /** @description Divides the logits; 0 always takes the most likely token. Default: the model's own, or 1. */
                 temperature?: number | null;
@@ -2007,7 +2007,7 @@ export interface components {
             id: string;
             /** @description The model that it is for. */
             model: string;
-            /** @description `dpo`, `kto` or `sft`. */
+            /** @description `dpo`, `kto` or `sft`; empty until it is chosen. */
             method: string;
             /**
              * Format: int64
@@ -2025,6 +2025,13 @@ export interface components {
             error: string | null;
             /** @description Whether it answers now. */
             promoted: boolean;
+            /**
+             * @description What answered for the model when it was measured, with which it was compared: the id of a promotion, or `base` for the model's own weights.
+             *     Null before it was measured, and where an earlier version measured it.
+             */
+            compared_with: string | null;
+            /** @description Whether something else answers now than what it was compared with: nothing was measured against that. */
+            compared_with_other: boolean;
             /** @description What it learned from. */
             data: components["schemas"]["ImprovementData"];
             /** @description What was measured. */
@@ -2072,8 +2079,14 @@ export interface components {
             held_out_questions: number;
             /** @description The fewest of them. */
             least_held_out: number;
+            /** @description The last improvement, if nothing was judged since that would make another one learn anything else: none is begun then. */
+            nothing_new_since?: string | null;
             /** @description What would count, and what not. */
             data: components["schemas"]["ImprovementData"];
+        };
+        ImprovementPromotionBody: {
+            /** @description Whether to promote it even if something else answers by now than what it was compared with. Default: false. */
+            force?: boolean | null;
         };
         /** @description All improvements, and what answers. */
         Improvements: {
@@ -2234,7 +2247,7 @@ export interface components {
             model?: string | null;
             /** @description Text that the model reads before the conversation. Null or empty: none. */
             system_prompt?: string | null;
-            /** @description How tokens are chosen, as a whole: a setting that is absent or null is the model's default. */
+            /** @description How tokens are chosen, as a whole: a setting that is absent or null is the model's default. Where the context ends before `max_tokens`, so does the answer. */
             settings?: {
                 /** @description Divides the logits; 0 always takes the most likely token. Default: the model's own, or 1. */
                 temperature?: number | null;
@@ -2794,7 +2807,7 @@ export interface components {
             template: string | null;
             /** @description The seed of the random numbers, as text: it can be larger than what JavaScript's numbers hold. */
             seed: string | null;
-            /** @description The sampling settings that were in force. */
+            /** @description The sampling settings that were in force; `max_tokens` is what the context had room for, where that was less than what was asked for. */
             settings: Record<string, never>;
             /** @description Ids of the whole prompt's tokens. */
             prompt_tokens: number[];
@@ -2911,7 +2924,7 @@ export interface components {
             count: number;
             /** @description The most tokens that prompt and answer may have together. */
             max_model_len: number;
-            /** @description At most 500,000. */
+            /** @description At most 499,000. */
             tokens: components["schemas"]["ListedToken"][];
             /** @description Each token's text, if `return_token_strs` asked for it. */
             token_strs?: string[] | null;
@@ -6694,6 +6707,15 @@ export interface operations {
                     "application/json": components["schemas"]["FeedbackExport"];
                 };
             };
+            /** @description The database is busy; `Retry-After` says when to come again. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
         };
     };
     erase_feedback: {
@@ -6991,6 +7013,24 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
+            /** @description Whole weights are promoted for the model. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The database is busy; `Retry-After` says when to come again. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
         };
     };
     stop_improvement: {
@@ -7040,7 +7080,11 @@ export interface operations {
             };
             cookie?: never;
         };
-        requestBody?: never;
+        requestBody?: {
+            content: {
+                "application/json": components["schemas"]["ImprovementPromotionBody"] | null;
+            };
+        };
         responses: {
             /** @description What answers now. */
             200: {
@@ -7049,6 +7093,15 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Promotion"];
+                };
+            };
+            /** @description A field is wrong. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
                 };
             };
             /** @description There is no such improvement or model. */
@@ -7060,7 +7113,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description It did not pass. */
+            /** @description It did not pass, or something else answers by now than what it was compared with. */
             409: {
                 headers: {
                     [name: string]: unknown;
@@ -7932,6 +7985,15 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
+            /** @description The database is busy; `Retry-After` says when to come again. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
         };
     };
     ollama_show: {
@@ -8331,7 +8393,7 @@ export interface operations {
                     "application/json": components["schemas"]["TokenList"];
                 };
             };
-            /** @description The request is wrong, or has more than 500,000 tokens; `param` names the field. */
+            /** @description The request is wrong, or has more than 499,000 tokens; `param` names the field. */
             400: {
                 headers: {
                     [name: string]: unknown;

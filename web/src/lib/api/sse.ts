@@ -42,7 +42,7 @@ export class EventParser {
 }
 
 /** Milliseconds of silence after which a connection is taken for broken: the server says something every 15 seconds. */
-const SILENCE = 45_000;
+export const SILENCE = 45_000;
 
 /** The next piece; a connection on which nothing comes any more is cancelled, as nobody tells the page that its other end is gone. */
 async function nextPiece(reader: ReadableStreamDefaultReader<Uint8Array>) {

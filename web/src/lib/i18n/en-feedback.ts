@@ -136,6 +136,9 @@ export const improvements = {
   wouldLearn: (model: string, method: string) => `${isolated(model)} would learn by ${method}`,
   tooFew: (examples: string, questions: string, there: string) =>
     `That is too little: at least ${examples} to learn from are needed, and judgements of ${questions} different first questions held out (now ${there}).`,
+  nothingNewSince: (improvement: string) =>
+    `Nothing was judged since the improvement ${isolated(improvement)}.`,
+  lookAgain: 'Look again',
   model: 'Model',
   modelDefault: 'The server’s model',
   method: 'Method',
@@ -173,6 +176,11 @@ export const improvements = {
     `${isolated(model)} answers from the next question on with: ${what}`,
   promote: 'Promote',
   promoteOf: (improvement: string) => `Promote improvement ${isolated(improvement)}`,
+  promotion: (id: string) => `the promotion ${isolated(id)}`,
+  comparedWithOther: (then: string, now: string) =>
+    `It was compared with ${then}, but something else answers now (${now}): nothing was measured against that.`,
+  promoteAnyway: 'Promote all the same',
+  promoteAnywayOf: (improvement: string) => `Promote improvement ${isolated(improvement)} all the same`,
   promoted: (model: string, improvement: string) =>
     `${isolated(model)} answers with improvement ${isolated(improvement)} from the next question on`,
   all: 'All improvements',

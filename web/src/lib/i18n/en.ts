@@ -78,6 +78,8 @@ export const en = {
     lengthReached: (tokens: string) =>
       `The answer ended after ${tokens} tokens, the longest that this chat allows.`,
     continueHint: 'Let it go on, or raise “Longest answer” in the settings.',
+    /** Where nothing lets it go on. */
+    raiseHint: 'Raise “Longest answer” in the settings.',
     contextEnded: 'The answer ended because the model’s context is full.',
     goOn: 'Go on',
     /** What the model is asked then. */
@@ -247,9 +249,10 @@ export const en = {
       seed: { name: 'Seed', hint: 'The same seed and question give the same answer.' },
       max_tokens: {
         name: 'Longest answer',
-        hint: 'In tokens; new chats begin with 4,096. Empty: as long as the context allows.',
+        hint: 'In tokens. Empty: as long as the context allows.',
       },
     },
+    newChatsBegin: (tokens: string) => `New chats begin with ${tokens}.`,
     notANumber: 'Type a number.',
     notWhole: 'Type a whole number.',
     endLoops: 'End answers that repeat themselves',
@@ -392,6 +395,9 @@ export const en = {
     not_found: 'This is not there any more.',
     improvement_not_found: 'This improvement is not there any more.',
     conflict: 'This cannot be done at the moment: something else is under way.',
+    compared_with_other:
+      'Something else answers now than what this improvement was compared with. Look at it again, then decide whether to promote it.',
+    whole_weights_promoted: 'Whole weights answer for this model: roll them back first.',
     made_elsewhere:
       'Another program makes this improvement, not this server: end that program. It goes on when the same is asked for again.',
     too_many_logins: 'Too many wrong keys came from your address. Wait a minute.',

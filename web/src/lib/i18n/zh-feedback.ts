@@ -131,6 +131,8 @@ export const improvements: Messages['improvements'] = {
   wouldLearn: (model, method) => `${isolated(model)} 将用 ${method} 学习`,
   tooFew: (examples, questions, there) =>
     `太少了：至少需要 ${examples} 条用于学习，并留出 ${questions} 个不同首个问题的评价（现在有 ${there} 个）。`,
+  nothingNewSince: (improvement) => `自改进 ${isolated(improvement)} 以来没有新的评价。`,
+  lookAgain: '再看一次',
   model: '模型',
   modelDefault: '服务器的默认模型',
   method: '方法',
@@ -165,6 +167,11 @@ export const improvements: Messages['improvements'] = {
   rolledBack: (model, what) => `从下一个问题起，${isolated(model)} 作答用的是：${what}`,
   promote: '上线',
   promoteOf: (improvement) => `上线改进 ${isolated(improvement)}`,
+  promotion: (id) => `上线的权重 ${isolated(id)}`,
+  comparedWithOther: (then, now) =>
+    `检验时与之比较的是${then}，而现在作答的已不是它（${now}）：没有与后者比较过。`,
+  promoteAnyway: '仍要上线',
+  promoteAnywayOf: (improvement) => `仍要上线改进 ${isolated(improvement)}`,
   promoted: (model, improvement) => `从下一个问题起，${isolated(model)} 用改进 ${isolated(improvement)} 作答`,
   all: '全部改进',
   none: '还没有。',

@@ -43,6 +43,7 @@ export const records: Record<string, string> = {
   'the examples that it had begun with are gone and cannot be made again as they were: begin a new one':
     '开始时的例子已经不在，也无法照原样重新整理，请重新开始改进',
   'it was interrupted, and begun anew with other options': '它中断后已换用其他选项重新开始',
+  'nothing was judged since the improvement {id}; --again makes another one': '自改进 {id} 以来没有新的评价',
   'there are no held-out questions': '没有留出的问题',
   "nothing held out fits into the model's context": '留出的内容都放不进模型的上下文',
 };

@@ -12,6 +12,7 @@ import type {
   NewConversation,
 } from '../api/types';
 import { MODEL_DEFAULTS } from '../settings';
+import { isHidden } from '../util/screen';
 import { codePoints } from '../util/text';
 import { keptPair, keepPair, type Pair } from './pair';
 import { newestLeaf, openingLeaf, pathTo, Versions } from '../tree';
@@ -334,8 +335,9 @@ export class Chat {
     this.messages[message.id] = message;
   }
 
+  /** A window that nobody sees takes none of the browser's few connections to the server: `followAll` makes up for it. */
   #follow(id: Id): void {
-    if (this.#following.has(id)) return;
+    if (isHidden() || this.#following.has(id)) return;
     const controller = new AbortController();
     this.#following.set(id, controller);
     // The first text is drawn at once, and then what came in a while, however many pieces it was: every drawing costs the same.
@@ -383,9 +385,14 @@ export class Chat {
     this.#following.delete(id);
   }
 
-  /** The answers go on without us; reading the chat again follows them again. */
+  /** The answers go on without us, until `followAll`. */
   unfollowAll(): void {
     for (const id of [...this.#following.keys()]) this.#unfollow(id);
+  }
+
+  /** Follows every answer that is being written from where it stands here, whether or not the chat can be read again now. */
+  followAll(): void {
+    for (const { id, status } of Object.values(this.messages)) if (status === 'generating') this.#follow(id);
   }
 }
 
@@ -403,6 +410,6 @@ function patched(conversation: Conversation, patch: ConversationPatch): Conversa
 
 /** Hidden tabs get no frames; their text must not wait for ever. */
 function nextFrame(run: () => void): void {
-  if (typeof document === 'undefined' || document.hidden) setTimeout(run, 50);
+  if (typeof document === 'undefined' || isHidden()) setTimeout(run, 50);
   else requestAnimationFrame(run);
 }

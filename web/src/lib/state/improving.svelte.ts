@@ -54,8 +54,9 @@ export class Improving {
     await this.refresh();
   }
 
-  async promote(id: string): Promise<Promotion> {
-    const promotion = await this.#api.promote(id);
+  /** `force`: even if something else answers by now than what it was compared with. */
+  async promote(id: string, force = false): Promise<Promotion> {
+    const promotion = await this.#api.promote(id, force);
     await this.refresh();
     return promotion;
   }

@@ -4,6 +4,7 @@ import { isAbort } from '../api/errors';
 import { isRefusal } from '../api/follow';
 import type { AdapterInfo, ModelInfo, PullEvent } from '../api/types';
 import { locales, type Locale } from '../i18n/i18n.svelte';
+import { isHidden } from '../util/screen';
 import { backoff, sleep } from '../util/time';
 
 /** Groups models by the languages they were trained for. */
@@ -132,16 +133,16 @@ export class Models {
     if (event.state === 'done') void this.refresh().catch(() => undefined);
   }
 
-  /** Follows downloads while any runs; a second call is harmless. */
+  /** Follows downloads while any runs; a second call is harmless. A window that nobody sees does so when it is seen again. */
   watch(): void {
-    if (this.#watching) return;
+    if (isHidden() || this.#watching) return;
     const watching = (this.#watching = new AbortController());
     void this.#follow(watching.signal).finally(() => {
       if (this.#watching === watching) this.#watching = null;
     });
   }
 
-  /** Downloads go on without us; looking at the models again follows them again. */
+  /** Downloads go on without us, until `watch`. */
   unwatch(): void {
     this.#watching?.abort();
     this.#watching = null;

@@ -14,6 +14,8 @@ interface Saved {
   systemPrompt: string;
   settings: Partial<SamplingSettings>;
   twoAnswers: boolean;
+  /** That new chats were given a longest answer once: whoever has taken it away since does not get it again. */
+  hasLimit: boolean;
 }
 
 const DEFAULTS: Saved = {
@@ -24,6 +26,7 @@ const DEFAULTS: Saved = {
   systemPrompt: '',
   settings: FOR_NEW_CHATS,
   twoAnswers: false,
+  hasLimit: true,
 };
 
 export class Preferences {
@@ -40,7 +43,10 @@ export class Preferences {
   }
 
   #kept(): Saved {
-    return { ...DEFAULTS, ...read<Partial<Saved>>('preferences', {}) };
+    const kept = read<Partial<Saved> | null>('preferences', null) ?? {};
+    // Earlier versions began new chats without a longest answer.
+    const settings = kept.hasLimit ? kept.settings : { ...FOR_NEW_CHATS, ...kept.settings };
+    return { ...DEFAULTS, ...kept, ...(settings && { settings }), hasLimit: true };
   }
 
   get theme(): Theme {

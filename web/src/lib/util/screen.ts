@@ -9,6 +9,11 @@ export function isNarrow(): boolean {
   return narrow?.matches ?? false;
 }
 
+/** Whether nobody sees the window: it lies in the background, or is minimised. */
+export function isHidden(): boolean {
+  return typeof document !== 'undefined' && document.hidden;
+}
+
 /**
  * Attached to what appears below what is read: all of it comes in sight or, where it is too tall, its beginning. There it stays until
  * the reader does something: what stands above it may still be drawn, and what appears over the message box takes room from it.

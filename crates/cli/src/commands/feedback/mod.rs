@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use anyhow::{Result, bail};
 use clap::{Args, Subcommand, ValueEnum};
 use zhenjin_files::NewFile;
-use zhenjin_improve::{Item, Judged, Method, examples};
+use zhenjin_improve::{Item, Method, examples};
 use zhenjin_promotions::{Improvements, PromotionError};
 use zhenjin_store::{FeedbackStatistics, Owner, Store, TrainingFeedback};
 
@@ -102,8 +102,7 @@ async fn export(store: &Store, arguments: &FeedbackExportArguments) -> Result<()
         in_trash.retain(|row| row.owner == owner);
     }
     let from = judgements(&rows);
-    let rows: Vec<Judged> = rows.into_iter().map(judged).collect();
-    let (items, left_out) = examples(&rows, arguments.kind.method());
+    let (items, left_out) = examples(&judged(rows), arguments.kind.method());
     let lines: Vec<serde_json::Value> = items.iter().map(Item::to_json).collect();
     write(arguments.output.as_deref(), &lines)?;
     eprintln!("{} examples from {from}", lines.len());

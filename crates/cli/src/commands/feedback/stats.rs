@@ -11,7 +11,7 @@ pub(super) async fn print(store: &Store, as_json: bool) -> Result<()> {
     let keys = store.api_keys().await?;
     let mut out = std::io::stdout().lock();
     if as_json {
-        writeln!(out, "{:#}", json(&counted))?;
+        writeln!(out, "{:#}", json(&counted, &keys))?;
         return Ok(());
     }
     let FeedbackStatistics { all, reasons, models, owners, with_consent, without_consent, in_trash } =
@@ -46,19 +46,30 @@ pub(super) async fn print(store: &Store, as_json: bool) -> Result<()> {
 }
 
 /// What people call the owner.
-fn name<'a>(owner: &'a Owner, keys: &'a [ApiKey]) -> &'a str {
+fn name<'a>(owner: &Owner, keys: &'a [ApiKey]) -> &'a str {
     match owner {
         Owner::Local => "this machine",
-        Owner::Key(id) => keys.iter().find(|key| key.id == *id).map_or("", |key| key.name.as_str()),
+        Owner::Key(_) => key_name(owner, keys).unwrap_or(""),
     }
 }
 
-fn json(counted: &FeedbackStatistics) -> Value {
+/// What the operator calls the owner's key; `None` where there is none.
+fn key_name<'a>(owner: &Owner, keys: &'a [ApiKey]) -> Option<&'a str> {
+    let Owner::Key(id) = owner else { return None };
+    keys.iter().find(|key| key.id == *id).map(|key| key.name.as_str())
+}
+
+fn json(counted: &FeedbackStatistics, keys: &[ApiKey]) -> Value {
     let owners: Vec<Value> = counted
         .owners
         .iter()
         .map(|(owner, (allowed, counts))| {
-            json!({ "owner": owner.as_str(), "allowed": allowed, "counts": json_of(counts) })
+            json!({
+                "owner": owner.as_str(),
+                "name": key_name(owner, keys),
+                "allowed": allowed,
+                "counts": json_of(counts),
+            })
         })
         .collect();
     json!({

@@ -1,18 +1,15 @@
 //! The judgements of an improvement: read from the store, written as files of examples while it is made, and forgotten afterwards.
 
-use super::training::{PASSES, PER_PERSON, SET};
-use super::{Stage, file_sha256, now, sha256};
+use super::{Stage, now, sha256};
 use crate::commands::feedback::judged;
 use anyhow::{Result, bail};
 use std::collections::BTreeSet;
-use zhenjin_files::write_whole;
+use zhenjin_files::{FileDigest, write_whole};
 use zhenjin_improve::{
     Again, Collection, Division, Item, Judged, Limits, Method, Order, anchor, collect, collect_again,
 };
-use zhenjin_promotions::{
-    ANCHOR_FILE, HELD_OUT_FILE, Improvement, ImprovementState, Improvements, Running, TRAIN_FILE,
-};
-use zhenjin_store::{FeedbackId, Store, TrainingFeedback};
+use zhenjin_promotions::{ANCHOR_FILE, HELD_OUT_FILE, Improvement, Improvements, News, Running, TRAIN_FILE};
+use zhenjin_store::{FeedbackId, Store};
 
 /// A judgement, and its name in the store.
 #[derive(Clone, Debug)]
@@ -34,11 +31,9 @@ pub(super) struct Collected {
 
 /// All judgements in the store.
 pub(super) async fn read(store: &Store) -> Result<Vec<Row>> {
-    Ok(store.training_feedback().await?.into_iter().map(row).collect())
-}
-
-fn row(feedback: TrainingFeedback) -> Row {
-    Row { id: feedback.id.clone(), judged: judged(feedback) }
+    let said = store.training_feedback().await?;
+    let ids: Vec<FeedbackId> = said.iter().map(|feedback| feedback.id.clone()).collect();
+    Ok(ids.into_iter().zip(judged(said)).map(|(id, judged)| Row { id, judged }).collect())
 }
 
 /// The one model whose answers were judged; `is_model` says of a name whether a model has it.
@@ -103,33 +98,15 @@ pub(super) fn only(rows: &[Row], names: &[String]) -> Result<Vec<Row>> {
 /// Refuses to do the same again: to learn from the same judgements by the same method with the same settings as the last time. Says what is
 /// different, where it is judgements: there may be fewer of them as well, which is what an improvement is asked for after something was erased.
 pub(super) fn expect_news(improvements: &Improvements, wished: &Improvement) -> Result<()> {
-    let ended = |record: &Improvement| {
-        record.model == wished.model
-            && matches!(record.state, ImprovementState::Passed | ImprovementState::Refused)
-    };
-    let Some(last) = improvements.list()?.into_iter().find(ended) else { return Ok(()) };
-    match news(&last, wished) {
+    let Some(last) = improvements.last_judged(&wished.model)? else { return Ok(()) };
+    match News::since(&last, wished) {
         None => bail!("nothing was judged since the improvement {}; --again makes another one", last.id),
-        Some(news) => eprintln!("{news} since the improvement {}", last.id),
+        Some(news) => eprintln!("{} since the improvement {}", in_words(news), last.id),
     }
     Ok(())
 }
 
-/// In which judgements and options an improvement differs from the last one; `None` where it does in nothing.
-fn news(last: &Improvement, wished: &Improvement) -> Option<String> {
-    let [known, used]: [BTreeSet<&String>; 2] =
-        [last, wished].map(|record| record.recipe.rows.iter().collect());
-    let (new, gone) = (used.difference(&known).count(), known.difference(&used).count());
-    // Records of earlier versions do not say all of them.
-    let differs = |name: &str| {
-        let then = last.recipe.settings.get(name);
-        then.is_some() && then != wished.recipe.settings.get(name)
-    };
-    let has_other_options =
-        last.method != wished.method || [PASSES, PER_PERSON, SET].into_iter().any(differs);
-    if new == 0 && gone == 0 && !has_other_options {
-        return None;
-    }
+fn in_words(News { new, gone, has_other_options }: News) -> String {
     let mut words = vec![format!("{new} new judgements")];
     if gone > 0 {
         words.push(format!("{gone} fewer"));
@@ -137,7 +114,7 @@ fn news(last: &Improvement, wished: &Improvement) -> Option<String> {
     if has_other_options {
         words.push("other options".to_owned());
     }
-    Some(words.join(", "))
+    words.join(", ")
 }
 
 impl Collected {
@@ -205,7 +182,7 @@ pub(super) fn expect_files(stage: &Stage<'_>, record: &Improvement) -> Result<()
     for (name, expected) in
         [(TRAIN_FILE, &record.recipe.train_sha256), (HELD_OUT_FILE, &record.recipe.held_out_sha256)]
     {
-        let found = file_sha256(&stage.path(name))?;
+        let found = FileDigest::of(&stage.path(name))?.hexadecimal();
         if found != *expected {
             bail!("{} is not what the improvement began with: begin a new one", stage.path(name).display());
         }
@@ -241,14 +218,17 @@ pub(in crate::commands) async fn forget_withdrawn(
     let rows = store.feedback_rows().await?;
     let may_be_learned: BTreeSet<String> =
         rows.iter().filter(|row| row.consents && !row.in_trash).map(|row| row.id.to_string()).collect();
-    let given_up = improvements.forget_withdrawn(making, &|row| may_be_learned.contains(row), now())?;
-    for record in &given_up {
-        // Nothing is left that learned from it.
+    let withdrawn = improvements.forget_withdrawn(making, &|row| may_be_learned.contains(row))?;
+    let mut given_up = Vec::new();
+    for mut record in withdrawn {
+        // Nothing is left that learned from it. The record last: after a crash in between it is found again.
         store.forget_training(&record.id).await?;
+        improvements.end_withdrawn(making, &mut record, now())?;
         let reason = record.error.as_deref().unwrap_or_default();
         eprintln!("the improvement {} is given up: {reason}", record.id);
+        given_up.push(record.id);
     }
-    Ok(given_up.into_iter().map(|record| record.id).collect())
+    Ok(given_up)
 }
 
 pub(super) fn train_file(stage: &Stage<'_>) -> std::path::PathBuf {
@@ -266,34 +246,6 @@ pub(super) fn held_out_file(stage: &Stage<'_>) -> std::path::PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn learned(method: &str, rows: &[&str], options: &[(&str, &str)]) -> Improvement {
-        let mut record = Improvement::begun("one", "tiny", method, 1);
-        record.recipe.rows = rows.iter().map(|row| (*row).to_owned()).collect();
-        record.recipe.settings =
-            options.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        record
-    }
-
-    /// What was erased once made the next improvement learn from nothing new, and it was refused; so was another method.
-    #[test]
-    fn an_improvement_is_refused_only_where_nothing_differs() {
-        let options = [("passes", "4"), ("per_person", ""), ("set", "")];
-        let last = learned("dpo", &["a", "b", "c"], &options);
-        let news = |method: &str, rows: &[&str], options: &[(&str, &str)]| {
-            super::news(&last, &learned(method, rows, options))
-        };
-        assert_eq!(news("dpo", &["a", "b", "c"], &options), None);
-        let of = |words: &str| Some(words.to_owned());
-        assert_eq!(news("dpo", &["a", "c"], &options), of("0 new judgements, 1 fewer"));
-        assert_eq!(news("dpo", &["a", "b", "c", "d"], &options), of("1 new judgements"));
-        let other = of("0 new judgements, other options");
-        assert_eq!(news("kto", &["a", "b", "c"], &options), other);
-        assert_eq!(news("dpo", &["a", "b", "c"], &[("passes", "8"), ("per_person", ""), ("set", "")]), other);
-        // An earlier version did not write down how many examples of one person there could be.
-        let earlier = learned("dpo", &["a"], &[("passes", "4"), ("set", "")]);
-        assert_eq!(super::news(&earlier, &learned("dpo", &["a"], &options)), None);
-    }
 
     #[test]
     fn a_plus_in_a_models_own_name_is_no_adapter() {

@@ -1,13 +1,12 @@
 //! What a candidate is compared with: what answers for its model now.
 
-use crate::commands::promote::promoted_now;
 use crate::home::Home;
 use crate::machine;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use std::path::{Path, PathBuf};
 use zhenjin_hub::ModelStore;
 use zhenjin_model::{AdapterValues, ModelFile};
-use zhenjin_promotions::{Improvement, Promoted, Promotions, WeightsKind};
+use zhenjin_promotions::{Improvement, Promoted, Promotions};
 
 /// What answers for a model now: its own weights, with an adapter or without.
 pub(super) struct Answering {
@@ -23,12 +22,7 @@ impl Answering {
     /// When it cannot be read, or is other weights than the model's own.
     pub(super) fn of(home: &Home, model: &str) -> Result<Answering> {
         let promotions = Promotions::new(home.promoted());
-        let promoted = promoted_now(&promotions, model)?;
-        if promoted.as_ref().is_some_and(|promoted| promoted.kind != WeightsKind::Adapter) {
-            bail!(
-                "whole weights were promoted for `{model}`, and an adapter to its own weights cannot be compared with them: roll them back first"
-            );
-        }
+        let promoted = promotions.comparable(model)?;
         Ok(Answering { promoted, folder: promotions.folder().to_owned() })
     }
 

@@ -18,7 +18,7 @@ use collection::Collected;
 pub(super) use collection::forget_withdrawn;
 use judging::Verdict;
 use sha2::Digest;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use zhenjin_hub::ModelStore;
 use zhenjin_improve::{Limits, Method, Order, TooFew};
 use zhenjin_promotions::{
@@ -168,7 +168,7 @@ async fn improve(
     // Whoever asked for it by its name waits for that name.
     let interrupted = if given_up.contains(&id) { None } else { begun(improvements, &id)? };
     let going_on = match interrupted {
-        Some(record) => go_on(&stage, store, &judged, record).await?,
+        Some(record) => go_on(&stage, store, &judged, record, &model).await?,
         None => None,
     };
     let mut record = match going_on {
@@ -234,12 +234,13 @@ fn begun(improvements: &Improvements, id: &str) -> Result<Option<Improvement>> {
 /// The record of an interrupted improvement, if it can go on; else it is given up.
 ///
 /// # Errors
-/// Where it would go on with other options than those that are given.
+/// Where it would go on with other options than those that are given, or none can begin in its place.
 async fn go_on(
     stage: &Stage<'_>,
     store: &Store,
     judged: &[collection::Row],
     mut record: Improvement,
+    model: &str,
 ) -> Result<Option<Improvement>> {
     let id = record.id.clone();
     let other = options::different(stage.arguments, &record);
@@ -251,6 +252,8 @@ async fn go_on(
                 other.join(", ")
             );
         }
+        // Nothing is given up for what cannot begin.
+        training::expect_settings(collected(stage, judged, model)?.collection.method, &stage.arguments.set)?;
         eprintln!("the improvement {id} begins anew: now there is {}", other.join(", "));
         "it was interrupted, and begun anew with other options"
     } else if collection::restore(stage, store, judged, &record).await? {
@@ -266,6 +269,13 @@ async fn go_on(
     Ok(None)
 }
 
+/// The examples of an improvement that begins now.
+fn collected(stage: &Stage<'_>, judged: &[collection::Row], model: &str) -> Result<Collected> {
+    let ImproveArguments { method, per_person, .. } = stage.arguments;
+    let limits = Limits { of_a_person: per_person.map(|count| count as usize), ..Limits::default() };
+    Collected::of(judged, model, *method, &limits)
+}
+
 async fn begin(
     stage: &Stage<'_>,
     store: &Store,
@@ -274,8 +284,7 @@ async fn begin(
     model: &str,
 ) -> Result<Improvement> {
     let arguments = stage.arguments;
-    let limits = Limits { of_a_person: arguments.per_person.map(|n| n as usize), ..Limits::default() };
-    let collected = Collected::of(judged, model, arguments.method, &limits).inspect_err(|error| {
+    let collected = collected(stage, judged, model).inspect_err(|error| {
         // A record that cannot be written does not hide why there is nothing to learn.
         if let Some(few) = error.downcast_ref::<TooFew>()
             && let Err(unwritten) = note_too_few(stage, id, model, few)
@@ -283,6 +292,7 @@ async fn begin(
             eprintln!("the record of {id} could not be written: {unwritten:#}");
         }
     })?;
+    training::expect_settings(collected.collection.method, &arguments.set)?;
     let recipe = Recipe {
         program: env!("CARGO_PKG_VERSION").to_owned(),
         settings: options::settings(arguments, &collected.collection),
@@ -378,7 +388,10 @@ async fn reproduce(
     let trained = tokio::task::block_in_place(|| training::train(&stage, &mut again));
     // What people wrote does not stay here.
     std::fs::remove_dir_all(&folder).with_context(|| format!("removing {}", folder.display()))?;
-    trained?;
+    trained.map_err(|error| match error.is::<Interrupted>() {
+        true => anyhow::anyhow!("asked to stop: nothing of what was trained again is kept"),
+        false => error,
+    })?;
     if again.recipe.adapter_sha256 == recipe.adapter_sha256 {
         println!("the same adapter, bit for bit: SHA-256 {}", recipe.adapter_sha256);
         return Ok(());
@@ -399,15 +412,10 @@ fn sha256(bytes: &[u8]) -> String {
     sha2::Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// That of a file.
-fn file_sha256(path: &Path) -> Result<String> {
-    let bytes = std::fs::read(path).with_context(|| format!("reading {}", path.display()))?;
-    Ok(sha256(&bytes))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::path::Path;
     use zhenjin_promotions::Origin;
 
     /// What had passed against the model itself was once promoted in the place of whatever answered by then.

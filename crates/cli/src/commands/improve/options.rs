@@ -1,13 +1,10 @@
 //! The options that decide what becomes of an improvement, as its recipe has them.
 
 use super::ImproveArguments;
-use super::training::{PASSES, PER_PERSON, SET, judged_settings};
+use super::training::judged_settings;
 use std::collections::BTreeMap;
 use zhenjin_improve::{Collection, Method};
-use zhenjin_promotions::Improvement;
-
-/// Passes over the examples, where nobody says how many.
-const DEFAULT_PASSES: u32 = 4;
+use zhenjin_promotions::{DEFAULT_PASSES, Improvement, PASSES, PER_PERSON, SET};
 
 /// The settings of a recipe, for an improvement that begins.
 pub(super) fn settings(arguments: &ImproveArguments, collection: &Collection) -> BTreeMap<String, String> {

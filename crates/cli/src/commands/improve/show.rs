@@ -1,6 +1,5 @@
 //! Improvements for people's eyes.
 
-use crate::commands::promote::named;
 use crate::text::shown;
 use anyhow::Result;
 use zhenjin_promotions::{Criterion, DataCounts, Improvement, ImprovementState, Improvements, LeftOut};
@@ -98,7 +97,7 @@ fn table(record: &Improvement) {
         }
     }
     if let Some(word) = &record.compared_with {
-        println!("compared with {}", named(word));
+        println!("compared with {}", Improvement::in_words(word));
     }
 }
 

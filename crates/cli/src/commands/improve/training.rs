@@ -1,6 +1,6 @@
 //! An improvement's training: a run like any other, in its folder, which a killed one goes on from.
 
-use super::{Stage, collection, file_sha256};
+use super::{Stage, collection};
 use crate::commands::align::{AlignArguments, run_offline};
 use crate::commands::training::{Interrupted, RunFolder, was_asked};
 use anyhow::{Context, Result};
@@ -9,10 +9,11 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::Duration;
-use zhenjin_align::configuration::Method;
-use zhenjin_files::NewFolder;
-use zhenjin_promotions::Improvement;
+use zhenjin_align::configuration::{AnchorSection, Configuration, Method, TuningKind};
+use zhenjin_files::{FileDigest, NewFolder};
+use zhenjin_promotions::{Improvement, PASSES, SET};
 use zhenjin_tensor::ComputeOptions;
+use zhenjin_train::configuration::Overrides;
 
 /// Updates, unless a single pass has more: further ones at this rate change neutral text more than they teach.
 const MOST_STEPS: usize = 40;
@@ -23,11 +24,6 @@ const RANK: usize = 8;
 const LEARNING_RATES: [f64; 3] = [2e-3, 7e-4, 3e-4];
 /// The name of the chosen one in a recipe.
 const LEARNING_RATE: &str = "learning_rate";
-/// The names of a recipe's settings that options give: passes over the examples, the most examples of one person (empty where nobody said it), and
-/// settings of training, one a line.
-pub(super) const PASSES: &str = "passes";
-pub(super) const PER_PERSON: &str = "per_person";
-pub(super) const SET: &str = "set";
 /// The name of a recipe's settings of KTO, one a line.
 const JUDGED: &str = "judged";
 /// The greatest weight of a kind of thumbs.
@@ -97,8 +93,25 @@ pub(super) fn train(stage: &Stage<'_>, record: &mut Improvement) -> Result<()> {
     let recipe = &mut record.recipe;
     recipe.configuration =
         std::fs::read_to_string(run.join("run.toml")).context("reading the run's configuration")?;
-    recipe.adapter_sha256 = file_sha256(&stage.path("adapter").join(ADAPTER_FILES[1]))?;
+    recipe.adapter_sha256 = FileDigest::of(&stage.path("adapter").join(ADAPTER_FILES[1]))?.hexadecimal();
     recipe.simd = ComputeOptions::resolve(None, None)?.simd.name().to_owned();
+    Ok(())
+}
+
+/// Refuses settings that no run of this method has.
+pub(super) fn expect_settings(method: zhenjin_improve::Method, settings: &[String]) -> Result<()> {
+    let method = match method {
+        zhenjin_improve::Method::Dpo => Method::Dpo,
+        zhenjin_improve::Method::Kto => Method::Kto,
+        zhenjin_improve::Method::Sft => Method::Sft,
+    };
+    let mut overrides = Overrides::new();
+    settings.iter().try_for_each(|setting| overrides.add_assignment(setting))?;
+    // There is always one.
+    if !overrides.has("anchor.weight") {
+        overrides.add("anchor.weight", AnchorSection::WEIGHT);
+    }
+    Configuration::resolve(method, TuningKind::Lora, 1, &overrides)?;
     Ok(())
 }
 

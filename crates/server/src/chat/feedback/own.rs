@@ -60,7 +60,8 @@ pub(crate) async fn set_consent(
 
 /// All of the caller's feedback with everything that is kept about it, to take along.
 #[utoipa::path(get, path = "/api/feedback", operation_id = "export_feedback", tag = "feedback", responses(
-    (status = 200, description = "The feedback, the oldest first.", body = FeedbackExportJson)))]
+    (status = 200, description = "The feedback, the oldest first.", body = FeedbackExportJson),
+    (status = 503, description = "The database is busy; `Retry-After` says when to come again.", body = ErrorBody)))]
 pub(crate) async fn export(State(store): State<Store>, caller: Caller) -> Result<Response, ApiError> {
     let consent = store.training_consent(&caller.owner).await?.into();
     let pieces = export_pieces(consent, store.export_feedback(&caller.owner).await?);

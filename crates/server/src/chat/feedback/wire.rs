@@ -288,7 +288,7 @@ pub(crate) struct SamplingRecordJson {
     /// The seed of the random numbers, as text: it can be larger than what JavaScript's numbers hold.
     #[schema(required)]
     seed: Option<String>,
-    /// The sampling settings that were in force.
+    /// The sampling settings that were in force; `max_tokens` is what the context had room for, where that was less than what was asked for.
     #[schema(value_type = Object)]
     settings: Value,
     /// Ids of the whole prompt's tokens.

@@ -1,73 +1,28 @@
 //! Improvements over HTTP: their records, beginning one in a program of its own, and promoting what passed.
 
-use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 use utoipa::ToSchema;
 use zhenjin_promotions::{
-    Criterion, DataCounts, Improvement, ImprovementState, Improvements, LeftOut, PromotionError,
+    Criterion, DataCounts, Improvement, ImprovementState, LeftOut, Promoted, PromotionError,
 };
 use zhenjin_store::Store;
 
 use super::menu::ModelMenu;
+use super::program::{Begun, Forget};
 use super::promotions::{PromotionJson, now, promotion_fault};
 use crate::blocking::blocking;
-use crate::body::ApiJson;
+use crate::body::{ApiJson, OptionalJson};
 use crate::chat::extract::ApiPath;
-use crate::chat::fields::{self, ImprovementBody};
+use crate::chat::fields::{self, ImprovementBody, ImprovementPromotionBody};
 use crate::errors::{ApiError, ErrorBody};
 use crate::openai::fields::check;
 use crate::shutdown::Shutdown;
-
-/// Bytes of a broken program's error that its record keeps, about.
-const LOG_BYTES: usize = 2000;
-
-/// How the program says that it was asked to stop and has saved (EX_TEMPFAIL of sysexits.h): it goes on when it is asked for again.
-const INTERRUPTED: i32 = 75;
-
-/// Signals by which a program is ended from outside, for want of memory too: SIGHUP, SIGINT, SIGKILL and SIGTERM.
-const ENDING: [i32; 4] = [1, 2, 9, 15];
-
-/// Makes the command that makes an improvement, of its name, the model and the method, if one is named.
-type MakeCommand = dyn Fn(&str, &str, Option<&str>) -> Command + Send + Sync;
-
-/// Takes back that an improvement, by its name, learned from judgements.
-type Forget = Box<dyn Fn(&str) + Send>;
-
-/// How the program that makes an improvement is started.
-#[derive(Clone)]
-pub struct ImproveCommand(Arc<MakeCommand>);
-
-impl ImproveCommand {
-    /// Started by the command that `make` makes of the improvement's name, the model and the method, if one is named.
-    pub fn new(make: impl Fn(&str, &str, Option<&str>) -> Command + Send + Sync + 'static) -> ImproveCommand {
-        ImproveCommand(Arc::new(make))
-    }
-}
-
-impl std::fmt::Debug for ImproveCommand {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("ImproveCommand").finish_non_exhaustive()
-    }
-}
-
-/// The program that makes an improvement, while it runs.
-#[derive(Default)]
-pub(crate) struct RunningImprovement(Mutex<Option<(Begun, Child)>>);
-
-/// What was asked for.
-#[derive(Clone)]
-pub(crate) struct Begun {
-    id: String,
-    model: String,
-    method: Option<String>,
-    at: i64,
-}
 
 /// All improvements, and what answers.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
@@ -110,7 +65,7 @@ pub(crate) struct ImprovementJson {
     id: String,
     /// The model that it is for.
     model: String,
-    /// `dpo`, `kto` or `sft`.
+    /// `dpo`, `kto` or `sft`; empty until it is chosen.
     method: String,
     /// Milliseconds since 1970 (UTC).
     created_at: i64,
@@ -124,6 +79,12 @@ pub(crate) struct ImprovementJson {
     error: Option<String>,
     /// Whether it answers now.
     promoted: bool,
+    /// What answered for the model when it was measured, with which it was compared: the id of a promotion, or `base` for the model's own weights.
+    /// Null before it was measured, and where an earlier version measured it.
+    #[schema(required)]
+    compared_with: Option<String>,
+    /// Whether something else answers now than what it was compared with: nothing was measured against that.
+    compared_with_other: bool,
     /// What it learned from.
     data: ImprovementDataJson,
     /// What was measured.
@@ -200,7 +161,7 @@ pub(crate) struct CriterionJson {
     limit: f64,
     /// Examples that it was measured on.
     examples: usize,
-    /// Null if it could not be measured.
+    /// Null if it could not be measured, or decides nothing: then `value` is there.
     #[schema(required)]
     passed: Option<bool>,
     /// What a reader should know.
@@ -292,14 +253,18 @@ pub(crate) async fn stop(
 
 /// Lets an improvement that passed its gate answer, from the next request on.
 #[utoipa::path(post, path = "/api/improvements/{id}/promote", operation_id = "promote_improvement", tag = "improvements",
-    params(("id" = String, Path)), responses(
+    params(("id" = String, Path)), request_body = Option<ImprovementPromotionBody>, responses(
     (status = 200, description = "What answers now.", body = PromotionJson),
+    (status = 400, description = "A field is wrong.", body = ErrorBody),
     (status = 404, description = "There is no such improvement or model.", body = ErrorBody),
-    (status = 409, description = "It did not pass.", body = ErrorBody)))]
+    (status = 409, description = "It did not pass, or something else answers by now than what it was compared with.", body = ErrorBody)))]
 pub(crate) async fn promote(
     State(menu): State<Arc<ModelMenu>>,
     ApiPath(id): ApiPath<String>,
+    OptionalJson(body): OptionalJson,
 ) -> Result<Json<PromotionJson>, ApiError> {
+    let body = if body.is_null() { json!({}) } else { body };
+    let force = check(fields::IMPROVEMENT_PROMOTION, &body)?.boolean("force").unwrap_or(false);
     let turn = Arc::clone(&menu.adapter_turn).lock_owned().await;
     blocking(move || {
         let _turn = turn;
@@ -308,6 +273,10 @@ pub(crate) async fn promote(
         if record.state != ImprovementState::Passed {
             let message = format!("the improvement `{id}` did not pass its gate, so it is not promoted");
             return Err(ApiError::conflict(message));
+        }
+        if !force {
+            let now = menu.library.promotions.answering(&record.model).map_err(promotion_fault)?;
+            record.expect_compared_with(now.as_ref()).map_err(promotion_fault)?;
         }
         let source = improvements.adapter_of(&id).map_err(promotion_fault)?;
         menu.promote(&record.model, &source, record.origin())
@@ -319,10 +288,20 @@ pub(crate) async fn promote(
 impl ModelMenu {
     fn improvements(&self) -> Result<ImprovementsJson, ApiError> {
         let improvements = &self.library.improvements;
-        let records = improvements.list().map_err(promotion_fault)?;
-        let is_running = improvements.is_running();
-        let running = records.iter().find(|record| is_running && record.state == ImprovementState::Running);
-        let running = running.map(|record| {
+        // Before the records are read: one that ends meanwhile has left its record by then.
+        let begun = self.improvement.begun();
+        let mut records = improvements.list().map_err(promotion_fault)?;
+        // The program needs a moment until its record is there; whoever asked for it finds it at once.
+        let unrecorded = begun.as_ref().filter(|begun| records.iter().all(|record| record.id != begun.id));
+        if let Some(record) = unrecorded.map(Begun::record) {
+            records.insert(0, record);
+        }
+        let is_running = begun.is_none() && improvements.is_running();
+        let is_made = |record: &&Improvement| match &begun {
+            Some(begun) => record.id == begun.id,
+            None => is_running && record.state == ImprovementState::Running,
+        };
+        let running = records.iter().find(is_made).map(|record| {
             let progress = improvements.progress(&record.id);
             RunningJson {
                 id: record.id.clone(),
@@ -333,20 +312,19 @@ impl ModelMenu {
                 started_at: record.created_at,
             }
         });
-        // The program needs a moment until its record is there.
-        let running = running.or_else(|| {
-            let Begun { id, model, at, .. } = self.improvement.begun()?;
-            let phase = "collecting".to_owned();
-            Some(RunningJson { id, model, phase, step: None, steps: None, started_at: at })
-        });
-        let promotions = self.promotions()?;
-        let answers = |id: &str| promotions.iter().any(|promotion| promotion.improvement() == Some(id));
+        let list = self.library.promotions.read().map_err(promotion_fault)?;
+        let answers = |id: &str| {
+            let mut answering = list.values().filter_map(|of_model| of_model.now.as_ref());
+            answering.any(|now| now.origin.improvement.as_deref() == Some(id))
+        };
         let improvements = records.into_iter().map(|record| {
             let promoted = answers(&record.id);
+            let now = list.get(&record.model).and_then(|of_model| of_model.now.as_ref());
             let is_this = running.as_ref().is_some_and(|running| running.id == record.id);
-            ImprovementJson::of(record, promoted, is_this)
+            ImprovementJson::of(record, promoted, now, is_this)
         });
-        Ok(ImprovementsJson { improvements: improvements.collect(), running, promotions })
+        let improvements = improvements.collect();
+        Ok(ImprovementsJson { improvements, running, promotions: PromotionJson::all_of(list) })
     }
 
     fn begin_improvement(
@@ -362,171 +340,30 @@ impl ModelMenu {
         self.expect_improvable(&model)?;
         let improvements = &self.library.improvements;
         // A program that was just begun needs a moment until others can see that it runs.
-        if self.improvement.begun().is_some() || improvements.is_running() {
+        if self.improvement.begun().is_some() {
             return Err(promotion_fault(PromotionError::Busy));
         }
+        let making = improvements.try_begin().map_err(promotion_fault)?;
+        improvements.forget_all_unbegun(&making).map_err(promotion_fault)?;
+        // The program takes it.
+        drop(making);
         let id = improvements.next_id(&model, method, now()).map_err(promotion_fault)?;
-        let child = start(command, improvements, &id, &model, method)?;
-        tracing::info!(improvement = %id, %model, "an improvement was begun");
         let begun = Begun { id: id.clone(), model, method: method.map(str::to_owned), at: now() };
-        self.improvement.keep(begun, child, improvements.clone(), forget);
+        self.improvement.start(command, improvements, begun, forget)?;
         Ok(id)
     }
 }
 
-/// Starts the program; its words go to a log in the improvement's folder.
-fn start(
-    command: &ImproveCommand,
-    improvements: &Improvements,
-    id: &str,
-    model: &str,
-    method: Option<&str>,
-) -> Result<Child, ApiError> {
-    let mut process = (command.0)(id, model, method);
-    let failed = |error: std::io::Error| {
-        tracing::error!(%error, "an improvement could not be begun");
-        ApiError::internal(
-            "the program that makes improvements could not be started; the server's log says more",
-        )
-    };
-    let folder = improvements.folder_of(id).map_err(promotion_fault)?;
-    std::fs::create_dir_all(&folder).map_err(failed)?;
-    let log = std::fs::File::create(folder.join("log.txt")).map_err(failed)?;
-    process.stdin(Stdio::null()).stdout(log.try_clone().map_err(failed)?).stderr(log);
-    // Ctrl-C is for the server, which ends the program so that it can go on later.
-    #[cfg(unix)]
-    std::os::unix::process::CommandExt::process_group(&mut process, 0);
-    process.spawn().map_err(failed)
-}
-
-impl RunningImprovement {
-    /// Keeps the program, and waits for its end in a thread of its own.
-    fn keep(self: &Arc<Self>, begun: Begun, child: Child, improvements: Improvements, forget: Forget) {
-        let id = begun.id.clone();
-        *self.lock() = Some((begun.clone(), child));
-        let running = Arc::clone(self);
-        std::thread::spawn(move || {
-            let status = loop {
-                match running.lock().as_mut() {
-                    Some((kept, child)) if kept.id == id => match child.try_wait() {
-                        Ok(None) => {}
-                        ended => break ended,
-                    },
-                    _ => return,
-                }
-                std::thread::sleep(std::time::Duration::from_millis(200));
-            };
-            running.lock().take();
-            let status = status.ok().flatten();
-            let (code, signal) = (status.and_then(|status| status.code()), status.and_then(signal_of));
-            tracing::info!(improvement = %id, ?code, ?signal, "an improvement has ended");
-            // What it has computed is whole at every instant, so that it goes on from there when it is asked for again.
-            let goes_on =
-                signal.is_some_and(|signal| ENDING.contains(&signal)) && improvements.read(&id).is_ok();
-            if goes_on || matches!(code, Some(0 | INTERRUPTED)) {
-                return;
-            }
-            note_failure(&improvements, &begun, signal, &*forget);
-        });
-    }
-
-    /// Ends the program, if it makes the improvement `id`, or whatever it makes; true if there was one.
-    pub(crate) fn stop(&self, id: Option<&str>) -> bool {
-        let mut running = self.lock();
-        let Some((_, child)) = running.as_mut().filter(|(kept, _)| id.is_none_or(|id| id == kept.id)) else {
-            return false;
-        };
-        // What it wrote is whole at every instant, and it goes on from there.
-        if let Err(error) = child.kill().and_then(|()| child.wait()) {
-            tracing::warn!(%error, "the program that makes an improvement could not be ended");
-        }
-        running.take();
-        true
-    }
-
-    /// What this server's program makes now, from the moment on when it was asked for.
-    fn begun(&self) -> Option<Begun> {
-        self.lock().as_ref().map(|(begun, _)| begun.clone())
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<(Begun, Child)>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// A program that broke before it could say so leaves no record, or one that still says that it runs; whoever asked for it learns why. Nobody goes
-/// on with what has failed: what people wrote and what was computed of it goes, and the note of what it learned from with it.
-fn note_failure(improvements: &Improvements, begun: &Begun, signal: Option<i32>, forget: &dyn Fn(&str)) {
-    let id = &begun.id;
-    let _making = match improvements.begin() {
-        // Another program goes on with it already.
-        Err(PromotionError::Busy) => return,
-        making => making,
-    };
-    let record = improvements.read(id);
-    let state = record.as_ref().map_or(ImprovementState::Running, |record| record.state);
-    if matches!(state, ImprovementState::Passed | ImprovementState::Refused) {
-        return;
-    }
-    // The note after what it is about, and the record last: what says that it has failed has left nothing, and what is found half removed
-    // after a crash may still go on.
-    match improvements.forget_all(id) {
-        Ok(()) => forget(id),
-        Err(error) => tracing::error!(improvement = %id, %error, "what it had computed could not be removed"),
-    }
-    if state == ImprovementState::Failed {
-        return;
-    }
-    let method = begun.method.as_deref().unwrap_or_default();
-    let mut record = record.unwrap_or_else(|_| Improvement::begun(id, &begun.model, method, begun.at));
-    let log =
-        improvements.folder_of(id).map(|folder| std::fs::read(folder.join("log.txt")).unwrap_or_default());
-    let log = String::from_utf8_lossy(&log.unwrap_or_default()).into_owned();
-    record.state = ImprovementState::Failed;
-    record.error = Some(reason_in(&log, signal));
-    record.finished_at = Some(now());
-    if let Err(error) = improvements.write(&record) {
-        tracing::error!(improvement = %id, %error, "its failure could not be written down");
-    }
-}
-
-/// The error with which a program's log ends; without one, how it ended and its last lines.
-fn reason_in(log: &str, signal: Option<i32>) -> String {
-    const PROGRAM: &str = "zhenjin: ";
-    const LINES: usize = 3;
-    let error =
-        log.rmatch_indices(PROGRAM).map(|(at, _)| at).find(|at| *at == 0 || log[..*at].ends_with('\n'));
-    let words = match error {
-        Some(at) => log[at..].trim().to_owned(),
-        None => {
-            let lines: Vec<&str> = log.lines().filter(|line| !line.trim().is_empty()).collect();
-            let last = lines[lines.len().saturating_sub(LINES)..].join("\n");
-            let how =
-                signal.map(|signal| format!("the program was ended by signal {signal}; its last lines:\n"));
-            how.unwrap_or_default() + &last
-        }
-    };
-    let end = words.char_indices().map(|(at, _)| at).take_while(|at| *at <= LOG_BYTES).last().unwrap_or(0);
-    if words.len() <= LOG_BYTES { words } else { format!("{}…", &words[..end]) }
-}
-
-#[cfg(unix)]
-fn signal_of(status: std::process::ExitStatus) -> Option<i32> {
-    std::os::unix::process::ExitStatusExt::signal(&status)
-}
-
-#[cfg(not(unix))]
-fn signal_of(_status: std::process::ExitStatus) -> Option<i32> {
-    None
-}
-
 impl ImprovementJson {
-    fn of(record: Improvement, promoted: bool, is_running: bool) -> ImprovementJson {
+    /// Of a record; `now` is what answers for its model in the place of the model's own weights.
+    fn of(record: Improvement, promoted: bool, now: Option<&Promoted>, is_running: bool) -> ImprovementJson {
         let criterion = |criterion: Criterion| {
             let Criterion { name, value, base, lower, upper, limit, examples, passed, note } = criterion;
             CriterionJson { name, value, base, lower, upper, limit, examples, passed, note }
         };
         ImprovementJson {
+            promoted,
+            compared_with_other: record.was_compared_with_other(now).is_some(),
             id: record.id,
             model: record.model,
             method: record.method,
@@ -540,26 +377,9 @@ impl ImprovementJson {
                 ImprovementState::Passed => "passed",
             },
             error: record.error,
-            promoted,
+            compared_with: record.compared_with,
             data: record.data.into(),
             gate: record.gate.into_iter().map(criterion).collect(),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// The whole log stood there, and not that the program had been ended.
-    #[test]
-    fn the_reason_of_a_failure_is_its_error_or_how_it_ended() {
-        let log = "step 1: loss 2\nzhenjin: early\nstep 2\nzhenjin: no room: 内存不足\nhint: take less\n";
-        assert_eq!(reason_in(log, None), "zhenjin: no room: 内存不足\nhint: take less");
-        let last = "the program was ended by signal 11; its last lines:\nb\nc\nd";
-        assert_eq!(reason_in("a zhenjin: x\nb\n\nc\nd\n", Some(11)), last);
-        assert_eq!(reason_in("", None), "");
-        let long = reason_in(&format!("zhenjin: {}", "字".repeat(5000)), None);
-        assert!(long.ends_with('…') && long.len() < LOG_BYTES + 10);
     }
 }

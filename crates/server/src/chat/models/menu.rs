@@ -11,7 +11,7 @@ use zhenjin_promotions::{Improvements, Promotions};
 
 use super::description::{Description, Descriptions};
 use super::estimates::Estimates;
-use super::improvements::{ImproveCommand, RunningImprovement};
+use super::program::{ImproveCommand, RunningImprovement};
 use super::pulls::Pulls;
 use crate::blocking::blocking;
 use crate::errors::ApiError;

@@ -9,6 +9,7 @@ pub(crate) mod improvements;
 mod list;
 mod menu;
 pub(crate) mod preview;
+mod program;
 pub(crate) mod promotions;
 mod pulls;
 mod withdrawn;
@@ -37,9 +38,9 @@ use menu::{find_installed, menu_fault};
 use pulls::ModelEvent;
 
 pub(crate) use description::Description;
-pub use improvements::ImproveCommand;
 pub use menu::Library;
 pub(crate) use menu::{KnownModel, ModelMenu};
+pub use program::ImproveCommand;
 pub use promotions::apply_promotions;
 pub(crate) use pulls::{PullJson, PullState};
 
@@ -132,8 +133,9 @@ pub(crate) fn remove_model(menu: &ModelMenu, name: &str) -> Result<(), ApiError>
         if installed.is_none() {
             return Err(outside(name, &served.path));
         }
-        if served.users > 0 {
-            return Err(in_use(name, served.users));
+        let users = menu.served.users_of(name);
+        if users > 0 {
+            return Err(in_use(name, users));
         }
         menu.served.remove(name);
     }

@@ -1,5 +1,6 @@
 //! What was promoted, and the models that are served: one follows the other, whichever program made the change.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -100,8 +101,10 @@ pub(crate) struct PromotionJson {
 }
 
 impl PromotionJson {
-    pub(super) fn improvement(&self) -> Option<&str> {
-        self.improvement.as_deref()
+    /// What answers under the names of all models that ever had a promotion.
+    pub(super) fn all_of(list: BTreeMap<String, ModelPromotions>) -> Vec<PromotionJson> {
+        let promotion = |(model, of_model)| PromotionJson::of(model, of_model, AdapterChanges::default());
+        list.into_iter().map(promotion).collect()
     }
 
     fn of(model: String, promotions: ModelPromotions, adapters: AdapterChanges) -> PromotionJson {
@@ -234,16 +237,7 @@ impl ModelMenu {
             let message = format!("`{model}` is an adapter: improvements are for `{own}`");
             return Err(ApiError::invalid("model", message));
         }
-        let list = self.library.promotions.read().map_err(promotion_fault)?;
-        let now = list.get(model).and_then(|of_model| of_model.now.as_ref());
-        if now.is_none_or(|now| now.kind == WeightsKind::Adapter) {
-            return Ok(());
-        }
-        let message = format!(
-            "whole weights are promoted for `{model}`, and an improvement is an adapter to the model's own: it cannot be compared with what \
-             answers. Roll that promotion back first"
-        );
-        Err(ApiError::conflict(message))
+        self.library.promotions.comparable(model).map(drop).map_err(promotion_fault)
     }
 
     /// Lets answer what the list of promotions says, for one model.
@@ -253,13 +247,6 @@ impl ModelMenu {
         let of_model = list.remove(model).unwrap_or_default();
         let adapters = apply(&self.served, promotions, model, &of_model).map_err(refusal)?;
         Ok(PromotionJson::of(model.to_owned(), of_model, adapters))
-    }
-
-    /// What answers under the names of all models that ever had a promotion.
-    pub(super) fn promotions(&self) -> Result<Vec<PromotionJson>, ApiError> {
-        let list = self.library.promotions.read().map_err(promotion_fault)?;
-        let promotion = |(model, of_model)| PromotionJson::of(model, of_model, AdapterChanges::default());
-        Ok(list.into_iter().map(promotion).collect())
     }
 }
 
@@ -367,6 +354,14 @@ pub(super) fn promotion_fault(error: PromotionError) -> ApiError {
     let message = error.to_string();
     match error {
         PromotionError::NothingEarlier { .. } | PromotionError::Busy => ApiError::conflict(message),
+        PromotionError::WholeWeights { .. } => {
+            ApiError::conflict(message).with_code("whole_weights_promoted")
+        }
+        PromotionError::ComparedWithOther { .. } => ApiError::conflict(format!(
+            "{message}; make another one, or send `force` to promote it all the same"
+        ))
+        .with_param("force")
+        .with_code("compared_with_other"),
         PromotionError::BadId { .. } => ApiError::invalid("id", message),
         PromotionError::Unknown { .. } => {
             ApiError::not_found(message).with_param("id").with_code("improvement_not_found")

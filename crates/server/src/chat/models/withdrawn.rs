@@ -2,11 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use zhenjin_promotions::{Improvement, ImprovementState, Improvements, PromotionError, Running};
+use zhenjin_promotions::{Improvement, Improvements, PromotionError, Running};
 use zhenjin_store::Store;
 
 use super::menu::ModelMenu;
-use super::promotions::{now, promotion_fault};
+use super::promotions::now;
 use crate::blocking::blocking;
 use crate::errors::ApiError;
 
@@ -26,18 +26,28 @@ impl ModelMenu {
         let may_be_learned: BTreeSet<String> =
             rows.iter().filter(|row| row.consents && !row.in_trash).map(|row| row.id.to_string()).collect();
         let improvements = self.library.improvements.clone();
-        let given_up: Vec<Improvement> = blocking(move || {
+        let (making, given_up) = blocking(move || {
             let is_allowed = |row: &str| may_be_learned.contains(row);
-            improvements.forget_withdrawn(&making, &is_allowed, now()).map_err(kept)
+            let given_up = improvements.forget_withdrawn(&making, &is_allowed).map_err(kept)?;
+            Ok((making, given_up))
         })
         .await?;
         let mut names = Vec::new();
-        for Improvement { id, .. } in given_up {
+        for Improvement { id, .. } in &given_up {
             // Nothing is left that learned from it.
-            store.forget_training(&id).await?;
+            store.forget_training(id).await?;
             tracing::info!(improvement = %id, "given up: what it learned from was erased or is no longer allowed");
-            names.push(id);
+            names.push(id.clone());
         }
+        let improvements = self.library.improvements.clone();
+        // The records last: what is left after a crash in between is found again, as they still say that they may go on.
+        blocking(move || {
+            let mut records = given_up.into_iter();
+            records.try_for_each(|mut record| {
+                improvements.end_withdrawn(&making, &mut record, now()).map_err(kept)
+            })
+        })
+        .await?;
         Ok(names)
     }
 
@@ -48,9 +58,12 @@ impl ModelMenu {
             if improvements.is_running() {
                 return Ok(Vec::new());
             }
-            let records = improvements.list().map_err(promotion_fault)?.into_iter();
-            let unfinished = records.filter(|record| record.state == ImprovementState::Running);
-            Ok(unfinished.map(|record| record.id).collect())
+            improvements.unfinished().map_err(|error| {
+                tracing::error!(%error, "the records of improvements could not be read");
+                ApiError::internal(
+                    "the records of improvements could not be read; the server's log says more",
+                )
+            })
         })
         .await
     }
@@ -58,7 +71,7 @@ impl ModelMenu {
 
 /// The right to change the folders, if there is anything to remove and nobody makes an improvement.
 fn begin(improvements: &Improvements) -> Result<Option<Running>, PromotionError> {
-    if !improvements.hold_words()? {
+    if !improvements.may_hold_withdrawn()? {
         return Ok(None);
     }
     match improvements.try_begin() {

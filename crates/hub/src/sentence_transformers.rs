@@ -19,8 +19,8 @@ pub(crate) const PROMPTS: &str = "config_sentence_transformers.json";
 const TOKENIZER_SETTINGS: &str = "tokenizer_config.json";
 /// The file with a model's own settings, which may name its tokenizer's class.
 const MODEL_SETTINGS: &str = "config.json";
-/// The names of the class of tokenizers that makes all but the vocabulary as BERT has it, and of the one that makes it as RoBERTa has it, each
-/// with or without `Fast` at its end. Every other class takes `tokenizer.json` as it is.
+/// The names of the class of tokenizers that makes all but the vocabulary as BERT has it, of the one that makes it as RoBERTa has it, and of the
+/// one for XLM-RoBERTa, each with or without `Fast` at its end. Every other class takes `tokenizer.json` as it is.
 const BERT_TOKENIZERS: [&str; 8] = [
     "BertTokenizer",
     "ConvBertTokenizer",
@@ -39,6 +39,7 @@ const ROBERTA_TOKENIZERS: [&str; 6] = [
     "LongformerTokenizer",
     "MvpTokenizer",
 ];
+const XLM_ROBERTA_TOKENIZER: &str = "XLMRobertaTokenizer";
 /// The names of the file with a transformer's own settings, in the order in which that library looks for them.
 pub(crate) const TRANSFORMER_SETTINGS: [&str; 3] =
     ["sentence_bert_config.json", "sentence_roberta_config.json", "sentence_xlm-roberta_config.json"];
@@ -149,6 +150,7 @@ pub(crate) fn tokenizer_class(folder: &Path, model_type: &str) -> Result<Tokeniz
     let class = named.as_deref().unwrap_or(match model_type {
         "bert" => "BertTokenizer",
         "roberta" => "RobertaTokenizer",
+        "xlm-roberta" => XLM_ROBERTA_TOKENIZER,
         _ => "",
     });
     let class = class.strip_suffix("Fast").unwrap_or(class);
@@ -165,6 +167,13 @@ pub(crate) fn tokenizer_class(folder: &Path, model_type: &str) -> Result<Tokeniz
     if ROBERTA_TOKENIZERS.contains(&class) {
         let add_prefix_space = settings.switch("add_prefix_space")?.unwrap_or(false);
         return Ok(TokenizerClass::Roberta { add_prefix_space });
+    }
+    if class == XLM_ROBERTA_TOKENIZER {
+        // It puts these two around a text, whatever tokenizer.json says.
+        settings.expect_token("bos_token", "<s>")?;
+        settings.expect_token("eos_token", "</s>")?;
+        let add_prefix_space = settings.switch("add_prefix_space")?.unwrap_or(true);
+        return Ok(TokenizerClass::XlmRoberta { add_prefix_space });
     }
     Ok(TokenizerClass::AsWritten)
 }
@@ -344,7 +353,17 @@ impl Document {
     }
 
     fn expect_text(&self, name: &str, expected: &str) -> Result<(), OpenError> {
-        match &self.value[name] {
+        self.expect(name, &self.value[name], expected)
+    }
+
+    /// A token is given as its text, or as an object that has it.
+    fn expect_token(&self, name: &str, expected: &str) -> Result<(), OpenError> {
+        let value = &self.value[name];
+        self.expect(name, if value.is_object() { &value["content"] } else { value }, expected)
+    }
+
+    fn expect(&self, name: &str, value: &Value, expected: &str) -> Result<(), OpenError> {
+        match value {
             Value::Null => Ok(()),
             value if value == expected => Ok(()),
             value => Err(self.bad(format!("{name} must be `{expected}`, found {value}"))),
@@ -449,7 +468,7 @@ mod tests {
         // Without a file, or without a class, the model decides.
         assert_eq!(class("bert").unwrap(), TokenizerClass::Bert(own));
         assert_eq!(class("roberta").unwrap(), TokenizerClass::Roberta { add_prefix_space: false });
-        assert_eq!(class("xlm-roberta").unwrap(), TokenizerClass::AsWritten);
+        assert_eq!(class("xlm-roberta").unwrap(), TokenizerClass::XlmRoberta { add_prefix_space: true });
         for text in ["{}", r#"{ "tokenizer_class": null }"#, r#"{ "tokenizer_class": "BertTokenizer" }"#] {
             assert_eq!(read(text).unwrap(), TokenizerClass::Bert(own), "{text}");
         }
@@ -463,7 +482,8 @@ mod tests {
             ("RobertaTokenizerFast", TokenizerClass::Roberta { add_prefix_space: true }),
             ("PreTrainedTokenizerFast", TokenizerClass::AsWritten),
             ("TokenizersBackend", TokenizerClass::AsWritten),
-            ("XLMRobertaTokenizer", TokenizerClass::AsWritten),
+            ("XLMRobertaTokenizer", TokenizerClass::XlmRoberta { add_prefix_space: true }),
+            ("XLMRobertaTokenizerFast", TokenizerClass::XlmRoberta { add_prefix_space: true }),
             ("MyOwnTokenizer", TokenizerClass::AsWritten),
         ] {
             assert_eq!(read(&said.replace("BertTokenizer", name)).unwrap(), expected, "{name}");
@@ -473,6 +493,16 @@ mod tests {
         assert_eq!(read("{}").unwrap(), TokenizerClass::AsWritten);
         assert_eq!(read(said).unwrap(), TokenizerClass::Bert(plain));
         write(MODEL_SETTINGS, "{}");
+        // What stands around a text is the class's own.
+        let around = |bos: &str| {
+            read(&format!(
+                r#"{{ "tokenizer_class": "XLMRobertaTokenizer", "add_prefix_space": false, "bos_token": {bos},
+                    "eos_token": {{ "content": "</s>", "lstrip": false }} }}"#
+            ))
+        };
+        assert_eq!(around(r#""<s>""#).unwrap(), TokenizerClass::XlmRoberta { add_prefix_space: false });
+        let error = around(r#""[CLS]""#).unwrap_err().to_string();
+        assert!(error.contains("bos_token must be `<s>`"), "{error}");
         let error = read(r#"{ "tokenize_chinese_chars": "no" }"#).unwrap_err().to_string();
         assert!(error.contains("tokenize_chinese_chars is neither true nor false"), "{error}");
     }

@@ -30,6 +30,10 @@ const PIECE_BYTES: usize = 64 << 10;
 /// Tokens that a piece may have by itself beyond those that it has in the whole text: of a word that was cut in two.
 const TOKENS_OF_CUTS: usize = 256;
 const FILE: &str = "tokenizer.json";
+/// The keys of its parts.
+const NORMALISER: &str = "normalizer";
+const PRE_TOKENISER: &str = "pre_tokenizer";
+const POST_PROCESSOR: &str = "post_processor";
 
 /// Text → the token ids that an encoder reads. Cloning is cheap.
 #[derive(Clone)]
@@ -60,6 +64,12 @@ pub enum TokenizerClass {
     /// `RobertaTokenizer` and its other names: byte pairs have no normaliser, and its own pre-tokeniser.
     Roberta {
         /// `add_prefix_space`, false where it is left out: a space is put before a text that has none.
+        add_prefix_space: bool,
+    },
+    /// `XLMRobertaTokenizer`: a unigram vocabulary, of whose normaliser only the character map is the file's. What stands around a text is its own
+    /// as well.
+    XlmRoberta {
+        /// `add_prefix_space`, true where it is left out: every word begins with a mark for the space before it, not only those behind a space.
         add_prefix_space: bool,
     },
 }
@@ -180,35 +190,94 @@ impl TextEncoder {
 impl TokenizerClass {
     /// Puts the parts that the class makes itself into a `tokenizer.json` that was checked; false where nothing changes.
     fn change(self, json: &mut Value) -> bool {
-        let (model, normaliser, pre_tokeniser) = match self {
+        let kind = match self {
             TokenizerClass::AsWritten => return false,
-            TokenizerClass::Bert(settings) => (
-                "WordPiece",
-                json!({
+            TokenizerClass::Bert(_) => "WordPiece",
+            TokenizerClass::Roberta { .. } => "BPE",
+            TokenizerClass::XlmRoberta { .. } => "Unigram",
+        };
+        // No class can have another kind of model.
+        if json["model"]["type"] != kind {
+            return false;
+        }
+        let mut is_changed = false;
+        for (object, key, value) in self.parts(json) {
+            if let Some(object) = json.pointer_mut(object)
+                && object[key] != value
+            {
+                object[key] = value;
+                is_changed = true;
+            }
+        }
+        is_changed
+    }
+
+    /// The parts that the class makes itself of a file with its kind of model: the object that they belong to, their key in it, and what they are.
+    fn parts(self, json: &Value) -> Vec<(&'static str, &'static str, Value)> {
+        match self {
+            TokenizerClass::AsWritten => Vec::new(),
+            TokenizerClass::Bert(settings) => {
+                let normaliser = json!({
                     "type": "BertNormalizer", "clean_text": true, "handle_chinese_chars": settings.handle_chinese_chars,
                     "strip_accents": settings.strip_accents, "lowercase": settings.lowercase,
-                }),
-                json!({ "type": "BertPreTokenizer" }),
-            ),
-            TokenizerClass::Roberta { add_prefix_space } => (
-                "BPE",
-                Value::Null,
-                json!({
+                });
+                vec![("", NORMALISER, normaliser), ("", PRE_TOKENISER, json!({ "type": "BertPreTokenizer" }))]
+            }
+            TokenizerClass::Roberta { add_prefix_space } => {
+                let pre_tokeniser = json!({
                     "type": "ByteLevel", "add_prefix_space": add_prefix_space, "trim_offsets": true, "use_regex": true,
-                }),
-            ),
-        };
-        // Neither class can have another kind of model.
-        if json["model"]["type"] != model {
-            return false;
+                });
+                vec![("", NORMALISER, Value::Null), ("", PRE_TOKENISER, pre_tokeniser)]
+            }
+            TokenizerClass::XlmRoberta { add_prefix_space } => xlm_roberta_parts(json, add_prefix_space),
         }
-        if json["normalizer"] == normaliser && json["pre_tokenizer"] == pre_tokeniser {
-            return false;
-        }
-        json["normalizer"] = normaliser;
-        json["pre_tokenizer"] = pre_tokeniser;
-        true
     }
+}
+
+/// What `XLMRobertaTokenizer` makes of a file: the first character map of the normaliser alone, white space before the marks of words, the fourth
+/// token for what is unknown, and `<s>` … `</s>` around a text, as far as the file has these tokens.
+fn xlm_roberta_parts(json: &Value, add_prefix_space: bool) -> Vec<(&'static str, &'static str, Value)> {
+    let scheme = if add_prefix_space { "always" } else { "never" };
+    let pre_tokeniser = json!({ "type": "Sequence", "pretokenizers": [
+        { "type": "WhitespaceSplit" },
+        { "type": "Metaspace", "replacement": "▁", "prepend_scheme": scheme, "split": true },
+    ] });
+    let mut parts = vec![
+        ("", NORMALISER, character_map(&json[NORMALISER])),
+        ("", PRE_TOKENISER, pre_tokeniser),
+        ("/model", "unk_id", json!(3)),
+        ("/model", "byte_fallback", json!(false)),
+    ];
+    if let (Some(first), Some(last)) = (id_of(json, "<s>"), id_of(json, "</s>")) {
+        let piece = |name: &str| json!({ "SpecialToken": { "id": name, "type_id": 0 } });
+        let text = |name: &str| json!({ "Sequence": { "id": name, "type_id": 0 } });
+        let token = |name: &str, id: u64| json!({ "id": name, "ids": [id], "tokens": [name] });
+        let template = json!({
+            "type": "TemplateProcessing",
+            "single": [piece("<s>"), text("A"), piece("</s>")],
+            "pair": [piece("<s>"), text("A"), piece("</s>"), piece("</s>"), text("B"), piece("</s>")],
+            "special_tokens": { "<s>": token("<s>", first), "</s>": token("</s>", last) },
+        });
+        parts.push(("", POST_PROCESSOR, template));
+    }
+    parts
+}
+
+/// The first step of a normaliser that is a character map; `Null` if none is.
+fn character_map(normaliser: &Value) -> Value {
+    let steps = match normaliser["type"].as_str() {
+        Some("Sequence") => normaliser["normalizers"].as_array().map(Vec::as_slice).unwrap_or_default(),
+        _ => std::slice::from_ref(normaliser),
+    };
+    steps.iter().find(|step| step["type"] == "Precompiled").cloned().unwrap_or(Value::Null)
+}
+
+/// The id of a token in a unigram vocabulary, or else of an added token.
+fn id_of(json: &Value, token: &str) -> Option<u64> {
+    let vocabulary = json["model"]["vocab"].as_array()?;
+    let place = vocabulary.iter().position(|piece| piece[0] == token);
+    let added = || json["added_tokens"].as_array()?.iter().find(|added| added["content"] == token);
+    place.map(|place| place as u64).or_else(|| added()?["id"].as_u64())
 }
 
 /// A text in pieces of at most `most` bytes, of which there are at least four, each cut behind white space where it has some.
@@ -230,9 +299,9 @@ fn pieces(text: &str, most: usize) -> impl Iterator<Item = &str> {
 /// Refuses parts that are not known, and those that could blow a text up.
 fn check(json: &Value) -> Result<(), TokenizerError> {
     let parts: [(&'static str, &str, Vec<&str>); 3] = [
-        ("normaliser", "normalizer", [NORMALISERS, &["Precompiled"]].concat()),
-        ("pre-tokeniser", "pre_tokenizer", PRE_TOKENISERS.to_vec()),
-        ("post-processor", "post_processor", POST_PROCESSORS.to_vec()),
+        ("normaliser", NORMALISER, [NORMALISERS, &["Precompiled"]].concat()),
+        ("pre-tokeniser", PRE_TOKENISER, PRE_TOKENISERS.to_vec()),
+        ("post-processor", POST_PROCESSOR, POST_PROCESSORS.to_vec()),
     ];
     for (part, key, supported) in parts {
         if !json[key].is_null() {
@@ -240,8 +309,8 @@ fn check(json: &Value) -> Result<(), TokenizerError> {
         }
     }
     // Nothing here turns tokens into text: the decoder is never run.
-    check_growth(&[&json["normalizer"], &json["pre_tokenizer"]])?;
-    check_templates(&json["post_processor"])?;
+    check_growth(&[&json[NORMALISER], &json[PRE_TOKENISER]])?;
+    check_templates(&json[POST_PROCESSOR])?;
     let longest = json["model"]["max_input_chars_per_word"].as_u64().unwrap_or(0);
     let longest = usize::try_from(longest).unwrap_or(usize::MAX);
     check_size("max_input_chars_per_word", longest, MAX_WORD_CHARACTERS)?;

@@ -182,6 +182,35 @@ fn a_roberta_tokenizer_puts_a_space_before_a_text_where_its_class_does() {
     }
 }
 
+/// Regression: folders with this class were read as tokenizer.json is written: their own normaliser and template, and each of two spaces a token.
+/// The ids are those of transformers, by `reference/make_tokenizer_classes.py`.
+#[test]
+fn an_xlm_roberta_tokenizer_has_the_parts_of_its_class() {
+    let cases: Vec<Value> = serde_json::from_str(include_str!("data/tokenizer_classes.json")).unwrap();
+    assert_eq!(cases.len(), 4);
+    for case in cases {
+        let bytes = case["tokenizer"].to_string();
+        let add_prefix_space = case["settings"]["add_prefix_space"].as_bool().unwrap_or(true);
+        let class = TokenizerClass::XlmRoberta { add_prefix_space };
+        let encoder = TextEncoder::from_tokenizer_json_with(bytes.as_bytes(), class).unwrap();
+        let as_written = read(&case["tokenizer"]).unwrap();
+        let mut others = 0;
+        for pair in case["encoded"].as_array().unwrap() {
+            let ids: Vec<u32> = serde_json::from_value(pair[1].clone()).unwrap();
+            let text = pair[0].as_str().unwrap();
+            assert_eq!(encoder.encode(text).unwrap(), ids, "{}: {text:?}", case["name"]);
+            others += usize::from(as_written.encode(text).unwrap() != ids);
+        }
+        assert!(others > 1, "{}: what the class makes is not seen", case["name"]);
+    }
+    // No such class has a vocabulary of another kind.
+    for case in self::cases().iter().filter(|case| case["name"] != "XLMRoberta") {
+        let ids = |class| ids_with(&case["tokenizer"], class, "the  cat\tSat");
+        let class = TokenizerClass::XlmRoberta { add_prefix_space: true };
+        assert_eq!(ids(class), ids(TokenizerClass::AsWritten), "{}", case["name"]);
+    }
+}
+
 /// Regression: a text of 8 MiB took gigabytes and half a minute before it was refused for its length, whoever waited for it.
 #[test]
 fn a_long_text_is_refused_before_it_is_encoded() {

@@ -7,6 +7,7 @@ use zhenjin_files::Mapping;
 use zhenjin_tensor::dequantise;
 
 use super::MERGE_INSTEAD;
+use super::peft_names::{AddedPart, PREFIX, PeftName};
 use super::settings::{Purpose, Settings};
 use super::values::{AdapterValues, LowRankValues, module, outputs_and_inputs, place};
 use crate::config::ModelConfig;
@@ -21,8 +22,6 @@ const SETTINGS: &str = "adapter_config.json";
 const TENSORS: &str = "adapter_model.safetensors";
 /// The same as a PyTorch pickle.
 const PICKLE: &str = "adapter_model.bin";
-/// What precedes a module's name.
-pub(super) const PREFIX: &str = "base_model.model.";
 /// The head for scores, and its tensor.
 const SCORE_MODULE: &str = "base_model.model.score";
 pub(super) const SCORE: &str = "base_model.model.score.weight";
@@ -142,7 +141,10 @@ fn read_head(
     config: &ModelConfig,
 ) -> Result<ScoreHead, ModelError> {
     let fault = |error| ModelError::Format { file: path.to_owned(), error };
-    let plain = tensor.name.replace(".modules_to_save", "").replace(".default", "");
+    let plain = match PeftName::parse(&tensor.name) {
+        Some(PeftName::Whole { weight, .. }) => format!("{PREFIX}{weight}"),
+        _ => tensor.name.clone(),
+    };
     check_no_bias(path, &plain, SCORE_MODULE)?;
     if plain != SCORE {
         let problem = format!("the head for scores has one tensor, `{SCORE}`");
@@ -248,61 +250,53 @@ fn folder_of(path: &Path) -> Result<PathBuf, ModelError> {
 /// The projection that a tensor belongs to, and whether it is B.
 fn read_name(name: &str, config: &ModelConfig) -> Result<(Place, bool), FormatError> {
     let fault = |problem: &str| FormatError::new(quoted_tensor(name), problem);
-    let merged_only = |problem: &str| fault(&format!("{problem}{MERGE_INSTEAD}"));
     let unknown =
         || fault("it is neither lora_A nor lora_B of a projection: base_model.model.MODULE.lora_A.weight");
-    let inner = name.strip_prefix(PREFIX).ok_or_else(unknown)?;
-    for (part, problem) in [
-        (
-            ".lora_magnitude_vector",
-            "weights decomposed into magnitude and direction (DoRA) are not supported",
-        ),
-        (".lora_embedding_", ADAPTED_EMBEDDING),
-        (".modules_to_save.", WHOLE_MODULES),
-        (".token_adapter.", "trained token embeddings are not supported"),
-    ] {
-        if inner.contains(part) {
-            return Err(merged_only(problem));
-        }
-    }
-    let split = [(".lora_A.", false), (".lora_B.", true)].into_iter().find_map(|(part, is_up)| {
-        let (module, rest) = inner.rsplit_once(part)?;
-        Some((module, is_up, rest))
-    });
-    let Some((module, is_up, rest)) = split else {
+    let problem = match PeftName::parse(name) {
+        Some(PeftName::Added { module, part }) => match part {
+            AddedPart::Down => return Ok((place_of(name, module, config)?, false)),
+            AddedPart::Up => return Ok((place_of(name, module, config)?, true)),
+            AddedPart::UpBias => "biases of the low-rank products are not supported",
+            AddedPart::Magnitude => {
+                "weights decomposed into magnitude and direction (DoRA) are not supported"
+            }
+            AddedPart::EmbeddingDown | AddedPart::EmbeddingUp => ADAPTED_EMBEDDING,
+            AddedPart::Tokens => "trained token embeddings are not supported",
+        },
+        Some(PeftName::Whole { is_saved: true, .. }) => WHOLE_MODULES,
         // `peft` saves the weights of an adapted head or embedding too, as `lm_head.base_layer.weight`.
-        return Err(match Naming::HuggingFace.read(&inner.replace(".base_layer.", ".")) {
-            Some(WeightName::Head) => merged_only(ADAPTED_HEAD),
-            Some(WeightName::Embedding) => merged_only(ADAPTED_EMBEDDING),
-            Some(_) if inner.ends_with(".bias") => merged_only("adapted biases are not supported"),
-            Some(_) => merged_only(WHOLE_MODULES),
-            None => unknown(),
-        });
+        Some(PeftName::Whole { weight, .. }) => match Naming::HuggingFace.read(&weight) {
+            Some(WeightName::Head) => ADAPTED_HEAD,
+            Some(WeightName::Embedding) => ADAPTED_EMBEDDING,
+            Some(_) if weight.ends_with(".bias") => "adapted biases are not supported",
+            Some(_) => WHOLE_MODULES,
+            None => return Err(unknown()),
+        },
+        Some(PeftName::Unknown(_)) | None => return Err(unknown()),
     };
-    match rest {
-        "weight" | "default.weight" => {}
-        "bias" | "default.bias" => {
-            return Err(merged_only("biases of the low-rank products are not supported"));
-        }
-        _ => return Err(unknown()),
-    }
-    match Naming::HuggingFace.read(&format!("{module}.weight")) {
+    Err(fault(&format!("{problem}{MERGE_INSTEAD}")))
+}
+
+/// The projection that is `module`, of which the tensor `name` is A or B.
+fn place_of(name: &str, module: &str, config: &ModelConfig) -> Result<Place, FormatError> {
+    let problem = match Naming::HuggingFace.read(&format!("{module}.weight")) {
         Some(WeightName::Layer(layer, projection))
             if layer < config.layers
                 && place(projection).is_some()
                 && config.has_layer_weight(layer, projection) =>
         {
-            Ok(((layer, projection), is_up))
+            return Ok((layer, projection));
         }
-        Some(WeightName::Head) => Err(merged_only(ADAPTED_HEAD)),
-        Some(WeightName::Embedding) => Err(merged_only(ADAPTED_EMBEDDING)),
-        _ => Err(fault(&format!(
+        Some(WeightName::Head) => format!("{ADAPTED_HEAD}{MERGE_INSTEAD}"),
+        Some(WeightName::Embedding) => format!("{ADAPTED_EMBEDDING}{MERGE_INSTEAD}"),
+        _ => format!(
             "this {} model of {} layers has no projection {}",
             config.architecture,
             config.layers,
             quoted(module)
-        ))),
-    }
+        ),
+    };
+    Err(FormatError::new(quoted_tensor(name), problem))
 }
 
 pub(super) fn quoted_tensor(name: &str) -> String {

@@ -6,8 +6,9 @@ use std::path::Path;
 
 use zhenjin_files::Mapping;
 
-use super::file::{PREFIX, files_of, quoted_tensor, tensor_values};
+use super::file::{files_of, quoted_tensor, tensor_values};
 use super::merge::{AdapterMerge, Change, Product};
+use super::peft_names::{AddedPart, PREFIX, PeftName};
 use super::settings::{Purpose, Settings};
 use super::values::half_split_row;
 use crate::config::{ModelConfig, RopeLayout};
@@ -33,16 +34,17 @@ enum Part {
     Tokens,
 }
 
-/// The endings of names behind the module's, without the name of the adapter.
-const ENDINGS: [(&str, Part); 7] = [
-    (".lora_A.weight", Part::Down),
-    (".lora_B.weight", Part::Up),
-    (".lora_B.bias", Part::Added),
-    (".lora_magnitude_vector", Part::Magnitude),
-    (".lora_embedding_A", Part::Down),
-    (".lora_embedding_B", Part::Up),
-    (".token_adapter.trainable_tokens_delta", Part::Tokens),
-];
+impl Part {
+    fn of(added: AddedPart) -> Part {
+        match added {
+            AddedPart::Down | AddedPart::EmbeddingDown => Part::Down,
+            AddedPart::Up | AddedPart::EmbeddingUp => Part::Up,
+            AddedPart::UpBias => Part::Added,
+            AddedPart::Magnitude => Part::Magnitude,
+            AddedPart::Tokens => Part::Tokens,
+        }
+    }
+}
 
 /// The tensors of one weight.
 type Parts<'a> = BTreeMap<Part, &'a TensorRecord>;
@@ -122,26 +124,21 @@ impl Names {
     /// The weight that a tensor belongs to, and what it is to it.
     fn read(&self, name: &str) -> Result<(WeightName, Part), FormatError> {
         let fault = |problem: String| FormatError::new(quoted_tensor(name), problem);
-        let inner = name
-            .strip_prefix(PREFIX)
-            .ok_or_else(|| fault(format!("its name does not begin with `{PREFIX}`")))?;
-        // The adapter's own name, where a state was saved with it.
-        let plain = inner.replace(".default", "");
-        for (ending, part) in ENDINGS {
-            let ending_too = format!("{ending}.weight");
-            let Some(module) = plain.strip_suffix(ending).or_else(|| plain.strip_suffix(&ending_too)) else {
-                continue;
-            };
-            let kind = if part == Part::Added { "bias" } else { "weight" };
-            let weight = self
-                .weight(&format!("{module}.{kind}"))
-                .ok_or_else(|| fault(format!("{} has no {kind} of {}", self.model, quoted(module))))?;
-            return Ok((weight, part));
+        let unknown = |weight: &str| fault(format!("{} has no weight {}", self.model, quoted(weight)));
+        match PeftName::parse(name) {
+            None => Err(fault(format!("its name does not begin with `{PREFIX}`"))),
+            Some(PeftName::Unknown(inner)) => Err(unknown(inner)),
+            Some(PeftName::Whole { weight, .. }) => {
+                let found = self.weight(&weight).ok_or_else(|| unknown(&weight))?;
+                Ok((found, Part::Whole))
+            }
+            Some(PeftName::Added { module, part }) => {
+                let kind = if part == AddedPart::UpBias { "bias" } else { "weight" };
+                let missing = || fault(format!("{} has no {kind} of {}", self.model, quoted(module)));
+                let found = self.weight(&format!("{module}.{kind}")).ok_or_else(missing)?;
+                Ok((found, Part::of(part)))
+            }
         }
-        let whole = plain.replace(".modules_to_save.", ".").replace(".base_layer.", ".");
-        let weight = self.weight(&whole);
-        let unknown = || fault(format!("{} has no weight {}", self.model, quoted(&whole)));
-        weight.map(|weight| (weight, Part::Whole)).ok_or_else(unknown)
     }
 
     fn weight(&self, name: &str) -> Option<WeightName> {

@@ -11,6 +11,7 @@ mod file;
 mod fresh;
 mod merge;
 mod merge_file;
+mod peft_names;
 mod settings;
 mod values;
 mod write;

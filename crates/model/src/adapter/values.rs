@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use zhenjin_tensor::{Dtype, Matrix, SimdLevel, TensorError, ThreadTeam};
 
+use super::peft_names::PREFIX;
 use super::settings::MAX_RANK;
 use super::{ADAPTED, Adapter, LowRank};
 use crate::config::{ModelConfig, RopeLayout};
@@ -248,7 +249,7 @@ pub(super) fn place(projection: LayerWeightName) -> Option<usize> {
 
 /// The name that the `peft` library gives a matrix.
 pub(super) fn tensor_name(layer: usize, projection: LayerWeightName, part: &str) -> String {
-    format!("base_model.model.{}.{part}.weight", module(WeightName::Layer(layer, projection)))
+    format!("{PREFIX}{}.{part}.weight", module(WeightName::Layer(layer, projection)))
 }
 
 /// Rows of B for queries and keys in the order of interleaved rotary embedding: row `i` of half `j` of a head goes to `2 i + j`.

@@ -10,6 +10,10 @@ pub const MOST_PERPLEXITY_RATIO: f64 = 1.03;
 pub const MOST_LIKED_LOSS: f64 = 0.25;
 /// The least share of its speed that the model keeps.
 pub const LEAST_SPEED_RATIO: f64 = 0.5;
+/// Rounds of the comparison of speed where the first ones pass.
+pub const SPEED_ROUNDS: usize = 5;
+/// Rounds after which a candidate is slow, and not only other programs busy.
+pub const MOST_SPEED_ROUNDS: usize = 40;
 const PREFERENCE_ACCURACY: &str = "preference_accuracy";
 const WIN_RATE: &str = "win_rate";
 /// What a guess reaches.
@@ -105,10 +109,32 @@ pub fn perplexity(language: &str, candidate: f64, base: f64, tokens: usize) -> C
     }
 }
 
-/// Tokens per second of an answer.
-pub fn speed(candidate: f64, base: f64, rounds: usize) -> Criterion {
+/// Whose answer is timed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answers {
+    /// The candidate's.
+    Candidate,
+    /// Of what answers now.
+    Current,
+}
+
+/// Tokens per second of an answer, with the candidate and with what answers now in turns; `rate` measures one. The fastest of
+/// [`SPEED_ROUNDS`] rounds each, and where that does not pass, of up to [`MOST_SPEED_ROUNDS`], until it does: other programs only make a round
+/// slower, so that with each the fastest comes nearer to what it is without them.
+///
+/// # Errors
+/// Those of `rate`.
+pub fn speed<E>(mut rate: impl FnMut(Answers) -> Result<f64, E>) -> Result<Criterion, E> {
+    // Not counted: memory and files are new to it.
+    rate(Answers::Current)?;
+    let (mut candidate, mut base, mut rounds) = (0.0_f64, 0.0_f64, 0);
+    while rounds < SPEED_ROUNDS || (candidate < base * LEAST_SPEED_RATIO && rounds < MOST_SPEED_ROUNDS) {
+        candidate = candidate.max(rate(Answers::Candidate)?);
+        base = base.max(rate(Answers::Current)?);
+        rounds += 1;
+    }
     let limit = base * LEAST_SPEED_RATIO;
-    Criterion {
+    Ok(Criterion {
         name: "speed".to_owned(),
         value: Some(candidate),
         base: Some(base),
@@ -118,7 +144,7 @@ pub fn speed(candidate: f64, base: f64, rounds: usize) -> Criterion {
         examples: rounds,
         passed: Some(candidate >= limit),
         note: None,
-    }
+    })
 }
 
 /// The criteria as they decide together. What people want is measured twice: by the probabilities of given answers, and by the candidate's own
@@ -167,6 +193,27 @@ mod tests {
 
     fn share(mean: f64, lower: f64) -> Measured {
         Measured { mean, lower, upper: mean + 0.1, examples: 39, units: 32 }
+    }
+
+    /// A candidate at full speed was refused because another program was busy in each of its five rounds, and not in one of the others.
+    #[test]
+    fn a_busy_machine_does_not_make_a_candidate_slow() {
+        let measured = |alone: f64, quiet_from: usize| {
+            let mut asked = 0;
+            let criterion = speed(|whose| {
+                asked += 1;
+                Ok::<f64, ()>(match whose {
+                    Answers::Current => 290.0,
+                    Answers::Candidate if asked >= quiet_from => alone,
+                    Answers::Candidate => alone / 2.0,
+                })
+            });
+            let Criterion { value, base, passed, examples, .. } = criterion.expect("measured");
+            (value, base, passed, examples)
+        };
+        assert_eq!(measured(250.0, 0), (Some(250.0), Some(290.0), Some(true), SPEED_ROUNDS));
+        assert_eq!(measured(250.0, 20), (Some(250.0), Some(290.0), Some(true), 10));
+        assert_eq!(measured(140.0, 0), (Some(140.0), Some(290.0), Some(false), MOST_SPEED_ROUNDS));
     }
 
     /// One liked answer once decided, and refused whatever else had been measured.

@@ -46,8 +46,7 @@ const MOST_PROMPTS: usize = 64;
 const MOST_ANSWERS: usize = 8;
 /// The longest answer to a held-out question.
 const ANSWER_TOKENS: usize = 160;
-/// Rounds of the comparison of speed, and the tokens of each.
-const SPEED_ROUNDS: usize = 5;
+/// Tokens of each round of the comparison of speed.
 const SPEED_TOKENS: usize = 48;
 
 /// Everything that the criteria are measured with.
@@ -405,25 +404,20 @@ impl<'a> Bench<'a> {
         Ok((found.value().context("the neutral text has no tokens")?, found.tokens.iter().sum()))
     }
 
-    /// Tokens per second of one answer, with the candidate and with what answers now in turns.
     fn speed(&self) -> Result<Criterion> {
         let mut rollouts = self.rollouts(SPEED_TOKENS);
         let prompt = self.model.opened.tokenizer.encode("The weather today is", Specials::AsText)?;
-        let mut of = |adapter: Option<&Arc<Adapter>>| -> Result<f64> {
+        gate::speed(|whose| {
+            let adapter = match whose {
+                gate::Answers::Candidate => Some(&self.candidate),
+                gate::Answers::Current => self.current.as_ref(),
+            };
             let started = Instant::now();
             let written =
                 answers(&mut rollouts, &self.model.weights, adapter, &[&prompt], 1, SEED, &mut |_| {})?;
             let tokens: usize = written.iter().flatten().map(|answer| answer.tokens.len()).sum();
             Ok(tokens as f64 / started.elapsed().as_secs_f64())
-        };
-        of(self.current.as_ref())?;
-        let (mut candidates, mut currents) = (Vec::new(), Vec::new());
-        for _ in 0..SPEED_ROUNDS {
-            candidates.push(of(Some(&self.candidate))?);
-            currents.push(of(self.current.as_ref())?);
-        }
-        // Other programs only make a round slower.
-        Ok(gate::speed(fastest(&candidates), fastest(&currents), SPEED_ROUNDS))
+        })
     }
 }
 
@@ -487,10 +481,6 @@ fn liked_criterion<T: Ord>(changes: &[f64], openings: &[T]) -> Criterion {
 
 fn nothing_held_out(name: &str, limit: f64) -> Criterion {
     gate::not_measured(name, limit, "nothing held out fits into the model's context".to_owned())
-}
-
-fn fastest(rates: &[f64]) -> f64 {
-    rates.iter().copied().fold(0.0, f64::max)
 }
 
 #[cfg(test)]

@@ -248,7 +248,14 @@ impl Embedder {
             }
             let tokens = match input {
                 EmbedInput::Tokens(tokens) => tokens.clone(),
-                EmbedInput::Text(words) => self.tokens_of(text, format!("{prompt}{words}"), is_cancelled)?,
+                EmbedInput::Text(words) => {
+                    let tokens = self.tokens_of(text, format!("{prompt}{words}"), is_cancelled);
+                    // The first input that cannot be read is named, whatever is wrong with it.
+                    tokens.or_else(|error| {
+                        EncoderRunner::check(&self.config, &all, Some(self.max_tokens))?;
+                        Err(error)
+                    })?
+                }
             };
             let is_too_long = tokens.len() > self.limit();
             all.push(tokens);

@@ -97,6 +97,23 @@ fn vectors_are_those_of_sentence_transformers() {
     }
 }
 
+/// A text that was far too long was named before an input without tokens that came before it.
+#[test]
+fn the_first_input_that_cannot_be_read_is_named() {
+    let golden = golden();
+    let folder = golden.write(&golden.cases[0].name);
+    let team = Arc::new(ThreadTeam::new(1).expect("no thread"));
+    let options = LoadOptions { simd: SimdLevel::detect(), team };
+    let embedder = Embedder::load(folder.path(), None, &options).expect("an encoder");
+    let far_too_long = || EmbedInput::Text("the cat sat on a mat ".repeat(1 << 16));
+    let error = |inputs: &[EmbedInput]| {
+        embedder.tokens(inputs, None, &AtomicBool::new(false)).expect_err("too long").to_string()
+    };
+    assert!(error(&[far_too_long()]).contains("text 0 has more than"));
+    let text = error(&[EmbedInput::Tokens(Vec::new()), far_too_long()]);
+    assert!(text.contains("text 0 has no tokens"), "{text}");
+}
+
 #[test]
 fn what_is_not_supported_is_refused_by_name() {
     let golden = golden();

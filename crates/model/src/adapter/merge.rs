@@ -4,9 +4,11 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use super::file::quoted_tensor;
 use super::{AdapterValues, LowRankValues};
 use crate::config::ModelConfig;
-use crate::errors::ModelError;
+use crate::errors::{FormatError, ModelError};
+use crate::names::Naming;
 use crate::tensor_source::WeightName;
 use crate::weights::{Weight, Weights};
 use crate::write::WeightRows;
@@ -178,11 +180,59 @@ impl WeightRows for MergedRows<'_> {
         self.base.row(self.source(name), row, out)?;
         if let Some(change) = self.merge.changes.get(&name) {
             change.apply(row, out);
+            if let Some(column) = out.iter().position(|value| !value.is_finite()) {
+                let problem = format!(
+                    "with the adapter, its value in row {row} and column {column} is not a finite number: the adapter or its scale is too large"
+                );
+                let error = FormatError::new(quoted_tensor(&Naming::HuggingFace.spell(name)), problem);
+                return Err(ModelError::Format { file: self.origin(), error });
+            }
         }
         Ok(())
     }
 
     fn release(&self, name: WeightName) {
         self.base.release(name);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tensor_source::LayerWeightName;
+
+    /// Two rows of three ones.
+    struct Ones;
+
+    impl WeightRows for Ones {
+        fn origin(&self) -> PathBuf {
+            PathBuf::from("base")
+        }
+
+        fn shape(&self, _: WeightName) -> Option<Vec<usize>> {
+            Some(vec![2, 3])
+        }
+
+        fn row(&self, _: WeightName, _: usize, out: &mut [f32]) -> Result<(), ModelError> {
+            out.fill(1.0);
+            Ok(())
+        }
+    }
+
+    /// Weights that are no numbers were once written.
+    #[test]
+    fn a_merged_weight_that_is_not_finite_is_an_error_that_names_it() {
+        let name = WeightName::Layer(4, LayerWeightName::Up);
+        let product = Product { rank: 1, down: vec![0.0, 1e30, 0.0], up: vec![1.0, 1e30], scale: 2.0 };
+        let changes = [(name, Change { product: Some(product), ..Change::default() })].into();
+        let merge = AdapterMerge { changes, unties: false, base: None };
+        let merged = MergedRows::new(&Ones, &merge);
+        let mut row = [0.0; 3];
+        merged.row(name, 0, &mut row).expect("it is finite");
+        assert_eq!(row, [1.0, 2e30, 1.0]);
+        let text = merged.row(name, 1, &mut row).expect_err("it is not").to_string();
+        for part in ["base", "layers.4.mlp.up_proj.weight", "row 1 and column 1", "not a finite number"] {
+            assert!(text.contains(part), "{text}");
+        }
     }
 }

@@ -180,9 +180,10 @@ impl Reading<'_> {
             Change { product: self.product(weight, [rows, columns], parts)?, ..Change::default() };
         change.magnitude = of(Part::Magnitude).map(vector).transpose()?;
         // B's bias is multiplied with the scale as the product is.
-        let scale = self.settings.scale_of(&module_of(weight));
-        let scaled = |values: Vec<f32>| values.into_iter().map(|value| scale * value).collect();
-        change.added = of(Part::Added).map(vector).transpose()?.map(scaled);
+        if let Some(tensor) = of(Part::Added) {
+            let scale = self.scale(&module_of(weight), tensor)?;
+            change.added = Some(vector(tensor)?.into_iter().map(|value| scale * value).collect());
+        }
         if let Some(tensor) = of(Part::Whole) {
             change.replaced = Some(self.ordered(weight, self.values(tensor, &shape)?, columns));
         }
@@ -209,7 +210,7 @@ impl Reading<'_> {
         };
         let module = module_of(weight);
         let rank = self.settings.rank_of(&module);
-        let (down, up) = match weight {
+        let (down_values, up_values) = match weight {
             WeightName::Embedding => (
                 transposed(&self.values(up, &[columns, rank])?, rank),
                 transposed(&self.values(down, &[rank, rows])?, rows),
@@ -219,7 +220,16 @@ impl Reading<'_> {
                 self.ordered(weight, self.values(up, &[rows, rank])?, rank),
             ),
         };
-        Ok(Some(Product { rank, down, up, scale: self.settings.scale_of(&module) }))
+        Ok(Some(Product { rank, down: down_values, up: up_values, scale: self.scale(&module, up)? }))
+    }
+
+    /// What the product of a module is multiplied with, whose tensor this is.
+    fn scale(&self, module: &str, tensor: &TensorRecord) -> Result<f32, ModelError> {
+        let scale = self.settings.scale_of(module);
+        match scale.is_finite() {
+            true => Ok(scale),
+            false => Err(self.fault(tensor, "its scale, of lora_alpha and the rank, is not a finite number")),
+        }
     }
 
     /// The rows of single tokens, by their ids.

@@ -4,7 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use zhenjin_model::write::{FileRows, FloatType, Quantisation, write_gguf, write_hugging_face};
 use zhenjin_model::{AdapterMerge, AdapterValues, MergedRows, ModelFile};
 use zhenjin_tensor::SimdLevel;
@@ -291,6 +291,11 @@ fn an_adapter_to_be_merged_must_fit_its_model() {
             ["lora_magnitude_vector", "`use_dora` is not set"],
         ),
         (error("llama-dora", "llama-dora", |settings| settings["r"] = 3.into()), ["lora_A", "[3, 64]"]),
+        // Weights that are no numbers were once written.
+        (
+            error("llama-dora", "llama-dora", |settings| settings["lora_alpha"] = json!(1e40)),
+            ["its scale", "is not a finite number"],
+        ),
     ] {
         assert!(parts.iter().all(|part| text.contains(part)), "{text}");
     }

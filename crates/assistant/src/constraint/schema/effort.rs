@@ -199,8 +199,10 @@ impl Meter {
 
 impl PatternCost {
     fn new(pattern: &str) -> PatternCost {
+        /// Of a pattern that goes through a text once, with one or two of its parts at a time.
+        const FEW_PARTS: u64 = 64;
         PatternCost {
-            parts: pattern_cost::size(pattern),
+            parts: if pattern_cost::is_linear(pattern) { FEW_PARTS } else { pattern_cost::size(pattern) },
             is_backtracking: pattern_cost::is_backtracking(pattern),
         }
     }

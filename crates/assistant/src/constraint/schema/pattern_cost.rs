@@ -52,6 +52,29 @@ pub(super) fn size(pattern: &str) -> u64 {
     groups.into_iter().fold(before.saturating_add(last), u64::saturating_add)
 }
 
+/// Whether a pattern goes through a text once, from its beginning, and never has more than a few of its parts to try: one with a single repetition
+/// and no alternatives.
+pub(super) fn is_linear(pattern: &str) -> bool {
+    let Some(rest) = pattern.strip_prefix('^') else { return false };
+    let mut repetitions = 0;
+    let mut characters = rest.chars();
+    while let Some(character) = characters.next() {
+        match character {
+            '(' | '|' => return false,
+            '{' | '*' | '+' | '?' => repetitions += 1,
+            '[' => characters = class(characters.as_str(), RANGES).1.chars(),
+            '\\' => match characters.next() {
+                Some('p' | 'P' | 'x' | 'u') => characters = after_braces(characters.as_str()).chars(),
+                // What was matched before.
+                Some('1'..='9' | 'k' | 'g' | 'K' | 'G') => return false,
+                _ => {}
+            },
+            _ => {}
+        }
+    }
+    repetitions <= 1
+}
+
 /// Whether the library searches for its matches by trying, which may take time exponential in the text's length.
 pub(super) fn is_backtracking(pattern: &str) -> bool {
     const MARKS: [&str; 10] = ["(?=", "(?!", "(?<=", "(?<!", "(?>", "(?(", "++", "*+", "?+", "}+"];
@@ -116,6 +139,18 @@ fn after_braces(rest: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn patterns_with_one_repetition_from_the_beginning_are_linear() {
+        for pattern in ["^", "^abc$", "^.{1,5000}$", r"^[\s\S]{1,5000}$", r"^\p{L}+$", r"^a[{(|]\{\(b*"] {
+            assert!(is_linear(pattern), "{pattern}");
+        }
+        for pattern in
+            ["", ".{1,5000}", "^.{1,50}a.{1,50}$", "^(a|b){1,50}$", "^a*b*$", r"^(?=a).*", r"^a\1*", "^a++b"]
+        {
+            assert!(!is_linear(pattern), "{pattern}");
+        }
+    }
 
     #[test]
     fn counts_multiply_and_sets_weigh_more() {

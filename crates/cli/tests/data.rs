@@ -241,7 +241,8 @@ fn a_long_conversation_is_shown_up_to_the_models_context() {
     let (_, stdout, _) = place.run("show", &file, &["--model", &model, "--json"]);
     let shown: Value = serde_json::from_str(&stdout).expect("JSON");
     let tokens = shown["parts"][0]["tokens"].as_array().expect("tokens").len();
-    assert!((8192..8192 + 200).contains(&tokens), "{tokens}");
+    // The test's model has a context of 512 tokens.
+    assert!((512..512 + 200).contains(&tokens), "{tokens}");
     assert!(shown["answers_not_shown"].as_u64().is_some_and(|count| count > 1_500));
     assert_eq!(shown["parts"][0]["tokens_not_shown"], 0);
 }

@@ -1,8 +1,9 @@
 //! A long text in segments that are encoded one after the other, so that what cannot be encoded without the `tokenizers` library, which records
 //! for every byte where it came from, is a segment and not the text.
 //!
-//! A segment ends in front of a space that no white space stands before and a letter of ASCII behind. There every rule of
-//! [`crate::byte_level_encoder`] ends a word, whatever stands farther away, and normal forms join nothing. This file does not know vocabularies.
+//! A segment ends where every rule of [`crate::byte_level_encoder`] ends a word, whatever stands farther away, and where normal forms join
+//! nothing: in front of a space that no white space stands before and a letter of ASCII behind; behind a line feed between two characters that
+//! are not white space; and in front of a mark of Chinese punctuation behind a Chinese character. This file does not know vocabularies.
 
 use std::ops::Range;
 
@@ -53,10 +54,20 @@ fn end_of_segment(text: &str, found: &[Found], start: usize, most: usize) -> usi
 }
 
 fn ends_word(text: &str, place: usize) -> bool {
-    let bytes = text.as_bytes();
-    bytes.get(place) == Some(&b' ')
-        && bytes.get(place + 1).is_some_and(u8::is_ascii_alphabetic)
-        && text[..place].chars().next_back().is_some_and(|before| !before.is_whitespace())
+    let Some((before, behind)) = text.split_at_checked(place) else { return false };
+    let Some(last) = before.chars().next_back() else { return false };
+    let mut next = behind.chars();
+    match next.next() {
+        Some(' ') => !last.is_whitespace() && next.next().is_some_and(|letter| letter.is_ascii_alphabetic()),
+        Some('，' | '。' | '、' | '；' | '：' | '？' | '！') => {
+            matches!(last, '\u{4E00}'..='\u{9FFF}')
+        }
+        Some(first) if last == '\n' => {
+            let of_line = before[..before.len() - 1].chars().next_back();
+            !first.is_whitespace() && of_line.is_some_and(|character| !character.is_whitespace())
+        }
+        _ => false,
+    }
 }
 
 fn is_inside(found: &[Found], place: usize) -> bool {
@@ -79,6 +90,9 @@ mod tests {
         assert_eq!(texts("abcdefgh ij kl", &[], 4), ["abcdefgh", " ij", " kl"]);
         assert_eq!(texts("中文 ab", &[], 1), ["中文", " ab"]);
         assert_eq!(texts("", &[], 8), [""; 0]);
+        assert_eq!(texts("真金，不怕火。", &[], 1), ["真金", "，不怕火", "。"]);
+        assert_eq!(texts("a，真。。金", &[], 1), ["a，真", "。。金"]);
+        assert_eq!(texts("真\n金\n\n不\n 怕\r\n火", &[], 1), ["真\n", "金\n\n不\n 怕\r\n火"]);
     }
 
     #[test]

@@ -75,6 +75,8 @@ fn sentences() -> impl Strategy<Value = Vec<String>> {
         "[0-9\u{661}\u{b2}]{1,3}",
         "['.,!<\u{338}\u{301}]{1,3}",
         "(\u{4e2d}\u{6587}|\u{ac00}\u{11a8}|\u{1100}\u{1161}|\u{212b})",
+        "[\u{4e00}\u{9fff}\u{4e2d}]{0,2}[，。、；：？！]{1,2}[\u{4e2d}\u{301}a1 \n]{0,2}",
+        "[\u{4e2d}a。1]\n{1,2}[\u{4e2d}a。1 \u{301}]",
         Just("<|im_end|>".to_owned()),
         Just(" <think>".to_owned()),
         any::<String>(),

@@ -294,7 +294,7 @@ export function startMockServer({ port = 0, tokenMilliseconds = 15, key = null, 
     },
     'POST promotions': ([model = ''], _body, _query, response) => {
       const promotion = improvements.rollBack(model);
-      if (!promotion) throw new Refusal(409, 'the model itself answers already', 'conflict');
+      if (!promotion) throw new Refusal(409, 'the model itself answers already', 'nothing_earlier');
       send(response, 200, promotion);
     },
     'GET search': (_parts, _body, query, response) => {

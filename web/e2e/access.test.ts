@@ -87,7 +87,8 @@ test('a full context is said before anything is sent, with ways out; nothing is 
   const long = 'word '.repeat(12_000).trim();
   await page.locator('#composer').fill(long);
   await page.getByText('Shorten the message until it fits.').waitFor();
-  for (const useless of ['Start a new chat', 'Continue in a new chat']) {
+  await page.getByText('This message itself is longer than the model can read.').waitFor();
+  for (const useless of ['Start a new chat', 'Continue in a new chat', 'Edit an earlier question']) {
     expect(await page.getByRole('button', { name: useless }).count()).toBe(0);
   }
   expect(await page.locator('#composer').inputValue()).toBe(long);

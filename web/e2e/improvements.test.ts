@@ -90,6 +90,10 @@ test('on a phone in Chinese the gate scrolls by itself, and not the page', async
   const gate = dialog(page).getByRole('region', { name: /的检验$/ });
   await gate.waitFor();
   expect(await gate.evaluate((one) => one.scrollWidth > one.clientWidth)).toBe(true);
+  // The verdict is seen without scrolling; it was the column that was cut off.
+  const verdict = (await gate.locator('td.verdict').first().boundingBox())!;
+  const frame = (await gate.boundingBox())!;
+  expect(verdict.x + verdict.width).toBeLessThanOrEqual(frame.x + frame.width + 1);
   expect(await dialog(page).evaluate((one) => one.scrollWidth)).toBeLessThanOrEqual(360);
   expect(await violations(page)).toEqual([]);
   await phone.leave();

@@ -35,7 +35,7 @@ test('a long paste is measured on the start page, and a refused first message le
   const before = (await chatsOf()).length;
   const page = await reader.open();
   await page.locator('#composer').fill('word '.repeat(12_000).trim());
-  await page.getByText('This chat does not fit into the model’s context any more.').waitFor();
+  await page.getByText('This message itself is longer than the model can read.').waitFor();
   expect(await page.getByRole('button', { name: 'Send' }).isDisabled()).toBe(true);
   // Only what helps is offered: there is no chat to continue, and no earlier question.
   for (const useless of [

@@ -46,10 +46,11 @@ describe.each(locales)('in %s', (locale) => {
   test('an answer that ended with the context does not go on, whatever the settings', () => {
     i18n.use(locale, []);
     const ended = show({ context_length: 50 }, { onward });
-    expect(ended.said).toContain(t.contextEnded);
+    // With the numbers: what a new question takes may be far less.
+    expect(ended.said).toContain(t.contextEnded('10', '40'));
     expect(ended.buttons).toBe(0);
     const short = show({ context_length: 51 }, { onward });
-    expect(short.said).not.toContain(t.contextEnded);
+    expect(short.said).not.toContain(t.contextEnded('10', '40'));
     expect(short.buttons).toBe(1);
   });
 });

@@ -1,5 +1,5 @@
 // @vitest-environment node
-import { expect, test } from 'vitest';
+import { expect, test, vi } from 'vitest';
 import { ApiClient } from '$lib/api/client';
 import { ApiError, NetworkError } from '$lib/api/errors';
 
@@ -56,6 +56,20 @@ test('whoever asks, a server that cannot be reached is said once for each reques
   aborted.onUnreachable((error) => said.push(error));
   await expect(aborted.consent()).rejects.not.toBeInstanceOf(NetworkError);
   expect(said).toHaveLength(1);
+});
+
+test('whatever reaches the server is said, also what it refuses', async () => {
+  const reached = vi.fn();
+  for (const status of [200, 404]) {
+    const client = new ApiClient(() => Promise.resolve(Response.json([], { status })));
+    client.onReached(reached);
+    await client.models().catch(() => undefined);
+  }
+  expect(reached).toHaveBeenCalledTimes(2);
+  const broken = new ApiClient(() => Promise.reject(new TypeError('no connection')));
+  broken.onReached(reached);
+  await broken.models().catch(() => undefined);
+  expect(reached).toHaveBeenCalledTimes(2);
 });
 
 test('a server that cannot be reached is a NetworkError; an abort stays an abort', async () => {

@@ -2,7 +2,7 @@
 import { flushSync, mount, unmount, type Component } from 'svelte';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { ApiError } from '$lib/api/errors';
-import type { Feedback, Improvement, Message, ModelInfo, Promotion } from '$lib/api/types';
+import type { Criterion, Feedback, Improvement, Message, ModelInfo, Promotion } from '$lib/api/types';
 import { api, chat, improving, judging, models } from '$lib/app.svelte';
 import { reasons } from '$lib/feedback';
 import { catalogues, i18n, locales } from '$lib/i18n/i18n.svelte';
@@ -10,8 +10,10 @@ import ConsentQuestion from '../src/components/ConsentQuestion.svelte';
 import ComparedAnswers from '../src/components/ComparedAnswers.svelte';
 import ImprovementCard from '../src/components/ImprovementCard.svelte';
 import ModelCard from '../src/components/ModelCard.svelte';
+import LeftOut from '../src/components/LeftOut.svelte';
 import JudgeButtons from '../src/components/JudgeButtons.svelte';
 import Judgement from '../src/components/Judgement.svelte';
+import { figure } from '$lib/improvements';
 import { formatDate } from '$lib/util/format';
 import { conversation, message } from './fakes';
 
@@ -353,7 +355,7 @@ test('the gate shows each criterion with its figures, and what was not measured'
   );
   expect(rows).toEqual([
     [t.criteria.win_rate, '41.2%', '–', '30% – 52%', '> 50%', '40', t.failed],
-    [t.criteria.perplexity_en, '21.123', '20.9', '–', '< 21.5', '64', t.passed],
+    [t.criteria.perplexity_en, '21.12', '20.9', '–', '< 21.5', '64', t.passed],
     [t.criteria.perplexity_zh, '–', '–', '–', '< 21', '0', t.notMeasured],
   ]);
   expect(target.textContent).toContain(t.states.refused);
@@ -396,6 +398,45 @@ test('one that failed before anything was counted shows no counts', () => {
   show(ImprovementCard, { improvement });
   expect(target.textContent).toContain(t.error(error));
   expect(target.textContent).not.toContain(t.split('0', '0'));
+});
+
+// Regression: figures with all of their digits pushed the verdict out of the window.
+test('figures of a gate have four digits at most', () => {
+  const of = (value: number) => figure({ name: 'speed' } as Criterion, value);
+  expect([0.0146, 21.123, 987.65, 1234.6].map(of)).toEqual(['0.015', '21.12', '987.7', '1,235']);
+  expect(of(43_231_293.853)).toBe('43.23M');
+  i18n.use('zh', []);
+  expect(of(43_231_293.853)).toBe('4323万');
+});
+
+// Regression: “3: whoever judged …” stood beside “Without consent 2”: an answer that is rated and corrected is two of the one and one of the other.
+test('what is left out says what it counts, and names methods as elsewhere', () => {
+  const leftOut = [
+    { reason: 'whoever judged does not allow that models learn from it', count: 3 },
+    { reason: 'nothing that dpo learns from', count: 1 },
+    { reason: 'the same judgement twice', count: 1 },
+  ];
+  show(LeftOut, { leftOut });
+  const lines = () => [...target.querySelectorAll('li')].map((line) => line.textContent);
+  expect(lines()).toEqual([
+    '3 ratings, choices or corrections: whoever judged does not allow that models learn from it',
+    '1 rating, choice or correction: nothing that DPO learns from',
+    '1 example: the same judgement twice',
+  ]);
+  i18n.use('zh', []);
+  flushSync();
+  expect(lines()[1]).toBe('1 个好评差评、选择或更正：DPO 学不了这类评价');
+});
+
+// Regression: “from 60 chats of 1 people”.
+test('one person is no people', () => {
+  const t = catalogues.en.improvements;
+  expect(t.data('60', '1', '0', '60', '1')).toBe(
+    '60 pairs, 1 rating and 0 corrections from 60 chats of 1 person',
+  );
+  const data = (owners: number) => `21 examples, 1 held out, of 1 conversations of ${owners} people`;
+  expect(t.recorded(data(1))).toBe('21 examples, 1 held out, of 1 conversation of 1 person');
+  expect(t.recorded(data(21))).toBe('21 examples, 1 held out, of 1 conversation of 21 people');
 });
 
 // Regression: the page promoted what had been compared with something else than answered by then, and did not say it.

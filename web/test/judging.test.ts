@@ -382,6 +382,62 @@ describe('improvements', () => {
     },
   );
 
+  // Regression: what had been rolled back in another window was offered here again and again.
+  test('whatever is refused, the lists are read again', async () => {
+    let reads = 0;
+    const refusal = () => {
+      const error = { message: 'no', type: 'invalid_request_error', param: null, code: 'nothing_earlier' };
+      return Response.json({ error }, { status: 409 });
+    };
+    const { client: fake } = fakeServer({
+      'GET /api/improvements': () => ({ running: null, promotions: [], improvements: [{ id: ++reads }] }),
+      'POST /api/': refusal,
+      'DELETE /api/': refusal,
+    });
+    const improving = new Improving(fake);
+    const changes = [
+      () => improving.start({}),
+      () => improving.cancel('i'),
+      () => improving.promote('i'),
+      () => improving.rollBack('m'),
+    ];
+    for (const [before, change] of changes.entries()) {
+      await expect(change()).rejects.toMatchObject({ code: 'nothing_earlier' });
+      expect(improving.known?.improvements).toEqual([{ id: before + 1 }]);
+    }
+  });
+
+  // Regression: what others promoted and judged was not seen before the window was opened anew.
+  test('what is promoted and judged elsewhere is seen while none runs', async () => {
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
+    let judgements = 0;
+    const { client: fake, calls } = fakeServer({
+      'GET /api/improvements': () => ({
+        running: null,
+        promotions: judgements === 0 ? [] : [{ model: 'm' }],
+        improvements: [],
+      }),
+      'GET /api/feedback/statistics': () => ({ all: { judgements } }),
+    });
+    const improving = new Improving(fake);
+    await improving.lookAround();
+    const { known, statistics } = improving;
+    const watching = new AbortController();
+    const failed = vi.fn();
+    const watched = improving.watch(watching.signal, failed);
+    while (calls.length < 6) await vi.advanceTimersByTimeAsync(2000);
+    // The same again is no news, for which the preview would be asked again.
+    expect(improving.known).toBe(known);
+    expect(improving.statistics).toBe(statistics);
+    judgements = 1;
+    while (improving.news === 0) await vi.advanceTimersByTimeAsync(2000);
+    expect(improving.known?.promotions).toEqual([{ model: 'm' }]);
+    watching.abort();
+    await watched;
+    vi.useRealTimers();
+    expect(failed).not.toHaveBeenCalled();
+  });
+
   test('a second one is refused while one runs, and the running one is cancelled', async () => {
     const improving = new Improving(client());
     await improving.start({});

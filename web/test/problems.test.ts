@@ -5,6 +5,7 @@ import { expect, test } from 'vitest';
 import { ApiError } from '$lib/api/errors';
 import { catalogues, i18n, locales } from '$lib/i18n/i18n.svelte';
 import { failure, recorded, records } from '$lib/i18n/zh-records';
+import { leftOutUnit } from '$lib/improvements';
 import { explain } from '$lib/problems';
 import { exampleLanguage } from '$lib/state/models.svelte';
 import type { ModelInfo } from '$lib/api/types';
@@ -111,7 +112,7 @@ test('what the record of an improvement says in English is Chinese on a Chinese 
   const few =
     'there are too few judgements to learn from: examples to learn from: 6, held out: 1, of 1 first questions of chats, by dpo; at least 20 examples and 5 held-out first questions are needed';
   expect(failure(few)).toBe(
-    '失败了：评价太少，学不了：用 dpo 有 6 条可学习、1 条（来自 1 个聊天的首个问题）留作检验，至少需要 20 条和 5 个首个问题',
+    '失败了：评价太少，学不了：用 DPO 有 6 条可学习、1 条（来自 1 个聊天的首个问题）留作检验，至少需要 20 条和 5 个首个问题',
   );
   expect(recorded(`${judged}; 40 examples of 12 first questions`)).toMatch(
     /一致率为 0.61（0.5 至 0.7）；12 个首个问题的 40 条例子$/,
@@ -142,4 +143,44 @@ test('the sentences that have Chinese words are those that the program writes', 
     .flatMap((english) => english.split(/\{\w+\}|[:;] /).map((part) => part.trim()))
     .filter((part) => part.length > 3 && !written.includes(part));
   expect(unwritten).toEqual([]);
+});
+
+/** The sentences in a file of the program, without its tests and comments, and without what errors say of where they were. */
+function sentences(file: string): string[] {
+  const [source = ''] = readFileSync(join('../crates', file), 'utf8').split('#[cfg(test)]');
+  const code = source
+    .replace(/^\s*\/\/.*$/gm, '')
+    .replace(/\\\n\s*/g, '')
+    .replace(/context\("[^"]*"\)/g, '');
+  return [...code.matchAll(/"((?:[^"\\]|\\.)*)"/g)]
+    .map(([, text = '']) => text)
+    .filter((text) => text.split(' ').length > 2);
+}
+
+// Regression: the note of a weakened adapter stood in English in the Chinese gate.
+test('every note of the gate and every reason to leave something out has Chinese words', () => {
+  const judged = 'the judge agrees with 0.6 (0.5 to 0.7) of 40 judgements that it did not see';
+  /** What the program's functions have besides. */
+  const others = new Set([
+    'The weather today is',
+    "the configuration of the improvement's run",
+    '; left out: {}',
+  ]);
+  const filled = (text: string) =>
+    text.replace('{judged}', judged).replace(/(?<=[a-z])\{\}/g, '').replace(/\{[^}]*\}/g, '7'); // prettier-ignore
+  const of = (files: string[]) =>
+    files
+      .flatMap(sentences)
+      .filter((text) => !others.has(text))
+      .map(filled);
+  const notes = of(['cli/src/commands/improve/judging.rs', 'improve/src/gate.rs']);
+  const reasons = of(['improve/src/read.rs', 'improve/src/collect.rs']);
+  expect(notes).toContain('the adapter at 7 of its strength, as more of it changes neutral text too much');
+  expect(reasons.length).toBeGreaterThan(8);
+  expect([...notes, ...reasons].filter((text) => recorded(text) === text)).toEqual([]);
+  const unmeasured = notes.map((note) => `${note}; 7 examples of 7 first questions`);
+  expect(unmeasured.filter((text) => /[a-z]{3}/.test(recorded(text)))).toEqual([]);
+  // What is left out is counted in judgements or in examples, and the page says which.
+  const counted = reasons.filter((reason) => !reason.startsWith('there are too few judgements'));
+  expect(counted.filter((reason) => leftOutUnit(reason) === null)).toEqual([]);
 });

@@ -2,7 +2,7 @@ import { beforeEach, describe, expect, test, vi } from 'vitest';
 import { Chats, groupByPeriod, periodOf } from '$lib/state/chats.svelte';
 import { Connection } from '$lib/state/connection.svelte';
 import { ContextMeter } from '$lib/state/context.svelte';
-import { isSmolLm, maySpeak, Models, smallestFor } from '$lib/state/models.svelte';
+import { converses, isSmolLm, maySpeak, Models, POEM_TITLES, smallestFor } from '$lib/state/models.svelte';
 import { Preferences } from '$lib/state/preferences.svelte';
 import { chatAddress, parseRoute } from '$lib/state/router.svelte';
 import { Search } from '$lib/state/search.svelte';
@@ -10,6 +10,7 @@ import { Session } from '$lib/state/session.svelte';
 import { Toasts } from '$lib/state/toasts.svelte';
 import { isModelGone, NetworkError } from '$lib/api/errors';
 import type { ModelInfo, SamplingSettings } from '$lib/api/types';
+import { catalogues } from '$lib/i18n/i18n.svelte';
 import { FOR_NEW_CHATS, isChanged, MODEL_DEFAULTS, parseSetting, settingFields } from '$lib/settings';
 import { isComposing, sendsMessage } from '$lib/util/keyboard';
 import { conversation, fakeServer, sse } from './fakes';
@@ -94,6 +95,11 @@ describe('models', () => {
     const talker = model({ name: 'talker', languages: ['en', 'zh'], size_bytes: 9 });
     expect(smallestFor([poet, talker], 'zh')?.name).toBe('talker');
     expect(smallestFor([poet], 'zh')).toBeNull();
+    // Nor are questions to it, whatever it answers with.
+    const names = ['poet', 'poet+base', 'poet+mine', 'talker', 'talker+poet'];
+    expect(names.filter((name) => !converses(model({ name })))).toEqual(['poet', 'poet+base', 'poet+mine']);
+    for (const { welcome } of Object.values(catalogues))
+      expect(welcome.poems).toHaveLength(POEM_TITLES.length);
   });
 
   test('the smallest that speaks a language and fits is suggested', () => {
@@ -192,6 +198,24 @@ test('a lost connection is tried again until it is back', async () => {
   expect(restored).toHaveBeenCalledOnce();
 });
 
+// Regression: only its own next attempt ended the wait, up to ten seconds after other requests went through.
+test('a connection is there again as soon as anything has reached the server', async () => {
+  const { client, calls } = fakeServer({ 'GET /api/status': () => Promise.reject(new TypeError('offline')) });
+  const connection = new Connection(client);
+  const restored = vi.fn();
+  connection.onRestored(restored);
+  connection.reached();
+  expect(restored).not.toHaveBeenCalled();
+  connection.noticed(new NetworkError('x'));
+  await vi.advanceTimersByTimeAsync(5_000);
+  const asked = calls.length;
+  connection.reached();
+  expect(connection.lost).toBe(false);
+  expect(restored).toHaveBeenCalledOnce();
+  await vi.advanceTimersByTimeAsync(30_000);
+  expect(calls).toHaveLength(asked);
+});
+
 test('a server that needs a key opens only with the right one', async () => {
   let open = false;
   const { client } = fakeServer({
@@ -265,6 +289,18 @@ test('notices go by themselves, unless somebody points at them', async () => {
   expect(toasts.list.map(({ text }) => text)).toEqual(['a']);
 });
 
+// Regression: "… is in the trash · Undo" stayed after the chat was back.
+test('notices go when what they offer is done, and others stay', () => {
+  const toasts = new Toasts();
+  const action = { label: 'Undo', run: () => undefined };
+  toasts.show('info', 'a was deleted', action, 'a');
+  toasts.show('info', 'b was deleted', action, 'b');
+  toasts.show('info', 'c');
+  toasts.settle('a');
+  expect(toasts.list.map(({ text }) => text)).toEqual(['b was deleted', 'c']);
+  toasts.clear();
+});
+
 test('addresses name chats and messages', () => {
   for (const [conversation, message] of [
     ['a/b', null],
@@ -299,6 +335,27 @@ test('Enter during composition never sends', () => {
   expect(sendsMessage(key({ keyCode: 229 }))).toBe(false);
   expect(isComposing(key({ keyCode: 229 }))).toBe(true);
   expect(sendsMessage(key({ shiftKey: true }))).toBe(false);
+});
+
+// Regression: a message that no chat could take was said not to fit into "this chat", with an earlier question to edit.
+test('a message that is too long by itself is told from a chat that is full', async () => {
+  const { client } = fakeServer({
+    'POST /api/context': ({ body }) => {
+      const { conversation_id, content } = body as { conversation_id?: string; content: string };
+      return { prompt_tokens: content.length + (conversation_id ? 60 : 0), context_length: 100 };
+    },
+  });
+  const meter = new ContextMeter(client);
+  const measured = async (length: number, conversation_id?: string) => {
+    meter.measure({ content: 'x'.repeat(length), ...(conversation_id && { conversation_id }) });
+    await vi.advanceTimersByTimeAsync(1000);
+    return [meter.full, meter.fitsAlone, meter.tooLongAlone];
+  };
+  expect(await measured(10, 'c')).toEqual([false, false, false]);
+  expect(await measured(50, 'c')).toEqual([true, true, false]);
+  expect(await measured(200, 'c')).toEqual([true, false, true]);
+  expect(await measured(200)).toEqual([true, false, true]);
+  expect(await measured(10)).toEqual([false, false, false]);
 });
 
 // Regression: an adapter that was removed elsewhere was offered until a message to it was refused.

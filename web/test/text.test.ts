@@ -1,10 +1,19 @@
 // @vitest-environment node
 import { expect, test } from 'vitest';
-import { codePoints, segments, sliceCodePoints } from '$lib/util/text';
+import { codePoints, segments, shortened, sliceCodePoints } from '$lib/util/text';
 import { formatBytes, formatDuration } from '$lib/util/format';
 import { backoff } from '$lib/util/time';
 
 const samples = ['', 'gold', '真金', '👩‍🚀 a', 'a\ud800', '\udc00b', '𠮷野家'];
+
+// Regression: on a phone a long model's name cut off the Chinese words behind it.
+test('a long name keeps its beginning and its end', () => {
+  expect(shortened('SmolLM2 135M', 24)).toBe('SmolLM2 135M');
+  const short = shortened('SmolLM2-135M-Instruct.Q4_1.gguf', 24);
+  expect(short).toBe('SmolLM2-135M-I…Q4_1.gguf');
+  expect(codePoints(short)).toBe(24);
+  expect(shortened('𠮷'.repeat(9), 4)).toBe('𠮷𠮷…𠮷');
+});
 
 test('code points are counted and cut as the iterator of strings does', () => {
   for (const text of samples) {

@@ -95,8 +95,8 @@ impl Promotions {
         Some((found.modified().ok()?, found.len()))
     }
 
-    /// Copies the weights at `source` and lets them answer for `model`. `now` is the time in milliseconds since 1970. Weights that
-    /// answer already stay as they are.
+    /// Copies the weights at `source` and lets them answer for `model`. `now` is the time in milliseconds since 1970. Of
+    /// weights that answer already: see [`Promotions::enter`].
     ///
     /// # Errors
     /// [`PromotionError::NoWeights`], and when files cannot be read or written; then the same weights answer as before.
@@ -120,8 +120,8 @@ impl Promotions {
         take(&self.folder, source, now, origin)
     }
 
-    /// Lets weights that were copied answer for `model`. Weights that answer already stay as they are. Copies are never removed, whether the
-    /// list still names them or not.
+    /// Lets weights that were copied answer for `model`. Weights that answer already go on, and are from then on the improvement's if `promoted`
+    /// is of one. Copies are never removed, whether the list still names them or not.
     ///
     /// # Errors
     /// When the list cannot be read or written; then it is as it was.
@@ -129,8 +129,17 @@ impl Promotions {
         let _lock = self.lock()?;
         let mut list = self.read()?;
         let of_model = list.entry(model.to_owned()).or_default();
-        if let Some(present) = of_model.now.as_ref().filter(|present| present.id == promoted.id) {
-            return Ok(present.clone());
+        if let Some(present) = of_model.now.as_mut().filter(|present| present.id == promoted.id) {
+            // An improvement's record says more of them than the folder from which they were promoted before.
+            let has_news = promoted.origin.improvement.is_some() && present.origin != promoted.origin;
+            if has_news {
+                present.origin = promoted.origin;
+            }
+            let present = present.clone();
+            if has_news {
+                self.write(&list)?;
+            }
+            return Ok(present);
         }
         let before = of_model.now.replace(promoted.clone());
         of_model.earlier.push(before);
@@ -235,6 +244,24 @@ mod tests {
         let first = promotions.promote("a", &one, 1, Origin::default()).expect("promoted");
         assert_eq!(promotions.promote("a", &one, 2, Origin::default()).expect("promoted"), first);
         assert_eq!(promotions.read().expect("a list")["a"].earlier, [None]);
+    }
+
+    /// Regression: an improvement was promoted whose weights answered already, as they had been promoted from a folder, and nothing said that it was
+    /// the improvement that answered.
+    #[test]
+    fn weights_that_answer_already_are_the_improvements_once_it_is_promoted() {
+        let (folder, promotions) = promotions();
+        let one = adapter(&folder.path().join("one"), "one");
+        let of_folder = Origin { source: Some("one".to_owned()), ..Origin::default() };
+        let of_improvement = Origin { improvement: Some("i7".to_owned()), ..Origin::default() };
+        let first = promotions.promote("a", &one, 1, of_folder.clone()).expect("promoted");
+        let promoted = promotions.promote("a", &one, 2, of_improvement.clone()).expect("promoted");
+        assert_eq!(promoted, Promoted { origin: of_improvement, ..first });
+        let list = promotions.read().expect("a list");
+        assert_eq!((list["a"].now.as_ref(), &list["a"].earlier[..]), (Some(&promoted), &[None][..]));
+        // The other way round nothing is forgotten.
+        assert_eq!(promotions.promote("a", &one, 3, of_folder).expect("promoted"), promoted);
+        assert_eq!(promotions.read().expect("a list"), list);
     }
 
     /// Regression: after many promotions the oldest entry was dropped, which is the model itself, so that nobody could go back to it.

@@ -38,9 +38,9 @@ pub struct FeedbackCounts {
     pub choices: u64,
     /// Answers with a comment.
     pub comments: u64,
-    /// Judgements that at least one improvement learned from.
+    /// Judgements that at least one improvement has, to learn from or to measure: from its beginning on, until it is given up.
     pub trained: u64,
-    /// Judgements that none learned from yet and that one may: with consent, and more than a comment.
+    /// Judgements that none has yet and that one may learn from: with consent, and more than a comment.
     pub new: u64,
 }
 

@@ -25,6 +25,11 @@ const DOING: &str = "searching";
 const TITLES: &str =
     "SELECT id AS conversation_id, current_leaf AS message_id, title, title AS text, created_at";
 
+/// A conversation's first question that holds its title: a title has no space twice, and a mark at its end where it is cut.
+const TITLED_BY: &str =
+    "SELECT 1 FROM messages m WHERE m.conversation_id = conversations.id AND m.parent_id IS NULL
+    AND instr(replace(replace(m.content, '  ', ' '), '  ', ' '), rtrim(conversations.title, '…')) > 0";
+
 /// A message's text in composed letters.
 const COMPOSED: &str = "coalesce(m.composed, m.content)";
 
@@ -64,8 +69,9 @@ impl FromRow<'_, SqliteRow> for FoundText {
 }
 
 impl Store {
-    /// At most `limit` hits after the first `offset` of them, among the owner's conversations: titles first, then messages, the newest first. A query without terms finds nothing. Answers
-    /// that are being written are not searched.
+    /// At most `limit` hits after the first `offset` of them, among the owner's conversations: titles first, then messages, the newest first. A title
+    /// that is taken from the first question is no hit of its own where that question is one. A query without terms finds nothing. Answers that are
+    /// being written are not searched.
     ///
     /// # Errors
     /// [`StoreError::Invalid`] for a query of more than 2,000 characters or 128 terms; [`StoreError::Busy`] while others search for long.
@@ -127,7 +133,8 @@ impl Store {
     }
 }
 
-/// The owner's titles that have all terms. They are kept folded: SQLite knows the case of ASCII letters alone.
+/// The owner's titles that have all terms, without those that say what the first question, which is found as well, says. They are kept folded:
+/// SQLite knows the case of ASCII letters alone.
 fn title_query(select: &str, owner: &Owner, terms: &[String]) -> QueryBuilder<Sqlite> {
     let mut query = QueryBuilder::new(select);
     query.push(" FROM conversations WHERE deleted_at IS NULL AND owner = ");
@@ -135,6 +142,9 @@ fn title_query(select: &str, owner: &Owner, terms: &[String]) -> QueryBuilder<Sq
     for term in terms {
         query.push(" AND instr(folded_title, ").push_bind(folded(term)).push(") > 0");
     }
+    query.push(" AND NOT EXISTS (").push(TITLED_BY);
+    push_terms(&mut query, terms);
+    query.push(")");
     query
 }
 
@@ -190,6 +200,12 @@ fn message_query(owner: &Owner, terms: &[String]) -> QueryBuilder<Sqlite> {
          WHERE c.deleted_at IS NULL AND m.status <> 'generating' AND c.owner = ",
     );
     query.push_bind(owner.as_str().to_owned());
+    push_terms(&mut query, terms);
+    query
+}
+
+/// Adds "and the message `m` has all terms".
+fn push_terms(query: &mut QueryBuilder<Sqlite>, terms: &[String]) {
     let composed = terms.iter().map(|term| term.nfc().collect::<String>());
     let (indexed, scanned): (Vec<_>, Vec<_>) = composed.partition(|term| term.chars().count() >= TRIGRAM);
     if !indexed.is_empty() {
@@ -201,11 +217,10 @@ fn message_query(owner: &Owner, terms: &[String]) -> QueryBuilder<Sqlite> {
         query.push(" AND (FALSE");
         for spelling in cases(&term) {
             query.push(" OR ");
-            push_like(&mut query, &spelling);
+            push_like(query, &spelling);
         }
         query.push(")");
     }
-    query
 }
 
 /// The text in FTS5's language: there a string in double quotes is text, in which a doubled quote stands for one.

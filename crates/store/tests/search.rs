@@ -4,7 +4,8 @@ use crate::common::{exchange, fresh_store, new_conversation, question};
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions, Connection};
 use zhenjin_store::{
-    AnswerEnd, ConversationChange, NewConversation, Owner, SearchHit, Status, Store, StoreError,
+    AnswerEnd, ConversationChange, ConversationId, NewConversation, Owner, Question, SearchHit, Status,
+    Store, StoreError,
 };
 
 async fn found(store: &Store, query: &str) -> Vec<String> {
@@ -53,8 +54,12 @@ async fn words_are_found_in_every_script_and_length() {
 
 async fn titled(store: &Store, title: &str) {
     let id = new_conversation(store).await.id;
+    titled_as(store, &id, title).await;
+}
+
+async fn titled_as(store: &Store, id: &ConversationId, title: &str) {
     let change = ConversationChange { title: Some(title.to_owned()), ..Default::default() };
-    store.update_conversation(&Owner::Local, &id, change).await.unwrap();
+    store.update_conversation(&Owner::Local, id, change).await.unwrap();
 }
 
 /// Regression: in titles, and for short words in messages, only the case of ASCII letters was ignored.
@@ -71,7 +76,7 @@ async fn case_is_ignored_in_every_script_in_titles_and_messages() {
     exchange(&store, &id, None, text, "no").await;
     for query in ["ärzte", "ÄRZTE", "москва", "Москва", "мо", "Ä", "är", "ärzte мо"] {
         let hits = found(&store, query).await;
-        assert_eq!(hits, [text; 3], "two titles and a message: {query}");
+        assert_eq!(hits, [text; 2], "a title and a question, which is the title of its chat: {query}");
     }
     let hits = store.search(&Owner::Local, "МОСква", 0, 10).await.unwrap();
     assert!(hits.iter().all(|hit| marked(hit) == ["МОСКВА"]), "{hits:?}");
@@ -128,10 +133,8 @@ async fn letters_with_several_accents_are_found_in_every_spelling() {
     let letters = ["\u{1EDC}", "\u{1A1}\u{300}", "O\u{300}\u{31B}"].map(str::to_owned);
     for query in words.iter().chain(&letters) {
         let hits = store.search(&Owner::Local, query, 0, 50).await.unwrap();
-        let (titles, messages) = hits.split_at(1);
-        assert_eq!(marked(&titles[0]).len(), 1, "{query}");
-        let marks: Vec<String> = messages.iter().flat_map(marked).collect();
-        assert_eq!((messages.len(), marks.len()), (10, 10), "{query}");
+        let marks: Vec<String> = hits.iter().flat_map(marked).collect();
+        assert_eq!((hits.len(), marks.len()), (10, 10), "{query}");
         if words.contains(query) {
             let newest_first: Vec<&String> = words.iter().rev().collect();
             assert_eq!(marks.iter().collect::<Vec<_>>(), newest_first, "{query}");
@@ -178,8 +181,9 @@ async fn titles_are_compared_as_they_are_kept() {
     assert_eq!(found(&store, "москва").await, ["МОСКВА"]);
     assert!(found(&store, "\u{E9}tude").await.is_empty());
     let untitled = new_conversation(&store).await.id;
-    exchange(&store, &untitled, None, "ЛЕНА", "no").await;
-    assert_eq!(found(&store, "лена").await, ["ЛЕНА"; 2], "the first question gives a title");
+    let asked = Question { title_if_untitled: "ЛЕНА".to_owned(), ..question(&untitled, None, "?") };
+    store.ask(&Owner::Local, asked).await.unwrap();
+    assert_eq!(found(&store, "лена").await, ["ЛЕНА"], "the first question gives a title");
     let path = folder.path().join("zhenjin.db");
     let mut other = SqliteConnectOptions::new().filename(&path).connect().await.unwrap();
     sqlx::raw_sql("UPDATE conversations SET folded_title = 'волга' WHERE title = 'МОСКВА'")
@@ -279,13 +283,7 @@ async fn words_in_quotation_marks_are_one_term() {
         ("\"is\"", vec!["gold is true"]),
         ("\"gold true\"", vec![]),
     ] {
-        let mut hits = found(&store, query).await;
-        hits.retain(|hit| texts.contains(&hit.as_str()) || !hit.is_empty());
-        let titles: Vec<&str> =
-            texts.iter().copied().filter(|text| *text == "true gold fears no fire").collect();
-        let expected: Vec<String> =
-            titles.into_iter().chain(texts.iter().copied()).map(str::to_owned).collect();
-        assert_eq!(hits, expected, "{query}");
+        assert_eq!(found(&store, query).await, texts, "{query}");
     }
     let marks = store.search(&Owner::Local, "\"true gold\"", 0, 10).await.unwrap();
     assert_eq!(marked(&marks[0]), ["true gold"]);
@@ -297,6 +295,9 @@ async fn hits_come_in_pages_without_a_gap_or_a_hit_twice() {
     for number in 0..23 {
         let id = new_conversation(&store).await.id;
         exchange(&store, &id, None, &format!("needle {number}"), "a needle too").await;
+        if number % 2 == 0 {
+            titled_as(&store, &id, "Of needles").await;
+        }
     }
     let mut seen = Vec::new();
     loop {
@@ -307,10 +308,37 @@ async fn hits_come_in_pages_without_a_gap_or_a_hit_twice() {
         }
         seen.extend(page.into_iter().map(|hit| (hit.conversation_id, hit.message_id, hit.snippet.text)));
     }
-    assert_eq!(seen.len(), 3 * 23, "a title, a question and an answer of each");
+    assert_eq!(
+        seen.len(),
+        12 + 2 * 23,
+        "the titles of every other one, and a question and an answer of each"
+    );
     seen.sort();
     seen.dedup();
-    assert_eq!(seen.len(), 3 * 23);
+    assert_eq!(seen.len(), 12 + 2 * 23);
+}
+
+/// Regression: the first question was found twice, once as the title that is taken from it, and the title's hit opened the answer.
+#[tokio::test]
+async fn a_title_that_is_taken_from_the_first_question_is_found_once_and_opens_the_question() {
+    let (_folder, store) = fresh_store().await;
+    let long = format!("真金  不怕火炼 GOLD {}", "x".repeat(80));
+    let id = new_conversation(&store).await.id;
+    let cut = "真金 不怕火炼 GOLD xxx…".to_owned();
+    let asked = Question { title_if_untitled: cut.clone(), ..question(&id, None, &long) };
+    let (asked, answer) = store.ask(&Owner::Local, asked).await.unwrap();
+    for query in ["真金", "火", "gold", "gold 不怕火炼", "Go"] {
+        let hits = store.search(&Owner::Local, query, 0, 10).await.unwrap();
+        let opened: Vec<_> = hits.iter().map(|hit| hit.message_id.as_ref()).collect();
+        assert_eq!(opened, [Some(&asked.id)], "{query}");
+        assert_eq!((&hits[0].conversation_id, &hits[0].title), (&id, &cut), "{query}");
+        assert!(store.search(&Owner::Local, query, 1, 10).await.unwrap().is_empty(), "{query}");
+    }
+    // A title that somebody gave says something of its own.
+    titled_as(&store, &id, "Gold and fire").await;
+    let hits = store.search(&Owner::Local, "gold", 0, 10).await.unwrap();
+    let opened: Vec<_> = hits.iter().map(|hit| hit.message_id.as_ref()).collect();
+    assert_eq!(opened, [Some(&answer.id), Some(&asked.id)]);
 }
 
 #[tokio::test]
@@ -319,6 +347,6 @@ async fn a_pasted_paragraph_is_a_query() {
     let id = new_conversation(&store).await.id;
     let paragraph = (0..100).map(|word| format!("word{word} a bc")).collect::<Vec<_>>().join(" ");
     exchange(&store, &id, None, &paragraph, "no").await;
-    assert_eq!(store.search(&Owner::Local, &paragraph, 0, 10).await.unwrap().len(), 2);
+    assert_eq!(store.search(&Owner::Local, &paragraph, 0, 10).await.unwrap().len(), 1);
     assert_eq!(store.search(&Owner::Local, &format!("{paragraph} absent"), 0, 10).await.unwrap().len(), 0);
 }

@@ -1,4 +1,5 @@
 // The page's stores, made once. Components import them from here; stores do not import each other.
+import { tick } from 'svelte';
 import { ApiClient } from './api/client';
 import { ApiError, isAbort, isModelGone, NetworkError } from './api/errors';
 import { explain } from './problems';
@@ -25,6 +26,7 @@ import { Session } from './state/session.svelte';
 import { SettingsEdits, type SettingsEdit } from './state/settings-edits.svelte';
 import { Tabs } from './state/tabs';
 import { splitThinking } from './thinking';
+import { focusFirst, isFocusLost } from './util/focus';
 import { onWide } from './util/screen';
 import { stopKeeping } from './util/storage';
 import { Toasts } from './state/toasts.svelte';
@@ -39,6 +41,8 @@ export const session = new Session(api, { locked: hidePerson, left: leave });
 export const connection = new Connection(api);
 // Whoever asks, also where what failed is said in its own place.
 api.onUnreachable((error) => connection.noticed(error));
+// Where nobody is logged in, what the page does next is for the status to say, for which the connection asks itself.
+api.onReached(() => session.phase === 'open' && connection.reached());
 export const chats = new Chats(api);
 export const search = new Search(api, report);
 export const context = new ContextMeter(api, (error) => {
@@ -183,12 +187,12 @@ async function leaveIfGone(id: Id, error: ApiError): Promise<void> {
 }
 
 /** The open chat is gone; what was being written in it is not. */
-function leaveGone(id: Id, notice: string, action?: { label: string; run: () => void }): void {
+function leaveGone(id: Id, notice: string, action?: { label: string; run: () => unknown }): void {
   void refreshChats();
   if (router.route.conversation !== id) return;
   if (composer.text !== '' && readDraft(null) === '') composer.moveTo(null);
   router.go(null);
-  toasts.show(action ? 'info' : 'error', notice, action);
+  toasts.show(action ? 'info' : 'error', notice, action, id);
 }
 
 /** Runs something that may fail; a failure is reported, never thrown. True when it went well. */
@@ -296,10 +300,8 @@ export async function deleteChat(id: Id, title: string): Promise<void> {
   tabs.tell('deleted', id);
   const { chat: words, feedback } = i18n.t;
   const notices = [words.deleted(title), ...(trained.length > 0 ? [feedback.learned(trained)] : [])];
-  toasts.show('info', notices.join(i18n.t.feedback.noticeBreak), {
-    label: i18n.t.chat.undo,
-    run: () => void restoreChat(id, wasOpen),
-  });
+  const undo = { label: i18n.t.chat.undo, run: () => undoDeletion(id, wasOpen) };
+  toasts.show('info', notices.join(i18n.t.feedback.noticeBreak), undo, id);
 }
 
 /** The improvements that learned from a chat's feedback; empty when the chat itself is gone, which whatever follows will say. */
@@ -323,8 +325,16 @@ export async function chooseAnswer(chosen: Message, rejected: Message): Promise<
 export async function restoreChat(id: Id, show = false): Promise<boolean> {
   if (!(await attempt(() => chats.restore(id)))) return false;
   tabs.tell('restored', id);
+  toasts.settle(id);
   if (show) router.go(id);
   return true;
+}
+
+/** The chat is back in the list, and has the focus that its notice had. */
+async function undoDeletion(id: Id, show: boolean): Promise<void> {
+  if (!(await restoreChat(id, show))) return;
+  await tick();
+  if (isFocusLost()) focusFirst(document.getElementById(`chat-${id}`));
 }
 
 /** A new chat with copies of the turns between two messages; what waits in the composer goes along. */
@@ -369,9 +379,10 @@ tabs.onChange((change) => {
     const title = chat.conversation?.title || i18n.t.chat.untitled;
     return leaveGone(conversation, i18n.t.chat.deletedElsewhere(title), {
       label: i18n.t.chat.undo,
-      run: () => void restoreChat(conversation, true),
+      run: () => undoDeletion(conversation, true),
     });
   }
+  if (kind === 'restored') toasts.settle(conversation);
   void refreshChats();
   // A window that nobody sees reads the chat when it is looked at.
   if (kind === 'changed' && conversation === chat.id && !document.hidden) void attempt(() => chat.reload());

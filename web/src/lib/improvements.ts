@@ -86,10 +86,39 @@ const SIGNS: Partial<Record<string, string>> = {
   perplexity_zh: '<',
 };
 
-/** A figure of one criterion; a dash where there is none. */
+/** From here on numbers are written in thousands or millions: all digits of them would push the verdict out of sight. */
+const LARGE = 100_000;
+
+/** A figure of one criterion, in four digits at most where it has more than one before the point; a dash where there is none. */
 export function figure({ name }: Criterion, value: number | null): string {
   if (value === null) return '–';
-  return SHARES.includes(name) ? formatPercent(value, i18n.tag) : formatNumber(value, i18n.tag, 3);
+  if (SHARES.includes(name)) return formatPercent(value, i18n.tag);
+  const size = Math.abs(value);
+  if (size >= LARGE)
+    return value.toLocaleString(i18n.tag, { notation: 'compact', maximumSignificantDigits: 4 });
+  const digits = size >= 1000 ? 0 : size >= 100 ? 1 : size >= 10 ? 2 : 3;
+  return formatNumber(value, i18n.tag, digits);
+}
+
+/** Reasons that leave out examples; the others leave out judgements, of which an example may need two, or make several. */
+const OF_EXAMPLES = [
+  "more than one person's share",
+  'the same person judged the same both ways',
+  'the answer that is liked breaks off',
+  'an answer without words',
+  'the same judgement twice',
+];
+const OF_JUDGEMENTS = [
+  'whoever judged does not allow',
+  'no question before the answer',
+  "another model's answers",
+  'nothing that ',
+];
+
+/** What is counted beside a reason why something was left out; null for a reason that is not known here. */
+export function leftOutUnit(reason: string): 'judgements' | 'examples' | null {
+  const begins = (words: string) => reason.startsWith(words);
+  return OF_EXAMPLES.some(begins) ? 'examples' : OF_JUDGEMENTS.some(begins) ? 'judgements' : null;
 }
 
 export function interval(criterion: Criterion): string {

@@ -29,7 +29,7 @@ pub(crate) struct SearchQuery {
     offset: Option<u32>,
 }
 
-/// Titles and messages with all words of a query: titles first, then messages from new to old, 50 at a time.
+/// Titles and messages with all words of a query: titles first, then messages from new to old, 50 at a time. A title that is taken from the first question is none of them where that question is.
 #[utoipa::path(get, path = "/api/search", operation_id = "search", tag = "chat", params(SearchQuery), responses(
     (status = 200, description = "What was found.", body = Vec<SearchHitJson>),
     (status = 400, description = "The query is missing or too long.", body = ErrorBody),

@@ -53,6 +53,7 @@ const segment = encodeURIComponent;
 export class ApiClient {
   readonly #fetch: Fetch;
   #unreachable: (error: NetworkError) => void = () => undefined;
+  #reached: () => void = () => undefined;
 
   /** Paths are taken from where the page lies, so that a proxy can serve all of it below a folder of its own. */
   constructor(fetcher: Fetch = (input, init) => fetch(`.${input}`, init)) {
@@ -62,6 +63,11 @@ export class ApiClient {
   /** Says of every request that did not reach the server, before it fails. */
   onUnreachable(run: (error: NetworkError) => void): void {
     this.#unreachable = run;
+  }
+
+  /** Says of every request that reached the server, also of one that it refuses, before the answer is read. */
+  onReached(run: () => void): void {
+    this.#reached = run;
   }
 
   status(): Promise<ServerStatus> {
@@ -274,6 +280,7 @@ export class ApiClient {
       if (error instanceof NetworkError) this.#unreachable(error);
       throw error;
     }
+    this.#reached();
     if (!response.ok) throw await errorFromResponse(response);
     return response;
   }

@@ -774,7 +774,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Titles and messages with all words of a query: titles first, then messages from new to old, 50 at a time. */
+        /** Titles and messages with all words of a query: titles first, then messages from new to old, 50 at a time. A title that is taken from the first question is none of them where that question is. */
         get: operations["search"];
         put?: never;
         post?: never;
@@ -1838,12 +1838,12 @@ export interface components {
             comments: number;
             /**
              * Format: int64
-             * @description Judgements that at least one improvement learned from.
+             * @description Judgements that at least one improvement has, to learn from or to measure: from its beginning on, until it is given up.
              */
             trained: number;
             /**
              * Format: int64
-             * @description Judgements that none learned from yet and that one may.
+             * @description Judgements that none has yet and that one may learn from.
              */
             new: number;
         };

@@ -1,6 +1,27 @@
 // The English words about feedback and what is learned from it.
 import { isolated } from '../util/text';
 
+/** “1 person”, “2 people”: of a number as it is written. */
+const counted = (count: string, one: string, many: string) => `${count} ${count === '1' ? one : many}`;
+
+/** The server's sentences, with methods as they are written elsewhere, and one thing not as many. */
+function recorded(words: string): string {
+  const one: Record<string, string> = {
+    conversations: 'conversation',
+    examples: 'example',
+    people: 'person',
+  };
+  return words
+    .replace(
+      /\b(by|that) (dpo|kto|sft)\b/g,
+      (_, before: string, method: string) => `${before} ${method.toUpperCase()}`,
+    )
+    .replace(
+      /(?<![\d.,])1 (conversations|examples|people)\b/g,
+      (_, many: string) => `1 ${one[many] ?? many}`,
+    );
+}
+
 export const feedback = {
   judge: 'Judge this answer',
   up: 'Good answer',
@@ -118,7 +139,7 @@ export const improvements = {
     withConsent: 'With consent',
     withoutConsent: 'Without consent',
     new: 'New to learn from',
-    trained: 'Learned from',
+    trained: 'In improvements',
     inTrash: 'In the trash',
   },
   more: 'By reason, model and person',
@@ -127,7 +148,7 @@ export const improvements = {
   byOwner: 'By person',
   localOwner: 'this machine',
   ownerCounts: (judgements: string, fresh: string, trained: string) =>
-    `${judgements} judgements, ${fresh} of them new, ${trained} learned from`,
+    `${counted(judgements, 'judgement', 'judgements')}, ${fresh} of them new, ${trained} in improvements`,
   allows: 'allows training',
   allowsNot: 'does not allow training',
   limits: (comment: string, correction: string, rejected: string) =>
@@ -156,6 +177,7 @@ export const improvements = {
     judging: 'Judging at the gate',
   },
   progress: (step: string, steps: string) => `step ${step} of ${steps}`,
+  phaseProgress: (phase: string, progress: string) => `${phase}, ${progress}`,
   startedAt: (date: string) => `started ${date}`,
   cancel: 'Cancel',
   cancelled: 'The improvement was cancelled',
@@ -195,10 +217,16 @@ export const improvements = {
   answersNow: 'Answers now',
   improvement: (id: string) => `Improvement ${isolated(id)}`,
   data: (pairs: string, ratings: string, corrections: string, conversations: string, owners: string) =>
-    `${pairs} pairs, ${ratings} ratings and ${corrections} corrections from ${conversations} chats of ${owners} people`,
+    `${counted(pairs, 'pair', 'pairs')}, ${counted(ratings, 'rating', 'ratings')} and ${counted(corrections, 'correction', 'corrections')} from ${counted(conversations, 'chat', 'chats')} of ${counted(owners, 'person', 'people')}`,
   split: (train: string, heldOut: string) => `${train} to learn from, ${heldOut} held out`,
   leftOut: 'Left out',
   leftOutCount: (count: string, reason: string) => `${count}: ${reason}`,
+  /** What is counted there; the statistics count an answer once that has a rating and a correction. */
+  leftOutUnits: {
+    judgements: (count: string) =>
+      counted(count, 'rating, choice or correction', 'ratings, choices or corrections'),
+    examples: (count: string) => counted(count, 'example', 'examples'),
+  },
   gate: (id: string) => `Gate of improvement ${isolated(id)}`,
   columns: {
     criterion: 'Criterion',
@@ -221,12 +249,12 @@ export const improvements = {
   /** What was measured before a promotion, one figure after the other. */
   measured: (figures: string) => figures,
   /** What the record of an improvement says, in the server's English. */
-  recorded: (words: string) => words,
+  recorded,
   passed: 'passed',
   failed: 'not passed',
   notMeasured: 'not measured',
   undecided: 'decides nothing',
-  error: (reason: string) => `It failed: ${reason}`,
+  error: (reason: string) => `It failed: ${recorded(reason)}`,
   adapterOf: (model: string) => `Adapter for ${isolated(model)}`,
   adapterFolder: (folder: string) => `from the folder ${isolated(folder)}`,
   adapterStart: 'named when the server started',

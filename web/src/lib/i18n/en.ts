@@ -80,7 +80,8 @@ export const en = {
     continueHint: 'Let it go on, or raise “Longest answer” in the settings.',
     /** Where nothing lets it go on. */
     raiseHint: 'Raise “Longest answer” in the settings.',
-    contextEnded: 'The answer ended because the model’s context is full.',
+    contextEnded: (read: string, written: string) =>
+      `The answer ended because the model’s context is full: ${read} tokens were read for it, and ${written} written.`,
     goOn: 'Go on',
     /** What the model is asked then. */
     goOnQuestion: 'Please go on from where you stopped.',
@@ -161,6 +162,11 @@ export const en = {
     full: 'This chat does not fit into the model’s context any more.',
     fullDetail: (used: string, total: string) =>
       `It needs ${used} tokens and the model can read ${total}. Nothing was cut. You can:`,
+    /** Without a chat before it, too. */
+    alone: 'This message itself is longer than the model can read.',
+    aloneWithPrompt: 'This message and the system prompt are longer than the model can read.',
+    aloneDetail: (used: string, total: string) =>
+      `It takes ${used} tokens and the model can read ${total}. Nothing was cut.`,
     newChat: 'Start a new chat with this message',
     continue: 'Continue in a new chat…',
     editEarlier: 'Edit an earlier question',
@@ -213,6 +219,7 @@ export const en = {
     machine: (version: string, threads: number, simd: string) =>
       `Zhenjin ${version} · ${threads} threads · ${simd}`,
     switched: (title: string) => `${title} answers from here on`,
+    withoutImprovement: (title: string) => `${title} without the improvement`,
     unavailable: (name: string, local: boolean) =>
       `${name} is not on ${local ? 'this machine' : 'the server'} any more. Choose another model.`,
   },
@@ -302,6 +309,14 @@ export const en = {
     noModelHint: 'Download one to start. The small one takes a minute or two.',
     seeModels: 'See all models',
     tryAsking: 'Try asking',
+    tryTitle: 'Give it a title for a poem',
+    /** What the titles are about that the poet is given, in their order. */
+    poems: [
+      'Gazing at spring in the south',
+      'Walking in the mountains',
+      'A night in spring',
+      'Climbing high on an autumn day',
+    ],
     examples: [
       'Explain how a rainbow forms, in three sentences.',
       'Write a polite email asking to move a meeting to Friday.',
@@ -398,6 +413,7 @@ export const en = {
     compared_with_other:
       'Something else answers now than what this improvement was compared with. Look at it again, then decide whether to promote it.',
     whole_weights_promoted: 'Whole weights answer for this model: roll them back first.',
+    nothing_earlier: 'There is nothing to roll back to.',
     made_elsewhere:
       'Another program makes this improvement, not this server: end that program. It goes on when the same is asked for again.',
     too_many_logins: 'Too many wrong keys came from your address. Wait a minute.',

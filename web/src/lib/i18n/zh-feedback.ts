@@ -113,7 +113,7 @@ export const improvements: Messages['improvements'] = {
     withConsent: '同意用于训练',
     withoutConsent: '不同意',
     new: '新的，可学习',
-    trained: '已学习过',
+    trained: '已用于改进',
     inTrash: '在回收站',
   },
   more: '按原因、模型和人查看',
@@ -122,7 +122,7 @@ export const improvements: Messages['improvements'] = {
   byOwner: '按人',
   localOwner: '本机',
   ownerCounts: (judgements, fresh, trained) =>
-    `${judgements} 条评价，其中 ${fresh} 条是新的，${trained} 条已学习过`,
+    `${judgements} 条评价，其中 ${fresh} 条是新的，${trained} 条已用于改进`,
   allows: '同意用于训练',
   allowsNot: '不同意用于训练',
   limits: (comment, correction, rejected) =>
@@ -150,6 +150,7 @@ export const improvements: Messages['improvements'] = {
     judging: '正在检验',
   },
   progress: (step, steps) => `第 ${step} 步，共 ${steps} 步`,
+  phaseProgress: (phase, progress) => `${phase}，${progress}`,
   startedAt: (date) => `开始于 ${date}`,
   cancel: '取消',
   cancelled: '已取消改进',
@@ -189,6 +190,10 @@ export const improvements: Messages['improvements'] = {
   split: (train, heldOut) => `${train} 条用于学习，${heldOut} 条留作检验`,
   leftOut: '未采用',
   leftOutCount: (count, reason) => `${count}：${reason}`,
+  leftOutUnits: {
+    judgements: (count) => `${count} 个好评差评、选择或更正`,
+    examples: (count) => `${count} 条例子`,
+  },
   gate: (id) => `改进 ${isolated(id)} 的检验`,
   columns: {
     criterion: '标准',

@@ -43,8 +43,17 @@ export const records: Record<string, string> = {
   'the examples that it had begun with are gone and cannot be made again as they were: begin a new one':
     '开始时的例子已经不在，也无法照原样重新整理，请重新开始改进',
   'it was interrupted, and begun anew with other options': '它中断后已换用其他选项重新开始',
+  'nobody judged an answer yet: thumbs, corrections and choices in the chat page are what a model learns from':
+    '还没有人评价过回答：模型学的是聊天页面里的好评差评、更正和选择',
+  'answers of several models were judged: name one of {models}':
+    '有评价的回答来自几个模型，请选一个：{models}',
+  'the improvement {id} has ended already': '改进 {id} 已经结束',
+  'an improvement is under way already: wait for its end, or stop it':
+    '已有改进在进行：请等它结束，或将它停止',
   'nothing was judged since the improvement {id}; --again makes another one': '自改进 {id} 以来没有新的评价',
   'there are no held-out questions': '没有留出的问题',
+  'the adapter at {strength} of its strength, as more of it changes neutral text too much':
+    '适配器只用了 {strength} 倍的强度，再强就会过多改变中性文字',
   "nothing held out fits into the model's context": '留出的内容都放不进模型的上下文',
 };
 
@@ -81,7 +90,8 @@ export function recorded(words: string): string {
     if (!match) continue;
     const filled = (text: string, name: string, index: number) => {
       const value = match[index + 1] ?? '';
-      return text.replace(`{${name}}`, () => (name === 'left_out' ? leftOut(value) : value));
+      const said = name === 'left_out' ? leftOut(value) : name === 'method' ? value.toUpperCase() : value;
+      return text.replace(`{${name}}`, () => said);
     };
     return names.reduce(filled, chinese);
   }

@@ -76,7 +76,8 @@ export const zh: Messages = {
     lengthReached: (tokens) => `回答写了 ${tokens} 个词元，达到了这个对话允许的最大长度。`,
     continueHint: '可以让它继续，或在设置中调高“回答最大长度”。',
     raiseHint: '可在设置中调高“回答最大长度”。',
-    contextEnded: '模型的上下文满了，回答到此为止。',
+    contextEnded: (read, written) =>
+      `模型的上下文满了，回答到此为止：为它读了 ${read} 个词元，写了 ${written} 个。`,
     goOn: '继续',
     goOnQuestion: '请从你停下的地方继续。',
     started: '正在回答…',
@@ -148,6 +149,9 @@ export const zh: Messages = {
     full: '这个对话已放不进模型的上下文。',
     fullDetail: (used, total) =>
       `它需要 ${used} 个词元，而模型最多能读 ${total} 个。没有截断任何内容。你可以：`,
+    alone: '这条消息本身就超出了模型能读的长度。',
+    aloneWithPrompt: '这条消息加上系统提示，超出了模型能读的长度。',
+    aloneDetail: (used, total) => `它有 ${used} 个词元，而模型最多能读 ${total} 个。没有截断任何内容。`,
     newChat: '用这条消息开始新对话',
     continue: '在新对话中继续…',
     editEarlier: '编辑前面的问题',
@@ -194,6 +198,7 @@ export const zh: Messages = {
     local: '你自己的文件',
     machine: (version, threads, simd) => `真金 ${version} · ${threads} 线程 · ${simd}`,
     switched: (title) => `接下来由 ${title} 回答`,
+    withoutImprovement: (title) => `未经改进的 ${title}`,
     unavailable: (name, local) => `${name} 已不在${local ? '本机' : '服务器上'}，请选择其他模型。`,
   },
   settings: {
@@ -269,6 +274,8 @@ export const zh: Messages = {
     noModelHint: '下载一个就可以开始。小的那个只要一两分钟。',
     seeModels: '查看全部模型',
     tryAsking: '试着问',
+    tryTitle: '给它一个诗题',
+    poems: ['写江南的春色', '写山中行路', '写春天的夜晚', '写秋天登高望远'],
     examples: [
       '用三句话解释彩虹是怎样形成的。',
       '写一封礼貌的邮件，请求把会议改到周五。',
@@ -356,6 +363,7 @@ export const zh: Messages = {
     conflict: '现在做不了：另一项操作正在进行。',
     compared_with_other: '现在作答的已不是检验这个改进时与之比较的模型。请再看一遍，然后决定是否上线。',
     whole_weights_promoted: '这个模型由整套权重作答：请先回退。',
+    nothing_earlier: '没有可以回退的版本。',
     made_elsewhere: '这个改进由另一个程序进行，不是这台服务器：请结束那个程序。再次要求同样的改进时会继续。',
     too_many_logins: '从你的地址输入了太多错误的密钥，请等一分钟。',
     store_failed: '服务器无法读取或保存对话，磁盘可能已满。详情见服务器日志。',

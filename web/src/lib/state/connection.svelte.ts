@@ -1,4 +1,5 @@
-// Whether the server can be reached. Once it cannot, asks again by itself, slower and slower, until it can.
+// Whether the server can be reached. Once it cannot, asks again by itself, slower and slower, until it can or anything else has
+// reached it.
 import type { ApiClient } from '../api/client';
 import { ApiError, NetworkError } from '../api/errors';
 import { backoff } from '../util/time';
@@ -32,6 +33,14 @@ export class Connection {
     this.#schedule();
   }
 
+  /** To be told of whatever has reached the server: that ends the waiting at once. */
+  reached(): void {
+    if (!this.lost) return;
+    clearTimeout(this.#timer);
+    this.lost = false;
+    for (const run of this.#restored) run();
+  }
+
   retryNow(): void {
     clearTimeout(this.#timer);
     void this.#try();
@@ -47,10 +56,11 @@ export class Connection {
       await this.#api.status();
     } catch (error) {
       // Any answer of the server, even a refusal, shows that it is there.
-      if (!(error instanceof ApiError)) return this.#schedule();
+      if (!(error instanceof ApiError)) {
+        if (this.lost) this.#schedule();
+        return;
+      }
     }
-    if (!this.lost) return;
-    this.lost = false;
-    for (const run of this.#restored) run();
+    this.reached();
   }
 }

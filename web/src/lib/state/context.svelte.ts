@@ -1,12 +1,19 @@
 // How full the model's context would be with the next message. Asked of the server, which counts real tokens.
 import type { ApiClient } from '../api/client';
 import { isAbort, isModelGone, NetworkError } from '../api/errors';
-import type { ContextQuestion, ContextUse } from '../api/types';
+import type { ContextQuestion, ContextUse, Message } from '../api/types';
 import { debounce } from '../util/time';
+
+/** Whether the answer ended because question and answer had filled the context, whatever the settings say. */
+export function endedWithContext(answer: Message): boolean {
+  const { finish_reason, prompt_tokens, completion_tokens, context_length } = answer;
+  const used = (prompt_tokens ?? 0) + (completion_tokens ?? 0);
+  return finish_reason === 'length' && context_length !== null && used >= context_length;
+}
 
 export class ContextMeter {
   use: ContextUse | null = $state.raw(null);
-  /** The message by itself, in a new chat; measured when it does not fit into this one. */
+  /** The message by itself, as in a new chat; known when it does not fit into this one. */
   alone: ContextUse | null = $state.raw(null);
   readonly #api: ApiClient;
   readonly #onError: (error: unknown) => void;
@@ -34,6 +41,11 @@ export class ContextMeter {
     return this.alone !== null && this.alone.prompt_tokens < this.alone.context_length;
   }
 
+  /** No chat could take the message. */
+  get tooLongAlone(): boolean {
+    return this.alone !== null && !this.fitsAlone;
+  }
+
   measure(question: ContextQuestion): void {
     this.#running?.abort();
     this.#later(question);
@@ -52,7 +64,7 @@ export class ContextMeter {
       if (running.signal.aborted) return;
       this.use = use;
       this.#gone = undefined;
-      this.alone = null;
+      this.alone = this.full && !question.conversation_id ? use : null;
       if (!this.full || !question.conversation_id) return;
       const { model = null, system_prompt = null, content = null } = question;
       const alone = await this.#api.contextUse({ model, system_prompt, content }, running.signal);

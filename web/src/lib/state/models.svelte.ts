@@ -27,9 +27,12 @@ export function exampleLanguage(model: ModelInfo, wanted: Locale): Locale {
   return locales.find((locale) => maySpeak(model, locale)) ?? 'en';
 }
 
-/** The carried poet answers everything with a poem. */
+/** What the carried poet can be given, which reads little more than a title. */
+export const POEM_TITLES = ['江南春望', '山行', '春夜', '秋日登高'] as const;
+
+/** The carried poet, also with an adapter or without its own, answers everything with a poem. */
 export function converses(model: ModelInfo): boolean {
-  return model.name !== 'poet';
+  return model.name.split('+')[0] !== 'poet';
 }
 
 /** The smallest model that speaks `language`, converses and fits this machine. */

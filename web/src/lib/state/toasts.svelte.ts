@@ -4,7 +4,9 @@ export interface Toast {
   id: number;
   kind: 'info' | 'error';
   text: string;
-  action?: { label: string; run: () => void };
+  action?: { label: string; run: () => unknown };
+  /** The id of what it is about, where that can be settled otherwise. */
+  about?: string;
 }
 
 const SHOWN_FOR = { info: 6_000, error: 10_000 };
@@ -14,11 +16,12 @@ export class Toasts {
   #next = 1;
   #timers = new Map<number, ReturnType<typeof setTimeout>>();
 
-  show(kind: Toast['kind'], text: string, action?: Toast['action']): void {
+  show(kind: Toast['kind'], text: string, action?: Toast['action'], about?: string): void {
     // The same notice twice says nothing new.
     for (const toast of this.list) if (toast.text === text && !toast.action) this.dismiss(toast.id);
     const toast: Toast = { id: this.#next++, kind, text };
     if (action) toast.action = action;
+    if (about !== undefined) toast.about = about;
     this.list = [...this.list.slice(-3), toast];
     this.resume(toast.id);
   }
@@ -26,6 +29,11 @@ export class Toasts {
   dismiss(id: number): void {
     this.pause(id);
     this.list = this.list.filter((toast) => toast.id !== id);
+  }
+
+  /** What these notices offer has been done, or cannot be done any more. */
+  settle(about: string): void {
+    for (const toast of this.list) if (toast.about === about) this.dismiss(toast.id);
   }
 
   clear(): void {

@@ -52,6 +52,14 @@ export function oneLine(text: string): string {
   return text.toWellFormed().replace(UNSAFE_IN_A_LINE, ' ').replace(/ {2,}/g, ' ').trim();
 }
 
+/** At most `most` characters: of a longer text, its beginning and its end. */
+export function shortened(text: string, most: number): string {
+  const points = [...text];
+  if (points.length <= most) return text;
+  const end = Math.floor((most - 1) * 0.4);
+  return `${points.slice(0, most - 1 - end).join('')}…${points.slice(points.length - end).join('')}`;
+}
+
 /** For a name inside a sentence: its own direction, whatever the sentence's (first strong isolate … pop). */
 export function isolated(text: string): string {
   return `\u2068${oneLine(text)}\u2069`;

@@ -49,9 +49,9 @@ pub(crate) struct FeedbackCountsJson {
     choices: u64,
     /// Answers with a comment.
     comments: u64,
-    /// Judgements that at least one improvement learned from.
+    /// Judgements that at least one improvement has, to learn from or to measure: from its beginning on, until it is given up.
     trained: u64,
-    /// Judgements that none learned from yet and that one may.
+    /// Judgements that none has yet and that one may learn from.
     new: u64,
 }
 

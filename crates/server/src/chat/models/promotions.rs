@@ -353,7 +353,8 @@ impl Announcement {
 pub(super) fn promotion_fault(error: PromotionError) -> ApiError {
     let message = error.to_string();
     match error {
-        PromotionError::NothingEarlier { .. } | PromotionError::Busy => ApiError::conflict(message),
+        PromotionError::Busy => ApiError::conflict(message),
+        PromotionError::NothingEarlier { .. } => ApiError::conflict(message).with_code("nothing_earlier"),
         PromotionError::WholeWeights { .. } => {
             ApiError::conflict(message).with_code("whole_weights_promoted")
         }

@@ -65,6 +65,9 @@ pub enum AlignError {
     /// Nothing of a step can be learnt from.
     #[error("no answer of this step has a reward: {0}")]
     NoReward(String),
+    /// The run was asked to stop while it waited for rewards; it saves and ends as one that is asked between two steps.
+    #[error("asked to stop while rewards were waited for")]
+    Stopped,
     /// A number is not finite.
     #[error("step {step}: {what} is {value}, in the examples {examples:?}; {hint}{}", kept_text(kept.as_deref()))]
     NonFinite {
@@ -158,6 +161,52 @@ fn what_to_give(theirs: &str, ours: &str) -> &'static str {
             "only the anchor differs: give the text that the run began with; where it is that, an earlier version began the run, which cut the text \
              in other pieces: go on with that version, or begin anew in another folder"
         }
+        _ if has_same_model(theirs, ours) => {
+            "the model is the same: where the files are, too, another share of held-out examples, other answers to learn from or another thinking \
+             makes other data of them, and another reward counts likewise; give those that the run began with"
+        }
         _ => "give those that the run began with",
+    }
+}
+
+/// Whether all that stands behind the data in two fingerprints is the same: the model, its adapter and the precision, and the anchor.
+fn has_same_model(theirs: &str, ours: &str) -> bool {
+    const MODEL: &str = ", model ";
+    match (theirs.rsplit_once(MODEL), ours.rsplit_once(MODEL)) {
+        (Some((_, theirs)), Some((_, ours))) => theirs == ours,
+        _ => false,
+    }
+}
+
+impl AlignError {
+    /// Whether it refuses a checkpoint of the same model for its data alone.
+    pub fn is_of_other_data_alone(&self) -> bool {
+        match self {
+            AlignError::OtherData { ours, theirs, .. } => has_same_model(theirs, ours),
+            _ => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Regression: where the share of held-out examples alone differed, other data or another model were spoken of, and nothing else.
+    #[test]
+    fn other_data_of_the_same_model_name_what_makes_them() {
+        let error = |theirs: &str| AlignError::OtherData {
+            checkpoint: PathBuf::from("step-1"),
+            ours: "data 1, model a [in f32, adapter none], anchor c".to_owned(),
+            theirs: theirs.to_owned(),
+        };
+        let of_data = error("data 2, model a [in f32, adapter none], anchor c");
+        assert!(of_data.is_of_other_data_alone());
+        assert!(of_data.to_string().contains("share of held-out examples"), "{of_data}");
+        for theirs in ["data 1, model b [in f32, adapter none], anchor c", "data 2, model b", "", "data 2"] {
+            let of_model = error(theirs);
+            assert!(!of_model.is_of_other_data_alone(), "{theirs}");
+            assert!(!of_model.to_string().contains("held-out"), "{of_model}");
+        }
     }
 }

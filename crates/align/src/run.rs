@@ -51,6 +51,8 @@ pub struct HeldOut {
     pub measures: Measures,
     /// What decides which checkpoint is the best: the lowest.
     pub lowest_is_best: Option<f64>,
+    /// What a reader of the log should know.
+    pub notes: Vec<String>,
 }
 
 /// What the part of a fingerprint begins with that has the digests of schemas which rewards read; it ends with `]`.
@@ -243,7 +245,7 @@ impl<T: Training> Run<T> {
         self.last_checkpoint.as_deref()
     }
 
-    /// Trains until the schedule's last step, or until `stop` says so between two steps; then saves.
+    /// Trains until the schedule's last step, or until `stop` says so between two steps or a reward was asked to stop; then saves.
     ///
     /// # Errors
     /// [`AlignError`]; checkpoints that cannot be saved end the run only if nothing would be left of it.
@@ -257,23 +259,28 @@ impl<T: Training> Run<T> {
             self.rehearse(observers)?;
         }
         if self.state.step == 0 && self.configuration.intervals.held_out > 0 {
-            self.measure(observers)?;
+            match self.measure(observers) {
+                Err(AlignError::Stopped) => return self.stopped(observers),
+                measured => measured?,
+            };
         }
         if self.state.is_unmeasured && !stop() {
-            self.measure_afterwards(observers)?;
+            match self.measure_afterwards(observers) {
+                Err(AlignError::Stopped) => return self.stopped(observers),
+                measured => measured?,
+            }
         }
         while self.state.step < steps {
             if stop() {
-                // One of this step would be replaced by itself.
-                match self.saved_step == Some(self.state.step) {
-                    true => observers.iter_mut().try_for_each(|observer| observer.flush())?,
-                    false => self.save(observers, true)?,
-                }
-                return Ok(Outcome::Stopped { step: self.state.step });
+                return self.stopped(observers);
             }
             let memory = self.training.memory();
             let (metrics, notes) = match self.step() {
                 Ok(made) => made,
+                Err(AlignError::Stopped) => {
+                    self.training.remember(&memory);
+                    return self.stopped(observers);
+                }
                 Err(error) => return Err(self.ended(error, &memory, observers)),
             };
             let step = metrics.step;
@@ -288,6 +295,9 @@ impl<T: Training> Run<T> {
                     Err(error) => {
                         let memory = self.training.memory();
                         self.state.is_unmeasured = true;
+                        if matches!(error, AlignError::Stopped) {
+                            return self.stopped(observers);
+                        }
                         return Err(self.ended(error, &memory, observers));
                     }
                 };
@@ -307,6 +317,16 @@ impl<T: Training> Run<T> {
         }
         observers.iter_mut().try_for_each(|observer| observer.flush())?;
         Ok(Outcome::Finished)
+    }
+
+    /// Saves the weights of the last step that was made, for a run that was asked to stop.
+    fn stopped(&mut self, observers: &mut [Box<dyn Observer>]) -> Result<Outcome, AlignError> {
+        // One of this step would be replaced by itself.
+        match self.saved_step == Some(self.state.step) {
+            true => observers.iter_mut().try_for_each(|observer| observer.flush())?,
+            false => self.save(observers, true)?,
+        }
+        Ok(Outcome::Stopped { step: self.state.step })
     }
 
     /// What a failed step leaves: the weights of the step before as a checkpoint, as far as it can be, and what it read where its numbers are not
@@ -460,12 +480,12 @@ impl<T: Training> Run<T> {
 
     /// Measures held-out examples; what the best checkpoint is chosen by.
     fn measure(&mut self, observers: &mut [Box<dyn Observer>]) -> Result<Option<f64>, AlignError> {
-        let Some(HeldOut { examples, measures, lowest_is_best }) = self.training.held_out()? else {
+        let Some(HeldOut { examples, measures, lowest_is_best, notes }) = self.training.held_out()? else {
             return Ok(None);
         };
         let step = self.state.step;
-        let measures = measures.means();
-        tell(observers, &Event::HeldOut(HeldOutMetrics { step, examples, measures }))?;
+        tell(observers, &Event::HeldOut(HeldOutMetrics { step, examples, measures: measures.means() }))?;
+        notes.into_iter().try_for_each(|text| tell(observers, &Event::Note { step, text }))?;
         Ok(lowest_is_best)
     }
 

@@ -3,6 +3,7 @@
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -24,6 +25,7 @@ pub(crate) fn options() -> BuildOptions {
         python: PathBuf::from("python3"),
         sandbox: SandboxLimits { wall: Duration::from_secs(60), cpu_seconds: 2, ..SandboxLimits::default() },
         threads: 2,
+        stop: || false,
     }
 }
 
@@ -404,4 +406,37 @@ fn a_service_that_does_not_answer_is_a_fault_in_time() {
     let gone = fault(&format!("http:http://{address}/"), json!({}));
     assert!(matches!(gone, RewardFault::Service { attempts: 2, .. }), "{gone:?}");
     assert!(started.elapsed() < Duration::from_secs(300));
+}
+
+/// Regression: a service that hung was waited for with all its attempts, whatever the run was asked.
+#[test]
+fn a_service_that_hangs_is_waited_for_no_more_once_the_run_is_to_stop() {
+    static ASKED: AtomicBool = AtomicBool::new(false);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http:http://{}/score", listener.local_addr().unwrap());
+    thread::spawn(move || {
+        let _connection = listener.accept();
+        ASKED.store(true, Ordering::SeqCst);
+        thread::park();
+    });
+    let options = BuildOptions { stop: || ASKED.load(Ordering::SeqCst), ..options() };
+    let found = fault_within(&url, json!({}), &options);
+    assert!(found.is_stop(), "{found:?}");
+}
+
+/// Regression: data without the field of a reward were known only after the first answers had been written.
+#[test]
+fn a_field_that_none_of_the_first_prompts_has_is_known_before_answers_are_written() {
+    let tasks = |fields: &[Value]| fields.iter().map(|fields| task(fields.clone())).collect::<Vec<_>>();
+    let without = tasks(&[json!({"other": 1}), json!({})]);
+    for (text, field) in
+        [("number", "answer"), ("length:tokens<=9+exact:solution", "solution"), ("code", "test")]
+    {
+        let fault = build(text).check(&without).unwrap_err().to_string();
+        assert!(fault.contains(&format!("`{field}` is missing")), "{text}: {fault}");
+    }
+    // One that has it is enough: the others are answers without a reward.
+    assert_eq!(build("number").check(&tasks(&[json!({}), json!({"answer": "4"})])), Ok(()));
+    assert_eq!(build("length:tokens<=9").check(&without), Ok(()));
+    assert_eq!(build("number").check(&[]), Ok(()));
 }

@@ -8,6 +8,7 @@ mod evaluation;
 mod faults;
 mod formats;
 mod long_conversations;
+mod mistakes;
 mod resumed;
 mod rewards;
 mod rewards_code;

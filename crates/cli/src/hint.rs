@@ -91,6 +91,9 @@ fn of_step(error: &AlignError) -> Option<String> {
             "the same command with `--replay {}` computes the step again with the weights of the checkpoint before it, or with those of `--resume`",
             path.display()
         )),
+        error if error.is_of_other_data_alone() => Some(
+            "`--held-out-share`, `--learn` and `--thinking` make other data of the same files".to_owned(),
+        ),
         _ => None,
     }
 }
@@ -148,6 +151,18 @@ mod tests {
         assert!(hint_of(std::io::Error::from(ErrorKind::StorageFull)).contains("--resume auto"));
         let refused = PlanRefusal::Disk { needed: 2, available: 1 };
         assert!(hint_of(refused).contains("intervals.keep"));
+    }
+
+    /// Regression: nothing said that options alone can make other data of the same files.
+    #[test]
+    fn other_data_of_the_same_model_name_the_options_that_make_them() {
+        let of = |ours: &str| AlignError::OtherData {
+            checkpoint: "step-1".into(),
+            ours: ours.to_owned(),
+            theirs: "data 1, model a".to_owned(),
+        };
+        assert!(hint_of(of("data 2, model a")).contains("--held-out-share"));
+        assert_eq!(hint_of(of("data 1, model b")), "");
     }
 
     #[test]

@@ -192,7 +192,9 @@ fn what_was_trained_is_measured_on_pairs_and_by_wins() {
     let mut program = place.program(&rewards);
     program.args(["--reward", "number", "--by", "digits"]);
     let (code, text) = run(program);
+    // The fields that there are were not named.
     assert!(code == Some(1) && text.contains("--by digits: prompt 1"), "{text}");
+    assert!(text.contains("beside the prompt its record has answer"), "{text}");
     let (code, text) = run(evaluate("preferences", &["--reward-model", &policy]));
     assert!(code == Some(1) && text.contains("the task type SEQ_CLS"), "{text}");
 }

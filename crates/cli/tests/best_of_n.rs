@@ -240,6 +240,8 @@ fn what_cannot_be_chosen_is_counted_and_named() {
     let (code, text) =
         run(place.judged("b.jsonl", &["--n", "2", "--max-tokens", "2", "--reward", "regex:."]));
     assert!(code == Some(1) && text.contains(" answers were cut at --max-tokens"), "{text}");
+    // What is outside the means was not told beside them.
+    assert!(text.contains("The means are over ") && text.contains(" of 40 answers: "), "{text}");
     assert!(text.contains("--keep-cut chooses") && !place.path("b.jsonl").exists(), "{text}");
     assert!(!place.read("a.jsonl").is_empty(), "what was chosen before stays");
     let (code, text) = run(place

@@ -66,6 +66,10 @@ pub struct Summary {
     pub first_fault: Option<String>,
     /// Answers that cannot be chosen, by reason.
     pub unusable: BTreeMap<Unusable, usize>,
+    /// Answers that can be chosen, of which alone the rewards of the best are means.
+    pub counted: usize,
+    /// Prompts without such an answer, which are in no mean.
+    pub prompts_without: usize,
     /// Answers that say what an earlier one to the same prompt says.
     pub duplicates: usize,
     /// Prompts whose answers are all worth the same.
@@ -97,6 +101,8 @@ impl Summary {
             };
             summary.duplicates += of_prompt.iter().enumerate().filter(repeats).count();
             let worth: Vec<f64> = of_prompt.iter().filter_map(Candidate::worth).collect();
+            summary.counted += worth.len();
+            summary.prompts_without += usize::from(worth.is_empty());
             let is_equal = worth.len() > 1 && worth.iter().all(|one| *one == worth[0]);
             summary.all_equal += usize::from(is_equal);
             worths.push((worth, of_prompt.len()));
@@ -177,10 +183,17 @@ mod tests {
         assert_eq!((summary.without_reward, summary.first_fault.as_deref()), (1, Some("no time")));
         assert_eq!(summary.unusable, BTreeMap::from([(Unusable::Cut, 1)]));
         assert_eq!((summary.duplicates, summary.all_equal), (1, 1));
+        assert_eq!((summary.counted, summary.prompts_without), (6, 0));
         let best: Vec<(usize, usize)> =
             summary.best_of.iter().map(|best| (best.answers, best.prompts)).collect();
         assert_eq!(best, [(1, 2), (2, 2), (4, 2)]);
         assert!((summary.best_of[0].reward.mean - (1.0 / 3.0 + 1.0) / 2.0).abs() < 1e-12);
+        // Prompts without an answer that can be chosen were outside the means without a word.
+        let cut = Candidate { unusable: Some(Unusable::Cut), ..answer("z", Some(9.0)) };
+        let with_cut = [&answers[..], &[vec![cut.clone(), cut], vec![answer("c", None)]]].concat();
+        let with_cut = Summary::of(&with_cut, 4, 1);
+        assert_eq!((with_cut.answers, with_cut.counted), (11, 6));
+        assert_eq!((with_cut.prompts, with_cut.prompts_without, with_cut.best_of[0].prompts), (4, 2, 2));
         // The 1 is in three of the six draws of two, each of which has an answer that can be chosen.
         assert!((summary.best_of[1].reward.mean - (0.5 + 1.0) / 2.0).abs() < 1e-12);
     }

@@ -1,6 +1,6 @@
 //! What a data set holds: counts, roles, lengths, duplicates, and what it shares with another one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroUsize;
 
 use serde::Serialize;
@@ -11,7 +11,8 @@ use super::dataset::Dataset;
 use super::encode_all::{EncodeCounts, EncodeOptions, Encoded, Overlong};
 use super::encoder::{Encoder, LearntAnswers};
 use super::errors::{BadPolicy, BadRecords, DataError};
-use super::example::{Example, Kind};
+use super::example::{Body, Example, Kind, Origin};
+use super::formats::Format;
 use super::likeness::{Found, Likenesses, Sketch};
 
 /// What is looked at.
@@ -189,6 +190,8 @@ pub fn check(
         characters.push(body.messages().map(|message| message.content.chars().count() as u64).sum());
     }
     let (duplicates, near_duplicates) = duplicates(data);
+    let mut notes = data.notes.clone();
+    notes.extend(encoder.map(|encoder| control_letters(data, encoder)).unwrap_or_default());
     let files = data.files.iter().map(|file| FileReport {
         path: file.path.display().to_string(),
         format: file.format,
@@ -205,7 +208,7 @@ pub fn check(
         near_duplicates,
         leaks: against.map(|against| leaks(data, against)),
         unread_fields: data.unread_fields.clone(),
-        notes: data.notes.clone(),
+        notes,
         fingerprint: data.fingerprint(),
     })
 }
@@ -301,21 +304,63 @@ fn text_of(example: &Example, question_alone: bool) -> String {
     text
 }
 
-/// Examples that are the same as an earlier one, and those that nearly are.
+/// In how many records an answer holds the letters of a control token, by what is said of it. They are most often left over from another
+/// template.
+fn control_letters(data: &Dataset, encoder: &Encoder<'_>) -> BTreeMap<String, u64> {
+    let texts = encoder.control_texts();
+    let mut records: BTreeMap<&str, BTreeSet<Origin>> = BTreeMap::new();
+    for Example { origin, body } in &data.examples {
+        for message in body.messages().filter(|message| message.role == Role::Assistant) {
+            for text in [Some(&message.content), message.thought.as_ref()].into_iter().flatten() {
+                if let Some(found) = texts.first_in(text) {
+                    records.entry(found).or_default().insert(*origin);
+                }
+            }
+        }
+    }
+    let note = |(text, records): (&str, BTreeSet<Origin>)| {
+        let note =
+            format!("answers with the letters of the control token {text}, which are learnt as letters");
+        (note, records.len() as u64)
+    };
+    records.into_iter().map(note).collect()
+}
+
+/// Whether two examples that follow one another are pairs of one list of ranked answers. All records of an array in one line have that line, so
+/// that their prompts tell as well.
+fn are_of_one_list(data: &Dataset, one: &Example, other: &Example) -> bool {
+    let format = data.files.get(one.origin.file).and_then(|file| file.format);
+    let is_list = format == Some(Format::RankedAnswers.name()) && one.origin == other.origin;
+    match (&one.body, &other.body) {
+        (Body::Pair(one), Body::Pair(other)) => is_list && one.prompt == other.prompt,
+        _ => false,
+    }
+}
+
+/// Examples that are the same as an earlier one, and those that nearly are. Pairs of one list share their answers by their nature, and are not
+/// compared with one another.
 fn duplicates(data: &Dataset) -> (Alike, Alike) {
     let (mut same, mut near) = (Alike::default(), Alike::default());
     let mut seen = BTreeMap::new();
     let mut likenesses = Likenesses::default();
+    let mut of_list: Vec<(usize, Sketch)> = Vec::new();
+    let mut before: Option<&Example> = None;
     for (number, example) in data.examples.iter().enumerate() {
+        if !before.is_some_and(|before| are_of_one_list(data, before, example)) {
+            of_list.drain(..).for_each(|(number, sketch)| likenesses.add(number, sketch));
+        }
+        before = Some(example);
         let place = |number: usize| data.place(data.examples[number].origin);
-        let earlier = seen.entry(example.body.content_hash()).or_insert(number);
-        if *earlier != number {
-            same.add(|| place(number), || place(*earlier));
+        let earlier = *seen.entry(example.body.content_hash()).or_insert(number);
+        if earlier != number {
+            if !are_of_one_list(data, &data.examples[earlier], example) {
+                same.add(|| place(number), || place(earlier));
+            }
             continue;
         }
         let sketch = Sketch::of(&text_of(example, false));
         near.add_found(likenesses.find(&sketch), || place(number), place);
-        likenesses.add(number, sketch);
+        of_list.push((number, sketch));
     }
     (same, near)
 }

@@ -63,7 +63,10 @@ impl Dataset {
     fn read_file(&mut self, path: &Path, options: &ReadOptions) -> Result<(), DataError> {
         let Records { records, with_key_twice } = records::read(path, options.max_file_bytes)?;
         let labels = formats::labels_of(records.iter().filter_map(|(_, record)| record.as_ref().ok()));
+        // Where the run ends with the first record, lines behind it may be parts of it, whose format says nothing.
+        let ends_at_first = records.first().is_some_and(|(_, record)| record.is_err());
         let format = match options.bad {
+            BadPolicy::Stop if ends_at_first => None,
             BadPolicy::Stop => format_of(path, &records, labels)?,
             BadPolicy::Drop => commonest_format(&records, labels),
         };
@@ -160,6 +163,27 @@ impl Dataset {
         let rest = Dataset { files: self.files.clone(), examples: test, ..Dataset::default() };
         Ok((Dataset { examples: train, ..Dataset { examples: Vec::new(), ..self } }, rest))
     }
+}
+
+/// What is to be said of a division with [`Dataset::split`] into so many examples: that nothing is held out although a share was asked for, or
+/// that what is differs from the share by more than half of it, as it does where there are few questions.
+pub fn held_out_note(learnt: usize, held_out: usize, share: f64) -> Option<String> {
+    let all = learnt.saturating_add(held_out);
+    if all == 0 || share <= 0.0 {
+        return None;
+    }
+    if held_out == 0 {
+        return Some(format!("of {all} examples none is held out: nothing will be measured"));
+    }
+    let found = held_out as f64 / all as f64;
+    ((found - share).abs() > share / 2.0).then(|| {
+        format!(
+            "of {all} examples {held_out} are held out, {:.1} % and not {:.1} %: each question is drawn by itself, so that few of them \
+             rarely meet a share",
+            100.0 * found,
+            100.0 * share
+        )
+    })
 }
 
 /// Whether an example is held out: a function of the seed and of how its conversation begins.
@@ -260,4 +284,22 @@ fn format_of(path: &Path, records: &[records::Record], labels: Labels) -> Result
 
 fn mixed(path: &Path, (first_line, first): (u64, Format), (line, other): (u64, Format)) -> DataError {
     DataError::Mixed { path: path.to_owned(), first_line, first: first.name(), line, other: other.name() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Of 8 questions a share of 0.2 held out 4, or none, without a word.
+    #[test]
+    fn a_share_that_few_examples_do_not_meet_is_told() {
+        let none = held_out_note(8, 0, 0.2).expect("a note");
+        assert_eq!(none, "of 8 examples none is held out: nothing will be measured");
+        let half = held_out_note(4, 4, 0.2).expect("a note");
+        assert!(half.contains("of 8 examples 4 are held out, 50.0 % and not 20.0 %"), "{half}");
+        assert!(held_out_note(19, 1, 0.2).is_some());
+        for (learnt, held_out, share) in [(8, 2, 0.2), (8, 0, 0.0), (0, 0, 0.2), (95, 5, 0.05)] {
+            assert_eq!(held_out_note(learnt, held_out, share), None, "{learnt} {held_out} {share}");
+        }
+    }
 }

@@ -16,6 +16,7 @@ use zhenjin_tokenizer::{
     ChatTemplate, ControlText, EncodedDialogue, Rendered, Specials, Tokenizer, TokenizerError,
 };
 
+use super::control_texts::ControlTexts;
 use super::dialogues::{Bound, Dialogues};
 use super::encoded::{Beginning, EncodedPair, EncodedTask, EncodedThumb};
 use super::errors::{BadKind, DataError, Fault};
@@ -124,6 +125,11 @@ impl<'a> Encoder<'a> {
 
     pub(super) fn context(&self) -> usize {
         self.context
+    }
+
+    /// The texts of the tokenizer's control tokens, to be looked for in what is learnt.
+    pub(super) fn control_texts(&self) -> ControlTexts {
+        ControlTexts::new(self.tokenizer.special_texts())
     }
 
     /// Tries one question and its answer.

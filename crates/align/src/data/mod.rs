@@ -4,6 +4,7 @@
 //! turns them into tokens with the code that serves.
 
 mod check;
+mod control_texts;
 mod dataset;
 mod dialogues;
 mod encode_all;
@@ -21,7 +22,7 @@ mod records;
 mod tests;
 
 pub use check::{Alike, CheckOptions, FileReport, Leaks, Lengths, Report, TokenReport, check};
-pub use dataset::{Dataset, ReadOptions, is_held_out};
+pub use dataset::{Dataset, ReadOptions, held_out_note, is_held_out};
 pub use encode_all::{EncodeCounts, EncodeOptions, Encoded, HashTokens, Overlong};
 pub use encoded::{Beginning, EncodedPair, EncodedTask, EncodedThumb};
 pub use encoder::{Encoder, LearntAnswers, PromptSettings, WrittenFault};

@@ -3,7 +3,7 @@
 use std::io::Read;
 use std::path::Path;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::errors::{BadKind, DataError, Fault};
 use super::parsed::Parsed;
@@ -67,10 +67,7 @@ pub(super) fn read(path: &Path, max_bytes: u64) -> Result<Records, DataError> {
     if let Some(reason) = of_another_encoding(&bytes) {
         return Err(refused(reason));
     }
-    let text = std::str::from_utf8(&bytes).map_err(|error| {
-        let line = 1 + count_lines(&bytes[..error.valid_up_to()]);
-        refused(format!("line {line} is not UTF-8; files are JSON lines or one JSON array"))
-    })?;
+    let text = std::str::from_utf8(&bytes).map_err(|error| refused(not_utf8(&bytes, error.valid_up_to())))?;
     let text = text.strip_prefix('\u{FEFF}').unwrap_or(text);
     if text.contains('\r') && !text.contains('\n') && text.trim().contains('\r') {
         return Err(refused(
@@ -80,7 +77,37 @@ pub(super) fn read(path: &Path, max_bytes: u64) -> Result<Records, DataError> {
     }
     match array_start(text) {
         Some(start) => of_array(text, start).map_err(refused),
-        None => Ok(of_lines(text)),
+        None => Ok(of_one_object(text).unwrap_or_else(|| of_lines(text))),
+    }
+}
+
+/// What to do with text that is not UTF-8 from byte `place` on.
+fn not_utf8(bytes: &[u8], place: usize) -> String {
+    let (before, behind) = bytes.split_at(place);
+    let line = 1 + count_lines(before);
+    let start = before.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+    let rest = behind.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    // Of another encoding hardly a character is UTF-8 by chance; behind text with more of them, a byte is wrong.
+    let is_of_another = before.iter().filter(|byte| !byte.is_ascii()).count() <= 4;
+    let likely = match is_of_another && is_gb18030(&[&before[start..], rest].concat()) {
+        true => "the file is probably GBK or GB18030; ",
+        false => "",
+    };
+    format!(
+        "line {line} is not UTF-8; {likely}write it anew as UTF-8; files are JSON lines or one JSON array"
+    )
+}
+
+/// Whether all bytes of a line form characters of GB18030, which has those of GBK in two bytes each.
+fn is_gb18030(mut line: &[u8]) -> bool {
+    loop {
+        line = match line {
+            [] => return true,
+            [0..=0x7F, rest @ ..] => rest,
+            [0x81..=0xFE, 0x40..=0x7E | 0x80..=0xFE, rest @ ..] => rest,
+            [0x81..=0xFE, b'0'..=b'9', 0x81..=0xFE, b'0'..=b'9', rest @ ..] => rest,
+            _ => return false,
+        }
     }
 }
 
@@ -123,6 +150,22 @@ fn is_conversation(list: &[Value]) -> bool {
     }) && !list.is_empty()
 }
 
+/// The one record of a text that is a single object over several lines.
+fn of_one_object(text: &str) -> Option<Records> {
+    let body = text.trim();
+    let first = body.lines().next().filter(|first| first.starts_with('{') && first.len() < body.len())?;
+    if body.len() > MAX_RECORD_BYTES
+        || !serde_json::from_str::<Value>(first).is_err_and(|error| error.is_eof())
+    {
+        return None;
+    }
+    let parsed: Parsed = serde_json::from_str(body).ok()?;
+    let before = &text[..text.len() - text.trim_start().len()];
+    let mut records = Records::default();
+    records.add(1 + count_lines(before.as_bytes()), Ok(parsed));
+    Some(records)
+}
+
 fn of_lines(text: &str) -> Records {
     let mut records = Records::default();
     for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
@@ -133,16 +176,29 @@ fn of_lines(text: &str) -> Records {
                 "the line has {} bytes, and no record has more than {MAX_RECORD_BYTES}: is it one array, or are line ends missing?",
                 line.len()
             )),
-            false => serde_json::from_str(line).map_err(|error| without_line(&error)),
+            false => serde_json::from_str(line).map_err(|error| not_json(line, &error)),
         };
         records.add(number as u64 + 1, parsed.map_err(|reason| Fault::new(BadKind::NotJson, reason)));
     }
     records
 }
 
-/// An error of a text of one line: its column is enough.
-fn without_line(error: &serde_json::Error) -> String {
-    error.to_string().replace("at line 1 column", "at column")
+/// What is wrong with a line, of which the column is enough, and what to do where that is known.
+fn not_json(line: &str, error: &serde_json::Error) -> String {
+    let reason = error.to_string().replace("at line 1 column", "at column");
+    let is_record = |text: &str| serde_json::from_str::<Map<String, Value>>(text).is_ok();
+    if line.trim_end().strip_suffix(',').is_some_and(is_record) {
+        return format!(
+            "{reason}: a comma stands behind the record; take it away, or make the file one array in brackets"
+        );
+    }
+    if error.is_eof() {
+        return format!(
+            "{reason}: the line ends before its record does; a record must stand on one line, or all records in one array in \
+             brackets"
+        );
+    }
+    reason
 }
 
 fn of_array(text: &str, start: usize) -> Result<Records, String> {
@@ -296,6 +352,52 @@ mod tests {
         assert_eq!(lines(b"{}\r\n{}\r\n"), Ok(vec![(1, true), (2, true)]));
         // Two files with marks put together.
         assert_eq!(lines("\u{FEFF}{}\n\u{FEFF}{}\n".as_bytes()), Ok(vec![(1, true), (2, true)]));
+    }
+
+    /// "line 1 is not UTF-8" once was all that was said of the commonest encoding of Chinese files beside UTF-8.
+    #[test]
+    fn gbk_is_named_and_a_wrong_byte_is_not_taken_for_it() {
+        // "{"a": "诗歌"}" in GBK, and a character of four bytes of GB18030.
+        let gbk = b"{\"a\": \"\xCA\xAB\xB8\xE8\"}\n{}\n";
+        let gb18030 = b"{\"a\": \"\xCA\xAB\x82\x35\x8F\x33\"}\n";
+        for bytes in [&gbk[..], gb18030] {
+            let message = lines(bytes).expect_err("GBK");
+            assert!(
+                message.contains("line 1 is not UTF-8; the file is probably GBK or GB18030"),
+                "{message}"
+            );
+            assert!(message.contains("write it anew as UTF-8"), "{message}");
+        }
+        let latin = b"{}\n{\"a\": \"caf\xE9\"}";
+        let cut = "{\"a\": \"诗歌诗歌\"}\n{\"a\": \"\u{20AC}".as_bytes();
+        for bytes in [&latin[..], &cut[..cut.len() - 1]] {
+            let message = lines(bytes).expect_err("no UTF-8");
+            assert!(message.contains("line 2 is not UTF-8; write it anew as UTF-8"), "{message}");
+        }
+    }
+
+    /// Such lines once had the parser's words alone: "trailing characters", "EOF while parsing an object".
+    #[test]
+    fn commas_behind_records_and_records_over_several_lines_are_named() {
+        let reason = |text: &str| -> String {
+            let Records { records, .. } = of_lines(text);
+            records.into_iter().find_map(|(_, record)| record.err()).expect("a fault").reason
+        };
+        let comma = reason("{\"a\": 1},\n{\"a\": 2}");
+        assert!(comma.contains("a comma stands behind the record; take it away, or make"), "{comma}");
+        for text in ["{\n \"a\": 1\n}\n{\n \"a\": 2\n}", "{\"a\": [\n1]},\n{\"a\": 2}"] {
+            let several = reason(text);
+            assert!(several.contains("a record must stand on one line"), "{several}");
+        }
+        assert!(!reason("{\"a\": 1} x,").contains("a comma stands"));
+    }
+
+    /// A single indented object was once as many bad records as it has lines.
+    #[test]
+    fn one_object_over_several_lines_is_one_record() {
+        assert_eq!(lines(b"\n{\n  \"a\": [\n    1\n  ]\n}\n"), Ok(vec![(2, true)]));
+        assert_eq!(lines(b"\n{\n  \"a\": 1,\n  \"a\": 2\n}\n"), Ok(vec![(2, false)]));
+        assert_eq!(lines(b"{\"a\": 1\n}\n{}"), Ok(vec![(1, false), (2, false), (3, true)]));
     }
 
     #[test]

@@ -6,6 +6,7 @@ use zhenjin_tokenizer::EncodedDialogue;
 use super::examples::{Examples, References, log_probabilities, log_probability, prompt_of, spread};
 use crate::data::EncodedThumb;
 use crate::error::AlignError;
+use crate::evaluation::correct;
 use crate::losses::judged::{JudgedLoss, divergence};
 use crate::measures::Measures;
 use crate::packed::Packed;
@@ -83,7 +84,8 @@ impl Judged {
             let per_token = imitated / tokens.max(1) as f64;
             spread(packed, &rows, (slope - per_token) / divisor, &mut gradients);
             measures.add("loss", loss - per_token * sum);
-            measures.add("accuracy", f64::from(u8::from((log_ratio > self.divergence) == liked)));
+            let margin = log_ratio - self.divergence;
+            measures.add("accuracy", correct(if liked { margin } else { -margin }));
             let name = if liked { "liked_reward" } else { "disliked_reward" };
             measures.add(name, self.loss.beta * log_ratio);
         }

@@ -27,6 +27,32 @@ pub trait Answerer {
     -> Result<Vec<(String, String)>, AlignError>;
 }
 
+/// Implicit rewards of preferred answers that are nearer to 0 than this say nothing of a loss.
+const SLIGHT: f64 = 0.01;
+/// The mean of fewer examples says nothing of the others.
+const FEW: usize = 4;
+
+/// Says where preferred answers have become less likely, by what the last step measured of so many examples.
+fn of_preferred(measures: &Measures, examples: usize) -> Option<String> {
+    let chosen = measures.mean("chosen_reward")?;
+    let rejected = measures.mean("rejected_reward")?;
+    if chosen > -SLIGHT || examples < FEW {
+        return None;
+    }
+    let fact = format!(
+        "preferred answers have become less likely than they were before training (their implicit reward is {chosen:.4})"
+    );
+    Some(match chosen > rejected {
+        true => format!(
+            "{fact}, only less so than the others: the loss asks for the difference alone; preference.sft_weight above 0 keeps them likely"
+        ),
+        false => format!(
+            "{fact}, and the rejected answers gain on them (theirs is {rejected:.4}): the preferences are not learnt; look whether the data have \
+             them the right way round, and at the learning rate"
+        ),
+    })
+}
+
 /// Prompts of which sample texts are written.
 const SAMPLES: usize = 3;
 
@@ -175,12 +201,8 @@ impl<E: Examples> Training for Offline<E> {
         outcome.gradient_norm = update.norm;
         outcome.clipped = update.clipped;
         let is_last = step + 1 == self.configuration.schedule.steps;
-        if is_last && let Some(reward) = outcome.measures.mean("chosen_reward").filter(|reward| *reward < 0.0)
-        {
-            outcome.notes.push(format!(
-                "preferred answers have become less likely than they were before training (their implicit reward is {reward:.4}), only less so than \
-                 the others: the loss asks for the difference alone; preference.sft_weight above 0 keeps them likely"
-            ));
+        if is_last {
+            outcome.notes.extend(of_preferred(&outcome.measures, of_step.len()));
         }
         Ok(outcome)
     }
@@ -227,7 +249,7 @@ impl<E: Examples> Training for Offline<E> {
             }
         }
         let lowest_is_best = measures.mean("loss");
-        Ok(Some(HeldOut { examples: count as u64, measures, lowest_is_best }))
+        Ok(Some(HeldOut { examples: count as u64, measures, lowest_is_best, notes: Vec::new() }))
     }
 
     fn samples(&mut self) -> Result<Vec<(String, String)>, AlignError> {
@@ -260,5 +282,29 @@ impl<E: Examples> Training for Offline<E> {
 
     fn fingerprint(&self) -> String {
         self.fingerprint.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Regression: "only less so than the others" was said where the others became more likely, and of a mean of -0.0002 over two examples.
+    #[test]
+    fn what_is_said_of_preferred_answers_is_what_was_measured() {
+        let said = |chosen: f64, rejected: f64, examples: usize| {
+            let mut measures = Measures::default();
+            measures.add("chosen_reward", chosen);
+            measures.add("rejected_reward", rejected);
+            of_preferred(&measures, examples)
+        };
+        let less = said(-0.5, -0.9, 8).unwrap();
+        assert!(less.contains("only less so than the others"), "{less}");
+        let gain = said(-0.5, 0.3, 8).unwrap();
+        assert!(!gain.contains("only less so") && gain.contains("rejected answers gain"), "{gain}");
+        assert_eq!(said(-0.0002, -0.3, 8), None);
+        assert_eq!(said(-0.5, -0.9, 2), None);
+        assert_eq!(said(0.5, -0.9, 8), None);
+        assert_eq!(of_preferred(&Measures::default(), 8), None);
     }
 }

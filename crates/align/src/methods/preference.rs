@@ -5,6 +5,7 @@ use zhenjin_tensor::{ScoreGradient, TokenScore};
 use super::examples::{Examples, References, log_probability, prompt_of, spread};
 use crate::data::EncodedPair;
 use crate::error::AlignError;
+use crate::evaluation::correct;
 use crate::losses::preference::{PairScores, PreferenceLoss};
 use crate::measures::Measures;
 use crate::packed::Packed;
@@ -62,7 +63,7 @@ impl Preferences {
             spread(packed, &rows[0], by_chosen / divisor, &mut gradients);
             spread(packed, &rows[1], of.by_rejected / divisor, &mut gradients);
             measures.add("loss", of.loss - self.sft_weight * chosen * per_token);
-            measures.add("accuracy", f64::from(u8::from(of.margin > 0.0)));
+            measures.add("accuracy", correct(of.margin));
             measures.add("margin", of.margin);
             measures.add("chosen_reward", self.loss.beta * (chosen - reference_chosen));
             measures.add("rejected_reward", self.loss.beta * (rejected - reference_rejected));

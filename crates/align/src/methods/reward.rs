@@ -3,6 +3,7 @@
 use super::examples::Examples;
 use crate::data::EncodedPair;
 use crate::error::AlignError;
+use crate::evaluation::correct;
 use crate::losses::reward::bradley_terry;
 use crate::losses::sigmoid;
 use crate::measures::Measures;
@@ -38,9 +39,8 @@ impl RewardPairs {
             let margin = self.pairs[*example].margin.map_or(0.0, f64::from);
             let of = bradley_terry(chosen, rejected, margin, self.centring);
             gradients.extend([of.by_chosen, of.by_rejected].map(|slope| (slope / divisor) as f32));
-            let correct = f64::from(u8::from(chosen > rejected));
             measures.add("loss", of.loss);
-            measures.add("accuracy", correct);
+            measures.add("accuracy", correct(chosen - rejected));
             measures.add("margin", chosen - rejected);
             measures.add("reward", (chosen + rejected) / 2.0);
             // What the model thinks its accuracy is; equal to it where it is calibrated.

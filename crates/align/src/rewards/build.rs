@@ -83,6 +83,8 @@ pub struct BuildOptions {
     pub sandbox: SandboxLimits,
     /// Programs under test, and requests to a service, at once.
     pub threads: usize,
+    /// Whether the wait for a process or a service is to stop. Answers then have the fault [`super::RewardFault::Stopped`].
+    pub stop: fn() -> bool,
 }
 
 impl Default for BuildOptions {
@@ -93,6 +95,7 @@ impl Default for BuildOptions {
             python: PathBuf::from("python3"),
             sandbox: SandboxLimits::default(),
             threads: 1,
+            stop: || false,
         }
     }
 }
@@ -133,9 +136,14 @@ fn reward(term: &RewardTerm, options: &BuildOptions) -> Result<Box<dyn Reward>, 
         "code" => {
             Box::new(CodeReward::new(options.python.clone(), options.sandbox.clone(), options.threads)?)
         }
-        "process" => Box::new(ProcessReward::new(needed("a command")?, options.limit, options.attempts)),
+        "process" => {
+            let reward = ProcessReward::new(needed("a command")?, options.limit, options.attempts);
+            Box::new(reward.with_stop(options.stop))
+        }
         "http" | "https" => {
-            Box::new(HttpReward::new(&address(term)?, options.limit, options.attempts, options.threads))
+            let address = address(term)?;
+            let reward = HttpReward::new(&address, options.limit, options.attempts, options.threads);
+            Box::new(reward.with_stop(options.stop))
         }
         other => {
             let meant = NAMES

@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 const MAX_LINE: u64 = 1 << 20;
 /// How much of what it wrote to standard error is kept.
 const KEPT_ERRORS: usize = 2048;
+/// How often a wait for a line looks whether it is to stop.
+const LOOK: Duration = Duration::from_millis(200);
 /// How long an ended process has to be gone.
 const GONE: Duration = Duration::from_secs(2);
 
@@ -21,6 +23,8 @@ pub(super) enum NoLine {
     TimedOut,
     Ended,
     TooLong,
+    /// Whoever waits was asked to stop.
+    Stopped,
 }
 
 pub(super) struct LineProcess {
@@ -57,11 +61,17 @@ impl LineProcess {
         }
     }
 
-    pub(super) fn line(&self, until: Instant) -> Result<String, NoLine> {
-        match self.lines.recv_timeout(until.saturating_duration_since(Instant::now())) {
-            Ok(line) => line,
-            Err(RecvTimeoutError::Timeout) => Err(NoLine::TimedOut),
-            Err(RecvTimeoutError::Disconnected) => Err(NoLine::Ended),
+    /// The next line. A process that writes at once is listened to also where `stop` says so.
+    pub(super) fn line(&self, until: Instant, stop: fn() -> bool) -> Result<String, NoLine> {
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            match self.lines.recv_timeout(left.min(LOOK)) {
+                Ok(line) => return line,
+                Err(RecvTimeoutError::Disconnected) => return Err(NoLine::Ended),
+                Err(RecvTimeoutError::Timeout) if stop() => return Err(NoLine::Stopped),
+                Err(RecvTimeoutError::Timeout) if left <= LOOK => return Err(NoLine::TimedOut),
+                Err(RecvTimeoutError::Timeout) => {}
+            }
         }
     }
 

@@ -3,6 +3,7 @@
 //! It is given `{"answers": [{"id": 0, …}, …]}` as a POST request, at most [`MOST_ANSWERS`] answers at once, each as a reward process is
 //! told of it and numbered within the request. It gives `{"scores": [0.5, …]}`, one number an answer, in their order.
 
+use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -23,6 +24,8 @@ const MOST_ANSWERS: usize = 32;
 const MOST_LATE: usize = 2;
 /// The largest answer that is read.
 const MAX_BYTES: u64 = 16 << 20;
+/// How often a wait looks whether it is to stop.
+const LOOK: Duration = Duration::from_millis(200);
 /// The pause before the second attempt; each later one is twice as long.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 
@@ -35,6 +38,7 @@ pub struct HttpReward {
     limit: Duration,
     attempts: u32,
     threads: usize,
+    stop: fn() -> bool,
     agent: Agent,
 }
 
@@ -52,8 +56,15 @@ impl HttpReward {
             limit,
             attempts: attempts.max(1),
             threads: threads.max(1),
+            stop: || false,
             agent: config.new_agent(),
         }
+    }
+
+    /// The same, whose wait for scores ends when `stop` says so.
+    #[must_use]
+    pub fn with_stop(self, stop: fn() -> bool) -> HttpReward {
+        HttpReward { stop, ..self }
     }
 
     fn who(&self) -> String {
@@ -95,8 +106,9 @@ impl HttpReward {
                 });
             }
             let again = match self.attempt(&body, left) {
-                Ok(text) => return self.read(&text, answers.len()),
-                Err(failure) => failure,
+                None => return Err(RewardFault::Stopped { who: self.who() }),
+                Some(Ok(text)) => return self.read(&text, answers.len()),
+                Some(Err(failure)) => failure,
             };
             if !again.may_pass || attempt == self.attempts {
                 let timed_out = until.saturating_duration_since(Instant::now()).is_zero();
@@ -106,29 +118,48 @@ impl HttpReward {
                     false => RewardFault::Service { who, reason: again.reason, attempts },
                 });
             }
-            thread::sleep(pause.min(until.saturating_duration_since(Instant::now())));
+            if !self.sleep(pause.min(until.saturating_duration_since(Instant::now()))) {
+                return Err(RewardFault::Stopped { who: self.who() });
+            }
             pause *= 2;
         }
     }
 
-    fn attempt(&self, body: &str, left: Duration) -> Result<String, Failure> {
-        let sent = self
-            .agent
-            .post(&self.url)
-            .config()
-            .timeout_global(Some(left))
-            .build()
-            .header("content-type", "application/json")
-            .send(body);
-        let mut response = sent.map_err(|error| Failure { may_pass: true, reason: error.to_string() })?;
-        let status = response.status();
-        let text = response.body_mut().with_config().limit(MAX_BYTES).read_to_string();
-        let text = text.map_err(|error| Failure { may_pass: true, reason: error.to_string() })?;
-        if status.is_success() {
-            return Ok(text);
+    /// Waits so long; false where the wait was to stop.
+    fn sleep(&self, pause: Duration) -> bool {
+        let until = Instant::now() + pause;
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return true;
+            }
+            if (self.stop)() {
+                return false;
+            }
+            thread::sleep(left.min(LOOK));
         }
-        let may_pass = status.is_server_error() || status.as_u16() == 429;
-        Err(Failure { may_pass, reason: format!("status {status}: {}", shortened(&text)) })
+    }
+
+    /// What an attempt gives; `None` where the wait was to stop. The attempt itself then goes on in its thread until its time is over, as a
+    /// request that waits cannot be ended.
+    fn attempt(&self, body: &str, left: Duration) -> Option<Result<String, Failure>> {
+        let (sender, answer) = sync_channel(1);
+        let (agent, url, body) = (self.agent.clone(), self.url.clone(), body.to_owned());
+        thread::spawn(move || {
+            // Where nobody waits any more, nobody needs it.
+            let _ = sender.send(post(&agent, &url, &body, left));
+        });
+        loop {
+            match answer.recv_timeout(LOOK) {
+                Ok(result) => return Some(result),
+                Err(RecvTimeoutError::Timeout) if (self.stop)() => return None,
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => {
+                    let reason = "the request ended without a result".to_owned();
+                    return Some(Err(Failure { may_pass: true, reason }));
+                }
+            }
+        }
     }
 
     /// Scores from a reply. One that is no number is a fault of its answer; where their number is wrong, none belongs to an answer for sure.
@@ -143,6 +174,26 @@ impl HttpReward {
         }
         Ok(scores.iter().map(|score| score_of(score, &self.who(), EXPECTED_SCORE)).collect())
     }
+}
+
+/// One request, with `left` for all of it.
+fn post(agent: &Agent, url: &str, body: &str, left: Duration) -> Result<String, Failure> {
+    let sent = agent
+        .post(url)
+        .config()
+        .timeout_global(Some(left))
+        .build()
+        .header("content-type", "application/json")
+        .send(body);
+    let mut response = sent.map_err(|error| Failure { may_pass: true, reason: error.to_string() })?;
+    let status = response.status();
+    let text = response.body_mut().with_config().limit(MAX_BYTES).read_to_string();
+    let text = text.map_err(|error| Failure { may_pass: true, reason: error.to_string() })?;
+    if status.is_success() {
+        return Ok(text);
+    }
+    let may_pass = status.is_server_error() || status.as_u16() == 429;
+    Err(Failure { may_pass, reason: format!("status {status}: {}", shortened(&text)) })
 }
 
 /// Why an attempt failed.

@@ -108,6 +108,12 @@ pub enum RewardFault {
         /// How often it was tried.
         attempts: u32,
     },
+    /// The wait for scores was to stop.
+    #[error("{who} gave no score before the run was asked to stop")]
+    Stopped {
+        /// The process or service.
+        who: String,
+    },
     /// A part of a sum has a fault.
     #[error("{part}: {fault}")]
     Part {
@@ -118,6 +124,17 @@ pub enum RewardFault {
     },
 }
 
+impl RewardFault {
+    /// Whether there is no score because the wait for it was to stop.
+    pub fn is_stop(&self) -> bool {
+        match self {
+            RewardFault::Stopped { .. } => true,
+            RewardFault::Part { fault, .. } => fault.is_stop(),
+            _ => false,
+        }
+    }
+}
+
 /// The greatest magnitude of a score. Losses are computed in `f32`, where the square of this is a finite number and a sum of such squares
 /// too; differences of much larger scores have no finite square, so that a group's deviation is none.
 const MOST: f64 = 1e18;
@@ -126,6 +143,15 @@ const MOST: f64 = 1e18;
 pub trait Reward: Send + Sync {
     /// A score, or a fault, for each answer, in their order. It returns within a time that the reward's own limits bound.
     fn score(&self, answers: &[Answer<'_>]) -> Vec<Result<f64, RewardFault>>;
+
+    /// Looks whether a prompt has the fields that every answer to it is compared with.
+    ///
+    /// # Errors
+    /// [`RewardFault::Field`].
+    fn check(&self, task: &EncodedTask) -> Result<(), RewardFault> {
+        let _ = task;
+        Ok(())
+    }
 }
 
 /// A score and what it is the sum of.
@@ -168,6 +194,23 @@ impl WeightedRewards {
     /// The names of the parts, in order.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.parts.iter().map(|part| part.name.as_str())
+    }
+
+    /// Looks at the first prompts, so that a part whose field none of them has is known before answers are written.
+    ///
+    /// # Errors
+    /// The fault of the first prompt, with the part, where all of the first have one there.
+    pub fn check(&self, tasks: &[EncodedTask]) -> Result<(), RewardFault> {
+        const FIRST: usize = 16;
+        for part in &self.parts {
+            let mut faults = tasks.iter().take(FIRST).map(|task| part.reward.check(task));
+            if let Some(Err(fault)) = faults.next()
+                && faults.all(|found| found.is_err())
+            {
+                return Err(RewardFault::Part { part: part.name.clone(), fault: Box::new(fault) });
+            }
+        }
+        Ok(())
     }
 
     /// A score, or a fault, for each answer, in their order; a fault names the part.

@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::{Answer, Reward, RewardFault};
+use crate::data::EncodedTask;
 
 /// A fraction in lowest terms, with a positive denominator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -345,18 +346,28 @@ pub(super) struct NumberReward {
 impl Reward for NumberReward {
     fn score(&self, answers: &[Answer<'_>]) -> Vec<Result<f64, RewardFault>> {
         let right = |answer: &Answer<'_>| {
-            let field =
-                |problem: &str| RewardFault::Field { field: self.field.clone(), problem: problem.to_owned() };
-            let expected = match answer.task.fields.get(&self.field) {
-                None => return Err(field("is missing; `number` compares with it")),
-                Some(Value::String(text)) => last_number(text),
-                Some(Value::Number(number)) => last_number(&number.to_string()),
-                Some(_) => return Err(field("is neither a text nor a number")),
-            };
-            let expected = expected.ok_or_else(|| field("holds no number"))?;
+            let expected = self.expected(answer.task)?;
             Ok(f64::from(u8::from(last_number(answer.text) == Some(expected))))
         };
         answers.iter().map(right).collect()
+    }
+
+    fn check(&self, task: &EncodedTask) -> Result<(), RewardFault> {
+        self.expected(task).map(|_| ())
+    }
+}
+
+impl NumberReward {
+    fn expected(&self, task: &EncodedTask) -> Result<Rational, RewardFault> {
+        let field =
+            |problem: &str| RewardFault::Field { field: self.field.clone(), problem: problem.to_owned() };
+        let expected = match task.fields.get(&self.field) {
+            None => return Err(field("is missing; `number` compares with it")),
+            Some(Value::String(text)) => last_number(text),
+            Some(Value::Number(number)) => last_number(&number.to_string()),
+            Some(_) => return Err(field("is neither a text nor a number")),
+        };
+        expected.ok_or_else(|| field("holds no number"))
     }
 }
 

@@ -20,6 +20,9 @@ const EXPECTED: &str = "a line such as {\"id\": 0, \"score\": 0.5}";
 /// Answers one after another that a process fails at and gives no score between, after which the fault is the process's and not theirs.
 const MOST_SKIPPED: usize = 16;
 
+/// How long the scores of a step are still read after the run was asked to stop, as long as they come at once.
+const GRACE: Duration = Duration::from_secs(2);
+
 /// The score of an answer, once there is one or a fault in its place.
 type Open = Option<Result<f64, RewardFault>>;
 
@@ -34,6 +37,7 @@ pub struct ProcessReward {
     command: String,
     limit: Duration,
     attempts: u32,
+    stop: fn() -> bool,
     running: Mutex<Option<Running>>,
 }
 
@@ -46,8 +50,15 @@ impl ProcessReward {
             command: command.to_owned(),
             limit,
             attempts: attempts.max(1),
+            stop: || false,
             running: Mutex::new(None),
         }
+    }
+
+    /// The same, whose wait for scores ends when `stop` says so; the process is ended with all that it started.
+    #[must_use]
+    pub fn with_stop(self, stop: fn() -> bool) -> ProcessReward {
+        ProcessReward { stop, ..self }
     }
 
     fn who(&self) -> String {
@@ -81,8 +92,12 @@ impl ProcessReward {
         for (id, &place) in (first..).zip(&open) {
             process.send(request(id, &answers[place]).to_string());
         }
+        let mut asked: Option<Instant> = None;
         for _ in &open {
-            let line = match process.line(Instant::now() + self.limit) {
+            if (self.stop)() && asked.get_or_insert_with(Instant::now).elapsed() > GRACE {
+                return Err(RewardFault::Stopped { who: self.who() });
+            }
+            let line = match process.line(Instant::now() + self.limit, self.stop) {
                 Ok(line) => line,
                 Err(NoLine::TimedOut) => {
                     return Err(RewardFault::TimedOut {
@@ -91,6 +106,7 @@ impl ProcessReward {
                         attempts: self.attempts,
                     });
                 }
+                Err(NoLine::Stopped) => return Err(RewardFault::Stopped { who: self.who() }),
                 Err(NoLine::Ended) => return Err(RewardFault::Died { who: self.who(), what: process.end() }),
                 Err(NoLine::TooLong) => return Err(self.garbage("a line without an end")),
             };
@@ -184,7 +200,10 @@ impl Reward for ProcessReward {
         while let Err(fault) = self.ask(&mut running, answers, &mut scores) {
             // A process that was late or wrong once may still write what belongs to the answers before.
             *running = None;
-            let skipped = failures.count(&scores, self);
+            let skipped = match fault.is_stop() {
+                true => 0..scores.len(),
+                false => failures.count(&scores, self),
+            };
             for score in &mut scores[skipped] {
                 if score.is_none() {
                     *score = Some(Err(fault.clone()));

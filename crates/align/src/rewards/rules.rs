@@ -5,6 +5,7 @@ use regex::Regex;
 use serde_json::Value;
 
 use super::{Answer, Reward, RewardFault, shortened};
+use crate::data::EncodedTask;
 
 /// 1 where the answer is a field's text, white space at the ends aside, else 0.
 pub(super) struct ExactReward {
@@ -14,21 +15,28 @@ pub(super) struct ExactReward {
 impl Reward for ExactReward {
     fn score(&self, answers: &[Answer<'_>]) -> Vec<Result<f64, RewardFault>> {
         let equal = |answer: &Answer<'_>| {
-            let expected = match answer.task.fields.get(&self.field) {
-                Some(Value::String(text)) => text.clone(),
-                Some(value @ (Value::Number(_) | Value::Bool(_))) => value.to_string(),
-                found => {
-                    let problem =
-                        if found.is_none() { "is missing; `exact` compares with it" } else { "is no text" };
-                    return Err(RewardFault::Field {
-                        field: self.field.clone(),
-                        problem: problem.to_owned(),
-                    });
-                }
-            };
+            let expected = self.expected(answer.task)?;
             Ok(f64::from(u8::from(answer.text.trim() == expected.trim())))
         };
         answers.iter().map(equal).collect()
+    }
+
+    fn check(&self, task: &EncodedTask) -> Result<(), RewardFault> {
+        self.expected(task).map(|_| ())
+    }
+}
+
+impl ExactReward {
+    fn expected(&self, task: &EncodedTask) -> Result<String, RewardFault> {
+        match task.fields.get(&self.field) {
+            Some(Value::String(text)) => Ok(text.clone()),
+            Some(value @ (Value::Number(_) | Value::Bool(_))) => Ok(value.to_string()),
+            found => {
+                let problem =
+                    if found.is_none() { "is missing; `exact` compares with it" } else { "is no text" };
+                Err(RewardFault::Field { field: self.field.clone(), problem: problem.to_owned() })
+            }
+        }
     }
 }
 

@@ -278,13 +278,60 @@ pub(super) fn read_answer(name: &str, value: &Value, unread: &mut Unread) -> Res
     Ok(Messages { messages: vec![message], unlearnt })
 }
 
+/// The marks with which paragraphs of a dialogue in one text begin.
+const MARKS: [(&str, Role); 8] = [
+    ("Human:", Role::User),
+    ("Assistant:", Role::Assistant),
+    ("人类：", Role::User),
+    ("人类:", Role::User),
+    ("用户：", Role::User),
+    ("用户:", Role::User),
+    ("助手：", Role::Assistant),
+    ("助手:", Role::Assistant),
+];
+
+/// The mark with which a text begins, and whose it is.
+pub(super) fn mark_of(text: &str) -> Option<(&'static str, Role)> {
+    MARKS.into_iter().find(|(mark, _)| text.starts_with(*mark))
+}
+
+/// Whether a text begins with a mark of this role.
+pub(super) fn begins_as(text: &str, role: Role) -> bool {
+    mark_of(text).is_some_and(|(_, own)| own == role)
+}
+
+fn answer_marks() -> impl Iterator<Item = &'static str> {
+    MARKS.into_iter().filter(|(_, role)| *role == Role::Assistant).map(|(mark, _)| mark)
+}
+
+/// Whether the assistant's mark stands in a text behind an empty line.
+pub(super) fn has_answer(text: &str) -> bool {
+    answer_marks().any(|mark| text.contains(&format!("\n\n{mark}")))
+}
+
+/// The assistant's mark with which a text ends.
+pub(super) fn answer_mark_at_end(text: &str) -> Option<&'static str> {
+    answer_marks().find(|mark| text.ends_with(*mark))
+}
+
+/// The first of the assistant's marks with which a line of a text begins.
+pub(super) fn answer_mark_of_a_line(text: &str) -> Option<&'static str> {
+    text.lines().filter_map(mark_of).find(|(_, role)| *role == Role::Assistant).map(|(mark, _)| mark)
+}
+
 /// Whether a text looks like a dialogue: it begins with the user's mark, behind an empty line or with the assistant's mark in it.
 pub(super) fn is_dialogue(text: &str) -> bool {
     let trimmed = text.trim();
-    trimmed.starts_with("Human:")
-        && (text.starts_with(['\n', '\r'])
-            || trimmed.contains("\n\nAssistant:")
-            || trimmed.ends_with("Assistant:"))
+    begins_as(trimmed, Role::User)
+        && (text.starts_with(['\n', '\r']) || has_answer(trimmed) || answer_mark_at_end(trimmed).is_some())
+}
+
+/// Whether an answer holds lines that begin with the user's mark and then the assistant's: turns that no empty line divides.
+pub(super) fn holds_turns(message: &Message) -> bool {
+    let mut lines = message.content.lines().skip(1);
+    message.role == Role::Assistant
+        && lines.any(|line| begins_as(line, Role::User))
+        && lines.any(|line| begins_as(line, Role::Assistant))
 }
 
 /// Whether two messages say the same, white space at the ends aside.
@@ -299,16 +346,34 @@ pub(super) fn without_system(messages: &[Message]) -> &[Message] {
     &messages[system..]
 }
 
-/// A dialogue written as text: paragraphs that begin with `Human:` or `Assistant:`.
+/// What is wrong with a dialogue in one text whose turns only single line breaks divide.
+pub(super) fn without_empty_line(name: &str, mark: &str) -> String {
+    format!(
+        "`{name}` has a line that begins with \"{mark}\" and no empty line before it; a dialogue in one text has an empty line \
+         before each such mark"
+    )
+}
+
+/// A dialogue in one text that must end with an answer.
+pub(super) fn of_whole_text(name: &str, text: &str) -> Result<Vec<Message>, Fault> {
+    let messages = of_text(name, text)?;
+    let last = messages.last().filter(|last| last.role != Role::Assistant);
+    match last.and_then(|last| answer_mark_of_a_line(&last.content)) {
+        None => Ok(messages),
+        Some(mark) => Err(Fault::new(BadKind::WrongField, without_empty_line(name, mark))),
+    }
+}
+
+/// A dialogue written as text: paragraphs that begin with `Human:` or `Assistant:`, or with such marks in Chinese.
 pub(super) fn of_text(name: &str, text: &str) -> Result<Vec<Message>, Fault> {
-    const MARKS: [(&str, Role); 2] = [("\n\nHuman:", Role::User), ("\n\nAssistant:", Role::Assistant)];
-    // The next mark, without a look behind it: the other one may be far away, or nowhere, and would be looked for at every mark.
+    // The next mark: where its empty line begins and where it ends, without a look behind it: the other one may be far away, or nowhere, and
+    // would be looked for at every mark.
     let next = |text: &str| {
         let mut start = 0;
         while let Some(place) = text[start..].find("\n\n").map(|place| start + place) {
-            let found = MARKS.iter().find(|(mark, _)| text[place..].starts_with(mark)).copied();
-            if let Some((mark, role)) = found {
-                return Some((place, mark, role));
+            let mark = place + 2;
+            if let Some((found, role)) = mark_of(&text[mark..]) {
+                return Some((place, mark + found.len(), role));
             }
             start = place + 1;
         }
@@ -318,18 +383,20 @@ pub(super) fn of_text(name: &str, text: &str) -> Result<Vec<Message>, Fault> {
     let text = format!("\n\n{}", text.trim_start());
     let mut messages = Vec::new();
     let mut rest = text.as_str();
-    while let Some((place, mark, role)) = next(rest) {
+    while let Some((place, behind, role)) = next(rest) {
         if messages.is_empty() && !rest[..place].trim().is_empty() {
             break;
         }
-        let after = &rest[place + mark.len()..];
+        let after = &rest[behind..];
         let end = next(after).map_or(after.len(), |(place, ..)| place);
         messages.push(Message::new(role, after[..end].trim()));
         rest = &after[end..];
     }
     if messages.is_empty() {
         let found = shape(&Value::from(text.trim_start()));
-        let reason = format!("`{name}` must begin with \"Human:\" or \"Assistant:\", not with {found}");
+        let reason = format!(
+            "`{name}` must begin with \"Human:\" or \"Assistant:\" (or 人类：, 用户：, 助手：), not with {found}"
+        );
         return Err(Fault::new(BadKind::WrongField, reason));
     }
     Ok(messages)

@@ -189,7 +189,7 @@ impl<'a> Present<'a> {
     }
 
     fn is_dialogue(self) -> bool {
-        self.value("text").and_then(Value::as_str).is_some_and(|text| text.contains("\n\nAssistant:"))
+        self.value("text").and_then(Value::as_str).is_some_and(messages::has_answer)
     }
 
     /// Its format, if it compares answers.
@@ -272,7 +272,29 @@ pub(super) fn recognise(record: &Value, labels: Labels) -> Result<Recognised, (S
     }
     let found = format!("the record is {}", shape(record));
     let names: Vec<&str> = map.keys().map(String::as_str).collect();
-    Err((found, expected(&names)))
+    Err((found, wrapped(map).or_else(|| undivided(map)).unwrap_or_else(|| expected(&names))))
+}
+
+/// What to do with an object that holds the records in a list of its own.
+fn wrapped(map: &Map<String, Value>) -> Option<String> {
+    const WRAPPERS: [&str; 7] = ["data", "records", "examples", "samples", "rows", "items", "train"];
+    let is_record = |value: &Value| value.as_object().is_some_and(|record| !record.is_empty());
+    WRAPPERS.iter().find_map(|name| {
+        let list = map.get(*name)?.as_array().filter(|list| !list.is_empty() && list.iter().all(is_record))?;
+        let count = list.len();
+        Some(format!(
+            "its field `{name}` is a list of {count} objects: if these are the records, take the list out of `{name}`, so that \
+             the file is that list alone"
+        ))
+    })
+}
+
+/// What is wrong with a dialogue in one text that is known as none, since no empty line divides its turns.
+fn undivided(map: &Map<String, Value>) -> Option<String> {
+    let text = map.get("text").and_then(Value::as_str)?;
+    let is_users = messages::begins_as(text.trim_start(), Role::User);
+    let mark = messages::answer_mark_of_a_line(text).filter(|_| is_users)?;
+    Some(messages::without_empty_line("text", mark))
 }
 
 fn is_message(value: &Value) -> bool {
@@ -335,6 +357,12 @@ pub(super) fn read(format: Format, record: &Value, unread: &mut Unread) -> Resul
             return Ok(vec![prompts::task(format, &fields, unread)?]);
         }
     };
+    if bodies.iter().any(|body| body.messages().any(messages::holds_turns)) {
+        unread.note(
+            "answers with lines that begin with \"Human:\" and \"Assistant:\" (or such marks in Chinese), which are learnt as text; turns of \
+             a dialogue in one text have an empty line before them",
+        );
+    }
     unread.add_all(&fields);
     if format == Format::Thumbs {
         unread.keep_all_for_rewards(&fields);

@@ -26,7 +26,7 @@ pub(super) fn pair(fields: &Fields<'_>, unread: &mut Unread) -> Result<Body, Fau
         let (name, value) = fields.first(names).ok_or_else(missing)?;
         let read = match value {
             Value::String(text) if before.is_none() || prompts::repeats_prompt(text, is_in_one_text) => {
-                messages::Messages { messages: messages::of_text(name, text)?, unlearnt: Vec::new() }
+                messages::Messages { messages: messages::of_whole_text(name, text)?, unlearnt: Vec::new() }
             }
             _ => messages::read_answer(name, value, unread)?,
         };

@@ -112,22 +112,24 @@ fn dialogue(name: &str, text: &str) -> Result<Option<Vec<Message>>, Fault> {
         return Ok(None);
     }
     let mut messages = messages::of_text(name, text)?;
+    let mark_at_end = messages::answer_mark_at_end(text.trim_end());
     let last_answer = messages.last().filter(|last| last.role == Role::Assistant);
-    match last_answer.map(|last| last.content.is_empty()) {
-        Some(true) => {
+    match (last_answer.map(|last| last.content.is_empty()), mark_at_end) {
+        (Some(true), _) => {
             messages.pop();
         }
         // Its marks would be learnt as a part of what the user says.
-        _ if text.trim_end().ends_with("Assistant:") => {
+        (_, Some(mark)) => {
+            let first = messages::mark_of(text.trim_start()).map_or("Human:", |(first, _)| first);
             let reason = format!(
-                "`{name}` begins with \"Human:\" and ends with \"Assistant:\", but before the latter there is no empty line; a \
+                "`{name}` begins with \"{first}\" and ends with \"{mark}\", but before the latter there is no empty line; a \
                  dialogue in one text has one before each such mark"
             );
             return Err(Fault::new(BadKind::WrongField, reason));
         }
         // A user may quote a dialogue and ask something of it. With an empty line before its first mark it is a transcript, to whose last
         // answer there is no other: that is refused later.
-        Some(false) if !text.starts_with(['\n', '\r']) => return Ok(None),
+        (Some(false), _) if !text.starts_with(['\n', '\r']) => return Ok(None),
         _ => {}
     }
     Ok(Some(messages))
@@ -143,7 +145,8 @@ pub(super) fn is_in_one_text(fields: &Fields<'_>) -> bool {
 /// Whether an answer in a text is a dialogue that repeats its prompt. Where the prompt is none in one text, an answer that begins with "Human:"
 /// may be what somebody asked for; one that begins with an empty line before it is not.
 pub(super) fn repeats_prompt(answer: &str, prompt_is_in_one_text: bool) -> bool {
-    let is_whole = answer.starts_with("\n\nHuman:") && answer.contains("\n\nAssistant:");
+    let begins = answer.strip_prefix("\n\n").is_some_and(|text| messages::begins_as(text, Role::User));
+    let is_whole = begins && messages::has_answer(answer);
     is_whole || prompt_is_in_one_text && messages::is_dialogue(answer)
 }
 

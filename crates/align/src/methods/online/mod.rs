@@ -410,22 +410,44 @@ impl Training for Online {
         let all: Vec<usize> = (0..count).collect();
         let episodes = self.write(&all, true, 1, 0)?;
         let mut measures = Measures::default();
+        let mut faults = Vec::new();
         let judgements = rewards::judge(self.parts.rewards.as_mut(), &self.parts.held_out, &episodes)?;
         for (episode, judgement) in episodes.iter().zip(judgements) {
             measures.add("answer_tokens", episode.answer.tokens.len() as f64);
             measures.add("ended", f64::from(u8::from(episode.answer.ended)));
             measures.add("without_reward", f64::from(u8::from(judgement.total.is_err())));
-            judgement.total.into_iter().for_each(|total| measures.add("reward", total));
+            match judgement.total {
+                Ok(total) => measures.add("reward", total),
+                Err(fault) => faults.push(fault),
+            }
         }
+        let note = |fault: &String| {
+            format!(
+                "{} of {count} held-out answers have no reward and do not count; the first: {fault}",
+                faults.len()
+            )
+        };
+        let mut notes: Vec<String> = faults.first().map(note).into_iter().collect();
         if let Some(judge) = &mut self.parts.judge {
+            let mut faults = Vec::new();
             for judgement in rewards::judge(judge.as_mut(), &self.parts.held_out, &episodes)? {
                 measures.add("without_judgement", f64::from(u8::from(judgement.total.is_err())));
-                judgement.total.into_iter().for_each(|total| measures.add("judge", total));
+                match judgement.total {
+                    Ok(total) => measures.add("judge", total),
+                    Err(fault) => faults.push(fault),
+                }
             }
+            let note = |fault: &String| {
+                format!(
+                    "the judge says nothing of {} of {count} held-out answers; the first: {fault}",
+                    faults.len()
+                )
+            };
+            notes.extend(faults.first().map(note));
         }
         // The best checkpoint is that with the greatest reward.
         let lowest_is_best = measures.mean("reward").map(|reward| -reward);
-        Ok(Some(HeldOut { examples: count as u64, measures, lowest_is_best }))
+        Ok(Some(HeldOut { examples: count as u64, measures, lowest_is_best, notes }))
     }
 
     fn samples(&mut self) -> Result<Vec<(String, String)>, AlignError> {

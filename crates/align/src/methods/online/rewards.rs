@@ -19,7 +19,7 @@ pub trait RewardSource {
     /// A judgement for each answer, in their order.
     ///
     /// # Errors
-    /// [`AlignError`] when no answer can be judged any more; what concerns one answer stands in its judgement.
+    /// [`AlignError`] when no answer can be judged any more, [`AlignError::Stopped`] when the wait was to stop; what concerns one answer stands in its judgement.
     fn judge(&mut self, answers: &[Answer<'_>]) -> Result<Vec<Judgement>, AlignError>;
 }
 
@@ -32,7 +32,11 @@ impl RewardSource for WeightedRewards {
             }
             Err(fault) => Judgement { total: Err(fault.to_string()), parts: Vec::new() },
         };
-        Ok(self.score(answers).into_iter().map(judgement).collect())
+        let scores = self.score(answers);
+        if scores.iter().any(|score| score.as_ref().is_err_and(RewardFault::is_stop)) {
+            return Err(AlignError::Stopped);
+        }
+        Ok(scores.into_iter().map(judgement).collect())
     }
 }
 

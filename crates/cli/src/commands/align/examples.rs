@@ -10,7 +10,7 @@ use time::OffsetDateTime;
 use zhenjin_align::configuration::AnchorSection;
 use zhenjin_align::data::{
     Dataset, EncodeOptions, Encoded, Encoder, ExamplesFolder, HashTokens, Keep, KeptExamples, Kind,
-    ReadOptions,
+    ReadOptions, held_out_note,
 };
 use zhenjin_align::methods::Anchor;
 use zhenjin_model::Fingerprint;
@@ -110,7 +110,15 @@ impl Reading<'_> {
                 tell(&held_out, &mut told);
                 (all, held_out)
             }
-            true => all.split(arguments.held_out_share, seed)?,
+            true => {
+                let (training, held_out) = all.split(arguments.held_out_share, seed)?;
+                let (learnt, apart) = (training.examples.len(), held_out.examples.len());
+                if let Some(note) = held_out_note(learnt, apart, arguments.held_out_share) {
+                    eprintln!("{note}");
+                    told.push(note);
+                }
+                (training, held_out)
+            }
         };
         let encoder = match kind {
             Kind::Tasks => Encoder::for_prompts,

@@ -77,6 +77,13 @@ impl OnlineRun<'_> {
             first.seed,
             |encoder, data, options| encoder.encode_tasks(data, options),
         )?;
+        // What all answers would lack is refused before any is written.
+        for (option, rewards) in [("--reward", &rewards), ("--judge", &judge)] {
+            if let Some(rewards) = rewards {
+                let checked = rewards.check(&read.training);
+                checked.with_context(|| format!("{option} judges none of the first prompts"))?;
+            }
+        }
         self.tell_how_answers_end();
         let configuration = self.begun.configuration(self.method, align, read.training.len(), self.time)?;
         let prompts: Vec<&[u32]> = read.training.iter().map(|task| &task.prompt[..]).collect();

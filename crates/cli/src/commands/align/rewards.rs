@@ -1,5 +1,6 @@
 //! What answers are worth: an expression of rewards, a reward model, or both together.
 
+use crate::commands::training::was_asked;
 use anyhow::{Result, bail};
 use clap::Args;
 use std::time::Duration;
@@ -52,6 +53,8 @@ impl RewardLimits {
             limit: self.reward_timeout.map_or(default.limit, Duration::from_secs),
             attempts: self.reward_attempts.unwrap_or(default.attempts),
             threads: self.reward_threads.map_or(default.threads, usize::from),
+            // A run that waits for a process hears a signal at once.
+            stop: was_asked,
             ..default
         }
     }

@@ -9,6 +9,7 @@ use crate::commands::best_of_n::{self, Prompts, ReadPrompts, Writer, answers_fil
 use crate::commands::report::ReportLanguage;
 use crate::home::Home;
 use anyhow::{Result, bail};
+use std::ffi::OsStr;
 use std::path::Path;
 use time::OffsetDateTime;
 use zhenjin_align::best_of::{Candidate, Choice, Summary};
@@ -66,6 +67,7 @@ fn teach(
     let align = &arguments.align;
     let (sampling, temperature) = arguments.teachers_answers(seed)?;
     let teacher = Loaded::new(home, &arguments.teacher, &student.load)?;
+    check_teachers_room(&arguments.teacher, teacher.weights.config.context_length, sampling.max_tokens)?;
     let folder = arguments.teacher_adapter.as_deref();
     let adapter = folder.map(|folder| teacher.adapter(folder));
     let answers = answers_file(examples);
@@ -111,6 +113,18 @@ fn teach(
     Ok(None)
 }
 
+/// Refuses answers that leave no room for a prompt.
+fn check_teachers_room(name: &OsStr, context: usize, answer: usize) -> Result<()> {
+    if answer >= context {
+        bail!(
+            "the teacher {} holds {context} tokens, prompt and answer together: answers of up to {answer} tokens leave no room for a prompt; give \
+             --max-tokens below {context}",
+            name.display()
+        );
+    }
+    Ok(())
+}
+
 /// A student whose template knows no thoughts learns the answers alone.
 fn leave_out_thoughts(student: &Opened, prompts: &Prompts, answers: &mut [Vec<Candidate>]) -> Result<()> {
     let model = &student.model;
@@ -124,4 +138,19 @@ fn leave_out_thoughts(student: &Opened, prompts: &Prompts, answers: &mut [Vec<Ca
         eprintln!("{thoughts} thoughts of the teacher are left out: the student's template knows none");
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Regression: the refusal spoke of "prompts of 0 tokens", a difference that nobody had asked for, and did not say that it was of the teacher.
+    #[test]
+    fn answers_without_room_for_a_prompt_are_refused_with_the_teachers_name() {
+        let name = OsStr::new("poet");
+        assert!(check_teachers_room(name, 256, 255).is_ok());
+        let error = check_teachers_room(name, 256, 256).expect_err("no room").to_string();
+        assert!(error.contains("the teacher poet holds 256 tokens"), "{error}");
+        assert!(error.contains("--max-tokens") && !error.contains("0 tokens with"), "{error}");
+    }
 }

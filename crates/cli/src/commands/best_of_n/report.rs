@@ -17,6 +17,7 @@ struct Words {
     duplicates: &'static str,
     all_equal: &'static str,
     head: &'static str,
+    outside: &'static str,
     explained: &'static str,
     written_best: &'static str,
     written_pairs: &'static str,
@@ -34,6 +35,8 @@ const ENGLISH: Words = Words {
     duplicates: "{} answers repeat an earlier one to the same prompt",
     all_equal: "for {} prompts all answers are worth the same: there is nothing to choose",
     head: "| best of | reward | divergence at most | prompts |\n|---:|---:|---:|---:|\n",
+    outside: "The means are over {} of {} prompts and {} of {} answers: {} answers have no reward or are not chosen for another reason above, \
+              and {} prompts have no other answer.",
     explained: "Mean rewards over prompts, in brackets 95 % intervals (bootstrap over prompts); of fewer answers than there are, estimated without bias. \
                 The divergence, in nats, of the best of n from one answer is at most ln n − (n − 1)/n.",
     written_best: "Written: {} examples for {} prompts",
@@ -52,6 +55,8 @@ const CHINESE: Words = Words {
     duplicates: "{} 个回答与同一提示的先前回答相同",
     all_equal: "{} 个提示的所有回答奖励相同:无从选择",
     head: "| n 选最优 | 奖励 | 散度上界 | 提示 |\n|---:|---:|---:|---:|\n",
+    outside: "均值只包括 {} / {} 个提示和 {} / {} 个回答:{} 个回答没有奖励或因上述其他原因不会被选中,\
+              其中 {} 个提示没有其他回答。",
     explained: "奖励是各提示的均值,括号内为 95 % 区间(按提示自助重采样);少于全部回答数的情形为无偏估计。\
                 n 选最优与单个回答之间的散度(奈特)不超过 ln n − (n − 1)/n。",
     written_best: "已写入:{} 个样本,来自 {} 个提示",
@@ -133,7 +138,15 @@ fn table(summary: &Summary, words: &Words) -> String {
             best.answers, best.kl_bound, best.prompts
         );
     }
-    text + &format!("\n{}\n", words.explained)
+    let Summary { prompts, answers, counted, prompts_without, .. } = summary;
+    let (of_prompts, left_out) = (prompts.saturating_sub(*prompts_without), answers.saturating_sub(*counted));
+    text.push('\n');
+    if left_out > 0 {
+        let values: [&dyn std::fmt::Display; 6] =
+            [&of_prompts, prompts, counted, answers, &left_out, prompts_without];
+        text += &format!("{}\n", filled(words.outside, &values));
+    }
+    text + &format!("{}\n", words.explained)
 }
 
 /// For people.

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use time::OffsetDateTime;
 use zhenjin_align::configuration::RolloutSection;
 use zhenjin_align::data::{
-    Dataset, EncodeOptions, Encoded, EncodedTask, Encoder, Kind, LearntAnswers, ReadOptions,
+    Dataset, EncodeOptions, Encoded, EncodedTask, Encoder, Kind, LearntAnswers, ReadOptions, held_out_note,
 };
 use zhenjin_align::evaluation::answers;
 use zhenjin_align::rollouts::Answer;
@@ -240,7 +240,12 @@ impl AlignmentArguments {
         let dataset = dataset.for_kind(kind)?;
         let bad_records = dataset.bad.total();
         let dataset = match self.held_out_share {
-            Some(share) => dataset.split(share, self.held_out_seed)?.1,
+            Some(share) => {
+                let (learnt, held_out) = dataset.split(share, self.held_out_seed)?;
+                let note = held_out_note(learnt.examples.len(), held_out.examples.len(), share);
+                note.iter().for_each(|note| eprintln!("{note}"));
+                held_out
+            }
             None => dataset,
         };
         let longest = model.weights.config.context_length;

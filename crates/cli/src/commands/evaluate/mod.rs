@@ -199,7 +199,7 @@ pub(crate) struct RewardsArguments {
     pub(crate) reward: String,
     #[command(flatten)]
     pub(crate) limits: RewardLimits,
-    /// Results for each value of this field of the data as well
+    /// Results for each value of this field as well; every record of the data needs it
     #[arg(long, value_name = "FIELD")]
     pub(crate) by: Option<String>,
     #[command(flatten)]

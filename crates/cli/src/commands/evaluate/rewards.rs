@@ -172,11 +172,24 @@ fn score(
 fn groups(field: Option<&str>, tasks: &[EncodedTask]) -> Result<Vec<String>> {
     let Some(field) = field else { return Ok(Vec::new()) };
     let group = |(place, task): (usize, &EncodedTask)| match task.fields.get(field) {
-        None => Err(anyhow!("--by {field}: prompt {} has no such field", place + 1)),
+        None => Err(anyhow!(
+            "--by {field}: prompt {} has no such field; {}",
+            place + 1,
+            crate::text::shown(&fields_of(task))
+        )),
         Some(Value::String(text)) => Ok(format!("{field} {text}")),
         Some(other) => Ok(format!("{field} {other}")),
     };
     tasks.iter().enumerate().map(group).collect()
+}
+
+/// The fields by which a prompt can be grouped.
+fn fields_of(task: &EncodedTask) -> String {
+    let names: Vec<&str> = task.fields.keys().map(String::as_str).collect();
+    match names.is_empty() {
+        true => "beside the prompt its record has none".to_owned(),
+        false => format!("beside the prompt its record has {}", names.join(", ")),
+    }
 }
 
 /// All prompts, and those of each group.

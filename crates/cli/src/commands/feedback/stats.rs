@@ -24,7 +24,7 @@ pub(super) async fn print(store: &Store, as_json: bool) -> Result<()> {
     writeln!(out, "of owners who allow learning from them: {with_consent}, of others: {without_consent}")?;
     writeln!(
         out,
-        "learned from: {}, new: {}, in the trash and not counted: {in_trash}",
+        "in improvements (learned from or held out): {}, new: {}, in the trash and not counted: {in_trash}",
         all.trained, all.new
     )?;
     for (title, counts) in [("reasons", reasons), ("models", models)] {
@@ -35,7 +35,7 @@ pub(super) async fn print(store: &Store, as_json: bool) -> Result<()> {
         let consent = if *allowed { "allowed" } else { "not allowed" };
         writeln!(
             out,
-            "{owner}\t{}\t{consent}\t{} judgements, {} learned from, {} new",
+            "{owner}\t{}\t{consent}\t{} judgements, {} in improvements, {} new",
             name(owner, &keys),
             counts.judgements,
             counts.trained,

@@ -106,7 +106,10 @@ test('a server that cannot be reached is said above the page, not over it, and n
     await page.getByRole('button', { name: /^Model: / }).click({ trial: true });
     await page.getByRole('button', { name: /^Chat settings/ }).click({ trial: true });
     const bottom = await banner.evaluate((one) => one.getBoundingClientRect().bottom);
-    const top = await page.locator('main header').first().evaluate((one) => one.getBoundingClientRect().top);
+    const top = await page
+      .locator('main header')
+      .first()
+      .evaluate((one) => one.getBoundingClientRect().top);
     expect(top).toBeGreaterThanOrEqual(bottom);
     expect(await page.evaluate(() => document.documentElement.scrollHeight - innerHeight)).toBe(0);
     await page.unroute('**/api/**');

@@ -5,7 +5,7 @@ import type { ModelInfo } from '$lib/api/types';
 import { api, chat, models, toasts } from '$lib/app.svelte';
 import { catalogues, i18n } from '$lib/i18n/i18n.svelte';
 import ContinuationDialog from '../src/components/ContinuationDialog.svelte';
-import { conversation, message } from './fakes';
+import { conversation, fakeDialogs, message } from './fakes';
 
 const t = catalogues.en.continuation;
 const THOUGHT = '<think>\nwhat was it about?\n</think>\n\n';
@@ -34,13 +34,7 @@ async function write() {
 }
 
 beforeEach(() => {
-  // jsdom has no windows.
-  HTMLDialogElement.prototype.showModal = function () {
-    this.open = true;
-  };
-  HTMLDialogElement.prototype.close = function () {
-    this.open = false;
-  };
+  fakeDialogs();
   target = document.createElement('div');
   document.body.append(target);
   i18n.use('en', []);

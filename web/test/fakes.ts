@@ -66,3 +66,14 @@ export function brokenStream(answer: Message, path: string, count: number): Resp
 export function sse(event: string, data: unknown): string {
   return `event: ${event}\ndata: ${JSON.stringify(data)}\n\n`;
 }
+
+/** Windows that open and close, of which jsdom has none; an open one has the focus on its title, as its page wants. */
+export function fakeDialogs(): void {
+  HTMLDialogElement.prototype.showModal = function () {
+    this.open = true;
+    this.querySelector('h2')?.focus();
+  };
+  HTMLDialogElement.prototype.close = function () {
+    this.open = false;
+  };
+}

@@ -9,7 +9,7 @@ import BranchSwitcher from '../src/components/BranchSwitcher.svelte';
 import FeedbackSettings from '../src/components/FeedbackSettings.svelte';
 import ShortcutsDialog from '../src/components/ShortcutsDialog.svelte';
 import TrashDialog from '../src/components/TrashDialog.svelte';
-import { conversation, message } from './fakes';
+import { conversation, fakeDialogs, message } from './fakes';
 
 const views: Record<string, unknown>[] = [];
 let target: HTMLElement;
@@ -52,14 +52,7 @@ async function focused(wanted: () => Element | null) {
 
 beforeEach(() => {
   i18n.use('en', []);
-  // jsdom has no windows.
-  HTMLDialogElement.prototype.showModal = function () {
-    this.open = true;
-    this.querySelector('h2')?.focus();
-  };
-  HTMLDialogElement.prototype.close = function () {
-    this.open = false;
-  };
+  fakeDialogs();
   target = document.createElement('div');
   document.body.append(target);
   vi.spyOn(api, 'conversations').mockResolvedValue([]);

@@ -6,6 +6,7 @@ import type { FeedbackStatistics, ImprovementPreview, Promotion } from '$lib/api
 import { api, improving, models, toasts } from '$lib/app.svelte';
 import { catalogues, i18n, locales } from '$lib/i18n/i18n.svelte';
 import ImprovementsDialog from '../src/components/ImprovementsDialog.svelte';
+import { fakeDialogs } from './fakes';
 
 const none = {
   judgements: 0, up: 0, down: 0, corrections: 0, choices: 0, comments: 0, trained: 0, new: 0,
@@ -52,13 +53,7 @@ async function said(words: string): Promise<string> {
 }
 
 beforeEach(() => {
-  // jsdom has no windows.
-  HTMLDialogElement.prototype.showModal = function () {
-    this.open = true;
-  };
-  HTMLDialogElement.prototype.close = function () {
-    this.open = false;
-  };
+  fakeDialogs();
   target = document.createElement('div');
   document.body.append(target);
   vi.spyOn(api, 'improvements').mockResolvedValue({ running: null, improvements: [], promotions: [] });

@@ -8,7 +8,7 @@ import { catalogues, i18n } from '$lib/i18n/i18n.svelte';
 import { FOR_NEW_CHATS } from '$lib/settings';
 import { SettingsEdits } from '$lib/state/settings-edits.svelte';
 import SettingsDrawer from '../src/components/SettingsDrawer.svelte';
-import { conversation } from './fakes';
+import { conversation, fakeDialogs } from './fakes';
 
 const refusal = (param: string) => new ApiError(400, 'too long', 'invalid_value', param);
 
@@ -100,13 +100,7 @@ describe('the drawer', () => {
 
   beforeEach(() => {
     i18n.use('en', []);
-    // jsdom has no windows.
-    HTMLDialogElement.prototype.showModal = function () {
-      this.open = true;
-    };
-    HTMLDialogElement.prototype.close = function () {
-      this.open = false;
-    };
+    fakeDialogs();
     target = document.createElement('div');
     document.body.append(target);
     vi.spyOn(api, 'consent').mockResolvedValue({ allowed: false, changed_at: 1 });

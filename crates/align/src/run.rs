@@ -254,33 +254,35 @@ impl<T: Training> Run<T> {
         observers: &mut [Box<dyn Observer>],
         stop: &dyn Fn() -> bool,
     ) -> Result<Outcome, AlignError> {
+        match self.go_on(observers, stop) {
+            Err(AlignError::Stopped) => self.stopped(observers),
+            ended => ended,
+        }
+    }
+
+    /// The same, without saving where it is to stop: [`AlignError::Stopped`].
+    fn go_on(
+        &mut self,
+        observers: &mut [Box<dyn Observer>],
+        stop: &dyn Fn() -> bool,
+    ) -> Result<Outcome, AlignError> {
         let steps = self.configuration.schedule.steps;
         if self.state.step < steps && !stop() {
             self.rehearse(observers)?;
         }
         if self.state.step == 0 && self.configuration.intervals.held_out > 0 {
-            match self.measure(observers) {
-                Err(AlignError::Stopped) => return self.stopped(observers),
-                measured => measured?,
-            };
+            self.measure(observers)?;
         }
         if self.state.is_unmeasured && !stop() {
-            match self.measure_afterwards(observers) {
-                Err(AlignError::Stopped) => return self.stopped(observers),
-                measured => measured?,
-            }
+            self.measure_afterwards(observers)?;
         }
         while self.state.step < steps {
             if stop() {
-                return self.stopped(observers);
+                return Err(AlignError::Stopped);
             }
             let memory = self.training.memory();
             let (metrics, notes) = match self.step() {
                 Ok(made) => made,
-                Err(AlignError::Stopped) => {
-                    self.training.remember(&memory);
-                    return self.stopped(observers);
-                }
                 Err(error) => return Err(self.ended(error, &memory, observers)),
             };
             let step = metrics.step;
@@ -295,9 +297,6 @@ impl<T: Training> Run<T> {
                     Err(error) => {
                         let memory = self.training.memory();
                         self.state.is_unmeasured = true;
-                        if matches!(error, AlignError::Stopped) {
-                            return self.stopped(observers);
-                        }
                         return Err(self.ended(error, &memory, observers));
                     }
                 };
@@ -337,8 +336,14 @@ impl<T: Training> Run<T> {
         memory: &[[u64; 2]],
         observers: &mut [Box<dyn Observer>],
     ) -> AlignError {
-        if matches!(error, AlignError::NonFinite { .. }) {
-            return self.kept(error, memory, observers);
+        match error {
+            AlignError::NonFinite { .. } => return self.kept(error, memory, observers),
+            // Who stops it saves it.
+            AlignError::Stopped => {
+                self.training.remember(memory);
+                return error;
+            }
+            _ => {}
         }
         let not_saved = match self.save_before(memory, observers) {
             Ok(why) => why,

@@ -37,6 +37,13 @@ impl Collection {
         units(&self.held_out)
     }
 
+    /// The names of all judgements behind the examples, each once, in their order.
+    pub fn rows(&self) -> Vec<String> {
+        let items = self.train.iter().chain(&self.held_out);
+        let names: BTreeSet<&String> = items.flat_map(|item| &item.rows).collect();
+        names.into_iter().cloned().collect()
+    }
+
     /// Of the thumbs to learn from, those up and those down.
     pub fn liked_and_disliked(&self) -> (usize, usize) {
         let count = |wanted: bool| {

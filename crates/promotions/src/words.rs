@@ -57,7 +57,7 @@ impl Improvements {
     /// [`PromotionError::Io`].
     pub fn may_hold_withdrawn(&self) -> Result<bool, PromotionError> {
         for folder in self.folders()? {
-            if !copies_in(&folder)?.is_empty() || has_not_ended(&folder)? {
+            if !copies_in(&folder)?.is_empty() || unfinished_in(&folder)?.is_some() {
                 return Ok(true);
             }
         }
@@ -71,11 +71,7 @@ impl Improvements {
     pub fn unfinished(&self) -> Result<Vec<String>, PromotionError> {
         let mut names = Vec::new();
         for folder in self.folders()? {
-            if let Some(record) = record_that_can_be_read(&folder)?
-                && record.state == ImprovementState::Running
-            {
-                names.push(record.id);
-            }
+            names.extend(unfinished_in(&folder)?.map(|record| record.id));
         }
         Ok(names)
     }
@@ -95,14 +91,13 @@ impl Improvements {
         let mut given_up = Vec::new();
         for folder in self.folders()? {
             // Nobody can go on with a damaged one: nothing says what it learned from.
-            match record_that_can_be_read(&folder)? {
-                Some(record) if record.state == ImprovementState::Running => {
-                    if !record.recipe.rows.iter().all(|row| may_be_learned(row)) {
-                        self.forget_all(&record.id)?;
-                        given_up.push(record);
-                    }
+            match unfinished_in(&folder)? {
+                Some(record) if record.recipe.rows.iter().all(|row| may_be_learned(row)) => {}
+                Some(record) => {
+                    self.forget_all(&record.id)?;
+                    given_up.push(record);
                 }
-                _ => forget(&folder, &[CHECKPOINTS])?,
+                None => forget(&folder, &[CHECKPOINTS])?,
             }
         }
         Ok(given_up)
@@ -169,17 +164,11 @@ fn has_record(folder: &Path) -> Result<bool, PromotionError> {
     }
 }
 
-/// Whether the record in an improvement's folder says that it may go on.
-fn has_not_ended(folder: &Path) -> Result<bool, PromotionError> {
-    let record = record_that_can_be_read(folder)?;
-    Ok(record.is_some_and(|record| record.state == ImprovementState::Running))
-}
-
-/// The record in an improvement's folder, unless it is damaged.
-fn record_that_can_be_read(folder: &Path) -> Result<Option<Improvement>, PromotionError> {
+/// The record in an improvement's folder, if it says that it may go on. A damaged one says nothing.
+fn unfinished_in(folder: &Path) -> Result<Option<Improvement>, PromotionError> {
     match read_record(folder) {
         Err(PromotionError::Damaged { .. }) => Ok(None),
-        record => record,
+        record => Ok(record?.filter(|record| record.state == ImprovementState::Running)),
     }
 }
 

@@ -157,13 +157,18 @@ async fn what_cannot_be_downloaded_or_removed_is_refused() {
     }
 }
 
+/// Puts a model on this machine, as one that was fetched under the name `here:1b`.
+fn fetch_here(library: &zhenjin_server::Library) {
+    let folder = library.models.root().join("here--1b");
+    support::write_tiny_model(&folder);
+    let manifest = r#"{ "name": "here:1b", "source": "a test", "open": ".", "files": [] }"#;
+    std::fs::write(folder.join("model.json"), manifest).expect("a manifest");
+}
+
 #[tokio::test]
 async fn a_model_on_this_machine_answers_and_can_be_removed() {
     let app = Application::with_library(|library| {
-        let folder = library.models.root().join("here--1b");
-        support::write_tiny_model(&folder);
-        let manifest = r#"{ "name": "here:1b", "source": "a test", "open": ".", "files": [] }"#;
-        std::fs::write(folder.join("model.json"), manifest).expect("a manifest");
+        fetch_here(library);
     })
     .await;
     let listed = |models: Value| {
@@ -202,10 +207,7 @@ async fn a_model_on_this_machine_answers_and_can_be_removed() {
 #[tokio::test]
 async fn a_model_is_not_removed_while_it_answers_without_what_is_promoted() {
     let app = Application::with_library(|library| {
-        let folder = library.models.root().join("here--1b");
-        support::write_tiny_model(&folder);
-        let manifest = r#"{ "name": "here:1b", "source": "a test", "open": ".", "files": [] }"#;
-        std::fs::write(folder.join("model.json"), manifest).expect("a manifest");
+        fetch_here(library);
         support::write_tiny_model(&library.adapters.join("whole"));
     })
     .await;

@@ -8,12 +8,12 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::STOP_INTERVAL;
+
 /// The longest line that is read.
 const MAX_LINE: u64 = 1 << 20;
 /// How much of what it wrote to standard error is kept.
 const KEPT_ERRORS: usize = 2048;
-/// How often a wait for a line looks whether it is to stop.
-const LOOK: Duration = Duration::from_millis(200);
 /// How long an ended process has to be gone.
 const GONE: Duration = Duration::from_secs(2);
 
@@ -65,11 +65,11 @@ impl LineProcess {
     pub(super) fn line(&self, until: Instant, stop: fn() -> bool) -> Result<String, NoLine> {
         loop {
             let left = until.saturating_duration_since(Instant::now());
-            match self.lines.recv_timeout(left.min(LOOK)) {
+            match self.lines.recv_timeout(left.min(STOP_INTERVAL)) {
                 Ok(line) => return line,
                 Err(RecvTimeoutError::Disconnected) => return Err(NoLine::Ended),
                 Err(RecvTimeoutError::Timeout) if stop() => return Err(NoLine::Stopped),
-                Err(RecvTimeoutError::Timeout) if left <= LOOK => return Err(NoLine::TimedOut),
+                Err(RecvTimeoutError::Timeout) if left <= STOP_INTERVAL => return Err(NoLine::TimedOut),
                 Err(RecvTimeoutError::Timeout) => {}
             }
         }

@@ -12,7 +12,7 @@ use ureq::Agent;
 
 use super::process::request;
 use super::scores::{lenient, score_of};
-use super::{Answer, Reward, RewardFault, shortened};
+use super::{Answer, Reward, RewardFault, STOP_INTERVAL, shortened};
 
 const EXPECTED: &str = "an object such as {\"scores\": [0.5, 1]} with one number an answer";
 /// Of one answer's score.
@@ -24,8 +24,6 @@ const MOST_ANSWERS: usize = 32;
 const MOST_LATE: usize = 2;
 /// The largest answer that is read.
 const MAX_BYTES: u64 = 16 << 20;
-/// How often a wait looks whether it is to stop.
-const LOOK: Duration = Duration::from_millis(200);
 /// The pause before the second attempt; each later one is twice as long.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 
@@ -136,7 +134,7 @@ impl HttpReward {
             if (self.stop)() {
                 return false;
             }
-            thread::sleep(left.min(LOOK));
+            thread::sleep(left.min(STOP_INTERVAL));
         }
     }
 
@@ -150,7 +148,7 @@ impl HttpReward {
             let _ = sender.send(post(&agent, &url, &body, left));
         });
         loop {
-            match answer.recv_timeout(LOOK) {
+            match answer.recv_timeout(STOP_INTERVAL) {
                 Ok(result) => return Some(result),
                 Err(RecvTimeoutError::Timeout) if (self.stop)() => return None,
                 Err(RecvTimeoutError::Timeout) => {}

@@ -30,6 +30,9 @@ use serde::Serialize;
 
 use crate::data::EncodedTask;
 
+/// How often a wait for rewards looks whether it is to stop.
+const STOP_INTERVAL: Duration = Duration::from_millis(200);
+
 /// An answer that is to be judged.
 #[derive(Clone, Copy, Debug)]
 pub struct Answer<'a> {

@@ -343,6 +343,25 @@ impl Online {
     }
 }
 
+/// Adds what answers are worth, and whether each is worth nothing; how many are so, with the first fault.
+fn add_totals(
+    measures: &mut Measures,
+    judgements: Vec<Judgement>,
+    total: &str,
+    without: &str,
+) -> Option<(usize, String)> {
+    let mut faults = Vec::new();
+    for judgement in judgements {
+        measures.add(without, f64::from(u8::from(judgement.total.is_err())));
+        match judgement.total {
+            Ok(worth) => measures.add(total, worth),
+            Err(fault) => faults.push(fault),
+        }
+    }
+    let count = faults.len();
+    faults.into_iter().next().map(|first| (count, first))
+}
+
 impl Training for Online {
     fn step(&mut self, step: u64, rate_factor: f64) -> Result<StepOutcome, AlignError> {
         let prompts = self.configuration.batch.examples;
@@ -410,40 +429,25 @@ impl Training for Online {
         let all: Vec<usize> = (0..count).collect();
         let episodes = self.write(&all, true, 1, 0)?;
         let mut measures = Measures::default();
-        let mut faults = Vec::new();
-        let judgements = rewards::judge(self.parts.rewards.as_mut(), &self.parts.held_out, &episodes)?;
-        for (episode, judgement) in episodes.iter().zip(judgements) {
+        for episode in &episodes {
             measures.add("answer_tokens", episode.answer.tokens.len() as f64);
             measures.add("ended", f64::from(u8::from(episode.answer.ended)));
-            measures.add("without_reward", f64::from(u8::from(judgement.total.is_err())));
-            match judgement.total {
-                Ok(total) => measures.add("reward", total),
-                Err(fault) => faults.push(fault),
-            }
         }
-        let note = |fault: &String| {
+        let judgements = rewards::judge(self.parts.rewards.as_mut(), &self.parts.held_out, &episodes)?;
+        let without = add_totals(&mut measures, judgements, "reward", "without_reward");
+        let note = |(faults, first): (usize, String)| {
             format!(
-                "{} of {count} held-out answers have no reward and do not count; the first: {fault}",
-                faults.len()
+                "{faults} of {count} held-out answers have no reward and do not count; the first: {first}"
             )
         };
-        let mut notes: Vec<String> = faults.first().map(note).into_iter().collect();
+        let mut notes: Vec<String> = without.map(note).into_iter().collect();
         if let Some(judge) = &mut self.parts.judge {
-            let mut faults = Vec::new();
-            for judgement in rewards::judge(judge.as_mut(), &self.parts.held_out, &episodes)? {
-                measures.add("without_judgement", f64::from(u8::from(judgement.total.is_err())));
-                match judgement.total {
-                    Ok(total) => measures.add("judge", total),
-                    Err(fault) => faults.push(fault),
-                }
-            }
-            let note = |fault: &String| {
-                format!(
-                    "the judge says nothing of {} of {count} held-out answers; the first: {fault}",
-                    faults.len()
-                )
+            let judgements = rewards::judge(judge.as_mut(), &self.parts.held_out, &episodes)?;
+            let without = add_totals(&mut measures, judgements, "judge", "without_judgement");
+            let note = |(faults, first): (usize, String)| {
+                format!("the judge says nothing of {faults} of {count} held-out answers; the first: {first}")
             };
-            notes.extend(faults.first().map(note));
+            notes.extend(without.map(note));
         }
         // The best checkpoint is that with the greatest reward.
         let lowest_is_best = measures.mean("reward").map(|reward| -reward);

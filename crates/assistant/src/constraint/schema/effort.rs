@@ -143,7 +143,7 @@ pub(super) fn meter<'a>(
     let meter = Meter::new(schema);
     // Each keyword keeps the whole way that led to it.
     let bytes = (schema.len() + 1).saturating_mul(BYTES_OF_A_KEYWORD + place.as_str().len());
-    let parts = meter.name_patterns.iter().chain(&meter.pattern).map(|pattern| pattern.parts);
+    let parts = meter.name_patterns.iter().chain(&meter.pattern).map(|pattern| pattern.size);
     let patterns = parts.fold(0, u64::saturating_add).saturating_mul(UNITS_OF_A_PART);
     spend(patterns.saturating_add((bytes / BYTES_OF_A_UNIT) as u64));
     Ok(Box::new(meter))
@@ -157,7 +157,10 @@ struct Meter {
 }
 
 struct PatternCost {
-    parts: u64,
+    /// Its parts, all of which are built.
+    size: u64,
+    /// Those that may be tried at one place of a text.
+    width: u64,
     is_backtracking: bool,
 }
 
@@ -199,10 +202,9 @@ impl Meter {
 
 impl PatternCost {
     fn new(pattern: &str) -> PatternCost {
-        /// Of a pattern that goes through a text once, with one or two of its parts at a time.
-        const FEW_PARTS: u64 = 64;
         PatternCost {
-            parts: if pattern_cost::is_linear(pattern) { FEW_PARTS } else { pattern_cost::size(pattern) },
+            size: pattern_cost::size(pattern),
+            width: pattern_cost::width(pattern),
             is_backtracking: pattern_cost::is_backtracking(pattern),
         }
     }
@@ -213,7 +215,7 @@ impl PatternCost {
         /// Trying ends here: the library gives up after a million steps.
         const MOST_DOUBLINGS: usize = 14;
         let trying = if self.is_backtracking { 1u64 << text.len().min(MOST_DOUBLINGS) } else { 0 };
-        self.parts.saturating_mul(text.len() as u64) / STEPS + trying
+        self.width.saturating_mul(text.len() as u64) / STEPS + trying
     }
 }
 

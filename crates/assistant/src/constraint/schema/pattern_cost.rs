@@ -6,6 +6,16 @@ const RANGES: u64 = 30;
 
 /// How many parts a pattern has with its counts written out, as automata have them; a set of characters counts for several.
 pub(super) fn size(pattern: &str) -> u64 {
+    parts(pattern, true)
+}
+
+/// How many of its parts may have to be tried at one place of a text: all of them, or those of a linear pattern without its count, of which each
+/// place of a text has reached one number.
+pub(super) fn width(pattern: &str) -> u64 {
+    parts(pattern, !is_linear(pattern))
+}
+
+fn parts(pattern: &str, writes_counts_out: bool) -> u64 {
     let words = if is_backtracking(pattern) { LETTERS } else { RANGES };
     let mut groups: Vec<u64> = Vec::new();
     // Of the innermost group: all but its last part, and that part.
@@ -25,7 +35,7 @@ pub(super) fn size(pattern: &str) -> u64 {
             }
             '{' => match count(characters.as_str()) {
                 Some((times, rest)) => {
-                    last = last.saturating_mul(times);
+                    last = last.saturating_mul(if writes_counts_out { times } else { 1 });
                     characters = rest.chars();
                     continue;
                 }
@@ -52,9 +62,8 @@ pub(super) fn size(pattern: &str) -> u64 {
     groups.into_iter().fold(before.saturating_add(last), u64::saturating_add)
 }
 
-/// Whether a pattern goes through a text once, from its beginning, and never has more than a few of its parts to try: one with a single repetition
-/// and no alternatives.
-pub(super) fn is_linear(pattern: &str) -> bool {
+/// Whether a pattern goes through a text once, from its beginning: one with a single repetition and no alternatives.
+fn is_linear(pattern: &str) -> bool {
     let Some(rest) = pattern.strip_prefix('^') else { return false };
     let mut repetitions = 0;
     let mut characters = rest.chars();
@@ -150,6 +159,15 @@ mod tests {
         {
             assert!(!is_linear(pattern), "{pattern}");
         }
+    }
+
+    /// What follows the repetition is begun at every place of a text.
+    #[test]
+    fn linear_patterns_are_as_wide_as_their_parts_without_counts() {
+        assert_eq!(size("^.{1,5000}$"), 1 + 5000 * RANGES + 1);
+        assert_eq!(width("^.{1,5000}$"), 1 + RANGES + 1);
+        assert_eq!(width(&format!("^.*{}$", "a".repeat(5000))), 1 + RANGES + 1 + 5000 + 1);
+        assert_eq!(width(".{1,5000}$"), size(".{1,5000}$"));
     }
 
     #[test]

@@ -130,10 +130,8 @@ impl Collected {
     fn of_collection(collection: Collection) -> Collected {
         let lines = |items: &[Item]| items.iter().map(|item| format!("{}\n", item.to_json())).collect();
         let (train, held_out): (String, String) = (lines(&collection.train), lines(&collection.held_out));
-        let items = collection.train.iter().chain(&collection.held_out);
-        let names: BTreeSet<String> = items.flat_map(|item| item.rows.iter().cloned()).collect();
         Collected {
-            rows: names.into_iter().collect(),
+            rows: collection.rows(),
             train_sha256: sha256(train.as_bytes()),
             held_out_sha256: sha256(held_out.as_bytes()),
             collection,

@@ -253,7 +253,10 @@ async fn go_on(
             );
         }
         // Nothing is given up for what cannot begin.
-        training::expect_settings(collected(stage, judged, model)?.collection.method, &stage.arguments.set)?;
+        training::expect_settings(
+            collected(stage, judged, model)?.collection.method.as_str(),
+            &stage.arguments.set,
+        )?;
         eprintln!("the improvement {id} begins anew: now there is {}", other.join(", "));
         "it was interrupted, and begun anew with other options"
     } else if collection::restore(stage, store, judged, &record).await? {
@@ -292,7 +295,7 @@ async fn begin(
             eprintln!("the record of {id} could not be written: {unwritten:#}");
         }
     })?;
-    training::expect_settings(collected.collection.method, &arguments.set)?;
+    training::expect_settings(collected.collection.method.as_str(), &arguments.set)?;
     let recipe = Recipe {
         program: env!("CARGO_PKG_VERSION").to_owned(),
         settings: options::settings(arguments, &collected.collection),

@@ -45,11 +45,7 @@ struct RunArguments {
 
 /// Trains the adapter of the record into `adapter`, and completes the recipe.
 pub(super) fn train(stage: &Stage<'_>, record: &mut Improvement) -> Result<()> {
-    let method = match record.method.as_str() {
-        "kto" => Method::Kto,
-        "sft" => Method::Sft,
-        _ => Method::Dpo,
-    };
+    let method = method_of(&record.method);
     let passes: usize =
         record.recipe.settings.get(PASSES).and_then(|passes| passes.parse().ok()).unwrap_or(1);
     let one_pass = record.data.train.div_ceil(BATCH);
@@ -98,20 +94,24 @@ pub(super) fn train(stage: &Stage<'_>, record: &mut Improvement) -> Result<()> {
     Ok(())
 }
 
+/// The method of a run that trains an improvement, by its word in the record.
+fn method_of(word: &str) -> Method {
+    match word {
+        "kto" => Method::Kto,
+        "sft" => Method::Sft,
+        _ => Method::Dpo,
+    }
+}
+
 /// Refuses settings that no run of this method has.
-pub(super) fn expect_settings(method: zhenjin_improve::Method, settings: &[String]) -> Result<()> {
-    let method = match method {
-        zhenjin_improve::Method::Dpo => Method::Dpo,
-        zhenjin_improve::Method::Kto => Method::Kto,
-        zhenjin_improve::Method::Sft => Method::Sft,
-    };
+pub(super) fn expect_settings(method: &str, settings: &[String]) -> Result<()> {
     let mut overrides = Overrides::new();
     settings.iter().try_for_each(|setting| overrides.add_assignment(setting))?;
     // There is always one.
     if !overrides.has("anchor.weight") {
         overrides.add("anchor.weight", AnchorSection::WEIGHT);
     }
-    Configuration::resolve(method, TuningKind::Lora, 1, &overrides)?;
+    Configuration::resolve(method_of(method), TuningKind::Lora, 1, &overrides)?;
     Ok(())
 }
 

@@ -1,6 +1,5 @@
 //! What an improvement would learn from now, counted before it is begun.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use axum::Json;
@@ -92,10 +91,7 @@ fn last_of_the_same(
     collection: &Collection,
 ) -> Result<Option<String>, ApiError> {
     let Some(last) = improvements.last_judged(model).map_err(promotion_fault)? else { return Ok(None) };
-    let items = collection.train.iter().chain(&collection.held_out);
-    let rows: BTreeSet<String> = items.flat_map(|item| item.rows.iter().cloned()).collect();
-    let recipe =
-        Recipe { rows: rows.into_iter().collect(), settings: unsaid_settings(), ..Recipe::default() };
+    let recipe = Recipe { rows: collection.rows(), settings: unsaid_settings(), ..Recipe::default() };
     let wished = Improvement { recipe, ..Improvement::begun("", model, collection.method.as_str(), 0) };
     Ok(News::since(&last, &wished).is_none().then_some(last.id))
 }

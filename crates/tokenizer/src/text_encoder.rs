@@ -25,6 +25,8 @@ const MAX_WORD_CHARACTERS: usize = 1000;
 const MAX_AFFIX_BYTES: usize = 16;
 /// Texts beyond this length are counted in pieces first: the library takes some four hundred bytes of memory for each byte of a text.
 const WHOLE_BYTES: usize = 256 << 10;
+/// The most bytes of a text that is encoded: what is longer and has few tokens is a word without end.
+const MOST_BYTES: usize = 2 << 20;
 /// Bytes of a piece in which a long text is counted.
 const PIECE_BYTES: usize = 64 << 10;
 /// Tokens that a piece may have by itself beyond those that it has in the whole text: of a word that was cut in two.
@@ -149,7 +151,7 @@ impl TextEncoder {
     /// counted in pieces until it is certain that it has more; between them the work ends once `is_cancelled` is true.
     ///
     /// # Errors
-    /// As [`TextEncoder::encode`].
+    /// As [`TextEncoder::encode`]; [`TokenizerError::Encode`] too for a text of more than 2 MiB whose beginning has not more tokens.
     pub fn encode_at_most(
         &self,
         text: &str,
@@ -159,7 +161,7 @@ impl TextEncoder {
         check_whitespace_runs(text)?;
         if text.len() > WHOLE_BYTES {
             let (mut tokens, mut limit) = (0, most);
-            for piece in pieces(text, PIECE_BYTES) {
+            for piece in pieces(&text[..text.floor_char_boundary(MOST_BYTES)], PIECE_BYTES) {
                 if is_cancelled.load(Ordering::Relaxed) {
                     return Ok(LimitedEncoding::Cancelled);
                 }
@@ -169,6 +171,13 @@ impl TextEncoder {
                     return Ok(LimitedEncoding::BeyondLimit);
                 }
             }
+        }
+        if text.len() > MOST_BYTES {
+            let bytes = text.len();
+            let reason = format!(
+                "it has {bytes} bytes, and at most {MOST_BYTES} (2 MiB) are read as one text; divide it"
+            );
+            return Err(TokenizerError::Encode(reason));
         }
         self.encode_by_library(text, true).map(LimitedEncoding::Ids)
     }

@@ -233,3 +233,16 @@ fn a_long_text_is_refused_before_it_is_encoded() {
     assert!(expected.len() < 8);
     assert_eq!(encoder.encode_at_most(&blank, 8, &going).unwrap(), LimitedEncoding::Ids(expected));
 }
+
+/// Regression: a word without end has few tokens, so that a text of one was encoded whole, whatever it took: 8 MiB of base64.
+#[test]
+fn a_long_text_of_few_tokens_is_refused_before_it_is_encoded() {
+    let encoder = read(&cases()[0]["tokenizer"]).unwrap();
+    let going = AtomicBool::new(false);
+    let word = "x".repeat((2 << 20) + 1);
+    let error = encoder.encode_at_most(&word, 512, &going).unwrap_err().to_string();
+    assert!(error.contains("it has 2097153 bytes") && error.contains("at most 2097152"), "{error}");
+    // What certainly has more tokens is said to have them.
+    let long = "the cat sat on a mat ".repeat(200 << 10);
+    assert_eq!(encoder.encode_at_most(&long, 512, &going).unwrap(), LimitedEncoding::BeyondLimit);
+}

@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use zhenjin_files::Mapping;
 use zhenjin_tensor::dequantise;
 
-use super::MERGE_INSTEAD;
 use super::peft_names::{AddedPart, PREFIX, PeftName};
 use super::settings::{Purpose, Settings};
 use super::values::{AdapterValues, LowRankValues, module, outputs_and_inputs, place};
@@ -113,7 +112,8 @@ fn read(
             head = Some(read_head(tensors_path, file.as_ref(), &header, tensor, config)?);
             continue;
         }
-        let (at, is_up) = read_name(&tensor.name, config).map_err(|error| fault(tensors_path, error))?;
+        let named = read_name(&tensor.name, config, purpose);
+        let (at, is_up) = named.map_err(|error| fault(tensors_path, error))?;
         let module = module(WeightName::Layer(at.0, at.1));
         let (_, pair) = pairs.entry(module).or_insert((at, Pair::default()));
         let slot = if is_up { &mut pair.up } else { &mut pair.down };
@@ -248,14 +248,14 @@ fn folder_of(path: &Path) -> Result<PathBuf, ModelError> {
 }
 
 /// The projection that a tensor belongs to, and whether it is B.
-fn read_name(name: &str, config: &ModelConfig) -> Result<(Place, bool), FormatError> {
+fn read_name(name: &str, config: &ModelConfig, purpose: Purpose) -> Result<(Place, bool), FormatError> {
     let fault = |problem: &str| FormatError::new(quoted_tensor(name), problem);
     let unknown =
         || fault("it is neither lora_A nor lora_B of a projection: base_model.model.MODULE.lora_A.weight");
     let problem = match PeftName::parse(name) {
         Some(PeftName::Added { module, part }) => match part {
-            AddedPart::Down => return Ok((place_of(name, module, config)?, false)),
-            AddedPart::Up => return Ok((place_of(name, module, config)?, true)),
+            AddedPart::Down => return Ok((place_of(name, module, config, purpose)?, false)),
+            AddedPart::Up => return Ok((place_of(name, module, config, purpose)?, true)),
             AddedPart::UpBias => "biases of the low-rank products are not supported",
             AddedPart::Magnitude => {
                 "weights decomposed into magnitude and direction (DoRA) are not supported"
@@ -274,11 +274,12 @@ fn read_name(name: &str, config: &ModelConfig) -> Result<(Place, bool), FormatEr
         },
         Some(PeftName::Unknown(_)) | None => return Err(unknown()),
     };
-    Err(fault(&format!("{problem}{MERGE_INSTEAD}")))
+    Err(fault(&format!("{problem}{}", purpose.instead())))
 }
 
 /// The projection that is `module`, of which the tensor `name` is A or B.
-fn place_of(name: &str, module: &str, config: &ModelConfig) -> Result<Place, FormatError> {
+fn place_of(name: &str, module: &str, config: &ModelConfig, purpose: Purpose) -> Result<Place, FormatError> {
+    let instead = purpose.instead();
     let problem = match Naming::HuggingFace.read(&format!("{module}.weight")) {
         Some(WeightName::Layer(layer, projection))
             if layer < config.layers
@@ -287,8 +288,8 @@ fn place_of(name: &str, module: &str, config: &ModelConfig) -> Result<Place, For
         {
             return Ok((layer, projection));
         }
-        Some(WeightName::Head) => format!("{ADAPTED_HEAD}{MERGE_INSTEAD}"),
-        Some(WeightName::Embedding) => format!("{ADAPTED_EMBEDDING}{MERGE_INSTEAD}"),
+        Some(WeightName::Head) => format!("{ADAPTED_HEAD}{instead}"),
+        Some(WeightName::Embedding) => format!("{ADAPTED_EMBEDDING}{instead}"),
         _ => format!(
             "this {} model of {} layers has no projection {}",
             config.architecture,
@@ -301,4 +302,26 @@ fn place_of(name: &str, module: &str, config: &ModelConfig) -> Result<Place, For
 
 pub(super) fn quoted_tensor(name: &str) -> String {
     format!("tensor {}", quoted(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::tiny_config;
+
+    /// Merging was the advice for adapters that exporting refuses.
+    #[test]
+    fn tensors_are_to_be_merged_instead_only_where_the_model_writes_text() {
+        let config = tiny_config();
+        for name in [
+            "base_model.model.lm_head.lora_A.weight",
+            "base_model.model.model.embed_tokens.lora_embedding_A",
+            "base_model.model.model.layers.0.self_attn.q_proj.lora_magnitude_vector",
+        ] {
+            let error = |purpose| read_name(name, &config, purpose).unwrap_err().to_string();
+            let (of_text, of_scores) = (error(Purpose::Text), error(Purpose::Scores));
+            assert!(of_text.contains("merges it into the weights"), "{of_text}");
+            assert!(of_scores.contains("not supported") && !of_scores.contains("merges"), "{of_scores}");
+        }
+    }
 }

@@ -179,10 +179,15 @@ impl WeightRows for MergedRows<'_> {
     fn row(&self, name: WeightName, row: usize, out: &mut [f32]) -> Result<(), ModelError> {
         self.base.row(self.source(name), row, out)?;
         if let Some(change) = self.merge.changes.get(&name) {
+            let was_finite = out.iter().all(|value| value.is_finite());
             change.apply(row, out);
             if let Some(column) = out.iter().position(|value| !value.is_finite()) {
+                let cause = match was_finite {
+                    true => "the adapter or its scale is too large",
+                    false => "the row holds such a value without the adapter too",
+                };
                 let problem = format!(
-                    "with the adapter, its value in row {row} and column {column} is not a finite number: the adapter or its scale is too large"
+                    "with the adapter, its value in row {row} and column {column} is not a finite number: {cause}"
                 );
                 let error = FormatError::new(quoted_tensor(&Naming::HuggingFace.spell(name)), problem);
                 return Err(ModelError::Format { file: self.origin(), error });
@@ -201,10 +206,10 @@ mod tests {
     use super::*;
     use crate::tensor_source::LayerWeightName;
 
-    /// Two rows of three ones.
-    struct Ones;
+    /// Two rows of three times the same.
+    struct Same(f32);
 
-    impl WeightRows for Ones {
+    impl WeightRows for Same {
         fn origin(&self) -> PathBuf {
             PathBuf::from("base")
         }
@@ -214,7 +219,7 @@ mod tests {
         }
 
         fn row(&self, _: WeightName, _: usize, out: &mut [f32]) -> Result<(), ModelError> {
-            out.fill(1.0);
+            out.fill(self.0);
             Ok(())
         }
     }
@@ -226,13 +231,16 @@ mod tests {
         let product = Product { rank: 1, down: vec![0.0, 1e30, 0.0], up: vec![1.0, 1e30], scale: 2.0 };
         let changes = [(name, Change { product: Some(product), ..Change::default() })].into();
         let merge = AdapterMerge { changes, unties: false, base: None };
-        let merged = MergedRows::new(&Ones, &merge);
+        let merged = MergedRows::new(&Same(1.0), &merge);
         let mut row = [0.0; 3];
         merged.row(name, 0, &mut row).expect("it is finite");
         assert_eq!(row, [1.0, 2e30, 1.0]);
         let text = merged.row(name, 1, &mut row).expect_err("it is not").to_string();
-        for part in ["base", "layers.4.mlp.up_proj.weight", "row 1 and column 1", "not a finite number"] {
+        for part in ["base", "layers.4.mlp.up_proj.weight", "row 1 and column 1", "its scale is too large"] {
             assert!(text.contains(part), "{text}");
         }
+        // What is broken in the model is not laid on the adapter.
+        let text = MergedRows::new(&Same(f32::NAN), &merge).row(name, 0, &mut row).expect_err("it is not");
+        assert!(text.to_string().contains("without the adapter too"), "{text}");
     }
 }

@@ -82,6 +82,13 @@ pub(super) enum Purpose {
     Merge,
 }
 
+impl Purpose {
+    /// What can be done with an adapter that cannot be used for it. Adapters to models that give scores are not merged either.
+    pub(super) fn instead(self) -> &'static str {
+        if self == Purpose::Text { super::MERGE_INSTEAD } else { "" }
+    }
+}
+
 /// The settings that change numbers.
 #[derive(Debug)]
 pub(super) struct Settings {
@@ -283,7 +290,7 @@ fn refuse_what_is_not_supported(fields: &Fields<'_>, purpose: Purpose) -> Result
             "trainable_token_indices" => "trained token embeddings are not supported",
             _ => "this setting is not known here",
         };
-        let instead = if MERGED_ONLY.contains(&name.as_str()) { super::MERGE_INSTEAD } else { "" };
+        let instead = if MERGED_ONLY.contains(&name.as_str()) { purpose.instead() } else { "" };
         return Err(fields.fault(name, format!("{what}{instead}; found {}", quoted(&value.to_string()))));
     }
     Ok(())
@@ -381,6 +388,21 @@ mod tests {
         }
         let error = settings(json!({"use_dora": true})).unwrap_err().to_string();
         assert!(error.contains("merges it"), "{error}");
+    }
+
+    /// Merging was the advice for adapters that exporting refuses.
+    #[test]
+    fn adapters_that_give_scores_are_not_to_be_merged_instead() {
+        for (name, value) in [("use_dora", json!(true)), ("modules_to_save", json!(["lm_head"]))] {
+            let mut settings = json!({"peft_type": "LORA", "r": 8, "lora_alpha": 16, "task_type": "SEQ_CLS"});
+            settings[name] = value;
+            let error = Settings::read(settings.to_string().as_bytes(), Purpose::Scores).unwrap_err();
+            let text = error.to_string();
+            assert!(
+                text.contains(name) && text.contains("not supported") && !text.contains("merges"),
+                "{text}"
+            );
+        }
     }
 
     #[test]

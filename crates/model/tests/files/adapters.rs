@@ -296,6 +296,10 @@ fn an_adapter_to_be_merged_must_fit_its_model() {
             error("llama-dora", "llama-dora", |settings| settings["lora_alpha"] = json!(1e40)),
             ["its scale", "is not a finite number"],
         ),
+        (
+            error("llama-dora", "llama-dora", |settings| settings["alpha_pattern"] = json!({ ".*": 1e40 })),
+            ["its scale", "is not a finite number"],
+        ),
     ] {
         assert!(parts.iter().all(|part| text.contains(part)), "{text}");
     }

@@ -1,25 +1,27 @@
 //! Byte-level BPE straight from text to ids, for the pre-tokenisers that the supported models have.
 //!
 //! The `tokenizers` library records for every byte where it came from and allocates a text for every token; that is nine
-//! tenths of its time. Here neither exists. Whatever this encoder does not cover (another pre-tokeniser, text that is not
-//! in NFC, bytes without a token) it leaves to the library, whose ids are the reference: tests compare the two.
+//! tenths of its time. Here neither exists. Whatever this encoder does not cover (another pre-tokeniser, bytes without a
+//! token, the places of text that is not in NFC) it leaves to the library, whose ids are the reference: tests compare the two.
 
 mod cache;
+mod composed;
 mod merges;
 #[cfg(test)]
 mod tests;
 mod words;
 
+use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
 use ahash::AHashMap;
 use tokenizers::{NormalizerWrapper, PreTokenizerWrapper};
-use unicode_normalization::{IsNormalized, is_nfc_quick};
 
 use crate::added_tokens::Found;
 use crate::byte_level;
 use cache::WordCache;
+use composed::{composed, is_composed};
 use merges::{Merges, Scratch};
 use words::WordRule;
 
@@ -45,6 +47,15 @@ struct Buffers {
     cache: WordCache,
     word: Vec<u32>,
     scratch: Scratch,
+}
+
+/// What becomes of text that is not in the normal form that the tokenizer has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Denormal {
+    /// It is brought into it, and places in it are no longer those in the text.
+    Composed,
+    /// The library must do all of it.
+    Left,
 }
 
 /// Ids with the bytes of the text that each stands for.
@@ -104,7 +115,7 @@ impl ByteLevelEncoder {
     /// The ids of `text`, in which the added tokens `found` are already known; `None` when the library must do it.
     pub(crate) fn ids(&self, text: &str, found: &[Found]) -> Option<Vec<u32>> {
         let mut ids = Vec::with_capacity(text.len() / 3 + found.len());
-        self.encode(text, found, |id, _| ids.push(id))?;
+        self.encode(text, found, Denormal::Composed, |id, _| ids.push(id))?;
         Some(ids)
     }
 
@@ -115,7 +126,7 @@ impl ByteLevelEncoder {
             ranges: Vec::with_capacity(text.len() / 3 + found.len()),
         };
         let mut end = 0;
-        self.encode(text, found, |id, length| {
+        self.encode(text, found, Denormal::Left, |id, length| {
             encoded.ids.push(id);
             encoded.ranges.push(end..end + length);
             end += length;
@@ -123,15 +134,21 @@ impl ByteLevelEncoder {
         Some(encoded)
     }
 
-    /// Calls `take` with every id and the number of bytes it stands for.
-    fn encode(&self, text: &str, found: &[Found], mut take: impl FnMut(u32, usize)) -> Option<()> {
+    /// Calls `take` with every id and the number of bytes it stands for, of text in the tokenizer's normal form.
+    fn encode(
+        &self,
+        text: &str,
+        found: &[Found],
+        denormal: Denormal,
+        mut take: impl FnMut(u32, usize),
+    ) -> Option<()> {
         let mut buffers = self.caches.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let mut fresh = None;
         let buffers_in_use = match &mut buffers {
             Some(buffers) => buffers,
             None => fresh.insert(Buffers::new()),
         };
-        let outcome = self.encode_pieces(text, found, buffers_in_use, &mut take);
+        let outcome = self.encode_pieces(text, found, denormal, buffers_in_use, &mut take);
         if let Some(buffers) = buffers.or(fresh) {
             let mut kept = self.caches.lock().unwrap_or_else(PoisonError::into_inner);
             if kept.len() < MAX_KEPT_CACHES {
@@ -145,29 +162,33 @@ impl ByteLevelEncoder {
         &self,
         text: &str,
         found: &[Found],
+        denormal: Denormal,
         buffers: &mut Buffers,
         take: &mut impl FnMut(u32, usize),
     ) -> Option<()> {
         let mut position = 0;
         for (range, id) in found {
-            self.encode_piece(&text[position..range.start], buffers, take)?;
+            self.encode_piece(&text[position..range.start], denormal, buffers, take)?;
             take(*id, range.len());
             position = range.end;
         }
-        self.encode_piece(&text[position..], buffers, take)
+        self.encode_piece(&text[position..], denormal, buffers, take)
     }
 
     fn encode_piece(
         &self,
         text: &str,
+        denormal: Denormal,
         buffers: &mut Buffers,
         take: &mut impl FnMut(u32, usize),
     ) -> Option<()> {
-        if self.requires_nfc && !is_composed(text) {
-            return None;
-        }
+        let text = match denormal {
+            Denormal::Composed if self.requires_nfc => composed(text),
+            Denormal::Left if self.requires_nfc && !is_composed(text) => return None,
+            Denormal::Composed | Denormal::Left => Cow::Borrowed(text),
+        };
         let mut outcome = Some(());
-        self.rule.for_each_word(text, |word| {
+        self.rule.for_each_word(&text, |word| {
             if outcome.is_some() {
                 outcome = self.encode_word(word.as_bytes(), buffers, take);
             }
@@ -215,11 +236,4 @@ impl Buffers {
 /// Calls `take` with every word of `text`, split as the pre-tokeniser `smollm` does.
 pub(crate) fn for_each_trained_word(text: &str, take: impl FnMut(&str)) {
     WordRule::DigitsThenGpt2.for_each_word(text, take);
-}
-
-/// Whether NFC leaves a text as it is; `false` may also mean that this is not known.
-fn is_composed(text: &str) -> bool {
-    // Nothing below U+0300 composes with what comes before it, nor do Chinese characters.
-    let plain = |character| matches!(character, '\0'..'\u{300}' | '\u{4E00}'..='\u{9FFF}' | '\u{3000}'..='\u{3002}' | '，');
-    text.chars().all(plain) || is_nfc_quick(text.chars()) == IsNormalized::Yes
 }

@@ -11,7 +11,7 @@ use jsonschema::{Keyword, ValidationError};
 use serde_json::{Map, Value};
 
 use super::deep::STACK_BYTES;
-use super::{HOLDS_NAMED, HOLDS_VALUES, pattern_cost};
+use super::{HOLDS_NAMED, holds_values, pattern_cost};
 
 /// The keyword's name.
 pub(super) const KEYWORD: &str = "x-zhenjin-effort";
@@ -111,7 +111,7 @@ fn with_keyword(schema: &Value) -> Value {
             all.insert(KEYWORD.to_owned(), Value::from(PART));
             for (keyword, held) in entries.iter().filter(|(keyword, _)| *keyword != KEYWORD) {
                 let held = match held {
-                    held if HOLDS_VALUES.contains(&keyword.as_str()) => held.clone(),
+                    held if holds_values(keyword, held) => held.clone(),
                     Value::Object(named) if HOLDS_NAMED.contains(&keyword.as_str()) => {
                         named.iter().map(|(name, schema)| (name.clone(), with_keyword(schema))).collect()
                     }
@@ -244,10 +244,11 @@ mod tests {
     #[test]
     fn the_keyword_stands_in_schemas_only() {
         let schema = json!({ "properties": { "const": { "const": { "a": 1 } } }, "items": [{}, true],
-            "dependentRequired": { "a": ["b"] }, "enum": [{}] });
+            "dependentRequired": { "a": ["b"] }, "enum": [{}], "types": { "enum": { "a": {} } } });
         let expected = json!({ KEYWORD: "whole",
             "properties": { "const": { KEYWORD: "part", "const": { "a": 1 } } },
-            "items": [{ KEYWORD: "part" }, true], "dependentRequired": { "a": ["b"] }, "enum": [{}] });
+            "items": [{ KEYWORD: "part" }, true], "dependentRequired": { "a": ["b"] }, "enum": [{}],
+            "types": { KEYWORD: "part", "enum": { KEYWORD: "part", "a": { KEYWORD: "part" } } } });
         assert_eq!(metered(&schema), expected);
     }
 

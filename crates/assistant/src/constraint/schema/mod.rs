@@ -54,6 +54,11 @@ const HOLDS_NAMED: [&str; 8] = [
     "$vocabulary",
 ];
 
+/// Whether a keyword's value is compared with answers. Lists of values are arrays: an object that is called `enum` is a folder of schemas.
+fn holds_values(keyword: &str, held: &Value) -> bool {
+    HOLDS_VALUES.contains(&keyword) && !(keyword == "enum" && held.is_object())
+}
+
 /// What is wrong with a schema, and where.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("at {}: {reason}", shown(pointer))]
@@ -105,18 +110,18 @@ pub(crate) fn child(pointer: &str, step: &str) -> String {
 
 /// The schema without the keywords that are null, as some generators write absent ones.
 pub(crate) fn without_nulls(schema: &Value) -> Value {
-    /// Keywords whose value is no schema and may hold null.
-    const VALUES: [&str; 5] = ["const", "enum", "default", "examples", "example"];
+    /// More keywords whose value is no schema and may hold null.
+    const VALUES: [&str; 3] = ["default", "examples", "example"];
     /// Keywords whose value maps names to schemas; no name is a keyword.
     const MAPS: [&str; 6] =
         ["properties", "patternProperties", "$defs", "definitions", "dependentSchemas", "dependencies"];
+    let is_value = |name: &str, held: &Value| VALUES.contains(&name) || holds_values(name, held);
     match schema {
         Value::Object(entries) => {
-            let kept =
-                entries.iter().filter(|(name, value)| !value.is_null() || VALUES.contains(&name.as_str()));
+            let kept = entries.iter().filter(|(name, value)| !value.is_null() || is_value(name, value));
             let kept = kept.map(|(name, value)| {
                 let value = match value {
-                    value if VALUES.contains(&name.as_str()) => value.clone(),
+                    value if is_value(name, value) => value.clone(),
                     Value::Object(map) if MAPS.contains(&name.as_str()) => {
                         map.iter().map(|(name, schema)| (name.clone(), without_nulls(schema))).collect()
                     }

@@ -20,7 +20,7 @@ const MAX_LEVELS: usize = 64;
 /// The most levels of schemas inside schemas: those that conditions become lie inside the schema's own.
 const MAX_NESTING: usize = 200;
 /// The most conditions inside what other conditions became; a recursive schema can have them without end.
-const MAX_CONDITIONS: usize = 32;
+pub(super) const MAX_CONDITIONS: usize = 32;
 /// What [`Rewriter::compiles`] says where it may not try any more.
 pub(super) const NOT_TRIED: &str = "too many numbers, texts and patterns differ";
 

@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use super::budget::{Budget, weight};
 use super::check::draft_of;
 use super::references::References;
-use super::{HOLDS_NAMED, HOLDS_VALUES, SchemaError, child, pattern_cost};
+use super::{HOLDS_NAMED, SchemaError, child, holds_values, pattern_cost};
 
 /// The most bytes of a place's JSON pointer, and of the pointers of all places.
 const POINTER_BYTES: usize = 4096;
@@ -75,7 +75,7 @@ fn schemas_in(schema: &Value) -> Vec<Placed<'_>> {
                 for (keyword, held) in entries {
                     let below = child(&place, keyword);
                     match held {
-                        _ if HOLDS_VALUES.contains(&keyword.as_str()) => {}
+                        held if holds_values(keyword, held) => {}
                         Value::Object(named) if HOLDS_NAMED.contains(&keyword.as_str()) => {
                             unvisited
                                 .extend(named.iter().map(|(name, schema)| (child(&below, name), schema)));
@@ -126,8 +126,10 @@ fn check_targets(
         if let Some(reference) = entries.get("$ref").and_then(Value::as_str) {
             let place = child(place, "$ref");
             let target = references.resolve(reference, &place);
-            if target.is_ok_and(|(target, _)| leads_into_value(&target)) {
-                let reason = format!("{reference:?} leads to a value that is no schema");
+            if target.is_ok_and(|(target, _)| leads_into_value(root, &target)) {
+                let reason = format!(
+                    "{reference:?} leads into the value of `const` or `enum`, which is no schema; schemas that are shared stand under `$defs`"
+                );
                 return Err(SchemaError::new(place, reason));
             }
         }
@@ -140,18 +142,27 @@ fn check_targets(
     Ok(())
 }
 
-/// Whether a place is inside `const` or `enum`.
-fn leads_into_value(place: &str) -> bool {
+/// Whether a place of `root` is inside `const` or `enum`, where no effort is metered.
+fn leads_into_value(root: &Value, place: &str) -> bool {
     let mut steps = place.split('/').skip(1);
+    let mut here = Some(root);
     while let Some(step) = steps.next() {
-        if HOLDS_VALUES.contains(&step) {
+        here = here.and_then(|value| one_step_below(value, step));
+        if here.is_some_and(|held| holds_values(step, held)) {
             return true;
         }
-        if HOLDS_NAMED.contains(&step) {
-            steps.next();
+        if HOLDS_NAMED.contains(&step)
+            && let Some(name) = steps.next()
+        {
+            here = here.and_then(|named| one_step_below(named, name));
         }
     }
     false
+}
+
+/// What a step of a JSON pointer leads to.
+fn one_step_below<'v>(value: &'v Value, step: &str) -> Option<&'v Value> {
+    value.pointer(&format!("/{step}"))
 }
 
 /// A schema whose parts are being followed.

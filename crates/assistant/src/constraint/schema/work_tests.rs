@@ -5,9 +5,10 @@ use llguidance::api::ParserLimits;
 use llguidance::{GrammarBuilder, JsonCompileOptions};
 use serde_json::{Map, Value, json};
 
+use super::rewrite::MAX_CONDITIONS;
 use super::strings::{none_of, patterns};
 use super::tests::{check_of, is_relaxed, refused, rewritten};
-use super::{AnswerCheck, Budget, prepare, rewrite, with_deep_stack};
+use super::{AnswerCheck, Budget, prepare, rewrite, with_deep_stack, without_nulls};
 
 /// Properties `p0`, `p1` and so on.
 fn properties(count: usize, schema: &Value) -> Value {
@@ -93,10 +94,12 @@ fn conditions_inside_what_conditions_became_have_an_end() {
     let target = json!({ "properties": { "a": { "not": inner } } });
     let schema = json!({ "type": "object", "if": { "$ref": "#/$defs/t" }, "then": { "required": ["a"] },
         "$defs": { "t": target } });
-    match prepare(&schema, &mut Budget::default()) {
-        Ok((_, rewritten)) => assert!(rewritten.is_relaxed),
-        Err(error) => assert!(error.reason.contains("too"), "{error}"),
-    }
+    let (_, rewritten) = prepare(&schema, &mut Budget::default()).expect("it has an end");
+    assert!(rewritten.is_relaxed);
+    // What a condition becomes holds the property with the next one. The one behind the last that is written is left to the check.
+    let next = |schema: &Value| schema.pointer("/allOf/0/anyOf/1/allOf/0/properties/a").cloned();
+    let written = std::iter::successors(Some(rewritten.schema), next).count() - 1;
+    assert_eq!(written, MAX_CONDITIONS);
 }
 
 #[test]
@@ -161,6 +164,22 @@ fn references_that_multiply_their_targets_are_refused() {
     assert!(error.reason.contains("no schema") && error.pointer == "/anyOf/0/$ref", "{error}");
 }
 
+/// A folder of schemas that is called as a keyword was taken for one, and refused. There are no values in it, and its schemas are metered.
+#[test]
+fn references_lead_into_a_folder_that_is_called_enum() {
+    let schema = json!({ "type": "object", "properties": { "color": { "$ref": "#/types/enum/Color" } },
+        "types": { "enum": { "Color": { "type": "string", "pattern": "^#", "format": null } } } });
+    let schema = without_nulls(&schema);
+    let (check, rewritten) = prepare(&schema, &mut Budget::default()).expect("it leads to a schema");
+    assert_eq!(rewritten.schema["$defs"]["0"], json!({ "type": "string", "pattern": "^#" }));
+    assert_eq!(check.check_value(&json!({ "color": "#f00" })), Ok(()));
+    assert!(check.check_value(&json!({ "color": "red" })).is_err());
+    let listed = json!({ "$ref": "#/types/enum/0", "types": { "enum": [{ "type": "string" }] } });
+    assert!(refused(listed).reason.contains("no schema"));
+    let value = json!({ "$ref": "#/$defs/a/const/b", "$defs": { "a": { "const": { "b": {} } } } });
+    assert!(refused(value).reason.contains("no schema"));
+}
+
 #[test]
 fn names_and_patterns_that_are_too_large_are_refused() {
     let name = "n".repeat(5000);
@@ -219,6 +238,16 @@ fn long_texts_are_checked_against_a_pattern_that_goes_through_them_once() {
     }
     let check = check_of(json!({ "type": "string", "pattern": "金.{1,4000}不.{1,4000}$" }));
     assert!(check.check_value(&json!(text)).unwrap_err().contains("too much work"));
+}
+
+/// What goes through a text once is built whole all the same, and a long end of it is tried at every place.
+#[test]
+fn linear_patterns_cost_what_is_built_and_what_is_tried() {
+    let mut units = 1_000_000;
+    let check = AnswerCheck::new(&json!({ "pattern": "^.{1,5000}$" }), &mut units);
+    assert!(check.is_ok() && units < 700_000, "{units} are left");
+    let check = check_of(json!({ "pattern": format!("^.*{}$", "a".repeat(20_000)) }));
+    assert!(check.check_value(&json!("a".repeat(80_000))).unwrap_err().contains("too much work"));
 }
 
 #[test]

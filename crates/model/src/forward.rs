@@ -45,6 +45,7 @@ fn additions<'a, M>(
             down: &low_rank.down,
             up: &low_rank.up,
             scale: low_rank.scale,
+            outputs: low_rank.outputs.change(),
         })
     };
     adapters.iter().filter_map(addition).collect()

@@ -38,7 +38,8 @@ mod weights;
 pub mod write;
 
 pub use adapter::{
-    Adapter, AdapterMerge, AdapterValues, FreshAdapter, LowRank, LowRankValues, MergedRows, WrittenAdapter,
+    Adapter, AdapterMerge, AdapterValues, FreshAdapter, LowRank, LowRankValues, MergedRows, ServedAdapter,
+    WrittenAdapter,
 };
 pub use batch::{BatchError, HiddenFor, LogitsFor, OutputRows, Scoring, SequenceChunk, StepOutputs};
 pub use config::ModelConfig;

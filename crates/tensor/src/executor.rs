@@ -23,7 +23,7 @@ pub struct Projection<'a, M, V> {
     pub additions: &'a [LowRankAddition<'a, M>],
 }
 
-/// An addition to the outputs of some rows: `scale · (input · Aᵀ) · Bᵀ` (Hu et al. 2021, "LoRA").
+/// An addition to the outputs of some rows: `scale · (input · Aᵀ) · Bᵀ` (Hu et al. 2021, "LoRA"), and a change of the outputs before it.
 #[derive(Debug)]
 pub struct LowRankAddition<'a, M> {
     /// The rows, by their places in the input.
@@ -34,6 +34,24 @@ pub struct LowRankAddition<'a, M> {
     pub up: &'a M,
     /// What the `rank` values between the two products are multiplied with.
     pub scale: f32,
+    /// What becomes of the rows' outputs before the product is added.
+    pub outputs: OutputChange<'a>,
+}
+
+/// `output · factor + shift`, for the outputs of a matrix and its bias. What is empty changes nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct OutputChange<'a> {
+    /// `[outputs]`, or empty.
+    pub factors: &'a [f32],
+    /// `[outputs]`, or empty.
+    pub shifts: &'a [f32],
+}
+
+impl OutputChange<'_> {
+    /// Whether it changes nothing.
+    pub fn is_none(&self) -> bool {
+        self.factors.is_empty() && self.shifts.is_empty()
+    }
 }
 
 /// One expert of a mixture: a feed-forward network of its own.

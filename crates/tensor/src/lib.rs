@@ -42,7 +42,9 @@ pub use direct::{Activations, DirectExecutor, RowScore, ScoreTarget, WorkspaceLi
 pub use documents::DocumentRows;
 pub use dtype::Dtype;
 pub use error::TensorError;
-pub use executor::{EncoderExecutor, Executor, Expert, ExpertChoice, LowRankAddition, Projection};
+pub use executor::{
+    EncoderExecutor, Executor, Expert, ExpertChoice, LowRankAddition, OutputChange, Projection,
+};
 pub use gradients::{GradientBuffer, Gradients, NORM_ELEMENTS, ParameterShape, ParameterSource};
 pub use kv::{KvCache, KvDtype, KvShape, PAGE_TOKENS, PageId, SequenceRows};
 pub use linear::{Product, QuantisedRows, linear};

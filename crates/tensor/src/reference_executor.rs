@@ -310,22 +310,30 @@ impl Executor for ReferenceExecutor {
     fn discard(&mut self, _: ReferenceTensor) {}
 }
 
-/// Adds `scale · (input · Aᵀ) · Bᵀ` to the addition's rows of `output`.
+/// Changes the addition's rows of `output` and adds `scale · (input · Aᵀ) · Bᵀ` to them.
 fn add_low_rank(
     input: &ReferenceTensor,
     addition: &LowRankAddition<'_, ReferenceTensor>,
     output: &mut ReferenceTensor,
 ) -> Result<(), TensorError> {
-    let LowRankAddition { rows, down, up, scale } = addition;
+    let LowRankAddition { rows, down, up, scale, outputs: change } = addition;
     expect("low-rank addition: inputs", down.width, input.width)?;
     expect("low-rank addition: outputs", output.width, up.rows().len())?;
     expect("low-rank addition: rank", up.width, down.rows().len())?;
     let width = output.width;
+    for (what, values) in
+        [("low-rank addition: factors", change.factors), ("low-rank addition: shifts", change.shifts)]
+    {
+        expect(what, if values.is_empty() { 0 } else { width }, values.len())?;
+    }
     for row in rows.clone() {
         let input = input.row(row)?;
         let between: Vec<f64> = down.rows().map(|weights| f64::from(*scale) * dot(input, weights)).collect();
         let outputs = &mut output.values[row * width..(row + 1) * width];
-        for (output, weights) in outputs.iter_mut().zip(up.rows()) {
+        for (index, (output, weights)) in outputs.iter_mut().zip(up.rows()).enumerate() {
+            let of =
+                |values: &[f32], absent: f64| values.get(index).map_or(absent, |value| f64::from(*value));
+            *output = *output * of(change.factors, 1.0) + of(change.shifts, 0.0);
             *output += dot(&between, weights);
         }
     }

@@ -340,6 +340,7 @@ fn plain_addition<'a>(addition: &LowRankAddition<'a, Matrix>) -> LowRankAddition
         down: &addition.down.value,
         up: &addition.up.value,
         scale: addition.scale,
+        outputs: addition.outputs,
     }
 }
 
@@ -353,7 +354,7 @@ struct OwnAddition {
 
 impl OwnAddition {
     fn new(addition: &LowRankAddition<'_, Matrix>) -> OwnAddition {
-        let LowRankAddition { rows, down, up, scale } = addition;
+        let LowRankAddition { rows, down, up, scale, .. } = addition;
         OwnAddition { rows: rows.clone(), down: (*down).clone(), up: (*up).clone(), scale: f64::from(*scale) }
     }
 

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use zhenjin_tensor::{
-    AttentionShape, Dtype, Executor, Gradients, LowRankAddition, Matrix, ParameterId, ParameterShape,
-    ParameterSource, Projection, RecordingExecutor, ReferenceParameter, ReferenceTape, ReferenceTensor,
-    RotaryFrequencies, RotaryLayout, SequenceRows, SimdLevel, TensorError, ThreadTeam, Vector,
+    AttentionShape, Dtype, Executor, Gradients, LowRankAddition, Matrix, OutputChange, ParameterId,
+    ParameterShape, ParameterSource, Projection, RecordingExecutor, ReferenceParameter, ReferenceTape,
+    ReferenceTensor, RotaryFrequencies, RotaryLayout, SequenceRows, SimdLevel, TensorError, ThreadTeam,
+    Vector,
 };
 
 const SHAPE: AttentionShape = AttentionShape { heads: 2, kv_heads: 1, head_dim: 8, scale: 0.3 };
@@ -32,7 +33,13 @@ fn outputs<E: Executor>(executor: &mut E, matrices: &[E::Matrix], bias: &E::Vect
     let tokens: Vec<u32> = (0..ROWS as u32).collect();
     let input = executor.embedding(&matrices[0], &tokens).unwrap();
     let addition = |down: usize, rows, scale| {
-        [LowRankAddition { rows, down: &matrices[down], up: &matrices[down + 1], scale }]
+        [LowRankAddition {
+            rows,
+            down: &matrices[down],
+            up: &matrices[down + 1],
+            scale,
+            outputs: OutputChange::default(),
+        }]
     };
     let (first, second) = (addition(4, 3..20, 0.7), addition(6, 0..ROWS, 2.0));
     let first = Projection { matrix: &matrices[1], bias: Some(bias), additions: &first };

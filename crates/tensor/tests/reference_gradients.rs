@@ -1,7 +1,7 @@
 //! The rule of every operation in f64 against central finite differences of its formula, at odd shapes.
 
 use zhenjin_tensor::{
-    AttentionShape, Executor, Expert, ExpertChoice, LowRankAddition, ParameterId, Projection,
+    AttentionShape, Executor, Expert, ExpertChoice, LowRankAddition, OutputChange, ParameterId, Projection,
     ReferenceParameter, ReferenceTape, ReferenceTensor, RotaryFrequencies, RotaryLayout, TapedTensor,
 };
 
@@ -111,7 +111,13 @@ fn linear_with_bias_and_low_rank_additions() {
     check("linear", all.collect(), &no_rotation(), |tape, all| {
         let input = rows(tape, &all[0]);
         let bias = vector(&all[2]);
-        let addition = LowRankAddition { rows: 2..7, down: &all[4], up: &all[5], scale: 0.5 };
+        let addition = LowRankAddition {
+            rows: 2..7,
+            down: &all[4],
+            up: &all[5],
+            scale: 0.5,
+            outputs: OutputChange::default(),
+        };
         let first = Projection { matrix: &all[1], bias: Some(&bias), additions: &[addition] };
         let second = Projection { matrix: &all[3], bias: None, additions: &[] };
         let [first, second] = tape.linear(input, [first, second]).unwrap();

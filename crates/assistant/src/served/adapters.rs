@@ -4,7 +4,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 
-use zhenjin_model::{Adapter, AdapterValues, ModelError, ModelFile};
+use zhenjin_model::write::FileRows;
+use zhenjin_model::{Adapter, ModelError, ModelFile, ServedAdapter};
 
 use super::{ModelState, ServedModelInfo, ServedModels, Shared, State};
 use crate::error::AssistantError;
@@ -255,8 +256,8 @@ impl Shared {
             self.lock().check_room(spec, bytes, self.options.memory_bytes)?;
         }
         let file = ModelFile::open(base).map_err(failed)?;
-        let values = AdapterValues::open(&spec.path, file.config()).map_err(failed)?;
-        if let Some(trained_on) = values.other_base(base) {
+        let adapter = ServedAdapter::open(&spec.path, file.config(), &FileRows(&file)).map_err(failed)?;
+        if let Some(trained_on) = adapter.other_base(base) {
             tracing::warn!(
                 adapter = spec.served_name(),
                 trained_on,
@@ -264,7 +265,7 @@ impl Shared {
                 "the adapter says that it was trained on another model; its shapes fit"
             );
         }
-        values.pack(self.options.compute.simd, &self.team).map_err(failed)
+        adapter.pack(self.options.compute.simd, &self.team).map_err(failed)
     }
 }
 

@@ -252,13 +252,17 @@ fn read_name(name: &str, config: &ModelConfig, purpose: Purpose) -> Result<(Plac
     let fault = |problem: &str| FormatError::new(quoted_tensor(name), problem);
     let unknown =
         || fault("it is neither lora_A nor lora_B of a projection: base_model.model.MODULE.lora_A.weight");
+    let served_only = |problem: &str| fault(&format!("{problem}{}", purpose.instead_of_training()));
     let problem = match PeftName::parse(name) {
         Some(PeftName::Added { module, part }) => match part {
             AddedPart::Down => return Ok((place_of(name, module, config, purpose)?, false)),
             AddedPart::Up => return Ok((place_of(name, module, config, purpose)?, true)),
-            AddedPart::UpBias => "biases of the low-rank products are not supported",
+            AddedPart::UpBias => {
+                return Err(served_only("biases of the low-rank products are not supported"));
+            }
             AddedPart::Magnitude => {
-                "weights decomposed into magnitude and direction (DoRA) are not supported"
+                let problem = "weights decomposed into magnitude and direction (DoRA) are not supported";
+                return Err(served_only(problem));
             }
             AddedPart::EmbeddingDown | AddedPart::EmbeddingUp => ADAPTED_EMBEDDING,
             AddedPart::Tokens => "trained token embeddings are not supported",
@@ -268,7 +272,9 @@ fn read_name(name: &str, config: &ModelConfig, purpose: Purpose) -> Result<(Plac
         Some(PeftName::Whole { weight, .. }) => match Naming::HuggingFace.read(&weight) {
             Some(WeightName::Head) => ADAPTED_HEAD,
             Some(WeightName::Embedding) => ADAPTED_EMBEDDING,
-            Some(_) if weight.ends_with(".bias") => "adapted biases are not supported",
+            Some(_) if weight.ends_with(".bias") => {
+                return Err(served_only("adapted biases are not supported"));
+            }
             Some(_) => WHOLE_MODULES,
             None => return Err(unknown()),
         },

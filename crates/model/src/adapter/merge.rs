@@ -38,7 +38,8 @@ impl Product {
     }
 }
 
-fn add_row(rank: usize, scale: f32, up: &[f32], down: &[f32], row: usize, out: &mut [f32]) {
+/// Adds row `row` of `scale · B · A`, of B `[rows, rank]` and A `[rank, columns]`, to a row of the weight.
+pub(super) fn add_row(rank: usize, scale: f32, up: &[f32], down: &[f32], row: usize, out: &mut [f32]) {
     let factors = &up[row * rank..][..rank];
     let mut sums = vec![0.0f64; out.len()];
     for (factor, down) in factors.iter().zip(down.chunks_exact(out.len().max(1))) {
@@ -65,7 +66,7 @@ pub(super) struct Change {
 
 impl Change {
     /// Changes row `row`, which `out` holds as the base has it.
-    fn apply(&self, row: usize, out: &mut [f32]) {
+    pub(super) fn apply(&self, row: usize, out: &mut [f32]) {
         if let Some(replaced) = &self.replaced {
             out.copy_from_slice(&replaced[row * out.len()..][..out.len()]);
         }

@@ -57,6 +57,18 @@ impl AdapterMerge {
     /// # Errors
     /// [`ModelError`] naming the file, the setting or tensor, and the shapes.
     pub fn open(path: &Path, config: &ModelConfig) -> Result<AdapterMerge, ModelError> {
+        AdapterMerge::read(path, config, Names::of(config))
+    }
+
+    /// The same; biases may belong to projections that have none in the model, which nothing can be merged into.
+    ///
+    /// # Errors
+    /// As [`AdapterMerge::open`].
+    pub(super) fn open_with_biases(path: &Path, config: &ModelConfig) -> Result<AdapterMerge, ModelError> {
+        AdapterMerge::read(path, config, Names::with_biases(config))
+    }
+
+    fn read(path: &Path, config: &ModelConfig, names: Names) -> Result<AdapterMerge, ModelError> {
         let [settings_path, tensors_path] = files_of(path)?;
         let fault = |file: &Path, error| ModelError::Format { file: file.to_owned(), error };
         let text = Mapping::open(&settings_path)?;
@@ -64,7 +76,6 @@ impl AdapterMerge {
         let settings = settings.map_err(|error| fault(&settings_path, error))?;
         let file = Mapping::open(&tensors_path)?;
         let header = parse_header(file.as_ref()).map_err(|error| fault(&tensors_path, error))?;
-        let names = Names::of(config);
         let mut weights: BTreeMap<WeightName, Parts<'_>> = BTreeMap::new();
         for tensor in header.tensors() {
             let (weight, part) = names.read(&tensor.name).map_err(|error| fault(&tensors_path, error))?;
@@ -119,6 +130,14 @@ impl Names {
         let model = format!("this {} model of {} layers", config.architecture, config.layers);
         // A head that is one with the embedding can be adapted as well.
         Names { weights: config.weights().chain([WeightName::Head]).collect(), model }
+    }
+
+    /// With a bias for each projection.
+    fn with_biases(config: &ModelConfig) -> Names {
+        let mut names = Names::of(config);
+        let biases: Vec<WeightName> = names.weights.iter().filter_map(|weight| bias_of(*weight)).collect();
+        names.weights.extend(biases);
+        names
     }
 
     /// The weight that a tensor belongs to, and what it is to it.
@@ -288,6 +307,23 @@ impl Reading<'_> {
         let row = |row: usize| &values[half_split_row(row, self.config) * width..][..width];
         (0..rows).flat_map(|index| row(index).iter().copied()).collect()
     }
+}
+
+/// The bias that belongs to the matrix of an adaptable projection.
+pub(super) fn bias_of(weight: WeightName) -> Option<WeightName> {
+    use LayerWeightName as W;
+    let WeightName::Layer(layer, projection) = weight else { return None };
+    let bias = match projection {
+        W::Query => W::QueryBias,
+        W::Key => W::KeyBias,
+        W::Value => W::ValueBias,
+        W::Output => W::OutputBias,
+        W::Gate => W::GateBias,
+        W::Up => W::UpBias,
+        W::Down => W::DownBias,
+        _ => return None,
+    };
+    Some(WeightName::Layer(layer, bias))
 }
 
 /// The name of a weight's module as the `peft` library gives it.

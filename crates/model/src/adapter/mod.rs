@@ -4,7 +4,8 @@
 //! trained. The scale is applied to the `rank` values between the two products, so that A and B stay what the file holds.
 //!
 //! [`settings`] and [`file`] read what the `peft` library writes; [`AdapterValues`] is an adapter in plain numbers, from a file
-//! or from training; [`Adapter`] is one in the form of an executor.
+//! or from training; [`AdapterMerge`] is all that such a file can hold, as changes of weights; [`ServedAdapter`] is either, as it is
+//! computed beside the model; [`Adapter`] is that in the form of an executor.
 
 mod base;
 mod file;
@@ -12,14 +13,16 @@ mod fresh;
 mod merge;
 mod merge_file;
 mod peft_names;
+mod served;
 mod settings;
 mod values;
 mod write;
 
-use zhenjin_tensor::{Matrix, ParameterId, ParameterShape};
+use zhenjin_tensor::{Matrix, OutputChange, ParameterId, ParameterShape};
 
 pub use fresh::FreshAdapter;
 pub use merge::{AdapterMerge, MergedRows};
+pub use served::ServedAdapter;
 pub(crate) use values::half_split_row;
 pub use values::{AdapterValues, LowRankValues};
 pub use write::WrittenAdapter;
@@ -29,9 +32,12 @@ use crate::errors::ModelError;
 use crate::fingerprint::Fingerprint;
 use crate::tensor_source::LayerWeightName;
 
-/// What can be done with an adapter that cannot be served beside its model.
+/// What can be done with an adapter that cannot be computed beside its model.
 pub(crate) const MERGE_INSTEAD: &str =
     " beside a model; exporting or quantising the model with this adapter merges it into the weights";
+/// What can be done with one that can be served beside its model, and nothing else.
+pub(crate) const SERVE_OR_MERGE_INSTEAD: &str = " for training and measuring beside a model; it can be served, and exporting or quantising the model \
+     with this adapter merges it into the weights";
 
 /// The projections of a layer that can be adapted, in the order of computation.
 pub(crate) const ADAPTED: [LayerWeightName; 7] = [
@@ -44,7 +50,7 @@ pub(crate) const ADAPTED: [LayerWeightName; 7] = [
     LayerWeightName::Down,
 ];
 
-/// The low-rank addition to one projection.
+/// The low-rank addition to one projection, and what becomes of the projection's own outputs before it.
 #[derive(Clone, Debug)]
 pub struct LowRank<M = Matrix> {
     /// A, `[rank, inputs]`.
@@ -53,6 +59,24 @@ pub struct LowRank<M = Matrix> {
     pub up: M,
     /// What the values between the two products are multiplied with.
     pub scale: f32,
+    /// Factors and addends of the projection's outputs; plain LoRA has none.
+    pub outputs: OutputValues,
+}
+
+/// What the outputs of a projection are multiplied with, and what is then added to them: `[outputs]` each, or empty where nothing is.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct OutputValues {
+    /// Of magnitudes.
+    pub factors: Vec<f32>,
+    /// Of biases, and of what magnitudes make of the model's own.
+    pub shifts: Vec<f32>,
+}
+
+impl OutputValues {
+    /// The same, for an executor.
+    pub fn change(&self) -> OutputChange<'_> {
+        OutputChange { factors: &self.factors, shifts: &self.shifts }
+    }
 }
 
 /// An adapter in memory, for an executor whose matrices are `M`.
@@ -104,6 +128,7 @@ impl Adapter {
             down: numbered(addition.down),
             up: numbered(addition.up),
             scale: addition.scale,
+            outputs: addition.outputs,
         };
         let layers = self.layers.into_iter().map(|places| places.map(|addition| addition.map(&mut number)));
         Adapter { layers: layers.collect(), ..self }

@@ -58,8 +58,8 @@ const WITHOUT_EFFECT: [&str; 21] = [
     "lora_ga_config",
     "loftq_config",
 ];
-/// Settings of adapters that can be merged into the weights of their model, and not served beside it.
-const MERGED_ONLY: [&str; 4] = ["use_dora", "modules_to_save", "lora_bias", "trainable_token_indices"];
+/// Settings of adapters that can be merged into the weights of their model, or served beside it, and not trained further.
+const NOT_TRAINED: [&str; 4] = ["use_dora", "modules_to_save", "lora_bias", "trainable_token_indices"];
 /// The embedding's module, whose rows `trainable_token_indices` names where it is a list.
 const EMBEDDING_MODULE: &str = "embed_tokens";
 /// The most token ids of `trainable_token_indices`.
@@ -86,6 +86,11 @@ impl Purpose {
     /// What can be done with an adapter that cannot be used for it. Adapters to models that give scores are not merged either.
     pub(super) fn instead(self) -> &'static str {
         if self == Purpose::Text { super::MERGE_INSTEAD } else { "" }
+    }
+
+    /// The same for what can be served beside its model too.
+    pub(super) fn instead_of_training(self) -> &'static str {
+        if self == Purpose::Text { super::SERVE_OR_MERGE_INSTEAD } else { "" }
     }
 }
 
@@ -277,7 +282,7 @@ fn refuse_what_is_not_supported(fields: &Fields<'_>, purpose: Purpose) -> Result
         if name == "modules_to_save" && purpose == Purpose::Scores && are_heads(value) {
             continue;
         }
-        if purpose == Purpose::Merge && MERGED_ONLY.contains(&name.as_str()) {
+        if purpose == Purpose::Merge && NOT_TRAINED.contains(&name.as_str()) {
             continue;
         }
         let what = match name.as_str() {
@@ -290,7 +295,11 @@ fn refuse_what_is_not_supported(fields: &Fields<'_>, purpose: Purpose) -> Result
             "trainable_token_indices" => "trained token embeddings are not supported",
             _ => "this setting is not known here",
         };
-        let instead = if MERGED_ONLY.contains(&name.as_str()) { purpose.instead() } else { "" };
+        let instead = match name.as_str() {
+            "use_dora" | "lora_bias" => purpose.instead_of_training(),
+            name if NOT_TRAINED.contains(&name) => purpose.instead(),
+            _ => "",
+        };
         return Err(fields.fault(name, format!("{what}{instead}; found {}", quoted(&value.to_string()))));
     }
     Ok(())

@@ -6,7 +6,7 @@ use zhenjin_tensor::{Dtype, Matrix, SimdLevel, TensorError, ThreadTeam};
 
 use super::peft_names::PREFIX;
 use super::settings::MAX_RANK;
-use super::{ADAPTED, Adapter, LowRank};
+use super::{ADAPTED, Adapter, LowRank, OutputValues};
 use crate::config::{ModelConfig, RopeLayout};
 use crate::errors::{FormatError, ModelError};
 use crate::fingerprint::{Fingerprint, Hash};
@@ -74,6 +74,19 @@ impl AdapterValues {
     pub fn new(
         origin: &Path,
         config: &ModelConfig,
+        additions: Vec<LowRankValues>,
+    ) -> Result<AdapterValues, ModelError> {
+        let mut values = AdapterValues::in_the_models_order(origin, config, additions)?;
+        if config.rope.layout == RopeLayout::Interleaved {
+            values.additions.iter_mut().for_each(|addition| interleave(addition, config));
+        }
+        Ok(values)
+    }
+
+    /// As [`AdapterValues::new`], of additions whose rows are in the order of the model's own.
+    pub(super) fn in_the_models_order(
+        origin: &Path,
+        config: &ModelConfig,
         mut additions: Vec<LowRankValues>,
     ) -> Result<AdapterValues, ModelError> {
         additions.sort_by_key(|addition| (addition.layer, place(addition.projection)));
@@ -86,7 +99,7 @@ impl AdapterValues {
                 return Err(fault(pair[0].weight(), "it stands twice"));
             }
         }
-        for addition in &mut additions {
+        for addition in &additions {
             let weight = addition.weight();
             let is_there = || config.has_layer_weight(addition.layer, addition.projection);
             if addition.layer >= config.layers || place(addition.projection).is_none() || !is_there() {
@@ -115,9 +128,6 @@ impl AdapterValues {
             if !addition.scale.is_finite() {
                 return Err(fault(weight, "its scale is not a finite number"));
             }
-            if config.rope.layout == RopeLayout::Interleaved {
-                interleave(addition, config);
-            }
         }
         Ok(AdapterValues { origin: origin.to_owned(), layers: config.layers, additions, base: None })
     }
@@ -125,7 +135,7 @@ impl AdapterValues {
     /// The numbers of an adapter in memory, whose rows are in the order of its model already.
     pub(super) fn of_packed(adapter: &Adapter, config: &ModelConfig) -> Result<AdapterValues, ModelError> {
         let mut additions = Vec::new();
-        for (layer, projection, LowRank { down, up, scale }) in adapter.additions() {
+        for (layer, projection, LowRank { down, up, scale, .. }) in adapter.additions() {
             let values = |matrix: &Matrix| {
                 let mut values = vec![0.0; matrix.rows() * matrix.columns()];
                 matrix.unpack_f32(&mut values).map(|()| values)
@@ -223,7 +233,8 @@ impl AdapterValues {
             let (up, up_bytes) = matrix(up, [up.len() / rank, *rank]).map_err(refused)?;
             bytes += down_bytes + up_bytes;
             if let Some(place) = place(*projection) {
-                layers[*layer][place] = Some(LowRank { down, up, scale: *scale });
+                layers[*layer][place] =
+                    Some(LowRank { down, up, scale: *scale, outputs: OutputValues::default() });
             }
         }
         Ok(Adapter { layers, fingerprint: self.fingerprint(), bytes })

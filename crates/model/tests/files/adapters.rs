@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 use zhenjin_model::write::{FileRows, FloatType, Quantisation, write_gguf, write_hugging_face};
-use zhenjin_model::{AdapterMerge, AdapterValues, MergedRows, ModelFile};
+use zhenjin_model::{AdapterMerge, AdapterValues, MergedRows, ModelFile, ServedAdapter};
 use zhenjin_tensor::SimdLevel;
 
 use super::golden::{Case, TOLERANCE, gguf, reference_logits};
@@ -227,10 +227,41 @@ fn merged_cases() -> Vec<Case> {
     serde_json::from_str(include_str!("../golden/merged.json")).unwrap()
 }
 
-/// Adapters that cannot be served beside a model, merged into files of both formats: magnitudes, biases, an adapted head and embedding that
-/// were one weight, whole modules and rows of single tokens.
+/// Magnitudes (DoRA) and biases are computed beside the model, at every instruction set and in f64; what changes other weights is refused with
+/// what can be done with it.
 #[test]
-fn adapters_that_can_only_be_merged_give_the_logits_of_peft() {
+fn adapters_that_change_outputs_give_the_logits_of_peft_beside_their_model() {
+    let served: Vec<Case> = serde_json::from_str(include_str!("../golden/served.json")).unwrap();
+    let mut beside = Vec::new();
+    for case in merged_cases().into_iter().chain(served) {
+        let folder = tempfile::tempdir().unwrap();
+        let adapter = saved(&case.name);
+        for path in sources(&case, folder.path()) {
+            let file = ModelFile::open(&path).unwrap();
+            if let Err(error) = ServedAdapter::open(&adapter, file.config(), &FileRows(&file)) {
+                let error = error.to_string();
+                assert!(error.contains("merges it into the weights"), "{}: {error}", case.name);
+                continue;
+            }
+            for simd in SimdLevel::available() {
+                let difference = case.difference_with(&path, Some(&adapter), simd);
+                assert!(difference <= TOLERANCE, "{} with {simd:?}: differs by {difference}", case.name);
+            }
+            let reference = reference_logits(&path, Some(&adapter), &case.tokens);
+            let difference = case.difference_of(&reference);
+            assert!(difference <= TOLERANCE, "{} in f64: differs by {difference}", case.name);
+            beside.push(case.name.clone());
+        }
+    }
+    beside.dedup();
+    let all = ["llama-dora", "qwen2-biases", "qwen2-bias-of-b", "qwen2-dora", "llama-bias-of-b"];
+    assert_eq!(beside, all);
+}
+
+/// Adapters that are not plain LoRA, merged into files of both formats: magnitudes, biases, an adapted head and embedding that were one weight,
+/// whole modules and rows of single tokens.
+#[test]
+fn adapters_that_change_more_than_products_are_merged_with_the_logits_of_peft() {
     let cases = merged_cases();
     assert_eq!(cases.len(), 9);
     for case in cases {

@@ -11,9 +11,9 @@ use zhenjin_model::names::Naming;
 use zhenjin_model::testing::golden_weights as weights;
 use zhenjin_model::write::{FileRows, FloatType, Quantisation, write_gguf, write_hugging_face};
 use zhenjin_model::{
-    AdapterRows, AdapterValues, LayerWeightName, LoadOptions, LogitsFor, Model, ModelConfig, ModelError,
-    ModelFile, PageId, ReferenceLoader, Runner, RunnerOptions, SequenceChunk, Transformer, WeightName,
-    Weights, rope,
+    AdapterRows, LayerWeightName, LoadOptions, LogitsFor, Model, ModelConfig, ModelError, ModelFile, PageId,
+    ReferenceLoader, Runner, RunnerOptions, SequenceChunk, ServedAdapter, Transformer, WeightName, Weights,
+    rope,
 };
 use zhenjin_tensor::{Executor, ReferenceExecutor, ReferenceTensor, SimdLevel, ThreadTeam};
 
@@ -79,11 +79,13 @@ impl Case {
 }
 
 /// The logits of every token.
-fn logits(path: &Path, adapter: Option<&Path>, tokens: &[u32], simd: SimdLevel) -> Vec<f32> {
+fn logits(model_path: &Path, adapter: Option<&Path>, tokens: &[u32], simd: SimdLevel) -> Vec<f32> {
     let team = Arc::new(ThreadTeam::new(1).unwrap());
-    let model = Model::load(path, &LoadOptions { simd, team: team.clone() }).unwrap();
+    let model = Model::load(model_path, &LoadOptions { simd, team: team.clone() }).unwrap();
     let adapter = adapter.map(|path| {
-        AdapterValues::open(path, &model.config).and_then(|values| values.pack(simd, &team)).unwrap()
+        let file = ModelFile::open(model_path).unwrap();
+        let adapter = ServedAdapter::open(path, &model.config, &FileRows(&file)).unwrap();
+        adapter.pack(simd, &team).unwrap()
     });
     let options = RunnerOptions {
         pages: 2,
@@ -117,13 +119,13 @@ pub(super) fn reference_logits(path: &Path, adapter: Option<&Path>, tokens: &[u3
     executor.begin_packed(&[tokens.len()], &rope::frequencies(&config.rope)).unwrap();
     let all: Vec<usize> = (0..tokens.len()).collect();
     let adapter = adapter.map(|path| {
-        let values = AdapterValues::open(path, config).unwrap();
+        let adapter = ServedAdapter::open(path, config, &FileRows(&file)).unwrap();
         let matrix = |values: &[f32], [_, width]: [usize; 2]| {
             let values: Vec<f64> = values.iter().copied().map(f64::from).collect();
             let bytes = size_of_val(&values[..]);
             Ok((ReferenceTensor { width, values }, bytes))
         };
-        values.load(matrix).unwrap()
+        adapter.load(matrix).unwrap()
     });
     let rows = |adapter| AdapterRows { rows: 0..tokens.len(), adapter };
     let adapters: Vec<_> = adapter.iter().map(rows).collect();

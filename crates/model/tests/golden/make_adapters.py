@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Writes adapters/: LoRA adapters as the `peft` library saves them, and adapters.json and merged.json: the logits that it computes with them,
-in f32; the second of adapters that can be merged into the weights, but not served beside them.
+"""Writes adapters/: LoRA adapters as the `peft` library saves them, and adapters.json, merged.json and served.json: the logits that it
+computes with them, in f32; of plain adapters, of others that can be merged into the weights, and of more of these that can be served beside them.
 
     pip install torch transformers peft numpy
     python crates/model/tests/golden/make_adapters.py
@@ -84,6 +84,18 @@ MERGED = {
 }
 
 
+SERVED = {
+    # The model has biases of its own, which the magnitudes leave as they are.
+    "qwen2-dora": (
+        "qwen2, tied",
+        torch.float32,
+        dict(r=3, lora_alpha=2, target_modules=EVERY, use_dora=True, use_rslora=True, rank_pattern={"v_proj": 1}),
+    ),
+    # The model has none, so these cannot be merged.
+    "llama-bias-of-b": ("llama", torch.float32, dict(r=2, lora_alpha=3, target_modules=EVERY, lora_bias=True)),
+}
+
+
 def trained(name: str, parameter_name: str, parameter: torch.Tensor) -> torch.Tensor:
     """A trained value by its name, near what the parameter was where that is no low-rank product."""
     values = torch.from_numpy(numbers(f"{name} {parameter_name}", parameter.numel())).reshape(parameter.shape)
@@ -131,7 +143,7 @@ def case(name: str, base: str, dtype: torch.dtype, settings: dict, folder: pathl
 def main() -> None:
     torch.set_num_threads(1)
     folder = pathlib.Path(__file__).with_name("adapters")
-    for file, adapters in [("adapters.json", ADAPTERS), ("merged.json", MERGED)]:
+    for file, adapters in [("adapters.json", ADAPTERS), ("merged.json", MERGED), ("served.json", SERVED)]:
         cases = [case(name, *adapter, folder) for name, adapter in adapters.items()]
         path = pathlib.Path(__file__).with_name(file)
         lines = ",\n".join(json.dumps(case) for case in cases)

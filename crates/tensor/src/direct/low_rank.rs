@@ -2,8 +2,9 @@
 
 use super::DirectExecutor;
 use super::workspace::Activations;
-use crate::executor::LowRankAddition;
+use crate::executor::{LowRankAddition, OutputChange};
 use crate::matrix::TILE_ROWS;
+use crate::ops::change_outputs::ChangeOutputs;
 use crate::ops::low_rank::AddLowRank;
 use crate::team::DisjointMut;
 use crate::{Matrix, TensorError};
@@ -17,7 +18,7 @@ pub(super) fn check(
     input: &Activations,
     outputs: usize,
 ) -> Result<(), TensorError> {
-    let LowRankAddition { rows, down, up, .. } = addition;
+    let LowRankAddition { rows, down, up, outputs: change, .. } = addition;
     let lengths = [
         ("low-rank addition: inputs", input.width(), down.columns()),
         ("low-rank addition: outputs", outputs, up.rows()),
@@ -28,6 +29,13 @@ pub(super) fn check(
             return Err(TensorError::Length { what, expected, actual });
         }
     }
+    for (what, values) in
+        [("low-rank addition: factors", change.factors), ("low-rank addition: shifts", change.shifts)]
+    {
+        if !values.is_empty() && values.len() != outputs {
+            return Err(TensorError::Length { what, expected: outputs, actual: values.len() });
+        }
+    }
     if rows.start > rows.end || rows.end > input.rows() {
         return Err(TensorError::RowOutOfRange { row: rows.end, rows: input.rows() });
     }
@@ -35,7 +43,7 @@ pub(super) fn check(
 }
 
 impl DirectExecutor {
-    /// Adds the low-rank product of the addition's rows of `input` to the same rows of `output`. Both were checked.
+    /// Changes the addition's rows of `output`, then adds the low-rank product of the same rows of `input`. Both were checked.
     ///
     /// # Errors
     /// [`TensorError::NotF32`].
@@ -45,12 +53,16 @@ impl DirectExecutor {
         input: &Activations,
         output: &mut Activations,
     ) -> Result<(), TensorError> {
-        let LowRankAddition { rows, down, up, scale } = addition;
+        let LowRankAddition { rows, down, up, scale, outputs: change } = addition;
         let [a, b] = [down.f32_packed()?, up.f32_packed()?].map(|packed| packed.as_chunks::<TILE_ROWS>().0);
         let (inputs, outputs, rank) = (down.columns(), up.rows(), down.rows());
         let input = input.rows_values(rows.clone());
         let out = &mut output.values_mut()[rows.start * outputs..rows.end * outputs];
-        let kernel = |input, out| {
+        let OutputChange { factors, shifts } = *change;
+        let kernel = |input, out: &mut [f32]| {
+            if !change.is_none() {
+                self.run(ChangeOutputs { rows: &mut *out, outputs, factors, shifts });
+            }
             self.run(AddLowRank { down: a, up: b, rank, scale: *scale, input, inputs, out, outputs });
         };
         let of_a_row = rank.next_multiple_of(TILE_ROWS) * (inputs + outputs);

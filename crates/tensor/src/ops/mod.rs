@@ -4,6 +4,7 @@
 
 pub(crate) mod add;
 pub(crate) mod blocks;
+pub(crate) mod change_outputs;
 mod exponential;
 pub(crate) mod gelu;
 pub(crate) mod layer_norm;

@@ -261,6 +261,10 @@ impl RecordingExecutor {
 
 fn recorded_addition(addition: &LowRankAddition<'_, Matrix>) -> Result<RecordedAddition, TensorError> {
     const WHAT: &str = "low-rank addition";
+    // Adapters that are trained have none.
+    if !addition.outputs.is_none() {
+        return Err(TensorError::NotAParameter { what: "low-rank addition: change of outputs" });
+    }
     Ok(RecordedAddition {
         rows: addition.rows.clone(),
         down: parameter(WHAT, addition.down.parameter())?,

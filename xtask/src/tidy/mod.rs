@@ -5,6 +5,7 @@ mod documents;
 mod flags;
 mod sources;
 mod tests;
+mod translations;
 
 use anyhow::{Context, Result};
 use std::path::Path;
@@ -21,6 +22,7 @@ pub(crate) fn check(root: &Path) -> Result<Vec<Finding>> {
     findings.extend(flags::check(root, &files)?);
     findings.extend(documents::check(root, &files)?);
     findings.extend(tests::check(root, &files)?);
+    findings.extend(translations::check(root, &files)?);
     Ok(findings)
 }
 

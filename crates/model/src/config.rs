@@ -47,6 +47,8 @@ pub struct ModelConfig {
     pub head_dim: usize,
     /// Rotary position embedding.
     pub rope: RopeConfig,
+    /// Layers whose queries and keys are not rotated, ascending (SmolLM3); empty where all are.
+    pub unrotated_layers: Vec<usize>,
     /// Layers that see only the most recent positions, if the model has such layers.
     pub sliding_window: Option<SlidingWindow>,
     /// ε under the root of every RMSNorm.
@@ -98,6 +100,11 @@ impl ModelConfig {
         self.kv_heads * self.head_dim
     }
 
+    /// Whether the queries and keys of `layer` are rotated by their positions.
+    pub fn rotates(&self, layer: usize) -> bool {
+        !self.unrotated_layers.contains(&layer)
+    }
+
     /// The experts of `layer`, or `None` where its feed-forward network is a single one.
     pub fn experts_of(&self, layer: usize) -> Option<&ExpertsConfig> {
         let experts = self.experts.as_ref()?;
@@ -118,6 +125,12 @@ impl ModelConfig {
     pub fn window(&self, layer: usize) -> Option<usize> {
         self.sliding_window.filter(|window| layer >= window.first_layer).map(|window| window.positions)
     }
+}
+
+/// The last of every `interval` of `layers` layers; none for an interval of 0.
+pub(crate) fn last_of_every(interval: usize, layers: usize) -> Vec<usize> {
+    // A file may name any number of layers; more than are possible are refused when the configuration is checked.
+    (0..layers.min(checks::MAX_LAYERS)).filter(|layer| (layer + 1).is_multiple_of(interval)).collect()
 }
 
 /// Which layers see only the most recent positions.

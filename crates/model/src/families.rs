@@ -3,7 +3,7 @@
 //! A new family is a new row (and perhaps a new switch), never another forward pass. This file does not know how files are
 //! parsed.
 
-use crate::config::RopeLayout;
+use crate::config::{RopeLayout, last_of_every};
 use crate::errors::quoted;
 
 /// The switches of one family.
@@ -18,6 +18,12 @@ pub struct Family {
     /// Which two dimensions rotate together in GGUF files, whose converter permutes q and k for some families.
     /// In Hugging Face files it is always [`RopeLayout::HalfSplit`].
     pub gguf_rope_layout: RopeLayout,
+    /// Layers whose queries and keys are not rotated by their positions.
+    pub unrotated: UnrotatedLayers,
+    /// RoPE's base where a `config.json` leaves it out, as in transformers.
+    pub default_rope_base: u32,
+    /// `tie_word_embeddings` where a `config.json` leaves it out.
+    pub default_tied_embeddings: bool,
     /// Biases of the q, k and v projections.
     pub attention_bias: Bias,
     /// Bias of the attention's output projection.
@@ -59,6 +65,32 @@ pub enum WindowRule {
     },
     /// `sliding_window` where `use_sliding_window` is true, from layer `max_window_layers` on, or as `layer_types` says.
     LaterLayers,
+    /// `sliding_window` where `use_sliding_window` is true, in the layers without rotary embedding, or as `layer_types` says.
+    /// Such windows are refused: a [`SlidingWindow`](crate::config::SlidingWindow) begins at one layer.
+    UnrotatedLayers,
+}
+
+/// Which layers have no rotary embedding, and so see no positions (Kazemnejad et al. 2023, arXiv 2305.19466, "NoPE").
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UnrotatedLayers {
+    /// None.
+    Never,
+    /// Those for which `no_rope_layers` of a `config.json` has 0; where it is left out, the last of every
+    /// `no_rope_layer_interval` layers. GGUF files cannot say it: there it is always the last of every `interval`.
+    Listed {
+        /// The class default of `no_rope_layer_interval`.
+        interval: usize,
+    },
+}
+
+impl UnrotatedLayers {
+    /// The layers without rotary embedding of a model of `layers` layers in a GGUF file, ascending.
+    pub(crate) fn in_gguf(self, layers: usize) -> Vec<usize> {
+        match self {
+            UnrotatedLayers::Never => Vec::new(),
+            UnrotatedLayers::Listed { interval } => last_of_every(interval, layers),
+        }
+    }
 }
 
 /// `num_key_value_heads` where a `config.json` leaves it out.
@@ -71,12 +103,15 @@ pub enum DefaultKvHeads {
 }
 
 /// Every supported family.
-pub const FAMILIES: [Family; 5] = [
+pub const FAMILIES: [Family; 6] = [
     Family {
         model_type: "llama",
         class: "LlamaForCausalLM",
         gguf_architecture: "llama",
         gguf_rope_layout: RopeLayout::Interleaved,
+        unrotated: UnrotatedLayers::Never,
+        default_rope_base: 10_000,
+        default_tied_embeddings: false,
         attention_bias: Bias::Setting("attention_bias"),
         attention_output_bias: Bias::Setting("attention_bias"),
         feed_forward_bias: Bias::Setting("mlp_bias"),
@@ -91,6 +126,9 @@ pub const FAMILIES: [Family; 5] = [
         class: "MistralForCausalLM",
         gguf_architecture: "llama",
         gguf_rope_layout: RopeLayout::Interleaved,
+        unrotated: UnrotatedLayers::Never,
+        default_rope_base: 10_000,
+        default_tied_embeddings: false,
         attention_bias: Bias::Never,
         attention_output_bias: Bias::Never,
         feed_forward_bias: Bias::Never,
@@ -105,6 +143,9 @@ pub const FAMILIES: [Family; 5] = [
         class: "Qwen2ForCausalLM",
         gguf_architecture: "qwen2",
         gguf_rope_layout: RopeLayout::HalfSplit,
+        unrotated: UnrotatedLayers::Never,
+        default_rope_base: 10_000,
+        default_tied_embeddings: false,
         attention_bias: Bias::Always,
         attention_output_bias: Bias::Never,
         feed_forward_bias: Bias::Never,
@@ -119,6 +160,9 @@ pub const FAMILIES: [Family; 5] = [
         class: "Qwen3ForCausalLM",
         gguf_architecture: "qwen3",
         gguf_rope_layout: RopeLayout::HalfSplit,
+        unrotated: UnrotatedLayers::Never,
+        default_rope_base: 10_000,
+        default_tied_embeddings: false,
         attention_bias: Bias::Setting("attention_bias"),
         attention_output_bias: Bias::Setting("attention_bias"),
         feed_forward_bias: Bias::Never,
@@ -133,6 +177,9 @@ pub const FAMILIES: [Family; 5] = [
         class: "Qwen3MoeForCausalLM",
         gguf_architecture: "qwen3moe",
         gguf_rope_layout: RopeLayout::HalfSplit,
+        unrotated: UnrotatedLayers::Never,
+        default_rope_base: 10_000,
+        default_tied_embeddings: false,
         attention_bias: Bias::Setting("attention_bias"),
         attention_output_bias: Bias::Setting("attention_bias"),
         feed_forward_bias: Bias::Never,
@@ -141,6 +188,23 @@ pub const FAMILIES: [Family; 5] = [
         default_head_dim: None,
         default_kv_heads: DefaultKvHeads::Number(4),
         experts: true,
+    },
+    Family {
+        model_type: "smollm3",
+        class: "SmolLM3ForCausalLM",
+        gguf_architecture: "smollm3",
+        gguf_rope_layout: RopeLayout::Interleaved,
+        unrotated: UnrotatedLayers::Listed { interval: 4 },
+        default_rope_base: 2_000_000,
+        default_tied_embeddings: true,
+        attention_bias: Bias::Setting("attention_bias"),
+        attention_output_bias: Bias::Setting("attention_bias"),
+        feed_forward_bias: Bias::Setting("mlp_bias"),
+        qk_norm: false,
+        window: WindowRule::UnrotatedLayers,
+        default_head_dim: None,
+        default_kv_heads: DefaultKvHeads::Number(4),
+        experts: false,
     },
 ];
 

@@ -182,8 +182,10 @@ impl<'a, M, V> Transformer<'a, M, V> {
         if let Some(norm) = &layer.key_norm {
             keys = executor.head_norm(keys, norm, config.rms_norm_epsilon)?;
         }
-        queries = executor.rope(queries, config.head_dim)?;
-        keys = executor.rope(keys, config.head_dim)?;
+        if config.rotates(index) {
+            queries = executor.rope(queries, config.head_dim)?;
+            keys = executor.rope(keys, config.head_dim)?;
+        }
         executor.attention(index, attention_shape(config), config.window(index), queries, keys, values)
     }
 

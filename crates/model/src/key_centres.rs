@@ -2,7 +2,8 @@
 //!
 //! Keys of models with biases (Qwen2) have single dimensions that the bias makes twenty times as large as the others. Of
 //! a pair of dimensions that RoPE turns slowly, the turned bias is nearly the same at all positions, and what is the same
-//! in all keys changes no attention. So the KV cache takes it off before it rounds (`KvCache::set_key_centres`).
+//! in all keys changes no attention. So the KV cache takes it off before it rounds (`KvCache::set_key_centres`). In layers
+//! without RoPE the whole bias is the same at all positions.
 
 use zhenjin_tensor::{RotaryFrequencies, RotaryLayout};
 
@@ -12,7 +13,7 @@ use crate::weights::{LayerWeights, Weights};
 /// The mean is taken over this many positions from the first. Bias that turns through this many positions is kept whole.
 const POSITIONS: f64 = 4096.0;
 
-/// For each layer and key/value head, the mean over the first positions of the turned bias, `[layers, kv_heads ·
+/// For each layer and key/value head, the mean over the first positions of the bias, turned where the layer rotates, `[layers, kv_heads ·
 /// head_dim]`; empty for a model whose keys have no bias, or a norm after it, which scales it differently in each key.
 pub(crate) fn key_centres(config: &ModelConfig, weights: &Weights, rotary: &RotaryFrequencies) -> Vec<f32> {
     let has_bias = |layer: &LayerWeights| layer.key.bias.is_some() && layer.key_norm.is_none();
@@ -21,12 +22,14 @@ pub(crate) fn key_centres(config: &ModelConfig, weights: &Weights, rotary: &Rota
     }
     let width = config.kv_heads * config.head_dim;
     let mut centres = vec![0.0; weights.layers.len() * width];
-    for (layer, centres) in weights.layers.iter().zip(centres.chunks_exact_mut(width)) {
+    for (index, (layer, centres)) in weights.layers.iter().zip(centres.chunks_exact_mut(width)).enumerate() {
         let Some(bias) = layer.key.bias.as_ref().filter(|_| has_bias(layer)) else { continue };
         let heads = bias.chunks_exact(config.head_dim).zip(centres.chunks_exact_mut(config.head_dim));
         for (bias, centre) in heads {
             centre.copy_from_slice(bias);
-            turn_to_the_mean(centre, rotary);
+            if config.rotates(index) {
+                turn_to_the_mean(centre, rotary);
+            }
         }
     }
     centres
@@ -53,7 +56,28 @@ fn turn_to_the_mean(head: &mut [f32], rotary: &RotaryFrequencies) {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use zhenjin_tensor::{Dtype, SimdLevel, ThreadTeam};
+
     use super::*;
+    use crate::testing::{RandomWeights, tiny_config};
+    use crate::weights::LoadOptions;
+
+    /// Regression: keys of layers without RoPE would have had a centre that is turned, and lost bits of the 8 that they are kept in.
+    #[test]
+    fn the_centre_of_a_layer_that_does_not_rotate_is_its_bias() {
+        let config = ModelConfig { attention_bias: true, unrotated_layers: vec![1], ..tiny_config() };
+        let team = Arc::new(ThreadTeam::new(1).unwrap());
+        let options = LoadOptions { simd: SimdLevel::detect(), team };
+        let source = RandomWeights::new(config.clone(), Dtype::F32, 5);
+        let weights = Weights::load(&config, &source, &options).unwrap();
+        let centres = key_centres(&config, &weights, &crate::rope::frequencies(&config.rope));
+        let (rotated, unrotated) = centres.split_at(config.kv_width());
+        let bias = |layer: usize| weights.layers[layer].key.bias.as_ref().unwrap()[..].to_vec();
+        assert_eq!(unrotated, bias(1));
+        assert_ne!(rotated, bias(0));
+    }
 
     #[test]
     fn the_centre_is_the_mean_of_the_turned_bias() {

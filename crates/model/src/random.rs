@@ -86,7 +86,7 @@ mod tests {
     fn the_logarithm_is_that_of_the_standard_library() {
         let mut random = SplitMix64::new(5);
         for _ in 0..10_000 {
-            let x = (random.next_u64() >> 11) as f64 / (1u64 << (53 + random.next_u64() % 50)) as f64;
+            let x = (random.next_u64() >> 11) as f64 / 2f64.powi(53 + (random.next_u64() % 50) as i32);
             if x > 0.0 {
                 assert!((logarithm(x) - x.ln()).abs() <= 4e-15 * x.ln().abs().max(0.1), "{x}");
             }

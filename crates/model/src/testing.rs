@@ -50,6 +50,7 @@ pub fn tiny_config() -> ModelConfig {
             layout: RopeLayout::HalfSplit,
             scaling: RopeScaling::None,
         },
+        unrotated_layers: Vec::new(),
         sliding_window: None,
         rms_norm_epsilon: 1e-5,
         tied_embeddings: true,

@@ -16,7 +16,7 @@ const PAGES: usize = 5;
 const LONGEST: usize = PAGES * PAGE_TOKENS;
 
 /// Shapes that between them use every switch of the forward pass.
-fn configs() -> [ModelConfig; 6] {
+fn configs() -> [ModelConfig; 7] {
     let llama = ModelConfig { heads: 6, kv_heads: 2, ..tiny_config() };
     let mut mistral = ModelConfig {
         sliding_window: Some(SlidingWindow { positions: 37, first_layer: 1 }),
@@ -37,6 +37,7 @@ fn configs() -> [ModelConfig; 6] {
         ModelConfig { head_dim: 96, heads: 2, kv_heads: 1, attention_bias: true, ..tiny_config() };
     three.rope.rotary_dim = 48;
     three.sliding_window = Some(SlidingWindow { positions: 50, first_layer: 1 });
+    let unrotated = ModelConfig { layers: 3, unrotated_layers: vec![0, 2], ..wide.clone() };
     let experts = ExpertsConfig {
         count: 6,
         active: 2,
@@ -46,7 +47,7 @@ fn configs() -> [ModelConfig; 6] {
         dense_layers: vec![0],
     };
     let mixture = ModelConfig { qk_norm: true, experts: Some(experts), ..tiny_config() };
-    [llama, mistral, qwen, wide, three, mixture]
+    [llama, mistral, qwen, wide, three, unrotated, mixture]
 }
 
 fn team(threads: usize) -> Arc<ThreadTeam> {
@@ -187,7 +188,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 16, ..ProptestConfig::default() })]
 
     #[test]
-    fn logits_depend_on_the_sequence_alone(history in histories(), shape in 0usize..5, dtype in 0usize..4, int8: bool) {
+    fn logits_depend_on_the_sequence_alone(history in histories(), shape in 0usize..6, dtype in 0usize..4, int8: bool) {
         let config = configs()[shape].clone();
         let dtype = [Dtype::F32, Dtype::Q8_0, Dtype::Q4_1, Dtype::Bf16][dtype];
         let mut weights = RandomWeights::new(config.clone(), dtype, 3);

@@ -45,7 +45,8 @@ fn configs() -> Vec<ModelConfig> {
         sliding_window: Some(SlidingWindow { positions: 40, first_layer: 0 }),
         ..tiny_config()
     };
-    vec![tiny_config(), qwen3, qwen2, mistral, all]
+    let smollm3 = ModelConfig { unrotated_layers: vec![1], ..tiny_config() };
+    vec![tiny_config(), qwen3, qwen2, mistral, all, smollm3]
 }
 
 /// [`configs`], and models with experts: in every layer with normalised weights, and in one of two without.

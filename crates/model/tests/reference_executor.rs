@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use zhenjin_model::config::{ExpertsConfig, RopeScaling, SlidingWindow};
-use zhenjin_model::families::{Bias, FAMILIES, Family, WindowRule};
+use zhenjin_model::families::{Bias, FAMILIES, Family, UnrotatedLayers, WindowRule};
 use zhenjin_model::forward::attention_shape;
 use zhenjin_model::testing::{RandomWeights, tiny_config};
 use zhenjin_model::{
@@ -47,6 +47,7 @@ fn config_of(family: &Family, shape: &ModelConfig) -> ModelConfig {
             every: 1,
             dense_layers: vec![0],
         }),
+        unrotated_layers: if family.unrotated == UnrotatedLayers::Never { Vec::new() } else { vec![1] },
         sliding_window: (family.window != WindowRule::Never)
             .then_some(SlidingWindow { positions: 37, first_layer: 1 }),
         ..shape.clone()

@@ -183,6 +183,7 @@ fn config(shape: &Shape) -> ModelConfig {
             layout: RopeLayout::HalfSplit,
             scaling: RopeScaling::None,
         },
+        unrotated_layers: Vec::new(),
         sliding_window: None,
         rms_norm_epsilon: 1e-5,
         tied_embeddings: true,

@@ -198,6 +198,9 @@ fn config_lines(opened: &OpenedModel) -> BTreeMap<&'static str, String> {
         ("tied embeddings", config.tied_embeddings.to_string()),
         ("RMSNorm epsilon", config.rms_norm_epsilon.to_string()),
     ]);
+    if !config.unrotated_layers.is_empty() {
+        lines.insert("layers without rope", layers_of(&config.unrotated_layers, config.layers));
+    }
     if let Some(window) = config.sliding_window {
         lines.insert(
             "sliding window",
@@ -223,6 +226,12 @@ fn ids(ids: &[u32]) -> String {
         [] => "none".to_owned(),
         ids => ids.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
     }
+}
+
+/// Some of a model's layers in words.
+fn layers_of(layers: &[usize], all: usize) -> String {
+    let numbers = layers.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    format!("{numbers} ({} of {all}, counted from 0)", layers.len())
 }
 
 /// Rotary position embeddings in words.
@@ -374,6 +383,11 @@ fn print(out: &mut impl Write, inspection: &Inspection, with_tensors: bool) -> s
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn layers_are_named_by_their_numbers() {
+        assert_eq!(layers_of(&[3, 7, 11], 12), "3, 7, 11 (3 of 12, counted from 0)");
+    }
 
     /// Regression: control characters in a tensor's name reached the terminal, which they can steer.
     #[test]

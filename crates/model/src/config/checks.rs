@@ -5,7 +5,7 @@ use super::{ModelConfig, RopeScaling};
 /// The largest values that are accepted; products of any four of the sizes stay far below 2^64.
 const MAX_VOCABULARY: usize = 1 << 18;
 const MAX_CONTEXT: usize = 1 << 27;
-const MAX_LAYERS: usize = 1 << 10;
+pub(super) const MAX_LAYERS: usize = 1 << 10;
 const MAX_WIDTH: usize = 1 << 18;
 const MAX_HEADS: usize = 1 << 12;
 /// Of a layer; files of published models have up to 512.
@@ -58,6 +58,7 @@ impl ModelConfig {
             return Err("the sliding window must be at least 1 position wide".to_owned());
         }
         self.check_experts()?;
+        self.check_unrotated_layers()?;
         self.check_rope()
     }
 
@@ -81,6 +82,20 @@ impl ModelConfig {
         }
         if self.feed_forward_bias {
             return Err("experts with biases are not supported".to_owned());
+        }
+        Ok(())
+    }
+
+    fn check_unrotated_layers(&self) -> Result<(), String> {
+        let unrotated = &self.unrotated_layers;
+        if let Some(layer) = unrotated.iter().find(|layer| **layer >= self.layers) {
+            return Err(format!(
+                "layer {layer} is to have no rotary embedding, but there are only {} layers",
+                self.layers
+            ));
+        }
+        if !unrotated.is_sorted_by(|layer, next| layer < next) {
+            return Err("the layers without rotary embedding must ascend".to_owned());
         }
         Ok(())
     }

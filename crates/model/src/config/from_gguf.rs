@@ -4,7 +4,7 @@
 
 use super::{ConfigReading, ExpertsConfig, ModelConfig, RopeConfig, RopeScaling, SlidingWindow};
 use crate::errors::{FormatError, quoted, shape};
-use crate::families::{Bias, Family, not_a_writer};
+use crate::families::{Bias, Family, WindowRule, not_a_writer};
 use crate::gguf::{Gguf, GgufTensor, Value};
 use crate::names::Naming;
 use crate::tensor_source::{LayerWeightName, WeightName};
@@ -131,21 +131,20 @@ pub fn from_gguf<B: AsRef<[u8]>>(file: &Gguf<B>) -> Result<ConfigReading, Format
     let hidden_size = settings.required("embedding_length")?;
     let head_dim = settings.head_dim(hidden_size, heads)?;
     let context_length = settings.required("context_length")?;
+    let layers = settings.required("block_count")?;
     let config = ModelConfig {
         architecture: architecture.to_owned(),
         vocabulary_size: settings.vocabulary_size()?,
         context_length,
-        layers: settings.required("block_count")?,
+        layers,
         hidden_size,
         intermediate_size: settings.inner_width(family)?,
         heads,
         kv_heads: settings.optional("attention.head_count_kv")?.unwrap_or(heads),
         head_dim,
         rope: settings.rope(family, head_dim, context_length)?,
-        sliding_window: settings
-            .optional("attention.sliding_window")?
-            .filter(|positions| *positions > 0)
-            .map(|positions| SlidingWindow { positions, first_layer: 0 }),
+        unrotated_layers: family.unrotated.in_gguf(layers),
+        sliding_window: settings.window(family)?,
         rms_norm_epsilon: settings
             .float("attention.layer_norm_rms_epsilon")?
             .ok_or_else(|| settings.missing("attention.layer_norm_rms_epsilon"))?
@@ -344,6 +343,19 @@ impl<B: AsRef<[u8]>> Settings<'_, B> {
         };
         let base = self.float("rope.freq_base")?.unwrap_or(DEFAULT_ROPE_BASE);
         Ok(RopeConfig { base, rotary_dim, layout: family.gguf_rope_layout, scaling })
+    }
+
+    /// A window in all layers.
+    fn window(&self, family: &Family) -> Result<Option<SlidingWindow>, FormatError> {
+        const NAME: &str = "attention.sliding_window";
+        let window = self.optional(NAME)?.filter(|positions| *positions > 0);
+        match window {
+            Some(positions) if family.window == WindowRule::UnrotatedLayers => Err(FormatError::new(
+                format!("metadata `{}`", self.key(NAME)),
+                format!("a sliding window is not supported for models of this family, found {positions}"),
+            )),
+            window => Ok(window.map(|positions| SlidingWindow { positions, first_layer: 0 })),
+        }
     }
 
     fn rope_scaling(&self, context_length: usize) -> Result<RopeScaling, FormatError> {

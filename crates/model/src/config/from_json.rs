@@ -7,16 +7,16 @@ use serde_json::Value;
 
 use super::fields::Fields;
 use super::rope_from_json::rope;
-use super::{ConfigReading, ExpertsConfig, ModelConfig, RopeScaling, SlidingWindow};
+use super::{ConfigReading, ExpertsConfig, ModelConfig, RopeScaling, SlidingWindow, last_of_every};
 use crate::errors::{FormatError, quoted};
-use crate::families::{Bias, DefaultKvHeads, Family, WindowRule, not_a_writer};
+use crate::families::{Bias, DefaultKvHeads, Family, UnrotatedLayers, WindowRule, not_a_writer};
 use crate::json;
 
 /// The longest `config.json` that is read. Real ones have a few kilobytes.
 pub const MAX_CONFIG_BYTES: usize = 1 << 20;
 
 /// Settings that are honoured.
-const HONOURED: [&str; 32] = [
+const HONOURED: [&str; 34] = [
     "model_type",
     "architectures",
     "vocab_size",
@@ -49,6 +49,8 @@ const HONOURED: [&str; 32] = [
     "norm_topk_prob",
     "decoder_sparse_step",
     "mlp_only_layers",
+    "no_rope_layers",
+    "no_rope_layer_interval",
 ];
 
 /// Settings that have no effect on the logits of the supported families, beside those that have none anywhere.
@@ -66,7 +68,7 @@ const WITHOUT_EFFECT: [&str; 10] = [
 ];
 
 /// Settings that change the numbers in a way that is not supported, unless they are absent, null or neutral.
-const REFUSED: [(&str, Neutral); 28] = [
+const REFUSED: [(&str, Neutral); 26] = [
     ("compression_config", Neutral::Null),
     ("text_config", Neutral::Null),
     ("vision_config", Neutral::Null),
@@ -81,8 +83,6 @@ const REFUSED: [(&str, Neutral); 28] = [
     ("use_qk_norm", Neutral::False),
     ("qkv_bias", Neutral::Null),
     ("n_routed_experts", Neutral::Zero),
-    ("no_rope_layers", Neutral::Empty),
-    ("no_rope_layer_interval", Neutral::Zero),
     ("attention_chunk_size", Neutral::Null),
     ("attn_logit_softcapping", Neutral::Null),
     ("final_logit_softcapping", Neutral::Null),
@@ -96,6 +96,10 @@ const REFUSED: [(&str, Neutral); 28] = [
     ("hidden_activation", Neutral::Text("silu")),
     ("clip_qkv", Neutral::Null),
 ];
+
+/// The same, for families that rotate in every layer.
+const REFUSED_WHERE_ALL_ROTATE: &[(&str, Neutral)] =
+    &[("no_rope_layers", Neutral::Empty), ("no_rope_layer_interval", Neutral::Zero)];
 
 /// What a model's last layer gives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -167,7 +171,7 @@ pub fn from_json_as(text: &[u8], class: ModelClass) -> Result<ConfigReading, For
         document.as_object().ok_or_else(|| FormatError::new("JSON", "the document must be an object"))?;
     let fields = Fields { object, prefix: "" };
     let family = family(&fields, class)?;
-    let mut unread = sort_out(&fields)?;
+    let mut unread = sort_out(&fields, family)?;
     let scores = class == ModelClass::SequenceClassification;
     if scores {
         check_one_label(&fields)?;
@@ -178,7 +182,8 @@ pub fn from_json_as(text: &[u8], class: ModelClass) -> Result<ConfigReading, For
     let hidden_size = fields.required_size("hidden_size")?;
     let head_dim = head_dim(&fields, family, hidden_size, heads)?;
     let layers = fields.required_size("num_hidden_layers")?;
-    let rope = rope(&fields, head_dim)?;
+    let rope = rope(&fields, head_dim, family.default_rope_base)?;
+    let unrotated_layers = unrotated_layers(&fields, family, layers)?;
     let config = ModelConfig {
         architecture: family.model_type.to_owned(),
         vocabulary_size: fields.required_size("vocab_size")?,
@@ -190,9 +195,11 @@ pub fn from_json_as(text: &[u8], class: ModelClass) -> Result<ConfigReading, For
         kv_heads: kv_heads(&fields, family, heads)?,
         head_dim,
         rope,
-        sliding_window: window(&fields, family, layers)?,
+        sliding_window: window(&fields, family, layers, &unrotated_layers)?,
+        unrotated_layers,
         rms_norm_epsilon: fields.required_number("rms_norm_eps")? as f32,
-        tied_embeddings: scores || fields.bool("tie_word_embeddings")?.unwrap_or(false),
+        tied_embeddings: scores
+            || fields.bool("tie_word_embeddings")?.unwrap_or(family.default_tied_embeddings),
         attention_bias: bias(&fields, family.attention_bias, "attention_bias")?,
         attention_output_bias: match family.attention_output_bias {
             Bias::Setting(name) => bias(&fields, Bias::Setting(name), name)?,
@@ -253,7 +260,7 @@ fn check_one_label(fields: &Fields<'_>) -> Result<(), FormatError> {
 }
 
 /// Refuses settings that change the numbers in unsupported ways, and lists those that nothing reads.
-fn sort_out(fields: &Fields<'_>) -> Result<Vec<String>, FormatError> {
+fn sort_out(fields: &Fields<'_>, family: &Family) -> Result<Vec<String>, FormatError> {
     if let Some(method) = fields.fields("quantization_config", "quantization_config.")? {
         let method = method.text("quant_method")?.unwrap_or("unknown");
         return Err(fields.fault(
@@ -266,7 +273,11 @@ fn sort_out(fields: &Fields<'_>) -> Result<Vec<String>, FormatError> {
     {
         return Err(fields.fault("hidden_act", format!("must be `silu`, found {}", quoted(activation))));
     }
-    for (name, neutral) in REFUSED {
+    let where_all_rotate: &[_] = match family.unrotated {
+        UnrotatedLayers::Never => REFUSED_WHERE_ALL_ROTATE,
+        UnrotatedLayers::Listed { .. } => &[],
+    };
+    for &(name, neutral) in REFUSED.iter().chain(where_all_rotate) {
         if let Some(value) = fields.get(name)
             && !neutral.is(value)
         {
@@ -373,7 +384,44 @@ fn bias(fields: &Fields<'_>, rule: Bias, setting: &str) -> Result<bool, FormatEr
     }
 }
 
-fn window(fields: &Fields<'_>, family: &Family, layers: usize) -> Result<Option<SlidingWindow>, FormatError> {
+/// The layers without rotary embedding: those with 0 in a list, which may be longer than the layers are, or the last of every so many.
+fn unrotated_layers(fields: &Fields<'_>, family: &Family, layers: usize) -> Result<Vec<usize>, FormatError> {
+    const LIST: &str = "no_rope_layers";
+    const INTERVAL: &str = "no_rope_layer_interval";
+    let UnrotatedLayers::Listed { interval } = family.unrotated else { return Ok(Vec::new()) };
+    let interval = fields.size(INTERVAL)?.unwrap_or(interval);
+    let Some(list) = fields.list(LIST)? else {
+        return match interval {
+            0 => Err(fields.fault(INTERVAL, "must be at least 1, found 0")),
+            interval => Ok(last_of_every(interval, layers)),
+        };
+    };
+    if list.len() < layers {
+        return Err(fields.fault(LIST, format!("has {} entries for {layers} layers", list.len())));
+    }
+    let mut unrotated = Vec::new();
+    for (layer, value) in list.iter().take(layers).enumerate() {
+        match value.as_u64() {
+            Some(0) => unrotated.push(layer),
+            Some(1) => {}
+            _ => {
+                let problem = format!(
+                    "must have 1 for each layer that rotates and 0 for each other, found {} for layer {layer}",
+                    quoted(&value.to_string())
+                );
+                return Err(fields.fault(LIST, problem));
+            }
+        }
+    }
+    Ok(unrotated)
+}
+
+fn window(
+    fields: &Fields<'_>,
+    family: &Family,
+    layers: usize,
+    unrotated_layers: &[usize],
+) -> Result<Option<SlidingWindow>, FormatError> {
     let positions = fields.size("sliding_window")?;
     let types = fields.list("layer_types")?;
     match family.window {
@@ -413,6 +461,28 @@ fn window(fields: &Fields<'_>, family: &Family, layers: usize) -> Result<Option<
                     "layer_types",
                     "names `sliding_attention`, but use_sliding_window and sliding_window do not give a window",
                 )),
+            }
+        }
+        WindowRule::UnrotatedLayers => {
+            let is_used = fields.bool("use_sliding_window")?.unwrap_or(false);
+            match (types, positions) {
+                (Some(_), _) => match first_sliding_layer(fields, types, layers)? {
+                    None => Ok(None),
+                    Some(layer) => Err(fields.fault(
+                        "layer_types",
+                        format!(
+                            "sliding attention (layer {layer}) is not supported for models of this family"
+                        ),
+                    )),
+                },
+                (None, Some(positions)) if is_used && !unrotated_layers.is_empty() => Err(fields.fault(
+                    "sliding_window",
+                    format!(
+                        "a window of {positions} positions in the layers without rotary embedding, which \
+                         use_sliding_window asks for, is not supported"
+                    ),
+                )),
+                (None, _) => Ok(None),
             }
         }
     }

@@ -6,9 +6,6 @@ use super::fields::Fields;
 use super::{RopeConfig, RopeLayout, RopeScaling};
 use crate::errors::{FormatError, quoted};
 
-/// RoPE's base where a file leaves it out, as in transformers.
-const DEFAULT_BASE: f64 = 10_000.0;
-
 /// YaRN's ramp where a file leaves it out, as in transformers and the paper.
 const DEFAULT_BETA_FAST: f64 = 32.0;
 const DEFAULT_BETA_SLOW: f64 = 1.0;
@@ -38,10 +35,14 @@ const TYPES: [(&str, &[&str]); 4] = [
 /// What every type may have.
 const COMMON: [&str; 4] = ["rope_type", "type", "rope_theta", "partial_rotary_factor"];
 
-/// Reads RoPE's settings for heads of `head_dim` dimensions.
-pub(super) fn rope(document: &Fields<'_>, head_dim: usize) -> Result<RopeConfig, FormatError> {
+/// Reads RoPE's settings for heads of `head_dim` dimensions, with `default_base` where the file leaves the base out.
+pub(super) fn rope(
+    document: &Fields<'_>,
+    head_dim: usize,
+    default_base: u32,
+) -> Result<RopeConfig, FormatError> {
     let parameters = parameters(document)?;
-    let base = base(document, parameters.as_ref())?;
+    let base = base(document, parameters.as_ref())?.unwrap_or(f64::from(default_base));
     for fields in [Some(*document), parameters].into_iter().flatten() {
         if let Some(part) = fields.number("partial_rotary_factor")?
             && part != 1.0
@@ -67,7 +68,7 @@ fn parameters<'a>(document: &Fields<'a>) -> Result<Option<Fields<'a>>, FormatErr
     }
 }
 
-fn base(document: &Fields<'_>, parameters: Option<&Fields<'_>>) -> Result<f64, FormatError> {
+fn base(document: &Fields<'_>, parameters: Option<&Fields<'_>>) -> Result<Option<f64>, FormatError> {
     let outer = document.number("rope_theta")?;
     let inner = parameters.map(|parameters| parameters.number("rope_theta")).transpose()?.flatten();
     match (outer, inner) {
@@ -75,7 +76,7 @@ fn base(document: &Fields<'_>, parameters: Option<&Fields<'_>>) -> Result<f64, F
             "rope_theta",
             format!("is {outer}, but the RoPE parameters say {inner}; only one of them can be meant"),
         )),
-        (outer, inner) => Ok(inner.or(outer).unwrap_or(DEFAULT_BASE)),
+        (outer, inner) => Ok(inner.or(outer)),
     }
 }
 

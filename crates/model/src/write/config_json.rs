@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use crate::config::{ModelClass, ModelConfig, RopeLayout, RopeScaling, from_json_as};
 use crate::errors::FormatError;
-use crate::families::{Bias, Family, WindowRule};
+use crate::families::{Bias, Family, UnrotatedLayers, WindowRule};
 
 /// The `config.json` of a model with this configuration, of weights in f32. A model whose GGUF file turned pairs of
 /// neighbouring dimensions gets the order of Hugging Face files; the writers bring its rows into it.
@@ -64,8 +64,22 @@ fn json_of(config: &ModelConfig, class: ModelClass) -> Result<Value, FormatError
     }
     set("rope_theta", json!(config.rope.base));
     set("rope_scaling", rope_scaling(config)?);
+    match family.unrotated {
+        UnrotatedLayers::Never if config.unrotated_layers.is_empty() => {}
+        UnrotatedLayers::Never => {
+            return Err(fault(format!(
+                "a config.json of model_type \"{}\" cannot say that layers {:?} have no rotary embedding (counted from 0)",
+                family.model_type, config.unrotated_layers
+            )));
+        }
+        UnrotatedLayers::Listed { .. } => {
+            let rotates: Vec<u8> = (0..config.layers).map(|layer| u8::from(config.rotates(layer))).collect();
+            set("no_rope_layers", json!(rotates));
+        }
+    }
     match (family.window, config.sliding_window) {
-        (WindowRule::Never, _) => {}
+        // A window that the family's files cannot say is found when the text is read back.
+        (WindowRule::Never | WindowRule::UnrotatedLayers, _) => {}
         (WindowRule::AllLayers { .. }, window) => {
             set("sliding_window", json!(window.map(|window| window.positions)));
         }

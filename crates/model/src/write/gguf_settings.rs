@@ -2,7 +2,7 @@
 
 use super::metadata::MetadataValue;
 use crate::config::{ModelConfig, RopeScaling};
-use crate::families::{Family, WindowRule};
+use crate::families::{Family, UnrotatedLayers, WindowRule};
 
 /// The ends of YaRN's ramp where a file does not name them.
 const DEFAULT_BETA_FAST: f64 = 32.0;
@@ -48,14 +48,39 @@ pub(super) fn settings(
     }
     set("attention.layer_norm_rms_epsilon", MetadataValue::f32(config.rms_norm_epsilon));
     set("rope.freq_base", MetadataValue::f32(config.rope.base as f32));
+    check_unrotated_layers(config, family)?;
     if let Some(window) = config.sliding_window {
-        if window.first_layer > 0 || family.window == WindowRule::LaterLayers {
+        let is_by_layer = matches!(family.window, WindowRule::LaterLayers | WindowRule::UnrotatedLayers);
+        if window.first_layer > 0 || is_by_layer {
             return Err("GGUF files of this family cannot say which layers have a sliding window".to_owned());
         }
         set("attention.sliding_window", number("attention.sliding_window", window.positions)?);
     }
     let divisors = rope_scaling(config, architecture, &mut set)?;
     Ok((settings, divisors))
+}
+
+/// Which layers do not rotate is a rule of the readers, not a setting of the file.
+fn check_unrotated_layers(config: &ModelConfig, family: &Family) -> Result<(), String> {
+    let read = family.unrotated.in_gguf(config.layers);
+    if config.unrotated_layers == read {
+        return Ok(());
+    }
+    let rule = match family.unrotated {
+        UnrotatedLayers::Never => "rotate in every layer".to_owned(),
+        UnrotatedLayers::Listed { interval } => {
+            format!("leave it out in the last of every {interval} layers")
+        }
+    };
+    let ours = match &config.unrotated_layers[..] {
+        [] => "none".to_owned(),
+        layers => format!("{layers:?} (counted from 0)"),
+    };
+    Err(format!(
+        "a GGUF file of architecture `{}` cannot say which layers have no rotary embedding: here {ours}, but programs that read \
+         it {rule}",
+        family.gguf_architecture
+    ))
 }
 
 fn rope_scaling(

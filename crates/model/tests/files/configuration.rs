@@ -124,6 +124,135 @@ fn qwen3() {
     assert_eq!(read(&qwen).head_dim, 128, "the class default, not the quotient");
 }
 
+/// SmolLM3-3B, without what its class has as a default, and with `changes`.
+fn smollm3_with(changes: &Value) -> Result<ModelConfig, String> {
+    let mut config = json!({
+        "architectures": ["SmolLM3ForCausalLM"], "hidden_act": "silu", "hidden_size": 2048, "intermediate_size": 11008,
+        "max_position_embeddings": 65536, "max_window_layers": 28, "mlp_bias": false, "model_type": "smollm3",
+        "num_attention_heads": 16, "num_hidden_layers": 36, "pretraining_tp": 2, "rms_norm_eps": 1e-06,
+        "sliding_window": null, "use_sliding_window": false, "vocab_size": 128256
+    });
+    for (field, value) in changes.as_object().unwrap() {
+        config[field] = value.clone();
+    }
+    let reading = from_json(config.to_string().as_bytes()).map_err(|error| error.to_string())?;
+    assert!(reading.unread.is_empty(), "nothing reads {:?}", reading.unread);
+    Ok(reading.config)
+}
+
+#[test]
+fn smollm3() {
+    let config = smollm3_with(&json!({})).unwrap();
+    assert_eq!(config.parameters(), 3_075_098_624);
+    assert_eq!((config.kv_heads, config.head_dim, config.rope.base), (4, 128, 2_000_000.0));
+    assert!(config.tied_embeddings && !config.attention_bias && config.sliding_window.is_none());
+    assert_eq!(config.unrotated_layers, [3, 7, 11, 15, 19, 23, 27, 31, 35]);
+    assert!(config.rotates(2) && !config.rotates(3) && config.rotates(4));
+    // What the file says of itself.
+    let listed: Vec<u8> = (0..36).map(|layer| u8::from(layer % 4 != 3)).collect();
+    let said = json!({
+        "no_rope_layers": listed, "no_rope_layer_interval": 4, "layer_types": vec!["full_attention"; 36],
+        "num_key_value_heads": 4, "tie_word_embeddings": true, "rope_theta": 2e6
+    });
+    assert_eq!(smollm3_with(&said).unwrap(), config);
+    let other = smollm3_with(&json!({
+        "rope_theta": 5e6, "tie_word_embeddings": false, "num_key_value_heads": null, "attention_bias": true, "mlp_bias": true
+    }))
+    .unwrap();
+    assert_eq!((other.rope.base, other.tied_embeddings, other.kv_heads), (5e6, false, 16));
+    assert!(other.attention_bias && other.attention_output_bias && other.feed_forward_bias);
+    let rope = json!({"rope_parameters": {"rope_type": "linear", "factor": 2.0}});
+    assert_eq!(
+        smollm3_with(&rope).unwrap().rope.base,
+        2_000_000.0,
+        "the class default beside other parameters"
+    );
+}
+
+#[test]
+fn layers_without_rotary_embedding_are_listed_or_counted() {
+    let unrotated = |changes: Value| smollm3_with(&changes).unwrap().unrotated_layers;
+    assert_eq!(unrotated(json!({"no_rope_layers": null, "no_rope_layer_interval": 12})), [11, 23, 35]);
+    assert!(unrotated(json!({"no_rope_layer_interval": 40})).is_empty());
+    assert_eq!(unrotated(json!({"no_rope_layer_interval": 1})), (0..36).collect::<Vec<usize>>());
+    // A list wins over the interval, and may be longer than the model.
+    assert_eq!(
+        unrotated(
+            json!({"num_hidden_layers": 3, "no_rope_layers": [0, 1, 0, 0], "no_rope_layer_interval": 2})
+        ),
+        [0, 2]
+    );
+    for (changes, place, problem) in [
+        (json!({"no_rope_layer_interval": 0}), "field `no_rope_layer_interval`", "must be at least 1"),
+        (json!({"no_rope_layers": [1, 0]}), "field `no_rope_layers`", "has 2 entries for 36 layers"),
+        (json!({"no_rope_layers": []}), "field `no_rope_layers`", "has 0 entries for 36 layers"),
+        (json!({"no_rope_layers": vec![2; 36]}), "field `no_rope_layers`", "found `2` for layer 0"),
+        (json!({"no_rope_layers": {}}), "field `no_rope_layers`", "must be a list"),
+        (json!({"num_hidden_layers": 1_u64 << 60}), "configuration", "the number of layers must be"),
+    ] {
+        let error = smollm3_with(&changes).unwrap_err();
+        assert!(error.contains(place) && error.contains(problem), "{changes}: {error}");
+    }
+    let tiny = zhenjin_model::testing::tiny_config();
+    for (layers, problem) in [(vec![0, 2], "layer 2 is to have no rotary embedding"), (vec![1, 0], "ascend")]
+    {
+        let error = ModelConfig { unrotated_layers: layers, ..tiny.clone() }.check().unwrap_err();
+        assert!(error.contains(problem), "{error}");
+    }
+}
+
+#[test]
+fn windows_in_layers_without_rotary_embedding_are_refused() {
+    let full = vec!["full_attention"; 36];
+    for changes in [
+        json!({"sliding_window": 512}),
+        json!({"use_sliding_window": true}),
+        json!({"use_sliding_window": true, "sliding_window": 512, "layer_types": full}),
+        // No layer is without.
+        json!({"use_sliding_window": true, "sliding_window": 512, "no_rope_layers": vec![1; 36]}),
+    ] {
+        assert_eq!(smollm3_with(&changes).unwrap().sliding_window, None, "{changes}");
+    }
+    let alternating: Vec<&str> =
+        (0..36).map(|layer| if layer % 4 == 3 { "sliding_attention" } else { "full_attention" }).collect();
+    for (changes, place, problem) in [
+        (
+            json!({"use_sliding_window": true, "sliding_window": 512}),
+            "field `sliding_window`",
+            "512 positions",
+        ),
+        (
+            json!({"use_sliding_window": true, "sliding_window": 512, "layer_types": vec!["sliding_attention"; 36]}),
+            "field `layer_types`",
+            "sliding attention (layer 0) is not supported",
+        ),
+        (
+            json!({"use_sliding_window": true, "sliding_window": 512, "layer_types": alternating}),
+            "field `layer_types`",
+            "full attention in layer 4 after sliding attention is not supported",
+        ),
+    ] {
+        let error = smollm3_with(&changes).unwrap_err();
+        assert!(error.contains(place) && error.contains(problem), "{changes}: {error}");
+    }
+}
+
+#[test]
+fn only_smollm3_honours_layers_without_rotary_embedding() {
+    for changes in [json!({"no_rope_layers": [0]}), json!({"no_rope_layer_interval": 4})] {
+        let mut config = tiny_config();
+        for (field, value) in changes.as_object().unwrap() {
+            config[field] = value.clone();
+        }
+        let error = from_json(config.to_string().as_bytes()).unwrap_err().to_string();
+        assert!(error.contains("field `no_rope_layer") && error.contains("is not supported"), "{error}");
+    }
+    let neutral = tiny_with(json!({"no_rope_layers": [], "no_rope_layer_interval": 0}));
+    assert_eq!(neutral, tiny_with(json!({"no_rope_layers": null})));
+    assert!(neutral.unrotated_layers.is_empty());
+    assert!(!tiny_with(json!({"tie_word_embeddings": null})).tied_embeddings, "the default of the others");
+}
+
 #[test]
 fn old_and_new_spelling_of_rope_mean_the_same() {
     let scaling = json!({"rope_type": "linear", "factor": 4.0});
@@ -213,6 +342,33 @@ fn a_list_with_a_value_for_each_layer_is_one_value_where_all_are_equal() {
     file.set("llama.feed_forward_length", counts(&[24, 24, 24]));
     file.set("llama.expert_shared_count", counts(&[0, 0, 0]));
     from_gguf(&gguf::parse(file.bytes()).unwrap()).unwrap();
+}
+
+#[test]
+fn smollm3_in_gguf_files() {
+    let mut file = tiny_llama();
+    for (key, _) in &mut file.metadata {
+        if let Some(name) = key.strip_prefix(b"llama.") {
+            let renamed = [&b"smollm3."[..], name].concat();
+            *key = renamed;
+        }
+    }
+    file.set("general.architecture", RawValue::string("smollm3"));
+    file.set("smollm3.block_count", RawValue::u32(9));
+    let config = from_gguf(&gguf::parse(file.bytes()).unwrap()).unwrap().config;
+    assert_eq!(config.unrotated_layers, [3, 7]);
+    assert_eq!(config.rope.layout, RopeLayout::Interleaved);
+    // Far more than are possible.
+    file.set("smollm3.block_count", RawValue::u32(u32::MAX));
+    let error = from_gguf(&gguf::parse(file.bytes()).unwrap()).unwrap_err().to_string();
+    assert!(error.contains("the number of layers must be"), "{error}");
+    file.set("smollm3.block_count", RawValue::u32(9));
+    file.set("smollm3.attention.sliding_window", RawValue::u32(8));
+    let error = from_gguf(&gguf::parse(file.bytes()).unwrap()).unwrap_err().to_string();
+    assert!(
+        error.contains("`smollm3.attention.sliding_window`") && error.contains("is not supported"),
+        "{error}"
+    );
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 use zhenjin_model::config::{ExpertsConfig, RopeConfig, RopeLayout, RopeScaling, SlidingWindow, from_json};
-use zhenjin_model::families::{Bias, FAMILIES, Family, WindowRule};
+use zhenjin_model::families::{Bias, FAMILIES, Family, UnrotatedLayers, WindowRule};
 use zhenjin_model::names::Naming;
 use zhenjin_model::testing::tiny_config;
 use zhenjin_model::write::{
@@ -81,8 +81,12 @@ pub(super) fn configurations() -> impl Strategy<Value = ModelConfig> {
                 kv_heads,
                 head_dim: 8 * eights,
                 rope: RopeConfig { base, rotary_dim: 8 * eights, layout: RopeLayout::HalfSplit, scaling },
+                unrotated_layers: match family.unrotated {
+                    UnrotatedLayers::Listed { .. } if first => vec![layers - 1],
+                    _ => Vec::new(),
+                },
                 sliding_window: match family.window {
-                    WindowRule::Never => None,
+                    WindowRule::Never | WindowRule::UnrotatedLayers => None,
                     _ => window.map(|positions| SlidingWindow { positions, first_layer }),
                 },
                 rms_norm_epsilon,
@@ -204,6 +208,10 @@ fn what_no_config_json_can_say_is_refused_by_name() {
         (ModelConfig { architecture: "gpt9".to_owned(), ..tiny.clone() }, "architecture `gpt9`"),
         (ModelConfig { qk_norm: true, ..tiny.clone() }, "cannot say `qk_norm: true`"),
         (ModelConfig { attention_bias: true, ..tiny.clone() }, "cannot say `attention_output_bias: false`"),
+        (
+            ModelConfig { unrotated_layers: vec![1], ..tiny.clone() },
+            "cannot say that layers [1] have no rotary",
+        ),
         (
             ModelConfig {
                 rope: RopeConfig { scaling: RopeScaling::Divisors(vec![1.0; 8]), ..tiny.rope.clone() },
@@ -331,6 +339,33 @@ fn folders_are_written_whole_and_replace_nothing() {
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
 }
 
+/// GGUF files do not say which layers of SmolLM3 rotate: readers leave rotary embedding out in the last of every four.
+#[test]
+fn a_smollm3_goes_through_a_gguf_file() {
+    let (options, folder) = (options(), tempfile::tempdir().unwrap());
+    let config = ModelConfig {
+        architecture: "smollm3".to_owned(),
+        layers: 9,
+        unrotated_layers: vec![3, 7],
+        ..tiny_config()
+    };
+    let weights = initialise(&config, &InitialisationRule::default(), 1, &options).unwrap();
+    let path = folder.path().join("model.gguf");
+    write_gguf(&path, &config, &weights, Quantisation::Floats(FloatType::F32), &[]).unwrap();
+    let file = ModelFile::open(&path).unwrap();
+    let read = file.config();
+    assert_eq!(file.gguf().unwrap().string("general.architecture").unwrap(), Some("smollm3"));
+    assert_eq!((&read.unrotated_layers[..], read.rope.layout), (&[3, 7][..], RopeLayout::Interleaved));
+    assert_eq!(
+        (0..9).map(|layer| u8::from(read.rotates(layer))).collect::<Vec<_>>(),
+        [1, 1, 1, 0, 1, 1, 1, 0, 1]
+    );
+    let json = config_json(read).unwrap();
+    assert_eq!(json["no_rope_layers"], serde_json::json!([1, 1, 1, 0, 1, 1, 1, 0, 1]));
+    let back = from_json(json.to_string().as_bytes()).unwrap().config;
+    assert_eq!(back, config);
+}
+
 #[test]
 fn numbers_beyond_half_precision_are_refused_by_tensor() {
     let (options, folder) = (options(), tempfile::tempdir().unwrap());
@@ -352,7 +387,17 @@ fn what_no_gguf_file_can_say_is_refused_by_name() {
     let qwen2 = ModelConfig { architecture: "qwen2".to_owned(), attention_bias: true, ..tiny_config() };
     let window = SlidingWindow { positions: 8, first_layer: 1 };
     let divisors = RopeScaling::Divisors(vec![1.0; 8]);
+    let smollm3 = ModelConfig { architecture: "smollm3".to_owned(), layers: 4, ..tiny_config() };
     for (config, problem) in [
+        (
+            ModelConfig { unrotated_layers: vec![1], ..tiny_config() },
+            "`llama` cannot say which layers have no rotary embedding: here [1] (counted from 0), but programs that read it rotate",
+        ),
+        (
+            ModelConfig { unrotated_layers: vec![0, 3], ..smollm3.clone() },
+            "`smollm3` cannot say which layers have no rotary embedding: here [0, 3]",
+        ),
+        (smollm3, "here none, but programs that read it leave it out in the last of every 4 layers"),
         (ModelConfig { sliding_window: Some(window), ..qwen2.clone() }, "which layers have a sliding window"),
         (
             ModelConfig { rope: RopeConfig { scaling: divisors, ..qwen2.rope.clone() }, ..qwen2.clone() },

@@ -80,6 +80,18 @@ CASES = {
             tie_word_embeddings=True,
         ),
     ),
+    # The padding token of the class default is beyond this vocabulary.
+    "smollm3": ("SmolLM3", dict(num_hidden_layers=4, pad_token_id=None)),
+    "smollm3, layers listed, biases, not tied": (
+        "SmolLM3",
+        dict(
+            no_rope_layers=[0, 1, 0],
+            attention_bias=True,
+            mlp_bias=True,
+            tie_word_embeddings=False,
+            pad_token_id=None,
+        ),
+    ),
     "qwen3, tied, yarn not truncated": (
         "Qwen3",
         dict(

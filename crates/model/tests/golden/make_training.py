@@ -49,6 +49,7 @@ CASES = {
             mlp_only_layers=[1],
         ),
     ),
+    "smollm3": ("SmolLM3", dict(no_rope_layers=[1, 0], pad_token_id=None)),
 }
 # Of the loss for the experts' balance.
 BALANCE = 0.05

@@ -361,6 +361,7 @@ impl Configuration {
                 layout: RopeLayout::HalfSplit,
                 scaling: RopeScaling::None,
             },
+            unrotated_layers: Vec::new(),
             sliding_window: None,
             rms_norm_epsilon: model.rms_norm_epsilon as f32,
             tied_embeddings: model.tied_embeddings,

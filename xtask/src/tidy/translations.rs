@@ -72,7 +72,8 @@ impl Outline {
                 prose.push('\n');
             }
         }
-        outline.code_spans = prose.split('`').skip(1).step_by(2).map(str::to_owned).collect();
+        let one_line = |span: &str| span.split_whitespace().collect::<Vec<_>>().join(" ");
+        outline.code_spans = prose.split('`').skip(1).step_by(2).map(one_line).collect();
         outline
     }
 }

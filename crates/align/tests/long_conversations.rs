@@ -227,6 +227,44 @@ fn a_check_counts_the_answers_behind_the_models_context() {
     assert_eq!(report.too_long, Some(too_long as u64));
 }
 
+/// Regression: only what was left unread was counted as longer than the model's context, so that examples of one long turn were not.
+#[test]
+fn a_check_counts_all_that_is_longer_than_the_models_context() {
+    let tokenizer = tokenizer();
+    let template = of_template(FEW, &tokenizer);
+    let encoder = encoder(&tokenizer, &template).with_context(200);
+    let long = "word ".repeat(300);
+    let said = |question: &str, answer: &str| [message("user", question), message("assistant", answer)];
+    let of_turns = |turns: &[[Value; 2]]| json!({ "messages": turns.concat() });
+    let of_turn = |question: &str, answer: &str| of_turns(&[said(question, answer)]);
+    let pair = |prompt: &str, chosen: &str| json!({"prompt": prompt, "chosen": chosen, "rejected": "bad"});
+    let huge = of_turns(&[turn(0), turn(1), said(&long, &long)]);
+    let of_task = |prompt: &str| json!({"prompt": prompt, "answer": "4"});
+    let of_thumb = |prompt: &str| json!({"prompt": prompt, "completion": "yes", "label": true});
+    for (records, expected) in [
+        (vec![of_turn(&long, "short"), of_turn("short", "short")], 1),
+        (vec![of_turn("short", &long), of_turn("short", "short")], 1),
+        (vec![huge.clone()], 1),
+        (vec![talk(1000), talk(2), of_turn(&long, &long), huge], 3),
+        (vec![pair(&long, "good"), pair("short", &long), pair("short", "good")], 2),
+        (vec![of_task(&long), of_task("short")], 1),
+        (vec![of_thumb(&long), of_thumb("short")], 1),
+        (vec![of_turn("short", "short")], 0),
+    ] {
+        let options = CheckOptions { context: None, learnt: LearntAnswers::All, threads: NonZeroUsize::MIN };
+        let report = check(&data(&records), None, Some(&encoder), &options).unwrap().tokens.unwrap();
+        assert_eq!((report.beyond_context, report.context), (expected, Some(200)), "{records:?}");
+        assert!(report.counts.unfinished <= report.beyond_context);
+    }
+    // A conversation whose answers are examples of their own counts once.
+    let template = of_template(FORGETFUL, &tokenizer);
+    let encoder = self::encoder(&tokenizer, &template).with_context(200);
+    let apart = of_turns(&[said(&long, "a"), turn(1), turn(2)]);
+    let options = CheckOptions { context: None, learnt: LearntAnswers::All, threads: NonZeroUsize::MIN };
+    let report = check(&data(&[apart]), None, Some(&encoder), &options).unwrap().tokens.unwrap();
+    assert_eq!(report.beyond_context, 1);
+}
+
 /// A pair whose sides differ from the first answer on, and go on for so many turns.
 fn long_pair(turns: usize) -> Value {
     let side = |first: &str| -> Vec<Value> {

@@ -313,6 +313,28 @@ fn a_score_that_comes_twice_is_that_of_no_other_answer() {
     assert_eq!(totals(&["cc", "dddd"]), [2.0, 4.0]);
 }
 
+/// Regression: a program that wrote every score twice was started again for each answer, and nobody was told.
+#[test]
+fn how_often_a_program_was_started_again_is_told_with_the_first_reason() {
+    let score = "print(json.dumps(dict(id=a[\\\"id\\\"], score=1)))";
+    let rewards = build(&process(&format!("{score}; {score}")));
+    let told = |texts: &[&str]| {
+        let found = scores(&rewards, &task(json!({})), texts);
+        assert!(found.iter().all(Result::is_ok), "{found:?}");
+        rewards.take_notes().join("\n")
+    };
+    let note = told(&["a", "b", "c", "d"]);
+    assert!(note.contains("was started again 3 times; the first reason: the reward process"), "{note}");
+    assert!(note.contains("expected is one score for each id that it was given"), "{note}");
+    assert!(rewards.take_notes().is_empty());
+    // The line too much is in the way of the next answers.
+    let note = told(&["e"]);
+    assert!(note.contains("was started again once"), "{note}");
+    let rewards = build(&process(score));
+    scores(&rewards, &task(json!({})), &["a", "b"]);
+    assert!(rewards.take_notes().is_empty());
+}
+
 /// Serves one answer a connection, and gives its address.
 fn serve(answers: Vec<(u16, String)>) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();

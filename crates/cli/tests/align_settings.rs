@@ -234,3 +234,20 @@ fn a_model_that_can_be_told_not_to_think_is_trained_so() {
     let (_, text) = run(program);
     assert!(!text.contains("unexpected argument") && text.contains("20 prompts"), "{text}");
 }
+
+/// Regression: a run that was refused before it began left a folder with its lock behind.
+#[test]
+fn a_run_that_is_refused_leaves_no_folder() {
+    let place = Place::new();
+    for (out, more, expected) in
+        [("runs/small", ["--memory", "1k"], "memory"), ("none", ["--context", "4"], "tokens")]
+    {
+        let (code, text) = run(place.train("sft", "talks.jsonl", out, &more));
+        assert!(code != Some(0) && text.contains(expected), "{text}");
+        assert!(!place.path(out).exists() && !place.path("runs").exists(), "{out}: {text}");
+    }
+    // Where there was one already, it stays.
+    std::fs::create_dir(place.path("there")).expect("a folder");
+    let (code, text) = run(place.train("sft", "talks.jsonl", "there", &["--memory", "1k"]));
+    assert!(code != Some(0) && place.path("there").is_dir(), "{text}");
+}

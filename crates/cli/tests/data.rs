@@ -246,3 +246,41 @@ fn a_long_conversation_is_shown_up_to_the_models_context() {
     assert!(shown["answers_not_shown"].as_u64().is_some_and(|count| count > 1_500));
     assert_eq!(shown["parts"][0]["tokens_not_shown"], 0);
 }
+
+/// Regression: the line was there only where answers were left unread, and so for none of these.
+#[test]
+fn examples_longer_than_the_models_context_are_counted_whatever_is_long_in_them() {
+    let place = Place::new();
+    let model = place.model();
+    let long = "word ".repeat(600);
+    let pair = json!({"prompt": long, "chosen": "a", "rejected": "b"});
+    for (name, record) in [
+        ("question.jsonl", talk(&long, "short")),
+        ("answer.jsonl", talk("short", &long)),
+        ("pair.jsonl", pair),
+        ("prompt.jsonl", json!({"prompt": long, "answer": "4"})),
+    ] {
+        let (code, stdout, stderr) = place.run("check", &place.write(name, &[record]), &["--model", &model]);
+        assert_eq!(code, Some(0), "{stderr}");
+        let line = "examples that are longer than the model's context of 512 tokens: 1\n";
+        assert!(stdout.contains(line), "{name}: {stdout}");
+    }
+    let short = place.write("short.jsonl", &[talk("short", "short")]);
+    let (_, stdout, _) = place.run("check", &short, &["--model", &model]);
+    assert!(!stdout.contains("longer than the model's context"), "{stdout}");
+}
+
+/// Regression: of a file without records, lengths "0 to 0, median 0" were told.
+#[test]
+fn of_a_file_without_records_no_lengths_are_told() {
+    let place = Place::new();
+    let file = place.path("blank.jsonl");
+    std::fs::write(&file, "\n \n\n").expect("a file");
+    let model = place.model();
+    let with_model = ["--model", &model];
+    for arguments in [&with_model[..0], &with_model[..]] {
+        let (_, stdout, stderr) = place.run("check", &file, arguments);
+        assert!((stdout.clone() + &stderr).contains("no records"), "{stdout}{stderr}");
+        assert!(!stdout.contains("median") && !stdout.contains("messages:"), "{stdout}");
+    }
+}

@@ -137,8 +137,12 @@ fn policy(method: Method) -> PolicySection {
     }
 }
 
-/// What follows from other settings: one pass over the examples, a tenth of it warm-up, ten looks at held-out examples.
+/// What follows from other settings: one rate for all weights, one pass over the examples, a tenth of it warm-up, ten looks at held-out examples.
 pub(super) fn derive(configuration: &mut Configuration, examples: usize, overrides: &Overrides) {
+    let optimiser = &mut configuration.optimiser;
+    if !overrides.has("optimiser.embedding_learning_rate") {
+        optimiser.embedding_learning_rate = optimiser.learning_rate;
+    }
     if !overrides.has("schedule.steps") {
         configuration.schedule.steps = match configuration.method.is_online() {
             true => ONLINE_STEPS,

@@ -120,6 +120,29 @@ fn one_pass_over_the_examples_unless_somebody_says_how_many_steps() {
     assert_eq!(resolve(Method::Sft, &["schedule.steps=3"]).unwrap().schedule.steps, 3);
 }
 
+/// Regression: with all weights trained, a rate by this key alone left the embedding and the head at the default one, and nobody was told.
+#[test]
+fn the_embedding_learns_at_the_rate_of_all_weights_unless_it_has_its_own() {
+    let rates = |method: Method, settings: &[&str]| {
+        let mut overrides = Overrides::new();
+        settings.iter().for_each(|setting| overrides.add_assignment(setting).unwrap());
+        let configuration = Configuration::resolve(method, TuningKind::Full, 100, &overrides).unwrap();
+        (configuration.optimiser.learning_rate, configuration.optimiser.embedding_learning_rate)
+    };
+    let (all, own) = ("optimiser.learning_rate=3e-3", "optimiser.embedding_learning_rate=1e-4");
+    for method in METHODS {
+        assert_eq!(rates(method, &[all]), (3e-3, 3e-3));
+        assert_eq!(rates(method, &[all, own]), (3e-3, 1e-4));
+        let (default, of_embedding) = rates(method, &[]);
+        assert_eq!(default, of_embedding);
+        assert_eq!(rates(method, &[own]), (default, 1e-4));
+    }
+    let mut overrides = Overrides::new();
+    overrides.add_toml("[optimiser]\nlearning_rate = 3e-3\n", Path::new("rate.toml")).unwrap();
+    let of_file = Configuration::resolve(Method::Sft, TuningKind::Full, 100, &overrides).unwrap().optimiser;
+    assert_eq!(of_file.embedding_learning_rate, 3e-3);
+}
+
 #[test]
 fn what_follows_from_a_setting_of_distillation() {
     let resolve = |settings: &[&str]| resolve(Method::Distill, settings);

@@ -111,8 +111,8 @@ impl Alike {
     }
 }
 
-/// What a model's tokenizer and template make of the data. Conversations and pairs that are longer than the model's context count up to where
-/// they are ([`EncodeCounts::unfinished`]).
+/// What a model's tokenizer and template make of the data. Of conversations and pairs that are longer than the model's context, no more may be
+/// encoded and counted than shows it ([`EncodeCounts::unfinished`]).
 #[derive(Clone, Debug, Serialize)]
 pub struct TokenReport {
     /// Examples in tokens; both sides of a pair count.
@@ -125,6 +125,10 @@ pub struct TokenReport {
     pub bad: BadRecords,
     /// Examples that are longer than the context that was asked for.
     pub too_long: Option<u64>,
+    /// The model's context, in tokens, where it is known.
+    pub context: Option<usize>,
+    /// Conversations, pairs, judged answers and prompts that are longer than it, wholly encoded or not.
+    pub beyond_context: u64,
     /// The longest example, as `file:line`.
     pub longest: Option<String>,
 }
@@ -227,8 +231,9 @@ fn tokens(data: &Dataset, encoder: &Encoder<'_>, options: &CheckOptions) -> Resu
     let (mut lengths, mut learnt) = (Vec::new(), Vec::new());
     let (mut bad, mut counts) = (BadRecords::default(), EncodeCounts::default());
     let mut longest = None;
-    let mut too_long = 0;
-    let mut add = |place: &dyn Fn() -> String, dialogues: &[&EncodedDialogue]| {
+    let (mut too_long, mut beyond_context) = (0, 0);
+    // Whether one of them is longer than the model's context.
+    let mut add = |place: &dyn Fn() -> String, dialogues: &[&EncodedDialogue]| -> bool {
         for dialogue in dialogues {
             let length = dialogue.ids.len() as u64;
             if longest.as_ref().is_none_or(|(most, _)| *most < length) {
@@ -238,14 +243,21 @@ fn tokens(data: &Dataset, encoder: &Encoder<'_>, options: &CheckOptions) -> Resu
             learnt.push(dialogue.assistant_mask.iter().filter(|learnt| **learnt).count() as u64);
         }
         let limit = options.context.unwrap_or(usize::MAX);
-        too_long += u64::from(dialogues.iter().any(|dialogue| dialogue.ids.len() > limit));
+        let is_longer = |most: usize| dialogues.iter().any(|dialogue| dialogue.ids.len() > most);
+        too_long += u64::from(is_longer(limit));
+        is_longer(encoder.context())
     };
     for (kind, part) in data.by_kind() {
         macro_rules! collect {
             ($encoded:expr, |$example:ident| $dialogues:expr) => {{
-                let Encoded { examples, origins, sources: _, bad: others, counts: more } = $encoded;
-                for ($example, origin) in examples.iter().zip(origins) {
-                    add(&|| data.place(origin), &$dialogues);
+                let Encoded { examples, origins, sources, bad: others, counts: more } = $encoded;
+                // The answers of one conversation may be examples of their own, which stand together.
+                let mut counted = None;
+                for ($example, (origin, source)) in examples.iter().zip(origins.into_iter().zip(sources)) {
+                    if add(&|| data.place(origin), &$dialogues) && counted != Some(source) {
+                        counted = Some(source);
+                        beyond_context += 1;
+                    }
                 }
                 bad.merge(others);
                 counts.add(&more);
@@ -274,6 +286,8 @@ fn tokens(data: &Dataset, encoder: &Encoder<'_>, options: &CheckOptions) -> Resu
         counts,
         bad,
         too_long: options.context.map(|_| too_long + counts.too_long),
+        context: Some(encoder.context()).filter(|tokens| *tokens < usize::MAX),
+        beyond_context,
         longest: longest.map(|(_, place)| place),
     })
 }

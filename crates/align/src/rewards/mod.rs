@@ -155,6 +155,11 @@ pub trait Reward: Send + Sync {
         let _ = task;
         Ok(())
     }
+
+    /// What a reader of the log should know of the scores since this was last asked, beside their faults.
+    fn take_notes(&self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 /// A score and what it is the sum of.
@@ -214,6 +219,11 @@ impl WeightedRewards {
             }
         }
         Ok(())
+    }
+
+    /// What a reader of the log should know of the scores since this was last asked, beside their faults.
+    pub fn take_notes(&self) -> Vec<String> {
+        self.parts.iter().flat_map(|part| part.reward.take_notes()).collect()
     }
 
     /// A score, or a fault, for each answer, in their order; a fault names the part.

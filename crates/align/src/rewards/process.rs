@@ -7,7 +7,7 @@
 
 use std::ops::Range;
 use std::process::Command;
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -17,6 +17,8 @@ use super::scores::{lenient, score_of};
 use super::{Answer, Reward, RewardFault, shortened};
 
 const EXPECTED: &str = "a line such as {\"id\": 0, \"score\": 0.5}";
+/// Where a line has an id that no open answer has.
+const EXPECTED_ONCE: &str = "one score for each id that it was given";
 /// Answers one after another that a process fails at and gives no score between, after which the fault is the process's and not theirs.
 const MOST_SKIPPED: usize = 16;
 
@@ -32,6 +34,13 @@ struct Running {
     next: usize,
 }
 
+/// How often a process was started again since it was last asked, and why it was for the first time.
+#[derive(Default)]
+struct Restarts {
+    count: u64,
+    first: Option<RewardFault>,
+}
+
 /// A process that gives scores.
 pub struct ProcessReward {
     command: String,
@@ -39,6 +48,7 @@ pub struct ProcessReward {
     attempts: u32,
     stop: fn() -> bool,
     running: Mutex<Option<Running>>,
+    restarts: Mutex<Restarts>,
 }
 
 impl ProcessReward {
@@ -52,6 +62,7 @@ impl ProcessReward {
             attempts: attempts.max(1),
             stop: || false,
             running: Mutex::new(None),
+            restarts: Mutex::new(Restarts::default()),
         }
     }
 
@@ -63,6 +74,21 @@ impl ProcessReward {
 
     fn who(&self) -> String {
         format!("the reward process `{}`", self.command)
+    }
+
+    fn restarts(&self) -> MutexGuard<'_, Restarts> {
+        self.restarts.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    fn start(&self) -> Result<LineProcess, RewardFault> {
+        let started = LineProcess::start(Command::new("/bin/sh").arg("-c").arg(&self.command));
+        let started = started.map_err(|error| RewardFault::Died {
+            who: self.who(),
+            what: format!("cannot be started: {error}"),
+        })?;
+        let mut restarts = self.restarts();
+        restarts.count += u64::from(restarts.first.is_some());
+        Ok(started)
     }
 
     /// Asks for the scores that are open; what is there stays when it fails.
@@ -78,14 +104,7 @@ impl ProcessReward {
         }
         let Running { process, next } = match running {
             Some(running) => running,
-            None => {
-                let started = LineProcess::start(Command::new("/bin/sh").arg("-c").arg(&self.command));
-                let started = started.map_err(|error| RewardFault::Died {
-                    who: self.who(),
-                    what: format!("cannot be started: {error}"),
-                })?;
-                running.insert(Running { process: started, next: 0 })
-            }
+            None => running.insert(Running { process: self.start()?, next: 0 }),
         };
         let first = *next;
         *next += open.len();
@@ -118,7 +137,10 @@ impl ProcessReward {
             };
             match open_score {
                 Some(open @ None) => *open = Some(score),
-                _ => return Err(self.garbage(&line)),
+                _ => {
+                    let (who, got) = (self.who(), shortened(&line));
+                    return Err(RewardFault::Garbage { who, got, expected: EXPECTED_ONCE });
+                }
             }
         }
         Ok(())
@@ -202,7 +224,10 @@ impl Reward for ProcessReward {
             *running = None;
             let skipped = match fault.is_stop() {
                 true => 0..scores.len(),
-                false => failures.count(&scores, self),
+                false => {
+                    self.restarts().first.get_or_insert_with(|| fault.clone());
+                    failures.count(&scores, self)
+                }
             };
             for score in &mut scores[skipped] {
                 if score.is_none() {
@@ -212,5 +237,17 @@ impl Reward for ProcessReward {
         }
         let missing = || RewardFault::Died { who: self.who(), what: "gave too few scores".to_owned() };
         scores.into_iter().map(|score| score.unwrap_or_else(|| Err(missing()))).collect()
+    }
+
+    fn take_notes(&self) -> Vec<String> {
+        let mut restarts = self.restarts();
+        // Of one that is not started again yet the reason stays, for when it is.
+        if restarts.count == 0 {
+            return Vec::new();
+        }
+        let Restarts { count, first } = std::mem::take(&mut *restarts);
+        let reason = first.map(|fault| fault.to_string()).unwrap_or_default();
+        let times = if count == 1 { "once".to_owned() } else { format!("{count} times") };
+        vec![format!("the program of a reward was started again {times}; the first reason: {reason}")]
     }
 }

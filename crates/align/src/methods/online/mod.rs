@@ -163,7 +163,7 @@ impl Online {
 
     fn judge(&mut self, episodes: &mut [Episode], outcome: &mut StepOutcome) -> Result<(), AlignError> {
         let tasks = &self.parts.tasks;
-        let judgements = rewards::judge(self.parts.rewards.as_mut(), tasks, episodes)?;
+        let judgements = rewards::judge(self.parts.rewards.as_mut(), tasks, episodes, &mut outcome.notes)?;
         let mut faults = 0;
         let mut first_fault = None;
         for (episode, judgement) in episodes.iter_mut().zip(judgements) {
@@ -193,7 +193,7 @@ impl Online {
         }
         if let Some(judge) = &mut self.parts.judge {
             let (mut faults, mut first_fault) = (0, None);
-            for judgement in rewards::judge(judge.as_mut(), tasks, episodes)? {
+            for judgement in rewards::judge(judge.as_mut(), tasks, episodes, &mut outcome.notes)? {
                 match judgement.total {
                     Ok(total) => outcome.measures.add("judge", total),
                     Err(fault) => {
@@ -433,16 +433,18 @@ impl Training for Online {
             measures.add("answer_tokens", episode.answer.tokens.len() as f64);
             measures.add("ended", f64::from(u8::from(episode.answer.ended)));
         }
-        let judgements = rewards::judge(self.parts.rewards.as_mut(), &self.parts.held_out, &episodes)?;
+        let mut notes = Vec::new();
+        let tasks = &self.parts.held_out;
+        let judgements = rewards::judge(self.parts.rewards.as_mut(), tasks, &episodes, &mut notes)?;
         let without = add_totals(&mut measures, judgements, "reward", "without_reward");
         let note = |(faults, first): (usize, String)| {
             format!(
                 "{faults} of {count} held-out answers have no reward and do not count; the first: {first}"
             )
         };
-        let mut notes: Vec<String> = without.map(note).into_iter().collect();
+        notes.extend(without.map(note));
         if let Some(judge) = &mut self.parts.judge {
-            let judgements = rewards::judge(judge.as_mut(), &self.parts.held_out, &episodes)?;
+            let judgements = rewards::judge(judge.as_mut(), tasks, &episodes, &mut notes)?;
             let without = add_totals(&mut measures, judgements, "judge", "without_judgement");
             let note = |(faults, first): (usize, String)| {
                 format!("the judge says nothing of {faults} of {count} held-out answers; the first: {first}")

@@ -21,6 +21,11 @@ pub trait RewardSource {
     /// # Errors
     /// [`AlignError`] when no answer can be judged any more, [`AlignError::Stopped`] when the wait was to stop; what concerns one answer stands in its judgement.
     fn judge(&mut self, answers: &[Answer<'_>]) -> Result<Vec<Judgement>, AlignError>;
+
+    /// What a reader of the log should know of the judgements since this was last asked, beside answers without one.
+    fn notes(&mut self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 impl RewardSource for WeightedRewards {
@@ -38,13 +43,18 @@ impl RewardSource for WeightedRewards {
         }
         Ok(scores.into_iter().map(judgement).collect())
     }
+
+    fn notes(&mut self) -> Vec<String> {
+        self.take_notes()
+    }
 }
 
-/// Judgements of all answers; a number that is not finite is none.
+/// Judgements of all answers; a number that is not finite is none. What else is to be known of them is added to `notes`.
 pub(super) fn judge(
     source: &mut dyn RewardSource,
     tasks: &[EncodedTask],
     episodes: &[Episode],
+    notes: &mut Vec<String>,
 ) -> Result<Vec<Judgement>, AlignError> {
     let answers: Vec<Answer<'_>> = episodes
         .iter()
@@ -56,6 +66,7 @@ pub(super) fn judge(
         })
         .collect();
     let mut judgements = source.judge(&answers)?;
+    notes.extend(source.notes());
     if judgements.len() != answers.len() {
         return Err(AlignError::Input(format!(
             "the reward judged {} answers of {}",

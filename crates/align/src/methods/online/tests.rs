@@ -126,3 +126,28 @@ fn the_loss_of_groups_is_near_0_by_its_construction_and_that_is_said_once() {
     let outcome = with_critic.step(0, 1.0).unwrap();
     assert!(!says(&outcome) && outcome.loss.abs() > 1e-6, "{outcome:?}");
 }
+
+/// Judges as [`Thirds`], by a program that was started again.
+struct Restarted;
+
+impl RewardSource for Restarted {
+    fn judge(&mut self, answers: &[rewards::Answer<'_>]) -> Result<Vec<Judgement>, AlignError> {
+        Thirds.judge(answers)
+    }
+
+    fn notes(&mut self) -> Vec<String> {
+        vec!["started again".to_owned()]
+    }
+}
+
+/// Regression: what went wrong with a reward whose answers have all their scores was told nowhere.
+#[test]
+fn what_rewards_say_of_themselves_is_noted_by_steps_and_measurements() {
+    let mut run = online(Method::Grpo, &["rollout.answers=2", "batch.examples=2"], None);
+    run.parts.rewards = Box::new(Restarted);
+    run.parts.judge = Some(Box::new(Restarted));
+    run.parts.held_out = run.parts.tasks.clone();
+    let told = |notes: &[String]| notes.iter().filter(|note| note.as_str() == "started again").count();
+    assert_eq!(told(&run.step(0, 1.0).unwrap().notes), 2);
+    assert_eq!(told(&run.held_out().unwrap().unwrap().notes), 2);
+}

@@ -21,7 +21,8 @@ struct Ratios {
 }
 
 impl Online {
-    /// Learns from the answers, as often as the configuration says.
+    /// Learns from the answers, as often as the configuration says. The step's loss is the mean of its updates, as in TRL's log, and its gradient's
+    /// norm the greatest of them, which tells of every single one that went too far.
     pub(super) fn learn(
         &mut self,
         step: u64,
@@ -30,7 +31,7 @@ impl Online {
         outcome: &mut StepOutcome,
     ) -> Result<(), AlignError> {
         let mut ratios = Ratios { least: f64::INFINITY, greatest: f64::NEG_INFINITY };
-        let mut updates = 0;
+        let (mut updates, mut losses) = (0u32, 0.0);
         for epoch in 0..self.policy.epochs {
             let place = step * self.policy.epochs as u64 + epoch as u64;
             let order: Vec<usize> = match self.policy.minibatches {
@@ -75,7 +76,7 @@ impl Online {
                 if let Some(critic) = &mut self.parts.critic {
                     critic.update(norm_of_critic, rate_factor)?;
                 }
-                outcome.loss = loss;
+                losses += loss;
                 outcome.gradient_norm = outcome.gradient_norm.max(update.norm);
                 outcome.clipped |= update.clipped;
             }
@@ -84,6 +85,7 @@ impl Online {
             let reason = "no answer of the step has an advantage: all rewards of each prompt are equal, or no answer counts";
             outcome.skipped = Some(reason.to_owned());
         } else {
+            outcome.loss = losses / f64::from(updates);
             outcome.measures.add("ratio_least", ratios.least);
             outcome.measures.add("ratio_greatest", ratios.greatest);
         }

@@ -1,5 +1,6 @@
 //! The options of the commands that train a model further.
 
+use super::offline::ReferenceProgress;
 use super::rewards::RewardLimits;
 use crate::arguments::at_least_one;
 use crate::commands::best_of_n::SamplingArguments;
@@ -190,6 +191,9 @@ pub(crate) struct AlignArguments {
     /// Instructions to use: scalar, avx2, avxvnni, avx512vnni, amx; on AArch64 neon, dotprod, i8mm [default: the best that this machine has]
     #[arg(long, env = "ZHENJIN_SIMD", value_name = "LEVEL", hide_env_values = true)]
     pub(crate) simd: Option<String>,
+    // No option: for a program around the run that shows how far it is.
+    #[arg(skip)]
+    pub(crate) reference: ReferenceProgress,
 }
 
 impl AlignArguments {
@@ -228,6 +232,12 @@ impl AlignArguments {
         }
     }
 
+    /// Whether `--set` gives this setting.
+    pub(super) fn sets(&self, key: &str) -> bool {
+        let name = |assignment: &String| assignment.split('=').next().is_some_and(|name| name.trim() == key);
+        self.set.iter().any(name)
+    }
+
     /// Settings: from the file, then `--set`, then the options that have a name of their own.
     pub(crate) fn overrides(&self) -> Result<Overrides> {
         let mut overrides = Overrides::new();
@@ -251,7 +261,10 @@ impl AlignArguments {
         }
         if let Some(rate) = self.learning_rate {
             overrides.add("optimiser.learning_rate", rate);
-            overrides.add("optimiser.embedding_learning_rate", rate);
+            // Also where a whole run.toml gives both, but for whoever gives the embedding's own beside it.
+            if !self.sets("optimiser.embedding_learning_rate") {
+                overrides.add("optimiser.embedding_learning_rate", rate);
+            }
         }
         Ok(overrides)
     }
@@ -324,7 +337,7 @@ pub(crate) struct DistillArguments {
     #[arg(long, value_name = "N", value_parser = at_least_one)]
     pub(crate) answers: Option<usize>,
     /// With --from text: what an answer is worth, as for `best-of-n`
-    #[arg(long, value_name = "REWARD")]
+    #[arg(long, value_name = "REWARD", allow_hyphen_values = true)]
     pub(crate) reward: Option<String>,
     /// With --from text: leave out answers that are worth less
     #[arg(long, value_name = "REWARD", allow_negative_numbers = true, requires = "reward")]
@@ -413,7 +426,12 @@ pub(crate) struct OnlineArguments {
     #[command(flatten)]
     pub(crate) align: AlignArguments,
     /// What an answer is worth: `number`, `regex:…`, `process:CMD` …, with weights as in 0.7*number+0.3*length:tokens<=64
-    #[arg(long, value_name = "REWARD", required_unless_present_any = ["reward_model", "replay"])]
+    #[arg(
+        long,
+        value_name = "REWARD",
+        allow_hyphen_values = true,
+        required_unless_present_any = ["reward_model", "replay"]
+    )]
     pub(crate) reward: Option<String>,
     /// Or what a reward model says: a checkpoint of `zhenjin reward`, or a reward model of transformers or peft for the same tokens; added to --reward
     #[arg(long, value_name = "FOLDER")]
@@ -421,7 +439,7 @@ pub(crate) struct OnlineArguments {
     #[command(flatten)]
     pub(crate) limits: RewardLimits,
     /// A reward that is only measured, against self-deception
-    #[arg(long, value_name = "REWARD")]
+    #[arg(long, value_name = "REWARD", allow_hyphen_values = true)]
     pub(crate) judge: Option<String>,
     /// A reward model that is only measured, as for --reward-model
     #[arg(long, value_name = "FOLDER", conflicts_with = "judge")]
@@ -446,5 +464,48 @@ impl OnlineArguments {
             }
         }
         Ok(overrides)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+    use zhenjin_align::configuration::Configuration;
+
+    #[derive(Debug, Parser)]
+    struct Options {
+        #[command(flatten)]
+        online: OnlineArguments,
+    }
+
+    fn online(more: &[&str]) -> OnlineArguments {
+        let arguments = [&["grpo", "model", "--data", "a.jsonl", "--out", "run"][..], more].concat();
+        Options::try_parse_from(arguments).expect("options that can be").online
+    }
+
+    /// Regression: a weight below 0 was taken for an option.
+    #[test]
+    fn rewards_and_judges_may_begin_with_a_weight_below_0() {
+        let found = online(&["--reward", "-1*number", "--judge", "-0.5*length:tokens<=9", "--full"]);
+        assert_eq!(found.reward.as_deref(), Some("-1*number"));
+        assert_eq!(found.judge.as_deref(), Some("-0.5*length:tokens<=9"));
+        assert!(found.align.full);
+    }
+
+    /// Regression: the option for both rates took the embedding's own, which was given beside it, away, and nobody was told.
+    #[test]
+    fn the_option_for_the_rate_leaves_the_embeddings_own() {
+        let rates = |more: &[&str]| {
+            let arguments = online(&[&["--reward", "number", "--full"][..], more].concat());
+            let overrides = arguments.overrides().expect("settings");
+            let found = Configuration::resolve(Method::Grpo, TuningKind::Full, 8, &overrides);
+            let optimiser = found.expect("a configuration").optimiser;
+            (optimiser.learning_rate, optimiser.embedding_learning_rate)
+        };
+        assert_eq!(rates(&["--learning-rate", "3e-3"]), (3e-3, 3e-3));
+        let own = "optimiser.embedding_learning_rate=1e-4";
+        assert_eq!(rates(&["--learning-rate", "3e-3", "--set", own]), (3e-3, 1e-4));
+        assert_eq!(rates(&["--set", "optimiser.learning_rate=3e-3"]), (3e-3, 3e-3));
     }
 }

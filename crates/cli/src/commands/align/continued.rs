@@ -68,12 +68,7 @@ impl Continued {
 
 /// Refuses settings that would have no effect.
 pub(super) fn refuse_settings(path: &Path, arguments: &AlignArguments) -> Result<()> {
-    let is_set = |key: &&&str| {
-        arguments
-            .set
-            .iter()
-            .any(|assignment| assignment.split('=').next().is_some_and(|name| name.trim() == **key))
-    };
+    let is_set = |key: &&&str| arguments.sets(key);
     let given = arguments.rank.map(|_| "--rank").or(DECIDED.iter().find(is_set).copied());
     match given {
         Some(given) => bail!(

@@ -6,6 +6,7 @@ mod continued;
 mod distill;
 mod examples;
 mod loaded;
+mod made;
 mod offline;
 mod online;
 mod opened;
@@ -21,9 +22,11 @@ pub(crate) use arguments::{
 };
 pub(crate) use examples::paragraphs;
 pub(crate) use loaded::Loaded;
+pub(crate) use offline::ReferenceProgress;
 pub(crate) use reward_models::{check_room, open_reward_model};
 pub(crate) use rewards::{ModelRewards, RewardLimits, reward_expression};
 
+use made::MadeFolders;
 use opened::{Opened, open};
 
 use super::training::{self, Interrupted, RunFolder};
@@ -59,6 +62,8 @@ pub(crate) fn distill(home: &Home, arguments: &DistillArguments) -> Result<()> {
 
 /// A run's folder, the checkpoint that it goes on from, and its settings.
 struct Begun {
+    /// Before the folder's lock, which is let go of last.
+    _made: Option<MadeFolders>,
     folder: RunFolder,
     checkpoint: Option<Checkpoint>,
     overrides: Overrides,
@@ -67,20 +72,21 @@ struct Begun {
 impl Begun {
     fn new(arguments: &AlignArguments, overrides: Overrides) -> Result<Begun> {
         let folder = RunFolder::new(&arguments.out);
+        let mut made = None;
         let checkpoint = match &arguments.resume {
             None if arguments.only_looks() => None,
             Some(resume) if arguments.only_looks() => folder.checkpoint_to_look_at(resume)?,
             resume => {
                 let checkpoint = folder.checkpoint_to_resume(resume.as_deref())?;
                 // Before training, some methods work for long in the folder.
-                folder.lock()?;
+                made = Some(MadeFolders::by(folder.path(), || folder.lock())?);
                 checkpoint
             }
         };
         if let (Some(adapter), None) = (&arguments.adapter, &checkpoint) {
             continued::refuse_settings(adapter, arguments)?;
         }
-        Ok(Begun { folder, checkpoint, overrides })
+        Ok(Begun { _made: made, folder, checkpoint, overrides })
     }
 
     /// Takes over what an adapter that is trained further decides. A run that goes on has it in its settings.

@@ -8,6 +8,7 @@ use crate::home::Home;
 use anyhow::{Context, Result};
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use time::OffsetDateTime;
 use zhenjin_align::AlignError;
 use zhenjin_align::configuration::{Configuration, Method};
@@ -24,6 +25,26 @@ use zhenjin_tensor::KvDtype;
 
 /// Where log-probabilities of the reference are kept.
 const REFERENCE: &str = "reference.json";
+
+/// Of how many of how many examples the log-probabilities of the reference are known, for whoever shows it; clones share it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ReferenceProgress(Arc<[AtomicUsize; 2]>);
+
+impl ReferenceProgress {
+    pub(crate) fn tell(&self, done: usize, all: usize) {
+        let [known, examples] = &*self.0;
+        examples.store(all, Ordering::Relaxed);
+        known.store(done, Ordering::Relaxed);
+    }
+
+    /// `None` before it begins, and from its end on.
+    pub(crate) fn under_way(&self) -> Option<(u64, u64)> {
+        let count = |count: &AtomicUsize| count.load(Ordering::Relaxed) as u64;
+        let [known, examples] = &*self.0;
+        let (known, examples) = (count(known), count(examples));
+        (known < examples).then_some((known, examples))
+    }
+}
 
 pub(super) fn run(home: &Home, method: Method, arguments: &AlignArguments) -> Result<()> {
     if let Some(path) = &arguments.replay {
@@ -189,6 +210,7 @@ impl OfflineRun<'_> {
         std::fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
         let mut told = 0;
         offline.prepare(self.begun.folder.path().join(REFERENCE), &mut |done, all| {
+            self.arguments.reference.tell(done, all);
             if done * 10 / all > told {
                 told = done * 10 / all;
                 eprintln!("the reference's log-probabilities: {done} of {all} examples");

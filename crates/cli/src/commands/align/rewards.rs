@@ -101,6 +101,10 @@ impl RewardSource for ModelRewards {
         }
         Ok(judgements)
     }
+
+    fn notes(&mut self) -> Vec<String> {
+        self.rewards.as_mut().map(RewardSource::notes).unwrap_or_default()
+    }
 }
 
 #[cfg(test)]

@@ -37,7 +37,7 @@ pub(crate) struct SamplingArguments {
     #[arg(long = "n", alias = "answers", default_value_t = 8, value_name = "N", value_parser = at_least_one)]
     pub(crate) answers: usize,
     /// What an answer is worth: `number`, `regex:…`, `process:CMD` …, with weights as in 0.7*number+0.3*length:tokens<=64
-    #[arg(long, value_name = "REWARD")]
+    #[arg(long, value_name = "REWARD", allow_hyphen_values = true)]
     pub(crate) reward: Option<String>,
     /// Or what a reward model says: a checkpoint of `zhenjin reward` on the same model; added to --reward
     #[arg(long, value_name = "FOLDER")]

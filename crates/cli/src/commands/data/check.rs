@@ -63,15 +63,18 @@ fn print(out: &mut impl Write, report: &Report, context: Option<usize>) -> std::
         writeln!(out, "{count} {}", kind.name())?;
     }
     let roles: Vec<String> = report.roles.iter().map(|(role, count)| format!("{role} {count}")).collect();
-    writeln!(out, "messages: {}", if roles.is_empty() { "none".to_owned() } else { roles.join(", ") })?;
-    lengths(out, "characters of an example", &report.characters)?;
-    if let Some(tokens) = &report.tokens {
-        print_tokens(out, tokens, context)?;
-    }
-    alike(out, "the same as an earlier example", &report.duplicates)?;
-    alike(out, "nearly the same as an earlier example", &report.near_duplicates)?;
-    if let Some(leaks) = &report.leaks {
-        print_leaks(out, leaks)?;
+    // Of no examples there is nothing to say.
+    if !report.kinds.is_empty() {
+        writeln!(out, "messages: {}", if roles.is_empty() { "none".to_owned() } else { roles.join(", ") })?;
+        lengths(out, "characters of an example", &report.characters)?;
+        if let Some(tokens) = &report.tokens {
+            print_tokens(out, tokens, context)?;
+        }
+        alike(out, "the same as an earlier example", &report.duplicates)?;
+        alike(out, "nearly the same as an earlier example", &report.near_duplicates)?;
+        if let Some(leaks) = &report.leaks {
+            print_leaks(out, leaks)?;
+        }
     }
     counted(out, "fields without effect", &report.unread_fields)?;
     counted(out, "done beside reading", &report.notes)?;
@@ -95,13 +98,7 @@ fn print_tokens(out: &mut impl Write, tokens: &TokenReport, context: Option<usiz
     if let (Some(too_long), Some(context)) = (tokens.too_long, context) {
         writeln!(out, "longer than {context} tokens: {too_long}")?;
     }
-    if tokens.counts.unfinished > 0 {
-        writeln!(
-            out,
-            "conversations and pairs that are longer than the model's context, and counted up to there: {}",
-            tokens.counts.unfinished
-        )?;
-    }
+    print_beyond_context(out, tokens)?;
     let (rewritten, boundaries) = (tokens.counts.turns_apart, tokens.counts.boundaries_apart);
     for (count, reason) in [
         (rewritten, "the template rewrites what was said before"),
@@ -117,6 +114,17 @@ fn print_tokens(out: &mut impl Write, tokens: &TokenReport, context: Option<usiz
     bad(out, "records that the template cannot write", &tokens.bad)
 }
 
+/// Says how many examples are longer than the model's context, and of how many the tokens behind it are not counted.
+fn print_beyond_context(out: &mut impl Write, tokens: &TokenReport) -> std::io::Result<()> {
+    let (Some(context), 1..) = (tokens.context, tokens.beyond_context) else { return Ok(()) };
+    let count = tokens.beyond_context;
+    write!(out, "examples that are longer than the model's context of {context} tokens: {count}")?;
+    match tokens.counts.unfinished {
+        0 => writeln!(out),
+        unfinished => writeln!(out, "; of {unfinished} of them the tokens are counted up to there"),
+    }
+}
+
 fn print_leaks(out: &mut impl Write, leaks: &Leaks) -> std::io::Result<()> {
     if leaks.bad.total() > 0 {
         bad(out, "bad records of the other files, with which nothing is compared", &leaks.bad)?;
@@ -128,7 +136,10 @@ fn print_leaks(out: &mut impl Write, leaks: &Leaks) -> std::io::Result<()> {
 }
 
 fn lengths(out: &mut impl Write, what: &str, lengths: &Lengths) -> std::io::Result<()> {
-    let Lengths { least, median, percentile_90, percentile_99, most, total, .. } = lengths;
+    let Lengths { count, least, median, percentile_90, percentile_99, most, total, .. } = lengths;
+    if *count == 0 {
+        return Ok(());
+    }
     writeln!(
         out,
         "{what}: {least} to {most}, median {median}, 90 % up to {percentile_90}, 99 % up to {percentile_99}, together {total}"

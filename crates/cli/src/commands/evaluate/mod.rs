@@ -195,7 +195,7 @@ pub(crate) struct RewardsArguments {
     #[arg(long, value_name = "base|FOLDER|MODEL")]
     pub(crate) against: Option<OsString>,
     /// What an answer is worth: `number`, `regex:…`, `process:CMD` …, with weights as in 0.7*number+0.3*length:tokens<=64
-    #[arg(long, value_name = "REWARD")]
+    #[arg(long, value_name = "REWARD", allow_hyphen_values = true)]
     pub(crate) reward: String,
     #[command(flatten)]
     pub(crate) limits: RewardLimits,

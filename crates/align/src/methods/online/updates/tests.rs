@@ -36,6 +36,43 @@ fn as_many_minibatches_are_made_as_are_asked_for() {
     }
 }
 
+/// Regression: of several updates the loss of the last one stood in the log as that of the step.
+#[test]
+fn the_loss_of_a_step_is_the_mean_of_its_updates() {
+    // Nothing moves, so that every update is computed with the same weights.
+    let settings = [
+        "optimiser.learning_rate=0",
+        "batch.examples=4",
+        "rollout.answers=4",
+        "policy.epochs=2",
+        "policy.minibatches=2",
+    ];
+    let mut run = online(Method::Grpo, &settings, None);
+    let mut outcome = StepOutcome::default();
+    let mut episodes = Online::write(&mut run, &[0, 1, 2, 3], false, 4, 0).unwrap();
+    run.judge(&mut episodes, &mut outcome).unwrap();
+    run.score(&mut episodes, &mut outcome).unwrap();
+    run.advantages(&mut episodes, &mut outcome).unwrap();
+    let mut losses = Vec::new();
+    for epoch in 0..2 {
+        let all = (0..episodes.len()).collect();
+        let order: Vec<usize> = SplitMix64::of(run.configuration.seed, "minibatches", epoch).shuffled(all);
+        for minibatch in minibatches(&order, 2) {
+            let of_minibatch: Vec<&Episode> = minibatch.iter().map(|number| &episodes[*number]).collect();
+            let mut ratios = Ratios { least: f64::INFINITY, greatest: f64::NEG_INFINITY };
+            let mut measures = Measures::default();
+            let found = run.minibatch(&of_minibatch, minibatch.len(), false, &mut ratios, &mut measures);
+            losses.push(found.unwrap().expect("something is to be learnt"));
+            run.parts.trainee.forget_gradients();
+        }
+    }
+    run.learn(0, 1.0, &mut episodes, &mut outcome).unwrap();
+    let mean = losses.iter().sum::<f64>() / losses.len() as f64;
+    assert_eq!(run.updates(), losses.len() as u64);
+    assert!((outcome.loss - mean).abs() < 1e-9, "{} instead of the mean of {losses:?}", outcome.loss);
+    assert!((losses[3] - mean).abs() > 1e-4, "the last one is no other than the mean: {losses:?}");
+}
+
 /// A step's answers before it is learnt from, as the run makes them; every third did not end. Then they are moved away from where a step begins:
 /// the policy that wrote them and the reference say something else of their tokens than the policy does.
 fn answers(run: &mut Online) -> (Vec<Episode>, StepOutcome) {

@@ -99,6 +99,13 @@ export class MockImprovements {
     ]; // prettier-ignore
   }
 
+  /** @param {Improvement} improvement */
+  discard(improvement) {
+    improvement.state = 'failed';
+    improvement.error =
+      'it was discarded before it had ended; all that it had computed is removed: begin a new one';
+  }
+
   cancel() {
     clearInterval(this.#timer);
     this.running = null;

@@ -271,12 +271,18 @@ export function startMockServer({ port = 0, tokenMilliseconds = 15, key = null, 
     'DELETE feedback': (_parts, _body, _query, response) => send(response, 200, feedback.erase()),
     'GET improvements': ([part], _body, query, response) =>
       send(response, 200, part === 'preview' ? improvements.preview(query) : improvements.list()),
-    'POST improvements': ([id], body, _query, response) => {
+    'POST improvements': ([id, action], body, _query, response) => {
       if (id === undefined) {
         if (improvements.running) throw new Refusal(409, 'one runs already', 'conflict');
         return send(response, 202, { id: improvements.start(body) });
       }
       const wanted = improvements.improvements.find((improvement) => improvement.id === id);
+      if (action === 'discard') {
+        if (!wanted) throw new Refusal(404, 'no such improvement', 'improvement_not_found');
+        if (wanted.state !== 'interrupted') throw new Refusal(409, 'it has ended', 'conflict');
+        improvements.discard(wanted);
+        return send(response, 204);
+      }
       if (wanted?.state !== 'passed') throw new Refusal(409, 'it has not passed its gate', 'conflict');
       if (wanted.compared_with_other && body.force !== true)
         throw new Refusal(409, 'something else answers now', 'compared_with_other');

@@ -1,7 +1,7 @@
 // Judging answers: thumbs, reasons, corrections, the better of two answers, and whether it may be used for training.
 import type { Browser, Page } from 'playwright-core';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { answers, ask, finished, growing, questions, Reader, startBrowser, startServer, violations, write, type Server } from './harness'; // prettier-ignore
+import { answers, ask, compareAgain, finished, growing, questions, Reader, startBrowser, startServer, violations, write, type Server } from './harness'; // prettier-ignore
 
 let server: Server;
 let browser: Browser;
@@ -161,9 +161,7 @@ describe('two answers', () => {
     await consent(true);
     const page = await openVaried(reader);
     await ask(page, 'Invent a name for a tea shop.');
-    await button(page, 'Another answer beside this one').click();
-    await page.getByRole('menuitem', { name: /^Answer again/ }).click();
-    await pair(page).waitFor();
+    await compareAgain(page);
     await finished(page);
     const columns = pair(page).locator('article');
     const [left, right] = await Promise.all([columns.nth(0).boundingBox(), columns.nth(1).boundingBox()]);
@@ -231,9 +229,7 @@ describe('two answers', () => {
     await panel(page).waitFor();
     expect(await tooSmall(page)).toEqual([]);
     await button(page, 'Cancel').tap();
-    await button(page, 'Another answer beside this one').tap();
-    await page.getByRole('menuitem', { name: /^Answer again/ }).tap();
-    await pair(page).waitFor();
+    await compareAgain(page, 'tap');
     await finished(page);
     const columns = pair(page).locator('article');
     const [upper, lower] = await Promise.all([columns.nth(0).boundingBox(), columns.nth(1).boundingBox()]);

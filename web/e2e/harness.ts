@@ -247,6 +247,16 @@ export async function askBriefly(page: Page, text: string): Promise<void> {
   await stopIfGrowing(page);
 }
 
+/** Another answer of the same model beside the last one: from the menu or, where nothing else is to be had, by its button alone. */
+export async function compareAgain(page: Page, press: 'click' | 'tap' = 'click'): Promise<void> {
+  await page.getByRole('button', { name: 'Another answer beside this one' })[press]();
+  const item = page.getByRole('menuitem', { name: /^Answer again/ });
+  const pair = page.getByRole('region', { name: 'Two answers to your question' });
+  await item.or(pair).first().waitFor();
+  if (await item.count()) await item[press]();
+  await pair.waitFor();
+}
+
 /** Esc stops an answer and, when it has just ended, does nothing. */
 export async function stopIfGrowing(page: Page): Promise<void> {
   if (await growing(page).count()) await page.keyboard.press('Escape');

@@ -36,6 +36,21 @@ test('an improvement is made, watched, promoted, shown with its model and rolled
   await expect.poll(() => dialog(page).locator('dl').first().innerText()).toMatch(/Thumbs up\s*1/);
   await dialog(page).getByText('By reason, model and person').click();
   await dialog(page).getByText('allows training').waitFor();
+  // Regression: counts of three digits were broken over two lines.
+  const heights = await dialog(page)
+    .locator('dl')
+    .first()
+    .evaluate((list) => {
+      const copy = list.cloneNode(true) as HTMLElement;
+      list.after(copy);
+      const height = () => copy.querySelector('dd')?.offsetHeight;
+      const before = height();
+      for (const one of copy.querySelectorAll('dd')) one.textContent = '1,234';
+      const after = height();
+      copy.remove();
+      return { before, after };
+    });
+  expect(heights.after).toBe(heights.before);
   const refused = dialog(page).locator('[data-improvement="2026-11-25-1"]');
   expect(await refused.innerText()).toContain('Did not pass the gate');
   expect(await refused.locator('[data-criterion=win_rate]').innerText()).toMatch(/52%.*not passed/s);
@@ -71,7 +86,11 @@ test('an improvement is made, watched, promoted, shown with its model and rolled
   await dialog(page)
     .getByRole('button', { name: /^Roll back/ })
     .click();
-  await dialog(page).getByText('the model itself').waitFor();
+  await dialog(page).getByText('the model itself', { exact: true }).waitFor();
+  // Regression: the notice lay over what the window shows.
+  const notice = (await dialog(page).locator('.toast').first().boundingBox())!;
+  const content = (await dialog(page).locator('.content').boundingBox())!;
+  expect(notice.y).toBeGreaterThanOrEqual(content.y + content.height - 1);
 });
 
 test('a running one is cancelled', async () => {

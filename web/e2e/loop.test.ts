@@ -222,7 +222,7 @@ test.runIf(isReal)(
 
     await page.getByRole('button', { name: 'Improvements from feedback' }).click();
     await dialog.getByRole('button', { name: /^Roll back/ }).click();
-    await dialog.getByText('the model itself').waitFor();
+    await dialog.getByText('the model itself', { exact: true }).waitFor();
     expect(await fingerprint()).toBe(before);
   },
 );

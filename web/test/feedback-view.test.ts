@@ -14,6 +14,7 @@ import LeftOut from '../src/components/LeftOut.svelte';
 import JudgeButtons from '../src/components/JudgeButtons.svelte';
 import Judgement from '../src/components/Judgement.svelte';
 import { figure } from '$lib/improvements';
+import { saveJudgement } from '$lib/state/judgement-drafts';
 import { formatDate } from '$lib/util/format';
 import { conversation, message } from './fakes';
 
@@ -248,12 +249,13 @@ test('a model says which improvement answers for it, and an adapter where it is 
   expect(target.textContent).toContain('4 pairs');
   // What it learned from, and how it did at the gate.
   expect(target.textContent).toContain('4 examples, 2 held out');
-  expect(target.textContent).toContain(`${t.criteria.win_rate} 0.61 (0.5 to 0.7), ${t.criteria.speed} 41.0`);
+  // Regression: the list of models said 0.61 where the gate says 61%.
+  expect(target.textContent).toContain(`${t.criteria.win_rate} 61% (50% to 70%), ${t.criteria.speed} 41.00`);
   i18n.use('zh', []);
   flushSync();
   const zh = catalogues.zh.improvements;
   expect(target.textContent).toContain(
-    `${zh.criteria.win_rate} 0.61（0.5 至 0.7），${zh.criteria.speed} 41.0`,
+    `${zh.criteria.win_rate} 61%（50% 至 70%），${zh.criteria.speed} 41.00`,
   );
   i18n.use('en', []);
   // Weights that no improvement made say how they were trained and where they were copied from; once they said neither.
@@ -305,6 +307,31 @@ describe('two answers', () => {
     expect(pair({}, { status: 'failed', error: 'no memory' })).toEqual([true, true]);
     expect(target.textContent).toContain(t.brokenAnswer);
   });
+  // Regression: "one of the answers broke off" stood below two that had, or "both are the same" where neither had begun.
+  test('that both failed say so, and are asked for again', async () => {
+    const failed = { status: 'failed', content: '', error: 'no memory' } as const;
+    expect(pair(failed, { ...failed, status: 'interrupted' })).toEqual([true, true]);
+    expect(target.textContent).toContain(t.brokenAnswers);
+    const replace = vi.spyOn(chat, 'replaceBroken').mockResolvedValue();
+    await press(button(catalogues.en.message.retry));
+    expect(replace).toHaveBeenCalledOnce();
+  });
+  // Regression: the choice of an answer that was cut off was thanked for, and nothing is learned from it.
+  test('of which one is cut off say that nothing is learned from choosing it', () => {
+    expect(pair({}, { finish_reason: 'length' })).toEqual([false, false]);
+    const [whole, cut] = [...target.querySelectorAll('article')].map((one) => one.textContent);
+    expect(whole).not.toContain(t.teachesNothing);
+    expect(cut).toContain(t.teachesNothing);
+  });
+  // Regression: where something was chosen already, the button that closes the two said "Do not choose".
+  test('that were chosen between before are closed', () => {
+    pair({}, {});
+    expect(() => button(t.closeComparison)).not.toThrow();
+    chat.choices = [{ question_id: 'q', chosen: 'a', rejected: ['b'], created_at: 1 }];
+    flushSync();
+    expect(() => button(t.closeComparison)).toThrow();
+    expect(() => button(t.endComparison)).not.toThrow();
+  });
 });
 
 test('what was chosen is shown at both answers, and taken back', async () => {
@@ -323,6 +350,33 @@ test('what was chosen is shown at both answers, and taken back', async () => {
   chat.choices = [{ question_id: 'q', chosen: 'b', rejected: ['a'], created_at: 1 }];
   flushSync();
   expect(target.textContent).toContain(t.worse(t.versionNumber(2)));
+});
+
+// Regression: a thumb for an answer that was cut off was accepted without a word.
+test('that nothing is learned from liking an answer that breaks off is said', () => {
+  const t = catalogues.en.feedback;
+  showAnswer({ finish_reason: 'length', feedback: feedback({ rating: 'up' }) });
+  expect(target.textContent).toContain(t.teachesNothing);
+  chat.messages.a!.finish_reason = 'stop';
+  flushSync();
+  expect(target.textContent).not.toContain(t.teachesNothing);
+});
+
+// Regression: a thumb that was never sent was shown as given when the page was loaded again.
+test('what was kept from before and is not saved says so, until the server has it', async () => {
+  const t = catalogues.en.feedback;
+  vi.spyOn(api, 'judge').mockImplementation((_, said) => Promise.resolve(feedback({ ...said })));
+  saveJudgement('a', { rating: 'up', reasons: [], comment: '', correction: null });
+  showAnswer();
+  expect(button(t.up).getAttribute('aria-pressed')).toBe('true');
+  expect(target.textContent).toContain(t.notYetSaved);
+  await press(button(t.save));
+  await vi.waitFor(() => {
+    flushSync();
+    expect(target.querySelector('form')).toBeNull();
+  });
+  expect(chat.messages.a?.feedback?.rating).toBe('up');
+  expect(target.textContent).not.toContain(t.notYetSaved);
 });
 
 test('the gate shows each criterion with its figures, and what was not measured', () => {
@@ -355,8 +409,9 @@ test('the gate shows each criterion with its figures, and what was not measured'
   );
   expect(rows).toEqual([
     [t.criteria.win_rate, '41.2%', '–', '30% – 52%', '> 50%', '40', t.failed],
-    [t.criteria.perplexity_en, '21.12', '20.9', '–', '< 21.5', '64', t.passed],
-    [t.criteria.perplexity_zh, '–', '–', '–', '< 21', '0', t.notMeasured],
+    // Regression: 20.9 stood beside 21.12.
+    [t.criteria.perplexity_en, '21.12', '20.90', '–', '< 21.50', '64', t.passed],
+    [t.criteria.perplexity_zh, '–', '–', '–', '< 21.00', '0', t.notMeasured],
   ]);
   expect(target.textContent).toContain(t.states.refused);
   expect(target.textContent).toContain(t.leftOutCount('9', 'no consent'));

@@ -144,8 +144,15 @@ test('erasing all feedback asks, goes back, and ends at what it did, which is sa
   await focused(() => button(t.eraseOwn));
   press(t.eraseOwn);
   await focused(() => button(t.keep));
+  // Regression: in Chinese, what it did ended below the edge of the drawer.
+  const shown: string[] = [];
+  Element.prototype.scrollIntoView = function (this: Element) {
+    shown.push(this.className);
+  };
   press(t.eraseConfirm);
   await focused(() => target.querySelector('.erased'));
+  delete (Element.prototype as Partial<Element>).scrollIntoView;
+  expect(shown.some((name) => name.includes('erased'))).toBe(true);
   expect(target.textContent).toContain(t.erased(3));
   // Regression: on a phone a notice with the same words lay over it.
   expect(toasts.list).toEqual([]);

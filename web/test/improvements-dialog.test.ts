@@ -1,9 +1,10 @@
 // What the operator is told before an improvement is begun, and what is not offered then.
+import { readFileSync } from 'node:fs';
 import { flushSync, mount, unmount } from 'svelte';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { ApiError } from '$lib/api/errors';
-import type { FeedbackStatistics, ImprovementPreview, Promotion } from '$lib/api/types';
-import { api, improving, models, toasts } from '$lib/app.svelte';
+import type { FeedbackStatistics, Improvement, ImprovementPreview, ModelInfo, Promotion, ServerStatus } from '$lib/api/types'; // prettier-ignore
+import { api, improving, models, panels, session, toasts } from '$lib/app.svelte';
 import { catalogues, i18n, locales } from '$lib/i18n/i18n.svelte';
 import ImprovementsDialog from '../src/components/ImprovementsDialog.svelte';
 import { fakeDialogs } from './fakes';
@@ -165,6 +166,156 @@ test('the title of the window takes the focus of what goes', async () => {
     expect(target.textContent).toContain(t.phaseProgress(t.phases.training, t.progress('0', '9')));
   });
   await vi.waitFor(() => expect(document.activeElement?.textContent).toBe(t.title));
+});
+
+describe.each(locales)('in %s, words', (locale) => {
+  const { improvements: t } = catalogues[locale];
+  beforeEach(() => i18n.use(locale, []));
+
+  // Regression: "Improve now" could be pressed below "That is too little", and failed.
+  test('what is too little is not begun', async () => {
+    vi.spyOn(api, 'previewImprovement').mockResolvedValue({ ...preview(), enough: false });
+    open();
+    await said(t.tooFew('20', '5', '12'));
+    expect(button(t.improve).disabled).toBe(true);
+    const reason = button(t.improve).getAttribute('aria-describedby') ?? '';
+    expect(document.getElementById(reason)?.textContent).toContain(t.tooFew('20', '5', '12'));
+  });
+
+  // Regression: "The server's model" and the model that it is stood there as two.
+  test('the model that is improved where none is named is named, and stands there once', async () => {
+    const before = session.status;
+    session.status = { default_model: 'm' } as ServerStatus;
+    const made = (name: string) => ({ name, title: `${name} title`, installed: true, promoted: null });
+    vi.spyOn(api, 'models').mockResolvedValue([made('m'), made('n')] as unknown as ModelInfo[]);
+    vi.spyOn(api, 'previewImprovement').mockResolvedValue(preview());
+    open();
+    await vi.waitFor(() => {
+      flushSync();
+      const options = [...(target.querySelector('select')?.options ?? [])].map(({ text }) => text.trim());
+      expect(options).toEqual([t.modelDefault('m title'), 'n title']);
+    });
+    session.status = before;
+  });
+
+  // Regression: the notice said "cancelled", and the card "interrupted: it goes on …".
+  test('of one that was cancelled the notice says what its card says', () => {
+    const [, goesOn = ''] = t.states.interrupted.split(t.colon);
+    expect(goesOn).not.toBe('');
+    expect(t.cancelled).toContain(goesOn);
+  });
+});
+
+// Regression: what became of an improvement was out of sight below the window's edge.
+test.each(['failed', 'interrupted'])('one that ran comes in sight when it is %s', async (state) => {
+  const shown: string[] = [];
+  Element.prototype.scrollIntoView = function (this: Element) {
+    shown.push(this.getAttribute('data-improvement') ?? '');
+  };
+  const data = preview().data;
+  const made = (id: string): Improvement => ({
+    id, model: 'm', method: 'dpo', created_at: 0, finished_at: 1, state, error: null, promoted: false, compared_with: null,
+    compared_with_other: false, data, gate: [],
+  }); // prettier-ignore
+  const running = { id: 'i8', model: 'm', phase: 'training', step: 0, steps: 9, started_at: 0 };
+  const lists = vi.spyOn(api, 'improvements').mockResolvedValue({
+    running,
+    improvements: [made('i7')],
+    promotions: [],
+  });
+  vi.spyOn(api, 'previewImprovement').mockResolvedValue(preview());
+  open();
+  await vi.waitFor(() => expect(improving.running).not.toBeNull());
+  flushSync();
+  expect(shown).toEqual([]);
+  lists.mockResolvedValue({ running: null, improvements: [made('i8'), made('i7')], promotions: [] });
+  await improving.refresh();
+  flushSync();
+  delete (Element.prototype as Partial<Element>).scrollIntoView;
+  expect(shown).toEqual(['i8']);
+});
+
+// Regression: what was interrupted kept its copies of what people wrote until the same was asked for again.
+test('an interrupted improvement can be discarded', async () => {
+  const { improvements: t } = catalogues.en;
+  const made = (state: string): Improvement => ({
+    id: 'i7', model: 'm', method: 'dpo', created_at: 0, finished_at: 1, state, error: null, promoted: false, compared_with: null,
+    compared_with_other: false, data: preview().data, gate: [],
+  }); // prettier-ignore
+  const answer = (state: string) => ({ running: null, improvements: [made(state)], promotions: [] });
+  const lists = vi.spyOn(api, 'improvements').mockResolvedValue(answer('interrupted'));
+  vi.spyOn(api, 'previewImprovement').mockResolvedValue(preview());
+  const discard = vi.spyOn(api, 'discardImprovement').mockResolvedValue();
+  open();
+  await vi.waitFor(() => {
+    flushSync();
+    button(t.discard);
+  });
+  lists.mockResolvedValue(answer('failed'));
+  button(t.discard).click();
+  await vi.waitFor(() => {
+    flushSync();
+    expect(target.querySelector('[data-improvement] .state')?.textContent).toContain(t.states.failed);
+  });
+  expect(discard).toHaveBeenCalledWith('i7');
+  expect(() => button(t.discard)).toThrow();
+});
+
+// Regression: a training run stood at step 0 for minutes, and nothing said how long it would take.
+test.each([
+  [null, null],
+  [20, 'about 1 minute left'],
+  [640, 'about 11 minutes left'],
+])('of %s seconds that are left the window says %s', async (seconds_left, words) => {
+  const running = { id: 'i8', model: 'm', phase: 'training', step: 1, steps: 9, started_at: 0, seconds_left };
+  vi.spyOn(api, 'improvements').mockResolvedValue({ running, improvements: [], promotions: [] });
+  vi.spyOn(api, 'previewImprovement').mockResolvedValue(preview());
+  open();
+  await vi.waitFor(() => {
+    flushSync();
+    expect(target.querySelector('.running')).not.toBeNull();
+  });
+  const text = target.querySelector('.running')?.textContent ?? '';
+  if (words === null) expect(text).not.toContain('left');
+  else expect(text).toContain(words);
+});
+
+// Regression: notices lay over what was to be pressed next in an open window, and could not be pressed themselves.
+test('notices stand at the end of an open window, in room of their own', () => {
+  vi.spyOn(api, 'previewImprovement').mockResolvedValue(preview());
+  session.phase = 'open';
+  panels.show('improvements');
+  open();
+  toasts.show('info', 'A notice');
+  flushSync();
+  const notices = [...target.querySelectorAll('.toast')];
+  expect(notices.map((one) => one.querySelector('.text')?.textContent)).toEqual(['A notice']);
+  const place = notices[0]?.closest('[aria-live]');
+  expect(place?.closest('dialog')).not.toBeNull();
+  expect(place?.previousElementSibling?.classList.contains('content')).toBe(true);
+  expect(place?.hasAttribute('popover')).toBe(false);
+  panels.close();
+  flushSync();
+  expect(target.querySelector('.toast')).toBeNull();
+});
+
+// Regression: counts of three digits were broken over two lines; the limits stood under "By person".
+test('counts are in one line each, and limits below a title of their own', async () => {
+  const { improvements: t } = catalogues.en;
+  const source = readFileSync('src/components/FeedbackTotals.svelte', 'utf8');
+  const [, style = ''] = /\n {2}dd \{([^}]*)\}/.exec(source) ?? [];
+  expect(style).toContain('flex: none');
+  expect(style).toContain('white-space: nowrap');
+  vi.spyOn(api, 'feedbackStatistics').mockResolvedValue({ ...statistics, all: { ...none, judgements: 123 } });
+  vi.spyOn(api, 'previewImprovement').mockResolvedValue(preview());
+  open();
+  await vi.waitFor(() => {
+    flushSync();
+    const limits = [...target.querySelectorAll('p')].find(
+      (one) => one.textContent?.trim() === t.limits('1', '1', '1'),
+    );
+    expect(limits?.previousElementSibling?.textContent).toBe(t.limitsTitle);
+  });
 });
 
 test('a preview that failed for another reason keeps nobody from trying', async () => {

@@ -280,6 +280,26 @@ describe('two answers', () => {
     expect(chat.choices).toEqual([]);
   });
 
+  // Regression: below two that broke off there was no way to ask again.
+  test.each([
+    ['one', ['failed', 'complete']],
+    ['one', ['complete', 'failed']],
+    ['two', ['failed', 'interrupted']],
+  ] as const)('of which %s broke off are asked for again: %s', async (_, statuses) => {
+    const { chat, ended } = setUp();
+    await chat.ask('What is tin?', true);
+    await ended();
+    const before = chat.pair!;
+    for (const [index, status] of statuses.entries()) before[index]!.status = status;
+    await chat.replaceBroken(before);
+    await ended();
+    const pair = chat.pair!;
+    expect(pair.map(({ status }) => status)).toEqual(['complete', 'complete']);
+    const kept = before.filter(({ status }) => status === 'complete').map(({ id }) => id);
+    expect(pair.filter((one) => before.some(({ id }) => id === one.id)).map(({ id }) => id)).toEqual(kept);
+    expect(chat.path.some(({ id }) => pair.some((one) => one.id === id))).toBe(true);
+  });
+
   test('leave the rest of the chat where it is until one is chosen', async () => {
     const { chat, ended } = await judgeable();
     const first = chat.last!;

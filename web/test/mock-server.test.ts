@@ -237,6 +237,9 @@ test('an improvement is made, promoted and rolled back as described', async () =
   expect((await promote({ force: true })).json.improvement).toBe(started.id);
   const { json: next } = await ask('POST', '/api/improvements', {}, {});
   await ask('DELETE', '/api/improvements/{id}', { id: next.id });
+  const discard = (id: string) => ask('POST', '/api/improvements/{id}/discard', { id });
+  expect((await discard('2026-11-25-1')).response.status).toBe(409);
+  expect((await discard('none')).response.status).toBe(404);
   expect((await ask('DELETE', '/api/improvements/{id}', { id: next.id })).response.status).toBe(404);
 });
 

@@ -1,8 +1,10 @@
 // Two people at one browser: what the one leaves there is not the other's.
+import { flushSync, mount, unmount } from 'svelte';
 import { beforeEach, describe, expect, test, vi } from 'vitest';
 import { ApiError } from '$lib/api/errors';
 import type { Conversation, ServerStatus } from '$lib/api/types';
-import { announcer, api, beginning, chat, chats, composer, followRoute, refreshChats, report, router, session, toasts } from '$lib/app.svelte'; // prettier-ignore
+import { announcer, api, beginning, cameOrWent, chat, chats, composer, enterIfLetIn, followRoute, refreshChats, report, router, session, toasts } from '$lib/app.svelte'; // prettier-ignore
+import { catalogues } from '$lib/i18n/i18n.svelte';
 import { saveDraft } from '$lib/state/drafts';
 import { forgetOwner, isOwnerDoubted, rememberOwner } from '$lib/state/owner';
 import { keepPair } from '$lib/state/pair';
@@ -11,6 +13,7 @@ import { Session } from '$lib/state/session.svelte';
 import { names, stopKeeping } from '$lib/util/storage';
 import { conversation, fakeServer, message } from './fakes';
 import { FOR_NEW_CHATS } from '$lib/settings';
+import LoginPage from '../src/components/LoginPage.svelte';
 
 const mine = [conversation({ id: 'anna1' }), conversation({ id: 'anna2' })];
 const others = [conversation({ id: 'ben1' })];
@@ -149,6 +152,60 @@ test('who leaves takes along everything but looks and language', () => {
   expect(localStorage.getItem('zhenjin/apps/gold/draft.new')).toBe('"elsewhere"');
   expect(forgetOwner()).toBe(false);
   new Preferences().update({ theme: 'light', locale: 'auto' });
+});
+
+// Regression: after logging out and in again in one window, the others stayed on the page that asks for a key.
+describe('a window in which nobody is logged in', () => {
+  function setUp() {
+    let isIn = false;
+    const { client, calls } = fakeServer({
+      'GET /api/status': () => ({ needs_key: true }),
+      'GET /api/conversations': () => (isIn ? mine : gone()),
+      'POST /api/login': () => new Response(null, { status: 204 }),
+    });
+    return { made: new Session(client), calls, letIn: () => (isIn = true) };
+  }
+
+  test('learns that somebody was let in in another one, and takes nobody for a stranger by that', async () => {
+    const { made, letIn } = setUp();
+    await made.start();
+    expect([made.phase, made.ended, await made.isLetIn()]).toEqual(['locked', false, false]);
+    saveDraft(null, 'half a thought');
+    letIn();
+    expect(await made.isLetIn()).toBe(true);
+    expect(names()).toContain('draft.new');
+    expect(made.phase).toBe('locked');
+  });
+
+  test('does not look while a key is being tried', async () => {
+    const { made, calls, letIn } = setUp();
+    await made.start();
+    letIn();
+    localStorage.setItem('zhenjin.owner.doubted', 'true');
+    const before = calls.length;
+    expect(await made.isLetIn()).toBe(false);
+    expect(calls.length).toBe(before);
+  });
+
+  test('begins anew when it is seen, and says that the session has ended where it had one', async () => {
+    vi.spyOn(api, 'conversations').mockResolvedValue([]);
+    vi.spyOn(document, 'hidden', 'get').mockReturnValue(false);
+    const reload = vi.spyOn(router, 'reload').mockImplementation(() => undefined);
+    session.phase = 'open';
+    report(new ApiError(401, 'the key was revoked'));
+    expect([session.phase, session.ended]).toEqual(['locked', true]);
+    const target = document.createElement('div');
+    const page = mount(LoginPage, { target });
+    flushSync();
+    expect(target.querySelector('[role=status]')?.textContent).toBe(catalogues.en.login.ended);
+    await unmount(page);
+    cameOrWent();
+    await vi.waitFor(() => expect(reload).toHaveBeenCalledOnce());
+    session.phase = 'open';
+    session.ended = false;
+    await enterIfLetIn();
+    expect(reload).toHaveBeenCalledOnce();
+  });
 });
 
 describe('the page', () => {

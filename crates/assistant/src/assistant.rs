@@ -1,6 +1,7 @@
 //! One loaded model: checks requests, makes prompts and constraints of them, submits them to the engine.
 
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use time::OffsetDateTime;
 use zhenjin_conversation::{ConversationStyle, Prompt, PromptOptions, ThinkingSupport, Tool, ToolStyle};
@@ -9,6 +10,7 @@ use zhenjin_engine::{Engine, EngineStats, PromptLogprobs, Request, Sampling};
 use zhenjin_model::{Adapter, Fingerprint};
 use zhenjin_tokenizer::{ChatTemplate, ControlText, Specials, Tokenizer};
 
+use crate::answer::checks::AnswerChecks;
 use crate::answer::pipeline::{EndOfAnswer, Pipeline, Reading};
 use crate::answer::repetition::RepetitionDetection;
 use crate::answer::thoughts::ThoughtReading;
@@ -90,6 +92,19 @@ struct Prepared {
     prompt_logprobs: Option<PromptLogprobs>,
 }
 
+/// Answers to one request, checked and not begun; see [`Assistant::begin`].
+pub struct PreparedAnswers(Vec<PreparedAnswer>);
+
+/// One of them: what the engine computes, and what reads it.
+struct PreparedAnswer {
+    request: Request,
+    pipeline: Pipeline,
+    wants_tokens: bool,
+    echo: Option<String>,
+    prompt: Arc<[u32]>,
+    checks: AnswerChecks,
+}
+
 impl Assistant {
     /// The assistant of a loaded model.
     pub(crate) fn new(model: LoadedModel) -> Assistant {
@@ -150,6 +165,14 @@ impl Assistant {
         request: &ChatRequest,
         choices: usize,
     ) -> Result<Vec<TextGeneration>, AssistantError> {
+        let (messages, context) = (request.messages.len(), self.info.context_length);
+        if messages > context {
+            // Before a template is run with so many.
+            let reason = format!(
+                "{messages} messages do not fit the context of {context} tokens, as each takes one at least"
+            );
+            return Err(AssistantError::invalid("messages", reason));
+        }
         let tools = self.offered_tools(request)?;
         let Prompt { tokens: prompt, opens_thought, .. } = self.prompt_of(request, &tools)?;
         let constraint = match request.tool_choice {
@@ -161,10 +184,11 @@ impl Assistant {
             }
             ToolChoice::Auto | ToolChoice::None => self.format_constraint(&request.output_format)?,
         };
-        let parser =
-            self.model.style.tools.format().filter(|_| !tools.is_empty()).map(|format| {
-                ToolCallParser::new(format, tools.iter().map(|tool| tool.name.clone()).collect())
-            });
+        let must_call = matches!(request.tool_choice, ToolChoice::Required | ToolChoice::Named(_));
+        let parser = self.model.style.tools.format().filter(|_| !tools.is_empty()).map(|format| {
+            let names = tools.iter().map(|tool| tool.name.clone()).collect();
+            ToolCallParser::new(format, names).where_calls_are_required(must_call)
+        });
         let markers = self.model.style.thinking.markers;
         let thoughts = ThoughtReading { markers, is_open: opens_thought };
         let (thoughts, constraint) = match constraint {
@@ -183,7 +207,7 @@ impl Assistant {
             repetition: self.repetition_detection(&request.options),
         };
         let prepared = Prepared { prompt, reading, format: constraint, echo: None, prompt_logprobs: None };
-        self.submit(prepared, &request.options, choices)
+        self.begin(vec![self.prepare(prepared, &request.options, choices)?])
     }
 
     /// Continues a text.
@@ -203,6 +227,40 @@ impl Assistant {
         request: &CompletionRequest,
         choices: usize,
     ) -> Result<Vec<TextGeneration>, AssistantError> {
+        self.begin(vec![self.prepare_completion(request, choices)?])
+    }
+
+    /// Begins answers that belong together, in their order: all of them, or none.
+    ///
+    /// # Errors
+    /// [`AssistantError::QueueFull`] where not so many places are free; [`AssistantError::Invalid`] with the field `n` where there are never so
+    /// many; [`AssistantError::ShuttingDown`].
+    pub fn begin(&self, prepared: Vec<PreparedAnswers>) -> Result<Vec<TextGeneration>, AssistantError> {
+        let mut requests = Vec::new();
+        let mut readers = Vec::new();
+        for answer in prepared.into_iter().flat_map(|answers| answers.0) {
+            let PreparedAnswer { request, pipeline, wants_tokens, echo, prompt, checks } = answer;
+            requests.push(request);
+            readers.push((pipeline, wants_tokens, echo, prompt, checks));
+        }
+        let generations = self.model.engine.submit_all(requests)?;
+        let begun = generations.into_iter().zip(readers).map(|(generation, reader)| {
+            let (pipeline, wants_tokens, echo, prompt, checks) = reader;
+            let model = (Arc::clone(&self.model), self.leases.clone());
+            TextGeneration::new(generation, model, pipeline, wants_tokens, echo, prompt, checks)
+        });
+        Ok(begun.collect())
+    }
+
+    /// Checks all that can be wrong with `choices` continuations of a text, with seeds as in [`Assistant::chat_choices`], and begins none.
+    ///
+    /// # Errors
+    /// [`AssistantError`] that says what is wrong.
+    pub fn prepare_completion(
+        &self,
+        request: &CompletionRequest,
+        choices: usize,
+    ) -> Result<PreparedAnswers, AssistantError> {
         let tokenizer = &self.model.tokenizer;
         let invalid =
             |error: zhenjin_tokenizer::TokenizerError| AssistantError::invalid("prompt", error.to_string());
@@ -241,7 +299,7 @@ impl Assistant {
         let format = self.format_constraint(&request.output_format)?;
         let prepared =
             Prepared { prompt, reading, format, echo: request.echo.then_some(text), prompt_logprobs };
-        self.submit(prepared, &request.options, choices)
+        self.prepare(prepared, &request.options, choices)
     }
 
     /// How many tokens the conversation takes as a prompt, tools and template included.
@@ -279,6 +337,11 @@ impl Assistant {
     /// How tokens are chosen where a request says nothing.
     pub fn default_sampling(&self) -> &Sampling {
         &self.model.default_sampling
+    }
+
+    /// When a place for an answer should be free once all are taken; `None` before the first answer has ended.
+    pub fn expected_wait(&self) -> Option<Duration> {
+        self.model.engine.expected_wait()
     }
 
     /// What the engine counted.
@@ -338,12 +401,12 @@ impl Assistant {
         compiler.as_ref().map_err(Clone::clone)
     }
 
-    fn submit(
+    fn prepare(
         &self,
         prepared: Prepared,
         options: &GenerationOptions,
         choices: usize,
-    ) -> Result<Vec<TextGeneration>, AssistantError> {
+    ) -> Result<PreparedAnswers, AssistantError> {
         check_stop_strings(&options.stop)?;
         if choices == 0 || choices > MAX_CHOICES {
             return Err(AssistantError::invalid(
@@ -363,11 +426,11 @@ impl Assistant {
         });
         let wants_tokens = options.logprobs.is_some();
         let prompt: Arc<[u32]> = prepared.prompt.as_slice().into();
-        let mut generations = Vec::with_capacity(choices);
+        let mut answers = Vec::with_capacity(choices);
         for choice in 0..choices {
             sampling.seed = Some(random::seed_of_choice(seed, choice as u64));
             let beside_engine = EndOfAnswer::new(&self.model.tokenizer, &prepared.reading);
-            let generation = self.model.engine.submit(Request {
+            let request = Request {
                 stop_tokens: stop_tokens.clone(),
                 logprobs: options.logprobs,
                 prompt_logprobs: prepared.prompt_logprobs,
@@ -379,22 +442,21 @@ impl Assistant {
                 adapter: self.adapter.clone(),
                 cache_salt: options.cache_salt,
                 ..Request::new(prepared.prompt.clone(), max_tokens, sampling.clone())
-            })?;
-            let model = Arc::clone(&self.model);
-            let pipeline = Pipeline::new(&self.model.tokenizer, prepared.reading.clone());
-            let (echo, prompt) = (prepared.echo.clone(), Arc::clone(&prompt));
-            let checks = prepared.format.as_ref().map(CompiledFormat::checks).unwrap_or_default();
-            generations.push(TextGeneration::new(
-                generation,
-                (model, self.leases.clone()),
-                pipeline,
+            };
+            if choice == 0 {
+                // The others differ in nothing that could be wrong.
+                self.model.engine.check(&request)?;
+            }
+            answers.push(PreparedAnswer {
+                request,
+                pipeline: Pipeline::new(&self.model.tokenizer, prepared.reading.clone()),
                 wants_tokens,
-                echo,
-                prompt,
-                checks,
-            ));
+                echo: prepared.echo.clone(),
+                prompt: Arc::clone(&prompt),
+                checks: prepared.format.as_ref().map(CompiledFormat::checks).unwrap_or_default(),
+            });
         }
-        Ok(generations)
+        Ok(PreparedAnswers(answers))
     }
 
     /// The request's own rule, or this server's; none by itself where the request names a length.
@@ -416,6 +478,12 @@ impl Assistant {
             None if prompt < context => Ok(context - prompt),
             asked => Err(AssistantError::ContextExceeded { prompt, max_tokens: asked.unwrap_or(1), context }),
         }
+    }
+}
+
+impl std::fmt::Debug for PreparedAnswers {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_tuple("PreparedAnswers").field(&self.0.len()).finish()
     }
 }
 

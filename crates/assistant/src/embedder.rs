@@ -70,7 +70,7 @@ pub enum EmbedderError {
     Open(#[from] OpenError),
     /// The folder does not say how its hidden states become one vector.
     #[error(
-        "the model's folder has no modules.json (of sentence-transformers), or its GGUF file no pooling type, that says how its hidden states become one vector: {}; say it, or add that",
+        "the model's folder has no modules.json (of sentence-transformers), or its GGUF file no pooling type, that says how its hidden states become one vector: {}; add that to it",
         modes()
     )]
     NoPooling,
@@ -138,6 +138,7 @@ pub struct Embedder {
     lowercases: bool,
     pools_prompts: bool,
     prompts: BTreeMap<String, String>,
+    kept_dimensions: Option<usize>,
     warnings: Vec<String>,
     turns: Turns,
     runner: Mutex<EncoderRunner>,
@@ -166,6 +167,15 @@ impl Embedder {
         }
     }
 
+    /// Refuses an encoder whose files say less than vectors need. Its weights are not loaded.
+    ///
+    /// # Errors
+    /// [`EmbedderError`] with the file and the place in it, and [`EmbedderError::NoPooling`].
+    pub fn check(path: &Path) -> Result<(), EmbedderError> {
+        let opened = zhenjin_hub::open_encoder(path)?;
+        opened.pooling.map(drop).ok_or(EmbedderError::NoPooling)
+    }
+
     /// Loads the encoder in `folder`. `pooling` takes the place of what the folder says.
     ///
     /// # Errors
@@ -184,7 +194,15 @@ impl Embedder {
         options: &LoadOptions,
     ) -> Result<Embedder, EmbedderError> {
         let OpenedEncoder {
-            file, tokenizer, max_tokens, lowercases, pools_prompts, prompts, warnings, ..
+            file,
+            tokenizer,
+            max_tokens,
+            lowercases,
+            pools_prompts,
+            prompts,
+            kept_dimensions,
+            warnings,
+            ..
         } = opened;
         let pooling = pooling.or(opened.pooling).ok_or(EmbedderError::NoPooling)?;
         let runner = EncoderRunner::load(&file, options, PASS_ROWS)?;
@@ -198,6 +216,7 @@ impl Embedder {
             lowercases,
             pools_prompts,
             prompts,
+            kept_dimensions,
             warnings,
             turns: Turns::default(),
             runner,
@@ -210,8 +229,14 @@ impl Embedder {
         self.max_tokens
     }
 
-    /// Width of a vector.
+    /// Width of a vector where nobody asks for another one: the whole width, unless the model's makers say how many values are kept.
     pub fn dimensions(&self) -> usize {
+        let width = self.width();
+        self.kept_dimensions.map_or(width, |kept| kept.min(width))
+    }
+
+    /// Width of a whole vector.
+    fn width(&self) -> usize {
         self.pooling.width(self.config.hidden_size)
     }
 
@@ -295,16 +320,16 @@ impl Embedder {
     /// # Errors
     /// [`EmbedError::Dimensions`].
     pub fn check_dimensions(&self, dimensions: Option<usize>) -> Result<(), EmbedError> {
-        let most = self.dimensions();
+        let most = self.width();
         match dimensions {
             Some(asked) if !(1..=most).contains(&asked) => Err(EmbedError::Dimensions { asked, most }),
             _ => Ok(()),
         }
     }
 
-    /// The vectors of texts, as tokens, in their order; with `dimensions`, the first so many values of each, of unit length again if the
-    /// whole ones are. A text's vector has the same bits whatever other texts there are. It is computed behind chats of the same thread
-    /// team; the passes of several requests take turns; once `is_cancelled` is true, it ends.
+    /// The vectors of texts, as tokens, in their order; of each the first so many values as `dimensions` or else the model's makers say, of
+    /// unit length again if the whole ones are. A text's vector has the same bits whatever other texts there are. It is computed behind chats
+    /// of the same thread team; the passes of several requests take turns; once `is_cancelled` is true, it ends.
     ///
     /// # Errors
     /// [`EmbedError::Text`] for texts that [`Embedder::tokens`] did not give and where the weights are broken, [`EmbedError::Dimensions`],
@@ -331,7 +356,7 @@ impl Embedder {
             let embedded = self.team.in_background(|| runner.embed(pass, &self.pooling));
             vectors.extend(embedded.map_err(|error| of_pass(error, vectors.len()))?);
         }
-        if let Some(dimensions) = dimensions {
+        if let Some(dimensions) = dimensions.or(self.kept_dimensions) {
             for vector in &mut vectors {
                 vector.truncate(dimensions);
                 if self.pooling.normalise {

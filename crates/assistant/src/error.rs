@@ -1,5 +1,6 @@
 //! Why the assistant cannot answer. Knows no HTTP status; each variant says enough to choose one.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -55,8 +56,8 @@ pub enum AssistantError {
     },
     /// The model cannot be loaded within the memory limit, whatever else is unloaded.
     #[error(
-        "the model `{name}` needs {needed_bytes} bytes at least (weights, workspace, keys and values of one context), but the limit is \
-         {limit_bytes}; allow models more memory, or serve this one with a shorter context"
+        "the model `{name}` needs {} at least (weights, workspace, keys and values of one context), but the limit is \
+         {}; allow models more memory, or serve this one with a shorter context", Size(*.needed_bytes), Size(*.limit_bytes)
     )]
     OutOfMemory {
         /// The model.
@@ -90,6 +91,21 @@ pub enum AssistantError {
     Internal(String),
 }
 
+/// A number of bytes, as people read it.
+struct Size(u64);
+
+impl fmt::Display for Size {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let bytes = self.0 as f64;
+        match self.0 {
+            0..1_024 => write!(formatter, "{} B", self.0),
+            1_024..1_048_576 => write!(formatter, "{:.1} KiB", bytes / 1_024.0),
+            1_048_576..1_073_741_824 => write!(formatter, "{:.1} MiB", bytes / 1_048_576.0),
+            _ => write!(formatter, "{:.2} GiB", bytes / 1_073_741_824.0),
+        }
+    }
+}
+
 impl AssistantError {
     pub(crate) fn invalid(field: &'static str, reason: impl Into<String>) -> AssistantError {
         AssistantError::Invalid { field, reason: reason.into() }
@@ -121,5 +137,23 @@ impl From<SubmitError> for AssistantError {
             SubmitError::Invalid { field, reason } => AssistantError::Invalid { field, reason },
             SubmitError::ShuttingDown => AssistantError::ShuttingDown,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Regression: what a model needs was told in bytes.
+    #[test]
+    fn memory_is_told_in_units_that_people_read() {
+        let error = AssistantError::OutOfMemory {
+            name: "tiny".to_owned(),
+            needed_bytes: 170_000_000,
+            limit_bytes: 150 << 20,
+        };
+        let message = error.to_string();
+        assert!(message.starts_with("the model `tiny` needs 162.1 MiB at least"), "{message}");
+        assert!(message.contains("the limit is 150.0 MiB;"), "{message}");
     }
 }

@@ -179,11 +179,16 @@ impl TextGeneration {
     }
 
     fn finish(&mut self, reason: EndReason, usage: Usage, timings: Timings) {
+        // The model's own end is the only one that it chose.
+        let is_cut = match &reason {
+            EndReason::StopToken(token) => !self.model.tokenizer.end_of_turn().contains(token),
+            _ => true,
+        };
         let rest = match self.ending {
             Some(Ending::StopString(_) | Ending::CallComplete) => {
                 Output { parts: self.pipeline.finish_ended(), ..Output::default() }
             }
-            Some(Ending::Repetition) | None => self.pipeline.finish(),
+            Some(Ending::Repetition) | None => self.pipeline.finish(is_cut),
         };
         self.show(rest);
         let failure = match (self.broken.take(), &reason) {

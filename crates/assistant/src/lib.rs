@@ -25,7 +25,7 @@ mod tools;
 
 pub use answer::repetition::{MAX_COUNT, MAX_PATTERN, RepetitionDetection};
 pub use answer::thoughts::Transcript;
-pub use assistant::{Assistant, AssistantInfo};
+pub use assistant::{Assistant, AssistantInfo, PreparedAnswers};
 pub use constraint::compiler::{CompiledFormat, FormatCompiler};
 pub use constraint::matcher::GrammarConstraint;
 pub use embedder::{EmbedError, EmbedInput, Embedder, EmbedderError};

@@ -11,7 +11,7 @@ use std::sync::atomic::AtomicBool;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use zhenjin_assistant::{EmbedInput, Embedder};
+use zhenjin_assistant::{EmbedInput, Embedder, ModelSpec};
 use zhenjin_model::LoadOptions;
 use zhenjin_tensor::{SimdLevel, ThreadTeam};
 
@@ -196,6 +196,55 @@ fn what_is_not_supported_is_refused_by_name() {
     }
 }
 
+/// Regression: the setting was ignored without a word, and vectors were longer than those of sentence-transformers.
+#[test]
+fn of_each_vector_as_many_values_are_kept_as_the_makers_say() {
+    let golden = golden();
+    let name = "dense without a bias";
+    let keep = |folder: &Path, count: u64| {
+        change(folder, "config_sentence_transformers.json", |settings| {
+            settings["truncate_dim"] = json!(count)
+        });
+    };
+    let folder = golden.write(name);
+    let whole = golden.vectors(folder.path()).expect("vectors");
+    keep(folder.path(), 5);
+    for (short, whole) in golden.vectors(folder.path()).expect("vectors").iter().zip(&whole) {
+        assert_eq!(short[..], whole[..5]);
+    }
+    assert!(zhenjin_hub::open_encoder(folder.path()).expect("it opens").warnings.is_empty());
+    // Whoever asks for another number gets it.
+    let team = Arc::new(ThreadTeam::new(1).expect("no thread"));
+    let options = LoadOptions { simd: SimdLevel::detect(), team };
+    let embedder = Embedder::load(folder.path(), None, &options).expect("an encoder");
+    let vectors = embedder.embed(&[vec![2, 5, 3]], Some(7), &AtomicBool::new(false)).expect("a vector");
+    assert_eq!((vectors[0].len(), embedder.dimensions()), (7, 5));
+    keep(folder.path(), 9);
+    let error = golden.vectors(folder.path()).expect_err("too many");
+    let expected =
+        "config_sentence_transformers.json: truncate_dim is 9, but the model's vectors have 8 values";
+    assert!(error.contains(expected), "{error}");
+    // Vectors of unit length are so again.
+    let normalised = golden.write("normalised");
+    keep(normalised.path(), 3);
+    for vector in golden.vectors(normalised.path()).expect("vectors") {
+        let length: f32 = vector.iter().map(|value| value * value).sum();
+        assert!(vector.len() == 3 && (length - 1.0).abs() < 1e-5, "{vector:?}");
+    }
+}
+
+/// Regression: such an encoder was listed among those that embed, and then refused at every request, with advice for another command.
+#[test]
+fn an_encoder_that_does_not_say_how_to_pool_is_refused_before_it_is_served() {
+    let golden = golden();
+    let folder = golden.write("mean");
+    let spec = ModelSpec { name: "encoder".to_owned(), path: folder.path().to_owned() };
+    spec.check().expect("an encoder");
+    std::fs::remove_file(folder.path().join("modules.json")).expect("a file");
+    let error = spec.check().expect_err("it does not say how to pool").to_string();
+    assert!(error.contains("has no modules.json") && !error.contains("say it"), "{error}");
+}
+
 #[test]
 fn layers_in_another_order_and_without_weights_are_refused() {
     let golden = golden();
@@ -223,6 +272,7 @@ fn what_nothing_reads_is_said() {
     change(folder.path(), "config_sentence_transformers.json", |settings| {
         settings["prompts"] = json!({ "query": "the " });
         settings["default_prompt_name"] = json!("query");
+        settings["a_new_setting"] = json!(1);
     });
     let normalised = golden.write("normalised");
     change(normalised.path(), "2_Normalize/config.json", |settings| settings["a_new_setting"] = json!(1));
@@ -233,7 +283,7 @@ fn what_nothing_reads_is_said() {
     assert!(zhenjin_hub::open_encoder(normalised.path()).expect("it opens").warnings.is_empty());
     let opened = zhenjin_hub::open_encoder(folder.path()).expect("it opens");
     let said = |words: &str| opened.warnings.iter().filter(|warning| warning.contains(words)).count();
-    assert_eq!((opened.warnings.len(), said("nothing reads the setting `a_new_setting`")), (4, 3));
+    assert_eq!((opened.warnings.len(), said("nothing reads the setting `a_new_setting`")), (5, 4));
     assert_eq!(said("the makers put the prompt `query` (\"the \") before texts"), 1, "{:?}", opened.warnings);
     assert_eq!(opened.prompts["query"], "the ");
 }

@@ -6,9 +6,12 @@ use std::process::{Command, Stdio};
 
 use clap::{Args, ValueEnum};
 
-/// The niceness of a program behind others, of 19: beside a program that wants all processors it has about a tenth of them.
+/// The niceness of a program behind others that have none: beside one that wants all processors it has about a tenth of them.
 #[cfg(unix)]
 const NICENESS: i32 = 10;
+/// The greatest niceness that there is.
+#[cfg(unix)]
+const MOST_NICENESS: i32 = 19;
 /// The niceness of all processes of this terminal session, by which Linux shares time between sessions before it looks at processes;
 /// where the file is missing, it does not.
 #[cfg(target_os = "linux")]
@@ -48,9 +51,19 @@ impl PriorityArgument {
 /// Asks the system to let other programs go first.
 pub(crate) fn go_behind() {
     #[cfg(unix)]
-    if let Err(error) = rustix::process::setpriority_process(None, NICENESS) {
-        tracing::warn!(%error, "the system does not let this program go behind others");
+    {
+        // Whoever began it may be behind others itself, and is not to be overtaken by it.
+        let now = rustix::process::getpriority_process(None).unwrap_or_default();
+        if let Err(error) = rustix::process::setpriority_process(None, behind(now)) {
+            tracing::warn!(%error, "the system does not let this program go behind others");
+        }
     }
+}
+
+/// The niceness of a program that goes behind those of the niceness `now`, as far as there is one.
+#[cfg(unix)]
+fn behind(now: i32) -> i32 {
+    now.saturating_add(NICENESS).min(MOST_NICENESS)
 }
 
 /// The terminal session behind others, until this is dropped or the process ends in any way, `kill -9` included: a shell that
@@ -121,6 +134,19 @@ impl Drop for SessionPriority {
         // `wait` closes the pipe.
         if !guard.wait().is_ok_and(|status| status.success()) {
             tracing::warn!("this terminal session stays behind others: its niceness cannot be set back");
+        }
+    }
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+
+    /// Regression: every program behind others took the niceness 10, so that what a server at 19 had begun went before the server's own chats.
+    #[test]
+    fn a_program_goes_behind_whoever_began_it_as_far_as_that_is_possible() {
+        for (now, then) in [(-5, 5), (0, 10), (5, 15), (10, 19), (19, 19)] {
+            assert_eq!(behind(now), then, "{now}");
         }
     }
 }

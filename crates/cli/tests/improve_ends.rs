@@ -144,3 +144,24 @@ fn what_answers_since_is_said_when_an_improvement_is_promoted() {
         "{text}"
     );
 }
+
+/// Regression: nothing said which process makes an improvement, so that no server could end what the one before it had begun.
+#[test]
+fn a_program_says_that_it_makes_an_improvement_and_whether_it_does_for_a_server() {
+    let place = Place::new();
+    let ways: [(&[&str], _); 3] = [
+        (&["--id", "one", "--background"], Some("one")),
+        (&["--id", "one"], None),
+        (&["--background"], None),
+    ];
+    for (options, for_server) in ways {
+        // Nobody has judged anything.
+        refuse(place.improve(options));
+        let text = std::fs::read_to_string(place.path("improvements/running.json")).expect("a file");
+        let maker: Value = serde_json::from_str(&text).expect("JSON");
+        assert!(
+            maker["process"].is_u64() && maker["for_server"].as_str() == for_server,
+            "{options:?}: {maker}"
+        );
+    }
+}

@@ -340,6 +340,22 @@ fn bytes_that_are_not_utf8_end_nothing() {
     );
 }
 
+/// Regression: a server began with a model that could never be loaded, and told so only whoever asked it.
+#[test]
+fn a_model_that_never_fits_is_refused_when_it_is_to_be_served() {
+    let home = tempfile::tempdir().expect("a folder");
+    let model = home.path().join("model");
+    tiny_model::write_tiny_model(&model, zhenjin_model::write::FloatType::F32);
+    for memory in ["0", "1KiB"] {
+        let mut command = zhenjin(home.path());
+        command.arg("serve").arg(&model).args(["--memory", memory, "--addr", "127.0.0.1:0"]);
+        let (code, stdout, stderr) = run(&mut command);
+        assert_eq!(code, Some(1), "{stderr}");
+        assert!(stderr.contains("iB at least") && stderr.contains("but the limit is "), "{stderr}");
+        assert!(stderr.contains("--memory SIZE") && stdout.is_empty(), "{stderr}{stdout}");
+    }
+}
+
 #[test]
 fn inspect_speaks_in_words() {
     let home = tempfile::tempdir().expect("a folder");

@@ -10,7 +10,7 @@ use zhenjin_model::{Model, PAGE_TOKENS};
 use zhenjin_tensor::SimdLevel;
 
 use crate::generation::Generation;
-use crate::inbox::{Inbox, Phase};
+use crate::inbox::{Entrant, Inbox, Phase};
 use crate::options::EngineOptions;
 use crate::request::{Request, SubmitError};
 use crate::sampling::random;
@@ -126,9 +126,33 @@ impl Engine {
     pub fn submit(&self, request: Request) -> Result<Generation, SubmitError> {
         self.check(&request)?;
         let seed = request.sampling.seed.unwrap_or_else(random::fresh_seed);
-        let (sender, receiver) = unbounded_channel();
-        let weights = self.inbox.submit(request, seed, sender)?;
+        let (events, receiver) = unbounded_channel();
+        let weights = self.inbox.submit(vec![Entrant { request, seed, events }])?;
         Ok(Generation::new(receiver, seed, weights.fingerprint()))
+    }
+
+    /// Checks `requests` and hands them to the scheduler: all of them, or none.
+    ///
+    /// # Errors
+    /// As [`Engine::submit`]; [`SubmitError::Invalid`] with the field `n` where there are more than the engine ever takes at once.
+    pub fn submit_all(&self, requests: Vec<Request>) -> Result<Vec<Generation>, SubmitError> {
+        requests.iter().try_for_each(|request| self.check(request))?;
+        let mut entrants = Vec::with_capacity(requests.len());
+        let mut receivers = Vec::with_capacity(requests.len());
+        for request in requests {
+            let seed = request.sampling.seed.unwrap_or_else(random::fresh_seed);
+            let (events, receiver) = unbounded_channel();
+            entrants.push(Entrant { request, seed, events });
+            receivers.push((receiver, seed));
+        }
+        let fingerprint = self.inbox.submit(entrants)?.fingerprint();
+        let generation = |(receiver, seed)| Generation::new(receiver, seed, fingerprint);
+        Ok(receivers.into_iter().map(generation).collect())
+    }
+
+    /// When a place should be free once all are taken, estimated from how long the latest requests took; `None` before the first has ended.
+    pub fn expected_wait(&self) -> Option<Duration> {
+        self.inbox.expected_wait()
     }
 
     /// Computes requests that are submitted from now on with `weights`, between two steps. Requests that were submitted
@@ -160,7 +184,11 @@ impl Engine {
         self.inbox.weights().model
     }
 
-    fn check(&self, request: &Request) -> Result<(), SubmitError> {
+    /// Refuses what [`Engine::submit`] would refuse, however many places are free.
+    ///
+    /// # Errors
+    /// [`SubmitError`] that says what is wrong.
+    pub fn check(&self, request: &Request) -> Result<(), SubmitError> {
         let prompt = request.prompt.len();
         if prompt == 0 {
             return Err(SubmitError::invalid("prompt", "it has no tokens"));

@@ -10,6 +10,14 @@ use crate::request::{Event, Request, SubmitError};
 use crate::stats::EngineStats;
 use crate::weights::WeightsVersion;
 
+/// A request that is to be accepted.
+pub(crate) struct Entrant {
+    pub(crate) request: Request,
+    pub(crate) seed: u64,
+    /// Where its events go.
+    pub(crate) events: UnboundedSender<Event>,
+}
+
 /// A request on its way to the scheduler.
 pub(crate) struct Submission {
     pub(crate) id: u64,
@@ -111,38 +119,41 @@ impl Inbox {
         lock(&self.state).forgets = true;
     }
 
-    /// Accepts a request unless the queue is full or closed. Returns its weights.
-    pub(crate) fn submit(
-        &self,
-        request: Request,
-        seed: u64,
-        events: UnboundedSender<Event>,
-    ) -> Result<WeightsVersion, SubmitError> {
+    /// Accepts requests that belong together: all of them, or none where the queue has not so many places left or is closed. Returns their
+    /// weights.
+    pub(crate) fn submit(&self, entrants: Vec<Entrant>) -> Result<WeightsVersion, SubmitError> {
+        let (wanted, limit) = (entrants.len(), self.limit);
+        if wanted > limit {
+            // No waiting helps.
+            let reason = format!(
+                "{wanted} answers at once are more than the {limit} that this server has places for, running and waiting ones together"
+            );
+            return Err(SubmitError::invalid("n", reason));
+        }
         let mut state = lock(&self.state);
         if state.phase != Phase::Open {
             return Err(SubmitError::ShuttingDown);
         }
-        if state.inside >= self.limit {
-            return Err(SubmitError::QueueFull {
-                waiting: state.inside,
-                limit: self.limit,
-                retry_after: retry_after(&state, self.max_batch),
-            });
+        let missing = state.inside.saturating_add(wanted).saturating_sub(limit);
+        if missing > 0 {
+            let retry_after = retry_after(&state, self.max_batch, missing);
+            return Err(SubmitError::QueueFull { waiting: state.inside, limit, retry_after });
         }
-        state.inside += 1;
-        state.next_id += 1;
-        let id = state.next_id;
-        let weights = state.weights.clone();
-        state.arrivals.push(Submission {
-            id,
-            request,
-            seed,
-            submitted: Instant::now(),
-            events,
-            weights: weights.clone(),
-        });
+        let (weights, submitted) = (state.weights.clone(), Instant::now());
+        state.inside += wanted;
+        for Entrant { request, seed, events } in entrants {
+            state.next_id += 1;
+            let (id, weights) = (state.next_id, weights.clone());
+            state.arrivals.push(Submission { id, request, seed, submitted, events, weights });
+        }
         self.changed.notify_all();
         Ok(weights)
+    }
+
+    /// When a place should be free once all are taken; `None` before the first request has ended.
+    pub(crate) fn expected_wait(&self) -> Option<Duration> {
+        let state = lock(&self.state);
+        (state.seconds_inside > 0.0).then(|| retry_after(&state, self.max_batch, 1))
     }
 
     /// Takes what has arrived, and the weights of new requests; waits for something to do if `idle`. `known` is the
@@ -218,8 +229,57 @@ impl Inbox {
     }
 }
 
-/// With every place taken, one becomes free about every (time that a request takes / places).
-fn retry_after(state: &State, max_batch: usize) -> Duration {
+/// When `missing` places should be free: with every place taken, one becomes so about every (time that a request takes / places).
+fn retry_after(state: &State, max_batch: usize, missing: usize) -> Duration {
     const LONGEST: f64 = 120.0;
-    Duration::from_secs_f64((state.seconds_inside / max_batch.max(1) as f64).clamp(1.0, LONGEST))
+    let seconds = state.seconds_inside / max_batch.max(1) as f64 * missing as f64;
+    Duration::from_secs_f64(seconds.clamp(1.0, LONGEST))
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::mpsc::unbounded_channel;
+
+    use super::*;
+    use crate::sampling::Sampling;
+
+    fn entrants(count: usize) -> Vec<Entrant> {
+        let entrant = |_| {
+            let request = Request::new(vec![1], 1, Sampling::default());
+            Entrant { request, seed: 0, events: unbounded_channel().0 }
+        };
+        (0..count).map(entrant).collect()
+    }
+
+    /// Regression: requests that belong together took places one by one, some began before the others were refused, and what can never
+    /// fit was told to try again.
+    #[test]
+    fn requests_that_belong_together_get_places_together_or_none() {
+        let inbox = Inbox::new(2, 3, EngineStats::default(), WeightsVersion::first(None));
+        assert!(inbox.expected_wait().is_none());
+        inbox.submit(entrants(3)).expect("5 places");
+        match inbox.submit(entrants(3)) {
+            Err(SubmitError::QueueFull { waiting: 3, limit: 5, .. }) => {}
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(inbox.take(false, 0).arrivals.len(), 3, "none of those that were refused");
+        inbox.submit(entrants(2)).expect("2 places are left");
+        match inbox.submit(entrants(6)) {
+            Err(SubmitError::Invalid { field: "n", reason }) => {
+                assert!(reason.contains('6') && reason.contains('5'), "{reason}");
+            }
+            other => panic!("{other:?}"),
+        }
+        for _ in 0..5 {
+            inbox.ended(Duration::from_secs(8));
+        }
+        assert_eq!(inbox.expected_wait(), Some(Duration::from_secs(4)));
+        inbox.submit(entrants(4)).expect("all have ended");
+        match inbox.submit(entrants(3)) {
+            Err(SubmitError::QueueFull { retry_after, .. }) => {
+                assert_eq!(retry_after, Duration::from_secs(8))
+            }
+            other => panic!("{other:?}"),
+        }
+    }
 }

@@ -31,6 +31,8 @@ pub struct OpenedEncoder {
     pub pools_prompts: bool,
     /// Beginnings of texts that the makers name, such as `query: `.
     pub prompts: BTreeMap<String, String>,
+    /// How many values of each vector are kept where nobody asks for another number; `None`: all.
+    pub kept_dimensions: Option<usize>,
     /// What is to be known of the files although they can be used, as sentences.
     pub warnings: Vec<String>,
 }
@@ -64,6 +66,7 @@ fn open_gguf(file: EncoderFile) -> Result<OpenedEncoder, OpenError> {
         lowercases: false,
         pools_prompts: true,
         prompts: BTreeMap::new(),
+        kept_dimensions: None,
         warnings: unread.map(|name| format!("nothing reads the setting {name}")).collect(),
         file,
     })
@@ -82,7 +85,7 @@ fn read_vocabulary(gguf: &Gguf<Mapping>) -> Result<GgufTextVocabulary, FormatErr
     let bytes = gguf.integers(CHARACTER_MAP)?.unwrap_or_default().into_iter();
     let is_added = |key: &str| -> Result<bool, FormatError> { Ok(gguf.bool(key)?.unwrap_or(true)) };
     let tokens = gguf.strings("tokenizer.ggml.tokens")?;
-    Ok(GgufTextVocabulary {
+    let mut vocabulary = GgufTextVocabulary {
         model: gguf.string("tokenizer.ggml.model")?.unwrap_or_default().to_owned(),
         tokens: tokens.map(|tokens| tokens.map(str::to_owned).collect()).unwrap_or_default(),
         token_types: token_types(gguf)?,
@@ -90,13 +93,21 @@ fn read_vocabulary(gguf: &Gguf<Mapping>) -> Result<GgufTextVocabulary, FormatErr
         character_map: bytes
             .map(|byte| u8::try_from(byte).map_err(|_| out_of_range(CHARACTER_MAP, byte)))
             .collect::<Result<_, _>>()?,
-        // The name of the separator's key is written so.
-        first: if is_added("tokenizer.ggml.add_bos_token")? { id(&["cls", "bos"])? } else { None },
-        last: if is_added("tokenizer.ggml.add_eos_token")? { id(&["seperator", "eos"])? } else { None },
+        first: None,
+        last: None,
         unknown: id(&["unknown"])?,
         lowercase: gguf.bool("tokenizer.ggml.normalizer.lowercase")?,
         strip_accents: gguf.bool("tokenizer.ggml.normalizer.strip_accents")?,
-    })
+    };
+    vocabulary.unknown = vocabulary.unknown.or_else(|| vocabulary.usual_id("[UNK]"));
+    if is_added("tokenizer.ggml.add_bos_token")? {
+        vocabulary.first = id(&["cls", "bos"])?.or_else(|| vocabulary.usual_id("[CLS]"));
+    }
+    if is_added("tokenizer.ggml.add_eos_token")? {
+        // The name of the separator's key is written so.
+        vocabulary.last = id(&["seperator", "eos"])?.or_else(|| vocabulary.usual_id("[SEP]"));
+    }
+    Ok(vocabulary)
 }
 
 fn open_folder(files: &HuggingFaceFiles, file: EncoderFile) -> Result<OpenedEncoder, OpenError> {
@@ -112,7 +123,18 @@ fn open_folder(files: &HuggingFaceFiles, file: EncoderFile) -> Result<OpenedEnco
     let unread = file.unread_settings().iter();
     warnings.extend(unread.map(|name| format!("config.json: nothing reads the setting {name}")));
     let settings = folder_settings(&file, &mut warnings)?;
-    let FolderSettings { pooling, pools_prompts, max_tokens, lowercases, prompts } = settings;
+    let FolderSettings { pooling, pools_prompts, max_tokens, lowercases, prompts, kept_dimensions } =
+        settings;
     let max_tokens = max_tokens.unwrap_or(usize::MAX).min(file.config().context_length());
-    Ok(OpenedEncoder { file, tokenizer, pooling, max_tokens, lowercases, pools_prompts, prompts, warnings })
+    Ok(OpenedEncoder {
+        file,
+        tokenizer,
+        pooling,
+        max_tokens,
+        lowercases,
+        pools_prompts,
+        prompts,
+        kept_dimensions,
+        warnings,
+    })
 }

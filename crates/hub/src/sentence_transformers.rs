@@ -61,6 +61,11 @@ const POOLING_SWITCHES: [(&str, PoolingMode); 6] = [
     ("pooling_mode_weightedmean_tokens", PoolingMode::WeightedMean),
     ("pooling_mode_lasttoken", PoolingMode::Last),
 ];
+/// What the file with the prompts may say: honoured, told, or (the last three) without effect on vectors.
+const PROMPTS_KNOWN: [&str; 6] =
+    ["prompts", "default_prompt_name", TRUNCATION, "__version__", "model_type", "similarity_fn_name"];
+/// How many values of each vector that library keeps.
+const TRUNCATION: &str = "truncate_dim";
 const POOLING_WIDTHS: [&str; 2] = ["word_embedding_dimension", "embedding_dimension"];
 const DENSE_KNOWN: [&str; 7] = [
     "in_features",
@@ -96,6 +101,8 @@ pub(crate) struct FolderSettings {
     pub(crate) lowercases: bool,
     /// Beginnings of texts that the makers name.
     pub(crate) prompts: BTreeMap<String, String>,
+    /// How many values of each vector are kept, if a file says it.
+    pub(crate) kept_dimensions: Option<usize>,
 }
 
 /// Reads the files in the folder of `file`. What nothing reads is added to `warnings`.
@@ -133,8 +140,12 @@ pub(crate) fn folder_settings(
     };
     let lowercases = settings.switch("do_lower_case")?.unwrap_or(false);
     let prompts = Document::read(folder.join(PROMPTS))?.unwrap_or_default();
+    let hidden_size = file.config().hidden_size;
+    let width = pooling.as_ref().map_or(hidden_size, |pooling| pooling.width(hidden_size));
+    let kept_dimensions = prompts.kept_dimensions(width)?;
+    prompts.list_unread(&PROMPTS_KNOWN, warnings);
     let prompts = prompts.prompts(warnings)?;
-    Ok(FolderSettings { pooling, pools_prompts, max_tokens, lowercases, prompts })
+    Ok(FolderSettings { pooling, pools_prompts, max_tokens, lowercases, prompts, kept_dimensions })
 }
 
 /// The class that transformers makes the tokenizer in `folder` with, for a model of the type `model_type`, and its settings: the one that
@@ -424,6 +435,16 @@ impl Document {
                 "activation_function `{class}` is not supported; supported are PyTorch's {known}"
             ))
         })
+    }
+
+    /// How many of the `width` values of each vector are kept.
+    fn kept_dimensions(&self, width: usize) -> Result<Option<usize>, OpenError> {
+        match self.size(TRUNCATION)? {
+            Some(kept) if kept > width => {
+                Err(self.bad(format!("{TRUNCATION} is {kept}, but the model's vectors have {width} values")))
+            }
+            kept => Ok(kept),
+        }
     }
 
     fn prompts(&self, warnings: &mut Vec<String>) -> Result<BTreeMap<String, String>, OpenError> {

@@ -52,6 +52,36 @@ fn a_folder_becomes_a_gguf_file_and_a_folder_again() {
     assert_eq!(open(&again).unwrap().generation_defaults, first.generation_defaults);
 }
 
+/// Regression: the two rows that no token has became tokens, `[PAD262]` and `[PAD263]`, which a model could write from a GGUF file, and from a
+/// folder made of that.
+#[test]
+fn rows_that_no_token_has_are_no_tokens_in_any_format() {
+    let temporary = tempfile::tempdir().unwrap();
+    let [source, gguf, back, again] =
+        ["source", "model.gguf", "back", "again.gguf"].map(|name| temporary.path().join(name));
+    write_tiny_model(&source, FloatType::F32);
+    let first = open(&source).unwrap();
+    export_gguf(&first, None, &gguf, F32).unwrap();
+    let second = open(&gguf).unwrap();
+    export_hugging_face(&second, None, &back, FloatType::F32).unwrap();
+    export_gguf(&second, None, &again, F32).unwrap();
+    for path in [&source, &gguf, &back, &again] {
+        let model = open(path).unwrap();
+        assert_eq!(model.file.config().vocabulary_size, 264, "{}", path.display());
+        assert_eq!(model.tokenizer.vocabulary_size(), 262, "{}", path.display());
+        let spelled = |tokenizer: &zhenjin_tokenizer::Tokenizer| {
+            tokenizer.encode("[PAD262] [PAD263]", Specials::Parse).unwrap()
+        };
+        assert_eq!(spelled(&model.tokenizer), spelled(&first.tokenizer), "{}", path.display());
+    }
+    // Every row has an entry in the file, as llama.cpp wants it.
+    for path in [&gguf, &again] {
+        let model = open(path).unwrap();
+        let tokens = model.file.gguf().unwrap().strings("tokenizer.ggml.tokens").unwrap().unwrap();
+        assert_eq!(tokens.count(), 264, "{}", path.display());
+    }
+}
+
 /// `config.json` and `generation_config.json` often name different ids: a model stops at any of them.
 #[test]
 fn a_turn_ends_at_every_id_that_either_file_names() {
@@ -171,7 +201,10 @@ fn what_cannot_be_written_is_refused() {
         assert!(error.to_string().contains("token_embd.weight"), "{error}");
     }
     // More tokens than rows: no model could have answered with them.
-    let (tokenizer, _) = vocabulary().padded_to(300).to_tokenizer_json().unwrap();
+    let mut padded = vocabulary().padded_to(300);
+    padded.token_types.resize(262, 1);
+    padded.token_types.resize(300, 4);
+    let (tokenizer, _) = padded.to_tokenizer_json().unwrap();
     fs::write(path("source").join("tokenizer.json"), tokenizer.to_string()).unwrap();
     let larger = open(&path("source")).unwrap();
     let error = export_gguf(&larger, None, &path("larger.gguf"), F32).unwrap_err().to_string();

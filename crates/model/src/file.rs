@@ -24,7 +24,7 @@ use crate::gguf::Gguf;
 use crate::names::Naming;
 use crate::safetensors::ShardIndex;
 use crate::score_head::{SCORE_TENSOR, ScoreHead, check_no_bias};
-use crate::tensor_source::{TensorSource, TensorView, WeightName};
+use crate::tensor_source::{LayerWeightName, TensorSource, TensorView, WeightName};
 
 /// An opened model: its files mapped into memory, its headers parsed, its configuration and its tensors checked.
 #[derive(Debug)]
@@ -215,19 +215,42 @@ impl ModelFile {
         }
     }
 
-    /// Which of the tensor's bytes are the weight, and their shape: in a GGUF file, one tensor holds those of all experts of a
-    /// layer.
-    fn part_of<'a>(&self, name: WeightName, tensor: &FileTensor<'a>) -> (Range<usize>, &'a [usize]) {
-        let whole = (0..tensor.bytes.len(), tensor.shape);
-        let (WeightName::Layer(_, weight), FileFormat::Gguf) = (name, self.format()) else { return whole };
+    /// Which of the tensor's bytes are the weight, and their shape: one tensor can hold those of all experts of a layer, in a GGUF file and in
+    /// a folder of newer versions of transformers, where an expert's gate and up projection are one matrix too. A tensor of an unexpected
+    /// shape is given back whole.
+    fn part_of(&self, name: WeightName, tensor: &FileTensor<'_>) -> (Range<usize>, Vec<usize>) {
+        let whole = (0..tensor.bytes.len(), tensor.shape.to_vec());
+        let WeightName::Layer(_, weight) = name else { return whole };
+        let in_gguf = self.format() == FileFormat::Gguf;
+        if !in_gguf && self.naming().read_stacked(tensor.name).is_none() {
+            return whole;
+        }
         let count = self.config.experts.as_ref().map_or(0, |experts| experts.count);
-        match (weight.expert(), tensor.shape) {
-            (Some(expert), [experts, shape @ ..]) if *experts == count && usize::from(expert) < count => {
-                let (expert, bytes) = (usize::from(expert), tensor.bytes.len() / count);
-                (expert * bytes..(expert + 1) * bytes, shape)
+        let (Some(expert), [experts, shape @ ..]) = (weight.expert(), tensor.shape) else { return whole };
+        let expert = usize::from(expert);
+        if *experts != count || expert >= count {
+            return whole;
+        }
+        let bytes = tensor.bytes.len() / count;
+        let (start, end) = (expert * bytes, (expert + 1) * bytes);
+        let half = start + bytes / 2;
+        match (weight, shape) {
+            _ if in_gguf => (start..end, shape.to_vec()),
+            (LayerWeightName::ExpertDown(_), _) => (start..end, shape.to_vec()),
+            (LayerWeightName::ExpertGate(_), [rows, columns]) if rows.is_multiple_of(2) => {
+                (start..half, vec![rows / 2, *columns])
+            }
+            (LayerWeightName::ExpertUp(_), [rows, columns]) if rows.is_multiple_of(2) => {
+                (half..end, vec![rows / 2, *columns])
             }
             _ => whole,
         }
+    }
+
+    /// The tensor that holds a weight, alone or together with others, and the file that it lies in.
+    fn holder(&self, name: WeightName) -> Option<(&Part, FileTensor<'_>)> {
+        let alone = self.find(&self.naming().spell(name));
+        alone.or_else(|| self.find(&self.naming().spell_stacked(name)?))
     }
 
     fn find(&self, name: &str) -> Option<(&Part, FileTensor<'_>)> {
@@ -273,7 +296,8 @@ impl ModelFile {
     fn sort_out_other_tensors(&self) -> Result<Vec<String>, ModelError> {
         let mut unused = Vec::new();
         for tensor in self.tensors() {
-            let expected = match self.naming().read(tensor.name) {
+            let naming = self.naming();
+            let expected = match naming.read(tensor.name).or_else(|| naming.read_stacked(tensor.name)) {
                 Some(WeightName::Layer(layer, weight)) => {
                     if layer >= self.config.layers || !self.config.has_layer_weight(layer, weight) {
                         return Err(fault(
@@ -363,13 +387,13 @@ impl TensorSource for ModelFile {
     }
 
     fn contains(&self, name: WeightName) -> bool {
-        self.find(&self.naming().spell(name)).is_some()
+        self.holder(name).is_some()
     }
 
     fn tensor(&self, name: WeightName) -> Result<TensorView<'_>, ModelError> {
-        let spelled = self.naming().spell(name);
-        let Some((part, tensor)) = self.find(&spelled) else {
-            return Err(ModelError::MissingTensor { file: self.path.clone(), tensor: spelled });
+        let Some((part, tensor)) = self.holder(name) else {
+            let tensor = self.naming().spell(name);
+            return Err(ModelError::MissingTensor { file: self.path.clone(), tensor });
         };
         let dtype = tensor.dtype.ok_or_else(|| {
             fault(
@@ -384,11 +408,11 @@ impl TensorSource for ModelFile {
             )
         })?;
         let (range, shape) = self.part_of(name, &tensor);
-        Ok(TensorView { name: spelled, dtype, shape: shape.to_vec(), bytes: &tensor.bytes[range] })
+        Ok(TensorView { name: tensor.name.to_owned(), dtype, shape, bytes: &tensor.bytes[range] })
     }
 
     fn release(&self, name: WeightName) {
-        if let Some((part, tensor)) = self.find(&self.naming().spell(name)) {
+        if let Some((part, tensor)) = self.holder(name) {
             let (range, _) = self.part_of(name, &tensor);
             let start = tensor.range().start;
             part.mapping().release(start + range.start..start + range.end);

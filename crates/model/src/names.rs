@@ -52,6 +52,11 @@ const EXPERT_NAMES: [(OfExpert, &str, &str); 3] = [
     (LayerWeightName::ExpertDown, "ffn_down_exps.weight", "down_proj.weight"),
 ];
 
+/// The tensors in which newer folders have the weights of all experts of a layer: `[experts, 2 · width, inputs]`, where an expert's gate
+/// projection stands before its up projection, and `[experts, outputs, width]`.
+const GATE_AND_UP_OF_ALL: &str = "mlp.experts.gate_up_proj";
+const DOWN_OF_ALL: &str = "mlp.experts.down_proj";
+
 impl LayerWeightName {
     /// The expert to which the weight belongs.
     pub fn expert(self) -> Option<u16> {
@@ -100,6 +105,30 @@ impl Naming {
         let (weight, ..) =
             LAYER_NAMES.iter().find(|(_, gguf, hugging_face)| self.pick(gguf, hugging_face) == suffix)?;
         Some(WeightName::Layer(layer, *weight))
+    }
+
+    /// What the format calls the tensor with the weights of all experts of a layer, where a file may have that instead of one for each expert.
+    pub(crate) fn spell_stacked(self, weight: WeightName) -> Option<String> {
+        let WeightName::Layer(layer, weight) = weight else { return None };
+        let name = match (self, weight) {
+            (Naming::HuggingFace, LayerWeightName::ExpertGate(_) | LayerWeightName::ExpertUp(_)) => {
+                GATE_AND_UP_OF_ALL
+            }
+            (Naming::HuggingFace, LayerWeightName::ExpertDown(_)) => DOWN_OF_ALL,
+            _ => return None,
+        };
+        Some(format!("{}{layer}.{name}", self.layer_prefix()))
+    }
+
+    /// The first weight in a tensor that [`Naming::spell_stacked`] names.
+    pub(crate) fn read_stacked(self, name: &str) -> Option<WeightName> {
+        let (layer, suffix) = name.strip_prefix(self.layer_prefix())?.split_once('.')?;
+        let weight = match (self, suffix) {
+            (Naming::HuggingFace, GATE_AND_UP_OF_ALL) => LayerWeightName::ExpertGate(0),
+            (Naming::HuggingFace, DOWN_OF_ALL) => LayerWeightName::ExpertDown(0),
+            _ => return None,
+        };
+        Some(WeightName::Layer(layer.parse().ok()?, weight))
     }
 
     /// What follows the layer's number in the name of an expert's weight.
@@ -162,6 +191,24 @@ mod tests {
         let first = WeightName::Layer(3, LayerWeightName::ExpertUp(0));
         assert_eq!(Naming::Gguf.read("blk.3.ffn_up_exps.weight"), Some(first));
         assert_eq!(Naming::HuggingFace.read("model.layers.3.mlp.experts.x.up_proj.weight"), None);
+    }
+
+    #[test]
+    fn newer_folders_have_the_experts_of_a_layer_in_two_tensors() {
+        for (weight, name) in [
+            (LayerWeightName::ExpertGate(0), "model.layers.3.mlp.experts.gate_up_proj"),
+            (LayerWeightName::ExpertDown(0), "model.layers.3.mlp.experts.down_proj"),
+        ] {
+            let weight = WeightName::Layer(3, weight);
+            assert_eq!(Naming::HuggingFace.spell_stacked(weight).as_deref(), Some(name));
+            assert_eq!(Naming::HuggingFace.read_stacked(name), Some(weight));
+            assert_eq!(Naming::HuggingFace.read(name), None);
+        }
+        let up = WeightName::Layer(3, LayerWeightName::ExpertUp(11));
+        let name = Naming::HuggingFace.spell_stacked(up);
+        assert_eq!(name.as_deref(), Some("model.layers.3.mlp.experts.gate_up_proj"));
+        assert_eq!(Naming::Gguf.spell_stacked(up), None);
+        assert_eq!(Naming::HuggingFace.spell_stacked(WeightName::Head), None);
     }
 
     #[test]

@@ -233,12 +233,15 @@ pub struct Recipe {
 /// How far a running improvement has come.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Progress {
-    /// `collecting`, `training` or `judging`.
+    /// `collecting`, `reference` (what the model itself makes of the examples is computed), `training` or `judging`.
     pub phase: String,
-    /// Steps made of the phase, where they are counted.
+    /// Steps made of the phase, where they are counted; of `reference`, examples.
     pub step: Option<u64>,
     /// Its steps.
     pub steps: Option<u64>,
+    /// About how many seconds the phase takes from now on, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seconds_left: Option<u64>,
 }
 
 /// The folder of improvements.
@@ -257,6 +260,11 @@ impl Improvements {
     /// The improvements in `folder`, which need not exist.
     pub fn new(folder: PathBuf) -> Improvements {
         Improvements { folder }
+    }
+
+    /// The folder of all of them.
+    pub(crate) fn root(&self) -> &Path {
+        &self.folder
     }
 
     /// The folder of the improvement `id`.
@@ -445,9 +453,14 @@ mod tests {
             .write(&Improvement { model: "other".to_owned(), ..record("19700101-000000", 0) })
             .expect("written");
         assert_eq!(improvements.next_id("third", None, 999).expect("an id"), "19700101-000000-2");
-        let progress = Progress { phase: "training".to_owned(), step: Some(3), steps: Some(9) };
+        let progress =
+            Progress { phase: "training".to_owned(), step: Some(3), steps: Some(9), seconds_left: Some(60) };
         improvements.tell("a", &progress).expect("told");
-        assert_eq!(improvements.progress("a"), Some(progress));
+        assert_eq!(improvements.progress("a"), Some(progress.clone()));
+        // As an earlier version wrote it.
+        let earlier = r#"{"phase":"training","step":3,"steps":9}"#;
+        std::fs::write(folder.path().join("improvements/a").join(PROGRESS_FILE), earlier).expect("a file");
+        assert_eq!(improvements.progress("a"), Some(Progress { seconds_left: None, ..progress }));
         std::fs::write(folder.path().join("improvements/a").join(RECORD_FILE), "{").expect("a file");
         let error = improvements.list().expect_err("damaged").to_string();
         assert!(error.contains(RECORD_FILE), "{error}");

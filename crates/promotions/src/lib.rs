@@ -12,6 +12,7 @@ mod error;
 mod improvements;
 mod json_file;
 mod list;
+mod maker;
 mod news;
 mod origin;
 mod serving;
@@ -23,6 +24,7 @@ pub use improvements::{
     Criterion, DataCounts, Improvement, ImprovementState, Improvements, LeftOut, Progress, Recipe, Running,
 };
 pub use list::{ModelPromotions, Promotions};
+pub use maker::Maker;
 pub use news::{DEFAULT_PASSES, News, PASSES, PER_PERSON, SET, unsaid_settings};
 pub use serving::{ServedName, Serving};
 pub use weights::{Origin, Promoted, WeightsKind};

@@ -33,6 +33,10 @@ const COMPUTED: [&str; 2] = ["adapter", "run"];
 const WITHDRAWN: &str = "what it learned from was erased, changed or put into the trash before it had ended, or is no longer allowed; all that it had \
      computed is removed: begin a new one";
 
+/// Why an improvement is given up that somebody discarded.
+const DISCARDED: &str =
+    "it was discarded before it had ended; all that it had computed is removed: begin a new one";
+
 impl Improvements {
     /// Removes what holds people's words from the folder of an improvement that has ended, and its checkpoints.
     ///
@@ -115,6 +119,20 @@ impl Improvements {
         now: i64,
     ) -> Result<(), PromotionError> {
         self.give_up(record, WITHDRAWN, now)
+    }
+
+    /// Writes down that an interrupted improvement was discarded, after what it had copied and computed is removed. The note of what it learned from
+    /// has to be gone by then. `now` is the time in milliseconds since 1970.
+    ///
+    /// # Errors
+    /// As for [`Improvements::give_up`].
+    pub fn end_discarded(
+        &self,
+        _making: &Running,
+        record: &mut Improvement,
+        now: i64,
+    ) -> Result<(), PromotionError> {
+        self.give_up(record, DISCARDED, now)
     }
 
     /// Removes the folder of an improvement that was begun and left no record, so that nobody can go on with it. One that has a record stays,

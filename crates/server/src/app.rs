@@ -12,7 +12,8 @@ use crate::addresses::{self, KnownPaths};
 use crate::errors::ApiError;
 use crate::state::AppState;
 use crate::{
-    anthropic, body, chat, dialect, observe, ollama, openai, openapi, operations, pages, security, unread,
+    anthropic, body, chat, dialect, observe, ollama, openai, openapi, operations, pages, security, shutdown,
+    unread,
 };
 
 /// Every route with its description.
@@ -52,6 +53,7 @@ pub fn router(state: AppState) -> Router {
         origins => application.layer(security::cors(origins)),
     };
     let application = application
+        .layer(from_fn(shutdown::refuse_late))
         .layer(from_fn_with_state(state.clone(), security::check_origin))
         .layer(from_fn_with_state(state.clone(), security::check_host))
         .layer(from_fn_with_state(state.clone(), observe::observe))

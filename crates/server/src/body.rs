@@ -3,7 +3,7 @@
 
 use std::convert::Infallible;
 use std::io::Read;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::body::Body;
@@ -19,7 +19,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use zhenjin_store::Owner;
 
-use crate::blocking::blocking;
+use crate::blocking::{Gates, blocking};
 use crate::errors::ApiError;
 use crate::json;
 use crate::options::ServerOptions;
@@ -41,19 +41,29 @@ fn limit(options: &ServerOptions, request: &Request) -> usize {
 const UNCOUNTED: usize = 64 << 10;
 /// As many of the largest bodies are held at once.
 const LARGEST_BODIES: usize = 32;
-/// Longer bodies are parsed beside the threads that serve requests.
-const LONG: usize = 256 << 10;
+/// Longer bodies are parsed and taken apart beside the threads that serve requests, in turn.
+const LONG: usize = 64 << 10;
+/// The most values in a body of the web chat's own API: none of its fields holds many.
+const FEW_VALUES: usize = 10_000;
 
 /// The memory that the bodies of all requests may take together, in bytes, and of it a share for each owner: whoever announces bodies and
-/// does not send them shuts out nobody else.
+/// does not send them shuts out nobody else. What is parsed counts too: very many small values take many times the memory of their text.
 #[derive(Clone)]
-pub(crate) struct BodyMemory(Arc<Supply>);
+pub(crate) struct BodyMemory {
+    supply: Arc<Supply>,
+    gates: Gates,
+}
 
 impl BodyMemory {
-    /// Enough for some of the largest bodies.
-    pub(crate) fn new(options: &ServerOptions) -> BodyMemory {
+    /// Enough for some of the largest bodies, which are taken apart in the turns of `gates`.
+    pub(crate) fn new(options: &ServerOptions, gates: Gates) -> BodyMemory {
         let bytes = options.body_limit.saturating_mul(LARGEST_BODIES);
-        BodyMemory(Supply::new(Shares::three_quarters(bytes, options.needs_key())))
+        let supply = Supply::new(Shares::three_quarters(bytes, options.needs_key()));
+        BodyMemory { supply, gates }
+    }
+
+    fn nothing(&self, owner: &Owner) -> HeldMemory {
+        HeldMemory(self.supply.nothing(owner))
     }
 }
 
@@ -82,6 +92,29 @@ impl HeldMemory {
             };
             ApiError::too_many_requests(message, Duration::from_secs(1))
         })
+    }
+}
+
+/// What is needed to take a request's body apart.
+#[derive(Clone)]
+struct Reading {
+    /// Whoever reads the body and whoever waits for the answer hold it together: work goes on for a while when its request has gone.
+    held: Arc<Mutex<HeldMemory>>,
+    gates: Gates,
+    owner: Owner,
+}
+
+impl Reading {
+    fn of(request: &Request) -> Result<Reading, ApiError> {
+        let reading = request.extensions().get::<Reading>().cloned();
+        reading.ok_or_else(|| ApiError::internal("this route does not read bodies"))
+    }
+
+    /// Makes sure that so many bytes are held, or all that the owner may have: what is within the other limits can be read alone.
+    fn hold(&self, bytes: usize) -> Result<(), ApiError> {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let most = held.0.most();
+        held.hold(bytes.min(most))
     }
 }
 
@@ -150,7 +183,7 @@ pub(crate) async fn collect(
     // Who needs no key has none here, and sends less than is counted.
     let owner = Caller::of(request.extensions()).map_or(Owner::Local, |caller| caller.owner);
     // Held until the request is answered: what is made of a body is there when its bytes are gone.
-    let mut held = HeldMemory(memory.0.nothing(&owner));
+    let mut held = memory.nothing(&owner);
     // What is announced is waited for, and refused before it is sent in vain.
     held.hold(announced.and_then(|length| usize::try_from(length).ok()).unwrap_or(0))?;
     let (mut parts, body) = request.into_parts();
@@ -172,6 +205,8 @@ pub(crate) async fn collect(
         }
     };
     parts.extensions.insert(BodySize(bytes.len()));
+    let held = Arc::new(Mutex::new(held));
+    parts.extensions.insert(Reading { held: Arc::clone(&held), gates: memory.gates, owner });
     let response = next.run(Request::from_parts(parts, Body::from(bytes))).await;
     drop(held);
     Ok(response)
@@ -227,15 +262,15 @@ fn too_large(limit: usize) -> ApiError {
     .with_code("request_too_large")
 }
 
-/// A JSON body as a `T`; whatever is wrong with it is a 400 (or 415) in OpenAI's shape that names place and field.
+/// A JSON body of few values as a `T`; whatever is wrong with it is a 400 (or 415) in OpenAI's shape that names place and field.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ApiJson<T>(pub(crate) T);
 
-impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for ApiJson<T> {
+impl<T: DeserializeOwned + Send + 'static, S: Send + Sync> FromRequest<S> for ApiJson<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
-        json::typed(json_body(request).await?).map(ApiJson)
+        parsed(request, FEW_VALUES, json::typed).await.map(ApiJson)
     }
 }
 
@@ -252,34 +287,168 @@ impl<S: Send + Sync> FromRequest<S> for OptionalJson {
         if bytes.is_empty() {
             return Ok(OptionalJson(Value::Null));
         }
-        json_body(Request::from_parts(parts, Body::from(bytes))).await.map(OptionalJson)
+        parsed(Request::from_parts(parts, Body::from(bytes)), FEW_VALUES, Ok).await.map(OptionalJson)
     }
 }
 
-/// The value that the body spells, once its content type says JSON.
+/// What `read` makes of the value that the body spells, once its content type says JSON.
+///
+/// A long body is parsed, read and its value dropped beside the threads that serve requests: hundreds of thousands of values take longer than
+/// a stream may wait.
+///
+/// # Errors
+/// 415 for another type, 400 for what is no JSON, 429 where there is no memory left for it, and those of `read`.
+pub(crate) async fn json_read<T: Send + 'static>(
+    request: Request,
+    read: impl FnOnce(&Value) -> Result<T, ApiError> + Send + 'static,
+) -> Result<T, ApiError> {
+    parsed(request, json::MAX_VALUES, move |value| read(&value)).await
+}
+
+async fn parsed<T: Send + 'static>(
+    request: Request,
+    most_values: usize,
+    make: impl FnOnce(Value) -> Result<T, ApiError> + Send + 'static,
+) -> Result<T, ApiError> {
+    expect_json(request.headers())?;
+    let reading = Reading::of(&request)?;
+    let bytes = all_bytes(request).await?;
+    let length = bytes.len();
+    let (gates, owner) = (reading.gates.clone(), reading.owner.clone());
+    let work = move || {
+        let hold = |values: usize| reading.hold(length.saturating_add(values));
+        make(json::value_within(&bytes, most_values, &hold)?)
+    };
+    if length <= LONG { work() } else { gates.compute(&owner, length, work).await }
+}
+
+/// Refuses what is not declared as JSON in UTF-8.
 ///
 /// A page of another origin can send `text/plain` without asking first, so only JSON's own type is taken.
-pub(crate) async fn json_body(request: Request) -> Result<Value, ApiError> {
-    let content_type =
-        request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
-    let essence = content_type.split(';').next().unwrap_or("").trim().to_ascii_lowercase();
+fn expect_json(headers: &HeaderMap) -> Result<(), ApiError> {
+    let refused = |message: String| {
+        let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+        Err(ApiError::new(status, "invalid_request_error", message).with_code("unsupported_media_type"))
+    };
+    let Some(value) = headers.get(header::CONTENT_TYPE).filter(|value| !value.is_empty()) else {
+        return refused("the header `Content-Type` is missing: it must be application/json".to_owned());
+    };
+    let content_type = String::from_utf8_lossy(value.as_bytes());
+    let mut parts = content_type.split(';');
+    let essence = parts.next().unwrap_or_default().trim().to_ascii_lowercase();
     if essence != "application/json" && !(essence.starts_with("application/") && essence.ends_with("+json")) {
-        return Err(ApiError::new(
-            StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            "invalid_request_error",
-            format!("the header `Content-Type` must be application/json, not `{content_type}`"),
-        )
-        .with_code("unsupported_media_type"));
+        return refused(format!("the header `Content-Type` must be application/json, not `{content_type}`"));
     }
-    let bytes = all_bytes(request).await?;
-    if bytes.len() <= LONG {
-        return json::value(&bytes);
+    for (name, value) in parts.filter_map(|parameter| parameter.split_once('=')) {
+        let charset = value.trim().trim_matches('"');
+        let is_utf8 = ["utf-8", "utf8"].iter().any(|known| charset.eq_ignore_ascii_case(known));
+        if name.trim().eq_ignore_ascii_case("charset") && !is_utf8 {
+            return refused(format!(
+                "the header `Content-Type` says that the characters are `{charset}`, and JSON is read as UTF-8: send it so, with \
+                 charset=utf-8 or none"
+            ));
+        }
     }
-    blocking(move || json::value(&bytes)).await
+    Ok(())
 }
 
 async fn all_bytes(request: Request) -> Result<Bytes, ApiError> {
     Bytes::from_request(request, &())
         .await
         .map_err(|error| ApiError::bad_request(format!("the request's body could not be read: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::thread;
+
+    fn memory(body_limit: usize) -> BodyMemory {
+        BodyMemory::new(&ServerOptions { body_limit, ..ServerOptions::default() }, Gates::new(false))
+    }
+
+    fn reading(memory: &BodyMemory) -> Reading {
+        let held = Arc::new(Mutex::new(memory.nothing(&Owner::Local)));
+        Reading { held, gates: memory.gates.clone(), owner: Owner::Local }
+    }
+
+    fn request(reading: &Reading, body: String) -> Request {
+        let builder = axum::http::Request::builder().header(header::CONTENT_TYPE, "application/json");
+        builder.extension(reading.clone()).body(Body::from(body)).expect("valid")
+    }
+
+    fn small_objects(count: usize) -> String {
+        format!("[{}]", vec!["{}"; count].join(","))
+    }
+
+    /// Regression: fields of long bodies were read, and their values dropped, on the threads that serve requests; streams waited for seconds.
+    #[tokio::test]
+    async fn long_bodies_are_read_beside_the_threads_that_serve_requests() {
+        let memory = memory(8 << 20);
+        for (count, is_long) in [(3, false), (LONG, true)] {
+            let read = |value: &Value| {
+                assert!(value.is_array());
+                Ok(thread::current().id())
+            };
+            let place =
+                json_read(request(&reading(&memory), small_objects(count)), read).await.expect("JSON");
+            assert_eq!(place != thread::current().id(), is_long, "{count}");
+        }
+    }
+
+    /// Regression: only the bytes of bodies were counted, and 40 of very many small values took gigabytes.
+    #[tokio::test]
+    async fn what_is_parsed_counts() {
+        let memory = memory(64 << 10);
+        let many = || small_objects(20_000);
+        assert!(many().len() <= 64 << 10);
+        let ask = async |reading: &Reading, body: String| json_read(request(reading, body), |_| Ok(())).await;
+        let first = reading(&memory);
+        ask(&first, many()).await.expect("alone it can always be read");
+        let refused = ask(&reading(&memory), many()).await.expect_err("all is taken");
+        assert_eq!(refused.status(), StatusCode::TOO_MANY_REQUESTS);
+        ask(&reading(&memory), small_objects(100)).await.expect("a few values are not counted");
+        drop(first);
+        ask(&reading(&memory), many()).await.expect("the other has been answered");
+    }
+
+    #[tokio::test]
+    async fn bodies_of_the_chats_own_api_hold_few_values() {
+        let reading = reading(&memory(8 << 20));
+        let read = |count| ApiJson::<Value>::from_request(request(&reading, small_objects(count)), &());
+        assert!(read(FEW_VALUES - 1).await.is_ok());
+        let refused = read(FEW_VALUES).await.expect_err("too many");
+        assert!(refused.message().contains("more than 10000 values"), "{refused}");
+    }
+
+    /// Regression: a type that is missing was called ``, and other characters than UTF-8's were taken for them.
+    #[test]
+    fn the_type_is_json_in_utf_8() {
+        let of = |value: Option<&'static str>| {
+            let mut headers = HeaderMap::new();
+            if let Some(value) = value {
+                headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(value));
+            }
+            expect_json(&headers).map_err(|error| (error.status().as_u16(), error.message().to_owned()))
+        };
+        for good in [
+            "application/json",
+            "Application/JSON; charset=UTF-8",
+            "application/problem+json;charset=\"utf-8\"",
+            "application/json; boundary=x; charset=utf8",
+        ] {
+            assert_eq!(of(Some(good)), Ok(()), "{good}");
+        }
+        for (bad, words) in [
+            (None, "is missing"),
+            (Some(""), "is missing"),
+            (Some("text/plain"), "not `text/plain`"),
+            (Some("application/json; charset=latin1"), "`latin1`"),
+            (Some("application/json; charset=utf-16"), "`utf-16`"),
+        ] {
+            let (status, message) = of(bad).expect_err("refused");
+            assert_eq!(status, 415, "{bad:?}");
+            assert!(message.contains(words), "{bad:?}: {message}");
+        }
+    }
 }

@@ -168,7 +168,7 @@ async fn props(
 /// Whether new requests are taken.
 #[utoipa::path(get, path = "/readyz", tag = "operations", responses(
     (status = 200, description = "They are.", body = Health),
-    (status = 503, description = "The server was told to stop.", body = ErrorBody)))]
+    (status = 503, description = "The server was told to stop, and its last answers end.", body = ErrorBody)))]
 async fn readyz(State(shutdown): State<Shutdown>) -> Result<Json<Health>, ApiError> {
     if shutdown.is_draining() {
         return Err(ApiError::shutting_down());

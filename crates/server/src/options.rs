@@ -19,8 +19,8 @@ pub struct ServerOptions {
     pub allowed_hosts: Vec<String>,
     /// Origins (`https://example.org`, `app://name`, `null`) whose pages may call the APIs.
     pub cors_origins: Vec<String>,
-    /// The largest request body, in bytes. All together may have 32 times as many, three quarters of them for one owner where
-    /// keys are asked for; further ones get 429, unless they are small.
+    /// The largest request body, in bytes. All together may have 32 times as many, what is parsed of them included, three quarters of them for
+    /// one owner where keys are asked for; further ones get 429, unless they are small.
     pub body_limit: usize,
     /// How long a client may take to send its request's head, and again its body.
     pub read_timeout: Duration,

@@ -21,12 +21,15 @@ use crate::app::router;
 use crate::connection::WriteDeadline;
 use crate::options::{OptionsError, ServerOptions};
 use crate::security::Peer;
+use crate::shutdown::Late;
 use crate::state::{AppState, Services};
 
 /// How long the last error events may take to reach their clients.
 const LAST_EVENTS: Duration = Duration::from_secs(2);
 /// The pause after the system refused a connection, as when it has no file handles left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
+/// The most connections at once of those who come when the server stops.
+const LATE_CONNECTIONS: usize = 64;
 const MAX_HEADERS: usize = 64;
 const MAX_HEAD_BYTES: usize = 64 << 10;
 
@@ -85,8 +88,8 @@ impl Server {
         &self.state
     }
 
-    /// Serves until `stop` resolves. Then no connection is accepted and no answer begun; those that run may go on for
-    /// [`ServerOptions::shutdown_limit`], after which streams end with an error event.
+    /// Serves until `stop` resolves. Then no answer is begun; those that run may go on for [`ServerOptions::shutdown_limit`], after which streams
+    /// end with an error event. Until the last one has ended, whoever comes is told that the server stops.
     pub async fn run(self, stop: impl Future<Output = ()>) {
         let Server { listener, state, .. } = self;
         let application = router(state.clone());
@@ -107,14 +110,18 @@ impl Server {
             if let Some((stream, peer, place)) = accepted {
                 let (application, state) = (application.clone(), state.clone());
                 connections.spawn(async move {
-                    serve_connection(stream, peer, application, state).await;
+                    serve_connection(stream, peer, application, state, Come::InTime).await;
                     drop(place);
                 });
             }
         }
-        drop(listener);
         state.shutdown.drain();
+        // Beside those that are waited for: nobody who comes now makes the end later.
+        let late = tokio::spawn(answer_late(listener, application, state.clone()));
         end_connections(connections, &state).await;
+        late.abort();
+        // The address is free when this returns.
+        let _aborted = late.await;
         upkeep.abort();
         promotions.abort();
         purging.abort();
@@ -140,16 +147,47 @@ async fn accept(
     }
 }
 
-async fn serve_connection(stream: TcpStream, peer: Peer, application: Router, state: AppState) {
+/// When a connection came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Come {
+    InTime,
+    /// After the server was told to stop.
+    Late,
+}
+
+/// Tells everybody who comes that the server stops, until it is dropped.
+async fn answer_late(listener: TcpListener, application: Router, state: AppState) {
+    let places = Arc::new(Semaphore::new(LATE_CONNECTIONS));
+    let mut connections = JoinSet::new();
+    loop {
+        let accepted = tokio::select! {
+            accepted = accept(&listener, &places) => accepted,
+            Some(_) = connections.join_next(), if !connections.is_empty() => continue,
+        };
+        if let Some((stream, peer, place)) = accepted {
+            let (application, state) = (application.clone(), state.clone());
+            connections.spawn(async move {
+                serve_connection(stream, peer, application, state, Come::Late).await;
+                drop(place);
+            });
+        }
+    }
+}
+
+async fn serve_connection(stream: TcpStream, peer: Peer, application: Router, state: AppState, come: Come) {
     let stream = TokioIo::new(WriteDeadline::new(stream, state.options.write_timeout));
     let service = TowerToHyperService::new(application.map_request(
         move |mut request: hyper::Request<hyper::body::Incoming>| {
             request.extensions_mut().insert(peer);
+            if come == Come::Late {
+                request.extensions_mut().insert(Late);
+            }
             request
         },
     ));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
+        .keep_alive(come == Come::InTime)
         .header_read_timeout(state.options.read_timeout)
         .max_headers(MAX_HEADERS)
         .max_buf_size(MAX_HEAD_BYTES)
@@ -157,7 +195,8 @@ async fn serve_connection(stream: TcpStream, peer: Peer, application: Router, st
     let mut connection = pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
-        () = state.shutdown.draining() => {
+        // One that came late would be closed before its request is read.
+        () = state.shutdown.draining(), if come == Come::InTime => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }
@@ -169,7 +208,7 @@ async fn serve_connection(stream: TcpStream, peer: Peer, application: Router, st
 
 async fn end_connections(mut connections: JoinSet<()>, state: &AppState) {
     // First, as this process may be ended at any moment from now on: the program would go on, and nobody would know it.
-    state.menu.improvement.stop(None);
+    state.menu.end_improvement();
     let limit = state.options.shutdown_limit;
     if tokio::time::timeout(limit, all_ended(&mut connections, state)).await.is_ok() {
         return;

@@ -100,6 +100,11 @@ impl Portion {
         &self.owner
     }
 
+    /// The most that its owner may have.
+    pub(crate) fn most(&self) -> usize {
+        self.supply.shares.of(&self.owner)
+    }
+
     /// Makes it at least so much.
     ///
     /// # Errors

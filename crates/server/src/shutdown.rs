@@ -1,7 +1,13 @@
 //! How the parts of the server learn that it stops.
 
 use std::sync::Arc;
+
+use axum::extract::Request;
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
 use tokio::sync::watch;
+
+use crate::errors::ApiError;
 
 #[derive(Clone, Copy, Debug, PartialEq, PartialOrd)]
 enum Phase {
@@ -63,4 +69,17 @@ impl Shutdown {
         // The sender lives in `self`, so the wait can only end by reaching the phase.
         let _ = receiver.wait_for(|phase| *phase >= wanted).await;
     }
+}
+
+/// That a request came after the server was told to stop. It stands among the request's extensions.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Late;
+
+/// Middleware: what comes late learns that the server stops, whatever it asks for. Only how the server is can still be asked.
+pub(crate) async fn refuse_late(request: Request, next: Next) -> Response {
+    const ANSWERED: [&str; 3] = ["/healthz", "/health", "/readyz"];
+    if request.extensions().get::<Late>().is_none() || ANSWERED.contains(&request.uri().path()) {
+        return next.run(request).await;
+    }
+    ApiError::shutting_down().into_response()
 }

@@ -61,9 +61,10 @@ impl AppState {
             options.cors_origins.iter().filter_map(|origin| normalised_origin(origin)).collect();
         let Services { store, models, library, metrics } = services;
         let shutdown = Shutdown::default();
+        let streams = StreamLimit::new(&options, shutdown.clone());
         AppState {
-            streams: StreamLimit::new(&options, shutdown.clone()),
-            bodies: BodyMemory::new(&options),
+            bodies: BodyMemory::new(&options, streams.gates().clone()),
+            streams,
             answers: RunningAnswers::new(store.clone(), shutdown.clone()),
             menu: Arc::new(ModelMenu::new(library, Arc::clone(&models), options.default_model.clone())),
             recent: Arc::default(),

@@ -50,15 +50,20 @@ impl StreamLimit {
         }
     }
 
+    /// Turns at the processors.
+    pub(crate) fn gates(&self) -> &Gates {
+        &self.gates
+    }
+
     /// The right to generate or stream, held until the answer ends: 503 when the server stops, 429 when too many run, of all owners or of
     /// this one.
     pub fn permit(&self, owner: &Owner) -> Result<StreamPermit, ApiError> {
         let place = self.take(&self.answers, owner, |shortage| match shortage {
             Shortage::OfAll(most) => {
-                format!("{most} answers are being streamed already, which is this server's limit")
+                format!("{most} answers are being written already, which is this server's limit: try again")
             }
             Shortage::OfOwner(own) => format!(
-                "{own} answers are being streamed for you already, the most for one owner: wait for one of them"
+                "{own} answers are being written for you already, the most for one owner: wait for one of them"
             ),
         })?;
         Ok(StreamPermit { gates: self.gates.clone(), place })

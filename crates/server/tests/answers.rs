@@ -524,6 +524,29 @@ async fn keys_come_to_an_end_where_nothing_forbids_more() {
     value["people"].as_array().expect("a list").iter().for_each(|person| assert_eq!(names(person), ["name"]));
 }
 
+/// Regression: an answer that was cut in a call showed the beginning of the model's notation as its content.
+#[tokio::test]
+async fn notation_of_a_call_that_is_cut_is_no_content() {
+    let tools = json!([{ "type": "function", "function": { "name": "add" } }]);
+    let tiny = Application::new().await;
+    let script = ["<tool_call>", "{\"name", "\": \"add\", \"arguments\": {}}"];
+    let scripted = Application::with_script(&support::template_that_ends_with(""), &script).await;
+    for (application, choice, max_tokens) in
+        [(&tiny, "required", 3), (&tiny, "required", 20), (&scripted, "auto", 1), (&scripted, "auto", 2)]
+    {
+        let more = json!({ "tools": tools, "tool_choice": choice, "max_tokens": max_tokens, "logit_bias": without_spaces() });
+        let whole = chat(application, more.clone()).await;
+        let (message, reason) = (&whole["choices"][0]["message"], &whole["choices"][0]["finish_reason"]);
+        assert_eq!((&message["content"], reason), (&json!(""), &json!("length")), "{whole}");
+        let mut body = more;
+        body["stream"] = json!(true);
+        for event in streamed(application, CHAT, chat_body(body)).await {
+            let content = &event["choices"][0]["delta"]["content"];
+            assert!(content.is_null() || content == "", "{event}");
+        }
+    }
+}
+
 /// Regression: a call that the request's own stop text or token cut off was reported as one to make, or failed as it broke its schema.
 #[tokio::test]
 async fn a_call_that_is_cut_off_is_none_to_make() {

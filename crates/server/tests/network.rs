@@ -198,6 +198,37 @@ async fn a_stopped_server_finishes_what_runs_and_takes_nothing_new() {
     assert!(TcpStream::connect(running.address).await.is_err(), "nobody listens any more");
 }
 
+/// Regression: nobody could learn that a server stops, as it took no connection from then on, although `/readyz` was said to tell.
+#[tokio::test]
+async fn whoever_comes_while_a_server_stops_is_told_so() {
+    let running = start(ServerOptions::default()).await;
+    let mut stream = ask(running.address, &chat(r#""stream": true, "n": 8, "max_tokens": 8000"#)).await;
+    first_event(&mut stream).await;
+    running.stop.send(()).expect("running");
+    while !running.state.shutdown.is_draining() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let get = |path: &str| format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n");
+    for (request, status) in [
+        (get("/readyz"), 503),
+        (get("/healthz"), 200),
+        (get("/health"), 200),
+        (get("/v1/models"), 503),
+        (get("/"), 503),
+        (chat(r#""max_tokens": 1"#), 503),
+    ] {
+        let answer = rest(&mut ask(running.address, &request).await).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{request}: {answer}");
+        assert_eq!(answer.contains("\"shutting_down\""), status == 503, "{request}: {answer}");
+    }
+    // One that says nothing is not waited for.
+    let silent = ask(running.address, "").await;
+    drop(stream);
+    running.task.await.expect("a clean end");
+    drop(silent);
+    assert!(TcpStream::connect(running.address).await.is_err(), "nobody listens any more");
+}
+
 #[tokio::test]
 async fn answers_beyond_the_limit_end_with_an_error_event() {
     let limit = Duration::from_millis(50);

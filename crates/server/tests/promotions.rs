@@ -22,7 +22,7 @@ async fn application() -> Application {
     .await
 }
 
-fn copy_adapter(name: &str, to: &Path) {
+pub(crate) fn copy_adapter(name: &str, to: &Path) {
     let from = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../model/tests/golden/adapters").join(name);
     std::fs::create_dir_all(to).expect("a folder");
     for file in ["adapter_config.json", "adapter_model.safetensors"] {
@@ -30,7 +30,7 @@ fn copy_adapter(name: &str, to: &Path) {
     }
 }
 
-async fn send(app: &Application, method: Method, path: &str, body: Value) -> Answer {
+pub(crate) async fn send(app: &Application, method: Method, path: &str, body: Value) -> Answer {
     let asked = request(method, path).header(header::CONTENT_TYPE, "application/json");
     app.send(asked.body(Body::from(body.to_string())).expect("valid")).await
 }
@@ -417,7 +417,7 @@ async fn an_improvement_that_was_killed_can_go_on_and_one_that_broke_has_failed(
 }
 
 /// A chat with an answer that is liked, and the name of that judgement.
-async fn judged(store: &Store) -> (ConversationId, FeedbackId) {
+pub(crate) async fn judged(store: &Store) -> (ConversationId, FeedbackId) {
     let new = NewConversation { model: "tiny".to_owned(), ..NewConversation::default() };
     let chat = store.create_conversation(&Owner::Local, new).await.expect("a chat").id;
     let question = Question {

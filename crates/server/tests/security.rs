@@ -438,7 +438,7 @@ async fn one_key_does_not_take_the_places_of_all_answers() {
         let refused = ask(greedy).await;
         assert_eq!(refused.status, StatusCode::TOO_MANY_REQUESTS);
         assert_eq!(refused.headers[header::RETRY_AFTER], "1");
-        assert!(refused.error().0.contains("6 answers are being streamed for you"), "{}", refused.text);
+        assert!(refused.error().0.contains("6 answers are being written for you"), "{}", refused.text);
         assert_eq!(ask(other).await.status, StatusCode::OK);
         drop(held);
         assert_eq!(ask(greedy).await.status, StatusCode::OK);

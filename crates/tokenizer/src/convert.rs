@@ -5,7 +5,7 @@
 use serde_json::{Value, json};
 use tokenizers::{NormalizerWrapper, PreTokenizerWrapper};
 
-use crate::gguf::marks_turn;
+use crate::gguf::{UNUSED, marks_turn};
 use crate::hugging_face::{
     MergeJson, NORMALISERS, PRE_TOKENISERS, TokenizerJson, alphabet_of, check_model_kind, check_size,
     json_error, mark_control_tokens, read_part, special_ids,
@@ -18,7 +18,6 @@ use crate::{GgufVocabulary, MAX_TOKENIZER_JSON_BYTES, TokenizerConfig, Tokenizer
 const NORMAL: i32 = 1;
 const CONTROL: i32 = 3;
 const USER_DEFINED: i32 = 4;
-const UNUSED: i32 = 5;
 
 impl GgufVocabulary {
     /// The vocabulary of a byte-level `tokenizer.json`, with which [`crate::Tokenizer::from_gguf`] and llama.cpp give the
@@ -68,7 +67,8 @@ impl GgufVocabulary {
         })
     }
 
-    /// The `tokenizer.json` of a byte-level vocabulary, and the `tokenizer_config.json` beside it.
+    /// The `tokenizer.json` of a byte-level vocabulary, and the `tokenizer_config.json` beside it. Unused ids at the end are left out: in
+    /// that file they would be ordinary tokens.
     ///
     /// # Errors
     /// [`TokenizerError::Unsupported`] for another kind of vocabulary or an unknown pre-tokeniser.
@@ -81,7 +81,7 @@ impl GgufVocabulary {
         };
         let mut vocabulary = serde_json::Map::new();
         let mut added = Vec::new();
-        for (id, token) in self.tokens.iter().enumerate() {
+        for (id, token) in self.tokens.iter().enumerate().take(self.used_ids()) {
             let declared = self.token_types.get(id).copied().unwrap_or(NORMAL);
             let kind = if marks_turn(token) { CONTROL } else { declared };
             // Every id stands in the vocabulary: the library numbers an added token that is not there anew.

@@ -60,6 +60,9 @@ pub(crate) fn marks_turn(text: &str) -> bool {
     END_OF_TURN_TEXTS.contains(&text) || TURN_BEGINNINGS.contains(&text)
 }
 
+/// The type of tokens that stand for nothing.
+pub(crate) const UNUSED: i32 = 5;
+
 /// The longest token of a SentencePiece vocabulary whose splits are searched for merges, in characters. SentencePiece
 /// itself stops at 16 unless told otherwise; runs of white space go further.
 const MAX_PIECE_CHARACTERS: usize = 256;
@@ -107,12 +110,25 @@ enum TokenType {
     Byte,
 }
 
+impl GgufVocabulary {
+    /// How many ids there are without the unused ones at the end: rows that were added to the embedding, which no text has and no model
+    /// learned to write. Unused ids in the middle count, and so do those that the file gives a meaning.
+    pub(crate) fn used_ids(&self) -> usize {
+        let is_used =
+            |(id, token): (usize, &String)| self.token_types.get(id) != Some(&UNUSED) || marks_turn(token);
+        let last = self.tokens.iter().enumerate().rposition(is_used);
+        let named = [self.bos, self.eos, self.end_of_turn, self.end_of_message, self.unknown];
+        let named = named.iter().flatten().chain(&self.more_ends).map(|id| *id as usize);
+        named.chain(last).map(|id| id.saturating_add(1)).max().unwrap_or(0).min(self.tokens.len())
+    }
+}
+
 impl Tokenizer {
-    /// Rebuilds the tokenizer of a GGUF file.
+    /// Rebuilds the tokenizer of a GGUF file. Unused ids at the end of its list are not part of the vocabulary.
     ///
     /// # Errors
     /// [`TokenizerError::Unsupported`] for an unknown `model` or `pre`, [`TokenizerError::Vocabulary`] when lists disagree
-    /// in length, a merge names a token that does not exist, or a special id lies outside the vocabulary.
+    /// in length, merges are missing, a merge names a token that does not exist, or a special id lies outside the vocabulary.
     pub fn from_gguf(vocabulary: GgufVocabulary) -> Result<Self, TokenizerError> {
         if vocabulary.tokens.len() > MAX_VOCABULARY_SIZE {
             return Err(TokenizerError::TooLarge {
@@ -149,7 +165,7 @@ fn token_types(vocabulary: &GgufVocabulary) -> Result<Vec<TokenType>, TokenizerE
             2 => TokenType::Unknown,
             3 => TokenType::Control,
             4 => TokenType::UserDefined,
-            5 => TokenType::Unused,
+            UNUSED => TokenType::Unused,
             6 => TokenType::Byte,
             other => {
                 return Err(TokenizerError::Vocabulary(format!(
@@ -171,6 +187,7 @@ fn byte_level(vocabulary: GgufVocabulary, types: Vec<TokenType>) -> Result<Token
             ids.insert(token.clone(), id as u32);
         }
     }
+    check_merges_are_there(&vocabulary, &types)?;
     let mut merges = Vec::with_capacity(vocabulary.merges.len());
     for (rank, merge) in vocabulary.merges.iter().enumerate() {
         merges.push(split_merge(rank, merge)?);
@@ -199,6 +216,21 @@ fn byte_level(vocabulary: GgufVocabulary, types: Vec<TokenType>) -> Result<Token
             strips_leading_space: false,
         },
     )
+}
+
+/// Without merges, texts would become single bytes, whatever longer tokens there are.
+fn check_merges_are_there(vocabulary: &GgufVocabulary, types: &[TokenType]) -> Result<(), TokenizerError> {
+    if !vocabulary.merges.is_empty() {
+        return Ok(());
+    }
+    let is_merged =
+        |(token, kind): &(&String, &TokenType)| **kind == TokenType::Normal && token.chars().nth(1).is_some();
+    match vocabulary.tokens.iter().zip(types).find(is_merged) {
+        None => Ok(()),
+        Some((token, _)) => Err(TokenizerError::Vocabulary(format!(
+            "tokenizer.ggml.merges is missing or empty, so that no text has the token `{token}`"
+        ))),
+    }
 }
 
 fn sentence_piece(vocabulary: GgufVocabulary, types: Vec<TokenType>) -> Result<Tokenizer, TokenizerError> {
@@ -336,6 +368,10 @@ fn assemble(
     assembly: Assembly,
 ) -> Result<Tokenizer, TokenizerError> {
     let special_ids = special_ids(&vocabulary, types, assembly.adds_bos_by_default)?;
+    let used = vocabulary.used_ids();
+    if used == 0 {
+        return Err(TokenizerError::Vocabulary("every token is unused".to_owned()));
+    }
     let mut seen = HashSet::new();
     let mut entries = Vec::new();
     for (id, token) in vocabulary.tokens.iter().enumerate() {
@@ -346,7 +382,8 @@ fn assemble(
         }
     }
     let added = AddedTokens::new(entries, assembly.normaliser.as_ref())?;
-    let table = TokenTable::new(vocabulary.tokens.iter().zip(types).map(|(token, kind)| match kind {
+    let tokens = vocabulary.tokens.iter().zip(types).take(used);
+    let table = TokenTable::new(tokens.map(|(token, kind)| match kind {
         TokenType::Control | TokenType::Unknown => (token.clone().into_bytes(), true),
         TokenType::UserDefined => (token.clone().into_bytes(), false),
         TokenType::Normal | TokenType::Unused | TokenType::Byte => (alphabet.bytes_of(token), false),

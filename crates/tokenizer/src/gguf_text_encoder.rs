@@ -17,6 +17,9 @@ const CONTROL: i32 = 3;
 const USER_DEFINED: i32 = 4;
 const UNKNOWN: i32 = 2;
 
+/// The special tokens of BERT's own vocabularies and their ids, which llama.cpp takes where a file with WordPiece names none.
+const USUAL_IDS: [(&str, u32); 3] = [("[UNK]", 100), ("[CLS]", 101), ("[SEP]", 102)];
+
 /// The values of `tokenizer.ggml.*` in the file of an encoder, each under its own name.
 #[derive(Debug, Clone, Default)]
 pub struct GgufTextVocabulary {
@@ -87,6 +90,13 @@ impl TextEncoder {
 }
 
 impl GgufTextVocabulary {
+    /// The id that `[UNK]`, `[CLS]` or `[SEP]` has in BERT's own vocabularies, if this is WordPiece and has the token there.
+    pub fn usual_id(&self, token: &str) -> Option<u32> {
+        let (_, id) = USUAL_IDS.into_iter().find(|(usual, _)| *usual == token)?;
+        let is_there = self.tokens.get(id as usize).is_some_and(|found| found == token);
+        (self.model == "bert" && is_there).then_some(id)
+    }
+
     fn kind(&self, id: usize) -> i32 {
         self.token_types.get(id).copied().unwrap_or(1)
     }
@@ -228,6 +238,25 @@ mod tests {
         let encoder = TextEncoder::from_gguf(&bert(&["▁un", "able", "▁able", "▁你", "▁好", "▁ℝ"])).unwrap();
         assert_eq!(encoder.encode("Unable ÀBLE 你好 x").unwrap(), [2, 4, 5, 6, 7, 8, 1, 3]);
         assert_eq!(encoder.encode("able [SEP]").unwrap(), [2, 6, 3, 3]);
+    }
+
+    /// Regression: a file without the ids of special tokens was refused; llama.cpp takes those of BERT's own vocabularies.
+    #[test]
+    fn special_tokens_without_ids_are_looked_for_where_bert_has_them() {
+        let mut tokens: Vec<String> = (0..100).map(|id| format!("[unused{id}]")).collect();
+        tokens.extend(["[UNK]", "[CLS]", "[SEP]", "[MASK]", "▁a"].map(str::to_owned));
+        let mut vocabulary =
+            GgufTextVocabulary { model: "bert".to_owned(), tokens, ..GgufTextVocabulary::default() };
+        vocabulary.unknown = vocabulary.usual_id("[UNK]");
+        vocabulary.first = vocabulary.usual_id("[CLS]");
+        vocabulary.last = vocabulary.usual_id("[SEP]");
+        let encoder = TextEncoder::from_gguf(&vocabulary).unwrap();
+        assert_eq!(encoder.encode("a x").unwrap(), [101, 104, 100, 102]);
+        assert_eq!(vocabulary.usual_id("[MASK]"), None);
+        vocabulary.tokens.swap(100, 103);
+        assert_eq!(vocabulary.usual_id("[UNK]"), None);
+        vocabulary.model = "t5".to_owned();
+        assert_eq!(vocabulary.usual_id("[CLS]"), None);
     }
 
     #[test]

@@ -20,6 +20,7 @@ pub const KNOWN_PRE_TOKENIZERS: &[&str] = &[
     "llama-bpe",
     "llama-v3",
     "llama3",
+    "smaug-bpe",
     "qwen2",
     "deepseek-r1-qwen",
     "stablelm2",
@@ -73,6 +74,13 @@ pub(crate) fn by_name(name: &str) -> Result<PreTokenisation, TokenizerError> {
             normaliser: None,
             ignore_merges: true,
             adds_bos: true,
+        }),
+        // SmolLM3's files: its own tokenizer takes whole words before merges too.
+        "smaug-bpe" => Ok(PreTokenisation {
+            pre_tokeniser: split_then_bytes(LLAMA3_WORDS)?,
+            normaliser: None,
+            ignore_merges: true,
+            adds_bos: false,
         }),
         "qwen2" | "deepseek-r1-qwen" => Ok(PreTokenisation {
             pre_tokeniser: split_then_bytes(QWEN2_WORDS)?,
@@ -139,9 +147,42 @@ pub(crate) fn name_of(
     }
     Err(TokenizerError::Unsupported {
         part: "pre-tokeniser and normaliser together, in a GGUF file,",
-        name: wanted.to_string(),
+        name: in_short(&wanted),
         supported: NAMES_TO_WRITE.join(", "),
     })
+}
+
+/// The most characters of a description in an error message; expressions alone have hundreds.
+const MAX_DESCRIPTION: usize = 80;
+
+/// The kinds of the parts, with their expressions, cut where that is long.
+fn in_short(description: &Value) -> String {
+    let mut parts = Vec::new();
+    add_kinds(&description["normalizer"], &mut parts);
+    if description["ignore_merges"] == true {
+        parts.push("ignore_merges".to_owned());
+    }
+    add_kinds(&description["pre_tokenizer"], &mut parts);
+    let text = if parts.is_empty() { "none".to_owned() } else { parts.join(", ") };
+    match text.char_indices().nth(MAX_DESCRIPTION) {
+        None => text,
+        Some(_) => text.chars().take(MAX_DESCRIPTION - 1).chain(['…']).collect(),
+    }
+}
+
+fn add_kinds(part: &Value, parts: &mut Vec<String>) {
+    for list in ["normalizers", "pretokenizers"] {
+        if let Some(steps) = part[list].as_array() {
+            steps.iter().for_each(|step| add_kinds(step, parts));
+            return;
+        }
+    }
+    let Some(kind) = part["type"].as_str() else { return };
+    let pattern = &part["pattern"];
+    parts.push(match pattern["Regex"].as_str().or(pattern["String"].as_str()) {
+        Some(pattern) => format!("{kind} {pattern}"),
+        None => kind.to_owned(),
+    });
 }
 
 /// One name for each way of splitting.

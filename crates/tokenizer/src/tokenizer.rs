@@ -380,7 +380,7 @@ impl Tokenizer {
         self.special_ids().find(|&id| self.token_bytes(id) == Some(text.as_bytes()))
     }
 
-    /// Number of ids. A model's embedding may have more rows (padding).
+    /// Number of ids that a model may write. Its embedding may have more rows (padding), which a GGUF file lists as unused tokens.
     pub fn vocabulary_size(&self) -> usize {
         self.parts.table.len()
     }

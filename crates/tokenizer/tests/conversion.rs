@@ -57,6 +57,27 @@ fn a_vocabulary_is_padded_with_ids_that_no_text_has() {
     assert!(ids.iter().all(|id| *id < size), "{ids:?}");
 }
 
+/// Regression: rows of padding, which a GGUF file lists as unused tokens, were part of the vocabulary: a model could write `[PAD778]`.
+#[test]
+fn unused_ids_at_the_end_are_not_part_of_the_vocabulary() {
+    let vocabulary = convert(&byte_level_json("qwen2")).unwrap();
+    let size = vocabulary.tokens.len();
+    let padded = vocabulary.padded_to(size + 40);
+    let size_of =
+        |vocabulary: &GgufVocabulary| Tokenizer::from_gguf(vocabulary.clone()).unwrap().vocabulary_size();
+    assert_eq!(size_of(&padded), size);
+    assert_eq!(Tokenizer::from_gguf(padded.clone()).unwrap().token_bytes(size as u32), None);
+    let (json, _) = padded.to_tokenizer_json().unwrap();
+    assert_eq!(json["model"]["vocab"].as_object().unwrap().len(), size);
+    // What the file gives a meaning stays, and so does what comes before it.
+    let named = GgufVocabulary { end_of_turn: Some(size as u32 + 7), ..padded.clone() };
+    assert_eq!(size_of(&named), size + 8);
+    let mut longer = padded;
+    longer.tokens.push("<|tool|>".to_owned());
+    longer.token_types.push(3);
+    assert_eq!(size_of(&longer), size + 41);
+}
+
 /// In `tokenizer.json` as the library trains it, the first ids are those of the control tokens; the library numbers anew
 /// what does not stand in the vocabulary.
 #[test]
@@ -82,6 +103,10 @@ fn what_a_gguf_file_cannot_say_is_refused_by_name() {
     assert!(other_words.contains("[a-z]+") && other_words.contains("stablelm2"), "{other_words}");
     assert!(change("/normalizer", json!({ "type": "Lowercase" })).contains("Lowercase"));
     assert!(change("/model/ignore_merges", json!(true)).contains("ignore_merges"));
+    // Regression: the name was the whole document of the parts, with their expressions.
+    let long = change("/pre_tokenizer/pretokenizers/0/pattern/Regex", json!("[a-z]+|".repeat(60)));
+    let name = long.split('`').nth(1).unwrap();
+    assert!(name.starts_with("NFC, Split [a-z]+|") && name.chars().count() == 80, "{long}");
     assert!(change("/added_tokens/2/lstrip", json!(true)).contains("<|endoftext|>"));
     assert!(convert(&sentence_piece_json()).unwrap_err().to_string().contains("byte-level BPE"));
     let sentence_piece = GgufVocabulary { model: "llama".to_owned(), ..GgufVocabulary::default() };

@@ -232,6 +232,8 @@ fn malformed_gguf_vocabularies_are_explained() {
         (GgufVocabulary { token_types: vec![9; valid().tokens.len()], ..valid() }, "unknown type 9"),
         (GgufVocabulary { merges: vec!["a".into()], ..valid() }, "merge 0"),
         (GgufVocabulary { merges: vec!["a \u{1F600}".into()], ..valid() }, "not in the vocabulary"),
+        // Regression: texts became single bytes, of which the model knows little.
+        (GgufVocabulary { merges: Vec::new(), ..valid() }, "tokenizer.ggml.merges is missing or empty"),
         (GgufVocabulary { eos: Some(u32::MAX), ..valid() }, "eos_token_id"),
         (GgufVocabulary { scores: vec![0.0], ..sentence_piece_vocabulary() }, "scores has 1 entries"),
     ];

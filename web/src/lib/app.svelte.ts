@@ -2,14 +2,16 @@
 import { tick } from 'svelte';
 import { ApiClient } from './api/client';
 import { ApiError, isAbort, isModelGone, NetworkError } from './api/errors';
+import { heardAtEnd } from './ended';
 import { explain } from './problems';
 import { given } from './settings';
-import type { Conversation, ConversationPatch, Id, Message, ModelInfo, SamplingSettings } from './api/types';
+import type { Conversation, ConversationPatch, Id, ModelInfo, SamplingSettings } from './api/types';
 import { i18n } from './i18n/i18n.svelte';
 import { Announcer } from './state/announcer.svelte';
 import { Chat } from './state/chat.svelte';
 import { Beginning } from './state/beginning.svelte';
 import { Chats } from './state/chats.svelte';
+import { Choosing } from './state/choosing.svelte';
 import { Composer } from './state/composer.svelte';
 import { Connection } from './state/connection.svelte';
 import { readDraft } from './state/drafts';
@@ -25,8 +27,7 @@ import { rememberOwner, forgetOwner } from './state/owner';
 import { Session } from './state/session.svelte';
 import { SettingsEdits, type SettingsEdit } from './state/settings-edits.svelte';
 import { Tabs } from './state/tabs';
-import { splitThinking } from './thinking';
-import { focusFirst, isFocusLost } from './util/focus';
+import { focusFirst, focusMessage, isFocusLost } from './util/focus';
 import { onWide } from './util/screen';
 import { stopKeeping } from './util/storage';
 import { Toasts } from './state/toasts.svelte';
@@ -79,7 +80,7 @@ export const chat: Chat = new Chat(
       void refreshChats();
     },
     finished(answer) {
-      announcer.say(i18n.t.message.finished(splitThinking(answer.content).answer));
+      announcer.say(heardAtEnd(answer));
       tabs.tell('changed', answer.conversation_id);
       void refreshChats();
     },
@@ -107,7 +108,27 @@ export const settingsEdits = new SettingsEdits({
     if (panels.open !== 'settings' || conversation !== chat.id) report(error);
   },
 });
-export const judging = new Judging(api, (answer, judgement) => chat.judge(answer, judgement), report);
+export const judging = new Judging(
+  api,
+  (answer, judgement) => chat.judge(answer, judgement),
+  report,
+  noticed,
+);
+export const choosing = new Choosing({
+  save: (chosen, rejected) => chat.choose(chosen, rejected),
+  async saved(chosen) {
+    announcer.say(i18n.t.feedback.choiceSaved);
+    await focusMessage(chosen.id);
+    await judging.wonder(chosen.id);
+  },
+  failed(error, chosen) {
+    // Where the two are shown, it stands below them.
+    const isShown = chat.pair?.some(({ id }) => id === chosen.id) ?? false;
+    const isGone = error instanceof ApiError && error.status === 404;
+    if (isShown && !isGone) noticed(error);
+    else report(error);
+  },
+});
 
 /** The model that answers the next message; null when the wanted one is not on this machine. */
 export function currentModel(): ModelInfo | null {
@@ -206,6 +227,23 @@ export async function attempt(run: () => Promise<unknown>): Promise<boolean> {
   }
 }
 
+/** Of what somebody has pressed: that nothing came of it is said as well where the server is away. */
+export function reportUndone(error: unknown): void {
+  report(error);
+  if (error instanceof NetworkError) toasts.show('error', i18n.t.connection.notDone);
+}
+
+/** Runs what somebody has pressed. True when it went well. */
+export async function act(run: () => Promise<unknown>): Promise<boolean> {
+  try {
+    await run();
+    return true;
+  } catch (error) {
+    reportUndone(error);
+    return false;
+  }
+}
+
 export async function start(): Promise<void> {
   await attempt(() => session.start());
   if (session.phase === 'open') await catchUp();
@@ -214,8 +252,29 @@ export async function start(): Promise<void> {
 /** What happened while the server was out of reach, or nobody logged in; what was to be saved then is saved now. */
 export async function catchUp(): Promise<void> {
   // Saved first: a chat that is read before that has its old settings.
-  const chatIsRead = settingsEdits.saveAll().then(() => attempt(() => chat.reload()));
-  await Promise.all([loadLists(), chatIsRead]);
+  const allIsSaved = Promise.all([settingsEdits.saveAll(), judging.saveAll(), choosing.saveAll()]);
+  await Promise.all([loadLists(), allIsSaved.then(readChat)]);
+}
+
+/** The open chat as the server has it now or, where the one that the address names could not be read yet, that one. */
+async function readChat(): Promise<void> {
+  if (chat.wanted === null) await attempt(() => chat.reload());
+  else if (!chat.loading) await followRoute();
+}
+
+/** False when the server does not know the key. */
+export async function logIn(key: string): Promise<boolean> {
+  const isKnown = await session.login(key);
+  // Where it is somebody else than before, the page is loaded anew.
+  if (session.phase !== 'open') return isKnown;
+  tabs.tellEntered();
+  await catchUp();
+  return isKnown;
+}
+
+/** Where somebody was let in in another window, this one begins as a new window would. */
+export async function enterIfLetIn(): Promise<void> {
+  if (await session.isLetIn()) router.reload();
 }
 
 /**
@@ -223,6 +282,7 @@ export async function catchUp(): Promise<void> {
  * sees holds none. What happened meanwhile, on another device too, is read when it comes back.
  */
 export function cameOrWent(): void {
+  if (session.phase === 'locked' && !document.hidden) void enterIfLetIn();
   if (session.phase !== 'open') return;
   if (document.hidden) {
     chat.unfollowAll();
@@ -234,7 +294,7 @@ export function cameOrWent(): void {
   models.watch();
   void refreshChats();
   void refreshModels();
-  if (!chat.sending) void attempt(() => chat.reload());
+  if (!chat.sending) void readChat();
 }
 
 async function loadLists(): Promise<void> {
@@ -294,7 +354,7 @@ export async function renameChat(id: Id, title: string): Promise<void> {
 
 export async function deleteChat(id: Id, title: string): Promise<void> {
   const trained = await trainedBy(id);
-  if (!(await attempt(() => chats.delete(id)))) return;
+  if (!(await act(() => chats.delete(id)))) return;
   const wasOpen = router.route.conversation === id;
   if (wasOpen) router.go(null);
   tabs.tell('deleted', id);
@@ -314,16 +374,8 @@ export async function trainedBy(id: Id): Promise<string[]> {
   }
 }
 
-/** The chat goes on with the better of two answers. */
-export async function chooseAnswer(chosen: Message, rejected: Message): Promise<void> {
-  if (!(await attempt(() => chat.choose(chosen, rejected)))) return;
-  announcer.say(i18n.t.feedback.choiceSaved);
-  setTimeout(() => document.getElementById(`message-${chosen.id}`)?.focus({ preventScroll: true }));
-  await judging.wonder(chosen.id);
-}
-
 export async function restoreChat(id: Id, show = false): Promise<boolean> {
-  if (!(await attempt(() => chats.restore(id)))) return false;
+  if (!(await act(() => chats.restore(id)))) return false;
   tabs.tell('restored', id);
   toasts.settle(id);
   if (show) router.go(id);
@@ -373,6 +425,7 @@ onWide(() => (panels.drawer = false));
 
 tabs.onChange((change) => {
   if (change.kind === 'left') return startOver();
+  if (change.kind === 'entered') return void enterIfLetIn();
   if (session.phase !== 'open') return;
   const { kind, conversation } = change;
   if (kind === 'deleted' && conversation === router.route.conversation) {

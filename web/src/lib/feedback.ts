@@ -40,6 +40,11 @@ export function isJudgeable(message: Message): boolean {
   return message.role === 'assistant' && ended && message.content.trim() !== '';
 }
 
+/** Whether it does not end where its model meant it to end: models do not learn from such an answer's being liked or chosen. */
+export function breaksOff({ status, finish_reason }: Message): boolean {
+  return status !== 'complete' || (finish_reason !== null && finish_reason !== 'stop');
+}
+
 export function rejectedFor(choices: readonly Choice[], chosen: Id): Id[] {
   return choices.filter((choice) => choice.chosen === chosen).flatMap(({ rejected }) => rejected);
 }

@@ -2,7 +2,7 @@
 import type { AdapterInfo, Criterion, OwnersFeedback, Promoted, Promotion } from './api/types';
 import { improving, models } from './app.svelte';
 import { i18n } from './i18n/i18n.svelte';
-import { formatDate, formatNumber, formatPercent } from './util/format';
+import { formatDate, formatFixed, formatPercent } from './util/format';
 
 /** The page's words for one of the server's; the server's own where it has a new one. */
 export function inWords(words: Record<string, string>, word: string): string {
@@ -47,10 +47,23 @@ function trained(method: string): string {
 
 /** Where it was copied from, what it learned from and what was measured before it was promoted, one line each. */
 export function evidence({ data, gate, improvement, source }: Promoted): string[] {
-  const { copiedFrom, criteria, recorded, measured } = i18n.t.improvements;
+  const { copiedFrom, recorded } = i18n.t.improvements;
   const copied = improvement === null && source !== null ? copiedFrom(source) : null;
-  const named = gate?.replace(/[a-z_]+(?= -?[\d.])/g, (name) => inWords(criteria, name)) ?? null;
-  return [copied, data && recorded(data), named && measured(named)].filter((line) => line !== null);
+  return [copied, data && recorded(data), gate && measured(gate)].filter((line) => line !== null);
+}
+
+/** `name value`, with an interval `(lower to upper)` where there is one. */
+const MEASURED = /([a-z_]+) (-?[\d.]+)(?: \((-?[\d.]+) to (-?[\d.]+)\))?/g;
+
+/** The figures of a record's gate, written as in the gate itself; the record's own words where they are none. */
+function measured(gate: string): string {
+  const { criteria, measuredRange, measuredBreak } = i18n.t.improvements;
+  const figures = [...gate.matchAll(MEASURED)].map(([, name = '', value = '', lower, upper]) => {
+    const written = (text: string) => figure({ name }, Number(text));
+    const range = lower && upper ? measuredRange(written(lower), written(upper)) : '';
+    return `${inWords(criteria, name)} ${written(value)}${range}`;
+  });
+  return figures.length > 0 ? figures.join(measuredBreak) : gate;
 }
 
 /** Which adapters a change of weights took along or brought back, one line each. */
@@ -89,15 +102,15 @@ const SIGNS: Partial<Record<string, string>> = {
 /** From here on numbers are written in thousands or millions: all digits of them would push the verdict out of sight. */
 const LARGE = 100_000;
 
-/** A figure of one criterion, in four digits at most where it has more than one before the point; a dash where there is none. */
-export function figure({ name }: Criterion, value: number | null): string {
+/** A figure of one criterion, in four digits where it has more than one before the point; a dash where there is none. */
+export function figure({ name }: Pick<Criterion, 'name'>, value: number | null): string {
   if (value === null) return '–';
   if (SHARES.includes(name)) return formatPercent(value, i18n.tag);
   const size = Math.abs(value);
   if (size >= LARGE)
     return value.toLocaleString(i18n.tag, { notation: 'compact', maximumSignificantDigits: 4 });
   const digits = size >= 1000 ? 0 : size >= 100 ? 1 : size >= 10 ? 2 : 3;
-  return formatNumber(value, i18n.tag, digits);
+  return formatFixed(value, i18n.tag, digits);
 }
 
 /** Reasons that leave out examples; the others leave out judgements, of which an example may need two, or make several. */

@@ -25,7 +25,8 @@ export function editLastQuestion(): void {
 const commands: Record<string, () => void> = {
   k: focusSearch,
   b: toggleSidebar,
-  ',': () => panels.show('settings'),
+  // Of a chat that could not be read, nothing is known that could be set.
+  ',': () => chat.unread || panels.show('settings'),
   m: () => panels.show('models'),
   '/': () => panels.show('shortcuts'),
 };

@@ -122,8 +122,8 @@ impl Pipeline {
         Ok(output)
     }
 
-    /// The rest of an answer that has come to its end.
-    pub(crate) fn finish(&mut self) -> Output {
+    /// The rest of an answer that has come to its end. `is_cut`: not by the model's own decision.
+    pub(crate) fn finish(&mut self, is_cut: bool) -> Output {
         let mut output = Output::default();
         let text = self.decoder.finish();
         self.decoded += text.len();
@@ -135,7 +135,7 @@ impl Pipeline {
         let rest = self.stops.finish();
         output.parts.extend(self.parts_of(&rest));
         if let Some(calls) = &mut self.tool_calls {
-            output.parts.extend(calls.finish());
+            output.parts.extend(calls.finish(is_cut));
         }
         let begins = self.answer_begins();
         let (thought, answer) =
@@ -164,7 +164,7 @@ impl Pipeline {
 
     /// What the tool calls' parser still holds, where a stop string or a complete call ended the answer.
     pub(crate) fn finish_ended(&mut self) -> Vec<Part> {
-        self.tool_calls.as_mut().map(ToolCallParser::finish).unwrap_or_default()
+        self.tool_calls.as_mut().map(|calls| calls.finish(true)).unwrap_or_default()
     }
 
     /// Tool calls that began so far.

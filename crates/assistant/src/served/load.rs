@@ -6,7 +6,6 @@ use std::time::Instant;
 use zhenjin_conversation::{ConversationStyle, ToolStyle};
 use zhenjin_engine::{Engine, EngineOptions, Sampling, StartError, StepModel};
 use zhenjin_hub::GenerationDefaults;
-use zhenjin_model::encoder::EncoderFile;
 use zhenjin_model::{
     Fingerprint, LoadOptions, MemoryEstimate, MemoryPlan, Model, ModelFile, Runner, RunnerOptions,
 };
@@ -102,17 +101,18 @@ pub(super) fn load(
 }
 
 impl ModelSpec {
-    /// Refuses what is no model, or none that is known here, by the headers of its files. Weights and tokenizer are first read when it is loaded.
+    /// Refuses what is no model, or none that is known here, by the headers of its files, and an encoder that does not say how it makes vectors.
+    /// The weights, and the tokenizer of a model that writes, are first read when it is loaded.
     ///
     /// # Errors
     /// [`AssistantError::Load`] with the file and what is wrong with it.
     pub fn check(&self) -> Result<(), AssistantError> {
         let opened = if Embedder::is_at(&self.path) {
-            EncoderFile::open(&self.path).map(drop)
+            Embedder::check(&self.path).map_err(|error| error.to_string())
         } else {
-            ModelFile::open(&self.path).map(drop)
+            ModelFile::open(&self.path).map(drop).map_err(|error| error.to_string())
         };
-        opened.map_err(|error| AssistantError::Load { name: self.name.clone(), reason: error.to_string() })
+        opened.map_err(|reason| AssistantError::Load { name: self.name.clone(), reason })
     }
 }
 

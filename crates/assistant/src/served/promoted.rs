@@ -223,8 +223,8 @@ impl State {
         is_adapted.then(|| ServedModelInfo {
             name: base_name(&info.name),
             promoted: None,
-            // It shares the model's memory and engine.
-            memory_bytes: info.memory_bytes.map(|_| 0),
+            // It shares the model's memory and engine, and has none of its own.
+            memory_bytes: None,
             stats: None,
             ..info
         })

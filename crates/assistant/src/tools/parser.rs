@@ -63,6 +63,8 @@ pub(crate) struct ToolCallParser {
     held: String,
     calls: usize,
     completed: usize,
+    /// The answer is calls and nothing else.
+    calls_required: bool,
 }
 
 impl ToolCallParser {
@@ -75,7 +77,13 @@ impl ToolCallParser {
             held: String::new(),
             calls: 0,
             completed: 0,
+            calls_required: false,
         }
+    }
+
+    /// The same for an answer that must be calls, if `required`.
+    pub(crate) fn where_calls_are_required(self, required: bool) -> ToolCallParser {
+        ToolCallParser { calls_required: required, ..self }
     }
 
     /// The texts around calls.
@@ -111,11 +119,19 @@ impl ToolCallParser {
         parts
     }
 
-    /// The rest of an answer that has come to its end.
-    pub(crate) fn finish(&mut self) -> Vec<Part> {
+    /// The rest of an answer that has come to its end. `is_cut`: not by the model's own decision.
+    ///
+    /// A call that was begun and not announced is no call, and mostly no text for the user either.
+    pub(crate) fn finish(&mut self, is_cut: bool) -> Vec<Part> {
         let mut parts = Vec::new();
+        let is_after_marker = matches!(self.format.beginning(), CallBeginning::Marker(_));
         match std::mem::replace(&mut self.state, State::InText) {
-            State::InCall(call) if !call.announced => push_text(&mut parts, &call.raw),
+            State::InCall(call) if !call.announced => {
+                let was_to_be_call = self.calls_required || self.completed > 0 || (is_cut && is_after_marker);
+                if !was_to_be_call {
+                    push_text(&mut parts, &call.raw);
+                }
+            }
             State::InCall(_) => {}
             // The object was complete; the model only left out (a part of) the end marker.
             State::BeforeEndMarker => {
@@ -126,6 +142,8 @@ impl ToolCallParser {
                 push_arguments(&mut parts, self.calls - 1, &std::mem::take(&mut self.held))
             }
             State::AtBeginning if self.calls > 0 => self.held.clear(),
+            // Of a marker that was begun.
+            State::AtBeginning | State::InText if self.calls_required => self.held.clear(),
             State::AtBeginning | State::InText => {}
         }
         push_text(&mut parts, &std::mem::take(&mut self.held));
@@ -311,7 +329,7 @@ mod tests {
             .chunks(step)
             .flat_map(|chunk| parser.push(&chunk.iter().collect::<String>()))
             .collect();
-        parts.extend(parser.finish());
+        parts.extend(parser.finish(false));
         for part in parts {
             match part {
                 Part::Text(text) => shown.push_str(&text),
@@ -381,6 +399,36 @@ mod tests {
             "Sure: {\"name\": \"f\", \"parameters\": {}}",
             &[],
         );
+    }
+
+    /// Regression: an answer that was cut in a call showed the beginning of the model's notation as its text.
+    #[test]
+    fn a_call_that_is_cut_before_its_name_is_no_text() {
+        let shown = |format: ToolFormat, text: &str, required: bool, is_cut: bool| {
+            let names = vec!["f".to_owned()];
+            let mut parser = ToolCallParser::new(format, names).where_calls_are_required(required);
+            let parts = parser.push(text).into_iter().chain(parser.finish(is_cut));
+            let texts = parts.filter_map(|part| if let Part::Text(text) = part { Some(text) } else { None });
+            texts.collect::<String>()
+        };
+        let whole = "<tool_call>{\"name\": \"f\", \"arguments\": {}}</tool_call>\n";
+        for end in ["", "<tool", "<tool_call>", "<tool_call>\n{\"name\": \"f"] {
+            for is_cut in [false, true] {
+                assert_eq!(shown(ToolFormat::Hermes, end, true, is_cut), "", "{end}");
+                let after = format!("{whole}{end}");
+                assert_eq!(shown(ToolFormat::Hermes, &after, false, is_cut), "", "{end}");
+            }
+        }
+        let begun = "Let me see. <tool_call>\n{\"name\": \"f";
+        assert_eq!(shown(ToolFormat::Hermes, begun, false, true), "Let me see. ");
+        // What the model ended itself, or what only looks like a beginning, is text.
+        assert_eq!(shown(ToolFormat::Hermes, begun, false, false), begun);
+        assert_eq!(shown(ToolFormat::Hermes, "Hello <tool", false, true), "Hello <tool");
+        let object = "{\"name\": \"f\", \"parameters\": ";
+        assert_eq!(shown(ToolFormat::LlamaJson, object, false, true), object);
+        assert_eq!(shown(ToolFormat::LlamaJson, object, true, true), "");
+        let second = format!("{object}{{}}}}; {object}");
+        assert_eq!(shown(ToolFormat::LlamaJson, &second, false, true), "");
     }
 
     proptest! {

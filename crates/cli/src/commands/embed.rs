@@ -54,7 +54,7 @@ pub(crate) struct EmbedArguments {
     /// Put the prompt before every text that the model's makers gave this name
     #[arg(long, value_name = "NAME", conflicts_with = "prompt")]
     prompt_name: Option<String>,
-    /// Keep the first N values of each vector, of unit length again if the whole ones are
+    /// Keep the first N values of each vector, of unit length again if the whole ones are [default: as the model's folder says, else all]
     #[arg(long, value_name = "N")]
     dimensions: Option<usize>,
     /// How hidden states become one vector, without a layer behind it: cls, max, mean, mean_sqrt_len_tokens, weightedmean, lasttoken [default: as the model's folder says]
@@ -151,7 +151,9 @@ fn load(path: &Path, arguments: &EmbedArguments) -> Result<Embedder> {
     let options = LoadOptions { simd: compute.simd, team: Arc::new(team) };
     let pooling = arguments.pooling.map(|mode| EncoderPooling::of_mode(mode, arguments.normalise));
     Embedder::load(path, pooling, &options).map_err(|error| match error {
-        EmbedderError::NoPooling => anyhow!("{}: {error} (here: --pooling MODE)", path.display()),
+        EmbedderError::NoPooling => {
+            anyhow!("{}: {error}, or say it here with --pooling MODE", path.display())
+        }
         error => error.into(),
     })
 }

@@ -80,7 +80,8 @@ pub(crate) fn run(name: &str, path: &Path, arguments: &InspectArguments) -> Resu
         pooling: pooling.map(|pooling| pooling.modes.iter().map(|mode| PoolingMode::name(*mode)).collect()),
         dense: pooling.iter().flat_map(|pooling| &pooling.dense).map(DenseLine::of).collect(),
         normalises: pooling.map(|pooling| pooling.normalise),
-        dimensions: pooling.map(|pooling| pooling.width(config.hidden_size)),
+        dimensions: pooling
+            .map(|pooling| opened.kept_dimensions.unwrap_or_else(|| pooling.width(config.hidden_size))),
         lowercases: opened.lowercases,
         prompts: opened.prompts.clone(),
         weights_bytes: estimate.weights,

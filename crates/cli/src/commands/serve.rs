@@ -8,7 +8,10 @@ use anyhow::{Context, Result, bail};
 use std::ffi::{OsStr, OsString};
 use std::process::Command;
 use std::sync::Arc;
-use zhenjin_assistant::{AdapterSpec, DraftSpec, Embedder, ModelSpec, RepetitionDetection, ServedModels};
+use zhenjin_assistant::{
+    AdapterSpec, AssistantError, DraftSpec, Embedder, ModelSpec, RepetitionDetection, ServeOptions,
+    ServedModels,
+};
 use zhenjin_engine::Speculation;
 use zhenjin_hub::ModelStore;
 use zhenjin_promotions::{Improvements, Promotions};
@@ -35,6 +38,9 @@ pub(crate) async fn run(home: &Home, arguments: ServeArguments) -> Result<()> {
     );
     let first = specs.iter().find(|spec| !Embedder::is_at(&spec.path)).map(|spec| spec.name.clone());
     options.drafts = drafts(&model_store, &arguments, first.as_deref())?;
+    if !arguments.models.is_empty() {
+        specs.iter().try_for_each(|spec| expect_to_fit(spec, &options))?;
+    }
     let models = Arc::new(ServedModels::new(specs, options)?);
     models.check_drafts().context("--draft")?;
     for adapter in arguments.adapter {
@@ -131,6 +137,21 @@ fn named_spec(store: &ModelStore, name: &OsStr) -> Result<ModelSpec> {
     let spec = machine::named_spec(store, name)?;
     spec.check()?;
     Ok(spec)
+}
+
+/// Refuses a model that could never be loaded within the memory limit: every request to it would be told so.
+fn expect_to_fit(spec: &ModelSpec, options: &ServeOptions) -> Result<()> {
+    let estimate = if Embedder::is_at(&spec.path) {
+        let opened = zhenjin_hub::open_encoder(&spec.path).with_context(|| spec.name.clone())?;
+        Embedder::memory_estimate(&opened, options.compute.threads)
+    } else {
+        options.memory_estimate_at(&spec.path)?
+    };
+    let (needed_bytes, limit_bytes) = (estimate.least(), options.memory_bytes);
+    if needed_bytes > limit_bytes {
+        return Err(AssistantError::OutOfMemory { name: spec.name.clone(), needed_bytes, limit_bytes }.into());
+    }
+    Ok(())
 }
 
 /// Resolves at the first Ctrl-C or SIGTERM, or when the terminal is closed; a second Ctrl-C ends the program at once.

@@ -28,6 +28,10 @@ pub(super) const SCORE: &str = "base_model.model.score.weight";
 const ADAPTED_HEAD: &str = "an adapted head (lm_head) is not supported";
 const ADAPTED_EMBEDDING: &str = "adapted token embeddings are not supported";
 
+/// What cannot be merged either.
+pub(super) const DECOMPOSED_EMBEDDING: &str =
+    "an embedding decomposed into magnitude and direction (DoRA) is not supported";
+
 const WHOLE_MODULES: &str = "whole weights beside the low-rank products are not supported";
 
 /// A layer and one of its projections.
@@ -83,6 +87,11 @@ impl AdapterValues {
 pub(super) fn files_of(path: &Path) -> Result<[PathBuf; 2], ModelError> {
     let folder = folder_of(path)?;
     let (settings_path, tensors_path) = (folder.join(SETTINGS), folder.join(TENSORS));
+    if !settings_path.exists()
+        && let Some(reason) = named_adapters(&folder)
+    {
+        return Err(ModelError::NotAnAdapter { path: path.to_owned(), reason });
+    }
     if !tensors_path.is_file() && folder.join(PICKLE).is_file() {
         let reason = format!(
             "it has {PICKLE} only, a PyTorch pickle, which can run code when it is read; save the adapter with \
@@ -91,6 +100,37 @@ pub(super) fn files_of(path: &Path) -> Result<[PathBuf; 2], ModelError> {
         return Err(ModelError::NotAnAdapter { path: path.to_owned(), reason });
     }
     Ok([settings_path, tensors_path])
+}
+
+/// What to do about a folder that has adapters in folders of its own, as `peft` saves those with names.
+fn named_adapters(folder: &Path) -> Option<String> {
+    const MOST: usize = 8;
+    let entries = std::fs::read_dir(folder).ok()?.filter_map(Result::ok).map(|entry| entry.path());
+    let name = |path: PathBuf| quoted(&path.file_name().unwrap_or_default().to_string_lossy());
+    let mut names: Vec<String> = entries.filter(|path| path.join(SETTINGS).is_file()).map(name).collect();
+    names.sort_unstable();
+    if names.len() > MOST {
+        names.truncate(MOST);
+        names.push("…".to_owned());
+    }
+    let last = names.pop()?;
+    Some(match names.is_empty() {
+        true => format!("it holds the adapter {last}; name that folder"),
+        false => format!("it holds the adapters {} and {last}; name one of these folders", names.join(", ")),
+    })
+}
+
+/// The tensor with an embedding's magnitudes, which merging refuses too, if the file has one.
+fn decomposed_embedding(tensors_path: &Path) -> Option<String> {
+    let file = Mapping::open(tensors_path).ok()?;
+    let header = parse_header(file.as_ref()).ok()?;
+    let is_one = |tensor: &&TensorRecord| match PeftName::parse(&tensor.name) {
+        Some(PeftName::Added { module, part: AddedPart::Magnitude }) => {
+            Naming::HuggingFace.read(&format!("{module}.weight")) == Some(WeightName::Embedding)
+        }
+        _ => false,
+    };
+    header.tensors().iter().find(is_one).map(|tensor| tensor.name.clone())
 }
 
 /// Reads an adapter, with the head for scores that such an adapter has.
@@ -102,7 +142,13 @@ fn read(
 ) -> Result<(AdapterValues, Option<ScoreHead>), ModelError> {
     let fault = |file: &Path, error| ModelError::Format { file: file.to_owned(), error };
     let text = Mapping::open(settings_path)?;
-    let settings = Settings::read(text.as_ref(), purpose).map_err(|error| fault(settings_path, error))?;
+    let settings = Settings::read(text.as_ref(), purpose).map_err(|error| {
+        // To merge it instead would be no advice.
+        match decomposed_embedding(tensors_path) {
+            Some(name) => fault(tensors_path, FormatError::new(quoted_tensor(&name), DECOMPOSED_EMBEDDING)),
+            None => fault(settings_path, error),
+        }
+    })?;
     let file = Mapping::open(tensors_path)?;
     let header = parse_header(file.as_ref()).map_err(|error| fault(tensors_path, error))?;
     let mut pairs: BTreeMap<String, (Place, Pair<'_>)> = BTreeMap::new();

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use zhenjin_files::Mapping;
 
-use super::file::{files_of, quoted_tensor, tensor_values};
+use super::file::{DECOMPOSED_EMBEDDING, files_of, quoted_tensor, tensor_values};
 use super::merge::{AdapterMerge, Change, Product};
 use super::peft_names::{AddedPart, PREFIX, PeftName};
 use super::settings::{Purpose, Settings};
@@ -197,6 +197,8 @@ impl Reading<'_> {
         };
         let mut change =
             Change { product: self.product(weight, [rows, columns], parts)?, ..Change::default() };
+        // Before a magnitude is read: an embedding's has another shape.
+        self.check_magnitude(weight, parts)?;
         change.magnitude = of(Part::Magnitude).map(vector).transpose()?;
         // B's bias is multiplied with the scale as the product is.
         if let Some(tensor) = of(Part::Added) {
@@ -209,7 +211,6 @@ impl Reading<'_> {
         if let Some(tensor) = of(Part::Tokens) {
             change.rows = self.tokens(weight, tensor, [rows, columns])?;
         }
-        self.check_magnitude(weight, &change, parts)?;
         Ok(change)
     }
 
@@ -271,14 +272,9 @@ impl Reading<'_> {
     }
 
     /// Magnitudes are there where the settings say so, and belong to products of matrices that multiply rows.
-    fn check_magnitude(
-        &self,
-        weight: WeightName,
-        change: &Change,
-        parts: &Parts<'_>,
-    ) -> Result<(), ModelError> {
+    fn check_magnitude(&self, weight: WeightName, parts: &Parts<'_>) -> Result<(), ModelError> {
         let Some(any) = parts.values().next() else { return Ok(()) };
-        let problem = match (&change.product, &change.magnitude) {
+        let problem = match (parts.get(&Part::Up), parts.get(&Part::Magnitude)) {
             (Some(_), None) if self.settings.has_magnitudes => {
                 "`use_dora` is set, but the file has no lora_magnitude_vector of it"
             }
@@ -286,9 +282,7 @@ impl Reading<'_> {
             (_, Some(_)) if !self.settings.has_magnitudes => {
                 "the file has a lora_magnitude_vector of it, but `use_dora` is not set"
             }
-            (_, Some(_)) if weight == WeightName::Embedding => {
-                "an embedding decomposed into magnitude and direction (DoRA) is not supported"
-            }
+            (_, Some(_)) if weight == WeightName::Embedding => DECOMPOSED_EMBEDDING,
             _ => return Ok(()),
         };
         Err(self.fault(any, problem))

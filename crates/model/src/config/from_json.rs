@@ -9,7 +9,9 @@ use super::fields::Fields;
 use super::rope_from_json::rope;
 use super::{ConfigReading, ExpertsConfig, ModelConfig, RopeScaling, SlidingWindow, last_of_every};
 use crate::errors::{FormatError, quoted};
-use crate::families::{Bias, DefaultKvHeads, Family, UnrotatedLayers, WindowRule, not_a_writer};
+use crate::families::{
+    Bias, DefaultKvHeads, ENCODER_FAMILIES, Family, UnrotatedLayers, WindowRule, not_a_writer,
+};
 use crate::json;
 
 /// The longest `config.json` that is read. Real ones have a few kilobytes.
@@ -227,8 +229,13 @@ fn family(fields: &Fields<'_>, class: ModelClass) -> Result<&'static Family, For
         let hint = match found.as_str() {
             Some(name) if name == ModelClass::SequenceClassification.name(family) => {
                 "; such a model gives scores to texts and writes none, so it can be used as a reward model only"
+                    .to_owned()
             }
-            _ => "",
+            Some(name) if family.class.strip_suffix("ForCausalLM") == name.strip_suffix("Model") => {
+                let encoders = ENCODER_FAMILIES.map(|family| family.model_type).join(", ");
+                format!("; without its head it writes no text, and vectors of texts are made by encoders only ({encoders})")
+            }
+            _ => String::new(),
         };
         return Err(fields.fault(
             "architectures",

@@ -223,6 +223,59 @@ fn paths_that_are_no_adapters_say_what_would_be() {
     }
 }
 
+/// Regression: a folder with adapters in folders of their own was `cannot open: No such file`.
+#[test]
+fn a_folder_of_named_adapters_names_them() {
+    let config = cases()[0].model_config();
+    let folder = tempfile::tempdir().unwrap();
+    let mut said = Vec::new();
+    for name in ["two", "one"] {
+        std::fs::create_dir(folder.path().join(name)).unwrap();
+        std::fs::write(folder.path().join(name).join("adapter_config.json"), "{}").unwrap();
+        said.push(AdapterValues::open(folder.path(), &config).unwrap_err().to_string());
+        said.push(AdapterMerge::open(folder.path(), &config).unwrap_err().to_string());
+    }
+    for (text, words) in said.iter().zip([
+        "it holds the adapter `two`; name that folder",
+        "it holds the adapter `two`; name that folder",
+        "it holds the adapters `one` and `two`; name one of these folders",
+        "it holds the adapters `one` and `two`; name one of these folders",
+    ]) {
+        assert!(text.contains(words), "{text}");
+    }
+}
+
+/// Regression: merging said that an embedding's magnitudes had a wrong shape, and training that merging was possible.
+#[test]
+fn an_embedding_with_magnitudes_is_refused_by_name_everywhere() {
+    let mut case = cases().remove(0);
+    case.config["vocab_size"] = 80.into();
+    let config = case.model_config();
+    let folder = tempfile::tempdir().unwrap();
+    let hidden = config.hidden_size;
+    let tensors: Vec<FolderTensor> = [
+        ("lora_embedding_A", vec![2, 80]),
+        ("lora_embedding_B", vec![hidden, 2]),
+        ("lora_magnitude_vector", vec![hidden]),
+    ]
+    .into_iter()
+    .map(|(part, shape)| {
+        let name = format!("base_model.model.model.embed_tokens.{part}");
+        FolderTensor::f32(&name, &shape, &vec![0.5; shape.iter().product()])
+    })
+    .collect();
+    std::fs::write(folder.path().join("adapter_model.safetensors"), safetensors_bytes(&tensors)).unwrap();
+    let settings = json!({ "peft_type": "LORA", "r": 2, "lora_alpha": 4, "use_dora": true });
+    std::fs::write(folder.path().join("adapter_config.json"), settings.to_string()).unwrap();
+    for error in [
+        AdapterMerge::open(folder.path(), &config).unwrap_err().to_string(),
+        AdapterValues::open(folder.path(), &config).unwrap_err().to_string(),
+    ] {
+        assert!(error.contains("embed_tokens") && error.contains("an embedding decomposed"), "{error}");
+        assert!(!error.contains("merges it"), "{error}");
+    }
+}
+
 fn merged_cases() -> Vec<Case> {
     serde_json::from_str(include_str!("../golden/merged.json")).unwrap()
 }

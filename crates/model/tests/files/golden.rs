@@ -213,6 +213,62 @@ fn written_files_give_the_logits_of_transformers() {
     assert_eq!(covered.len(), 10, "{covered:?}");
 }
 
+/// The weights as newer versions of transformers hold them in memory, and save them if asked to: all experts of a layer in two tensors.
+fn with_experts_together(case: &Case) -> Vec<FolderTensor> {
+    let (config, tensors) = (case.model_config(), case.tensors());
+    let find = |name: &str| tensors.iter().find(|tensor| tensor.name == name);
+    let experts = config.experts.as_ref().unwrap().count;
+    let apart = |tensor: &&FolderTensor| !tensor.name.contains(".mlp.experts.");
+    let mut together: Vec<FolderTensor> = tensors.iter().filter(apart).cloned().collect();
+    for layer in 0..config.layers {
+        let prefix = format!("model.layers.{layer}.mlp.experts");
+        for (name, projections) in
+            [("gate_up_proj", &["gate_proj", "up_proj"][..]), ("down_proj", &["down_proj"][..])]
+        {
+            let mut parts = Vec::new();
+            for expert in 0..experts {
+                let names =
+                    projections.iter().map(|projection| format!("{prefix}.{expert}.{projection}.weight"));
+                parts.extend(names.filter_map(|name| find(&name)));
+            }
+            // Some layers have no experts.
+            let Some(first) = parts.first() else { continue };
+            together.push(FolderTensor {
+                name: format!("{prefix}.{name}"),
+                dtype: first.dtype,
+                shape: vec![experts, projections.len() * first.shape[0], first.shape[1]],
+                data: parts.iter().flat_map(|part| part.data.iter().copied()).collect(),
+            });
+        }
+    }
+    together
+}
+
+/// Regression: such a folder was refused for want of `experts.0.gate_proj.weight`.
+#[test]
+fn experts_that_are_stored_together_are_the_same_weights() {
+    let mut covered = 0;
+    for case in Case::all().into_iter().filter(|case| case.name.starts_with("qwen3moe")) {
+        let folder = tempfile::tempdir().unwrap();
+        let mut tensors = with_experts_together(&case);
+        write_folder(folder.path(), &case.config, &tensors);
+        let difference = case.difference(folder.path(), SimdLevel::detect());
+        assert!(difference <= TOLERANCE, "{}: differs by {difference}", case.name);
+        assert!(ModelFile::open(folder.path()).unwrap().unused_tensors().is_empty(), "{}", case.name);
+        // Neither another number of experts nor an odd number of rows is taken for it.
+        let place = tensors.iter().position(|tensor| tensor.name.ends_with("gate_up_proj")).unwrap();
+        let [experts, rows, columns] = tensors[place].shape[..] else { panic!("three dimensions") };
+        for shape in [[experts * 2, rows / 2, columns], [experts, 1, rows * columns]] {
+            tensors[place].shape = shape.to_vec();
+            write_folder(folder.path(), &case.config, &tensors);
+            let error = ModelFile::open(folder.path()).unwrap_err().to_string();
+            assert!(error.contains("mlp.experts.gate_up_proj"), "{error}");
+        }
+        covered += 1;
+    }
+    assert_eq!(covered, 2);
+}
+
 /// A setting that is read but changes nothing would pass the tests above, so each must be seen to matter.
 #[test]
 fn every_setting_matters() {

@@ -22,6 +22,12 @@ fn configuration_faults() -> Vec<(Value, &'static str, &'static str)> {
             "field `architectures`",
             "`LlamaForCausalLM`",
         ),
+        // Regression: why a model that makes embeddings as it was saved has no use here was not said.
+        (
+            json!({"architectures": ["LlamaModel"]}),
+            "field `architectures`",
+            "vectors of texts are made by encoders only (bert, xlm-roberta, roberta)",
+        ),
         (json!({"vocab_size": null}), "field `vocab_size`", "is missing"),
         (json!({"vocab_size": -1}), "field `vocab_size`", "must be a non-negative whole number, found `-1`"),
         (json!({"vocab_size": 8.5}), "field `vocab_size`", "must be a non-negative whole number"),

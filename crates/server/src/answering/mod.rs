@@ -6,6 +6,7 @@ mod stream;
 use std::sync::Arc;
 
 use axum::extract::{FromRef, FromRequestParts};
+use axum::http::StatusCode;
 use axum::http::request::Parts;
 use zhenjin_assistant::{
     Assistant, AssistantError, ChatRequest, CompletionRequest, OutputFormat, ServedModels,
@@ -73,7 +74,17 @@ impl Answering {
     /// The model `name`, loaded if it is not.
     pub(crate) async fn open(self, name: &str) -> Result<Ready, ApiError> {
         let models = Arc::clone(&self.models);
-        self.open_with(async move { models.get(name).await.map_err(fault) }).await
+        let opened = self.open_with(async { models.get(name).await.map_err(fault) }).await;
+        opened.map_err(|error| {
+            let is_full = error.status() == StatusCode::TOO_MANY_REQUESTS;
+            // Who waits for the same model knows best when one of its answers ends.
+            let wait =
+                if is_full { models.loaded(name).and_then(|model| model.expected_wait()) } else { None };
+            match wait {
+                Some(wait) => error.with_retry_after(wait),
+                None => error,
+            }
+        })
     }
 
     /// The model that `find` gives. The right to answer comes first: whoever is refused it loads nothing.
@@ -149,7 +160,7 @@ impl Ready {
         Ok(self.follow(generations))
     }
 
-    /// Lets it continue each text `choices` times.
+    /// Lets it continue each text `choices` times: all of them begin, or none.
     pub(crate) async fn complete(
         self,
         mut requests: Vec<CompletionRequest>,
@@ -160,15 +171,17 @@ impl Ready {
         requests.iter_mut().for_each(|request| request.options.cache_salt = salt);
         let model = Arc::clone(&self.assistant);
         let answer = move || {
-            let mut generations = Vec::with_capacity(requests.len() * choices);
-            for request in &requests {
-                // Should a later prompt be refused, those that run already are cancelled by being dropped.
-                let more = model
-                    .complete_choices(request, choices)
-                    .map_err(|error| refusal(error, &request.output_format))?;
-                generations.extend(more);
+            let one_of_several = requests.len() > 1;
+            let mut prepared = Vec::with_capacity(requests.len());
+            for (index, request) in requests.iter().enumerate() {
+                let answers = model.prepare_completion(request, choices).map_err(|error| {
+                    let error = refusal(error, &request.output_format);
+                    let place = format!("prompt[{index}]");
+                    if one_of_several { error.with_field_renamed("prompt", &place) } else { error }
+                })?;
+                prepared.push(answers);
             }
-            Ok(generations)
+            model.begin(prepared).map_err(|error| refusal(error, &OutputFormat::Text))
         };
         let generations = self.permit.compute(self.size.0, answer).await?;
         Ok(self.follow(generations))

@@ -7,7 +7,7 @@ use super::request::{Asked, read_conversation};
 use super::wire::{AnthropicError, AnthropicTokenCount};
 use super::{fields, refusal};
 use crate::answering::Answering;
-use crate::body::json_body;
+use crate::body::json_read;
 use crate::errors::ApiError;
 
 /// Says how many tokens a conversation takes, template and tools included.
@@ -23,7 +23,8 @@ pub(super) async fn count(
     answering: Answering,
     request: Request,
 ) -> Result<Json<AnthropicTokenCount>, ApiError> {
-    let Asked { model, request, .. } = read_conversation(fields::COUNT, &json_body(request).await?)?;
+    let Asked { model, request, .. } =
+        json_read(request, |body| read_conversation(fields::COUNT, body)).await?;
     let input_tokens = answering.open(&model).await?.count_prompt(request, refusal).await?;
     Ok(Json(AnthropicTokenCount { input_tokens }))
 }

@@ -9,7 +9,7 @@ use super::request::{Asked, read};
 use super::wire::{AnthropicError, AnthropicEvent, AnthropicMessage};
 use super::writer::Writer;
 use crate::answering::{Answering, Heading, send_events};
-use crate::body::json_body;
+use crate::body::json_read;
 use crate::errors::ApiError;
 
 /// Answers a conversation.
@@ -23,7 +23,7 @@ use crate::errors::ApiError;
         (status = 429, description = "Too many requests; `Retry-After` says when to come again.", body = AnthropicError),
         (status = 503, description = "The model cannot be had now.", body = AnthropicError)))]
 pub(super) async fn create(answering: Answering, request: Request) -> Result<Response, ApiError> {
-    let Asked { model, request, stream } = read(&json_body(request).await?)?;
+    let Asked { model, request, stream } = json_read(request, read).await?;
     let ready = answering.open(&model).await?;
     let heading = Heading::new("msg", ready.assistant());
     let (generations, reaches_context) = ready.chat_within_context(request, refusal).await?;

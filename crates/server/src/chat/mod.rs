@@ -68,6 +68,7 @@ where
         .routes(routes!(models::improvements::list, models::improvements::begin))
         .routes(routes!(models::preview::preview))
         .routes(routes!(models::improvements::stop))
+        .routes(routes!(models::improvements::discard))
         .routes(routes!(models::improvements::promote))
         .routes(routes!(conversations::list, conversations::create))
         .routes(routes!(conversations::retrieve, conversations::change, conversations::delete))

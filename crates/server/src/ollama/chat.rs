@@ -34,6 +34,6 @@ pub(super) async fn chat(
     request: Request,
 ) -> Result<Response, ApiError> {
     let asked = Instant::now();
-    let read = read_chat(&super::body::read(request).await?)?;
+    let read = super::body::read(request, read_chat).await?;
     answer(answering, menu, models, read, Shape::Chat, asked).await
 }

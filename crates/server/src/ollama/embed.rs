@@ -92,17 +92,22 @@ async fn answer(
     streams: &StreamLimit,
     caller: &Caller,
     request: Request,
-    table: &[&'static [Field]],
+    table: &'static [&'static [Field]],
     field: &'static str,
 ) -> Result<(String, Vectors), ApiError> {
-    let body = body::read(request).await?;
-    let fields = check(table, &body)?;
-    let model = fields.text("model").unwrap_or_default().to_owned();
-    let (inputs, is_list) = fields.get(field).map(|node| read_texts(&node)).transpose()?.unwrap_or_default();
-    let wanted = Wanted { inputs, field, is_list, dimensions: fields.count("dimensions"), prompt: None };
+    let (model, wanted) = body::read(request, move |body| read(table, field, body)).await?;
     let name = names::find_encoder(menu, &model).await?;
     let computed = vectors(menu.embedder(&name, caller), streams, &caller.owner, wanted).await?;
     Ok((model, computed))
+}
+
+/// The model's name, and the texts in `field`.
+fn read(table: &[&'static [Field]], field: &'static str, body: &Value) -> Result<(String, Wanted), ApiError> {
+    let fields = check(table, body)?;
+    let model = fields.text("model").unwrap_or_default().to_owned();
+    let (inputs, is_list) = fields.get(field).map(|node| read_texts(&node)).transpose()?.unwrap_or_default();
+    let dimensions = fields.count("dimensions");
+    Ok((model, Wanted { inputs, field, is_list, dimensions, prompt: None }))
 }
 
 /// Divides a vector by its length, as Ollama does for every model. One of unit length keeps its bits, and one of zeros is left as it is.

@@ -106,7 +106,7 @@ pub(super) const EMBED: &[&[Field]] = &[
             "dimensions",
             Integer { min: 1, max: 65_536 },
             Honoured,
-            "Keeps the first so many values of each vector, which has unit length again. Default: all.",
+            "Keeps the first so many values of each vector, which has unit length again. Default: what the model's makers say, else all.",
         ),
     ],
     ENCODERS,

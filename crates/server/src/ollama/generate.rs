@@ -34,6 +34,6 @@ pub(super) async fn generate(
     request: Request,
 ) -> Result<Response, ApiError> {
     let asked = Instant::now();
-    let read = read_generate(&super::body::read(request).await?)?;
+    let read = super::body::read(request, read_generate).await?;
     answer(answering, menu, models, read, Shape::Generate, asked).await
 }

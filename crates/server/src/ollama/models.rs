@@ -81,7 +81,7 @@ pub(super) async fn delete(
     State(menu): State<Arc<ModelMenu>>,
     request: Request,
 ) -> Result<StatusCode, ApiError> {
-    let name = read_name(fields::DELETE, &body::read(request).await?)?;
+    let name = body::read(request, |body| read_name(fields::DELETE, body)).await?;
     let name = names::find(&menu, &name).await?;
     blocking(move || remove_model(&menu, &name)).await?;
     Ok(StatusCode::OK)

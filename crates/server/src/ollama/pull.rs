@@ -11,6 +11,7 @@ use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use futures_util::StreamExt;
 use futures_util::stream::unfold;
+use serde_json::Value;
 use tokio::sync::watch;
 
 use super::models::read_name;
@@ -28,6 +29,12 @@ use crate::stream_limit::{StreamLimit, StreamPermit};
 /// Least interval between two lines about one download.
 const PAUSE: Duration = Duration::from_millis(100);
 
+/// The model's name, and whether progress is told.
+fn read(body: &Value) -> Result<(String, bool), ApiError> {
+    let stream = check(fields::PULL, body)?.boolean("stream").unwrap_or(true);
+    Ok((read_name(fields::PULL, body)?, stream))
+}
+
 /// Downloads a model. If the caller goes away, the download that it began stops; what is here so far is kept.
 #[utoipa::path(post, path = "/api/pull", operation_id = "ollama_pull", tag = "ollama",
     request_body(content = ref("#/components/schemas/OllamaPullRequest"), content_type = "application/json"),
@@ -44,9 +51,7 @@ pub(super) async fn pull(
     caller: Caller,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let body = body::read(request).await?;
-    let asked = read_name(fields::PULL, &body)?;
-    let stream = check(fields::PULL, &body)?.boolean("stream").unwrap_or(true);
+    let (asked, stream) = body::read(request, read).await?;
     let permit = streams.permit(&caller.owner)?;
     // Watched from before the download begins, so that no change is missed.
     let changes = menu.pulls.subscribe();

@@ -26,7 +26,7 @@ pub(super) async fn show(
     State(menu): State<Arc<ModelMenu>>,
     request: Request,
 ) -> Result<Json<OllamaModelCard>, ApiError> {
-    let name = read_name(fields::SHOW, &body::read(request).await?)?;
+    let name = body::read(request, |body| read_name(fields::SHOW, body)).await?;
     let name = names::find(&menu, &name).await?;
     blocking(move || {
         let model = menu.known_models()?.into_iter().find(|model| model.name == name);

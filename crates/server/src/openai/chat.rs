@@ -15,7 +15,7 @@ use super::response::{
 };
 use super::stream::{self, PieceWriter};
 use crate::answering::{Answering, Heading, Progress, WholeAnswer};
-use crate::body::json_body;
+use crate::body::json_read;
 use crate::errors::{ApiError, ErrorBody};
 
 /// Answers a conversation.
@@ -29,7 +29,7 @@ use crate::errors::{ApiError, ErrorBody};
         (status = 429, description = "Too many requests; `Retry-After` says when to come again.", body = ErrorBody),
         (status = 503, description = "The model cannot be had now.", body = ErrorBody)))]
 pub(super) async fn create(answering: Answering, request: Request) -> Result<Response, ApiError> {
-    let fields = read(&json_body(request).await?)?;
+    let fields = json_read(request, read).await?;
     let ready = answering.open(&fields.model).await?;
     let writer = ChatWriter::new(Heading::new("chatcmpl", ready.assistant()), &fields);
     let ChatFields { request, choices, delivery, thinking, format, .. } = fields;

@@ -11,7 +11,7 @@ use super::request::completion::{CompletionFields, read};
 use super::response::{Completion, CompletionChoice, RunningUsage, UsageReport, finish_reason, stop_reason};
 use super::stream::{self, PieceWriter};
 use crate::answering::{Answering, Heading, Progress, WholeAnswer};
-use crate::body::json_body;
+use crate::body::json_read;
 use crate::errors::{ApiError, ErrorBody};
 
 /// Continues texts.
@@ -25,14 +25,17 @@ use crate::errors::{ApiError, ErrorBody};
         (status = 429, description = "Too many requests; `Retry-After` says when to come again.", body = ErrorBody),
         (status = 503, description = "The model cannot be had now.", body = ErrorBody)))]
 pub(super) async fn create(answering: Answering, request: Request) -> Result<Response, ApiError> {
-    let fields = read(&json_body(request).await?)?;
+    let fields = json_read(request, read).await?;
     let ready = answering.open(&fields.model).await?;
     let count = fields.requests.len() * fields.best_of;
+    let asking = fields.asking();
     let writer = CompletionWriter::new(Heading::new("cmpl", ready.assistant()), &fields, count);
     let CompletionFields { requests, best_of, delivery, format, .. } = fields;
     let refused = |error, format: &OutputFormat| refusal(error, "prompt", format);
-    let generations =
-        ready.complete(requests, best_of, refused).await.map_err(|error| format.rename(error))?;
+    let generations = ready
+        .complete(requests, best_of, refused)
+        .await
+        .map_err(|error| format.rename(error).with_field_renamed("n", asking))?;
     if delivery.stream {
         return Ok(stream::send(generations, writer));
     }

@@ -24,7 +24,7 @@ use super::fields::{Field, check};
 use super::request::limits;
 use super::request::node::Node;
 use super::request::sampling::read_token_ids;
-use crate::body::json_body;
+use crate::body::json_read;
 use crate::errors::{ApiError, ErrorBody};
 use crate::security::Caller;
 use crate::stream_limit::StreamLimit;
@@ -58,7 +58,7 @@ pub(crate) const EMBEDDINGS: &[&[Field]] = &[&[
         Integer { min: 1, max: 65_536 },
         Honoured,
         OpenAi,
-        "Keeps the first so many values of each vector, of unit length again if the model's are. Default: all.",
+        "Keeps the first so many values of each vector, of unit length again if the model's are. Default: what the model's makers say, else all.",
     ),
     field(
         "prompt",
@@ -235,7 +235,7 @@ pub(super) async fn create(
     caller: Caller,
     request: Request,
 ) -> Result<Json<EmbeddingList>, ApiError> {
-    let asked = read(&json_body(request).await?)?;
+    let asked = json_read(request, read).await?;
     let find = async { models.embedder(&asked.model).await.map_err(fault) };
     let Vectors { vectors, tokens, .. } = vectors(find, &streams, &caller.owner, asked.wanted).await?;
     let values = |vector: Vec<f32>| match asked.in_base64 {

@@ -324,7 +324,7 @@ const COMPLETION_ONLY: &[Field] = &[
         Structured(prompt::schema),
         Required,
         OpenAi,
-        "One text, a list of texts, a list of token ids, or a list of such lists; at most 32 prompts. The texts of special tokens stay plain text.",
+        "One text, a list of texts, a list of token ids, or a list of such lists; at most 32 prompts, and 64 answers to all of them together. The texts of special tokens stay plain text.",
     ),
     field(
         "max_tokens",
@@ -338,7 +338,7 @@ const COMPLETION_ONLY: &[Field] = &[
         Integer { min: 1, max: limits::CHOICES },
         Honoured,
         OpenAi,
-        "Generate so many answers and return the `n` with the highest mean log-probability. Not with `stream`. Default: `n`.",
+        "Generate so many answers and return the `n` with the highest mean log-probability. Prompts times `best_of` are at most 64. Not with `stream`. Default: `n`.",
     ),
     field(
         "echo",

@@ -17,7 +17,7 @@ use super::fields::Treatment::{Honoured, Refused, Required};
 use super::fields::{CheckedFields, Field, check};
 use super::request::sampling::read_token_ids;
 use super::request::{messages, tools};
-use crate::body::{BodySize, json_body};
+use crate::body::{BodySize, json_read};
 use crate::errors::{ApiError, ErrorBody};
 use crate::security::Caller;
 use crate::stream_limit::StreamLimit;
@@ -162,7 +162,7 @@ pub(super) async fn tokenize(
     size: BodySize,
     request: Request,
 ) -> Result<Json<TokenList>, ApiError> {
-    let Tokenize { model, asked, with_pieces, with_texts } = read_tokenize(&json_body(request).await?)?;
+    let Tokenize { model, asked, with_pieces, with_texts } = json_read(request, read_tokenize).await?;
     // The right to compute comes first: whoever is refused it loads nothing.
     let permit = streams.permit(&caller.owner)?;
     let assistant = model_of(&models, model).await?;
@@ -197,7 +197,7 @@ pub(super) async fn detokenize(
     size: BodySize,
     request: Request,
 ) -> Result<Json<TokenText>, ApiError> {
-    let (model, tokens) = read_detokenize(&json_body(request).await?)?;
+    let (model, tokens) = json_read(request, read_detokenize).await?;
     let permit = streams.permit(&caller.owner)?;
     let assistant = model_of(&models, model).await?;
     let text = move || {

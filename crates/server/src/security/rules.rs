@@ -31,6 +31,7 @@ const RULES: &[(&str, &[Method], Access)] = &[
     ("/api/improvements", &[], Access::Operator),
     ("/api/improvements/preview", &[], Access::Operator),
     ("/api/improvements/{id}", &[], Access::Operator),
+    ("/api/improvements/{id}/discard", &[], Access::Operator),
     ("/api/improvements/{id}/promote", &[], Access::Operator),
     ("/api/pull", &[Method::POST], Access::Operator),
     ("/api/delete", &[Method::DELETE], Access::Operator),

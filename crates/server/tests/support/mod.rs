@@ -120,6 +120,17 @@ impl Application {
         Application { router: router(state.clone()), state, folder }
     }
 
+    /// An application with places for so many running and waiting answers.
+    pub async fn with_places(max_batch: usize, queue_limit: usize) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let services = services_with(&folder, write_tiny_model, |serve| {
+            (serve.max_batch, serve.queue_limit) = (max_batch, queue_limit);
+        })
+        .await;
+        let state = AppState::new(ServerOptions::default(), services);
+        Application { router: router(state.clone()), state, folder }
+    }
+
     /// An application whose model drafts for itself.
     pub async fn with_draft() -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");

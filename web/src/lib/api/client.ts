@@ -203,6 +203,10 @@ export class ApiClient {
   cancelImprovement(id: string): Promise<void> {
     return this.#empty('DELETE', `/api/improvements/${segment(id)}`);
   }
+  /** Gives an interrupted one up, with the copies that it keeps of what people wrote. */
+  discardImprovement(id: string): Promise<void> {
+    return this.#empty('POST', `/api/improvements/${segment(id)}/discard`);
+  }
   /** `force`: even if something else answers by now than what it was compared with. */
   promote(id: string, force: boolean): Promise<Promotion> {
     const path = `/api/improvements/${segment(id)}/promote`;

@@ -432,6 +432,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/improvements/{id}/discard": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Gives an interrupted improvement up: its copies of what people wrote, what it had computed and the note of what it learned from go, and its
+         *     record says so.
+         */
+        post: operations["discard_improvement"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/improvements/{id}/promote": {
         parameters: {
             query?: never;
@@ -2284,7 +2304,7 @@ export interface components {
         OfferedModel: {
             /** @description Its name in requests. */
             name: string;
-            /** @description Its name for people. */
+            /** @description Its name for people; of `MODEL+base`, the model's and that it is without what is promoted. */
             title: string;
             /** @description Whether the program knows it. */
             source: components["schemas"]["ModelSource"];
@@ -2781,11 +2801,11 @@ export interface components {
             id: string;
             /** @description The model. */
             model: string;
-            /** @description `collecting`, `training` or `judging`. */
+            /** @description `collecting`, `reference` (how probable the model itself finds the examples is computed), `training` or `judging`. */
             phase: string;
             /**
              * Format: int64
-             * @description Steps of the phase that are made, where they are counted.
+             * @description Steps of the phase that are made, where they are counted; of `reference`, examples.
              */
             step: number | null;
             /**
@@ -2793,6 +2813,11 @@ export interface components {
              * @description Its steps.
              */
             steps: number | null;
+            /**
+             * Format: int64
+             * @description About how many seconds the phase takes from now on; null where that is not known.
+             */
+            seconds_left?: number | null;
             /**
              * Format: int64
              * @description Milliseconds since 1970 (UTC).
@@ -3943,7 +3968,7 @@ export interface components {
             }) | null;
             /** @description No effect here. Users are not told apart. */
             user?: string | null;
-            /** @description One text, a list of texts, a list of token ids, or a list of such lists; at most 32 prompts. The texts of special tokens stay plain text. */
+            /** @description One text, a list of texts, a list of token ids, or a list of such lists; at most 32 prompts, and 64 answers to all of them together. The texts of special tokens stay plain text. */
             prompt: string | string[] | [
                 number,
                 ...number[]
@@ -3953,7 +3978,7 @@ export interface components {
             ][];
             /** @description The most tokens to generate; 0 only with `echo`; -1: what the context has room for. Default: 16. */
             max_tokens?: (number | null) | -1;
-            /** @description Generate so many answers and return the `n` with the highest mean log-probability. Not with `stream`. Default: `n`. */
+            /** @description Generate so many answers and return the `n` with the highest mean log-probability. Prompts times `best_of` are at most 64. Not with `stream`. Default: `n`. */
             best_of?: number | null;
             /** @description Put the prompt before the answer, with its log-probabilities if `logprobs` is given. */
             echo?: boolean | null;
@@ -4569,7 +4594,7 @@ export interface components {
              * @enum {string|null}
              */
             encoding_format?: "float" | "base64" | null;
-            /** @description Keeps the first so many values of each vector, of unit length again if the model's are. Default: all. */
+            /** @description Keeps the first so many values of each vector, of unit length again if the model's are. Default: what the model's makers say, else all. */
             dimensions?: number | null;
             /** @description Put before every text, as `query: ` for models of the E5 family. Nothing is ever put there unasked. Not for token ids. Not part of OpenAI's API. */
             prompt?: string | null;
@@ -5780,7 +5805,7 @@ export interface components {
              * @enum {unknown}
              */
             truncate?: false | null;
-            /** @description Keeps the first so many values of each vector, which has unit length again. Default: all. */
+            /** @description Keeps the first so many values of each vector, which has unit length again. Default: what the model's makers say, else all. */
             dimensions?: number | null;
             /**
              * @deprecated
@@ -7060,7 +7085,45 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description Another program makes it. */
+            /** @description A program that no server started makes it. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    discard_improvement: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description It does not go on any more. */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description There is no such improvement. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description An improvement is under way, or it has ended: then nothing of what people wrote is left of it. */
             409: {
                 headers: {
                     [name: string]: unknown;
@@ -8360,7 +8423,7 @@ export interface operations {
                     "application/json": components["schemas"]["Health"];
                 };
             };
-            /** @description The server was told to stop. */
+            /** @description The server was told to stop, and its last answers end. */
             503: {
                 headers: {
                     [name: string]: unknown;

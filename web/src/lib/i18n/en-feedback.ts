@@ -31,6 +31,7 @@ export const feedback = {
   saved: 'Saved.',
   notSaved: 'This was not saved.',
   stillHere: 'What you wrote is still here.',
+  notYetSaved: 'This is not saved yet.',
   panel: 'About this answer',
   whyUp: 'What is good about it?',
   whyDown: 'What is wrong with it?',
@@ -84,7 +85,12 @@ export const feedback = {
   equalAnswers:
     'Both answers are the same, word for word. For different ones, raise the temperature or leave the seed empty in the chat settings.',
   brokenAnswer: 'One of the answers broke off: there is nothing to choose between.',
+  brokenAnswers: 'Both answers broke off: there is nothing to choose between.',
+  teachesNothing: 'This answer breaks off: models do not learn from its being chosen or liked.',
   closeComparison: 'Do not choose',
+  /** Where something is chosen already. */
+  endComparison: 'Close',
+  choiceNotSaved: 'Your choice was not saved.',
   choiceSaved: 'Your choice is saved. The chat goes on with this answer.',
   better: (versions: string) => `You found this answer better than ${versions}.`,
   worse: (versions: string) => `You found ${versions} better than this answer.`,
@@ -151,6 +157,7 @@ export const improvements = {
     `${counted(judgements, 'judgement', 'judgements')}, ${fresh} of them new, ${trained} in improvements`,
   allows: 'allows training',
   allowsNot: 'does not allow training',
+  limitsTitle: 'How much can be said',
   limits: (comment: string, correction: string, rejected: string) =>
     `At most ${comment} characters in a comment, ${correction} in a correction, and ${rejected} answers that one is chosen over.`,
   improve: 'Improve now',
@@ -161,7 +168,9 @@ export const improvements = {
     `Nothing was judged since the improvement ${isolated(improvement)}.`,
   lookAgain: 'Look again',
   model: 'Model',
-  modelDefault: 'The server’s model',
+  /** `title`: which that is; empty where it is not known. */
+  modelDefault: (title: string) =>
+    title === '' ? 'The server’s model' : `The server’s model (${isolated(title)})`,
   method: 'Method',
   methodAutomatic: 'By what the feedback is',
   methods: {
@@ -173,6 +182,7 @@ export const improvements = {
   running: (model: string) => `${isolated(model)} is being improved`,
   phases: {
     collecting: 'Collecting the feedback',
+    reference: 'Measuring how the model itself judges the examples',
     training: 'Training',
     judging: 'Judging at the gate',
   },
@@ -180,7 +190,12 @@ export const improvements = {
   phaseProgress: (phase: string, progress: string) => `${phase}, ${progress}`,
   startedAt: (date: string) => `started ${date}`,
   cancel: 'Cancel',
-  cancelled: 'The improvement was cancelled',
+  cancelled: 'The improvement was interrupted: it goes on when the same is asked for again',
+  discard: 'Discard',
+  discardOf: (improvement: string) => `Discard improvement ${isolated(improvement)}`,
+  discarded: (improvement: string) =>
+    `Improvement ${isolated(improvement)} does not go on: the copies that it kept of what people wrote are gone`,
+  timeLeft: (minutes: string) => `about ${counted(minutes, 'minute', 'minutes')} left`,
   answering: 'What answers now',
   itself: 'the model itself',
   answeringSince: (improvement: string, method: string, date: string) =>
@@ -246,8 +261,10 @@ export const improvements = {
     speed: 'Speed, tokens per second',
   },
   colon: ': ',
-  /** What was measured before a promotion, one figure after the other. */
-  measured: (figures: string) => figures,
+  /** After a figure that was measured before a promotion: its interval. */
+  measuredRange: (lower: string, upper: string) => ` (${lower} to ${upper})`,
+  /** Between two of them. */
+  measuredBreak: ', ',
   /** What the record of an improvement says, in the server's English. */
   recorded,
   passed: 'passed',

@@ -13,6 +13,8 @@ export const en = {
     licences: 'Third-party licences',
     /** Between two sentences. */
     sentenceSpace: ' ',
+    /** Between a name and what is said of it. */
+    colon: ': ',
   },
   sidebar: {
     label: 'Chats',
@@ -45,6 +47,8 @@ export const en = {
     deletedElsewhere: (title: string) => `“${isolated(title)}” was deleted in another window`,
     undo: 'Undo',
     notFound: 'This chat does not exist any more.',
+    notLoaded: 'This chat could not be loaded.',
+    notLoadedHint: 'What you write here is kept, and can be sent when the chat is there.',
     conversation: 'Conversation',
     jumpToLatest: 'Jump to the latest',
     settings: 'Chat settings',
@@ -338,6 +342,8 @@ export const en = {
     key: 'API key',
     submit: 'Open',
     wrong: 'This key is not known to the server.',
+    ended:
+      'You are not logged in any more: the session has expired, or the key was revoked. What you wrote is kept until you log in again.',
     checking: 'Checking…',
     logout: 'Log out',
   },
@@ -345,6 +351,7 @@ export const en = {
     lost: 'The server cannot be reached. What you write is kept; trying again…',
     retry: 'Try now',
     restored: 'Connected again',
+    notDone: 'The server could not be reached: this was not done. Do it again when it is back.',
   },
   trash: {
     title: 'Trash',

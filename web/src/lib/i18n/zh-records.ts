@@ -42,6 +42,8 @@ export const records: Record<string, string> = {
     '在结束之前，它所学的评价被清除、改动或放进了回收站，或者不再允许用于训练；已算出的内容都已删除，请重新开始改进',
   'the examples that it had begun with are gone and cannot be made again as they were: begin a new one':
     '开始时的例子已经不在，也无法照原样重新整理，请重新开始改进',
+  'it was discarded before it had ended; all that it had computed is removed: begin a new one':
+    '它在结束之前被放弃；已算出的内容都已删除，请重新开始改进',
   'it was interrupted, and begun anew with other options': '它中断后已换用其他选项重新开始',
   'nobody judged an answer yet: thumbs, corrections and choices in the chat page are what a model learns from':
     '还没有人评价过回答：模型学的是聊天页面里的好评差评、更正和选择',

@@ -12,6 +12,7 @@ export const zh: Messages = {
     loading: '加载中…',
     licences: '第三方许可证',
     sentenceSpace: '',
+    colon: '：',
   },
   sidebar: {
     label: '对话列表',
@@ -43,6 +44,8 @@ export const zh: Messages = {
     deletedElsewhere: (title) => `“${isolated(title)}”已在另一个窗口中删除`,
     undo: '撤销',
     notFound: '这个对话已不存在。',
+    notLoaded: '没能载入这个对话。',
+    notLoadedHint: '你在这里写的内容都会保留，等对话载入后再发送。',
     conversation: '对话内容',
     jumpToLatest: '跳到最新',
     settings: '对话设置',
@@ -297,6 +300,7 @@ export const zh: Messages = {
     key: 'API 密钥',
     submit: '进入',
     wrong: '服务器不认识这个密钥。',
+    ended: '你已不在登录状态：会话已过期，或密钥已被撤销。你写的内容会保留到你再次登录。',
     checking: '正在核对…',
     logout: '退出登录',
   },
@@ -304,6 +308,7 @@ export const zh: Messages = {
     lost: '连不上服务器。你写的内容都在；正在重试…',
     retry: '立即重试',
     restored: '已恢复连接',
+    notDone: '连不上服务器，这个操作没有完成。恢复连接后请再做一次。',
   },
   trash: {
     title: '回收站',

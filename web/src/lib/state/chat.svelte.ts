@@ -11,6 +11,8 @@ import type {
   Message,
   NewConversation,
 } from '../api/types';
+import { ApiError } from '../api/errors';
+import { isJudgeable } from '../feedback';
 import { MODEL_DEFAULTS } from '../settings';
 import { isHidden } from '../util/screen';
 import { codePoints } from '../util/text';
@@ -39,6 +41,10 @@ export class Chat {
   messages: Record<Id, Message> = $state({});
   leaf: Id | null = $state(null);
   loading = $state(false);
+  /** The chat that is to be open and is not: it is being read, or could not be. No question goes anywhere meanwhile. */
+  wanted: Id | null = $state(null);
+  /** It could not be read, and may be asked for again. */
+  unread = $state(false);
   sending = $state(false);
   /** The question that is being edited. */
   editing: Id | null = $state(null);
@@ -94,7 +100,8 @@ export class Chat {
     this.#opening++;
     this.unfollowAll();
     this.#clear();
-    this.loading = false;
+    this.loading = this.unread = false;
+    this.wanted = null;
   }
 
   #clear(): void {
@@ -112,6 +119,9 @@ export class Chat {
       this.#opening++;
       this.unfollowAll();
       this.#clear();
+      // Asked for again, it stays unread until it is there.
+      if (this.wanted !== id) this.unread = false;
+      this.wanted = id;
     }
     const opening = this.#opening;
     const reading = ++this.#reading;
@@ -122,6 +132,12 @@ export class Chat {
       if (!isCurrent()) return;
       this.#take(conversation, messages, reading);
       this.#takeChoices(choices, reading);
+      this.wanted = null;
+      this.unread = false;
+    } catch (error) {
+      const isGone = error instanceof ApiError && error.status === 404;
+      if (isCurrent() && this.wanted !== null && !isGone) this.unread = true;
+      throw error;
     } finally {
       if (isCurrent()) this.loading = false;
     }
@@ -163,6 +179,21 @@ export class Chat {
     if (this.leaf !== null) await this.update({ current_leaf: this.leaf });
   }
 
+  /** Another answer in the place of one of two that broke off, or two in the place of both. */
+  async replaceBroken(pair: readonly [Message, Message]): Promise<void> {
+    const [broken, other] = pair.filter((answer) => !isJudgeable(answer));
+    const whole = pair.find(isJudgeable);
+    if (!broken) return;
+    if (whole) {
+      // The new one stands beside it: the chat is on a path that comes to one of the two.
+      if (!this.path.some(({ id }) => id === whole.id)) this.leaf = newestLeaf(this.messages, whole.id);
+      return this.compare(whole, broken.model ?? undefined);
+    }
+    const model = broken.model ?? undefined;
+    const fresh = await this.#begin(async () => [(await this.#api.regenerate(broken.id, model)).answer]);
+    if (fresh && other) await this.compare(fresh, other.model ?? undefined);
+  }
+
   /** Shows two answers that are there already side by side. */
   lookAtBoth(one: Message, other: Message): void {
     const ids = this.siblings(one).map(({ id }) => id);
@@ -183,9 +214,11 @@ export class Chat {
     const others = this.#without([chosen.id, rejected.id]).filter((one) => one.chosen !== chosen.id);
     if (this.messages[chosen.id]) this.choices = [...others, choice];
     this.#events.judged();
-    if (!this.messages[chosen.id]) return;
+    // Saved late, it leaves a reader alone who looks at something else by then.
+    if (!this.messages[chosen.id] || !this.#pair?.includes(chosen.id)) return;
     this.endComparison();
-    await this.show(chosen);
+    // The choice is saved, whatever becomes of where the chat opens the next time.
+    await this.show(chosen).catch((error: unknown) => this.#events.failed(error));
   }
 
   async forgetChoice(chosen: Message): Promise<void> {

@@ -1,5 +1,5 @@
 // The message being written: kept per chat until the server has acknowledged it.
-import { ApiError } from '../api/errors';
+import { ApiError, NetworkError } from '../api/errors';
 import type { Id } from '../api/types';
 import type { Chat } from './chat.svelte';
 import { readDraft, saveDraft } from './drafts';
@@ -63,6 +63,8 @@ export class Composer {
   async send(text: string = this.text): Promise<void> {
     const content = text.replace(/^\n+|\s+$/g, '');
     if (content === '' || this.#chat.sending || this.#chat.growing) return;
+    // The chat of this address is not there: a question would go into another one.
+    if (this.#chat.wanted !== null) return;
     const written = text === this.text;
     const from = this.#conversation;
     this.refusal = null;
@@ -79,6 +81,8 @@ export class Composer {
     } catch (error) {
       this.#sent = '';
       if (written) this.#takeBack(from, content);
+      // What a button was to ask waits in the box, where there is room.
+      else if (error instanceof NetworkError && this.#isAt(from) && this.text === '') this.write(content);
       const refused = error instanceof ApiError && error.status < 500 && ![401, 404].includes(error.status);
       if (refused && this.#isAt(from)) this.refusal = error;
       else this.#report(error);

@@ -89,6 +89,11 @@ export class Improving {
     await this.refresh();
   }
 
+  async discard(id: string): Promise<void> {
+    await this.#change(this.#api.discardImprovement(id));
+    await this.refresh();
+  }
+
   /** `force`: even if something else answers by now than what it was compared with. */
   async promote(id: string, force = false): Promise<Promotion> {
     const promotion = await this.#change(this.#api.promote(id, force));

@@ -1,6 +1,7 @@
 // Judging answers: what is being said of each of them, and whether it may be used for training. What is being written stays here
 // until the server has it, also while another chat is shown, and in this browser when the page is closed.
 import type { ApiClient } from '../api/client';
+import { ApiError } from '../api/errors';
 import type { Consent, Id, Judgement, Message, Rating, Reason } from '../api/types';
 import { rated, saidIn, saysNothing, unrated } from '../feedback';
 import { readJudgement, saveJudgement } from './judgement-drafts';
@@ -23,20 +24,28 @@ export class Judging {
   asking: Id | null = $state(null);
   /** Ratings that are on their way. */
   #sent: Record<Id, Rating | null> = $state({});
+  /** What the server did not take, and is to be sent again when it can be reached. */
+  readonly #unsaved = new Map<Id, Unsaved>();
+  /** Drafts from before the page was loaded: nothing of them is on its way. */
+  #restored: Record<Id, boolean> = $state({});
   #presses = 0;
   #queue: Promise<unknown> = Promise.resolve();
   readonly #api: ApiClient;
   readonly #judge: (answer: Id, judgement: Judgement | null) => Promise<void>;
   readonly #report: (error: unknown) => void;
+  readonly #noticed: (error: unknown) => unknown;
 
+  /** `noticed` learns of every failure, also of those that are said beside the answer: one may mean that the session has ended. */
   constructor(
     api: ApiClient,
     judge: (answer: Id, judgement: Judgement | null) => Promise<void>,
     report: (error: unknown) => void,
+    noticed: (error: unknown) => unknown = () => undefined,
   ) {
     this.#api = api;
     this.#judge = judge;
     this.#report = report;
+    this.#noticed = noticed;
   }
 
   /** The thumb that is shown as pressed. */
@@ -88,7 +97,8 @@ export class Judging {
       // What equals the answer corrects nothing.
       correction: corrected === '' || corrected === text.trim() ? null : (draft.correction ?? null),
     };
-    const done = await this.#send(id, wanted);
+    const sent = JSON.stringify(ordered(draft));
+    const done = await this.#send(id, wanted, sent);
     if (done) this.cancel(answer);
     return done;
   }
@@ -96,25 +106,38 @@ export class Judging {
   /** What was being written when the page was closed. */
   restore(answer: Message): void {
     const kept = this.drafts[answer.id] === undefined ? readJudgement(answer.id) : null;
-    if (kept) this.drafts[answer.id] = kept;
+    if (!kept) return;
+    this.drafts[answer.id] = kept;
+    this.#restored[answer.id] = true;
+  }
+
+  /** What was being written when the page was closed, as far as the server does not have it. */
+  isNotYetSaved(answer: Message): boolean {
+    return this.#restored[answer.id] === true && this.#isNew(answer);
+  }
+
+  #isNew(answer: Message): boolean {
+    const draft = this.drafts[answer.id];
+    const { rating, reasons, comment, correction } = saidIn(answer.feedback);
+    const saved: Draft = { rating, reasons, comment: comment ?? '', correction };
+    return draft !== undefined && JSON.stringify(ordered(draft)) !== JSON.stringify(ordered(saved));
   }
 
   /** Keeps what is being written, as far as the server does not have it. */
   keep(answer: Message): void {
     const draft = $state.snapshot(this.drafts[answer.id]);
-    const { rating, reasons, comment, correction } = saidIn(answer.feedback);
-    const saved: Draft = { rating, reasons, comment: comment ?? '', correction };
-    const isNew = draft !== undefined && JSON.stringify(ordered(draft)) !== JSON.stringify(ordered(saved));
-    saveJudgement(answer.id, isNew ? draft : null);
+    saveJudgement(answer.id, draft !== undefined && this.#isNew(answer) ? draft : null);
   }
 
   #close(id: Id): void {
     delete this.drafts[id];
+    delete this.#restored[id];
     saveJudgement(id, null);
   }
 
   cancel(answer: Message): void {
     this.#close(answer.id);
+    this.#unsaved.delete(answer.id);
     delete this.errors[answer.id];
     delete this.#sent[answer.id];
   }
@@ -138,6 +161,22 @@ export class Judging {
     for (const id of Object.keys(this.drafts)) this.#close(id);
     this.errors = {};
     this.#sent = {};
+    this.#unsaved.clear();
+  }
+
+  /** What was said while the server was out of reach. */
+  async saveAll(): Promise<void> {
+    for (const [id, unsaved] of [...this.#unsaved]) {
+      const { wanted, draft } = unsaved;
+      const presses = this.#presses;
+      // Said anew, or given up, while others were on their way.
+      const isWanted = () => this.#unsaved.get(id) === unsaved;
+      if (!(await this.#send(id, wanted, draft, isWanted))) continue;
+      if (presses === this.#presses) delete this.#sent[id];
+      // What was written on after that stays open.
+      const now = this.drafts[id];
+      if (draft !== null && now && JSON.stringify(ordered(now)) === draft) this.#close(id);
+    }
   }
 
   async refreshConsent(): Promise<void> {
@@ -149,14 +188,25 @@ export class Judging {
     this.asking = null;
   }
 
-  /** One after the other, so that what is said last is what stays. */
-  #send(id: Id, wanted: Judgement): Promise<boolean> {
+  /** One after the other, so that what is said last is what stays. `draft`: the panel that is saved. */
+  #send(
+    id: Id,
+    wanted: Judgement,
+    draft: string | null = null,
+    isWanted: () => boolean = () => true,
+  ): Promise<boolean> {
     const sending = this.#queue.then(async () => {
+      if (!isWanted()) return false;
       try {
         await this.#judge(id, saysNothing(wanted) ? null : wanted);
         delete this.errors[id];
+        this.#unsaved.delete(id);
       } catch (error) {
         this.errors[id] = error;
+        // An answer that is gone is not judged any more.
+        if (error instanceof ApiError && error.status === 404) this.#unsaved.delete(id);
+        else this.#unsaved.set(id, { wanted, draft });
+        this.#noticed(error);
         return false;
       }
       if (!saysNothing(wanted)) await this.wonder(id);
@@ -165,6 +215,13 @@ export class Judging {
     this.#queue = sending;
     return sending;
   }
+}
+
+/** A judgement that the server did not take. */
+interface Unsaved {
+  wanted: Judgement;
+  /** The panel as it was saved; null for what was said without it, by a thumb. */
+  draft: string | null;
 }
 
 const ordered = ({ rating, reasons, comment, correction }: Draft) => [rating, reasons, comment, correction];

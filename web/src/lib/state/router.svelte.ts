@@ -44,6 +44,11 @@ export class Router {
     this.route = parseRoute(location.hash);
   }
 
+  /** Loads the page anew where it is. */
+  reload(): void {
+    location.reload();
+  }
+
   /** Loads the page anew at its start: nothing that it has in memory stays, and nothing that is on its way arrives. */
   restart(): void {
     history.replaceState(null, '', chatAddress(null));

@@ -17,6 +17,10 @@ export interface SessionEvents {
 export class Session {
   status: ServerStatus | null = $state.raw(null);
   phase: 'starting' | 'locked' | 'open' | 'leaving' = $state('starting');
+  /** Nobody is logged in any more, though the reader has not left. */
+  ended = $state(false);
+  /** A key is being tried. */
+  #entering = false;
   /** Since the page was loaded: somebody's chats may be in its memory. */
   #wasOpen = false;
   readonly #api: ApiClient;
@@ -48,6 +52,7 @@ export class Session {
       trustOwner();
       if (mark !== null) rememberKey(mark);
       this.phase = 'open';
+      this.ended = false;
       this.#wasOpen = true;
     } catch (error) {
       if (!this.noticed(error)) throw error;
@@ -58,16 +63,32 @@ export class Session {
   async login(key: string): Promise<boolean> {
     // Before the server lets in whoever it is: the page may be closed before that is settled.
     doubtOwner();
-    const mark = await markOf(key);
+    this.#entering = true;
     try {
+      const mark = await markOf(key);
       await this.#api.login(key);
+      await this.#start(mark);
     } catch (error) {
       // A 403 is not about the key: the server refuses pages of this address, and says so.
       if (error instanceof ApiError && error.status === 401) return false;
       throw error;
+    } finally {
+      this.#entering = false;
     }
-    await this.#start(mark);
     return this.phase !== 'locked';
+  }
+
+  /** Whether somebody was let in meanwhile, in another window: all windows of a browser share one session. */
+  async isLetIn(): Promise<boolean> {
+    // While a key is being tried, here or in another window, whoever tries it goes on.
+    const mayLook = () => this.phase === 'locked' && !this.#entering && !isOwnerDoubted();
+    if (!mayLook()) return false;
+    try {
+      await this.#api.conversations(1);
+    } catch {
+      return false;
+    }
+    return mayLook();
   }
 
   async logout(): Promise<void> {
@@ -79,6 +100,7 @@ export class Session {
   noticed(error: unknown): boolean {
     const locked = error instanceof ApiError && error.status === 401;
     if (locked && this.phase !== 'leaving' && this.phase !== 'locked') {
+      this.ended = this.phase === 'open';
       this.phase = 'locked';
       this.#events.locked();
     }

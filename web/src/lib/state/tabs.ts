@@ -1,4 +1,4 @@
-// Tells this browser's other tabs what happened to a chat, so that they show it too, and that a person has left.
+// Tells this browser's other tabs what happened to a chat, so that they show it too, and that a person has left or was let in.
 import type { Id } from '../api/types';
 import { place } from '../util/storage';
 
@@ -7,7 +7,7 @@ export interface ChatChange {
   conversation: Id;
 }
 
-export type Change = ChatChange | { kind: 'left' };
+export type Change = ChatChange | { kind: 'left' } | { kind: 'entered' };
 
 export class Tabs {
   #channel = typeof BroadcastChannel === 'undefined' ? null : new BroadcastChannel(`zhenjin ${place}`);
@@ -23,5 +23,10 @@ export class Tabs {
   /** All tabs share one session: who leaves it in one has left it in all. */
   tellLeft(): void {
     this.#channel?.postMessage({ kind: 'left' } satisfies Change);
+  }
+
+  /** And who is let in in one is let in in all. */
+  tellEntered(): void {
+    this.#channel?.postMessage({ kind: 'entered' } satisfies Change);
   }
 }

@@ -16,6 +16,11 @@ export function formatNumber(value: number, locale: string, digits = 0): string 
   return value.toLocaleString(locale, { maximumFractionDigits: digits });
 }
 
+/** With so many digits after the point, noughts too: as in the figures beside it. */
+export function formatFixed(value: number, locale: string, digits: number): string {
+  return value.toLocaleString(locale, { minimumFractionDigits: digits, maximumFractionDigits: digits });
+}
+
 /** Milliseconds below one second, else seconds with two digits. */
 export function formatDuration(milliseconds: number, locale: string): string {
   if (milliseconds < 1000) return `${formatNumber(milliseconds, locale)} ms`;

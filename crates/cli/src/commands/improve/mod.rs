@@ -22,7 +22,7 @@ use std::path::PathBuf;
 use zhenjin_hub::ModelStore;
 use zhenjin_improve::{Limits, Method, Order, TooFew};
 use zhenjin_promotions::{
-    AGAIN_FOLDER, Improvement, ImprovementState, Improvements, Progress, Promotions, Recipe, Running,
+    AGAIN_FOLDER, Improvement, ImprovementState, Improvements, Maker, Progress, Promotions, Recipe, Running,
 };
 use zhenjin_store::Store;
 
@@ -84,6 +84,13 @@ pub(crate) struct ImproveArguments {
     json: bool,
 }
 
+impl ImproveArguments {
+    /// The improvement that a server has this program make: nobody else gives it its name and puts it behind everything else.
+    fn for_server(&self) -> Option<String> {
+        self.id.clone().filter(|_| self.background)
+    }
+}
+
 /// What the stages of an improvement work with.
 struct Stage<'a> {
     home: &'a Home,
@@ -94,9 +101,10 @@ struct Stage<'a> {
 
 impl Stage<'_> {
     fn tell(&self, id: &str, phase: &str, step: Option<(u64, u64)>) -> Result<()> {
-        let progress =
-            Progress { phase: phase.to_owned(), step: step.map(|at| at.0), steps: step.map(|at| at.1) };
-        Ok(self.improvements.tell(id, &progress)?)
+        let (step, steps) = step.unzip();
+        Ok(self
+            .improvements
+            .tell(id, &Progress { phase: phase.to_owned(), step, steps, seconds_left: None })?)
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -116,6 +124,7 @@ pub(crate) async fn run(home: &Home, arguments: ImproveArguments) -> Result<()> 
         crate::priority::go_behind();
     }
     let making = improvements.begin()?;
+    improvements.tell_maker(&making, &Maker::of(std::process::id(), arguments.for_server()))?;
     let store = Store::open_beside_owner(&home.database()).await?;
     let done = make_or_reproduce(home, &arguments, &improvements, &making, &store).await;
     // What was withdrawn meanwhile does not stay in an interrupted improvement either.

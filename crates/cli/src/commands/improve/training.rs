@@ -1,7 +1,7 @@
 //! An improvement's training: a run like any other, in its folder, which a killed one goes on from.
 
 use super::{Stage, collection};
-use crate::commands::align::{AlignArguments, run_offline};
+use crate::commands::align::{AlignArguments, ReferenceProgress, run_offline};
 use crate::commands::training::{Interrupted, RunFolder, was_asked};
 use anyhow::{Context, Result};
 use clap::Parser;
@@ -11,9 +11,10 @@ use std::sync::mpsc::RecvTimeoutError;
 use std::time::Duration;
 use zhenjin_align::configuration::{AnchorSection, Configuration, Method, TuningKind};
 use zhenjin_files::{FileDigest, NewFolder};
-use zhenjin_promotions::{Improvement, PASSES, SET};
+use zhenjin_promotions::{Improvement, PASSES, Progress, SET};
 use zhenjin_tensor::ComputeOptions;
 use zhenjin_train::configuration::Overrides;
+use zhenjin_train::metrics::Event;
 
 /// Updates, unless a single pass has more: further ones at this rate change neutral text more than they teach.
 const MOST_STEPS: usize = 40;
@@ -33,6 +34,8 @@ pub(super) const BATCH: usize = 8;
 /// The files of an adapter.
 pub(super) const ADAPTER_FILES: [&str; 2] = ["adapter_config.json", "adapter_model.safetensors"];
 
+/// The steps by whose mean the rest is estimated.
+const LATEST_STEPS: usize = 10;
 /// How often the progress is written down.
 const TELL_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -82,7 +85,8 @@ pub(super) fn train(stage: &Stage<'_>, record: &mut Improvement) -> Result<()> {
             out: run.clone(),
         };
         let arguments = arguments(stage, record, &data, steps, &settings)?;
-        while_telling(stage, &record.id, steps, || run_offline(stage.home, method, &arguments))?;
+        let reference = arguments.reference.clone();
+        while_telling(stage, &record.id, steps, &reference, || run_offline(stage.home, method, &arguments))?;
         keep_adapter(&folder, stage)?;
         expect_not_asked(steps)?;
     }
@@ -213,6 +217,7 @@ fn while_telling<T>(
     stage: &Stage<'_>,
     id: &str,
     steps: usize,
+    reference: &ReferenceProgress,
     work: impl FnOnce() -> Result<T>,
 ) -> Result<T> {
     let (done, is_done) = std::sync::mpsc::channel::<()>();
@@ -220,9 +225,9 @@ fn while_telling<T>(
         let metrics = stage.path("run/metrics.jsonl");
         scope.spawn(move || {
             while is_done.recv_timeout(TELL_INTERVAL) == Err(RecvTimeoutError::Timeout) {
-                let step = last_step(&metrics).unwrap_or(0);
-                if let Err(error) = stage.tell(id, "training", Some((step, steps as u64))) {
-                    tracing::warn!("how far the improvement has come cannot be written down: {error:#}");
+                if let Err(error) = stage.improvements.tell(id, &progress(&metrics, steps as u64, reference))
+                {
+                    tracing::warn!(%error, "how far the improvement has come cannot be written down");
                 }
             }
         });
@@ -232,12 +237,25 @@ fn while_telling<T>(
     })
 }
 
-/// The latest step of a run's log.
-fn last_step(metrics: &Path) -> Option<u64> {
-    let text = std::fs::read_to_string(metrics).ok()?;
-    text.lines()
-        .rev()
-        .find_map(|line| serde_json::from_str::<serde_json::Value>(line).ok()?.get("step")?.as_u64())
+/// How far a run of so many steps has come. Before its first step it computes how probable the model itself finds the examples, which takes minutes.
+fn progress(metrics: &Path, steps: u64, reference: &ReferenceProgress) -> Progress {
+    if let Some((known, examples)) = reference.under_way() {
+        let phase = "reference".to_owned();
+        return Progress { phase, step: Some(known), steps: Some(examples), seconds_left: None };
+    }
+    let text = std::fs::read_to_string(metrics).unwrap_or_default();
+    let made = |line: &str| match serde_json::from_str::<Event>(line) {
+        Ok(Event::Step(step)) => Some((step.step, step.seconds)),
+        _ => None,
+    };
+    // The newest first; the very last line may be half written.
+    let latest: Vec<(u64, f64)> = text.lines().rev().filter_map(made).take(LATEST_STEPS).collect();
+    let step = latest.first().map_or(0, |(step, _)| *step);
+    let seconds: f64 = latest.iter().map(|(_, seconds)| seconds).sum();
+    let left = seconds / latest.len() as f64 * steps.saturating_sub(step) as f64;
+    // Not a number before the first step.
+    let seconds_left = left.is_finite().then(|| left.max(0.0).ceil() as u64);
+    Progress { phase: "training".to_owned(), step: Some(step), steps: Some(steps), seconds_left }
 }
 
 /// Copies the adapter out of the last checkpoint.
@@ -253,4 +271,41 @@ fn keep_adapter(run: &RunFolder, stage: &Stage<'_>) -> Result<()> {
 fn copy(from: &Path, to: &Path) -> Result<()> {
     let bytes = std::fs::read(from).with_context(|| format!("reading {}", from.display()))?;
     Ok(zhenjin_files::write_whole(to, &[&bytes])?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Regression: "Training, step 0 of 40" stood there for minutes while the reference's log-probabilities were computed.
+    #[test]
+    fn the_reference_is_a_phase_of_its_own_and_training_says_how_long_it_takes_from_now_on() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let metrics = folder.path().join("metrics.jsonl");
+        let reference = ReferenceProgress::default();
+        let seen = || {
+            let Progress { phase, step, steps, seconds_left } = progress(&metrics, 40, &reference);
+            (phase, step, steps, seconds_left)
+        };
+        let training = |step, left| ("training".to_owned(), Some(step), Some(40), left);
+        assert_eq!(seen(), training(0, None));
+        reference.clone().tell(172, 214);
+        assert_eq!(seen(), ("reference".to_owned(), Some(172), Some(214), None));
+        reference.tell(214, 214);
+        assert_eq!(seen(), training(0, None));
+        let step = |step: u64, seconds: f64| {
+            format!(
+                r#"{{"event":"step","step":{step},"tokens":1,"loss":1.0,"z_loss":0.0,"gradient_norm":1.0,"clipped":false,"learning_rate":0.1,"seconds":{seconds:?},"tokens_per_second":1.0,"model_flops":1.0,"peak_fraction":null,"resident_bytes":null,"energy":null,"targets":1,"skipped":null}}"#
+            )
+        };
+        let log = format!(
+            "{}\n{}\n{}\n{}",
+            step(1, 3.0),
+            step(2, 5.0),
+            r#"{"event":"note","step":2,"text":"a note"}"#,
+            r#"{"event":"st"#
+        );
+        std::fs::write(&metrics, log).expect("a file");
+        assert_eq!(seen(), training(2, Some(4 * 38)));
+    }
 }

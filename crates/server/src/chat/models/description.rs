@@ -62,7 +62,9 @@ impl Description {
                 [mode] => Some(mode),
                 _ => None,
             }),
-            dimensions: pooling.map(|pooling| pooling.width(config.hidden_size)),
+            dimensions: opened
+                .kept_dimensions
+                .or_else(|| pooling.map(|pooling| pooling.width(config.hidden_size))),
         };
         Description {
             format: if file.gguf().is_some() { "gguf" } else { "safetensors" },

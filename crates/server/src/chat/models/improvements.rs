@@ -9,7 +9,8 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use utoipa::ToSchema;
 use zhenjin_promotions::{
-    Criterion, DataCounts, Improvement, ImprovementState, LeftOut, Promoted, PromotionError,
+    Criterion, DataCounts, Improvement, ImprovementState, Improvements, LeftOut, Maker, Promoted,
+    PromotionError, Running,
 };
 use zhenjin_store::Store;
 
@@ -45,14 +46,16 @@ pub(crate) struct RunningJson {
     id: String,
     /// The model.
     model: String,
-    /// `collecting`, `training` or `judging`.
+    /// `collecting`, `reference` (how probable the model itself finds the examples is computed), `training` or `judging`.
     phase: String,
-    /// Steps of the phase that are made, where they are counted.
+    /// Steps of the phase that are made, where they are counted; of `reference`, examples.
     #[schema(required)]
     step: Option<u64>,
     /// Its steps.
     #[schema(required)]
     steps: Option<u64>,
+    /// About how many seconds the phase takes from now on; null where that is not known.
+    seconds_left: Option<u64>,
     /// Milliseconds since 1970 (UTC).
     started_at: i64,
 }
@@ -222,32 +225,80 @@ pub(crate) async fn begin(
     params(("id" = String, Path)), responses(
     (status = 204, description = "It has ended."),
     (status = 404, description = "This server makes no such improvement now.", body = ErrorBody),
-    (status = 409, description = "Another program makes it.", body = ErrorBody)))]
+    (status = 409, description = "A program that no server started makes it.", body = ErrorBody)))]
 pub(crate) async fn stop(
     State(store): State<Store>,
     State(menu): State<Arc<ModelMenu>>,
     ApiPath(id): ApiPath<String>,
 ) -> Result<StatusCode, ApiError> {
     let (improvement, improvements) = (Arc::clone(&menu.improvement), menu.library.improvements.clone());
-    blocking(move || {
-        if improvement.stop(Some(&id)) {
-            return Ok(());
-        }
-        let is_running = |record: &Improvement| record.state == ImprovementState::Running;
-        if improvements.is_running() && improvements.read(&id).as_ref().is_ok_and(is_running) {
-            let message = format!(
-                "the improvement `{id}` is made by a program that this server did not start, or started before it was started anew: end that program \
-                 (SIGTERM); the improvement goes on when it is asked for again"
-            );
-            return Err(ApiError::conflict(message).with_param("id").with_code("made_elsewhere"));
-        }
-        Err(ApiError::not_found(format!("the improvement `{id}` is not being made by this server"))
-            .with_param("id")
-            .with_code("improvement_not_found"))
-    })
-    .await?;
+    blocking(move || if improvement.stop(Some(&id)) { Ok(()) } else { stop_left(&improvements, &id) })
+        .await?;
     // What was withdrawn while it ran does not wait in its folder for it to go on.
     menu.forget_withdrawn(&store).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Ends the program that makes the improvement `id` for a server that was killed.
+fn stop_left(improvements: &Improvements, id: &str) -> Result<(), ApiError> {
+    let maker = improvements.maker();
+    let for_server = maker.as_ref().and_then(|maker| maker.for_server.as_deref());
+    if let Some(maker) = maker.as_ref().filter(|_| for_server == Some(id)) {
+        return end_left(improvements, maker, id);
+    }
+    let is_running = |record: &Improvement| record.state == ImprovementState::Running;
+    let may_make_it = for_server.is_none() && improvements.is_running();
+    if may_make_it && improvements.read(id).as_ref().is_ok_and(is_running) {
+        let process = maker.map(|maker| maker.process);
+        let (which, how) = match process {
+            Some(process) => (format!("the process {process}"), format!("`kill {process}`")),
+            None => ("a program".to_owned(), "SIGTERM".to_owned()),
+        };
+        let message = format!(
+            "the improvement `{id}` is made by {which}, which no server started: end it ({how}); the improvement goes on when it is asked for again"
+        );
+        return Err(ApiError::conflict(message).with_param("id").with_code("made_elsewhere"));
+    }
+    Err(ApiError::not_found(format!("the improvement `{id}` is not being made by this server"))
+        .with_param("id")
+        .with_code("improvement_not_found"))
+}
+
+/// Ends a program that makes the improvement `id` for a server that was killed, as this server's own is ended.
+fn end_left(improvements: &Improvements, maker: &Maker, id: &str) -> Result<(), ApiError> {
+    improvements.end_maker(maker).map_err(|error| {
+        tracing::error!(improvement = %id, process = maker.process, %error, "an earlier server's program could not be ended");
+        ApiError::internal(format!(
+            "the process {} makes the improvement `{id}` and could not be ended; the server's log says more",
+            maker.process
+        ))
+    })?;
+    tracing::info!(improvement = %id, process = maker.process, "an earlier server's program was ended");
+    improvements.forget_unbegun(id).map_err(promotion_fault)
+}
+
+/// Gives an interrupted improvement up: its copies of what people wrote, what it had computed and the note of what it learned from go, and its
+/// record says so.
+#[utoipa::path(post, path = "/api/improvements/{id}/discard", operation_id = "discard_improvement", tag = "improvements",
+    params(("id" = String, Path)), responses(
+    (status = 204, description = "It does not go on any more."),
+    (status = 404, description = "There is no such improvement.", body = ErrorBody),
+    (status = 409, description = "An improvement is under way, or it has ended: then nothing of what people wrote is left of it.", body = ErrorBody)))]
+pub(crate) async fn discard(
+    State(store): State<Store>,
+    State(menu): State<Arc<ModelMenu>>,
+    ApiPath(id): ApiPath<String>,
+) -> Result<StatusCode, ApiError> {
+    // Nobody begins it again meanwhile.
+    let _turn = Arc::clone(&menu.adapter_turn).lock_owned().await;
+    let (for_menu, named) = (Arc::clone(&menu), id.clone());
+    let (making, mut record) = blocking(move || for_menu.begin_discard(&named)).await?;
+    // The note after what it is about, and the record last: what is left after a crash in between may still go on, and is discarded again.
+    store.forget_training(&id).await?;
+    let improvements = menu.library.improvements.clone();
+    blocking(move || improvements.end_discarded(&making, &mut record, now()).map_err(promotion_fault))
+        .await?;
+    tracing::info!(improvement = %id, "discarded");
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -297,9 +348,14 @@ impl ModelMenu {
             records.insert(0, record);
         }
         let is_running = begun.is_none() && improvements.is_running();
+        // Of a server that was killed. A program that a person started does not say which one it makes.
+        let left = if is_running { improvements.maker().and_then(|maker| maker.for_server) } else { None };
         let is_made = |record: &&Improvement| match &begun {
             Some(begun) => record.id == begun.id,
-            None => is_running && record.state == ImprovementState::Running,
+            None => {
+                let may_be = is_running && record.state == ImprovementState::Running;
+                may_be && left.as_ref().is_none_or(|left| record.id == *left)
+            }
         };
         let running = records.iter().find(is_made).map(|record| {
             let progress = improvements.progress(&record.id);
@@ -308,7 +364,8 @@ impl ModelMenu {
                 model: record.model.clone(),
                 phase: progress.as_ref().map_or_else(|| "collecting".to_owned(), |at| at.phase.clone()),
                 step: progress.as_ref().and_then(|at| at.step),
-                steps: progress.and_then(|at| at.steps),
+                steps: progress.as_ref().and_then(|at| at.steps),
+                seconds_left: progress.and_then(|at| at.seconds_left),
                 started_at: record.created_at,
             }
         });
@@ -325,6 +382,39 @@ impl ModelMenu {
         });
         let improvements = improvements.collect();
         Ok(ImprovementsJson { improvements, running, promotions: PromotionJson::all_of(list) })
+    }
+
+    /// Ends the program that makes an improvement as this server ends, one of a server that was killed too.
+    pub(crate) fn end_improvement(&self) {
+        if self.improvement.stop(None) {
+            return;
+        }
+        let improvements = &self.library.improvements;
+        if let Some(maker) = improvements.maker()
+            && let Some(id) = &maker.for_server
+            && let Err(error) = end_left(improvements, &maker, id)
+        {
+            tracing::warn!(improvement = %id, %error, "it goes on without a server");
+        }
+    }
+
+    /// Removes what an interrupted improvement has copied and computed. Its record still says that it may go on.
+    fn begin_discard(&self, id: &str) -> Result<(Running, Improvement), ApiError> {
+        let improvements = &self.library.improvements;
+        // A program that was just begun needs a moment until others can see that it runs.
+        if self.improvement.begun().is_some() {
+            return Err(promotion_fault(PromotionError::Busy));
+        }
+        let making = improvements.try_begin().map_err(promotion_fault)?;
+        let record = improvements.read(id).map_err(promotion_fault)?;
+        if record.state != ImprovementState::Running {
+            let message = format!(
+                "the improvement `{id}` has ended: nothing of what people wrote is left of it, and only one that was interrupted is discarded"
+            );
+            return Err(ApiError::conflict(message).with_param("id"));
+        }
+        improvements.forget_all(id).map_err(promotion_fault)?;
+        Ok((making, record))
     }
 
     fn begin_improvement(

@@ -20,7 +20,7 @@ use crate::errors::ApiError;
 pub(crate) struct ModelJson {
     /// Its name in requests.
     name: String,
-    /// Its name for people.
+    /// Its name for people; of `MODEL+base`, the model's and that it is without what is promoted.
     title: String,
     /// Whether the program knows it.
     source: ModelSource,
@@ -94,9 +94,17 @@ struct Known<'a> {
     served: Option<&'a ServedModelInfo>,
     /// What is promoted, if that answers.
     promoted: Option<&'a Promoted>,
+    /// The name of the model that it is without what is promoted, if it is that.
+    alone_of: Option<String>,
 }
 
 impl<'a> Known<'a> {
+    fn title(&self) -> String {
+        let model = self.alone_of.as_deref().unwrap_or(self.name);
+        let title = self.entry.map_or_else(|| short_name(model), |entry| entry.title.clone());
+        if self.alone_of.is_some() { format!("{title} without the improvement") } else { title }
+    }
+
     /// Where its files are; of one with an adapter, the adapter's.
     fn path(&self) -> Option<&'a Path> {
         let installed = self.installed.map(|model| model.path.as_path());
@@ -131,12 +139,14 @@ pub(super) fn list(menu: &ModelMenu) -> Result<Vec<ModelJson>, ApiError> {
         let served = served.iter().find(|model| model.name == name);
         let is_promoted = served.is_some_and(|model| model.promoted.is_some());
         let of_model = promotions.get(name).filter(|_| is_promoted);
+        let alone_of = served.and_then(|_| menu.served.without_promotion(name));
         Known {
             name,
-            entry: menu.catalogue().get(name),
+            entry: menu.catalogue().get(alone_of.as_deref().unwrap_or(name)),
             installed: installed.iter().find(|model| model.name == name),
             served,
             promoted: of_model.and_then(|of_model| of_model.now.as_ref()),
+            alone_of,
         }
     });
     Ok(known.map(|known| describe(menu, &known)).collect())
@@ -159,7 +169,7 @@ fn describe(menu: &ModelMenu, known: &Known<'_>) -> ModelJson {
         .or(catalogue_context);
     ModelJson {
         name: known.name.to_owned(),
-        title: entry.map_or_else(|| short_name(known.name), |entry| entry.title.clone()),
+        title: known.title(),
         source: if entry.is_some() { ModelSource::Catalogue } else { ModelSource::Local },
         installed: known.installed.is_some() || served.is_some(),
         removable: known.installed.is_some(),
@@ -216,6 +226,7 @@ mod tests {
                 installed: None,
                 served: Some(&served),
                 promoted: None,
+                alone_of: None,
             };
             assert_eq!(known.path(), Some(Path::new("files")));
             assert_eq!(known.model_path().is_some(), read, "{base:?}");

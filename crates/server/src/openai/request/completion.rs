@@ -29,6 +29,18 @@ pub(crate) struct CompletionFields {
     pub(crate) format: WantedFormat,
 }
 
+impl CompletionFields {
+    /// The field that asks for more answers than one, where one does.
+    pub(crate) fn asking(&self) -> &'static str {
+        if self.best_of == 1 { "prompt" } else { asking(self.choices, self.best_of) }
+    }
+}
+
+/// Of `n` and `best_of`, the one that says how many answers each prompt gets.
+fn asking(choices: usize, best_of: usize) -> &'static str {
+    if best_of > choices { "best_of" } else { "n" }
+}
+
 /// Takes a completion request's body apart.
 pub(crate) fn read(body: &Value) -> Result<CompletionFields, ApiError> {
     let fields = check(COMPLETION, body)?;
@@ -52,7 +64,7 @@ pub(crate) fn read(body: &Value) -> Result<CompletionFields, ApiError> {
     if sequences > limits::SEQUENCES {
         let prompts = prompts.len();
         return Err(ApiError::invalid(
-            "n",
+            asking(choices, best_of),
             format!(
                 "{prompts} prompts times {best_of} answers are {sequences}, more than {}",
                 limits::SEQUENCES

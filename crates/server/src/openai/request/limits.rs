@@ -4,7 +4,7 @@
 pub(crate) const CHOICES: i64 = 32;
 /// Prompts in one completion request.
 pub(crate) const PROMPTS: usize = 32;
-/// Prompts times answers in one completion request.
+/// Prompts times answers in one completion request, those that only compete included.
 pub(crate) const SEQUENCES: usize = 64;
 /// Texts in one embedding request.
 pub(crate) const EMBEDDINGS: usize = 2048;

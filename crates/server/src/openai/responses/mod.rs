@@ -22,7 +22,7 @@ use self::wire::{ResponseEvent, ResponseObject};
 use self::writer::Writer;
 use super::faults::fault;
 use crate::answering::{Answering, Heading, send_events};
-use crate::body::json_body;
+use crate::body::json_read;
 use crate::errors::{ApiError, ErrorBody};
 use crate::security::Caller;
 
@@ -45,8 +45,9 @@ pub(super) async fn create(
     State(recent): State<Arc<RecentItems>>,
     request: Request,
 ) -> Result<Response, ApiError> {
+    let (known, owner) = (Arc::clone(&recent), caller.owner.clone());
     let Asked { model, request, echo, stream, remembers } =
-        read(&json_body(request).await?, &recent, &caller.owner)?;
+        json_read(request, move |body| read(body, &known, &owner)).await?;
     let ready = answering.open(&model).await?;
     let heading = Heading::new("resp", ready.assistant());
     let echo = echo.with_sampling(&request.options.sampling.resolve(ready.assistant().default_sampling()));

@@ -1,0 +1,316 @@
+// While the server is away: what is opened, chosen, judged and pressed then is not lost in silence.
+import { flushSync, mount, unmount, type Component } from 'svelte';
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
+import { ApiError, NetworkError } from '$lib/api/errors';
+import type { Choice, Feedback, Judgement as Said, Message, ServerStatus } from '$lib/api/types';
+import { act, announcer, api, chat, choosing, composer, connection, context, followRoute, judging, panels, router, session, toasts } from '$lib/app.svelte'; // prettier-ignore
+import { heardAtEnd } from '$lib/ended';
+import { catalogues, i18n, locales } from '$lib/i18n/i18n.svelte';
+import { handleShortcut } from '$lib/shortcuts';
+import ChatPage from '../src/components/ChatPage.svelte';
+import ComparedAnswers from '../src/components/ComparedAnswers.svelte';
+import { conversation, message } from './fakes';
+
+const away = new NetworkError('offline');
+const question = () => message({ id: 'q', content: 'What is gold?' });
+const answer = (id: string, fields: Partial<Message> = {}) =>
+  message({ id, parent_id: 'q', role: 'assistant', content: `Answer ${id}.`, ...fields });
+const whole = (fields: Partial<Message> = {}, choices: Choice[] = []) => ({
+  ...conversation({ current_leaf: 'a' }),
+  messages: [question(), answer('a', { created_at: 1, ...fields }), answer('b', { created_at: 2 })],
+  choices,
+});
+const feedback = (said: Said): Feedback => ({ created_at: 0, updated_at: 0, ...said });
+
+const views: Record<string, unknown>[] = [];
+let target: HTMLElement;
+
+function show<P extends Record<string, unknown>>(component: Component<P>, props: P) {
+  views.push(mount(component, { target, props }) as Record<string, unknown>);
+  flushSync();
+}
+
+const button = (name: string) =>
+  [...target.querySelectorAll('button')].find((one) => one.textContent?.trim() === name);
+
+async function comesBack() {
+  connection.retryNow();
+  await vi.waitFor(() => expect(connection.lost).toBe(false));
+}
+
+beforeEach(() => {
+  localStorage.clear();
+  Element.prototype.scrollTo = () => undefined;
+  vi.stubGlobal('matchMedia', () => ({ matches: false, addEventListener: () => undefined }));
+  vi.stubGlobal('ResizeObserver', class { observe() {} unobserve() {} disconnect() {} }); // prettier-ignore
+  target = document.createElement('div');
+  document.body.append(target);
+  vi.spyOn(api, 'status').mockResolvedValue({ needs_key: false, default_model: null } as ServerStatus);
+  vi.spyOn(api, 'conversations').mockResolvedValue([]);
+  vi.spyOn(api, 'models').mockResolvedValue([]);
+  vi.spyOn(api, 'contextUse').mockResolvedValue({ prompt_tokens: 1, context_length: 100 });
+  vi.spyOn(api, 'updateConversation').mockResolvedValue(conversation());
+  vi.spyOn(api, 'consent').mockResolvedValue({ allowed: true, changed_at: 1 });
+  judging.consent = { allowed: true, changed_at: 1 };
+  session.phase = 'open';
+});
+afterEach(async () => {
+  for (const view of views.splice(0)) await unmount(view);
+  judging.forget();
+  router.go(null);
+  chat.startNew();
+  composer.open(null);
+  composer.write('');
+  context.forget();
+  panels.close();
+  session.phase = 'open';
+  session.ended = false;
+  if (connection.lost) await comesBack();
+  // What is read then has been read.
+  await new Promise((resolve) => setTimeout(resolve));
+  toasts.clear();
+  vi.restoreAllMocks();
+  vi.unstubAllGlobals();
+  i18n.use('en', []);
+  document.body.replaceChildren();
+});
+
+describe('a chat that is opened', () => {
+  // Regression: it stayed empty when the server was back, and the next question began another chat.
+  test('is read when the server is back, and no question goes into another one meanwhile', async () => {
+    const read = vi.spyOn(api, 'conversation').mockRejectedValue(away);
+    const begin = vi.spyOn(api, 'askFirst');
+    const ask = vi.spyOn(api, 'ask');
+    router.go('c');
+    await followRoute();
+    expect([chat.id, chat.wanted, chat.unread, connection.lost]).toEqual([null, 'c', true, true]);
+    composer.write('And silver?');
+    await composer.send();
+    expect([begin.mock.calls, ask.mock.calls, composer.text]).toEqual([[], [], 'And silver?']);
+
+    read.mockResolvedValue(whole());
+    await comesBack();
+    await vi.waitFor(() => expect(chat.id).toBe('c'));
+    expect([chat.wanted, chat.unread, chat.path.length, composer.text]).toEqual([
+      null,
+      false,
+      2,
+      'And silver?',
+    ]);
+  });
+
+  test.each(locales)('says in %s that it could not be loaded, and is asked for again', async (locale) => {
+    i18n.use(locale, []);
+    const t = catalogues[locale];
+    const read = vi.spyOn(api, 'conversation').mockRejectedValue(new ApiError(503, 'busy', 'unavailable'));
+    router.go('c');
+    await followRoute();
+    show(ChatPage, {});
+    expect(target.querySelector('[role=alert]')?.textContent).toContain(t.chat.notLoaded);
+    expect(target.textContent).not.toContain(t.welcome.title);
+    // Nor is anything of it set.
+    handleShortcut(new KeyboardEvent('keydown', { key: ',', ctrlKey: true }));
+    expect(panels.open).toBeNull();
+    read.mockResolvedValue(whole());
+    button(t.message.retry)?.click();
+    await vi.waitFor(() => {
+      flushSync();
+      expect(target.textContent).toContain('What is gold?');
+    });
+    expect(target.textContent).not.toContain(t.chat.notLoaded);
+  });
+
+  test('is left for a new one, which begins', async () => {
+    vi.spyOn(api, 'conversation').mockRejectedValue(away);
+    router.go('c');
+    await followRoute();
+    router.go(null);
+    await followRoute();
+    expect([chat.wanted, chat.unread]).toEqual([null, false]);
+  });
+});
+
+describe('a choice', () => {
+  const saved: Choice = { question_id: 'q', chosen: 'b', rejected: ['a'], created_at: 1 };
+  /** What the server has. */
+  let kept: Choice[];
+  const take = () => {
+    kept = [saved];
+    return Promise.resolve(saved);
+  };
+
+  async function open() {
+    kept = [];
+    vi.spyOn(api, 'conversation').mockImplementation(() => Promise.resolve(whole({}, kept)));
+    await chat.open('c');
+    chat.lookAtBoth(chat.messages.a!, chat.messages.b!);
+    show(ComparedAnswers, { pair: chat.pair! });
+  }
+
+  // Regression: it was lost, and nothing was said.
+  test.each(locales)('is said in %s not to be saved, and is sent again', async (locale) => {
+    i18n.use(locale, []);
+    const t = catalogues[locale];
+    await open();
+    const choose = vi.spyOn(api, 'choose').mockRejectedValue(new ApiError(500, 'disk', 'store_failed'));
+    const second = t.feedback.chooseNumber(t.feedback.answerNumber(2));
+    target.querySelector<HTMLButtonElement>(`button[aria-label="${second}"]`)?.click();
+    await vi.waitFor(() => {
+      flushSync();
+      const words = target.querySelector('[role=alert]')?.textContent;
+      expect(words).toContain(t.feedback.choiceNotSaved);
+      expect(words).toContain(t.problems.store_failed);
+    });
+    expect(toasts.list).toEqual([]);
+    choose.mockImplementation(take);
+    button(t.message.retry)?.click();
+    await vi.waitFor(() => expect(chat.choices).toEqual([saved]));
+    expect(choose).toHaveBeenLastCalledWith('b', ['a']);
+    expect([chat.pair, chat.leaf]).toEqual([null, 'b']);
+    await vi.waitFor(() => expect(announcer.text).toBe(t.feedback.choiceSaved));
+  });
+
+  test('that was made while the server was away is saved when it is back', async () => {
+    await open();
+    const choose = vi.spyOn(api, 'choose').mockRejectedValue(away);
+    const [left, right] = chat.pair!;
+    expect(await choosing.choose(right, left)).toBe(false);
+    expect(choosing.unsaved([left, right])?.chosen.id).toBe('b');
+    choose.mockImplementation(take);
+    await comesBack();
+    await vi.waitFor(() => expect(chat.choices).toEqual([saved]));
+    expect(choosing.unsaved([left, right])).toBeNull();
+  });
+
+  test('that is given up is not sent later, and one that is made anew is sent as it is', async () => {
+    await open();
+    const choose = vi.spyOn(api, 'choose').mockRejectedValue(away);
+    const [left, right] = chat.pair!;
+    await choosing.choose(right, left);
+    choosing.giveUp([left, right]);
+    await choosing.saveAll();
+    expect(choose).toHaveBeenCalledOnce();
+    await choosing.choose(right, left);
+    await choosing.choose(left, right);
+    choose.mockClear();
+    await choosing.saveAll();
+    expect(choose.mock.calls).toEqual([['a', ['b']]]);
+    choosing.giveUp([left, right]);
+  });
+
+  test('that is saved late leaves who looks at something else alone', async () => {
+    await open();
+    const [left, right] = chat.pair!;
+    chat.endComparison();
+    vi.spyOn(api, 'choose').mockResolvedValue(saved);
+    await chat.choose(right, left);
+    expect([chat.choices, chat.leaf]).toEqual([[saved], 'a']);
+  });
+});
+
+describe('a thumb', () => {
+  const open = async (fields: Partial<Message> = {}) => {
+    vi.spyOn(api, 'conversation').mockImplementation(() => Promise.resolve(whole(fields)));
+    await chat.open('c');
+    return chat.messages.a!;
+  };
+  const up: Said = { rating: 'up', reasons: [], comment: null, correction: null };
+
+  // Regression: it was shown as given, and never sent.
+  test('that was pressed while the server was away is sent when it is back', async () => {
+    const one = await open();
+    const judge = vi.spyOn(api, 'judge').mockRejectedValue(away);
+    expect(await judging.press(one, 'up')).toBe(false);
+    expect(connection.lost).toBe(true);
+    judge.mockImplementation((_, said) => Promise.resolve(feedback(said)));
+    await comesBack();
+    await vi.waitFor(() => expect(judge).toHaveBeenLastCalledWith('a', up));
+    await vi.waitFor(() => expect(judging.errors.a).toBeUndefined());
+    await judging.saveAll();
+    expect(judge).toHaveBeenCalledTimes(2);
+  });
+
+  test('is sent as it was pressed last, and not at all where it was given up', async () => {
+    const one = await open();
+    const judge = vi.spyOn(api, 'judge').mockRejectedValue(away);
+    await judging.press(one, 'up');
+    judge.mockImplementation((_, said) => Promise.resolve(feedback(said)));
+    const pressed = judging.press(one, 'down');
+    await Promise.all([pressed, judging.saveAll()]);
+    expect(judge).toHaveBeenLastCalledWith('a', { ...up, rating: 'down' });
+    expect(judging.rating(one)).toBe('down');
+
+    judge.mockRejectedValue(away);
+    await judging.press(one, 'up');
+    judging.cancel(one);
+    judge.mockClear();
+    await judging.saveAll();
+    expect(judge).not.toHaveBeenCalled();
+  });
+
+  test('with all that was written closes its panel when it is saved, unless more was written', async () => {
+    const one = await open();
+    const judge = vi.spyOn(api, 'judge').mockRejectedValue(away);
+    await judging.press(one, 'down');
+    judging.drafts.a!.comment = 'Not so.';
+    await judging.save(one, one.content);
+    judge.mockImplementation((_, said) => Promise.resolve(feedback(said)));
+    await judging.saveAll();
+    expect(judge).toHaveBeenLastCalledWith('a', { ...up, rating: 'down', comment: 'Not so.' });
+    expect(judging.drafts.a).toBeUndefined();
+
+    judge.mockRejectedValue(away);
+    judging.write(chat.messages.a!);
+    await judging.save(chat.messages.a!, one.content);
+    judging.drafts.a!.comment = 'Not so at all.';
+    judge.mockImplementation((_, said) => Promise.resolve(feedback(said)));
+    await judging.saveAll();
+    expect(judging.drafts.a?.comment).toBe('Not so at all.');
+  });
+
+  // Regression: with a key that had been revoked meanwhile, the error stood there for ever.
+  test('that the key is not good for any more leads to the page that asks for one, and is sent after that', async () => {
+    const one = await open();
+    const judge = vi.spyOn(api, 'judge').mockRejectedValue(new ApiError(401, 'revoked', 'invalid_api_key'));
+    await judging.press(one, 'up');
+    expect([session.phase, session.ended]).toEqual(['locked', true]);
+    judge.mockImplementation((_, said) => Promise.resolve(feedback(said)));
+    session.phase = 'open';
+    await judging.saveAll();
+    expect(judge).toHaveBeenLastCalledWith('a', up);
+  });
+});
+
+describe.each(locales)('in %s', (locale) => {
+  const t = catalogues[locale];
+  beforeEach(() => i18n.use(locale, []));
+
+  // Regression: "Answer again" did nothing, and nobody said so.
+  test('what was pressed for nothing is said', async () => {
+    expect(await act(() => Promise.reject(away))).toBe(false);
+    expect(toasts.list.map(({ text }) => text)).toEqual([t.connection.notDone]);
+  });
+
+  // Regression: "Answer finished" was read out of an answer that broke off.
+  test('how an answer has ended is heard', () => {
+    const heard = (fields: Partial<Message>) => heardAtEnd(answer('a', { content: 'Gold', ...fields }));
+    expect(heard({ finish_reason: 'stop' })).toBe(t.message.finished('Gold'));
+    const others: [Partial<Message>, string][] = [
+      [{ status: 'failed' }, t.message.failed],
+      [{ status: 'interrupted' }, t.message.interrupted],
+      [{ status: 'stopped' }, t.message.stopped],
+      [{ finish_reason: 'length', completion_tokens: 40 }, t.message.lengthReached('40')],
+    ];
+    for (const [fields, words] of others) expect(heard(fields)).toBe(`${words}${t.app.sentenceSpace}Gold`);
+    expect(heard({ status: 'failed', content: '' })).toBe(t.message.failed);
+  });
+});
+
+test('what a button was to ask waits in the box, where there is room', async () => {
+  vi.spyOn(api, 'askFirst').mockRejectedValue(away);
+  await composer.send('Name a metal.');
+  expect(composer.text).toBe('Name a metal.');
+  composer.write('Mine.');
+  await composer.send('Name a metal.');
+  expect(composer.text).toBe('Mine.');
+});

@@ -168,10 +168,7 @@ impl Assistant {
         let (messages, context) = (request.messages.len(), self.info.context_length);
         if messages > context {
             // Before a template is run with so many.
-            let reason = format!(
-                "{messages} messages do not fit the context of {context} tokens, as each takes one at least"
-            );
-            return Err(AssistantError::invalid("messages", reason));
+            return Err(AssistantError::TooManyMessages { messages, context });
         }
         let tools = self.offered_tools(request)?;
         let Prompt { tokens: prompt, opens_thought, .. } = self.prompt_of(request, &tools)?;

@@ -30,6 +30,14 @@ pub enum AssistantError {
         /// Tokens that the context holds.
         context: usize,
     },
+    /// A conversation of more messages than the context has tokens.
+    #[error("{messages} messages do not fit the context of {context} tokens, as each takes one at least")]
+    TooManyMessages {
+        /// Messages of the conversation.
+        messages: usize,
+        /// Tokens that the context holds.
+        context: usize,
+    },
     /// A part of the request is wrong.
     #[error("{field}: {reason}")]
     Invalid {

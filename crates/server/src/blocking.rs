@@ -26,6 +26,7 @@ const FEW_TOKENS: usize = 512;
 pub(crate) struct Gates {
     short: Arc<Lane>,
     long: Arc<Lane>,
+    reading: Arc<Lane>,
     few_tokens: Arc<Lane>,
     encoders: Arc<Lane>,
 }
@@ -42,6 +43,8 @@ impl Gates {
             // Two at least: one that compiles a format for long is not all of them.
             short: lane((processors / 2).max(2)),
             long: lane((processors / 2).max(1)),
+            // Reading takes tenths of a second at most, and does not wait for what takes longer.
+            reading: lane((processors / 2).max(2)),
             few_tokens: lane(ENCODING),
             encoders: lane(ENCODING),
         }
@@ -56,6 +59,15 @@ impl Gates {
         work: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
     ) -> Result<T, ApiError> {
         in_turn(if bytes <= SHORT { &self.short } else { &self.long }, owner, work).await
+    }
+
+    /// Runs work that takes a long body apart, when it is its turn.
+    pub(crate) async fn read<T: Send + 'static>(
+        &self,
+        owner: &Owner,
+        work: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
+    ) -> Result<T, ApiError> {
+        in_turn(&self.reading, owner, work).await
     }
 
     /// Runs work that waits for an encoder, with so many tokens.

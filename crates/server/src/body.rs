@@ -116,6 +116,11 @@ impl Reading {
         let most = held.0.most();
         held.hold(bytes.min(most))
     }
+
+    /// Gives back what is held beyond so many bytes.
+    fn shrink(&self, bytes: usize) {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).0.shrink_to(bytes);
+    }
 }
 
 /// How many bytes a request's body has, decoded.
@@ -180,7 +185,7 @@ pub(crate) async fn collect(
     if announced.is_some_and(|length: u64| length > limit as u64) {
         return Err(too_large(limit));
     }
-    // Who needs no key has none here, and sends less than is counted.
+    // Who needs no key has none here.
     let owner = Caller::of(request.extensions()).map_or(Owner::Local, |caller| caller.owner);
     // Held until the request is answered: what is made of a body is there when its bytes are gone.
     let mut held = memory.nothing(&owner);
@@ -302,7 +307,17 @@ pub(crate) async fn json_read<T: Send + 'static>(
     request: Request,
     read: impl FnOnce(&Value) -> Result<T, ApiError> + Send + 'static,
 ) -> Result<T, ApiError> {
-    parsed(request, json::MAX_VALUES, move |value| read(&value)).await
+    /// What is made of a body takes at most so many times the memory of its text.
+    const MADE: usize = 4;
+    let reading = Reading::of(&request)?;
+    let length = request.extensions().get::<BodySize>().copied().unwrap_or_default().0;
+    let make = move |value: Value| {
+        let made = read(&value)?;
+        drop(value);
+        reading.shrink(length.saturating_mul(MADE));
+        Ok(made)
+    };
+    parsed(request, json::MAX_VALUES, make).await
 }
 
 async fn parsed<T: Send + 'static>(
@@ -319,7 +334,7 @@ async fn parsed<T: Send + 'static>(
         let hold = |values: usize| reading.hold(length.saturating_add(values));
         make(json::value_within(&bytes, most_values, &hold)?)
     };
-    if length <= LONG { work() } else { gates.compute(&owner, length, work).await }
+    if length <= LONG { work() } else { gates.read(&owner, work).await }
 }
 
 /// Refuses what is not declared as JSON in UTF-8.
@@ -341,7 +356,9 @@ fn expect_json(headers: &HeaderMap) -> Result<(), ApiError> {
     }
     for (name, value) in parts.filter_map(|parameter| parameter.split_once('=')) {
         let charset = value.trim().trim_matches('"');
-        let is_utf8 = ["utf-8", "utf8"].iter().any(|known| charset.eq_ignore_ascii_case(known));
+        // ASCII is UTF-8 too.
+        let is_utf8 =
+            ["utf-8", "utf8", "us-ascii", "ascii"].iter().any(|known| charset.eq_ignore_ascii_case(known));
         if name.trim().eq_ignore_ascii_case("charset") && !is_utf8 {
             return refused(format!(
                 "the header `Content-Type` says that the characters are `{charset}`, and JSON is read as UTF-8: send it so, with \
@@ -436,6 +453,7 @@ mod tests {
             "Application/JSON; charset=UTF-8",
             "application/problem+json;charset=\"utf-8\"",
             "application/json; boundary=x; charset=utf8",
+            "application/json; charset=us-ascii",
         ] {
             assert_eq!(of(Some(good)), Ok(()), "{good}");
         }

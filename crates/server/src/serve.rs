@@ -119,6 +119,8 @@ impl Server {
         // Beside those that are waited for: nobody who comes now makes the end later.
         let late = tokio::spawn(answer_late(listener, application, state.clone()));
         end_connections(connections, &state).await;
+        // One may have been about to begin.
+        end_improvement(&state).await;
         late.abort();
         // The address is free when this returns.
         let _aborted = late.await;
@@ -206,9 +208,17 @@ async fn serve_connection(stream: TcpStream, peer: Peer, application: Router, st
     }
 }
 
+/// Ends what this server or one before it had begun; beside the threads that serve, as a large program takes a while to end.
+async fn end_improvement(state: &AppState) {
+    let menu = Arc::clone(&state.menu);
+    if let Err(error) = tokio::task::spawn_blocking(move || menu.end_improvement()).await {
+        tracing::error!(%error, "ending the improvement failed");
+    }
+}
+
 async fn end_connections(mut connections: JoinSet<()>, state: &AppState) {
     // First, as this process may be ended at any moment from now on: the program would go on, and nobody would know it.
-    state.menu.end_improvement();
+    end_improvement(state).await;
     let limit = state.options.shutdown_limit;
     if tokio::time::timeout(limit, all_ended(&mut connections, state)).await.is_ok() {
         return;

@@ -134,6 +134,21 @@ impl Portion {
         self.amount = amount;
         Ok(())
     }
+
+    /// Gives back what is beyond so much.
+    pub(crate) fn shrink_to(&mut self, amount: usize) {
+        let Some(less) = self.amount.checked_sub(amount).filter(|&less| less > 0) else { return };
+        let mut taken = self.supply.taken();
+        taken.all -= less;
+        match taken.of_owners.get_mut(&self.owner) {
+            Some(own) if *own > less => *own -= less,
+            _ => {
+                taken.of_owners.remove(&self.owner);
+            }
+        }
+        drop(taken);
+        self.amount = amount;
+    }
 }
 
 impl Drop for Portion {
@@ -161,6 +176,22 @@ mod tests {
 
     fn owner(id: &str) -> Owner {
         Owner::Key(id.parse().expect("an id"))
+    }
+
+    #[test]
+    fn what_is_given_back_is_there_for_others() {
+        let supply = Supply::new(Shares::three_quarters(100, true));
+        let (anna, ben) = (owner(ANNA), owner(BEN));
+        let mut most = supply.take(&anna, 75).expect("three quarters");
+        most.shrink_to(80);
+        assert_eq!(supply.take(&ben, 26).err(), Some(Shortage::OfAll(100)));
+        most.shrink_to(10);
+        let others = supply.take(&ben, 75).expect("all but ten and what is left to others");
+        drop(supply.take(&anna, 15).expect("her share again"));
+        most.shrink_to(0);
+        drop((most, others));
+        assert!(supply.taken().of_owners.is_empty());
+        assert_eq!(supply.taken().all, 0);
     }
 
     #[test]

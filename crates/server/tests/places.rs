@@ -88,7 +88,8 @@ async fn more_messages_than_the_context_has_tokens_are_refused_before_a_template
     let application = Application::new().await;
     let messages = vec![json!({ "role": "user", "content": "" }); CONTEXT + 1];
     let answer = ask(&application, CHAT, &json!({ "messages": messages })).await;
-    let (message, _, param) = answer.error();
+    let (message, code, param) = answer.error();
     assert_eq!((answer.status.as_u16(), param.as_str()), (400, "messages"), "{message}");
+    assert_eq!(code, "context_length_exceeded");
     assert!(message.contains("8193 messages do not fit the context of 8192 tokens"), "{message}");
 }

@@ -52,6 +52,18 @@ pub(super) struct Parted {
 }
 
 impl ServedModels {
+    /// Whether a model that writes could ever be loaded within the memory limit, with what is promoted for it and its draft model.
+    ///
+    /// # Errors
+    /// [`AssistantError::OutOfMemory`]; [`AssistantError::Load`] for files that cannot be read.
+    pub fn check_fits(&self, name: &str) -> Result<(), AssistantError> {
+        let path = {
+            let state = self.shared.lock();
+            state.entries.iter().find(|entry| entry.spec.name == name).map(|entry| entry.spec.path.clone())
+        };
+        path.map_or(Ok(()), |path| self.shared.check_loadable(name, &path))
+    }
+
     /// Lets `weights` answer requests to `model` from now on; `None`: the model's own weights. `MODEL+base` remains the model without
     /// them. Where whole weights change, the adapters that were served to the ones before are no longer served, and those are again that were
     /// served to these ones. The files are read before anything changes, those of such adapters afterwards; async callers should call it

@@ -9,8 +9,7 @@ use std::ffi::{OsStr, OsString};
 use std::process::Command;
 use std::sync::Arc;
 use zhenjin_assistant::{
-    AdapterSpec, AssistantError, DraftSpec, Embedder, ModelSpec, RepetitionDetection, ServeOptions,
-    ServedModels,
+    AdapterSpec, AssistantError, DraftSpec, Embedder, ModelSpec, RepetitionDetection, ServedModels,
 };
 use zhenjin_engine::Speculation;
 use zhenjin_hub::ModelStore;
@@ -38,9 +37,8 @@ pub(crate) async fn run(home: &Home, arguments: ServeArguments) -> Result<()> {
     );
     let first = specs.iter().find(|spec| !Embedder::is_at(&spec.path)).map(|spec| spec.name.clone());
     options.drafts = drafts(&model_store, &arguments, first.as_deref())?;
-    if !arguments.models.is_empty() {
-        specs.iter().try_for_each(|spec| expect_to_fit(spec, &options))?;
-    }
+    let named = if arguments.models.is_empty() { Vec::new() } else { specs.clone() };
+    let threads = options.compute.threads;
     let models = Arc::new(ServedModels::new(specs, options)?);
     models.check_drafts().context("--draft")?;
     for adapter in arguments.adapter {
@@ -57,6 +55,7 @@ pub(crate) async fn run(home: &Home, arguments: ServeArguments) -> Result<()> {
             "what was promoted for `{model}` cannot be served: {error}; `zhenjin rollback {model}` takes it back"
         );
     }
+    expect_to_fit(&named, &models, threads, arguments.engine.memory.is_some())?;
     let store = Store::open(&home.database()).await?;
     let waiting_and_running = usize::from(arguments.max_batch).saturating_add(arguments.queue);
     let streams = arguments.streams.map_or(waiting_and_running, usize::from);
@@ -139,19 +138,43 @@ fn named_spec(store: &ModelStore, name: &OsStr) -> Result<ModelSpec> {
     Ok(spec)
 }
 
-/// Refuses a model that could never be loaded within the memory limit: every request to it would be told so.
-fn expect_to_fit(spec: &ModelSpec, options: &ServeOptions) -> Result<()> {
-    let estimate = if Embedder::is_at(&spec.path) {
-        let opened = zhenjin_hub::open_encoder(&spec.path).with_context(|| spec.name.clone())?;
-        Embedder::memory_estimate(&opened, options.compute.threads)
-    } else {
-        options.memory_estimate_at(&spec.path)?
-    };
-    let (needed_bytes, limit_bytes) = (estimate.least(), options.memory_bytes);
-    if needed_bytes > limit_bytes {
-        return Err(AssistantError::OutOfMemory { name: spec.name.clone(), needed_bytes, limit_bytes }.into());
+/// Refuses to serve where none of the named models could ever be loaded within the memory that somebody allowed: every request would be told so.
+/// Where some could, or the limit is what was free just now, the others are told.
+fn expect_to_fit(
+    named: &[ModelSpec],
+    models: &ServedModels,
+    threads: usize,
+    is_limit_given: bool,
+) -> Result<()> {
+    let mut unfit = Vec::new();
+    for spec in named {
+        match check_fits(spec, models, threads) {
+            Err(error @ AssistantError::OutOfMemory { .. }) => unfit.push(error),
+            checked => checked?,
+        }
+    }
+    let all = unfit.len() == named.len();
+    for (index, error) in unfit.into_iter().enumerate() {
+        if all && index == 0 && is_limit_given {
+            return Err(error.into());
+        }
+        tracing::warn!(%error, "requests to this model will be refused");
     }
     Ok(())
+}
+
+fn check_fits(spec: &ModelSpec, models: &ServedModels, threads: usize) -> Result<(), AssistantError> {
+    if !Embedder::is_at(&spec.path) {
+        return models.check_fits(&spec.name);
+    }
+    let failed = |reason: String| AssistantError::Load { name: spec.name.clone(), reason };
+    let opened = zhenjin_hub::open_encoder(&spec.path).map_err(|error| failed(error.to_string()))?;
+    let needed_bytes = Embedder::memory_estimate(&opened, threads).least();
+    let limit_bytes = models.options().memory_bytes;
+    match needed_bytes > limit_bytes {
+        true => Err(AssistantError::OutOfMemory { name: spec.name.clone(), needed_bytes, limit_bytes }),
+        false => Ok(()),
+    }
 }
 
 /// Resolves at the first Ctrl-C or SIGTERM, or when the terminal is closed; a second Ctrl-C ends the program at once.

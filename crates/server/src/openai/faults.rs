@@ -38,6 +38,9 @@ pub(crate) fn fault(error: AssistantError) -> ApiError {
         AssistantError::ContextExceeded { .. } => {
             ApiError::bad_request(message).with_param("max_tokens").with_code("context_length_exceeded")
         }
+        AssistantError::TooManyMessages { .. } => {
+            ApiError::bad_request(message).with_param("messages").with_code("context_length_exceeded")
+        }
         AssistantError::Invalid { field, reason } => ApiError::invalid(field, format!("`{field}`: {reason}")),
         AssistantError::UnknownModel { .. } => {
             ApiError::not_found(message).with_param("model").with_code("model_not_found")

@@ -17,7 +17,7 @@ use zhenjin_store::Store;
 use super::menu::ModelMenu;
 use super::program::{Begun, Forget};
 use super::promotions::{PromotionJson, now, promotion_fault};
-use crate::blocking::blocking;
+use crate::blocking::{blocking, detached};
 use crate::body::{ApiJson, OptionalJson};
 use crate::chat::extract::ApiPath;
 use crate::chat::fields::{self, ImprovementBody, ImprovementPromotionBody};
@@ -214,6 +214,10 @@ pub(crate) async fn begin(
     });
     let id = blocking(move || {
         let _turn = turn;
+        // It may have waited for its turn for long.
+        if shutdown.is_draining() {
+            return Err(ApiError::shutting_down());
+        }
         menu.begin_improvement(model, method.as_deref(), forget)
     })
     .await?;
@@ -289,17 +293,21 @@ pub(crate) async fn discard(
     State(menu): State<Arc<ModelMenu>>,
     ApiPath(id): ApiPath<String>,
 ) -> Result<StatusCode, ApiError> {
-    // Nobody begins it again meanwhile.
-    let _turn = Arc::clone(&menu.adapter_turn).lock_owned().await;
-    let (for_menu, named) = (Arc::clone(&menu), id.clone());
-    let (making, mut record) = blocking(move || for_menu.begin_discard(&named)).await?;
-    // The note after what it is about, and the record last: what is left after a crash in between may still go on, and is discarded again.
-    store.forget_training(&id).await?;
-    let improvements = menu.library.improvements.clone();
-    blocking(move || improvements.end_discarded(&making, &mut record, now()).map_err(promotion_fault))
-        .await?;
-    tracing::info!(improvement = %id, "discarded");
-    Ok(StatusCode::NO_CONTENT)
+    // A client that goes away leaves it whole.
+    detached(async move {
+        // Nobody begins it again meanwhile.
+        let _turn = Arc::clone(&menu.adapter_turn).lock_owned().await;
+        let (for_menu, named) = (Arc::clone(&menu), id.clone());
+        let (making, mut record) = blocking(move || for_menu.begin_discard(&named)).await?;
+        // The note after what it is about, and the record last: what is left after a crash in between may still go on, and is discarded again.
+        store.forget_training(&id).await?;
+        let improvements = menu.library.improvements.clone();
+        blocking(move || improvements.end_discarded(&making, &mut record, now()).map_err(promotion_fault))
+            .await?;
+        tracing::info!(improvement = %id, "discarded");
+        Ok(StatusCode::NO_CONTENT)
+    })
+    .await
 }
 
 /// Lets an improvement that passed its gate answer, from the next request on.
@@ -405,7 +413,7 @@ impl ModelMenu {
         if self.improvement.begun().is_some() {
             return Err(promotion_fault(PromotionError::Busy));
         }
-        let making = improvements.try_begin().map_err(promotion_fault)?;
+        let making = improvements.begin().map_err(promotion_fault)?;
         let record = improvements.read(id).map_err(promotion_fault)?;
         if record.state != ImprovementState::Running {
             let message = format!(

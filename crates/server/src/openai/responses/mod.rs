@@ -78,6 +78,7 @@ fn refusal(error: AssistantError, _format: &OutputFormat) -> ApiError {
             let param = if prompt >= max_tokens { "input" } else { "max_output_tokens" };
             fault(error).with_param(param)
         }
+        AssistantError::TooManyMessages { .. } => fault(error).with_param("input"),
         other => fault(other),
     }
 }

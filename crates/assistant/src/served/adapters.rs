@@ -4,7 +4,6 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 
-use zhenjin_model::write::FileRows;
 use zhenjin_model::{Adapter, ModelError, ModelFile, ServedAdapter};
 
 use super::{ModelState, ServedModelInfo, ServedModels, Shared, State};
@@ -256,7 +255,7 @@ impl Shared {
             self.lock().check_room(spec, bytes, self.options.memory_bytes)?;
         }
         let file = ModelFile::open(base).map_err(failed)?;
-        let adapter = ServedAdapter::open(&spec.path, file.config(), &FileRows(&file)).map_err(failed)?;
+        let adapter = ServedAdapter::open(&spec.path, &file, self.team.threads()).map_err(failed)?;
         if let Some(trained_on) = adapter.other_base(base) {
             tracing::warn!(
                 adapter = spec.served_name(),

@@ -304,7 +304,8 @@ fn read_name(name: &str, config: &ModelConfig, purpose: Purpose) -> Result<(Plac
             AddedPart::Down => return Ok((place_of(name, module, config, purpose)?, false)),
             AddedPart::Up => return Ok((place_of(name, module, config, purpose)?, true)),
             AddedPart::UpBias => {
-                return Err(served_only("biases of the low-rank products are not supported"));
+                let problem = "biases of the low-rank products are not supported";
+                return Err(fault(&format!("{problem}{}", purpose.instead_of_biases())));
             }
             AddedPart::Magnitude => {
                 let problem = "weights decomposed into magnitude and direction (DoRA) are not supported";

@@ -9,6 +9,7 @@ use zhenjin_files::Mapping;
 use super::file::{DECOMPOSED_EMBEDDING, files_of, quoted_tensor, tensor_values};
 use super::merge::{AdapterMerge, Change, Product};
 use super::peft_names::{AddedPart, PREFIX, PeftName};
+use super::served::{not_beside, projection_of};
 use super::settings::{Purpose, Settings};
 use super::values::half_split_row;
 use crate::config::{ModelConfig, RopeLayout};
@@ -60,11 +61,12 @@ impl AdapterMerge {
         AdapterMerge::read(path, config, Names::of(config))
     }
 
-    /// The same; biases may belong to projections that have none in the model, which nothing can be merged into.
+    /// The same, to be computed beside the model: biases may belong to projections that have none in the model, which nothing can be merged into,
+    /// and what needs other weights is refused before it is read.
     ///
     /// # Errors
     /// As [`AdapterMerge::open`].
-    pub(super) fn open_with_biases(path: &Path, config: &ModelConfig) -> Result<AdapterMerge, ModelError> {
+    pub(super) fn open_to_serve(path: &Path, config: &ModelConfig) -> Result<AdapterMerge, ModelError> {
         AdapterMerge::read(path, config, Names::with_biases(config))
     }
 
@@ -88,6 +90,11 @@ impl AdapterMerge {
         if weights.is_empty() {
             let error = FormatError::new("header", "it holds no tensors, so there is nothing to merge");
             return Err(fault(&tensors_path, error));
+        }
+        if names.serve
+            && let Some((weight, _)) = weights.iter().find(|(weight, parts)| !is_beside(**weight, parts))
+        {
+            return Err(not_beside(&tensors_path, *weight));
         }
         let reading = Reading { path: &tensors_path, bytes: file.as_ref(), settings: &settings, config };
         let mut changes = BTreeMap::new();
@@ -118,23 +125,33 @@ fn share_nothing(changes: &mut BTreeMap<WeightName, Change>) -> bool {
     unties
 }
 
+/// Whether a weight's tensors change a projection in a way that can be computed beside it.
+fn is_beside(weight: WeightName, parts: &Parts<'_>) -> bool {
+    let is_matrix = bias_of(weight).is_some();
+    projection_of(weight).is_some()
+        && !(is_matrix && parts.contains_key(&Part::Whole))
+        && !parts.contains_key(&Part::Tokens)
+}
+
 /// The names that tensors may have.
 struct Names {
     weights: BTreeSet<WeightName>,
     /// For error messages.
     model: String,
+    /// For computing beside the model.
+    serve: bool,
 }
 
 impl Names {
     fn of(config: &ModelConfig) -> Names {
         let model = format!("this {} model of {} layers", config.architecture, config.layers);
         // A head that is one with the embedding can be adapted as well.
-        Names { weights: config.weights().chain([WeightName::Head]).collect(), model }
+        Names { weights: config.weights().chain([WeightName::Head]).collect(), model, serve: false }
     }
 
     /// With a bias for each projection.
     fn with_biases(config: &ModelConfig) -> Names {
-        let mut names = Names::of(config);
+        let mut names = Names { serve: true, ..Names::of(config) };
         let biases: Vec<WeightName> = names.weights.iter().filter_map(|weight| bias_of(*weight)).collect();
         names.weights.extend(biases);
         names
@@ -153,7 +170,10 @@ impl Names {
             }
             Some(PeftName::Added { module, part }) => {
                 let kind = if part == AddedPart::UpBias { "bias" } else { "weight" };
-                let missing = || fault(format!("{} has no {kind} of {}", self.model, quoted(module)));
+                let instead =
+                    if part == AddedPart::UpBias { "; it can be served beside the model" } else { "" };
+                let missing =
+                    || fault(format!("{} has no {kind} of {}{instead}", self.model, quoted(module)));
                 let found = self.weight(&format!("{module}.{kind}")).ok_or_else(missing)?;
                 Ok((found, Part::of(part)))
             }

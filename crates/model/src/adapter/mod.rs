@@ -35,6 +35,9 @@ use crate::tensor_source::LayerWeightName;
 /// What can be done with an adapter that cannot be computed beside its model.
 pub(crate) const MERGE_INSTEAD: &str =
     " beside a model; exporting or quantising the model with this adapter merges it into the weights";
+/// What can be done with biases of the low-rank products.
+pub(crate) const SERVE_OR_MERGE_BIASES_INSTEAD: &str = " for training and measuring beside a model; the adapter can be served, and where the \
+     model has biases of these projections, exporting or quantising the model with this adapter merges it into the weights";
 /// What can be done with one that can be served beside its model, and nothing else.
 pub(crate) const SERVE_OR_MERGE_INSTEAD: &str = " for training and measuring beside a model; it can be served, and exporting or quantising the model \
      with this adapter merges it into the weights";

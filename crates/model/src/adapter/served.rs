@@ -16,14 +16,15 @@ use super::merge::{AdapterMerge, Change, Product, add_row};
 use super::merge_file::bias_of;
 use super::values::{module, outputs_and_inputs, place};
 use super::{
-    ADAPTED, Adapter, AdapterValues, LowRankValues, MERGE_INSTEAD, OutputValues, SERVE_OR_MERGE_INSTEAD,
+    ADAPTED, Adapter, AdapterValues, LowRankValues, MERGE_INSTEAD, OutputValues,
+    SERVE_OR_MERGE_BIASES_INSTEAD, SERVE_OR_MERGE_INSTEAD,
 };
-use crate::config::ModelConfig;
 use crate::errors::{FormatError, ModelError, quoted};
+use crate::file::ModelFile;
 use crate::fingerprint::Hash;
 use crate::names::Naming;
 use crate::tensor_source::{LayerWeightName, WeightName};
-use crate::write::WeightRows;
+use crate::write::{FileRows, WeightRows};
 
 /// A projection that can be adapted.
 type Place = (usize, LayerWeightName);
@@ -37,32 +38,26 @@ pub struct ServedAdapter {
 }
 
 impl ServedAdapter {
-    /// Opens an adapter to a model of shape `config` with these weights: its folder, or one of the two files in it. Beside plain LoRA it may have
-    /// magnitudes and biases of projections; what changes other weights must be merged.
+    /// Opens an adapter to the model in `file`: its folder, or one of the two files in it. Beside plain LoRA it may have magnitudes and biases of
+    /// projections; what changes other weights must be merged. With magnitudes, every row of the weights that they belong to is read once, by so
+    /// many threads.
     ///
     /// # Errors
-    /// As [`AdapterValues::open`]; what `base` reports.
-    pub fn open(
-        path: &Path,
-        config: &ModelConfig,
-        base: &dyn WeightRows,
-    ) -> Result<ServedAdapter, ModelError> {
+    /// As [`AdapterValues::open`]; what reading the model's weights reports.
+    pub fn open(path: &Path, file: &ModelFile, threads: usize) -> Result<ServedAdapter, ModelError> {
+        let config = file.config();
         match AdapterValues::open(path, config) {
             Ok(values) => return Ok(ServedAdapter { values, outputs: BTreeMap::new() }),
             Err(error) if !is_more_than_plain(&error) => return Err(error),
             Err(_) => {}
         }
-        let merge = AdapterMerge::open_with_biases(path, config)?;
+        let merge = AdapterMerge::open_to_serve(path, config)?;
         let [_, origin] = files_of(path)?;
-        let projections = projections(merge.changes).map_err(|weight| {
-            let problem = format!("changes of it cannot be computed{MERGE_INSTEAD}");
-            let error = FormatError::new(quoted_tensor(&Naming::HuggingFace.spell(weight)), problem);
-            ModelError::Format { file: origin.clone(), error }
-        })?;
+        let projections = projections(merge.changes).map_err(|weight| not_beside(&origin, weight))?;
         let mut additions = Vec::new();
         let mut outputs = BTreeMap::new();
         for (at, changes) in projections {
-            let (addition, change) = beside(at, changes, config, base)?;
+            let (addition, change) = beside(at, changes, file, threads)?;
             if change.factors.iter().chain(&change.shifts).any(|value| !value.is_finite()) {
                 let module = quoted(&module(WeightName::Layer(at.0, at.1)));
                 let problem = "with its magnitudes or biases, a factor or addend is not a finite number";
@@ -135,7 +130,16 @@ struct Changes {
 /// Whether plain LoRA is refused for what merging or serving may do with it.
 fn is_more_than_plain(error: &ModelError) -> bool {
     let text = error.to_string();
-    [MERGE_INSTEAD, SERVE_OR_MERGE_INSTEAD].iter().any(|advice| text.contains(advice))
+    [MERGE_INSTEAD, SERVE_OR_MERGE_INSTEAD, SERVE_OR_MERGE_BIASES_INSTEAD]
+        .iter()
+        .any(|advice| text.contains(advice))
+}
+
+/// That a weight's change cannot be computed beside the model.
+pub(super) fn not_beside(file: &Path, weight: WeightName) -> ModelError {
+    let problem = format!("changes of it cannot be computed{MERGE_INSTEAD}");
+    let error = FormatError::new(quoted_tensor(&Naming::HuggingFace.spell(weight)), problem);
+    ModelError::Format { file: file.to_owned(), error }
 }
 
 /// Changes by projection, or a weight whose change cannot be computed beside the model.
@@ -156,7 +160,7 @@ fn projections(changes: BTreeMap<WeightName, Change>) -> Result<BTreeMap<Place, 
 }
 
 /// The projection whose matrix or bias a weight is.
-fn projection_of(name: WeightName) -> Option<Place> {
+pub(super) fn projection_of(name: WeightName) -> Option<Place> {
     let WeightName::Layer(layer, _) = name else { return None };
     let is_of = |projection: &LayerWeightName| {
         let weight = WeightName::Layer(layer, *projection);
@@ -169,32 +173,78 @@ fn projection_of(name: WeightName) -> Option<Place> {
 fn beside(
     (layer, projection): Place,
     changes: Changes,
-    config: &ModelConfig,
-    base: &dyn WeightRows,
+    file: &ModelFile,
+    threads: usize,
 ) -> Result<(LowRankValues, OutputValues), ModelError> {
     let weight = WeightName::Layer(layer, projection);
-    let [outputs, inputs] = outputs_and_inputs(weight, config);
+    let [outputs, inputs] = outputs_and_inputs(weight, file.config());
     let Change { product, magnitude, .. } = changes.matrix.unwrap_or_default();
     let none = || Product { rank: 1, down: vec![0.0; inputs], up: vec![0.0; outputs], scale: 1.0 };
     let mut product = product.unwrap_or_else(none);
-    let mut factors = Vec::new();
-    if let Some(magnitude) = magnitude {
-        let mut row = vec![0.0; inputs];
-        for (index, (magnitude, up)) in
-            magnitude.iter().zip(product.up.chunks_exact_mut(product.rank)).enumerate()
-        {
-            base.row(weight, index, &mut row)?;
-            add_row(product.rank, product.scale, up, &product.down, 0, &mut row);
-            let length = row.iter().map(|value| f64::from(*value) * f64::from(*value)).sum::<f64>().sqrt();
-            let factor = if length > 0.0 { f64::from(*magnitude) / length } else { 0.0 };
-            up.iter_mut().for_each(|value| *value = (f64::from(*value) * factor) as f32);
-            factors.push(factor as f32);
-        }
-        base.release(weight);
-    }
-    let shifts = shifts(weight, changes.bias, &factors, outputs, base)?;
+    let factors = match magnitude {
+        Some(magnitude) => multiply_rows(weight, &magnitude, &mut product, file, threads)?,
+        None => Vec::new(),
+    };
+    let shifts = shifts(weight, changes.bias, &factors, outputs, &FileRows(file))?;
     let Product { rank, down, up, scale } = product;
     Ok((LowRankValues { layer, projection, rank, down, up, scale }, OutputValues { factors, shifts }))
+}
+
+/// f_r of every row, with which the rows of B are multiplied.
+fn multiply_rows(
+    weight: WeightName,
+    magnitude: &[f32],
+    product: &mut Product,
+    file: &ModelFile,
+    threads: usize,
+) -> Result<Vec<f32>, ModelError> {
+    let Product { rank, down, up, scale } = product;
+    let (rank, scale, down) = (*rank, *scale, &down[..]);
+    let part = magnitude.len().div_ceil(threads.max(1)).max(1);
+    let mut factors = vec![0.0; magnitude.len()];
+    std::thread::scope(|scope| {
+        let parts = magnitude.chunks(part).zip(up.chunks_mut(part * rank)).zip(factors.chunks_mut(part));
+        let workers: Vec<_> = parts
+            .enumerate()
+            .map(|(number, ((magnitude, up), factors))| {
+                let rows = Rows { weight, first: number * part, magnitude, rank, scale, down };
+                scope.spawn(move || rows.multiply(file, up, factors))
+            })
+            .collect();
+        workers.into_iter().try_for_each(|worker| match worker.join() {
+            Ok(done) => done,
+            Err(panic) => std::panic::resume_unwind(panic),
+        })
+    })?;
+    FileRows(file).release(weight);
+    Ok(factors)
+}
+
+/// Some rows of a changed matrix, from row `first` on.
+struct Rows<'a> {
+    weight: WeightName,
+    first: usize,
+    magnitude: &'a [f32],
+    rank: usize,
+    scale: f32,
+    down: &'a [f32],
+}
+
+impl Rows<'_> {
+    fn multiply(&self, file: &ModelFile, up: &mut [f32], factors: &mut [f32]) -> Result<(), ModelError> {
+        let Rows { weight, first, magnitude, rank, scale, down } = *self;
+        let mut row = vec![0.0; down.len() / rank];
+        let of_rows = magnitude.iter().zip(up.chunks_exact_mut(rank)).zip(factors);
+        for (index, ((magnitude, up), factor)) in of_rows.enumerate() {
+            FileRows(file).row(weight, first + index, &mut row)?;
+            add_row(rank, scale, up, down, 0, &mut row);
+            let length = row.iter().map(|value| f64::from(*value) * f64::from(*value)).sum::<f64>().sqrt();
+            let of_row = if length > 0.0 { f64::from(*magnitude) / length } else { 0.0 };
+            up.iter_mut().for_each(|value| *value = (f64::from(*value) * of_row) as f32);
+            *factor = of_row as f32;
+        }
+        Ok(())
+    }
 }
 
 /// b' − f b, or nothing where both are nothing.

@@ -92,6 +92,11 @@ impl Purpose {
     pub(super) fn instead_of_training(self) -> &'static str {
         if self == Purpose::Text { super::SERVE_OR_MERGE_INSTEAD } else { "" }
     }
+
+    /// The same for biases of the low-rank products.
+    pub(super) fn instead_of_biases(self) -> &'static str {
+        if self == Purpose::Text { super::SERVE_OR_MERGE_BIASES_INSTEAD } else { "" }
+    }
 }
 
 /// The settings that change numbers.
@@ -296,7 +301,8 @@ fn refuse_what_is_not_supported(fields: &Fields<'_>, purpose: Purpose) -> Result
             _ => "this setting is not known here",
         };
         let instead = match name.as_str() {
-            "use_dora" | "lora_bias" => purpose.instead_of_training(),
+            "use_dora" => purpose.instead_of_training(),
+            "lora_bias" => purpose.instead_of_biases(),
             name if NOT_TRAINED.contains(&name) => purpose.instead(),
             _ => "",
         };

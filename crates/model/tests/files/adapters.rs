@@ -291,7 +291,7 @@ fn adapters_that_change_outputs_give_the_logits_of_peft_beside_their_model() {
         let adapter = saved(&case.name);
         for path in sources(&case, folder.path()) {
             let file = ModelFile::open(&path).unwrap();
-            if let Err(error) = ServedAdapter::open(&adapter, file.config(), &FileRows(&file)) {
+            if let Err(error) = ServedAdapter::open(&adapter, &file, 1) {
                 let error = error.to_string();
                 assert!(error.contains("merges it into the weights"), "{}: {error}", case.name);
                 continue;

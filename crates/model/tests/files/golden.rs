@@ -84,7 +84,7 @@ fn logits(model_path: &Path, adapter: Option<&Path>, tokens: &[u32], simd: SimdL
     let model = Model::load(model_path, &LoadOptions { simd, team: team.clone() }).unwrap();
     let adapter = adapter.map(|path| {
         let file = ModelFile::open(model_path).unwrap();
-        let adapter = ServedAdapter::open(path, &model.config, &FileRows(&file)).unwrap();
+        let adapter = ServedAdapter::open(path, &file, 2).unwrap();
         adapter.pack(simd, &team).unwrap()
     });
     let options = RunnerOptions {
@@ -119,7 +119,7 @@ pub(super) fn reference_logits(path: &Path, adapter: Option<&Path>, tokens: &[u3
     executor.begin_packed(&[tokens.len()], &rope::frequencies(&config.rope)).unwrap();
     let all: Vec<usize> = (0..tokens.len()).collect();
     let adapter = adapter.map(|path| {
-        let adapter = ServedAdapter::open(path, config, &FileRows(&file)).unwrap();
+        let adapter = ServedAdapter::open(path, &file, 1).unwrap();
         let matrix = |values: &[f32], [_, width]: [usize; 2]| {
             let values: Vec<f64> = values.iter().copied().map(f64::from).collect();
             let bytes = size_of_val(&values[..]);

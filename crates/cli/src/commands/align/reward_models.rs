@@ -11,7 +11,7 @@ use zhenjin_align::evaluation::{Endings, RewardModel};
 use zhenjin_align::trainee::{RewardFiles, RewardWeights};
 use zhenjin_hub::OpenedModel;
 use zhenjin_model::{LoadOptions, Model, WrittenAdapter};
-use zhenjin_tokenizer::Tokenizer;
+use zhenjin_tokenizer::{Tokenizer, common_tokens};
 
 /// Opens a reward model: a checkpoint of `zhenjin reward`, or one that others trained. `base` are the weights of `opened`, to which an adapter is
 /// added.
@@ -74,11 +74,9 @@ pub(super) fn fingerprint_of(folder: &Path) -> Result<String> {
     })
 }
 
-/// Whether all ids of one tokenizer are the same tokens in the other.
+/// Whether all ids of one tokenizer are the same tokens in the other, but for what only pads a vocabulary.
 pub(super) fn has_same_tokens(ours: &Tokenizer, theirs: &Tokenizer) -> bool {
-    let count = ours.vocabulary_size();
-    count == theirs.vocabulary_size()
-        && (0..count as u32).all(|id| ours.token_bytes(id) == theirs.token_bytes(id))
+    common_tokens(("one", ours), ("other", theirs)).is_ok()
 }
 
 #[cfg(test)]

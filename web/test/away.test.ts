@@ -2,13 +2,16 @@
 import { flushSync, mount, unmount, type Component } from 'svelte';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { ApiError, NetworkError } from '$lib/api/errors';
-import type { Choice, Feedback, Judgement as Said, Message, ServerStatus } from '$lib/api/types';
+import type { Choice, ErasedFeedback, Feedback, Judgement as Said, Message, ModelInfo, ServerStatus } from '$lib/api/types'; // prettier-ignore
 import { act, announcer, api, chat, choosing, composer, connection, context, followRoute, judging, panels, router, session, toasts } from '$lib/app.svelte'; // prettier-ignore
 import { heardAtEnd } from '$lib/ended';
 import { catalogues, i18n, locales } from '$lib/i18n/i18n.svelte';
 import { handleShortcut } from '$lib/shortcuts';
+import ChatHeader from '../src/components/ChatHeader.svelte';
 import ChatPage from '../src/components/ChatPage.svelte';
 import ComparedAnswers from '../src/components/ComparedAnswers.svelte';
+import FeedbackSettings from '../src/components/FeedbackSettings.svelte';
+import ModelCard from '../src/components/ModelCard.svelte';
 import { conversation, message } from './fakes';
 
 const away = new NetworkError('offline');
@@ -120,6 +123,55 @@ describe('a chat that is opened', () => {
     expect(target.textContent).not.toContain(t.chat.notLoaded);
   });
 
+  // Regression: the settings of the start page opened, and were taken for the chat's.
+  test('is not set, and gets no model, while it is being read', async () => {
+    let arrive: (read: ReturnType<typeof whole>) => void = () => undefined;
+    const reading = new Promise<ReturnType<typeof whole>>((resolve) => (arrive = resolve));
+    vi.spyOn(api, 'conversation').mockReturnValue(reading);
+    const other = {
+      name: 'n',
+      title: 'n',
+      installed: true,
+      languages: [],
+      size_bytes: 1,
+      promoted: null,
+      context_length: null,
+      licence: null,
+      good_for: null,
+      least_memory_bytes: null,
+    };
+    router.go('c');
+    const followed = followRoute();
+    show(ChatHeader, {});
+    show(ModelCard, { model: other as unknown as ModelInfo });
+    const { chat: words, models: t } = catalogues.en;
+    const settings = target.querySelector<HTMLButtonElement>(`button[aria-label="${words.settings}"]`);
+    const mayPress = () => [settings, button(t.use)].map((one) => one?.disabled === false);
+    expect(chat.unread).toBe(false);
+    expect(mayPress()).toEqual([false, false]);
+    handleShortcut(new KeyboardEvent('keydown', { key: ',', ctrlKey: true }));
+    expect(panels.open).toBeNull();
+    arrive(whole());
+    await followed;
+    flushSync();
+    expect(mayPress()).toEqual([true, true]);
+  });
+
+  // Regression: that it was gone threw the reader out of the chat to which he had gone meanwhile.
+  test('is not told to be gone to who has gone to another one', async () => {
+    let refuse: (error: unknown) => void = () => undefined;
+    const read = vi.spyOn(api, 'conversation');
+    read.mockReturnValueOnce(new Promise((_, reject) => (refuse = reject)));
+    read.mockResolvedValue(whole());
+    router.go('gone');
+    const late = followRoute();
+    router.go('c');
+    await followRoute();
+    refuse(new ApiError(404, 'gone', 'not_found'));
+    await late;
+    expect([router.route.conversation, chat.id, toasts.list]).toEqual(['c', 'c', []]);
+  });
+
   test('is left for a new one, which begins', async () => {
     vi.spyOn(api, 'conversation').mockRejectedValue(away);
     router.go('c');
@@ -196,6 +248,105 @@ describe('a choice', () => {
     await choosing.saveAll();
     expect(choose.mock.calls).toEqual([['a', ['b']]]);
     choosing.giveUp([left, right]);
+  });
+
+  // Regression: pressed while the choice was on its way, "Do not choose" withdrew nothing, and it was sent again later.
+  test('that is given up on its way is not sent again', async () => {
+    await open();
+    let fail: (error: unknown) => void = () => undefined;
+    const choose = vi.spyOn(api, 'choose');
+    choose.mockReturnValueOnce(new Promise((_, reject) => (fail = reject)));
+    const [left, right] = chat.pair!;
+    const onItsWay = choosing.choose(right, left);
+    await vi.waitFor(() => expect(choose).toHaveBeenCalledOnce());
+    // Another one waits for its turn, and is given up before that.
+    const waiting = choosing.choose(left, right);
+    choosing.giveUp([left, right]);
+    fail(away);
+    expect(await Promise.all([onItsWay, waiting])).toEqual([false, false]);
+    expect(choosing.unsaved([left, right])).toBeNull();
+    await choosing.saveAll();
+    expect(choose).toHaveBeenCalledOnce();
+
+    // The same of one that was on its way when all feedback was erased.
+    choose.mockReturnValueOnce(new Promise((_, reject) => (fail = reject)));
+    const late = choosing.choose(right, left);
+    await vi.waitFor(() => expect(choose).toHaveBeenCalledTimes(2));
+    choosing.forget();
+    fail(away);
+    expect(await late).toBe(false);
+    expect(choosing.unsaved([left, right])).toBeNull();
+  });
+
+  // Regression: after all feedback had been erased, a choice that was not saved yet was sent.
+  test.each([false, true])(
+    'that is not saved goes with all feedback when that is erased; the chat cannot be read then: %s',
+    async (isBroken) => {
+      await open();
+      const choose = vi.spyOn(api, 'choose').mockRejectedValue(new ApiError(500, 'disk', 'store_failed'));
+      const [left, right] = chat.pair!;
+      await choosing.choose(right, left);
+      const none: ErasedFeedback = { erased: 1, trained: [] };
+      vi.spyOn(api, 'erasure').mockResolvedValue(none);
+      vi.spyOn(api, 'eraseFeedback').mockResolvedValue(none);
+      const t = catalogues.en.feedback;
+      show(FeedbackSettings, {});
+      await vi.waitFor(() => {
+        flushSync();
+        expect(button(t.eraseOwn)?.disabled).toBe(false);
+      });
+      button(t.eraseOwn)?.click();
+      await vi.waitFor(() => {
+        flushSync();
+        expect(button(t.eraseConfirm)).toBeDefined();
+      });
+      if (isBroken) vi.spyOn(api, 'conversation').mockRejectedValue(away);
+      button(t.eraseConfirm)?.click();
+      await vi.waitFor(() => expect(choosing.unsaved([left, right])).toBeNull());
+      await new Promise((resolve) => setTimeout(resolve));
+      // Regression: "That was not done", where only the chat could not be read after it.
+      expect(toasts.list).toEqual([]);
+      choose.mockClear();
+      await choosing.saveAll();
+      expect(choose).not.toHaveBeenCalled();
+    },
+  );
+
+  // Regression: who compared the chosen answer with a third by then saw the two go.
+  test('that is saved late leaves a comparison with a third answer open', async () => {
+    await open();
+    const [left, right] = chat.pair!;
+    chat.messages.d = answer('d', { created_at: 3 });
+    chat.lookAtBoth(right, chat.messages.d);
+    vi.spyOn(api, 'choose').mockResolvedValue(saved);
+    await chat.choose(right, left);
+    expect(chat.choices).toEqual([saved]);
+    expect(chat.leaf).toBe('a');
+    chat.leaf = 'd';
+    expect(chat.pair?.map(({ id }) => id)).toEqual(['b', 'd']);
+    chat.endComparison();
+  });
+
+  // Regression: one that belonged to another chat made this one's choices, which were being read, unknown.
+  test('between the answers of another chat does not hide those that are being read', async () => {
+    await open();
+    const [left, right] = chat.pair!;
+    chat.endComparison();
+    chat.startNew();
+    vi.spyOn(api, 'choose').mockResolvedValue(saved);
+    const other: Choice = { question_id: 'q', chosen: 'a', rejected: ['b'], created_at: 1 };
+    vi.spyOn(api, 'judge').mockImplementation((_, said) => Promise.resolve(feedback(said)));
+    const said = feedback({ rating: 'up', reasons: [], comment: null, correction: null });
+    let arrive: () => void = () => undefined;
+    vi.spyOn(api, 'conversation').mockReturnValue(
+      new Promise((resolve) => (arrive = () => resolve(whole({ feedback: said }, [other])))),
+    );
+    const opening = chat.open('c');
+    await chat.choose(right, left);
+    await chat.judge('a', said);
+    arrive();
+    await opening;
+    expect([chat.choices, chat.messages.a?.feedback]).toEqual([[other], said]);
   });
 
   test('that is saved late leaves who looks at something else alone', async () => {
@@ -294,12 +445,19 @@ describe.each(locales)('in %s', (locale) => {
   // Regression: "Answer finished" was read out of an answer that broke off.
   test('how an answer has ended is heard', () => {
     const heard = (fields: Partial<Message>) => heardAtEnd(answer('a', { content: 'Gold', ...fields }));
-    expect(heard({ finish_reason: 'stop' })).toBe(t.message.finished('Gold'));
+    for (const finish_reason of ['stop', 'tool_calls', null])
+      expect(heard({ finish_reason })).toBe(t.message.finished('Gold'));
     const others: [Partial<Message>, string][] = [
       [{ status: 'failed' }, t.message.failed],
       [{ status: 'interrupted' }, t.message.interrupted],
       [{ status: 'stopped' }, t.message.stopped],
       [{ finish_reason: 'length', completion_tokens: 40 }, t.message.lengthReached('40')],
+      // Regression: a limit was heard that could be raised, where the context was full, and nothing of what else had ended it.
+      [
+        { finish_reason: 'length', prompt_tokens: 60, completion_tokens: 40, context_length: 100 },
+        t.message.contextEnded('60', '40'),
+      ],
+      [{ finish_reason: 'content_filter' }, t.message.endedEarly('content_filter')],
     ];
     for (const [fields, words] of others) expect(heard(fields)).toBe(`${words}${t.app.sentenceSpace}Gold`);
     expect(heard({ status: 'failed', content: '' })).toBe(t.message.failed);

@@ -188,13 +188,22 @@ describe.each(locales)('in %s, words', (locale) => {
     session.status = { default_model: 'm' } as ServerStatus;
     const made = (name: string) => ({ name, title: `${name} title`, installed: true, promoted: null });
     vi.spyOn(api, 'models').mockResolvedValue([made('m'), made('n')] as unknown as ModelInfo[]);
-    vi.spyOn(api, 'previewImprovement').mockResolvedValue(preview());
+    const look = vi.spyOn(api, 'previewImprovement').mockResolvedValue(preview());
+    const improve = vi.spyOn(api, 'improve').mockRejectedValue(new ApiError(409, 'busy', 'busy'));
     open();
     await vi.waitFor(() => {
       flushSync();
       const options = [...(target.querySelector('select')?.options ?? [])].map(({ text }) => text.trim());
       expect(options).toEqual([t.modelDefault('m title'), 'n title']);
     });
+    // Regression: another one was improved than the one that was named, where the server's model had changed.
+    await vi.waitFor(() => expect(look.mock.lastCall?.[0]).toEqual({ model: 'm' }));
+    await vi.waitFor(() => {
+      flushSync();
+      expect(button(t.improve).disabled).toBe(false);
+    });
+    button(t.improve).click();
+    await vi.waitFor(() => expect(improve).toHaveBeenCalledWith({ model: 'm' }));
     session.status = before;
   });
 
@@ -297,6 +306,25 @@ test('notices stand at the end of an open window, in room of their own', () => {
   panels.close();
   flushSync();
   expect(target.querySelector('.toast')).toBeNull();
+});
+
+// Regression: it stayed for ever where it went with the window while somebody pointed at it.
+test('a notice under the pointer goes, also when the place where it was shown is gone', async () => {
+  vi.spyOn(api, 'previewImprovement').mockResolvedValue(preview());
+  session.phase = 'open';
+  panels.show('improvements');
+  open();
+  vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
+  toasts.show('info', 'A notice');
+  flushSync();
+  target.querySelector('.toast')?.dispatchEvent(new Event('pointerenter'));
+  await vi.advanceTimersByTimeAsync(20_000);
+  expect(toasts.list).toHaveLength(1);
+  panels.close();
+  flushSync();
+  await vi.advanceTimersByTimeAsync(20_000);
+  vi.useRealTimers();
+  expect(toasts.list).toEqual([]);
 });
 
 // Regression: counts of three digits were broken over two lines; the limits stood under "By person".

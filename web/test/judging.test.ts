@@ -269,6 +269,17 @@ describe('two answers', () => {
     expect(chat.last?.status).toBe('complete');
   });
 
+  // Regression: "That was not done" was said, and the first answer shown alone, though the second one was being written.
+  test('are two, also when where the chat opens the next time cannot be saved', async () => {
+    const { api, chat, events, answer, ended } = await judgeable();
+    const error = new ApiError(500, 'disk', 'store_failed');
+    vi.spyOn(api, 'updateConversation').mockRejectedValue(error);
+    await chat.compare(answer());
+    expect(chat.pair).toHaveLength(2);
+    expect(events.failed.mock.calls).toEqual([[error]]);
+    await ended();
+  });
+
   test('stay side by side, with the choice open, when the choice is refused', async () => {
     const { chat, ended } = setUp();
     await chat.ask('What is tin?', true);
@@ -425,6 +436,24 @@ describe('improvements', () => {
       await expect(change()).rejects.toMatchObject({ code: 'nothing_earlier' });
       expect(improving.known?.improvements).toEqual([{ id: before + 1 }]);
     }
+  });
+
+  // Regression: "That was not done" was said of what was done, where only the list could not be read after it.
+  test('what is done is done, also when the lists cannot be read after it', async () => {
+    const { client: fake } = fakeServer({
+      'GET /api/improvements': () => Response.json(null, { status: 500 }),
+      'POST /api/improvements': () => ({ id: 'i' }),
+      'POST /api/improvements/i/discard': () => new Response(null, { status: 204 }),
+      'DELETE /api/improvements/i': () => new Response(null, { status: 204 }),
+    });
+    const failed = vi.fn();
+    const improving = new Improving(fake, failed);
+    await improving.start({});
+    expect(improving.running?.id).toBe('i');
+    await improving.cancel('i');
+    await improving.discard('i');
+    expect(failed).toHaveBeenCalledTimes(3);
+    expect(failed).toHaveBeenLastCalledWith(expect.any(ApiError));
   });
 
   // Regression: what others promoted and judged was not seen before the window was opened anew.

@@ -1,7 +1,7 @@
 // Two people at one browser: what the one leaves there is not the other's.
 import { flushSync, mount, unmount } from 'svelte';
 import { beforeEach, describe, expect, test, vi } from 'vitest';
-import { ApiError } from '$lib/api/errors';
+import { ApiError, NetworkError } from '$lib/api/errors';
 import type { Conversation, ServerStatus } from '$lib/api/types';
 import { announcer, api, beginning, cameOrWent, chat, chats, composer, enterIfLetIn, followRoute, refreshChats, report, router, session, toasts } from '$lib/app.svelte'; // prettier-ignore
 import { catalogues } from '$lib/i18n/i18n.svelte';
@@ -188,6 +188,7 @@ describe('a window in which nobody is logged in', () => {
   });
 
   test('begins anew when it is seen, and says that the session has ended where it had one', async () => {
+    vi.spyOn(api, 'status').mockResolvedValue({ needs_key: true } as ServerStatus);
     vi.spyOn(api, 'conversations').mockResolvedValue([]);
     vi.spyOn(document, 'hidden', 'get').mockReturnValue(false);
     const reload = vi.spyOn(router, 'reload').mockImplementation(() => undefined);
@@ -205,6 +206,30 @@ describe('a window in which nobody is logged in', () => {
     session.ended = false;
     await enterIfLetIn();
     expect(reload).toHaveBeenCalledOnce();
+  });
+
+  // Regression: a window lost what it kept in memory when the same person logged in again in another one.
+  test.each([true, false])('goes on where it is the same person: %s', async (isSame) => {
+    const status = { needs_key: true, role: 'user', default_model: null } as ServerStatus;
+    vi.spyOn(api, 'status').mockResolvedValue(status);
+    vi.spyOn(api, 'models').mockResolvedValue([]);
+    vi.spyOn(api, 'conversations').mockResolvedValue(mine);
+    const reload = vi.spyOn(router, 'reload').mockImplementation(() => undefined);
+    session.phase = 'open';
+    await refreshChats();
+    report(new ApiError(401, 'the key was revoked'));
+    expect([session.phase, session.ended]).toEqual(['locked', true]);
+    if (!isSame) vi.spyOn(api, 'conversations').mockResolvedValue([conversation({ id: 'of another' })]);
+    // Nothing is lost where the server is away again just then.
+    vi.spyOn(api, 'status').mockRejectedValueOnce(new NetworkError('offline'));
+    await enterIfLetIn();
+    expect([session.phase, reload.mock.calls]).toEqual(['locked', []]);
+    // Its window is told, and is looked at: once is enough.
+    await Promise.all([enterIfLetIn(), enterIfLetIn()]);
+    expect(session.phase).toBe(isSame ? 'open' : 'locked');
+    expect(reload.mock.calls.length > 0).toBe(!isSame);
+    session.phase = 'open';
+    session.ended = false;
   });
 });
 

@@ -58,6 +58,17 @@ describe('the list of chats', () => {
     expect(chats.list.map(({ id }) => id)).toEqual(['a', 'b']);
   });
 
+  // Regression: "That was not done" was said of a chat that was back.
+  test('brings back, also when the list cannot be read after that', async () => {
+    const { client } = fakeServer({
+      'GET /api/conversations': () => Response.json(null, { status: 500 }),
+      'POST /api/conversations/a/restore': () => new Response(null, { status: 204 }),
+    });
+    const failed = vi.fn();
+    await new Chats(client, failed).restore('a');
+    expect(failed).toHaveBeenCalledOnce();
+  });
+
   test('asks for older chats after the last one', async () => {
     const page = (from: number) =>
       Array.from({ length: 40 }, (_, index) => conversation({ id: `${from + index}` }));
@@ -287,6 +298,20 @@ test('notices go by themselves, unless somebody points at them', async () => {
   toasts.pause(toasts.list[0]!.id);
   await vi.advanceTimersByTimeAsync(20_000);
   expect(toasts.list.map(({ text }) => text)).toEqual(['a']);
+});
+
+// Regression: a timer that had been started twice could not be stopped any more.
+test('notices that nobody points at any more go once, and stay while somebody points at them again', async () => {
+  const toasts = new Toasts();
+  toasts.show('info', 'a');
+  const { id } = toasts.list[0]!;
+  toasts.resume(id);
+  toasts.pause(id);
+  await vi.advanceTimersByTimeAsync(20_000);
+  expect(toasts.list).toHaveLength(1);
+  toasts.resume(id);
+  await vi.advanceTimersByTimeAsync(20_000);
+  expect(toasts.list).toEqual([]);
 });
 
 // Regression: "… is in the trash · Undo" stayed after the chat was back.

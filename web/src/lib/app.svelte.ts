@@ -44,7 +44,7 @@ export const connection = new Connection(api);
 api.onUnreachable((error) => connection.noticed(error));
 // Where nobody is logged in, what the page does next is for the status to say, for which the connection asks itself.
 api.onReached(() => session.phase === 'open' && connection.reached());
-export const chats = new Chats(api);
+export const chats = new Chats(api, report);
 export const search = new Search(api, report);
 export const context = new ContextMeter(api, (error) => {
   // Above the message box it says that the model is missing.
@@ -54,7 +54,7 @@ export const context = new ContextMeter(api, (error) => {
 /** How the chat on the start page will begin. */
 export const beginning = new Beginning(preferences);
 /** For operators. */
-export const improving = new Improving(api);
+export const improving = new Improving(api, report);
 const tabs = new Tabs();
 
 export const models = new Models(api, (model, event) => {
@@ -84,8 +84,8 @@ export const chat: Chat = new Chat(
       tabs.tell('changed', answer.conversation_id);
       void refreshChats();
     },
-    judged() {
-      if (chat.id !== null) tabs.tell('changed', chat.id);
+    judged(conversation) {
+      if (conversation !== null) tabs.tell('changed', conversation);
     },
     failed: report,
   },
@@ -272,9 +272,14 @@ export async function logIn(key: string): Promise<boolean> {
   return isKnown;
 }
 
-/** Where somebody was let in in another window, this one begins as a new window would. */
+/** Somebody was let in in another window: the same person goes on here, and for another this window begins as a new one would. */
 export async function enterIfLetIn(): Promise<void> {
-  if (await session.isLetIn()) router.reload();
+  if (!(await session.isLetIn())) return;
+  const isOwn = (listed: readonly Conversation[]) =>
+    listed.some(({ id }) => chats.list.some((own) => own.id === id));
+  const goesOn = await session.goOn(isOwn);
+  if (goesOn) return catchUp();
+  if (goesOn === false) router.reload();
 }
 
 /**
@@ -338,6 +343,8 @@ export async function followRoute(): Promise<void> {
     try {
       await chat.open(conversation);
     } catch (error) {
+      // The reader has gone on to another chat meanwhile, and stays there.
+      if (router.route.conversation !== conversation) return void noticed(error);
       if (!(error instanceof ApiError && error.status === 404)) return report(error);
       toasts.show('error', i18n.t.chat.notFound);
       return router.go(null);

@@ -25,8 +25,8 @@ export function editLastQuestion(): void {
 const commands: Record<string, () => void> = {
   k: focusSearch,
   b: toggleSidebar,
-  // Of a chat that could not be read, nothing is known that could be set.
-  ',': () => chat.unread || panels.show('settings'),
+  // Of a chat that is being read, or could not be, nothing is known that could be set.
+  ',': () => chat.wanted !== null || panels.show('settings'),
   m: () => panels.show('models'),
   '/': () => panels.show('shortcuts'),
 };

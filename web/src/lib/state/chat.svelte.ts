@@ -25,8 +25,8 @@ export interface ChatEvents {
   /** A question or another answer was taken. */
   asked(): void;
   finished(answer: Message): void;
-  /** An answer was judged, or one chosen from two. */
-  judged(): void;
+  /** An answer was judged, or one chosen from two; null where nothing is known of its chat, which is not open any more. */
+  judged(conversation: Id | null): void;
   failed(error: unknown): void;
 }
 
@@ -176,7 +176,10 @@ export class Chat {
     if (!fresh) return;
     this.#show([answer.id, fresh.id]);
     // The server takes the newest answer for the one that is shown.
-    if (this.leaf !== null) await this.update({ current_leaf: this.leaf });
+    const { leaf } = this;
+    if (leaf === null) return;
+    // The answer has begun, whatever becomes of where the chat opens the next time.
+    await this.update({ current_leaf: leaf }).catch((error: unknown) => this.#events.failed(error));
   }
 
   /** Another answer in the place of one of two that broke off, or two in the place of both. */
@@ -209,13 +212,15 @@ export class Chat {
   /** The chat goes on with the answer that is better. */
   async choose(chosen: Message, rejected: Message): Promise<void> {
     const choice = await this.#api.choose(chosen.id, [rejected.id]);
-    this.#chose = this.#reading;
+    const isOpen = this.messages[chosen.id] !== undefined;
+    // Of another chat, the list that is on its way is not older than that.
+    if (isOpen) this.#chose = this.#reading;
     // What comes back names all that the answer was ever chosen over.
     const others = this.#without([chosen.id, rejected.id]).filter((one) => one.chosen !== chosen.id);
-    if (this.messages[chosen.id]) this.choices = [...others, choice];
-    this.#events.judged();
-    // Saved late, it leaves a reader alone who looks at something else by then.
-    if (!this.messages[chosen.id] || !this.#pair?.includes(chosen.id)) return;
+    if (isOpen) this.choices = [...others, choice];
+    this.#events.judged(chosen.conversation_id);
+    // Saved late, it leaves a reader alone who looks at something else by then, or at one of the two beside a third.
+    if (!isOpen || ![chosen, rejected].every(({ id }) => this.#pair?.includes(id))) return;
     this.endComparison();
     // The choice is saved, whatever becomes of where the chat opens the next time.
     await this.show(chosen).catch((error: unknown) => this.#events.failed(error));
@@ -223,19 +228,22 @@ export class Chat {
 
   async forgetChoice(chosen: Message): Promise<void> {
     await this.#api.forgetChoice(chosen.id);
-    this.#chose = this.#reading;
+    if (this.messages[chosen.id]) this.#chose = this.#reading;
     this.choices = this.choices.filter((choice) => choice.chosen !== chosen.id);
-    this.#events.judged();
+    this.#events.judged(chosen.conversation_id);
   }
 
   /** What the reader says of an answer, in place of what was said before; null takes all of it back. */
   async judge(answer: Id, judgement: Judgement | null): Promise<void> {
+    const known = this.messages[answer];
     const feedback = judgement && (await this.#api.judge(answer, judgement));
     if (judgement === null) await this.#api.forgetJudgement(answer);
-    this.#judged.set(answer, this.#reading);
     const message = this.messages[answer];
-    if (message) message.feedback = feedback;
-    this.#events.judged();
+    if (message) {
+      this.#judged.set(answer, this.#reading);
+      message.feedback = feedback;
+    }
+    this.#events.judged((message ?? known)?.conversation_id ?? null);
   }
 
   async stop(): Promise<void> {

@@ -34,9 +34,12 @@ export class Chats {
   hasMore = $state(false);
   loaded = $state(false);
   readonly #api: ApiClient;
+  readonly #failed: (error: unknown) => void;
 
-  constructor(api: ApiClient) {
+  /** `failed` learns that the list could not be read after what was done. */
+  constructor(api: ApiClient, failed: (error: unknown) => void = () => undefined) {
     this.#api = api;
+    this.#failed = failed;
   }
 
   /** As many as are shown already: who looks at older chats goes on seeing them. */
@@ -86,6 +89,7 @@ export class Chats {
 
   async restore(id: Id): Promise<void> {
     await this.#api.restoreConversation(id);
-    await this.refresh();
+    // It is back, whether or not the list can be read now.
+    await this.refresh().catch(this.#failed);
   }
 }

@@ -18,6 +18,8 @@ export interface ChoosingEvents {
 
 export class Choosing {
   #unsaved: Record<string, UnsavedChoice> = $state.raw({});
+  /** Chosen between, and not given up since: what is on its way is kept, where it fails, only of these. */
+  readonly #wanted = new Set<string>();
   /** One after the other, so that what is chosen last is what stays. */
   #queue: Promise<unknown> = Promise.resolve();
   readonly #events: ChoosingEvents;
@@ -33,7 +35,10 @@ export class Choosing {
 
   /** True when the server has it. */
   choose(chosen: Message, rejected: Message): Promise<boolean> {
-    return this.#inTurn(() => this.#send(chosen, rejected));
+    const key = keyOf([chosen, rejected]);
+    this.#wanted.add(key);
+    // Given up before its turn came, it is not sent at all.
+    return this.#inTurn(async () => this.#wanted.has(key) && (await this.#send(chosen, rejected)));
   }
 
   /** What was chosen while the server was out of reach. */
@@ -48,7 +53,15 @@ export class Choosing {
 
   /** The reader does not choose between these two. */
   giveUp(pair: readonly [Message, Message]): void {
-    this.#forget(keyOf(pair));
+    const key = keyOf(pair);
+    this.#wanted.delete(key);
+    this.#forget(key);
+  }
+
+  /** Everything that was said has been erased. */
+  forget(): void {
+    this.#wanted.clear();
+    this.#unsaved = {};
   }
 
   #inTurn(run: () => Promise<boolean>): Promise<boolean> {
@@ -63,7 +76,8 @@ export class Choosing {
       await this.#events.save(chosen, rejected);
     } catch (error) {
       // Answers that are gone are not chosen between any more.
-      if (error instanceof ApiError && error.status === 404) this.#forget(key);
+      const isGone = error instanceof ApiError && error.status === 404;
+      if (isGone || !this.#wanted.has(key)) this.#forget(key);
       else this.#unsaved = { ...this.#unsaved, [key]: { chosen, rejected, error } };
       this.#events.failed(error, chosen);
       return false;

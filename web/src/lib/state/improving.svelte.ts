@@ -32,9 +32,12 @@ export class Improving {
   /** The one that is being made. */
   readonly running: RunningImprovement | null = $derived(this.known?.running ?? this.#begun);
   readonly #api: ApiClient;
+  readonly #failed: (error: unknown) => void;
 
-  constructor(api: ApiClient) {
+  /** `failed` learns that the lists could not be read after what was done. */
+  constructor(api: ApiClient, failed: (error: unknown) => void = () => undefined) {
     this.#api = api;
+    this.#failed = failed;
   }
 
   async refresh(): Promise<void> {
@@ -75,35 +78,40 @@ export class Improving {
     }
   }
 
+  /** After what was done: it is, whether or not the lists can be read now. */
+  #readAgain(): Promise<void> {
+    return this.refresh().catch(this.#failed);
+  }
+
   async start(wish: ImprovementWish): Promise<void> {
     const { id } = await this.#change(this.#api.improve(wish));
     const model = wish.model ?? '';
     this.#begun = { id, model, phase: 'collecting', step: null, steps: null, started_at: Date.now() };
     this.#looks = 0;
-    await this.refresh();
+    await this.#readAgain();
   }
 
   async cancel(id: string): Promise<void> {
     await this.#change(this.#api.cancelImprovement(id));
     this.#begun = null;
-    await this.refresh();
+    await this.#readAgain();
   }
 
   async discard(id: string): Promise<void> {
     await this.#change(this.#api.discardImprovement(id));
-    await this.refresh();
+    await this.#readAgain();
   }
 
   /** `force`: even if something else answers by now than what it was compared with. */
   async promote(id: string, force = false): Promise<Promotion> {
     const promotion = await this.#change(this.#api.promote(id, force));
-    await this.refresh();
+    await this.#readAgain();
     return promotion;
   }
 
   async rollBack(model: string): Promise<Promotion> {
     const promotion = await this.#change(this.#api.rollBack(model));
-    await this.refresh();
+    await this.#readAgain();
     return promotion;
   }
 

@@ -1,7 +1,7 @@
 // The server's status, and whether this browser is logged in.
 import type { ApiClient } from '../api/client';
 import { ApiError } from '../api/errors';
-import type { ServerStatus } from '../api/types';
+import type { Conversation, ServerStatus } from '../api/types';
 import { doubtOwner, forgetOwner, isOwnerDoubted, isOwnerOf, isOwnersKey, markOf, rememberKey, trustOwner, type KeyMark } from './owner'; // prettier-ignore
 
 /** As many chats as the server lists at once: among them, those of whoever was here before are looked for. */
@@ -80,15 +80,39 @@ export class Session {
 
   /** Whether somebody was let in meanwhile, in another window: all windows of a browser share one session. */
   async isLetIn(): Promise<boolean> {
-    // While a key is being tried, here or in another window, whoever tries it goes on.
-    const mayLook = () => this.phase === 'locked' && !this.#entering && !isOwnerDoubted();
-    if (!mayLook()) return false;
+    if (!this.#mayLook()) return false;
     try {
       await this.#api.conversations(1);
     } catch {
       return false;
     }
-    return mayLook();
+    return this.#mayLook();
+  }
+
+  /** While a key is being tried, here or in another window, whoever tries it goes on. */
+  #mayLook(): boolean {
+    return this.phase === 'locked' && !this.#entering && !isOwnerDoubted();
+  }
+
+  /**
+   * Goes on where it is the same person who was let in in another window: what is kept in memory here is theirs. False where it is
+   * not, or nothing is kept; null where that cannot be told now, or is settled already.
+   */
+  async goOn(isOwn: (chats: readonly Conversation[]) => boolean): Promise<boolean | null> {
+    if (!this.#mayLook()) return null;
+    // In a window in which nobody was logged in, nothing is kept of anybody.
+    if (!this.ended) return false;
+    try {
+      const [status, chats] = await Promise.all([this.#api.status(), this.#api.conversations(MOST_CHATS)]);
+      if (!this.#mayLook()) return null;
+      if (!isOwn(chats)) return false;
+      this.status = status;
+    } catch {
+      return null;
+    }
+    this.phase = 'open';
+    this.ended = false;
+    return true;
   }
 
   async logout(): Promise<void> {

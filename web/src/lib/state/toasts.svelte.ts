@@ -48,6 +48,7 @@ export class Toasts {
 
   resume(id: number): void {
     const toast = this.list.find((one) => one.id === id);
+    this.pause(id);
     if (toast) this.#timers.set(id, setTimeout(() => this.dismiss(id), SHOWN_FOR[toast.kind])); // prettier-ignore
   }
 }

@@ -275,7 +275,7 @@ impl<T: DeserializeOwned + Send + 'static, S: Send + Sync> FromRequest<S> for Ap
     type Rejection = ApiError;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
-        parsed(request, FEW_VALUES, json::typed).await.map(ApiJson)
+        parsed(request, FEW_VALUES, |value, _| json::typed(value)).await.map(ApiJson)
     }
 }
 
@@ -292,7 +292,9 @@ impl<S: Send + Sync> FromRequest<S> for OptionalJson {
         if bytes.is_empty() {
             return Ok(OptionalJson(Value::Null));
         }
-        parsed(Request::from_parts(parts, Body::from(bytes)), FEW_VALUES, Ok).await.map(OptionalJson)
+        parsed(Request::from_parts(parts, Body::from(bytes)), FEW_VALUES, |value, _| Ok(value))
+            .await
+            .map(OptionalJson)
     }
 }
 
@@ -310,8 +312,7 @@ pub(crate) async fn json_read<T: Send + 'static>(
     /// What is made of a body takes at most so many times the memory of its text.
     const MADE: usize = 4;
     let reading = Reading::of(&request)?;
-    let length = request.extensions().get::<BodySize>().copied().unwrap_or_default().0;
-    let make = move |value: Value| {
+    let make = move |value: Value, length: usize| {
         let made = read(&value)?;
         drop(value);
         reading.shrink(length.saturating_mul(MADE));
@@ -320,10 +321,11 @@ pub(crate) async fn json_read<T: Send + 'static>(
     parsed(request, json::MAX_VALUES, make).await
 }
 
+/// What `make` makes of the value and of the number of bytes that spell it.
 async fn parsed<T: Send + 'static>(
     request: Request,
     most_values: usize,
-    make: impl FnOnce(Value) -> Result<T, ApiError> + Send + 'static,
+    make: impl FnOnce(Value, usize) -> Result<T, ApiError> + Send + 'static,
 ) -> Result<T, ApiError> {
     expect_json(request.headers())?;
     let reading = Reading::of(&request)?;
@@ -332,7 +334,7 @@ async fn parsed<T: Send + 'static>(
     let (gates, owner) = (reading.gates.clone(), reading.owner.clone());
     let work = move || {
         let hold = |values: usize| reading.hold(length.saturating_add(values));
-        make(json::value_within(&bytes, most_values, &hold)?)
+        make(json::value_within(&bytes, most_values, &hold)?, length)
     };
     if length <= LONG { work() } else { gates.read(&owner, work).await }
 }

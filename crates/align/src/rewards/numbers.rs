@@ -43,7 +43,7 @@ impl Rational {
     }
 }
 
-/// The last number of a text; `None` where there is none that has at most about 36 digits.
+/// The last number of a text; `None` where there is none that has at most about 38 digits.
 ///
 /// Where a text has numbers in digits, most of its Chinese numerals are parts of words (仅此一个, 十分): such a numeral counts only where an
 /// answer stands, as in 答案是四十二.

@@ -1,11 +1,12 @@
 //! Why the assistant cannot answer. Knows no HTTP status; each variant says enough to choose one.
 
-use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use zhenjin_conversation::ConversationError;
 use zhenjin_engine::SubmitError;
+
+use crate::byte_count::ByteCount;
 
 /// Why a request was not accepted, or a model not loaded.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -65,7 +66,7 @@ pub enum AssistantError {
     /// The model cannot be loaded within the memory limit, whatever else is unloaded.
     #[error(
         "the model `{name}` needs {} at least (weights, workspace, keys and values of one context), but the limit is \
-         {}; allow models more memory, or serve this one with a shorter context", Size(*.needed_bytes), Size(*.limit_bytes)
+         {}; allow models more memory, or serve this one with a shorter context", ByteCount(*.needed_bytes), ByteCount(*.limit_bytes)
     )]
     OutOfMemory {
         /// The model.
@@ -97,21 +98,6 @@ pub enum AssistantError {
     /// Something broke that the request did not cause.
     #[error("{0}")]
     Internal(String),
-}
-
-/// A number of bytes, as people read it.
-struct Size(u64);
-
-impl fmt::Display for Size {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let bytes = self.0 as f64;
-        match self.0 {
-            0..1_024 => write!(formatter, "{} B", self.0),
-            1_024..1_048_576 => write!(formatter, "{:.1} KiB", bytes / 1_024.0),
-            1_048_576..1_073_741_824 => write!(formatter, "{:.1} MiB", bytes / 1_048_576.0),
-            _ => write!(formatter, "{:.2} GiB", bytes / 1_073_741_824.0),
-        }
-    }
 }
 
 impl AssistantError {

@@ -13,6 +13,7 @@
 
 mod answer;
 mod assistant;
+mod byte_count;
 mod constraint;
 mod embedder;
 mod error;
@@ -26,6 +27,7 @@ mod tools;
 pub use answer::repetition::{MAX_COUNT, MAX_PATTERN, RepetitionDetection};
 pub use answer::thoughts::Transcript;
 pub use assistant::{Assistant, AssistantInfo, PreparedAnswers};
+pub use byte_count::ByteCount;
 pub use constraint::compiler::{CompiledFormat, FormatCompiler};
 pub use constraint::matcher::GrammarConstraint;
 pub use embedder::{EmbedError, EmbedInput, Embedder, EmbedderError};

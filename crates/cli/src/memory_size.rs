@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use zhenjin_assistant::ByteCount;
+
 /// A number of bytes given on the command line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct MemorySize(pub(crate) u64);
@@ -46,13 +48,7 @@ impl FromStr for MemorySize {
 
 impl fmt::Display for MemorySize {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let bytes = self.0 as f64;
-        match self.0 {
-            0..1_024 => write!(formatter, "{} B", self.0),
-            1_024..1_048_576 => write!(formatter, "{:.1} KiB", bytes / 1_024.0),
-            1_048_576..1_073_741_824 => write!(formatter, "{:.1} MiB", bytes / 1_048_576.0),
-            _ => write!(formatter, "{:.2} GiB", bytes / 1_073_741_824.0),
-        }
+        ByteCount(self.0).fmt(formatter)
     }
 }
 

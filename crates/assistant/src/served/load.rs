@@ -147,6 +147,21 @@ impl super::Shared {
         let draft = self.options.open_draft(name, &opened).map_err(failed)?;
         let estimate = self.options.drafted_memory_estimate(&opened.file, draft.as_ref());
         let estimate = estimate.map_err(|error| failed(error.to_string()))?;
+        self.expect_within_limit(name, &estimate)
+    }
+
+    /// As [`Shared::check_loadable`](super::Shared::check_loadable), of an encoder.
+    pub(super) fn check_loadable_encoder(
+        &self,
+        name: &str,
+        path: &std::path::Path,
+    ) -> Result<(), AssistantError> {
+        let opened = zhenjin_hub::open_encoder(path)
+            .map_err(|error| AssistantError::Load { name: name.to_owned(), reason: error.to_string() })?;
+        self.expect_within_limit(name, &Embedder::memory_estimate(&opened, self.team.threads()))
+    }
+
+    fn expect_within_limit(&self, name: &str, estimate: &MemoryEstimate) -> Result<(), AssistantError> {
         let (needed_bytes, limit_bytes) = (estimate.least(), self.options.memory_bytes);
         if needed_bytes > limit_bytes {
             return Err(AssistantError::OutOfMemory { name: name.to_owned(), needed_bytes, limit_bytes });

@@ -52,16 +52,22 @@ pub(super) struct Parted {
 }
 
 impl ServedModels {
-    /// Whether a model that writes could ever be loaded within the memory limit, with what is promoted for it and its draft model.
+    /// Whether a model or encoder that is served could ever be loaded within the memory limit, with what is promoted for it and its draft model.
     ///
     /// # Errors
     /// [`AssistantError::OutOfMemory`]; [`AssistantError::Load`] for files that cannot be read.
     pub fn check_fits(&self, name: &str) -> Result<(), AssistantError> {
-        let path = {
+        let (model, encoder) = {
             let state = self.shared.lock();
-            state.entries.iter().find(|entry| entry.spec.name == name).map(|entry| entry.spec.path.clone())
+            let model = state.entries.iter().find(|entry| entry.spec.name == name);
+            let encoder = state.embedders.find(name);
+            (model.map(|entry| entry.spec.path.clone()), encoder.map(|spec| spec.path.clone()))
         };
-        path.map_or(Ok(()), |path| self.shared.check_loadable(name, &path))
+        match (model, encoder) {
+            (Some(path), _) => self.shared.check_loadable(name, &path),
+            (None, Some(path)) => self.shared.check_loadable_encoder(name, &path),
+            (None, None) => Ok(()),
+        }
     }
 
     /// Lets `weights` answer requests to `model` from now on; `None`: the model's own weights. `MODEL+base` remains the model without

@@ -38,7 +38,6 @@ pub(crate) async fn run(home: &Home, arguments: ServeArguments) -> Result<()> {
     let first = specs.iter().find(|spec| !Embedder::is_at(&spec.path)).map(|spec| spec.name.clone());
     options.drafts = drafts(&model_store, &arguments, first.as_deref())?;
     let named = if arguments.models.is_empty() { Vec::new() } else { specs.clone() };
-    let threads = options.compute.threads;
     let models = Arc::new(ServedModels::new(specs, options)?);
     models.check_drafts().context("--draft")?;
     for adapter in arguments.adapter {
@@ -55,7 +54,7 @@ pub(crate) async fn run(home: &Home, arguments: ServeArguments) -> Result<()> {
             "what was promoted for `{model}` cannot be served: {error}; `zhenjin rollback {model}` takes it back"
         );
     }
-    expect_to_fit(&named, &models, threads, arguments.engine.memory.is_some())?;
+    expect_to_fit(&named, &models, arguments.engine.memory.is_some())?;
     let store = Store::open(&home.database()).await?;
     let waiting_and_running = usize::from(arguments.max_batch).saturating_add(arguments.queue);
     let streams = arguments.streams.map_or(waiting_and_running, usize::from);
@@ -140,15 +139,10 @@ fn named_spec(store: &ModelStore, name: &OsStr) -> Result<ModelSpec> {
 
 /// Refuses to serve where none of the named models could ever be loaded within the memory that somebody allowed: every request would be told so.
 /// Where some could, or the limit is what was free just now, the others are told.
-fn expect_to_fit(
-    named: &[ModelSpec],
-    models: &ServedModels,
-    threads: usize,
-    is_limit_given: bool,
-) -> Result<()> {
+fn expect_to_fit(named: &[ModelSpec], models: &ServedModels, is_limit_given: bool) -> Result<()> {
     let mut unfit = Vec::new();
     for spec in named {
-        match check_fits(spec, models, threads) {
+        match models.check_fits(&spec.name) {
             Err(error @ AssistantError::OutOfMemory { .. }) => unfit.push(error),
             checked => checked?,
         }
@@ -161,20 +155,6 @@ fn expect_to_fit(
         tracing::warn!(%error, "requests to this model will be refused");
     }
     Ok(())
-}
-
-fn check_fits(spec: &ModelSpec, models: &ServedModels, threads: usize) -> Result<(), AssistantError> {
-    if !Embedder::is_at(&spec.path) {
-        return models.check_fits(&spec.name);
-    }
-    let failed = |reason: String| AssistantError::Load { name: spec.name.clone(), reason };
-    let opened = zhenjin_hub::open_encoder(&spec.path).map_err(|error| failed(error.to_string()))?;
-    let needed_bytes = Embedder::memory_estimate(&opened, threads).least();
-    let limit_bytes = models.options().memory_bytes;
-    match needed_bytes > limit_bytes {
-        true => Err(AssistantError::OutOfMemory { name: spec.name.clone(), needed_bytes, limit_bytes }),
-        false => Ok(()),
-    }
 }
 
 /// Resolves at the first Ctrl-C or SIGTERM, or when the terminal is closed; a second Ctrl-C ends the program at once.

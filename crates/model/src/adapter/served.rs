@@ -53,10 +53,9 @@ impl ServedAdapter {
         }
         let merge = AdapterMerge::open_to_serve(path, config)?;
         let [_, origin] = files_of(path)?;
-        let projections = projections(merge.changes).map_err(|weight| not_beside(&origin, weight))?;
         let mut additions = Vec::new();
         let mut outputs = BTreeMap::new();
-        for (at, changes) in projections {
+        for (at, changes) in projections(merge.changes) {
             let (addition, change) = beside(at, changes, file, threads)?;
             if change.factors.iter().chain(&change.shifts).any(|value| !value.is_finite()) {
                 let module = quoted(&module(WeightName::Layer(at.0, at.1)));
@@ -142,21 +141,19 @@ pub(super) fn not_beside(file: &Path, weight: WeightName) -> ModelError {
     ModelError::Format { file: file.to_owned(), error }
 }
 
-/// Changes by projection, or a weight whose change cannot be computed beside the model.
-fn projections(changes: BTreeMap<WeightName, Change>) -> Result<BTreeMap<Place, Changes>, WeightName> {
+/// Changes by projection. All of them are of projections' matrices and biases: others were refused before they were read.
+fn projections(changes: BTreeMap<WeightName, Change>) -> BTreeMap<Place, Changes> {
     let mut projections: BTreeMap<Place, Changes> = BTreeMap::new();
     for (name, change) in changes {
-        let (layer, projection) = projection_of(name).ok_or(name)?;
+        let Some((layer, projection)) = projection_of(name) else { continue };
         let of_projection = projections.entry((layer, projection)).or_default();
-        if name != WeightName::Layer(layer, projection) {
-            of_projection.bias = Some(change);
-        } else if change.replaced.is_none() && change.rows.is_empty() {
+        if name == WeightName::Layer(layer, projection) {
             of_projection.matrix = Some(change);
         } else {
-            return Err(name);
+            of_projection.bias = Some(change);
         }
     }
-    Ok(projections)
+    projections
 }
 
 /// The projection whose matrix or bias a weight is.
